@@ -1,0 +1,81 @@
+/* For users of backends: find one, open it, prepare a layer, run it, fetch results.
+ *
+ *     moe_backends *all;  moe_backend *cpu;  moe_layer *layer;
+ *     moe_backends_load(NULL, &log, &all);
+ *     moe_backend_open(all, "openblas", &params, &log, &cpu);
+ *     moe_layer_prepare(cpu, &desc, &use, &tensors, &layer);
+ *     moe_layer_set_input(layer, &input);
+ *     moe_layer_forward(layer);
+ *     moe_layer_fetch(layer, MOE_T_O, &out);
+ *
+ * Thread-safety: one thread at a time per moe_backend and the layers prepared on it. */
+#ifndef MOEREF_BACKEND_H
+#define MOEREF_BACKEND_H
+
+#include "moeref/plugin.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct moe_backends moe_backends; /* the registry: built-in and loaded plug-ins */
+typedef struct moe_backend moe_backend;   /* an opened device */
+typedef struct moe_layer moe_layer;       /* a layer prepared on it */
+
+typedef struct moe_backend_info {
+    const char *name;
+    const char *brief;
+    const char *path;    /* "built in", or the file */
+    int32_t priority;
+    moe_status status;   /* of probe(), or MOE_E_ABI */
+    const char *reason;  /* why status is not MOE_OK; "" otherwise */
+} moe_backend_info;
+
+/* Loads built-in backends and every moeref-*.so on the search path: `path` if not NULL, else the
+ * environment's MOEREF_BACKEND_PATH (colon-separated), else the folders beside libmoeref
+ * (installed: moeref/; in a build tree: ../backends and the folders in it). A plug-in of another ABI is
+ * reported to `log` with both numbers, listed with MOE_E_ABI, and skipped. */
+MOE_API moe_status moe_backends_load(const char *path, const moe_log *log, moe_backends **ret);
+MOE_API void moe_backends_free(moe_backends **all);
+
+MOE_API size_t moe_backends_count(const moe_backends *all);
+/* Ordered by descending priority. i must be below the count. */
+MOE_API moe_backend_info moe_backends_info(const moe_backends *all, size_t i);
+
+/* Opens "NAME", "NAME:VARIANT" or a path (anything with a '/'). An unknown name is
+ * MOE_E_NOTFOUND, with the known ones in the message; an unusable one gives probe()'s status and
+ * reason. params may be NULL. `all` must outlive the backend. */
+MOE_API moe_status moe_backend_open(moe_backends *all, const char *spec,
+                                    const moe_open_params *params, const moe_log *log,
+                                    moe_backend **ret);
+MOE_API void moe_backend_close(moe_backend **backend);
+MOE_API const char *moe_backend_name(const moe_backend *backend);
+
+MOE_API moe_status moe_backend_supports(moe_backend *backend, const moe_layer_desc *desc,
+                                        const moe_use *use, moe_support *ret);
+/* MOE_E_UNSUPPORTED when the plug-in has no such measurement. */
+MOE_API moe_status moe_backend_roofline(moe_backend *backend, moe_roofline *ret);
+
+/* Validates desc and every parameter's presence, shape and dtype, then prepares. `params` must
+ * outlive the layer. */
+MOE_API moe_status moe_layer_prepare(moe_backend *backend, const moe_layer_desc *desc,
+                                     const moe_use *use, const moe_tensors *params,
+                                     moe_layer **ret);
+MOE_API void moe_layer_release(moe_layer **layer);
+
+MOE_API moe_status moe_layer_set_input(moe_layer *layer, const moe_input *input);
+MOE_API moe_status moe_layer_forward(moe_layer *layer);
+/* MOE_E_INVALID unless a forward with the same input came before. */
+MOE_API moe_status moe_layer_backward(moe_layer *layer);
+/* dst's shape must be the tensor's own. */
+MOE_API moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst);
+/* The plan in use: the given one, or the backend's choice. MOE_E_UNSUPPORTED: not known. */
+MOE_API moe_status moe_layer_routing(moe_layer *layer, const moe_plan **ret);
+/* 0 when the plug-in does not time kernels. */
+MOE_API size_t moe_layer_timings(moe_layer *layer, moe_cost *ret, size_t capacity);
+MOE_API moe_status moe_layer_memory(moe_layer *layer, moe_memory *ret);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

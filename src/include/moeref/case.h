@@ -1,0 +1,95 @@
+/* Cases: one line of key=value words that is at once a test's name, a filter, a line of a batch
+ * file and the way to reproduce a failure. And problems: a case, checkpoint or golden file turned
+ * into tensors. */
+#ifndef MOEREF_CASE_H
+#define MOEREF_CASE_H
+
+#include "moeref/plan.h"
+#include "moeref/rng.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Where the routing comes from. All but MOE_ROUTE_ROUTER give the plan from outside: the router's
+ * GEMM and its gradients are then not part of the case, dS is. */
+typedef enum moe_route_kind {
+    MOE_ROUTE_ROUTER = 0,  /* route=router: X, W_r and the router of the layer */
+    MOE_ROUTE_UNIFORM = 1, /* route=uniform: K different experts per token, uniform */
+    MOE_ROUTE_ZIPF = 2,    /* route=zipf:S: expert e drawn with probability ~ (e+1)^-S */
+    MOE_ROUTE_COUNTS = 3,  /* route=counts:32+0+96: exactly these tokens per expert */
+    MOE_ROUTE_HOT = 4,     /* route=hot:E: every token's first choice is expert E, the rest uniform */
+    MOE_ROUTE_BALANCED = 5 /* route=balanced: counts differ by at most one */
+} moe_route_kind;
+
+typedef enum moe_pass { MOE_PASS_FWD = 1, MOE_PASS_BWD = 2, MOE_PASS_BOTH = 3 } moe_pass;
+
+typedef struct moe_case {
+    moe_layer_desc layer;
+    int64_t T;
+    int32_t dtype; /* moe_dtype of X, dO and all parameters */
+    int32_t route; /* moe_route_kind */
+    double route_arg;
+    int64_t *counts; /* MOE_ROUTE_COUNTS: [n_counts], owned by the case */
+    int64_t n_counts;
+    int32_t pass;    /* moe_pass */
+    int32_t data;    /* moe_fill_kind of X and dO */
+    double x_scale;  /* multiplies X and dO */
+    double r_scale;  /* multiplies W_r; 0 makes all logits equal */
+    int32_t inject;  /* 0 none, 1 a NaN, 2 an infinity, in X[inject_token][d/2] */
+    int64_t inject_token;
+    uint64_t seed;
+} moe_case;
+
+/* Parses "T=512 d=768 n=256 E=64 K=4 act=swiglu dtype=bf16 route=uniform seed=7", optionally
+ * starting with the word "moe". moe_case_help() lists every key. MOE_E_INVALID names the word that
+ * is wrong and, for a misspelt key, the nearest one. *ret must be freed with moe_case_clear. */
+MOE_API moe_status moe_case_parse(const char *text, const moe_log *log, moe_case *ret);
+MOE_API void moe_case_clear(moe_case *c);
+
+/* The canonical line: required keys, then every key that differs from its default. Parsing it gives
+ * the case back. Returns the length that the full text needs, as snprintf does. */
+MOE_API size_t moe_case_print(const moe_case *c, char *buf, size_t size);
+
+/* A table of the keys with their defaults, for --help. */
+MOE_API const char *moe_case_help(void);
+
+/* A layer with its inputs: what is checked and timed. */
+typedef struct moe_problem {
+    char *name;              /* the case line, or "hf:DIR" */
+    char *reproduce;         /* the options that select it again: --case "..." or --hf DIR --layer L */
+    moe_layer_desc layer;
+    int64_t T;
+    int32_t pass;            /* moe_pass */
+    int32_t dtype;           /* moe_dtype of the stored inputs */
+    uint64_t seed;
+    moe_tensors in;          /* inputs and parameters, owned */
+    moe_plan *plan;          /* given routing, owned; NULL: the layer routes itself */
+    moe_tensors expected;    /* golden outputs made by other people's code, owned; may be empty */
+    moe_plan *expected_plan; /* golden routing (choice and weights), owned; may be NULL */
+} moe_problem;
+
+/* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)
+ * from the counter-based generator, stream = tensor id. */
+MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log,
+                                         moe_problem **ret);
+
+/* Reads a Hugging Face checkpoint folder: config.json, the layer's own tensors and, where a
+ * case.safetensors lies beside them, inputs and golden outputs. layer < 0: the first MoE layer
+ * present. Without case.safetensors inputs are drawn, `tokens` of them (0: 128). */
+MOE_API moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t tokens,
+                                       const moe_log *log, moe_problem **ret);
+
+/* A layer's description from config.json alone; MOE_E_UNSUPPORTED lists the known families. */
+MOE_API moe_status moe_layer_from_config(const char *path, const moe_log *log,
+                                         moe_layer_desc *ret, int32_t *ret_dtype);
+
+/* Names of the known families (model_type), NULL-terminated. */
+MOE_API const char *const *moe_families(void);
+
+MOE_API void moe_problem_destroy(moe_problem **problem);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,128 @@
+/* For authors of backends: the table that a plug-in exports. Users include backend.h instead.
+ *
+ * A plug-in is a shared object with one constant symbol, MOE_PLUGIN_SYMBOL, of type moe_plugin. The
+ * loader compares `abi` before it reads anything else. The front end has validated every argument:
+ * sizes are positive and do not overflow, tensors are present with the shapes and dtypes of
+ * layer.h, the plan is consistent. A plug-in may trust that.
+ *
+ * Every slot returns MOE_OK or a moe_status after sending a sentence to the log it was opened
+ * with. A slot whose comment says "optional" may be NULL, with the meaning given there.
+ *
+ * Calls come from one thread at a time per device. See backends/README.md and backends/example. */
+#ifndef MOEREF_PLUGIN_H
+#define MOEREF_PLUGIN_H
+
+#include "moeref/case.h"
+#include "moeref/cost.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised whenever a struct that crosses this interface changes (tests/abi holds the offsets). */
+#define MOE_PLUGIN_ABI 1u
+#define MOE_PLUGIN_SYMBOL "moe_plugin_v"
+
+typedef struct moe_open_params {
+    int32_t threads;      /* CPU threads to use; 0: the backend's choice */
+    int32_t device_index; /* which GPU; 0 is the first */
+    const char *variant;  /* the part of "--backend NAME:VARIANT" after the colon; "" if none */
+    const moe_log *log;   /* valid until close; may be NULL */
+} moe_open_params;
+
+/* What the caller is about to ask for. */
+typedef struct moe_use {
+    int64_t tokens;
+    int32_t dtype;      /* moe_dtype of the inputs and parameters it will hand over */
+    int32_t pass;       /* moe_pass */
+    int32_t plan_given; /* 1: set_input brings the routing plan */
+} moe_use;
+
+typedef struct moe_support {
+    int32_t arithmetic;    /* moe_dtype: the precision whose gates results are judged by, and the dtype
+                              that fetch delivers O and gradients in */
+    int32_t deterministic; /* 1: equal inputs give equal bits, run after run */
+    char reason[160];      /* set when the answer is MOE_E_UNSUPPORTED: one clause, "K > 32" */
+} moe_support;
+
+/* One step's inputs. Tensors are host memory and stay valid until the next set_input or release. */
+typedef struct moe_input {
+    int64_t tokens;
+    moe_tensor X;         /* [T][d] in moe_use.dtype */
+    moe_tensor dO;        /* [T][d]; data NULL when pass is MOE_PASS_FWD */
+    const moe_plan *plan; /* given routing, or NULL: the backend routes */
+    uint64_t seed;        /* stochastic token rounding */
+} moe_input;
+
+/* Bytes that the plug-in itself allocated for the layer. */
+typedef struct moe_memory {
+    int64_t weights; /* prepared parameters */
+    int64_t cached;  /* activations kept from forward for backward */
+    int64_t peak;    /* activations and workspace at the worst moment, weights and weight
+                        gradients not counted */
+} moe_memory;
+
+/* Measured ceilings of the device, for a first prediction. */
+typedef struct moe_roofline {
+    double gemm_flops;  /* FLOP/s of one large GEMM in the backend's arithmetic */
+    double memory_rate; /* bytes/s of a large copy, read and written bytes counted */
+    char source[96];    /* "cblas_sgemm 2048^3, 2 threads; memcpy 256 MiB" */
+} moe_roofline;
+
+typedef struct moe_plugin {
+    uint32_t abi;      /* MOE_PLUGIN_ABI */
+    int32_t priority;  /* larger is preferred when the user names no backend */
+    const char *name;  /* [a-z0-9_]+ */
+    const char *brief; /* one line for `moeref list` */
+
+    /* Can this backend run here and now? MOE_OK, or a status with one sentence in `reason`
+     * ("no CUDA device: driver not loaded"). Must not crash or print on a bare machine. */
+    moe_status (*probe)(char *reason, size_t size);
+
+    moe_status (*open)(const moe_open_params *params, void **ret_device);
+    void (*close)(void *device);
+
+    /* A pure query: MOE_OK with *ret filled, or MOE_E_UNSUPPORTED with ret->reason. */
+    moe_status (*supports)(void *device, const moe_layer_desc *desc, const moe_use *use,
+                           moe_support *ret);
+
+    /* Uploads or repacks parameters (in->t[] of role MOE_ROLE_PARAM, valid until release, never to
+     * be written). The layer keeps what it needs of desc and use. */
+    moe_status (*prepare)(void *device, const moe_layer_desc *desc, const moe_use *use,
+                          const moe_tensors *params, void **ret_layer);
+    void (*release)(void *layer);
+
+    /* Brings one step's inputs to the device. Not timed. */
+    moe_status (*set_input)(void *layer, const moe_input *input);
+
+    /* Compute, and return when done. backward follows a forward with the same input. These two
+     * are what a benchmark times: they move nothing between host and device. */
+    moe_status (*forward)(void *layer);
+    moe_status (*backward)(void *layer);
+
+    /* Copies one result into dst (host memory of the tensor's full shape, any floating dtype: the
+     * plug-in converts). Must deliver O after forward and every existing tensor of role
+     * MOE_ROLE_BACKWARD after backward; stages (H, A, Y, dH, dXp, router_logits) are optional:
+     * MOE_E_UNSUPPORTED means "not kept". Pairs are in the order of routing()'s plan. */
+    moe_status (*fetch)(void *layer, moe_tensor_id id, moe_tensor *dst);
+
+    /* The routing plan of the last forward, in memory of the layer, valid until the next forward.
+     * optional: NULL means that the choice is not known; then the oracle's is assumed, and a
+     * router that chooses differently fails. Not called when the plan was given. */
+    moe_status (*routing)(void *layer, const moe_plan **ret);
+
+    /* Kernels of the last forward and backward with measured times. Returns how many there are and
+     * fills at most `capacity`. optional: NULL means that only whole passes are timed. */
+    size_t (*timings)(void *layer, moe_cost *ret, size_t capacity);
+
+    /* optional: NULL means unknown. */
+    moe_status (*memory)(void *layer, moe_memory *ret);
+
+    /* Measures the device's ceilings (a second or so). optional: NULL means no prediction. */
+    moe_status (*roofline)(void *device, moe_roofline *ret);
+} moe_plugin;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,48 @@
+/* The reference layer: plain loops that define what every backend must compute.
+ *
+ * float64: the oracle; obviously right, no BLAS, a fixed order of additions, the same bits for every
+ * thread count. float32: the same loops in float. bf16 and fp16: float loops with every tensor that
+ * a backend of that precision stores (H, A, Y, dH, A', dX~, outputs) rounded to it. */
+#ifndef MOEREF_REFERENCE_H
+#define MOEREF_REFERENCE_H
+
+#include "moeref/plan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct moe_reference_params {
+    int64_t tokens;
+    int32_t precision;   /* moe_dtype: MOE_F64, MOE_F32, MOE_BF16 or MOE_F16 */
+    int32_t threads;     /* 0: all; results do not depend on it */
+    const moe_plan *plan; /* the routing to use; NULL: route with the layer's router */
+    int32_t plan_given;  /* with plan: 1 it is an input (no router gradients), 0 it is the router's own
+                            choice (weights are recomputed from the logits, gradients flow) */
+    uint64_t seed;       /* stochastic token rounding */
+    int32_t variance;    /* 1: also fill ret_variance */
+    int32_t skip_weight_gradients; /* 1: leave dW1, db1, dW2, db2 out (the sampled oracle) */
+} moe_reference_params;
+
+/* Results in the run's arithmetic type (MOE_F64 or MOE_F32); every tensor that exists is set.
+ * variance.t[id], for O, dX, dW1, dW2, is Σ (a_j b_j)^2 over the last linear stage's products plus
+ * the squares of stored summands: multiplied by u^2/3 it is the variance of the error that rounding
+ * those stored tensors to roundoff u makes. */
+typedef struct moe_reference_result {
+    moe_plan *plan;
+    moe_tensors out;
+    moe_tensors variance; /* float64 */
+} moe_reference_result;
+
+/* Runs forward and, when in->t[MOE_T_DO] is present, backward. `in` may hold any floating dtype;
+ * parameters are converted one expert at a time. MOE_E_INVALID, MOE_E_NOMEM. */
+MOE_API moe_status moe_reference_run(const moe_layer_desc *desc, const moe_tensors *in,
+                                     const moe_reference_params *params, const moe_log *log,
+                                     moe_reference_result **ret);
+
+MOE_API void moe_reference_free(moe_reference_result **result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
