@@ -1,0 +1,1 @@
+int moe_stub(void); int moe_stub(void){return 0;}
