@@ -1,0 +1,177 @@
+/* From logits to combine weights, and back: one row of a table per kind of score.
+ *
+ * z[n] are one token's logits. Gradients pass through the score, never through the choice. */
+#include "route/route.h"
+
+#include <math.h>
+
+static double max_of(const double *z, int64_t n) {
+    double best = -INFINITY;
+    for (int64_t i = 0; i < n; i++)
+        if (z[i] > best)
+            best = z[i];
+    return best;
+}
+
+/* softmax over all experts -------------------------------------------------------------------- */
+
+static void softmax_all(const double *z, int64_t n, double *ret) {
+    double top = max_of(z, n), sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        ret[i] = exp(z[i] - top);
+        sum += ret[i];
+    }
+    for (int64_t i = 0; i < n; i++)
+        ret[i] /= sum;
+}
+
+/* log of the softmax denominator, so that p_i = exp(z_i - this). */
+static double log_sum_exp(const double *z, int64_t n) {
+    double top = max_of(z, n), sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += exp(z[i] - top);
+    return top + log(sum);
+}
+
+static void softmax_weigh(const moe_router_desc *r, const double *z, int64_t n,
+                          const moe_int_token_set *set, double *ret) {
+    (void)r;
+    double top = max_of(z, n), sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += exp(z[i] - top);
+    for (int64_t k = 0; k < set->n; k++)
+        ret[k] = exp(z[set->expert[k]] - top) / sum;
+}
+
+/* dz_j = p_j (ds_j - sum_k p_k ds_k): every logit gets a gradient, chosen or not. */
+static void softmax_backward(const moe_router_desc *r, const double *z, int64_t n,
+                             const moe_int_token_set *set, const double *w, const double *dw,
+                             double *dz) {
+    (void)r;
+    double dot = 0, norm = log_sum_exp(z, n);
+    for (int64_t k = 0; k < set->n; k++)
+        dot += w[k] * dw[k];
+    for (int64_t j = 0; j < n; j++)
+        dz[j] -= exp(z[j] - norm) * dot;
+    for (int64_t k = 0; k < set->n; k++)
+        dz[set->expert[k]] += w[k] * dw[k];
+}
+
+/* softmax over the chosen K ------------------------------------------------------------------- */
+
+static void softmax_topk_weigh(const moe_router_desc *r, const double *z, int64_t n,
+                               const moe_int_token_set *set, double *ret) {
+    (void)r;
+    (void)n;
+    double top = -INFINITY, sum = 0;
+    for (int64_t k = 0; k < set->n; k++)
+        if (z[set->expert[k]] > top)
+            top = z[set->expert[k]];
+    for (int64_t k = 0; k < set->n; k++) {
+        ret[k] = exp(z[set->expert[k]] - top);
+        sum += ret[k];
+    }
+    for (int64_t k = 0; k < set->n; k++)
+        ret[k] /= sum;
+}
+
+/* dz_k = s_k (ds_k - sum_j s_j ds_j) */
+static void softmax_topk_backward(const moe_router_desc *r, const double *z, int64_t n,
+                                  const moe_int_token_set *set, const double *w, const double *dw,
+                                  double *dz) {
+    (void)r;
+    (void)z;
+    (void)n;
+    double dot = 0;
+    for (int64_t k = 0; k < set->n; k++)
+        dot += w[k] * dw[k];
+    for (int64_t k = 0; k < set->n; k++)
+        dz[set->expert[k]] += w[k] * (dw[k] - dot);
+}
+
+/* sigmoid ------------------------------------------------------------------------------------- */
+
+static double sigmoid(double z) {
+    return z >= 0 ? 1 / (1 + exp(-z)) : exp(z) / (1 + exp(z));
+}
+
+static void sigmoid_all(const double *z, int64_t n, double *ret) {
+    for (int64_t i = 0; i < n; i++)
+        ret[i] = sigmoid(z[i]);
+}
+
+static void sigmoid_weigh(const moe_router_desc *r, const double *z, int64_t n,
+                          const moe_int_token_set *set, double *ret) {
+    (void)r;
+    (void)n;
+    for (int64_t k = 0; k < set->n; k++)
+        ret[k] = sigmoid(z[set->expert[k]]);
+}
+
+static void sigmoid_backward(const moe_router_desc *r, const double *z, int64_t n,
+                             const moe_int_token_set *set, const double *w, const double *dw,
+                             double *dz) {
+    (void)r;
+    (void)z;
+    (void)n;
+    for (int64_t k = 0; k < set->n; k++)
+        dz[set->expert[k]] += dw[k] * w[k] * (1 - w[k]);
+}
+
+/* SparseMixer (arXiv 2409.12136, evaluation mode) --------------------------------------------- */
+
+/* Is expert j among the candidates of pick p? Earlier picks are out, and so is everything that lies
+ * a relative 2*jitter below the best one left. */
+static int is_candidate(const moe_router_desc *r, const double *z, const moe_int_token_set *set,
+                        int64_t p, double top, int64_t j) {
+    for (int64_t k = 0; k < p; k++)
+        if (set->expert[k] == j)
+            return 0;
+    double factor = fabs(z[j]) > top ? fabs(z[j]) : top;
+    return !((top - z[j]) / factor > 2 * r->jitter);
+}
+
+static double best_left(const double *z, int64_t n, const moe_int_token_set *set, int64_t p) {
+    double top = -INFINITY;
+    for (int64_t j = 0; j < n; j++) {
+        int taken = 0;
+        for (int64_t k = 0; k < p; k++)
+            taken |= set->expert[k] == j;
+        if (!taken && z[j] > top)
+            top = z[j];
+    }
+    return top;
+}
+
+/* set->expert is in order of picking (moe_int_token_set of a top-K router, best first). */
+static void sparsemixer_weigh(const moe_router_desc *r, const double *z, int64_t n,
+                              const moe_int_token_set *set, double *ret) {
+    for (int64_t p = 0; p < set->n; p++) {
+        double top = best_left(z, n, set, p), sum = 0;
+        for (int64_t j = 0; j < n; j++)
+            if (is_candidate(r, z, set, p, top, j))
+                sum += exp(z[j] - top);
+        ret[p] = exp(z[set->expert[p]] - top) / sum;
+    }
+}
+
+static void sparsemixer_backward(const moe_router_desc *r, const double *z, int64_t n,
+                                 const moe_int_token_set *set, const double *w, const double *dw,
+                                 double *dz) {
+    for (int64_t p = 0; p < set->n; p++) {
+        int64_t pick = set->expert[p];
+        double top = best_left(z, n, set, p);
+        double sum = exp(z[pick] - top) / w[p];
+        for (int64_t j = 0; j < n; j++)
+            if (is_candidate(r, z, set, p, top, j))
+                dz[j] -= dw[p] * w[p] * exp(z[j] - top) / sum;
+        dz[pick] += dw[p] * w[p];
+    }
+}
+
+const moe_int_score moe_int_scores[MOE_SCORE_COUNT] = {
+    [MOE_SCORE_SOFTMAX] = {softmax_all, softmax_weigh, softmax_backward},
+    [MOE_SCORE_SOFTMAX_TOPK] = {NULL, softmax_topk_weigh, softmax_topk_backward},
+    [MOE_SCORE_SIGMOID] = {sigmoid_all, sigmoid_weigh, sigmoid_backward},
+    [MOE_SCORE_SPARSEMIXER] = {NULL, sparsemixer_weigh, sparsemixer_backward},
+};

@@ -1,0 +1,147 @@
+/* How experts are chosen: one row of a table per rule. Ties go to the lower index, always. */
+#include "route/route.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+moe_status moe_int_pairs_add(moe_int_pairs *pairs, int64_t token, int64_t expert) {
+    if (pairs->count == pairs->room) {
+        int64_t room = pairs->room ? 2 * pairs->room : 256;
+        int32_t *t = realloc(pairs->token, (size_t)room * sizeof *t);
+        if (t)
+            pairs->token = t;
+        int32_t *e = t ? realloc(pairs->expert, (size_t)room * sizeof *e) : NULL;
+        if (!e)
+            return MOE_E_NOMEM;
+        pairs->expert = e;
+        pairs->room = room;
+    }
+    pairs->token[pairs->count] = (int32_t)token;
+    pairs->expert[pairs->count++] = (int32_t)expert;
+    return MOE_OK;
+}
+
+void moe_int_pairs_free(moe_int_pairs *pairs) {
+    free(pairs->token);
+    free(pairs->expert);
+}
+
+/* Does a rank strictly before b? NaN ranks last. */
+static int ranks_before(double a, double b) {
+    return a > b || (isnan(b) && !isnan(a));
+}
+
+int64_t moe_int_topk(const double *score, const unsigned char *allowed, int64_t n, int64_t k,
+                     int32_t *ret) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (allowed && !allowed[i])
+            continue;
+        if (found == k && !ranks_before(score[i], score[ret[k - 1]]))
+            continue;
+        int64_t at = found < k ? found++ : k - 1;
+        for (; at > 0 && ranks_before(score[i], score[ret[at - 1]]); at--)
+            ret[at] = ret[at - 1];
+        ret[at] = (int32_t)i;
+    }
+    return found;
+}
+
+/* Appends the top-K of every token; `mask_of` may narrow the experts of a token. */
+typedef void (*mask_fn)(const moe_int_selection *in, const double *score, unsigned char *allowed);
+
+static moe_status choose_per_token(const moe_int_selection *in, mask_fn mask_of,
+                                   moe_int_pairs *ret) {
+    unsigned char *allowed = malloc((size_t)in->n);
+    int32_t *best = malloc((size_t)in->desc->K * sizeof *best);
+    moe_status s = allowed && best ? MOE_OK : MOE_E_NOMEM;
+    for (int64_t t = 0; !s && t < in->tokens; t++) {
+        const double *score = in->scores + t * in->n;
+        if (mask_of)
+            mask_of(in, score, allowed);
+        int64_t found = moe_int_topk(score, mask_of ? allowed : NULL, in->n, in->desc->K, best);
+        for (int64_t k = 0; !s && k < found; k++)
+            s = moe_int_pairs_add(ret, t, best[k]);
+    }
+    free(allowed);
+    free(best);
+    return s;
+}
+
+static moe_status choose_topk(const moe_int_selection *in, moe_int_pairs *ret) {
+    return choose_per_token(in, NULL, ret);
+}
+
+/* Group-limited top-K (DeepSeek-V3, arXiv 2412.19437): a group's score is the sum of its two best
+ * experts' scores; experts outside the best groups are out. */
+static void mask_groups(const moe_int_selection *in, const double *score, unsigned char *allowed) {
+    const moe_router_desc *r = &in->desc->router;
+    int64_t size = in->n / r->groups;
+    memset(allowed, 0, (size_t)in->n);
+    for (int kept = 0; kept < r->topk_groups; kept++) {
+        int64_t best = -1;
+        double best_sum = NAN;
+        for (int64_t g = 0; g < r->groups; g++) {
+            if (allowed[g * size])
+                continue;
+            int32_t two[2];
+            int64_t found = moe_int_topk(score + g * size, NULL, size, 2, two);
+            double sum = score[g * size + two[0]] + (found > 1 ? score[g * size + two[1]] : 0);
+            if (best < 0 || ranks_before(sum, best_sum)) {
+                best = g;
+                best_sum = sum;
+            }
+        }
+        memset(allowed + best * size, 1, (size_t)size);
+    }
+}
+
+static moe_status choose_group_topk(const moe_int_selection *in, moe_int_pairs *ret) {
+    return choose_per_token(in, mask_groups, ret);
+}
+
+/* Each expert takes its best ceil(T*K/experts) tokens (arXiv 2202.09368). */
+static moe_status choose_expert_choice(const moe_int_selection *in, moe_int_pairs *ret) {
+    int64_t take = (in->tokens * in->desc->K + in->n - 1) / in->n;
+    if (take > in->tokens)
+        take = in->tokens;
+    double *column = malloc((size_t)in->tokens * sizeof *column);
+    int32_t *best = malloc((size_t)take * sizeof *best);
+    moe_status s = column && best ? MOE_OK : MOE_E_NOMEM;
+    for (int64_t e = 0; !s && e < in->n; e++) {
+        for (int64_t t = 0; t < in->tokens; t++)
+            column[t] = in->scores[t * in->n + e];
+        int64_t found = moe_int_topk(column, NULL, in->tokens, take, best);
+        for (int64_t k = 0; !s && k < found; k++)
+            s = moe_int_pairs_add(ret, best[k], e);
+    }
+    free(column);
+    free(best);
+    return s;
+}
+
+/* Top-K, then every expert keeps its first `capacity` tokens in token order (arXiv 2006.16668). */
+static moe_status choose_capacity(const moe_int_selection *in, moe_int_pairs *ret) {
+    int64_t *load = calloc((size_t)in->n, sizeof *load);
+    moe_status s = load ? choose_topk(in, ret) : MOE_E_NOMEM;
+    int64_t kept = 0;
+    for (int64_t i = 0; !s && i < ret->count; i++) {
+        if (load[ret->expert[i]]++ >= in->desc->router.capacity)
+            continue;
+        ret->token[kept] = ret->token[i];
+        ret->expert[kept++] = ret->expert[i];
+    }
+    if (!s)
+        ret->count = kept;
+    free(load);
+    return s;
+}
+
+const moe_int_select moe_int_selects[MOE_SELECT_COUNT] = {
+    [MOE_SELECT_TOPK] = {choose_topk, 0},
+    [MOE_SELECT_GROUP_TOPK] = {choose_group_topk, 0},
+    [MOE_SELECT_EXPERT_CHOICE] = {choose_expert_choice, 0},
+    [MOE_SELECT_CAPACITY] = {choose_capacity, 1},
+    [MOE_SELECT_TOKEN_ROUNDING] = {moe_int_choose_token_rounding, 1},
+};
