@@ -1,0 +1,101 @@
+/* Bulk conversion. Every type widens to double exactly (64-bit integers are rounded), so one
+ * widening loop and one narrowing loop per type, joined by a buffer that stays in the first-level
+ * cache, cover all pairs with a single rounding. The pairs that move most data are direct. */
+#include "core/convert.h"
+
+#include "core/simd.h"
+#include "moeref/dtype.h"
+
+#define CHUNK 512
+
+MOE_INT_INLINE void widen(double *restrict out, const void *src, moe_dtype dtype, size_t first,
+                          size_t count) {
+    switch (dtype) {
+    case MOE_F64:
+        memcpy(out, (const double *)src + first, count * sizeof(double));
+        break;
+    case MOE_F32:
+        for (size_t i = 0; i < count; i++)
+            out[i] = ((const float *)src)[first + i];
+        break;
+    case MOE_F16:
+        for (size_t i = 0; i < count; i++)
+            out[i] = moe_int_f16_to_f32(((const uint16_t *)src)[first + i]);
+        break;
+    case MOE_BF16:
+        for (size_t i = 0; i < count; i++)
+            out[i] = moe_int_bf16_to_f32(((const uint16_t *)src)[first + i]);
+        break;
+    default:
+        for (size_t i = 0; i < count; i++)
+            out[i] = moe_load(src, dtype, first + i);
+    }
+}
+
+MOE_INT_INLINE void narrow(void *dst, moe_dtype dtype, size_t first, const double *restrict in,
+                           size_t count) {
+    switch (dtype) {
+    case MOE_F64:
+        memcpy((double *)dst + first, in, count * sizeof(double));
+        break;
+    case MOE_F32:
+        for (size_t i = 0; i < count; i++)
+            ((float *)dst)[first + i] = (float)in[i];
+        break;
+    case MOE_F16:
+        for (size_t i = 0; i < count; i++)
+            ((uint16_t *)dst)[first + i] = moe_int_f16_from_f64(in[i]);
+        break;
+    case MOE_BF16:
+        for (size_t i = 0; i < count; i++)
+            ((uint16_t *)dst)[first + i] = moe_int_bf16_from_f64(in[i]);
+        break;
+    default:
+        for (size_t i = 0; i < count; i++)
+            moe_store(dst, dtype, first + i, in[i]);
+    }
+}
+
+MOE_INT_INLINE void convert_body(void *dst, moe_dtype dst_dtype, const void *src,
+                                 moe_dtype src_dtype, size_t count) {
+    if (src_dtype == MOE_F32 && dst_dtype == MOE_BF16) {
+        for (size_t i = 0; i < count; i++)
+            ((uint16_t *)dst)[i] = moe_int_bf16_from_f32(((const float *)src)[i]);
+        return;
+    }
+    if (src_dtype == MOE_BF16 && dst_dtype == MOE_F32) {
+        for (size_t i = 0; i < count; i++)
+            ((float *)dst)[i] = moe_int_bf16_to_f32(((const uint16_t *)src)[i]);
+        return;
+    }
+    double buffer[CHUNK];
+    for (size_t first = 0; first < count; first += CHUNK) {
+        size_t n = count - first < CHUNK ? count - first : CHUNK;
+        widen(buffer, src, src_dtype, first, n);
+        narrow(dst, dst_dtype, first, buffer, n);
+    }
+}
+
+#if MOE_INT_HAVE_AVX2
+MOE_INT_AVX2 static void convert_avx2(void *dst, moe_dtype dst_dtype, const void *src,
+                                      moe_dtype src_dtype, size_t count) {
+    convert_body(dst, dst_dtype, src, src_dtype, count);
+}
+#endif
+
+void moe_convert(void *dst, moe_dtype dst_dtype, const void *src, moe_dtype src_dtype,
+                 size_t count) {
+    if (count == 0)
+        return; /* empty arrays may be NULL */
+    if (dst_dtype == src_dtype) {
+        memmove(dst, src, count * moe_dtype_size(src_dtype));
+        return;
+    }
+#if MOE_INT_HAVE_AVX2
+    if (moe_int_cpu_avx2()) {
+        convert_avx2(dst, dst_dtype, src, src_dtype, count);
+        return;
+    }
+#endif
+    convert_body(dst, dst_dtype, src, src_dtype, count);
+}

@@ -1,1 +1,0 @@
-int moe_stub(void); int moe_stub(void){return 0;}
