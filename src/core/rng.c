@@ -14,7 +14,7 @@
 /* Sum of eight uniform integers on 0..65535: twice the mean is 8*65535, and the variance is
  * 8*(65536^2 - 1)/12. */
 #define HALVES_MEAN   262140
-#define HALVES_STDDEV 53509.919921450071479 /* sqrt(8*(65536^2 - 1)/12) */
+#define HALVES_STDDEV 53509.919921450078731 /* sqrt(8*(65536^2 - 1)/12) */
 
 #define CHUNK          512     /* elements that one buffer on the stack holds */
 #define PARALLEL_COUNT 1048576 /* below this a thread team costs more than it saves */
