@@ -58,6 +58,14 @@ extern const moe_int_select moe_int_selects[MOE_SELECT_COUNT];
 int64_t moe_int_topk(const double *score, const unsigned char *allowed, int64_t n, int64_t k,
                      int32_t *ret);
 
+/* One column of scores with its indices, to be ranked as moe_int_topk ranks, all of it. */
+typedef struct moe_int_ranked {
+    double score;
+    int32_t index;
+} moe_int_ranked;
+
+void moe_int_rank(moe_int_ranked *column, int64_t n);
+
 moe_status moe_int_choose_token_rounding(const moe_int_selection *in, moe_int_pairs *ret);
 
 /* Rounded token counts f'[n] from counts f[n] (SonicMoE, section on token rounding). */

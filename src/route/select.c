@@ -48,6 +48,19 @@ int64_t moe_int_topk(const double *score, const unsigned char *allowed, int64_t 
     return found;
 }
 
+static int compare_ranked(const void *left, const void *right) {
+    const moe_int_ranked *a = left, *b = right;
+    if (ranks_before(a->score, b->score))
+        return -1;
+    if (ranks_before(b->score, a->score))
+        return 1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+void moe_int_rank(moe_int_ranked *column, int64_t n) {
+    qsort(column, (size_t)n, sizeof *column, compare_ranked);
+}
+
 /* Appends the top-K of every token; `mask_of` may narrow the experts of a token. */
 typedef void (*mask_fn)(const moe_int_selection *in, const double *score, unsigned char *allowed);
 
@@ -106,18 +119,16 @@ static moe_status choose_expert_choice(const moe_int_selection *in, moe_int_pair
     int64_t take = (in->tokens * in->desc->K + in->n - 1) / in->n;
     if (take > in->tokens)
         take = in->tokens;
-    double *column = malloc((size_t)in->tokens * sizeof *column);
-    int32_t *best = malloc((size_t)take * sizeof *best);
-    moe_status s = column && best ? MOE_OK : MOE_E_NOMEM;
+    moe_int_ranked *column = malloc((size_t)in->tokens * sizeof *column);
+    moe_status s = column ? MOE_OK : MOE_E_NOMEM;
     for (int64_t e = 0; !s && e < in->n; e++) {
         for (int64_t t = 0; t < in->tokens; t++)
-            column[t] = in->scores[t * in->n + e];
-        int64_t found = moe_int_topk(column, NULL, in->tokens, take, best);
-        for (int64_t k = 0; !s && k < found; k++)
-            s = moe_int_pairs_add(ret, best[k], e);
+            column[t] = (moe_int_ranked){in->scores[t * in->n + e], (int32_t)t};
+        moe_int_rank(column, in->tokens);
+        for (int64_t k = 0; !s && k < take; k++)
+            s = moe_int_pairs_add(ret, column[k].index, e);
     }
     free(column);
-    free(best);
     return s;
 }
 
