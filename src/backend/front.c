@@ -1,0 +1,193 @@
+/* The front end of a prepared layer: the order of calls, and shapes of what is fetched. */
+#include "backend/front.h"
+
+#include <stdlib.h>
+
+static const moe_plugin *plugin_of(const moe_layer *layer) {
+    return layer->backend->plugin;
+}
+
+static const moe_log *log_of(const moe_layer *layer) {
+    return &layer->backend->log;
+}
+
+moe_status moe_backend_supports(moe_backend *backend, const moe_layer_desc *desc,
+                                const moe_use *use, moe_support *ret) {
+    moe_support support = {0};
+    moe_status status = moe_int_check_use(desc, use, &backend->log);
+    if (status)
+        return status;
+    status = backend->plugin->supports(backend->device, desc, use, &support);
+    support.reason[sizeof support.reason - 1] = '\0';
+    if (!status || status == MOE_E_UNSUPPORTED)
+        *ret = support;
+    return status;
+}
+
+moe_status moe_layer_prepare(moe_backend *backend, const moe_layer_desc *desc, const moe_use *use,
+                             const moe_tensors *params, moe_layer **ret) {
+    const moe_log *log = &backend->log;
+    moe_support support = {0};
+    moe_tensors checked;
+    moe_status status = moe_backend_supports(backend, desc, use, &support);
+    if (status == MOE_E_UNSUPPORTED)
+        moe_fail(log, status, "backend '%s' does not do this layer: %s", backend->name,
+                 support.reason);
+    if (!status)
+        status = moe_int_check_params(desc, use, params, log, &checked);
+    if (status)
+        return status;
+    moe_layer *layer = calloc(1, sizeof *layer);
+    if (!layer)
+        return moe_fail(log, MOE_E_NOMEM, "no memory for a layer");
+    layer->backend = backend;
+    layer->desc = *desc;
+    layer->use = *use;
+    status = backend->plugin->prepare(backend->device, desc, use, &checked, &layer->plugged);
+    if (status) {
+        free(layer);
+        return status;
+    }
+    *ret = layer;
+    return MOE_OK;
+}
+
+void moe_layer_release(moe_layer **layer) {
+    if (!layer || !*layer)
+        return;
+    plugin_of(*layer)->release((*layer)->plugged);
+    free(*layer);
+    *layer = NULL;
+}
+
+/* A step that fails leaves nothing to run on or to fetch. */
+static moe_status advance(moe_layer *layer, moe_status status, moe_int_state on_success,
+                          moe_int_state on_failure) {
+    layer->state = status ? on_failure : on_success;
+    return status;
+}
+
+moe_status moe_layer_set_input(moe_layer *layer, const moe_input *input) {
+    moe_input checked;
+    moe_status status = moe_int_check_input(layer, input, log_of(layer), &checked);
+    if (status)
+        return status;
+    layer->given_plan = checked.plan;
+    status = plugin_of(layer)->set_input(layer->plugged, &checked);
+    return advance(layer, status, MOE_INT_LOADED, MOE_INT_PREPARED);
+}
+
+moe_status moe_layer_forward(moe_layer *layer) {
+    if (layer->state < MOE_INT_LOADED)
+        return moe_fail(log_of(layer), MOE_E_INVALID, "forward before any input was set");
+    return advance(layer, plugin_of(layer)->forward(layer->plugged), MOE_INT_FORWARD,
+                   MOE_INT_LOADED);
+}
+
+moe_status moe_layer_backward(moe_layer *layer) {
+    if (!(layer->use.pass & MOE_PASS_BWD))
+        return moe_fail(log_of(layer), MOE_E_INVALID,
+                        "backward of a layer that was prepared for the forward pass only");
+    if (layer->state < MOE_INT_FORWARD)
+        return moe_fail(log_of(layer), MOE_E_INVALID, "backward before a forward of this input");
+    return advance(layer, plugin_of(layer)->backward(layer->plugged), MOE_INT_BACKWARD,
+                   MOE_INT_LOADED);
+}
+
+moe_status moe_layer_routing(moe_layer *layer, const moe_plan **ret) {
+    const moe_plan *plan = layer->given_plan;
+    if (layer->state < MOE_INT_FORWARD)
+        return moe_fail(log_of(layer), MOE_E_INVALID, "routing before a forward of this input");
+    if (!plan) {
+        if (!plugin_of(layer)->routing)
+            return moe_fail(log_of(layer), MOE_E_UNSUPPORTED,
+                            "backend '%s' does not tell its routing", layer->backend->name);
+        moe_status status = plugin_of(layer)->routing(layer->plugged, &plan);
+        if (!status)
+            status = moe_int_check_plan(layer, plan, "the backend's", log_of(layer));
+        if (status)
+            return status;
+    }
+    *ret = plan;
+    return MOE_OK;
+}
+
+/* A plug-in that keeps its choice to itself still has T*K pairs where the selection cannot drop
+ * or add any. */
+static moe_status count_pairs(moe_layer *layer, int64_t *ret_pairs, int64_t *ret_all) {
+    const moe_layer_desc *desc = &layer->desc;
+    bool fixed = desc->router.select <= MOE_SELECT_GROUP_TOPK && !desc->n_zero;
+    if (!layer->given_plan && !plugin_of(layer)->routing && fixed) {
+        *ret_pairs = *ret_all = layer->use.tokens * desc->K;
+        return MOE_OK;
+    }
+    const moe_plan *plan;
+    moe_status status = moe_layer_routing(layer, &plan);
+    if (!status) {
+        *ret_pairs = plan->offsets[desc->E];
+        *ret_all = plan->n_pairs;
+    }
+    return status;
+}
+
+/* The state from which a tensor can be fetched. */
+static moe_int_state state_needed(moe_tensor_id id) {
+    bool backward =
+        moe_tensor_role_of(id) == MOE_ROLE_BACKWARD || id == MOE_T_DH || id == MOE_T_DXP;
+    return backward ? MOE_INT_BACKWARD : MOE_INT_FORWARD;
+}
+
+static moe_status check_fetch(moe_layer *layer, moe_tensor_id id, const moe_tensor *dst) {
+    const moe_log *log = log_of(layer);
+    if ((unsigned)id >= MOE_T_COUNT)
+        return moe_fail(log, MOE_E_INVALID, "fetch of tensor %d, which does not exist", (int)id);
+    const char *name = moe_tensor_name(id);
+    moe_tensor_role role = moe_tensor_role_of(id);
+    if (role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM)
+        return moe_fail(log, MOE_E_INVALID, "%s is an input: nothing to fetch", name);
+    if (!moe_tensor_exists(&layer->desc, id, layer->use.plan_given))
+        return moe_fail(log, MOE_E_INVALID, "this layer has no %s", name);
+    if (layer->state < state_needed(id))
+        return moe_fail(log, MOE_E_INVALID, "fetch of %s before the pass that makes it", name);
+    if (!dst->data || (dst->dtype != MOE_F64 && dst->dtype != MOE_F32 && dst->dtype != MOE_F16 &&
+                       dst->dtype != MOE_BF16))
+        return moe_fail(log, MOE_E_INVALID,
+                        "fetch of %s into a tensor without data or of no "
+                        "floating type",
+                        name);
+    return MOE_OK;
+}
+
+moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) {
+    moe_status status = check_fetch(layer, id, dst);
+    int64_t pairs, all_pairs;
+    if (!status)
+        status = count_pairs(layer, &pairs, &all_pairs);
+    if (status)
+        return status;
+    moe_tensor want = {0};
+    moe_tensor_shape(&layer->desc, id, layer->use.tokens, pairs, all_pairs, &want);
+    if (dst->ndim < 0 || dst->ndim > MOE_MAX_DIMS || !moe_tensor_same_shape(dst, &want)) {
+        char is[96], should[96];
+        return moe_fail(log_of(layer), MOE_E_INVALID, "%s has shape %s, not %s",
+                        moe_tensor_name(id), moe_tensor_shape_str(&want, should, sizeof should),
+                        moe_tensor_shape_str(dst, is, sizeof is));
+    }
+    return plugin_of(layer)->fetch(layer->plugged, id, dst);
+}
+
+size_t moe_layer_timings(moe_layer *layer, moe_cost *ret, size_t capacity) {
+    const moe_plugin *plugin = plugin_of(layer);
+    return plugin->timings ? plugin->timings(layer->plugged, ret, capacity) : 0;
+}
+
+moe_status moe_layer_memory(moe_layer *layer, moe_memory *ret) {
+    moe_memory memory = {0};
+    if (!plugin_of(layer)->memory)
+        return moe_fail(log_of(layer), MOE_E_UNSUPPORTED,
+                        "backend '%s' does not tell its memory use", layer->backend->name);
+    moe_status status = plugin_of(layer)->memory(layer->plugged, &memory);
+    if (!status)
+        *ret = memory;
+    return status;
+}

@@ -1,0 +1,39 @@
+/* Private to src/backend: a prepared layer, and the validation that plug-ins rely on. */
+#ifndef MOEREF_BACKEND_FRONT_H
+#define MOEREF_BACKEND_FRONT_H
+
+#include "backend/registry.h"
+
+typedef enum moe_int_state {
+    MOE_INT_PREPARED, /* no input yet */
+    MOE_INT_LOADED,   /* an input, not run */
+    MOE_INT_FORWARD,  /* forward results exist */
+    MOE_INT_BACKWARD  /* backward results exist too */
+} moe_int_state;
+
+struct moe_layer {
+    moe_backend *backend;
+    void *plugged; /* the plug-in's own layer */
+    moe_layer_desc desc;
+    moe_use use;
+    moe_int_state state;
+    const moe_plan *given_plan; /* of the current input; NULL when the backend routes */
+};
+
+/* MOE_E_INVALID unless sizes, enums, pass and dtype are in range. */
+moe_status moe_int_check_use(const moe_layer_desc *desc, const moe_use *use, const moe_log *log);
+
+/* Checks presence, shape and dtype of every parameter; *ret gets those that exist, all else absent.
+ */
+moe_status moe_int_check_params(const moe_layer_desc *desc, const moe_use *use,
+                                const moe_tensors *params, const moe_log *log, moe_tensors *ret);
+
+/* Checks one step's inputs; *ret gets what the plug-in may see. */
+moe_status moe_int_check_input(const moe_layer *layer, const moe_input *input, const moe_log *log,
+                               moe_input *ret);
+
+/* A plan of this layer and step: consistent, with the right number of tokens and experts. */
+moe_status moe_int_check_plan(const moe_layer *layer, const moe_plan *plan, const char *whose,
+                              const moe_log *log);
+
+#endif

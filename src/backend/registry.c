@@ -1,0 +1,185 @@
+/* The registry: built-in backends and the plug-ins found on the search path. */
+#define _GNU_SOURCE /* dladdr */
+#include "backend/registry.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char environment_key[] = "MOEREF_BACKEND_PATH";
+
+static const moe_int_entry *find(const moe_backends *all, const char *name) {
+    for (size_t i = 0; i < all->count; i++)
+        if (strcmp(all->entry[i].name, name) == 0)
+            return &all->entry[i];
+    return NULL;
+}
+
+/* Takes the entry over, also on failure. */
+static moe_status append(moe_backends *all, moe_int_entry *entry) {
+    if (all->count == all->capacity) {
+        size_t capacity = all->capacity ? 2 * all->capacity : 8;
+        moe_int_entry *grown = realloc(all->entry, capacity * sizeof *grown);
+        if (!grown) {
+            moe_int_entry_clear(entry);
+            return MOE_E_NOMEM;
+        }
+        all->entry = grown;
+        all->capacity = capacity;
+    }
+    all->entry[all->count++] = *entry;
+    return MOE_OK;
+}
+
+/* The first of a name wins; files that could not be accepted are listed with the reason. */
+static moe_status add_file(moe_backends *all, const char *path, const moe_log *log) {
+    moe_int_entry entry;
+    moe_status status = moe_int_entry_load(path, &entry);
+    if (status)
+        return status;
+    const moe_int_entry *first = find(all, entry.name);
+    if (first) {
+        if (strcmp(first->path, entry.path) != 0)
+            moe_log_send(log, MOE_LOG_WARN,
+                         "%s: a backend named '%s' is known already (%s): skipped", path,
+                         entry.name, first->path);
+        moe_int_entry_clear(&entry);
+        return MOE_OK;
+    }
+    if (!entry.plugin)
+        moe_log_send(log, MOE_LOG_WARN, "%s %s: skipped", path, entry.reason);
+    return append(all, &entry);
+}
+
+static int is_plugin_file(const struct dirent *file) {
+    const char *dot = strrchr(file->d_name, '.');
+    return strncmp(file->d_name, "moeref-", 7) == 0 && dot && strcmp(dot, ".so") == 0;
+}
+
+static int is_visible(const struct dirent *file) {
+    return file->d_name[0] != '.';
+}
+
+/* Calls add_file for every plug-in of one folder, by name; with `nested`, also in its subfolders.
+ */
+static moe_status add_folder(moe_backends *all, const char *folder, bool nested,
+                             const moe_log *log) {
+    struct dirent **file = NULL;
+    int count = scandir(folder, &file, nested ? is_visible : is_plugin_file, alphasort);
+    moe_status status = MOE_OK;
+    for (int i = 0; i < count; i++) {
+        char path[PATH_MAX];
+        bool fits =
+            snprintf(path, sizeof path, "%s/%s", folder, file[i]->d_name) < (int)sizeof path;
+        struct stat info;
+        if (!status && fits && stat(path, &info) == 0) {
+            if (S_ISDIR(info.st_mode) && nested)
+                status = add_folder(all, path, false, log);
+            else if (is_plugin_file(file[i]) && !S_ISDIR(info.st_mode))
+                status = add_file(all, path, log);
+        }
+        free(file[i]);
+    }
+    free(file);
+    return status;
+}
+
+/* A colon-separated list that the user gave: a folder that is not there is worth a warning. */
+static moe_status add_list(moe_backends *all, const char *list, const moe_log *log) {
+    char *copy = strdup(list), *rest = copy;
+    if (!copy)
+        return MOE_E_NOMEM;
+    moe_status status = MOE_OK;
+    for (char *folder; !status && (folder = strsep(&rest, ":"));) {
+        struct stat info;
+        if (!*folder)
+            continue;
+        if (stat(folder, &info) != 0 || !S_ISDIR(info.st_mode))
+            moe_log_send(log, MOE_LOG_WARN, "backend search path: '%s' is not a folder", folder);
+        else
+            status = add_folder(all, folder, false, log);
+    }
+    free(copy);
+    return status;
+}
+
+/* Beside libmoeref: moeref/ when installed, ../backends and its folders in a build tree. */
+static moe_status add_default(moe_backends *all, const moe_log *log) {
+    Dl_info self;
+    char file[PATH_MAX], folder[PATH_MAX];
+    if (!dladdr((void *)moe_backends_load, &self) || !self.dli_fname ||
+        snprintf(file, sizeof file, "%s", self.dli_fname) >= (int)sizeof file)
+        return MOE_OK;
+    const char *home = dirname(file);
+    moe_status status = MOE_OK;
+    if (snprintf(folder, sizeof folder, "%s/moeref", home) < (int)sizeof folder)
+        status = add_folder(all, folder, false, log);
+    if (!status && snprintf(folder, sizeof folder, "%s/../backends", home) < (int)sizeof folder)
+        status = add_folder(all, folder, true, log);
+    return status;
+}
+
+/* Insertion keeps the search order among equal priorities; refused files go last. */
+static int rank(const moe_int_entry *entry) {
+    return entry->plugin ? entry->plugin->priority : INT_MIN;
+}
+
+static void sort_by_priority(moe_backends *all) {
+    for (size_t i = 1; i < all->count; i++) {
+        moe_int_entry moved = all->entry[i];
+        size_t to = i;
+        for (; to > 0 && rank(&all->entry[to - 1]) < rank(&moved); to--)
+            all->entry[to] = all->entry[to - 1];
+        all->entry[to] = moved;
+    }
+}
+
+moe_status moe_backends_load(const char *path, const moe_log *log, moe_backends **ret) {
+    moe_backends *all = calloc(1, sizeof *all);
+    moe_int_entry builtin;
+    moe_status status =
+        all ? moe_int_entry_builtin(&moe_int_reference_plugin, &builtin) : MOE_E_NOMEM;
+    if (!status)
+        status = append(all, &builtin);
+    const char *list = path ? path : getenv(environment_key);
+    if (!status)
+        status = list ? add_list(all, list, log) : add_default(all, log);
+    if (status) {
+        moe_backends_free(&all);
+        return moe_fail(log, status, "no memory for the list of backends");
+    }
+    sort_by_priority(all);
+    *ret = all;
+    return MOE_OK;
+}
+
+void moe_backends_free(moe_backends **all) {
+    if (!all || !*all)
+        return;
+    for (size_t i = 0; i < (*all)->count; i++)
+        moe_int_entry_clear(&(*all)->entry[i]);
+    free((*all)->entry);
+    free(*all);
+    *all = NULL;
+}
+
+size_t moe_backends_count(const moe_backends *all) {
+    return all->count;
+}
+
+moe_backend_info moe_backends_info(const moe_backends *all, size_t i) {
+    const moe_int_entry *entry = &all->entry[i];
+    return (moe_backend_info){
+        .name = entry->name,
+        .brief = entry->plugin ? entry->plugin->brief : "",
+        .path = entry->path,
+        .priority = entry->plugin ? entry->plugin->priority : 0,
+        .status = entry->status,
+        .reason = entry->reason,
+    };
+}
