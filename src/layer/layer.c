@@ -120,6 +120,10 @@ static moe_status check_router(const moe_layer_desc *desc, const moe_log *log) {
             return moe_fail(log, MOE_E_INVALID,
                             "score=sparsemixer makes its own choice: select=topk, no select_bias");
     }
+    if (r->select_bias &&
+        (r->select == MOE_SELECT_CAPACITY || r->select == MOE_SELECT_TOKEN_ROUNDING))
+        return moe_fail(log, MOE_E_INVALID,
+                        "select_bias goes with select=topk, group_topk or expert_choice");
     if (r->select == MOE_SELECT_TOKEN_ROUNDING && r->score != MOE_SCORE_SOFTMAX)
         return moe_fail(log, MOE_E_INVALID, "select=token_rounding needs score=softmax");
     return r->select == MOE_SELECT_GROUP_TOPK ? check_groups(desc, log) : MOE_OK;

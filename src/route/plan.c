@@ -132,6 +132,21 @@ moe_status moe_plan_create(int64_t n_tokens, int64_t n_experts, int64_t n_pairs,
     return s;
 }
 
+moe_status moe_plan_copy(const moe_plan *plan, moe_plan **ret) {
+    moe_plan *copy = plan_alloc(plan->n_tokens, plan->n_experts, plan->n_pairs);
+    if (!copy)
+        return MOE_E_NOMEM;
+    size_t pairs = (size_t)plan->n_pairs;
+    memcpy(copy->offsets, plan->offsets, ((size_t)plan->n_experts + 1) * sizeof *copy->offsets);
+    memcpy(copy->token, plan->token, pairs * sizeof *copy->token);
+    memcpy(copy->weight, plan->weight, pairs * sizeof *copy->weight);
+    memcpy(copy->token_offsets, plan->token_offsets,
+           ((size_t)plan->n_tokens + 1) * sizeof *copy->token_offsets);
+    memcpy(copy->pair_of_token, plan->pair_of_token, pairs * sizeof *copy->pair_of_token);
+    *ret = copy;
+    return MOE_OK;
+}
+
 moe_status moe_plan_subset(const moe_plan *plan, const int64_t *tokens, int64_t count,
                            moe_plan **ret) {
     int64_t *row_of = malloc((size_t)plan->n_tokens * sizeof *row_of);

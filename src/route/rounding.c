@@ -60,19 +60,20 @@ moe_status moe_int_round_counts(int32_t rule, int64_t tile, uint64_t seed, const
 /* One expert's column of the preference matrix: the renormalised weight v on its chosen tokens,
  * P - 1 elsewhere, so that every chosen token outranks every other. */
 static void preference(const moe_int_selection *in, int64_t e, const double *chosen_sum,
-                       const unsigned char *is_chosen, double *ret) {
+                       const unsigned char *is_chosen, moe_int_ranked *ret) {
     for (int64_t t = 0; t < in->tokens; t++) {
         double p = in->scores[t * in->n + e];
-        ret[t] = is_chosen[t * in->n + e] ? p / chosen_sum[t] : p - 1;
+        ret[t].score = is_chosen[t * in->n + e] ? p / chosen_sum[t] : p - 1;
+        ret[t].index = (int32_t)t;
     }
 }
 
 typedef struct rounding_work {
     int64_t *count, *rounded; /* [n] */
     double *chosen_sum;       /* [T] sum of the top-K scores */
-    double *column;           /* [T] */
+    moe_int_ranked *column;   /* [T] */
     unsigned char *is_chosen; /* [T][n] */
-    int32_t *best;            /* [max(T, K)] */
+    int32_t *best;            /* [K] */
 } rounding_work;
 
 static moe_status work_alloc(const moe_int_selection *in, rounding_work *w) {
@@ -82,7 +83,7 @@ static moe_status work_alloc(const moe_int_selection *in, rounding_work *w) {
     w->chosen_sum = calloc(T, sizeof *w->chosen_sum);
     w->column = calloc(T, sizeof *w->column);
     w->is_chosen = calloc(T, n);
-    w->best = calloc(T > K ? T : K, sizeof *w->best);
+    w->best = calloc(K, sizeof *w->best);
     return w->count && w->rounded && w->chosen_sum && w->column && w->is_chosen && w->best
                ? MOE_OK
                : MOE_E_NOMEM;
@@ -125,10 +126,9 @@ moe_status moe_int_choose_token_rounding(const moe_int_selection *in, moe_int_pa
     }
     for (int64_t e = 0; !s && e < in->n; e++) {
         preference(in, e, w.chosen_sum, w.is_chosen, w.column);
-        int64_t found =
-            w.rounded[e] ? moe_int_topk(w.column, NULL, in->tokens, w.rounded[e], w.best) : 0;
-        for (int64_t k = 0; !s && k < found; k++)
-            s = moe_int_pairs_add(ret, w.best[k], e);
+        moe_int_rank(w.column, in->tokens);
+        for (int64_t k = 0; !s && k < w.rounded[e]; k++)
+            s = moe_int_pairs_add(ret, w.column[k].index, e);
     }
     work_free(&w);
     return s;

@@ -40,6 +40,12 @@ MOE_API moe_status moe_reference_run(const moe_layer_desc *desc, const moe_tenso
                                      const moe_reference_params *params, const moe_log *log,
                                      moe_reference_result **ret);
 
+/* The router alone: float64 logits [T][E+n_zero] (freed by the caller with free(); may be NULL if not
+ * wanted) and the plan. Linear in T*d*E, for shapes whose experts are too large to run in full. */
+MOE_API moe_status moe_reference_route(const moe_layer_desc *desc, const moe_tensors *in,
+                                       const moe_reference_params *params, const moe_log *log,
+                                       double **ret_logits, moe_plan **ret_plan);
+
 MOE_API void moe_reference_free(moe_reference_result **result);
 
 #ifdef __cplusplus

@@ -1,0 +1,106 @@
+#include "reference/activation.h"
+
+static real sigmoid(real x) {
+    return x >= 0 ? 1 / (1 + MOE_REAL_FN(exp)(-x))
+                  : MOE_REAL_FN(exp)(x) / (1 + MOE_REAL_FN(exp)(x));
+}
+
+/* Standard normal distribution and density, for gelu(x) = x Phi(x). */
+static real normal_cdf(real x) {
+    return (real)0.5 * MOE_REAL_FN(erfc)(-x * (real)0.70710678118654752440);
+}
+
+static real normal_pdf(real x) {
+    return (real)0.39894228040143267794 * MOE_REAL_FN(exp)(-x * x / 2);
+}
+
+/* phi(x) of the activation's nonlinear factor, and its derivative in *slope. */
+static real nonlinearity(const moe_layer_desc *desc, real x, real *slope) {
+    real s;
+    switch (desc->act) {
+    case MOE_ACT_SWIGLU:
+    case MOE_ACT_SILU:
+        s = sigmoid(x);
+        *slope = s * (1 + x * (1 - s));
+        return x * s;
+    case MOE_ACT_SWIGLU_CLAMP:
+        s = sigmoid((real)desc->act_alpha * x);
+        *slope = s * (1 + (real)desc->act_alpha * x * (1 - s));
+        return x * s;
+    case MOE_ACT_GEGLU:
+    case MOE_ACT_GELU:
+        s = normal_cdf(x);
+        *slope = s + x * normal_pdf(x);
+        return x * s;
+    case MOE_ACT_RELU2:
+        *slope = x > 0 ? 2 * x : (x <= 0 ? 0 : x);
+        return x > 0 ? x * x : (x <= 0 ? 0 : x);
+    default: /* relu, reglu; a NaN stays a NaN */
+        *slope = x > 0 ? 1 : (x <= 0 ? 0 : x);
+        return x > 0 ? x : (x <= 0 ? 0 : x);
+    }
+}
+
+/* Columns of gate and up for element j. */
+static void columns(int32_t layout, int64_t n, int64_t j, int64_t *gate, int64_t *up) {
+    *gate = layout == MOE_GLU_INTERLEAVED ? 2 * j : j;
+    *up = layout == MOE_GLU_INTERLEAVED ? 2 * j + 1 : n + j;
+}
+
+/* gpt-oss: gate is clamped from above, up on both sides; outside, the gradient is 0. A value on
+ * the limit counts as inside, as in torch.clamp. */
+static real clamp(real x, real low, real high, int *inside) {
+    *inside = !(x < low || x > high);
+    return x < low ? low : x > high ? high : x;
+}
+
+typedef struct glu {
+    real gate, up, up_offset;   /* after clamping; act = phi(gate) * (up + up_offset) */
+    int gate_inside, up_inside; /* where the clamp lets the gradient through */
+} glu;
+
+static glu glu_load(const moe_layer_desc *desc, real gate, real up) {
+    glu v = {gate, up, 0, 1, 1};
+    if (desc->act == MOE_ACT_SWIGLU_CLAMP) {
+        real limit = (real)desc->act_limit;
+        v.gate = clamp(gate, -INFINITY, limit, &v.gate_inside);
+        v.up = clamp(up, -limit, limit, &v.up_inside);
+        v.up_offset = 1;
+    }
+    return v;
+}
+
+void act_forward(const moe_layer_desc *desc, int32_t layout, int64_t n, const real *h, real *a) {
+    real slope;
+    if (!moe_act_is_gated(desc->act)) {
+        for (int64_t j = 0; j < n; j++)
+            a[j] = nonlinearity(desc, h[j], &slope);
+        return;
+    }
+    for (int64_t j = 0; j < n; j++) {
+        int64_t g, u;
+        columns(layout, n, j, &g, &u);
+        glu v = glu_load(desc, h[g], h[u]);
+        a[j] = nonlinearity(desc, v.gate, &slope) * (v.up + v.up_offset);
+    }
+}
+
+void act_backward(const moe_layer_desc *desc, int32_t layout, int64_t n, const real *h,
+                  const real *da, real *dh) {
+    real slope;
+    if (!moe_act_is_gated(desc->act)) {
+        for (int64_t j = 0; j < n; j++) {
+            nonlinearity(desc, h[j], &slope);
+            dh[j] = da[j] * slope;
+        }
+        return;
+    }
+    for (int64_t j = 0; j < n; j++) {
+        int64_t g, u;
+        columns(layout, n, j, &g, &u);
+        glu v = glu_load(desc, h[g], h[u]);
+        real value = nonlinearity(desc, v.gate, &slope);
+        dh[g] = v.gate_inside ? da[j] * (v.up + v.up_offset) * slope : 0;
+        dh[u] = v.up_inside ? da[j] * value : 0;
+    }
+}

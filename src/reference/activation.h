@@ -1,0 +1,17 @@
+/* Activations and their derivatives, element by element. */
+#ifndef MOE_REFERENCE_ACTIVATION_H
+#define MOE_REFERENCE_ACTIVATION_H
+
+#include "reference/real.h"
+
+#define act_forward  REAL(moe_int_act_forward)
+#define act_backward REAL(moe_int_act_backward)
+
+/* One row: a[n] from h (2n gated columns in `layout`, else n). */
+void act_forward(const moe_layer_desc *desc, int32_t layout, int64_t n, const real *h, real *a);
+
+/* One row: dh from da[n] and h. */
+void act_backward(const moe_layer_desc *desc, int32_t layout, int64_t n, const real *h,
+                  const real *da, real *dh);
+
+#endif

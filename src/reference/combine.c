@@ -1,0 +1,160 @@
+#include "reference/combine.h"
+#include "reference/loops.h"
+
+#include <stdlib.h>
+
+static real *out_of(const run_state *r, moe_tensor_id id) {
+    return r->res->out.t[id].data;
+}
+
+void fill_shared_gate(run_state *r) {
+    int64_t d = r->desc->d;
+    for (int64_t t = 0; t < r->T; t++) {
+        real z = 0;
+        for (int64_t i = 0; r->shared.w_gate && i < d; i++)
+            z += r->X[t * d + i] * r->shared.w_gate[i];
+        r->shared.gate[t] = r->shared.w_gate ? 1 / (1 + MOE_REAL_FN(exp)(-z)) : 1;
+    }
+}
+
+/* What a pair's expert output counts with. */
+static real output_weight(const run_state *r, int64_t pair) {
+    int on_input = r->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    return on_input ? 1 : out_of(r, MOE_T_S)[pair];
+}
+
+static void add_scaled(real *sum, real scale, const real *row, int64_t d) {
+    for (int64_t i = 0; i < d; i++)
+        sum[i] += scale * row[i];
+}
+
+/* var += scale^2 (var_row + row^2): the products of the last stage, and the row's own rounding. */
+static void add_variance(real *var, real scale, const real *var_row, const real *row, int64_t d) {
+    for (int64_t i = 0; i < d; i++)
+        var[i] += scale * scale * (var_row[i] + row[i] * row[i]);
+}
+
+void combine_forward(run_state *r) {
+    const moe_plan *plan = r->res->plan;
+    int64_t d = r->desc->d;
+    const real *Y = out_of(r, MOE_T_Y), *S = out_of(r, MOE_T_S);
+    real *var = r->res->variance.t[MOE_T_O].data;
+    for (int64_t t = 0; t < r->T; t++) {
+        real *o = out_of(r, MOE_T_O) + t * d;
+        for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
+            int64_t p = plan->pair_of_token[k];
+            int is_zero = p >= r->pairs;
+            add_scaled(o, is_zero ? S[p] : output_weight(r, p), is_zero ? r->X + t * d : Y + p * d,
+                       d);
+            if (var && !is_zero)
+                add_variance(var + t * d, output_weight(r, p), r->var_Y + p * d, Y + p * d, d);
+        }
+        if (r->desc->n_shared)
+            add_scaled(o, r->shared.gate[t], r->shared.Y + t * d, d);
+        if (r->desc->n_shared && var)
+            add_variance(var + t * d, r->shared.gate[t], r->shared.var_Y + t * d,
+                         r->shared.Y + t * d, d);
+    }
+    loop_round(out_of(r, MOE_T_O), r->T * d, r->storage);
+}
+
+/* A zero expert returns its input: dS = <dO, x>, dx = s dO. */
+static void backward_zero_experts(const run_state *r) {
+    const moe_plan *plan = r->res->plan;
+    int64_t d = r->desc->d;
+    for (int64_t p = r->pairs; p < plan->n_pairs; p++) {
+        int64_t t = plan->token[p];
+        real sum = 0;
+        for (int64_t i = 0; i < d; i++)
+            sum += r->dO[t * d + i] * r->X[t * d + i];
+        out_of(r, MOE_T_DS)[p] = sum;
+        add_scaled(out_of(r, MOE_T_DX) + t * d, out_of(r, MOE_T_S)[p], r->dO + t * d, d);
+    }
+}
+
+static void backward_tokens(const run_state *r) {
+    const moe_plan *plan = r->res->plan;
+    int64_t d = r->desc->d;
+    int on_input = r->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    const real *dXp = out_of(r, MOE_T_DXP);
+    real *var = r->res->variance.t[MOE_T_DX].data;
+    for (int64_t t = 0; t < r->T; t++) {
+        real *dx = out_of(r, MOE_T_DX) + t * d;
+        for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
+            int64_t p = plan->pair_of_token[k];
+            if (p >= r->pairs)
+                continue;
+            real scale = on_input ? out_of(r, MOE_T_S)[p] : 1;
+            add_scaled(dx, scale, dXp + p * d, d);
+            if (var)
+                add_variance(var + t * d, scale, r->var_dXp + p * d, dXp + p * d, d);
+        }
+        if (r->desc->n_shared)
+            add_scaled(dx, 1, r->shared.dX + t * d, d);
+        if (r->desc->n_shared && var)
+            add_variance(var + t * d, 1, r->shared.var_dX + t * d, r->shared.dX + t * d, d);
+    }
+}
+
+/* O += g Y_shared with g = sigmoid(x . w): dz = dg g (1 - g), dw += dz x, dx += dz w. */
+static void backward_shared_gate(const run_state *r) {
+    int64_t d = r->desc->d;
+    real *dw = out_of(r, MOE_T_DW_GATE_SHARED);
+    for (int64_t t = 0; t < r->T; t++) {
+        real g = r->shared.gate[t], dz = r->shared.d_gate[t] * g * (1 - g);
+        add_scaled(dw, dz, r->X + t * d, d);
+        add_scaled(out_of(r, MOE_T_DX) + t * d, dz, r->shared.w_gate, d);
+    }
+    loop_round(dw, d, r->storage);
+}
+
+/* dW_r = dz^T X, db_r = sum dz, dX += dz W_r. */
+static void backward_logits(const run_state *r, const real *dz, const real *w_r, real *dx) {
+    int64_t d = r->desc->d, n = r->desc->E + r->desc->n_zero;
+    loop_outer(dz, r->T, n, r->X, d, r->threads, out_of(r, MOE_T_DW_R));
+    loop_round(out_of(r, MOE_T_DW_R), n * d, r->storage);
+    real *db = out_of(r, MOE_T_DB_R);
+    for (int64_t t = 0; db && t < r->T; t++)
+        add_scaled(db, 1, dz + t * n, n);
+    if (db)
+        loop_round(db, n, r->storage);
+    loop_times(dz, r->T, n, w_r, d, r->threads, dx);
+    add_scaled(out_of(r, MOE_T_DX), 1, dx, r->T * d);
+}
+
+static moe_status backward_router(run_state *r) {
+    const moe_plan *plan = r->res->plan;
+    int64_t d = r->desc->d, n = plan->n_experts, T = r->T;
+    size_t pairs = plan->n_pairs > 0 ? (size_t)plan->n_pairs : 1;
+    double *d_weight = malloc(pairs * sizeof *d_weight);
+    real *dz = malloc((size_t)(T * n) * sizeof *dz), *dx = malloc((size_t)(T * d) * sizeof *dx);
+    real *w_r = malloc((size_t)(n * d) * sizeof *w_r);
+    r->d_logits = malloc((size_t)(T * n) * sizeof *r->d_logits);
+    moe_status s = d_weight && dz && dx && w_r && r->d_logits ? MOE_OK : MOE_E_NOMEM;
+    if (!s) {
+        moe_convert(d_weight, MOE_F64, out_of(r, MOE_T_DS), MOE_REAL_DTYPE, (size_t)plan->n_pairs);
+        s = moe_route_backward(r->desc, r->logits, plan, d_weight, r->d_logits);
+    }
+    if (!s) {
+        const moe_tensor *w = &r->in->t[MOE_T_W_R];
+        moe_convert(dz, MOE_REAL_DTYPE, r->d_logits, MOE_F64, (size_t)(T * n));
+        moe_convert(w_r, MOE_REAL_DTYPE, w->data, w->dtype, (size_t)(n * d));
+        backward_logits(r, dz, w_r, dx);
+    }
+    free(d_weight);
+    free(dz);
+    free(dx);
+    free(w_r);
+    return s;
+}
+
+moe_status combine_backward(run_state *r) {
+    backward_tokens(r);
+    backward_zero_experts(r);
+    if (r->shared.w_gate)
+        backward_shared_gate(r);
+    moe_status s = r->plan_given ? MOE_OK : backward_router(r);
+    if (!s)
+        loop_round(out_of(r, MOE_T_DX), r->T * r->desc->d, r->storage);
+    return s;
+}

@@ -1,0 +1,182 @@
+#include "reference/ffn.h"
+#include "reference/activation.h"
+#include "reference/loops.h"
+
+#include <stdlib.h>
+
+static real *alloc(int64_t count) {
+    return calloc((size_t)(count > 0 ? count : 1), sizeof(real));
+}
+
+static int64_t token_of(const ffn *f, int64_t r) {
+    return f->token ? f->token[r] : r;
+}
+
+/* The rows that the expert sees: gathered tokens, weighted where the weight is on the input. */
+static void gather_input(const ffn *f, real *rows) {
+    int64_t d = f->desc->d;
+    for (int64_t r = 0; r < f->rows; r++) {
+        const real *x = f->X + token_of(f, r) * d;
+        for (int64_t i = 0; i < d; i++)
+            rows[r * d + i] = f->on_input ? f->weight[r] * x[i] : x[i];
+    }
+    if (f->on_input)
+        loop_round(rows, f->rows * d, f->storage);
+}
+
+static void gather_gradient(const ffn *f, real *rows) {
+    int64_t d = f->desc->d;
+    for (int64_t r = 0; r < f->rows; r++)
+        for (int64_t i = 0; i < d; i++)
+            rows[r * d + i] = f->dO[token_of(f, r) * d + i];
+}
+
+/* sum over products of (factor * factor)^2, for the variance of rounded operands. */
+static moe_status squared_linear(const ffn *f, const real *x, int64_t in, const real *w,
+                                 int64_t outs, real *ret) {
+    real *xx = alloc(f->rows * in), *ww = alloc(outs * in);
+    if (xx && ww) {
+        loop_square(x, f->rows * in, xx);
+        loop_square(w, outs * in, ww);
+        loop_linear(xx, f->rows, in, ww, outs, NULL, f->threads, ret);
+    }
+    moe_status s = xx && ww ? MOE_OK : MOE_E_NOMEM;
+    free(xx);
+    free(ww);
+    return s;
+}
+
+static moe_status squared_times(const ffn *f, const real *g, int64_t outs, const real *w,
+                                int64_t in, real *ret) {
+    real *gg = alloc(f->rows * outs), *ww = alloc(outs * in);
+    if (gg && ww) {
+        loop_square(g, f->rows * outs, gg);
+        loop_square(w, outs * in, ww);
+        loop_times(gg, f->rows, outs, ww, in, f->threads, ret);
+    }
+    moe_status s = gg && ww ? MOE_OK : MOE_E_NOMEM;
+    free(gg);
+    free(ww);
+    return s;
+}
+
+static moe_status squared_outer(const ffn *f, const real *g, int64_t outs, const real *x,
+                                int64_t in, real *ret) {
+    real *gg = alloc(f->rows * outs), *xx = alloc(f->rows * in);
+    if (gg && xx) {
+        loop_square(g, f->rows * outs, gg);
+        loop_square(x, f->rows * in, xx);
+        loop_outer(gg, f->rows, outs, xx, in, f->threads, ret);
+    }
+    moe_status s = gg && xx ? MOE_OK : MOE_E_NOMEM;
+    free(gg);
+    free(xx);
+    return s;
+}
+
+moe_status ffn_forward(const ffn *f) {
+    int64_t d = f->desc->d, rows = f->rows;
+    real *x = alloc(rows * d);
+    if (!x)
+        return MOE_E_NOMEM;
+    gather_input(f, x);
+    loop_linear(x, rows, d, f->W1, f->hw, f->b1, f->threads, f->H);
+    free(x);
+    loop_round(f->H, rows * f->hw, f->storage);
+    for (int64_t r = 0; r < rows; r++)
+        act_forward(f->desc, f->layout, f->n, f->H + r * f->hw, f->A + r * f->n);
+    loop_round(f->A, rows * f->n, f->storage);
+    loop_linear(f->A, rows, f->n, f->W2, d, f->b2, f->threads, f->Y);
+    loop_round(f->Y, rows * d, f->storage);
+    return f->var_Y ? squared_linear(f, f->A, f->n, f->W2, d, f->var_Y) : MOE_OK;
+}
+
+/* sum_r s_r g[r][i], rounded; s NULL means 1. */
+static void column_sums(const ffn *f, const real *g, int64_t width, const real *s, real *ret) {
+    for (int64_t i = 0; i < width; i++) {
+        real sum = 0;
+        for (int64_t r = 0; r < f->rows; r++)
+            sum += s ? s[r] * g[r * width + i] : g[r * width + i];
+        ret[i] = sum;
+    }
+    loop_round(ret, width, f->storage);
+}
+
+/* Row r: from da = dA' (overwritten by A') to dS and dH. */
+static void backward_row(const ffn *f, int64_t r, const real *dy, real *da, real *fresh) {
+    int64_t n = f->n, d = f->desc->d;
+    real w = f->on_input ? 1 : f->weight[r], ds = 0;
+    act_forward(f->desc, f->layout, n, f->H + r * f->hw, fresh);
+    for (int64_t j = 0; j < n; j++)
+        ds += da[j] * fresh[j];
+    for (int64_t i = 0; f->b2 && i < d; i++)
+        ds += dy[i] * f->b2[i];
+    for (int64_t j = 0; j < n; j++)
+        da[j] *= w;
+    act_backward(f->desc, f->layout, n, f->H + r * f->hw, da, f->dH + r * f->hw);
+    for (int64_t j = 0; j < n; j++)
+        da[j] = w * fresh[j];
+    if (!f->on_input)
+        f->dS[r] = ds;
+}
+
+/* Parameter gradients: dy = gathered dO, a = A', x = the expert's input rows. */
+static moe_status parameter_gradients(const ffn *f, const real *dy, const real *a, const real *x) {
+    int64_t d = f->desc->d, n = f->n, hw = f->hw;
+    moe_status s = MOE_OK;
+    loop_outer(dy, f->rows, d, a, n, f->threads, f->dW2);
+    loop_round(f->dW2, d * n, f->storage);
+    loop_outer(f->dH, f->rows, hw, x, d, f->threads, f->dW1);
+    loop_round(f->dW1, hw * d, f->storage);
+    if (f->db2)
+        column_sums(f, dy, d, f->on_input ? NULL : f->weight, f->db2);
+    if (f->db1)
+        column_sums(f, f->dH, hw, NULL, f->db1);
+    if (f->var_dW2)
+        s = squared_outer(f, dy, d, a, n, f->var_dW2);
+    if (!s && f->var_dW1)
+        s = squared_outer(f, f->dH, hw, x, d, f->var_dW1);
+    return s;
+}
+
+/* With the weight on the input, w_r scales x_r: dS_r = <dXp_r, x_r>. */
+static void input_weight_gradient(const ffn *f) {
+    int64_t d = f->desc->d;
+    for (int64_t r = 0; r < f->rows; r++) {
+        const real *x = f->X + token_of(f, r) * d;
+        real sum = 0;
+        for (int64_t i = 0; i < d; i++)
+            sum += f->dXp[r * d + i] * x[i];
+        f->dS[r] = sum;
+    }
+}
+
+moe_status ffn_backward(const ffn *f) {
+    int64_t d = f->desc->d, rows = f->rows;
+    real *dy = alloc(rows * d), *a = alloc(rows * f->n), *fresh = alloc(f->n);
+    real *x = f->dW1 ? alloc(rows * d) : NULL;
+    moe_status s = dy && a && fresh && (x || !f->dW1) ? MOE_OK : MOE_E_NOMEM;
+    if (!s) {
+        gather_gradient(f, dy);
+        loop_times(dy, rows, d, f->W2, f->n, f->threads, a);
+        for (int64_t r = 0; r < rows; r++)
+            backward_row(f, r, dy + r * d, a + r * f->n, fresh);
+        loop_round(a, rows * f->n, f->storage);
+        loop_round(f->dH, rows * f->hw, f->storage);
+        loop_times(f->dH, rows, f->hw, f->W1, d, f->threads, f->dXp);
+        loop_round(f->dXp, rows * d, f->storage);
+        if (f->on_input)
+            input_weight_gradient(f);
+    }
+    if (!s && f->dW1) {
+        gather_input(f, x);
+        s = parameter_gradients(f, dy, a, x);
+    }
+    if (!s && f->var_dXp)
+        s = squared_times(f, f->dH, f->hw, f->W1, d, f->var_dXp);
+    free(dy);
+    free(a);
+    free(fresh);
+    free(x);
+    return s;
+}

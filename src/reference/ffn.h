@@ -1,0 +1,43 @@
+/* One feed-forward expert over a group of rows: the routed experts and the shared one alike. */
+#ifndef MOE_REFERENCE_FFN_H
+#define MOE_REFERENCE_FFN_H
+
+#include "reference/real.h"
+
+#define ffn          REAL(moe_int_ffn)
+#define ffn_forward  REAL(moe_int_ffn_forward)
+#define ffn_backward REAL(moe_int_ffn_backward)
+
+/* hw is H's width (2n or n). Results that are NULL are not wanted. */
+typedef struct ffn {
+    const moe_layer_desc *desc;
+    int64_t n, hw;
+    int32_t layout; /* moe_glu_layout */
+    int threads;
+    moe_dtype storage; /* H, A, Y, dH, A', dXp and results are rounded to it */
+
+    int64_t rows;
+    const int32_t *token; /* [rows]; NULL: row r is token r */
+    const real *weight;   /* [rows] combine weights */
+    int on_input;         /* 1: the expert sees weight * x, its output counts once */
+
+    const real *X, *dO;            /* [T][d] */
+    const real *W1, *b1, *W2, *b2; /* [hw][d], [hw], [d][n], [d]; biases may be NULL */
+    real *H, *A, *Y;               /* [rows][hw], [rows][n], [rows][d] */
+    real *dS, *dH, *dXp;           /* [rows], [rows][hw], [rows][d] */
+    real *dW1, *db1, *dW2, *db2;   /* as the parameters */
+    real *var_Y, *var_dXp;         /* [rows][d] sum of squared products of the last stage */
+    real *var_dW1, *var_dW2;       /* as the parameters */
+} ffn;
+
+/* H, A, Y (and var_Y). MOE_E_NOMEM. */
+moe_status ffn_forward(const ffn *f);
+
+/* dS, dH, dXp and parameter gradients from dO, after ffn_forward. MOE_E_NOMEM.
+ * Equations: dA' = dO W2; dS = <dA', A> + <dO, b2>; A' = s A; dA = s dA'; dH = act'(dA, H);
+ * dW2 = dO^T A'; db2 = sum s dO; dW1 = dH^T X; db1 = sum dH; dXp = dH W1 (SonicMoE, arXiv
+ * 2512.14080). With the weight on the input, s = 1 above, X is the weighted input and dS = <dXp,
+ * x>. */
+moe_status ffn_backward(const ffn *f);
+
+#endif

@@ -1,0 +1,154 @@
+/* Entry points of the reference: check the request, choose the arithmetic, own the result. */
+#include "reference/loops.h"
+#include "reference/run.h"
+
+#include <stdlib.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+static int thread_count(int32_t wanted) {
+    if (wanted > 0)
+        return wanted;
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+static moe_status check_tensor(const moe_layer_desc *desc, const moe_tensors *in, moe_tensor_id id,
+                               int64_t tokens, const moe_log *log) {
+    const moe_tensor *t = &in->t[id];
+    moe_tensor want = {0};
+    char got_shape[96], want_shape[96];
+    moe_tensor_shape(desc, id, tokens, 0, 0, &want);
+    if (!t->data)
+        return moe_fail(log, MOE_E_INVALID, "the layer needs tensor %s", moe_tensor_name(id));
+    if (!moe_tensor_same_shape(t, &want))
+        return moe_fail(log, MOE_E_INVALID, "tensor %s has shape %s, the layer needs %s",
+                        moe_tensor_name(id), moe_tensor_shape_str(t, got_shape, sizeof got_shape),
+                        moe_tensor_shape_str(&want, want_shape, sizeof want_shape));
+    if (moe_dtype_roundoff(t->dtype) == 0)
+        return moe_fail(log, MOE_E_INVALID, "tensor %s has the integer type %s",
+                        moe_tensor_name(id), moe_dtype_name(t->dtype));
+    return MOE_OK;
+}
+
+static moe_status check_request(const moe_layer_desc *desc, const moe_tensors *in,
+                                const moe_reference_params *params, const moe_log *log) {
+    moe_status s = moe_layer_desc_check(desc, params->tokens, log);
+    for (int i = 0; !s && i < MOE_T_COUNT; i++) {
+        moe_tensor_id id = (moe_tensor_id)i;
+        moe_tensor_role role = moe_tensor_role_of(id);
+        int optional = id == MOE_T_DO && !in->t[id].data;
+        if ((role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM) && !optional &&
+            moe_tensor_exists(desc, id, params->plan && params->plan_given))
+            s = check_tensor(desc, in, id, params->tokens, log);
+    }
+    if (!s && params->plan &&
+        (params->plan->n_tokens != params->tokens ||
+         params->plan->n_experts != desc->E + desc->n_zero))
+        s = moe_fail(log, MOE_E_INVALID, "the plan is for %lld tokens and %lld experts",
+                     (long long)params->plan->n_tokens, (long long)params->plan->n_experts);
+    if (!s && params->variance && params->precision != MOE_F64)
+        s = moe_fail(log, MOE_E_INVALID, "variances are computed in float64 only");
+    return s;
+}
+
+moe_status moe_reference_run(const moe_layer_desc *desc, const moe_tensors *in,
+                             const moe_reference_params *params, const moe_log *log,
+                             moe_reference_result **ret) {
+    moe_status s = check_request(desc, in, params, log);
+    if (s)
+        return s;
+    moe_reference_result *res = calloc(1, sizeof *res);
+    int threads = thread_count(params->threads);
+    if (!res)
+        s = MOE_E_NOMEM;
+    else if (params->precision == MOE_F64)
+        s = moe_int_run_f64(desc, in, params, threads, log, res);
+    else if (params->precision == MOE_F32 || params->precision == MOE_BF16 ||
+             params->precision == MOE_F16)
+        s = moe_int_run_f32(desc, in, params, threads, log, res);
+    else
+        s = moe_fail(log, MOE_E_INVALID, "the reference has no arithmetic %s",
+                     moe_dtype_name((moe_dtype)params->precision));
+    if (s == MOE_E_NOMEM)
+        moe_fail(log, s, "no memory for the reference run of %lld tokens",
+                 (long long)params->tokens);
+    if (s)
+        moe_reference_free(&res);
+    else
+        *ret = res;
+    return s;
+}
+
+static moe_status load_f64(const moe_tensor *t, double **ret) {
+    int64_t count = moe_tensor_count(t);
+    if (!t->data)
+        return MOE_OK;
+    *ret = malloc((size_t)count * sizeof **ret);
+    if (!*ret)
+        return MOE_E_NOMEM;
+    moe_convert(*ret, MOE_F64, t->data, t->dtype, (size_t)count);
+    return MOE_OK;
+}
+
+static moe_status route_only(const moe_layer_desc *desc, const moe_tensors *in,
+                             const moe_reference_params *params, const moe_log *log,
+                             double **ret_logits, moe_plan **ret_plan) {
+    int64_t n = desc->E + desc->n_zero, T = params->tokens;
+    double *x = NULL, *w = NULL, *b = NULL, *b_select = NULL;
+    moe_status s = load_f64(&in->t[MOE_T_X], &x);
+    if (!s)
+        s = load_f64(&in->t[MOE_T_W_R], &w);
+    if (!s && desc->router.bias)
+        s = load_f64(&in->t[MOE_T_B_R], &b);
+    if (!s && desc->router.select_bias)
+        s = load_f64(&in->t[MOE_T_B_SELECT], &b_select);
+    double *z = s ? NULL : malloc((size_t)(T * n) * sizeof *z);
+    if (!s && !z)
+        s = MOE_E_NOMEM;
+    if (!s) {
+        moe_int_loop_linear_f64(x, T, desc->d, w, n, b, thread_count(params->threads), z);
+        s = moe_route(desc, T, z, b_select, params->seed, log, ret_plan);
+    }
+    free(x);
+    free(w);
+    free(b);
+    free(b_select);
+    *ret_logits = z;
+    return s;
+}
+
+moe_status moe_reference_route(const moe_layer_desc *desc, const moe_tensors *in,
+                               const moe_reference_params *params, const moe_log *log,
+                               double **ret_logits, moe_plan **ret_plan) {
+    moe_status s = check_request(desc, in, params, log);
+    double *logits = NULL;
+    moe_plan *plan = NULL;
+    if (!s)
+        s = route_only(desc, in, params, log, &logits, &plan);
+    if (!s) {
+        *ret_plan = plan;
+        plan = NULL;
+    }
+    if (!s && ret_logits) {
+        *ret_logits = logits;
+        logits = NULL;
+    }
+    free(logits);
+    moe_plan_destroy(&plan);
+    return s;
+}
+
+void moe_reference_free(moe_reference_result **result) {
+    if (!result || !*result)
+        return;
+    moe_plan_destroy(&(*result)->plan);
+    moe_tensors_free(&(*result)->out);
+    moe_tensors_free(&(*result)->variance);
+    free(*result);
+    *result = NULL;
+}

@@ -1,0 +1,308 @@
+/* The whole layer: route, run every expert forward and backward, combine. */
+#include "reference/run.h"
+#include "reference/combine.h"
+#include "reference/ffn.h"
+#include "reference/loops.h"
+
+#include <stdlib.h>
+
+#define RUN REAL(moe_int_run)
+
+static void *out_of(const run_state *r, moe_tensor_id id) {
+    return r->res->out.t[id].data;
+}
+
+static moe_status alloc_real(int64_t count, real **ret) {
+    *ret = calloc((size_t)(count > 0 ? count : 1), sizeof **ret);
+    return *ret ? MOE_OK : MOE_E_NOMEM;
+}
+
+/* A tensor's values as `real`; *ret stays NULL for an absent tensor. */
+static moe_status load(const moe_tensor *t, int64_t first, int64_t count, real **ret) {
+    if (!t->data)
+        return MOE_OK;
+    moe_status s = alloc_real(count, ret);
+    if (!s)
+        moe_convert(*ret, MOE_REAL_DTYPE,
+                    (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype), t->dtype,
+                    (size_t)count);
+    return s;
+}
+
+static moe_status compute_logits(run_state *r) {
+    const moe_layer_desc *desc = r->desc;
+    int64_t n = desc->E + desc->n_zero, count = r->T * n;
+    real *w = NULL, *b = NULL, *z = NULL;
+    moe_status s = load(&r->in->t[MOE_T_W_R], 0, n * desc->d, &w);
+    if (!s && desc->router.bias)
+        s = load(&r->in->t[MOE_T_B_R], 0, n, &b);
+    if (!s)
+        s = alloc_real(count, &z);
+    r->logits = malloc((size_t)count * sizeof *r->logits);
+    if (!s && !r->logits)
+        s = MOE_E_NOMEM;
+    if (!s) {
+        loop_linear(r->X, r->T, desc->d, w, n, b, r->threads, z);
+        moe_convert(r->logits, MOE_F64, z, MOE_REAL_DTYPE, (size_t)count);
+    }
+    free(w);
+    free(b);
+    free(z);
+    return s;
+}
+
+/* The plan to use: given, chosen before and weighed here, or routed here. */
+static moe_status make_plan(run_state *r) {
+    const moe_reference_params *p = r->params;
+    double *b_select = NULL;
+    int64_t n = r->desc->E + r->desc->n_zero;
+    moe_status s = MOE_OK;
+    if (p->plan)
+        s = moe_plan_copy(p->plan, &r->res->plan);
+    if (r->plan_given || s)
+        return s;
+    s = compute_logits(r);
+    if (!s && p->plan)
+        return moe_route_weigh(r->desc, r->logits, r->res->plan);
+    if (!s && r->desc->router.select_bias) {
+        b_select = malloc((size_t)n * sizeof *b_select);
+        if (!b_select)
+            return MOE_E_NOMEM;
+        const moe_tensor *t = &r->in->t[MOE_T_B_SELECT];
+        moe_convert(b_select, MOE_F64, t->data, t->dtype, (size_t)n);
+    }
+    if (!s)
+        s = moe_route(r->desc, r->T, r->logits, b_select, p->seed, r->log, &r->res->plan);
+    free(b_select);
+    return s;
+}
+
+static int is_weight_gradient(moe_tensor_id id) {
+    return id == MOE_T_DW1 || id == MOE_T_DB1 || id == MOE_T_DW2 || id == MOE_T_DB2;
+}
+
+/* Is this result made by this run at all? */
+static int makes(const run_state *r, moe_tensor_id id) {
+    moe_tensor_role role = moe_tensor_role_of(id);
+    int is_backward = role == MOE_ROLE_BACKWARD || id == MOE_T_DH || id == MOE_T_DXP;
+    if (role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM || (is_backward && !r->dO))
+        return 0;
+    if (r->params->skip_weight_gradients && is_weight_gradient(id))
+        return 0;
+    return moe_tensor_exists(r->desc, id, r->plan_given);
+}
+
+static moe_status alloc_results(run_state *r) {
+    static const moe_tensor_id with_variance[] = {MOE_T_O, MOE_T_DX, MOE_T_DW1, MOE_T_DW2};
+    const moe_plan *plan = r->res->plan;
+    r->pairs = plan->offsets[r->desc->E];
+    moe_status s = MOE_OK;
+    for (int i = 0; !s && i < MOE_T_COUNT; i++) {
+        moe_tensor *t = &r->res->out.t[i];
+        moe_tensor_shape(r->desc, (moe_tensor_id)i, r->T, r->pairs, plan->n_pairs, t);
+        if (makes(r, (moe_tensor_id)i))
+            s = moe_tensor_alloc(MOE_REAL_DTYPE, t->ndim, t->shape, t);
+    }
+    for (int i = 0; !s && r->params->variance && i < 4; i++) {
+        const moe_tensor *t = &r->res->out.t[with_variance[i]];
+        if (t->data)
+            s = moe_tensor_alloc(MOE_REAL_DTYPE, t->ndim, t->shape,
+                                 &r->res->variance.t[with_variance[i]]);
+    }
+    return s;
+}
+
+/* Points f at expert e's rows and parameters; load_expert allocates the parameters. */
+static moe_status load_expert(const run_state *r, int64_t e, ffn *f) {
+    const moe_layer_desc *desc = r->desc;
+    int64_t d = desc->d, n = desc->n, hw = moe_h_width(desc, n);
+    real *w1 = NULL, *w2 = NULL, *b1 = NULL, *b2 = NULL;
+    moe_status s = load(&r->in->t[MOE_T_W1], e * hw * d, hw * d, &w1);
+    if (!s)
+        s = load(&r->in->t[MOE_T_W2], e * d * n, d * n, &w2);
+    if (!s && desc->expert_bias)
+        s = load(&r->in->t[MOE_T_B1], e * hw, hw, &b1);
+    if (!s && desc->expert_bias)
+        s = load(&r->in->t[MOE_T_B2], e * d, d, &b2);
+    f->W1 = w1;
+    f->W2 = w2;
+    f->b1 = b1;
+    f->b2 = b2;
+    return s;
+}
+
+static void free_parameters(const ffn *f) {
+    free((void *)f->W1);
+    free((void *)f->W2);
+    free((void *)f->b1);
+    free((void *)f->b2);
+}
+
+/* Element `index` of a result, or NULL where it is not wanted. */
+static real *at(void *data, int64_t index) {
+    return data ? (real *)data + index : NULL;
+}
+
+static void point_at_results(const run_state *r, int64_t e, ffn *f) {
+    int64_t d = r->desc->d, n = f->n, hw = f->hw, row = r->res->plan->offsets[e];
+    moe_tensors *var = &r->res->variance;
+    f->H = at(out_of(r, MOE_T_H), row * hw);
+    f->A = at(out_of(r, MOE_T_A), row * n);
+    f->Y = at(out_of(r, MOE_T_Y), row * d);
+    f->dS = at(out_of(r, MOE_T_DS), row);
+    f->dH = at(out_of(r, MOE_T_DH), row * hw);
+    f->dXp = at(out_of(r, MOE_T_DXP), row * d);
+    f->dW1 = at(out_of(r, MOE_T_DW1), e * hw * d);
+    f->db1 = at(out_of(r, MOE_T_DB1), e * hw);
+    f->dW2 = at(out_of(r, MOE_T_DW2), e * d * n);
+    f->db2 = at(out_of(r, MOE_T_DB2), e * d);
+    f->var_Y = at(r->var_Y, row * d);
+    f->var_dXp = at(r->var_dXp, row * d);
+    f->var_dW1 = at(var->t[MOE_T_DW1].data, e * hw * d);
+    f->var_dW2 = at(var->t[MOE_T_DW2].data, e * d * n);
+}
+
+static moe_status run_experts(run_state *r) {
+    const moe_plan *plan = r->res->plan;
+    moe_status s = MOE_OK;
+    for (int64_t e = 0; !s && e < r->desc->E; e++) {
+        ffn f = {.desc = r->desc,
+                 .n = r->desc->n,
+                 .hw = moe_h_width(r->desc, r->desc->n),
+                 .layout = r->desc->glu_layout,
+                 .threads = r->threads,
+                 .storage = r->storage,
+                 .rows = plan->offsets[e + 1] - plan->offsets[e],
+                 .token = plan->token + plan->offsets[e],
+                 .weight = (real *)out_of(r, MOE_T_S) + plan->offsets[e],
+                 .on_input = r->desc->router.weight_on == MOE_WEIGHT_ON_INPUT,
+                 .X = r->X,
+                 .dO = r->dO};
+        point_at_results(r, e, &f);
+        s = load_expert(r, e, &f);
+        if (!s)
+            s = ffn_forward(&f);
+        if (!s && r->dO)
+            s = ffn_backward(&f);
+        free_parameters(&f);
+    }
+    return s;
+}
+
+/* The shared expert is an expert that sees every token, with sigmoid(x . w_gate) as its weight. */
+static moe_status run_shared(run_state *r) {
+    const moe_layer_desc *desc = r->desc;
+    int64_t T = r->T, d = desc->d, n = desc->n_shared, hw = moe_h_width(desc, n);
+    shared_state *sh = &r->shared;
+    real *w1 = NULL, *w2 = NULL, *h = NULL, *a = NULL, *dh = NULL;
+    moe_status s = load(&r->in->t[MOE_T_W1_SHARED], 0, hw * d, &w1);
+    if (!s)
+        s = load(&r->in->t[MOE_T_W2_SHARED], 0, d * n, &w2);
+    if (!s && desc->shared_gate)
+        s = load(&r->in->t[MOE_T_W_GATE_SHARED], 0, d, &sh->w_gate);
+    real **buffers[] = {&h, &a, &sh->Y, &sh->gate, &dh, &sh->dX, &sh->d_gate};
+    int64_t counts[] = {T * hw, T * n, T * d, T, T * hw, T * d, T};
+    for (int i = 0; !s && i < 7; i++)
+        s = alloc_real(counts[i], buffers[i]);
+    if (!s && r->params->variance)
+        s = alloc_real(T * d, &sh->var_Y);
+    if (!s && r->params->variance && r->dO)
+        s = alloc_real(T * d, &sh->var_dX);
+    if (!s) {
+        fill_shared_gate(r);
+        ffn f = {.desc = desc,
+                 .n = n,
+                 .hw = hw,
+                 .threads = r->threads,
+                 .storage = r->storage,
+                 .rows = T,
+                 .weight = sh->gate,
+                 .X = r->X,
+                 .dO = r->dO,
+                 .W1 = w1,
+                 .W2 = w2,
+                 .H = h,
+                 .A = a,
+                 .Y = sh->Y,
+                 .dS = sh->d_gate,
+                 .dH = dh,
+                 .dXp = sh->dX,
+                 .dW1 = out_of(r, MOE_T_DW1_SHARED),
+                 .dW2 = out_of(r, MOE_T_DW2_SHARED),
+                 .var_Y = sh->var_Y,
+                 .var_dXp = sh->var_dX};
+        s = ffn_forward(&f);
+        if (!s && r->dO)
+            s = ffn_backward(&f);
+    }
+    free(w1);
+    free(w2);
+    free(h);
+    free(a);
+    free(dh);
+    return s;
+}
+
+static moe_status prepare(run_state *r) {
+    int64_t count = r->T * r->desc->d;
+    moe_status s = load(&r->in->t[MOE_T_X], 0, count, &r->X);
+    if (!s)
+        s = load(&r->in->t[MOE_T_DO], 0, count, &r->dO);
+    if (!s)
+        s = make_plan(r);
+    if (!s)
+        s = alloc_results(r);
+    if (!s && r->params->variance)
+        s = alloc_real(r->pairs * r->desc->d, &r->var_Y);
+    if (!s && r->params->variance && r->dO)
+        s = alloc_real(r->pairs * r->desc->d, &r->var_dXp);
+    if (s)
+        return s;
+    moe_convert(out_of(r, MOE_T_S), MOE_REAL_DTYPE, r->res->plan->weight, MOE_F64,
+                (size_t)r->res->plan->n_pairs);
+    if (r->logits)
+        moe_convert(out_of(r, MOE_T_LOGITS), MOE_REAL_DTYPE, r->logits, MOE_F64,
+                    (size_t)(r->T * (r->desc->E + r->desc->n_zero)));
+    return MOE_OK;
+}
+
+static void run_clear(run_state *r) {
+    free(r->X);
+    free(r->dO);
+    free(r->logits);
+    free(r->d_logits);
+    free(r->var_Y);
+    free(r->var_dXp);
+    free(r->shared.w_gate);
+    free(r->shared.gate);
+    free(r->shared.d_gate);
+    free(r->shared.Y);
+    free(r->shared.dX);
+    free(r->shared.var_Y);
+    free(r->shared.var_dX);
+}
+
+moe_status RUN(const moe_layer_desc *desc, const moe_tensors *in,
+               const moe_reference_params *params, int threads, const moe_log *log,
+               moe_reference_result *res) {
+    run_state r = {.desc = desc,
+                   .in = in,
+                   .params = params,
+                   .threads = threads,
+                   .log = log,
+                   .res = res,
+                   .T = params->tokens,
+                   .storage = (moe_dtype)params->precision,
+                   .plan_given = params->plan && params->plan_given};
+    moe_status s = prepare(&r);
+    if (!s)
+        s = run_experts(&r);
+    if (!s && desc->n_shared)
+        s = run_shared(&r);
+    if (!s)
+        combine_forward(&r);
+    if (!s && r.dO)
+        s = combine_backward(&r);
+    run_clear(&r);
+    return s;
+}
