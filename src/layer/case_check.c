@@ -1,0 +1,74 @@
+/* Rules of a case that go beyond the layer's: given routing, injected values, input types. */
+#include <math.h>
+
+#include "layer/case_keys.h"
+
+/* Steeper than this the last of 2^20 experts would have no representable probability. */
+#define STEEPEST_ZIPF 20.0
+
+static moe_status check_counts(const moe_case *c, const moe_log *log) {
+    int64_t bins = c->layer.E + c->layer.n_zero, pairs = 0;
+    if (c->n_counts != bins)
+        return moe_fail(log, MOE_E_INVALID,
+                        "route=counts gives %lld counts for %lld experts; one per expert is needed",
+                        (long long)c->n_counts, (long long)bins);
+    for (int64_t e = 0; e < bins; e++) {
+        if (c->counts[e] < 0 || c->counts[e] > c->T)
+            return moe_fail(log, MOE_E_INVALID,
+                            "route=counts gives expert %lld %lld tokens, but there are T=%lld",
+                            (long long)e, (long long)c->counts[e], (long long)c->T);
+        pairs += c->counts[e];
+    }
+    /* The counts, not K, say how large H is: check the layer again as if K were their mean. */
+    moe_layer_desc mean = c->layer;
+    mean.K = (pairs + c->T - 1) / c->T;
+    mean.router.select = MOE_SELECT_TOPK;
+    if (mean.K == 0)
+        mean.K = 1;
+    return moe_layer_desc_check(&mean, c->T, log);
+}
+
+static moe_status check_route(const moe_case *c, const moe_log *log) {
+    switch (c->route) {
+    case MOE_ROUTE_ROUTER:
+    case MOE_ROUTE_UNIFORM:
+    case MOE_ROUTE_BALANCED:
+        return MOE_OK;
+    case MOE_ROUTE_ZIPF:
+        if (c->route_arg >= 0 && c->route_arg <= STEEPEST_ZIPF)
+            return MOE_OK;
+        return moe_fail(log, MOE_E_INVALID, "route=zipf:%g is outside 0..%g", c->route_arg,
+                        STEEPEST_ZIPF);
+    case MOE_ROUTE_COUNTS:
+        return check_counts(c, log);
+    case MOE_ROUTE_HOT:
+        if (c->route_arg >= 0 && c->route_arg < (double)(c->layer.E + c->layer.n_zero))
+            return MOE_OK;
+        return moe_fail(log, MOE_E_INVALID, "route=hot:%.0f names an expert outside 0..%lld",
+                        c->route_arg, (long long)(c->layer.E + c->layer.n_zero - 1));
+    default:
+        return moe_fail(log, MOE_E_INVALID, "route kind %d is unknown", c->route);
+    }
+}
+
+moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {
+    moe_status s = moe_layer_desc_check(&c->layer, c->T, log);
+    if (!s)
+        s = check_route(c, log);
+    if (s)
+        return s;
+    if (moe_dtype_roundoff((moe_dtype)c->dtype) == 0)
+        return moe_fail(log, MOE_E_INVALID, "dtype %d is not a floating type", c->dtype);
+    if (c->data < MOE_FILL_NORMAL || c->data > MOE_FILL_ZERO)
+        return moe_fail(log, MOE_E_INVALID, "data kind %d is unknown", c->data);
+    if (c->pass < MOE_PASS_FWD || c->pass > MOE_PASS_BOTH)
+        return moe_fail(log, MOE_E_INVALID, "pass %d is unknown", c->pass);
+    if (!isfinite(c->x_scale) || !isfinite(c->r_scale))
+        return moe_fail(log, MOE_E_INVALID, "x_scale and r_scale must be finite");
+    if (c->inject < 0 || c->inject > 2)
+        return moe_fail(log, MOE_E_INVALID, "inject kind %d is unknown", c->inject);
+    if (c->inject && (c->inject_token < 0 || c->inject_token >= c->T))
+        return moe_fail(log, MOE_E_INVALID, "inject names token %lld, but there are T=%lld",
+                        (long long)c->inject_token, (long long)c->T);
+    return MOE_OK;
+}

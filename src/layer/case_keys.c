@@ -1,0 +1,190 @@
+/* The keys of a case line. A new key is one row here and nothing else. */
+#include "layer/case_keys.h"
+
+#include <string.h>
+
+/* clang-format off */
+
+/* Lists of names: N(word, value). */
+#define ACT_NAMES(N)                                                                              \
+    N("swiglu", MOE_ACT_SWIGLU) N("geglu", MOE_ACT_GEGLU) N("reglu", MOE_ACT_REGLU)               \
+    N("swiglu_clamp", MOE_ACT_SWIGLU_CLAMP) N("relu2", MOE_ACT_RELU2) N("relu", MOE_ACT_RELU)     \
+    N("gelu", MOE_ACT_GELU) N("silu", MOE_ACT_SILU)
+#define GLU_NAMES(N) N("concat", MOE_GLU_CONCAT) N("interleaved", MOE_GLU_INTERLEAVED)
+#define DTYPE_NAMES(N)                                                                            \
+    N("bf16", MOE_BF16) N("fp16", MOE_F16) N("fp32", MOE_F32) N("fp64", MOE_F64)
+#define SCORE_NAMES(N)                                                                            \
+    N("softmax", MOE_SCORE_SOFTMAX) N("softmax_topk", MOE_SCORE_SOFTMAX_TOPK)                     \
+    N("sigmoid", MOE_SCORE_SIGMOID) N("sparsemixer", MOE_SCORE_SPARSEMIXER)
+#define SELECT_NAMES(N)                                                                           \
+    N("topk", MOE_SELECT_TOPK) N("group_topk", MOE_SELECT_GROUP_TOPK)                             \
+    N("expert_choice", MOE_SELECT_EXPERT_CHOICE) N("capacity", MOE_SELECT_CAPACITY)               \
+    N("token_rounding", MOE_SELECT_TOKEN_ROUNDING)
+#define ON_NAMES(N) N("output", MOE_WEIGHT_ON_OUTPUT) N("input", MOE_WEIGHT_ON_INPUT)
+#define ROUNDING_NAMES(N)                                                                         \
+    N("nr", MOE_ROUND_NEAREST) N("up", MOE_ROUND_UP) N("down", MOE_ROUND_DOWN)                    \
+    N("sr", MOE_ROUND_STOCHASTIC) N("balance", MOE_ROUND_BALANCE)
+#define ROUTE_NAMES(N)                                                                            \
+    N("router", MOE_ROUTE_ROUTER) N("uniform", MOE_ROUTE_UNIFORM) N("zipf", MOE_ROUTE_ZIPF)       \
+    N("counts", MOE_ROUTE_COUNTS) N("hot", MOE_ROUTE_HOT) N("balanced", MOE_ROUTE_BALANCED)
+#define DATA_NAMES(N)                                                                             \
+    N("normal", MOE_FILL_NORMAL) N("outlier", MOE_FILL_OUTLIER)                                   \
+    N("integer", MOE_FILL_INTEGER) N("zero", MOE_FILL_ZERO)
+#define INJECT_NAMES(N) N("none", 0) N("nan", 1) N("inf", 2)
+#define PASS_NAMES(N) N("fwd", MOE_PASS_FWD) N("bwd", MOE_PASS_BWD) N("both", MOE_PASS_BOTH)
+#define NO_NAMES(N)
+
+/* KEY(key, padding for the help text, kind, field of moe_case, names, default, meaning) */
+#define REQUIRED_KEYS(KEY)                                                                        \
+    KEY("T", "           ", I64, T, NO, "", "tokens")                                             \
+    KEY("d", "           ", I64, layer.d, NO, "", "model width")                                  \
+    KEY("n", "           ", I64, layer.n, NO, "", "expert width")                                 \
+    KEY("E", "           ", I64, layer.E, NO, "", "routed experts")                               \
+    KEY("K", "           ", I64, layer.K, NO, "", "experts per token")
+
+#define OPTIONAL_KEYS(KEY)                                                                        \
+    KEY("act", "         ", NAME, layer.act, ACT, "swiglu", "activation of the experts:")         \
+    KEY("glu", "         ", NAME, layer.glu_layout, GLU, "concat", "rows of W1:")                 \
+    KEY("dtype", "       ", NAME, dtype, DTYPE, "bf16", "type of X, dO and parameters:")          \
+    KEY("score", "       ", NAME, layer.router.score, SCORE, "softmax", "logits to scores:")      \
+    KEY("select", "      ", NAME, layer.router.select, SELECT, "topk", "choice of experts:")      \
+    KEY("bias", "        ", FLAG, layer.expert_bias, NO, "0", "1: experts have b1 and b2")        \
+    KEY("router_bias", " ", FLAG, layer.router.bias, NO, "0", "1: b_r is added to the logits")    \
+    KEY("select_bias", " ", FLAG, layer.router.select_bias, NO, "0",                              \
+      "1: b_select is added to the scores for the choice only")                                   \
+    KEY("groups", "      ", I32, layer.router.groups, NO, "1", "select=group_topk: groups")       \
+    KEY("topk_groups", " ", I32, layer.router.topk_groups, NO, "1",                               \
+      "select=group_topk: groups kept")                                                           \
+    KEY("renorm", "      ", FLAG, layer.router.renorm, NO, "0", "1: weights divided by their sum") \
+    KEY("eps", "         ", REAL, layer.router.renorm_eps, NO, "0", "renorm=1: added to that sum") \
+    KEY("scale", "       ", REAL, layer.router.scale, NO, "1", "multiplies every weight")         \
+    KEY("on", "          ", NAME, layer.router.weight_on, ON, "output",                           \
+      "what a weight multiplies, the expert's:")                                                  \
+    KEY("jitter", "      ", REAL, layer.router.jitter, NO, "0.01", "score=sparsemixer: epsilon")  \
+    KEY("capacity", "    ", I64, layer.router.capacity, NO, "1",                                  \
+      "select=capacity: tokens an expert keeps")                                                  \
+    KEY("tile", "        ", I32, layer.router.tile, NO, "128",                                    \
+      "select=token_rounding: counts become multiples of it")                                     \
+    KEY("rounding", "    ", NAME, layer.router.rounding, ROUNDING, "nr",                          \
+      "select=token_rounding:")                                                                   \
+    KEY("zero", "        ", I64, layer.n_zero, NO, "0", "identity experts after the E real ones") \
+    KEY("shared", "      ", I64, layer.n_shared, NO, "0", "width of the shared expert, 0: none")  \
+    KEY("shared_gate", " ", FLAG, layer.shared_gate, NO, "0",                                     \
+      "1: sigmoid gate on the shared expert")                                                     \
+    KEY("alpha", "       ", REAL, layer.act_alpha, NO, "1.702",                                   \
+      "act=swiglu_clamp: factor in its sigmoid")                                                  \
+    KEY("limit", "       ", REAL, layer.act_limit, NO, "7", "act=swiglu_clamp: where it clamps")  \
+    KEY("route", "       ", ROUTE, route, ROUTE, "router",                                        \
+      "zipf:S, counts:32+0+96 (one per expert), hot:EXPERT or a bare name:")                      \
+    KEY("data", "        ", NAME, data, DATA, "normal", "values of X and dO:")                    \
+    KEY("x_scale", "     ", REAL, x_scale, NO, "1", "multiplies X and dO")                        \
+    KEY("r_scale", "     ", REAL, r_scale, NO, "1", "multiplies W_r; 0 makes all logits equal")   \
+    KEY("inject", "      ", INJECT, inject, INJECT, "none",                                       \
+      "X[TOKEN][d/2] becomes nan@TOKEN or inf@TOKEN:")                                            \
+    KEY("pass", "        ", NAME, pass, PASS, "both", "what runs:")                               \
+    KEY("seed", "        ", U64, seed, NO, "0", "of every random number")
+
+#define N_ROW(word, value) {word, value},
+#define NAMES(list) {list(N_ROW) {NULL, 0}}
+static const moe_int_name ACT[] = NAMES(ACT_NAMES);
+static const moe_int_name GLU[] = NAMES(GLU_NAMES);
+static const moe_int_name DTYPE[] = NAMES(DTYPE_NAMES);
+static const moe_int_name SCORE[] = NAMES(SCORE_NAMES);
+static const moe_int_name SELECT[] = NAMES(SELECT_NAMES);
+static const moe_int_name ON[] = NAMES(ON_NAMES);
+static const moe_int_name ROUNDING[] = NAMES(ROUNDING_NAMES);
+static const moe_int_name ROUTE[] = NAMES(ROUTE_NAMES);
+static const moe_int_name DATA[] = NAMES(DATA_NAMES);
+static const moe_int_name INJECT[] = NAMES(INJECT_NAMES);
+static const moe_int_name PASS[] = NAMES(PASS_NAMES);
+static const moe_int_name NO[] = NAMES(NO_NAMES);
+
+#define ROW(key, pad, kind, field, names, fallback, meaning)                                      \
+    {key, MOE_INT_KEY_##kind, offsetof(moe_case, field), names, sizeof fallback == 1, fallback,   \
+     meaning},
+const moe_int_case_key moe_int_case_keys[] = {REQUIRED_KEYS(ROW) OPTIONAL_KEYS(ROW)};
+
+#define N_HELP(word, value) " " word
+#define HELP_REQUIRED(key, pad, kind, field, names, fallback, meaning)                            \
+    "  " key pad meaning " (required)\n"
+#define HELP_OPTIONAL(key, pad, kind, field, names, fallback, meaning)                            \
+    "  " key pad meaning names##_NAMES(N_HELP) " (default " fallback ")\n"
+static const char help[] = REQUIRED_KEYS(HELP_REQUIRED) OPTIONAL_KEYS(HELP_OPTIONAL);
+
+/* clang-format on */
+
+const size_t moe_int_case_key_count = sizeof moe_int_case_keys / sizeof *moe_int_case_keys;
+_Static_assert(sizeof moe_int_case_keys / sizeof *moe_int_case_keys <= MOE_INT_CASE_KEYS_MAX,
+               "the parser notes the keys it has seen in one 64-bit word");
+
+const char *moe_case_help(void) {
+    return help;
+}
+
+void moe_int_case_init(moe_case *ret) {
+    memset(ret, 0, sizeof *ret);
+    moe_layer_desc_init(&ret->layer);
+    ret->dtype = MOE_BF16;
+    ret->x_scale = 1.0;
+    ret->r_scale = 1.0;
+    ret->pass = MOE_PASS_BOTH;
+}
+
+const moe_int_case_key *moe_int_case_key_find(moe_int_word name) {
+    for (size_t i = 0; i < moe_int_case_key_count; i++) {
+        const moe_int_case_key *key = &moe_int_case_keys[i];
+        if (strlen(key->name) == name.length && memcmp(key->name, name.text, name.length) == 0)
+            return key;
+    }
+    return NULL;
+}
+
+static char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static size_t min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* Levenshtein's distance with letter case ignored; one row of the usual matrix is kept. */
+#define LONGEST_NAME 32
+static size_t edit_distance(moe_int_word word, const char *name) {
+    size_t row[LONGEST_NAME + 1], length = strlen(name);
+    for (size_t j = 0; j <= length; j++)
+        row[j] = j;
+    for (size_t i = 0; i < word.length; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < length; j++) {
+            size_t replaced = diagonal + (lower(word.text[i]) != lower(name[j]));
+            diagonal = row[j + 1];
+            row[j + 1] = min_size(replaced, min_size(diagonal, row[j]) + 1);
+        }
+    }
+    return row[length];
+}
+
+const moe_int_case_key *moe_int_case_key_nearest(moe_int_word name) {
+    const moe_int_case_key *best = NULL;
+    size_t least = 0;
+    if (name.length > LONGEST_NAME)
+        return NULL;
+    for (size_t i = 0; i < moe_int_case_key_count; i++) {
+        size_t distance = edit_distance(name, moe_int_case_keys[i].name);
+        if (!best || distance < least) {
+            best = &moe_int_case_keys[i];
+            least = distance;
+        }
+    }
+    /* More than a third of the letters wrong is no misspelling. */
+    return least * 3 <= name.length + 1 ? best : NULL;
+}
+
+const char *moe_int_name_of(const moe_int_name *names, int32_t value) {
+    for (; names->name; names++) {
+        if (names->value == value)
+            return names->name;
+    }
+    return NULL;
+}

@@ -1,0 +1,28 @@
+/* Internal: numbers as words of text. The whole word must be the number, and the decimal point is
+ * a full stop whatever the process's locale says. */
+#ifndef MOE_LAYER_NUMBER_H
+#define MOE_LAYER_NUMBER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "moeref/status.h"
+
+/* A piece of text that need not end with NUL. */
+typedef struct moe_int_word {
+    const char *text;
+    size_t length;
+} moe_int_word;
+
+/* Decimal digits only, value <= max. MOE_E_INVALID: something else stands there; MOE_E_UNSUPPORTED:
+ * it is a whole number, but larger. */
+moe_status moe_int_parse_uint(moe_int_word word, uint64_t max, uint64_t *ret);
+
+/* [+-]digits[.digits][e[+-]digits] with a digit on either side of the point, finite. MOE_E_INVALID
+ * and MOE_E_UNSUPPORTED as above; a nonzero number that underflows to 0 is out of range too. */
+moe_status moe_int_parse_real(moe_int_word word, double *ret);
+
+/* The shortest of 15 to 17 digits that reads back as the same double. `size` >= 32. */
+void moe_int_print_real(double value, char *buf, size_t size);
+
+#endif

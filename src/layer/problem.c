@@ -1,0 +1,157 @@
+/* From a case to tensors. */
+#include "layer/problem.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "layer/case_keys.h"
+
+/* Standard deviations of drawn biases; weights have 1/sqrt(fan_in). */
+#define BIAS_STDDEV        0.1
+#define SELECT_BIAS_STDDEV 0.02
+#define INTEGER_STDDEV     2.0 /* of the generator's integers in [-3, 3] */
+
+char *moe_int_format(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    char *text = length < 0 ? NULL : malloc((size_t)length + 1);
+    if (text) {
+        va_start(args, format);
+        vsnprintf(text, (size_t)length + 1, format, args);
+        va_end(args);
+    }
+    return text;
+}
+
+/* Standard deviation of a drawn parameter. */
+static double param_stddev(const moe_tensor *t, moe_tensor_id id) {
+    switch (id) {
+    case MOE_T_B_R:
+    case MOE_T_B1:
+    case MOE_T_B2:
+        return BIAS_STDDEV;
+    case MOE_T_B_SELECT:
+        return SELECT_BIAS_STDDEV;
+    default: /* weights: the last dimension is the one that is summed over */
+        return 1.0 / sqrt((double)t->shape[t->ndim - 1]);
+    }
+}
+
+static int is_router_param(moe_tensor_id id) {
+    return id == MOE_T_W_R || id == MOE_T_B_R || id == MOE_T_B_SELECT;
+}
+
+/* Integer data makes the experts' parameters integers too, times a power of two near their usual
+ * size: then every product and sum of a linear stage is exact in float32. */
+static double integer_scale(double stddev) {
+    int exponent;
+    frexp(stddev / INTEGER_STDDEV, &exponent);
+    return ldexp(0.5, exponent);
+}
+
+static moe_status alloc_tensor(moe_problem *p, moe_tensor_id id, const moe_log *log) {
+    moe_tensor shape;
+    moe_tensor_shape(&p->layer, id, p->T, 0, 0, &shape);
+    moe_status s = moe_tensor_alloc((moe_dtype)p->dtype, shape.ndim, shape.shape, &p->in.t[id]);
+    if (s)
+        moe_fail(log, s, "cannot allocate %s for \"%s\"", moe_tensor_name(id), p->name);
+    return s;
+}
+
+static void fill_tensor(moe_problem *p, moe_tensor_id id, moe_fill_kind kind, double scale) {
+    moe_tensor *t = &p->in.t[id];
+    moe_rng_fill(t->data, t->dtype, 0, (size_t)moe_tensor_count(t), kind, scale, p->seed,
+                 (uint64_t)id);
+}
+
+moe_status moe_int_draw_input(moe_problem *p, moe_tensor_id id, moe_fill_kind kind, double scale,
+                              const moe_log *log) {
+    moe_status s = alloc_tensor(p, id, log);
+    if (!s)
+        fill_tensor(p, id, kind, scale);
+    return s;
+}
+
+static moe_status draw_params(const moe_case *c, const moe_log *log, moe_problem *p) {
+    int plan_given = c->route != MOE_ROUTE_ROUTER;
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        if (moe_tensor_role_of(id) != MOE_ROLE_PARAM ||
+            !moe_tensor_exists(&c->layer, id, plan_given))
+            continue;
+        moe_status s = alloc_tensor(p, id, log);
+        if (s)
+            return s;
+        double stddev = param_stddev(&p->in.t[id], id);
+        if (c->data == MOE_FILL_INTEGER && !is_router_param(id))
+            fill_tensor(p, id, MOE_FILL_INTEGER, integer_scale(stddev));
+        else
+            fill_tensor(p, id, MOE_FILL_NORMAL, id == MOE_T_W_R ? stddev * c->r_scale : stddev);
+    }
+    return MOE_OK;
+}
+
+static moe_status draw_tensors(const moe_case *c, const moe_log *log, moe_problem *p) {
+    moe_status s = draw_params(c, log, p);
+    if (!s)
+        s = moe_int_draw_input(p, MOE_T_X, (moe_fill_kind)c->data, c->x_scale, log);
+    if (!s && (c->pass & MOE_PASS_BWD))
+        s = moe_int_draw_input(p, MOE_T_DO, (moe_fill_kind)c->data, c->x_scale, log);
+    if (!s && c->inject) {
+        const moe_tensor *x = &p->in.t[MOE_T_X];
+        size_t index = (size_t)(c->inject_token * c->layer.d + c->layer.d / 2);
+        moe_store(x->data, x->dtype, index, c->inject == 1 ? (double)NAN : (double)INFINITY);
+    }
+    if (!s && c->route != MOE_ROUTE_ROUTER)
+        s = moe_int_draw_plan(c, log, &p->plan);
+    return s;
+}
+
+static moe_status name_problem(const moe_case *c, const moe_log *log, moe_problem *p) {
+    size_t size = moe_case_print(c, NULL, 0) + 1;
+    p->name = malloc(size);
+    if (p->name) {
+        moe_case_print(c, p->name, size);
+        p->reproduce = moe_int_format("--case \"%s\"", p->name);
+    }
+    return p->reproduce ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory for a case's name");
+}
+
+moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret) {
+    moe_status s = moe_int_case_check(c, log);
+    if (s)
+        return s;
+    moe_problem *p = calloc(1, sizeof *p);
+    if (!p)
+        return moe_fail(log, MOE_E_NOMEM, "out of memory for a problem");
+    p->layer = c->layer;
+    p->T = c->T;
+    p->pass = c->pass;
+    p->dtype = c->dtype;
+    p->seed = c->seed;
+    s = name_problem(c, log, p);
+    if (!s)
+        s = draw_tensors(c, log, p);
+    if (s)
+        moe_problem_destroy(&p);
+    else
+        *ret = p;
+    return s;
+}
+
+void moe_problem_destroy(moe_problem **problem) {
+    if (!problem || !*problem)
+        return;
+    moe_problem *p = *problem;
+    free(p->name);
+    free(p->reproduce);
+    moe_tensors_free(&p->in);
+    moe_tensors_free(&p->expected);
+    moe_plan_destroy(&p->plan);
+    moe_plan_destroy(&p->expected_plan);
+    free(p);
+    *problem = NULL;
+}

@@ -1,0 +1,23 @@
+/* Internal: how problems get their tensors, shared by drawn cases and checkpoints. */
+#ifndef MOE_LAYER_PROBLEM_H
+#define MOE_LAYER_PROBLEM_H
+
+#include "moeref/case.h"
+
+/* Streams of the counter-based generator that tensors (stream = tensor id) do not use. */
+typedef enum moe_int_stream {
+    MOE_INT_STREAM_ROUTE = 1000, /* which experts a given plan chooses */
+    MOE_INT_STREAM_WEIGHT = 1001 /* and its weights */
+} moe_int_stream;
+
+/* Draws the plan that c->route (not MOE_ROUTE_ROUTER) describes. A pure function of the case. */
+moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **ret);
+
+/* Allocates X, or dO, [tokens][d] and fills it from the stream of its id. */
+moe_status moe_int_draw_input(moe_problem *problem, moe_tensor_id id, moe_fill_kind kind,
+                              double scale, const moe_log *log);
+
+/* A formatted string that the caller frees; NULL when memory is exhausted. */
+char *moe_int_format(const char *format, ...) MOE_PRINTF(1, 2);
+
+#endif
