@@ -1,0 +1,200 @@
+/* Timing: prepare once, run many times, keep medians and spread. */
+#include "moeref/bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { FORWARD, BACKWARD, TOTAL, FIRST_KERNEL };
+
+#define FLUSH_BYTES ((size_t)256 << 20)
+
+/* Samples of every timed thing, [series][repeat]. */
+typedef struct samples {
+    double *us;
+    int32_t repeats;
+    moe_cost kernel[MOE_BENCH_MAX_KERNELS];
+    size_t n_kernels;
+    volatile char *flush; /* NULL: warm caches */
+} samples;
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
+static void flush_cache(const samples *s) {
+    char sum = 0;
+    for (size_t i = 0; s->flush && i < FLUSH_BYTES; i += 64)
+        sum = (char)(sum + s->flush[i]);
+    if (s->flush)
+        s->flush[0] = sum;
+}
+
+static moe_status run_once(moe_layer *layer, int32_t pass, int32_t i, samples *s) {
+    flush_cache(s);
+    double start = now_us();
+    moe_status status = moe_layer_forward(layer);
+    double middle = now_us();
+    if (!status && (pass & MOE_PASS_BWD))
+        status = moe_layer_backward(layer);
+    double end = now_us();
+    if (status || i < 0)
+        return status;
+    s->us[FORWARD * s->repeats + i] = middle - start;
+    s->us[BACKWARD * s->repeats + i] = end - middle;
+    s->us[TOTAL * s->repeats + i] = end - start;
+    s->n_kernels = moe_layer_timings(layer, s->kernel, MOE_BENCH_MAX_KERNELS);
+    if (s->n_kernels > MOE_BENCH_MAX_KERNELS)
+        s->n_kernels = MOE_BENCH_MAX_KERNELS;
+    for (size_t k = 0; k < s->n_kernels; k++)
+        s->us[(FIRST_KERNEL + (int32_t)k) * s->repeats + i] = s->kernel[k].us;
+    return MOE_OK;
+}
+
+static int compare_double(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void summarise(const char *name, double *us, int32_t n, moe_bench_times *ret) {
+    qsort(us, (size_t)n, sizeof *us, compare_double);
+    snprintf(ret->name, sizeof ret->name, "%s", name);
+    ret->median_us = n % 2 ? us[n / 2] : (us[n / 2 - 1] + us[n / 2]) / 2;
+    ret->min_us = us[0];
+    ret->max_us = us[n - 1];
+    ret->spread = ret->median_us > 0 ? (us[(3 * n) / 4] - us[n / 4]) / ret->median_us : 0;
+}
+
+static void predict_kernel(const moe_problem *p, const moe_plan *plan, size_t size,
+                           const moe_bench_result *r, moe_bench_times *k) {
+    moe_cost cost;
+    int64_t pairs = p->T * p->layer.K, active = p->layer.E;
+    if (plan) {
+        pairs = plan->offsets[p->layer.E];
+        active = 0;
+        for (int64_t e = 0; e < p->layer.E; e++)
+            active += plan->offsets[e + 1] > plan->offsets[e];
+    }
+    if (moe_stage_cost(&p->layer, k->name, p->T, pairs, active, size, &cost))
+        return;
+    k->flops = cost.flops;
+    k->bytes = cost.hbm_bytes;
+    if (!r->has_roofline)
+        return;
+    moe_roofline_time(&r->roofline, &cost);
+    k->predicted_us = cost.us;
+    memcpy(k->bound_by, cost.bound_by, sizeof k->bound_by);
+}
+
+static int stage_exists(const moe_problem *p, const char *name) {
+    if (strcmp(name, "router") == 0 || strcmp(name, "drouter") == 0)
+        return p->plan == NULL;
+    if (strcmp(name, "shared") == 0 || strcmp(name, "dshared") == 0)
+        return p->layer.n_shared > 0;
+    return 1;
+}
+
+/* A pass is predicted as the sum of its stages. */
+static void predict_passes(const moe_problem *p, const moe_plan *plan, size_t size,
+                           moe_bench_result *r) {
+    int is_backward;
+    const char *name;
+    for (size_t i = 0; (name = moe_stage_name(i, &is_backward)); i++) {
+        moe_bench_times stage = {0};
+        if (!stage_exists(p, name) || (is_backward && !(p->pass & MOE_PASS_BWD)))
+            continue;
+        snprintf(stage.name, sizeof stage.name, "%s", name);
+        predict_kernel(p, plan, size, r, &stage);
+        moe_bench_times *sums[] = {&r->pass[is_backward ? BACKWARD : FORWARD], &r->pass[TOTAL]};
+        for (int j = 0; j < 2; j++) {
+            sums[j]->bytes += stage.bytes;
+            sums[j]->predicted_us += stage.predicted_us;
+        }
+    }
+}
+
+static void fill_result(const moe_problem *p, moe_layer *layer, size_t size, samples *s,
+                        moe_bench_result *r) {
+    static const char *const names[] = {"forward", "backward", "total"};
+    const moe_plan *plan = NULL;
+    if (moe_layer_routing(layer, &plan))
+        plan = NULL;
+    int64_t pairs = plan ? plan->offsets[p->layer.E] : p->T * p->layer.K;
+    int has_backward = (p->pass & MOE_PASS_BWD) != 0;
+    for (int i = FORWARD; i <= TOTAL; i++)
+        if (i == FORWARD || has_backward)
+            summarise(names[i], s->us + i * s->repeats, s->repeats, &r->pass[i]);
+    r->pass[FORWARD].flops = moe_layer_flops(&p->layer, p->T, pairs, 0);
+    if (has_backward) {
+        r->pass[BACKWARD].flops = moe_layer_flops(&p->layer, p->T, pairs, 1);
+        r->pass[TOTAL].flops = r->pass[FORWARD].flops + r->pass[BACKWARD].flops;
+    }
+    predict_passes(p, plan, size, r);
+    r->n_kernels = s->n_kernels;
+    for (size_t k = 0; k < s->n_kernels; k++) {
+        summarise(s->kernel[k].name, s->us + (FIRST_KERNEL + (int32_t)k) * s->repeats, s->repeats,
+                  &r->kernel[k]);
+        predict_kernel(p, plan, size, r, &r->kernel[k]);
+    }
+    r->has_memory = moe_layer_memory(layer, &r->memory) == MOE_OK;
+}
+
+static moe_status time_layer(moe_layer *layer, const moe_problem *p, const moe_bench_params *params,
+                             size_t size, moe_bench_result *ret) {
+    samples s = {.repeats = params->repeats > 0 ? params->repeats : 7};
+    int32_t warmup = params->warmup ? params->warmup : 1;
+    if (warmup < 0)
+        warmup = 0;
+    s.us = calloc((size_t)(FIRST_KERNEL + MOE_BENCH_MAX_KERNELS) * (size_t)s.repeats, sizeof *s.us);
+    if (params->cold_cache)
+        s.flush = calloc(1, FLUSH_BYTES);
+    moe_status status = s.us && (s.flush || !params->cold_cache) ? MOE_OK : MOE_E_NOMEM;
+    for (int32_t i = -warmup; !status && i < s.repeats; i++) {
+        if (params->progress)
+            params->progress(params->user, i + warmup, s.repeats + warmup);
+        status = run_once(layer, p->pass, i, &s);
+    }
+    ret->repeats = s.repeats;
+    if (!status)
+        fill_result(p, layer, size, &s, ret);
+    free(s.us);
+    free((void *)s.flush);
+    return status;
+}
+
+moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
+                         const moe_bench_params *params, const moe_log *log,
+                         moe_bench_result *ret) {
+    static const moe_bench_params defaults = {0};
+    moe_use use = {problem->T, problem->dtype, problem->pass, problem->plan != NULL};
+    moe_input input = {problem->T, problem->in.t[MOE_T_X], problem->in.t[MOE_T_DO], problem->plan,
+                       problem->seed};
+    moe_support support = {0};
+    moe_layer *layer = NULL;
+    moe_bench_result result = {0};
+    params = params ? params : &defaults;
+    if (!(problem->pass & MOE_PASS_BWD))
+        input.dO.data = NULL;
+    moe_status s = moe_backend_supports(backend, &problem->layer, &use, &support);
+    if (s)
+        return moe_fail(log, s, "%s cannot run this case: %s", moe_backend_name(backend),
+                        support.reason);
+    if (!params->no_roofline)
+        result.has_roofline = moe_backend_roofline(backend, &result.roofline) == MOE_OK;
+    s = moe_layer_prepare(backend, &problem->layer, &use, &problem->in, &layer);
+    if (!s)
+        s = moe_layer_set_input(layer, &input);
+    if (!s)
+        s = time_layer(layer, problem, params, moe_dtype_size((moe_dtype)support.arithmetic),
+                       &result);
+    if (s)
+        moe_fail(log, s, "timing %s on %s: %s", problem->name, moe_backend_name(backend),
+                 moe_status_str(s));
+    else
+        *ret = result;
+    moe_layer_release(&layer);
+    return s;
+}

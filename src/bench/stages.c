@@ -1,0 +1,118 @@
+/* The layer as a list of stages with their operation and byte counts, and a roofline over them. */
+#include "moeref/bench.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Sizes that the counts are made of. h is H's width, r the router's outputs, s and g the shared
+ * expert's width and its H's width. */
+typedef struct sizes {
+    double T, P, d, n, h, r, s, g, E, active;
+} sizes;
+
+typedef struct stage {
+    const char *name;
+    int is_backward;
+    void (*count)(const sizes *z, double *flops, double *elements);
+} stage;
+
+static void router(const sizes *z, double *flops, double *elements) {
+    *flops = 2 * z->T * z->d * z->r;
+    *elements = z->T * z->d + z->r * z->d + z->T * z->r;
+}
+
+static void up(const sizes *z, double *flops, double *elements) {
+    *flops = 2 * z->P * z->d * z->h;
+    *elements = z->P * z->d + z->active * z->h * z->d + z->P * z->h + z->P * z->n;
+}
+
+static void down(const sizes *z, double *flops, double *elements) {
+    *flops = 2 * z->P * z->d * z->n;
+    *elements = z->P * z->n + z->active * z->d * z->n + z->P * z->d;
+}
+
+static void gather_sum(const sizes *z, double *flops, double *elements) {
+    *flops = 2 * z->P * z->d;
+    *elements = z->P * z->d + z->T * z->d;
+}
+
+static void shared(const sizes *z, double *flops, double *elements) {
+    *flops = 2 * z->T * z->d * (z->g + z->s);
+    *elements = 2 * z->T * z->d + z->d * (z->g + z->s) + z->T * (z->g + z->s);
+}
+
+static void d_hidden(const sizes *z, double *flops, double *elements) {
+    *flops = 2 * z->P * z->d * z->n;
+    *elements = z->P * z->d + z->active * z->d * z->n + 2 * z->P * z->h + z->P * z->n;
+}
+
+static void d_down(const sizes *z, double *flops, double *elements) {
+    *flops = 2 * z->P * z->d * z->n;
+    *elements = z->P * z->d + z->P * z->n + z->E * z->d * z->n;
+}
+
+static void d_rows(const sizes *z, double *flops, double *elements) {
+    *flops = 2 * z->P * z->h * z->d;
+    *elements = z->P * z->h + z->active * z->h * z->d + z->P * z->d;
+}
+
+static void d_up(const sizes *z, double *flops, double *elements) {
+    *flops = 2 * z->P * z->h * z->d;
+    *elements = z->P * z->d + z->P * z->h + z->E * z->h * z->d;
+}
+
+static void d_shared(const sizes *z, double *flops, double *elements) {
+    *flops = 4 * z->T * z->d * (z->g + z->s);
+    *elements = 4 * z->T * z->d + 2 * z->d * (z->g + z->s) + 3 * z->T * (z->g + z->s);
+}
+
+static void d_router(const sizes *z, double *flops, double *elements) {
+    *flops = 4 * z->T * z->d * z->r;
+    *elements = 2 * z->T * z->d + 2 * z->r * z->d + z->T * z->r;
+}
+
+static const stage stages[] = {
+    {"router", 0, router}, {"A", 0, up},        {"Y", 0, down},           {"O", 0, gather_sum},
+    {"shared", 0, shared}, {"dH", 1, d_hidden}, {"dW2", 1, d_down},       {"dXp", 1, d_rows},
+    {"dX", 1, gather_sum}, {"dW1", 1, d_up},    {"dshared", 1, d_shared}, {"drouter", 1, d_router},
+};
+
+const char *moe_stage_name(size_t i, int *ret_is_backward) {
+    if (i >= sizeof stages / sizeof *stages)
+        return NULL;
+    if (ret_is_backward)
+        *ret_is_backward = stages[i].is_backward;
+    return stages[i].name;
+}
+
+moe_status moe_stage_cost(const moe_layer_desc *desc, const char *name, int64_t tokens,
+                          int64_t pairs, int64_t active, size_t size, moe_cost *ret) {
+    sizes z = {(double)tokens,
+               (double)pairs,
+               (double)desc->d,
+               (double)desc->n,
+               (double)moe_h_width(desc, desc->n),
+               (double)(desc->E + desc->n_zero),
+               (double)desc->n_shared,
+               (double)moe_h_width(desc, desc->n_shared),
+               (double)desc->E,
+               (double)active};
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        if (strcmp(stages[i].name, name) != 0)
+            continue;
+        double elements;
+        memset(ret, 0, sizeof *ret);
+        snprintf(ret->name, sizeof ret->name, "%s", name);
+        stages[i].count(&z, &ret->flops, &elements);
+        ret->hbm_bytes = elements * (double)size;
+        return MOE_OK;
+    }
+    return MOE_E_NOTFOUND;
+}
+
+void moe_roofline_time(const moe_roofline *roofline, moe_cost *cost) {
+    double gemm = 1e6 * cost->flops / roofline->gemm_flops;
+    double memory = 1e6 * cost->hbm_bytes / roofline->memory_rate;
+    cost->us = cost->floor_us = gemm > memory ? gemm : memory;
+    snprintf(cost->bound_by, sizeof cost->bound_by, "%s", gemm > memory ? "gemm" : "memory");
+}
