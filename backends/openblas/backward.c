@@ -1,0 +1,181 @@
+/* Backward, in SonicMoE's order (arXiv 2512.14080): dA' = dO W2 with dO gathered; from it and the
+ * cached H, row by row, dS = <dA', A>, A' = w A and dH; dW2; dX~ = dH W1; dX_t = sum dX~; dW1. */
+#include "clock.h"
+#include "pack.h"
+
+#include <math.h>
+#include <string.h>
+
+/* dA' [rows][n] goes to where dH will be, in rows of dH's width. */
+static void d_act_body(const ob_job *job, const ob_task *t, float *pack) {
+    const ob_bank *b = job->bank;
+    const float *dO = pack;
+    if (b->token)
+        ob_gather(b, job->layer->dO, t->row, t->rows, 0, b->d, 0, pack);
+    else
+        dO = job->layer->dO + t->row * b->d;
+    const float *W2 = b->W2 + t->expert * b->d * b->n + t->col;
+    ob_gemm(job->layer, OB_NO_TRANS, OB_NO_TRANS, t->rows, t->cols, b->d, dO, b->d, W2, b->n, 0,
+            job->out + t->row * b->width + t->col, b->width);
+}
+
+/* dA' -> dS, A' (into the work buffer) and dH. With the weight on the input, the expert's output
+ * counts once and dS comes later, from dX~. */
+static void d_pre_act_body(const ob_job *job, const ob_task *t, float *pack) {
+    const ob_bank *b = job->bank;
+    float *scaled = job->layer->buffer[OB_BUF_WORK].data;
+    for (int64_t r = t->row; r < t->row + t->rows; r++) {
+        float *dh = job->out + r * b->width;
+        memcpy(pack, dh, (size_t)b->n * sizeof *pack);
+        double dS = ob_act_backward(&b->act, b->H + r * b->width, pack,
+                                    b->on_input ? 1.0f : ob_weight_of(b, r), scaled + r * b->n, dh);
+        if (b->b2)
+            dS += ob_dot(job->layer->dO + ob_token_of(b, r) * b->d, b->b2 + t->expert * b->d, b->d);
+        b->dS[r] = dS;
+    }
+}
+
+static void d_input_body(const ob_job *job, const ob_task *t, float *pack) {
+    (void)pack;
+    const ob_bank *b = job->bank;
+    const float *dH = job->layer->buffer[OB_BUF_DH].data;
+    const float *W1 = b->W1 + t->expert * b->width * b->d + t->col;
+    ob_gemm(job->layer, OB_NO_TRANS, OB_NO_TRANS, t->rows, t->cols, b->width,
+            dH + t->row * b->width, b->width, W1, b->d, 0, job->out + t->row * b->d + t->col, b->d);
+}
+
+/* Weight on the input: it multiplied x, so its gradient is <dX~, x>. */
+static void d_weight_body(const ob_job *job, const ob_task *t, float *pack) {
+    (void)pack;
+    const ob_bank *b = job->bank;
+    for (int64_t r = t->row; r < t->row + t->rows; r++)
+        b->dS[r] = ob_dot(job->out + r * b->d, job->layer->X + ob_token_of(b, r) * b->d, b->d);
+}
+
+/* dX_t = sum over its pairs; an identity expert's pair has dX = w dO and dS = <dO, x>. */
+static void d_combine_body(const ob_job *job, const ob_task *t, float *pack) {
+    (void)pack;
+    const ob_layer *l = job->layer;
+    const ob_bank *b = job->bank;
+    const float *dXp = l->buffer[OB_BUF_WORK].data, *weight = l->buffer[OB_BUF_WEIGHT].data;
+    double *dS = l->buffer[OB_BUF_DS].data;
+    for (int64_t token = t->row; token < t->row + t->rows; token++) {
+        float *dx = job->out + token * b->d;
+        const float *dO = l->dO + token * b->d;
+        if (!job->accumulate)
+            memset(dx, 0, (size_t)b->d * sizeof *dx);
+        for (int64_t i = l->plan->token_offsets[token]; i < l->plan->token_offsets[token + 1];
+             i++) {
+            int64_t pair = l->plan->pair_of_token[i];
+            if (pair >= b->rows) {
+                ob_add_scaled(dx, weight[pair], dO, b->d);
+                dS[pair] = ob_dot(dO, l->X + token * b->d, b->d);
+            } else {
+                ob_add_scaled(dx, b->on_input ? weight[pair] : 1.0f, dXp + pair * b->d, b->d);
+            }
+        }
+    }
+}
+
+static moe_status run_rows(ob_layer *layer, const ob_bank *bank, int64_t columns, float *out,
+                           ob_body body) {
+    ob_job job = {.layer = layer, .bank = bank, .out = out};
+    ob_cut cut = {.offsets = bank->offsets,
+                  .groups = bank->experts,
+                  .row_block = OB_ROWS,
+                  .columns = columns};
+    return ob_run(&job, &cut, body);
+}
+
+/* All of one bank's stages; dX~ [rows][d] goes to dXp, which may be the work buffer: A' is dead by
+ * then. A body that treats whole rows gets one column, so that rows alone are cut. */
+moe_status ob_bank_backward(ob_layer *layer, const ob_bank *bank, float *dXp) {
+    ob_clock clock = ob_clock_start(layer, bank == &layer->shared);
+    float *dH = layer->buffer[OB_BUF_DH].data;
+    moe_status status = run_rows(layer, bank, bank->n, dH, d_act_body);
+    if (!status)
+        status = run_rows(layer, bank, 1, dH, d_pre_act_body);
+    ob_clock_stop(&clock, OB_STAGE_DH);
+    if (!status)
+        status = ob_bank_dW2(layer, bank);
+    ob_clock_stop(&clock, OB_STAGE_DW2);
+    if (!status)
+        status = run_rows(layer, bank, bank->d, dXp, d_input_body);
+    if (!status && bank->on_input)
+        status = run_rows(layer, bank, 1, dXp, d_weight_body);
+    ob_clock_stop(&clock, OB_STAGE_DXP);
+    if (!status)
+        status = ob_bank_dW1(layer, bank);
+    ob_clock_stop(&clock, OB_STAGE_DW1);
+    return status;
+}
+
+/* dz = dS g (1 - g) of the shared expert's gate, kept in its dS; its part of dX. */
+static void d_gate_body(const ob_job *job, const ob_task *t, float *pack) {
+    (void)pack;
+    ob_layer *l = job->layer;
+    const float *w = l->param.t[MOE_T_W_GATE_SHARED].data;
+    const double *logit = l->buffer[OB_BUF_GATE_LOGIT].data;
+    for (int64_t token = t->row; token < t->row + t->rows; token++) {
+        double z = logit[token], *dS = &job->bank->dS[token];
+        *dS *= 1 / (1 + exp(-z)) * (1 / (1 + exp(z)));
+        ob_add_scaled(job->out + token * l->desc.d, (float)*dS, w, l->desc.d);
+    }
+}
+
+static void d_gate_weight_body(const ob_job *job, const ob_task *t, float *pack) {
+    const ob_layer *l = job->layer;
+    double *sums = (double *)pack;
+    memset(sums, 0, (size_t)t->cols * sizeof *sums);
+    for (int64_t token = 0; token < l->T; token++)
+        ob_sum_row(sums, job->bank->dS[token], l->X + token * l->desc.d + t->col, t->cols);
+    ob_narrow(sums, job->out + t->col, t->cols);
+}
+
+/* The shared expert's dX~ is its part of dX: row r is token r. */
+static moe_status run_shared(ob_layer *layer, float *dX) {
+    moe_status status = ob_bank_backward(layer, &layer->shared, dX);
+    if (status || !layer->shared.weight)
+        return status;
+    ob_clock clock = ob_clock_start(layer, 1);
+    ob_job job = {.layer = layer, .bank = &layer->shared, .out = dX};
+    status = ob_run_tokens(&job, 64, d_gate_body);
+    if (!status) {
+        job.out = layer->gradient.t[MOE_T_DW_GATE_SHARED].data;
+        ob_cut cut = {.offsets = layer->shared.offsets,
+                      .groups = 1,
+                      .columns = layer->desc.d,
+                      .col_block = OB_COLS};
+        status = ob_run(&job, &cut, d_gate_weight_body);
+    }
+    ob_clock_stop(&clock, OB_STAGE_DX);
+    return status;
+}
+
+static moe_status run_routed(ob_layer *layer, float *dX) {
+    moe_status status = ob_bank_backward(layer, &layer->routed, layer->buffer[OB_BUF_WORK].data);
+    if (status)
+        return status;
+    ob_clock clock = ob_clock_start(layer, 0);
+    ob_job job = {
+        .layer = layer, .bank = &layer->routed, .out = dX, .accumulate = layer->desc.n_shared > 0};
+    status = ob_run_tokens(&job, 64, d_combine_body);
+    ob_clock_stop(&clock, OB_STAGE_DX);
+    if (!status && !layer->use.plan_given)
+        status = ob_router_backward(layer);
+    ob_clock_stop(&clock, OB_STAGE_DROUTER);
+    return status;
+}
+
+moe_status ob_layer_backward(void *self) {
+    ob_layer *layer = self;
+    int saved = ob_blas_enter(&layer->dev->blas);
+    for (int stage = OB_STAGE_DH; stage < OB_STAGE_COUNT; stage++)
+        layer->us[0][stage] = layer->us[1][stage] = 0;
+    float *dX = layer->buffer[OB_BUF_DX].data;
+    moe_status status = layer->desc.n_shared ? run_shared(layer, dX) : MOE_OK;
+    if (!status)
+        status = run_routed(layer, dX);
+    ob_blas_leave(&layer->dev->blas, saved);
+    return status;
+}

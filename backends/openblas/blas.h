@@ -1,0 +1,46 @@
+/* OpenBLAS, loaded at run time: its core detection can be corrected before its constructor runs,
+ * and a machine without it gets a sentence instead of a plug-in that will not load. */
+#ifndef MOEREF_OPENBLAS_BLAS_H
+#define MOEREF_OPENBLAS_BLAS_H
+
+#include "moeref/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Values of the CBLAS interface (netlib.org/blas/blast-forum/cblas.tgz, cblas.h). OpenBLAS's LP64
+ * build takes 32-bit int sizes. */
+enum { OB_ROW_MAJOR = 101, OB_NO_TRANS = 111, OB_TRANS = 112 };
+
+typedef void (*ob_sgemm_fn)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha,
+                            const float *a, int lda, const float *b, int ldb, float beta, float *c,
+                            int ldc);
+typedef void (*ob_dgemm_fn)(int order, int trans_a, int trans_b, int m, int n, int k, double alpha,
+                            const double *a, int lda, const double *b, int ldb, double beta,
+                            double *c, int ldc);
+
+typedef struct ob_blas {
+    ob_sgemm_fn sgemm;
+    ob_dgemm_fn dgemm;
+    void (*set_threads)(int threads);
+    int (*get_threads)(void);
+    int (*parallel)(void); /* 0 sequential, 1 own threads, 2 OpenMP */
+    char *(*core)(void);   /* "SkylakeX" ... */
+} ob_blas;
+
+/* Loads libopenblas once per process and fills *ret. On failure `reason` says what is missing.
+ * The core type is chosen by choose_core in blas.c unless OPENBLAS_CORETYPE is set. */
+moe_status ob_blas_load(ob_blas *ret, char *reason, size_t size);
+
+/* Around a pass whose GEMMs run in the plug-in's own threads. An OpenBLAS with threads of its own
+ * is told to use one and gets its setting back; one built on OpenMP asks the calling thread
+ * (tasks.c). */
+int ob_blas_enter(const ob_blas *blas);
+void ob_blas_leave(const ob_blas *blas, int saved);
+
+/* true when the library chose kernels that use neither AVX2 nor AVX-512 although the CPU has them:
+ * another part of the process loaded it first. */
+bool ob_blas_is_slow(const ob_blas *blas);
+
+#endif

@@ -1,0 +1,118 @@
+/* Handing results out: what is kept, and A and Y made again from H. */
+#include "layer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const void *buffer_of(const ob_layer *layer, ob_buffer_id id) {
+    return layer->buffer[id].data;
+}
+
+/* Where a result lies, or NULL. */
+static const void *kept(const ob_layer *layer, moe_tensor_id id, moe_dtype *dtype) {
+    *dtype = MOE_F32;
+    switch (id) {
+    case MOE_T_LOGITS:
+        *dtype = MOE_F64;
+        return buffer_of(layer, OB_BUF_LOGITS);
+    case MOE_T_S:
+        *dtype = MOE_F64;
+        return layer->plan->weight;
+    case MOE_T_DS:
+        *dtype = MOE_F64;
+        return buffer_of(layer, OB_BUF_DS);
+    case MOE_T_H:
+        return buffer_of(layer, OB_BUF_H);
+    case MOE_T_O:
+        return buffer_of(layer, OB_BUF_O);
+    case MOE_T_DH:
+        return buffer_of(layer, OB_BUF_DH);
+    case MOE_T_DXP: /* the last use of the work buffer in backward */
+        return buffer_of(layer, OB_BUF_WORK);
+    case MOE_T_DX:
+        return buffer_of(layer, OB_BUF_DX);
+    default:
+        return layer->gradient.t[id].data;
+    }
+}
+
+static moe_status recompute(ob_layer *layer, moe_tensor_id id, float *ret) {
+    const ob_bank *bank = &layer->routed;
+    if (id == MOE_T_Y)
+        return ob_recompute_Y(layer, ret);
+    for (int64_t r = 0; r < bank->rows; r++)
+        ob_act_forward(&bank->act, bank->H + r * bank->width, ret + r * bank->n);
+    return MOE_OK;
+}
+
+moe_status ob_layer_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
+    ob_layer *layer = self;
+    size_t count = (size_t)moe_tensor_count(dst);
+    if (id != MOE_T_A && id != MOE_T_Y) {
+        moe_dtype dtype;
+        const void *src = kept(layer, id, &dtype);
+        if (!src)
+            return moe_fail(layer->dev->log, MOE_E_UNSUPPORTED, "openblas does not keep %s",
+                            moe_tensor_name(id));
+        moe_convert(dst->data, dst->dtype, src, dtype, count);
+        return MOE_OK;
+    }
+    float *fresh = malloc((count ? count : 1) * sizeof *fresh);
+    moe_status status = fresh
+                            ? recompute(layer, id, fresh)
+                            : moe_fail(layer->dev->log, MOE_E_NOMEM,
+                                       "openblas: no memory to recompute %s", moe_tensor_name(id));
+    if (!status)
+        moe_convert(dst->data, dst->dtype, fresh, MOE_F32, count);
+    free(fresh);
+    return status;
+}
+
+moe_status ob_layer_routing(void *self, const moe_plan **ret) {
+    *ret = ((ob_layer *)self)->plan;
+    return MOE_OK;
+}
+
+/* GEMM operations of a bank's stage: so many times rows * d * n, n the expert's width. */
+static double stage_flops(const ob_layer *layer, const ob_bank *bank, ob_stage stage) {
+    double unit = 2.0 * (double)bank->rows * (double)bank->d;
+    double router = 2.0 * (double)layer->T * (double)layer->R * (double)layer->desc.d;
+    switch (stage) {
+    case OB_STAGE_A:
+    case OB_STAGE_DXP:
+    case OB_STAGE_DW1:
+        return unit * (double)bank->width;
+    case OB_STAGE_Y:
+    case OB_STAGE_DH:
+    case OB_STAGE_DW2:
+        return unit * (double)bank->n;
+    case OB_STAGE_ROUTER:
+        return router;
+    case OB_STAGE_DROUTER:
+        return 2 * router;
+    default:
+        return 0;
+    }
+}
+
+size_t ob_layer_timings(void *self, moe_cost *ret, size_t capacity) {
+    static const char *const name[OB_STAGE_COUNT] = {
+        "router", "A", "Y", "O", "dH", "dW2", "dXp", "dW1", "dX", "router_backward"};
+    const ob_layer *layer = self;
+    size_t count = 0;
+    for (int b = 0; b < 2; b++) {
+        const ob_bank *bank = b ? &layer->shared : &layer->routed;
+        for (int s = 0; s < OB_STAGE_COUNT; s++) {
+            if (layer->us[b][s] <= 0)
+                continue;
+            if (count < capacity) {
+                moe_cost cost = {.us = layer->us[b][s],
+                                 .flops = stage_flops(layer, bank, (ob_stage)s)};
+                snprintf(cost.name, sizeof cost.name, "%s%s", name[s], b ? "_shared" : "");
+                ret[count] = cost;
+            }
+            count++;
+        }
+    }
+    return count;
+}

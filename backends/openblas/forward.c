@@ -1,0 +1,145 @@
+/* Forward: router, then H = X_e W1^T + b1, Y = act(H) W2^T + b2, O_t = sum w Y. */
+#include "clock.h"
+#include "pack.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Every row of c starts as `bias`; the GEMM then adds to it. Returns its beta. */
+static float start_with_bias(const float *bias, int64_t rows, int64_t cols, float *c, int64_t ldc) {
+    for (int64_t i = 0; bias && i < rows; i++)
+        memcpy(c + i * ldc, bias, (size_t)cols * sizeof *c);
+    return bias ? 1.0f : 0.0f;
+}
+
+static void up_body(const ob_job *job, const ob_task *t, float *pack) {
+    const ob_bank *b = job->bank;
+    int64_t d = b->d;
+    const float *x = pack;
+    if (b->token || b->on_input)
+        ob_gather(b, job->layer->X, t->row, t->rows, 0, d, b->on_input, pack);
+    else
+        x = job->layer->X + t->row * d;
+    float *h = b->H + t->row * b->width + t->col;
+    int64_t first_out = t->expert * b->width + t->col;
+    float beta = start_with_bias(b->b1 ? b->b1 + first_out : NULL, t->rows, t->cols, h, b->width);
+    ob_gemm(job->layer, OB_NO_TRANS, OB_TRANS, t->rows, t->cols, d, x, d, b->W1 + first_out * d, d,
+            beta, h, b->width);
+}
+
+static void down_body(const ob_job *job, const ob_task *t, float *pack) {
+    const ob_bank *b = job->bank;
+    int64_t d = b->d, n = b->n;
+    for (int64_t i = 0; i < t->rows; i++)
+        ob_act_forward(&b->act, b->H + (t->row + i) * b->width, pack + i * n);
+    float *y = job->out + t->row * d + t->col;
+    int64_t first_out = t->expert * d + t->col;
+    float beta = start_with_bias(b->b2 ? b->b2 + first_out : NULL, t->rows, t->cols, y, d);
+    ob_gemm(job->layer, OB_NO_TRANS, OB_TRANS, t->rows, t->cols, n, pack, n, b->W2 + first_out * n,
+            n, beta, y, d);
+}
+
+/* Identity experts' pairs follow the real ones and add w x. */
+static void combine_body(const ob_job *job, const ob_task *t, float *pack) {
+    (void)pack;
+    const ob_layer *l = job->layer;
+    const ob_bank *b = job->bank;
+    const float *Y = l->buffer[OB_BUF_WORK].data, *weight = l->buffer[OB_BUF_WEIGHT].data;
+    for (int64_t token = t->row; token < t->row + t->rows; token++) {
+        float *o = job->out + token * b->d;
+        if (!job->accumulate)
+            memset(o, 0, (size_t)b->d * sizeof *o);
+        for (int64_t i = l->plan->token_offsets[token]; i < l->plan->token_offsets[token + 1];
+             i++) {
+            int64_t pair = l->plan->pair_of_token[i];
+            if (pair >= b->rows)
+                ob_add_scaled(o, weight[pair], l->X + token * b->d, b->d);
+            else
+                ob_add_scaled(o, b->on_input ? 1.0f : weight[pair], Y + pair * b->d, b->d);
+        }
+    }
+}
+
+/* g_t = sigmoid(x_t . w_gate) of the shared expert, then O_t = g_t Y_t in place. */
+static void gate_body(const ob_job *job, const ob_task *t, float *pack) {
+    (void)pack;
+    ob_layer *l = job->layer;
+    int64_t d = l->desc.d;
+    const float *w = l->param.t[MOE_T_W_GATE_SHARED].data;
+    double *logit = l->buffer[OB_BUF_GATE_LOGIT].data;
+    float *gate = l->buffer[OB_BUF_GATE].data;
+    for (int64_t token = t->row; token < t->row + t->rows; token++) {
+        logit[token] = ob_dot(l->X + token * d, w, d);
+        gate[token] = (float)(1 / (1 + exp(-logit[token])));
+        ob_scale(job->out + token * d, gate[token], job->out + token * d, d);
+    }
+}
+
+static moe_status run_up(ob_layer *layer, const ob_bank *bank) {
+    ob_job job = {.layer = layer, .bank = bank};
+    ob_cut cut = {.offsets = bank->offsets,
+                  .groups = bank->experts,
+                  .row_block = OB_ROWS,
+                  .columns = bank->width};
+    return ob_run(&job, &cut, up_body);
+}
+
+static moe_status run_down(ob_layer *layer, const ob_bank *bank, float *Y) {
+    ob_job job = {.layer = layer, .bank = bank, .out = Y};
+    ob_cut cut = {.offsets = bank->offsets,
+                  .groups = bank->experts,
+                  .row_block = OB_ROWS,
+                  .columns = bank->d};
+    return ob_run(&job, &cut, down_body);
+}
+
+moe_status ob_recompute_Y(ob_layer *layer, float *Y) {
+    return run_down(layer, &layer->routed, Y);
+}
+
+/* The shared expert's Y is its part of O: row r is token r. */
+static moe_status run_shared(ob_layer *layer, float *O) {
+    ob_clock clock = ob_clock_start(layer, 1);
+    moe_status status = run_up(layer, &layer->shared);
+    ob_clock_stop(&clock, OB_STAGE_A);
+    if (!status)
+        status = run_down(layer, &layer->shared, O);
+    ob_clock_stop(&clock, OB_STAGE_Y);
+    if (!status && layer->shared.weight) {
+        ob_job job = {.layer = layer, .out = O};
+        status = ob_run_tokens(&job, 64, gate_body);
+        ob_clock_stop(&clock, OB_STAGE_O);
+    }
+    return status;
+}
+
+static moe_status run_routed(ob_layer *layer, float *O) {
+    ob_clock clock = ob_clock_start(layer, 0);
+    moe_status status = run_up(layer, &layer->routed);
+    ob_clock_stop(&clock, OB_STAGE_A);
+    if (!status)
+        status = run_down(layer, &layer->routed, layer->buffer[OB_BUF_WORK].data);
+    ob_clock_stop(&clock, OB_STAGE_Y);
+    if (!status) {
+        ob_job job = {.layer = layer,
+                      .bank = &layer->routed,
+                      .out = O,
+                      .accumulate = layer->desc.n_shared > 0};
+        status = ob_run_tokens(&job, 64, combine_body);
+    }
+    ob_clock_stop(&clock, OB_STAGE_O);
+    return status;
+}
+
+moe_status ob_layer_forward(void *self) {
+    ob_layer *layer = self;
+    int saved = ob_blas_enter(&layer->dev->blas);
+    memset(layer->us, 0, sizeof layer->us);
+    moe_status status = layer->use.plan_given ? MOE_OK : ob_router_forward(layer);
+    if (!status && layer->desc.n_shared)
+        status = run_shared(layer, layer->buffer[OB_BUF_O].data);
+    if (!status)
+        status = run_routed(layer, layer->buffer[OB_BUF_O].data);
+    ob_blas_leave(&layer->dev->blas, saved);
+    return status;
+}

@@ -1,0 +1,215 @@
+/* Making a layer (parameters to fp32, gradient buffers) and feeding it (inputs, plan). */
+#include "layer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A view where the tensor is fp32 already, else a copy that the layer owns. */
+static moe_status take_parameter(ob_layer *layer, moe_tensor_id id, const moe_tensor *src) {
+    if (!src->data)
+        return MOE_OK;
+    if (src->dtype == MOE_F32) {
+        layer->param.t[id] = *src;
+        return MOE_OK;
+    }
+    moe_status status = moe_tensor_cast(src, MOE_F32, &layer->converted.t[id]);
+    layer->param.t[id] = layer->converted.t[id];
+    return status;
+}
+
+static moe_status take_float64(const moe_tensor *src, double **ret) {
+    if (!src->data)
+        return MOE_OK;
+    size_t count = (size_t)moe_tensor_count(src);
+    *ret = malloc(count * sizeof **ret);
+    if (!*ret)
+        return MOE_E_NOMEM;
+    moe_convert(*ret, MOE_F64, src->data, src->dtype, count);
+    return MOE_OK;
+}
+
+static moe_status take_parameters(ob_layer *layer, const moe_tensors *params) {
+    moe_status status = take_float64(&params->t[MOE_T_W_R], &layer->W_r);
+    if (!status)
+        status = take_float64(&params->t[MOE_T_B_SELECT], &layer->b_select);
+    for (int i = 0; !status && i < MOE_T_COUNT; i++)
+        if (moe_tensor_role_of((moe_tensor_id)i) == MOE_ROLE_PARAM)
+            status = take_parameter(layer, (moe_tensor_id)i, &params->t[i]);
+    return status;
+}
+
+static moe_status make_gradients(ob_layer *layer) {
+    moe_status status = MOE_OK;
+    for (int i = 0; !status && i < MOE_T_COUNT; i++) {
+        moe_tensor_id id = (moe_tensor_id)i, param = moe_tensor_param_of(id);
+        if (param == MOE_T_COUNT || !layer->param.t[param].data)
+            continue;
+        const moe_tensor *shape = &layer->param.t[param];
+        status = moe_tensor_alloc(MOE_F32, shape->ndim, shape->shape, &layer->gradient.t[id]);
+    }
+    return status;
+}
+
+/* What both kinds of bank take from the description; n is set already. */
+static void make_bank(const ob_layer *layer, moe_tensor_id W1, moe_tensor_id W2, ob_bank *bank) {
+    const moe_layer_desc *desc = &layer->desc;
+    bank->d = desc->d;
+    bank->width = moe_h_width(desc, bank->n);
+    bank->act.kind = desc->act;
+    bank->act.n = bank->n;
+    bank->act.alpha = (float)desc->act_alpha;
+    bank->act.limit = (float)desc->act_limit;
+    bank->W1 = layer->param.t[W1].data;
+    bank->W2 = layer->param.t[W2].data;
+}
+
+static void make_routed(ob_layer *layer) {
+    ob_bank *b = &layer->routed;
+    *b = (ob_bank){.experts = layer->desc.E, .n = layer->desc.n};
+    make_bank(layer, MOE_T_W1, MOE_T_W2, b);
+    b->act.layout = layer->desc.glu_layout;
+    b->on_input = layer->desc.router.weight_on == MOE_WEIGHT_ON_INPUT;
+    b->b1 = layer->param.t[MOE_T_B1].data;
+    b->b2 = layer->param.t[MOE_T_B2].data;
+    b->dW1 = layer->gradient.t[MOE_T_DW1].data;
+    b->db1 = layer->gradient.t[MOE_T_DB1].data;
+    b->dW2 = layer->gradient.t[MOE_T_DW2].data;
+    b->db2 = layer->gradient.t[MOE_T_DB2].data;
+}
+
+/* One expert that sees every token; its weight, if any, is the gate. */
+static void make_shared(ob_layer *layer) {
+    ob_bank *b = &layer->shared;
+    *b = (ob_bank){.experts = 1, .n = layer->desc.n_shared, .rows = layer->T};
+    make_bank(layer, MOE_T_W1_SHARED, MOE_T_W2_SHARED, b);
+    b->act.layout = MOE_GLU_CONCAT;
+    layer->shared_offsets[1] = layer->T;
+    b->offsets = layer->shared_offsets;
+    b->H = layer->buffer[OB_BUF_H_SHARED].data;
+    b->dS = layer->buffer[OB_BUF_DS_SHARED].data;
+    b->dW1 = layer->gradient.t[MOE_T_DW1_SHARED].data;
+    b->dW2 = layer->gradient.t[MOE_T_DW2_SHARED].data;
+    if (layer->desc.shared_gate)
+        b->weight = layer->buffer[OB_BUF_GATE].data;
+}
+
+/* Buffers whose size the routing does not change. */
+static moe_status reserve_fixed(ob_layer *layer) {
+    const moe_layer_desc *desc = &layer->desc;
+    int64_t T = layer->T, d = desc->d, wide = moe_h_width(desc, desc->n_shared);
+    bool back = layer->use.pass & MOE_PASS_BWD, routes = !layer->use.plan_given;
+    bool convert = layer->use.dtype != MOE_F32;
+    bool shared = desc->n_shared > 0, gate = shared && desc->shared_gate;
+    struct {
+        ob_buffer_id id;
+        bool wanted;
+        int64_t count;
+        size_t size;
+    } rows[] = {
+        {OB_BUF_X, convert, T * d, sizeof(float)},
+        {OB_BUF_DO, convert && back, T * d, sizeof(float)},
+        {OB_BUF_O, true, T * d, sizeof(float)},
+        {OB_BUF_DX, back, T * d, sizeof(float)},
+        {OB_BUF_LOGITS, routes, T * layer->R, sizeof(double)},
+        {OB_BUF_DLOGITS, routes && back, T * layer->R, sizeof(double)},
+        {OB_BUF_DZ, routes && back, T * layer->R, sizeof(float)},
+        {OB_BUF_GATE, gate, T, sizeof(float)},
+        {OB_BUF_GATE_LOGIT, gate, T, sizeof(double)},
+        {OB_BUF_H_SHARED, shared, T * wide, sizeof(float)},
+        {OB_BUF_DS_SHARED, shared && back, T, sizeof(double)},
+    };
+    moe_status status = MOE_OK;
+    for (size_t i = 0; !status && i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].wanted)
+            status = ob_reserve(layer, rows[i].id, (size_t)rows[i].count * rows[i].size);
+    return status;
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+moe_status ob_layer_take_plan(ob_layer *layer, const moe_plan *plan) {
+    ob_bank *b = &layer->routed;
+    int64_t rows = plan->offsets[b->experts], T = layer->T;
+    bool back = layer->use.pass & MOE_PASS_BWD;
+    int64_t work = back ? larger(rows * larger(b->d, b->n), T * layer->shared.n) : rows * b->d;
+    moe_status status = ob_reserve(layer, OB_BUF_WEIGHT, (size_t)plan->n_pairs * sizeof(float));
+    if (!status)
+        status = ob_reserve(layer, OB_BUF_H, (size_t)(rows * b->width) * sizeof(float));
+    if (!status)
+        status = ob_reserve(layer, OB_BUF_WORK, (size_t)work * sizeof(float));
+    if (!status && back)
+        status = ob_reserve(layer, OB_BUF_DS, (size_t)plan->n_pairs * sizeof(double));
+    if (!status && back)
+        status =
+            ob_reserve(layer, OB_BUF_DH,
+                       (size_t)larger(rows * b->width, T * layer->shared.width) * sizeof(float));
+    if (status)
+        return status;
+    float *weight = layer->buffer[OB_BUF_WEIGHT].data;
+    moe_convert(weight, MOE_F32, plan->weight, MOE_F64, (size_t)plan->n_pairs);
+    b->rows = rows;
+    b->offsets = plan->offsets;
+    b->token = plan->token;
+    b->weight = weight;
+    b->H = layer->buffer[OB_BUF_H].data;
+    b->dS = layer->buffer[OB_BUF_DS].data;
+    layer->plan = plan;
+    return MOE_OK;
+}
+
+moe_status ob_layer_prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
+                            const moe_tensors *params, void **ret_layer) {
+    const ob_device *dev = device;
+    ob_layer *layer = calloc(1, sizeof *layer);
+    if (!layer)
+        return moe_fail(dev->log, MOE_E_NOMEM, "openblas: no memory for a layer");
+    layer->dev = dev;
+    layer->desc = *desc;
+    layer->use = *use;
+    layer->T = use->tokens;
+    layer->R = desc->E + desc->n_zero;
+    moe_status status = take_parameters(layer, params);
+    if (!status && (use->pass & MOE_PASS_BWD))
+        status = make_gradients(layer);
+    if (status)
+        moe_fail(dev->log, status, "openblas: no memory for the layer's parameters or gradients");
+    else
+        status = reserve_fixed(layer);
+    if (status) {
+        ob_layer_release(layer);
+        return status;
+    }
+    make_routed(layer);
+    make_shared(layer);
+    *ret_layer = layer;
+    return MOE_OK;
+}
+
+void ob_layer_release(void *self) {
+    ob_layer *layer = self;
+    moe_tensors_free(&layer->converted);
+    moe_tensors_free(&layer->gradient);
+    free(layer->W_r);
+    free(layer->b_select);
+    moe_plan_destroy(&layer->own_plan);
+    ob_buffers_free(layer);
+    free(layer);
+}
+
+static const float *take_input(ob_layer *layer, const moe_tensor *src, ob_buffer_id id) {
+    if (src->dtype == MOE_F32 || !src->data)
+        return src->data;
+    moe_convert(layer->buffer[id].data, MOE_F32, src->data, src->dtype,
+                (size_t)(layer->T * layer->desc.d));
+    return layer->buffer[id].data;
+}
+
+moe_status ob_layer_set_input(void *self, const moe_input *input) {
+    ob_layer *layer = self;
+    layer->X = take_input(layer, &input->X, OB_BUF_X);
+    layer->dO = take_input(layer, &input->dO, OB_BUF_DO);
+    layer->seed = input->seed;
+    return input->plan ? ob_layer_take_plan(layer, input->plan) : MOE_OK;
+}

@@ -1,0 +1,145 @@
+/* What a device and a prepared layer are to this backend.
+ *
+ * Routed and shared experts are two "banks" that run through the same code: a bank is a group of
+ * experts of one width with a list of rows each. The shared expert is a bank of one expert whose
+ * row r is token r.
+ *
+ * Memory-efficient path (SonicMoE, arXiv 2512.14080): X and H are all that backward needs; A is
+ * recomputed from H, rows of X and dO are gathered into small packing buffers task by task. One
+ * work buffer holds, one after the other, Y [P][d], A' [P][n] and dX~ [P][d]. */
+#ifndef MOEREF_OPENBLAS_LAYER_H
+#define MOEREF_OPENBLAS_LAYER_H
+
+#include "activation.h"
+#include "blas.h"
+
+#include "moeref/plugin.h"
+
+typedef struct ob_device {
+    ob_blas blas;
+    int threads;
+    const moe_log *log;
+} ob_device;
+
+/* Growing memory; growth loses the content. */
+typedef struct ob_buffer {
+    void *data;
+    size_t bytes;
+} ob_buffer;
+
+typedef enum ob_buffer_id {
+    /* kept from forward for backward */
+    OB_BUF_X,          /* [T][d] only where the caller's X is not fp32 */
+    OB_BUF_LOGITS,     /* float64 [T][R] */
+    OB_BUF_WEIGHT,     /* [all pairs] combine weights */
+    OB_BUF_GATE,       /* [T] weights of the shared expert */
+    OB_BUF_GATE_LOGIT, /* float64 [T] */
+    OB_BUF_H,          /* [P][width] */
+    OB_BUF_H_SHARED,   /* [T][width] */
+    OB_BUF_LAST_CACHED = OB_BUF_H_SHARED,
+    /* results and workspace */
+    OB_BUF_DO, /* as X */
+    OB_BUF_O,
+    OB_BUF_DX,
+    OB_BUF_DS,        /* float64 [all pairs] */
+    OB_BUF_DS_SHARED, /* float64 [T] */
+    OB_BUF_DLOGITS,   /* float64 [T][R] */
+    OB_BUF_DZ,        /* the same in fp32, for the GEMMs */
+    OB_BUF_DH,
+    OB_BUF_WORK,
+    OB_BUF_PACK, /* [threads] packing buffers */
+    OB_BUF_TASKS,
+    OB_BUF_COUNT
+} ob_buffer_id;
+
+typedef struct ob_bank {
+    const char *suffix; /* of the names of its kernels: "" or "_shared" */
+    ob_act act;
+    int64_t experts, d, n, width; /* width: columns of H */
+    const float *W1, *b1, *W2, *b2;
+    int on_input; /* 1: the weight multiplies the expert's input */
+
+    int64_t rows;           /* all experts' */
+    const int64_t *offsets; /* [experts + 1] */
+    const int32_t *token;   /* [rows]; NULL: row r is token r */
+    const float *weight;    /* [rows]; NULL: 1 */
+
+    float *H;                     /* [rows][width] */
+    double *dS;                   /* [rows] */
+    float *dW1, *db1, *dW2, *db2; /* as the parameters */
+} ob_bank;
+
+/* Kernels in the order of their first run. */
+typedef enum ob_stage {
+    OB_STAGE_ROUTER,
+    OB_STAGE_A,
+    OB_STAGE_Y,
+    OB_STAGE_O,
+    OB_STAGE_DH,
+    OB_STAGE_DW2,
+    OB_STAGE_DXP,
+    OB_STAGE_DX,
+    OB_STAGE_DW1,
+    OB_STAGE_DROUTER,
+    OB_STAGE_COUNT
+} ob_stage;
+
+typedef struct ob_layer {
+    const ob_device *dev;
+    moe_layer_desc desc;
+    moe_use use;
+    int64_t T, R; /* tokens; router outputs E + n_zero */
+
+    moe_tensors param;     /* fp32; views of the caller's where those are fp32 */
+    moe_tensors converted; /* the copies among them, owned */
+    moe_tensors gradient;  /* fp32, by id of the gradient, owned */
+    double *W_r;           /* float64 [R][d]: logits are exact to float64 */
+    double *b_select;      /* float64 [R] or NULL */
+
+    ob_bank routed, shared;
+    int64_t shared_offsets[2];
+    const float *X, *dO, *O, *dX;
+    uint64_t seed;
+    moe_plan *own_plan;
+    const moe_plan *plan;
+
+    ob_buffer buffer[OB_BUF_COUNT];
+    double us[2][OB_STAGE_COUNT]; /* measured times: routed bank, shared bank; 0: not run */
+} ob_layer;
+
+/* layer.c: the slots of the plug-in's table that make and feed a layer. */
+moe_status ob_layer_prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
+                            const moe_tensors *params, void **ret_layer);
+void ob_layer_release(void *layer);
+moe_status ob_layer_set_input(void *layer, const moe_input *input);
+
+/* memory.c */
+moe_status ob_reserve(ob_layer *layer, ob_buffer_id id, size_t bytes);
+void ob_buffers_free(ob_layer *layer);
+moe_status ob_layer_memory(void *layer, moe_memory *ret);
+
+/* Lets the banks and buffers follow layer->plan. */
+moe_status ob_layer_take_plan(ob_layer *layer, const moe_plan *plan);
+
+/* router.c */
+moe_status ob_router_forward(ob_layer *layer);
+/* dS [all pairs] -> dW_r, db_r, and its part of dX (added). */
+moe_status ob_router_backward(ob_layer *layer);
+
+/* forward.c and backward.c */
+moe_status ob_layer_forward(void *layer);
+moe_status ob_layer_backward(void *layer);
+/* Y of the routed experts, again, from H: for fetch. */
+moe_status ob_recompute_Y(ob_layer *layer, float *Y);
+moe_status ob_bank_backward(ob_layer *layer, const ob_bank *bank, float *dXp);
+
+/* weight_grad.c: dW2, db2 from A' in the work buffer; dW1, db1 from dH. */
+moe_status ob_bank_dW2(ob_layer *layer, const ob_bank *bank);
+moe_status ob_bank_dW1(ob_layer *layer, const ob_bank *bank);
+
+/* fetch.c */
+moe_status ob_layer_fetch(void *layer, moe_tensor_id id, moe_tensor *dst);
+moe_status ob_layer_routing(void *layer, const moe_plan **ret);
+size_t ob_layer_timings(void *layer, moe_cost *ret, size_t capacity);
+
+#endif
