@@ -53,7 +53,7 @@ static double integer_scale(double stddev) {
     return ldexp(0.5, exponent);
 }
 
-static moe_status alloc_tensor(moe_problem *p, moe_tensor_id id, const moe_log *log) {
+moe_status moe_int_alloc_input(moe_problem *p, moe_tensor_id id, const moe_log *log) {
     moe_tensor shape;
     moe_tensor_shape(&p->layer, id, p->T, 0, 0, &shape);
     moe_status s = moe_tensor_alloc((moe_dtype)p->dtype, shape.ndim, shape.shape, &p->in.t[id]);
@@ -70,7 +70,7 @@ static void fill_tensor(moe_problem *p, moe_tensor_id id, moe_fill_kind kind, do
 
 moe_status moe_int_draw_input(moe_problem *p, moe_tensor_id id, moe_fill_kind kind, double scale,
                               const moe_log *log) {
-    moe_status s = alloc_tensor(p, id, log);
+    moe_status s = moe_int_alloc_input(p, id, log);
     if (!s)
         fill_tensor(p, id, kind, scale);
     return s;
@@ -82,7 +82,7 @@ static moe_status draw_params(const moe_case *c, const moe_log *log, moe_problem
         if (moe_tensor_role_of(id) != MOE_ROLE_PARAM ||
             !moe_tensor_exists(&c->layer, id, plan_given))
             continue;
-        moe_status s = alloc_tensor(p, id, log);
+        moe_status s = moe_int_alloc_input(p, id, log);
         if (s)
             return s;
         double stddev = param_stddev(&p->in.t[id], id);

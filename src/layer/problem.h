@@ -13,7 +13,10 @@ typedef enum moe_int_stream {
 /* Draws the plan that c->route (not MOE_ROUTE_ROUTER) describes. A pure function of the case. */
 moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **ret);
 
-/* Allocates X, or dO, [tokens][d] and fills it from the stream of its id. */
+/* Allocates an input or parameter of a problem whose layer, T, dtype and name are set. */
+moe_status moe_int_alloc_input(moe_problem *problem, moe_tensor_id id, const moe_log *log);
+
+/* The same for X or dO, filled from the stream of its id. */
 moe_status moe_int_draw_input(moe_problem *problem, moe_tensor_id id, moe_fill_kind kind,
                               double scale, const moe_log *log);
 

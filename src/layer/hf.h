@@ -1,0 +1,148 @@
+/* Internal: Hugging Face model families as rows of one table, and what is read through them. */
+#ifndef MOE_LAYER_HF_H
+#define MOE_LAYER_HF_H
+
+#include <stdbool.h>
+
+#include "moeref/case.h"
+#include "moeref/safetensors.h"
+
+/* The pieces that checkpoints cut a layer's parameters into. */
+typedef enum moe_int_part {
+    MOE_INT_PART_ROUTER,
+    MOE_INT_PART_ROUTER_BIAS,
+    MOE_INT_PART_SELECT_BIAS,
+    MOE_INT_PART_GATE_UP, /* all rows of W1 at once */
+    MOE_INT_PART_GATE,    /* or its gate rows */
+    MOE_INT_PART_UP,      /* and its up rows */
+    MOE_INT_PART_DOWN,
+    MOE_INT_PART_GATE_UP_BIAS,
+    MOE_INT_PART_DOWN_BIAS,
+    MOE_INT_PART_SHARED_GATE,
+    MOE_INT_PART_SHARED_UP,
+    MOE_INT_PART_SHARED_DOWN,
+    MOE_INT_PART_SHARED_SIGMOID, /* the vector of the shared expert's gate */
+    MOE_INT_PART_COUNT
+} moe_int_part;
+
+typedef enum moe_int_renorm {
+    MOE_INT_RENORM_NEVER,
+    MOE_INT_RENORM_ALWAYS,
+    MOE_INT_RENORM_CONFIG,    /* as norm_topk_prob says, false when absent */
+    MOE_INT_RENORM_CONFIG_YES /* as norm_topk_prob says, true when absent */
+} moe_int_renorm;
+
+/* One family. A NULL key means that the family has no such setting; d, E, K and the activation have
+ * the same few spellings everywhere (hf_config.c). */
+typedef struct moe_int_family {
+    /* config.json */
+    const char *width_key;        /* n */
+    const char *shared_width_key; /* n_shared, or ... */
+    const char *shared_count_key; /* ... n_shared in units of n */
+    const char *zero_key;         /* n_zero */
+    const char *groups_key, *topk_groups_key;
+    const char *scale_key;
+    const char *jitter_key;
+    const char *limit_key;    /* act_limit */
+    const char *expect[2][2]; /* key and the only value that is understood, where present */
+
+    /* the layer */
+    int64_t fixed_K; /* the model's code takes this many whatever the file says; 0: no */
+    int32_t score, select, weight_on;
+    moe_int_renorm renorm;
+    double renorm_eps;
+    bool router_bias, select_bias, expert_bias, shared_gate;
+    bool clamped; /* MOE_ACT_SWIGLU_CLAMP whatever hidden_act says */
+    int32_t glu_layout;
+
+    /* tensors */
+    bool transposed;     /* W1 and W2 are stored [E][in][out] */
+    bool dense_scores;   /* the router returns [T][E] weights, 0 where not chosen */
+    bool zero_gradients; /* in memory GATE_UP has matrices for the zero experts too */
+    const char *module;  /* the MoE block below "layers.N." */
+    const char *disk[MOE_INT_PART_COUNT];   /* below the module; %d stands for the expert */
+    const char *memory[MOE_INT_PART_COUNT]; /* parameters of the running model, for gradients */
+} moe_int_family;
+
+/* NULL for an unknown model_type. */
+const moe_int_family *moe_int_family_find(const char *model_type);
+/* The row's model_type. */
+const char *moe_int_family_name(const moe_int_family *family);
+
+/* What config.json says about one layer. */
+typedef struct moe_int_hf_config {
+    const moe_int_family *family;
+    moe_layer_desc layer;
+    int32_t dtype; /* moe_dtype */
+} moe_int_hf_config;
+
+/* Parses the text of a config.json; `name` appears in messages. */
+moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name,
+                                   const moe_log *log, moe_int_hf_config *ret);
+moe_status moe_int_hf_config_load(const char *path, const moe_log *log, moe_int_hf_config *ret);
+
+/* A file whose tensors are parts: a checkpoint's layer, or the gradients of a case. */
+typedef struct moe_int_part_source {
+    const moe_safetensors *file;
+    const char *path;         /* for messages */
+    const char *prefix;       /* before every name: "model.layers.1.block_sparse_moe." */
+    const char *const *names; /* [MOE_INT_PART_COUNT], NULL where absent */
+    const moe_int_hf_config *config;
+    bool zero_experts; /* GATE_UP holds all-zero matrices for the zero experts too */
+} moe_int_part_source;
+
+/* The parameter that the part belongs to. */
+moe_tensor_id moe_int_part_param(moe_int_part part);
+
+/* True when the family has the part and this layer has its parameter. */
+bool moe_int_part_used(const moe_int_part_source *src, moe_int_part part);
+
+/* The name of the part's tensor in the file (of one expert's, where the pattern has %d). Returns
+ * buf, of MOE_INT_NAME_BYTES. */
+#define MOE_INT_NAME_BYTES 256
+const char *moe_int_part_name(const moe_int_part_source *src, moe_int_part part, int64_t expert,
+                              char *buf);
+
+/* Checks that every tensor of the part is there with the right shape and a floating type, and
+ * widens *dtype to hold it exactly. */
+moe_status moe_int_part_check(const moe_int_part_source *src, moe_int_part part, const moe_log *log,
+                              moe_dtype *dtype);
+
+/* Copies a part that moe_int_part_check accepted into `dst`, shaped as the part's parameter. */
+moe_status moe_int_part_copy(const moe_int_part_source *src, moe_int_part part, const moe_log *log,
+                             moe_tensor *dst);
+
+/* Looks up a tensor of exactly this shape and of a floating type. */
+moe_status moe_int_hf_get(const moe_safetensors *file, const char *path, const char *name,
+                          const moe_tensor *shape, const moe_log *log, moe_tensor *ret);
+
+/* The narrowest type that holds both exactly; MOE_DTYPE_COUNT stands for nothing yet. */
+moe_dtype moe_int_dtype_wider(moe_dtype a, moe_dtype b);
+
+/* A case.safetensors: inputs, and what the family's own code made of them. */
+typedef struct moe_int_hf_case {
+    moe_safetensors *file;
+    const char *path;
+    moe_tensor X, dO; /* views into the file; dO.data is NULL when the file has none */
+} moe_int_hf_case;
+
+/* Opens PATH and checks the inputs. The caller closes ret->file. */
+moe_status moe_int_hf_case_open(const char *path, const moe_int_hf_config *config,
+                                const moe_log *log, moe_int_hf_case *ret);
+
+/* Fills problem->expected and problem->expected_plan. */
+moe_status moe_int_hf_case_expected(const moe_int_hf_case *c, const moe_int_hf_config *config,
+                                    const moe_log *log, moe_problem *problem);
+
+/* Where one MoE layer's tensors lie: "model.layers.1.block_sparse_moe." */
+typedef struct moe_int_hf_place {
+    char prefix[MOE_INT_NAME_BYTES];
+    int64_t layer;
+} moe_int_hf_place;
+
+/* Finds layer number `layer` (< 0: the first MoE layer). MOE_E_NOTFOUND lists those present. */
+moe_status moe_int_hf_find_layer(const moe_safetensors *file, const char *path,
+                                 const moe_int_family *family, int64_t layer, const moe_log *log,
+                                 moe_int_hf_place *ret);
+
+#endif

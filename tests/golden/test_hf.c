@@ -1,0 +1,297 @@
+/* The main proof: layers that Transformers computed, recomputed by the float64 reference.
+ *
+ * Expected values are float32 roundings of float64 results: relative error below 2^-24 each, NMSE
+ * below 2^-48 / 3 = 1.2e-15. The limit of 1e-12 leaves room for another order of additions. */
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "moeref/case.h"
+#include "moeref/reference.h"
+
+#define NMSE_LIMIT    1e-12
+#define WEIGHT_LIMIT  1e-6 /* relative; float32 rounding is 6e-8 */
+#define BROKEN_NMSE   1e-6 /* a planted fault must be at least this visible */
+#define MOST_FAMILIES 32
+#define NAME_BYTES    32
+
+static void print_message(void *user, moe_log_level level, const char *message) {
+    (void)user;
+    (void)level;
+    fprintf(stderr, "%s\n", message);
+}
+
+static const moe_log to_stderr = {print_message, NULL};
+
+static moe_problem *load(const char *family) {
+    char dir[4096];
+    moe_problem *problem = NULL;
+    snprintf(dir, sizeof dir, "%s/golden/hf/%s", getenv("MOEREF_SOURCE_ROOT"), family);
+    moe_status s = moe_problem_from_hf(dir, -1, 0, &to_stderr, &problem);
+    cr_assert_eq(s, MOE_OK, "%s: cannot load %s", family, dir);
+    return problem;
+}
+
+static moe_reference_result *run(const moe_problem *problem) {
+    moe_reference_params params = {.tokens = problem->T, .precision = MOE_F64};
+    moe_reference_result *result = NULL;
+    moe_status s = moe_reference_run(&problem->layer, &problem->in, &params, &to_stderr, &result);
+    cr_assert_eq(s, MOE_OK, "%s: the reference failed", problem->name);
+    return result;
+}
+
+/* Sum of squared differences over the sum of squares; NaN where anything is not finite. */
+static double nmse(const moe_tensor *got, const moe_tensor *want) {
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < (size_t)moe_tensor_count(want); i++) {
+        double w = moe_load(want->data, want->dtype, i);
+        double d = moe_load(got->data, got->dtype, i) - w;
+        error += d * d;
+        norm += w * w;
+    }
+    return error / norm;
+}
+
+/* The largest NMSE over everything that the golden file holds; NaN counts as the largest. */
+static double worst_nmse(const moe_problem *problem, const moe_reference_result *result,
+                         const char **ret_tensor) {
+    double worst = -1;
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        const moe_tensor *want = &problem->expected.t[id], *got = &result->out.t[id];
+        if (!want->data)
+            continue;
+        cr_assert(got->data && moe_tensor_same_shape(got, want), "%s: %s has another shape",
+                  problem->name, moe_tensor_name(id));
+        double e = nmse(got, want);
+        if (!(e <= worst)) {
+            worst = e;
+            *ret_tensor = moe_tensor_name(id);
+        }
+        if (isnan(e))
+            break;
+    }
+    return worst;
+}
+
+/* Number of (token, expert) pairs that only one of the plans has. */
+static int64_t routing_differences(const moe_plan *got, const moe_plan *want) {
+    int64_t differences = 0;
+    for (int64_t e = 0; e < want->n_experts; e++) {
+        int64_t g = got->offsets[e], w = want->offsets[e];
+        while (g < got->offsets[e + 1] && w < want->offsets[e + 1]) {
+            int32_t a = got->token[g], b = want->token[w];
+            differences += a != b;
+            g += a <= b;
+            w += b <= a;
+        }
+        differences += got->offsets[e + 1] - g + want->offsets[e + 1] - w;
+    }
+    return differences;
+}
+
+/* Every final result of the layer except dS, which Transformers does not show, must be in the file:
+ * a missing one would pass unseen. */
+static void check_coverage(const moe_problem *problem) {
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        moe_tensor_role role = moe_tensor_role_of(id);
+        if ((role != MOE_ROLE_FORWARD && role != MOE_ROLE_BACKWARD) || id == MOE_T_DS ||
+            !moe_tensor_exists(&problem->layer, id, 0))
+            continue;
+        cr_expect(problem->expected.t[id].data, "%s: no expected %s", problem->name,
+                  moe_tensor_name(id));
+    }
+    cr_expect(problem->expected_plan, "%s: no expected routing", problem->name);
+}
+
+static void check_routing(const moe_problem *problem, const moe_plan *got) {
+    const moe_plan *want = problem->expected_plan;
+    cr_assert_eq(got->n_experts, want->n_experts, "%s: number of experts", problem->name);
+    int64_t differences = routing_differences(got, want);
+    cr_assert_eq(differences, 0, "%s: %lld of %lld routed pairs differ", problem->name,
+                 (long long)differences, (long long)want->n_pairs);
+    for (int64_t p = 0; p < want->n_pairs; p++)
+        cr_assert(fabs(got->weight[p] - want->weight[p]) <= WEIGHT_LIMIT * fabs(want->weight[p]),
+                  "%s: weight of pair %lld (token %d) is %.9g, expected %.9g", problem->name,
+                  (long long)p, want->token[p], got->weight[p], want->weight[p]);
+}
+
+static void check_tensors(const moe_problem *problem, const moe_reference_result *result) {
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        const moe_tensor *want = &problem->expected.t[id], *got = &result->out.t[id];
+        if (!want->data)
+            continue;
+        cr_assert(got->data && moe_tensor_same_shape(got, want), "%s: %s has another shape",
+                  problem->name, moe_tensor_name(id));
+        double e = nmse(got, want);
+        cr_expect(e < NMSE_LIMIT, "%s: %s has NMSE %.3g, limit %.0e", problem->name,
+                  moe_tensor_name(id), e, NMSE_LIMIT);
+    }
+}
+
+typedef struct family_name {
+    char text[NAME_BYTES];
+} family_name;
+
+static struct criterion_test_params every_family(void) {
+    static family_name names[MOST_FAMILIES];
+    size_t n = 0;
+    for (const char *const *name = moe_families(); *name; name++)
+        snprintf(names[n++].text, NAME_BYTES, "%s", *name);
+    return cr_make_param_array(family_name, names, n);
+}
+
+ParameterizedTestParameters(golden_hf, reference_agrees) {
+    return every_family();
+}
+
+ParameterizedTest(family_name *family, golden_hf, reference_agrees) {
+    moe_problem *problem = load(family->text);
+    check_coverage(problem);
+    moe_reference_result *result = run(problem);
+    check_routing(problem, result->plan);
+    check_tensors(problem, result);
+    moe_reference_free(&result);
+    moe_problem_destroy(&problem);
+}
+
+/* Every folder is tested: one whose name is not a family would be skipped silently above. */
+Test(golden_hf, every_folder_is_a_family) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/golden/hf", getenv("MOEREF_SOURCE_ROOT"));
+    DIR *dir = opendir(path);
+    cr_assert(dir);
+    size_t folders = 0, families = 0;
+    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
+        folders += !strchr(entry->d_name, '.');
+    closedir(dir);
+    while (moe_families()[families])
+        families++;
+    cr_expect_eq(folders, families, "%zu folders, %zu families", folders, families);
+}
+
+/* Planted faults. Each takes a loaded problem and breaks one thing that a loader, a kernel author
+ * or a broken disk could break. */
+
+static int64_t busiest_expert(const moe_problem *problem) {
+    const int64_t *offsets = problem->expected_plan->offsets;
+    int64_t best = 0;
+    for (int64_t e = 1; e < problem->layer.E; e++) {
+        if (offsets[e + 1] - offsets[e] > offsets[best + 1] - offsets[best])
+            best = e;
+    }
+    return best;
+}
+
+static void scale_elements(moe_tensor *t, int64_t first, int64_t count, double factor) {
+    for (int64_t i = first; i < first + count; i++)
+        moe_store(t->data, t->dtype, (size_t)i, factor * moe_load(t->data, t->dtype, (size_t)i));
+}
+
+/* One expert's matrix of W1 or W2 (or of their gradients). */
+static void scale_expert(moe_problem *p, moe_tensor *t, double factor) {
+    int64_t size = t->shape[1] * t->shape[2];
+    scale_elements(t, busiest_expert(p) * size, size, factor);
+}
+
+static void flip_w1(moe_problem *p) {
+    scale_expert(p, &p->in.t[MOE_T_W1], -1);
+}
+
+static void flip_w2(moe_problem *p) {
+    scale_expert(p, &p->in.t[MOE_T_W2], -1);
+}
+
+static void flip_expected_output(moe_problem *p) {
+    scale_elements(&p->expected.t[MOE_T_O], 0, p->layer.d, -1);
+}
+
+static void zero_expected_row(moe_problem *p) {
+    scale_elements(&p->expected.t[MOE_T_O], (p->T - 1) * p->layer.d, p->layer.d, 0);
+}
+
+static void zero_gradient_row(moe_problem *p) {
+    moe_tensor *t = &p->expected.t[MOE_T_DW1];
+    scale_elements(t, busiest_expert(p) * t->shape[1] * t->shape[2], t->shape[2], 0);
+}
+
+static void zero_weight_row(moe_problem *p) {
+    moe_tensor *t = &p->in.t[MOE_T_W2];
+    scale_elements(t, busiest_expert(p) * t->shape[1] * t->shape[2], t->shape[2], 0);
+}
+
+static void swap_gate_and_up(moe_problem *p) {
+    moe_tensor *t = &p->in.t[MOE_T_W1];
+    bool interleaved = p->layer.glu_layout == MOE_GLU_INTERLEAVED;
+    int64_t n = p->layer.n, d = p->layer.d;
+    for (int64_t i = 0; i < p->layer.E * n * d; i++) {
+        int64_t e = i / (n * d), row = i / d % n, base = e * 2 * n;
+        int64_t gate = (base + (interleaved ? 2 * row : row)) * d + i % d;
+        int64_t up = (base + (interleaved ? 2 * row + 1 : n + row)) * d + i % d;
+        double keep = moe_load(t->data, t->dtype, (size_t)gate);
+        moe_store(t->data, t->dtype, (size_t)gate, moe_load(t->data, t->dtype, (size_t)up));
+        moe_store(t->data, t->dtype, (size_t)up, keep);
+    }
+}
+
+static void other_glu_layout(moe_problem *p) {
+    p->layer.glu_layout = !p->layer.glu_layout;
+}
+
+static void other_renorm(moe_problem *p) {
+    p->layer.router.renorm = !p->layer.router.renorm;
+}
+
+static void scale_routing(moe_problem *p) {
+    p->layer.router.scale *= 1.03;
+}
+
+static void nan_in_input(moe_problem *p) {
+    moe_store(p->in.t[MOE_T_X].data, p->in.t[MOE_T_X].dtype, 5, (double)NAN);
+}
+
+static const struct {
+    const char *name;
+    void (*plant)(moe_problem *p);
+} faults[] = {
+    {"sign of one expert's W1", flip_w1},
+    {"sign of one expert's W2", flip_w2},
+    {"sign of one expected token", flip_expected_output},
+    {"zeroed row of the expected output", zero_expected_row},
+    {"zeroed row of an expected dW1", zero_gradient_row},
+    {"zeroed row of a W2", zero_weight_row},
+    {"gate and up swapped", swap_gate_and_up},
+    {"the other glu_layout", other_glu_layout},
+    {"the other renormalisation", other_renorm},
+    {"weights 3 % too large", scale_routing},
+    {"a NaN in X", nan_in_input},
+};
+
+/* Softmax over the chosen experts sums to one: dividing by the sum again changes nothing, and is
+ * the one fault that such families cannot show. */
+static bool is_harmless(const moe_problem *p, void (*plant)(moe_problem *)) {
+    return plant == other_renorm && p->layer.router.score == MOE_SCORE_SOFTMAX_TOPK;
+}
+
+ParameterizedTestParameters(golden_hf, planted_faults_show) {
+    return every_family();
+}
+
+ParameterizedTest(family_name *family, golden_hf, planted_faults_show) {
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        const char *tensor = "";
+        moe_problem *problem = load(family->text);
+        bool harmless = is_harmless(problem, faults[i].plant);
+        faults[i].plant(problem);
+        moe_reference_result *result = run(problem);
+        double worst = worst_nmse(problem, result, &tensor);
+        bool passes = worst < NMSE_LIMIT, visible = !(worst < BROKEN_NMSE);
+        cr_expect(harmless ? passes : visible, "%s: %s gives NMSE %.3g in %s", problem->name,
+                  faults[i].name, worst, tensor);
+        moe_reference_free(&result);
+        moe_problem_destroy(&problem);
+    }
+}
