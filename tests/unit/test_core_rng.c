@@ -111,6 +111,11 @@ Test(rng, fill_matches_scalar_functions) {
         cr_assert_eq(f64[i], want);
         cr_assert_eq(bf16[i], moe_bf16_from_f64(want));
     }
+    moe_rng_fill(f64, MOE_F64, 77, COUNT, MOE_FILL_INTEGER, 0.1, 9, 4);
+    for (size_t i = 0; i < COUNT; i++) {
+        uint64_t word0 = (uint32_t)moe_rng_bits(9, 4, 77 + i);
+        cr_assert_eq(f64[i], 0.1 * ((double)(word0 * 7 >> 32) - 3));
+    }
 }
 
 Test(rng, integers_are_uniform_on_minus_three_to_three) {

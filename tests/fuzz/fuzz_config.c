@@ -1,0 +1,16 @@
+/* Any text as a Hugging Face config.json: refused, or a layer that passes its own check. */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "layer/hf.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    moe_int_hf_config config;
+    moe_status status =
+        moe_int_hf_config_parse((const char *)data, size, "fuzz/config.json", NULL, &config);
+    if (status == MOE_OK && moe_layer_desc_check(&config.layer, 1, NULL) != MOE_OK)
+        abort();
+    return 0;
+}

@@ -1,0 +1,68 @@
+/* Any bytes as a safetensors image: refused, or every tensor readable to its last byte. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "moeref/safetensors.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
+
+static void require(int condition) {
+    if (!condition)
+        abort();
+}
+
+/* Reads all bytes of a tensor, so that a sanitizer sees a view that leaves the image. */
+static void read_tensor(const moe_tensor *tensor) {
+    static volatile unsigned char sink;
+    int64_t bytes = moe_tensor_bytes(tensor);
+    require(bytes >= 0 && tensor->data);
+    require((uintptr_t)tensor->data % moe_dtype_size(tensor->dtype) == 0);
+    unsigned char sum = 0;
+    for (int64_t i = 0; i < bytes; i++)
+        sum ^= ((const unsigned char *)tensor->data)[i];
+    sink = sum;
+    (void)sink;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    moe_safetensors *file = NULL;
+    moe_status status = moe_safetensors_open_memory(data, size, "fuzz", NULL, &file);
+    if (status != MOE_OK) {
+        require(status == MOE_E_FORMAT && !file);
+        return 0;
+    }
+    size_t count = moe_safetensors_count(file);
+    for (size_t i = 0; i < count; i++) {
+        moe_tensor tensor;
+        const char *name = moe_safetensors_name(file, i);
+        require(i == 0 || strcmp(moe_safetensors_name(file, i - 1), name) < 0);
+        status = moe_safetensors_get(file, name, &tensor);
+        require(status == MOE_OK || status == MOE_E_UNSUPPORTED);
+        if (status == MOE_OK)
+            read_tensor(&tensor);
+    }
+    require(!moe_safetensors_name(file, count));
+    (void)moe_safetensors_metadata(file, "format");
+    moe_safetensors_close(&file);
+    return 0;
+}
+
+/* Most mutations change the header's size; a length that is wrong again and again would keep
+ * the fuzzer from everything behind it. So most of the time it is set to end after the last
+ * brace. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
+    size = LLVMFuzzerMutate(data, size, max_size);
+    if (seed % 8 == 0 || size < 10)
+        return size;
+    for (size_t i = size; i-- > 8;) {
+        if (data[i] == '}') {
+            uint64_t length = i + 1 - 8;
+            memcpy(data, &length, 8);
+            break;
+        }
+    }
+    return size;
+}
