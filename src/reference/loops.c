@@ -2,9 +2,12 @@
 
 #include <string.h>
 
+/* Multiply-adds under which waking the other threads costs more than they save. */
+static const int64_t worth_threads = 4000000;
+
 void loop_linear(const real *x, int64_t rows, int64_t in, const real *w, int64_t outs,
                  const real *b, int threads, real *out) {
-#pragma omp parallel for num_threads(threads) if (rows * outs * in > 100000)
+#pragma omp parallel for num_threads(threads) if (rows * outs * in > worth_threads)
     for (int64_t ro = 0; ro < rows * outs; ro++) {
         const real *xr = x + ro / outs * in, *wo = w + ro % outs * in;
         real sum = 0;
@@ -16,7 +19,7 @@ void loop_linear(const real *x, int64_t rows, int64_t in, const real *w, int64_t
 
 void loop_times(const real *g, int64_t rows, int64_t outs, const real *w, int64_t in, int threads,
                 real *out) {
-#pragma omp parallel for num_threads(threads) if (rows * outs * in > 100000)
+#pragma omp parallel for num_threads(threads) if (rows * outs * in > worth_threads)
     for (int64_t r = 0; r < rows; r++) {
         real *sum = out + r * in;
         memset(sum, 0, (size_t)in * sizeof *sum);
@@ -28,7 +31,7 @@ void loop_times(const real *g, int64_t rows, int64_t outs, const real *w, int64_
 
 void loop_outer(const real *g, int64_t rows, int64_t outs, const real *x, int64_t in, int threads,
                 real *out) {
-#pragma omp parallel for num_threads(threads) if (rows * outs * in > 100000)
+#pragma omp parallel for num_threads(threads) if (rows * outs * in > worth_threads)
     for (int64_t o = 0; o < outs; o++) {
         real *sum = out + o * in;
         memset(sum, 0, (size_t)in * sizeof *sum);
