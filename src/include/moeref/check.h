@@ -53,6 +53,9 @@ typedef struct moe_tensor_verdict {
     int64_t worst_expert;    /* expert of that element where the tensor has one, else -1 */
     double got, want;
     int64_t bad_elements;    /* unwritten, or not finite where the oracle is finite */
+    int64_t nonzero;         /* elements judged against a finite truth other than 0 */
+    int64_t not_compared;    /* the truth itself is not finite there, or on the edge of a branch */
+    char where[160];         /* "" or where the error is concentrated: experts, rows, tokens */
 } moe_tensor_verdict;
 
 typedef struct moe_check_result {

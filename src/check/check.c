@@ -1,0 +1,126 @@
+/* Checking a backend: run it, judge what it gave, then say whether it repeated itself. */
+#include "check/check_int.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+typedef struct stage_source {
+    moe_int_run *run;
+    const moe_problem *problem;
+    moe_check_result *result;
+} stage_source;
+
+static moe_status fetch_stage(void *user, moe_tensor_id id, moe_tensor *ret) {
+    stage_source *k = user;
+    return moe_int_run_stage(k->run, k->problem, k->result, id, ret);
+}
+
+/* Views of what the run fetched. Weights come with the plan where the backend has no S of its own.
+ */
+static moe_tensors views(const moe_int_guarded *set, const moe_plan *plan) {
+    moe_tensors out = {0};
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        out.t[id] = set[id].tensor;
+    if (plan && !out.t[MOE_T_S].data)
+        out.t[MOE_T_S] = (moe_tensor){
+            .data = plan->weight, .dtype = MOE_F64, .ndim = 1, .shape = {plan->n_pairs}};
+    return out;
+}
+
+/* First element whose bits differ. */
+static int64_t first_difference(const moe_tensor *a, const moe_tensor *b) {
+    size_t size = moe_dtype_size(a->dtype);
+    int64_t count = moe_tensor_count(a);
+    for (int64_t i = 0; i < count; i++)
+        if (memcmp((const char *)a->data + (size_t)i * size,
+                   (const char *)b->data + (size_t)i * size, size) != 0)
+            return i;
+    return 0;
+}
+
+static void fail_repeat(const moe_int_run *run, moe_tensor_id id, moe_check_result *r) {
+    const moe_tensor *a = &run->first[id].tensor, *b = &run->later[id].tensor;
+    const char *name = moe_tensor_name(id);
+    moe_tensor_verdict *v = moe_int_result_entry(r, name);
+    if (v->verdict == MOE_VERDICT_FAIL)
+        return;
+    if (!moe_tensor_same_shape(a, b)) {
+        moe_int_entry_fail(v, "another run gave another shape");
+    } else {
+        int64_t at = first_difference(a, b);
+        v->worst_ndim = a->ndim;
+        moe_int_unravel(a, at, v->worst_index);
+        v->want = moe_load(a->data, a->dtype, (size_t)at);
+        v->got = moe_load(b->data, b->dtype, (size_t)at);
+        moe_int_entry_fail(v, "not deterministic: another run gave %.9g instead of %.9g", v->got,
+                           v->want);
+    }
+    moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", name, v->why);
+    if (!r->first_wrong_stage[0])
+        snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", name);
+}
+
+/* A backend that calls itself deterministic must give the same bits again. */
+static void judge_repeats(const moe_int_run *run, moe_check_result *r) {
+    if (!run->support.deterministic)
+        return;
+    if (!run->same_plan) {
+        moe_int_entry_fail(moe_int_result_entry(r, "topk_index"),
+                           "not deterministic: another run chose other experts");
+        moe_int_result_set(r, MOE_VERDICT_FAIL, "another run chose other experts");
+    }
+    for (size_t i = 0; i < moe_int_order_count; i++)
+        if (!run->repeats[moe_int_order[i]])
+            fail_repeat(run, moe_int_order[i], r);
+}
+
+static moe_status judge(moe_int_run *run, const moe_problem *problem,
+                        const moe_check_params *params, const moe_log *log, moe_check_result *r) {
+    stage_source source = {run, problem, r};
+    moe_int_subject subject = {.problem = problem,
+                               .arithmetic = (moe_dtype)run->support.arithmetic,
+                               .got = views(run->first, run->plan),
+                               .plan = run->plan,
+                               .fetch = fetch_stage,
+                               .user = &source};
+    if (!run->support.deterministic && run->same_plan)
+        subject.later = views(run->later, NULL);
+    moe_status s = moe_int_judge(&subject, params, log, r);
+    if (!s)
+        judge_repeats(run, r);
+    return s;
+}
+
+moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
+                             const moe_check_params *params, const moe_log *log,
+                             moe_check_result **ret) {
+    static const moe_check_params defaults;
+    const char *name = moe_backend_name(backend);
+    char selector[256];
+    moe_check_result *r = NULL;
+    moe_int_run run;
+    double start = now();
+    if (!params)
+        params = &defaults;
+    snprintf(selector, sizeof selector, "--backend %s", name);
+    moe_status s = moe_int_result_create(problem, name, selector, log, &r);
+    if (s)
+        return s;
+    moe_int_run_make(backend, problem, params, r, &run);
+    if (run.usable)
+        s = judge(&run, problem, params, log, r);
+    moe_int_run_free(&run);
+    r->seconds = now() - start;
+    if (s)
+        moe_check_free(&r);
+    else
+        *ret = r;
+    return s;
+}

@@ -1,0 +1,294 @@
+/* Two tensors against each other under a gate. Sums are kept in double per group (token, pair row
+ * or expert) in a fixed order; every comparison is written so that NaN fails it. */
+#include "check/check_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK = 256, TILE = 128 };
+
+typedef struct scan {
+    const moe_int_comparison *c;
+    moe_int_layout layout;
+    moe_gate gate;
+    moe_int_group *groups;
+    moe_int_group total;
+    double sigma_scale, sum_factor; /* sigma^2 = scale^2 (ref^2 + factor var), in this group */
+    double worst_size;              /* |z|, or |d| without variance, of the worst element */
+    int64_t unwritten, over_limit;
+    int64_t false_zero; /* first group that had to be zero, or -1 */
+    bool any_bad;       /* some element is not a number where one is due */
+    int64_t nonzero;    /* elements of this group whose truth is not 0 */
+    moe_tensor_verdict *v;
+} scan;
+
+static double ratio(double error, double reference) {
+    return error == 0 ? 0 : error / reference;
+}
+
+/* The sum of ref^2 that NMSE divides by is not let under a quarter of the variance of its own
+ * products (about half of what random signs give), lest a group that cancels by chance looks wrong.
+ */
+double moe_int_group_nmse(const moe_int_group *g) {
+    return ratio(g->d2, fmax(g->r2, g->var / 4));
+}
+
+/* One element: column `col` of group `g`, flat index `at` in the compared tensor. */
+typedef struct element {
+    int64_t g, col, at;
+    double got, want, var;
+} element;
+
+static void note_worst(scan *s, const element *x, double size) {
+    if (!(size > s->worst_size))
+        return;
+    s->worst_size = size;
+    const moe_tensor *whole = s->c->whole ? s->c->whole : s->c->got;
+    s->v->worst_ndim = whole->ndim;
+    moe_int_unravel(whole, moe_int_layout_flat(&s->layout, x->g, x->col), s->v->worst_index);
+    s->v->worst_expert = moe_int_layout_expert(&s->layout, s->c->plan, x->g);
+    s->v->got = x->got;
+    s->v->want = x->want;
+}
+
+/* An element that is not a number where one is due outweighs every finite error. */
+static void note_bad(scan *s, const element *x, bool poison) {
+    s->groups[x->g].bad++;
+    s->unwritten += poison;
+    if (s->any_bad)
+        return;
+    s->any_bad = true;
+    s->worst_size = -1;
+    note_worst(s, x, INFINITY);
+}
+
+/* |d| / sigma; 0 / 0 is no error, anything else / 0 is infinitely wrong. */
+static double z_of(const scan *s, const element *x, double d) {
+    double sigma = s->sigma_scale * sqrt(x->want * x->want + s->sum_factor * x->var);
+    return d == 0 ? 0 : fabs(d) / sigma;
+}
+
+static void scan_element(scan *s, const element *x) {
+    moe_int_group *group = &s->groups[x->g];
+    bool poison = isnan(x->got) && moe_int_is_poison(s->c->got, x->at);
+    if (poison || (isfinite(x->want) && !isfinite(x->got))) {
+        note_bad(s, x, poison);
+        return;
+    }
+    if (!isfinite(x->want)) {
+        s->v->not_compared++;
+        return;
+    }
+    double d = x->got - x->want, size = fabs(d);
+    group->n++;
+    group->d2 += d * d;
+    group->r2 += x->want * x->want;
+    group->var += x->var;
+    s->nonzero += x->want != 0;
+    s->v->max_abs = fmax(s->v->max_abs, size);
+    if (s->c->limit && !(size <= s->c->limit[x->at]))
+        s->over_limit++;
+    if (s->c->variance) {
+        size = z_of(s, x, d);
+        group->z2 += size * size;
+        s->v->max_z = fmax(s->v->max_z, size);
+    }
+    if (!s->any_bad)
+        note_worst(s, x, size);
+}
+
+/* Rows that an expert's weight gradient sums over. */
+static int64_t rows_of_group(const scan *s, int64_t g) {
+    const moe_plan *plan = s->c->plan;
+    int64_t e = s->layout.by == MOE_INT_BY_EXPERT ? moe_int_layout_expert(&s->layout, plan, g) : -1;
+    return plan && e >= 0 && e < plan->n_experts ? plan->offsets[e + 1] - plan->offsets[e] : 0;
+}
+
+static void load(const moe_tensor *t, int64_t at, int64_t n, double *ret) {
+    const char *data = t->data;
+    moe_convert(ret, MOE_F64, data + (size_t)at * moe_dtype_size(t->dtype), t->dtype, (size_t)n);
+}
+
+static void scan_group(scan *s, int64_t g) {
+    const moe_int_comparison *c = s->c;
+    double got[CHUNK], want[CHUNK], var[CHUNK] = {0};
+    s->sum_factor = moe_int_sum_factor(c->id, c->arithmetic, c->desc, rows_of_group(s, g));
+    s->nonzero = 0;
+    for (int64_t col = 0; col < s->layout.width; col += CHUNK) {
+        int64_t at = g * s->layout.width + col;
+        int64_t n = s->layout.width - col < CHUNK ? s->layout.width - col : CHUNK;
+        load(c->got, at, n, got);
+        load(c->want, at, n, want);
+        if (c->variance)
+            load(c->variance, at, n, var);
+        for (int64_t i = 0; i < n; i++)
+            scan_element(s, &(element){g, col + i, at + i, got[i], want[i], var[i]});
+    }
+    moe_int_group *group = &s->groups[g];
+    s->v->nonzero += s->nonzero;
+    if (s->layout.exact_zero && group->n > 0 && !s->nonzero && group->d2 != 0 && s->false_zero < 0)
+        s->false_zero = g;
+}
+
+static void add_group(moe_int_group *sum, const moe_int_group *g) {
+    sum->d2 += g->d2;
+    sum->r2 += g->r2;
+    sum->var += g->var;
+    sum->z2 += g->z2;
+    sum->n += g->n;
+    sum->bad += g->bad;
+}
+
+/* Worst of the figures that each group has, and whether any is over its gate. */
+typedef struct over_gate {
+    bool group, tile, rms;
+} over_gate;
+
+static void judge_group(scan *s, int64_t g, over_gate *over) {
+    const moe_int_group *group = &s->groups[g];
+    double nmse = moe_int_group_nmse(group);
+    if (s->layout.groups > 1 && !(nmse <= s->v->worst_group_nmse)) {
+        s->v->worst_group_nmse = nmse;
+        s->v->worst_group = moe_int_layout_group(&s->layout, g);
+    }
+    if (s->gate.group_nmse > 0 &&
+        !(nmse <= s->gate.group_nmse * moe_int_gate_nmse_factor(group->n)))
+        over->group = true;
+    if (!s->c->variance || group->n == 0 || s->layout.by == MOE_INT_BY_EXPERT)
+        return;
+    double rms = sqrt(group->z2 / (double)group->n);
+    if (!(rms <= s->v->row_rms_z))
+        s->v->row_rms_z = rms;
+    if (s->gate.row_rms_z > 0 && !(rms <= s->gate.row_rms_z * moe_int_gate_rms_factor(group->n)))
+        over->rms = true;
+}
+
+/* First group after the tile that starts at g: 128 rows, not across an expert's boundary. */
+static int64_t tile_end(const scan *s, int64_t g) {
+    int64_t end = g + TILE;
+    if (s->layout.by == MOE_INT_BY_PAIR && s->c->plan) {
+        int64_t e = moe_int_expert_of_row(s->c->plan, g);
+        if (s->c->plan->offsets[e + 1] < end)
+            end = s->c->plan->offsets[e + 1];
+    }
+    return end < s->layout.groups ? end : s->layout.groups;
+}
+
+static void judge_tiles(scan *s, over_gate *over) {
+    for (int64_t g = 0; g < s->layout.groups;) {
+        moe_int_group tile = {0};
+        int64_t first = g, end = tile_end(s, g);
+        for (; g < end; g++)
+            add_group(&tile, &s->groups[g]);
+        double nmse = moe_int_group_nmse(&tile);
+        if (!(nmse <= s->v->worst_tile_nmse)) {
+            s->v->worst_tile_nmse = nmse;
+            s->v->worst_tile = first;
+        }
+        if (s->gate.tile_nmse > 0 &&
+            !(nmse <= s->gate.tile_nmse * moe_int_gate_nmse_factor(tile.n)))
+            over->tile = true;
+    }
+}
+
+static const char *group_word(moe_int_grouping by) {
+    return by == MOE_INT_BY_EXPERT ? "expert" : by == MOE_INT_BY_PAIR ? "pair row" : "token";
+}
+
+/* The first gate that fails, most telling first. */
+static void judge_gates(scan *s, const over_gate *over) {
+    moe_tensor_verdict *v = s->v;
+    const char *dtype = moe_dtype_name(s->c->arithmetic);
+    double gate = s->gate.nmse * moe_int_gate_nmse_factor(s->total.n);
+    if (s->unwritten > 0)
+        moe_int_entry_fail(v, "%lld of %lld elements were not written", (long long)s->unwritten,
+                           (long long)moe_tensor_count(s->c->got));
+    if (v->bad_elements > s->unwritten)
+        moe_int_entry_fail(v, "%lld elements are not finite where the %s is",
+                           (long long)(v->bad_elements - s->unwritten), s->c->truth);
+    if (s->false_zero >= 0)
+        moe_int_entry_fail(v, "%s %lld must be exactly 0", group_word(s->layout.by),
+                           (long long)moe_int_layout_group(&s->layout, s->false_zero));
+    if (s->gate.nmse > 0 && !(v->nmse <= gate))
+        moe_int_entry_fail(v, "NMSE %.2e > %.1e (%s gate)", v->nmse, gate, dtype);
+    if (s->over_limit > 0)
+        moe_int_entry_fail(v, "%lld elements are off by more than rounding explains",
+                           (long long)s->over_limit);
+    if (over->group)
+        moe_int_entry_fail(v, "%s %lld: NMSE %.2e > %.1e (%s gate)", group_word(s->layout.by),
+                           (long long)v->worst_group, v->worst_group_nmse, s->gate.group_nmse,
+                           dtype);
+    if (over->tile)
+        moe_int_entry_fail(v, "rows from %lld: NMSE %.2e > %.1e (%s gate)",
+                           (long long)v->worst_tile, v->worst_tile_nmse, s->gate.tile_nmse, dtype);
+    if (s->gate.max_z > 0 && !(v->max_z <= s->gate.max_z))
+        moe_int_entry_fail(v, "max z %.3g > %g (%s gate)", v->max_z, s->gate.max_z, dtype);
+    if (over->rms)
+        moe_int_entry_fail(v, "row rms z %.3g > %g (%s gate)", v->row_rms_z, s->gate.row_rms_z,
+                           dtype);
+}
+
+static void judge(scan *s) {
+    moe_tensor_verdict *v = s->v;
+    over_gate over = {0};
+    for (int64_t g = 0; g < s->layout.groups; g++) {
+        add_group(&s->total, &s->groups[g]);
+        judge_group(s, g, &over);
+    }
+    if (s->layout.tiled)
+        judge_tiles(s, &over);
+    v->bad_elements = s->total.bad;
+    v->nmse = ratio(s->total.d2, fmax(fmax(s->total.r2, s->total.var / 4), s->c->natural));
+    judge_gates(s, &over);
+    double gate = s->gate.group_nmse > 0 ? s->gate.group_nmse : s->gate.nmse;
+    if (v->verdict == MOE_VERDICT_FAIL)
+        moe_int_where(s->c, &s->layout, s->groups, gate, v->where, sizeof v->where);
+    else if (s->total.n == 0 && v->not_compared > 0) {
+        v->verdict = MOE_VERDICT_SKIP;
+        snprintf(v->why, sizeof v->why, "the %s is not finite anywhere", s->c->truth);
+    }
+}
+
+void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
+    memset(ret, 0, sizeof *ret);
+    snprintf(ret->name, sizeof ret->name, "%s", moe_tensor_name(c->id));
+    ret->truth = c->truth;
+    ret->worst_expert = -1;
+    if (!moe_tensor_same_shape(c->got, c->want)) {
+        char got[64], want[64];
+        moe_int_entry_fail(ret, "shape %s instead of %s",
+                           moe_tensor_shape_str(c->got, got, sizeof got),
+                           moe_tensor_shape_str(c->want, want, sizeof want));
+        return;
+    }
+    scan s = {.c = c, .v = ret, .false_zero = -1, .worst_size = -1};
+    s.sigma_scale = moe_dtype_roundoff(c->arithmetic) / sqrt(3);
+    s.layout = c->layout ? *c->layout : moe_int_layout_of(c->id, c->got);
+    s.gate = moe_gate_for(c->id, c->arithmetic);
+    s.groups = calloc((size_t)s.layout.groups + 1, sizeof *s.groups);
+    if (!s.groups) {
+        ret->verdict = MOE_VERDICT_ERROR;
+        snprintf(ret->why, sizeof ret->why, "no memory to compare %lld groups",
+                 (long long)s.layout.groups);
+        return;
+    }
+    for (int64_t g = 0; g < s.layout.groups; g++)
+        scan_group(&s, g);
+    judge(&s);
+    free(s.groups);
+}
+
+void moe_compare(moe_tensor_id id, moe_dtype arithmetic, const moe_layer_desc *desc,
+                 const moe_tensor *got, const moe_tensor *want, const moe_tensor *variance,
+                 const moe_plan *plan, moe_tensor_verdict *ret) {
+    moe_int_comparison c = {.id = id,
+                            .arithmetic = arithmetic,
+                            .desc = desc,
+                            .got = got,
+                            .want = want,
+                            .variance = variance,
+                            .plan = plan,
+                            .truth = "oracle"};
+    moe_int_compare(&c, ret);
+}

@@ -1,0 +1,77 @@
+/* Buffers that notice misuse: canaries on both sides, and a poison that no computation produces. */
+#include "check/check_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CANARY = 4096, POISON = 0xff };
+
+static unsigned char canary_at(size_t i) {
+    return (unsigned char)(0xa5 ^ (i * 29));
+}
+
+static unsigned char *after(const moe_int_guarded *g) {
+    return g->block + CANARY + g->size;
+}
+
+moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret) {
+    moe_int_guarded g = {.tensor = *shape};
+    g.tensor.dtype = dtype;
+    int64_t bytes = moe_tensor_bytes(&g.tensor);
+    if (bytes < 0)
+        return MOE_E_INVALID;
+    g.size = (size_t)bytes;
+    /* aligned_alloc wants a multiple of the alignment */
+    size_t total = (g.size + 2 * (size_t)CANARY + 63) / 64 * 64;
+    g.block = aligned_alloc(64, total);
+    if (!g.block)
+        return MOE_E_NOMEM;
+    for (size_t i = 0; i < CANARY; i++) {
+        g.block[i] = canary_at(i);
+        after(&g)[i] = canary_at(i);
+    }
+    g.tensor.data = g.block + CANARY;
+    memset(g.tensor.data, POISON, g.size);
+    *ret = g;
+    return MOE_OK;
+}
+
+void moe_int_guard_free(moe_int_guarded *g) {
+    free(g->block);
+    memset(g, 0, sizeof *g);
+}
+
+const char *moe_int_guard_broken(const moe_int_guarded *g) {
+    for (size_t i = 0; i < CANARY; i++)
+        if (g->block[i] != canary_at(i))
+            return "before";
+    for (size_t i = 0; i < CANARY; i++)
+        if (after(g)[i] != canary_at(i))
+            return "after";
+    return NULL;
+}
+
+bool moe_int_is_poison(const moe_tensor *tensor, int64_t index) {
+    size_t size = moe_dtype_size(tensor->dtype);
+    const unsigned char *p = (const unsigned char *)tensor->data + (size_t)index * size;
+    for (size_t i = 0; i < size; i++)
+        if (p[i] != POISON)
+            return false;
+    return true;
+}
+
+/* FNV-1a's step over 64-bit words, with a rotation that carries high bits down. */
+uint64_t moe_int_hash(const void *data, size_t bytes) {
+    const unsigned char *p = data;
+    uint64_t h = 0xcbf29ce484222325u ^ bytes;
+    while (bytes > 0) {
+        uint64_t word = 0;
+        size_t n = bytes < sizeof word ? bytes : sizeof word;
+        memcpy(&word, p, n);
+        h = (h ^ word) * 0x100000001b3u;
+        h = h << 31 | h >> 33;
+        p += n;
+        bytes -= n;
+    }
+    return h;
+}

@@ -1,0 +1,307 @@
+/* From results to a verdict: routing first, then tensor by tensor in the order of computation. */
+#include "check/check_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const moe_tensor_id moe_int_order[] = {
+    MOE_T_LOGITS,
+    MOE_T_S,
+    MOE_T_H,
+    MOE_T_A,
+    MOE_T_Y,
+    MOE_T_O,
+    MOE_T_DS,
+    MOE_T_DH,
+    MOE_T_DW2,
+    MOE_T_DB2,
+    MOE_T_DXP,
+    MOE_T_DW1,
+    MOE_T_DB1,
+    MOE_T_DX,
+    MOE_T_DW_R,
+    MOE_T_DB_R,
+    MOE_T_DW1_SHARED,
+    MOE_T_DW2_SHARED,
+    MOE_T_DW_GATE_SHARED,
+};
+const size_t moe_int_order_count = sizeof moe_int_order / sizeof *moe_int_order;
+
+bool moe_int_is_inner_stage(moe_tensor_id id) {
+    return id == MOE_T_H || id == MOE_T_A || id == MOE_T_Y || id == MOE_T_DH || id == MOE_T_DXP;
+}
+
+/* Everything that judging one subject needs. */
+typedef struct bench {
+    const moe_int_subject *subject;
+    const moe_log *log;
+    moe_check_result *result;
+    moe_int_routing routing;
+    moe_int_truth truth;
+    moe_int_natural natural;
+} bench;
+
+/* Golden values hold for the routing that they were made with. */
+static const moe_tensor *golden_of(const bench *b, moe_tensor_id id, moe_tensor *weights) {
+    const moe_problem *problem = b->subject->problem;
+    if (b->routing.foreign)
+        return NULL;
+    if (problem->expected.t[id].data)
+        return &problem->expected.t[id];
+    if (id != MOE_T_S || !problem->expected_plan)
+        return NULL;
+    *weights = (moe_tensor){.data = problem->expected_plan->weight,
+                            .dtype = MOE_F64,
+                            .ndim = 1,
+                            .shape = {problem->expected_plan->n_pairs}};
+    return weights;
+}
+
+static double natural_of(const bench *b, moe_tensor_id id) {
+    if (id == MOE_T_DS)
+        return b->natural.dS;
+    /* the sample sees few of the tokens that dW_r sums over */
+    if (b->truth.sampled)
+        return 0;
+    return id == MOE_T_DW_R ? b->natural.dW_r : id == MOE_T_DB_R ? b->natural.db_r : 0;
+}
+
+static void compare_sampled(const bench *b, moe_int_comparison *c, moe_tensor_verdict *ret) {
+    const moe_int_part *part = &b->truth.part[c->id];
+    moe_tensor got, whole = *c->got, shape = whole;
+    int64_t pairs = b->routing.plan->offsets[c->desc->E];
+    moe_tensor_shape(c->desc, c->id, b->subject->problem->T, pairs, b->routing.plan->n_pairs,
+                     &shape);
+    memset(ret, 0, sizeof *ret);
+    snprintf(ret->name, sizeof ret->name, "%s", moe_tensor_name(c->id));
+    ret->truth = c->truth = "sampled";
+    ret->worst_expert = -1;
+    if (part->layout.groups == 0) {
+        ret->verdict = MOE_VERDICT_SKIP;
+        snprintf(ret->why, sizeof ret->why, "the sample does not cover it");
+        return;
+    }
+    c->whole = &whole;
+    c->layout = &part->layout;
+    c->want = &part->want;
+    c->variance = part->variance.data ? &part->variance : NULL;
+    if (!moe_tensor_same_shape(&whole, &shape)) {
+        c->want = &shape; /* reports both shapes */
+        moe_int_compare(c, ret);
+    } else if (moe_int_part_gather(&whole, part, &got) == MOE_OK) {
+        c->got = &got;
+        moe_int_compare(c, ret);
+        moe_tensor_free(&got);
+    } else {
+        ret->verdict = MOE_VERDICT_ERROR;
+        snprintf(ret->why, sizeof ret->why, "no memory to gather the sample");
+    }
+}
+
+static void compare(const bench *b, moe_tensor_id id, const moe_tensor *got,
+                    moe_tensor_verdict *ret) {
+    moe_tensor weights;
+    const moe_tensor *golden = golden_of(b, id, &weights);
+    moe_int_comparison c = {.id = id,
+                            .arithmetic = b->subject->arithmetic,
+                            .desc = &b->subject->problem->layer,
+                            .got = got,
+                            .plan = b->routing.plan,
+                            .limit = id == MOE_T_DS ? b->natural.dS_limit : NULL,
+                            .natural = natural_of(b, id)};
+    if (b->truth.sampled && !golden) {
+        compare_sampled(b, &c, ret);
+        return;
+    }
+    const moe_tensor *variance = &b->truth.oracle->variance.t[id];
+    c.want = golden ? golden : &b->truth.oracle->out.t[id];
+    c.truth = golden ? "golden" : "oracle";
+    if (b->truth.sampled)
+        c.limit = NULL;
+    else if (variance->data)
+        c.variance = variance;
+    moe_int_compare(&c, ret);
+}
+
+/* Of a sampled tensor every element is at least looked at: is it written, is it a number? */
+static void scan_whole(const moe_tensor *got, moe_tensor_verdict *v) {
+    int64_t count = moe_tensor_count(got), bad = 0, first = -1;
+    for (int64_t i = 0; i < count; i++) {
+        if (isfinite(moe_load(got->data, got->dtype, (size_t)i)))
+            continue;
+        if (bad++ == 0)
+            first = i;
+    }
+    if (bad == 0)
+        return;
+    v->bad_elements = bad;
+    v->worst_ndim = got->ndim;
+    moe_int_unravel(got, first, v->worst_index);
+    v->got = moe_load(got->data, got->dtype, (size_t)first);
+    v->want = 0;
+    if (moe_int_is_poison(got, first))
+        moe_int_entry_fail(v, "%lld of %lld elements were not written or are not finite",
+                           (long long)bad, (long long)count);
+    else
+        moe_int_entry_fail(v, "%lld of %lld elements are not finite", (long long)bad,
+                           (long long)count);
+}
+
+static bool finite_inputs(const moe_problem *problem) {
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        const moe_tensor *t = &problem->in.t[id];
+        int64_t count = t->data ? moe_tensor_count(t) : 0;
+        for (int64_t i = 0; i < count; i++)
+            if (!isfinite(moe_load(t->data, t->dtype, (size_t)i)))
+                return false;
+    }
+    return true;
+}
+
+/* Judges one tensor; what was found about its buffer before stays the first reason. */
+static void judge_tensor(bench *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
+    moe_tensor_verdict fresh, *v = moe_int_result_entry(b->result, moe_tensor_name(id));
+    moe_tensor_verdict before = *v;
+    compare(b, id, got, &fresh);
+    if (scan)
+        scan_whole(got, &fresh);
+    *v = fresh;
+    if (before.verdict == MOE_VERDICT_FAIL) {
+        v->verdict = before.verdict;
+        memcpy(v->why, before.why, sizeof v->why);
+    }
+    if (fresh.verdict != MOE_VERDICT_SKIP)
+        b->result->checked_elements +=
+            b->truth.sampled ? moe_tensor_count(&b->truth.part[id].want) : moe_tensor_count(got);
+    const moe_tensor *later = &b->subject->later.t[id];
+    if (later->data && v->verdict == MOE_VERDICT_PASS) {
+        compare(b, id, later, &fresh);
+        if (fresh.verdict == MOE_VERDICT_FAIL) {
+            *v = fresh;
+            snprintf(v->why, sizeof v->why, "later run: %.140s", fresh.why);
+        }
+    }
+}
+
+static void judge_tensors(bench *b) {
+    const moe_problem *problem = b->subject->problem;
+    bool scan = b->truth.sampled && finite_inputs(problem);
+    for (size_t i = 0; i < moe_int_order_count; i++) {
+        moe_tensor_id id = moe_int_order[i];
+        if (b->subject->got.t[id].data && !(problem->plan && id == MOE_T_S))
+            judge_tensor(b, id, &b->subject->got.t[id], scan);
+    }
+}
+
+/* The stages inside, where something that depends on them failed. */
+static void judge_stages(bench *b) {
+    for (size_t i = 0; b->subject->fetch && i < moe_int_order_count; i++) {
+        moe_tensor_id id = moe_int_order[i];
+        moe_tensor stage;
+        if (!moe_int_is_inner_stage(id) || b->subject->got.t[id].data ||
+            !b->truth.oracle->out.t[id].data ||
+            b->subject->fetch(b->subject->user, id, &stage) != MOE_OK)
+            continue;
+        judge_tensor(b, id, &stage, false);
+        moe_tensor_free(&stage);
+    }
+}
+
+static moe_tensor_verdict *first_failing(moe_check_result *r) {
+    moe_tensor_verdict *v = moe_int_result_find(r, "topk_index");
+    if (v && v->verdict == MOE_VERDICT_FAIL)
+        return v;
+    for (size_t i = 0; i < moe_int_order_count; i++) {
+        v = moe_int_result_find(r, moe_tensor_name(moe_int_order[i]));
+        if (v && v->verdict == MOE_VERDICT_FAIL)
+            return v;
+    }
+    return NULL;
+}
+
+/* Position in the order of computation. */
+static size_t rank_of(const moe_tensor_verdict *v) {
+    for (size_t i = 0; i < moe_int_order_count; i++)
+        if (strcmp(v->name, moe_tensor_name(moe_int_order[i])) == 0)
+            return 2 * i + 2;
+    return strcmp(v->name, "topk_index") == 0 ? 3 : 0; /* after the logits; inputs first */
+}
+
+static int by_rank(const void *a, const void *b) {
+    size_t x = rank_of(a), y = rank_of(b);
+    return x < y ? -1 : x > y;
+}
+
+/* Was anything compared that a wrong result would have changed? */
+static bool can_tell(const bench *b) {
+    for (size_t i = 0; i < b->result->n_tensors; i++) {
+        const moe_tensor_verdict *v = &b->result->tensor[i];
+        if (strcmp(v->name, "topk_index") != 0 && v->nonzero > 0)
+            return true;
+    }
+    return false;
+}
+
+static void conclude(bench *b) {
+    moe_check_result *r = b->result;
+    moe_tensor_verdict *wrong = first_failing(r);
+    if (wrong) {
+        moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", wrong->name, wrong->why);
+        judge_stages(b);
+        snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
+    } else if (!can_tell(b)) {
+        moe_int_result_set(r, MOE_VERDICT_MISTRUSTED,
+                           "no tensor has a finite nonzero element to compare");
+    } else if (r->ambiguous_tokens > 0) {
+        moe_int_result_set(r, MOE_VERDICT_AMBIGUOUS, "%lld tokens chose within the rounding margin",
+                           (long long)r->ambiguous_tokens);
+    }
+    qsort(r->tensor, r->n_tensors, sizeof *r->tensor, by_rank);
+}
+
+/* The router's gradients of a sampled shape start from the subject's own dS. */
+static moe_status add_router_part(bench *b) {
+    const moe_tensor *dS = &b->subject->got.t[MOE_T_DS];
+    if (!b->truth.sampled || b->subject->problem->plan || !dS->data ||
+        moe_tensor_count(dS) != b->routing.plan->n_pairs)
+        return MOE_OK;
+    return moe_int_sample_router(b->subject->problem, &b->routing, dS, &b->truth);
+}
+
+static moe_status judge(bench *b, const moe_check_params *params) {
+    const moe_problem *problem = b->subject->problem;
+    moe_dtype arithmetic = b->subject->arithmetic;
+    moe_status s = moe_int_routing_settle(problem, b->subject->plan, arithmetic,
+                                          moe_int_check_threads(params->threads), b->log, b->result,
+                                          &b->routing);
+    if (!s)
+        s = moe_int_truth_make(problem, &b->routing, arithmetic, params, b->log, b->result,
+                               &b->truth);
+    if (!s)
+        s = add_router_part(b);
+    if (!s)
+        s = moe_int_natural_make(&problem->layer, &b->truth, arithmetic, &b->natural);
+    if (s)
+        return s;
+    b->result->ambiguous_tokens = b->routing.ambiguous;
+    if (b->truth.out_of_range[0]) {
+        moe_int_result_set(b->result, MOE_VERDICT_SKIP, "%s", b->truth.out_of_range);
+        return MOE_OK;
+    }
+    judge_tensors(b);
+    conclude(b);
+    if (params->dump_dir && b->result->verdict == MOE_VERDICT_FAIL)
+        moe_int_dump(b->subject, &b->truth, params->dump_dir, b->log, b->result);
+    return MOE_OK;
+}
+
+moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
+                         const moe_log *log, moe_check_result *result) {
+    bench b = {.subject = subject, .log = log, .result = result};
+    moe_status s = judge(&b, params);
+    moe_int_natural_free(&b.natural);
+    moe_int_truth_free(&b.truth);
+    moe_int_routing_free(&b.routing);
+    return s;
+}

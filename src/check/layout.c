@@ -1,0 +1,84 @@
+/* Which elements of a tensor are judged together: a token's row, a pair's row, an expert's slice.
+ */
+#include "check/check_int.h"
+
+static moe_int_grouping grouping_of(moe_tensor_id id) {
+    switch (id) {
+    case MOE_T_LOGITS:
+    case MOE_T_O:
+    case MOE_T_DX:
+        return MOE_INT_BY_TOKEN;
+    case MOE_T_S:
+    case MOE_T_H:
+    case MOE_T_A:
+    case MOE_T_Y:
+    case MOE_T_DS:
+    case MOE_T_DH:
+    case MOE_T_DXP:
+        return MOE_INT_BY_PAIR;
+    case MOE_T_DW_R:
+    case MOE_T_DB_R:
+    case MOE_T_DW1:
+    case MOE_T_DB1:
+    case MOE_T_DW2:
+    case MOE_T_DB2:
+        return MOE_INT_BY_EXPERT;
+    default:
+        return MOE_INT_WHOLE;
+    }
+}
+
+moe_int_layout moe_int_layout_of(moe_tensor_id id, const moe_tensor *tensor) {
+    moe_int_layout l = {.by = grouping_of(id), .stride = 1};
+    int64_t count = moe_tensor_count(tensor);
+    l.groups = l.by == MOE_INT_WHOLE ? 1 : tensor->shape[0];
+    l.width = l.groups > 0 ? count / l.groups : 0;
+    bool rows = l.by == MOE_INT_BY_TOKEN || l.by == MOE_INT_BY_PAIR;
+    l.tiled = rows && tensor->ndim > 1;
+    /* Gradients of the router cancel: in fp32 an exact zero of theirs need not be exact. */
+    l.exact_zero = id != MOE_T_DS && id != MOE_T_S && id != MOE_T_DW_R && id != MOE_T_DB_R;
+    return l;
+}
+
+int64_t moe_int_layout_flat(const moe_int_layout *layout, int64_t g, int64_t c) {
+    int64_t first = layout->base ? layout->base[g] : g * layout->width;
+    return first + c * layout->stride;
+}
+
+int64_t moe_int_layout_group(const moe_int_layout *layout, int64_t g) {
+    if (!layout->base)
+        return g;
+    if (layout->by == MOE_INT_BY_EXPERT)
+        return layout->expert[g];
+    return layout->width > 0 ? layout->base[g] / layout->width : g;
+}
+
+int64_t moe_int_expert_of_row(const moe_plan *plan, int64_t row) {
+    int64_t low = 0, high = plan->n_experts;
+    while (high - low > 1) {
+        int64_t mid = low + (high - low) / 2;
+        if (plan->offsets[mid] <= row)
+            low = mid;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+int64_t moe_int_layout_expert(const moe_int_layout *layout, const moe_plan *plan, int64_t g) {
+    if (layout->expert)
+        return layout->expert[g];
+    if (layout->by == MOE_INT_BY_EXPERT)
+        return g;
+    if (layout->by == MOE_INT_BY_PAIR && plan)
+        return moe_int_expert_of_row(plan, moe_int_layout_group(layout, g));
+    return -1;
+}
+
+void moe_int_unravel(const moe_tensor *tensor, int64_t flat, int64_t *ret) {
+    for (int i = tensor->ndim - 1; i >= 0; i--) {
+        int64_t size = tensor->shape[i] > 0 ? tensor->shape[i] : 1;
+        ret[i] = flat % size;
+        flat /= size;
+    }
+}

@@ -1,0 +1,92 @@
+/* Results: entries by tensor name, and the rule that the first reason for a verdict stays. */
+#include "check/check_int.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *moe_verdict_str(moe_verdict verdict) {
+    static const char *const words[] = {"pass", "ambiguous", "skip", "mistrusted", "fail", "error"};
+    return (unsigned)verdict < sizeof words / sizeof *words ? words[verdict] : "?";
+}
+
+static char *copy(const char *text) {
+    size_t size = strlen(text) + 1;
+    char *out = malloc(size);
+    return out ? memcpy(out, text, size) : NULL;
+}
+
+/* "moeref check SELECTOR --case ..." */
+static char *reproduce_line(const char *selector, const char *problem) {
+    size_t size = strlen(selector) + strlen(problem) + sizeof "moeref check  ";
+    char *out = malloc(size);
+    if (out)
+        snprintf(out, size, "moeref check %s %s", selector, problem);
+    return out;
+}
+
+moe_status moe_int_result_create(const moe_problem *problem, const char *backend,
+                                 const char *selector, const moe_log *log, moe_check_result **ret) {
+    moe_check_result *r = calloc(1, sizeof *r);
+    if (r) {
+        r->case_name = copy(problem->name);
+        r->backend = copy(backend);
+        r->reproduce = reproduce_line(selector, problem->reproduce ? problem->reproduce : "");
+    }
+    if (!r || !r->case_name || !r->backend || !r->reproduce) {
+        moe_check_free(&r);
+        return moe_fail(log, MOE_E_NOMEM, "no memory for a check's result");
+    }
+    *ret = r;
+    return MOE_OK;
+}
+
+void moe_check_free(moe_check_result **result) {
+    if (!result || !*result)
+        return;
+    free((*result)->case_name);
+    free((*result)->backend);
+    free((*result)->reproduce);
+    free(*result);
+    *result = NULL;
+}
+
+moe_tensor_verdict *moe_int_result_find(moe_check_result *r, const char *name) {
+    for (size_t i = 0; i < r->n_tensors; i++)
+        if (strcmp(r->tensor[i].name, name) == 0)
+            return &r->tensor[i];
+    return NULL;
+}
+
+moe_tensor_verdict *moe_int_result_entry(moe_check_result *r, const char *name) {
+    moe_tensor_verdict *v = moe_int_result_find(r, name);
+    if (v)
+        return v;
+    v = &r->tensor[r->n_tensors++];
+    memset(v, 0, sizeof *v);
+    snprintf(v->name, sizeof v->name, "%s", name);
+    v->truth = "";
+    v->worst_expert = -1;
+    return v;
+}
+
+void moe_int_entry_fail(moe_tensor_verdict *v, const char *format, ...) {
+    if (v->verdict == MOE_VERDICT_FAIL)
+        return;
+    v->verdict = MOE_VERDICT_FAIL;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(v->why, sizeof v->why, format, args);
+    va_end(args);
+}
+
+void moe_int_result_set(moe_check_result *r, moe_verdict verdict, const char *format, ...) {
+    if (verdict <= r->verdict)
+        return;
+    r->verdict = verdict;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(r->why, sizeof r->why, format, args);
+    va_end(args);
+}

@@ -1,0 +1,203 @@
+/* Is a backend's choice of experts the router's? Exact integers, outside the rounding margin.
+ *
+ * A choice is inside the margin if moving every logit by no more than the margin, towards the
+ * backend's choice, makes the router choose just that. Asking the router itself covers every kind
+ * of selection, also those where one token's choice moves another's (capacity, token rounding,
+ * expert choice), without a second description of them here. */
+#include "check/check_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Larger than any logit, still far from overflow in exp. */
+#define FORCED_LOGIT 600.0
+
+static int64_t experts_of(const moe_plan *plan, int64_t t) {
+    return plan->token_offsets[t + 1] - plan->token_offsets[t];
+}
+
+/* The k-th expert of token t, in ascending order. */
+static int64_t expert_at(const moe_plan *plan, int64_t t, int64_t k) {
+    return moe_int_expert_of_row(plan, plan->pair_of_token[plan->token_offsets[t] + k]);
+}
+
+static bool same_choice(const moe_plan *a, const moe_plan *b, int64_t t) {
+    int64_t n = experts_of(a, t);
+    if (experts_of(b, t) != n)
+        return false;
+    for (int64_t k = 0; k < n; k++)
+        if (expert_at(a, t, k) != expert_at(b, t, k))
+            return false;
+    return true;
+}
+
+static bool finite_row(const double *z, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(z[i]))
+            return false;
+    return true;
+}
+
+/* Moves z towards `got`: chosen logits up by their margin, all others down. Tokens without finite
+ * logits have no right choice: theirs is forced to be got's. */
+static void lean(const moe_plan *got, int64_t n, const double *z, const double *margin,
+                 double *ret) {
+    for (int64_t t = 0; t < got->n_tokens; t++) {
+        const double *row = z + t * n, *m = margin + t * n;
+        bool finite = finite_row(row, n);
+        for (int64_t i = 0; i < n; i++)
+            ret[t * n + i] = finite ? row[i] - m[i] : -FORCED_LOGIT;
+        for (int64_t k = 0; k < experts_of(got, t); k++) {
+            int64_t e = expert_at(got, t, k);
+            ret[t * n + e] = finite ? row[e] + m[e] : FORCED_LOGIT;
+        }
+    }
+}
+
+static moe_status route_again(const moe_problem *problem, const double *z, moe_plan **ret) {
+    const moe_tensor *b = &problem->in.t[MOE_T_B_SELECT];
+    int64_t n = problem->layer.E + problem->layer.n_zero;
+    double *b_select = NULL;
+    if (problem->layer.router.select_bias) {
+        b_select = malloc((size_t)n * sizeof *b_select);
+        if (!b_select)
+            return MOE_E_NOMEM;
+        moe_convert(b_select, MOE_F64, b->data, b->dtype, (size_t)n);
+    }
+    moe_status s = moe_route(&problem->layer, problem->T, z, b_select, problem->seed, NULL, ret);
+    free(b_select);
+    return s;
+}
+
+/* The plan that the router makes of logits that lean towards `got`. */
+static moe_status route_leaning(const moe_problem *problem, const moe_plan *got,
+                                const double *logits, moe_dtype arithmetic, int threads,
+                                moe_plan **ret) {
+    int64_t n = got->n_experts;
+    double *margin = NULL;
+    double *z = malloc((size_t)(problem->T * n) * sizeof *z);
+    moe_status s =
+        z ? moe_int_routing_margin(problem, logits, arithmetic, threads, &margin) : MOE_E_NOMEM;
+    if (!s) {
+        lean(got, n, logits, margin, z);
+        s = route_again(problem, z, ret);
+    }
+    free(margin);
+    free(z);
+    return s;
+}
+
+/* "0 3 17 ..." */
+static void list_experts(const moe_plan *plan, int64_t t, char *ret, size_t size) {
+    size_t used = 0;
+    ret[0] = '\0';
+    for (int64_t k = 0; k < experts_of(plan, t) && used < size; k++) {
+        const char *format = k == 0 ? "%lld" : k < 6 ? " %lld" : " ...";
+        used += (size_t)snprintf(ret + used, size - used, format, (long long)expert_at(plan, t, k));
+        if (k == 6)
+            break;
+    }
+}
+
+static void report_wrong(const moe_plan *got, const moe_plan *want, int64_t t, int64_t wrong,
+                         moe_tensor_verdict *v) {
+    char is[40], should[40];
+    list_experts(got, t, is, sizeof is);
+    list_experts(want, t, should, sizeof should);
+    v->worst_ndim = 1;
+    v->worst_index[0] = t;
+    v->worst_group = t;
+    moe_int_entry_fail(v, "%lld tokens chose wrong experts; token %lld: {%s} instead of {%s}",
+                       (long long)wrong, (long long)t, is, should);
+}
+
+/* Counts tokens that differ from `want`, and those of them that `leaning` does not explain. */
+static void judge_choice(const moe_plan *got, const moe_plan *want, const moe_plan *leaning,
+                         const double *logits, moe_int_routing *ret, moe_tensor_verdict *v) {
+    int64_t first = -1;
+    for (int64_t t = 0; t < got->n_tokens; t++) {
+        if (same_choice(got, want, t))
+            continue;
+        ret->foreign = true;
+        if (!finite_row(logits + t * got->n_experts, got->n_experts)) {
+            v->not_compared++;
+        } else if (same_choice(got, leaning, t)) {
+            ret->ambiguous++;
+        } else if (ret->wrong++ == 0) {
+            first = t;
+        }
+    }
+    if (ret->wrong > 0)
+        report_wrong(got, want, first, ret->wrong, v);
+    else if (ret->ambiguous > 0) {
+        v->verdict = MOE_VERDICT_AMBIGUOUS;
+        snprintf(v->why, sizeof v->why, "%lld tokens chose within the rounding margin",
+                 (long long)ret->ambiguous);
+    }
+}
+
+static bool all_same(const moe_plan *a, const moe_plan *b) {
+    for (int64_t t = 0; t < a->n_tokens; t++)
+        if (!same_choice(a, b, t))
+            return false;
+    return true;
+}
+
+static moe_status judge_against(const moe_problem *problem, const moe_plan *got,
+                                const moe_plan *want, moe_dtype arithmetic, int threads,
+                                moe_check_result *result, moe_int_routing *ret) {
+    moe_tensor_verdict *v = moe_int_result_entry(result, "topk_index");
+    v->truth = problem->expected_plan ? "golden" : "oracle";
+    if (all_same(got, want))
+        return MOE_OK;
+    moe_plan *leaning = NULL;
+    moe_status s = route_leaning(problem, got, ret->logits, arithmetic, threads, &leaning);
+    if (!s)
+        judge_choice(got, want, leaning, ret->logits, ret, v);
+    moe_plan_destroy(&leaning);
+    return s;
+}
+
+static moe_status settle(const moe_problem *problem, const moe_plan *got, moe_dtype arithmetic,
+                         int threads, const moe_log *log, moe_check_result *result,
+                         moe_int_routing *ret) {
+    moe_reference_params params = {
+        .tokens = problem->T, .precision = MOE_F64, .threads = threads, .seed = problem->seed};
+    moe_plan *routed = NULL;
+    moe_status s =
+        moe_reference_route(&problem->layer, &problem->in, &params, log, &ret->logits, &routed);
+    if (s)
+        return s;
+    const moe_plan *want = problem->expected_plan ? problem->expected_plan : routed;
+    if (got)
+        s = judge_against(problem, got, want, arithmetic, threads, result, ret);
+    if (!s)
+        s = moe_plan_copy(ret->foreign ? got : want, &ret->plan);
+    if (!s)
+        s = moe_route_weigh(&problem->layer, ret->logits, ret->plan);
+    moe_plan_destroy(&routed);
+    return s;
+}
+
+moe_status moe_int_routing_settle(const moe_problem *problem, const moe_plan *got,
+                                  moe_dtype arithmetic, int threads, const moe_log *log,
+                                  moe_check_result *result, moe_int_routing *ret) {
+    moe_int_routing r = {0};
+    moe_status s = problem->plan ? moe_plan_copy(problem->plan, &r.plan)
+                                 : settle(problem, got, arithmetic, threads, log, result, &r);
+    if (s) {
+        moe_int_routing_free(&r);
+        return s == MOE_E_NOMEM ? moe_fail(log, s, "no memory to judge the routing of %lld tokens",
+                                           (long long)problem->T)
+                                : s;
+    }
+    *ret = r;
+    return MOE_OK;
+}
+
+void moe_int_routing_free(moe_int_routing *r) {
+    free(r->logits);
+    moe_plan_destroy(&r->plan);
+    memset(r, 0, sizeof *r);
+}

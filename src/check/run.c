@@ -1,0 +1,274 @@
+/* Running a backend the way a checker must: results into poisoned buffers between canaries, inputs
+ * hashed before and after, everything twice. */
+#include "check/check_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_REPEATS = 2 };
+
+/* What one run passes around. */
+typedef struct runner {
+    const moe_problem *problem;
+    moe_check_result *result;
+    moe_int_run *run;
+    uint64_t hash[MOE_T_COUNT];
+    uint64_t plan_hash;
+} runner;
+
+static bool is_input(moe_tensor_id id) {
+    moe_tensor_role role = moe_tensor_role_of(id);
+    return role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM;
+}
+
+static uint64_t hash_tensor(const moe_tensor *t) {
+    return t->data ? moe_int_hash(t->data, (size_t)moe_tensor_bytes(t)) : 0;
+}
+
+static uint64_t hash_plan(const moe_plan *plan) {
+    if (!plan)
+        return 0;
+    size_t pairs = (size_t)plan->n_pairs;
+    uint64_t h[] = {
+        moe_int_hash(plan->offsets, ((size_t)plan->n_experts + 1) * sizeof *plan->offsets),
+        moe_int_hash(plan->token, pairs * sizeof *plan->token),
+        moe_int_hash(plan->weight, pairs * sizeof *plan->weight),
+        moe_int_hash(plan->token_offsets,
+                     ((size_t)plan->n_tokens + 1) * sizeof *plan->token_offsets),
+        moe_int_hash(plan->pair_of_token, pairs * sizeof *plan->pair_of_token)};
+    return moe_int_hash(h, sizeof h);
+}
+
+static void hash_inputs(runner *k) {
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        if (is_input((moe_tensor_id)id))
+            k->hash[id] = hash_tensor(&k->problem->in.t[id]);
+    k->plan_hash = hash_plan(k->problem->plan);
+}
+
+static void compare_inputs(runner *k) {
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        if (!is_input((moe_tensor_id)id) || k->hash[id] == hash_tensor(&k->problem->in.t[id]))
+            continue;
+        const char *name = moe_tensor_name((moe_tensor_id)id);
+        moe_int_entry_fail(moe_int_result_entry(k->result, name), "the backend changed this input");
+        moe_int_result_set(k->result, MOE_VERDICT_FAIL, "%s: the backend changed this input", name);
+    }
+    if (k->plan_hash != hash_plan(k->problem->plan))
+        moe_int_result_set(k->result, MOE_VERDICT_FAIL, "the backend changed the given plan");
+}
+
+static moe_use use_of(const moe_problem *problem) {
+    return (moe_use){.tokens = problem->T,
+                     .dtype = problem->dtype,
+                     .pass = problem->pass,
+                     .plan_given = problem->plan != NULL};
+}
+
+static bool has_backward(const runner *k) {
+    return (k->problem->pass & MOE_PASS_BWD) != 0;
+}
+
+/* Prepares and loads. A refusal is a SKIP, anything else that fails an ERROR. */
+static bool load(runner *k, moe_backend *backend) {
+    const moe_problem *p = k->problem;
+    moe_use use = use_of(p);
+    const char *step = "supports";
+    moe_status s = moe_backend_supports(backend, &p->layer, &use, &k->run->support);
+    if (s == MOE_E_UNSUPPORTED) {
+        moe_int_result_set(k->result, MOE_VERDICT_SKIP, "not supported: %s",
+                           k->run->support.reason);
+        return false;
+    }
+    if (!s) {
+        step = "prepare";
+        s = moe_layer_prepare(backend, &p->layer, &use, &p->in, &k->run->layer);
+    }
+    if (!s) {
+        step = "set_input";
+        moe_input input = {.tokens = p->T, .X = p->in.t[MOE_T_X], .plan = p->plan, .seed = p->seed};
+        if (has_backward(k))
+            input.dO = p->in.t[MOE_T_DO];
+        s = moe_layer_set_input(k->run->layer, &input);
+    }
+    if (s)
+        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(s));
+    return !s;
+}
+
+static bool compute(runner *k) {
+    const char *step = "forward";
+    moe_status s = moe_layer_forward(k->run->layer);
+    if (!s && has_backward(k)) {
+        step = "backward";
+        s = moe_layer_backward(k->run->layer);
+    }
+    if (s)
+        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(s));
+    return !s;
+}
+
+/* Keeps a copy of the backend's choice, or compares with the copy of an earlier run. */
+static bool take_plan(runner *k) {
+    const moe_plan *plan;
+    if (k->problem->plan)
+        return true;
+    moe_status s = moe_layer_routing(k->run->layer, &plan);
+    if (s == MOE_E_UNSUPPORTED)
+        return true;
+    if (!s && k->run->plan) {
+        k->run->same_plan = hash_plan(plan) == hash_plan(k->run->plan);
+        return true;
+    }
+    if (!s)
+        s = moe_plan_copy(plan, &k->run->plan);
+    if (!s)
+        return true;
+    if (s == MOE_E_NOMEM) {
+        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "routing: %s", moe_status_str(s));
+        return false;
+    }
+    moe_int_entry_fail(moe_int_result_entry(k->result, "topk_index"),
+                       "the backend's routing plan contradicts itself");
+    moe_int_result_set(k->result, MOE_VERDICT_FAIL,
+                       "the backend's routing plan contradicts itself");
+    return false;
+}
+
+/* Logits and weights are fp32 whatever the results are stored in. */
+static moe_dtype fetch_dtype(const runner *k, moe_tensor_id id) {
+    moe_dtype arithmetic = (moe_dtype)k->run->support.arithmetic;
+    bool router = id == MOE_T_LOGITS || id == MOE_T_S;
+    return router && arithmetic != MOE_F64 ? MOE_F32 : arithmetic;
+}
+
+/* Numbers of pairs; false where only the backend could tell. */
+static bool pairs_of(const runner *k, int64_t *pairs, int64_t *all) {
+    const moe_layer_desc *desc = &k->problem->layer;
+    const moe_plan *plan = k->problem->plan ? k->problem->plan : k->run->plan;
+    if (plan) {
+        *pairs = plan->offsets[desc->E];
+        *all = plan->n_pairs;
+        return true;
+    }
+    *pairs = *all = k->problem->T * desc->K;
+    return desc->router.select <= MOE_SELECT_GROUP_TOPK && desc->n_zero == 0;
+}
+
+/* Fetches into a fresh guarded buffer. MOE_E_UNSUPPORTED: the backend does not keep it. */
+static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
+    moe_tensor shape = {0};
+    moe_int_guarded g;
+    int64_t pairs, all;
+    bool known = pairs_of(k, &pairs, &all);
+    moe_tensor_shape(&k->problem->layer, id, k->problem->T, pairs, all, &shape);
+    if (!known && moe_int_layout_of(id, &shape).by == MOE_INT_BY_PAIR)
+        return MOE_E_UNSUPPORTED;
+    moe_status s = moe_int_guard_alloc(&shape, fetch_dtype(k, id), &g);
+    if (s)
+        return s;
+    moe_tensor view = g.tensor;
+    s = moe_layer_fetch(k->run->layer, id, &view);
+    const char *broken = s ? NULL : moe_int_guard_broken(&g);
+    if (broken) {
+        const char *name = moe_tensor_name(id);
+        moe_int_entry_fail(moe_int_result_entry(k->result, name), "fetch wrote %s the buffer",
+                           broken);
+        moe_int_result_set(k->result, MOE_VERDICT_FAIL, "%s: fetch wrote %s the buffer", name,
+                           broken);
+    }
+    if (s)
+        moe_int_guard_free(&g);
+    else
+        *ret = g;
+    return s;
+}
+
+/* Which results every backend owes, and which it may keep to itself. */
+static bool is_due(const runner *k, moe_tensor_id id, bool *optional) {
+    moe_tensor_role role = moe_tensor_role_of(id);
+    *optional = role == MOE_ROLE_STAGE;
+    if (moe_int_is_inner_stage(id) || is_input(id) ||
+        !moe_tensor_exists(&k->problem->layer, id, k->problem->plan != NULL))
+        return false;
+    return role != MOE_ROLE_BACKWARD || has_backward(k);
+}
+
+static bool fetch_all(runner *k, moe_int_guarded *set) {
+    for (size_t i = 0; i < moe_int_order_count; i++) {
+        moe_tensor_id id = moe_int_order[i];
+        bool optional;
+        if (!is_due(k, id, &optional))
+            continue;
+        moe_status s = fetch(k, id, &set[id]);
+        if (s == MOE_OK || (s == MOE_E_UNSUPPORTED && optional))
+            continue;
+        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "fetch of %s: %s", moe_tensor_name(id),
+                           moe_status_str(s));
+        return false;
+    }
+    return true;
+}
+
+static void compare_runs(runner *k) {
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        const moe_int_guarded *a = &k->run->first[id], *b = &k->run->later[id];
+        if (b->tensor.data &&
+            (a->size != b->size || memcmp(a->tensor.data, b->tensor.data, a->size)))
+            k->run->repeats[id] = false;
+    }
+}
+
+static void free_set(moe_int_guarded *set) {
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        moe_int_guard_free(&set[id]);
+}
+
+static bool run_again(runner *k, int repeats) {
+    for (int i = 1; i < repeats; i++) {
+        free_set(k->run->later);
+        if (!compute(k) || !take_plan(k) || !fetch_all(k, k->run->later))
+            return false;
+        compare_runs(k);
+    }
+    return true;
+}
+
+void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
+                      const moe_check_params *params, moe_check_result *result, moe_int_run *ret) {
+    memset(ret, 0, sizeof *ret);
+    ret->same_plan = true;
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        ret->repeats[id] = true;
+    runner k = {.problem = problem, .result = result, .run = ret};
+    int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
+    hash_inputs(&k);
+    ret->usable = load(&k, backend) && compute(&k) && take_plan(&k) && fetch_all(&k, ret->first) &&
+                  run_again(&k, repeats);
+    compare_inputs(&k);
+}
+
+moe_status moe_int_run_stage(moe_int_run *run, const moe_problem *problem, moe_check_result *result,
+                             moe_tensor_id id, moe_tensor *ret) {
+    runner k = {.problem = problem, .result = result, .run = run};
+    moe_int_guarded g;
+    moe_status s = fetch(&k, id, &g);
+    if (s)
+        return s;
+    moe_tensor out;
+    s = moe_tensor_alloc(g.tensor.dtype, g.tensor.ndim, g.tensor.shape, &out);
+    if (!s) {
+        memcpy(out.data, g.tensor.data, g.size);
+        *ret = out;
+    }
+    moe_int_guard_free(&g);
+    return s;
+}
+
+void moe_int_run_free(moe_int_run *run) {
+    free_set(run->first);
+    free_set(run->later);
+    moe_plan_destroy(&run->plan);
+    moe_layer_release(&run->layer);
+}

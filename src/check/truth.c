@@ -1,0 +1,156 @@
+/* The truth that results are judged against: the reference layer in float64 with the routing in
+ * force, of all tokens or, for large shapes, of a sample. */
+#include "check/check_int.h"
+
+#include <float.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_SAMPLE_ABOVE 4e10 /* model FLOPs: some 20 s of plain loops on two cores */
+#define ORACLE_BYTES_MAX     4e9  /* of weight gradients and their variance in float64 */
+
+static bool has_backward(const moe_problem *problem) {
+    return (problem->pass & MOE_PASS_BWD) != 0;
+}
+
+static bool wants_sample(const moe_problem *problem, const moe_plan *plan,
+                         const moe_check_params *params) {
+    const moe_layer_desc *desc = &problem->layer;
+    int64_t above = params->sample_above_flops;
+    if (above < 0)
+        return false;
+    int64_t pairs = plan->offsets[desc->E];
+    double flops = moe_layer_flops(desc, problem->T, pairs, 0);
+    double width = (double)(moe_h_width(desc, desc->n) + desc->n);
+    double bytes = 0;
+    if (has_backward(problem)) {
+        flops += moe_layer_flops(desc, problem->T, pairs, 1);
+        bytes = 2 * sizeof(double) * (double)desc->E * width * (double)desc->d;
+    }
+    return flops > (above ? (double)above : DEFAULT_SAMPLE_ABOVE) ||
+           (!above && bytes > ORACLE_BYTES_MAX);
+}
+
+static moe_status run_oracle(const moe_problem *problem, const moe_int_routing *routing,
+                             moe_dtype arithmetic, int32_t threads, const moe_log *log,
+                             moe_int_truth *t) {
+    moe_reference_params params = {.tokens = problem->T,
+                                   .precision = MOE_F64,
+                                   .threads = threads,
+                                   .plan = routing->plan,
+                                   .plan_given = problem->plan != NULL,
+                                   .seed = problem->seed,
+                                   .variance = 1};
+    moe_status s = moe_reference_run(&problem->layer, &t->in, &params, log, &t->oracle);
+    return s ? s : moe_int_mask_corners(&problem->layer, &t->in, arithmetic, t->oracle);
+}
+
+/* Smallest normal and largest finite number. */
+static bool range_of(moe_dtype dtype, double *low, double *high) {
+    switch (dtype) {
+    case MOE_F16:
+        *low = 0x1p-14;
+        *high = 65504;
+        return true;
+    case MOE_BF16:
+    case MOE_F32:
+        *low = FLT_MIN;
+        *high = FLT_MAX;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The largest magnitude of a stage and the root mean square of its nonzero elements. */
+static void sizes_of(const moe_tensor *t, double *ret_max, double *ret_rms) {
+    const double *v = t->data;
+    double max = 0, sum = 0;
+    int64_t n = 0, count = moe_tensor_count(t);
+    for (int64_t i = 0; i < count; i++) {
+        if (!isfinite(v[i]) || v[i] == 0)
+            continue;
+        max = fmax(max, fabs(v[i]));
+        sum += v[i] * v[i];
+        n++;
+    }
+    *ret_max = max;
+    *ret_rms = n > 0 ? sqrt(sum / (double)n) : 0;
+}
+
+/* No kernel can be right where a tensor that it stores overflows, or where most of it lies so low
+ * that the fixed spacing of subnormal numbers replaces the relative roundoff. */
+static void note_range(moe_dtype arithmetic, moe_int_truth *t) {
+    static const moe_tensor_id stored[] = {MOE_T_H,   MOE_T_A,  MOE_T_Y,   MOE_T_O,  MOE_T_DH,
+                                           MOE_T_DXP, MOE_T_DX, MOE_T_DW1, MOE_T_DW2};
+    double low, high;
+    if (!range_of(arithmetic, &low, &high))
+        return;
+    for (size_t i = 0; i < sizeof stored / sizeof *stored; i++) {
+        const moe_tensor *stage = &t->oracle->out.t[stored[i]];
+        double max, rms;
+        if (!stage->data)
+            continue;
+        sizes_of(stage, &max, &rms);
+        if (max <= high && (rms == 0 || rms >= 4 * low))
+            continue;
+        snprintf(t->out_of_range, sizeof t->out_of_range,
+                 "%s (size %.1e, largest %.1e) is outside the range of %s",
+                 moe_tensor_name(stored[i]), rms, max, moe_dtype_name(arithmetic));
+        return;
+    }
+}
+
+static moe_status sample(const moe_problem *problem, const moe_int_routing *routing,
+                         moe_dtype arithmetic, int32_t threads, const moe_log *log,
+                         moe_check_result *result, moe_int_truth *t) {
+    int workers = moe_int_check_threads(threads);
+    t->sampled = true;
+    moe_status s = moe_int_sample_tokens(problem, routing, arithmetic, workers, log, t);
+    if (s || !has_backward(problem)) {
+        snprintf(result->sampled, sizeof result->sampled, "%lld of %lld tokens",
+                 (long long)t->n_tokens, (long long)problem->T);
+        return s;
+    }
+    s = moe_int_sample_units(problem, routing->plan, arithmetic, workers, t);
+    const moe_int_part *dW2 = &t->part[MOE_T_DW2];
+    snprintf(result->sampled, sizeof result->sampled,
+             "O, dX, dS: %lld of %lld tokens; dW1, dW2: %lld of %lld hidden units in %lld experts; "
+             "dW_r from the given dS",
+             (long long)t->n_tokens, (long long)problem->T, (long long)dW2->layout.groups,
+             (long long)(problem->layer.E * problem->layer.n),
+             (long long)t->part[MOE_T_DB2].layout.groups);
+    return s;
+}
+
+moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing *routing,
+                              moe_dtype arithmetic, const moe_check_params *params,
+                              const moe_log *log, moe_check_result *result, moe_int_truth *ret) {
+    memset(ret, 0, sizeof *ret);
+    ret->in = problem->in;
+    if (!has_backward(problem))
+        ret->in.t[MOE_T_DO] = (moe_tensor){0};
+    moe_status s;
+    if (wants_sample(problem, routing->plan, params))
+        s = sample(problem, routing, arithmetic, params->threads, log, result, ret);
+    else
+        s = run_oracle(problem, routing, arithmetic, params->threads, log, ret);
+    if (!s)
+        note_range(arithmetic, ret);
+    if (s == MOE_E_NOMEM)
+        moe_fail(log, s, "no memory for the oracle of %lld tokens", (long long)problem->T);
+    return s;
+}
+
+void moe_int_truth_free(moe_int_truth *t) {
+    moe_reference_free(&t->oracle);
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        moe_int_part_free(&t->part[id]);
+    if (t->sampled) {
+        moe_tensor_free(&t->in.t[MOE_T_X]);
+        moe_tensor_free(&t->in.t[MOE_T_DO]);
+    }
+    free(t->tokens);
+    memset(t, 0, sizeof *t);
+}
