@@ -1,0 +1,88 @@
+/* Activations and their derivatives on the device, element by element; the same definitions as
+ * the reference's (moe_act in layer.h). */
+#ifndef MOE_CUDA_ACTIVATION_CUH
+#define MOE_CUDA_ACTIVATION_CUH
+
+#include "moeref/layer.h"
+
+struct ActParams {
+    int kind; /* moe_act */
+    float alpha, limit;
+};
+
+__host__ __device__ inline bool act_is_gated(int kind) {
+    return kind <= MOE_ACT_SWIGLU_CLAMP;
+}
+
+__device__ __forceinline__ float act_sigmoid(float x) {
+    return __fdividef(1.f, 1.f + __expf(-x));
+}
+
+/* phi(x) and its slope. A NaN stays a NaN. */
+__device__ __forceinline__ float act_phi(const ActParams &p, float x, float *slope) {
+    float s;
+    switch (p.kind) {
+    case MOE_ACT_SWIGLU:
+    case MOE_ACT_SILU:
+        s = act_sigmoid(x);
+        *slope = s * (1.f + x * (1.f - s));
+        return x * s;
+    case MOE_ACT_SWIGLU_CLAMP:
+        s = act_sigmoid(p.alpha * x);
+        *slope = s * (1.f + p.alpha * x * (1.f - s));
+        return x * s;
+    case MOE_ACT_GEGLU:
+    case MOE_ACT_GELU:
+        s = 0.5f * erfcf(-x * 0.70710678f);
+        *slope = s + x * 0.39894228f * __expf(-0.5f * x * x);
+        return x * s;
+    case MOE_ACT_RELU2:
+        *slope = x > 0 ? 2.f * x : (x <= 0 ? 0.f : x);
+        return x > 0 ? x * x : (x <= 0 ? 0.f : x);
+    default:
+        *slope = x > 0 ? 1.f : (x <= 0 ? 0.f : x);
+        return x > 0 ? x : (x <= 0 ? 0.f : x);
+    }
+}
+
+/* The gated activation with its parts: a = phi(g) (u + offset); dg and du are its partial
+ * derivatives, 0 outside gpt-oss's clamp. */
+struct AnyGlu {
+    ActParams p;
+    __device__ __forceinline__ float value(float g, float u) const {
+        float dg, du;
+        return parts(g, u, &dg, &du);
+    }
+    __device__ __forceinline__ float parts(float g, float u, float *dg, float *du) const {
+        bool g_inside = true, u_inside = true;
+        float offset = 0.f, slope;
+        if (p.kind == MOE_ACT_SWIGLU_CLAMP) {
+            g_inside = !(g > p.limit);
+            u_inside = !(u < -p.limit || u > p.limit);
+            g = g_inside ? g : p.limit;
+            u = u_inside ? u : (u < 0 ? -p.limit : p.limit);
+            offset = 1.f;
+        }
+        float phi = act_phi(p, g, &slope);
+        *dg = g_inside ? slope * (u + offset) : 0.f;
+        *du = u_inside ? phi : 0.f;
+        return phi * (u + offset);
+    }
+};
+
+/* SwiGLU alone: no branches in the epilogue of the common case. */
+struct SwiGlu {
+    __device__ __forceinline__ explicit SwiGlu(const ActParams &) {
+    }
+    __device__ __forceinline__ float value(float g, float u) const {
+        return g * act_sigmoid(g) * u;
+    }
+    __device__ __forceinline__ float parts(float g, float u, float *dg, float *du) const {
+        float s = act_sigmoid(g), silu = g * s;
+        *dg = u * (s + silu * (1.f - s));
+        *du = silu;
+        return silu * u;
+    }
+};
+
+#endif

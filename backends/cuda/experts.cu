@@ -1,0 +1,192 @@
+/* The GEMMs of one bank of experts: Hopper's kernels where they apply, the portable ones elsewhere.
+ */
+#include "layer.h"
+
+namespace {
+
+cudaError_t hopper(const Layer *layer, const Experts *x, HopperOp op) {
+    return layer->dtype == MOE_BF16
+               ? hopper_gemm_bf16(op, &x->op[op], layer->dev->sms, layer->dev->stream)
+               : hopper_gemm_f16(op, &x->op[op], layer->dev->sms, layer->dev->stream);
+}
+
+bool gated(const Experts *x) {
+    return x->hw != x->n;
+}
+
+/* Model FLOPs of a GEMM of all rows with d x width weights. Rows are known on the host where the
+ * plan was given or dense; a router that drops no pair makes T K. */
+double gemm_flops(const Layer *layer, const Experts *x, int width) {
+    int64_t pairs = x->shared      ? layer->T
+                    : layer->given ? layer->given->offsets[layer->desc.E]
+                                   : (int64_t)layer->T * layer->desc.K;
+    return 2.0 * (double)pairs * (double)layer->desc.d * width;
+}
+
+GenericArgs generic_args(const Layer *layer, const Experts *x) {
+    GenericArgs g = {};
+    g.rows = &x->rows;
+    (void)layer;
+    return g;
+}
+
+/* C[rows][N] = A[rows][K] B_e, weights [E][N][K] (nt) or [E][K][N]. */
+cudaError_t rows_gemm(const Layer *layer, const Experts *x, bool nt, const void *a,
+                      const int *a_map, const void *weights, int N, int K, const void *bias,
+                      const float *scale, void *out) {
+    GenericArgs g = generic_args(layer, x);
+    g.a = a;
+    g.a_map = a_map;
+    g.lda = K;
+    g.b = weights;
+    g.ldb = nt ? K : N;
+    g.b_stride = (int64_t)N * K;
+    g.N = g.ldc = N;
+    g.K = K;
+    g.bias = bias;
+    g.row_scale = scale;
+    g.out = out;
+    return generic_gemm(layer->dtype, nt ? GENERIC_NT : GENERIC_NN, &g, layer->dev->stream);
+}
+
+/* C[e][M][N] = A[rows][M]^T B[rows][N]. */
+cudaError_t weight_gemm(const Layer *layer, const Experts *x, const void *a, const int *a_map,
+                        int M, const void *b, const int *b_map, int N, void *out) {
+    GenericArgs g = generic_args(layer, x);
+    g.a = a;
+    g.a_map = a_map;
+    g.lda = g.M = M;
+    g.b = b;
+    g.b_map = b_map;
+    g.ldb = g.N = g.ldc = N;
+    g.out = out;
+    g.out_stride = (int64_t)M * N;
+    return generic_gemm(layer->dtype, GENERIC_TN, &g, layer->dev->stream);
+}
+
+cudaError_t launch_dact(Layer *layer, Experts *x) {
+    const int d = (int)layer->desc.d;
+    cudaStream_t stream = layer->dev->stream;
+    if (x->hopper && gated(x))
+        return hopper(layer, x, HOPPER_DA_DACT);
+    cudaError_t err = x->hopper ? hopper(layer, x, HOPPER_DA)
+                                : rows_gemm(layer, x, false, layer->dout, x->rows.token, x->w2,
+                                            x->n, d, nullptr, nullptr, x->a);
+    if (err != cudaSuccess)
+        return err;
+    return act_backward(layer->dtype, &x->rows, &layer->act, x->n, x->h, x->weight, x->a, x->dh,
+                        x->ds_part, stream);
+}
+
+cudaError_t launch_ds(Layer *layer, Experts *x) {
+    DsArgs args = {};
+    args.part = x->on_input ? nullptr : x->ds_part;
+    args.parts = x->hopper && gated(x) ? x->op[HOPPER_DA_DACT].n_tiles : 1;
+    args.dout = layer->dout;
+    args.b2 = x->b2;
+    args.x = layer->x;
+    args.d = (int)layer->desc.d;
+    args.ds = x->ds;
+    return finish_ds(layer->dtype, &x->rows, &args, layer->dev->stream);
+}
+
+cudaError_t launch_bias_gradients(Layer *layer, Experts *x) {
+    const int d = (int)layer->desc.d;
+    cudaStream_t stream = layer->dev->stream;
+    cudaError_t err =
+        column_sums(layer->dtype, &x->rows, x->hw, x->dh, x->hw, nullptr, nullptr, x->db1, stream);
+    if (err != cudaSuccess)
+        return err;
+    return column_sums(layer->dtype, &x->rows, d, layer->dout, d, x->rows.token, x->weight, x->db2,
+                       stream);
+}
+
+cudaError_t launch_dw2(Layer *layer, Experts *x) {
+    return x->hopper ? hopper(layer, x, HOPPER_DW2)
+                     : weight_gemm(layer, x, layer->dout, x->rows.token, (int)layer->desc.d, x->a,
+                                   nullptr, x->n, x->dw2);
+}
+
+cudaError_t launch_dw1(Layer *layer, Experts *x) {
+    const void *dh = x->on_input ? x->dh_scaled : x->dh;
+    return x->hopper ? hopper(layer, x, HOPPER_DW1)
+                     : weight_gemm(layer, x, dh, nullptr, x->hw, layer->x, x->rows.token,
+                                   (int)layer->desc.d, x->dw1);
+}
+
+/* The weight sat on the input: dS from dXp, and dW1 needs w * dH. */
+cudaError_t launch_input_weight(Layer *layer, Experts *x) {
+    cudaStream_t stream = layer->dev->stream;
+    cudaError_t err =
+        input_weight_ds(layer->dtype, &x->rows, (int)layer->desc.d, x->y, layer->x, x->ds, stream);
+    if (err != cudaSuccess)
+        return err;
+    return scale_rows(layer->dtype, &x->rows, x->hw, x->dh, x->dh_scaled, stream);
+}
+
+} // namespace
+
+moe_status experts_up(Layer *layer, Experts *x, Timer *timer) {
+    const int d = (int)layer->desc.d;
+    cudaStream_t stream = layer->dev->stream;
+    cudaError_t err;
+    if (x->hopper)
+        err = hopper(layer, x, gated(x) ? HOPPER_UP_ACT : HOPPER_UP);
+    else
+        err = rows_gemm(layer, x, true, layer->x, x->rows.token, x->w1, x->hw, d, x->b1,
+                        x->on_input ? x->rows.weight : nullptr, x->h);
+    if (err == cudaSuccess && !(x->hopper && gated(x)))
+        err = act_forward(layer->dtype, &x->rows, &layer->act, x->n, x->h, x->a, stream);
+    x->a_is_gradient = false;
+    timer_mark(timer, x, "A", gemm_flops(layer, x, x->hw), stream);
+    return device_check(layer->dev, err, "up-projection");
+}
+
+moe_status experts_down(Layer *layer, Experts *x, Timer *timer) {
+    cudaError_t err = x->hopper ? hopper(layer, x, HOPPER_DOWN)
+                                : rows_gemm(layer, x, true, x->a, nullptr, x->w2,
+                                            (int)layer->desc.d, x->n, x->b2, nullptr, x->y);
+    x->y_is_gradient = false;
+    timer_mark(timer, x, "Y", gemm_flops(layer, x, x->n), layer->dev->stream);
+    return device_check(layer->dev, err, "down-projection");
+}
+
+moe_status experts_dxp(Layer *layer, Experts *x, Timer *timer) {
+    cudaError_t err = x->hopper ? hopper(layer, x, HOPPER_DXP)
+                                : rows_gemm(layer, x, false, x->dh, nullptr, x->w1,
+                                            (int)layer->desc.d, x->hw, nullptr, nullptr, x->y);
+    x->y_is_gradient = true;
+    timer_mark(timer, x, "dXp", gemm_flops(layer, x, x->hw), layer->dev->stream);
+    return device_check(layer->dev, err, "dX~");
+}
+
+moe_status experts_backward(Layer *layer, Experts *x, Timer *timer) {
+    cudaStream_t stream = layer->dev->stream;
+    cudaError_t err = launch_dact(layer, x);
+    x->a_is_gradient = true;
+    timer_mark(timer, x, "dH", gemm_flops(layer, x, x->n), stream);
+    if (err == cudaSuccess && x->ds) {
+        err = launch_ds(layer, x);
+        timer_mark(timer, x, "dS", 0, stream);
+    }
+    if (err == cudaSuccess && x->db1) {
+        err = launch_bias_gradients(layer, x);
+        timer_mark(timer, x, "db1, db2", 0, stream);
+    }
+    if (err == cudaSuccess) {
+        err = launch_dw2(layer, x);
+        timer_mark(timer, x, "dW2", gemm_flops(layer, x, x->n), stream);
+    }
+    moe_status s = device_check(layer->dev, err, "backward of the experts");
+    if (!s)
+        s = experts_dxp(layer, x, timer);
+    if (!s && x->on_input) {
+        err = launch_input_weight(layer, x);
+        timer_mark(timer, x, "dS", 0, stream);
+    }
+    if (!s && err == cudaSuccess) {
+        err = launch_dw1(layer, x);
+        timer_mark(timer, x, "dW1", gemm_flops(layer, x, x->hw), stream);
+    }
+    return s ? s : device_check(layer->dev, err, "gradient of W1");
+}

@@ -1,0 +1,52 @@
+/* The Hopper grouped GEMM: what a launch needs. Tiles are 128 x 256, K in blocks of 64. */
+#ifndef MOE_CUDA_HOPPER_GEMM_H
+#define MOE_CUDA_HOPPER_GEMM_H
+
+#include "activation.cuh"
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+/* The six GEMMs of the layer, and two plain ones for activations without a fused epilogue. */
+enum HopperOp {
+    HOPPER_UP_ACT,  /* H = X_e W1^T, A = act(H) */
+    HOPPER_UP,      /* H = X_e W1^T */
+    HOPPER_DOWN,    /* Y = A W2^T */
+    HOPPER_DA_DACT, /* dA' = dO_e W2; dS, A', dH */
+    HOPPER_DA,      /* dA' = dO_e W2 */
+    HOPPER_DXP,     /* dX~ = dH W1 */
+    HOPPER_DW2,     /* dW2_e = dO_e^T A' */
+    HOPPER_DW1      /* dW1_e = dH^T X_e */
+};
+
+/* Tensor maps are three-dimensional. Weights: {columns, rows, expert}. Tensors of pairs: {columns,
+ * row + rows_cap - (end of the expert), end of the expert}, whose middle index leaves the map
+ * where the expert ends, so that loads read zeros there and stores write nothing. */
+struct HopperArgs {
+    CUtensorMap a, b;        /* operands; unused where an operand is gathered */
+    CUtensorMap out[3];      /* plain: C; act: gate, up, A; dact: dgate, dup, A' */
+    CUtensorMap in[2];       /* dact: gate and up of H */
+    const int *offsets;      /* [E+1] first row of each expert */
+    const int *tile_offsets; /* [E+1] running sum of 128-row tiles */
+    const int *token;        /* [P] token of each row */
+    const void *gather;      /* [T][gather_width] source of the gathered operand */
+    const void *bias;        /* [E][columns of C, or 2n] or NULL */
+    const float *row_scale;  /* up: H = scale * acc + bias, or NULL */
+    const float *weight;     /* dact: combine weights, or NULL for 1 */
+    float *ds_part;          /* dact: [n_tiles][rows_cap] row sums of dA' * A */
+    int E, rows_cap, gather_width;
+    int columns; /* of C; n for act and dact */
+    int m_tiles; /* weight gradients: row tiles of one expert */
+    int n_tiles;
+    int k_blocks; /* other GEMMs: blocks of K */
+    ActParams act;
+};
+
+/* 128 and 256, or 128 gate and 128 up columns, per tile. */
+enum { HOPPER_BM = 128, HOPPER_BN = 256, HOPPER_BK = 64 };
+
+/* Launches on `stream` with one CTA per multiprocessor. */
+cudaError_t hopper_gemm_bf16(HopperOp op, const HopperArgs *args, int sms, cudaStream_t stream);
+cudaError_t hopper_gemm_f16(HopperOp op, const HopperArgs *args, int sms, cudaStream_t stream);
+
+#endif

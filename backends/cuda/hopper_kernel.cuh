@@ -1,0 +1,138 @@
+/* The persistent, warp-specialised grouped GEMM of Hopper: one producer warpgroup, two consumer
+ * warpgroups of 64 x 256 accumulators each. Instantiated in hopper_*.cu. */
+#ifndef MOE_CUDA_HOPPER_KERNEL_CUH
+#define MOE_CUDA_HOPPER_KERNEL_CUH
+
+#include "hopper_dact.cuh"
+#include "hopper_producer.cuh"
+
+/* Products of one stage: four steps of K = 16. */
+template <class T, HopperOp op>
+__device__ __forceinline__ void multiply_stage(float (&acc)[128], uint32_t stage, int wg) {
+    using Q = Traits<op>;
+    /* K-major: the step is 32 bytes along a row. MN-major: 16 rows of 128 bytes. */
+    constexpr int a_step = (Q::a_mn_major ? 16 * 128 : 32) / 16;
+    constexpr int b_step = (Q::b_mn_major ? 16 * 128 : 32) / 16;
+    const uint64_t a = ptx::matrix_descriptor(stage + wg * SLAB_BYTES, SLAB_BYTES, 1024);
+    const uint64_t b = ptx::matrix_descriptor(stage + A_BYTES, SLAB_BYTES, 1024);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        ptx::wgmma256<T, Q::a_mn_major, Q::b_mn_major>(acc, a + k * a_step, b + k * b_step);
+    ptx::wgmma_commit();
+}
+
+template <class T, HopperOp op>
+__device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring<Traits<op>::stages> &ring,
+                                              int k_blocks, uint32_t smem, int wg) {
+    const uint32_t full = smem + Smem<op>::full, empty = smem + Smem<op>::empty;
+    const bool first_lane = (threadIdx.x & 31) == 0;
+    uint32_t previous = 0;
+#pragma unroll
+    for (int i = 0; i < 128; i++)
+        acc[i] = 0.f;
+    for (int kb = 0; kb < k_blocks; kb++) {
+        ptx::barrier_wait(full + 8 * ring.stage, ring.phase);
+        multiply_stage<T, op>(acc, smem + ring.stage * STAGE_BYTES, wg);
+        if (kb > 0) {
+            ptx::wgmma_wait<1>();
+            if (first_lane)
+                ptx::barrier_arrive(empty + 8 * previous);
+        }
+        previous = ring.stage;
+        ring.advance();
+    }
+    ptx::wgmma_wait<0>();
+    if (k_blocks > 0 && first_lane)
+        ptx::barrier_arrive(empty + 8 * previous);
+}
+
+template <class T, HopperOp op>
+__device__ __forceinline__ void consume(const HopperArgs &g, uint32_t smem) {
+    using Q = Traits<op>;
+    const Place at(smem + Smem<op>::slab0, Q::slabs);
+    TileWalk<Q::ragged_k> w(g);
+    Ring<Q::stages> ring;
+    SlabPair pair(at);
+    HiddenSlabs hidden(g, at, smem + Smem<op>::h);
+    float acc[128];
+    while (w.next()) {
+        if constexpr (Q::dact)
+            hidden.prefetch(w);
+        multiply_tile<T, op>(acc, ring, w.k_blocks(), smem, at.wg);
+        if constexpr (Q::dact) {
+            if (g.act.kind == MOE_ACT_SWIGLU)
+                epilogue_dact<T, SwiGlu>(g, w, at, hidden, acc);
+            else
+                epilogue_dact<T, AnyGlu>(g, w, at, hidden, acc);
+        } else if constexpr (Q::act) {
+            if (g.act.kind == MOE_ACT_SWIGLU)
+                epilogue_act<T, SwiGlu>(g, w, at, pair, acc);
+            else
+                epilogue_act<T, AnyGlu>(g, w, at, pair, acc);
+        } else {
+            epilogue_plain<T, Q::ragged_k>(g, w, at, pair, acc);
+        }
+    }
+    if (at.t == 0)
+        ptx::tma_store_wait_all();
+}
+
+/* Registers: 384 threads start with 168 each; the producer needs few, the consumers many. */
+template <class T, HopperOp op>
+__global__ void __launch_bounds__(384, 1) hopper_gemm(const __grid_constant__ HopperArgs g) {
+    using Q = Traits<op>;
+    extern __shared__ __align__(1024) unsigned char storage[];
+    const uint32_t smem = ptx::smem_address(storage);
+    if (threadIdx.x == 0) {
+        for (int s = 0; s < Q::stages; s++) {
+            ptx::barrier_init(smem + Smem<op>::full + 8 * s, Q::gather_a || Q::gather_b ? 129 : 1);
+            ptx::barrier_init(smem + Smem<op>::empty + 8 * s, 8); /* consumer warps */
+        }
+        for (int i = 0; i < 4; i++)
+            ptx::barrier_init(smem + Smem<op>::h + 8 * i, 1);
+        ptx::barrier_init_fence();
+    }
+    __syncthreads();
+    if (threadIdx.x < 128) {
+        ptx::registers_give<56>();
+        produce<T, op>(g, smem);
+    } else {
+        ptx::registers_take<224>();
+        consume<T, op>(g, smem);
+    }
+}
+
+template <class T, HopperOp op>
+cudaError_t hopper_launch(const HopperArgs *args, int sms, cudaStream_t stream) {
+    auto kernel = hopper_gemm<T, op>;
+    cudaError_t err = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           (int)Smem<op>::bytes);
+    if (err == cudaSuccess)
+        kernel<<<sms, 384, Smem<op>::bytes, stream>>>(*args);
+    return err != cudaSuccess ? err : cudaGetLastError();
+}
+
+template <class T>
+cudaError_t hopper_dispatch(HopperOp op, const HopperArgs *args, int sms, cudaStream_t stream) {
+    switch (op) {
+    case HOPPER_UP_ACT:
+        return hopper_launch<T, HOPPER_UP_ACT>(args, sms, stream);
+    case HOPPER_UP:
+        return hopper_launch<T, HOPPER_UP>(args, sms, stream);
+    case HOPPER_DOWN:
+        return hopper_launch<T, HOPPER_DOWN>(args, sms, stream);
+    case HOPPER_DA_DACT:
+        return hopper_launch<T, HOPPER_DA_DACT>(args, sms, stream);
+    case HOPPER_DA:
+        return hopper_launch<T, HOPPER_DA>(args, sms, stream);
+    case HOPPER_DXP:
+        return hopper_launch<T, HOPPER_DXP>(args, sms, stream);
+    case HOPPER_DW2:
+        return hopper_launch<T, HOPPER_DW2>(args, sms, stream);
+    default:
+        return hopper_launch<T, HOPPER_DW1>(args, sms, stream);
+    }
+}
+
+#endif

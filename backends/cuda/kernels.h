@@ -1,0 +1,142 @@
+/* Launchers of the portable kernels (sm_80 and newer). Element type is MOE_BF16 or MOE_F16; every
+ * launcher returns the launch's error. Widths are multiples of 8. */
+#ifndef MOE_CUDA_KERNELS_H
+#define MOE_CUDA_KERNELS_H
+
+#include "activation.cuh"
+
+#include <cuda_runtime.h>
+
+/* Rows grouped by expert, on the device. */
+struct RowGroups {
+    int *offsets;      /* [bins + 1]; bins >= E are identity experts */
+    int *tile_offsets; /* [E + 1] running sum of 128-row tiles */
+    int *token;        /* [cap] */
+    float *weight;     /* [cap] */
+    int E, bins, cap;
+};
+
+/* generic_gemm.cu -------------------------------------------------------------------------- */
+
+/* How the operands of C = A B lie in memory; "rows" is the dimension grouped by expert. */
+enum GenericForm {
+    GENERIC_NT, /* C[rows][N] = A[rows][K] B[e][N][K]^T */
+    GENERIC_NN, /* C[rows][N] = A[rows][K] B[e][K][N] */
+    GENERIC_TN  /* C[e][M][N] = A[rows][M]^T B[rows][N] */
+};
+
+struct GenericArgs {
+    const void *a, *b;
+    int lda, ldb;
+    int64_t b_stride;         /* elements from expert to expert; NT and NN */
+    const int *a_map, *b_map; /* row -> row of a or b; NULL: the same */
+    const RowGroups *rows;
+    int M, N, K; /* the grouped dimension's size is taken from rows */
+    void *out;   /* element type, or float */
+    int out_f32, ldc;
+    int64_t out_stride;     /* TN: elements from expert to expert */
+    const void *bias;       /* [E][N] or NULL */
+    const float *row_scale; /* [rows] or NULL */
+};
+cudaError_t generic_gemm(int dtype, GenericForm form, const GenericArgs *args, cudaStream_t stream);
+
+/* expert_kernels.cu ------------------------------------------------------------------------ */
+
+/* A from H; H is [rows][2n] (gates, then ups) or [rows][n]. */
+cudaError_t act_forward(int dtype, const RowGroups *rows, const ActParams *act, int n,
+                        const void *h, void *a, cudaStream_t stream);
+
+/* dA' in `a` becomes A' = s A; writes dH and ds[row] = <dA', A>. weight NULL: s = 1. */
+cudaError_t act_backward(int dtype, const RowGroups *rows, const ActParams *act, int n,
+                         const void *h, const float *weight, void *a, void *dh, float *ds,
+                         cudaStream_t stream);
+
+/* ds[row] = sum of `parts` partial sums, plus <dO, b2> where b2 is given; rows of identity experts
+ * get <dO, x>. part NULL: only the identity experts' rows are written. */
+struct DsArgs {
+    const float *part;
+    int parts;
+    const void *dout, *b2, *x;
+    int d;
+    float *ds;
+};
+cudaError_t finish_ds(int dtype, const RowGroups *rows, const DsArgs *args, cudaStream_t stream);
+
+/* ds[row] = <dxp[row], x[token]>: the weight sat on the input. */
+cudaError_t input_weight_ds(int dtype, const RowGroups *rows, int d, const void *dxp, const void *x,
+                            float *ds, cudaStream_t stream);
+
+/* out[row] = weight[row] * in[row]. */
+cudaError_t scale_rows(int dtype, const RowGroups *rows, int width, const void *in, void *out,
+                       cudaStream_t stream);
+
+/* out[e][c] = sum over the expert's rows of s * in[map(row)][c], fp32; map and weight may be NULL.
+ */
+cudaError_t column_sums(int dtype, const RowGroups *rows, int width, const void *in, int ld,
+                        const int *map, const float *weight, float *out, cudaStream_t stream);
+
+/* combine.cu ------------------------------------------------------------------------------- */
+
+/* out[t] = start + sum over the token's pairs of weight * rows[pair] (+ weight * identity[t] for
+ * pairs of identity experts) + shared_weight[t] * shared[t] + gate[t] * gate_row. */
+struct CombineArgs {
+    int tokens, d;
+    const int *token_offsets, *pair_of_token;
+    const int *offsets; /* offsets[E]: first identity pair */
+    int E;
+    const float *weight;        /* of all pairs */
+    int weigh_rows;             /* 0: real pairs count once */
+    const void *rows;           /* [pairs][d] */
+    const void *identity;       /* [T][d] */
+    const void *shared;         /* [T][d] or NULL */
+    const float *shared_weight; /* [T] or NULL: 1 */
+    const float *gate;          /* [T] or NULL */
+    const void *gate_row;       /* [d] */
+    int accumulate;             /* out holds the start */
+    void *out;
+};
+cudaError_t combine(int dtype, const CombineArgs *args, cudaStream_t stream);
+
+/* router.cu -------------------------------------------------------------------------------- */
+
+struct RouterArgs {
+    const moe_router_desc *desc;
+    int tokens, outputs, K; /* outputs = E + n_zero */
+    const float *logits;    /* [T][outputs] */
+    const float *b_select;  /* [outputs] or NULL */
+    int *expert;            /* [T][K] */
+    float *expert_weight;   /* [T][K] */
+    const int *pair;        /* [T][K] row of each choice; backward */
+    const float *ds;        /* [pairs]; backward */
+    void *dz;               /* [T][dz_ld] element type; backward */
+    int dz_ld;
+};
+/* 1 if the device chooses by itself; otherwise the host does. */
+int router_on_device(const moe_router_desc *desc);
+cudaError_t router_choose(const RouterArgs *args, cudaStream_t stream);
+cudaError_t router_backward(int dtype, const RouterArgs *args, cudaStream_t stream);
+
+/* metadata.cu ------------------------------------------------------------------------------ */
+
+struct SortArgs {
+    int tokens, K;
+    const int *expert;   /* [T][K] */
+    const float *weight; /* [T][K] */
+    int *counts;         /* [chunks][bins] scratch */
+    int *pair;           /* [T][K] row of each choice */
+};
+int sort_chunks(int tokens);
+/* Fills offsets, tile_offsets, token, weight and pair: stable by token within an expert. */
+cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStream_t stream);
+/* tile_offsets from offsets. */
+cudaError_t count_tiles(const RowGroups *rows, cudaStream_t stream);
+
+/* gate.cu: the shared expert's gate -------------------------------------------------------- */
+
+/* s[t] = sigmoid(<x_t, w>) */
+cudaError_t gate_forward(int dtype, int tokens, int d, const void *x, const void *w, float *s,
+                         cudaStream_t stream);
+/* dz[t] = ds[t] s (1 - s) */
+cudaError_t gate_slope(int tokens, const float *s, const float *ds, float *dz, cudaStream_t stream);
+
+#endif

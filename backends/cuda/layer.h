@@ -1,0 +1,127 @@
+/* The backend's objects on the host: a device, a layer prepared on it, its buffers. */
+#ifndef MOE_CUDA_LAYER_H
+#define MOE_CUDA_LAYER_H
+
+#include "hopper_gemm.h"
+#include "kernels.h"
+#include "moeref/plugin.h"
+
+#include <vector>
+
+struct Device {
+    const moe_log *log;
+    int index, sms, major;
+    bool hopper; /* wgmma and TMA exist and are not switched off (variant "portable") */
+    cudaStream_t stream;
+};
+
+/* What a buffer counts as in moe_memory. */
+enum BufferKind { BUFFER_WEIGHTS, BUFFER_CACHED, BUFFER_WORK, BUFFER_GRADIENTS, BUFFER_KINDS };
+
+struct Buffer {
+    void *data;
+    size_t bytes;
+    BufferKind kind;
+};
+
+/* Experts of one shape with their rows: the routed ones, or the shared one (a single expert that
+ * sees every token, in order). */
+struct Experts {
+    int n, hw; /* width, columns of H */
+    bool shared, interleaved, on_input, hopper;
+    RowGroups rows;
+    const float *weight;     /* of rows, on the outputs; NULL: 1 */
+    void *w1, *b1, *w2, *b2; /* gate rows first, whatever the layer's layout */
+    void *h, *a, *y;         /* a also holds A', y also dXp */
+    void *dh, *dh_scaled;
+    float *ds, *ds_part;
+    void *dw1, *dw2;
+    float *db1, *db2;
+    bool a_is_gradient, y_is_gradient;
+    HopperArgs op[HOPPER_DW1 + 1];
+};
+
+/* Events around kernels, in the order of launches. */
+struct Timer {
+    std::vector<cudaEvent_t> event; /* event[0] starts, event[i + 1] ends kernel i */
+    std::vector<moe_cost> cost;
+};
+
+struct Layer {
+    Device *dev;
+    moe_layer_desc desc;
+    moe_use use;
+    int dtype, T, outputs; /* outputs = E + n_zero */
+    ActParams act;
+    std::vector<Buffer> buffers;
+    const moe_plan *given;
+    moe_plan *plan; /* made by the host's router, or rebuilt for routing() */
+    bool plan_is_current;
+    uint64_t seed;
+    void *x, *dout, *o, *dx;
+    Experts routed, shared;
+    RowGroups dense; /* one "expert" with all tokens */
+    int *token_offsets, *pair_of_token;
+    /* router */
+    void *w_r, *b_r, *dz;
+    float *b_select, *logits, *choice_weight, *dw_r, *db_r;
+    int *choice, *counts, dz_ld;
+    /* shared gate */
+    void *w_gate;
+    float *gate, *gate_dz, *dw_gate;
+    Timer forward_timer, backward_timer;
+};
+
+/* MOE_OK, or MOE_E_DEVICE / MOE_E_NOMEM with a sentence "cuda: WHAT: reason". */
+moe_status device_check(const Device *dev, cudaError_t err, const char *what);
+
+/* memory.cu */
+moe_status layer_alloc(Layer *layer, size_t bytes, BufferKind kind, void **ret);
+void layer_free(Layer *layer, void *data);
+moe_status layer_upload(Layer *layer, void *dst, const void *src, size_t bytes);
+moe_status layer_download(Layer *layer, void *dst, const void *src, size_t bytes);
+moe_status layer_memory(void *self, moe_memory *ret);
+
+/* prepare.cu */
+moe_status layer_prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
+                         const moe_tensors *params, void **ret);
+void layer_release(void *self);
+/* (Re)allocates what depends on the number of rows. */
+moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows);
+
+/* tensor_maps.cu: fills x->op for the buffers as they are. */
+moe_status experts_make_maps(Layer *layer, Experts *x);
+
+/* routing.cu */
+moe_status layer_set_input(void *self, const moe_input *input);
+moe_status layer_route(Layer *layer);
+moe_status layer_route_backward(Layer *layer);
+moe_status layer_routing(void *self, const moe_plan **ret);
+int64_t layer_most_pairs(const Layer *layer);
+
+/* experts.cu */
+moe_status experts_up(Layer *layer, Experts *x, Timer *timer);
+moe_status experts_down(Layer *layer, Experts *x, Timer *timer);
+moe_status experts_dxp(Layer *layer, Experts *x, Timer *timer);
+moe_status experts_backward(Layer *layer, Experts *x, Timer *timer);
+
+/* passes.cu */
+moe_status layer_forward(void *self);
+moe_status layer_backward(void *self);
+
+/* fetch.cu */
+moe_status layer_fetch(void *self, moe_tensor_id id, moe_tensor *dst);
+
+/* timer.cu */
+void timer_start(Timer *timer, cudaStream_t stream);
+/* Marks the end of the kernel (or few) that computed `name`; flops are model FLOPs. */
+void timer_mark(Timer *timer, const Experts *x, const char *name, double flops,
+                cudaStream_t stream);
+void timer_finish(Timer *timer);
+void timer_free(Timer *timer);
+size_t layer_timings(void *self, moe_cost *ret, size_t capacity);
+
+/* roofline.cu */
+moe_status device_roofline(void *device, moe_roofline *ret);
+
+#endif

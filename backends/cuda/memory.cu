@@ -1,0 +1,60 @@
+/* Device memory: every buffer of a layer is listed and counted. */
+#include "layer.h"
+
+#include <stdio.h>
+
+moe_status device_check(const Device *dev, cudaError_t err, const char *what) {
+    if (err == cudaSuccess)
+        return MOE_OK;
+    cudaGetLastError(); /* a failed allocation must not fail the next launch */
+    return moe_fail(dev->log, err == cudaErrorMemoryAllocation ? MOE_E_NOMEM : MOE_E_DEVICE,
+                    "cuda: %s: %s", what, cudaGetErrorString(err));
+}
+
+moe_status layer_alloc(Layer *layer, size_t bytes, BufferKind kind, void **ret) {
+    char what[64];
+    void *data = nullptr;
+    snprintf(what, sizeof what, "allocating %zu bytes on the device", bytes);
+    moe_status s = device_check(layer->dev, cudaMalloc(&data, bytes ? bytes : 16), what);
+    if (s)
+        return s;
+    layer->buffers.push_back({data, bytes, kind});
+    *ret = data;
+    return MOE_OK;
+}
+
+void layer_free(Layer *layer, void *data) {
+    for (size_t i = 0; data && i < layer->buffers.size(); i++) {
+        if (layer->buffers[i].data != data)
+            continue;
+        cudaFree(data);
+        layer->buffers.erase(layer->buffers.begin() + (long)i);
+        return;
+    }
+}
+
+moe_status layer_upload(Layer *layer, void *dst, const void *src, size_t bytes) {
+    if (!bytes)
+        return MOE_OK;
+    return device_check(layer->dev, cudaMemcpy(dst, src, bytes, cudaMemcpyHostToDevice),
+                        "copying to the device");
+}
+
+moe_status layer_download(Layer *layer, void *dst, const void *src, size_t bytes) {
+    if (!bytes)
+        return MOE_OK;
+    return device_check(layer->dev, cudaMemcpy(dst, src, bytes, cudaMemcpyDeviceToHost),
+                        "copying from the device");
+}
+
+/* Nothing is given back between passes, so all buffers together are the peak. */
+moe_status layer_memory(void *self, moe_memory *ret) {
+    const Layer *layer = static_cast<const Layer *>(self);
+    int64_t sum[BUFFER_KINDS] = {0, 0, 0, 0};
+    for (const Buffer &b : layer->buffers)
+        sum[b.kind] += (int64_t)b.bytes;
+    ret->weights = sum[BUFFER_WEIGHTS];
+    ret->cached = sum[BUFFER_CACHED];
+    ret->peak = sum[BUFFER_CACHED] + sum[BUFFER_WORK];
+    return MOE_OK;
+}

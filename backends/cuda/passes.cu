@@ -1,0 +1,105 @@
+/* The forward and the backward pass: kernels in order, one stream, nothing between host and device
+ * (except where the host routes). */
+#include "layer.h"
+
+namespace {
+
+CombineArgs combine_args(const Layer *layer) {
+    const Experts *x = &layer->routed;
+    CombineArgs g = {};
+    g.tokens = layer->T;
+    g.d = (int)layer->desc.d;
+    g.token_offsets = layer->token_offsets;
+    g.pair_of_token = layer->pair_of_token;
+    g.offsets = x->rows.offsets;
+    g.E = x->rows.E;
+    g.weight = x->rows.weight;
+    g.rows = x->y;
+    g.shared = layer->desc.n_shared ? layer->shared.y : nullptr;
+    return g;
+}
+
+moe_status finish(Layer *layer, Timer *timer, const char *what) {
+    moe_status s = device_check(layer->dev, cudaStreamSynchronize(layer->dev->stream), what);
+    if (!s)
+        timer_finish(timer);
+    return s;
+}
+
+moe_status combine_output(Layer *layer) {
+    CombineArgs g = combine_args(layer);
+    g.weigh_rows = !layer->routed.on_input;
+    g.identity = layer->x;
+    g.shared_weight = layer->gate;
+    g.out = layer->o;
+    cudaError_t err = combine(layer->dtype, &g, layer->dev->stream);
+    timer_mark(&layer->forward_timer, nullptr, "O", 0, layer->dev->stream);
+    return device_check(layer->dev, err, "combining the experts' outputs");
+}
+
+moe_status combine_gradient(Layer *layer) {
+    CombineArgs g = combine_args(layer);
+    g.weigh_rows = layer->routed.on_input;
+    g.identity = layer->dout;
+    g.gate = layer->gate_dz;
+    g.gate_row = layer->w_gate;
+    g.accumulate = !layer->use.plan_given;
+    g.out = layer->dx;
+    cudaError_t err = combine(layer->dtype, &g, layer->dev->stream);
+    timer_mark(&layer->backward_timer, nullptr, "dX", 0, layer->dev->stream);
+    return device_check(layer->dev, err, "combining dX");
+}
+
+moe_status gate_gradient(Layer *layer) {
+    if (!layer->desc.shared_gate || !layer->desc.n_shared)
+        return MOE_OK;
+    cudaStream_t stream = layer->dev->stream;
+    cudaError_t err = gate_slope(layer->T, layer->gate, layer->shared.ds, layer->gate_dz, stream);
+    if (err == cudaSuccess)
+        err = column_sums(layer->dtype, &layer->dense, (int)layer->desc.d, layer->x,
+                          (int)layer->desc.d, nullptr, layer->gate_dz, layer->dw_gate, stream);
+    timer_mark(&layer->backward_timer, nullptr, "gate_backward", 0, stream);
+    return device_check(layer->dev, err, "gradient of the shared expert's gate");
+}
+
+moe_status forward_of(Layer *layer, Experts *x) {
+    moe_status s = experts_up(layer, x, &layer->forward_timer);
+    return s ? s : experts_down(layer, x, &layer->forward_timer);
+}
+
+} // namespace
+
+moe_status layer_forward(void *self) {
+    Layer *layer = static_cast<Layer *>(self);
+    cudaStream_t stream = layer->dev->stream;
+    layer->backward_timer.cost.clear();
+    timer_start(&layer->forward_timer, stream);
+    moe_status s = layer_route(layer);
+    if (!s && layer->gate)
+        s = device_check(layer->dev,
+                         gate_forward(layer->dtype, layer->T, (int)layer->desc.d, layer->x,
+                                      layer->w_gate, layer->gate, stream),
+                         "gate of the shared expert");
+    if (!s)
+        s = forward_of(layer, &layer->routed);
+    if (!s && layer->desc.n_shared)
+        s = forward_of(layer, &layer->shared);
+    if (!s)
+        s = combine_output(layer);
+    return s ? s : finish(layer, &layer->forward_timer, "forward");
+}
+
+moe_status layer_backward(void *self) {
+    Layer *layer = static_cast<Layer *>(self);
+    timer_start(&layer->backward_timer, layer->dev->stream);
+    moe_status s = experts_backward(layer, &layer->routed, &layer->backward_timer);
+    if (!s && layer->desc.n_shared)
+        s = experts_backward(layer, &layer->shared, &layer->backward_timer);
+    if (!s)
+        s = layer_route_backward(layer);
+    if (!s)
+        s = gate_gradient(layer);
+    if (!s)
+        s = combine_gradient(layer);
+    return s ? s : finish(layer, &layer->backward_timer, "backward");
+}

@@ -1,0 +1,116 @@
+/* The backend `cuda`: bf16 and fp16 on NVIDIA GPUs, Hopper's kernels on sm_90. */
+#include "layer.h"
+
+#include <new>
+#include <stdio.h>
+#include <string.h>
+
+namespace {
+
+moe_status probe(char *reason, size_t size) {
+    int count = 0, major = 0;
+    cudaError_t err = cudaGetDeviceCount(&count);
+    if (err != cudaSuccess || count == 0) {
+        snprintf(reason, size, "no CUDA device: %s",
+                 err != cudaSuccess ? cudaGetErrorString(err) : "none found");
+        return MOE_E_DEVICE;
+    }
+    err = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    if (err != cudaSuccess || major < 8) {
+        snprintf(reason, size, "the first CUDA device is older than compute capability 8.0");
+        return MOE_E_DEVICE;
+    }
+    return MOE_OK;
+}
+
+moe_status open_device(const moe_open_params *params, void **ret) {
+    const moe_log *log = params->log;
+    const bool portable = strcmp(params->variant, "portable") == 0;
+    if (params->variant[0] && !portable)
+        return moe_fail(log, MOE_E_NOTFOUND, "cuda has no variant '%s'; it has: portable",
+                        params->variant);
+    Device *dev = new (std::nothrow) Device();
+    if (!dev)
+        return moe_fail(log, MOE_E_NOMEM, "cuda: no memory for a device");
+    dev->log = log;
+    dev->index = params->device_index;
+    int minor = 0;
+    cudaError_t err = cudaSetDevice(dev->index);
+    if (err == cudaSuccess)
+        err = cudaDeviceGetAttribute(&dev->sms, cudaDevAttrMultiProcessorCount, dev->index);
+    if (err == cudaSuccess)
+        err = cudaDeviceGetAttribute(&dev->major, cudaDevAttrComputeCapabilityMajor, dev->index);
+    if (err == cudaSuccess)
+        err = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, dev->index);
+    if (err == cudaSuccess)
+        err = cudaStreamCreate(&dev->stream);
+    moe_status s = device_check(dev, err, "opening the device");
+    if (!s && dev->major < 8)
+        s = moe_fail(log, MOE_E_DEVICE,
+                     "cuda: device %d has compute capability %d.%d; 8.0 is needed", dev->index,
+                     dev->major, minor);
+    dev->hopper = dev->major == 9 && minor == 0 && !portable;
+    if (s)
+        delete dev;
+    else
+        *ret = dev;
+    return s;
+}
+
+void close_device(void *device) {
+    Device *dev = static_cast<Device *>(device);
+    cudaStreamDestroy(dev->stream);
+    delete dev;
+}
+
+const char *why_not(const moe_layer_desc *desc, const moe_use *use) {
+    if (use->dtype != MOE_BF16 && use->dtype != MOE_F16)
+        return "only bf16 and fp16";
+    if (desc->d % 8 || desc->n % 8 || desc->n_shared % 8)
+        return "d, n and n_shared must be multiples of 8";
+    if (desc->E + desc->n_zero > 1024)
+        return "more than 1024 experts";
+    if (desc->K > 48)
+        return "K > 48";
+    const double most = (double)use->tokens * (double)(desc->E + desc->n_zero);
+    if ((double)use->tokens * (double)desc->K > 5e8 || (!use->plan_given && most > 2e9))
+        return "more than 5e8 pairs or 2e9 logits";
+    return nullptr;
+}
+
+moe_status supports(void *, const moe_layer_desc *desc, const moe_use *use, moe_support *ret) {
+    const char *why = why_not(desc, use);
+    if (why) {
+        snprintf(ret->reason, sizeof ret->reason, "%s", why);
+        return MOE_E_UNSUPPORTED;
+    }
+    ret->arithmetic = use->dtype;
+    ret->deterministic = 1;
+    return MOE_OK;
+}
+
+} // namespace
+
+extern "C" {
+extern MOE_API const moe_plugin moe_plugin_v;
+const moe_plugin moe_plugin_v = {
+    MOE_PLUGIN_ABI,
+    100,
+    "cuda",
+    "bf16 and fp16 on NVIDIA GPUs (Hopper kernels on sm_90, portable ones from sm_80)",
+    probe,
+    open_device,
+    close_device,
+    supports,
+    layer_prepare,
+    layer_release,
+    layer_set_input,
+    layer_forward,
+    layer_backward,
+    layer_fetch,
+    layer_routing,
+    layer_timings,
+    layer_memory,
+    device_roofline,
+};
+}

@@ -1,0 +1,264 @@
+/* Preparing a layer: parameters to the device (gate rows before up rows), buffers of known size. */
+#include "layer.h"
+
+#include <new>
+#include <stdlib.h>
+#include <string.h>
+
+namespace {
+
+/* Uploads a parameter in the layer's element type. */
+moe_status upload_tensor(Layer *layer, const moe_tensor *t, void **ret) {
+    size_t bytes = (size_t)moe_tensor_bytes(t);
+    moe_status s = layer_alloc(layer, bytes, BUFFER_WEIGHTS, ret);
+    return s ? s : layer_upload(layer, *ret, t->data, bytes);
+}
+
+/* Interleaved rows (gate, up, gate ...) of each of `experts` blocks, `row` bytes each, become gate
+ * rows followed by up rows. */
+void separate_rows(const char *src, char *dst, int64_t experts, int64_t n, size_t row) {
+    for (int64_t e = 0; e < experts; e++)
+        for (int64_t j = 0; j < n; j++)
+            for (int up = 0; up < 2; up++)
+                memcpy(dst + (size_t)(e * 2 * n + up * n + j) * row,
+                       src + (size_t)(e * 2 * n + 2 * j + up) * row, row);
+}
+
+moe_status upload_up(Layer *layer, const Experts *x, const moe_tensor *t, size_t row, void **ret) {
+    if (!x->interleaved)
+        return upload_tensor(layer, t, ret);
+    size_t bytes = (size_t)moe_tensor_bytes(t);
+    char *packed = static_cast<char *>(malloc(bytes));
+    if (!packed)
+        return moe_fail(layer->dev->log, MOE_E_NOMEM, "cuda: no memory to repack W1");
+    separate_rows(static_cast<const char *>(t->data), packed, x->rows.E, x->n, row);
+    moe_status s = layer_alloc(layer, bytes, BUFFER_WEIGHTS, ret);
+    if (!s)
+        s = layer_upload(layer, *ret, packed, bytes);
+    free(packed);
+    return s;
+}
+
+/* Several buffers in one call chain: stops at the first failure. */
+struct Allocator {
+    Layer *layer;
+    moe_status status = MOE_OK;
+    template <class P> void get(P **ret, size_t bytes, BufferKind kind) {
+        void *data = nullptr;
+        if (!status)
+            status = layer_alloc(layer, bytes, kind, &data);
+        *ret = static_cast<P *>(data);
+    }
+    template <class P> void drop(P **data) {
+        layer_free(layer, (void *)*data);
+        *data = nullptr;
+    }
+};
+
+moe_status prepare_experts(Layer *layer, Experts *x, const moe_tensors *params) {
+    const size_t d = (size_t)layer->desc.d, E = (size_t)x->rows.E, n = (size_t)x->n,
+                 hw = (size_t)x->hw;
+    const bool bias = layer->desc.expert_bias && !x->shared;
+    moe_status s =
+        upload_up(layer, x, &params->t[x->shared ? MOE_T_W1_SHARED : MOE_T_W1], d * 2, &x->w1);
+    if (!s)
+        s = upload_tensor(layer, &params->t[x->shared ? MOE_T_W2_SHARED : MOE_T_W2], &x->w2);
+    if (!s && bias)
+        s = upload_up(layer, x, &params->t[MOE_T_B1], 2, &x->b1);
+    if (!s && bias)
+        s = upload_tensor(layer, &params->t[MOE_T_B2], &x->b2);
+    if (s || !(layer->use.pass & MOE_PASS_BWD))
+        return s;
+    Allocator get = {layer};
+    get.get(&x->dw1, E * hw * d * 2, BUFFER_GRADIENTS);
+    get.get(&x->dw2, E * d * n * 2, BUFFER_GRADIENTS);
+    if (bias) {
+        get.get(&x->db1, E * hw * 4, BUFFER_GRADIENTS);
+        get.get(&x->db2, E * d * 4, BUFFER_GRADIENTS);
+    }
+    return get.status;
+}
+
+void describe_experts(const Layer *layer, Experts *x, bool shared) {
+    const moe_layer_desc *desc = &layer->desc;
+    x->shared = shared;
+    x->n = (int)(shared ? desc->n_shared : desc->n);
+    x->hw = (int)moe_h_width(desc, x->n);
+    x->interleaved = !shared && x->hw != x->n && desc->glu_layout == MOE_GLU_INTERLEAVED;
+    x->on_input = !shared && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    x->hopper = layer->dev->hopper && desc->d % 64 == 0 && x->n % 64 == 0;
+}
+
+/* The rows of "all tokens in order". */
+moe_status prepare_dense(Layer *layer) {
+    const int T = layer->T;
+    std::vector<int> identity((size_t)T);
+    for (int t = 0; t < T; t++)
+        identity[(size_t)t] = t;
+    const int offsets[2] = {0, T}, tiles[2] = {0, (T + 127) / 128};
+    RowGroups *r = &layer->dense;
+    *r = {nullptr, nullptr, nullptr, nullptr, 1, 1, T};
+    Allocator get = {layer};
+    get.get(&r->offsets, sizeof offsets, BUFFER_WORK);
+    get.get(&r->tile_offsets, sizeof tiles, BUFFER_WORK);
+    get.get(&r->token, (size_t)T * 4, BUFFER_WORK);
+    moe_status s = get.status;
+    if (!s)
+        s = layer_upload(layer, r->offsets, offsets, sizeof offsets);
+    if (!s)
+        s = layer_upload(layer, r->tile_offsets, tiles, sizeof tiles);
+    return s ? s : layer_upload(layer, r->token, identity.data(), (size_t)T * 4);
+}
+
+moe_status prepare_router(Layer *layer, const moe_tensors *params) {
+    const size_t T = (size_t)layer->T, outputs = (size_t)layer->outputs, K = (size_t)layer->desc.K;
+    const moe_router_desc *r = &layer->desc.router;
+    moe_status s = upload_tensor(layer, &params->t[MOE_T_W_R], &layer->w_r);
+    if (!s && r->bias)
+        s = upload_tensor(layer, &params->t[MOE_T_B_R], &layer->b_r);
+    Allocator get = {layer, s};
+    if (!s && r->select_bias) {
+        moe_tensor b = {};
+        s = moe_tensor_cast(&params->t[MOE_T_B_SELECT], MOE_F32, &b);
+        get.status = s;
+        get.get(&layer->b_select, outputs * 4, BUFFER_WEIGHTS);
+        if (!get.status)
+            get.status = layer_upload(layer, layer->b_select, b.data, outputs * 4);
+        moe_tensor_free(&b);
+    }
+    get.get(&layer->logits, T * outputs * 4, BUFFER_CACHED);
+    get.get(&layer->choice, T * K * 4, BUFFER_CACHED);
+    get.get(&layer->choice_weight, T * K * 4, BUFFER_WORK);
+    get.get(&layer->counts, (size_t)sort_chunks(layer->T) * outputs * 4, BUFFER_WORK);
+    if (!(layer->use.pass & MOE_PASS_BWD))
+        return get.status;
+    layer->dz_ld = (layer->outputs + 7) / 8 * 8;
+    get.get(&layer->dz, T * (size_t)layer->dz_ld * 2, BUFFER_WORK);
+    get.get(&layer->dw_r, outputs * (size_t)layer->desc.d * 4, BUFFER_GRADIENTS);
+    if (r->bias)
+        get.get(&layer->db_r, outputs * 4, BUFFER_GRADIENTS);
+    return get.status;
+}
+
+moe_status prepare_shared(Layer *layer, const moe_tensors *params) {
+    const size_t T = (size_t)layer->T;
+    Experts *x = &layer->shared;
+    describe_experts(layer, x, true);
+    x->rows = layer->dense;
+    moe_status s = prepare_experts(layer, x, params);
+    if (!s && layer->desc.shared_gate) {
+        s = upload_tensor(layer, &params->t[MOE_T_W_GATE_SHARED], &layer->w_gate);
+        Allocator get = {layer, s};
+        get.get(&layer->gate, T * 4, BUFFER_CACHED);
+        x->weight = layer->gate;
+        if (layer->use.pass & MOE_PASS_BWD) {
+            get.get(&x->ds, T * 4, BUFFER_WORK);
+            get.get(&layer->gate_dz, T * 4, BUFFER_WORK);
+            get.get(&layer->dw_gate, (size_t)layer->desc.d * 4, BUFFER_GRADIENTS);
+        }
+        s = get.status;
+    }
+    return s ? s : experts_alloc_rows(layer, x, layer->T);
+}
+
+moe_status prepare_all(Layer *layer, const moe_tensors *params) {
+    const size_t T = (size_t)layer->T, d = (size_t)layer->desc.d, bins = (size_t)layer->outputs;
+    Allocator get = {layer};
+    get.get(&layer->x, T * d * 2, BUFFER_CACHED);
+    get.get(&layer->o, T * d * 2, BUFFER_WORK);
+    if (layer->use.pass & MOE_PASS_BWD) {
+        get.get(&layer->dout, T * d * 2, BUFFER_WORK);
+        get.get(&layer->dx, T * d * 2, BUFFER_WORK);
+    }
+    Experts *x = &layer->routed;
+    describe_experts(layer, x, false);
+    x->rows = {nullptr, nullptr, nullptr, nullptr, (int)layer->desc.E, layer->outputs, 0};
+    get.get(&x->rows.offsets, (bins + 1) * 4, BUFFER_CACHED);
+    get.get(&x->rows.tile_offsets, ((size_t)layer->desc.E + 1) * 4, BUFFER_CACHED);
+    get.get(&layer->token_offsets, (T + 1) * 4, BUFFER_CACHED);
+    moe_status s = get.status;
+    if (!s)
+        s = prepare_experts(layer, x, params);
+    if (!s)
+        s = prepare_dense(layer);
+    if (!s && !layer->use.plan_given)
+        s = prepare_router(layer, params);
+    if (!s && layer->desc.n_shared)
+        s = prepare_shared(layer, params);
+    if (!s && !layer->use.plan_given)
+        s = experts_alloc_rows(layer, x, (int)layer_most_pairs(layer));
+    return s;
+}
+
+} // namespace
+
+moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows) {
+    const size_t d = (size_t)layer->desc.d, n = (size_t)x->n, hw = (size_t)x->hw;
+    const bool backward = layer->use.pass & MOE_PASS_BWD;
+    const int cap = rows > 0 ? rows : 1;
+    if (x->h && cap == x->rows.cap)
+        return MOE_OK;
+    const size_t R = (size_t)cap, parts = (n + HOPPER_BN - 1) / HOPPER_BN;
+    Allocator get = {layer};
+    for (void **old : {&x->h, &x->a, &x->y, &x->dh, &x->dh_scaled})
+        get.drop(old);
+    get.drop(&x->ds_part);
+    x->rows.cap = cap;
+    if (!x->shared) {
+        get.drop(&x->rows.token);
+        get.drop(&x->rows.weight);
+        get.drop(&layer->pair_of_token);
+        get.drop(&x->ds);
+        get.get(&x->rows.token, R * 4, BUFFER_CACHED);
+        get.get(&x->rows.weight, R * 4, BUFFER_CACHED);
+        get.get(&layer->pair_of_token, R * 4, BUFFER_CACHED);
+        x->weight = x->on_input ? nullptr : x->rows.weight;
+        if (backward)
+            get.get(&x->ds, R * 4, BUFFER_WORK);
+    }
+    get.get(&x->h, R * hw * 2, BUFFER_CACHED);
+    get.get(&x->a, R * n * 2, BUFFER_WORK);
+    get.get(&x->y, R * d * 2, BUFFER_WORK);
+    if (backward) {
+        get.get(&x->dh, R * hw * 2, BUFFER_WORK);
+        get.get(&x->ds_part, R * parts * 4, BUFFER_WORK);
+        if (x->on_input)
+            get.get(&x->dh_scaled, R * hw * 2, BUFFER_WORK);
+    }
+    return get.status ? get.status : experts_make_maps(layer, x);
+}
+
+moe_status layer_prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
+                         const moe_tensors *params, void **ret) {
+    Device *dev = static_cast<Device *>(device);
+    Layer *layer = new (std::nothrow) Layer();
+    if (!layer)
+        return moe_fail(dev->log, MOE_E_NOMEM, "cuda: no memory for a layer");
+    layer->dev = dev;
+    layer->desc = *desc;
+    layer->use = *use;
+    layer->dtype = use->dtype;
+    layer->T = (int)use->tokens;
+    layer->outputs = (int)(desc->E + desc->n_zero);
+    layer->act = {desc->act, (float)desc->act_alpha, (float)desc->act_limit};
+    moe_status s = device_check(dev, cudaSetDevice(dev->index), "selecting the device");
+    if (!s)
+        s = prepare_all(layer, params);
+    if (s)
+        layer_release(layer);
+    else
+        *ret = layer;
+    return s;
+}
+
+void layer_release(void *self) {
+    Layer *layer = static_cast<Layer *>(self);
+    if (!layer)
+        return;
+    for (const Buffer &b : layer->buffers)
+        cudaFree(b.data);
+    timer_free(&layer->forward_timer);
+    timer_free(&layer->backward_timer);
+    moe_plan_destroy(&layer->plan);
+    delete layer;
+}

@@ -1,0 +1,262 @@
+/* Routing plans: given ones are uploaded, the layer's own are made on the device, or on the host
+ * for rules that look across tokens. */
+#include "layer.h"
+
+#include <algorithm>
+#include <stdlib.h>
+
+namespace {
+
+bool host_routes(const Layer *layer) {
+    return !layer->use.plan_given && !router_on_device(&layer->desc.router);
+}
+
+template <class To, class From> std::vector<To> narrowed(const From *from, int64_t count) {
+    std::vector<To> out((size_t)count);
+    for (int64_t i = 0; i < count; i++)
+        out[(size_t)i] = (To)from[i];
+    return out;
+}
+
+moe_status upload_plan(Layer *layer, const moe_plan *plan) {
+    const RowGroups *r = &layer->routed.rows;
+    auto offsets = narrowed<int>(plan->offsets, plan->n_experts + 1);
+    auto weight = narrowed<float>(plan->weight, plan->n_pairs);
+    auto token_offsets = narrowed<int>(plan->token_offsets, plan->n_tokens + 1);
+    auto pair = narrowed<int>(plan->pair_of_token, plan->n_pairs);
+    moe_status s = layer_upload(layer, r->offsets, offsets.data(), offsets.size() * 4);
+    if (!s)
+        s = layer_upload(layer, r->token, plan->token, (size_t)plan->n_pairs * 4);
+    if (!s)
+        s = layer_upload(layer, r->weight, weight.data(), weight.size() * 4);
+    if (!s)
+        s = layer_upload(layer, layer->token_offsets, token_offsets.data(),
+                         token_offsets.size() * 4);
+    if (!s)
+        s = layer_upload(layer, layer->pair_of_token, pair.data(), pair.size() * 4);
+    return s ? s : device_check(layer->dev, count_tiles(r, layer->dev->stream), "counting tiles");
+}
+
+/* The logits as the library's router takes them, b_select too. */
+moe_status download_logits(Layer *layer, std::vector<double> *ret) {
+    size_t count = (size_t)layer->T * (size_t)layer->outputs;
+    std::vector<float> z(count);
+    moe_status s = layer_download(layer, z.data(), layer->logits, count * 4);
+    if (!s)
+        ret->assign(z.begin(), z.end());
+    return s;
+}
+
+moe_status route_on_host(Layer *layer) {
+    std::vector<double> z, bias;
+    moe_status s = download_logits(layer, &z);
+    if (!s && layer->b_select) {
+        std::vector<float> b((size_t)layer->outputs);
+        s = layer_download(layer, b.data(), layer->b_select, b.size() * 4);
+        bias.assign(b.begin(), b.end());
+    }
+    moe_plan *plan = nullptr;
+    if (!s)
+        s = moe_route(&layer->desc, layer->T, z.data(), bias.empty() ? nullptr : bias.data(),
+                      layer->seed, layer->dev->log, &plan);
+    if (s)
+        return s;
+    moe_plan_destroy(&layer->plan);
+    layer->plan = plan;
+    layer->plan_is_current = true;
+    if (plan->n_pairs > layer->routed.rows.cap)
+        return moe_fail(layer->dev->log, MOE_E_DEVICE,
+                        "cuda: the router made more pairs than it can");
+    return upload_plan(layer, plan);
+}
+
+RouterArgs router_args(const Layer *layer) {
+    RouterArgs g = {};
+    g.desc = &layer->desc.router;
+    g.tokens = layer->T;
+    g.outputs = layer->outputs;
+    g.K = (int)layer->desc.K;
+    g.logits = layer->logits;
+    g.b_select = layer->b_select;
+    g.expert = layer->choice;
+    g.expert_weight = layer->choice_weight;
+    g.pair = layer->pair_of_token;
+    g.ds = layer->routed.ds;
+    g.dz = layer->dz;
+    g.dz_ld = layer->dz_ld;
+    return g;
+}
+
+moe_status route_on_device(Layer *layer, Timer *timer) {
+    cudaStream_t stream = layer->dev->stream;
+    RouterArgs g = router_args(layer);
+    cudaError_t err = router_choose(&g, stream);
+    timer_mark(timer, nullptr, "topk", 0, stream);
+    SortArgs sort = {layer->T,      (int)layer->desc.K,  layer->choice, layer->choice_weight,
+                     layer->counts, layer->pair_of_token};
+    if (err == cudaSuccess)
+        err = sort_by_expert(&sort, &layer->routed.rows, stream);
+    timer_mark(timer, nullptr, "metadata", 0, stream);
+    layer->plan_is_current = false;
+    return device_check(layer->dev, err, "routing");
+}
+
+double router_flops(const Layer *layer) {
+    return 2.0 * layer->T * (double)layer->outputs * (double)layer->desc.d;
+}
+
+/* dz on the host, from dS of the plan's pairs. */
+moe_status host_router_backward(Layer *layer) {
+    const size_t T = (size_t)layer->T, n = (size_t)layer->outputs, ld = (size_t)layer->dz_ld;
+    std::vector<double> z, dz(T * n);
+    moe_status s = download_logits(layer, &z);
+    std::vector<float> ds((size_t)layer->plan->n_pairs);
+    if (!s)
+        s = layer_download(layer, ds.data(), layer->routed.ds, ds.size() * 4);
+    std::vector<double> wide(ds.begin(), ds.end());
+    if (!s)
+        s = moe_route_backward(&layer->desc, z.data(), layer->plan, wide.data(), dz.data());
+    if (s)
+        return s;
+    std::vector<uint16_t> out(T * ld, 0);
+    for (size_t t = 0; t < T; t++)
+        moe_convert(&out[t * ld], (moe_dtype)layer->dtype, &dz[t * n], MOE_F64, n);
+    return layer_upload(layer, layer->dz, out.data(), out.size() * 2);
+}
+
+/* dX starts as dz W_r; dW_r = dz^T X; db_r = sum dz. */
+cudaError_t router_gradients(Layer *layer) {
+    cudaStream_t stream = layer->dev->stream;
+    const int d = (int)layer->desc.d;
+    GenericArgs to_x = {}, to_w = {};
+    to_x.rows = to_w.rows = &layer->dense;
+    to_x.a = to_w.a = layer->dz;
+    to_x.lda = to_w.lda = layer->dz_ld;
+    to_x.b = layer->w_r;
+    to_w.b = layer->x;
+    to_x.ldb = to_w.ldb = to_x.N = to_w.N = to_x.ldc = to_w.ldc = d;
+    to_x.K = to_w.M = layer->outputs;
+    to_x.out = layer->dx;
+    to_w.out = layer->dw_r;
+    to_w.out_f32 = 1;
+    cudaError_t err = generic_gemm(layer->dtype, GENERIC_NN, &to_x, stream);
+    if (err == cudaSuccess)
+        err = generic_gemm(layer->dtype, GENERIC_TN, &to_w, stream);
+    if (err == cudaSuccess && layer->db_r)
+        err = column_sums(layer->dtype, &layer->dense, layer->outputs, layer->dz, layer->dz_ld,
+                          nullptr, nullptr, layer->db_r, stream);
+    return err;
+}
+
+moe_status start_token_offsets(Layer *layer) {
+    std::vector<int> offsets((size_t)layer->T + 1);
+    for (int t = 0; t <= layer->T; t++)
+        offsets[(size_t)t] = t * (int)layer->desc.K;
+    return layer_upload(layer, layer->token_offsets, offsets.data(), offsets.size() * 4);
+}
+
+} // namespace
+
+int64_t layer_most_pairs(const Layer *layer) {
+    const int64_t T = layer->T, K = layer->desc.K, n = layer->outputs;
+    switch (layer->desc.router.select) {
+    case MOE_SELECT_EXPERT_CHOICE:
+        return n * std::min(T, (T * K + n - 1) / n);
+    case MOE_SELECT_TOKEN_ROUNDING:
+        return std::min(T * n, T * K + n * layer->desc.router.tile);
+    default:
+        return T * K;
+    }
+}
+
+moe_status layer_set_input(void *self, const moe_input *input) {
+    Layer *layer = static_cast<Layer *>(self);
+    const size_t bytes = (size_t)layer->T * (size_t)layer->desc.d * 2;
+    layer->given = input->plan;
+    layer->seed = input->seed;
+    moe_status s = layer_upload(layer, layer->x, input->X.data, bytes);
+    if (!s && layer->dout && input->dO.data)
+        s = layer_upload(layer, layer->dout, input->dO.data, bytes);
+    if (!s && input->plan)
+        s = experts_alloc_rows(layer, &layer->routed, (int)input->plan->n_pairs);
+    if (!s && input->plan)
+        s = upload_plan(layer, input->plan);
+    if (!s && !input->plan && !host_routes(layer))
+        s = start_token_offsets(layer);
+    return s ? s : device_check(layer->dev, cudaDeviceSynchronize(), "input");
+}
+
+moe_status layer_route(Layer *layer) {
+    if (layer->use.plan_given)
+        return MOE_OK;
+    cudaStream_t stream = layer->dev->stream;
+    GenericArgs g = {};
+    g.rows = &layer->dense;
+    g.a = layer->x;
+    g.b = layer->w_r;
+    g.lda = g.ldb = g.K = (int)layer->desc.d;
+    g.N = g.ldc = layer->outputs;
+    g.out = layer->logits;
+    g.out_f32 = 1;
+    g.bias = layer->b_r;
+    cudaError_t err = generic_gemm(layer->dtype, GENERIC_NT, &g, stream);
+    timer_mark(&layer->forward_timer, nullptr, "router", router_flops(layer), stream);
+    moe_status s = device_check(layer->dev, err, "router logits");
+    if (s)
+        return s;
+    if (!host_routes(layer))
+        return route_on_device(layer, &layer->forward_timer);
+    s = device_check(layer->dev, cudaStreamSynchronize(stream), "router logits");
+    if (!s)
+        s = route_on_host(layer);
+    timer_mark(&layer->forward_timer, nullptr, "metadata", 0, stream);
+    return s;
+}
+
+moe_status layer_route_backward(Layer *layer) {
+    if (layer->use.plan_given)
+        return MOE_OK;
+    cudaStream_t stream = layer->dev->stream;
+    moe_status s = MOE_OK;
+    cudaError_t err = cudaSuccess;
+    if (host_routes(layer)) {
+        s = device_check(layer->dev, cudaStreamSynchronize(stream), "dS");
+        if (!s)
+            s = host_router_backward(layer);
+    } else {
+        RouterArgs g = router_args(layer);
+        err = router_backward(layer->dtype, &g, stream);
+    }
+    if (!s && err == cudaSuccess)
+        err = router_gradients(layer);
+    timer_mark(&layer->backward_timer, nullptr, "router_backward", 2 * router_flops(layer), stream);
+    return s ? s : device_check(layer->dev, err, "gradient of the router");
+}
+
+/* The device's choices as a plan in host memory, outside any timing. */
+moe_status layer_routing(void *self, const moe_plan **ret) {
+    Layer *layer = static_cast<Layer *>(self);
+    const size_t count = (size_t)layer->T * (size_t)layer->desc.K;
+    if (!layer->plan_is_current) {
+        std::vector<int32_t> expert(count), token(count);
+        std::vector<float> weight(count);
+        moe_status s = layer_download(layer, expert.data(), layer->choice, count * 4);
+        if (!s)
+            s = layer_download(layer, weight.data(), layer->choice_weight, count * 4);
+        if (s)
+            return s;
+        for (size_t i = 0; i < count; i++)
+            token[i] = (int32_t)(i / (size_t)layer->desc.K);
+        std::vector<double> wide(weight.begin(), weight.end());
+        moe_plan *plan = nullptr;
+        s = moe_plan_create(layer->T, layer->outputs, (int64_t)count, token.data(), expert.data(),
+                            wide.data(), layer->dev->log, &plan);
+        if (s)
+            return s;
+        moe_plan_destroy(&layer->plan);
+        layer->plan = plan;
+        layer->plan_is_current = true;
+    }
+    *ret = layer->plan;
+    return MOE_OK;
+}

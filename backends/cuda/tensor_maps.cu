@@ -1,0 +1,156 @@
+/* Tensor maps of the Hopper kernels (see HopperArgs for their coordinates). */
+#include "layer.h"
+
+#include <cudaTypedefs.h>
+
+namespace {
+
+/* cuTensorMapEncodeTiled, found at run time: the plug-in links no libcuda and loads without one. */
+PFN_cuTensorMapEncodeTiled_v12000 find_encoder() {
+    void *entry = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    cudaError_t err = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
+                                                       cudaEnableDefault, &found);
+    return err == cudaSuccess && found == cudaDriverEntryPointSuccess
+               ? reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(entry)
+               : nullptr;
+}
+
+struct Encoder {
+    PFN_cuTensorMapEncodeTiled_v12000 encode;
+    CUtensorMapDataType type;
+    CUresult result;
+
+    void map(void *base, const cuuint64_t (&dims)[3], const cuuint64_t (&strides)[2], int box_rows,
+             CUtensorMap *ret) {
+        cuuint32_t box[3] = {64, (cuuint32_t)box_rows, 1}, step[3] = {1, 1, 1};
+        CUresult r = encode(ret, type, 3, base, dims, strides, box, step,
+                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                            CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+        if (r != CUDA_SUCCESS)
+            result = r;
+    }
+
+    /* [groups][rows][columns], contiguous. */
+    void weights(void *base, int64_t groups, int64_t rows, int64_t columns, int box_rows,
+                 CUtensorMap *ret) {
+        cuuint64_t dims[3] = {(cuuint64_t)columns, (cuuint64_t)rows, (cuuint64_t)groups};
+        cuuint64_t strides[2] = {(cuuint64_t)columns * 2, (cuuint64_t)(rows * columns) * 2};
+        map(base, dims, strides, box_rows, ret);
+    }
+
+    /* Rows of pairs, `columns` of them from `base` on, ld elements apart. Index {c, cap - rows_left
+     * + r, end} is row end - rows_left + r: the map's base lies cap rows below the buffer, and its
+     * middle dimension ends at cap, so rows at or after `end` do not exist. */
+    void pairs(void *base, int64_t cap, int64_t columns, int64_t ld, int box_rows,
+               CUtensorMap *ret) {
+        cuuint64_t dims[3] = {(cuuint64_t)columns, (cuuint64_t)cap, (cuuint64_t)cap + 1};
+        cuuint64_t strides[2] = {(cuuint64_t)ld * 2, (cuuint64_t)ld * 2};
+        char *below = static_cast<char *>(base) - cap * ld * 2;
+        map(below, dims, strides, box_rows, ret);
+    }
+};
+
+char *columns_at(void *base, int64_t column) {
+    return static_cast<char *>(base) + column * 2;
+}
+
+/* What all of an expert bank's GEMMs share. */
+HopperArgs common_args(const Layer *layer, const Experts *x) {
+    HopperArgs g = {};
+    g.offsets = x->rows.offsets;
+    g.tile_offsets = x->rows.tile_offsets;
+    g.token = x->rows.token;
+    g.E = x->rows.E;
+    g.rows_cap = x->rows.cap;
+    g.act = layer->act;
+    return g;
+}
+
+/* C[rows][columns] = A[rows][k] B: the tile counts. */
+void set_shape(HopperArgs *g, int columns, int k, int tile_columns) {
+    g->columns = columns;
+    g->n_tiles = (columns + tile_columns - 1) / tile_columns;
+    g->k_blocks = k / HOPPER_BK;
+}
+
+void make_forward(const Layer *layer, Experts *x, Encoder *enc) {
+    const int d = (int)layer->desc.d, n = x->n, hw = x->hw, E = x->rows.E, cap = x->rows.cap;
+    const bool gated = hw != n;
+    HopperArgs *up = &x->op[gated ? HOPPER_UP_ACT : HOPPER_UP], *down = &x->op[HOPPER_DOWN];
+    *up = *down = common_args(layer, x);
+    up->gather = layer->x;
+    up->gather_width = d;
+    up->bias = x->b1;
+    up->row_scale = x->on_input ? x->rows.weight : nullptr;
+    set_shape(up, n, d, gated ? 128 : HOPPER_BN);
+    enc->weights(x->w1, gated ? 2 * E : E, n, d, 128, &up->b);
+    enc->pairs(x->h, cap, n, hw, 64, &up->out[0]);
+    if (gated) {
+        enc->pairs(columns_at(x->h, n), cap, n, hw, 64, &up->out[1]);
+        enc->pairs(x->a, cap, n, n, 64, &up->out[2]);
+    }
+    down->bias = x->b2;
+    set_shape(down, d, n, HOPPER_BN);
+    enc->pairs(x->a, cap, n, n, 128, &down->a);
+    enc->weights(x->w2, E, d, n, 128, &down->b);
+    enc->pairs(x->y, cap, d, d, 64, &down->out[0]);
+}
+
+void make_backward(const Layer *layer, Experts *x, Encoder *enc) {
+    const int d = (int)layer->desc.d, n = x->n, hw = x->hw, E = x->rows.E, cap = x->rows.cap;
+    const bool gated = hw != n;
+    void *dh_for_weights = x->on_input ? x->dh_scaled : x->dh;
+    HopperArgs *da = &x->op[gated ? HOPPER_DA_DACT : HOPPER_DA], *dxp = &x->op[HOPPER_DXP];
+    HopperArgs *dw2 = &x->op[HOPPER_DW2], *dw1 = &x->op[HOPPER_DW1];
+    *da = *dxp = *dw2 = *dw1 = common_args(layer, x);
+    da->gather = dw2->gather = layer->dout;
+    dw1->gather = layer->x;
+    da->gather_width = dw2->gather_width = dw1->gather_width = d;
+    da->weight = x->weight;
+    da->ds_part = x->ds_part;
+    set_shape(da, n, d, HOPPER_BN);
+    enc->weights(x->w2, E, d, n, 64, &da->b);
+    if (gated) {
+        enc->pairs(x->dh, cap, n, hw, 64, &da->out[0]);
+        enc->pairs(columns_at(x->dh, n), cap, n, hw, 64, &da->out[1]);
+        enc->pairs(x->a, cap, n, n, 64, &da->out[2]);
+        enc->pairs(x->h, cap, n, hw, 64, &da->in[0]);
+        enc->pairs(columns_at(x->h, n), cap, n, hw, 64, &da->in[1]);
+    } else {
+        enc->pairs(x->a, cap, n, n, 64, &da->out[0]);
+    }
+    set_shape(dxp, d, hw, HOPPER_BN);
+    enc->pairs(x->dh, cap, hw, hw, 128, &dxp->a);
+    enc->weights(x->w1, E, hw, d, 64, &dxp->b);
+    enc->pairs(x->y, cap, d, d, 64, &dxp->out[0]);
+    set_shape(dw2, n, 0, HOPPER_BN);
+    dw2->m_tiles = (d + HOPPER_BM - 1) / HOPPER_BM;
+    enc->pairs(x->a, cap, n, n, 64, &dw2->b);
+    enc->weights(x->dw2, E, d, n, 64, &dw2->out[0]);
+    set_shape(dw1, d, 0, HOPPER_BN);
+    dw1->m_tiles = (hw + HOPPER_BM - 1) / HOPPER_BM;
+    enc->pairs(dh_for_weights, cap, hw, hw, 64, &dw1->a);
+    enc->weights(x->dw1, E, hw, d, 64, &dw1->out[0]);
+}
+
+} // namespace
+
+moe_status experts_make_maps(Layer *layer, Experts *x) {
+    if (!x->hopper)
+        return MOE_OK;
+    Encoder enc = {find_encoder(),
+                   layer->dtype == MOE_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                            : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+                   CUDA_SUCCESS};
+    if (!enc.encode)
+        return moe_fail(layer->dev->log, MOE_E_DEVICE,
+                        "cuda: the driver has no cuTensorMapEncodeTiled; it is older than 12.0");
+    make_forward(layer, x, &enc);
+    if (layer->use.pass & MOE_PASS_BWD)
+        make_backward(layer, x, &enc);
+    if (enc.result != CUDA_SUCCESS)
+        return moe_fail(layer->dev->log, MOE_E_DEVICE, "cuda: a tensor map was refused (error %d)",
+                        (int)enc.result);
+    return MOE_OK;
+}
