@@ -143,6 +143,8 @@ static moe_status read_entry(const st_place *place, const json_t *object, uint64
 static moe_status check_metadata(const json_t *metadata, const char *file, const moe_log *log) {
     const char *key;
     json_t *value;
+    if (json_is_null(metadata)) /* as good as absent */
+        return MOE_OK;
     if (!json_is_object(metadata))
         return moe_fail(log, MOE_E_FORMAT, "%s: __metadata__ is not an object", file);
     json_object_foreach((json_t *)metadata, key, value) {

@@ -190,11 +190,12 @@ Test(safetensors, unusual_but_valid) {
         "{}",
         "{}   \n",
         "{\"__metadata__\":{}}",
+        "{\"__metadata__\":null}",
         ONE("\"U8\"", "[4]", "[0,4]") "      ",
         /* an unknown member beside the three */
         "{\"w\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4],\"note\":1}}",
     };
-    static const size_t data[] = {0, 0, 0, 4, 4};
+    static const size_t data[] = {0, 0, 0, 0, 4, 4};
     for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
         image good = from_header(headers[i], data[i]);
         moe_safetensors *file = open_good(good);
