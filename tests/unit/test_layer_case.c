@@ -72,7 +72,7 @@ Test(layer_case, every_optional_key_makes_the_round_trip) {
         optional += !moe_int_case_keys[i].required;
     cr_assert_eq(optional, SAMPLE_COUNT, "a key has no sample here");
     for (size_t i = 0; i < SAMPLE_COUNT; i++) {
-        char text[LINE], word[LINE], got[LINE], again[LINE];
+        char text[LINE], word[64], got[LINE], again[LINE];
         snprintf(word, sizeof word, " %s=%s", samples[i].key, samples[i].value);
         snprintf(text, sizeof text, BASE "%s%s", word, samples[i].needs);
         print_parsed(text, got);

@@ -1,0 +1,406 @@
+/* Drawn problems: which tensors there are, how they are distributed, and that given plans are what
+ * route= promises. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "capture.h"
+#include "moeref/case.h"
+
+static moe_problem *draw(const char *line) {
+    capture seen;
+    moe_log log = capture_log(&seen);
+    moe_case c;
+    moe_problem *problem = NULL;
+    cr_assert_eq(moe_case_parse(line, &log, &c), MOE_OK, "%s: %s", line, seen.text);
+    cr_assert_eq(moe_problem_from_case(&c, &log, &problem), MOE_OK, "%s: %s", line, seen.text);
+    moe_case_clear(&c);
+    return problem;
+}
+
+static double element(const moe_problem *p, moe_tensor_id id, int64_t i) {
+    return moe_load(p->in.t[id].data, p->in.t[id].dtype, (size_t)i);
+}
+
+static double stddev(const moe_problem *p, moe_tensor_id id) {
+    int64_t n = moe_tensor_count(&p->in.t[id]);
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += element(p, id, i) * element(p, id, i);
+    return sqrt(sum / (double)n);
+}
+
+static bool equal_bits(const moe_tensor *a, const moe_tensor *b) {
+    return moe_tensor_same_shape(a, b) && a->dtype == b->dtype &&
+           memcmp(a->data, b->data, (size_t)moe_tensor_bytes(a)) == 0;
+}
+
+static void assert_tensors_of(const char *line, int plan_given, int backward) {
+    moe_problem *p = draw(line);
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        moe_tensor_role role = moe_tensor_role_of(id);
+        bool input = role == MOE_ROLE_PARAM || role == MOE_ROLE_INPUT;
+        bool want =
+            input && moe_tensor_exists(&p->layer, id, plan_given) && (id != MOE_T_DO || backward);
+        cr_expect_eq(p->in.t[id].data != NULL, want, "%s: %s", line, moe_tensor_name(id));
+        cr_expect_null(p->expected.t[id].data);
+        if (!p->in.t[id].data)
+            continue;
+        moe_tensor shape;
+        moe_tensor_shape(&p->layer, id, p->T, 0, 0, &shape);
+        cr_expect(moe_tensor_same_shape(&shape, &p->in.t[id]));
+        cr_expect_eq((int32_t)p->in.t[id].dtype, p->dtype);
+    }
+    cr_expect_eq(p->plan != NULL, plan_given);
+    moe_problem_destroy(&p);
+    cr_expect_null(p);
+}
+
+Test(layer_problem, tensors_are_those_of_the_layer) {
+    assert_tensors_of("T=5 d=8 n=6 E=4 K=2", 0, 1);
+    assert_tensors_of("T=5 d=8 n=6 E=4 K=2 pass=fwd", 0, 0);
+    assert_tensors_of("T=5 d=8 n=6 E=4 K=2 pass=bwd dtype=fp64", 0, 1);
+    assert_tensors_of("T=5 d=8 n=6 E=4 K=2 zero=3 bias=1 router_bias=1 select_bias=1 shared=10 "
+                      "shared_gate=1 act=relu2 dtype=fp16",
+                      0, 1);
+    assert_tensors_of("T=5 d=8 n=6 E=4 K=2 router_bias=1 select_bias=1 shared=10 route=uniform", 1,
+                      1);
+}
+
+Test(layer_problem, names_reproduce) {
+    moe_problem *p = draw("T=5 K=2 E=4 n=6 d=8 act=swiglu seed=3");
+    cr_expect_str_eq(p->name, "T=5 d=8 n=6 E=4 K=2 seed=3");
+    cr_expect_str_eq(p->reproduce, "--case \"T=5 d=8 n=6 E=4 K=2 seed=3\"");
+    cr_expect(p->T == 5 && p->seed == 3 && p->pass == MOE_PASS_BOTH && p->dtype == MOE_BF16);
+    moe_problem_destroy(&p);
+    moe_problem_destroy(&p);
+    moe_problem_destroy(NULL);
+}
+
+/* Sample standard deviations of N elements lie within 5/sqrt(2N) of the true ones. */
+static void assert_stddev(const moe_problem *p, moe_tensor_id id, double want) {
+    double n = (double)moe_tensor_count(&p->in.t[id]);
+    cr_expect_float_eq(stddev(p, id) / want, 1.0, 5 / sqrt(2 * n), "%s: %g instead of %g",
+                       moe_tensor_name(id), stddev(p, id), want);
+}
+
+Test(layer_problem, distributions) {
+    moe_problem *p = draw("T=200 d=100 n=50 E=40 K=2 bias=1 router_bias=1 select_bias=1 shared=25 "
+                          "shared_gate=1 dtype=fp32");
+    assert_stddev(p, MOE_T_X, 1);
+    assert_stddev(p, MOE_T_DO, 1);
+    assert_stddev(p, MOE_T_W_R, 0.1);
+    assert_stddev(p, MOE_T_W1, 0.1);
+    assert_stddev(p, MOE_T_W2, 1 / sqrt(50));
+    assert_stddev(p, MOE_T_W1_SHARED, 0.1);
+    assert_stddev(p, MOE_T_W2_SHARED, 0.2);
+    assert_stddev(p, MOE_T_W_GATE_SHARED, 0.1);
+    assert_stddev(p, MOE_T_B1, 0.1);
+    assert_stddev(p, MOE_T_B2, 0.1);
+    assert_stddev(p, MOE_T_B_R, 0.1);
+    assert_stddev(p, MOE_T_B_SELECT, 0.02);
+    moe_problem_destroy(&p);
+    p = draw("T=200 d=100 n=50 E=40 K=2 x_scale=3 r_scale=0.5 dtype=fp32");
+    assert_stddev(p, MOE_T_X, 3);
+    assert_stddev(p, MOE_T_DO, 3);
+    assert_stddev(p, MOE_T_W_R, 0.05);
+    assert_stddev(p, MOE_T_W1, 0.1);
+    moe_problem_destroy(&p);
+}
+
+Test(layer_problem, seeds_and_streams) {
+    moe_problem *a = draw("T=7 d=16 n=16 E=4 K=2 seed=5");
+    moe_problem *same = draw("T=7 d=16 n=16 E=4 K=2 seed=5");
+    moe_problem *other = draw("T=7 d=16 n=16 E=4 K=2 seed=6");
+    moe_problem *longer = draw("T=9 d=16 n=16 E=4 K=2 seed=5");
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        if (!a->in.t[id].data)
+            continue;
+        cr_expect(equal_bits(&a->in.t[id], &same->in.t[id]), "%s", moe_tensor_name(id));
+        cr_expect_not(equal_bits(&a->in.t[id], &other->in.t[id]), "%s", moe_tensor_name(id));
+    }
+    /* Tokens and parameters do not depend on how many tokens there are. */
+    cr_expect_eq(memcmp(a->in.t[MOE_T_X].data, longer->in.t[MOE_T_X].data,
+                        (size_t)moe_tensor_bytes(&a->in.t[MOE_T_X])),
+                 0);
+    cr_expect(equal_bits(&a->in.t[MOE_T_W2], &longer->in.t[MOE_T_W2]));
+    cr_expect_neq(memcmp(a->in.t[MOE_T_X].data, a->in.t[MOE_T_DO].data,
+                         (size_t)moe_tensor_bytes(&a->in.t[MOE_T_X])),
+                  0);
+    moe_problem_destroy(&a);
+    moe_problem_destroy(&same);
+    moe_problem_destroy(&other);
+    moe_problem_destroy(&longer);
+}
+
+static int64_t count_not_finite(const moe_problem *p, moe_tensor_id id) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < moe_tensor_count(&p->in.t[id]); i++)
+        n += !isfinite(element(p, id, i));
+    return n;
+}
+
+Test(layer_problem, special_data) {
+    moe_problem *p = draw("T=4 d=9 n=6 E=4 K=2 inject=nan@3");
+    cr_expect(isnan(element(p, MOE_T_X, 3 * 9 + 4)));
+    cr_expect_eq(count_not_finite(p, MOE_T_X), 1);
+    moe_problem_destroy(&p);
+    p = draw("T=4 d=9 n=6 E=4 K=2 inject=inf@0 dtype=fp64");
+    cr_expect(isinf(element(p, MOE_T_X, 4)));
+    cr_expect_eq(count_not_finite(p, MOE_T_X), 1);
+    cr_expect_eq(count_not_finite(p, MOE_T_W1), 0);
+    moe_problem_destroy(&p);
+    p = draw("T=4 d=9 n=6 E=4 K=2 r_scale=0");
+    cr_expect_eq(stddev(p, MOE_T_W_R), 0);
+    cr_expect_gt(stddev(p, MOE_T_X), 0);
+    moe_problem_destroy(&p);
+    p = draw("T=4 d=9 n=6 E=4 K=2 data=zero");
+    cr_expect_eq(stddev(p, MOE_T_X), 0);
+    cr_expect_eq(stddev(p, MOE_T_DO), 0);
+    cr_expect_gt(stddev(p, MOE_T_W1), 0);
+    moe_problem_destroy(&p);
+    p = draw("T=64 d=64 n=6 E=4 K=2 data=outlier dtype=fp32");
+    cr_expect_gt(stddev(p, MOE_T_X), 1.3);
+    moe_problem_destroy(&p);
+}
+
+/* Multiples of a power of two with quotients in [-3, 3]; their spread is near `stddev`. */
+static void assert_integers(const moe_problem *p, moe_tensor_id id, double unit) {
+    for (int64_t i = 0; i < moe_tensor_count(&p->in.t[id]); i++) {
+        double q = element(p, id, i) / unit;
+        cr_assert(q == rint(q) && fabs(q) <= 3, "%s[%lld] / %g = %g", moe_tensor_name(id),
+                  (long long)i, unit, q);
+    }
+    cr_expect_gt(stddev(p, id), 0);
+}
+
+Test(layer_problem, integer_data_keeps_linear_stages_exact) {
+    moe_problem *p = draw("T=32 d=64 n=100 E=4 K=2 bias=1 data=integer dtype=bf16");
+    assert_integers(p, MOE_T_X, 1);
+    assert_integers(p, MOE_T_DO, 1);
+    assert_integers(p, MOE_T_W1, 0.0625);  /* 1/sqrt(64) / 2 */
+    assert_integers(p, MOE_T_W2, 0.03125); /* 1/sqrt(100) / 2 = 0.05, rounded down */
+    assert_integers(p, MOE_T_B1, 0.03125); /* 0.1 / 2 = 0.05, rounded down */
+    moe_problem_destroy(&p);
+}
+
+static int64_t tokens_of(const moe_plan *plan, int64_t expert) {
+    return plan->offsets[expert + 1] - plan->offsets[expert];
+}
+
+/* Draws, checks what every given plan promises, and returns the problem. */
+static moe_problem *draw_plan(const char *line) {
+    capture seen;
+    moe_log log = capture_log(&seen);
+    moe_problem *p = draw(line);
+    const moe_plan *plan = p->plan;
+    cr_assert(plan);
+    cr_assert_eq(moe_plan_check(plan, &log), MOE_OK, "%s: %s", line, seen.text);
+    cr_assert_eq(plan->n_tokens, p->T);
+    cr_assert_eq(plan->n_experts, p->layer.E + p->layer.n_zero);
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        double sum = 0;
+        for (int64_t i = plan->token_offsets[t]; i < plan->token_offsets[t + 1]; i++) {
+            double w = plan->weight[plan->pair_of_token[i]];
+            cr_assert(w > 0 && w <= 1);
+            sum += w;
+        }
+        if (plan->token_offsets[t + 1] > plan->token_offsets[t])
+            cr_assert_float_eq(sum, 1, 1e-14);
+    }
+    return p;
+}
+
+/* K experts for every token; moe_plan_check has seen that they differ. */
+static void assert_k_each(const moe_problem *p) {
+    for (int64_t t = 0; t < p->T; t++)
+        cr_assert_eq(p->plan->token_offsets[t + 1] - p->plan->token_offsets[t], p->layer.K);
+}
+
+Test(layer_problem, uniform_plans) {
+    moe_problem *p = draw_plan("T=8000 d=1 n=1 E=16 K=3 route=uniform");
+    assert_k_each(p);
+    double expected = 8000 * 3 / 16.0, chi2 = 0;
+    for (int64_t e = 0; e < 16; e++)
+        chi2 += pow((double)tokens_of(p->plan, e) - expected, 2) / expected;
+    cr_expect_lt(chi2, 50, "counts are not uniform: chi-square %g for 15 degrees", chi2);
+    moe_problem_destroy(&p);
+    p = draw_plan("T=3 d=1 n=1 E=16 K=16 route=uniform");
+    assert_k_each(p);
+    moe_problem_destroy(&p);
+    p = draw_plan("T=1 d=1 n=1 E=1 K=1 route=uniform");
+    cr_expect_eq(p->plan->weight[0], 1);
+    moe_problem_destroy(&p);
+    p = draw_plan("T=500 d=1 n=1 E=2 K=2 zero=2 route=uniform");
+    cr_expect_gt(tokens_of(p->plan, 3), 0, "zero experts take part");
+    moe_problem_destroy(&p);
+}
+
+Test(layer_problem, balanced_plans) {
+    moe_problem *p = draw_plan("T=101 d=1 n=1 E=7 K=3 route=balanced");
+    assert_k_each(p);
+    for (int64_t e = 0; e < 7; e++)
+        cr_expect(tokens_of(p->plan, e) == 43 || tokens_of(p->plan, e) == 44);
+    moe_problem_destroy(&p);
+}
+
+Test(layer_problem, hot_plans) {
+    moe_problem *p = draw_plan("T=300 d=1 n=1 E=6 K=2 route=hot:4");
+    assert_k_each(p);
+    cr_expect_eq(tokens_of(p->plan, 4), 300);
+    for (int64_t e = 0; e < 6; e++)
+        cr_expect_gt(tokens_of(p->plan, e), 20);
+    moe_problem_destroy(&p);
+    p = draw_plan("T=9 d=1 n=1 E=6 K=1 route=hot:5");
+    cr_expect_eq(tokens_of(p->plan, 5), 9);
+    moe_problem_destroy(&p);
+    p = draw_plan("T=9 d=1 n=1 E=6 K=6 route=hot:0");
+    assert_k_each(p);
+    moe_problem_destroy(&p);
+}
+
+Test(layer_problem, count_plans) {
+    moe_problem *p = draw_plan("T=96 d=1 n=1 E=4 K=2 route=counts:32+0+96+1");
+    const int64_t want[] = {32, 0, 96, 1};
+    for (int64_t e = 0; e < 4; e++)
+        cr_expect_eq(tokens_of(p->plan, e), want[e]);
+    /* Not simply the first 32 tokens. */
+    cr_expect_gt(p->plan->token[31], 40);
+    moe_problem_destroy(&p);
+    p = draw_plan("T=2 d=1 n=1 E=2 K=1 route=counts:0+0");
+    cr_expect_eq(p->plan->n_pairs, 0);
+    moe_problem_destroy(&p);
+}
+
+Test(layer_problem, zipf_plans) {
+    moe_problem *p = draw_plan("T=20000 d=1 n=1 E=12 K=1 route=zipf:1.2");
+    double norm = 0;
+    for (int e = 0; e < 12; e++)
+        norm += pow(e + 1, -1.2);
+    for (int e = 0; e < 12; e++) {
+        double share = pow(e + 1, -1.2) / norm, sigma = sqrt(20000 * share * (1 - share));
+        cr_expect_float_eq((double)tokens_of(p->plan, e), 20000 * share, 5 * sigma);
+    }
+    moe_problem_destroy(&p);
+    /* Without replacement: every expert once, though the last has probability 1e-21. */
+    p = draw_plan("T=40 d=1 n=1 E=12 K=12 route=zipf:20");
+    assert_k_each(p);
+    moe_problem_destroy(&p);
+    /* The steep tail is drawn in proportion, too: after expert 0 nearly always expert 1. */
+    p = draw_plan("T=200 d=1 n=1 E=12 K=2 route=zipf:20");
+    cr_expect_eq(tokens_of(p->plan, 0), 200);
+    cr_expect_eq(tokens_of(p->plan, 1), 200);
+    moe_problem_destroy(&p);
+    p = draw_plan("T=4000 d=1 n=1 E=8 K=2 route=zipf:0");
+    assert_k_each(p);
+    for (int e = 0; e < 8; e++)
+        cr_expect_float_eq((double)tokens_of(p->plan, e), 1000, 5 * sqrt(750));
+    moe_problem_destroy(&p);
+}
+
+/* FNV-1a over tokens and weights in plan order. */
+static uint64_t plan_hash(const moe_plan *plan) {
+    uint64_t hash = 14695981039346656037u;
+    for (int64_t p = 0; p < plan->n_pairs; p++) {
+        uint64_t words[2] = {(uint64_t)plan->token[p], 0};
+        memcpy(&words[1], &plan->weight[p], sizeof words[1]);
+        for (int i = 0; i < 16; i++)
+            hash = (hash ^ ((words[i / 8] >> (i % 8 * 8)) & 0xff)) * 1099511628211u;
+    }
+    return hash;
+}
+
+/* The same plan, to the last bit, on every machine and by every release. The hashes are those of
+ * the first release, whose plans passed the tests above; a change that moves one changes every
+ * case. */
+Test(layer_problem, plans_are_pinned) {
+    static const struct {
+        const char *line;
+        uint64_t hash;
+    } pinned[] = {
+        {"T=300 d=1 n=1 E=9 K=3 seed=1 route=uniform", 0xc680b3fc863f15af},
+        {"T=300 d=1 n=1 E=9 K=3 seed=1 route=zipf:1.1", 0xcbceebca7071111a},
+        {"T=300 d=1 n=1 E=9 K=3 seed=1 route=hot:2", 0xda5215e4db99cd5c},
+        {"T=300 d=1 n=1 E=9 K=3 seed=1 route=balanced", 0x972b2cd5c5234eec},
+        {"T=300 d=1 n=1 E=3 K=3 seed=1 route=counts:300+1+20", 0xdda93aef112430e5},
+    };
+    for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++) {
+        moe_problem *p = draw_plan(pinned[i].line), *other;
+        cr_expect_eq(plan_hash(p->plan), pinned[i].hash, "%s: 0x%016llx", pinned[i].line,
+                     (unsigned long long)plan_hash(p->plan));
+        char line[128];
+        snprintf(line, sizeof line, "%s", pinned[i].line);
+        strstr(line, "seed=1")[5] = '2';
+        other = draw_plan(line);
+        cr_expect_neq(plan_hash(p->plan), plan_hash(other->plan), "%s ignores the seed", line);
+        moe_problem_destroy(&p);
+        moe_problem_destroy(&other);
+    }
+}
+
+Test(layer_problem, hand_made_cases_are_checked) {
+    static const int64_t three[] = {1, 2, 3};
+    moe_case good;
+    cr_assert_eq(moe_case_parse("T=4 d=4 n=4 E=2 K=1", NULL, &good), MOE_OK);
+    for (int i = 0; i < 9; i++) {
+        moe_case c = good;
+        switch (i) {
+        case 0:
+            c.dtype = MOE_I32;
+            break;
+        case 1:
+            c.dtype = 77;
+            break;
+        case 2:
+            c.data = 9;
+            break;
+        case 3:
+            c.pass = 0;
+            break;
+        case 4:
+            c.inject = 3;
+            break;
+        case 5:
+            c.route = 17;
+            break;
+        case 6:
+            c.x_scale = INFINITY;
+            break;
+        case 7:
+            c.layer.K = 3;
+            break;
+        case 8:
+            c.route = MOE_ROUTE_COUNTS;
+            c.counts = (int64_t *)three;
+            c.n_counts = 3;
+            break;
+        }
+        capture seen;
+        moe_log log = capture_log(&seen);
+        moe_problem *p = NULL;
+        cr_expect_eq(moe_problem_from_case(&c, &log, &p), MOE_E_INVALID, "case %d", i);
+        cr_expect_eq(seen.messages, 1, "case %d", i);
+        cr_expect_null(p);
+    }
+}
+
+/* Read by an address sanitizer, if there is one: a failed allocation returns NULL, as it does
+ * without. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+    return "allocator_may_return_null=1";
+}
+
+/* A layer that passes the checks but cannot fit: an error, not a crash, and nothing leaks. */
+Test(layer_problem, out_of_memory) {
+    capture seen;
+    moe_log log = capture_log(&seen);
+    moe_case c;
+    moe_problem *p = NULL;
+    cr_assert_eq(moe_case_parse("T=1 d=1048576 n=16777216 E=1 K=1 dtype=fp64", &log, &c), MOE_OK,
+                 "%s", seen.text);
+    cr_expect_eq(moe_problem_from_case(&c, &log, &p), MOE_E_NOMEM);
+    cr_expect(strstr(seen.text, "cannot allocate"), "%s", seen.text);
+    cr_expect_null(p);
+}
