@@ -33,7 +33,7 @@ typedef struct moe_case {
     int64_t *counts; /* MOE_ROUTE_COUNTS: [n_counts], owned by the case */
     int64_t n_counts;
     int32_t pass;    /* moe_pass */
-    int32_t data;    /* moe_fill_kind of X and dO */
+    int32_t data;    /* moe_fill_kind of X and dO; integer: of the experts' parameters too */
     double x_scale;  /* multiplies X and dO */
     double r_scale;  /* multiplies W_r; 0 makes all logits equal */
     int32_t inject;  /* 0 none, 1 a NaN, 2 an infinity, in X[inject_token][d/2] */
@@ -70,13 +70,16 @@ typedef struct moe_problem {
 } moe_problem;
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)
- * from the counter-based generator, stream = tensor id. */
+ * from the counter-based generator, stream = tensor id. With data=integer X, dO and the experts'
+ * parameters are integers in [-3, 3], the latter times a power of two near their usual size, so that
+ * sums of their products are exact in float32. */
 MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log,
                                          moe_problem **ret);
 
 /* Reads a Hugging Face checkpoint folder: config.json, the layer's own tensors and, where a
  * case.safetensors lies beside them, inputs and golden outputs. layer < 0: the first MoE layer
- * present. Without case.safetensors inputs are drawn, `tokens` of them (0: 128). */
+ * present. Without case.safetensors inputs are drawn, `tokens` of them (0: 128). All inputs and
+ * parameters get the narrowest type that holds every one of them exactly. */
 MOE_API moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t tokens,
                                        const moe_log *log, moe_problem **ret);
 
