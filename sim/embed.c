@@ -1,0 +1,46 @@
+/* Build tool: turns GPU description files into C strings, so that the library needs no data
+ * directory at run time. Usage: embed OUT.c PARAMS.h FILE.json ... */
+#include <stdio.h>
+#include <string.h>
+
+static void put_escaped(FILE *out, int c) {
+    if (c == '\n')
+        fputs("\\n\"\n    \"", out);
+    else if (c == '"' || c == '\\')
+        fprintf(out, "\\%c", c);
+    else if (c < 0x20 || c > 0x7e)
+        fprintf(out, "\\%03o", c);
+    else
+        fputc(c, out);
+}
+
+static int embed(FILE *out, const char *path) {
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    FILE *in = fopen(path, "rb");
+    if (!in) {
+        perror(path);
+        return 1;
+    }
+    fprintf(out, "    {\"%.*s\",\n    \"", (int)strcspn(base, "."), base);
+    long size = 0;
+    for (int c; (c = fgetc(in)) != EOF; size++)
+        put_escaped(out, c);
+    fprintf(out, "\",\n    %ld},\n", size);
+    return fclose(in);
+}
+
+int main(int argc, char **argv) {
+    FILE *out = argc > 2 ? fopen(argv[1], "wb") : NULL;
+    if (!out) {
+        fprintf(stderr, "usage: embed OUT.c PARAMS.h FILE.json ...\n");
+        return 2;
+    }
+    fprintf(out, "#include \"%s\"\nconst moe_int_gpu_file moe_int_gpu_files[] = {\n", argv[2]);
+    for (int i = 3; i < argc; i++) {
+        if (embed(out, argv[i]))
+            return 1;
+    }
+    fputs("    {0}};\n", out);
+    return fclose(out) ? 1 : 0;
+}

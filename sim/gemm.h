@@ -1,0 +1,55 @@
+/* Internal: the time of a dense or grouped GEMM, from tiles.
+ *
+ * A group is one expert: C_g[m_g][n] = A_g[m_g][k] B_g[k][n], or, for weight gradients, C_g[m][n] =
+ * A_g[k_g][m]^T B_g[k_g][n]. */
+#ifndef MOE_SIM_GEMM_H
+#define MOE_SIM_GEMM_H
+
+#include <stdint.h>
+
+#include "rates.h"
+
+typedef struct moe_gemm {
+    const int64_t *counts; /* [groups] m_g or k_g; NULL: equal groups of m, n, k */
+    int64_t groups;
+    int32_t depth;   /* 1: counts are k_g */
+    double m, n, k;  /* the one that counts give is ignored */
+    double element;  /* bytes of an operand's element */
+    double read;     /* bytes read from memory: operands once each, and what the epilogue reads */
+    double write;    /* bytes written */
+    double epilogue; /* bytes that the epilogue moves for each accumulator */
+    double load;     /* factor on the operand loads: above 1 for gathered rows */
+} moe_gemm;
+
+/* A shape that a kernel is compiled for; split-K where the system has it. */
+typedef struct moe_tile {
+    int16_t m, n;
+    int16_t split;
+} moe_tile;
+
+/* Evaluates one tile shape. Fills every field of *ret but names, pass and start. */
+void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile tile, moe_kernel *ret);
+
+/* The fastest of `count` shapes that fit the GPU; each may also split K up to max_split ways. */
+void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *tiles, int count,
+                       int max_split, moe_kernel *ret);
+
+/* Slows a tensor-bound kernel down as the power limit does after `work_us` of continuous work. */
+void moe_int_throttle(const moe_rates *r, double work_us, moe_kernel *kernel);
+
+/* A memory-bound kernel: `read` and `write` bytes. */
+void moe_int_stream(const moe_rates *r, double read, double write, moe_kernel *ret);
+
+/* Clocks of one k-step of 64, and of the rest of a tile, for the timeline. */
+typedef struct moe_step {
+    double tensor, smem, l2; /* clocks of a k-step in each unit */
+    double step;             /* the slowest */
+    double epilogue;         /* clocks, all of it */
+    double l2_step_bytes, smem_step_bytes;
+} moe_step;
+
+/* rows: filled rows of a tile on average. miss: share of the loaded bytes that L2 lacks. */
+void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile tile, double rows,
+                       double miss, moe_step *ret);
+
+#endif

@@ -1,0 +1,83 @@
+/* Internal: a method is a list of kernels; this builds the list and follows the memory. */
+#ifndef MOE_SIM_LIST_H
+#define MOE_SIM_LIST_H
+
+#include "gemm.h"
+
+/* The six grouped GEMMs of a gated or plain expert layer, named after what they write. */
+typedef enum moe_op {
+    MOE_OP_H,   /* [f][d] W1^T [d][h]       -> H   */
+    MOE_OP_Y,   /* [f][n] W2^T [n][d]       -> Y   */
+    MOE_OP_DA,  /* [f][d] W2   [d][n]       -> dA' */
+    MOE_OP_DXP, /* [f][h] W1   [h][d]       -> dX~ */
+    MOE_OP_DW2, /* [d][f] [f][n], f is deep -> dW2 */
+    MOE_OP_DW1  /* [h][f] [f][d], f is deep -> dW1 */
+} moe_op;
+
+typedef struct moe_list {
+    moe_rates r;
+    const moe_gpu *gpu;
+    const moe_workload *work;
+    const int64_t *counts;   /* [E] */
+    double T, P, d, n, h, E; /* h = columns of H; P = pairs */
+    double active;           /* experts with tokens */
+    double element;          /* bytes */
+    int backward;            /* kernels added now belong to the backward pass */
+    moe_kernel *kernels;
+    moe_gemm *gemms; /* of each kernel, for timelines; groups = 0: not a GEMM */
+    size_t count, capacity;
+    int out_of_memory;
+    double live, peak, cached; /* activation bytes */
+} moe_list;
+
+/* What a GEMM of a method moves besides its weights (or weight gradients). */
+typedef struct moe_traffic {
+    double read, write; /* bytes */
+    double epilogue;    /* bytes for each accumulator; 0: just its own element */
+    double load;        /* factor on operand loads; 0: 1 */
+} moe_traffic;
+
+typedef struct moe_tiles {
+    const moe_tile *shapes;
+    int count;
+    int max_split;
+} moe_tiles;
+
+#define MOE_INT_GATHER_LOAD 1.07 /* rows of a gather: 7 % of the load bandwidth */
+
+void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic traffic,
+                       const moe_tiles *tiles);
+/* One dense GEMM C[m][n] = A[m][k] B[k][n], operands read and result written once. */
+void moe_int_list_dense(moe_list *l, const char *name, double m, double n, double k, double batch,
+                        const moe_tiles *tiles);
+void moe_int_list_stream(moe_list *l, const char *name, double read, double write);
+
+/* Memory of activations: alive from here; gone from here; kept for the backward pass. */
+void moe_int_list_alloc(moe_list *l, double bytes);
+void moe_int_list_free(moe_list *l, double bytes);
+void moe_int_list_cache(moe_list *l, double bytes);
+
+/* One row of the table of methods. */
+typedef struct moe_method {
+    const char *name;
+    const char *brief;
+    moe_system system;
+    void (*forward)(moe_list *l);
+    void (*backward)(moe_list *l); /* NULL: the system has none */
+} moe_method;
+
+extern const moe_method moe_int_cublas, moe_int_sonicmoe, moe_int_scattermoe, moe_int_momoe,
+    moe_int_megablocks, moe_int_grouped_mm, moe_int_deepgemm, moe_int_cutlass_moe, moe_int_triton,
+    moe_int_sglang, moe_int_moeref;
+
+const moe_method *moe_int_method_find(const char *name);
+
+/* Builds the kernels of a layer and adds them up; the list keeps the GEMMs. w->counts must be set.
+ * The caller frees l->gemms, and *ret with moe_prediction_free. */
+moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_workload *w,
+                              const moe_log *log, moe_list *l, moe_prediction **ret);
+
+/* Tile shapes of cuBLAS on one GPU: every multiple of 32 columns that the registers hold. */
+extern const moe_tiles moe_int_cublas_tiles;
+
+#endif

@@ -1,0 +1,248 @@
+/* From a layer to a list of kernels to totals. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "list.h"
+
+static const moe_method *const methods[] = {
+    &moe_int_cublas,     &moe_int_sonicmoe,   &moe_int_scattermoe, &moe_int_momoe,
+    &moe_int_megablocks, &moe_int_grouped_mm, &moe_int_deepgemm,   &moe_int_cutlass_moe,
+    &moe_int_triton,     &moe_int_sglang,     &moe_int_moeref};
+#define METHODS (sizeof methods / sizeof *methods)
+
+const moe_method *moe_int_method_find(const char *name) {
+    for (size_t i = 0; i < METHODS; i++) {
+        if (strcmp(methods[i]->name, name) == 0)
+            return methods[i];
+    }
+    return NULL;
+}
+
+const char *const *moe_methods(void) {
+    return moe_int_system_names;
+}
+
+const char *moe_method_brief(const char *method) {
+    const moe_method *m = moe_int_method_find(method);
+    return m ? m->brief : NULL;
+}
+
+static moe_status unknown_method(const char *name, const moe_log *log) {
+    char list[512] = "";
+    for (size_t i = 0; i < METHODS; i++) {
+        strncat(list, " ", sizeof list - strlen(list) - 1);
+        strncat(list, methods[i]->name, sizeof list - strlen(list) - 1);
+    }
+    return moe_fail(log, MOE_E_NOTFOUND, "no method \"%s\"; known:%s", name, list);
+}
+
+static void router_forward(moe_list *l, double logits) {
+    moe_int_list_dense(l, "router", l->T, logits, l->d, 1, &moe_int_cublas_tiles);
+    moe_int_list_stream(l, "topk", l->T * logits * 4, l->P * 8);
+}
+
+static void router_backward(moe_list *l, double logits) {
+    moe_int_list_stream(l, "d_logits", l->T * logits * 4 + l->P * 8, l->T * logits * 4);
+    moe_int_list_dense(l, "dX router", l->T, l->d, logits, 1, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, "dW_r", logits, l->d, l->T, 1, &moe_int_cublas_tiles);
+}
+
+static void shared_forward(moe_list *l, double n, double h) {
+    moe_int_list_dense(l, "H_shared", l->T, h, l->d, 1, &moe_int_cublas_tiles);
+    moe_int_list_stream(l, "A_shared", l->T * h * l->element, l->T * n * l->element);
+    moe_int_list_dense(l, "O_shared", l->T, l->d, n, 1, &moe_int_cublas_tiles);
+    moe_int_list_cache(l, l->T * h * l->element);
+}
+
+static void shared_backward(moe_list *l, double n, double h) {
+    moe_int_list_dense(l, "dA_shared", l->T, n, l->d, 1, &moe_int_cublas_tiles);
+    moe_int_list_stream(l, "dH_shared", l->T * (h + n) * l->element, l->T * (h + n) * l->element);
+    moe_int_list_dense(l, "dW2_shared", l->d, n, l->T, 1, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, "dX_shared", l->T, l->d, h, 1, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, "dW1_shared", h, l->d, l->T, 1, &moe_int_cublas_tiles);
+}
+
+static void list_kernels(const moe_method *method, const moe_workload *w, moe_list *l) {
+    const moe_layer_desc *d = w->layer;
+    const double logits = (double)(d->E + d->n_zero);
+    const double shared_h = (double)moe_h_width(d, d->n_shared);
+    const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
+    /* The forward list is built for a backward pass alone too: it fills the caches. */
+    if (w->with_router)
+        router_forward(l, logits);
+    method->forward(l);
+    if (d->n_shared > 0)
+        shared_forward(l, (double)d->n_shared, shared_h);
+    if (!(pass & MOE_PASS_FWD))
+        l->count = 0;
+    if (!(pass & MOE_PASS_BWD))
+        return;
+    l->backward = 1;
+    method->backward(l);
+    if (d->n_shared > 0)
+        shared_backward(l, (double)d->n_shared, shared_h);
+    if (w->with_router)
+        router_backward(l, logits);
+}
+
+static double param_bytes(const moe_list *l, const moe_layer_desc *d, int pass) {
+    double weights = l->E * (l->h + l->n) * l->d + (double)(d->E + d->n_zero) * l->d +
+                     (double)(moe_h_width(d, d->n_shared) + d->n_shared) * l->d;
+    return weights * l->element * (pass & MOE_PASS_BWD ? 2 : 1);
+}
+
+static void add_up(const moe_list *l, int passes, moe_prediction *p) {
+    double now = 0, padded = 0;
+    p->overhead_us = l->r.fixed_us * passes;
+    for (size_t i = 0; i < p->n_kernels; i++)
+        now += p->kernels[i].cost.us;
+    const double work = now + p->overhead_us;
+    now = 0;
+    for (size_t i = 0; i < p->n_kernels; i++) {
+        moe_kernel *k = &p->kernels[i];
+        moe_int_throttle(&l->r, work, k);
+        k->start_us = now;
+        now += k->cost.us;
+        *(k->backward ? &p->backward_us : &p->forward_us) += k->cost.us;
+        p->flops += k->cost.flops;
+        p->floor_us += k->cost.floor_us;
+        padded += k->padded_flops;
+    }
+    if (p->forward_us > 0)
+        p->forward_us += l->r.fixed_us;
+    if (p->backward_us > 0)
+        p->backward_us += l->r.fixed_us;
+    p->total_us = now + p->overhead_us;
+    p->padding = padded > 0 ? fmax(0, 1 - p->flops / padded) : 0;
+}
+
+/* The prediction takes over l's kernels; l's GEMMs stay with the caller. */
+static moe_status finish(moe_list *l, const moe_workload *w, const moe_log *log,
+                         moe_prediction **ret) {
+    moe_prediction *p = l->out_of_memory ? NULL : calloc(1, sizeof *p);
+    const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
+    if (!p) {
+        free(l->kernels);
+        return moe_fail(log, MOE_E_NOMEM, "prediction: out of memory");
+    }
+    p->kernels = l->kernels;
+    p->n_kernels = l->count;
+    add_up(l, pass == MOE_PASS_BOTH ? 2 : 1, p);
+    p->peak_bytes = l->peak;
+    p->cached_bytes = l->cached;
+    if (w->layer)
+        p->param_bytes = param_bytes(l, w->layer, pass);
+    *ret = p;
+    return MOE_OK;
+}
+
+static moe_status element_of(int32_t dtype, const moe_log *log, double *ret) {
+    if (dtype != MOE_F64 && dtype != MOE_BF16 && dtype != MOE_F16)
+        return moe_fail(log, MOE_E_UNSUPPORTED, "the cost model knows bf16 and fp16, not %s",
+                        moe_dtype_name((moe_dtype)dtype));
+    *ret = 2;
+    return MOE_OK;
+}
+
+/* T*K pairs over E experts as evenly as whole tokens allow; fewer pairs than experts leave some
+ * experts idle. */
+static void balanced(int64_t pairs, int64_t experts, int64_t *counts) {
+    for (int64_t e = 0; e < experts; e++)
+        counts[e] = pairs / experts + (e < pairs % experts);
+}
+
+static moe_status sum_counts(const moe_workload *w, const moe_log *log, moe_list *l) {
+    const int64_t *counts = w->counts;
+    for (int64_t e = 0; e < w->layer->E; e++) {
+        if (counts[e] < 0 || counts[e] > w->tokens)
+            return moe_fail(log, MOE_E_INVALID, "expert %lld cannot have %lld of %lld tokens",
+                            (long long)e, (long long)counts[e], (long long)w->tokens);
+        l->P += (double)counts[e];
+        l->active += counts[e] > 0;
+    }
+    return MOE_OK;
+}
+
+static moe_status check(const moe_method *m, const moe_workload *w, const moe_log *log) {
+    const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
+    moe_status st = moe_layer_desc_check(w->layer, w->tokens, log);
+    if (!st && (pass & MOE_PASS_BWD) && !m->backward)
+        st = moe_fail(log, MOE_E_UNSUPPORTED, "method %s has no backward pass; ask for pass=fwd",
+                      m->name);
+    return st;
+}
+
+moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_workload *w,
+                              const moe_log *log, moe_list *l, moe_prediction **ret) {
+    const moe_layer_desc *d = w->layer;
+    const moe_method *m = moe_int_method_find(method);
+    if (!m)
+        return unknown_method(method, log);
+    moe_status st = check(m, w, log);
+    *l = (moe_list){.gpu = gpu,
+                    .work = w,
+                    .counts = w->counts,
+                    .T = (double)w->tokens,
+                    .d = (double)d->d,
+                    .n = (double)d->n,
+                    .h = (double)moe_h_width(d, d->n),
+                    .E = (double)d->E};
+    if (!st)
+        st = element_of(w->dtype, log, &l->element);
+    if (!st)
+        st = sum_counts(w, log, l);
+    if (st)
+        return st;
+    moe_int_rates(gpu, m->system, w, &l->r);
+    list_kernels(m, w, l);
+    return finish(l, w, log, ret);
+}
+
+moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workload *work,
+                       const moe_log *log, moe_prediction **ret) {
+    moe_workload w = *work;
+    moe_list l = {0};
+    int64_t *drawn = NULL;
+    if (!w.counts && w.layer->E > 0) {
+        drawn = malloc((size_t)w.layer->E * sizeof *drawn);
+        if (!drawn)
+            return moe_fail(log, MOE_E_NOMEM, "prediction: out of memory");
+        balanced(w.tokens * w.layer->K, w.layer->E, drawn);
+        w.counts = drawn;
+    }
+    moe_status st = moe_int_list_build(gpu, method, &w, log, &l, ret);
+    free(l.gemms);
+    free(drawn);
+    return st;
+}
+
+moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k, int64_t batch,
+                            const moe_workload *state, const moe_log *log, moe_prediction **ret) {
+    moe_workload w = state ? *state : (moe_workload){0};
+    moe_list l = {.work = &w};
+    const int64_t most = INT64_C(1) << 31;
+    if (m < 1 || n < 1 || k < 1 || batch < 1 || m > most || n > most || k > most || batch > most)
+        return moe_fail(log, MOE_E_INVALID,
+                        "gemm m=%lld n=%lld k=%lld batch=%lld: sizes are 1 to 2^31", (long long)m,
+                        (long long)n, (long long)k, (long long)batch);
+    moe_status st = element_of(w.dtype, log, &l.element);
+    if (st)
+        return st;
+    w.layer = NULL;
+    w.pass = MOE_PASS_FWD;
+    moe_int_rates(gpu, MOE_SYS_CUBLAS, &w, &l.r);
+    moe_int_list_dense(&l, "gemm", (double)m, (double)n, (double)k, (double)batch,
+                       &moe_int_cublas_tiles);
+    st = finish(&l, &w, log, ret);
+    free(l.gemms);
+    return st;
+}
+
+void moe_prediction_free(moe_prediction **prediction) {
+    if (!prediction || !*prediction)
+        return;
+    free((*prediction)->kernels);
+    free(*prediction);
+    *prediction = NULL;
+}

@@ -1,0 +1,26 @@
+/* Internal: list scheduling of tiles on SMs. */
+#ifndef MOE_SIM_SCHEDULE_H
+#define MOE_SIM_SCHEDULE_H
+
+#include <stdint.h>
+
+/* `count` tiles of the same cost. */
+typedef struct moe_batch {
+    double cost;
+    double count;
+} moe_batch;
+
+typedef struct moe_schedule {
+    double full;   /* all SMs are busy until then */
+    double end;    /* the last SM finishes then */
+    double active; /* SMs busy on average between `full` and `end`, at least 1 */
+    double busy;   /* sum of all tiles' costs */
+} moe_schedule;
+
+#define MOE_INT_SMS_MAX 1024
+
+/* Each SM takes the next tile when it is free; batches are taken in the given order. O(batches *
+ * SMs) whatever the number of tiles. */
+void moe_int_schedule(const moe_batch *batches, int64_t count, double sms, moe_schedule *ret);
+
+#endif

@@ -1,0 +1,203 @@
+/* The GPU cost model: how long will this layer take on that GPU, how much memory does it need, and
+ * what bounds it? sim/README.md states the equations and how far they were held against
+ * measurements. No GPU is needed to ask. */
+#ifndef MOEREF_MODEL_H
+#define MOEREF_MODEL_H
+
+#include "moeref/case.h"
+#include "moeref/cost.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A GPU description: named numbers ("sms", "hbm_bw" ...) and, for each software system that was
+ * held against measurements, its efficiencies ("cutlass_moe.stream" ...).
+ * Thread-safety: const calls from any thread; moe_gpu_set and moe_gpu_what_if from one. */
+typedef struct moe_gpu moe_gpu;
+
+/* Names of the shipped descriptions, NULL-terminated. */
+MOE_API const char *const *moe_gpu_names(void);
+
+/* Loads a shipped description by name, or a file where `spec` holds a '/' or ends in ".json".
+ * MOE_E_NOTFOUND lists the shipped names; MOE_E_FORMAT names the file and the key that is missing,
+ * of the wrong type, unknown or absurd (outside the range that moe_gpu_param tells). */
+MOE_API moe_status moe_gpu_load(const char *spec, const moe_log *log, moe_gpu **ret);
+
+/* The same from the file's text; `name` appears in messages. */
+MOE_API moe_status moe_gpu_parse(const char *text, size_t size, const char *name,
+                                 const moe_log *log, moe_gpu **ret);
+MOE_API moe_status moe_gpu_clone(const moe_gpu *gpu, moe_gpu **ret);
+MOE_API void moe_gpu_destroy(moe_gpu **gpu);
+MOE_API const char *moe_gpu_name(const moe_gpu *gpu);
+
+/* One named number of a description. */
+typedef struct moe_gpu_param {
+    const char *key;
+    const char *unit;
+    const char *brief;
+    double least, greatest; /* a file's value outside is absurd, and an error */
+    int32_t fitted;         /* 1: `moeref calibrate` may move it */
+} moe_gpu_param;
+
+/* The i-th parameter; key NULL past the end. */
+MOE_API moe_gpu_param moe_gpu_param_at(size_t i);
+
+/* Reads or sets "KEY" or "SYSTEM.KEY". MOE_E_NOTFOUND; set: MOE_E_INVALID outside the range. */
+MOE_API moe_status moe_gpu_get(const moe_gpu *gpu, const char *key, double *ret);
+MOE_API moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_log *log);
+
+/* Applies "hbm_bw*1.5", "sms=144", "l2_bw/2", "kernel_us+1" or "kernel_us-1". */
+MOE_API moe_status moe_gpu_what_if(moe_gpu *gpu, const char *text, const moe_log *log);
+
+/* Writes the description as JSON, each number with its kind and source; values that were set since
+ * loading get kind and source as given here. MOE_E_IO. */
+MOE_API moe_status moe_gpu_write(const moe_gpu *gpu, const char *path, const char *kind,
+                                 const char *source, const moe_log *log);
+
+/* Method names, NULL-terminated, and one line about each; NULL for an unknown name. */
+MOE_API const char *const *moe_methods(void);
+MOE_API const char *moe_method_brief(const char *method);
+
+typedef enum moe_clock_state {
+    MOE_CLOCK_BURST = 0,  /* the call runs on a cool GPU; long calls throttle while they run */
+    MOE_CLOCK_SETTLED = 1 /* after some 0.5 s of the same work: the power limit sets the clock */
+} moe_clock_state;
+
+/* How the data's entropy loads the tensor cores. */
+typedef enum moe_entropy {
+    MOE_ENTROPY_RANDOM = 0,  /* N(0,1)-like: sustained clock */
+    MOE_ENTROPY_CONSTANT = 1 /* constant data: highest clock, no throttling */
+} moe_entropy;
+
+/* What runs. */
+typedef struct moe_workload {
+    const moe_layer_desc *layer;
+    int64_t tokens;
+    const int64_t *counts; /* [E] tokens of each expert; NULL: T*K pairs, balanced */
+    int32_t pass;          /* moe_pass; 0: both */
+    int32_t dtype;         /* moe_dtype; MOE_F64 (0) means bf16 */
+    int32_t clock;         /* moe_clock_state */
+    int32_t entropy;       /* moe_entropy */
+    int32_t with_router;   /* 1: router GEMM and top-K are part of the work */
+    int32_t in_stream;     /* 0: kernels of a CUDA graph; 1: launched one by one in a stream */
+} moe_workload;
+
+/* One kernel of a prediction. */
+typedef struct moe_kernel {
+    moe_cost cost;
+    double smem_bytes;
+    double padded_flops;    /* FLOPs that the tiles do, padding counted */
+    int32_t backward;       /* 1: part of the backward pass */
+    int32_t tile_m, tile_n; /* 0: not a GEMM */
+    int32_t split;          /* split-K factor */
+    double start_us;
+} moe_kernel;
+
+/* A prediction: kernels in launch order. Plain data, freed with moe_prediction_free. */
+typedef struct moe_prediction {
+    moe_kernel *kernels; /* [n_kernels] */
+    size_t n_kernels;
+    double total_us; /* kernels, gaps between them and the system's own overhead */
+    double forward_us, backward_us;
+    double overhead_us;  /* the part of total_us that is in no kernel */
+    double floor_us;     /* sum of the kernels' floors */
+    double flops;        /* model FLOPs */
+    double padding;      /* share of the tensor cores' work that is padding, 0..1 */
+    double peak_bytes;   /* most activation memory alive at once (parameters not counted) */
+    double cached_bytes; /* kept from forward for backward */
+    double param_bytes;  /* parameters and, with a backward pass, their gradients */
+} moe_prediction;
+
+/* Predicts a MoE layer. MOE_E_NOTFOUND: no such method (the message lists them);
+ * MOE_E_UNSUPPORTED: the method has no backward pass, or not this dtype; MOE_E_INVALID;
+ * MOE_E_NOMEM. Thread-safety: any thread. */
+MOE_API moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workload *work,
+                               const moe_log *log, moe_prediction **ret);
+
+/* One dense GEMM C[m][n] = A[m][k] B[k][n], `batch` times, as a vendor library runs it (tile shape
+ * and split-K chosen to be fastest). Same errors. */
+MOE_API moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k,
+                                    int64_t batch, const moe_workload *state, const moe_log *log,
+                                    moe_prediction **ret);
+
+MOE_API void moe_prediction_free(moe_prediction **prediction);
+
+/* Tokens per expert for a case. Exact for balanced, hot and counts (and for token rounding of
+ * them); for uniform, zipf and routers a draw of the same mean and spread, in O(E), a pure function
+ * of the seed. ret_counts [E] is the caller's. MOE_E_INVALID. */
+MOE_API moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_counts);
+
+/* Writes a Chrome trace (JSON, for Perfetto): one row per SM with tiles and their phases, one for
+ * kernels. work->counts must be set. At most `max_tiles` tiles are drawn one by one (0: 200000);
+ * where a kernel has more, consecutive tiles of an SM are merged into one slice that says how many.
+ * MOE_E_IO. */
+MOE_API moe_status moe_trace_write(const moe_gpu *gpu, const char *method, const moe_workload *work,
+                                   int64_t max_tiles, const char *path, const moe_log *log);
+
+/* A measured table: dense GEMMs or forward MoE layers. */
+typedef struct moe_table moe_table;
+
+/* Reads a tab-separated file with a header line. GEMMs: columns m, n, k, median_us and perhaps
+ * batch. Layers (the first column is kernel): kernel, T, d, n, K, E, median_us and perhaps pass
+ * (fwd, bwd, both; without it fwd) and route (balanced, uniform; without it balanced). Other
+ * columns are ignored. MOE_E_IO, MOE_E_FORMAT with the line number. */
+MOE_API moe_status moe_table_load(const char *path, const moe_log *log, moe_table **ret);
+MOE_API void moe_table_destroy(moe_table **table);
+MOE_API size_t moe_table_rows(const moe_table *table);
+
+/* One row with its prediction, for error tables and plots. */
+typedef struct moe_row_error {
+    char what[128]; /* a line of `moeref predict --batch` */
+    double measured_us, predicted_us;
+} moe_row_error;
+
+/* Predicts row i. method: see moe_fit_params. MOE_E_INVALID: i is past the end. */
+MOE_API moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gpu,
+                                     const char *method, int32_t clock, int32_t entropy,
+                                     const moe_log *log, moe_row_error *ret);
+
+typedef struct moe_fit_params {
+    const char *kernel;    /* layer rows of this kernel only; NULL: all */
+    const char *method;    /* layer tables: who ran; its efficiencies are fitted. NULL: cublas */
+    const char *free_keys; /* "tensor_eff,hbm_eff" or "cutlass_moe.stream"; NULL or "": none */
+    double min_us;         /* rows shorter than this are not fitted */
+    int32_t folds;         /* leave-shapes-out folds; 0: 5, at most one per shape */
+    int32_t evaluations;   /* of the objective per fold; 0: 400 */
+    int32_t sample;        /* at most so many rows per evaluation; 0: 800 */
+    uint64_t seed;
+    int32_t clock, entropy; /* moe_clock_state and moe_entropy of the table */
+} moe_fit_params;
+
+/* Errors of predictions against a table, in percent of the measured time. */
+typedef struct moe_fit_error {
+    double mean, median, p90, bias;
+    int64_t rows;
+} moe_fit_error;
+
+typedef enum moe_fit_class {
+    MOE_FIT_ALL = 0,   /* rows of at least 4 us */
+    MOE_FIT_LONG = 1,  /* rows of at least 20 us */
+    MOE_FIT_LARGE = 2, /* m or T of at least 1024 */
+    MOE_FIT_CLASSES
+} moe_fit_class;
+
+typedef struct moe_fit_result {
+    moe_fit_error as_given[MOE_FIT_CLASSES]; /* with the parameters that the GPU came with */
+    moe_fit_error fitted[MOE_FIT_CLASSES];   /* rows of the folds that were fitted */
+    moe_fit_error held_out[MOE_FIT_CLASSES]; /* every row once, judged by a fit that never saw its
+                                                shape; rows = 0 where nothing was fitted */
+} moe_fit_result;
+
+/* Fits free_keys of `gpu` in place: minimises the mean |ln(predicted / measured)| with Nelder-Mead
+ * over the logarithms of the parameters. Each fold leaves all rows of its shapes, (n,k) or
+ * (d,n,K,E), out and is judged on them. The values kept are those of the fit without the last fold,
+ * so that no description ever saw every row. Without free_keys nothing changes and as_given is
+ * filled. MOE_E_NOTFOUND: an unknown key or method, or no row left. */
+MOE_API moe_status moe_gpu_fit(moe_gpu *gpu, const moe_table *table, const moe_fit_params *params,
+                               const moe_log *log, moe_fit_result *ret);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
