@@ -40,11 +40,17 @@ moe_status moe_int_hf_case_open(const char *path, const moe_int_hf_config *confi
 }
 
 /* A copy in the file's own type. */
-static moe_status take(const moe_int_hf_case *c, const char *name, const moe_tensor *shape,
-                       const moe_log *log, moe_tensor *ret) {
-    moe_tensor view;
-    moe_status s = moe_int_hf_get(c->file, c->path, name, shape, log, &view);
-    return s ? s : moe_tensor_cast(&view, view.dtype, ret);
+static moe_status copy_view(const moe_int_hf_case *c, const moe_tensor *view, moe_tensor_id id,
+                            const moe_log *log, moe_problem *p) {
+    moe_status s = moe_tensor_cast(view, view->dtype, &p->expected.t[id]);
+    return s ? moe_fail(log, s, "%s: cannot allocate %s", c->path, moe_tensor_name(id)) : MOE_OK;
+}
+
+static moe_status take(const moe_int_hf_case *c, const char *name, moe_tensor_id id,
+                       const moe_log *log, moe_problem *p) {
+    moe_tensor view, shape = token_shape(p->T, p->layer.d);
+    moe_status s = moe_int_hf_get(c->file, c->path, name, &shape, log, &view);
+    return s ? s : copy_view(c, &view, id, log, p);
 }
 
 static moe_tensor_id gradient_of(moe_tensor_id param) {
@@ -76,6 +82,8 @@ static moe_status take_gradient(const moe_int_part_source *src, moe_int_part par
         moe_tensor shape;
         moe_tensor_shape(&p->layer, id, p->T, 0, 0, &shape);
         s = moe_tensor_alloc(dtype, shape.ndim, shape.shape, dst);
+        if (s)
+            moe_fail(log, s, "%s: cannot allocate %s", src->path, moe_tensor_name(id));
     }
     return s ? s : moe_int_part_copy(src, part, log, dst);
 }
@@ -202,7 +210,7 @@ static moe_status take_routing(const moe_int_hf_case *c, const moe_int_hf_config
     router_out out = {0};
     moe_status s = find_router_out(c, config, p->T, log, &out);
     if (!s && out.logits.data)
-        s = moe_tensor_cast(&out.logits, out.logits.dtype, &p->expected.t[MOE_T_LOGITS]);
+        s = copy_view(c, &out.logits, MOE_T_LOGITS, log, p);
     if (!s && (out.index.data != NULL) != (out.weight.data != NULL))
         s = moe_fail(log, MOE_E_FORMAT, "%s has the router's indices or its weights, not both",
                      c->path);
@@ -241,12 +249,11 @@ static moe_status refuse_unknown(const moe_int_hf_case *c, const moe_int_hf_conf
 
 moe_status moe_int_hf_case_expected(const moe_int_hf_case *c, const moe_int_hf_config *config,
                                     const moe_log *log, moe_problem *p) {
-    moe_tensor shape = token_shape(p->T, p->layer.d);
     moe_status s = refuse_unknown(c, config, log);
     if (!s && has(c->file, "expected.output"))
-        s = take(c, "expected.output", &shape, log, &p->expected.t[MOE_T_O]);
+        s = take(c, "expected.output", MOE_T_O, log, p);
     if (!s && has(c->file, GRADIENTS "hidden_states"))
-        s = take(c, GRADIENTS "hidden_states", &shape, log, &p->expected.t[MOE_T_DX]);
+        s = take(c, GRADIENTS "hidden_states", MOE_T_DX, log, p);
     if (!s)
         s = take_gradients(c, config, log, p);
     return s ? s : take_routing(c, config, log, p);
