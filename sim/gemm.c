@@ -139,7 +139,7 @@ void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_ke
     const double bytes = g->read + g->write + refetched(r, g, t, &s);
     const double loads = s.steps * (s.rows + fmin(t.n, g->n)) * KSTEP * g->element;
     moe_int_gemm_step(r, g, t, s.rows, loads > 0 ? fmin(1, g->read / loads) : 0, &step);
-    const double exposed = step.epilogue * (1 - r->hidden);
+    const double exposed = step.epilogue * (1 - g->hidden);
     for (int i = 0; i < s.batches; i++) {
         const double loop = s.batch[i].cost * step.step;
         s.batch[i].cost = fmax(loop + exposed, step.epilogue) / r->clock + r->tile_us;

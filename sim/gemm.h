@@ -19,6 +19,7 @@ typedef struct moe_gemm {
     double write;    /* bytes written */
     double epilogue; /* bytes that the epilogue moves for each accumulator */
     double load;     /* factor on the operand loads: above 1 for gathered rows */
+    double hidden;   /* share of the epilogue behind the next tile's main loop (ping-pong) */
 } moe_gemm;
 
 /* A shape that a kernel is compiled for; split-K where the system has it. */

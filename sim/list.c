@@ -65,6 +65,7 @@ void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic tra
     g.write += traffic.write;
     g.epilogue = traffic.epilogue > 0 ? traffic.epilogue : l->element;
     g.load = traffic.load > 0 ? traffic.load : 1;
+    g.hidden = fmax(l->r.hidden, traffic.hidden);
     moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, tiles->max_split, &k);
     put(l, name, &k, &g);
 }
@@ -79,7 +80,8 @@ void moe_int_list_dense(moe_list *l, const char *name, double m, double n, doubl
                         .read = batch * (m * k + k * n) * l->element,
                         .write = batch * m * n * l->element,
                         .epilogue = l->element,
-                        .load = 1};
+                        .load = 1,
+                        .hidden = l->r.hidden};
     moe_kernel best;
     moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, batch > 1 ? 1 : tiles->max_split,
                       &best);

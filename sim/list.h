@@ -35,6 +35,7 @@ typedef struct moe_traffic {
     double read, write; /* bytes */
     double epilogue;    /* bytes for each accumulator; 0: just its own element */
     double load;        /* factor on operand loads; 0: 1 */
+    double hidden;      /* share of the epilogue that overlaps, if more than the system's own */
 } moe_traffic;
 
 typedef struct moe_tiles {

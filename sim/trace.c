@@ -58,14 +58,14 @@ typedef struct playback {
 } playback;
 
 static double tile_us(const playback *p, double ksteps) {
-    const double loop = ksteps * p->step.step, exposed = p->step.epilogue * (1 - p->r->hidden);
+    const double loop = ksteps * p->step.step, exposed = p->step.epilogue * (1 - p->g->hidden);
     return (fmax(loop + exposed, p->step.epilogue) / p->r->clock + p->r->tile_us) * p->scale;
 }
 
 static void draw_phases(tracer *t, const playback *p, int sm, double start, double length) {
     const double fill = p->r->tile_us * p->scale;
     const double tail =
-        fmin(length - fill, p->step.epilogue * (1 - p->r->hidden) / p->r->clock * p->scale);
+        fmin(length - fill, p->step.epilogue * (1 - p->g->hidden) / p->r->clock * p->scale);
     const double at[] = {start, start + fill, start + length - tail, start + length};
     static const char *const names[] = {"fill", "main loop", "epilogue"};
     for (int i = 0; i < 3; i++) {

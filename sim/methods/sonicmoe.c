@@ -1,53 +1,18 @@
-/* SonicMoE (arXiv 2512.14080): gathers fused into the loads, activations and their gradients fused
- * into the epilogues, ping-pong epilogues, weight gradients with gathered tokens as K. */
-#include "../list.h"
+/* SonicMoE (arXiv 2512.14080). Row tiles are 128, its token rounding's M; columns as its GEMM
+ * library offers them, the fastest taken. */
+#include "fused.h"
 
-/* Row tiles are 128 (its token rounding's M); columns as its GEMM library offers them. */
 static const moe_tile shapes[] = {
     {128, 128, 1}, {128, 160, 1}, {128, 192, 1}, {128, 256, 1}, {256, 128, 1}};
 static const moe_tiles tiles = {shapes, sizeof shapes / sizeof *shapes, 1};
+static const moe_fused flow = {.tiles = &tiles, .dh_tiles = &tiles};
 
 static void forward(moe_list *l) {
-    const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    moe_int_list_stream(l, "metadata", l->P * 12, l->P * 12);
-    moe_int_list_cache(l, l->T * l->d * e);
-    moe_int_list_cache(l, Ph);
-    moe_int_list_alloc(l, Pn);
-    moe_int_list_gemm(l, "A", MOE_OP_H,
-                      (moe_traffic){.read = Pd,
-                                    .write = Ph + Pn,
-                                    .epilogue = e * (1 + l->n / l->h),
-                                    .load = MOE_INT_GATHER_LOAD},
-                      &tiles);
-    moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, &tiles);
-    moe_int_list_free(l, Pn);
-    moe_int_list_alloc(l, l->T * l->d * e);
-    moe_int_list_stream(l, "O", Pd + l->P * 12, l->T * l->d * e);
-    moe_int_list_free(l, Pd);
+    moe_int_fused_forward(l, &flow);
 }
 
 static void backward(moe_list *l) {
-    const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    moe_int_list_alloc(l, l->T * l->d * e);
-    moe_int_list_alloc(l, Ph + Pn);
-    moe_int_list_gemm(l, "dH", MOE_OP_DA,
-                      (moe_traffic){.read = Pd + Ph + l->P * 4,
-                                    .write = Ph + Pn + l->P * 4,
-                                    .epilogue = e * (1 + 2 * l->h / l->n),
-                                    .load = MOE_INT_GATHER_LOAD},
-                      &tiles);
-    moe_int_list_free(l, Ph); /* H */
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2,
-                      (moe_traffic){.read = Pd + Pn, .load = MOE_INT_GATHER_LOAD}, &tiles);
-    moe_int_list_free(l, Pn);
-    moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &tiles);
-    moe_int_list_alloc(l, l->T * l->d * e);
-    moe_int_list_stream(l, "dX", Pd + l->P * 8, l->T * l->d * e);
-    moe_int_list_free(l, Pd);
-    moe_int_list_gemm(l, "dW1", MOE_OP_DW1,
-                      (moe_traffic){.read = Pd + Ph, .load = MOE_INT_GATHER_LOAD}, &tiles);
+    moe_int_fused_backward(l, &flow);
 }
 
 const moe_method moe_int_sonicmoe = {"sonicmoe",

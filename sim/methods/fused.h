@@ -1,0 +1,19 @@
+/* The dataflow that SonicMoE introduced and that the project's own backend follows: gathers fused
+ * into the loads, activations and their gradients fused into the epilogues, H alone cached. */
+#ifndef MOE_SIM_METHODS_FUSED_H
+#define MOE_SIM_METHODS_FUSED_H
+
+#include "../list.h"
+
+typedef struct moe_fused {
+    const moe_tiles *tiles; /* all GEMMs but dH */
+    const moe_tiles *dh_tiles;
+    double dh_hidden;     /* share of dH's epilogue behind the next tile's products */
+    int ds_parts_columns; /* dS leaves dH as one partial sum for so many columns, and a small
+                             kernel adds them; 0: it leaves dH whole */
+} moe_fused;
+
+void moe_int_fused_forward(moe_list *l, const moe_fused *f);
+void moe_int_fused_backward(moe_list *l, const moe_fused *f);
+
+#endif

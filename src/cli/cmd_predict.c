@@ -1,0 +1,190 @@
+/* moeref predict: how long will it take, what bounds it, how much memory? */
+#include "cli/model_cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct predict_options {
+    model_options model;
+    cli_strings cases, methods;
+    const char *batch, *config;
+    int64_t tokens;
+    cli_output output;
+    bool sensitivities;
+} predict_options;
+
+#define NUDGE 1.1 /* a sensitivity is the slope over +10 % of a parameter, in logarithms */
+#define SHOWN 0.01
+
+/* d ln(time) / d ln(parameter), for every parameter that moves the time. */
+static moe_status print_sensitivities(const model_subject *s, const moe_gpu *gpu,
+                                      const char *method, const moe_workload *state,
+                                      double base_us) {
+    moe_gpu_param info;
+    moe_status st = MOE_OK;
+    printf("  sensitivities, %% of time for +1 %% of:");
+    for (size_t i = 0; !st && (info = moe_gpu_param_at(i)).key; i++) {
+        moe_gpu *nudged = NULL;
+        moe_prediction *p = NULL;
+        double value = 0;
+        st = moe_gpu_clone(gpu, &nudged);
+        if (!st && moe_gpu_get(nudged, info.key, &value) == MOE_OK &&
+            moe_gpu_set(nudged, info.key, value * NUDGE, NULL) == MOE_OK) {
+            st = model_subject_predict(s, nudged, method, state, &p);
+            const double slope = st ? 0 : log(p->total_us / base_us) / log(NUDGE);
+            if (fabs(slope) >= SHOWN)
+                printf(" %s %+.2f", info.key, slope);
+        }
+        moe_prediction_free(&p);
+        moe_gpu_destroy(&nudged);
+    }
+    printf("\n");
+    return st;
+}
+
+static moe_status predict_one(const predict_options *o, const model_subject *s, const moe_gpu *gpu,
+                              const char *method, const moe_workload *state) {
+    moe_prediction *p = NULL;
+    const char *name = s->is_gemm ? "cublas" : method;
+    moe_status st = model_subject_predict(s, gpu, method, state, &p);
+    if (st)
+        return st;
+    if (o->output == CLI_TEXT) {
+        model_print_text(stdout, s->line, gpu, name, p);
+        if (o->sensitivities)
+            st = print_sensitivities(s, gpu, method, state, p->total_us);
+    } else if (o->output == CLI_CSV) {
+        model_print_csv(stdout, s->line, gpu, name, p);
+    } else {
+        json_t *object = model_json(s->line, gpu, name, p);
+        json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
+        printf("\n");
+        json_decref(object);
+    }
+    moe_prediction_free(&p);
+    return st;
+}
+
+static moe_status predict_subject(const predict_options *o, const model_subject *s,
+                                  const moe_gpu *gpu, const moe_workload *state) {
+    moe_status st = MOE_OK;
+    const size_t count = s->is_gemm ? 1 : o->methods.count;
+    for (size_t i = 0; !st && i < count; i++)
+        st = predict_one(o, s, gpu, o->methods.at[i], state);
+    return st;
+}
+
+static moe_status predict_line(const predict_options *o, const char *line, const moe_gpu *gpu,
+                               const moe_workload *state) {
+    model_subject s;
+    moe_status st = model_subject_parse(line, &s);
+    if (st)
+        return st;
+    st = predict_subject(o, &s, gpu, state);
+    model_subject_clear(&s);
+    return st;
+}
+
+/* One case a line; empty lines and lines that start with '#' are skipped. A bad line ends the run
+ * and is named. */
+static moe_status predict_batch(const predict_options *o, const moe_gpu *gpu,
+                                const moe_workload *state) {
+    FILE *in = strcmp(o->batch, "-") == 0 ? stdin : fopen(o->batch, "r");
+    char *line = NULL;
+    size_t size = 0;
+    long number = 0;
+    moe_status st = MOE_OK;
+    if (!in)
+        return moe_fail(cli_log(), MOE_E_IO, "%s: %s", o->batch, strerror(errno));
+    while (!st && getline(&line, &size, in) >= 0) {
+        number++;
+        if (line[strspn(line, " \t\r\n")] == '\0' || line[0] == '#')
+            continue;
+        st = predict_line(o, line, gpu, state);
+        if (st)
+            moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld stopped the batch", o->batch,
+                         number);
+    }
+    free(line);
+    if (in != stdin)
+        fclose(in);
+    return st;
+}
+
+static moe_status predict_all(const predict_options *o, const moe_gpu *gpu,
+                              const moe_workload *state) {
+    moe_status st = MOE_OK;
+    if (o->output == CLI_CSV)
+        model_print_csv_header(stdout);
+    for (size_t i = 0; !st && i < o->cases.count; i++)
+        st = predict_line(o, o->cases.at[i], gpu, state);
+    if (!st && o->config) {
+        model_subject s;
+        st = model_subject_config(o->config, o->tokens, &s);
+        if (!st) {
+            st = predict_subject(o, &s, gpu, state);
+            model_subject_clear(&s);
+        }
+    }
+    if (!st && o->batch)
+        st = predict_batch(o, gpu, state);
+    return st;
+}
+
+static moe_status choose_methods(predict_options *o) {
+    moe_status st = MOE_OK;
+    if (o->methods.count == 1 && strcmp(o->methods.at[0], "all") == 0) {
+        o->methods.count = 0;
+        for (const char *const *m = moe_methods(); !st && *m; m++)
+            st = cli_strings_add(&o->methods, *m);
+    } else if (o->methods.count == 0) {
+        st = cli_strings_add(&o->methods, "moeref");
+    }
+    return st;
+}
+
+static int run(predict_options *o) {
+    moe_gpu *gpu = NULL;
+    moe_workload state;
+    if (o->cases.count == 0 && !o->batch && !o->config)
+        return cli_usage("predict needs --case, --batch or --config (moeref predict --help)");
+    if (o->sensitivities && o->output != CLI_TEXT)
+        return cli_usage("--sensitivities are part of the text output");
+    moe_status st = choose_methods(o);
+    if (!st)
+        st = model_open(&o->model, &gpu, &state);
+    if (!st)
+        st = predict_all(o, gpu, &state);
+    moe_gpu_destroy(&gpu);
+    if (!st && fflush(stdout) != 0)
+        st = moe_fail(cli_log(), MOE_E_IO, "standard output: %s", strerror(errno));
+    return cli_exit_code(st);
+}
+
+int cli_predict(int argc, char **argv) {
+    predict_options o = {0};
+    char help[4096];
+    const cli_option options[] = {
+        {"case", CLI_STRINGS, &o.cases, "\"T=.. d=..\"",
+         "a layer, or \"gemm m=.. n=.. k=.. [batch=..]\"; may be repeated"},
+        {"batch", CLI_STRING, &o.batch, "FILE", "one such line each; - is standard input"},
+        {"config", CLI_STRING, &o.config, "FILE", "a layer's shape from a config.json"},
+        {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
+        {"method", CLI_STRINGS, &o.methods, "NAME", "who runs it, or all (default moeref)"},
+        MODEL_OPTIONS(o.model),
+        {"sensitivities", CLI_FLAG, &o.sensitivities, NULL, "slope of the time in each parameter"},
+        {"output", CLI_OUTPUT, &o.output, "text|json|csv", "json: one object a line"},
+        {0}};
+    model_method_help(help, sizeof help);
+    int code =
+        cli_parse(argc, argv, "Predicts time, traffic and memory of a layer on a GPU, without one.",
+                  options, help, NULL);
+    if (code < 0)
+        code = run(&o);
+    cli_strings_free(&o.cases);
+    cli_strings_free(&o.methods);
+    cli_strings_free(&o.model.what_if);
+    return code;
+}

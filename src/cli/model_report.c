@@ -1,0 +1,95 @@
+/* Predictions as text, JSON and CSV. */
+#include "cli/model_cli.h"
+
+#include <string.h>
+
+static double rate(double amount, double us) {
+    return us > 0 ? amount / us / 1e6 : 0; /* per us to T per second */
+}
+
+static void print_kernel(FILE *to, const moe_kernel *k) {
+    char tile[24] = "";
+    if (k->tile_m)
+        snprintf(tile, sizeof tile, "%dx%d%s%.0d", k->tile_m, k->tile_n, k->split > 1 ? "/" : "",
+                 k->split > 1 ? k->split : 0);
+    fprintf(to, "  %-12s %11.1f %8.1f %9.2f %9.2f %9.2f  %-10s %8.0f %7.2f  %-8s %10.1f\n",
+            k->cost.name, k->cost.us, rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes / 1e6,
+            k->cost.l2_bytes / 1e6, k->smem_bytes / 1e6, tile, k->cost.tiles, k->cost.waves,
+            k->cost.bound_by, k->cost.floor_us);
+}
+
+static void print_pass(FILE *to, const char *name, double us, double flops) {
+    if (us > 0)
+        fprintf(to, "  %-12s %11.1f %8.1f\n", name, us, rate(flops, us));
+}
+
+void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                      const moe_prediction *p) {
+    double flops[2] = {0, 0};
+    fprintf(to, "%s\n%s on %s (predicted)\n", line, method, moe_gpu_name(gpu));
+    fprintf(to, "  %-12s %11s %8s %9s %9s %9s  %-10s %8s %7s  %-8s %10s\n", "kernel", "us",
+            "TFLOP/s", "HBM MB", "L2 MB", "SMEM MB", "tile", "tiles", "waves", "bound by",
+            "floor us");
+    for (size_t i = 0; i < p->n_kernels; i++) {
+        print_kernel(to, &p->kernels[i]);
+        flops[p->kernels[i].backward != 0] += p->kernels[i].cost.flops;
+    }
+    if (p->overhead_us > 0)
+        fprintf(to, "  %-12s %11.1f\n", "(overhead)", p->overhead_us);
+    print_pass(to, "forward", p->forward_us, flops[0]);
+    print_pass(to, "backward", p->backward_us, flops[1]);
+    fprintf(to, "  %-12s %11.1f %8.1f   floor %.1f us, padding %.1f %%\n", "total", p->total_us,
+            rate(p->flops, p->total_us), p->floor_us, 100 * p->padding);
+    if (p->peak_bytes > 0)
+        fprintf(to,
+                "  memory: activations %.1f MB at peak, %.1f MB cached for backward; "
+                "parameters %.1f MB\n",
+                p->peak_bytes / 1e6, p->cached_bytes / 1e6, p->param_bytes / 1e6);
+}
+
+static json_t *kernel_json(const moe_kernel *k) {
+    json_t *o =
+        json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:s}", "name", k->cost.name, "pass",
+                  k->backward ? "bwd" : "fwd", "us", k->cost.us, "flops", k->cost.flops,
+                  "hbm_bytes", k->cost.hbm_bytes, "l2_bytes", k->cost.l2_bytes, "smem_bytes",
+                  k->smem_bytes, "tiles", k->cost.tiles, "waves", k->cost.waves, "floor_us",
+                  k->cost.floor_us, "bound_by", k->cost.bound_by);
+    if (k->tile_m)
+        json_object_set_new(o, "tile", json_pack("[i,i,i]", k->tile_m, k->tile_n, k->split));
+    return o;
+}
+
+json_t *model_json(const char *line, const moe_gpu *gpu, const char *method,
+                   const moe_prediction *p) {
+    json_t *kernels = json_array();
+    for (size_t i = 0; i < p->n_kernels; i++)
+        json_array_append_new(kernels, kernel_json(&p->kernels[i]));
+    return json_pack("{s:i,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:o}", "moeref", 1,
+                     "case", line, "gpu", moe_gpu_name(gpu), "method", method, "total_us",
+                     p->total_us, "forward_us", p->forward_us, "backward_us", p->backward_us,
+                     "overhead_us", p->overhead_us, "floor_us", p->floor_us, "flops", p->flops,
+                     "padding", p->padding, "peak_bytes", p->peak_bytes, "cached_bytes",
+                     p->cached_bytes, "param_bytes", p->param_bytes, "kernels", kernels);
+}
+
+void model_print_csv_header(FILE *to) {
+    fprintf(to, "case,gpu,method,pass,kernel,us,tflops,hbm_bytes,l2_bytes,smem_bytes,tiles,waves,"
+                "bound_by,floor_us\n");
+}
+
+void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                     const moe_prediction *p) {
+    for (size_t i = 0; i < p->n_kernels; i++) {
+        const moe_kernel *k = &p->kernels[i];
+        fprintf(to, "\"%s\",%s,%s,%s,%s,%.4f,%.2f,%.0f,%.0f,%.0f,%.0f,%.3f,%s,%.4f\n", line,
+                moe_gpu_name(gpu), method, k->backward ? "bwd" : "fwd", k->cost.name, k->cost.us,
+                rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes, k->cost.l2_bytes, k->smem_bytes,
+                k->cost.tiles, k->cost.waves, k->cost.bound_by, k->cost.floor_us);
+    }
+}
+
+void model_method_help(char *buf, size_t size) {
+    size_t used = (size_t)snprintf(buf, size, "methods:\n");
+    for (const char *const *m = moe_methods(); *m && used < size; m++)
+        used += (size_t)snprintf(buf + used, size - used, "  %-18s %s\n", *m, moe_method_brief(*m));
+}

@@ -1,0 +1,128 @@
+/* What the model is asked about, from a command line or a batch file. */
+#include "cli/model_cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state) {
+    moe_gpu *gpu = NULL;
+    if (o->clock && strcmp(o->clock, "burst") != 0 && strcmp(o->clock, "settled") != 0)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--clock is burst or settled, not \"%s\"",
+                        o->clock);
+    moe_status st = moe_gpu_load(o->gpu ? o->gpu : "h100-sxm", cli_log(), &gpu);
+    for (size_t i = 0; !st && i < o->what_if.count; i++)
+        st = moe_gpu_what_if(gpu, o->what_if.at[i], cli_log());
+    if (st) {
+        moe_gpu_destroy(&gpu);
+        return st;
+    }
+    *ret_state = (moe_workload){
+        .clock = o->clock && o->clock[0] == 's' ? MOE_CLOCK_SETTLED : MOE_CLOCK_BURST,
+        .entropy = o->constant_data ? MOE_ENTROPY_CONSTANT : MOE_ENTROPY_RANDOM,
+        .in_stream = o->in_stream};
+    *ret_gpu = gpu;
+    return MOE_OK;
+}
+
+static moe_status parse_size(const char *word, int64_t *ret) {
+    char *end;
+    const char *digits = strchr(word, '=') + 1;
+    const long long value = strtoll(digits, &end, 10);
+    if (*digits < '0' || *digits > '9' || *end != '\0' || value < 1)
+        return moe_fail(cli_log(), MOE_E_INVALID, "gemm: %s is not a size", word);
+    *ret = value;
+    return MOE_OK;
+}
+
+static moe_status parse_gemm_word(const char *word, model_subject *s) {
+    static const char *const keys[] = {"m=", "n=", "k=", "batch="};
+    int64_t *const slots[] = {&s->m, &s->n, &s->k, &s->batch};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        if (strncmp(word, keys[i], strlen(keys[i])) == 0)
+            return parse_size(word, slots[i]);
+    }
+    return moe_fail(cli_log(), MOE_E_INVALID, "gemm: \"%s\" is not m=, n=, k= or batch=", word);
+}
+
+static moe_status parse_gemm(const char *words, model_subject *s) {
+    char *copy = strdup(words), *rest = copy;
+    moe_status st = copy ? MOE_OK : MOE_E_NOMEM;
+    s->is_gemm = true;
+    s->batch = 1;
+    for (char *word; !st && (word = strtok_r(rest, " \t\r\n", &rest));)
+        st = parse_gemm_word(word, s);
+    free(copy);
+    if (!st && (!s->m || !s->n || !s->k))
+        st = moe_fail(cli_log(), MOE_E_INVALID, "gemm: m=, n= and k= are all needed: %s", words);
+    return st;
+}
+
+static moe_status draw_counts(model_subject *s) {
+    s->counts = malloc((size_t)s->c.layer.E * sizeof *s->counts);
+    if (!s->counts)
+        return moe_fail(cli_log(), MOE_E_NOMEM, "out of memory");
+    return moe_counts_draw(&s->c, cli_log(), s->counts);
+}
+
+moe_status model_subject_parse(const char *line, model_subject *ret) {
+    model_subject s = {.line = strdup(line)};
+    moe_status st = s.line ? MOE_OK : MOE_E_NOMEM;
+    if (s.line)
+        s.line[strcspn(s.line, "\r\n")] = '\0';
+    if (!st && strncmp(line, "gemm", 4) == 0 && (line[4] == ' ' || line[4] == '\t'))
+        st = parse_gemm(line + 5, &s);
+    else if (!st) {
+        st = moe_case_parse(s.line, cli_log(), &s.c);
+        if (st)
+            s.c = (moe_case){0};
+        else
+            st = draw_counts(&s);
+    }
+    if (st)
+        model_subject_clear(&s);
+    else
+        *ret = s;
+    return st;
+}
+
+moe_status model_subject_config(const char *path, int64_t tokens, model_subject *ret) {
+    model_subject s = {.line = strdup(path)};
+    moe_status st = s.line ? MOE_OK : MOE_E_NOMEM;
+    s.c.pass = MOE_PASS_BOTH;
+    s.c.T = tokens > 0 ? tokens : 4096;
+    if (!st)
+        st = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
+    if (!st)
+        st = draw_counts(&s);
+    if (st)
+        model_subject_clear(&s);
+    else
+        *ret = s;
+    return st;
+}
+
+void model_subject_clear(model_subject *s) {
+    free(s->line);
+    free(s->counts);
+    moe_case_clear(&s->c);
+    *s = (model_subject){0};
+}
+
+moe_workload model_subject_workload(const model_subject *s, const moe_workload *state) {
+    moe_workload w = *state;
+    w.layer = &s->c.layer;
+    w.tokens = s->c.T;
+    w.counts = s->counts;
+    w.pass = s->c.pass;
+    w.dtype = s->c.dtype;
+    w.with_router = s->c.route == MOE_ROUTE_ROUTER;
+    return w;
+}
+
+moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
+                                 const moe_workload *state, moe_prediction **ret) {
+    const moe_workload w = model_subject_workload(s, state);
+    if (s->is_gemm)
+        return moe_predict_gemm(gpu, s->m, s->n, s->k, s->batch, state, cli_log(), ret);
+    return moe_predict(gpu, method, &w, cli_log(), ret);
+}
