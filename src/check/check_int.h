@@ -19,12 +19,12 @@
 
 /* gates.c ------------------------------------------------------------------------------------- */
 
-/* Gates hold for groups of hundreds of elements. Of `elements` few, chance alone exceeds the 4
- * times between floor and gate: the factor by which an NMSE gate rises there (1 from some 12
- * elements). */
-double moe_int_gate_nmse_factor(int64_t elements);
-/* The same for a root mean square of z (1 from 768 elements, the narrowest rows measured). */
-double moe_int_gate_rms_factor(int64_t elements);
+/* The narrowest rows that the gates were measured on. */
+#define MOE_INT_GATE_WIDTH 768
+
+/* A mean of n squared independent errors scatters around its expectation as chi^2_n / n; this is
+ * that variable's 1 - 1e-5 quantile: 1.2 for 768, 4.8 for 8, 21 for 1. */
+double moe_int_chi2_quantile(double n);
 
 /* layout.c ------------------------------------------------------------------------------------ */
 
@@ -54,18 +54,13 @@ int64_t moe_int_layout_flat(const moe_int_layout *layout, int64_t g, int64_t c);
 int64_t moe_int_layout_group(const moe_int_layout *layout, int64_t g);
 /* Expert of a group, -1 where there is none; plan may be NULL. */
 int64_t moe_int_layout_expert(const moe_int_layout *layout, const moe_plan *plan, int64_t g);
+/* Hidden units that a group's errors come from; plan may be NULL. */
+int64_t moe_int_layout_units(const moe_int_layout *layout, const moe_layer_desc *desc,
+                             const moe_plan *plan, int64_t g);
 /* Expert of a pair row. */
 int64_t moe_int_expert_of_row(const moe_plan *plan, int64_t row);
 /* Splits a flat index of `tensor` into ret[tensor->ndim]. */
 void moe_int_unravel(const moe_tensor *tensor, int64_t flat, int64_t *ret);
-
-/* zscore.c ------------------------------------------------------------------------------------ */
-
-/* Number of roundings of partial sums that an element of `id` went through, as a factor on its
- * variance; 1 for arithmetic that stores its summands in a lower precision than it adds in.
- * `rows` is the number of rows an expert's weight gradient is summed over. */
-double moe_int_sum_factor(moe_tensor_id id, moe_dtype arithmetic, const moe_layer_desc *desc,
-                          int64_t rows);
 
 /* compare.c ----------------------------------------------------------------------------------- */
 
@@ -74,26 +69,29 @@ typedef struct moe_int_comparison {
     moe_dtype arithmetic;
     const moe_layer_desc *desc;
     const moe_tensor *got, *want; /* same shape; elements in the order of `layout` */
-    const moe_tensor *variance;   /* float64, or NULL */
-    const moe_plan *plan;         /* or NULL */
+    const moe_tensor *variance;   /* float64, in units of u^2/3 and without the storing of the
+                                     result itself (errors.h), or NULL */
+    const moe_plan *plan;         /* of the whole tensor, or NULL */
     const moe_int_layout *layout; /* NULL: the whole tensor's */
     const moe_tensor *whole;      /* shape that indices are reported in; NULL: got's */
     const char *truth;            /* "oracle", "golden", "sampled" */
-    const double *limit;          /* bound on |d| per element, or NULL */
-    double natural; /* NMSE's denominator is not let under this sum of squares: below it
-                       cancellation decides, not the kernel */
 } moe_int_comparison;
 
 void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret);
 
 /* One group's sums; compare.c fills an array of them, where.c reads it. */
 typedef struct moe_int_group {
-    double d2, r2, var, z2;
-    int64_t n;   /* elements compared */
-    int64_t bad; /* unwritten, or not finite where the truth is */
+    double d2, r2; /* sum of (got - want)^2, of want^2 */
+    double e2;     /* sum of d^2 that a correct kernel makes (0 without variance) */
+    double z2;
+    int64_t n;     /* elements compared */
+    int64_t bad;   /* unwritten, or not finite where the truth is */
+    int64_t units; /* hidden units behind them */
 } moe_int_group;
 
-double moe_int_group_nmse(const moe_int_group *g);
+/* NMSE under the gate; or, where the errors that a correct kernel makes here are above it (a result
+ * that cancels, a handful of elements), under twice those with the scatter of so few. */
+bool moe_int_group_passes(const moe_int_group *g, double gate);
 
 /* where.c: writes where the failing groups are concentrated ("tokens 128..164, all of expert 17").
  */
@@ -165,6 +163,7 @@ typedef struct moe_int_part {
 typedef struct moe_int_truth {
     moe_tensors in;               /* what the oracle saw; X and dO are owned when sampled */
     moe_reference_result *oracle; /* of all tokens, or of the sampled ones */
+    moe_tensors variance;         /* of its results, owned (errors.h) */
     bool sampled;
     int64_t *tokens; /* [n_tokens] the sampled ones, ascending */
     int64_t n_tokens;
@@ -200,32 +199,6 @@ moe_status moe_int_part_alloc(moe_tensor_id id, int64_t groups, int64_t width, b
 void moe_int_part_free(moe_int_part *part);
 /* The elements of `tensor` that `layout` names, as a new tensor shaped like `want`. */
 moe_status moe_int_part_gather(const moe_tensor *tensor, const moe_int_part *part, moe_tensor *ret);
-
-/* corner.c ------------------------------------------------------------------------------------ */
-
-/* Can rounding carry pre-activation h = <x, w> + b of column kind `up` (0: gate or only, 1: up)
- * across a jump of the activation's derivative? x, w: [d] float64; norms = |x| |w|. */
-bool moe_int_near_corner(const moe_layer_desc *desc, int up, double h, const double *x,
-                         const double *w, double norms, moe_dtype arithmetic);
-/* Euclidean norm. */
-double moe_int_norm(const double *x, int64_t n);
-/* Does this activation have such jumps? */
-bool moe_int_has_corners(const moe_layer_desc *desc);
-/* Sets to NaN (not compared) what such pre-activations decide in dH, dXp, dX, dW1 and db1. */
-moe_status moe_int_mask_corners(const moe_layer_desc *desc, const moe_tensors *in,
-                                moe_dtype arithmetic, moe_reference_result *oracle);
-
-/* natural.c ----------------------------------------------------------------------------------- */
-
-/* Bounds for quantities that are differences of nearly equal sums. */
-typedef struct moe_int_natural {
-    double dS, dW_r, db_r; /* floors of NMSE's denominator, 0: none */
-    double *dS_limit;      /* [all pairs] bound on |d|, or NULL; owned */
-} moe_int_natural;
-
-moe_status moe_int_natural_make(const moe_layer_desc *desc, const moe_int_truth *truth,
-                                moe_dtype arithmetic, moe_int_natural *ret);
-void moe_int_natural_free(moe_int_natural *n);
 
 /* judge.c ------------------------------------------------------------------------------------- */
 

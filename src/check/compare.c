@@ -14,24 +14,15 @@ typedef struct scan {
     moe_gate gate;
     moe_int_group *groups;
     moe_int_group total;
-    double sigma_scale, sum_factor; /* sigma^2 = scale^2 (ref^2 + factor var), in this group */
-    double worst_size;              /* |z|, or |d| without variance, of the worst element */
-    int64_t unwritten, over_limit;
-    int64_t false_zero; /* first group that had to be zero, or -1 */
-    bool any_bad;       /* some element is not a number where one is due */
-    int64_t nonzero;    /* elements of this group whose truth is not 0 */
+    double u2;         /* u^2 / 3 */
+    double worst_size; /* |z|, or |d| without variance, of the worst element */
+    int64_t unwritten;
+    bool any_bad; /* some element is not a number where one is due */
     moe_tensor_verdict *v;
 } scan;
 
 static double ratio(double error, double reference) {
     return error == 0 ? 0 : error / reference;
-}
-
-/* The sum of ref^2 that NMSE divides by is not let under a quarter of the variance of its own
- * products (about half of what random signs give), lest a group that cancels by chance looks wrong.
- */
-double moe_int_group_nmse(const moe_int_group *g) {
-    return ratio(g->d2, fmax(g->r2, g->var / 4));
 }
 
 /* One element: column `col` of group `g`, flat index `at` in the compared tensor. */
@@ -63,12 +54,6 @@ static void note_bad(scan *s, const element *x, bool poison) {
     note_worst(s, x, INFINITY);
 }
 
-/* |d| / sigma; 0 / 0 is no error, anything else / 0 is infinitely wrong. */
-static double z_of(const scan *s, const element *x, double d) {
-    double sigma = s->sigma_scale * sqrt(x->want * x->want + s->sum_factor * x->var);
-    return d == 0 ? 0 : fabs(d) / sigma;
-}
-
 static void scan_element(scan *s, const element *x) {
     moe_int_group *group = &s->groups[x->g];
     bool poison = isnan(x->got) && moe_int_is_poison(s->c->got, x->at);
@@ -76,33 +61,25 @@ static void scan_element(scan *s, const element *x) {
         note_bad(s, x, poison);
         return;
     }
-    if (!isfinite(x->want)) {
+    if (!isfinite(x->want) || !isfinite(x->var)) {
         s->v->not_compared++;
         return;
     }
-    double d = x->got - x->want, size = fabs(d);
+    double d = x->got - x->want, size = fabs(d), square = x->want * x->want;
     group->n++;
     group->d2 += d * d;
-    group->r2 += x->want * x->want;
-    group->var += x->var;
-    s->nonzero += x->want != 0;
+    group->r2 += square;
+    s->v->nonzero += x->want != 0;
     s->v->max_abs = fmax(s->v->max_abs, size);
-    if (s->c->limit && !(size <= s->c->limit[x->at]))
-        s->over_limit++;
     if (s->c->variance) {
-        size = z_of(s, x, d);
+        double expected = s->u2 * (square + x->var);
+        size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
+        group->e2 += expected;
         group->z2 += size * size;
         s->v->max_z = fmax(s->v->max_z, size);
     }
     if (!s->any_bad)
         note_worst(s, x, size);
-}
-
-/* Rows that an expert's weight gradient sums over. */
-static int64_t rows_of_group(const scan *s, int64_t g) {
-    const moe_plan *plan = s->c->plan;
-    int64_t e = s->layout.by == MOE_INT_BY_EXPERT ? moe_int_layout_expert(&s->layout, plan, g) : -1;
-    return plan && e >= 0 && e < plan->n_experts ? plan->offsets[e + 1] - plan->offsets[e] : 0;
 }
 
 static void load(const moe_tensor *t, int64_t at, int64_t n, double *ret) {
@@ -113,8 +90,6 @@ static void load(const moe_tensor *t, int64_t at, int64_t n, double *ret) {
 static void scan_group(scan *s, int64_t g) {
     const moe_int_comparison *c = s->c;
     double got[CHUNK], want[CHUNK], var[CHUNK] = {0};
-    s->sum_factor = moe_int_sum_factor(c->id, c->arithmetic, c->desc, rows_of_group(s, g));
-    s->nonzero = 0;
     for (int64_t col = 0; col < s->layout.width; col += CHUNK) {
         int64_t at = g * s->layout.width + col;
         int64_t n = s->layout.width - col < CHUNK ? s->layout.width - col : CHUNK;
@@ -125,43 +100,57 @@ static void scan_group(scan *s, int64_t g) {
         for (int64_t i = 0; i < n; i++)
             scan_element(s, &(element){g, col + i, at + i, got[i], want[i], var[i]});
     }
-    moe_int_group *group = &s->groups[g];
-    s->v->nonzero += s->nonzero;
-    if (s->layout.exact_zero && group->n > 0 && !s->nonzero && group->d2 != 0 && s->false_zero < 0)
-        s->false_zero = g;
+    s->groups[g].units = moe_int_layout_units(&s->layout, c->desc, c->plan, g);
 }
 
 static void add_group(moe_int_group *sum, const moe_int_group *g) {
     sum->d2 += g->d2;
     sum->r2 += g->r2;
-    sum->var += g->var;
+    sum->e2 += g->e2;
     sum->z2 += g->z2;
     sum->n += g->n;
     sum->bad += g->bad;
+    sum->units += g->units;
 }
 
-/* Worst of the figures that each group has, and whether any is over its gate. */
+/* Independent errors in a group: no more than its elements, nor than the hidden units behind them.
+ */
+static double freedom(const moe_int_group *g) {
+    return (double)(g->n < g->units ? g->n : g->units);
+}
+
+bool moe_int_group_passes(const moe_int_group *g, double gate) {
+    double few = moe_int_chi2_quantile(freedom(g));
+    return g->bad == 0 && (g->d2 <= gate * g->r2 || g->d2 <= 2 * few * g->e2);
+}
+
+static bool rms_passes(const moe_int_group *g, double gate) {
+    double few = moe_int_chi2_quantile(freedom(g)) / moe_int_chi2_quantile(MOE_INT_GATE_WIDTH);
+    return g->z2 <= (double)g->n * gate * gate * fmax(few, 1);
+}
+
+/* Which gates some group or tile is over. */
 typedef struct over_gate {
     bool group, tile, rms;
 } over_gate;
 
 static void judge_group(scan *s, int64_t g, over_gate *over) {
     const moe_int_group *group = &s->groups[g];
-    double nmse = moe_int_group_nmse(group);
-    if (s->layout.groups > 1 && !(nmse <= s->v->worst_group_nmse)) {
+    double nmse = ratio(group->d2, group->r2);
+    bool fails = s->gate.group_nmse > 0 && !moe_int_group_passes(group, s->gate.group_nmse);
+    /* the worst one that is over the gate, else the worst */
+    if (s->layout.groups > 1 && fails >= over->group &&
+        (fails > over->group || !(nmse <= s->v->worst_group_nmse))) {
         s->v->worst_group_nmse = nmse;
         s->v->worst_group = moe_int_layout_group(&s->layout, g);
     }
-    if (s->gate.group_nmse > 0 &&
-        !(nmse <= s->gate.group_nmse * moe_int_gate_nmse_factor(group->n)))
-        over->group = true;
+    over->group |= fails;
     if (!s->c->variance || group->n == 0 || s->layout.by == MOE_INT_BY_EXPERT)
         return;
     double rms = sqrt(group->z2 / (double)group->n);
     if (!(rms <= s->v->row_rms_z))
         s->v->row_rms_z = rms;
-    if (s->gate.row_rms_z > 0 && !(rms <= s->gate.row_rms_z * moe_int_gate_rms_factor(group->n)))
-        over->rms = true;
+    over->rms |= s->gate.row_rms_z > 0 && !rms_passes(group, s->gate.row_rms_z);
 }
 
 /* First group after the tile that starts at g: 128 rows, not across an expert's boundary. */
@@ -181,14 +170,13 @@ static void judge_tiles(scan *s, over_gate *over) {
         int64_t first = g, end = tile_end(s, g);
         for (; g < end; g++)
             add_group(&tile, &s->groups[g]);
-        double nmse = moe_int_group_nmse(&tile);
-        if (!(nmse <= s->v->worst_tile_nmse)) {
+        double nmse = ratio(tile.d2, tile.r2);
+        bool fails = s->gate.tile_nmse > 0 && !moe_int_group_passes(&tile, s->gate.tile_nmse);
+        if (fails >= over->tile && (fails > over->tile || !(nmse <= s->v->worst_tile_nmse))) {
             s->v->worst_tile_nmse = nmse;
             s->v->worst_tile = first;
         }
-        if (s->gate.tile_nmse > 0 &&
-            !(nmse <= s->gate.tile_nmse * moe_int_gate_nmse_factor(tile.n)))
-            over->tile = true;
+        over->tile |= fails;
     }
 }
 
@@ -200,27 +188,23 @@ static const char *group_word(moe_int_grouping by) {
 static void judge_gates(scan *s, const over_gate *over) {
     moe_tensor_verdict *v = s->v;
     const char *dtype = moe_dtype_name(s->c->arithmetic);
-    double gate = s->gate.nmse * moe_int_gate_nmse_factor(s->total.n);
+    const char *word = group_word(s->layout.by);
     if (s->unwritten > 0)
         moe_int_entry_fail(v, "%lld of %lld elements were not written", (long long)s->unwritten,
                            (long long)moe_tensor_count(s->c->got));
     if (v->bad_elements > s->unwritten)
         moe_int_entry_fail(v, "%lld elements are not finite where the %s is",
                            (long long)(v->bad_elements - s->unwritten), s->c->truth);
-    if (s->false_zero >= 0)
-        moe_int_entry_fail(v, "%s %lld must be exactly 0", group_word(s->layout.by),
-                           (long long)moe_int_layout_group(&s->layout, s->false_zero));
-    if (s->gate.nmse > 0 && !(v->nmse <= gate))
-        moe_int_entry_fail(v, "NMSE %.2e > %.1e (%s gate)", v->nmse, gate, dtype);
-    if (s->over_limit > 0)
-        moe_int_entry_fail(v, "%lld elements are off by more than rounding explains",
-                           (long long)s->over_limit);
+    if (over->group && isinf(v->worst_group_nmse))
+        moe_int_entry_fail(v, "%s %lld must be exactly 0", word, (long long)v->worst_group);
+    if (s->gate.nmse > 0 && !moe_int_group_passes(&s->total, s->gate.nmse))
+        moe_int_entry_fail(v, "NMSE %.2e > %.1e (%s gate)", v->nmse, s->gate.nmse, dtype);
     if (over->group)
-        moe_int_entry_fail(v, "%s %lld: NMSE %.2e > %.1e (%s gate)", group_word(s->layout.by),
+        moe_int_entry_fail(v, "%s %lld: NMSE %.2e > %.1e (%s gate)", word,
                            (long long)v->worst_group, v->worst_group_nmse, s->gate.group_nmse,
                            dtype);
     if (over->tile)
-        moe_int_entry_fail(v, "rows from %lld: NMSE %.2e > %.1e (%s gate)",
+        moe_int_entry_fail(v, "128 rows from %lld: NMSE %.2e > %.1e (%s gate)",
                            (long long)v->worst_tile, v->worst_tile_nmse, s->gate.tile_nmse, dtype);
     if (s->gate.max_z > 0 && !(v->max_z <= s->gate.max_z))
         moe_int_entry_fail(v, "max z %.3g > %g (%s gate)", v->max_z, s->gate.max_z, dtype);
@@ -239,12 +223,12 @@ static void judge(scan *s) {
     if (s->layout.tiled)
         judge_tiles(s, &over);
     v->bad_elements = s->total.bad;
-    v->nmse = ratio(s->total.d2, fmax(fmax(s->total.r2, s->total.var / 4), s->c->natural));
+    v->nmse = ratio(s->total.d2, s->total.r2);
     judge_gates(s, &over);
     double gate = s->gate.group_nmse > 0 ? s->gate.group_nmse : s->gate.nmse;
-    if (v->verdict == MOE_VERDICT_FAIL)
+    if (v->verdict == MOE_VERDICT_FAIL) {
         moe_int_where(s->c, &s->layout, s->groups, gate, v->where, sizeof v->where);
-    else if (s->total.n == 0 && v->not_compared > 0) {
+    } else if (s->total.n == 0 && v->not_compared > 0) {
         v->verdict = MOE_VERDICT_SKIP;
         snprintf(v->why, sizeof v->why, "the %s is not finite anywhere", s->c->truth);
     }
@@ -262,8 +246,8 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
                            moe_tensor_shape_str(c->want, want, sizeof want));
         return;
     }
-    scan s = {.c = c, .v = ret, .false_zero = -1, .worst_size = -1};
-    s.sigma_scale = moe_dtype_roundoff(c->arithmetic) / sqrt(3);
+    double u = moe_dtype_roundoff(c->arithmetic);
+    scan s = {.c = c, .v = ret, .worst_size = -1, .u2 = u * u / 3};
     s.layout = c->layout ? *c->layout : moe_int_layout_of(c->id, c->got);
     s.gate = moe_gate_for(c->id, c->arithmetic);
     s.groups = calloc((size_t)s.layout.groups + 1, sizeof *s.groups);

@@ -84,19 +84,8 @@ moe_gate moe_gate_for(moe_tensor_id id, moe_dtype arithmetic) {
     return (moe_gate){0};
 }
 
-/* A group of N independent errors scatters around its floor as chi^2_N / N. This is that variable's
- * 1 - 1e-5 quantile (4.265 standard deviations), by Wilson and Hilferty (PNAS 17, 1931). */
-static double chi2_quantile(double n) {
-    double k = 2 / (9 * n), root = 1 - k + 4.265 * sqrt(k);
+/* Wilson and Hilferty's approximation (PNAS 17, 1931); 4.265 normal deviations leave 1e-5. */
+double moe_int_chi2_quantile(double n) {
+    double k = 2 / (9 * fmax(n, 1)), root = 1 - k + 4.265 * sqrt(k);
     return root * root * root;
-}
-
-double moe_int_gate_nmse_factor(int64_t elements) {
-    double q = elements > 0 ? chi2_quantile((double)elements) / 4 : 1;
-    return q > 1 ? q : 1;
-}
-
-double moe_int_gate_rms_factor(int64_t elements) {
-    double q = elements > 0 ? chi2_quantile((double)elements) / chi2_quantile(768) : 1;
-    return q > 1 ? sqrt(q) : 1;
 }

@@ -39,7 +39,6 @@ typedef struct bench {
     moe_check_result *result;
     moe_int_routing routing;
     moe_int_truth truth;
-    moe_int_natural natural;
 } bench;
 
 /* Golden values hold for the routing that they were made with. */
@@ -56,15 +55,6 @@ static const moe_tensor *golden_of(const bench *b, moe_tensor_id id, moe_tensor 
                             .ndim = 1,
                             .shape = {problem->expected_plan->n_pairs}};
     return weights;
-}
-
-static double natural_of(const bench *b, moe_tensor_id id) {
-    if (id == MOE_T_DS)
-        return b->natural.dS;
-    /* the sample sees few of the tokens that dW_r sums over */
-    if (b->truth.sampled)
-        return 0;
-    return id == MOE_T_DW_R ? b->natural.dW_r : id == MOE_T_DB_R ? b->natural.db_r : 0;
 }
 
 static void compare_sampled(const bench *b, moe_int_comparison *c, moe_tensor_verdict *ret) {
@@ -107,19 +97,15 @@ static void compare(const bench *b, moe_tensor_id id, const moe_tensor *got,
                             .arithmetic = b->subject->arithmetic,
                             .desc = &b->subject->problem->layer,
                             .got = got,
-                            .plan = b->routing.plan,
-                            .limit = id == MOE_T_DS ? b->natural.dS_limit : NULL,
-                            .natural = natural_of(b, id)};
+                            .plan = b->routing.plan};
     if (b->truth.sampled && !golden) {
         compare_sampled(b, &c, ret);
         return;
     }
-    const moe_tensor *variance = &b->truth.oracle->variance.t[id];
+    const moe_tensor *variance = &b->truth.variance.t[id];
     c.want = golden ? golden : &b->truth.oracle->out.t[id];
     c.truth = golden ? "golden" : "oracle";
-    if (b->truth.sampled)
-        c.limit = NULL;
-    else if (variance->data)
+    if (!b->truth.sampled && variance->data)
         c.variance = variance;
     moe_int_compare(&c, ret);
 }
@@ -280,8 +266,6 @@ static moe_status judge(bench *b, const moe_check_params *params) {
                                &b->truth);
     if (!s)
         s = add_router_part(b);
-    if (!s)
-        s = moe_int_natural_make(&problem->layer, &b->truth, arithmetic, &b->natural);
     if (s)
         return s;
     b->result->ambiguous_tokens = b->routing.ambiguous;
@@ -300,7 +284,6 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
                          const moe_log *log, moe_check_result *result) {
     bench b = {.subject = subject, .log = log, .result = result};
     moe_status s = judge(&b, params);
-    moe_int_natural_free(&b.natural);
     moe_int_truth_free(&b.truth);
     moe_int_routing_free(&b.routing);
     return s;

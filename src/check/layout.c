@@ -35,8 +35,6 @@ moe_int_layout moe_int_layout_of(moe_tensor_id id, const moe_tensor *tensor) {
     l.width = l.groups > 0 ? count / l.groups : 0;
     bool rows = l.by == MOE_INT_BY_TOKEN || l.by == MOE_INT_BY_PAIR;
     l.tiled = rows && tensor->ndim > 1;
-    /* Gradients of the router cancel: in fp32 an exact zero of theirs need not be exact. */
-    l.exact_zero = id != MOE_T_DS && id != MOE_T_S && id != MOE_T_DW_R && id != MOE_T_DB_R;
     return l;
 }
 
@@ -73,6 +71,26 @@ int64_t moe_int_layout_expert(const moe_int_layout *layout, const moe_plan *plan
     if (layout->by == MOE_INT_BY_PAIR && plan)
         return moe_int_expert_of_row(plan, moe_int_layout_group(layout, g));
     return -1;
+}
+
+/* Rows of pairs that meet in a group. */
+static int64_t pairs_of_group(const moe_int_layout *layout, const moe_plan *plan, int64_t g) {
+    int64_t i = moe_int_layout_group(layout, g);
+    if (!plan || layout->by == MOE_INT_BY_PAIR)
+        return 1;
+    if (layout->by == MOE_INT_BY_TOKEN && i < plan->n_tokens)
+        return plan->token_offsets[i + 1] - plan->token_offsets[i];
+    if (layout->by == MOE_INT_BY_EXPERT && i < plan->n_experts)
+        return plan->offsets[i + 1] - plan->offsets[i];
+    return plan->n_tokens;
+}
+
+int64_t moe_int_layout_units(const moe_int_layout *layout, const moe_layer_desc *desc,
+                             const moe_plan *plan, int64_t g) {
+    int64_t pairs = pairs_of_group(layout, plan, g);
+    bool shared = layout->by == MOE_INT_WHOLE;
+    int64_t units = pairs * (shared ? desc->n_shared : desc->n);
+    return units > 0 ? units : 1;
 }
 
 void moe_int_unravel(const moe_tensor *tensor, int64_t flat, int64_t *ret) {

@@ -1,5 +1,5 @@
 /* The sampled oracle's choice: which tokens and experts, and the reference run on those tokens. */
-#include "check/check_int.h"
+#include "check/errors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +108,7 @@ static void map_pairs(const moe_plan *sub, const moe_plan *full, const int64_t *
 static moe_status make_part(moe_tensor_id id, const moe_int_truth *t, const moe_plan *full,
                             const int64_t *row_of_pair, moe_int_part *ret) {
     const moe_tensor *want = &t->oracle->out.t[id];
-    const moe_tensor *variance = &t->oracle->variance.t[id];
+    const moe_tensor *variance = &t->variance.t[id];
     moe_int_layout l = moe_int_layout_of(id, want);
     if (!want->data || (l.by != MOE_INT_BY_TOKEN && l.by != MOE_INT_BY_PAIR))
         return MOE_OK;
@@ -119,7 +119,6 @@ static moe_status make_part(moe_tensor_id id, const moe_int_truth *t, const moe_
     if (variance->data)
         memcpy(ret->variance.data, variance->data, (size_t)moe_tensor_bytes(want));
     ret->layout.by = l.by;
-    ret->layout.exact_zero = l.exact_zero;
     for (int64_t g = 0; g < l.groups; g++) {
         int64_t row = l.by == MOE_INT_BY_TOKEN ? t->tokens[g] : row_of_pair[g];
         ret->base[g] = row * l.width;
@@ -135,7 +134,6 @@ static moe_status run_on_tokens(const moe_problem *problem, const moe_plan *sub,
                                    .threads = threads,
                                    .plan = sub,
                                    .plan_given = problem->plan != NULL,
-                                   .variance = 1,
                                    .skip_weight_gradients = 1};
     return moe_reference_run(&problem->layer, &t->in, &params, log, &t->oracle);
 }
@@ -157,7 +155,8 @@ moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routi
     if (!s)
         s = run_on_tokens(problem, sub, threads, log, t);
     if (!s)
-        s = moe_int_mask_corners(&problem->layer, &t->in, arithmetic, t->oracle);
+        s = moe_int_layer_errors(&problem->layer, &t->in, arithmetic, threads, t->oracle,
+                                 &t->variance);
     if (!s) {
         row_of_pair = malloc((size_t)(sub->n_pairs + 1) * sizeof *row_of_pair);
         s = row_of_pair ? MOE_OK : MOE_E_NOMEM;

@@ -1,6 +1,6 @@
 /* The truth that results are judged against: the reference layer in float64 with the routing in
  * force, of all tokens or, for large shapes, of a sample. */
-#include "check/check_int.h"
+#include "check/errors.h"
 
 #include <float.h>
 #include <stdio.h>
@@ -40,10 +40,12 @@ static moe_status run_oracle(const moe_problem *problem, const moe_int_routing *
                                    .threads = threads,
                                    .plan = routing->plan,
                                    .plan_given = problem->plan != NULL,
-                                   .seed = problem->seed,
-                                   .variance = 1};
+                                   .seed = problem->seed};
     moe_status s = moe_reference_run(&problem->layer, &t->in, &params, log, &t->oracle);
-    return s ? s : moe_int_mask_corners(&problem->layer, &t->in, arithmetic, t->oracle);
+    if (s)
+        return s;
+    return moe_int_layer_errors(&problem->layer, &t->in, arithmetic, moe_int_check_threads(threads),
+                                t->oracle, &t->variance);
 }
 
 /* Smallest normal and largest finite number. */
@@ -145,6 +147,7 @@ moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing 
 
 void moe_int_truth_free(moe_int_truth *t) {
     moe_reference_free(&t->oracle);
+    moe_tensors_free(&t->variance);
     for (int id = 0; id < MOE_T_COUNT; id++)
         moe_int_part_free(&t->part[id]);
     if (t->sampled) {

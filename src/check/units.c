@@ -8,9 +8,7 @@
  * dO_r
  *
  * The shared expert is one more expert, which sees every token. */
-#include "check/check_int.h"
-
-#include "reference/activation.h"
+#include "check/errors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +19,8 @@ enum { EXPERTS = 8, UNITS = 4 };
 typedef struct unit_expert {
     const moe_problem *problem;
     const moe_plan *plan; /* NULL: the shared expert */
-    moe_dtype arithmetic;
+    moe_int_rounding rounding;
+    double router2;                          /* |w_r|^2 behind the weights; 0: they are given */
     moe_tensor_id w1, b1, w2, dw1, db1, dw2; /* b1, db1: MOE_T_COUNT without biases */
     int64_t e, n, hw, rows;
     int32_t layout;
@@ -34,10 +33,12 @@ typedef struct unit_sums {
     double *db1[2], *var_b1[2];            /* one element each, or NULL */
 } unit_sums;
 
-/* One unit's weights and one row's data, [d] each. */
+/* One unit's weights and one row's data, [d] each, with squared norms. */
 typedef struct unit_work {
     double *x, *dy, *w[2], *column;
-    double bias[2], norm[2];
+    double xx, dd, ww[2], cc;
+    double bias[2];
+    double weight, vweight; /* of the row, and its relative variance */
     void *block;
 } unit_work;
 
@@ -56,19 +57,6 @@ static void load_row(const moe_tensor *t, int64_t first, int64_t n, double *ret)
                 t->dtype, (size_t)n);
 }
 
-static void load_unit(const unit_expert *u, int64_t j, unit_work *k) {
-    int64_t d = u->problem->layer.d;
-    const moe_tensor *in = u->problem->in.t;
-    for (int up = 0; up < (u->hw == u->n ? 1 : 2); up++) {
-        int64_t col = column_of(u, j, up);
-        load_row(&in[u->w1], (u->e * u->hw + col) * d, d, k->w[up]);
-        k->norm[up] = moe_int_norm(k->w[up], d);
-        k->bias[up] = u->b1 == MOE_T_COUNT ? 0 : element(&in[u->b1], u->e * u->hw + col);
-    }
-    for (int64_t i = 0; i < d; i++)
-        k->column[i] = element(&in[u->w2], (u->e * d + i) * u->n + j);
-}
-
 static double dot(const double *a, const double *b, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++)
@@ -76,60 +64,76 @@ static double dot(const double *a, const double *b, int64_t n) {
     return sum;
 }
 
-/* The weight of row r, and the row as the expert sees it. */
-static double load_pair(const unit_expert *u, int64_t r, unit_work *k) {
+static void load_unit(const unit_expert *u, int64_t j, unit_work *k) {
+    int64_t d = u->problem->layer.d;
+    const moe_tensor *in = u->problem->in.t;
+    for (int up = 0; up < (u->hw == u->n ? 1 : 2); up++) {
+        int64_t col = column_of(u, j, up);
+        load_row(&in[u->w1], (u->e * u->hw + col) * d, d, k->w[up]);
+        k->ww[up] = dot(k->w[up], k->w[up], d);
+        k->bias[up] = u->b1 == MOE_T_COUNT ? 0 : element(&in[u->b1], u->e * u->hw + col);
+    }
+    for (int64_t i = 0; i < d; i++)
+        k->column[i] = element(&in[u->w2], (u->e * d + i) * u->n + j);
+    k->cc = dot(k->column, k->column, d);
+}
+
+/* Row r: its weight, and x as the expert sees it. */
+static void load_pair(const unit_expert *u, int64_t r, unit_work *k) {
     const moe_layer_desc *desc = &u->problem->layer;
     const moe_tensor *in = u->problem->in.t;
     int64_t d = desc->d, row = u->plan ? u->plan->offsets[u->e] + r : r;
     int64_t token = u->plan ? u->plan->token[row] : r;
     load_row(&in[MOE_T_X], token * d, d, k->x);
     load_row(&in[MOE_T_DO], token * d, d, k->dy);
-    double weight = u->plan ? u->plan->weight[row] : 1;
+    k->xx = dot(k->x, k->x, d);
+    k->dd = dot(k->dy, k->dy, d);
+    k->weight = u->plan ? u->plan->weight[row] : 1;
     if (!u->plan && desc->shared_gate) {
         double z = 0;
         for (int64_t i = 0; i < d; i++)
             z += k->x[i] * element(&in[MOE_T_W_GATE_SHARED], i);
-        weight = 1 / (1 + exp(-z));
+        k->weight = 1 / (1 + exp(-z));
     }
-    if (u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT) {
-        for (int64_t i = 0; i < d; i++)
-            k->x[i] *= weight;
-        weight = 1;
-    }
-    return weight;
+    k->vweight = u->router2 > 0 ? 2 * u->rounding.sum * k->xx * u->router2 + u->rounding.router : 0;
 }
 
-static void add_outer(double scale, const double *x, int64_t d, double *sum, double *var) {
+/* sum += scale x, var += v x^2 */
+static void add_outer(double scale, double v, const double *x, int64_t d, double *sum,
+                      double *var) {
     for (int64_t i = 0; i < d; i++) {
-        double term = scale * x[i];
-        sum[i] += term;
-        var[i] += term * term;
+        sum[i] += scale * x[i];
+        var[i] += v * x[i] * x[i];
     }
 }
 
-/* Row r's part in one unit's sums. */
-static void add_pair(const unit_expert *u, const unit_work *k, double weight, unit_sums *s) {
+/* Row r's part in one unit's sums, values and variances (errors_bank.c has the same steps). */
+static void add_pair(const unit_expert *u, unit_work *k, unit_sums *s) {
     const moe_layer_desc *desc = &u->problem->layer;
     int64_t d = desc->d;
-    int parts = u->hw == u->n ? 1 : 2;
-    double h[2], a, da, dh[2], norm = moe_int_norm(k->x, d);
-    bool jumps = moe_int_has_corners(desc);
-    for (int up = 0; up < parts; up++)
-        h[up] = dot(k->x, k->w[up], d) + k->bias[up];
-    moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, h, &a);
-    da = weight * dot(k->dy, k->column, d);
-    moe_int_act_backward_f64(desc, MOE_GLU_CONCAT, 1, h, &da, dh);
-    for (int up = 0; up < parts; up++) {
-        if (jumps &&
-            moe_int_near_corner(desc, up, h[up], k->x, k->w[up], norm * k->norm[up], u->arithmetic))
-            dh[up] = NAN;
-        add_outer(dh[up], k->x, d, s->dw1[up], s->var1[up]);
-        if (s->db1[up]) {
-            *s->db1[up] += dh[up];
-            *s->var_b1[up] += dh[up] * dh[up];
+    bool on_input = u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    double w = on_input ? 1 : k->weight, vs = on_input ? 0 : k->vweight, sum = u->rounding.sum;
+    double scale = on_input ? k->weight : 1, xx = scale * scale * k->xx;
+    double stored_x = on_input ? 1 + k->vweight : 0, rows = sum * (double)u->rows;
+    moe_int_unit unit = {.parts = u->hw == u->n ? 1 : 2};
+    for (int p = 0; p < unit.parts; p++) {
+        unit.h[p] = scale * dot(k->x, k->w[p], d) + k->bias[p];
+        unit.vh[p] = (stored_x / (double)d + sum) * xx * k->ww[p];
+    }
+    unit.da = w * dot(k->dy, k->column, d);
+    unit.vda = w * w * sum * k->dd * k->cc + (u->rounding.eval + vs) * unit.da * unit.da;
+    moe_int_unit_errors(desc, &u->rounding, true, &unit);
+    for (int p = 0; p < unit.parts; p++) {
+        double dh = unit.corner[p] ? NAN : unit.dh[p];
+        double v = unit.vdh[p] + dh * dh * (1 + rows + stored_x);
+        add_outer(scale * dh, scale * scale * v, k->x, d, s->dw1[p], s->var1[p]);
+        if (s->db1[p]) {
+            *s->db1[p] += dh;
+            *s->var_b1[p] += v;
         }
     }
-    add_outer(weight * a, k->dy, d, s->dw2, s->var2);
+    add_outer(w * unit.a, w * w * (unit.va + unit.a * unit.a * (1 + vs + rows)), k->dy, d, s->dw2,
+              s->var2);
 }
 
 static moe_status work_alloc(int64_t d, unit_work *k) {
@@ -153,8 +157,8 @@ static moe_status run_unit(const unit_expert *u, int64_t j, unit_sums *s) {
         return status;
     load_unit(u, j, &k);
     for (int64_t r = 0; r < u->rows; r++) {
-        double weight = load_pair(u, r, &k);
-        add_pair(u, &k, weight, s);
+        load_pair(u, r, &k);
+        add_pair(u, &k, s);
     }
     free(k.block);
     return MOE_OK;
@@ -236,31 +240,46 @@ static moe_status run_units(const unit_expert *experts, int64_t count, int threa
 
 /* db2 of whole experts: sum over rows of the weight times dO. */
 static moe_status run_db2(const unit_expert *experts, int64_t count, moe_int_truth *t) {
-    int64_t d = experts->problem->layer.d;
+    const moe_layer_desc *desc = &experts->problem->layer;
+    bool on_input = desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    int64_t d = desc->d;
     moe_int_part *part = &t->part[MOE_T_DB2];
     unit_work k = {0};
-    moe_status s = moe_int_part_alloc(MOE_T_DB2, count, d, false, part);
+    moe_status s = moe_int_part_alloc(MOE_T_DB2, count, d, true, part);
     if (!s)
         s = work_alloc(d, &k);
     for (int64_t i = 0; !s && i < count; i++) {
-        double *sum = (double *)part->want.data + i * d;
-        part->base[i] = experts[i].e * d;
-        part->expert[i] = experts[i].e;
-        for (int64_t r = 0; r < experts[i].rows; r++) {
-            double weight = load_pair(&experts[i], r, &k);
-            for (int64_t c = 0; c < d; c++)
-                sum[c] += weight * k.dy[c];
+        const unit_expert *u = &experts[i];
+        double added = u->rounding.sum * (double)u->rows;
+        part->base[i] = u->e * d;
+        part->expert[i] = u->e;
+        for (int64_t r = 0; r < u->rows; r++) {
+            load_pair(u, r, &k);
+            double w = on_input ? 1 : k.weight, vs = on_input ? 0 : k.vweight;
+            add_outer(w, w * w * (vs + added), k.dy, d, (double *)part->want.data + i * d,
+                      (double *)part->variance.data + i * d);
         }
     }
     free(k.block);
     return s;
 }
 
+/* |w_r|^2 of expert e. */
+static double router_square(const moe_problem *problem, int64_t e) {
+    const moe_tensor *w = &problem->in.t[MOE_T_W_R];
+    double sum = 0;
+    for (int64_t i = 0; !problem->plan && i < problem->layer.d; i++) {
+        double v = element(w, e * problem->layer.d + i);
+        sum += v * v;
+    }
+    return sum;
+}
+
 static moe_status run_shared(const moe_problem *problem, moe_dtype arithmetic, int threads,
                              moe_int_truth *t) {
     const moe_layer_desc *desc = &problem->layer;
     unit_expert u = {.problem = problem,
-                     .arithmetic = arithmetic,
+                     .rounding = moe_int_rounding_of(arithmetic),
                      .w1 = MOE_T_W1_SHARED,
                      .b1 = MOE_T_COUNT,
                      .w2 = MOE_T_W2_SHARED,
@@ -285,13 +304,14 @@ moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan
         int64_t e = chosen[i];
         experts[i] = (unit_expert){.problem = problem,
                                    .plan = plan,
-                                   .arithmetic = arithmetic,
+                                   .rounding = moe_int_rounding_of(arithmetic),
                                    .w1 = MOE_T_W1,
                                    .b1 = desc->expert_bias ? MOE_T_B1 : MOE_T_COUNT,
                                    .w2 = MOE_T_W2,
                                    .dw1 = MOE_T_DW1,
                                    .db1 = desc->expert_bias ? MOE_T_DB1 : MOE_T_COUNT,
                                    .dw2 = MOE_T_DW2,
+                                   .router2 = router_square(problem, e),
                                    .e = e,
                                    .n = desc->n,
                                    .hw = moe_h_width(desc, desc->n),

@@ -10,7 +10,7 @@ typedef struct failing {
 } failing;
 
 static bool fails(const moe_int_group *g, double gate) {
-    return g->bad > 0 || !(moe_int_group_nmse(g) <= gate * moe_int_gate_nmse_factor(g->n));
+    return !moe_int_group_passes(g, gate);
 }
 
 static failing find(const moe_int_layout *layout, const moe_int_group *groups, double gate) {

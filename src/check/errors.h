@@ -1,0 +1,112 @@
+/* The error model: the variance of the error that a correct kernel of a given arithmetic makes, for
+ * every element of every result, by linear propagation through the layer.
+ *
+ * All variances are in units of u^2/3, u the roundoff of the arithmetic: storing v adds v^2
+ * (uniform in +-u|v|). Where the sums themselves are in that arithmetic (fp32, fp64), partial sum
+ * s_i of terms p_j added in order rounds with s_i^2, and E[s_i^2] = sum_{j<=i} p_j^2 for random
+ * signs, hence
+ *
+ *     sum over L terms adds  sum_j (L - j) p_j^2  ~  (L/2) sum p^2.
+ *
+ * bf16 and fp16 kernels add in fp32, whose roundings are small beside the stored ones. For sums over
+ * independent operands, sum (x_i w_i)^2 is taken as |x|^2 |w|^2 / L. Stored are H, A, Y, A' = s A,
+ * dH, dXp, and s x where the weight is on the input; a blocked sum or a kernel that keeps a stage
+ * in registers errs less. With V the propagated variance,
+ *
+ *     z = d / sqrt(u^2/3 (ref^2 + V)),     expected sum of d^2 over a group = u^2/3 sum (ref^2 +
+ * V). */
+#ifndef MOE_CHECK_ERRORS_H
+#define MOE_CHECK_ERRORS_H
+
+#include "check/check_int.h"
+
+/* How an arithmetic errs. */
+typedef struct moe_int_rounding {
+    moe_dtype arithmetic;
+    double u2;     /* u^2 / 3, the unit */
+    double least2; /* square of the smallest normal number: below it spacing is fixed */
+    double sum;    /* L terms add sum * L * (sum of squares); of fp32 in bf16 and fp16 */
+    double eval;   /* evaluating the activation adds eval * value^2, over its storing */
+    double router; /* eval of the router, which computes in fp32 or better */
+} moe_int_rounding;
+
+moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic);
+
+/* What storing v adds, in units of u^2/3; an exact 0 is stored exactly. */
+double moe_int_stored(const moe_int_rounding *r, double v);
+
+/* One hidden unit of one row. Variances are those before storing, which adds the square of the
+ * value. `parts` columns of H: gate (or the only one) and up. */
+typedef struct moe_int_unit {
+    int parts;
+    double h[2], vh[2];   /* pre-activation */
+    double da, vda;       /* gradient of a */
+    double a, va;         /* activation, of the stored h */
+    double dh[2], vdh[2]; /* gradient of h */
+    bool corner[2];       /* rounding may carry h across a jump of the derivative */
+} moe_int_unit;
+
+/* From h, vh, and (with `backward`) da, vda to the rest. */
+void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
+                         moe_int_unit *unit);
+
+/* A bank of rows that go through one expert, routed or shared, with the oracle's stages. All
+ * float64; variances are those before storing. Without dy only vH, vA and vY are made. */
+typedef struct moe_int_bank {
+    const moe_layer_desc *desc;
+    const moe_int_rounding *rounding;
+    int32_t layout; /* moe_glu_layout */
+    int64_t n, hw, rows;
+    int threads;
+    bool on_input;
+    const double *raw, *x;                   /* [rows][d] gathered, and as the expert sees it */
+    const double *dy;                        /* [rows][d] gathered dO, or NULL */
+    const double *weight, *vweight;          /* [rows]; vweight relative */
+    const double *W1, *W2, *b2;              /* [hw][d], [d][n], [d] or NULL */
+    const double *H, *A, *Y, *dH, *dXp;      /* stages, [rows][...] */
+    double *vH, *vA, *vY, *vdS, *vdH, *vdXp; /* [rows][...] */
+    double *vdW1, *vdb1, *vdW2, *vdb2;       /* as the parameters; NULL: not wanted */
+    unsigned char *corner; /* [rows][hw] set where a jump is near; zeroed before */
+} moe_int_bank;
+
+moe_status moe_int_bank_errors(const moe_int_bank *bank);
+
+/* Variances of all results of `oracle` (shaped as they are, float64, owned by *ret), and NaN into
+ * oracle->out where a jump of the activation's derivative decides (not compared). */
+moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *in,
+                                moe_dtype arithmetic, int threads, moe_reference_result *oracle,
+                                moe_tensors *ret);
+
+/* A layer whose errors are being computed: errors_layer.c drives, the others fill in parts. */
+typedef struct moe_int_error_run {
+    const moe_layer_desc *desc;
+    const moe_tensors *in;
+    moe_int_rounding rounding;
+    int threads;
+    moe_reference_result *oracle;
+    moe_tensors *v;        /* results */
+    int64_t T, pairs;      /* pairs of real experts */
+    double *X, *dO;        /* [T][d]; dO NULL: forward only */
+    double *vweight;       /* [all pairs] relative variance of combine weights */
+    unsigned char *corner; /* [pairs][hw] */
+} moe_int_error_run;
+
+/* errors_router.c: relative variances of the combine weights, and V of logits and topk_weight. */
+moe_status moe_int_weight_errors(moe_int_error_run *k);
+/* What passes back through the router: adds to dX; dW_r, db_r. Needs V of dS. */
+moe_status moe_int_router_errors(const moe_int_error_run *k);
+/* errors_shared.c: adds the shared expert's part to O and dX; its parameters' gradients. */
+moe_status moe_int_shared_errors(moe_int_error_run *k);
+/* v[i] += scale^2 (v_term[i] + term[i]^2 (1 + relative)) for i < d: a term of a sum over experts.
+ */
+void moe_int_add_term(double *v, double scale, const double *v_term, const double *term,
+                      double relative, int64_t d);
+/* Sets elements first .. first+count-1 of an oracle's result to NaN, if it has that result. */
+void moe_int_blank(moe_tensor *t, int64_t first, int64_t count);
+
+/* Elements as float64 (caller frees); NULL without memory. */
+double *moe_int_doubles(const moe_tensor *t, int64_t first, int64_t count);
+/* Squared norms of a matrix's rows (caller frees). */
+double *moe_int_row_squares(const double *m, int64_t rows, int64_t width);
+
+#endif

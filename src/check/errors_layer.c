@@ -1,0 +1,235 @@
+/* Errors of the whole layer: every expert's bank, then the sums over a token's experts. */
+#include "check/errors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+double *moe_int_doubles(const moe_tensor *t, int64_t first, int64_t count) {
+    double *out = malloc((size_t)(count > 0 ? count : 1) * sizeof *out);
+    if (out)
+        moe_convert(out, MOE_F64, (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype),
+                    t->dtype, (size_t)count);
+    return out;
+}
+
+void moe_int_add_term(double *v, double scale, const double *v_term, const double *term,
+                      double relative, int64_t d) {
+    for (int64_t i = 0; i < d; i++) {
+        double stage = v_term ? v_term[i] : 0;
+        v[i] += scale * scale * (stage + term[i] * term[i] * (1 + relative));
+    }
+}
+
+void moe_int_blank(moe_tensor *t, int64_t first, int64_t count) {
+    for (int64_t i = 0; t->data && i < count; i++)
+        ((double *)t->data)[first + i] = NAN;
+}
+
+/* Element `first` of a float64 tensor, NULL where the layer does not have it. */
+static double *at(const moe_tensor *t, int64_t first) {
+    return t->data ? (double *)t->data + first : NULL;
+}
+
+static double *gather(const moe_int_error_run *k, const double *m, int64_t first, int64_t rows,
+                      bool weighted) {
+    const moe_plan *plan = k->oracle->plan;
+    int64_t d = k->desc->d;
+    double *out = malloc((size_t)(rows * d + 1) * sizeof *out);
+    for (int64_t r = 0; out && r < rows; r++) {
+        double scale = weighted ? plan->weight[first + r] : 1;
+        for (int64_t i = 0; i < d; i++)
+            out[r * d + i] = scale * m[plan->token[first + r] * d + i];
+    }
+    return out;
+}
+
+static void point_at_stages(const moe_int_error_run *k, int64_t e, moe_int_bank *b) {
+    const moe_tensor *out = k->oracle->out.t, *v = k->v->t;
+    int64_t d = k->desc->d, n = b->n, hw = b->hw, first = k->oracle->plan->offsets[e];
+    b->H = at(&out[MOE_T_H], first * hw);
+    b->A = at(&out[MOE_T_A], first * n);
+    b->Y = at(&out[MOE_T_Y], first * d);
+    b->dH = at(&out[MOE_T_DH], first * hw);
+    b->dXp = at(&out[MOE_T_DXP], first * d);
+    b->vH = at(&v[MOE_T_H], first * hw);
+    b->vA = at(&v[MOE_T_A], first * n);
+    b->vY = at(&v[MOE_T_Y], first * d);
+    b->vdS = at(&v[MOE_T_DS], first);
+    b->vdH = at(&v[MOE_T_DH], first * hw);
+    b->vdXp = at(&v[MOE_T_DXP], first * d);
+    b->vdW1 = at(&v[MOE_T_DW1], e * hw * d);
+    b->vdb1 = at(&v[MOE_T_DB1], e * hw);
+    b->vdW2 = at(&v[MOE_T_DW2], e * d * n);
+    b->vdb2 = at(&v[MOE_T_DB2], e * d);
+    b->corner = k->corner + first * hw;
+}
+
+static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
+    const moe_plan *plan = k->oracle->plan;
+    const moe_layer_desc *desc = k->desc;
+    int64_t first = plan->offsets[e], rows = plan->offsets[e + 1] - first;
+    int64_t d = desc->d, n = desc->n, hw = moe_h_width(desc, n);
+    if (rows == 0)
+        return MOE_OK;
+    bool on_input = desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    double *raw = gather(k, k->X, first, rows, false), *x = gather(k, k->X, first, rows, on_input);
+    double *dy = k->dO ? gather(k, k->dO, first, rows, false) : NULL;
+    double *w1 = moe_int_doubles(&k->in->t[MOE_T_W1], e * hw * d, hw * d);
+    double *w2 = moe_int_doubles(&k->in->t[MOE_T_W2], e * d * n, d * n);
+    double *b2 = desc->expert_bias ? moe_int_doubles(&k->in->t[MOE_T_B2], e * d, d) : NULL;
+    moe_int_bank b = {.desc = desc,
+                      .rounding = &k->rounding,
+                      .layout = desc->glu_layout,
+                      .n = n,
+                      .hw = hw,
+                      .rows = rows,
+                      .threads = k->threads,
+                      .on_input = on_input,
+                      .raw = raw,
+                      .x = x,
+                      .dy = dy,
+                      .weight = plan->weight + first,
+                      .vweight = k->vweight + first,
+                      .W1 = w1,
+                      .W2 = w2,
+                      .b2 = b2};
+    bool complete = raw && x && w1 && w2 && (dy || !k->dO) && (b2 || !desc->expert_bias);
+    point_at_stages(k, e, &b);
+    moe_status s = complete ? moe_int_bank_errors(&b) : MOE_E_NOMEM;
+    free(raw);
+    free(x);
+    free(dy);
+    free(w1);
+    free(w2);
+    free(b2);
+    return s;
+}
+
+/* O_t = sum of w Y, dX_t = sum of dXp: stored stages, weights, and adding them up. */
+static void sum_over_experts(const moe_int_error_run *k) {
+    const moe_plan *plan = k->oracle->plan;
+    const moe_tensor *out = k->oracle->out.t, *v = k->v->t;
+    int64_t d = k->desc->d;
+    bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    for (int64_t t = 0; t < k->T; t++) {
+        int64_t from = plan->token_offsets[t], to = plan->token_offsets[t + 1];
+        double added = k->rounding.sum * (double)(to - from + 2);
+        for (int64_t i = from; i < to; i++) {
+            int64_t p = plan->pair_of_token[i];
+            double w = plan->weight[p], vs = k->vweight[p] + added;
+            if (p >= k->pairs) { /* a zero expert stores nothing: only its weight errs */
+                moe_int_add_term(at(&v[MOE_T_O], t * d), w, NULL, k->X + t * d, vs - 1, d);
+                if (k->dO)
+                    moe_int_add_term(at(&v[MOE_T_DX], t * d), w, NULL, k->dO + t * d, vs - 1, d);
+                continue;
+            }
+            moe_int_add_term(at(&v[MOE_T_O], t * d), on_input ? 1 : w, at(&v[MOE_T_Y], p * d),
+                             at(&out[MOE_T_Y], p * d), on_input ? added : vs, d);
+            if (k->dO)
+                moe_int_add_term(at(&v[MOE_T_DX], t * d), on_input ? w : 1,
+                                 at(&v[MOE_T_DXP], p * d), at(&out[MOE_T_DXP], p * d),
+                                 on_input ? vs : added, d);
+        }
+    }
+}
+
+/* dS of a zero expert is <dO, x>. */
+static void zero_expert_gradients(const moe_int_error_run *k) {
+    const moe_plan *plan = k->oracle->plan;
+    int64_t d = k->desc->d;
+    for (int64_t p = k->pairs; k->dO && p < plan->n_pairs; p++) {
+        double sum = 0;
+        for (int64_t i = plan->token[p] * d; i < (plan->token[p] + 1) * d; i++)
+            sum += k->dO[i] * k->dO[i] * k->X[i] * k->X[i];
+        *at(&k->v->t[MOE_T_DS], p) = k->rounding.sum * (double)d * sum;
+    }
+}
+
+/* What column `col` of pair row p decides: with the weight on the input dS and so the router's
+ * gradient too. */
+static void blank_corner(const moe_int_error_run *k, int64_t e, int64_t p, int64_t col) {
+    moe_tensor *out = k->oracle->out.t;
+    int64_t d = k->desc->d, hw = moe_h_width(k->desc, k->desc->n);
+    moe_int_blank(&out[MOE_T_DH], p * hw + col, 1);
+    moe_int_blank(&out[MOE_T_DXP], p * d, d);
+    moe_int_blank(&out[MOE_T_DX], k->oracle->plan->token[p] * d, d);
+    moe_int_blank(&out[MOE_T_DW1], (e * hw + col) * d, d);
+    moe_int_blank(&out[MOE_T_DB1], e * hw + col, 1);
+    if (k->desc->router.weight_on != MOE_WEIGHT_ON_INPUT)
+        return;
+    moe_int_blank(&out[MOE_T_DS], p, 1);
+    if (out[MOE_T_DW_R].data)
+        moe_int_blank(&out[MOE_T_DW_R], 0, moe_tensor_count(&out[MOE_T_DW_R]));
+    if (out[MOE_T_DB_R].data)
+        moe_int_blank(&out[MOE_T_DB_R], 0, moe_tensor_count(&out[MOE_T_DB_R]));
+}
+
+static void blank_corners(const moe_int_error_run *k) {
+    const moe_plan *plan = k->oracle->plan;
+    int64_t hw = moe_h_width(k->desc, k->desc->n);
+    for (int64_t e = 0; k->dO && e < k->desc->E; e++)
+        for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++)
+            for (int64_t col = 0; col < hw; col++)
+                if (k->corner[p * hw + col])
+                    blank_corner(k, e, p, col);
+}
+
+static moe_status prepare(moe_int_error_run *k) {
+    const moe_tensor *X = &k->in->t[MOE_T_X], *dO = &k->in->t[MOE_T_DO];
+    int64_t hw = moe_h_width(k->desc, k->desc->n);
+    moe_status s = MOE_OK;
+    for (int id = 0; !s && id < MOE_T_COUNT; id++) {
+        const moe_tensor *t = &k->oracle->out.t[id];
+        if (t->data)
+            s = moe_tensor_alloc(MOE_F64, t->ndim, t->shape, &k->v->t[id]);
+    }
+    k->X = moe_int_doubles(X, 0, moe_tensor_count(X));
+    k->dO = dO->data ? moe_int_doubles(dO, 0, moe_tensor_count(dO)) : NULL;
+    k->vweight = calloc((size_t)k->oracle->plan->n_pairs + 1, sizeof *k->vweight);
+    k->corner = calloc((size_t)(k->pairs * hw) + 1, 1);
+    if (!s && (!k->X || (dO->data && !k->dO) || !k->vweight || !k->corner))
+        s = MOE_E_NOMEM;
+    return s;
+}
+
+static moe_status fill(moe_int_error_run *k) {
+    bool routed = k->oracle->out.t[MOE_T_LOGITS].data != NULL;
+    moe_status s = routed ? moe_int_weight_errors(k) : MOE_OK;
+    for (int64_t e = 0; !s && e < k->desc->E; e++)
+        s = expert_errors(k, e);
+    if (s)
+        return s;
+    sum_over_experts(k);
+    zero_expert_gradients(k);
+    if (k->desc->n_shared)
+        s = moe_int_shared_errors(k);
+    if (!s && routed && k->dO)
+        s = moe_int_router_errors(k);
+    if (!s)
+        blank_corners(k);
+    return s;
+}
+
+moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *in,
+                                moe_dtype arithmetic, int threads, moe_reference_result *oracle,
+                                moe_tensors *ret) {
+    moe_int_error_run k = {.desc = desc,
+                           .in = in,
+                           .rounding = moe_int_rounding_of(arithmetic),
+                           .threads = threads,
+                           .oracle = oracle,
+                           .v = ret,
+                           .T = oracle->plan->n_tokens,
+                           .pairs = oracle->plan->offsets[desc->E]};
+    memset(ret, 0, sizeof *ret);
+    moe_status s = prepare(&k);
+    if (!s)
+        s = fill(&k);
+    free(k.X);
+    free(k.dO);
+    free(k.vweight);
+    free(k.corner);
+    if (s)
+        moe_tensors_free(ret);
+    return s;
+}

@@ -1,0 +1,201 @@
+/* Checking a file: the results of a program that knows nothing of moeref. */
+#include "check/check_int.h"
+
+#include "moeref/safetensors.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* What the file holds: views into it, and what had to be put into plan order. */
+typedef struct file_subject {
+    moe_safetensors *file;
+    moe_tensors got; /* views, or owned where `owned` */
+    bool owned[MOE_T_COUNT];
+    moe_plan *plan;  /* from topk_index; NULL: not told, or given by the problem */
+    int64_t *row_of; /* [T*K] plan row of topk_index's entries, -1: empty slots */
+    int64_t T, K;
+    size_t found;
+} file_subject;
+
+static void subject_clear(file_subject *f) {
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        if (f->owned[id])
+            moe_tensor_free(&f->got.t[id]);
+    moe_plan_destroy(&f->plan);
+    free(f->row_of);
+    moe_safetensors_close(&f->file);
+}
+
+/* Slots of topk_index [T][K] as pairs; a negative expert is an empty slot. */
+static int64_t list_pairs(const moe_tensor *index, const moe_tensor *weight, int32_t *token,
+                          int32_t *expert, double *w) {
+    int64_t n = 0, K = index->shape[1];
+    for (int64_t i = 0; i < index->shape[0] * K; i++) {
+        double e = moe_load(index->data, index->dtype, (size_t)i);
+        if (e < 0)
+            continue;
+        token[n] = (int32_t)(i / K);
+        expert[n] = e < INT32_MAX ? (int32_t)e : INT32_MAX;
+        w[n++] = weight->data ? moe_load(weight->data, weight->dtype, (size_t)i) : 1.0;
+    }
+    return n;
+}
+
+static int64_t find_row(const moe_plan *plan, int64_t token, int64_t expert) {
+    for (int64_t p = plan->offsets[expert]; p < plan->offsets[expert + 1]; p++)
+        if (plan->token[p] == token)
+            return p;
+    return -1;
+}
+
+static moe_status make_plan(file_subject *f, const moe_problem *problem, const moe_tensor *index,
+                            const moe_tensor *weight, const moe_log *log) {
+    size_t slots = (size_t)moe_tensor_count(index);
+    int32_t *token = malloc((slots + 1) * sizeof *token);
+    int32_t *expert = malloc((slots + 1) * sizeof *expert);
+    double *w = malloc((slots + 1) * sizeof *w);
+    f->row_of = malloc((slots + 1) * sizeof *f->row_of);
+    moe_status s = token && expert && w && f->row_of ? MOE_OK : MOE_E_NOMEM;
+    if (!s) {
+        int64_t n = list_pairs(index, weight, token, expert, w);
+        s = moe_plan_create(problem->T, problem->layer.E + problem->layer.n_zero, n, token, expert,
+                            w, log, &f->plan);
+    }
+    for (size_t i = 0; !s && i < slots; i++) {
+        double e = moe_load(index->data, index->dtype, i);
+        f->row_of[i] = e < 0 ? -1 : find_row(f->plan, (int64_t)i / f->K, (int64_t)e);
+    }
+    free(token);
+    free(expert);
+    free(w);
+    return s;
+}
+
+/* Reads topk_index and topk_weight, both [T][K], where the router's choice is part of the case. */
+static moe_status read_routing(file_subject *f, const moe_problem *problem, const char *path,
+                               const moe_log *log) {
+    moe_tensor index = {0}, weight = {0};
+    if (problem->plan || moe_safetensors_get(f->file, "topk_index", &index))
+        return MOE_OK;
+    if (index.ndim != 2 || index.shape[0] != problem->T || moe_dtype_roundoff(index.dtype) > 0)
+        return moe_fail(log, MOE_E_INVALID, "%s: topk_index must be integers of shape [%lld, K]",
+                        path, (long long)problem->T);
+    if (!moe_safetensors_get(f->file, "topk_weight", &weight) &&
+        !moe_tensor_same_shape(&weight, &index))
+        weight.data = NULL; /* already in plan order: an ordinary tensor of the table */
+    f->T = index.shape[0];
+    f->K = index.shape[1];
+    return make_plan(f, problem, &index, &weight, log);
+}
+
+/* A per-pair vector that came as [T][K], put into plan order. */
+static moe_status reorder(file_subject *f, moe_tensor_id id, const moe_tensor *slots) {
+    int64_t shape[] = {f->plan->n_pairs};
+    moe_status s = moe_tensor_alloc(MOE_F64, 1, shape, &f->got.t[id]);
+    f->owned[id] = !s;
+    for (int64_t i = 0; !s && i < f->T * f->K; i++)
+        if (f->row_of[i] >= 0)
+            moe_store(f->got.t[id].data, MOE_F64, (size_t)f->row_of[i],
+                      moe_load(slots->data, slots->dtype, (size_t)i));
+    return s;
+}
+
+static bool is_per_slot(const file_subject *f, moe_tensor_id id, const moe_tensor *t) {
+    return (id == MOE_T_S || id == MOE_T_DS) && f->plan && t->ndim == 2 && t->shape[0] == f->T &&
+           t->shape[1] == f->K;
+}
+
+static moe_status read_tensor(file_subject *f, const moe_problem *problem, moe_tensor_id id,
+                              const char *path, const moe_log *log) {
+    const moe_plan *plan = problem->plan ? problem->plan : f->plan;
+    moe_tensor t, want = {0};
+    char is[96], should[96];
+    moe_status s = moe_safetensors_get(f->file, moe_tensor_name(id), &t);
+    if (s == MOE_E_NOTFOUND)
+        return MOE_OK;
+    if (s)
+        return moe_fail(log, s, "%s: %s has an element type that cannot be judged", path,
+                        moe_tensor_name(id));
+    f->found++;
+    if (is_per_slot(f, id, &t))
+        return reorder(f, id, &t);
+    int64_t pairs = plan ? plan->offsets[problem->layer.E] : problem->T * problem->layer.K;
+    moe_tensor_shape(&problem->layer, id, problem->T, pairs,
+                     plan ? plan->n_pairs : problem->T * problem->layer.K, &want);
+    if (!moe_tensor_same_shape(&t, &want))
+        return moe_fail(log, MOE_E_INVALID, "%s: %s has shape %s, the case needs %s", path,
+                        moe_tensor_name(id), moe_tensor_shape_str(&t, is, sizeof is),
+                        moe_tensor_shape_str(&want, should, sizeof should));
+    f->got.t[id] = t;
+    return MOE_OK;
+}
+
+static moe_status read_file(file_subject *f, const moe_problem *problem, const char *path,
+                            const moe_log *log) {
+    moe_status s = moe_safetensors_open(path, log, &f->file);
+    if (!s)
+        s = read_routing(f, problem, path, log);
+    for (int i = MOE_T_LOGITS; !s && i < MOE_T_COUNT; i++)
+        if (moe_tensor_exists(&problem->layer, (moe_tensor_id)i, problem->plan != NULL))
+            s = read_tensor(f, problem, (moe_tensor_id)i, path, log);
+    if (!s && !f->found)
+        s = moe_fail(log, MOE_E_NOTFOUND,
+                     "%s has none of the tensors that can be judged (O, dX, dW1, dW2 ...)", path);
+    return s;
+}
+
+/* The first floating tensor's type, O before all others, is what the program computed in. */
+static moe_dtype arithmetic_of(const file_subject *f) {
+    if (f->got.t[MOE_T_O].data)
+        return f->got.t[MOE_T_O].dtype;
+    for (int id = MOE_T_COUNT - 1; id >= 0; id--)
+        if (f->got.t[id].data && !f->owned[id])
+            return f->got.t[id].dtype;
+    return MOE_F32;
+}
+
+static void list_absent(const file_subject *f, const moe_problem *problem, moe_check_result *r) {
+    for (int i = MOE_T_O; i < MOE_T_COUNT; i++) {
+        moe_tensor_id id = (moe_tensor_id)i;
+        moe_tensor_role role = moe_tensor_role_of(id);
+        bool final = role == MOE_ROLE_FORWARD ||
+                     (role == MOE_ROLE_BACKWARD && (problem->pass & MOE_PASS_BWD));
+        if (!final || f->got.t[id].data ||
+            !moe_tensor_exists(&problem->layer, id, problem->plan != NULL))
+            continue;
+        moe_tensor_verdict *v = moe_int_result_entry(r, moe_tensor_name(id));
+        if (v->why[0])
+            continue;
+        v->verdict = MOE_VERDICT_SKIP;
+        snprintf(v->why, sizeof v->why, "not in the file");
+    }
+}
+
+moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32_t arithmetic,
+                             const moe_check_params *params, const moe_log *log,
+                             moe_check_result **ret) {
+    static const moe_check_params defaults;
+    char selector[512];
+    file_subject f = {0};
+    moe_check_result *r = NULL;
+    snprintf(selector, sizeof selector, "--outputs %s", path);
+    moe_status s = read_file(&f, problem, path, log);
+    if (!s)
+        s = moe_int_result_create(problem, path, selector, log, &r);
+    if (!s) {
+        moe_int_subject subject = {.problem = problem,
+                                   .arithmetic =
+                                       arithmetic >= 0 ? (moe_dtype)arithmetic : arithmetic_of(&f),
+                                   .got = f.got,
+                                   .plan = f.plan};
+        s = moe_int_judge(&subject, params ? params : &defaults, log, r);
+    }
+    if (!s)
+        list_absent(&f, problem, r);
+    subject_clear(&f);
+    if (s)
+        moe_check_free(&r);
+    else
+        *ret = r;
+    return s;
+}

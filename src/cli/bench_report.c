@@ -1,0 +1,103 @@
+#include "cli/cli.h"
+
+#include "cli/bench_report.h"
+
+static void progress(void *user, int32_t done, int32_t of) {
+    cli_progress("timing %s: run %d of %d", (const char *)user, done + 1, of);
+}
+
+moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem, int64_t repeats,
+                          bool cold_cache, moe_bench_result *ret) {
+    moe_bench_params params = {.repeats = (int32_t)repeats,
+                               .cold_cache = cold_cache,
+                               .progress = progress,
+                               .user = problem->name};
+    moe_status s = moe_bench_run(backend, problem, &params, cli_log(), ret);
+    cli_progress_clear();
+    return s;
+}
+
+static void print_row(FILE *to, const moe_bench_times *t) {
+    fprintf(to, "  %-10s %12.1f %7.1f%%", t->name, t->median_us, 100 * t->spread);
+    if (t->flops > 0 && t->median_us > 0)
+        fprintf(to, " %10.1f", t->flops / t->median_us * 1e-3);
+    else
+        fprintf(to, " %10s", "-");
+    if (t->predicted_us > 0)
+        fprintf(to, " %12.1f %9.2f  %s", t->predicted_us, t->median_us / t->predicted_us,
+                t->bound_by);
+    fprintf(to, "\n");
+}
+
+void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
+                    const moe_bench_result *r) {
+    fprintf(to, "bench %s on %s, %d runs\n", problem->name, backend, r->repeats);
+    fprintf(to, "  %-10s %12s %8s %10s %12s %9s\n", "", "median us", "spread", "GFLOP/s",
+            "predicted us", "measured/");
+    for (int i = 0; i < 3; i++)
+        if (r->pass[i].median_us > 0)
+            print_row(to, &r->pass[i]);
+    for (size_t k = 0; k < r->n_kernels; k++)
+        print_row(to, &r->kernel[k]);
+    if (r->has_roofline)
+        fprintf(to,
+                "  predicted: host roofline, a first model: %.1f GFLOP/s and %.1f GB/s (%s);\n"
+                "  whole stages at full rate, no overhead, so expect measured/predicted above 1\n",
+                r->roofline.gemm_flops * 1e-9, r->roofline.memory_rate * 1e-9, r->roofline.source);
+    else
+        fprintf(to, "  predicted: nothing; the backend does not measure its device's ceilings\n");
+    if (r->has_memory)
+        fprintf(to, "  memory: weights %.1f MiB, cached for backward %.1f MiB, peak %.1f MiB\n",
+                (double)r->memory.weights / 1048576, (double)r->memory.cached / 1048576,
+                (double)r->memory.peak / 1048576);
+}
+
+static json_t *times_json(const moe_bench_times *t) {
+    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "name", t->name,
+                     "measured_us", t->median_us, "min_us", t->min_us, "max_us", t->max_us,
+                     "spread", t->spread, "flops", t->flops, "bytes", t->bytes, "predicted_us",
+                     t->predicted_us, "bound_by", t->bound_by);
+}
+
+json_t *cli_bench_json(const moe_problem *problem, const char *backend, const moe_bench_result *r) {
+    json_t *passes = json_array(), *kernels = json_array();
+    for (int i = 0; i < 3; i++)
+        if (r->pass[i].median_us > 0)
+            json_array_append_new(passes, times_json(&r->pass[i]));
+    for (size_t k = 0; k < r->n_kernels; k++)
+        json_array_append_new(kernels, times_json(&r->kernel[k]));
+    json_t *root = json_pack("{s:s, s:s, s:i, s:o, s:o}", "case", problem->name, "backend", backend,
+                             "repeats", (int)r->repeats, "passes", passes, "kernels", kernels);
+    if (r->has_roofline)
+        json_object_set_new(root, "roofline",
+                            json_pack("{s:f, s:f, s:s}", "gemm_flops", r->roofline.gemm_flops,
+                                      "memory_rate", r->roofline.memory_rate, "source",
+                                      r->roofline.source));
+    if (r->has_memory)
+        json_object_set_new(root, "memory",
+                            json_pack("{s:I, s:I, s:I}", "weights_bytes",
+                                      (json_int_t)r->memory.weights, "cached_bytes",
+                                      (json_int_t)r->memory.cached, "peak_bytes",
+                                      (json_int_t)r->memory.peak));
+    return root;
+}
+
+void cli_bench_csv_header(FILE *to) {
+    fprintf(to, "case,backend,name,measured_us,min_us,max_us,spread,flops,bytes,predicted_us,"
+                "bound_by\n");
+}
+
+static void print_csv(FILE *to, const char *name, const char *backend, const moe_bench_times *t) {
+    fprintf(to, "\"%s\",%s,%s,%.3f,%.3f,%.3f,%.4f,%.0f,%.0f,%.3f,%s\n", name, backend, t->name,
+            t->median_us, t->min_us, t->max_us, t->spread, t->flops, t->bytes, t->predicted_us,
+            t->bound_by);
+}
+
+void cli_bench_csv(FILE *to, const moe_problem *problem, const char *backend,
+                   const moe_bench_result *r) {
+    for (int i = 0; i < 3; i++)
+        if (r->pass[i].median_us > 0)
+            print_csv(to, problem->name, backend, &r->pass[i]);
+    for (size_t k = 0; k < r->n_kernels; k++)
+        print_csv(to, problem->name, backend, &r->kernel[k]);
+}

@@ -1,0 +1,45 @@
+/* moeref: one binary, one verb for each question. */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const cli_verb verbs[] = {
+    {"validate", "the main job: check backends, time one, hold the times against a prediction",
+     cli_validate},
+    {"check", "is a backend (or a file of outputs) right, and if not, where?", cli_check},
+    {"bench", "how fast is a backend, against its device's roofline?", cli_bench},
+    {"golden", "list, verify, regenerate or export golden outputs", cli_golden},
+    {"list", "backends, cases, model families", cli_list},
+};
+
+static const size_t n_verbs = sizeof verbs / sizeof *verbs;
+
+static void print_help(FILE *to) {
+    fprintf(to, "moeref: a reference Mixture-of-Experts layer, the judge of every other one\n\n"
+                "usage: moeref VERB [OPTIONS]      moeref VERB --help explains a verb\n\n");
+    for (size_t i = 0; i < n_verbs; i++)
+        fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].brief);
+    fprintf(to, "\nexit codes: 0 all passed, 1 something failed, 2 usage or nothing selected, "
+                "3 could not run\n");
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        print_help(stderr);
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return CLI_PASSED;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("moeref %s\n", MOE_VERSION);
+        return CLI_PASSED;
+    }
+    for (size_t i = 0; i < n_verbs; i++)
+        if (strcmp(argv[1], verbs[i].name) == 0)
+            return verbs[i].run(argc - 1, argv + 1);
+    return cli_usage("there is no verb '%s' (moeref --help lists them)", argv[1]);
+}
