@@ -26,6 +26,10 @@ int cli_bench(int argc, char **argv);
 int cli_validate(int argc, char **argv);
 int cli_golden(int argc, char **argv);
 int cli_list(int argc, char **argv);
+int cli_predict(int argc, char **argv);
+int cli_trace(int argc, char **argv);
+int cli_sweep(int argc, char **argv);
+int cli_calibrate(int argc, char **argv);
 
 /* Strings in the order in which they were given; points into argv. */
 typedef struct cli_strings {

@@ -9,6 +9,11 @@ static const cli_verb verbs[] = {
      cli_validate},
     {"check", "is a backend (or a file of outputs) right, and if not, where?", cli_check},
     {"bench", "how fast is a backend, against its device's roofline?", cli_bench},
+    {"predict", "how long would this layer take on that GPU, how much memory, what bounds it?",
+     cli_predict},
+    {"trace", "a predicted timeline, one row per SM, for Perfetto", cli_trace},
+    {"sweep", "predictions over a cross product of values", cli_sweep},
+    {"calibrate", "fit a GPU description to measured times", cli_calibrate},
     {"golden", "list, verify, regenerate or export golden outputs", cli_golden},
     {"list", "backends, cases, model families", cli_list},
 };
