@@ -30,14 +30,13 @@ static void print_verdict(void *user, const moe_check_result *result) {
 static int report(const check_options *o, const cli_verdicts *verdicts, int code) {
     if (o->output == CLI_JSON) {
         json_t *root = cli_verdicts_json(verdicts);
-        if (json_dumpf(root, stdout, JSON_INDENT(1)))
-            code = CLI_NOT_RUN;
+        json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);
-    } else {
+    } else if (verdicts->count) {
         cli_verdict_summary(stdout, verdicts, 0);
     }
-    return fflush(stdout) ? CLI_NOT_RUN : code;
+    return code;
 }
 
 /* --outputs: one file against one problem. */

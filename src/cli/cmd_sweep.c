@@ -63,8 +63,8 @@ static int is_gpu_key(const char *key) {
     return strchr(key, '.') != NULL;
 }
 
-/* A clone of the GPU of the command line, or the one that the point names; its other GPU keys change
- * it afterwards. */
+/* A clone of the GPU of the command line, or the one that the point names; its other GPU keys
+ * change it afterwards. */
 static moe_status choose_gpu(const sweep *s, size_t point, moe_gpu **ret) {
     for (size_t a = 0; a < s->axes.count; a++) {
         for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {

@@ -29,6 +29,15 @@ static void print_help(FILE *to) {
                 "3 could not run\n");
 }
 
+/* A report that could not be written is not a success. */
+static int finish(int code) {
+    if (fflush(stdout) || ferror(stdout)) {
+        fprintf(stderr, "moeref: the report could not be written to standard output\n");
+        return CLI_NOT_RUN;
+    }
+    return code;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) {
         print_help(stderr);
@@ -45,6 +54,6 @@ int main(int argc, char **argv) {
     }
     for (size_t i = 0; i < n_verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
-            return verbs[i].run(argc - 1, argv + 1);
+            return finish(verbs[i].run(argc - 1, argv + 1));
     return cli_usage("there is no verb '%s' (moeref --help lists them)", argv[1]);
 }

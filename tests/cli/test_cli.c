@@ -1,0 +1,264 @@
+/* The command line as its users meet it: exit codes, sentences, and faults that must be found. */
+#define _GNU_SOURCE
+#include "moeref/safetensors.h"
+
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CASE "\"T=40 d=24 n=16 E=4 K=2 dtype=fp32 renorm=1 seed=3\""
+
+typedef struct outcome {
+    int code;
+    char text[200000]; /* stdout and stderr together */
+} outcome;
+
+/* Runs `moeref ARGS` through the shell. */
+static outcome *moeref(const char *format, ...) {
+    char args[2000], *line;
+    va_list list;
+    va_start(list, format);
+    vsnprintf(args, sizeof args, format, list);
+    va_end(list);
+    outcome *o = calloc(1, sizeof *o);
+    cr_assert_gt(asprintf(&line, "%s/src/cli/moeref %s 2>&1", getenv("MOEREF_BUILD_ROOT"), args),
+                 0);
+    FILE *pipe = popen(line, "r");
+    cr_assert_not_null(pipe);
+    o->text[fread(o->text, 1, sizeof o->text - 1, pipe)] = '\0';
+    int status = pclose(pipe);
+    o->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    free(line);
+    return o;
+}
+
+/* Expects an exit code and a piece of the text. */
+static void expect(int code, const char *piece, const char *args) {
+    outcome *o = moeref("%s", args);
+    cr_expect_eq(o->code, code, "moeref %s: exit %d, want %d\n%s", args, o->code, code, o->text);
+    cr_expect_not_null(strstr(o->text, piece), "moeref %s: no '%s' in\n%s", args, piece, o->text);
+    free(o);
+}
+
+static char *scratch(void) {
+    static char dir[64];
+    strcpy(dir, "/tmp/moeref-cli-XXXXXX");
+    cr_assert_not_null(mkdtemp(dir));
+    return dir;
+}
+
+static void remove_dir(const char *dir) {
+    char line[200];
+    snprintf(line, sizeof line, "rm -rf '%s'", dir);
+    cr_assert_eq(system(line), 0);
+}
+
+Test(cli, usage_errors_exit_with_2) {
+    expect(2, "usage:", "");
+    expect(2, "no verb 'chekc'", "chekc");
+    expect(2, "did you mean --backend", "check --bakend reference");
+    expect(2, "--threads takes a whole number", "check --threads two");
+    expect(2, "needs a value", "check --case");
+    expect(2, "--output is", "check --output xml");
+    expect(2, "takes no value", "check --full=1");
+    expect(2, "is not an option", "check reference");
+    expect(2, "openblas", "check --backend nosuch --case " CASE);
+    expect(2, "act", "check --backend reference --case \"T=4 d=8 n=8 E=2 K=1 atc=swiglu\"");
+    expect(2, "K = 3", "check --backend reference --case \"T=4 d=8 n=8 E=2 K=3\"");
+    expect(2, "T = 0", "check --backend reference --case \"T=0 d=8 n=8 E=2 K=1\"");
+    expect(2, "one file against one case", "check --outputs /dev/null");
+}
+
+Test(cli, help_teaches) {
+    expect(0, "exit codes", "--help");
+    static const char *const verbs[] = {"validate", "check", "bench", "golden",   "list",
+                                        "predict",  "trace", "sweep", "calibrate"};
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        char args[64];
+        snprintf(args, sizeof args, "%s --help", verbs[i]);
+        expect(0, "usage: moeref", args);
+    }
+    expect(0, "reference", "list");
+}
+
+Test(cli, unreadable_files_exit_without_a_verdict) {
+    expect(3, "/nonexistent", "check --backend reference --hf /nonexistent");
+    expect(2, "/nonexistent.so", "check --backend /nonexistent.so --case " CASE);
+}
+
+Test(cli, json_is_versioned_and_complete) {
+    outcome *o = moeref("check --backend reference --case " CASE " --output json");
+    json_error_t error;
+    json_t *root = json_loads(o->text, 0, &error);
+    cr_assert_not_null(root, "%s\n%s", error.text, o->text);
+    cr_expect_eq(json_integer_value(json_object_get(root, "moeref")), 1);
+    json_t *first = json_array_get(json_object_get(root, "cases"), 0);
+    static const char *const keys[] = {"case",    "backend",           "verdict",
+                                       "tensors", "first_wrong_stage", "reproduce"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        cr_expect_not_null(json_object_get(first, keys[i]), "no %s", keys[i]);
+    cr_expect_geq(json_array_size(json_object_get(first, "tensors")), 8);
+    json_t *passed = json_object_get(json_object_get(root, "summary"), "passed");
+    cr_expect_eq(json_integer_value(passed), 1);
+    json_decref(root);
+    free(o);
+}
+
+/* The example refuses routers: a run that checked nothing is an error. */
+Test(cli, a_skipped_backend_is_not_a_green_run) {
+    expect(0, "1 passed, 0 failed", "check --backend reference --case " CASE);
+    char args[600];
+    snprintf(args, sizeof args, "check --backend %s/backends/example/moe_example.so --case " CASE,
+             getenv("MOEREF_BUILD_ROOT"));
+    expect(2, "was not checked", args);
+}
+
+/* Exported outputs are accepted; the same file with one fault is refused, naming the tensor. */
+typedef void (*fault_fn)(moe_tensor *t);
+
+static void flip_sign(moe_tensor *t) {
+    float *x = t->data;
+    x[7] = -x[7];
+}
+
+static void zero_row(moe_tensor *t) {
+    memset((float *)t->data + 3 * t->shape[1], 0, (size_t)t->shape[1] * sizeof(float));
+}
+
+static void plant_nan(moe_tensor *t) {
+    ((uint32_t *)t->data)[5] = 0x7fc00000;
+}
+
+/* Rewrites FROM as TO with one tensor changed. */
+static void rewrite(const char *from, const char *to, const char *name, fault_fn fault) {
+    moe_safetensors *file = NULL;
+    moe_named_tensor list[64];
+    cr_assert_eq(moe_safetensors_open(from, NULL, &file), MOE_OK);
+    size_t n = moe_safetensors_count(file);
+    cr_assert_lt(n, 64);
+    for (size_t i = 0; i < n; i++) {
+        moe_tensor view;
+        list[i].name = moe_safetensors_name(file, i);
+        cr_assert_eq(moe_safetensors_get(file, list[i].name, &view), MOE_OK);
+        cr_assert_eq(moe_tensor_cast(&view, view.dtype, &list[i].tensor), MOE_OK);
+        if (strcmp(list[i].name, name) == 0)
+            fault(&list[i].tensor);
+    }
+    cr_assert_eq(moe_safetensors_write(to, list, n, NULL, 0, NULL), MOE_OK);
+    for (size_t i = 0; i < n; i++)
+        moe_tensor_free(&list[i].tensor);
+    moe_safetensors_close(&file);
+}
+
+Test(cli, faults_in_outputs_are_found_and_named) {
+    static const struct {
+        const char *tensor;
+        fault_fn fault;
+    } faults[] = {{"O", flip_sign},   {"O", zero_row},  {"dX", zero_row},
+                  {"dW1", flip_sign}, {"O", plant_nan}, {"dW2", plant_nan}};
+    char *dir = scratch(), good[100], bad[100];
+    snprintf(good, sizeof good, "%s/good.safetensors", dir);
+    snprintf(bad, sizeof bad, "%s/bad.safetensors", dir);
+    outcome *o = moeref("golden --case " CASE " --export %s", good);
+    cr_assert_eq(o->code, 0, "%s", o->text);
+    free(o);
+    o = moeref("check --outputs %s --case " CASE, good);
+    cr_expect_eq(o->code, 0, "%s", o->text);
+    free(o);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        char named[32];
+        rewrite(good, bad, faults[i].tensor, faults[i].fault);
+        o = moeref("check --outputs %s --case " CASE, bad);
+        cr_expect_eq(o->code, 1, "fault %d in %s: exit %d\n%s", (int)i, faults[i].tensor, o->code,
+                     o->text);
+        snprintf(named, sizeof named, "\n  %s: ", faults[i].tensor);
+        cr_expect_not_null(strstr(o->text, named), "no '%s' in\n%s", named, o->text);
+        cr_expect_not_null(strstr(o->text, "reproduce: moeref check --outputs"), "%s", o->text);
+        free(o);
+    }
+    remove_dir(dir);
+}
+
+/* A fault in a golden file's weights or expectations makes every backend fail on it. */
+static void golden_fault(const char *file, const char *tensor, fault_fn fault, const char *named) {
+    char *dir = scratch(), from[300], to[300], line[700];
+    const char *root = getenv("MOEREF_SOURCE_ROOT");
+    snprintf(line, sizeof line, "cp %s/golden/hf/mixtral/* %s/", root, dir);
+    cr_assert_eq(system(line), 0);
+    snprintf(from, sizeof from, "%s/golden/hf/mixtral/%s", root, file);
+    snprintf(to, sizeof to, "%s/%s", dir, file);
+    rewrite(from, to, tensor, fault);
+    outcome *o = moeref("check --backend reference --hf %s", dir);
+    cr_expect_eq(o->code, 1, "%s in %s: exit %d\n%s", tensor, file, o->code, o->text);
+    cr_expect_not_null(strstr(o->text, named), "no '%s' in\n%s", named, o->text);
+    free(o);
+    remove_dir(dir);
+}
+
+static void flip_bf16(moe_tensor *t) {
+    for (int i = 0; i < 8; i++)
+        ((uint16_t *)t->data)[i] ^= 0x8000;
+}
+
+static void zero_bf16_row(moe_tensor *t) {
+    memset(t->data, 0, (size_t)t->shape[1] * 2);
+}
+
+Test(cli, faults_in_golden_files_are_found_and_named) {
+    golden_fault("case.safetensors", "expected.output", flip_sign, "\n  O: ");
+    golden_fault("case.safetensors", "expected.output", zero_row, "\n  O: ");
+    golden_fault("case.safetensors", "expected.grad.hidden_states", zero_row, "\n  dX: ");
+    golden_fault("model.safetensors", "model.layers.1.block_sparse_moe.experts.3.w1.weight",
+                 zero_bf16_row, "\n  O: ");
+    golden_fault("model.safetensors", "model.layers.1.block_sparse_moe.experts.5.w2.weight",
+                 flip_bf16, "\n  O: ");
+}
+
+/* Gate and up swapped: w1 and w3 of one expert exchanged in the checkpoint. */
+Test(cli, swapped_gate_and_up_are_found) {
+    char *dir = scratch(), line[900];
+    const char *root = getenv("MOEREF_SOURCE_ROOT");
+    snprintf(
+        line, sizeof line,
+        "cp %s/golden/hf/mixtral/* %s/ && sed -i 's/experts.2.w1.weight/experts.2.w9.weight/; "
+        "s/experts.2.w3.weight/experts.2.w1.weight/; s/experts.2.w9.weight/experts.2.w3.weight/' "
+        "%s/model.safetensors",
+        root, dir, dir);
+    cr_assert_eq(system(line), 0);
+    outcome *o = moeref("check --backend reference --hf %s", dir);
+    cr_expect_eq(o->code, 1, "exit %d\n%s", o->code, o->text);
+    cr_expect_not_null(strstr(o->text, "\n  O: "), "%s", o->text);
+    free(o);
+    remove_dir(dir);
+}
+
+Test(cli, a_report_that_cannot_be_written_is_no_success) {
+    outcome *o = moeref("golden --case " CASE " --export /nonexistent/x.safetensors");
+    cr_expect_eq(o->code, 3, "exit %d\n%s", o->code, o->text);
+    free(o);
+    o = moeref("check --backend reference --case " CASE " >/dev/full");
+    cr_expect_eq(o->code, 3, "exit %d", o->code);
+    free(o);
+}
+
+Test(cli, edge_files_agree_with_the_oracle) {
+    expect(0, "agree with the oracle", "golden --verify");
+}
+
+Test(cli, bench_checks_before_it_times) {
+    expect(0, "predicted: nothing",
+           "bench --backend reference --case \"T=16 d=16 n=8 E=4 K=2\" --repeat 2");
+    outcome *o = moeref("bench --backend openblas --output json --repeat 2 --case "
+                        "\"T=64 d=64 n=32 E=4 K=2 dtype=fp32\"");
+    json_t *root = json_loads(o->text, 0, NULL);
+    cr_assert_not_null(root, "%s", o->text);
+    json_t *first = json_array_get(json_object_get(root, "bench"), 0);
+    cr_expect(json_is_true(json_object_get(first, "checked")));
+    cr_expect_eq(json_array_size(json_object_get(first, "passes")), 3);
+    json_decref(root);
+    free(o);
+}
