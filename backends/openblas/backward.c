@@ -161,9 +161,10 @@ static moe_status run_routed(ob_layer *layer, float *dX) {
         .layer = layer, .bank = &layer->routed, .out = dX, .accumulate = layer->desc.n_shared > 0};
     status = ob_run_tokens(&job, 64, d_combine_body);
     ob_clock_stop(&clock, OB_STAGE_DX);
-    if (!status && !layer->use.plan_given)
+    if (!status && !layer->use.plan_given) {
         status = ob_router_backward(layer);
-    ob_clock_stop(&clock, OB_STAGE_DROUTER);
+        ob_clock_stop(&clock, OB_STAGE_DROUTER);
+    }
     return status;
 }
 

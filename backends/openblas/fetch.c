@@ -97,10 +97,11 @@ static double stage_flops(const ob_layer *layer, const ob_bank *bank, ob_stage s
 
 size_t ob_layer_timings(void *self, moe_cost *ret, size_t capacity) {
     static const char *const name[OB_STAGE_COUNT] = {
-        [OB_STAGE_ROUTER] = "router", [OB_STAGE_A] = "A",     [OB_STAGE_Y] = "Y",
-        [OB_STAGE_O] = "O",           [OB_STAGE_DH] = "dH",   [OB_STAGE_DW2] = "dW2",
-        [OB_STAGE_DXP] = "dXp",       [OB_STAGE_DX] = "dX",   [OB_STAGE_DW1] = "dW1",
-        [OB_STAGE_DROUTER] = "router_backward",
+        [OB_STAGE_ROUTER] = "router", [OB_STAGE_A] = "A",
+        [OB_STAGE_Y] = "Y",           [OB_STAGE_O] = "O",
+        [OB_STAGE_DH] = "dH",         [OB_STAGE_DW2] = "dW2",
+        [OB_STAGE_DXP] = "dXp",       [OB_STAGE_DX] = "dX",
+        [OB_STAGE_DW1] = "dW1",       [OB_STAGE_DROUTER] = "router_backward",
     };
     const ob_layer *layer = self;
     size_t count = 0;

@@ -131,11 +131,18 @@ static moe_status run_routed(ob_layer *layer, float *O) {
     return status;
 }
 
+static moe_status run_router(ob_layer *layer) {
+    ob_clock clock = ob_clock_start(layer, 0);
+    moe_status status = ob_router_forward(layer);
+    ob_clock_stop(&clock, OB_STAGE_ROUTER);
+    return status;
+}
+
 moe_status ob_layer_forward(void *self) {
     ob_layer *layer = self;
     int saved = ob_blas_enter(&layer->dev->blas);
     memset(layer->us, 0, sizeof layer->us);
-    moe_status status = layer->use.plan_given ? MOE_OK : ob_router_forward(layer);
+    moe_status status = layer->use.plan_given ? MOE_OK : run_router(layer);
     if (!status && layer->desc.n_shared)
         status = run_shared(layer, layer->buffer[OB_BUF_O].data);
     if (!status)

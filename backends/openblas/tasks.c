@@ -106,7 +106,7 @@ moe_status ob_run(const ob_job *job, const ob_cut *cut, ob_body body) {
         return status;
     const ob_task *task = layer->buffer[OB_BUF_TASKS].data;
     float *packs = layer->buffer[OB_BUF_PACK].data;
-#pragma omp parallel num_threads(layer->dev->threads)
+#pragma omp parallel num_threads(layer->dev->threads) if (count > 1)
     {
         /* OpenBLAS's OpenMP build asks this before each GEMM; the setting ends with the region. */
         omp_set_num_threads(1);
