@@ -55,7 +55,7 @@
     KEY("groups", "      ", I32, layer.router.groups, NO, "1", "select=group_topk: groups")       \
     KEY("topk_groups", " ", I32, layer.router.topk_groups, NO, "1",                               \
       "select=group_topk: groups kept")                                                           \
-    KEY("renorm", "      ", FLAG, layer.router.renorm, NO, "0", "1: weights divided by their sum") \
+    KEY("renorm", "      ", FLAG, layer.router.renorm, NO, "0", "1: weights divided by their sum (default 1 with select=token_rounding)") \
     KEY("eps", "         ", REAL, layer.router.renorm_eps, NO, "0", "renorm=1: added to that sum") \
     KEY("scale", "       ", REAL, layer.router.scale, NO, "1", "multiplies every weight")         \
     KEY("on", "          ", NAME, layer.router.weight_on, ON, "output",                           \
@@ -128,6 +128,10 @@ void moe_int_case_init(moe_case *ret) {
     ret->x_scale = 1.0;
     ret->r_scale = 1.0;
     ret->pass = MOE_PASS_BOTH;
+}
+
+int32_t moe_int_case_default_renorm(const moe_case *c) {
+    return c->layer.router.select == MOE_SELECT_TOKEN_ROUNDING;
 }
 
 const moe_int_case_key *moe_int_case_key_find(moe_int_word name) {

@@ -8,6 +8,10 @@
 #include "layer/number.h"
 #include "moeref/case.h"
 
+/* renorm's default: SonicMoE's token rounding weighs a kept pair by its renormalised top-K score,
+ * every other choice by the raw one. */
+int32_t moe_int_case_default_renorm(const moe_case *c);
+
 /* A word and the enum value that it stands for; lists end with a NULL word. */
 typedef struct moe_int_name {
     const char *name;

@@ -228,6 +228,11 @@ static moe_status parse_word(moe_int_word word, const moe_log *log, uint64_t *se
     return parse_value(key, value, log, c);
 }
 
+static bool was_seen(uint64_t seen, const char *name) {
+    moe_int_word word = {name, strlen(name)};
+    return seen >> (moe_int_case_key_find(word) - moe_int_case_keys) & 1;
+}
+
 static moe_status parse_line(const char *text, const moe_log *log, moe_case *c) {
     uint64_t seen = 0;
     moe_int_word word = next_word(&text);
@@ -244,6 +249,8 @@ static moe_status parse_line(const char *text, const moe_log *log, moe_case *c) 
             return moe_fail(log, MOE_E_INVALID, "%s (%s) is missing: a case needs T, d, n, E and K",
                             key->name, key->meaning);
     }
+    if (!was_seen(seen, "renorm"))
+        c->layer.router.renorm = moe_int_case_default_renorm(c);
     return moe_int_case_check(c, log);
 }
 

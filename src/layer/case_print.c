@@ -109,6 +109,7 @@ size_t moe_case_print(const moe_case *c, char *buf, size_t size) {
     line out = {buf, size, 0};
     moe_case fallback;
     moe_int_case_init(&fallback);
+    fallback.layer.router.renorm = moe_int_case_default_renorm(c);
     if (size)
         buf[0] = '\0';
     for (size_t i = 0; i < moe_int_case_key_count; i++) {
