@@ -31,9 +31,10 @@ char *cli_golden_dir(const char *option) {
     for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
         if (asprintf(&path, "%s%s", exe, beside[i]) < 0)
             return NULL;
-        if (is_dir(path))
-            return path;
+        char *real = is_dir(path) ? realpath(path, NULL) : NULL;
         free(path);
+        if (real)
+            return real;
     }
     return NULL;
 }
