@@ -113,7 +113,7 @@ static moe_status add_default(moe_backends *all, const moe_log *log) {
     Dl_info self;
     char file[PATH_MAX], folder[PATH_MAX];
     if (!dladdr((void *)moe_backends_load, &self) || !self.dli_fname ||
-        snprintf(file, sizeof file, "%s", self.dli_fname) >= (int)sizeof file)
+        !realpath(self.dli_fname, file))
         return MOE_OK;
     const char *home = dirname(file);
     moe_status status = MOE_OK;
