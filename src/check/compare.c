@@ -1,6 +1,6 @@
 /* Two tensors against each other under a gate. Sums are kept in double per group (token, pair row
  * or expert) in a fixed order; every comparison is written so that NaN fails it. */
-#include "check/check_int.h"
+#include "check/errors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@ typedef struct scan {
     moe_gate gate;
     moe_int_group *groups;
     moe_int_group total;
-    double u2;         /* u^2 / 3 */
+    moe_int_rounding rounding;
     double worst_size; /* |z|, or |d| without variance, of the worst element */
     int64_t unwritten;
     bool any_bad; /* some element is not a number where one is due */
@@ -72,7 +72,7 @@ static void scan_element(scan *s, const element *x) {
     s->v->nonzero += x->want != 0;
     s->v->max_abs = fmax(s->v->max_abs, size);
     if (s->c->variance) {
-        double expected = s->u2 * (square + x->var);
+        double expected = s->rounding.u2 * (moe_int_stored(&s->rounding, x->want) + x->var);
         size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
         group->e2 += expected;
         group->z2 += size * size;
@@ -246,8 +246,8 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
                            moe_tensor_shape_str(c->want, want, sizeof want));
         return;
     }
-    double u = moe_dtype_roundoff(c->arithmetic);
-    scan s = {.c = c, .v = ret, .worst_size = -1, .u2 = u * u / 3};
+    scan s = {.c = c, .v = ret, .worst_size = -1};
+    s.rounding = moe_int_rounding_of(c->arithmetic);
     s.layout = c->layout ? *c->layout : moe_int_layout_of(c->id, c->got);
     s.gate = moe_gate_for(c->id, c->arithmetic);
     s.groups = calloc((size_t)s.layout.groups + 1, sizeof *s.groups);

@@ -8,10 +8,10 @@
  *
  *     sum over L terms adds  sum_j (L - j) p_j^2  ~  (L/2) sum p^2.
  *
- * bf16 and fp16 kernels add in fp32, whose roundings are small beside the stored ones. For sums over
- * independent operands, sum (x_i w_i)^2 is taken as |x|^2 |w|^2 / L. Stored are H, A, Y, A' = s A,
- * dH, dXp, and s x where the weight is on the input; a blocked sum or a kernel that keeps a stage
- * in registers errs less. With V the propagated variance,
+ * bf16 and fp16 kernels add in fp32, whose roundings are small beside the stored ones. For sums
+ * over independent operands, sum (x_i w_i)^2 is taken as |x|^2 |w|^2 / L. Stored are H, A, Y, A' =
+ * s A, dH, dXp, and s x where the weight is on the input; a blocked sum or a kernel that keeps a
+ * stage in registers errs less. With V the propagated variance,
  *
  *     z = d / sqrt(u^2/3 (ref^2 + V)),     expected sum of d^2 over a group = u^2/3 sum (ref^2 +
  * V). */
@@ -97,10 +97,10 @@ moe_status moe_int_weight_errors(moe_int_error_run *k);
 moe_status moe_int_router_errors(const moe_int_error_run *k);
 /* errors_shared.c: adds the shared expert's part to O and dX; its parameters' gradients. */
 moe_status moe_int_shared_errors(moe_int_error_run *k);
-/* v[i] += scale^2 (v_term[i] + term[i]^2 (1 + relative)) for i < d: a term of a sum over experts.
- */
-void moe_int_add_term(double *v, double scale, const double *v_term, const double *term,
-                      double relative, int64_t d);
+/* v[i] += scale^2 (v_stage[i] + storing of stage[i] + relative stage[i]^2) for i < d: one summand
+ * of O or dX. */
+void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const double *v_stage,
+                       const double *stage, double relative, int64_t d);
 /* Sets elements first .. first+count-1 of an oracle's result to NaN, if it has that result. */
 void moe_int_blank(moe_tensor *t, int64_t first, int64_t count);
 

@@ -124,12 +124,13 @@ static double weight_gradient(const moe_int_bank *b, const work *k, int64_t r) {
     for (int64_t j = 0; j < n; j++) {
         double da2 = k->da[r * n + j] * k->da[r * n + j];
         double a2 = k->units[j].a * k->units[j].a;
-        v += da2 * (k->units[j].va + a2) + a2 * dd * k->w2_cols[j];
+        v += da2 * (k->units[j].va + moe_int_stored(b->rounding, k->units[j].a));
+        v += a2 * dd * k->w2_cols[j];
         terms += da2 * a2;
     }
     for (int64_t i = 0; i < d; i++) {
         double bias = b->b2 ? dy[i] * b->b2[i] : 0;
-        v += dy[i] * dy[i] * y[i] * y[i];
+        v += dy[i] * dy[i] * moe_int_stored(b->rounding, y[i]);
         terms += bias * bias;
     }
     return v + b->rounding->sum * (double)(n + d) * terms;
@@ -145,19 +146,20 @@ static void store_row(const moe_int_bank *b, const work *k, int64_t r) {
         const moe_int_unit *u = &k->units[j];
         int64_t at = r * b->n + j;
         b->vA[at] = u->va;
-        k->va[at] = u->va + u->a * u->a + a2;
+        k->va[at] = u->va + moe_int_stored(b->rounding, u->a) + a2;
         if (b->dy)
-            k->ga[at] = w * w * (u->va + u->a * u->a * (1 + vs + rows));
+            k->ga[at] =
+                w * w * (u->va + u->a * u->a * (vs + rows)) + moe_int_stored(b->rounding, w * u->a);
         for (int p = 0; p < u->parts; p++) {
             int64_t col = r * b->hw + column_of(b, j, p);
-            double square = u->dh[p] * u->dh[p];
+            double square = u->dh[p] * u->dh[p], stored = moe_int_stored(b->rounding, u->dh[p]);
             b->vH[col] = u->vh[p];
             if (!b->dy)
                 continue;
             b->corner[col] = u->corner[p];
             b->vdH[col] = u->vdh[p];
-            k->vdh[col] = u->vdh[p] + square + dh2;
-            k->gdh[col] = u->vdh[p] + square * (1 + rows + stored_x);
+            k->vdh[col] = u->vdh[p] + stored + dh2;
+            k->gdh[col] = u->vdh[p] + stored + square * (rows + stored_x);
         }
     }
 }
@@ -169,7 +171,8 @@ static void input_weight_gradient(const moe_int_bank *b) {
         b->vdS[r] = 0;
         for (int64_t i = r * d; i < (r + 1) * d; i++) {
             double x2 = b->raw[i] * b->raw[i], g2 = b->dXp[i] * b->dXp[i];
-            b->vdS[r] += x2 * (b->vdXp[i] + g2 * (1 + b->rounding->sum * (double)d));
+            double stored = moe_int_stored(b->rounding, b->dXp[i]);
+            b->vdS[r] += x2 * (b->vdXp[i] + stored + b->rounding->sum * (double)d * g2);
         }
     }
 }

@@ -12,12 +12,11 @@ double *moe_int_doubles(const moe_tensor *t, int64_t first, int64_t count) {
     return out;
 }
 
-void moe_int_add_term(double *v, double scale, const double *v_term, const double *term,
-                      double relative, int64_t d) {
-    for (int64_t i = 0; i < d; i++) {
-        double stage = v_term ? v_term[i] : 0;
-        v[i] += scale * scale * (stage + term[i] * term[i] * (1 + relative));
-    }
+void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const double *v_stage,
+                       const double *stage, double relative, int64_t d) {
+    for (int64_t i = 0; i < d; i++)
+        v[i] += scale * scale *
+                (v_stage[i] + moe_int_stored(r, stage[i]) + stage[i] * stage[i] * relative);
 }
 
 void moe_int_blank(moe_tensor *t, int64_t first, int64_t count) {
@@ -105,6 +104,16 @@ static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
     return s;
 }
 
+/* A zero expert stores nothing: only its weight errs. */
+static void add_zero_expert(const moe_int_error_run *k, int64_t t, double w, double relative) {
+    int64_t d = k->desc->d;
+    for (int64_t i = t * d; i < (t + 1) * d; i++) {
+        *at(&k->v->t[MOE_T_O], i) += w * w * relative * k->X[i] * k->X[i];
+        if (k->dO)
+            *at(&k->v->t[MOE_T_DX], i) += w * w * relative * k->dO[i] * k->dO[i];
+    }
+}
+
 /* O_t = sum of w Y, dX_t = sum of dXp: stored stages, weights, and adding them up. */
 static void sum_over_experts(const moe_int_error_run *k) {
     const moe_plan *plan = k->oracle->plan;
@@ -117,18 +126,17 @@ static void sum_over_experts(const moe_int_error_run *k) {
         for (int64_t i = from; i < to; i++) {
             int64_t p = plan->pair_of_token[i];
             double w = plan->weight[p], vs = k->vweight[p] + added;
-            if (p >= k->pairs) { /* a zero expert stores nothing: only its weight errs */
-                moe_int_add_term(at(&v[MOE_T_O], t * d), w, NULL, k->X + t * d, vs - 1, d);
-                if (k->dO)
-                    moe_int_add_term(at(&v[MOE_T_DX], t * d), w, NULL, k->dO + t * d, vs - 1, d);
+            if (p >= k->pairs) {
+                add_zero_expert(k, t, w, vs);
                 continue;
             }
-            moe_int_add_term(at(&v[MOE_T_O], t * d), on_input ? 1 : w, at(&v[MOE_T_Y], p * d),
-                             at(&out[MOE_T_Y], p * d), on_input ? added : vs, d);
+            moe_int_add_stage(&k->rounding, at(&v[MOE_T_O], t * d), on_input ? 1 : w,
+                              at(&v[MOE_T_Y], p * d), at(&out[MOE_T_Y], p * d),
+                              on_input ? added : vs, d);
             if (k->dO)
-                moe_int_add_term(at(&v[MOE_T_DX], t * d), on_input ? w : 1,
-                                 at(&v[MOE_T_DXP], p * d), at(&out[MOE_T_DXP], p * d),
-                                 on_input ? vs : added, d);
+                moe_int_add_stage(&k->rounding, at(&v[MOE_T_DX], t * d), on_input ? w : 1,
+                                  at(&v[MOE_T_DXP], p * d), at(&out[MOE_T_DXP], p * d),
+                                  on_input ? vs : added, d);
         }
     }
 }

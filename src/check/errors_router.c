@@ -5,6 +5,7 @@
 #include "reference/loops.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* V of every logit: adding d terms. [T][R] */
 static moe_status logit_errors(const moe_int_error_run *k, int64_t R) {
@@ -46,40 +47,75 @@ static void pick_slot(const moe_plan *plan, int64_t slot, double *ret) {
             ret[plan->pair_of_token[plan->token_offsets[t] + slot]] = 1;
 }
 
-/* What pair p of token t adds to V of the token's dz[R], given the slopes of dz in its dS. The term
- * slope * dS errs by dS, by its storing and by the weights in the slope. And the slope is itself a
- * difference of terms of the size of the weight (zero for K = 1 with renormalised weights). */
-static void add_pair(const moe_int_error_run *k, int64_t t, int64_t p, const double *slope,
-                     double *ret) {
+/* What pair p adds to V of its token's dz[R], given the slopes of dz in its dS and the token's
+ * softmax `share` of every expert. The term slope * dS errs by dS, by its storing and by the
+ * weights in the slope. And the slope is itself a difference of terms of the size of the weight
+ * (zero for K = 1 with renormalised weights), for experts not chosen times their share. */
+static void add_pair(const moe_int_error_run *k, int64_t p, const double *slope,
+                     const double *share, const unsigned char *chosen, double *ret) {
     const moe_plan *plan = k->oracle->plan;
-    const double *dS = k->oracle->out.t[MOE_T_DS].data, *v = k->v->t[MOE_T_DS].data;
-    double dS2 = dS[p] * dS[p], term = v[p] + dS2 * (1 + k->vweight[p]);
-    for (int64_t e = 0; e < plan->n_experts; e++)
+    double dS = ((const double *)k->oracle->out.t[MOE_T_DS].data)[p], w = plan->weight[p];
+    double term = ((const double *)k->v->t[MOE_T_DS].data)[p] + moe_int_stored(&k->rounding, dS) +
+                  dS * dS * k->vweight[p];
+    for (int64_t e = 0; e < plan->n_experts; e++) {
+        double inner = chosen[e] ? 1 : share[e];
         ret[e] += slope[e] * slope[e] * term;
-    double own = k->rounding.router * plan->weight[p] * plan->weight[p] * dS2;
-    for (int64_t i = plan->token_offsets[t]; i < plan->token_offsets[t + 1]; i++)
-        ret[moe_int_expert_of_row(plan, plan->pair_of_token[i])] += own;
+        ret[e] += k->rounding.router * inner * inner * w * w * dS * dS;
+    }
+}
+
+/* exp(z - max) / sum for a softmax over all experts; 0 where experts not chosen get no gradient. */
+static void shares_of(const moe_int_error_run *k, const double *z, double *ret) {
+    int64_t R = k->oracle->plan->n_experts;
+    double top = -INFINITY, sum = 0;
+    for (int64_t e = 0; e < R; e++)
+        top = fmax(top, z[e]);
+    for (int64_t e = 0; e < R; e++)
+        sum += ret[e] = exp(z[e] - top);
+    bool all = k->desc->router.score == MOE_SCORE_SOFTMAX;
+    for (int64_t e = 0; e < R; e++)
+        ret[e] = all ? ret[e] / sum : 0;
+}
+
+/* Scratch of dz_errors. */
+typedef struct router_work {
+    double *one, *slope, *vdz; /* [all pairs], [T][R], [T][R] */
+    double *share;             /* [R] of one token */
+    unsigned char *chosen;     /* [R] of one token */
+} router_work;
+
+/* Adds the slot-th pair of every token. */
+static void add_slot(const moe_int_error_run *k, const double *z, int64_t slot, router_work *w) {
+    const moe_plan *plan = k->oracle->plan;
+    int64_t R = plan->n_experts;
+    for (int64_t t = 0; t < k->T; t++) {
+        int64_t from = plan->token_offsets[t], to = plan->token_offsets[t + 1];
+        if (from + slot >= to)
+            continue;
+        shares_of(k, z + t * R, w->share);
+        memset(w->chosen, 0, (size_t)R);
+        for (int64_t i = from; i < to; i++)
+            w->chosen[moe_int_expert_of_row(plan, plan->pair_of_token[i])] = 1;
+        add_pair(k, plan->pair_of_token[from + slot], w->slope + t * R, w->share, w->chosen,
+                 w->vdz + t * R);
+    }
 }
 
 /* V of dz [T][R]. dz is linear in dS: its slopes are the router's backward of unit vectors, one
  * pair of every token at a time. */
-static moe_status dz_errors(const moe_int_error_run *k, const double *z, double *one, double *slope,
-                            double *ret) {
+static moe_status dz_errors(const moe_int_error_run *k, const double *z, router_work *w) {
     const moe_plan *plan = k->oracle->plan;
-    int64_t R = plan->n_experts, slots = 0;
+    int64_t slots = 0;
     moe_status s = MOE_OK;
     for (int64_t t = 0; t < k->T; t++) {
         int64_t n = plan->token_offsets[t + 1] - plan->token_offsets[t];
         slots = n > slots ? n : slots;
     }
     for (int64_t slot = 0; !s && slot < slots; slot++) {
-        pick_slot(plan, slot, one);
-        s = moe_route_backward(k->desc, z, plan, one, slope);
-        for (int64_t t = 0; !s && t < k->T; t++) {
-            int64_t i = plan->token_offsets[t] + slot;
-            if (i < plan->token_offsets[t + 1])
-                add_pair(k, t, plan->pair_of_token[i], slope + t * R, ret + t * R);
-        }
+        pick_slot(plan, slot, w->one);
+        s = moe_route_backward(k->desc, z, plan, w->one, w->slope);
+        if (!s)
+            add_slot(k, z, slot, w);
     }
     return s;
 }
@@ -115,18 +151,23 @@ static moe_status linear_stages(const moe_int_error_run *k, double *vdz, const d
 moe_status moe_int_router_errors(const moe_int_error_run *k) {
     const moe_plan *plan = k->oracle->plan;
     const double *z = k->oracle->out.t[MOE_T_LOGITS].data;
-    size_t count = (size_t)(k->T * plan->n_experts);
-    double *one = malloc(((size_t)plan->n_pairs + 1) * sizeof *one);
-    double *slope = malloc(count * sizeof *slope), *vdz = calloc(count, sizeof *vdz);
-    moe_status s = one && slope && vdz ? MOE_OK : MOE_E_NOMEM;
+    size_t R = (size_t)plan->n_experts, count = (size_t)k->T * R;
+    router_work w = {.one = malloc(((size_t)plan->n_pairs + 1) * sizeof *w.one),
+                     .slope = malloc(count * sizeof *w.slope),
+                     .vdz = calloc(count, sizeof *w.vdz),
+                     .share = malloc(R * sizeof *w.share),
+                     .chosen = malloc(R)};
+    moe_status s = w.one && w.slope && w.vdz && w.share && w.chosen ? MOE_OK : MOE_E_NOMEM;
     if (!s)
-        s = dz_errors(k, z, one, slope, vdz);
+        s = dz_errors(k, z, &w);
     if (!s)
-        s = moe_route_backward(k->desc, z, plan, k->oracle->out.t[MOE_T_DS].data, slope);
+        s = moe_route_backward(k->desc, z, plan, k->oracle->out.t[MOE_T_DS].data, w.slope);
     if (!s)
-        s = linear_stages(k, vdz, slope);
-    free(one);
-    free(slope);
-    free(vdz);
+        s = linear_stages(k, w.vdz, w.slope);
+    free(w.one);
+    free(w.slope);
+    free(w.vdz);
+    free(w.share);
+    free(w.chosen);
     return s;
 }

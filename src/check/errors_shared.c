@@ -59,7 +59,7 @@ static moe_status gate_errors(const moe_int_error_run *k, const double *g, const
         return MOE_E_NOMEM;
     for (int64_t t = 0; t < k->T; t++) {
         double slope = g[t] * (1 - g[t]), dz2 = slope * slope * dS[t] * dS[t];
-        double v = slope * slope * (vdS[t] + dS[t] * dS[t] * (1 + 2 * vg[t]));
+        double v = slope * slope * (vdS[t] + moe_int_stored(&k->rounding, dS[t])) + 2 * dz2 * vg[t];
         double added = k->rounding.sum * (double)k->T * dz2;
         for (int64_t i = 0; i < d; i++) {
             double x = k->X[t * d + i];
@@ -77,12 +77,12 @@ static void add_to_tokens(const moe_int_error_run *k, const moe_reference_result
     double added = 2 * k->rounding.sum;
     const double *Y = one->out.t[MOE_T_Y].data, *dXp = one->out.t[MOE_T_DXP].data;
     for (int64_t t = 0; t < k->T; t++) {
-        moe_int_add_term((double *)k->v->t[MOE_T_O].data + t * d, b->weight[t], b->vY + t * d,
-                         Y + t * d, b->vweight[t] + added, d);
+        moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_O].data + t * d, b->weight[t],
+                          b->vY + t * d, Y + t * d, b->vweight[t] + added, d);
         if (!k->dO)
             continue;
-        moe_int_add_term((double *)k->v->t[MOE_T_DX].data + t * d, 1, b->vdXp + t * d, dXp + t * d,
-                         added, d);
+        moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_DX].data + t * d, 1,
+                          b->vdXp + t * d, dXp + t * d, added, d);
         for (int64_t col = 0; col < b->hw; col++) {
             if (!b->corner[t * b->hw + col])
                 continue;

@@ -3,17 +3,35 @@
 
 #include "reference/activation.h"
 
+#include <float.h>
+
+static double least_normal(moe_dtype dtype) {
+    switch (dtype) {
+    case MOE_F64:
+        return DBL_MIN;
+    case MOE_F16:
+        return 0x1p-14;
+    default:
+        return FLT_MIN;
+    }
+}
+
 moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic) {
-    double u = moe_dtype_roundoff(arithmetic);
+    double u = moe_dtype_roundoff(arithmetic), least = least_normal(arithmetic);
     bool low = arithmetic == MOE_BF16 || arithmetic == MOE_F16;
-    double fp32 = moe_dtype_roundoff(MOE_F32) / u;
-    /* exp, a division and three products in the arithmetic itself */
+    double fp32 = low ? moe_dtype_roundoff(MOE_F32) / u : 1;
+    /* exp, a division and three products; bf16 and fp16 kernels evaluate and add in fp32 */
     const double eval = 5;
     return (moe_int_rounding){.arithmetic = arithmetic,
-                              .sum = low ? 0 : 0.5,
-                              .eval = low ? 0 : eval,
-                              .router = low ? eval * fp32 * fp32 : eval,
-                              .u2 = u * u / 3};
+                              .u2 = u * u / 3,
+                              .least2 = least * least,
+                              .sum = 0.5 * fp32 * fp32,
+                              .eval = eval * fp32 * fp32,
+                              .router = eval * fp32 * fp32};
+}
+
+double moe_int_stored(const moe_int_rounding *r, double v) {
+    return v == 0 ? 0 : fmax(v * v, r->least2);
 }
 
 /* Distance of h from the nearest jump of the derivative with respect to its column; *size is where
@@ -34,43 +52,46 @@ static bool near_corner(const moe_layer_desc *desc, const moe_int_rounding *r, i
     return distance <= 6 * sqrt(r->u2 * vh) + moe_dtype_roundoff(r->arithmetic) * size;
 }
 
-static void act_slopes(const moe_layer_desc *desc, const double *h, double da, double *ret) {
+static void act_gradient(const moe_layer_desc *desc, const double *h, double da, double *ret) {
     moe_int_act_backward_f64(desc, MOE_GLU_CONCAT, 1, h, &da, ret);
 }
 
-/* d(dh)/dh_k by central differences: exact enough (the step is far above the roundoff of double).
- */
-static void second_slopes(const moe_layer_desc *desc, const moe_int_unit *unit, int k,
-                          double *ret) {
-    double low[2] = {unit->h[0], unit->h[1]}, high[2] = {unit->h[0], unit->h[1]};
-    double step = 1e-6 * (1 + fabs(unit->h[k])), below[2] = {0}, above[2] = {0};
+/* How a and dh change with h[k]: secants over three deviations to each side, which see a bend or a
+ * corner that rounding may reach. */
+static void secants(const moe_layer_desc *desc, const moe_int_unit *u, int k, double deviation,
+                    bool backward, double *ret_a, double *ret_dh) {
+    double low[2] = {u->h[0], u->h[1]}, high[2] = {u->h[0], u->h[1]}, below, above;
+    double step = fmax(3 * deviation, 1e-6 * (1 + fabs(u->h[k]))), down[2] = {0}, up[2] = {0};
     low[k] -= step;
     high[k] += step;
-    act_slopes(desc, low, unit->da, below);
-    act_slopes(desc, high, unit->da, above);
-    for (int i = 0; i < unit->parts; i++)
-        ret[i] = (above[i] - below[i]) / (2 * step);
+    moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, low, &below);
+    moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, high, &above);
+    *ret_a = (above - below) / (2 * step);
+    if (!backward)
+        return;
+    act_gradient(desc, low, u->da, down);
+    act_gradient(desc, high, u->da, up);
+    for (int i = 0; i < u->parts; i++)
+        ret_dh[i] = (up[i] - down[i]) / (2 * step);
 }
 
 void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
                          moe_int_unit *u) {
-    double slope[2] = {0}, second[2] = {0}, stored[2];
+    double slope[2] = {0};
     moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, u->h, &u->a);
-    act_slopes(desc, u->h, 1, slope);
     u->va = r->eval * u->a * u->a;
-    for (int k = 0; k < u->parts; k++) {
-        stored[k] = u->vh[k] + u->h[k] * u->h[k];
-        u->va += slope[k] * slope[k] * stored[k];
-        u->corner[k] = near_corner(desc, r, k, u->h[k], u->vh[k]);
-    }
-    if (!backward)
-        return;
-    act_slopes(desc, u->h, u->da, u->dh);
-    for (int i = 0; i < u->parts; i++)
-        u->vdh[i] = slope[i] * slope[i] * u->vda + r->eval * u->dh[i] * u->dh[i];
-    for (int k = 0; k < u->parts; k++) {
-        second_slopes(desc, u, k, second);
+    if (backward) {
+        act_gradient(desc, u->h, 1, slope);
+        act_gradient(desc, u->h, u->da, u->dh);
         for (int i = 0; i < u->parts; i++)
-            u->vdh[i] += second[i] * second[i] * stored[k];
+            u->vdh[i] = slope[i] * slope[i] * u->vda + r->eval * u->dh[i] * u->dh[i];
+    }
+    for (int k = 0; k < u->parts; k++) {
+        double stored = u->vh[k] + moe_int_stored(r, u->h[k]), da_dh, dh_dh[2] = {0};
+        secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
+        u->va += da_dh * da_dh * stored;
+        u->corner[k] = near_corner(desc, r, k, u->h[k], u->vh[k]);
+        for (int i = 0; backward && i < u->parts; i++)
+            u->vdh[i] += dh_dh[i] * dh_dh[i] * stored;
     }
 }

@@ -125,15 +125,15 @@ static void add_pair(const unit_expert *u, unit_work *k, unit_sums *s) {
     moe_int_unit_errors(desc, &u->rounding, true, &unit);
     for (int p = 0; p < unit.parts; p++) {
         double dh = unit.corner[p] ? NAN : unit.dh[p];
-        double v = unit.vdh[p] + dh * dh * (1 + rows + stored_x);
+        double v = unit.vdh[p] + moe_int_stored(&u->rounding, dh) + dh * dh * (rows + stored_x);
         add_outer(scale * dh, scale * scale * v, k->x, d, s->dw1[p], s->var1[p]);
         if (s->db1[p]) {
             *s->db1[p] += dh;
             *s->var_b1[p] += v;
         }
     }
-    add_outer(w * unit.a, w * w * (unit.va + unit.a * unit.a * (1 + vs + rows)), k->dy, d, s->dw2,
-              s->var2);
+    double v = w * w * (unit.va + unit.a * unit.a * (vs + rows));
+    add_outer(w * unit.a, v + moe_int_stored(&u->rounding, w * unit.a), k->dy, d, s->dw2, s->var2);
 }
 
 static moe_status work_alloc(int64_t d, unit_work *k) {
