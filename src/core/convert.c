@@ -68,6 +68,11 @@ MOE_INT_INLINE void convert_body(void *dst, moe_dtype dst_dtype, const void *src
             ((float *)dst)[i] = moe_int_bf16_to_f32(((const uint16_t *)src)[i]);
         return;
     }
+    if (src_dtype == MOE_F16 && dst_dtype == MOE_F32) {
+        for (size_t i = 0; i < count; i++)
+            ((float *)dst)[i] = moe_int_f16_to_f32(((const uint16_t *)src)[i]);
+        return;
+    }
     double buffer[CHUNK];
     for (size_t first = 0; first < count; first += CHUNK) {
         size_t n = count - first < CHUNK ? count - first : CHUNK;

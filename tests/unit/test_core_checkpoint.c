@@ -1,7 +1,5 @@
 /* Safetensors on disk: round trips, directories, shards, and writes that cannot finish. */
 #include <criterion/criterion.h>
-#include <dirent.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,40 +8,11 @@
 #include <unistd.h>
 
 #include "capture.h"
-#include "core/file.h"
 #include "moeref/rng.h"
 #include "moeref/safetensors.h"
+#include "scratch.h"
 
-/* Each test runs in a directory of its own. */
-static char folder[64];
-
-static void enter_folder(void) {
-    strcpy(folder, "/tmp/moeref-core-XXXXXX");
-    cr_assert_not_null(mkdtemp(folder));
-    cr_assert_eq(chdir(folder), 0);
-}
-
-static void leave_folder(void) {
-    char command[128];
-    cr_assert_eq(chdir("/"), 0);
-    snprintf(command, sizeof(command), "rm -rf %s", folder);
-    cr_assert_eq(system(command), 0);
-}
-
-TestSuite(checkpoint, .init = enter_folder, .fini = leave_folder);
-
-static int count_files(const char *path) {
-    int count = 0;
-    DIR *dir = opendir(path);
-    for (struct dirent *entry; (entry = readdir(dir));)
-        count += entry->d_name[0] != '.';
-    closedir(dir);
-    return count;
-}
-
-static void write_text(const char *path, const char *text) {
-    cr_assert_eq(moe_int_file_write(path, text, strlen(text), NULL), MOE_OK);
-}
+TestSuite(checkpoint, .init = scratch_enter, .fini = scratch_leave);
 
 /* A file with one F32 tensor of one element. */
 static void write_scalar(const char *path, const char *name, float value) {
@@ -86,7 +55,7 @@ Test(checkpoint, round_trip_of_every_dtype) {
     cr_assert_str_eq(moe_safetensors_metadata(file, "made_by"), "test");
     cr_assert_str_eq(moe_safetensors_metadata(file, meta[1][0]), "{}");
     moe_safetensors_close(&file);
-    cr_assert_eq(count_files("."), 1);
+    cr_assert_eq(scratch_count("."), 1);
 }
 
 Test(checkpoint, nothing_to_write_is_a_valid_file) {
@@ -141,7 +110,7 @@ Test(checkpoint, tensors_that_cannot_be_written) {
     static const char *const binary[][2] = {{"k", "\xff"}};
     cr_assert_eq(moe_safetensors_write("bad.st", NULL, 0, twice, 2, NULL), MOE_E_INVALID);
     cr_assert_eq(moe_safetensors_write("bad.st", NULL, 0, binary, 1, NULL), MOE_E_INVALID);
-    cr_assert_eq(count_files("."), 0);
+    cr_assert_eq(scratch_count("."), 0);
 }
 
 Test(checkpoint, a_folder_that_does_not_exist) {
@@ -153,7 +122,7 @@ Test(checkpoint, a_folder_that_does_not_exist) {
     cr_assert_eq(moe_safetensors_write(".", NULL, 0, NULL, 0, &log), MOE_E_IO);
     cr_assert(strstr(seen.text, "directory"), "%s", seen.text);
     cr_assert_eq(moe_safetensors_write("", NULL, 0, NULL, 0, &log), MOE_E_IO);
-    cr_assert_eq(count_files("."), 0);
+    cr_assert_eq(scratch_count("."), 0);
 }
 
 /* A file size limit stands in for a full disk: the write fails half-way. */
@@ -174,52 +143,11 @@ Test(checkpoint, a_full_disk_leaves_the_old_file) {
     cr_assert_eq(status, MOE_E_IO);
     cr_assert_eq(fresh, MOE_E_IO);
     cr_assert(strstr(seen.text, "x.st") && strstr(seen.text, "File too large"), "%s", seen.text);
-    cr_assert_eq(count_files("."), 1, "no partial file stays behind");
+    cr_assert_eq(scratch_count("."), 1, "no partial file stays behind");
     moe_safetensors *file = NULL;
     cr_assert_eq(moe_safetensors_open("x.st", NULL, &file), MOE_OK);
     cr_assert_eq(read_scalar(file, "old"), 42);
     moe_safetensors_close(&file);
-}
-
-/* Renaming over a device would replace it with a file. */
-Test(checkpoint, devices_and_links_are_not_replaced) {
-    struct stat info;
-    capture seen;
-    moe_log log = capture_log(&seen);
-    cr_assert_eq(moe_int_file_write("/dev/null", "x", 1, &log), MOE_OK, "%s", seen.text);
-    cr_assert_eq(moe_int_file_write("/dev/full", "x", 1, &log), MOE_E_IO);
-    cr_assert(strstr(seen.text, "No space left"), "%s", seen.text);
-    cr_assert(stat("/dev/null", &info) == 0 && S_ISCHR(info.st_mode));
-    write_text("target", "old");
-    cr_assert_eq(symlink("target", "link"), 0);
-    write_text("link", "new");
-    cr_assert(lstat("link", &info) == 0 && S_ISLNK(info.st_mode));
-    char *text = NULL;
-    size_t size = 0;
-    cr_assert_eq(moe_int_file_read("target", 100, NULL, &text, &size), MOE_OK);
-    cr_assert_str_eq(text, "new");
-    free(text);
-}
-
-Test(checkpoint, files_follow_the_umask) {
-    struct stat info;
-    umask(027);
-    write_text("f", "x");
-    cr_assert(stat("f", &info) == 0);
-    cr_assert_eq(info.st_mode & 0777, 0640);
-}
-
-Test(checkpoint, a_discarded_writer_leaves_nothing) {
-    moe_int_writer *writer = NULL, *second = NULL;
-    cr_assert_eq(moe_int_writer_open("x", NULL, &writer), MOE_OK);
-    cr_assert_eq(moe_int_writer_open("x", NULL, &second), MOE_OK, "two at once do not collide");
-    cr_assert_eq(moe_int_writer_put(writer, "abc", 3), MOE_OK);
-    moe_int_writer_discard(&writer);
-    cr_assert_null(writer);
-    moe_int_writer_discard(&writer);
-    cr_assert_eq(moe_int_writer_commit(&second), MOE_OK);
-    cr_assert_null(second);
-    cr_assert_eq(count_files("."), 1);
 }
 
 Test(checkpoint, things_that_cannot_be_opened) {
@@ -235,25 +163,8 @@ Test(checkpoint, things_that_cannot_be_opened) {
         cr_assert_null(file);
     }
     moe_safetensors *file = NULL;
-    write_text("empty", "");
+    scratch_write("empty", "");
     cr_assert_eq(moe_safetensors_open("empty", NULL, &file), MOE_E_FORMAT);
-}
-
-Test(checkpoint, text_files_are_limited) {
-    char *text = NULL;
-    size_t size = 0;
-    char long_text[10001];
-    memset(long_text, 'a', 10000);
-    long_text[10000] = '\0';
-    write_text("t", long_text);
-    cr_assert_eq(moe_int_file_read("t", 9999, NULL, &text, &size), MOE_E_FORMAT);
-    cr_assert_null(text);
-    cr_assert_eq(moe_int_file_read("t", 10000, NULL, &text, &size), MOE_OK);
-    cr_assert_str_eq(text, long_text);
-    cr_assert_eq(size, 10000);
-    free(text);
-    cr_assert_eq(moe_int_file_read("/dev/zero", 9999, NULL, &text, &size), MOE_E_FORMAT);
-    cr_assert_eq(moe_int_file_read(".", 9999, NULL, &text, &size), MOE_E_IO);
 }
 
 #define INDEX "model.safetensors.index.json"
@@ -263,8 +174,8 @@ Test(checkpoint, shards_are_one_checkpoint) {
     cr_assert_eq(mkdir("hf", 0777), 0);
     write_scalar("hf/model-1.safetensors", "b", 1);
     write_scalar("hf/model-2.safetensors", "a", 2);
-    write_text("hf/" INDEX, "{\"metadata\":{\"total_size\":8},\"weight_map\":"
-                            "{\"b\":\"model-1.safetensors\",\"a\":\"model-2.safetensors\"}}");
+    scratch_write("hf/" INDEX, "{\"metadata\":{\"total_size\":8},\"weight_map\":"
+                               "{\"b\":\"model-1.safetensors\",\"a\":\"model-2.safetensors\"}}");
     static const char *const paths[] = {"hf", "hf/", "hf/" INDEX};
     for (int i = 0; i < 3; i++) {
         cr_assert_eq(moe_safetensors_open(paths[i], NULL, &file), MOE_OK, "%s", paths[i]);
@@ -312,12 +223,12 @@ Test(checkpoint, hostile_indices) {
     write_scalar("outside.safetensors", "w", 1);
     cr_assert_eq(mkdir("hf", 0777), 0);
     write_scalar("hf/ok.safetensors", "w", 1);
-    write_text("hf/broken.safetensors", "not a safetensors file at all");
+    scratch_write("hf/broken.safetensors", "not a safetensors file at all");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         capture seen;
         moe_log log = capture_log(&seen);
         moe_safetensors *file = NULL;
-        write_text("hf/" INDEX, cases[i].index);
+        scratch_write("hf/" INDEX, cases[i].index);
         cr_assert_eq(moe_safetensors_open("hf", &log, &file), cases[i].status, "%s: %s",
                      cases[i].index, seen.text);
         cr_assert_null(file);

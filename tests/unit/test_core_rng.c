@@ -116,6 +116,13 @@ Test(rng, fill_matches_scalar_functions) {
         uint64_t word0 = (uint32_t)moe_rng_bits(9, 4, 77 + i);
         cr_assert_eq(f64[i], 0.1 * ((double)(word0 * 7 >> 32) - 3));
     }
+    moe_rng_fill(f64, MOE_F64, 77, COUNT, MOE_FILL_OUTLIER, 0.1, 9, 4);
+    for (size_t i = 0; i < COUNT; i++) {
+        uint32_t counter[4] = {(uint32_t)(77 + i), 0, 4, 0}, key[2] = {9, 0}, w[4];
+        moe_philox4x32(counter, key, w);
+        double factor = (w[0] ^ w[1] ^ w[2] ^ w[3]) % 256 == 0 ? 32 : 1;
+        cr_assert_eq(f64[i], 0.1 * moe_rng_normal(9, 4, 77 + i) * factor);
+    }
 }
 
 Test(rng, integers_are_uniform_on_minus_three_to_three) {

@@ -33,8 +33,10 @@ MOE_API double moe_rng_normal(uint64_t seed, uint64_t stream, uint64_t index);
 /* How a tensor is filled. */
 typedef enum moe_fill_kind {
     MOE_FILL_NORMAL = 0,  /* scale * normal */
-    MOE_FILL_OUTLIER = 1, /* the same, one element in 256 multiplied by 32 */
-    MOE_FILL_INTEGER = 2, /* uniform integers in [-3, 3] times scale: sums stay exact */
+    MOE_FILL_OUTLIER = 1, /* the same, one element in 256 multiplied by 32: those whose block's four
+                             words have an exclusive or with a zero low byte */
+    MOE_FILL_INTEGER = 2, /* uniform integers in [-3, 3], floor(7 * word 0 / 2^32) - 3, times
+                             scale: sums stay exact */
     MOE_FILL_ZERO = 3
 } moe_fill_kind;
 
