@@ -10,7 +10,7 @@
 
 #define KSTEP           64.0
 #define MIN_SPLIT_STEPS 4  /* shorter slices of K spend their time in fill and fix-up */
-#define BATCHES_MAX     64 /* distinct depths told apart; deeper variety is merged pairwise */
+#define BATCHES_MAX     64 /* levels of depth that are told apart */
 
 /* What the groups add up to for one tile shape. */
 typedef struct sums {
@@ -19,7 +19,7 @@ typedef struct sums {
     double rows;                  /* filled rows of a row tile, on average */
     double flops;                 /* model FLOPs */
     double steps;                 /* k-steps of all tiles */
-    moe_batch batch[BATCHES_MAX]; /* k-steps of a tile, number of tiles */
+    moe_batch batch[BATCHES_MAX]; /* k-steps of a tile, number of tiles; deepest first */
     int batches;
 } sums;
 
@@ -27,30 +27,25 @@ static double ceil_div(double a, double b) {
     return ceil(a / b);
 }
 
-static int by_size(const void *a, const void *b) {
-    const double x = ((const moe_batch *)a)->cost, y = ((const moe_batch *)b)->cost;
-    return (x < y) - (x > y);
-}
-
-/* Experts of equal depth are one batch. A plan with more than BATCHES_MAX different depths has its
- * depths rounded up to the next of BATCHES_MAX levels. */
+/* Experts of equal depth are one batch. Where a plan has depths of more than BATCHES_MAX levels,
+ * neighbours are merged and take their mean. */
 static void sum_depths(const moe_gemm *g, double tiles_per_group, double split, sums *s) {
-    double deepest = 0, unit;
+    double steps[BATCHES_MAX] = {0}, experts[BATCHES_MAX] = {0}, deepest = 0;
     for (int64_t i = 0; i < g->groups; i++)
         deepest = fmax(deepest, ceil_div((double)g->counts[i], KSTEP * split));
-    unit = fmax(1, ceil_div(deepest + 1, BATCHES_MAX));
-    double level[BATCHES_MAX] = {0};
+    const double unit = ceil_div(deepest + 1, BATCHES_MAX);
     for (int64_t i = 0; i < g->groups; i++) {
-        const double k = (double)g->counts[i];
-        const int at = (int)ceil_div(ceil_div(k, KSTEP * split), unit);
-        level[at < BATCHES_MAX ? at : BATCHES_MAX - 1] += tiles_per_group;
-        s->flops += 2 * g->m * g->n * k;
+        const double deep = ceil_div((double)g->counts[i], KSTEP * split);
+        const int at = (int)(deep / unit);
+        steps[at] += deep;
+        experts[at]++;
+        s->flops += 2 * g->m * g->n * (double)g->counts[i];
     }
-    for (int i = 0; i < BATCHES_MAX; i++) {
-        if (level[i] > 0)
-            s->batch[s->batches++] = (moe_batch){i * unit, level[i]};
+    for (int i = BATCHES_MAX - 1; i >= 0; i--) {
+        if (experts[i] > 0)
+            s->batch[s->batches++] =
+                (moe_batch){steps[i] / experts[i], experts[i] * tiles_per_group};
     }
-    qsort(s->batch, (size_t)s->batches, sizeof *s->batch, by_size);
 }
 
 static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {

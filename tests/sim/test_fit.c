@@ -1,0 +1,117 @@
+/* Calibration: the search itself, reading tables, and getting known parameters back. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "capture.h"
+#include "fit.h"
+#include "moeref/model.h"
+
+static double bowl(void *user, const double *x) {
+    (void)user;
+    return pow(x[0] - 1, 2) + 3 * pow(x[1] + 2, 2) + pow(x[2] - x[0], 2);
+}
+
+Test(sim_fit, nelder_mead_finds_a_minimum) {
+    double x[3] = {0, 0, 0};
+    cr_expect(moe_int_minimise(bowl, NULL, 3, 0.5, 400, x) < 1e-8);
+    cr_expect_float_eq(x[0], 1, 1e-3);
+    cr_expect_float_eq(x[1], -2, 1e-3);
+}
+
+static void write_table(char *path, const char *text) {
+    const int fd = mkstemp(path);
+    cr_assert(fd >= 0);
+    cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+}
+
+/* A table made by the model with other parameters: the fit must find them. */
+Test(sim_fit, known_parameters_come_back) {
+    char path[] = "/tmp/moeref-table-XXXXXX", *text = calloc(1, 1 << 16);
+    moe_gpu *truth, *gpu;
+    moe_table *table;
+    moe_fit_result r;
+    double eff = 0;
+    size_t used = (size_t)sprintf(text, "m\tn\tk\tmedian_us\n");
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &truth), MOE_OK);
+    moe_gpu_set(truth, "tensor_eff", 0.6, NULL);
+    moe_gpu_set(truth, "hbm_eff", 0.5, NULL);
+    for (int i = 0; i < 120; i++) {
+        const int m = 1 << i % 13, n = 512 * (1 + i % 11), k = 1024 * (1 + i % 7);
+        moe_prediction *p;
+        cr_assert_eq(moe_predict_gemm(truth, m, n, k, 1, NULL, NULL, &p), MOE_OK);
+        used += (size_t)sprintf(text + used, "%d\t%d\t%d\t%.6f\n", m, n, k, p->total_us);
+        moe_prediction_free(&p);
+    }
+    write_table(path, text);
+    cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
+    cr_expect_eq(moe_table_rows(table), 120);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    const moe_fit_params params = {
+        .free_keys = "tensor_eff,hbm_eff", .folds = 3, .evaluations = 60};
+    cr_assert_eq(moe_gpu_fit(gpu, table, &params, NULL, &r), MOE_OK);
+    moe_gpu_get(gpu, "tensor_eff", &eff);
+    cr_expect_float_eq(eff, 0.6, 0.006);
+    moe_gpu_get(gpu, "hbm_eff", &eff);
+    cr_expect_float_eq(eff, 0.5, 0.005);
+    cr_expect(r.held_out[0].mean < 0.5 && r.as_given[0].mean > 10);
+    cr_expect_eq(r.held_out[0].rows, r.as_given[0].rows);
+    cr_expect(r.fitted[0].rows < r.held_out[0].rows, "a fold must stay out of the last fit");
+    moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu);
+    moe_gpu_destroy(&truth);
+    unlink(path);
+    free(text);
+}
+
+Test(sim_fit, bad_tables_are_named_with_their_line) {
+    static const struct {
+        const char *text, *word;
+    } bad[] = {{"", "header"},
+               {"m\tn\tk\n1\t2\t3\n", "header"},
+               {"m\tn\tk\tmedian_us\n", "no rows"},
+               {"m\tn\tk\tmedian_us\n1\t2\t3\n", ":2"},
+               {"m\tn\tk\tmedian_us\n1\t2\t3\t4\n1\tx\t3\t4\n", ":3"},
+               {"m\tn\tk\tmedian_us\n1\t2\t3\t-4\n", "-4"},
+               {"m\tn\tk\tmedian_us\n1\t2\t3\tnan\n", "nan"},
+               {"m\tn\tk\tmedian_us\n0\t2\t3\t4\n", ":2"},
+               {"m\tn\tk\tmedian_us\n99999999999\t2\t3\t4\n", ":2"},
+               {"kernel\tT\td\tn\tK\tE\tpass\tmedian_us\na\t1\t8\t8\t1\t1\tup\t4\n", "up"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char path[] = "/tmp/moeref-table-XXXXXX";
+        capture seen;
+        const moe_log log = capture_log(&seen);
+        moe_table *table = NULL;
+        write_table(path, bad[i].text);
+        cr_expect_eq(moe_table_load(path, &log, &table), MOE_E_FORMAT, "%s", bad[i].text);
+        cr_expect(strstr(seen.text, bad[i].word), "\"%s\" does not say %s", seen.text, bad[i].word);
+        cr_expect_null(table);
+        unlink(path);
+    }
+}
+
+Test(sim_fit, refuses_what_it_cannot_do) {
+    char path[] = "/tmp/moeref-table-XXXXXX";
+    moe_table *table;
+    moe_gpu *gpu;
+    moe_fit_result r;
+    write_table(path, "m\tn\tk\tmedian_us\n64\t64\t64\t4\n128\t64\t64\t5\n");
+    cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    static const struct {
+        moe_fit_params p;
+        moe_status status;
+    } bad[] = {{{.free_keys = "tensor_eff"}, MOE_E_INVALID}, /* one shape: none to leave out */
+               {{.free_keys = "sms"}, MOE_E_INVALID},
+               {{.free_keys = "nope"}, MOE_E_NOTFOUND},
+               {{.kernel = "nope"}, MOE_E_NOTFOUND}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_expect_eq(moe_gpu_fit(gpu, table, &bad[i].p, NULL, &r), bad[i].status, "%d", (int)i);
+    moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu);
+    unlink(path);
+}

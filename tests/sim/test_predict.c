@@ -1,0 +1,185 @@
+/* Laws that every prediction obeys, whatever the calibration. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "capture.h"
+#include "moeref/model.h"
+
+static moe_layer_desc layer_of(int64_t d, int64_t n, int64_t E, int64_t K) {
+    moe_layer_desc desc;
+    moe_layer_desc_init(&desc);
+    desc.d = d, desc.n = n, desc.E = E, desc.K = K;
+    return desc;
+}
+
+static moe_gpu *load(const char *name) {
+    moe_gpu *gpu = NULL;
+    cr_assert_eq(moe_gpu_load(name, NULL, &gpu), MOE_OK);
+    return gpu;
+}
+
+static moe_prediction *predict(const moe_gpu *gpu, const char *method, const moe_layer_desc *d,
+                               int64_t tokens, int32_t pass) {
+    const moe_workload w = {.layer = d, .tokens = tokens, .pass = pass};
+    moe_prediction *p = NULL;
+    cr_assert_eq(moe_predict(gpu, method, &w, NULL, &p), MOE_OK, "%s", method);
+    return p;
+}
+
+static int has_backward(const char *method) {
+    return strcmp(method, "cutlass_moe") != 0 && strcmp(method, "triton_fused_moe") != 0 &&
+           strcmp(method, "sglang_fused_moe") != 0;
+}
+
+Test(sim_predict, no_kernel_beats_its_floor) {
+    const moe_layer_desc d = layer_of(2048, 1024, 64, 8);
+    for (const char *const *g = moe_gpu_names(); *g; g++) {
+        moe_gpu *gpu = load(*g);
+        for (const char *const *m = moe_methods(); *m; m++) {
+            moe_prediction *p = predict(gpu, *m, &d, 8192, has_backward(*m) ? 3 : 1);
+            double sum = 0;
+            for (size_t i = 0; i < p->n_kernels; i++) {
+                const moe_cost *c = &p->kernels[i].cost;
+                cr_expect(c->us >= c->floor_us, "%s %s %s: %g us, floor %g", *g, *m, c->name, c->us,
+                          c->floor_us);
+                cr_expect(c->bound_by[0] && isfinite(c->us) && c->hbm_bytes >= 0);
+                sum += c->us;
+            }
+            cr_expect_float_eq(sum + p->overhead_us, p->total_us, 1e-6 * p->total_us);
+            cr_expect_float_eq(p->forward_us + p->backward_us, p->total_us, 1e-6 * p->total_us);
+            cr_expect(p->peak_bytes >= p->cached_bytes && p->padding >= 0 && p->padding < 1);
+            moe_prediction_free(&p);
+        }
+        moe_gpu_destroy(&gpu);
+    }
+}
+
+Test(sim_predict, flops_are_the_layers) {
+    const moe_layer_desc d = layer_of(1024, 512, 16, 2);
+    moe_gpu *gpu = load("h100-sxm");
+    const double forward = moe_layer_flops(&d, 4096, 8192, 0);
+    const double backward = moe_layer_flops(&d, 4096, 8192, 1);
+    for (const char *const *m = moe_methods(); *m; m++) {
+        if (strcmp(*m, "momoe") == 0 || !has_backward(*m))
+            continue; /* momoe computes H twice */
+        moe_prediction *p = predict(gpu, *m, &d, 4096, MOE_PASS_BOTH);
+        cr_expect_float_eq(p->flops, forward + backward, 1, "%s: %g", *m, p->flops);
+        moe_prediction_free(&p);
+    }
+    moe_gpu_destroy(&gpu);
+}
+
+/* SonicMoE's paper, section 3: 2Td + 4TKn bytes cached; ScatterMoE 2Td + 6TKn + 2TKd. */
+Test(sim_predict, cached_memory_is_the_papers) {
+    const moe_layer_desc d = layer_of(1536, 256, 128, 8);
+    const double T = 24576, Td = T * 1536, TKn = T * 8 * 256, TKd = T * 8 * 1536;
+    moe_gpu *gpu = load("h100-sxm");
+    moe_prediction *sonic = predict(gpu, "sonicmoe", &d, 24576, MOE_PASS_BOTH);
+    moe_prediction *scatter = predict(gpu, "scattermoe", &d, 24576, MOE_PASS_BOTH);
+    cr_expect_float_eq(sonic->cached_bytes, 2 * Td + 4 * TKn, 1);
+    cr_expect_float_eq(scatter->cached_bytes, 2 * Td + 6 * TKn + 2 * TKd, 1);
+    cr_expect(sonic->peak_bytes < scatter->peak_bytes);
+    moe_prediction_free(&sonic);
+    moe_prediction_free(&scatter);
+    moe_gpu_destroy(&gpu);
+}
+
+/* Better hardware is never slower. */
+Test(sim_predict, monotone_in_the_hardware) {
+    static const char *const better[] = {"hbm_bw*1.3",       "clock_mhz*1.1", "l2_bw*1.3",
+                                         "inflight_kib*1.3", "kernel_us/2",   "epilogue_bw*1.3"};
+    const moe_layer_desc shapes[] = {layer_of(4096, 256, 64, 8), layer_of(768, 2048, 8, 2)};
+    for (size_t i = 0; i < sizeof better / sizeof *better; i++) {
+        for (int s = 0; s < 4; s++) {
+            moe_gpu *gpu = load("h100-sxm");
+            const int64_t tokens = s < 2 ? 64 : 16384;
+            moe_prediction *base = predict(gpu, "moeref", &shapes[s % 2], tokens, MOE_PASS_BOTH);
+            cr_assert_eq(moe_gpu_what_if(gpu, better[i], NULL), MOE_OK);
+            moe_prediction *now = predict(gpu, "moeref", &shapes[s % 2], tokens, MOE_PASS_BOTH);
+            cr_expect(now->total_us <= base->total_us * (1 + 1e-9), "%s: %g, then %g us", better[i],
+                      base->total_us, now->total_us);
+            moe_prediction_free(&base);
+            moe_prediction_free(&now);
+            moe_gpu_destroy(&gpu);
+        }
+    }
+}
+
+/* Settled clocks slow tensor-bound work and leave memory-bound work alone. */
+Test(sim_predict, clock_states) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_workload settled = {.clock = MOE_CLOCK_SETTLED};
+    const moe_workload constant = {.entropy = MOE_ENTROPY_CONSTANT};
+    moe_prediction *a, *b, *c;
+    moe_predict_gemm(gpu, 4096, 4096, 4096, 1, NULL, NULL, &a);
+    moe_predict_gemm(gpu, 4096, 4096, 4096, 1, &settled, NULL, &b);
+    moe_predict_gemm(gpu, 4096, 4096, 4096, 1, &constant, NULL, &c);
+    cr_expect(c->total_us < a->total_us && a->total_us < b->total_us);
+    moe_prediction_free(&a), moe_prediction_free(&b), moe_prediction_free(&c);
+    moe_predict_gemm(gpu, 1, 16384, 16384, 1, NULL, NULL, &a);
+    moe_predict_gemm(gpu, 1, 16384, 16384, 1, &settled, NULL, &b);
+    cr_expect_float_eq(a->total_us, b->total_us, 0.01 * a->total_us);
+    moe_prediction_free(&a), moe_prediction_free(&b);
+    moe_gpu_destroy(&gpu);
+}
+
+/* 33 row tiles times 8 columns are two rounds of 132 SMs; one more token costs a third round. */
+Test(sim_predict, waves_are_quantised) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_layer_desc one = layer_of(4096, 512, 1, 1);
+    moe_prediction *full = predict(gpu, "scattermoe", &one, 33 * 128, MOE_PASS_FWD);
+    moe_prediction *over = predict(gpu, "scattermoe", &one, 33 * 128 + 1, MOE_PASS_FWD);
+    const moe_cost *before = &full->kernels[1].cost, *after = &over->kernels[1].cost;
+    cr_assert_str_eq(before->name, "H");
+    cr_expect_eq(before->tiles, 264);
+    cr_expect_eq(after->tiles, 272);
+    cr_expect(after->us > 1.3 * before->us, "%g, then %g us", before->us, after->us);
+    moe_prediction_free(&full), moe_prediction_free(&over);
+    moe_gpu_destroy(&gpu);
+}
+
+Test(sim_predict, degenerate_layers) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_layer_desc d = layer_of(64, 64, 256, 1);
+    const int64_t none[256] = {0};
+    for (const char *const *m = moe_methods(); *m; m++) {
+        moe_prediction *p = NULL;
+        const moe_workload w = {
+            .layer = &d, .tokens = 1, .counts = none, .pass = has_backward(*m) ? 3 : 1};
+        cr_expect_eq(moe_predict(gpu, *m, &w, NULL, &p), MOE_OK, "%s", *m);
+        cr_expect(isfinite(p->total_us) && p->flops == 0, "%s: %g us", *m, p->total_us);
+        moe_prediction_free(&p);
+    }
+    moe_gpu_destroy(&gpu);
+}
+
+static void expect_error(const moe_gpu *gpu, const char *method, const moe_workload *w,
+                         moe_status status, const char *word) {
+    capture seen;
+    const moe_log log = capture_log(&seen);
+    moe_prediction *p = NULL;
+    cr_expect_eq(moe_predict(gpu, method, w, &log, &p), status, "%s", word);
+    cr_expect_null(p);
+    cr_expect(strstr(seen.text, word), "\"%s\" does not say %s", seen.text, word);
+}
+
+Test(sim_predict, errors) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_layer_desc d = layer_of(64, 64, 4, 2), bad = layer_of(64, 64, 4, 5);
+    const int64_t many[4] = {9, 0, 0, 0};
+    moe_prediction *p = NULL;
+    expect_error(gpu, "nope", &(moe_workload){.layer = &d, .tokens = 8}, MOE_E_NOTFOUND,
+                 "sonicmoe");
+    expect_error(gpu, "cutlass_moe", &(moe_workload){.layer = &d, .tokens = 8}, MOE_E_UNSUPPORTED,
+                 "backward");
+    expect_error(gpu, "moeref", &(moe_workload){.layer = &d, .tokens = 8, .dtype = MOE_F32},
+                 MOE_E_UNSUPPORTED, "fp32");
+    expect_error(gpu, "moeref", &(moe_workload){.layer = &d, .tokens = 8, .counts = many},
+                 MOE_E_INVALID, "expert 0");
+    expect_error(gpu, "moeref", &(moe_workload){.layer = &bad, .tokens = 8}, MOE_E_INVALID, "K");
+    cr_expect_eq(moe_predict_gemm(gpu, 0, 1, 1, 1, NULL, NULL, &p), MOE_E_INVALID);
+    cr_expect_eq(moe_predict_gemm(gpu, 1, 1, 1, INT64_MAX, NULL, NULL, &p), MOE_E_INVALID);
+    moe_gpu_destroy(&gpu);
+}
