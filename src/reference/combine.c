@@ -28,17 +28,10 @@ static void add_scaled(real *sum, real scale, const real *row, int64_t d) {
         sum[i] += scale * row[i];
 }
 
-/* var += scale^2 (var_row + row^2): the products of the last stage, and the row's own rounding. */
-static void add_variance(real *var, real scale, const real *var_row, const real *row, int64_t d) {
-    for (int64_t i = 0; i < d; i++)
-        var[i] += scale * scale * (var_row[i] + row[i] * row[i]);
-}
-
 void combine_forward(run_state *r) {
     const moe_plan *plan = r->res->plan;
     int64_t d = r->desc->d;
     const real *Y = out_of(r, MOE_T_Y), *S = out_of(r, MOE_T_S);
-    real *var = r->res->variance.t[MOE_T_O].data;
     for (int64_t t = 0; t < r->T; t++) {
         real *o = out_of(r, MOE_T_O) + t * d;
         for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
@@ -46,14 +39,9 @@ void combine_forward(run_state *r) {
             int is_zero = p >= r->pairs;
             add_scaled(o, is_zero ? S[p] : output_weight(r, p), is_zero ? r->X + t * d : Y + p * d,
                        d);
-            if (var && !is_zero)
-                add_variance(var + t * d, output_weight(r, p), r->var_Y + p * d, Y + p * d, d);
         }
         if (r->desc->n_shared)
             add_scaled(o, r->shared.gate[t], r->shared.Y + t * d, d);
-        if (r->desc->n_shared && var)
-            add_variance(var + t * d, r->shared.gate[t], r->shared.var_Y + t * d,
-                         r->shared.Y + t * d, d);
     }
     loop_round(out_of(r, MOE_T_O), r->T * d, r->storage);
 }
@@ -77,7 +65,6 @@ static void backward_tokens(const run_state *r) {
     int64_t d = r->desc->d;
     int on_input = r->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     const real *dXp = out_of(r, MOE_T_DXP);
-    real *var = r->res->variance.t[MOE_T_DX].data;
     for (int64_t t = 0; t < r->T; t++) {
         real *dx = out_of(r, MOE_T_DX) + t * d;
         for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
@@ -86,13 +73,9 @@ static void backward_tokens(const run_state *r) {
                 continue;
             real scale = on_input ? out_of(r, MOE_T_S)[p] : 1;
             add_scaled(dx, scale, dXp + p * d, d);
-            if (var)
-                add_variance(var + t * d, scale, r->var_dXp + p * d, dXp + p * d, d);
         }
         if (r->desc->n_shared)
             add_scaled(dx, 1, r->shared.dX + t * d, d);
-        if (r->desc->n_shared && var)
-            add_variance(var + t * d, 1, r->shared.var_dX + t * d, r->shared.dX + t * d, d);
     }
 }
 

@@ -7,7 +7,7 @@
 
 #define run_state        REAL(moe_int_run_state)
 #define shared_state     REAL(moe_int_shared_state)
-#define fill_shared_gate      REAL(moe_int_fill_shared_gate)
+#define fill_shared_gate REAL(moe_int_fill_shared_gate)
 #define combine_forward  REAL(moe_int_combine_forward)
 #define combine_backward REAL(moe_int_combine_backward)
 
@@ -15,7 +15,6 @@ typedef struct shared_state {
     real *w_gate;        /* [d], or NULL without a gate */
     real *gate, *d_gate; /* [T] the gate's value (1 without one) and its gradient */
     real *Y, *dX;        /* [T][d]; dX through the expert alone */
-    real *var_Y, *var_dX;
 } shared_state;
 
 typedef struct run_state {
@@ -29,17 +28,16 @@ typedef struct run_state {
     int64_t T, pairs;          /* pairs of real experts */
     real *X, *dO;              /* [T][d] */
     double *logits, *d_logits; /* [T][E + n_zero] */
-    real *var_Y, *var_dXp;     /* [pairs][d] */
     shared_state shared;
 } run_state;
 
 /* Fills shared.gate. */
 void fill_shared_gate(run_state *r);
 
-/* O, and its variance. */
+/* O. */
 void combine_forward(run_state *r);
 
-/* dS of zero experts, dX, dW_r, db_r, dw_gate_shared, and dX's variance. MOE_E_NOMEM. */
+/* dS of zero experts, dX, dW_r, db_r, dw_gate_shared. MOE_E_NOMEM. */
 moe_status combine_backward(run_state *r);
 
 #endif

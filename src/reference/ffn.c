@@ -31,49 +31,6 @@ static void gather_gradient(const ffn *f, real *rows) {
             rows[r * d + i] = f->dO[token_of(f, r) * d + i];
 }
 
-/* sum over products of (factor * factor)^2, for the variance of rounded operands. */
-static moe_status squared_linear(const ffn *f, const real *x, int64_t in, const real *w,
-                                 int64_t outs, real *ret) {
-    real *xx = alloc(f->rows * in), *ww = alloc(outs * in);
-    if (xx && ww) {
-        loop_square(x, f->rows * in, xx);
-        loop_square(w, outs * in, ww);
-        loop_linear(xx, f->rows, in, ww, outs, NULL, f->threads, ret);
-    }
-    moe_status s = xx && ww ? MOE_OK : MOE_E_NOMEM;
-    free(xx);
-    free(ww);
-    return s;
-}
-
-static moe_status squared_times(const ffn *f, const real *g, int64_t outs, const real *w,
-                                int64_t in, real *ret) {
-    real *gg = alloc(f->rows * outs), *ww = alloc(outs * in);
-    if (gg && ww) {
-        loop_square(g, f->rows * outs, gg);
-        loop_square(w, outs * in, ww);
-        loop_times(gg, f->rows, outs, ww, in, f->threads, ret);
-    }
-    moe_status s = gg && ww ? MOE_OK : MOE_E_NOMEM;
-    free(gg);
-    free(ww);
-    return s;
-}
-
-static moe_status squared_outer(const ffn *f, const real *g, int64_t outs, const real *x,
-                                int64_t in, real *ret) {
-    real *gg = alloc(f->rows * outs), *xx = alloc(f->rows * in);
-    if (gg && xx) {
-        loop_square(g, f->rows * outs, gg);
-        loop_square(x, f->rows * in, xx);
-        loop_outer(gg, f->rows, outs, xx, in, f->threads, ret);
-    }
-    moe_status s = gg && xx ? MOE_OK : MOE_E_NOMEM;
-    free(gg);
-    free(xx);
-    return s;
-}
-
 moe_status ffn_forward(const ffn *f) {
     int64_t d = f->desc->d, rows = f->rows;
     real *x = alloc(rows * d);
@@ -88,7 +45,7 @@ moe_status ffn_forward(const ffn *f) {
     loop_round(f->A, rows * f->n, f->storage);
     loop_linear(f->A, rows, f->n, f->W2, d, f->b2, f->threads, f->Y);
     loop_round(f->Y, rows * d, f->storage);
-    return f->var_Y ? squared_linear(f, f->A, f->n, f->W2, d, f->var_Y) : MOE_OK;
+    return MOE_OK;
 }
 
 /* sum_r s_r g[r][i], rounded; s NULL means 1. */
@@ -121,9 +78,8 @@ static void backward_row(const ffn *f, int64_t r, const real *dy, real *da, real
 }
 
 /* Parameter gradients: dy = gathered dO, a = A', x = the expert's input rows. */
-static moe_status parameter_gradients(const ffn *f, const real *dy, const real *a, const real *x) {
+static void parameter_gradients(const ffn *f, const real *dy, const real *a, const real *x) {
     int64_t d = f->desc->d, n = f->n, hw = f->hw;
-    moe_status s = MOE_OK;
     loop_outer(dy, f->rows, d, a, n, f->threads, f->dW2);
     loop_round(f->dW2, d * n, f->storage);
     loop_outer(f->dH, f->rows, hw, x, d, f->threads, f->dW1);
@@ -132,11 +88,6 @@ static moe_status parameter_gradients(const ffn *f, const real *dy, const real *
         column_sums(f, dy, d, f->on_input ? NULL : f->weight, f->db2);
     if (f->db1)
         column_sums(f, f->dH, hw, NULL, f->db1);
-    if (f->var_dW2)
-        s = squared_outer(f, dy, d, a, n, f->var_dW2);
-    if (!s && f->var_dW1)
-        s = squared_outer(f, f->dH, hw, x, d, f->var_dW1);
-    return s;
 }
 
 /* With the weight on the input, w_r scales x_r: dS_r = <dXp_r, x_r>. */
@@ -170,10 +121,8 @@ moe_status ffn_backward(const ffn *f) {
     }
     if (!s && f->dW1) {
         gather_input(f, x);
-        s = parameter_gradients(f, dy, a, x);
+        parameter_gradients(f, dy, a, x);
     }
-    if (!s && f->var_dXp)
-        s = squared_times(f, f->dH, f->hw, f->W1, d, f->var_dXp);
     free(dy);
     free(a);
     free(fresh);

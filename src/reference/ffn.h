@@ -26,11 +26,9 @@ typedef struct ffn {
     real *H, *A, *Y;               /* [rows][hw], [rows][n], [rows][d] */
     real *dS, *dH, *dXp;           /* [rows], [rows][hw], [rows][d] */
     real *dW1, *db1, *dW2, *db2;   /* as the parameters */
-    real *var_Y, *var_dXp;         /* [rows][d] sum of squared products of the last stage */
-    real *var_dW1, *var_dW2;       /* as the parameters */
 } ffn;
 
-/* H, A, Y (and var_Y). MOE_E_NOMEM. */
+/* H, A, Y. MOE_E_NOMEM. */
 moe_status ffn_forward(const ffn *f);
 
 /* dS, dH, dXp and parameter gradients from dO, after ffn_forward. MOE_E_NOMEM.

@@ -51,8 +51,6 @@ static moe_status check_request(const moe_layer_desc *desc, const moe_tensors *i
          params->plan->n_experts != desc->E + desc->n_zero))
         s = moe_fail(log, MOE_E_INVALID, "the plan is for %lld tokens and %lld experts",
                      (long long)params->plan->n_tokens, (long long)params->plan->n_experts);
-    if (!s && params->variance && params->precision != MOE_F64)
-        s = moe_fail(log, MOE_E_INVALID, "variances are computed in float64 only");
     return s;
 }
 
@@ -148,7 +146,6 @@ void moe_reference_free(moe_reference_result **result) {
         return;
     moe_plan_destroy(&(*result)->plan);
     moe_tensors_free(&(*result)->out);
-    moe_tensors_free(&(*result)->variance);
     free(*result);
     *result = NULL;
 }

@@ -93,7 +93,6 @@ static int makes(const run_state *r, moe_tensor_id id) {
 }
 
 static moe_status alloc_results(run_state *r) {
-    static const moe_tensor_id with_variance[] = {MOE_T_O, MOE_T_DX, MOE_T_DW1, MOE_T_DW2};
     const moe_plan *plan = r->res->plan;
     r->pairs = plan->offsets[r->desc->E];
     moe_status s = MOE_OK;
@@ -102,12 +101,6 @@ static moe_status alloc_results(run_state *r) {
         moe_tensor_shape(r->desc, (moe_tensor_id)i, r->T, r->pairs, plan->n_pairs, t);
         if (makes(r, (moe_tensor_id)i))
             s = moe_tensor_alloc(MOE_REAL_DTYPE, t->ndim, t->shape, t);
-    }
-    for (int i = 0; !s && r->params->variance && i < 4; i++) {
-        const moe_tensor *t = &r->res->out.t[with_variance[i]];
-        if (t->data)
-            s = moe_tensor_alloc(MOE_REAL_DTYPE, t->ndim, t->shape,
-                                 &r->res->variance.t[with_variance[i]]);
     }
     return s;
 }
@@ -145,7 +138,6 @@ static real *at(void *data, int64_t index) {
 
 static void point_at_results(const run_state *r, int64_t e, ffn *f) {
     int64_t d = r->desc->d, n = f->n, hw = f->hw, row = r->res->plan->offsets[e];
-    moe_tensors *var = &r->res->variance;
     f->H = at(out_of(r, MOE_T_H), row * hw);
     f->A = at(out_of(r, MOE_T_A), row * n);
     f->Y = at(out_of(r, MOE_T_Y), row * d);
@@ -156,10 +148,6 @@ static void point_at_results(const run_state *r, int64_t e, ffn *f) {
     f->db1 = at(out_of(r, MOE_T_DB1), e * hw);
     f->dW2 = at(out_of(r, MOE_T_DW2), e * d * n);
     f->db2 = at(out_of(r, MOE_T_DB2), e * d);
-    f->var_Y = at(r->var_Y, row * d);
-    f->var_dXp = at(r->var_dXp, row * d);
-    f->var_dW1 = at(var->t[MOE_T_DW1].data, e * hw * d);
-    f->var_dW2 = at(var->t[MOE_T_DW2].data, e * d * n);
 }
 
 static moe_status run_experts(run_state *r) {
@@ -204,10 +192,6 @@ static moe_status run_shared(run_state *r) {
     int64_t counts[] = {T * hw, T * n, T * d, T, T * hw, T * d, T};
     for (int i = 0; !s && i < 7; i++)
         s = alloc_real(counts[i], buffers[i]);
-    if (!s && r->params->variance)
-        s = alloc_real(T * d, &sh->var_Y);
-    if (!s && r->params->variance && r->dO)
-        s = alloc_real(T * d, &sh->var_dX);
     if (!s) {
         fill_shared_gate(r);
         ffn f = {.desc = desc,
@@ -228,9 +212,7 @@ static moe_status run_shared(run_state *r) {
                  .dH = dh,
                  .dXp = sh->dX,
                  .dW1 = out_of(r, MOE_T_DW1_SHARED),
-                 .dW2 = out_of(r, MOE_T_DW2_SHARED),
-                 .var_Y = sh->var_Y,
-                 .var_dXp = sh->var_dX};
+                 .dW2 = out_of(r, MOE_T_DW2_SHARED)};
         s = ffn_forward(&f);
         if (!s && r->dO)
             s = ffn_backward(&f);
@@ -252,10 +234,6 @@ static moe_status prepare(run_state *r) {
         s = make_plan(r);
     if (!s)
         s = alloc_results(r);
-    if (!s && r->params->variance)
-        s = alloc_real(r->pairs * r->desc->d, &r->var_Y);
-    if (!s && r->params->variance && r->dO)
-        s = alloc_real(r->pairs * r->desc->d, &r->var_dXp);
     if (s)
         return s;
     moe_convert(out_of(r, MOE_T_S), MOE_REAL_DTYPE, r->res->plan->weight, MOE_F64,
@@ -271,15 +249,11 @@ static void run_clear(run_state *r) {
     free(r->dO);
     free(r->logits);
     free(r->d_logits);
-    free(r->var_Y);
-    free(r->var_dXp);
     free(r->shared.w_gate);
     free(r->shared.gate);
     free(r->shared.d_gate);
     free(r->shared.Y);
     free(r->shared.dX);
-    free(r->shared.var_Y);
-    free(r->shared.var_dX);
 }
 
 moe_status RUN(const moe_layer_desc *desc, const moe_tensors *in,

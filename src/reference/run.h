@@ -4,8 +4,8 @@
 
 #include "moeref/reference.h"
 
-/* Fills res->plan, res->out and, if asked for, res->variance; the caller frees them on any
- * status. `threads` is at least 1. */
+/* Fills res->plan and res->out; the caller frees them on any status.
+ * `threads` is at least 1. */
 moe_status moe_int_run_f64(const moe_layer_desc *desc, const moe_tensors *in,
                            const moe_reference_params *params, int threads, const moe_log *log,
                            moe_reference_result *res);

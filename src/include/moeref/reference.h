@@ -20,18 +20,13 @@ typedef struct moe_reference_params {
     int32_t plan_given;  /* with plan: 1 it is an input (no router gradients), 0 it is the router's own
                             choice (weights are recomputed from the logits, gradients flow) */
     uint64_t seed;       /* stochastic token rounding */
-    int32_t variance;    /* 1: also fill ret_variance */
     int32_t skip_weight_gradients; /* 1: leave dW1, db1, dW2, db2 out (the sampled oracle) */
 } moe_reference_params;
 
-/* Results in the run's arithmetic type (MOE_F64 or MOE_F32); every tensor that exists is set.
- * variance.t[id], for O, dX, dW1, dW2, is Σ (a_j b_j)^2 over the last linear stage's products plus
- * the squares of stored summands: multiplied by u^2/3 it is the variance of the error that rounding
- * those stored tensors to roundoff u makes. */
+/* Results in the run's arithmetic type (MOE_F64 or MOE_F32); every tensor that exists is set. */
 typedef struct moe_reference_result {
     moe_plan *plan;
     moe_tensors out;
-    moe_tensors variance; /* float64 */
 } moe_reference_result;
 
 /* Runs forward and, when in->t[MOE_T_DO] is present, backward. `in` may hold any floating dtype;
