@@ -1,70 +1,73 @@
 #include "schedule.h"
 
 #include <math.h>
+#include <string.h>
 
-static void one_batch(moe_batch b, double sms, moe_schedule *ret) {
-    const double rounds = floor(b.count / sms), rest = b.count - rounds * sms;
-    ret->full = rounds * b.cost;
-    ret->end = ret->full + (rest > 0 ? b.cost : 0);
-    ret->active = rest > 0 ? rest : sms;
-    ret->busy = b.count * b.cost;
-}
+/* SMs that are free at the same time. Few such times exist, however many tiles are placed: a batch
+ * splits one group at most. */
+typedef struct group {
+    double at;
+    double sms;
+} group;
 
-/* A binary heap of the SMs' finishing times, the earliest on top. */
-static void sift(double *heap, int n, int i) {
-    for (;;) {
-        int least = i, left = 2 * i + 1;
-        if (left < n && heap[left] < heap[least])
-            least = left;
-        if (left + 1 < n && heap[left + 1] < heap[least])
-            least = left + 1;
-        if (least == i)
-            return;
-        double t = heap[i];
-        heap[i] = heap[least];
-        heap[least] = t;
-        i = least;
+typedef struct groups {
+    group g[MOE_INT_SMS_MAX + 1]; /* ascending */
+    int count;
+} groups;
+
+#define SAME 1e-12 /* relative; sums of the same costs in another order */
+
+static void insert(groups *all, double at, double sms) {
+    int i = all->count;
+    while (i > 0 && all->g[i - 1].at > at * (1 + SAME))
+        i--;
+    if (i > 0 && all->g[i - 1].at >= at * (1 - SAME)) {
+        all->g[i - 1].sms += sms;
+        return;
     }
+    memmove(&all->g[i + 1], &all->g[i], (size_t)(all->count - i) * sizeof *all->g);
+    all->g[i] = (group){at, sms};
+    all->count++;
 }
 
-static double latest(const double *heap, int n) {
-    double t = heap[0];
-    for (int i = 1; i < n; i++)
-        t = fmax(t, heap[i]);
-    return t;
+static void take_earliest(groups *all, double cost, double *left) {
+    const group first = all->g[0];
+    const double taken = fmin(first.sms, *left);
+    if (taken == first.sms)
+        memmove(&all->g[0], &all->g[1], (size_t)--all->count * sizeof *all->g);
+    else
+        all->g[0].sms -= taken;
+    insert(all, first.at + cost, taken);
+    *left -= taken;
 }
 
 /* Rounds in which every SM takes a tile change no order; only the last few SMs' worth of tiles of
- * each batch go through the heap one by one. */
-static void take_batch(double *heap, int n, moe_batch b) {
+ * each batch are placed group by group. */
+static void take_batch(groups *all, double sms, moe_batch b) {
     if (b.cost <= 0 || b.count <= 0)
         return;
-    const double spread = ceil((latest(heap, n) - heap[0]) / b.cost);
-    const double rounds = fmax(0, floor(b.count / n - spread));
-    for (int i = 0; i < n; i++)
-        heap[i] += rounds * b.cost;
-    for (double rest = b.count - rounds * n; rest > 0; rest--) {
-        heap[0] += b.cost;
-        sift(heap, n, 0);
-    }
+    const double spread = ceil((all->g[all->count - 1].at - all->g[0].at) / b.cost);
+    const double rounds = fmax(0, floor(b.count / sms - spread));
+    double left = b.count - rounds * sms;
+    for (int i = 0; i < all->count; i++)
+        all->g[i].at += rounds * b.cost;
+    while (left > 0)
+        take_earliest(all, b.cost, &left);
 }
 
 void moe_int_schedule(const moe_batch *batches, int64_t count, double sms, moe_schedule *ret) {
-    double heap[MOE_INT_SMS_MAX] = {0};
-    const int n = (int)sms;
+    groups all;
     double busy = 0, idle = 0;
-    if (count == 1) {
-        one_batch(batches[0], sms, ret);
-        return;
-    }
+    all.g[0] = (group){0, sms};
+    all.count = 1;
     for (int64_t i = 0; i < count; i++) {
-        take_batch(heap, n, batches[i]);
+        take_batch(&all, sms, batches[i]);
         busy += batches[i].cost * batches[i].count;
     }
-    ret->full = heap[0];
-    ret->end = latest(heap, n);
-    for (int i = 0; i < n; i++)
-        idle += heap[i] - ret->full;
-    ret->active = ret->end > ret->full ? fmax(1, idle / (ret->end - ret->full)) : n;
+    ret->full = all.g[0].at;
+    ret->end = all.g[all.count - 1].at;
+    for (int i = 0; i < all.count; i++)
+        idle += (all.g[i].at - ret->full) * all.g[i].sms;
+    ret->active = ret->end > ret->full ? fmax(1, idle / (ret->end - ret->full)) : sms;
     ret->busy = busy;
 }

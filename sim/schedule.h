@@ -20,7 +20,7 @@ typedef struct moe_schedule {
 #define MOE_INT_SMS_MAX 1024
 
 /* Each SM takes the next tile when it is free; batches are taken in the given order. O(batches *
- * SMs) whatever the number of tiles. */
+ * groups of SMs that are free together), whatever the number of tiles. */
 void moe_int_schedule(const moe_batch *batches, int64_t count, double sms, moe_schedule *ret);
 
 #endif
