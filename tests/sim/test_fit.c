@@ -115,3 +115,20 @@ Test(sim_fit, refuses_what_it_cannot_do) {
     moe_gpu_destroy(&gpu);
     unlink(path);
 }
+
+/* SonicMoE's twelve bars, settled clocks: within 10 % on average, uniform routing. */
+Test(sim_fit, sonicmoe_bars) {
+    char path[4096];
+    moe_table *table;
+    moe_gpu *gpu;
+    moe_fit_result r;
+    const moe_fit_params params = {.method = "sonicmoe", .clock = MOE_CLOCK_SETTLED};
+    snprintf(path, sizeof path, "%s/golden/sim/sonicmoe_bars.tsv", getenv("MOEREF_SOURCE_ROOT"));
+    cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    cr_assert_eq(moe_gpu_fit(gpu, table, &params, NULL, &r), MOE_OK);
+    cr_expect_eq(r.as_given[MOE_FIT_ALL].rows, 24);
+    cr_expect(r.as_given[MOE_FIT_ALL].mean <= 10, "mean error %.1f %%", r.as_given[0].mean);
+    moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu);
+}
