@@ -89,12 +89,17 @@ static void predict_kernel(const moe_problem *p, const moe_plan *plan, size_t si
     memcpy(k->bound_by, cost.bound_by, sizeof k->bound_by);
 }
 
-static int stage_exists(const moe_problem *p, const char *name) {
-    if (strcmp(name, "router") == 0 || strcmp(name, "drouter") == 0)
-        return p->plan == NULL;
-    if (strcmp(name, "shared") == 0 || strcmp(name, "dshared") == 0)
-        return p->layer.n_shared > 0;
-    return 1;
+/* Adds one stage's work and prediction to its pass and to the total. */
+static void add_stage(const moe_problem *p, const moe_plan *plan, size_t size, const char *name,
+                      const char *suffix, int is_backward, moe_bench_result *r) {
+    moe_bench_times stage = {0};
+    snprintf(stage.name, sizeof stage.name, "%s%s", name, suffix);
+    predict_kernel(p, plan, size, r, &stage);
+    moe_bench_times *sums[] = {&r->pass[is_backward ? BACKWARD : FORWARD], &r->pass[TOTAL]};
+    for (int j = 0; j < 2; j++) {
+        sums[j]->bytes += stage.bytes;
+        sums[j]->predicted_us += stage.predicted_us;
+    }
 }
 
 /* A pass is predicted as the sum of its stages. */
@@ -103,16 +108,13 @@ static void predict_passes(const moe_problem *p, const moe_plan *plan, size_t si
     int is_backward;
     const char *name;
     for (size_t i = 0; (name = moe_stage_name(i, &is_backward)); i++) {
-        moe_bench_times stage = {0};
-        if (!stage_exists(p, name) || (is_backward && !(p->pass & MOE_PASS_BWD)))
+        int is_router = strncmp(name, "router", 6) == 0;
+        if (is_backward && !(p->pass & MOE_PASS_BWD))
             continue;
-        snprintf(stage.name, sizeof stage.name, "%s", name);
-        predict_kernel(p, plan, size, r, &stage);
-        moe_bench_times *sums[] = {&r->pass[is_backward ? BACKWARD : FORWARD], &r->pass[TOTAL]};
-        for (int j = 0; j < 2; j++) {
-            sums[j]->bytes += stage.bytes;
-            sums[j]->predicted_us += stage.predicted_us;
-        }
+        if (!is_router || !p->plan)
+            add_stage(p, plan, size, name, "", is_backward, r);
+        if (!is_router && p->layer.n_shared)
+            add_stage(p, plan, size, name, "_shared", is_backward, r);
     }
 }
 

@@ -4,10 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Sizes that the counts are made of. h is H's width, r the router's outputs, s and g the shared
- * expert's width and its H's width. */
+/* Sizes that the counts are made of. h is H's width, r the router's outputs. */
 typedef struct sizes {
-    double T, P, d, n, h, r, s, g, E, active;
+    double T, P, d, n, h, r, E, active;
 } sizes;
 
 typedef struct stage {
@@ -36,11 +35,6 @@ static void gather_sum(const sizes *z, double *flops, double *elements) {
     *elements = z->P * z->d + z->T * z->d;
 }
 
-static void shared(const sizes *z, double *flops, double *elements) {
-    *flops = 2 * z->T * z->d * (z->g + z->s);
-    *elements = 2 * z->T * z->d + z->d * (z->g + z->s) + z->T * (z->g + z->s);
-}
-
 static void d_hidden(const sizes *z, double *flops, double *elements) {
     *flops = 2 * z->P * z->d * z->n;
     *elements = z->P * z->d + z->active * z->d * z->n + 2 * z->P * z->h + z->P * z->n;
@@ -61,21 +55,35 @@ static void d_up(const sizes *z, double *flops, double *elements) {
     *elements = z->P * z->d + z->P * z->h + z->E * z->h * z->d;
 }
 
-static void d_shared(const sizes *z, double *flops, double *elements) {
-    *flops = 4 * z->T * z->d * (z->g + z->s);
-    *elements = 4 * z->T * z->d + 2 * z->d * (z->g + z->s) + 3 * z->T * (z->g + z->s);
-}
-
 static void d_router(const sizes *z, double *flops, double *elements) {
     *flops = 4 * z->T * z->d * z->r;
     *elements = 2 * z->T * z->d + 2 * z->r * z->d + z->T * z->r;
 }
 
+/* Stages of routed experts first; those from `router` on are not stages of an expert. */
 static const stage stages[] = {
-    {"router", 0, router}, {"A", 0, up},        {"Y", 0, down},           {"O", 0, gather_sum},
-    {"shared", 0, shared}, {"dH", 1, d_hidden}, {"dW2", 1, d_down},       {"dXp", 1, d_rows},
-    {"dX", 1, gather_sum}, {"dW1", 1, d_up},    {"dshared", 1, d_shared}, {"drouter", 1, d_router},
+    {"A", 0, up},          {"Y", 0, down},
+    {"O", 0, gather_sum},  {"dH", 1, d_hidden},
+    {"dW2", 1, d_down},    {"dXp", 1, d_rows},
+    {"dX", 1, gather_sum}, {"dW1", 1, d_up},
+    {"router", 0, router}, {"router_backward", 1, d_router},
 };
+
+#define SHARED_SUFFIX "_shared"
+
+/* The shared expert is one expert of its own width that sees every token. */
+static sizes sizes_of(const moe_layer_desc *desc, int is_shared, int64_t tokens, int64_t pairs,
+                      int64_t active) {
+    int64_t n = is_shared ? desc->n_shared : desc->n;
+    return (sizes){.T = (double)tokens,
+                   .P = (double)(is_shared ? tokens : pairs),
+                   .d = (double)desc->d,
+                   .n = (double)n,
+                   .h = (double)moe_h_width(desc, n),
+                   .r = (double)(desc->E + desc->n_zero),
+                   .E = is_shared ? 1 : (double)desc->E,
+                   .active = is_shared ? 1 : (double)active};
+}
 
 const char *moe_stage_name(size_t i, int *ret_is_backward) {
     if (i >= sizeof stages / sizeof *stages)
@@ -87,18 +95,13 @@ const char *moe_stage_name(size_t i, int *ret_is_backward) {
 
 moe_status moe_stage_cost(const moe_layer_desc *desc, const char *name, int64_t tokens,
                           int64_t pairs, int64_t active, size_t size, moe_cost *ret) {
-    sizes z = {(double)tokens,
-               (double)pairs,
-               (double)desc->d,
-               (double)desc->n,
-               (double)moe_h_width(desc, desc->n),
-               (double)(desc->E + desc->n_zero),
-               (double)desc->n_shared,
-               (double)moe_h_width(desc, desc->n_shared),
-               (double)desc->E,
-               (double)active};
+    size_t length = strcspn(name, "_");
+    int is_shared = strcmp(name + length, SHARED_SUFFIX) == 0;
+    sizes z = sizes_of(desc, is_shared, tokens, pairs, active);
+    if (!is_shared)
+        length = strlen(name);
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
-        if (strcmp(stages[i].name, name) != 0)
+        if (strlen(stages[i].name) != length || strncmp(stages[i].name, name, length) != 0)
             continue;
         double elements;
         memset(ret, 0, sizeof *ret);

@@ -51,11 +51,11 @@ MOE_API moe_status moe_bench_run(moe_backend *backend, const moe_problem *proble
 
 /* What one stage of the layer must do: model FLOPs and the bytes that its inputs, outputs and
  * weights amount to, each counted once, `size` bytes an element. Known stages are those of
- * moe_cost.name; MOE_E_NOTFOUND otherwise. `active` is the number of experts with at least one row. */
+ * moe_stage_name, those of an expert also with "_shared" behind; MOE_E_NOTFOUND otherwise. `active` is the number of experts with at least one row. */
 MOE_API moe_status moe_stage_cost(const moe_layer_desc *desc, const char *stage, int64_t tokens,
                                   int64_t pairs, int64_t active, size_t size, moe_cost *ret);
 
-/* The i-th stage's name, forward stages first; NULL past the end. */
+/* The i-th stage's name; NULL past the end. */
 MOE_API const char *moe_stage_name(size_t i, int *ret_is_backward);
 
 /* Time of a stage on a roofline: the larger of FLOPs over the GEMM rate and bytes over the memory rate.
