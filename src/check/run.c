@@ -47,16 +47,21 @@ static void hash_inputs(runner *k) {
     k->plan_hash = hash_plan(k->problem->plan);
 }
 
-static void compare_inputs(runner *k) {
+/* Changed inputs are a failure by themselves, and no truth can start from them. */
+static bool inputs_unchanged(runner *k) {
+    bool unchanged = true;
     for (int id = 0; id < MOE_T_COUNT; id++) {
         if (!is_input((moe_tensor_id)id) || k->hash[id] == hash_tensor(&k->problem->in.t[id]))
             continue;
         const char *name = moe_tensor_name((moe_tensor_id)id);
         moe_int_entry_fail(moe_int_result_entry(k->result, name), "the backend changed this input");
         moe_int_result_set(k->result, MOE_VERDICT_FAIL, "%s: the backend changed this input", name);
+        unchanged = false;
     }
-    if (k->plan_hash != hash_plan(k->problem->plan))
-        moe_int_result_set(k->result, MOE_VERDICT_FAIL, "the backend changed the given plan");
+    if (k->plan_hash == hash_plan(k->problem->plan))
+        return unchanged;
+    moe_int_result_set(k->result, MOE_VERDICT_FAIL, "the backend changed the given plan");
+    return false;
 }
 
 static moe_use use_of(const moe_problem *problem) {
@@ -132,7 +137,7 @@ static bool take_plan(runner *k) {
     moe_int_entry_fail(moe_int_result_entry(k->result, "topk_index"),
                        "the backend's routing plan contradicts itself");
     moe_int_result_set(k->result, MOE_VERDICT_FAIL,
-                       "the backend's routing plan contradicts itself");
+                       "topk_index: the backend's routing plan contradicts itself");
     return false;
 }
 
@@ -246,7 +251,7 @@ void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
     hash_inputs(&k);
     ret->usable = load(&k, backend) && compute(&k) && take_plan(&k) && fetch_all(&k, ret->first) &&
                   run_again(&k, repeats);
-    compare_inputs(&k);
+    ret->usable = inputs_unchanged(&k) && ret->usable;
 }
 
 moe_status moe_int_run_stage(moe_int_run *run, const moe_problem *problem, moe_check_result *result,

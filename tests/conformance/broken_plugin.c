@@ -1,0 +1,318 @@
+/* A backend that is wrong in one chosen way: "PATH:FAULT". Without a fault it is the float32
+ * reference, and right. Faults are put into the inputs of that reference (a wrong formula), or into
+ * what fetch hands out (a wrong store), or into the calls (rules of the interface broken). */
+#include "moeref/plugin.h"
+#include "moeref/reference.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct device {
+    char fault[32];
+    const moe_log *log;
+} device;
+
+typedef struct layer {
+    const device *dev;
+    moe_layer_desc desc;
+    moe_tensors in; /* views */
+    moe_plan *plan; /* copy of the given one, possibly spoilt; NULL: routes itself */
+    moe_plan *lie;  /* what routing() tells, where it is spoilt */
+    uint64_t seed;
+    int runs;
+    moe_tensor own; /* a spoilt copy of one input */
+    moe_reference_result *result;
+} layer;
+
+static int has(const layer *l, const char *fault) {
+    return strcmp(l->dev->fault, fault) == 0;
+}
+
+static moe_status broken_probe(char *reason, size_t size) {
+    (void)reason;
+    (void)size;
+    return MOE_OK;
+}
+
+static moe_status broken_open(const moe_open_params *params, void **ret_device) {
+    device *dev = calloc(1, sizeof *dev);
+    if (!dev)
+        return MOE_E_NOMEM;
+    strncpy(dev->fault, params->variant ? params->variant : "", sizeof dev->fault - 1);
+    dev->log = params->log;
+    *ret_device = dev;
+    return MOE_OK;
+}
+
+static void broken_close(void *dev) {
+    free(dev);
+}
+
+static moe_status broken_supports(void *dev, const moe_layer_desc *desc, const moe_use *use,
+                                  moe_support *ret) {
+    (void)desc;
+    (void)use;
+    const char *fault = ((const device *)dev)->fault;
+    ret->arithmetic = MOE_F32;
+    ret->deterministic = strcmp(fault, "stale_undeclared") != 0;
+    if (strcmp(fault, "refuse") == 0) {
+        strcpy(ret->reason, "refuses everything by order");
+        return MOE_E_UNSUPPORTED;
+    }
+    return MOE_OK;
+}
+
+/* A private copy of input `id` that a fault may change. */
+static float *own_copy(layer *l, moe_tensor_id id) {
+    moe_tensor_free(&l->own);
+    if (moe_tensor_cast(&l->in.t[id], MOE_F32, &l->own))
+        abort();
+    l->in.t[id] = l->own;
+    return l->own.data;
+}
+
+/* Gate and up rows of every expert trade places. */
+static void swap_gate_up(layer *l) {
+    int64_t d = l->desc.d, n = l->desc.n;
+    float *w = own_copy(l, MOE_T_W1);
+    for (int64_t e = 0; e < l->desc.E; e++) {
+        for (int64_t i = 0; i < n * d; i++) {
+            float *gate = w + e * 2 * n * d + i, keep = *gate;
+            *gate = gate[n * d];
+            gate[n * d] = keep;
+        }
+    }
+}
+
+/* The last 8 of the d inputs of the up-projection are never read. */
+static void drop_k_block(layer *l) {
+    int64_t d = l->desc.d, rows = l->desc.E * moe_h_width(&l->desc, l->desc.n);
+    float *w = own_copy(l, MOE_T_W1);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = d - 8; i < d; i++)
+            w[r * d + i] = 0;
+}
+
+static moe_status broken_prepare(void *dev, const moe_layer_desc *desc, const moe_use *use,
+                                 const moe_tensors *params, void **ret_layer) {
+    (void)use;
+    layer *l = calloc(1, sizeof *l);
+    if (!l)
+        return MOE_E_NOMEM;
+    l->dev = dev;
+    l->desc = *desc;
+    l->in = *params;
+    if (has(l, "swap"))
+        swap_gate_up(l);
+    if (has(l, "k_block"))
+        drop_k_block(l);
+    if (has(l, "layout"))
+        l->desc.glu_layout = !desc->glu_layout;
+    if (has(l, "activation"))
+        l->desc.act = MOE_ACT_GEGLU;
+    if (has(l, "renorm"))
+        l->desc.router.renorm = !desc->router.renorm;
+    if (has(l, "on_input"))
+        l->desc.router.weight_on = MOE_WEIGHT_ON_INPUT;
+    if (has(l, "no_bias"))
+        memset(own_copy(l, MOE_T_B1), 0, (size_t)moe_tensor_bytes(&l->own));
+    *ret_layer = l;
+    return MOE_OK;
+}
+
+static void broken_release(void *self) {
+    layer *l = self;
+    moe_reference_free(&l->result);
+    moe_plan_destroy(&l->plan);
+    moe_plan_destroy(&l->lie);
+    moe_tensor_free(&l->own);
+    free(l);
+}
+
+/* Every pair gets the weight of the next one. */
+static void shift_weights(moe_plan *plan) {
+    for (int64_t p = 0; p + 1 < plan->n_pairs; p++)
+        plan->weight[p] = plan->weight[p + 1];
+}
+
+static moe_status broken_set_input(void *self, const moe_input *input) {
+    layer *l = self;
+    l->in.t[MOE_T_X] = input->X;
+    l->in.t[MOE_T_DO] = input->dO;
+    l->seed = input->seed;
+    moe_plan_destroy(&l->plan);
+    if (input->plan && moe_plan_copy(input->plan, &l->plan))
+        return MOE_E_NOMEM;
+    if (has(l, "neighbour"))
+        shift_weights(l->plan);
+    if (has(l, "inputs")) /* an in-place kernel that writes what it was told not to */
+        moe_store(input->X.data, input->X.dtype, 3, 0.125);
+    if (has(l, "given_plan"))
+        ((moe_plan *)input->plan)->weight[1] *= 2;
+    return MOE_OK;
+}
+
+/* Token 1's first expert becomes one that it has not chosen. */
+static moe_status change_choice(layer *l) {
+    const moe_plan *plan = l->result->plan;
+    size_t n = (size_t)plan->n_pairs;
+    int32_t *token = malloc(n * sizeof *token), *expert = malloc(n * sizeof *expert);
+    int used[64] = {0}, moved = 0;
+    if (!token || !expert)
+        abort();
+    for (int64_t e = 0; e < plan->n_experts; e++)
+        for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++) {
+            token[p] = plan->token[p];
+            expert[p] = (int32_t)e;
+            used[e] |= plan->token[p] == 1;
+        }
+    for (size_t p = 0; p < n && !moved; p++)
+        for (int32_t e = 0; token[p] == 1 && e < plan->n_experts && !moved; e++)
+            if (!used[e]) {
+                expert[p] = e;
+                moved = 1;
+            }
+    moe_plan_destroy(&l->lie);
+    moe_status s = moe_plan_create(plan->n_tokens, plan->n_experts, plan->n_pairs, token, expert,
+                                   NULL, l->dev->log, &l->lie);
+    free(token);
+    free(expert);
+    return s;
+}
+
+static moe_status run(layer *l, int backward) {
+    moe_tensors in = l->in;
+    if (!backward)
+        in.t[MOE_T_DO] = (moe_tensor){0};
+    moe_reference_params params = {.tokens = in.t[MOE_T_X].shape[0],
+                                   .precision = MOE_F32,
+                                   .plan = l->plan ? l->plan : l->lie,
+                                   .plan_given = l->plan != NULL,
+                                   .seed = l->seed};
+    moe_reference_result *result = NULL;
+    moe_status s = moe_reference_run(&l->desc, &in, &params, l->dev->log, &result);
+    if (s)
+        return s;
+    moe_reference_free(&l->result);
+    l->result = result;
+    if (has(l, "routing") && !l->lie) {
+        s = change_choice(l);
+        return s ? s : run(l, backward);
+    }
+    return MOE_OK;
+}
+
+static moe_status broken_forward(void *self) {
+    layer *l = self;
+    l->runs++;
+    if (has(l, "forward"))
+        return moe_fail(l->dev->log, MOE_E_DEVICE, "forward fails by order");
+    return run(l, 0);
+}
+
+static moe_status broken_backward(void *self) {
+    return run(self, 1);
+}
+
+/* The last 5 rows of expert 1 are beyond a tile that is never run. */
+static void drop_tail(const layer *l, moe_tensor_id id, float *v) {
+    const moe_plan *plan = l->result->plan;
+    const float *y = l->result->out.t[MOE_T_Y].data;
+    int64_t d = l->desc.d, end = plan->offsets[2];
+    for (int64_t p = end - 5; p < end; p++)
+        for (int64_t i = 0; i < d; i++) {
+            if (id == MOE_T_Y)
+                v[p * d + i] = 0;
+            else
+                v[plan->token[p] * d + i] -= (float)plan->weight[p] * y[p * d + i];
+        }
+}
+
+/* Wrong stores: what fetch of tensor `id` does to dst. */
+static void spoil(const layer *l, moe_tensor_id id, moe_tensor *dst) {
+    int64_t d = l->desc.d, count = moe_tensor_count(dst);
+    float *v = dst->data;
+    if (has(l, "zero") && id == MOE_T_DX)
+        memset(v, 0, (size_t)moe_tensor_bytes(dst));
+    if (has(l, "all_zero"))
+        memset(v, 0, (size_t)moe_tensor_bytes(dst));
+    if (has(l, "sign") && id == MOE_T_O)
+        v[2 * d + 5] = -v[2 * d + 5];
+    if (has(l, "row") && id == MOE_T_O)
+        memset(v + 4 * d, 0, (size_t)d * sizeof *v);
+    if (has(l, "nan") && id == MOE_T_DW2)
+        v[count / 2] = NAN;
+    if (has(l, "inf") && id == MOE_T_DX)
+        v[count - 1] = INFINITY;
+    if (has(l, "not_zero") && id == MOE_T_DW1) /* expert 0 has no tokens */
+        v[7] = 1e-30f;
+    if (has(l, "stale_dw") && id == MOE_T_DW1)
+        for (int64_t i = 0; i < count; i++)
+            v[i] *= (float)l->runs;
+    if ((has(l, "random") || has(l, "stale_undeclared")) && id == MOE_T_DS && l->runs > 1)
+        v[0] *= has(l, "random") ? 1 + 1.2e-7f : 2;
+    for (int64_t i = 0; i < count; i++) {
+        if (has(l, "scale") && id == MOE_T_O)
+            v[i] *= 1.03f;
+        if (has(l, "expert_sign") && id == MOE_T_DW2 && i / (d * l->desc.n) == 1)
+            v[i] = -v[i];
+    }
+    if (has(l, "tail") && (id == MOE_T_Y || id == MOE_T_O))
+        drop_tail(l, id, v);
+    if (has(l, "overrun") && id == MOE_T_DB1)
+        v[count] = 1;
+    if (has(l, "underrun") && id == MOE_T_O)
+        v[-1] = 0;
+}
+
+static moe_status broken_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
+    layer *l = self;
+    const moe_tensor *src = &l->result->out.t[id];
+    if (!src->data)
+        return MOE_E_UNSUPPORTED;
+    size_t count = (size_t)moe_tensor_count(src), size = moe_dtype_size(dst->dtype);
+    if (has(l, "unwritten") && id == MOE_T_DX) /* the last partial tile of columns is forgotten */
+        count -= 3;
+    moe_convert(dst->data, dst->dtype, src->data, src->dtype, count);
+    if (has(l, "unwritten") || size != sizeof(float))
+        return MOE_OK;
+    spoil(l, id, dst);
+    return MOE_OK;
+}
+
+#ifdef BROKEN_SILENT
+#define broken_routing NULL
+#else
+static moe_status broken_routing(void *self, const moe_plan **ret) {
+    layer *l = self;
+    if (has(l, "malformed")) { /* offsets that run backwards */
+        moe_plan_destroy(&l->lie);
+        if (moe_plan_copy(l->result->plan, &l->lie))
+            return MOE_E_NOMEM;
+        l->lie->offsets[1] = l->lie->n_pairs + 7;
+        *ret = l->lie;
+        return MOE_OK;
+    }
+    *ret = l->result->plan;
+    return MOE_OK;
+}
+#endif
+
+MOE_API extern const moe_plugin moe_plugin_v;
+const moe_plugin moe_plugin_v = {
+    .abi = MOE_PLUGIN_ABI,
+    .name = "broken",
+    .brief = "wrong on purpose",
+    .probe = broken_probe,
+    .open = broken_open,
+    .close = broken_close,
+    .supports = broken_supports,
+    .prepare = broken_prepare,
+    .release = broken_release,
+    .set_input = broken_set_input,
+    .forward = broken_forward,
+    .backward = broken_backward,
+    .fetch = broken_fetch,
+    .routing = broken_routing,
+};

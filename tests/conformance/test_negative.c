@@ -1,0 +1,247 @@
+/* The checker checked: every fault of the broken backend must fail, for the right reason, at the
+ * right tensor; without a fault the same backend must pass. */
+#include "moeref/check.h"
+
+#include "moeref/safetensors.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PLAIN  "T=24 d=32 n=16 E=4 K=2 dtype=fp32 renorm=1 seed=5"
+#define BIASED "T=24 d=32 n=16 E=4 K=2 dtype=fp32 bias=1 score=sigmoid seed=6"
+#define GIVEN  "T=24 d=32 n=16 E=4 K=2 dtype=fp32 route=uniform seed=7"
+#define EMPTY  "T=24 d=32 n=16 E=4 K=2 dtype=fp32 route=counts:0+20+15+9 seed=8"
+
+/* A fault, a case that shows it, the tensor that must be named, and words of the reason. */
+typedef struct control {
+    const char *fault, *line, *tensor, *words, *stage;
+} control;
+
+static const control controls[] = {
+    /* wrong values: NMSE, whole or local */
+    {"all_zero", GIVEN, "O", "NMSE", "H"},
+    {"all_zero", PLAIN, "router_logits", "NMSE", "router_logits"},
+    {"zero", PLAIN, "dX", "NMSE", "dX"},
+    {"sign", PLAIN, "O", "NMSE", "O"},
+    {"row", PLAIN, "O", "NMSE", "O"},
+    {"scale", PLAIN, "O", "NMSE", "O"},
+    {"tail", PLAIN, "O", "NMSE", "Y"},
+    {"expert_sign", PLAIN, "dW2", "NMSE", "dW2"},
+    {"neighbour", GIVEN, "O", "NMSE", "O"},
+    /* wrong formulas */
+    {"swap", PLAIN, "O", "NMSE", "H"},
+    {"layout", PLAIN, "O", "NMSE", "A"},
+    {"k_block", PLAIN, "O", "NMSE", "H"},
+    {"activation", PLAIN, "O", "NMSE", "A"},
+    {"renorm", BIASED, "topk_weight", "NMSE", "topk_weight"},
+    {"on_input", BIASED, "O", "NMSE", "H"},
+    {"no_bias", BIASED, "O", "NMSE", "H"},
+    /* numbers that are none, elements that are not written, zeros that are not */
+    {"nan", PLAIN, "dW2", "not finite", "dW2"},
+    {"inf", PLAIN, "dX", "not finite", "dX"},
+    {"unwritten", PLAIN, "dX", "3 of 768 elements were not written", "dX"},
+    {"not_zero", EMPTY, "dW1", "expert 0 must be exactly 0", "dW1"},
+    /* routing */
+    {"routing", PLAIN, "topk_index", "token 1:", "topk_index"},
+    {"malformed", PLAIN, "topk_index", "contradicts itself", ""},
+    /* repetition */
+    {"random", PLAIN, "dS", "not deterministic", "dS"},
+    {"stale_dw", PLAIN, "dW1", "not deterministic", "dW1"},
+    {"stale_undeclared", PLAIN, "dS", "later run", "dS"},
+    /* rules of the interface */
+    {"overrun", BIASED, "db1", "fetch wrote after the buffer", "db1"},
+    {"underrun", PLAIN, "O", "fetch wrote before the buffer", "O"},
+    {"inputs", PLAIN, "X", "the backend changed this input", ""},
+    {"given_plan", GIVEN, "", "the backend changed the given plan", ""},
+};
+
+static moe_backends *all;
+
+static moe_problem *draw(const char *line) {
+    moe_case c;
+    moe_problem *problem = NULL;
+    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "%s", line);
+    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK, "%s", line);
+    moe_case_clear(&c);
+    return problem;
+}
+
+static moe_check_result *check_on(const char *plugin, const char *fault, const char *line,
+                                  const moe_check_params *params) {
+    char path[1024];
+    moe_backend *backend = NULL;
+    moe_check_result *result = NULL;
+    moe_problem *problem = draw(line);
+    moe_open_params open = {.variant = fault, .threads = 1};
+    const char *build = getenv("MOEREF_BUILD_ROOT");
+    cr_assert(build, "MOEREF_BUILD_ROOT is not set: run through meson test");
+    snprintf(path, sizeof path, "%s/tests/conformance/%s.so", build, plugin);
+    if (!all)
+        cr_assert_eq(moe_backends_load("", NULL, &all), MOE_OK);
+    cr_assert_eq(moe_backend_open(all, path, &open, NULL, &backend), MOE_OK, "%s", path);
+    cr_assert_eq(moe_check_backend(backend, problem, params, NULL, &result), MOE_OK, "%s", fault);
+    moe_backend_close(&backend);
+    moe_problem_destroy(&problem);
+    return result;
+}
+
+static moe_check_result *check(const char *fault, const char *line,
+                               const moe_check_params *params) {
+    return check_on("moe_broken", fault, line, params);
+}
+
+static const moe_tensor_verdict *entry(const moe_check_result *r, const char *name) {
+    for (size_t i = 0; i < r->n_tensors; i++)
+        if (strcmp(r->tensor[i].name, name) == 0)
+            return &r->tensor[i];
+    return NULL;
+}
+
+static void expect_fails(const control *k, const moe_check_result *r) {
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s: %s (%s)", k->fault, moe_verdict_str(r->verdict),
+                 r->why);
+    cr_expect(strstr(r->why, k->words), "%s: '%s' says nothing of '%s'", k->fault, r->why,
+              k->words);
+    cr_expect_eq(strncmp(r->why, k->tensor, strlen(k->tensor)), 0, "%s: '%s' is not about %s",
+                 k->fault, r->why, k->tensor);
+    cr_expect_str_eq(r->first_wrong_stage, k->stage, "%s", k->fault);
+    const moe_tensor_verdict *v = entry(r, k->tensor);
+    if (!*k->tensor)
+        return;
+    cr_assert(v, "%s: no entry for %s", k->fault, k->tensor);
+    cr_expect_eq(v->verdict, MOE_VERDICT_FAIL, "%s: %s is '%s'", k->fault, k->tensor,
+                 moe_verdict_str(v->verdict));
+    cr_expect(strstr(v->why, k->words), "%s: '%s'", k->fault, v->why);
+}
+
+Test(negative, every_fault_fails) {
+    for (size_t i = 0; i < sizeof controls / sizeof *controls; i++) {
+        moe_check_result *r = check(controls[i].fault, controls[i].line, NULL);
+        expect_fails(&controls[i], r);
+        moe_check_free(&r);
+    }
+}
+
+/* The same cases without a fault: what fails above fails for its fault. */
+Test(negative, no_fault_passes) {
+    static const char *const lines[] = {PLAIN, BIASED, GIVEN, EMPTY};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        moe_check_result *r = check("", lines[i], NULL);
+        cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s: %s", lines[i], r->why);
+        cr_expect_str_eq(r->first_wrong_stage, "");
+        cr_expect_gt(r->checked_elements, 1000);
+        moe_check_free(&r);
+    }
+}
+
+/* A local fault is located: element, expert, rows. */
+Test(negative, faults_are_located) {
+    moe_check_result *r = check("sign", PLAIN, NULL);
+    const moe_tensor_verdict *v = entry(r, "O");
+    cr_expect_eq(v->worst_index[0], 2);
+    cr_expect_eq(v->worst_index[1], 5);
+    cr_expect_float_eq(v->got, -v->want, 1e-5 * (v->got < 0 ? -v->got : v->got));
+    cr_expect_eq(v->worst_group, 2);
+    cr_expect(strstr(v->where, "tokens 2..2 (1 of 24)"), "%s", v->where);
+    moe_check_free(&r);
+
+    r = check("tail", PLAIN, NULL);
+    cr_expect(strstr(entry(r, "O")->where, "routed to expert 1"), "%s", entry(r, "O")->where);
+    cr_expect(strstr(entry(r, "Y")->where, "of expert 1"), "%s", entry(r, "Y")->where);
+    cr_expect_eq(entry(r, "Y")->worst_expert, 1);
+    cr_expect_eq(entry(r, "H")->verdict, MOE_VERDICT_PASS);
+    moe_check_free(&r);
+
+    r = check("expert_sign", PLAIN, NULL);
+    v = entry(r, "dW2");
+    cr_expect_eq(v->worst_group, 1);
+    cr_expect_eq(v->worst_expert, 1);
+    cr_expect(strstr(v->where, "experts 1..1 (1 of 4)"), "%s", v->where);
+    moe_check_free(&r);
+}
+
+/* Faults that a sampled oracle must see too: those that are everywhere, and those in what it reads.
+ */
+Test(negative, sampled_oracle_fails_too) {
+    static const control sampled[] = {
+        {"all_zero", GIVEN, "O", "NMSE", "H"},
+        {"zero", PLAIN, "dX", "NMSE", "dX"},
+        {"scale", PLAIN, "O", "NMSE", "O"},
+        {"swap", PLAIN, "O", "NMSE", "H"},
+        {"k_block", PLAIN, "O", "NMSE", "H"},
+        {"activation", PLAIN, "O", "NMSE", "A"},
+        {"expert_sign", PLAIN, "dW2", "NMSE", "dW2"},
+        {"nan", PLAIN, "dW2", "not finite", "dW2"},
+        {"unwritten", PLAIN, "dX", "written", "dX"},
+        {"not_zero", EMPTY, "dW1", "exactly 0", "dW1"},
+        {"routing", PLAIN, "topk_index", "token 1:", "topk_index"},
+        {"random", PLAIN, "dS", "not deterministic", "dS"},
+    };
+    moe_check_params params = {.sample_above_flops = 1};
+    for (size_t i = 0; i < sizeof sampled / sizeof *sampled; i++) {
+        moe_check_result *r = check(sampled[i].fault, sampled[i].line, &params);
+        cr_expect_neq(r->sampled[0], '\0');
+        expect_fails(&sampled[i], r);
+        moe_check_free(&r);
+    }
+    moe_check_result *r = check("", PLAIN, &params);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+    moe_check_free(&r);
+}
+
+Test(negative, refusals_and_errors_are_no_passes) {
+    moe_check_result *r = check("refuse", PLAIN, NULL);
+    cr_expect_eq(r->verdict, MOE_VERDICT_SKIP);
+    cr_expect(strstr(r->why, "refuses everything by order"), "%s", r->why);
+    moe_check_free(&r);
+    r = check("forward", PLAIN, NULL);
+    cr_expect_eq(r->verdict, MOE_VERDICT_ERROR);
+    cr_expect(strstr(r->why, "forward"), "%s", r->why);
+    moe_check_free(&r);
+}
+
+/* A backend that keeps its routing to itself is judged with the oracle's: it passes when it chooses
+ * alike, and its results show it when it does not. */
+Test(negative, silent_routing) {
+    moe_check_result *r = check_on("moe_broken_silent", "", PLAIN, NULL);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+    cr_expect_null(entry(r, "topk_index"));
+    cr_expect_eq(entry(r, "topk_weight")->verdict, MOE_VERDICT_PASS);
+    moe_check_free(&r);
+    r = check_on("moe_broken_silent", "routing", PLAIN, NULL);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect_eq(entry(r, "O")->verdict, MOE_VERDICT_FAIL);
+    moe_check_free(&r);
+}
+
+/* What was seen is kept: inputs, results and truth in one file. */
+Test(negative, failures_are_dumped) {
+    char dir[] = "/tmp/moeref-dump-XXXXXX", path[1024];
+    cr_assert(mkdtemp(dir));
+    moe_check_params params = {.dump_dir = dir};
+    moe_check_result *r = check("row", PLAIN, &params);
+    cr_assert_eq(r->verdict, MOE_VERDICT_FAIL);
+    moe_check_free(&r);
+    snprintf(path, sizeof path, "ls %s/broken_row-*.safetensors > %s/list", dir, dir);
+    cr_assert_eq(system(path), 0);
+    snprintf(path, sizeof path, "%s/list", dir);
+    FILE *list = fopen(path, "r");
+    cr_assert(list && fgets(path, sizeof path, list));
+    fclose(list);
+    path[strcspn(path, "\n")] = '\0';
+    moe_safetensors *file = NULL;
+    moe_tensor got, want, x;
+    cr_assert_eq(moe_safetensors_open(path, NULL, &file), MOE_OK);
+    cr_expect_eq(moe_safetensors_get(file, "in.X", &x), MOE_OK);
+    cr_expect_eq(moe_safetensors_get(file, "got.O", &got), MOE_OK);
+    cr_expect_eq(moe_safetensors_get(file, "want.O", &want), MOE_OK);
+    cr_expect_eq(moe_load(got.data, got.dtype, 4 * 32), 0);
+    cr_expect_neq(moe_load(want.data, want.dtype, 4 * 32), 0);
+    cr_expect(strstr(moe_safetensors_metadata(file, "why"), "O: "));
+    moe_safetensors_close(&file);
+    snprintf(path, sizeof path, "rm -r %s", dir);
+    cr_expect_eq(system(path), 0);
+}
