@@ -50,7 +50,7 @@ const moe_gpu_param moe_int_system_params[MOE_SP_COUNT] = {
 
 const double moe_int_system_defaults[MOE_SP_COUNT] = {1, 1, 1, 1, 0, 0, 0, 0};
 
-const char *const moe_int_system_names[MOE_SYS_COUNT] = {
+const char *const moe_int_system_names[MOE_SYS_COUNT + 1] = {
     "cublas",           "sonicmoe",         "scattermoe", "momoe",
     "megablocks",       "grouped_mm",       "deepgemm",   "cutlass_moe",
     "triton_fused_moe", "sglang_fused_moe", "moeref"};

@@ -80,7 +80,7 @@ struct moe_gpu {
 extern const moe_gpu_param moe_int_gpu_params[MOE_GP_COUNT];
 extern const moe_gpu_param moe_int_system_params[MOE_SP_COUNT];
 extern const double moe_int_system_defaults[MOE_SP_COUNT];
-extern const char *const moe_int_system_names[MOE_SYS_COUNT];
+extern const char *const moe_int_system_names[MOE_SYS_COUNT + 1];
 
 /* Shipped description files, made at build time: name and text, ending with a NULL name. */
 typedef struct moe_int_gpu_file {

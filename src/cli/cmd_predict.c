@@ -12,7 +12,7 @@ typedef struct predict_options {
     const char *batch, *config;
     int64_t tokens;
     cli_output output;
-    bool sensitivities;
+    bool sensitivities, all_methods;
 } predict_options;
 
 #define NUDGE 1.1 /* a sensitivity is the slope over +10 % of a parameter, in logarithms */
@@ -71,8 +71,12 @@ static moe_status predict_subject(const predict_options *o, const model_subject 
                                   const moe_gpu *gpu, const moe_workload *state) {
     moe_status st = MOE_OK;
     const size_t count = s->is_gemm ? 1 : o->methods.count;
-    for (size_t i = 0; !st && i < count; i++)
+    for (size_t i = 0; !st && i < count; i++) {
         st = predict_one(o, s, gpu, o->methods.at[i], state);
+        /* The log has said which method cannot do this. */
+        if (st == MOE_E_UNSUPPORTED && o->all_methods)
+            st = MOE_OK;
+    }
     return st;
 }
 
@@ -137,6 +141,7 @@ static moe_status choose_methods(predict_options *o) {
     moe_status st = MOE_OK;
     if (o->methods.count == 1 && strcmp(o->methods.at[0], "all") == 0) {
         o->methods.count = 0;
+        o->all_methods = true;
         for (const char *const *m = moe_methods(); !st && *m; m++)
             st = cli_strings_add(&o->methods, *m);
     } else if (o->methods.count == 0) {

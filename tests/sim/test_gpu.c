@@ -50,6 +50,14 @@ Test(sim_gpu, shipped_descriptions_load) {
     }
 }
 
+Test(sim_gpu, template_loads) {
+    char path[4096];
+    moe_gpu *gpu = NULL;
+    snprintf(path, sizeof path, "%s/sim/gpus/template.json", getenv("MOEREF_SOURCE_ROOT"));
+    cr_expect_eq(moe_gpu_load(path, NULL, &gpu), MOE_OK);
+    moe_gpu_destroy(&gpu);
+}
+
 Test(sim_gpu, bad_files_are_named_with_their_key) {
     refuse("\"sms\": {", "\"smss\": {", MOE_E_FORMAT, "smss");
     refuse("\"value\": 100, \"kind\"", "\"value\": \"100\", \"kind\"", MOE_E_FORMAT, "sms");
