@@ -84,9 +84,11 @@ typedef struct moe_int_group {
     double d2, r2; /* sum of (got - want)^2, of want^2 */
     double e2;     /* sum of d^2 that a correct kernel makes (0 without variance) */
     double z2;
-    int64_t n;     /* elements compared */
-    int64_t bad;   /* unwritten, or not finite where the truth is */
-    int64_t units; /* hidden units behind them */
+    int64_t n;       /* elements compared */
+    int64_t off;     /* elements that differ at all */
+    int64_t nonzero; /* elements whose truth is not 0 */
+    int64_t bad;     /* unwritten, or not finite where the truth is */
+    int64_t units;   /* hidden units behind them */
 } moe_int_group;
 
 /* NMSE under the gate; or, where the errors that a correct kernel makes here are above it (a result

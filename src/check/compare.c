@@ -69,7 +69,8 @@ static void scan_element(scan *s, const element *x) {
     group->n++;
     group->d2 += d * d;
     group->r2 += square;
-    s->v->nonzero += x->want != 0;
+    group->off += d != 0;
+    group->nonzero += x->want != 0;
     s->v->max_abs = fmax(s->v->max_abs, size);
     if (s->c->variance) {
         double expected = s->rounding.u2 * (moe_int_stored(&s->rounding, x->want) + x->var);
@@ -109,6 +110,8 @@ static void add_group(moe_int_group *sum, const moe_int_group *g) {
     sum->e2 += g->e2;
     sum->z2 += g->z2;
     sum->n += g->n;
+    sum->off += g->off;
+    sum->nonzero += g->nonzero;
     sum->bad += g->bad;
     sum->units += g->units;
 }
@@ -119,7 +122,14 @@ static double freedom(const moe_int_group *g) {
     return (double)(g->n < g->units ? g->n : g->units);
 }
 
+/* All zero, and no correct kernel has anything else there: no experts, no tokens. */
+static bool exactly_zero(const moe_int_group *g) {
+    return g->nonzero == 0 && g->e2 == 0;
+}
+
 bool moe_int_group_passes(const moe_int_group *g, double gate) {
+    if (exactly_zero(g))
+        return g->bad == 0 && g->off == 0;
     double few = moe_int_chi2_quantile(freedom(g));
     return g->bad == 0 && (g->d2 <= gate * g->r2 || g->d2 <= 2 * few * g->e2);
 }
@@ -136,7 +146,7 @@ typedef struct over_gate {
 
 static void judge_group(scan *s, int64_t g, over_gate *over) {
     const moe_int_group *group = &s->groups[g];
-    double nmse = ratio(group->d2, group->r2);
+    double nmse = exactly_zero(group) && group->off ? INFINITY : ratio(group->d2, group->r2);
     bool fails = s->gate.group_nmse > 0 && !moe_int_group_passes(group, s->gate.group_nmse);
     /* the worst one that is over the gate, else the worst */
     if (s->layout.groups > 1 && fails >= over->group &&
@@ -223,6 +233,7 @@ static void judge(scan *s) {
     if (s->layout.tiled)
         judge_tiles(s, &over);
     v->bad_elements = s->total.bad;
+    v->nonzero = s->total.nonzero;
     v->nmse = ratio(s->total.d2, s->total.r2);
     judge_gates(s, &over);
     double gate = s->gate.group_nmse > 0 ? s->gate.group_nmse : s->gate.nmse;

@@ -1,0 +1,75 @@
+/* Canaries, poison and the hash that tells whether an input changed. */
+#include "check/check_int.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static moe_int_guarded guarded(moe_dtype dtype, int64_t count) {
+    moe_tensor shape = {.ndim = 1, .shape = {count}};
+    moe_int_guarded g;
+    cr_assert_eq(moe_int_guard_alloc(&shape, dtype, &g), MOE_OK);
+    return g;
+}
+
+Test(check_guard, canaries_see_one_byte) {
+    moe_int_guarded g = guarded(MOE_F32, 13);
+    unsigned char *data = g.tensor.data;
+    cr_expect_null(moe_int_guard_broken(&g));
+    memset(data, 0, 13 * 4);
+    cr_expect_null(moe_int_guard_broken(&g));
+    data[13 * 4] ^= 1;
+    cr_expect_str_eq(moe_int_guard_broken(&g), "after");
+    data[13 * 4] ^= 1;
+    data[-1] ^= 0x80;
+    cr_expect_str_eq(moe_int_guard_broken(&g), "before");
+    data[-1] ^= 0x80;
+    data[13 * 4 + 4095] = 0;
+    cr_expect_str_eq(moe_int_guard_broken(&g), "after");
+    moe_int_guard_free(&g);
+    cr_expect_null(g.block);
+}
+
+Test(check_guard, empty_tensors_are_guarded_too) {
+    moe_int_guarded g = guarded(MOE_BF16, 0);
+    cr_expect_not_null(g.tensor.data);
+    cr_expect_null(moe_int_guard_broken(&g));
+    *(unsigned char *)g.tensor.data ^= 1;
+    cr_expect_str_eq(moe_int_guard_broken(&g), "after");
+    moe_int_guard_free(&g);
+}
+
+/* Poison is a NaN in every type, and no NaN that arithmetic makes. */
+Test(check_guard, poison_is_its_own_nan) {
+    static const moe_dtype types[] = {MOE_F64, MOE_F32, MOE_F16, MOE_BF16};
+    for (int k = 0; k < 4; k++) {
+        moe_int_guarded g = guarded(types[k], 3);
+        cr_expect(isnan(moe_load(g.tensor.data, types[k], 1)));
+        cr_expect(moe_int_is_poison(&g.tensor, 1));
+        moe_store(g.tensor.data, types[k], 1, NAN);
+        cr_expect(!moe_int_is_poison(&g.tensor, 1));
+        moe_store(g.tensor.data, types[k], 1, -NAN);
+        cr_expect(!moe_int_is_poison(&g.tensor, 1));
+        cr_expect(moe_int_is_poison(&g.tensor, 0) && moe_int_is_poison(&g.tensor, 2));
+        moe_int_guard_free(&g);
+    }
+}
+
+Test(check_guard, overflowing_shape_is_refused) {
+    moe_tensor shape = {.ndim = 2, .shape = {INT64_MAX / 2, 4}};
+    moe_int_guarded g;
+    cr_expect_eq(moe_int_guard_alloc(&shape, MOE_F32, &g), MOE_E_INVALID);
+}
+
+/* Every single bit of a buffer matters to the hash, at any length. */
+Test(check_guard, hash_sees_every_bit) {
+    unsigned char data[41] = {0};
+    for (size_t n = 1; n <= sizeof data; n++) {
+        uint64_t h = moe_int_hash(data, n);
+        for (size_t bit = 0; bit < 8 * n; bit++) {
+            data[bit / 8] ^= (unsigned char)(1u << bit % 8);
+            cr_expect_neq(moe_int_hash(data, n), h, "length %zu bit %zu", n, bit);
+            data[bit / 8] ^= (unsigned char)(1u << bit % 8);
+        }
+        cr_expect_eq(moe_int_hash(data, n), h);
+    }
+}
