@@ -108,20 +108,26 @@ static moe_status add_list(moe_backends *all, const char *list, const moe_log *l
     return status;
 }
 
+/* A folder beside libmoeref that need not be there. */
+static moe_status add_beside(moe_backends *all, const char *home, const char *relative, bool nested,
+                             const moe_log *log) {
+    char folder[PATH_MAX], resolved[PATH_MAX];
+    if (snprintf(folder, sizeof folder, "%s/%s", home, relative) >= (int)sizeof folder ||
+        !realpath(folder, resolved))
+        return MOE_OK;
+    return add_folder(all, resolved, nested, log);
+}
+
 /* Beside libmoeref: moeref/ when installed, ../backends and its folders in a build tree. */
 static moe_status add_default(moe_backends *all, const moe_log *log) {
     Dl_info self;
-    char file[PATH_MAX], folder[PATH_MAX];
+    char file[PATH_MAX];
     if (!dladdr((void *)moe_backends_load, &self) || !self.dli_fname ||
-        !realpath(self.dli_fname, file))
+        snprintf(file, sizeof file, "%s", self.dli_fname) >= (int)sizeof file)
         return MOE_OK;
     const char *home = dirname(file);
-    moe_status status = MOE_OK;
-    if (snprintf(folder, sizeof folder, "%s/moeref", home) < (int)sizeof folder)
-        status = add_folder(all, folder, false, log);
-    if (!status && snprintf(folder, sizeof folder, "%s/../backends", home) < (int)sizeof folder)
-        status = add_folder(all, folder, true, log);
-    return status;
+    moe_status status = add_beside(all, home, "moeref", false, log);
+    return status ? status : add_beside(all, home, "../backends", true, log);
 }
 
 /* Insertion keeps the search order among equal priorities; refused files go last. */
