@@ -171,8 +171,14 @@ void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_ke
                       memory_full + memory_tail, fixed, r->clock));
 }
 
+static int is_pow2(int n) {
+    return (n & (n - 1)) == 0;
+}
+
 static int fits(const moe_rates *r, const moe_gemm *g, moe_tile t) {
     const double deep = g->counts && g->depth ? INFINITY : g->k;
+    if (r->tile_pow2 && !(is_pow2(t.m) && is_pow2(t.n)))
+        return 0;
     return t.m * (double)t.n <= r->tile_max &&
            (t.split == 1 || deep >= KSTEP * t.split * MIN_SPLIT_STEPS);
 }

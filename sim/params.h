@@ -15,6 +15,7 @@ typedef enum moe_gp {
     MOE_GP_MMA_ROWS,
     MOE_GP_MMA_COLS,
     MOE_GP_TILE_MAX,
+    MOE_GP_TILE_POW2,
     MOE_GP_CLUSTER,
     MOE_GP_SMEM_BW,
     MOE_GP_L2_MIB,

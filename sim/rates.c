@@ -40,6 +40,7 @@ void moe_int_rates(const moe_gpu *gpu, moe_system system, const moe_workload *st
         .refetch = p[MOE_GP_REFETCH],
         .cluster = p[MOE_GP_CLUSTER],
         .tile_max = p[MOE_GP_TILE_MAX],
+        .tile_pow2 = p[MOE_GP_TILE_POW2] > 0,
         .throttle = constant ? 0 : p[MOE_GP_THROTTLE],
         .throttle_us = state->clock == MOE_CLOCK_SETTLED ? 0 : p[MOE_GP_THROTTLE_MS] * 1e3,
         .floor_flops = p[MOE_GP_SMS] * p[MOE_GP_TENSOR_FLOPS] * p[MOE_GP_CLOCK_MAX],

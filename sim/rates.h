@@ -26,6 +26,7 @@ typedef struct moe_rates {
     double splitk_us, splitk; /* B per us of partial sums */
     double refetch;
     double cluster, tile_max;
+    int tile_pow2;
     double throttle, throttle_us; /* 0 for constant data */
     double floor_flops;           /* FLOP per us that no kernel exceeds */
 } moe_rates;
