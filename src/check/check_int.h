@@ -147,9 +147,10 @@ moe_status moe_int_routing_settle(const moe_problem *problem, const moe_plan *go
                                   moe_check_result *result, moe_int_routing *ret);
 void moe_int_routing_free(moe_int_routing *r);
 
-/* margin.c: how far rounding may move each logit: [T][E+n_zero], to be freed. */
+/* margin.c: how far rounding may move each logit up and down; both [T][E+n_zero]. */
 moe_status moe_int_routing_margin(const moe_problem *problem, const double *logits,
-                                  moe_dtype arithmetic, int threads, double **ret);
+                                  moe_dtype arithmetic, int threads, double *ret_up,
+                                  double *ret_down);
 /* The number of threads that `wanted` (0: all) stands for. */
 int moe_int_check_threads(int32_t wanted);
 

@@ -51,56 +51,59 @@ static moe_status sum_squares(const moe_problem *problem, int64_t n, int threads
     return s;
 }
 
-static double sigmoid_shift(double z, double b, double u) {
-    double s = 1 / (1 + exp(-z));
-    double raised = s + u * (4 * s + fabs(s + b)) + FLT_MIN;
-    if (raised >= 1)
-        raised = 1 - DBL_EPSILON / 2;
-    double shift = log(raised) - log1p(-raised) - z;
-    return shift > 0 ? shift : 0;
+static double logit(double s) {
+    return log(s) - log1p(-s);
 }
 
-/* One token: adds what evaluating the score may shift to margin[n]. */
+/* Largest shift: a score that rounds to 1 stands above every logit. */
+#define SATURATED 1e4
+
+static void add_sigmoid_shift(double z, double b, double u, double *up, double *down) {
+    double s = 1 / (1 + exp(-z)), ds = u * (4 * s + fabs(s + b)) + FLT_MIN;
+    *up += s + ds >= 1 ? SATURATED : fmax(logit(s + ds) - z, 0);
+    *down += s - ds <= 0 ? SATURATED : fmax(z - logit(s - ds), 0);
+}
+
+/* One token: adds what evaluating the score may shift. */
 static void add_score_shift(const moe_problem *problem, const double *z, int64_t n, double u,
-                            double *margin) {
-    int32_t score = problem->layer.router.score;
+                            double *up, double *down) {
+    const moe_router_desc *r = &problem->layer.router;
     const moe_tensor *b = &problem->in.t[MOE_T_B_SELECT];
     double top = -INFINITY, sum = 0;
-    if (score != MOE_SCORE_SOFTMAX && score != MOE_SCORE_SIGMOID)
+    if (r->score != MOE_SCORE_SOFTMAX && r->score != MOE_SCORE_SIGMOID)
         return;
     for (int64_t i = 0; i < n; i++)
         top = fmax(top, z[i]);
     for (int64_t i = 0; i < n; i++)
         sum += exp(z[i] - top);
     for (int64_t i = 0; i < n; i++) {
-        double bias =
-            problem->layer.router.select_bias ? moe_load(b->data, b->dtype, (size_t)i) : 0;
-        if (score == MOE_SCORE_SIGMOID) {
-            margin[i] += sigmoid_shift(z[i], bias, u);
+        double bias = r->select_bias ? moe_load(b->data, b->dtype, (size_t)i) : 0;
+        if (r->score == MOE_SCORE_SIGMOID) {
+            add_sigmoid_shift(z[i], bias, u, &up[i], &down[i]);
             continue;
         }
         double s = exp(z[i] - top) / sum;
         double ds = u * (4 * s + (top - z[i]) * s + fabs(s + bias)) + FLT_MIN;
-        margin[i] += log1p(ds / fmax(s, DBL_MIN));
+        double shift = log1p(ds / fmax(s, DBL_MIN));
+        up[i] += shift;
+        down[i] += shift;
     }
 }
 
 moe_status moe_int_routing_margin(const moe_problem *problem, const double *logits,
-                                  moe_dtype arithmetic, int threads, double **ret) {
+                                  moe_dtype arithmetic, int threads, double *ret_up,
+                                  double *ret_down) {
     int64_t n = problem->layer.E + problem->layer.n_zero, count = problem->T * n;
     double u = moe_dtype_roundoff(arithmetic == MOE_F64 ? MOE_F64 : MOE_F32);
-    double *margin = malloc((size_t)count * sizeof *margin);
-    moe_status s = margin ? sum_squares(problem, n, threads, margin) : MOE_E_NOMEM;
-    if (s) {
-        free(margin);
-        return s;
-    }
     double terms = 1 + (double)problem->layer.d / 2;
-    for (int64_t i = 0; i < count; i++)
-        margin[i] = 8 * u * sqrt(terms * margin[i]) +
-                    (problem->layer.router.bias ? u * fabs(logits[i]) : 0);
+    moe_status s = sum_squares(problem, n, threads, ret_up);
+    if (s)
+        return s;
+    for (int64_t i = 0; i < count; i++) {
+        double bias = problem->layer.router.bias ? u * fabs(logits[i]) : 0;
+        ret_up[i] = ret_down[i] = 8 * u * sqrt(terms * ret_up[i]) + bias;
+    }
     for (int64_t t = 0; t < problem->T; t++)
-        add_score_shift(problem, logits + t * n, n, u, margin + t * n);
-    *ret = margin;
+        add_score_shift(problem, logits + t * n, n, u, ret_up + t * n, ret_down + t * n);
     return MOE_OK;
 }

@@ -41,16 +41,16 @@ static bool finite_row(const double *z, int64_t n) {
 
 /* Moves z towards `got`: chosen logits up by their margin, all others down. Tokens without finite
  * logits have no right choice: theirs is forced to be got's. */
-static void lean(const moe_plan *got, int64_t n, const double *z, const double *margin,
-                 double *ret) {
+static void lean(const moe_plan *got, int64_t n, const double *z, const double *up,
+                 const double *down, double *ret) {
     for (int64_t t = 0; t < got->n_tokens; t++) {
-        const double *row = z + t * n, *m = margin + t * n;
-        bool finite = finite_row(row, n);
-        for (int64_t i = 0; i < n; i++)
-            ret[t * n + i] = finite ? row[i] - m[i] : -FORCED_LOGIT;
+        int64_t first = t * n;
+        bool finite = finite_row(z + first, n);
+        for (int64_t i = first; i < first + n; i++)
+            ret[i] = finite ? z[i] - down[i] : -FORCED_LOGIT;
         for (int64_t k = 0; k < experts_of(got, t); k++) {
-            int64_t e = expert_at(got, t, k);
-            ret[t * n + e] = finite ? row[e] + m[e] : FORCED_LOGIT;
+            int64_t i = first + expert_at(got, t, k);
+            ret[i] = finite ? z[i] + up[i] : FORCED_LOGIT;
         }
     }
 }
@@ -75,15 +75,18 @@ static moe_status route_leaning(const moe_problem *problem, const moe_plan *got,
                                 const double *logits, moe_dtype arithmetic, int threads,
                                 moe_plan **ret) {
     int64_t n = got->n_experts;
-    double *margin = NULL;
-    double *z = malloc((size_t)(problem->T * n) * sizeof *z);
-    moe_status s =
-        z ? moe_int_routing_margin(problem, logits, arithmetic, threads, &margin) : MOE_E_NOMEM;
+    size_t count = (size_t)(problem->T * n);
+    double *up = malloc(count * sizeof *up), *down = malloc(count * sizeof *down);
+    double *z = malloc(count * sizeof *z);
+    moe_status s = up && down && z
+                       ? moe_int_routing_margin(problem, logits, arithmetic, threads, up, down)
+                       : MOE_E_NOMEM;
     if (!s) {
-        lean(got, n, logits, margin, z);
+        lean(got, n, logits, up, down, z);
         s = route_again(problem, z, ret);
     }
-    free(margin);
+    free(up);
+    free(down);
     free(z);
     return s;
 }
@@ -112,8 +115,15 @@ static void report_wrong(const moe_plan *got, const moe_plan *want, int64_t t, i
                        (long long)wrong, (long long)t, is, should);
 }
 
-/* Counts tokens that differ from `want`, and those of them that `leaning` does not explain. */
-static void judge_choice(const moe_plan *got, const moe_plan *want, const moe_plan *leaning,
+/* The plans that the router makes of logits that lean towards either side. */
+typedef struct leanings {
+    moe_plan *got, *want;
+} leanings;
+
+/* Counts tokens that differ from `want`, and those of them that the margin does not explain: it
+ * must explain either choice, or a golden choice that is none of the router's would count for
+ * nothing. */
+static void judge_choice(const moe_plan *got, const moe_plan *want, const leanings *leaning,
                          const double *logits, moe_int_routing *ret, moe_tensor_verdict *v) {
     int64_t first = -1;
     for (int64_t t = 0; t < got->n_tokens; t++) {
@@ -122,7 +132,7 @@ static void judge_choice(const moe_plan *got, const moe_plan *want, const moe_pl
         ret->foreign = true;
         if (!finite_row(logits + t * got->n_experts, got->n_experts)) {
             v->not_compared++;
-        } else if (same_choice(got, leaning, t)) {
+        } else if (same_choice(got, leaning->got, t) && same_choice(want, leaning->want, t)) {
             ret->ambiguous++;
         } else if (ret->wrong++ == 0) {
             first = t;
@@ -151,11 +161,14 @@ static moe_status judge_against(const moe_problem *problem, const moe_plan *got,
     v->truth = problem->expected_plan ? "golden" : "oracle";
     if (all_same(got, want))
         return MOE_OK;
-    moe_plan *leaning = NULL;
-    moe_status s = route_leaning(problem, got, ret->logits, arithmetic, threads, &leaning);
+    leanings leaning = {0};
+    moe_status s = route_leaning(problem, got, ret->logits, arithmetic, threads, &leaning.got);
     if (!s)
-        judge_choice(got, want, leaning, ret->logits, ret, v);
-    moe_plan_destroy(&leaning);
+        s = route_leaning(problem, want, ret->logits, arithmetic, threads, &leaning.want);
+    if (!s)
+        judge_choice(got, want, &leaning, ret->logits, ret, v);
+    moe_plan_destroy(&leaning.got);
+    moe_plan_destroy(&leaning.want);
     return s;
 }
 
