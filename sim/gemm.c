@@ -87,8 +87,10 @@ void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile t, double
     const double bytes = fmin(along_m, along_n) * step * g->load;
     const double latency = r->l2_latency + miss * (r->hbm_latency - r->l2_latency);
     const double block_n = fmin(t.n, r->mma_cols);
-    ret->tensor = t.m * (double)t.n * KSTEP * 2 / r->tensor;
-    ret->smem_step_bytes = t.m / r->mma_rows * (t.n / block_n) * (r->mma_rows + block_n) * step;
+    const double rows_done = ceil_div(t.m, r->mma_rows) * r->mma_rows;
+    ret->tensor = rows_done * t.n * KSTEP * 2 / r->tensor;
+    ret->smem_step_bytes =
+        rows_done / r->mma_rows * (t.n / block_n) * (r->mma_rows + block_n) * step;
     ret->smem = ret->smem_step_bytes / r->smem;
     ret->l2_step_bytes = bytes;
     ret->l2 = bytes / fmin(r->l2, r->inflight / latency);
