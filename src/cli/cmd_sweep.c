@@ -14,11 +14,8 @@ typedef struct sweep_options {
     cli_output output;
 } sweep_options;
 
+/* What is kept of a point; a million of them fit. */
 typedef struct sweep_point {
-    model_subject subject;
-    moe_gpu *gpu;
-    const char *method;
-    moe_status status;
     double us, fwd_us, bwd_us, flops, floor_us, padding, peak_bytes, cached_bytes;
 } sweep_point;
 
@@ -79,61 +76,87 @@ static moe_status choose_gpu(const sweep *s, size_t point, moe_gpu **ret) {
     return moe_gpu_clone(s->gpu, ret);
 }
 
-static moe_status prepare_key(const char *key, const char *value, sweep_point *p, char *line,
-                              size_t size) {
+/* A point while it is predicted. */
+typedef struct sweep_work {
+    model_subject subject;
+    moe_gpu *gpu;
+    const char *method;
+    char line[4096];
+} sweep_work;
+
+static moe_status prepare_key(const char *key, const char *value, sweep_work *w) {
     char edit[256];
-    const size_t used = strlen(line);
+    const size_t used = strlen(w->line);
     if (strcmp(key, "gpu") == 0)
         return MOE_OK;
     if (strcmp(key, "method") == 0) {
-        p->method = value;
+        w->method = value;
         return MOE_OK;
     }
     if (is_gpu_key(key)) {
         snprintf(edit, sizeof edit, "%s=%s", key, value);
-        return moe_gpu_what_if(p->gpu, edit, cli_log());
+        return moe_gpu_what_if(w->gpu, edit, cli_log());
     }
-    if ((size_t)snprintf(line + used, size - used, " %s=%s", key, value) >= size - used)
-        return moe_fail(cli_log(), MOE_E_INVALID, "a case line of more than %zu characters", size);
+    if ((size_t)snprintf(w->line + used, sizeof w->line - used, " %s=%s", key, value) >=
+        sizeof w->line - used)
+        return moe_fail(cli_log(), MOE_E_INVALID, "a case line of more than %zu characters",
+                        sizeof w->line);
     return MOE_OK;
 }
 
-static moe_status prepare_point(sweep *s, size_t i) {
-    sweep_point *p = &s->points[i];
-    char line[4096];
-    snprintf(line, sizeof line, "%s", s->o->line ? s->o->line : "moe");
-    p->method = s->o->method;
-    moe_status st = choose_gpu(s, i, &p->gpu);
+static moe_status prepare_point(const sweep *s, size_t i, sweep_work *w) {
+    *w = (sweep_work){.method = s->o->method};
+    snprintf(w->line, sizeof w->line, "%s", s->o->line ? s->o->line : "moe");
+    moe_status st = choose_gpu(s, i, &w->gpu);
     for (size_t a = 0; !st && a < s->axes.count; a++) {
         for (size_t k = 0; !st && k < s->axes.at[a].n_keys; k++)
-            st = prepare_key(s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i), p, line,
-                             sizeof line);
+            st = prepare_key(s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i), w);
     }
-    return st ? st : model_subject_parse(line, &p->subject);
+    return st ? st : model_subject_parse(w->line, &w->subject);
 }
 
-static void predict_point(sweep *s, sweep_point *p) {
+static void clear_work(sweep_work *w) {
+    model_subject_clear(&w->subject);
+    moe_gpu_destroy(&w->gpu);
+}
+
+static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
+    sweep_work w;
     moe_prediction *r = NULL;
-    p->status = model_subject_predict(&p->subject, p->gpu, p->method, &s->state, &r);
-    if (p->status)
-        return;
-    p->us = r->total_us;
-    p->fwd_us = r->forward_us;
-    p->bwd_us = r->backward_us;
-    p->flops = r->flops;
-    p->floor_us = r->floor_us;
-    p->padding = r->padding;
-    p->peak_bytes = r->peak_bytes;
-    p->cached_bytes = r->cached_bytes;
+    moe_status st = prepare_point(s, i, &w);
+    if (!st)
+        st = model_subject_predict(&w.subject, w.gpu, w.method, &s->state, &r);
+    if (!st)
+        *p = (sweep_point){.us = r->total_us,
+                           .fwd_us = r->forward_us,
+                           .bwd_us = r->backward_us,
+                           .flops = r->flops,
+                           .floor_us = r->floor_us,
+                           .padding = r->padding,
+                           .peak_bytes = r->peak_bytes,
+                           .cached_bytes = r->cached_bytes};
     moe_prediction_free(&r);
+    clear_work(&w);
+    return st;
 }
 
+/* The first point alone, so that what is wrong with all of them is said once. */
 static moe_status predict_points(sweep *s) {
-    size_t done = 0;
+    size_t done = 1;
+    moe_status first = predict_point(s, 0, &s->points[0]);
 #pragma omp parallel for schedule(dynamic, 64)
-    for (size_t i = 0; i < s->count; i++) {
-        predict_point(s, &s->points[i]);
+    for (size_t i = 1; i < s->count; i++) {
+        moe_status before, st;
         size_t now;
+#pragma omp atomic read
+        before = first;
+        if (before)
+            continue;
+        st = predict_point(s, i, &s->points[i]);
+        if (st) {
+#pragma omp atomic write
+            first = st;
+        }
 #pragma omp atomic capture
         now = ++done;
         if (now % 1024 == 0) {
@@ -142,11 +165,7 @@ static moe_status predict_points(sweep *s) {
         }
     }
     cli_progress_clear();
-    for (size_t i = 0; i < s->count; i++) {
-        if (s->points[i].status)
-            return s->points[i].status;
-    }
-    return MOE_OK;
+    return first;
 }
 
 static void print_csv(const sweep *s) {
@@ -168,18 +187,17 @@ static void print_csv(const sweep *s) {
 
 static void print_json(const sweep *s) {
     for (size_t i = 0; i < s->count; i++) {
-        const sweep_point *p = &s->points[i];
-        json_t *o = json_pack("{s:i,s:s,s:s,s:s}", "moeref", 1, "case", p->subject.line, "gpu",
-                              moe_gpu_name(p->gpu), "method", p->method);
         json_t *at = json_object();
+        json_t *o =
+            json_pack("{s:i,s:s,s:s,s:s,s:o}", "moeref", 1, "case", s->o->line ? s->o->line : "",
+                      "gpu", moe_gpu_name(s->gpu), "method", s->o->method, "at", at);
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++)
                 json_object_set_new(at, s->axes.at[a].keys[k],
                                     json_string(sweep_axes_value(&s->axes, a, k, i)));
         }
-        json_object_set_new(o, "at", at);
         for (size_t c = 0; c < COLUMNS; c++)
-            json_object_set_new(o, columns[c], json_real(column_value(p, c)));
+            json_object_set_new(o, columns[c], json_real(column_value(&s->points[i], c)));
         json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
         printf("\n");
         json_decref(o);
@@ -248,10 +266,7 @@ static moe_status run(sweep *s) {
     if (!s->points)
         return moe_fail(cli_log(), MOE_E_NOMEM, "sweep: out of memory");
     s->count = sweep_axes_points(&s->axes);
-    for (size_t i = 0; !st && i < s->count; i++)
-        st = prepare_point(s, i);
-    if (!st)
-        st = predict_points(s);
+    st = predict_points(s);
     if (!st && s->o->output == CLI_JSON)
         print_json(s);
     else if (!st)
@@ -285,10 +300,6 @@ int cli_sweep(int argc, char **argv) {
         code = cli_usage("sweep needs --vary KEY=VALUE,VALUE (moeref sweep --help)");
     if (code < 0)
         code = cli_exit_code(run(&s));
-    for (size_t i = 0; i < s.count; i++) {
-        model_subject_clear(&s.points[i].subject);
-        moe_gpu_destroy(&s.points[i].gpu);
-    }
     free(s.points);
     moe_gpu_destroy(&s.gpu);
     sweep_axes_clear(&s.axes);
