@@ -1,0 +1,108 @@
+/* predict, trace, sweep and calibrate as their users meet them. */
+#define _GNU_SOURCE
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CASE "--case \"T=512 d=256 n=128 E=8 K=2 route=uniform\""
+
+typedef struct outcome {
+    int code;
+    char text[100000]; /* stdout and stderr together */
+} outcome;
+
+static outcome *moeref(const char *args) {
+    char *line;
+    outcome *o = calloc(1, sizeof *o);
+    cr_assert_gt(asprintf(&line, "%s/src/cli/moeref %s 2>&1", getenv("MOEREF_BUILD_ROOT"), args),
+                 0);
+    FILE *pipe = popen(line, "r");
+    cr_assert_not_null(pipe);
+    o->text[fread(o->text, 1, sizeof o->text - 1, pipe)] = '\0';
+    const int status = pclose(pipe);
+    o->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    free(line);
+    return o;
+}
+
+static void expect(int code, const char *piece, const char *args) {
+    outcome *o = moeref(args);
+    cr_expect_eq(o->code, code, "moeref %s: exit %d, want %d\n%s", args, o->code, code, o->text);
+    cr_expect_not_null(strstr(o->text, piece), "moeref %s: no '%s' in\n%s", args, piece, o->text);
+    free(o);
+}
+
+Test(sim_verbs, exit_codes_and_sentences) {
+    expect(2, "needs --case", "predict");
+    expect(2, "no method \"nope\"", "predict --method nope " CASE);
+    expect(2, "shipped:", "predict --gpu nope " CASE);
+    expect(3, "nowhere.json", "predict --gpu ./nowhere.json " CASE);
+    expect(2, "hbm_bw", "predict --what-if hbm_bw*1e9 " CASE);
+    expect(2, "--clock", "predict --clock fast " CASE);
+    expect(3, "bf16 and fp16", "predict --case \"T=8 d=8 n=8 E=2 K=1 dtype=fp32\"");
+    expect(3, "backward", "predict --method cutlass_moe " CASE);
+    expect(0, "floor", "predict --method all " CASE);
+    expect(0, "sensitivities", "predict --sensitivities " CASE);
+    expect(0, "tile", "predict --case \"gemm m=128 n=128 k=128\"");
+    expect(2, "gemm", "predict --case \"gemm m=128 n=128\"");
+    expect(3, "no/such/batch", "predict --batch no/such/batch");
+    expect(2, "needs --vary", "sweep");
+    expect(2, "unknown key", "sweep --vary foo=1,2 " CASE);
+    expect(2, "no such column", "sweep --y nope --vary K=1 --case \"T=64 d=64 n=64 E=4\"");
+    expect(2, "needs --from", "calibrate");
+    expect(3, "no/such/table", "calibrate --from no/such/table");
+    expect(2, "needs --case", "trace");
+    expect(3, "no/such/folder", "trace " CASE " --to no/such/folder/t.json");
+}
+
+Test(sim_verbs, json_has_the_documented_keys) {
+    static const char *const keys[] = {"moeref",   "case",       "gpu",          "method",
+                                       "total_us", "peak_bytes", "cached_bytes", "kernels"};
+    static const char *const kernel_keys[] = {"name",     "us",        "flops", "hbm_bytes",
+                                              "l2_bytes", "tiles",     "waves", "bound_by",
+                                              "floor_us", "smem_bytes"};
+    outcome *o = moeref("predict --output json " CASE);
+    json_t *root = json_loads(o->text, 0, NULL), *kernel;
+    cr_assert(root, "%s", o->text);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        cr_expect(json_object_get(root, keys[i]), "no %s", keys[i]);
+    kernel = json_array_get(json_object_get(root, "kernels"), 0);
+    for (size_t i = 0; i < sizeof kernel_keys / sizeof *kernel_keys; i++)
+        cr_expect(json_object_get(kernel, kernel_keys[i]), "no %s", kernel_keys[i]);
+    json_decref(root);
+    free(o);
+}
+
+/* Each line of a batch is one line of output, in order; comments are skipped. */
+Test(sim_verbs, batch) {
+    char path[] = "/tmp/moeref-batch-XXXXXX", args[200];
+    const int fd = mkstemp(path);
+    cr_assert(fd >= 0);
+    FILE *out = fdopen(fd, "w");
+    fputs("# two lines\nmoe T=512 d=256 n=128 E=8 K=2 pass=fwd\n\ngemm m=64 n=64 k=64\n", out);
+    fclose(out);
+    snprintf(args, sizeof args, "predict --output json --batch %s", path);
+    outcome *o = moeref(args);
+    cr_expect_eq(o->code, 0);
+    const char *moe = strstr(o->text, "\"case\":\"moe T=512"), *gemm = strstr(o->text, "gemm m=64");
+    cr_expect(moe && gemm && moe < gemm, "%s", o->text);
+    cr_expect_eq(strchr(strchr(o->text, '\n') + 1, '\n')[1], '\0', "two lines: %s", o->text);
+    unlink(path);
+    free(o);
+}
+
+Test(sim_verbs, sweep_is_a_cross_product_in_order) {
+    outcome *o = moeref("sweep --vary n=64,128 --vary method=cublas,moeref --vary hbm_bw=1,2 "
+                        "--case \"T=512 d=256 E=8 K=2\"");
+    int lines = 0;
+    for (const char *at = o->text; (at = strchr(at, '\n')); at++)
+        lines++;
+    cr_expect_eq(lines, 1 + 8, "%s", o->text);
+    cr_expect(strstr(o->text, "n,method,hbm_bw,us,") == o->text);
+    cr_expect(strstr(o->text, "\n64,cublas,1,") && strstr(o->text, "\n128,moeref,2,"));
+    free(o);
+}
