@@ -104,6 +104,14 @@ static void note_range(moe_dtype arithmetic, moe_int_truth *t) {
     }
 }
 
+/* Experts among the sampled hidden units, which come expert by expert. */
+static int64_t experts_in(const moe_int_part *part) {
+    int64_t n = 0;
+    for (int64_t g = 0; g < part->layout.groups; g++)
+        n += g == 0 || part->expert[g] != part->expert[g - 1];
+    return n;
+}
+
 static moe_status sample(const moe_problem *problem, const moe_int_routing *routing,
                          moe_dtype arithmetic, int32_t threads, const moe_log *log,
                          moe_check_result *result, moe_int_truth *t) {
@@ -121,8 +129,7 @@ static moe_status sample(const moe_problem *problem, const moe_int_routing *rout
              "O, dX, dS: %lld of %lld tokens; dW1, dW2: %lld of %lld hidden units in %lld experts; "
              "dW_r from the given dS",
              (long long)t->n_tokens, (long long)problem->T, (long long)dW2->layout.groups,
-             (long long)(problem->layer.E * problem->layer.n),
-             (long long)t->part[MOE_T_DB2].layout.groups);
+             (long long)(problem->layer.E * problem->layer.n), (long long)experts_in(dW2));
     return s;
 }
 

@@ -1,0 +1,177 @@
+/* The sampled oracle computes what the full one does, for every kind of layer, and looks where it
+ * should. */
+#include "check/check_int.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+static moe_problem *draw(const char *line) {
+    moe_case c;
+    moe_problem *problem = NULL;
+    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "%s", line);
+    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK, "%s", line);
+    moe_case_clear(&c);
+    return problem;
+}
+
+typedef struct both {
+    moe_problem *problem;
+    moe_check_result *result;
+    moe_int_routing routing;
+    moe_int_truth full, sampled;
+} both;
+
+static both open_both(const char *line, moe_dtype arithmetic) {
+    both b = {.problem = draw(line)};
+    moe_check_params params = {.sample_above_flops = -1, .threads = 2};
+    cr_assert_eq(moe_int_result_create(b.problem, "test", "--backend test", NULL, &b.result),
+                 MOE_OK);
+    cr_assert_eq(moe_int_routing_settle(b.problem, NULL, arithmetic, 2, NULL, b.result, &b.routing),
+                 MOE_OK);
+    cr_assert_eq(
+        moe_int_truth_make(b.problem, &b.routing, arithmetic, &params, NULL, b.result, &b.full),
+        MOE_OK);
+    cr_expect_str_eq(b.result->sampled, "");
+    params.sample_above_flops = 1;
+    cr_assert_eq(
+        moe_int_truth_make(b.problem, &b.routing, arithmetic, &params, NULL, b.result, &b.sampled),
+        MOE_OK);
+    cr_expect(b.sampled.sampled && !b.full.sampled);
+    return b;
+}
+
+static void close_both(both *b) {
+    moe_int_truth_free(&b->full);
+    moe_int_truth_free(&b->sampled);
+    moe_int_routing_free(&b->routing);
+    moe_check_free(&b->result);
+    moe_problem_destroy(&b->problem);
+}
+
+static double element(const moe_tensor *t, int64_t i) {
+    return moe_load(t->data, t->dtype, (size_t)i);
+}
+
+/* Relative difference of two tensors, by norm; NaN against NaN is equal. */
+static double difference(const moe_tensor *a, const moe_tensor *b) {
+    double error = 0, norm = 0;
+    for (int64_t i = 0, count = moe_tensor_count(a); i < count; i++) {
+        double x = element(a, i), y = element(b, i);
+        if (isnan(x) && isnan(y))
+            continue;
+        error += (x - y) * (x - y);
+        norm += y * y;
+    }
+    return error == 0 ? 0 : sqrt(error / norm);
+}
+
+static void expect_same(const both *b, moe_tensor_id id, const char *line) {
+    const moe_int_part *part = &b->sampled.part[id];
+    moe_tensor full;
+    cr_assert_gt(part->layout.groups, 0, "%s: %s is not sampled", line, moe_tensor_name(id));
+    cr_assert_eq(moe_int_part_gather(&b->full.oracle->out.t[id], part, &full), MOE_OK);
+    double off = difference(&part->want, &full);
+    cr_expect(off < 1e-12, "%s: %s differs by %g", line, moe_tensor_name(id), off);
+    moe_tensor_free(&full);
+    if (!part->variance.data)
+        return;
+    cr_assert_eq(moe_int_part_gather(&b->full.variance.t[id], part, &full), MOE_OK);
+    off = difference(&part->variance, &full);
+    cr_expect(off < 1e-3, "%s: the variance of %s differs by %g", line, moe_tensor_name(id), off);
+    moe_tensor_free(&full);
+}
+
+Test(check_sample, same_as_the_full_oracle) {
+    static const char *const lines[] = {
+        "T=70 d=24 n=16 E=5 K=2 renorm=1 seed=1",
+        "T=70 d=24 n=16 E=5 K=2 glu=interleaved bias=1 route=zipf:1.2 seed=2",
+        "T=70 d=24 n=16 E=5 K=2 act=gelu bias=1 score=sigmoid seed=3",
+        "T=70 d=24 n=16 E=5 K=2 on=input score=sigmoid bias=1 seed=4",
+        "T=70 d=24 n=16 E=5 K=2 shared=12 shared_gate=1 act=geglu seed=5",
+        "T=70 d=24 n=16 E=5 K=2 shared=12 act=relu2 zero=2 seed=6",
+        "T=70 d=24 n=16 E=5 K=2 act=swiglu_clamp limit=1 route=counts:0+70+1+30+39 seed=7",
+        "T=70 d=24 n=16 E=5 K=2 select=token_rounding tile=16 renorm=1 seed=8",
+        "T=70 d=24 n=16 E=5 K=2 score=sparsemixer act=reglu seed=9",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        both b = open_both(lines[i], MOE_F32);
+        for (int id = MOE_T_LOGITS; id < MOE_T_COUNT; id++) {
+            bool whole = id == MOE_T_DW_R || id == MOE_T_DB_R || id == MOE_T_DW_GATE_SHARED;
+            if (b.full.oracle->out.t[id].data && !whole)
+                expect_same(&b, (moe_tensor_id)id, lines[i]);
+        }
+        close_both(&b);
+    }
+}
+
+/* dW_r from a given dS is the full one when that dS is the oracle's. */
+Test(check_sample, router_gradient) {
+    both b =
+        open_both("T=70 d=24 n=16 E=5 K=2 router_bias=1 score=sigmoid renorm=1 seed=11", MOE_F32);
+    cr_assert_eq(
+        moe_int_sample_router(b.problem, &b.routing, &b.full.oracle->out.t[MOE_T_DS], &b.sampled),
+        MOE_OK);
+    expect_same(&b, MOE_T_DW_R, "router");
+    expect_same(&b, MOE_T_DB_R, "router");
+    close_both(&b);
+}
+
+static bool holds(const int64_t *list, int64_t n, int64_t value) {
+    for (int64_t i = 0; i < n; i++)
+        if (list[i] == value)
+            return true;
+    return false;
+}
+
+/* The sample has the first and the last token, the ends of the smallest and the largest expert, an
+ * empty expert, no token twice; it is the same again for the same seed, another for another. */
+Test(check_sample, who_is_looked_at) {
+    const char *line = "T=400 d=8 n=8 E=12 K=2 route=counts:0+400+3+40+40+40+40+40+40+40+40+77 "
+                       "seed=%d";
+    char text[128];
+    int64_t first[32];
+    for (int seed = 21; seed < 23; seed++) {
+        snprintf(text, sizeof text, line, seed);
+        both b = open_both(text, MOE_F32);
+        const int64_t *tokens = b.sampled.tokens, n = b.sampled.n_tokens;
+        const moe_plan *plan = b.routing.plan;
+        cr_assert_eq(n, 32);
+        cr_expect(holds(tokens, n, 0) && holds(tokens, n, 399));
+        for (int64_t e = 1; e <= 2; e++) {
+            cr_expect(holds(tokens, n, plan->token[plan->offsets[e]]));
+            cr_expect(holds(tokens, n, plan->token[plan->offsets[e + 1] - 1]));
+        }
+        for (int64_t i = 1; i < n; i++)
+            cr_expect_lt(tokens[i - 1], tokens[i]);
+        int64_t experts[8], count = moe_int_sample_experts(b.problem, plan, 8, experts);
+        cr_expect_eq(count, 8);
+        cr_expect(holds(experts, 8, 0) && holds(experts, 8, 1) && holds(experts, 8, 2) &&
+                  holds(experts, 8, 11));
+        cr_expect(strstr(b.result->sampled, "32 of 400 tokens"), "%s", b.result->sampled);
+        cr_expect(strstr(b.result->sampled, "hidden units in 8 experts"), "%s", b.result->sampled);
+        if (seed == 21)
+            memcpy(first, tokens, sizeof first);
+        else
+            cr_expect_neq(memcmp(first, tokens, sizeof first), 0);
+        close_both(&b);
+    }
+    snprintf(text, sizeof text, line, 21);
+    both b = open_both(text, MOE_F32);
+    cr_expect_eq(memcmp(first, b.sampled.tokens, sizeof first), 0);
+    close_both(&b);
+}
+
+/* Fewer tokens than a sample has, one expert, forward only: still right. */
+Test(check_sample, small_layers) {
+    both b = open_both("T=3 d=8 n=2 E=1 K=1 seed=31", MOE_F32);
+    cr_expect_eq(b.sampled.n_tokens, 3);
+    expect_same(&b, MOE_T_O, "small");
+    expect_same(&b, MOE_T_DW2, "small");
+    close_both(&b);
+    b = open_both("T=50 d=8 n=8 E=3 K=1 pass=fwd seed=32", MOE_F32);
+    expect_same(&b, MOE_T_O, "forward");
+    cr_expect_eq(b.sampled.part[MOE_T_DW2].layout.groups, 0);
+    cr_expect_str_eq(b.result->sampled, "32 of 50 tokens");
+    close_both(&b);
+}
