@@ -9,10 +9,11 @@
 typedef struct predict_options {
     model_options model;
     cli_strings cases, methods;
-    const char *batch, *config;
+    const char *batch, *config, *against;
     int64_t tokens;
     cli_output output;
     bool sensitivities, all_methods;
+    bool impossible; /* a measured time lies below its floor */
 } predict_options;
 
 #define NUDGE 1.1 /* a sensitivity is the slope over +10 % of a parameter, in logarithms */
@@ -117,8 +118,7 @@ static moe_status predict_batch(const predict_options *o, const moe_gpu *gpu,
     return st;
 }
 
-static moe_status predict_all(const predict_options *o, const moe_gpu *gpu,
-                              const moe_workload *state) {
+static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_workload *state) {
     moe_status st = MOE_OK;
     if (o->output == CLI_CSV)
         model_print_csv_header(stdout);
@@ -134,6 +134,9 @@ static moe_status predict_all(const predict_options *o, const moe_gpu *gpu,
     }
     if (!st && o->batch)
         st = predict_batch(o, gpu, state);
+    if (!st && o->against)
+        st = model_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
+                           &o->impossible);
     return st;
 }
 
@@ -153,8 +156,9 @@ static moe_status choose_methods(predict_options *o) {
 static int run(predict_options *o) {
     moe_gpu *gpu = NULL;
     moe_workload state;
-    if (o->cases.count == 0 && !o->batch && !o->config)
-        return cli_usage("predict needs --case, --batch or --config (moeref predict --help)");
+    if (o->cases.count == 0 && !o->batch && !o->config && !o->against)
+        return cli_usage(
+            "predict needs --case, --batch, --config or --against (moeref predict --help)");
     if (o->sensitivities && o->output != CLI_TEXT)
         return cli_usage("--sensitivities are part of the text output");
     moe_status st = choose_methods(o);
@@ -165,7 +169,7 @@ static int run(predict_options *o) {
     moe_gpu_destroy(&gpu);
     if (!st && fflush(stdout) != 0)
         st = moe_fail(cli_log(), MOE_E_IO, "standard output: %s", strerror(errno));
-    return cli_exit_code(st);
+    return !st && o->impossible ? CLI_FAILED : cli_exit_code(st);
 }
 
 int cli_predict(int argc, char **argv) {
@@ -176,6 +180,8 @@ int cli_predict(int argc, char **argv) {
          "a layer, or \"gemm m=.. n=.. k=.. [batch=..]\"; may be repeated"},
         {"batch", CLI_STRING, &o.batch, "FILE", "one such line each; - is standard input"},
         {"config", CLI_STRING, &o.config, "FILE", "a layer's shape from a config.json"},
+        {"against", CLI_STRING, &o.against, "FILE",
+         "measured beside predicted: what moeref bench --output json wrote"},
         {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
         {"method", CLI_STRINGS, &o.methods, "NAME", "who runs it, or all (default moeref)"},
         MODEL_OPTIONS(o.model),

@@ -70,6 +70,11 @@ void model_print_csv_header(FILE *to);
 void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                      const moe_prediction *p);
 
+/* Judges the times in a report of `moeref bench --output json` against predictions: on model, slow,
+ * faster, or impossible (below the floor). */
+moe_status model_against(const char *path, const moe_gpu *gpu, const char *method,
+                         const moe_workload *state, bool json, bool *ret_impossible);
+
 /* Names of all methods on one line, for --help. */
 void model_method_help(char *buf, size_t size);
 

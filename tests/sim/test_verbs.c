@@ -106,3 +106,24 @@ Test(sim_verbs, sweep_is_a_cross_product_in_order) {
     cr_expect(strstr(o->text, "\n64,cublas,1,") && strstr(o->text, "\n128,moeref,2,"));
     free(o);
 }
+
+/* A report with one kernel on model, one slow and one impossible. */
+Test(sim_verbs, against_measured_times) {
+    static const char report[] =
+        "{\"moeref\":1,\"bench\":[{\"case\":\"T=8192 d=2048 n=1024 E=16 K=4 route=balanced "
+        "pass=fwd\",\"backend\":\"x\",\"passes\":[],\"kernels\":["
+        "{\"name\":\"Y\",\"measured_us\":1e6},{\"name\":\"A\",\"measured_us\":%s}]}]}";
+    char path[] = "/tmp/moeref-bench-XXXXXX", args[200];
+    const int fd = mkstemp(path);
+    cr_assert(fd >= 0);
+    close(fd);
+    snprintf(args, sizeof args, "predict --against %s", path);
+    for (int impossible = 0; impossible < 2; impossible++) {
+        FILE *out = fopen(path, "w");
+        fprintf(out, report, impossible ? "1" : "2e6");
+        fclose(out);
+        expect(impossible, impossible ? "impossible" : "slow", args);
+    }
+    unlink(path);
+    expect(3, "no/such", "predict --against no/such.json");
+}
