@@ -7,10 +7,23 @@ static void print_index(FILE *to, const moe_tensor_verdict *v) {
     fprintf(to, "]");
 }
 
+/* A figure where it applies to this tensor. */
+static void print_figure(FILE *to, const char *name, double value) {
+    if (value > 0)
+        fprintf(to, "  %s %.2e", name, value);
+}
+
 static void print_tensor(FILE *to, const moe_tensor_verdict *v) {
-    fprintf(to, "    %-14s %-10s nmse %.2e  worst group %.2e  |d| %.2e  z %.1f  (%s)\n", v->name,
-            moe_verdict_str(v->verdict), v->nmse, v->worst_group_nmse, v->max_abs, v->max_z,
-            v->truth ? v->truth : "-");
+    fprintf(to, "    %-14s %-10s", v->name, moe_verdict_str(v->verdict));
+    if (v->verdict == MOE_VERDICT_SKIP) {
+        fprintf(to, " %s\n", v->why);
+        return;
+    }
+    fprintf(to, " nmse %.2e", v->nmse);
+    print_figure(to, "worst group", v->worst_group_nmse);
+    print_figure(to, "|d|", v->max_abs);
+    print_figure(to, "z", v->max_z);
+    fprintf(to, "  (%s)\n", v->truth ? v->truth : "-");
     if (v->why[0])
         fprintf(to, "      %s\n", v->why);
     if (v->where[0])
