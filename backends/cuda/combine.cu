@@ -1,10 +1,13 @@
 /* O and dX: every token gathers its experts' rows and sums them in fp32, in the order of its pairs.
- * A thread owns 16 bytes of one token; loads of eight pairs are in flight at a time. Memory-bound:
- * the rows are read once, the result is written once. */
+ * A warp owns a token: its pairs are looked up once and stay in L1 while the warp walks the row in
+ * steps of 256 columns, with loads of eight pairs in flight. Memory-bound: the rows are read once,
+ * the result is written once. */
 #include "element.cuh"
 #include "kernels.h"
 
 namespace {
+
+constexpr int WARPS = 8;
 
 template <class T>
 __device__ __forceinline__ void add(float (&sum)[8], const T *row, int c, float w) {
@@ -43,32 +46,32 @@ __device__ __forceinline__ void add_pairs(const CombineArgs &g, float (&sum)[8],
 }
 
 template <class T> __global__ void __launch_bounds__(256) combine_kernel(const CombineArgs g) {
-    const int chunks = g.d / 8;
-    int64_t id = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (id >= (int64_t)g.tokens * chunks)
+    const int t = (int)(blockIdx.x * WARPS + (threadIdx.x >> 5));
+    if (t >= g.tokens)
         return;
-    const int t = (int)(id / chunks), c = (int)(id % chunks) * 8;
-    uint4 *out = reinterpret_cast<uint4 *>(static_cast<T *>(g.out) + (int64_t)t * g.d + c);
-    float sum[8] = {};
-    if (g.accumulate)
-        unpack8<T>(*out, sum);
-    add_pairs<T>(g, sum, t, c);
-    if (g.shared)
-        add(sum, static_cast<const T *>(g.shared) + (int64_t)t * g.d, c,
-            g.shared_weight ? g.shared_weight[t] : 1.f);
-    if (g.gate)
-        add(sum, static_cast<const T *>(g.gate_row), c, g.gate[t]);
-    *out = pack8<T>(sum);
+    T *out = static_cast<T *>(g.out) + (int64_t)t * g.d;
+    for (int c = ((int)threadIdx.x & 31) * 8; c < g.d; c += 256) {
+        float sum[8] = {};
+        if (g.start)
+            for (int i = 0; i < 8; i++)
+                sum[i] = g.start[(int64_t)t * g.d + c + i];
+        add_pairs<T>(g, sum, t, c);
+        if (g.shared)
+            add(sum, static_cast<const T *>(g.shared) + (int64_t)t * g.d, c,
+                g.shared_weight ? g.shared_weight[t] : 1.f);
+        if (g.gate)
+            add(sum, static_cast<const T *>(g.gate_row), c, g.gate[t]);
+        *reinterpret_cast<uint4 *>(out + c) = pack8<T>(sum);
+    }
 }
 
 } // namespace
 
 cudaError_t combine(int dtype, const CombineArgs *args, cudaStream_t stream) {
-    int64_t threads = (int64_t)args->tokens * (args->d / 8);
-    unsigned blocks = (unsigned)((threads + 255) / 256);
+    const unsigned blocks = (unsigned)((args->tokens + WARPS - 1) / WARPS);
     if (dtype == MOE_BF16)
-        combine_kernel<__nv_bfloat16><<<blocks, 256, 0, stream>>>(*args);
+        combine_kernel<__nv_bfloat16><<<blocks, WARPS * 32, 0, stream>>>(*args);
     else
-        combine_kernel<__half><<<blocks, 256, 0, stream>>>(*args);
+        combine_kernel<__half><<<blocks, WARPS * 32, 0, stream>>>(*args);
     return cudaGetLastError();
 }

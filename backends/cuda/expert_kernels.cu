@@ -51,7 +51,7 @@ __global__ void act_forward_kernel(RowGroups rows, ActParams act, bool gated, in
 
 template <class T>
 __global__ void act_backward_kernel(RowGroups rows, ActParams act, bool gated, int n, const T *h,
-                                    const float *weight, T *a, T *dh, float *ds) {
+                                    const float *weight, const float *da, T *a, T *dh, float *ds) {
     const int end = rows.offsets[rows.E];
     for (int r = first_row(); r < end; r += (int)gridDim.x * WARPS) {
         const int64_t h0 = (int64_t)r * (gated ? 2 * n : n);
@@ -59,12 +59,11 @@ __global__ void act_backward_kernel(RowGroups rows, ActParams act, bool gated, i
         float sum = 0.f;
         for (int c = ((int)threadIdx.x & 31) * 8; c < n; c += 256) {
             float g[8], u[8], d[8], dg[8], du[8];
-            uint4 *at = reinterpret_cast<uint4 *>(a + (int64_t)r * n + c);
             unpack8<T>(*reinterpret_cast<const uint4 *>(h + h0 + c), g);
             if (gated)
                 unpack8<T>(*reinterpret_cast<const uint4 *>(h + h0 + n + c), u);
-            unpack8<T>(*at, d);
             for (int i = 0; i < 8; i++) {
+                d[i] = da[(int64_t)r * n + c + i];
                 float value = gated ? AnyGlu{act}.parts(g[i], u[i], &dg[i], &du[i])
                                     : act_phi(act, g[i], &dg[i]);
                 sum += d[i] * value;
@@ -73,7 +72,7 @@ __global__ void act_backward_kernel(RowGroups rows, ActParams act, bool gated, i
                     du[i] *= s * d[i];
                 d[i] = s * value;
             }
-            *at = pack8<T>(d);
+            *reinterpret_cast<uint4 *>(a + (int64_t)r * n + c) = pack8<T>(d);
             *reinterpret_cast<uint4 *>(dh + h0 + c) = pack8<T>(dg);
             if (gated)
                 *reinterpret_cast<uint4 *>(dh + h0 + n + c) = pack8<T>(du);
@@ -114,6 +113,16 @@ template <class T> __global__ void finish_ds_kernel(RowGroups rows, DsArgs g) {
         if ((threadIdx.x & 31) == 0 && (r >= real || g.part))
             g.ds[r] = sum;
     }
+}
+
+__global__ void sum_ds_parts_kernel(RowGroups rows, const float *part, int parts, float *ds) {
+    const int r = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (r >= rows.offsets[rows.E])
+        return;
+    float sum = 0.f;
+    for (int i = 0; i < parts; i++)
+        sum += part[(int64_t)i * rows.cap + r];
+    ds[r] = sum;
 }
 
 template <class T>
@@ -186,10 +195,10 @@ template <class T> struct Launch {
             *rows, *act, act_is_gated(act->kind), n, typed<T>(h), static_cast<T *>(a));
     }
     static void act_backward(const RowGroups *rows, const ActParams *act, int n, const void *h,
-                             const float *weight, void *a, void *dh, float *ds,
+                             const float *weight, const float *da, void *a, void *dh, float *ds,
                              cudaStream_t stream) {
         act_backward_kernel<T><<<row_blocks(rows), threads, 0, stream>>>(
-            *rows, *act, act_is_gated(act->kind), n, typed<T>(h), weight, static_cast<T *>(a),
+            *rows, *act, act_is_gated(act->kind), n, typed<T>(h), weight, da, static_cast<T *>(a),
             static_cast<T *>(dh), ds);
     }
     static void finish_ds(const RowGroups *rows, const DsArgs *args, cudaStream_t stream) {
@@ -228,9 +237,16 @@ cudaError_t act_forward(int dtype, const RowGroups *rows, const ActParams *act, 
 }
 
 cudaError_t act_backward(int dtype, const RowGroups *rows, const ActParams *act, int n,
-                         const void *h, const float *weight, void *a, void *dh, float *ds,
+                         const void *h, const float *weight, const float *da, void *a, void *dh,
+                         float *ds, cudaStream_t stream) {
+    MOE_BY_TYPE(act_backward(rows, act, n, h, weight, da, a, dh, ds, stream));
+}
+
+cudaError_t sum_ds_parts(const RowGroups *rows, const float *part, int parts, float *ds,
                          cudaStream_t stream) {
-    MOE_BY_TYPE(act_backward(rows, act, n, h, weight, a, dh, ds, stream));
+    unsigned blocks = (unsigned)((rows->cap + 255) / 256);
+    sum_ds_parts_kernel<<<blocks, 256, 0, stream>>>(*rows, part, parts, ds);
+    return cudaGetLastError();
 }
 
 cudaError_t finish_ds(int dtype, const RowGroups *rows, const DsArgs *args, cudaStream_t stream) {

@@ -33,7 +33,7 @@ GenericArgs generic_args(const Layer *layer, const Experts *x) {
 /* C[rows][N] = A[rows][K] B_e, weights [E][N][K] (nt) or [E][K][N]. */
 cudaError_t rows_gemm(const Layer *layer, const Experts *x, bool nt, const void *a,
                       const int *a_map, const void *weights, int N, int K, const void *bias,
-                      const float *scale, void *out) {
+                      const float *scale, void *out, bool out_f32 = false) {
     GenericArgs g = generic_args(layer, x);
     g.a = a;
     g.a_map = a_map;
@@ -46,6 +46,7 @@ cudaError_t rows_gemm(const Layer *layer, const Experts *x, bool nt, const void 
     g.bias = bias;
     g.row_scale = scale;
     g.out = out;
+    g.out_f32 = out_f32;
     return generic_gemm(layer->dtype, nt ? GENERIC_NT : GENERIC_NN, &g, layer->dev->stream);
 }
 
@@ -69,19 +70,21 @@ cudaError_t launch_dact(Layer *layer, Experts *x) {
     cudaStream_t stream = layer->dev->stream;
     if (x->hopper && gated(x))
         return hopper(layer, x, HOPPER_DA_DACT);
-    cudaError_t err = x->hopper ? hopper(layer, x, HOPPER_DA)
-                                : rows_gemm(layer, x, false, layer->dout, x->rows.token, x->w2,
-                                            x->n, d, nullptr, nullptr, x->a);
+    cudaError_t err = rows_gemm(layer, x, false, layer->dout, x->rows.token, x->w2, x->n, d,
+                                nullptr, nullptr, x->da, true);
     if (err != cudaSuccess)
         return err;
-    return act_backward(layer->dtype, &x->rows, &layer->act, x->n, x->h, x->weight, x->a, x->dh,
-                        x->ds_part, stream);
+    return act_backward(layer->dtype, &x->rows, &layer->act, x->n, x->h, x->weight, x->da, x->a,
+                        x->dh, x->ds_part, stream);
 }
 
 cudaError_t launch_ds(Layer *layer, Experts *x) {
+    const int parts = x->hopper && gated(x) ? x->op[HOPPER_DA_DACT].n_tiles : 1;
+    if (x->rows.bins == x->rows.E && !x->b2)
+        return sum_ds_parts(&x->rows, x->ds_part, parts, x->ds, layer->dev->stream);
     DsArgs args = {};
     args.part = x->on_input ? nullptr : x->ds_part;
-    args.parts = x->hopper && gated(x) ? x->op[HOPPER_DA_DACT].n_tiles : 1;
+    args.parts = parts;
     args.dout = layer->dout;
     args.b2 = x->b2;
     args.x = layer->x;

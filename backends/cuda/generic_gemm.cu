@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(THREADS)
     Operand<T> b = {static_cast<const T *>(g.b), g.b_map, g.ldb, row0, g.N};
     if (form != GENERIC_TN) {
         b.base += (int64_t)e * g.b_stride;
-        b.first_row = 0;
+        b.first_row = 0; /* a map then picks rows along K */
     }
     auto load = [&](int stage, int k0) {
         if (a_mn)

@@ -1,7 +1,7 @@
 /* The epilogue of dA' = dO W2: reads H, writes dH, A' = s A and row sums of dA' * A (dS).
  *
- * A warpgroup owns five slabs: gate and up of H for two 64-column steps in flight, overwritten in
- * place by dH, and one for A'. */
+ * It works in steps of 64 rows x 64 columns. A warpgroup owns five slabs: gate and up of H for two
+ * steps in flight, overwritten in place by dH, and one for A'. */
 #ifndef MOE_CUDA_HOPPER_DACT_CUH
 #define MOE_CUDA_HOPPER_DACT_CUH
 
@@ -11,6 +11,8 @@ struct HiddenSlabs {
     const HopperArgs &g;
     const Place &at;
     uint32_t bars, phases = 0;
+    int steps; /* of the tile that exist */
+
     __device__ __forceinline__ HiddenSlabs(const HopperArgs &args, const Place &place, uint32_t h)
         : g(args), at(place), bars(h + 16 * place.wg) {
     }
@@ -23,24 +25,23 @@ struct HiddenSlabs {
     __device__ __forceinline__ uint32_t a() const {
         return at.slabs + 4 * SLAB_BYTES;
     }
-    __device__ __forceinline__ static int steps(const HopperArgs &args, const TileWalk<false> &w) {
-        return min(4, (args.columns - w.n * HOPPER_BN + 63) / 64);
-    }
-    /* One thread: H of step j. */
+    /* One thread: H of step j. Without rows of its own the warpgroup reads the expert's last one.
+     */
     __device__ __forceinline__ void load(const TileWalk<false> &w, int j) const {
-        const OutRows<TileWalk<false>, false> rows(g, w, at.wg);
-        uint32_t bar = bars + 8 * (j & 1);
-        int c0 = w.n * HOPPER_BN + 64 * j;
+        const RowBlock<false> rows(g, w, at.wg);
+        const int c0 = w.n * HOPPER_BN + 64 * j, c1 = min(rows.c1, g.rows_cap - 1);
+        const uint32_t bar = bars + 8 * (j & 1);
         ptx::barrier_expect(bar, 2 * SLAB_BYTES);
-        ptx::tma_load(&g.in[0], bar, gate(j), c0, rows.c1, rows.c2);
-        ptx::tma_load(&g.in[1], bar, up(j), c0, rows.c1, rows.c2);
+        ptx::tma_load(&g.in[0], bar, gate(j), c0, c1, rows.c2);
+        ptx::tma_load(&g.in[1], bar, up(j), c0, c1, rows.c2);
     }
     /* Before the tile's products: the first two steps' H, while the tensor cores work. */
-    __device__ __forceinline__ void prefetch(const TileWalk<false> &w) const {
+    __device__ __forceinline__ void prefetch(const TileWalk<false> &w) {
+        steps = min(4, (g.columns - w.n * HOPPER_BN + 63) / 64);
         if (at.t != 0)
             return;
         ptx::tma_store_wait_read<0>();
-        for (int j = 0; j < min(2, steps(g, w)); j++)
+        for (int j = 0; j < min(2, steps); j++)
             load(w, j);
     }
     __device__ __forceinline__ void wait(int j) {
@@ -52,20 +53,22 @@ struct HiddenSlabs {
         if (at.t != 0)
             return;
         ptx::tma_store_wait_read<0>();
-        if (j >= 1 && j + 1 < steps(g, w))
+        if (j >= 1 && j + 1 < steps)
             load(w, j + 1);
     }
-    __device__ __forceinline__ void store(const TileWalk<false> &w, int j) const {
-        const OutRows<TileWalk<false>, false> rows(g, w, at.wg);
-        int c0 = w.n * HOPPER_BN + 64 * j;
-        ptx::tma_store(&g.out[0], gate(j), c0, rows.c1, rows.c2);
-        ptx::tma_store(&g.out[1], up(j), c0, rows.c1, rows.c2);
-        ptx::tma_store(&g.out[2], a(), c0, rows.c1, rows.c2);
+    __device__ __forceinline__ void store(const RowBlock<false> &rows, int j, int c0) const {
+        if (at.t != 0)
+            return;
+        if (rows.exists) {
+            ptx::tma_store(&g.out[0], gate(j), c0, rows.c1, rows.c2);
+            ptx::tma_store(&g.out[1], up(j), c0, rows.c1, rows.c2);
+            ptx::tma_store(&g.out[2], a(), c0, rows.c1, rows.c2);
+        }
         ptx::tma_store_commit();
     }
 };
 
-/* One step of 64 columns: x are its 32 accumulators. */
+/* One step: x are its 32 accumulators. */
 template <class T, class Glu>
 __device__ __forceinline__ void dact_step(const Place &at, const Glu &glu, uint32_t gate,
                                           uint32_t up, const float *x, const float (&s)[2],
@@ -95,37 +98,43 @@ __device__ __forceinline__ void dact_step(const Place &at, const Glu &glu, uint3
     }
 }
 
+/* The four lanes of a row add up and one writes. */
+__device__ __forceinline__ void store_row_sums(const HopperArgs &g, const TileWalk<false> &w,
+                                               const Place &at, int r0, const float (&ds)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float sum = ds[half];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        int r = r0 + at.row(half);
+        if ((at.t & 3) == 0 && r < w.rows)
+            g.ds_part[(int64_t)w.n * g.rows_cap + w.row0 + r] = sum;
+    }
+}
+
 template <class T, class Glu>
 __device__ __forceinline__ void epilogue_dact(const HopperArgs &g, const TileWalk<false> &w,
                                               const Place &at, HiddenSlabs &h,
                                               const float (&acc)[128]) {
     const Glu glu{g.act};
-    const int steps = HiddenSlabs::steps(g, w);
+    const RowBlock<false> rows(g, w, at.wg);
     float s[2], ds[2] = {0.f, 0.f};
-    row_scales<T>(g, w, at, g.weight, s);
+    row_factors(w, at, rows.r0, g.weight, s);
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-        if (j < steps) {
-            Packed a;
-            h.wait(j);
-            dact_step<T>(at, glu, h.gate(j), h.up(j), acc + 32 * j, s, ds, a);
-            h.turn(w, j);
-            at.sync();
-            slab_write(at, h.a(), a);
-            ptx::fence_async_proxy();
-            at.sync();
-            if (at.t == 0)
-                h.store(w, j);
-        }
+        if (j >= h.steps)
+            continue;
+        Packed a;
+        h.wait(j);
+        dact_step<T>(at, glu, h.gate(j), h.up(j), acc + 32 * j, s, ds, a);
+        h.turn(w, j);
+        at.sync();
+        slab_write<false>(at, h.a(), a);
+        ptx::fence_async_proxy();
+        at.sync();
+        h.store(rows, j, w.n * HOPPER_BN + 64 * j);
     }
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        ds[half] += __shfl_xor_sync(~0u, ds[half], 1);
-        ds[half] += __shfl_xor_sync(~0u, ds[half], 2);
-        int r = w.m * HOPPER_BM + 64 * at.wg + at.row(half);
-        if ((at.t & 3) == 0 && r < w.rows)
-            g.ds_part[(int64_t)w.n * g.rows_cap + w.row0 + r] = ds[half];
-    }
+    store_row_sums(g, w, at, rows.r0, ds);
 }
 
 #endif

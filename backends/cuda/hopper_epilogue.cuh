@@ -1,11 +1,12 @@
-/* What a consumer warpgroup does with its 64 x 256 accumulators: round, pass through slabs of
- * shared memory (64 rows x 64 columns, 128-byte swizzle) and leave by bulk stores. */
+/* What a consumer warpgroup does with its accumulators: round, pass through slabs of shared memory
+ * (64 rows x 64 columns, 128-byte swizzle) and leave by bulk stores. */
 #ifndef MOE_CUDA_HOPPER_EPILOGUE_CUH
 #define MOE_CUDA_HOPPER_EPILOGUE_CUH
 
 #include "hopper_tiles.cuh"
 
-/* A consumer thread's place: its warpgroup's slabs, and the two rows it holds accumulators of. */
+/* A consumer thread's place: its warpgroup's slabs, and the two rows of each block of 64 that it
+ * holds accumulators of. */
 struct Place {
     uint32_t slabs;    /* shared-memory address of the warpgroup's first slab */
     uint32_t fragment; /* offset of this lane's matrix row for ldmatrix and stmatrix */
@@ -21,7 +22,12 @@ struct Place {
         int chunk = 2 * p + (t >> 4 & 1);
         return slab + fragment + ((chunk ^ (t & 7)) << 4);
     }
-    __device__ __forceinline__ int row(int half) const { /* within the warpgroup's 64 */
+    /* The same block's place in a transposed slab: rows are its columns. */
+    __device__ __forceinline__ uint32_t block_transposed(uint32_t slab, int p) const {
+        int row = (2 * p + (t >> 4 & 1)) * 8 + (t & 7), chunk = 2 * (t >> 5) + (t >> 3 & 1);
+        return slab + row * 128 + ((chunk ^ (t & 7)) << 4);
+    }
+    __device__ __forceinline__ int row(int half) const { /* within a block of 64 */
         return (t >> 5) * 16 + (t >> 2 & 7) + 8 * half;
     }
     __device__ __forceinline__ int column() const { /* of an 8-column block */
@@ -35,11 +41,15 @@ struct Place {
 /* Packed elements of one slab: word 2i + half is columns 8i + column() of row(half). */
 using Packed = uint32_t[16];
 
+template <bool transposed>
 __device__ __forceinline__ void slab_write(const Place &at, uint32_t slab, const Packed &v) {
 #pragma unroll
     for (int p = 0; p < 4; p++) {
         uint32_t r[4] = {v[4 * p], v[4 * p + 1], v[4 * p + 2], v[4 * p + 3]};
-        ptx::stmatrix4(at.block(slab, p), r);
+        if (transposed)
+            ptx::stmatrix4_trans(at.block_transposed(slab, p), r);
+        else
+            ptx::stmatrix4(at.block(slab, p), r);
     }
 }
 
@@ -49,30 +59,33 @@ struct SlabPair {
     uint32_t turn = 0;
     __device__ __forceinline__ explicit SlabPair(const Place &place) : at(place) {
     }
-    __device__ __forceinline__ void store(const Packed &v, const CUtensorMap *map, int c0, int c1,
-                                          int c2) {
+    template <bool transposed>
+    __device__ __forceinline__ void store(const Packed &v, const CUtensorMap *map, bool exists,
+                                          int c0, int c1, int c2) {
         uint32_t slab = at.slabs + turn * SLAB_BYTES;
         turn ^= 1;
         if (at.t == 0)
             ptx::tma_store_wait_read<1>();
         at.sync();
-        slab_write(at, slab, v);
+        slab_write<transposed>(at, slab, v);
         ptx::fence_async_proxy();
         at.sync();
-        if (at.t == 0) {
+        if (at.t == 0 && exists)
             ptx::tma_store(map, slab, c0, c1, c2);
+        if (at.t == 0)
             ptx::tma_store_commit();
-        }
     }
 };
 
-/* Coordinates of the warpgroup's 64 rows of a tile in the output maps. */
-template <class Walk, bool ragged_k> struct OutRows {
-    int c1, c2;
-    __device__ __forceinline__ OutRows(const HopperArgs &g, const Walk &w, int wg) {
-        int r = w.m * HOPPER_BM + 64 * wg;
-        c1 = ragged_k ? r : g.rows_cap - w.rows + r;
+/* The warpgroup's 64 rows of a tile: where they start in their expert, and in the output maps. */
+template <bool ragged_k> struct RowBlock {
+    int r0, c1, c2;
+    bool exists; /* not wholly past the expert's end */
+    __device__ __forceinline__ RowBlock(const HopperArgs &g, const TileWalk<ragged_k> &w, int wg) {
+        r0 = w.m * HOPPER_BM + 64 * wg;
+        c1 = ragged_k ? r0 : g.rows_cap - w.rows + r0;
         c2 = ragged_k ? w.e : w.row0 + w.rows;
+        exists = ragged_k || r0 < w.rows;
     }
 };
 
@@ -83,29 +96,31 @@ __device__ __forceinline__ float2 bias_pair(const T *bias, int col, int columns)
     return Element<T>::unpack(*reinterpret_cast<const uint32_t *>(bias + col));
 }
 
-/* acc = acc * scale[row] + bias[column], for H. */
-template <class T, class Walk>
-__device__ __forceinline__ void row_scales(const HopperArgs &g, const Walk &w, const Place &at,
-                                           const float *scale, float (&ret)[2]) {
+/* One factor for each of the thread's two rows; 1 without factors and past the expert's end. */
+template <bool ragged_k>
+__device__ __forceinline__ void row_factors(const TileWalk<ragged_k> &w, const Place &at, int r0,
+                                            const float *factor, float (&ret)[2]) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        int r = w.m * HOPPER_BM + 64 * at.wg + at.row(half);
-        ret[half] = scale && r < w.rows ? __ldg(scale + w.row0 + r) : 1.f;
+        int r = r0 + at.row(half);
+        ret[half] = factor && r < w.rows ? __ldg(factor + w.row0 + r) : 1.f;
     }
 }
 
-template <class T, bool ragged_k>
-__device__ __forceinline__ void epilogue_plain(const HopperArgs &g, const TileWalk<ragged_k> &w,
-                                               const Place &at, SlabPair &pair,
-                                               const float (&acc)[128]) {
-    const OutRows<TileWalk<ragged_k>, ragged_k> rows(g, w, at.wg);
+/* C = scale[row] acc + bias[column]. */
+template <class T, HopperOp op>
+__device__ __forceinline__ void
+epilogue_plain(const HopperArgs &g, const TileWalk<Traits<op>::ragged_k> &w, const Place &at,
+               SlabPair &pair, const float (&acc)[128]) {
+    using Q = Traits<op>;
+    const RowBlock<Q::ragged_k> rows(g, w, at.wg);
     const T *bias = g.bias ? static_cast<const T *>(g.bias) + (int64_t)w.e * g.columns : nullptr;
     float scale[2] = {1.f, 1.f};
-    if (g.row_scale)
-        row_scales<T>(g, w, at, g.row_scale, scale);
+    if (op == HOPPER_UP)
+        row_factors(w, at, rows.r0, g.row_scale, scale);
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-        int c0 = w.n * HOPPER_BN + 64 * j;
+        const int c0 = w.n * HOPPER_BN + 64 * j;
         if (c0 >= g.columns)
             continue;
         Packed v;
@@ -116,7 +131,10 @@ __device__ __forceinline__ void epilogue_plain(const HopperArgs &g, const TileWa
             v[2 * i] = Element<T>::pack(x[0] * scale[0] + b.x, x[1] * scale[0] + b.y);
             v[2 * i + 1] = Element<T>::pack(x[2] * scale[1] + b.x, x[3] * scale[1] + b.y);
         }
-        pair.store(v, &g.out[0], c0, rows.c1, rows.c2);
+        if constexpr (Q::transposed)
+            pair.store<true>(v, &g.out[0], rows.exists, rows.c1, c0, rows.c2);
+        else
+            pair.store<false>(v, &g.out[0], rows.exists, c0, rows.c1, rows.c2);
     }
 }
 
@@ -126,18 +144,18 @@ template <class T, class Glu>
 __device__ __forceinline__ void epilogue_act(const HopperArgs &g, const TileWalk<false> &w,
                                              const Place &at, SlabPair &pair,
                                              const float (&acc)[128]) {
-    const OutRows<TileWalk<false>, false> rows(g, w, at.wg);
+    const RowBlock<false> rows(g, w, at.wg);
     const Glu glu{g.act};
     const int n = g.columns;
     const T *bias = g.bias ? static_cast<const T *>(g.bias) + (int64_t)w.e * 2 * n : nullptr;
     float scale[2];
-    row_scales<T>(g, w, at, g.row_scale, scale);
+    row_factors(w, at, rows.r0, g.row_scale, scale);
 #pragma unroll
     for (int j = 0; j < 2; j++) {
-        int c0 = w.n * 128 + 64 * j;
+        const int c0 = w.n * 128 + 64 * j;
         if (c0 >= n)
             continue;
-        Packed gate, up, a;
+        Packed vg, vu, va;
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             int col = c0 + 8 * i + at.column();
@@ -145,19 +163,18 @@ __device__ __forceinline__ void epilogue_act(const HopperArgs &g, const TileWalk
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const float *xg = acc + (j * 8 + i) * 4 + 2 * half, *xu = xg + 64;
-                uint32_t hg =
-                    Element<T>::pack(xg[0] * scale[half] + bg.x, xg[1] * scale[half] + bg.y);
-                uint32_t hu =
-                    Element<T>::pack(xu[0] * scale[half] + bu.x, xu[1] * scale[half] + bu.y);
-                float2 vg = Element<T>::unpack(hg), vu = Element<T>::unpack(hu);
-                gate[2 * i + half] = hg;
-                up[2 * i + half] = hu;
-                a[2 * i + half] = Element<T>::pack(glu.value(vg.x, vu.x), glu.value(vg.y, vu.y));
+                float s = scale[half];
+                uint32_t hg = Element<T>::pack(xg[0] * s + bg.x, xg[1] * s + bg.y);
+                uint32_t hu = Element<T>::pack(xu[0] * s + bu.x, xu[1] * s + bu.y);
+                float2 fg = Element<T>::unpack(hg), fu = Element<T>::unpack(hu);
+                vg[2 * i + half] = hg;
+                vu[2 * i + half] = hu;
+                va[2 * i + half] = Element<T>::pack(glu.value(fg.x, fu.x), glu.value(fg.y, fu.y));
             }
         }
-        pair.store(gate, &g.out[0], c0, rows.c1, rows.c2);
-        pair.store(up, &g.out[1], c0, rows.c1, rows.c2);
-        pair.store(a, &g.out[2], c0, rows.c1, rows.c2);
+        pair.store<false>(vg, &g.out[0], rows.exists, c0, rows.c1, rows.c2);
+        pair.store<false>(vu, &g.out[1], rows.exists, c0, rows.c1, rows.c2);
+        pair.store<false>(va, &g.out[2], rows.exists, c0, rows.c1, rows.c2);
     }
 }
 

@@ -1,4 +1,4 @@
-/* The Hopper grouped GEMM: what a launch needs. Tiles are 128 x 256, K in blocks of 64. */
+/* The Hopper grouped GEMM: what a launch needs. K in blocks of 64. */
 #ifndef MOE_CUDA_HOPPER_GEMM_H
 #define MOE_CUDA_HOPPER_GEMM_H
 
@@ -7,21 +7,23 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
-/* The six GEMMs of the layer, and two plain ones for activations without a fused epilogue. */
+/* The six GEMMs of the layer, and a plain up-projection for ungated activations. */
 enum HopperOp {
     HOPPER_UP_ACT,  /* H = X_e W1^T, A = act(H) */
     HOPPER_UP,      /* H = X_e W1^T */
     HOPPER_DOWN,    /* Y = A W2^T */
     HOPPER_DA_DACT, /* dA' = dO_e W2; dS, A', dH */
-    HOPPER_DA,      /* dA' = dO_e W2 */
     HOPPER_DXP,     /* dX~ = dH W1 */
     HOPPER_DW2,     /* dW2_e = dO_e^T A' */
-    HOPPER_DW1      /* dW1_e = dH^T X_e */
+    HOPPER_DW1,     /* dW1_e^T = X_e^T dH, stored transposed */
+    HOPPER_OPS
 };
 
 /* Tensor maps are three-dimensional. Weights: {columns, rows, expert}. Tensors of pairs: {columns,
  * row + rows_cap - (end of the expert), end of the expert}, whose middle index leaves the map
- * where the expert ends, so that loads read zeros there and stores write nothing. */
+ * where the expert ends, so that loads read zeros there and stores write nothing. A box wholly
+ * outside must not be asked for: the hardware then touches memory near the map's base, which lies
+ * below the buffer. */
 struct HopperArgs {
     CUtensorMap a, b;        /* operands; unused where an operand is gathered */
     CUtensorMap out[3];      /* plain: C; act: gate, up, A; dact: dgate, dup, A' */
@@ -35,15 +37,19 @@ struct HopperArgs {
     const float *weight;     /* dact: combine weights, or NULL for 1 */
     float *ds_part;          /* dact: [n_tiles][rows_cap] row sums of dA' * A */
     int E, rows_cap, gather_width;
-    int columns; /* of C; n for act and dact */
-    int m_tiles; /* weight gradients: row tiles of one expert */
-    int n_tiles;
+    int columns;  /* of C; n for act and dact */
+    int m_tiles;  /* weight gradients: row tiles of one expert */
+    int n_tiles;  /* columns over hopper_tile_columns() */
     int k_blocks; /* other GEMMs: blocks of K */
     ActParams act;
 };
 
-/* 128 and 256, or 128 gate and 128 up columns, per tile. */
 enum { HOPPER_BM = 128, HOPPER_BN = 256, HOPPER_BK = 64 };
+
+/* Columns of C per tile; of each of gate and up for the activation's GEMM. */
+__host__ __device__ constexpr int hopper_tile_columns(HopperOp op) {
+    return op == HOPPER_UP_ACT ? 128 : 256;
+}
 
 /* Launches on `stream` with one CTA per multiprocessor. */
 cudaError_t hopper_gemm_bf16(HopperOp op, const HopperArgs *args, int sms, cudaStream_t stream);

@@ -1,5 +1,5 @@
 /* The persistent, warp-specialised grouped GEMM of Hopper: one producer warpgroup, two consumer
- * warpgroups of 64 x 256 accumulators each. Instantiated in hopper_*.cu. */
+ * warpgroups that hold 128 accumulators a thread. Instantiated in hopper_*.cu. */
 #ifndef MOE_CUDA_HOPPER_KERNEL_CUH
 #define MOE_CUDA_HOPPER_KERNEL_CUH
 
@@ -18,7 +18,7 @@ __device__ __forceinline__ void multiply_stage(float (&acc)[128], uint32_t stage
     ptx::wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        ptx::wgmma256<T, Q::a_mn_major, Q::b_mn_major>(acc, a + k * a_step, b + k * b_step);
+        ptx::wgmma<T, Q::a_mn_major, Q::b_mn_major>(acc, a + k * a_step, b + k * b_step);
     ptx::wgmma_commit();
 }
 
@@ -33,6 +33,8 @@ __device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring<Traits<op>
         acc[i] = 0.f;
     for (int kb = 0; kb < k_blocks; kb++) {
         ptx::barrier_wait(full + 8 * ring.stage, ring.phase);
+        if (Traits<op>::gathers) /* cp.async wrote through the generic proxy */
+            ptx::fence_async_proxy();
         multiply_stage<T, op>(acc, smem + ring.stage * STAGE_BYTES, wg);
         if (kb > 0) {
             ptx::wgmma_wait<1>();
@@ -48,6 +50,25 @@ __device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring<Traits<op>
 }
 
 template <class T, HopperOp op>
+__device__ __forceinline__ void
+epilogue(const HopperArgs &g, const TileWalk<Traits<op>::ragged_k> &w, const Place &at,
+         SlabPair &pair, HiddenSlabs &hidden, const float (&acc)[128]) {
+    if constexpr (Traits<op>::dact) {
+        if (g.act.kind == MOE_ACT_SWIGLU)
+            epilogue_dact<T, SwiGlu>(g, w, at, hidden, acc);
+        else
+            epilogue_dact<T, AnyGlu>(g, w, at, hidden, acc);
+    } else if constexpr (Traits<op>::act) {
+        if (g.act.kind == MOE_ACT_SWIGLU)
+            epilogue_act<T, SwiGlu>(g, w, at, pair, acc);
+        else
+            epilogue_act<T, AnyGlu>(g, w, at, pair, acc);
+    } else {
+        epilogue_plain<T, op>(g, w, at, pair, acc);
+    }
+}
+
+template <class T, HopperOp op>
 __device__ __forceinline__ void consume(const HopperArgs &g, uint32_t smem) {
     using Q = Traits<op>;
     const Place at(smem + Smem<op>::slab0, Q::slabs);
@@ -60,19 +81,7 @@ __device__ __forceinline__ void consume(const HopperArgs &g, uint32_t smem) {
         if constexpr (Q::dact)
             hidden.prefetch(w);
         multiply_tile<T, op>(acc, ring, w.k_blocks(), smem, at.wg);
-        if constexpr (Q::dact) {
-            if (g.act.kind == MOE_ACT_SWIGLU)
-                epilogue_dact<T, SwiGlu>(g, w, at, hidden, acc);
-            else
-                epilogue_dact<T, AnyGlu>(g, w, at, hidden, acc);
-        } else if constexpr (Q::act) {
-            if (g.act.kind == MOE_ACT_SWIGLU)
-                epilogue_act<T, SwiGlu>(g, w, at, pair, acc);
-            else
-                epilogue_act<T, AnyGlu>(g, w, at, pair, acc);
-        } else {
-            epilogue_plain<T, Q::ragged_k>(g, w, at, pair, acc);
-        }
+        epilogue<T, op>(g, w, at, pair, hidden, acc);
     }
     if (at.t == 0)
         ptx::tma_store_wait_all();
@@ -86,7 +95,7 @@ __global__ void __launch_bounds__(384, 1) hopper_gemm(const __grid_constant__ Ho
     const uint32_t smem = ptx::smem_address(storage);
     if (threadIdx.x == 0) {
         for (int s = 0; s < Q::stages; s++) {
-            ptx::barrier_init(smem + Smem<op>::full + 8 * s, Q::gather_a || Q::gather_b ? 129 : 1);
+            ptx::barrier_init(smem + Smem<op>::full + 8 * s, Q::gathers ? 129 : 1);
             ptx::barrier_init(smem + Smem<op>::empty + 8 * s, 8); /* consumer warps */
         }
         for (int i = 0; i < 4; i++)
@@ -124,8 +133,6 @@ cudaError_t hopper_dispatch(HopperOp op, const HopperArgs *args, int sms, cudaSt
         return hopper_launch<T, HOPPER_DOWN>(args, sms, stream);
     case HOPPER_DA_DACT:
         return hopper_launch<T, HOPPER_DA_DACT>(args, sms, stream);
-    case HOPPER_DA:
-        return hopper_launch<T, HOPPER_DA>(args, sms, stream);
     case HOPPER_DXP:
         return hopper_launch<T, HOPPER_DXP>(args, sms, stream);
     case HOPPER_DW2:

@@ -6,32 +6,32 @@
 #include "hopper_gemm.h"
 #include "ptx.cuh"
 
-/* What distinguishes the GEMMs. A and B are the left and right operand of C[M][N]. */
-template <HopperOp op> struct Traits {
-    static constexpr bool act = op == HOPPER_UP_ACT;
-    static constexpr bool dact = op == HOPPER_DA_DACT;
-    static constexpr bool ragged_k = op == HOPPER_DW1 || op == HOPPER_DW2;
-    static constexpr bool gather_a = op == HOPPER_UP_ACT || op == HOPPER_UP || op == HOPPER_DA ||
-                                     op == HOPPER_DA_DACT || op == HOPPER_DW2;
-    static constexpr bool gather_b = op == HOPPER_DW1;
-    static constexpr int a_mn_major = ragged_k;
-    static constexpr int b_mn_major = !(act || op == HOPPER_UP || op == HOPPER_DOWN);
-    static constexpr int stages = dact ? 3 : 4;
-    static constexpr int slabs = dact ? 5 : 2; /* epilogue buffers per warpgroup */
-};
-
 constexpr uint32_t SLAB_BYTES = 64 * 64 * 2; /* 64 rows of 128 bytes */
 constexpr uint32_t A_BYTES = HOPPER_BM * HOPPER_BK * 2;
 constexpr uint32_t B_BYTES = HOPPER_BN * HOPPER_BK * 2;
 constexpr uint32_t STAGE_BYTES = A_BYTES + B_BYTES;
 
+/* What distinguishes the GEMMs. A and B are the left and right operand of C[M][N]. */
+template <HopperOp op> struct Traits {
+    static constexpr bool act = op == HOPPER_UP_ACT;
+    static constexpr bool dact = op == HOPPER_DA_DACT;
+    static constexpr bool ragged_k = op == HOPPER_DW1 || op == HOPPER_DW2;
+    static constexpr bool transposed = op == HOPPER_DW1;                   /* how C is stored */
+    static constexpr bool gathers = op != HOPPER_DOWN && op != HOPPER_DXP; /* A */
+    static constexpr int a_mn_major = ragged_k;
+    static constexpr int b_mn_major = !(act || op == HOPPER_UP || op == HOPPER_DOWN);
+    static constexpr int slabs = dact ? 5 : 2; /* epilogue buffers per warpgroup */
+    static constexpr int stages = dact ? 3 : 4;
+};
+
 /* stages | epilogue slabs of warpgroup 1, of warpgroup 2 | barriers */
 template <HopperOp op> struct Smem {
     static constexpr uint32_t slab0 = Traits<op>::stages * STAGE_BYTES;
-    static constexpr uint32_t bars = slab0 + 2 * Traits<op>::slabs * SLAB_BYTES;
-    static constexpr uint32_t full = bars, empty = bars + 8 * Traits<op>::stages;
+    static constexpr uint32_t full = slab0 + 2 * Traits<op>::slabs * SLAB_BYTES;
+    static constexpr uint32_t empty = full + 8 * Traits<op>::stages;
     static constexpr uint32_t h = empty + 8 * Traits<op>::stages; /* 2 per warpgroup */
-    static constexpr uint32_t bytes = h + 4 * 8;
+    static constexpr uint32_t turn = h + 4 * 8;                   /* 1 per warpgroup */
+    static constexpr uint32_t bytes = turn + 2 * 8;
 };
 
 /* Position in the ring of stages. */

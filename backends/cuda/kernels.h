@@ -46,10 +46,10 @@ cudaError_t generic_gemm(int dtype, GenericForm form, const GenericArgs *args, c
 cudaError_t act_forward(int dtype, const RowGroups *rows, const ActParams *act, int n,
                         const void *h, void *a, cudaStream_t stream);
 
-/* dA' in `a` becomes A' = s A; writes dH and ds[row] = <dA', A>. weight NULL: s = 1. */
+/* From da = dA' and H: A' = s A, dH and ds[row] = <dA', A>. weight NULL: s = 1. */
 cudaError_t act_backward(int dtype, const RowGroups *rows, const ActParams *act, int n,
-                         const void *h, const float *weight, void *a, void *dh, float *ds,
-                         cudaStream_t stream);
+                         const void *h, const float *weight, const float *da, void *a, void *dh,
+                         float *ds, cudaStream_t stream);
 
 /* ds[row] = sum of `parts` partial sums, plus <dO, b2> where b2 is given; rows of identity experts
  * get <dO, x>. part NULL: only the identity experts' rows are written. */
@@ -60,6 +60,8 @@ struct DsArgs {
     int d;
     float *ds;
 };
+cudaError_t sum_ds_parts(const RowGroups *rows, const float *part, int parts, float *ds,
+                         cudaStream_t stream);
 cudaError_t finish_ds(int dtype, const RowGroups *rows, const DsArgs *args, cudaStream_t stream);
 
 /* ds[row] = <dxp[row], x[token]>: the weight sat on the input. */
@@ -92,7 +94,7 @@ struct CombineArgs {
     const float *shared_weight; /* [T] or NULL: 1 */
     const float *gate;          /* [T] or NULL */
     const void *gate_row;       /* [d] */
-    int accumulate;             /* out holds the start */
+    const float *start;         /* [T][d] or NULL */
     void *out;
 };
 cudaError_t combine(int dtype, const CombineArgs *args, cudaStream_t stream);
@@ -108,7 +110,7 @@ struct RouterArgs {
     float *expert_weight;   /* [T][K] */
     const int *pair;        /* [T][K] row of each choice; backward */
     const float *ds;        /* [pairs]; backward */
-    void *dz;               /* [T][dz_ld] element type; backward */
+    void *dz;               /* [T][dz_ld] element type, high and low halves; backward */
     int dz_ld;
 };
 /* 1 if the device chooses by itself; otherwise the host does. */

@@ -34,11 +34,12 @@ struct Experts {
     void *w1, *b1, *w2, *b2; /* gate rows first, whatever the layer's layout */
     void *h, *a, *y;         /* a also holds A', y also dXp */
     void *dh, *dh_scaled;
+    float *da; /* dA' where no epilogue consumes it */
     float *ds, *ds_part;
     void *dw1, *dw2;
     float *db1, *db2;
     bool a_is_gradient, y_is_gradient;
-    HopperArgs op[HOPPER_DW1 + 1];
+    HopperArgs op[HOPPER_OPS];
 };
 
 /* Events around kernels, in the order of launches. */
@@ -65,7 +66,9 @@ struct Layer {
     /* router */
     void *w_r, *b_r, *dz;
     float *b_select, *logits, *choice_weight, *dw_r, *db_r;
-    int *choice, *counts, dz_ld;
+    float *dx_router; /* [T][d] the router's part of dX */
+    int *choice, *counts, *dz_rows;
+    int dz_ld; /* dz is [T][high half | low half]: two elements of 16 bits for one of dz */
     /* shared gate */
     void *w_gate;
     float *gate, *gate_dz, *dw_gate;

@@ -43,7 +43,7 @@ moe_status combine_gradient(Layer *layer) {
     g.identity = layer->dout;
     g.gate = layer->gate_dz;
     g.gate_row = layer->w_gate;
-    g.accumulate = !layer->use.plan_given;
+    g.start = layer->dx_router;
     g.out = layer->dx;
     cudaError_t err = combine(layer->dtype, &g, layer->dev->stream);
     timer_mark(&layer->backward_timer, nullptr, "dX", 0, layer->dev->stream);

@@ -110,6 +110,15 @@ moe_status prepare_dense(Layer *layer) {
     return s ? s : layer_upload(layer, r->token, identity.data(), (size_t)T * 4);
 }
 
+/* Which row of W_r each column of dz meets: see router_gradients. */
+moe_status upload_dz_rows(Layer *layer) {
+    std::vector<int> rows((size_t)layer->dz_ld);
+    const int half = layer->dz_ld / 2;
+    for (int i = 0; i < layer->dz_ld; i++)
+        rows[(size_t)i] = i % half < layer->outputs ? i % half : 0;
+    return layer_upload(layer, layer->dz_rows, rows.data(), rows.size() * 4);
+}
+
 moe_status prepare_router(Layer *layer, const moe_tensors *params) {
     const size_t T = (size_t)layer->T, outputs = (size_t)layer->outputs, K = (size_t)layer->desc.K;
     const moe_router_desc *r = &layer->desc.router;
@@ -132,12 +141,14 @@ moe_status prepare_router(Layer *layer, const moe_tensors *params) {
     get.get(&layer->counts, (size_t)sort_chunks(layer->T) * outputs * 4, BUFFER_WORK);
     if (!(layer->use.pass & MOE_PASS_BWD))
         return get.status;
-    layer->dz_ld = (layer->outputs + 7) / 8 * 8;
+    layer->dz_ld = 2 * ((layer->outputs + 7) / 8 * 8);
     get.get(&layer->dz, T * (size_t)layer->dz_ld * 2, BUFFER_WORK);
+    get.get(&layer->dz_rows, (size_t)layer->dz_ld * 4, BUFFER_WORK);
+    get.get(&layer->dx_router, T * (size_t)layer->desc.d * 4, BUFFER_WORK);
     get.get(&layer->dw_r, outputs * (size_t)layer->desc.d * 4, BUFFER_GRADIENTS);
     if (r->bias)
         get.get(&layer->db_r, outputs * 4, BUFFER_GRADIENTS);
-    return get.status;
+    return get.status ? get.status : upload_dz_rows(layer);
 }
 
 moe_status prepare_shared(Layer *layer, const moe_tensors *params) {
@@ -203,6 +214,7 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows) {
     for (void **old : {&x->h, &x->a, &x->y, &x->dh, &x->dh_scaled})
         get.drop(old);
     get.drop(&x->ds_part);
+    get.drop(&x->da);
     x->rows.cap = cap;
     if (!x->shared) {
         get.drop(&x->rows.token);
@@ -222,6 +234,8 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows) {
     if (backward) {
         get.get(&x->dh, R * hw * 2, BUFFER_WORK);
         get.get(&x->ds_part, R * parts * 4, BUFFER_WORK);
+        if (!x->hopper || hw == n)
+            get.get(&x->da, R * n * 4, BUFFER_WORK);
         if (x->on_input)
             get.get(&x->dh_scaled, R * hw * 2, BUFFER_WORK);
     }

@@ -19,8 +19,7 @@ __device__ __forceinline__ uint32_t smem_address(const void *p) {
 /* Copies 16 bytes, or writes 16 zero bytes where valid is false. Generic proxy. */
 __device__ __forceinline__ void copy16_async(uint32_t dst, const void *src, bool valid) {
     int bytes = valid ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(dst), "l"(src),
-                 "r"(bytes)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(bytes)
                  : "memory");
 }
 
@@ -31,6 +30,10 @@ __device__ __forceinline__ void copy_commit() {
 /* Waits until at most `pending` of this thread's groups are unfinished. */
 template <int pending> __device__ __forceinline__ void copy_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+__device__ __forceinline__ void copy_wait_all() {
+    asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
 __device__ __forceinline__ void ldmatrix4(uint32_t (&r)[4], uint32_t address) {
@@ -74,6 +77,14 @@ __device__ __forceinline__ void stmatrix4(uint32_t address, const uint32_t (&r)[
                  : "memory");
 }
 
+/* The same with every 8 x 8 matrix transposed on the way. */
+__device__ __forceinline__ void stmatrix4_trans(uint32_t address, const uint32_t (&r)[4]) {
+    asm volatile(
+        "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+        "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+        : "memory");
+}
+
 __device__ __forceinline__ void barrier_init(uint32_t bar, uint32_t arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(arrivals) : "memory");
 }
@@ -84,6 +95,11 @@ __device__ __forceinline__ void barrier_init_fence() {
 
 __device__ __forceinline__ void barrier_arrive(uint32_t bar) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
+}
+
+/* Arrives once all copies that this thread issued before have landed. */
+__device__ __forceinline__ void copy_arrive(uint32_t bar) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(bar) : "memory");
 }
 
 /* Arrives and announces `bytes` that bulk copies will bring to this phase. */
@@ -113,10 +129,6 @@ __device__ __forceinline__ void fence_async_proxy() {
 /* Barrier among `threads` threads; ids 1..15 (0 is __syncthreads). */
 __device__ __forceinline__ void named_barrier(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-__device__ __forceinline__ void tma_prefetch_map(const CUtensorMap *map) {
-    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
 __device__ __forceinline__ void tma_load(const CUtensorMap *map, uint32_t bar, uint32_t dst, int c0,
@@ -200,7 +212,7 @@ __device__ __forceinline__ uint64_t matrix_descriptor(uint32_t address, uint32_t
  * MN-major operands. Thread t of the warpgroup holds, for every 8 columns i, d[4i .. 4i+3] = rows
  * 16 (t/32) + (t%32)/4 and 8 below, columns 8i + 2 (t%4) and the next. */
 template <class T, int trans_a, int trans_b>
-__device__ __forceinline__ void wgmma256(float (&d)[128], uint64_t a, uint64_t b) {
+__device__ __forceinline__ void wgmma(float (&d)[128], uint64_t a, uint64_t b) {
     if constexpr (std::is_same<T, __nv_bfloat16>::value)
         asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" MOE_ACC_NAMES
                      "}, %128, %129, 1, 1, 1, %130, %131;"
@@ -212,6 +224,7 @@ __device__ __forceinline__ void wgmma256(float (&d)[128], uint64_t a, uint64_t b
                      : MOE_ACC64(d, 0), MOE_ACC64(d, 64)
                      : "l"(a), "l"(b), "n"(trans_a), "n"(trans_b));
 }
+
 #undef MOE_ACC_NAMES
 #undef MOE_ACC64
 #undef MOE_ACC8

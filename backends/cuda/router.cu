@@ -315,8 +315,12 @@ template <class T> __global__ void backward_kernel(RouterArgs g, moe_router_desc
     score_gradient(k, dz);
     __syncwarp();
     T *out = static_cast<T *>(g.dz) + (int64_t)t * g.dz_ld;
-    for (int i = lane_id(); i < g.dz_ld; i += 32)
-        out[i] = Element<T>::from(i < k.n ? dz[i] : 0.f);
+    const int half = g.dz_ld / 2;
+    for (int i = lane_id(); i < half; i += 32) {
+        float x = i < k.n ? dz[i] : 0.f;
+        out[i] = Element<T>::from(x);
+        out[half + i] = Element<T>::from(x - Element<T>::load(out + i));
+    }
 }
 
 /* Launches with the shared memory that n and K need. */

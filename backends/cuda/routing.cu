@@ -119,12 +119,18 @@ moe_status host_router_backward(Layer *layer) {
     if (s)
         return s;
     std::vector<uint16_t> out(T * ld, 0);
+    const moe_dtype type = (moe_dtype)layer->dtype;
     for (size_t t = 0; t < T; t++)
-        moe_convert(&out[t * ld], (moe_dtype)layer->dtype, &dz[t * n], MOE_F64, n);
+        for (size_t i = 0; i < n; i++) {
+            double high = moe_round_to(dz[t * n + i], type);
+            moe_store(out.data(), type, t * ld + i, high);
+            moe_store(out.data(), type, t * ld + ld / 2 + i, dz[t * n + i] - high);
+        }
     return layer_upload(layer, layer->dz, out.data(), out.size() * 2);
 }
 
-/* dX starts as dz W_r; dW_r = dz^T X; db_r = sum dz. */
+/* The router's part of dX is dz W_r; dW_r = dz^T X; db_r = sum dz. dz comes as the sum of two
+ * 16-bit numbers: one alone would make the router's part of dX less accurate than the experts'. */
 cudaError_t router_gradients(Layer *layer) {
     cudaStream_t stream = layer->dev->stream;
     const int d = (int)layer->desc.d;
@@ -135,10 +141,12 @@ cudaError_t router_gradients(Layer *layer) {
     to_x.b = layer->w_r;
     to_w.b = layer->x;
     to_x.ldb = to_w.ldb = to_x.N = to_w.N = to_x.ldc = to_w.ldc = d;
-    to_x.K = to_w.M = layer->outputs;
-    to_x.out = layer->dx;
+    to_x.K = layer->dz_ld;
+    to_x.b_map = layer->dz_rows;
+    to_w.M = layer->outputs;
+    to_x.out = layer->dx_router;
     to_w.out = layer->dw_r;
-    to_w.out_f32 = 1;
+    to_x.out_f32 = to_w.out_f32 = 1;
     cudaError_t err = generic_gemm(layer->dtype, GENERIC_NN, &to_x, stream);
     if (err == cudaSuccess)
         err = generic_gemm(layer->dtype, GENERIC_TN, &to_w, stream);

@@ -68,22 +68,29 @@ HopperArgs common_args(const Layer *layer, const Experts *x) {
 }
 
 /* C[rows][columns] = A[rows][k] B: the tile counts. */
-void set_shape(HopperArgs *g, int columns, int k, int tile_columns) {
+void set_shape(HopperArgs *g, HopperOp op, int columns, int k) {
     g->columns = columns;
-    g->n_tiles = (columns + tile_columns - 1) / tile_columns;
+    g->n_tiles = (columns + hopper_tile_columns(op) - 1) / hopper_tile_columns(op);
     g->k_blocks = k / HOPPER_BK;
+}
+
+/* C[rows][columns] of every expert. */
+void set_weight_shape(HopperArgs *g, HopperOp op, int rows, int columns) {
+    set_shape(g, op, columns, 0);
+    g->m_tiles = (rows + HOPPER_BM - 1) / HOPPER_BM;
 }
 
 void make_forward(const Layer *layer, Experts *x, Encoder *enc) {
     const int d = (int)layer->desc.d, n = x->n, hw = x->hw, E = x->rows.E, cap = x->rows.cap;
     const bool gated = hw != n;
-    HopperArgs *up = &x->op[gated ? HOPPER_UP_ACT : HOPPER_UP], *down = &x->op[HOPPER_DOWN];
+    const HopperOp up_op = gated ? HOPPER_UP_ACT : HOPPER_UP;
+    HopperArgs *up = &x->op[up_op], *down = &x->op[HOPPER_DOWN];
     *up = *down = common_args(layer, x);
     up->gather = layer->x;
     up->gather_width = d;
     up->bias = x->b1;
     up->row_scale = x->on_input ? x->rows.weight : nullptr;
-    set_shape(up, n, d, gated ? 128 : HOPPER_BN);
+    set_shape(up, up_op, n, d);
     enc->weights(x->w1, gated ? 2 * E : E, n, d, 128, &up->b);
     enc->pairs(x->h, cap, n, hw, 64, &up->out[0]);
     if (gated) {
@@ -91,7 +98,7 @@ void make_forward(const Layer *layer, Experts *x, Encoder *enc) {
         enc->pairs(x->a, cap, n, n, 64, &up->out[2]);
     }
     down->bias = x->b2;
-    set_shape(down, d, n, HOPPER_BN);
+    set_shape(down, HOPPER_DOWN, d, n);
     enc->pairs(x->a, cap, n, n, 128, &down->a);
     enc->weights(x->w2, E, d, n, 128, &down->b);
     enc->pairs(x->y, cap, d, d, 64, &down->out[0]);
@@ -101,7 +108,7 @@ void make_backward(const Layer *layer, Experts *x, Encoder *enc) {
     const int d = (int)layer->desc.d, n = x->n, hw = x->hw, E = x->rows.E, cap = x->rows.cap;
     const bool gated = hw != n;
     void *dh_for_weights = x->on_input ? x->dh_scaled : x->dh;
-    HopperArgs *da = &x->op[gated ? HOPPER_DA_DACT : HOPPER_DA], *dxp = &x->op[HOPPER_DXP];
+    HopperArgs *da = &x->op[HOPPER_DA_DACT], *dxp = &x->op[HOPPER_DXP];
     HopperArgs *dw2 = &x->op[HOPPER_DW2], *dw1 = &x->op[HOPPER_DW1];
     *da = *dxp = *dw2 = *dw1 = common_args(layer, x);
     da->gather = dw2->gather = layer->dout;
@@ -109,7 +116,7 @@ void make_backward(const Layer *layer, Experts *x, Encoder *enc) {
     da->gather_width = dw2->gather_width = dw1->gather_width = d;
     da->weight = x->weight;
     da->ds_part = x->ds_part;
-    set_shape(da, n, d, HOPPER_BN);
+    set_shape(da, HOPPER_DA_DACT, n, d);
     enc->weights(x->w2, E, d, n, 64, &da->b);
     if (gated) {
         enc->pairs(x->dh, cap, n, hw, 64, &da->out[0]);
@@ -117,20 +124,16 @@ void make_backward(const Layer *layer, Experts *x, Encoder *enc) {
         enc->pairs(x->a, cap, n, n, 64, &da->out[2]);
         enc->pairs(x->h, cap, n, hw, 64, &da->in[0]);
         enc->pairs(columns_at(x->h, n), cap, n, hw, 64, &da->in[1]);
-    } else {
-        enc->pairs(x->a, cap, n, n, 64, &da->out[0]);
     }
-    set_shape(dxp, d, hw, HOPPER_BN);
+    set_shape(dxp, HOPPER_DXP, d, hw);
     enc->pairs(x->dh, cap, hw, hw, 128, &dxp->a);
     enc->weights(x->w1, E, hw, d, 64, &dxp->b);
     enc->pairs(x->y, cap, d, d, 64, &dxp->out[0]);
-    set_shape(dw2, n, 0, HOPPER_BN);
-    dw2->m_tiles = (d + HOPPER_BM - 1) / HOPPER_BM;
+    set_weight_shape(dw2, HOPPER_DW2, d, n);
     enc->pairs(x->a, cap, n, n, 64, &dw2->b);
     enc->weights(x->dw2, E, d, n, 64, &dw2->out[0]);
-    set_shape(dw1, d, 0, HOPPER_BN);
-    dw1->m_tiles = (hw + HOPPER_BM - 1) / HOPPER_BM;
-    enc->pairs(dh_for_weights, cap, hw, hw, 64, &dw1->a);
+    set_weight_shape(dw1, HOPPER_DW1, d, hw); /* C^T: rows are columns of W1 */
+    enc->pairs(dh_for_weights, cap, hw, hw, 64, &dw1->b);
     enc->weights(x->dw1, E, hw, d, 64, &dw1->out[0]);
 }
 
