@@ -4,8 +4,9 @@
  * of dW2. It needs, for each row r of the expert, three dot products of length d (gate, up, dA'_j)
  * and three sums of length d, in float64:
  *
- *     dW1[e][j][:] = sum_r dH[r][j] x_r    dW2[e][:][j] = sum_r A'[r][j] dO_r    db2[e] = sum_r s
- * dO_r
+ *     dW1[e][j][:] = sum_r dH[r][j] x_r
+ *     dW2[e][:][j] = sum_r A'[r][j] dO_r
+ *     db2[e][:] = sum_r s_r dO_r
  *
  * The shared expert is one more expert, which sees every token. */
 #include "check/units.h"

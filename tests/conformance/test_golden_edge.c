@@ -1,0 +1,218 @@
+/* Faults in golden files must show, in the checker and in `golden --verify`, under the tensor's
+ * name. */
+#include "moeref/check.h"
+#include "moeref/safetensors.h"
+
+#include "check/edge.h"
+#include "check/suite.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static char said[4096];
+
+static void remember(void *user, moe_log_level level, const char *message) {
+    (void)user;
+    if (level <= MOE_LOG_ERROR)
+        snprintf(said + strlen(said), sizeof said - strlen(said), "%s\n", message);
+}
+
+static const moe_log remembering = {remember, NULL};
+
+static void golden_dir(char *ret, size_t size) {
+    const char *source = getenv("MOEREF_SOURCE_ROOT");
+    cr_assert(source, "MOEREF_SOURCE_ROOT is not set: run through meson test");
+    snprintf(ret, size, "%s/golden/edge", source);
+}
+
+/* A suite case with its stored outputs. */
+static moe_problem *load(const char *name) {
+    char dir[1024];
+    size_t count;
+    moe_case c;
+    moe_problem *problem = NULL;
+    long i = moe_int_suite_find(name);
+    cr_assert_geq(i, 0, "%s", name);
+    golden_dir(dir, sizeof dir);
+    cr_assert_eq(moe_case_parse(moe_int_suite(&count)[i], NULL, &c), MOE_OK);
+    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK);
+    cr_assert_eq(moe_int_edge_attach(dir, NULL, problem), MOE_OK);
+    cr_assert(problem->expected.t[MOE_T_O].data, "%s has no stored outputs", name);
+    moe_case_clear(&c);
+    return problem;
+}
+
+/* Element `i` of a stored tensor. */
+static float *stored(const moe_problem *p, moe_tensor_id id, int64_t i) {
+    cr_assert_eq(p->expected.t[id].dtype, MOE_F32);
+    return (float *)p->expected.t[id].data + i;
+}
+
+static void flip_sign(moe_problem *p) {
+    *stored(p, MOE_T_DX, 37) *= -1;
+}
+
+static void zero_row(moe_problem *p) {
+    memset(stored(p, MOE_T_O, 5 * p->layer.d), 0, (size_t)p->layer.d * sizeof(float));
+}
+
+/* Rows of gate and up of expert 2's dW1. */
+static void swap_gate_up(moe_problem *p) {
+    int64_t half = p->layer.n * p->layer.d;
+    float *gate = stored(p, MOE_T_DW1, 2 * 2 * half);
+    for (int64_t i = 0; i < half; i++) {
+        float keep = gate[i];
+        gate[i] = gate[half + i];
+        gate[half + i] = keep;
+    }
+}
+
+static void scale_weights(moe_problem *p) {
+    for (int64_t i = 0; i < p->expected_plan->n_pairs; i++)
+        *stored(p, MOE_T_S, i) *= 1.001f;
+}
+
+static void swap_experts_of_token(moe_problem *p) {
+    const moe_plan *plan = p->expected_plan;
+    int32_t token[64], expert[64];
+    bool has[8] = {0};
+    int64_t last = -1;
+    for (int64_t e = 0; e < plan->n_experts; e++)
+        for (int64_t r = plan->offsets[e]; r < plan->offsets[e + 1]; r++) {
+            token[r] = plan->token[r];
+            expert[r] = (int32_t)e;
+            has[e] |= plan->token[r] == 4;
+            last = plan->token[r] == 4 ? r : last;
+        }
+    for (int32_t e = 0; e < plan->n_experts; e++)
+        if (!has[e])
+            expert[last] = e;
+    moe_plan *changed = NULL;
+    cr_assert_eq(moe_plan_create(plan->n_tokens, plan->n_experts, plan->n_pairs, token, expert,
+                                 NULL, NULL, &changed),
+                 MOE_OK);
+    moe_plan_destroy(&p->expected_plan);
+    p->expected_plan = changed;
+}
+
+/* Judges a backend against a spoilt golden: `tensor` must fail. */
+static void expect_failure(const char *spec, void (*spoil)(moe_problem *), const char *tensor) {
+    moe_backends *all = NULL;
+    moe_backend *backend = NULL;
+    moe_check_result *r = NULL;
+    moe_problem *problem = load("swiglu");
+    const moe_tensor_verdict *found = NULL;
+    spoil(problem);
+    cr_assert_eq(moe_backends_load("", NULL, &all), MOE_OK);
+    cr_assert_eq(moe_backend_open(all, spec, NULL, NULL, &backend), MOE_OK);
+    cr_assert_eq(moe_check_backend(backend, problem, NULL, NULL, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s on %s: %s", tensor, spec, r->why);
+    cr_expect_str_eq(r->first_wrong_stage, tensor);
+    for (size_t i = 0; i < r->n_tensors; i++) {
+        bool right = strcmp(r->tensor[i].name, tensor) == 0;
+        found = right ? &r->tensor[i] : found;
+        /* a wrong golden routing takes its own weights and values along */
+        if (!right && strcmp(tensor, "topk_index") != 0)
+            cr_expect_neq(r->tensor[i].verdict, MOE_VERDICT_FAIL, "%s fails too",
+                          r->tensor[i].name);
+    }
+    cr_assert(found, "%s is not listed", tensor);
+    cr_expect_eq(found->verdict, MOE_VERDICT_FAIL);
+    cr_expect_str_eq(found->truth, "golden");
+    moe_check_free(&r);
+    moe_backend_close(&backend);
+    moe_backends_free(&all);
+    moe_problem_destroy(&problem);
+}
+
+Test(golden_edge, faults_fail_and_are_named) {
+    static const char *const specs[] = {"reference", "reference:fp32", "reference:fp16",
+                                        "reference:bf16"};
+    for (int i = 0; i < 4; i++) {
+        expect_failure(specs[i], flip_sign, "dX");
+        expect_failure(specs[i], zero_row, "O");
+        expect_failure(specs[i], swap_gate_up, "dW1");
+        expect_failure(specs[i], swap_experts_of_token, "topk_index");
+    }
+    expect_failure("reference", scale_weights, "topk_weight");
+    expect_failure("reference:fp32", scale_weights, "topk_weight");
+}
+
+/* A copy of golden/edge in which one file can be changed. */
+static void copy_dir(char *dir) {
+    char from[1024], command[2300];
+    strcpy(dir, "/tmp/moeref-edge-XXXXXX");
+    cr_assert(mkdtemp(dir));
+    golden_dir(from, sizeof from);
+    snprintf(command, sizeof command, "cp '%s'/*.safetensors '%s'", from, dir);
+    cr_assert_eq(system(command), 0);
+    said[0] = '\0';
+}
+
+static void remove_dir(const char *dir) {
+    char command[128];
+    snprintf(command, sizeof command, "rm -r '%s'", dir);
+    cr_expect_eq(system(command), 0);
+}
+
+/* Changes one byte of a file, counted from its end. */
+static void change_byte(const char *dir, const char *name, long from_end) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "r+b");
+    cr_assert(file);
+    fseek(file, -from_end, SEEK_END);
+    int byte = fgetc(file);
+    fseek(file, -from_end, SEEK_END);
+    fputc(byte ^ 0x40, file);
+    fclose(file);
+}
+
+Test(golden_edge, verify_names_file_and_tensor) {
+    char dir[64];
+    size_t files = 0, count, stored_files = 0;
+    moe_int_suite(&count);
+    for (size_t i = 0; i < count; i++)
+        stored_files += moe_int_suite_is_stored(i);
+    copy_dir(dir);
+    cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_OK, "%s", said);
+    cr_expect_eq(files, stored_files);
+    change_byte(dir, "swiglu.safetensors", 1); /* the exponent of the last tensor's last element */
+    cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_E_INVALID);
+    cr_expect_eq(files, stored_files - 1);
+    cr_expect(strstr(said, "swiglu.safetensors: "), "%s", said);
+    remove_dir(dir);
+}
+
+Test(golden_edge, verify_misses_nothing) {
+    char dir[64], path[128], other[128];
+    size_t files = 0;
+    copy_dir(dir);
+    snprintf(path, sizeof path, "%s/relu.safetensors", dir);
+    cr_assert_eq(remove(path), 0);
+    cr_expect_neq(moe_int_edge_verify(dir, &remembering, &files), MOE_OK);
+    cr_expect(strstr(said, "relu.safetensors"), "%s", said);
+    said[0] = '\0';
+    snprintf(other, sizeof other, "%s/silu.safetensors", dir);
+    cr_assert_eq(rename(other, path), 0); /* another case's file under this name */
+    cr_expect_neq(moe_int_edge_verify(dir, &remembering, &files), MOE_OK);
+    cr_expect(strstr(said, "relu.safetensors holds case"), "%s", said);
+    remove_dir(dir);
+}
+
+/* What is written now is what is stored, byte for byte. */
+Test(golden_edge, writing_again_changes_nothing) {
+    char dir[64], from[1024], command[2300];
+    size_t files = 0;
+    strcpy(dir, "/tmp/moeref-edge-XXXXXX");
+    cr_assert(mkdtemp(dir));
+    cr_expect_eq(moe_int_edge_write(dir, &remembering, &files), MOE_OK, "%s", said);
+    golden_dir(from, sizeof from);
+    snprintf(command, sizeof command, "cmp '%s/one_token.safetensors' '%s/one_token.safetensors'",
+             from, dir);
+    cr_expect_eq(system(command), 0);
+    remove_dir(dir);
+}
