@@ -1,0 +1,200 @@
+/* Files that any program wrote, judged. */
+#include "moeref/check.h"
+#include "moeref/reference.h"
+#include "moeref/safetensors.h"
+
+#include "scratch.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUTED_T = 12, ROUTED_K = 2 };
+#define ROUTED "T=12 d=16 n=8 E=5 K=2 dtype=fp32 renorm=1 seed=3"
+#define GIVEN  "T=12 d=16 n=8 E=5 K=2 dtype=fp32 route=zipf:1 seed=4"
+
+/* A problem, its right results in `arithmetic`, and the list of tensors to write. */
+typedef struct file {
+    moe_problem *problem;
+    moe_reference_result *right;
+    moe_tensors cast;
+    int32_t index[ROUTED_T * ROUTED_K];
+    float weight[ROUTED_T * ROUTED_K], dS[ROUTED_T * ROUTED_K];
+    moe_named_tensor list[40];
+    size_t count;
+    char path[256];
+} file;
+
+static file *open_file(const char *line, moe_dtype arithmetic, moe_dtype stored) {
+    file *f = calloc(1, sizeof *f);
+    moe_case c;
+    cr_assert(f);
+    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK);
+    cr_assert_eq(moe_problem_from_case(&c, NULL, &f->problem), MOE_OK);
+    moe_case_clear(&c);
+    moe_reference_params params = {.tokens = f->problem->T,
+                                   .precision = (int32_t)arithmetic,
+                                   .plan = f->problem->plan,
+                                   .plan_given = f->problem->plan != NULL};
+    cr_assert_eq(moe_reference_run(&f->problem->layer, &f->problem->in, &params, NULL, &f->right),
+                 MOE_OK);
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        if (f->right->out.t[id].data)
+            cr_assert_eq(moe_tensor_cast(&f->right->out.t[id], stored, &f->cast.t[id]), MOE_OK);
+    scratch_enter();
+    strcpy(f->path, "outputs.safetensors");
+    return f;
+}
+
+static void add(file *f, moe_tensor_id id) {
+    f->list[f->count++] = (moe_named_tensor){moe_tensor_name(id), f->cast.t[id]};
+}
+
+/* topk_index, topk_weight and dS by slot, each token's experts in descending order of index. */
+static void add_routing(file *f) {
+    const moe_plan *plan = f->right->plan;
+    for (int64_t t = 0; t < ROUTED_T; t++)
+        for (int64_t k = 0; k < ROUTED_K; k++) {
+            int64_t row = plan->pair_of_token[plan->token_offsets[t + 1] - 1 - k], e = 0;
+            while (plan->offsets[e + 1] <= row)
+                e++;
+            f->index[t * ROUTED_K + k] = (int32_t)e;
+            f->weight[t * ROUTED_K + k] = (float)plan->weight[row];
+            f->dS[t * ROUTED_K + k] =
+                (float)moe_load(f->cast.t[MOE_T_DS].data, f->cast.t[MOE_T_DS].dtype, (size_t)row);
+        }
+    f->list[f->count++] =
+        (moe_named_tensor){"topk_index", {f->index, MOE_I32, 2, {ROUTED_T, ROUTED_K}}};
+    f->list[f->count++] =
+        (moe_named_tensor){"topk_weight", {f->weight, MOE_F32, 2, {ROUTED_T, ROUTED_K}}};
+    f->list[f->count++] = (moe_named_tensor){"dS", {f->dS, MOE_F32, 2, {ROUTED_T, ROUTED_K}}};
+}
+
+static moe_status judge(file *f, int32_t arithmetic, moe_check_result **ret) {
+    cr_assert_eq(moe_safetensors_write(f->path, f->list, f->count, NULL, 0, NULL), MOE_OK);
+    return moe_check_outputs(f->path, f->problem, arithmetic, NULL, NULL, ret);
+}
+
+static void close_file(file *f) {
+    moe_problem_destroy(&f->problem);
+    moe_reference_free(&f->right);
+    moe_tensors_free(&f->cast);
+    scratch_leave();
+    free(f);
+}
+
+static const moe_tensor_verdict *entry(const moe_check_result *r, const char *name) {
+    for (size_t i = 0; i < r->n_tensors; i++)
+        if (strcmp(r->tensor[i].name, name) == 0)
+            return &r->tensor[i];
+    cr_assert_fail("no entry for %s", name);
+    return NULL;
+}
+
+/* bf16 results under their own gates; what is not in the file is skipped, and says so. */
+Test(check_outputs, bf16_file) {
+    file *f = open_file(ROUTED, MOE_BF16, MOE_BF16);
+    moe_check_result *r = NULL;
+    add(f, MOE_T_O);
+    add(f, MOE_T_DX);
+    add(f, MOE_T_DW1);
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+    cr_expect_eq(entry(r, "dX")->verdict, MOE_VERDICT_PASS);
+    cr_expect_eq(entry(r, "dW2")->verdict, MOE_VERDICT_SKIP);
+    cr_expect(strstr(entry(r, "dW2")->why, "not in the file"));
+    cr_expect(strstr(r->reproduce, "--outputs"), "%s", r->reproduce);
+    moe_check_free(&r);
+    cr_assert_eq(judge(f, MOE_F32, &r), MOE_OK); /* bf16 is not fp32 */
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(r->why, "fp32 gate"), "%s", r->why);
+    moe_check_free(&r);
+    close_file(f);
+}
+
+/* Slots in any order; per-slot vectors follow topk_index. */
+Test(check_outputs, routing_by_slots) {
+    file *f = open_file(ROUTED, MOE_F32, MOE_F32);
+    moe_check_result *r = NULL;
+    add(f, MOE_T_O);
+    add(f, MOE_T_H);
+    add_routing(f);
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+    cr_expect_eq(entry(r, "topk_index")->verdict, MOE_VERDICT_PASS);
+    cr_expect_eq(entry(r, "topk_weight")->verdict, MOE_VERDICT_PASS);
+    cr_expect_eq(entry(r, "dS")->verdict, MOE_VERDICT_PASS);
+    cr_expect_eq(entry(r, "H")->verdict, MOE_VERDICT_PASS);
+    moe_check_free(&r);
+    f->dS[7] *= 1.01f;
+    f->weight[3] *= 1.01f;
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(entry(r, "dS")->verdict, MOE_VERDICT_FAIL);
+    cr_expect_eq(entry(r, "topk_weight")->verdict, MOE_VERDICT_FAIL);
+    cr_expect_str_eq(r->first_wrong_stage, "topk_weight");
+    moe_check_free(&r);
+    close_file(f);
+}
+
+Test(check_outputs, wrong_experts) {
+    file *f = open_file(ROUTED, MOE_F32, MOE_F32);
+    moe_check_result *r = NULL;
+    add(f, MOE_T_O);
+    add_routing(f);
+    int32_t e = 0;
+    while (e == f->index[10] || e == f->index[11])
+        e++;
+    f->index[10] = e;
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(r->why, "topk_index: 1 tokens chose wrong experts; token 5:"), "%s", r->why);
+    moe_check_free(&r);
+    close_file(f);
+}
+
+/* Files that cannot be judged are refused with a sentence, not crashed on. */
+Test(check_outputs, bad_files) {
+    file *f = open_file(ROUTED, MOE_F32, MOE_F32);
+    moe_check_result *r = NULL;
+    int64_t dims[] = {3};
+    moe_tensor odd;
+    cr_assert_eq(moe_tensor_alloc(MOE_F32, 1, dims, &odd), MOE_OK);
+    f->list[0] = (moe_named_tensor){"output", f->cast.t[MOE_T_O]};
+    f->count = 1;
+    cr_expect_eq(judge(f, -1, &r), MOE_E_NOTFOUND);
+    f->list[0] = (moe_named_tensor){"O", odd};
+    cr_expect_eq(judge(f, -1, &r), MOE_E_INVALID);
+    f->count = 0;
+    add(f, MOE_T_O);
+    add_routing(f);
+    f->index[5] = 77; /* no such expert */
+    cr_expect_neq(judge(f, -1, &r), MOE_OK);
+    f->index[5] = f->index[4]; /* the same expert twice */
+    cr_expect_neq(judge(f, -1, &r), MOE_OK);
+    remove(f->path);
+    cr_expect_eq(moe_check_outputs(f->path, f->problem, -1, NULL, NULL, &r), MOE_E_IO);
+    cr_expect_null(r);
+    moe_tensor_free(&odd);
+    close_file(f);
+}
+
+/* With a given plan the pairs' order is known; a NaN fails. */
+Test(check_outputs, given_plan) {
+    file *f = open_file(GIVEN, MOE_F32, MOE_F32);
+    moe_check_result *r = NULL;
+    static const moe_tensor_id all[] = {MOE_T_H,  MOE_T_A,   MOE_T_Y,  MOE_T_O,   MOE_T_DS,
+                                        MOE_T_DH, MOE_T_DXP, MOE_T_DX, MOE_T_DW1, MOE_T_DW2};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        add(f, all[i]);
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+    moe_check_free(&r);
+    ((float *)f->cast.t[MOE_T_DXP].data)[9] = NAN;
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect_str_eq(r->first_wrong_stage, "dXp");
+    moe_check_free(&r);
+    close_file(f);
+}
