@@ -93,16 +93,25 @@ static json_t *tensor_json(const moe_tensor_verdict *v) {
                      "worst", worst);
 }
 
+/* Where the first failing tensor's error is concentrated, or null. */
+static json_t *explanation_json(const moe_check_result *r) {
+    for (size_t i = 0; i < r->n_tensors; i++)
+        if (r->tensor[i].verdict == MOE_VERDICT_FAIL && r->tensor[i].where[0])
+            return json_sprintf("%s: %s", r->tensor[i].name, r->tensor[i].where);
+    return json_null();
+}
+
 static json_t *case_json(const moe_check_result *r) {
     json_t *tensors = json_array();
     for (size_t i = 0; i < r->n_tensors; i++)
         json_array_append_new(tensors, tensor_json(&r->tensor[i]));
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:I, s:s, s:f}", "case", r->case_name,
-                     "backend", r->backend, "verdict", moe_verdict_str(r->verdict), "why", r->why,
-                     "tensors", tensors, "first_wrong_stage",
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:I, s:s, s:f}", "case",
+                     r->case_name, "backend", r->backend, "verdict", moe_verdict_str(r->verdict),
+                     "why", r->why, "tensors", tensors, "first_wrong_stage",
                      r->first_wrong_stage[0] ? json_string(r->first_wrong_stage) : json_null(),
-                     "reproduce", r->reproduce, "ambiguous_tokens", (json_int_t)r->ambiguous_tokens,
-                     "sampled", r->sampled, "seconds", r->seconds);
+                     "explanation", explanation_json(r), "reproduce", r->reproduce,
+                     "ambiguous_tokens", (json_int_t)r->ambiguous_tokens, "sampled", r->sampled,
+                     "seconds", r->seconds);
 }
 
 json_t *cli_verdicts_json(const cli_verdicts *verdicts) {

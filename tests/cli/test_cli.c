@@ -97,8 +97,8 @@ Test(cli, json_is_versioned_and_complete) {
     cr_assert_not_null(root, "%s\n%s", error.text, o->text);
     cr_expect_eq(json_integer_value(json_object_get(root, "moeref")), 1);
     json_t *first = json_array_get(json_object_get(root, "cases"), 0);
-    static const char *const keys[] = {"case",    "backend",           "verdict",
-                                       "tensors", "first_wrong_stage", "reproduce"};
+    static const char *const keys[] = {
+        "case", "backend", "verdict", "tensors", "first_wrong_stage", "explanation", "reproduce"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         cr_expect_not_null(json_object_get(first, keys[i]), "no %s", keys[i]);
     cr_expect_geq(json_array_size(json_object_get(first, "tensors")), 8);
