@@ -99,12 +99,20 @@ static double popularity(const moe_case *c, int64_t e) {
     return c->route == MOE_ROUTE_ZIPF ? pow((double)e + 1, -c->route_arg) : 1;
 }
 
+/* Zero experts take their share of a router's choices. */
+static int64_t real_pairs(const moe_case *c) {
+    const int64_t pairs = c->T * c->layer.K;
+    return c->route == MOE_ROUTE_ROUTER ? pairs * c->layer.E / (c->layer.E + c->layer.n_zero)
+                                        : pairs;
+}
+
+static int is_balanced(const moe_case *c) {
+    return c->route == MOE_ROUTE_BALANCED || c->route == MOE_ROUTE_HOT ||
+           (c->route == MOE_ROUTE_ROUTER && c->layer.router.select != MOE_SELECT_TOKEN_ROUNDING);
+}
+
 static void draw_route(const moe_case *c, double *mean, int64_t *counts) {
-    const int64_t E = c->layer.E, T = c->T;
-    /* Zero experts take their share of a router's choices. */
-    const int64_t pairs = c->route == MOE_ROUTE_ROUTER && c->layer.n_zero > 0
-                              ? T * c->layer.K * E / (E + c->layer.n_zero)
-                              : T * c->layer.K;
+    const int64_t E = c->layer.E, T = c->T, pairs = real_pairs(c);
     for (int64_t e = 0; e < E; e++)
         mean[e] = popularity(c, e) / (double)E;
     fill_shares(mean, E, (double)T, (double)pairs);
@@ -121,7 +129,7 @@ static void draw_hot(const moe_case *c, int64_t *counts) {
 }
 
 moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_counts) {
-    const int64_t E = c->layer.E, pairs = c->T * c->layer.K;
+    const int64_t E = c->layer.E;
     moe_status st = moe_layer_desc_check(&c->layer, c->T, log);
     if (st || c->route == MOE_ROUTE_COUNTS)
         return st ? st : copy_counts(c, log, ret_counts);
@@ -129,9 +137,12 @@ moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_c
         draw_hot(c, ret_counts);
         return MOE_OK;
     }
-    if (c->route == MOE_ROUTE_BALANCED || c->route == MOE_ROUTE_HOT) {
+    if (is_balanced(c)) {
+        const int64_t mine = real_pairs(c);
         for (int64_t e = 0; e < E; e++)
-            ret_counts[e] = pairs / E + (e < pairs % E);
+            ret_counts[e] = mine / E + (e < mine % E);
+        if (c->route == MOE_ROUTE_ROUTER)
+            apply_selection(c, ret_counts);
         return MOE_OK;
     }
     double *mean = malloc((size_t)E * sizeof *mean);

@@ -65,6 +65,8 @@ typedef struct moe_method {
     moe_system system;
     void (*forward)(moe_list *l);
     void (*backward)(moe_list *l); /* NULL: the system has none */
+    int32_t given_logits;  /* 1: its layer starts from given logits and chooses experts itself */
+    int32_t constant_data; /* 1: its timings were taken with constant data */
 } moe_method;
 
 extern const moe_method moe_int_cublas, moe_int_sonicmoe, moe_int_scattermoe, moe_int_momoe,

@@ -69,7 +69,7 @@ static void list_kernels(const moe_method *method, const moe_workload *w, moe_li
     const double shared_h = (double)moe_h_width(d, d->n_shared);
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
     /* The forward list is built for a backward pass alone too: it fills the caches. */
-    if (w->with_router)
+    if (w->with_router && !method->given_logits)
         router_forward(l, logits);
     method->forward(l);
     if (d->n_shared > 0)
@@ -194,7 +194,10 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
         st = sum_counts(w, log, l);
     if (st)
         return st;
-    moe_int_rates(gpu, m->system, w, &l->r);
+    moe_workload state = *w;
+    if (state.entropy == MOE_ENTROPY_DEFAULT && m->constant_data)
+        state.entropy = MOE_ENTROPY_CONSTANT;
+    moe_int_rates(gpu, m->system, &state, &l->r);
     list_kernels(m, w, l);
     return finish(l, w, log, ret);
 }

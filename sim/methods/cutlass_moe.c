@@ -26,5 +26,10 @@ static void forward(moe_list *l) {
     moe_int_list_stream(l, "O", Pd, Td);
 }
 
-const moe_method moe_int_cutlass_moe = {"cutlass_moe", "TensorRT-LLM's CUTLASS layer (forward)",
-                                        MOE_SYS_CUTLASS_MOE, forward, NULL};
+const moe_method moe_int_cutlass_moe = {"cutlass_moe",
+                                        "TensorRT-LLM's CUTLASS layer (forward)",
+                                        MOE_SYS_CUTLASS_MOE,
+                                        forward,
+                                        NULL,
+                                        .given_logits = 1,
+                                        .constant_data = 1};

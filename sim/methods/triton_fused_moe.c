@@ -52,7 +52,14 @@ static void forward_sglang(moe_list *l) {
 
 const moe_method moe_int_triton = {"triton_fused_moe",
                                    "Triton fused MoE as in vLLM, well-chosen tiles (forward)",
-                                   MOE_SYS_TRITON, forward_tuned, NULL};
+                                   MOE_SYS_TRITON,
+                                   forward_tuned,
+                                   NULL,
+                                   .given_logits = 1};
 const moe_method moe_int_sglang = {
-    "sglang_fused_moe", "the same as in SGLang, fallback tiles for most shapes (forward)",
-    MOE_SYS_SGLANG, forward_sglang, NULL};
+    "sglang_fused_moe",
+    "the same as in SGLang, fallback tiles for most shapes (forward)",
+    MOE_SYS_SGLANG,
+    forward_sglang,
+    NULL,
+    .given_logits = 1};

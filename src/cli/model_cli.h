@@ -19,22 +19,22 @@ typedef struct model_options {
     const char *gpu;     /* --gpu, NULL: h100-sxm */
     cli_strings what_if; /* --what-if */
     const char *clock;   /* --clock burst|settled */
-    bool constant_data;  /* --constant-data */
+    const char *data;    /* --data random|constant */
     bool in_stream;      /* --stream */
 } model_options;
 
+/* clang-format off */
 #define MODEL_OPTIONS(o)                                                                           \
     {"gpu", CLI_STRING, &(o).gpu, "NAME|FILE",                                                     \
      "GPU description, shipped or your own (default h100-sxm)"},                                   \
-        {"what-if", CLI_STRINGS, &(o).what_if, "KEY*NUMBER",                                       \
-         "change the GPU: hbm_bw*1.5, sms=144 ...; may be repeated"},                              \
-        {"clock", CLI_STRING, &(o).clock, "burst|settled",                                         \
-         "clock state: a cool GPU, or after 0.5 s of work (default burst)"},                       \
-        {"constant-data", CLI_FLAG, &(o).constant_data, NULL,                                      \
-         "constant data: highest clock, no throttling"},                                           \
-    {                                                                                              \
-        "stream", CLI_FLAG, &(o).in_stream, NULL, "kernels launched one by one, not in a graph"    \
-    }
+    {"what-if", CLI_STRINGS, &(o).what_if, "KEY*NUMBER",                                           \
+     "change the GPU: hbm_bw*1.5, sms=144 ...; may be repeated"},                                  \
+    {"clock", CLI_STRING, &(o).clock, "burst|settled",                                             \
+     "clock state: a cool GPU, or after 0.5 s of work (default burst)"},                           \
+    {"data", CLI_STRING, &(o).data, "random|constant",                                             \
+     "constant: highest clock, no throttling (default: as the method was timed)"},                 \
+    {"stream", CLI_FLAG, &(o).in_stream, NULL, "kernels launched one by one, not in a graph"}
+/* clang-format on */
 
 /* Loads the GPU and applies the what-ifs; fills clock, entropy and in_stream of *ret_state. */
 moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state);

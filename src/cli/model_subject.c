@@ -9,6 +9,9 @@ moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *r
     if (o->clock && strcmp(o->clock, "burst") != 0 && strcmp(o->clock, "settled") != 0)
         return moe_fail(cli_log(), MOE_E_INVALID, "--clock is burst or settled, not \"%s\"",
                         o->clock);
+    if (o->data && strcmp(o->data, "random") != 0 && strcmp(o->data, "constant") != 0)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--data is random or constant, not \"%s\"",
+                        o->data);
     moe_status st = moe_gpu_load(o->gpu ? o->gpu : "h100-sxm", cli_log(), &gpu);
     for (size_t i = 0; !st && i < o->what_if.count; i++)
         st = moe_gpu_what_if(gpu, o->what_if.at[i], cli_log());
@@ -16,10 +19,12 @@ moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *r
         moe_gpu_destroy(&gpu);
         return st;
     }
-    *ret_state = (moe_workload){
-        .clock = o->clock && o->clock[0] == 's' ? MOE_CLOCK_SETTLED : MOE_CLOCK_BURST,
-        .entropy = o->constant_data ? MOE_ENTROPY_CONSTANT : MOE_ENTROPY_RANDOM,
-        .in_stream = o->in_stream};
+    *ret_state = (moe_workload){.clock = o->clock && o->clock[0] == 's' ? MOE_CLOCK_SETTLED
+                                                                        : MOE_CLOCK_BURST,
+                                .entropy = !o->data            ? MOE_ENTROPY_DEFAULT
+                                           : o->data[0] == 'c' ? MOE_ENTROPY_CONSTANT
+                                                               : MOE_ENTROPY_RANDOM,
+                                .in_stream = o->in_stream};
     *ret_gpu = gpu;
     return MOE_OK;
 }

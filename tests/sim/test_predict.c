@@ -142,6 +142,26 @@ Test(sim_predict, clock_states) {
     moe_gpu_destroy(&gpu);
 }
 
+/* cutlass_moe is predicted as its table was measured, all others with random data. */
+Test(sim_predict, default_data) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_layer_desc d = layer_of(4096, 14336, 8, 2);
+    for (int i = 0; i < 2; i++) {
+        double us[3];
+        for (int32_t entropy = MOE_ENTROPY_DEFAULT; entropy <= MOE_ENTROPY_CONSTANT; entropy++) {
+            const moe_workload w = {
+                .layer = &d, .tokens = 8192, .pass = MOE_PASS_FWD, .entropy = entropy};
+            moe_prediction *p = NULL;
+            cr_assert_eq(moe_predict(gpu, i ? "cutlass_moe" : "sonicmoe", &w, NULL, &p), MOE_OK);
+            us[entropy] = p->total_us;
+            moe_prediction_free(&p);
+        }
+        cr_expect(us[MOE_ENTROPY_CONSTANT] < us[MOE_ENTROPY_RANDOM]);
+        cr_expect_eq(us[MOE_ENTROPY_DEFAULT], us[i ? MOE_ENTROPY_CONSTANT : MOE_ENTROPY_RANDOM]);
+    }
+    moe_gpu_destroy(&gpu);
+}
+
 /* 33 row tiles times 8 columns are two rounds of 132 SMs; one more token costs a third round. */
 Test(sim_predict, waves_are_quantised) {
     moe_gpu *gpu = load("h100-sxm");

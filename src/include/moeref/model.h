@@ -66,8 +66,10 @@ typedef enum moe_clock_state {
 
 /* How the data's entropy loads the tensor cores. */
 typedef enum moe_entropy {
-    MOE_ENTROPY_RANDOM = 0,  /* N(0,1)-like: sustained clock */
-    MOE_ENTROPY_CONSTANT = 1 /* constant data: highest clock, no throttling */
+    MOE_ENTROPY_DEFAULT = 0, /* as the method's own timings were taken: constant for cutlass_moe,
+                                whose public table never fills its weights, random for all others */
+    MOE_ENTROPY_RANDOM = 1,  /* N(0,1)-like: sustained clock */
+    MOE_ENTROPY_CONSTANT = 2 /* constant data: highest clock, no throttling */
 } moe_entropy;
 
 /* What runs. */
@@ -79,8 +81,9 @@ typedef struct moe_workload {
     int32_t dtype;         /* moe_dtype; MOE_F64 (0) means bf16 */
     int32_t clock;         /* moe_clock_state */
     int32_t entropy;       /* moe_entropy */
-    int32_t with_router;   /* 1: router GEMM and top-K are part of the work */
-    int32_t in_stream;     /* 0: kernels of a CUDA graph; 1: launched one by one in a stream */
+    int32_t with_router; /* 1: router GEMM and top-K are part of the work, unless the method's layer
+                            starts from given logits */
+    int32_t in_stream;   /* 0: kernels of a CUDA graph; 1: launched one by one in a stream */
 } moe_workload;
 
 /* One kernel of a prediction. */
@@ -123,9 +126,10 @@ MOE_API moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, in
 
 MOE_API void moe_prediction_free(moe_prediction **prediction);
 
-/* Tokens per expert for a case. Exact for balanced, hot and counts (and for token rounding of
- * them); for uniform, zipf and routers a draw of the same mean and spread, in O(E), a pure function
- * of the seed. ret_counts [E] is the caller's. MOE_E_INVALID. */
+/* Tokens per expert for a case. Exact for balanced, hot and counts. Uniform and zipf: a draw of the
+ * same mean and spread, in O(E), a pure function of the seed. A router whose choices are not known
+ * counts as balanced, which a load-balance loss makes of it; with token rounding, whose point is
+ * the spread, as uniform and then rounded. ret_counts [E] is the caller's. MOE_E_INVALID. */
 MOE_API moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_counts);
 
 /* Writes a Chrome trace (JSON, for Perfetto): one row per SM with tiles and their phases, one for
