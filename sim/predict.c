@@ -207,14 +207,17 @@ moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workloa
     moe_workload w = *work;
     moe_list l = {0};
     int64_t *drawn = NULL;
-    if (!w.counts && w.layer->E > 0) {
+    moe_status st = moe_layer_desc_check(w.layer, w.tokens, log);
+    if (st)
+        return st;
+    if (!w.counts) {
         drawn = malloc((size_t)w.layer->E * sizeof *drawn);
         if (!drawn)
             return moe_fail(log, MOE_E_NOMEM, "prediction: out of memory");
         balanced(w.tokens * w.layer->K, w.layer->E, drawn);
         w.counts = drawn;
     }
-    moe_status st = moe_int_list_build(gpu, method, &w, log, &l, ret);
+    st = moe_int_list_build(gpu, method, &w, log, &l, ret);
     free(l.gemms);
     free(drawn);
     return st;

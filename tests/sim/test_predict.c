@@ -216,6 +216,10 @@ Test(sim_predict, errors) {
     expect_error(gpu, "moeref", &(moe_workload){.layer = &d, .tokens = 8, .counts = many},
                  MOE_E_INVALID, "expert 0");
     expect_error(gpu, "moeref", &(moe_workload){.layer = &bad, .tokens = 8}, MOE_E_INVALID, "K");
+    const moe_layer_desc huge = layer_of(64, 64, INT64_MAX / 4, INT64_MAX / 8);
+    cr_expect_eq(moe_predict(gpu, "moeref",
+                             &(moe_workload){.layer = &huge, .tokens = INT64_MAX / 2}, NULL, &p),
+                 MOE_E_INVALID);
     cr_expect_eq(moe_predict_gemm(gpu, 0, 1, 1, 1, NULL, NULL, &p), MOE_E_INVALID);
     cr_expect_eq(moe_predict_gemm(gpu, 1, 1, 1, INT64_MAX, NULL, NULL, &p), MOE_E_INVALID);
     moe_gpu_destroy(&gpu);
