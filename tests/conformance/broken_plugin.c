@@ -1,6 +1,7 @@
-/* A backend that is wrong in one chosen way: "PATH:FAULT". Without a fault it is the float32
- * reference, and right. Faults are put into the inputs of that reference (a wrong formula), or into
- * what fetch hands out (a wrong store), or into the calls (rules of the interface broken). */
+/* A backend that is wrong in one chosen way: variant "FAULT", or "bf16.FAULT". Without a fault it
+ * is the float32 (bf16) reference, and right. Faults are put into the inputs of that reference (a
+ * wrong formula), or into what fetch hands out (a wrong store), or into the calls (rules of the
+ * interface broken). */
 #include "moeref/plugin.h"
 #include "moeref/reference.h"
 
@@ -10,6 +11,7 @@
 
 typedef struct device {
     char fault[32];
+    moe_dtype precision;
     const moe_log *log;
 } device;
 
@@ -39,7 +41,10 @@ static moe_status broken_open(const moe_open_params *params, void **ret_device) 
     device *dev = calloc(1, sizeof *dev);
     if (!dev)
         return MOE_E_NOMEM;
-    strncpy(dev->fault, params->variant ? params->variant : "", sizeof dev->fault - 1);
+    const char *fault = params->variant ? params->variant : "";
+    int low = strncmp(fault, "bf16.", 5) == 0;
+    dev->precision = low ? MOE_BF16 : MOE_F32;
+    strncpy(dev->fault, low ? fault + 5 : fault, sizeof dev->fault - 1);
     dev->log = params->log;
     *ret_device = dev;
     return MOE_OK;
@@ -54,7 +59,7 @@ static moe_status broken_supports(void *dev, const moe_layer_desc *desc, const m
     (void)desc;
     (void)use;
     const char *fault = ((const device *)dev)->fault;
-    ret->arithmetic = MOE_F32;
+    ret->arithmetic = (int32_t)((const device *)dev)->precision;
     ret->deterministic = strcmp(fault, "stale_undeclared") != 0;
     if (strcmp(fault, "refuse") == 0) {
         strcpy(ret->reason, "refuses everything by order");
@@ -186,7 +191,7 @@ static moe_status run(layer *l, int backward) {
     if (!backward)
         in.t[MOE_T_DO] = (moe_tensor){0};
     moe_reference_params params = {.tokens = in.t[MOE_T_X].shape[0],
-                                   .precision = MOE_F32,
+                                   .precision = (int32_t)l->dev->precision,
                                    .plan = l->plan ? l->plan : l->lie,
                                    .plan_given = l->plan != NULL,
                                    .seed = l->seed};
@@ -229,14 +234,13 @@ static void drop_tail(const layer *l, moe_tensor_id id, float *v) {
         }
 }
 
-/* Wrong stores: what fetch of tensor `id` does to dst. */
-static void spoil(const layer *l, moe_tensor_id id, moe_tensor *dst) {
-    int64_t d = l->desc.d, count = moe_tensor_count(dst);
-    float *v = dst->data;
+/* Wrong stores: what becomes of the right values v of tensor `id`. */
+static void spoil(const layer *l, moe_tensor_id id, float *v, int64_t count) {
+    int64_t d = l->desc.d;
     if (has(l, "zero") && id == MOE_T_DX)
-        memset(v, 0, (size_t)moe_tensor_bytes(dst));
+        memset(v, 0, (size_t)count * sizeof *v);
     if (has(l, "all_zero"))
-        memset(v, 0, (size_t)moe_tensor_bytes(dst));
+        memset(v, 0, (size_t)count * sizeof *v);
     if (has(l, "sign") && id == MOE_T_O)
         v[2 * d + 5] = -v[2 * d + 5];
     if (has(l, "row") && id == MOE_T_O)
@@ -260,24 +264,33 @@ static void spoil(const layer *l, moe_tensor_id id, moe_tensor *dst) {
     }
     if (has(l, "tail") && (id == MOE_T_Y || id == MOE_T_O))
         drop_tail(l, id, v);
+}
+
+/* Writes outside of dst, or not all of it. */
+static void misplace(const layer *l, moe_tensor_id id, moe_tensor *dst) {
+    size_t count = (size_t)moe_tensor_count(dst), size = moe_dtype_size(dst->dtype);
     if (has(l, "overrun") && id == MOE_T_DB1)
-        v[count] = 1;
+        moe_store(dst->data, dst->dtype, count, 1);
     if (has(l, "underrun") && id == MOE_T_O)
-        v[-1] = 0;
+        moe_store((char *)dst->data - size, dst->dtype, 0, 0);
 }
 
 static moe_status broken_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     layer *l = self;
     const moe_tensor *src = &l->result->out.t[id];
+    moe_tensor spoilt;
     if (!src->data)
         return MOE_E_UNSUPPORTED;
-    size_t count = (size_t)moe_tensor_count(src), size = moe_dtype_size(dst->dtype);
-    if (has(l, "unwritten") && id == MOE_T_DX) /* the last partial tile of columns is forgotten */
+    moe_status s = moe_tensor_cast(src, MOE_F32, &spoilt);
+    if (s)
+        return s;
+    int64_t count = moe_tensor_count(src);
+    spoil(l, id, spoilt.data, count);
+    if (has(l, "unwritten") && id == MOE_T_DX) /* the last partial tile is forgotten */
         count -= 3;
-    moe_convert(dst->data, dst->dtype, src->data, src->dtype, count);
-    if (has(l, "unwritten") || size != sizeof(float))
-        return MOE_OK;
-    spoil(l, id, dst);
+    moe_convert(dst->data, dst->dtype, spoilt.data, MOE_F32, (size_t)count);
+    misplace(l, id, dst);
+    moe_tensor_free(&spoilt);
     return MOE_OK;
 }
 

@@ -125,12 +125,25 @@ Test(negative, every_fault_fails) {
     }
 }
 
+/* The same under the looser gates of bf16; but for a last bit that bf16 does not have. */
+Test(negative, every_fault_fails_in_bf16) {
+    for (size_t i = 0; i < sizeof controls / sizeof *controls; i++) {
+        char fault[40];
+        if (strcmp(controls[i].fault, "random") == 0)
+            continue;
+        snprintf(fault, sizeof fault, "bf16.%s", controls[i].fault);
+        moe_check_result *r = check(fault, controls[i].line, NULL);
+        expect_fails(&controls[i], r);
+        moe_check_free(&r);
+    }
+}
+
 /* The same cases without a fault: what fails above fails for its fault. */
 Test(negative, no_fault_passes) {
     static const char *const lines[] = {PLAIN, BIASED, GIVEN, EMPTY};
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        moe_check_result *r = check("", lines[i], NULL);
-        cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s: %s", lines[i], r->why);
+    for (size_t i = 0; i < 2 * sizeof lines / sizeof *lines; i++) {
+        moe_check_result *r = check(i % 2 ? "" : "bf16.", lines[i / 2], NULL);
+        cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s: %s", lines[i / 2], r->why);
         cr_expect_str_eq(r->first_wrong_stage, "");
         cr_expect_gt(r->checked_elements, 1000);
         moe_check_free(&r);
