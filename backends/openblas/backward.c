@@ -145,7 +145,7 @@ static moe_status run_shared(ob_layer *layer, float *dX) {
         ob_cut cut = {.offsets = layer->shared.offsets,
                       .groups = 1,
                       .columns = layer->desc.d,
-                      .col_block = OB_COLS};
+                      .col_block = OB_SUM_COLS};
         status = ob_run(&job, &cut, d_gate_weight_body);
     }
     ob_clock_stop(&clock, OB_STAGE_DX);

@@ -38,16 +38,19 @@ static moe_status take_parameters(ob_layer *layer, const moe_tensors *params) {
     return status;
 }
 
+/* Not zeroed: backward overwrites all of them. */
 static moe_status make_gradients(ob_layer *layer) {
-    moe_status status = MOE_OK;
-    for (int i = 0; !status && i < MOE_T_COUNT; i++) {
+    for (int i = 0; i < MOE_T_COUNT; i++) {
         moe_tensor_id id = (moe_tensor_id)i, param = moe_tensor_param_of(id);
         if (param == MOE_T_COUNT || !layer->param.t[param].data)
             continue;
-        const moe_tensor *shape = &layer->param.t[param];
-        status = moe_tensor_alloc(MOE_F32, shape->ndim, shape->shape, &layer->gradient.t[id]);
+        moe_tensor *g = &layer->gradient.t[id];
+        *g = layer->param.t[param];
+        g->data = ob_allocate((size_t)moe_tensor_bytes(g));
+        if (!g->data)
+            return MOE_E_NOMEM;
     }
-    return status;
+    return MOE_OK;
 }
 
 /* What both kinds of bank take from the description; n is set already. */
@@ -190,7 +193,8 @@ moe_status ob_layer_prepare(void *device, const moe_layer_desc *desc, const moe_
 void ob_layer_release(void *self) {
     ob_layer *layer = self;
     moe_tensors_free(&layer->converted);
-    moe_tensors_free(&layer->gradient);
+    for (int i = 0; i < MOE_T_COUNT; i++)
+        free(layer->gradient.t[i].data);
     free(layer->W_r);
     free(layer->b_select);
     moe_plan_destroy(&layer->own_plan);

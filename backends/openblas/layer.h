@@ -113,7 +113,8 @@ moe_status ob_layer_prepare(void *device, const moe_layer_desc *desc, const moe_
 void ob_layer_release(void *layer);
 moe_status ob_layer_set_input(void *layer, const moe_input *input);
 
-/* memory.c */
+/* memory.c; ob_allocate's memory is not zeroed and goes to free() */
+void *ob_allocate(size_t bytes);
 moe_status ob_reserve(ob_layer *layer, ob_buffer_id id, size_t bytes);
 void ob_buffers_free(ob_layer *layer);
 moe_status ob_layer_memory(void *layer, moe_memory *ret);

@@ -9,7 +9,7 @@
 #define HUGE_PAGE ((size_t)2 << 20)
 
 /* Large buffers ask for huge pages: GEMMs over gigabytes miss the TLB otherwise. */
-static void *allocate(size_t bytes) {
+void *ob_allocate(size_t bytes) {
     size_t align = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
     if (bytes > SIZE_MAX - align)
         return NULL;
@@ -28,7 +28,7 @@ moe_status ob_reserve(ob_layer *layer, ob_buffer_id id, size_t bytes) {
         return MOE_OK;
     free(buffer->data);
     buffer->bytes = 0;
-    buffer->data = allocate(bytes);
+    buffer->data = ob_allocate(bytes);
     if (!buffer->data)
         return moe_fail(layer->dev->log, MOE_E_NOMEM,
                         "openblas: no memory for a buffer of %zu bytes", bytes);

@@ -79,7 +79,6 @@ moe_status ob_router_backward(ob_layer *layer) {
     if (status)
         return status;
     cut.row_block = 0;
-    cut.col_block = OB_COLS;
     job.out = layer->gradient.t[MOE_T_DW_R].data;
     return ob_run(&job, &cut, dW_r_body);
 }

@@ -25,9 +25,8 @@ size_t ob_pack_floats(const ob_layer *layer) {
     int64_t rows = max64(r->rows, layer->T), d = layer->desc.d;
     int64_t widest = max64(d, max64(r->n, s->n));
     int64_t by_rows = min64(rows, OB_ROWS) * widest;
-    int64_t by_columns = min64(rows, OB_DEPTH) * min64(d, OB_COLS);
-    int64_t by_doubles = 2 * max64(min64(layer->T, OB_ROUTER_ROWS) * d, OB_COLS);
-    return (size_t)(max64(max64(by_rows, by_columns), by_doubles) + 63) / 64 * 64;
+    int64_t by_doubles = 2 * max64(min64(layer->T, OB_ROUTER_ROWS) * d, OB_SUM_COLS);
+    return (size_t)(max64(by_rows, by_doubles) + 63) / 64 * 64;
 }
 
 /* Rows of a group are cut evenly: 600 rows in blocks of at most 512 are 2 x 300. */

@@ -6,11 +6,11 @@
 #include "layer.h"
 
 /* Rows of one GEMM: enough that packing the weights, which OpenBLAS repeats per GEMM, costs
- * little; few enough that rows of X [OB_ROWS][d] stay in a level-2 cache or near it. */
+ * little; few enough that a thread's copy of rows [OB_ROWS][d] stays a few megabytes. A weight
+ * gradient adds up so many rows per GEMM. */
 #define OB_ROWS 512
-/* Columns of d in one task of a weight gradient, and rows added per GEMM there. */
-#define OB_COLS  512
-#define OB_DEPTH 1024
+/* Columns of one task that sums them in float64. */
+#define OB_SUM_COLS 512
 /* Tokens whose rows are widened to float64 at a time. */
 #define OB_ROUTER_ROWS 128
 
