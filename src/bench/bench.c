@@ -1,12 +1,10 @@
 /* Timing: prepare once, run many times, keep medians and spread. */
-#include "moeref/bench.h"
+#include "bench/predict.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-enum { FORWARD, BACKWARD, TOTAL, FIRST_KERNEL };
 
 #define FLUSH_BYTES ((size_t)256 << 20)
 
@@ -68,58 +66,9 @@ static void summarise(const char *name, double *us, int32_t n, moe_bench_times *
     ret->spread = ret->median_us > 0 ? (us[(3 * n) / 4] - us[n / 4]) / ret->median_us : 0;
 }
 
-static void predict_kernel(const moe_problem *p, const moe_plan *plan, size_t size,
-                           const moe_bench_result *r, moe_bench_times *k) {
-    moe_cost cost;
-    int64_t pairs = p->T * p->layer.K, active = p->layer.E;
-    if (plan) {
-        pairs = plan->offsets[p->layer.E];
-        active = 0;
-        for (int64_t e = 0; e < p->layer.E; e++)
-            active += plan->offsets[e + 1] > plan->offsets[e];
-    }
-    if (moe_stage_cost(&p->layer, k->name, p->T, pairs, active, size, &cost))
-        return;
-    k->flops = cost.flops;
-    k->bytes = cost.hbm_bytes;
-    if (!r->has_roofline)
-        return;
-    moe_roofline_time(&r->roofline, &cost);
-    k->predicted_us = cost.us;
-    memcpy(k->bound_by, cost.bound_by, sizeof k->bound_by);
-}
-
-/* Adds one stage's work and prediction to its pass and to the total. */
-static void add_stage(const moe_problem *p, const moe_plan *plan, size_t size, const char *name,
-                      const char *suffix, int is_backward, moe_bench_result *r) {
-    moe_bench_times stage = {0};
-    snprintf(stage.name, sizeof stage.name, "%s%s", name, suffix);
-    predict_kernel(p, plan, size, r, &stage);
-    moe_bench_times *sums[] = {&r->pass[is_backward ? BACKWARD : FORWARD], &r->pass[TOTAL]};
-    for (int j = 0; j < 2; j++) {
-        sums[j]->bytes += stage.bytes;
-        sums[j]->predicted_us += stage.predicted_us;
-    }
-}
-
-/* A pass is predicted as the sum of its stages. */
-static void predict_passes(const moe_problem *p, const moe_plan *plan, size_t size,
-                           moe_bench_result *r) {
-    int is_backward;
-    const char *name;
-    for (size_t i = 0; (name = moe_stage_name(i, &is_backward)); i++) {
-        int is_router = strncmp(name, "router", 6) == 0;
-        if (is_backward && !(p->pass & MOE_PASS_BWD))
-            continue;
-        if (!is_router || !p->plan)
-            add_stage(p, plan, size, name, "", is_backward, r);
-        if (!is_router && p->layer.n_shared)
-            add_stage(p, plan, size, name, "_shared", is_backward, r);
-    }
-}
-
-static void fill_result(const moe_problem *p, moe_layer *layer, size_t size, samples *s,
-                        moe_bench_result *r) {
+static moe_status fill_result(const moe_problem *p, moe_layer *layer,
+                              const moe_bench_params *params, size_t size, samples *s,
+                              const moe_log *log, moe_bench_result *r) {
     static const char *const names[] = {"forward", "backward", "total"};
     const moe_plan *plan = NULL;
     if (moe_layer_routing(layer, &plan))
@@ -134,18 +83,17 @@ static void fill_result(const moe_problem *p, moe_layer *layer, size_t size, sam
         r->pass[BACKWARD].flops = moe_layer_flops(&p->layer, p->T, pairs, 1);
         r->pass[TOTAL].flops = r->pass[FORWARD].flops + r->pass[BACKWARD].flops;
     }
-    predict_passes(p, plan, size, r);
     r->n_kernels = s->n_kernels;
-    for (size_t k = 0; k < s->n_kernels; k++) {
+    for (size_t k = 0; k < s->n_kernels; k++)
         summarise(s->kernel[k].name, s->us + (FIRST_KERNEL + (int32_t)k) * s->repeats, s->repeats,
                   &r->kernel[k]);
-        predict_kernel(p, plan, size, r, &r->kernel[k]);
-    }
     r->has_memory = moe_layer_memory(layer, &r->memory) == MOE_OK;
+    moe_int_predict_by_roofline(p, plan, size, r);
+    return params->gpu ? moe_int_predict_by_model(p, plan, params, log, r) : MOE_OK;
 }
 
 static moe_status time_layer(moe_layer *layer, const moe_problem *p, const moe_bench_params *params,
-                             size_t size, moe_bench_result *ret) {
+                             size_t size, const moe_log *log, moe_bench_result *ret) {
     samples s = {.repeats = params->repeats > 0 ? params->repeats : 7};
     int32_t warmup = params->warmup ? params->warmup : 1;
     if (warmup < 0)
@@ -161,7 +109,7 @@ static moe_status time_layer(moe_layer *layer, const moe_problem *p, const moe_b
     }
     ret->repeats = s.repeats;
     if (!status)
-        fill_result(p, layer, size, &s, ret);
+        status = fill_result(p, layer, params, size, &s, log, ret);
     free(s.us);
     free((void *)s.flush);
     return status;
@@ -190,7 +138,7 @@ moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
     if (!s)
         s = moe_layer_set_input(layer, &input);
     if (!s)
-        s = time_layer(layer, problem, params, moe_dtype_size((moe_dtype)support.arithmetic),
+        s = time_layer(layer, problem, params, moe_dtype_size((moe_dtype)support.arithmetic), log,
                        &result);
     if (s)
         moe_fail(log, s, "timing %s on %s: %s", problem->name, moe_backend_name(backend),

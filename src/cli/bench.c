@@ -13,8 +13,9 @@ typedef struct bench_options {
     cli_selection selection;
     cli_strings backends;
     cli_output output;
-    int64_t repeats, threads;
-    bool cold_cache, no_check;
+    cli_timing timing;
+    int64_t threads;
+    bool no_check;
 } bench_options;
 
 /* A wrong result has no speed. Returns an exit code, CLI_PASSED to go on. */
@@ -43,7 +44,7 @@ static int bench_one(moe_backend *backend, const char *spec, const moe_problem *
     int code = options->no_check ? CLI_PASSED : check_first(backend, problem, options);
     if (code)
         return code;
-    moe_status s = cli_bench_time(backend, problem, options->repeats, options->cold_cache, &result);
+    moe_status s = cli_bench_time(backend, problem, &options->timing, &result);
     if (s)
         return cli_exit_code(s);
     if (options->output == CLI_TEXT) {
@@ -117,14 +118,14 @@ static int bench_all(bench_options *options) {
 }
 
 int cli_bench(int argc, char **argv) {
-    bench_options o = {.selection = {.layer = -1}, .repeats = 7};
+    bench_options o = {.selection = {.layer = -1}, .timing = {.repeats = 7}};
     const cli_option options[] = {
         {"backend", CLI_STRINGS, &o.backends, "NAME|PATH",
          "what to time (default: the preferred one); may be repeated"},
         CLI_SELECTION_OPTIONS(o.selection),
-        {"repeat", CLI_INT, &o.repeats, "N", "timed runs after one untimed (default 7)"},
+        CLI_TIMING_OPTIONS(o.timing),
         {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
-        {"cold-cache", CLI_FLAG, &o.cold_cache, NULL, "read 256 MiB between runs"},
+        {"cold-cache", CLI_FLAG, &o.timing.cold_cache, NULL, "read 256 MiB between runs"},
         {"no-check", CLI_FLAG, &o.no_check, NULL, "do not check first; the report says so"},
         {"output", CLI_OUTPUT, &o.output, "text|json|csv", "format"},
         {0}};
@@ -138,7 +139,7 @@ int cli_bench(int argc, char **argv) {
         options, moe_case_help(), NULL);
     if (code >= 0)
         return code;
-    if (o.repeats < 1 || o.repeats > 10000)
+    if (o.timing.repeats < 1 || o.timing.repeats > 10000)
         return cli_usage("--repeat takes 1 to 10000");
     if (!o.selection.cases.count && !o.selection.hf.count && !o.selection.config &&
         cli_strings_add(&o.selection.cases, default_case))

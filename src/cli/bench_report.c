@@ -6,46 +6,73 @@ static void progress(void *user, int32_t done, int32_t of) {
     cli_progress("timing %s: run %d of %d", (const char *)user, done + 1, of);
 }
 
-moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem, int64_t repeats,
-                          bool cold_cache, moe_bench_result *ret) {
-    moe_bench_params params = {.repeats = (int32_t)repeats,
-                               .cold_cache = cold_cache,
+moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
+                          const cli_timing *timing, moe_bench_result *ret) {
+    moe_gpu *gpu = NULL;
+    moe_status s = timing->gpu ? moe_gpu_load(timing->gpu, cli_log(), &gpu) : MOE_OK;
+    moe_bench_params params = {.repeats = (int32_t)timing->repeats,
+                               .cold_cache = timing->cold_cache,
+                               .no_roofline = gpu != NULL,
+                               .gpu = gpu,
+                               .method = timing->method,
                                .progress = progress,
                                .user = problem->name};
-    moe_status s = moe_bench_run(backend, problem, &params, cli_log(), ret);
+    if (!s)
+        s = moe_bench_run(backend, problem, &params, cli_log(), ret);
+    moe_gpu_destroy(&gpu);
     cli_progress_clear();
     return s;
 }
 
+/* Within a tenth of the model a time needs no explanation; below the floor it cannot be right. */
+static const char *verdict(const moe_bench_times *t) {
+    if (t->median_us < 0.98 * t->floor_us)
+        return "impossible: below the floor, a measuring error";
+    if (t->median_us > 1.1 * t->predicted_us)
+        return "slow";
+    return t->median_us < 0.9 * t->predicted_us ? "faster than the model" : "on model";
+}
+
 static void print_row(FILE *to, const moe_bench_times *t) {
-    fprintf(to, "  %-10s %12.1f %7.1f%%", t->name, t->median_us, 100 * t->spread);
+    fprintf(to, "  %-15s %12.1f %7.1f%%", t->name, t->median_us, 100 * t->spread);
     if (t->flops > 0 && t->median_us > 0)
         fprintf(to, " %10.1f", t->flops / t->median_us * 1e-3);
     else
         fprintf(to, " %10s", "-");
     if (t->predicted_us > 0)
-        fprintf(to, " %12.1f %9.2f  %s", t->predicted_us, t->median_us / t->predicted_us,
-                t->bound_by);
+        fprintf(to, " %12.1f %9.2f", t->predicted_us, t->median_us / t->predicted_us);
+    if (t->floor_us > 0)
+        fprintf(to, " %12.1f", t->floor_us);
+    if (t->floor_us > 0)
+        fprintf(to, "  %-8s %s", t->bound_by, verdict(t));
+    else if (t->predicted_us > 0)
+        fprintf(to, "  %s", t->bound_by);
     fprintf(to, "\n");
 }
 
-void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
-                    const moe_bench_result *r) {
-    fprintf(to, "bench %s on %s, %d runs\n", problem->name, backend, r->repeats);
-    fprintf(to, "  %-10s %12s %8s %10s %12s %9s\n", "", "median us", "spread", "GFLOP/s",
-            "predicted us", "measured/");
-    for (int i = 0; i < 3; i++)
-        if (r->pass[i].median_us > 0)
-            print_row(to, &r->pass[i]);
-    for (size_t k = 0; k < r->n_kernels; k++)
-        print_row(to, &r->kernel[k]);
-    if (r->has_roofline)
+static void print_source(FILE *to, const moe_bench_result *r) {
+    if (r->model[0])
+        fprintf(to, "  predicted: GPU cost model, method %s\n", r->model);
+    else if (r->has_roofline)
         fprintf(to,
                 "  predicted: host roofline, a first model: %.1f GFLOP/s and %.1f GB/s (%s);\n"
                 "  whole stages at full rate, no overhead, so expect measured/predicted above 1\n",
                 r->roofline.gemm_flops * 1e-9, r->roofline.memory_rate * 1e-9, r->roofline.source);
     else
         fprintf(to, "  predicted: nothing; the backend does not measure its device's ceilings\n");
+}
+
+void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
+                    const moe_bench_result *r) {
+    fprintf(to, "bench %s on %s, %d runs\n", problem->name, backend, r->repeats);
+    fprintf(to, "  %-15s %12s %8s %10s %12s %9s%s\n", "", "median us", "spread", "GFLOP/s",
+            "predicted us", "measured/", r->model[0] ? "     floor us" : "");
+    for (int i = 0; i < 3; i++)
+        if (r->pass[i].median_us > 0)
+            print_row(to, &r->pass[i]);
+    for (size_t k = 0; k < r->n_kernels; k++)
+        print_row(to, &r->kernel[k]);
+    print_source(to, r);
     if (r->has_memory)
         fprintf(to, "  memory: weights %.1f MiB, cached for backward %.1f MiB, peak %.1f MiB\n",
                 (double)r->memory.weights / 1048576, (double)r->memory.cached / 1048576,
@@ -53,10 +80,10 @@ void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
 }
 
 static json_t *times_json(const moe_bench_times *t) {
-    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "name", t->name,
+    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "name", t->name,
                      "measured_us", t->median_us, "min_us", t->min_us, "max_us", t->max_us,
                      "spread", t->spread, "flops", t->flops, "bytes", t->bytes, "predicted_us",
-                     t->predicted_us, "bound_by", t->bound_by);
+                     t->predicted_us, "floor_us", t->floor_us, "bound_by", t->bound_by);
 }
 
 json_t *cli_bench_json(const moe_problem *problem, const char *backend, const moe_bench_result *r) {
@@ -68,6 +95,8 @@ json_t *cli_bench_json(const moe_problem *problem, const char *backend, const mo
         json_array_append_new(kernels, times_json(&r->kernel[k]));
     json_t *root = json_pack("{s:s, s:s, s:i, s:o, s:o}", "case", problem->name, "backend", backend,
                              "repeats", (int)r->repeats, "passes", passes, "kernels", kernels);
+    if (r->model[0])
+        json_object_set_new(root, "model", json_string(r->model));
     if (r->has_roofline)
         json_object_set_new(root, "roofline",
                             json_pack("{s:f, s:f, s:s}", "gemm_flops", r->roofline.gemm_flops,
@@ -84,13 +113,13 @@ json_t *cli_bench_json(const moe_problem *problem, const char *backend, const mo
 
 void cli_bench_csv_header(FILE *to) {
     fprintf(to, "case,backend,name,measured_us,min_us,max_us,spread,flops,bytes,predicted_us,"
-                "bound_by\n");
+                "floor_us,bound_by\n");
 }
 
 static void print_csv(FILE *to, const char *name, const char *backend, const moe_bench_times *t) {
-    fprintf(to, "\"%s\",%s,%s,%.3f,%.3f,%.3f,%.4f,%.0f,%.0f,%.3f,%s\n", name, backend, t->name,
+    fprintf(to, "\"%s\",%s,%s,%.3f,%.3f,%.3f,%.4f,%.0f,%.0f,%.3f,%.3f,%s\n", name, backend, t->name,
             t->median_us, t->min_us, t->max_us, t->spread, t->flops, t->bytes, t->predicted_us,
-            t->bound_by);
+            t->floor_us, t->bound_by);
 }
 
 void cli_bench_csv(FILE *to, const moe_problem *problem, const char *backend,

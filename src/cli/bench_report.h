@@ -17,8 +17,24 @@ void cli_bench_csv_header(FILE *to);
 void cli_bench_csv(FILE *to, const moe_problem *problem, const char *backend,
                    const moe_bench_result *result);
 
+/* Options of a timing that verbs share. `gpu` is a name or file of a GPU description, or NULL. */
+typedef struct cli_timing {
+    int64_t repeats;
+    bool cold_cache;
+    const char *gpu, *method;
+} cli_timing;
+
+#define CLI_TIMING_OPTIONS(t)                                                                      \
+    {"repeat", CLI_INT, &(t).repeats, "N", "timed runs after one untimed (default 7)"},            \
+        {"gpu", CLI_STRING, &(t).gpu, "NAME|FILE",                                                 \
+         "predict with the GPU cost model of this device instead of a measured roofline"},         \
+    {                                                                                              \
+        "method", CLI_STRING, &(t).method, "NAME",                                                 \
+            "with --gpu: the model's method (default: moeref)"                                     \
+    }
+
 /* Times one problem with a progress line. */
-moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem, int64_t repeats,
-                          bool cold_cache, moe_bench_result *ret);
+moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
+                          const cli_timing *timing, moe_bench_result *ret);
 
 #endif

@@ -13,7 +13,8 @@ typedef struct validate_options {
     cli_selection selection;
     cli_strings backends;
     cli_output output;
-    int64_t threads, repeats;
+    cli_timing timing;
+    int64_t threads;
 } validate_options;
 
 /* The tensor with the largest NMSE of a verdict. */
@@ -79,7 +80,7 @@ static int bench_preferred(validate_options *o, const cli_backends *backends, js
     if (!s && !right)
         cli_verdict_text(o->output == CLI_TEXT ? stdout : stderr, checked, false);
     if (right)
-        s = cli_bench_time(backend, problem, o->repeats, false, &result);
+        s = cli_bench_time(backend, problem, &o->timing, &result);
     if (right && !s && o->output == CLI_TEXT)
         cli_bench_text(stdout, problem, backends->spec[0], &result);
     else if (right && !s)
@@ -121,14 +122,14 @@ static int validate(validate_options *o, const cli_items *items) {
 }
 
 int cli_validate(int argc, char **argv) {
-    validate_options o = {.selection = {.layer = -1}, .repeats = 7};
+    validate_options o = {.selection = {.layer = -1}, .timing = {.repeats = 7}};
     const cli_option options[] = {
         {"backend", CLI_STRINGS, &o.backends, "NAME|PATH",
          "what to validate (default: every usable one); the first is timed; may be repeated"},
         CLI_SELECTION_OPTIONS(o.selection),
         {"golden", CLI_STRING, &o.selection.golden, "DIR",
          "where the golden files are (default: $MOEREF_GOLDEN, or beside the program)"},
-        {"repeat", CLI_INT, &o.repeats, "N", "timed runs after one untimed (default 7)"},
+        CLI_TIMING_OPTIONS(o.timing),
         {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
         {"output", CLI_OUTPUT, &o.output, "text|json", "format"},
         {0}};
@@ -141,7 +142,7 @@ int cli_validate(int argc, char **argv) {
         return code;
     if (o.output == CLI_CSV)
         return cli_usage("moeref validate prints text or json");
-    if (o.repeats < 1 || o.repeats > 10000)
+    if (o.timing.repeats < 1 || o.timing.repeats > 10000)
         return cli_usage("--repeat takes 1 to 10000");
     cli_items items;
     moe_status s = cli_select(&o.selection, &items);

@@ -3,6 +3,7 @@
 #define MOEREF_BENCH_H
 
 #include "moeref/backend.h"
+#include "moeref/model.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -17,8 +18,9 @@ typedef struct moe_bench_times {
     double spread;      /* (third quartile - first) / median */
     double flops;       /* model FLOPs, 0 if unknown */
     double bytes;       /* bytes of memory that must move, 0 if unknown */
-    double predicted_us; /* by the roofline below; 0 without one */
-    char bound_by[16];  /* "gemm" or "memory"; "" without a roofline */
+    double predicted_us; /* by the GPU model or the roofline below; 0 without either */
+    double floor_us;    /* no correct kernel is faster on this GPU; 0 without the GPU model */
+    char bound_by[16];  /* what bounds it, as the prediction says; "" without one */
 } moe_bench_times;
 
 typedef struct moe_bench_params {
@@ -26,6 +28,8 @@ typedef struct moe_bench_params {
     int32_t warmup;     /* untimed runs first; 0: 1, negative: none */
     int32_t cold_cache; /* 1: 256 MiB of host memory are read between runs */
     int32_t no_roofline; /* 1: do not measure the device's ceilings */
+    const moe_gpu *gpu;  /* predict with the GPU cost model of this device; NULL: by the roofline */
+    const char *method;  /* the model's method; NULL: "moeref", the project's own kernels */
     /* Called before every run with how many are done, for a progress line; may be NULL. */
     void (*progress)(void *user, int32_t done, int32_t of);
     void *user;
@@ -36,6 +40,7 @@ typedef struct moe_bench_result {
     moe_bench_times kernel[MOE_BENCH_MAX_KERNELS];
     size_t n_kernels;        /* 0: the backend times whole passes only */
     int32_t repeats;
+    char model[96];          /* the GPU model's method and device; "" where the roofline predicts */
     int has_roofline;
     moe_roofline roofline;
     int has_memory;

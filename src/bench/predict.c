@@ -1,0 +1,116 @@
+/* Predictions beside measured times: a roofline over the layer's stages, or the GPU cost model. */
+#include "bench/predict.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void predict_kernel(const moe_problem *p, const moe_plan *plan, size_t size,
+                           const moe_bench_result *r, moe_bench_times *k) {
+    moe_cost cost;
+    int64_t pairs = p->T * p->layer.K, active = p->layer.E;
+    if (plan) {
+        pairs = plan->offsets[p->layer.E];
+        active = 0;
+        for (int64_t e = 0; e < p->layer.E; e++)
+            active += plan->offsets[e + 1] > plan->offsets[e];
+    }
+    if (moe_stage_cost(&p->layer, k->name, p->T, pairs, active, size, &cost))
+        return;
+    k->flops = cost.flops;
+    k->bytes = cost.hbm_bytes;
+    if (!r->has_roofline)
+        return;
+    moe_roofline_time(&r->roofline, &cost);
+    k->predicted_us = cost.us;
+    memcpy(k->bound_by, cost.bound_by, sizeof k->bound_by);
+}
+
+/* Adds one stage's work and prediction to its pass and to the total. */
+static void add_stage(const moe_problem *p, const moe_plan *plan, size_t size, const char *name,
+                      const char *suffix, int is_backward, moe_bench_result *r) {
+    moe_bench_times stage = {0};
+    snprintf(stage.name, sizeof stage.name, "%s%s", name, suffix);
+    predict_kernel(p, plan, size, r, &stage);
+    moe_bench_times *sums[] = {&r->pass[is_backward ? BACKWARD : FORWARD], &r->pass[TOTAL]};
+    for (int j = 0; j < 2; j++) {
+        sums[j]->bytes += stage.bytes;
+        sums[j]->predicted_us += stage.predicted_us;
+    }
+}
+
+/* A pass is predicted as the sum of its stages. */
+void moe_int_predict_by_roofline(const moe_problem *p, const moe_plan *plan, size_t size,
+                                 moe_bench_result *r) {
+    int is_backward;
+    const char *name;
+    for (size_t i = 0; (name = moe_stage_name(i, &is_backward)); i++) {
+        int is_router = strncmp(name, "router", 6) == 0;
+        if (is_backward && !(p->pass & MOE_PASS_BWD))
+            continue;
+        if (!is_router || !p->plan)
+            add_stage(p, plan, size, name, "", is_backward, r);
+        if (!is_router && p->layer.n_shared)
+            add_stage(p, plan, size, name, "_shared", is_backward, r);
+    }
+    for (size_t k = 0; k < r->n_kernels; k++)
+        predict_kernel(p, plan, size, r, &r->kernel[k]);
+}
+
+static void take(const moe_cost *cost, moe_bench_times *t) {
+    t->predicted_us = cost->us;
+    t->floor_us = cost->floor_us;
+    if (cost->flops > 0)
+        t->flops = cost->flops;
+    t->bytes = cost->hbm_bytes;
+    memcpy(t->bound_by, cost->bound_by, sizeof t->bound_by);
+}
+
+/* Kernels of the same name; passes as the model sums them. */
+static void take_prediction(const moe_prediction *model, moe_bench_result *r) {
+    double floor[2] = {0, 0};
+    for (size_t i = 0; i < model->n_kernels; i++) {
+        const moe_kernel *kernel = &model->kernels[i];
+        floor[kernel->backward != 0] += kernel->cost.floor_us;
+        for (size_t k = 0; k < r->n_kernels; k++)
+            if (strcmp(r->kernel[k].name, kernel->cost.name) == 0)
+                take(&kernel->cost, &r->kernel[k]);
+    }
+    r->pass[FORWARD].predicted_us = model->forward_us;
+    r->pass[BACKWARD].predicted_us = model->backward_us;
+    r->pass[TOTAL].predicted_us = model->total_us;
+    r->pass[FORWARD].floor_us = floor[0];
+    r->pass[BACKWARD].floor_us = floor[1];
+    r->pass[TOTAL].floor_us = floor[0] + floor[1];
+}
+
+moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,
+                                    const moe_bench_params *params, const moe_log *log,
+                                    moe_bench_result *r) {
+    const char *method = params->method ? params->method : "moeref";
+    moe_prediction *model = NULL;
+    int64_t *counts = calloc((size_t)p->layer.E, sizeof *counts);
+    if (!counts)
+        return MOE_E_NOMEM;
+    for (int64_t e = 0; plan && e < p->layer.E; e++)
+        counts[e] = plan->offsets[e + 1] - plan->offsets[e];
+    moe_workload work = {.layer = &p->layer,
+                         .tokens = p->T,
+                         .counts = plan ? counts : NULL,
+                         .pass = p->pass,
+                         .dtype = p->dtype,
+                         .clock = MOE_CLOCK_SETTLED,
+                         .with_router = p->plan == NULL,
+                         .in_stream = 1};
+    for (size_t k = 0; k < r->n_kernels; k++)
+        r->kernel[k].predicted_us = r->kernel[k].floor_us = 0;
+    moe_status s = moe_predict(params->gpu, method, &work, log, &model);
+    if (!s) {
+        take_prediction(model, r);
+        snprintf(r->model, sizeof r->model, "%s on %s, settled clock", method,
+                 moe_gpu_name(params->gpu));
+    }
+    moe_prediction_free(&model);
+    free(counts);
+    return s;
+}
