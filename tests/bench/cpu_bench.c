@@ -108,16 +108,16 @@ static moe_status measure_row(moe_backend *backend, const moe_problem *p, const 
     return status;
 }
 
-static moe_status measure_loops(const moe_problem *p, const bench_options *o, bench_result *r) {
+static moe_status measure_loops(const moe_problem *p, const bench_options *o, int threads,
+                                bench_result *r, double *ret_us) {
     moe_tensors in = p->in;
     in.t[MOE_T_X] = first_rows(in.t[MOE_T_X], o->loops_T);
     in.t[MOE_T_DO] = first_rows(in.t[MOE_T_DO], o->loops_T);
-    moe_reference_params params = {
-        .tokens = o->loops_T, .precision = MOE_F32, .threads = o->threads};
+    moe_reference_params params = {.tokens = o->loops_T, .precision = MOE_F32, .threads = threads};
     moe_reference_result *result = NULL;
     double start = now_us();
     moe_status status = moe_reference_run(&o->desc, &in, &params, &log_to_stderr, &result);
-    r->loops_us = now_us() - start;
+    *ret_us = now_us() - start;
     if (status)
         return status;
     int64_t pairs = result->plan->n_pairs;
@@ -151,7 +151,9 @@ static moe_status measure(moe_backend *backend, const bench_options *o, bench_re
     for (int i = 0; !status && i < o->n_T; i++)
         status = measure_row(backend, problem, o, o->T[i], &r->row[i], r->gemm_source);
     if (!status && o->loops_T)
-        status = measure_loops(problem, o, r);
+        status = measure_loops(problem, o, 1, r, &r->loops_us[0]);
+    if (!status && o->loops_T)
+        status = measure_loops(problem, o, o->threads, r, &r->loops_us[1]);
     moe_problem_destroy(&problem);
     return status;
 }

@@ -36,7 +36,8 @@ typedef struct bench_result {
     const bench_options *options;
     bench_row row[BENCH_MAX_T];
     char gemm_source[96];
-    double loops_us, loops_flop; /* forward and backward of the float32 plain loops */
+    double loops_flop;  /* forward and backward of the float32 plain loops */
+    double loops_us[2]; /* on one thread; on all of them */
 } bench_result;
 
 double bench_median(const bench_samples *samples);

@@ -61,10 +61,10 @@ void bench_print_text(const bench_result *r) {
                total_gflops(row), bench_median(&row->ratio), 100 * bench_spread(&row->ratio),
                total_us(row) / (double)row->T, 1e-6 * (double)row->memory.peak);
     }
-    if (r->loops_us > 0) {
-        double loops = gflops(r->loops_flop, r->loops_us);
-        printf("\nfloat32 plain loops, forward and backward, T=%lld, same threads: %.2f GFLOP/s\n",
-               (long long)o->loops_T, loops);
+    for (int k = 0; k < 2 && o->loops_T; k++) {
+        double loops = gflops(r->loops_flop, r->loops_us[k]);
+        printf("\nfloat32 plain loops, forward and backward, T=%lld, %s: %.2f GFLOP/s\n",
+               (long long)o->loops_T, k ? "the same threads" : "one thread", loops);
         for (int i = 0; i < o->n_T; i++)
             printf("  %s at T=%lld is %.0f times that\n", o->backend, (long long)r->row[i].T,
                    total_gflops(&r->row[i]) / loops);
@@ -114,8 +114,10 @@ void bench_print_json(const bench_result *r) {
                (long long)row->memory.peak);
     }
     printf("]");
-    if (r->loops_us > 0)
-        printf(",\n \"plain_loops_fp32\": {\"T\": %lld, \"us\": %.6g, \"gflops\": %.6g}",
-               (long long)o->loops_T, r->loops_us, gflops(r->loops_flop, r->loops_us));
+    if (o->loops_T)
+        printf(",\n \"plain_loops_fp32\": {\"T\": %lld, \"gflops_one_thread\": %.6g, "
+               "\"gflops_same_threads\": %.6g}",
+               (long long)o->loops_T, gflops(r->loops_flop, r->loops_us[0]),
+               gflops(r->loops_flop, r->loops_us[1]));
     printf("}}\n");
 }
