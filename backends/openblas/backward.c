@@ -77,13 +77,14 @@ static void d_combine_body(const ob_job *job, const ob_task *t, float *pack) {
     }
 }
 
-static moe_status run_rows(ob_layer *layer, const ob_bank *bank, int64_t columns, float *out,
-                           ob_body body) {
+static moe_status run_rows(ob_layer *layer, const ob_bank *bank, int64_t columns, int64_t depth,
+                           float *out, ob_body body) {
     ob_job job = {.layer = layer, .bank = bank, .out = out};
     ob_cut cut = {.offsets = bank->offsets,
                   .groups = bank->experts,
                   .row_block = OB_ROWS,
-                  .columns = columns};
+                  .columns = columns,
+                  .depth = depth};
     return ob_run(&job, &cut, body);
 }
 
@@ -92,17 +93,17 @@ static moe_status run_rows(ob_layer *layer, const ob_bank *bank, int64_t columns
 moe_status ob_bank_backward(ob_layer *layer, const ob_bank *bank, float *dXp) {
     ob_clock clock = ob_clock_start(layer, bank == &layer->shared);
     float *dH = layer->buffer[OB_BUF_DH].data;
-    moe_status status = run_rows(layer, bank, bank->n, dH, d_act_body);
+    moe_status status = run_rows(layer, bank, bank->n, bank->d, dH, d_act_body);
     if (!status)
-        status = run_rows(layer, bank, 1, dH, d_pre_act_body);
+        status = run_rows(layer, bank, 1, 4 * bank->n, dH, d_pre_act_body);
     ob_clock_stop(&clock, OB_STAGE_DH);
     if (!status)
         status = ob_bank_dW2(layer, bank);
     ob_clock_stop(&clock, OB_STAGE_DW2);
     if (!status)
-        status = run_rows(layer, bank, bank->d, dXp, d_input_body);
+        status = run_rows(layer, bank, bank->d, bank->width, dXp, d_input_body);
     if (!status && bank->on_input)
-        status = run_rows(layer, bank, 1, dXp, d_weight_body);
+        status = run_rows(layer, bank, 1, bank->d, dXp, d_weight_body);
     ob_clock_stop(&clock, OB_STAGE_DXP);
     if (!status)
         status = ob_bank_dW1(layer, bank);
@@ -139,13 +140,14 @@ static moe_status run_shared(ob_layer *layer, float *dX) {
         return status;
     ob_clock clock = ob_clock_start(layer, 1);
     ob_job job = {.layer = layer, .bank = &layer->shared, .out = dX};
-    status = ob_run_tokens(&job, 64, d_gate_body);
+    status = ob_run_tokens(&job, 64, layer->desc.d, d_gate_body);
     if (!status) {
         job.out = layer->gradient.t[MOE_T_DW_GATE_SHARED].data;
         ob_cut cut = {.offsets = layer->shared.offsets,
                       .groups = 1,
                       .columns = layer->desc.d,
-                      .col_block = OB_SUM_COLS};
+                      .col_block = OB_SUM_COLS,
+                      .depth = 1};
         status = ob_run(&job, &cut, d_gate_weight_body);
     }
     ob_clock_stop(&clock, OB_STAGE_DX);
@@ -159,7 +161,7 @@ static moe_status run_routed(ob_layer *layer, float *dX) {
     ob_clock clock = ob_clock_start(layer, 0);
     ob_job job = {
         .layer = layer, .bank = &layer->routed, .out = dX, .accumulate = layer->desc.n_shared > 0};
-    status = ob_run_tokens(&job, 64, d_combine_body);
+    status = ob_run_tokens(&job, 64, layer->desc.K * layer->desc.d, d_combine_body);
     ob_clock_stop(&clock, OB_STAGE_DX);
     if (!status && !layer->use.plan_given) {
         status = ob_router_backward(layer);

@@ -80,7 +80,8 @@ static moe_status run_up(ob_layer *layer, const ob_bank *bank) {
     ob_cut cut = {.offsets = bank->offsets,
                   .groups = bank->experts,
                   .row_block = OB_ROWS,
-                  .columns = bank->width};
+                  .columns = bank->width,
+                  .depth = bank->d};
     return ob_run(&job, &cut, up_body);
 }
 
@@ -89,7 +90,8 @@ static moe_status run_down(ob_layer *layer, const ob_bank *bank, float *Y) {
     ob_cut cut = {.offsets = bank->offsets,
                   .groups = bank->experts,
                   .row_block = OB_ROWS,
-                  .columns = bank->d};
+                  .columns = bank->d,
+                  .depth = bank->n};
     return ob_run(&job, &cut, down_body);
 }
 
@@ -107,7 +109,7 @@ static moe_status run_shared(ob_layer *layer, float *O) {
     ob_clock_stop(&clock, OB_STAGE_Y);
     if (!status && layer->shared.weight) {
         ob_job job = {.layer = layer, .out = O};
-        status = ob_run_tokens(&job, 64, gate_body);
+        status = ob_run_tokens(&job, 64, 2 * layer->desc.d, gate_body);
         ob_clock_stop(&clock, OB_STAGE_O);
     }
     return status;
@@ -125,7 +127,7 @@ static moe_status run_routed(ob_layer *layer, float *O) {
                       .bank = &layer->routed,
                       .out = O,
                       .accumulate = layer->desc.n_shared > 0};
-        status = ob_run_tokens(&job, 64, combine_body);
+        status = ob_run_tokens(&job, 64, layer->desc.K * layer->desc.d, combine_body);
     }
     ob_clock_stop(&clock, OB_STAGE_O);
     return status;

@@ -22,7 +22,7 @@ static void logits_body(const ob_job *job, const ob_task *t, float *pack) {
 
 moe_status ob_router_forward(ob_layer *layer) {
     ob_job job = {.layer = layer};
-    moe_status status = ob_run_tokens(&job, OB_ROUTER_ROWS, logits_body);
+    moe_status status = ob_run_tokens(&job, OB_ROUTER_ROWS, layer->R * layer->desc.d, logits_body);
     moe_plan *plan = NULL;
     if (!status)
         status = moe_route(&layer->desc, layer->T, layer->buffer[OB_BUF_LOGITS].data,
@@ -73,7 +73,11 @@ moe_status ob_router_backward(ob_layer *layer) {
     ob_narrow(d_logits, layer->buffer[OB_BUF_DZ].data, layer->T * layer->R);
     sum_db_r(layer);
     int64_t offsets[2] = {0, layer->T};
-    ob_cut cut = {.offsets = offsets, .groups = 1, .row_block = OB_ROWS, .columns = layer->desc.d};
+    ob_cut cut = {.offsets = offsets,
+                  .groups = 1,
+                  .row_block = OB_ROWS,
+                  .columns = layer->desc.d,
+                  .depth = layer->R};
     ob_job job = {.layer = layer, .out = layer->buffer[OB_BUF_DX].data};
     status = ob_run(&job, &cut, dX_body);
     if (status)

@@ -7,6 +7,8 @@
 #define MIN_COLS 128
 /* A stage wants so many tasks per thread, so that the last ones to finish cost little. */
 #define TASKS_PER_THREAD 3
+/* Multiply-adds that one thread does while another would still be waking up. */
+#define WORTH_THREADS 2000000
 
 static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -103,9 +105,10 @@ moe_status ob_run(const ob_job *job, const ob_cut *cut, ob_body body) {
                             (size_t)layer->dev->threads * pack_floats * sizeof(float));
     if (status)
         return status;
+    int64_t work = (cut->offsets[cut->groups] - cut->offsets[0]) * cut->columns * cut->depth;
     const ob_task *task = layer->buffer[OB_BUF_TASKS].data;
     float *packs = layer->buffer[OB_BUF_PACK].data;
-#pragma omp parallel num_threads(layer->dev->threads) if (count > 1)
+#pragma omp parallel num_threads(layer->dev->threads) if (count > 1 && work > WORTH_THREADS)
     {
         /* OpenBLAS's OpenMP build asks this before each GEMM; the setting ends with the region. */
         omp_set_num_threads(1);
@@ -117,8 +120,9 @@ moe_status ob_run(const ob_job *job, const ob_cut *cut, ob_body body) {
     return MOE_OK;
 }
 
-moe_status ob_run_tokens(const ob_job *job, int64_t block, ob_body body) {
+moe_status ob_run_tokens(const ob_job *job, int64_t block, int64_t depth, ob_body body) {
     int64_t offsets[2] = {0, job->layer->T};
-    ob_cut cut = {.offsets = offsets, .groups = 1, .row_block = block, .columns = 1};
+    ob_cut cut = {
+        .offsets = offsets, .groups = 1, .row_block = block, .columns = 1, .depth = depth};
     return ob_run(job, &cut, body);
 }

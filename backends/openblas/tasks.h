@@ -38,13 +38,14 @@ typedef struct ob_cut {
     int64_t columns;   /* the result's columns, cut further where rows alone give too few tasks */
     int64_t col_block; /* at most so many columns; 0: no limit */
     int empty;
+    int64_t depth; /* multiply-adds, or moved elements, for each element of the result */
 } ob_cut;
 
 /* Cuts and runs, largest tasks first; returns when all are done. */
 moe_status ob_run(const ob_job *job, const ob_cut *cut, ob_body body);
 
-/* The same over the tokens, `block` at a time. */
-moe_status ob_run_tokens(const ob_job *job, int64_t block, ob_body body);
+/* The same over the tokens, `block` at a time; `depth` per token. */
+moe_status ob_run_tokens(const ob_job *job, int64_t block, int64_t depth, ob_body body);
 
 /* Floats of one thread's packing buffer, for banks as they are now. */
 size_t ob_pack_floats(const ob_layer *layer);

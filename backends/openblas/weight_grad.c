@@ -58,23 +58,25 @@ static void db1_body(const ob_job *job, const ob_task *t, float *pack) {
 /* One task per expert, or block of its columns; empty experts included. A GEMM is fastest on all
  * of an expert's columns (13 % measured against 512), so only too few tasks make it cut them. */
 static moe_status run_columns(ob_layer *layer, const ob_bank *bank, int64_t columns,
-                              int64_t col_block, ob_body body) {
+                              int64_t col_block, int64_t depth, ob_body body) {
     ob_job job = {.layer = layer, .bank = bank};
     ob_cut cut = {.offsets = bank->offsets,
                   .groups = bank->experts,
                   .columns = columns,
                   .col_block = col_block,
-                  .empty = 1};
+                  .empty = 1,
+                  .depth = depth};
     return ob_run(&job, &cut, body);
 }
 
 moe_status ob_bank_dW2(ob_layer *layer, const ob_bank *bank) {
-    moe_status status = run_columns(layer, bank, bank->d, 0, dW2_body);
-    return status || !bank->db2 ? status : run_columns(layer, bank, bank->d, OB_SUM_COLS, db2_body);
+    moe_status status = run_columns(layer, bank, bank->d, 0, bank->n, dW2_body);
+    return status || !bank->db2 ? status
+                                : run_columns(layer, bank, bank->d, OB_SUM_COLS, 1, db2_body);
 }
 
 moe_status ob_bank_dW1(ob_layer *layer, const ob_bank *bank) {
-    moe_status status = run_columns(layer, bank, bank->d, 0, dW1_body);
+    moe_status status = run_columns(layer, bank, bank->d, 0, bank->width, dW1_body);
     return status || !bank->db1 ? status
-                                : run_columns(layer, bank, bank->width, OB_SUM_COLS, db1_body);
+                                : run_columns(layer, bank, bank->width, OB_SUM_COLS, 1, db1_body);
 }
