@@ -190,7 +190,7 @@ moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan
                                 moe_dtype arithmetic, int threads, moe_int_truth *t);
 /* dW_r and db_r of sampled experts from all of the subject's own dS [all pairs]. */
 moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routing *routing,
-                                 const moe_tensor *dS, moe_int_truth *t);
+                                 const moe_tensor *dS, moe_dtype arithmetic, moe_int_truth *t);
 /* Up to `want` experts: empty, smallest, largest, first, last, then drawn. Returns how many. */
 int64_t moe_int_sample_experts(const moe_problem *problem, const moe_plan *plan, int64_t want,
                                int64_t *ret);

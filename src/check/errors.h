@@ -87,12 +87,17 @@ typedef struct moe_int_error_run {
     moe_tensors *v;        /* results */
     int64_t T, pairs;      /* pairs of real experts */
     double *X, *dO;        /* [T][d]; dO NULL: forward only */
+    double *xx;            /* [T] squared norms of X */
     double *vweight;       /* [all pairs] relative variance of combine weights */
     unsigned char *corner; /* [pairs][hw] */
 } moe_int_error_run;
 
-/* errors_router.c: relative variances of the combine weights, and V of logits and topk_weight. */
+/* errors_router.c: relative variances of the combine weights, and V of logits and topk_weight.
+ * Needs xx, not X. */
 moe_status moe_int_weight_errors(moe_int_error_run *k);
+/* The logits' gradient dz [T][R], R = E + n_zero, from the oracle's dS, and its variance. Needs the
+ * relative variances, and V of dS. */
+moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double *ret_vdz);
 /* What passes back through the router: adds to dX; dW_r, db_r. Needs V of dS. */
 moe_status moe_int_router_errors(const moe_int_error_run *k);
 /* errors_shared.c: adds the shared expert's part to O and dX; its parameters' gradients. */

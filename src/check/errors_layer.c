@@ -192,10 +192,11 @@ static moe_status prepare(moe_int_error_run *k) {
             s = moe_tensor_alloc(MOE_F64, t->ndim, t->shape, &k->v->t[id]);
     }
     k->X = moe_int_doubles(X, 0, moe_tensor_count(X));
+    k->xx = k->X ? moe_int_row_squares(k->X, k->T, k->desc->d) : NULL;
     k->dO = dO->data ? moe_int_doubles(dO, 0, moe_tensor_count(dO)) : NULL;
     k->vweight = calloc((size_t)k->oracle->plan->n_pairs + 1, sizeof *k->vweight);
     k->corner = calloc((size_t)(k->pairs * hw) + 1, 1);
-    if (!s && (!k->X || (dO->data && !k->dO) || !k->vweight || !k->corner))
+    if (!s && (!k->xx || (dO->data && !k->dO) || !k->vweight || !k->corner))
         s = MOE_E_NOMEM;
     return s;
 }
@@ -234,6 +235,7 @@ moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *i
     if (!s)
         s = fill(&k);
     free(k.X);
+    free(k.xx);
     free(k.dO);
     free(k.vweight);
     free(k.corner);

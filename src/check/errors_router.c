@@ -11,15 +11,13 @@
 static moe_status logit_errors(const moe_int_error_run *k, int64_t R) {
     int64_t d = k->desc->d;
     double *w = moe_int_doubles(&k->in->t[MOE_T_W_R], 0, R * d);
-    double *ww = w ? moe_int_row_squares(w, R, d) : NULL;
-    double *xx = moe_int_row_squares(k->X, k->T, d), *v = k->v->t[MOE_T_LOGITS].data;
-    bool complete = ww && xx;
-    for (int64_t i = 0; complete && i < k->T * R; i++)
-        v[i] = k->rounding.sum * xx[i / R] * ww[i % R];
+    double *ww = w ? moe_int_row_squares(w, R, d) : NULL, *v = k->v->t[MOE_T_LOGITS].data;
+    for (int64_t i = 0; ww && i < k->T * R; i++)
+        v[i] = k->rounding.sum * k->xx[i / R] * ww[i % R];
+    moe_status s = ww ? MOE_OK : MOE_E_NOMEM;
     free(w);
     free(ww);
-    free(xx);
-    return complete ? MOE_OK : MOE_E_NOMEM;
+    return s;
 }
 
 moe_status moe_int_weight_errors(moe_int_error_run *k) {
@@ -101,8 +99,8 @@ static void add_slot(const moe_int_error_run *k, const double *z, int64_t slot, 
     }
 }
 
-/* V of dz [T][R]. dz is linear in dS: its slopes are the router's backward of unit vectors, one
- * pair of every token at a time. */
+/* dz is linear in dS: its slopes are the router's backward of unit vectors, one pair of every token
+ * at a time. */
 static moe_status dz_errors(const moe_int_error_run *k, const double *z, router_work *w) {
     const moe_plan *plan = k->oracle->plan;
     int64_t slots = 0;
@@ -117,6 +115,25 @@ static moe_status dz_errors(const moe_int_error_run *k, const double *z, router_
         if (!s)
             add_slot(k, z, slot, w);
     }
+    return s;
+}
+
+moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double *ret_vdz) {
+    const moe_plan *plan = k->oracle->plan;
+    const double *z = k->oracle->out.t[MOE_T_LOGITS].data;
+    size_t R = (size_t)plan->n_experts, count = (size_t)k->T * R;
+    router_work w = {.one = malloc(((size_t)plan->n_pairs + 1) * sizeof *w.one),
+                     .slope = ret_dz,
+                     .vdz = ret_vdz,
+                     .share = malloc(R * sizeof *w.share),
+                     .chosen = malloc(R)};
+    memset(ret_vdz, 0, count * sizeof *ret_vdz);
+    moe_status s = w.one && w.share && w.chosen ? dz_errors(k, z, &w) : MOE_E_NOMEM;
+    if (!s)
+        s = moe_route_backward(k->desc, z, plan, k->oracle->out.t[MOE_T_DS].data, ret_dz);
+    free(w.one);
+    free(w.share);
+    free(w.chosen);
     return s;
 }
 
@@ -149,25 +166,12 @@ static moe_status linear_stages(const moe_int_error_run *k, double *vdz, const d
 }
 
 moe_status moe_int_router_errors(const moe_int_error_run *k) {
-    const moe_plan *plan = k->oracle->plan;
-    const double *z = k->oracle->out.t[MOE_T_LOGITS].data;
-    size_t R = (size_t)plan->n_experts, count = (size_t)k->T * R;
-    router_work w = {.one = malloc(((size_t)plan->n_pairs + 1) * sizeof *w.one),
-                     .slope = malloc(count * sizeof *w.slope),
-                     .vdz = calloc(count, sizeof *w.vdz),
-                     .share = malloc(R * sizeof *w.share),
-                     .chosen = malloc(R)};
-    moe_status s = w.one && w.slope && w.vdz && w.share && w.chosen ? MOE_OK : MOE_E_NOMEM;
+    size_t count = (size_t)k->T * (size_t)k->oracle->plan->n_experts;
+    double *dz = malloc(count * sizeof *dz), *vdz = malloc(count * sizeof *vdz);
+    moe_status s = dz && vdz ? moe_int_dz_errors(k, dz, vdz) : MOE_E_NOMEM;
     if (!s)
-        s = dz_errors(k, z, &w);
-    if (!s)
-        s = moe_route_backward(k->desc, z, plan, k->oracle->out.t[MOE_T_DS].data, w.slope);
-    if (!s)
-        s = linear_stages(k, w.vdz, w.slope);
-    free(w.one);
-    free(w.slope);
-    free(w.vdz);
-    free(w.share);
-    free(w.chosen);
+        s = linear_stages(k, vdz, dz);
+    free(dz);
+    free(vdz);
     return s;
 }

@@ -49,7 +49,8 @@ static moe_status gate_weights(const moe_int_error_run *k, double *g, double *vg
     return MOE_OK;
 }
 
-/* dg = <dO, Y>, dz = dg g (1 - g): dw_gate = sum dz x, dX += dz w_gate. */
+/* dg = <dO, Y>, dz = dg g (1 - g): dw_gate = sum dz x, dX += dz w_gate. 1 - g errs by the roundoff
+ * of g. */
 static moe_status gate_errors(const moe_int_error_run *k, const double *g, const double *vg,
                               const double *dS, const double *vdS) {
     int64_t d = k->desc->d;
@@ -59,7 +60,8 @@ static moe_status gate_errors(const moe_int_error_run *k, const double *g, const
         return MOE_E_NOMEM;
     for (int64_t t = 0; t < k->T; t++) {
         double slope = g[t] * (1 - g[t]), dz2 = slope * slope * dS[t] * dS[t];
-        double v = slope * slope * (vdS[t] + moe_int_stored(&k->rounding, dS[t])) + 2 * dz2 * vg[t];
+        double v = slope * slope * (vdS[t] + moe_int_stored(&k->rounding, dS[t])) +
+                   2 * dz2 * vg[t] + k->rounding.router * g[t] * g[t] * dS[t] * dS[t];
         double added = k->rounding.sum * (double)k->T * dz2;
         for (int64_t i = 0; i < d; i++) {
             double x = k->X[t * d + i];

@@ -252,7 +252,8 @@ static moe_status add_router_part(bench *b) {
     if (!b->truth.sampled || b->subject->problem->plan || !dS->data ||
         moe_tensor_count(dS) != b->routing.plan->n_pairs)
         return MOE_OK;
-    return moe_int_sample_router(b->subject->problem, &b->routing, dS, &b->truth);
+    return moe_int_sample_router(b->subject->problem, &b->routing, dS, b->subject->arithmetic,
+                                 &b->truth);
 }
 
 static moe_status judge(bench *b, const moe_check_params *params) {

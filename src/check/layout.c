@@ -87,9 +87,10 @@ static int64_t pairs_of_group(const moe_int_layout *layout, const moe_plan *plan
 
 int64_t moe_int_layout_units(const moe_int_layout *layout, const moe_layer_desc *desc,
                              const moe_plan *plan, int64_t g) {
-    int64_t pairs = pairs_of_group(layout, plan, g);
-    bool shared = layout->by == MOE_INT_WHOLE;
-    int64_t units = pairs * (shared ? desc->n_shared : desc->n);
+    int64_t each = layout->by == MOE_INT_WHOLE ? desc->n_shared : desc->n;
+    if (layout->base && (layout->by == MOE_INT_BY_EXPERT || layout->by == MOE_INT_WHOLE))
+        each = 1; /* a sampled slice is one unit's */
+    int64_t units = pairs_of_group(layout, plan, g) * each;
     return units > 0 ? units : 1;
 }
 

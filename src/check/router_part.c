@@ -1,68 +1,125 @@
 /* The router's gradients at large shapes. dS of every token would need every expert in full, so the
  * subject's own dS is taken (its rows are judged on the sampled tokens) and only what follows it is
  * checked, exactly: through score and renormalisation to dz, then dW_r[e] = sum_t dz[t][e] x_t. */
-#include "check/check_int.h"
+#include "check/errors.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { ROUTER_EXPERTS = 8 };
 
-static moe_status logit_gradients(const moe_problem *problem, const moe_int_routing *routing,
-                                  const moe_tensor *dS, double *ret) {
-    int64_t pairs = routing->plan->n_pairs;
-    double *ds = malloc((size_t)(pairs + 1) * sizeof *ds);
-    if (!ds)
-        return MOE_E_NOMEM;
-    moe_convert(ds, MOE_F64, dS->data, dS->dtype, (size_t)pairs);
-    moe_status s = moe_route_backward(&problem->layer, routing->logits, routing->plan, ds, ret);
-    free(ds);
-    return s;
+/* The routing in force, with the given dS, as the result of an oracle. */
+typedef struct router_run {
+    moe_reference_result oracle;
+    moe_tensors v;
+    moe_int_error_run errors;
+    double *dz, *vdz; /* [T][R] */
+} router_run;
+
+static void load_row(const moe_tensor *X, int64_t row, int64_t d, double *ret) {
+    moe_convert(ret, MOE_F64, (const char *)X->data + (size_t)(row * d) * moe_dtype_size(X->dtype),
+                X->dtype, (size_t)d);
 }
 
-/* Row i of the parts is expert experts[i]. */
-static void add_token(const moe_problem *problem, const double *dz, const double *x,
-                      const int64_t *experts, int64_t n, double *dw, double *db) {
+static moe_status row_squares(const moe_problem *problem, double *ret) {
     int64_t d = problem->layer.d;
-    for (int64_t i = 0; i < n; i++) {
-        double g = dz[experts[i]];
-        for (int64_t c = 0; c < d; c++)
-            dw[i * d + c] += g * x[c];
-        if (db)
-            db[i] += g;
-    }
-}
-
-static moe_status sum_tokens(const moe_problem *problem, const double *dz, const int64_t *experts,
-                             int64_t n, moe_int_truth *t) {
-    int64_t d = problem->layer.d, outputs = problem->layer.E + problem->layer.n_zero;
-    const moe_tensor *X = &problem->in.t[MOE_T_X];
     double *x = malloc((size_t)d * sizeof *x);
     if (!x)
         return MOE_E_NOMEM;
-    for (int64_t row = 0; row < problem->T; row++) {
-        moe_convert(x, MOE_F64,
-                    (const char *)X->data + (size_t)(row * d) * moe_dtype_size(X->dtype), X->dtype,
-                    (size_t)d);
-        add_token(problem, dz + row * outputs, x, experts, n, t->part[MOE_T_DW_R].want.data,
-                  t->part[MOE_T_DB_R].want.data);
+    for (int64_t t = 0; t < problem->T; t++) {
+        load_row(&problem->in.t[MOE_T_X], t, d, x);
+        ret[t] = 0;
+        for (int64_t i = 0; i < d; i++)
+            ret[t] += x[i] * x[i];
+    }
+    free(x);
+    return MOE_OK;
+}
+
+static void free_run(router_run *k) {
+    moe_tensor_free(&k->oracle.out.t[MOE_T_DS]);
+    moe_tensors_free(&k->v);
+    free(k->errors.xx);
+    free(k->errors.vweight);
+    free(k->dz);
+    free(k->vdz);
+}
+
+static moe_status make_run(const moe_problem *problem, const moe_int_routing *routing,
+                           const moe_tensor *dS, moe_dtype arithmetic, router_run *k) {
+    const moe_plan *plan = routing->plan;
+    int64_t T = problem->T, R = plan->n_experts, pairs = plan->n_pairs;
+    size_t count = (size_t)(T * R);
+    memset(k, 0, sizeof *k);
+    k->oracle.plan = routing->plan;
+    k->oracle.out.t[MOE_T_LOGITS] = (moe_tensor){routing->logits, MOE_F64, 2, {T, R}};
+    k->oracle.out.t[MOE_T_S] = (moe_tensor){plan->weight, MOE_F64, 1, {pairs}};
+    k->errors = (moe_int_error_run){.desc = &problem->layer,
+                                    .in = &problem->in,
+                                    .rounding = moe_int_rounding_of(arithmetic),
+                                    .oracle = &k->oracle,
+                                    .v = &k->v,
+                                    .T = T};
+    moe_status s = moe_tensor_cast(dS, MOE_F64, &k->oracle.out.t[MOE_T_DS]);
+    if (!s)
+        s = moe_tensor_alloc(MOE_F64, 2, (int64_t[]){T, R}, &k->v.t[MOE_T_LOGITS]);
+    if (!s)
+        s = moe_tensor_alloc(MOE_F64, 1, &pairs, &k->v.t[MOE_T_S]);
+    if (!s)
+        s = moe_tensor_alloc(MOE_F64, 1, &pairs, &k->v.t[MOE_T_DS]);
+    k->errors.xx = malloc((size_t)T * sizeof(double));
+    k->errors.vweight = malloc(((size_t)pairs + 1) * sizeof(double));
+    k->dz = malloc(count * sizeof *k->dz);
+    k->vdz = malloc(count * sizeof *k->vdz);
+    if (s || !k->errors.xx || !k->errors.vweight || !k->dz || !k->vdz)
+        return MOE_E_NOMEM;
+    s = row_squares(problem, k->errors.xx);
+    if (!s)
+        s = moe_int_weight_errors(&k->errors);
+    return s ? s : moe_int_dz_errors(&k->errors, k->dz, k->vdz);
+}
+
+/* Group i of the parts is expert i of their lists: sums over all tokens. */
+static moe_status sum_tokens(const moe_problem *problem, const router_run *k, moe_int_part *dw,
+                             moe_int_part *db) {
+    int64_t d = problem->layer.d, R = k->oracle.plan->n_experts;
+    double *w = dw->want.data, *vw = dw->variance.data, *b = db->want.data, *vb = db->variance.data;
+    double added = k->errors.rounding.sum * (double)problem->T;
+    double *x = malloc((size_t)d * sizeof *x);
+    if (!x)
+        return MOE_E_NOMEM;
+    for (int64_t t = 0; t < problem->T; t++) {
+        load_row(&problem->in.t[MOE_T_X], t, d, x);
+        for (int64_t i = 0; i < dw->layout.groups; i++) {
+            double dz = k->dz[t * R + dw->expert[i]];
+            double v = k->vdz[t * R + dw->expert[i]] + added * dz * dz;
+            for (int64_t c = 0; c < d; c++) {
+                w[i * d + c] += dz * x[c];
+                vw[i * d + c] += v * x[c] * x[c];
+            }
+            if (b) {
+                b[i] += dz;
+                vb[i] += v;
+            }
+        }
     }
     free(x);
     return MOE_OK;
 }
 
 moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routing *routing,
-                                 const moe_tensor *dS, moe_int_truth *t) {
-    int64_t experts[ROUTER_EXPERTS], outputs = problem->layer.E + problem->layer.n_zero;
+                                 const moe_tensor *dS, moe_dtype arithmetic, moe_int_truth *t) {
+    int64_t experts[ROUTER_EXPERTS], d = problem->layer.d;
     int64_t n = moe_int_sample_experts(problem, routing->plan, ROUTER_EXPERTS, experts);
     moe_int_part *dw = &t->part[MOE_T_DW_R], *db = &t->part[MOE_T_DB_R];
-    double *dz = malloc((size_t)(problem->T * outputs) * sizeof *dz);
-    moe_status s = dz ? logit_gradients(problem, routing, dS, dz) : MOE_E_NOMEM;
+    router_run k;
+    moe_status s = make_run(problem, routing, dS, arithmetic, &k);
     if (!s)
-        s = moe_int_part_alloc(MOE_T_DW_R, n, problem->layer.d, false, dw);
+        s = moe_int_part_alloc(MOE_T_DW_R, n, d, true, dw);
     if (!s && problem->layer.router.bias)
-        s = moe_int_part_alloc(MOE_T_DB_R, n, 1, false, db);
+        s = moe_int_part_alloc(MOE_T_DB_R, n, 1, true, db);
     for (int64_t i = 0; !s && i < n; i++) {
-        dw->base[i] = experts[i] * problem->layer.d;
+        dw->base[i] = experts[i] * d;
         dw->expert[i] = experts[i];
         if (!db->base)
             continue;
@@ -70,7 +127,7 @@ moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routi
         db->expert[i] = experts[i];
     }
     if (!s)
-        s = sum_tokens(problem, dz, experts, n, t);
-    free(dz);
+        s = sum_tokens(problem, &k, dw, db);
+    free_run(&k);
     return s;
 }
