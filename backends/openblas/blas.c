@@ -60,10 +60,8 @@ moe_status ob_blas_load(ob_blas *ret, char *reason, size_t size) {
     return MOE_OK;
 }
 
-enum { OWN_THREADS = 1 }; /* a value of openblas_get_parallel() */
-
 int ob_blas_enter(const ob_blas *blas) {
-    if (blas->parallel() != OWN_THREADS)
+    if (blas->parallel() != OB_OWN_THREADS)
         return 0;
     int saved = blas->get_threads();
     blas->set_threads(1);

@@ -20,12 +20,16 @@ typedef void (*ob_dgemm_fn)(int order, int trans_a, int trans_b, int m, int n, i
                             const double *a, int lda, const double *b, int ldb, double beta,
                             double *c, int ldc);
 
+/* openblas_get_parallel(): how the library was built. A sequential build takes no locks and may be
+ * called by one thread at a time only. */
+enum { OB_SEQUENTIAL = 0, OB_OWN_THREADS = 1, OB_OPENMP = 2 };
+
 typedef struct ob_blas {
     ob_sgemm_fn sgemm;
     ob_dgemm_fn dgemm;
     void (*set_threads)(int threads);
     int (*get_threads)(void);
-    int (*parallel)(void); /* 0 sequential, 1 own threads, 2 OpenMP */
+    int (*parallel)(void); /* one of the enum above */
     char *(*core)(void);   /* "SkylakeX" ... */
 } ob_blas;
 

@@ -27,6 +27,12 @@ static moe_status open_device(const moe_open_params *params, void **ret_device) 
     }
     dev->threads = params->threads > 0 ? params->threads : omp_get_max_threads();
     dev->log = params->log;
+    if (dev->blas.parallel() == OB_SEQUENTIAL && dev->threads > 1) {
+        moe_log_send(params->log, MOE_LOG_WARN,
+                     "this OpenBLAS is a sequential build, unsafe to call from several threads: "
+                     "using one; install libopenblas0-openmp");
+        dev->threads = 1;
+    }
     if (ob_blas_is_slow(&dev->blas))
         moe_log_send(params->log, MOE_LOG_WARN,
                      "OpenBLAS runs its slow '%s' kernels: it was loaded before this plug-in could "
