@@ -23,18 +23,12 @@ double gemm_flops(const Layer *layer, const Experts *x, int width) {
     return 2.0 * (double)pairs * (double)layer->desc.d * width;
 }
 
-GenericArgs generic_args(const Layer *layer, const Experts *x) {
-    GenericArgs g = {};
-    g.rows = &x->rows;
-    (void)layer;
-    return g;
-}
-
 /* C[rows][N] = A[rows][K] B_e, weights [E][N][K] (nt) or [E][K][N]. */
 cudaError_t rows_gemm(const Layer *layer, const Experts *x, bool nt, const void *a,
                       const int *a_map, const void *weights, int N, int K, const void *bias,
                       const float *scale, void *out, bool out_f32 = false) {
-    GenericArgs g = generic_args(layer, x);
+    GenericArgs g = {};
+    g.rows = &x->rows;
     g.a = a;
     g.a_map = a_map;
     g.lda = K;
@@ -53,7 +47,8 @@ cudaError_t rows_gemm(const Layer *layer, const Experts *x, bool nt, const void 
 /* C[e][M][N] = A[rows][M]^T B[rows][N]. */
 cudaError_t weight_gemm(const Layer *layer, const Experts *x, const void *a, const int *a_map,
                         int M, const void *b, const int *b_map, int N, void *out) {
-    GenericArgs g = generic_args(layer, x);
+    GenericArgs g = {};
+    g.rows = &x->rows;
     g.a = a;
     g.a_map = a_map;
     g.lda = g.M = M;

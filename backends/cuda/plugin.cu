@@ -23,6 +23,13 @@ moe_status probe(char *reason, size_t size) {
     return MOE_OK;
 }
 
+void close_device(void *device) {
+    Device *dev = static_cast<Device *>(device);
+    if (dev->stream)
+        cudaStreamDestroy(dev->stream);
+    delete dev;
+}
+
 moe_status open_device(const moe_open_params *params, void **ret) {
     const moe_log *log = params->log;
     const bool portable = strcmp(params->variant, "portable") == 0;
@@ -51,16 +58,10 @@ moe_status open_device(const moe_open_params *params, void **ret) {
                      dev->major, minor);
     dev->hopper = dev->major == 9 && minor == 0 && !portable;
     if (s)
-        delete dev;
+        close_device(dev);
     else
         *ret = dev;
     return s;
-}
-
-void close_device(void *device) {
-    Device *dev = static_cast<Device *>(device);
-    cudaStreamDestroy(dev->stream);
-    delete dev;
 }
 
 const char *why_not(const moe_layer_desc *desc, const moe_use *use) {
