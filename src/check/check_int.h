@@ -54,9 +54,10 @@ int64_t moe_int_layout_flat(const moe_int_layout *layout, int64_t g, int64_t c);
 int64_t moe_int_layout_group(const moe_int_layout *layout, int64_t g);
 /* Expert of a group, -1 where there is none; plan may be NULL. */
 int64_t moe_int_layout_expert(const moe_int_layout *layout, const moe_plan *plan, int64_t g);
-/* Hidden units that a group's errors come from; plan may be NULL. */
-int64_t moe_int_layout_units(const moe_int_layout *layout, const moe_layer_desc *desc,
-                             const moe_plan *plan, int64_t g);
+/* Independent errors that a group's come from: hidden units of its rows, a third of them because
+ * they weigh in by squares of normal values ((E x^2)^2 / E x^4 = 1/3). plan may be NULL. */
+int64_t moe_int_layout_sources(const moe_int_layout *layout, moe_tensor_id id,
+                               const moe_layer_desc *desc, const moe_plan *plan, int64_t g);
 /* Expert of a pair row. */
 int64_t moe_int_expert_of_row(const moe_plan *plan, int64_t row);
 /* Splits a flat index of `tensor` into ret[tensor->ndim]. */
@@ -83,12 +84,12 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret);
 typedef struct moe_int_group {
     double d2, r2; /* sum of (got - want)^2, of want^2 */
     double e2;     /* sum of d^2 that a correct kernel makes (0 without variance) */
+    double e4;     /* e2^2 over its degrees of freedom: sum of squares (Satterthwaite) */
     double z2;
     int64_t n;       /* elements compared */
     int64_t off;     /* elements that differ at all */
     int64_t nonzero; /* elements whose truth is not 0 */
     int64_t bad;     /* unwritten, or not finite where the truth is */
-    int64_t units;   /* hidden units behind them */
 } moe_int_group;
 
 /* NMSE under the gate; or, where the errors that a correct kernel makes here are above it (a result
@@ -180,6 +181,8 @@ moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing 
                               moe_dtype arithmetic, const moe_check_params *params,
                               const moe_log *log, moe_check_result *result, moe_int_truth *ret);
 void moe_int_truth_free(moe_int_truth *t);
+/* Fills out_of_range. */
+void moe_int_truth_range(moe_dtype arithmetic, moe_int_truth *t);
 
 /* Rows of sampled tokens: O, dX, dS and the stages. */
 moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routing *routing,

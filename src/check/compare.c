@@ -76,6 +76,7 @@ static void scan_element(scan *s, const element *x) {
         double expected = s->rounding.u2 * (moe_int_stored(&s->rounding, x->want) + x->var);
         size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
         group->e2 += expected;
+        group->e4 += expected * expected;
         group->z2 += size * size;
         s->v->max_z = fmax(s->v->max_z, size);
     }
@@ -101,7 +102,9 @@ static void scan_group(scan *s, int64_t g) {
         for (int64_t i = 0; i < n; i++)
             scan_element(s, &(element){g, col + i, at + i, got[i], want[i], var[i]});
     }
-    s->groups[g].units = moe_int_layout_units(&s->layout, c->desc, c->plan, g);
+    moe_int_group *group = &s->groups[g];
+    double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
+    group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
 }
 
 static void add_group(moe_int_group *sum, const moe_int_group *g) {
@@ -113,13 +116,13 @@ static void add_group(moe_int_group *sum, const moe_int_group *g) {
     sum->off += g->off;
     sum->nonzero += g->nonzero;
     sum->bad += g->bad;
-    sum->units += g->units;
+    sum->e4 += g->e4;
 }
 
-/* Independent errors in a group: no more than its elements, nor than the hidden units behind them.
- */
+/* Independent errors in a group: no more than its elements, nor than what they come from, and fewer
+ * where a few dominate. */
 static double freedom(const moe_int_group *g) {
-    return (double)(g->n < g->units ? g->n : g->units);
+    return g->e4 > 0 ? g->e2 * g->e2 / g->e4 : (double)g->n;
 }
 
 /* All zero, and no correct kernel has anything else there: no experts, no tokens. */

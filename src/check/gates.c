@@ -13,18 +13,20 @@
  * bf16 and fp16 gates stand about 4 times above those floors (1.5 to 2 times for dX in bf16, whose
  * high end sums with atomics), fp32 gates 10 to 20 times. dS cancels, so no gate per token: it is
  * gated as a whole and by z. Where a result cancels or is small, the errors that a correct kernel
- * makes there count instead (errors.h, moe_int_group_passes): in a random sweep of 1700 layers (T 1
- * to 200, d 8 to 128, every activation, router and route) not one of the float32, bf16 and fp16
- * references and openblas went over.
+ * makes there count instead (errors.h, moe_int_group_passes).
  *
  * z. Those kernels reached max z 7.2 and row rms z 1.7 against a sigma that leaves out the storing
- * of H; the sigma of errors.h has it and is 1.55 times as large (measured: the bf16 reference at
- * T=256 d=768 n=256 E=16 K=4 has max z 5.4, row rms 1.40 with the one, 3.3 and 0.93 with the
- * other), so they lie at 4.6 and 1.1. In the sweep above: 3.9 and 1.9 (narrow rows; those are
- * allowed more, see rms_passes in compare.c). Gates: 6.5 and 1.3, as far above as 10 and 2 were.
+ * of H; the sigma of errors.h has it and is 1.55 times as large (the bf16 reference at T=256 d=768
+ * n=256 E=16 K=4 has max z 5.4, row rms 1.40 with the one, 3.3 and 0.93 with the other), so they
+ * lie at 4.6 and 1.1. Gates: 6.5 and 1.3, as far above as 10 and 2 were from 7.2 and 1.7. Narrow
+ * rows are allowed more (rms_passes in compare.c).
  *
- * fp32 z, the same sweep: float32 reference 7.6 (dW1, outliers), row rms 1.98; openblas 5.9
- * and 1.81; at d = 1024 to 4096 2.9 and 0.96. Gates: 4 times the floor of the sweep.
+ * The sweep: MOEREF_SWEEP=6000 tests/conformance/test_sweep in a build folder. 6000 random layers
+ * (T 1 to 130, d 8 to 96, n 1 to 48, every activation, router and route, outliers) with the full
+ * and the sampled oracle: none of the 36000 verdicts on the float32, bf16 and fp16 references
+ * failed. Largest z: fp32 5.7, bf16 3.9, fp16 4.4; row rms z of O, dX: 2.4 at the narrowest rows.
+ * openblas, 1000 layers: max z 4.9, row rms 1.9. Plain float32 loops at d = 1024 to 4096: max
+ * z 2.9, row rms 0.96. fp32 gates of z: between 4 and 5 times those floors, 25 and (wide rows) 5.
  *
  * fp64 gates judge the reference itself: against golden values that are float32 roundings of
  * float64 results (their own NMSE is about u^2/3 = 1.2e-15) and against another order of
@@ -48,9 +50,9 @@ static const struct {
       [CLASS_WEIGHTS] = {1e-12, 1e-12, 0, 0, 0},
       [CLASS_ROUTER] = {1e-12, 0, 0, 0, 0}}},
     {MOE_F32,
-     {[CLASS_VALUES] = {1e-11, 1e-11, 1e-11, 30, 8},
-      [CLASS_WEIGHTS] = {1e-11, 1e-11, 0, 30, 0},
-      [CLASS_ROUTER] = {1e-11, 0, 0, 30, 0}}},
+     {[CLASS_VALUES] = {1e-11, 1e-11, 1e-11, 25, 5},
+      [CLASS_WEIGHTS] = {1e-11, 1e-11, 0, 25, 0},
+      [CLASS_ROUTER] = {1e-11, 0, 0, 25, 0}}},
     {MOE_F16,
      {[CLASS_VALUES] = {1e-6, 2e-6, 2e-6, 6.5, 1.3},
       [CLASS_WEIGHTS] = {1e-6, 2e-6, 0, 6.5, 0},

@@ -269,6 +269,7 @@ static moe_status judge(bench *b, const moe_check_params *params) {
         s = add_router_part(b);
     if (s)
         return s;
+    moe_int_truth_range(arithmetic, &b->truth);
     b->result->ambiguous_tokens = b->routing.ambiguous;
     if (b->truth.out_of_range[0]) {
         moe_int_result_set(b->result, MOE_VERDICT_SKIP, "%s", b->truth.out_of_range);

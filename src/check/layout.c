@@ -85,13 +85,15 @@ static int64_t pairs_of_group(const moe_int_layout *layout, const moe_plan *plan
     return plan->n_tokens;
 }
 
-int64_t moe_int_layout_units(const moe_int_layout *layout, const moe_layer_desc *desc,
-                             const moe_plan *plan, int64_t g) {
+int64_t moe_int_layout_sources(const moe_int_layout *layout, moe_tensor_id id,
+                               const moe_layer_desc *desc, const moe_plan *plan, int64_t g) {
+    bool router = id == MOE_T_DW_R || id == MOE_T_DB_R || id == MOE_T_DW_GATE_SHARED;
+    bool slice = layout->base && (layout->by == MOE_INT_BY_EXPERT || layout->by == MOE_INT_WHOLE);
     int64_t each = layout->by == MOE_INT_WHOLE ? desc->n_shared : desc->n;
-    if (layout->base && (layout->by == MOE_INT_BY_EXPERT || layout->by == MOE_INT_WHOLE))
-        each = 1; /* a sampled slice is one unit's */
-    int64_t units = pairs_of_group(layout, plan, g) * each;
-    return units > 0 ? units : 1;
+    if (router || slice) /* one dS, or one hidden unit, of a row errs in all elements alike */
+        each = 1;
+    int64_t sources = pairs_of_group(layout, plan, g) * each / 3;
+    return sources > 0 ? sources : 1;
 }
 
 void moe_int_unravel(const moe_tensor *tensor, int64_t flat, int64_t *ret) {

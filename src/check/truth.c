@@ -65,7 +65,7 @@ static bool range_of(moe_dtype dtype, double *low, double *high) {
     }
 }
 
-/* The largest magnitude of a stage and the root mean square of its nonzero elements. */
+/* The largest magnitude in a float64 tensor and the root mean square of its nonzero elements. */
 static void sizes_of(const moe_tensor *t, double *ret_max, double *ret_rms) {
     const double *v = t->data;
     double max = 0, sum = 0;
@@ -81,26 +81,33 @@ static void sizes_of(const moe_tensor *t, double *ret_max, double *ret_rms) {
     *ret_rms = n > 0 ? sqrt(sum / (double)n) : 0;
 }
 
-/* No kernel can be right where a tensor that it stores overflows, or where most of it lies so low
- * that the fixed spacing of subnormal numbers replaces the relative roundoff. */
-static void note_range(moe_dtype arithmetic, moe_int_truth *t) {
-    static const moe_tensor_id stored[] = {MOE_T_H,   MOE_T_A,  MOE_T_Y,   MOE_T_O,  MOE_T_DH,
-                                           MOE_T_DXP, MOE_T_DX, MOE_T_DW1, MOE_T_DW2};
-    double low, high;
-    if (!range_of(arithmetic, &low, &high))
+/* Tensors through which everything else passes: if one of them drowns in the fixed spacing of
+ * subnormal numbers, which replaces the relative roundoff there, no kernel can be right. */
+static bool carries_the_rest(moe_tensor_id id) {
+    return moe_int_is_inner_stage(id) || id == MOE_T_O || id == MOE_T_DX || id == MOE_T_DW1 ||
+           id == MOE_T_DW2;
+}
+
+/* Nor can one be right where a tensor that it stores overflows. */
+static void note_tensor(moe_tensor_id id, const moe_tensor *want, moe_dtype arithmetic,
+                        moe_int_truth *t) {
+    double low, high, max, rms;
+    if (!want->data || t->out_of_range[0] || id == MOE_T_LOGITS || id == MOE_T_S ||
+        !range_of(arithmetic, &low, &high))
         return;
-    for (size_t i = 0; i < sizeof stored / sizeof *stored; i++) {
-        const moe_tensor *stage = &t->oracle->out.t[stored[i]];
-        double max, rms;
-        if (!stage->data)
-            continue;
-        sizes_of(stage, &max, &rms);
-        if (max <= high && (rms == 0 || rms >= 4 * low))
-            continue;
-        snprintf(t->out_of_range, sizeof t->out_of_range,
-                 "%s (size %.1e, largest %.1e) is outside the range of %s",
-                 moe_tensor_name(stored[i]), rms, max, moe_dtype_name(arithmetic));
+    sizes_of(want, &max, &rms);
+    if (max <= high && (rms == 0 || rms >= 4 * low || !carries_the_rest(id)))
         return;
+    snprintf(t->out_of_range, sizeof t->out_of_range,
+             "%s (size %.1e, largest %.1e) is outside the range of %s", moe_tensor_name(id), rms,
+             max, moe_dtype_name(arithmetic));
+}
+
+void moe_int_truth_range(moe_dtype arithmetic, moe_int_truth *t) {
+    for (size_t i = 0; i < moe_int_order_count; i++) {
+        moe_tensor_id id = moe_int_order[i];
+        bool whole = !t->sampled || moe_int_is_inner_stage(id);
+        note_tensor(id, whole ? &t->oracle->out.t[id] : &t->part[id].want, arithmetic, t);
     }
 }
 
@@ -145,8 +152,6 @@ moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing 
         s = sample(problem, routing, arithmetic, params->threads, log, result, ret);
     else
         s = run_oracle(problem, routing, arithmetic, params->threads, log, ret);
-    if (!s)
-        note_range(arithmetic, ret);
     if (s == MOE_E_NOMEM)
         moe_fail(log, s, "no memory for the oracle of %lld tokens", (long long)problem->T);
     return s;

@@ -222,35 +222,38 @@ Test(check_compare, rows_of_an_expert) {
 
 /* z: V = 3 makes sigma = 2 u / sqrt(3) at ref = 1; d = 8 sigma is over the gate of 6.5. */
 Test(check_compare, z_scores) {
-    moe_layer_desc desc = layer(64, 64, 2);
-    int64_t shape[] = {64, 64};
+    moe_layer_desc desc = layer(1024, 4096, 2);
+    int64_t shape[] = {64, 1024};
     moe_tensor want, got, var;
     moe_tensor_verdict v;
     double sigma = 2 * moe_dtype_roundoff(MOE_BF16) / sqrt(3);
     moe_tensor_alloc(MOE_F64, 2, shape, &want);
     moe_tensor_alloc(MOE_F64, 2, shape, &got);
     moe_tensor_alloc(MOE_F64, 2, shape, &var);
-    for (int64_t i = 0; i < 64 * 64; i++) {
+    for (int64_t i = 0; i < 64 * 1024; i++) {
         *at(&want, i) = *at(&got, i) = 1;
         *at(&var, i) = 3;
     }
-    *at(&got, 70) = 1 + 6 * sigma;
+    *at(&got, 1030) = 1 + 6 * sigma;
     moe_compare(MOE_T_O, MOE_BF16, &desc, &got, &want, &var, NULL, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_PASS, "%s", v.why);
     cr_expect_float_eq(v.max_z, 6, 1e-9);
-    cr_expect_float_eq(v.row_rms_z, 6 / 8.0, 1e-9);
-    *at(&got, 70) = 1 - 8 * sigma;
+    cr_expect_float_eq(v.row_rms_z, 6 / 32.0, 1e-9);
+    *at(&got, 1030) = 1 - 8 * sigma;
     moe_compare(MOE_T_O, MOE_BF16, &desc, &got, &want, &var, NULL, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_FAIL);
     cr_expect_float_eq(v.max_z, 8, 1e-9);
     cr_expect(strstr(v.why, "max z 8 > 6.5 (bf16 gate)"), "%s", v.why);
     cr_expect_eq(v.worst_index[0], 1);
     cr_expect_eq(v.worst_index[1], 6);
-    for (int64_t i = 0; i < 64; i++)
-        *at(&got, 64 + i) = 1 + 1.8 * sigma;
+    for (int64_t i = 0; i < 1024; i++)
+        *at(&got, 1024 + i) = 1 + 1.4 * sigma;
     moe_compare(MOE_T_O, MOE_BF16, &desc, &got, &want, &var, NULL, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_FAIL);
-    cr_expect(strstr(v.why, "row rms z 1.8 > 1.3 (bf16 gate)"), "%s", v.why);
+    cr_expect(strstr(v.why, "row rms z 1.4 > 1.3 (bf16 gate)"), "%s", v.why);
+    desc.n = 8; /* so few hidden units scatter more */
+    moe_compare(MOE_T_O, MOE_BF16, &desc, &got, &want, &var, NULL, &v);
+    cr_expect_eq(v.verdict, MOE_VERDICT_PASS, "%s", v.why);
     moe_tensor_free(&want);
     moe_tensor_free(&got);
     moe_tensor_free(&var);

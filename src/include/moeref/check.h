@@ -96,7 +96,9 @@ MOE_API moe_status moe_check_outputs(const char *path, const moe_problem *proble
 MOE_API void moe_check_free(moe_check_result **result);
 
 /* Compares two tensors of kind `id` under the gate of `arithmetic`; the building block of all of
- * the above. variance (float64, or NULL) gives z; plan (or NULL) gives experts of rows. */
+ * the above. variance (float64, shaped like want, or NULL) gives z = d / sqrt(u^2/3 (want^2 +
+ * variance)), u the roundoff of the arithmetic: the variance of the errors that went into an element
+ * before it was stored. plan (or NULL) gives experts of rows. */
 MOE_API void moe_compare(moe_tensor_id id, moe_dtype arithmetic, const moe_layer_desc *desc,
                          const moe_tensor *got, const moe_tensor *want,
                          const moe_tensor *variance, const moe_plan *plan,
