@@ -18,7 +18,7 @@ static const char help[] =
     "  --T LIST         token counts, comma-separated (default 512,1024,2048,4096,8192)\n"
     "  --d N --n N      model and expert width (default 2048, 1024)\n"
     "  --E N --K N      experts, experts per token (default 64, 8)\n"
-    "  --repeats N      timed repeats after one warm-up (default 7)\n"
+    "  --repeats N      timed repeats after one warm-up (default 5)\n"
     "  --threads N      threads, 0: all (default)\n"
     "  --loops-T N      tokens for the plain loops, 0: leave them out (default 64)\n"
     "  --backend SPEC   name or path (default openblas)\n"
@@ -148,8 +148,13 @@ static moe_status draw_problem(const bench_options *o, moe_problem **ret) {
 static moe_status measure(moe_backend *backend, const bench_options *o, bench_result *r) {
     moe_problem *problem = NULL;
     moe_status status = draw_problem(o, &problem);
-    for (int i = 0; !status && i < o->n_T; i++)
+    for (int i = 0; !status && i < o->n_T; i++) {
         status = measure_row(backend, problem, o, o->T[i], &r->row[i], r->gemm_source);
+        if (!status && !o->json && i == 0)
+            bench_print_header(o, r->gemm_source);
+        if (!status && !o->json)
+            bench_print_row(&r->row[i]);
+    }
     if (!status && o->loops_T)
         status = measure_loops(problem, o, 1, r, &r->loops_us[0]);
     if (!status && o->loops_T)
@@ -265,7 +270,7 @@ static int parse_options(int argc, char **argv, bench_options *o, int *exit_code
 int main(int argc, char **argv) {
     bench_options o = {.T = {512, 1024, 2048, 4096, 8192},
                        .n_T = 5,
-                       .repeats = 7,
+                       .repeats = 5,
                        .loops_T = 64,
                        .backend = "openblas"};
     int exit_code;
@@ -292,7 +297,7 @@ int main(int argc, char **argv) {
         return status == MOE_E_NOTFOUND || status == MOE_E_INVALID ? EXIT_USAGE : EXIT_CANNOT_RUN;
     if (o.json)
         bench_print_json(&result);
-    else
-        bench_print_text(&result);
+    else if (o.loops_T)
+        bench_print_loops(&result);
     return fflush(stdout) == 0 && !ferror(stdout) ? 0 : EXIT_CANNOT_RUN;
 }

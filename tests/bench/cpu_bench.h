@@ -44,7 +44,10 @@ double bench_median(const bench_samples *samples);
 /* (largest - smallest) / median */
 double bench_spread(const bench_samples *samples);
 
-void bench_print_text(const bench_result *result);
+/* The table, line by line as it is measured. */
+void bench_print_header(const bench_options *options, const char *gemm_source);
+void bench_print_row(const bench_row *row);
+void bench_print_loops(const bench_result *result);
 void bench_print_json(const bench_result *result);
 
 #endif

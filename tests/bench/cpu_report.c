@@ -40,28 +40,32 @@ static double total_gflops(const bench_row *row) {
     return gflops(row->fwd_flop + row->bwd_flop, total_us(row));
 }
 
-void bench_print_text(const bench_result *r) {
-    const bench_options *o = r->options;
+void bench_print_header(const bench_options *o, const char *gemm_source) {
     printf("backend %s, fp32, d=%lld n=%lld E=%lld K=%lld, SwiGLU, medians of %d interleaved "
            "repeats (spread = (max - min) / median)\n"
            "GEMM: %s\n\n",
            o->backend, (long long)o->desc.d, (long long)o->desc.n, (long long)o->desc.E,
-           (long long)o->desc.K, o->repeats, r->gemm_source);
+           (long long)o->desc.K, o->repeats, gemm_source);
     printf("%7s %9s %9s %17s %17s %9s %16s %9s %9s\n", "T", "GEMM", "spread", "forward", "backward",
            "total", "total/GEMM", "us/token", "peak MB");
     printf("%7s %9s %9s %17s %17s %9s %16s\n", "", "GFLOP/s", "", "GFLOP/s  spread",
            "GFLOP/s  spread", "GFLOP/s", "ratio  spread");
-    for (int i = 0; i < o->n_T; i++) {
-        const bench_row *row = &r->row[i];
-        printf("%7lld %9.1f %8.1f%% %8.1f %7.1f%% %8.1f %7.1f%% %9.1f %8.3f %6.1f%% %9.2f %9.0f\n",
-               (long long)row->T, 1e-9 * bench_median(&row->gemm_flops),
-               100 * bench_spread(&row->gemm_flops),
-               gflops(row->fwd_flop, bench_median(&row->fwd_us)), 100 * bench_spread(&row->fwd_us),
-               gflops(row->bwd_flop, bench_median(&row->bwd_us)), 100 * bench_spread(&row->bwd_us),
-               total_gflops(row), bench_median(&row->ratio), 100 * bench_spread(&row->ratio),
-               total_us(row) / (double)row->T, 1e-6 * (double)row->memory.peak);
-    }
-    for (int k = 0; k < 2 && o->loops_T; k++) {
+}
+
+void bench_print_row(const bench_row *row) {
+    printf("%7lld %9.1f %8.1f%% %8.1f %7.1f%% %8.1f %7.1f%% %9.1f %8.3f %6.1f%% %9.2f %9.0f\n",
+           (long long)row->T, 1e-9 * bench_median(&row->gemm_flops),
+           100 * bench_spread(&row->gemm_flops), gflops(row->fwd_flop, bench_median(&row->fwd_us)),
+           100 * bench_spread(&row->fwd_us), gflops(row->bwd_flop, bench_median(&row->bwd_us)),
+           100 * bench_spread(&row->bwd_us), total_gflops(row), bench_median(&row->ratio),
+           100 * bench_spread(&row->ratio), total_us(row) / (double)row->T,
+           1e-6 * (double)row->memory.peak);
+    fflush(stdout);
+}
+
+void bench_print_loops(const bench_result *r) {
+    const bench_options *o = r->options;
+    for (int k = 0; k < 2; k++) {
         double loops = gflops(r->loops_flop, r->loops_us[k]);
         printf("\nfloat32 plain loops, forward and backward, T=%lld, %s: %.2f GFLOP/s\n",
                (long long)o->loops_T, k ? "the same threads" : "one thread", loops);
