@@ -103,13 +103,13 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                              moe_check_result **ret) {
     static const moe_check_params defaults;
     const char *name = moe_backend_name(backend);
-    char selector[256];
+    char selector[4096];
     moe_check_result *r = NULL;
     moe_int_run run;
     double start = now();
     if (!params)
         params = &defaults;
-    snprintf(selector, sizeof selector, "--backend %s", name);
+    snprintf(selector, sizeof selector, "--backend %s", params->spec ? params->spec : name);
     moe_status s = moe_int_result_create(problem, name, selector, log, &r);
     if (s)
         return s;

@@ -224,6 +224,19 @@ Test(negative, sampled_oracle_fails_too) {
     moe_check_free(&r);
 }
 
+/* The reproducing line opens the same backend and selects the same case. */
+Test(negative, reproducing_line) {
+    moe_check_params params = {.spec = "./moe_broken.so:row"};
+    moe_check_result *r = check("row", GIVEN, &params);
+    cr_expect(strstr(r->reproduce, "moeref check --backend ./moe_broken.so:row --case \"T=24"),
+              "%s", r->reproduce);
+    moe_check_free(&r);
+    r = check("row", GIVEN, NULL);
+    cr_expect(strstr(r->reproduce, "moeref check --backend broken:row --case \"T=24"), "%s",
+              r->reproduce);
+    moe_check_free(&r);
+}
+
 Test(negative, refusals_and_errors_are_no_passes) {
     moe_check_result *r = check("refuse", PLAIN, NULL);
     cr_expect_eq(r->verdict, MOE_VERDICT_SKIP);

@@ -77,6 +77,7 @@ typedef struct moe_check_params {
     int32_t repeats;            /* runs compared bit for bit if deterministic; 0: default of 2 */
     int32_t threads;            /* the oracle's; 0: all */
     const char *dump_dir;       /* on failure write inputs, outputs and the oracle here; NULL: no */
+    const char *spec;           /* how the backend was opened, for the reproducing line; NULL: its name */
 } moe_check_params;
 
 /* Runs `problem` on `backend` and judges it. Returns MOE_OK whenever a verdict was reached (also
