@@ -57,11 +57,12 @@ static void write_script(FILE *to, const sweep_plot *p, const char *picture) {
 
 moe_status sweep_plot_write(const sweep_plot *p, const char *path) {
     char script[4096];
+    const size_t length = strlen(path);
     const int picture = ends_with(path, ".png");
-    if ((size_t)snprintf(script, sizeof script, "%s%s", path, picture ? ".gp" : "") >=
-            sizeof script ||
-        strchr(path, '\''))
+    if (length + sizeof ".gp" > sizeof script || strchr(path, '\''))
         return moe_fail(cli_log(), MOE_E_INVALID, "--plot: the name %s cannot be used", path);
+    memcpy(script, path, length);
+    strcpy(script + length, picture ? ".gp" : "");
     FILE *to = fopen(script, "w");
     if (!to)
         return moe_fail(cli_log(), MOE_E_IO, "%s: %s", script, strerror(errno));
