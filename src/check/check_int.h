@@ -1,11 +1,12 @@
 /* Internal to src/check. How a verdict is reached:
  *
- *     run.c      runs a backend with guarded buffers           \  a subject: results and the
- *     outputs.c  reads a file that another program wrote       /  routing that they belong to
- *     routing.c  is that routing right, or inside the rounding margin?
- *     truth.c    the oracle for it in float64: everything, or a sample (sample.c, units.c)
- *     judge.c    tensor by tensor through compare.c, gates.c
- *     explain.c  which stage went wrong first; dump.c keeps the evidence */
+ *     run.c      runs a backend with guarded buffers (guard.c)   \  a subject: results and the
+ *     outputs.c  reads a file that another program wrote         /  routing that they belong to
+ *     routing.c  is that routing right, or inside the rounding margin (margin.c)?
+ *     truth.c    the oracle for it in float64: everything, or a sample (sample.c, unit_sample.c,
+ *                router_part.c), and the errors a correct kernel makes there (errors.h)
+ *     judge.c    tensor by tensor through compare.c and gates.c, the inner stages after a failure;
+ *                where.c says where an error is, dump.c keeps the evidence */
 #ifndef MOE_CHECK_CHECK_INT_H
 #define MOE_CHECK_CHECK_INT_H
 

@@ -33,16 +33,16 @@ bool moe_int_is_inner_stage(moe_tensor_id id) {
 }
 
 /* Everything that judging one subject needs. */
-typedef struct bench {
+typedef struct trial {
     const moe_int_subject *subject;
     const moe_log *log;
     moe_check_result *result;
     moe_int_routing routing;
     moe_int_truth truth;
-} bench;
+} trial;
 
 /* Golden values hold for the routing that they were made with. */
-static const moe_tensor *golden_of(const bench *b, moe_tensor_id id, moe_tensor *weights) {
+static const moe_tensor *golden_of(const trial *b, moe_tensor_id id, moe_tensor *weights) {
     const moe_problem *problem = b->subject->problem;
     if (b->routing.foreign)
         return NULL;
@@ -57,7 +57,7 @@ static const moe_tensor *golden_of(const bench *b, moe_tensor_id id, moe_tensor 
     return weights;
 }
 
-static void compare_sampled(const bench *b, moe_int_comparison *c, moe_tensor_verdict *ret) {
+static void compare_sampled(const trial *b, moe_int_comparison *c, moe_tensor_verdict *ret) {
     const moe_int_part *part = &b->truth.part[c->id];
     moe_tensor got, whole = *c->got, shape = whole;
     int64_t pairs = b->routing.plan->offsets[c->desc->E];
@@ -89,7 +89,7 @@ static void compare_sampled(const bench *b, moe_int_comparison *c, moe_tensor_ve
     }
 }
 
-static void compare(const bench *b, moe_tensor_id id, const moe_tensor *got,
+static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
                     moe_tensor_verdict *ret) {
     moe_tensor weights;
     const moe_tensor *golden = golden_of(b, id, &weights);
@@ -146,7 +146,7 @@ static bool finite_inputs(const moe_problem *problem) {
 }
 
 /* Judges one tensor; what was found about its buffer before stays the first reason. */
-static void judge_tensor(bench *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
+static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
     moe_tensor_verdict fresh, *v = moe_int_result_entry(b->result, moe_tensor_name(id));
     moe_tensor_verdict before = *v;
     compare(b, id, got, &fresh);
@@ -170,7 +170,7 @@ static void judge_tensor(bench *b, moe_tensor_id id, const moe_tensor *got, bool
     }
 }
 
-static void judge_tensors(bench *b) {
+static void judge_tensors(trial *b) {
     const moe_problem *problem = b->subject->problem;
     bool scan = b->truth.sampled && finite_inputs(problem);
     for (size_t i = 0; i < moe_int_order_count; i++) {
@@ -181,7 +181,7 @@ static void judge_tensors(bench *b) {
 }
 
 /* The stages inside, where something that depends on them failed. */
-static void judge_stages(bench *b) {
+static void judge_stages(trial *b) {
     for (size_t i = 0; b->subject->fetch && i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
         moe_tensor stage;
@@ -220,7 +220,7 @@ static int by_rank(const void *a, const void *b) {
 }
 
 /* Was anything compared that a wrong result would have changed? */
-static bool can_tell(const bench *b) {
+static bool can_tell(const trial *b) {
     for (size_t i = 0; i < b->result->n_tensors; i++) {
         const moe_tensor_verdict *v = &b->result->tensor[i];
         if (strcmp(v->name, "topk_index") != 0 && v->nonzero > 0)
@@ -229,7 +229,7 @@ static bool can_tell(const bench *b) {
     return false;
 }
 
-static void conclude(bench *b) {
+static void conclude(trial *b) {
     moe_check_result *r = b->result;
     moe_tensor_verdict *wrong = first_failing(r);
     if (wrong) {
@@ -247,7 +247,7 @@ static void conclude(bench *b) {
 }
 
 /* The router's gradients of a sampled shape start from the subject's own dS. */
-static moe_status add_router_part(bench *b) {
+static moe_status add_router_part(trial *b) {
     const moe_tensor *dS = &b->subject->got.t[MOE_T_DS];
     if (!b->truth.sampled || b->subject->problem->plan || !dS->data ||
         moe_tensor_count(dS) != b->routing.plan->n_pairs)
@@ -256,7 +256,7 @@ static moe_status add_router_part(bench *b) {
                                  &b->truth);
 }
 
-static moe_status judge(bench *b, const moe_check_params *params) {
+static moe_status judge(trial *b, const moe_check_params *params) {
     const moe_problem *problem = b->subject->problem;
     moe_dtype arithmetic = b->subject->arithmetic;
     moe_status s = moe_int_routing_settle(problem, b->subject->plan, arithmetic,
@@ -284,7 +284,7 @@ static moe_status judge(bench *b, const moe_check_params *params) {
 
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
                          const moe_log *log, moe_check_result *result) {
-    bench b = {.subject = subject, .log = log, .result = result};
+    trial b = {.subject = subject, .log = log, .result = result};
     moe_status s = judge(&b, params);
     moe_int_truth_free(&b.truth);
     moe_int_routing_free(&b.routing);
