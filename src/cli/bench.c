@@ -19,10 +19,10 @@ typedef struct bench_options {
 } bench_options;
 
 /* A wrong result has no speed. Returns an exit code, CLI_PASSED to go on. */
-static int check_first(moe_backend *backend, const moe_problem *problem,
+static int check_first(moe_backend *backend, const char *spec, const moe_problem *problem,
                        const bench_options *options) {
     moe_check_result *r = NULL;
-    moe_check_params params = {.threads = (int32_t)options->threads};
+    moe_check_params params = {.threads = (int32_t)options->threads, .spec = spec};
     cli_progress("checking %s before it is timed", problem->name);
     moe_status s = moe_check_backend(backend, problem, &params, cli_log(), &r);
     cli_progress_clear();
@@ -41,7 +41,7 @@ static int check_first(moe_backend *backend, const moe_problem *problem,
 static int bench_one(moe_backend *backend, const char *spec, const moe_problem *problem,
                      const bench_options *options, json_t *results) {
     moe_bench_result result;
-    int code = options->no_check ? CLI_PASSED : check_first(backend, problem, options);
+    int code = options->no_check ? CLI_PASSED : check_first(backend, spec, problem, options);
     if (code)
         return code;
     moe_status s = cli_bench_time(backend, problem, &options->timing, &result);

@@ -60,11 +60,13 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
     moe_open_params open = {.threads = params->threads, .log = cli_log()};
     moe_backend *backend = NULL;
     size_t first = verdicts->count;
+    moe_check_params as_named = *params;
+    as_named.spec = spec;
     moe_status s = moe_backend_open(backends->all, spec, &open, cli_log(), &backend);
     int code = cli_exit_code(s);
     for (size_t i = 0; !s && i < items->count; i++) {
         cli_progress("%s: case %zu of %zu, %s", spec, i + 1, items->count, items->at[i].name);
-        moe_status judged = judge_item(backend, selection, &items->at[i], params, verdicts);
+        moe_status judged = judge_item(backend, selection, &items->at[i], &as_named, verdicts);
         cli_progress_clear();
         if (judged && cli_exit_code(judged) > code)
             code = cli_exit_code(judged);

@@ -39,7 +39,7 @@ MOE_API moe_status moe_plan_subset(const moe_plan *plan, const int64_t *tokens, 
                                    moe_plan **ret);
 
 /* Checks a plan that came from outside (a backend, a file): monotone offsets, tokens in range and
- * ascending within an expert, inverse map consistent, weights finite. */
+ * ascending within an expert, inverse map consistent. */
 MOE_API moe_status moe_plan_check(const moe_plan *plan, const moe_log *log);
 
 /* Runs the router of `desc` on logits z [T][E+n_zero] (float64, bias included); b_select may be
