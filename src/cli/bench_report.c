@@ -45,7 +45,7 @@ static void print_row(FILE *to, const moe_bench_times *t) {
         fprintf(to, " %12.1f", t->floor_us);
     if (t->floor_us > 0)
         fprintf(to, "  %-8s %s", t->bound_by, verdict(t));
-    else if (t->predicted_us > 0)
+    else if (t->predicted_us > 0 && t->bound_by[0])
         fprintf(to, "  %s", t->bound_by);
     fprintf(to, "\n");
 }
