@@ -27,7 +27,7 @@ typedef struct moe_backend_info {
     const char *brief;
     const char *path;    /* "built in", or the file */
     int32_t priority;
-    moe_status status;   /* of probe(), or MOE_E_ABI */
+    moe_status status;   /* of probe(), or why the file was refused: MOE_E_ABI, MOE_E_FORMAT ... */
     const char *reason;  /* why status is not MOE_OK; "" otherwise */
 } moe_backend_info;
 
@@ -44,7 +44,8 @@ MOE_API moe_backend_info moe_backends_info(const moe_backends *all, size_t i);
 
 /* Opens "NAME", "NAME:VARIANT" or a path (anything with a '/'). An unknown name is
  * MOE_E_NOTFOUND, with the known ones in the message; an unusable one gives probe()'s status and
- * reason. params may be NULL. `all` must outlive the backend. */
+ * reason. params may be NULL; its log replaces `log` from open to close. `all` must outlive the
+ * backend, and so must what the log points to. */
 MOE_API moe_status moe_backend_open(moe_backends *all, const char *spec,
                                     const moe_open_params *params, const moe_log *log,
                                     moe_backend **ret);
