@@ -276,7 +276,7 @@ static void leave_room_for(size_t bytes) {
         cr_skip("no /proc/self/statm to learn the process's size from");
     fclose(file);
     rlim_t most = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + bytes;
-    cr_assert_eq(setrmost(RLIMIT_AS, &(struct rmost){most, most}), 0);
+    cr_assert_eq(setrlimit(RLIMIT_AS, &(struct rlimit){most, most}), 0);
 }
 
 static const char wide[] = "T=2000 d=512 n=64 E=4 K=4 dtype=bf16 route=uniform";
