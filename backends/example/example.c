@@ -7,11 +7,10 @@
  *     moeref check --backend ./my_backend.so --case "T=64 d=48 n=32 E=4 K=2 dtype=fp32
  * route=uniform"
  *
- * Named moeref-NAME.so and put on MOEREF_BACKEND_PATH it is found by its name.
- *
- * The order of calls: probe, open, supports, prepare, then per step set_input, forward, backward
- * with fetch after each, then release, close. The front end has checked every argument before a
- * slot is called; nothing here checks a shape again. */
+ * Named moeref-NAME.so and put on MOEREF_BACKEND_PATH it is found by its name. The order of calls:
+ * probe, open, supports, prepare, then per step set_input, forward, backward with fetch after each,
+ * then release, close. The front end has checked every argument before a slot is called; nothing
+ * here checks a shape again. */
 #include "moeref/plugin.h"
 
 #include <math.h>
