@@ -29,13 +29,21 @@ typedef struct ob_blas {
     ob_dgemm_fn dgemm;
     void (*set_threads)(int threads);
     int (*get_threads)(void);
-    int (*parallel)(void); /* one of the enum above */
-    char *(*core)(void);   /* "SkylakeX" ... */
+    int (*parallel)(void);            /* one of the enum above */
+    char *(*core)(void);              /* "SkylakeX" ... */
+    void *(*take_buffer)(int unused); /* OpenBLAS's own workspace; NULL where it is not exported */
+    void (*give_buffer)(void *buffer);
 } ob_blas;
 
-/* Loads libopenblas once per process and fills *ret. On failure `reason` says what is missing.
- * The core type is chosen by choose_core in blas.c unless OPENBLAS_CORETYPE is set. */
+/* Loads libopenblas, which stays loaded, and fills *ret. On failure `reason` says what is missing.
+ * The core type is chosen by choose_core in blas.c unless OPENBLAS_CORETYPE is set: for a moment
+ * the environment then has it, so no other thread may use the environment meanwhile. */
 moe_status ob_blas_load(ob_blas *ret, char *reason, size_t size);
+
+/* OpenBLAS maps a workspace for every thread that multiplies, at that thread's first GEMM, keeps
+ * it, and tries for ever where it cannot have it. Here failing is possible: MOE_E_NOMEM, or the
+ * workspaces of `threads` threads are there from now on. */
+moe_status ob_blas_take_buffers(const ob_blas *blas, int threads, const moe_log *log);
 
 /* Around a pass whose GEMMs run in the plug-in's own threads. An OpenBLAS with threads of its own
  * is told to use one and gets its setting back; one built on OpenMP asks the calling thread

@@ -38,8 +38,12 @@ static moe_status open_device(const moe_open_params *params, void **ret_device) 
                      "OpenBLAS runs its slow '%s' kernels: it was loaded before this plug-in could "
                      "choose; set OPENBLAS_CORETYPE",
                      dev->blas.core());
-    *ret_device = dev;
-    return MOE_OK;
+    status = ob_blas_take_buffers(&dev->blas, dev->threads, dev->log);
+    if (status)
+        free(dev);
+    else
+        *ret_device = dev;
+    return status;
 }
 
 static void close_device(void *device) {

@@ -5,6 +5,8 @@
 #include <limits.h>
 #include <omp.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 /* fp32's gate. Its origin: float sums of such lengths measured 1e-14 .. 3e-12 against float64. */
 static const double limit = 1e-11;
@@ -263,5 +265,47 @@ Test(openblas, has_no_variant) {
     cr_expect_eq(moe_backend_open(r.all, "openblas:bf16", NULL, &r.log, &none), MOE_E_NOTFOUND);
     cr_expect(strstr(r.seen.text, "'bf16'"));
     cr_expect_null(none);
+    run_close(&r);
+}
+
+/* Address space for so many more bytes than the process has now. */
+static void leave_room_for(size_t bytes) {
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file || fscanf(file, "%ld", &pages) != 1)
+        cr_skip("no /proc/self/statm to learn the process's size from");
+    fclose(file);
+    rlim_t most = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + bytes;
+    cr_assert_eq(setrlimit(RLIMIT_AS, &(struct rlimit){most, most}), 0);
+}
+
+static const char wide[] = "T=2000 d=512 n=64 E=4 K=4 dtype=bf16 route=uniform";
+
+Test(openblas, memory_runs_out_while_preparing) {
+#ifdef __SANITIZE_ADDRESS__
+    cr_skip("AddressSanitizer needs all of the address space");
+#endif
+    backend_run r;
+    open_or_skip(&r, 2);
+    run_draw_case(&r, wide);
+    leave_room_for(1 << 20);
+    cr_expect_eq(moe_layer_prepare(r.backend, &r.problem->layer, &r.use, &r.problem->in, &r.layer),
+                 MOE_E_NOMEM);
+    cr_expect_null(r.layer);
+    cr_expect(strstr(r.seen.text, "no memory"), "%s", r.seen.text);
+    run_close(&r);
+}
+
+Test(openblas, memory_runs_out_with_the_plan) {
+#ifdef __SANITIZE_ADDRESS__
+    cr_skip("AddressSanitizer needs all of the address space");
+#endif
+    backend_run r;
+    open_or_skip(&r, 2);
+    run_prepare(&r, wide);
+    leave_room_for(4 << 20);
+    cr_expect_eq(moe_layer_set_input(r.layer, &r.input), MOE_E_NOMEM);
+    cr_expect(strstr(r.seen.text, "no memory"), "%s", r.seen.text);
+    cr_expect_eq(moe_layer_forward(r.layer), MOE_E_INVALID, "there is no input");
     run_close(&r);
 }
