@@ -47,14 +47,17 @@ static moe_status export_problem(const golden_options *o, const moe_problem *pro
                                    .plan_given = problem->plan != NULL,
                                    .seed = problem->seed};
     moe_status s = MOE_OK;
-    if (!o->inputs_only || problem->plan)
+    if (!o->inputs_only)
         s = moe_reference_run(&problem->layer, &problem->in, &params, cli_log(), &oracle);
-    size_t n = s ? 0 : collect(problem, o->inputs_only ? NULL : oracle, &rounded, list, &s);
-    if (!s && oracle) {
-        const moe_plan *plan = oracle->plan;
+    size_t n = s ? 0 : collect(problem, oracle, &rounded, list, &s);
+    const moe_plan *plan = oracle ? oracle->plan : problem->plan;
+    if (!s && plan) {
         list[n++] =
             (moe_named_tensor){"plan_offsets", {plan->offsets, MOE_I64, 1, {plan->n_experts + 1}}};
         list[n++] = (moe_named_tensor){"plan_token", {plan->token, MOE_I32, 1, {plan->n_pairs}}};
+        if (!oracle) /* a given plan's weights are inputs */
+            list[n++] = (moe_named_tensor){moe_tensor_name(MOE_T_S),
+                                           {plan->weight, MOE_F64, 1, {plan->n_pairs}}};
     }
     const char *const metadata[][2] = {{"case", problem->name}, {"reproduce", problem->reproduce}};
     if (!s)

@@ -249,7 +249,35 @@ Test(cli, edge_files_agree_with_the_oracle) {
     expect(0, "agree with the oracle", "golden --verify");
 }
 
+/* A case whose plan is given can be run from its exported inputs: plan and weights are there. */
+Test(cli, exported_inputs_are_complete) {
+    char *dir = scratch(), path[100];
+    moe_safetensors *file = NULL;
+    moe_tensor t;
+    snprintf(path, sizeof path, "%s/in.safetensors", dir);
+    outcome *o = moeref("golden --inputs-only --export %s --case \"T=9 d=8 n=8 E=4 K=2 "
+                        "route=uniform\"",
+                        path);
+    cr_assert_eq(o->code, 0, "%s", o->text);
+    free(o);
+    cr_assert_eq(moe_safetensors_open(path, NULL, &file), MOE_OK);
+    static const char *const inputs[] = {"X",          "dO",         "W1", "W2", "plan_offsets",
+                                         "plan_token", "topk_weight"};
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+        cr_expect_eq(moe_safetensors_get(file, inputs[i], &t), MOE_OK, "no %s", inputs[i]);
+    cr_expect_eq(moe_safetensors_get(file, "O", &t), MOE_E_NOTFOUND);
+    moe_safetensors_close(&file);
+    remove_dir(dir);
+}
+
 Test(cli, bench_checks_before_it_times) {
+    char args[700];
+    snprintf(
+        args, sizeof args,
+        "bench --backend %s/tests/conformance/moe_broken.so:all_zero --case \"T=32 d=32 n=16 E=4 "
+        "K=2 dtype=fp32\" --repeat 2",
+        getenv("MOEREF_BUILD_ROOT"));
+    expect(1, "is not timed", args);
     expect(0, "predicted: nothing",
            "bench --backend reference --case \"T=16 d=16 n=8 E=4 K=2\" --repeat 2");
     outcome *o = moeref("bench --backend openblas --output json --repeat 2 --case "
