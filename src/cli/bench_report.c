@@ -24,13 +24,15 @@ moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
     return s;
 }
 
-/* Within a tenth of the model a time needs no explanation; below the floor it cannot be right. */
-static const char *verdict(const moe_bench_times *t) {
-    if (t->median_us < 0.98 * t->floor_us)
+#define ON_MODEL    0.10 /* within it a time needs no explanation */
+#define TIMER_SLACK 0.02 /* event timers are good to half a microsecond; kernels here take tens */
+
+const char *cli_time_verdict(double measured, double predicted, double floor) {
+    if (measured < floor * (1 - TIMER_SLACK))
         return "impossible: below the floor, a measuring error";
-    if (t->median_us > 1.1 * t->predicted_us)
+    if (measured > predicted * (1 + ON_MODEL))
         return "slow";
-    return t->median_us < 0.9 * t->predicted_us ? "faster than the model" : "on model";
+    return measured < predicted * (1 - ON_MODEL) ? "faster than the model" : "on model";
 }
 
 static void print_row(FILE *to, const moe_bench_times *t) {
@@ -44,7 +46,8 @@ static void print_row(FILE *to, const moe_bench_times *t) {
     if (t->floor_us > 0)
         fprintf(to, " %12.1f", t->floor_us);
     if (t->floor_us > 0)
-        fprintf(to, "  %-8s %s", t->bound_by, verdict(t));
+        fprintf(to, "  %-8s %s", t->bound_by,
+                cli_time_verdict(t->median_us, t->predicted_us, t->floor_us));
     else if (t->predicted_us > 0 && t->bound_by[0])
         fprintf(to, "  %s", t->bound_by);
     fprintf(to, "\n");

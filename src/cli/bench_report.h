@@ -17,6 +17,11 @@ void cli_bench_csv_header(FILE *to);
 void cli_bench_csv(FILE *to, const moe_problem *problem, const char *backend,
                    const moe_bench_result *result);
 
+/* What a measured time says beside a predicted one and its floor, microseconds: "on model" within a
+ * tenth, "slow", "faster than the model", or, below the floor by more than timers err, "impossible
+ * ...". */
+const char *cli_time_verdict(double measured, double predicted, double floor);
+
 /* Options of a timing that verbs share. `gpu` is a name or file of a GPU description, or NULL. */
 typedef struct cli_timing {
     int64_t repeats;

@@ -1,13 +1,12 @@
 /* Measured times beside predicted ones: a report of `moeref bench --output json` is read and each
  * kernel that the method has too is judged. */
+#include "cli/bench_report.h"
 #include "cli/model_cli.h"
 
 #include <math.h>
 #include <string.h>
 
-#define ON_MODEL    0.10 /* within it a time needs no explanation */
-#define TIMER_SLACK 0.02 /* event timers are good to half a microsecond; kernels here take tens */
-#define SHORTEST_US 4.0  /* shorter kernels are launches: listed, not judged in the mean */
+#define SHORTEST_US 4.0 /* shorter kernels are launches: listed, not judged in the mean */
 
 typedef struct against {
     const moe_gpu *gpu;
@@ -19,17 +18,9 @@ typedef struct against {
     int64_t impossible;
 } against;
 
-static const char *verdict(double measured, double predicted, double floor) {
-    if (measured < floor * (1 - TIMER_SLACK))
-        return "impossible: below the floor, a measuring error";
-    if (measured > predicted * (1 + ON_MODEL))
-        return "slow";
-    return measured < predicted * (1 - ON_MODEL) ? "faster than the model" : "on model";
-}
-
 static void print_times(against *a, const char *line, const char *name, double measured,
                         double predicted, double floor) {
-    const char *says = verdict(measured, predicted, floor);
+    const char *says = cli_time_verdict(measured, predicted, floor);
     a->impossible += says[0] == 'i';
     if (a->json) {
         json_t *o =
