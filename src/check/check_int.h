@@ -153,8 +153,6 @@ void moe_int_routing_free(moe_int_routing *r);
 moe_status moe_int_routing_margin(const moe_problem *problem, const double *logits,
                                   moe_dtype arithmetic, int threads, double *ret_up,
                                   double *ret_down);
-/* The number of threads that `wanted` (0: all) stands for. */
-int moe_int_check_threads(int32_t wanted);
 
 /* truth.c, sample.c, units.c ------------------------------------------------------------------ */
 

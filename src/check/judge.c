@@ -1,5 +1,6 @@
 /* From results to a verdict: routing first, then tensor by tensor in the order of computation. */
 #include "check/check_int.h"
+#include "reference/run.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -260,7 +261,7 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     const moe_problem *problem = b->subject->problem;
     moe_dtype arithmetic = b->subject->arithmetic;
     moe_status s = moe_int_routing_settle(problem, b->subject->plan, arithmetic,
-                                          moe_int_check_threads(params->threads), b->log, b->result,
+                                          moe_int_thread_count(params->threads), b->log, b->result,
                                           &b->routing);
     if (!s)
         s = moe_int_truth_make(problem, &b->routing, arithmetic, params, b->log, b->result,

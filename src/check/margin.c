@@ -15,19 +15,6 @@
 
 #include <float.h>
 #include <stdlib.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
-int moe_int_check_threads(int32_t wanted) {
-    if (wanted > 0)
-        return wanted;
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
-#endif
-}
 
 /* Squares of a tensor's elements; NULL without memory. */
 static double *squares(const moe_tensor *t) {

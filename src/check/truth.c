@@ -1,6 +1,7 @@
 /* The truth that results are judged against: the reference layer in float64 with the routing in
  * force, of all tokens or, for large shapes, of a sample. */
 #include "check/errors.h"
+#include "reference/run.h"
 
 #include <float.h>
 #include <stdio.h>
@@ -44,7 +45,7 @@ static moe_status run_oracle(const moe_problem *problem, const moe_int_routing *
     moe_status s = moe_reference_run(&problem->layer, &t->in, &params, log, &t->oracle);
     if (s)
         return s;
-    return moe_int_layer_errors(&problem->layer, &t->in, arithmetic, moe_int_check_threads(threads),
+    return moe_int_layer_errors(&problem->layer, &t->in, arithmetic, moe_int_thread_count(threads),
                                 t->oracle, &t->variance);
 }
 
@@ -122,7 +123,7 @@ static int64_t experts_in(const moe_int_part *part) {
 static moe_status sample(const moe_problem *problem, const moe_int_routing *routing,
                          moe_dtype arithmetic, int32_t threads, const moe_log *log,
                          moe_check_result *result, moe_int_truth *t) {
-    int workers = moe_int_check_threads(threads);
+    int workers = moe_int_thread_count(threads);
     t->sampled = true;
     moe_status s = moe_int_sample_tokens(problem, routing, arithmetic, workers, log, t);
     if (s || !has_backward(problem)) {

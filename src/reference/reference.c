@@ -7,7 +7,7 @@
 #include <omp.h>
 #endif
 
-static int thread_count(int32_t wanted) {
+int moe_int_thread_count(int32_t wanted) {
     if (wanted > 0)
         return wanted;
 #ifdef _OPENMP
@@ -61,7 +61,7 @@ moe_status moe_reference_run(const moe_layer_desc *desc, const moe_tensors *in,
     if (s)
         return s;
     moe_reference_result *res = calloc(1, sizeof *res);
-    int threads = thread_count(params->threads);
+    int threads = moe_int_thread_count(params->threads);
     if (!res)
         s = MOE_E_NOMEM;
     else if (params->precision == MOE_F64)
@@ -109,7 +109,7 @@ static moe_status route_only(const moe_layer_desc *desc, const moe_tensors *in,
     if (!s && !z)
         s = MOE_E_NOMEM;
     if (!s) {
-        moe_int_loop_linear_f64(x, T, desc->d, w, n, b, thread_count(params->threads), z);
+        moe_int_loop_linear_f64(x, T, desc->d, w, n, b, moe_int_thread_count(params->threads), z);
         s = moe_route(desc, T, z, b_select, params->seed, log, ret_plan);
     }
     free(x);

@@ -4,6 +4,9 @@
 
 #include "moeref/reference.h"
 
+/* Threads that `wanted` (0: all) stands for. */
+int moe_int_thread_count(int32_t wanted);
+
 /* Fills res->plan and res->out; the caller frees them on any status.
  * `threads` is at least 1. */
 moe_status moe_int_run_f64(const moe_layer_desc *desc, const moe_tensors *in,
