@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turns what tests/bench/peers.py measured of the project's own kernels into what the model reads.
+"""Turns what tests/bench/peers measured of the project's own kernels into what the model reads.
 
     tables.py golden/timing/h100-sxm/peers.json FOLDER
 

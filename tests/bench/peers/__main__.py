@@ -1,0 +1,149 @@
+"""The project's backend beside other people's layers, on one device, in one process.
+
+    python3 tests/bench/peers --lib build/src/libmoeref.so.0 --backends build/backends/cuda \\
+        --out golden/timing/h100-sxm/peers.json [--shapes 7b-n256,olmoe] [--peers bmm,ours,grouped_mm] [--kernels]
+
+Every candidate sees the same shape, the same uniform routing and N(0,1) data, and is checked against float64 before
+it is timed (oracle.py): one that is wrong is not timed. A measurement is the median over --seconds of continuous work
+that follows as long a warm-up (settled clocks). TFLOP/s are model FLOPs: 6 P d n forward, twice that backward. The
+router is in nobody's time. Peers:
+  ours        the backend that --backend names, through the C API; burst figures are its first tenth of a second
+  bmm         one dense batched GEMM per product with P/E rows an expert: a bound, no layer
+  grouped_mm  torch.nn.functional.grouped_mm with an index gather, SwiGLU and a weighted sum, compiled
+  scattermoe  needs `scattermoe` (github.com/shawntan/scattermoe) on PYTHONPATH
+  sonicmoe    needs `sonic-moe`, `quack-kernels` and the nvidia-cutlass-dsl they pin. quack compiles and times some 80
+              kernels at first use: minutes, unless QUACK_CACHE_DIR holds them
+  loop        a plain loop over experts in PyTorch
+Without a GPU: --device cpu --backend openblas --backends build/backends/openblas --dtype fp32 --shapes smoke --peers ours,loop
+A peer that cannot run is recorded with the reason; the JSON is written again after every peer.
+"""
+import argparse
+import gc
+import json
+import subprocess
+import sys
+import time
+
+import torch
+
+from capi import Moeref, Ours
+from layers import LAYERS, time_bmm
+from measure import NotFinished, profile_layer, time_layer, time_limit, time_ours
+from oracle import Oracle, Wrong
+from problem import DEFAULT_SHAPES, Problem
+from report import print_checks, print_kernels, print_ratios
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def checked_then_timed(layer, oracle, measure, args):
+    layer.forward()
+    layer.backward()
+    checked = oracle.check(layer)
+    return {**measure(layer, args.seconds), "checked": checked}
+
+
+def run_peer(peer, p, oracle, moeref, args):
+    if peer == "bmm":
+        return time_bmm(p, args.seconds)
+    if peer == "ours":
+        with Ours(p, moeref) as ours:
+            return checked_then_timed(ours, oracle, time_ours, args)
+    layer = LAYERS[peer](p)
+    result = checked_then_timed(layer, oracle, time_layer, args)
+    if args.kernels and p.device != "cpu":
+        result["profile"] = profile_layer(layer)
+    return result
+
+
+def judge_peer(peer, p, oracle, moeref, args):
+    """run_peer's result, or why there is none: a peer that fails is a finding, not the end of the run."""
+    try:
+        with time_limit(args.limit):
+            r = run_peer(peer, p, oracle, moeref, args)
+        return {**r, "fwd_tflops": p.tflops(r["fwd_us"], 1), "bwd_tflops": p.tflops(r["bwd_us"], 2)}
+    except Wrong as wrong:
+        return {"error": f"wrong: {wrong}"}
+    except NotFinished as late:
+        return {"error": str(late)}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+
+
+def say(text, end="\n"):
+    print(text, end=end, file=sys.stderr, flush=True)  # a run that is killed shows where it was
+
+
+def measure_shape(name, peers, moeref, args, result, write):
+    start = time.perf_counter()
+    p = Problem(name, args.device, DTYPES[args.dtype])
+    result.update({k: getattr(p, k) for k in "TdnEK"})
+    oracle = Oracle(p) if set(peers) - {"bmm"} else None
+    say(f"{name}: data and float64 results, {time.perf_counter() - start:.1f} s")
+    for peer in peers:
+        say(f"{name}: {peer} ... ", end="")
+        start = time.perf_counter()
+        r = result[peer] = judge_peer(peer, p, oracle, moeref, args)
+        say(f"{time.perf_counter() - start:.1f} s, " +
+            (r.get("error") or f"{r['fwd_tflops']:.1f} / {r['bwd_tflops']:.1f} TFLOP/s"))
+        write()
+        gc.collect()
+        if args.device != "cpu":
+            torch.cuda.empty_cache()
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="peers", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lib", help="libmoeref.so.0")
+    parser.add_argument("--backends", help="folder of the backend's shared object")
+    parser.add_argument("--backend", default="cuda", help="NAME or NAME:VARIANT")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="where data and other layers are")
+    parser.add_argument("--dtype", default="bf16", choices=DTYPES)
+    parser.add_argument("--out", help="JSON file to write")
+    parser.add_argument("--shapes", default=",".join(DEFAULT_SHAPES))
+    parser.add_argument("--peers", default="bmm,ours,grouped_mm,scattermoe,sonicmoe")
+    parser.add_argument("--kernels", action="store_true", help="also record the kernels of other people's layers")
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--limit", type=float, default=600, help="seconds that one peer may take for one shape")
+    parser.add_argument("--budget", type=float, default=1e9, help="seconds after which no shape is started")
+    args = parser.parse_args()
+    if "ours" in args.peers.split(",") and not (args.lib and args.backends):
+        parser.error("ours needs --lib and --backends")
+    return args
+
+
+def device_name(device):
+    if device == "cpu":
+        return f"CPU, {torch.get_num_threads()} threads"
+    return subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+                          capture_output=True, text=True).stdout.strip()
+
+
+def main():
+    args = parse()
+    peers = args.peers.split(",")
+    moeref = Moeref(args.lib, args.backends, args.backend) if "ours" in peers else None
+    report = {"date": time.strftime("%Y-%m-%d"), "gpu_and_driver": device_name(args.device),
+              "torch": torch.__version__, "seconds": args.seconds,
+              "command": "tests/bench/peers --peers " + args.peers + (" --kernels" if args.kernels else ""),
+              "shapes": {}}
+
+    def write():
+        if args.out:
+            with open(args.out, "w") as file:
+                json.dump(report, file, indent=1)
+
+    start = time.perf_counter()
+    for name in args.shapes.split(","):
+        if time.perf_counter() - start > args.budget:
+            print(f"{name}: not started, the time budget is used up")
+            continue
+        measure_shape(name, peers, moeref, args, report["shapes"].setdefault(name, {}), write)
+    print_ratios(report["shapes"], peers)
+    print_kernels(report["shapes"], peers)
+    print_checks(report["shapes"], peers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Times: settled clocks, whole passes, and kernel by kernel."""
+import contextlib
+import re
+import signal
+import subprocess
+import time
+
+import torch
+
+
+class NotFinished(BaseException):
+    """Not an Exception: autotuners swallow those of the configurations that they try."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds):
+    """Raises NotFinished in the block after so long, or when the foreign call that it is in returns."""
+    def stop(_signal, _frame):
+        raise NotFinished(f"not finished within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
+def once_us(run, device):
+    if device == "cpu":
+        start = time.perf_counter()
+        run()
+        return 1e6 * (time.perf_counter() - start)
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    run()
+    end.record()
+    end.synchronize()
+    return 1e3 * begin.elapsed_time(end)
+
+
+def settled_us(run, seconds, device):
+    """Median time of `run` on the device, after and during continuous work."""
+    once_us(run, device)
+    samples, start = [], time.perf_counter()
+    while time.perf_counter() - start < 2 * seconds or len(samples) < 5:
+        us = once_us(run, device)
+        samples.append((time.perf_counter() - start, us))
+    return median([us for at, us in samples if at >= seconds] or [us for _, us in samples])
+
+
+def clock_and_power():
+    out = subprocess.run(["nvidia-smi", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits"],
+                         capture_output=True, text=True).stdout.split(",")
+    return {"sm_clock_mhz": float(out[0]), "power_w": float(out[1])}
+
+
+def time_ours(ours, seconds):
+    """The library times its own kernels; pass times are their sums."""
+    samples, start = [], time.perf_counter()
+    while time.perf_counter() - start < 2 * seconds or len(samples) < 6:
+        at = time.perf_counter() - start
+        ours.forward()
+        ours.backward()
+        samples.append((at, *ours.times()))
+    state = {} if ours.p.device == "cpu" else clock_and_power()
+    late = [s for s in samples if s[0] >= seconds] or samples[len(samples) // 2:]
+    burst = [s for s in samples if s[0] < 0.1][1:] or samples[:2]
+
+    def medians(rows, which):
+        return {k: median([r[which][k] for r in rows]) for k in rows[0][which]}
+
+    fwd, bwd = medians(late, 1), medians(late, 2)
+    return {"kernels_us": {**fwd, **bwd}, "fwd_us": sum(fwd.values()), "bwd_us": sum(bwd.values()),
+            "burst_fwd_us": sum(medians(burst, 1).values()), "burst_bwd_us": sum(medians(burst, 2).values()),
+            "runs": len(late), **state, "memory_bytes": ours.memory()}
+
+
+def time_layer(layer, seconds):
+    """A differentiable layer: forward alone, then forward with backward; backward is the difference."""
+    def both():
+        layer.forward()
+        layer.backward()
+
+    fwd = settled_us(layer.forward, seconds, layer.device)
+    return {"fwd_us": fwd, "bwd_us": settled_us(both, seconds, layer.device) - fwd}
+
+
+def short_name(name):
+    """A kernel's name without its argument list, namespaces and all but the first template argument."""
+    name = re.sub(r"^void |\(anonymous namespace\)::|_object_at_.*|__tensorptr.*", "", name).split("(")[0]
+    parts = [re.sub(r".*::", "", part.split(",")[0]).strip(" >") for part in name.split("<")]
+    inner = next((part for part in parts[1:] if part and not part.isdigit()), "")
+    return (parts[0] + (f"<{inner}>" if inner else ""))[:100]
+
+
+def device_events(run):
+    """[(name, start us, end us)] of what one run puts on the device, by start."""
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        run()
+        torch.cuda.synchronize()
+    on_device = [e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    return sorted(((e.name, e.time_range.start, e.time_range.end) for e in on_device), key=lambda e: e[1])
+
+
+def kernel_table(runs):
+    """Medians by place in the launch order, over the runs that launched as much as most did."""
+    count = median([len(run) for run in runs])
+    runs = [run for run in runs if len(run) == count]
+    kernels = [{"name": short_name(runs[-1][i][0]), "us": round(median([r[i][2] - r[i][1] for r in runs]), 2)}
+               for i in range(count)]
+    span = median([max(e[2] for e in r) - r[0][1] for r in runs]) if count else 0.0
+    return {"kernels": kernels, "busy_us": round(sum(k["us"] for k in kernels), 1), "span_us": round(span, 1)}
+
+
+def profile_layer(layer, repeats=5):
+    """Kernels of one forward and one backward: median times in launch order, their sum (the device is busy), and the
+    span from the first one's start to the last one's end (the rest are gaps)."""
+    forward, backward = [], []
+    for _ in range(repeats):
+        layer.forward()
+        forward.append(device_events(layer.forward))
+        backward.append(device_events(layer.backward))
+    return {"forward": kernel_table(forward), "backward": kernel_table(backward)}
