@@ -1,9 +1,7 @@
 /* moeref predict: how long will it take, what bounds it, how much memory? */
 #include "cli/model_cli.h"
 
-#include <errno.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct predict_options {
@@ -19,121 +17,102 @@ typedef struct predict_options {
 #define NUDGE 1.1 /* a sensitivity is the slope over +10 % of a parameter, in logarithms */
 #define SHOWN 0.01
 
+/* What answers a line, and where to. */
+typedef struct answer {
+    const predict_options *o;
+    const moe_gpu *gpu;
+    const moe_workload *state;
+    const moe_log *log;
+    FILE *to;
+} answer;
+
 /* d ln(time) / d ln(parameter), for every parameter that moves the time. */
-static moe_status print_sensitivities(const model_subject *s, const moe_gpu *gpu,
-                                      const char *method, const moe_workload *state,
+static moe_status print_sensitivities(const answer *a, const model_subject *s, const char *method,
                                       double base_us) {
     moe_gpu_param info;
     moe_status st = MOE_OK;
-    printf("  sensitivities, %% of time for +1 %% of:");
+    fprintf(a->to, "  sensitivities, %% of time for +1 %% of:");
     for (size_t i = 0; !st && (info = moe_gpu_param_at(i)).key; i++) {
         moe_gpu *nudged = NULL;
         moe_prediction *p = NULL;
         double value = 0;
-        st = moe_gpu_clone(gpu, &nudged);
+        st = moe_gpu_clone(a->gpu, &nudged);
         if (!st && moe_gpu_get(nudged, info.key, &value) == MOE_OK &&
             moe_gpu_set(nudged, info.key, value * NUDGE, NULL) == MOE_OK) {
-            st = model_subject_predict(s, nudged, method, state, &p);
+            st = model_subject_predict(s, nudged, method, a->state, a->log, &p);
             const double slope = st ? 0 : log(p->total_us / base_us) / log(NUDGE);
             if (fabs(slope) >= SHOWN)
-                printf(" %s %+.2f", info.key, slope);
+                fprintf(a->to, " %s %+.2f", info.key, slope);
         }
         moe_prediction_free(&p);
         moe_gpu_destroy(&nudged);
     }
-    printf("\n");
+    fprintf(a->to, "\n");
     return st;
 }
 
-static moe_status predict_one(const predict_options *o, const model_subject *s, const moe_gpu *gpu,
-                              const char *method, const moe_workload *state) {
+static moe_status predict_one(const answer *a, const model_subject *s, const char *method) {
     moe_prediction *p = NULL;
     const char *name = s->is_gemm ? "cublas" : method;
-    moe_status st = model_subject_predict(s, gpu, method, state, &p);
+    moe_status st = model_subject_predict(s, a->gpu, method, a->state, a->log, &p);
     if (st)
         return st;
-    if (o->output == CLI_TEXT) {
-        model_print_text(stdout, s->line, gpu, name, p);
-        if (o->sensitivities)
-            st = print_sensitivities(s, gpu, method, state, p->total_us);
-    } else if (o->output == CLI_CSV) {
-        model_print_csv(stdout, s->line, gpu, name, p);
+    if (a->o->output == CLI_TEXT) {
+        model_print_text(a->to, s->line, a->gpu, name, p);
+        if (a->o->sensitivities)
+            st = print_sensitivities(a, s, method, p->total_us);
+    } else if (a->o->output == CLI_CSV) {
+        model_print_csv(a->to, s->line, a->gpu, name, p);
     } else {
-        json_t *object = model_json(s->line, gpu, name, p);
-        json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
-        printf("\n");
-        json_decref(object);
+        model_print_json(a->to, s->line, a->gpu, name, p);
     }
     moe_prediction_free(&p);
     return st;
 }
 
-static moe_status predict_subject(const predict_options *o, const model_subject *s,
-                                  const moe_gpu *gpu, const moe_workload *state) {
+static moe_status predict_subject(const answer *a, const model_subject *s) {
     moe_status st = MOE_OK;
-    const size_t count = s->is_gemm ? 1 : o->methods.count;
+    const size_t count = s->is_gemm ? 1 : a->o->methods.count;
     for (size_t i = 0; !st && i < count; i++) {
-        st = predict_one(o, s, gpu, o->methods.at[i], state);
+        st = predict_one(a, s, a->o->methods.at[i]);
         /* The log has said which method cannot do this. */
-        if (st == MOE_E_UNSUPPORTED && o->all_methods)
+        if (st == MOE_E_UNSUPPORTED && a->o->all_methods)
             st = MOE_OK;
     }
     return st;
 }
 
-static moe_status predict_line(const predict_options *o, const char *line, const moe_gpu *gpu,
-                               const moe_workload *state) {
+/* A model_line_fn. */
+static moe_status predict_line(const void *user, const char *line, const moe_log *log, FILE *to) {
+    answer a = *(const answer *)user;
     model_subject s;
-    moe_status st = model_subject_parse(line, &s);
+    a.log = log;
+    a.to = to;
+    moe_status st = model_subject_parse(line, log, &s);
     if (st)
         return st;
-    st = predict_subject(o, &s, gpu, state);
+    st = predict_subject(&a, &s);
     model_subject_clear(&s);
     return st;
 }
 
-/* One case a line; empty lines and lines that start with '#' are skipped. A bad line ends the run
- * and is named. */
-static moe_status predict_batch(const predict_options *o, const moe_gpu *gpu,
-                                const moe_workload *state) {
-    FILE *in = strcmp(o->batch, "-") == 0 ? stdin : fopen(o->batch, "r");
-    char *line = NULL;
-    size_t size = 0;
-    long number = 0;
-    moe_status st = MOE_OK;
-    if (!in)
-        return moe_fail(cli_log(), MOE_E_IO, "%s: %s", o->batch, strerror(errno));
-    while (!st && getline(&line, &size, in) >= 0) {
-        number++;
-        if (line[strspn(line, " \t\r\n")] == '\0' || line[0] == '#')
-            continue;
-        st = predict_line(o, line, gpu, state);
-        if (st)
-            moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld stopped the batch", o->batch,
-                         number);
-    }
-    free(line);
-    if (in != stdin)
-        fclose(in);
-    return st;
-}
-
 static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_workload *state) {
+    const answer a = {.o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout};
     moe_status st = MOE_OK;
     if (o->output == CLI_CSV)
         model_print_csv_header(stdout);
     for (size_t i = 0; !st && i < o->cases.count; i++)
-        st = predict_line(o, o->cases.at[i], gpu, state);
+        st = predict_line(&a, o->cases.at[i], cli_log(), stdout);
     if (!st && o->config) {
         model_subject s;
         st = model_subject_config(o->config, o->tokens, &s);
         if (!st) {
-            st = predict_subject(o, &s, gpu, state);
+            st = predict_subject(&a, &s);
             model_subject_clear(&s);
         }
     }
     if (!st && o->batch)
-        st = predict_batch(o, gpu, state);
+        st = model_batch(o->batch, predict_line, &a);
     if (!st && o->against)
         st = model_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
                            &o->impossible);
@@ -167,8 +146,6 @@ static int run(predict_options *o) {
     if (!st)
         st = predict_all(o, gpu, &state);
     moe_gpu_destroy(&gpu);
-    if (!st && fflush(stdout) != 0)
-        st = moe_fail(cli_log(), MOE_E_IO, "standard output: %s", strerror(errno));
     return !st && o->impossible ? CLI_FAILED : cli_exit_code(st);
 }
 

@@ -1,9 +1,9 @@
 /* moeref sweep: predictions over a cross product of values, on all cores. */
+#include "cli/json_text.h"
 #include "cli/model_cli.h"
 #include "cli/sweep_axes.h"
 #include "cli/sweep_plot.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,7 +112,7 @@ static moe_status prepare_point(const sweep *s, size_t i, sweep_work *w) {
         for (size_t k = 0; !st && k < s->axes.at[a].n_keys; k++)
             st = prepare_key(s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i), w);
     }
-    return st ? st : model_subject_parse(w->line, &w->subject);
+    return st ? st : model_subject_parse(w->line, cli_log(), &w->subject);
 }
 
 static void clear_work(sweep_work *w) {
@@ -125,7 +125,7 @@ static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
     moe_prediction *r = NULL;
     moe_status st = prepare_point(s, i, &w);
     if (!st)
-        st = model_subject_predict(&w.subject, w.gpu, w.method, &s->state, &r);
+        st = model_subject_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
     if (!st)
         *p = (sweep_point){.us = r->total_us,
                            .fwd_us = r->forward_us,
@@ -186,21 +186,23 @@ static void print_csv(const sweep *s) {
 }
 
 static void print_json(const sweep *s) {
+    json_text t = {.to = stdout};
     for (size_t i = 0; i < s->count; i++) {
-        json_t *at = json_object();
-        json_t *o =
-            json_pack("{s:i,s:s,s:s,s:s,s:o}", "moeref", 1, "case", s->o->line ? s->o->line : "",
-                      "gpu", moe_gpu_name(s->gpu), "method", s->o->method, "at", at);
+        json_text_open(&t, NULL, '{');
+        json_text_int(&t, "moeref", 1);
+        json_text_string(&t, "case", s->o->line ? s->o->line : "");
+        json_text_string(&t, "gpu", moe_gpu_name(s->gpu));
+        json_text_string(&t, "method", s->o->method);
+        json_text_open(&t, "at", '{');
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++)
-                json_object_set_new(at, s->axes.at[a].keys[k],
-                                    json_string(sweep_axes_value(&s->axes, a, k, i)));
+                json_text_string(&t, s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i));
         }
+        json_text_close(&t, '}');
         for (size_t c = 0; c < COLUMNS; c++)
-            json_object_set_new(o, columns[c], json_real(column_value(&s->points[i], c)));
-        json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
-        printf("\n");
-        json_decref(o);
+            json_text_real(&t, columns[c], column_value(&s->points[i], c));
+        json_text_close(&t, '}');
+        json_text_line(&t);
     }
 }
 
@@ -271,8 +273,6 @@ static moe_status run(sweep *s) {
         print_json(s);
     else if (!st)
         print_csv(s);
-    if (!st && fflush(stdout) != 0)
-        st = moe_fail(cli_log(), MOE_E_IO, "standard output: %s", strerror(errno));
     return !st && s->o->plot ? plot(s, column) : st;
 }
 

@@ -17,7 +17,7 @@ static int run(const trace_options *o) {
         return cli_usage("--max-tiles must not be negative");
     moe_status st = model_open(&o->model, &gpu, &state);
     if (!st)
-        st = model_subject_parse(o->line, &s);
+        st = model_subject_parse(o->line, cli_log(), &s);
     if (!st && s.is_gemm)
         st = moe_fail(cli_log(), MOE_E_UNSUPPORTED,
                       "a trace shows a layer; use one expert, E=1 K=1, for a dense one");

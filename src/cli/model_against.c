@@ -1,8 +1,10 @@
 /* Measured times beside predicted ones: a report of `moeref bench --output json` is read and each
  * kernel that the method has too is judged. */
 #include "cli/bench_report.h"
+#include "cli/json_text.h"
 #include "cli/model_cli.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <string.h>
 
@@ -23,13 +25,18 @@ static void print_times(against *a, const char *line, const char *name, double m
     const char *says = cli_time_verdict(measured, predicted, floor);
     a->impossible += says[0] == 'i';
     if (a->json) {
-        json_t *o =
-            json_pack("{s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:s}", "case", line, "gpu",
-                      moe_gpu_name(a->gpu), "method", a->method, "name", name, "measured_us",
-                      measured, "predicted_us", predicted, "floor_us", floor, "verdict", says);
-        json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
-        printf("\n");
-        json_decref(o);
+        json_text t = {.to = stdout};
+        json_text_open(&t, NULL, '{');
+        json_text_string(&t, "case", line);
+        json_text_string(&t, "gpu", moe_gpu_name(a->gpu));
+        json_text_string(&t, "method", a->method);
+        json_text_string(&t, "name", name);
+        json_text_real(&t, "measured_us", measured);
+        json_text_real(&t, "predicted_us", predicted);
+        json_text_real(&t, "floor_us", floor);
+        json_text_string(&t, "verdict", says);
+        json_text_close(&t, '}');
+        json_text_line(&t);
         return;
     }
     printf("  %-12s %12.1f %12.1f %12.1f %+8.1f %%  %s\n", name, measured, predicted, floor,
@@ -92,10 +99,10 @@ static moe_status judge_entry(against *a, const json_t *entry, const char *path)
         moe_log_send(cli_log(), MOE_LOG_WARN, "%s: %s is no case line and is skipped", path, line);
         return MOE_OK;
     }
-    moe_status st = model_subject_parse(line, &s);
+    moe_status st = model_subject_parse(line, cli_log(), &s);
     if (st)
         return st;
-    st = model_subject_predict(&s, a->gpu, a->method, a->state, &p);
+    st = model_subject_predict(&s, a->gpu, a->method, a->state, cli_log(), &p);
     if (!st && !a->json)
         printf("%s\n%s on %s\n  %-12s %12s %12s %12s\n", line, a->method, moe_gpu_name(a->gpu), "",
                "measured us", "predicted us", "floor us");

@@ -2,7 +2,6 @@
 #ifndef MOE_CLI_MODEL_CLI_H
 #define MOE_CLI_MODEL_CLI_H
 
-#include <jansson.h>
 #include <stdio.h>
 
 #include "cli/cli.h"
@@ -49,14 +48,15 @@ typedef struct model_subject {
 } model_subject;
 
 /* Parses "moe T=.. d=.. ..." (the word moe may be missing) or "gemm m=.. n=.. k=.. [batch=..]". */
-moe_status model_subject_parse(const char *line, model_subject *ret);
+moe_status model_subject_parse(const char *line, const moe_log *log, model_subject *ret);
 
 /* A layer whose description came from elsewhere (a checkpoint's config.json). */
 moe_status model_subject_config(const char *path, int64_t tokens, model_subject *ret);
 void model_subject_clear(model_subject *s);
 
 moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
-                                 const moe_workload *state, moe_prediction **ret);
+                                 const moe_workload *state, const moe_log *log,
+                                 moe_prediction **ret);
 
 /* The workload of a layer: points into s. */
 moe_workload model_subject_workload(const model_subject *s, const moe_workload *state);
@@ -64,11 +64,18 @@ moe_workload model_subject_workload(const model_subject *s, const moe_workload *
 /* Output of a prediction. */
 void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                       const moe_prediction *p);
-json_t *model_json(const char *line, const moe_gpu *gpu, const char *method,
-                   const moe_prediction *p);
+void model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                      const moe_prediction *p);
 void model_print_csv_header(FILE *to);
 void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                      const moe_prediction *p);
+
+/* Calls make() for every line of a file ("-": standard input) that is not empty and does not start
+ * with '#', from several threads; what it writes to `to` is printed in the order of the lines. A
+ * line that fails ends the run and is named. MOE_E_NOTFOUND: no such line. */
+typedef moe_status (*model_line_fn)(const void *user, const char *line, const moe_log *log,
+                                    FILE *to);
+moe_status model_batch(const char *path, model_line_fn make, const void *user);
 
 /* Judges the times in a report of `moeref bench --output json` against predictions: on model, slow,
  * faster, or impossible (below the floor). */

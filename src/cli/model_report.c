@@ -1,4 +1,5 @@
 /* Predictions as text, JSON and CSV. */
+#include "cli/json_text.h"
 #include "cli/model_cli.h"
 
 #include <string.h>
@@ -47,29 +48,53 @@ void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char
                 p->peak_bytes / 1e6, p->cached_bytes / 1e6, p->param_bytes / 1e6);
 }
 
-static json_t *kernel_json(const moe_kernel *k) {
-    json_t *o =
-        json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:s}", "name", k->cost.name, "pass",
-                  k->backward ? "bwd" : "fwd", "us", k->cost.us, "flops", k->cost.flops,
-                  "hbm_bytes", k->cost.hbm_bytes, "l2_bytes", k->cost.l2_bytes, "smem_bytes",
-                  k->smem_bytes, "tiles", k->cost.tiles, "waves", k->cost.waves, "floor_us",
-                  k->cost.floor_us, "bound_by", k->cost.bound_by);
-    if (k->tile_m)
-        json_object_set_new(o, "tile", json_pack("[i,i,i]", k->tile_m, k->tile_n, k->split));
-    return o;
+static void put_kernel(json_text *t, const moe_kernel *k) {
+    json_text_open(t, NULL, '{');
+    json_text_string(t, "name", k->cost.name);
+    json_text_string(t, "pass", k->backward ? "bwd" : "fwd");
+    json_text_real(t, "us", k->cost.us);
+    json_text_real(t, "flops", k->cost.flops);
+    json_text_real(t, "hbm_bytes", k->cost.hbm_bytes);
+    json_text_real(t, "l2_bytes", k->cost.l2_bytes);
+    json_text_real(t, "smem_bytes", k->smem_bytes);
+    json_text_real(t, "tiles", k->cost.tiles);
+    json_text_real(t, "waves", k->cost.waves);
+    json_text_real(t, "floor_us", k->cost.floor_us);
+    json_text_string(t, "bound_by", k->cost.bound_by);
+    if (k->tile_m) {
+        json_text_open(t, "tile", '[');
+        json_text_int(t, NULL, k->tile_m);
+        json_text_int(t, NULL, k->tile_n);
+        json_text_int(t, NULL, k->split);
+        json_text_close(t, ']');
+    }
+    json_text_close(t, '}');
 }
 
-json_t *model_json(const char *line, const moe_gpu *gpu, const char *method,
-                   const moe_prediction *p) {
-    json_t *kernels = json_array();
+void model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                      const moe_prediction *p) {
+    json_text t = {.to = to};
+    json_text_open(&t, NULL, '{');
+    json_text_int(&t, "moeref", 1);
+    json_text_string(&t, "case", line);
+    json_text_string(&t, "gpu", moe_gpu_name(gpu));
+    json_text_string(&t, "method", method);
+    json_text_real(&t, "total_us", p->total_us);
+    json_text_real(&t, "forward_us", p->forward_us);
+    json_text_real(&t, "backward_us", p->backward_us);
+    json_text_real(&t, "overhead_us", p->overhead_us);
+    json_text_real(&t, "floor_us", p->floor_us);
+    json_text_real(&t, "flops", p->flops);
+    json_text_real(&t, "padding", p->padding);
+    json_text_real(&t, "peak_bytes", p->peak_bytes);
+    json_text_real(&t, "cached_bytes", p->cached_bytes);
+    json_text_real(&t, "param_bytes", p->param_bytes);
+    json_text_open(&t, "kernels", '[');
     for (size_t i = 0; i < p->n_kernels; i++)
-        json_array_append_new(kernels, kernel_json(&p->kernels[i]));
-    return json_pack("{s:i,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:o}", "moeref", 1,
-                     "case", line, "gpu", moe_gpu_name(gpu), "method", method, "total_us",
-                     p->total_us, "forward_us", p->forward_us, "backward_us", p->backward_us,
-                     "overhead_us", p->overhead_us, "floor_us", p->floor_us, "flops", p->flops,
-                     "padding", p->padding, "peak_bytes", p->peak_bytes, "cached_bytes",
-                     p->cached_bytes, "param_bytes", p->param_bytes, "kernels", kernels);
+        put_kernel(&t, &p->kernels[i]);
+    json_text_close(&t, ']');
+    json_text_close(&t, '}');
+    json_text_line(&t);
 }
 
 void model_print_csv_header(FILE *to) {

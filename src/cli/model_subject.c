@@ -29,59 +29,79 @@ moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *r
     return MOE_OK;
 }
 
-static moe_status parse_size(const char *word, int64_t *ret) {
+static moe_status parse_size(const char *word, const moe_log *log, int64_t *ret) {
     char *end;
     const char *digits = strchr(word, '=') + 1;
     const long long value = strtoll(digits, &end, 10);
     if (*digits < '0' || *digits > '9' || *end != '\0' || value < 1)
-        return moe_fail(cli_log(), MOE_E_INVALID, "gemm: %s is not a size", word);
+        return moe_fail(log, MOE_E_INVALID, "gemm: \"%.40s\" is not a size", word);
+    if (*ret)
+        return moe_fail(log, MOE_E_INVALID, "gemm: %.*s is given twice", (int)(digits - word - 1),
+                        word);
     *ret = value;
     return MOE_OK;
 }
 
-static moe_status parse_gemm_word(const char *word, model_subject *s) {
+static moe_status parse_gemm_word(const char *word, const moe_log *log, model_subject *s) {
     static const char *const keys[] = {"m=", "n=", "k=", "batch="};
     int64_t *const slots[] = {&s->m, &s->n, &s->k, &s->batch};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (strncmp(word, keys[i], strlen(keys[i])) == 0)
-            return parse_size(word, slots[i]);
+            return parse_size(word, log, slots[i]);
     }
-    return moe_fail(cli_log(), MOE_E_INVALID, "gemm: \"%s\" is not m=, n=, k= or batch=", word);
+    return moe_fail(log, MOE_E_INVALID, "gemm: \"%.40s\" is not m=, n=, k= or batch=", word);
 }
 
-static moe_status parse_gemm(const char *words, model_subject *s) {
+static moe_status parse_gemm(const char *words, const moe_log *log, model_subject *s) {
     char *copy = strdup(words), *rest = copy;
     moe_status st = copy ? MOE_OK : MOE_E_NOMEM;
     s->is_gemm = true;
-    s->batch = 1;
-    for (char *word; !st && (word = strtok_r(rest, " \t\r\n", &rest));)
-        st = parse_gemm_word(word, s);
+    for (char *word; !st && (word = strtok_r(rest, " \t", &rest));)
+        st = parse_gemm_word(word, log, s);
     free(copy);
     if (!st && (!s->m || !s->n || !s->k))
-        st = moe_fail(cli_log(), MOE_E_INVALID, "gemm: m=, n= and k= are all needed: %s", words);
+        st = moe_fail(log, MOE_E_INVALID, "gemm: m=, n= and k= are all needed");
+    if (!s->batch)
+        s->batch = 1;
     return st;
 }
 
-static moe_status draw_counts(model_subject *s) {
+static moe_status draw_counts(const moe_log *log, model_subject *s) {
     s->counts = malloc((size_t)s->c.layer.E * sizeof *s->counts);
     if (!s->counts)
-        return moe_fail(cli_log(), MOE_E_NOMEM, "out of memory");
-    return moe_counts_draw(&s->c, cli_log(), s->counts);
+        return moe_fail(log, MOE_E_NOMEM, "out of memory");
+    return moe_counts_draw(&s->c, log, s->counts);
 }
 
-moe_status model_subject_parse(const char *line, model_subject *ret) {
+/* A line is printed again, in reports of several formats. */
+static moe_status check_text(const char *line, const moe_log *log) {
+    for (const char *at = line; *at; at++) {
+        if ((*at < 0x20 && *at != '\t') || *at >= 0x7f)
+            return moe_fail(log, MOE_E_INVALID,
+                            "column %zu holds byte 0x%02x: cases are plain ASCII text",
+                            (size_t)(at - line) + 1, (unsigned char)*at);
+    }
+    return MOE_OK;
+}
+
+static moe_status parse_line(const char *line, const moe_log *log, model_subject *s) {
+    moe_status st = check_text(line, log);
+    if (st)
+        return st;
+    if (strncmp(line, "gemm", 4) == 0 && (line[4] == ' ' || line[4] == '\t'))
+        return parse_gemm(line + 5, log, s);
+    st = moe_case_parse(line, log, &s->c);
+    return st ? st : draw_counts(log, s);
+}
+
+moe_status model_subject_parse(const char *line, const moe_log *log, model_subject *ret) {
     model_subject s = {.line = strdup(line)};
-    moe_status st = s.line ? MOE_OK : MOE_E_NOMEM;
-    if (s.line)
-        s.line[strcspn(s.line, "\r\n")] = '\0';
-    if (!st && strncmp(line, "gemm", 4) == 0 && (line[4] == ' ' || line[4] == '\t'))
-        st = parse_gemm(line + 5, &s);
-    else if (!st) {
-        st = moe_case_parse(s.line, cli_log(), &s.c);
-        if (st)
-            s.c = (moe_case){0};
-        else
-            st = draw_counts(&s);
+    moe_status st = s.line ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory");
+    if (!st) {
+        size_t length = strlen(s.line);
+        while (length > 0 && strchr("\r\n", s.line[length - 1]))
+            s.line[--length] = '\0';
+        st = parse_line(s.line, log, &s);
     }
     if (st)
         model_subject_clear(&s);
@@ -98,7 +118,7 @@ moe_status model_subject_config(const char *path, int64_t tokens, model_subject 
     if (!st)
         st = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
     if (!st)
-        st = draw_counts(&s);
+        st = draw_counts(cli_log(), &s);
     if (st)
         model_subject_clear(&s);
     else
@@ -125,9 +145,10 @@ moe_workload model_subject_workload(const model_subject *s, const moe_workload *
 }
 
 moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
-                                 const moe_workload *state, moe_prediction **ret) {
+                                 const moe_workload *state, const moe_log *log,
+                                 moe_prediction **ret) {
     const moe_workload w = model_subject_workload(s, state);
     if (s->is_gemm)
-        return moe_predict_gemm(gpu, s->m, s->n, s->k, s->batch, state, cli_log(), ret);
-    return moe_predict(gpu, method, &w, cli_log(), ret);
+        return moe_predict_gemm(gpu, s->m, s->n, s->k, s->batch, state, log, ret);
+    return moe_predict(gpu, method, &w, log, ret);
 }
