@@ -1,48 +1,12 @@
 /* The command line as its users meet it: exit codes, sentences, and faults that must be found. */
-#define _GNU_SOURCE
 #include "moeref/safetensors.h"
 
-#include <criterion/criterion.h>
 #include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "run_moeref.h"
+
 #define CASE "\"T=40 d=24 n=16 E=4 K=2 dtype=fp32 renorm=1 seed=3\""
-
-typedef struct outcome {
-    int code;
-    char text[200000]; /* stdout and stderr together */
-} outcome;
-
-/* Runs `moeref ARGS` through the shell. */
-static outcome *moeref(const char *format, ...) {
-    char args[2000], *line;
-    va_list list;
-    va_start(list, format);
-    vsnprintf(args, sizeof args, format, list);
-    va_end(list);
-    outcome *o = calloc(1, sizeof *o);
-    cr_assert_gt(asprintf(&line, "%s/src/cli/moeref %s 2>&1", getenv("MOEREF_BUILD_ROOT"), args),
-                 0);
-    FILE *pipe = popen(line, "r");
-    cr_assert_not_null(pipe);
-    o->text[fread(o->text, 1, sizeof o->text - 1, pipe)] = '\0';
-    int status = pclose(pipe);
-    o->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    free(line);
-    return o;
-}
-
-/* Expects an exit code and a piece of the text. */
-static void expect(int code, const char *piece, const char *args) {
-    outcome *o = moeref("%s", args);
-    cr_expect_eq(o->code, code, "moeref %s: exit %d, want %d\n%s", args, o->code, code, o->text);
-    cr_expect_not_null(strstr(o->text, piece), "moeref %s: no '%s' in\n%s", args, piece, o->text);
-    free(o);
-}
 
 static char *scratch(void) {
     static char dir[64];

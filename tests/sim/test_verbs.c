@@ -1,40 +1,10 @@
 /* predict, trace, sweep and calibrate as their users meet them. */
-#define _GNU_SOURCE
-#include <criterion/criterion.h>
 #include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "run_moeref.h"
+
 #define CASE "--case \"T=512 d=256 n=128 E=8 K=2 route=uniform\""
-
-typedef struct outcome {
-    int code;
-    char text[100000]; /* stdout and stderr together */
-} outcome;
-
-static outcome *moeref(const char *args) {
-    char *line;
-    outcome *o = calloc(1, sizeof *o);
-    cr_assert_gt(asprintf(&line, "%s/src/cli/moeref %s 2>&1", getenv("MOEREF_BUILD_ROOT"), args),
-                 0);
-    FILE *pipe = popen(line, "r");
-    cr_assert_not_null(pipe);
-    o->text[fread(o->text, 1, sizeof o->text - 1, pipe)] = '\0';
-    const int status = pclose(pipe);
-    o->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    free(line);
-    return o;
-}
-
-static void expect(int code, const char *piece, const char *args) {
-    outcome *o = moeref(args);
-    cr_expect_eq(o->code, code, "moeref %s: exit %d, want %d\n%s", args, o->code, code, o->text);
-    cr_expect_not_null(strstr(o->text, piece), "moeref %s: no '%s' in\n%s", args, piece, o->text);
-    free(o);
-}
 
 Test(sim_verbs, exit_codes_and_sentences) {
     expect(2, "needs --case", "predict");
@@ -86,7 +56,7 @@ Test(sim_verbs, batch) {
     fputs("# two lines\nmoe T=512 d=256 n=128 E=8 K=2 pass=fwd\n\ngemm m=64 n=64 k=64\n", out);
     fclose(out);
     snprintf(args, sizeof args, "predict --output json --batch %s", path);
-    outcome *o = moeref(args);
+    outcome *o = moeref("%s", args);
     cr_expect_eq(o->code, 0);
     const char *moe = strstr(o->text, "\"case\":\"moe T=512"), *gemm = strstr(o->text, "gemm m=64");
     cr_expect(moe && gemm && moe < gemm, "%s", o->text);
