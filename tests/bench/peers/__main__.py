@@ -70,6 +70,17 @@ def judge_peer(peer, p, oracle, moeref, args):
         return {"error": f"{type(error).__name__}: {str(error)[:300]}"}
 
 
+def device_works(device):
+    """A kernel that faults takes the process's device along: nothing after it would mean anything."""
+    try:
+        if device != "cpu":
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+        return True
+    except RuntimeError:
+        return False
+
+
 def say(text, end="\n"):
     print(text, end=end, file=sys.stderr, flush=True)  # a run that is killed shows where it was
 
@@ -88,8 +99,10 @@ def measure_shape(name, peers, moeref, args, result, write):
             (r.get("error") or f"{r['fwd_tflops']:.1f} / {r['bwd_tflops']:.1f} TFLOP/s"))
         write()
         gc.collect()
-        if args.device != "cpu":
-            torch.cuda.empty_cache()
+        if not device_works(args.device):
+            say("the device is lost: the run ends here")
+            return False
+    return True
 
 
 def parse():
@@ -139,7 +152,8 @@ def main():
         if time.perf_counter() - start > args.budget:
             print(f"{name}: not started, the time budget is used up")
             continue
-        measure_shape(name, peers, moeref, args, report["shapes"].setdefault(name, {}), write)
+        if not measure_shape(name, peers, moeref, args, report["shapes"].setdefault(name, {}), write):
+            break
     print_ratios(report["shapes"], peers)
     print_kernels(report["shapes"], peers)
     print_checks(report["shapes"], peers)

@@ -92,11 +92,11 @@ def time_layer(layer, seconds):
 
 
 def short_name(name):
-    """A kernel's name without its argument list, namespaces and all but the first template argument."""
-    name = re.sub(r"^void |\(anonymous namespace\)::|_object_at_.*|__tensorptr.*", "", name).split("(")[0]
-    parts = [re.sub(r".*::", "", part.split(",")[0]).strip(" >") for part in name.split("<")]
-    inner = next((part for part in parts[1:] if part and not part.isdigit()), "")
-    return (parts[0] + (f"<{inner}>" if inner else ""))[:100]
+    """A kernel's name without arguments and namespaces, and the first name among its template arguments."""
+    name = re.sub(r"^void |\(anonymous namespace\)::|_object_at_.*|__tensorptr.*", "", name).split("(")[0].strip()
+    base, _, arguments = name.partition("<")
+    first = re.search(r"(?:\w+::)*([A-Za-z_]\w*)", arguments)
+    return (base.split("::")[-1] + (f"<{first[1]}>" if first else ""))[:100]
 
 
 def device_events(run):
