@@ -59,7 +59,7 @@ static int bench_one(moe_backend *backend, const char *spec, const moe_problem *
         json_array_append_new(results, object);
     }
     fflush(stdout);
-    return CLI_PASSED;
+    return cli_bench_impossible(problem, &result) ? CLI_FAILED : CLI_PASSED;
 }
 
 /* Every selected problem on one backend; the worst exit code. */
@@ -134,8 +134,9 @@ int cli_bench(int argc, char **argv) {
         "Checks a backend on each case (by a sample of the oracle where a full one would take too "
         "long), then\ntimes forward and backward: median, spread (interquartile range over "
         "median), GFLOP/s of model\nFLOPs (padding never counts), and the time that a roofline "
-        "measured on this device predicts.\nWithout --case or --hf it times OLMoE's layer at 2048 "
-        "tokens (3 GiB of memory).",
+        "measured on this device predicts.\nWith --gpu a time below what that GPU can do at "
+        "best is a measuring error: it is reported and the exit code is 1.\nWithout --case or "
+        "--hf it times OLMoE's layer at 2048 tokens (3 GiB of memory).",
         options, moe_case_help(), NULL);
     if (code >= 0)
         return code;

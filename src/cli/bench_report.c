@@ -27,12 +27,37 @@ moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
 #define ON_MODEL    0.10 /* within it a time needs no explanation */
 #define TIMER_SLACK 0.02 /* event timers are good to half a microsecond; kernels here take tens */
 
+bool cli_time_impossible(double measured, double floor) {
+    return measured < floor * (1 - TIMER_SLACK);
+}
+
 const char *cli_time_verdict(double measured, double predicted, double floor) {
-    if (measured < floor * (1 - TIMER_SLACK))
+    if (cli_time_impossible(measured, floor))
         return "impossible: below the floor, a measuring error";
     if (measured > predicted * (1 + ON_MODEL))
         return "slow";
     return measured < predicted * (1 - ON_MODEL) ? "faster than the model" : "on model";
+}
+
+/* The i-th row of a report: passes, then kernels; NULL past the end. */
+static const moe_bench_times *row_at(const moe_bench_result *r, size_t i) {
+    if (i < 3)
+        return &r->pass[i];
+    return i - 3 < r->n_kernels ? &r->kernel[i - 3] : NULL;
+}
+
+bool cli_bench_impossible(const moe_problem *problem, const moe_bench_result *r) {
+    const moe_bench_times *t;
+    for (size_t i = 0; (t = row_at(r, i)); i++) {
+        if (!(t->median_us > 0) || !cli_time_impossible(t->median_us, t->floor_us))
+            continue;
+        moe_log_send(cli_log(), MOE_LOG_ERROR,
+                     "%s: %s took %.1f us and cannot take less than %.1f us on this GPU: a "
+                     "measuring error, or another GPU's description",
+                     problem->name, t->name, t->median_us, t->floor_us);
+        return true;
+    }
+    return false;
 }
 
 static void print_row(FILE *to, const moe_bench_times *t) {
@@ -83,10 +108,15 @@ void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
 }
 
 static json_t *times_json(const moe_bench_times *t) {
-    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "name", t->name,
-                     "measured_us", t->median_us, "min_us", t->min_us, "max_us", t->max_us,
-                     "spread", t->spread, "flops", t->flops, "bytes", t->bytes, "predicted_us",
-                     t->predicted_us, "floor_us", t->floor_us, "bound_by", t->bound_by);
+    json_t *o = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "name", t->name,
+                          "measured_us", t->median_us, "min_us", t->min_us, "max_us", t->max_us,
+                          "spread", t->spread, "flops", t->flops, "bytes", t->bytes, "predicted_us",
+                          t->predicted_us, "floor_us", t->floor_us, "bound_by", t->bound_by);
+    if (t->floor_us > 0)
+        json_object_set_new(
+            o, "verdict",
+            json_string(cli_time_verdict(t->median_us, t->predicted_us, t->floor_us)));
+    return o;
 }
 
 json_t *cli_bench_json(const moe_problem *problem, const char *backend, const moe_bench_result *r) {

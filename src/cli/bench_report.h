@@ -5,6 +5,7 @@
 #include "moeref/bench.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
@@ -21,6 +22,10 @@ void cli_bench_csv(FILE *to, const moe_problem *problem, const char *backend,
  * tenth, "slow", "faster than the model", or, below the floor by more than timers err, "impossible
  * ...". */
 const char *cli_time_verdict(double measured, double predicted, double floor);
+bool cli_time_impossible(double measured, double floor);
+
+/* True, after a sentence to stderr, when a pass or a kernel took less than its floor. */
+bool cli_bench_impossible(const moe_problem *problem, const moe_bench_result *result);
 
 /* Options of a timing that verbs share. `gpu` is a name or file of a GPU description, or NULL. */
 typedef struct cli_timing {

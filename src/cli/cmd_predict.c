@@ -167,7 +167,9 @@ int cli_predict(int argc, char **argv) {
         {0}};
     model_method_help(help, sizeof help);
     int code =
-        cli_parse(argc, argv, "Predicts time, traffic and memory of a layer on a GPU, without one.",
+        cli_parse(argc, argv,
+                  "Predicts time, traffic and memory of a layer on a GPU, without one. With "
+                  "--against a measured\ntime below its floor is a measuring error: exit code 1.",
                   options, help, NULL);
     if (code < 0)
         code = run(&o);

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The GPU cost model knows bf16, CPUs are timed in fp32. */
 static const char *const bench_case = "T=1024 d=1024 n=512 E=32 K=4 dtype=fp32 renorm=1 seed=1";
+static const char *const gpu_bench_case = "T=1024 d=1024 n=512 E=32 K=4 dtype=bf16 renorm=1 seed=1";
 
 typedef struct validate_options {
     cli_selection selection;
@@ -66,7 +68,7 @@ static int check_backends(validate_options *o, const cli_backends *backends, con
 /* Times the preferred backend; NULL in *ret_json where text was printed instead. */
 static int bench_preferred(validate_options *o, const cli_backends *backends, json_t **ret_json) {
     moe_open_params open = {.threads = (int32_t)o->threads, .log = cli_log()};
-    cli_item item = {(char *)bench_case, 'c'};
+    cli_item item = {(char *)(o->timing.gpu ? gpu_bench_case : bench_case), 'c'};
     moe_backend *backend = NULL;
     moe_problem *problem = NULL;
     moe_check_result *checked = NULL;
@@ -85,6 +87,8 @@ static int bench_preferred(validate_options *o, const cli_backends *backends, js
         cli_bench_text(stdout, problem, backends->spec[0], &result);
     else if (right && !s)
         *ret_json = cli_bench_json(problem, backends->spec[0], &result);
+    if (right && !s)
+        right = !cli_bench_impossible(problem, &result);
     moe_check_free(&checked);
     moe_problem_destroy(&problem);
     moe_backend_close(&backend);

@@ -254,3 +254,31 @@ Test(cli, bench_checks_before_it_times) {
     json_decref(root);
     free(o);
 }
+
+/* A GPU so slow that its floor lies far above any time, and a backend that does nothing after its
+ * first run: whatever the machine's load, the times are impossible. */
+Test(cli, a_time_below_its_floor_is_a_failure) {
+    char *dir = scratch(), line[700], args[900];
+    snprintf(line, sizeof line,
+             "sed '/\"sms\"/s/100/1/; /\"clock_/s/1000,/100,/; "
+             "/\"tensor_flops\"/s/4096/64/; /\"hbm_bw\"/s/: 1,/: 0.01,/' "
+             "'%s/golden/sim/toy.json' >%s/slow.json",
+             getenv("MOEREF_SOURCE_ROOT"), dir);
+    cr_assert_eq(system(line), 0);
+    snprintf(args, sizeof args,
+             "bench --backend %s/tests/conformance/moe_broken.so:lazy --repeat 2 --case \"T=256 "
+             "d=128 n=128 E=4 K=2 dtype=bf16\" --gpu %s/slow.json",
+             getenv("MOEREF_BUILD_ROOT"), dir);
+    expect(1, "impossible: below the floor", args);
+    expect(1, "cannot take less than", args);
+    outcome *o = moeref("%s --output json >%s/bench.json 2>/dev/null #", args, dir);
+    cr_expect_eq(o->code, 1);
+    free(o);
+    snprintf(args, sizeof args, "predict --against %s/bench.json --gpu %s/slow.json", dir, dir);
+    expect(1, "impossible: below the floor", args);
+    snprintf(args, sizeof args,
+             "bench --backend reference --repeat 2 --case \"T=16 d=16 n=8 E=2 K=1 dtype=bf16\" "
+             "--gpu h100-sxm");
+    expect(0, "floor us", args);
+    remove_dir(dir);
+}
