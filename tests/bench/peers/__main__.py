@@ -11,10 +11,12 @@ router is in nobody's time. Peers:
   bmm         one dense batched GEMM per product with P/E rows an expert: a bound, no layer
   grouped_mm  torch.nn.functional.grouped_mm with an index gather, SwiGLU and a weighted sum, compiled
   scattermoe  needs `scattermoe` (github.com/shawntan/scattermoe) on PYTHONPATH
-  sonicmoe    needs `sonic-moe`, `quack-kernels` and the nvidia-cutlass-dsl they pin. quack compiles and times some 80
-              kernels at first use: minutes, unless QUACK_CACHE_DIR holds them
+  sonicmoe    needs `sonic-moe`, `quack-kernels` and the nvidia-cutlass-dsl they pin. quack compiles some 80 kernels at
+              first use: minutes, unless QUACK_CACHE_DIR holds them. Its compile workers start one after the other;
+              QUACK_COMPILE_WORKERS=1 does without them. Every shape is tuned anew, before its time is taken
   loop        a plain loop over experts in PyTorch
-Without a GPU: --device cpu --backend openblas --backends build/backends/openblas --dtype fp32 --shapes smoke --peers ours,loop
+Without a GPU: --device cpu --backend openblas --backends build/backends/openblas --dtype fp32 --shapes smoke \\
+        --peers ours,loop
 A peer that cannot run is recorded with the reason; the JSON is written again after every peer.
 """
 import argparse

@@ -85,8 +85,8 @@ def scattermoe(p):
 
 
 def sonicmoe(p):
-    """sonic-moe's two autograd functions with the routing given, as its own moe_TC_softmax_topk_layer calls them after
-    the router: the routing's metadata is made before the clock starts, as ours is. Its W1 alternates gate and up rows."""
+    """sonic-moe's two autograd functions as its own moe_TC_softmax_topk_layer calls them after the router, with the
+    routing given: its metadata is made before the clock starts, as ours is. Its W1 alternates gate and up rows."""
     from sonicmoe.enums import ActivationType
     from sonicmoe.functional import _DownProjection, _UpProjection
     from sonicmoe.functional.triton_kernels import TC_topk_router_metadata_triton
