@@ -48,6 +48,11 @@ static void sum_depths(const moe_gemm *g, double tiles_per_group, double split, 
     }
 }
 
+int64_t moe_int_gemm_row_tiles(const moe_gemm *g, int64_t tile_m, int64_t m) {
+    const int64_t cluster = g->cluster > 1 ? g->cluster : 1, rows = tile_m * cluster;
+    return (m + rows - 1) / rows * cluster;
+}
+
 static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
     const double tiles_n = ceil_div(g->n, t.n);
     double rows = 0;
@@ -62,7 +67,7 @@ static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
         sum_depths(g, ceil_div(g->m, t.m) * tiles_n * t.split, t.split, s);
     } else {
         for (int64_t i = 0; i < g->groups; i++) {
-            s->tiles_m += (double)((g->counts[i] + t.m - 1) / t.m);
+            s->tiles_m += (double)moe_int_gemm_row_tiles(g, t.m, g->counts[i]);
             rows += (double)g->counts[i];
         }
     }
@@ -80,11 +85,12 @@ void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile t, double
                        moe_step *ret) {
     const double step = KSTEP * g->element;
     const double cols = fmin(t.n, g->n), share = r->cluster;
-    /* Multicast: CTAs of a cluster lie along the side that saves more, if there is a second tile.
-     */
-    const double along_m = rows + (rows >= t.m * 0.999 || g->depth ? cols / share : cols);
+    /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
+     * if there is a second tile. */
+    const int second = rows >= t.m * 0.999 || g->depth || g->cluster > 1;
+    const double along_m = rows + (second ? cols / share : cols);
     const double along_n = (g->n > t.n ? rows / share : rows) + cols;
-    const double bytes = fmin(along_m, along_n) * step * g->load;
+    const double bytes = (g->cluster > 1 ? along_m : fmin(along_m, along_n)) * step * g->load;
     const double latency = r->l2_latency + miss * (r->hbm_latency - r->l2_latency);
     const double block_n = fmin(t.n, r->mma_cols);
     const double rows_done = ceil_div(t.m, r->mma_rows) * r->mma_rows;
@@ -127,7 +133,14 @@ static const char *bound_of(const moe_step *step, double epilogue, double steps_
     return step->step == step->l2 ? "l2" : "smem";
 }
 
-void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_kernel *ret) {
+/* The SMs' part takes `slower` times as long. */
+static double join_times(const moe_rates *r, const moe_times *t, double slower) {
+    return moe_int_join(t->full * slower, t->memory_full, r->overlap_p) +
+           moe_int_join(t->tail * slower, t->tail > 0 ? t->memory_tail : 0, r->overlap_p) + t->rest;
+}
+
+void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_kernel *ret,
+                       moe_times *ret_times) {
     sums s;
     moe_step step;
     moe_schedule sched = {0};
@@ -147,16 +160,17 @@ void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_ke
     const double per_sm = r->inflight / r->hbm_latency * r->clock;
     const double share = sched.busy > 0 ? bytes / sched.busy : 0;
     const double full_bytes = share * sched.full * r->sms;
-    const double tail = sched.end - sched.full;
-    const double memory_full = full_bytes / fmin(r->hbm, r->sms * per_sm);
-    const double memory_tail = (bytes - full_bytes) / fmin(r->hbm, sched.active * per_sm);
-    double us = moe_int_join(sched.full, memory_full, r->overlap_p) +
-                moe_int_join(tail, tail > 0 ? memory_tail : 0, r->overlap_p);
     const double fixed = r->kernel_us + r->gap_us;
     const double partial = t.split > 1 ? (double)g->groups * g->m * g->n * t.split * 8 : 0;
-    if (t.split > 1)
-        us += r->splitk_us + partial / r->splitk;
-    ret->cost.us = us + fixed;
+    const double fix_up = t.split > 1 ? r->splitk_us + partial / r->splitk : 0;
+    *ret_times = (moe_times){
+        .full = sched.full,
+        .memory_full = full_bytes / fmin(r->hbm, r->sms * per_sm),
+        .tail = sched.end - sched.full,
+        .memory_tail = (bytes - full_bytes) / fmin(r->hbm, sched.active * per_sm),
+        .rest = fixed + fix_up,
+    };
+    ret->cost.us = join_times(r, ret_times, 1);
     ret->cost.flops = s.flops;
     ret->cost.hbm_bytes = bytes;
     ret->cost.l2_bytes = s.steps * step.l2_step_bytes + partial + g->write;
@@ -170,7 +184,7 @@ void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_ke
     ret->split = t.split;
     snprintf(ret->cost.bound_by, sizeof ret->cost.bound_by, "%s",
              bound_of(&step, step.epilogue, s.tiles > 0 ? s.steps / s.tiles : 0, sched.end,
-                      memory_full + memory_tail, fixed, r->clock));
+                      ret_times->memory_full + ret_times->memory_tail, fixed, r->clock));
 }
 
 static int is_pow2(int n) {
@@ -186,17 +200,21 @@ static int fits(const moe_rates *r, const moe_gemm *g, moe_tile t) {
 }
 
 void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *tiles, int count,
-                       int max_split, moe_kernel *ret) {
+                       int max_split, moe_kernel *ret, moe_times *ret_times) {
     static const int16_t splits[] = {1, 2, 3, 4, 6, 8, 12, 16};
     moe_kernel best = {0}, now;
+    moe_times times;
+    *ret_times = (moe_times){0};
     for (int i = 0; i < count; i++) {
         for (size_t s = 0; s < sizeof splits / sizeof *splits && splits[s] <= max_split; s++) {
             moe_tile t = {tiles[i].m, tiles[i].n, splits[s]};
             if (!fits(r, g, t))
                 continue;
-            moe_int_gemm_tile(r, g, t, &now);
-            if (best.tile_m == 0 || now.cost.us < best.cost.us)
+            moe_int_gemm_tile(r, g, t, &now, &times);
+            if (best.tile_m == 0 || now.cost.us < best.cost.us) {
                 best = now;
+                *ret_times = times;
+            }
             if (now.cost.waves > 2.5 * splits[s])
                 break; /* enough tiles: splitting K further only adds partial sums */
         }
@@ -204,11 +222,13 @@ void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *ti
     *ret = best;
 }
 
-void moe_int_throttle(const moe_rates *r, double work_us, moe_kernel *kernel) {
+void moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,
+                      moe_kernel *kernel) {
     const double peak = r->sms * r->tensor_peak * r->clock;
     const double use = kernel->cost.us > 0 ? kernel->cost.flops / peak / kernel->cost.us : 0;
     if (r->throttle > 0 && use > 0)
-        kernel->cost.us *= 1 + r->throttle * use * work_us / (work_us + r->throttle_us);
+        kernel->cost.us =
+            join_times(r, times, 1 + r->throttle * use * work_us / (work_us + r->throttle_us));
 }
 
 void moe_int_stream(const moe_rates *r, double read, double write, moe_kernel *ret) {

@@ -13,6 +13,7 @@ typedef struct moe_gemm {
     const int64_t *counts; /* [groups] m_g or k_g; NULL: equal groups of m, n, k */
     int64_t groups;
     int32_t depth;   /* 1: counts are k_g */
+    int32_t cluster; /* row tiles that a cluster of CTAs takes as one, full or not; 0: any */
     double m, n, k;  /* the one that counts give is ignored */
     double element;  /* bytes of an operand's element */
     double read;     /* bytes read from memory: operands once each, and what the epilogue reads */
@@ -22,21 +23,35 @@ typedef struct moe_gemm {
     double hidden;   /* share of the epilogue behind the next tile's main loop (ping-pong) */
 } moe_gemm;
 
+/* Row tiles of a group of m rows. */
+int64_t moe_int_gemm_row_tiles(const moe_gemm *g, int64_t tile_m, int64_t m);
+
 /* A shape that a kernel is compiled for; split-K where the system has it. */
 typedef struct moe_tile {
     int16_t m, n;
     int16_t split;
 } moe_tile;
 
+/* What a GEMM's time is made of, us: the SMs' tiles and memory, while all SMs are busy and after.
+ */
+typedef struct moe_times {
+    double full, memory_full;
+    double tail, memory_tail;
+    double rest; /* launch, fix-up */
+} moe_times;
+
 /* Evaluates one tile shape. Fills every field of *ret but names, pass and start. */
-void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile tile, moe_kernel *ret);
+void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile tile, moe_kernel *ret,
+                       moe_times *ret_times);
 
 /* The fastest of `count` shapes that fit the GPU; each may also split K up to max_split ways. */
 void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *tiles, int count,
-                       int max_split, moe_kernel *ret);
+                       int max_split, moe_kernel *ret, moe_times *ret_times);
 
-/* Slows a tensor-bound kernel down as the power limit does after `work_us` of continuous work. */
-void moe_int_throttle(const moe_rates *r, double work_us, moe_kernel *kernel);
+/* Slows a GEMM's tiles down as the power limit does after `work_us` of continuous work: the clock
+ * of the SMs falls, memory keeps its own. */
+void moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,
+                      moe_kernel *kernel);
 
 /* A memory-bound kernel: `read` and `write` bytes. */
 void moe_int_stream(const moe_rates *r, double read, double write, moe_kernel *ret);

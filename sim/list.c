@@ -12,14 +12,25 @@ static int grow(moe_list *l) {
     moe_gemm *gemms = kernels ? realloc(l->gemms, capacity * sizeof *gemms) : NULL;
     if (gemms)
         l->gemms = gemms;
-    if (!kernels || !gemms)
+    moe_times *times = gemms ? realloc(l->times, capacity * sizeof *times) : NULL;
+    if (times)
+        l->times = times;
+    if (!times)
         return 0;
     l->capacity = capacity;
     return 1;
 }
 
-/* gemm NULL: a memory-bound kernel. */
-static void put(moe_list *l, const char *name, const moe_kernel *kernel, const moe_gemm *gemm) {
+void moe_int_list_destroy(moe_list *l) {
+    free(l->gemms);
+    free(l->times);
+    l->gemms = NULL;
+    l->times = NULL;
+}
+
+/* gemm and times NULL: a memory-bound kernel. */
+static void put(moe_list *l, const char *name, const moe_kernel *kernel, const moe_gemm *gemm,
+                const moe_times *times) {
     if (l->count == l->capacity && !grow(l)) {
         l->out_of_memory = 1;
         return;
@@ -28,6 +39,7 @@ static void put(moe_list *l, const char *name, const moe_kernel *kernel, const m
     *k = *kernel;
     snprintf(k->cost.name, sizeof k->cost.name, "%s", name);
     k->backward = l->backward;
+    l->times[l->count] = times ? *times : (moe_times){0};
     l->gemms[l->count++] = gemm ? *gemm : (moe_gemm){0};
 }
 
@@ -61,13 +73,15 @@ void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic tra
                        const moe_tiles *tiles) {
     moe_gemm g = expert_gemm(l, op);
     moe_kernel k;
+    moe_times times;
     g.read += traffic.read;
     g.write += traffic.write;
     g.epilogue = traffic.epilogue > 0 ? traffic.epilogue : l->element;
     g.load = traffic.load > 0 ? traffic.load : 1;
-    g.hidden = fmax(l->r.hidden, traffic.hidden);
-    moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, tiles->max_split, &k);
-    put(l, name, &k, &g);
+    g.hidden = fmax(l->r.hidden, tiles->hidden);
+    g.cluster = tiles->cluster;
+    moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, tiles->max_split, &k, &times);
+    put(l, name, &k, &g, &times);
 }
 
 void moe_int_list_dense(moe_list *l, const char *name, double m, double n, double k, double batch,
@@ -83,15 +97,16 @@ void moe_int_list_dense(moe_list *l, const char *name, double m, double n, doubl
                         .load = 1,
                         .hidden = l->r.hidden};
     moe_kernel best;
+    moe_times times;
     moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, batch > 1 ? 1 : tiles->max_split,
-                      &best);
-    put(l, name, &best, &g);
+                      &best, &times);
+    put(l, name, &best, &g, &times);
 }
 
 void moe_int_list_stream(moe_list *l, const char *name, double read, double write) {
     moe_kernel k;
     moe_int_stream(&l->r, read, write, &k);
-    put(l, name, &k, NULL);
+    put(l, name, &k, NULL, NULL);
 }
 
 void moe_int_list_alloc(moe_list *l, double bytes) {

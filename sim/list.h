@@ -24,7 +24,8 @@ typedef struct moe_list {
     double element;          /* bytes */
     int backward;            /* kernels added now belong to the backward pass */
     moe_kernel *kernels;
-    moe_gemm *gemms; /* of each kernel, for timelines; groups = 0: not a GEMM */
+    moe_gemm *gemms;  /* of each kernel, for timelines; groups = 0: not a GEMM */
+    moe_times *times; /* of each kernel that is a GEMM */
     size_t count, capacity;
     int out_of_memory;
     double live, peak, cached; /* activation bytes */
@@ -35,13 +36,14 @@ typedef struct moe_traffic {
     double read, write; /* bytes */
     double epilogue;    /* bytes for each accumulator; 0: just its own element */
     double load;        /* factor on operand loads; 0: 1 */
-    double hidden;      /* share of the epilogue that overlaps, if more than the system's own */
 } moe_traffic;
 
 typedef struct moe_tiles {
     const moe_tile *shapes;
     int count;
     int max_split;
+    int cluster;   /* row tiles that a cluster takes as one; 0: no fixed cluster */
+    double hidden; /* share of the epilogue that overlaps, if more than the system's own */
 } moe_tiles;
 
 #define MOE_INT_GATHER_LOAD 1.07 /* rows of a gather: 7 % of the load bandwidth */
@@ -52,6 +54,9 @@ void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic tra
 void moe_int_list_dense(moe_list *l, const char *name, double m, double n, double k, double batch,
                         const moe_tiles *tiles);
 void moe_int_list_stream(moe_list *l, const char *name, double read, double write);
+
+/* Frees what the list still owns; the kernels are the prediction's by then. */
+void moe_int_list_destroy(moe_list *l);
 
 /* Memory of activations: alive from here; gone from here; kept for the backward pass. */
 void moe_int_list_alloc(moe_list *l, double bytes);
@@ -76,7 +81,7 @@ extern const moe_method moe_int_cublas, moe_int_sonicmoe, moe_int_scattermoe, mo
 const moe_method *moe_int_method_find(const char *name);
 
 /* Builds the kernels of a layer and adds them up; the list keeps the GEMMs. w->counts must be set.
- * The caller frees l->gemms, and *ret with moe_prediction_free. */
+ * The caller frees the list with moe_int_list_destroy, and *ret with moe_prediction_free. */
 moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_workload *w,
                               const moe_log *log, moe_list *l, moe_prediction **ret);
 

@@ -101,7 +101,7 @@ static void add_up(const moe_list *l, int passes, moe_prediction *p) {
     now = 0;
     for (size_t i = 0; i < p->n_kernels; i++) {
         moe_kernel *k = &p->kernels[i];
-        moe_int_throttle(&l->r, work, k);
+        moe_int_throttle(&l->r, work, &l->times[i], k);
         k->start_us = now;
         now += k->cost.us;
         *(k->backward ? &p->backward_us : &p->forward_us) += k->cost.us;
@@ -218,7 +218,7 @@ moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workloa
         w.counts = drawn;
     }
     st = moe_int_list_build(gpu, method, &w, log, &l, ret);
-    free(l.gemms);
+    moe_int_list_destroy(&l);
     free(drawn);
     return st;
 }
@@ -241,7 +241,7 @@ moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k,
     moe_int_list_dense(&l, "gemm", (double)m, (double)n, (double)k, (double)batch,
                        &moe_int_cublas_tiles);
     st = finish(&l, &w, log, ret);
-    free(l.gemms);
+    moe_int_list_destroy(&l);
     return st;
 }
 

@@ -122,9 +122,10 @@ static void play_groups(tracer *t, playback *p) {
     const moe_gemm *g = p->g;
     const int split = p->k->split;
     for (int64_t i = 0; i < g->groups; i++) {
-        const double m = g->counts && !g->depth ? (double)g->counts[i] : g->m;
+        const int64_t m = g->counts && !g->depth ? g->counts[i] : (int64_t)g->m;
         const double k = g->counts && g->depth ? (double)g->counts[i] : g->k;
-        const int64_t tiles = ceil_div(m, p->k->tile_m) * ceil_div(g->n, p->k->tile_n) * split;
+        const int64_t tiles =
+            moe_int_gemm_row_tiles(g, p->k->tile_m, m) * ceil_div(g->n, p->k->tile_n) * split;
         play_group(t, p, i, tiles, (double)ceil_div(k, 64.0 * split));
     }
     for (int sm = 0; sm < (int)p->r->sms; sm++)
@@ -247,7 +248,7 @@ moe_status moe_trace_write(const moe_gpu *gpu, const char *method, const moe_wor
     moe_status st = moe_int_list_build(gpu, method, work, log, &l, &p);
     if (!st)
         st = write_trace(&l, p, max_tiles, path, log);
-    free(l.gemms);
+    moe_int_list_destroy(&l);
     moe_prediction_free(&p);
     return st;
 }

@@ -13,9 +13,9 @@ void moe_int_fused_forward(moe_list *l, const moe_fused *f) {
                                     .write = Ph + Pn,
                                     .epilogue = e * (1 + l->n / l->h),
                                     .load = MOE_INT_GATHER_LOAD},
-                      f->tiles);
+                      f->a);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, f->tiles);
+    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, f->y);
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, l->T * l->d * e);
     moe_int_list_stream(l, "O", Pd + l->P * 12, l->T * l->d * e);
@@ -31,20 +31,19 @@ void moe_int_fused_backward(moe_list *l, const moe_fused *f) {
                       (moe_traffic){.read = Pd + Ph + l->P * 4,
                                     .write = Ph + Pn + l->P * 4 * parts,
                                     .epilogue = e * (1 + 2 * l->h / l->n),
-                                    .load = MOE_INT_GATHER_LOAD,
-                                    .hidden = f->dh_hidden},
-                      f->dh_tiles);
+                                    .load = MOE_INT_GATHER_LOAD},
+                      f->dh);
     if (f->ds_parts_columns)
         moe_int_list_stream(l, "dS", l->P * 4 * parts, l->P * 4);
     moe_int_list_free(l, Ph); /* H */
     moe_int_list_gemm(l, "dW2", MOE_OP_DW2,
-                      (moe_traffic){.read = Pd + Pn, .load = MOE_INT_GATHER_LOAD}, f->tiles);
+                      (moe_traffic){.read = Pd + Pn, .load = MOE_INT_GATHER_LOAD}, f->dw);
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, f->tiles);
+    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, f->dxp);
     moe_int_list_alloc(l, l->T * l->d * e);
     moe_int_list_stream(l, "dX", Pd + l->P * 8, l->T * l->d * e);
     moe_int_list_free(l, Pd);
     moe_int_list_gemm(l, "dW1", MOE_OP_DW1,
-                      (moe_traffic){.read = Pd + Ph, .load = MOE_INT_GATHER_LOAD}, f->tiles);
+                      (moe_traffic){.read = Pd + Ph, .load = MOE_INT_GATHER_LOAD}, f->dw);
 }

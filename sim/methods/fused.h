@@ -6,9 +6,7 @@
 #include "../list.h"
 
 typedef struct moe_fused {
-    const moe_tiles *tiles; /* all GEMMs but dH */
-    const moe_tiles *dh_tiles;
-    double dh_hidden;     /* share of dH's epilogue behind the next tile's products */
+    const moe_tiles *a, *y, *dh, *dxp, *dw;
     int ds_parts_columns; /* dS leaves dH as one partial sum for so many columns, and a small
                              kernel adds them; 0: it leaves dH whole */
 } moe_fused;

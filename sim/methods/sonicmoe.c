@@ -1,17 +1,30 @@
-/* SonicMoE (arXiv 2512.14080). Row tiles are 128, its token rounding's M; columns as its GEMM
- * library offers them, the fastest taken. */
+/* SonicMoE (arXiv 2512.14080). Tiles, clusters and ping-pong as its first release compiles them for
+ * Hopper (github.com/Dao-AILab/sonic-moe, sonicmoe/functional/moe_config.py): clusters of two CTAs
+ * along the rows of an expert, so that rows are padded to 256, whatever M token rounding rounds to.
+ */
 #include "fused.h"
 
-static const moe_tile shapes[] = {
-    {128, 128, 1}, {128, 160, 1}, {128, 192, 1}, {128, 256, 1}, {256, 128, 1}};
-static const moe_tiles tiles = {shapes, sizeof shapes / sizeof *shapes, 1};
-static const moe_fused flow = {.tiles = &tiles, .dh_tiles = &tiles};
+static const moe_tile wide_shape[] = {{128, 256, 1}}, middle_shape[] = {{128, 192, 1}},
+                      square_shape[] = {{128, 128, 1}};
+static const moe_tiles wide = {wide_shape, 1, 1, 2, 0}, middle = {middle_shape, 1, 1, 2, 1},
+                       square = {square_shape, 1, 1, 2, 1};
+
+static moe_fused flow_of(const moe_list *l) {
+    return (moe_fused){.a = &wide,
+                       .y = l->n >= 1024 ? &wide : &middle,
+                       .dh = &square,
+                       .dxp = l->n >= 512 ? &wide : &middle,
+                       .dw = &wide,
+                       .ds_parts_columns = 128};
+}
 
 static void forward(moe_list *l) {
+    const moe_fused flow = flow_of(l);
     moe_int_fused_forward(l, &flow);
 }
 
 static void backward(moe_list *l) {
+    const moe_fused flow = flow_of(l);
     moe_int_fused_backward(l, &flow);
 }
 

@@ -177,6 +177,24 @@ Test(sim_predict, waves_are_quantised) {
     moe_gpu_destroy(&gpu);
 }
 
+/* SonicMoE's clusters take two row tiles of an expert: 256 rows are two tiles, 257 are four. */
+Test(sim_predict, clusters_pad_rows) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_layer_desc d = layer_of(4096, 1024, 2, 1);
+    const int64_t even[2] = {256, 256}, odd[2] = {255, 257};
+    moe_workload w = {.layer = &d, .tokens = 512, .counts = even, .pass = MOE_PASS_FWD};
+    moe_prediction *full = NULL, *over = NULL;
+    cr_assert_eq(moe_predict(gpu, "sonicmoe", &w, NULL, &full), MOE_OK);
+    w.counts = odd;
+    cr_assert_eq(moe_predict(gpu, "sonicmoe", &w, NULL, &over), MOE_OK);
+    cr_assert_str_eq(full->kernels[1].cost.name, "A");
+    cr_expect_eq(full->kernels[1].cost.tiles, 2 * 2 * 8);
+    cr_expect_eq(over->kernels[1].cost.tiles, (2 + 4) * 8);
+    cr_expect(over->padding > 0.3 && full->padding < 1e-6, "%g, %g", over->padding, full->padding);
+    moe_prediction_free(&full), moe_prediction_free(&over);
+    moe_gpu_destroy(&gpu);
+}
+
 Test(sim_predict, degenerate_layers) {
     moe_gpu *gpu = load("h100-sxm");
     const moe_layer_desc d = layer_of(64, 64, 256, 1);
