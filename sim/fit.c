@@ -6,80 +6,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fit_errors.h"
 #include "params.h"
-#include "table.h"
+
+enum { NOT_ASKED = -1, NO_KERNEL = -2 }; /* why a row does not take part */
 
 typedef struct fit {
     moe_gpu *gpu;
     const moe_table *table;
     const moe_fit_params *p;
-    const char *method;
     double *slot[MOE_INT_FREE_MAX]; /* in gpu */
     unsigned char *set[MOE_INT_FREE_MAX];
     const moe_gpu_param *info[MOE_INT_FREE_MAX];
     size_t n_free;
-    int32_t *fold; /* [rows]; -1: the row does not take part */
+    int32_t *fold; /* [rows]; below 0: the row does not take part */
     int32_t folds;
     size_t *sample; /* rows of one evaluation */
     size_t n_sample;
     double *error; /* [rows] relative error of the last prediction of each */
 } fit;
-
-static moe_workload state_of(const moe_fit_params *p) {
-    return (moe_workload){.clock = p->clock, .entropy = p->entropy};
-}
-
-static moe_status predict_layer(const moe_gpu *gpu, const char *method, moe_workload *w,
-                                const moe_row *row, const moe_log *log, moe_prediction **ret) {
-    moe_case c = {.T = row->m, .route = row->uniform ? MOE_ROUTE_UNIFORM : MOE_ROUTE_BALANCED};
-    moe_layer_desc_init(&c.layer);
-    c.layer.d = row->d, c.layer.n = row->n, c.layer.E = row->E, c.layer.K = row->K;
-    int64_t *counts = malloc((size_t)row->E * sizeof *counts);
-    moe_status st = counts ? moe_counts_draw(&c, log, counts) : MOE_E_NOMEM;
-    w->layer = &c.layer, w->tokens = row->m, w->pass = row->pass, w->counts = counts;
-    if (!st)
-        st = moe_predict(gpu, method, w, log, ret);
-    free(counts);
-    return st;
-}
-
-static moe_status predict_row(const moe_gpu *gpu, const char *method, const moe_workload *state,
-                              const moe_row *row, int layers, const moe_log *log, double *ret) {
-    moe_prediction *p = NULL;
-    moe_workload w = *state;
-    moe_status st = layers
-                        ? predict_layer(gpu, method, &w, row, log, &p)
-                        : moe_predict_gemm(gpu, row->m, row->n, row->k, row->batch, state, log, &p);
-    if (!st)
-        *ret = p->total_us;
-    moe_prediction_free(&p);
-    return st;
-}
-
-moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gpu,
-                             const char *method, int32_t clock, int32_t entropy, const moe_log *log,
-                             moe_row_error *ret) {
-    const moe_workload state = {.clock = clock, .entropy = entropy};
-    static const char *const pass[] = {"both", "fwd", "bwd", "both"};
-    double us;
-    if (i >= table->count)
-        return moe_fail(log, MOE_E_INVALID, "row %zu of %zu", i, table->count);
-    const moe_row *r = &table->rows[i];
-    moe_status st =
-        predict_row(gpu, method ? method : "cublas", &state, r, table->layers, log, &us);
-    if (st)
-        return st;
-    *ret = (moe_row_error){.measured_us = r->us, .predicted_us = us};
-    if (table->layers)
-        snprintf(ret->what, sizeof ret->what,
-                 "moe T=%lld d=%lld n=%lld E=%lld K=%lld route=%s pass=%s", (long long)r->m,
-                 (long long)r->d, (long long)r->n, (long long)r->E, (long long)r->K,
-                 r->uniform ? "uniform" : "balanced", pass[r->pass]);
-    else
-        snprintf(ret->what, sizeof ret->what, "gemm m=%lld n=%lld k=%lld batch=%lld",
-                 (long long)r->m, (long long)r->n, (long long)r->k, (long long)r->batch);
-    return MOE_OK;
-}
 
 /* A value outside its range costs more than any error could gain. */
 static int set_point(fit *f, const double *x) {
@@ -94,16 +39,15 @@ static int set_point(fit *f, const double *x) {
 
 static double objective(void *user, const double *x) {
     fit *f = user;
-    const moe_workload state = state_of(f->p);
     double sum = 0;
     if (!set_point(f, x))
         return 1e3;
 #pragma omp parallel for schedule(dynamic, 16) reduction(+ : sum)
     for (size_t i = 0; i < f->n_sample; i++) {
-        const moe_row *row = &f->table->rows[f->sample[i]];
+        const size_t row = f->sample[i];
         double us;
-        if (predict_row(f->gpu, f->method, &state, row, f->table->layers, NULL, &us) == MOE_OK)
-            sum += fabs(log(us / row->us));
+        if (moe_int_table_time(f->table, row, f->gpu, f->p, NULL, &us) == MOE_OK)
+            sum += fabs(log(us / f->table->rows[row].us));
         else
             sum += 1e3;
     }
@@ -112,15 +56,13 @@ static double objective(void *user, const double *x) {
 
 /* Relative errors of the rows of one fold (fold < 0: all that take part). */
 static moe_status judge(fit *f, int32_t fold, const moe_log *log) {
-    const moe_workload state = state_of(f->p);
     moe_status worst = MOE_OK;
 #pragma omp parallel for schedule(dynamic, 16)
     for (size_t i = 0; i < f->table->count; i++) {
         double us = 0;
         if (f->fold[i] < 0 || (fold >= 0 && f->fold[i] != fold))
             continue;
-        moe_status st =
-            predict_row(f->gpu, f->method, &state, &f->table->rows[i], f->table->layers, NULL, &us);
+        moe_status st = moe_int_table_time(f->table, i, f->gpu, f->p, NULL, &us);
         f->error[i] = us / f->table->rows[i].us - 1;
         if (st) {
 #pragma omp critical
@@ -128,44 +70,12 @@ static moe_status judge(fit *f, int32_t fold, const moe_log *log) {
         }
     }
     return worst ? moe_fail(log, worst, "a row of the table cannot be predicted by method %s",
-                            f->method)
+                            f->p->method)
                  : MOE_OK;
 }
 
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static int in_class(const moe_row *row, int class) {
-    return class == MOE_FIT_LARGE ? row->m >= 1024 : row->us >= (class == MOE_FIT_ALL ? 4 : 20);
-}
-
-/* Statistics of f->error over rows outside fold `but` (but < 0: all). */
-static moe_status summarise(const fit *f, int32_t but, moe_fit_error ret[MOE_FIT_CLASSES]) {
-    double *size = malloc(f->table->count * sizeof *size);
-    if (!size)
-        return MOE_E_NOMEM;
-    for (int c = 0; c < MOE_FIT_CLASSES; c++) {
-        moe_fit_error e = {0};
-        for (size_t i = 0; i < f->table->count; i++) {
-            if (f->fold[i] < 0 || f->fold[i] == but || !in_class(&f->table->rows[i], c))
-                continue;
-            size[e.rows++] = 100 * fabs(f->error[i]);
-            e.mean += 100 * fabs(f->error[i]);
-            e.bias += 100 * f->error[i];
-        }
-        if (e.rows > 0) {
-            qsort(size, (size_t)e.rows, sizeof *size, by_value);
-            e.mean /= (double)e.rows;
-            e.bias /= (double)e.rows;
-            e.median = size[e.rows / 2];
-            e.p90 = size[e.rows * 9 / 10];
-        }
-        ret[c] = e;
-    }
-    free(size);
-    return MOE_OK;
+static moe_int_errors errors_of(const fit *f, int32_t but) {
+    return (moe_int_errors){f->table, f->fold, f->error, but};
 }
 
 /* Shapes in the order of a hash of their sizes, dealt to folds in turn. */
@@ -234,12 +144,15 @@ static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret
         fit_without(f, fold, start);
         st = judge(f, fold, messages);
     }
+    const moe_int_errors held_out = errors_of(f, -1), fitted = errors_of(f, f->folds - 1);
     if (!st)
-        st = summarise(f, -1, ret->held_out);
+        st = moe_int_errors_by_class(&held_out, ret->held_out);
+    if (!st && f->table->kind == MOE_TABLE_KERNELS)
+        st = moe_int_errors_by_kernel(&held_out, ret);
     if (!st)
         st = judge(f, -1, messages);
     if (!st)
-        st = summarise(f, f->folds - 1, ret->fitted);
+        st = moe_int_errors_by_class(&fitted, ret->fitted);
     for (size_t i = 0; i < f->n_free; i++)
         *f->set[i] = 1;
     return st;
@@ -267,17 +180,39 @@ static moe_status find_free(fit *f, const moe_log *log) {
     return MOE_OK;
 }
 
+/* Kernels that the method does not have: said once for each name. */
+static void leave_out(fit *f, size_t i, const moe_log *log) {
+    for (size_t j = 0; j < i; j++) {
+        if (f->fold[j] == NO_KERNEL &&
+            strcmp(f->table->rows[j].kernel, f->table->rows[i].kernel) == 0)
+            log = NULL;
+    }
+    moe_log_send(log, MOE_LOG_WARN, "method %s has no kernel \"%s\": its rows are left out",
+                 f->p->method, f->table->rows[i].kernel);
+    f->fold[i] = NO_KERNEL;
+}
+
 static moe_status take_rows(fit *f, const moe_log *log) {
     size_t rows = 0;
     for (size_t i = 0; i < f->table->count; i++) {
-        const moe_row *row = &f->table->rows[i];
-        const int take = !f->p->kernel || strcmp(f->p->kernel, row->kernel) == 0;
-        f->fold[i] = take ? 0 : -1;
-        rows += (size_t)take;
+        double us;
+        f->fold[i] = 0;
+        if (f->p->kernel && strcmp(f->p->kernel, f->table->rows[i].kernel) != 0) {
+            f->fold[i] = NOT_ASKED;
+            continue;
+        }
+        moe_status st = f->table->kind == MOE_TABLE_KERNELS
+                            ? moe_int_table_time(f->table, i, f->gpu, f->p, log, &us)
+                            : MOE_OK;
+        if (st == MOE_E_NOTFOUND && moe_method_brief(f->p->method))
+            leave_out(f, i, log);
+        else if (st)
+            return st;
+        rows += f->fold[i] == 0;
     }
     return rows ? MOE_OK
                 : moe_fail(log, MOE_E_NOTFOUND, "the table has no row of kernel \"%s\"",
-                           f->p->kernel);
+                           f->p->kernel ? f->p->kernel : "any");
 }
 
 static moe_status run(fit *f, uint64_t *order, const moe_log *log, moe_fit_result *ret) {
@@ -288,9 +223,12 @@ static moe_status run(fit *f, uint64_t *order, const moe_log *log, moe_fit_resul
     if (st)
         return st;
     const int32_t shapes = deal_folds(f, order);
+    const moe_int_errors all = errors_of(f, -1);
     st = judge(f, -1, log);
     if (!st)
-        st = summarise(f, -1, result.as_given);
+        st = moe_int_errors_by_class(&all, result.as_given);
+    if (!st && f->table->kind == MOE_TABLE_KERNELS)
+        st = moe_int_errors_by_kernel(&all, &result);
     if (!st && f->n_free > 0)
         st = shapes > 1 ? fit_folds(f, log, &result)
                         : moe_fail(log, MOE_E_INVALID,
@@ -302,10 +240,12 @@ static moe_status run(fit *f, uint64_t *order, const moe_log *log, moe_fit_resul
 
 moe_status moe_gpu_fit(moe_gpu *gpu, const moe_table *table, const moe_fit_params *params,
                        const moe_log *log, moe_fit_result *ret) {
+    moe_fit_params p = *params;
+    if (!p.method)
+        p.method = "cublas";
     fit f = {.gpu = gpu,
              .table = table,
-             .p = params,
-             .method = params->method ? params->method : "cublas",
+             .p = &p,
              .fold = malloc(table->count * sizeof *f.fold),
              .sample = malloc(table->count * sizeof *f.sample),
              .error = calloc(table->count, sizeof *f.error)};

@@ -1,6 +1,7 @@
-/* Reads measured tables: tab-separated text with a header line. */
+/* Measured tables: tab-separated text with a header line, or the kernels of a bench report. */
 #include "table.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,71 @@ typedef struct reader {
     int n_columns;
 } reader;
 
+/* The fields of one line. A layer's become a case. */
+typedef struct fields {
+    moe_row row;
+    int64_t d, E, K;
+    int32_t pass, uniform;
+} fields;
+
+static void *grow(void *at, size_t count, size_t *capacity, size_t size) {
+    if (count < *capacity)
+        return at;
+    void *grown = realloc(at, (*capacity ? 2 * *capacity : 64) * size);
+    if (grown)
+        *capacity = *capacity ? 2 * *capacity : 64;
+    return grown;
+}
+
+static uint64_t shape_hash(int64_t n, int64_t k, int64_t d, int64_t E, int64_t K) {
+    return (uint64_t)n * 1000003u ^ (uint64_t)k * 69061u ^ (uint64_t)d * 7919u ^
+           (uint64_t)E * 104729u ^ (uint64_t)K;
+}
+
+moe_status moe_int_table_add_row(moe_table *table, const moe_row *row, const moe_log *log) {
+    moe_row *rows = grow(table->rows, table->count, &table->capacity, sizeof *rows);
+    if (!rows)
+        return moe_fail(log, MOE_E_NOMEM, "a measured table: out of memory");
+    table->rows = rows;
+    rows += table->count++;
+    *rows = *row;
+    rows->shape = shape_hash(row->n, row->k, 0, 0, 0);
+    if (table->kind != MOE_TABLE_GEMMS) {
+        rows->layer = table->n_layers - 1;
+        const moe_case *c = &table->layers[rows->layer].c;
+        rows->m = c->T;
+        rows->shape = shape_hash(c->layer.n, 0, c->layer.d, c->layer.E, c->layer.K);
+    }
+    return MOE_OK;
+}
+
+static void clear_layer(moe_table_layer *l) {
+    free(l->line);
+    free(l->counts);
+    moe_case_clear(&l->c);
+}
+
+moe_status moe_int_table_add_layer(moe_table *table, const char *line, const char *where,
+                                   const moe_log *log) {
+    moe_table_layer l = {.line = strdup(line)}, *layers;
+    moe_status st = moe_case_parse(line, log, &l.c);
+    if (st) {
+        st = moe_fail(log, MOE_E_FORMAT, "%s: \"%.200s\" is no case", where, line);
+    } else {
+        l.counts = malloc((size_t)l.c.layer.E * sizeof *l.counts);
+        layers = grow(table->layers, table->n_layers, &table->layers_capacity, sizeof *layers);
+        if (layers)
+            table->layers = layers;
+        st = l.line && l.counts && layers ? moe_counts_draw(&l.c, log, l.counts)
+                                          : moe_fail(log, MOE_E_NOMEM, "out of memory");
+    }
+    if (st)
+        clear_layer(&l);
+    else
+        table->layers[table->n_layers++] = l;
+    return st;
+}
+
 /* GEMM tables say m, n, k; layer tables T, d, n, K, E. */
 static column name_column(moe_int_word w, int layers) {
     static const struct {
@@ -61,47 +127,48 @@ static int next_field(const char **at, moe_int_word *ret) {
     return 1;
 }
 
-static moe_status read_header(reader *r, const char *line, int *ret_layers) {
+static moe_status read_header(reader *r, const char *line, moe_table_kind *ret) {
     moe_int_word w;
     unsigned seen = 0;
     const char *at = line;
     const size_t length = strcspn(line, "\r\n");
-    *ret_layers = length >= 7 && memcmp(line, "kernel\t", 7) == 0;
+    const int layers = length >= 7 && memcmp(line, "kernel\t", 7) == 0;
     while (next_field(&at, &w)) {
         if (r->n_columns == COLUMNS_MAX)
             return moe_fail(r->log, MOE_E_FORMAT, "%s: more than %d columns", r->path, COLUMNS_MAX);
-        r->columns[r->n_columns] = name_column(w, *ret_layers);
+        r->columns[r->n_columns] = name_column(w, layers);
         seen |= 1u << r->columns[r->n_columns++];
     }
-    const unsigned need = *ret_layers ? 1u << KERNEL | 1u << TOKENS | 1u << D | 1u << WIDTH |
-                                            1u << TOPK | 1u << EXPERTS | 1u << US
-                                      : 1u << M | 1u << N | 1u << KDEPTH | 1u << US;
+    const unsigned need = layers ? 1u << KERNEL | 1u << TOKENS | 1u << D | 1u << WIDTH |
+                                       1u << TOPK | 1u << EXPERTS | 1u << US
+                                 : 1u << M | 1u << N | 1u << KDEPTH | 1u << US;
     if ((seen & need) != need)
         return moe_fail(r->log, MOE_E_FORMAT,
                         "%s: the header must name m, n, k, median_us or kernel, T, d, n, K, E, "
                         "median_us",
                         r->path);
+    *ret = layers ? MOE_TABLE_LAYERS : MOE_TABLE_GEMMS;
     return MOE_OK;
 }
 
-static int64_t *size_slot(moe_row *row, column c) {
+static int64_t *size_slot(fields *f, column c) {
     switch (c) {
     case M:
     case TOKENS:
-        return &row->m;
+        return &f->row.m;
     case N:
     case WIDTH:
-        return &row->n;
+        return &f->row.n;
     case KDEPTH:
-        return &row->k;
+        return &f->row.k;
     case D:
-        return &row->d;
+        return &f->d;
     case TOPK:
-        return &row->K;
+        return &f->K;
     case EXPERTS:
-        return &row->E;
+        return &f->E;
     case BATCH:
-        return &row->batch;
+        return &f->row.batch;
     default:
         return NULL;
     }
@@ -117,81 +184,92 @@ static int read_name(moe_int_word w, const char *const *names, int32_t count, in
     return 0;
 }
 
-static int read_field(column c, moe_int_word w, moe_row *row) {
+static int read_field(column c, moe_int_word w, fields *f) {
     static const char *const passes[] = {"default", "fwd", "bwd", "both"}; /* moe_pass */
     static const char *const routes[] = {"balanced", "uniform"};
     uint64_t value;
     if (c == IGNORED)
         return 1;
     if (c == US)
-        return moe_int_parse_real(w, &row->us) == MOE_OK && row->us > 0;
+        return moe_int_parse_real(w, &f->row.us) == MOE_OK && f->row.us > 0;
     if (c == PASS)
-        return read_name(w, passes, 4, &row->pass);
+        return read_name(w, passes, 4, &f->pass);
     if (c == ROUTE)
-        return read_name(w, routes, 2, &row->uniform);
+        return read_name(w, routes, 2, &f->uniform);
     if (c == KERNEL) {
-        if (w.length >= sizeof row->kernel)
+        if (w.length >= sizeof f->row.kernel)
             return 0;
-        memcpy(row->kernel, w.text, w.length);
+        memcpy(f->row.kernel, w.text, w.length);
         return 1;
     }
     if (moe_int_parse_uint(w, INT64_C(1) << 31, &value) != MOE_OK || value == 0)
         return 0;
-    *size_slot(row, c) = (int64_t)value;
+    *size_slot(f, c) = (int64_t)value;
     return 1;
 }
 
-static moe_status read_row(const reader *r, const char *line, moe_row *ret) {
-    moe_row row = {.batch = 1, .pass = MOE_PASS_FWD};
+static moe_status add_fields(const reader *r, const fields *f, moe_table *table) {
+    static const char *const passes[] = {"both", "fwd", "bwd", "both"}; /* moe_pass */
+    char line[256], where[512];
+    if (table->kind == MOE_TABLE_GEMMS)
+        return moe_int_table_add_row(table, &f->row, r->log);
+    snprintf(line, sizeof line, "T=%lld d=%lld n=%lld E=%lld K=%lld route=%s pass=%s",
+             (long long)f->row.m, (long long)f->d, (long long)f->row.n, (long long)f->E,
+             (long long)f->K, f->uniform ? "uniform" : "balanced", passes[f->pass]);
+    snprintf(where, sizeof where, "%.400s:%d", r->path, r->line);
+    moe_status st = moe_int_table_add_layer(table, line, where, r->log);
+    return st ? st : moe_int_table_add_row(table, &f->row, r->log);
+}
+
+static moe_status read_row(const reader *r, const char *line, moe_table *table) {
+    fields f = {.row.batch = 1, .pass = MOE_PASS_FWD};
     moe_int_word w;
     const char *at = line;
     int i = 0;
     for (; next_field(&at, &w); i++) {
-        if (i >= r->n_columns || !read_field(r->columns[i], w, &row))
+        if (i >= r->n_columns || !read_field(r->columns[i], w, &f))
             return moe_fail(r->log, MOE_E_FORMAT, "%s:%d: column %d cannot be \"%.*s\"", r->path,
                             r->line, i + 1, (int)(w.length < 40 ? w.length : 40), w.text);
     }
     if (i != r->n_columns)
         return moe_fail(r->log, MOE_E_FORMAT, "%s:%d: %d columns where the header has %d", r->path,
                         r->line, i, r->n_columns);
-    row.shape = (uint64_t)row.n * 1000003u ^ (uint64_t)row.k * 69061u ^ (uint64_t)row.d * 7919u ^
-                (uint64_t)row.E * 104729u ^ (uint64_t)row.K;
-    *ret = row;
-    return MOE_OK;
+    return add_fields(r, &f, table);
 }
 
 static moe_status read_rows(reader *r, const char *text, moe_table *table) {
-    size_t capacity = 0;
-    moe_status st = read_header(r, text, &table->layers);
+    moe_status st = read_header(r, text, &table->kind);
     for (const char *line = strchr(text, '\n'); !st && line; line = strchr(line, '\n')) {
         line++;
         r->line++;
-        if (*line == '\0' || *line == '\n')
-            continue;
-        if (table->count == capacity) {
-            capacity = capacity ? 2 * capacity : 256;
-            moe_row *grown = realloc(table->rows, capacity * sizeof *grown);
-            if (!grown)
-                return moe_fail(r->log, MOE_E_NOMEM, "%s: out of memory", r->path);
-            table->rows = grown;
-        }
-        st = read_row(r, line, &table->rows[table->count]);
-        table->count += st == MOE_OK;
+        if (!strchr("\r\n", *line))
+            st = read_row(r, line, table);
     }
+    return st;
+}
+
+static moe_status read_text(const char *text, size_t size, const char *path, const moe_log *log,
+                            moe_table *table) {
+    reader r = {.path = path, .log = log, .line = 1};
+    if (strlen(text) != size)
+        return moe_fail(log, MOE_E_FORMAT, "%s: a NUL byte stands in it", path);
+    moe_status st = text[strspn(text, " \t\r\n")] == '{'
+                        ? moe_int_table_read_bench(text, size, path, log, table)
+                        : read_rows(&r, text, table);
     if (!st && table->count == 0)
-        st = moe_fail(r->log, MOE_E_FORMAT, "%s: no rows", r->path);
+        st = moe_fail(log, MOE_E_FORMAT, "%s: no rows", path);
     return st;
 }
 
 moe_status moe_table_load(const char *path, const moe_log *log, moe_table **ret) {
-    reader r = {.path = path, .log = log, .line = 1};
     char *text;
     size_t size;
     moe_status st = moe_int_file_read(path, LIMIT, log, &text, &size);
     if (st)
         return st;
     moe_table *table = calloc(1, sizeof *table);
-    st = table ? read_rows(&r, text, table) : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
+    st = table ? read_text(text, size, path, log, table)
+               : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
     free(text);
     if (st)
         moe_table_destroy(&table);
@@ -203,6 +281,9 @@ moe_status moe_table_load(const char *path, const moe_log *log, moe_table **ret)
 void moe_table_destroy(moe_table **table) {
     if (!table || !*table)
         return;
+    for (size_t i = 0; i < (*table)->n_layers; i++)
+        clear_layer(&(*table)->layers[i]);
+    free((*table)->layers);
     free((*table)->rows);
     free(*table);
     *table = NULL;

@@ -4,21 +4,47 @@
 
 #include "moeref/model.h"
 
+typedef enum moe_table_kind {
+    MOE_TABLE_GEMMS,
+    MOE_TABLE_LAYERS, /* a row is a pass, or both */
+    MOE_TABLE_KERNELS /* a row is one kernel of a layer */
+} moe_table_kind;
+
+/* A layer that rows were measured on. */
+typedef struct moe_table_layer {
+    char *line;
+    moe_case c;
+    int64_t *counts; /* [E] */
+} moe_table_layer;
+
 typedef struct moe_row {
-    char kernel[64]; /* MoE layers only */
-    int64_t m, n, k; /* GEMM; for layers n is the expert width and m the tokens */
-    int64_t d, E, K; /* layers only */
-    int64_t batch;   /* GEMM; 1 where the table has no such column */
-    int32_t pass;    /* layers; moe_pass, forward where the table has no such column */
-    int32_t uniform; /* layers; 1: uniform random routing, 0: balanced */
+    char kernel[64];        /* layers: who ran; kernels: which one; GEMMs: "" */
+    size_t layer;           /* which of the table's; GEMMs: unused */
+    int64_t m, n, k, batch; /* GEMMs; m is the tokens of a layer */
     double us;
     uint64_t shape; /* rows of the same weights' shape share it: they are left out together */
 } moe_row;
 
 struct moe_table {
+    moe_table_kind kind;
     moe_row *rows;
-    size_t count;
-    int layers; /* 1: rows are MoE layers */
+    size_t count, capacity;
+    moe_table_layer *layers;
+    size_t n_layers, layers_capacity;
 };
+
+/* Adds a layer by its case line, which stands at `where`. */
+moe_status moe_int_table_add_layer(moe_table *table, const char *line, const char *where,
+                                   const moe_log *log);
+/* Adds a row, of the layer added last unless it is a GEMM's. */
+moe_status moe_int_table_add_row(moe_table *table, const moe_row *row, const moe_log *log);
+
+/* Fills an empty table from what `moeref bench --output json` wrote. */
+moe_status moe_int_table_read_bench(const char *text, size_t size, const char *path,
+                                    const moe_log *log, moe_table *table);
+
+/* The time of row i. MOE_E_NOTFOUND: the method has no such kernel (nothing is logged). */
+moe_status moe_int_table_time(const moe_table *table, size_t i, const moe_gpu *gpu,
+                              const moe_fit_params *params, const moe_log *log, double *ret);
 
 #endif

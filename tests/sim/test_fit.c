@@ -68,6 +68,9 @@ Test(sim_fit, known_parameters_come_back) {
     free(text);
 }
 
+/* One kernel of one case. */
+#define REPORT(kernel) "{\"bench\":[{\"case\":\"T=4 d=8 n=8 E=2 K=1\",\"kernels\":[" kernel "]}]}"
+
 Test(sim_fit, bad_tables_are_named_with_their_line) {
     static const struct {
         const char *text, *word;
@@ -80,7 +83,19 @@ Test(sim_fit, bad_tables_are_named_with_their_line) {
                {"m\tn\tk\tmedian_us\n1\t2\t3\tnan\n", "nan"},
                {"m\tn\tk\tmedian_us\n0\t2\t3\t4\n", ":2"},
                {"m\tn\tk\tmedian_us\n99999999999\t2\t3\t4\n", ":2"},
-               {"kernel\tT\td\tn\tK\tE\tpass\tmedian_us\na\t1\t8\t8\t1\t1\tup\t4\n", "up"}};
+               {"kernel\tT\td\tn\tK\tE\tpass\tmedian_us\na\t1\t8\t8\t1\t1\tup\t4\n", "up"},
+               {"kernel\tT\td\tn\tK\tE\tmedian_us\na\t1\t8\t8\t2\t1\t4\n", ":2"},
+               {"{\"bench\":[", "line 1"},
+               {"{}", "\"bench\""},
+               {"{\"bench\":[]}", "no rows"},
+               {"{\"bench\":[3]}", "\"case\""},
+               {"{\"bench\":[{\"case\":\"T=4\",\"kernels\":[]}]}", "bench[0]"},
+               {"{\"bench\":[{\"case\":\"T=4 d=8 n=8 E=2 K=1\"}]}", "\"kernels\""},
+               {REPORT("{\"measured_us\":1}"), "\"name\""},
+               {REPORT("{\"name\":\"A\"}"), "\"measured_us\""},
+               {REPORT("{\"name\":\"A\",\"measured_us\":0}"), "0 us"},
+               {REPORT("{\"name\":\"A\",\"measured_us\":\"1\"}"), "a string"},
+               {REPORT("7"), "\"name\""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char path[] = "/tmp/moeref-table-XXXXXX";
         capture seen;
@@ -114,6 +129,102 @@ Test(sim_fit, refuses_what_it_cannot_do) {
     moe_table_destroy(&table);
     moe_gpu_destroy(&gpu);
     unlink(path);
+}
+
+/* A report of kernels that the model made with other efficiencies, in a stream, and one kernel that
+ * no method has. */
+static void write_report(char *path, const moe_gpu *truth) {
+    char *text;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+    fprintf(to, " {\"moeref\":1,\"bench\":[{\"case\":\"hf:x\",\"kernels\":[]}");
+    for (int i = 0; i < 6; i++) {
+        const int64_t d = 1024 * (1 + i % 3), n = 512 << i % 2;
+        int64_t counts[16];
+        moe_case c = {.T = 8192, .route = MOE_ROUTE_BALANCED};
+        moe_prediction *p;
+        moe_layer_desc_init(&c.layer);
+        c.layer.d = d, c.layer.n = n, c.layer.E = 16, c.layer.K = 4;
+        cr_assert_eq(moe_counts_draw(&c, NULL, counts), MOE_OK);
+        const moe_workload w = {.layer = &c.layer, .tokens = c.T, .counts = counts, .in_stream = 1};
+        cr_assert_eq(moe_predict(truth, "moeref", &w, NULL, &p), MOE_OK);
+        fprintf(to,
+                ",{\"case\":\"T=8192 d=%d n=%d E=16 K=4 route=balanced\",\"kernels\":["
+                "{\"name\":\"nobody's\",\"measured_us\":10}",
+                (int)d, (int)n);
+        for (size_t k = 0; k < p->n_kernels; k++)
+            fprintf(to, ",{\"name\":\"%s\",\"measured_us\":%.9g}", p->kernels[k].cost.name,
+                    p->kernels[k].cost.us);
+        fprintf(to, "]}");
+        moe_prediction_free(&p);
+    }
+    fprintf(to, "]}\n");
+    fclose(to);
+    write_table(path, text);
+    free(text);
+}
+
+Test(sim_fit, kernels_give_known_efficiencies_back) {
+    char path[] = "/tmp/moeref-table-XXXXXX";
+    const moe_fit_params params = {.method = "moeref",
+                                   .free_keys = "moeref.tensor,moeref.stream",
+                                   .folds = 6,
+                                   .evaluations = 80,
+                                   .in_stream = 1};
+    moe_gpu *truth, *gpu;
+    moe_table *table;
+    moe_fit_result r;
+    moe_row_error e;
+    double tensor = 0, stream = 0;
+    capture seen;
+    const moe_log log = capture_log(&seen);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &truth), MOE_OK);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    moe_gpu_set(truth, "moeref.tensor", 0.7, NULL);
+    moe_gpu_set(truth, "moeref.stream", 0.8, NULL);
+    write_report(path, truth);
+    cr_assert_eq(moe_table_load(path, &log, &table), MOE_OK);
+    cr_expect(strstr(seen.text, "hf:x"), "%s", seen.text);
+    cr_assert_eq(moe_gpu_fit(gpu, table, &params, &log, &r), MOE_OK);
+    cr_expect(strstr(seen.text, "nobody's") && seen.messages == 2, "%s", seen.text);
+    moe_gpu_get(gpu, "moeref.tensor", &tensor);
+    moe_gpu_get(gpu, "moeref.stream", &stream);
+    cr_expect_float_eq(tensor, 0.7, 0.007);
+    cr_expect_float_eq(stream, 0.8, 0.008);
+    cr_expect(r.held_out[0].mean < 0.5 && r.as_given[0].mean > 5);
+    cr_expect_eq(r.held_out[0].rows, r.as_given[0].rows);
+    int64_t rows = 0;
+    for (size_t k = 0; k < r.n_kernels; k++) {
+        cr_expect(r.kernels[k].error.mean < 1, "%s", r.kernels[k].name);
+        rows += r.kernels[k].error.rows;
+    }
+    cr_expect(r.n_kernels >= 9 && rows == r.held_out[0].rows);
+    cr_expect_eq(moe_table_predict(table, 0, gpu, &params, NULL, &e), MOE_E_NOTFOUND);
+    cr_assert_eq(moe_table_predict(table, 2, gpu, &params, NULL, &e), MOE_OK);
+    cr_expect_str_eq(e.what, "T=8192 d=1024 n=512 E=16 K=4 route=balanced");
+    cr_expect_str_eq(e.kernel, "A");
+    cr_expect_float_eq(e.predicted_us, e.measured_us, 0.02 * e.measured_us);
+    moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu);
+    moe_gpu_destroy(&truth);
+    unlink(path);
+}
+
+/* The project's own kernels as they were measured, each by itself: within 10 % on average. */
+Test(sim_fit, measured_kernels) {
+    char path[4096];
+    moe_table *table;
+    moe_gpu *gpu;
+    moe_fit_result r;
+    const moe_fit_params params = {.method = "moeref", .clock = MOE_CLOCK_SETTLED, .in_stream = 1};
+    snprintf(path, sizeof path, "%s/golden/timing/h100-sxm/moeref.json",
+             getenv("MOEREF_SOURCE_ROOT"));
+    cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    cr_assert_eq(moe_gpu_fit(gpu, table, &params, NULL, &r), MOE_OK);
+    cr_expect(r.as_given[MOE_FIT_ALL].mean <= 10, "mean error %.1f %%", r.as_given[0].mean);
+    moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu);
 }
 
 /* SonicMoE's twelve bars, settled clocks: within 10 % on average, uniform routing. */

@@ -139,31 +139,21 @@ MOE_API moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_
 MOE_API moe_status moe_trace_write(const moe_gpu *gpu, const char *method, const moe_workload *work,
                                    int64_t max_tiles, const char *path, const moe_log *log);
 
-/* A measured table: dense GEMMs or forward MoE layers. */
+/* A measured table: dense GEMMs, MoE layers, or single kernels of MoE layers. */
 typedef struct moe_table moe_table;
 
 /* Reads a tab-separated file with a header line. GEMMs: columns m, n, k, median_us and perhaps
  * batch. Layers (the first column is kernel): kernel, T, d, n, K, E, median_us and perhaps pass
  * (fwd, bwd, both; without it fwd) and route (balanced, uniform; without it balanced). Other
- * columns are ignored. MOE_E_IO, MOE_E_FORMAT with the line number. */
+ * columns are ignored. A file that starts with '{' is a report of `moeref bench --output json`: its
+ * rows are the kernels of every case in it. MOE_E_IO, MOE_E_FORMAT with the line number. */
 MOE_API moe_status moe_table_load(const char *path, const moe_log *log, moe_table **ret);
 MOE_API void moe_table_destroy(moe_table **table);
 MOE_API size_t moe_table_rows(const moe_table *table);
 
-/* One row with its prediction, for error tables and plots. */
-typedef struct moe_row_error {
-    char what[128]; /* a line of `moeref predict --batch` */
-    double measured_us, predicted_us;
-} moe_row_error;
-
-/* Predicts row i. method: see moe_fit_params. MOE_E_INVALID: i is past the end. */
-MOE_API moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gpu,
-                                     const char *method, int32_t clock, int32_t entropy,
-                                     const moe_log *log, moe_row_error *ret);
-
 typedef struct moe_fit_params {
-    const char *kernel;    /* layer rows of this kernel only; NULL: all */
-    const char *method;    /* layer tables: who ran; its efficiencies are fitted. NULL: cublas */
+    const char *kernel;    /* only rows of this kernel, or of this runner of layers; NULL: all */
+    const char *method;    /* layers and kernels: who ran; its efficiencies are fitted. NULL: cublas */
     const char *free_keys; /* "tensor_eff,hbm_eff" or "cutlass_moe.stream"; NULL or "": none */
     double min_us;         /* rows shorter than this are not fitted */
     int32_t folds;         /* leave-shapes-out folds; 0: 5, at most one per shape */
@@ -171,7 +161,21 @@ typedef struct moe_fit_params {
     int32_t sample;        /* at most so many rows per evaluation; 0: 800 */
     uint64_t seed;
     int32_t clock, entropy; /* moe_clock_state and moe_entropy of the table */
+    int32_t in_stream;      /* 1: its kernels were launched one by one in a stream */
 } moe_fit_params;
+
+/* One row with its prediction, for error tables and plots. */
+typedef struct moe_row_error {
+    char what[256];  /* a line of `moeref predict --batch` */
+    char kernel[64]; /* of a kernel's or a layer's row; else "" */
+    double measured_us, predicted_us;
+} moe_row_error;
+
+/* Predicts row i as method, clock, entropy and in_stream of params say. MOE_E_INVALID: i is past the
+ * end; MOE_E_NOTFOUND: the method has no such kernel. */
+MOE_API moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gpu,
+                                     const moe_fit_params *params, const moe_log *log,
+                                     moe_row_error *ret);
 
 /* Errors of predictions against a table, in percent of the measured time. */
 typedef struct moe_fit_error {
@@ -186,18 +190,31 @@ typedef enum moe_fit_class {
     MOE_FIT_CLASSES
 } moe_fit_class;
 
+#define MOE_FIT_KERNELS_MAX 32
+
+/* Errors of one kernel over all shapes. */
+typedef struct moe_fit_kernel {
+    char name[64];
+    moe_fit_error error; /* rows of at least 4 us */
+} moe_fit_kernel;
+
 typedef struct moe_fit_result {
     moe_fit_error as_given[MOE_FIT_CLASSES]; /* with the parameters that the GPU came with */
     moe_fit_error fitted[MOE_FIT_CLASSES];   /* rows of the folds that were fitted */
     moe_fit_error held_out[MOE_FIT_CLASSES]; /* every row once, judged by a fit that never saw its
                                                 shape; rows = 0 where nothing was fitted */
+    /* Tables of kernels: each kernel's held-out error, or as given where nothing was fitted. The
+     * first MOE_FIT_KERNELS_MAX in the table's order. */
+    moe_fit_kernel kernels[MOE_FIT_KERNELS_MAX];
+    size_t n_kernels;
 } moe_fit_result;
 
 /* Fits free_keys of `gpu` in place: minimises the mean |ln(predicted / measured)| with Nelder-Mead
  * over the logarithms of the parameters. Each fold leaves all rows of its shapes, (n,k) or
  * (d,n,K,E), out and is judged on them. The values kept are those of the fit without the last fold,
  * so that no description ever saw every row. Without free_keys nothing changes and as_given is
- * filled. MOE_E_NOTFOUND: an unknown key or method, or no row left. */
+ * filled. Kernels that the method does not have are left out with a warning. MOE_E_NOTFOUND: an
+ * unknown key or method, or no row left. */
 MOE_API moe_status moe_gpu_fit(moe_gpu *gpu, const moe_table *table, const moe_fit_params *params,
                                const moe_log *log, moe_fit_result *ret);
 
