@@ -122,7 +122,10 @@ moe_status moe_gpu_write(const moe_gpu *gpu, const char *path, const char *kind,
                          const moe_log *log) {
     json_t *root = edited_root(gpu, kind, source);
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
-    moe_status st = text ? moe_int_file_write(path, text, strlen(text), log)
+    const size_t length = text ? strlen(text) : 0;
+    if (text)
+        text[length] = '\n'; /* in the NUL's place */
+    moe_status st = text ? moe_int_file_write(path, text, length + 1, log)
                          : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
     free(text);
     json_decref(root);
