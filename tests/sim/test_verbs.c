@@ -19,7 +19,6 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(0, "sensitivities", "predict --sensitivities " CASE);
     expect(0, "tile", "predict --case \"gemm m=128 n=128 k=128\"");
     expect(2, "gemm", "predict --case \"gemm m=128 n=128\"");
-    expect(3, "no/such/batch", "predict --batch no/such/batch");
     expect(2, "needs --vary", "sweep");
     expect(2, "unknown key", "sweep --vary foo=1,2 " CASE);
     expect(2, "no such column", "sweep --y nope --vary K=1 --case \"T=64 d=64 n=64 E=4\"");
@@ -44,24 +43,6 @@ Test(sim_verbs, json_has_the_documented_keys) {
     for (size_t i = 0; i < sizeof kernel_keys / sizeof *kernel_keys; i++)
         cr_expect(json_object_get(kernel, kernel_keys[i]), "no %s", kernel_keys[i]);
     json_decref(root);
-    free(o);
-}
-
-/* Each line of a batch is one line of output, in order; comments are skipped. */
-Test(sim_verbs, batch) {
-    char path[] = "/tmp/moeref-batch-XXXXXX", args[200];
-    const int fd = mkstemp(path);
-    cr_assert(fd >= 0);
-    FILE *out = fdopen(fd, "w");
-    fputs("# two lines\nmoe T=512 d=256 n=128 E=8 K=2 pass=fwd\n\ngemm m=64 n=64 k=64\n", out);
-    fclose(out);
-    snprintf(args, sizeof args, "predict --output json --batch %s", path);
-    outcome *o = moeref("%s", args);
-    cr_expect_eq(o->code, 0);
-    const char *moe = strstr(o->text, "\"case\":\"moe T=512"), *gemm = strstr(o->text, "gemm m=64");
-    cr_expect(moe && gemm && moe < gemm, "%s", o->text);
-    cr_expect_eq(strchr(strchr(o->text, '\n') + 1, '\n')[1], '\0', "two lines: %s", o->text);
-    unlink(path);
     free(o);
 }
 

@@ -1,0 +1,148 @@
+/* Batches of lines as their users, and their users' broken scripts, write them. */
+#include <jansson.h>
+#include <unistd.h>
+
+#include "run_moeref.h"
+
+#define LINE "T=64 d=64 n=64 E=4 K=2"
+
+static char path[] = "/tmp/moeref-batch-XXXXXX";
+
+static void write_batch(const char *bytes, size_t size) {
+    strcpy(path + sizeof path - 7, "XXXXXX");
+    const int fd = mkstemp(path);
+    cr_assert(fd >= 0);
+    cr_assert_eq(write(fd, bytes, size), (ssize_t)size);
+    close(fd);
+}
+
+static outcome *batch(const char *options) {
+    return moeref("predict --batch %s %s", path, options);
+}
+
+/* A batch of these bytes ends with this exit code, `lines` lines and a sentence. */
+static void expect_batch(const char *bytes, size_t size, int code, int lines, const char *piece) {
+    write_batch(bytes, size);
+    outcome *o = batch("--output json");
+    int seen = 0;
+    for (const char *at = o->text; (at = strstr(at, "{\"moeref\":1,")); at++)
+        seen++;
+    cr_expect_eq(o->code, code, "exit %d, want %d: %.500s", o->code, code, o->text);
+    cr_expect_eq(seen, lines, "%d lines, want %d: %.500s", seen, lines, o->text);
+    cr_expect(strstr(o->text, piece), "no '%s' in: %.500s", piece, o->text);
+    cr_expect_lt(strlen(o->text), 3000 * (size_t)(lines + 1),
+                 "a message repeats what it was given");
+    free(o);
+    unlink(path);
+}
+
+#define EXPECT(text, code, lines, piece) expect_batch(text, sizeof text - 1, code, lines, piece)
+
+Test(batch, line_ends_and_what_is_skipped) {
+    EXPECT(LINE, 0, 1, "\"case\":\"" LINE "\"");
+    EXPECT(LINE "\r\n" LINE " seed=2\r\n", 0, 2, "\"case\":\"" LINE "\"");
+    EXPECT("\n \t\r\n# T=1\n  # T=1\nmoe " LINE "\n\n", 0, 1, "\"case\":\"moe " LINE "\"");
+    EXPECT("gemm\tm=8  n=8 k=8", 0, 1, "cublas");
+}
+
+Test(batch, a_bad_line_is_named_and_what_came_before_it_stays) {
+    EXPECT(LINE "\n" LINE " foo=1\n" LINE "\n", 2, 1, "line 2 stopped");
+    EXPECT(LINE "\n" LINE " foo=1\n" LINE "\n", 2, 1, "foo");
+    EXPECT(LINE "\n" LINE " K=3\n", 2, 1, "K is given twice");
+    EXPECT("gemm m=8 n=8 k=8 m=9\n", 2, 0, "m is given twice");
+    EXPECT("gemm m=8 n=8\n", 2, 0, "k= are all needed");
+    EXPECT("gemm m=8 n=8 k=99999999999999999999\n", 2, 0, "2^31");
+    EXPECT("gemm m=8 n=8 k=0x8\n", 2, 0, "is not a size");
+    EXPECT(LINE "\n" LINE "\0 seed=1\n", 2, 1, "NUL byte stands in column 23");
+    EXPECT("\0\n" LINE "\n", 2, 0, "line 1 stopped");
+    EXPECT("T=64\rd=64 n=64 E=4 K=2\n", 2, 0, "byte 0x0d");
+    EXPECT("\xef\xbb\xbf" LINE "\n", 2, 0, "column 1 holds byte 0xef");
+    EXPECT("T=64 \x1b[2J\n", 2, 0, "byte 0x1b");
+    EXPECT(LINE " dtype=fp32\n", 3, 0, "line 1 stopped");
+}
+
+Test(batch, nothing_in_it) {
+    EXPECT("", 2, 0, "no case in it");
+    EXPECT("# only\n\n", 2, 0, "no case in it");
+    expect(3, "directory", "predict --batch /tmp");
+    expect(3, "no/such/batch", "predict --batch no/such/batch");
+}
+
+Test(batch, very_long_lines) {
+    const size_t size = 1 << 20;
+    char *text = malloc(size + 64);
+    memset(text, 'x', size);
+    expect_batch(text, size, 2, 0, "line 1 stopped");
+    memset(text, ' ', size);
+    expect_batch(text, size, 2, 0, "no case in it");
+    memcpy(text, LINE, sizeof LINE - 1);
+    strcpy(text + size, "seed=5\n");
+    write_batch(text, size + 7);
+    outcome *o = batch("--output json");
+    cr_expect_eq(o->code, 0);
+    cr_expect(strstr(o->text, "seed=5\",\"gpu\""));
+    free(o);
+    unlink(path);
+    free(text);
+}
+
+/* More lines than a chunk holds: in order, each valid, and as `predict --case` prints it. */
+Test(batch, many_lines_keep_their_order) {
+    enum { LINES = 1500 };
+    char *text, *line, *rest;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+    for (int i = 1; i <= LINES; i++)
+        fprintf(to, "T=%d d=64 n=64 E=4 K=2\n", i);
+    fprintf(to, "T=x\nT=1 d=64 n=64 E=4 K=2\n");
+    fclose(to);
+    write_batch(text, size);
+    outcome *o = batch("--output json 2>/dev/null #");
+    cr_expect_eq(o->code, 2);
+    rest = o->text;
+    for (int i = 1; i <= LINES; i++) {
+        char want[64];
+        snprintf(want, sizeof want, "T=%d d=64 n=64 E=4 K=2", i);
+        line = strsep(&rest, "\n");
+        json_t *root = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+        cr_assert(root, "line %d: %s", i, line);
+        cr_expect_str_eq(json_string_value(json_object_get(root, "case")), want);
+        json_decref(root);
+    }
+    cr_expect_str_eq(rest, "");
+    outcome *one = moeref("predict --output json --case 'T=%d d=64 n=64 E=4 K=2'", LINES);
+    cr_expect_eq(strncmp(one->text, line, strlen(line)), 0, "%s\n%s", one->text, line);
+    free(one);
+    free(o);
+    o = batch("2>&1 >/dev/null #");
+    cr_expect(strstr(o->text, "line 1501 stopped"), "%s", o->text);
+    free(o);
+    unlink(path);
+    free(text);
+}
+
+/* What a line says stands beside its own output, also where it goes on. */
+Test(batch, messages_keep_their_order) {
+    write_batch(LINE "\n" LINE " seed=2\n", 2 * sizeof LINE + 7);
+    outcome *o = batch("--method all --output json 2>&1 >/dev/null #");
+    int refused = 0;
+    for (const char *at = o->text; (at = strstr(at, "no backward pass")); at++)
+        refused++;
+    cr_expect_eq(o->code, 0);
+    cr_expect_eq(refused, 2 * 3, "%s", o->text);
+    free(o);
+    unlink(path);
+}
+
+Test(batch, a_full_disk_is_said_once) {
+    static const char *const options[] = {"--output json", "--output csv", "--output text"};
+    write_batch(LINE "\n", sizeof LINE);
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        outcome *o = moeref("predict --batch - %s <%s 3>&1 >/dev/full 2>&3 #", options[i], path);
+        const char *said = strstr(o->text, "could not be written");
+        cr_expect(o->code == 3 && said && !strstr(said + 1, "could not be written"), "%d: %s",
+                  o->code, o->text);
+        free(o);
+    }
+    unlink(path);
+}
