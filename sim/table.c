@@ -136,8 +136,12 @@ static moe_status read_header(reader *r, const char *line, moe_table_kind *ret) 
     while (next_field(&at, &w)) {
         if (r->n_columns == COLUMNS_MAX)
             return moe_fail(r->log, MOE_E_FORMAT, "%s: more than %d columns", r->path, COLUMNS_MAX);
-        r->columns[r->n_columns] = name_column(w, layers);
-        seen |= 1u << r->columns[r->n_columns++];
+        const column c = name_column(w, layers);
+        if (c != IGNORED && seen >> c & 1)
+            return moe_fail(r->log, MOE_E_FORMAT, "%s: the header names \"%.*s\" twice", r->path,
+                            (int)w.length, w.text);
+        r->columns[r->n_columns++] = c;
+        seen |= 1u << c;
     }
     const unsigned need = layers ? 1u << KERNEL | 1u << TOKENS | 1u << D | 1u << WIDTH |
                                        1u << TOPK | 1u << EXPERTS | 1u << US
@@ -261,20 +265,26 @@ static moe_status read_text(const char *text, size_t size, const char *path, con
     return st;
 }
 
+moe_status moe_int_table_parse(const char *text, size_t size, const char *path, const moe_log *log,
+                               moe_table **ret) {
+    moe_table *table = calloc(1, sizeof *table);
+    moe_status st = table ? read_text(text, size, path, log, table)
+                          : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
+    if (st)
+        moe_table_destroy(&table);
+    else
+        *ret = table;
+    return st;
+}
+
 moe_status moe_table_load(const char *path, const moe_log *log, moe_table **ret) {
     char *text;
     size_t size;
     moe_status st = moe_int_file_read(path, LIMIT, log, &text, &size);
     if (st)
         return st;
-    moe_table *table = calloc(1, sizeof *table);
-    st = table ? read_text(text, size, path, log, table)
-               : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
+    st = moe_int_table_parse(text, size, path, log, ret);
     free(text);
-    if (st)
-        moe_table_destroy(&table);
-    else
-        *ret = table;
     return st;
 }
 

@@ -39,6 +39,10 @@ moe_status moe_int_table_add_layer(moe_table *table, const char *line, const cha
 /* Adds a row, of the layer added last unless it is a GEMM's. */
 moe_status moe_int_table_add_row(moe_table *table, const moe_row *row, const moe_log *log);
 
+/* moe_table_load for text of `size` bytes and a NUL behind them. */
+moe_status moe_int_table_parse(const char *text, size_t size, const char *path, const moe_log *log,
+                               moe_table **ret);
+
 /* Fills an empty table from what `moeref bench --output json` wrote. */
 moe_status moe_int_table_read_bench(const char *text, size_t size, const char *path,
                                     const moe_log *log, moe_table *table);

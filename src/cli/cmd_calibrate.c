@@ -19,10 +19,12 @@ static void print_line(const char *what, const char *class, const moe_fit_error 
 
 static void print_error(const char *what, const moe_fit_error e[MOE_FIT_CLASSES]) {
     static const char *const names[] = {">= 4 us", ">= 20 us", "m or T >= 1024"};
-    if (e[0].rows == 0 && e[1].rows == 0)
-        return;
-    for (int c = 0; c < MOE_FIT_CLASSES; c++)
-        print_line(c ? "" : what, names[c], &e[c]);
+    for (int c = 0; c < MOE_FIT_CLASSES; c++) {
+        if (e[c].rows > 0) {
+            print_line(what, names[c], &e[c]);
+            what = "";
+        }
+    }
 }
 
 static void print_kernels(const moe_fit_result *r) {

@@ -77,6 +77,7 @@ Test(sim_fit, bad_tables_are_named_with_their_line) {
     } bad[] = {{"", "header"},
                {"m\tn\tk\n1\t2\t3\n", "header"},
                {"m\tn\tk\tmedian_us\n", "no rows"},
+               {"m\tn\tk\tn\tmedian_us\n1\t2\t3\t2\t4\n", "twice"},
                {"m\tn\tk\tmedian_us\n1\t2\t3\n", ":2"},
                {"m\tn\tk\tmedian_us\n1\t2\t3\t4\n1\tx\t3\t4\n", ":3"},
                {"m\tn\tk\tmedian_us\n1\t2\t3\t-4\n", "-4"},

@@ -1,0 +1,48 @@
+/* Any line of a batch: refused, or predicted and printed as valid JSON of one line. */
+#include <jansson.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/model_cli.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void predict(const moe_gpu *gpu, const model_subject *s) {
+    const moe_workload state = {0};
+    moe_prediction *p = NULL;
+    char *text = NULL;
+    size_t length = 0;
+    if (model_subject_predict(s, gpu, "moeref", &state, NULL, &p))
+        return;
+    FILE *to = open_memstream(&text, &length);
+    if (!to)
+        abort();
+    model_print_json(to, s->line, gpu, "moeref", p);
+    fclose(to);
+    json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
+    if (!root || strchr(text, '\n') != text + length - 1 ||
+        strcmp(json_string_value(json_object_get(root, "case")), s->line) != 0)
+        abort();
+    json_decref(root);
+    free(text);
+    moe_prediction_free(&p);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static moe_gpu *gpu;
+    model_subject s;
+    if (!gpu && moe_gpu_load("h100-sxm", NULL, &gpu))
+        abort();
+    char *line = malloc(size + 1);
+    if (!line)
+        return 0;
+    memcpy(line, data, size);
+    line[size] = '\0';
+    if (model_subject_parse(line, NULL, &s) == MOE_OK) {
+        predict(gpu, &s);
+        model_subject_clear(&s);
+    }
+    free(line);
+    return 0;
+}
