@@ -78,3 +78,25 @@ Test(sim_verbs, against_measured_times) {
     unlink(path);
     expect(3, "no/such", "predict --against no/such.json");
 }
+
+/* From a report of kernels to a description that other verbs take. */
+Test(sim_verbs, calibrate_kernel_by_kernel) {
+    char path[] = "/tmp/moeref-fit-XXXXXX.json", args[800];
+    const int fd = mkstemps(path, 5);
+    cr_assert(fd >= 0);
+    close(fd);
+    const int used =
+        snprintf(args, sizeof args,
+                 "calibrate --from %s/golden/timing/h100-sxm/moeref.json --method moeref --stream "
+                 "--clock settled --free moeref.tensor --folds 2 --evaluations 6 --rows ",
+                 getenv("MOEREF_SOURCE_ROOT"));
+    snprintf(args + used, sizeof args - (size_t)used, "/dev/null --source test --to %s", path);
+    expect(0, "held-out, by kernel    A ", args);
+    snprintf(args + used, sizeof args - (size_t)used, "/dev/full --to %s", path);
+    expect(3, "/dev/full", args);
+    snprintf(args + used, sizeof args - (size_t)used, "/dev/null --to /dev/full");
+    expect(3, "/dev/full", args);
+    snprintf(args, sizeof args, "predict --gpu %s " CASE, path);
+    expect(0, "moeref on h100-sxm", args);
+    unlink(path);
+}
