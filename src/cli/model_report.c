@@ -102,12 +102,30 @@ void model_print_csv_header(FILE *to) {
                 "bound_by,floor_us\n");
 }
 
+/* RFC 4180: quotes are doubled. */
+static void put_quoted(FILE *to, const char *text) {
+    putc('"', to);
+    for (; *text; text++) {
+        if (*text == '"')
+            putc('"', to);
+        putc(*text, to);
+    }
+    putc('"', to);
+}
+
 void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                      const moe_prediction *p) {
+    const char *name = moe_gpu_name(gpu);
     for (size_t i = 0; i < p->n_kernels; i++) {
         const moe_kernel *k = &p->kernels[i];
-        fprintf(to, "\"%s\",%s,%s,%s,%s,%.4f,%.2f,%.0f,%.0f,%.0f,%.0f,%.3f,%s,%.4f\n", line,
-                moe_gpu_name(gpu), method, k->backward ? "bwd" : "fwd", k->cost.name, k->cost.us,
+        put_quoted(to, line);
+        putc(',', to);
+        if (strpbrk(name, ",\"\r\n"))
+            put_quoted(to, name);
+        else
+            fputs(name, to);
+        fprintf(to, ",%s,%s,%s,%.4f,%.2f,%.0f,%.0f,%.0f,%.0f,%.3f,%s,%.4f\n", method,
+                k->backward ? "bwd" : "fwd", k->cost.name, k->cost.us,
                 rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes, k->cost.l2_bytes, k->smem_bytes,
                 k->cost.tiles, k->cost.waves, k->cost.bound_by, k->cost.floor_us);
     }

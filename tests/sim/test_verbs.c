@@ -100,3 +100,25 @@ Test(sim_verbs, calibrate_kernel_by_kernel) {
     expect(0, "moeref on h100-sxm", args);
     unlink(path);
 }
+
+/* A description's name is its author's: whatever it holds, CSV keeps its columns and JSON parses.
+ */
+Test(sim_verbs, names_of_gpus_are_quoted) {
+    char path[] = "/tmp/moeref-gpu-XXXXXX.json", line[600];
+    const int fd = mkstemps(path, 5);
+    cr_assert(fd >= 0);
+    close(fd);
+    snprintf(line, sizeof line,
+             "sed 's/\"name\": \"toy\"/\"name\": \"a, \\\\\"b\\\\\"\"/' %s/golden/sim/toy.json >%s",
+             getenv("MOEREF_SOURCE_ROOT"), path);
+    cr_assert_eq(system(line), 0);
+    outcome *o = moeref("predict --output csv --gpu %s " CASE, path);
+    cr_expect(strstr(o->text, "\",\"a, \"\"b\"\"\",moeref,"), "%s", o->text);
+    free(o);
+    o = moeref("predict --output json --gpu %s " CASE, path);
+    json_t *root = json_loads(o->text, 0, NULL);
+    cr_expect_str_eq(json_string_value(json_object_get(root, "gpu")), "a, \"b\"");
+    json_decref(root);
+    free(o);
+    unlink(path);
+}
