@@ -14,8 +14,14 @@ __host__ __device__ inline bool act_is_gated(int kind) {
     return kind <= MOE_ACT_SWIGLU_CLAMP;
 }
 
+/* Five instructions: tiny powers are flushed to zero, on which __expf and __fdividef spend more
+ * than on everything else. Relative error some 1e-6 at |x| = 20: far below the rounding of what is
+ * stored. */
 __device__ __forceinline__ float act_sigmoid(float x) {
-    return __fdividef(1.f, 1.f + __expf(-x));
+    float power, ret;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(-1.44269504f * x));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(ret) : "f"(1.f + power));
+    return ret;
 }
 
 /* phi(x) and its slope. A NaN stays a NaN. */
@@ -75,13 +81,13 @@ struct SwiGlu {
     __device__ __forceinline__ explicit SwiGlu(const ActParams &) {
     }
     __device__ __forceinline__ float value(float g, float u) const {
-        return g * act_sigmoid(g) * u;
+        return g * (act_sigmoid(g) * u);
     }
     __device__ __forceinline__ float parts(float g, float u, float *dg, float *du) const {
-        float s = act_sigmoid(g), silu = g * s;
-        *dg = u * (s + silu * (1.f - s));
-        *du = silu;
-        return silu * u;
+        float s = act_sigmoid(g), su = s * u, a = g * su;
+        *dg = su + a * (1.f - s); /* u s (1 + g (1 - s)) */
+        *du = g * s;
+        return a;
     }
 };
 

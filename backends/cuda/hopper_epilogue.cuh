@@ -11,10 +11,10 @@ struct Place {
     uint32_t slabs;    /* shared-memory address of the warpgroup's first slab */
     uint32_t fragment; /* offset of this lane's matrix row for ldmatrix and stmatrix */
     int wg, t;         /* warpgroup 0 or 1, thread in it */
-    __device__ __forceinline__ Place(uint32_t slabs0, int n_slabs) {
+    __device__ __forceinline__ explicit Place(uint32_t smem) {
         wg = ((int)threadIdx.x >> 7) - 1;
         t = (int)threadIdx.x & 127;
-        slabs = slabs0 + wg * n_slabs * SLAB_BYTES;
+        slabs = smem + SLABS_AT + wg * 2 * SLAB_BYTES;
         fragment = ((t >> 5) * 16 + (t >> 3 & 1) * 8 + (t & 7)) * 128;
     }
     /* Lane address of the 16 x 16 block of column chunks 2p and 2p + 1. */

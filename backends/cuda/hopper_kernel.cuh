@@ -23,41 +23,42 @@ __device__ __forceinline__ void multiply_stage(float (&acc)[128], uint32_t stage
 }
 
 template <class T, HopperOp op>
-__device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring<Traits<op>::stages> &ring,
-                                              int k_blocks, uint32_t smem, int wg) {
-    const uint32_t full = smem + Smem<op>::full, empty = smem + Smem<op>::empty;
+__device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring &ring, int k_blocks, int wg,
+                                              StoredStages &stored) {
     const bool first_lane = (threadIdx.x & 31) == 0;
     uint32_t previous = 0;
 #pragma unroll
     for (int i = 0; i < 128; i++)
         acc[i] = 0.f;
     for (int kb = 0; kb < k_blocks; kb++) {
-        ptx::barrier_wait(full + 8 * ring.stage, ring.phase);
+        ptx::barrier_wait(ring.full(), ring.phase);
         if (Traits<op>::gathers) /* cp.async wrote through the generic proxy */
             ptx::fence_async_proxy();
-        multiply_stage<T, op>(acc, smem + ring.stage * STAGE_BYTES, wg);
+        multiply_stage<T, op>(acc, ring.address(), wg);
         if (kb > 0) {
             ptx::wgmma_wait<1>();
             if (first_lane)
-                ptx::barrier_arrive(empty + 8 * previous);
+                ptx::barrier_arrive(previous);
+        } else if (Traits<op>::dact) {
+            stored.settle();
         }
-        previous = ring.stage;
+        previous = ring.empty();
         ring.advance();
     }
     ptx::wgmma_wait<0>();
     if (k_blocks > 0 && first_lane)
-        ptx::barrier_arrive(empty + 8 * previous);
+        ptx::barrier_arrive(previous);
 }
 
 template <class T, HopperOp op>
 __device__ __forceinline__ void
 epilogue(const HopperArgs &g, const TileWalk<Traits<op>::ragged_k> &w, const Place &at,
-         SlabPair &pair, HiddenSlabs &hidden, const float (&acc)[128]) {
+         SlabPair &pair, StoredStages &stored, Ring &ring, const float (&acc)[128]) {
     if constexpr (Traits<op>::dact) {
         if (g.act.kind == MOE_ACT_SWIGLU)
-            epilogue_dact<T, SwiGlu>(g, w, at, hidden, acc);
+            epilogue_dact<T, SwiGlu>(g, w, at, stored, ring, acc);
         else
-            epilogue_dact<T, AnyGlu>(g, w, at, hidden, acc);
+            epilogue_dact<T, AnyGlu>(g, w, at, stored, ring, acc);
     } else if constexpr (Traits<op>::act) {
         if (g.act.kind == MOE_ACT_SWIGLU)
             epilogue_act<T, SwiGlu>(g, w, at, pair, acc);
@@ -70,18 +71,15 @@ epilogue(const HopperArgs &g, const TileWalk<Traits<op>::ragged_k> &w, const Pla
 
 template <class T, HopperOp op>
 __device__ __forceinline__ void consume(const HopperArgs &g, uint32_t smem) {
-    using Q = Traits<op>;
-    const Place at(smem + Smem<op>::slab0, Q::slabs);
-    TileWalk<Q::ragged_k> w(g);
-    Ring<Q::stages> ring;
+    const Place at(smem);
+    TileWalk<Traits<op>::ragged_k> w(g);
+    Ring ring(smem);
     SlabPair pair(at);
-    HiddenSlabs hidden(g, at, smem + Smem<op>::h);
+    StoredStages stored(at);
     float acc[128];
     while (w.next()) {
-        if constexpr (Q::dact)
-            hidden.prefetch(w);
-        multiply_tile<T, op>(acc, ring, w.k_blocks(), smem, at.wg);
-        epilogue<T, op>(g, w, at, pair, hidden, acc);
+        multiply_tile<T, op>(acc, ring, w.k_blocks(), at.wg, stored);
+        epilogue<T, op>(g, w, at, pair, stored, ring, acc);
     }
     if (at.t == 0)
         ptx::tma_store_wait_all();
@@ -90,16 +88,13 @@ __device__ __forceinline__ void consume(const HopperArgs &g, uint32_t smem) {
 /* Registers: 384 threads start with 168 each; the producer needs few, the consumers many. */
 template <class T, HopperOp op>
 __global__ void __launch_bounds__(384, 1) hopper_gemm(const __grid_constant__ HopperArgs g) {
-    using Q = Traits<op>;
     extern __shared__ __align__(1024) unsigned char storage[];
     const uint32_t smem = ptx::smem_address(storage);
     if (threadIdx.x == 0) {
-        for (int s = 0; s < Q::stages; s++) {
-            ptx::barrier_init(smem + Smem<op>::full + 8 * s, Q::gathers ? 129 : 1);
-            ptx::barrier_init(smem + Smem<op>::empty + 8 * s, 8); /* consumer warps */
+        for (Ring ring(smem); ring.phase == 0; ring.advance()) {
+            ptx::barrier_init(ring.full(), Traits<op>::gathers ? 129 : 1);
+            ptx::barrier_init(ring.empty(), 8); /* consumer warps */
         }
-        for (int i = 0; i < 4; i++)
-            ptx::barrier_init(smem + Smem<op>::h + 8 * i, 1);
         ptx::barrier_init_fence();
     }
     __syncthreads();
@@ -115,10 +110,10 @@ __global__ void __launch_bounds__(384, 1) hopper_gemm(const __grid_constant__ Ho
 template <class T, HopperOp op>
 cudaError_t hopper_launch(const HopperArgs *args, int sms, cudaStream_t stream) {
     auto kernel = hopper_gemm<T, op>;
-    cudaError_t err = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           (int)Smem<op>::bytes);
+    cudaError_t err =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)SMEM_BYTES);
     if (err == cudaSuccess)
-        kernel<<<sms, 384, Smem<op>::bytes, stream>>>(*args);
+        kernel<<<sms, 384, SMEM_BYTES, stream>>>(*args);
     return err != cudaSuccess ? err : cudaGetLastError();
 }
 

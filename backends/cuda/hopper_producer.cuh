@@ -31,6 +31,15 @@ __device__ __forceinline__ void bulk_load(const HopperArgs &g,
     }
 }
 
+/* Columns 64 j ... of the tile's H. */
+__device__ __forceinline__ void load_hidden(const HopperArgs &g, const TileWalk<false> &w, int j,
+                                            uint32_t stage, uint32_t bar) {
+    const int c0 = w.n * HOPPER_BN + 64 * j, c1 = g.rows_cap - w.rows + w.m * HOPPER_BM;
+    ptx::barrier_expect(bar, 4 * SLAB_BYTES);
+    ptx::tma_load(&g.in[0], bar, stage, c0, c1, w.row0 + w.rows);
+    ptx::tma_load(&g.in[1], bar, stage + 2 * SLAB_BYTES, c0, c1, w.row0 + w.rows);
+}
+
 /* Gathered rows of a K-major A tile: 128 rows of 8 chunks; a thread copies one chunk of 8 rows. */
 template <class T> struct RowGather {
     const uint4 *source[8];
@@ -105,10 +114,9 @@ __device__ __forceinline__ void produce(const HopperArgs &g, uint32_t smem) {
     if (!Q::gathers && threadIdx.x != 0)
         return;
     TileWalk<Q::ragged_k> w(g);
-    Ring<Q::stages> ring;
+    Ring ring(smem);
     RowGather<T> by_row;
     ColumnGather<T> by_column;
-    const uint32_t full = smem + Smem<op>::full, empty = smem + Smem<op>::empty;
     while (w.next()) {
         const int k_blocks = w.k_blocks(), m0 = w.m * HOPPER_BM;
         if constexpr (Q::gathers && !Q::ragged_k)
@@ -116,10 +124,10 @@ __device__ __forceinline__ void produce(const HopperArgs &g, uint32_t smem) {
         if constexpr (Q::ragged_k)
             by_column.start(g, w.row0, w.rows);
         for (int kb = 0; kb < k_blocks; kb++) {
-            const uint32_t stage = smem + ring.stage * STAGE_BYTES;
-            ptx::barrier_wait(empty + 8 * ring.stage, ring.phase ^ 1);
+            const uint32_t stage = ring.address();
+            ptx::barrier_wait(ring.empty(), ring.phase ^ 1);
             if (threadIdx.x == 0)
-                bulk_load<op>(g, w, kb * HOPPER_BK, stage, full + 8 * ring.stage);
+                bulk_load<op>(g, w, kb * HOPPER_BK, stage, ring.full());
             if constexpr (Q::gathers && !Q::ragged_k)
                 by_row.load(stage, kb * HOPPER_BK);
             if constexpr (Q::ragged_k) {
@@ -128,9 +136,17 @@ __device__ __forceinline__ void produce(const HopperArgs &g, uint32_t smem) {
                 by_column.load(g, stage, m0, kb % 2);
             }
             if constexpr (Q::gathers)
-                ptx::copy_arrive(full + 8 * ring.stage);
+                ptx::copy_arrive(ring.full());
             ring.advance();
         }
+        if constexpr (Q::dact)
+            for (int j = 0; j < hidden_stages(g, w); j++) {
+                ptx::barrier_wait(ring.empty(), ring.phase ^ 1);
+                if (threadIdx.x == 0)
+                    load_hidden(g, w, j, ring.address(), ring.full());
+                ptx::copy_arrive(ring.full());
+                ring.advance();
+            }
     }
     if constexpr (Q::gathers)
         ptx::copy_wait_all();

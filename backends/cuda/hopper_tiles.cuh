@@ -20,25 +20,31 @@ template <HopperOp op> struct Traits {
     static constexpr bool gathers = op != HOPPER_DOWN && op != HOPPER_DXP; /* A */
     static constexpr int a_mn_major = ragged_k;
     static constexpr int b_mn_major = !(act || op == HOPPER_UP || op == HOPPER_DOWN);
-    static constexpr int slabs = dact ? 5 : 2; /* epilogue buffers per warpgroup */
-    static constexpr int stages = dact ? 3 : 4;
 };
 
-/* stages | epilogue slabs of warpgroup 1, of warpgroup 2 | barriers */
-template <HopperOp op> struct Smem {
-    static constexpr uint32_t slab0 = Traits<op>::stages * STAGE_BYTES;
-    static constexpr uint32_t full = slab0 + 2 * Traits<op>::slabs * SLAB_BYTES;
-    static constexpr uint32_t empty = full + 8 * Traits<op>::stages;
-    static constexpr uint32_t h = empty + 8 * Traits<op>::stages; /* 2 per warpgroup */
-    static constexpr uint32_t turn = h + 4 * 8;                   /* 1 per warpgroup */
-    static constexpr uint32_t bytes = turn + 2 * 8;
-};
+/* Shared memory: stages | two epilogue slabs of warpgroup 1, of warpgroup 2 | barriers */
+constexpr uint32_t STAGES = 4;
+constexpr uint32_t SLABS_AT = STAGES * STAGE_BYTES;
+constexpr uint32_t FULL_AT = SLABS_AT + 4 * SLAB_BYTES;
+constexpr uint32_t EMPTY_AT = FULL_AT + 8 * STAGES;
+constexpr uint32_t SMEM_BYTES = EMPTY_AT + 8 * STAGES;
 
 /* Position in the ring of stages. */
-template <int stages> struct Ring {
-    uint32_t stage = 0, phase = 0;
+struct Ring {
+    uint32_t smem, stage = 0, phase = 0;
+    __device__ __forceinline__ explicit Ring(uint32_t base) : smem(base) {
+    }
+    __device__ __forceinline__ uint32_t address() const {
+        return smem + stage * STAGE_BYTES;
+    }
+    __device__ __forceinline__ uint32_t full() const {
+        return smem + FULL_AT + 8 * stage;
+    }
+    __device__ __forceinline__ uint32_t empty() const {
+        return smem + EMPTY_AT + 8 * stage;
+    }
     __device__ __forceinline__ void advance() {
-        if (++stage == stages) {
+        if (++stage == STAGES) {
             stage = 0;
             phase ^= 1;
         }
@@ -87,5 +93,13 @@ template <bool ragged_k> struct TileWalk {
         return ragged_k ? (rows + HOPPER_BK - 1) / HOPPER_BK : g.k_blocks;
     }
 };
+
+/* How dH's epilogue receives H: after a tile's blocks of K its columns pass through the same ring,
+ * 64 a stage, as [gate 128 x 64][up 128 x 64][room for A' 128 x 64], each 64 rows a slab. */
+static_assert(STAGE_BYTES == 6 * SLAB_BYTES, "a stage holds 64 columns of gate, up and A'");
+
+__device__ __forceinline__ int hidden_stages(const HopperArgs &g, const TileWalk<false> &w) {
+    return min(HOPPER_BN / 64, (g.columns - w.n * HOPPER_BN + 63) / 64);
+}
 
 #endif

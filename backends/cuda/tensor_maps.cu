@@ -122,8 +122,8 @@ void make_backward(const Layer *layer, Experts *x, Encoder *enc) {
         enc->pairs(x->dh, cap, n, hw, 64, &da->out[0]);
         enc->pairs(columns_at(x->dh, n), cap, n, hw, 64, &da->out[1]);
         enc->pairs(x->a, cap, n, n, 64, &da->out[2]);
-        enc->pairs(x->h, cap, n, hw, 64, &da->in[0]);
-        enc->pairs(columns_at(x->h, n), cap, n, hw, 64, &da->in[1]);
+        enc->pairs(x->h, cap, n, hw, 128, &da->in[0]);
+        enc->pairs(columns_at(x->h, n), cap, n, hw, 128, &da->in[1]);
     }
     set_shape(dxp, HOPPER_DXP, d, hw);
     enc->pairs(x->dh, cap, hw, hw, 128, &dxp->a);
