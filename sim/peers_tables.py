@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Turns a JSON file of layer timings into tables for `moeref calibrate --from`.
+"""Turns JSON files of batched cuBLAS timings into tables for `moeref calibrate --from`.
 
     peers_tables.py peers.json bmm_settled.json OUT_FOLDER
 
-peers.json: {NAME: {T, d, n, E, K, bmm_up, bmm_down, bmm_da, bmm_dw2, bmm_dx, bmm_dw1,
-SYSTEM_fwd, SYSTEM_fwdbwd ...}}, milliseconds, uniform routing. bmm_settled.json: {NAME: {up: [ms,
+peers.json: {NAME: {T, d, n, E, K, bmm_up, bmm_down, bmm_da, bmm_dw2, bmm_dx, bmm_dw1}},
+milliseconds, P/E rows for each expert. bmm_settled.json: {NAME: {up: [ms,
 ...], down: ...}} for the same batched GEMMs in the settled clock state; shapes that peers.json lacks
 are taken from SHAPES.
 """
@@ -48,14 +48,6 @@ def main(peers_path, settled_path, folder):
     known = {k: s for k, s in {**SHAPES, **shapes}.items() if k in settled}
     write(f"{folder}/bmm_settled.tsv", gemm_header,
           gemm_rows(known, lambda name, stage: settled[name][stage][0]))
-    header = ("kernel", "T", "d", "n", "K", "E", "pass", "route", "median_us")
-    for system in ("grouped_mm", "scattermoe"):
-        rows = []
-        for name, (tokens, d, n, experts, top_k) in shapes.items():
-            for key, passes in (("fwd", "fwd"), ("fwdbwd", "both")):
-                rows.append((system, tokens, d, n, top_k, experts, passes, "uniform",
-                             f"{peers[name][system + '_' + key] * 1e3:.1f}"))
-        write(f"{folder}/{system}.tsv", header, rows)
 
 
 main(*sys.argv[1:4])

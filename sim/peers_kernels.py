@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Turns what `tests/bench/peers --kernels` measured of PyTorch's grouped_mm and of ScatterMoE into what the model reads.
+
+    peers_kernels.py PEERS.json PEERS_BMM.json FOLDER
+
+writes FOLDER/grouped_mm.json and FOLDER/scattermoe.json, kernel by kernel in the form of `moeref bench --output json`
+and under the model's names, and FOLDER/peers.tsv, whole passes of these, of the project's own kernels and, from the
+second file, of batched cuBLAS GEMMs, for `moeref calibrate --from`. Microseconds.
+"""
+import json
+import sys
+
+# The kernels of a pass in the order of their launches, as the model calls them, + for one that may be launched twice:
+# ATen cuts tensors of 2^31 elements and more.
+NAMES = {
+    "scattermoe": {
+        "forward": ("H", "silu", "A", "Y", "O"),
+        "backward": ("dS", "dY grouped", "zero dW2+", "dW2", "dA", "d up", "d silu", "d gate", "dH", "X grouped",
+                     "zero dW1+", "dW1", "dXp", "dX+")},
+    "grouped_mm": {
+        "forward": ("X grouped+", "H", "A", "Y", "Y by token", "O"),
+        "backward": ("dS", "zero dY", "dY", "dA", "dW2", "dH", "dXp", "dW1", "zero dX+", "dX")},
+}
+# Sorting, offsets and other small change: the model's "sort" or nothing.
+SMALL = ("Mem", "DeviceRadix", "prepare_", "elementwise_kernel_with_index", "fill_reverse", "kernelHistogram",
+         "triton_red_fused_cumsum", "vectorized_elementwise_kernel<BUnary", "vectorized_elementwise_kernel<AUnary")
+
+
+def large(kernels):
+    """What is not small change; ScatterMoE sorts before its first product."""
+    products = [i for i, k in enumerate(kernels) if k["name"].startswith("_scatter2scatter")]
+    sorting = any(k["name"].startswith("kernelHistogram") for k in kernels)
+    kernels = kernels[products[0]:] if sorting else kernels
+    return [k for k in kernels if not k["name"].startswith(SMALL)]
+
+
+def named(kernels, names):
+    out, left = {}, large(kernels)
+    for name in names:
+        first = left.pop(0)
+        out[name.rstrip("+")] = first["us"]
+        if name.endswith("+") and left and left[0]["name"] == first["name"]:
+            out[name.rstrip("+")] += left.pop(0)["us"]
+    if left:
+        raise ValueError(f"kernels without a name: {left}")
+    return out
+
+
+def bench_of(peer, shape):
+    kernels = {}
+    for part, names in NAMES[peer].items():
+        kernels.update(named(shape[peer]["profile"][part]["kernels"], names))
+    return {"case": "T={} d={} n={} E={} K={} route=uniform".format(*(shape[x] for x in "TdnEK")), "backend": peer,
+            "kernels": [{"name": k, "measured_us": round(us, 1)} for k, us in kernels.items()],
+            "passes": [{"name": "forward", "measured_us": round(shape[peer]["fwd_us"], 1)},
+                       {"name": "backward", "measured_us": round(shape[peer]["bwd_us"], 1)}]}
+
+
+def write_kernels(peer, measured, path):
+    about = {x: measured[x] for x in ("date", "gpu_and_driver", "torch", "command")}
+    bench = [json.dumps(bench_of(peer, s)) for s in measured["shapes"].values() if "profile" in s.get(peer, {})]
+    with open(path, "w") as out:
+        head = json.dumps({"moeref": 1, **about})[:-1]
+        out.write(head + ', "bench": [\n' + ",\n".join(bench) + "\n]}\n")
+
+
+def write_passes(measured, bmm, path):
+    rows = [("kernel", "T", "d", "n", "K", "E", "pass", "route", "median_us")]
+    for method, peer in (("cublas", "bmm"), ("moeref", "ours"), ("grouped_mm",) * 2, ("scattermoe",) * 2):
+        for shape in (bmm if peer == "bmm" else measured)["shapes"].values():
+            for passes in ("fwd", "bwd"):
+                if f"{passes}_us" in shape.get(peer, {}):
+                    rows.append((method, *(shape[x] for x in "TdnKE"), passes,
+                                 "balanced" if peer == "bmm" else "uniform", f"{shape[peer][passes + '_us']:.1f}"))
+    with open(path, "w") as out:
+        out.writelines("\t".join(str(x) for x in row) + "\n" for row in rows)
+
+
+def main(peers_path, bmm_path, folder):
+    measured, bmm = json.load(open(peers_path)), json.load(open(bmm_path))
+    for peer in NAMES:
+        write_kernels(peer, measured, f"{folder}/{peer}.json")
+    write_passes(measured, bmm, f"{folder}/peers.tsv")
+
+
+main(*sys.argv[1:4])
