@@ -48,8 +48,10 @@ static void sum_depths(const moe_gemm *g, double tiles_per_group, double split, 
     }
 }
 
-int64_t moe_int_gemm_row_tiles(const moe_gemm *g, int64_t tile_m, int64_t m) {
+int64_t moe_int_gemm_row_tiles(const moe_gemm *g, int64_t tile_m, int64_t start, int64_t m) {
     const int64_t cluster = g->cluster > 1 ? g->cluster : 1, rows = tile_m * cluster;
+    if (g->packed && m > 0)
+        return (start + m - 1) / tile_m - start / tile_m + 1;
     return (m + rows - 1) / rows * cluster;
 }
 
@@ -66,10 +68,12 @@ static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
         rows = (double)g->groups * g->m;
         sum_depths(g, ceil_div(g->m, t.m) * tiles_n * t.split, t.split, s);
     } else {
+        int64_t start = 0;
         for (int64_t i = 0; i < g->groups; i++) {
-            s->tiles_m += (double)moe_int_gemm_row_tiles(g, t.m, g->counts[i]);
-            rows += (double)g->counts[i];
+            s->tiles_m += (double)moe_int_gemm_row_tiles(g, t.m, start, g->counts[i]);
+            start += g->counts[i];
         }
+        rows = (double)start;
     }
     s->tiles = s->tiles_m * tiles_n * t.split;
     s->rows = s->tiles_m > 0 ? rows / s->tiles_m : 0;
@@ -84,7 +88,7 @@ static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
 void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile t, double rows, double miss,
                        moe_step *ret) {
     const double step = KSTEP * g->element;
-    const double cols = fmin(t.n, g->n), share = r->cluster;
+    const double cols = fmin(t.n, g->n), share = g->cluster == 1 ? 1 : r->cluster;
     /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
      * if there is a second tile. */
     const int second = rows >= t.m * 0.999 || g->depth || g->cluster > 1;
@@ -133,8 +137,9 @@ static const char *bound_of(const moe_step *step, double epilogue, double steps_
     return step->step == step->l2 ? "l2" : "smem";
 }
 
-/* The SMs' part takes `slower` times as long. */
+/* The SMs' clock is `slower`; what waits for L2 notices only once the SM needs longer than that. */
 static double join_times(const moe_rates *r, const moe_times *t, double slower) {
+    slower = fmax(1, slower * t->bound);
     return moe_int_join(t->full * slower, t->memory_full, r->overlap_p) +
            moe_int_join(t->tail * slower, t->tail > 0 ? t->memory_tail : 0, r->overlap_p) + t->rest;
 }
@@ -169,6 +174,7 @@ void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_ke
         .tail = sched.end - sched.full,
         .memory_tail = (bytes - full_bytes) / fmin(r->hbm, sched.active * per_sm),
         .rest = fixed + fix_up,
+        .bound = step.step > 0 ? fmax(step.tensor, step.smem) / step.step : 1,
     };
     ret->cost.us = join_times(r, ret_times, 1);
     ret->cost.flops = s.flops;
@@ -231,13 +237,17 @@ void moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times
             join_times(r, times, 1 + r->throttle * use * work_us / (work_us + r->throttle_us));
 }
 
-void moe_int_stream(const moe_rates *r, double read, double write, moe_kernel *ret) {
-    const double bytes = read + write;
+void moe_int_stream(const moe_rates *r, double read, double write, double elements, double rate,
+                    moe_kernel *ret) {
+    const double bytes = read + write, memory = bytes / r->stream;
+    const double issue = rate > 0 ? elements / (rate * r->sms * r->clock) : 0;
     memset(ret, 0, sizeof *ret);
-    ret->cost.us = r->kernel_us + r->gap_us + bytes / r->stream;
+    ret->cost.us = r->kernel_us + r->gap_us + fmax(memory, issue);
     ret->cost.hbm_bytes = ret->cost.l2_bytes = bytes;
     ret->cost.floor_us = bytes / r->hbm_nominal;
     ret->split = 1;
     snprintf(ret->cost.bound_by, sizeof ret->cost.bound_by, "%s",
-             bytes / r->stream > r->kernel_us + r->gap_us ? "hbm" : "latency");
+             fmax(memory, issue) <= r->kernel_us + r->gap_us ? "latency"
+             : issue > memory                                ? "issue"
+                                                             : "hbm");
 }

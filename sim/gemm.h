@@ -13,7 +13,10 @@ typedef struct moe_gemm {
     const int64_t *counts; /* [groups] m_g or k_g; NULL: equal groups of m, n, k */
     int64_t groups;
     int32_t depth;   /* 1: counts are k_g */
-    int32_t cluster; /* row tiles that a cluster of CTAs takes as one, full or not; 0: any */
+    int32_t cluster; /* CTAs of a fixed cluster, along the rows: they take as many row tiles as one,
+                        full or not; 1: no clusters; 0: whatever multicast saves most */
+    int32_t packed;  /* 1: row tiles run on over the ends of groups; one that straddles an end is
+                        multiplied for each of its groups */
     double m, n, k;  /* the one that counts give is ignored */
     double element;  /* bytes of an operand's element */
     double read;     /* bytes read from memory: operands once each, and what the epilogue reads */
@@ -23,8 +26,8 @@ typedef struct moe_gemm {
     double hidden;   /* share of the epilogue behind the next tile's main loop (ping-pong) */
 } moe_gemm;
 
-/* Row tiles of a group of m rows. */
-int64_t moe_int_gemm_row_tiles(const moe_gemm *g, int64_t tile_m, int64_t m);
+/* Row tiles of a group of m rows, the first of which is row `start` of all groups. */
+int64_t moe_int_gemm_row_tiles(const moe_gemm *g, int64_t tile_m, int64_t start, int64_t m);
 
 /* A shape that a kernel is compiled for; split-K where the system has it. */
 typedef struct moe_tile {
@@ -38,6 +41,8 @@ typedef struct moe_times {
     double full, memory_full;
     double tail, memory_tail;
     double rest; /* launch, fix-up */
+    double
+        bound; /* share of a k-step's time that the SM itself needs; below 1 where L2 is slower */
 } moe_times;
 
 /* Evaluates one tile shape. Fills every field of *ret but names, pass and start. */
@@ -53,8 +58,10 @@ void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *ti
 void moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,
                       moe_kernel *kernel);
 
-/* A memory-bound kernel: `read` and `write` bytes. */
-void moe_int_stream(const moe_rates *r, double read, double write, moe_kernel *ret);
+/* A kernel of `read` and `write` bytes, bound by memory or by its own instructions: no more than
+ * `rate` of its `elements` a clock and SM. rate 0: by memory alone. */
+void moe_int_stream(const moe_rates *r, double read, double write, double elements, double rate,
+                    moe_kernel *ret);
 
 /* Clocks of one k-step of 64, and of the rest of a tile, for the timeline. */
 typedef struct moe_step {

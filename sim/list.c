@@ -80,6 +80,7 @@ void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic tra
     g.load = traffic.load > 0 ? traffic.load : 1;
     g.hidden = fmax(l->r.hidden, tiles->hidden);
     g.cluster = tiles->cluster;
+    g.packed = tiles->packed;
     moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, tiles->max_split, &k, &times);
     put(l, name, &k, &g, &times);
 }
@@ -104,8 +105,13 @@ void moe_int_list_dense(moe_list *l, const char *name, double m, double n, doubl
 }
 
 void moe_int_list_stream(moe_list *l, const char *name, double read, double write) {
+    moe_int_list_slow(l, name, read, write, 0, 0);
+}
+
+void moe_int_list_slow(moe_list *l, const char *name, double read, double write, double elements,
+                       double rate) {
     moe_kernel k;
-    moe_int_stream(&l->r, read, write, &k);
+    moe_int_stream(&l->r, read, write, elements, rate, &k);
     put(l, name, &k, NULL, NULL);
 }
 

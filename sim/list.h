@@ -23,6 +23,7 @@ typedef struct moe_list {
     double active;           /* experts with tokens */
     double element;          /* bytes */
     int backward;            /* kernels added now belong to the backward pass */
+    int host_first;          /* of the method */
     moe_kernel *kernels;
     moe_gemm *gemms;  /* of each kernel, for timelines; groups = 0: not a GEMM */
     moe_times *times; /* of each kernel that is a GEMM */
@@ -42,7 +43,8 @@ typedef struct moe_tiles {
     const moe_tile *shapes;
     int count;
     int max_split;
-    int cluster;   /* row tiles that a cluster takes as one; 0: no fixed cluster */
+    int cluster;   /* as in moe_gemm */
+    int packed;    /* as in moe_gemm */
     double hidden; /* share of the epilogue that overlaps, if more than the system's own */
 } moe_tiles;
 
@@ -54,6 +56,9 @@ void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic tra
 void moe_int_list_dense(moe_list *l, const char *name, double m, double n, double k, double batch,
                         const moe_tiles *tiles);
 void moe_int_list_stream(moe_list *l, const char *name, double read, double write);
+/* The same for a kernel that gets through no more than `rate` elements a clock and SM. */
+void moe_int_list_slow(moe_list *l, const char *name, double read, double write, double elements,
+                       double rate);
 
 /* Frees what the list still owns; the kernels are the prediction's by then. */
 void moe_int_list_destroy(moe_list *l);
@@ -72,6 +77,8 @@ typedef struct moe_method {
     void (*backward)(moe_list *l); /* NULL: the system has none */
     int32_t given_logits;  /* 1: its layer starts from given logits and chooses experts itself */
     int32_t constant_data; /* 1: its timings were taken with constant data */
+    int32_t host_first;    /* 1: fixed_us is host work that the device waits for before the first
+                              kernel; what follows, the backward pass too, is queued in time */
 } moe_method;
 
 extern const moe_method moe_int_cublas, moe_int_sonicmoe, moe_int_scattermoe, moe_int_momoe,

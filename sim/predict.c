@@ -92,9 +92,13 @@ static double param_bytes(const moe_list *l, const moe_layer_desc *d, int pass) 
     return weights * l->element * (pass & MOE_PASS_BWD ? 2 : 1);
 }
 
-static void add_up(const moe_list *l, int passes, moe_prediction *p) {
+/* What no kernel of the passes accounts for. A backward pass that is queued while the forward pass
+ * runs does not wait for the host. */
+static void add_up(const moe_list *l, int pass, moe_prediction *p) {
+    const double forward = pass & MOE_PASS_FWD ? l->r.fixed_us : 0;
+    const double backward = pass & MOE_PASS_BWD && !l->host_first ? l->r.fixed_us : 0;
     double now = 0, padded = 0;
-    p->overhead_us = l->r.fixed_us * passes;
+    p->overhead_us = forward + backward;
     for (size_t i = 0; i < p->n_kernels; i++)
         now += p->kernels[i].cost.us;
     const double work = now + p->overhead_us;
@@ -109,10 +113,8 @@ static void add_up(const moe_list *l, int passes, moe_prediction *p) {
         p->floor_us += k->cost.floor_us;
         padded += k->padded_flops;
     }
-    if (p->forward_us > 0)
-        p->forward_us += l->r.fixed_us;
-    if (p->backward_us > 0)
-        p->backward_us += l->r.fixed_us;
+    p->forward_us += forward;
+    p->backward_us += backward;
     p->total_us = now + p->overhead_us;
     p->padding = padded > 0 ? fmax(0, 1 - p->flops / padded) : 0;
 }
@@ -128,7 +130,7 @@ static moe_status finish(moe_list *l, const moe_workload *w, const moe_log *log,
     }
     p->kernels = l->kernels;
     p->n_kernels = l->count;
-    add_up(l, pass == MOE_PASS_BOTH ? 2 : 1, p);
+    add_up(l, pass, p);
     p->peak_bytes = l->peak;
     p->cached_bytes = l->cached;
     if (w->layer)
@@ -187,7 +189,8 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
                     .d = (double)d->d,
                     .n = (double)d->n,
                     .h = (double)moe_h_width(d, d->n),
-                    .E = (double)d->E};
+                    .E = (double)d->E,
+                    .host_first = m->host_first};
     if (!st)
         st = element_of(w->dtype, log, &l->element);
     if (!st)

@@ -121,11 +121,13 @@ static int64_t ceil_div(double a, double b) {
 static void play_groups(tracer *t, playback *p) {
     const moe_gemm *g = p->g;
     const int split = p->k->split;
+    int64_t start = 0;
     for (int64_t i = 0; i < g->groups; i++) {
         const int64_t m = g->counts && !g->depth ? g->counts[i] : (int64_t)g->m;
         const double k = g->counts && g->depth ? (double)g->counts[i] : g->k;
-        const int64_t tiles =
-            moe_int_gemm_row_tiles(g, p->k->tile_m, m) * ceil_div(g->n, p->k->tile_n) * split;
+        const int64_t tiles = moe_int_gemm_row_tiles(g, p->k->tile_m, start, m) *
+                              ceil_div(g->n, p->k->tile_n) * split;
+        start += m;
         play_group(t, p, i, tiles, (double)ceil_div(k, 64.0 * split));
     }
     for (int sm = 0; sm < (int)p->r->sms; sm++)

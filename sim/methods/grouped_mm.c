@@ -1,58 +1,71 @@
 /* PyTorch: torch.nn.functional.grouped_mm with everything else left to the framework: an index
- * gather, a compiled SwiGLU, a weighted combine, and autograd of all of them. */
-#include <math.h>
-
+ * gather, a compiled SwiGLU, a compiled weighted sum over y[inverse], and autograd of all of them.
+ * Kernels, and the rates of those that are bound by their own instructions, as a profile of it
+ * shows them: sim/README.md. */
 #include "../list.h"
 
-/* ATen's CUTLASS kernels: ping-pong 64x128 for few rows, cooperative 128x256 otherwise. */
-static const moe_tile shapes[] = {{64, 128, 1}, {128, 128, 1}, {128, 256, 1}};
-static const moe_tiles tiles = {shapes, sizeof shapes / sizeof *shapes, 1};
+/* ATen's CUTLASS kernels (aten/src/ATen/native/cuda/GroupMM.cu), in clusters of two along the rows:
+ * cooperative 128x256, but ping-pong 64x128 where a group has no more than 128 rows or columns. */
+static const moe_tile large_shape[] = {{128, 256, 1}}, small_shape[] = {{64, 128, 1}};
+static const moe_tiles large = {large_shape, 1, 1, .cluster = 2},
+                       small = {small_shape, 1, 1, .cluster = 2, .hidden = 1};
 
-#define INDEX_PUT_PASSES 24 /* fitted to eight backward passes on an H100 */
+/* Elements a clock and SM, index arithmetic in 64 bits: sizes are dynamic. */
+#define SWIGLU          1.06
+#define SWIGLU_BACKWARD 0.285
+#define REORDER         1.47                       /* y[inverse] */
+#define COMBINE(K)      ((K) <= 8 ? 0.147 : 0.106) /* for each result */
+#define WEIGHTS         2.35
+#define ZERO            3.67
+#define ATOMIC_ADD      0.43 /* the gradient of y[inverse] adds into zeros */
+#define INDEX_BACKWARD  1.67 /* ATen's sorted index_put */
 
-/* Share of a [T][d] tensor that L2 cannot keep. */
-static double outside_l2(const moe_list *l) {
-    return fmax(0, 1 - l->r.l2_bytes / (l->T * l->d * l->element));
+static const moe_tiles *tiles_of(double m, double n) {
+    return m <= 128 || n <= 128 ? &small : &large;
 }
 
 static void forward(moe_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    const double Td = l->T * l->d * e;
-    moe_int_list_stream(l, "sort", l->P * 48, l->P * 48);
+    const double Td = l->T * l->d * e, rows = l->P / l->E;
     moe_int_list_cache(l, Td);
     moe_int_list_cache(l, Pd);
     moe_int_list_stream(l, "X grouped", Pd, Pd);
     moe_int_list_cache(l, Ph);
-    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Pd, .write = Ph}, &tiles);
+    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Pd, .write = Ph},
+                      tiles_of(rows, l->h));
     moe_int_list_cache(l, Pn);
-    moe_int_list_stream(l, "A", Ph, Pn);
+    moe_int_list_slow(l, "A", Ph, Pn, l->P * l->n, SWIGLU);
+    moe_int_list_alloc(l, Pd);
+    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd},
+                      tiles_of(rows, l->d));
     moe_int_list_cache(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, &tiles);
-    moe_int_list_alloc(l, Pd + Td);
-    moe_int_list_stream(l, "weighted Y", Pd, Pd);
-    /* An indexed addition into O: what of O lies outside L2 is read and written for every pair. */
-    moe_int_list_stream(l, "O", (1 + 2 * outside_l2(l)) * Pd, Td);
+    moe_int_list_slow(l, "Y by token", Pd, Pd, l->P * l->d, REORDER);
     moe_int_list_free(l, Pd);
+    moe_int_list_alloc(l, Td);
+    moe_int_list_slow(l, "O", Pd, Td, l->T * l->d, COMBINE(l->P / l->T));
 }
 
 static void backward(moe_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    const double Td = l->T * l->d * e;
-    moe_int_list_alloc(l, Td + 2 * Pd);
-    moe_int_list_stream(l, "dO grouped", Pd, Pd);
-    moe_int_list_stream(l, "dS", 2 * Pd, Pd);
-    moe_int_list_stream(l, "dY", Pd, Pd);
+    const double Td = l->T * l->d * e, rows = l->P / l->E;
+    moe_int_list_alloc(l, Td + Pd);
+    moe_int_list_slow(l, "dS", Pd + Td, l->P * 4, l->P * l->d, WEIGHTS);
+    moe_int_list_slow(l, "zero dY", 0, Pd, l->P * l->d, ZERO);
+    moe_int_list_slow(l, "dY", Td + Pd, Pd, l->P * l->d, ATOMIC_ADD);
     moe_int_list_alloc(l, Pn);
-    moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Pd, .write = Pn}, &tiles);
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Pd + Pn}, &tiles);
+    moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Pd, .write = Pn},
+                      tiles_of(rows, l->n));
+    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Pd + Pn}, tiles_of(l->d, l->n));
     moe_int_list_alloc(l, Ph);
-    moe_int_list_stream(l, "dH", Ph + Pn, Ph);
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &tiles);
-    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, (moe_traffic){.read = Pd + Ph}, &tiles);
+    moe_int_list_slow(l, "dH", Ph + Pn, Ph, l->P * l->n, SWIGLU_BACKWARD);
+    moe_int_list_alloc(l, Pd);
+    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd},
+                      tiles_of(rows, l->d));
+    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, (moe_traffic){.read = Pd + Ph}, tiles_of(l->h, l->d));
     moe_int_list_alloc(l, Td);
-    /* The gradient of an index gather is a sorted, accumulating index_put. What of dX lies outside
-     * L2 is read and written again for every pair, a sector at a time. */
-    moe_int_list_stream(l, "dX", (2 + INDEX_PUT_PASSES * outside_l2(l)) * Pd, Td);
+    moe_int_list_stream(l, "zero dX", 0, Td);
+    moe_int_list_stream(l, "sort", l->P * 48, l->P * 48);
+    moe_int_list_slow(l, "dX", Pd, Td, l->P * l->d, INDEX_BACKWARD);
 }
 
 const moe_method moe_int_grouped_mm = {"grouped_mm", "PyTorch grouped_mm, the rest by autograd",

@@ -3,7 +3,7 @@
 #include "../list.h"
 
 static const moe_tile shapes[] = {{128, 128, 1}};
-static const moe_tiles tiles = {shapes, 1, 1};
+static const moe_tiles tiles = {shapes, 1, 1, .cluster = 1};
 
 static void forward(moe_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;

@@ -3,7 +3,7 @@
 #include "../list.h"
 
 static const moe_tile shapes[] = {{64, 128, 1}, {128, 128, 1}};
-static const moe_tiles tiles = {shapes, sizeof shapes / sizeof *shapes, 1};
+static const moe_tiles tiles = {shapes, sizeof shapes / sizeof *shapes, 1, .cluster = 1};
 
 static void forward(moe_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e;

@@ -6,8 +6,9 @@
 
 static const moe_tile wide_shape[] = {{128, 256, 1}}, middle_shape[] = {{128, 192, 1}},
                       square_shape[] = {{128, 128, 1}};
-static const moe_tiles wide = {wide_shape, 1, 1, 2, 0}, middle = {middle_shape, 1, 1, 2, 1},
-                       square = {square_shape, 1, 1, 2, 1};
+static const moe_tiles wide = {wide_shape, 1, 1, .cluster = 2},
+                       middle = {middle_shape, 1, 1, .cluster = 2, .hidden = 1},
+                       square = {square_shape, 1, 1, .cluster = 2, .hidden = 1};
 
 static moe_fused flow_of(const moe_list *l) {
     return (moe_fused){.a = &wide,

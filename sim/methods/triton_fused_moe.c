@@ -7,9 +7,11 @@
 static const moe_tile tuned_shapes[] = {{16, 64, 1},  {16, 128, 1},  {16, 256, 1}, {32, 64, 1},
                                         {32, 128, 1}, {64, 64, 1},   {64, 128, 1}, {64, 256, 1},
                                         {128, 64, 1}, {128, 128, 1}, {128, 256, 1}};
-static const moe_tiles tuned = {tuned_shapes, sizeof tuned_shapes / sizeof *tuned_shapes, 1};
+static const moe_tiles tuned = {tuned_shapes, sizeof tuned_shapes / sizeof *tuned_shapes, 1,
+                                .cluster = 1};
 static const moe_tile few_shape[] = {{16, 32, 1}}, many_shape[] = {{64, 64, 1}};
-static const moe_tiles few = {few_shape, 1, 1}, many = {many_shape, 1, 1};
+static const moe_tiles few = {few_shape, 1, 1, .cluster = 1},
+                       many = {many_shape, 1, 1, .cluster = 1};
 
 /* The fallback above T = E steps 32 deep: weights come in 64-byte pieces, half a cache line, which
  * cost memory as if a quarter more were read. */
