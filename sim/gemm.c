@@ -151,9 +151,10 @@ void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_ke
     moe_schedule sched = {0};
     sum_groups(g, t, &s);
     memset(ret, 0, sizeof *ret);
-    const double bytes = g->read + g->write + refetched(r, g, t, &s);
+    const double bytes = g->read + g->again + g->write + refetched(r, g, t, &s);
     const double loads = s.steps * (s.rows + fmin(t.n, g->n)) * KSTEP * g->element;
-    moe_int_gemm_step(r, g, t, s.rows, loads > 0 ? fmin(1, g->read / loads) : 0, &step);
+    moe_int_gemm_step(r, g, t, s.rows, loads > 0 ? fmin(1, (g->read + g->again) / loads) : 0,
+                      &step);
     const double exposed = step.epilogue * (1 - g->hidden);
     for (int i = 0; i < s.batches; i++) {
         const double loop = s.batch[i].cost * step.step;

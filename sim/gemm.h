@@ -20,6 +20,7 @@ typedef struct moe_gemm {
     double m, n, k;  /* the one that counts give is ignored */
     double element;  /* bytes of an operand's element */
     double read;     /* bytes read from memory: operands once each, and what the epilogue reads */
+    double again;    /* bytes of operands read from memory a second time and more */
     double write;    /* bytes written */
     double epilogue; /* bytes that the epilogue moves for each accumulator */
     double load;     /* factor on the operand loads: above 1 for gathered rows */

@@ -75,6 +75,7 @@ void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic tra
     moe_kernel k;
     moe_times times;
     g.read += traffic.read;
+    g.again = traffic.again;
     g.write += traffic.write;
     g.epilogue = traffic.epilogue > 0 ? traffic.epilogue : l->element;
     g.load = traffic.load > 0 ? traffic.load : 1;

@@ -34,7 +34,8 @@ typedef struct moe_list {
 
 /* What a GEMM of a method moves besides its weights (or weight gradients). */
 typedef struct moe_traffic {
-    double read, write; /* bytes */
+    double read, write; /* bytes, each once */
+    double again;       /* bytes that are read more than once */
     double epilogue;    /* bytes for each accumulator; 0: just its own element */
     double load;        /* factor on operand loads; 0: 1 */
 } moe_traffic;

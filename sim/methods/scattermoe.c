@@ -14,26 +14,33 @@ static const moe_tiles rows = {shapes, 1, 1, .cluster = 1, .packed = 1},
 #define STRIDED       1.5  /* ATen's elementwise kernel on the halves of H */
 #define SILU_BACKWARD 1.33 /* the same with more arithmetic */
 #define SUM           0.96 /* a sum over few elements, for each result */
-/* A batched product with one row for each token: K is padded to a tile's depth, its K columns to a
- * tile's width. cuBLAS takes a slower kernel for K of 8 and more, and where rows are aligned. */
+/* Batched products of one row or column for each token, in cuBLAS: O = S Y, whose depth K is padded
+ * to a tile's, and dS = Y dO, whose K rows are, where their alignment allows tensor cores. */
 #define COMBINE(K) ((K) < 8 ? 0.40 : 0.24)
 #define WEIGHTS(K) (fmod((K), 8) == 0 ? 0.216 : 0.8)
 
-/* A weight gradient dY^T X, tiles of 128 x 128. Its kernel's swizzle by 4 lets the CTAs that run
- * together share a tile of X among gcd(4, column tiles of dY) of them, and a tile of dY among one
- * in four of X's column tiles: so often, and no oftener, do the operands come from memory. */
+/* How many of the CTAs that run together share a tile of X, if dY has so many tiles of columns. */
+static double sharers(double columns) {
+    if (fmod(columns, 4) == 0)
+        return 4;
+    return fmod(columns, 2) == 0 ? 2 : 1;
+}
+
+/* A weight gradient dY^T X in tiles of 128 x 128. The kernel's swizzle by 4
+ * (scattermoe/kernels/ops.py, _groupXtY) spreads CTAs that run together so that gcd(4, columns)
+ * share a tile of X, and of X's tiles of columns every fourth shares one of dY. As often as they do
+ * not, an operand is read again. */
 static moe_traffic deep(double dy, double dy_width, double x, double x_width) {
-    const double columns = ceil(dy_width / 128), shared = fmod(columns, 4) == 0   ? 4
-                                                          : fmod(columns, 2) == 0 ? 2
-                                                                                  : 1;
-    return (moe_traffic){.read = dy * fmin(4, ceil(x_width / 128)) + x * fmax(1, columns / shared)};
+    const double columns = ceil(dy_width / 128), rows_of = ceil(x_width / 128);
+    const double times_dy = fmin(4, rows_of), times_x = fmax(1, columns / sharers(columns));
+    return (moe_traffic){.read = dy + x, .again = dy * (times_dy - 1) + x * (times_x - 1)};
 }
 
 static void forward(moe_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e, K = l->P / l->T;
-    moe_int_list_stream(l, "sort", l->P * 192,
-                        l->P * 192); /* 64-bit keys and values, eight passes */
+    /* 64-bit keys and values, eight passes of a radix sort. */
+    moe_int_list_stream(l, "sort", l->P * 192, l->P * 192);
     moe_int_list_cache(l, Td);
     moe_int_list_cache(l, Ph);
     moe_int_list_gemm(l, "H", MOE_OP_H,
