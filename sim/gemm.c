@@ -60,13 +60,12 @@ static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
     double rows = 0;
     s->tiles_m = s->flops = s->steps = 0;
     s->batches = 0;
-    if (!g->counts) {
-        s->tiles_m = (double)g->groups * ceil_div(g->m, t.m);
+    if (!g->counts || g->depth) {
+        const double row_tiles = (double)moe_int_gemm_row_tiles(g, t.m, 0, (int64_t)g->m);
+        s->tiles_m = (double)g->groups * row_tiles;
         rows = (double)g->groups * g->m;
-    } else if (g->depth) {
-        s->tiles_m = (double)g->groups * ceil_div(g->m, t.m);
-        rows = (double)g->groups * g->m;
-        sum_depths(g, ceil_div(g->m, t.m) * tiles_n * t.split, t.split, s);
+        if (g->depth)
+            sum_depths(g, row_tiles * tiles_n * t.split, t.split, s);
     } else {
         int64_t start = 0;
         for (int64_t i = 0; i < g->groups; i++) {

@@ -24,7 +24,7 @@ void moe_int_fused_forward(moe_list *l, const moe_fused *f) {
 
 void moe_int_fused_backward(moe_list *l, const moe_fused *f) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    const double parts = f->ds_parts_columns ? ceil(l->n / f->ds_parts_columns) : 1;
+    const double parts = ceil(l->n / f->ds_columns);
     moe_int_list_alloc(l, l->T * l->d * e);
     moe_int_list_alloc(l, Ph + Pn);
     moe_int_list_gemm(l, "dH", MOE_OP_DA,
@@ -33,8 +33,7 @@ void moe_int_fused_backward(moe_list *l, const moe_fused *f) {
                                     .epilogue = e * (1 + 2 * l->h / l->n),
                                     .load = MOE_INT_GATHER_LOAD},
                       f->dh);
-    if (f->ds_parts_columns)
-        moe_int_list_stream(l, "dS", l->P * 4 * parts, l->P * 4);
+    moe_int_list_stream(l, "dS", l->P * 4 * parts, l->P * 4);
     moe_int_list_free(l, Ph); /* H */
     moe_int_list_gemm(l, "dW2", MOE_OP_DW2,
                       (moe_traffic){.read = Pd + Pn, .load = MOE_INT_GATHER_LOAD}, f->dw);

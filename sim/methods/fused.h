@@ -7,8 +7,7 @@
 
 typedef struct moe_fused {
     const moe_tiles *a, *y, *dh, *dxp, *dw;
-    int ds_parts_columns; /* dS leaves dH as one partial sum for so many columns, and a small
-                             kernel adds them; 0: it leaves dH whole */
+    int ds_columns; /* dS leaves dH as one partial sum for so many columns; a small kernel adds */
 } moe_fused;
 
 void moe_int_fused_forward(moe_list *l, const moe_fused *f);

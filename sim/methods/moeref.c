@@ -5,7 +5,7 @@
 
 static const moe_tile wide_shape[] = {{128, 256, 1}};
 static const moe_tiles wide = {wide_shape, 1, 1};
-static const moe_fused flow = {&wide, &wide, &wide, &wide, &wide, .ds_parts_columns = 256};
+static const moe_fused flow = {&wide, &wide, &wide, &wide, &wide, .ds_columns = 256};
 
 static void forward(moe_list *l) {
     moe_int_fused_forward(l, &flow);

@@ -16,7 +16,7 @@ static moe_fused flow_of(const moe_list *l) {
                        .dh = &square,
                        .dxp = l->n >= 512 ? &wide : &middle,
                        .dw = &wide,
-                       .ds_parts_columns = 128};
+                       .ds_columns = 128};
 }
 
 static void forward(moe_list *l) {

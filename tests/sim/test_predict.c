@@ -195,6 +195,26 @@ Test(sim_predict, clusters_pad_rows) {
     moe_gpu_destroy(&gpu);
 }
 
+/* ScatterMoE's host time comes once, before the forward pass; its products, which L2 bounds, do not
+ * feel a lower clock of the SMs. */
+Test(sim_predict, scattermoe_waits) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_layer_desc d = layer_of(1536, 256, 128, 8);
+    moe_prediction *both = predict(gpu, "scattermoe", &d, 24576, MOE_PASS_BOTH);
+    moe_prediction *backward = predict(gpu, "scattermoe", &d, 24576, MOE_PASS_BWD);
+    moe_prediction *settled = NULL;
+    const moe_workload w = {
+        .layer = &d, .tokens = 24576, .pass = MOE_PASS_BOTH, .clock = MOE_CLOCK_SETTLED};
+    cr_assert_eq(moe_predict(gpu, "scattermoe", &w, NULL, &settled), MOE_OK);
+    cr_expect(both->overhead_us > 500 && backward->overhead_us == 0);
+    cr_expect_float_eq(both->backward_us, backward->total_us, 0.01 * both->backward_us);
+    cr_assert_str_eq(both->kernels[1].cost.name, "H");
+    cr_expect_str_eq(both->kernels[1].cost.bound_by, "l2");
+    cr_expect_eq(both->kernels[1].cost.us, settled->kernels[1].cost.us);
+    moe_prediction_free(&both), moe_prediction_free(&backward), moe_prediction_free(&settled);
+    moe_gpu_destroy(&gpu);
+}
+
 Test(sim_predict, degenerate_layers) {
     moe_gpu *gpu = load("h100-sxm");
     const moe_layer_desc d = layer_of(64, 64, 256, 1);
