@@ -63,7 +63,7 @@ Test(sim_predict, flops_are_the_layers) {
     const double backward = moe_layer_flops(&d, 4096, 8192, 1);
     for (const char *const *m = moe_methods(); *m; m++) {
         if (strcmp(*m, "momoe") == 0 || !has_backward(*m))
-            continue; /* momoe computes H twice */
+            continue; /* momoe computes H and Y twice */
         moe_prediction *p = predict(gpu, *m, &d, 4096, MOE_PASS_BOTH);
         cr_expect_float_eq(p->flops, forward + backward, 1, "%s: %g", *m, p->flops);
         moe_prediction_free(&p);
