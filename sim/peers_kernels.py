@@ -11,7 +11,8 @@ import json
 import sys
 
 # The kernels of a pass in the order of their launches, as the model calls them, + for one that may be launched twice:
-# ATen cuts tensors of 2^31 elements and more.
+# ATen cuts tensors of 2^31 elements and more. Autograd computes the gradient of a product's mat2, the weights, before
+# that of self.
 NAMES = {
     "scattermoe": {
         "forward": ("H", "silu", "A", "Y", "O"),
@@ -19,7 +20,7 @@ NAMES = {
                      "zero dW1+", "dW1", "dXp", "dX+")},
     "grouped_mm": {
         "forward": ("X grouped+", "H", "A", "Y", "Y by token", "O"),
-        "backward": ("dS", "zero dY", "dY", "dA", "dW2", "dH", "dXp", "dW1", "zero dX+", "dX")},
+        "backward": ("dS", "zero dY", "dY", "dW2", "dA", "dH", "dW1", "dXp", "zero dX+", "dX")},
 }
 # Sorting, offsets and other small change: the model's "sort" or nothing.
 SMALL = ("Mem", "DeviceRadix", "prepare_", "elementwise_kernel_with_index", "fill_reverse", "kernelHistogram",

@@ -52,16 +52,16 @@ static void backward(moe_list *l) {
     moe_int_list_slow(l, "dS", Pd + Td, l->P * 4, l->P * l->d, WEIGHTS);
     moe_int_list_slow(l, "zero dY", 0, Pd, l->P * l->d, ZERO);
     moe_int_list_slow(l, "dY", Td + Pd, Pd, l->P * l->d, ATOMIC_ADD);
+    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Pd + Pn}, tiles_of(l->d, l->n));
     moe_int_list_alloc(l, Pn);
     moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Pd, .write = Pn},
                       tiles_of(rows, l->n));
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Pd + Pn}, tiles_of(l->d, l->n));
     moe_int_list_alloc(l, Ph);
     moe_int_list_slow(l, "dH", Ph + Pn, Ph, l->P * l->n, SWIGLU_BACKWARD);
+    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, (moe_traffic){.read = Pd + Ph}, tiles_of(l->h, l->d));
     moe_int_list_alloc(l, Pd);
     moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd},
                       tiles_of(rows, l->d));
-    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, (moe_traffic){.read = Pd + Ph}, tiles_of(l->h, l->d));
     moe_int_list_alloc(l, Td);
     moe_int_list_stream(l, "zero dX", 0, Td);
     moe_int_list_stream(l, "sort", l->P * 48, l->P * 48);
