@@ -79,6 +79,7 @@ void cli_progress_clear(void);
 /* Which problems a command works on. */
 typedef struct cli_selection {
     cli_strings cases;  /* --case */
+    const char *list;   /* --cases */
     cli_strings hf;     /* --hf */
     const char *config; /* --config */
     int64_t layer;      /* --layer, -1: the first MoE layer */
@@ -91,6 +92,8 @@ void cli_selection_free(cli_selection *selection);
 #define CLI_SELECTION_OPTIONS(s)                                                                   \
     {"case", CLI_STRINGS, &(s).cases, "\"T=.. d=.. n=.. E=.. K=..\"",                              \
      "a case of the grammar below; may be repeated"},                                              \
+        {"cases", CLI_STRING, &(s).list, "FILE",                                                   \
+         "one case a line; empty lines and lines that begin with # do not count"},                 \
         {"hf", CLI_STRINGS, &(s).hf, "DIR", "a Hugging Face checkpoint folder; may be repeated"},  \
         {"layer", CLI_INT, &(s).layer, "L",                                                        \
          "with --hf: which decoder layer (default: the first)"},                                   \

@@ -6,6 +6,7 @@
 #include "check/suite.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,11 +103,50 @@ static moe_status add_default_suite(cli_items *items, const char *option) {
     return s;
 }
 
+static moe_status add_line(cli_items *items, char *line) {
+    line[strcspn(line, "\r\n")] = '\0';
+    const char *text = line + strspn(line, " \t");
+    moe_case c;
+    if (!*text || *text == '#')
+        return MOE_OK;
+    moe_status s = moe_case_parse(text, cli_log(), &c);
+    if (s)
+        return s;
+    moe_case_clear(&c);
+    return add_item(items, 'c', text);
+}
+
+/* Every line is parsed before anything runs: the last one's misprint must not cost the first ones'
+ * results. */
+static moe_status add_list(cli_items *items, const char *path) {
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t length;
+    long number = 0;
+    moe_status s = MOE_OK;
+    FILE *in = fopen(path, "r");
+    if (!in)
+        return moe_fail(cli_log(), MOE_E_IO, "cannot open %s: %s", path, strerror(errno));
+    while (!s && (length = getline(&line, &room, in)) >= 0) {
+        number++;
+        s = strlen(line) == (size_t)length ? add_line(items, line) : MOE_E_FORMAT;
+        if (s)
+            moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld is not a case", path, number);
+    }
+    if (!s && ferror(in))
+        s = moe_fail(cli_log(), MOE_E_IO, "cannot read %s: %s", path, strerror(errno));
+    free(line);
+    fclose(in);
+    return s || items->count ? s : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
+}
+
 moe_status cli_select(const cli_selection *selection, cli_items *ret) {
     moe_status s = MOE_OK;
     *ret = (cli_items){0};
     for (size_t i = 0; !s && i < selection->cases.count; i++)
         s = add_item(ret, 'c', selection->cases.at[i]);
+    if (!s && selection->list)
+        s = add_list(ret, selection->list);
     for (size_t i = 0; !s && i < selection->hf.count; i++)
         s = add_item(ret, 'h', selection->hf.at[i]);
     if (!s && selection->config)

@@ -72,6 +72,28 @@ Test(cli, json_is_versioned_and_complete) {
     free(o);
 }
 
+/* A misprint in the last line stops the run before the first case costs time. */
+Test(cli, cases_come_from_a_file) {
+    char path[] = "/tmp/moeref_cases_XXXXXX", args[200];
+    int fd = mkstemp(path);
+    cr_assert_geq(fd, 0);
+    FILE *out = fdopen(fd, "w");
+    fprintf(out, "# two cases\r\n\n  T=8 d=8 n=8 E=2 K=1\r\nT=4 d=8 n=8 E=2 K=2");
+    fclose(out);
+    snprintf(args, sizeof args, "check --backend reference --cases %s", path);
+    expect(0, "2 passed, 0 failed", args);
+    out = fopen(path, "a");
+    fprintf(out, "\nT=4 d=8 n=8 E=2 K=3\n");
+    fclose(out);
+    expect(2, "line 5 is not a case", args);
+    out = fopen(path, "w");
+    fprintf(out, "# none\n");
+    fclose(out);
+    expect(2, "no case in it", args);
+    expect(3, "/nonexistent", "check --backend reference --cases /nonexistent");
+    unlink(path);
+}
+
 /* The example refuses routers: a run that checked nothing is an error. */
 Test(cli, a_skipped_backend_is_not_a_green_run) {
     expect(0, "1 passed, 0 failed", "check --backend reference --case " CASE);
