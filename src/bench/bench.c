@@ -102,6 +102,9 @@ static moe_status time_layer(moe_layer *layer, const moe_problem *p, const moe_b
     if (params->cold_cache)
         s.flush = calloc(1, FLUSH_BYTES);
     moe_status status = s.us && (s.flush || !params->cold_cache) ? MOE_OK : MOE_E_NOMEM;
+    const double settled = now_us() + 1e3 * params->settle_ms;
+    while (!status && now_us() < settled)
+        status = run_once(layer, p->pass, -1, &s);
     for (int32_t i = -warmup; !status && i < s.repeats; i++) {
         if (params->progress)
             params->progress(params->user, i + warmup, s.repeats + warmup);

@@ -88,6 +88,7 @@ moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,
                                     const moe_bench_params *params, const moe_log *log,
                                     moe_bench_result *r) {
     const char *method = params->method ? params->method : "moeref";
+    const int settled = params->settle_ms >= MOE_BENCH_SETTLED_MS;
     moe_prediction *model = NULL;
     int64_t *counts = calloc((size_t)p->layer.E, sizeof *counts);
     if (!counts)
@@ -99,7 +100,7 @@ moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,
                          .counts = plan ? counts : NULL,
                          .pass = p->pass,
                          .dtype = p->dtype,
-                         .clock = MOE_CLOCK_SETTLED,
+                         .clock = settled ? MOE_CLOCK_SETTLED : MOE_CLOCK_BURST,
                          .with_router = p->plan == NULL,
                          .in_stream = 1};
     for (size_t k = 0; k < r->n_kernels; k++)
@@ -107,8 +108,8 @@ moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,
     moe_status s = moe_predict(params->gpu, method, &work, log, &model);
     if (!s) {
         take_prediction(model, r);
-        snprintf(r->model, sizeof r->model, "%s on %s, settled clock", method,
-                 moe_gpu_name(params->gpu));
+        snprintf(r->model, sizeof r->model, "%s on %s, %s clock", method, moe_gpu_name(params->gpu),
+                 settled ? "settled" : "burst");
     }
     moe_prediction_free(&model);
     free(counts);

@@ -125,6 +125,9 @@ int cli_bench(int argc, char **argv) {
         CLI_SELECTION_OPTIONS(o.selection),
         CLI_TIMING_OPTIONS(o.timing),
         {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
+        {"settle", CLI_INT, &o.timing.settle_ms, "MS",
+         "untimed runs for so long first (default 0); with --gpu, from 300 on times are predicted "
+         "at the clock that the power limit allows, else at a cool device's"},
         {"cold-cache", CLI_FLAG, &o.timing.cold_cache, NULL, "read 256 MiB between runs"},
         {"no-check", CLI_FLAG, &o.no_check, NULL, "do not check first; the report says so"},
         {"output", CLI_OUTPUT, &o.output, "text|json|csv", "format"},
@@ -142,6 +145,8 @@ int cli_bench(int argc, char **argv) {
         return code;
     if (o.timing.repeats < 1 || o.timing.repeats > 10000)
         return cli_usage("--repeat takes 1 to 10000");
+    if (o.timing.settle_ms < 0 || o.timing.settle_ms > 600000)
+        return cli_usage("--settle takes 0 to 600000 milliseconds");
     if (!o.selection.cases.count && !o.selection.hf.count && !o.selection.config &&
         cli_strings_add(&o.selection.cases, default_case))
         return CLI_NOT_RUN;

@@ -11,6 +11,7 @@ moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
     moe_gpu *gpu = NULL;
     moe_status s = timing->gpu ? moe_gpu_load(timing->gpu, cli_log(), &gpu) : MOE_OK;
     moe_bench_params params = {.repeats = (int32_t)timing->repeats,
+                               .settle_ms = (int32_t)timing->settle_ms,
                                .cold_cache = timing->cold_cache,
                                .no_roofline = gpu != NULL,
                                .gpu = gpu,

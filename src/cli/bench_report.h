@@ -30,6 +30,7 @@ bool cli_bench_impossible(const moe_problem *problem, const moe_bench_result *re
 /* Options of a timing that verbs share. `gpu` is a name or file of a GPU description, or NULL. */
 typedef struct cli_timing {
     int64_t repeats;
+    int64_t settle_ms; /* untimed runs first */
     bool cold_cache;
     const char *gpu, *method;
 } cli_timing;

@@ -304,3 +304,15 @@ Test(cli, a_time_below_its_floor_is_a_failure) {
     expect(0, "floor us", args);
     remove_dir(dir);
 }
+
+Test(cli, work_before_the_timed_runs_settles_the_predicted_clock) {
+    static const char bench[] = "bench --backend reference --repeat 1 --gpu h100-sxm --case \"T=8 "
+                                "d=8 n=8 E=2 K=1\" --settle";
+    char args[200];
+    snprintf(args, sizeof args, "%s 300", bench);
+    expect(0, "h100-sxm, settled clock", args);
+    snprintf(args, sizeof args, "%s 1", bench);
+    expect(0, "h100-sxm, burst clock", args);
+    snprintf(args, sizeof args, "%s -1", bench);
+    expect(2, "--settle takes", args);
+}

@@ -13,22 +13,27 @@ extern "C" {
 
 /* Times of one thing over the repeats, microseconds. */
 typedef struct moe_bench_times {
-    char name[24];      /* "forward", "backward", "total", or a kernel's name */
+    char name[24]; /* "forward", "backward", "total", or a kernel's name */
     double median_us, min_us, max_us;
-    double spread;      /* (third quartile - first) / median */
-    double flops;       /* model FLOPs, 0 if unknown */
-    double bytes;       /* bytes of memory that must move, 0 if unknown */
+    double spread;       /* (third quartile - first) / median */
+    double flops;        /* model FLOPs, 0 if unknown */
+    double bytes;        /* bytes of memory that must move, 0 if unknown */
     double predicted_us; /* by the GPU model or the roofline below; 0 without either */
-    double floor_us;    /* no correct kernel is faster on this GPU; 0 without the GPU model */
-    char bound_by[16];  /* what bounds it, as the prediction says; "" without one */
+    double floor_us;     /* no correct kernel is faster on this GPU; 0 without the GPU model */
+    char bound_by[16];   /* what bounds it, as the prediction says; "" without one */
 } moe_bench_times;
 
+/* Work of this long before the timed runs reaches the clock that the power limit allows. */
+#define MOE_BENCH_SETTLED_MS 300
+
 typedef struct moe_bench_params {
-    int32_t repeats;    /* 0: 7 */
-    int32_t warmup;     /* untimed runs first; 0: 1, negative: none */
-    int32_t cold_cache; /* 1: 256 MiB of host memory are read between runs */
+    int32_t repeats;     /* 0: 7 */
+    int32_t warmup;      /* untimed runs first; 0: 1, negative: none */
+    int32_t settle_ms;   /* then untimed runs for that long: a device at its power limit settles */
+    int32_t cold_cache;  /* 1: 256 MiB of host memory are read between runs */
     int32_t no_roofline; /* 1: do not measure the device's ceilings */
-    const moe_gpu *gpu;  /* predict with the GPU cost model of this device; NULL: by the roofline */
+    const moe_gpu *gpu;  /* predict with the GPU cost model of this device (settled clock from
+                          * MOE_BENCH_SETTLED_MS on, else burst); NULL: by the roofline */
     const char *method;  /* the model's method; NULL: "moeref", the project's own kernels */
     /* Called before every run with how many are done, for a progress line; may be NULL. */
     void (*progress)(void *user, int32_t done, int32_t of);
@@ -38,33 +43,35 @@ typedef struct moe_bench_params {
 typedef struct moe_bench_result {
     moe_bench_times pass[3]; /* forward, backward, total; those of a pass that did not run are 0 */
     moe_bench_times kernel[MOE_BENCH_MAX_KERNELS];
-    size_t n_kernels;        /* 0: the backend times whole passes only */
+    size_t n_kernels; /* 0: the backend times whole passes only */
     int32_t repeats;
-    char model[96];          /* the GPU model's method and device; "" where the roofline predicts */
+    char model[96]; /* the GPU model's method and device; "" where the roofline predicts */
     int has_roofline;
     moe_roofline roofline;
     int has_memory;
     moe_memory memory;
 } moe_bench_result;
 
-/* Prepares `problem` on `backend` and times forward and (if the problem has it) backward. Checking is
- * the caller's business: nothing here looks at results. MOE_E_UNSUPPORTED with the backend's reason
- * in the log. params may be NULL. */
+/* Prepares `problem` on `backend` and times forward and (if the problem has it) backward. Checking
+ * is the caller's business: nothing here looks at results. MOE_E_UNSUPPORTED with the backend's
+ * reason in the log. params may be NULL. */
 MOE_API moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
                                  const moe_bench_params *params, const moe_log *log,
                                  moe_bench_result *ret);
 
 /* What one stage of the layer must do: model FLOPs and the bytes that its inputs, outputs and
  * weights amount to, each counted once, `size` bytes an element. Known stages are those of
- * moe_stage_name, those of an expert also with "_shared" behind; MOE_E_NOTFOUND otherwise. `active` is the number of experts with at least one row. */
+ * moe_stage_name, those of an expert also with "_shared" behind; MOE_E_NOTFOUND otherwise. `active`
+ * is the number of experts with at least one row. */
 MOE_API moe_status moe_stage_cost(const moe_layer_desc *desc, const char *stage, int64_t tokens,
                                   int64_t pairs, int64_t active, size_t size, moe_cost *ret);
 
 /* The i-th stage's name; NULL past the end. */
 MOE_API const char *moe_stage_name(size_t i, int *ret_is_backward);
 
-/* Time of a stage on a roofline: the larger of FLOPs over the GEMM rate and bytes over the memory rate.
- * Sets us, floor_us and bound_by. A first model: no launch cost, no cache, no tile effects. */
+/* Time of a stage on a roofline: the larger of FLOPs over the GEMM rate and bytes over the memory
+ * rate. Sets us, floor_us and bound_by. A first model: no launch cost, no cache, no tile effects.
+ */
 MOE_API void moe_roofline_time(const moe_roofline *roofline, moe_cost *cost);
 
 #ifdef __cplusplus
