@@ -1,43 +1,65 @@
-/* DeepGEMM: contiguous grouped GEMMs, every expert's rows padded to 128; permutation, activation
- * and combine are kernels of the caller. Forward and data gradients share a kernel; weight
- * gradients have K = f_e. */
-#include "../list.h"
+/* DeepGEMM (github.com/deepseek-ai/DeepGEMM) as SonicMoE's paper builds a layer on it, there called
+ * DeepGEMM++: contiguous grouped GEMMs, every expert's rows padded to 128; gather, SwiGLU and
+ * combine are good kernels of the caller, and one computes dSwiGLU, dS and A' together. Weight
+ * gradients, K = f_e, are added in fp32 to what is there (csrc/apis/gemm.hpp,
+ * k_grouped_bf16_gemm_tn_contiguous; TMA reductions), so that they are zeroed before and rounded
+ * to the weights' type after. */
+#include "padded.h"
 
-static const moe_tile shapes[] = {{128, 64, 1},  {128, 96, 1},  {128, 128, 1}, {128, 160, 1},
-                                  {128, 192, 1}, {128, 224, 1}, {128, 256, 1}, {256, 128, 1}};
-static const moe_tiles tiles = {shapes, sizeof shapes / sizeof *shapes, 1};
+/* Rows of a group lie in tiles of 128; those of a weight gradient are as free as its columns. */
+static const moe_tile row_shapes[] = {{128, 64, 1},  {128, 96, 1},  {128, 128, 1}, {128, 160, 1},
+                                      {128, 192, 1}, {128, 224, 1}, {128, 256, 1}},
+                      depth_shapes[] = {{128, 128, 1}, {128, 256, 1}, {256, 128, 1}};
+static const moe_tiles rows = {row_shapes, sizeof row_shapes / sizeof *row_shapes, 1},
+                       depth = {depth_shapes, sizeof depth_shapes / sizeof *depth_shapes, 1};
 
 static void forward(moe_list *l) {
-    const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    const double Td = l->T * l->d * e;
+    const double e = l->element, Pd = l->P * l->d * e, padded = moe_int_padded_rows(l) * e;
+    const double Rd = padded * l->d, Rn = padded * l->n, Rh = padded * l->h, Td = l->T * l->d * e;
     moe_int_list_stream(l, "sort", l->P * 24, l->P * 24);
     moe_int_list_cache(l, Td);
-    moe_int_list_cache(l, Pd);
-    moe_int_list_stream(l, "X grouped", Pd, Pd);
-    moe_int_list_cache(l, Ph);
-    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Pd, .write = Ph}, &tiles);
-    moe_int_list_alloc(l, Pn);
-    moe_int_list_stream(l, "A", Ph, Pn);
-    moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, &tiles);
-    moe_int_list_free(l, Pn);
+    moe_int_list_cache(l, Rd);
+    moe_int_list_stream(l, "X grouped", Pd, Rd);
+    moe_int_list_cache(l, Rh);
+    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Rd, .write = Rh}, &rows);
+    moe_int_list_alloc(l, Rn);
+    moe_int_list_stream(l, "A", Rh, Rn);
+    moe_int_list_alloc(l, Rd);
+    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Rn, .write = Rd}, &rows);
+    moe_int_list_free(l, Rn);
     moe_int_list_alloc(l, Td);
     moe_int_list_stream(l, "O", Pd, Td);
-    moe_int_list_free(l, Pd);
+    moe_int_list_free(l, Rd);
+}
+
+/* A weight gradient of `weights` bytes in the weights' own type, of two bytes an element. */
+static void deep(moe_list *l, const char *const names[3], moe_op op, double read, double weights) {
+    const double fp32 = weights * 4 / l->element;
+    moe_int_list_alloc(l, fp32);
+    moe_int_list_stream(l, names[0], 0, fp32);
+    moe_int_list_gemm(l, names[1], op,
+                      (moe_traffic){.read = read + fp32, .write = fp32 - weights, .epilogue = 4},
+                      &depth);
+    moe_int_list_stream(l, names[2], fp32, weights);
+    moe_int_list_free(l, fp32);
 }
 
 static void backward(moe_list *l) {
-    const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    const double Td = l->T * l->d * e;
-    moe_int_list_alloc(l, Td + Pd);
-    moe_int_list_stream(l, "dY grouped", Pd, Pd);
-    moe_int_list_alloc(l, Pn);
-    moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Pd, .write = Pn}, &tiles);
-    moe_int_list_alloc(l, Ph + Pn);
-    moe_int_list_stream(l, "dH", Ph + Pn, Ph + Pn);
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Pd + Pn}, &tiles);
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &tiles);
-    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, (moe_traffic){.read = Pd + Ph}, &tiles);
+    static const char *const dw2[] = {"zero dW2", "dW2", "dW2 bf16"}, *const dw1[] = {"zero dW1",
+                                                                                      "dW1",
+                                                                                      "dW1 bf16"};
+    const double e = l->element, Pd = l->P * l->d * e, padded = moe_int_padded_rows(l) * e;
+    const double Rd = padded * l->d, Rn = padded * l->n, Rh = padded * l->h, Td = l->T * l->d * e;
+    const double w2 = l->E * l->n * l->d * e, w1 = w2 * l->h / l->n;
+    moe_int_list_alloc(l, Td + Rd);
+    moe_int_list_stream(l, "dY grouped", Pd, Rd);
+    moe_int_list_alloc(l, Rn);
+    moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Rd, .write = Rn}, &rows);
+    moe_int_list_alloc(l, Rh + Rn);
+    moe_int_list_stream(l, "dH", Rh + Rn, Rh + Rn);
+    deep(l, dw2, MOE_OP_DW2, Rd + Rn, w2);
+    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Rh, .write = Rd}, &rows);
+    deep(l, dw1, MOE_OP_DW1, Rd + Rh, w1);
     moe_int_list_alloc(l, Td);
     moe_int_list_stream(l, "dX", Pd, Td);
 }

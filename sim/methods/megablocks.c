@@ -1,43 +1,80 @@
-/* MegaBlocks (arXiv 2211.15841), its block-sparse dMoE: tokens copied into groups padded to 128
- * rows, block-sparse GEMMs, activation and un-permutation as kernels of their own. */
-#include "../list.h"
+/* MegaBlocks (arXiv 2211.15841), ParallelDroplessMLP with SparseGLU (megablocks/layers/dmoe.py and
+ * glu.py, backend/kernels.py; stk/backend/triton_kernels.py): tokens copied into zeroed groups
+ * padded to 128 rows, a block-sparse GEMM for each of the two up-projections, activation, product
+ * and un-permutation as kernels of their own, all of it through autograd. The gather waits on the
+ * host for the padded size, and in the forward pass the small kernels of the topology come next,
+ * one by one: the device idles there, for fixed_us. */
+#include "padded.h"
 
 static const moe_tile shapes[] = {{128, 128, 1}};
 static const moe_tiles tiles = {shapes, 1, 1, .cluster = 1};
 
+#define SUM 0.96 /* elements a clock and SM, as in ScatterMoE: out.sum over K, for each result */
+
+/* Un-permutation: rows back to (token, choice), and their sum. */
+static void scatter(moe_list *l, const char *copy, const char *sum) {
+    const double Pd = l->P * l->d * l->element, Td = l->T * l->d * l->element;
+    moe_int_list_stream(l, copy, Pd, Pd);
+    if (l->P > l->T)
+        moe_int_list_slow(l, sum, Pd, Td, l->T * l->d, SUM);
+}
+
 static void forward(moe_list *l) {
-    const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    const double Td = l->T * l->d * e;
+    const double e = l->element, Pd = l->P * l->d * e, rows = moe_int_padded_rows(l) * e;
+    const double Rd = rows * l->d, Rn = rows * l->n, Td = l->T * l->d * e;
     moe_int_list_stream(l, "sort", l->P * 24, l->P * 24);
     moe_int_list_cache(l, Td);
-    moe_int_list_cache(l, Pd);
+    moe_int_list_cache(l, Rd);
+    moe_int_list_stream(l, "zero X", 0, Rd);
     moe_int_list_stream(l, "X grouped", Pd, Pd);
-    moe_int_list_cache(l, Ph);
-    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Pd, .write = Ph}, &tiles);
-    moe_int_list_cache(l, Pn);
-    moe_int_list_stream(l, "A", Ph, Pn);
-    moe_int_list_cache(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, &tiles);
-    moe_int_list_alloc(l, Td);
-    moe_int_list_stream(l, "O", Pd, Td);
+    moe_int_list_cache(l, Rn);
+    moe_int_list_gemm(l, "H gate", MOE_OP_DA, (moe_traffic){.read = Rd, .write = Rn}, &tiles);
+    if (l->h > l->n) {
+        moe_int_list_cache(l, Rn);
+        moe_int_list_gemm(l, "H up", MOE_OP_DA, (moe_traffic){.read = Rd, .write = Rn}, &tiles);
+    }
+    moe_int_list_cache(l, Rn);
+    moe_int_list_stream(l, "silu", Rn, Rn);
+    if (l->h > l->n) {
+        moe_int_list_cache(l, Rn);
+        moe_int_list_stream(l, "A", 2 * Rn, Rn);
+    }
+    moe_int_list_cache(l, Rd);
+    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Rn, .write = Rd}, &tiles);
+    moe_int_list_alloc(l, Pd + Td);
+    scatter(l, "Y by token", "O");
+    moe_int_list_free(l, Pd);
 }
 
 static void backward(moe_list *l) {
-    const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    const double Td = l->T * l->d * e;
-    moe_int_list_alloc(l, Td + Pd);
-    moe_int_list_stream(l, "dS", Pd + Td, l->P * 4);
+    const double e = l->element, Pd = l->P * l->d * e, rows = moe_int_padded_rows(l) * e;
+    const double Rd = rows * l->d, Rn = rows * l->n, Td = l->T * l->d * e;
+    moe_int_list_alloc(l, Td + Rd);
+    moe_int_list_stream(l, "zero dY", 0, Rd);
     moe_int_list_stream(l, "dY grouped", Pd, Pd);
-    moe_int_list_alloc(l, Pn);
-    moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Pd, .write = Pn}, &tiles);
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Pd + Pn}, &tiles);
-    moe_int_list_alloc(l, Ph);
-    moe_int_list_stream(l, "dH", Ph + Pn, Ph);
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &tiles);
-    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, (moe_traffic){.read = Pd + Ph}, &tiles);
-    moe_int_list_alloc(l, Td);
-    moe_int_list_stream(l, "dX", Pd, Td);
+    moe_int_list_stream(l, "dS", 2 * Pd, l->P * 4);
+    moe_int_list_alloc(l, Rn);
+    moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Rd, .write = Rn}, &tiles);
+    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Rd + Rn}, &tiles);
+    if (l->h > l->n) {
+        moe_int_list_alloc(l, 2 * Rn);
+        moe_int_list_stream(l, "d silu", 2 * Rn, Rn);
+        moe_int_list_stream(l, "d up", 2 * Rn, Rn);
+        moe_int_list_alloc(l, Rd);
+        moe_int_list_gemm(l, "dXp up", MOE_OP_Y, (moe_traffic){.read = Rn, .write = Rd}, &tiles);
+        moe_int_list_gemm(l, "dW1 up", MOE_OP_DW2, (moe_traffic){.read = Rd + Rn}, &tiles);
+    }
+    moe_int_list_alloc(l, Rn + Rd);
+    moe_int_list_stream(l, "d gate", 2 * Rn, Rn);
+    moe_int_list_gemm(l, "dXp gate", MOE_OP_Y, (moe_traffic){.read = Rn, .write = Rd}, &tiles);
+    moe_int_list_gemm(l, "dW1 gate", MOE_OP_DW2, (moe_traffic){.read = Rd + Rn}, &tiles);
+    if (l->h > l->n)
+        moe_int_list_stream(l, "dXp", 2 * Rd, Rd); /* the sum of the two */
+    moe_int_list_alloc(l, Pd + Td);
+    scatter(l, "dXp by token", "dX");
 }
 
-const moe_method moe_int_megablocks = {"megablocks", "MegaBlocks dMoE: padded groups, block-sparse",
-                                       MOE_SYS_MEGABLOCKS, forward, backward};
+const moe_method moe_int_megablocks = {
+    "megablocks",       "MegaBlocks dMoE: padded groups, block-sparse",
+    MOE_SYS_MEGABLOCKS, forward,
+    backward,           .host_first = 1};

@@ -1,28 +1,57 @@
 /* MoMoE (github.com/tilde-research/MoMoE-impl, momoe/momoe.py) with its default, nothing saved but
  * X: Triton kernels that fuse the gather and SwiGLU into the first GEMM and a scatter into the
  * second; H and Y are computed again in the backward pass. Its grids have a CTA for every row tile
- * that an expert could have, most of them empty: they are not modelled. */
-#include "../list.h"
+ * that an expert could have if all tokens went to it, so that all but one of E/K find nothing to
+ * do: where experts are many that is most of the time. */
+#include <math.h>
 
-static const moe_tile shapes[] = {{64, 128, 1}, {128, 128, 1}};
-static const moe_tiles tiles = {shapes, sizeof shapes / sizeof *shapes, 1, .cluster = 1};
+#include "padded.h"
+
+/* A CTA of the first GEMM holds both halves of its columns of H. The configurations that its
+ * autotuner may pick have tiles of 64 rows too, which double the empty CTAs. */
+static const moe_tile pair_shape[] = {{128, 256, 1}}, square_shape[] = {{128, 128, 1}};
+static const moe_tiles pair = {pair_shape, 1, 1, .cluster = 1},
+                       square = {square_shape, 1, 1, .cluster = 1};
+
+#define SUM 0.96 /* elements a clock and SM, as in ScatterMoE: y.sum over K, for each result */
+
+/* Passes over an array [E][T] of four bytes in which the router makes the mask and the scores of
+ * all experts that the layer starts from (momoe/topk_router.py). */
+#define MASK_PASSES 26
+
+/* CTAs that read where their expert's rows begin and end, and return: each keeps its place on an SM
+ * for as long as a tile takes to start, and for one latency of L2. A GEMM's CTA has an SM's shared
+ * memory for itself; of the copy's, without any, 2048 threads fit. */
+#define GEMM_PLACES 1
+#define COPY_PLACES 8
+static void empty(moe_list *l, const char *name, double rows, double columns, double places) {
+    double tiles = l->E * ceil(l->T / rows);
+    for (int64_t e = 0; e < (int64_t)l->E; e++)
+        tiles -= ceil((double)l->counts[e] / rows);
+    moe_int_list_slow(l, name, 0, 0, tiles * columns,
+                      places / (l->r.tile_us * l->r.clock + l->r.l2_latency));
+}
 
 static void forward(moe_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e;
-    const double Td = l->T * l->d * e;
-    moe_int_list_stream(l, "sort", l->P * 24, l->P * 24);
+    const double Td = l->T * l->d * e, mask = l->E * l->T * 4;
+    moe_int_list_stream(l, "mask", MASK_PASSES / 2 * mask, MASK_PASSES / 2 * mask);
+    moe_int_list_stream(l, "count", mask, l->E * 8);
+    moe_int_list_stream(l, "sort", mask, l->P * 8);
     moe_int_list_cache(l, Td);
     moe_int_list_alloc(l, Pn);
     moe_int_list_gemm(
         l, "A", MOE_OP_H,
         (moe_traffic){
             .read = Pd, .write = Pn, .epilogue = e * l->n / l->h, .load = MOE_INT_GATHER_LOAD},
-        &tiles);
+        &pair);
+    empty(l, "A empty", 128, ceil(l->n / 128), GEMM_PLACES);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, &tiles);
+    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, &square);
+    empty(l, "Y empty", 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, Td);
-    moe_int_list_stream(l, "O", Pd, Td);
+    moe_int_list_slow(l, "O", Pd, Td, l->T * l->d, SUM);
     moe_int_list_free(l, Pd);
 }
 
@@ -31,23 +60,27 @@ static void backward(moe_list *l) {
     const double Td = l->T * l->d * e;
     moe_int_list_alloc(l, Td + 2 * Pd);
     moe_int_list_stream(l, "grouped", 2 * Pd, 2 * Pd); /* X and dO */
+    empty(l, "grouped empty", 64, ceil(l->d / 512), COPY_PLACES);
     moe_int_list_alloc(l, Ph + Pn);
     /* One kernel computes dA and then H, which it keeps to itself. */
-    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Pd, .epilogue = e / 100}, &tiles);
+    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Pd, .epilogue = e / 100}, &pair);
     moe_int_list_gemm(
         l, "dH", MOE_OP_DA,
-        (moe_traffic){.read = Pd, .write = Ph + Pn, .epilogue = e * (1 + l->h / l->n)}, &tiles);
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Pd + Pn}, &tiles);
+        (moe_traffic){.read = Pd, .write = Ph + Pn, .epilogue = e * (1 + l->h / l->n)}, &square);
+    empty(l, "dH empty", 128, ceil(l->n / 128), GEMM_PLACES);
+    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Pd + Pn}, &square);
     moe_int_list_free(l, Pd);
-    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, (moe_traffic){.read = Pd + Ph}, &tiles);
+    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, (moe_traffic){.read = Pd + Ph}, &square);
     moe_int_list_free(l, Pd);
+    moe_int_list_stream(l, "zero dS", 0, l->E * l->T * 4);
     moe_int_list_alloc(l, Pd);
     /* Another computes dX~ and then Y, for <dO, Y>. */
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &tiles);
+    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &square);
     moe_int_list_gemm(l, "Y", MOE_OP_Y,
-                      (moe_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e}, &tiles);
+                      (moe_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e}, &square);
+    empty(l, "dXp empty", 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_alloc(l, Td);
-    moe_int_list_stream(l, "dX", Pd, Td);
+    moe_int_list_slow(l, "dX", Pd, Td, l->T * l->d, SUM);
 }
 
 const moe_method moe_int_momoe = {"momoe", "MoMoE: Triton, fused SwiGLU, H and Y recomputed",
