@@ -184,8 +184,7 @@ size_t moe_layer_timings(moe_layer *layer, moe_cost *ret, size_t capacity) {
 moe_status moe_layer_memory(moe_layer *layer, moe_memory *ret) {
     moe_memory memory = {0};
     if (!plugin_of(layer)->memory)
-        return moe_fail(log_of(layer), MOE_E_UNSUPPORTED,
-                        "backend '%s' does not tell its memory use", layer->backend->name);
+        return MOE_E_UNSUPPORTED;
     moe_status status = plugin_of(layer)->memory(layer->plugged, &memory);
     if (!status)
         *ret = memory;

@@ -74,6 +74,7 @@ MOE_API moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tenso
 MOE_API moe_status moe_layer_routing(moe_layer *layer, const moe_plan **ret);
 /* 0 when the plug-in does not time kernels. */
 MOE_API size_t moe_layer_timings(moe_layer *layer, moe_cost *ret, size_t capacity);
+/* MOE_E_UNSUPPORTED, without a message: the plug-in does not tell. */
 MOE_API moe_status moe_layer_memory(moe_layer *layer, moe_memory *ret);
 
 #ifdef __cplusplus
