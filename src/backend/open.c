@@ -135,8 +135,7 @@ const char *moe_backend_name(const moe_backend *backend) {
 
 moe_status moe_backend_roofline(moe_backend *backend, moe_roofline *ret) {
     if (!backend->plugin->roofline)
-        return moe_fail(&backend->log, MOE_E_UNSUPPORTED,
-                        "backend '%s' has no measurement of its device's ceilings", backend->name);
+        return MOE_E_UNSUPPORTED;
     moe_roofline roofline = {0};
     moe_status status = backend->plugin->roofline(backend->device, &roofline);
     if (!status)

@@ -54,7 +54,7 @@ MOE_API const char *moe_backend_name(const moe_backend *backend);
 
 MOE_API moe_status moe_backend_supports(moe_backend *backend, const moe_layer_desc *desc,
                                         const moe_use *use, moe_support *ret);
-/* MOE_E_UNSUPPORTED when the plug-in has no such measurement. */
+/* MOE_E_UNSUPPORTED, without a message: the plug-in has no such measurement. */
 MOE_API moe_status moe_backend_roofline(moe_backend *backend, moe_roofline *ret);
 
 /* Validates desc and every parameter's presence, shape and dtype, then prepares. `params` must
