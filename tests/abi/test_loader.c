@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "temporary.h"
+
 static const char *in_build(const char *relative) {
     static char path[PATH_MAX];
     const char *root = getenv("MOEREF_BUILD_ROOT");
@@ -29,12 +31,7 @@ static void expect_text(const capture *seen, const char *part) {
     cr_expect(strstr(seen->text, part), "'%s' lacks '%s'", seen->text, part);
 }
 
-/* A fresh folder; the plug-in of `kind` appears in it as `name`. */
-static void make_folder(char *ret) {
-    strcpy(ret, "/tmp/moeref-loader-XXXXXX");
-    cr_assert_not_null(mkdtemp(ret));
-}
-
+/* The plug-in of `kind` appears in the folder as `name`. */
 static void put(const char *folder, const char *kind, const char *name) {
     char link[PATH_MAX];
     snprintf(link, sizeof link, "%s/%s", folder, name);
@@ -48,12 +45,6 @@ static void put_text(const char *folder, const char *name) {
     cr_assert_not_null(file);
     fputs("I am no shared object\n", file);
     fclose(file);
-}
-
-static void remove_folder(const char *folder) {
-    char command[PATH_MAX + 16];
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    cr_assert_eq(system(command), 0);
 }
 
 static moe_backends *load(const char *path, const moe_log *log) {
@@ -102,7 +93,7 @@ Test(loader, missing_path) {
 }
 
 Test(loader, folder_instead_of_a_file) {
-    expect_refused("/tmp/", MOE_E_FORMAT, "not a shared object");
+    expect_refused("./", MOE_E_FORMAT, "not a shared object");
 }
 
 Test(loader, required_slot_missing) {
@@ -126,12 +117,12 @@ Test(loader, open_fails_with_the_plugin_s_sentence) {
 }
 
 Test(loader, text_file_named_so) {
-    char folder[64], path[PATH_MAX];
-    make_folder(folder);
+    char folder[TEMPORARY_BYTES], path[PATH_MAX];
+    temporary_folder(folder);
     put_text(folder, "moeref-text.so");
     snprintf(path, sizeof path, "%s/moeref-text.so", folder);
     expect_refused(path, MOE_E_FORMAT, "not a shared object");
-    remove_folder(folder);
+    temporary_remove(folder);
 }
 
 Test(loader, unknown_name_lists_the_known) {
@@ -143,10 +134,10 @@ Test(loader, unknown_variant_of_the_reference) {
 }
 
 Test(loader, folder_with_good_and_bad_ones) {
-    char folder[64];
+    char folder[TEMPORARY_BYTES];
     capture seen;
     moe_log log = capture_log(&seen);
-    make_folder(folder);
+    temporary_folder(folder);
     put(folder, "good", "moeref-good.so");
     put(folder, "good", "not-moeref.so");
     put(folder, "wrong_abi", "moeref-old.so");
@@ -169,12 +160,12 @@ Test(loader, folder_with_good_and_bad_ones) {
     cr_assert_not_null(info);
     cr_expect_eq(info->status, MOE_E_FORMAT);
     moe_backends_free(&all);
-    remove_folder(folder);
+    temporary_remove(folder);
 }
 
 Test(loader, sorted_by_priority_refused_last) {
-    char folder[64];
-    make_folder(folder);
+    char folder[TEMPORARY_BYTES];
+    temporary_folder(folder);
     put(folder, "good", "moeref-good.so");
     put(folder, "wrong_abi", "moeref-aaa.so");
     moe_backends *all = load(folder, NULL);
@@ -183,28 +174,28 @@ Test(loader, sorted_by_priority_refused_last) {
     cr_expect_str_eq(moe_backends_info(all, 1).name, "reference");
     cr_expect_str_eq(moe_backends_info(all, 2).name, "aaa");
     moe_backends_free(&all);
-    remove_folder(folder);
+    temporary_remove(folder);
 }
 
 Test(loader, built_in_name_cannot_be_taken) {
-    char folder[64];
+    char folder[TEMPORARY_BYTES];
     capture seen;
     moe_log log = capture_log(&seen);
-    make_folder(folder);
+    temporary_folder(folder);
     put(folder, "reference", "moeref-reference.so");
     moe_backends *all = load(folder, &log);
     expect_text(&seen, "'reference' is known already");
     cr_expect_str_eq(find(all, "reference")->path, "built in");
     cr_expect_eq(moe_backends_count(all), 1);
     moe_backends_free(&all);
-    remove_folder(folder);
+    temporary_remove(folder);
 }
 
 Test(loader, search_path_is_a_list_and_a_wrong_folder_is_told) {
-    char folder[64], list[256];
+    char folder[TEMPORARY_BYTES], list[256];
     capture seen;
     moe_log log = capture_log(&seen);
-    make_folder(folder);
+    temporary_folder(folder);
     put(folder, "good", "moeref-good.so");
     snprintf(list, sizeof list, "/nowhere/at/all::%s", folder);
     setenv("MOEREF_BACKEND_PATH", list, 1);
@@ -213,7 +204,7 @@ Test(loader, search_path_is_a_list_and_a_wrong_folder_is_told) {
     cr_expect_eq(seen.messages, 1);
     expect_text(&seen, "/nowhere/at/all");
     moe_backends_free(&all);
-    remove_folder(folder);
+    temporary_remove(folder);
 }
 
 Test(loader, argument_replaces_the_environment) {
@@ -246,8 +237,8 @@ static void expect_variant(moe_backends *all, const char *spec, const moe_open_p
 }
 
 Test(loader, variants) {
-    char folder[64], with_variant[PATH_MAX];
-    make_folder(folder);
+    char folder[TEMPORARY_BYTES], with_variant[PATH_MAX];
+    temporary_folder(folder);
     put(folder, "good", "moeref-good.so");
     moe_backends *all = load(folder, NULL);
     moe_open_params params = {.variant = "slow"};
@@ -259,17 +250,17 @@ Test(loader, variants) {
     expect_variant(all, with_variant, NULL, "quick", "stub:quick");
     expect_variant(all, stub("good"), NULL, "", "stub");
     moe_backends_free(&all);
-    remove_folder(folder);
+    temporary_remove(folder);
 }
 
 /* A colon that belongs to the file's name is no variant. */
 Test(loader, path_with_a_colon) {
-    char folder[64], path[PATH_MAX];
-    make_folder(folder);
+    char folder[TEMPORARY_BYTES], path[PATH_MAX];
+    temporary_folder(folder);
     put(folder, "good", "a:b.so");
     snprintf(path, sizeof path, "%s/a:b.so", folder);
     moe_backends *all = load("", NULL);
     expect_variant(all, path, NULL, "", "stub");
     moe_backends_free(&all);
-    remove_folder(folder);
+    temporary_remove(folder);
 }

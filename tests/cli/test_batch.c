@@ -3,18 +3,11 @@
 #include <unistd.h>
 
 #include "run_moeref.h"
+#include "temporary.h"
 
 #define LINE "T=64 d=64 n=64 E=4 K=2"
 
-static char path[] = "/tmp/moeref-batch-XXXXXX";
-
-static void write_batch(const char *bytes, size_t size) {
-    strcpy(path + sizeof path - 7, "XXXXXX");
-    const int fd = mkstemp(path);
-    cr_assert(fd >= 0);
-    cr_assert_eq(write(fd, bytes, size), (ssize_t)size);
-    close(fd);
-}
+static char path[TEMPORARY_BYTES];
 
 static outcome *batch(const char *options) {
     return moeref("predict --batch %s %s", path, options);
@@ -22,7 +15,7 @@ static outcome *batch(const char *options) {
 
 /* A batch of these bytes ends with this exit code, `lines` lines and a sentence. */
 static void expect_batch(const char *bytes, size_t size, int code, int lines, const char *piece) {
-    write_batch(bytes, size);
+    temporary_file(path, "", bytes, size);
     outcome *o = batch("--output json");
     int seen = 0;
     for (const char *at = o->text; (at = strstr(at, "{\"moeref\":1,")); at++)
@@ -64,7 +57,7 @@ Test(batch, a_bad_line_is_named_and_what_came_before_it_stays) {
 Test(batch, nothing_in_it) {
     EXPECT("", 2, 0, "no case in it");
     EXPECT("# only\n\n", 2, 0, "no case in it");
-    expect(3, "directory", "predict --batch /tmp");
+    expect(3, "directory", "predict --batch .");
     expect(3, "no/such/batch", "predict --batch no/such/batch");
 }
 
@@ -77,7 +70,7 @@ Test(batch, very_long_lines) {
     expect_batch(text, size, 2, 0, "no case in it");
     memcpy(text, LINE, sizeof LINE - 1);
     strcpy(text + size, "seed=5\n");
-    write_batch(text, size + 7);
+    temporary_file(path, "", text, size + 7);
     outcome *o = batch("--output json");
     cr_expect_eq(o->code, 0);
     cr_expect(strstr(o->text, "seed=5\",\"gpu\""));
@@ -96,7 +89,7 @@ Test(batch, many_lines_keep_their_order) {
         fprintf(to, "T=%d d=64 n=64 E=4 K=2\n", i);
     fprintf(to, "T=x\nT=1 d=64 n=64 E=4 K=2\n");
     fclose(to);
-    write_batch(text, size);
+    temporary_file(path, "", text, size);
     outcome *o = batch("--output json 2>/dev/null #");
     cr_expect_eq(o->code, 2);
     rest = o->text;
@@ -123,7 +116,7 @@ Test(batch, many_lines_keep_their_order) {
 
 /* What a line says stands beside its own output, also where it goes on. */
 Test(batch, messages_keep_their_order) {
-    write_batch(LINE "\n" LINE " seed=2\n", 2 * sizeof LINE + 7);
+    temporary_file(path, "", LINE "\n" LINE " seed=2\n", 2 * sizeof LINE + 7);
     outcome *o = batch("--method all --output json 2>&1 >/dev/null #");
     int refused = 0;
     for (const char *at = o->text; (at = strstr(at, "no backward pass")); at++)
@@ -136,7 +129,7 @@ Test(batch, messages_keep_their_order) {
 
 Test(batch, a_full_disk_is_said_once) {
     static const char *const options[] = {"--output json", "--output csv", "--output text"};
-    write_batch(LINE "\n", sizeof LINE);
+    temporary_file(path, "", LINE "\n", sizeof LINE);
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         outcome *o = moeref("predict --batch - %s <%s 3>&1 >/dev/full 2>&3 #", options[i], path);
         const char *said = strstr(o->text, "could not be written");

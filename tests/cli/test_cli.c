@@ -5,21 +5,9 @@
 #include <unistd.h>
 
 #include "run_moeref.h"
+#include "temporary.h"
 
 #define CASE "\"T=40 d=24 n=16 E=4 K=2 dtype=fp32 renorm=1 seed=3\""
-
-static char *scratch(void) {
-    static char dir[64];
-    strcpy(dir, "/tmp/moeref-cli-XXXXXX");
-    cr_assert_not_null(mkdtemp(dir));
-    return dir;
-}
-
-static void remove_dir(const char *dir) {
-    char line[200];
-    snprintf(line, sizeof line, "rm -rf '%s'", dir);
-    cr_assert_eq(system(line), 0);
-}
 
 Test(cli, usage_errors_exit_with_2) {
     expect(2, "usage:", "");
@@ -74,15 +62,12 @@ Test(cli, json_is_versioned_and_complete) {
 
 /* A misprint in the last line stops the run before the first case costs time. */
 Test(cli, cases_come_from_a_file) {
-    char path[] = "/tmp/moeref_cases_XXXXXX", args[200];
-    int fd = mkstemp(path);
-    cr_assert_geq(fd, 0);
-    FILE *out = fdopen(fd, "w");
-    fprintf(out, "# two cases\r\n\n  T=8 d=8 n=8 E=2 K=1\r\nT=4 d=8 n=8 E=2 K=2");
-    fclose(out);
+    static const char two[] = "# two cases\r\n\n  T=8 d=8 n=8 E=2 K=1\r\nT=4 d=8 n=8 E=2 K=2";
+    char path[TEMPORARY_BYTES], args[200];
+    temporary_file(path, "", two, sizeof two - 1);
     snprintf(args, sizeof args, "check --backend reference --cases %s", path);
     expect(0, "2 passed, 0 failed", args);
-    out = fopen(path, "a");
+    FILE *out = fopen(path, "a");
     fprintf(out, "\nT=4 d=8 n=8 E=2 K=3\n");
     fclose(out);
     expect(2, "line 5 is not a case", args);
@@ -146,7 +131,8 @@ Test(cli, faults_in_outputs_are_found_and_named) {
         fault_fn fault;
     } faults[] = {{"O", flip_sign},   {"O", zero_row},  {"dX", zero_row},
                   {"dW1", flip_sign}, {"O", plant_nan}, {"dW2", plant_nan}};
-    char *dir = scratch(), good[100], bad[100];
+    char dir[TEMPORARY_BYTES], good[200], bad[200];
+    temporary_folder(dir);
     snprintf(good, sizeof good, "%s/good.safetensors", dir);
     snprintf(bad, sizeof bad, "%s/bad.safetensors", dir);
     outcome *o = moeref("golden --case " CASE " --export %s", good);
@@ -166,12 +152,13 @@ Test(cli, faults_in_outputs_are_found_and_named) {
         cr_expect_not_null(strstr(o->text, "reproduce: moeref check --outputs"), "%s", o->text);
         free(o);
     }
-    remove_dir(dir);
+    temporary_remove(dir);
 }
 
 /* A fault in a golden file's weights or expectations makes every backend fail on it. */
 static void golden_fault(const char *file, const char *tensor, fault_fn fault, const char *named) {
-    char *dir = scratch(), from[300], to[300], line[700];
+    char dir[TEMPORARY_BYTES], from[300], to[300], line[700];
+    temporary_folder(dir);
     const char *root = getenv("MOEREF_SOURCE_ROOT");
     snprintf(line, sizeof line, "cp %s/golden/hf/mixtral/* %s/", root, dir);
     cr_assert_eq(system(line), 0);
@@ -182,7 +169,7 @@ static void golden_fault(const char *file, const char *tensor, fault_fn fault, c
     cr_expect_eq(o->code, 1, "%s in %s: exit %d\n%s", tensor, file, o->code, o->text);
     cr_expect_not_null(strstr(o->text, named), "no '%s' in\n%s", named, o->text);
     free(o);
-    remove_dir(dir);
+    temporary_remove(dir);
 }
 
 static void flip_bf16(moe_tensor *t) {
@@ -206,7 +193,8 @@ Test(cli, faults_in_golden_files_are_found_and_named) {
 
 /* Gate and up swapped: w1 and w3 of one expert exchanged in the checkpoint. */
 Test(cli, swapped_gate_and_up_are_found) {
-    char *dir = scratch(), line[900];
+    char dir[TEMPORARY_BYTES], line[900];
+    temporary_folder(dir);
     const char *root = getenv("MOEREF_SOURCE_ROOT");
     snprintf(
         line, sizeof line,
@@ -219,7 +207,7 @@ Test(cli, swapped_gate_and_up_are_found) {
     cr_expect_eq(o->code, 1, "exit %d\n%s", o->code, o->text);
     cr_expect_not_null(strstr(o->text, "\n  O: "), "%s", o->text);
     free(o);
-    remove_dir(dir);
+    temporary_remove(dir);
 }
 
 Test(cli, a_report_that_cannot_be_written_is_no_success) {
@@ -237,7 +225,8 @@ Test(cli, edge_files_agree_with_the_oracle) {
 
 /* A case whose plan is given can be run from its exported inputs: plan and weights are there. */
 Test(cli, exported_inputs_are_complete) {
-    char *dir = scratch(), path[100];
+    char dir[TEMPORARY_BYTES], path[200];
+    temporary_folder(dir);
     moe_safetensors *file = NULL;
     moe_tensor t;
     snprintf(path, sizeof path, "%s/in.safetensors", dir);
@@ -253,7 +242,7 @@ Test(cli, exported_inputs_are_complete) {
         cr_expect_eq(moe_safetensors_get(file, inputs[i], &t), MOE_OK, "no %s", inputs[i]);
     cr_expect_eq(moe_safetensors_get(file, "O", &t), MOE_E_NOTFOUND);
     moe_safetensors_close(&file);
-    remove_dir(dir);
+    temporary_remove(dir);
 }
 
 Test(cli, bench_checks_before_it_times) {
@@ -280,7 +269,8 @@ Test(cli, bench_checks_before_it_times) {
 /* A GPU so slow that its floor lies far above any time, and a backend that does nothing after its
  * first run: whatever the machine's load, the times are impossible. */
 Test(cli, a_time_below_its_floor_is_a_failure) {
-    char *dir = scratch(), line[700], args[900];
+    char dir[TEMPORARY_BYTES], line[700], args[900];
+    temporary_folder(dir);
     snprintf(line, sizeof line,
              "sed '/\"sms\"/s/100/1/; /\"clock_/s/1000,/100,/; "
              "/\"tensor_flops\"/s/4096/64/; /\"hbm_bw\"/s/: 1,/: 0.01,/' "
@@ -302,7 +292,7 @@ Test(cli, a_time_below_its_floor_is_a_failure) {
              "bench --backend reference --repeat 2 --case \"T=16 d=16 n=8 E=2 K=1 dtype=bf16\" "
              "--gpu h100-sxm");
     expect(0, "floor us", args);
-    remove_dir(dir);
+    temporary_remove(dir);
 }
 
 Test(cli, work_before_the_timed_runs_settles_the_predicted_clock) {

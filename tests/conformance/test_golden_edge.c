@@ -12,6 +12,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "drawn.h"
+#include "temporary.h"
+
 static char said[4096];
 
 static void remember(void *user, moe_log_level level, const char *message) {
@@ -32,16 +35,12 @@ static void golden_dir(char *ret, size_t size) {
 static moe_problem *load(const char *name) {
     char dir[1024];
     size_t count;
-    moe_case c;
-    moe_problem *problem = NULL;
     long i = moe_int_suite_find(name);
     cr_assert_geq(i, 0, "%s", name);
     golden_dir(dir, sizeof dir);
-    cr_assert_eq(moe_case_parse(moe_int_suite(&count)[i], NULL, &c), MOE_OK);
-    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK);
+    moe_problem *problem = drawn(moe_int_suite(&count)[i]);
     cr_assert_eq(moe_int_edge_attach(dir, NULL, problem), MOE_OK);
     cr_assert(problem->expected.t[MOE_T_O].data, "%s has no stored outputs", name);
-    moe_case_clear(&c);
     return problem;
 }
 
@@ -144,18 +143,11 @@ Test(golden_edge, faults_fail_and_are_named) {
 /* A copy of golden/edge in which one file can be changed. */
 static void copy_dir(char *dir) {
     char from[1024], command[2300];
-    strcpy(dir, "/tmp/moeref-edge-XXXXXX");
-    cr_assert(mkdtemp(dir));
+    temporary_folder(dir);
     golden_dir(from, sizeof from);
     snprintf(command, sizeof command, "cp '%s'/*.safetensors '%s'", from, dir);
     cr_assert_eq(system(command), 0);
     said[0] = '\0';
-}
-
-static void remove_dir(const char *dir) {
-    char command[128];
-    snprintf(command, sizeof command, "rm -r '%s'", dir);
-    cr_expect_eq(system(command), 0);
 }
 
 /* Changes one byte of a file, counted from its end. */
@@ -172,7 +164,7 @@ static void change_byte(const char *dir, const char *name, long from_end) {
 }
 
 Test(golden_edge, verify_names_file_and_tensor) {
-    char dir[64];
+    char dir[TEMPORARY_BYTES];
     size_t files = 0, count, stored_files = 0;
     moe_int_suite(&count);
     for (size_t i = 0; i < count; i++)
@@ -184,11 +176,11 @@ Test(golden_edge, verify_names_file_and_tensor) {
     cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_E_INVALID);
     cr_expect_eq(files, stored_files - 1);
     cr_expect(strstr(said, "swiglu.safetensors: "), "%s", said);
-    remove_dir(dir);
+    temporary_remove(dir);
 }
 
 Test(golden_edge, verify_misses_nothing) {
-    char dir[64], path[128], other[128];
+    char dir[TEMPORARY_BYTES], path[200], other[200];
     size_t files = 0;
     copy_dir(dir);
     snprintf(path, sizeof path, "%s/relu.safetensors", dir);
@@ -200,19 +192,18 @@ Test(golden_edge, verify_misses_nothing) {
     cr_assert_eq(rename(other, path), 0); /* another case's file under this name */
     cr_expect_neq(moe_int_edge_verify(dir, &remembering, &files), MOE_OK);
     cr_expect(strstr(said, "relu.safetensors holds case"), "%s", said);
-    remove_dir(dir);
+    temporary_remove(dir);
 }
 
 /* What is written now is what is stored, byte for byte. */
 Test(golden_edge, writing_again_changes_nothing) {
-    char dir[64], from[1024], command[2300];
+    char dir[TEMPORARY_BYTES], from[1024], command[2300];
     size_t files = 0;
-    strcpy(dir, "/tmp/moeref-edge-XXXXXX");
-    cr_assert(mkdtemp(dir));
+    temporary_folder(dir);
     cr_expect_eq(moe_int_edge_write(dir, &remembering, &files), MOE_OK, "%s", said);
     golden_dir(from, sizeof from);
     snprintf(command, sizeof command, "cmp '%s/one_token.safetensors' '%s/one_token.safetensors'",
              from, dir);
     cr_expect_eq(system(command), 0);
-    remove_dir(dir);
+    temporary_remove(dir);
 }

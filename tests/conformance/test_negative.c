@@ -10,6 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "drawn.h"
+#include "temporary.h"
+
 #define PLAIN  "T=24 d=32 n=16 E=4 K=2 dtype=fp32 renorm=1 seed=5"
 #define BIASED "T=24 d=32 n=16 E=4 K=2 dtype=fp32 bias=1 score=sigmoid seed=6"
 #define GIVEN  "T=24 d=32 n=16 E=4 K=2 dtype=fp32 route=uniform seed=7"
@@ -60,21 +63,12 @@ static const control controls[] = {
 
 static moe_backends *all;
 
-static moe_problem *draw(const char *line) {
-    moe_case c;
-    moe_problem *problem = NULL;
-    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "%s", line);
-    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK, "%s", line);
-    moe_case_clear(&c);
-    return problem;
-}
-
 static moe_check_result *check_on(const char *plugin, const char *fault, const char *line,
                                   const moe_check_params *params) {
     char path[1024];
     moe_backend *backend = NULL;
     moe_check_result *result = NULL;
-    moe_problem *problem = draw(line);
+    moe_problem *problem = drawn(line);
     moe_open_params open = {.variant = fault, .threads = 1};
     const char *build = getenv("MOEREF_BUILD_ROOT");
     cr_assert(build, "MOEREF_BUILD_ROOT is not set: run through meson test");
@@ -264,8 +258,8 @@ Test(negative, silent_routing) {
 
 /* What was seen is kept: inputs, results and truth in one file. */
 Test(negative, failures_are_dumped) {
-    char dir[] = "/tmp/moeref-dump-XXXXXX", path[1024];
-    cr_assert(mkdtemp(dir));
+    char dir[TEMPORARY_BYTES], path[1024];
+    temporary_folder(dir);
     moe_check_params params = {.dump_dir = dir};
     moe_check_result *r = check("row", PLAIN, &params);
     cr_assert_eq(r->verdict, MOE_VERDICT_FAIL);
@@ -287,6 +281,5 @@ Test(negative, failures_are_dumped) {
     cr_expect_neq(moe_load(want.data, want.dtype, 4 * 32), 0);
     cr_expect(strstr(moe_safetensors_metadata(file, "why"), "O: "));
     moe_safetensors_close(&file);
-    snprintf(path, sizeof path, "rm -r %s", dir);
-    cr_expect_eq(system(path), 0);
+    temporary_remove(dir);
 }

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "drawn.h"
+
 enum { FEW = 250 };
 
 /* Layer number `index` and the random numbers it has used. */
@@ -129,12 +131,9 @@ static void note(sweep *s, const moe_check_result *r) {
 
 /* Layers whose experts are all dead (relu, n = 1) have nothing to compare and are mistrusted. */
 static void judge(sweep *s, const char *line, int64_t sample_above) {
-    moe_case c;
-    moe_problem *problem = NULL;
+    moe_problem *problem = drawn(line);
     moe_check_result *r = NULL;
     moe_check_params params = {.repeats = 1, .threads = 1, .sample_above_flops = sample_above};
-    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "%s", line);
-    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK, "%s", line);
     cr_assert_eq(moe_check_backend(s->backend, problem, &params, NULL, &r), MOE_OK, "%s", line);
     s->passed += r->verdict <= MOE_VERDICT_AMBIGUOUS;
     s->skipped += r->verdict == MOE_VERDICT_SKIP;
@@ -144,7 +143,6 @@ static void judge(sweep *s, const char *line, int64_t sample_above) {
     note(s, r);
     moe_check_free(&r);
     moe_problem_destroy(&problem);
-    moe_case_clear(&c);
 }
 
 static void print_floors(const sweep *s, const char *spec, long count) {

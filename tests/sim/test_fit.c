@@ -9,6 +9,7 @@
 #include "capture.h"
 #include "fit.h"
 #include "moeref/model.h"
+#include "temporary.h"
 
 static double bowl(void *user, const double *x) {
     (void)user;
@@ -22,16 +23,9 @@ Test(sim_fit, nelder_mead_finds_a_minimum) {
     cr_expect_float_eq(x[1], -2, 1e-3);
 }
 
-static void write_table(char *path, const char *text) {
-    const int fd = mkstemp(path);
-    cr_assert(fd >= 0);
-    cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-    close(fd);
-}
-
 /* A table made by the model with other parameters: the fit must find them. */
 Test(sim_fit, known_parameters_come_back) {
-    char path[] = "/tmp/moeref-table-XXXXXX", *text = calloc(1, 1 << 16);
+    char path[TEMPORARY_BYTES], *text = calloc(1, 1 << 16);
     moe_gpu *truth, *gpu;
     moe_table *table;
     moe_fit_result r;
@@ -47,7 +41,7 @@ Test(sim_fit, known_parameters_come_back) {
         used += (size_t)sprintf(text + used, "%d\t%d\t%d\t%.6f\n", m, n, k, p->total_us);
         moe_prediction_free(&p);
     }
-    write_table(path, text);
+    temporary_file(path, "", text, strlen(text));
     cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
     cr_expect_eq(moe_table_rows(table), 120);
     cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
@@ -98,11 +92,11 @@ Test(sim_fit, bad_tables_are_named_with_their_line) {
                {REPORT("{\"name\":\"A\",\"measured_us\":\"1\"}"), "a string"},
                {REPORT("7"), "\"name\""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        char path[] = "/tmp/moeref-table-XXXXXX";
+        char path[TEMPORARY_BYTES];
         capture seen;
         const moe_log log = capture_log(&seen);
         moe_table *table = NULL;
-        write_table(path, bad[i].text);
+        temporary_file(path, "", bad[i].text, strlen(bad[i].text));
         cr_expect_eq(moe_table_load(path, &log, &table), MOE_E_FORMAT, "%s", bad[i].text);
         cr_expect(strstr(seen.text, bad[i].word), "\"%s\" does not say %s", seen.text, bad[i].word);
         cr_expect_null(table);
@@ -111,11 +105,12 @@ Test(sim_fit, bad_tables_are_named_with_their_line) {
 }
 
 Test(sim_fit, refuses_what_it_cannot_do) {
-    char path[] = "/tmp/moeref-table-XXXXXX";
+    char path[TEMPORARY_BYTES];
     moe_table *table;
     moe_gpu *gpu;
     moe_fit_result r;
-    write_table(path, "m\tn\tk\tmedian_us\n64\t64\t64\t4\n128\t64\t64\t5\n");
+    temporary_file(path, "", "m\tn\tk\tmedian_us\n64\t64\t64\t4\n128\t64\t64\t5\n",
+                   strlen("m\tn\tk\tmedian_us\n64\t64\t64\t4\n128\t64\t64\t5\n"));
     cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
     cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
     static const struct {
@@ -161,12 +156,12 @@ static void write_report(char *path, const moe_gpu *truth) {
     }
     fprintf(to, "]}\n");
     fclose(to);
-    write_table(path, text);
+    temporary_file(path, "", text, strlen(text));
     free(text);
 }
 
 Test(sim_fit, kernels_give_known_efficiencies_back) {
-    char path[] = "/tmp/moeref-table-XXXXXX";
+    char path[TEMPORARY_BYTES];
     const moe_fit_params params = {.method = "moeref",
                                    .free_keys = "moeref.tensor,moeref.stream",
                                    .folds = 6,

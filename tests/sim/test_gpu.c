@@ -8,6 +8,7 @@
 
 #include "capture.h"
 #include "moeref/model.h"
+#include "temporary.h"
 
 static char *toy_text(size_t *size) {
     char path[4096];
@@ -129,12 +130,10 @@ Test(sim_gpu, what_if) {
 }
 
 Test(sim_gpu, written_and_read_again) {
-    char path[] = "/tmp/moeref-gpu-XXXXXX.json";
+    char path[TEMPORARY_BYTES];
     moe_gpu *gpu, *again = NULL;
     double value = 0;
-    const int fd = mkstemps(path, 5);
-    cr_assert(fd >= 0);
-    close(fd);
+    temporary_file(path, ".json", NULL, 0);
     cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
     cr_expect_eq(moe_gpu_set(gpu, "tensor_eff", 0.5, NULL), MOE_OK);
     cr_expect_eq(moe_gpu_set(gpu, "momoe.tensor", 0.25, NULL), MOE_OK);

@@ -7,15 +7,14 @@
 #include <unistd.h>
 
 #include "moeref/model.h"
+#include "temporary.h"
 
 #define SMS 132
 
 static json_t *trace(const char *method, const moe_workload *w, int64_t max_tiles) {
-    char path[] = "/tmp/moeref-trace-XXXXXX";
+    char path[TEMPORARY_BYTES];
     moe_gpu *gpu = NULL;
-    const int fd = mkstemp(path);
-    cr_assert(fd >= 0);
-    close(fd);
+    temporary_file(path, "", NULL, 0);
     cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
     cr_assert_eq(moe_trace_write(gpu, method, w, max_tiles, path, NULL), MOE_OK);
     json_t *root = json_load_file(path, 0, NULL);

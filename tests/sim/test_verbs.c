@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "run_moeref.h"
+#include "temporary.h"
 
 #define CASE "--case \"T=512 d=256 n=128 E=8 K=2 route=uniform\""
 
@@ -64,10 +65,8 @@ Test(sim_verbs, against_measured_times) {
         "{\"moeref\":1,\"bench\":[{\"case\":\"T=8192 d=2048 n=1024 E=16 K=4 route=balanced "
         "pass=fwd\",\"backend\":\"x\",\"passes\":[],\"kernels\":["
         "{\"name\":\"Y\",\"measured_us\":1e6},{\"name\":\"A\",\"measured_us\":%s}]}]}";
-    char path[] = "/tmp/moeref-bench-XXXXXX", args[200];
-    const int fd = mkstemp(path);
-    cr_assert(fd >= 0);
-    close(fd);
+    char path[TEMPORARY_BYTES], args[200];
+    temporary_file(path, "", NULL, 0);
     snprintf(args, sizeof args, "predict --against %s", path);
     for (int impossible = 0; impossible < 2; impossible++) {
         FILE *out = fopen(path, "w");
@@ -81,10 +80,8 @@ Test(sim_verbs, against_measured_times) {
 
 /* From a report of kernels to a description that other verbs take. */
 Test(sim_verbs, calibrate_kernel_by_kernel) {
-    char path[] = "/tmp/moeref-fit-XXXXXX.json", args[800];
-    const int fd = mkstemps(path, 5);
-    cr_assert(fd >= 0);
-    close(fd);
+    char path[TEMPORARY_BYTES], args[800];
+    temporary_file(path, ".json", NULL, 0);
     const int used =
         snprintf(args, sizeof args,
                  "calibrate --from %s/golden/timing/h100-sxm/moeref.json --method moeref --stream "
@@ -104,10 +101,8 @@ Test(sim_verbs, calibrate_kernel_by_kernel) {
 /* A description's name is its author's: whatever it holds, CSV keeps its columns and JSON parses.
  */
 Test(sim_verbs, names_of_gpus_are_quoted) {
-    char path[] = "/tmp/moeref-gpu-XXXXXX.json", line[600];
-    const int fd = mkstemps(path, 5);
-    cr_assert(fd >= 0);
-    close(fd);
+    char path[TEMPORARY_BYTES], line[600];
+    temporary_file(path, ".json", NULL, 0);
     snprintf(line, sizeof line,
              "sed 's/\"name\": \"toy\"/\"name\": \"a, \\\\\"b\\\\\"\"/' %s/golden/sim/toy.json >%s",
              getenv("MOEREF_SOURCE_ROOT"), path);

@@ -2,7 +2,7 @@
 #ifndef MOE_TESTS_BACKEND_RUN_H
 #define MOE_TESTS_BACKEND_RUN_H
 
-#include "capture.h"
+#include "drawn.h"
 
 #include "moeref/backend.h"
 #include "moeref/reference.h"
@@ -32,15 +32,6 @@ static inline moe_status run_open(backend_run *r, const char *path, const char *
     return moe_backend_open(r->all, spec, &params, &r->log, &r->backend);
 }
 
-static inline moe_problem *run_draw(const char *line) {
-    moe_case c;
-    moe_problem *problem = NULL;
-    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "%s", line);
-    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK, "%s", line);
-    moe_case_clear(&c);
-    return problem;
-}
-
 static inline moe_input run_input_of(const moe_problem *p) {
     return (moe_input){.tokens = p->T,
                        .X = p->in.t[MOE_T_X],
@@ -50,7 +41,7 @@ static inline moe_input run_input_of(const moe_problem *p) {
 }
 
 static inline void run_draw_case(backend_run *r, const char *line) {
-    r->problem = run_draw(line);
+    r->problem = drawn(line);
     r->use = (moe_use){.tokens = r->problem->T,
                        .dtype = (int32_t)r->problem->dtype,
                        .pass = r->problem->pass,

@@ -13,6 +13,8 @@
 #include "moeref/case.h"
 #include "moeref/safetensors.h"
 
+#include "temporary.h"
+
 #define MOST_TENSORS 512
 #define PATH_BYTES   1024
 
@@ -97,9 +99,7 @@ static inline const char *inside(const edited *f, const char *file) {
 }
 
 static inline void write_folder(edited *f) {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(f->dir, sizeof f->dir, "%s/moeref-hf-XXXXXX", tmp ? tmp : "/tmp");
-    cr_assert(mkdtemp(f->dir));
+    temporary_folder(f->dir);
     char text[8192];
     FILE *from = fopen(golden(f->family, "config.json"), "rb");
     size_t size = fread(text, 1, sizeof text, from);

@@ -10,20 +10,18 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "temporary.h"
 
-static char scratch_folder[64];
+static char scratch_folder[TEMPORARY_BYTES];
 
 static inline void scratch_enter(void) {
-    strcpy(scratch_folder, P_tmpdir "/moeref-core-XXXXXX");
-    cr_assert_not_null(mkdtemp(scratch_folder));
+    temporary_folder(scratch_folder);
     cr_assert_eq(chdir(scratch_folder), 0);
 }
 
 static inline void scratch_leave(void) {
-    char command[128];
     cr_assert_eq(chdir("/"), 0);
-    snprintf(command, sizeof(command), "rm -rf %s", scratch_folder);
-    cr_assert_eq(system(command), 0);
+    temporary_remove(scratch_folder);
 }
 
 static inline int scratch_count(const char *path) {

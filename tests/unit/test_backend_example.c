@@ -2,6 +2,7 @@
  * copy in another folder with nothing but the public headers and the library. */
 #define _GNU_SOURCE /* mkdtemp */
 #include "backend_run.h"
+#include "temporary.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -78,11 +79,11 @@ Test(example, says_why_it_refuses) {
 }
 
 Test(example, builds_out_of_tree) {
-    char folder[] = "/tmp/moeref-example-XXXXXX", command[4 * PATH_MAX], path[PATH_MAX];
+    char folder[TEMPORARY_BYTES], command[4 * PATH_MAX], path[PATH_MAX];
     const char *source = root("MOEREF_SOURCE_ROOT"), *build = root("MOEREF_BUILD_ROOT");
     if (system("command -v cc >/dev/null 2>&1") != 0)
         cr_skip("no C compiler at run time");
-    cr_assert_not_null(mkdtemp(folder));
+    temporary_folder(folder);
     snprintf(command, sizeof command,
              "cp '%s/backends/example/example.c' '%s' && cd '%s' && "
              "cc -O2 -Wall -Wextra -Werror -shared -fPIC -I'%s/src/include' example.c -o mine.so "
@@ -91,6 +92,5 @@ Test(example, builds_out_of_tree) {
     cr_assert_eq(system(command), 0, "%s", command);
     snprintf(path, sizeof path, "%s/mine.so", folder);
     expect_right(path);
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    cr_assert_eq(system(command), 0);
+    temporary_remove(folder);
 }

@@ -105,7 +105,7 @@ Test(front, input_must_fit_what_was_prepared) {
     backend_run r;
     open_reference(&r);
     run_prepare(&r, small);
-    moe_problem *other = run_draw(given);
+    moe_problem *other = drawn(given);
     moe_input in = r.input;
     in.tokens = 5;
     expect_no_input(&r, &in, "5 tokens");

@@ -182,7 +182,7 @@ Test(openblas, inputs_stay_and_starved_experts_get_zero) {
     open_or_skip(&r, 2);
     run_prepare(&r, line);
     run_step(&r, &r.input);
-    moe_problem *again = run_draw(line);
+    moe_problem *again = drawn(line);
     for (int id = 0; id < MOE_T_COUNT; id++) {
         const moe_tensor *t = &again->in.t[id];
         if (t->data)

@@ -6,6 +6,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "drawn.h"
+
 typedef struct run {
     moe_problem *problem;
     moe_tensors in;
@@ -28,11 +30,7 @@ static moe_reference_result *reference(const moe_problem *p, const moe_plan *pla
 }
 
 static run open_run(const char *line, moe_dtype arithmetic) {
-    run r = {0};
-    moe_case c;
-    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "%s", line);
-    cr_assert_eq(moe_problem_from_case(&c, NULL, &r.problem), MOE_OK, "%s", line);
-    moe_case_clear(&c);
+    run r = {.problem = drawn(line)};
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     r.low = reference(r.problem, r.oracle->plan, arithmetic);
     r.rounding = moe_int_rounding_of(arithmetic);
@@ -138,14 +136,8 @@ Test(check_errors, exact_zeros) {
 /* A pre-activation on the corner of relu: its column of dH, its row of dX and of dW1 have no truth.
  */
 Test(check_errors, corners_are_not_compared) {
-    moe_case c;
-    run r = {0};
-    cr_assert_eq(moe_case_parse("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 "
-                                "route=counts:3+3 seed=9",
-                                NULL, &c),
-                 MOE_OK);
-    cr_assert_eq(moe_problem_from_case(&c, NULL, &r.problem), MOE_OK);
-    moe_case_clear(&c);
+    run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 "
+                              "route=counts:3+3 seed=9")};
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     double h = element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3); /* pair row 1, expert 0, unit 3 */
     float *b1 = r.problem->in.t[MOE_T_B1].data;

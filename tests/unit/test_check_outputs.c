@@ -3,6 +3,7 @@
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
 
+#include "drawn.h"
 #include "scratch.h"
 
 #include <criterion/criterion.h>
@@ -29,11 +30,8 @@ typedef struct file {
 
 static file *open_file(const char *line, moe_dtype arithmetic, moe_dtype stored) {
     file *f = calloc(1, sizeof *f);
-    moe_case c;
     cr_assert(f);
-    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK);
-    cr_assert_eq(moe_problem_from_case(&c, NULL, &f->problem), MOE_OK);
-    moe_case_clear(&c);
+    f->problem = drawn(line);
     moe_reference_params params = {.tokens = f->problem->T,
                                    .precision = (int32_t)arithmetic,
                                    .plan = f->problem->plan,

@@ -6,14 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static moe_problem *draw(const char *line) {
-    moe_case c;
-    moe_problem *problem = NULL;
-    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "%s", line);
-    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK, "%s", line);
-    moe_case_clear(&c);
-    return problem;
-}
+#include "drawn.h"
 
 /* The router's own plan. */
 static moe_plan *route(const moe_problem *p) {
@@ -82,7 +75,7 @@ static outcome settle(const moe_problem *p, const moe_plan *got, moe_dtype arith
 }
 
 Test(check_routing, the_routers_own_choice) {
-    moe_problem *p = draw("T=16 d=16 n=8 E=6 K=2 seed=1");
+    moe_problem *p = drawn("T=16 d=16 n=8 E=6 K=2 seed=1");
     moe_plan *plan = route(p);
     outcome o = settle(p, plan, MOE_F32);
     cr_expect_eq(o.verdict, MOE_VERDICT_PASS);
@@ -109,7 +102,7 @@ Test(check_routing, wrong_choices_fail) {
         "T=16 d=16 n=8 E=4 K=2 zero=2 seed=9",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        moe_problem *p = draw(lines[i]);
+        moe_problem *p = drawn(lines[i]);
         moe_plan *plan = route(p);
         for (int64_t t = 0; t < p->T; t++) {
             int64_t from = 0, to = 0;
@@ -158,7 +151,7 @@ Test(check_routing, margin) {
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         for (int close = 0; close < 2; close++) {
-            moe_problem *p = draw(lines[i]);
+            moe_problem *p = drawn(lines[i]);
             make_close(p, 1, 4, close ? 3e-7 : 1e-4);
             moe_plan *plan = route(p);
             int tried = 0;
@@ -185,7 +178,7 @@ Test(check_routing, margin) {
 /* The last token that expert 0 takes, and a copy of it that stays outside: who of the two is in
  * decides over the other, not over its own experts. */
 Test(check_routing, ambiguity_across_tokens) {
-    moe_problem *p = draw("T=12 d=16 n=8 E=3 K=1 dtype=fp32 select=expert_choice seed=21");
+    moe_problem *p = drawn("T=12 d=16 n=8 E=3 K=1 dtype=fp32 select=expert_choice seed=21");
     float *x = p->in.t[MOE_T_X].data;
     moe_reference_params params = {.tokens = 12, .precision = MOE_F64};
     double *z = NULL, scores[36];
@@ -217,7 +210,7 @@ Test(check_routing, ambiguity_across_tokens) {
 /* All logits equal: the tie goes to the lower index, and rounding is no excuse (0 times 0 is
  * exact). */
 Test(check_routing, ties_are_exact) {
-    moe_problem *p = draw("T=6 d=16 n=8 E=5 K=2 dtype=fp32 r_scale=0 score=softmax_topk seed=31");
+    moe_problem *p = drawn("T=6 d=16 n=8 E=5 K=2 dtype=fp32 r_scale=0 score=softmax_topk seed=31");
     moe_plan *plan = route(p), *got = change(plan, 3, 1, 2);
     cr_expect(chose(plan, 3, 0) && chose(plan, 3, 1));
     cr_expect_eq(settle(p, got, MOE_F32).verdict, MOE_VERDICT_FAIL);
@@ -228,7 +221,7 @@ Test(check_routing, ties_are_exact) {
 
 /* A token whose logits are no numbers has no right choice; its neighbours keep theirs. */
 Test(check_routing, nan_tokens_are_exempt) {
-    moe_problem *p = draw("T=8 d=16 n=8 E=6 K=2 inject=nan@3 seed=41");
+    moe_problem *p = drawn("T=8 d=16 n=8 E=6 K=2 inject=nan@3 seed=41");
     moe_plan *plan = route(p), *got = change(plan, 3, 0, 5);
     outcome o = settle(p, got, MOE_F32);
     cr_expect_eq(o.verdict, MOE_VERDICT_PASS, "%s", o.why);
@@ -251,7 +244,7 @@ Test(check_routing, nan_tokens_are_exempt) {
 
 /* A saturated sigmoid ties in fp32 where the logits do not. */
 Test(check_routing, saturated_scores) {
-    moe_problem *p = draw("T=6 d=16 n=8 E=5 K=1 dtype=fp32 r_scale=200 score=sigmoid seed=51");
+    moe_problem *p = drawn("T=6 d=16 n=8 E=5 K=1 dtype=fp32 r_scale=200 score=sigmoid seed=51");
     double *z = NULL;
     moe_plan *plan = NULL;
     moe_reference_params params = {.tokens = 6, .precision = MOE_F64};
@@ -281,7 +274,7 @@ Test(check_routing, saturated_scores) {
 /* Golden routing outranks the oracle's: where it is not the router's choice, the router's is wrong.
  */
 Test(check_routing, golden_routing) {
-    moe_problem *p = draw("T=16 d=16 n=8 E=6 K=2 seed=1");
+    moe_problem *p = drawn("T=16 d=16 n=8 E=6 K=2 seed=1");
     moe_plan *plan = route(p);
     int64_t from = 0, to = 0;
     while (!chose(plan, 5, from))

@@ -6,14 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static moe_problem *draw(const char *line) {
-    moe_case c;
-    moe_problem *problem = NULL;
-    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "%s", line);
-    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK, "%s", line);
-    moe_case_clear(&c);
-    return problem;
-}
+#include "drawn.h"
 
 typedef struct both {
     moe_problem *problem;
@@ -23,7 +16,7 @@ typedef struct both {
 } both;
 
 static both open_both(const char *line, moe_dtype arithmetic) {
-    both b = {.problem = draw(line)};
+    both b = {.problem = drawn(line)};
     moe_check_params params = {.sample_above_flops = -1, .threads = 2};
     cr_assert_eq(moe_int_result_create(b.problem, "test", "--backend test", NULL, &b.result),
                  MOE_OK);

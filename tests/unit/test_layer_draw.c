@@ -4,19 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "capture.h"
+#include "drawn.h"
 #include "moeref/case.h"
-
-static moe_problem *draw(const char *line) {
-    capture seen;
-    moe_log log = capture_log(&seen);
-    moe_case c;
-    moe_problem *problem = NULL;
-    cr_assert_eq(moe_case_parse(line, &log, &c), MOE_OK, "%s: %s", line, seen.text);
-    cr_assert_eq(moe_problem_from_case(&c, &log, &problem), MOE_OK, "%s: %s", line, seen.text);
-    moe_case_clear(&c);
-    return problem;
-}
 
 static int64_t tokens_of(const moe_plan *plan, int64_t expert) {
     return plan->offsets[expert + 1] - plan->offsets[expert];
@@ -26,7 +15,7 @@ static int64_t tokens_of(const moe_plan *plan, int64_t expert) {
 static moe_problem *draw_plan(const char *line) {
     capture seen;
     moe_log log = capture_log(&seen);
-    moe_problem *p = draw(line);
+    moe_problem *p = drawn(line);
     const moe_plan *plan = p->plan;
     cr_assert(plan);
     cr_assert_eq(moe_plan_check(plan, &log), MOE_OK, "%s: %s", line, seen.text);

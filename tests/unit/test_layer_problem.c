@@ -4,19 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture.h"
+#include "drawn.h"
 #include "moeref/case.h"
-
-static moe_problem *draw(const char *line) {
-    capture seen;
-    moe_log log = capture_log(&seen);
-    moe_case c;
-    moe_problem *problem = NULL;
-    cr_assert_eq(moe_case_parse(line, &log, &c), MOE_OK, "%s: %s", line, seen.text);
-    cr_assert_eq(moe_problem_from_case(&c, &log, &problem), MOE_OK, "%s: %s", line, seen.text);
-    moe_case_clear(&c);
-    return problem;
-}
 
 static double element(const moe_problem *p, moe_tensor_id id, int64_t i) {
     return moe_load(p->in.t[id].data, p->in.t[id].dtype, (size_t)i);
@@ -36,7 +25,7 @@ static bool equal_bits(const moe_tensor *a, const moe_tensor *b) {
 }
 
 static void assert_tensors_of(const char *line, int plan_given, int backward) {
-    moe_problem *p = draw(line);
+    moe_problem *p = drawn(line);
     for (int id = 0; id < MOE_T_COUNT; id++) {
         moe_tensor_role role = moe_tensor_role_of(id);
         bool input = role == MOE_ROLE_PARAM || role == MOE_ROLE_INPUT;
@@ -68,7 +57,7 @@ Test(layer_problem, tensors_are_those_of_the_layer) {
 }
 
 Test(layer_problem, names_reproduce) {
-    moe_problem *p = draw("T=5 K=2 E=4 n=6 d=8 act=swiglu seed=3");
+    moe_problem *p = drawn("T=5 K=2 E=4 n=6 d=8 act=swiglu seed=3");
     cr_expect_str_eq(p->name, "T=5 d=8 n=6 E=4 K=2 seed=3");
     cr_expect_str_eq(p->reproduce, "--case \"T=5 d=8 n=6 E=4 K=2 seed=3\"");
     cr_expect(p->T == 5 && p->seed == 3 && p->pass == MOE_PASS_BOTH && p->dtype == MOE_BF16);
@@ -85,8 +74,8 @@ static void assert_stddev(const moe_problem *p, moe_tensor_id id, double want) {
 }
 
 Test(layer_problem, distributions) {
-    moe_problem *p = draw("T=200 d=100 n=50 E=40 K=2 bias=1 router_bias=1 select_bias=1 shared=25 "
-                          "shared_gate=1 dtype=fp32");
+    moe_problem *p = drawn("T=200 d=100 n=50 E=40 K=2 bias=1 router_bias=1 select_bias=1 shared=25 "
+                           "shared_gate=1 dtype=fp32");
     assert_stddev(p, MOE_T_X, 1);
     assert_stddev(p, MOE_T_DO, 1);
     assert_stddev(p, MOE_T_W_R, 0.1);
@@ -100,7 +89,7 @@ Test(layer_problem, distributions) {
     assert_stddev(p, MOE_T_B_R, 0.1);
     assert_stddev(p, MOE_T_B_SELECT, 0.02);
     moe_problem_destroy(&p);
-    p = draw("T=200 d=100 n=50 E=40 K=2 x_scale=3 r_scale=0.5 dtype=fp32");
+    p = drawn("T=200 d=100 n=50 E=40 K=2 x_scale=3 r_scale=0.5 dtype=fp32");
     assert_stddev(p, MOE_T_X, 3);
     assert_stddev(p, MOE_T_DO, 3);
     assert_stddev(p, MOE_T_W_R, 0.05);
@@ -109,10 +98,10 @@ Test(layer_problem, distributions) {
 }
 
 Test(layer_problem, seeds_and_streams) {
-    moe_problem *a = draw("T=7 d=16 n=16 E=4 K=2 seed=5");
-    moe_problem *same = draw("T=7 d=16 n=16 E=4 K=2 seed=5");
-    moe_problem *other = draw("T=7 d=16 n=16 E=4 K=2 seed=6");
-    moe_problem *longer = draw("T=9 d=16 n=16 E=4 K=2 seed=5");
+    moe_problem *a = drawn("T=7 d=16 n=16 E=4 K=2 seed=5");
+    moe_problem *same = drawn("T=7 d=16 n=16 E=4 K=2 seed=5");
+    moe_problem *other = drawn("T=7 d=16 n=16 E=4 K=2 seed=6");
+    moe_problem *longer = drawn("T=9 d=16 n=16 E=4 K=2 seed=5");
     for (int id = 0; id < MOE_T_COUNT; id++) {
         if (!a->in.t[id].data)
             continue;
@@ -141,25 +130,25 @@ static int64_t count_not_finite(const moe_problem *p, moe_tensor_id id) {
 }
 
 Test(layer_problem, special_data) {
-    moe_problem *p = draw("T=4 d=9 n=6 E=4 K=2 inject=nan@3");
+    moe_problem *p = drawn("T=4 d=9 n=6 E=4 K=2 inject=nan@3");
     cr_expect(isnan(element(p, MOE_T_X, 3 * 9 + 4)));
     cr_expect_eq(count_not_finite(p, MOE_T_X), 1);
     moe_problem_destroy(&p);
-    p = draw("T=4 d=9 n=6 E=4 K=2 inject=inf@0 dtype=fp64");
+    p = drawn("T=4 d=9 n=6 E=4 K=2 inject=inf@0 dtype=fp64");
     cr_expect(isinf(element(p, MOE_T_X, 4)));
     cr_expect_eq(count_not_finite(p, MOE_T_X), 1);
     cr_expect_eq(count_not_finite(p, MOE_T_W1), 0);
     moe_problem_destroy(&p);
-    p = draw("T=4 d=9 n=6 E=4 K=2 r_scale=0");
+    p = drawn("T=4 d=9 n=6 E=4 K=2 r_scale=0");
     cr_expect_eq(stddev(p, MOE_T_W_R), 0);
     cr_expect_gt(stddev(p, MOE_T_X), 0);
     moe_problem_destroy(&p);
-    p = draw("T=4 d=9 n=6 E=4 K=2 data=zero");
+    p = drawn("T=4 d=9 n=6 E=4 K=2 data=zero");
     cr_expect_eq(stddev(p, MOE_T_X), 0);
     cr_expect_eq(stddev(p, MOE_T_DO), 0);
     cr_expect_gt(stddev(p, MOE_T_W1), 0);
     moe_problem_destroy(&p);
-    p = draw("T=64 d=64 n=6 E=4 K=2 data=outlier dtype=fp32");
+    p = drawn("T=64 d=64 n=6 E=4 K=2 data=outlier dtype=fp32");
     cr_expect_gt(stddev(p, MOE_T_X), 1.3);
     moe_problem_destroy(&p);
 }
@@ -175,7 +164,7 @@ static void assert_integers(const moe_problem *p, moe_tensor_id id, double unit)
 }
 
 Test(layer_problem, integer_data_keeps_linear_stages_exact) {
-    moe_problem *p = draw("T=32 d=64 n=100 E=4 K=2 bias=1 data=integer dtype=bf16");
+    moe_problem *p = drawn("T=32 d=64 n=100 E=4 K=2 bias=1 data=integer dtype=bf16");
     assert_integers(p, MOE_T_X, 1);
     assert_integers(p, MOE_T_DO, 1);
     assert_integers(p, MOE_T_W1, 0.0625);  /* 1/sqrt(64) / 2 */
