@@ -61,7 +61,7 @@ static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
     s->tiles_m = s->flops = s->steps = 0;
     s->batches = 0;
     if (!g->counts || g->depth) {
-        const double row_tiles = (double)moe_int_gemm_row_tiles(g, t.m, 0, (int64_t)g->m);
+        const double row_tiles = (double)moe_int_gemm_row_tiles(g, t.m, 0, (int64_t)ceil(g->m));
         s->tiles_m = (double)g->groups * row_tiles;
         rows = (double)g->groups * g->m;
         if (g->depth)
@@ -87,7 +87,8 @@ static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
 void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile t, double rows, double miss,
                        moe_step *ret) {
     const double step = KSTEP * g->element;
-    const double cols = fmin(t.n, g->n), share = g->cluster == 1 ? 1 : r->cluster;
+    const double cols = fmin(t.n, g->n),
+                 share = g->cluster > 0 ? fmin(g->cluster, r->cluster) : r->cluster;
     /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
      * if there is a second tile. */
     const int second = rows >= t.m * 0.999 || g->depth || g->cluster > 1;
@@ -225,6 +226,9 @@ void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *ti
                 break; /* enough tiles: splitting K further only adds partial sums */
         }
     }
+    /* A system compiled for one shape runs it, also where the GPU's own libraries would not. */
+    if (best.tile_m == 0)
+        moe_int_gemm_tile(r, g, (moe_tile){tiles[0].m, tiles[0].n, 1}, &best, ret_times);
     *ret = best;
 }
 

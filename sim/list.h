@@ -61,6 +61,9 @@ void moe_int_list_stream(moe_list *l, const char *name, double read, double writ
 void moe_int_list_slow(moe_list *l, const char *name, double read, double write, double elements,
                        double rate);
 
+/* Such a rate, read off ScatterMoE's: PyTorch's sum over K, for each result. */
+#define MOE_INT_SUM_RATE 0.96
+
 /* Frees what the list still owns; the kernels are the prediction's by then. */
 void moe_int_list_destroy(moe_list *l);
 

@@ -123,7 +123,7 @@ static void play_groups(tracer *t, playback *p) {
     const int split = p->k->split;
     int64_t start = 0;
     for (int64_t i = 0; i < g->groups; i++) {
-        const int64_t m = g->counts && !g->depth ? g->counts[i] : (int64_t)g->m;
+        const int64_t m = g->counts && !g->depth ? g->counts[i] : (int64_t)ceil(g->m);
         const double k = g->counts && g->depth ? (double)g->counts[i] : g->k;
         const int64_t tiles = moe_int_gemm_row_tiles(g, p->k->tile_m, start, m) *
                               ceil_div(g->n, p->k->tile_n) * split;

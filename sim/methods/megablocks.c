@@ -9,14 +9,12 @@
 static const moe_tile shapes[] = {{128, 128, 1}};
 static const moe_tiles tiles = {shapes, 1, 1, .cluster = 1};
 
-#define SUM 0.96 /* elements a clock and SM, as in ScatterMoE: out.sum over K, for each result */
-
 /* Un-permutation: rows back to (token, choice), and their sum. */
 static void scatter(moe_list *l, const char *copy, const char *sum) {
     const double Pd = l->P * l->d * l->element, Td = l->T * l->d * l->element;
     moe_int_list_stream(l, copy, Pd, Pd);
     if (l->P > l->T)
-        moe_int_list_slow(l, sum, Pd, Td, l->T * l->d, SUM);
+        moe_int_list_slow(l, sum, Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 
 static void forward(moe_list *l) {

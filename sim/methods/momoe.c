@@ -13,8 +13,6 @@ static const moe_tile pair_shape[] = {{128, 256, 1}}, square_shape[] = {{128, 12
 static const moe_tiles pair = {pair_shape, 1, 1, .cluster = 1},
                        square = {square_shape, 1, 1, .cluster = 1};
 
-#define SUM 0.96 /* elements a clock and SM, as in ScatterMoE: y.sum over K, for each result */
-
 /* Passes over an array [E][T] of four bytes in which the router makes the mask and the scores of
  * all experts that the layer starts from (momoe/topk_router.py). */
 #define MASK_PASSES 26
@@ -51,7 +49,7 @@ static void forward(moe_list *l) {
     empty(l, "Y empty", 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, Td);
-    moe_int_list_slow(l, "O", Pd, Td, l->T * l->d, SUM);
+    moe_int_list_slow(l, "O", Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
     moe_int_list_free(l, Pd);
 }
 
@@ -76,11 +74,11 @@ static void backward(moe_list *l) {
     moe_int_list_alloc(l, Pd);
     /* Another computes dX~ and then Y, for <dO, Y>. */
     moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &square);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y,
+    moe_int_list_gemm(l, "Y again", MOE_OP_Y,
                       (moe_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e}, &square);
     empty(l, "dXp empty", 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_alloc(l, Td);
-    moe_int_list_slow(l, "dX", Pd, Td, l->T * l->d, SUM);
+    moe_int_list_slow(l, "dX", Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 
 const moe_method moe_int_momoe = {"momoe", "MoMoE: Triton, fused SwiGLU, H and Y recomputed",

@@ -13,7 +13,6 @@ static const moe_tiles rows = {shapes, 1, 1, .cluster = 1, .packed = 1},
 /* Elements a clock and SM. */
 #define STRIDED       1.5  /* ATen's elementwise kernel on the halves of H */
 #define SILU_BACKWARD 1.33 /* the same with more arithmetic */
-#define SUM           0.96 /* a sum over few elements, for each result */
 /* Batched products of one row or column for each token, in cuBLAS: O = S Y, whose depth K is padded
  * to a tile's, and dS = Y dO, whose K rows are, where their alignment allows tensor cores. */
 #define COMBINE(K) ((K) < 8 ? 0.40 : 0.24)
@@ -84,7 +83,7 @@ static void backward(moe_list *l) {
     moe_int_list_gemm(l, "dW1", MOE_OP_DW1, deep(Ph, l->h, Pd, l->d), &depth);
     moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &rows);
     moe_int_list_alloc(l, Td);
-    moe_int_list_slow(l, "dX", Pd, Td, l->T * l->d, SUM);
+    moe_int_list_slow(l, "dX", Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 
 const moe_method moe_int_scattermoe = {

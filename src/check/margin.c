@@ -1,12 +1,12 @@
 /* The rounding margin of the router: how far a correct backend's logits may lie from the oracle's.
  *
  * The GEMM. A sum of d products added in fp32 (roundoff u) errs with variance
- * (u^2 / 3) (1 + d/2) sum_i (x_i w_i)^2 (see zscore.c); the bound is 8 u sqrt((1 + d/2) sum (x
+ * (u^2 / 3) (1 + d/2) sum_i (x_i w_i)^2 (see errors.h); the bound is 8 u sqrt((1 + d/2) sum (x
  * w)^2), some 14 standard deviations of a sequential sum. A bias adds the roundoff of one addition.
  *
  * The score. A backend may choose by softmax(z) or sigmoid(z) evaluated in fp32, with b_select
  * added. An error ds of the score s is the same as a shift of the logit by which s becomes s + ds:
- * log(1 + ds/s) for softmax, logit(s + ds) - z for sigmoid, where
+ * log(1 + ds/s) for softmax; logit(s + ds) - z up and z - logit(s - ds) down for sigmoid, where
  *     ds = u (4 s + |z - z_max| s + |s + b|) + smallest normal number
  * counts the roundings of exp, its argument, the sum and the division, and of adding b. */
 #include "check/check_int.h"

@@ -143,10 +143,9 @@ int cli_bench(int argc, char **argv) {
         options, moe_case_help(), NULL);
     if (code >= 0)
         return code;
-    if (o.timing.repeats < 1 || o.timing.repeats > 10000)
-        return cli_usage("--repeat takes 1 to 10000");
-    if (o.timing.settle_ms < 0 || o.timing.settle_ms > 600000)
-        return cli_usage("--settle takes 0 to 600000 milliseconds");
+    code = cli_timing_check(&o.timing);
+    if (code >= 0)
+        return code;
     if (!o.selection.cases.count && !o.selection.hf.count && !o.selection.config &&
         cli_strings_add(&o.selection.cases, default_case))
         return CLI_NOT_RUN;

@@ -6,6 +6,22 @@ static void progress(void *user, int32_t done, int32_t of) {
     cli_progress("timing %s: run %d of %d", (const char *)user, done + 1, of);
 }
 
+int cli_timing_check(const cli_timing *timing) {
+    if (timing->repeats < 1 || timing->repeats > 10000)
+        return cli_usage("--repeat takes 1 to 10000");
+    if (timing->settle_ms < 0 || timing->settle_ms > 600000)
+        return cli_usage("--settle takes 0 to 600000 milliseconds");
+    if (timing->method && !timing->gpu)
+        return cli_usage("--method is of the GPU model: name a --gpu too");
+    if (timing->method && !moe_method_brief(timing->method))
+        return cli_usage("there is no method '%s'; moeref predict --help lists them",
+                         timing->method);
+    moe_gpu *gpu = NULL;
+    const moe_status s = timing->gpu ? moe_gpu_load(timing->gpu, cli_log(), &gpu) : MOE_OK;
+    moe_gpu_destroy(&gpu);
+    return s ? cli_exit_code(s) : -1;
+}
+
 moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
                           const cli_timing *timing, moe_bench_result *ret) {
     moe_gpu *gpu = NULL;

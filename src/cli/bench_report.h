@@ -44,6 +44,9 @@ typedef struct cli_timing {
             "with --gpu: the model's method (default: moeref)"                                     \
     }
 
+/* -1, or an exit code after a sentence: found before hours of timing, not after them. */
+int cli_timing_check(const cli_timing *timing);
+
 /* Times one problem with a progress line. */
 moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
                           const cli_timing *timing, moe_bench_result *ret);

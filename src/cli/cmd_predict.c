@@ -140,6 +140,9 @@ static int run(predict_options *o) {
             "predict needs --case, --batch, --config or --against (moeref predict --help)");
     if (o->sensitivities && o->output != CLI_TEXT)
         return cli_usage("--sensitivities are part of the text output");
+    if (o->against && (o->methods.count > 1 || o->sensitivities || o->output == CLI_CSV ||
+                       (o->methods.count && strcmp(o->methods.at[0], "all") == 0)))
+        return cli_usage("--against judges one --method and prints text or json");
     moe_status st = choose_methods(o);
     if (!st)
         st = model_open(&o->model, &gpu, &state);

@@ -185,14 +185,26 @@ static void print_csv(const sweep *s) {
     }
 }
 
+/* What an axis says of a key at a point, or what holds for all points. */
+static const char *value_at(const sweep *s, const char *key, size_t point, const char *otherwise) {
+    for (size_t a = 0; a < s->axes.count; a++) {
+        for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
+            if (strcmp(s->axes.at[a].keys[k], key) == 0)
+                return sweep_axes_value(&s->axes, a, k, point);
+        }
+    }
+    return otherwise;
+}
+
+/* "case" is what all points share of theirs; "at" is what is their own. */
 static void print_json(const sweep *s) {
     json_text t = {.to = stdout};
     for (size_t i = 0; i < s->count; i++) {
         json_text_open(&t, NULL, '{');
         json_text_int(&t, "moeref", 1);
         json_text_string(&t, "case", s->o->line ? s->o->line : "");
-        json_text_string(&t, "gpu", moe_gpu_name(s->gpu));
-        json_text_string(&t, "method", s->o->method);
+        json_text_string(&t, "gpu", value_at(s, "gpu", i, moe_gpu_name(s->gpu)));
+        json_text_string(&t, "method", value_at(s, "method", i, s->o->method));
         json_text_open(&t, "at", '{');
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++)

@@ -146,8 +146,9 @@ int cli_validate(int argc, char **argv) {
         return code;
     if (o.output == CLI_CSV)
         return cli_usage("moeref validate prints text or json");
-    if (o.timing.repeats < 1 || o.timing.repeats > 10000)
-        return cli_usage("--repeat takes 1 to 10000");
+    code = cli_timing_check(&o.timing);
+    if (code >= 0)
+        return code;
     cli_items items;
     moe_status s = cli_select(&o.selection, &items);
     if (s)

@@ -71,6 +71,9 @@ Test(cli, cases_come_from_a_file) {
     fprintf(out, "\nT=4 d=8 n=8 E=2 K=3\n");
     fclose(out);
     expect(2, "line 5 is not a case", args);
+    outcome *o = moeref("%s", args);
+    cr_expect_null(strstr(o->text, "pass"), "%s", o->text);
+    free(o);
     out = fopen(path, "w");
     fprintf(out, "# none\n");
     fclose(out);

@@ -270,6 +270,8 @@ static void spoil(const layer *l, moe_tensor_id id, float *v, int64_t count) {
             v[i] *= 1.03f;
         if (has(l, "scale_little") && final)
             v[i] *= 1.012f;
+        if (has(l, "router_row") && id == MOE_T_DW_R && i / d == 1)
+            v[i] *= 1.1f;
         if (has(l, "expert_sign") && id == MOE_T_DW2 && i / (d * l->desc.n) == 1)
             v[i] = -v[i];
     }

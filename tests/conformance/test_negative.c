@@ -33,6 +33,7 @@ static const control controls[] = {
     {"scale", PLAIN, "O", "NMSE", "O"},
     {"tail", PLAIN, "O", "NMSE", "Y"},
     {"expert_sign", PLAIN, "dW2", "NMSE", "dW2"},
+    {"router_row", PLAIN, "dW_r", "NMSE", "dW_r"},
     {"neighbour", GIVEN, "O", "NMSE", "O"},
     /* wrong formulas */
     {"swap", PLAIN, "O", "NMSE", "H"},
@@ -200,6 +201,7 @@ Test(negative, sampled_oracle_fails_too) {
         {"k_block", PLAIN, "O", "NMSE", "H"},
         {"activation", PLAIN, "O", "NMSE", "A"},
         {"expert_sign", PLAIN, "dW2", "NMSE", "dW2"},
+        {"router_row", PLAIN, "dW_r", "NMSE", "dW_r"},
         {"nan", PLAIN, "dW2", "not finite", "dW2"},
         {"unwritten", PLAIN, "dX", "written", "dX"},
         {"not_zero", EMPTY, "dW1", "exactly 0", "dW1"},

@@ -33,18 +33,20 @@ static int has_backward(const char *method) {
            strcmp(method, "sglang_fused_moe") != 0;
 }
 
-Test(sim_predict, no_kernel_beats_its_floor) {
-    const moe_layer_desc d = layer_of(2048, 1024, 64, 8);
+/* Rows an expert: many, fewer than one, and just over a tile. */
+static void expect_floors(const moe_layer_desc d, int64_t T) {
     for (const char *const *g = moe_gpu_names(); *g; g++) {
         moe_gpu *gpu = load(*g);
         for (const char *const *m = moe_methods(); *m; m++) {
-            moe_prediction *p = predict(gpu, *m, &d, 8192, has_backward(*m) ? 3 : 1);
+            moe_prediction *p = predict(gpu, *m, &d, T, has_backward(*m) ? 3 : 1);
             double sum = 0;
             for (size_t i = 0; i < p->n_kernels; i++) {
                 const moe_cost *c = &p->kernels[i].cost;
                 cr_expect(c->us >= c->floor_us, "%s %s %s: %g us, floor %g", *g, *m, c->name, c->us,
                           c->floor_us);
-                cr_expect(c->bound_by[0] && isfinite(c->us) && c->hbm_bytes >= 0);
+                cr_expect(c->bound_by[0] && isfinite(c->us) && c->hbm_bytes >= 0,
+                          "%s %s %s: %g us, %g bytes, '%s'", *g, *m, c->name, c->us, c->hbm_bytes,
+                          c->bound_by);
                 sum += c->us;
             }
             cr_expect_float_eq(sum + p->overhead_us, p->total_us, 1e-6 * p->total_us);
@@ -54,6 +56,12 @@ Test(sim_predict, no_kernel_beats_its_floor) {
         }
         moe_gpu_destroy(&gpu);
     }
+}
+
+Test(sim_predict, no_kernel_beats_its_floor) {
+    expect_floors(layer_of(2048, 1024, 64, 8), 8192);
+    expect_floors(layer_of(1024, 512, 64, 2), 31);
+    expect_floors(layer_of(1024, 512, 127, 2), 8160);
 }
 
 Test(sim_predict, flops_are_the_layers) {

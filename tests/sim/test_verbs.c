@@ -117,3 +117,17 @@ Test(sim_verbs, names_of_gpus_are_quoted) {
     free(o);
     unlink(path);
 }
+
+/* Points of a sweep say their own method and GPU; what judges timings says what it will not do. */
+Test(sim_verbs, names_of_points_and_refusals) {
+    outcome *o = moeref("sweep --case \"T=64 d=64 n=64 E=4 K=2 route=uniform\" --output json "
+                        "--vary gpu=h100-sxm,a100-sxm --vary method=sonicmoe,scattermoe");
+    cr_expect(strstr(o->text, "\"gpu\":\"a100-sxm\",\"method\":\"scattermoe\""), "%s", o->text);
+    cr_expect_null(strstr(o->text, "\"method\":\"moeref\""), "%s", o->text);
+    free(o);
+    expect(2, "one --method", "predict --against no.json --method moeref --method sonicmoe");
+    expect(2, "one --method", "predict --against no.json --output csv");
+    expect(2, "name a --gpu", "bench --method moeref");
+    expect(2, "no method 'nosuch'", "validate --gpu h100-sxm --method nosuch");
+    expect(3, "nosuch", "bench --gpu ./nosuch.json");
+}

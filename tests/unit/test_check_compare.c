@@ -295,6 +295,16 @@ Test(check_compare, gates) {
     cr_expect_eq(moe_gate_for(MOE_T_DW1, MOE_BF16).tile_nmse, 0);
     cr_expect_eq(moe_gate_for(MOE_T_DS, MOE_BF16).group_nmse, 0);
     cr_expect_eq(moe_gate_for(MOE_T_S, MOE_F32).group_nmse, 0);
+    static const struct {
+        moe_dtype arithmetic;
+        double max_z, row_rms_z;
+    } z[] = {{MOE_F32, 25, 5}, {MOE_F16, 6.5, 1.3}, {MOE_BF16, 6.5, 1.3}};
+    for (int i = 0; i < 3; i++) {
+        cr_expect_eq(moe_gate_for(MOE_T_O, z[i].arithmetic).max_z, z[i].max_z);
+        cr_expect_eq(moe_gate_for(MOE_T_O, z[i].arithmetic).row_rms_z, z[i].row_rms_z);
+        cr_expect_eq(moe_gate_for(MOE_T_DW1, z[i].arithmetic).max_z, z[i].max_z);
+        cr_expect_eq(moe_gate_for(MOE_T_DS, z[i].arithmetic).max_z, z[i].max_z);
+    }
     cr_expect_eq(moe_gate_for(MOE_T_O, MOE_I32).nmse, 0);
     cr_expect_float_eq(moe_int_chi2_quantile(1), 21.6, 0.2);
     cr_expect_float_eq(moe_int_chi2_quantile(768), 1.24, 0.01);
