@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr int CHUNK = 256, BINS = 1024; /* tokens of a block; most experts */
+constexpr int CHUNK = 256, WARPS = 8, BINS = 1024; /* a block's tokens and warps; most experts */
 
 __global__ void count_kernel(SortArgs g, int bins) {
     __shared__ int count[BINS];
@@ -45,6 +45,7 @@ __global__ void scan_kernel(SortArgs g, RowGroups rows, int chunks) {
     const int e = (int)threadIdx.x;
     int total = 0;
     if (e < rows.bins)
+#pragma unroll 16
         for (int c = 0; c < chunks; c++)
             total += g.counts[(int64_t)c * rows.bins + e];
     int end = block_scan(total, shared), next = end - total;
@@ -63,22 +64,45 @@ __global__ void scan_kernel(SortArgs g, RowGroups rows, int chunks) {
         rows.offsets[0] = rows.tile_offsets[0] = 0;
 }
 
-/* Thread e walks its chunk's choices in token order and places those of expert e. */
+/* Each warp places a segment of its chunk's choices, 32 at a time. A choice's row: where its
+ * expert's rows of this segment start, plus the equal choices before it. */
 __global__ void place_kernel(SortArgs g, RowGroups rows) {
-    extern __shared__ int choice[];
-    int64_t first = (int64_t)blockIdx.x * CHUNK * g.K;
-    int count = (int)min((int64_t)CHUNK * g.K, (int64_t)g.tokens * g.K - first);
-    for (int i = (int)threadIdx.x; i < count; i += (int)blockDim.x)
-        choice[i] = g.expert[first + i];
+    extern __shared__ int shared[]; /* [WARPS][bins] */
+    const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
+    const int token0 = (int)blockIdx.x * CHUNK, segment = CHUNK / WARPS * g.K;
+    const int first = warp * segment;
+    const int last = min(first + segment, min(CHUNK, g.tokens - token0) * g.K);
+    const int *expert = g.expert + (int64_t)token0 * g.K;
+    int *next = shared + warp * rows.bins;
+    for (int i = (int)threadIdx.x; i < WARPS * rows.bins; i += (int)blockDim.x)
+        shared[i] = 0;
+    __syncthreads();
+    for (int i = first + lane; i < last; i += 32)
+        atomicAdd(&next[expert[i]], 1);
     __syncthreads();
     for (int e = (int)threadIdx.x; e < rows.bins; e += (int)blockDim.x) {
         int row = g.counts[(int64_t)blockIdx.x * rows.bins + e];
-        for (int i = 0; i < count; i++) {
-            if (choice[i] != e)
-                continue;
-            rows.token[row] = (int)((first + i) / g.K);
-            rows.weight[row] = g.weight[first + i];
-            g.pair[first + i] = row++;
+        for (int *count = shared + e; count < shared + WARPS * rows.bins; count += rows.bins) {
+            const int here = *count;
+            *count = row;
+            row += here;
+        }
+    }
+    __syncthreads();
+    for (int i = first + lane; i - lane < last; i += 32) {
+        const int e = i < last ? expert[i] : -1;
+        const uint32_t same = __match_any_sync(~0u, e);
+        const int before = __popc(same & ((1u << lane) - 1));
+        const int row = e < 0 ? 0 : next[e] + before;
+        __syncwarp();
+        if (e >= 0 && before == 0)
+            next[e] += __popc(same);
+        __syncwarp();
+        if (e >= 0) {
+            const int64_t choice = (int64_t)token0 * g.K + i;
+            rows.token[row] = token0 + i / g.K;
+            rows.weight[row] = g.weight[choice];
+            g.pair[choice] = row;
         }
     }
 }
@@ -102,14 +126,9 @@ int sort_chunks(int tokens) {
 
 cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStream_t stream) {
     const unsigned chunks = (unsigned)sort_chunks(args->tokens);
-    const int bytes = CHUNK * args->K * (int)sizeof(int);
-    cudaError_t err =
-        cudaFuncSetAttribute(place_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    if (err != cudaSuccess)
-        return err;
     count_kernel<<<chunks, 256, 0, stream>>>(*args, rows->bins);
     scan_kernel<<<1, BINS, 0, stream>>>(*args, *rows, (int)chunks);
-    place_kernel<<<chunks, 256, bytes, stream>>>(*args, *rows);
+    place_kernel<<<chunks, 32 * WARPS, sizeof(int) * WARPS * rows->bins, stream>>>(*args, *rows);
     return cudaGetLastError();
 }
 
