@@ -20,8 +20,9 @@ struct StoredStages {
         }
         owed = 0;
     }
+    template <class Q>
     __device__ __forceinline__ void store(const HopperArgs &g, const RowBlock<false> &rows, int c0,
-                                          const Ring &ring) {
+                                          const Ring<Q> &ring) {
         if (at.t == 0) {
             const uint32_t gate = ring.address() + at.wg * SLAB_BYTES;
             if (rows.exists) {
@@ -84,9 +85,9 @@ __device__ __forceinline__ void store_row_sums(const HopperArgs &g, const TileWa
     }
 }
 
-template <class T, class Glu>
+template <class T, class Glu, class Q>
 __device__ __forceinline__ void epilogue_dact(const HopperArgs &g, const TileWalk<false> &w,
-                                              const Place &at, StoredStages &stored, Ring &ring,
+                                              const Place &at, StoredStages &stored, Ring<Q> &ring,
                                               const float (&acc)[128]) {
     const Glu glu{g.act};
     const RowBlock<false> rows(g, w, at.wg);

@@ -5,16 +5,13 @@
 
 #include "hopper_tiles.cuh"
 
-/* A consumer thread's place: its warpgroup's slabs, and the two rows of each block of 64 that it
- * holds accumulators of. */
+/* A consumer thread's place: the two rows of each block of 64 that it holds accumulators of. */
 struct Place {
-    uint32_t slabs;    /* shared-memory address of the warpgroup's first slab */
     uint32_t fragment; /* offset of this lane's matrix row for ldmatrix and stmatrix */
     int wg, t;         /* warpgroup 0 or 1, thread in it */
-    __device__ __forceinline__ explicit Place(uint32_t smem) {
+    __device__ __forceinline__ Place() {
         wg = ((int)threadIdx.x >> 7) - 1;
         t = (int)threadIdx.x & 127;
-        slabs = smem + SLABS_AT + wg * 2 * SLAB_BYTES;
         fragment = ((t >> 5) * 16 + (t >> 3 & 1) * 8 + (t & 7)) * 128;
     }
     /* Lane address of the 16 x 16 block of column chunks 2p and 2p + 1. */
@@ -53,19 +50,20 @@ __device__ __forceinline__ void slab_write(const Place &at, uint32_t slab, const
     }
 }
 
-/* Two slabs used in turn: one is filled while the other's store still reads it. */
-struct SlabPair {
+/* Slabs used in turn: one is filled while stores still read the others. */
+template <uint32_t count> struct Slabs {
     const Place &at;
-    uint32_t turn = 0;
-    __device__ __forceinline__ explicit SlabPair(const Place &place) : at(place) {
+    uint32_t first, turn = 0; /* shared-memory address of the first slab; which comes next */
+    __device__ __forceinline__ Slabs(const Place &place, uint32_t slabs)
+        : at(place), first(slabs + at.wg * count * SLAB_BYTES) {
     }
     template <bool transposed>
     __device__ __forceinline__ void store(const Packed &v, const CUtensorMap *map, bool exists,
                                           int c0, int c1, int c2) {
-        uint32_t slab = at.slabs + turn * SLAB_BYTES;
-        turn ^= 1;
+        uint32_t slab = first + turn * SLAB_BYTES;
+        turn = turn + 1 == count ? 0 : turn + 1;
         if (at.t == 0)
-            ptx::tma_store_wait_read<1>();
+            ptx::tma_store_wait_read<count - 1>();
         at.sync();
         slab_write<transposed>(at, slab, v);
         ptx::fence_async_proxy();
@@ -77,12 +75,13 @@ struct SlabPair {
     }
 };
 
-/* The warpgroup's 64 rows of a tile: where they start in their expert, and in the output maps. */
+/* Upper or lower 64 rows of a tile: where they start in their expert, and in the output maps. */
 template <bool ragged_k> struct RowBlock {
     int r0, c1, c2;
     bool exists; /* not wholly past the expert's end */
-    __device__ __forceinline__ RowBlock(const HopperArgs &g, const TileWalk<ragged_k> &w, int wg) {
-        r0 = w.m * HOPPER_BM + 64 * wg;
+    __device__ __forceinline__ RowBlock(const HopperArgs &g, const TileWalk<ragged_k> &w,
+                                        int half) {
+        r0 = w.m * HOPPER_BM + 64 * half;
         c1 = ragged_k ? r0 : g.rows_cap - w.rows + r0;
         c2 = ragged_k ? w.e : w.row0 + w.rows;
         exists = ragged_k || r0 < w.rows;
@@ -107,34 +106,42 @@ __device__ __forceinline__ void row_factors(const TileWalk<ragged_k> &w, const P
     }
 }
 
-/* C = scale[row] acc + bias[column]. */
-template <class T, HopperOp op>
-__device__ __forceinline__ void
-epilogue_plain(const HopperArgs &g, const TileWalk<Traits<op>::ragged_k> &w, const Place &at,
-               SlabPair &pair, const float (&acc)[128]) {
-    using Q = Traits<op>;
+/* C = scale[row] acc + bias[column] for the 64 columns from c0 on: x are their 32 accumulators. */
+template <class T, class Q>
+__device__ __forceinline__ void store_plain(const HopperArgs &g, const RowBlock<Q::ragged_k> &rows,
+                                            const Place &at, Slabs<Q::slabs> &slabs, const T *bias,
+                                            const float (&scale)[2], int c0, const float *x) {
+    Packed v;
+#pragma unroll
+    for (int i = 0; i < 8; i++, x += 4) {
+        float2 b = bias_pair(bias, c0 + 8 * i + at.column(), g.columns);
+        v[2 * i] = Element<T>::pack(x[0] * scale[0] + b.x, x[1] * scale[0] + b.y);
+        v[2 * i + 1] = Element<T>::pack(x[2] * scale[1] + b.x, x[3] * scale[1] + b.y);
+    }
+    if constexpr (Q::transposed)
+        slabs.template store<true>(v, &g.out[0], rows.exists, rows.c1, c0, rows.c2);
+    else
+        slabs.template store<false>(v, &g.out[0], rows.exists, c0, rows.c1, rows.c2);
+}
+
+template <class T> __device__ __forceinline__ const T *bias_of(const HopperArgs &g, int e) {
+    return g.bias ? static_cast<const T *>(g.bias) + (int64_t)e * g.columns : nullptr;
+}
+
+template <class T, class Q>
+__device__ __forceinline__ void epilogue_plain(const HopperArgs &g, const TileWalk<Q::ragged_k> &w,
+                                               const Place &at, Slabs<Q::slabs> &slabs,
+                                               const float (&acc)[128]) {
     const RowBlock<Q::ragged_k> rows(g, w, at.wg);
-    const T *bias = g.bias ? static_cast<const T *>(g.bias) + (int64_t)w.e * g.columns : nullptr;
+    const T *bias = bias_of<T>(g, w.e);
     float scale[2] = {1.f, 1.f};
-    if (op == HOPPER_UP)
+    if (Q::op == HOPPER_UP)
         row_factors(w, at, rows.r0, g.row_scale, scale);
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-        const int c0 = w.n * HOPPER_BN + 64 * j;
-        if (c0 >= g.columns)
-            continue;
-        Packed v;
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const float *x = acc + (j * 8 + i) * 4;
-            float2 b = bias_pair(bias, c0 + 8 * i + at.column(), g.columns);
-            v[2 * i] = Element<T>::pack(x[0] * scale[0] + b.x, x[1] * scale[0] + b.y);
-            v[2 * i + 1] = Element<T>::pack(x[2] * scale[1] + b.x, x[3] * scale[1] + b.y);
-        }
-        if constexpr (Q::transposed)
-            pair.store<true>(v, &g.out[0], rows.exists, rows.c1, c0, rows.c2);
-        else
-            pair.store<false>(v, &g.out[0], rows.exists, c0, rows.c1, rows.c2);
+        const int c0 = w.n * Q::columns + 64 * j;
+        if (c0 < g.columns)
+            store_plain<T, Q>(g, rows, at, slabs, bias, scale, c0, acc + 32 * j);
     }
 }
 
@@ -142,7 +149,7 @@ epilogue_plain(const HopperArgs &g, const TileWalk<Traits<op>::ragged_k> &w, con
  * stored H, as the backward pass will. */
 template <class T, class Glu>
 __device__ __forceinline__ void epilogue_act(const HopperArgs &g, const TileWalk<false> &w,
-                                             const Place &at, SlabPair &pair,
+                                             const Place &at, Slabs<2> &pair,
                                              const float (&acc)[128]) {
     const RowBlock<false> rows(g, w, at.wg);
     const Glu glu{g.act};

@@ -37,18 +37,20 @@ struct HopperArgs {
     const float *weight;     /* dact: combine weights, or NULL for 1 */
     float *ds_part;          /* dact: [n_tiles][rows_cap] row sums of dA' * A */
     int E, rows_cap, gather_width;
-    int columns;  /* of C; n for act and dact */
-    int m_tiles;  /* weight gradients: row tiles of one expert */
-    int n_tiles;  /* columns over hopper_tile_columns() */
-    int k_blocks; /* other GEMMs: blocks of K */
+    int columns;   /* of C; n for act and dact */
+    int m_tiles;   /* weight gradients: row tiles of one expert */
+    int n_tiles;   /* columns over hopper_tile_columns(), rounded up */
+    int k_blocks;  /* other GEMMs: blocks of K */
+    bool pingpong; /* warpgroups take turns with tiles, see hopper_tile_columns() */
     ActParams act;
 };
 
 enum { HOPPER_BM = 128, HOPPER_BN = 256, HOPPER_BK = 64 };
 
-/* Columns of C per tile; of each of gate and up for the activation's GEMM. */
-__host__ __device__ constexpr int hopper_tile_columns(HopperOp op) {
-    return op == HOPPER_UP_ACT ? 128 : 256;
+/* Columns of C per tile; of each of gate and up for the activation's GEMM. Two warpgroups share a
+ * tile, or, taking turns, each holds 128 x 192 in its registers: DOWN and DXP know both. */
+__host__ __device__ constexpr int hopper_tile_columns(HopperOp op, bool pingpong) {
+    return op == HOPPER_UP_ACT ? 128 : pingpong ? 192 : 256;
 }
 
 /* Launches on `stream` with one CTA per multiprocessor. */

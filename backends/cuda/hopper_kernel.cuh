@@ -1,30 +1,28 @@
 /* The persistent, warp-specialised grouped GEMM of Hopper: one producer warpgroup, two consumer
- * warpgroups that hold 128 accumulators a thread. Instantiated in hopper_*.cu. */
+ * warpgroups that share every tile (here) or take turns (hopper_pingpong.cuh). Instantiated in
+ * hopper_*.cu. */
 #ifndef MOE_CUDA_HOPPER_KERNEL_CUH
 #define MOE_CUDA_HOPPER_KERNEL_CUH
 
 #include "hopper_dact.cuh"
+#include "hopper_pingpong.cuh"
 #include "hopper_producer.cuh"
 
 /* Products of one stage: four steps of K = 16. */
-template <class T, HopperOp op>
+template <class T, class Q>
 __device__ __forceinline__ void multiply_stage(float (&acc)[128], uint32_t stage, int wg) {
-    using Q = Traits<op>;
-    /* K-major: the step is 32 bytes along a row. MN-major: 16 rows of 128 bytes. */
-    constexpr int a_step = (Q::a_mn_major ? 16 * 128 : 32) / 16;
-    constexpr int b_step = (Q::b_mn_major ? 16 * 128 : 32) / 16;
     const uint64_t a = ptx::matrix_descriptor(stage + wg * SLAB_BYTES, SLAB_BYTES, 1024);
     const uint64_t b = ptx::matrix_descriptor(stage + A_BYTES, SLAB_BYTES, 1024);
     ptx::wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        ptx::wgmma<T, Q::a_mn_major, Q::b_mn_major>(acc, a + k * a_step, b + k * b_step);
+        ptx::wgmma<T, Q::a_mn_major, Q::b_mn_major, 256>(acc, a + k * Q::a_step, b + k * Q::b_step);
     ptx::wgmma_commit();
 }
 
-template <class T, HopperOp op>
-__device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring &ring, int k_blocks, int wg,
-                                              StoredStages &stored) {
+template <class T, class Q>
+__device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring<Q> &ring, int k_blocks,
+                                              int wg, StoredStages &stored) {
     const bool first_lane = (threadIdx.x & 31) == 0;
     uint32_t previous = 0;
 #pragma unroll
@@ -32,14 +30,14 @@ __device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring &ring, int
         acc[i] = 0.f;
     for (int kb = 0; kb < k_blocks; kb++) {
         ptx::barrier_wait(ring.full(), ring.phase);
-        if (Traits<op>::gathers) /* cp.async wrote through the generic proxy */
+        if (Q::gathers) /* cp.async wrote through the generic proxy */
             ptx::fence_async_proxy();
-        multiply_stage<T, op>(acc, ring.address(), wg);
+        multiply_stage<T, Q>(acc, ring.address(), wg);
         if (kb > 0) {
             ptx::wgmma_wait<1>();
             if (first_lane)
                 ptx::barrier_arrive(previous);
-        } else if (Traits<op>::dact) {
+        } else if (Q::dact) {
             stored.settle();
         }
         previous = ring.empty();
@@ -50,90 +48,102 @@ __device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring &ring, int
         ptx::barrier_arrive(previous);
 }
 
-template <class T, HopperOp op>
+template <class T, class Q>
 __device__ __forceinline__ void
-epilogue(const HopperArgs &g, const TileWalk<Traits<op>::ragged_k> &w, const Place &at,
-         SlabPair &pair, StoredStages &stored, Ring &ring, const float (&acc)[128]) {
-    if constexpr (Traits<op>::dact) {
+epilogue(const HopperArgs &g, const TileWalk<Q::ragged_k> &w, const Place &at,
+         Slabs<Q::slabs> &slabs, StoredStages &stored, Ring<Q> &ring, const float (&acc)[128]) {
+    if constexpr (Q::dact) {
         if (g.act.kind == MOE_ACT_SWIGLU)
             epilogue_dact<T, SwiGlu>(g, w, at, stored, ring, acc);
         else
             epilogue_dact<T, AnyGlu>(g, w, at, stored, ring, acc);
-    } else if constexpr (Traits<op>::act) {
+    } else if constexpr (Q::act) {
         if (g.act.kind == MOE_ACT_SWIGLU)
-            epilogue_act<T, SwiGlu>(g, w, at, pair, acc);
+            epilogue_act<T, SwiGlu>(g, w, at, slabs, acc);
         else
-            epilogue_act<T, AnyGlu>(g, w, at, pair, acc);
+            epilogue_act<T, AnyGlu>(g, w, at, slabs, acc);
     } else {
-        epilogue_plain<T, op>(g, w, at, pair, acc);
+        epilogue_plain<T, Q>(g, w, at, slabs, acc);
     }
 }
 
-template <class T, HopperOp op>
+template <class T, class Q>
 __device__ __forceinline__ void consume(const HopperArgs &g, uint32_t smem) {
-    const Place at(smem);
-    TileWalk<Traits<op>::ragged_k> w(g);
-    Ring ring(smem);
-    SlabPair pair(at);
+    const Place at;
+    TileWalk<Q::ragged_k> w(g);
+    Ring<Q> ring(smem);
+    Slabs<Q::slabs> slabs(at, smem + Q::slabs_at);
     StoredStages stored(at);
     float acc[128];
     while (w.next()) {
-        multiply_tile<T, op>(acc, ring, w.k_blocks(), at.wg, stored);
-        epilogue<T, op>(g, w, at, pair, stored, ring, acc);
+        multiply_tile<T, Q>(acc, ring, w.k_blocks(), at.wg, stored);
+        epilogue<T, Q>(g, w, at, slabs, stored, ring, acc);
     }
     if (at.t == 0)
         ptx::tma_store_wait_all();
 }
 
 /* Registers: 384 threads start with 168 each; the producer needs few, the consumers many. */
-template <class T, HopperOp op>
+template <class T, class Q>
 __global__ void __launch_bounds__(384, 1) hopper_gemm(const __grid_constant__ HopperArgs g) {
     extern __shared__ __align__(1024) unsigned char storage[];
     const uint32_t smem = ptx::smem_address(storage);
     if (threadIdx.x == 0) {
-        for (Ring ring(smem); ring.phase == 0; ring.advance()) {
-            ptx::barrier_init(ring.full(), Traits<op>::gathers ? 129 : 1);
-            ptx::barrier_init(ring.empty(), 8); /* consumer warps */
+        for (Ring<Q> ring(smem); ring.phase == 0; ring.advance()) {
+            ptx::barrier_init(ring.full(), Q::gathers ? 129 : 1);
+            ptx::barrier_init(ring.empty(), Q::pingpong ? 4 : 8); /* consumer warps */
         }
+        ptx::barrier_init(smem + Q::turns_at, 4); /* a warpgroup's warps */
+        ptx::barrier_init(smem + Q::turns_at + 8, 4);
         ptx::barrier_init_fence();
     }
     __syncthreads();
     if (threadIdx.x < 128) {
-        ptx::registers_give<56>();
-        produce<T, op>(g, smem);
+        ptx::registers_give<Q::pingpong ? 40 : 56>();
+        produce<T, Q>(g, smem);
     } else {
-        ptx::registers_take<224>();
-        consume<T, op>(g, smem);
+        ptx::registers_take<Q::pingpong ? 232 : 224>();
+        if constexpr (Q::pingpong)
+            consume_in_turns<T, Q>(g, smem);
+        else
+            consume<T, Q>(g, smem);
     }
 }
 
-template <class T, HopperOp op>
+template <class T, class Q>
 cudaError_t hopper_launch(const HopperArgs *args, int sms, cudaStream_t stream) {
-    auto kernel = hopper_gemm<T, op>;
+    auto kernel = hopper_gemm<T, Q>;
+    constexpr int bytes = Q::smem_bytes;
     cudaError_t err =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)SMEM_BYTES);
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (err == cudaSuccess)
-        kernel<<<sms, 384, SMEM_BYTES, stream>>>(*args);
+        kernel<<<sms, 384, bytes, stream>>>(*args);
     return err != cudaSuccess ? err : cudaGetLastError();
+}
+
+template <class T, HopperOp op>
+cudaError_t hopper_launch_either(const HopperArgs *args, int sms, cudaStream_t stream) {
+    return args->pingpong ? hopper_launch<T, Gemm<op, true>>(args, sms, stream)
+                          : hopper_launch<T, Gemm<op, false>>(args, sms, stream);
 }
 
 template <class T>
 cudaError_t hopper_dispatch(HopperOp op, const HopperArgs *args, int sms, cudaStream_t stream) {
     switch (op) {
     case HOPPER_UP_ACT:
-        return hopper_launch<T, HOPPER_UP_ACT>(args, sms, stream);
+        return hopper_launch<T, Gemm<HOPPER_UP_ACT, false>>(args, sms, stream);
     case HOPPER_UP:
-        return hopper_launch<T, HOPPER_UP>(args, sms, stream);
-    case HOPPER_DOWN:
-        return hopper_launch<T, HOPPER_DOWN>(args, sms, stream);
+        return hopper_launch<T, Gemm<HOPPER_UP, false>>(args, sms, stream);
     case HOPPER_DA_DACT:
-        return hopper_launch<T, HOPPER_DA_DACT>(args, sms, stream);
+        return hopper_launch<T, Gemm<HOPPER_DA_DACT, false>>(args, sms, stream);
+    case HOPPER_DOWN:
+        return hopper_launch_either<T, HOPPER_DOWN>(args, sms, stream);
     case HOPPER_DXP:
-        return hopper_launch<T, HOPPER_DXP>(args, sms, stream);
+        return hopper_launch_either<T, HOPPER_DXP>(args, sms, stream);
     case HOPPER_DW2:
-        return hopper_launch<T, HOPPER_DW2>(args, sms, stream);
+        return hopper_launch<T, Gemm<HOPPER_DW2, false>>(args, sms, stream);
     default:
-        return hopper_launch<T, HOPPER_DW1>(args, sms, stream);
+        return hopper_launch<T, Gemm<HOPPER_DW1, false>>(args, sms, stream);
     }
 }
 

@@ -8,11 +8,12 @@
 
 constexpr uint32_t SLAB_BYTES = 64 * 64 * 2; /* 64 rows of 128 bytes */
 constexpr uint32_t A_BYTES = HOPPER_BM * HOPPER_BK * 2;
-constexpr uint32_t B_BYTES = HOPPER_BN * HOPPER_BK * 2;
-constexpr uint32_t STAGE_BYTES = A_BYTES + B_BYTES;
 
-/* What distinguishes the GEMMs. A and B are the left and right operand of C[M][N]. */
-template <HopperOp op> struct Traits {
+/* What distinguishes the GEMMs. A and B are the left and right operand of C[M][N]. Shared memory:
+ * stages | epilogue slabs of warpgroup 1, of warpgroup 2 | barriers of the stages | turns */
+template <HopperOp op_, bool pingpong_> struct Gemm {
+    static constexpr HopperOp op = op_;
+    static constexpr bool pingpong = pingpong_; /* a warpgroup owns a tile, not half of one */
     static constexpr bool act = op == HOPPER_UP_ACT;
     static constexpr bool dact = op == HOPPER_DA_DACT;
     static constexpr bool ragged_k = op == HOPPER_DW1 || op == HOPPER_DW2;
@@ -20,34 +21,44 @@ template <HopperOp op> struct Traits {
     static constexpr bool gathers = op != HOPPER_DOWN && op != HOPPER_DXP; /* A */
     static constexpr int a_mn_major = ragged_k;
     static constexpr int b_mn_major = !(act || op == HOPPER_UP || op == HOPPER_DOWN);
+    /* 16-byte units to the next 16 of K. K-major: 32 bytes along a row. MN-major: 16 rows. */
+    static constexpr int a_step = a_mn_major ? 128 : 2, b_step = b_mn_major ? 128 : 2;
+    static constexpr int columns = hopper_tile_columns(op, pingpong);
+    static constexpr uint32_t stages = 4;
+    static constexpr uint32_t slabs = pingpong ? 3 : 2; /* of a warpgroup */
+    static constexpr uint32_t b_slabs = (act ? 2 : 1) * columns / 64;
+    static constexpr uint32_t stage_bytes = A_BYTES + b_slabs * SLAB_BYTES;
+    static constexpr uint32_t slabs_at = stages * stage_bytes;
+    static constexpr uint32_t full_at = slabs_at + 2 * slabs * SLAB_BYTES;
+    static constexpr uint32_t empty_at = full_at + 8 * stages;
+    static constexpr uint32_t turns_at = empty_at + 8 * stages;
+    static constexpr uint32_t smem_bytes = turns_at + 2 * 8;
 };
 
-/* Shared memory: stages | two epilogue slabs of warpgroup 1, of warpgroup 2 | barriers */
-constexpr uint32_t STAGES = 4;
-constexpr uint32_t SLABS_AT = STAGES * STAGE_BYTES;
-constexpr uint32_t FULL_AT = SLABS_AT + 4 * SLAB_BYTES;
-constexpr uint32_t EMPTY_AT = FULL_AT + 8 * STAGES;
-constexpr uint32_t SMEM_BYTES = EMPTY_AT + 8 * STAGES;
-
 /* Position in the ring of stages. */
-struct Ring {
+template <class Q> struct Ring {
     uint32_t smem, stage = 0, phase = 0;
     __device__ __forceinline__ explicit Ring(uint32_t base) : smem(base) {
     }
     __device__ __forceinline__ uint32_t address() const {
-        return smem + stage * STAGE_BYTES;
+        return smem + stage * Q::stage_bytes;
     }
     __device__ __forceinline__ uint32_t full() const {
-        return smem + FULL_AT + 8 * stage;
+        return smem + Q::full_at + 8 * stage;
     }
     __device__ __forceinline__ uint32_t empty() const {
-        return smem + EMPTY_AT + 8 * stage;
+        return smem + Q::empty_at + 8 * stage;
     }
     __device__ __forceinline__ void advance() {
-        if (++stage == STAGES) {
+        if (++stage == Q::stages) {
             stage = 0;
             phase ^= 1;
         }
+    }
+    __device__ __forceinline__ void skip(uint32_t count) {
+        stage += count;
+        phase ^= stage / Q::stages & 1;
+        stage %= Q::stages;
     }
 };
 
@@ -81,10 +92,10 @@ template <bool ragged_k> struct TileWalk {
         }
         int group = local / (16 * g.n_tiles), in_group = local - group * 16 * g.n_tiles;
         int height = min(16, m_tiles - 16 * group);
-        n = in_group / height;
-        m = 16 * group + in_group - n * height;
-        row0 = __ldg(g.offsets + e);
-        rows = __ldg(g.offsets + e + 1) - row0;
+        n = ptx::uniform(in_group / height);
+        m = ptx::uniform(16 * group + in_group - n * height);
+        row0 = ptx::uniform(__ldg(g.offsets + e));
+        rows = ptx::uniform(__ldg(g.offsets + e + 1)) - row0;
         id += (int)gridDim.x;
         return true;
     }
@@ -96,7 +107,8 @@ template <bool ragged_k> struct TileWalk {
 
 /* How dH's epilogue receives H: after a tile's blocks of K its columns pass through the same ring,
  * 64 a stage, as [gate 128 x 64][up 128 x 64][room for A' 128 x 64], each 64 rows a slab. */
-static_assert(STAGE_BYTES == 6 * SLAB_BYTES, "a stage holds 64 columns of gate, up and A'");
+static_assert(Gemm<HOPPER_DA_DACT, false>::stage_bytes == 6 * SLAB_BYTES,
+              "a stage holds 64 columns of gate, up and A'");
 
 __device__ __forceinline__ int hidden_stages(const HopperArgs &g, const TileWalk<false> &w) {
     return min(HOPPER_BN / 64, (g.columns - w.n * HOPPER_BN + 63) / 64);

@@ -16,6 +16,19 @@ __device__ __forceinline__ uint32_t smem_address(const void *p) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
+/* The same value in all lanes, which the compiler then knows to be uniform: operands of bulk copies
+ * otherwise pass through a loop over lanes. */
+__device__ __forceinline__ int uniform(int x) {
+    return __shfl_sync(~0u, x, 0);
+}
+
+/* p + i stride, in one instruction. */
+__device__ __forceinline__ const char *offset(const char *p, int i, uint32_t stride) {
+    const char *sum;
+    asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(sum) : "r"(i), "r"(stride), "l"(p));
+    return sum;
+}
+
 /* Copies 16 bytes, or writes 16 zero bytes where valid is false. Generic proxy. */
 __device__ __forceinline__ void copy16_async(uint32_t dst, const void *src, bool valid) {
     int bytes = valid ? 16 : 0;
@@ -197,41 +210,59 @@ __device__ __forceinline__ uint64_t matrix_descriptor(uint32_t address, uint32_t
 #define MOE_ACC8(d, i)                                                                             \
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
         "+f"(d[i + 6]), "+f"(d[i + 7])
-#define MOE_ACC64(d, i)                                                                            \
-    MOE_ACC8(d, i), MOE_ACC8(d, i + 8), MOE_ACC8(d, i + 16), MOE_ACC8(d, i + 24),                  \
-        MOE_ACC8(d, i + 32), MOE_ACC8(d, i + 40), MOE_ACC8(d, i + 48), MOE_ACC8(d, i + 56)
+#define MOE_ACC32(d, i) MOE_ACC8(d, i), MOE_ACC8(d, i + 8), MOE_ACC8(d, i + 16), MOE_ACC8(d, i + 24)
+#define MOE_ACC64(d, i) MOE_ACC32(d, i), MOE_ACC32(d, i + 32)
 
-/* The accumulators' names in the instruction below. */
-#define MOE_ACC_NAMES                                                                              \
+/* The accumulators' names in the instructions below. */
+#define MOE_NAMES32                                                                                \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                       \
-    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "             \
-    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "             \
-    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "             \
-    "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "             \
-    "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "             \
-    "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
-    "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "   \
-    "%127"
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define MOE_NAMES64                                                                                \
+    MOE_NAMES32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "    \
+                "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "      \
+                "%62, %63"
+#define MOE_NAMES96                                                                                \
+    MOE_NAMES64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, "    \
+                "%79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, "      \
+                "%94, %95"
+#define MOE_NAMES128                                                                               \
+    MOE_NAMES96 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, "     \
+                "%109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, "   \
+                "%122, %123, %124, %125, %126, %127"
+#define MOE_WGMMA(n, type, names, operands, ...)                                                   \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" names        \
+                 "}, " operands ";\n"                                                              \
+                 : __VA_ARGS__                                                                     \
+                 : "l"(a), "l"(b), "n"(trans_a), "n"(trans_b))
+#define MOE_WGMMA_OF(n, names, operands, ...)                                                      \
+    if constexpr (columns == n && bf16)                                                            \
+        MOE_WGMMA(n, "bf16", names, operands, __VA_ARGS__);                                        \
+    if constexpr (columns == n && !bf16)                                                           \
+    MOE_WGMMA(n, "f16", names, operands, __VA_ARGS__)
 
-/* d[64 x 256] += A[64 x 16] B[16 x 256], scheduled asynchronously. trans_a and trans_b are 1 for
- * MN-major operands. Thread t of the warpgroup holds, for every 8 columns i, d[4i .. 4i+3] = rows
- * 16 (t/32) + (t%32)/4 and 8 below, columns 8i + 2 (t%4) and the next. */
-template <class T, int trans_a, int trans_b>
-__device__ __forceinline__ void wgmma(float (&d)[128], uint64_t a, uint64_t b) {
-    if constexpr (std::is_same<T, __nv_bfloat16>::value)
-        asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" MOE_ACC_NAMES
-                     "}, %128, %129, 1, 1, 1, %130, %131;"
-                     : MOE_ACC64(d, 0), MOE_ACC64(d, 64)
-                     : "l"(a), "l"(b), "n"(trans_a), "n"(trans_b));
-    else
-        asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" MOE_ACC_NAMES
-                     "}, %128, %129, 1, 1, 1, %130, %131;"
-                     : MOE_ACC64(d, 0), MOE_ACC64(d, 64)
-                     : "l"(a), "l"(b), "n"(trans_a), "n"(trans_b));
+/* d[64 x columns] += A[64 x 16] B[16 x columns], scheduled asynchronously. trans_a and trans_b are
+ * 1 for MN-major operands. Thread t of the warpgroup holds, for every 8 columns i, d[4i .. 4i+3] =
+ * rows 16 (t/32) + (t%32)/4 and 8 below, columns 8i + 2 (t%4) and the next. */
+template <class T, int trans_a, int trans_b, int columns, int held>
+__device__ __forceinline__ void wgmma(float (&d)[held], uint64_t a, uint64_t b) {
+    constexpr bool bf16 = std::is_same<T, __nv_bfloat16>::value;
+    static_assert(columns <= 2 * held && columns % 64 == 0 && columns <= 256, "");
+    MOE_WGMMA_OF(64, MOE_NAMES32, "%32, %33, 1, 1, 1, %34, %35", MOE_ACC32(d, 0));
+    MOE_WGMMA_OF(128, MOE_NAMES64, "%64, %65, 1, 1, 1, %66, %67", MOE_ACC64(d, 0));
+    MOE_WGMMA_OF(192, MOE_NAMES96, "%96, %97, 1, 1, 1, %98, %99", MOE_ACC64(d, 0),
+                 MOE_ACC32(d, 64));
+    MOE_WGMMA_OF(256, MOE_NAMES128, "%128, %129, 1, 1, 1, %130, %131", MOE_ACC64(d, 0),
+                 MOE_ACC64(d, 64));
 }
 
-#undef MOE_ACC_NAMES
+#undef MOE_WGMMA_OF
+#undef MOE_WGMMA
+#undef MOE_NAMES128
+#undef MOE_NAMES96
+#undef MOE_NAMES64
+#undef MOE_NAMES32
 #undef MOE_ACC64
+#undef MOE_ACC32
 #undef MOE_ACC8
 
 #endif /* sm_90a */
