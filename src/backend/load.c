@@ -73,7 +73,7 @@ static bool is_valid_name(const char *name) {
 
 /* Leaves the plug-in in entry->plugin if its table can be used at all. */
 static void accept(const moe_plugin *plugin, moe_int_entry *entry) {
-    if (plugin->abi != MOE_PLUGIN_ABI) {
+    if (plugin->abi < MOE_PLUGIN_ABI_OLDEST || plugin->abi > MOE_PLUGIN_ABI) {
         set_reason(entry, MOE_E_ABI,
                    "was built for plug-in interface %u, this library has %u: rebuild it",
                    plugin->abi, MOE_PLUGIN_ABI);

@@ -142,3 +142,14 @@ moe_status moe_backend_roofline(moe_backend *backend, moe_roofline *ret) {
         *ret = roofline;
     return status;
 }
+
+/* Behind the table of an older plug-in lies memory that is not the table's. */
+moe_status moe_backend_board(moe_backend *backend, moe_board *ret) {
+    if (backend->plugin->abi < 2 || !backend->plugin->board)
+        return MOE_E_UNSUPPORTED;
+    moe_board board = {0};
+    moe_status status = backend->plugin->board(backend->device, &board);
+    if (!status)
+        *ret = board;
+    return status;
+}

@@ -6,7 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GOOD, WRONG_ABI, NO_SLOT, BAD_NAME, REFUSES, REFUSES_SILENTLY, OPEN_FAILS };
+enum {
+    GOOD,
+    WRONG_ABI,
+    TOO_OLD,
+    OLD_TABLE,
+    NO_SLOT,
+    BAD_NAME,
+    REFUSES,
+    REFUSES_SILENTLY,
+    OPEN_FAILS
+};
 
 static moe_status probe(char *reason, size_t size) {
     if (STUB_KIND == REFUSES)
@@ -65,13 +75,23 @@ static moe_status fetch(void *layer, moe_tensor_id id, moe_tensor *dst) {
     return MOE_E_UNSUPPORTED;
 }
 
+/* Stands for whatever lies in memory behind a table of interface 1. */
+static moe_status behind_the_table(void *device, moe_board *ret) {
+    (void)device;
+    ret->sm_mhz = 666;
+    return MOE_OK;
+}
+
 #ifndef STUB_NAME
 #define STUB_NAME "stub"
 #endif
 
 extern MOE_API const moe_plugin moe_plugin_v;
 const moe_plugin moe_plugin_v = {
-    .abi = STUB_KIND == WRONG_ABI ? MOE_PLUGIN_ABI + 41 : MOE_PLUGIN_ABI,
+    .abi = STUB_KIND == WRONG_ABI   ? MOE_PLUGIN_ABI + 41
+           : STUB_KIND == TOO_OLD   ? MOE_PLUGIN_ABI_OLDEST - 1
+           : STUB_KIND == OLD_TABLE ? 1
+                                    : MOE_PLUGIN_ABI,
     .priority = 7,
     .name = STUB_KIND == BAD_NAME ? "Not A Name" : STUB_NAME,
     .brief = "does nothing",
@@ -85,4 +105,5 @@ const moe_plugin moe_plugin_v = {
     .forward = run_pass,
     .backward = run_pass,
     .fetch = fetch,
+    .board = STUB_KIND == OLD_TABLE ? behind_the_table : NULL,
 };

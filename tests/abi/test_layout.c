@@ -1,14 +1,16 @@
 /* The binary interface between the library and plug-ins, number by number, on LP64 machines.
  *
  * When one of these fails, plug-ins built before the change would read garbage: raise
- * MOE_PLUGIN_ABI in plugin.h, then PINNED_ABI and the numbers here. Enum values may only be added
- * at the end. */
+ * MOE_PLUGIN_ABI and MOE_PLUGIN_ABI_OLDEST in plugin.h, then PINNED_ABI, PINNED_OLDEST and the
+ * numbers here. An optional slot added at the table's end raises MOE_PLUGIN_ABI alone. Enum values
+ * may only be added at the end. */
 #include "moeref/plugin.h"
 
 #include <criterion/criterion.h>
 #include <stddef.h>
 
-#define PINNED_ABI 1u
+#define PINNED_ABI    2u
+#define PINNED_OLDEST 1u
 
 typedef struct number {
     const char *what;
@@ -109,7 +111,14 @@ static const number layouts[] = {
     FIELD(moe_roofline, gemm_flops, 0),
     FIELD(moe_roofline, memory_rate, 8),
     FIELD(moe_roofline, source, 16),
-    SIZE(moe_plugin, 136),
+    SIZE(moe_board, 48),
+    FIELD(moe_board, sm_mhz, 0),
+    FIELD(moe_board, memory_mhz, 8),
+    FIELD(moe_board, power_w, 16),
+    FIELD(moe_board, power_limit_w, 24),
+    FIELD(moe_board, temperature_c, 32),
+    FIELD(moe_board, throttled_by, 40),
+    SIZE(moe_plugin, 144), /* 136 in interface 1, which ends before board */
     FIELD(moe_plugin, abi, 0),
     FIELD(moe_plugin, priority, 4),
     FIELD(moe_plugin, name, 8),
@@ -128,6 +137,7 @@ static const number layouts[] = {
     FIELD(moe_plugin, timings, 112),
     FIELD(moe_plugin, memory, 120),
     FIELD(moe_plugin, roofline, 128),
+    FIELD(moe_plugin, board, 136),
 };
 
 static const number values[] = {
@@ -218,6 +228,9 @@ static const number values[] = {
     VALUE(MOE_ROLE_FORWARD, 2),
     VALUE(MOE_ROLE_BACKWARD, 3),
     VALUE(MOE_ROLE_STAGE, 4),
+    VALUE(MOE_THROTTLE_POWER, 1),
+    VALUE(MOE_THROTTLE_HEAT, 2),
+    VALUE(MOE_THROTTLE_OTHER, 4),
 };
 
 static void expect_all(const number *rows, size_t count) {
@@ -229,6 +242,7 @@ static void expect_all(const number *rows, size_t count) {
 
 Test(abi, number_is_the_pinned_one) {
     cr_assert_eq(MOE_PLUGIN_ABI, PINNED_ABI);
+    cr_assert_eq(MOE_PLUGIN_ABI_OLDEST, PINNED_OLDEST);
     cr_assert_str_eq(MOE_PLUGIN_SYMBOL, "moe_plugin_v");
 }
 

@@ -84,6 +84,32 @@ Test(loader, wrong_abi_names_both_numbers) {
     expect_refused(stub("wrong_abi"), MOE_E_ABI, numbers);
 }
 
+Test(loader, interface_older_than_the_oldest) {
+    char number[64];
+    snprintf(number, sizeof number, "interface %u,", MOE_PLUGIN_ABI_OLDEST - 1);
+    expect_refused(stub("too_old"), MOE_E_ABI, number);
+}
+
+/* A table of interface 1 ends before `board`; the slot counts as absent, not as what lies there. */
+static void expect_no_board(const char *kind) {
+    moe_backends *all = load("", NULL);
+    moe_backend *backend = NULL;
+    moe_board board = {.sm_mhz = -3};
+    cr_assert_eq(moe_backend_open(all, stub(kind), NULL, NULL, &backend), MOE_OK);
+    cr_expect_eq(moe_backend_board(backend, &board), MOE_E_UNSUPPORTED);
+    cr_expect_eq(board.sm_mhz, -3, "the out-parameter was touched");
+    moe_backend_close(&backend);
+    moe_backends_free(&all);
+}
+
+Test(loader, older_interface_still_loads) {
+    expect_no_board("old_table");
+}
+
+Test(loader, absent_board) {
+    expect_no_board("good");
+}
+
 Test(loader, shared_object_without_the_symbol) {
     expect_refused(stub("other"), MOE_E_FORMAT, MOE_PLUGIN_SYMBOL);
 }

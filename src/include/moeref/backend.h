@@ -8,7 +8,8 @@
  *     moe_layer_forward(layer);
  *     moe_layer_fetch(layer, MOE_T_O, &out);
  *
- * Thread-safety: one thread at a time per moe_backend and the layers prepared on it. */
+ * Thread-safety: one thread at a time per moe_backend and the layers prepared on it, except for
+ * moe_backend_board. */
 #ifndef MOEREF_BACKEND_H
 #define MOEREF_BACKEND_H
 
@@ -56,6 +57,9 @@ MOE_API moe_status moe_backend_supports(moe_backend *backend, const moe_layer_de
                                         const moe_use *use, moe_support *ret);
 /* MOE_E_UNSUPPORTED, without a message: the plug-in has no such measurement. */
 MOE_API moe_status moe_backend_roofline(moe_backend *backend, moe_roofline *ret);
+/* MOE_E_UNSUPPORTED, without a message: the plug-in does not tell. Thread-safety: one thread at a
+ * time, also while another runs a layer of this backend. */
+MOE_API moe_status moe_backend_board(moe_backend *backend, moe_board *ret);
 
 /* Validates desc and every parameter's presence, shape and dtype, then prepares. `params` must
  * outlive the layer. */

@@ -8,7 +8,7 @@
  * Every slot returns MOE_OK or a moe_status after sending a sentence to the log it was opened
  * with. A slot whose comment says "optional" may be NULL, with the meaning given there.
  *
- * Calls come from one thread at a time per device. See backends/README.md and backends/example. */
+ * Calls come from one thread at a time per device, but for `board`. See backends/README.md and backends/example. */
 #ifndef MOEREF_PLUGIN_H
 #define MOEREF_PLUGIN_H
 
@@ -19,8 +19,11 @@
 extern "C" {
 #endif
 
-/* Raised whenever a struct that crosses this interface changes (tests/abi holds the offsets). */
-#define MOE_PLUGIN_ABI 1u
+/* Raised whenever a struct that crosses this interface changes (tests/abi holds the offsets).
+ * Plug-ins from MOE_PLUGIN_ABI_OLDEST on still load: since then optional slots were only added at
+ * the table's end, and an older table counts as one in which they are NULL. */
+#define MOE_PLUGIN_ABI        2u
+#define MOE_PLUGIN_ABI_OLDEST 1u
 #define MOE_PLUGIN_SYMBOL "moe_plugin_v"
 
 typedef struct moe_open_params {
@@ -68,6 +71,23 @@ typedef struct moe_roofline {
     double memory_rate; /* bytes/s of a large copy, read and written bytes counted */
     char source[96];    /* "cblas_sgemm 2048^3, 2 threads; memcpy 256 MiB" */
 } moe_roofline;
+
+/* What lowers a device's clock. */
+typedef enum moe_throttle {
+    MOE_THROTTLE_POWER = 1,
+    MOE_THROTTLE_HEAT = 2,
+    MOE_THROTTLE_OTHER = 4 /* a clock that somebody set, say */
+} moe_throttle;
+
+/* State of the device's board at one moment. Unknown fields are 0. */
+typedef struct moe_board {
+    double sm_mhz;        /* clock of the arithmetic units */
+    double memory_mhz;    /* clock of the device's memory */
+    double power_w;       /* of the whole board, as momentary as the device tells */
+    double power_limit_w; /* that the device keeps its power below */
+    double temperature_c;
+    int32_t throttled_by; /* moe_throttle bits; 0 also where nothing is known */
+} moe_board;
 
 typedef struct moe_plugin {
     uint32_t abi;      /* MOE_PLUGIN_ABI */
@@ -120,6 +140,14 @@ typedef struct moe_plugin {
 
     /* Measures the device's ceilings (a second or so). optional: NULL means no prediction. */
     moe_status (*roofline)(void *device, moe_roofline *ret);
+
+    /* ---- since interface 2 ---- */
+
+    /* Clock and power of the device's board now, in a few milliseconds at most. Called by one thread
+     * at a time, but by another one than runs a pass, while that pass runs: must not wait for it,
+     * disturb it, or send to the log. MOE_E_UNSUPPORTED where nothing can be told. optional: NULL
+     * means the same. */
+    moe_status (*board)(void *device, moe_board *ret);
 } moe_plugin;
 
 #ifdef __cplusplus
