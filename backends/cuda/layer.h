@@ -13,6 +13,8 @@ struct Device {
     int index, sms, major;
     bool hopper; /* wgmma and TMA exist and are not switched off (variant "portable") */
     cudaStream_t stream;
+    void *board; /* NVML's handle; NULL: not sought yet, or unknown */
+    bool board_sought;
 };
 
 /* What a buffer counts as in moe_memory. */
@@ -126,5 +128,8 @@ size_t layer_timings(void *self, moe_cost *ret, size_t capacity);
 
 /* roofline.cu */
 moe_status device_roofline(void *device, moe_roofline *ret);
+
+/* board.cu */
+moe_status device_board(void *device, moe_board *ret);
 
 #endif

@@ -113,5 +113,6 @@ const moe_plugin moe_plugin_v = {
     layer_timings,
     layer_memory,
     device_roofline,
+    device_board,
 };
 }
