@@ -1,5 +1,6 @@
 /* Timing: prepare once, run many times, keep medians and spread. */
 #include "bench/predict.h"
+#include "bench/watch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@ typedef struct samples {
     moe_cost kernel[MOE_BENCH_MAX_KERNELS];
     size_t n_kernels;
     volatile char *flush; /* NULL: warm caches */
+    moe_int_watch *watch; /* NULL: the backend tells nothing of its board */
 } samples;
 
 static double now_us(void) {
@@ -31,14 +33,17 @@ static void flush_cache(const samples *s) {
         s->flush[0] = sum;
 }
 
+/* The i-th timed run; an untimed one where i is negative. */
 static moe_status run_once(moe_layer *layer, int32_t pass, int32_t i, samples *s) {
     flush_cache(s);
+    moe_int_watch_run(s->watch, i >= 0);
     double start = now_us();
     moe_status status = moe_layer_forward(layer);
     double middle = now_us();
     if (!status && (pass & MOE_PASS_BWD))
         status = moe_layer_backward(layer);
     double end = now_us();
+    moe_int_watch_run(s->watch, false);
     if (status || i < 0)
         return status;
     s->us[FORWARD * s->repeats + i] = middle - start;
@@ -57,10 +62,15 @@ static int compare_double(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
+double moe_int_median(double *values, size_t count) {
+    qsort(values, count, sizeof *values, compare_double);
+    const size_t half = count / 2;
+    return count % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
 static void summarise(const char *name, double *us, int32_t n, moe_bench_times *ret) {
-    qsort(us, (size_t)n, sizeof *us, compare_double);
     snprintf(ret->name, sizeof ret->name, "%s", name);
-    ret->median_us = n % 2 ? us[n / 2] : (us[n / 2 - 1] + us[n / 2]) / 2;
+    ret->median_us = moe_int_median(us, (size_t)n);
     ret->min_us = us[0];
     ret->max_us = us[n - 1];
     ret->spread = ret->median_us > 0 ? (us[(3 * n) / 4] - us[n / 4]) / ret->median_us : 0;
@@ -92,8 +102,9 @@ static moe_status fill_result(const moe_problem *p, moe_layer *layer,
     return params->gpu ? moe_int_predict_by_model(p, plan, params, log, r) : MOE_OK;
 }
 
-static moe_status time_layer(moe_layer *layer, const moe_problem *p, const moe_bench_params *params,
-                             size_t size, const moe_log *log, moe_bench_result *ret) {
+static moe_status time_layer(moe_backend *backend, moe_layer *layer, const moe_problem *p,
+                             const moe_bench_params *params, size_t size, const moe_log *log,
+                             moe_bench_result *ret) {
     samples s = {.repeats = params->repeats > 0 ? params->repeats : 7};
     int32_t warmup = params->warmup ? params->warmup : 1;
     if (warmup < 0)
@@ -102,6 +113,8 @@ static moe_status time_layer(moe_layer *layer, const moe_problem *p, const moe_b
     if (params->cold_cache)
         s.flush = calloc(1, FLUSH_BYTES);
     moe_status status = s.us && (s.flush || !params->cold_cache) ? MOE_OK : MOE_E_NOMEM;
+    if (!status)
+        moe_int_watch_start(backend, &s.watch);
     const double settled = now_us() + 1e3 * params->settle_ms;
     while (!status && now_us() < settled)
         status = run_once(layer, p->pass, -1, &s);
@@ -110,6 +123,7 @@ static moe_status time_layer(moe_layer *layer, const moe_problem *p, const moe_b
             params->progress(params->user, i + warmup, s.repeats + warmup);
         status = run_once(layer, p->pass, i, &s);
     }
+    moe_int_watch_finish(&s.watch, &ret->board);
     ret->repeats = s.repeats;
     if (!status)
         status = fill_result(p, layer, params, size, &s, log, ret);
@@ -141,8 +155,8 @@ moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
     if (!s)
         s = moe_layer_set_input(layer, &input);
     if (!s)
-        s = time_layer(layer, problem, params, moe_dtype_size((moe_dtype)support.arithmetic), log,
-                       &result);
+        s = time_layer(backend, layer, problem, params,
+                       moe_dtype_size((moe_dtype)support.arithmetic), log, &result);
     if (s)
         moe_fail(log, s, "timing %s on %s: %s", problem->name, moe_backend_name(backend),
                  moe_status_str(s));

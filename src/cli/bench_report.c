@@ -107,6 +107,42 @@ static void print_source(FILE *to, const moe_bench_result *r) {
         fprintf(to, "  predicted: nothing; the backend does not measure its device's ceilings\n");
 }
 
+static void print_range(FILE *to, const char *between, const moe_bench_range *r, const char *unit) {
+    if (r->median > 0)
+        fprintf(to, "%s%.0f %s", between, r->median, unit);
+    if (r->max > r->min)
+        fprintf(to, " (%.0f to %.0f)", r->min, r->max);
+}
+
+/* What lowered the clock, as words; NULL past the end. */
+static const char *throttle_word(int32_t bits, int i) {
+    static const struct {
+        int32_t bit;
+        const char *word;
+    } words[] = {
+        {MOE_THROTTLE_POWER, "power"}, {MOE_THROTTLE_HEAT, "heat"}, {MOE_THROTTLE_OTHER, "other"}};
+    for (size_t w = 0; w < sizeof words / sizeof *words; w++)
+        if (bits & words[w].bit && i-- == 0)
+            return words[w].word;
+    return NULL;
+}
+
+static void print_board(FILE *to, const moe_bench_board *b) {
+    const char *word;
+    if (!b->samples)
+        return;
+    fprintf(to, "  board, %d samples:", (int)b->samples);
+    print_range(to, " SM ", &b->sm_mhz, "MHz");
+    print_range(to, ", memory ", &b->memory_mhz, "MHz");
+    print_range(to, ", ", &b->power_w, "W");
+    if (b->before.power_limit_w > 0)
+        fprintf(to, " of %.0f W", b->before.power_limit_w);
+    print_range(to, ", ", &b->temperature_c, "C");
+    for (int i = 0; (word = throttle_word(b->throttled_by, i)); i++)
+        fprintf(to, "%s%s", i ? ", " : "; clock lowered by ", word);
+    fprintf(to, "\n");
+}
+
 void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
                     const moe_bench_result *r) {
     fprintf(to, "bench %s on %s, %d runs\n", problem->name, backend, r->repeats);
@@ -122,6 +158,7 @@ void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
         fprintf(to, "  memory: weights %.1f MiB, cached for backward %.1f MiB, peak %.1f MiB\n",
                 (double)r->memory.weights / 1048576, (double)r->memory.cached / 1048576,
                 (double)r->memory.peak / 1048576);
+    print_board(to, &r->board);
 }
 
 static json_t *times_json(const moe_bench_times *t) {
@@ -134,6 +171,32 @@ static json_t *times_json(const moe_bench_times *t) {
             o, "verdict",
             json_string(cli_time_verdict(t->median_us, t->predicted_us, t->floor_us)));
     return o;
+}
+
+/* null where it is unknown. */
+static json_t *known_json(double value) {
+    return value > 0 ? json_real(value) : json_null();
+}
+
+static json_t *range_json(const moe_bench_range *r) {
+    if (!(r->median > 0))
+        return json_null();
+    return json_pack("{s:f, s:f, s:f}", "median", r->median, "min", r->min, "max", r->max);
+}
+
+static json_t *board_json(const moe_bench_board *b) {
+    json_t *throttled = json_array();
+    const char *word;
+    for (int i = 0; (word = throttle_word(b->throttled_by, i)); i++)
+        json_array_append_new(throttled, json_string(word));
+    json_t *before = json_pack("{s:o, s:o, s:o}", "sm_mhz", known_json(b->before.sm_mhz), "power_w",
+                               known_json(b->before.power_w), "temperature_c",
+                               known_json(b->before.temperature_c));
+    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "samples", (int)b->samples,
+                     "sm_mhz", range_json(&b->sm_mhz), "memory_mhz", range_json(&b->memory_mhz),
+                     "power_w", range_json(&b->power_w), "power_limit_w",
+                     known_json(b->before.power_limit_w), "temperature_c",
+                     range_json(&b->temperature_c), "throttled_by", throttled, "before", before);
 }
 
 json_t *cli_bench_json(const moe_problem *problem, const char *backend, const moe_bench_result *r) {
@@ -158,25 +221,38 @@ json_t *cli_bench_json(const moe_problem *problem, const char *backend, const mo
                                       (json_int_t)r->memory.weights, "cached_bytes",
                                       (json_int_t)r->memory.cached, "peak_bytes",
                                       (json_int_t)r->memory.peak));
+    json_object_set_new(root, "board", r->board.samples ? board_json(&r->board) : json_null());
     return root;
 }
 
 void cli_bench_csv_header(FILE *to) {
     fprintf(to, "case,backend,name,measured_us,min_us,max_us,spread,flops,bytes,predicted_us,"
-                "floor_us,bound_by\n");
+                "floor_us,bound_by,sm_mhz,power_w\n");
 }
 
-static void print_csv(FILE *to, const char *name, const char *backend, const moe_bench_times *t) {
-    fprintf(to, "\"%s\",%s,%s,%.3f,%.3f,%.3f,%.4f,%.0f,%.0f,%.3f,%.3f,%s\n", name, backend, t->name,
+/* Empty where it is unknown. */
+static void print_csv_known(FILE *to, double value) {
+    if (value > 0)
+        fprintf(to, ",%.0f", value);
+    else
+        fprintf(to, ",");
+}
+
+static void print_csv(FILE *to, const char *name, const char *backend, const moe_bench_times *t,
+                      const moe_bench_board *b) {
+    fprintf(to, "\"%s\",%s,%s,%.3f,%.3f,%.3f,%.4f,%.0f,%.0f,%.3f,%.3f,%s", name, backend, t->name,
             t->median_us, t->min_us, t->max_us, t->spread, t->flops, t->bytes, t->predicted_us,
             t->floor_us, t->bound_by);
+    print_csv_known(to, b->sm_mhz.median);
+    print_csv_known(to, b->power_w.median);
+    fprintf(to, "\n");
 }
 
 void cli_bench_csv(FILE *to, const moe_problem *problem, const char *backend,
                    const moe_bench_result *r) {
     for (int i = 0; i < 3; i++)
         if (r->pass[i].median_us > 0)
-            print_csv(to, problem->name, backend, &r->pass[i]);
+            print_csv(to, problem->name, backend, &r->pass[i], &r->board);
     for (size_t k = 0; k < r->n_kernels; k++)
-        print_csv(to, problem->name, backend, &r->kernel[k]);
+        print_csv(to, problem->name, backend, &r->kernel[k], &r->board);
 }

@@ -10,7 +10,7 @@
 
 void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
                     const moe_bench_result *result);
-/* One case's object: {"case", "backend", "passes", "kernels", "roofline", "memory"}. */
+/* One case's object: {"case", "backend", "passes", "kernels", "roofline", "memory", "board"}. */
 json_t *cli_bench_json(const moe_problem *problem, const char *backend,
                        const moe_bench_result *result);
 /* One line per pass and kernel, after a header line. */

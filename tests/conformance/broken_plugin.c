@@ -1,7 +1,8 @@
 /* A backend that is wrong in one chosen way: variant "FAULT", or "bf16.FAULT". Without a fault it
  * is the float32 (bf16) reference, and right. Faults are put into the inputs of that reference (a
  * wrong formula), or into what fetch hands out (a wrong store), or into the calls (rules of the
- * interface broken). */
+ * interface broken). The variant "board" is right and tells of a made-up board. */
+#include "made_up_board.h"
 #include "moeref/plugin.h"
 #include "moeref/reference.h"
 
@@ -13,10 +14,11 @@ typedef struct device {
     char fault[32];
     moe_dtype precision;
     const moe_log *log;
+    made_up_board board;
 } device;
 
 typedef struct layer {
-    const device *dev;
+    device *dev;
     moe_layer_desc desc;
     moe_tensors in; /* views */
     moe_plan *plan; /* copy of the given one, possibly spoilt; NULL: routes itself */
@@ -218,6 +220,7 @@ static moe_status run(layer *l, int backward) {
 static moe_status broken_forward(void *self) {
     layer *l = self;
     l->runs++;
+    board_wait(&l->dev->board);
     if (has(l, "forward"))
         return moe_fail(l->dev->log, MOE_E_DEVICE, "forward fails by order");
     return run(l, 0);
@@ -325,6 +328,11 @@ static moe_status broken_routing(void *self, const moe_plan **ret) {
 }
 #endif
 
+static moe_status broken_board(void *self, moe_board *ret) {
+    device *dev = self;
+    return strcmp(dev->fault, "board") == 0 ? board_sample(&dev->board, ret) : MOE_E_UNSUPPORTED;
+}
+
 MOE_API extern const moe_plugin moe_plugin_v;
 const moe_plugin moe_plugin_v = {
     .abi = MOE_PLUGIN_ABI,
@@ -341,4 +349,5 @@ const moe_plugin moe_plugin_v = {
     .backward = broken_backward,
     .fetch = broken_fetch,
     .routing = broken_routing,
+    .board = broken_board,
 };

@@ -23,6 +23,19 @@ typedef struct moe_bench_times {
     char bound_by[16];   /* what bounds it, as the prediction says; "" without one */
 } moe_bench_times;
 
+/* Median and range of samples; all 0: unknown. */
+typedef struct moe_bench_range {
+    double median, min, max;
+} moe_bench_range;
+
+/* The device's board while it was timed. */
+typedef struct moe_bench_board {
+    int32_t samples;      /* taken during timed runs; 0: the backend cannot tell */
+    int32_t throttled_by; /* moe_throttle bits that any sample had */
+    moe_bench_range sm_mhz, memory_mhz, power_w, temperature_c;
+    moe_board before; /* before the first run, the untimed ones counted */
+} moe_bench_board;
+
 /* Work of this long before the timed runs reaches the clock that the power limit allows. */
 #define MOE_BENCH_SETTLED_MS 300
 
@@ -50,6 +63,7 @@ typedef struct moe_bench_result {
     moe_roofline roofline;
     int has_memory;
     moe_memory memory;
+    moe_bench_board board;
 } moe_bench_result;
 
 /* Prepares `problem` on `backend` and times forward and (if the problem has it) backward. Checking

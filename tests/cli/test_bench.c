@@ -1,0 +1,138 @@
+/* moeref bench as its users meet it: what is said of times, predictions and the board. */
+#include <jansson.h>
+
+#include "run_moeref.h"
+#include "temporary.h"
+
+Test(cli_bench, bench_checks_before_it_times) {
+    char args[700];
+    snprintf(
+        args, sizeof args,
+        "bench --backend %s/tests/conformance/moe_broken.so:all_zero --case \"T=32 d=32 n=16 E=4 "
+        "K=2 dtype=fp32\" --repeat 2",
+        getenv("MOEREF_BUILD_ROOT"));
+    expect(1, "is not timed", args);
+    expect(0, "predicted: nothing",
+           "bench --backend reference --case \"T=16 d=16 n=8 E=4 K=2\" --repeat 2");
+    outcome *o = moeref("bench --backend openblas --output json --repeat 2 --case "
+                        "\"T=64 d=64 n=32 E=4 K=2 dtype=fp32\"");
+    json_t *root = json_loads(o->text, 0, NULL);
+    cr_assert_not_null(root, "%s", o->text);
+    json_t *first = json_array_get(json_object_get(root, "bench"), 0);
+    cr_expect(json_is_true(json_object_get(first, "checked")));
+    cr_expect_eq(json_array_size(json_object_get(first, "passes")), 3);
+    json_decref(root);
+    free(o);
+}
+
+/* A GPU so slow that its floor lies far above any time, and a backend that does nothing after its
+ * first run: whatever the machine's load, the times are impossible. */
+Test(cli_bench, a_time_below_its_floor_is_a_failure) {
+    char dir[TEMPORARY_BYTES], line[700], args[900];
+    temporary_folder(dir);
+    snprintf(line, sizeof line,
+             "sed '/\"sms\"/s/100/1/; /\"clock_/s/1000,/100,/; "
+             "/\"tensor_flops\"/s/4096/64/; /\"hbm_bw\"/s/: 1,/: 0.01,/' "
+             "'%s/golden/sim/toy.json' >%s/slow.json",
+             getenv("MOEREF_SOURCE_ROOT"), dir);
+    cr_assert_eq(system(line), 0);
+    snprintf(args, sizeof args,
+             "bench --backend %s/tests/conformance/moe_broken.so:lazy --repeat 2 --case \"T=256 "
+             "d=128 n=128 E=4 K=2 dtype=bf16\" --gpu %s/slow.json",
+             getenv("MOEREF_BUILD_ROOT"), dir);
+    expect(1, "impossible: below the floor", args);
+    expect(1, "cannot take less than", args);
+    outcome *o = moeref("%s --output json >%s/bench.json 2>/dev/null #", args, dir);
+    cr_expect_eq(o->code, 1);
+    free(o);
+    snprintf(args, sizeof args, "predict --against %s/bench.json --gpu %s/slow.json", dir, dir);
+    expect(1, "impossible: below the floor", args);
+    snprintf(args, sizeof args,
+             "bench --backend reference --repeat 2 --case \"T=16 d=16 n=8 E=2 K=1 dtype=bf16\" "
+             "--gpu h100-sxm");
+    expect(0, "floor us", args);
+    temporary_remove(dir);
+}
+
+Test(cli_bench, work_before_the_timed_runs_settles_the_predicted_clock) {
+    static const char bench[] = "bench --backend reference --repeat 1 --gpu h100-sxm --case \"T=8 "
+                                "d=8 n=8 E=2 K=1\" --settle";
+    char args[200];
+    snprintf(args, sizeof args, "%s 300", bench);
+    expect(0, "h100-sxm, settled clock", args);
+    snprintf(args, sizeof args, "%s 1", bench);
+    expect(0, "h100-sxm, burst clock", args);
+    snprintf(args, sizeof args, "%s -1", bench);
+    expect(2, "--settle takes", args);
+}
+
+/* The only entry of what `moeref bench ARGS --output json` wrote; freed with *ret_root. */
+static const json_t *bench_json(const char *args, json_t **ret_root) {
+    outcome *o = moeref("bench %s --output json", args);
+    json_t *root = json_loads(o->text, 0, NULL), *entries = json_object_get(root, "bench");
+    cr_assert_eq(o->code, 0, "%s", o->text);
+    cr_assert_eq(json_array_size(entries), 1, "%s", o->text);
+    free(o);
+    *ret_root = root;
+    return json_array_get(entries, 0);
+}
+
+static void expect_range(const json_t *board, const char *key, double median, double min,
+                         double max) {
+    const json_t *range = json_object_get(board, key);
+    cr_expect_eq(json_number_value(json_object_get(range, "median")), median, "%s", key);
+    cr_expect_eq(json_number_value(json_object_get(range, "min")), min, "%s", key);
+    cr_expect_eq(json_number_value(json_object_get(range, "max")), max, "%s", key);
+}
+
+#define TINY "--case \"T=8 d=8 n=8 E=2 K=1 dtype=fp32\" --repeat 3"
+
+/* tests/conformance/made_up_board.h, which also waits for a sample in each pass. */
+static const char *board_args(void) {
+    static char args[700];
+    snprintf(args, sizeof args, "--backend %s/tests/conformance/moe_broken.so:board " TINY,
+             getenv("MOEREF_BUILD_ROOT"));
+    return args;
+}
+
+Test(cli_bench, board_is_sampled_while_passes_run) {
+    json_t *root;
+    const json_t *board = json_object_get(bench_json(board_args(), &root), "board");
+    cr_expect_geq(json_integer_value(json_object_get(board, "samples")), 3);
+    expect_range(board, "sm_mhz", 1500, 1400, 1600);
+    expect_range(board, "power_w", 620, 600, 650);
+    expect_range(board, "memory_mhz", 2619, 2619, 2619);
+    expect_range(board, "temperature_c", 51, 50, 52);
+    cr_expect_eq(json_number_value(json_object_get(board, "power_limit_w")), 700);
+    const json_t *before = json_object_get(board, "before");
+    cr_expect_eq(json_number_value(json_object_get(before, "sm_mhz")), 345);
+    cr_expect_eq(json_number_value(json_object_get(before, "power_w")), 70);
+    const json_t *throttled = json_object_get(board, "throttled_by");
+    cr_assert_eq(json_array_size(throttled), 2);
+    cr_expect_str_eq(json_string_value(json_array_get(throttled, 0)), "power");
+    cr_expect_str_eq(json_string_value(json_array_get(throttled, 1)), "heat");
+    json_decref(root);
+}
+
+Test(cli_bench, board_is_reported_to_people_and_tables) {
+    char args[800];
+    snprintf(args, sizeof args, "bench %s", board_args());
+    expect(0,
+           "samples: SM 1500 MHz (1400 to 1600), memory 2619 MHz, 620 W (600 to 650) of 700 W, "
+           "51 C (50 to 52); clock lowered by power, heat\n",
+           args);
+    strcat(args, " --output csv");
+    expect(0, ",bound_by,sm_mhz,power_w\n", args);
+    expect(0, ",,1500,620\n", args);
+}
+
+Test(cli_bench, unknown_board_is_null_and_not_reported) {
+    json_t *root;
+    const json_t *entry = bench_json("--backend reference " TINY, &root);
+    cr_expect(json_is_null(json_object_get(entry, "board")));
+    json_decref(root);
+    outcome *o = moeref("bench --backend reference " TINY);
+    cr_expect_null(strstr(o->text, "board"), "%s", o->text);
+    free(o);
+    expect(0, ",,,\n", "bench --backend reference " TINY " --output csv");
+}
