@@ -232,13 +232,15 @@ void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *ti
     *ret = best;
 }
 
-void moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,
-                      moe_kernel *kernel) {
+double moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,
+                        moe_kernel *kernel) {
     const double peak = r->sms * r->tensor_peak * r->clock;
     const double use = kernel->cost.us > 0 ? kernel->cost.flops / peak / kernel->cost.us : 0;
-    if (r->throttle > 0 && use > 0)
-        kernel->cost.us =
-            join_times(r, times, 1 + r->throttle * use * work_us / (work_us + r->throttle_us));
+    if (!(r->throttle > 0 && use > 0))
+        return 1;
+    const double slower = 1 + r->throttle * use * work_us / (work_us + r->throttle_us);
+    kernel->cost.us = join_times(r, times, slower);
+    return slower;
 }
 
 void moe_int_stream(const moe_rates *r, double read, double write, double elements, double rate,

@@ -55,9 +55,9 @@ void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *ti
                        int max_split, moe_kernel *ret, moe_times *ret_times);
 
 /* Slows a GEMM's tiles down as the power limit does after `work_us` of continuous work: the clock
- * of the SMs falls, memory keeps its own. */
-void moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,
-                      moe_kernel *kernel);
+ * of the SMs falls, memory keeps its own. Returns by how much it falls, at least 1. */
+double moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,
+                        moe_kernel *kernel);
 
 /* A kernel of `read` and `write` bytes, bound by memory or by its own instructions: no more than
  * `rate` of its `elements` a clock and SM. rate 0: by memory alone. */

@@ -97,7 +97,7 @@ static double param_bytes(const moe_list *l, const moe_layer_desc *d, int pass) 
 static void add_up(const moe_list *l, int pass, moe_prediction *p) {
     const double forward = pass & MOE_PASS_FWD ? l->r.fixed_us : 0;
     const double backward = pass & MOE_PASS_BWD && !l->host_first ? l->r.fixed_us : 0;
-    double now = 0, padded = 0;
+    double now = 0, padded = 0, clocks = 0;
     p->overhead_us = forward + backward;
     for (size_t i = 0; i < p->n_kernels; i++)
         now += p->kernels[i].cost.us;
@@ -105,7 +105,8 @@ static void add_up(const moe_list *l, int pass, moe_prediction *p) {
     now = 0;
     for (size_t i = 0; i < p->n_kernels; i++) {
         moe_kernel *k = &p->kernels[i];
-        moe_int_throttle(&l->r, work, &l->times[i], k);
+        const double mhz = l->r.clock / moe_int_throttle(&l->r, work, &l->times[i], k);
+        clocks += mhz * k->cost.us;
         k->start_us = now;
         now += k->cost.us;
         *(k->backward ? &p->backward_us : &p->forward_us) += k->cost.us;
@@ -116,6 +117,7 @@ static void add_up(const moe_list *l, int pass, moe_prediction *p) {
     p->forward_us += forward;
     p->backward_us += backward;
     p->total_us = now + p->overhead_us;
+    p->clock_mhz = now > 0 ? clocks / now : 0;
     p->padding = padded > 0 ? fmax(0, 1 - p->flops / padded) : 0;
 }
 

@@ -108,6 +108,7 @@ moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,
     moe_status s = moe_predict(params->gpu, method, &work, log, &model);
     if (!s) {
         take_prediction(model, r);
+        r->model_mhz = model->clock_mhz;
         snprintf(r->model, sizeof r->model, "%s on %s, %s clock", method, moe_gpu_name(params->gpu),
                  settled ? "settled" : "burst");
     }

@@ -95,23 +95,26 @@ static void print_row(FILE *to, const moe_bench_times *t) {
     fprintf(to, "\n");
 }
 
+static void print_range(FILE *to, const char *between, const moe_bench_range *r, const char *unit) {
+    if (r->median > 0)
+        fprintf(to, "%s%.0f %s", between, r->median, unit);
+    if (r->max > r->min)
+        fprintf(to, " (%.0f to %.0f)", r->min, r->max);
+}
+
 static void print_source(FILE *to, const moe_bench_result *r) {
-    if (r->model[0])
-        fprintf(to, "  predicted: GPU cost model, method %s\n", r->model);
-    else if (r->has_roofline)
+    if (r->model[0]) {
+        fprintf(to, "  predicted: GPU cost model, method %s: %.0f MHz assumed", r->model,
+                r->model_mhz);
+        print_range(to, ", measured ", &r->board.sm_mhz, "MHz");
+        fprintf(to, "\n");
+    } else if (r->has_roofline)
         fprintf(to,
                 "  predicted: host roofline, a first model: %.1f GFLOP/s and %.1f GB/s (%s);\n"
                 "  whole stages at full rate, no overhead, so expect measured/predicted above 1\n",
                 r->roofline.gemm_flops * 1e-9, r->roofline.memory_rate * 1e-9, r->roofline.source);
     else
         fprintf(to, "  predicted: nothing; the backend does not measure its device's ceilings\n");
-}
-
-static void print_range(FILE *to, const char *between, const moe_bench_range *r, const char *unit) {
-    if (r->median > 0)
-        fprintf(to, "%s%.0f %s", between, r->median, unit);
-    if (r->max > r->min)
-        fprintf(to, " (%.0f to %.0f)", r->min, r->max);
 }
 
 /* What lowered the clock, as words; NULL past the end. */
@@ -208,8 +211,10 @@ json_t *cli_bench_json(const moe_problem *problem, const char *backend, const mo
         json_array_append_new(kernels, times_json(&r->kernel[k]));
     json_t *root = json_pack("{s:s, s:s, s:i, s:o, s:o}", "case", problem->name, "backend", backend,
                              "repeats", (int)r->repeats, "passes", passes, "kernels", kernels);
-    if (r->model[0])
+    if (r->model[0]) {
         json_object_set_new(root, "model", json_string(r->model));
+        json_object_set_new(root, "model_sm_mhz", json_real(r->model_mhz));
+    }
     if (r->has_roofline)
         json_object_set_new(root, "roofline",
                             json_pack("{s:f, s:f, s:s}", "gemm_flops", r->roofline.gemm_flops,
@@ -227,7 +232,7 @@ json_t *cli_bench_json(const moe_problem *problem, const char *backend, const mo
 
 void cli_bench_csv_header(FILE *to) {
     fprintf(to, "case,backend,name,measured_us,min_us,max_us,spread,flops,bytes,predicted_us,"
-                "floor_us,bound_by,sm_mhz,power_w\n");
+                "floor_us,bound_by,sm_mhz,power_w,model_sm_mhz\n");
 }
 
 /* Empty where it is unknown. */
@@ -239,12 +244,13 @@ static void print_csv_known(FILE *to, double value) {
 }
 
 static void print_csv(FILE *to, const char *name, const char *backend, const moe_bench_times *t,
-                      const moe_bench_board *b) {
+                      const moe_bench_result *r) {
     fprintf(to, "\"%s\",%s,%s,%.3f,%.3f,%.3f,%.4f,%.0f,%.0f,%.3f,%.3f,%s", name, backend, t->name,
             t->median_us, t->min_us, t->max_us, t->spread, t->flops, t->bytes, t->predicted_us,
             t->floor_us, t->bound_by);
-    print_csv_known(to, b->sm_mhz.median);
-    print_csv_known(to, b->power_w.median);
+    print_csv_known(to, r->board.sm_mhz.median);
+    print_csv_known(to, r->board.power_w.median);
+    print_csv_known(to, r->model_mhz);
     fprintf(to, "\n");
 }
 
@@ -252,7 +258,7 @@ void cli_bench_csv(FILE *to, const moe_problem *problem, const char *backend,
                    const moe_bench_result *r) {
     for (int i = 0; i < 3; i++)
         if (r->pass[i].median_us > 0)
-            print_csv(to, problem->name, backend, &r->pass[i], &r->board);
+            print_csv(to, problem->name, backend, &r->pass[i], r);
     for (size_t k = 0; k < r->n_kernels; k++)
-        print_csv(to, problem->name, backend, &r->kernel[k], &r->board);
+        print_csv(to, problem->name, backend, &r->kernel[k], r);
 }

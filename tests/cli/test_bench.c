@@ -122,8 +122,8 @@ Test(cli_bench, board_is_reported_to_people_and_tables) {
            "51 C (50 to 52); clock lowered by power, heat\n",
            args);
     strcat(args, " --output csv");
-    expect(0, ",bound_by,sm_mhz,power_w\n", args);
-    expect(0, ",,1500,620\n", args);
+    expect(0, ",bound_by,sm_mhz,power_w,model_sm_mhz\n", args);
+    expect(0, ",,1500,620,\n", args);
 }
 
 Test(cli_bench, unknown_board_is_null_and_not_reported) {
@@ -134,5 +134,28 @@ Test(cli_bench, unknown_board_is_null_and_not_reported) {
     outcome *o = moeref("bench --backend reference " TINY);
     cr_expect_null(strstr(o->text, "board"), "%s", o->text);
     free(o);
-    expect(0, ",,,\n", "bench --backend reference " TINY " --output csv");
+    expect(0, ",,,,\n", "bench --backend reference " TINY " --output csv");
+}
+
+/* The model's clock for the plan that ran, beside the one that was measured. */
+Test(cli_bench, clocks_measured_and_assumed) {
+    char args[900];
+    json_t *root;
+    snprintf(args, sizeof args,
+             "--backend %s/tests/conformance/moe_broken.so:bf16.board --gpu h100-sxm --repeat 3 "
+             "--settle 300 --case \"T=256 d=128 n=128 E=2 K=1 dtype=bf16\"",
+             getenv("MOEREF_BUILD_ROOT"));
+    const json_t *entry = bench_json(args, &root);
+    const double assumed = json_number_value(json_object_get(entry, "model_sm_mhz"));
+    cr_expect(assumed > 1000 && assumed < 1755, "%g", assumed);
+    expect_range(json_object_get(entry, "board"), "sm_mhz", 1500, 1400, 1600);
+    json_decref(root);
+    char line[1000], said[100];
+    snprintf(line, sizeof line, "bench %s", args);
+    snprintf(said, sizeof said, "settled clock: %.0f MHz assumed, measured 1500 MHz (1400 to 1600)",
+             assumed);
+    expect(0, said, line);
+    strcat(line, " --output csv");
+    snprintf(said, sizeof said, ",1500,620,%.0f\n", assumed);
+    expect(0, said, line);
 }

@@ -142,10 +142,13 @@ Test(sim_predict, clock_states) {
     moe_predict_gemm(gpu, 4096, 4096, 4096, 1, &settled, NULL, &b);
     moe_predict_gemm(gpu, 4096, 4096, 4096, 1, &constant, NULL, &c);
     cr_expect(c->total_us < a->total_us && a->total_us < b->total_us);
+    cr_expect(b->clock_mhz < a->clock_mhz && a->clock_mhz < 1755);
+    cr_expect_float_eq(c->clock_mhz, 1980, 1e-6, "the highest clock");
     moe_prediction_free(&a), moe_prediction_free(&b), moe_prediction_free(&c);
     moe_predict_gemm(gpu, 1, 16384, 16384, 1, NULL, NULL, &a);
     moe_predict_gemm(gpu, 1, 16384, 16384, 1, &settled, NULL, &b);
     cr_expect_float_eq(a->total_us, b->total_us, 0.01 * a->total_us);
+    cr_expect_float_eq(b->clock_mhz, 1755, 0.01 * 1755);
     moe_prediction_free(&a), moe_prediction_free(&b);
     moe_gpu_destroy(&gpu);
 }

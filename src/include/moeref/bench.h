@@ -59,6 +59,7 @@ typedef struct moe_bench_result {
     size_t n_kernels; /* 0: the backend times whole passes only */
     int32_t repeats;
     char model[96]; /* the GPU model's method and device; "" where the roofline predicts */
+    double model_mhz; /* SM clock that the GPU model assumed, mean over its kernels; 0 without it */
     int has_roofline;
     moe_roofline roofline;
     int has_memory;

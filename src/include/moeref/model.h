@@ -110,6 +110,7 @@ typedef struct moe_prediction {
     double peak_bytes;   /* most activation memory alive at once (parameters not counted) */
     double cached_bytes; /* kept from forward for backward */
     double param_bytes;  /* parameters and, with a backward pass, their gradients */
+    double clock_mhz;    /* of the SMs, mean over the kernels' time */
 } moe_prediction;
 
 /* Predicts a MoE layer. MOE_E_NOTFOUND: no such method (the message lists them);
