@@ -159,3 +159,41 @@ Test(cli_bench, clocks_measured_and_assumed) {
     snprintf(said, sizeof said, ",1500,620,%.0f\n", assumed);
     expect(0, said, line);
 }
+
+static const json_t *entry_named(const json_t *entries, const char *name) {
+    size_t i;
+    json_t *entry;
+    json_array_foreach((json_t *)entries, i, entry) {
+        if (strcmp(json_string_value(json_object_get(entry, "name")), name) == 0)
+            return entry;
+    }
+    return NULL;
+}
+
+/* What `moeref predict` says in three kernels is one stage of a backend. */
+Test(cli_bench, router_backward_is_predicted) {
+    static const char line[] = "T=256 d=128 n=64 E=16 K=2 dtype=bf16 route=router";
+    static const char *const parts[] = {"d_logits", "dX router", "dW_r"};
+    static const char *const keys[][2] = {{"predicted_us", "us"}, {"floor_us", "floor_us"}};
+    char args[300];
+    json_t *root;
+    snprintf(args, sizeof args, "--backend openblas --gpu h100-sxm --repeat 2 --case \"%s\"", line);
+    const json_t *stage =
+        entry_named(json_object_get(bench_json(args, &root), "kernels"), "router_backward");
+    cr_assert_not_null(stage);
+    outcome *o = moeref("predict --gpu h100-sxm --stream --output json --case \"%s\"", line);
+    json_t *model = json_loads(o->text, 0, NULL);
+    cr_assert_not_null(model, "%s", o->text);
+    for (size_t k = 0; k < 2; k++) {
+        double sum = 0;
+        for (size_t i = 0; i < 3; i++)
+            sum += json_number_value(json_object_get(
+                entry_named(json_object_get(model, "kernels"), parts[i]), keys[k][1]));
+        const double says = json_number_value(json_object_get(stage, keys[k][0]));
+        cr_expect(sum > 0 && says > 0.999 * sum && says < 1.001 * sum, "%s: %g, not %g", keys[k][0],
+                  says, sum);
+    }
+    json_decref(model);
+    json_decref(root);
+    free(o);
+}
