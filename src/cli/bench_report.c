@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "cli/bench_report.h"
+#include "cli/csv_text.h"
 
 static void progress(void *user, int32_t done, int32_t of) {
     cli_progress("timing %s: run %d of %d", (const char *)user, done + 1, of);
@@ -245,9 +246,13 @@ static void print_csv_known(FILE *to, double value) {
 
 static void print_csv(FILE *to, const char *name, const char *backend, const moe_bench_times *t,
                       const moe_bench_result *r) {
-    fprintf(to, "\"%s\",%s,%s,%.3f,%.3f,%.3f,%.4f,%.0f,%.0f,%.3f,%.3f,%s", name, backend, t->name,
-            t->median_us, t->min_us, t->max_us, t->spread, t->flops, t->bytes, t->predicted_us,
-            t->floor_us, t->bound_by);
+    csv_text_quoted(to, name);
+    putc(',', to);
+    csv_text(to, backend);
+    putc(',', to);
+    csv_text(to, t->name);
+    fprintf(to, ",%.3f,%.3f,%.3f,%.4f,%.0f,%.0f,%.3f,%.3f,%s", t->median_us, t->min_us, t->max_us,
+            t->spread, t->flops, t->bytes, t->predicted_us, t->floor_us, t->bound_by);
     print_csv_known(to, r->board.sm_mhz.median);
     print_csv_known(to, r->board.power_w.median);
     print_csv_known(to, r->model_mhz);

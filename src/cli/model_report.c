@@ -1,4 +1,5 @@
 /* Predictions as text, JSON and CSV. */
+#include "cli/csv_text.h"
 #include "cli/json_text.h"
 #include "cli/model_cli.h"
 
@@ -102,28 +103,13 @@ void model_print_csv_header(FILE *to) {
                 "bound_by,floor_us\n");
 }
 
-/* RFC 4180: quotes are doubled. */
-static void put_quoted(FILE *to, const char *text) {
-    putc('"', to);
-    for (; *text; text++) {
-        if (*text == '"')
-            putc('"', to);
-        putc(*text, to);
-    }
-    putc('"', to);
-}
-
 void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                      const moe_prediction *p) {
-    const char *name = moe_gpu_name(gpu);
     for (size_t i = 0; i < p->n_kernels; i++) {
         const moe_kernel *k = &p->kernels[i];
-        put_quoted(to, line);
+        csv_text_quoted(to, line);
         putc(',', to);
-        if (strpbrk(name, ",\"\r\n"))
-            put_quoted(to, name);
-        else
-            fputs(name, to);
+        csv_text(to, moe_gpu_name(gpu));
         fprintf(to, ",%s,%s,%s,%.4f,%.2f,%.0f,%.0f,%.0f,%.0f,%.3f,%s,%.4f\n", method,
                 k->backward ? "bwd" : "fwd", k->cost.name, k->cost.us,
                 rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes, k->cost.l2_bytes, k->smem_bytes,

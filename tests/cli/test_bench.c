@@ -1,5 +1,6 @@
 /* moeref bench as its users meet it: what is said of times, predictions and the board. */
 #include <jansson.h>
+#include <unistd.h>
 
 #include "run_moeref.h"
 #include "temporary.h"
@@ -196,4 +197,20 @@ Test(cli_bench, router_backward_is_predicted) {
     json_decref(model);
     json_decref(root);
     free(o);
+}
+
+/* A backend is named by its file, whatever that is called. */
+Test(cli_bench, names_are_quoted_in_csv) {
+    char dir[TEMPORARY_BYTES], plugin[700], link[300], args[700], field[400];
+    temporary_folder(dir);
+    snprintf(plugin, sizeof plugin, "%s/tests/conformance/moe_broken.so",
+             getenv("MOEREF_BUILD_ROOT"));
+    snprintf(link, sizeof link, "%s/a, \"b\".so", dir);
+    cr_assert_eq(symlink(plugin, link), 0);
+    snprintf(args, sizeof args, "bench --backend '%s' --output csv " TINY, link);
+    snprintf(field, sizeof field,
+             "\n\"T=8 d=8 n=8 E=2 K=1 dtype=fp32\",\"%s/a, \"\"b\"\".so\",total,", dir);
+    expect(0, field, args);
+    expect(0, "\",reference,total,", "bench --backend reference --output csv " TINY);
+    temporary_remove(dir);
 }
