@@ -137,9 +137,11 @@ int cli_bench(int argc, char **argv) {
         "Checks a backend on each case (by a sample of the oracle where a full one would take too "
         "long), then\ntimes forward and backward: median, spread (interquartile range over "
         "median), GFLOP/s of model\nFLOPs (padding never counts), and the time that a roofline "
-        "measured on this device predicts.\nWith --gpu a time below what that GPU can do at "
-        "best is a measuring error: it is reported and the exit code is 1.\nWithout --case or "
-        "--hf it times OLMoE's layer at 2048 tokens (3 GiB of memory).",
+        "measured on this device predicts.\nWhere the backend can tell, clock, power and "
+        "temperature of the device's board are sampled during the timed runs.\nWith --gpu a time "
+        "below what that GPU can do at best is a measuring error: it is reported and the exit code "
+        "is 1.\nThe clock that the GPU model assumed stands beside the measured one.\nWithout "
+        "--case or --hf it times OLMoE's layer at 2048 tokens (3 GiB of memory).",
         options, moe_case_help(), NULL);
     if (code >= 0)
         return code;
