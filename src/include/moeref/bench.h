@@ -58,7 +58,7 @@ typedef struct moe_bench_result {
     moe_bench_times kernel[MOE_BENCH_MAX_KERNELS];
     size_t n_kernels; /* 0: the backend times whole passes only */
     int32_t repeats;
-    char model[96]; /* the GPU model's method and device; "" where the roofline predicts */
+    char model[96];   /* the GPU model's method and device; "" where the roofline predicts */
     double model_mhz; /* SM clock that the GPU model assumed, mean over its kernels; 0 without it */
     int has_roofline;
     moe_roofline roofline;
