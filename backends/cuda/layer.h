@@ -63,7 +63,9 @@ struct Layer {
     uint64_t seed;
     void *x, *dout, *o, *dx;
     Experts routed, shared;
-    RowGroups dense; /* one "expert" with all tokens */
+    RowGroups dense;  /* one "expert" with all tokens */
+    RowGroups slices; /* of all tokens, summed apart; backward with a router or shared gate */
+    float *slice_sums;
     int *token_offsets, *pair_of_token;
     /* router */
     void *w_r, *b_r, *dz;
@@ -96,6 +98,16 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows);
 
 /* tensor_maps.cu: fills x->op for the buffers as they are. */
 moe_status experts_make_maps(Layer *layer, Experts *x);
+
+/* token_sums.cu: sums over all tokens, fp32. */
+/* Before the others; `height` is the most rows that a result has (its width is at most d). */
+moe_status prepare_token_sums(Layer *layer, int height);
+/* out[M][N] = a[T][M]^T b[T][N] */
+cudaError_t token_product(const Layer *layer, const void *a, int lda, int M, const void *b, int N,
+                          float *out);
+/* out[width] = sum of weight[t] in[t]; weight NULL: 1 */
+cudaError_t token_column_sums(const Layer *layer, const void *in, int ld, int width,
+                              const float *weight, float *out);
 
 /* routing.cu */
 moe_status layer_set_input(void *self, const moe_input *input);

@@ -56,8 +56,8 @@ moe_status gate_gradient(Layer *layer) {
     cudaStream_t stream = layer->dev->stream;
     cudaError_t err = gate_slope(layer->T, layer->gate, layer->shared.ds, layer->gate_dz, stream);
     if (err == cudaSuccess)
-        err = column_sums(layer->dtype, &layer->dense, (int)layer->desc.d, layer->x,
-                          (int)layer->desc.d, nullptr, layer->gate_dz, layer->dw_gate, stream);
+        err = token_column_sums(layer, layer->x, (int)layer->desc.d, (int)layer->desc.d,
+                                layer->gate_dz, layer->dw_gate);
     timer_mark(&layer->backward_timer, nullptr, "gate_backward", 0, stream);
     return device_check(layer->dev, err, "gradient of the shared expert's gate");
 }

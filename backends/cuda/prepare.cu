@@ -192,6 +192,8 @@ moe_status prepare_all(Layer *layer, const moe_tensors *params) {
         s = prepare_experts(layer, x, params);
     if (!s)
         s = prepare_dense(layer);
+    if (!s && layer->use.pass & MOE_PASS_BWD && (!layer->use.plan_given || layer->desc.shared_gate))
+        s = prepare_token_sums(layer, layer->use.plan_given ? 1 : layer->outputs);
     if (!s && !layer->use.plan_given)
         s = prepare_router(layer, params);
     if (!s && layer->desc.n_shared)

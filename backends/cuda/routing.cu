@@ -134,25 +134,23 @@ moe_status host_router_backward(Layer *layer) {
 cudaError_t router_gradients(Layer *layer) {
     cudaStream_t stream = layer->dev->stream;
     const int d = (int)layer->desc.d;
-    GenericArgs to_x = {}, to_w = {};
-    to_x.rows = to_w.rows = &layer->dense;
-    to_x.a = to_w.a = layer->dz;
-    to_x.lda = to_w.lda = layer->dz_ld;
+    GenericArgs to_x = {};
+    to_x.rows = &layer->dense;
+    to_x.a = layer->dz;
+    to_x.lda = layer->dz_ld;
     to_x.b = layer->w_r;
-    to_w.b = layer->x;
-    to_x.ldb = to_w.ldb = to_x.N = to_w.N = to_x.ldc = to_w.ldc = d;
+    to_x.ldb = to_x.N = to_x.ldc = d;
     to_x.K = layer->dz_ld;
     to_x.b_map = layer->dz_rows;
-    to_w.M = layer->outputs;
     to_x.out = layer->dx_router;
-    to_w.out = layer->dw_r;
-    to_x.out_f32 = to_w.out_f32 = 1;
+    to_x.out_f32 = 1;
     cudaError_t err = generic_gemm(layer->dtype, GENERIC_NN, &to_x, stream);
     if (err == cudaSuccess)
-        err = generic_gemm(layer->dtype, GENERIC_TN, &to_w, stream);
+        err =
+            token_product(layer, layer->dz, layer->dz_ld, layer->outputs, layer->x, d, layer->dw_r);
     if (err == cudaSuccess && layer->db_r)
-        err = column_sums(layer->dtype, &layer->dense, layer->outputs, layer->dz, layer->dz_ld,
-                          nullptr, nullptr, layer->db_r, stream);
+        err =
+            token_column_sums(layer, layer->dz, layer->dz_ld, layer->outputs, nullptr, layer->db_r);
     return err;
 }
 

@@ -1,0 +1,71 @@
+/* Sums over all tokens: dW_r = dz^T X and sums of columns. One group of rows would leave most of
+ * the device idle, so slices of the tokens are summed side by side and then the slices, in an order
+ * that is the same every time. */
+#include "layer.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace {
+
+constexpr int LEAST = 256; /* tokens of a slice */
+
+__global__ void sum_slices_kernel(const float *part, int slices, int64_t count, float *out) {
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count)
+        return;
+    float sum = 0.f;
+    for (int s = 0; s < slices; s++)
+        sum += part[s * count + i];
+    out[i] = sum;
+}
+
+cudaError_t sum_slices(const Layer *layer, int64_t count, float *out) {
+    const unsigned blocks = (unsigned)((count + 255) / 256);
+    sum_slices_kernel<<<blocks, 256, 0, layer->dev->stream>>>(layer->slice_sums, layer->slices.E,
+                                                              count, out);
+    return cudaGetLastError();
+}
+
+} // namespace
+
+moe_status prepare_token_sums(Layer *layer, int height) {
+    const int d = (int)layer->desc.d, tiles = ((height + 127) / 128) * ((d + 127) / 128);
+    const int slices = std::max(1, std::min(2 * layer->dev->sms / tiles, layer->T / LEAST));
+    std::vector<int> offsets((size_t)slices + 1);
+    for (int s = 0; s <= slices; s++)
+        offsets[(size_t)s] = (int)((int64_t)layer->T * s / slices);
+    RowGroups *r = &layer->slices;
+    *r = {nullptr, nullptr, nullptr, nullptr, slices, slices, layer->T};
+    void *on_device = nullptr, *sums = nullptr;
+    const size_t bytes = (size_t)slices * (size_t)height * (size_t)d * 4;
+    moe_status s = layer_alloc(layer, offsets.size() * 4, BUFFER_WORK, &on_device);
+    if (!s)
+        s = layer_alloc(layer, bytes, BUFFER_WORK, &sums);
+    r->offsets = static_cast<int *>(on_device);
+    layer->slice_sums = static_cast<float *>(sums);
+    return s ? s : layer_upload(layer, r->offsets, offsets.data(), offsets.size() * 4);
+}
+
+cudaError_t token_product(const Layer *layer, const void *a, int lda, int M, const void *b, int N,
+                          float *out) {
+    GenericArgs g = {};
+    g.rows = &layer->slices;
+    g.a = a;
+    g.lda = lda;
+    g.M = M;
+    g.b = b;
+    g.ldb = g.N = g.ldc = N;
+    g.out = layer->slice_sums;
+    g.out_f32 = 1;
+    g.out_stride = (int64_t)M * N;
+    cudaError_t err = generic_gemm(layer->dtype, GENERIC_TN, &g, layer->dev->stream);
+    return err == cudaSuccess ? sum_slices(layer, g.out_stride, out) : err;
+}
+
+cudaError_t token_column_sums(const Layer *layer, const void *in, int ld, int width,
+                              const float *weight, float *out) {
+    cudaError_t err = column_sums(layer->dtype, &layer->slices, width, in, ld, nullptr, weight,
+                                  layer->slice_sums, layer->dev->stream);
+    return err == cudaSuccess ? sum_slices(layer, width, out) : err;
+}
