@@ -95,40 +95,42 @@ static const moe_tensor_verdict *entry(const moe_check_result *r, const char *na
     return NULL;
 }
 
-static void expect_fails(const control *k, const moe_check_result *r) {
-    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s: %s (%s)", k->fault, moe_verdict_str(r->verdict),
+/* `fault` is what was opened: with the arithmetic, where it is not fp32. */
+static void expect_fails(const control *k, const char *fault, const moe_check_result *r) {
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s: %s (%s)", fault, moe_verdict_str(r->verdict),
                  r->why);
-    cr_expect(strstr(r->why, k->words), "%s: '%s' says nothing of '%s'", k->fault, r->why,
-              k->words);
+    cr_expect(strstr(r->why, k->words), "%s: '%s' says nothing of '%s'", fault, r->why, k->words);
     cr_expect_eq(strncmp(r->why, k->tensor, strlen(k->tensor)), 0, "%s: '%s' is not about %s",
-                 k->fault, r->why, k->tensor);
-    cr_expect_str_eq(r->first_wrong_stage, k->stage, "%s", k->fault);
+                 fault, r->why, k->tensor);
+    cr_expect_str_eq(r->first_wrong_stage, k->stage, "%s", fault);
     const moe_tensor_verdict *v = entry(r, k->tensor);
     if (!*k->tensor)
         return;
-    cr_assert(v, "%s: no entry for %s", k->fault, k->tensor);
-    cr_expect_eq(v->verdict, MOE_VERDICT_FAIL, "%s: %s is '%s'", k->fault, k->tensor,
+    cr_assert(v, "%s: no entry for %s", fault, k->tensor);
+    cr_expect_eq(v->verdict, MOE_VERDICT_FAIL, "%s: %s is '%s'", fault, k->tensor,
                  moe_verdict_str(v->verdict));
-    cr_expect(strstr(v->why, k->words), "%s: '%s'", k->fault, v->why);
+    cr_expect(strstr(v->why, k->words), "%s: '%s'", fault, v->why);
 }
 
 Test(negative, every_fault_fails) {
     for (size_t i = 0; i < sizeof controls / sizeof *controls; i++) {
         moe_check_result *r = check(controls[i].fault, controls[i].line, NULL);
-        expect_fails(&controls[i], r);
+        expect_fails(&controls[i], controls[i].fault, r);
         moe_check_free(&r);
     }
 }
 
-/* The same under the looser gates of bf16; but for a last bit that bf16 does not have. */
-Test(negative, every_fault_fails_in_bf16) {
-    for (size_t i = 0; i < sizeof controls / sizeof *controls; i++) {
+/* The same under the looser gates of bf16 and fp16; but for a last bit that they do not have. */
+Test(negative, every_fault_fails_in_sixteen_bits) {
+    static const char *const types[] = {"bf16", "fp16"};
+    for (size_t i = 0; i < 2 * sizeof controls / sizeof *controls; i++) {
+        const control *k = &controls[i / 2];
         char fault[40];
-        if (strcmp(controls[i].fault, "random") == 0)
+        if (strcmp(k->fault, "random") == 0)
             continue;
-        snprintf(fault, sizeof fault, "bf16.%s", controls[i].fault);
-        moe_check_result *r = check(fault, controls[i].line, NULL);
-        expect_fails(&controls[i], r);
+        snprintf(fault, sizeof fault, "%s.%s", types[i % 2], k->fault);
+        moe_check_result *r = check(fault, k->line, NULL);
+        expect_fails(k, fault, r);
         moe_check_free(&r);
     }
 }
@@ -136,9 +138,10 @@ Test(negative, every_fault_fails_in_bf16) {
 /* The same cases without a fault: what fails above fails for its fault. */
 Test(negative, no_fault_passes) {
     static const char *const lines[] = {PLAIN, BIASED, GIVEN, EMPTY};
-    for (size_t i = 0; i < 2 * sizeof lines / sizeof *lines; i++) {
-        moe_check_result *r = check(i % 2 ? "" : "bf16.", lines[i / 2], NULL);
-        cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s: %s", lines[i / 2], r->why);
+    static const char *const types[] = {"", "bf16.", "fp16."};
+    for (size_t i = 0; i < 3 * sizeof lines / sizeof *lines; i++) {
+        moe_check_result *r = check(types[i % 3], lines[i / 3], NULL);
+        cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s%s: %s", types[i % 3], lines[i / 3], r->why);
         cr_expect_str_eq(r->first_wrong_stage, "");
         cr_expect_gt(r->checked_elements, 1000);
         moe_check_free(&r);
@@ -172,19 +175,21 @@ Test(negative, faults_are_located) {
 }
 
 /* At sizes of real layers the gates are those of the table, not lifted: 1.2 % off is a bf16 NMSE of
- * 1.4e-4, over 6e-5, in every result. */
+ * 1.4e-4, over 6e-5, and 0.16 % an fp16 NMSE of 2.6e-6, over 1e-6, in every result. */
 Test(negative, gates_bite) {
     static const char *const names[] = {"O", "dX", "dS", "dW1", "dW2", "dW_r"};
+    static const char *const faults[] = {"bf16.scale_little", "fp16.scale_little"};
     moe_check_params sampled = {.sample_above_flops = 1};
     const char *line = "T=128 d=128 n=96 E=4 K=2 renorm=1 seed=12";
-    for (int k = 0; k < 2; k++) {
-        moe_check_result *r = check("bf16.scale_little", line, k ? &sampled : NULL);
+    for (int k = 0; k < 4; k++) {
+        const moe_check_params *params = k / 2 ? &sampled : NULL;
+        moe_check_result *r = check(faults[k % 2], line, params);
         for (int i = 0; i < 6; i++) /* the sampled oracle takes dW_r's dS as it is given */
             cr_expect_eq(entry(r, names[i])->verdict,
-                         k && i == 5 ? MOE_VERDICT_PASS : MOE_VERDICT_FAIL, "%s: NMSE %.2e",
-                         names[i], entry(r, names[i])->nmse);
+                         params && i == 5 ? MOE_VERDICT_PASS : MOE_VERDICT_FAIL,
+                         "%s: %s: NMSE %.2e", faults[k % 2], names[i], entry(r, names[i])->nmse);
         moe_check_free(&r);
-        r = check("bf16.", line, k ? &sampled : NULL);
+        r = check(k % 2 ? "fp16." : "bf16.", line, params);
         cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
         moe_check_free(&r);
     }
@@ -212,7 +217,7 @@ Test(negative, sampled_oracle_fails_too) {
     for (size_t i = 0; i < sizeof sampled / sizeof *sampled; i++) {
         moe_check_result *r = check(sampled[i].fault, sampled[i].line, &params);
         cr_expect_neq(r->sampled[0], '\0');
-        expect_fails(&sampled[i], r);
+        expect_fails(&sampled[i], sampled[i].fault, r);
         moe_check_free(&r);
     }
     moe_check_result *r = check("", PLAIN, &params);
