@@ -1,0 +1,93 @@
+/* How far rounding may shift a logit: each side alone, and what both together decide. */
+#include "check/check_int.h"
+
+#include <criterion/criterion.h>
+#include <float.h>
+#include <string.h>
+
+#include "drawn.h"
+
+static double sigmoid(double z) {
+    return 1 / (1 + exp(-z));
+}
+
+/* Roundings of a score s near b: of exp, its argument z below the largest, the sum and the
+ * division, and of adding b (margin.c). */
+static double score_error(double s, double below, double b) {
+    return 0x1p-24 * (4 * s + below * s + fabs(s + b)) + FLT_MIN;
+}
+
+static void fill(moe_tensor *t, float value) {
+    cr_assert_eq(t->dtype, MOE_F32);
+    for (int64_t i = 0; i < moe_tensor_count(t); i++)
+        ((float *)t->data)[i] = value;
+}
+
+/* Logits from zero weights have no rounding of their own, so the shifts are the score's alone: up
+ * to s + ds, down to s - ds, no bound where that leaves (0, 1). 1e-6: a float64 logit of 30 has a
+ * rounding of 4e-15, the smallest shift here is 2e-7. */
+Test(check_margin, score_shifts_either_way) {
+    static const double z[] = {-200, -30, -3, -0.5, 0.25, 2, 12, 40};
+    double up[8], down[8];
+    for (int bias = 0; bias < 2; bias++) {
+        moe_problem *p =
+            drawn("T=1 d=8 n=4 E=8 K=2 dtype=fp32 score=sigmoid select_bias=1 r_scale=0");
+        fill(&p->in.t[MOE_T_B_SELECT], (float)bias);
+        cr_assert_eq(moe_int_routing_margin(p, z, MOE_F32, 1, up, down), MOE_OK);
+        for (int i = 0; i < 8; i++) {
+            double s = sigmoid(z[i]), ds = score_error(s, 0, bias);
+            if (s + ds >= 1)
+                cr_expect_gt(up[i], 1000, "z %g: up %g", z[i], up[i]);
+            else
+                cr_expect_float_eq((sigmoid(z[i] + up[i]) - s) / ds, 1, 1e-6, "z %g: up", z[i]);
+            if (s - ds <= 0)
+                cr_expect_gt(down[i], 1000, "z %g: down %g", z[i], down[i]);
+            else
+                cr_expect_float_eq((s - sigmoid(z[i] - down[i])) / ds, 1, 1e-6, "z %g: down", z[i]);
+        }
+        moe_problem_destroy(&p);
+    }
+}
+
+/* Two experts whose scores lie `gap` errors ds apart, and a backend that takes the lower one. */
+static moe_verdict choose_the_lower(const char *line, double gap) {
+    moe_problem *p = drawn(line);
+    const float bias = 1000; /* beside it the roundings of the logits count for nothing */
+    float *w = p->in.t[MOE_T_W_R].data, *x = p->in.t[MOE_T_X].data, z = 0;
+    double s = p->layer.router.score == MOE_SCORE_SOFTMAX ? 0.5 : 0, steep;
+    fill(&p->in.t[MOE_T_B_SELECT], bias);
+    for (int i = 0; i < 8; i++)
+        z += w[i] * x[i];
+    if (s == 0)
+        s = sigmoid(z);
+    steep = p->layer.router.score == MOE_SCORE_SOFTMAX ? s : s * (1 - s); /* ds per shift of z */
+    for (int i = 0; i < 8; i++)
+        w[8 + i] = (float)(w[i] * (1 - gap * score_error(s, 0, bias) / steep / z));
+    moe_check_result *result = NULL;
+    moe_int_routing routing;
+    moe_plan *got = NULL;
+    cr_assert_eq(moe_plan_create(1, 2, 1, (int32_t[]){0}, (int32_t[]){1}, NULL, NULL, &got),
+                 MOE_OK);
+    cr_assert_eq(moe_int_result_create(p, "test", "--backend test", NULL, &result), MOE_OK);
+    cr_assert_eq(moe_int_routing_settle(p, got, MOE_F32, 1, NULL, result, &routing), MOE_OK);
+    moe_verdict verdict = moe_int_result_find(result, "topk_index")->verdict;
+    moe_int_routing_free(&routing);
+    moe_plan_destroy(&got);
+    moe_check_free(&result);
+    moe_problem_destroy(&p);
+    return verdict;
+}
+
+/* Both scores err, one up and one down: less than 2 ds apart they may trade places, 1 ds would be
+ * the reach of one side alone. */
+Test(check_margin, both_sides_count) {
+    static const char *const lines[] = {
+        "T=1 d=8 n=4 E=2 K=1 dtype=fp32 score=sigmoid select_bias=1 seed=1",
+        "T=1 d=8 n=4 E=2 K=1 dtype=fp32 score=softmax select_bias=1 seed=2",
+    };
+    for (int i = 0; i < 2; i++) {
+        cr_expect_eq(choose_the_lower(lines[i], 0.7), MOE_VERDICT_AMBIGUOUS, "%s", lines[i]);
+        cr_expect_eq(choose_the_lower(lines[i], 1.7), MOE_VERDICT_AMBIGUOUS, "%s", lines[i]);
+        cr_expect_eq(choose_the_lower(lines[i], 2.3), MOE_VERDICT_FAIL, "%s", lines[i]);
+    }
+}
