@@ -57,6 +57,9 @@ static bool range_of(moe_dtype dtype, double *low, double *high) {
         *high = 65504;
         return true;
     case MOE_BF16:
+        *low = FLT_MIN;
+        *high = 0x1.fep127;
+        return true;
     case MOE_F32:
         *low = FLT_MIN;
         *high = FLT_MAX;
@@ -107,8 +110,8 @@ static void note_tensor(moe_tensor_id id, const moe_tensor *want, moe_dtype arit
 void moe_int_truth_range(moe_dtype arithmetic, moe_int_truth *t) {
     for (size_t i = 0; i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
-        bool whole = !t->sampled || moe_int_is_inner_stage(id);
-        note_tensor(id, whole ? &t->oracle->out.t[id] : &t->part[id].want, arithmetic, t);
+        const moe_tensor *want = t->sampled ? &t->part[id].want : &t->oracle->out.t[id];
+        note_tensor(id, want, arithmetic, t);
     }
 }
 
