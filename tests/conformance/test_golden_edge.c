@@ -7,6 +7,7 @@
 #include "check/suite.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,33 +151,72 @@ static void copy_dir(char *dir) {
     said[0] = '\0';
 }
 
-/* Changes one byte of a file, counted from its end. */
-static void change_byte(const char *dir, const char *name, long from_end) {
+/* Where the data of tensor `name` ends in a safetensors file: 8 bytes, header, data. */
+static long end_of_tensor(FILE *file, const char *name) {
+    char header[4096] = "", key[40];
+    uint64_t size = 0;
+    long begin, end;
+    cr_assert_eq(fread(&size, sizeof size, 1, file), 1);
+    cr_assert_lt(size, sizeof header);
+    cr_assert_eq(fread(header, size, 1, file), 1);
+    snprintf(key, sizeof key, "\"%s\":", name);
+    const char *entry = strstr(header, key);
+    const char *offsets = entry ? strstr(entry, "\"data_offsets\":[") : NULL;
+    cr_assert(offsets && sscanf(offsets, "\"data_offsets\":[%ld,%ld", &begin, &end) == 2, "%s",
+              name);
+    return 8 + (long)size + end;
+}
+
+/* The last element of a tensor of swiglu.safetensors becomes `value`. */
+static void change_last(const char *dir, const char *name, float value) {
     char path[256];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
+    snprintf(path, sizeof path, "%s/swiglu.safetensors", dir);
     FILE *file = fopen(path, "r+b");
     cr_assert(file);
-    fseek(file, -from_end, SEEK_END);
-    int byte = fgetc(file);
-    fseek(file, -from_end, SEEK_END);
-    fputc(byte ^ 0x40, file);
+    fseek(file, end_of_tensor(file, name) - (long)sizeof value, SEEK_SET);
+    cr_assert_eq(fwrite(&value, sizeof value, 1, file), 1);
     fclose(file);
 }
 
-Test(golden_edge, verify_names_file_and_tensor) {
-    char dir[TEMPORARY_BYTES];
-    size_t files = 0, count, stored_files = 0;
+static size_t stored_cases(void) {
+    size_t count, stored = 0;
     moe_int_suite(&count);
     for (size_t i = 0; i < count; i++)
-        stored_files += moe_int_suite_is_stored(i);
+        stored += moe_int_suite_is_stored(i);
+    return stored;
+}
+
+/* One element of one tensor is wrong: one sentence names the file, then the tensor. */
+static void expect_named(const char *name, float value) {
+    char dir[TEMPORARY_BYTES], words[80];
+    size_t files = 0;
     copy_dir(dir);
-    cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_OK, "%s", said);
-    cr_expect_eq(files, stored_files);
-    change_byte(dir, "swiglu.safetensors", 1); /* the exponent of the last tensor's last element */
-    cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_E_INVALID);
-    cr_expect_eq(files, stored_files - 1);
-    cr_expect(strstr(said, "swiglu.safetensors: "), "%s", said);
+    change_last(dir, name, value);
+    cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_E_INVALID, "%s is %g", name,
+                 value);
+    cr_expect_eq(files, stored_cases() - 1);
+    snprintf(words, sizeof words, "swiglu.safetensors: %s: ", name);
+    cr_expect(strstr(said, words), "'%s' lacks '%s'", said, words);
+    cr_expect_eq(strchr(said, '\n'), said + strlen(said) - 1, "one sentence: '%s'", said);
     temporary_remove(dir);
+}
+
+Test(golden_edge, verify_names_file_and_tensor) {
+    char dir[1024];
+    size_t files = 0;
+    golden_dir(dir, sizeof dir);
+    cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_OK, "%s", said);
+    cr_expect_eq(files, stored_cases());
+    expect_named("O", 100);
+    expect_named("dW1", -3);
+    expect_named("router_logits", 50);
+    expect_named("topk_weight", 0.5f);
+}
+
+/* A number that was lost is no number that need not be compared. */
+Test(golden_edge, verify_sees_lost_numbers) {
+    expect_named("dX", NAN);
+    expect_named("dS", -INFINITY);
 }
 
 Test(golden_edge, verify_misses_nothing) {
