@@ -219,6 +219,27 @@ Test(golden_edge, verify_sees_lost_numbers) {
     expect_named("dS", -INFINITY);
 }
 
+/* dW_r is there under a name that means another tensor, of the same shape but not of this layer. */
+Test(golden_edge, verify_counts_the_tensors) {
+    char dir[TEMPORARY_BYTES], path[256], bytes[4096];
+    size_t files = 0;
+    copy_dir(dir);
+    snprintf(path, sizeof path, "%s/swiglu.safetensors", dir);
+    FILE *file = fopen(path, "r+b");
+    cr_assert(file);
+    size_t n = fread(bytes, 1, sizeof bytes, file), at = 0;
+    while (at + 7 < n && memcmp(bytes + at, "\"dW_r\":", 7) != 0)
+        at++;
+    cr_assert_lt(at + 7, n);
+    fseek(file, (long)at, SEEK_SET);
+    fputs("\"db2\" :", file);
+    fclose(file);
+    cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_E_INVALID);
+    cr_expect(strstr(said, "swiglu.safetensors: dW_r: is missing"), "%s", said);
+    cr_expect(strstr(said, "swiglu.safetensors: db2: is no result of this case"), "%s", said);
+    temporary_remove(dir);
+}
+
 Test(golden_edge, verify_misses_nothing) {
     char dir[TEMPORARY_BYTES], path[200], other[200];
     size_t files = 0;
