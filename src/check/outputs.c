@@ -26,6 +26,25 @@ static void subject_clear(file_subject *f) {
     moe_safetensors_close(&f->file);
 }
 
+/* Every slot of topk_index must be empty or an expert of the case, no expert twice. */
+static moe_status check_slots(const moe_tensor *index, const moe_problem *problem, const char *path,
+                              const moe_log *log) {
+    int64_t K = index->shape[1], experts = problem->layer.E + problem->layer.n_zero;
+    for (int64_t i = 0; i < index->shape[0] * K; i++) {
+        double e = moe_load(index->data, index->dtype, (size_t)i);
+        if (e >= (double)experts)
+            return moe_fail(log, MOE_E_INVALID,
+                            "%s: topk_index sends token %lld to expert %.0f, the case has %lld",
+                            path, (long long)(i / K), e, (long long)experts);
+        for (int64_t k = i - i % K; e >= 0 && k < i; k++)
+            if (moe_load(index->data, index->dtype, (size_t)k) == e)
+                return moe_fail(log, MOE_E_INVALID,
+                                "%s: topk_index sends token %lld to expert %.0f twice", path,
+                                (long long)(i / K), e);
+    }
+    return MOE_OK;
+}
+
 /* Slots of topk_index [T][K] as pairs; a negative expert is an empty slot. */
 static int64_t list_pairs(const moe_tensor *index, const moe_tensor *weight, int32_t *token,
                           int32_t *expert, double *w) {
@@ -35,7 +54,7 @@ static int64_t list_pairs(const moe_tensor *index, const moe_tensor *weight, int
         if (e < 0)
             continue;
         token[n] = (int32_t)(i / K);
-        expert[n] = e < INT32_MAX ? (int32_t)e : INT32_MAX;
+        expert[n] = (int32_t)e;
         w[n++] = weight->data ? moe_load(weight->data, weight->dtype, (size_t)i) : 1.0;
     }
     return n;
@@ -74,8 +93,9 @@ static moe_status make_plan(file_subject *f, const moe_problem *problem, const m
 /* Reads topk_index and topk_weight, both [T][K], where the router's choice is part of the case. */
 static moe_status read_routing(file_subject *f, const moe_problem *problem, const char *path,
                                const moe_log *log) {
-    moe_tensor index = {0}, weight = {0};
-    if (problem->plan || moe_safetensors_get(f->file, "topk_index", &index))
+    moe_tensor index = {0}, weight = {0}; /* `index` stays so where its type cannot be read */
+    moe_status s = moe_safetensors_get(f->file, "topk_index", &index);
+    if (problem->plan || s == MOE_E_NOTFOUND)
         return MOE_OK;
     if (index.ndim != 2 || index.shape[0] != problem->T || moe_dtype_roundoff(index.dtype) > 0)
         return moe_fail(log, MOE_E_INVALID, "%s: topk_index must be integers of shape [%lld, K]",
@@ -85,7 +105,8 @@ static moe_status read_routing(file_subject *f, const moe_problem *problem, cons
         weight.data = NULL; /* already in plan order: an ordinary tensor of the table */
     f->T = index.shape[0];
     f->K = index.shape[1];
-    return make_plan(f, problem, &index, &weight, log);
+    s = check_slots(&index, problem, path, log);
+    return s ? s : make_plan(f, problem, &index, &weight, log);
 }
 
 /* A per-pair vector that came as [T][K], put into plan order. */
@@ -113,8 +134,9 @@ static moe_status read_tensor(file_subject *f, const moe_problem *problem, moe_t
     moe_status s = moe_safetensors_get(f->file, moe_tensor_name(id), &t);
     if (s == MOE_E_NOTFOUND)
         return MOE_OK;
-    if (s)
-        return moe_fail(log, s, "%s: %s has an element type that cannot be judged", path,
+    if (s || moe_dtype_roundoff(t.dtype) == 0)
+        return moe_fail(log, s ? s : MOE_E_UNSUPPORTED,
+                        "%s: %s has an element type that cannot be judged", path,
                         moe_tensor_name(id));
     f->found++;
     if (is_per_slot(f, id, &t))

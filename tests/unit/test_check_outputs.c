@@ -152,29 +152,91 @@ Test(check_outputs, wrong_experts) {
     close_file(f);
 }
 
-/* Files that cannot be judged are refused with a sentence, not crashed on. */
+/* f's file is refused with one sentence that holds the file's name and `words`. */
+static void expect_refused(file *f, moe_status status, const char *words) {
+    capture seen;
+    moe_log log = capture_log(&seen);
+    moe_check_result *r = NULL;
+    cr_expect_eq(moe_check_outputs(f->path, f->problem, -1, NULL, &log, &r), status, "%s", words);
+    cr_expect_null(r, "%s", words);
+    cr_expect_eq(seen.messages, 1, "%s: %d messages", words, seen.messages);
+    cr_expect(strstr(seen.text, f->path), "'%s' lacks '%s'", seen.text, f->path);
+    cr_expect(strstr(seen.text, words), "'%s' lacks '%s'", seen.text, words);
+}
+
+/* One tensor of that name, dtype and shape, all zero. */
+static void expect_tensor_refused(file *f, const char *name, moe_dtype dtype, int64_t rows,
+                                  int64_t columns, moe_status status, const char *words) {
+    int64_t shape[] = {rows, columns};
+    moe_tensor t;
+    cr_assert_eq(moe_tensor_alloc(dtype, columns ? 2 : 1, shape, &t), MOE_OK);
+    f->list[0] = (moe_named_tensor){name, t};
+    cr_assert_eq(moe_safetensors_write(f->path, f->list, 1, NULL, 0, NULL), MOE_OK);
+    expect_refused(f, status, words);
+    moe_tensor_free(&t);
+}
+
+/* Files that cannot be judged are refused with a sentence that names what is wrong. */
 Test(check_outputs, bad_files) {
     file *f = open_file(ROUTED, MOE_F32, MOE_F32);
-    moe_check_result *r = NULL;
-    int64_t dims[] = {3};
-    moe_tensor odd;
-    cr_assert_eq(moe_tensor_alloc(MOE_F32, 1, dims, &odd), MOE_OK);
-    f->list[0] = (moe_named_tensor){"output", f->cast.t[MOE_T_O]};
-    f->count = 1;
-    cr_expect_eq(judge(f, -1, &r), MOE_E_NOTFOUND);
-    f->list[0] = (moe_named_tensor){"O", odd};
-    cr_expect_eq(judge(f, -1, &r), MOE_E_INVALID);
-    f->count = 0;
+    expect_tensor_refused(f, "output", MOE_F32, 12, 16, MOE_E_NOTFOUND,
+                          "none of the tensors that can be judged (O, dX");
+    expect_tensor_refused(f, "O", MOE_F32, 3, 0, MOE_E_INVALID,
+                          "O has shape [3], the case needs [12, 16]");
+    expect_tensor_refused(f, "O", MOE_I32, 12, 16, MOE_E_UNSUPPORTED, "O has an element type");
+    expect_tensor_refused(f, "topk_index", MOE_F32, 12, 2, MOE_E_INVALID,
+                          "topk_index must be integers of shape [12, K]");
+    expect_tensor_refused(f, "topk_index", MOE_I32, 12, 0, MOE_E_INVALID,
+                          "topk_index must be integers of shape [12, K]");
+    expect_tensor_refused(f, "topk_index", MOE_I64, 11, 2, MOE_E_INVALID,
+                          "topk_index must be integers of shape [12, K]");
+    remove(f->path);
+    expect_refused(f, MOE_E_IO, "No such file");
+    close_file(f);
+}
+
+/* A type that safetensors has and moeref does not read, for a result and for the routing. */
+Test(check_outputs, unreadable_types) {
+    static const char *const names[] = {"dX", "topk_index"};
+    file *f = open_file(ROUTED, MOE_F32, MOE_F32);
+    for (int i = 0; i < 2; i++) {
+        char header[128], data[12 * 16 * 2] = "";
+        uint64_t size = (uint64_t)snprintf(
+            header, sizeof header,
+            "{\"%s\":{\"dtype\":\"I16\",\"shape\":[12,16],\"data_offsets\":[0,%zu]}}", names[i],
+            sizeof data);
+        FILE *out = fopen(f->path, "wb");
+        cr_assert(out);
+        fwrite(&size, sizeof size, 1, out);
+        fwrite(header, (size_t)size, 1, out);
+        fwrite(data, sizeof data, 1, out);
+        fclose(out);
+        expect_refused(f, i ? MOE_E_INVALID : MOE_E_UNSUPPORTED,
+                       i ? "topk_index must be integers" : "dX has an element type");
+    }
+    close_file(f);
+}
+
+/* Experts that the case does not have, or one of them twice: which token is said. */
+Test(check_outputs, impossible_experts) {
+    static const struct {
+        int32_t fifth, sixth;
+        const char *words;
+    } slots[] = {
+        {0, 77, "topk_index sends token 2 to expert 77, the case has 5"},
+        {5, 0, "topk_index sends token 2 to expert 5, the case has 5"},
+        {INT32_MAX, 0, "topk_index sends token 2 to expert 2147483647, the case has 5"},
+        {3, 3, "topk_index sends token 2 to expert 3 twice"},
+    };
+    file *f = open_file(ROUTED, MOE_F32, MOE_F32);
     add(f, MOE_T_O);
     add_routing(f);
-    f->index[5] = 77; /* no such expert */
-    cr_expect_neq(judge(f, -1, &r), MOE_OK);
-    f->index[5] = f->index[4]; /* the same expert twice */
-    cr_expect_neq(judge(f, -1, &r), MOE_OK);
-    remove(f->path);
-    cr_expect_eq(moe_check_outputs(f->path, f->problem, -1, NULL, NULL, &r), MOE_E_IO);
-    cr_expect_null(r);
-    moe_tensor_free(&odd);
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
+        f->index[4] = slots[i].fifth;
+        f->index[5] = slots[i].sixth;
+        cr_assert_eq(moe_safetensors_write(f->path, f->list, f->count, NULL, 0, NULL), MOE_OK);
+        expect_refused(f, MOE_E_INVALID, slots[i].words);
+    }
     close_file(f);
 }
 
