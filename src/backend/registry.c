@@ -118,12 +118,15 @@ static moe_status add_beside(moe_backends *all, const char *home, const char *re
     return add_folder(all, resolved, nested, log);
 }
 
-/* Beside libmoeref: moeref/ when installed, ../backends and its folders in a build tree. */
+/* Beside libmoeref: moeref/ when installed, ../backends and its folders in a build tree. Beside the
+ * file itself, not beside a link to it: packagers that keep every package in its own folder and
+ * link its library into a common one (stow, alternatives, Nix profiles) leave the plug-ins where
+ * the file is. */
 static moe_status add_default(moe_backends *all, const moe_log *log) {
     Dl_info self;
     char file[PATH_MAX];
     if (!dladdr((void *)moe_backends_load, &self) || !self.dli_fname ||
-        snprintf(file, sizeof file, "%s", self.dli_fname) >= (int)sizeof file)
+        !realpath(self.dli_fname, file))
         return MOE_OK;
     const char *home = dirname(file);
     moe_status status = add_beside(all, home, "moeref", false, log);

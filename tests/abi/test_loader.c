@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "run_moeref.h"
 #include "temporary.h"
 
 static const char *in_build(const char *relative) {
@@ -230,6 +231,32 @@ Test(loader, search_path_is_a_list_and_a_wrong_folder_is_told) {
     cr_expect_eq(seen.messages, 1);
     expect_text(&seen, "/nowhere/at/all");
     moe_backends_free(&all);
+    temporary_remove(folder);
+}
+
+/* A library that is linked to from another folder: the plug-ins that came with it are found, and
+ * nothing beside the link is taken for one of them. */
+Test(loader, plugins_lie_beside_the_file_behind_a_link) {
+    char folder[TEMPORARY_BYTES], text[3 * PATH_MAX];
+    temporary_folder(folder);
+    snprintf(text, sizeof text,
+             "cd '%s' && mkdir -p real/moeref link/moeref && "
+             "for f in '%s'/libmoeref.so*; do if test -f \"$f\"; then "
+             "cp -L \"$f\" real && ln -s ../real/\"${f##*/}\" link || exit 1; fi; done",
+             folder, in_build("src"));
+    cr_assert_eq(system(text), 0);
+    snprintf(text, sizeof text, "%s/real/moeref", folder);
+    put(text, "good", "moeref-good.so");
+    snprintf(text, sizeof text, "%s/link/moeref", folder);
+    put(text, "wrong_abi", "moeref-old.so");
+    snprintf(text, sizeof text, "%s/link", folder);
+    setenv("LD_LIBRARY_PATH", text, 1);
+    unsetenv("MOEREF_BACKEND_PATH");
+    outcome *o = moeref("list");
+    snprintf(text, sizeof text, "%s/real/moeref/moeref-good.so", folder);
+    cr_expect(strstr(o->text, text), "%s", o->text);
+    cr_expect(!strstr(o->text, "moeref-old.so"), "%s", o->text);
+    free(o);
     temporary_remove(folder);
 }
 
