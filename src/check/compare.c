@@ -84,21 +84,16 @@ static void scan_element(scan *s, const element *x) {
         note_worst(s, x, size);
 }
 
-static void load(const moe_tensor *t, int64_t at, int64_t n, double *ret) {
-    const char *data = t->data;
-    moe_convert(ret, MOE_F64, data + (size_t)at * moe_dtype_size(t->dtype), t->dtype, (size_t)n);
-}
-
 static void scan_group(scan *s, int64_t g) {
     const moe_int_comparison *c = s->c;
     double got[CHUNK], want[CHUNK], var[CHUNK] = {0};
     for (int64_t col = 0; col < s->layout.width; col += CHUNK) {
         int64_t at = g * s->layout.width + col;
         int64_t n = s->layout.width - col < CHUNK ? s->layout.width - col : CHUNK;
-        load(c->got, at, n, got);
-        load(c->want, at, n, want);
+        moe_int_load(c->got, at, n, got);
+        moe_int_load(c->want, at, n, want);
         if (c->variance)
-            load(c->variance, at, n, var);
+            moe_int_load(c->variance, at, n, var);
         for (int64_t i = 0; i < n; i++)
             scan_element(s, &(element){g, col + i, at + i, got[i], want[i], var[i]});
     }

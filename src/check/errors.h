@@ -109,9 +109,12 @@ void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const
 /* Sets elements first .. first+count-1 of an oracle's result to NaN, if it has that result. */
 void moe_int_blank(moe_tensor *t, int64_t first, int64_t count);
 
-/* Elements as float64 (caller frees); NULL without memory. */
+/* Elements as float64; moe_int_doubles allocates them (caller frees; NULL without memory). */
+void moe_int_load(const moe_tensor *t, int64_t first, int64_t count, double *ret);
 double *moe_int_doubles(const moe_tensor *t, int64_t first, int64_t count);
-/* Squared norms of a matrix's rows (caller frees). */
+/* Squared norms: of a vector, of one row of a tensor, of all rows of a matrix (caller frees). */
+double moe_int_norm2(const double *v, int64_t n);
+double moe_int_row_square(const moe_tensor *t, int64_t row, int64_t width);
 double *moe_int_row_squares(const double *m, int64_t rows, int64_t width);
 
 #endif

@@ -27,11 +27,28 @@ typedef struct work {
     int blocks;
 } work;
 
+double moe_int_norm2(const double *v, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += v[i] * v[i];
+    return sum;
+}
+
+double moe_int_row_square(const moe_tensor *t, int64_t row, int64_t width) {
+    enum { CHUNK = 256 };
+    double v[CHUNK], sum = 0;
+    for (int64_t i = 0; i < width; i += CHUNK) {
+        int64_t n = width - i < CHUNK ? width - i : CHUNK;
+        moe_int_load(t, row * width + i, n, v);
+        sum += moe_int_norm2(v, n);
+    }
+    return sum;
+}
+
 double *moe_int_row_squares(const double *m, int64_t rows, int64_t width) {
-    double *out = calloc((size_t)(rows > 0 ? rows : 1), sizeof *out);
+    double *out = malloc((size_t)(rows > 0 ? rows : 1) * sizeof *out);
     for (int64_t r = 0; out && r < rows; r++)
-        for (int64_t i = 0; i < width; i++)
-            out[r] += m[r * width + i] * m[r * width + i];
+        out[r] = moe_int_norm2(m + r * width, width);
     return out;
 }
 
@@ -82,13 +99,6 @@ static int64_t column_of(const moe_int_bank *b, int64_t j, int part) {
     return b->layout == MOE_GLU_INTERLEAVED ? 2 * j + part : part * b->n + j;
 }
 
-static double norm2(const double *v, int64_t n) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += v[i] * v[i];
-    return sum;
-}
-
 static double weight_of(const moe_int_bank *b, int64_t r) {
     return b->on_input ? 1 : b->weight[r];
 }
@@ -96,7 +106,7 @@ static double weight_of(const moe_int_bank *b, int64_t r) {
 /* Row r's units: from x to a, and from dO to dh. The weight on the input is stored with x. */
 static void row_units(const moe_int_bank *b, const work *k, int64_t r) {
     int64_t d = b->desc->d;
-    double xx = norm2(b->x + r * d, d), dd = b->dy ? norm2(b->dy + r * d, d) : 0;
+    double xx = moe_int_norm2(b->x + r * d, d), dd = b->dy ? moe_int_norm2(b->dy + r * d, d) : 0;
     double stored_x = b->on_input ? (1 + b->vweight[r]) * xx / (double)d : 0;
     double w = weight_of(b, r), sum = b->rounding->sum;
     double relative = b->rounding->eval + (b->on_input ? 0 : b->vweight[r]);
@@ -120,7 +130,7 @@ static void row_units(const moe_int_bank *b, const work *k, int64_t r) {
 static double weight_gradient(const moe_int_bank *b, const work *k, int64_t r) {
     int64_t d = b->desc->d, n = b->n;
     const double *dy = b->dy + r * d, *y = b->Y + r * d;
-    double v = 0, terms = 0, dd = b->rounding->sum * norm2(dy, d);
+    double v = 0, terms = 0, dd = b->rounding->sum * moe_int_norm2(dy, d);
     for (int64_t j = 0; j < n; j++) {
         double da2 = k->da[r * n + j] * k->da[r * n + j];
         double a2 = k->units[j].a * k->units[j].a;
@@ -138,8 +148,8 @@ static double weight_gradient(const moe_int_bank *b, const work *k, int64_t r) {
 
 static void store_row(const moe_int_bank *b, const work *k, int64_t r) {
     double w = weight_of(b, r), vs = b->on_input ? 0 : b->vweight[r], sum = b->rounding->sum;
-    double a2 = sum * norm2(b->A + r * b->n, b->n);
-    double dh2 = b->dy ? sum * norm2(b->dH + r * b->hw, b->hw) : 0;
+    double a2 = sum * moe_int_norm2(b->A + r * b->n, b->n);
+    double dh2 = b->dy ? sum * moe_int_norm2(b->dH + r * b->hw, b->hw) : 0;
     double rows = sum * (double)b->rows;
     double stored_x = b->on_input ? 1 + b->vweight[r] : 0;
     for (int64_t j = 0; j < b->n; j++) {

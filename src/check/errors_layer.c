@@ -4,11 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+void moe_int_load(const moe_tensor *t, int64_t first, int64_t count, double *ret) {
+    moe_convert(ret, MOE_F64, (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype),
+                t->dtype, (size_t)count);
+}
+
 double *moe_int_doubles(const moe_tensor *t, int64_t first, int64_t count) {
     double *out = malloc((size_t)(count > 0 ? count : 1) * sizeof *out);
     if (out)
-        moe_convert(out, MOE_F64, (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype),
-                    t->dtype, (size_t)count);
+        moe_int_load(t, first, count, out);
     return out;
 }
 

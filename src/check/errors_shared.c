@@ -32,18 +32,15 @@ static moe_status gate_weights(const moe_int_error_run *k, double *g, double *vg
         w = moe_int_doubles(&k->in->t[MOE_T_W_GATE_SHARED], 0, d);
         if (!w)
             return MOE_E_NOMEM;
-        for (int64_t i = 0; i < d; i++)
-            ww += w[i] * w[i];
+        ww = moe_int_norm2(w, d);
     }
     for (int64_t t = 0; t < k->T; t++) {
-        double z = 0, xx = 0;
+        double z = 0;
         const double *x = k->X + t * d;
-        for (int64_t i = 0; w && i < d; i++) {
+        for (int64_t i = 0; w && i < d; i++)
             z += x[i] * w[i];
-            xx += x[i] * x[i];
-        }
         g[t] = w ? 1 / (1 + exp(-z)) : 1;
-        vg[t] = w ? k->rounding.sum * xx * ww + k->rounding.router : 0;
+        vg[t] = w ? k->rounding.sum * k->xx[t] * ww + k->rounding.router : 0;
     }
     free(w);
     return MOE_OK;

@@ -16,26 +16,6 @@ typedef struct router_run {
     double *dz, *vdz; /* [T][R] */
 } router_run;
 
-static void load_row(const moe_tensor *X, int64_t row, int64_t d, double *ret) {
-    moe_convert(ret, MOE_F64, (const char *)X->data + (size_t)(row * d) * moe_dtype_size(X->dtype),
-                X->dtype, (size_t)d);
-}
-
-static moe_status row_squares(const moe_problem *problem, double *ret) {
-    int64_t d = problem->layer.d;
-    double *x = malloc((size_t)d * sizeof *x);
-    if (!x)
-        return MOE_E_NOMEM;
-    for (int64_t t = 0; t < problem->T; t++) {
-        load_row(&problem->in.t[MOE_T_X], t, d, x);
-        ret[t] = 0;
-        for (int64_t i = 0; i < d; i++)
-            ret[t] += x[i] * x[i];
-    }
-    free(x);
-    return MOE_OK;
-}
-
 static void free_run(router_run *k) {
     moe_tensor_free(&k->oracle.out.t[MOE_T_DS]);
     moe_tensors_free(&k->v);
@@ -73,9 +53,9 @@ static moe_status make_run(const moe_problem *problem, const moe_int_routing *ro
     k->vdz = malloc(count * sizeof *k->vdz);
     if (s || !k->errors.xx || !k->errors.vweight || !k->dz || !k->vdz)
         return MOE_E_NOMEM;
-    s = row_squares(problem, k->errors.xx);
-    if (!s)
-        s = moe_int_weight_errors(&k->errors);
+    for (int64_t t = 0; t < T; t++)
+        k->errors.xx[t] = moe_int_row_square(&problem->in.t[MOE_T_X], t, problem->layer.d);
+    s = moe_int_weight_errors(&k->errors);
     return s ? s : moe_int_dz_errors(&k->errors, k->dz, k->vdz);
 }
 
@@ -89,7 +69,7 @@ static moe_status sum_tokens(const moe_problem *problem, const router_run *k, mo
     if (!x)
         return MOE_E_NOMEM;
     for (int64_t t = 0; t < problem->T; t++) {
-        load_row(&problem->in.t[MOE_T_X], t, d, x);
+        moe_int_load(&problem->in.t[MOE_T_X], t * d, d, x);
         for (int64_t i = 0; i < dw->layout.groups; i++) {
             double dz = k->dz[t * R + dw->expert[i]];
             double v = k->vdz[t * R + dw->expert[i]] + added * dz * dz;

@@ -91,14 +91,6 @@ static moe_status run_db2(const moe_int_unit_expert *experts, int64_t count, moe
     return s;
 }
 
-/* |row|^2 of a matrix with rows of length d. */
-static double row_square(const moe_tensor *w, int64_t row, int64_t d) {
-    double sum = 0;
-    for (int64_t i = row * d; i < (row + 1) * d; i++)
-        sum += moe_load(w->data, w->dtype, (size_t)i) * moe_load(w->data, w->dtype, (size_t)i);
-    return sum;
-}
-
 static moe_status run_shared(const moe_problem *problem, moe_dtype arithmetic, int threads,
                              moe_int_truth *t) {
     const moe_layer_desc *desc = &problem->layer;
@@ -115,7 +107,7 @@ static moe_status run_shared(const moe_problem *problem, moe_dtype arithmetic, i
                              .rows = problem->T,
                              .layout = MOE_GLU_CONCAT};
     if (desc->shared_gate)
-        u.logit2 = row_square(&problem->in.t[MOE_T_W_GATE_SHARED], 0, desc->d);
+        u.logit2 = moe_int_row_square(&problem->in.t[MOE_T_W_GATE_SHARED], 0, desc->d);
     choose_units(&u);
     return run_units(&u, 1, threads, t);
 }
@@ -130,22 +122,22 @@ moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan
     moe_int_unit_expert experts[EXPERTS];
     for (int64_t i = 0; i < count; i++) {
         int64_t e = chosen[i];
-        experts[i] =
-            (moe_int_unit_expert){.problem = problem,
-                                  .plan = plan,
-                                  .rounding = moe_int_rounding_of(arithmetic),
-                                  .w1 = MOE_T_W1,
-                                  .b1 = desc->expert_bias ? MOE_T_B1 : MOE_T_COUNT,
-                                  .w2 = MOE_T_W2,
-                                  .dw1 = MOE_T_DW1,
-                                  .db1 = desc->expert_bias ? MOE_T_DB1 : MOE_T_COUNT,
-                                  .dw2 = MOE_T_DW2,
-                                  .logit2 = plan_given ? 0 : 2 * row_square(w_r, e, desc->d),
-                                  .e = e,
-                                  .n = desc->n,
-                                  .hw = moe_h_width(desc, desc->n),
-                                  .rows = plan->offsets[e + 1] - plan->offsets[e],
-                                  .layout = desc->glu_layout};
+        experts[i] = (moe_int_unit_expert){
+            .problem = problem,
+            .plan = plan,
+            .rounding = moe_int_rounding_of(arithmetic),
+            .w1 = MOE_T_W1,
+            .b1 = desc->expert_bias ? MOE_T_B1 : MOE_T_COUNT,
+            .w2 = MOE_T_W2,
+            .dw1 = MOE_T_DW1,
+            .db1 = desc->expert_bias ? MOE_T_DB1 : MOE_T_COUNT,
+            .dw2 = MOE_T_DW2,
+            .logit2 = plan_given ? 0 : 2 * moe_int_row_square(w_r, e, desc->d),
+            .e = e,
+            .n = desc->n,
+            .hw = moe_h_width(desc, desc->n),
+            .rows = plan->offsets[e + 1] - plan->offsets[e],
+            .layout = desc->glu_layout};
         choose_units(&experts[i]);
     }
     moe_status s = run_units(experts, count, threads, t);

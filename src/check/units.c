@@ -33,11 +33,6 @@ static double element(const moe_tensor *t, int64_t i) {
     return moe_load(t->data, t->dtype, (size_t)i);
 }
 
-static void load_row(const moe_tensor *t, int64_t first, int64_t n, double *ret) {
-    moe_convert(ret, MOE_F64, (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype),
-                t->dtype, (size_t)n);
-}
-
 static double dot(const double *a, const double *b, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++)
@@ -50,13 +45,13 @@ static void load_unit(const moe_int_unit_expert *u, int64_t j, unit_work *k) {
     const moe_tensor *in = u->problem->in.t;
     for (int up = 0; up < (u->hw == u->n ? 1 : 2); up++) {
         int64_t col = moe_int_unit_column(u, j, up);
-        load_row(&in[u->w1], (u->e * u->hw + col) * d, d, k->w[up]);
-        k->ww[up] = dot(k->w[up], k->w[up], d);
+        moe_int_load(&in[u->w1], (u->e * u->hw + col) * d, d, k->w[up]);
+        k->ww[up] = moe_int_norm2(k->w[up], d);
         k->bias[up] = u->b1 == MOE_T_COUNT ? 0 : element(&in[u->b1], u->e * u->hw + col);
     }
     for (int64_t i = 0; i < d; i++)
         k->column[i] = element(&in[u->w2], (u->e * d + i) * u->n + j);
-    k->cc = dot(k->column, k->column, d);
+    k->cc = moe_int_norm2(k->column, d);
 }
 
 /* Row r: its weight, and x as the expert sees it. */
@@ -65,10 +60,10 @@ static void load_pair(const moe_int_unit_expert *u, int64_t r, unit_work *k) {
     const moe_tensor *in = u->problem->in.t;
     int64_t d = desc->d, row = u->plan ? u->plan->offsets[u->e] + r : r;
     int64_t token = u->plan ? u->plan->token[row] : r;
-    load_row(&in[MOE_T_X], token * d, d, k->x);
-    load_row(&in[MOE_T_DO], token * d, d, k->dy);
-    k->xx = dot(k->x, k->x, d);
-    k->dd = dot(k->dy, k->dy, d);
+    moe_int_load(&in[MOE_T_X], token * d, d, k->x);
+    moe_int_load(&in[MOE_T_DO], token * d, d, k->dy);
+    k->xx = moe_int_norm2(k->x, d);
+    k->dd = moe_int_norm2(k->dy, d);
     k->weight = u->plan ? u->plan->weight[row] : 1;
     if (!u->plan && desc->shared_gate) {
         double z = 0;

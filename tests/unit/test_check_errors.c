@@ -4,6 +4,7 @@
 #include "check/errors.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "drawn.h"
@@ -198,4 +199,27 @@ Test(check_errors, corners_are_not_compared) {
         not_numbers += isnan(element(&out[MOE_T_DH], i));
     cr_expect_eq(not_numbers, 1);
     close_run(&r);
+}
+
+/* Every width's row counts in full: rows are read in pieces. */
+Test(check_errors, squared_norms) {
+    float v[3 * 600];
+    for (int64_t width = 1; width <= 600; width += width < 250 ? 83 : 1) {
+        moe_tensor t = {.data = v, .dtype = MOE_F32, .ndim = 2, .shape = {3, width}};
+        for (int64_t i = 0; i < 3 * width; i++)
+            v[i] = (float)i; /* squares add up to integers: exact */
+        double *all = moe_int_doubles(&t, 0, 3 * width), *squares;
+        cr_assert(all);
+        squares = moe_int_row_squares(all, 3, width);
+        cr_assert(squares);
+        for (int64_t r = 0; r < 3; r++) {
+            double sum = 0;
+            for (int64_t i = r * width; i < (r + 1) * width; i++)
+                sum += (double)(i * i);
+            cr_expect_eq(moe_int_row_square(&t, r, width), sum, "row %d of %d", (int)r, (int)width);
+            cr_expect_eq(squares[r], sum, "row %d of %d", (int)r, (int)width);
+        }
+        free(all);
+        free(squares);
+    }
 }
