@@ -279,33 +279,34 @@ static void leave_room_for(size_t bytes) {
     cr_assert_eq(setrlimit(RLIMIT_AS, &(struct rlimit){most, most}), 0);
 }
 
-static const char wide[] = "T=2000 d=512 n=64 E=4 K=4 dtype=bf16 route=uniform";
-
-Test(openblas, memory_runs_out_while_preparing) {
+/* A wide layer, drawn or also prepared, and no more than `room` bytes for what comes next. */
+static void open_with_room(backend_run *r, void (*go)(backend_run *, const char *), size_t room) {
 #ifdef __SANITIZE_ADDRESS__
     cr_skip("AddressSanitizer needs all of the address space");
 #endif
+    open_or_skip(r, 2);
+    go(r, "T=2000 d=512 n=64 E=4 K=4 dtype=bf16 route=uniform");
+    leave_room_for(room);
+}
+
+static void expect_no_memory(const backend_run *r, moe_status status) {
+    cr_expect_eq(status, MOE_E_NOMEM);
+    cr_expect(strstr(r->seen.text, "no memory"), "%s", r->seen.text);
+}
+
+Test(openblas, memory_runs_out_while_preparing) {
     backend_run r;
-    open_or_skip(&r, 2);
-    run_draw_case(&r, wide);
-    leave_room_for(1 << 20);
-    cr_expect_eq(moe_layer_prepare(r.backend, &r.problem->layer, &r.use, &r.problem->in, &r.layer),
-                 MOE_E_NOMEM);
+    open_with_room(&r, run_draw_case, 1 << 20);
+    expect_no_memory(
+        &r, moe_layer_prepare(r.backend, &r.problem->layer, &r.use, &r.problem->in, &r.layer));
     cr_expect_null(r.layer);
-    cr_expect(strstr(r.seen.text, "no memory"), "%s", r.seen.text);
     run_close(&r);
 }
 
 Test(openblas, memory_runs_out_with_the_plan) {
-#ifdef __SANITIZE_ADDRESS__
-    cr_skip("AddressSanitizer needs all of the address space");
-#endif
     backend_run r;
-    open_or_skip(&r, 2);
-    run_prepare(&r, wide);
-    leave_room_for(4 << 20);
-    cr_expect_eq(moe_layer_set_input(r.layer, &r.input), MOE_E_NOMEM);
-    cr_expect(strstr(r.seen.text, "no memory"), "%s", r.seen.text);
+    open_with_room(&r, run_prepare, 4 << 20);
+    expect_no_memory(&r, moe_layer_set_input(r.layer, &r.input));
     cr_expect_eq(moe_layer_forward(r.layer), MOE_E_INVALID, "there is no input");
     run_close(&r);
 }
