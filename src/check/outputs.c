@@ -152,13 +152,21 @@ static moe_status read_tensor(file_subject *f, const moe_problem *problem, moe_t
     return MOE_OK;
 }
 
+/* Does the case make it? Gradients of a forward pass are nothing that could be judged. */
+static bool is_made(const moe_problem *problem, moe_tensor_id id) {
+    bool backward =
+        moe_tensor_role_of(id) == MOE_ROLE_BACKWARD || id == MOE_T_DH || id == MOE_T_DXP;
+    return moe_tensor_exists(&problem->layer, id, problem->plan != NULL) &&
+           (!backward || (problem->pass & MOE_PASS_BWD));
+}
+
 static moe_status read_file(file_subject *f, const moe_problem *problem, const char *path,
                             const moe_log *log) {
     moe_status s = moe_safetensors_open(path, log, &f->file);
     if (!s)
         s = read_routing(f, problem, path, log);
     for (int i = MOE_T_LOGITS; !s && i < MOE_T_COUNT; i++)
-        if (moe_tensor_exists(&problem->layer, (moe_tensor_id)i, problem->plan != NULL))
+        if (is_made(problem, (moe_tensor_id)i))
             s = read_tensor(f, problem, (moe_tensor_id)i, path, log);
     if (!s && !f->found)
         s = moe_fail(log, MOE_E_NOTFOUND,
@@ -180,10 +188,8 @@ static void list_absent(const file_subject *f, const moe_problem *problem, moe_c
     for (int i = MOE_T_O; i < MOE_T_COUNT; i++) {
         moe_tensor_id id = (moe_tensor_id)i;
         moe_tensor_role role = moe_tensor_role_of(id);
-        bool final = role == MOE_ROLE_FORWARD ||
-                     (role == MOE_ROLE_BACKWARD && (problem->pass & MOE_PASS_BWD));
-        if (!final || f->got.t[id].data ||
-            !moe_tensor_exists(&problem->layer, id, problem->plan != NULL))
+        bool final = role == MOE_ROLE_FORWARD || role == MOE_ROLE_BACKWARD;
+        if (!final || f->got.t[id].data || !is_made(problem, id))
             continue;
         moe_tensor_verdict *v = moe_int_result_entry(r, moe_tensor_name(id));
         if (v->why[0])

@@ -240,6 +240,27 @@ Test(check_outputs, impossible_experts) {
     close_file(f);
 }
 
+/* Gradients in the file of a case that has none: not judged, and nothing else suffers. */
+Test(check_outputs, forward_only_case) {
+    static const moe_tensor_id gradients[] = {MOE_T_DX, MOE_T_DW1, MOE_T_DS, MOE_T_DH, MOE_T_DXP};
+    file *f = open_file(ROUTED, MOE_F32, MOE_F32);
+    moe_problem *both = f->problem;
+    moe_check_result *r = NULL;
+    f->problem = drawn(ROUTED " pass=fwd");
+    for (int i = 0; i < 5; i++)
+        add(f, gradients[i]);
+    cr_assert_eq(moe_safetensors_write(f->path, f->list, f->count, NULL, 0, NULL), MOE_OK);
+    expect_refused(f, MOE_E_NOTFOUND, "none of the tensors that can be judged");
+    add(f, MOE_T_O);
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+    cr_expect_eq(r->n_tensors, 1);
+    cr_expect_str_eq(r->tensor[0].name, "O");
+    moe_check_free(&r);
+    moe_problem_destroy(&both);
+    close_file(f);
+}
+
 /* With a given plan the pairs' order is known; a NaN fails. */
 Test(check_outputs, given_plan) {
     file *f = open_file(GIVEN, MOE_F32, MOE_F32);
