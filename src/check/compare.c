@@ -203,9 +203,11 @@ static void judge_gates(scan *s, const over_gate *over) {
     if (v->bad_elements > s->unwritten)
         moe_int_entry_fail(v, "%lld elements are not finite where the %s is",
                            (long long)(v->bad_elements - s->unwritten), s->c->truth);
+    if (!(s->gate.nmse > 0))
+        moe_int_entry_fail(v, "there is no gate for results in %s", dtype);
     if (over->group && isinf(v->worst_group_nmse))
         moe_int_entry_fail(v, "%s %lld must be exactly 0", word, (long long)v->worst_group);
-    if (s->gate.nmse > 0 && !moe_int_group_passes(&s->total, s->gate.nmse))
+    if (!moe_int_group_passes(&s->total, s->gate.nmse))
         moe_int_entry_fail(v, "NMSE %.2e > %.1e (%s gate)", v->nmse, s->gate.nmse, dtype);
     if (over->group)
         moe_int_entry_fail(v, "%s %lld: NMSE %.2e > %.1e (%s gate)", word,

@@ -112,6 +112,22 @@ Test(check_outputs, bf16_file) {
     close_file(f);
 }
 
+/* Without a gate nothing can fail, so nothing may pass. */
+Test(check_outputs, arithmetic_without_gates) {
+    static const moe_dtype types[] = {MOE_I64, MOE_I32, MOE_U8, MOE_DTYPE_COUNT};
+    file *f = open_file(ROUTED, MOE_F32, MOE_F32);
+    moe_check_result *r = NULL;
+    add(f, MOE_T_O);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(judge(f, types[i], &r), MOE_OK);
+        cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s", moe_dtype_name(types[i]));
+        cr_expect(strstr(r->why, "O: there is no gate for results in "), "%s", r->why);
+        cr_expect(strstr(r->why, moe_dtype_name(types[i])), "%s", r->why);
+        moe_check_free(&r);
+    }
+    close_file(f);
+}
+
 /* Slots in any order; per-slot vectors follow topk_index. */
 Test(check_outputs, routing_by_slots) {
     file *f = open_file(ROUTED, MOE_F32, MOE_F32);
