@@ -123,7 +123,7 @@ static bool take_plan(runner *k) {
     if (s == MOE_E_UNSUPPORTED)
         return true;
     if (!s && k->run->plan) {
-        k->run->same_plan = hash_plan(plan) == hash_plan(k->run->plan);
+        k->run->same_plan &= hash_plan(plan) == hash_plan(k->run->plan);
         return true;
     }
     if (!s)

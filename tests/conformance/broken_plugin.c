@@ -195,6 +195,8 @@ static int is_made(const layer *l, int backward) {
 
 static moe_status run(layer *l, int backward) {
     moe_tensors in = l->in;
+    if (has(l, "moody")) /* the lie of one run is none of the next one's */
+        moe_plan_destroy(&l->lie);
     if (has(l, "lazy") && is_made(l, backward)) /* right, and faster than any hardware */
         return MOE_OK;
     if (!backward)
@@ -323,8 +325,9 @@ static moe_status broken_routing(void *self, const moe_plan **ret) {
         *ret = l->lie;
         return MOE_OK;
     }
-    *ret = l->result->plan;
-    return MOE_OK;
+    moe_status s = has(l, "moody") && l->runs == 2 ? change_choice(l) : MOE_OK;
+    *ret = has(l, "moody") && l->runs == 2 ? l->lie : l->result->plan;
+    return s;
 }
 #endif
 
