@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Larger than any logit, still far from overflow in exp. */
-#define FORCED_LOGIT 600.0
+/* Larger than any logit, also one of another token that an expert compares it with. exp is only
+ * taken of differences from the largest and of negative numbers (score.c). */
+#define FORCED_LOGIT 1e300
 
 static int64_t experts_of(const moe_plan *plan, int64_t t) {
     return plan->token_offsets[t + 1] - plan->token_offsets[t];

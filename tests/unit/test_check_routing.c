@@ -239,9 +239,33 @@ Test(check_routing, nan_tokens_are_exempt) {
         to++;
     moe_plan *both = change(got, 4, e, to);
     o = settle(p, both, MOE_F32);
-    cr_expect_eq(o.verdict, MOE_VERDICT_FAIL);
-    cr_expect_eq(o.wrong, 1);
+    cr_expect(o.verdict == MOE_VERDICT_FAIL && o.wrong == 1);
     moe_plan_destroy(&both);
+    moe_plan_destroy(&got);
+    moe_plan_destroy(&plan);
+    moe_problem_destroy(&p);
+}
+
+/* An expert that takes such a token, as one that ranks NaN first does, has less room for the
+ * others: theirs is right, however large their logits are. */
+Test(check_routing, nan_token_takes_a_place) {
+    moe_problem *p = drawn("T=8 d=16 n=8 E=4 K=1 select=expert_choice score=softmax_topk "
+                           "r_scale=1e4 inject=nan@3 seed=42");
+    moe_reference_params params = {.tokens = 8, .precision = MOE_F64};
+    double *z = NULL;
+    moe_plan *plan = NULL;
+    cr_assert_eq(moe_reference_route(&p->layer, &p->in, &params, NULL, &z, &plan), MOE_OK);
+    int64_t last = plan->token[0];
+    for (int64_t r = 0; r < plan->offsets[1]; r++)
+        last = z[plan->token[r] * 4] < z[last * 4] ? plan->token[r] : last;
+    cr_assert(!chose(plan, 3, 0) && z[last * 4] > 600);
+    moe_plan *less = change(plan, last, 0, -1), *got = change(less, 3, -1, 0);
+    outcome o = settle(p, got, MOE_F32);
+    cr_expect_eq(o.verdict, MOE_VERDICT_AMBIGUOUS, "%s", o.why);
+    cr_expect_eq(o.exempt, 1);
+    cr_expect_eq(o.ambiguous, 1);
+    free(z);
+    moe_plan_destroy(&less);
     moe_plan_destroy(&got);
     moe_plan_destroy(&plan);
     moe_problem_destroy(&p);
