@@ -128,6 +128,26 @@ Test(check_outputs, arithmetic_without_gates) {
     close_file(f);
 }
 
+/* Where a golden value was lost the oracle's counts: an error there is none the less one. */
+Test(check_outputs, lost_golden_values) {
+    file *f = open_file(ROUTED, MOE_F32, MOE_F32);
+    moe_check_result *r = NULL;
+    moe_tensor *golden = &f->problem->expected.t[MOE_T_O];
+    cr_assert_eq(moe_tensor_cast(&f->cast.t[MOE_T_O], MOE_F32, golden), MOE_OK);
+    ((float *)golden->data)[5] = NAN;
+    add(f, MOE_T_O);
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+    cr_expect_str_eq(entry(r, "O")->truth, "golden");
+    moe_check_free(&r);
+    ((float *)f->cast.t[MOE_T_O].data)[5] += 1;
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect_str_eq(entry(r, "O")->truth, "oracle");
+    moe_check_free(&r);
+    close_file(f);
+}
+
 /* Slots in any order; per-slot vectors follow topk_index. */
 Test(check_outputs, routing_by_slots) {
     file *f = open_file(ROUTED, MOE_F32, MOE_F32);
