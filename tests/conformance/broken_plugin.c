@@ -160,8 +160,8 @@ static moe_status broken_set_input(void *self, const moe_input *input) {
     return MOE_OK;
 }
 
-/* Token 1's first expert becomes one that it has not chosen. */
-static moe_status change_choice(layer *l) {
+/* Token 1's first expert becomes one that it has not chosen; the last `dropped` pairs are lost. */
+static moe_status change_choice(layer *l, int64_t dropped) {
     const moe_plan *plan = l->result->plan;
     size_t n = (size_t)plan->n_pairs;
     int32_t *token = malloc(n * sizeof *token), *expert = malloc(n * sizeof *expert);
@@ -181,8 +181,8 @@ static moe_status change_choice(layer *l) {
                 moved = 1;
             }
     moe_plan_destroy(&l->lie);
-    moe_status s = moe_plan_create(plan->n_tokens, plan->n_experts, plan->n_pairs, token, expert,
-                                   NULL, l->dev->log, &l->lie);
+    moe_status s = moe_plan_create(plan->n_tokens, plan->n_experts, plan->n_pairs - dropped, token,
+                                   expert, NULL, l->dev->log, &l->lie);
     free(token);
     free(expert);
     return s;
@@ -195,7 +195,7 @@ static int is_made(const layer *l, int backward) {
 
 static moe_status run(layer *l, int backward) {
     moe_tensors in = l->in;
-    if (has(l, "moody")) /* the lie of one run is none of the next one's */
+    if (has(l, "moody") || has(l, "dropping")) /* the lie of one run is none of the next one's */
         moe_plan_destroy(&l->lie);
     if (has(l, "lazy") && is_made(l, backward)) /* right, and faster than any hardware */
         return MOE_OK;
@@ -213,7 +213,7 @@ static moe_status run(layer *l, int backward) {
     moe_reference_free(&l->result);
     l->result = result;
     if (has(l, "routing") && !l->lie) {
-        s = change_choice(l);
+        s = change_choice(l, 0);
         return s ? s : run(l, backward);
     }
     return MOE_OK;
@@ -325,8 +325,9 @@ static moe_status broken_routing(void *self, const moe_plan **ret) {
         *ret = l->lie;
         return MOE_OK;
     }
-    moe_status s = has(l, "moody") && l->runs == 2 ? change_choice(l) : MOE_OK;
-    *ret = has(l, "moody") && l->runs == 2 ? l->lie : l->result->plan;
+    bool lies = l->runs == 2 && (has(l, "moody") || has(l, "dropping"));
+    moe_status s = lies ? change_choice(l, has(l, "dropping")) : MOE_OK;
+    *ret = lies ? l->lie : l->result->plan;
     return s;
 }
 #endif
