@@ -48,7 +48,6 @@ static moe_int_unit_sums sums_of(const job *k, moe_int_truth *t) {
     s.dw2 = (double *)p2->want.data + k->index * d;
     s.var2 = (double *)p2->variance.data + k->index * d;
     p2->base[k->index] = u->e * d * u->n + k->j;
-    p2->layout.stride = u->n;
     p2->expert[k->index] = u->e;
     return s;
 }
@@ -69,6 +68,7 @@ static moe_status run_units(const moe_int_unit_expert *experts, int64_t count, i
         s = moe_int_part_alloc(u->db1, n * parts, 1, true, &t->part[u->db1]);
     if (s)
         return s;
+    t->part[u->dw2].layout.stride = u->n;
     int failed = 0;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(| : failed)
     for (int64_t i = 0; i < n; i++) {
