@@ -137,30 +137,37 @@ moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double 
     return s;
 }
 
-/* dW_r = dz^T X, db_r = sum dz, dX += dz W_r. vdz is used up. */
-static moe_status linear_stages(const moe_int_error_run *k, double *vdz, const double *dz) {
+/* ret = vdz and what adding `terms` products with dz adds. [T][R] */
+static void with_adding(const moe_int_error_run *k, const double *vdz, const double *dz,
+                        int64_t terms, double *ret) {
+    for (int64_t i = 0, count = k->T * k->oracle->plan->n_experts; i < count; i++)
+        ret[i] = vdz[i] + k->rounding.sum * (double)terms * dz[i] * dz[i];
+}
+
+/* dW_r = dz^T X, db_r = sum dz: T terms; dX += dz W_r: R terms. */
+static moe_status linear_stages(const moe_int_error_run *k, const double *vdz, const double *dz) {
     int64_t d = k->desc->d, T = k->T, R = k->oracle->plan->n_experts;
     double *squares = malloc((size_t)(T * d) * sizeof *squares);
     double *dx = malloc((size_t)(T * d) * sizeof *dx);
+    double *added = malloc((size_t)(T * R) * sizeof *added);
     double *w = moe_int_doubles(&k->in->t[MOE_T_W_R], 0, R * d);
     double *v = k->v->t[MOE_T_DX].data, *vdb = k->v->t[MOE_T_DB_R].data;
-    bool complete = squares && dx && w;
+    bool complete = squares && dx && added && w;
     if (complete) {
-        for (int64_t i = 0; i < T * R; i++)
-            vdz[i] += k->rounding.sum * (double)R * dz[i] * dz[i];
+        with_adding(k, vdz, dz, R, added);
         moe_int_loop_square_f64(w, R * d, w);
-        moe_int_loop_times_f64(vdz, T, R, w, d, k->threads, dx);
+        moe_int_loop_times_f64(added, T, R, w, d, k->threads, dx);
         for (int64_t i = 0; i < T * d; i++)
             v[i] += dx[i];
-        for (int64_t i = 0; i < T * R; i++)
-            vdz[i] += k->rounding.sum * (double)T * dz[i] * dz[i];
+        with_adding(k, vdz, dz, T, added);
         moe_int_loop_square_f64(k->X, T * d, squares);
-        moe_int_loop_outer_f64(vdz, T, R, squares, d, k->threads, k->v->t[MOE_T_DW_R].data);
+        moe_int_loop_outer_f64(added, T, R, squares, d, k->threads, k->v->t[MOE_T_DW_R].data);
         for (int64_t i = 0; vdb && i < T * R; i++)
-            vdb[i % R] += vdz[i];
+            vdb[i % R] += added[i];
     }
     free(squares);
     free(dx);
+    free(added);
     free(w);
     return complete ? MOE_OK : MOE_E_NOMEM;
 }

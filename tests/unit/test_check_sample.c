@@ -160,8 +160,10 @@ static int64_t row_of(const moe_plan *plan, int64_t t, int64_t e) {
 }
 
 /* Gradient of token t's logit e, dz_e = sum of slope_ek dS_k over the chosen k, and its variance in
- * units of u^2/3, from the terms that errors.h and errors_router.c name. */
-static double logit_by_hand(const both *b, int64_t t, int e, moe_int_rounding r, double *ret_v) {
+ * units of u^2/3, from the terms that errors.h and errors_router.c name. `vdS` is the variance of
+ * dS, NULL where dS is given. */
+static double logit_by_hand(const both *b, const moe_tensor *vdS, int64_t t, int e,
+                            moe_int_rounding r, double *ret_v) {
     const moe_plan *plan = b->routing.plan;
     bool softmax = b->problem->layer.router.score == MOE_SCORE_SOFTMAX;
     token_scores q = scores_by_hand(b, t);
@@ -174,41 +176,54 @@ static double logit_by_hand(const both *b, int64_t t, int e, moe_int_rounding r,
         double slope = q.s[k] * ((e == k) - (softmax || e == k ? q.s[e] : 0));
         double weight = 2 * r.sum * q.xx * q.ww[k] + r.router; /* relative, of s_k */
         dz += slope * dS;
+        *ret_v += vdS ? slope * slope * element(vdS, row_of(plan, t, k)) : 0;
         *ret_v += pow(slope * dS, 2) * (1 + weight) + r.router * pow(share * q.s[k] * dS, 2);
     }
     return dz;
 }
 
-/* V of the sampled dW_r and db_r is what the errors of a given dS, of the weights and of adding T
- * terms come to. In fp32 every term counts, in bf16 the storing of dS alone. A dozen sums of a few
- * terms in float64 differ by less than 1e-14. */
-static void expect_variance(const char *line, moe_dtype arithmetic) {
-    both b = open_both(line, arithmetic);
-    moe_int_rounding r = moe_int_rounding_of(arithmetic);
+/* V of dW_r and db_r, [experts of the sample][d or 1], is what the errors of dS, of the weights and
+ * of adding T terms come to. A dozen sums of a few terms in float64 differ by less than 1e-14. */
+static void expect_variance(const both *b, moe_int_rounding r, const moe_tensor *vdS,
+                            const moe_tensor *dw, const moe_tensor *db, const char *what) {
     double want[4][3] = {{0}}, bias[4] = {0};
-    int64_t T = b.problem->T;
+    int64_t T = b->problem->T;
     for (int64_t t = 0; t < T; t++) {
         for (int e = 0; e < 4; e++) {
-            double v, dz = logit_by_hand(&b, t, e, r, &v);
+            double v, dz = logit_by_hand(b, vdS, t, e, r, &v);
             v += r.sum * (double)T * dz * dz;
             bias[e] += v;
             for (int64_t i = 0; i < 3; i++)
-                want[e][i] += v * pow(element(&b.problem->in.t[MOE_T_X], t * 3 + i), 2);
+                want[e][i] += v * pow(element(&b->problem->in.t[MOE_T_X], t * 3 + i), 2);
         }
     }
+    for (int64_t g = 0; g < 4; g++) {
+        int64_t e = b->sampled.part[MOE_T_DW_R].expert[g];
+        for (int64_t i = 0; i < 3; i++)
+            cr_expect_float_eq(element(dw, g * 3 + i) / want[e][i], 1, 1e-13, "%s: dW_r[%d][%d]",
+                               what, (int)e, (int)i);
+        cr_expect_float_eq(element(db, g) / bias[e], 1, 1e-13, "%s: db_r[%d]", what, (int)e);
+    }
+}
+
+/* In fp32 every term counts, in bf16 the errors of dS alone. */
+static void expect_variances(const char *line, moe_dtype arithmetic) {
+    both b = open_both(line, arithmetic);
+    moe_int_rounding r = moe_int_rounding_of(arithmetic);
+    const moe_tensor *full = b.full.variance.t;
+    moe_tensor dw, db;
     cr_assert_eq(moe_int_sample_router(b.problem, &b.routing, &b.full.oracle->out.t[MOE_T_DS],
                                        arithmetic, &b.sampled),
                  MOE_OK);
-    const moe_int_part *dw = &b.sampled.part[MOE_T_DW_R], *db = &b.sampled.part[MOE_T_DB_R];
-    cr_assert_eq(dw->layout.groups, 4);
-    for (int64_t g = 0; g < 4; g++) {
-        int64_t e = dw->expert[g];
-        for (int64_t i = 0; i < 3; i++)
-            cr_expect_float_eq(element(&dw->variance, g * 3 + i) / want[e][i], 1, 1e-13,
-                               "%s: dW_r[%d][%d]", line, (int)e, (int)i);
-        cr_expect_float_eq(element(&db->variance, g) / bias[e], 1, 1e-13, "%s: db_r[%d]", line,
-                           (int)e);
-    }
+    const moe_int_part *dw_part = &b.sampled.part[MOE_T_DW_R];
+    const moe_int_part *db_part = &b.sampled.part[MOE_T_DB_R];
+    cr_assert_eq(dw_part->layout.groups, 4);
+    expect_variance(&b, r, NULL, &dw_part->variance, &db_part->variance, line);
+    cr_assert_eq(moe_int_part_gather(&full[MOE_T_DW_R], dw_part, &dw), MOE_OK);
+    cr_assert_eq(moe_int_part_gather(&full[MOE_T_DB_R], db_part, &db), MOE_OK);
+    expect_variance(&b, r, &full[MOE_T_DS], &dw, &db, "full");
+    moe_tensor_free(&dw);
+    moe_tensor_free(&db);
     close_both(&b);
 }
 
@@ -218,8 +233,8 @@ Test(check_sample, router_gradient_variance) {
         "T=6 d=3 n=4 E=4 K=2 router_bias=1 score=sigmoid seed=13",
     };
     for (int i = 0; i < 2; i++) {
-        expect_variance(lines[i], MOE_F32);
-        expect_variance(lines[i], MOE_BF16);
+        expect_variances(lines[i], MOE_F32);
+        expect_variances(lines[i], MOE_BF16);
     }
 }
 
