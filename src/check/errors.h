@@ -44,6 +44,7 @@ typedef struct moe_int_unit {
     double a, va;         /* activation, of the stored h */
     double dh[2], vdh[2]; /* gradient of h */
     bool corner[2];       /* rounding may carry h across a jump of the derivative */
+    double jump[2];       /* of dh there, 0 elsewhere */
 } moe_int_unit;
 
 /* From h, vh, and (with `backward`) da, vda to the rest. */

@@ -22,6 +22,7 @@ typedef struct work {
     double *ga;          /* [rows][n] operand variance of dW2 */
     double *vdh, *gdh;   /* [rows][hw] the same of dXp and dW1 */
     double *squares;     /* [rows][d] */
+    double *jumps;       /* [rows] what jumps of dH may do to dS, squared */
     moe_int_unit *units; /* [n] of one row */
     void *block[16];
     int blocks;
@@ -79,6 +80,7 @@ static moe_status prepare(const moe_int_bank *b, work *k) {
     k->vdh = take(k, b->dy ? rows * hw : 0);
     k->gdh = take(k, b->dy ? rows * hw : 0);
     k->squares = take(k, rows * d);
+    k->jumps = take(k, rows);
     k->units = keep(k, calloc((size_t)n, sizeof *k->units));
     for (int i = 0; i < k->blocks; i++)
         if (!k->block[i])
@@ -146,6 +148,15 @@ static double weight_gradient(const moe_int_bank *b, const work *k, int64_t r) {
     return v + b->rounding->sum * (double)(n + d) * terms;
 }
 
+/* A jump of dh in column col of W1 changes dS = <dXp, x> by jump <W1_col, x>. */
+static double jump_square(const moe_int_bank *b, int64_t r, const moe_int_unit *u, int64_t col,
+                          int part) {
+    double dot = 0;
+    for (int64_t i = 0, d = b->desc->d; u->corner[part] && i < d; i++)
+        dot += b->W1[col * d + i] * b->raw[r * d + i];
+    return u->jump[part] * u->jump[part] * dot * dot;
+}
+
 static void store_row(const moe_int_bank *b, const work *k, int64_t r) {
     double w = weight_of(b, r), vs = b->on_input ? 0 : b->vweight[r], sum = b->rounding->sum;
     double a2 = sum * moe_int_norm2(b->A + r * b->n, b->n);
@@ -167,6 +178,7 @@ static void store_row(const moe_int_bank *b, const work *k, int64_t r) {
             if (!b->dy)
                 continue;
             b->corner[col] = u->corner[p];
+            k->jumps[r] += jump_square(b, r, u, column_of(b, j, p), p);
             b->vdH[col] = u->vdh[p];
             k->vdh[col] = u->vdh[p] + stored + dh2;
             k->gdh[col] = u->vdh[p] + stored + square * (rows + stored_x);
@@ -175,10 +187,10 @@ static void store_row(const moe_int_bank *b, const work *k, int64_t r) {
 }
 
 /* With the weight on the input, dS = <dXp, x>. */
-static void input_weight_gradient(const moe_int_bank *b) {
+static void input_weight_gradient(const moe_int_bank *b, const work *k) {
     int64_t d = b->desc->d;
     for (int64_t r = 0; r < b->rows; r++) {
-        b->vdS[r] = 0;
+        b->vdS[r] = k->jumps[r] / b->rounding->u2;
         for (int64_t i = r * d; i < (r + 1) * d; i++) {
             double x2 = b->raw[i] * b->raw[i], g2 = b->dXp[i] * b->dXp[i];
             double stored = moe_int_stored(b->rounding, b->dXp[i]);
@@ -231,7 +243,7 @@ moe_status moe_int_bank_errors(const moe_int_bank *b) {
     if (b->dy) {
         moe_int_loop_times_f64(k.vdh, b->rows, b->hw, k.w1, b->desc->d, b->threads, b->vdXp);
         if (b->on_input)
-            input_weight_gradient(b);
+            input_weight_gradient(b, &k);
         if (b->vdW1)
             parameter_gradients(b, &k);
     }

@@ -157,8 +157,8 @@ static void zero_expert_gradients(const moe_int_error_run *k) {
     }
 }
 
-/* What column `col` of pair row p decides: with the weight on the input dS and so the router's
- * gradient too. */
+/* What column `col` of pair row p decides. dS, which it moves but little, errs by that much more.
+ */
 static void blank_corner(const moe_int_error_run *k, int64_t e, int64_t p, int64_t col) {
     moe_tensor *out = k->oracle->out.t;
     int64_t d = k->desc->d, hw = moe_h_width(k->desc, k->desc->n);
@@ -167,13 +167,6 @@ static void blank_corner(const moe_int_error_run *k, int64_t e, int64_t p, int64
     moe_int_blank(&out[MOE_T_DX], k->oracle->plan->token[p] * d, d);
     moe_int_blank(&out[MOE_T_DW1], (e * hw + col) * d, d);
     moe_int_blank(&out[MOE_T_DB1], e * hw + col, 1);
-    if (k->desc->router.weight_on != MOE_WEIGHT_ON_INPUT)
-        return;
-    moe_int_blank(&out[MOE_T_DS], p, 1);
-    if (out[MOE_T_DW_R].data)
-        moe_int_blank(&out[MOE_T_DW_R], 0, moe_tensor_count(&out[MOE_T_DW_R]));
-    if (out[MOE_T_DB_R].data)
-        moe_int_blank(&out[MOE_T_DB_R], 0, moe_tensor_count(&out[MOE_T_DB_R]));
 }
 
 static void blank_corners(const moe_int_error_run *k) {

@@ -44,16 +44,26 @@ static double corner_distance(const moe_layer_desc *desc, int part, double h, do
     return relu && part == 0 ? fabs(h) : INFINITY;
 }
 
-/* Can rounding carry h across? Six deviations of what h is before it is stored; storing moves it by
- * at most u|h| and keeps its sign. */
-static bool near_corner(const moe_layer_desc *desc, const moe_int_rounding *r, int part, double h,
-                        double vh) {
-    double size, distance = corner_distance(desc, part, h, &size);
-    return distance <= 6 * sqrt(r->u2 * vh) + moe_dtype_roundoff(r->arithmetic) * size;
-}
-
 static void act_gradient(const moe_layer_desc *desc, const double *h, double da, double *ret) {
     moe_int_act_backward_f64(desc, MOE_GLU_CONCAT, 1, h, &da, ret);
+}
+
+/* Can rounding carry column k of h across a jump? Six deviations of what h is before it is stored;
+ * storing moves it by at most u|h| and keeps its sign. */
+static void find_corner(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward, int k,
+                        moe_int_unit *u) {
+    double size, distance = corner_distance(desc, k, u->h[k], &size);
+    double reach = 6 * sqrt(r->u2 * u->vh[k]) + moe_dtype_roundoff(r->arithmetic) * size;
+    u->corner[k] = distance <= reach;
+    u->jump[k] = 0;
+    if (!u->corner[k] || !backward)
+        return;
+    double low[2] = {u->h[0], u->h[1]}, high[2] = {u->h[0], u->h[1]}, below[2], above[2];
+    low[k] -= 2 * reach + DBL_MIN;
+    high[k] += 2 * reach + DBL_MIN;
+    act_gradient(desc, low, u->da, below);
+    act_gradient(desc, high, u->da, above);
+    u->jump[k] = fabs(above[k] - below[k]);
 }
 
 /* How a and dh change with h[k]: secants over three deviations to each side, which see a bend or a
@@ -90,7 +100,7 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
         double stored = u->vh[k] + moe_int_stored(r, u->h[k]), da_dh, dh_dh[2] = {0};
         secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
         u->va += da_dh * da_dh * stored;
-        u->corner[k] = near_corner(desc, r, k, u->h[k], u->vh[k]);
+        find_corner(desc, r, backward, k, u);
         for (int i = 0; backward && i < u->parts; i++)
             u->vdh[i] += dh_dh[i] * dh_dh[i] * stored;
     }

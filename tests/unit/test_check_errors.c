@@ -201,6 +201,38 @@ Test(check_errors, corners_are_not_compared) {
     close_run(&r);
 }
 
+/* With the weight on the input the same corner moves dS: by as much as it differs between the two
+ * sides, 1e-5 away, which other errors of fp32 are far below. */
+Test(check_errors, corners_widen_dS) {
+    run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
+                              "route=counts:3+3 seed=9")};
+    float *b1 = r.problem->in.t[MOE_T_B1].data, corner;
+    double side[2];
+    r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
+    corner = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
+    for (int i = 0; i < 2; i++) {
+        moe_reference_free(&r.oracle);
+        b1[3] = corner + (i ? 1e-5f : -1e-5f);
+        r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
+        side[i] = element(&r.oracle->out.t[MOE_T_DS], 1);
+    }
+    moe_reference_free(&r.oracle);
+    b1[3] = corner;
+    r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
+    r.rounding = moe_int_rounding_of(MOE_F32);
+    cr_assert_eq(
+        moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v),
+        MOE_OK);
+    double jump = fabs(side[1] - side[0]);
+    double foreseen = sqrt(r.rounding.u2 * element(&r.v.t[MOE_T_DS], 1));
+    cr_expect_gt(jump, 0.01);
+    /* secants over 3 deviations to each side see 1/6 of the jump too: 1 + 1/36 of its square */
+    cr_expect_float_eq(foreseen / jump, 1, 0.014, "%g for a jump of %g", foreseen, jump);
+    cr_expect(isfinite(element(&r.oracle->out.t[MOE_T_DS], 1)));
+    cr_expect_lt(sqrt(r.rounding.u2 * element(&r.v.t[MOE_T_DS], 0)), 1e-5);
+    close_run(&r);
+}
+
 /* Every width's row counts in full: rows are read in pieces. */
 Test(check_errors, squared_norms) {
     float v[3 * 600];
