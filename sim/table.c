@@ -178,28 +178,31 @@ static int64_t *size_slot(fields *f, column c) {
     }
 }
 
-static int read_name(moe_int_word w, const char *const *names, int32_t count, int32_t *ret) {
+/* names[0] is `first` in numbers. */
+static int read_name(moe_int_word w, const char *const *names, int32_t count, int32_t first,
+                     int32_t *ret) {
     for (int32_t i = 0; i < count; i++) {
         if (strlen(names[i]) == w.length && memcmp(names[i], w.text, w.length) == 0) {
-            *ret = i;
+            *ret = first + i;
             return 1;
         }
     }
     return 0;
 }
 
+static const char *const passes[] = {"fwd", "bwd", "both"}; /* from MOE_PASS_FWD on */
+static const char *const routes[] = {"balanced", "uniform"};
+
 static int read_field(column c, moe_int_word w, fields *f) {
-    static const char *const passes[] = {"default", "fwd", "bwd", "both"}; /* moe_pass */
-    static const char *const routes[] = {"balanced", "uniform"};
     uint64_t value;
     if (c == IGNORED)
         return 1;
     if (c == US)
         return moe_int_parse_real(w, &f->row.us) == MOE_OK && f->row.us > 0;
     if (c == PASS)
-        return read_name(w, passes, 4, &f->pass);
+        return read_name(w, passes, 3, MOE_PASS_FWD, &f->pass);
     if (c == ROUTE)
-        return read_name(w, routes, 2, &f->uniform);
+        return read_name(w, routes, 2, 0, &f->uniform);
     if (c == KERNEL) {
         if (w.length >= sizeof f->row.kernel)
             return 0;
@@ -213,16 +216,20 @@ static int read_field(column c, moe_int_word w, fields *f) {
 }
 
 static moe_status add_fields(const reader *r, const fields *f, moe_table *table) {
-    static const char *const passes[] = {"both", "fwd", "bwd", "both"}; /* moe_pass */
     char line[256], where[512];
     if (table->kind == MOE_TABLE_GEMMS)
         return moe_int_table_add_row(table, &f->row, r->log);
     snprintf(line, sizeof line, "T=%lld d=%lld n=%lld E=%lld K=%lld route=%s pass=%s",
              (long long)f->row.m, (long long)f->d, (long long)f->row.n, (long long)f->E,
-             (long long)f->K, f->uniform ? "uniform" : "balanced", passes[f->pass]);
+             (long long)f->K, routes[f->uniform], passes[f->pass - MOE_PASS_FWD]);
     snprintf(where, sizeof where, "%.400s:%d", r->path, r->line);
     moe_status st = moe_int_table_add_layer(table, line, where, r->log);
     return st ? st : moe_int_table_add_row(table, &f->row, r->log);
+}
+
+/* What a column of names may say. */
+static const char *choices(column c) {
+    return c == PASS ? ": fwd, bwd or both" : c == ROUTE ? ": balanced or uniform" : "";
 }
 
 static moe_status read_row(const reader *r, const char *line, moe_table *table) {
@@ -232,8 +239,9 @@ static moe_status read_row(const reader *r, const char *line, moe_table *table) 
     int i = 0;
     for (; next_field(&at, &w); i++) {
         if (i >= r->n_columns || !read_field(r->columns[i], w, &f))
-            return moe_fail(r->log, MOE_E_FORMAT, "%s:%d: column %d cannot be \"%.*s\"", r->path,
-                            r->line, i + 1, (int)(w.length < 40 ? w.length : 40), w.text);
+            return moe_fail(r->log, MOE_E_FORMAT, "%s:%d: column %d cannot be \"%.*s\"%s", r->path,
+                            r->line, i + 1, (int)(w.length < 40 ? w.length : 40), w.text,
+                            i < r->n_columns ? choices(r->columns[i]) : "");
     }
     if (i != r->n_columns)
         return moe_fail(r->log, MOE_E_FORMAT, "%s:%d: %d columns where the header has %d", r->path,

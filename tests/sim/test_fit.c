@@ -65,6 +65,9 @@ Test(sim_fit, known_parameters_come_back) {
 /* One kernel of one case. */
 #define REPORT(kernel) "{\"bench\":[{\"case\":\"T=4 d=8 n=8 E=2 K=1\",\"kernels\":[" kernel "]}]}"
 
+/* A row of a layer up to its pass, route and time. */
+#define LAYERS "kernel\tT\td\tn\tK\tE\tpass\troute\tmedian_us\na\t4\t8\t8\t1\t2\t"
+
 Test(sim_fit, bad_tables_are_named_with_their_line) {
     static const struct {
         const char *text, *word;
@@ -79,6 +82,9 @@ Test(sim_fit, bad_tables_are_named_with_their_line) {
                {"m\tn\tk\tmedian_us\n0\t2\t3\t4\n", ":2"},
                {"m\tn\tk\tmedian_us\n99999999999\t2\t3\t4\n", ":2"},
                {"kernel\tT\td\tn\tK\tE\tpass\tmedian_us\na\t1\t8\t8\t1\t1\tup\t4\n", "up"},
+               {LAYERS "default\tbalanced\t4\n", "\"default\": fwd, bwd or both"},
+               {LAYERS "\tbalanced\t4\n", "fwd, bwd or both"},
+               {LAYERS "fwd\tzipf\t4\n", "balanced or uniform"},
                {"kernel\tT\td\tn\tK\tE\tmedian_us\na\t1\t8\t8\t2\t1\t4\n", ":2"},
                {"{\"bench\":[", "line 1"},
                {"{}", "\"bench\""},
@@ -102,6 +108,31 @@ Test(sim_fit, bad_tables_are_named_with_their_line) {
         cr_expect_null(table);
         unlink(path);
     }
+}
+
+/* The three passes that a table may name; without the column it is the forward one. */
+Test(sim_fit, passes_of_a_table) {
+    static const struct {
+        const char *text, *what;
+    } good[] = {
+        {LAYERS "fwd\tbalanced\t4\n", " route=balanced pass=fwd"},
+        {LAYERS "bwd\tuniform\t4\n", " route=uniform pass=bwd"},
+        {LAYERS "both\tbalanced\t4\n", " route=balanced pass=both"},
+        {"kernel\tT\td\tn\tK\tE\tmedian_us\na\t4\t8\t8\t1\t2\t4\n", " route=balanced pass=fwd"}};
+    moe_gpu *gpu;
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        char path[TEMPORARY_BYTES];
+        moe_table *table = NULL;
+        moe_row_error e = {0};
+        temporary_file(path, "", good[i].text, strlen(good[i].text));
+        cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK, "%s", good[i].text);
+        cr_expect_eq(moe_table_predict(table, 0, gpu, &(moe_fit_params){0}, NULL, &e), MOE_OK);
+        cr_expect(strstr(e.what, good[i].what), "%s: not%s", e.what, good[i].what);
+        moe_table_destroy(&table);
+        unlink(path);
+    }
+    moe_gpu_destroy(&gpu);
 }
 
 Test(sim_fit, refuses_what_it_cannot_do) {
