@@ -87,8 +87,7 @@ static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
 void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile t, double rows, double miss,
                        moe_step *ret) {
     const double step = KSTEP * g->element;
-    const double cols = fmin(t.n, g->n),
-                 share = g->cluster > 0 ? fmin(g->cluster, r->cluster) : r->cluster;
+    const double cols = fmin(t.n, g->n), share = g->cluster > 0 ? g->cluster : r->cluster;
     /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
      * if there is a second tile. */
     const int second = rows >= t.m * 0.999 || g->depth || g->cluster > 1;

@@ -80,7 +80,8 @@ void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic tra
     g.epilogue = traffic.epilogue > 0 ? traffic.epilogue : l->element;
     g.load = traffic.load > 0 ? traffic.load : 1;
     g.hidden = fmax(l->r.hidden, tiles->hidden);
-    g.cluster = tiles->cluster;
+    /* Where a GPU has no clusters, or smaller ones, a library's kernels for it do without. */
+    g.cluster = (int32_t)fmin(tiles->cluster, l->r.cluster);
     g.packed = tiles->packed;
     moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, tiles->max_split, &k, &times);
     put(l, name, &k, &g, &times);

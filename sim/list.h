@@ -44,7 +44,7 @@ typedef struct moe_tiles {
     const moe_tile *shapes;
     int count;
     int max_split;
-    int cluster;   /* as in moe_gemm */
+    int cluster;   /* as in moe_gemm, on a GPU that has such clusters */
     int packed;    /* as in moe_gemm */
     double hidden; /* share of the epilogue that overlaps, if more than the system's own */
 } moe_tiles;

@@ -13,7 +13,7 @@ const moe_gpu_param moe_int_gpu_params[MOE_GP_COUNT] = {
     {"mma_cols", "", "its columns", 8, 512, 0},
     {"tile_max", "", "accumulators of one tile that fit an SM", 256, 1e6, 0},
     {"tile_pow2", "", "1: tiles of its libraries have sides of powers of two; 0: any", 0, 1, 0},
-    {"cluster", "", "CTAs that share one operand load by multicast; 1: no multicast", 1, 16, 0},
+    {"cluster", "", "CTAs of a cluster, which share operand loads by multicast; 1: the GPU has no clusters", 1, 16, 0},
     {"smem_bw", "B/clock/SM", "shared-memory read rate", 8, 4096, 0},
     {"l2_mib", "MiB", "L2 cache", 0.25, 4096, 0},
     {"l2_bw", "B/clock/SM", "L2 read rate of one SM while all load", 1, 4096, 1},

@@ -5,33 +5,7 @@
 #include <string.h>
 
 #include "capture.h"
-#include "moeref/model.h"
-
-static moe_layer_desc layer_of(int64_t d, int64_t n, int64_t E, int64_t K) {
-    moe_layer_desc desc;
-    moe_layer_desc_init(&desc);
-    desc.d = d, desc.n = n, desc.E = E, desc.K = K;
-    return desc;
-}
-
-static moe_gpu *load(const char *name) {
-    moe_gpu *gpu = NULL;
-    cr_assert_eq(moe_gpu_load(name, NULL, &gpu), MOE_OK);
-    return gpu;
-}
-
-static moe_prediction *predict(const moe_gpu *gpu, const char *method, const moe_layer_desc *d,
-                               int64_t tokens, int32_t pass) {
-    const moe_workload w = {.layer = d, .tokens = tokens, .pass = pass};
-    moe_prediction *p = NULL;
-    cr_assert_eq(moe_predict(gpu, method, &w, NULL, &p), MOE_OK, "%s", method);
-    return p;
-}
-
-static int has_backward(const char *method) {
-    return strcmp(method, "cutlass_moe") != 0 && strcmp(method, "triton_fused_moe") != 0 &&
-           strcmp(method, "sglang_fused_moe") != 0;
-}
+#include "layers.h"
 
 /* Rows an expert: many, fewer than one, and just over a tile. */
 static void expect_floors(const moe_layer_desc d, int64_t T) {
@@ -170,39 +144,6 @@ Test(sim_predict, default_data) {
         cr_expect(us[MOE_ENTROPY_CONSTANT] < us[MOE_ENTROPY_RANDOM]);
         cr_expect_eq(us[MOE_ENTROPY_DEFAULT], us[i ? MOE_ENTROPY_CONSTANT : MOE_ENTROPY_RANDOM]);
     }
-    moe_gpu_destroy(&gpu);
-}
-
-/* 33 row tiles times 8 columns are two rounds of 132 SMs; one more token costs a third round. */
-Test(sim_predict, waves_are_quantised) {
-    moe_gpu *gpu = load("h100-sxm");
-    const moe_layer_desc one = layer_of(4096, 512, 1, 1);
-    moe_prediction *full = predict(gpu, "scattermoe", &one, 33 * 128, MOE_PASS_FWD);
-    moe_prediction *over = predict(gpu, "scattermoe", &one, 33 * 128 + 1, MOE_PASS_FWD);
-    const moe_cost *before = &full->kernels[1].cost, *after = &over->kernels[1].cost;
-    cr_assert_str_eq(before->name, "H");
-    cr_expect_eq(before->tiles, 264);
-    cr_expect_eq(after->tiles, 272);
-    cr_expect(after->us > 1.3 * before->us, "%g, then %g us", before->us, after->us);
-    moe_prediction_free(&full), moe_prediction_free(&over);
-    moe_gpu_destroy(&gpu);
-}
-
-/* SonicMoE's clusters take two row tiles of an expert: 256 rows are two tiles, 257 are four. */
-Test(sim_predict, clusters_pad_rows) {
-    moe_gpu *gpu = load("h100-sxm");
-    const moe_layer_desc d = layer_of(4096, 1024, 2, 1);
-    const int64_t even[2] = {256, 256}, odd[2] = {255, 257};
-    moe_workload w = {.layer = &d, .tokens = 512, .counts = even, .pass = MOE_PASS_FWD};
-    moe_prediction *full = NULL, *over = NULL;
-    cr_assert_eq(moe_predict(gpu, "sonicmoe", &w, NULL, &full), MOE_OK);
-    w.counts = odd;
-    cr_assert_eq(moe_predict(gpu, "sonicmoe", &w, NULL, &over), MOE_OK);
-    cr_assert_str_eq(full->kernels[1].cost.name, "A");
-    cr_expect_eq(full->kernels[1].cost.tiles, 2 * 2 * 8);
-    cr_expect_eq(over->kernels[1].cost.tiles, (2 + 4) * 8);
-    cr_expect(over->padding > 0.3 && full->padding < 1e-6, "%g, %g", over->padding, full->padding);
-    moe_prediction_free(&full), moe_prediction_free(&over);
     moe_gpu_destroy(&gpu);
 }
 
