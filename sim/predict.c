@@ -28,6 +28,17 @@ const char *moe_method_brief(const char *method) {
     return m ? m->brief : NULL;
 }
 
+moe_workload moe_workload_of(const moe_case *c, const int64_t *counts, const moe_workload *state) {
+    moe_workload w = *state;
+    w.layer = &c->layer;
+    w.tokens = c->T;
+    w.counts = counts;
+    w.pass = c->pass;
+    w.dtype = c->dtype;
+    w.with_router = c->route == MOE_ROUTE_ROUTER;
+    return w;
+}
+
 static moe_status unknown_method(const char *name, const moe_log *log) {
     char list[512] = "";
     for (size_t i = 0; i < METHODS; i++) {

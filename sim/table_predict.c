@@ -30,12 +30,7 @@ moe_status moe_int_table_time(const moe_table *table, size_t i, const moe_gpu *g
         st = moe_predict_gemm(gpu, row->m, row->n, row->k, row->batch, &w, log, &p);
     } else {
         const moe_table_layer *l = &table->layers[row->layer];
-        w.layer = &l->c.layer;
-        w.tokens = l->c.T;
-        w.counts = l->counts;
-        w.pass = l->c.pass;
-        w.dtype = l->c.dtype;
-        w.with_router = l->c.route == MOE_ROUTE_ROUTER;
+        w = moe_workload_of(&l->c, l->counts, &w);
         st = moe_predict(gpu, params->method ? params->method : "cublas", &w, log, &p);
     }
     if (!st)

@@ -120,14 +120,14 @@ moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,
         return MOE_E_NOMEM;
     for (int64_t e = 0; plan && e < p->layer.E; e++)
         counts[e] = plan->offsets[e + 1] - plan->offsets[e];
-    moe_workload work = {.layer = &p->layer,
-                         .tokens = p->T,
-                         .counts = plan ? counts : NULL,
-                         .pass = p->pass,
-                         .dtype = p->dtype,
-                         .clock = settled ? MOE_CLOCK_SETTLED : MOE_CLOCK_BURST,
-                         .with_router = p->plan == NULL,
-                         .in_stream = 1};
+    const moe_case c = {.layer = p->layer,
+                        .T = p->T,
+                        .dtype = p->dtype,
+                        .pass = p->pass,
+                        .route = p->plan ? MOE_ROUTE_COUNTS : MOE_ROUTE_ROUTER};
+    const moe_workload state = {.clock = settled ? MOE_CLOCK_SETTLED : MOE_CLOCK_BURST,
+                                .in_stream = 1},
+                       work = moe_workload_of(&c, plan ? counts : NULL, &state);
     for (size_t k = 0; k < r->n_kernels; k++)
         r->kernel[k].predicted_us = r->kernel[k].floor_us = 0;
     moe_status s = moe_predict(params->gpu, method, &work, log, &model);

@@ -22,7 +22,7 @@ static int run(const trace_options *o) {
         st = moe_fail(cli_log(), MOE_E_UNSUPPORTED,
                       "a trace shows a layer; use one expert, E=1 K=1, for a dense one");
     if (!st) {
-        const moe_workload w = model_subject_workload(&s, &state);
+        const moe_workload w = moe_workload_of(&s.c, s.counts, &state);
         st = moe_trace_write(gpu, o->method, &w, o->max_tiles, o->to, cli_log());
     }
     if (!st)

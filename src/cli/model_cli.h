@@ -58,9 +58,6 @@ moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, con
                                  const moe_workload *state, const moe_log *log,
                                  moe_prediction **ret);
 
-/* The workload of a layer: points into s. */
-moe_workload model_subject_workload(const model_subject *s, const moe_workload *state);
-
 /* Output of a prediction. */
 void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                       const moe_prediction *p);

@@ -133,21 +133,10 @@ void model_subject_clear(model_subject *s) {
     *s = (model_subject){0};
 }
 
-moe_workload model_subject_workload(const model_subject *s, const moe_workload *state) {
-    moe_workload w = *state;
-    w.layer = &s->c.layer;
-    w.tokens = s->c.T;
-    w.counts = s->counts;
-    w.pass = s->c.pass;
-    w.dtype = s->c.dtype;
-    w.with_router = s->c.route == MOE_ROUTE_ROUTER;
-    return w;
-}
-
 moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
                                  const moe_workload *state, const moe_log *log,
                                  moe_prediction **ret) {
-    const moe_workload w = model_subject_workload(s, state);
+    const moe_workload w = moe_workload_of(&s->c, s->counts, state);
     if (s->is_gemm)
         return moe_predict_gemm(gpu, s->m, s->n, s->k, s->batch, state, log, ret);
     return moe_predict(gpu, method, &w, log, ret);

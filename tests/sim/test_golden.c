@@ -35,8 +35,7 @@ static void predict_layer(reader *r, const char *line) {
     cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "line %d", r->line);
     int64_t *counts = malloc((size_t)c.layer.E * sizeof *counts);
     cr_assert_eq(moe_counts_draw(&c, NULL, counts), MOE_OK);
-    const moe_workload w = {
-        .layer = &c.layer, .tokens = c.T, .counts = counts, .pass = c.pass, .dtype = c.dtype};
+    const moe_workload w = moe_workload_of(&c, counts, &(moe_workload){0});
     cr_assert_eq(moe_predict(r->gpu, r->method, &w, NULL, &r->p), MOE_OK, "line %d", r->line);
     free(counts);
     moe_case_clear(&c);

@@ -22,11 +22,8 @@ static double predict(const moe_gpu *gpu, const char *method, const moe_case *c)
     int64_t *counts = malloc((size_t)c->layer.E * sizeof *counts);
     moe_prediction *p = NULL;
     cr_assert_eq(moe_counts_draw(c, NULL, counts), MOE_OK);
-    const moe_workload w = {.layer = &c->layer,
-                            .tokens = c->T,
-                            .counts = counts,
-                            .pass = c->pass,
-                            .clock = MOE_CLOCK_SETTLED};
+    const moe_workload settled = {.clock = MOE_CLOCK_SETTLED},
+                       w = moe_workload_of(c, counts, &settled);
     cr_assert_eq(moe_predict(gpu, method, &w, NULL, &p), MOE_OK, "%s", method);
     const double us = p->total_us;
     moe_prediction_free(&p);

@@ -131,3 +131,45 @@ Test(sim_verbs, names_of_points_and_refusals) {
     expect(2, "no method 'nosuch'", "validate --gpu h100-sxm --method nosuch");
     expect(3, "nosuch", "bench --gpu ./nosuch.json");
 }
+
+static json_t *parsed(const char *format, const char *words) {
+    outcome *o = moeref(format, words);
+    json_t *root = json_loads(o->text, 0, NULL);
+    cr_assert(root, "%s", o->text);
+    free(o);
+    return root;
+}
+
+static double number(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
+}
+
+/* What bench says a layer should take is what predict says of its case, with and without a router;
+ * every expert has every token, so that both know the same counts. */
+Test(sim_verbs, bench_predicts_what_predict_does) {
+    static const char *const words[] = {"route=router", "route=counts:64+64+64+64", "pass=fwd"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        json_t *timed = parsed("bench --backend reference --gpu h100-sxm --repeat 1 --output json "
+                               "--case 'T=64 d=64 n=32 E=4 K=4 dtype=bf16 %s'",
+                               words[i]);
+        json_t *told =
+            parsed("predict --stream --output json --case 'T=64 d=64 n=32 E=4 K=4 dtype=bf16 %s'",
+                   words[i]);
+        const json_t *entry = json_array_get(json_object_get(timed, "bench"), 0);
+        const json_t *passes = json_object_get(entry, "passes");
+        static const char *const keys[] = {"forward_us", "backward_us", "total_us"};
+        cr_expect_eq(json_array_size(passes), i < 2 ? 3 : 1);
+        for (size_t p = 0; p < json_array_size(passes); p++)
+            cr_expect_float_eq(number(json_array_get(passes, p), "predicted_us"),
+                               number(told, keys[p]), 1e-4, "%s: %s", words[i], keys[p]);
+        const json_t *last = json_array_get(passes, json_array_size(passes) - 1);
+        const json_t *first = json_array_get(json_object_get(told, "kernels"), 0);
+        const char *name = json_string_value(json_object_get(first, "name"));
+        cr_expect_eq(strcmp(name, "router") == 0, i != 1, "%s: %s", words[i], name);
+        cr_expect(number(told, "floor_us") > 0.01);
+        cr_expect_float_eq(number(last, "floor_us"), number(told, "floor_us"), 1e-4, "%s",
+                           words[i]);
+        json_decref(timed);
+        json_decref(told);
+    }
+}

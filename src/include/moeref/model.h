@@ -86,6 +86,12 @@ typedef struct moe_workload {
     int32_t in_stream;   /* 0: kernels of a CUDA graph; 1: launched one by one in a stream */
 } moe_workload;
 
+/* The workload of a case: clock, entropy and in_stream are those of *state, the rest is the case's;
+ * a case whose routing is given has no router. Points to c->layer and to counts, which may be NULL.
+ */
+MOE_API moe_workload moe_workload_of(const moe_case *c, const int64_t *counts,
+                                     const moe_workload *state);
+
 /* One kernel of a prediction. */
 typedef struct moe_kernel {
     moe_cost cost;
