@@ -197,7 +197,8 @@ static moe_status take_rows(fit *f, const moe_log *log) {
     for (size_t i = 0; i < f->table->count; i++) {
         double us;
         f->fold[i] = 0;
-        if (f->p->kernel && strcmp(f->p->kernel, f->table->rows[i].kernel) != 0) {
+        if (f->table->rows[i].is_pass ||
+            (f->p->kernel && strcmp(f->p->kernel, f->table->rows[i].kernel) != 0)) {
             f->fold[i] = NOT_ASKED;
             continue;
         }

@@ -121,6 +121,7 @@ static void add_up(const moe_list *l, int pass, moe_prediction *p) {
         k->start_us = now;
         now += k->cost.us;
         *(k->backward ? &p->backward_us : &p->forward_us) += k->cost.us;
+        *(k->backward ? &p->backward_floor_us : &p->forward_floor_us) += k->cost.floor_us;
         p->flops += k->cost.flops;
         p->floor_us += k->cost.floor_us;
         padded += k->padded_flops;

@@ -65,7 +65,10 @@ moe_status moe_int_table_add_row(moe_table *table, const moe_row *row, const moe
     rows += table->count++;
     *rows = *row;
     rows->shape = shape_hash(row->n, row->k, 0, 0, 0);
-    if (table->kind != MOE_TABLE_GEMMS) {
+    if (table->kind == MOE_TABLE_GEMMS) {
+        snprintf(rows->gemm, sizeof rows->gemm, "gemm m=%lld n=%lld k=%lld batch=%lld",
+                 (long long)row->m, (long long)row->n, (long long)row->k, (long long)row->batch);
+    } else {
         rows->layer = table->n_layers - 1;
         const moe_case *c = &table->layers[rows->layer].c;
         rows->m = c->T;

@@ -7,7 +7,7 @@
 typedef enum moe_table_kind {
     MOE_TABLE_GEMMS,
     MOE_TABLE_LAYERS, /* a row is a pass, or both */
-    MOE_TABLE_KERNELS /* a row is one kernel of a layer */
+    MOE_TABLE_KERNELS /* a row is one kernel of a layer, or a pass beside its kernels */
 } moe_table_kind;
 
 /* A layer that rows were measured on. */
@@ -18,7 +18,9 @@ typedef struct moe_table_layer {
 } moe_table_layer;
 
 typedef struct moe_row {
-    char kernel[64];        /* layers: who ran; kernels: which one; GEMMs: "" */
+    char kernel[64];        /* layers: who ran; kernels: which one; passes: which; GEMMs: "" */
+    char gemm[64];          /* GEMMs: the line of `moeref predict` */
+    int32_t is_pass;        /* kernels: 1 for a pass */
     size_t layer;           /* which of the table's; GEMMs: unused */
     int64_t m, n, k, batch; /* GEMMs; m is the tokens of a layer */
     double us;
@@ -47,7 +49,7 @@ moe_status moe_int_table_parse(const char *text, size_t size, const char *path, 
 moe_status moe_int_table_read_bench(const char *text, size_t size, const char *path,
                                     const moe_log *log, moe_table *table);
 
-/* The time of row i. MOE_E_NOTFOUND: the method has no such kernel (nothing is logged). */
+/* The time of row i. MOE_E_NOTFOUND: the prediction has no such kernel (nothing is logged). */
 moe_status moe_int_table_time(const moe_table *table, size_t i, const moe_gpu *gpu,
                               const moe_fit_params *params, const moe_log *log, double *ret);
 

@@ -1,4 +1,4 @@
-/* Reads measured kernels from a report of `moeref bench --output json`. */
+/* Reads measured kernels and passes from a report of `moeref bench --output json`. */
 #include "table.h"
 
 #include <stdio.h>
@@ -6,19 +6,19 @@
 
 #include "core/jsonx.h"
 
-static moe_status read_kernel(const json_t *kernel, const char *where, const moe_log *log,
-                              moe_table *table) {
-    const moe_int_json at = moe_int_json_root(kernel, where, log);
+static moe_status read_time(const json_t *time, int is_pass, const char *where, const moe_log *log,
+                            moe_table *table) {
+    const moe_int_json at = moe_int_json_root(time, where, log);
     const char *name;
-    moe_row row = {.batch = 1};
+    moe_row row = {.batch = 1, .is_pass = is_pass};
     moe_status st = moe_int_json_str(&at, "name", MOE_INT_JSON_REQUIRED, &name);
     if (!st)
         st = moe_int_json_f64(&at, "measured_us", MOE_INT_JSON_REQUIRED, &row.us);
     if (st)
         return st;
     if (!(row.us > 0) || strlen(name) >= sizeof row.kernel)
-        return moe_fail(log, MOE_E_FORMAT, "%s: kernel \"%.64s\" cannot have taken %g us", where,
-                        name, row.us);
+        return moe_fail(log, MOE_E_FORMAT, "%s: %s \"%.64s\" cannot have taken %g us", where,
+                        is_pass ? "pass" : "kernel", name, row.us);
     strcpy(row.kernel, name);
     return moe_int_table_add_row(table, &row, log);
 }
@@ -27,10 +27,12 @@ static moe_status read_entry(const json_t *entry, const char *where, const moe_l
                              moe_table *table) {
     const moe_int_json at = moe_int_json_root(entry, where, log);
     const char *line;
-    const json_t *kernels;
+    const json_t *kernels, *passes = NULL;
     moe_status st = moe_int_json_str(&at, "case", MOE_INT_JSON_REQUIRED, &line);
     if (!st)
         st = moe_int_json_array(&at, "kernels", MOE_INT_JSON_REQUIRED, &kernels);
+    if (!st)
+        st = moe_int_json_array(&at, "passes", MOE_INT_JSON_OPTIONAL, &passes);
     if (st)
         return st;
     if (!strchr(line, '=')) {
@@ -39,7 +41,9 @@ static moe_status read_entry(const json_t *entry, const char *where, const moe_l
     }
     st = moe_int_table_add_layer(table, line, where, log);
     for (size_t i = 0; !st && i < json_array_size(kernels); i++)
-        st = read_kernel(json_array_get(kernels, i), where, log, table);
+        st = read_time(json_array_get(kernels, i), 0, where, log, table);
+    for (size_t i = 0; !st && i < json_array_size(passes); i++)
+        st = read_time(json_array_get(passes, i), 1, where, log, table);
     return st;
 }
 

@@ -94,19 +94,14 @@ static void take_kernels(const moe_prediction *model, moe_bench_times *t) {
 
 /* Kernels by their stage; passes as the model sums them. */
 static void take_prediction(const moe_prediction *model, moe_bench_result *r) {
-    double floor[2] = {0, 0};
-    for (size_t i = 0; i < model->n_kernels; i++) {
-        const moe_kernel *kernel = &model->kernels[i];
-        floor[kernel->backward != 0] += kernel->cost.floor_us;
-    }
     for (size_t k = 0; k < r->n_kernels; k++)
         take_kernels(model, &r->kernel[k]);
     r->pass[FORWARD].predicted_us = model->forward_us;
     r->pass[BACKWARD].predicted_us = model->backward_us;
     r->pass[TOTAL].predicted_us = model->total_us;
-    r->pass[FORWARD].floor_us = floor[0];
-    r->pass[BACKWARD].floor_us = floor[1];
-    r->pass[TOTAL].floor_us = floor[0] + floor[1];
+    r->pass[FORWARD].floor_us = model->forward_floor_us;
+    r->pass[BACKWARD].floor_us = model->backward_floor_us;
+    r->pass[TOTAL].floor_us = model->floor_us;
 }
 
 moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,

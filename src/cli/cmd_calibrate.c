@@ -47,7 +47,7 @@ static void print_free(const moe_gpu *gpu, const char *keys) {
     }
 }
 
-/* Every row with its prediction, tab-separated: for plots and for looking at the worst. */
+/* Every row that can be fitted with its prediction, tab-separated: for plots and for looking at the worst. */
 static moe_status write_rows(const calibrate_options *o, const moe_table *table,
                              const moe_gpu *gpu) {
     FILE *to = fopen(o->rows, "w");
@@ -59,7 +59,7 @@ static moe_status write_rows(const calibrate_options *o, const moe_table *table,
         st = moe_table_predict(table, i, gpu, &o->fit, cli_log(), &e);
         if (st == MOE_E_NOTFOUND) /* a kernel that the method lacks; the fit has said so */
             st = MOE_OK;
-        else if (!st)
+        else if (!st && !e.is_pass)
             fprintf(to, "%s\t%s\t%.3f\t%.3f\t%+.4f\n", e.what, e.kernel, e.measured_us,
                     e.predicted_us, e.predicted_us / e.measured_us - 1);
     }

@@ -96,6 +96,8 @@ Test(sim_fit, bad_tables_are_named_with_their_line) {
                {REPORT("{\"name\":\"A\"}"), "\"measured_us\""},
                {REPORT("{\"name\":\"A\",\"measured_us\":0}"), "0 us"},
                {REPORT("{\"name\":\"A\",\"measured_us\":\"1\"}"), "a string"},
+               {REPORT("],\"passes\":[{\"name\":\"total\",\"measured_us\":-1}"), "pass \"total\""},
+               {REPORT("],\"passes\":[{\"name\":\"total\"}"), "\"measured_us\""},
                {REPORT("7"), "\"name\""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char path[TEMPORARY_BYTES];
@@ -158,8 +160,8 @@ Test(sim_fit, refuses_what_it_cannot_do) {
     unlink(path);
 }
 
-/* A report of kernels that the model made with other efficiencies, in a stream, and one kernel that
- * no method has. */
+/* A report of kernels that the model made with other efficiencies, in a stream, one kernel that no
+ * method has, and a pass that the kernels' fit must not see. */
 static void write_report(char *path, const moe_gpu *truth) {
     char *text;
     size_t size;
@@ -182,7 +184,8 @@ static void write_report(char *path, const moe_gpu *truth) {
         for (size_t k = 0; k < p->n_kernels; k++)
             fprintf(to, ",{\"name\":\"%s\",\"measured_us\":%.9g}", p->kernels[k].cost.name,
                     p->kernels[k].cost.us);
-        fprintf(to, "]}");
+        fprintf(to, "],\"passes\":[{\"name\":\"forward\",\"measured_us\":%.9g}]}",
+                100 * p->forward_us);
         moe_prediction_free(&p);
     }
     fprintf(to, "]}\n");
@@ -226,6 +229,11 @@ Test(sim_fit, kernels_give_known_efficiencies_back) {
         rows += r.kernels[k].error.rows;
     }
     cr_expect(r.n_kernels >= 9 && rows == r.held_out[0].rows);
+    cr_assert_eq(moe_table_predict(table, moe_table_rows(table) - 1, gpu, &params, NULL, &e),
+                 MOE_OK);
+    cr_expect(e.is_pass && e.floor_us > 0 && e.floor_us < e.predicted_us);
+    cr_expect_str_eq(e.kernel, "forward");
+    cr_expect_float_eq(100 * e.predicted_us, e.measured_us, 0.02 * e.measured_us);
     cr_expect_eq(moe_table_predict(table, 0, gpu, &params, NULL, &e), MOE_E_NOTFOUND);
     cr_assert_eq(moe_table_predict(table, 2, gpu, &params, NULL, &e), MOE_OK);
     cr_expect_str_eq(e.what, "T=8192 d=1024 n=512 E=16 K=4 route=balanced");

@@ -59,21 +59,33 @@ Test(sim_verbs, sweep_is_a_cross_product_in_order) {
     free(o);
 }
 
-/* A report with one kernel on model, one slow and one impossible. */
+/* A report with a slow kernel, one that is slow or impossible, and passes of which the case has no
+ * backward one; the same case twice, as of two backends, is told twice. */
+#define TIMES                                                                                      \
+    "{\"case\":\"T=8192 d=2048 n=1024 E=16 K=4 route=balanced pass=fwd\",\"backend\":\"x\","       \
+    "\"passes\":[{\"name\":\"forward\",\"measured_us\":3e6},{\"name\":\"backward\",\"measured_"    \
+    "us\":1}],"                                                                                    \
+    "\"kernels\":[{\"name\":\"Y\",\"measured_us\":1e6},{\"name\":\"A\",\"measured_us\":%s}]}"
+
 Test(sim_verbs, against_measured_times) {
-    static const char report[] =
-        "{\"moeref\":1,\"bench\":[{\"case\":\"T=8192 d=2048 n=1024 E=16 K=4 route=balanced "
-        "pass=fwd\",\"backend\":\"x\",\"passes\":[],\"kernels\":["
-        "{\"name\":\"Y\",\"measured_us\":1e6},{\"name\":\"A\",\"measured_us\":%s}]}]}";
     char path[TEMPORARY_BYTES], args[200];
     temporary_file(path, "", NULL, 0);
     snprintf(args, sizeof args, "predict --against %s", path);
     for (int impossible = 0; impossible < 2; impossible++) {
         FILE *out = fopen(path, "w");
-        fprintf(out, report, impossible ? "1" : "2e6");
+        fprintf(out, "{\"moeref\":1,\"bench\":[" TIMES "," TIMES "]}", impossible ? "1" : "2e6",
+                "2e6");
         fclose(out);
         expect(impossible, impossible ? "impossible" : "slow", args);
     }
+    outcome *o = moeref("%s --stream", args);
+    const char *first = strstr(o->text, "T=8192"),
+               *pass = strstr(o->text, "  forward         3000000");
+    cr_expect(first && strstr(first + 1, "T=8192"), "%s", o->text);
+    cr_expect(pass && strstr(pass, "slow"), "%s", o->text);
+    cr_expect(!strstr(o->text, "backward"), "%s", o->text);
+    cr_expect(strstr(o->text, "mean error of 3 kernels"), "%s", o->text);
+    free(o);
     unlink(path);
     expect(3, "no/such", "predict --against no/such.json");
 }

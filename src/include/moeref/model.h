@@ -111,7 +111,8 @@ typedef struct moe_prediction {
     double forward_us, backward_us;
     double overhead_us;  /* the part of total_us that is in no kernel */
     double floor_us;     /* sum of the kernels' floors */
-    double flops;        /* model FLOPs */
+    double forward_floor_us, backward_floor_us;
+    double flops; /* model FLOPs */
     double padding;      /* share of the tensor cores' work that is padding, 0..1 */
     double peak_bytes;   /* most activation memory alive at once (parameters not counted) */
     double cached_bytes; /* kept from forward for backward */
@@ -153,7 +154,8 @@ typedef struct moe_table moe_table;
  * batch. Layers (the first column is kernel): kernel, T, d, n, K, E, median_us and perhaps pass
  * (fwd, bwd, both; without it fwd) and route (balanced, uniform; without it balanced). Other
  * columns are ignored. A file that starts with '{' is a report of `moeref bench --output json`: its
- * rows are the kernels of every case in it. MOE_E_IO, MOE_E_FORMAT with the line number. */
+ * rows are the kernels and then the passes of every case in it. MOE_E_IO, MOE_E_FORMAT with the line
+ * number. */
 MOE_API moe_status moe_table_load(const char *path, const moe_log *log, moe_table **ret);
 MOE_API void moe_table_destroy(moe_table **table);
 MOE_API size_t moe_table_rows(const moe_table *table);
@@ -171,15 +173,17 @@ typedef struct moe_fit_params {
     int32_t in_stream;      /* 1: its kernels were launched one by one in a stream */
 } moe_fit_params;
 
-/* One row with its prediction, for error tables and plots. */
+/* One row with its prediction, for error tables and plots. Strings live as long as the table. */
 typedef struct moe_row_error {
-    char what[256];  /* a line of `moeref predict --batch` */
-    char kernel[64]; /* of a kernel's or a layer's row; else "" */
-    double measured_us, predicted_us;
+    const char *what;   /* a line of `moeref predict --batch` */
+    const char *kernel; /* of a kernel's row; of a layer's: who ran, or of a report's pass: forward,
+                           backward or total; else "" */
+    int32_t is_pass;    /* 1: a pass of a report, which is never fitted */
+    double measured_us, predicted_us, floor_us;
 } moe_row_error;
 
 /* Predicts row i as method, clock, entropy and in_stream of params say. MOE_E_INVALID: i is past the
- * end; MOE_E_NOTFOUND: the method has no such kernel. */
+ * end; MOE_E_NOTFOUND: the prediction has no such kernel or pass. */
 MOE_API moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gpu,
                                      const moe_fit_params *params, const moe_log *log,
                                      moe_row_error *ret);
