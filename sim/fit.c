@@ -21,9 +21,10 @@ typedef struct fit {
     size_t n_free;
     int32_t *fold; /* [rows]; below 0: the row does not take part */
     int32_t folds;
-    size_t *sample; /* rows of one evaluation */
-    size_t n_sample;
-    double *error; /* [rows] relative error of the last prediction of each */
+    size_t *chosen; /* rows that are predicted together, ascending */
+    size_t n_chosen;
+    double *us;    /* [rows] the last prediction of each */
+    double *error; /* [rows] its relative error, where rows are judged */
 } fit;
 
 /* A value outside its range costs more than any error could gain. */
@@ -37,41 +38,37 @@ static int set_point(fit *f, const double *x) {
     return inside;
 }
 
+static moe_status predict_chosen(fit *f) {
+    return moe_int_table_times(f->table, f->chosen, f->n_chosen, f->gpu, f->p, NULL, f->us);
+}
+
+/* The sum is taken in the table's order, so that a fit does not depend on the number of threads. */
 static double objective(void *user, const double *x) {
     fit *f = user;
     double sum = 0;
     if (!set_point(f, x))
         return 1e3;
-#pragma omp parallel for schedule(dynamic, 16) reduction(+ : sum)
-    for (size_t i = 0; i < f->n_sample; i++) {
-        const size_t row = f->sample[i];
-        double us;
-        if (moe_int_table_time(f->table, row, f->gpu, f->p, NULL, &us) == MOE_OK)
-            sum += fabs(log(us / f->table->rows[row].us));
-        else
-            sum += 1e3;
+    predict_chosen(f);
+    for (size_t i = 0; i < f->n_chosen; i++) {
+        const double us = f->us[f->chosen[i]];
+        sum += us > 0 ? fabs(log(us / f->table->rows[f->chosen[i]].us)) : 1e3;
     }
-    return sum / (double)f->n_sample;
+    return sum / (double)f->n_chosen;
 }
 
 /* Relative errors of the rows of one fold (fold < 0: all that take part). */
 static moe_status judge(fit *f, int32_t fold, const moe_log *log) {
-    moe_status worst = MOE_OK;
-#pragma omp parallel for schedule(dynamic, 16)
+    f->n_chosen = 0;
     for (size_t i = 0; i < f->table->count; i++) {
-        double us = 0;
-        if (f->fold[i] < 0 || (fold >= 0 && f->fold[i] != fold))
-            continue;
-        moe_status st = moe_int_table_time(f->table, i, f->gpu, f->p, NULL, &us);
-        f->error[i] = us / f->table->rows[i].us - 1;
-        if (st) {
-#pragma omp critical
-            worst = st;
-        }
+        if (f->fold[i] >= 0 && (fold < 0 || f->fold[i] == fold))
+            f->chosen[f->n_chosen++] = i;
     }
-    return worst ? moe_fail(log, worst, "a row of the table cannot be predicted by method %s",
-                            f->p->method)
-                 : MOE_OK;
+    moe_status st = predict_chosen(f);
+    for (size_t i = 0; i < f->n_chosen; i++)
+        f->error[f->chosen[i]] = f->us[f->chosen[i]] / f->table->rows[f->chosen[i]].us - 1;
+    return st ? moe_fail(log, st, "a row of the table cannot be predicted by method %s",
+                         f->p->method)
+              : MOE_OK;
 }
 
 static moe_int_errors errors_of(const fit *f, int32_t but) {
@@ -120,9 +117,9 @@ static void draw_sample(fit *f, int32_t but) {
             continue;
         seen++;
         if (seen * want / all > taken)
-            f->sample[taken++] = i;
+            f->chosen[taken++] = i;
     }
-    f->n_sample = taken;
+    f->n_chosen = taken;
 }
 
 static void fit_without(fit *f, int32_t fold, const double *start) {
@@ -130,7 +127,7 @@ static void fit_without(fit *f, int32_t fold, const double *start) {
     const int evaluations = f->p->evaluations > 0 ? f->p->evaluations : 400;
     memcpy(x, start, sizeof x);
     draw_sample(f, fold);
-    if (f->n_sample > 0)
+    if (f->n_chosen > 0)
         moe_int_minimise(objective, f, f->n_free, 0.15, evaluations, x);
     set_point(f, x);
 }
@@ -195,7 +192,6 @@ static void leave_out(fit *f, size_t i, const moe_log *log) {
 static moe_status take_rows(fit *f, const moe_log *log) {
     size_t rows = 0;
     for (size_t i = 0; i < f->table->count; i++) {
-        double us;
         f->fold[i] = 0;
         if (f->table->rows[i].is_pass ||
             (f->p->kernel && strcmp(f->p->kernel, f->table->rows[i].kernel) != 0)) {
@@ -203,7 +199,7 @@ static moe_status take_rows(fit *f, const moe_log *log) {
             continue;
         }
         moe_status st = f->table->kind == MOE_TABLE_KERNELS
-                            ? moe_int_table_time(f->table, i, f->gpu, f->p, log, &us)
+                            ? moe_int_table_times(f->table, &i, 1, f->gpu, f->p, log, f->us)
                             : MOE_OK;
         if (st == MOE_E_NOTFOUND && moe_method_brief(f->p->method))
             leave_out(f, i, log);
@@ -248,16 +244,18 @@ moe_status moe_gpu_fit(moe_gpu *gpu, const moe_table *table, const moe_fit_param
              .table = table,
              .p = &p,
              .fold = malloc(table->count * sizeof *f.fold),
-             .sample = malloc(table->count * sizeof *f.sample),
+             .chosen = malloc(table->count * sizeof *f.chosen),
+             .us = calloc(table->count, sizeof *f.us),
              .error = calloc(table->count, sizeof *f.error)};
     uint64_t *order = malloc((table->count + 1) * sizeof *order);
     moe_status st = MOE_E_NOMEM;
-    if (f.fold && f.sample && f.error && order)
+    if (f.fold && f.chosen && f.us && f.error && order)
         st = run(&f, order, log, ret);
     else
         moe_fail(log, st, "calibration: out of memory");
     free(f.fold);
-    free(f.sample);
+    free(f.chosen);
+    free(f.us);
     free(f.error);
     free(order);
     return st;

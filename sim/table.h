@@ -49,8 +49,11 @@ moe_status moe_int_table_parse(const char *text, size_t size, const char *path, 
 moe_status moe_int_table_read_bench(const char *text, size_t size, const char *path,
                                     const moe_log *log, moe_table *table);
 
-/* The time of row i. MOE_E_NOTFOUND: the prediction has no such kernel (nothing is logged). */
-moe_status moe_int_table_time(const moe_table *table, size_t i, const moe_gpu *gpu,
-                              const moe_fit_params *params, const moe_log *log, double *ret);
+/* Predicts `count` rows, in the table's order, with one prediction for the neighbours of a layer.
+ * ret_us is indexed by row; 0 where there is no prediction, and the worst status says why.
+ * MOE_E_NOTFOUND: it has no such kernel (nothing is logged). */
+moe_status moe_int_table_times(const moe_table *table, const size_t *rows, size_t count,
+                               const moe_gpu *gpu, const moe_fit_params *params, const moe_log *log,
+                               double *ret_us);
 
 #endif

@@ -65,11 +65,39 @@ moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gp
     return st;
 }
 
-moe_status moe_int_table_time(const moe_table *table, size_t i, const moe_gpu *gpu,
-                              const moe_fit_params *params, const moe_log *log, double *ret) {
-    moe_row_error e;
-    moe_status st = moe_table_predict(table, i, gpu, params, log, &e);
-    if (!st)
-        *ret = e.predicted_us;
-    return st;
+static int same_prediction(const moe_table *table, size_t a, size_t b) {
+    return table->kind != MOE_TABLE_GEMMS && table->rows[a].layer == table->rows[b].layer;
+}
+
+/* The rows from rows[0] on that share its prediction, `count` at most. */
+static moe_status time_neighbours(const moe_table *table, const size_t *rows, size_t count,
+                                  const moe_gpu *gpu, const moe_fit_params *params,
+                                  const moe_log *log, double *ret_us) {
+    moe_prediction *p = NULL;
+    moe_status worst = predict_layer(table, &table->rows[rows[0]], gpu, params, log, &p);
+    for (size_t i = 0; i < count && (i == 0 || same_prediction(table, rows[0], rows[i])); i++) {
+        moe_row_error e = {0};
+        const moe_status st = p ? find_row(table, &table->rows[rows[i]], p, &e) : worst;
+        ret_us[rows[i]] = e.predicted_us;
+        worst = st ? st : worst;
+    }
+    moe_prediction_free(&p);
+    return worst;
+}
+
+moe_status moe_int_table_times(const moe_table *table, const size_t *rows, size_t count,
+                               const moe_gpu *gpu, const moe_fit_params *params, const moe_log *log,
+                               double *ret_us) {
+    moe_status worst = MOE_OK;
+#pragma omp parallel for schedule(dynamic, 16)
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && same_prediction(table, rows[i - 1], rows[i]))
+            continue;
+        const moe_status st = time_neighbours(table, rows + i, count - i, gpu, params, log, ret_us);
+        if (st) {
+#pragma omp critical
+            worst = st;
+        }
+    }
+    return worst;
 }

@@ -8,7 +8,7 @@
 
 #include "capture.h"
 #include "fit.h"
-#include "moeref/model.h"
+#include "table.h"
 #include "temporary.h"
 
 static double bowl(void *user, const double *x) {
@@ -259,6 +259,38 @@ Test(sim_fit, measured_kernels) {
     cr_assert_eq(moe_gpu_fit(gpu, table, &params, NULL, &r), MOE_OK);
     cr_expect(r.as_given[MOE_FIT_ALL].mean <= 10, "mean error %.1f %%", r.as_given[0].mean);
     moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu);
+}
+
+/* Rows of a layer share a prediction: whichever are asked for together, each is what it is alone.
+ */
+Test(sim_fit, rows_together_are_rows_alone) {
+    static const struct {
+        const char *name, *method;
+    } tables[] = {{"timing/h100-sxm/moeref.json", "moeref"}, {"sim/sonicmoe_bars.tsv", "sonicmoe"}};
+    moe_gpu *gpu;
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    for (size_t i = 0; i < 2; i++) {
+        char path[4096];
+        size_t rows[256], count = 0;
+        double us[256] = {0};
+        moe_table *table;
+        const moe_fit_params params = {.method = tables[i].method};
+        snprintf(path, sizeof path, "%s/golden/%s", getenv("MOEREF_SOURCE_ROOT"), tables[i].name);
+        cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
+        cr_assert(moe_table_rows(table) <= 256);
+        for (size_t row = 0; row < moe_table_rows(table); row++) {
+            if (row % 5 != 1)
+                rows[count++] = row;
+        }
+        cr_expect_eq(moe_int_table_times(table, rows, count, gpu, &params, NULL, us), MOE_OK);
+        for (size_t row = 0; row < moe_table_rows(table); row++) {
+            moe_row_error e;
+            cr_assert_eq(moe_table_predict(table, row, gpu, &params, NULL, &e), MOE_OK);
+            cr_expect_eq(us[row], row % 5 != 1 ? e.predicted_us : 0, "%s %zu", path, row);
+        }
+        moe_table_destroy(&table);
+    }
     moe_gpu_destroy(&gpu);
 }
 
