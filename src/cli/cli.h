@@ -93,7 +93,8 @@ void cli_selection_free(cli_selection *selection);
     {"case", CLI_STRINGS, &(s).cases, "\"T=.. d=.. n=.. E=.. K=..\"",                              \
      "a case of the grammar below; may be repeated"},                                              \
         {"cases", CLI_STRING, &(s).list, "FILE",                                                   \
-         "one case a line; empty lines and lines that begin with # do not count"},                 \
+         "one case a line, - is standard input; empty lines and lines that begin with # do not "   \
+         "count"},                                                                                 \
         {"hf", CLI_STRINGS, &(s).hf, "DIR", "a Hugging Face checkpoint folder; may be repeated"},  \
         {"layer", CLI_INT, &(s).layer, "L",                                                        \
          "with --hf: which decoder layer (default: the first)"},                                   \

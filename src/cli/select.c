@@ -1,12 +1,12 @@
 /* From options to problems and backends. */
 #define _GNU_SOURCE
 #include "cli/cli.h"
+#include "cli/lines.h"
 
 #include "check/edge.h"
 #include "check/suite.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,13 +103,12 @@ static moe_status add_default_suite(cli_items *items, const char *option) {
     return s;
 }
 
-static moe_status add_line(cli_items *items, char *line) {
-    line[strcspn(line, "\r\n")] = '\0';
-    const char *text = line + strspn(line, " \t");
+static moe_status add_line(cli_items *items, const cli_line *line) {
+    const char *text = line->text + strspn(line->text, " \t");
     moe_case c;
-    if (!*text || *text == '#')
-        return MOE_OK;
-    moe_status s = moe_case_parse(text, cli_log(), &c);
+    moe_status s = cli_line_check(line, cli_log());
+    if (!s)
+        s = moe_case_parse(text, cli_log(), &c);
     if (s)
         return s;
     moe_case_clear(&c);
@@ -119,24 +118,20 @@ static moe_status add_line(cli_items *items, char *line) {
 /* Every line is parsed before anything runs: the last one's misprint must not cost the first ones'
  * results. */
 static moe_status add_list(cli_items *items, const char *path) {
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t length;
-    long number = 0;
-    moe_status s = MOE_OK;
-    FILE *in = fopen(path, "r");
-    if (!in)
-        return moe_fail(cli_log(), MOE_E_IO, "cannot open %s: %s", path, strerror(errno));
-    while (!s && (length = getline(&line, &room, in)) >= 0) {
-        number++;
-        s = strlen(line) == (size_t)length ? add_line(items, line) : MOE_E_FORMAT;
-        if (s)
-            moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld is not a case", path, number);
+    cli_lines lines;
+    cli_line line = {0};
+    moe_status s = cli_lines_open(path, &lines);
+    if (s)
+        return s;
+    while (!(s = cli_lines_next(&lines, &line)) && line.text) {
+        s = add_line(items, &line);
+        free(line.text);
+        if (s) {
+            moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld is not a case", path, line.number);
+            break;
+        }
     }
-    if (!s && ferror(in))
-        s = moe_fail(cli_log(), MOE_E_IO, "cannot read %s: %s", path, strerror(errno));
-    free(line);
-    fclose(in);
+    cli_lines_close(&lines);
     return s || items->count ? s : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
 }
 

@@ -139,3 +139,21 @@ Test(batch, a_full_disk_is_said_once) {
     }
     unlink(path);
 }
+
+/* Cases of `check` are read as a batch's lines are. */
+Test(batch, cases_to_check_are_such_lines) {
+    static const char text[] = "#\n \r\n  T=8 d=8 n=8 E=2 K=1\r\n",
+                      cut[] = "T=8 d=8 n=8 E=2 K=1\0 x=1\n";
+    temporary_file(path, "", text, sizeof text - 1);
+    outcome *o = moeref("check --backend reference --cases - <%s", path);
+    cr_expect(o->code == 0 && strstr(o->text, "1 passed, 0 failed"), "%d: %s", o->code, o->text);
+    free(o);
+    unlink(path);
+    temporary_file(path, "", cut, sizeof cut - 1);
+    o = moeref("check --backend reference --cases %s", path);
+    cr_expect(o->code == 2 && strstr(o->text, "NUL byte stands in column 20"), "%s", o->text);
+    cr_expect(strstr(o->text, "line 1 is not a case"), "%s", o->text);
+    free(o);
+    unlink(path);
+    expect(3, "directory", "check --backend reference --cases .");
+}
