@@ -23,9 +23,11 @@ static moe_status read_number(const moe_int_json *at, const moe_gpu_param *info,
         st = moe_int_json_str(&entry, "source", MOE_INT_JSON_REQUIRED, &source);
     if (st)
         return st;
-    if (!(value >= info->least && value <= info->greatest))
-        return moe_fail(at->log, MOE_E_FORMAT, "%s: %s is %g %s, outside [%g, %g]: check its unit",
-                        at->where, info->key, value, info->unit, info->least, info->greatest);
+    if (!moe_int_gpu_allows(info, value))
+        return moe_fail(at->log, MOE_E_FORMAT,
+                        "%s: %s is %g, not a %snumber in [%g, %g]%s%s: check its unit", at->where,
+                        info->key, value, info->whole ? "whole " : "", info->least, info->greatest,
+                        info->unit[0] ? " " : "", info->unit);
     if (strcmp(kind, "nominal") != 0 && strcmp(kind, "measured") != 0 &&
         strcmp(kind, "fitted") != 0 && strcmp(kind, "assumed") != 0)
         return moe_fail(at->log, MOE_E_FORMAT,

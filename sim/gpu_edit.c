@@ -29,9 +29,10 @@ moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_lo
     double *slot = moe_int_gpu_slot(gpu, key, &info, &set);
     if (!slot)
         return moe_fail(log, MOE_E_NOTFOUND, "a GPU description has no \"%s\"", key);
-    if (!(value >= info->least && value <= info->greatest))
-        return moe_fail(log, MOE_E_INVALID, "%s = %g is outside [%g, %g] %s", key, value,
-                        info->least, info->greatest, info->unit);
+    if (!moe_int_gpu_allows(info, value))
+        return moe_fail(log, MOE_E_INVALID, "%s = %g is not a %snumber in [%g, %g]%s%s", key, value,
+                        info->whole ? "whole " : "", info->least, info->greatest,
+                        info->unit[0] ? " " : "", info->unit);
     *slot = value;
     *set = 1;
     return MOE_OK;

@@ -1,19 +1,20 @@
 /* The tables of a GPU description. A new number is one row here and one in the enum. */
 #include "params.h"
 
+#include <math.h>
 #include <string.h>
 
 /* clang-format off */
 const moe_gpu_param moe_int_gpu_params[MOE_GP_COUNT] = {
-    {"sms", "", "streaming multiprocessors", 1, 1024, 0},
+    {"sms", "", "streaming multiprocessors", 1, 1024, 0, .whole = 1},
     {"clock_mhz", "MHz", "SM clock under tensor load with random data, before power throttling", 100, 5000, 0},
     {"clock_max_mhz", "MHz", "highest SM clock (constant data, memory-bound work)", 100, 5000, 0},
     {"tensor_flops", "FLOP/clock/SM", "dense bf16 and fp16 tensor-core rate", 64, 1e6, 0},
-    {"mma_rows", "", "rows of one tensor-core instruction's shared-memory operand", 8, 512, 0},
-    {"mma_cols", "", "its columns", 8, 512, 0},
-    {"tile_max", "", "accumulators of one tile that fit an SM", 256, 1e6, 0},
-    {"tile_pow2", "", "1: tiles of its libraries have sides of powers of two; 0: any", 0, 1, 0},
-    {"cluster", "", "CTAs of a cluster, which share operand loads by multicast; 1: the GPU has no clusters", 1, 16, 0},
+    {"mma_rows", "", "rows of one tensor-core instruction's shared-memory operand", 8, 512, 0, .whole = 1},
+    {"mma_cols", "", "its columns", 8, 512, 0, .whole = 1},
+    {"tile_max", "", "accumulators of one tile that fit an SM", 256, 1e6, 0, .whole = 1},
+    {"tile_pow2", "", "1: tiles of its libraries have sides of powers of two; 0: any", 0, 1, 0, .whole = 1},
+    {"cluster", "", "CTAs of a cluster, which share operand loads by multicast; 1: the GPU has no clusters", 1, 16, 0, .whole = 1},
     {"smem_bw", "B/clock/SM", "shared-memory read rate", 8, 4096, 0},
     {"l2_mib", "MiB", "L2 cache", 0.25, 4096, 0},
     {"l2_bw", "B/clock/SM", "L2 read rate of one SM while all load", 1, 4096, 1},
@@ -55,6 +56,11 @@ const char *const moe_int_system_names[MOE_SYS_COUNT + 1] = {
     "cublas",           "sonicmoe",         "scattermoe", "momoe",
     "megablocks",       "grouped_mm",       "deepgemm",   "cutlass_moe",
     "triton_fused_moe", "sglang_fused_moe", "moeref"};
+
+int moe_int_gpu_allows(const moe_gpu_param *info, double value) {
+    return value >= info->least && value <= info->greatest &&
+           (!info->whole || value == floor(value));
+}
 
 moe_gpu_param moe_gpu_param_at(size_t i) {
     return i < MOE_GP_COUNT ? moe_int_gpu_params[i] : (moe_gpu_param){0};

@@ -14,7 +14,9 @@ typedef struct predict_options {
     bool impossible; /* a measured time lies below its floor */
 } predict_options;
 
-#define NUDGE 1.1 /* a sensitivity is the slope over +10 % of a parameter, in logarithms */
+/* A sensitivity is the slope over +10 % of a parameter, in logarithms, or over -10 % where more is
+ * not allowed: of a share of 1, say. */
+#define NUDGE 1.1
 #define SHOWN 0.01
 
 /* What answers a line, and where to. */
@@ -26,7 +28,21 @@ typedef struct answer {
     FILE *to;
 } answer;
 
-/* d ln(time) / d ln(parameter), for every parameter that moves the time. */
+/* A copy of the GPU with one parameter nudged; *ret_by is by how much, or 0 if it cannot be. */
+static moe_status nudge(const moe_gpu *gpu, const char *key, moe_gpu **ret, double *ret_by) {
+    double value = 0;
+    moe_status st = moe_gpu_clone(gpu, ret);
+    *ret_by = 0;
+    if (st || moe_gpu_get(*ret, key, &value))
+        return st;
+    if (moe_gpu_set(*ret, key, value * NUDGE, NULL) == MOE_OK)
+        *ret_by = NUDGE;
+    else if (moe_gpu_set(*ret, key, value / NUDGE, NULL) == MOE_OK)
+        *ret_by = 1 / NUDGE;
+    return MOE_OK;
+}
+
+/* d ln(time) / d ln(parameter), for every parameter that moves the time and not in steps. */
 static moe_status print_sensitivities(const answer *a, const model_subject *s, const char *method,
                                       double base_us) {
     moe_gpu_param info;
@@ -35,12 +51,12 @@ static moe_status print_sensitivities(const answer *a, const model_subject *s, c
     for (size_t i = 0; !st && (info = moe_gpu_param_at(i)).key; i++) {
         moe_gpu *nudged = NULL;
         moe_prediction *p = NULL;
-        double value = 0;
-        st = moe_gpu_clone(a->gpu, &nudged);
-        if (!st && moe_gpu_get(nudged, info.key, &value) == MOE_OK &&
-            moe_gpu_set(nudged, info.key, value * NUDGE, NULL) == MOE_OK) {
+        double by = 0;
+        if (!info.whole)
+            st = nudge(a->gpu, info.key, &nudged, &by);
+        if (!st && by > 0) {
             st = model_subject_predict(s, nudged, method, a->state, a->log, &p);
-            const double slope = st ? 0 : log(p->total_us / base_us) / log(NUDGE);
+            const double slope = st ? 0 : log(p->total_us / base_us) / log(by);
             if (fabs(slope) >= SHOWN)
                 fprintf(a->to, " %s %+.2f", info.key, slope);
         }
@@ -152,6 +168,21 @@ static int run(predict_options *o) {
     return !st && o->impossible ? CLI_FAILED : cli_exit_code(st);
 }
 
+/* Below the methods: what --sensitivities leaves out. */
+static void help_whole(char *buf, size_t size) {
+    moe_gpu_param info;
+    size_t used = strlen(buf);
+    used +=
+        (size_t)snprintf(buf + used, size - used, "without sensitivities, being whole numbers:");
+    for (size_t i = 0; (info = moe_gpu_param_at(i)).key && used < size; i++) {
+        if (info.whole)
+            used += (size_t)snprintf(buf + used, size - used, " %s", info.key);
+    }
+    if (used < size)
+        snprintf(buf + used, size - used,
+                 "\n  (--what-if sms=144 tells what another one brings)\n");
+}
+
 int cli_predict(int argc, char **argv) {
     predict_options o = {0};
     char help[4096];
@@ -165,10 +196,12 @@ int cli_predict(int argc, char **argv) {
         {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
         {"method", CLI_STRINGS, &o.methods, "NAME", "who runs it, or all (default moeref)"},
         MODEL_OPTIONS(o.model),
-        {"sensitivities", CLI_FLAG, &o.sensitivities, NULL, "slope of the time in each parameter"},
+        {"sensitivities", CLI_FLAG, &o.sensitivities, NULL,
+         "slope of the time in each parameter of the GPU that may change little by little"},
         {"output", CLI_OUTPUT, &o.output, "text|json|csv", "json: one object a line"},
         {0}};
     model_method_help(help, sizeof help);
+    help_whole(help, sizeof help);
     int code =
         cli_parse(argc, argv,
                   "Predicts time, traffic and memory of a layer on a GPU, without one. With "

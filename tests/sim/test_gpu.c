@@ -65,6 +65,7 @@ Test(sim_gpu, bad_files_are_named_with_their_key) {
     refuse("\"value\": 100, \"kind\"", "\"value\": -3, \"kind\"", MOE_E_FORMAT, "sms");
     refuse("\"value\": 100, \"kind\"", "\"value\": 1e99, \"kind\"", MOE_E_FORMAT, "sms");
     refuse("\"value\": 100, \"kind\"", "\"value\": null, \"kind\"", MOE_E_FORMAT, "sms");
+    refuse("\"value\": 100, \"kind\"", "\"value\": 100.5, \"kind\"", MOE_E_FORMAT, "whole");
     refuse("\"value\": 1, \"kind\": \"assumed\", \"source\": \"1 MB a us\"",
            "\"value\": 1000, \"kind\": \"assumed\", \"source\": \"GB/s\"", MOE_E_FORMAT, "hbm_bw");
     refuse("\"kind\": \"assumed\"", "\"kind\": \"guessed\"", MOE_E_FORMAT, "guessed");
@@ -118,8 +119,10 @@ Test(sim_gpu, what_if) {
     cr_expect_eq(after, 144);
     cr_expect_eq(moe_gpu_what_if(gpu, "cutlass_moe.stream=0.5", NULL), MOE_OK);
     static const char *const bad[] = {
-        "hbm_bw", "*2",     "hbm_bw*", "hbm_bw*x",  "hbm_bw*nan",    "hbm_bw/0",
-        "nope*2", "sms=-1", "",        "sms=1e300", "nope.tensor=1", "cutlass_moe.nope=1"};
+        "hbm_bw",     "*2",          "hbm_bw*",       "hbm_bw*x",
+        "hbm_bw*nan", "hbm_bw/0",    "nope*2",        "sms=-1",
+        "",           "sms=1e300",   "nope.tensor=1", "cutlass_moe.nope=1",
+        "sms=1023.5", "cluster*1.1", "mma_rows/3"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         capture seen;
         const moe_log log = capture_log(&seen);

@@ -29,6 +29,24 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(3, "no/such/folder", "trace " CASE " --to no/such/folder/t.json");
 }
 
+/* Slopes of what may change little by little, also of a share that 10 % would lift above 1; none of
+ * whole numbers, whose steps are no slope, not even where 10 % more is whole: 132 SMs for 120. */
+Test(sim_verbs, sensitivities_are_slopes) {
+    static const char *const whole[] = {" sms ", " mma_", " tile_max ", " tile_pow2 ", " cluster "};
+    outcome *o = moeref("predict --sensitivities --method cublas --what-if sms=120 --case 'T=32768 "
+                        "d=4096 n=1024 E=8 "
+                        "K=2 route=balanced'");
+    const char *at = strstr(o->text, "sensitivities"), *slope = strstr(o->text, " tensor_eff -");
+    cr_assert(at && slope, "%s", o->text);
+    const double value = atof(slope + strlen(" tensor_eff "));
+    cr_expect(value > -1.01 && value < -0.8, "%s", at);
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        cr_expect(!strstr(at, whole[i]), "%s", at);
+    free(o);
+    expect(0, "whole numbers: sms mma_rows mma_cols tile_max tile_pow2 cluster\n",
+           "predict --help");
+}
+
 Test(sim_verbs, json_has_the_documented_keys) {
     static const char *const keys[] = {"moeref",   "case",       "gpu",          "method",
                                        "total_us", "peak_bytes", "cached_bytes", "kernels"};

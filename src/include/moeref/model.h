@@ -38,12 +38,15 @@ typedef struct moe_gpu_param {
     const char *brief;
     double least, greatest; /* a file's value outside is absurd, and an error */
     int32_t fitted;         /* 1: `moeref calibrate` may move it */
+    int32_t whole;          /* 1: a whole number, of parts or of a fixed shape; times move with it in
+                               steps and have no slope */
 } moe_gpu_param;
 
 /* The i-th parameter; key NULL past the end. */
 MOE_API moe_gpu_param moe_gpu_param_at(size_t i);
 
-/* Reads or sets "KEY" or "SYSTEM.KEY". MOE_E_NOTFOUND; set: MOE_E_INVALID outside the range. */
+/* Reads or sets "KEY" or "SYSTEM.KEY". MOE_E_NOTFOUND; set: MOE_E_INVALID outside the range, or not
+ * whole where moe_gpu_param says so. */
 MOE_API moe_status moe_gpu_get(const moe_gpu *gpu, const char *key, double *ret);
 MOE_API moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_log *log);
 
