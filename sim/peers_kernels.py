@@ -10,6 +10,8 @@ second file, of batched cuBLAS GEMMs, for `moeref calibrate --from`. Microsecond
 import json
 import sys
 
+from measured import PASSES, about, entry, pass_rows, write_table
+
 # The kernels of a pass in the order of their launches, as the model calls them, + for one that may be launched twice:
 # ATen cuts tensors of 2^31 elements and more. Autograd computes the gradient of a product's mat2, the weights, before
 # that of self.
@@ -47,34 +49,27 @@ def named(kernels, names):
     return out
 
 
-def bench_of(peer, shape):
+def kernels_of(peer, shape):
     kernels = {}
     for part, names in NAMES[peer].items():
         kernels.update(named(shape[peer]["profile"][part]["kernels"], names))
-    return {"case": "T={} d={} n={} E={} K={} route=uniform".format(*(shape[x] for x in "TdnEK")), "backend": peer,
-            "kernels": [{"name": k, "measured_us": round(us, 1)} for k, us in kernels.items()],
-            "passes": [{"name": "forward", "measured_us": round(shape[peer]["fwd_us"], 1)},
-                       {"name": "backward", "measured_us": round(shape[peer]["bwd_us"], 1)}]}
+    return kernels
 
 
 def write_kernels(peer, measured, path):
-    about = {x: measured[x] for x in ("date", "gpu_and_driver", "torch", "command")}
-    bench = [json.dumps(bench_of(peer, s)) for s in measured["shapes"].values() if "profile" in s.get(peer, {})]
+    bench = [json.dumps(entry(s, peer, kernels_of(peer, s), s[peer]))
+             for s in measured["shapes"].values() if "profile" in s.get(peer, {})]
     with open(path, "w") as out:
-        head = json.dumps({"moeref": 1, **about})[:-1]
+        head = json.dumps(about(measured, "date", "gpu_and_driver", "torch", "command"))[:-1]
         out.write(head + ', "bench": [\n' + ",\n".join(bench) + "\n]}\n")
 
 
 def write_passes(measured, bmm, path):
-    rows = [("kernel", "T", "d", "n", "K", "E", "pass", "route", "median_us")]
+    rows = []
     for method, peer in (("cublas", "bmm"), ("moeref", "ours"), ("grouped_mm",) * 2, ("scattermoe",) * 2):
         for shape in (bmm if peer == "bmm" else measured)["shapes"].values():
-            for passes in ("fwd", "bwd"):
-                if f"{passes}_us" in shape.get(peer, {}):
-                    rows.append((method, *(shape[x] for x in "TdnKE"), passes,
-                                 "balanced" if peer == "bmm" else "uniform", f"{shape[peer][passes + '_us']:.1f}"))
-    with open(path, "w") as out:
-        out.writelines("\t".join(str(x) for x in row) + "\n" for row in rows)
+            rows += pass_rows(method, shape, shape.get(peer, {}), "balanced" if peer == "bmm" else "uniform")
+    write_table(path, PASSES, rows)
 
 
 def main(peers_path, bmm_path, folder):

@@ -11,6 +11,8 @@ are taken from SHAPES.
 import json
 import sys
 
+from measured import write_table
+
 SHAPES = {  # T, d, n, E, K
     "1.4b-n256": (40960, 768, 256, 128, 8), "1.4b-n512": (40960, 768, 512, 64, 4),
     "1.4b-n1024": (40960, 768, 1024, 32, 2), "7b-n512": (24576, 1536, 512, 64, 4),
@@ -27,12 +29,6 @@ def gemms(shape):
             "dw2": (d, n, rows), "dx": (rows, d, 2 * n), "dw1": (2 * n, d, rows)}
 
 
-def write(path, header, rows):
-    with open(path, "w") as out:
-        for row in [header] + rows:
-            out.write("\t".join(str(x) for x in row) + "\n")
-
-
 def gemm_rows(shapes, milliseconds):
     return [(*mnk, shape[3], f"{milliseconds(name, stage) * 1e3:.3f}")
             for name, shape in shapes.items() for stage, mnk in gemms(shape).items()]
@@ -43,11 +39,11 @@ def main(peers_path, settled_path, folder):
     settled = json.load(open(settled_path))
     shapes = {k: tuple(v[x] for x in "TdnEK") for k, v in peers.items()}
     gemm_header = ("m", "n", "k", "batch", "median_us")
-    write(f"{folder}/bmm.tsv", gemm_header,
-          gemm_rows(shapes, lambda name, stage: peers[name]["bmm_" + stage]))
+    write_table(f"{folder}/bmm.tsv", gemm_header,
+                gemm_rows(shapes, lambda name, stage: peers[name]["bmm_" + stage]))
     known = {k: s for k, s in {**SHAPES, **shapes}.items() if k in settled}
-    write(f"{folder}/bmm_settled.tsv", gemm_header,
-          gemm_rows(known, lambda name, stage: settled[name][stage][0]))
+    write_table(f"{folder}/bmm_settled.tsv", gemm_header,
+                gemm_rows(known, lambda name, stage: settled[name][stage][0]))
 
 
 main(*sys.argv[1:4])

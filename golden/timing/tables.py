@@ -8,29 +8,19 @@ form of `moeref bench --output json`, for `moeref predict --against`). Microseco
 """
 import json
 import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "sim"))
+from measured import PASSES, about, entry, pass_rows, write_table  # noqa: E402
 
 
 def main(path, folder):
     measured = json.load(open(path))
-    rows = [("kernel", "T", "d", "n", "K", "E", "pass", "route", "median_us")]
-    bench = []
-    for shape in measured["shapes"].values():
-        ours = shape["ours"]
-        sizes = [shape[x] for x in "TdnKE"]
-        for passes in ("fwd", "bwd"):
-            rows.append(("moeref", *sizes, passes, "uniform", f"{ours[passes + '_us']:.1f}"))
-        case = "T={} d={} n={} E={} K={} route=uniform".format(*(shape[x] for x in "TdnEK"))
-        passes = [("forward", ours["fwd_us"]), ("backward", ours["bwd_us"])]
-        bench.append({"case": case, "backend": "cuda",
-                      "kernels": [{"name": k, "measured_us": round(us, 1)}
-                                  for k, us in ours["kernels_us"].items()],
-                      "passes": [{"name": k, "measured_us": round(us, 1)} for k, us in passes]})
-    with open(f"{folder}/moeref.tsv", "w") as out:
-        for row in rows:
-            out.write("\t".join(str(x) for x in row) + "\n")
+    shapes = measured["shapes"].values()
+    write_table(f"{folder}/moeref.tsv", PASSES, [row for s in shapes for row in pass_rows("moeref", s, s["ours"])])
+    bench = [entry(s, "cuda", s["ours"]["kernels_us"], s["ours"]) for s in shapes]
     with open(f"{folder}/moeref.json", "w") as out:
-        about = {x: measured[x] for x in ("date", "gpu_and_driver", "command")}
-        json.dump({"moeref": 1, **about, "bench": bench}, out, indent=1)
+        json.dump({**about(measured, "date", "gpu_and_driver", "command"), "bench": bench}, out, indent=1)
         out.write("\n")
 
 
