@@ -33,7 +33,16 @@ moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_lo
         return moe_fail(log, MOE_E_INVALID, "%s = %g is not a %snumber in [%g, %g]%s%s", key, value,
                         info->whole ? "whole " : "", info->least, info->greatest,
                         info->unit[0] ? " " : "", info->unit);
+    const double old = *slot;
     *slot = value;
+    /* The highest clock bounds what any kernel can do: a prediction above it would beat its floor.
+     */
+    if (gpu->p[MOE_GP_CLOCK] > gpu->p[MOE_GP_CLOCK_MAX]) {
+        *slot = old;
+        return moe_fail(log, MOE_E_INVALID,
+                        "%s = %g: clock_mhz would be above clock_max_mhz; change the other first",
+                        key, value);
+    }
     *set = 1;
     return MOE_OK;
 }

@@ -118,11 +118,23 @@ Test(sim_gpu, what_if) {
     moe_gpu_get(gpu, "sms", &after);
     cr_expect_eq(after, 144);
     cr_expect_eq(moe_gpu_what_if(gpu, "cutlass_moe.stream=0.5", NULL), MOE_OK);
-    static const char *const bad[] = {
-        "hbm_bw",     "*2",          "hbm_bw*",       "hbm_bw*x",
-        "hbm_bw*nan", "hbm_bw/0",    "nope*2",        "sms=-1",
-        "",           "sms=1e300",   "nope.tensor=1", "cutlass_moe.nope=1",
-        "sms=1023.5", "cluster*1.1", "mma_rows/3"};
+    static const char *const bad[] = {"hbm_bw",
+                                      "*2",
+                                      "hbm_bw*",
+                                      "hbm_bw*x",
+                                      "hbm_bw*nan",
+                                      "hbm_bw/0",
+                                      "nope*2",
+                                      "sms=-1",
+                                      "",
+                                      "sms=1e300",
+                                      "nope.tensor=1",
+                                      "cutlass_moe.nope=1",
+                                      "clock_mhz=1981",
+                                      "clock_max_mhz/2",
+                                      "sms=1023.5",
+                                      "cluster*1.1",
+                                      "mma_rows/3"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         capture seen;
         const moe_log log = capture_log(&seen);

@@ -106,6 +106,28 @@ Test(sim_predict, monotone_in_the_hardware) {
     }
 }
 
+/* The highest clock that a description allows, and everything else at its best: still no kernel
+ * beats its floor. */
+Test(sim_predict, nothing_beats_a_floor_at_the_highest_clock) {
+    static const char *const best[] = {"tensor_eff=1", "hbm_eff=1",        "kernel_us=0",
+                                       "tile_us=0",    "epilogue_bw=4096", "throttle=0",
+                                       "overlap_p=100"};
+    for (const char *const *g = moe_gpu_names(); *g; g++) {
+        moe_gpu *gpu = load(*g);
+        double highest = 0;
+        moe_prediction *p = NULL;
+        for (size_t i = 0; i < sizeof best / sizeof *best; i++)
+            cr_assert_eq(moe_gpu_what_if(gpu, best[i], NULL), MOE_OK, "%s", best[i]);
+        cr_assert_eq(moe_gpu_get(gpu, "clock_max_mhz", &highest), MOE_OK);
+        cr_expect_eq(moe_gpu_set(gpu, "clock_mhz", highest + 1, NULL), MOE_E_INVALID);
+        cr_assert_eq(moe_gpu_set(gpu, "clock_mhz", highest, NULL), MOE_OK);
+        cr_assert_eq(moe_predict_gemm(gpu, 8192, 8192, 8192, 1, NULL, NULL, &p), MOE_OK);
+        cr_expect(p->total_us >= p->floor_us, "%s: %g us, floor %g", *g, p->total_us, p->floor_us);
+        moe_prediction_free(&p);
+        moe_gpu_destroy(&gpu);
+    }
+}
+
 /* Settled clocks slow tensor-bound work and leave memory-bound work alone. */
 Test(sim_predict, clock_states) {
     moe_gpu *gpu = load("h100-sxm");

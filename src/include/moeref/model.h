@@ -45,8 +45,8 @@ typedef struct moe_gpu_param {
 /* The i-th parameter; key NULL past the end. */
 MOE_API moe_gpu_param moe_gpu_param_at(size_t i);
 
-/* Reads or sets "KEY" or "SYSTEM.KEY". MOE_E_NOTFOUND; set: MOE_E_INVALID outside the range, or not
- * whole where moe_gpu_param says so. */
+/* Reads or sets "KEY" or "SYSTEM.KEY". MOE_E_NOTFOUND; set: MOE_E_INVALID outside the range, not
+ * whole where moe_gpu_param says so, or a clock_mhz above clock_max_mhz. */
 MOE_API moe_status moe_gpu_get(const moe_gpu *gpu, const char *key, double *ret);
 MOE_API moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_log *log);
 
