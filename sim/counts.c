@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "moeref/model.h"
+#include "route/route.h"
 
 #define STREAM_COUNTS UINT64_C(1002) /* streams below 1002 belong to tensors and plans */
 
@@ -60,31 +61,34 @@ static void draw(const double *mean, int64_t experts, int64_t tokens, int64_t pa
     settle_sum(counts, experts, tokens, pairs);
 }
 
-static int64_t round_count(const moe_router_desc *r, int64_t f, int64_t tokens) {
-    const int64_t tile = r->tile, down = f / tile * tile, up = down + (f % tile ? tile : 0);
-    int64_t to = 2 * (f % tile) > tile ? up : down;
-    if (r->rounding == MOE_ROUND_UP)
-        to = up;
-    else if (r->rounding == MOE_ROUND_DOWN)
-        to = down;
-    else if (2 * (f % tile) == tile)
-        to = down / tile % 2 ? up : down; /* half to even */
-    return to > tokens ? down : to;
+/* The routing's own rule, applied to the drawn counts. */
+static moe_status round_counts(const moe_case *c, const moe_log *log, int64_t *counts) {
+    const moe_router_desc *r = &c->layer.router;
+    const size_t size = (size_t)c->layer.E * sizeof *counts;
+    int64_t *drawn = malloc(size);
+    if (!drawn)
+        return moe_fail(log, MOE_E_NOMEM, "tokens per expert: out of memory");
+    memcpy(drawn, counts, size);
+    moe_status st =
+        moe_int_round_counts(r->rounding, r->tile, c->seed, drawn, c->layer.E, c->T, counts);
+    free(drawn);
+    return st;
 }
 
 /* What the router's selection makes of the drawn popularity. */
-static void apply_selection(const moe_case *c, int64_t *counts) {
+static moe_status apply_selection(const moe_case *c, const moe_log *log, int64_t *counts) {
     const moe_router_desc *r = &c->layer.router;
+    const int64_t all = c->layer.E + c->layer.n_zero;
+    const int64_t chosen = (c->T * c->layer.K + all - 1) / all;
+    if (r->select == MOE_SELECT_TOKEN_ROUNDING)
+        return round_counts(c, log, counts);
     for (int64_t e = 0; e < c->layer.E; e++) {
-        if (r->select == MOE_SELECT_EXPERT_CHOICE) {
-            const int64_t f = (c->T * c->layer.K + c->layer.E - 1) / c->layer.E;
-            counts[e] = f < c->T ? f : c->T;
-        } else if (r->select == MOE_SELECT_CAPACITY && counts[e] > r->capacity) {
+        if (r->select == MOE_SELECT_EXPERT_CHOICE)
+            counts[e] = chosen < c->T ? chosen : c->T;
+        else if (r->select == MOE_SELECT_CAPACITY && counts[e] > r->capacity)
             counts[e] = r->capacity;
-        } else if (r->select == MOE_SELECT_TOKEN_ROUNDING) {
-            counts[e] = round_count(r, counts[e], c->T);
-        }
     }
+    return MOE_OK;
 }
 
 static moe_status copy_counts(const moe_case *c, const moe_log *log, int64_t *counts) {
@@ -99,11 +103,11 @@ static double popularity(const moe_case *c, int64_t e) {
     return c->route == MOE_ROUTE_ZIPF ? pow((double)e + 1, -c->route_arg) : 1;
 }
 
-/* Zero experts take their share of a router's choices. */
+/* Zero experts take their share of a router's choices. pairs * E alone would not fit: a layer's
+ * limits let it reach 2^67. */
 static int64_t real_pairs(const moe_case *c) {
-    const int64_t pairs = c->T * c->layer.K;
-    return c->route == MOE_ROUTE_ROUTER ? pairs * c->layer.E / (c->layer.E + c->layer.n_zero)
-                                        : pairs;
+    const int64_t pairs = c->T * c->layer.K, E = c->layer.E, all = E + c->layer.n_zero;
+    return c->route == MOE_ROUTE_ROUTER ? pairs / all * E + pairs % all * E / all : pairs;
 }
 
 static int is_balanced(const moe_case *c) {
@@ -141,16 +145,12 @@ moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_c
         const int64_t mine = real_pairs(c);
         for (int64_t e = 0; e < E; e++)
             ret_counts[e] = mine / E + (e < mine % E);
-        if (c->route == MOE_ROUTE_ROUTER)
-            apply_selection(c, ret_counts);
-        return MOE_OK;
+        return c->route == MOE_ROUTE_ROUTER ? apply_selection(c, log, ret_counts) : MOE_OK;
     }
     double *mean = malloc((size_t)E * sizeof *mean);
     if (!mean)
         return moe_fail(log, MOE_E_NOMEM, "tokens per expert: out of memory");
     draw_route(c, mean, ret_counts);
     free(mean);
-    if (c->route == MOE_ROUTE_ROUTER)
-        apply_selection(c, ret_counts);
-    return MOE_OK;
+    return c->route == MOE_ROUTE_ROUTER ? apply_selection(c, log, ret_counts) : MOE_OK;
 }

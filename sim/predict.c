@@ -161,13 +161,6 @@ static moe_status element_of(int32_t dtype, const moe_log *log, double *ret) {
     return MOE_OK;
 }
 
-/* T*K pairs over E experts as evenly as whole tokens allow; fewer pairs than experts leave some
- * experts idle. */
-static void balanced(int64_t pairs, int64_t experts, int64_t *counts) {
-    for (int64_t e = 0; e < experts; e++)
-        counts[e] = pairs / experts + (e < pairs % experts);
-}
-
 static moe_status sum_counts(const moe_workload *w, const moe_log *log, moe_list *l) {
     const int64_t *counts = w->counts;
     for (int64_t e = 0; e < w->layer->E; e++) {
@@ -231,10 +224,12 @@ moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workloa
         drawn = malloc((size_t)w.layer->E * sizeof *drawn);
         if (!drawn)
             return moe_fail(log, MOE_E_NOMEM, "prediction: out of memory");
-        balanced(w.tokens * w.layer->K, w.layer->E, drawn);
+        const moe_case c = {.layer = *w.layer, .T = w.tokens, .route = MOE_ROUTE_ROUTER};
+        st = moe_counts_draw(&c, log, drawn);
         w.counts = drawn;
     }
-    st = moe_int_list_build(gpu, method, &w, log, &l, ret);
+    if (!st)
+        st = moe_int_list_build(gpu, method, &w, log, &l, ret);
     moe_int_list_destroy(&l);
     free(drawn);
     return st;

@@ -60,14 +60,83 @@ Test(sim_counts, uniform_spread_is_binomial) {
     moe_case_clear(&c);
 }
 
-Test(sim_counts, token_rounding_leaves_whole_tiles) {
+/* Counts under one rule, drawn from the same popularity as those without rounding; with K = E every
+ * expert has all tokens. */
+static void expect_rule(const char *rule, int (*fits)(int64_t rounded, int64_t drawn)) {
+    for (int K = 4; K <= 32; K += 14) {
+        char line[200];
+        moe_case c, plain;
+        snprintf(line, sizeof line, "T=8100 d=8 n=8 E=32 K=%d select=token_rounding rounding=%s", K,
+                 rule);
+        int64_t *counts = draw(line, &c);
+        snprintf(line, sizeof line, "T=8100 d=8 n=8 E=32 K=%d route=uniform", K);
+        int64_t *drawn = draw(line, &plain);
+        for (int e = 0; e < 32; e++)
+            cr_expect(fits(counts[e], drawn[e]), "%s, K=%d: %d became %d", rule, K, (int)drawn[e],
+                      (int)counts[e]);
+        free(counts), free(drawn);
+        moe_case_clear(&c), moe_case_clear(&plain);
+    }
+}
+
+static int up(int64_t r, int64_t f) {
+    return r >= f && r < f + 128 && (r % 128 == 0 || r == 8100);
+}
+
+static int down(int64_t r, int64_t f) {
+    return r <= f && r > f - 128 && r % 128 == 0;
+}
+
+static int nearest(int64_t r, int64_t f) {
+    return llabs(r - f) <= 64 && r % 128 == 0;
+}
+
+static int either(int64_t r, int64_t f) {
+    return up(r, f) || down(r, f);
+}
+
+/* The rules are the routing's own: up, where fewer tokens than a tile are left, takes them all;
+ * stochastic goes against the nearest now and then; balance keeps the sum within half a tile. */
+Test(sim_counts, token_rounding_rules) {
     moe_case c;
-    int64_t *counts =
-        draw("T=8192 d=8 n=8 E=32 K=4 route=router select=token_rounding tile=128 rounding=nr", &c);
+    int against = 0;
+    expect_rule("up", up);
+    expect_rule("down", down);
+    expect_rule("nr", nearest);
+    expect_rule("sr", either);
+    int64_t *sr = draw("T=8100 d=8 n=8 E=32 K=4 select=token_rounding rounding=sr seed=3", &c);
+    int64_t *nr = draw("T=8100 d=8 n=8 E=32 K=4 select=token_rounding rounding=nr seed=3", &c);
+    int64_t *balanced =
+        draw("T=8100 d=8 n=8 E=32 K=4 select=token_rounding rounding=balance seed=3", &c);
     for (int e = 0; e < 32; e++)
-        cr_expect_eq(counts[e] % 128, 0);
-    free(counts);
+        against += sr[e] != nr[e];
+    cr_expect(against > 0);
+    cr_expect(llabs(sum(balanced, 32) - 8100 * 4) <= 64, "%d", (int)sum(balanced, 32));
+    free(sr), free(nr), free(balanced);
     moe_case_clear(&c);
+}
+
+/* Zero experts are chosen like the others: E of E + zero of the pairs are left, at most T for each
+ * expert, also where a product of all three sizes would not fit 64 bits. */
+Test(sim_counts, zero_experts_take_their_share) {
+    static const struct {
+        const char *line;
+        int64_t pairs;
+    } all[] = {{"T=96 d=8 n=8 E=8 K=6 zero=4", 96 * 6 * 8 / 12},
+               {"T=96 d=8 n=8 E=8 K=9 zero=4", 96 * 9 * 8 / 12},
+               {"T=96 d=8 n=8 E=8 K=6 zero=4 select=expert_choice", 48 * 8},
+               {"T=2147483647 d=1 n=1 E=1048576 K=8192", INT64_C(2147483647) * 8192},
+               {"T=2147483647 d=1 n=1 E=1048576 zero=1048576 K=8192", INT64_C(2147483647) * 4096}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        moe_case c;
+        int64_t *counts = draw(all[i].line, &c);
+        cr_expect_eq(sum(counts, c.layer.E), all[i].pairs, "%s: %lld", all[i].line,
+                     (long long)sum(counts, c.layer.E));
+        for (int64_t e = 0; e < c.layer.E; e++)
+            cr_assert(counts[e] >= 0 && counts[e] <= c.T, "%s", all[i].line);
+        free(counts);
+        moe_case_clear(&c);
+    }
 }
 
 Test(sim_counts, a_seed_decides) {

@@ -236,6 +236,24 @@ Test(sim_predict, degenerate_layers) {
     moe_gpu_destroy(&gpu);
 }
 
+/* Without counts a layer with zero experts is predicted too: as its router would spread its tokens.
+ */
+Test(sim_predict, no_counts) {
+    moe_gpu *gpu = load("h100-sxm");
+    moe_layer_desc d = layer_of(1024, 512, 8, 9);
+    int64_t counts[8];
+    moe_prediction *p;
+    d.n_zero = 4;
+    for (int64_t e = 0; e < 8; e++)
+        counts[e] = 4096 * 9 / 12;
+    const moe_workload w = {.layer = &d, .tokens = 4096, .counts = counts};
+    cr_assert_eq(moe_predict(gpu, "moeref", &w, NULL, &p), MOE_OK);
+    moe_prediction *drawn = predict(gpu, "moeref", &d, 4096, MOE_PASS_BOTH);
+    cr_expect_eq(drawn->total_us, p->total_us);
+    moe_prediction_free(&p), moe_prediction_free(&drawn);
+    moe_gpu_destroy(&gpu);
+}
+
 static void expect_error(const moe_gpu *gpu, const char *method, const moe_workload *w,
                          moe_status status, const char *word) {
     capture seen;

@@ -79,7 +79,8 @@ typedef enum moe_entropy {
 typedef struct moe_workload {
     const moe_layer_desc *layer;
     int64_t tokens;
-    const int64_t *counts; /* [E] tokens of each expert; NULL: T*K pairs, balanced */
+    const int64_t *counts; /* [E] tokens of each expert; NULL: as moe_counts_draw makes them of a
+                              router */
     int32_t pass;          /* moe_pass; 0: both */
     int32_t dtype;         /* moe_dtype; MOE_F64 (0) means bf16 */
     int32_t clock;         /* moe_clock_state */
