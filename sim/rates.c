@@ -50,8 +50,5 @@ void moe_int_rates(const moe_gpu *gpu, moe_system system, const moe_workload *st
 
 double moe_int_join(double a, double b, double p) {
     const double large = a > b ? a : b, small = a > b ? b : a;
-    if (large <= 0)
-        return 0;
-    const double ratio = small / large;
-    return ratio < 0.1 ? large : large * exp(log1p(pow(ratio, p)) / p);
+    return large > 0 ? large * exp(log1p(pow(small / large, p)) / p) : 0;
 }

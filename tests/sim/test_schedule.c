@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "moeref/rng.h"
+#include "rates.h"
 #include "schedule.h"
 
 static void plain(const moe_batch *b, int batches, int sms, double *ret_full, double *ret_end) {
@@ -50,4 +51,19 @@ Test(sim_schedule, cost_does_not_grow_with_the_number_of_tiles) {
     moe_schedule got;
     moe_int_schedule(b, 2, 100, &got);
     cr_expect_float_eq(got.end, 5e10, 1);
+}
+
+/* Whatever exponent a description has: 1 adds the two, a large one takes the larger. */
+Test(sim_schedule, join_is_the_norm) {
+    static const double exponents[] = {1, 1.5, 2, 3.9, 4, 4.7, 20, 100};
+    static const double small[] = {0, 1e-9, 0.01, 0.05, 0.0999, 0.1, 0.5, 1};
+    for (size_t i = 0; i < sizeof exponents / sizeof *exponents; i++) {
+        for (size_t j = 0; j < sizeof small / sizeof *small; j++) {
+            const double p = exponents[i], want = pow(1 + pow(small[j], p), 1 / p);
+            cr_expect_float_eq(moe_int_join(1, small[j], p), want, 1e-12, "p=%g, %g", p, small[j]);
+            cr_expect_float_eq(moe_int_join(7 * small[j], 7, p), 7 * want, 1e-11, "p=%g, %g", p,
+                               small[j]);
+        }
+    }
+    cr_expect_eq(moe_int_join(0, 0, 4), 0);
 }
