@@ -84,6 +84,7 @@ void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic tra
     g.cluster = (int32_t)fmin(tiles->cluster, l->r.cluster);
     g.packed = tiles->packed;
     moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, tiles->max_split, &k, &times);
+    k.again = traffic.recomputes;
     put(l, name, &k, &g, &times);
 }
 

@@ -36,6 +36,7 @@ typedef struct moe_list {
 typedef struct moe_traffic {
     double read, write; /* bytes, each once */
     double again;       /* bytes that are read more than once */
+    int recomputes;     /* 1: the product was computed before and not kept */
     double epilogue;    /* bytes for each accumulator; 0: just its own element */
     double load;        /* factor on operand loads; 0: 1 */
 } moe_traffic;

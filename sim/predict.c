@@ -108,7 +108,7 @@ static double param_bytes(const moe_list *l, const moe_layer_desc *d, int pass) 
 static void add_up(const moe_list *l, int pass, moe_prediction *p) {
     const double forward = pass & MOE_PASS_FWD ? l->r.fixed_us : 0;
     const double backward = pass & MOE_PASS_BWD && !l->host_first ? l->r.fixed_us : 0;
-    double now = 0, padded = 0, clocks = 0;
+    double now = 0, done = 0, padded = 0, clocks = 0;
     p->overhead_us = forward + backward;
     for (size_t i = 0; i < p->n_kernels; i++)
         now += p->kernels[i].cost.us;
@@ -122,7 +122,8 @@ static void add_up(const moe_list *l, int pass, moe_prediction *p) {
         now += k->cost.us;
         *(k->backward ? &p->backward_us : &p->forward_us) += k->cost.us;
         *(k->backward ? &p->backward_floor_us : &p->forward_floor_us) += k->cost.floor_us;
-        p->flops += k->cost.flops;
+        *(k->backward ? &p->backward_flops : &p->forward_flops) += k->again ? 0 : k->cost.flops;
+        done += k->cost.flops;
         p->floor_us += k->cost.floor_us;
         padded += k->padded_flops;
     }
@@ -130,7 +131,8 @@ static void add_up(const moe_list *l, int pass, moe_prediction *p) {
     p->backward_us += backward;
     p->total_us = now + p->overhead_us;
     p->clock_mhz = now > 0 ? clocks / now : 0;
-    p->padding = padded > 0 ? fmax(0, 1 - p->flops / padded) : 0;
+    p->flops = p->forward_flops + p->backward_flops;
+    p->padding = padded > 0 ? fmax(0, 1 - done / padded) : 0;
 }
 
 /* The prediction takes over l's kernels; l's GEMMs stay with the caller. */

@@ -61,7 +61,8 @@ static void backward(moe_list *l) {
     empty(l, "grouped empty", 64, ceil(l->d / 512), COPY_PLACES);
     moe_int_list_alloc(l, Ph + Pn);
     /* One kernel computes dA and then H, which it keeps to itself. */
-    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Pd, .epilogue = e / 100}, &pair);
+    moe_int_list_gemm(l, "H", MOE_OP_H,
+                      (moe_traffic){.read = Pd, .epilogue = e / 100, .recomputes = 1}, &pair);
     moe_int_list_gemm(
         l, "dH", MOE_OP_DA,
         (moe_traffic){.read = Pd, .write = Ph + Pn, .epilogue = e * (1 + l->h / l->n)}, &square);
@@ -74,8 +75,9 @@ static void backward(moe_list *l) {
     moe_int_list_alloc(l, Pd);
     /* Another computes dX~ and then Y, for <dO, Y>. */
     moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &square);
-    moe_int_list_gemm(l, "Y again", MOE_OP_Y,
-                      (moe_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e}, &square);
+    moe_int_list_gemm(
+        l, "Y again", MOE_OP_Y,
+        (moe_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e, .recomputes = 1}, &square);
     empty(l, "dXp empty", 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_alloc(l, Td);
     moe_int_list_slow(l, "dX", Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);

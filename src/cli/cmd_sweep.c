@@ -16,7 +16,7 @@ typedef struct sweep_options {
 
 /* What is kept of a point; a million of them fit. */
 typedef struct sweep_point {
-    double us, fwd_us, bwd_us, flops, floor_us, padding, peak_bytes, cached_bytes;
+    double us, fwd_us, bwd_us, fwd_flops, bwd_flops, floor_us, padding, peak_bytes, cached_bytes;
 } sweep_point;
 
 typedef struct sweep {
@@ -33,17 +33,17 @@ static const char *const columns[] = {"us",         "fwd_us",      "bwd_us",   "
                                       "peak_bytes", "cached_bytes"};
 #define COLUMNS (sizeof columns / sizeof *columns)
 
-/* A gated or plain layer's backward pass has twice the forward's FLOPs. */
+static double tflops(double flops, double us) {
+    return us > 0 ? flops / us / 1e6 : 0;
+}
+
 static double column_value(const sweep_point *p, size_t c) {
-    const int both = p->fwd_us > 0 && p->bwd_us > 0;
-    const double fwd = p->fwd_us > 0 ? (both ? p->flops / 3 : p->flops) : 0;
-    const double bwd = p->bwd_us > 0 ? (both ? p->flops * 2 / 3 : p->flops) : 0;
     const double values[COLUMNS] = {p->us,
                                     p->fwd_us,
                                     p->bwd_us,
-                                    p->flops / p->us / 1e6,
-                                    p->fwd_us > 0 ? fwd / p->fwd_us / 1e6 : 0,
-                                    p->bwd_us > 0 ? bwd / p->bwd_us / 1e6 : 0,
+                                    tflops(p->fwd_flops + p->bwd_flops, p->us),
+                                    tflops(p->fwd_flops, p->fwd_us),
+                                    tflops(p->bwd_flops, p->bwd_us),
                                     p->floor_us,
                                     p->padding,
                                     p->peak_bytes,
@@ -130,7 +130,8 @@ static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
         *p = (sweep_point){.us = r->total_us,
                            .fwd_us = r->forward_us,
                            .bwd_us = r->backward_us,
-                           .flops = r->flops,
+                           .fwd_flops = r->forward_flops,
+                           .bwd_flops = r->backward_flops,
                            .floor_us = r->floor_us,
                            .padding = r->padding,
                            .peak_bytes = r->peak_bytes,

@@ -27,19 +27,16 @@ static void print_pass(FILE *to, const char *name, double us, double flops) {
 
 void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                       const moe_prediction *p) {
-    double flops[2] = {0, 0};
     fprintf(to, "%s\n%s on %s (predicted)\n", line, method, moe_gpu_name(gpu));
     fprintf(to, "  %-12s %11s %8s %9s %9s %9s  %-10s %8s %7s  %-8s %10s\n", "kernel", "us",
             "TFLOP/s", "HBM MB", "L2 MB", "SMEM MB", "tile", "tiles", "waves", "bound by",
             "floor us");
-    for (size_t i = 0; i < p->n_kernels; i++) {
+    for (size_t i = 0; i < p->n_kernels; i++)
         print_kernel(to, &p->kernels[i]);
-        flops[p->kernels[i].backward != 0] += p->kernels[i].cost.flops;
-    }
     if (p->overhead_us > 0)
         fprintf(to, "  %-12s %11.1f\n", "(overhead)", p->overhead_us);
-    print_pass(to, "forward", p->forward_us, flops[0]);
-    print_pass(to, "backward", p->backward_us, flops[1]);
+    print_pass(to, "forward", p->forward_us, p->forward_flops);
+    print_pass(to, "backward", p->backward_us, p->backward_flops);
     fprintf(to, "  %-12s %11.1f %8.1f   floor %.1f us, padding %.1f %%\n", "total", p->total_us,
             rate(p->flops, p->total_us), p->floor_us, 100 * p->padding);
     if (p->peak_bytes > 0)

@@ -102,6 +102,7 @@ typedef struct moe_kernel {
     double smem_bytes;
     double padded_flops;    /* FLOPs that the tiles do, padding counted */
     int32_t backward;       /* 1: part of the backward pass */
+    int32_t again;          /* 1: computes what the forward pass computed; not the layer's FLOPs */
     int32_t tile_m, tile_n; /* 0: not a GEMM */
     int32_t split;          /* split-K factor */
     double start_us;
@@ -116,7 +117,8 @@ typedef struct moe_prediction {
     double overhead_us;  /* the part of total_us that is in no kernel */
     double floor_us;     /* sum of the kernels' floors */
     double forward_floor_us, backward_floor_us;
-    double flops; /* model FLOPs */
+    double flops; /* model FLOPs: the layer's, whatever a method computes twice */
+    double forward_flops, backward_flops;
     double padding;      /* share of the tensor cores' work that is padding, 0..1 */
     double peak_bytes;   /* most activation memory alive at once (parameters not counted) */
     double cached_bytes; /* kept from forward for backward */
