@@ -19,7 +19,7 @@ typedef struct moe_list {
     const moe_gpu *gpu;
     const moe_workload *work;
     const int64_t *counts;   /* [E] */
-    double T, P, d, n, h, E; /* h = columns of H; P = pairs */
+    double T, P, d, n, h, E, K; /* h = columns of H; P = pairs, T K unless some were dropped */
     double active;           /* experts with tokens */
     double element;          /* bytes */
     int backward;            /* kernels added now belong to the backward pass */

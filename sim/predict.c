@@ -199,6 +199,7 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
                     .n = (double)d->n,
                     .h = (double)moe_h_width(d, d->n),
                     .E = (double)d->E,
+                    .K = (double)d->K,
                     .host_first = m->host_first};
     if (!st)
         st = element_of(w->dtype, log, &l->element);

@@ -42,7 +42,7 @@ static void forward(moe_list *l) {
     moe_int_list_slow(l, "Y by token", Pd, Pd, l->P * l->d, REORDER);
     moe_int_list_free(l, Pd);
     moe_int_list_alloc(l, Td);
-    moe_int_list_slow(l, "O", Pd, Td, l->T * l->d, COMBINE(l->P / l->T));
+    moe_int_list_slow(l, "O", Pd, Td, l->T * l->d, COMBINE(l->K));
 }
 
 static void backward(moe_list *l) {

@@ -37,7 +37,7 @@ static moe_traffic deep(double dy, double dy_width, double x, double x_width) {
 
 static void forward(moe_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    const double Td = l->T * l->d * e, K = l->P / l->T;
+    const double Td = l->T * l->d * e;
     /* 64-bit keys and values, eight passes of a radix sort. */
     moe_int_list_stream(l, "sort", l->P * 192, l->P * 192);
     moe_int_list_cache(l, Td);
@@ -51,7 +51,7 @@ static void forward(moe_list *l) {
     moe_int_list_cache(l, Pd);
     moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, &rows);
     moe_int_list_alloc(l, Td);
-    moe_int_list_slow(l, "O", Pd + l->P * 4, Td, l->T * l->d, COMBINE(K));
+    moe_int_list_slow(l, "O", Pd + l->P * 4, Td, l->T * l->d, COMBINE(l->K));
 }
 
 static void act_backward(moe_list *l) {
@@ -67,9 +67,9 @@ static void act_backward(moe_list *l) {
 
 static void backward(moe_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    const double Td = l->T * l->d * e, K = l->P / l->T, w2 = l->E * l->n * l->d * e;
+    const double Td = l->T * l->d * e, w2 = l->E * l->n * l->d * e;
     moe_int_list_alloc(l, Td);
-    moe_int_list_slow(l, "dS", Pd + Td, l->P * 4, l->T * l->d, WEIGHTS(K)); /* <dO, Y> */
+    moe_int_list_slow(l, "dS", Pd + Td, l->P * 4, l->T * l->d, WEIGHTS(l->K)); /* <dO, Y> */
     moe_int_list_alloc(l, Pd);
     moe_int_list_stream(l, "dY grouped", Pd, Pd); /* gathers and scales dO */
     moe_int_list_stream(l, "zero dW2", 0, w2);

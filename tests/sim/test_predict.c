@@ -228,6 +228,28 @@ Test(sim_predict, scattermoe_waits) {
     moe_gpu_destroy(&gpu);
 }
 
+/* One pair that found no place changes no kernel by more than its share: rows of K are K long. */
+Test(sim_predict, a_dropped_pair_is_one_pair) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_layer_desc d = layer_of(1536, 256, 64, 8);
+    int64_t counts[64];
+    for (int e = 0; e < 64; e++)
+        counts[e] = 512 - (e == 63);
+    for (const char *const *m = moe_methods(); *m; m++) {
+        const int32_t pass = has_backward(*m) ? MOE_PASS_BOTH : MOE_PASS_FWD;
+        const moe_workload w = {.layer = &d, .tokens = 4096, .counts = counts, .pass = pass};
+        moe_prediction *full = predict(gpu, *m, &d, 4096, pass), *less = NULL;
+        cr_assert_eq(moe_predict(gpu, *m, &w, NULL, &less), MOE_OK);
+        for (size_t i = 0; i < full->n_kernels; i++)
+            cr_expect_float_eq(less->kernels[i].cost.us, full->kernels[i].cost.us,
+                               0.01 * full->kernels[i].cost.us, "%s %s: %g, then %g us", *m,
+                               full->kernels[i].cost.name, full->kernels[i].cost.us,
+                               less->kernels[i].cost.us);
+        moe_prediction_free(&full), moe_prediction_free(&less);
+    }
+    moe_gpu_destroy(&gpu);
+}
+
 Test(sim_predict, degenerate_layers) {
     moe_gpu *gpu = load("h100-sxm");
     const moe_layer_desc d = layer_of(64, 64, 256, 1);
