@@ -56,6 +56,19 @@ static double objective(void *user, const double *x) {
     return sum / (double)f->n_chosen;
 }
 
+/* Predicts the first row that has no prediction again, aloud. */
+static moe_status say_why(const fit *f, moe_status st, const moe_log *log) {
+    moe_row_error e;
+    for (size_t i = 0; i < f->n_chosen; i++) {
+        if (f->us[f->chosen[i]] > 0)
+            continue;
+        moe_table_predict(f->table, f->chosen[i], f->gpu, f->p, log, &e);
+        return moe_fail(log, st, "row %zu of the table cannot be predicted by method %s",
+                        f->chosen[i] + 1, f->p->method);
+    }
+    return st;
+}
+
 /* Relative errors of the rows of one fold (fold < 0: all that take part). */
 static moe_status judge(fit *f, int32_t fold, const moe_log *log) {
     f->n_chosen = 0;
@@ -66,9 +79,7 @@ static moe_status judge(fit *f, int32_t fold, const moe_log *log) {
     moe_status st = predict_chosen(f);
     for (size_t i = 0; i < f->n_chosen; i++)
         f->error[f->chosen[i]] = f->us[f->chosen[i]] / f->table->rows[f->chosen[i]].us - 1;
-    return st ? moe_fail(log, st, "a row of the table cannot be predicted by method %s",
-                         f->p->method)
-              : MOE_OK;
+    return st ? say_why(f, st, log) : MOE_OK;
 }
 
 static moe_int_errors errors_of(const fit *f, int32_t but) {
@@ -122,14 +133,18 @@ static void draw_sample(fit *f, int32_t but) {
     f->n_chosen = taken;
 }
 
-static void fit_without(fit *f, int32_t fold, const double *start) {
+static moe_status fit_without(fit *f, int32_t fold, const double *start, const moe_log *log) {
     double x[MOE_INT_FREE_MAX];
     const int evaluations = f->p->evaluations > 0 ? f->p->evaluations : 400;
     memcpy(x, start, sizeof x);
     draw_sample(f, fold);
-    if (f->n_chosen > 0)
-        moe_int_minimise(objective, f, f->n_free, 0.15, evaluations, x);
+    if (f->n_chosen == 0)
+        return moe_fail(log, MOE_E_NOTFOUND,
+                        "no row of %g us and more is left to fit once a fold's shapes are out",
+                        f->p->min_us);
+    moe_int_minimise(objective, f, f->n_free, 0.15, evaluations, x);
     set_point(f, x);
+    return MOE_OK;
 }
 
 static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret) {
@@ -138,8 +153,9 @@ static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret
     for (size_t i = 0; i < f->n_free; i++)
         start[i] = log(fmax(*f->slot[i], 1e-3)); /* the search is over logarithms */
     for (int32_t fold = 0; !st && fold < f->folds; fold++) {
-        fit_without(f, fold, start);
-        st = judge(f, fold, messages);
+        st = fit_without(f, fold, start, messages);
+        if (!st)
+            st = judge(f, fold, messages);
     }
     const moe_int_errors held_out = errors_of(f, -1), fitted = errors_of(f, f->folds - 1);
     if (!st)
@@ -172,6 +188,10 @@ static moe_status find_free(fit *f, const moe_log *log) {
         if (!f->info[f->n_free]->fitted)
             return moe_fail(log, MOE_E_INVALID, "%s is a fact about the GPU, not to be fitted",
                             key);
+        for (size_t i = 0; i < f->n_free; i++) {
+            if (f->slot[i] == f->slot[f->n_free])
+                return moe_fail(log, MOE_E_INVALID, "free keys name %s twice", key);
+        }
         f->n_free++;
     }
     return MOE_OK;

@@ -1,4 +1,4 @@
-/* Calibration: the search itself, reading tables, and getting known parameters back. */
+/* Calibration: the search itself, and getting known parameters back. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 
 #include "capture.h"
 #include "fit.h"
-#include "table.h"
+#include "moeref/model.h"
 #include "temporary.h"
 
 static double bowl(void *user, const double *x) {
@@ -62,86 +62,19 @@ Test(sim_fit, known_parameters_come_back) {
     free(text);
 }
 
-/* One kernel of one case. */
-#define REPORT(kernel) "{\"bench\":[{\"case\":\"T=4 d=8 n=8 E=2 K=1\",\"kernels\":[" kernel "]}]}"
-
-/* A row of a layer up to its pass, route and time. */
-#define LAYERS "kernel\tT\td\tn\tK\tE\tpass\troute\tmedian_us\na\t4\t8\t8\t1\t2\t"
-
-Test(sim_fit, bad_tables_are_named_with_their_line) {
-    static const struct {
-        const char *text, *word;
-    } bad[] = {{"", "header"},
-               {"m\tn\tk\n1\t2\t3\n", "header"},
-               {"m\tn\tk\tmedian_us\n", "no rows"},
-               {"m\tn\tk\tn\tmedian_us\n1\t2\t3\t2\t4\n", "twice"},
-               {"m\tn\tk\tmedian_us\n1\t2\t3\n", ":2"},
-               {"m\tn\tk\tmedian_us\n1\t2\t3\t4\n1\tx\t3\t4\n", ":3"},
-               {"m\tn\tk\tmedian_us\n1\t2\t3\t-4\n", "-4"},
-               {"m\tn\tk\tmedian_us\n1\t2\t3\tnan\n", "nan"},
-               {"m\tn\tk\tmedian_us\n0\t2\t3\t4\n", ":2"},
-               {"m\tn\tk\tmedian_us\n99999999999\t2\t3\t4\n", ":2"},
-               {"kernel\tT\td\tn\tK\tE\tpass\tmedian_us\na\t1\t8\t8\t1\t1\tup\t4\n", "up"},
-               {LAYERS "default\tbalanced\t4\n", "\"default\": fwd, bwd or both"},
-               {LAYERS "\tbalanced\t4\n", "fwd, bwd or both"},
-               {LAYERS "fwd\tzipf\t4\n", "balanced or uniform"},
-               {"kernel\tT\td\tn\tK\tE\tmedian_us\na\t1\t8\t8\t2\t1\t4\n", ":2"},
-               {"{\"bench\":[", "line 1"},
-               {"{}", "\"bench\""},
-               {"{\"bench\":[]}", "no rows"},
-               {"{\"bench\":[3]}", "\"case\""},
-               {"{\"bench\":[{\"case\":\"T=4\",\"kernels\":[]}]}", "bench[0]"},
-               {"{\"bench\":[{\"case\":\"T=4 d=8 n=8 E=2 K=1\"}]}", "\"kernels\""},
-               {REPORT("{\"measured_us\":1}"), "\"name\""},
-               {REPORT("{\"name\":\"A\"}"), "\"measured_us\""},
-               {REPORT("{\"name\":\"A\",\"measured_us\":0}"), "0 us"},
-               {REPORT("{\"name\":\"A\",\"measured_us\":\"1\"}"), "a string"},
-               {REPORT("],\"passes\":[{\"name\":\"total\",\"measured_us\":-1}"), "pass \"total\""},
-               {REPORT("],\"passes\":[{\"name\":\"total\"}"), "\"measured_us\""},
-               {REPORT("7"), "\"name\""}};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        char path[TEMPORARY_BYTES];
-        capture seen;
-        const moe_log log = capture_log(&seen);
-        moe_table *table = NULL;
-        temporary_file(path, "", bad[i].text, strlen(bad[i].text));
-        cr_expect_eq(moe_table_load(path, &log, &table), MOE_E_FORMAT, "%s", bad[i].text);
-        cr_expect(strstr(seen.text, bad[i].word), "\"%s\" does not say %s", seen.text, bad[i].word);
-        cr_expect_null(table);
-        unlink(path);
-    }
-}
-
-/* The three passes that a table may name; without the column it is the forward one. */
-Test(sim_fit, passes_of_a_table) {
-    static const struct {
-        const char *text, *what;
-    } good[] = {
-        {LAYERS "fwd\tbalanced\t4\n", " route=balanced pass=fwd"},
-        {LAYERS "bwd\tuniform\t4\n", " route=uniform pass=bwd"},
-        {LAYERS "both\tbalanced\t4\n", " route=balanced pass=both"},
-        {"kernel\tT\td\tn\tK\tE\tmedian_us\na\t4\t8\t8\t1\t2\t4\n", " route=balanced pass=fwd"}};
-    moe_gpu *gpu;
-    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        char path[TEMPORARY_BYTES];
-        moe_table *table = NULL;
-        moe_row_error e = {0};
-        temporary_file(path, "", good[i].text, strlen(good[i].text));
-        cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK, "%s", good[i].text);
-        cr_expect_eq(moe_table_predict(table, 0, gpu, &(moe_fit_params){0}, NULL, &e), MOE_OK);
-        cr_expect(strstr(e.what, good[i].what), "%s: not%s", e.what, good[i].what);
-        moe_table_destroy(&table);
-        unlink(path);
-    }
-    moe_gpu_destroy(&gpu);
+static void refuse(moe_gpu *gpu, const moe_table *table, const moe_fit_params *p, moe_status status,
+                   const char *word) {
+    capture seen;
+    const moe_log log = capture_log(&seen);
+    moe_fit_result r;
+    cr_expect_eq(moe_gpu_fit(gpu, table, p, &log, &r), status, "%s", word);
+    cr_expect(strstr(seen.text, word), "\"%s\" does not say %s", seen.text, word);
 }
 
 Test(sim_fit, refuses_what_it_cannot_do) {
-    char path[TEMPORARY_BYTES];
+    char path[4096];
     moe_table *table;
     moe_gpu *gpu;
-    moe_fit_result r;
     temporary_file(path, "", "m\tn\tk\tmedian_us\n64\t64\t64\t4\n128\t64\t64\t5\n",
                    strlen("m\tn\tk\tmedian_us\n64\t64\t64\t4\n128\t64\t64\t5\n"));
     cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
@@ -149,15 +82,25 @@ Test(sim_fit, refuses_what_it_cannot_do) {
     static const struct {
         moe_fit_params p;
         moe_status status;
-    } bad[] = {{{.free_keys = "tensor_eff"}, MOE_E_INVALID}, /* one shape: none to leave out */
-               {{.free_keys = "sms"}, MOE_E_INVALID},
-               {{.free_keys = "nope"}, MOE_E_NOTFOUND},
-               {{.kernel = "nope"}, MOE_E_NOTFOUND}};
+        const char *word;
+    } bad[] = {{{.free_keys = "tensor_eff"}, MOE_E_INVALID, "none is left out"}, /* one shape */
+               {{.free_keys = "sms"}, MOE_E_INVALID, "fact"},
+               {{.free_keys = "nope"}, MOE_E_NOTFOUND, "nope"},
+               {{.free_keys = "hbm_eff,tensor_eff,hbm_eff"}, MOE_E_INVALID, "hbm_eff twice"},
+               {{.kernel = "nope"}, MOE_E_NOTFOUND, "nope"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        cr_expect_eq(moe_gpu_fit(gpu, table, &bad[i].p, NULL, &r), bad[i].status, "%d", (int)i);
+        refuse(gpu, table, &bad[i].p, bad[i].status, bad[i].word);
+    moe_table_destroy(&table);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/golden/sim/sonicmoe_bars.tsv", getenv("MOEREF_SOURCE_ROOT"));
+    cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
+    refuse(gpu, table, &(moe_fit_params){.method = "nope"}, MOE_E_NOTFOUND, "nope");
+    refuse(gpu, table, &(moe_fit_params){.method = "cutlass_moe"}, MOE_E_UNSUPPORTED, "row 2");
+    refuse(gpu, table,
+           &(moe_fit_params){.method = "sonicmoe", .free_keys = "sonicmoe.tensor", .min_us = 1e9},
+           MOE_E_NOTFOUND, "left to fit");
     moe_table_destroy(&table);
     moe_gpu_destroy(&gpu);
-    unlink(path);
 }
 
 /* A report of kernels that the model made with other efficiencies, in a stream, one kernel that no
@@ -259,38 +202,6 @@ Test(sim_fit, measured_kernels) {
     cr_assert_eq(moe_gpu_fit(gpu, table, &params, NULL, &r), MOE_OK);
     cr_expect(r.as_given[MOE_FIT_ALL].mean <= 10, "mean error %.1f %%", r.as_given[0].mean);
     moe_table_destroy(&table);
-    moe_gpu_destroy(&gpu);
-}
-
-/* Rows of a layer share a prediction: whichever are asked for together, each is what it is alone.
- */
-Test(sim_fit, rows_together_are_rows_alone) {
-    static const struct {
-        const char *name, *method;
-    } tables[] = {{"timing/h100-sxm/moeref.json", "moeref"}, {"sim/sonicmoe_bars.tsv", "sonicmoe"}};
-    moe_gpu *gpu;
-    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
-    for (size_t i = 0; i < 2; i++) {
-        char path[4096];
-        size_t rows[256], count = 0;
-        double us[256] = {0};
-        moe_table *table;
-        const moe_fit_params params = {.method = tables[i].method};
-        snprintf(path, sizeof path, "%s/golden/%s", getenv("MOEREF_SOURCE_ROOT"), tables[i].name);
-        cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
-        cr_assert(moe_table_rows(table) <= 256);
-        for (size_t row = 0; row < moe_table_rows(table); row++) {
-            if (row % 5 != 1)
-                rows[count++] = row;
-        }
-        cr_expect_eq(moe_int_table_times(table, rows, count, gpu, &params, NULL, us), MOE_OK);
-        for (size_t row = 0; row < moe_table_rows(table); row++) {
-            moe_row_error e;
-            cr_assert_eq(moe_table_predict(table, row, gpu, &params, NULL, &e), MOE_OK);
-            cr_expect_eq(us[row], row % 5 != 1 ? e.predicted_us : 0, "%s %zu", path, row);
-        }
-        moe_table_destroy(&table);
-    }
     moe_gpu_destroy(&gpu);
 }
 
