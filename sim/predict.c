@@ -60,18 +60,24 @@ static void router_backward(moe_list *l, double logits) {
 }
 
 static void shared_forward(moe_list *l, double n, double h) {
-    moe_int_list_dense(l, "H_shared", l->T, h, l->d, 1, &moe_int_cublas_tiles);
-    moe_int_list_stream(l, "A_shared", l->T * h * l->element, l->T * n * l->element);
-    moe_int_list_dense(l, "O_shared", l->T, l->d, n, 1, &moe_int_cublas_tiles);
     moe_int_list_cache(l, l->T * h * l->element);
+    moe_int_list_dense(l, "H_shared", l->T, h, l->d, 1, &moe_int_cublas_tiles);
+    moe_int_list_alloc(l, l->T * n * l->element);
+    moe_int_list_stream(l, "A_shared", l->T * h * l->element, l->T * n * l->element);
+    moe_int_list_dense(l, "O_shared", l->T, l->d, n, 1, &moe_int_cublas_tiles); /* adds to O */
+    moe_int_list_free(l, l->T * n * l->element);
 }
 
 static void shared_backward(moe_list *l, double n, double h) {
+    moe_int_list_alloc(l, l->T * n * l->element);
     moe_int_list_dense(l, "dA_shared", l->T, n, l->d, 1, &moe_int_cublas_tiles);
+    moe_int_list_alloc(l, l->T * (h + n) * l->element); /* dH, and A once more */
     moe_int_list_stream(l, "dH_shared", l->T * (h + n) * l->element, l->T * (h + n) * l->element);
+    moe_int_list_free(l, l->T * n * l->element);
     moe_int_list_dense(l, "dW2_shared", l->d, n, l->T, 1, &moe_int_cublas_tiles);
     moe_int_list_dense(l, "dX_shared", l->T, l->d, h, 1, &moe_int_cublas_tiles);
     moe_int_list_dense(l, "dW1_shared", h, l->d, l->T, 1, &moe_int_cublas_tiles);
+    moe_int_list_free(l, l->T * (h + n) * l->element);
 }
 
 static void list_kernels(const moe_method *method, const moe_workload *w, moe_list *l) {

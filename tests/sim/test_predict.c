@@ -60,38 +60,6 @@ Test(sim_predict, flops_are_the_layers) {
     moe_gpu_destroy(&gpu);
 }
 
-/* SonicMoE's paper, section 3: 2Td + 4TKn bytes cached; ScatterMoE 2Td + 6TKn + 2TKd. */
-Test(sim_predict, cached_memory_is_the_papers) {
-    const moe_layer_desc d = layer_of(1536, 256, 128, 8);
-    const double T = 24576, Td = T * 1536, TKn = T * 8 * 256, TKd = T * 8 * 1536;
-    moe_gpu *gpu = load("h100-sxm");
-    moe_prediction *sonic = predict(gpu, "sonicmoe", &d, 24576, MOE_PASS_BOTH);
-    moe_prediction *scatter = predict(gpu, "scattermoe", &d, 24576, MOE_PASS_BOTH);
-    cr_expect_float_eq(sonic->cached_bytes, 2 * Td + 4 * TKn, 1);
-    cr_expect_float_eq(scatter->cached_bytes, 2 * Td + 6 * TKn + 2 * TKd, 1);
-    cr_expect(sonic->peak_bytes < scatter->peak_bytes);
-    moe_prediction_free(&sonic);
-    moe_prediction_free(&scatter);
-    moe_gpu_destroy(&gpu);
-}
-
-/* Forward intensity without writing H: 3 / (2/d + 2/n + 3/(T rho)) FLOP/byte, rho = K/E (SonicMoE,
- * section 3), from the bytes of A and Y. */
-Test(sim_predict, intensity_is_the_papers) {
-    const moe_layer_desc d = layer_of(1536, 256, 128, 8);
-    const double T = 24576, h_bytes = T * 8 * 2 * 256 * 2;
-    moe_gpu *gpu = load("h100-sxm");
-    moe_prediction *p = predict(gpu, "sonicmoe", &d, 24576, MOE_PASS_FWD);
-    double bytes = -h_bytes;
-    for (size_t i = 0; i < p->n_kernels; i++) {
-        if (p->kernels[i].tile_m)
-            bytes += p->kernels[i].cost.hbm_bytes;
-    }
-    cr_expect_float_eq(p->flops / bytes, 3 / (2. / 1536 + 2. / 256 + 3 / (T * 8 / 128)), 1e-6);
-    moe_prediction_free(&p);
-    moe_gpu_destroy(&gpu);
-}
-
 /* Better hardware is never slower. */
 Test(sim_predict, monotone_in_the_hardware) {
     static const char *const better[] = {"hbm_bw*1.3",       "clock_mhz*1.1", "l2_bw*1.3",
