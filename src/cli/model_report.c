@@ -25,6 +25,18 @@ static void print_pass(FILE *to, const char *name, double us, double flops) {
         fprintf(to, "  %-12s %11.1f %8.1f\n", name, us, rate(flops, us));
 }
 
+static void print_memory(FILE *to, const moe_gpu *gpu, const moe_prediction *p) {
+    double gib = 0;
+    moe_gpu_get(gpu, "hbm_gib", &gib);
+    fprintf(
+        to,
+        "  memory: activations %.1f MB at peak, %.1f MB cached for backward; parameters %.1f MB\n",
+        p->peak_bytes / 1e6, p->cached_bytes / 1e6, p->param_bytes / 1e6);
+    if (p->peak_bytes + p->param_bytes > gib * 1073741824)
+        fprintf(to, "  does not fit: %s has %.0f GiB (%.1f MB)\n", moe_gpu_name(gpu), gib,
+                gib * 1073.741824);
+}
+
 void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                       const moe_prediction *p) {
     fprintf(to, "%s\n%s on %s (predicted)\n", line, method, moe_gpu_name(gpu));
@@ -40,10 +52,7 @@ void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char
     fprintf(to, "  %-12s %11.1f %8.1f   floor %.1f us, padding %.1f %%\n", "total", p->total_us,
             rate(p->flops, p->total_us), p->floor_us, 100 * p->padding);
     if (p->peak_bytes > 0)
-        fprintf(to,
-                "  memory: activations %.1f MB at peak, %.1f MB cached for backward; "
-                "parameters %.1f MB\n",
-                p->peak_bytes / 1e6, p->cached_bytes / 1e6, p->param_bytes / 1e6);
+        print_memory(to, gpu, p);
 }
 
 static void put_kernel(json_text *t, const moe_kernel *k) {

@@ -18,6 +18,11 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(3, "backward", "predict --method cutlass_moe " CASE);
     expect(0, "floor", "predict --method all " CASE);
     expect(0, "sensitivities", "predict --sensitivities " CASE);
+    expect(0, "does not fit: h100-sxm has 80 GiB",
+           "predict --case \"T=512 d=8192 n=8192 E=1024 K=2\"");
+    outcome *o = moeref("predict --gpu h200-sxm " CASE);
+    cr_expect(strstr(o->text, "memory") && !strstr(o->text, "does not fit"), "%s", o->text);
+    free(o);
     expect(0, "tile", "predict --case \"gemm m=128 n=128 k=128\"");
     expect(2, "gemm", "predict --case \"gemm m=128 n=128\"");
     expect(2, "needs --vary", "sweep");
