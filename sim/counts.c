@@ -1,4 +1,5 @@
-/* Tokens per expert without drawing every pair: a sweep needs thousands of layers a second. */
+/* Tokens per expert without drawing every pair: a sweep needs thousands of layers a second. Tokens
+ * are spread over `bins`, the experts and the zero experts behind them. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,27 +63,26 @@ static void draw(const double *mean, int64_t experts, int64_t tokens, int64_t pa
 }
 
 /* The routing's own rule, applied to the drawn counts. */
-static moe_status round_counts(const moe_case *c, const moe_log *log, int64_t *counts) {
+static moe_status round_counts(const moe_case *c, int64_t bins, const moe_log *log,
+                               int64_t *counts) {
     const moe_router_desc *r = &c->layer.router;
-    const size_t size = (size_t)c->layer.E * sizeof *counts;
-    int64_t *drawn = malloc(size);
+    int64_t *drawn = malloc((size_t)bins * sizeof *drawn);
     if (!drawn)
         return moe_fail(log, MOE_E_NOMEM, "tokens per expert: out of memory");
-    memcpy(drawn, counts, size);
-    moe_status st =
-        moe_int_round_counts(r->rounding, r->tile, c->seed, drawn, c->layer.E, c->T, counts);
+    memcpy(drawn, counts, (size_t)bins * sizeof *drawn);
+    moe_status st = moe_int_round_counts(r->rounding, r->tile, c->seed, drawn, bins, c->T, counts);
     free(drawn);
     return st;
 }
 
 /* What the router's selection makes of the drawn popularity. */
-static moe_status apply_selection(const moe_case *c, const moe_log *log, int64_t *counts) {
+static moe_status apply_selection(const moe_case *c, int64_t bins, const moe_log *log,
+                                  int64_t *counts) {
     const moe_router_desc *r = &c->layer.router;
-    const int64_t all = c->layer.E + c->layer.n_zero;
-    const int64_t chosen = (c->T * c->layer.K + all - 1) / all;
+    const int64_t chosen = (c->T * c->layer.K + bins - 1) / bins;
     if (r->select == MOE_SELECT_TOKEN_ROUNDING)
-        return round_counts(c, log, counts);
-    for (int64_t e = 0; e < c->layer.E; e++) {
+        return round_counts(c, bins, log, counts);
+    for (int64_t e = 0; e < bins; e++) {
         if (r->select == MOE_SELECT_EXPERT_CHOICE)
             counts[e] = chosen < c->T ? chosen : c->T;
         else if (r->select == MOE_SELECT_CAPACITY && counts[e] > r->capacity)
@@ -91,23 +91,8 @@ static moe_status apply_selection(const moe_case *c, const moe_log *log, int64_t
     return MOE_OK;
 }
 
-static moe_status copy_counts(const moe_case *c, const moe_log *log, int64_t *counts) {
-    if (c->n_counts != c->layer.E)
-        return moe_fail(log, MOE_E_INVALID, "route=counts has %lld numbers for E=%lld experts",
-                        (long long)c->n_counts, (long long)c->layer.E);
-    memcpy(counts, c->counts, (size_t)c->n_counts * sizeof *counts);
-    return MOE_OK;
-}
-
 static double popularity(const moe_case *c, int64_t e) {
     return c->route == MOE_ROUTE_ZIPF ? pow((double)e + 1, -c->route_arg) : 1;
-}
-
-/* Zero experts take their share of a router's choices. pairs * E alone would not fit: a layer's
- * limits let it reach 2^67. */
-static int64_t real_pairs(const moe_case *c) {
-    const int64_t pairs = c->T * c->layer.K, E = c->layer.E, all = E + c->layer.n_zero;
-    return c->route == MOE_ROUTE_ROUTER ? pairs / all * E + pairs % all * E / all : pairs;
 }
 
 static int is_balanced(const moe_case *c) {
@@ -115,42 +100,59 @@ static int is_balanced(const moe_case *c) {
            (c->route == MOE_ROUTE_ROUTER && c->layer.router.select != MOE_SELECT_TOKEN_ROUNDING);
 }
 
-static void draw_route(const moe_case *c, double *mean, int64_t *counts) {
-    const int64_t E = c->layer.E, T = c->T, pairs = real_pairs(c);
-    for (int64_t e = 0; e < E; e++)
-        mean[e] = popularity(c, e) / (double)E;
-    fill_shares(mean, E, (double)T, (double)pairs);
-    draw(mean, E, T, pairs, c->seed, counts);
+static moe_status draw_route(const moe_case *c, int64_t bins, const moe_log *log, int64_t *counts) {
+    const int64_t pairs = c->T * c->layer.K;
+    double *mean = malloc((size_t)bins * sizeof *mean);
+    if (!mean)
+        return moe_fail(log, MOE_E_NOMEM, "tokens per expert: out of memory");
+    for (int64_t e = 0; e < bins; e++)
+        mean[e] = popularity(c, e) / (double)bins;
+    fill_shares(mean, bins, (double)c->T, (double)pairs);
+    draw(mean, bins, c->T, pairs, c->seed, counts);
+    free(mean);
+    return MOE_OK;
 }
 
-static void draw_hot(const moe_case *c, int64_t *counts) {
-    const int64_t E = c->layer.E, rest = c->T * (c->layer.K - 1), hot = (int64_t)c->route_arg;
-    for (int64_t e = 0, i = 0; e < E; e++) {
-        const int64_t others = E - 1;
-        counts[e] = e == hot ? c->T : rest / others + (i < rest % others);
-        i += e != hot;
-    }
+static void spread(int64_t pairs, int64_t bins, int64_t *counts) {
+    for (int64_t e = 0; e < bins; e++)
+        counts[e] = pairs / bins + (e < pairs % bins);
+}
+
+static void draw_hot(const moe_case *c, int64_t bins, int64_t *counts) {
+    const int64_t hot = (int64_t)c->route_arg;
+    spread(c->T * (c->layer.K - 1), bins - 1, counts);
+    memmove(counts + hot + 1, counts + hot, (size_t)(bins - 1 - hot) * sizeof *counts);
+    counts[hot] = c->T;
+}
+
+static moe_status draw_bins(const moe_case *c, int64_t bins, const moe_log *log, int64_t *counts) {
+    moe_status st = MOE_OK;
+    if (c->route == MOE_ROUTE_HOT && bins > 1)
+        draw_hot(c, bins, counts);
+    else if (is_balanced(c))
+        spread(c->T * c->layer.K, bins, counts);
+    else
+        st = draw_route(c, bins, log, counts);
+    return !st && c->route == MOE_ROUTE_ROUTER ? apply_selection(c, bins, log, counts) : st;
 }
 
 moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_counts) {
-    const int64_t E = c->layer.E;
+    const int64_t E = c->layer.E, bins = E + c->layer.n_zero;
     moe_status st = moe_layer_desc_check(&c->layer, c->T, log);
-    if (st || c->route == MOE_ROUTE_COUNTS)
-        return st ? st : copy_counts(c, log, ret_counts);
-    if (c->route == MOE_ROUTE_HOT && E > 1) {
-        draw_hot(c, ret_counts);
-        return MOE_OK;
-    }
-    if (is_balanced(c)) {
-        const int64_t mine = real_pairs(c);
-        for (int64_t e = 0; e < E; e++)
-            ret_counts[e] = mine / E + (e < mine % E);
-        return c->route == MOE_ROUTE_ROUTER ? apply_selection(c, log, ret_counts) : MOE_OK;
-    }
-    double *mean = malloc((size_t)E * sizeof *mean);
-    if (!mean)
+    if (!st && c->route == MOE_ROUTE_COUNTS && c->n_counts != bins)
+        st = moe_fail(log, MOE_E_INVALID, "route=counts has %lld numbers for %lld experts",
+                      (long long)c->n_counts, (long long)bins);
+    if (st)
+        return st;
+    int64_t *counts = malloc((size_t)bins * sizeof *counts);
+    if (!counts)
         return moe_fail(log, MOE_E_NOMEM, "tokens per expert: out of memory");
-    draw_route(c, mean, ret_counts);
-    free(mean);
-    return c->route == MOE_ROUTE_ROUTER ? apply_selection(c, log, ret_counts) : MOE_OK;
+    if (c->route == MOE_ROUTE_COUNTS)
+        memcpy(counts, c->counts, (size_t)bins * sizeof *counts);
+    else
+        st = draw_bins(c, bins, log, counts);
+    if (!st)
+        memcpy(ret_counts, counts, (size_t)E * sizeof *counts);
+    free(counts);
+    return st;
 }

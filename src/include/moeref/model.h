@@ -140,10 +140,11 @@ MOE_API moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, in
 
 MOE_API void moe_prediction_free(moe_prediction **prediction);
 
-/* Tokens per expert for a case. Exact for balanced, hot and counts. Uniform and zipf: a draw of the
- * same mean and spread, in O(E), a pure function of the seed. A router whose choices are not known
- * counts as balanced, which a load-balance loss makes of it; with token rounding, whose point is
- * the spread, as uniform and then rounded. ret_counts [E] is the caller's. MOE_E_INVALID. */
+/* Tokens per expert for a case, without those of its zero experts. Exact for balanced, hot and
+ * counts. Uniform and zipf: a draw of the same mean and spread, in O(E), a pure function of the
+ * seed. A router whose choices are not known counts as balanced, which a load-balance loss makes of
+ * it; with token rounding, whose point is the spread, as uniform and then rounded. ret_counts [E] is
+ * the caller's. MOE_E_INVALID, MOE_E_NOMEM. */
 MOE_API moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_counts);
 
 /* Writes a Chrome trace (JSON, for Perfetto): one row per SM with tiles and their phases, one for
