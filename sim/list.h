@@ -18,12 +18,12 @@ typedef struct moe_list {
     moe_rates r;
     const moe_gpu *gpu;
     const moe_workload *work;
-    const int64_t *counts;   /* [E] */
+    const int64_t *counts;      /* [E] */
     double T, P, d, n, h, E, K; /* h = columns of H; P = pairs, T K unless some were dropped */
-    double active;           /* experts with tokens */
-    double element;          /* bytes */
-    int backward;            /* kernels added now belong to the backward pass */
-    int host_first;          /* of the method */
+    double active;              /* experts with tokens */
+    double element;             /* bytes */
+    int backward;               /* kernels added now belong to the backward pass */
+    int host_first;             /* of the method */
     moe_kernel *kernels;
     moe_gemm *gemms;  /* of each kernel, for timelines; groups = 0: not a GEMM */
     moe_times *times; /* of each kernel that is a GEMM */

@@ -47,7 +47,8 @@ static void print_free(const moe_gpu *gpu, const char *keys) {
     }
 }
 
-/* Every row that can be fitted with its prediction, tab-separated: for plots and for looking at the worst. */
+/* Every row that can be fitted with its prediction, tab-separated: for plots and for looking at the
+ * worst. */
 static moe_status write_rows(const calibrate_options *o, const moe_table *table,
                              const moe_gpu *gpu) {
     FILE *to = fopen(o->rows, "w");

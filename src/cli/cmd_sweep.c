@@ -14,9 +14,14 @@ typedef struct sweep_options {
     cli_output output;
 } sweep_options;
 
+static const char *const columns[] = {"us",         "fwd_us",      "bwd_us",   "tflops",
+                                      "fwd_tflops", "bwd_tflops",  "floor_us", "padding",
+                                      "peak_bytes", "cached_bytes"};
+#define COLUMNS (sizeof columns / sizeof *columns)
+
 /* What is kept of a point; a million of them fit. */
 typedef struct sweep_point {
-    double us, fwd_us, bwd_us, fwd_flops, bwd_flops, floor_us, padding, peak_bytes, cached_bytes;
+    double at[COLUMNS];
 } sweep_point;
 
 typedef struct sweep {
@@ -28,27 +33,8 @@ typedef struct sweep {
     size_t count;
 } sweep;
 
-static const char *const columns[] = {"us",         "fwd_us",      "bwd_us",   "tflops",
-                                      "fwd_tflops", "bwd_tflops",  "floor_us", "padding",
-                                      "peak_bytes", "cached_bytes"};
-#define COLUMNS (sizeof columns / sizeof *columns)
-
 static double tflops(double flops, double us) {
     return us > 0 ? flops / us / 1e6 : 0;
-}
-
-static double column_value(const sweep_point *p, size_t c) {
-    const double values[COLUMNS] = {p->us,
-                                    p->fwd_us,
-                                    p->bwd_us,
-                                    tflops(p->fwd_flops + p->bwd_flops, p->us),
-                                    tflops(p->fwd_flops, p->fwd_us),
-                                    tflops(p->bwd_flops, p->bwd_us),
-                                    p->floor_us,
-                                    p->padding,
-                                    p->peak_bytes,
-                                    p->cached_bytes};
-    return values[c];
 }
 
 static int is_gpu_key(const char *key) {
@@ -127,15 +113,10 @@ static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
     if (!st)
         st = model_subject_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
     if (!st)
-        *p = (sweep_point){.us = r->total_us,
-                           .fwd_us = r->forward_us,
-                           .bwd_us = r->backward_us,
-                           .fwd_flops = r->forward_flops,
-                           .bwd_flops = r->backward_flops,
-                           .floor_us = r->floor_us,
-                           .padding = r->padding,
-                           .peak_bytes = r->peak_bytes,
-                           .cached_bytes = r->cached_bytes};
+        *p = (sweep_point){{r->total_us, r->forward_us, r->backward_us,
+                            tflops(r->flops, r->total_us), tflops(r->forward_flops, r->forward_us),
+                            tflops(r->backward_flops, r->backward_us), r->floor_us, r->padding,
+                            r->peak_bytes, r->cached_bytes}};
     moe_prediction_free(&r);
     clear_work(&w);
     return st;
@@ -182,7 +163,7 @@ static void print_csv(const sweep *s) {
                 printf("%s,", sweep_axes_value(&s->axes, a, k, i));
         }
         for (size_t c = 0; c < COLUMNS; c++)
-            printf("%.6g%s", column_value(&s->points[i], c), c + 1 < COLUMNS ? "," : "\n");
+            printf("%.6g%s", s->points[i].at[c], c + 1 < COLUMNS ? "," : "\n");
     }
 }
 
@@ -213,7 +194,7 @@ static void print_json(const sweep *s) {
         }
         json_text_close(&t, '}');
         for (size_t c = 0; c < COLUMNS; c++)
-            json_text_real(&t, columns[c], column_value(&s->points[i], c));
+            json_text_real(&t, columns[c], s->points[i].at[c]);
         json_text_close(&t, '}');
         json_text_line(&t);
     }
@@ -230,7 +211,7 @@ static moe_status plot(const sweep *s, size_t column) {
     for (size_t i = 0; !st && i < s->count; i++) {
         const size_t line = i % lines;
         x[i] = sweep_axes_value(&s->axes, 0, 0, i);
-        y[i] = column_value(&s->points[i], column);
+        y[i] = s->points[i].at[column];
         series[i] = line;
         name_at[line] = names[line];
         names[line][0] = '\0';
