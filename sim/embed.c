@@ -14,15 +14,23 @@ static void put_escaped(FILE *out, int c) {
         fputc(c, out);
 }
 
-static int embed(FILE *out, const char *path) {
+static const char *base_of(const char *path) {
     const char *slash = strrchr(path, '/');
-    const char *base = slash ? slash + 1 : path;
+    return slash ? slash + 1 : path;
+}
+
+/* Of the file's base: what comes before the first dot. */
+static int name_length(const char *path) {
+    return (int)strcspn(base_of(path), ".");
+}
+
+static int embed(FILE *out, const char *path) {
     FILE *in = fopen(path, "rb");
     if (!in) {
         perror(path);
         return 1;
     }
-    fprintf(out, "    {\"%.*s\",\n    \"", (int)strcspn(base, "."), base);
+    fprintf(out, "    {\"%.*s\",\n    \"", name_length(path), base_of(path));
     long size = 0;
     for (int c; (c = fgetc(in)) != EOF; size++)
         put_escaped(out, c);
@@ -41,6 +49,9 @@ int main(int argc, char **argv) {
         if (embed(out, argv[i]))
             return 1;
     }
-    fputs("    {0}};\n", out);
+    fputs("    {0}};\nconst char *const moe_int_gpu_names[] = {", out);
+    for (int i = 3; i < argc; i++)
+        fprintf(out, "\"%.*s\", ", name_length(argv[i]), base_of(argv[i]));
+    fputs("0};\n", out);
     return fclose(out) ? 1 : 0;
 }

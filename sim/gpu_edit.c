@@ -10,9 +10,7 @@
 #define KEY_MAX 64
 
 const char *const *moe_gpu_names(void) {
-    static const char *const names[] = {"a100-sxm", "b200-sxm", "h100-pcie",
-                                        "h100-sxm", "h200-sxm", NULL};
-    return names;
+    return moe_int_gpu_names;
 }
 
 moe_status moe_gpu_get(const moe_gpu *gpu, const char *key, double *ret) {

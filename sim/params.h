@@ -90,6 +90,7 @@ typedef struct moe_int_gpu_file {
     size_t size;
 } moe_int_gpu_file;
 extern const moe_int_gpu_file moe_int_gpu_files[];
+extern const char *const moe_int_gpu_names[]; /* theirs, ending with NULL */
 
 /* Whether a parameter may have this value: in its range, and whole if it must be. */
 int moe_int_gpu_allows(const moe_gpu_param *info, double value);
