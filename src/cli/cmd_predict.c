@@ -154,6 +154,8 @@ static int run(predict_options *o) {
     if (o->cases.count == 0 && !o->batch && !o->config && !o->against)
         return cli_usage(
             "predict needs --case, --batch, --config or --against (moeref predict --help)");
+    if (o->tokens < 0)
+        return cli_usage("--tokens must not be negative");
     if (o->sensitivities && o->output != CLI_TEXT)
         return cli_usage("--sensitivities are part of the text output");
     if (o->against && (o->methods.count > 1 || o->sensitivities || o->output == CLI_CSV ||

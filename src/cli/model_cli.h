@@ -7,12 +7,6 @@
 #include "cli/cli.h"
 #include "moeref/model.h"
 
-/* The verbs. */
-int cli_predict(int argc, char **argv);
-int cli_trace(int argc, char **argv);
-int cli_sweep(int argc, char **argv);
-int cli_calibrate(int argc, char **argv);
-
 /* Which GPU, in which state. */
 typedef struct model_options {
     const char *gpu;     /* --gpu, NULL: h100-sxm */
