@@ -88,11 +88,12 @@ static double rounded(double value) {
     return round(value * unit) / unit;
 }
 
-static int put_entry(json_t *parent, const char *key, double value, const char *kind,
+static int put_entry(json_t *parent, const moe_gpu_param *info, double value, const char *kind,
                      const char *source) {
-    return json_object_set_new(
-        parent, key,
-        json_pack("{s:f,s:s,s:s}", "value", rounded(value), "kind", kind, "source", source));
+    return json_object_set_new(parent, info->key,
+                               json_pack("{s:f,s:s,s:s}", "value",
+                                         info->whole ? value : rounded(value), "kind", kind,
+                                         "source", source));
 }
 
 static json_t *member(json_t *parent, const char *key) {
@@ -109,14 +110,14 @@ static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *sou
     int bad = !root;
     for (int i = 0; !bad && i < MOE_GP_COUNT; i++) {
         if (gpu->set_p[i])
-            bad |= put_entry(member(root, "parameters"), moe_int_gpu_params[i].key, gpu->p[i], kind,
+            bad |= put_entry(member(root, "parameters"), &moe_int_gpu_params[i], gpu->p[i], kind,
                              source);
     }
     for (int s = 0; s < MOE_SYS_COUNT; s++) {
         for (int i = 0; !bad && i < MOE_SP_COUNT; i++) {
             if (gpu->set_sys[s][i])
                 bad |= put_entry(member(member(root, "systems"), moe_int_system_names[s]),
-                                 moe_int_system_params[i].key, gpu->sys[s][i], kind, source);
+                                 &moe_int_system_params[i], gpu->sys[s][i], kind, source);
         }
     }
     if (bad) {

@@ -152,12 +152,15 @@ Test(sim_gpu, written_and_read_again) {
     cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
     cr_expect_eq(moe_gpu_set(gpu, "tensor_eff", 0.5, NULL), MOE_OK);
     cr_expect_eq(moe_gpu_set(gpu, "momoe.tensor", 0.25, NULL), MOE_OK);
+    cr_expect_eq(moe_gpu_set(gpu, "tile_max", 131072, NULL), MOE_OK);
     cr_expect_eq(moe_gpu_write(gpu, path, "fitted", "a test", NULL), MOE_OK);
     cr_assert_eq(moe_gpu_load(path, NULL, &again), MOE_OK);
     moe_gpu_get(again, "tensor_eff", &value);
     cr_expect_float_eq(value, 0.5, 1e-9);
     moe_gpu_get(again, "momoe.tensor", &value);
     cr_expect_float_eq(value, 0.25, 1e-9);
+    moe_gpu_get(again, "tile_max", &value);
+    cr_expect_eq(value, 131072, "%g", value);
     moe_gpu_destroy(&gpu);
     moe_gpu_destroy(&again);
     unlink(path);
