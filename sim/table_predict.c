@@ -46,13 +46,19 @@ static moe_status predict_layer(const moe_table *table, const moe_row *row, cons
     return moe_predict(gpu, params->method ? params->method : "cublas", &w, log, ret);
 }
 
+static const moe_row_kind row_kinds[] = {[MOE_TABLE_GEMMS] = MOE_ROW_GEMM,
+                                         [MOE_TABLE_LAYERS] = MOE_ROW_LAYER,
+                                         [MOE_TABLE_KERNELS] = MOE_ROW_KERNEL};
+
 moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gpu,
                              const moe_fit_params *params, const moe_log *log, moe_row_error *ret) {
     if (i >= table->count)
         return moe_fail(log, MOE_E_INVALID, "row %zu of %zu", i, table->count);
     const moe_row *r = &table->rows[i];
-    moe_row_error e = {
-        .what = r->gemm, .kernel = r->kernel, .is_pass = r->is_pass, .measured_us = r->us};
+    moe_row_error e = {.what = r->gemm,
+                       .kernel = r->kernel,
+                       .kind = r->is_pass ? MOE_ROW_PASS : row_kinds[table->kind],
+                       .measured_us = r->us};
     moe_prediction *p = NULL;
     moe_status st = predict_layer(table, r, gpu, params, log, &p);
     if (table->kind != MOE_TABLE_GEMMS)

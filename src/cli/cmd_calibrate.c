@@ -60,7 +60,7 @@ static moe_status write_rows(const calibrate_options *o, const moe_table *table,
         st = moe_table_predict(table, i, gpu, &o->fit, cli_log(), &e);
         if (st == MOE_E_NOTFOUND) /* a kernel that the method lacks; the fit has said so */
             st = MOE_OK;
-        else if (!st && !e.is_pass)
+        else if (!st && e.kind != MOE_ROW_PASS)
             fprintf(to, "%s\t%s\t%.3f\t%.3f\t%+.4f\n", e.what, e.kernel, e.measured_us,
                     e.predicted_us, e.predicted_us / e.measured_us - 1);
     }

@@ -49,17 +49,22 @@ static void judge_row(against *a, const moe_row_error *e) {
                moe_gpu_name(a->gpu), "", "measured us", "predicted us", "floor us");
     a->line = e->what;
     print_times(a, e);
-    if (!e->is_pass && e->measured_us >= SHORTEST_US) {
+    if (e->kind == MOE_ROW_KERNEL && e->measured_us >= SHORTEST_US) {
         a->sum += fabs(e->predicted_us / e->measured_us - 1);
         a->judged++;
     }
 }
 
 /* Kernels and passes that the prediction lacks are left out. */
-static moe_status judge_rows(against *a, const moe_table *table) {
+static moe_status judge_rows(against *a, const char *path, const moe_table *table) {
     for (size_t i = 0; i < moe_table_rows(table); i++) {
         moe_row_error e;
         const moe_status st = moe_table_predict(table, i, a->gpu, &a->params, cli_log(), &e);
+        if (!st && e.kind < MOE_ROW_KERNEL)
+            return moe_fail(cli_log(), MOE_E_FORMAT,
+                            "%s: a table, not a report of moeref bench --output json; moeref "
+                            "calibrate --from judges it",
+                            path);
         if (!st)
             judge_row(a, &e);
         else if (st != MOE_E_NOTFOUND || !moe_method_brief(a->params.method))
@@ -79,7 +84,7 @@ moe_status model_against(const char *path, const moe_gpu *gpu, const char *metho
     moe_table *table = NULL;
     moe_status st = moe_table_load(path, cli_log(), &table);
     if (!st)
-        st = judge_rows(&a, table);
+        st = judge_rows(&a, path, table);
     if (!st && a.rows == 0)
         st = moe_fail(cli_log(), MOE_E_NOTFOUND,
                       "%s: no pass or kernel of method %s is timed in it", path, method);

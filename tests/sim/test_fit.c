@@ -174,7 +174,7 @@ Test(sim_fit, kernels_give_known_efficiencies_back) {
     cr_expect(r.n_kernels >= 9 && rows == r.held_out[0].rows);
     cr_assert_eq(moe_table_predict(table, moe_table_rows(table) - 1, gpu, &params, NULL, &e),
                  MOE_OK);
-    cr_expect(e.is_pass && e.floor_us > 0 && e.floor_us < e.predicted_us);
+    cr_expect(e.kind == MOE_ROW_PASS && e.floor_us > 0 && e.floor_us < e.predicted_us);
     cr_expect_str_eq(e.kernel, "forward");
     cr_expect_float_eq(100 * e.predicted_us, e.measured_us, 0.02 * e.measured_us);
     cr_expect_eq(moe_table_predict(table, 0, gpu, &params, NULL, &e), MOE_E_NOTFOUND);

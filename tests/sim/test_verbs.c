@@ -112,6 +112,9 @@ Test(sim_verbs, against_measured_times) {
     free(o);
     unlink(path);
     expect(3, "no/such", "predict --against no/such.json");
+    snprintf(args, sizeof args, "predict --against %s/golden/sim/peers.tsv",
+             getenv("MOEREF_SOURCE_ROOT"));
+    expect(3, "not a report", args);
 }
 
 /* From a report of kernels to a description that other verbs take. */

@@ -180,12 +180,20 @@ typedef struct moe_fit_params {
     int32_t in_stream;      /* 1: its kernels were launched one by one in a stream */
 } moe_fit_params;
 
+/* What a row of a table is. */
+typedef enum moe_row_kind {
+    MOE_ROW_GEMM = 0,
+    MOE_ROW_LAYER = 1,
+    MOE_ROW_KERNEL = 2, /* of a report */
+    MOE_ROW_PASS = 3    /* of a report; never fitted */
+} moe_row_kind;
+
 /* One row with its prediction, for error tables and plots. Strings live as long as the table. */
 typedef struct moe_row_error {
     const char *what;   /* a line of `moeref predict --batch` */
     const char *kernel; /* of a kernel's row; of a layer's: who ran, or of a report's pass: forward,
                            backward or total; else "" */
-    int32_t is_pass;    /* 1: a pass of a report, which is never fitted */
+    int32_t kind;       /* moe_row_kind */
     double measured_us, predicted_us, floor_us;
 } moe_row_error;
 
