@@ -1,30 +1,24 @@
-"""The files of golden/timing are what its script makes of peers.json; every kernel of other people's layers in it has
-a name that the model knows, the same as in golden/sim. Usage: reproduce_tables.py SOURCE_ROOT MOEREF
+"""The files of golden/timing and golden/sim that come from peers.json are what the scripts make of it. Usage:
+reproduce_tables.py SOURCE_ROOT
 """
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 
-def names(path):
-    return [[k["name"] for k in entry["kernels"]] for entry in json.loads(path.read_text())["bench"]]
+def reproduce(script, measured, folder, names):
+    with tempfile.TemporaryDirectory() as made:
+        subprocess.run([sys.executable, script, measured, made], check=True)
+        for name in names:
+            assert (Path(made) / name).read_bytes() == (folder / name).read_bytes(), f"{folder / name}"
 
 
-def main(root, moeref):
+def main(root):
     timing = root / "golden/timing/h100-sxm"
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder)
-        subprocess.run([sys.executable, root / "golden/timing/tables.py", timing / "peers.json", made], check=True)
-        subprocess.run([sys.executable, root / "sim/peers_kernels.py", *[timing / "peers.json"] * 2, made], check=True)
-        for name in ("moeref.tsv", "moeref.json"):
-            assert (made / name).read_bytes() == (timing / name).read_bytes(), f"{name} is not what tables.py writes"
-        for peer in ("grouped_mm", "scattermoe"):
-            known = names(root / f"golden/sim/{peer}.json")[0]
-            assert names(made / f"{peer}.json") and all(n == known for n in names(made / f"{peer}.json")), peer
-            subprocess.run([moeref, "calibrate", "--from", made / f"{peer}.json", "--method", peer], check=True)
-        subprocess.run([moeref, "calibrate", "--from", made / "peers.tsv", "--kernel", "cublas"], check=True)
+    reproduce(root / "golden/timing/tables.py", timing / "peers.json", timing, ("moeref.tsv", "moeref.json"))
+    reproduce(root / "sim/peers_kernels.py", timing / "peers.json", root / "golden/sim",
+              ("grouped_mm.json", "scattermoe.json", "peers.tsv", "sonicmoe_measured.tsv"))
 
 
-main(Path(sys.argv[1]), sys.argv[2])
+main(Path(sys.argv[1]))

@@ -101,7 +101,7 @@ Test(sim_peers, errors) {
     expect_error(rows, count, "moeref", 34, 3.5);
     expect_error(rows, count, "grouped_mm", 34, 4);
     expect_error(rows, count, "scattermoe", 32, 5);
-    expect_error(rows, count, "sonicmoe", 10, 5);
+    expect_error(rows, count, "sonicmoe", 8, 5.5);
 }
 
 /* Methods more than 6.5 % apart come out in the order in which they were measured. */
