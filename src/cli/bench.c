@@ -117,6 +117,16 @@ static int bench_all(bench_options *options) {
     return worst;
 }
 
+static int run(bench_options *o) {
+    int code = cli_timing_check(&o->timing);
+    if (code >= 0)
+        return code;
+    if (!o->selection.cases.count && !o->selection.hf.count && !o->selection.config &&
+        cli_strings_add(&o->selection.cases, default_case))
+        return CLI_NOT_RUN;
+    return bench_all(o);
+}
+
 int cli_bench(int argc, char **argv) {
     bench_options o = {.selection = {.layer = -1}, .timing = {.repeats = 7}};
     const cli_option options[] = {
@@ -143,15 +153,8 @@ int cli_bench(int argc, char **argv) {
         "is 1.\nThe clock that the GPU model assumed stands beside the measured one.\nWithout "
         "--case or --hf it times OLMoE's layer at 2048 tokens (3 GiB of memory).",
         options, moe_case_help(), NULL);
-    if (code >= 0)
-        return code;
-    code = cli_timing_check(&o.timing);
-    if (code >= 0)
-        return code;
-    if (!o.selection.cases.count && !o.selection.hf.count && !o.selection.config &&
-        cli_strings_add(&o.selection.cases, default_case))
-        return CLI_NOT_RUN;
-    code = bench_all(&o);
+    if (code < 0)
+        code = run(&o);
     cli_strings_free(&o.backends);
     cli_selection_free(&o.selection);
     return code;

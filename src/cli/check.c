@@ -86,6 +86,20 @@ static int check_backends(check_options *o, const cli_items *items) {
     return code;
 }
 
+static int run(check_options *o) {
+    if (o->output == CLI_CSV)
+        return cli_usage("moeref check prints text or json");
+    if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
+        return cli_usage("--repeat and --threads take small positive numbers");
+    cli_items items;
+    moe_status s = cli_select(&o->selection, &items);
+    if (s)
+        return cli_exit_code(s);
+    int code = o->outputs ? check_file(o, &items) : check_backends(o, &items);
+    cli_items_free(&items);
+    return code;
+}
+
 int cli_check(int argc, char **argv) {
     check_options o = {.selection = {.layer = -1}};
     const cli_option options[] = {
@@ -114,18 +128,8 @@ int cli_check(int argc, char **argv) {
         "Without "
         "--case, --hf\nor --config it runs the suite: the golden layers, then the edge cases.",
         options, moe_case_help(), NULL);
-    if (code >= 0)
-        return code;
-    if (o.output == CLI_CSV)
-        return cli_usage("moeref check prints text or json");
-    if (o.repeats < 0 || o.repeats > 1000 || o.threads < 0 || o.threads > 4096)
-        return cli_usage("--repeat and --threads take small positive numbers");
-    cli_items items;
-    moe_status s = cli_select(&o.selection, &items);
-    if (s)
-        return cli_exit_code(s);
-    code = o.outputs ? check_file(&o, &items) : check_backends(&o, &items);
-    cli_items_free(&items);
+    if (code < 0)
+        code = run(&o);
     cli_strings_free(&o.backends);
     cli_selection_free(&o.selection);
     return code;

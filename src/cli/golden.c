@@ -112,6 +112,16 @@ static int edge_files(const golden_options *o) {
     return s == MOE_E_INVALID ? CLI_FAILED : cli_exit_code(s);
 }
 
+static int run(const golden_options *o) {
+    if (!!o->export_to + o->verify + o->write > 1)
+        return cli_usage("--export, --verify and --write exclude each other");
+    if (o->inputs_only && !o->export_to)
+        return cli_usage("--inputs-only goes with --export");
+    if (o->export_to)
+        return export_selected(o);
+    return o->verify || o->write ? edge_files(o) : list_goldens(o);
+}
+
 int cli_golden(int argc, char **argv) {
     golden_options o = {.selection = {.layer = -1}};
     const cli_option options[] = {
@@ -132,15 +142,8 @@ int cli_golden(int argc, char **argv) {
                   "are grouped by expert: rows of expert e are\nplan_offsets[e] .. "
                   "plan_offsets[e+1], their tokens plan_token.",
                   options, moe_case_help(), NULL);
-    if (code >= 0)
-        return code;
-    if (!!o.export_to + o.verify + o.write > 1)
-        return cli_usage("--export, --verify and --write exclude each other");
-    if (o.inputs_only && !o.export_to)
-        return cli_usage("--inputs-only goes with --export");
-    code = o.export_to           ? export_selected(&o)
-           : o.verify || o.write ? edge_files(&o)
-                                 : list_goldens(&o);
+    if (code < 0)
+        code = run(&o);
     cli_selection_free(&o.selection);
     return code;
 }

@@ -125,6 +125,21 @@ static int validate(validate_options *o, const cli_items *items) {
     return code;
 }
 
+static int run(validate_options *o) {
+    if (o->output == CLI_CSV)
+        return cli_usage("moeref validate prints text or json");
+    int code = cli_timing_check(&o->timing);
+    if (code >= 0)
+        return code;
+    cli_items items;
+    moe_status s = cli_select(&o->selection, &items);
+    if (s)
+        return cli_exit_code(s);
+    code = validate(o, &items);
+    cli_items_free(&items);
+    return code;
+}
+
 int cli_validate(int argc, char **argv) {
     validate_options o = {.selection = {.layer = -1}, .timing = {.repeats = 7}};
     const cli_option options[] = {
@@ -142,19 +157,8 @@ int cli_validate(int argc, char **argv) {
                          "against the edge cases, then\ntimes the first of them and holds the "
                          "times against a roofline measured on its device.",
                          options, moe_case_help(), NULL);
-    if (code >= 0)
-        return code;
-    if (o.output == CLI_CSV)
-        return cli_usage("moeref validate prints text or json");
-    code = cli_timing_check(&o.timing);
-    if (code >= 0)
-        return code;
-    cli_items items;
-    moe_status s = cli_select(&o.selection, &items);
-    if (s)
-        return cli_exit_code(s);
-    code = validate(&o, &items);
-    cli_items_free(&items);
+    if (code < 0)
+        code = run(&o);
     cli_strings_free(&o.backends);
     cli_selection_free(&o.selection);
     return code;
