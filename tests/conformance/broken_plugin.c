@@ -1,37 +1,12 @@
 /* A backend that is wrong in one chosen way: variant "FAULT", "bf16.FAULT" or "fp16.FAULT". Without
  * a fault it is the float32 (bf16, fp16) reference, and right. Faults are put into the inputs of
- * that reference (a wrong formula), or into what fetch hands out (a wrong store), or into the calls
- * (rules of the interface broken). The variant "board" is right and tells of a made-up board. */
-#include "made_up_board.h"
-#include "moeref/plugin.h"
-#include "moeref/reference.h"
+ * that reference (a wrong formula), or into what fetch hands out (a wrong store, broken_stores.c),
+ * or into the calls (rules of the interface broken). The variant "board" is right and tells of a
+ * made-up board. */
+#include "broken_plugin.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct device {
-    char fault[32];
-    moe_dtype precision;
-    const moe_log *log;
-    made_up_board board;
-} device;
-
-typedef struct layer {
-    device *dev;
-    moe_layer_desc desc;
-    moe_tensors in; /* views */
-    moe_plan *plan; /* copy of the given one, possibly spoilt; NULL: routes itself */
-    moe_plan *lie;  /* what routing() tells, where it is spoilt */
-    uint64_t seed;
-    int runs;
-    moe_tensor own; /* a spoilt copy of one input */
-    moe_reference_result *result;
-} layer;
-
-static int has(const layer *l, const char *fault) {
-    return strcmp(l->dev->fault, fault) == 0;
-}
 
 static moe_status broken_probe(char *reason, size_t size) {
     (void)reason;
@@ -40,7 +15,7 @@ static moe_status broken_probe(char *reason, size_t size) {
 }
 
 static moe_status broken_open(const moe_open_params *params, void **ret_device) {
-    device *dev = calloc(1, sizeof *dev);
+    broken_device *dev = calloc(1, sizeof *dev);
     if (!dev)
         return MOE_E_NOMEM;
     const char *fault = params->variant ? params->variant : "";
@@ -60,8 +35,8 @@ static moe_status broken_supports(void *dev, const moe_layer_desc *desc, const m
                                   moe_support *ret) {
     (void)desc;
     (void)use;
-    const char *fault = ((const device *)dev)->fault;
-    ret->arithmetic = (int32_t)((const device *)dev)->precision;
+    const char *fault = ((const broken_device *)dev)->fault;
+    ret->arithmetic = (int32_t)((const broken_device *)dev)->precision;
     ret->deterministic = !strstr(fault, "_undeclared");
     if (strcmp(fault, "refuse") == 0) {
         strcpy(ret->reason, "refuses everything by order");
@@ -71,7 +46,7 @@ static moe_status broken_supports(void *dev, const moe_layer_desc *desc, const m
 }
 
 /* A private copy of input `id` that a fault may change. */
-static float *own_copy(layer *l, moe_tensor_id id) {
+static float *own_copy(broken_layer *l, moe_tensor_id id) {
     moe_tensor_free(&l->own);
     if (moe_tensor_cast(&l->in.t[id], MOE_F32, &l->own))
         abort();
@@ -80,7 +55,7 @@ static float *own_copy(layer *l, moe_tensor_id id) {
 }
 
 /* Gate and up rows of every expert trade places. */
-static void swap_gate_up(layer *l) {
+static void swap_gate_up(broken_layer *l) {
     int64_t d = l->desc.d, n = l->desc.n;
     float *w = own_copy(l, MOE_T_W1);
     for (int64_t e = 0; e < l->desc.E; e++) {
@@ -93,7 +68,7 @@ static void swap_gate_up(layer *l) {
 }
 
 /* The last 8 of the d inputs of the up-projection are never read. */
-static void drop_k_block(layer *l) {
+static void drop_k_block(broken_layer *l) {
     int64_t d = l->desc.d, rows = l->desc.E * moe_h_width(&l->desc, l->desc.n);
     float *w = own_copy(l, MOE_T_W1);
     for (int64_t r = 0; r < rows; r++)
@@ -104,7 +79,7 @@ static void drop_k_block(layer *l) {
 static moe_status broken_prepare(void *dev, const moe_layer_desc *desc, const moe_use *use,
                                  const moe_tensors *params, void **ret_layer) {
     (void)use;
-    layer *l = calloc(1, sizeof *l);
+    broken_layer *l = calloc(1, sizeof *l);
     if (!l)
         return MOE_E_NOMEM;
     l->dev = dev;
@@ -129,7 +104,7 @@ static moe_status broken_prepare(void *dev, const moe_layer_desc *desc, const mo
 }
 
 static void broken_release(void *self) {
-    layer *l = self;
+    broken_layer *l = self;
     moe_reference_free(&l->result);
     moe_plan_destroy(&l->plan);
     moe_plan_destroy(&l->lie);
@@ -144,7 +119,7 @@ static void shift_weights(moe_plan *plan) {
 }
 
 static moe_status broken_set_input(void *self, const moe_input *input) {
-    layer *l = self;
+    broken_layer *l = self;
     l->in.t[MOE_T_X] = input->X;
     l->in.t[MOE_T_DO] = input->dO;
     l->seed = input->seed;
@@ -161,7 +136,7 @@ static moe_status broken_set_input(void *self, const moe_input *input) {
 }
 
 /* Token 1's first expert becomes one that it has not chosen; the last `dropped` pairs are lost. */
-static moe_status change_choice(layer *l, int64_t dropped) {
+static moe_status change_choice(broken_layer *l, int64_t dropped) {
     const moe_plan *plan = l->result->plan;
     size_t n = (size_t)plan->n_pairs;
     int32_t *token = malloc(n * sizeof *token), *expert = malloc(n * sizeof *expert);
@@ -189,11 +164,11 @@ static moe_status change_choice(layer *l, int64_t dropped) {
 }
 
 /* What this run should make is there from an earlier one. */
-static int is_made(const layer *l, int backward) {
+static int is_made(const broken_layer *l, int backward) {
     return l->result && (!backward || l->result->out.t[MOE_T_DX].data);
 }
 
-static moe_status run(layer *l, int backward) {
+static moe_status run(broken_layer *l, int backward) {
     moe_tensors in = l->in;
     if (has(l, "moody") || has(l, "dropping")) /* the lie of one run is none of the next one's */
         moe_plan_destroy(&l->lie);
@@ -220,7 +195,7 @@ static moe_status run(layer *l, int backward) {
 }
 
 static moe_status broken_forward(void *self) {
-    layer *l = self;
+    broken_layer *l = self;
     l->runs++;
     board_wait(&l->dev->board);
     if (has(l, "forward"))
@@ -232,73 +207,8 @@ static moe_status broken_backward(void *self) {
     return run(self, 1);
 }
 
-/* The last 5 rows of expert 1 are beyond a tile that is never run. */
-static void drop_tail(const layer *l, moe_tensor_id id, float *v) {
-    const moe_plan *plan = l->result->plan;
-    const float *y = l->result->out.t[MOE_T_Y].data;
-    int64_t d = l->desc.d, end = plan->offsets[2];
-    for (int64_t p = end - 5; p < end; p++)
-        for (int64_t i = 0; i < d; i++) {
-            if (id == MOE_T_Y)
-                v[p * d + i] = 0;
-            else
-                v[plan->token[p] * d + i] -= (float)plan->weight[p] * y[p * d + i];
-        }
-}
-
-/* Wrong stores: what becomes of the right values v of tensor `id`. */
-static void spoil(const layer *l, moe_tensor_id id, float *v, int64_t count) {
-    int64_t d = l->desc.d;
-    if (has(l, "zero") && id == MOE_T_DX)
-        memset(v, 0, (size_t)count * sizeof *v);
-    if (has(l, "all_zero"))
-        memset(v, 0, (size_t)count * sizeof *v);
-    if (has(l, "sign") && id == MOE_T_O)
-        v[2 * d + 5] = -v[2 * d + 5];
-    if (has(l, "row") && id == MOE_T_O)
-        memset(v + 4 * d, 0, (size_t)d * sizeof *v);
-    if (has(l, "nan") && id == MOE_T_DW2)
-        v[count / 2] = NAN;
-    if (has(l, "inf") && id == MOE_T_DX)
-        v[count - 1] = INFINITY;
-    if (has(l, "not_zero") && id == MOE_T_DW1) /* expert 0 has no tokens; fp16 stores 6e-8 and up */
-        v[7] = 1e-7f;
-    if (has(l, "stale_dw") && id == MOE_T_DW1)
-        for (int64_t i = 0; i < count; i++)
-            v[i] *= (float)l->runs;
-    if ((has(l, "random") || has(l, "stale_undeclared")) && id == MOE_T_DS && l->runs > 1)
-        v[0] *= has(l, "random") ? 1 + 1.2e-7f : 2;
-    if ((has(l, "once") || has(l, "once_undeclared")) && id == MOE_T_DS && l->runs == 3)
-        v[0] *= 2;
-    if (has(l, "once_undeclared") && id == MOE_T_DX && l->runs > 1)
-        v[1] *= l->runs == 3 ? NAN : 1 + 1.2e-7f; /* the last bit is allowed to differ */
-    int final =
-        moe_tensor_role_of(id) == MOE_ROLE_FORWARD || moe_tensor_role_of(id) == MOE_ROLE_BACKWARD;
-    for (int64_t i = 0; i < count; i++) {
-        if (has(l, "scale") && id == MOE_T_O)
-            v[i] *= 1.03f;
-        if (has(l, "scale_little") && final) /* NMSE 1.4e-4 and 2.6e-6 */
-            v[i] *= l->dev->precision == MOE_F16 ? 1.0016f : 1.012f;
-        if (has(l, "router_row") && id == MOE_T_DW_R && i / d == 1)
-            v[i] *= 1.1f;
-        if (has(l, "expert_sign") && id == MOE_T_DW2 && i / (d * l->desc.n) == 1)
-            v[i] = -v[i];
-    }
-    if (has(l, "tail") && (id == MOE_T_Y || id == MOE_T_O))
-        drop_tail(l, id, v);
-}
-
-/* Writes outside of dst, or not all of it. */
-static void misplace(const layer *l, moe_tensor_id id, moe_tensor *dst) {
-    size_t count = (size_t)moe_tensor_count(dst), size = moe_dtype_size(dst->dtype);
-    if (has(l, "overrun") && id == MOE_T_DB1)
-        moe_store(dst->data, dst->dtype, count, 1);
-    if (has(l, "underrun") && id == MOE_T_O)
-        moe_store((char *)dst->data - size, dst->dtype, 0, 0);
-}
-
 static moe_status broken_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
-    layer *l = self;
+    broken_layer *l = self;
     const moe_tensor *src = &l->result->out.t[id];
     moe_tensor spoilt;
     if (!src->data)
@@ -307,11 +217,11 @@ static moe_status broken_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     if (s)
         return s;
     int64_t count = moe_tensor_count(src);
-    spoil(l, id, spoilt.data, count);
+    broken_spoil(l, id, spoilt.data, count);
     if (has(l, "unwritten") && id == MOE_T_DX) /* the last partial tile is forgotten */
         count -= 3;
     moe_convert(dst->data, dst->dtype, spoilt.data, MOE_F32, (size_t)count);
-    misplace(l, id, dst);
+    broken_misplace(l, id, dst);
     moe_tensor_free(&spoilt);
     return MOE_OK;
 }
@@ -320,7 +230,7 @@ static moe_status broken_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
 #define broken_routing NULL
 #else
 static moe_status broken_routing(void *self, const moe_plan **ret) {
-    layer *l = self;
+    broken_layer *l = self;
     if (has(l, "malformed")) { /* offsets that run backwards */
         moe_plan_destroy(&l->lie);
         if (moe_plan_copy(l->result->plan, &l->lie))
@@ -337,7 +247,7 @@ static moe_status broken_routing(void *self, const moe_plan **ret) {
 #endif
 
 static moe_status broken_board(void *self, moe_board *ret) {
-    device *dev = self;
+    broken_device *dev = self;
     return strcmp(dev->fault, "board") == 0 ? board_sample(&dev->board, ret) : MOE_E_UNSUPPORTED;
 }
 
