@@ -24,14 +24,13 @@ static moe_status find_row(const moe_table *table, const moe_row *row, const moe
         return find_pass("total", p, ret);
     if (row->is_pass)
         return find_pass(row->kernel, p, ret);
-    for (size_t i = 0; i < p->n_kernels; i++) {
-        if (strcmp(p->kernels[i].cost.name, row->kernel) == 0) {
-            ret->predicted_us = p->kernels[i].cost.us;
-            ret->floor_us = p->kernels[i].cost.floor_us;
-            return MOE_OK;
-        }
+    moe_cost cost;
+    const moe_status st = moe_prediction_stage(p, row->kernel, &cost);
+    if (!st) {
+        ret->predicted_us = cost.us;
+        ret->floor_us = cost.floor_us;
     }
-    return MOE_E_NOTFOUND;
+    return st;
 }
 
 static moe_status predict_layer(const moe_table *table, const moe_row *row, const moe_gpu *gpu,

@@ -57,45 +57,22 @@ void moe_int_predict_by_roofline(const moe_problem *p, const moe_plan *plan, siz
         predict_kernel(p, plan, size, r, &r->kernel[k]);
 }
 
-/* Kernels of the model that backends time as one stage. */
-static const char *stage_of(const char *kernel) {
-    static const char *const router_backward[] = {"d_logits", "dX router", "dW_r"};
-    for (size_t i = 0; i < sizeof router_backward / sizeof *router_backward; i++)
-        if (strcmp(kernel, router_backward[i]) == 0)
-            return "router_backward";
-    return kernel;
-}
-
-/* Sums over the model's kernels of t's stage; what bounds the longest bounds all. */
-static void take_kernels(const moe_prediction *model, moe_bench_times *t) {
-    moe_cost sum = {0};
-    double longest = 0;
-    for (size_t i = 0; i < model->n_kernels; i++) {
-        const moe_cost *cost = &model->kernels[i].cost;
-        if (strcmp(stage_of(cost->name), t->name) != 0)
-            continue;
-        sum.us += cost->us;
-        sum.floor_us += cost->floor_us;
-        sum.flops += cost->flops;
-        sum.hbm_bytes += cost->hbm_bytes;
-        if (cost->us > longest) {
-            longest = cost->us;
-            memcpy(t->bound_by, cost->bound_by, sizeof t->bound_by);
-        }
-    }
-    if (!(longest > 0))
+static void take_stage(const moe_prediction *model, moe_bench_times *t) {
+    moe_cost cost;
+    if (moe_prediction_stage(model, t->name, &cost))
         return;
-    t->predicted_us = sum.us;
-    t->floor_us = sum.floor_us;
-    if (sum.flops > 0)
-        t->flops = sum.flops;
-    t->bytes = sum.hbm_bytes;
+    t->predicted_us = cost.us;
+    t->floor_us = cost.floor_us;
+    if (cost.flops > 0)
+        t->flops = cost.flops;
+    t->bytes = cost.hbm_bytes;
+    memcpy(t->bound_by, cost.bound_by, sizeof t->bound_by);
 }
 
 /* Kernels by their stage; passes as the model sums them. */
 static void take_prediction(const moe_prediction *model, moe_bench_result *r) {
     for (size_t k = 0; k < r->n_kernels; k++)
-        take_kernels(model, &r->kernel[k]);
+        take_stage(model, &r->kernel[k]);
     r->pass[FORWARD].predicted_us = model->forward_us;
     r->pass[BACKWARD].predicted_us = model->backward_us;
     r->pass[TOTAL].predicted_us = model->total_us;

@@ -38,14 +38,14 @@ static void print_times(against *a, const moe_row_error *e) {
         json_text_line(&t);
         return;
     }
-    printf("  %-12s %12.1f %12.1f %12.1f %+8.1f %%  %s\n", e->kernel, e->measured_us,
+    printf("  %-15s %12.1f %12.1f %12.1f %+8.1f %%  %s\n", e->kernel, e->measured_us,
            e->predicted_us, e->floor_us, 100 * (e->predicted_us / e->measured_us - 1), says);
 }
 
 /* One row. The first of a case, whose line all its rows point to, stands below that line. */
 static void judge_row(against *a, const moe_row_error *e) {
     if (!a->json && a->line != e->what)
-        printf("%s\n%s on %s\n  %-12s %12s %12s %12s\n", e->what, a->params.method,
+        printf("%s\n%s on %s\n  %-15s %12s %12s %12s\n", e->what, a->params.method,
                moe_gpu_name(a->gpu), "", "measured us", "predicted us", "floor us");
     a->line = e->what;
     print_times(a, e);

@@ -15,6 +15,37 @@
 /* A row of a layer up to its pass, route and time. */
 #define LAYERS "kernel\tT\td\tn\tK\tE\tpass\troute\tmedian_us\na\t4\t8\t8\t1\t2\t"
 
+/* A backend times three kernels of the router's backward pass as one. */
+Test(sim_table, a_stage_is_the_sum_of_its_kernels) {
+    static const char *const names[] = {"router_backward", "d_logits", "dX router", "dW_r"};
+    char path[TEMPORARY_BYTES];
+    moe_gpu *gpu = NULL;
+    moe_table *table = NULL;
+    double us = 0, floor_us = 0;
+    moe_row_error row[4];
+    const char *text =
+        REPORT("{\"name\":\"router_backward\",\"measured_us\":9},{\"name\":\"d_logits\",\"measured_"
+               "us\":9},"
+               "{\"name\":\"dX router\",\"measured_us\":9},{\"name\":\"dW_r\",\"measured_us\":9}");
+    temporary_file(path, "", text, strlen(text));
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
+    const moe_fit_params params = {.method = "moeref"};
+    for (size_t i = 0; i < 4; i++) {
+        cr_assert_eq(moe_table_predict(table, i, gpu, &params, NULL, &row[i]), MOE_OK, "%s",
+                     names[i]);
+        cr_expect_str_eq(row[i].kernel, names[i]);
+        us += i ? row[i].predicted_us : 0;
+        floor_us += i ? row[i].floor_us : 0;
+    }
+    cr_expect_float_eq(row[0].predicted_us, us, 1e-9);
+    cr_expect_float_eq(row[0].floor_us, floor_us, 1e-9);
+    cr_expect(row[1].predicted_us > 0 && row[2].predicted_us > 0 && row[3].predicted_us > 0);
+    moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu);
+    unlink(path);
+}
+
 Test(sim_table, bad_tables_are_named_with_their_line) {
     static const struct {
         const char *text, *word;

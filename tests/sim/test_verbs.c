@@ -104,7 +104,7 @@ Test(sim_verbs, against_measured_times) {
     }
     outcome *o = moeref("%s --stream", args);
     const char *first = strstr(o->text, "T=8192"),
-               *pass = strstr(o->text, "  forward         3000000");
+               *pass = strstr(o->text, "  forward            3000000");
     cr_expect(first && strstr(first + 1, "T=8192"), "%s", o->text);
     cr_expect(pass && strstr(pass, "slow"), "%s", o->text);
     cr_expect(!strstr(o->text, "backward"), "%s", o->text);

@@ -138,6 +138,12 @@ MOE_API moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, in
                                     int64_t batch, const moe_workload *state, const moe_log *log,
                                     moe_prediction **ret);
 
+/* What `name` takes, as reports of `moeref bench` call it: the kernel of that name, or the sum over
+ * those that backends time as one stage (router_backward: d_logits, dX router, dW_r), bound by what
+ * bounds the longest. MOE_E_NOTFOUND: the prediction has no such kernel (nothing is logged). */
+MOE_API moe_status moe_prediction_stage(const moe_prediction *prediction, const char *name,
+                                        moe_cost *ret);
+
 MOE_API void moe_prediction_free(moe_prediction **prediction);
 
 /* Tokens per expert for a case, without those of its zero experts. Exact for balanced, hot and

@@ -1,0 +1,45 @@
+/* Backends time some kernels of the model as one stage: what they take together. */
+#include <string.h>
+
+#include "list.h"
+
+/* The stage that a kernel of the model is part of; NULL: it is timed by itself. */
+static const char *stage_of(const char *kernel) {
+    static const char *const router_backward[] = {"d_logits", "dX router", "dW_r"};
+    for (size_t i = 0; i < sizeof router_backward / sizeof *router_backward; i++) {
+        if (strcmp(kernel, router_backward[i]) == 0)
+            return "router_backward";
+    }
+    return NULL;
+}
+
+static int belongs(const char *kernel, const char *name) {
+    const char *stage = stage_of(kernel);
+    return strcmp(kernel, name) == 0 || (stage && strcmp(stage, name) == 0);
+}
+
+moe_status moe_prediction_stage(const moe_prediction *p, const char *name, moe_cost *ret) {
+    moe_cost sum = {0};
+    double longest = -1;
+    for (size_t i = 0; i < p->n_kernels; i++) {
+        const moe_cost *cost = &p->kernels[i].cost;
+        if (!belongs(cost->name, name))
+            continue;
+        sum.us += cost->us;
+        sum.floor_us += cost->floor_us;
+        sum.flops += cost->flops;
+        sum.hbm_bytes += cost->hbm_bytes;
+        sum.l2_bytes += cost->l2_bytes;
+        sum.tiles += cost->tiles;
+        sum.waves += cost->waves;
+        if (cost->us > longest) {
+            longest = cost->us;
+            memcpy(sum.bound_by, cost->bound_by, sizeof sum.bound_by);
+        }
+    }
+    if (longest < 0)
+        return MOE_E_NOTFOUND;
+    strncpy(sum.name, name, sizeof sum.name - 1);
+    *ret = sum;
+    return MOE_OK;
+}
