@@ -97,7 +97,7 @@ void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile t, double
     const double latency = r->l2_latency + miss * (r->hbm_latency - r->l2_latency);
     const double block_n = fmin(t.n, r->mma_cols);
     const double rows_done = ceil_div(t.m, r->mma_rows) * r->mma_rows;
-    ret->tensor = rows_done * t.n * KSTEP * 2 / r->tensor;
+    ret->tensor = rows_done * t.n * KSTEP * 2 / (r->tensor * (g->tensor > 0 ? g->tensor : 1));
     ret->smem_step_bytes =
         rows_done / r->mma_rows * (t.n / block_n) * (r->mma_rows + block_n) * step;
     ret->smem = ret->smem_step_bytes / r->smem;

@@ -107,6 +107,13 @@ void moe_int_list_dense(moe_list *l, const char *name, double m, double n, doubl
     put(l, name, &best, &g, &times);
 }
 
+void moe_int_list_tiled(moe_list *l, const char *name, const moe_gemm *g, moe_tile tile) {
+    moe_kernel k;
+    moe_times times;
+    moe_int_gemm_tile(&l->r, g, tile, &k, &times);
+    put(l, name, &k, g, &times);
+}
+
 void moe_int_list_stream(moe_list *l, const char *name, double read, double write) {
     moe_int_list_slow(l, name, read, write, 0, 0);
 }

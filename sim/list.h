@@ -57,6 +57,8 @@ void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic tra
 /* One dense GEMM C[m][n] = A[m][k] B[k][n], operands read and result written once. */
 void moe_int_list_dense(moe_list *l, const char *name, double m, double n, double k, double batch,
                         const moe_tiles *tiles);
+/* A GEMM that is not one of the six, in tiles of one shape. */
+void moe_int_list_tiled(moe_list *l, const char *name, const moe_gemm *gemm, moe_tile tile);
 void moe_int_list_stream(moe_list *l, const char *name, double read, double write);
 /* The same for a kernel that gets through no more than `rate` elements a clock and SM. */
 void moe_int_list_slow(moe_list *l, const char *name, double read, double write, double elements,
@@ -81,6 +83,7 @@ typedef struct moe_method {
     void (*forward)(moe_list *l);
     void (*backward)(moe_list *l); /* NULL: the system has none */
     int32_t given_logits;  /* 1: its layer starts from given logits and chooses experts itself */
+    int32_t own_router;    /* 1: its lists hold the router's kernels too, where there is a router */
     int32_t constant_data; /* 1: its timings were taken with constant data */
     int32_t host_first;    /* 1: fixed_us is host work that the device waits for before the first
                               kernel; what follows, the backward pass too, is queued in time */

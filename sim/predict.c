@@ -86,7 +86,8 @@ static void list_kernels(const moe_method *method, const moe_workload *w, moe_li
     const double shared_h = (double)moe_h_width(d, d->n_shared);
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
     /* The forward list is built for a backward pass alone too: it fills the caches. */
-    if (w->with_router && !method->given_logits)
+    const int router = w->with_router && !method->own_router;
+    if (router && !method->given_logits)
         router_forward(l, logits);
     method->forward(l);
     if (d->n_shared > 0)
@@ -99,7 +100,7 @@ static void list_kernels(const moe_method *method, const moe_workload *w, moe_li
     method->backward(l);
     if (d->n_shared > 0)
         shared_backward(l, (double)d->n_shared, shared_h);
-    if (w->with_router)
+    if (router)
         router_backward(l, logits);
 }
 

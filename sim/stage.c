@@ -5,10 +5,15 @@
 
 /* The stage that a kernel of the model is part of; NULL: it is timed by itself. */
 static const char *stage_of(const char *kernel) {
-    static const char *const router_backward[] = {"d_logits", "dX router", "dW_r"};
-    for (size_t i = 0; i < sizeof router_backward / sizeof *router_backward; i++) {
-        if (strcmp(kernel, router_backward[i]) == 0)
-            return "router_backward";
+    static const struct {
+        const char *kernel, *stage;
+    } parts[] = {{"sort count", "metadata"},       {"sort scan", "metadata"},
+                 {"sort place", "metadata"},       {"d_logits", "router_backward"},
+                 {"dX router", "router_backward"}, {"dW_r", "router_backward"},
+                 {"dW_r sum", "router_backward"}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (strcmp(kernel, parts[i].kernel) == 0)
+            return parts[i].stage;
     }
     return NULL;
 }

@@ -4,7 +4,6 @@
 
 void moe_int_fused_forward(moe_list *l, const moe_fused *f) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    moe_int_list_stream(l, "metadata", l->P * 12, l->P * 12);
     moe_int_list_cache(l, l->T * l->d * e);
     moe_int_list_cache(l, Ph);
     moe_int_list_alloc(l, Pn);
@@ -40,9 +39,12 @@ void moe_int_fused_backward(moe_list *l, const moe_fused *f) {
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, Pd);
     moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, f->dxp);
+    moe_int_list_alloc(l, f->dx_read);
+    if (f->before_dx)
+        f->before_dx(l);
     moe_int_list_alloc(l, l->T * l->d * e);
-    moe_int_list_stream(l, "dX", Pd + l->P * 8, l->T * l->d * e);
-    moe_int_list_free(l, Pd);
+    moe_int_list_stream(l, "dX", Pd + l->P * 8 + f->dx_read, l->T * l->d * e);
+    moe_int_list_free(l, Pd + f->dx_read);
     moe_int_list_gemm(l, "dW1", MOE_OP_DW1,
                       (moe_traffic){.read = Pd + Ph, .load = MOE_INT_GATHER_LOAD}, f->dw);
 }

@@ -8,8 +8,11 @@
 typedef struct moe_fused {
     const moe_tiles *a, *y, *dh, *dxp, *dw;
     int ds_columns; /* dS leaves dH as one partial sum for so many columns; a small kernel adds */
+    void (*before_dx)(moe_list *l); /* kernels of which dX adds what they leave; NULL: none */
+    double dx_read;                 /* bytes of that */
 } moe_fused;
 
+/* From the plan on, whose rows are sorted by expert. */
 void moe_int_fused_forward(moe_list *l, const moe_fused *f);
 void moe_int_fused_backward(moe_list *l, const moe_fused *f);
 

@@ -4,12 +4,71 @@
  * leaves dH as one partial sum per tile. */
 #include "fused.h"
 
+#include <math.h>
+
 static const moe_tile wide_shape[] = {{128, 256, 1}}, turns_shape[] = {{128, 192, 1}};
 static const moe_tiles wide = {wide_shape, 1, 1}, turns = {turns_shape, 1, 1, .hidden = 1};
 
 static const moe_tiles *by_depth(double k) {
     const double blocks = k / 64;
     return blocks >= 8 && blocks <= 32 ? &turns : &wide;
+}
+
+/* The router's products go through the portable GEMM (generic_gemm.cu): tiles of 128 x 128, two
+ * stages of 32 columns, no multicast, results in fp32. These four numbers are fitted to the three
+ * layers of golden/timing/h100-sxm/bench.json; sim/README.md says what they are worth. */
+#define PORTABLE_TENSOR   0.215  /* of the method's own tensor rate */
+#define PORTABLE_EPILOGUE 17     /* bytes for each accumulator; 4 of them leave */
+#define CHOICE_RATE       0.0245 /* rounds of a warp over a token's experts, a clock and SM */
+#define SORT_RATE         0.07   /* pairs, a clock and SM */
+
+#define LEAST_OF_SLICE 256 /* tokens, as in token_sums.cu */
+
+static const moe_tile portable = {128, 128, 1};
+
+static double router_outputs(const moe_list *l) {
+    return (double)(l->work->layer->E + l->work->layer->n_zero);
+}
+
+static void portable_gemm(moe_list *l, const char *name, moe_gemm g) {
+    g.element = l->element;
+    g.write = (double)g.groups * g.m * g.n * 4;
+    g.epilogue = PORTABLE_EPILOGUE;
+    g.tensor = PORTABLE_TENSOR;
+    g.load = g.cluster = 1;
+    moe_int_list_tiled(l, name, &g, portable);
+}
+
+/* Top-K takes a round of its warp for each choice, and about two to load, score and weigh. */
+static void router_forward(moe_list *l) {
+    const double outputs = router_outputs(l), e = l->element;
+    portable_gemm(
+        l, "router",
+        (moe_gemm){
+            .groups = 1, .m = l->T, .n = outputs, .k = l->d, .read = (l->T + outputs) * l->d * e});
+    moe_int_list_slow(l, "topk", l->T * outputs * 4, l->P * 8, l->T * (l->K + 2), CHOICE_RATE);
+    moe_int_list_stream(l, "sort count", l->P * 4, 0);
+    moe_int_list_stream(l, "sort scan", 0, 0);
+    moe_int_list_slow(l, "sort place", l->P * 8, l->P * 12, l->P, SORT_RATE);
+}
+
+/* The logits' gradient is the sum of two 16-bit numbers; slices of tokens as in token_sums.cu. */
+static void router_backward(moe_list *l) {
+    const double outputs = router_outputs(l), e = l->element, dz = 2 * l->T * outputs * e;
+    const double tiles = ceil(outputs / portable.m) * ceil(l->d / portable.n);
+    const double slices = fmax(1, fmin(floor(2 * l->r.sms / tiles), floor(l->T / LEAST_OF_SLICE)));
+    moe_int_list_stream(l, "d_logits", l->T * outputs * 4 + l->P * 8, dz);
+    portable_gemm(
+        l, "dX router",
+        (moe_gemm){
+            .groups = 1, .m = l->T, .n = l->d, .k = 2 * outputs, .read = dz + outputs * l->d * e});
+    portable_gemm(l, "dW_r",
+                  (moe_gemm){.groups = (int64_t)slices,
+                             .m = outputs,
+                             .n = l->d,
+                             .k = l->T / slices,
+                             .read = dz / 2 + l->T * l->d * e});
+    moe_int_list_stream(l, "dW_r sum", slices * outputs * l->d * 4, outputs * l->d * 4);
 }
 
 static moe_fused flow_of(const moe_list *l) {
@@ -23,13 +82,22 @@ static moe_fused flow_of(const moe_list *l) {
 
 static void forward(moe_list *l) {
     const moe_fused flow = flow_of(l);
+    if (l->work->with_router)
+        router_forward(l);
+    else
+        moe_int_list_stream(l, "metadata", l->P * 12, l->P * 12);
     moe_int_fused_forward(l, &flow);
 }
 
 static void backward(moe_list *l) {
-    const moe_fused flow = flow_of(l);
+    moe_fused flow = flow_of(l);
+    if (l->work->with_router) {
+        flow.before_dx = router_backward;
+        flow.dx_read = l->T * l->d * 4;
+    }
     moe_int_fused_backward(l, &flow);
 }
 
-const moe_method moe_int_moeref = {"moeref", "this project's own CUDA backend", MOE_SYS_MOEREF,
-                                   forward, backward};
+const moe_method moe_int_moeref = {"moeref",       "this project's own CUDA backend",
+                                   MOE_SYS_MOEREF, forward,
+                                   backward,       .own_router = 1};

@@ -205,6 +205,35 @@ Test(sim_fit, measured_kernels) {
     moe_gpu_destroy(&gpu);
 }
 
+/* The router's stages, and dX that starts from its part, on three layers: none further off than
+ * sim/README.md says (4.8 %), with a little room for the next fit. */
+Test(sim_fit, measured_router) {
+    static const char *const names[] = {"router", "topk", "metadata", "router_backward", "dX"};
+    char path[4096];
+    moe_table *table;
+    moe_gpu *gpu;
+    moe_row_error e;
+    int seen = 0;
+    const moe_fit_params params = {.method = "moeref", .clock = MOE_CLOCK_SETTLED, .in_stream = 1};
+    snprintf(path, sizeof path, "%s/golden/timing/h100-sxm/bench.json",
+             getenv("MOEREF_SOURCE_ROOT"));
+    cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    for (size_t i = 0; i < moe_table_rows(table); i++) {
+        cr_assert_eq(moe_table_predict(table, i, gpu, &params, NULL, &e), MOE_OK);
+        for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+            if (strcmp(e.kernel, names[k]) != 0)
+                continue;
+            const double error = 100 * (e.predicted_us / e.measured_us - 1);
+            cr_expect(fabs(error) <= 6, "%s: %s %+.1f %%", e.what, e.kernel, error);
+            seen++;
+        }
+    }
+    cr_expect_eq(seen, 15);
+    moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu);
+}
+
 /* SonicMoE's twelve bars, settled clocks: within 10 % on average, uniform routing. */
 Test(sim_fit, sonicmoe_bars) {
     char path[4096];

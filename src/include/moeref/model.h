@@ -139,7 +139,7 @@ MOE_API moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, in
                                     moe_prediction **ret);
 
 /* What `name` takes, as reports of `moeref bench` call it: the kernel of that name, or the sum over
- * those that backends time as one stage (router_backward: d_logits, dX router, dW_r), bound by what
+ * those that backends time as one stage (router_backward, metadata: sim/stage.c), bound by what
  * bounds the longest. MOE_E_NOTFOUND: the prediction has no such kernel (nothing is logged). */
 MOE_API moe_status moe_prediction_stage(const moe_prediction *prediction, const char *name,
                                         moe_cost *ret);
