@@ -1,4 +1,5 @@
 /* moeref sweep: predictions over a cross product of values, on all cores. */
+#include "cli/csv_text.h"
 #include "cli/json_text.h"
 #include "cli/model_cli.h"
 #include "cli/sweep_axes.h"
@@ -159,8 +160,10 @@ static void print_csv(const sweep *s) {
         printf("%s%s", columns[c], c + 1 < COLUMNS ? "," : "\n");
     for (size_t i = 0; i < s->count; i++) {
         for (size_t a = 0; a < s->axes.count; a++) {
-            for (size_t k = 0; k < s->axes.at[a].n_keys; k++)
-                printf("%s,", sweep_axes_value(&s->axes, a, k, i));
+            for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
+                csv_text(stdout, sweep_axes_value(&s->axes, a, k, i));
+                putchar(',');
+            }
         }
         for (size_t c = 0; c < COLUMNS; c++)
             printf("%.6g%s", s->points[i].at[c], c + 1 < COLUMNS ? "," : "\n");

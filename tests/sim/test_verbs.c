@@ -157,6 +157,20 @@ Test(sim_verbs, names_of_gpus_are_quoted) {
     unlink(path);
 }
 
+/* So do those of a sweep's axes, which may be files. */
+Test(sim_verbs, values_of_axes_are_quoted) {
+    char dir[TEMPORARY_BYTES], line[1500], field[800];
+    temporary_folder(dir);
+    snprintf(line, sizeof line, "cp %s/golden/sim/toy.json '%s/a \"b\".json'",
+             getenv("MOEREF_SOURCE_ROOT"), dir);
+    cr_assert_eq(system(line), 0);
+    outcome *o = moeref("sweep --vary 'gpu=%s/a \"b\".json,h100-sxm' " CASE, dir);
+    snprintf(field, sizeof field, "\n\"%s/a \"\"b\"\".json\",", dir);
+    cr_expect(strstr(o->text, field) && strstr(o->text, "\nh100-sxm,"), "%s", o->text);
+    free(o);
+    temporary_remove(dir);
+}
+
 /* Points of a sweep say their own method and GPU; what judges timings says what it will not do. */
 Test(sim_verbs, names_of_points_and_refusals) {
     outcome *o = moeref("sweep --case \"T=64 d=64 n=64 E=4 K=2 route=uniform\" --output json "
