@@ -23,7 +23,6 @@ const moe_gpu_param moe_int_gpu_params[MOE_GP_COUNT] = {
     {"hbm_gib", "GiB", "device memory", 0.25, 10000, 0},
     {"hbm_latency", "clocks", "latency of an L2 miss", 10, 20000, 0},
     {"stream_gap_us", "us", "launch gap in a stream beyond that in a CUDA graph", 0, 1000, 0},
-    {"nvlink_bw", "GB/s", "NVLink, one direction; 0: none", 0, 1e5, 0},
     {"tensor_eff", "", "share of the tensor rate that a main loop reaches", 0.05, 1, 1},
     {"hbm_eff", "", "share of the memory bandwidth that a kernel reaches", 0.05, 1, 1},
     {"inflight_kib", "KiB", "bytes that one SM keeps in flight to memory", 0.5, 1024, 1},

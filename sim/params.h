@@ -25,7 +25,6 @@ typedef enum moe_gp {
     MOE_GP_HBM_GIB,
     MOE_GP_HBM_LATENCY,
     MOE_GP_STREAM_GAP_US,
-    MOE_GP_NVLINK_BW,
     MOE_GP_TENSOR_EFF,
     MOE_GP_HBM_EFF,
     MOE_GP_INFLIGHT_KIB,
