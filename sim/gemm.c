@@ -143,6 +143,12 @@ static double join_times(const moe_rates *r, const moe_times *t, double slower) 
            moe_int_join(t->tail * slower, t->tail > 0 ? t->memory_tail : 0, r->overlap_p) + t->rest;
 }
 
+void moe_int_floor(const moe_rates *r, double flops, double bytes, moe_kernel *kernel) {
+    const double work = flops / r->floor_flops, from_memory = fmax(0, bytes - 2 * r->l2_bytes);
+    kernel->cost.floor_us = fmax(work, bytes / r->hbm_nominal);
+    kernel->least_us = fmax(work, from_memory / r->hbm_nominal);
+}
+
 void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_kernel *ret,
                        moe_times *ret_times) {
     sums s;
@@ -183,7 +189,7 @@ void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_ke
     ret->smem_bytes = s.steps * step.smem_step_bytes;
     ret->cost.tiles = s.tiles;
     ret->cost.waves = s.tiles / r->sms;
-    ret->cost.floor_us = fmax(s.flops / r->floor_flops, (g->read + g->write) / r->hbm_nominal);
+    moe_int_floor(r, s.flops, g->read + g->write, ret);
     ret->padded_flops = s.steps * t.m * (double)t.n * KSTEP * 2;
     ret->tile_m = t.m;
     ret->tile_n = t.n;
@@ -249,7 +255,7 @@ void moe_int_stream(const moe_rates *r, double read, double write, double elemen
     memset(ret, 0, sizeof *ret);
     ret->cost.us = r->kernel_us + r->gap_us + fmax(memory, issue);
     ret->cost.hbm_bytes = ret->cost.l2_bytes = bytes;
-    ret->cost.floor_us = bytes / r->hbm_nominal;
+    moe_int_floor(r, 0, bytes, ret);
     ret->split = 1;
     snprintf(ret->cost.bound_by, sizeof ret->cost.bound_by, "%s",
              fmax(memory, issue) <= r->kernel_us + r->gap_us ? "latency"

@@ -55,6 +55,10 @@ void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile tile, moe
 void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *tiles, int count,
                        int max_split, moe_kernel *ret, moe_times *ret_times);
 
+/* Sets the floor of a kernel that computes `flops` and moves `bytes`, each once, and what even a
+ * kernel that finds L2 full of its operands, and leaves it full of results, cannot beat. */
+void moe_int_floor(const moe_rates *r, double flops, double bytes, moe_kernel *kernel);
+
 /* Slows a GEMM's tiles down as the power limit does after `work_us` of continuous work: the clock
  * of the SMs falls, memory keeps its own. Returns by how much it falls, at least 1. */
 double moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,

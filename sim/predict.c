@@ -131,7 +131,9 @@ static void add_up(const moe_list *l, int pass, moe_prediction *p) {
         *(k->backward ? &p->backward_floor_us : &p->forward_floor_us) += k->cost.floor_us;
         *(k->backward ? &p->backward_flops : &p->forward_flops) += k->again ? 0 : k->cost.flops;
         done += k->cost.flops;
+        *(k->backward ? &p->backward_least_us : &p->forward_least_us) += k->least_us;
         p->floor_us += k->cost.floor_us;
+        p->least_us += k->least_us;
         padded += k->padded_flops;
     }
     p->forward_us += forward;

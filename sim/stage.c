@@ -23,28 +23,30 @@ static int belongs(const char *kernel, const char *name) {
     return strcmp(kernel, name) == 0 || (stage && strcmp(stage, name) == 0);
 }
 
-moe_status moe_prediction_stage(const moe_prediction *p, const char *name, moe_cost *ret) {
-    moe_cost sum = {0};
+moe_status moe_prediction_stage(const moe_prediction *p, const char *name, moe_kernel *ret) {
+    moe_kernel all = {0};
+    moe_cost *sum = &all.cost;
     double longest = -1;
     for (size_t i = 0; i < p->n_kernels; i++) {
         const moe_cost *cost = &p->kernels[i].cost;
         if (!belongs(cost->name, name))
             continue;
-        sum.us += cost->us;
-        sum.floor_us += cost->floor_us;
-        sum.flops += cost->flops;
-        sum.hbm_bytes += cost->hbm_bytes;
-        sum.l2_bytes += cost->l2_bytes;
-        sum.tiles += cost->tiles;
-        sum.waves += cost->waves;
+        all.least_us += p->kernels[i].least_us;
+        sum->us += cost->us;
+        sum->floor_us += cost->floor_us;
+        sum->flops += cost->flops;
+        sum->hbm_bytes += cost->hbm_bytes;
+        sum->l2_bytes += cost->l2_bytes;
+        sum->tiles += cost->tiles;
+        sum->waves += cost->waves;
         if (cost->us > longest) {
             longest = cost->us;
-            memcpy(sum.bound_by, cost->bound_by, sizeof sum.bound_by);
+            memcpy(sum->bound_by, cost->bound_by, sizeof sum->bound_by);
         }
     }
     if (longest < 0)
         return MOE_E_NOTFOUND;
-    strncpy(sum.name, name, sizeof sum.name - 1);
-    *ret = sum;
+    strncpy(sum->name, name, sizeof sum->name - 1);
+    *ret = all;
     return MOE_OK;
 }

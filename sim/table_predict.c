@@ -8,10 +8,12 @@ static moe_status find_pass(const char *name, const moe_prediction *p, moe_row_e
     static const char *const names[] = {"forward", "backward", "total"};
     const double us[] = {p->forward_us, p->backward_us, p->total_us};
     const double floors[] = {p->forward_floor_us, p->backward_floor_us, p->floor_us};
+    const double least[] = {p->forward_least_us, p->backward_least_us, p->least_us};
     for (int i = 0; i < 3; i++) {
         if (strcmp(name, names[i]) == 0 && us[i] > 0) {
             ret->predicted_us = us[i];
             ret->floor_us = floors[i];
+            ret->least_us = least[i];
             return MOE_OK;
         }
     }
@@ -24,11 +26,12 @@ static moe_status find_row(const moe_table *table, const moe_row *row, const moe
         return find_pass("total", p, ret);
     if (row->is_pass)
         return find_pass(row->kernel, p, ret);
-    moe_cost cost;
-    const moe_status st = moe_prediction_stage(p, row->kernel, &cost);
+    moe_kernel k;
+    const moe_status st = moe_prediction_stage(p, row->kernel, &k);
     if (!st) {
-        ret->predicted_us = cost.us;
-        ret->floor_us = cost.floor_us;
+        ret->predicted_us = k.cost.us;
+        ret->floor_us = k.cost.floor_us;
+        ret->least_us = k.least_us;
     }
     return st;
 }

@@ -58,15 +58,16 @@ void moe_int_predict_by_roofline(const moe_problem *p, const moe_plan *plan, siz
 }
 
 static void take_stage(const moe_prediction *model, moe_bench_times *t) {
-    moe_cost cost;
-    if (moe_prediction_stage(model, t->name, &cost))
+    moe_kernel k;
+    if (moe_prediction_stage(model, t->name, &k))
         return;
-    t->predicted_us = cost.us;
-    t->floor_us = cost.floor_us;
-    if (cost.flops > 0)
-        t->flops = cost.flops;
-    t->bytes = cost.hbm_bytes;
-    memcpy(t->bound_by, cost.bound_by, sizeof t->bound_by);
+    t->predicted_us = k.cost.us;
+    t->floor_us = k.cost.floor_us;
+    t->least_us = k.least_us;
+    if (k.cost.flops > 0)
+        t->flops = k.cost.flops;
+    t->bytes = k.cost.hbm_bytes;
+    memcpy(t->bound_by, k.cost.bound_by, sizeof t->bound_by);
 }
 
 /* Kernels by their stage; passes as the model sums them. */
@@ -79,6 +80,9 @@ static void take_prediction(const moe_prediction *model, moe_bench_result *r) {
     r->pass[FORWARD].floor_us = model->forward_floor_us;
     r->pass[BACKWARD].floor_us = model->backward_floor_us;
     r->pass[TOTAL].floor_us = model->floor_us;
+    r->pass[FORWARD].least_us = model->forward_least_us;
+    r->pass[BACKWARD].least_us = model->backward_least_us;
+    r->pass[TOTAL].least_us = model->least_us;
 }
 
 moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,
@@ -101,7 +105,7 @@ moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,
                                 .in_stream = 1},
                        work = moe_workload_of(&c, plan ? counts : NULL, &state);
     for (size_t k = 0; k < r->n_kernels; k++)
-        r->kernel[k].predicted_us = r->kernel[k].floor_us = 0;
+        r->kernel[k].predicted_us = r->kernel[k].floor_us = r->kernel[k].least_us = 0;
     moe_status s = moe_predict(params->gpu, method, &work, log, &model);
     if (!s) {
         take_prediction(model, r);

@@ -45,12 +45,12 @@ moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
 #define ON_MODEL    0.10 /* within it a time needs no explanation */
 #define TIMER_SLACK 0.02 /* event timers are good to half a microsecond; kernels here take tens */
 
-bool cli_time_impossible(double measured, double floor) {
-    return measured < floor * (1 - TIMER_SLACK);
+bool cli_time_impossible(double measured, double least) {
+    return measured < least * (1 - TIMER_SLACK);
 }
 
-const char *cli_time_verdict(double measured, double predicted, double floor) {
-    if (cli_time_impossible(measured, floor))
+const char *cli_time_verdict(double measured, double predicted, double least) {
+    if (cli_time_impossible(measured, least))
         return "impossible: below the floor, a measuring error";
     if (measured > predicted * (1 + ON_MODEL))
         return "slow";
@@ -67,12 +67,12 @@ static const moe_bench_times *row_at(const moe_bench_result *r, size_t i) {
 bool cli_bench_impossible(const moe_problem *problem, const moe_bench_result *r) {
     const moe_bench_times *t;
     for (size_t i = 0; (t = row_at(r, i)); i++) {
-        if (!(t->median_us > 0) || !cli_time_impossible(t->median_us, t->floor_us))
+        if (!(t->median_us > 0) || !cli_time_impossible(t->median_us, t->least_us))
             continue;
         moe_log_send(cli_log(), MOE_LOG_ERROR,
                      "%s: %s took %.1f us and cannot take less than %.1f us on this GPU: a "
                      "measuring error, or another GPU's description",
-                     problem->name, t->name, t->median_us, t->floor_us);
+                     problem->name, t->name, t->median_us, t->least_us);
         return true;
     }
     return false;
@@ -90,7 +90,7 @@ static void print_row(FILE *to, const moe_bench_times *t) {
         fprintf(to, " %12.1f", t->floor_us);
     if (t->floor_us > 0)
         fprintf(to, "  %-8s %s", t->bound_by,
-                cli_time_verdict(t->median_us, t->predicted_us, t->floor_us));
+                cli_time_verdict(t->median_us, t->predicted_us, t->least_us));
     else if (t->predicted_us > 0 && t->bound_by[0])
         fprintf(to, "  %s", t->bound_by);
     fprintf(to, "\n");
@@ -173,7 +173,7 @@ static json_t *times_json(const moe_bench_times *t) {
     if (t->floor_us > 0)
         json_object_set_new(
             o, "verdict",
-            json_string(cli_time_verdict(t->median_us, t->predicted_us, t->floor_us)));
+            json_string(cli_time_verdict(t->median_us, t->predicted_us, t->least_us)));
     return o;
 }
 

@@ -18,13 +18,13 @@ void cli_bench_csv_header(FILE *to);
 void cli_bench_csv(FILE *to, const moe_problem *problem, const char *backend,
                    const moe_bench_result *result);
 
-/* What a measured time says beside a predicted one and its floor, microseconds: "on model" within a
- * tenth, "slow", "faster than the model", or, below the floor by more than timers err, "impossible
- * ...". */
-const char *cli_time_verdict(double measured, double predicted, double floor);
-bool cli_time_impossible(double measured, double floor);
+/* What a measured time says beside a predicted one and the least there can be, microseconds: "on
+ * model" within a tenth, "slow", "faster than the model", or, below the least by more than timers
+ * err, "impossible ...". */
+const char *cli_time_verdict(double measured, double predicted, double least);
+bool cli_time_impossible(double measured, double least);
 
-/* True, after a sentence to stderr, when a pass or a kernel took less than its floor. */
+/* True, after a sentence to stderr, when a pass or a kernel took less than it can. */
 bool cli_bench_impossible(const moe_problem *problem, const moe_bench_result *result);
 
 /* Options of a timing that verbs share. `gpu` is a name or file of a GPU description, or NULL. */

@@ -20,9 +20,9 @@ typedef struct against {
 } against;
 
 static void print_times(against *a, const moe_row_error *e) {
-    const char *says = cli_time_verdict(e->measured_us, e->predicted_us, e->floor_us);
+    const char *says = cli_time_verdict(e->measured_us, e->predicted_us, e->least_us);
     a->rows++;
-    a->impossible |= cli_time_impossible(e->measured_us, e->floor_us);
+    a->impossible |= cli_time_impossible(e->measured_us, e->least_us);
     if (a->json) {
         json_text t = {.to = stdout};
         json_text_open(&t, NULL, '{');

@@ -117,6 +117,25 @@ Test(sim_verbs, against_measured_times) {
     expect(3, "not a report", args);
 }
 
+/* O moves 168 MB, of which L2 (50 MiB) may hold what it reads first and what it writes last:
+ * between (168 - 105) MB / 3.35 TB/s = 18.8 us and its floor of 50.1 us a time is possible. A dS of
+ * any length is. */
+Test(sim_verbs, what_l2_holds_is_not_impossible) {
+    static const char report[] =
+        "{\"moeref\":1,\"bench\":[{\"case\":\"T=8192 d=2048 n=1024 E=16 K=4 route=balanced\","
+        "\"kernels\":[{\"name\":\"O\",\"measured_us\":%d},{\"name\":\"dS\",\"measured_us\":0.01}]}]"
+        "}";
+    static const int us[] = {19, 18};
+    char path[TEMPORARY_BYTES], text[400], args[200];
+    for (int i = 0; i < 2; i++) {
+        snprintf(text, sizeof text, report, us[i]);
+        temporary_file(path, "", text, strlen(text));
+        snprintf(args, sizeof args, "predict --against %s", path);
+        expect(i, i ? "impossible: below the floor" : "faster than the model", args);
+        unlink(path);
+    }
+}
+
 /* From a report of kernels to a description that other verbs take. */
 Test(sim_verbs, calibrate_kernel_by_kernel) {
     char path[TEMPORARY_BYTES], args[800];

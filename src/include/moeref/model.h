@@ -99,6 +99,7 @@ MOE_API moe_workload moe_workload_of(const moe_case *c, const int64_t *counts,
 /* One kernel of a prediction. */
 typedef struct moe_kernel {
     moe_cost cost;
+    double least_us; /* a shorter time is a measuring error: the floor less what L2 may save */
     double smem_bytes;
     double padded_flops;    /* FLOPs that the tiles do, padding counted */
     int32_t backward;       /* 1: part of the backward pass */
@@ -117,6 +118,7 @@ typedef struct moe_prediction {
     double overhead_us;  /* the part of total_us that is in no kernel */
     double floor_us;     /* sum of the kernels' floors */
     double forward_floor_us, backward_floor_us;
+    double least_us, forward_least_us, backward_least_us; /* sums of the kernels' */
     double flops; /* model FLOPs: the layer's, whatever a method computes twice */
     double forward_flops, backward_flops;
     double padding;      /* share of the tensor cores' work that is padding, 0..1 */
@@ -140,9 +142,10 @@ MOE_API moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, in
 
 /* What `name` takes, as reports of `moeref bench` call it: the kernel of that name, or the sum over
  * those that backends time as one stage (router_backward, metadata: sim/stage.c), bound by what
- * bounds the longest. MOE_E_NOTFOUND: the prediction has no such kernel (nothing is logged). */
+ * bounds the longest; cost and least_us are set. MOE_E_NOTFOUND: the prediction has no such
+ * kernel (nothing is logged). */
 MOE_API moe_status moe_prediction_stage(const moe_prediction *prediction, const char *name,
-                                        moe_cost *ret);
+                                        moe_kernel *ret);
 
 MOE_API void moe_prediction_free(moe_prediction **prediction);
 
@@ -200,7 +203,7 @@ typedef struct moe_row_error {
     const char *kernel; /* of a kernel's row; of a layer's: who ran, or of a report's pass: forward,
                            backward or total; else "" */
     int32_t kind;       /* moe_row_kind */
-    double measured_us, predicted_us, floor_us;
+    double measured_us, predicted_us, floor_us, least_us; /* least_us: as of moe_kernel */
 } moe_row_error;
 
 /* Predicts row i as method, clock, entropy and in_stream of params say. MOE_E_INVALID: i is past the
