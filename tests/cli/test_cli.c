@@ -25,6 +25,17 @@ Test(cli, usage_errors_exit_with_2) {
     expect(2, "one file against one case", "check --outputs /dev/null");
 }
 
+/* Lists that were filled before the error are freed: a leak is another exit code under
+ * AddressSanitizer. */
+Test(cli, usage_errors_free_their_lists) {
+    expect(2, "--settle", "bench --backend reference --case \"T=4\" --settle -1");
+    expect(2, "--repeat", "check --backend reference --case \"T=4\" --repeat -1");
+    expect(2, "text or json", "validate --backend reference --case \"T=4\" --output csv");
+    expect(2, "exclude each other", "golden --case \"T=4\" --verify --write");
+    expect(2, "goes with --export", "golden --case \"T=4\" --inputs-only");
+    expect(2, "must not be negative", "predict --case \"T=4\" --tokens -1");
+}
+
 Test(cli, help_teaches) {
     expect(0, "exit codes", "--help");
     static const char *const verbs[] = {"validate", "check", "bench", "golden",   "list",
