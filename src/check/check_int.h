@@ -64,6 +64,18 @@ int64_t moe_int_expert_of_row(const moe_plan *plan, int64_t row);
 /* Splits a flat index of `tensor` into ret[tensor->ndim]. */
 void moe_int_unravel(const moe_tensor *tensor, int64_t flat, int64_t *ret);
 
+/* rows.c -------------------------------------------------------------------------------------- */
+
+/* What the rows of dX need beside every element's variance; row g is the oracle's token g. */
+typedef struct moe_int_rows {
+    /* [rows] Errors that are one vector times one random number: of each of them the expected
+     * sum of squares over the row, squared; their sum. In units of (u^2/3)^2. */
+    double *common;
+} moe_int_rows;
+
+moe_status moe_int_rows_alloc(int64_t rows, moe_int_rows *ret);
+void moe_int_rows_free(moe_int_rows *rows);
+
 /* compare.c ----------------------------------------------------------------------------------- */
 
 typedef struct moe_int_comparison {
@@ -73,6 +85,7 @@ typedef struct moe_int_comparison {
     const moe_tensor *got, *want; /* same shape; elements in the order of `layout` */
     const moe_tensor *variance;   /* float64, in units of u^2/3 and without the storing of the
                                      result itself (errors.h), or NULL */
+    const moe_int_rows *rows;     /* of dX, group by group, or NULL */
     const moe_plan *plan;         /* of the whole tensor, or NULL */
     const moe_int_layout *layout; /* NULL: the whole tensor's */
     const moe_tensor *whole;      /* shape that indices are reported in; NULL: got's */
@@ -167,6 +180,7 @@ typedef struct moe_int_truth {
     moe_tensors in;               /* what the oracle saw; X and dO are owned when sampled */
     moe_reference_result *oracle; /* of all tokens, or of the sampled ones */
     moe_tensors variance;         /* of its results, owned (errors.h) */
+    moe_int_rows rows;            /* of its dX, owned */
     bool sampled;
     int64_t *tokens; /* [n_tokens] the sampled ones, ascending */
     int64_t n_tokens;

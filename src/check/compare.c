@@ -100,6 +100,8 @@ static void scan_group(scan *s, int64_t g) {
     moe_int_group *group = &s->groups[g];
     double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
     group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
+    if (c->rows)
+        group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
 }
 
 static void add_group(moe_int_group *sum, const moe_int_group *g) {

@@ -72,11 +72,12 @@ typedef struct moe_int_bank {
 
 moe_status moe_int_bank_errors(const moe_int_bank *bank);
 
-/* Variances of all results of `oracle` (shaped as they are, float64, owned by *ret), and NaN into
- * oracle->out where a jump of the activation's derivative decides (not compared). */
+/* Variances of all results of `oracle` (shaped as they are, float64, owned by *ret) and what rows
+ * of its dX need beside them (owned too), and NaN into oracle->out where a jump of the activation's
+ * derivative decides (not compared). */
 moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *in,
                                 moe_dtype arithmetic, int threads, moe_reference_result *oracle,
-                                moe_tensors *ret);
+                                moe_tensors *ret, moe_int_rows *ret_rows);
 
 /* A layer whose errors are being computed: errors_layer.c drives, the others fill in parts. */
 typedef struct moe_int_error_run {
@@ -86,6 +87,7 @@ typedef struct moe_int_error_run {
     int threads;
     moe_reference_result *oracle;
     moe_tensors *v;        /* results */
+    moe_int_rows *rows;    /* results; NULL: dX is not asked for */
     int64_t T, pairs;      /* pairs of real experts */
     double *X, *dO;        /* [T][d]; dO NULL: forward only */
     double *xx;            /* [T] squared norms of X */

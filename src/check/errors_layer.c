@@ -218,17 +218,20 @@ static moe_status fill(moe_int_error_run *k) {
 
 moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *in,
                                 moe_dtype arithmetic, int threads, moe_reference_result *oracle,
-                                moe_tensors *ret) {
+                                moe_tensors *ret, moe_int_rows *ret_rows) {
     moe_int_error_run k = {.desc = desc,
                            .in = in,
                            .rounding = moe_int_rounding_of(arithmetic),
                            .threads = threads,
                            .oracle = oracle,
                            .v = ret,
+                           .rows = ret_rows,
                            .T = oracle->plan->n_tokens,
                            .pairs = oracle->plan->offsets[desc->E]};
     memset(ret, 0, sizeof *ret);
-    moe_status s = prepare(&k);
+    moe_status s = moe_int_rows_alloc(k.T, ret_rows);
+    if (!s)
+        s = prepare(&k);
     if (!s)
         s = fill(&k);
     free(k.X);
@@ -236,7 +239,9 @@ moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *i
     free(k.dO);
     free(k.vweight);
     free(k.corner);
-    if (s)
+    if (s) {
         moe_tensors_free(ret);
+        moe_int_rows_free(ret_rows);
+    }
     return s;
 }

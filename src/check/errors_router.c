@@ -7,15 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* |W_r[e]|^2, [R]; the caller frees. */
+static moe_status norms_of(const moe_int_error_run *k, double **ret) {
+    int64_t d = k->desc->d, R = k->oracle->plan->n_experts;
+    double *w = moe_int_doubles(&k->in->t[MOE_T_W_R], 0, R * d);
+    *ret = w ? moe_int_row_squares(w, R, d) : NULL;
+    free(w);
+    return *ret ? MOE_OK : MOE_E_NOMEM;
+}
+
 /* V of every logit: adding d terms. [T][R] */
 static moe_status logit_errors(const moe_int_error_run *k, int64_t R) {
-    int64_t d = k->desc->d;
-    double *w = moe_int_doubles(&k->in->t[MOE_T_W_R], 0, R * d);
-    double *ww = w ? moe_int_row_squares(w, R, d) : NULL, *v = k->v->t[MOE_T_LOGITS].data;
-    for (int64_t i = 0; ww && i < k->T * R; i++)
+    double *ww, *v = k->v->t[MOE_T_LOGITS].data;
+    moe_status s = norms_of(k, &ww);
+    for (int64_t i = 0; !s && i < k->T * R; i++)
         v[i] = k->rounding.sum * k->xx[i / R] * ww[i % R];
-    moe_status s = ww ? MOE_OK : MOE_E_NOMEM;
-    free(w);
     free(ww);
     return s;
 }
@@ -46,20 +52,27 @@ static void pick_slot(const moe_plan *plan, int64_t slot, double *ret) {
 }
 
 /* What pair p adds to V of its token's dz[R], given the slopes of dz in its dS and the token's
- * softmax `share` of every expert. The term slope * dS errs by dS, by its storing and by the
- * weights in the slope. And the slope is itself a difference of terms of the size of the weight
- * (zero for K = 1 with renormalised weights), for experts not chosen times their share. */
-static void add_pair(const moe_int_error_run *k, int64_t p, const double *slope,
-                     const double *share, const unsigned char *chosen, double *ret) {
+ * softmax `share` of every expert; returned: what that adds to V of its row of dX, which errs by
+ * one number times one row, with the squared norms of W_r in `norms` (NULL: 0). The term slope * dS
+ * errs by dS, by its storing and by the weights in the slope. And the slope is itself a difference
+ * of terms of the size of the weight (zero for K = 1 with renormalised weights), for experts not
+ * chosen times their share. */
+static double add_pair(const moe_int_error_run *k, int64_t p, const double *slope,
+                       const double *share, const unsigned char *chosen, const double *norms,
+                       double *ret) {
     const moe_plan *plan = k->oracle->plan;
     double dS = ((const double *)k->oracle->out.t[MOE_T_DS].data)[p], w = plan->weight[p];
     double term = ((const double *)k->v->t[MOE_T_DS].data)[p] + moe_int_stored(&k->rounding, dS) +
-                  dS * dS * k->vweight[p];
+                  dS * dS * k->vweight[p],
+           row = 0;
     for (int64_t e = 0; e < plan->n_experts; e++) {
         double inner = chosen[e] ? 1 : share[e];
-        ret[e] += slope[e] * slope[e] * term;
-        ret[e] += k->rounding.router * inner * inner * w * w * dS * dS;
+        double v = slope[e] * slope[e] * term;
+        v += k->rounding.router * inner * inner * w * w * dS * dS;
+        ret[e] += v;
+        row += norms ? v * norms[e] : 0;
     }
+    return row;
 }
 
 /* exp(z - max) / sum for a softmax over all experts; 0 where experts not chosen get no gradient. */
@@ -78,6 +91,7 @@ static void shares_of(const moe_int_error_run *k, const double *z, double *ret) 
 /* Scratch of dz_errors. */
 typedef struct router_work {
     double *one, *slope, *vdz; /* [all pairs], [T][R], [T][R] */
+    double *norms;             /* [R] |W_r[e]|^2; NULL: dX is not asked for */
     double *share;             /* [R] of one token */
     unsigned char *chosen;     /* [R] of one token */
 } router_work;
@@ -94,8 +108,10 @@ static void add_slot(const moe_int_error_run *k, const double *z, int64_t slot, 
         memset(w->chosen, 0, (size_t)R);
         for (int64_t i = from; i < to; i++)
             w->chosen[moe_int_expert_of_row(plan, plan->pair_of_token[i])] = 1;
-        add_pair(k, plan->pair_of_token[from + slot], w->slope + t * R, w->share, w->chosen,
-                 w->vdz + t * R);
+        double row = add_pair(k, plan->pair_of_token[from + slot], w->slope + t * R, w->share,
+                              w->chosen, w->norms, w->vdz + t * R);
+        if (k->rows)
+            k->rows->common[t] += row * row;
     }
 }
 
@@ -104,7 +120,7 @@ static void add_slot(const moe_int_error_run *k, const double *z, int64_t slot, 
 static moe_status dz_errors(const moe_int_error_run *k, const double *z, router_work *w) {
     const moe_plan *plan = k->oracle->plan;
     int64_t slots = 0;
-    moe_status s = MOE_OK;
+    moe_status s = k->rows ? norms_of(k, &w->norms) : MOE_OK;
     for (int64_t t = 0; t < k->T; t++) {
         int64_t n = plan->token_offsets[t + 1] - plan->token_offsets[t];
         slots = n > slots ? n : slots;
@@ -132,6 +148,7 @@ moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double 
     if (!s)
         s = moe_route_backward(k->desc, z, plan, k->oracle->out.t[MOE_T_DS].data, ret_dz);
     free(w.one);
+    free(w.norms);
     free(w.share);
     free(w.chosen);
     return s;

@@ -55,6 +55,7 @@ static moe_status gate_errors(const moe_int_error_run *k, const double *g, const
     double *vdw = k->v->t[MOE_T_DW_GATE_SHARED].data, *vdx = k->v->t[MOE_T_DX].data;
     if (!w)
         return MOE_E_NOMEM;
+    double ww = moe_int_norm2(w, d);
     for (int64_t t = 0; t < k->T; t++) {
         double slope = g[t] * (1 - g[t]), dz2 = slope * slope * dS[t] * dS[t];
         double v = slope * slope * (vdS[t] + moe_int_stored(&k->rounding, dS[t])) +
@@ -65,6 +66,7 @@ static moe_status gate_errors(const moe_int_error_run *k, const double *g, const
             vdw[i] += (v + added) * x * x;
             vdx[t * d + i] += v * w[i] * w[i];
         }
+        k->rows->common[t] += v * ww * v * ww;
     }
     free(w);
     return MOE_OK;

@@ -77,6 +77,7 @@ static void compare_sampled(const trial *b, moe_int_comparison *c, moe_tensor_ve
     c->layout = &part->layout;
     c->want = &part->want;
     c->variance = part->variance.data ? &part->variance : NULL;
+    c->rows = c->id == MOE_T_DX ? &b->truth.rows : NULL;
     if (!moe_tensor_same_shape(&whole, &shape)) {
         c->want = &shape; /* reports both shapes */
         moe_int_compare(c, ret);
@@ -118,6 +119,8 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
     c.truth = golden ? "golden" : "oracle";
     if (!b->truth.sampled && variance->data)
         c.variance = variance;
+    if (!b->truth.sampled && id == MOE_T_DX)
+        c.rows = &b->truth.rows;
     moe_int_compare(&c, ret);
     if (golden && !b->truth.sampled && ret->verdict != MOE_VERDICT_FAIL && ret->not_compared > 0)
         compare_lost(b, &c, ret);

@@ -156,7 +156,7 @@ moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routi
         s = run_on_tokens(problem, sub, threads, log, t);
     if (!s)
         s = moe_int_layer_errors(&problem->layer, &t->in, arithmetic, threads, t->oracle,
-                                 &t->variance);
+                                 &t->variance, &t->rows);
     if (!s) {
         row_of_pair = malloc((size_t)(sub->n_pairs + 1) * sizeof *row_of_pair);
         s = row_of_pair ? MOE_OK : MOE_E_NOMEM;

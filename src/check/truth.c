@@ -46,7 +46,7 @@ static moe_status run_oracle(const moe_problem *problem, const moe_int_routing *
     if (s)
         return s;
     return moe_int_layer_errors(&problem->layer, &t->in, arithmetic, moe_int_thread_count(threads),
-                                t->oracle, &t->variance);
+                                t->oracle, &t->variance, &t->rows);
 }
 
 /* Smallest normal and largest finite number. */
@@ -164,6 +164,7 @@ moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing 
 void moe_int_truth_free(moe_int_truth *t) {
     moe_reference_free(&t->oracle);
     moe_tensors_free(&t->variance);
+    moe_int_rows_free(&t->rows);
     for (int id = 0; id < MOE_T_COUNT; id++)
         moe_int_part_free(&t->part[id]);
     if (t->sampled) {

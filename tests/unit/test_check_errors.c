@@ -14,6 +14,7 @@ typedef struct run {
     moe_tensors in;
     moe_reference_result *oracle, *low;
     moe_tensors v;
+    moe_int_rows rows;
     moe_int_rounding rounding;
 } run;
 
@@ -35,9 +36,9 @@ static run open_run(const char *line, moe_dtype arithmetic) {
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     r.low = reference(r.problem, r.oracle->plan, arithmetic);
     r.rounding = moe_int_rounding_of(arithmetic);
-    cr_assert_eq(
-        moe_int_layer_errors(&r.problem->layer, &r.problem->in, arithmetic, 1, r.oracle, &r.v),
-        MOE_OK, "%s", line);
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, arithmetic, 1, r.oracle,
+                                      &r.v, &r.rows),
+                 MOE_OK, "%s", line);
     return r;
 }
 
@@ -45,6 +46,7 @@ static void close_run(run *r) {
     moe_reference_free(&r->oracle);
     moe_reference_free(&r->low);
     moe_tensors_free(&r->v);
+    moe_int_rows_free(&r->rows);
     moe_problem_destroy(&r->problem);
 }
 
@@ -184,9 +186,9 @@ Test(check_errors, corners_are_not_compared) {
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     /* what rounding b1, of some 1, to float32 leaves: 2^-24 */
     cr_assert_lt(fabs(element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3)), 1e-6);
-    cr_assert_eq(
-        moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v),
-        MOE_OK);
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
+                                      &r.rows),
+                 MOE_OK);
     const moe_tensor *out = r.oracle->out.t;
     int64_t token = r.oracle->plan->token[1], not_numbers = 0;
     cr_expect(isnan(element(&out[MOE_T_DH], 1 * 8 + 3)));
@@ -220,9 +222,9 @@ Test(check_errors, corners_widen_dS) {
     b1[3] = corner;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     r.rounding = moe_int_rounding_of(MOE_F32);
-    cr_assert_eq(
-        moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v),
-        MOE_OK);
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
+                                      &r.rows),
+                 MOE_OK);
     double jump = fabs(side[1] - side[0]);
     double foreseen = sqrt(r.rounding.u2 * element(&r.v.t[MOE_T_DS], 1));
     cr_expect_gt(jump, 0.01);
