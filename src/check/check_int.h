@@ -66,15 +66,34 @@ void moe_int_unravel(const moe_tensor *tensor, int64_t flat, int64_t *ret);
 
 /* rows.c -------------------------------------------------------------------------------------- */
 
+/* A pre-activation that rounding may carry across a jump of the activation's slope: a kernel on the
+ * other side has step * from[column] more in the row. */
+typedef struct moe_int_side {
+    int64_t row;
+    const moe_tensor *from; /* W1 of the experts or of the shared one, as rows of d; not owned */
+    int64_t column;
+    double step;
+} moe_int_side;
+
 /* What the rows of dX need beside every element's variance; row g is the oracle's token g. */
 typedef struct moe_int_rows {
     /* [rows] Errors that are one vector times one random number: of each of them the expected
      * sum of squares over the row, squared; their sum. In units of (u^2/3)^2. */
     double *common;
+    moe_int_side *side; /* [sides] by row */
+    int64_t sides, room;
 } moe_int_rows;
 
 moe_status moe_int_rows_alloc(int64_t rows, moe_int_rows *ret);
 void moe_int_rows_free(moe_int_rows *rows);
+moe_status moe_int_rows_add(moe_int_rows *rows, const moe_int_side *side);
+/* Puts the sides in order. Rows of dX with too many of them, or with one that is no number, cannot
+ * be judged and become NaN. */
+void moe_int_rows_sort(moe_int_rows *rows, moe_tensor *dX);
+/* want, in float64, with every row on those sides where it is nearest to got's; the caller frees
+ * it. */
+moe_status moe_int_rows_settle(const moe_int_rows *rows, const moe_tensor *got,
+                               const moe_tensor *want, moe_tensor *ret);
 
 /* compare.c ----------------------------------------------------------------------------------- */
 

@@ -43,8 +43,8 @@ typedef struct moe_int_unit {
     double da, vda;       /* gradient of a */
     double a, va;         /* activation, of the stored h */
     double dh[2], vdh[2]; /* gradient of h */
-    bool corner[2];       /* rounding may carry h across a jump of the derivative */
-    double jump[2];       /* of dh there, 0 elsewhere */
+    double jump[2];       /* dh gains on the other side of a jump that rounding may carry h across;
+                             0: there is none */
 } moe_int_unit;
 
 /* From h, vh, and (with `backward`) da, vda to the rest. */
@@ -67,7 +67,7 @@ typedef struct moe_int_bank {
     const double *H, *A, *Y, *dH, *dXp;      /* stages, [rows][...] */
     double *vH, *vA, *vY, *vdS, *vdH, *vdXp; /* [rows][...] */
     double *vdW1, *vdb1, *vdW2, *vdb2;       /* as the parameters; NULL: not wanted */
-    unsigned char *corner; /* [rows][hw] set where a jump is near; zeroed before */
+    double *jump;                            /* [rows][hw] of the units */
 } moe_int_bank;
 
 moe_status moe_int_bank_errors(const moe_int_bank *bank);
@@ -86,13 +86,13 @@ typedef struct moe_int_error_run {
     moe_int_rounding rounding;
     int threads;
     moe_reference_result *oracle;
-    moe_tensors *v;        /* results */
-    moe_int_rows *rows;    /* results; NULL: dX is not asked for */
-    int64_t T, pairs;      /* pairs of real experts */
-    double *X, *dO;        /* [T][d]; dO NULL: forward only */
-    double *xx;            /* [T] squared norms of X */
-    double *vweight;       /* [all pairs] relative variance of combine weights */
-    unsigned char *corner; /* [pairs][hw] */
+    moe_tensors *v;     /* results */
+    moe_int_rows *rows; /* results; NULL: dX is not asked for */
+    int64_t T, pairs;   /* pairs of real experts */
+    double *X, *dO;     /* [T][d]; dO NULL: forward only */
+    double *xx;         /* [T] squared norms of X */
+    double *vweight;    /* [all pairs] relative variance of combine weights */
+    double *jump;       /* [pairs][hw] of the units */
 } moe_int_error_run;
 
 /* errors_router.c: relative variances of the combine weights, and V of logits and topk_weight.

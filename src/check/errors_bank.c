@@ -152,7 +152,7 @@ static double weight_gradient(const moe_int_bank *b, const work *k, int64_t r) {
 static double jump_square(const moe_int_bank *b, int64_t r, const moe_int_unit *u, int64_t col,
                           int part) {
     double dot = 0;
-    for (int64_t i = 0, d = b->desc->d; u->corner[part] && i < d; i++)
+    for (int64_t i = 0, d = b->desc->d; u->jump[part] != 0 && i < d; i++)
         dot += b->W1[col * d + i] * b->raw[r * d + i];
     return u->jump[part] * u->jump[part] * dot * dot;
 }
@@ -177,7 +177,7 @@ static void store_row(const moe_int_bank *b, const work *k, int64_t r) {
             b->vH[col] = u->vh[p];
             if (!b->dy)
                 continue;
-            b->corner[col] = u->corner[p];
+            b->jump[col] = u->jump[p];
             k->jumps[r] += jump_square(b, r, u, column_of(b, j, p), p);
             b->vdH[col] = u->vdh[p];
             k->vdh[col] = u->vdh[p] + stored + dh2;

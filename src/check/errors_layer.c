@@ -64,7 +64,7 @@ static void point_at_stages(const moe_int_error_run *k, int64_t e, moe_int_bank 
     b->vdb1 = at(&v[MOE_T_DB1], e * hw);
     b->vdW2 = at(&v[MOE_T_DW2], e * d * n);
     b->vdb2 = at(&v[MOE_T_DB2], e * d);
-    b->corner = k->corner + first * hw;
+    b->jump = k->jump + first * hw;
 }
 
 static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
@@ -157,26 +157,35 @@ static void zero_expert_gradients(const moe_int_error_run *k) {
     }
 }
 
-/* What column `col` of pair row p decides. dS, which it moves but little, errs by that much more.
- */
-static void blank_corner(const moe_int_error_run *k, int64_t e, int64_t p, int64_t col) {
+/* What column `col` of pair row p decides: one element of dH and everything that is summed from it.
+ * dX is judged on both sides; dS, which it moves but little, errs by that much more. */
+static moe_status split_jump(const moe_int_error_run *k, int64_t e, int64_t p, int64_t col) {
+    const moe_plan *plan = k->oracle->plan;
     moe_tensor *out = k->oracle->out.t;
     int64_t d = k->desc->d, hw = moe_h_width(k->desc, k->desc->n);
+    bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     moe_int_blank(&out[MOE_T_DH], p * hw + col, 1);
     moe_int_blank(&out[MOE_T_DXP], p * d, d);
-    moe_int_blank(&out[MOE_T_DX], k->oracle->plan->token[p] * d, d);
     moe_int_blank(&out[MOE_T_DW1], (e * hw + col) * d, d);
     moe_int_blank(&out[MOE_T_DB1], e * hw + col, 1);
+    moe_int_side side = {.row = plan->token[p],
+                         .from = &k->in->t[MOE_T_W1],
+                         .column = e * hw + col,
+                         .step = (on_input ? plan->weight[p] : 1) * k->jump[p * hw + col]};
+    return moe_int_rows_add(k->rows, &side);
 }
 
-static void blank_corners(const moe_int_error_run *k) {
+static moe_status split_jumps(const moe_int_error_run *k) {
     const moe_plan *plan = k->oracle->plan;
     int64_t hw = moe_h_width(k->desc, k->desc->n);
+    moe_status s = MOE_OK;
     for (int64_t e = 0; k->dO && e < k->desc->E; e++)
         for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++)
-            for (int64_t col = 0; col < hw; col++)
-                if (k->corner[p * hw + col])
-                    blank_corner(k, e, p, col);
+            for (int64_t col = 0; !s && col < hw; col++)
+                if (k->jump[p * hw + col] != 0)
+                    s = split_jump(k, e, p, col);
+    moe_int_rows_sort(k->rows, &k->oracle->out.t[MOE_T_DX]);
+    return s;
 }
 
 static moe_status prepare(moe_int_error_run *k) {
@@ -192,8 +201,8 @@ static moe_status prepare(moe_int_error_run *k) {
     k->xx = k->X ? moe_int_row_squares(k->X, k->T, k->desc->d) : NULL;
     k->dO = dO->data ? moe_int_doubles(dO, 0, moe_tensor_count(dO)) : NULL;
     k->vweight = calloc((size_t)k->oracle->plan->n_pairs + 1, sizeof *k->vweight);
-    k->corner = calloc((size_t)(k->pairs * hw) + 1, 1);
-    if (!s && (!k->xx || (dO->data && !k->dO) || !k->vweight || !k->corner))
+    k->jump = calloc((size_t)(k->pairs * hw) + 1, sizeof *k->jump);
+    if (!s && (!k->xx || (dO->data && !k->dO) || !k->vweight || !k->jump))
         s = MOE_E_NOMEM;
     return s;
 }
@@ -212,7 +221,7 @@ static moe_status fill(moe_int_error_run *k) {
     if (!s && routed && k->dO)
         s = moe_int_router_errors(k);
     if (!s)
-        blank_corners(k);
+        s = split_jumps(k);
     return s;
 }
 
@@ -238,7 +247,7 @@ moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *i
     free(k.xx);
     free(k.dO);
     free(k.vweight);
-    free(k.corner);
+    free(k.jump);
     if (s) {
         moe_tensors_free(ret);
         moe_int_rows_free(ret_rows);

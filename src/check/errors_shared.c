@@ -72,10 +72,11 @@ static moe_status gate_errors(const moe_int_error_run *k, const double *g, const
     return MOE_OK;
 }
 
-static void add_to_tokens(const moe_int_error_run *k, const moe_reference_result *one,
-                          const moe_int_bank *b) {
+static moe_status add_to_tokens(const moe_int_error_run *k, const moe_reference_result *one,
+                                const moe_int_bank *b) {
     int64_t d = k->desc->d;
     double added = 2 * k->rounding.sum;
+    moe_status s = MOE_OK;
     const double *Y = one->out.t[MOE_T_Y].data, *dXp = one->out.t[MOE_T_DXP].data;
     for (int64_t t = 0; t < k->T; t++) {
         moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_O].data + t * d, b->weight[t],
@@ -84,13 +85,18 @@ static void add_to_tokens(const moe_int_error_run *k, const moe_reference_result
             continue;
         moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_DX].data + t * d, 1,
                           b->vdXp + t * d, dXp + t * d, added, d);
-        for (int64_t col = 0; col < b->hw; col++) {
-            if (!b->corner[t * b->hw + col])
+        for (int64_t col = 0; !s && col < b->hw; col++) {
+            double jump = b->jump[t * b->hw + col];
+            if (jump == 0)
                 continue;
-            moe_int_blank(&k->oracle->out.t[MOE_T_DX], t * d, d);
             moe_int_blank(&k->oracle->out.t[MOE_T_DW1_SHARED], col * d, d);
+            s = moe_int_rows_add(k->rows, &(moe_int_side){.row = t,
+                                                          .from = &k->in->t[MOE_T_W1_SHARED],
+                                                          .column = col,
+                                                          .step = jump});
         }
     }
+    return s;
 }
 
 /* Runs the bank over the stages of `one` and adds the outcome. */
@@ -98,7 +104,7 @@ static moe_status bank_errors(moe_int_error_run *k, const moe_layer_desc *desc,
                               const moe_reference_result *one, const double *g, const double *vg) {
     const moe_tensor *out = one->out.t;
     int64_t T = k->T, d = desc->d, n = desc->n, hw = moe_h_width(desc, n);
-    int64_t sizes[] = {T * hw, T * n, T * d, T, T * hw, T * d, (T * hw + 7) / 8};
+    int64_t sizes[] = {T * hw, T * n, T * d, T, T * hw, T * d, T * hw};
     double *v[7];
     bool complete = true;
     for (int i = 0; i < 7; i++) {
@@ -132,12 +138,12 @@ static moe_status bank_errors(moe_int_error_run *k, const moe_layer_desc *desc,
                       .vdS = v[3],
                       .vdH = v[4],
                       .vdXp = v[5],
-                      .corner = (unsigned char *)v[6],
+                      .jump = v[6],
                       .vdW1 = k->v->t[MOE_T_DW1_SHARED].data,
                       .vdW2 = k->v->t[MOE_T_DW2_SHARED].data};
     moe_status s = complete && w1 && w2 ? moe_int_bank_errors(&b) : MOE_E_NOMEM;
     if (!s)
-        add_to_tokens(k, one, &b);
+        s = add_to_tokens(k, one, &b);
     if (!s && k->desc->shared_gate && k->dO)
         s = gate_errors(k, g, vg, out[MOE_T_DS].data, b.vdS);
     for (int i = 0; i < 7; i++)

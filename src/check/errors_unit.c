@@ -49,21 +49,20 @@ static void act_gradient(const moe_layer_desc *desc, const double *h, double da,
 }
 
 /* Can rounding carry column k of h across a jump? Six deviations of what h is before it is stored;
- * storing moves it by at most u|h| and keeps its sign. */
-static void find_corner(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward, int k,
-                        moe_int_unit *u) {
+ * storing moves it by at most u|h| and keeps its sign. What dh[k] gains if it does, else 0. */
+static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, int k,
+                        const moe_int_unit *u) {
     double size, distance = corner_distance(desc, k, u->h[k], &size);
     double reach = 6 * sqrt(r->u2 * u->vh[k]) + moe_dtype_roundoff(r->arithmetic) * size;
-    u->corner[k] = distance <= reach;
-    u->jump[k] = 0;
-    if (!u->corner[k] || !backward)
-        return;
+    if (!(distance <= reach))
+        return 0;
     double low[2] = {u->h[0], u->h[1]}, high[2] = {u->h[0], u->h[1]}, below[2], above[2];
     low[k] -= 2 * reach + DBL_MIN;
     high[k] += 2 * reach + DBL_MIN;
     act_gradient(desc, low, u->da, below);
     act_gradient(desc, high, u->da, above);
-    u->jump[k] = fabs(above[k] - below[k]);
+    bool up = fabs(above[k] - u->dh[k]) > fabs(below[k] - u->dh[k]);
+    return up ? above[k] - below[k] : below[k] - above[k];
 }
 
 /* How a and dh change with h[k]: secants over three deviations to each side, which see a bend or a
@@ -100,7 +99,9 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
         double stored = u->vh[k] + moe_int_stored(r, u->h[k]), da_dh, dh_dh[2] = {0};
         secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
         u->va += da_dh * da_dh * stored;
-        find_corner(desc, r, backward, k, u);
+        u->jump[k] = backward ? find_jump(desc, r, k, u) : 0;
+        if (u->jump[k] != 0)
+            dh_dh[k] = 0; /* a jump is no slope */
         for (int i = 0; backward && i < u->parts; i++)
             u->vdh[i] += dh_dh[i] * dh_dh[i] * stored;
     }

@@ -22,6 +22,8 @@ void broken_spoil(const broken_layer *l, moe_tensor_id id, float *v, int64_t cou
     int64_t d = l->desc.d;
     if (has(l, "zero") && id == MOE_T_DX)
         memset(v, 0, (size_t)count * sizeof *v);
+    if (has(l, "second_row") && id == MOE_T_DX)
+        memcpy(v, v + d, (size_t)d * sizeof *v);
     if (has(l, "all_zero"))
         memset(v, 0, (size_t)count * sizeof *v);
     if (has(l, "sign") && id == MOE_T_O)
