@@ -69,30 +69,31 @@ void moe_int_unravel(const moe_tensor *tensor, int64_t flat, int64_t *ret);
 /* A pre-activation that rounding may carry across a jump of the activation's slope: a kernel on the
  * other side has step * from[column] more in the row. */
 typedef struct moe_int_side {
+    moe_tensor_id of; /* dX, dW1 or dW1_shared, as rows of d */
     int64_t row;
-    const moe_tensor *from; /* W1 of the experts or of the shared one, as rows of d; not owned */
+    const moe_tensor *from; /* W1 of the experts or of the shared one for dX, else X; not owned */
     int64_t column;
     double step;
 } moe_int_side;
 
-/* What the rows of dX need beside every element's variance; row g is the oracle's token g. */
+/* What rows of d need beside every element's variance. */
 typedef struct moe_int_rows {
-    /* [rows] Errors that are one vector times one random number: of each of them the expected
-     * sum of squares over the row, squared; their sum. In units of (u^2/3)^2. */
+    /* [tokens] Of dX: errors that are one vector times one random number: of each of them the
+     * expected sum of squares over the row, squared; their sum. In units of (u^2/3)^2. */
     double *common;
-    moe_int_side *side; /* [sides] by row */
+    moe_int_side *side; /* [sides] by tensor and row */
     int64_t sides, room;
 } moe_int_rows;
 
-moe_status moe_int_rows_alloc(int64_t rows, moe_int_rows *ret);
+moe_status moe_int_rows_alloc(int64_t tokens, moe_int_rows *ret);
 void moe_int_rows_free(moe_int_rows *rows);
 moe_status moe_int_rows_add(moe_int_rows *rows, const moe_int_side *side);
-/* Puts the sides in order. Rows of dX with too many of them, or with one that is no number, cannot
- * be judged and become NaN. */
-void moe_int_rows_sort(moe_int_rows *rows, moe_tensor *dX);
-/* want, in float64, with every row on those sides where it is nearest to got's; the caller frees
- * it. */
-moe_status moe_int_rows_settle(const moe_int_rows *rows, const moe_tensor *got,
+/* Puts the sides in order. Rows with too many of them, or with one that is no number, cannot be
+ * judged and become NaN in `out`. */
+void moe_int_rows_sort(moe_int_rows *rows, moe_tensors *out);
+/* want, of tensor `id`, in float64, with every row on those sides where it is nearest to got's; the
+ * caller frees it. */
+moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const moe_tensor *got,
                                const moe_tensor *want, moe_tensor *ret);
 
 /* compare.c ----------------------------------------------------------------------------------- */
@@ -104,7 +105,7 @@ typedef struct moe_int_comparison {
     const moe_tensor *got, *want; /* same shape; elements in the order of `layout` */
     const moe_tensor *variance;   /* float64, in units of u^2/3 and without the storing of the
                                      result itself (errors.h), or NULL */
-    const moe_int_rows *rows;     /* of dX, group by group, or NULL */
+    const moe_int_rows *rows;     /* of the whole truth, or NULL */
     const moe_plan *plan;         /* of the whole tensor, or NULL */
     const moe_int_layout *layout; /* NULL: the whole tensor's */
     const moe_tensor *whole;      /* shape that indices are reported in; NULL: got's */
@@ -199,7 +200,7 @@ typedef struct moe_int_truth {
     moe_tensors in;               /* what the oracle saw; X and dO are owned when sampled */
     moe_reference_result *oracle; /* of all tokens, or of the sampled ones */
     moe_tensors variance;         /* of its results, owned (errors.h) */
-    moe_int_rows rows;            /* of its dX, owned */
+    moe_int_rows rows;            /* of its results, owned */
     bool sampled;
     int64_t *tokens; /* [n_tokens] the sampled ones, ascending */
     int64_t n_tokens;

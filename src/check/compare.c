@@ -111,7 +111,7 @@ static void scan_group(scan *s, int64_t g) {
     moe_int_group *group = &s->groups[g];
     double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
     group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
-    if (c->rows)
+    if (c->rows && c->id == MOE_T_DX)
         group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
 }
 
@@ -279,7 +279,8 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
     moe_tensor want = {0};
     bool complete = s.groups != NULL;
     if (c->rows) {
-        complete = complete && moe_int_rows_settle(c->rows, c->got, c->want, &want) == MOE_OK;
+        complete =
+            complete && moe_int_rows_settle(c->rows, c->id, c->got, c->want, &want) == MOE_OK;
         settled.want = &want;
         s.c = &settled;
     }

@@ -87,7 +87,7 @@ typedef struct moe_int_error_run {
     int threads;
     moe_reference_result *oracle;
     moe_tensors *v;     /* results */
-    moe_int_rows *rows; /* results; NULL: dX is not asked for */
+    moe_int_rows *rows; /* results; NULL: only dz is asked for */
     int64_t T, pairs;   /* pairs of real experts */
     double *X, *dO;     /* [T][d]; dO NULL: forward only */
     double *xx;         /* [T] squared norms of X */
@@ -105,6 +105,8 @@ moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double 
 moe_status moe_int_router_errors(const moe_int_error_run *k);
 /* errors_shared.c: adds the shared expert's part to O and dX; its parameters' gradients. */
 moe_status moe_int_shared_errors(moe_int_error_run *k);
+/* errors_layer.c: adds one side of a row, where the oracle has that result. */
+moe_status moe_int_add_side(const moe_int_error_run *k, const moe_int_side *side);
 /* v[i] += scale^2 (v_stage[i] + storing of stage[i] + relative stage[i]^2) for i < d: one summand
  * of O or dX. */
 void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const double *v_stage,

@@ -157,8 +157,12 @@ static void zero_expert_gradients(const moe_int_error_run *k) {
     }
 }
 
+moe_status moe_int_add_side(const moe_int_error_run *k, const moe_int_side *side) {
+    return k->oracle->out.t[side->of].data ? moe_int_rows_add(k->rows, side) : MOE_OK;
+}
+
 /* What column `col` of pair row p decides: one element of dH and everything that is summed from it.
- * dX is judged on both sides; dS, which it moves but little, errs by that much more. */
+ * dX and dW1 are judged on both sides; dS, which it moves but little, errs by that much more. */
 static moe_status split_jump(const moe_int_error_run *k, int64_t e, int64_t p, int64_t col) {
     const moe_plan *plan = k->oracle->plan;
     moe_tensor *out = k->oracle->out.t;
@@ -166,13 +170,12 @@ static moe_status split_jump(const moe_int_error_run *k, int64_t e, int64_t p, i
     bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     moe_int_blank(&out[MOE_T_DH], p * hw + col, 1);
     moe_int_blank(&out[MOE_T_DXP], p * d, d);
-    moe_int_blank(&out[MOE_T_DW1], (e * hw + col) * d, d);
     moe_int_blank(&out[MOE_T_DB1], e * hw + col, 1);
-    moe_int_side side = {.row = plan->token[p],
-                         .from = &k->in->t[MOE_T_W1],
-                         .column = e * hw + col,
-                         .step = (on_input ? plan->weight[p] : 1) * k->jump[p * hw + col]};
-    return moe_int_rows_add(k->rows, &side);
+    double step = (on_input ? plan->weight[p] : 1) * k->jump[p * hw + col];
+    moe_int_side dX = {MOE_T_DX, plan->token[p], &k->in->t[MOE_T_W1], e * hw + col, step};
+    moe_int_side dW1 = {MOE_T_DW1, e * hw + col, &k->in->t[MOE_T_X], plan->token[p], step};
+    moe_status s = moe_int_add_side(k, &dX);
+    return s ? s : moe_int_add_side(k, &dW1);
 }
 
 static moe_status split_jumps(const moe_int_error_run *k) {
@@ -184,7 +187,7 @@ static moe_status split_jumps(const moe_int_error_run *k) {
             for (int64_t col = 0; !s && col < hw; col++)
                 if (k->jump[p * hw + col] != 0)
                     s = split_jump(k, e, p, col);
-    moe_int_rows_sort(k->rows, &k->oracle->out.t[MOE_T_DX]);
+    moe_int_rows_sort(k->rows, &k->oracle->out);
     return s;
 }
 

@@ -89,11 +89,11 @@ static moe_status add_to_tokens(const moe_int_error_run *k, const moe_reference_
             double jump = b->jump[t * b->hw + col];
             if (jump == 0)
                 continue;
-            moe_int_blank(&k->oracle->out.t[MOE_T_DW1_SHARED], col * d, d);
-            s = moe_int_rows_add(k->rows, &(moe_int_side){.row = t,
-                                                          .from = &k->in->t[MOE_T_W1_SHARED],
-                                                          .column = col,
-                                                          .step = jump});
+            moe_int_side dX = {MOE_T_DX, t, &k->in->t[MOE_T_W1_SHARED], col, jump};
+            moe_int_side dW1 = {MOE_T_DW1_SHARED, col, &k->in->t[MOE_T_X], t, jump};
+            s = moe_int_add_side(k, &dX);
+            if (!s)
+                s = moe_int_add_side(k, &dW1);
         }
     }
     return s;

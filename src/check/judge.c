@@ -101,6 +101,10 @@ static void compare_lost(const trial *b, moe_int_comparison *c, moe_tensor_verdi
         *ret = v;
 }
 
+static bool has_sides(moe_tensor_id id) {
+    return id == MOE_T_DX || id == MOE_T_DW1 || id == MOE_T_DW1_SHARED;
+}
+
 static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
                     moe_tensor_verdict *ret) {
     moe_tensor weights;
@@ -119,7 +123,7 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
     c.truth = golden ? "golden" : "oracle";
     if (!b->truth.sampled && variance->data)
         c.variance = variance;
-    if (!b->truth.sampled && id == MOE_T_DX)
+    if (!b->truth.sampled && has_sides(id))
         c.rows = &b->truth.rows;
     moe_int_compare(&c, ret);
     if (golden && !b->truth.sampled && ret->verdict != MOE_VERDICT_FAIL && ret->not_compared > 0)

@@ -1,7 +1,7 @@
-/* What rows of dX need beside every element's variance. Where rounding may carry a pre-activation
- * across a jump of the activation's slope, a correct dX is one of two that lie some 10 % of the row
- * apart. Every side is a known vector, W1's column times the jump, so the row is compared with the
- * nearest of those choices: a wrong row is about as far from all of them. */
+/* What rows of dX and dW1 need beside every element's variance. Where rounding may carry a
+ * pre-activation across a jump of the activation's slope, a correct row is one of two that lie some
+ * 10 % apart. Every side is a known vector, W1's row (for dW1: x) times the jump, so the result is
+ * compared with the nearest of those choices: a wrong row is about as far from all of them. */
 #include "check/errors.h"
 
 #include <stdlib.h>
@@ -10,9 +10,9 @@
 /* Sides that a row may have for each of its elements: the choice must remain one of few. */
 #define SIDES_MAX 0.25
 
-moe_status moe_int_rows_alloc(int64_t rows, moe_int_rows *ret) {
+moe_status moe_int_rows_alloc(int64_t tokens, moe_int_rows *ret) {
     memset(ret, 0, sizeof *ret);
-    ret->common = calloc((size_t)rows + 1, sizeof *ret->common);
+    ret->common = calloc((size_t)tokens + 1, sizeof *ret->common);
     return ret->common ? MOE_OK : MOE_E_NOMEM;
 }
 
@@ -36,29 +36,37 @@ moe_status moe_int_rows_add(moe_int_rows *rows, const moe_int_side *side) {
 }
 
 static int by_row(const void *a, const void *b) {
-    int64_t x = ((const moe_int_side *)a)->row, y = ((const moe_int_side *)b)->row;
-    return x < y ? -1 : x > y;
+    const moe_int_side *x = a, *y = b;
+    if (x->of != y->of)
+        return x->of < y->of ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
 }
 
 /* Sides from `first` on that are the same row's. */
 static int64_t run_of(const moe_int_rows *rows, int64_t first) {
     int64_t end = first;
-    while (end < rows->sides && rows->side[end].row == rows->side[first].row)
+    while (end < rows->sides && by_row(&rows->side[end], &rows->side[first]) == 0)
         end++;
     return end - first;
 }
 
-void moe_int_rows_sort(moe_int_rows *rows, moe_tensor *dX) {
-    int64_t kept = 0, d = dX->data ? dX->shape[1] : 0;
+static int64_t width_of(const moe_tensor *t) {
+    return t->shape[t->ndim - 1];
+}
+
+void moe_int_rows_sort(moe_int_rows *rows, moe_tensors *out) {
+    int64_t kept = 0;
     if (rows->sides > 0)
         qsort(rows->side, (size_t)rows->sides, sizeof *rows->side, by_row);
     for (int64_t first = 0, n; first < rows->sides; first += n) {
+        moe_tensor *t = &out->t[rows->side[first].of];
+        int64_t d = width_of(t);
         n = run_of(rows, first);
         bool usable = (double)n <= SIDES_MAX * (double)d;
         for (int64_t i = first; i < first + n; i++)
             usable = usable && isfinite(rows->side[i].step);
         if (!usable) {
-            moe_int_blank(dX, rows->side[first].row * d, d);
+            moe_int_blank(t, rows->side[first].row * d, d);
             continue;
         }
         memmove(rows->side + kept, rows->side + first, (size_t)n * sizeof *rows->side);
@@ -106,7 +114,7 @@ static void settle_row(const double *got, int64_t n, int64_t d, double *vector, 
  * as it is. */
 static void settle(const moe_int_side *side, int64_t n, const moe_tensor *got, double *work,
                    double *want) {
-    int64_t d = got->shape[1];
+    int64_t d = width_of(got);
     double *vector = work + 2 * d, sum = 0;
     moe_int_load(got, side->row * d, d, work);
     for (int64_t k = 0; k < n; k++) {
@@ -119,9 +127,9 @@ static void settle(const moe_int_side *side, int64_t n, const moe_tensor *got, d
         settle_row(work, n, d, vector, work + d, want);
 }
 
-moe_status moe_int_rows_settle(const moe_int_rows *rows, const moe_tensor *got,
+moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const moe_tensor *got,
                                const moe_tensor *want, moe_tensor *ret) {
-    int64_t d = got->shape[1], most = 0;
+    int64_t d = width_of(got), most = 0;
     for (int64_t first = 0, n; first < rows->sides; first += n) {
         n = run_of(rows, first);
         most = n > most ? n : most;
@@ -129,8 +137,10 @@ moe_status moe_int_rows_settle(const moe_int_rows *rows, const moe_tensor *got,
     double *work = malloc((size_t)((most + 2) * d + 1) * sizeof *work);
     moe_status s = work ? moe_tensor_cast(want, MOE_F64, ret) : MOE_E_NOMEM;
     for (int64_t first = 0, n; !s && first < rows->sides; first += n) {
+        const moe_int_side *side = rows->side + first;
         n = run_of(rows, first);
-        settle(rows->side + first, n, got, work, (double *)ret->data + rows->side[first].row * d);
+        if (side->of == id)
+            settle(side, n, got, work, (double *)ret->data + side->row * d);
     }
     free(work);
     return s;
