@@ -48,21 +48,36 @@ static void act_gradient(const moe_layer_desc *desc, const double *h, double da,
     moe_int_act_backward_f64(desc, MOE_GLU_CONCAT, 1, h, &da, ret);
 }
 
+/* The larger slope of dh[k] below low and above high, between which it jumps. */
+static double steeper_side(const moe_layer_desc *desc, const moe_int_unit *u, int k,
+                           const double *low, const double *high, double below, double above) {
+    double lower[2] = {low[0], low[1]}, higher[2] = {high[0], high[1]}, down[2], up[2];
+    const double step = 1e-6 * (1 + fabs(u->h[k]));
+    lower[k] -= step;
+    higher[k] += step;
+    act_gradient(desc, lower, u->da, down);
+    act_gradient(desc, higher, u->da, up);
+    return fmax(fabs(below - down[k]), fabs(up[k] - above)) / step;
+}
+
 /* Can rounding carry column k of h across a jump? Six deviations of what h is before it is stored;
- * storing moves it by at most u|h| and keeps its sign. What dh[k] gains if it does, else 0. */
+ * storing moves it by at most u|h| and keeps its sign. What dh[k] gains if it does, else 0;
+ * *slope becomes that of dh[k] beside the jump. */
 static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, int k,
-                        const moe_int_unit *u) {
+                        const moe_int_unit *u, double *slope) {
     double size, distance = corner_distance(desc, k, u->h[k], &size);
     double reach = 6 * sqrt(r->u2 * u->vh[k]) + moe_dtype_roundoff(r->arithmetic) * size;
     if (!(distance <= reach))
         return 0;
     double low[2] = {u->h[0], u->h[1]}, high[2] = {u->h[0], u->h[1]}, below[2], above[2];
-    low[k] -= 2 * reach + DBL_MIN;
-    high[k] += 2 * reach + DBL_MIN;
+    double across = distance + 1e-12 * (distance + size) + DBL_MIN; /* the least that is */
+    low[k] -= across;
+    high[k] += across;
     act_gradient(desc, low, u->da, below);
     act_gradient(desc, high, u->da, above);
+    *slope = steeper_side(desc, u, k, low, high, below[k], above[k]);
     bool up = fabs(above[k] - u->dh[k]) > fabs(below[k] - u->dh[k]);
-    return up ? above[k] - below[k] : below[k] - above[k];
+    return (up ? above[k] : below[k]) - u->dh[k];
 }
 
 /* How a and dh change with h[k]: secants over three deviations to each side, which see a bend or a
@@ -99,9 +114,7 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
         double stored = u->vh[k] + moe_int_stored(r, u->h[k]), da_dh, dh_dh[2] = {0};
         secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
         u->va += da_dh * da_dh * stored;
-        u->jump[k] = backward ? find_jump(desc, r, k, u) : 0;
-        if (u->jump[k] != 0)
-            dh_dh[k] = 0; /* a jump is no slope */
+        u->jump[k] = backward ? find_jump(desc, r, k, u, &dh_dh[k]) : 0;
         for (int i = 0; backward && i < u->parts; i++)
             u->vdh[i] += dh_dh[i] * dh_dh[i] * stored;
     }

@@ -60,10 +60,10 @@ static double difference(const moe_tensor *a, const moe_tensor *b) {
 }
 
 /* What is not compared needs no variance. */
-static void blank(moe_tensor *variance, const moe_tensor *want) {
+static void blank(moe_tensor *t, const moe_tensor *want) {
     for (int64_t i = 0, count = moe_tensor_count(want); i < count; i++)
         if (isnan(element(want, i)))
-            moe_store(variance->data, variance->dtype, (size_t)i, NAN);
+            moe_store(t->data, t->dtype, (size_t)i, NAN);
 }
 
 /* Values are the same sums of up to 70 terms in float64, variances also hold secants over steps of
@@ -74,6 +74,9 @@ static void expect_same(both *b, moe_tensor_id id, const char *line) {
     moe_tensor full;
     cr_assert_gt(part->layout.groups, 0, "%s: %s is not sampled", line, moe_tensor_name(id));
     cr_assert_eq(moe_int_part_gather(&b->full.oracle->out.t[id], part, &full), MOE_OK);
+    if (id ==
+        MOE_T_DW1) /* a sampled unit near a jump is left out, the full oracle has both sides */
+        blank(&full, &part->want);
     double off = difference(&part->want, &full);
     cr_expect(off < 1e-14, "%s: %s differs by %g", line, moe_tensor_name(id), off);
     moe_tensor_free(&full);
