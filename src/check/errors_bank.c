@@ -173,7 +173,8 @@ static void store_row(const moe_int_bank *b, const work *k, int64_t r) {
                 w * w * (u->va + u->a * u->a * (vs + rows)) + moe_int_stored(b->rounding, w * u->a);
         for (int p = 0; p < u->parts; p++) {
             int64_t col = r * b->hw + column_of(b, j, p);
-            double square = u->dh[p] * u->dh[p], stored = moe_int_stored(b->rounding, u->dh[p]);
+            double dh = fmax(fabs(u->dh[p]), fabs(u->dh[p] + u->jump[p])); /* of both sides */
+            double square = dh * dh, stored = moe_int_stored(b->rounding, dh);
             b->vH[col] = u->vh[p];
             if (!b->dy)
                 continue;

@@ -117,5 +117,8 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
         u->jump[k] = backward ? find_jump(desc, r, k, u, &dh_dh[k]) : 0;
         for (int i = 0; backward && i < u->parts; i++)
             u->vdh[i] += dh_dh[i] * dh_dh[i] * stored;
+        /* where this side is flat, the other one errs */
+        if (fabs(u->dh[k] + u->jump[k]) > fabs(u->dh[k]))
+            u->vdh[k] += u->jump[k] * u->jump[k] * (r->eval + u->vda / (u->da * u->da));
     }
 }

@@ -250,6 +250,18 @@ Test(check_errors, corners_have_two_sides) {
     close_run(&r);
 }
 
+/* Beyond the clamp dH is an exact 0: a kernel that stays below it has the errors of what it keeps.
+ * Without them max z was 6.0, other elements reach 3.5. */
+Test(check_errors, both_sides_of_a_corner_err) {
+    run r = open_run("T=130 d=48 n=48 E=16 K=4 act=swiglu_clamp limit=1 on=input bias=1 seed=3",
+                     MOE_BF16);
+    double worst;
+    settle(&r);
+    rms_z(&r, MOE_T_DW1, &worst);
+    cr_expect_lt(worst, 4.5, "%g", worst);
+    close_run(&r);
+}
+
 /* With the weight on the input the same corner moves dS: by as much as it differs between the two
  * sides, 1e-5 away, which other errors of fp32 are far below. */
 Test(check_errors, corners_widen_dS) {
