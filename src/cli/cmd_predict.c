@@ -11,7 +11,7 @@ typedef struct predict_options {
     int64_t tokens;
     cli_output output;
     bool sensitivities, all_methods;
-    bool impossible; /* a measured time lies below its floor */
+    bool impossible; /* a measured time lies further below its floor than L2 explains */
 } predict_options;
 
 /* A sensitivity is the slope over +10 % of a parameter, in logarithms, or over -10 % where more is
@@ -204,11 +204,11 @@ int cli_predict(int argc, char **argv) {
         {0}};
     model_method_help(help, sizeof help);
     help_whole(help, sizeof help);
-    int code =
-        cli_parse(argc, argv,
-                  "Predicts time, traffic and memory of a layer on a GPU, without one. With "
-                  "--against a measured\ntime below its floor is a measuring error: exit code 1.",
-                  options, help, NULL);
+    int code = cli_parse(argc, argv,
+                         "Predicts time, traffic and memory of a layer on a GPU, without one. With "
+                         "--against a measured\ntime further below its floor than L2 explains is a "
+                         "measuring error: exit code 1.",
+                         options, help, NULL);
     if (code < 0)
         code = run(&o);
     cli_strings_free(&o.cases);

@@ -25,8 +25,9 @@ static void print_help(FILE *to) {
                 "usage: moeref VERB [OPTIONS]      moeref VERB --help explains a verb\n\n");
     for (size_t i = 0; i < n_verbs; i++)
         fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].brief);
-    fprintf(to, "\nexit codes: 0 all passed, 1 something failed (or was timed below its floor), "
-                "2 usage or nothing selected,\n            3 could not run\n");
+    fprintf(to,
+            "\nexit codes: 0 all passed, 1 something failed (or was timed faster than possible), "
+            "2 usage or nothing selected,\n            3 could not run\n");
 }
 
 /* A report that could not be written is not a success. */
