@@ -34,6 +34,10 @@ moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic);
 
 /* What storing v adds, in units of u^2/3; an exact 0 is stored exactly. */
 double moe_int_stored(const moe_int_rounding *r, double v);
+/* The same of scale * v[0..count-1] together, over their squares: 1, or more where some lie below
+ * the normal numbers. */
+double moe_int_stored_share(const moe_int_rounding *r, double scale, const double *v,
+                            int64_t count);
 
 /* One hidden unit of one row. Variances are those before storing, which adds the square of the
  * value. `parts` columns of H: gate (or the only one) and up. */

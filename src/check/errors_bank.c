@@ -105,11 +105,18 @@ static double weight_of(const moe_int_bank *b, int64_t r) {
     return b->on_input ? 1 : b->weight[r];
 }
 
-/* Row r's units: from x to a, and from dO to dh. The weight on the input is stored with x. */
+/* With the weight on the input s x is stored: what that and the weight's own error add, over the
+ * squares of s x. */
+static double stored_input(const moe_int_bank *b, int64_t r) {
+    const int64_t d = b->desc->d;
+    return b->on_input ? moe_int_stored_share(b->rounding, 1, b->x + r * d, d) + b->vweight[r] : 0;
+}
+
+/* Row r's units: from x to a, and from dO to dh. */
 static void row_units(const moe_int_bank *b, const work *k, int64_t r) {
     int64_t d = b->desc->d;
     double xx = moe_int_norm2(b->x + r * d, d), dd = b->dy ? moe_int_norm2(b->dy + r * d, d) : 0;
-    double stored_x = b->on_input ? (1 + b->vweight[r]) * xx / (double)d : 0;
+    double stored_x = stored_input(b, r) * xx / (double)d;
     double w = weight_of(b, r), sum = b->rounding->sum;
     double relative = b->rounding->eval + (b->on_input ? 0 : b->vweight[r]);
     for (int64_t j = 0; j < b->n; j++) {
@@ -162,7 +169,7 @@ static void store_row(const moe_int_bank *b, const work *k, int64_t r) {
     double a2 = sum * moe_int_norm2(b->A + r * b->n, b->n);
     double dh2 = b->dy ? sum * moe_int_norm2(b->dH + r * b->hw, b->hw) : 0;
     double rows = sum * (double)b->rows;
-    double stored_x = b->on_input ? 1 + b->vweight[r] : 0;
+    double stored_x = stored_input(b, r);
     for (int64_t j = 0; j < b->n; j++) {
         const moe_int_unit *u = &k->units[j];
         int64_t at = r * b->n + j;

@@ -34,6 +34,16 @@ double moe_int_stored(const moe_int_rounding *r, double v) {
     return v == 0 ? 0 : fmax(v * v, r->least2);
 }
 
+double moe_int_stored_share(const moe_int_rounding *r, double scale, const double *v,
+                            int64_t count) {
+    double stored = 0, square = 0;
+    for (int64_t i = 0; i < count; i++) {
+        stored += moe_int_stored(r, scale * v[i]);
+        square += scale * v[i] * scale * v[i];
+    }
+    return square > 0 ? stored / square : 0;
+}
+
 /* Distance of h from the nearest jump of the derivative with respect to its column; *size is where
  * the jump lies. relu jumps at 0; the clamp of swiglu_clamp at its limits. */
 static double corner_distance(const moe_layer_desc *desc, int part, double h, double *size) {

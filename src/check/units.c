@@ -90,7 +90,9 @@ static void add_pair(const moe_int_unit_expert *u, unit_work *k, const moe_int_u
     bool on_input = u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     double w = on_input ? 1 : k->weight, vs = on_input ? 0 : k->vweight, sum = u->rounding.sum;
     double scale = on_input ? k->weight : 1, xx = scale * scale * k->xx;
-    double stored_x = on_input ? 1 + k->vweight : 0, rows = sum * (double)u->rows;
+    double stored_x =
+        on_input ? moe_int_stored_share(&u->rounding, scale, k->x, d) + k->vweight : 0;
+    double rows = sum * (double)u->rows;
     moe_int_unit unit = {.parts = u->hw == u->n ? 1 : 2};
     for (int p = 0; p < unit.parts; p++) {
         unit.h[p] = scale * dot(k->x, k->w[p], d) + k->bias[p];

@@ -162,6 +162,8 @@ Test(sweep, known) {
     static const char *const known[][2] = {
         {"reference:fp16", "T=256 d=256 n=256 E=16 K=4 act=swiglu_clamp limit=1 on=input renorm=1 "
                            "seed=3"},
+        {"reference:fp16", "T=40 d=64 n=24 E=8 K=2 act=relu on=input shared=16 shared_gate=1 "
+                           "data=outlier seed=32"},
     };
     sweep s = {0};
     moe_open_params params = {.threads = 1};
