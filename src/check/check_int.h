@@ -91,6 +91,8 @@ moe_status moe_int_rows_add(moe_int_rows *rows, const moe_int_side *side);
 /* Puts the sides in order. Rows with too many of them, or with one that is no number, cannot be
  * judged and become NaN in `out`. */
 void moe_int_rows_sort(moe_int_rows *rows, moe_tensors *out);
+/* Has any row of tensor `id` sides? */
+bool moe_int_rows_split(const moe_int_rows *rows, moe_tensor_id id);
 /* want, of tensor `id`, in float64, with every row on those sides where it is nearest to got's; the
  * caller frees it. */
 moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const moe_tensor *got,

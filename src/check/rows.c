@@ -127,6 +127,13 @@ static void settle(const moe_int_side *side, int64_t n, const moe_tensor *got, d
         settle_row(work, n, d, vector, work + d, want);
 }
 
+bool moe_int_rows_split(const moe_int_rows *rows, moe_tensor_id id) {
+    for (int64_t i = 0; i < rows->sides; i++)
+        if (rows->side[i].of == id)
+            return true;
+    return false;
+}
+
 moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const moe_tensor *got,
                                const moe_tensor *want, moe_tensor *ret) {
     int64_t d = width_of(got), most = 0;

@@ -19,7 +19,7 @@ typedef struct moe_bench_times {
     double flops;        /* model FLOPs, 0 if unknown */
     double bytes;        /* bytes of memory that must move, 0 if unknown */
     double predicted_us; /* by the GPU model or the roofline below; 0 without either */
-    double floor_us;     /* no correct kernel is faster on this GPU; 0 without the GPU model */
+    double floor_us;     /* the GPU's best, all bytes from its memory; 0 without the GPU model */
     double least_us;     /* a shorter time is a measuring error: at most floor_us; 0 likewise */
     char bound_by[16];   /* what bounds it, as the prediction says; "" without one */
 } moe_bench_times;

@@ -14,7 +14,7 @@ typedef struct moe_cost {
     char name[24];
     char bound_by[16]; /* "tensor", "hbm", "l2", "smem", "latency" ... */
     double us;         /* time, microseconds */
-    double floor_us;   /* no correct kernel can be faster on this hardware */
+    double floor_us;   /* the hardware's best: FLOPs at peak rate, bytes from memory */
     double flops;      /* model FLOPs: padding not counted */
     double hbm_bytes;
     double l2_bytes;
