@@ -5,51 +5,58 @@
 
 #include "hopper_epilogue.cuh"
 
-/* Gives stages back to the producer once bulk stores have read them. */
+/* Gives stages back to the producer once bulk stores have read them. Three warps store a slab each:
+ * asking takes long enough to be late for the next stage. */
 struct StoredStages {
-    const Place &at;
+    int slab;          /* 0 gate, 1 up, 2 A'; 3 for threads that store nothing */
     uint32_t owed = 0; /* barrier of the stage last stored, or 0 */
 
-    __device__ __forceinline__ explicit StoredStages(const Place &place) : at(place) {
+    __device__ __forceinline__ explicit StoredStages(const Place &at)
+        : slab(at.t % 32 == 0 ? at.t / 32 : 3) {
+    }
+    __device__ __forceinline__ void give_back() const {
+        ptx::barrier_arrive_many(owed, slab == 0 ? 2 : 1); /* four for the warpgroup's warps */
     }
     /* The tile's last stage is given back when the next tile's products are under way. */
     __device__ __forceinline__ void settle() {
-        if (at.t == 0 && owed) {
+        if (slab < 3 && owed) {
             ptx::tma_store_wait_read<0>();
-            ptx::barrier_arrive_many(owed, 4); /* for the warpgroup's warps */
+            give_back();
         }
         owed = 0;
     }
     template <class Q>
     __device__ __forceinline__ void store(const HopperArgs &g, const RowBlock<false> &rows, int c0,
-                                          const Ring<Q> &ring) {
-        if (at.t == 0) {
-            const uint32_t gate = ring.address() + at.wg * SLAB_BYTES;
-            if (rows.exists) {
-                ptx::tma_store(&g.out[0], gate, c0, rows.c1, rows.c2);
-                ptx::tma_store(&g.out[1], gate + 2 * SLAB_BYTES, c0, rows.c1, rows.c2);
-                ptx::tma_store(&g.out[2], gate + 4 * SLAB_BYTES, c0, rows.c1, rows.c2);
-            }
+                                          uint32_t gate, const Ring<Q> &ring) {
+        if (slab < 3) {
+            if (rows.exists)
+                ptx::tma_store(&g.out[slab], gate + 2 * slab * SLAB_BYTES, c0, rows.c1, rows.c2);
             ptx::tma_store_commit();
             if (owed) {
                 ptx::tma_store_wait_read<1>();
-                ptx::barrier_arrive_many(owed, 4);
+                give_back();
             }
         }
         owed = ring.empty();
     }
 };
 
-/* 64 rows x 64 columns: x are their 32 accumulators, `gate` the first of three slabs two apart. */
+/* 64 rows x 64 columns: x are their 32 accumulators, `gate` the first of three slabs two apart. H
+ * is read a block ahead. */
 template <class T, class Glu>
 __device__ __forceinline__ void dact_step(const Place &at, const Glu &glu, uint32_t gate,
                                           const float *x, const float (&s)[2], float (&ds)[2]) {
     const uint32_t up = gate + 2 * SLAB_BYTES;
+    uint32_t gates[2][4], ups[2][4];
+    ptx::ldmatrix4(gates[0], at.block(gate, 0));
+    ptx::ldmatrix4(ups[0], at.block(up, 0));
 #pragma unroll
     for (int p = 0; p < 4; p++) {
-        uint32_t g[4], u[4], a[4];
-        ptx::ldmatrix4(g, at.block(gate, p));
-        ptx::ldmatrix4(u, at.block(up, p));
+        uint32_t(&g)[4] = gates[p & 1], (&u)[4] = ups[p & 1], a[4];
+        if (p < 3) {
+            ptx::ldmatrix4(gates[~p & 1], at.block(gate, p + 1));
+            ptx::ldmatrix4(ups[~p & 1], at.block(up, p + 1));
+        }
 #pragma unroll
         for (int q = 0; q < 4; q++) { /* columns 8 (2p + q/2), row half q % 2 */
             const int half = q & 1;
@@ -88,21 +95,21 @@ __device__ __forceinline__ void store_row_sums(const HopperArgs &g, const TileWa
 template <class T, class Glu, class Q>
 __device__ __forceinline__ void epilogue_dact(const HopperArgs &g, const TileWalk<false> &w,
                                               const Place &at, StoredStages &stored, Ring<Q> &ring,
-                                              const float (&acc)[128]) {
+                                              const float (&s)[2], const float (&acc)[128]) {
     const Glu glu{g.act};
     const RowBlock<false> rows(g, w, at.wg);
     const int stages = hidden_stages(g, w);
-    float s[2], ds[2] = {0.f, 0.f};
-    row_factors(w, at, rows.r0, g.weight, s);
+    float ds[2] = {0.f, 0.f};
 #pragma unroll
     for (int j = 0; j < HOPPER_BN / 64; j++) {
         if (j >= stages)
             continue;
+        const uint32_t gate = ring.address() + at.wg * SLAB_BYTES;
         ptx::barrier_wait(ring.full(), ring.phase);
-        dact_step<T>(at, glu, ring.address() + at.wg * SLAB_BYTES, acc + 32 * j, s, ds);
+        dact_step<T>(at, glu, gate, acc + 32 * j, s, ds);
         ptx::fence_async_proxy();
         at.sync();
-        stored.store(g, rows, w.n * HOPPER_BN + 64 * j, ring);
+        stored.store(g, rows, w.n * HOPPER_BN + 64 * j, gate, ring);
         ring.advance();
     }
     store_row_sums(g, w, at, rows.r0, ds);

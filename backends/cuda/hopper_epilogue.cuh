@@ -50,7 +50,8 @@ __device__ __forceinline__ void slab_write(const Place &at, uint32_t slab, const
     }
 }
 
-/* Slabs used in turn: one is filled while stores still read the others. */
+/* Slabs used in turn: one is filled while stores still read the others. Each has a warp of its own
+ * to ask for its stores, so that none is late for the next slab. */
 template <uint32_t count> struct Slabs {
     const Place &at;
     uint32_t first, turn = 0; /* shared-memory address of the first slab; which comes next */
@@ -60,18 +61,19 @@ template <uint32_t count> struct Slabs {
     template <bool transposed>
     __device__ __forceinline__ void store(const Packed &v, const CUtensorMap *map, bool exists,
                                           int c0, int c1, int c2) {
-        uint32_t slab = first + turn * SLAB_BYTES;
+        const uint32_t slab = first + turn * SLAB_BYTES;
+        const bool stores = at.t == 32 * (int)turn;
         turn = turn + 1 == count ? 0 : turn + 1;
-        if (at.t == 0)
-            ptx::tma_store_wait_read<count - 1>();
+        if (stores)
+            ptx::tma_store_wait_read<0>();
         at.sync();
         slab_write<transposed>(at, slab, v);
         ptx::fence_async_proxy();
         at.sync();
-        if (at.t == 0 && exists)
+        if (stores && exists) {
             ptx::tma_store(map, slab, c0, c1, c2);
-        if (at.t == 0)
             ptx::tma_store_commit();
+        }
     }
 };
 
@@ -131,12 +133,9 @@ template <class T> __device__ __forceinline__ const T *bias_of(const HopperArgs 
 template <class T, class Q>
 __device__ __forceinline__ void epilogue_plain(const HopperArgs &g, const TileWalk<Q::ragged_k> &w,
                                                const Place &at, Slabs<Q::slabs> &slabs,
-                                               const float (&acc)[128]) {
+                                               const float (&scale)[2], const float (&acc)[128]) {
     const RowBlock<Q::ragged_k> rows(g, w, at.wg);
     const T *bias = bias_of<T>(g, w.e);
-    float scale[2] = {1.f, 1.f};
-    if (Q::op == HOPPER_UP)
-        row_factors(w, at, rows.r0, g.row_scale, scale);
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         const int c0 = w.n * Q::columns + 64 * j;
@@ -149,14 +148,12 @@ __device__ __forceinline__ void epilogue_plain(const HopperArgs &g, const TileWa
  * stored H, as the backward pass will. */
 template <class T, class Glu>
 __device__ __forceinline__ void epilogue_act(const HopperArgs &g, const TileWalk<false> &w,
-                                             const Place &at, Slabs<2> &pair,
-                                             const float (&acc)[128]) {
+                                             const Place &at, Slabs<2> &slabs,
+                                             const float (&scale)[2], const float (&acc)[128]) {
     const RowBlock<false> rows(g, w, at.wg);
     const Glu glu{g.act};
     const int n = g.columns;
     const T *bias = g.bias ? static_cast<const T *>(g.bias) + (int64_t)w.e * 2 * n : nullptr;
-    float scale[2];
-    row_factors(w, at, rows.r0, g.row_scale, scale);
 #pragma unroll
     for (int j = 0; j < 2; j++) {
         const int c0 = w.n * 128 + 64 * j;
@@ -179,9 +176,9 @@ __device__ __forceinline__ void epilogue_act(const HopperArgs &g, const TileWalk
                 va[2 * i + half] = Element<T>::pack(glu.value(fg.x, fu.x), glu.value(fg.y, fu.y));
             }
         }
-        pair.store<false>(vg, &g.out[0], rows.exists, c0, rows.c1, rows.c2);
-        pair.store<false>(vu, &g.out[1], rows.exists, c0, rows.c1, rows.c2);
-        pair.store<false>(va, &g.out[2], rows.exists, c0, rows.c1, rows.c2);
+        slabs.store<false>(vg, &g.out[0], rows.exists, c0, rows.c1, rows.c2);
+        slabs.store<false>(vu, &g.out[1], rows.exists, c0, rows.c1, rows.c2);
+        slabs.store<false>(va, &g.out[2], rows.exists, c0, rows.c1, rows.c2);
     }
 }
 

@@ -10,63 +10,87 @@
 
 /* Products of one stage: four steps of K = 16. */
 template <class T, class Q>
-__device__ __forceinline__ void multiply_stage(float (&acc)[128], uint32_t stage, int wg) {
+__device__ __forceinline__ void multiply_stage(float (&acc)[128], uint32_t stage, int wg,
+                                               bool add) {
     const uint64_t a = ptx::matrix_descriptor(stage + wg * SLAB_BYTES, SLAB_BYTES, 1024);
     const uint64_t b = ptx::matrix_descriptor(stage + A_BYTES, SLAB_BYTES, 1024);
     ptx::wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        ptx::wgmma<T, Q::a_mn_major, Q::b_mn_major, 256>(acc, a + k * Q::a_step, b + k * Q::b_step);
+        ptx::wgmma<T, Q::a_mn_major, Q::b_mn_major, 256>(acc, a + k * Q::a_step, b + k * Q::b_step,
+                                                         add || k);
     ptx::wgmma_commit();
 }
 
+/* The ring's next stage; returns the barrier to arrive at when it has been read. */
 template <class T, class Q>
+__device__ __forceinline__ uint32_t multiply_next(float (&acc)[128], Ring<Q> &ring, int wg,
+                                                  bool add) {
+    ptx::barrier_wait(ring.full(), ring.phase);
+    if (Q::gathers) /* cp.async wrote through the generic proxy */
+        ptx::fence_async_proxy();
+    multiply_stage<T, Q>(acc, ring.address(), wg, add);
+    const uint32_t empty = ring.empty();
+    ring.advance();
+    return empty;
+}
+
+/* Calls `meanwhile` once the first products are under way. */
+template <class T, class Q, class Meanwhile>
 __device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring<Q> &ring, int k_blocks,
-                                              int wg, StoredStages &stored) {
+                                              int wg, const Meanwhile &meanwhile) {
     const bool first_lane = (threadIdx.x & 31) == 0;
-    uint32_t previous = 0;
+    if (Q::ragged_k && k_blocks == 0) {
 #pragma unroll
-    for (int i = 0; i < 128; i++)
-        acc[i] = 0.f;
-    for (int kb = 0; kb < k_blocks; kb++) {
-        ptx::barrier_wait(ring.full(), ring.phase);
-        if (Q::gathers) /* cp.async wrote through the generic proxy */
-            ptx::fence_async_proxy();
-        multiply_stage<T, Q>(acc, ring.address(), wg);
-        if (kb > 0) {
-            ptx::wgmma_wait<1>();
-            if (first_lane)
-                ptx::barrier_arrive(previous);
-        } else if (Q::dact) {
-            stored.settle();
-        }
-        previous = ring.empty();
-        ring.advance();
+        for (int i = 0; i < 128; i++)
+            acc[i] = 0.f;
+        meanwhile();
+        return;
+    }
+    uint32_t previous = multiply_next<T, Q>(acc, ring, wg, false);
+    meanwhile();
+    for (int kb = 1; kb < k_blocks; kb++) {
+        const uint32_t latest = multiply_next<T, Q>(acc, ring, wg, true);
+        ptx::wgmma_wait<1>();
+        if (first_lane)
+            ptx::barrier_arrive(previous);
+        previous = latest;
     }
     ptx::wgmma_wait<0>();
-    if (k_blocks > 0 && first_lane)
+    if (first_lane)
         ptx::barrier_arrive(previous);
 }
 
 template <class T, class Q>
-__device__ __forceinline__ void
-epilogue(const HopperArgs &g, const TileWalk<Q::ragged_k> &w, const Place &at,
-         Slabs<Q::slabs> &slabs, StoredStages &stored, Ring<Q> &ring, const float (&acc)[128]) {
+__device__ __forceinline__ void epilogue(const HopperArgs &g, const TileWalk<Q::ragged_k> &w,
+                                         const Place &at, Slabs<Q::slabs> &slabs,
+                                         StoredStages &stored, Ring<Q> &ring,
+                                         const float (&factor)[2], const float (&acc)[128]) {
     if constexpr (Q::dact) {
         if (g.act.kind == MOE_ACT_SWIGLU)
-            epilogue_dact<T, SwiGlu>(g, w, at, stored, ring, acc);
+            epilogue_dact<T, SwiGlu>(g, w, at, stored, ring, factor, acc);
         else
-            epilogue_dact<T, AnyGlu>(g, w, at, stored, ring, acc);
+            epilogue_dact<T, AnyGlu>(g, w, at, stored, ring, factor, acc);
     } else if constexpr (Q::act) {
         if (g.act.kind == MOE_ACT_SWIGLU)
-            epilogue_act<T, SwiGlu>(g, w, at, slabs, acc);
+            epilogue_act<T, SwiGlu>(g, w, at, slabs, factor, acc);
         else
-            epilogue_act<T, AnyGlu>(g, w, at, slabs, acc);
+            epilogue_act<T, AnyGlu>(g, w, at, slabs, factor, acc);
     } else {
-        epilogue_plain<T, Q>(g, w, at, slabs, acc);
+        epilogue_plain<T, Q>(g, w, at, slabs, factor, acc);
     }
 }
 
+/* What the epilogue multiplies the thread's two rows by. */
+template <class Q>
+__device__ __forceinline__ void load_factors(const HopperArgs &g, const TileWalk<Q::ragged_k> &w,
+                                             const Place &at, float (&ret)[2]) {
+    const bool scales = Q::dact || Q::act || Q::op == HOPPER_UP;
+    row_factors(w, at, w.m * HOPPER_BM + 64 * at.wg,
+                scales ? (Q::dact ? g.weight : g.row_scale) : nullptr, ret);
+}
+
+/* The next tile and the factors are looked up while the tensor cores are busy. */
 template <class T, class Q>
 __device__ __forceinline__ void consume(const HopperArgs &g, uint32_t smem) {
     const Place at;
@@ -74,12 +98,19 @@ __device__ __forceinline__ void consume(const HopperArgs &g, uint32_t smem) {
     Ring<Q> ring(smem);
     Slabs<Q::slabs> slabs(at, smem + Q::slabs_at);
     StoredStages stored(at);
-    float acc[128];
-    while (w.next()) {
-        multiply_tile<T, Q>(acc, ring, w.k_blocks(), at.wg, stored);
-        epilogue<T, Q>(g, w, at, slabs, stored, ring, acc);
+    for (bool more = w.next(); more;) {
+        float acc[128], factor[2];
+        TileWalk<Q::ragged_k> next = w;
+        multiply_tile<T, Q>(acc, ring, w.k_blocks(), at.wg, [&] {
+            if (Q::dact)
+                stored.settle();
+            load_factors<Q>(g, w, at, factor);
+            more = next.next();
+        });
+        epilogue<T, Q>(g, w, at, slabs, stored, ring, factor, acc);
+        w = next;
     }
-    if (at.t == 0)
+    if (at.t % 32 == 0)
         ptx::tma_store_wait_all();
 }
 

@@ -27,7 +27,7 @@ using TileAcc = float[2][96];
 
 /* Products of one stage: four steps of K = 16, upper and lower 64 rows. */
 template <class T, class Q, int columns>
-__device__ __forceinline__ void multiply_stage(TileAcc &acc, uint32_t stage) {
+__device__ __forceinline__ void multiply_stage(TileAcc &acc, uint32_t stage, bool add) {
     const uint64_t a = ptx::matrix_descriptor(stage, SLAB_BYTES, 1024);
     const uint64_t b = ptx::matrix_descriptor(stage + A_BYTES, SLAB_BYTES, 1024);
     ptx::wgmma_fence();
@@ -36,7 +36,7 @@ __device__ __forceinline__ void multiply_stage(TileAcc &acc, uint32_t stage) {
 #pragma unroll
         for (int half = 0; half < 2; half++)
             ptx::wgmma<T, Q::a_mn_major, Q::b_mn_major, columns>(
-                acc[half], a + half * SLAB_BYTES / 16 + k * Q::a_step, b + k * Q::b_step);
+                acc[half], a + half * SLAB_BYTES / 16 + k * Q::a_step, b + k * Q::b_step, add || k);
     ptx::wgmma_commit();
 }
 
@@ -48,7 +48,7 @@ __device__ __forceinline__ void multiply_columns(TileAcc &acc, Ring<Q> &ring, in
     uint32_t previous = 0;
     for (int kb = 0; kb < k_blocks; kb++) {
         ptx::barrier_wait(ring.full(), ring.phase);
-        multiply_stage<T, Q, columns>(acc, ring.address());
+        multiply_stage<T, Q, columns>(acc, ring.address(), kb > 0);
         if (kb > 0) {
             ptx::wgmma_wait<1>();
             if (first_lane)
@@ -69,9 +69,6 @@ __device__ __forceinline__ void multiply_columns(TileAcc &acc, Ring<Q> &ring, in
 template <class T, class Q>
 __device__ __forceinline__ void multiply_tile(TileAcc &acc, int columns, Ring<Q> &ring,
                                               int k_blocks, const Place &at, Turn &turn) {
-#pragma unroll
-    for (int i = 0; i < 96; i++)
-        acc[0][i] = acc[1][i] = 0.f;
     turn.wait();
     if (columns > 128)
         multiply_columns<T, Q, 192>(acc, ring, k_blocks, at, turn);
@@ -115,7 +112,7 @@ __device__ __forceinline__ void consume_in_turns(const HopperArgs &g, uint32_t s
         multiply_tile<T, Q>(acc, g.columns - w.n * Q::columns, ring, g.k_blocks, at, turn);
         epilogue_tile<T, Q>(g, w, at, slabs, acc);
     }
-    if (at.t == 0)
+    if (at.t % 32 == 0)
         ptx::tma_store_wait_all();
 }
 

@@ -46,30 +46,32 @@ __device__ __forceinline__ void load_hidden(const HopperArgs &g, const TileWalk<
 }
 
 /* Gathered rows of a K-major A tile: 128 rows of 8 chunks; a thread copies one chunk of 8 rows. */
-template <class T> struct RowGather {
-    const uint4 *source[8];
-    uint32_t valid; /* bit i: row i exists */
+struct RowGather {
+    const char *columns; /* the thread's 16 bytes of row 0 of the source */
+    int token[8];
+    uint32_t row_bytes, valid; /* of the source; bit i: row i exists */
 
     __device__ __forceinline__ void start(const HopperArgs &g, int row0, int rows, int m0) {
         int t = (int)threadIdx.x;
+        columns = static_cast<const char *>(g.gather) + (t & 7) * 16;
+        row_bytes = (uint32_t)g.gather_width * 2;
         valid = 0;
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             int r = m0 + (t >> 3) + 16 * i;
-            int token = r < rows ? __ldg(g.token + row0 + r) : 0;
+            token[i] = r < rows ? __ldg(g.token + row0 + r) : 0;
             valid |= (uint32_t)(r < rows) << i;
-            source[i] = reinterpret_cast<const uint4 *>(static_cast<const T *>(g.gather) +
-                                                        (int64_t)token * g.gather_width) +
-                        (t & 7);
         }
     }
 
     __device__ __forceinline__ void load(uint32_t a, int k0) const {
         int t = (int)threadIdx.x, r = t >> 3, c = t & 7;
         uint32_t dst = a + r * 128 + ((c ^ (r & 7)) << 4);
+        const char *block = columns + 2 * k0;
 #pragma unroll
         for (int i = 0; i < 8; i++)
-            ptx::copy16_async(dst + i * 16 * 128, source[i] + k0 / 8, valid >> i & 1);
+            ptx::copy16_async(dst + i * 16 * 128, ptx::offset(block, token[i], row_bytes),
+                              valid >> i & 1);
     }
 };
 
@@ -130,7 +132,7 @@ __device__ __forceinline__ void produce(const HopperArgs &g, uint32_t smem) {
         return;
     TileWalk<Q::ragged_k> w(g);
     Ring<Q> ring(smem);
-    RowGather<T> by_row;
+    RowGather by_row;
     ColumnGather<T> by_column;
     while (w.next()) {
         const int k_blocks = w.k_blocks(), m0 = w.m * HOPPER_BM;

@@ -66,42 +66,42 @@ template <class Q> struct Ring {
  * flight inside one expert and, there, inside groups of 16 row tiles: they share weights and
  * rows in L2. */
 template <bool ragged_k> struct TileWalk {
-    const HopperArgs &g;
+    const HopperArgs *g;
     int id, e, m, n, row0, rows;
 
     __device__ __forceinline__ explicit TileWalk(const HopperArgs &args)
-        : g(args), id((int)blockIdx.x), e(0) {
+        : g(&args), id((int)blockIdx.x), e(0) {
     }
 
     __device__ __forceinline__ bool next() {
         int local, m_tiles;
         if (ragged_k) {
-            m_tiles = g.m_tiles;
-            e = id / (m_tiles * g.n_tiles);
-            if (e >= g.E)
+            m_tiles = g->m_tiles;
+            e = id / (m_tiles * g->n_tiles);
+            if (e >= g->E)
                 return false;
-            local = id - e * m_tiles * g.n_tiles;
+            local = id - e * m_tiles * g->n_tiles;
         } else {
-            while (e < g.E && id >= __ldg(g.tile_offsets + e + 1) * g.n_tiles)
+            while (e < g->E && id >= __ldg(g->tile_offsets + e + 1) * g->n_tiles)
                 e++;
-            if (e >= g.E)
+            if (e >= g->E)
                 return false;
-            int first = __ldg(g.tile_offsets + e);
-            m_tiles = __ldg(g.tile_offsets + e + 1) - first;
-            local = id - first * g.n_tiles;
+            int first = __ldg(g->tile_offsets + e);
+            m_tiles = __ldg(g->tile_offsets + e + 1) - first;
+            local = id - first * g->n_tiles;
         }
-        int group = local / (16 * g.n_tiles), in_group = local - group * 16 * g.n_tiles;
+        int group = local / (16 * g->n_tiles), in_group = local - group * 16 * g->n_tiles;
         int height = min(16, m_tiles - 16 * group);
         n = ptx::uniform(in_group / height);
         m = ptx::uniform(16 * group + in_group - n * height);
-        row0 = ptx::uniform(__ldg(g.offsets + e));
-        rows = ptx::uniform(__ldg(g.offsets + e + 1)) - row0;
+        row0 = ptx::uniform(__ldg(g->offsets + e));
+        rows = ptx::uniform(__ldg(g->offsets + e + 1)) - row0;
         id += (int)gridDim.x;
         return true;
     }
 
     __device__ __forceinline__ int k_blocks() const {
-        return ragged_k ? (rows + HOPPER_BK - 1) / HOPPER_BK : g.k_blocks;
+        return ragged_k ? (rows + HOPPER_BK - 1) / HOPPER_BK : g->k_blocks;
     }
 };
 

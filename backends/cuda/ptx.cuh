@@ -229,29 +229,33 @@ __device__ __forceinline__ uint64_t matrix_descriptor(uint32_t address, uint32_t
     MOE_NAMES96 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, "     \
                 "%109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, "   \
                 "%122, %123, %124, %125, %126, %127"
-#define MOE_WGMMA(n, type, names, operands, ...)                                                   \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" names        \
+#define MOE_WGMMA(n, type, names, operands, add_operand, ...)                                      \
+    asm volatile("{\n"                                                                             \
+                 ".reg .pred adds;\n"                                                              \
+                 "setp.ne.b32 adds, " add_operand ", 0;\n"                                         \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" names        \
                  "}, " operands ";\n"                                                              \
+                 "}\n"                                                                             \
                  : __VA_ARGS__                                                                     \
-                 : "l"(a), "l"(b), "n"(trans_a), "n"(trans_b))
-#define MOE_WGMMA_OF(n, names, operands, ...)                                                      \
+                 : "l"(a), "l"(b), "n"(trans_a), "n"(trans_b), "r"((int)add))
+#define MOE_WGMMA_OF(n, names, operands, add_operand, ...)                                         \
     if constexpr (columns == n && bf16)                                                            \
-        MOE_WGMMA(n, "bf16", names, operands, __VA_ARGS__);                                        \
+        MOE_WGMMA(n, "bf16", names, operands, add_operand, __VA_ARGS__);                           \
     if constexpr (columns == n && !bf16)                                                           \
-    MOE_WGMMA(n, "f16", names, operands, __VA_ARGS__)
+    MOE_WGMMA(n, "f16", names, operands, add_operand, __VA_ARGS__)
 
-/* d[64 x columns] += A[64 x 16] B[16 x columns], scheduled asynchronously. trans_a and trans_b are
- * 1 for MN-major operands. Thread t of the warpgroup holds, for every 8 columns i, d[4i .. 4i+3] =
- * rows 16 (t/32) + (t%32)/4 and 8 below, columns 8i + 2 (t%4) and the next. */
+/* d[64 x columns] = A[64 x 16] B[16 x columns], and d if add, scheduled asynchronously. trans_a and
+ * trans_b are 1 for MN-major operands. Thread t of the warpgroup holds, for every 8 columns i, d[4i
+ * .. 4i+3] = rows 16 (t/32) + (t%32)/4 and 8 below, columns 8i + 2 (t%4) and the next. */
 template <class T, int trans_a, int trans_b, int columns, int held>
-__device__ __forceinline__ void wgmma(float (&d)[held], uint64_t a, uint64_t b) {
+__device__ __forceinline__ void wgmma(float (&d)[held], uint64_t a, uint64_t b, bool add) {
     constexpr bool bf16 = std::is_same<T, __nv_bfloat16>::value;
     static_assert(columns <= 2 * held && columns % 64 == 0 && columns <= 256, "");
-    MOE_WGMMA_OF(64, MOE_NAMES32, "%32, %33, 1, 1, 1, %34, %35", MOE_ACC32(d, 0));
-    MOE_WGMMA_OF(128, MOE_NAMES64, "%64, %65, 1, 1, 1, %66, %67", MOE_ACC64(d, 0));
-    MOE_WGMMA_OF(192, MOE_NAMES96, "%96, %97, 1, 1, 1, %98, %99", MOE_ACC64(d, 0),
+    MOE_WGMMA_OF(64, MOE_NAMES32, "%32, %33, adds, 1, 1, %34, %35", "%36", MOE_ACC32(d, 0));
+    MOE_WGMMA_OF(128, MOE_NAMES64, "%64, %65, adds, 1, 1, %66, %67", "%68", MOE_ACC64(d, 0));
+    MOE_WGMMA_OF(192, MOE_NAMES96, "%96, %97, adds, 1, 1, %98, %99", "%100", MOE_ACC64(d, 0),
                  MOE_ACC32(d, 64));
-    MOE_WGMMA_OF(256, MOE_NAMES128, "%128, %129, 1, 1, 1, %130, %131", MOE_ACC64(d, 0),
+    MOE_WGMMA_OF(256, MOE_NAMES128, "%128, %129, adds, 1, 1, %130, %131", "%132", MOE_ACC64(d, 0),
                  MOE_ACC64(d, 64));
 }
 

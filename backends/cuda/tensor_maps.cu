@@ -70,7 +70,8 @@ HopperArgs common_args(const Layer *layer, const Experts *x) {
 /* Turns hide the epilogue, but their smaller tiles read a ninth more: they pay where products are
  * few, though not fewer than the epilogue takes time for (README.md, log). */
 bool takes_turns(HopperOp op, int k_blocks) {
-    return (op == HOPPER_DOWN || op == HOPPER_DXP) && k_blocks >= 8 && k_blocks <= 32;
+    const int most = op == HOPPER_DOWN ? 24 : op == HOPPER_DXP ? 32 : 0;
+    return k_blocks >= 8 && k_blocks <= most;
 }
 
 /* C[rows][columns] = A[rows][k] B: the tile counts. */

@@ -9,9 +9,9 @@
 static const moe_tile wide_shape[] = {{128, 256, 1}}, turns_shape[] = {{128, 192, 1}};
 static const moe_tiles wide = {wide_shape, 1, 1}, turns = {turns_shape, 1, 1, .hidden = 1};
 
-static const moe_tiles *by_depth(double k) {
+static const moe_tiles *by_depth(double k, double most_blocks) {
     const double blocks = k / 64;
-    return blocks >= 8 && blocks <= 32 ? &turns : &wide;
+    return blocks >= 8 && blocks <= most_blocks ? &turns : &wide;
 }
 
 /* The router's products go through the portable GEMM (generic_gemm.cu): tiles of 128 x 128, two
@@ -73,9 +73,9 @@ static void router_backward(moe_list *l) {
 
 static moe_fused flow_of(const moe_list *l) {
     return (moe_fused){.a = &wide,
-                       .y = by_depth(l->n),
+                       .y = by_depth(l->n, 24),
                        .dh = &wide,
-                       .dxp = by_depth(l->h),
+                       .dxp = by_depth(l->h, 32),
                        .dw = &wide,
                        .ds_columns = 256};
 }
