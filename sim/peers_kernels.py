@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Turns what `tests/bench/peers --kernels` measured of PyTorch's grouped_mm and of ScatterMoE into what the model reads.
 
-    peers_kernels.py PEERS.json FOLDER
+    peers_kernels.py PEERS.json KERNELS.json FOLDER
 
 writes FOLDER/grouped_mm.json and FOLDER/scattermoe.json, kernel by kernel in the form of `moeref bench --output json`
-and under the model's names; FOLDER/peers.tsv, whole passes of these, of the project's own kernels and of batched cuBLAS
-GEMMs; and FOLDER/sonicmoe_measured.tsv, SonicMoE's passes on shapes where its device does not wait for its host. For
+and under the model's names; FOLDER/peers.tsv, whole passes of these, of the project's own kernels (KERNELS.json, a later
+run) and of batched cuBLAS GEMMs; and FOLDER/sonicmoe_measured.tsv, SonicMoE's passes on shapes where its device does not wait for its host. For
 `moeref calibrate --from`. Microseconds.
 """
 import json
 import sys
+from pathlib import Path
 
 from measured import PASSES, about, entry, pass_rows, write_table
 
@@ -65,10 +66,11 @@ def write_kernels(peer, measured, path):
         out.write(head + ', "bench": [\n' + ",\n".join(bench) + "\n]}\n")
 
 
-def write_passes(measured, path):
+def write_passes(measured, own, path):
     rows = []
-    for method, peer in (("cublas", "bmm"), ("moeref", "ours"), ("grouped_mm",) * 2, ("scattermoe",) * 2):
-        for shape in measured["shapes"].values():
+    for method, peer, run in (("cublas", "bmm", measured), ("moeref", "ours", own),
+                              ("grouped_mm", "grouped_mm", measured), ("scattermoe", "scattermoe", measured)):
+        for shape in run["shapes"].values():
             rows += pass_rows(method, shape, shape.get(peer, {}), "balanced" if peer == "bmm" else "uniform")
     write_table(path, PASSES, rows)
 
@@ -87,13 +89,12 @@ def write_sonicmoe(measured, path):
     write_table(path, PASSES, rows)
 
 
-def main(peers_path, folder):
-    with open(peers_path) as file:
-        measured = json.load(file)
+def main(peers_path, kernels_path, folder):
+    measured, own = (json.loads(Path(path).read_text()) for path in (peers_path, kernels_path))
     for peer in NAMES:
         write_kernels(peer, measured, f"{folder}/{peer}.json")
-    write_passes(measured, f"{folder}/peers.tsv")
+    write_passes(measured, own, f"{folder}/peers.tsv")
     write_sonicmoe(measured, f"{folder}/sonicmoe_measured.tsv")
 
 
-main(*sys.argv[1:3])
+main(*sys.argv[1:4])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turns what tests/bench/peers measured of the project's own kernels into what the model reads.
 
-    tables.py golden/timing/h100-sxm/peers.json FOLDER
+    tables.py golden/timing/h100-sxm/kernels.json FOLDER
 
 writes FOLDER/moeref.tsv (passes, for `moeref calibrate --from`) and FOLDER/moeref.json (kernels, in the
 form of `moeref bench --output json`, for `moeref predict --against`). Microseconds.

@@ -17,7 +17,7 @@ static const moe_tiles *by_depth(double k, double most_blocks) {
 /* The router's products go through the portable GEMM (generic_gemm.cu): tiles of 128 x 128, two
  * stages of 32 columns, no multicast, results in fp32. These four numbers are fitted to the three
  * layers of golden/timing/h100-sxm/bench.json; sim/README.md says what they are worth. */
-#define PORTABLE_TENSOR   0.215  /* of the method's own tensor rate */
+#define PORTABLE_TENSOR   0.2123 /* of the method's own tensor rate */
 #define PORTABLE_EPILOGUE 17     /* bytes for each accumulator; 4 of them leave */
 #define CHOICE_RATE       0.0245 /* rounds of a warp over a token's experts, a clock and SM */
 #define SORT_RATE         0.07   /* pairs, a clock and SM */

@@ -1,4 +1,4 @@
-"""The files of golden/timing and golden/sim that come from peers.json are what the scripts make of it. Usage:
+"""The files of golden/timing and golden/sim that come from tests/bench/peers are what the scripts make of them. Usage:
 reproduce_tables.py SOURCE_ROOT
 """
 import subprocess
@@ -9,15 +9,15 @@ from pathlib import Path
 
 def reproduce(script, measured, folder, names):
     with tempfile.TemporaryDirectory() as made:
-        subprocess.run([sys.executable, script, measured, made], check=True)
+        subprocess.run([sys.executable, script, *measured, made], check=True)
         for name in names:
             assert (Path(made) / name).read_bytes() == (folder / name).read_bytes(), f"{folder / name}"
 
 
 def main(root):
     timing = root / "golden/timing/h100-sxm"
-    reproduce(root / "golden/timing/tables.py", timing / "peers.json", timing, ("moeref.tsv", "moeref.json"))
-    reproduce(root / "sim/peers_kernels.py", timing / "peers.json", root / "golden/sim",
+    reproduce(root / "golden/timing/tables.py", [timing / "kernels.json"], timing, ("moeref.tsv", "moeref.json"))
+    reproduce(root / "sim/peers_kernels.py", [timing / "peers.json", timing / "kernels.json"], root / "golden/sim",
               ("grouped_mm.json", "scattermoe.json", "peers.tsv", "sonicmoe_measured.tsv"))
 
 
