@@ -4,9 +4,9 @@
     peers_kernels.py PEERS.json KERNELS.json FOLDER
 
 writes FOLDER/grouped_mm.json and FOLDER/scattermoe.json, kernel by kernel in the form of `moeref bench --output json`
-and under the model's names; FOLDER/peers.tsv, whole passes of these, of the project's own kernels (KERNELS.json, a later
-run) and of batched cuBLAS GEMMs; and FOLDER/sonicmoe_measured.tsv, SonicMoE's passes on shapes where its device does not wait for its host. For
-`moeref calibrate --from`. Microseconds.
+and under the model's names; FOLDER/peers.tsv, whole passes of these, of batched cuBLAS GEMMs and, from KERNELS.json, a
+later run, of the project's own kernels; and FOLDER/sonicmoe_measured.tsv, SonicMoE's passes on shapes where its device
+does not wait for its host. For `moeref calibrate --from`. Microseconds.
 """
 import json
 import sys

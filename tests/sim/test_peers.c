@@ -104,7 +104,8 @@ Test(sim_peers, errors) {
     expect_error(rows, count, "sonicmoe", 8, 5.5);
 }
 
-/* Methods more than 6.5 % apart come out in the order in which they were measured. */
+/* Methods more than 6.5 % apart come out in the order in which they were measured; `moeref` was
+ * measured in a later run than the others. */
 Test(sim_peers, order) {
     static timed rows[PASSES_MAX];
     const int count = read_table(rows);
