@@ -120,21 +120,6 @@ __device__ __forceinline__ void store_tile(const GenericArgs &g, const float (&a
         }
 }
 
-/* Which expert owns row tile `id`; -1 past the last. */
-__device__ __forceinline__ int expert_of_tile(const int *tile_offsets, int E, int id) {
-    if (id >= tile_offsets[E])
-        return -1;
-    int low = 0, high = E; /* tile_offsets[low] <= id < tile_offsets[high] */
-    while (high - low > 1) {
-        int mid = (low + high) / 2;
-        if (tile_offsets[mid] <= id)
-            low = mid;
-        else
-            high = mid;
-    }
-    return low;
-}
-
 template <class T, GenericForm form>
 __global__ void __launch_bounds__(THREADS)
     generic_kernel(const GenericArgs g, const RowGroups rows) {
@@ -146,10 +131,10 @@ __global__ void __launch_bounds__(THREADS)
         e = (int)blockIdx.x / m_tiles;
         m_tile = (int)blockIdx.x % m_tiles;
     } else {
-        e = expert_of_tile(rows.tile_offsets, rows.E, (int)blockIdx.x);
-        if (e < 0)
+        if ((int)blockIdx.x >= rows.tile_offsets[rows.E])
             return;
-        m_tile = (int)blockIdx.x - rows.tile_offsets[e];
+        e = rows.tiles[blockIdx.x].expert;
+        m_tile = rows.tiles[blockIdx.x].index;
     }
     const int row0 = rows.offsets[e], count = rows.offsets[e + 1] - row0;
     const int m0 = m_tile * BM, n0 = (int)blockIdx.y * BN;
@@ -192,8 +177,8 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 template <class T, GenericForm form> cudaError_t launch(const GenericArgs *g, cudaStream_t stream) {
-    int m_tiles =
-        form == GENERIC_TN ? g->rows->E * ((g->M + BM - 1) / BM) : g->rows->cap / BM + g->rows->E;
+    int m_tiles = form == GENERIC_TN ? g->rows->E * ((g->M + BM - 1) / BM)
+                                     : row_tiles_cap(g->rows->cap, g->rows->E);
     dim3 grid((unsigned)m_tiles, (unsigned)((g->N + BN - 1) / BN));
     generic_kernel<T, form><<<grid, THREADS, 0, stream>>>(*g, *g->rows);
     return cudaGetLastError();

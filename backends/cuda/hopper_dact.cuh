@@ -79,8 +79,8 @@ __device__ __forceinline__ void dact_step(const Place &at, const Glu &glu, uint3
 }
 
 /* The four lanes of a row add up and one writes. */
-__device__ __forceinline__ void store_row_sums(const HopperArgs &g, const TileWalk<false> &w,
-                                               const Place &at, int r0, const float (&ds)[2]) {
+__device__ __forceinline__ void store_row_sums(const HopperArgs &g, const Tile &w, const Place &at,
+                                               int r0, const float (&ds)[2]) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float sum = ds[half];
@@ -93,8 +93,8 @@ __device__ __forceinline__ void store_row_sums(const HopperArgs &g, const TileWa
 }
 
 template <class T, class Glu, class Q>
-__device__ __forceinline__ void epilogue_dact(const HopperArgs &g, const TileWalk<false> &w,
-                                              const Place &at, StoredStages &stored, Ring<Q> &ring,
+__device__ __forceinline__ void epilogue_dact(const HopperArgs &g, const Tile &w, const Place &at,
+                                              StoredStages &stored, Ring<Q> &ring,
                                               const float (&s)[2], const float (&acc)[128]) {
     const Glu glu{g.act};
     const RowBlock<false> rows(g, w, at.wg);

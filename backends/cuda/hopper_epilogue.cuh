@@ -81,8 +81,7 @@ template <uint32_t count> struct Slabs {
 template <bool ragged_k> struct RowBlock {
     int r0, c1, c2;
     bool exists; /* not wholly past the expert's end */
-    __device__ __forceinline__ RowBlock(const HopperArgs &g, const TileWalk<ragged_k> &w,
-                                        int half) {
+    __device__ __forceinline__ RowBlock(const HopperArgs &g, const Tile &w, int half) {
         r0 = w.m * HOPPER_BM + 64 * half;
         c1 = ragged_k ? r0 : g.rows_cap - w.rows + r0;
         c2 = ragged_k ? w.e : w.row0 + w.rows;
@@ -98,8 +97,7 @@ __device__ __forceinline__ float2 bias_pair(const T *bias, int col, int columns)
 }
 
 /* One factor for each of the thread's two rows; 1 without factors and past the expert's end. */
-template <bool ragged_k>
-__device__ __forceinline__ void row_factors(const TileWalk<ragged_k> &w, const Place &at, int r0,
+__device__ __forceinline__ void row_factors(const Tile &w, const Place &at, int r0,
                                             const float *factor, float (&ret)[2]) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -131,9 +129,9 @@ template <class T> __device__ __forceinline__ const T *bias_of(const HopperArgs 
 }
 
 template <class T, class Q>
-__device__ __forceinline__ void epilogue_plain(const HopperArgs &g, const TileWalk<Q::ragged_k> &w,
-                                               const Place &at, Slabs<Q::slabs> &slabs,
-                                               const float (&scale)[2], const float (&acc)[128]) {
+__device__ __forceinline__ void epilogue_plain(const HopperArgs &g, const Tile &w, const Place &at,
+                                               Slabs<Q::slabs> &slabs, const float (&scale)[2],
+                                               const float (&acc)[128]) {
     const RowBlock<Q::ragged_k> rows(g, w, at.wg);
     const T *bias = bias_of<T>(g, w.e);
 #pragma unroll
@@ -147,9 +145,9 @@ __device__ __forceinline__ void epilogue_plain(const HopperArgs &g, const TileWa
 /* Columns 0..127 of the tile are gates, 128..255 the same columns' ups. A is computed from the
  * stored H, as the backward pass will. */
 template <class T, class Glu>
-__device__ __forceinline__ void epilogue_act(const HopperArgs &g, const TileWalk<false> &w,
-                                             const Place &at, Slabs<2> &slabs,
-                                             const float (&scale)[2], const float (&acc)[128]) {
+__device__ __forceinline__ void epilogue_act(const HopperArgs &g, const Tile &w, const Place &at,
+                                             Slabs<2> &slabs, const float (&scale)[2],
+                                             const float (&acc)[128]) {
     const RowBlock<false> rows(g, w, at.wg);
     const Glu glu{g.act};
     const int n = g.columns;

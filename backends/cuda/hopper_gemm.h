@@ -2,7 +2,7 @@
 #ifndef MOE_CUDA_HOPPER_GEMM_H
 #define MOE_CUDA_HOPPER_GEMM_H
 
-#include "activation.cuh"
+#include "kernels.h"
 
 #include <cuda.h>
 #include <cuda_runtime.h>
@@ -19,17 +19,18 @@ enum HopperOp {
     HOPPER_OPS
 };
 
-/* Tensor maps are three-dimensional. Weights: {columns, rows, expert}. Tensors of pairs: {columns,
+/* Tensor maps. Weights: {columns, rows, expert}. Tensors of pairs: {columns,
  * row + rows_cap - (end of the expert), end of the expert}, whose middle index leaves the map
  * where the expert ends, so that loads read zeros there and stores write nothing. A box wholly
  * outside must not be asked for: the hardware then touches memory near the map's base, which lies
- * below the buffer. */
+ * below the buffer. An MN-major B comes 64 columns a slab: {column in the slab, as above, slab}. */
 struct HopperArgs {
     CUtensorMap a, b;        /* operands; unused where an operand is gathered */
     CUtensorMap out[3];      /* plain: C; act: gate, up, A; dact: dgate, dup, A' */
     CUtensorMap in[2];       /* dact: gate and up of H */
     const int *offsets;      /* [E+1] first row of each expert */
     const int *tile_offsets; /* [E+1] running sum of 128-row tiles */
+    const RowTile *tiles;    /* [tile_offsets[E]] */
     const int *token;        /* [P] token of each row */
     const void *gather;      /* [T][gather_width] source of the gathered operand */
     const void *bias;        /* [E][columns of C, or 2n] or NULL */

@@ -35,21 +35,25 @@ __device__ __forceinline__ uint32_t multiply_next(float (&acc)[128], Ring<Q> &ri
     return empty;
 }
 
-/* Calls `meanwhile` once the first products are under way. */
+/* Calls `meanwhile` once the first products are under way. No blocks: a stage without operands. */
 template <class T, class Q, class Meanwhile>
-__device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring<Q> &ring, int k_blocks,
-                                              int wg, const Meanwhile &meanwhile) {
+__device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring<Q> &ring, int blocks, int wg,
+                                              const Meanwhile &meanwhile) {
     const bool first_lane = (threadIdx.x & 31) == 0;
-    if (Q::ragged_k && k_blocks == 0) {
+    if (Q::ragged_k && blocks == 0) {
 #pragma unroll
         for (int i = 0; i < 128; i++)
             acc[i] = 0.f;
         meanwhile();
+        __syncwarp(); /* all lanes have read the tile */
+        if (first_lane)
+            ptx::barrier_arrive(ring.empty());
+        ring.advance();
         return;
     }
     uint32_t previous = multiply_next<T, Q>(acc, ring, wg, false);
     meanwhile();
-    for (int kb = 1; kb < k_blocks; kb++) {
+    for (int kb = 1; kb < blocks; kb++) {
         const uint32_t latest = multiply_next<T, Q>(acc, ring, wg, true);
         ptx::wgmma_wait<1>();
         if (first_lane)
@@ -62,10 +66,9 @@ __device__ __forceinline__ void multiply_tile(float (&acc)[128], Ring<Q> &ring, 
 }
 
 template <class T, class Q>
-__device__ __forceinline__ void epilogue(const HopperArgs &g, const TileWalk<Q::ragged_k> &w,
-                                         const Place &at, Slabs<Q::slabs> &slabs,
-                                         StoredStages &stored, Ring<Q> &ring,
-                                         const float (&factor)[2], const float (&acc)[128]) {
+__device__ __forceinline__ void
+epilogue(const HopperArgs &g, const Tile &w, const Place &at, Slabs<Q::slabs> &slabs,
+         StoredStages &stored, Ring<Q> &ring, const float (&factor)[2], const float (&acc)[128]) {
     if constexpr (Q::dact) {
         if (g.act.kind == MOE_ACT_SWIGLU)
             epilogue_dact<T, SwiGlu>(g, w, at, stored, ring, factor, acc);
@@ -83,32 +86,29 @@ __device__ __forceinline__ void epilogue(const HopperArgs &g, const TileWalk<Q::
 
 /* What the epilogue multiplies the thread's two rows by. */
 template <class Q>
-__device__ __forceinline__ void load_factors(const HopperArgs &g, const TileWalk<Q::ragged_k> &w,
-                                             const Place &at, float (&ret)[2]) {
+__device__ __forceinline__ void load_factors(const HopperArgs &g, const Tile &w, const Place &at,
+                                             float (&ret)[2]) {
     const bool scales = Q::dact || Q::act || Q::op == HOPPER_UP;
     row_factors(w, at, w.m * HOPPER_BM + 64 * at.wg,
                 scales ? (Q::dact ? g.weight : g.row_scale) : nullptr, ret);
 }
 
-/* The next tile and the factors are looked up while the tensor cores are busy. */
 template <class T, class Q>
 __device__ __forceinline__ void consume(const HopperArgs &g, uint32_t smem) {
     const Place at;
-    TileWalk<Q::ragged_k> w(g);
     Ring<Q> ring(smem);
     Slabs<Q::slabs> slabs(at, smem + Q::slabs_at);
     StoredStages stored(at);
-    for (bool more = w.next(); more;) {
+    for (int left = tiles_of_cta<Q::ragged_k>(g); left > 0; left--) {
         float acc[128], factor[2];
-        TileWalk<Q::ragged_k> next = w;
-        multiply_tile<T, Q>(acc, ring, w.k_blocks(), at.wg, [&] {
+        ptx::barrier_wait(ring.full(), ring.phase);
+        const Tile tile = ring.tile();
+        multiply_tile<T, Q>(acc, ring, k_blocks<Q::ragged_k>(g, tile), at.wg, [&] {
             if (Q::dact)
                 stored.settle();
-            load_factors<Q>(g, w, at, factor);
-            more = next.next();
+            load_factors<Q>(g, tile, at, factor);
         });
-        epilogue<T, Q>(g, w, at, slabs, stored, ring, factor, acc);
-        w = next;
+        epilogue<T, Q>(g, tile, at, slabs, stored, ring, factor, acc);
     }
     if (at.t % 32 == 0)
         ptx::tma_store_wait_all();

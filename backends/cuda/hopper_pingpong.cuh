@@ -64,12 +64,9 @@ __device__ __forceinline__ void multiply_columns(TileAcc &acc, Ring<Q> &ring, in
         ptx::barrier_arrive(previous);
 }
 
-/* Looks at no stage before the other warpgroup has seen its last one filled: a parity cannot tell
- * rounds of the ring apart. */
 template <class T, class Q>
 __device__ __forceinline__ void multiply_tile(TileAcc &acc, int columns, Ring<Q> &ring,
-                                              int k_blocks, const Place &at, Turn &turn) {
-    turn.wait();
+                                              int k_blocks, const Place &at, const Turn &turn) {
     if (columns > 128)
         multiply_columns<T, Q, 192>(acc, ring, k_blocks, at, turn);
     else if (columns > 64)
@@ -79,9 +76,8 @@ __device__ __forceinline__ void multiply_tile(TileAcc &acc, int columns, Ring<Q>
 }
 
 template <class T, class Q>
-__device__ __forceinline__ void epilogue_tile(const HopperArgs &g, const TileWalk<false> &w,
-                                              const Place &at, Slabs<Q::slabs> &slabs,
-                                              const TileAcc &acc) {
+__device__ __forceinline__ void epilogue_tile(const HopperArgs &g, const Tile &w, const Place &at,
+                                              Slabs<Q::slabs> &slabs, const TileAcc &acc) {
     const T *bias = bias_of<T>(g, w.e);
     const float scale[2] = {1.f, 1.f};
 #pragma unroll
@@ -96,21 +92,24 @@ __device__ __forceinline__ void epilogue_tile(const HopperArgs &g, const TileWal
     }
 }
 
+/* Looks at no stage before the other warpgroup has seen its last one filled: a parity cannot tell
+ * rounds of the ring apart. */
 template <class T, class Q>
 __device__ __forceinline__ void consume_in_turns(const HopperArgs &g, uint32_t smem) {
     const Place at;
-    TileWalk<false> w(g);
     Ring<Q> ring(smem);
     Slabs<Q::slabs> slabs(at, smem + Q::slabs_at);
     Turn turn(smem + Q::turns_at, at.wg);
-    for (bool mine = at.wg == 0; w.next(); mine = !mine) {
-        if (!mine) {
-            ring.skip(g.k_blocks);
-            continue;
-        }
+    if (at.wg)
+        ring.skip(g.k_blocks);
+    for (int left = tiles_of_cta<false>(g) - at.wg; left > 0; left -= 2) {
         TileAcc acc;
-        multiply_tile<T, Q>(acc, g.columns - w.n * Q::columns, ring, g.k_blocks, at, turn);
-        epilogue_tile<T, Q>(g, w, at, slabs, acc);
+        turn.wait();
+        ptx::barrier_wait(ring.full(), ring.phase);
+        const Tile tile = ring.tile();
+        multiply_tile<T, Q>(acc, g.columns - tile.n * Q::columns, ring, g.k_blocks, at, turn);
+        ring.skip(g.k_blocks);
+        epilogue_tile<T, Q>(g, tile, at, slabs, acc);
     }
     if (at.t % 32 == 0)
         ptx::tma_store_wait_all();

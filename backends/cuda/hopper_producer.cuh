@@ -6,38 +6,30 @@
 
 #include "hopper_tiles.cuh"
 
-/* Bulk copies of one stage; they complete on `bar`. */
+/* Bulk copies of one stage; they complete on `bar`. As few as can be: one thread asks for them, at
+ * some 90 clocks each. What lies past B's last column arrives as zeros. */
 template <class Q>
-__device__ __forceinline__ void bulk_load(const HopperArgs &g, const TileWalk<Q::ragged_k> &w,
-                                          int k0, uint32_t stage, uint32_t bar) {
-    uint32_t b = stage + A_BYTES;
+__device__ __forceinline__ void bulk_load(const HopperArgs &g, const Tile &w, int k0,
+                                          uint32_t stage, uint32_t bar) {
+    const uint32_t b = stage + A_BYTES;
     const int end = w.row0 + w.rows, n0 = w.n * Q::columns;
-    /* B's columns past the last one hold anything, and what they give is not stored. */
-    const uint32_t slabs = Q::act ? Q::b_slabs : (uint32_t)min(Q::columns, g.columns - n0) / 64;
-    ptx::barrier_expect(bar, (Q::gathers ? 0 : A_BYTES) + slabs * SLAB_BYTES);
+    ptx::barrier_expect(bar, (Q::gathers ? 0 : A_BYTES) + Q::b_slabs * SLAB_BYTES);
     if constexpr (!Q::gathers)
         ptx::tma_load(&g.a, bar, stage, k0, g.rows_cap - w.rows + w.m * HOPPER_BM, end);
     if constexpr (Q::act) { /* W1 as {d, n, 2E}: gate rows, then up rows */
         ptx::tma_load(&g.b, bar, b, k0, n0, 2 * w.e);
-        ptx::tma_load(&g.b, bar, b + 2 * SLAB_BYTES, k0, n0, 2 * w.e + 1);
+        ptx::tma_load(&g.b, bar, b + Q::columns * 128, k0, n0, 2 * w.e + 1);
+    } else if constexpr (!Q::b_mn_major) {
+        ptx::tma_load(&g.b, bar, b, k0, n0, w.e);
+    } else if constexpr (Q::ragged_k) {
+        ptx::tma_load4(&g.b, bar, b, 0, g.rows_cap - w.rows + k0, end, n0 / 64);
     } else {
-#pragma unroll
-        for (uint32_t j = 0; j < Q::b_slabs; j++, b += SLAB_BYTES) {
-            const int column = n0 + 64 * (int)j;
-            if (j >= slabs)
-                continue;
-            if constexpr (!Q::b_mn_major)
-                ptx::tma_load(&g.b, bar, b, k0, column, w.e);
-            else if constexpr (Q::ragged_k)
-                ptx::tma_load(&g.b, bar, b, column, g.rows_cap - w.rows + k0, end);
-            else
-                ptx::tma_load(&g.b, bar, b, column, k0, w.e);
-        }
+        ptx::tma_load4(&g.b, bar, b, 0, k0, w.e, n0 / 64);
     }
 }
 
 /* Columns 64 j ... of the tile's H. */
-__device__ __forceinline__ void load_hidden(const HopperArgs &g, const TileWalk<false> &w, int j,
+__device__ __forceinline__ void load_hidden(const HopperArgs &g, const Tile &w, int j,
                                             uint32_t stage, uint32_t bar) {
     const int c0 = w.n * HOPPER_BN + 64 * j, c1 = g.rows_cap - w.rows + w.m * HOPPER_BM;
     ptx::barrier_expect(bar, 4 * SLAB_BYTES);
@@ -45,33 +37,44 @@ __device__ __forceinline__ void load_hidden(const HopperArgs &g, const TileWalk<
     ptx::tma_load(&g.in[1], bar, stage + 2 * SLAB_BYTES, c0, c1, w.row0 + w.rows);
 }
 
-/* Gathered rows of a K-major A tile: 128 rows of 8 chunks; a thread copies one chunk of 8 rows. */
+/* Gathered rows of a K-major A tile: 128 rows of 8 chunks; a thread copies one chunk of 8 rows,
+ * zeros for rows past the expert's end. Addresses are found before the stage is free. */
 struct RowGather {
-    const char *columns; /* the thread's 16 bytes of row 0 of the source */
-    int token[8];
-    uint32_t row_bytes, valid; /* of the source; bit i: row i exists */
+    const char *columns;     /* the thread's 16 bytes of row 0 of the source */
+    uint32_t row_bytes, dst; /* of the source; the first chunk's place in a stage */
+    int rows;                /* of the tile that exist from the thread's first row on */
+    const char *source[8];
 
-    __device__ __forceinline__ void start(const HopperArgs &g, int row0, int rows, int m0) {
-        int t = (int)threadIdx.x;
-        columns = static_cast<const char *>(g.gather) + (t & 7) * 16;
+    __device__ __forceinline__ explicit RowGather(const HopperArgs &g) {
+        const int r = (int)threadIdx.x >> 3, c = (int)threadIdx.x & 7;
+        columns = static_cast<const char *>(g.gather) + c * 16;
         row_bytes = (uint32_t)g.gather_width * 2;
-        valid = 0;
+        dst = r * 128 + ((c ^ (r & 7)) << 4);
+    }
+    __device__ __forceinline__ void start(const HopperArgs &g, const Tile &t) {
+        const int r = t.m * HOPPER_BM + ((int)threadIdx.x >> 3);
+        rows = t.rows - r;
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-            int r = m0 + (t >> 3) + 16 * i;
-            token[i] = r < rows ? __ldg(g.token + row0 + r) : 0;
-            valid |= (uint32_t)(r < rows) << i;
+            const int token = 16 * i < rows ? __ldg(g.token + t.row0 + r + 16 * i) : 0;
+            source[i] = ptx::offset(columns, token, row_bytes);
         }
     }
-
-    __device__ __forceinline__ void load(uint32_t a, int k0) const {
-        int t = (int)threadIdx.x, r = t >> 3, c = t & 7;
-        uint32_t dst = a + r * 128 + ((c ^ (r & 7)) << 4);
-        const char *block = columns + 2 * k0;
+    __device__ __forceinline__ void load(uint32_t a, bool whole_tile) const {
+        if (whole_tile) {
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                ptx::copy16_async(a + dst + i * 16 * 128, source[i]);
+        } else {
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                ptx::copy16_async(a + dst + i * 16 * 128, source[i], 16 * i < rows);
+        }
+    }
+    __device__ __forceinline__ void advance() { /* to the next block of K */
 #pragma unroll
         for (int i = 0; i < 8; i++)
-            ptx::copy16_async(dst + i * 16 * 128, ptx::offset(block, token[i], row_bytes),
-                              valid >> i & 1);
+            source[i] += HOPPER_BK * 2;
     }
 };
 
@@ -85,21 +88,20 @@ template <class T> struct ColumnGather {
     uint32_t row_bytes, dst; /* of the source; the chunk's place in a stage */
     int rows, r0;            /* of the expert; the thread's first */
     int token[3];            /* of this block and the next two */
-    bool exists;             /* the chunk: d may end inside a tile */
     const char *source[8];
 
     __device__ __forceinline__ int look_up(int k0) const {
         return k0 + r0 + 8 * ((int)threadIdx.x & 7) < rows ? __ldg(tokens + k0) : 0;
     }
-    __device__ __forceinline__ void start(const HopperArgs &g, int row0, int expert_rows, int m0) {
+    __device__ __forceinline__ void start(const HopperArgs &g, const Tile &t) {
         const int warp = (int)threadIdx.x >> 5, lane = (int)threadIdx.x & 31, c = lane & 15;
-        exists = m0 + 8 * c < g.gather_width;
+        const int column = t.m * HOPPER_BM + 8 * c; /* past d: any will do, C ends there too */
         columns = reinterpret_cast<const char *>(static_cast<const T *>(g.gather) +
-                                                 (exists ? m0 + 8 * c : 0));
+                                                 (column < g.gather_width ? column : 0));
         r0 = 2 * warp + (lane >> 4);
-        tokens = g.token + row0 + r0 + 8 * (lane & 7);
+        tokens = g.token + t.row0 + r0 + 8 * (lane & 7);
         row_bytes = (uint32_t)g.gather_width * 2;
-        rows = expert_rows;
+        rows = t.rows;
         dst = (c >> 3) * SLAB_BYTES + r0 * 128 + (((c & 7) ^ r0) << 4);
         token[1] = look_up(0);
         token[2] = look_up(HOPPER_BK);
@@ -117,52 +119,79 @@ template <class T> struct ColumnGather {
         if (k0 + HOPPER_BK <= rows) {
 #pragma unroll
             for (int i = 0; i < 8; i++)
-                ptx::copy16_async(a + dst + i * 1024, source[i], exists);
+                ptx::copy16_async(a + dst + i * 1024, source[i]);
         } else {
 #pragma unroll
             for (int i = 0; i < 8; i++)
-                ptx::copy16_async(a + dst + i * 1024, source[i], exists && k0 + r0 + 8 * i < rows);
+                ptx::copy16_async(a + dst + i * 1024, source[i], k0 + r0 + 8 * i < rows);
         }
     }
 };
 
+/* An expert without rows: its gradients are zero, but the consumers want to know of the tile. */
+template <class Q> __device__ __forceinline__ void announce_empty(const Tile &tile, Ring<Q> &ring) {
+    ptx::barrier_wait(ring.empty(), ring.phase ^ 1);
+    if (threadIdx.x == 0) {
+        ring.announce(tile);
+        ptx::barrier_arrive(ring.full());
+    }
+    ptx::barrier_arrive(ring.full());
+    ring.advance();
+}
+
+/* The next tile is looked up between the first copies of this one; not by weight gradients, whose
+ * tiles are long and whose copies wait for every instruction. */
 template <class T, class Q>
 __device__ __forceinline__ void produce(const HopperArgs &g, uint32_t smem) {
     if (!Q::gathers && threadIdx.x >= 32)
         return;
-    TileWalk<Q::ragged_k> w(g);
+    constexpr bool by_rows = Q::gathers && !Q::ragged_k;
+    TileWalk<Q::ragged_k> walk(g);
     Ring<Q> ring(smem);
-    RowGather by_row;
-    ColumnGather<T> by_column;
-    while (w.next()) {
-        const int k_blocks = w.k_blocks(), m0 = w.m * HOPPER_BM;
-        if constexpr (Q::gathers && !Q::ragged_k)
-            by_row.start(g, w.row0, w.rows, m0);
-        if constexpr (Q::ragged_k)
-            by_column.start(g, w.row0, w.rows, m0);
-        for (int kb = 0; kb < k_blocks; kb++) {
+    RowGather row_gather(g);
+    ColumnGather<T> column_gather;
+    while (walk.more) {
+        const Tile tile = walk.tile;
+        const int blocks = k_blocks<Q::ragged_k>(g, tile);
+        if constexpr (by_rows)
+            row_gather.start(g, tile);
+        if constexpr (Q::ragged_k) {
+            column_gather.start(g, tile);
+            if (blocks == 0)
+                announce_empty(tile, ring);
+        }
+        for (int kb = 0; kb < blocks; kb++) {
             const uint32_t stage = ring.address();
             if constexpr (Q::ragged_k)
-                by_column.aim(kb * HOPPER_BK);
+                column_gather.aim(kb * HOPPER_BK);
             ptx::barrier_wait(ring.empty(), ring.phase ^ 1);
-            if (threadIdx.x == 0)
-                bulk_load<Q>(g, w, kb * HOPPER_BK, stage, ring.full());
-            if constexpr (Q::gathers && !Q::ragged_k)
-                by_row.load(stage, kb * HOPPER_BK);
+            if (threadIdx.x == 0) {
+                if (kb == 0)
+                    ring.announce(tile);
+                bulk_load<Q>(g, tile, kb * HOPPER_BK, stage, ring.full());
+            }
+            if constexpr (by_rows)
+                row_gather.load(stage, tile.rows - tile.m * HOPPER_BM >= HOPPER_BM);
             if constexpr (Q::ragged_k)
-                by_column.load(stage, kb * HOPPER_BK);
+                column_gather.load(stage, kb * HOPPER_BK);
             if constexpr (Q::gathers)
                 ptx::copy_arrive(ring.full());
             ring.advance();
+            if constexpr (by_rows)
+                row_gather.advance();
+            if (!Q::ragged_k && kb < walk.STEPS)
+                walk.step(kb);
         }
         if constexpr (Q::dact)
-            for (int j = 0; j < hidden_stages(g, w); j++) {
+            for (int j = 0; j < hidden_stages(g, tile); j++) {
                 ptx::barrier_wait(ring.empty(), ring.phase ^ 1);
                 if (threadIdx.x == 0)
-                    load_hidden(g, w, j, ring.address(), ring.full());
+                    load_hidden(g, tile, j, ring.address(), ring.full());
                 ptx::copy_arrive(ring.full());
                 ring.advance();
             }
+        for (int i = Q::ragged_k ? 0 : blocks; i < walk.STEPS; i++)
+            walk.step(i);
     }
     if constexpr (Q::gathers)
         ptx::copy_wait_all();

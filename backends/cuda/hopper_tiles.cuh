@@ -10,7 +10,8 @@ constexpr uint32_t SLAB_BYTES = 64 * 64 * 2; /* 64 rows of 128 bytes */
 constexpr uint32_t A_BYTES = HOPPER_BM * HOPPER_BK * 2;
 
 /* What distinguishes the GEMMs. A and B are the left and right operand of C[M][N]. Shared memory:
- * stages | epilogue slabs of warpgroup 1, of warpgroup 2 | barriers of the stages | turns */
+ * stages | epilogue slabs of warpgroup 1, of warpgroup 2 | barriers of the stages | turns | tiles
+ */
 template <HopperOp op_, bool pingpong_> struct Gemm {
     static constexpr HopperOp op = op_;
     static constexpr bool pingpong = pingpong_; /* a warpgroup owns a tile, not half of one */
@@ -32,8 +33,20 @@ template <HopperOp op_, bool pingpong_> struct Gemm {
     static constexpr uint32_t full_at = slabs_at + 2 * slabs * SLAB_BYTES;
     static constexpr uint32_t empty_at = full_at + 8 * stages;
     static constexpr uint32_t turns_at = empty_at + 8 * stages;
-    static constexpr uint32_t smem_bytes = turns_at + 2 * 8;
+    static constexpr uint32_t tiles_at = turns_at + 2 * 8;
+    static constexpr uint32_t smem_bytes = tiles_at + 32 * stages;
 };
+
+/* Rows 128 m ... and columns Q::columns n ... of expert e's C. */
+struct Tile {
+    int e, m, n;
+    int row0, rows; /* of pairs: the expert's first and how many */
+};
+
+template <bool ragged_k>
+__device__ __forceinline__ int k_blocks(const HopperArgs &g, const Tile &t) {
+    return ragged_k ? (t.rows + HOPPER_BK - 1) / HOPPER_BK : g.k_blocks;
+}
 
 /* Position in the ring of stages. */
 template <class Q> struct Ring {
@@ -49,6 +62,18 @@ template <class Q> struct Ring {
     __device__ __forceinline__ uint32_t empty() const {
         return smem + Q::empty_at + 8 * stage;
     }
+    /* The tile that a stage is the first of: its producer writes, the consumers read. */
+    __device__ __forceinline__ void announce(const Tile &t) const {
+        const uint32_t slot = smem + Q::tiles_at + 32 * stage;
+        ptx::store4(slot, make_int4(t.e, t.m, t.n, t.row0));
+        ptx::store4(slot + 16, make_int4(t.rows, 0, 0, 0));
+    }
+    __device__ __forceinline__ Tile tile() const {
+        const uint32_t slot = smem + Q::tiles_at + 32 * stage;
+        const int4 v = ptx::load4(slot), w = ptx::load4(slot + 16);
+        return {ptx::uniform(v.x), ptx::uniform(v.y), ptx::uniform(v.z), ptx::uniform(v.w),
+                ptx::uniform(w.x)};
+    }
     __device__ __forceinline__ void advance() {
         if (++stage == Q::stages) {
             stage = 0;
@@ -62,46 +87,76 @@ template <class Q> struct Ring {
     }
 };
 
+/* Tiles of C, all experts'. */
+template <bool ragged_k> __device__ __forceinline__ int tile_count(const HopperArgs &g) {
+    return (ragged_k ? g.E * g.m_tiles : __ldg(g.tile_offsets + g.E)) * g.n_tiles;
+}
+
+/* How many of them are this CTA's. */
+template <bool ragged_k> __device__ __forceinline__ int tiles_of_cta(const HopperArgs &g) {
+    const int grid = (int)gridDim.x;
+    return (tile_count<ragged_k>(g) + grid - 1 - (int)blockIdx.x) / grid;
+}
+
 /* The tiles of one CTA: blockIdx.x, blockIdx.x + gridDim.x ... in an order that keeps the tiles in
- * flight inside one expert and, there, inside groups of 16 row tiles: they share weights and
- * rows in L2. */
+ * flight inside one expert and, there, inside groups of a few row tiles: they share weights and
+ * rows in L2. The next tile is found in three steps, so that a producer can do other things while
+ * what they look up is on its way. */
 template <bool ragged_k> struct TileWalk {
-    const HopperArgs *g;
-    int id, e, m, n, row0, rows;
+    enum { STEPS = 3, GROUP = 16 }; /* row tiles of a weight gradient's group */
+    const HopperArgs &g;
+    int id, count, local;
+    int2 group; /* its first row tile and height */
+    int4 found; /* expert, m, row0, rows */
+    Tile tile;
+    bool more; /* tile exists */
 
     __device__ __forceinline__ explicit TileWalk(const HopperArgs &args)
-        : g(&args), id((int)blockIdx.x), e(0) {
+        : g(args), id((int)blockIdx.x), count(tile_count<ragged_k>(args)) {
+        for (int i = 0; i < STEPS; i++)
+            step(i);
+    }
+    __device__ __forceinline__ void step(int i) {
+        if (i == 0)
+            begin();
+        else if (more && i == 1)
+            place();
+        else if (more)
+            settle();
     }
 
-    __device__ __forceinline__ bool next() {
-        int local, m_tiles;
-        if (ragged_k) {
-            m_tiles = g->m_tiles;
-            e = id / (m_tiles * g->n_tiles);
-            if (e >= g->E)
-                return false;
-            local = id - e * m_tiles * g->n_tiles;
-        } else {
-            while (e < g->E && id >= __ldg(g->tile_offsets + e + 1) * g->n_tiles)
-                e++;
-            if (e >= g->E)
-                return false;
-            int first = __ldg(g->tile_offsets + e);
-            m_tiles = __ldg(g->tile_offsets + e + 1) - first;
-            local = id - first * g->n_tiles;
-        }
-        int group = local / (16 * g->n_tiles), in_group = local - group * 16 * g->n_tiles;
-        int height = min(16, m_tiles - 16 * group);
-        n = ptx::uniform(in_group / height);
-        m = ptx::uniform(16 * group + in_group - n * height);
-        row0 = ptx::uniform(__ldg(g->offsets + e));
-        rows = ptx::uniform(__ldg(g->offsets + e + 1)) - row0;
+  private:
+    __device__ __forceinline__ void begin() {
+        more = id < count;
+        if (!more)
+            return;
+        local = id;
         id += (int)gridDim.x;
-        return true;
+        if (ragged_k) {
+            found.x = local / (g.m_tiles * g.n_tiles);
+            local -= found.x * g.m_tiles * g.n_tiles;
+            group.x = local / (GROUP * g.n_tiles) * GROUP;
+            group.y = min((int)GROUP, g.m_tiles - group.x);
+        } else {
+            group = __ldg(reinterpret_cast<const int2 *>(&g.tiles[local / g.n_tiles].group0));
+        }
     }
-
-    __device__ __forceinline__ int k_blocks() const {
-        return ragged_k ? (rows + HOPPER_BK - 1) / HOPPER_BK : g->k_blocks;
+    __device__ __forceinline__ void place() {
+        local -= group.x * g.n_tiles;
+        tile.n = ptx::uniform(local / group.y);
+        const int m = group.x + local - tile.n * group.y;
+        if (ragged_k) {
+            const int row0 = __ldg(g.offsets + found.x);
+            found = make_int4(found.x, m, row0, __ldg(g.offsets + found.x + 1) - row0);
+        } else {
+            found = __ldg(reinterpret_cast<const int4 *>(&g.tiles[m].expert));
+        }
+    }
+    __device__ __forceinline__ void settle() {
+        tile.e = ptx::uniform(found.x);
+        tile.m = ptx::uniform(found.y);
+        tile.row0 = ptx::uniform(found.z);
+        tile.rows = ptx::uniform(found.w);
     }
 };
 
@@ -110,8 +165,8 @@ template <bool ragged_k> struct TileWalk {
 static_assert(Gemm<HOPPER_DA_DACT, false>::stage_bytes == 6 * SLAB_BYTES,
               "a stage holds 64 columns of gate, up and A'");
 
-__device__ __forceinline__ int hidden_stages(const HopperArgs &g, const TileWalk<false> &w) {
-    return min(HOPPER_BN / 64, (g.columns - w.n * HOPPER_BN + 63) / 64);
+__device__ __forceinline__ int hidden_stages(const HopperArgs &g, const Tile &t) {
+    return min(HOPPER_BN / 64, (g.columns - t.n * HOPPER_BN + 63) / 64);
 }
 
 #endif

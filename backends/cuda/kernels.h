@@ -7,14 +7,32 @@
 
 #include <cuda_runtime.h>
 
+/* 128 rows of an expert, from 128 index on; the last tile has fewer. */
+struct alignas(16) RowTile {
+    int expert, index;
+    int row0, rows;     /* the expert's first row and how many it has */
+    int group0, height; /* tiles group0 ... group0 + height - 1 are multiplied side by side */
+    int unused[2];
+};
+
 /* Rows grouped by expert, on the device. */
 struct RowGroups {
     int *offsets;      /* [bins + 1]; bins >= E are identity experts */
     int *tile_offsets; /* [E + 1] running sum of 128-row tiles */
+    RowTile *tiles;    /* [row_tiles_cap()], expert by expert */
     int *token;        /* [cap] */
     float *weight;     /* [cap] */
     int E, bins, cap;
+
+    static RowGroups empty(int E, int bins, int cap) {
+        return {nullptr, nullptr, nullptr, nullptr, nullptr, E, bins, cap};
+    }
 };
+
+/* Most tiles that `cap` rows of E experts can have. */
+inline int row_tiles_cap(int cap, int E) {
+    return cap / 128 + E;
+}
 
 /* generic_gemm.cu -------------------------------------------------------------------------- */
 
@@ -128,10 +146,10 @@ struct SortArgs {
     int *pair;           /* [T][K] row of each choice */
 };
 int sort_chunks(int tokens);
-/* Fills offsets, tile_offsets, token, weight and pair: stable by token within an expert. */
+/* Fills offsets, tile_offsets, tiles, token, weight and pair: stable by token within an expert. */
 cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStream_t stream);
-/* tile_offsets from offsets. */
-cudaError_t count_tiles(const RowGroups *rows, cudaStream_t stream);
+/* tile_offsets and tiles from offsets. */
+cudaError_t list_tiles(const RowGroups *rows, cudaStream_t stream);
 
 /* gate.cu: the shared expert's gate -------------------------------------------------------- */
 

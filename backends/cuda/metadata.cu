@@ -8,6 +8,7 @@
 namespace {
 
 constexpr int CHUNK = 256, WARPS = 8, BINS = 1024; /* a block's tokens and warps; most experts */
+constexpr int TILE_GROUP = 12;
 
 __global__ void count_kernel(SortArgs g, int bins) {
     __shared__ int count[BINS];
@@ -64,6 +65,22 @@ __global__ void scan_kernel(SortArgs g, RowGroups rows, int chunks) {
         rows.offsets[0] = rows.tile_offsets[0] = 0;
 }
 
+/* A block writes the list entries of experts blockIdx.x, blockIdx.x + gridDim.x ... A group is of
+ * one expert, at most TILE_GROUP high, and all groups of an expert are equally high but for one. */
+__device__ void list_tiles_of_block(const RowGroups &rows) {
+    for (int e = (int)blockIdx.x; e < rows.E; e += (int)gridDim.x) {
+        const int first = rows.tile_offsets[e], tiles = rows.tile_offsets[e + 1] - first;
+        const int groups = (tiles + TILE_GROUP - 1) / TILE_GROUP;
+        const int height = groups ? (tiles + groups - 1) / groups : 0;
+        const int row0 = rows.offsets[e], count = rows.offsets[e + 1] - row0;
+        for (int m = (int)threadIdx.x; m < tiles; m += (int)blockDim.x) {
+            const int start = m / height * height;
+            rows.tiles[first + m] = {
+                e, m, row0, count, first + start, min(height, tiles - start), {0, 0}};
+        }
+    }
+}
+
 /* Each warp places a segment of its chunk's choices, 32 at a time. A choice's row: where its
  * expert's rows of this segment start, plus the equal choices before it. */
 __global__ void place_kernel(SortArgs g, RowGroups rows) {
@@ -105,6 +122,7 @@ __global__ void place_kernel(SortArgs g, RowGroups rows) {
             g.pair[choice] = row;
         }
     }
+    list_tiles_of_block(rows);
 }
 
 __global__ void count_tiles_kernel(RowGroups rows) {
@@ -116,6 +134,10 @@ __global__ void count_tiles_kernel(RowGroups rows) {
         rows.tile_offsets[e + 1] = tiles;
     if (e == 0)
         rows.tile_offsets[0] = 0;
+}
+
+__global__ void list_tiles_kernel(RowGroups rows) {
+    list_tiles_of_block(rows);
 }
 
 } // namespace
@@ -132,7 +154,8 @@ cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStre
     return cudaGetLastError();
 }
 
-cudaError_t count_tiles(const RowGroups *rows, cudaStream_t stream) {
+cudaError_t list_tiles(const RowGroups *rows, cudaStream_t stream) {
     count_tiles_kernel<<<1, BINS, 0, stream>>>(*rows);
+    list_tiles_kernel<<<(unsigned)rows->E, 128, 0, stream>>>(*rows);
     return cudaGetLastError();
 }

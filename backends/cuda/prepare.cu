@@ -95,18 +95,19 @@ moe_status prepare_dense(Layer *layer) {
     std::vector<int> identity((size_t)T);
     for (int t = 0; t < T; t++)
         identity[(size_t)t] = t;
-    const int offsets[2] = {0, T}, tiles[2] = {0, (T + 127) / 128};
+    const int offsets[2] = {0, T};
     RowGroups *r = &layer->dense;
-    *r = {nullptr, nullptr, nullptr, nullptr, 1, 1, T};
+    *r = RowGroups::empty(1, 1, T);
     Allocator get = {layer};
     get.get(&r->offsets, sizeof offsets, BUFFER_WORK);
-    get.get(&r->tile_offsets, sizeof tiles, BUFFER_WORK);
+    get.get(&r->tile_offsets, sizeof offsets, BUFFER_WORK);
+    get.get(&r->tiles, (size_t)row_tiles_cap(T, 1) * sizeof *r->tiles, BUFFER_WORK);
     get.get(&r->token, (size_t)T * 4, BUFFER_WORK);
     moe_status s = get.status;
     if (!s)
         s = layer_upload(layer, r->offsets, offsets, sizeof offsets);
     if (!s)
-        s = layer_upload(layer, r->tile_offsets, tiles, sizeof tiles);
+        s = device_check(layer->dev, list_tiles(r, layer->dev->stream), "listing tiles");
     return s ? s : layer_upload(layer, r->token, identity.data(), (size_t)T * 4);
 }
 
@@ -183,7 +184,7 @@ moe_status prepare_all(Layer *layer, const moe_tensors *params) {
     }
     Experts *x = &layer->routed;
     describe_experts(layer, x, false);
-    x->rows = {nullptr, nullptr, nullptr, nullptr, (int)layer->desc.E, layer->outputs, 0};
+    x->rows = RowGroups::empty((int)layer->desc.E, layer->outputs, 0);
     get.get(&x->rows.offsets, (bins + 1) * 4, BUFFER_CACHED);
     get.get(&x->rows.tile_offsets, ((size_t)layer->desc.E + 1) * 4, BUFFER_CACHED);
     get.get(&layer->token_offsets, (T + 1) * 4, BUFFER_CACHED);
@@ -219,10 +220,13 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows) {
     get.drop(&x->da);
     x->rows.cap = cap;
     if (!x->shared) {
+        get.drop(&x->rows.tiles);
         get.drop(&x->rows.token);
         get.drop(&x->rows.weight);
         get.drop(&layer->pair_of_token);
         get.drop(&x->ds);
+        get.get(&x->rows.tiles, (size_t)row_tiles_cap(cap, x->rows.E) * sizeof(RowTile),
+                BUFFER_CACHED);
         get.get(&x->rows.token, R * 4, BUFFER_CACHED);
         get.get(&x->rows.weight, R * 4, BUFFER_CACHED);
         get.get(&layer->pair_of_token, R * 4, BUFFER_CACHED);

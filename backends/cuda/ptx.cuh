@@ -29,7 +29,12 @@ __device__ __forceinline__ const char *offset(const char *p, int i, uint32_t str
     return sum;
 }
 
-/* Copies 16 bytes, or writes 16 zero bytes where valid is false. Generic proxy. */
+/* Copies 16 bytes. Generic proxy. */
+__device__ __forceinline__ void copy16_async(uint32_t dst, const void *src) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(dst), "l"(src) : "memory");
+}
+
+/* The same, or writes 16 zero bytes where valid is false. */
 __device__ __forceinline__ void copy16_async(uint32_t dst, const void *src, bool valid) {
     int bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(bytes)
@@ -47,6 +52,21 @@ template <int pending> __device__ __forceinline__ void copy_wait() {
 
 __device__ __forceinline__ void copy_wait_all() {
     asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+__device__ __forceinline__ void store4(uint32_t address, int4 v) {
+    asm volatile("st.shared.v4.s32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y),
+                 "r"(v.z), "r"(v.w)
+                 : "memory");
+}
+
+__device__ __forceinline__ int4 load4(uint32_t address) {
+    int4 v;
+    asm volatile("ld.shared.v4.s32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(address)
+                 : "memory");
+    return v;
 }
 
 __device__ __forceinline__ void ldmatrix4(uint32_t (&r)[4], uint32_t address) {
@@ -154,6 +174,14 @@ __device__ __forceinline__ void tma_load(const CUtensorMap *map, uint32_t bar, u
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(dst),
                  "l"(map), "r"(bar), "r"(c0), "r"(c1), "r"(c2)
+                 : "memory");
+}
+
+__device__ __forceinline__ void tma_load4(const CUtensorMap *map, uint32_t bar, uint32_t dst,
+                                          int c0, int c1, int c2, int c3) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(dst),
+                 "l"(map), "r"(bar), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
                  : "memory");
 }
 

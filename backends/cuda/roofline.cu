@@ -59,11 +59,14 @@ cudaError_t time_copy(Device *dev, char *buffer, double *ret) {
 /* A layer's down-projection with one expert: SIZE tokens, width SIZE. */
 cudaError_t time_gemm(Device *dev, char *buffer, double *ret) {
     const size_t matrix = (size_t)SIZE * SIZE * 2;
-    const int offsets[2] = {0, SIZE}, tiles[2] = {0, SIZE / 128};
-    int *groups = reinterpret_cast<int *>(buffer + 3 * matrix);
-    cudaError_t err = cudaMemcpy(groups, offsets, sizeof offsets, cudaMemcpyHostToDevice);
+    const int offsets[2] = {0, SIZE};
+    RowGroups rows = RowGroups::empty(1, 1, SIZE);
+    rows.tiles = reinterpret_cast<RowTile *>(buffer + 3 * matrix);
+    rows.offsets = reinterpret_cast<int *>(rows.tiles + row_tiles_cap(SIZE, 1));
+    rows.tile_offsets = rows.offsets + 2;
+    cudaError_t err = cudaMemcpy(rows.offsets, offsets, sizeof offsets, cudaMemcpyHostToDevice);
     if (err == cudaSuccess)
-        err = cudaMemcpy(groups + 4, tiles, sizeof tiles, cudaMemcpyHostToDevice);
+        err = list_tiles(&rows, dev->stream);
     if (err != cudaSuccess)
         return err;
     Layer layer = {};
@@ -77,7 +80,7 @@ cudaError_t time_gemm(Device *dev, char *buffer, double *ret) {
     Experts *x = &layer.routed;
     x->n = x->hw = SIZE;
     x->hopper = dev->hopper;
-    x->rows = {groups, groups + 4, nullptr, nullptr, 1, 1, SIZE};
+    x->rows = rows;
     x->a = buffer;
     x->w1 = x->w2 = buffer + matrix;
     x->h = x->y = buffer + 2 * matrix;

@@ -34,7 +34,7 @@ moe_status upload_plan(Layer *layer, const moe_plan *plan) {
                          token_offsets.size() * 4);
     if (!s)
         s = layer_upload(layer, layer->pair_of_token, pair.data(), pair.size() * 4);
-    return s ? s : device_check(layer->dev, count_tiles(r, layer->dev->stream), "counting tiles");
+    return s ? s : device_check(layer->dev, list_tiles(r, layer->dev->stream), "listing tiles");
 }
 
 /* The logits as the library's router takes them, b_select too. */

@@ -21,10 +21,11 @@ struct Encoder {
     CUtensorMapDataType type;
     CUresult result;
 
-    void map(void *base, const cuuint64_t (&dims)[3], const cuuint64_t (&strides)[2], int box_rows,
-             CUtensorMap *ret) {
-        cuuint32_t box[3] = {64, (cuuint32_t)box_rows, 1}, step[3] = {1, 1, 1};
-        CUresult r = encode(ret, type, 3, base, dims, strides, box, step,
+    template <int rank>
+    void map(void *base, const cuuint64_t (&dims)[rank], const cuuint64_t (&strides)[rank - 1],
+             const cuuint32_t (&box)[rank], CUtensorMap *ret) {
+        const cuuint32_t step[4] = {1, 1, 1, 1};
+        CUresult r = encode(ret, type, rank, base, dims, strides, box, step,
                             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
         if (r != CUDA_SUCCESS)
@@ -36,7 +37,16 @@ struct Encoder {
                  CUtensorMap *ret) {
         cuuint64_t dims[3] = {(cuuint64_t)columns, (cuuint64_t)rows, (cuuint64_t)groups};
         cuuint64_t strides[2] = {(cuuint64_t)columns * 2, (cuuint64_t)(rows * columns) * 2};
-        map(base, dims, strides, box_rows, ret);
+        map<3>(base, dims, strides, {64, (cuuint32_t)box_rows, 1}, ret);
+    }
+
+    /* The same for boxes of 64 rows and 64 `slabs` columns, slab by slab: {64, rows, groups,
+     * columns / 64}. */
+    void weight_slabs(void *base, int64_t groups, int64_t rows, int64_t columns, int slabs,
+                      CUtensorMap *ret) {
+        cuuint64_t dims[4] = {64, (cuuint64_t)rows, (cuuint64_t)groups, (cuuint64_t)columns / 64};
+        cuuint64_t strides[3] = {(cuuint64_t)columns * 2, (cuuint64_t)(rows * columns) * 2, 128};
+        map<4>(base, dims, strides, {64, 64, 1, (cuuint32_t)slabs}, ret);
     }
 
     /* Rows of pairs, `columns` of them from `base` on, ld elements apart. Index {c, cap - rows_left
@@ -47,7 +57,15 @@ struct Encoder {
         cuuint64_t dims[3] = {(cuuint64_t)columns, (cuuint64_t)cap, (cuuint64_t)cap + 1};
         cuuint64_t strides[2] = {(cuuint64_t)ld * 2, (cuuint64_t)ld * 2};
         char *below = static_cast<char *>(base) - cap * ld * 2;
-        map(below, dims, strides, box_rows, ret);
+        map<3>(below, dims, strides, {64, (cuuint32_t)box_rows, 1}, ret);
+    }
+
+    /* The same in slabs, for rows of `columns` elements: {64, row, end, columns / 64}. */
+    void pair_slabs(void *base, int64_t cap, int64_t columns, int slabs, CUtensorMap *ret) {
+        cuuint64_t dims[4] = {64, (cuuint64_t)cap, (cuuint64_t)cap + 1, (cuuint64_t)columns / 64};
+        cuuint64_t strides[3] = {(cuuint64_t)columns * 2, (cuuint64_t)columns * 2, 128};
+        char *below = static_cast<char *>(base) - cap * columns * 2;
+        map<4>(below, dims, strides, {64, 64, 1, (cuuint32_t)slabs}, ret);
     }
 };
 
@@ -60,6 +78,7 @@ HopperArgs common_args(const Layer *layer, const Experts *x) {
     HopperArgs g = {};
     g.offsets = x->rows.offsets;
     g.tile_offsets = x->rows.tile_offsets;
+    g.tiles = x->rows.tiles;
     g.token = x->rows.token;
     g.E = x->rows.E;
     g.rows_cap = x->rows.cap;
@@ -67,18 +86,19 @@ HopperArgs common_args(const Layer *layer, const Experts *x) {
     return g;
 }
 
-/* Turns hide the epilogue, but their smaller tiles read a ninth more: they pay where products are
- * few, though not fewer than the epilogue takes time for (README.md, log). */
-bool takes_turns(HopperOp op, int k_blocks) {
-    const int most = op == HOPPER_DOWN ? 24 : op == HOPPER_DXP ? 32 : 0;
-    return k_blocks >= 8 && k_blocks <= most;
+/* Turns hide the epilogue, but their smaller tiles read a ninth more. They pay where products are
+ * few, and where 256 columns a tile would leave part of the last one empty (README.md, log). */
+bool takes_turns(HopperOp op, int columns, int k_blocks) {
+    if (op != HOPPER_DOWN && op != HOPPER_DXP)
+        return false;
+    return k_blocks >= 4 && (k_blocks <= (op == HOPPER_DOWN ? 24 : 32) || columns % HOPPER_BN);
 }
 
 /* C[rows][columns] = A[rows][k] B: the tile counts. */
 void set_shape(HopperArgs *g, HopperOp op, int columns, int k) {
     g->columns = columns;
     g->k_blocks = k / HOPPER_BK;
-    g->pingpong = takes_turns(op, g->k_blocks);
+    g->pingpong = takes_turns(op, columns, g->k_blocks);
     const int tile = hopper_tile_columns(op, g->pingpong);
     g->n_tiles = (columns + tile - 1) / tile;
 }
@@ -87,6 +107,10 @@ void set_shape(HopperArgs *g, HopperOp op, int columns, int k) {
 void set_weight_shape(HopperArgs *g, HopperOp op, int rows, int columns) {
     set_shape(g, op, columns, 0);
     g->m_tiles = (rows + HOPPER_BM - 1) / HOPPER_BM;
+}
+
+int tile_columns(HopperOp op, const HopperArgs *g) {
+    return hopper_tile_columns(op, g->pingpong);
 }
 
 void make_forward(const Layer *layer, Experts *x, Encoder *enc) {
@@ -100,7 +124,7 @@ void make_forward(const Layer *layer, Experts *x, Encoder *enc) {
     up->bias = x->b1;
     up->row_scale = x->on_input ? x->rows.weight : nullptr;
     set_shape(up, up_op, n, d);
-    enc->weights(x->w1, gated ? 2 * E : E, n, d, gated ? 128 : 64, &up->b);
+    enc->weights(x->w1, gated ? 2 * E : E, n, d, tile_columns(up_op, up), &up->b);
     enc->pairs(x->h, cap, n, hw, 64, &up->out[0]);
     if (gated) {
         enc->pairs(columns_at(x->h, n), cap, n, hw, 64, &up->out[1]);
@@ -109,7 +133,7 @@ void make_forward(const Layer *layer, Experts *x, Encoder *enc) {
     down->bias = x->b2;
     set_shape(down, HOPPER_DOWN, d, n);
     enc->pairs(x->a, cap, n, n, 128, &down->a);
-    enc->weights(x->w2, E, d, n, 64, &down->b);
+    enc->weights(x->w2, E, d, n, tile_columns(HOPPER_DOWN, down), &down->b);
     enc->pairs(x->y, cap, d, d, 64, &down->out[0]);
 }
 
@@ -126,7 +150,7 @@ void make_backward(const Layer *layer, Experts *x, Encoder *enc) {
     da->weight = x->weight;
     da->ds_part = x->ds_part;
     set_shape(da, HOPPER_DA_DACT, n, d);
-    enc->weights(x->w2, E, d, n, 64, &da->b);
+    enc->weight_slabs(x->w2, E, d, n, tile_columns(HOPPER_DA_DACT, da) / 64, &da->b);
     if (gated) {
         enc->pairs(x->dh, cap, n, hw, 64, &da->out[0]);
         enc->pairs(columns_at(x->dh, n), cap, n, hw, 64, &da->out[1]);
@@ -136,13 +160,13 @@ void make_backward(const Layer *layer, Experts *x, Encoder *enc) {
     }
     set_shape(dxp, HOPPER_DXP, d, hw);
     enc->pairs(x->dh, cap, hw, hw, 128, &dxp->a);
-    enc->weights(x->w1, E, hw, d, 64, &dxp->b);
+    enc->weight_slabs(x->w1, E, hw, d, tile_columns(HOPPER_DXP, dxp) / 64, &dxp->b);
     enc->pairs(x->y, cap, d, d, 64, &dxp->out[0]);
     set_weight_shape(dw2, HOPPER_DW2, d, n);
-    enc->pairs(x->a, cap, n, n, 64, &dw2->b);
+    enc->pair_slabs(x->a, cap, n, tile_columns(HOPPER_DW2, dw2) / 64, &dw2->b);
     enc->weights(x->dw2, E, d, n, 64, &dw2->out[0]);
     set_weight_shape(dw1, HOPPER_DW1, d, hw); /* C^T: rows are columns of W1 */
-    enc->pairs(dh_for_weights, cap, hw, hw, 64, &dw1->b);
+    enc->pair_slabs(dh_for_weights, cap, hw, tile_columns(HOPPER_DW1, dw1) / 64, &dw1->b);
     enc->weights(x->dw1, E, hw, d, 64, &dw1->out[0]);
 }
 

@@ -36,7 +36,7 @@ moe_status prepare_token_sums(Layer *layer, int height) {
     for (int s = 0; s <= slices; s++)
         offsets[(size_t)s] = (int)((int64_t)layer->T * s / slices);
     RowGroups *r = &layer->slices;
-    *r = {nullptr, nullptr, nullptr, nullptr, slices, slices, layer->T};
+    *r = RowGroups::empty(slices, slices, layer->T);
     void *on_device = nullptr, *sums = nullptr;
     const size_t bytes = (size_t)slices * (size_t)height * (size_t)d * 4;
     moe_status s = layer_alloc(layer, offsets.size() * 4, BUFFER_WORK, &on_device);
