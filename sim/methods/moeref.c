@@ -1,7 +1,7 @@
 /* The project's own CUDA backend (backends/cuda): one persistent kernel for every product. Two
  * consumer warpgroups share tiles of 128 x 256 and the epilogue is exposed; Y and dX~ take turns
- * with tiles of 128 x 192 where K is short (takes_turns in tensor_maps.cu), which hides it. dS
- * leaves dH as one partial sum per tile. */
+ * with tiles of 128 x 192, which hides it, where K is short or d no multiple of 256 (takes_turns
+ * in tensor_maps.cu). dS leaves dH as one partial sum per tile. */
 #include "fused.h"
 
 #include <math.h>
@@ -9,15 +9,17 @@
 static const moe_tile wide_shape[] = {{128, 256, 1}}, turns_shape[] = {{128, 192, 1}};
 static const moe_tiles wide = {wide_shape, 1, 1}, turns = {turns_shape, 1, 1, .hidden = 1};
 
-static const moe_tiles *by_depth(double k, double most_blocks) {
+/* Columns are d: those past the last whole wide tile would be multiplied for nothing. */
+static const moe_tiles *by_depth(const moe_list *l, double k, double most_blocks) {
     const double blocks = k / 64;
-    return blocks >= 8 && blocks <= most_blocks ? &turns : &wide;
+    const int whole = fmod(l->d, 256) == 0;
+    return blocks >= 4 && (blocks <= most_blocks || !whole) ? &turns : &wide;
 }
 
 /* The router's products go through the portable GEMM (generic_gemm.cu): tiles of 128 x 128, two
  * stages of 32 columns, no multicast, results in fp32. These four numbers are fitted to the three
  * layers of golden/timing/h100-sxm/bench.json; sim/README.md says what they are worth. */
-#define PORTABLE_TENSOR   0.2123 /* of the method's own tensor rate */
+#define PORTABLE_TENSOR   0.2056 /* of the method's own tensor rate */
 #define PORTABLE_EPILOGUE 17     /* bytes for each accumulator; 4 of them leave */
 #define CHOICE_RATE       0.0245 /* rounds of a warp over a token's experts, a clock and SM */
 #define SORT_RATE         0.07   /* pairs, a clock and SM */
@@ -73,9 +75,9 @@ static void router_backward(moe_list *l) {
 
 static moe_fused flow_of(const moe_list *l) {
     return (moe_fused){.a = &wide,
-                       .y = by_depth(l->n, 24),
+                       .y = by_depth(l, l->n, 24),
                        .dh = &wide,
-                       .dxp = by_depth(l->h, 32),
+                       .dxp = by_depth(l, l->h, 32),
                        .dw = &wide,
                        .ds_columns = 256};
 }
