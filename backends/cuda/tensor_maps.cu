@@ -1,5 +1,6 @@
 /* Tensor maps of the Hopper kernels (see HopperArgs for their coordinates). */
 #include "layer.h"
+#include "turns.h"
 
 #include <cudaTypedefs.h>
 
@@ -86,19 +87,17 @@ HopperArgs common_args(const Layer *layer, const Experts *x) {
     return g;
 }
 
-/* Turns hide the epilogue, but their smaller tiles read a ninth more. They pay where products are
- * few, and where 256 columns a tile would leave part of the last one empty (README.md, log). */
-bool takes_turns(HopperOp op, int columns, int k_blocks) {
-    if (op != HOPPER_DOWN && op != HOPPER_DXP)
-        return false;
-    return k_blocks >= 4 && (k_blocks <= (op == HOPPER_DOWN ? 24 : 32) || columns % HOPPER_BN);
+bool op_takes_turns(HopperOp op, int columns, int k) {
+    return op == HOPPER_DOWN  ? takes_turns(columns, k, TURNS_MOST_Y)
+           : op == HOPPER_DXP ? takes_turns(columns, k, TURNS_MOST_DXP)
+                              : false;
 }
 
 /* C[rows][columns] = A[rows][k] B: the tile counts. */
 void set_shape(HopperArgs *g, HopperOp op, int columns, int k) {
     g->columns = columns;
     g->k_blocks = k / HOPPER_BK;
-    g->pingpong = takes_turns(op, columns, g->k_blocks);
+    g->pingpong = op_takes_turns(op, columns, k);
     const int tile = hopper_tile_columns(op, g->pingpong);
     g->n_tiles = (columns + tile - 1) / tile;
 }

@@ -1,7 +1,8 @@
 /* The project's own CUDA backend (backends/cuda): one persistent kernel for every product. Two
  * consumer warpgroups share tiles of 128 x 256 and the epilogue is exposed; Y and dX~ take turns
- * with tiles of 128 x 192, which hides it, where K is short or d no multiple of 256 (takes_turns
- * in tensor_maps.cu). dS leaves dH as one partial sum per tile. */
+ * with tiles of 128 x 192, which hides it, where takes_turns() says so. dS leaves dH as one
+ * partial sum per tile. */
+#include "../../backends/cuda/turns.h"
 #include "fused.h"
 
 #include <math.h>
@@ -9,11 +10,9 @@
 static const moe_tile wide_shape[] = {{128, 256, 1}}, turns_shape[] = {{128, 192, 1}};
 static const moe_tiles wide = {wide_shape, 1, 1}, turns = {turns_shape, 1, 1, .hidden = 1};
 
-/* Columns are d: those past the last whole wide tile would be multiplied for nothing. */
-static const moe_tiles *by_depth(const moe_list *l, double k, double most_blocks) {
-    const double blocks = k / 64;
-    const int whole = fmod(l->d, 256) == 0;
-    return blocks >= 4 && (blocks <= most_blocks || !whole) ? &turns : &wide;
+/* C has d columns. */
+static const moe_tiles *either(const moe_list *l, double k, int most_blocks) {
+    return takes_turns((long)l->d, (long)k, most_blocks) ? &turns : &wide;
 }
 
 /* The router's products go through the portable GEMM (generic_gemm.cu): tiles of 128 x 128, two
@@ -75,9 +74,9 @@ static void router_backward(moe_list *l) {
 
 static moe_fused flow_of(const moe_list *l) {
     return (moe_fused){.a = &wide,
-                       .y = by_depth(l, l->n, 24),
+                       .y = either(l, l->n, TURNS_MOST_Y),
                        .dh = &wide,
-                       .dxp = by_depth(l, l->h, 32),
+                       .dxp = either(l, l->h, TURNS_MOST_DXP),
                        .dw = &wide,
                        .ds_columns = 256};
 }
