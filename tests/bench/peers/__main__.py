@@ -17,7 +17,8 @@ router is in nobody's time. Peers:
   loop        a plain loop over experts in PyTorch
 Without a GPU: --device cpu --backend openblas --backends build/backends/openblas --dtype fp32 --shapes smoke \\
         --peers ours,loop
-A peer that cannot run is recorded with the reason; the JSON is written again after every peer.
+A peer that cannot run is recorded with the reason; one that is not installed is an error before anything is measured.
+The JSON is written again after every peer.
 """
 import argparse
 import gc
@@ -25,14 +26,15 @@ import json
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import torch
 
 from capi import Moeref, Ours
-from layers import LAYERS, time_bmm
+from layers import LAYERS, PACKAGES, time_bmm
 from measure import NotFinished, profile_layer, time_layer, time_limit, time_ours
 from oracle import Oracle, Wrong
-from problem import DEFAULT_SHAPES, Problem
+from problem import DEFAULT_SHAPES, SHAPES, Problem
 from report import print_checks, print_kernels, print_ratios
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -107,6 +109,17 @@ def measure_shape(name, peers, moeref, args, result, write):
     return True
 
 
+def check_names(parser, peers, shapes):
+    for name in peers:
+        if name not in ("bmm", "ours", *LAYERS):
+            parser.error(f"no peer '{name}'; there are bmm, ours, {', '.join(LAYERS)}")
+        if name in PACKAGES and not find_spec(PACKAGES[name]):
+            parser.error(f"{name} is not installed: put it on PYTHONPATH or leave it out of --peers")
+    for name in shapes:
+        if name not in SHAPES:
+            parser.error(f"no shape '{name}'; there are {', '.join(SHAPES)}")
+
+
 def parse():
     parser = argparse.ArgumentParser(prog="peers", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -125,6 +138,7 @@ def parse():
     args = parser.parse_args()
     if "ours" in args.peers.split(",") and not (args.lib and args.backends):
         parser.error("ours needs --lib and --backends")
+    check_names(parser, args.peers.split(","), args.shapes.split(","))
     return args
 
 
