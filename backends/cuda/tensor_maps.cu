@@ -93,12 +93,16 @@ bool op_takes_turns(HopperOp op, int columns, int k) {
                               : false;
 }
 
+int tile_columns(HopperOp op, const HopperArgs *g) {
+    return hopper_tile_columns(op, g->pingpong);
+}
+
 /* C[rows][columns] = A[rows][k] B: the tile counts. */
 void set_shape(HopperArgs *g, HopperOp op, int columns, int k) {
     g->columns = columns;
     g->k_blocks = k / HOPPER_BK;
     g->pingpong = op_takes_turns(op, columns, k);
-    const int tile = hopper_tile_columns(op, g->pingpong);
+    const int tile = tile_columns(op, g);
     g->n_tiles = (columns + tile - 1) / tile;
 }
 
@@ -106,10 +110,6 @@ void set_shape(HopperArgs *g, HopperOp op, int columns, int k) {
 void set_weight_shape(HopperArgs *g, HopperOp op, int rows, int columns) {
     set_shape(g, op, columns, 0);
     g->m_tiles = (rows + HOPPER_BM - 1) / HOPPER_BM;
-}
-
-int tile_columns(HopperOp op, const HopperArgs *g) {
-    return hopper_tile_columns(op, g->pingpong);
 }
 
 void make_forward(const Layer *layer, Experts *x, Encoder *enc) {

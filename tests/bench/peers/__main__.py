@@ -113,7 +113,7 @@ def check_names(parser, peers, shapes):
     for name in peers:
         if name not in ("bmm", "ours", *LAYERS):
             parser.error(f"no peer '{name}'; there are bmm, ours, {', '.join(LAYERS)}")
-        if name in PACKAGES and not find_spec(PACKAGES[name]):
+        if name in PACKAGES and not find_spec(name):
             parser.error(f"{name} is not installed: put it on PYTHONPATH or leave it out of --peers")
     for name in shapes:
         if name not in SHAPES:

@@ -108,7 +108,7 @@ def sonicmoe(p):
 
 
 LAYERS = {"grouped_mm": grouped_mm, "loop": loop, "scattermoe": scattermoe, "sonicmoe": sonicmoe}
-PACKAGES = {"scattermoe": "scattermoe", "sonicmoe": "sonicmoe"}  # what a layer is imported from
+PACKAGES = ("scattermoe", "sonicmoe")  # layers that are modules of the same name
 
 
 def time_bmm(p, seconds):
