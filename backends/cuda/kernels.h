@@ -101,6 +101,7 @@ cudaError_t column_sums(int dtype, const RowGroups *rows, int width, const void 
  * pairs of identity experts) + shared_weight[t] * shared[t] + gate[t] * gate_row. */
 struct CombineArgs {
     int tokens, d;
+    int K; /* pairs that a token has as a rule: how many are looked up at a time */
     const int *token_offsets, *pair_of_token;
     const int *offsets; /* offsets[E]: first identity pair */
     int E;

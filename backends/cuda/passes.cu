@@ -9,6 +9,7 @@ CombineArgs combine_args(const Layer *layer) {
     CombineArgs g = {};
     g.tokens = layer->T;
     g.d = (int)layer->desc.d;
+    g.K = (int)layer->desc.K;
     g.token_offsets = layer->token_offsets;
     g.pair_of_token = layer->pair_of_token;
     g.offsets = x->rows.offsets;
