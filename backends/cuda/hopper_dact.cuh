@@ -3,7 +3,7 @@
 #ifndef MOE_CUDA_HOPPER_DACT_CUH
 #define MOE_CUDA_HOPPER_DACT_CUH
 
-#include "hopper_epilogue.cuh"
+#include "hopper_shared.cuh"
 
 /* Gives stages back to the producer once bulk stores have read them. Three warps store a slab each:
  * asking takes long enough to be late for the next stage. */
@@ -92,27 +92,46 @@ __device__ __forceinline__ void store_row_sums(const HopperArgs &g, const Tile &
     }
 }
 
-template <class T, class Glu, class Q>
-__device__ __forceinline__ void epilogue_dact(const HopperArgs &g, const Tile &w, const Place &at,
-                                              StoredStages &stored, Ring<Q> &ring,
-                                              const float (&s)[2], const float (&acc)[128]) {
-    const Glu glu{g.act};
-    const RowBlock<false> rows(g, w, at.wg);
-    const int stages = hidden_stages(g, w);
-    float ds[2] = {0.f, 0.f};
-#pragma unroll
-    for (int j = 0; j < HOPPER_BN / 64; j++) {
-        if (j >= stages)
-            continue;
-        const uint32_t gate = ring.address() + at.wg * SLAB_BYTES;
-        ptx::barrier_wait(ring.full(), ring.phase);
-        dact_step<T>(at, glu, gate, acc + 32 * j, s, ds);
-        ptx::fence_async_proxy();
-        at.sync();
-        stored.store(g, rows, w.n * HOPPER_BN + 64 * j, gate, ring);
-        ring.advance();
+/* Nothing is put off: H comes through the ring after the tile's blocks of K. */
+template <class T, class Q, class Glu> struct DactEpilogue {
+    enum { STEPS = 0 };
+    const HopperArgs &g;
+    const Place &at;
+    Ring<Q> &ring;
+    const Glu glu;
+    StoredStages stored;
+    Tile tile;
+    float weight[2];
+
+    __device__ __forceinline__ DactEpilogue(const HopperArgs &args, const Place &place, uint32_t,
+                                            Ring<Q> &stages)
+        : g(args), at(place), ring(stages), glu{args.act}, stored(place) {
     }
-    store_row_sums(g, w, at, rows.r0, ds);
-}
+    __device__ __forceinline__ void begin(const Tile &t) {
+        stored.settle();
+        tile = t;
+        row_factors(t, at, t.m * HOPPER_BM + 64 * at.wg, g.weight, weight);
+    }
+    __device__ __forceinline__ void round(const float (&acc)[128]) {
+        const RowBlock<false> rows(g, tile, at.wg);
+        const int stages = hidden_stages(g, tile);
+        float ds[2] = {0.f, 0.f};
+#pragma unroll
+        for (int j = 0; j < HOPPER_BN / 64; j++) {
+            if (j >= stages)
+                continue;
+            const uint32_t gate = ring.address() + at.wg * SLAB_BYTES;
+            ptx::barrier_wait(ring.full(), ring.phase);
+            dact_step<T>(at, glu, gate, acc + 32 * j, weight, ds);
+            ptx::fence_async_proxy();
+            at.sync();
+            stored.store(g, rows, tile.n * HOPPER_BN + 64 * j, gate, ring);
+            ring.advance();
+        }
+        store_row_sums(g, tile, at, rows.r0, ds);
+    }
+    __device__ __forceinline__ void step(int) {
+    }
+};
 
 #endif

@@ -81,6 +81,7 @@ template <uint32_t count> struct Slabs {
 template <bool ragged_k> struct RowBlock {
     int r0, c1, c2;
     bool exists; /* not wholly past the expert's end */
+    RowBlock() = default;
     __device__ __forceinline__ RowBlock(const HopperArgs &g, const Tile &w, int half) {
         r0 = w.m * HOPPER_BM + 64 * half;
         c1 = ragged_k ? r0 : g.rows_cap - w.rows + r0;
@@ -106,78 +107,30 @@ __device__ __forceinline__ void row_factors(const Tile &w, const Place &at, int 
     }
 }
 
-/* C = scale[row] acc + bias[column] for the 64 columns from c0 on: x are their 32 accumulators. */
-template <class T, class Q>
-__device__ __forceinline__ void store_plain(const HopperArgs &g, const RowBlock<Q::ragged_k> &rows,
-                                            const Place &at, Slabs<Q::slabs> &slabs, const T *bias,
-                                            const float (&scale)[2], int c0, const float *x) {
-    Packed v;
-#pragma unroll
-    for (int i = 0; i < 8; i++, x += 4) {
-        float2 b = bias_pair(bias, c0 + 8 * i + at.column(), g.columns);
-        v[2 * i] = Element<T>::pack(x[0] * scale[0] + b.x, x[1] * scale[0] + b.y);
-        v[2 * i + 1] = Element<T>::pack(x[2] * scale[1] + b.x, x[3] * scale[1] + b.y);
-    }
-    if constexpr (Q::transposed)
-        slabs.template store<true>(v, &g.out[0], rows.exists, rows.c1, c0, rows.c2);
-    else
-        slabs.template store<false>(v, &g.out[0], rows.exists, c0, rows.c1, rows.c2);
-}
-
 template <class T> __device__ __forceinline__ const T *bias_of(const HopperArgs &g, int e) {
     return g.bias ? static_cast<const T *>(g.bias) + (int64_t)e * g.columns : nullptr;
 }
 
-template <class T, class Q>
-__device__ __forceinline__ void epilogue_plain(const HopperArgs &g, const Tile &w, const Place &at,
-                                               Slabs<Q::slabs> &slabs, const float (&scale)[2],
-                                               const float (&acc)[128]) {
-    const RowBlock<Q::ragged_k> rows(g, w, at.wg);
-    const T *bias = bias_of<T>(g, w.e);
+/* C = scale[row] acc + bias[column] of the 64 columns from c0 on: x are their 32 accumulators. */
+template <class T>
+__device__ __forceinline__ void pack_plain(const HopperArgs &g, const Place &at, const T *bias,
+                                           const float (&scale)[2], int c0, const float *x,
+                                           Packed &v) {
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-        const int c0 = w.n * Q::columns + 64 * j;
-        if (c0 < g.columns)
-            store_plain<T, Q>(g, rows, at, slabs, bias, scale, c0, acc + 32 * j);
+    for (int i = 0; i < 8; i++, x += 4) {
+        const float2 b = bias_pair(bias, c0 + 8 * i + at.column(), g.columns);
+        v[2 * i] = Element<T>::pack(x[0] * scale[0] + b.x, x[1] * scale[0] + b.y);
+        v[2 * i + 1] = Element<T>::pack(x[2] * scale[1] + b.x, x[3] * scale[1] + b.y);
     }
 }
 
-/* Columns 0..127 of the tile are gates, 128..255 the same columns' ups. A is computed from the
- * stored H, as the backward pass will. */
-template <class T, class Glu>
-__device__ __forceinline__ void epilogue_act(const HopperArgs &g, const Tile &w, const Place &at,
-                                             Slabs<2> &slabs, const float (&scale)[2],
-                                             const float (&acc)[128]) {
-    const RowBlock<false> rows(g, w, at.wg);
-    const Glu glu{g.act};
-    const int n = g.columns;
-    const T *bias = g.bias ? static_cast<const T *>(g.bias) + (int64_t)w.e * 2 * n : nullptr;
-#pragma unroll
-    for (int j = 0; j < 2; j++) {
-        const int c0 = w.n * 128 + 64 * j;
-        if (c0 >= n)
-            continue;
-        Packed vg, vu, va;
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            int col = c0 + 8 * i + at.column();
-            float2 bg = bias_pair(bias, col, n), bu = bias_pair(bias ? bias + n : nullptr, col, n);
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                const float *xg = acc + (j * 8 + i) * 4 + 2 * half, *xu = xg + 64;
-                float s = scale[half];
-                uint32_t hg = Element<T>::pack(xg[0] * s + bg.x, xg[1] * s + bg.y);
-                uint32_t hu = Element<T>::pack(xu[0] * s + bu.x, xu[1] * s + bu.y);
-                float2 fg = Element<T>::unpack(hg), fu = Element<T>::unpack(hu);
-                vg[2 * i + half] = hg;
-                vu[2 * i + half] = hu;
-                va[2 * i + half] = Element<T>::pack(glu.value(fg.x, fu.x), glu.value(fg.y, fu.y));
-            }
-        }
-        slabs.store<false>(vg, &g.out[0], rows.exists, c0, rows.c1, rows.c2);
-        slabs.store<false>(vu, &g.out[1], rows.exists, c0, rows.c1, rows.c2);
-        slabs.store<false>(va, &g.out[2], rows.exists, c0, rows.c1, rows.c2);
-    }
+template <class Q>
+__device__ __forceinline__ void store_plain(const HopperArgs &g, const RowBlock<Q::ragged_k> &rows,
+                                            Slabs<Q::slabs> &slabs, int c0, const Packed &v) {
+    if constexpr (Q::transposed)
+        slabs.template store<true>(v, &g.out[0], rows.exists, rows.c1, c0, rows.c2);
+    else
+        slabs.template store<false>(v, &g.out[0], rows.exists, c0, rows.c1, rows.c2);
 }
 
 #endif

@@ -86,8 +86,11 @@ __device__ __forceinline__ void epilogue_tile(const HopperArgs &g, const Tile &w
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const RowBlock<false> rows(g, w, half);
-            if (c0 < g.columns && rows.exists)
-                store_plain<T, Q>(g, rows, at, slabs, bias, scale, c0, acc[half] + 32 * j);
+            if (c0 < g.columns && rows.exists) {
+                Packed v;
+                pack_plain(g, at, bias, scale, c0, acc[half] + 32 * j, v);
+                store_plain<Q>(g, rows, slabs, c0, v);
+            }
         }
     }
 }
