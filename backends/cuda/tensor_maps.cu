@@ -88,9 +88,7 @@ HopperArgs common_args(const Layer *layer, const Experts *x) {
 }
 
 bool op_takes_turns(HopperOp op, int columns, int k) {
-    return op == HOPPER_DOWN  ? takes_turns(columns, k, TURNS_MOST_Y)
-           : op == HOPPER_DXP ? takes_turns(columns, k, TURNS_MOST_DXP)
-                              : false;
+    return (op == HOPPER_DOWN || op == HOPPER_DXP) && takes_turns(columns, k);
 }
 
 int tile_columns(HopperOp op, const HopperArgs *g) {

@@ -3,15 +3,15 @@
 #ifndef MOE_CUDA_TURNS_H
 #define MOE_CUDA_TURNS_H
 
-/* Most blocks of 64 of K for which turns pay, where shared tiles leave no column empty. */
-enum { TURNS_MOST_Y = 24, TURNS_MOST_DXP = 32 };
-
-/* Turns hide the epilogue, but their tiles of 192 columns read a ninth more than shared ones of
- * 256. They pay where products are few, and where 256 columns would leave part of the last tile
- * empty (README.md, log). */
-static inline int takes_turns(long columns, long k, int most_blocks) {
+/* C has `columns` columns. Turns hide an epilogue wholly, but their tiles of 192 columns read a
+ * ninth more than shared ones of 256, whose epilogues run under the next tile's products too, but
+ * for the rounding. They pay where products are few, and where 256 columns would leave part of the
+ * last tile empty; less so where 192 would (README.md, log). */
+static inline int takes_turns(long columns, long k) {
     const long blocks = k / 64;
-    return blocks >= 4 && (blocks <= most_blocks || columns % 256 != 0);
+    if (columns % 256 != 0)
+        return blocks >= 4;
+    return blocks >= 8 && (columns % 192 == 0 ? blocks <= 32 : blocks < 16);
 }
 
 #endif

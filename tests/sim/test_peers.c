@@ -98,7 +98,7 @@ Test(sim_peers, errors) {
     static timed rows[PASSES_MAX];
     const int count = read_table(rows);
     expect_error(rows, count, "cublas", 34, 3.5);
-    expect_error(rows, count, "moeref", 32, 3.5);
+    expect_error(rows, count, "moeref", 34, 3.5);
     expect_error(rows, count, "grouped_mm", 34, 4);
     expect_error(rows, count, "scattermoe", 32, 5);
     expect_error(rows, count, "sonicmoe", 8, 5.5);
