@@ -206,7 +206,7 @@ Test(sim_fit, measured_kernels) {
 }
 
 /* The router's stages, and dX that starts from its part, on three layers: none further off than
- * sim/README.md says (4.8 %), with a little room for the next fit. */
+ * sim/README.md says (5.9 %). */
 Test(sim_fit, measured_router) {
     static const char *const names[] = {"router", "topk", "metadata", "router_backward", "dX"};
     char path[4096];
