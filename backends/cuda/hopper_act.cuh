@@ -8,39 +8,33 @@
 /* A step stores 64 columns of gates, ups or A. */
 template <class T, class Q, class Glu> struct ActEpilogue {
     enum { STEPS = 6 };
-    const HopperArgs &g;
-    const Place &at;
     const Glu glu;
-    Slabs<Q::slabs> slabs;
-    RowBlock<false> rows;
-    int column, expert; /* the tile's first column */
-    float scale[2];
+    StoredLater<Q> tile;
     Packed gate[2], up[2];
 
-    __device__ __forceinline__ ActEpilogue(const HopperArgs &args, const Place &place,
-                                           uint32_t smem, const Ring<Q> &)
-        : g(args), at(place), glu{args.act}, slabs(place, smem + Q::slabs_at),
-          column(args.columns) {
+    __device__ __forceinline__ ActEpilogue(const HopperArgs &g, const Place &at, uint32_t smem,
+                                           const Ring<Q> &)
+        : glu{g.act}, tile(g, at, smem) {
     }
     __device__ __forceinline__ void begin(const Tile &t) {
-        rows = RowBlock<false>(g, t, at.wg);
-        column = t.n * Q::columns;
-        expert = t.e;
-        row_factors(t, at, t.m * HOPPER_BM + 64 * at.wg, g.row_scale, scale);
+        tile.begin(t);
     }
     __device__ __forceinline__ void round(const float (&acc)[128]) {
+        const HopperArgs &g = tile.g;
         const int n = g.columns;
-        const T *bias = g.bias ? static_cast<const T *>(g.bias) + (int64_t)expert * 2 * n : nullptr;
+        const T *bias =
+            g.bias ? static_cast<const T *>(g.bias) + (int64_t)tile.expert * 2 * n : nullptr;
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            pack_plain(g, at, bias, scale, column + 64 * j, acc + 32 * j, gate[j]);
-            pack_plain(g, at, bias ? bias + n : nullptr, scale, column + 64 * j, acc + 64 + 32 * j,
+            const int c0 = tile.column + 64 * j;
+            pack_plain(g, tile.at, bias, tile.scale, c0, acc + 32 * j, gate[j]);
+            pack_plain(g, tile.at, bias ? bias + n : nullptr, tile.scale, c0, acc + 64 + 32 * j,
                        up[j]);
         }
     }
     __device__ __forceinline__ void step(int s) {
-        const int j = s / 3, what = s % 3, c0 = column + 64 * j;
-        if (c0 >= g.columns)
+        const int j = s / 3, what = s % 3, c0 = tile.column + 64 * j;
+        if (c0 >= tile.g.columns)
             return;
         if (what == 2) { /* A takes the gates' place */
 #pragma unroll
@@ -49,8 +43,8 @@ template <class T, class Q, class Glu> struct ActEpilogue {
                 gate[j][i] = Element<T>::pack(glu.value(x.x, u.x), glu.value(x.y, u.y));
             }
         }
-        slabs.template store<false>(what == 1 ? up[j] : gate[j], &g.out[what], rows.exists, c0,
-                                    rows.c1, rows.c2);
+        tile.slabs.template store<false>(what == 1 ? up[j] : gate[j], &tile.g.out[what],
+                                         tile.rows.exists, c0, tile.rows.c1, tile.rows.c2);
     }
 };
 

@@ -107,6 +107,29 @@ __device__ __forceinline__ void row_factors(const Tile &w, const Place &at, int 
     }
 }
 
+/* What must be known of a tile to store it later, slab by slab. Before the first tile it has no
+ * columns. */
+template <class Q> struct StoredLater {
+    const HopperArgs &g;
+    const Place &at;
+    Slabs<Q::slabs> slabs;
+    RowBlock<Q::ragged_k> rows;
+    int column, expert; /* the tile's first column */
+    float scale[2];     /* of the thread's rows */
+
+    __device__ __forceinline__ StoredLater(const HopperArgs &args, const Place &place,
+                                           uint32_t smem)
+        : g(args), at(place), slabs(place, smem + Q::slabs_at), column(args.columns) {
+    }
+    __device__ __forceinline__ void begin(const Tile &t) {
+        rows = RowBlock<Q::ragged_k>(g, t, at.wg);
+        column = t.n * Q::columns;
+        expert = t.e;
+        row_factors(t, at, t.m * HOPPER_BM + 64 * at.wg,
+                    Q::act || Q::op == HOPPER_UP ? g.row_scale : nullptr, scale);
+    }
+};
+
 template <class T> __device__ __forceinline__ const T *bias_of(const HopperArgs &g, int e) {
     return g.bias ? static_cast<const T *>(g.bias) + (int64_t)e * g.columns : nullptr;
 }

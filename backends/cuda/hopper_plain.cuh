@@ -6,34 +6,26 @@
 
 template <class T, class Q> struct PlainEpilogue {
     enum { STEPS = 4 };
-    const HopperArgs &g;
-    const Place &at;
-    Slabs<Q::slabs> slabs;
-    RowBlock<Q::ragged_k> rows;
-    int column, expert; /* the tile's first column */
-    float scale[2];
+    StoredLater<Q> tile;
     Packed c[STEPS];
 
-    __device__ __forceinline__ PlainEpilogue(const HopperArgs &args, const Place &place,
-                                             uint32_t smem, const Ring<Q> &)
-        : g(args), at(place), slabs(place, smem + Q::slabs_at), column(args.columns) {
+    __device__ __forceinline__ PlainEpilogue(const HopperArgs &g, const Place &at, uint32_t smem,
+                                             const Ring<Q> &)
+        : tile(g, at, smem) {
     }
     __device__ __forceinline__ void begin(const Tile &t) {
-        rows = RowBlock<Q::ragged_k>(g, t, at.wg);
-        column = t.n * Q::columns;
-        expert = t.e;
-        row_factors(t, at, t.m * HOPPER_BM + 64 * at.wg, Q::op == HOPPER_UP ? g.row_scale : nullptr,
-                    scale);
+        tile.begin(t);
     }
     __device__ __forceinline__ void round(const float (&acc)[128]) {
-        const T *bias = Q::ragged_k ? nullptr : bias_of<T>(g, expert);
+        const T *bias = Q::ragged_k ? nullptr : bias_of<T>(tile.g, tile.expert);
 #pragma unroll
         for (int j = 0; j < STEPS; j++)
-            pack_plain(g, at, bias, scale, column + 64 * j, acc + 32 * j, c[j]);
+            pack_plain(tile.g, tile.at, bias, tile.scale, tile.column + 64 * j, acc + 32 * j, c[j]);
     }
     __device__ __forceinline__ void step(int j) {
-        if (column + 64 * j < g.columns)
-            store_plain<Q>(g, rows, slabs, column + 64 * j, c[j]);
+        const int c0 = tile.column + 64 * j;
+        if (c0 < tile.g.columns)
+            store_plain<Q>(tile.g, tile.rows, tile.slabs, c0, c[j]);
     }
 };
 

@@ -188,7 +188,8 @@ Test(sim_fit, kernels_give_known_efficiencies_back) {
     unlink(path);
 }
 
-/* The project's own kernels as they were measured, each by itself: within 10 % on average. */
+/* The project's own kernels as they were measured, each by itself: within 4.5 % on average, where
+ * backends/cuda/README.md says 3.6. */
 Test(sim_fit, measured_kernels) {
     char path[4096];
     moe_table *table;
@@ -200,7 +201,7 @@ Test(sim_fit, measured_kernels) {
     cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
     cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
     cr_assert_eq(moe_gpu_fit(gpu, table, &params, NULL, &r), MOE_OK);
-    cr_expect(r.as_given[MOE_FIT_ALL].mean <= 10, "mean error %.1f %%", r.as_given[0].mean);
+    cr_expect(r.as_given[MOE_FIT_ALL].mean <= 4.5, "mean error %.1f %%", r.as_given[0].mean);
     moe_table_destroy(&table);
     moe_gpu_destroy(&gpu);
 }
@@ -246,7 +247,7 @@ Test(sim_fit, sonicmoe_bars) {
     cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
     cr_assert_eq(moe_gpu_fit(gpu, table, &params, NULL, &r), MOE_OK);
     cr_expect_eq(r.as_given[MOE_FIT_ALL].rows, 24);
-    cr_expect(r.as_given[MOE_FIT_ALL].mean <= 10, "mean error %.1f %%", r.as_given[0].mean);
+    cr_expect(r.as_given[MOE_FIT_ALL].mean <= 4.5, "mean error %.1f %%", r.as_given[0].mean);
     moe_table_destroy(&table);
     moe_gpu_destroy(&gpu);
 }
