@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "list.h"
+#include "sim/kernels/list.h"
 
 static const moe_method *const methods[] = {
     &moe_int_cublas,     &moe_int_sonicmoe,   &moe_int_scattermoe, &moe_int_momoe,

@@ -1,6 +1,6 @@
 /* The dense bound: one batched cuBLAS GEMM per stage with P/E rows for every expert, nothing but
  * the GEMMs. A heuristic picks tile shape and split-K; the model takes the fastest. */
-#include "../list.h"
+#include "sim/kernels/list.h"
 
 /* Kernel names of cuBLAS on Hopper show tiles of 64 to 320 rows and 8 to 272 columns; this is that
  * family in steps of 32 columns. */

@@ -1,6 +1,6 @@
 /* TensorRT-LLM's CUTLASS MoE, an inference layer: top-k from given logits, expand, GEMM1, gated
  * activation, GEMM2, finalize. Its autotuner tries every compiled tile; the model does too. */
-#include "../list.h"
+#include "sim/kernels/list.h"
 
 static const moe_tile shapes[] = {{128, 16, 1},  {128, 32, 1},  {128, 64, 1},
                                   {128, 128, 1}, {128, 256, 1}, {256, 128, 1}};

@@ -4,7 +4,7 @@
  * gradients, K = f_e, are added in fp32 to what is there (csrc/apis/gemm.hpp,
  * k_grouped_bf16_gemm_tn_contiguous; TMA reductions), so that they are zeroed before and rounded
  * to the weights' type after. */
-#include "padded.h"
+#include "sim/methods/padded.h"
 
 /* Rows of a group lie in tiles of 128; those of a weight gradient are as free as its columns. */
 static const moe_tile row_shapes[] = {{128, 64, 1},  {128, 96, 1},  {128, 128, 1}, {128, 160, 1},

@@ -1,4 +1,4 @@
-#include "fused.h"
+#include "sim/methods/fused.h"
 
 #include <math.h>
 

@@ -3,7 +3,7 @@
 #ifndef MOE_SIM_METHODS_FUSED_H
 #define MOE_SIM_METHODS_FUSED_H
 
-#include "../list.h"
+#include "sim/kernels/list.h"
 
 typedef struct moe_fused {
     const moe_tiles *a, *y, *dh, *dxp, *dw;

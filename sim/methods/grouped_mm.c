@@ -2,7 +2,7 @@
  * gather, a compiled SwiGLU, a compiled weighted sum over y[inverse], and autograd of all of them.
  * Kernels, and the rates of those that are bound by their own instructions, as a profile of it
  * shows them: sim/README.md. */
-#include "../list.h"
+#include "sim/kernels/list.h"
 
 /* ATen's CUTLASS kernels (aten/src/ATen/native/cuda/GroupMM.cu), in clusters of two along the rows:
  * cooperative 128x256, but ping-pong 64x128 where a group has no more than 128 rows or columns. */

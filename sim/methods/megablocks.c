@@ -4,7 +4,7 @@
  * and un-permutation as kernels of their own, all of it through autograd. The gather waits on the
  * host for the padded size, and in the forward pass the small kernels of the topology come next,
  * one by one: the device idles there, for fixed_us. */
-#include "padded.h"
+#include "sim/methods/padded.h"
 
 static const moe_tile shapes[] = {{128, 128, 1}};
 static const moe_tiles tiles = {shapes, 1, 1, .cluster = 1};

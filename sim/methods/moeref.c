@@ -2,8 +2,8 @@
  * consumer warpgroups share tiles of 128 x 256 and do most of the epilogue under the next tile's
  * products, but for dH, whose epilogue is exposed; Y and dX~ take turns with tiles of 128 x 192,
  * which hides it, where takes_turns() says so. dS leaves dH as one partial sum per tile. */
-#include "../../backends/cuda/turns.h"
-#include "fused.h"
+#include "backends/cuda/turns.h"
+#include "sim/methods/fused.h"
 
 #include <math.h>
 

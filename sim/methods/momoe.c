@@ -5,7 +5,7 @@
  * do: where experts are many that is most of the time. */
 #include <math.h>
 
-#include "padded.h"
+#include "sim/methods/padded.h"
 
 /* A CTA of the first GEMM holds both halves of its columns of H. The configurations that its
  * autotuner may pick have tiles of 64 rows too, which double the empty CTAs. */

@@ -2,7 +2,7 @@
 #ifndef MOE_SIM_PADDED_H
 #define MOE_SIM_PADDED_H
 
-#include "../list.h"
+#include "sim/kernels/list.h"
 
 static inline double moe_int_padded_rows(const moe_list *l) {
     double rows = 0;

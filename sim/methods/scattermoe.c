@@ -3,7 +3,7 @@
  * bound by their own instructions, as a profile of it shows them: sim/README.md. */
 #include <math.h>
 
-#include "../list.h"
+#include "sim/kernels/list.h"
 
 /* Row tiles are cut from the sorted pairs, not from each expert's. */
 static const moe_tile shapes[] = {{128, 128, 1}};

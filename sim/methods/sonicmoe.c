@@ -2,7 +2,7 @@
  * Hopper (github.com/Dao-AILab/sonic-moe, sonicmoe/functional/moe_config.py): clusters of two CTAs
  * along the rows of an expert, so that rows are padded to 256, whatever M token rounding rounds to.
  */
-#include "fused.h"
+#include "sim/methods/fused.h"
 
 static const moe_tile wide_shape[] = {{128, 256, 1}}, middle_shape[] = {{128, 192, 1}},
                       square_shape[] = {{128, 128, 1}};

@@ -2,7 +2,7 @@
  * on load, activation, GEMM2, sum. Both look for a file of tuned tiles for (E, n, GPU). With one,
  * or with vLLM's size-dependent fallback, the best tile is close to what runs. SGLang's fallback is
  * one rule: 16x32 while T <= E, 64x64 above. */
-#include "../list.h"
+#include "sim/kernels/list.h"
 
 static const moe_tile tuned_shapes[] = {{16, 64, 1},  {16, 128, 1},  {16, 256, 1}, {32, 64, 1},
                                         {32, 128, 1}, {64, 64, 1},   {64, 128, 1}, {64, 256, 1},

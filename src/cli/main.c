@@ -1,5 +1,5 @@
 /* moeref: one binary, one verb for each question. */
-#include "cli/cli.h"
+#include "cli/input/cli.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* JSON as text against a library that builds trees: the same bytes, and always JSON. */
-#include "cli/json_text.h"
+#include "cli/report/json.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>

@@ -2,8 +2,8 @@
  * may refuse cases, with a reason, but not all of them; it may not fail one. */
 #include "moeref/check.h"
 
-#include "check/edge.h"
-#include "check/suite.h"
+#include "suite/edge.h"
+#include "suite/suite.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>

@@ -3,8 +3,8 @@
 #include "moeref/check.h"
 #include "moeref/safetensors.h"
 
-#include "check/edge.h"
-#include "check/suite.h"
+#include "suite/edge.h"
+#include "suite/suite.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

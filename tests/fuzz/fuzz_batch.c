@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/model_cli.h"
+#include "cli/input/model.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

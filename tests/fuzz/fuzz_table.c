@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../sim/table.h"
+#include "sim/fit/table.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

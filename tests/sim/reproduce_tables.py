@@ -16,8 +16,8 @@ def reproduce(script, measured, folder, names):
 
 def main(root):
     timing = root / "golden/timing/h100-sxm"
-    reproduce(root / "golden/timing/tables.py", [timing / "kernels.json"], timing, ("moeref.tsv", "moeref.json"))
-    reproduce(root / "sim/peers_kernels.py", [timing / "peers.json", timing / "kernels.json"], root / "golden/sim",
+    reproduce(root / "sim/tools/own_kernels.py", [timing / "kernels.json"], timing, ("moeref.tsv", "moeref.json"))
+    reproduce(root / "sim/tools/peers_kernels.py", [timing / "peers.json", timing / "kernels.json"], root / "golden/sim",
               ("grouped_mm.json", "scattermoe.json", "peers.tsv", "sonicmoe_measured.tsv"))
 
 

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "capture.h"
-#include "fit.h"
+#include "sim/fit/fit.h"
 #include "moeref/model.h"
 #include "temporary.h"
 

@@ -3,8 +3,8 @@
 #include <math.h>
 
 #include "moeref/rng.h"
-#include "rates.h"
-#include "schedule.h"
+#include "sim/kernels/rates.h"
+#include "sim/kernels/schedule.h"
 
 static void plain(const moe_batch *b, int batches, int sms, double *ret_full, double *ret_end) {
     double at[MOE_INT_SMS_MAX] = {0};

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "capture.h"
-#include "table.h"
+#include "sim/fit/table.h"
 #include "temporary.h"
 
 /* One kernel of one case. */

@@ -1,7 +1,7 @@
 /* The error model against errors that really occur: the reference at lower precision. Its predicted
  * deviation must be the true one's size: if it were too large nothing would ever fail, if it were
  * too small correct kernels would. */
-#include "check/errors.h"
+#include "check/errors/errors.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

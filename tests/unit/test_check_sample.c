@@ -1,6 +1,6 @@
 /* The sampled oracle computes what the full one does, for every kind of layer, and looks where it
  * should. */
-#include "check/errors.h"
+#include "check/errors/errors.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "capture.h"
-#include "layer/hf.h"
+#include "hf/hf.h"
 
 static const char *golden(const char *family, const char *file) {
     static char path[4096];

@@ -1,0 +1,211 @@
+/* GPU descriptions: shipped ones by name, anybody's own by path. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "core/jsonx.h"
+#include "sim/gpus/params.h"
+
+#define REFERENCE_GPU "h100-sxm" /* whose systems and efficiencies others start from */
+#define FILE_LIMIT    (1u << 20)
+
+/* {"value": 3.35, "kind": "nominal", "source": "..."}: a number without its origin is refused. */
+static moe_status read_number(const moe_int_json *at, const moe_gpu_param *info, double *ret) {
+    moe_int_json entry;
+    const char *kind, *source;
+    double value;
+    moe_status st = moe_int_json_object(at, info->key, MOE_INT_JSON_REQUIRED, &entry);
+    if (!st)
+        st = moe_int_json_f64(&entry, "value", MOE_INT_JSON_REQUIRED, &value);
+    if (!st)
+        st = moe_int_json_str(&entry, "kind", MOE_INT_JSON_REQUIRED, &kind);
+    if (!st)
+        st = moe_int_json_str(&entry, "source", MOE_INT_JSON_REQUIRED, &source);
+    if (st)
+        return st;
+    if (!moe_int_gpu_allows(info, value))
+        return moe_fail(at->log, MOE_E_FORMAT,
+                        "%s: %s is %g, not a %snumber in [%g, %g]%s%s: check its unit", at->where,
+                        info->key, value, info->whole ? "whole " : "", info->least, info->greatest,
+                        info->unit[0] ? " " : "", info->unit);
+    if (strcmp(kind, "nominal") != 0 && strcmp(kind, "measured") != 0 &&
+        strcmp(kind, "fitted") != 0 && strcmp(kind, "assumed") != 0)
+        return moe_fail(at->log, MOE_E_FORMAT,
+                        "%s: %s has kind \"%s\"; use nominal, measured, fitted or assumed",
+                        at->where, info->key, kind);
+    *ret = value;
+    return MOE_OK;
+}
+
+static moe_status refuse_unknown(const moe_int_json *at, const moe_gpu_param *table, size_t count) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)at->object, key, value) {
+        size_t i = 0;
+        while (i < count && strcmp(key, table[i].key) != 0)
+            i++;
+        if (i == count)
+            return moe_fail(at->log, MOE_E_FORMAT, "%s: unknown key \"%s\"", at->where, key);
+    }
+    return MOE_OK;
+}
+
+/* Efficiencies of a GPU that was never measured are those of the reference GPU. */
+static moe_status read_parameters(const moe_int_json *root, const moe_gpu *reference,
+                                  moe_gpu *gpu) {
+    moe_int_json at;
+    moe_status st = moe_int_json_object(root, "parameters", MOE_INT_JSON_REQUIRED, &at);
+    if (!st)
+        st = refuse_unknown(&at, moe_int_gpu_params, MOE_GP_COUNT);
+    for (int i = 0; !st && i < MOE_GP_COUNT; i++) {
+        const moe_gpu_param *info = &moe_int_gpu_params[i];
+        if (info->fitted && reference && !moe_int_json_has(&at, info->key))
+            gpu->p[i] = reference->p[i];
+        else
+            st = read_number(&at, info, &gpu->p[i]);
+    }
+    if (!st && gpu->p[MOE_GP_CLOCK] > gpu->p[MOE_GP_CLOCK_MAX])
+        st = moe_fail(root->log, MOE_E_FORMAT, "%s: clock_mhz %g is above clock_max_mhz %g",
+                      at.where, gpu->p[MOE_GP_CLOCK], gpu->p[MOE_GP_CLOCK_MAX]);
+    return st;
+}
+
+static int find_system(const char *name) {
+    for (int s = 0; s < MOE_SYS_COUNT; s++) {
+        if (strcmp(name, moe_int_system_names[s]) == 0)
+            return s;
+    }
+    return -1;
+}
+
+static moe_status read_systems(const moe_int_json *root, moe_gpu *gpu) {
+    moe_int_json systems, at;
+    const char *name;
+    json_t *value;
+    if (!moe_int_json_has(root, "systems"))
+        return MOE_OK;
+    moe_status st = moe_int_json_object(root, "systems", MOE_INT_JSON_REQUIRED, &systems);
+    if (st)
+        return st;
+    json_object_foreach((json_t *)systems.object, name, value) {
+        int s = find_system(name);
+        if (s < 0)
+            return moe_fail(root->log, MOE_E_FORMAT, "%s: unknown system \"%s\"", systems.where,
+                            name);
+        st = moe_int_json_object(&systems, name, MOE_INT_JSON_REQUIRED, &at);
+        if (!st)
+            st = refuse_unknown(&at, moe_int_system_params, MOE_SP_COUNT);
+        for (int i = 0; !st && i < MOE_SP_COUNT; i++) {
+            if (moe_int_json_has(&at, moe_int_system_params[i].key))
+                st = read_number(&at, &moe_int_system_params[i], &gpu->sys[s][i]);
+        }
+        if (st)
+            return st;
+    }
+    return MOE_OK;
+}
+
+static moe_status read_gpu(const moe_int_json *root, const moe_gpu *reference, moe_gpu *gpu) {
+    int64_t version;
+    const char *name;
+    moe_status st = moe_int_json_i64(root, "moeref_gpu", MOE_INT_JSON_REQUIRED, 1, 1, &version);
+    if (!st)
+        st = moe_int_json_str(root, "name", MOE_INT_JSON_REQUIRED, &name);
+    if (st)
+        return st;
+    if (strlen(name) >= sizeof gpu->name || name[0] == '\0')
+        return moe_fail(root->log, MOE_E_FORMAT, "%s: name must have 1 to %zu characters",
+                        root->where, sizeof gpu->name - 1);
+    strcpy(gpu->name, name);
+    for (int s = 0; s < MOE_SYS_COUNT; s++)
+        memcpy(gpu->sys[s], reference ? reference->sys[s] : moe_int_system_defaults,
+               sizeof gpu->sys[s]);
+    st = read_parameters(root, reference, gpu);
+    return st ? st : read_systems(root, gpu);
+}
+
+static moe_status parse(const char *text, size_t size, const char *name, const moe_gpu *reference,
+                        const moe_log *log, moe_gpu **ret) {
+    moe_gpu *gpu = calloc(1, sizeof *gpu);
+    if (!gpu)
+        return moe_fail(log, MOE_E_NOMEM, "%s: out of memory", name);
+    moe_status st = moe_int_json_parse(text, size, name, log, &gpu->root);
+    if (!st) {
+        moe_int_json root = moe_int_json_root(gpu->root, name, log);
+        st = read_gpu(&root, reference, gpu);
+    }
+    if (st)
+        moe_gpu_destroy(&gpu);
+    else
+        *ret = gpu;
+    return st;
+}
+
+static const moe_int_gpu_file *find_file(const char *name) {
+    for (const moe_int_gpu_file *f = moe_int_gpu_files; f->name; f++) {
+        if (strcmp(f->name, name) == 0)
+            return f;
+    }
+    return NULL;
+}
+
+moe_status moe_gpu_parse(const char *text, size_t size, const char *name, const moe_log *log,
+                         moe_gpu **ret) {
+    const moe_int_gpu_file *file = find_file(REFERENCE_GPU);
+    moe_gpu *reference = NULL;
+    moe_status st = parse(file->text, file->size, file->name, NULL, log, &reference);
+    if (!st)
+        st = parse(text, size, name, reference, log, ret);
+    moe_gpu_destroy(&reference);
+    return st;
+}
+
+static moe_status unknown_gpu(const char *spec, const moe_log *log) {
+    char list[512] = "";
+    for (const moe_int_gpu_file *f = moe_int_gpu_files; f->name; f++) {
+        strncat(list, " ", sizeof list - strlen(list) - 1);
+        strncat(list, f->name, sizeof list - strlen(list) - 1);
+    }
+    return moe_fail(log, MOE_E_NOTFOUND,
+                    "no GPU description \"%s\"; shipped:%s; a file's name holds a '/' or ends in "
+                    ".json",
+                    spec, list);
+}
+
+moe_status moe_gpu_load(const char *spec, const moe_log *log, moe_gpu **ret) {
+    const moe_int_gpu_file *file = find_file(spec);
+    size_t length = strlen(spec), size;
+    char *text;
+    if (file)
+        return moe_gpu_parse(file->text, file->size, file->name, log, ret);
+    if (!strchr(spec, '/') && (length < 5 || strcmp(spec + length - 5, ".json") != 0))
+        return unknown_gpu(spec, log);
+    moe_status st = moe_int_file_read(spec, FILE_LIMIT, log, &text, &size);
+    if (st)
+        return st;
+    st = moe_gpu_parse(text, size, spec, log, ret);
+    free(text);
+    return st;
+}
+
+moe_status moe_gpu_clone(const moe_gpu *gpu, moe_gpu **ret) {
+    moe_gpu *copy = malloc(sizeof *copy);
+    if (!copy)
+        return MOE_E_NOMEM;
+    *copy = *gpu;
+    copy->root = json_incref(gpu->root);
+    *ret = copy;
+    return MOE_OK;
+}
+
+void moe_gpu_destroy(moe_gpu **gpu) {
+    if (!gpu || !*gpu)
+        return;
+    json_decref((*gpu)->root);
+    free(*gpu);
+    *gpu = NULL;
+}
+
+const char *moe_gpu_name(const moe_gpu *gpu) {
+    return gpu->name;
+}

@@ -1,0 +1,142 @@
+/* Reading, changing and writing single numbers of a GPU description. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "layer/number.h"
+#include "sim/gpus/params.h"
+
+#define KEY_MAX 64
+
+const char *const *moe_gpu_names(void) {
+    return moe_int_gpu_names;
+}
+
+moe_status moe_gpu_get(const moe_gpu *gpu, const char *key, double *ret) {
+    const double *slot = moe_int_gpu_slot((moe_gpu *)gpu, key, NULL, NULL);
+    if (!slot)
+        return MOE_E_NOTFOUND;
+    *ret = *slot;
+    return MOE_OK;
+}
+
+moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_log *log) {
+    const moe_gpu_param *info;
+    unsigned char *set;
+    double *slot = moe_int_gpu_slot(gpu, key, &info, &set);
+    if (!slot)
+        return moe_fail(log, MOE_E_NOTFOUND, "a GPU description has no \"%s\"", key);
+    if (!moe_int_gpu_allows(info, value))
+        return moe_fail(log, MOE_E_INVALID, "%s = %g is not a %snumber in [%g, %g]%s%s", key, value,
+                        info->whole ? "whole " : "", info->least, info->greatest,
+                        info->unit[0] ? " " : "", info->unit);
+    const double old = *slot;
+    *slot = value;
+    /* The highest clock bounds what any kernel can do: a prediction above it would beat its floor.
+     */
+    if (gpu->p[MOE_GP_CLOCK] > gpu->p[MOE_GP_CLOCK_MAX]) {
+        *slot = old;
+        return moe_fail(log, MOE_E_INVALID,
+                        "%s = %g: clock_mhz would be above clock_max_mhz; change the other first",
+                        key, value);
+    }
+    *set = 1;
+    return MOE_OK;
+}
+
+static double apply(char op, double old, double value) {
+    switch (op) {
+    case '*':
+        return old * value;
+    case '/':
+        return value != 0.0 ? old / value : INFINITY;
+    case '+':
+        return old + value;
+    case '-':
+        return old - value;
+    default:
+        return value;
+    }
+}
+
+moe_status moe_gpu_what_if(moe_gpu *gpu, const char *text, const moe_log *log) {
+    size_t length = strcspn(text, "*/+-=");
+    char key[KEY_MAX];
+    double old, value;
+    if (text[length] == '\0' || length == 0 || length >= sizeof key)
+        return moe_fail(log, MOE_E_INVALID,
+                        "what-if \"%s\": write KEY*NUMBER, KEY/NUMBER, KEY+NUMBER, KEY-NUMBER or "
+                        "KEY=NUMBER",
+                        text);
+    memcpy(key, text, length);
+    key[length] = '\0';
+    const char *number = text + length + 1;
+    if (moe_int_parse_real((moe_int_word){number, strlen(number)}, &value) != MOE_OK)
+        return moe_fail(log, MOE_E_INVALID, "what-if \"%s\": \"%s\" is not a number", text, number);
+    if (moe_gpu_get(gpu, key, &old) != MOE_OK)
+        return moe_fail(log, MOE_E_NOTFOUND, "what-if \"%s\": a GPU description has no \"%s\"",
+                        text, key);
+    return moe_gpu_set(gpu, key, apply(text[length], old, value), log);
+}
+
+/* A fit is not good to seventeen digits; five keep the file readable. */
+static double rounded(double value) {
+    if (value == 0.0)
+        return 0.0;
+    double unit = pow(10.0, 4.0 - floor(log10(fabs(value))));
+    return round(value * unit) / unit;
+}
+
+static int put_entry(json_t *parent, const moe_gpu_param *info, double value, const char *kind,
+                     const char *source) {
+    return json_object_set_new(parent, info->key,
+                               json_pack("{s:f,s:s,s:s}", "value",
+                                         info->whole ? value : rounded(value), "kind", kind,
+                                         "source", source));
+}
+
+static json_t *member(json_t *parent, const char *key) {
+    json_t *child = json_object_get(parent, key);
+    if (!child) {
+        child = json_object();
+        json_object_set_new(parent, key, child);
+    }
+    return child;
+}
+
+static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *source) {
+    json_t *root = json_deep_copy(gpu->root);
+    int bad = !root;
+    for (int i = 0; !bad && i < MOE_GP_COUNT; i++) {
+        if (gpu->set_p[i])
+            bad |= put_entry(member(root, "parameters"), &moe_int_gpu_params[i], gpu->p[i], kind,
+                             source);
+    }
+    for (int s = 0; s < MOE_SYS_COUNT; s++) {
+        for (int i = 0; !bad && i < MOE_SP_COUNT; i++) {
+            if (gpu->set_sys[s][i])
+                bad |= put_entry(member(member(root, "systems"), moe_int_system_names[s]),
+                                 &moe_int_system_params[i], gpu->sys[s][i], kind, source);
+        }
+    }
+    if (bad) {
+        json_decref(root);
+        return NULL;
+    }
+    return root;
+}
+
+moe_status moe_gpu_write(const moe_gpu *gpu, const char *path, const char *kind, const char *source,
+                         const moe_log *log) {
+    json_t *root = edited_root(gpu, kind, source);
+    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
+    const size_t length = text ? strlen(text) : 0;
+    if (text)
+        text[length] = '\n'; /* in the NUL's place */
+    moe_status st = text ? moe_int_file_write(path, text, length + 1, log)
+                         : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
+    free(text);
+    json_decref(root);
+    return st;
+}

@@ -1,0 +1,264 @@
+/* The tile model of GEMMs. Equations and their measured worth: sim/README.md. */
+#include "sim/kernels/gemm.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/kernels/schedule.h"
+
+#define KSTEP           64.0
+#define MIN_SPLIT_STEPS 4  /* shorter slices of K spend their time in fill and fix-up */
+#define BATCHES_MAX     64 /* levels of depth that are told apart */
+
+/* What the groups add up to for one tile shape. */
+typedef struct sums {
+    double tiles_m;               /* row tiles of all groups */
+    double tiles;                 /* output tiles, split-K slices counted */
+    double rows;                  /* filled rows of a row tile, on average */
+    double flops;                 /* model FLOPs */
+    double steps;                 /* k-steps of all tiles */
+    moe_batch batch[BATCHES_MAX]; /* k-steps of a tile, number of tiles; deepest first */
+    int batches;
+} sums;
+
+static double ceil_div(double a, double b) {
+    return ceil(a / b);
+}
+
+/* Experts of equal depth are one batch. Where a plan has depths of more than BATCHES_MAX levels,
+ * neighbours are merged and take their mean. */
+static void sum_depths(const moe_gemm *g, double tiles_per_group, double split, sums *s) {
+    double steps[BATCHES_MAX] = {0}, experts[BATCHES_MAX] = {0}, deepest = 0;
+    for (int64_t i = 0; i < g->groups; i++)
+        deepest = fmax(deepest, ceil_div((double)g->counts[i], KSTEP * split));
+    const double unit = ceil_div(deepest + 1, BATCHES_MAX);
+    for (int64_t i = 0; i < g->groups; i++) {
+        const double deep = ceil_div((double)g->counts[i], KSTEP * split);
+        const int at = (int)(deep / unit);
+        steps[at] += deep;
+        experts[at]++;
+        s->flops += 2 * g->m * g->n * (double)g->counts[i];
+    }
+    for (int i = BATCHES_MAX - 1; i >= 0; i--) {
+        if (experts[i] > 0)
+            s->batch[s->batches++] =
+                (moe_batch){steps[i] / experts[i], experts[i] * tiles_per_group};
+    }
+}
+
+int64_t moe_int_gemm_row_tiles(const moe_gemm *g, int64_t tile_m, int64_t start, int64_t m) {
+    const int64_t cluster = g->cluster > 1 ? g->cluster : 1, rows = tile_m * cluster;
+    if (g->packed && m > 0)
+        return (start + m - 1) / tile_m - start / tile_m + 1;
+    return (m + rows - 1) / rows * cluster;
+}
+
+static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
+    const double tiles_n = ceil_div(g->n, t.n);
+    double rows = 0;
+    s->tiles_m = s->flops = s->steps = 0;
+    s->batches = 0;
+    if (!g->counts || g->depth) {
+        const double row_tiles = (double)moe_int_gemm_row_tiles(g, t.m, 0, (int64_t)ceil(g->m));
+        s->tiles_m = (double)g->groups * row_tiles;
+        rows = (double)g->groups * g->m;
+        if (g->depth)
+            sum_depths(g, row_tiles * tiles_n * t.split, t.split, s);
+    } else {
+        int64_t start = 0;
+        for (int64_t i = 0; i < g->groups; i++) {
+            s->tiles_m += (double)moe_int_gemm_row_tiles(g, t.m, start, g->counts[i]);
+            start += g->counts[i];
+        }
+        rows = (double)start;
+    }
+    s->tiles = s->tiles_m * tiles_n * t.split;
+    s->rows = s->tiles_m > 0 ? rows / s->tiles_m : 0;
+    if (!s->batches) {
+        s->batch[s->batches++] = (moe_batch){ceil_div(ceil_div(g->k, KSTEP), t.split), s->tiles};
+        s->flops = 2 * rows * g->n * g->k;
+    }
+    for (int i = 0; i < s->batches; i++)
+        s->steps += s->batch[i].cost * s->batch[i].count;
+}
+
+void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile t, double rows, double miss,
+                       moe_step *ret) {
+    const double step = KSTEP * g->element;
+    const double cols = fmin(t.n, g->n), share = g->cluster > 0 ? g->cluster : r->cluster;
+    /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
+     * if there is a second tile. */
+    const int second = rows >= t.m * 0.999 || g->depth || g->cluster > 1;
+    const double along_m = rows + (second ? cols / share : cols);
+    const double along_n = (g->n > t.n ? rows / share : rows) + cols;
+    const double bytes = (g->cluster > 1 ? along_m : fmin(along_m, along_n)) * step * g->load;
+    const double latency = r->l2_latency + miss * (r->hbm_latency - r->l2_latency);
+    const double block_n = fmin(t.n, r->mma_cols);
+    const double rows_done = ceil_div(t.m, r->mma_rows) * r->mma_rows;
+    ret->tensor = rows_done * t.n * KSTEP * 2 / (r->tensor * (g->tensor > 0 ? g->tensor : 1));
+    ret->smem_step_bytes =
+        rows_done / r->mma_rows * (t.n / block_n) * (r->mma_rows + block_n) * step;
+    ret->smem = ret->smem_step_bytes / r->smem;
+    ret->l2_step_bytes = bytes;
+    ret->l2 = bytes / fmin(r->l2, r->inflight / latency);
+    ret->step = fmax(ret->tensor, fmax(ret->smem, ret->l2));
+    ret->epilogue = t.m * (double)t.n * g->epilogue / r->epilogue;
+}
+
+/* Operands are read again by each wave of tiles whose footprint L2 cannot keep. */
+static double refetched(const moe_rates *r, const moe_gemm *g, moe_tile t, const sums *s) {
+    if (r->refetch <= 0 || s->tiles <= r->sms)
+        return 0;
+    const double groups = (double)g->groups, tiles_n = ceil_div(g->n, t.n);
+    const double per_group = s->tiles / groups / t.split, wave = fmin(per_group, r->sms);
+    const double k = s->steps / fmax(1, s->tiles) * KSTEP * t.split;
+    const double wn = fmin(tiles_n, fmax(1, sqrt(wave * t.m / t.n))), wm = wave / wn;
+    const double waves = groups * fmax(1, per_group / wave);
+    const double traffic = waves * (wm * t.m + wn * t.n) * k * g->element;
+    const double inputs = groups * (s->tiles_m / groups * t.m + g->n) * k * g->element;
+    const double over = fmax(0, 1 - r->l2_bytes / (inputs / groups));
+    return r->refetch * over * fmax(0, traffic - inputs);
+}
+
+static const char *bound_of(const moe_step *step, double epilogue, double steps_per_tile,
+                            double tile_us, double memory_us, double fixed_us, double clock) {
+    const double loop = step->step * steps_per_tile / clock;
+    if (fixed_us > tile_us && fixed_us > memory_us)
+        return "latency";
+    if (memory_us > tile_us)
+        return "hbm";
+    if (epilogue / clock > loop)
+        return "epilogue";
+    if (step->step == step->tensor)
+        return "tensor";
+    return step->step == step->l2 ? "l2" : "smem";
+}
+
+/* The SMs' clock is `slower`; what waits for L2 notices only once the SM needs longer than that. */
+static double join_times(const moe_rates *r, const moe_times *t, double slower) {
+    slower = fmax(1, slower * t->bound);
+    return moe_int_join(t->full * slower, t->memory_full, r->overlap_p) +
+           moe_int_join(t->tail * slower, t->tail > 0 ? t->memory_tail : 0, r->overlap_p) + t->rest;
+}
+
+void moe_int_floor(const moe_rates *r, double flops, double bytes, moe_kernel *kernel) {
+    const double work = flops / r->floor_flops, from_memory = fmax(0, bytes - 2 * r->l2_bytes);
+    kernel->cost.floor_us = fmax(work, bytes / r->hbm_nominal);
+    kernel->least_us = fmax(work, from_memory / r->hbm_nominal);
+}
+
+void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_kernel *ret,
+                       moe_times *ret_times) {
+    sums s;
+    moe_step step;
+    moe_schedule sched = {0};
+    sum_groups(g, t, &s);
+    memset(ret, 0, sizeof *ret);
+    const double bytes = g->read + g->again + g->write + refetched(r, g, t, &s);
+    const double loads = s.steps * (s.rows + fmin(t.n, g->n)) * KSTEP * g->element;
+    moe_int_gemm_step(r, g, t, s.rows, loads > 0 ? fmin(1, (g->read + g->again) / loads) : 0,
+                      &step);
+    const double exposed = step.epilogue * (1 - g->hidden);
+    for (int i = 0; i < s.batches; i++) {
+        const double loop = s.batch[i].cost * step.step;
+        s.batch[i].cost = fmax(loop + exposed, step.epilogue) / r->clock + r->tile_us;
+    }
+    moe_int_schedule(s.batch, s.batches, r->sms, &sched);
+    /* Memory time is spread over the tiles' time; where few SMs are left, each draws no more than
+     * its bytes in flight allow. */
+    const double per_sm = r->inflight / r->hbm_latency * r->clock;
+    const double share = sched.busy > 0 ? bytes / sched.busy : 0;
+    const double full_bytes = share * sched.full * r->sms;
+    const double fixed = r->kernel_us + r->gap_us;
+    const double partial = t.split > 1 ? (double)g->groups * g->m * g->n * t.split * 8 : 0;
+    const double fix_up = t.split > 1 ? r->splitk_us + partial / r->splitk : 0;
+    *ret_times = (moe_times){
+        .full = sched.full,
+        .memory_full = full_bytes / fmin(r->hbm, r->sms * per_sm),
+        .tail = sched.end - sched.full,
+        .memory_tail = (bytes - full_bytes) / fmin(r->hbm, sched.active * per_sm),
+        .rest = fixed + fix_up,
+        .bound = step.step > 0 ? fmax(step.tensor, step.smem) / step.step : 1,
+    };
+    ret->cost.us = join_times(r, ret_times, 1);
+    ret->cost.flops = s.flops;
+    ret->cost.hbm_bytes = bytes;
+    ret->cost.l2_bytes = s.steps * step.l2_step_bytes + partial + g->write;
+    ret->smem_bytes = s.steps * step.smem_step_bytes;
+    ret->cost.tiles = s.tiles;
+    ret->cost.waves = s.tiles / r->sms;
+    moe_int_floor(r, s.flops, g->read + g->write, ret);
+    ret->padded_flops = s.steps * t.m * (double)t.n * KSTEP * 2;
+    ret->tile_m = t.m;
+    ret->tile_n = t.n;
+    ret->split = t.split;
+    snprintf(ret->cost.bound_by, sizeof ret->cost.bound_by, "%s",
+             bound_of(&step, step.epilogue, s.tiles > 0 ? s.steps / s.tiles : 0, sched.end,
+                      ret_times->memory_full + ret_times->memory_tail, fixed, r->clock));
+}
+
+static int is_pow2(int n) {
+    return (n & (n - 1)) == 0;
+}
+
+static int fits(const moe_rates *r, const moe_gemm *g, moe_tile t) {
+    const double deep = g->counts && g->depth ? INFINITY : g->k;
+    if (r->tile_pow2 && !(is_pow2(t.m) && is_pow2(t.n)))
+        return 0;
+    return t.m * (double)t.n <= r->tile_max &&
+           (t.split == 1 || deep >= KSTEP * t.split * MIN_SPLIT_STEPS);
+}
+
+void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *tiles, int count,
+                       int max_split, moe_kernel *ret, moe_times *ret_times) {
+    static const int16_t splits[] = {1, 2, 3, 4, 6, 8, 12, 16};
+    moe_kernel best = {0}, now;
+    moe_times times;
+    *ret_times = (moe_times){0};
+    for (int i = 0; i < count; i++) {
+        for (size_t s = 0; s < sizeof splits / sizeof *splits && splits[s] <= max_split; s++) {
+            moe_tile t = {tiles[i].m, tiles[i].n, splits[s]};
+            if (!fits(r, g, t))
+                continue;
+            moe_int_gemm_tile(r, g, t, &now, &times);
+            if (best.tile_m == 0 || now.cost.us < best.cost.us) {
+                best = now;
+                *ret_times = times;
+            }
+            if (now.cost.waves > 2.5 * splits[s])
+                break; /* enough tiles: splitting K further only adds partial sums */
+        }
+    }
+    /* A system compiled for one shape runs it, also where the GPU's own libraries would not. */
+    if (best.tile_m == 0)
+        moe_int_gemm_tile(r, g, (moe_tile){tiles[0].m, tiles[0].n, 1}, &best, ret_times);
+    *ret = best;
+}
+
+double moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,
+                        moe_kernel *kernel) {
+    const double peak = r->sms * r->tensor_peak * r->clock;
+    const double use = kernel->cost.us > 0 ? kernel->cost.flops / peak / kernel->cost.us : 0;
+    if (!(r->throttle > 0 && use > 0))
+        return 1;
+    const double slower = 1 + r->throttle * use * work_us / (work_us + r->throttle_us);
+    kernel->cost.us = join_times(r, times, slower);
+    return slower;
+}
+
+void moe_int_stream(const moe_rates *r, double read, double write, double elements, double rate,
+                    moe_kernel *ret) {
+    const double bytes = read + write, memory = bytes / r->stream;
+    const double issue = rate > 0 ? elements / (rate * r->sms * r->clock) : 0;
+    memset(ret, 0, sizeof *ret);
+    ret->cost.us = r->kernel_us + r->gap_us + fmax(memory, issue);
+    ret->cost.hbm_bytes = ret->cost.l2_bytes = bytes;
+    moe_int_floor(r, 0, bytes, ret);
+    ret->split = 1;
+    snprintf(ret->cost.bound_by, sizeof ret->cost.bound_by, "%s",
+             fmax(memory, issue) <= r->kernel_us + r->gap_us ? "latency"
+             : issue > memory                                ? "issue"
+                                                             : "hbm");
+}

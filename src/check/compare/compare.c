@@ -1,0 +1,313 @@
+/* Two tensors against each other under a gate. Sums are kept in double per group (token, pair row
+ * or expert) in a fixed order; every comparison is written so that NaN fails it. */
+#include "check/errors/errors.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK = 256, TILE = 128 };
+
+typedef struct scan {
+    const moe_int_comparison *c;
+    moe_int_layout layout;
+    moe_gate gate;
+    moe_int_group *groups;
+    moe_int_group total;
+    moe_int_rounding rounding;
+    double worst_size; /* |z|, or |d| without variance, of the worst element */
+    int64_t unwritten;
+    bool any_bad; /* some element is not a number where one is due */
+    moe_tensor_verdict *v;
+} scan;
+
+static double ratio(double error, double reference) {
+    return error == 0 ? 0 : error / reference;
+}
+
+/* One element: column `col` of group `g`, flat index `at` in the compared tensor. */
+typedef struct element {
+    int64_t g, col, at;
+    double got, want, var;
+} element;
+
+static void note_worst(scan *s, const element *x, double size) {
+    if (!(size > s->worst_size))
+        return;
+    s->worst_size = size;
+    const moe_tensor *whole = s->c->whole ? s->c->whole : s->c->got;
+    s->v->worst_ndim = whole->ndim;
+    moe_int_unravel(whole, moe_int_layout_flat(&s->layout, x->g, x->col), s->v->worst_index);
+    s->v->worst_expert = moe_int_layout_expert(&s->layout, s->c->plan, x->g);
+    s->v->got = x->got;
+    s->v->want = x->want;
+}
+
+/* An element that is not a number where one is due outweighs every finite error. */
+static void note_bad(scan *s, const element *x, bool poison) {
+    s->groups[x->g].bad++;
+    s->unwritten += poison;
+    if (s->any_bad)
+        return;
+    s->any_bad = true;
+    s->worst_size = -1;
+    note_worst(s, x, INFINITY);
+}
+
+/* Must this element be a number? Also where a jump hides the truth (errors_layer.c), which leaves
+ * its errors finite. */
+static bool is_number(const scan *s, const element *x) {
+    static const moe_tensor_id hidden[] = {MOE_T_DH,  MOE_T_DXP, MOE_T_DX,
+                                           MOE_T_DW1, MOE_T_DB1, MOE_T_DW1_SHARED};
+    bool hides = false;
+    for (size_t i = 0; s->c->variance && i < sizeof hidden / sizeof *hidden; i++)
+        hides |= s->c->id == hidden[i];
+    return isfinite(x->want) || (hides && isnan(x->want) && isfinite(x->var));
+}
+
+static void scan_element(scan *s, const element *x) {
+    moe_int_group *group = &s->groups[x->g];
+    bool poison = isnan(x->got) && moe_int_is_poison(s->c->got, x->at);
+    if (poison || (is_number(s, x) && !isfinite(x->got))) {
+        note_bad(s, x, poison);
+        return;
+    }
+    if (!isfinite(x->want) || !isfinite(x->var)) {
+        s->v->not_compared++;
+        return;
+    }
+    double d = x->got - x->want, size = fabs(d), square = x->want * x->want;
+    group->n++;
+    group->d2 += d * d;
+    group->r2 += square;
+    group->off += d != 0;
+    group->nonzero += x->want != 0;
+    s->v->max_abs = fmax(s->v->max_abs, size);
+    if (s->c->variance) {
+        double expected = s->rounding.u2 * (moe_int_stored(&s->rounding, x->want) + x->var);
+        size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
+        group->e2 += expected;
+        group->e4 += expected * expected;
+        group->z2 += size * size;
+        s->v->max_z = fmax(s->v->max_z, size);
+    }
+    if (!s->any_bad)
+        note_worst(s, x, size);
+}
+
+static void scan_group(scan *s, int64_t g) {
+    const moe_int_comparison *c = s->c;
+    double got[CHUNK], want[CHUNK], var[CHUNK] = {0};
+    for (int64_t col = 0; col < s->layout.width; col += CHUNK) {
+        int64_t at = g * s->layout.width + col;
+        int64_t n = s->layout.width - col < CHUNK ? s->layout.width - col : CHUNK;
+        moe_int_load(c->got, at, n, got);
+        moe_int_load(c->want, at, n, want);
+        if (c->variance)
+            moe_int_load(c->variance, at, n, var);
+        for (int64_t i = 0; i < n; i++)
+            scan_element(s, &(element){g, col + i, at + i, got[i], want[i], var[i]});
+    }
+    moe_int_group *group = &s->groups[g];
+    double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
+    group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
+    if (c->rows && c->id == MOE_T_DX)
+        group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
+}
+
+static void add_group(moe_int_group *sum, const moe_int_group *g) {
+    sum->d2 += g->d2;
+    sum->r2 += g->r2;
+    sum->e2 += g->e2;
+    sum->z2 += g->z2;
+    sum->n += g->n;
+    sum->off += g->off;
+    sum->nonzero += g->nonzero;
+    sum->bad += g->bad;
+    sum->e4 += g->e4;
+}
+
+/* Independent errors in a group: no more than its elements, nor than what they come from, and fewer
+ * where a few dominate. */
+static double freedom(const moe_int_group *g) {
+    return g->e4 > 0 ? g->e2 * g->e2 / g->e4 : (double)g->n;
+}
+
+/* All zero, and no correct kernel has anything else there: no experts, no tokens. */
+static bool exactly_zero(const moe_int_group *g) {
+    return g->nonzero == 0 && g->e2 == 0;
+}
+
+bool moe_int_group_passes(const moe_int_group *g, double gate) {
+    if (exactly_zero(g))
+        return g->bad == 0 && g->off == 0;
+    double few = moe_int_chi2_quantile(freedom(g));
+    return g->bad == 0 && (g->d2 <= gate * g->r2 || g->d2 <= 2 * few * g->e2);
+}
+
+static bool rms_passes(const moe_int_group *g, double gate) {
+    double few = moe_int_chi2_quantile(freedom(g)) / moe_int_chi2_quantile(MOE_INT_GATE_WIDTH);
+    return g->z2 <= (double)g->n * gate * gate * fmax(few, 1);
+}
+
+/* Which gates some group or tile is over. */
+typedef struct over_gate {
+    bool group, tile, rms;
+} over_gate;
+
+static void judge_group(scan *s, int64_t g, over_gate *over) {
+    const moe_int_group *group = &s->groups[g];
+    double nmse = exactly_zero(group) && group->off ? INFINITY : ratio(group->d2, group->r2);
+    bool fails = s->gate.group_nmse > 0 && !moe_int_group_passes(group, s->gate.group_nmse);
+    /* the worst one that is over the gate, else the worst */
+    if (s->layout.groups > 1 && fails >= over->group &&
+        (fails > over->group || !(nmse <= s->v->worst_group_nmse))) {
+        s->v->worst_group_nmse = nmse;
+        s->v->worst_group = moe_int_layout_group(&s->layout, g);
+    }
+    over->group |= fails;
+    if (!s->c->variance || group->n == 0 || s->layout.by == MOE_INT_BY_EXPERT)
+        return;
+    double rms = sqrt(group->z2 / (double)group->n);
+    if (!(rms <= s->v->row_rms_z))
+        s->v->row_rms_z = rms;
+    over->rms |= s->gate.row_rms_z > 0 && !rms_passes(group, s->gate.row_rms_z);
+}
+
+/* First group after the tile that starts at g: 128 rows, not across an expert's boundary. */
+static int64_t tile_end(const scan *s, int64_t g) {
+    int64_t end = g + TILE;
+    if (s->layout.by == MOE_INT_BY_PAIR && s->c->plan) {
+        int64_t e = moe_int_expert_of_row(s->c->plan, g);
+        if (s->c->plan->offsets[e + 1] < end)
+            end = s->c->plan->offsets[e + 1];
+    }
+    return end < s->layout.groups ? end : s->layout.groups;
+}
+
+static void judge_tiles(scan *s, over_gate *over) {
+    for (int64_t g = 0; g < s->layout.groups;) {
+        moe_int_group tile = {0};
+        int64_t first = g, end = tile_end(s, g);
+        for (; g < end; g++)
+            add_group(&tile, &s->groups[g]);
+        double nmse = ratio(tile.d2, tile.r2);
+        bool fails = s->gate.tile_nmse > 0 && !moe_int_group_passes(&tile, s->gate.tile_nmse);
+        if (fails >= over->tile && (fails > over->tile || !(nmse <= s->v->worst_tile_nmse))) {
+            s->v->worst_tile_nmse = nmse;
+            s->v->worst_tile = first;
+        }
+        over->tile |= fails;
+    }
+}
+
+static const char *group_word(moe_int_grouping by) {
+    return by == MOE_INT_BY_EXPERT ? "expert" : by == MOE_INT_BY_PAIR ? "pair row" : "token";
+}
+
+/* The first gate that fails, most telling first. */
+static void judge_gates(scan *s, const over_gate *over) {
+    moe_tensor_verdict *v = s->v;
+    const char *dtype = moe_dtype_name(s->c->arithmetic);
+    const char *word = group_word(s->layout.by);
+    if (s->unwritten > 0)
+        moe_int_entry_fail(v, "%lld of %lld elements were not written", (long long)s->unwritten,
+                           (long long)moe_tensor_count(s->c->got));
+    if (v->bad_elements > s->unwritten)
+        moe_int_entry_fail(v, "%lld elements are not finite where the %s is",
+                           (long long)(v->bad_elements - s->unwritten), s->c->truth);
+    if (!(s->gate.nmse > 0))
+        moe_int_entry_fail(v, "there is no gate for results in %s", dtype);
+    if (over->group && isinf(v->worst_group_nmse))
+        moe_int_entry_fail(v, "%s %lld must be exactly 0", word, (long long)v->worst_group);
+    if (!moe_int_group_passes(&s->total, s->gate.nmse))
+        moe_int_entry_fail(v, "NMSE %.2e > %.1e (%s gate)", v->nmse, s->gate.nmse, dtype);
+    if (over->group)
+        moe_int_entry_fail(v, "%s %lld: NMSE %.2e > %.1e (%s gate)", word,
+                           (long long)v->worst_group, v->worst_group_nmse, s->gate.group_nmse,
+                           dtype);
+    if (over->tile)
+        moe_int_entry_fail(v, "128 rows from %lld: NMSE %.2e > %.1e (%s gate)",
+                           (long long)v->worst_tile, v->worst_tile_nmse, s->gate.tile_nmse, dtype);
+    if (s->gate.max_z > 0 && !(v->max_z <= s->gate.max_z))
+        moe_int_entry_fail(v, "max z %.3g > %g (%s gate)", v->max_z, s->gate.max_z, dtype);
+    if (over->rms)
+        moe_int_entry_fail(v, "row rms z %.3g > %g (%s gate)", v->row_rms_z, s->gate.row_rms_z,
+                           dtype);
+}
+
+static void judge(scan *s) {
+    moe_tensor_verdict *v = s->v;
+    over_gate over = {0};
+    for (int64_t g = 0; g < s->layout.groups; g++) {
+        add_group(&s->total, &s->groups[g]);
+        judge_group(s, g, &over);
+    }
+    if (s->layout.tiled)
+        judge_tiles(s, &over);
+    v->bad_elements = s->total.bad;
+    v->nonzero = s->total.nonzero;
+    v->nmse = ratio(s->total.d2, s->total.r2);
+    judge_gates(s, &over);
+    double gate = s->gate.group_nmse > 0 ? s->gate.group_nmse : s->gate.nmse;
+    if (v->verdict == MOE_VERDICT_FAIL) {
+        moe_int_where(s->c, &s->layout, s->groups, gate, v->where, sizeof v->where);
+    } else if (s->total.n == 0 && v->not_compared > 0) {
+        v->verdict = MOE_VERDICT_SKIP;
+        snprintf(v->why, sizeof v->why, "the %s is not finite anywhere", s->c->truth);
+    }
+}
+
+void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
+    memset(ret, 0, sizeof *ret);
+    snprintf(ret->name, sizeof ret->name, "%s", moe_tensor_name(c->id));
+    ret->truth = c->truth;
+    ret->worst_expert = -1;
+    if (!moe_tensor_same_shape(c->got, c->want)) {
+        char got[64], want[64];
+        moe_int_entry_fail(ret, "shape %s instead of %s",
+                           moe_tensor_shape_str(c->got, got, sizeof got),
+                           moe_tensor_shape_str(c->want, want, sizeof want));
+        return;
+    }
+    scan s = {.c = c, .v = ret, .worst_size = -1};
+    s.rounding = moe_int_rounding_of(c->arithmetic);
+    s.layout = c->layout ? *c->layout : moe_int_layout_of(c->id, c->got);
+    s.gate = moe_gate_for(c->id, c->arithmetic);
+    s.groups = calloc((size_t)s.layout.groups + 1, sizeof *s.groups);
+    moe_int_comparison settled = *c;
+    moe_tensor want = {0};
+    bool complete = s.groups != NULL;
+    if (c->rows && moe_int_rows_split(c->rows, c->id)) {
+        complete =
+            complete && moe_int_rows_settle(c->rows, c->id, c->got, c->want, &want) == MOE_OK;
+        settled.want = &want;
+        s.c = &settled;
+    }
+    if (!complete) {
+        ret->verdict = MOE_VERDICT_ERROR;
+        snprintf(ret->why, sizeof ret->why, "no memory to compare %lld groups",
+                 (long long)s.layout.groups);
+        free(s.groups);
+        return;
+    }
+    for (int64_t g = 0; g < s.layout.groups; g++)
+        scan_group(&s, g);
+    judge(&s);
+    free(s.groups);
+    moe_tensor_free(&want);
+}
+
+void moe_compare(moe_tensor_id id, moe_dtype arithmetic, const moe_layer_desc *desc,
+                 const moe_tensor *got, const moe_tensor *want, const moe_tensor *variance,
+                 const moe_plan *plan, moe_tensor_verdict *ret) {
+    moe_int_comparison c = {.id = id,
+                            .arithmetic = arithmetic,
+                            .desc = desc,
+                            .got = got,
+                            .want = want,
+                            .variance = variance,
+                            .plan = plan,
+                            .truth = "oracle"};
+    moe_int_compare(&c, ret);
+}

@@ -1,0 +1,259 @@
+/* Errors of the whole layer: every expert's bank, then the sums over a token's experts. */
+#include "check/errors/errors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void moe_int_load(const moe_tensor *t, int64_t first, int64_t count, double *ret) {
+    moe_convert(ret, MOE_F64, (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype),
+                t->dtype, (size_t)count);
+}
+
+double *moe_int_doubles(const moe_tensor *t, int64_t first, int64_t count) {
+    double *out = malloc((size_t)(count > 0 ? count : 1) * sizeof *out);
+    if (out)
+        moe_int_load(t, first, count, out);
+    return out;
+}
+
+void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const double *v_stage,
+                       const double *stage, double relative, int64_t d) {
+    for (int64_t i = 0; i < d; i++)
+        v[i] += scale * scale *
+                (v_stage[i] + moe_int_stored(r, stage[i]) + stage[i] * stage[i] * relative);
+}
+
+void moe_int_blank(moe_tensor *t, int64_t first, int64_t count) {
+    for (int64_t i = 0; t->data && i < count; i++)
+        ((double *)t->data)[first + i] = NAN;
+}
+
+/* Element `first` of a float64 tensor, NULL where the layer does not have it. */
+static double *at(const moe_tensor *t, int64_t first) {
+    return t->data ? (double *)t->data + first : NULL;
+}
+
+static double *gather(const moe_int_error_run *k, const double *m, int64_t first, int64_t rows,
+                      bool weighted) {
+    const moe_plan *plan = k->oracle->plan;
+    int64_t d = k->desc->d;
+    double *out = malloc((size_t)(rows * d + 1) * sizeof *out);
+    for (int64_t r = 0; out && r < rows; r++) {
+        double scale = weighted ? plan->weight[first + r] : 1;
+        for (int64_t i = 0; i < d; i++)
+            out[r * d + i] = scale * m[plan->token[first + r] * d + i];
+    }
+    return out;
+}
+
+static void point_at_stages(const moe_int_error_run *k, int64_t e, moe_int_bank *b) {
+    const moe_tensor *out = k->oracle->out.t, *v = k->v->t;
+    int64_t d = k->desc->d, n = b->n, hw = b->hw, first = k->oracle->plan->offsets[e];
+    b->H = at(&out[MOE_T_H], first * hw);
+    b->A = at(&out[MOE_T_A], first * n);
+    b->Y = at(&out[MOE_T_Y], first * d);
+    b->dH = at(&out[MOE_T_DH], first * hw);
+    b->dXp = at(&out[MOE_T_DXP], first * d);
+    b->vH = at(&v[MOE_T_H], first * hw);
+    b->vA = at(&v[MOE_T_A], first * n);
+    b->vY = at(&v[MOE_T_Y], first * d);
+    b->vdS = at(&v[MOE_T_DS], first);
+    b->vdH = at(&v[MOE_T_DH], first * hw);
+    b->vdXp = at(&v[MOE_T_DXP], first * d);
+    b->vdW1 = at(&v[MOE_T_DW1], e * hw * d);
+    b->vdb1 = at(&v[MOE_T_DB1], e * hw);
+    b->vdW2 = at(&v[MOE_T_DW2], e * d * n);
+    b->vdb2 = at(&v[MOE_T_DB2], e * d);
+    b->jump = k->jump + first * hw;
+}
+
+static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
+    const moe_plan *plan = k->oracle->plan;
+    const moe_layer_desc *desc = k->desc;
+    int64_t first = plan->offsets[e], rows = plan->offsets[e + 1] - first;
+    int64_t d = desc->d, n = desc->n, hw = moe_h_width(desc, n);
+    if (rows == 0)
+        return MOE_OK;
+    bool on_input = desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    double *raw = gather(k, k->X, first, rows, false), *x = gather(k, k->X, first, rows, on_input);
+    double *dy = k->dO ? gather(k, k->dO, first, rows, false) : NULL;
+    double *w1 = moe_int_doubles(&k->in->t[MOE_T_W1], e * hw * d, hw * d);
+    double *w2 = moe_int_doubles(&k->in->t[MOE_T_W2], e * d * n, d * n);
+    double *b2 = desc->expert_bias ? moe_int_doubles(&k->in->t[MOE_T_B2], e * d, d) : NULL;
+    moe_int_bank b = {.desc = desc,
+                      .rounding = &k->rounding,
+                      .layout = desc->glu_layout,
+                      .n = n,
+                      .hw = hw,
+                      .rows = rows,
+                      .threads = k->threads,
+                      .on_input = on_input,
+                      .raw = raw,
+                      .x = x,
+                      .dy = dy,
+                      .weight = plan->weight + first,
+                      .vweight = k->vweight + first,
+                      .W1 = w1,
+                      .W2 = w2,
+                      .b2 = b2};
+    bool complete = raw && x && w1 && w2 && (dy || !k->dO) && (b2 || !desc->expert_bias);
+    point_at_stages(k, e, &b);
+    moe_status s = complete ? moe_int_bank_errors(&b) : MOE_E_NOMEM;
+    free(raw);
+    free(x);
+    free(dy);
+    free(w1);
+    free(w2);
+    free(b2);
+    return s;
+}
+
+/* A zero expert stores nothing: only its weight errs. */
+static void add_zero_expert(const moe_int_error_run *k, int64_t t, double w, double relative) {
+    int64_t d = k->desc->d;
+    for (int64_t i = t * d; i < (t + 1) * d; i++) {
+        *at(&k->v->t[MOE_T_O], i) += w * w * relative * k->X[i] * k->X[i];
+        if (k->dO)
+            *at(&k->v->t[MOE_T_DX], i) += w * w * relative * k->dO[i] * k->dO[i];
+    }
+}
+
+/* O_t = sum of w Y, dX_t = sum of dXp: stored stages, weights, and adding them up. */
+static void sum_over_experts(const moe_int_error_run *k) {
+    const moe_plan *plan = k->oracle->plan;
+    const moe_tensor *out = k->oracle->out.t, *v = k->v->t;
+    int64_t d = k->desc->d;
+    bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    for (int64_t t = 0; t < k->T; t++) {
+        int64_t from = plan->token_offsets[t], to = plan->token_offsets[t + 1];
+        double added = k->rounding.sum * (double)(to - from + 2);
+        for (int64_t i = from; i < to; i++) {
+            int64_t p = plan->pair_of_token[i];
+            double w = plan->weight[p], vs = k->vweight[p] + added;
+            if (p >= k->pairs) {
+                add_zero_expert(k, t, w, vs);
+                continue;
+            }
+            moe_int_add_stage(&k->rounding, at(&v[MOE_T_O], t * d), on_input ? 1 : w,
+                              at(&v[MOE_T_Y], p * d), at(&out[MOE_T_Y], p * d),
+                              on_input ? added : vs, d);
+            if (k->dO)
+                moe_int_add_stage(&k->rounding, at(&v[MOE_T_DX], t * d), on_input ? w : 1,
+                                  at(&v[MOE_T_DXP], p * d), at(&out[MOE_T_DXP], p * d),
+                                  on_input ? vs : added, d);
+        }
+    }
+}
+
+/* dS of a zero expert is <dO, x>. */
+static void zero_expert_gradients(const moe_int_error_run *k) {
+    const moe_plan *plan = k->oracle->plan;
+    int64_t d = k->desc->d;
+    for (int64_t p = k->pairs; k->dO && p < plan->n_pairs; p++) {
+        double sum = 0;
+        for (int64_t i = plan->token[p] * d; i < (plan->token[p] + 1) * d; i++)
+            sum += k->dO[i] * k->dO[i] * k->X[i] * k->X[i];
+        *at(&k->v->t[MOE_T_DS], p) = k->rounding.sum * (double)d * sum;
+    }
+}
+
+moe_status moe_int_add_side(const moe_int_error_run *k, const moe_int_side *side) {
+    return k->oracle->out.t[side->of].data ? moe_int_rows_add(k->rows, side) : MOE_OK;
+}
+
+/* What column `col` of pair row p decides: one element of dH and everything that is summed from it.
+ * dX and dW1 are judged on both sides; dS, which it moves but little, errs by that much more. */
+static moe_status split_jump(const moe_int_error_run *k, int64_t e, int64_t p, int64_t col) {
+    const moe_plan *plan = k->oracle->plan;
+    moe_tensor *out = k->oracle->out.t;
+    int64_t d = k->desc->d, hw = moe_h_width(k->desc, k->desc->n);
+    bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    moe_int_blank(&out[MOE_T_DH], p * hw + col, 1);
+    moe_int_blank(&out[MOE_T_DXP], p * d, d);
+    moe_int_blank(&out[MOE_T_DB1], e * hw + col, 1);
+    double step = (on_input ? plan->weight[p] : 1) * k->jump[p * hw + col];
+    moe_int_side dX = {MOE_T_DX, plan->token[p], &k->in->t[MOE_T_W1], e * hw + col, step};
+    moe_int_side dW1 = {MOE_T_DW1, e * hw + col, &k->in->t[MOE_T_X], plan->token[p], step};
+    moe_status s = moe_int_add_side(k, &dX);
+    return s ? s : moe_int_add_side(k, &dW1);
+}
+
+static moe_status split_jumps(const moe_int_error_run *k) {
+    const moe_plan *plan = k->oracle->plan;
+    int64_t hw = moe_h_width(k->desc, k->desc->n);
+    moe_status s = MOE_OK;
+    for (int64_t e = 0; k->dO && e < k->desc->E; e++)
+        for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++)
+            for (int64_t col = 0; !s && col < hw; col++)
+                if (k->jump[p * hw + col] != 0)
+                    s = split_jump(k, e, p, col);
+    moe_int_rows_sort(k->rows, &k->oracle->out);
+    return s;
+}
+
+static moe_status prepare(moe_int_error_run *k) {
+    const moe_tensor *X = &k->in->t[MOE_T_X], *dO = &k->in->t[MOE_T_DO];
+    int64_t hw = moe_h_width(k->desc, k->desc->n);
+    moe_status s = MOE_OK;
+    for (int id = 0; !s && id < MOE_T_COUNT; id++) {
+        const moe_tensor *t = &k->oracle->out.t[id];
+        if (t->data)
+            s = moe_tensor_alloc(MOE_F64, t->ndim, t->shape, &k->v->t[id]);
+    }
+    k->X = moe_int_doubles(X, 0, moe_tensor_count(X));
+    k->xx = k->X ? moe_int_row_squares(k->X, k->T, k->desc->d) : NULL;
+    k->dO = dO->data ? moe_int_doubles(dO, 0, moe_tensor_count(dO)) : NULL;
+    k->vweight = calloc((size_t)k->oracle->plan->n_pairs + 1, sizeof *k->vweight);
+    k->jump = calloc((size_t)(k->pairs * hw) + 1, sizeof *k->jump);
+    if (!s && (!k->xx || (dO->data && !k->dO) || !k->vweight || !k->jump))
+        s = MOE_E_NOMEM;
+    return s;
+}
+
+static moe_status fill(moe_int_error_run *k) {
+    bool routed = k->oracle->out.t[MOE_T_LOGITS].data != NULL;
+    moe_status s = routed ? moe_int_weight_errors(k) : MOE_OK;
+    for (int64_t e = 0; !s && e < k->desc->E; e++)
+        s = expert_errors(k, e);
+    if (s)
+        return s;
+    sum_over_experts(k);
+    zero_expert_gradients(k);
+    if (k->desc->n_shared)
+        s = moe_int_shared_errors(k);
+    if (!s && routed && k->dO)
+        s = moe_int_router_errors(k);
+    if (!s)
+        s = split_jumps(k);
+    return s;
+}
+
+moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *in,
+                                moe_dtype arithmetic, int threads, moe_reference_result *oracle,
+                                moe_tensors *ret, moe_int_rows *ret_rows) {
+    moe_int_error_run k = {.desc = desc,
+                           .in = in,
+                           .rounding = moe_int_rounding_of(arithmetic),
+                           .threads = threads,
+                           .oracle = oracle,
+                           .v = ret,
+                           .rows = ret_rows,
+                           .T = oracle->plan->n_tokens,
+                           .pairs = oracle->plan->offsets[desc->E]};
+    memset(ret, 0, sizeof *ret);
+    moe_status s = moe_int_rows_alloc(k.T, ret_rows);
+    if (!s)
+        s = prepare(&k);
+    if (!s)
+        s = fill(&k);
+    free(k.X);
+    free(k.xx);
+    free(k.dO);
+    free(k.vweight);
+    free(k.jump);
+    if (s) {
+        moe_tensors_free(ret);
+        moe_int_rows_free(ret_rows);
+    }
+    return s;
+}

@@ -1,0 +1,201 @@
+/* Errors of the router: of the combine weights, and of the gradient that comes back through them.
+ * The router computes in fp32 or better, so beside stored bf16 and fp16 only dS counts. */
+#include "check/errors/errors.h"
+
+#include "reference/loops.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* |W_r[e]|^2, [R]; the caller frees. */
+static moe_status norms_of(const moe_int_error_run *k, double **ret) {
+    int64_t d = k->desc->d, R = k->oracle->plan->n_experts;
+    double *w = moe_int_doubles(&k->in->t[MOE_T_W_R], 0, R * d);
+    *ret = w ? moe_int_row_squares(w, R, d) : NULL;
+    free(w);
+    return *ret ? MOE_OK : MOE_E_NOMEM;
+}
+
+/* V of every logit: adding d terms. [T][R] */
+static moe_status logit_errors(const moe_int_error_run *k, int64_t R) {
+    double *ww, *v = k->v->t[MOE_T_LOGITS].data;
+    moe_status s = norms_of(k, &ww);
+    for (int64_t i = 0; !s && i < k->T * R; i++)
+        v[i] = k->rounding.sum * k->xx[i / R] * ww[i % R];
+    free(ww);
+    return s;
+}
+
+moe_status moe_int_weight_errors(moe_int_error_run *k) {
+    const moe_plan *plan = k->oracle->plan;
+    const double *S = k->oracle->out.t[MOE_T_S].data;
+    int64_t R = plan->n_experts;
+    moe_status s = logit_errors(k, R);
+    const double *vz = k->v->t[MOE_T_LOGITS].data;
+    for (int64_t e = 0; !s && e < R; e++) {
+        for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++) {
+            /* |d log s / d z| <= 1 for every score, for z_e and for the sum of the others alike */
+            k->vweight[p] = 2 * vz[plan->token[p] * R + e] + k->rounding.router;
+            ((double *)k->v->t[MOE_T_S].data)[p] = S[p] * S[p] * k->vweight[p];
+        }
+    }
+    return s;
+}
+
+/* 1 for the slot-th pair of every token, 0 for all others. */
+static void pick_slot(const moe_plan *plan, int64_t slot, double *ret) {
+    for (int64_t p = 0; p < plan->n_pairs; p++)
+        ret[p] = 0;
+    for (int64_t t = 0; t < plan->n_tokens; t++)
+        if (plan->token_offsets[t] + slot < plan->token_offsets[t + 1])
+            ret[plan->pair_of_token[plan->token_offsets[t] + slot]] = 1;
+}
+
+/* What pair p adds to V of its token's dz[R], given the slopes of dz in its dS and the token's
+ * softmax `share` of every expert; returned: what that adds to V of its row of dX, which errs by
+ * one number times one row, with the squared norms of W_r in `norms` (NULL: 0). The term slope * dS
+ * errs by dS, by its storing and by the weights in the slope. And the slope is itself a difference
+ * of terms of the size of the weight (zero for K = 1 with renormalised weights), for experts not
+ * chosen times their share. */
+static double add_pair(const moe_int_error_run *k, int64_t p, const double *slope,
+                       const double *share, const unsigned char *chosen, const double *norms,
+                       double *ret) {
+    const moe_plan *plan = k->oracle->plan;
+    double dS = ((const double *)k->oracle->out.t[MOE_T_DS].data)[p], w = plan->weight[p];
+    double term = ((const double *)k->v->t[MOE_T_DS].data)[p] + moe_int_stored(&k->rounding, dS) +
+                  dS * dS * k->vweight[p],
+           row = 0;
+    for (int64_t e = 0; e < plan->n_experts; e++) {
+        double inner = chosen[e] ? 1 : share[e];
+        double v = slope[e] * slope[e] * term;
+        v += k->rounding.router * inner * inner * w * w * dS * dS;
+        ret[e] += v;
+        row += norms ? v * norms[e] : 0;
+    }
+    return row;
+}
+
+/* exp(z - max) / sum for a softmax over all experts; 0 where experts not chosen get no gradient. */
+static void shares_of(const moe_int_error_run *k, const double *z, double *ret) {
+    int64_t R = k->oracle->plan->n_experts;
+    double top = -INFINITY, sum = 0;
+    for (int64_t e = 0; e < R; e++)
+        top = fmax(top, z[e]);
+    for (int64_t e = 0; e < R; e++)
+        sum += ret[e] = exp(z[e] - top);
+    bool all = k->desc->router.score == MOE_SCORE_SOFTMAX;
+    for (int64_t e = 0; e < R; e++)
+        ret[e] = all ? ret[e] / sum : 0;
+}
+
+/* Scratch of dz_errors. */
+typedef struct router_work {
+    double *one, *slope, *vdz; /* [all pairs], [T][R], [T][R] */
+    double *norms;             /* [R] |W_r[e]|^2; NULL: dX is not asked for */
+    double *share;             /* [R] of one token */
+    unsigned char *chosen;     /* [R] of one token */
+} router_work;
+
+/* Adds the slot-th pair of every token. */
+static void add_slot(const moe_int_error_run *k, const double *z, int64_t slot, router_work *w) {
+    const moe_plan *plan = k->oracle->plan;
+    int64_t R = plan->n_experts;
+    for (int64_t t = 0; t < k->T; t++) {
+        int64_t from = plan->token_offsets[t], to = plan->token_offsets[t + 1];
+        if (from + slot >= to)
+            continue;
+        shares_of(k, z + t * R, w->share);
+        memset(w->chosen, 0, (size_t)R);
+        for (int64_t i = from; i < to; i++)
+            w->chosen[moe_int_expert_of_row(plan, plan->pair_of_token[i])] = 1;
+        double row = add_pair(k, plan->pair_of_token[from + slot], w->slope + t * R, w->share,
+                              w->chosen, w->norms, w->vdz + t * R);
+        if (k->rows)
+            k->rows->common[t] += row * row;
+    }
+}
+
+/* dz is linear in dS: its slopes are the router's backward of unit vectors, one pair of every token
+ * at a time. */
+static moe_status dz_errors(const moe_int_error_run *k, const double *z, router_work *w) {
+    const moe_plan *plan = k->oracle->plan;
+    int64_t slots = 0;
+    moe_status s = k->rows ? norms_of(k, &w->norms) : MOE_OK;
+    for (int64_t t = 0; t < k->T; t++) {
+        int64_t n = plan->token_offsets[t + 1] - plan->token_offsets[t];
+        slots = n > slots ? n : slots;
+    }
+    for (int64_t slot = 0; !s && slot < slots; slot++) {
+        pick_slot(plan, slot, w->one);
+        s = moe_route_backward(k->desc, z, plan, w->one, w->slope);
+        if (!s)
+            add_slot(k, z, slot, w);
+    }
+    return s;
+}
+
+moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double *ret_vdz) {
+    const moe_plan *plan = k->oracle->plan;
+    const double *z = k->oracle->out.t[MOE_T_LOGITS].data;
+    size_t R = (size_t)plan->n_experts, count = (size_t)k->T * R;
+    router_work w = {.one = malloc(((size_t)plan->n_pairs + 1) * sizeof *w.one),
+                     .slope = ret_dz,
+                     .vdz = ret_vdz,
+                     .share = malloc(R * sizeof *w.share),
+                     .chosen = malloc(R)};
+    memset(ret_vdz, 0, count * sizeof *ret_vdz);
+    moe_status s = w.one && w.share && w.chosen ? dz_errors(k, z, &w) : MOE_E_NOMEM;
+    if (!s)
+        s = moe_route_backward(k->desc, z, plan, k->oracle->out.t[MOE_T_DS].data, ret_dz);
+    free(w.one);
+    free(w.norms);
+    free(w.share);
+    free(w.chosen);
+    return s;
+}
+
+/* ret = vdz and what adding `terms` products with dz adds. [T][R] */
+static void with_adding(const moe_int_error_run *k, const double *vdz, const double *dz,
+                        int64_t terms, double *ret) {
+    for (int64_t i = 0, count = k->T * k->oracle->plan->n_experts; i < count; i++)
+        ret[i] = vdz[i] + k->rounding.sum * (double)terms * dz[i] * dz[i];
+}
+
+/* dW_r = dz^T X, db_r = sum dz: T terms; dX += dz W_r: R terms. */
+static moe_status linear_stages(const moe_int_error_run *k, const double *vdz, const double *dz) {
+    int64_t d = k->desc->d, T = k->T, R = k->oracle->plan->n_experts;
+    double *squares = malloc((size_t)(T * d) * sizeof *squares);
+    double *dx = malloc((size_t)(T * d) * sizeof *dx);
+    double *added = malloc((size_t)(T * R) * sizeof *added);
+    double *w = moe_int_doubles(&k->in->t[MOE_T_W_R], 0, R * d);
+    double *v = k->v->t[MOE_T_DX].data, *vdb = k->v->t[MOE_T_DB_R].data;
+    bool complete = squares && dx && added && w;
+    if (complete) {
+        with_adding(k, vdz, dz, R, added);
+        moe_int_loop_square_f64(w, R * d, w);
+        moe_int_loop_times_f64(added, T, R, w, d, k->threads, dx);
+        for (int64_t i = 0; i < T * d; i++)
+            v[i] += dx[i];
+        with_adding(k, vdz, dz, T, added);
+        moe_int_loop_square_f64(k->X, T * d, squares);
+        moe_int_loop_outer_f64(added, T, R, squares, d, k->threads, k->v->t[MOE_T_DW_R].data);
+        for (int64_t i = 0; vdb && i < T * R; i++)
+            vdb[i % R] += added[i];
+    }
+    free(squares);
+    free(dx);
+    free(added);
+    free(w);
+    return complete ? MOE_OK : MOE_E_NOMEM;
+}
+
+moe_status moe_int_router_errors(const moe_int_error_run *k) {
+    size_t count = (size_t)k->T * (size_t)k->oracle->plan->n_experts;
+    double *dz = malloc(count * sizeof *dz), *vdz = malloc(count * sizeof *vdz);
+    moe_status s = dz && vdz ? moe_int_dz_errors(k, dz, vdz) : MOE_E_NOMEM;
+    if (!s)
+        s = linear_stages(k, vdz, dz);
+    free(dz);
+    free(vdz);
+    return s;
+}

@@ -1,0 +1,134 @@
+/* Errors of one hidden unit: through the activation, forward and backward. */
+#include "check/errors/errors.h"
+
+#include "reference/activation.h"
+
+#include <float.h>
+
+static double least_normal(moe_dtype dtype) {
+    switch (dtype) {
+    case MOE_F64:
+        return DBL_MIN;
+    case MOE_F16:
+        return 0x1p-14;
+    default:
+        return FLT_MIN;
+    }
+}
+
+moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic) {
+    double u = moe_dtype_roundoff(arithmetic), least = least_normal(arithmetic);
+    bool low = arithmetic == MOE_BF16 || arithmetic == MOE_F16;
+    double fp32 = low ? moe_dtype_roundoff(MOE_F32) / u : 1;
+    /* exp, a division and three products; bf16 and fp16 kernels evaluate and add in fp32 */
+    const double eval = 5;
+    return (moe_int_rounding){.arithmetic = arithmetic,
+                              .u2 = u * u / 3,
+                              .least2 = least * least,
+                              .sum = 0.5 * fp32 * fp32,
+                              .eval = eval * fp32 * fp32,
+                              .router = eval * fp32 * fp32};
+}
+
+double moe_int_stored(const moe_int_rounding *r, double v) {
+    return v == 0 ? 0 : fmax(v * v, r->least2);
+}
+
+double moe_int_stored_share(const moe_int_rounding *r, double scale, const double *v,
+                            int64_t count) {
+    double stored = 0, square = 0;
+    for (int64_t i = 0; i < count; i++) {
+        stored += moe_int_stored(r, scale * v[i]);
+        square += scale * v[i] * scale * v[i];
+    }
+    return square > 0 ? stored / square : 0;
+}
+
+/* Distance of h from the nearest jump of the derivative with respect to its column; *size is where
+ * the jump lies. relu jumps at 0; the clamp of swiglu_clamp at its limits. */
+static double corner_distance(const moe_layer_desc *desc, int part, double h, double *size) {
+    bool relu = desc->act == MOE_ACT_RELU || desc->act == MOE_ACT_REGLU;
+    *size = desc->act == MOE_ACT_SWIGLU_CLAMP ? desc->act_limit : 0;
+    if (desc->act == MOE_ACT_SWIGLU_CLAMP)
+        return part ? fabs(fabs(h) - *size) : fabs(h - *size);
+    return relu && part == 0 ? fabs(h) : INFINITY;
+}
+
+static void act_gradient(const moe_layer_desc *desc, const double *h, double da, double *ret) {
+    moe_int_act_backward_f64(desc, MOE_GLU_CONCAT, 1, h, &da, ret);
+}
+
+/* The larger slope of dh[k] below low and above high, between which it jumps. */
+static double steeper_side(const moe_layer_desc *desc, const moe_int_unit *u, int k,
+                           const double *low, const double *high, double below, double above) {
+    double lower[2] = {low[0], low[1]}, higher[2] = {high[0], high[1]}, down[2], up[2];
+    const double step = 1e-6 * (1 + fabs(u->h[k]));
+    lower[k] -= step;
+    higher[k] += step;
+    act_gradient(desc, lower, u->da, down);
+    act_gradient(desc, higher, u->da, up);
+    return fmax(fabs(below - down[k]), fabs(up[k] - above)) / step;
+}
+
+/* Can rounding carry column k of h across a jump? Six deviations of what h is before it is stored;
+ * storing moves it by at most u|h| and keeps its sign. What dh[k] gains if it does, else 0;
+ * *slope becomes that of dh[k] beside the jump. */
+static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, int k,
+                        const moe_int_unit *u, double *slope) {
+    double size, distance = corner_distance(desc, k, u->h[k], &size);
+    double reach = 6 * sqrt(r->u2 * u->vh[k]) + moe_dtype_roundoff(r->arithmetic) * size;
+    if (!(distance <= reach))
+        return 0;
+    double low[2] = {u->h[0], u->h[1]}, high[2] = {u->h[0], u->h[1]}, below[2], above[2];
+    double across = distance + 1e-12 * (distance + size) + DBL_MIN; /* the least that is */
+    low[k] -= across;
+    high[k] += across;
+    act_gradient(desc, low, u->da, below);
+    act_gradient(desc, high, u->da, above);
+    *slope = steeper_side(desc, u, k, low, high, below[k], above[k]);
+    bool up = fabs(above[k] - u->dh[k]) > fabs(below[k] - u->dh[k]);
+    return (up ? above[k] : below[k]) - u->dh[k];
+}
+
+/* How a and dh change with h[k]: secants over three deviations to each side, which see a bend or a
+ * corner that rounding may reach. */
+static void secants(const moe_layer_desc *desc, const moe_int_unit *u, int k, double deviation,
+                    bool backward, double *ret_a, double *ret_dh) {
+    double low[2] = {u->h[0], u->h[1]}, high[2] = {u->h[0], u->h[1]}, below, above;
+    double step = fmax(3 * deviation, 1e-6 * (1 + fabs(u->h[k]))), down[2] = {0}, up[2] = {0};
+    low[k] -= step;
+    high[k] += step;
+    moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, low, &below);
+    moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, high, &above);
+    *ret_a = (above - below) / (2 * step);
+    if (!backward)
+        return;
+    act_gradient(desc, low, u->da, down);
+    act_gradient(desc, high, u->da, up);
+    for (int i = 0; i < u->parts; i++)
+        ret_dh[i] = (up[i] - down[i]) / (2 * step);
+}
+
+void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
+                         moe_int_unit *u) {
+    double slope[2] = {0};
+    moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, u->h, &u->a);
+    u->va = r->eval * u->a * u->a;
+    if (backward) {
+        act_gradient(desc, u->h, 1, slope);
+        act_gradient(desc, u->h, u->da, u->dh);
+        for (int i = 0; i < u->parts; i++)
+            u->vdh[i] = slope[i] * slope[i] * u->vda + r->eval * u->dh[i] * u->dh[i];
+    }
+    for (int k = 0; k < u->parts; k++) {
+        double stored = u->vh[k] + moe_int_stored(r, u->h[k]), da_dh, dh_dh[2] = {0};
+        secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
+        u->va += da_dh * da_dh * stored;
+        u->jump[k] = backward ? find_jump(desc, r, k, u, &dh_dh[k]) : 0;
+        for (int i = 0; backward && i < u->parts; i++)
+            u->vdh[i] += dh_dh[i] * dh_dh[i] * stored;
+        /* where this side is flat, the other one errs */
+        if (fabs(u->dh[k] + u->jump[k]) > fabs(u->dh[k]))
+            u->vdh[k] += u->jump[k] * u->jump[k] * (r->eval + u->vda / (u->da * u->da));
+    }
+}

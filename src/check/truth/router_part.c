@@ -1,0 +1,113 @@
+/* The router's gradients at large shapes. dS of every token would need every expert in full, so the
+ * subject's own dS is taken (its rows are judged on the sampled tokens) and only what follows it is
+ * checked, exactly: through score and renormalisation to dz, then dW_r[e] = sum_t dz[t][e] x_t. */
+#include "check/errors/errors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUTER_EXPERTS = 8 };
+
+/* The routing in force, with the given dS, as the result of an oracle. */
+typedef struct router_run {
+    moe_reference_result oracle;
+    moe_tensors v;
+    moe_int_error_run errors;
+    double *dz, *vdz; /* [T][R] */
+} router_run;
+
+static void free_run(router_run *k) {
+    moe_tensor_free(&k->oracle.out.t[MOE_T_DS]);
+    moe_tensors_free(&k->v);
+    free(k->errors.xx);
+    free(k->errors.vweight);
+    free(k->dz);
+    free(k->vdz);
+}
+
+static moe_status make_run(const moe_problem *problem, const moe_int_routing *routing,
+                           const moe_tensor *dS, moe_dtype arithmetic, router_run *k) {
+    const moe_plan *plan = routing->plan;
+    int64_t T = problem->T, R = plan->n_experts, pairs = plan->n_pairs;
+    size_t count = (size_t)(T * R);
+    memset(k, 0, sizeof *k);
+    k->oracle.plan = routing->plan;
+    k->oracle.out.t[MOE_T_LOGITS] = (moe_tensor){routing->logits, MOE_F64, 2, {T, R}};
+    k->oracle.out.t[MOE_T_S] = (moe_tensor){plan->weight, MOE_F64, 1, {pairs}};
+    k->errors = (moe_int_error_run){.desc = &problem->layer,
+                                    .in = &problem->in,
+                                    .rounding = moe_int_rounding_of(arithmetic),
+                                    .oracle = &k->oracle,
+                                    .v = &k->v,
+                                    .T = T};
+    moe_status s = moe_tensor_cast(dS, MOE_F64, &k->oracle.out.t[MOE_T_DS]);
+    if (!s)
+        s = moe_tensor_alloc(MOE_F64, 2, (int64_t[]){T, R}, &k->v.t[MOE_T_LOGITS]);
+    if (!s)
+        s = moe_tensor_alloc(MOE_F64, 1, &pairs, &k->v.t[MOE_T_S]);
+    if (!s)
+        s = moe_tensor_alloc(MOE_F64, 1, &pairs, &k->v.t[MOE_T_DS]);
+    k->errors.xx = malloc((size_t)T * sizeof(double));
+    k->errors.vweight = malloc(((size_t)pairs + 1) * sizeof(double));
+    k->dz = malloc(count * sizeof *k->dz);
+    k->vdz = malloc(count * sizeof *k->vdz);
+    if (s || !k->errors.xx || !k->errors.vweight || !k->dz || !k->vdz)
+        return MOE_E_NOMEM;
+    for (int64_t t = 0; t < T; t++)
+        k->errors.xx[t] = moe_int_row_square(&problem->in.t[MOE_T_X], t, problem->layer.d);
+    s = moe_int_weight_errors(&k->errors);
+    return s ? s : moe_int_dz_errors(&k->errors, k->dz, k->vdz);
+}
+
+/* Group i of the parts is expert i of their lists: sums over all tokens. */
+static moe_status sum_tokens(const moe_problem *problem, const router_run *k, moe_int_part *dw,
+                             moe_int_part *db) {
+    int64_t d = problem->layer.d, R = k->oracle.plan->n_experts;
+    double *w = dw->want.data, *vw = dw->variance.data, *b = db->want.data, *vb = db->variance.data;
+    double added = k->errors.rounding.sum * (double)problem->T;
+    double *x = malloc((size_t)d * sizeof *x);
+    if (!x)
+        return MOE_E_NOMEM;
+    for (int64_t t = 0; t < problem->T; t++) {
+        moe_int_load(&problem->in.t[MOE_T_X], t * d, d, x);
+        for (int64_t i = 0; i < dw->layout.groups; i++) {
+            double dz = k->dz[t * R + dw->expert[i]];
+            double v = k->vdz[t * R + dw->expert[i]] + added * dz * dz;
+            for (int64_t c = 0; c < d; c++) {
+                w[i * d + c] += dz * x[c];
+                vw[i * d + c] += v * x[c] * x[c];
+            }
+            if (b) {
+                b[i] += dz;
+                vb[i] += v;
+            }
+        }
+    }
+    free(x);
+    return MOE_OK;
+}
+
+moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routing *routing,
+                                 const moe_tensor *dS, moe_dtype arithmetic, moe_int_truth *t) {
+    int64_t experts[ROUTER_EXPERTS], d = problem->layer.d;
+    int64_t n = moe_int_sample_experts(problem, routing->plan, ROUTER_EXPERTS, experts);
+    moe_int_part *dw = &t->part[MOE_T_DW_R], *db = &t->part[MOE_T_DB_R];
+    router_run k;
+    moe_status s = make_run(problem, routing, dS, arithmetic, &k);
+    if (!s)
+        s = moe_int_part_alloc(MOE_T_DW_R, n, d, true, dw);
+    if (!s && problem->layer.router.bias)
+        s = moe_int_part_alloc(MOE_T_DB_R, n, 1, true, db);
+    for (int64_t i = 0; !s && i < n; i++) {
+        dw->base[i] = experts[i] * d;
+        dw->expert[i] = experts[i];
+        if (!db->base)
+            continue;
+        db->base[i] = experts[i];
+        db->expert[i] = experts[i];
+    }
+    if (!s)
+        s = sum_tokens(problem, &k, dw, db);
+    free_run(&k);
+    return s;
+}

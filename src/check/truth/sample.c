@@ -1,0 +1,171 @@
+/* The sampled oracle's choice: which tokens and experts, and the reference run on those tokens. */
+#include "check/errors/errors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SAMPLE_TOKENS = 32 };
+
+/* A stream of the counter-based generator that neither tensors nor plans use. */
+#define SAMPLE_STREAM 2000
+
+uint64_t moe_int_sample_bits(const moe_problem *problem, uint64_t index) {
+    return moe_rng_bits(problem->seed, SAMPLE_STREAM, index);
+}
+
+static void add_once(int64_t value, int64_t *list, int64_t *count, int64_t room) {
+    for (int64_t i = 0; i < *count; i++)
+        if (list[i] == value)
+            return;
+    if (*count < room)
+        list[(*count)++] = value;
+}
+
+static int64_t rows_of(const moe_plan *plan, int64_t e) {
+    return plan->offsets[e + 1] - plan->offsets[e];
+}
+
+int64_t moe_int_sample_experts(const moe_problem *problem, const moe_plan *plan, int64_t want,
+                               int64_t *ret) {
+    int64_t E = problem->layer.E, count = 0, empty = -1, small = -1, large = 0;
+    for (int64_t e = 0; e < E; e++) {
+        if (rows_of(plan, e) == 0)
+            empty = e;
+        else if (small < 0 || rows_of(plan, e) < rows_of(plan, small))
+            small = e;
+        if (rows_of(plan, e) > rows_of(plan, large))
+            large = e;
+    }
+    if (empty >= 0)
+        add_once(empty, ret, &count, want);
+    if (small >= 0)
+        add_once(small, ret, &count, want);
+    add_once(large, ret, &count, want);
+    add_once(0, ret, &count, want);
+    add_once(E - 1, ret, &count, want);
+    for (uint64_t i = 0; count < want && count < E && i < 64; i++)
+        add_once((int64_t)(moe_int_sample_bits(problem, i) % (uint64_t)E), ret, &count, want);
+    return count;
+}
+
+/* The first and last token of an expert: the ends of its tiles. */
+static void add_ends(const moe_plan *plan, int64_t e, int64_t *tokens, int64_t *count) {
+    if (rows_of(plan, e) == 0)
+        return;
+    add_once(plan->token[plan->offsets[e]], tokens, count, SAMPLE_TOKENS);
+    add_once(plan->token[plan->offsets[e + 1] - 1], tokens, count, SAMPLE_TOKENS);
+}
+
+static int ascending(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static moe_status choose_tokens(const moe_problem *problem, const moe_plan *plan,
+                                moe_int_truth *t) {
+    int64_t experts[8];
+    int64_t n = moe_int_sample_experts(problem, plan, 8, experts);
+    t->tokens = malloc(SAMPLE_TOKENS * sizeof *t->tokens);
+    if (!t->tokens)
+        return MOE_E_NOMEM;
+    add_once(0, t->tokens, &t->n_tokens, SAMPLE_TOKENS);
+    add_once(problem->T - 1, t->tokens, &t->n_tokens, SAMPLE_TOKENS);
+    for (int64_t i = 0; i < n; i++)
+        add_ends(plan, experts[i], t->tokens, &t->n_tokens);
+    for (uint64_t i = 64; t->n_tokens < SAMPLE_TOKENS && i < 64 + 8 * SAMPLE_TOKENS; i++)
+        add_once((int64_t)(moe_int_sample_bits(problem, i) % (uint64_t)problem->T), t->tokens,
+                 &t->n_tokens, SAMPLE_TOKENS);
+    qsort(t->tokens, (size_t)t->n_tokens, sizeof *t->tokens, ascending);
+    return MOE_OK;
+}
+
+static moe_status gather_rows(const moe_tensor *src, const int64_t *tokens, int64_t n,
+                              moe_tensor *ret) {
+    *ret = (moe_tensor){0};
+    if (!src->data)
+        return MOE_OK;
+    int64_t shape[2] = {n, src->shape[1]};
+    size_t bytes = (size_t)src->shape[1] * moe_dtype_size(src->dtype);
+    moe_status s = moe_tensor_alloc(src->dtype, 2, shape, ret);
+    for (int64_t i = 0; !s && i < n; i++)
+        memcpy((char *)ret->data + (size_t)i * bytes,
+               (const char *)src->data + (size_t)tokens[i] * bytes, bytes);
+    return s;
+}
+
+/* A row of the oracle's sub-problem in the whole one: sub row p is full row ret[p]. The pairs of a
+ * token ascend by expert in both plans. */
+static void map_pairs(const moe_plan *sub, const moe_plan *full, const int64_t *tokens,
+                      int64_t *ret) {
+    for (int64_t i = 0; i < sub->n_tokens; i++) {
+        int64_t from = full->token_offsets[tokens[i]], to = sub->token_offsets[i];
+        for (int64_t k = 0; to + k < sub->token_offsets[i + 1]; k++)
+            ret[sub->pair_of_token[to + k]] = full->pair_of_token[from + k];
+    }
+}
+
+/* The part of tensor `id` that the oracle's result is. */
+static moe_status make_part(moe_tensor_id id, const moe_int_truth *t, const moe_plan *full,
+                            const int64_t *row_of_pair, moe_int_part *ret) {
+    const moe_tensor *want = &t->oracle->out.t[id];
+    const moe_tensor *variance = &t->variance.t[id];
+    moe_int_layout l = moe_int_layout_of(id, want);
+    if (!want->data || (l.by != MOE_INT_BY_TOKEN && l.by != MOE_INT_BY_PAIR))
+        return MOE_OK;
+    moe_status s = moe_int_part_alloc(id, l.groups, l.width, variance->data != NULL, ret);
+    if (s)
+        return s;
+    memcpy(ret->want.data, want->data, (size_t)moe_tensor_bytes(want));
+    if (variance->data)
+        memcpy(ret->variance.data, variance->data, (size_t)moe_tensor_bytes(want));
+    ret->layout.by = l.by;
+    for (int64_t g = 0; g < l.groups; g++) {
+        int64_t row = l.by == MOE_INT_BY_TOKEN ? t->tokens[g] : row_of_pair[g];
+        ret->base[g] = row * l.width;
+        ret->expert[g] = l.by == MOE_INT_BY_TOKEN ? -1 : moe_int_expert_of_row(full, row);
+    }
+    return MOE_OK;
+}
+
+static moe_status run_on_tokens(const moe_problem *problem, const moe_plan *sub, int threads,
+                                const moe_log *log, moe_int_truth *t) {
+    moe_reference_params params = {.tokens = t->n_tokens,
+                                   .precision = MOE_F64,
+                                   .threads = threads,
+                                   .plan = sub,
+                                   .plan_given = problem->plan != NULL,
+                                   .skip_weight_gradients = 1};
+    return moe_reference_run(&problem->layer, &t->in, &params, log, &t->oracle);
+}
+
+moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routing *routing,
+                                 moe_dtype arithmetic, int threads, const moe_log *log,
+                                 moe_int_truth *t) {
+    moe_plan *sub = NULL;
+    int64_t *row_of_pair = NULL;
+    moe_tensor X = t->in.t[MOE_T_X], dO = t->in.t[MOE_T_DO];
+    t->in.t[MOE_T_X] = t->in.t[MOE_T_DO] = (moe_tensor){0}; /* from here on copies, owned */
+    moe_status s = choose_tokens(problem, routing->plan, t);
+    if (!s)
+        s = gather_rows(&X, t->tokens, t->n_tokens, &t->in.t[MOE_T_X]);
+    if (!s)
+        s = gather_rows(&dO, t->tokens, t->n_tokens, &t->in.t[MOE_T_DO]);
+    if (!s)
+        s = moe_plan_subset(routing->plan, t->tokens, t->n_tokens, &sub);
+    if (!s)
+        s = run_on_tokens(problem, sub, threads, log, t);
+    if (!s)
+        s = moe_int_layer_errors(&problem->layer, &t->in, arithmetic, threads, t->oracle,
+                                 &t->variance, &t->rows);
+    if (!s) {
+        row_of_pair = malloc((size_t)(sub->n_pairs + 1) * sizeof *row_of_pair);
+        s = row_of_pair ? MOE_OK : MOE_E_NOMEM;
+    }
+    if (!s)
+        map_pairs(sub, routing->plan, t->tokens, row_of_pair);
+    for (int id = 0; !s && id < MOE_T_COUNT; id++)
+        s = make_part((moe_tensor_id)id, t, routing->plan, row_of_pair, &t->part[id]);
+    moe_plan_destroy(&sub);
+    free(row_of_pair);
+    return s;
+}

@@ -1,0 +1,149 @@
+/* Which hidden units are sampled, and where their gradients belong. */
+#include "check/truth/units.h"
+
+enum { EXPERTS = 8 };
+
+/* First, last and two drawn units. */
+static void choose_units(moe_int_unit_expert *u) {
+    int64_t picks[MOE_INT_UNITS] = {0, u->n - 1};
+    for (int i = 2; i < MOE_INT_UNITS; i++)
+        picks[i] =
+            (int64_t)(moe_int_sample_bits(u->problem, (uint64_t)(1000 + u->e * MOE_INT_UNITS + i)) %
+                      (uint64_t)u->n);
+    u->n_units = 0;
+    for (int i = 0; i < MOE_INT_UNITS; i++) {
+        bool seen = false;
+        for (int64_t k = 0; k < u->n_units; k++)
+            seen |= u->unit[k] == picks[i];
+        if (!seen)
+            u->unit[u->n_units++] = picks[i];
+    }
+}
+
+/* A unit and the group that it has in the parts. */
+typedef struct job {
+    const moe_int_unit_expert *u;
+    int64_t j, index;
+} job;
+
+static moe_int_unit_sums sums_of(const job *k, moe_int_truth *t) {
+    moe_int_unit_sums s = {0};
+    const moe_int_unit_expert *u = k->u;
+    int64_t d = u->problem->layer.d;
+    int parts = u->hw == u->n ? 1 : 2;
+    moe_int_part *p1 = &t->part[u->dw1], *p2 = &t->part[u->dw2];
+    for (int up = 0; up < parts; up++) {
+        int64_t g = k->index * parts + up, col = moe_int_unit_column(u, k->j, up);
+        s.dw1[up] = (double *)p1->want.data + g * d;
+        s.var1[up] = (double *)p1->variance.data + g * d;
+        p1->base[g] = (u->e * u->hw + col) * d;
+        p1->expert[g] = u->e;
+        if (u->db1 == MOE_T_COUNT)
+            continue;
+        s.db1[up] = (double *)t->part[u->db1].want.data + g;
+        s.var_b1[up] = (double *)t->part[u->db1].variance.data + g;
+        t->part[u->db1].base[g] = u->e * u->hw + col;
+        t->part[u->db1].expert[g] = u->e;
+    }
+    s.dw2 = (double *)p2->want.data + k->index * d;
+    s.var2 = (double *)p2->variance.data + k->index * d;
+    p2->base[k->index] = u->e * d * u->n + k->j;
+    p2->expert[k->index] = u->e;
+    return s;
+}
+
+/* All units of `count` experts that share their tensors. */
+static moe_status run_units(const moe_int_unit_expert *experts, int64_t count, int threads,
+                            moe_int_truth *t) {
+    const moe_int_unit_expert *u = experts;
+    int64_t d = u->problem->layer.d, parts = u->hw / u->n, n = 0;
+    job jobs[EXPERTS * MOE_INT_UNITS];
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t k = 0; k < experts[i].n_units; k++, n++)
+            jobs[n] = (job){&experts[i], experts[i].unit[k], n};
+    moe_status s = moe_int_part_alloc(u->dw1, n * parts, d, true, &t->part[u->dw1]);
+    if (!s)
+        s = moe_int_part_alloc(u->dw2, n, d, true, &t->part[u->dw2]);
+    if (!s && u->db1 != MOE_T_COUNT)
+        s = moe_int_part_alloc(u->db1, n * parts, 1, true, &t->part[u->db1]);
+    if (s)
+        return s;
+    t->part[u->dw2].layout.stride = u->n;
+    int failed = 0;
+#pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(| : failed)
+    for (int64_t i = 0; i < n; i++) {
+        moe_int_unit_sums sums = sums_of(&jobs[i], t);
+        failed |= moe_int_unit_run(jobs[i].u, jobs[i].j, &sums) != MOE_OK;
+    }
+    return failed ? MOE_E_NOMEM : MOE_OK;
+}
+
+static moe_status run_db2(const moe_int_unit_expert *experts, int64_t count, moe_int_truth *t) {
+    int64_t d = experts->problem->layer.d;
+    moe_int_part *part = &t->part[MOE_T_DB2];
+    moe_status s = moe_int_part_alloc(MOE_T_DB2, count, d, true, part);
+    for (int64_t i = 0; !s && i < count; i++) {
+        part->base[i] = experts[i].e * d;
+        part->expert[i] = experts[i].e;
+        s = moe_int_unit_db2(&experts[i], (double *)part->want.data + i * d,
+                             (double *)part->variance.data + i * d);
+    }
+    return s;
+}
+
+static moe_status run_shared(const moe_problem *problem, moe_dtype arithmetic, int threads,
+                             moe_int_truth *t) {
+    const moe_layer_desc *desc = &problem->layer;
+    moe_int_unit_expert u = {.problem = problem,
+                             .rounding = moe_int_rounding_of(arithmetic),
+                             .w1 = MOE_T_W1_SHARED,
+                             .b1 = MOE_T_COUNT,
+                             .w2 = MOE_T_W2_SHARED,
+                             .dw1 = MOE_T_DW1_SHARED,
+                             .db1 = MOE_T_COUNT,
+                             .dw2 = MOE_T_DW2_SHARED,
+                             .n = desc->n_shared,
+                             .hw = moe_h_width(desc, desc->n_shared),
+                             .rows = problem->T,
+                             .layout = MOE_GLU_CONCAT};
+    if (desc->shared_gate)
+        u.logit2 = moe_int_row_square(&problem->in.t[MOE_T_W_GATE_SHARED], 0, desc->d);
+    choose_units(&u);
+    return run_units(&u, 1, threads, t);
+}
+
+moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
+                                moe_dtype arithmetic, int threads, moe_int_truth *t) {
+    const moe_layer_desc *desc = &problem->layer;
+    const moe_tensor *w_r = &problem->in.t[MOE_T_W_R];
+    bool plan_given = problem->plan != NULL;
+    int64_t chosen[EXPERTS];
+    int64_t count = moe_int_sample_experts(problem, plan, EXPERTS, chosen);
+    moe_int_unit_expert experts[EXPERTS];
+    for (int64_t i = 0; i < count; i++) {
+        int64_t e = chosen[i];
+        experts[i] = (moe_int_unit_expert){
+            .problem = problem,
+            .plan = plan,
+            .rounding = moe_int_rounding_of(arithmetic),
+            .w1 = MOE_T_W1,
+            .b1 = desc->expert_bias ? MOE_T_B1 : MOE_T_COUNT,
+            .w2 = MOE_T_W2,
+            .dw1 = MOE_T_DW1,
+            .db1 = desc->expert_bias ? MOE_T_DB1 : MOE_T_COUNT,
+            .dw2 = MOE_T_DW2,
+            .logit2 = plan_given ? 0 : 2 * moe_int_row_square(w_r, e, desc->d),
+            .e = e,
+            .n = desc->n,
+            .hw = moe_h_width(desc, desc->n),
+            .rows = plan->offsets[e + 1] - plan->offsets[e],
+            .layout = desc->glu_layout};
+        choose_units(&experts[i]);
+    }
+    moe_status s = run_units(experts, count, threads, t);
+    if (!s && desc->expert_bias)
+        s = run_db2(experts, count, t);
+    if (!s && desc->n_shared)
+        s = run_shared(problem, arithmetic, threads, t);
+    return s;
+}

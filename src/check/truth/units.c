@@ -1,0 +1,160 @@
+/* Weight gradients at sampled hidden units, in time linear in the sample.
+ *
+ * Hidden unit j of expert e decides row(s) j of dW1 (gate and up), element(s) j of db1 and column j
+ * of dW2. It needs, for each row r of the expert, three dot products of length d (gate, up, dA'_j)
+ * and three sums of length d, in float64:
+ *
+ *     dW1[e][j][:] = sum_r dH[r][j] x_r
+ *     dW2[e][:][j] = sum_r A'[r][j] dO_r
+ *     db2[e][:] = sum_r s_r dO_r
+ *
+ * The shared expert is one more expert, which sees every token. */
+#include "check/truth/units.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One unit's weights and one row's data, [d] each, with squared norms. */
+typedef struct unit_work {
+    double *x, *dy, *w[2], *column;
+    double xx, dd, ww[2], cc;
+    double bias[2];
+    double weight, vweight; /* of the row, and its relative variance */
+    void *block;
+} unit_work;
+
+int64_t moe_int_unit_column(const moe_int_unit_expert *u, int64_t j, int up) {
+    if (u->hw == u->n)
+        return j;
+    return u->layout == MOE_GLU_INTERLEAVED ? 2 * j + up : up * u->n + j;
+}
+
+static double element(const moe_tensor *t, int64_t i) {
+    return moe_load(t->data, t->dtype, (size_t)i);
+}
+
+static double dot(const double *a, const double *b, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+static void load_unit(const moe_int_unit_expert *u, int64_t j, unit_work *k) {
+    int64_t d = u->problem->layer.d;
+    const moe_tensor *in = u->problem->in.t;
+    for (int up = 0; up < (u->hw == u->n ? 1 : 2); up++) {
+        int64_t col = moe_int_unit_column(u, j, up);
+        moe_int_load(&in[u->w1], (u->e * u->hw + col) * d, d, k->w[up]);
+        k->ww[up] = moe_int_norm2(k->w[up], d);
+        k->bias[up] = u->b1 == MOE_T_COUNT ? 0 : element(&in[u->b1], u->e * u->hw + col);
+    }
+    for (int64_t i = 0; i < d; i++)
+        k->column[i] = element(&in[u->w2], (u->e * d + i) * u->n + j);
+    k->cc = moe_int_norm2(k->column, d);
+}
+
+/* Row r: its weight, and x as the expert sees it. */
+static void load_pair(const moe_int_unit_expert *u, int64_t r, unit_work *k) {
+    const moe_layer_desc *desc = &u->problem->layer;
+    const moe_tensor *in = u->problem->in.t;
+    int64_t d = desc->d, row = u->plan ? u->plan->offsets[u->e] + r : r;
+    int64_t token = u->plan ? u->plan->token[row] : r;
+    moe_int_load(&in[MOE_T_X], token * d, d, k->x);
+    moe_int_load(&in[MOE_T_DO], token * d, d, k->dy);
+    k->xx = moe_int_norm2(k->x, d);
+    k->dd = moe_int_norm2(k->dy, d);
+    k->weight = u->plan ? u->plan->weight[row] : 1;
+    if (!u->plan && desc->shared_gate) {
+        double z = 0;
+        for (int64_t i = 0; i < d; i++)
+            z += k->x[i] * element(&in[MOE_T_W_GATE_SHARED], i);
+        k->weight = 1 / (1 + exp(-z));
+    }
+    k->vweight = u->logit2 > 0 ? u->rounding.sum * k->xx * u->logit2 + u->rounding.router : 0;
+}
+
+/* sum += scale x, var += v x^2 */
+static void add_outer(double scale, double v, const double *x, int64_t d, double *sum,
+                      double *var) {
+    for (int64_t i = 0; i < d; i++) {
+        sum[i] += scale * x[i];
+        var[i] += v * x[i] * x[i];
+    }
+}
+
+/* Row r's part in one unit's sums, values and variances (errors_bank.c has the same steps). */
+static void add_pair(const moe_int_unit_expert *u, unit_work *k, const moe_int_unit_sums *s) {
+    const moe_layer_desc *desc = &u->problem->layer;
+    int64_t d = desc->d;
+    bool on_input = u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    double w = on_input ? 1 : k->weight, vs = on_input ? 0 : k->vweight, sum = u->rounding.sum;
+    double scale = on_input ? k->weight : 1, xx = scale * scale * k->xx;
+    double stored_x =
+        on_input ? moe_int_stored_share(&u->rounding, scale, k->x, d) + k->vweight : 0;
+    double rows = sum * (double)u->rows;
+    moe_int_unit unit = {.parts = u->hw == u->n ? 1 : 2};
+    for (int p = 0; p < unit.parts; p++) {
+        unit.h[p] = scale * dot(k->x, k->w[p], d) + k->bias[p];
+        unit.vh[p] = (stored_x / (double)d + sum) * xx * k->ww[p];
+    }
+    unit.da = w * dot(k->dy, k->column, d);
+    unit.vda = w * w * sum * k->dd * k->cc + (u->rounding.eval + vs) * unit.da * unit.da;
+    moe_int_unit_errors(desc, &u->rounding, true, &unit);
+    for (int p = 0; p < unit.parts; p++) {
+        double dh = unit.jump[p] != 0 ? NAN : unit.dh[p];
+        double v = unit.vdh[p] + moe_int_stored(&u->rounding, dh) + dh * dh * (rows + stored_x);
+        add_outer(scale * dh, scale * scale * v, k->x, d, s->dw1[p], s->var1[p]);
+        if (s->db1[p]) {
+            *s->db1[p] += dh;
+            *s->var_b1[p] += v;
+        }
+    }
+    double v = w * w * (unit.va + unit.a * unit.a * (vs + rows));
+    add_outer(w * unit.a, v + moe_int_stored(&u->rounding, w * unit.a), k->dy, d, s->dw2, s->var2);
+}
+
+static moe_status work_alloc(int64_t d, unit_work *k) {
+    memset(k, 0, sizeof *k);
+    double *block = malloc(5 * (size_t)d * sizeof *block);
+    k->block = block;
+    k->x = block;
+    if (!block)
+        return MOE_E_NOMEM;
+    k->dy = block + d;
+    k->w[0] = block + 2 * d;
+    k->w[1] = block + 3 * d;
+    k->column = block + 4 * d;
+    return MOE_OK;
+}
+
+moe_status moe_int_unit_run(const moe_int_unit_expert *u, int64_t j, const moe_int_unit_sums *s) {
+    unit_work k;
+    moe_status status = work_alloc(u->problem->layer.d, &k);
+    if (status)
+        return status;
+    load_unit(u, j, &k);
+    for (int64_t r = 0; r < u->rows; r++) {
+        load_pair(u, r, &k);
+        add_pair(u, &k, s);
+    }
+    free(k.block);
+    return MOE_OK;
+}
+
+moe_status moe_int_unit_db2(const moe_int_unit_expert *u, double *db2, double *variance) {
+    const moe_layer_desc *desc = &u->problem->layer;
+    bool on_input = desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    double added = u->rounding.sum * (double)u->rows;
+    unit_work k;
+    moe_status s = work_alloc(desc->d, &k);
+    if (s)
+        return s;
+    for (int64_t r = 0; r < u->rows; r++) {
+        load_pair(u, r, &k);
+        double w = on_input ? 1 : k.weight, vs = on_input ? 0 : k.vweight;
+        add_outer(w, w * w * (vs + added), k.dy, desc->d, db2, variance);
+    }
+    free(k.block);
+    return MOE_OK;
+}

@@ -1,0 +1,114 @@
+/* The lines of a file on all cores, a chunk at a time. What they print comes out in their order,
+ * and what they say is said in it. */
+#include "cli/input/lines.h"
+#include "cli/input/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CHUNK_LINES 512
+#define CHUNK_BYTES (1 << 22) /* of their text: routes by counts can be long */
+
+typedef struct batch_line {
+    cli_line in;
+    char *out;
+    size_t out_size;
+    moe_status status;
+    bool spoke; /* there were messages */
+} batch_line;
+
+typedef struct batch {
+    cli_lines in;
+    model_line_fn make;
+    const void *user;
+    long cases;
+    batch_line lines[CHUNK_LINES];
+    size_t count;
+} batch;
+
+/* MOE_OK with count == 0: the end. Who types the lines wants each answered. */
+static moe_status read_chunk(batch *b) {
+    const size_t most = isatty(fileno(b->in.in)) ? 1 : CHUNK_LINES;
+    size_t bytes = 0;
+    b->count = 0;
+    while (b->count < most && bytes < CHUNK_BYTES) {
+        cli_line line;
+        const moe_status st = cli_lines_next(&b->in, &line);
+        if (st || !line.text)
+            return st;
+        b->lines[b->count++] = (batch_line){.in = line};
+        bytes += line.length;
+    }
+    return MOE_OK;
+}
+
+static moe_status make_line(const batch *b, const batch_line *line, const moe_log *log, FILE *to) {
+    const moe_status st = cli_line_check(&line->in, log);
+    return st ? st : b->make(b->user, line->in.text, log, to);
+}
+
+static void note_message(void *user, moe_log_level level, const char *message) {
+    (void)level;
+    (void)message;
+    ((batch_line *)user)->spoke = true;
+}
+
+static void make_chunk(batch *b) {
+#pragma omp parallel for schedule(dynamic, 16)
+    for (size_t i = 0; i < b->count; i++) {
+        batch_line *line = &b->lines[i];
+        const moe_log log = {note_message, line};
+        FILE *to = open_memstream(&line->out, &line->out_size);
+        line->status = to ? make_line(b, line, &log, to) : MOE_E_NOMEM;
+        if (to && fclose(to) != 0)
+            line->status = MOE_E_NOMEM;
+    }
+}
+
+/* A line that had something to say is made again, aloud, in its turn. */
+static moe_status print_line(const batch *b, const batch_line *line) {
+    if (!line->status && !line->spoke) {
+        fwrite(line->out, 1, line->out_size, stdout);
+        return MOE_OK;
+    }
+    const moe_status st = make_line(b, line, cli_log(), stdout);
+    if (st)
+        moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld stopped the batch", b->in.path,
+                     line->in.number);
+    return st;
+}
+
+static moe_status print_chunk(batch *b) {
+    moe_status st = MOE_OK;
+    cli_progress_clear();
+    for (size_t i = 0; i < b->count; i++) {
+        if (!st)
+            st = print_line(b, &b->lines[i]);
+        free(b->lines[i].in.text);
+        free(b->lines[i].out);
+    }
+    b->cases += (long)b->count;
+    if (!st && (fflush(stdout) || ferror(stdout)))
+        st = MOE_E_IO; /* main says so */
+    if (!st && !isatty(STDOUT_FILENO))
+        cli_progress("%ld lines", b->in.number);
+    return st;
+}
+
+moe_status model_batch(const char *path, model_line_fn make, const void *user) {
+    batch b = {.make = make, .user = user};
+    moe_status st = cli_lines_open(path, &b.in), read = MOE_OK;
+    if (st)
+        return st;
+    do {
+        read = read_chunk(&b);
+        make_chunk(&b);
+        st = print_chunk(&b);
+    } while (!st && !read && b.count > 0);
+    cli_progress_clear();
+    cli_lines_close(&b.in);
+    if (st || read)
+        return st ? st : read;
+    return b.cases ? MOE_OK : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
+}

@@ -1,0 +1,79 @@
+#include "cli/input/judging.h"
+
+#include <stdlib.h>
+
+moe_status cli_verdicts_add(cli_verdicts *verdicts, moe_check_result *result) {
+    moe_check_result **at = realloc(verdicts->at, (verdicts->count + 1) * sizeof *at);
+    if (!at)
+        return MOE_E_NOMEM;
+    verdicts->at = at;
+    at[verdicts->count++] = result;
+    verdicts->tally[result->verdict]++;
+    return MOE_OK;
+}
+
+void cli_verdicts_free(cli_verdicts *verdicts) {
+    for (size_t i = 0; i < verdicts->count; i++)
+        moe_check_free(&verdicts->at[i]);
+    free(verdicts->at);
+    *verdicts = (cli_verdicts){0};
+}
+
+int cli_verdicts_exit_code(const cli_verdicts *verdicts, size_t first) {
+    int worst = CLI_PASSED;
+    size_t skipped = 0;
+    for (size_t i = first; i < verdicts->count; i++) {
+        moe_verdict v = verdicts->at[i]->verdict;
+        int code = v == MOE_VERDICT_ERROR                                 ? CLI_NOT_RUN
+                   : v == MOE_VERDICT_FAIL || v == MOE_VERDICT_MISTRUSTED ? CLI_FAILED
+                                                                          : CLI_PASSED;
+        skipped += v == MOE_VERDICT_SKIP;
+        if (code > worst)
+            worst = code;
+    }
+    if (skipped && skipped == verdicts->count - first)
+        return cli_usage("%s was not checked: it supports none of the %zu selected cases",
+                         verdicts->at[first]->backend, skipped);
+    return worst;
+}
+
+static moe_status judge_item(moe_backend *backend, const cli_selection *selection,
+                             const cli_item *item, const moe_check_params *params,
+                             cli_verdicts *verdicts) {
+    moe_problem *problem = NULL;
+    moe_check_result *result = NULL;
+    moe_status s = cli_problem(selection, item, &problem);
+    if (!s)
+        s = moe_check_backend(backend, problem, params, cli_log(), &result);
+    if (!s)
+        s = cli_verdicts_add(verdicts, result);
+    if (s)
+        moe_check_free(&result);
+    moe_problem_destroy(&problem);
+    return s;
+}
+
+int cli_judge_backend(const cli_backends *backends, const char *spec,
+                      const cli_selection *selection, const cli_items *items,
+                      const moe_check_params *params, cli_verdict_fn each, void *user,
+                      cli_verdicts *verdicts) {
+    moe_open_params open = {.threads = params->threads, .log = cli_log()};
+    moe_backend *backend = NULL;
+    size_t first = verdicts->count;
+    moe_check_params as_named = *params;
+    as_named.spec = spec;
+    moe_status s = moe_backend_open(backends->all, spec, &open, cli_log(), &backend);
+    int code = cli_exit_code(s);
+    for (size_t i = 0; !s && i < items->count; i++) {
+        cli_progress("%s: case %zu of %zu, %s", spec, i + 1, items->count, items->at[i].name);
+        moe_status judged = judge_item(backend, selection, &items->at[i], &as_named, verdicts);
+        cli_progress_clear();
+        if (judged && cli_exit_code(judged) > code)
+            code = cli_exit_code(judged);
+        if (!judged && each)
+            each(user, verdicts->at[verdicts->count - 1]);
+    }
+    moe_backend_close(&backend);
+    int judged_code = s ? code : cli_verdicts_exit_code(verdicts, first);
+    return code > judged_code ? code : judged_code;
+}

@@ -1,0 +1,67 @@
+/* Messages, progress, exit codes. */
+#include "cli/input/cli.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static bool verbose;
+static bool progress_shown;
+
+void cli_set_verbose(bool on) {
+    verbose = on;
+}
+
+static void print_message(void *user, moe_log_level level, const char *message) {
+    static const char *const names[] = {"error: ", "warning: ", "", ""};
+    (void)user;
+    if (level > MOE_LOG_WARN && !verbose)
+        return;
+    cli_progress_clear();
+    fprintf(stderr, "moeref: %s%s\n", names[level], message);
+}
+
+const moe_log *cli_log(void) {
+    static const moe_log log = {print_message, NULL};
+    return &log;
+}
+
+int cli_usage(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "moeref: ");
+    vfprintf(stderr, format, args);
+    fprintf(stderr, "\n");
+    va_end(args);
+    return CLI_USAGE;
+}
+
+int cli_exit_code(moe_status status) {
+    switch (status) {
+    case MOE_OK:
+        return CLI_PASSED;
+    case MOE_E_INVALID:
+    case MOE_E_NOTFOUND:
+        return CLI_USAGE;
+    default:
+        return CLI_NOT_RUN;
+    }
+}
+
+void cli_progress(const char *format, ...) {
+    if (!isatty(STDERR_FILENO))
+        return;
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "\r\033[K");
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fflush(stderr);
+    progress_shown = true;
+}
+
+void cli_progress_clear(void) {
+    if (progress_shown)
+        fprintf(stderr, "\r\033[K");
+    progress_shown = false;
+}

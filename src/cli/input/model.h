@@ -1,0 +1,79 @@
+/* What the verbs of the cost model share: predict, trace, sweep, calibrate. */
+#ifndef MOE_CLI_MODEL_CLI_H
+#define MOE_CLI_MODEL_CLI_H
+
+#include <stdio.h>
+
+#include "cli/input/cli.h"
+#include "moeref/model.h"
+
+/* Which GPU, in which state. */
+typedef struct model_options {
+    const char *gpu;     /* --gpu, NULL: h100-sxm */
+    cli_strings what_if; /* --what-if */
+    const char *clock;   /* --clock burst|settled */
+    const char *data;    /* --data random|constant */
+    bool in_stream;      /* --stream */
+} model_options;
+
+/* clang-format off */
+#define MODEL_OPTIONS(o)                                                                           \
+    {"gpu", CLI_STRING, &(o).gpu, "NAME|FILE",                                                     \
+     "GPU description, shipped or your own (default h100-sxm)"},                                   \
+    {"what-if", CLI_STRINGS, &(o).what_if, "KEY*NUMBER",                                           \
+     "change the GPU: hbm_bw*1.5, sms=144 ...; may be repeated"},                                  \
+    {"clock", CLI_STRING, &(o).clock, "burst|settled",                                             \
+     "clock state: a cool GPU, or after 0.5 s of work (default burst)"},                           \
+    {"data", CLI_STRING, &(o).data, "random|constant",                                             \
+     "constant: highest clock, no throttling (default: as the method was timed)"},                 \
+    {"stream", CLI_FLAG, &(o).in_stream, NULL, "kernels launched one by one, not in a graph"}
+/* clang-format on */
+
+/* Loads the GPU and applies the what-ifs; fills clock, entropy and in_stream of *ret_state. */
+moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state);
+
+/* One thing to predict: a layer or a dense GEMM. */
+typedef struct model_subject {
+    char *line; /* as given, or canonical */
+    bool is_gemm;
+    moe_case c;      /* a layer */
+    int64_t *counts; /* [E] */
+    int64_t m, n, k, batch;
+} model_subject;
+
+/* Parses "moe T=.. d=.. ..." (the word moe may be missing) or "gemm m=.. n=.. k=.. [batch=..]". */
+moe_status model_subject_parse(const char *line, const moe_log *log, model_subject *ret);
+
+/* A layer whose description came from elsewhere (a checkpoint's config.json). */
+moe_status model_subject_config(const char *path, int64_t tokens, model_subject *ret);
+void model_subject_clear(model_subject *s);
+
+moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
+                                 const moe_workload *state, const moe_log *log,
+                                 moe_prediction **ret);
+
+/* Output of a prediction. */
+void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                      const moe_prediction *p);
+void model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                      const moe_prediction *p);
+void model_print_csv_header(FILE *to);
+void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                     const moe_prediction *p);
+
+/* Calls make() for every line of a file ("-": standard input) that is not empty and does not start
+ * with '#', from several threads; what it writes to `to` is printed in the order of the lines. A
+ * line that fails ends the run and is named. MOE_E_NOTFOUND: no such line. */
+typedef moe_status (*model_line_fn)(const void *user, const char *line, const moe_log *log,
+                                    FILE *to);
+moe_status model_batch(const char *path, model_line_fn make, const void *user);
+
+/* Judges the times in a report of `moeref bench --output json` against predictions: on model, slow,
+ * faster, or impossible (below the floor). */
+moe_status model_against(const char *path, const moe_gpu *gpu, const char *method,
+                         const moe_workload *state, bool json, bool *ret_impossible);
+
+/* Names of all methods on one line, for --help. */
+void model_method_help(char *buf, size_t size);
+
+#endif

@@ -1,0 +1,143 @@
+/* What the model is asked about, from a command line or a batch file. */
+#include "cli/input/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state) {
+    moe_gpu *gpu = NULL;
+    if (o->clock && strcmp(o->clock, "burst") != 0 && strcmp(o->clock, "settled") != 0)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--clock is burst or settled, not \"%s\"",
+                        o->clock);
+    if (o->data && strcmp(o->data, "random") != 0 && strcmp(o->data, "constant") != 0)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--data is random or constant, not \"%s\"",
+                        o->data);
+    moe_status st = moe_gpu_load(o->gpu ? o->gpu : "h100-sxm", cli_log(), &gpu);
+    for (size_t i = 0; !st && i < o->what_if.count; i++)
+        st = moe_gpu_what_if(gpu, o->what_if.at[i], cli_log());
+    if (st) {
+        moe_gpu_destroy(&gpu);
+        return st;
+    }
+    *ret_state = (moe_workload){.clock = o->clock && o->clock[0] == 's' ? MOE_CLOCK_SETTLED
+                                                                        : MOE_CLOCK_BURST,
+                                .entropy = !o->data            ? MOE_ENTROPY_DEFAULT
+                                           : o->data[0] == 'c' ? MOE_ENTROPY_CONSTANT
+                                                               : MOE_ENTROPY_RANDOM,
+                                .in_stream = o->in_stream};
+    *ret_gpu = gpu;
+    return MOE_OK;
+}
+
+static moe_status parse_size(const char *word, const moe_log *log, int64_t *ret) {
+    char *end;
+    const char *digits = strchr(word, '=') + 1;
+    const long long value = strtoll(digits, &end, 10);
+    if (*digits < '0' || *digits > '9' || *end != '\0' || value < 1)
+        return moe_fail(log, MOE_E_INVALID, "gemm: \"%.40s\" is not a size", word);
+    if (*ret)
+        return moe_fail(log, MOE_E_INVALID, "gemm: %.*s is given twice", (int)(digits - word - 1),
+                        word);
+    *ret = value;
+    return MOE_OK;
+}
+
+static moe_status parse_gemm_word(const char *word, const moe_log *log, model_subject *s) {
+    static const char *const keys[] = {"m=", "n=", "k=", "batch="};
+    int64_t *const slots[] = {&s->m, &s->n, &s->k, &s->batch};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        if (strncmp(word, keys[i], strlen(keys[i])) == 0)
+            return parse_size(word, log, slots[i]);
+    }
+    return moe_fail(log, MOE_E_INVALID, "gemm: \"%.40s\" is not m=, n=, k= or batch=", word);
+}
+
+static moe_status parse_gemm(const char *words, const moe_log *log, model_subject *s) {
+    char *copy = strdup(words), *rest = copy;
+    moe_status st = copy ? MOE_OK : MOE_E_NOMEM;
+    s->is_gemm = true;
+    for (char *word; !st && (word = strtok_r(rest, " \t", &rest));)
+        st = parse_gemm_word(word, log, s);
+    free(copy);
+    if (!st && (!s->m || !s->n || !s->k))
+        st = moe_fail(log, MOE_E_INVALID, "gemm: m=, n= and k= are all needed");
+    if (!s->batch)
+        s->batch = 1;
+    return st;
+}
+
+static moe_status draw_counts(const moe_log *log, model_subject *s) {
+    s->counts = malloc((size_t)s->c.layer.E * sizeof *s->counts);
+    if (!s->counts)
+        return moe_fail(log, MOE_E_NOMEM, "out of memory");
+    return moe_counts_draw(&s->c, log, s->counts);
+}
+
+/* A line is printed again, in reports of several formats. */
+static moe_status check_text(const char *line, const moe_log *log) {
+    for (const char *at = line; *at; at++) {
+        if ((*at < 0x20 && *at != '\t') || *at >= 0x7f)
+            return moe_fail(log, MOE_E_INVALID,
+                            "column %zu holds byte 0x%02x: cases are plain ASCII text",
+                            (size_t)(at - line) + 1, (unsigned char)*at);
+    }
+    return MOE_OK;
+}
+
+static moe_status parse_line(const char *line, const moe_log *log, model_subject *s) {
+    moe_status st = check_text(line, log);
+    if (st)
+        return st;
+    if (strncmp(line, "gemm", 4) == 0 && (line[4] == ' ' || line[4] == '\t'))
+        return parse_gemm(line + 5, log, s);
+    st = moe_case_parse(line, log, &s->c);
+    return st ? st : draw_counts(log, s);
+}
+
+moe_status model_subject_parse(const char *line, const moe_log *log, model_subject *ret) {
+    model_subject s = {.line = strdup(line)};
+    moe_status st = s.line ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory");
+    if (!st) {
+        size_t length = strlen(s.line);
+        while (length > 0 && strchr("\r\n", s.line[length - 1]))
+            s.line[--length] = '\0';
+        st = parse_line(s.line, log, &s);
+    }
+    if (st)
+        model_subject_clear(&s);
+    else
+        *ret = s;
+    return st;
+}
+
+moe_status model_subject_config(const char *path, int64_t tokens, model_subject *ret) {
+    model_subject s = {.line = strdup(path)};
+    moe_status st = s.line ? MOE_OK : MOE_E_NOMEM;
+    s.c.pass = MOE_PASS_BOTH;
+    s.c.T = tokens > 0 ? tokens : 4096;
+    if (!st)
+        st = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
+    if (!st)
+        st = draw_counts(cli_log(), &s);
+    if (st)
+        model_subject_clear(&s);
+    else
+        *ret = s;
+    return st;
+}
+
+void model_subject_clear(model_subject *s) {
+    free(s->line);
+    free(s->counts);
+    moe_case_clear(&s->c);
+    *s = (model_subject){0};
+}
+
+moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
+                                 const moe_workload *state, const moe_log *log,
+                                 moe_prediction **ret) {
+    const moe_workload w = moe_workload_of(&s->c, s->counts, state);
+    if (s->is_gemm)
+        return moe_predict_gemm(gpu, s->m, s->n, s->k, s->batch, state, log, ret);
+    return moe_predict(gpu, method, &w, log, ret);
+}

@@ -1,0 +1,98 @@
+/* Measured times beside predicted ones: a report of `moeref bench --output json` is read and each
+ * kernel that the method has too is judged. */
+#include "cli/report/bench.h"
+#include "cli/report/json.h"
+#include "cli/input/model.h"
+
+#include <math.h>
+
+#define SHORTEST_US 4.0 /* shorter kernels are launches: listed, not judged in the mean */
+
+typedef struct against {
+    const moe_gpu *gpu;
+    moe_fit_params params; /* method and state */
+    bool json;
+    const char *line; /* of the case whose rows are being judged */
+    int64_t rows;     /* kernels and passes that both sides have */
+    int64_t judged;
+    double sum; /* of |predicted / measured - 1|, over the judged kernels */
+    bool impossible;
+} against;
+
+static void print_times(against *a, const moe_row_error *e) {
+    const char *says = cli_time_verdict(e->measured_us, e->predicted_us, e->least_us);
+    a->rows++;
+    a->impossible |= cli_time_impossible(e->measured_us, e->least_us);
+    if (a->json) {
+        json_text t = {.to = stdout};
+        json_text_open(&t, NULL, '{');
+        json_text_string(&t, "case", e->what);
+        json_text_string(&t, "gpu", moe_gpu_name(a->gpu));
+        json_text_string(&t, "method", a->params.method);
+        json_text_string(&t, "name", e->kernel);
+        json_text_real(&t, "measured_us", e->measured_us);
+        json_text_real(&t, "predicted_us", e->predicted_us);
+        json_text_real(&t, "floor_us", e->floor_us);
+        json_text_string(&t, "verdict", says);
+        json_text_close(&t, '}');
+        json_text_line(&t);
+        return;
+    }
+    printf("  %-15s %12.1f %12.1f %12.1f %+8.1f %%  %s\n", e->kernel, e->measured_us,
+           e->predicted_us, e->floor_us, 100 * (e->predicted_us / e->measured_us - 1), says);
+}
+
+/* One row. The first of a case, whose line all its rows point to, stands below that line. */
+static void judge_row(against *a, const moe_row_error *e) {
+    if (!a->json && a->line != e->what)
+        printf("%s\n%s on %s\n  %-15s %12s %12s %12s\n", e->what, a->params.method,
+               moe_gpu_name(a->gpu), "", "measured us", "predicted us", "floor us");
+    a->line = e->what;
+    print_times(a, e);
+    if (e->kind == MOE_ROW_KERNEL && e->measured_us >= SHORTEST_US) {
+        a->sum += fabs(e->predicted_us / e->measured_us - 1);
+        a->judged++;
+    }
+}
+
+/* Kernels and passes that the prediction lacks are left out. */
+static moe_status judge_rows(against *a, const char *path, const moe_table *table) {
+    for (size_t i = 0; i < moe_table_rows(table); i++) {
+        moe_row_error e;
+        const moe_status st = moe_table_predict(table, i, a->gpu, &a->params, cli_log(), &e);
+        if (!st && e.kind < MOE_ROW_KERNEL)
+            return moe_fail(cli_log(), MOE_E_FORMAT,
+                            "%s: a table, not a report of moeref bench --output json; moeref "
+                            "calibrate --from judges it",
+                            path);
+        if (!st)
+            judge_row(a, &e);
+        else if (st != MOE_E_NOTFOUND || !moe_method_brief(a->params.method))
+            return st;
+    }
+    return MOE_OK;
+}
+
+moe_status model_against(const char *path, const moe_gpu *gpu, const char *method,
+                         const moe_workload *state, bool json, bool *ret_impossible) {
+    against a = {.gpu = gpu,
+                 .params = {.method = method,
+                            .clock = state->clock,
+                            .entropy = state->entropy,
+                            .in_stream = state->in_stream},
+                 .json = json};
+    moe_table *table = NULL;
+    moe_status st = moe_table_load(path, cli_log(), &table);
+    if (!st)
+        st = judge_rows(&a, path, table);
+    if (!st && a.rows == 0)
+        st = moe_fail(cli_log(), MOE_E_NOTFOUND,
+                      "%s: no pass or kernel of method %s is timed in it", path, method);
+    if (!st && !json && a.judged > 0)
+        printf("mean error of %lld kernels of %.0f us and more: %.1f %%\n", (long long)a.judged,
+               SHORTEST_US, 100 * a.sum / (double)a.judged);
+    if (!st)
+        *ret_impossible = a.impossible;
+    moe_table_destroy(&table);
+    return st;
+}

@@ -1,0 +1,130 @@
+/* Predictions as text, JSON and CSV. */
+#include "cli/report/csv.h"
+#include "cli/report/json.h"
+#include "cli/input/model.h"
+
+#include <string.h>
+
+static double rate(double amount, double us) {
+    return us > 0 ? amount / us / 1e6 : 0; /* per us to T per second */
+}
+
+static void print_kernel(FILE *to, const moe_kernel *k) {
+    char tile[24] = "";
+    if (k->tile_m)
+        snprintf(tile, sizeof tile, "%dx%d%s%.0d", k->tile_m, k->tile_n, k->split > 1 ? "/" : "",
+                 k->split > 1 ? k->split : 0);
+    fprintf(to, "  %-12s %11.1f %8.1f %9.2f %9.2f %9.2f  %-10s %8.0f %7.2f  %-8s %10.1f\n",
+            k->cost.name, k->cost.us, rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes / 1e6,
+            k->cost.l2_bytes / 1e6, k->smem_bytes / 1e6, tile, k->cost.tiles, k->cost.waves,
+            k->cost.bound_by, k->cost.floor_us);
+}
+
+static void print_pass(FILE *to, const char *name, double us, double flops) {
+    if (us > 0)
+        fprintf(to, "  %-12s %11.1f %8.1f\n", name, us, rate(flops, us));
+}
+
+static void print_memory(FILE *to, const moe_gpu *gpu, const moe_prediction *p) {
+    double gib = 0;
+    moe_gpu_get(gpu, "hbm_gib", &gib);
+    fprintf(
+        to,
+        "  memory: activations %.1f MB at peak, %.1f MB cached for backward; parameters %.1f MB\n",
+        p->peak_bytes / 1e6, p->cached_bytes / 1e6, p->param_bytes / 1e6);
+    if (p->peak_bytes + p->param_bytes > gib * 1073741824)
+        fprintf(to, "  does not fit: %s has %.0f GiB (%.1f MB)\n", moe_gpu_name(gpu), gib,
+                gib * 1073.741824);
+}
+
+void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                      const moe_prediction *p) {
+    fprintf(to, "%s\n%s on %s (predicted)\n", line, method, moe_gpu_name(gpu));
+    fprintf(to, "  %-12s %11s %8s %9s %9s %9s  %-10s %8s %7s  %-8s %10s\n", "kernel", "us",
+            "TFLOP/s", "HBM MB", "L2 MB", "SMEM MB", "tile", "tiles", "waves", "bound by",
+            "floor us");
+    for (size_t i = 0; i < p->n_kernels; i++)
+        print_kernel(to, &p->kernels[i]);
+    if (p->overhead_us > 0)
+        fprintf(to, "  %-12s %11.1f\n", "(overhead)", p->overhead_us);
+    print_pass(to, "forward", p->forward_us, p->forward_flops);
+    print_pass(to, "backward", p->backward_us, p->backward_flops);
+    fprintf(to, "  %-12s %11.1f %8.1f   floor %.1f us, padding %.1f %%\n", "total", p->total_us,
+            rate(p->flops, p->total_us), p->floor_us, 100 * p->padding);
+    if (p->peak_bytes > 0)
+        print_memory(to, gpu, p);
+}
+
+static void put_kernel(json_text *t, const moe_kernel *k) {
+    json_text_open(t, NULL, '{');
+    json_text_string(t, "name", k->cost.name);
+    json_text_string(t, "pass", k->backward ? "bwd" : "fwd");
+    json_text_real(t, "us", k->cost.us);
+    json_text_real(t, "flops", k->cost.flops);
+    json_text_real(t, "hbm_bytes", k->cost.hbm_bytes);
+    json_text_real(t, "l2_bytes", k->cost.l2_bytes);
+    json_text_real(t, "smem_bytes", k->smem_bytes);
+    json_text_real(t, "tiles", k->cost.tiles);
+    json_text_real(t, "waves", k->cost.waves);
+    json_text_real(t, "floor_us", k->cost.floor_us);
+    json_text_string(t, "bound_by", k->cost.bound_by);
+    if (k->tile_m) {
+        json_text_open(t, "tile", '[');
+        json_text_int(t, NULL, k->tile_m);
+        json_text_int(t, NULL, k->tile_n);
+        json_text_int(t, NULL, k->split);
+        json_text_close(t, ']');
+    }
+    json_text_close(t, '}');
+}
+
+void model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                      const moe_prediction *p) {
+    json_text t = {.to = to};
+    json_text_open(&t, NULL, '{');
+    json_text_int(&t, "moeref", 1);
+    json_text_string(&t, "case", line);
+    json_text_string(&t, "gpu", moe_gpu_name(gpu));
+    json_text_string(&t, "method", method);
+    json_text_real(&t, "total_us", p->total_us);
+    json_text_real(&t, "forward_us", p->forward_us);
+    json_text_real(&t, "backward_us", p->backward_us);
+    json_text_real(&t, "overhead_us", p->overhead_us);
+    json_text_real(&t, "floor_us", p->floor_us);
+    json_text_real(&t, "flops", p->flops);
+    json_text_real(&t, "padding", p->padding);
+    json_text_real(&t, "peak_bytes", p->peak_bytes);
+    json_text_real(&t, "cached_bytes", p->cached_bytes);
+    json_text_real(&t, "param_bytes", p->param_bytes);
+    json_text_open(&t, "kernels", '[');
+    for (size_t i = 0; i < p->n_kernels; i++)
+        put_kernel(&t, &p->kernels[i]);
+    json_text_close(&t, ']');
+    json_text_close(&t, '}');
+    json_text_line(&t);
+}
+
+void model_print_csv_header(FILE *to) {
+    fprintf(to, "case,gpu,method,pass,kernel,us,tflops,hbm_bytes,l2_bytes,smem_bytes,tiles,waves,"
+                "bound_by,floor_us\n");
+}
+
+void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                     const moe_prediction *p) {
+    for (size_t i = 0; i < p->n_kernels; i++) {
+        const moe_kernel *k = &p->kernels[i];
+        csv_text_quoted(to, line);
+        putc(',', to);
+        csv_text(to, moe_gpu_name(gpu));
+        fprintf(to, ",%s,%s,%s,%.4f,%.2f,%.0f,%.0f,%.0f,%.0f,%.3f,%s,%.4f\n", method,
+                k->backward ? "bwd" : "fwd", k->cost.name, k->cost.us,
+                rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes, k->cost.l2_bytes, k->smem_bytes,
+                k->cost.tiles, k->cost.waves, k->cost.bound_by, k->cost.floor_us);
+    }
+}
+
+void model_method_help(char *buf, size_t size) {
+    size_t used = (size_t)snprintf(buf, size, "methods:\n");
+    for (const char *const *m = moe_methods(); *m && used < size; m++)
+        used += (size_t)snprintf(buf + used, size - used, "  %-18s %s\n", *m, moe_method_brief(*m));
+}

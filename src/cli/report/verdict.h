@@ -1,0 +1,20 @@
+/* How verdicts read: for a person who has to act on them, and as JSON. */
+#ifndef MOE_CLI_VERDICT_REPORT_H
+#define MOE_CLI_VERDICT_REPORT_H
+
+#include "cli/input/judging.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* A line for a case that passed; every tensor, the first wrong stage and the reproducing command
+ * for one that did not, or with `full`. */
+void cli_verdict_text(FILE *to, const moe_check_result *r, bool full);
+
+/* "137 passed, 0 failed, 2 ambiguous, 0 mistrusted, 31 skipped" over verdicts first .. count-1. */
+void cli_verdict_summary(FILE *to, const cli_verdicts *verdicts, size_t first);
+
+/* {"moeref": 1, "cases": [...], "summary": {...}} */
+json_t *cli_verdicts_json(const cli_verdicts *verdicts);
+
+#endif

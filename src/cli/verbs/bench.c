@@ -1,0 +1,161 @@
+/* moeref bench: correct first, then timed. */
+#include "cli/input/cli.h"
+
+#include "cli/report/bench.h"
+#include "moeref/check.h"
+
+#include <stdio.h>
+
+/* OLMoE-1B-7B's layer (arXiv 2409.02060) at 2048 tokens. */
+static const char *const default_case = "T=2048 d=2048 n=1024 E=64 K=8 dtype=fp32 renorm=1 seed=1";
+
+typedef struct bench_options {
+    cli_selection selection;
+    cli_strings backends;
+    cli_output output;
+    cli_timing timing;
+    int64_t threads;
+    bool no_check;
+} bench_options;
+
+/* A wrong result has no speed. Returns an exit code, CLI_PASSED to go on. */
+static int check_first(moe_backend *backend, const char *spec, const moe_problem *problem,
+                       const bench_options *options) {
+    moe_check_result *r = NULL;
+    moe_check_params params = {.threads = (int32_t)options->threads, .spec = spec};
+    cli_progress("checking %s before it is timed", problem->name);
+    moe_status s = moe_check_backend(backend, problem, &params, cli_log(), &r);
+    cli_progress_clear();
+    if (s)
+        return cli_exit_code(s);
+    moe_verdict verdict = r->verdict;
+    if (verdict > MOE_VERDICT_AMBIGUOUS)
+        fprintf(stderr, "moeref: %s is not timed: %s on %s (%s); %s says more\n", problem->name,
+                moe_verdict_str(verdict), r->backend, r->why, r->reproduce);
+    moe_check_free(&r);
+    if (verdict == MOE_VERDICT_SKIP)
+        return CLI_USAGE;
+    return verdict > MOE_VERDICT_AMBIGUOUS ? CLI_FAILED : CLI_PASSED;
+}
+
+static int bench_one(moe_backend *backend, const char *spec, const moe_problem *problem,
+                     const bench_options *options, json_t *results) {
+    moe_bench_result result;
+    int code = options->no_check ? CLI_PASSED : check_first(backend, spec, problem, options);
+    if (code)
+        return code;
+    moe_status s = cli_bench_time(backend, problem, &options->timing, &result);
+    if (s)
+        return cli_exit_code(s);
+    if (options->output == CLI_TEXT) {
+        cli_bench_text(stdout, problem, spec, &result);
+        if (options->no_check)
+            printf("  NOT CHECKED: these times may belong to a wrong result\n");
+    } else if (options->output == CLI_CSV) {
+        cli_bench_csv(stdout, problem, spec, &result);
+    } else {
+        json_t *object = cli_bench_json(problem, spec, &result);
+        json_object_set_new(object, "checked", json_boolean(!options->no_check));
+        json_array_append_new(results, object);
+    }
+    fflush(stdout);
+    return cli_bench_impossible(problem, &result) ? CLI_FAILED : CLI_PASSED;
+}
+
+/* Every selected problem on one backend; the worst exit code. */
+static int bench_backend(const cli_backends *backends, const char *spec, const cli_items *items,
+                         const bench_options *options, json_t *results) {
+    moe_open_params open = {.threads = (int32_t)options->threads, .log = cli_log()};
+    moe_backend *backend = NULL;
+    moe_status s = moe_backend_open(backends->all, spec, &open, cli_log(), &backend);
+    int worst = cli_exit_code(s);
+    for (size_t i = 0; !s && i < items->count; i++) {
+        moe_problem *problem = NULL;
+        cli_progress("drawing %s", items->at[i].name);
+        moe_status made = cli_problem(&options->selection, &items->at[i], &problem);
+        cli_progress_clear();
+        int code = made ? cli_exit_code(made) : bench_one(backend, spec, problem, options, results);
+        if (code > worst)
+            worst = code;
+        moe_problem_destroy(&problem);
+    }
+    moe_backend_close(&backend);
+    return worst;
+}
+
+static int bench_all(bench_options *options) {
+    cli_backends backends;
+    cli_items items;
+    moe_status s = cli_backends_choose(&options->backends, &backends);
+    if (s)
+        return cli_exit_code(s);
+    s = cli_select(&options->selection, &items);
+    if (s) {
+        cli_backends_free(&backends);
+        return cli_exit_code(s);
+    }
+    /* Unnamed: the preferred backend alone, which comes first. */
+    size_t count = options->backends.count ? backends.count : 1;
+    json_t *results = json_array();
+    int worst = CLI_PASSED;
+    if (options->output == CLI_CSV)
+        cli_bench_csv_header(stdout);
+    for (size_t i = 0; i < count; i++) {
+        int code = bench_backend(&backends, backends.spec[i], &items, options, results);
+        if (code > worst)
+            worst = code;
+    }
+    if (options->output == CLI_JSON) {
+        json_t *root = json_pack("{s:i, s:O}", "moeref", 1, "bench", results);
+        json_dumpf(root, stdout, JSON_INDENT(1));
+        printf("\n");
+        json_decref(root);
+    }
+    json_decref(results);
+    cli_items_free(&items);
+    cli_backends_free(&backends);
+    return worst;
+}
+
+static int run(bench_options *o) {
+    int code = cli_timing_check(&o->timing);
+    if (code >= 0)
+        return code;
+    if (!o->selection.cases.count && !o->selection.hf.count && !o->selection.config &&
+        cli_strings_add(&o->selection.cases, default_case))
+        return CLI_NOT_RUN;
+    return bench_all(o);
+}
+
+int cli_bench(int argc, char **argv) {
+    bench_options o = {.selection = {.layer = -1}, .timing = {.repeats = 7}};
+    const cli_option options[] = {
+        {"backend", CLI_STRINGS, &o.backends, "NAME|PATH",
+         "what to time (default: the preferred one); may be repeated"},
+        CLI_SELECTION_OPTIONS(o.selection),
+        CLI_TIMING_OPTIONS(o.timing),
+        {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
+        {"settle", CLI_INT, &o.timing.settle_ms, "MS",
+         "untimed runs for so long first (default 0); with --gpu, from 300 on times are predicted "
+         "at the clock that the power limit allows, else at a cool device's"},
+        {"cold-cache", CLI_FLAG, &o.timing.cold_cache, NULL, "read 256 MiB between runs"},
+        {"no-check", CLI_FLAG, &o.no_check, NULL, "do not check first; the report says so"},
+        {"output", CLI_OUTPUT, &o.output, "text|json|csv", "format"},
+        {0}};
+    int code = cli_parse(
+        argc, argv,
+        "Checks a backend on each case (by a sample of the oracle where a full one would take too "
+        "long), then\ntimes forward and backward: median, spread (interquartile range over "
+        "median), GFLOP/s of model\nFLOPs (padding never counts), and the time that a roofline "
+        "measured on this device predicts.\nWhere the backend can tell, clock, power and "
+        "temperature of the device's board are sampled during the timed runs.\nWith --gpu a time "
+        "below what that GPU can do at best is a measuring error: it is reported and the exit code "
+        "is 1.\nThe clock that the GPU model assumed stands beside the measured one.\nWithout "
+        "--case or --hf it times OLMoE's layer at 2048 tokens (3 GiB of memory).",
+        options, moe_case_help(), NULL);
+    if (code < 0)
+        code = run(&o);
+    cli_strings_free(&o.backends);
+    cli_selection_free(&o.selection);
+    return code;
+}

@@ -1,0 +1,155 @@
+/* moeref calibrate: fits a GPU description to a measured table and says what it is worth. */
+#include "cli/input/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct calibrate_options {
+    model_options model;
+    moe_fit_params fit;
+    const char *from, *to, *source, *rows;
+    int64_t folds, evaluations, sample, min_us, seed;
+} calibrate_options;
+
+static void print_line(const char *what, const char *class, const moe_fit_error *e) {
+    printf(
+        "  %-22s %-15s %6lld rows  mean %5.2f %%  median %5.2f %%  p90 %5.1f %%  bias %+5.2f %%\n",
+        what, class, (long long)e->rows, e->mean, e->median, e->p90, e->bias);
+}
+
+static void print_error(const char *what, const moe_fit_error e[MOE_FIT_CLASSES]) {
+    static const char *const names[] = {">= 4 us", ">= 20 us", "m or T >= 1024"};
+    for (int c = 0; c < MOE_FIT_CLASSES; c++) {
+        if (e[c].rows > 0) {
+            print_line(what, names[c], &e[c]);
+            what = "";
+        }
+    }
+}
+
+static void print_kernels(const moe_fit_result *r) {
+    for (size_t i = 0; i < r->n_kernels; i++)
+        print_line(i                     ? ""
+                   : r->held_out[0].rows ? "held-out, by kernel"
+                                         : "as given, by kernel",
+                   r->kernels[i].name, &r->kernels[i].error);
+}
+
+static void print_free(const moe_gpu *gpu, const char *keys) {
+    char key[64];
+    while (*keys) {
+        const size_t length = strcspn(keys, ",");
+        double value;
+        snprintf(key, sizeof key, "%.*s", (int)length, keys);
+        if (moe_gpu_get(gpu, key, &value) == MOE_OK)
+            printf("  %-28s %.5g\n", key, value);
+        keys += length + (keys[length] == ',');
+    }
+}
+
+/* Every row that can be fitted with its prediction, tab-separated: for plots and for looking at the
+ * worst. */
+static moe_status write_rows(const calibrate_options *o, const moe_table *table,
+                             const moe_gpu *gpu) {
+    FILE *to = fopen(o->rows, "w");
+    moe_status st = to ? MOE_OK : moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", o->rows);
+    if (to)
+        fprintf(to, "what\tkernel\tmeasured_us\tpredicted_us\trelative_error\n");
+    for (size_t i = 0; !st && i < moe_table_rows(table); i++) {
+        moe_row_error e;
+        st = moe_table_predict(table, i, gpu, &o->fit, cli_log(), &e);
+        if (st == MOE_E_NOTFOUND) /* a kernel that the method lacks; the fit has said so */
+            st = MOE_OK;
+        else if (!st && e.kind != MOE_ROW_PASS)
+            fprintf(to, "%s\t%s\t%.3f\t%.3f\t%+.4f\n", e.what, e.kernel, e.measured_us,
+                    e.predicted_us, e.predicted_us / e.measured_us - 1);
+    }
+    if (to && fclose(to) != 0 && !st)
+        st = moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", o->rows);
+    return st;
+}
+
+static moe_status calibrate(const calibrate_options *o, moe_gpu *gpu, const moe_table *table) {
+    moe_fit_result r;
+    if (o->fit.free_keys)
+        cli_progress("fitting %s on %zu rows", o->fit.free_keys, moe_table_rows(table));
+    moe_status st = moe_gpu_fit(gpu, table, &o->fit, cli_log(), &r);
+    cli_progress_clear();
+    if (st)
+        return st;
+    printf("%s on %s\n", o->from, moe_gpu_name(gpu));
+    print_error("as given", r.as_given);
+    print_error("fitted rows", r.fitted);
+    print_error("held-out shapes", r.held_out);
+    print_kernels(&r);
+    if (o->fit.free_keys)
+        print_free(gpu, o->fit.free_keys);
+    if (o->rows)
+        st = write_rows(o, table, gpu);
+    if (!st && o->to) {
+        const char *source = o->source ? o->source : "moeref calibrate";
+        st = moe_gpu_write(gpu, o->to, "fitted", source, cli_log());
+        if (!st)
+            printf("wrote %s\n", o->to);
+    }
+    return st;
+}
+
+static int run(calibrate_options *o) {
+    moe_gpu *gpu = NULL;
+    moe_table *table = NULL;
+    moe_workload state;
+    if (!o->from)
+        return cli_usage("calibrate needs --from FILE (a measured table)");
+    if (o->folds < 0 || o->folds > 1000 || o->evaluations < 0 || o->evaluations > 1000000 ||
+        o->sample < 0 || o->sample > 1000000)
+        return cli_usage("--folds, --evaluations and --sample are counts");
+    moe_status st = model_open(&o->model, &gpu, &state);
+    if (!st)
+        st = moe_table_load(o->from, cli_log(), &table);
+    if (!st) {
+        o->fit.folds = (int32_t)o->folds;
+        o->fit.evaluations = (int32_t)o->evaluations;
+        o->fit.sample = (int32_t)o->sample;
+        o->fit.min_us = (double)o->min_us;
+        o->fit.seed = (uint64_t)o->seed;
+        o->fit.clock = state.clock;
+        o->fit.entropy = state.entropy;
+        o->fit.in_stream = state.in_stream;
+        st = calibrate(o, gpu, table);
+    }
+    moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu);
+    return cli_exit_code(st);
+}
+
+int cli_calibrate(int argc, char **argv) {
+    calibrate_options o = {.min_us = 4};
+    const cli_option options[] = {
+        {"from", CLI_STRING, &o.from, "FILE",
+         "the measured table, tab-separated, or the kernels of what moeref bench --output json "
+         "wrote"},
+        {"free", CLI_STRING, &o.fit.free_keys, "KEY,KEY",
+         "parameters to fit: tensor_eff, cutlass_moe.stream ... (without it: judge only)"},
+        {"kernel", CLI_STRING, &o.fit.kernel, "NAME", "only rows of this kernel"},
+        {"method", CLI_STRING, &o.fit.method, "NAME",
+         "for layers and their kernels: who ran (default cublas)"},
+        {"min-us", CLI_INT, &o.min_us, "US", "shorter rows are not fitted (default 4)"},
+        {"folds", CLI_INT, &o.folds, "N", "leave-shapes-out folds (default 5)"},
+        {"evaluations", CLI_INT, &o.evaluations, "N", "of the objective per fold (default 400)"},
+        {"sample", CLI_INT, &o.sample, "N", "rows per evaluation at most (default 800)"},
+        {"seed", CLI_INT, &o.seed, "N", "deals shapes to folds"},
+        {"to", CLI_STRING, &o.to, "FILE", "write the fitted description"},
+        {"source", CLI_STRING, &o.source, "TEXT", "where the table came from, for that file"},
+        {"rows", CLI_STRING, &o.rows, "FILE", "write each row with its prediction"},
+        MODEL_OPTIONS(o.model),
+        {0}};
+    int code = cli_parse(argc, argv,
+                         "Fits parameters of a GPU description to measured times. Errors are "
+                         "told for shapes that were left out.",
+                         options, NULL, NULL);
+    if (code < 0)
+        code = run(&o);
+    cli_strings_free(&o.model.what_if);
+    return code;
+}

@@ -1,0 +1,136 @@
+/* moeref check: verdicts. */
+#include "cli/report/verdict.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct check_options {
+    cli_selection selection;
+    cli_strings backends;
+    cli_output output;
+    int64_t threads, repeats;
+    const char *outputs, *arithmetic, *dump;
+    bool full, exhaustive;
+} check_options;
+
+static moe_check_params check_params(const check_options *o) {
+    return (moe_check_params){.threads = (int32_t)o->threads,
+                              .repeats = (int32_t)o->repeats,
+                              .sample_above_flops = o->exhaustive ? -1 : 0,
+                              .dump_dir = o->dump};
+}
+
+static void print_verdict(void *user, const moe_check_result *result) {
+    const check_options *o = user;
+    if (o->output == CLI_TEXT)
+        cli_verdict_text(stdout, result, o->full);
+    fflush(stdout);
+}
+
+static int report(const check_options *o, const cli_verdicts *verdicts, int code) {
+    if (o->output == CLI_JSON) {
+        json_t *root = cli_verdicts_json(verdicts);
+        json_dumpf(root, stdout, JSON_INDENT(1));
+        printf("\n");
+        json_decref(root);
+    } else if (verdicts->count) {
+        cli_verdict_summary(stdout, verdicts, 0);
+    }
+    return code;
+}
+
+/* --outputs: one file against one problem. */
+static int check_file(check_options *o, const cli_items *items) {
+    cli_verdicts verdicts = {0};
+    moe_problem *problem = NULL;
+    moe_check_result *result = NULL;
+    moe_dtype arithmetic = MOE_DTYPE_COUNT;
+    moe_check_params params = check_params(o);
+    if (items->count != 1)
+        return cli_usage("--outputs judges one file against one case: give one --case or --hf");
+    if (o->arithmetic && moe_dtype_parse(o->arithmetic, &arithmetic))
+        return cli_usage("--arithmetic is fp64, fp32, fp16 or bf16, not '%s'", o->arithmetic);
+    moe_status s = cli_problem(&o->selection, &items->at[0], &problem);
+    if (!s)
+        s = moe_check_outputs(o->outputs, problem, o->arithmetic ? (int32_t)arithmetic : -1,
+                              &params, cli_log(), &result);
+    if (!s)
+        s = cli_verdicts_add(&verdicts, result);
+    int code = cli_exit_code(s);
+    if (!s) {
+        print_verdict(o, result);
+        code = report(o, &verdicts, cli_verdicts_exit_code(&verdicts, 0));
+    }
+    cli_verdicts_free(&verdicts);
+    moe_problem_destroy(&problem);
+    return code;
+}
+
+static int check_backends(check_options *o, const cli_items *items) {
+    cli_backends backends;
+    cli_verdicts verdicts = {0};
+    moe_check_params params = check_params(o);
+    moe_status s = cli_backends_choose(&o->backends, &backends);
+    if (s)
+        return cli_exit_code(s);
+    int worst = CLI_PASSED;
+    for (size_t i = 0; i < backends.count; i++) {
+        int code = cli_judge_backend(&backends, backends.spec[i], &o->selection, items, &params,
+                                     print_verdict, o, &verdicts);
+        if (code > worst)
+            worst = code;
+    }
+    int code = report(o, &verdicts, worst);
+    cli_verdicts_free(&verdicts);
+    cli_backends_free(&backends);
+    return code;
+}
+
+static int run(check_options *o) {
+    if (o->output == CLI_CSV)
+        return cli_usage("moeref check prints text or json");
+    if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
+        return cli_usage("--repeat and --threads take small positive numbers");
+    cli_items items;
+    moe_status s = cli_select(&o->selection, &items);
+    if (s)
+        return cli_exit_code(s);
+    int code = o->outputs ? check_file(o, &items) : check_backends(o, &items);
+    cli_items_free(&items);
+    return code;
+}
+
+int cli_check(int argc, char **argv) {
+    check_options o = {.selection = {.layer = -1}};
+    const cli_option options[] = {
+        {"backend", CLI_STRINGS, &o.backends, "NAME|PATH",
+         "what to check (default: every usable one); NAME:VARIANT as in reference:bf16; may be "
+         "repeated"},
+        CLI_SELECTION_OPTIONS(o.selection),
+        {"golden", CLI_STRING, &o.selection.golden, "DIR",
+         "where the golden files are (default: $MOEREF_GOLDEN, or beside the program)"},
+        {"outputs", CLI_STRING, &o.outputs, "FILE",
+         "judge the tensors in this safetensors file instead of a backend"},
+        {"arithmetic", CLI_STRING, &o.arithmetic, "TYPE",
+         "with --outputs: fp32, fp16 or bf16, whose gates apply (default: the dtype of O)"},
+        {"dump-on-fail", CLI_STRING, &o.dump, "DIR",
+         "keep inputs, got and want of failing cases here"},
+        {"exhaustive", CLI_FLAG, &o.exhaustive, NULL,
+         "never sample the oracle, however long it takes"},
+        {"repeat", CLI_INT, &o.repeats, "N", "runs that must agree bit for bit (default 2)"},
+        {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
+        {"full", CLI_FLAG, &o.full, NULL, "print every tensor of passing cases too"},
+        {"output", CLI_OUTPUT, &o.output, "text|json", "format"},
+        {0}};
+    int code = cli_parse(
+        argc, argv,
+        "Judges backends, or a file of outputs, against float64 and against golden outputs. "
+        "Without "
+        "--case, --hf\nor --config it runs the suite: the golden layers, then the edge cases.",
+        options, moe_case_help(), NULL);
+    if (code < 0)
+        code = run(&o);
+    cli_strings_free(&o.backends);
+    cli_selection_free(&o.selection);
+    return code;
+}

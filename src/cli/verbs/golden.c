@@ -1,0 +1,149 @@
+/* moeref golden: the stored truths: list, verify, write, export. */
+#include "cli/input/cli.h"
+
+#include "suite/edge.h"
+#include "moeref/reference.h"
+#include "moeref/safetensors.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct golden_options {
+    cli_selection selection;
+    const char *export_to;
+    int64_t threads;
+    bool verify, write, inputs_only;
+} golden_options;
+
+/* Inputs of the problem, then (unless only inputs are wanted) what the oracle makes of them, in
+ * float32. */
+static size_t collect(const moe_problem *problem, const moe_reference_result *oracle,
+                      moe_tensors *rounded, moe_named_tensor *list, moe_status *status) {
+    size_t n = 0;
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        moe_tensor_role role = moe_tensor_role_of((moe_tensor_id)id);
+        const moe_tensor *t = &problem->in.t[id];
+        if (role != MOE_ROLE_INPUT && role != MOE_ROLE_PARAM) {
+            if (!oracle || !oracle->out.t[id].data)
+                continue;
+            if (!*status)
+                *status = moe_tensor_cast(&oracle->out.t[id], MOE_F32, &rounded->t[id]);
+            t = &rounded->t[id];
+        }
+        if (t->data)
+            list[n++] = (moe_named_tensor){moe_tensor_name((moe_tensor_id)id), *t};
+    }
+    return n;
+}
+
+static moe_status export_problem(const golden_options *o, const moe_problem *problem) {
+    moe_named_tensor list[MOE_T_COUNT + 2];
+    moe_reference_result *oracle = NULL;
+    moe_tensors rounded = {0};
+    moe_reference_params params = {.tokens = problem->T,
+                                   .precision = MOE_F64,
+                                   .threads = (int32_t)o->threads,
+                                   .plan = problem->plan,
+                                   .plan_given = problem->plan != NULL,
+                                   .seed = problem->seed};
+    moe_status s = MOE_OK;
+    if (!o->inputs_only)
+        s = moe_reference_run(&problem->layer, &problem->in, &params, cli_log(), &oracle);
+    size_t n = s ? 0 : collect(problem, oracle, &rounded, list, &s);
+    const moe_plan *plan = oracle ? oracle->plan : problem->plan;
+    if (!s && plan) {
+        list[n++] =
+            (moe_named_tensor){"plan_offsets", {plan->offsets, MOE_I64, 1, {plan->n_experts + 1}}};
+        list[n++] = (moe_named_tensor){"plan_token", {plan->token, MOE_I32, 1, {plan->n_pairs}}};
+        if (!oracle) /* a given plan's weights are inputs */
+            list[n++] = (moe_named_tensor){moe_tensor_name(MOE_T_S),
+                                           {plan->weight, MOE_F64, 1, {plan->n_pairs}}};
+    }
+    const char *const metadata[][2] = {{"case", problem->name}, {"reproduce", problem->reproduce}};
+    if (!s)
+        s = moe_safetensors_write(o->export_to, list, n, metadata, 2, cli_log());
+    if (!s)
+        printf("%s: %zu tensors of %s\n", o->export_to, n, problem->name);
+    moe_tensors_free(&rounded);
+    moe_reference_free(&oracle);
+    return s;
+}
+
+static int export_selected(const golden_options *o) {
+    cli_items items;
+    moe_problem *problem = NULL;
+    moe_status s = cli_select(&o->selection, &items);
+    if (s)
+        return cli_exit_code(s);
+    if (items.count != 1) {
+        cli_items_free(&items);
+        return cli_usage("--export writes one case: give one --case, --hf or --config");
+    }
+    s = cli_problem(&o->selection, &items.at[0], &problem);
+    if (!s)
+        s = export_problem(o, problem);
+    moe_problem_destroy(&problem);
+    cli_items_free(&items);
+    return cli_exit_code(s);
+}
+
+static int list_goldens(const golden_options *o) {
+    cli_items items;
+    moe_status s = cli_select(&o->selection, &items);
+    for (size_t i = 0; !s && i < items.count; i++)
+        printf("%s %s\n", items.at[i].kind == 'h' ? "--hf  " : "--case", items.at[i].name);
+    if (!s)
+        cli_items_free(&items);
+    return cli_exit_code(s);
+}
+
+static int edge_files(const golden_options *o) {
+    char *golden = cli_golden_dir(o->selection.golden);
+    char dir[4096];
+    size_t files = 0;
+    if (!golden)
+        return cli_usage("no golden folder; name it with --golden DIR or $MOEREF_GOLDEN");
+    snprintf(dir, sizeof dir, "%s/edge", golden);
+    free(golden);
+    moe_status s = o->write ? moe_int_edge_write(dir, cli_log(), &files)
+                            : moe_int_edge_verify(dir, cli_log(), &files);
+    if (!s)
+        printf("%s: %zu files %s\n", dir, files, o->write ? "written" : "agree with the oracle");
+    return s == MOE_E_INVALID ? CLI_FAILED : cli_exit_code(s);
+}
+
+static int run(const golden_options *o) {
+    if (!!o->export_to + o->verify + o->write > 1)
+        return cli_usage("--export, --verify and --write exclude each other");
+    if (o->inputs_only && !o->export_to)
+        return cli_usage("--inputs-only goes with --export");
+    if (o->export_to)
+        return export_selected(o);
+    return o->verify || o->write ? edge_files(o) : list_goldens(o);
+}
+
+int cli_golden(int argc, char **argv) {
+    golden_options o = {.selection = {.layer = -1}};
+    const cli_option options[] = {
+        {"export", CLI_STRING, &o.export_to, "FILE",
+         "write one case's inputs and the oracle's outputs (float32) as safetensors"},
+        {"inputs-only", CLI_FLAG, &o.inputs_only, NULL, "with --export: leave the outputs out"},
+        CLI_SELECTION_OPTIONS(o.selection),
+        {"verify", CLI_FLAG, &o.verify, NULL, "compare the files in golden/edge with the oracle"},
+        {"write", CLI_FLAG, &o.write, NULL, "make the files in golden/edge again"},
+        {"golden", CLI_STRING, &o.selection.golden, "DIR",
+         "the golden folder (default: $MOEREF_GOLDEN, or beside the program)"},
+        {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
+        {0}};
+    int code =
+        cli_parse(argc, argv,
+                  "Golden outputs. Without an option: lists the suite as options that select "
+                  "each case again.\nPairs in exported H, A, Y, dH, dXp, topk_weight and dS "
+                  "are grouped by expert: rows of expert e are\nplan_offsets[e] .. "
+                  "plan_offsets[e+1], their tokens plan_token.",
+                  options, moe_case_help(), NULL);
+    if (code < 0)
+        code = run(&o);
+    cli_selection_free(&o.selection);
+    return code;
+}

@@ -1,0 +1,218 @@
+/* moeref predict: how long will it take, what bounds it, how much memory? */
+#include "cli/input/model.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct predict_options {
+    model_options model;
+    cli_strings cases, methods;
+    const char *batch, *config, *against;
+    int64_t tokens;
+    cli_output output;
+    bool sensitivities, all_methods;
+    bool impossible; /* a measured time lies further below its floor than L2 explains */
+} predict_options;
+
+/* A sensitivity is the slope over +10 % of a parameter, in logarithms, or over -10 % where more is
+ * not allowed: of a share of 1, say. */
+#define NUDGE 1.1
+#define SHOWN 0.01
+
+/* What answers a line, and where to. */
+typedef struct answer {
+    const predict_options *o;
+    const moe_gpu *gpu;
+    const moe_workload *state;
+    const moe_log *log;
+    FILE *to;
+} answer;
+
+/* A copy of the GPU with one parameter nudged; *ret_by is by how much, or 0 if it cannot be. */
+static moe_status nudge(const moe_gpu *gpu, const char *key, moe_gpu **ret, double *ret_by) {
+    double value = 0;
+    moe_status st = moe_gpu_clone(gpu, ret);
+    *ret_by = 0;
+    if (st || moe_gpu_get(*ret, key, &value))
+        return st;
+    if (moe_gpu_set(*ret, key, value * NUDGE, NULL) == MOE_OK)
+        *ret_by = NUDGE;
+    else if (moe_gpu_set(*ret, key, value / NUDGE, NULL) == MOE_OK)
+        *ret_by = 1 / NUDGE;
+    return MOE_OK;
+}
+
+/* d ln(time) / d ln(parameter), for every parameter that moves the time and not in steps. */
+static moe_status print_sensitivities(const answer *a, const model_subject *s, const char *method,
+                                      double base_us) {
+    moe_gpu_param info;
+    moe_status st = MOE_OK;
+    fprintf(a->to, "  sensitivities, %% of time for +1 %% of:");
+    for (size_t i = 0; !st && (info = moe_gpu_param_at(i)).key; i++) {
+        moe_gpu *nudged = NULL;
+        moe_prediction *p = NULL;
+        double by = 0;
+        if (!info.whole)
+            st = nudge(a->gpu, info.key, &nudged, &by);
+        if (!st && by > 0) {
+            st = model_subject_predict(s, nudged, method, a->state, a->log, &p);
+            const double slope = st ? 0 : log(p->total_us / base_us) / log(by);
+            if (fabs(slope) >= SHOWN)
+                fprintf(a->to, " %s %+.2f", info.key, slope);
+        }
+        moe_prediction_free(&p);
+        moe_gpu_destroy(&nudged);
+    }
+    fprintf(a->to, "\n");
+    return st;
+}
+
+static moe_status predict_one(const answer *a, const model_subject *s, const char *method) {
+    moe_prediction *p = NULL;
+    const char *name = s->is_gemm ? "cublas" : method;
+    moe_status st = model_subject_predict(s, a->gpu, method, a->state, a->log, &p);
+    if (st)
+        return st;
+    if (a->o->output == CLI_TEXT) {
+        model_print_text(a->to, s->line, a->gpu, name, p);
+        if (a->o->sensitivities)
+            st = print_sensitivities(a, s, method, p->total_us);
+    } else if (a->o->output == CLI_CSV) {
+        model_print_csv(a->to, s->line, a->gpu, name, p);
+    } else {
+        model_print_json(a->to, s->line, a->gpu, name, p);
+    }
+    moe_prediction_free(&p);
+    return st;
+}
+
+static moe_status predict_subject(const answer *a, const model_subject *s) {
+    moe_status st = MOE_OK;
+    const size_t count = s->is_gemm ? 1 : a->o->methods.count;
+    for (size_t i = 0; !st && i < count; i++) {
+        st = predict_one(a, s, a->o->methods.at[i]);
+        /* The log has said which method cannot do this. */
+        if (st == MOE_E_UNSUPPORTED && a->o->all_methods)
+            st = MOE_OK;
+    }
+    return st;
+}
+
+/* A model_line_fn. */
+static moe_status predict_line(const void *user, const char *line, const moe_log *log, FILE *to) {
+    answer a = *(const answer *)user;
+    model_subject s;
+    a.log = log;
+    a.to = to;
+    moe_status st = model_subject_parse(line, log, &s);
+    if (st)
+        return st;
+    st = predict_subject(&a, &s);
+    model_subject_clear(&s);
+    return st;
+}
+
+static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_workload *state) {
+    const answer a = {.o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout};
+    moe_status st = MOE_OK;
+    if (o->output == CLI_CSV)
+        model_print_csv_header(stdout);
+    for (size_t i = 0; !st && i < o->cases.count; i++)
+        st = predict_line(&a, o->cases.at[i], cli_log(), stdout);
+    if (!st && o->config) {
+        model_subject s;
+        st = model_subject_config(o->config, o->tokens, &s);
+        if (!st) {
+            st = predict_subject(&a, &s);
+            model_subject_clear(&s);
+        }
+    }
+    if (!st && o->batch)
+        st = model_batch(o->batch, predict_line, &a);
+    if (!st && o->against)
+        st = model_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
+                           &o->impossible);
+    return st;
+}
+
+static moe_status choose_methods(predict_options *o) {
+    moe_status st = MOE_OK;
+    if (o->methods.count == 1 && strcmp(o->methods.at[0], "all") == 0) {
+        o->methods.count = 0;
+        o->all_methods = true;
+        for (const char *const *m = moe_methods(); !st && *m; m++)
+            st = cli_strings_add(&o->methods, *m);
+    } else if (o->methods.count == 0) {
+        st = cli_strings_add(&o->methods, "moeref");
+    }
+    return st;
+}
+
+static int run(predict_options *o) {
+    moe_gpu *gpu = NULL;
+    moe_workload state;
+    if (o->cases.count == 0 && !o->batch && !o->config && !o->against)
+        return cli_usage(
+            "predict needs --case, --batch, --config or --against (moeref predict --help)");
+    if (o->tokens < 0)
+        return cli_usage("--tokens must not be negative");
+    if (o->sensitivities && o->output != CLI_TEXT)
+        return cli_usage("--sensitivities are part of the text output");
+    if (o->against && (o->methods.count > 1 || o->sensitivities || o->output == CLI_CSV ||
+                       (o->methods.count && strcmp(o->methods.at[0], "all") == 0)))
+        return cli_usage("--against judges one --method and prints text or json");
+    moe_status st = choose_methods(o);
+    if (!st)
+        st = model_open(&o->model, &gpu, &state);
+    if (!st)
+        st = predict_all(o, gpu, &state);
+    moe_gpu_destroy(&gpu);
+    return !st && o->impossible ? CLI_FAILED : cli_exit_code(st);
+}
+
+/* Below the methods: what --sensitivities leaves out. */
+static void help_whole(char *buf, size_t size) {
+    moe_gpu_param info;
+    size_t used = strlen(buf);
+    used +=
+        (size_t)snprintf(buf + used, size - used, "without sensitivities, being whole numbers:");
+    for (size_t i = 0; (info = moe_gpu_param_at(i)).key && used < size; i++) {
+        if (info.whole)
+            used += (size_t)snprintf(buf + used, size - used, " %s", info.key);
+    }
+    if (used < size)
+        snprintf(buf + used, size - used,
+                 "\n  (--what-if sms=144 tells what another one brings)\n");
+}
+
+int cli_predict(int argc, char **argv) {
+    predict_options o = {0};
+    char help[4096];
+    const cli_option options[] = {
+        {"case", CLI_STRINGS, &o.cases, "\"T=.. d=..\"",
+         "a layer, or \"gemm m=.. n=.. k=.. [batch=..]\"; may be repeated"},
+        {"batch", CLI_STRING, &o.batch, "FILE", "one such line each; - is standard input"},
+        {"config", CLI_STRING, &o.config, "FILE", "a layer's shape from a config.json"},
+        {"against", CLI_STRING, &o.against, "FILE",
+         "measured beside predicted: what moeref bench --output json wrote"},
+        {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
+        {"method", CLI_STRINGS, &o.methods, "NAME", "who runs it, or all (default moeref)"},
+        MODEL_OPTIONS(o.model),
+        {"sensitivities", CLI_FLAG, &o.sensitivities, NULL,
+         "slope of the time in each parameter of the GPU that may change little by little"},
+        {"output", CLI_OUTPUT, &o.output, "text|json|csv", "json: one object a line"},
+        {0}};
+    model_method_help(help, sizeof help);
+    help_whole(help, sizeof help);
+    int code = cli_parse(argc, argv,
+                         "Predicts time, traffic and memory of a layer on a GPU, without one. With "
+                         "--against a measured\ntime further below its floor than L2 explains is a "
+                         "measuring error: exit code 1.",
+                         options, help, NULL);
+    if (code < 0)
+        code = run(&o);
+    cli_strings_free(&o.cases);
+    cli_strings_free(&o.methods);
+    cli_strings_free(&o.model.what_if);
+    return code;
+}

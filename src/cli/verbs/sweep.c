@@ -1,0 +1,306 @@
+/* moeref sweep: predictions over a cross product of values, on all cores. */
+#include "cli/report/csv.h"
+#include "cli/report/json.h"
+#include "cli/input/model.h"
+#include "cli/input/axes.h"
+#include "cli/report/plot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct sweep_options {
+    model_options model;
+    const char *line, *method, *plot, *y;
+    cli_strings vary;
+    cli_output output;
+} sweep_options;
+
+static const char *const columns[] = {"us",         "fwd_us",      "bwd_us",   "tflops",
+                                      "fwd_tflops", "bwd_tflops",  "floor_us", "padding",
+                                      "peak_bytes", "cached_bytes"};
+#define COLUMNS (sizeof columns / sizeof *columns)
+
+/* What is kept of a point; a million of them fit. */
+typedef struct sweep_point {
+    double at[COLUMNS];
+} sweep_point;
+
+typedef struct sweep {
+    const sweep_options *o;
+    sweep_axes axes;
+    moe_gpu *gpu; /* of the command line */
+    moe_workload state;
+    sweep_point *points;
+    size_t count;
+} sweep;
+
+static double tflops(double flops, double us) {
+    return us > 0 ? flops / us / 1e6 : 0;
+}
+
+static int is_gpu_key(const char *key) {
+    moe_gpu_param info;
+    for (size_t i = 0; (info = moe_gpu_param_at(i)).key; i++) {
+        if (strcmp(info.key, key) == 0)
+            return 1;
+    }
+    return strchr(key, '.') != NULL;
+}
+
+/* A clone of the GPU of the command line, or the one that the point names; its other GPU keys
+ * change it afterwards. */
+static moe_status choose_gpu(const sweep *s, size_t point, moe_gpu **ret) {
+    for (size_t a = 0; a < s->axes.count; a++) {
+        for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
+            if (strcmp(s->axes.at[a].keys[k], "gpu") == 0) {
+                model_options m = s->o->model;
+                moe_workload state;
+                m.gpu = sweep_axes_value(&s->axes, a, k, point);
+                return model_open(&m, ret, &state);
+            }
+        }
+    }
+    return moe_gpu_clone(s->gpu, ret);
+}
+
+/* A point while it is predicted. */
+typedef struct sweep_work {
+    model_subject subject;
+    moe_gpu *gpu;
+    const char *method;
+    char line[4096];
+} sweep_work;
+
+static moe_status prepare_key(const char *key, const char *value, sweep_work *w) {
+    char edit[256];
+    const size_t used = strlen(w->line);
+    if (strcmp(key, "gpu") == 0)
+        return MOE_OK;
+    if (strcmp(key, "method") == 0) {
+        w->method = value;
+        return MOE_OK;
+    }
+    if (is_gpu_key(key)) {
+        snprintf(edit, sizeof edit, "%s=%s", key, value);
+        return moe_gpu_what_if(w->gpu, edit, cli_log());
+    }
+    if ((size_t)snprintf(w->line + used, sizeof w->line - used, " %s=%s", key, value) >=
+        sizeof w->line - used)
+        return moe_fail(cli_log(), MOE_E_INVALID, "a case line of more than %zu characters",
+                        sizeof w->line);
+    return MOE_OK;
+}
+
+static moe_status prepare_point(const sweep *s, size_t i, sweep_work *w) {
+    *w = (sweep_work){.method = s->o->method};
+    snprintf(w->line, sizeof w->line, "%s", s->o->line ? s->o->line : "moe");
+    moe_status st = choose_gpu(s, i, &w->gpu);
+    for (size_t a = 0; !st && a < s->axes.count; a++) {
+        for (size_t k = 0; !st && k < s->axes.at[a].n_keys; k++)
+            st = prepare_key(s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i), w);
+    }
+    return st ? st : model_subject_parse(w->line, cli_log(), &w->subject);
+}
+
+static void clear_work(sweep_work *w) {
+    model_subject_clear(&w->subject);
+    moe_gpu_destroy(&w->gpu);
+}
+
+static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
+    sweep_work w;
+    moe_prediction *r = NULL;
+    moe_status st = prepare_point(s, i, &w);
+    if (!st)
+        st = model_subject_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
+    if (!st)
+        *p = (sweep_point){{r->total_us, r->forward_us, r->backward_us,
+                            tflops(r->flops, r->total_us), tflops(r->forward_flops, r->forward_us),
+                            tflops(r->backward_flops, r->backward_us), r->floor_us, r->padding,
+                            r->peak_bytes, r->cached_bytes}};
+    moe_prediction_free(&r);
+    clear_work(&w);
+    return st;
+}
+
+/* The first point alone, so that what is wrong with all of them is said once. */
+static moe_status predict_points(sweep *s) {
+    size_t done = 1;
+    moe_status first = predict_point(s, 0, &s->points[0]);
+#pragma omp parallel for schedule(dynamic, 64)
+    for (size_t i = 1; i < s->count; i++) {
+        moe_status before, st;
+        size_t now;
+#pragma omp atomic read
+        before = first;
+        if (before)
+            continue;
+        st = predict_point(s, i, &s->points[i]);
+        if (st) {
+#pragma omp atomic write
+            first = st;
+        }
+#pragma omp atomic capture
+        now = ++done;
+        if (now % 1024 == 0) {
+#pragma omp critical
+            cli_progress("%zu of %zu points", now, s->count);
+        }
+    }
+    cli_progress_clear();
+    return first;
+}
+
+static void print_csv(const sweep *s) {
+    for (size_t a = 0; a < s->axes.count; a++) {
+        for (size_t k = 0; k < s->axes.at[a].n_keys; k++)
+            printf("%s,", s->axes.at[a].keys[k]);
+    }
+    for (size_t c = 0; c < COLUMNS; c++)
+        printf("%s%s", columns[c], c + 1 < COLUMNS ? "," : "\n");
+    for (size_t i = 0; i < s->count; i++) {
+        for (size_t a = 0; a < s->axes.count; a++) {
+            for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
+                csv_text(stdout, sweep_axes_value(&s->axes, a, k, i));
+                putchar(',');
+            }
+        }
+        for (size_t c = 0; c < COLUMNS; c++)
+            printf("%.6g%s", s->points[i].at[c], c + 1 < COLUMNS ? "," : "\n");
+    }
+}
+
+/* What an axis says of a key at a point, or what holds for all points. */
+static const char *value_at(const sweep *s, const char *key, size_t point, const char *otherwise) {
+    for (size_t a = 0; a < s->axes.count; a++) {
+        for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
+            if (strcmp(s->axes.at[a].keys[k], key) == 0)
+                return sweep_axes_value(&s->axes, a, k, point);
+        }
+    }
+    return otherwise;
+}
+
+/* "case" is what all points share of theirs; "at" is what is their own. */
+static void print_json(const sweep *s) {
+    json_text t = {.to = stdout};
+    for (size_t i = 0; i < s->count; i++) {
+        json_text_open(&t, NULL, '{');
+        json_text_int(&t, "moeref", 1);
+        json_text_string(&t, "case", s->o->line ? s->o->line : "");
+        json_text_string(&t, "gpu", value_at(s, "gpu", i, moe_gpu_name(s->gpu)));
+        json_text_string(&t, "method", value_at(s, "method", i, s->o->method));
+        json_text_open(&t, "at", '{');
+        for (size_t a = 0; a < s->axes.count; a++) {
+            for (size_t k = 0; k < s->axes.at[a].n_keys; k++)
+                json_text_string(&t, s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i));
+        }
+        json_text_close(&t, '}');
+        for (size_t c = 0; c < COLUMNS; c++)
+            json_text_real(&t, columns[c], s->points[i].at[c]);
+        json_text_close(&t, '}');
+        json_text_line(&t);
+    }
+}
+
+/* The first axis is the plot's x; every combination of the others is a line. */
+static moe_status plot(const sweep *s, size_t column) {
+    const size_t first = s->axes.at[0].n_values, lines = s->count / first;
+    char(*names)[256] = calloc(lines, sizeof *names);
+    const char **name_at = calloc(lines, sizeof *name_at), **x = calloc(s->count, sizeof *x);
+    double *y = calloc(s->count, sizeof *y);
+    size_t *series = calloc(s->count, sizeof *series);
+    moe_status st = names && name_at && x && y && series ? MOE_OK : MOE_E_NOMEM;
+    for (size_t i = 0; !st && i < s->count; i++) {
+        const size_t line = i % lines;
+        x[i] = sweep_axes_value(&s->axes, 0, 0, i);
+        y[i] = s->points[i].at[column];
+        series[i] = line;
+        name_at[line] = names[line];
+        names[line][0] = '\0';
+        for (size_t a = 1; a < s->axes.count; a++) {
+            const size_t used = strlen(names[line]);
+            snprintf(names[line] + used, sizeof *names - used, "%s%s=%s", used ? " " : "",
+                     s->axes.at[a].keys[0], sweep_axes_value(&s->axes, a, 0, i));
+        }
+    }
+    const sweep_plot p = {.x_name = s->axes.at[0].keys[0],
+                          .y_name = columns[column],
+                          .names = name_at,
+                          .n_series = lines,
+                          .x = x,
+                          .y = y,
+                          .series = series,
+                          .count = s->count};
+    if (!st)
+        st = sweep_plot_write(&p, s->o->plot);
+    free(names);
+    free(name_at);
+    free(x);
+    free(y);
+    free(series);
+    return st;
+}
+
+static moe_status find_column(const char *name, size_t *ret) {
+    for (size_t c = 0; c < COLUMNS; c++) {
+        if (strcmp(columns[c], name) == 0) {
+            *ret = c;
+            return MOE_OK;
+        }
+    }
+    return moe_fail(cli_log(), MOE_E_NOTFOUND, "--y %s: no such column (us, tflops, ...)", name);
+}
+
+static moe_status run(sweep *s) {
+    size_t column = 0;
+    moe_status st = find_column(s->o->y, &column);
+    if (!st)
+        st = model_open(&s->o->model, &s->gpu, &s->state);
+    if (!st)
+        st = sweep_axes_parse(&s->o->vary, &s->axes);
+    if (st)
+        return st;
+    s->points = calloc(sweep_axes_points(&s->axes), sizeof *s->points);
+    if (!s->points)
+        return moe_fail(cli_log(), MOE_E_NOMEM, "sweep: out of memory");
+    s->count = sweep_axes_points(&s->axes);
+    st = predict_points(s);
+    if (!st && s->o->output == CLI_JSON)
+        print_json(s);
+    else if (!st)
+        print_csv(s);
+    return !st && s->o->plot ? plot(s, column) : st;
+}
+
+int cli_sweep(int argc, char **argv) {
+    sweep_options o = {.method = "moeref", .y = "tflops", .output = CLI_CSV};
+    sweep s = {.o = &o};
+    char help[4096];
+    const cli_option options[] = {
+        {"vary", CLI_STRINGS, &o.vary, "KEY=V,V,..",
+         "an axis: a case key, gpu, method or a GPU parameter; may be repeated"},
+        {"case", CLI_STRING, &o.line, "\"T=..\"", "what stays: the other words of the case"},
+        {"method", CLI_STRING, &o.method, "NAME", "who runs it (default moeref)"},
+        MODEL_OPTIONS(o.model),
+        {"output", CLI_OUTPUT, &o.output, "csv|json", "default csv; json: one object a line"},
+        {"plot", CLI_STRING, &o.plot, "FILE",
+         "gnuplot script, or FILE.png drawn with it; x is the first axis"},
+        {"y", CLI_STRING, &o.y, "COLUMN", "what is plotted (default tflops)"},
+        {0}};
+    model_method_help(help, sizeof help);
+    int code = cli_parse(argc, argv,
+                         "Predicts a cross product of values. Keys that move together share an "
+                         "axis: n/E/K=256/128/8,512/64/4",
+                         options, help, NULL);
+    if (code < 0 && o.vary.count == 0)
+        code = cli_usage("sweep needs --vary KEY=VALUE,VALUE (moeref sweep --help)");
+    if (code < 0)
+        code = cli_exit_code(run(&s));
+    free(s.points);
+    moe_gpu_destroy(&s.gpu);
+    sweep_axes_clear(&s.axes);
+    cli_strings_free(&o.vary);
+    cli_strings_free(&o.model.what_if);
+    return code;
+}

@@ -1,0 +1,53 @@
+/* moeref trace: the predicted timeline of a layer, for https://ui.perfetto.dev. */
+#include "cli/input/model.h"
+
+typedef struct trace_options {
+    model_options model;
+    const char *line, *method, *to;
+    int64_t max_tiles;
+} trace_options;
+
+static int run(const trace_options *o) {
+    moe_gpu *gpu = NULL;
+    moe_workload state;
+    model_subject s = {0};
+    if (!o->line)
+        return cli_usage("trace needs --case \"T=.. d=.. n=.. E=.. K=..\"");
+    if (o->max_tiles < 0)
+        return cli_usage("--max-tiles must not be negative");
+    moe_status st = model_open(&o->model, &gpu, &state);
+    if (!st)
+        st = model_subject_parse(o->line, cli_log(), &s);
+    if (!st && s.is_gemm)
+        st = moe_fail(cli_log(), MOE_E_UNSUPPORTED,
+                      "a trace shows a layer; use one expert, E=1 K=1, for a dense one");
+    if (!st) {
+        const moe_workload w = moe_workload_of(&s.c, s.counts, &state);
+        st = moe_trace_write(gpu, o->method, &w, o->max_tiles, o->to, cli_log());
+    }
+    if (!st)
+        printf("wrote %s: open it in https://ui.perfetto.dev\n", o->to);
+    model_subject_clear(&s);
+    moe_gpu_destroy(&gpu);
+    return cli_exit_code(st);
+}
+
+int cli_trace(int argc, char **argv) {
+    trace_options o = {.method = "moeref", .to = "trace.json"};
+    char help[4096];
+    const cli_option options[] = {
+        {"case", CLI_STRING, &o.line, "\"T=.. d=..\"", "the layer"},
+        {"method", CLI_STRING, &o.method, "NAME", "who runs it (default moeref)"},
+        {"to", CLI_STRING, &o.to, "FILE", "what to write (default trace.json)"},
+        {"max-tiles", CLI_INT, &o.max_tiles, "N",
+         "slices drawn at most, neighbours are merged beyond (default 200000)"},
+        MODEL_OPTIONS(o.model),
+        {0}};
+    model_method_help(help, sizeof help);
+    int code = cli_parse(argc, argv, "Writes a Chrome trace: one row for kernels, one for each SM.",
+                         options, help, NULL);
+    if (code < 0)
+        code = run(&o);
+    cli_strings_free(&o.model.what_if);
+    return code;
+}

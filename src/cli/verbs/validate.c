@@ -1,0 +1,165 @@
+/* moeref validate: the main job. Check every backend against goldens and edge cases, time one, hold
+ * its times against a prediction; one report, one exit code. */
+#include "cli/report/bench.h"
+#include "cli/report/verdict.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The GPU cost model knows bf16, CPUs are timed in fp32. */
+static const char *const bench_case = "T=1024 d=1024 n=512 E=32 K=4 dtype=fp32 renorm=1 seed=1";
+static const char *const gpu_bench_case = "T=1024 d=1024 n=512 E=32 K=4 dtype=bf16 renorm=1 seed=1";
+
+typedef struct validate_options {
+    cli_selection selection;
+    cli_strings backends;
+    cli_output output;
+    cli_timing timing;
+    int64_t threads;
+} validate_options;
+
+/* The tensor with the largest NMSE of a verdict. */
+static const moe_tensor_verdict *worst_tensor(const moe_check_result *r) {
+    const moe_tensor_verdict *worst = NULL;
+    for (size_t i = 0; i < r->n_tensors; i++)
+        if (!worst || r->tensor[i].nmse > worst->nmse)
+            worst = &r->tensor[i];
+    return worst;
+}
+
+/* Golden layers get a line each; of the edge cases only what did not pass is shown. */
+static void print_verdict(void *user, const moe_check_result *r) {
+    const validate_options *o = user;
+    if (o->output != CLI_TEXT)
+        return;
+    if (r->verdict > MOE_VERDICT_SKIP) {
+        cli_verdict_text(stdout, r, false);
+    } else if (strncmp(r->case_name, "hf:", 3) == 0) {
+        const moe_tensor_verdict *w = worst_tensor(r);
+        const char *family = strrchr(r->case_name, '/');
+        printf("  %-16s %-9s %2zu tensors, worst NMSE %.1e (%s)\n",
+               family ? family + 1 : r->case_name, moe_verdict_str(r->verdict), r->n_tensors,
+               w ? w->nmse : 0.0, w ? w->name : "-");
+    }
+    fflush(stdout);
+}
+
+static int check_backends(validate_options *o, const cli_backends *backends, const cli_items *items,
+                          cli_verdicts *verdicts) {
+    moe_check_params params = {.threads = (int32_t)o->threads};
+    int worst = CLI_PASSED;
+    for (size_t i = 0; i < backends->count; i++) {
+        size_t first = verdicts->count;
+        if (o->output == CLI_TEXT)
+            printf("check %s on %zu cases\n", backends->spec[i], items->count);
+        int code = cli_judge_backend(backends, backends->spec[i], &o->selection, items, &params,
+                                     print_verdict, o, verdicts);
+        if (o->output == CLI_TEXT) {
+            printf("  ");
+            cli_verdict_summary(stdout, verdicts, first);
+        }
+        if (code > worst)
+            worst = code;
+    }
+    return worst;
+}
+
+/* Times the preferred backend; NULL in *ret_json where text was printed instead. */
+static int bench_preferred(validate_options *o, const cli_backends *backends, json_t **ret_json) {
+    moe_open_params open = {.threads = (int32_t)o->threads, .log = cli_log()};
+    cli_item item = {(char *)(o->timing.gpu ? gpu_bench_case : bench_case), 'c'};
+    moe_backend *backend = NULL;
+    moe_problem *problem = NULL;
+    moe_check_result *checked = NULL;
+    moe_bench_result result;
+    moe_status s = moe_backend_open(backends->all, backends->spec[0], &open, cli_log(), &backend);
+    if (!s)
+        s = cli_problem(&o->selection, &item, &problem);
+    if (!s)
+        s = moe_check_backend(backend, problem, NULL, cli_log(), &checked);
+    int right = !s && checked->verdict <= MOE_VERDICT_AMBIGUOUS;
+    if (!s && !right)
+        cli_verdict_text(o->output == CLI_TEXT ? stdout : stderr, checked, false);
+    if (right)
+        s = cli_bench_time(backend, problem, &o->timing, &result);
+    if (right && !s && o->output == CLI_TEXT)
+        cli_bench_text(stdout, problem, backends->spec[0], &result);
+    else if (right && !s)
+        *ret_json = cli_bench_json(problem, backends->spec[0], &result);
+    if (right && !s)
+        right = !cli_bench_impossible(problem, &result);
+    moe_check_free(&checked);
+    moe_problem_destroy(&problem);
+    moe_backend_close(&backend);
+    return s ? cli_exit_code(s) : right ? CLI_PASSED : CLI_FAILED;
+}
+
+static int print_json(const cli_verdicts *verdicts, json_t *bench, int code) {
+    json_t *root = cli_verdicts_json(verdicts);
+    json_object_set_new(root, "bench", bench ? json_pack("[O]", bench) : json_array());
+    json_object_set_new(root, "valid", json_boolean(code == CLI_PASSED));
+    json_dumpf(root, stdout, JSON_INDENT(1));
+    printf("\n");
+    json_decref(root);
+    return code;
+}
+
+static int validate(validate_options *o, const cli_items *items) {
+    cli_backends backends;
+    cli_verdicts verdicts = {0};
+    json_t *bench = NULL;
+    moe_status s = cli_backends_choose(&o->backends, &backends);
+    if (s)
+        return cli_exit_code(s);
+    int code = check_backends(o, &backends, items, &verdicts);
+    if (code == CLI_PASSED)
+        code = bench_preferred(o, &backends, &bench);
+    if (o->output == CLI_JSON)
+        code = print_json(&verdicts, bench, code);
+    else
+        printf("%s\n", code == CLI_PASSED ? "VALID" : "NOT VALID");
+    json_decref(bench);
+    cli_verdicts_free(&verdicts);
+    cli_backends_free(&backends);
+    return code;
+}
+
+static int run(validate_options *o) {
+    if (o->output == CLI_CSV)
+        return cli_usage("moeref validate prints text or json");
+    int code = cli_timing_check(&o->timing);
+    if (code >= 0)
+        return code;
+    cli_items items;
+    moe_status s = cli_select(&o->selection, &items);
+    if (s)
+        return cli_exit_code(s);
+    code = validate(o, &items);
+    cli_items_free(&items);
+    return code;
+}
+
+int cli_validate(int argc, char **argv) {
+    validate_options o = {.selection = {.layer = -1}, .timing = {.repeats = 7}};
+    const cli_option options[] = {
+        {"backend", CLI_STRINGS, &o.backends, "NAME|PATH",
+         "what to validate (default: every usable one); the first is timed; may be repeated"},
+        CLI_SELECTION_OPTIONS(o.selection),
+        {"golden", CLI_STRING, &o.selection.golden, "DIR",
+         "where the golden files are (default: $MOEREF_GOLDEN, or beside the program)"},
+        CLI_TIMING_OPTIONS(o.timing),
+        {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
+        {"output", CLI_OUTPUT, &o.output, "text|json", "format"},
+        {0}};
+    int code = cli_parse(argc, argv,
+                         "Checks backends against golden layers made by other people's code and "
+                         "against the edge cases, then\ntimes the first of them and holds the "
+                         "times against a roofline measured on its device.",
+                         options, moe_case_help(), NULL);
+    if (code < 0)
+        code = run(&o);
+    cli_strings_free(&o.backends);
+    cli_selection_free(&o.selection);
+    return code;
+}

@@ -1,0 +1,260 @@
+/* case.safetensors: inputs, and results that the family's own code computed. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hf/hf.h"
+
+#define GRADIENTS  "expected.grad."
+#define ROUTER_OUT "expected.router_out"
+
+/* [T][d], T taken from hidden_states. */
+static moe_tensor token_shape(int64_t tokens, int64_t width) {
+    return (moe_tensor){.ndim = 2, .shape = {tokens, width}};
+}
+
+static bool has(const moe_safetensors *file, const char *name) {
+    moe_tensor t;
+    return moe_safetensors_get(file, name, &t) != MOE_E_NOTFOUND;
+}
+
+moe_status moe_int_hf_case_open(const char *path, const moe_int_hf_config *config,
+                                const moe_log *log, moe_int_hf_case *ret) {
+    moe_int_hf_case c = {.path = path};
+    moe_status s = moe_safetensors_open(path, log, &c.file);
+    if (s)
+        return s;
+    moe_tensor x = {0};
+    if (moe_safetensors_get(c.file, "hidden_states", &x) || x.ndim != 2)
+        s = moe_fail(log, MOE_E_FORMAT, "%s has no floating tensor hidden_states [T, d]", path);
+    moe_tensor shape = token_shape(x.shape[0], config->layer.d);
+    if (!s)
+        s = moe_int_hf_get(c.file, path, "hidden_states", &shape, log, &c.X);
+    if (!s && has(c.file, "grad_output"))
+        s = moe_int_hf_get(c.file, path, "grad_output", &shape, log, &c.dO);
+    if (s)
+        moe_safetensors_close(&c.file);
+    else
+        *ret = c;
+    return s;
+}
+
+/* A copy in the file's own type. */
+static moe_status copy_view(const moe_int_hf_case *c, const moe_tensor *view, moe_tensor_id id,
+                            const moe_log *log, moe_problem *p) {
+    moe_status s = moe_tensor_cast(view, view->dtype, &p->expected.t[id]);
+    return s ? moe_fail(log, s, "%s: cannot allocate %s", c->path, moe_tensor_name(id)) : MOE_OK;
+}
+
+static moe_status take(const moe_int_hf_case *c, const char *name, moe_tensor_id id,
+                       const moe_log *log, moe_problem *p) {
+    moe_tensor view, shape = token_shape(p->T, p->layer.d);
+    moe_status s = moe_int_hf_get(c->file, c->path, name, &shape, log, &view);
+    return s ? s : copy_view(c, &view, id, log, p);
+}
+
+static moe_tensor_id gradient_of(moe_tensor_id param) {
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        if (moe_tensor_param_of(id) == param)
+            return id;
+    }
+    return MOE_T_COUNT;
+}
+
+static moe_int_part_source gradient_source(const moe_int_hf_case *c,
+                                           const moe_int_hf_config *config) {
+    return (moe_int_part_source){.file = c->file,
+                                 .path = c->path,
+                                 .prefix = GRADIENTS,
+                                 .names = config->family->memory,
+                                 .config = config,
+                                 .zero_experts = config->family->zero_gradients};
+}
+
+/* One part of one parameter's gradient, into a tensor of its type and our layout. */
+static moe_status take_gradient(const moe_int_part_source *src, moe_int_part part,
+                                const moe_log *log, moe_problem *p) {
+    moe_tensor_id id = gradient_of(moe_int_part_param(part));
+    moe_tensor *dst = &p->expected.t[id];
+    moe_dtype dtype = MOE_DTYPE_COUNT;
+    moe_status s = moe_int_part_check(src, part, log, &dtype);
+    if (!s && !dst->data) {
+        moe_tensor shape;
+        moe_tensor_shape(&p->layer, id, p->T, 0, 0, &shape);
+        s = moe_tensor_alloc(dtype, shape.ndim, shape.shape, dst);
+        if (s)
+            moe_fail(log, s, "%s: cannot allocate %s", src->path, moe_tensor_name(id));
+    }
+    return s ? s : moe_int_part_copy(src, part, log, dst);
+}
+
+/* True when the file has any part of the parameter's gradient; then all parts must be there. */
+static bool has_gradient(const moe_int_part_source *src, moe_tensor_id param) {
+    char name[MOE_INT_NAME_BYTES];
+    for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
+        if (moe_int_part_param(part) == param && moe_int_part_used(src, part) &&
+            has(src->file, moe_int_part_name(src, part, 0, name)))
+            return true;
+    }
+    return false;
+}
+
+static moe_status take_gradients(const moe_int_hf_case *c, const moe_int_hf_config *config,
+                                 const moe_log *log, moe_problem *p) {
+    moe_int_part_source src = gradient_source(c, config);
+    for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
+        if (!moe_int_part_used(&src, part) || !has_gradient(&src, moe_int_part_param(part)))
+            continue;
+        moe_status s = take_gradient(&src, part, log, p);
+        if (s)
+            return s;
+    }
+    return MOE_OK;
+}
+
+/* What the router returned, told apart by shape and type; views into the file. */
+typedef struct router_out {
+    moe_tensor index, weight; /* [T][K] */
+    moe_tensor scores;        /* [T][experts], weights that are 0 where an expert is not chosen */
+    moe_tensor logits;        /* [T][experts] */
+} router_out;
+
+static bool is_shape(const moe_tensor *t, int64_t rows, int64_t cols) {
+    return t->ndim == 2 && t->shape[0] == rows && t->shape[1] == cols;
+}
+
+static moe_tensor *classify(const moe_tensor *t, const moe_int_hf_config *config, int64_t tokens,
+                            router_out *out) {
+    int64_t experts = config->layer.E + config->layer.n_zero, K = config->layer.K;
+    bool real = moe_dtype_roundoff(t->dtype) > 0;
+    if (!real)
+        return is_shape(t, tokens, K) ? &out->index : NULL;
+    if (is_shape(t, tokens, experts))
+        return config->family->dense_scores && !out->scores.data ? &out->scores : &out->logits;
+    return is_shape(t, tokens, K) ? &out->weight : NULL;
+}
+
+static bool starts_with(const char *name, const char *start) {
+    return strncmp(name, start, strlen(start)) == 0;
+}
+
+/* In the order of names: Llama 4 returns scores before logits. */
+static moe_status find_router_out(const moe_int_hf_case *c, const moe_int_hf_config *config,
+                                  int64_t tokens, const moe_log *log, router_out *ret) {
+    char shape[96] = "";
+    for (size_t i = 0; i < moe_safetensors_count(c->file); i++) {
+        const char *name = moe_safetensors_name(c->file, i);
+        if (!starts_with(name, ROUTER_OUT))
+            continue;
+        moe_tensor t;
+        moe_status s = moe_safetensors_get(c->file, name, &t);
+        moe_tensor *slot = s ? NULL : classify(&t, config, tokens, ret);
+        if (!slot || slot->data)
+            return moe_fail(log, MOE_E_FORMAT,
+                            "%s: %s %s is neither logits or scores [T, E] nor weights or indices "
+                            "[T, K], or the second of a kind",
+                            c->path, name, s ? "" : moe_tensor_shape_str(&t, shape, sizeof shape));
+        *slot = t;
+    }
+    return MOE_OK;
+}
+
+/* Pairs of a plan while they are collected from a router's output. */
+typedef struct chosen {
+    int32_t *token, *expert;
+    double *weight;
+    int64_t count;
+} chosen;
+
+static void choose(chosen *pairs, int64_t token, double expert, double weight) {
+    /* Anything outside int32_t becomes -1, which the plan refuses with a sentence. */
+    pairs->token[pairs->count] = (int32_t)token;
+    pairs->expert[pairs->count] = expert >= 0 && expert < INT32_MAX ? (int32_t)expert : -1;
+    pairs->weight[pairs->count] = weight;
+    pairs->count++;
+}
+
+static void collect_pairs(const router_out *out, chosen *pairs) {
+    const moe_tensor *t = out->index.data ? &out->index : &out->scores;
+    int64_t cols = t->shape[1];
+    for (int64_t i = 0; i < t->shape[0] * cols; i++) {
+        double value = moe_load(t->data, t->dtype, (size_t)i);
+        if (out->index.data)
+            choose(pairs, i / cols, value,
+                   moe_load(out->weight.data, out->weight.dtype, (size_t)i));
+        else if (value != 0)
+            choose(pairs, i / cols, (double)(i % cols), value);
+    }
+}
+
+static moe_status take_plan(const router_out *out, const moe_log *log, moe_problem *p) {
+    size_t room = (size_t)moe_tensor_count(out->index.data ? &out->index : &out->scores) + 1;
+    chosen pairs = {malloc(room * sizeof(int32_t)), malloc(room * sizeof(int32_t)),
+                    malloc(room * sizeof(double)), 0};
+    moe_status s;
+    if (pairs.token && pairs.expert && pairs.weight) {
+        collect_pairs(out, &pairs);
+        s = moe_plan_create(p->T, p->layer.E + p->layer.n_zero, pairs.count, pairs.token,
+                            pairs.expert, pairs.weight, log, &p->expected_plan);
+    } else {
+        s = moe_fail(log, MOE_E_NOMEM, "out of memory for an expected plan");
+    }
+    free(pairs.token);
+    free(pairs.expert);
+    free(pairs.weight);
+    return s;
+}
+
+static moe_status take_routing(const moe_int_hf_case *c, const moe_int_hf_config *config,
+                               const moe_log *log, moe_problem *p) {
+    router_out out = {0};
+    moe_status s = find_router_out(c, config, p->T, log, &out);
+    if (!s && out.logits.data)
+        s = copy_view(c, &out.logits, MOE_T_LOGITS, log, p);
+    if (!s && (out.index.data != NULL) != (out.weight.data != NULL))
+        s = moe_fail(log, MOE_E_FORMAT, "%s has the router's indices or its weights, not both",
+                     c->path);
+    if (!s && (out.index.data || out.scores.data))
+        s = take_plan(&out, log, p);
+    return s;
+}
+
+static bool is_gradient(const moe_int_part_source *src, const char *name) {
+    char known[MOE_INT_NAME_BYTES];
+    for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
+        if (moe_int_part_used(src, part) &&
+            strcmp(name, moe_int_part_name(src, part, 0, known)) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A result that nothing is compared with would look like a passed one. */
+static moe_status refuse_unknown(const moe_int_hf_case *c, const moe_int_hf_config *config,
+                                 const moe_log *log) {
+    static const char *const known[] = {"hidden_states", "grad_output", "expected.output",
+                                        GRADIENTS "hidden_states"};
+    moe_int_part_source src = gradient_source(c, config);
+    for (size_t i = 0; i < moe_safetensors_count(c->file); i++) {
+        const char *name = moe_safetensors_name(c->file, i);
+        bool ok = starts_with(name, ROUTER_OUT) || is_gradient(&src, name);
+        for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+            ok = ok || strcmp(name, known[k]) == 0;
+        if (!ok)
+            return moe_fail(log, MOE_E_FORMAT, "%s: %s is nothing that family %s computes", c->path,
+                            name, moe_int_family_name(config->family));
+    }
+    return MOE_OK;
+}
+
+moe_status moe_int_hf_case_expected(const moe_int_hf_case *c, const moe_int_hf_config *config,
+                                    const moe_log *log, moe_problem *p) {
+    moe_status s = refuse_unknown(c, config, log);
+    if (!s && has(c->file, "expected.output"))
+        s = take(c, "expected.output", MOE_T_O, log, p);
+    if (!s && has(c->file, GRADIENTS "hidden_states"))
+        s = take(c, GRADIENTS "hidden_states", MOE_T_DX, log, p);
+    if (!s)
+        s = take_gradients(c, config, log, p);
+    return s ? s : take_routing(c, config, log, p);
+}

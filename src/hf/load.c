@@ -1,0 +1,147 @@
+/* A checkpoint folder to a problem: config.json, one layer of model.safetensors, and
+ * case.safetensors where there is one. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "hf/hf.h"
+#include "layer/problem.h"
+
+#define DEFAULT_TOKENS 128
+
+/* Everything that is open while a folder is read. */
+typedef struct folder {
+    const char *dir;
+    char *config_path, *case_path;
+    moe_int_hf_config config;
+    moe_safetensors *weights;
+    moe_int_hf_case golden; /* file == NULL: the folder has no case */
+    moe_int_hf_place place;
+} folder;
+
+static void close_folder(folder *f) {
+    free(f->config_path);
+    free(f->case_path);
+    moe_safetensors_close(&f->weights);
+    moe_safetensors_close(&f->golden.file);
+}
+
+static moe_status open_folder(folder *f, int64_t layer, const moe_log *log) {
+    f->config_path = moe_int_format("%s/config.json", f->dir);
+    f->case_path = moe_int_format("%s/case.safetensors", f->dir);
+    if (!f->config_path || !f->case_path)
+        return moe_fail(log, MOE_E_NOMEM, "out of memory for paths in %s", f->dir);
+    moe_status s = moe_int_hf_config_load(f->config_path, log, &f->config);
+    if (!s)
+        s = moe_safetensors_open(f->dir, log, &f->weights);
+    if (!s)
+        s = moe_int_hf_find_layer(f->weights, f->dir, f->config.family, layer, log, &f->place);
+    if (!s && access(f->case_path, F_OK) == 0)
+        s = moe_int_hf_case_open(f->case_path, &f->config, log, &f->golden);
+    return s;
+}
+
+static moe_int_part_source weight_source(const folder *f) {
+    return (moe_int_part_source){.file = f->weights,
+                                 .path = f->dir,
+                                 .prefix = f->place.prefix,
+                                 .names = f->config.family->disk,
+                                 .config = &f->config};
+}
+
+/* The one type of all inputs and parameters: a checkpoint that mixes types (a float32 selection
+ * bias beside bf16 weights) is widened, never rounded. */
+static moe_status common_dtype(const folder *f, const moe_int_part_source *src, const moe_log *log,
+                               int32_t *ret) {
+    moe_dtype dtype = MOE_DTYPE_COUNT;
+    for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
+        moe_status s =
+            moe_int_part_used(src, part) ? moe_int_part_check(src, part, log, &dtype) : MOE_OK;
+        if (s)
+            return s;
+    }
+    if (f->golden.X.data)
+        dtype = moe_int_dtype_wider(dtype, f->golden.X.dtype);
+    if (f->golden.dO.data)
+        dtype = moe_int_dtype_wider(dtype, f->golden.dO.dtype);
+    *ret = dtype;
+    return MOE_OK;
+}
+
+static moe_status load_params(const moe_int_part_source *src, const moe_log *log, moe_problem *p) {
+    for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
+        if (!moe_int_part_used(src, part))
+            continue;
+        moe_tensor_id id = moe_int_part_param(part);
+        moe_status s = p->in.t[id].data ? MOE_OK : moe_int_alloc_input(p, id, log);
+        if (!s)
+            s = moe_int_part_copy(src, part, log, &p->in.t[id]);
+        if (s)
+            return s;
+    }
+    return MOE_OK;
+}
+
+static moe_status copy_input(const moe_tensor *view, moe_tensor_id id, const moe_log *log,
+                             moe_problem *p) {
+    moe_status s = moe_int_alloc_input(p, id, log);
+    if (!s)
+        moe_convert(p->in.t[id].data, p->in.t[id].dtype, view->data, view->dtype,
+                    (size_t)moe_tensor_count(view));
+    return s;
+}
+
+static moe_status load_inputs(const folder *f, const moe_log *log, moe_problem *p) {
+    if (!f->golden.file) {
+        moe_status s = moe_int_draw_input(p, MOE_T_X, MOE_FILL_NORMAL, 1.0, log);
+        return s ? s : moe_int_draw_input(p, MOE_T_DO, MOE_FILL_NORMAL, 1.0, log);
+    }
+    moe_status s = copy_input(&f->golden.X, MOE_T_X, log, p);
+    if (!s && f->golden.dO.data)
+        s = copy_input(&f->golden.dO, MOE_T_DO, log, p);
+    return s ? s : moe_int_hf_case_expected(&f->golden, &f->config, log, p);
+}
+
+static moe_status name_problem(const folder *f, const moe_log *log, moe_problem *p) {
+    /* Quoted only where a shell would split or expand the path. */
+    const char *quote = strpbrk(f->dir, " \t\"$`\\*?;&|<>()") ? "'" : "";
+    p->name = moe_int_format("hf:%s", f->dir);
+    p->reproduce =
+        moe_int_format("--hf %s%s%s --layer %lld", quote, f->dir, quote, (long long)f->place.layer);
+    return p->name && p->reproduce ? MOE_OK
+                                   : moe_fail(log, MOE_E_NOMEM, "out of memory for a name");
+}
+
+static moe_status fill_problem(const folder *f, int64_t tokens, const moe_log *log,
+                               moe_problem *p) {
+    moe_int_part_source src = weight_source(f);
+    p->layer = f->config.layer;
+    p->T = f->golden.file ? f->golden.X.shape[0] : tokens > 0 ? tokens : DEFAULT_TOKENS;
+    p->pass = f->golden.file && !f->golden.dO.data ? MOE_PASS_FWD : MOE_PASS_BOTH;
+    moe_status s = name_problem(f, log, p);
+    if (!s)
+        s = moe_layer_desc_check(&p->layer, p->T, log);
+    if (!s)
+        s = common_dtype(f, &src, log, &p->dtype);
+    if (!s)
+        s = load_params(&src, log, p);
+    return s ? s : load_inputs(f, log, p);
+}
+
+moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t tokens, const moe_log *log,
+                               moe_problem **ret) {
+    folder f = {.dir = dir};
+    moe_problem *p = NULL;
+    moe_status s = open_folder(&f, layer, log);
+    if (!s) {
+        p = calloc(1, sizeof *p);
+        s = p ? fill_problem(&f, tokens, log, p)
+              : moe_fail(log, MOE_E_NOMEM, "out of memory for a problem");
+    }
+    close_folder(&f);
+    if (s)
+        moe_problem_destroy(&p);
+    else
+        *ret = p;
+    return s;
+}

@@ -1,0 +1,243 @@
+#include "suite/edge.h"
+#include "check/check_int.h"
+#include "suite/suite.h"
+
+#include "moeref/check.h"
+#include "moeref/reference.h"
+#include "moeref/safetensors.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void file_path(const char *dir, size_t i, char *ret, size_t size) {
+    snprintf(ret, size, "%s/%s.safetensors", dir, moe_int_suite_name(i));
+}
+
+/* Intermediate results are left out: they follow from the rest and would fill most of a file. */
+static bool is_stored(moe_tensor_id id) {
+    moe_tensor_role role = moe_tensor_role_of(id);
+    return role == MOE_ROLE_FORWARD || role == MOE_ROLE_BACKWARD || id == MOE_T_LOGITS ||
+           id == MOE_T_S;
+}
+
+/* The problem of suite line i with the oracle's results. */
+static moe_status run_case(size_t i, const moe_log *log, moe_problem **ret,
+                           moe_reference_result **ret_oracle) {
+    size_t count;
+    moe_case c;
+    moe_status s = moe_case_parse(moe_int_suite(&count)[i], log, &c);
+    if (s)
+        return s;
+    s = moe_problem_from_case(&c, log, ret);
+    moe_case_clear(&c);
+    if (s)
+        return s;
+    moe_problem *p = *ret;
+    moe_tensors in = p->in;
+    if (!(p->pass & MOE_PASS_BWD))
+        in.t[MOE_T_DO].data = NULL;
+    moe_reference_params params = {.tokens = p->T,
+                                   .precision = MOE_F64,
+                                   .plan = p->plan,
+                                   .plan_given = p->plan != NULL,
+                                   .seed = p->seed};
+    s = moe_reference_run(&p->layer, &in, &params, log, ret_oracle);
+    if (s)
+        moe_problem_destroy(ret);
+    return s;
+}
+
+static moe_status write_case(const char *path, const moe_problem *p,
+                             const moe_reference_result *oracle, const moe_log *log) {
+    moe_named_tensor list[MOE_T_COUNT + 2];
+    moe_tensors rounded = {0};
+    const moe_plan *plan = oracle->plan;
+    moe_status s = MOE_OK;
+    size_t n = 0;
+    for (int id = 0; !s && id < MOE_T_COUNT; id++) {
+        if (!oracle->out.t[id].data || !is_stored((moe_tensor_id)id))
+            continue;
+        s = moe_tensor_cast(&oracle->out.t[id], MOE_F32, &rounded.t[id]);
+        list[n++] = (moe_named_tensor){moe_tensor_name((moe_tensor_id)id), rounded.t[id]};
+    }
+    list[n++] =
+        (moe_named_tensor){"plan_offsets", {plan->offsets, MOE_I64, 1, {plan->n_experts + 1}}};
+    list[n++] = (moe_named_tensor){"plan_token", {plan->token, MOE_I32, 1, {plan->n_pairs}}};
+    const char *const metadata[][2] = {{"case", p->name}, {"format", "moeref-edge-1"}};
+    if (!s)
+        s = moe_safetensors_write(path, list, n, metadata, 2, log);
+    moe_tensors_free(&rounded);
+    return s;
+}
+
+moe_status moe_int_edge_write(const char *dir, const moe_log *log, size_t *ret_files) {
+    size_t count, files = 0;
+    moe_status s = MOE_OK;
+    moe_int_suite(&count);
+    for (size_t i = 0; !s && i < count; i++) {
+        char path[4096];
+        moe_problem *p = NULL;
+        moe_reference_result *oracle = NULL;
+        if (!moe_int_suite_is_stored(i))
+            continue;
+        file_path(dir, i, path, sizeof path);
+        s = run_case(i, log, &p, &oracle);
+        if (!s)
+            s = write_case(path, p, oracle, log);
+        files += !s;
+        moe_reference_free(&oracle);
+        moe_problem_destroy(&p);
+    }
+    *ret_files = files;
+    return s;
+}
+
+/* The stored routing as a plan. */
+static moe_status read_plan(const moe_safetensors *file, const moe_problem *p, const char *path,
+                            const moe_log *log, moe_plan **ret) {
+    moe_tensor offsets, token, weight;
+    int64_t n = p->layer.E + p->layer.n_zero;
+    if (moe_safetensors_get(file, "plan_offsets", &offsets) ||
+        moe_safetensors_get(file, "plan_token", &token) ||
+        moe_safetensors_get(file, moe_tensor_name(MOE_T_S), &weight) || offsets.dtype != MOE_I64 ||
+        token.dtype != MOE_I32 || weight.dtype != MOE_F32 || offsets.shape[0] != n + 1 ||
+        !moe_tensor_same_shape(&token, &weight))
+        return moe_fail(log, MOE_E_FORMAT, "%s: no plan of %lld experts", path, (long long)n);
+    int64_t pairs = token.shape[0];
+    const int64_t *start = offsets.data;
+    int32_t *expert = calloc((size_t)pairs + 1, sizeof *expert);
+    double *w = calloc((size_t)pairs + 1, sizeof *w);
+    moe_status s = expert && w ? MOE_OK : MOE_E_NOMEM;
+    for (int64_t e = 0; !s && e < n; e++) {
+        if (start[e] < 0 || start[e] > start[e + 1] || start[e + 1] > pairs)
+            s = moe_fail(log, MOE_E_FORMAT, "%s: plan_offsets do not ascend", path);
+        for (int64_t row = start[e]; !s && row < start[e + 1]; row++)
+            expert[row] = (int32_t)e;
+    }
+    if (!s)
+        moe_convert(w, MOE_F64, weight.data, MOE_F32, (size_t)pairs);
+    if (!s)
+        s = moe_plan_create(p->T, n, pairs, token.data, expert, w, log, ret);
+    free(expert);
+    free(w);
+    return s;
+}
+
+static moe_status read_expected(const moe_safetensors *file, const char *path, const moe_log *log,
+                                moe_problem *p) {
+    moe_status s = MOE_OK;
+    if (!p->plan)
+        s = read_plan(file, p, path, log, &p->expected_plan);
+    for (int id = 0; !s && id < MOE_T_COUNT; id++) {
+        moe_tensor t;
+        if (is_stored((moe_tensor_id)id) &&
+            moe_safetensors_get(file, moe_tensor_name((moe_tensor_id)id), &t) == MOE_OK)
+            s = moe_tensor_cast(&t, t.dtype, &p->expected.t[id]);
+    }
+    return s;
+}
+
+static moe_status attach(const char *dir, size_t i, const moe_log *log, moe_problem *p) {
+    char path[4096];
+    moe_safetensors *file = NULL;
+    file_path(dir, i, path, sizeof path);
+    moe_status s = moe_safetensors_open(path, log, &file);
+    if (s)
+        return s;
+    const char *line = moe_safetensors_metadata(file, "case");
+    if (!line || strcmp(line, p->name) != 0)
+        s = moe_fail(log, MOE_E_INVALID,
+                     "%s holds case '%s', the suite has '%s'; moeref golden "
+                     "--write makes the files again",
+                     path, line ? line : "", p->name);
+    if (!s)
+        s = read_expected(file, path, log, p);
+    moe_safetensors_close(&file);
+    return s;
+}
+
+/* Suite line whose canonical text is `name`, or -1. */
+static long find_case(const char *name, const moe_log *log) {
+    size_t count;
+    const char *const *lines = moe_int_suite(&count);
+    for (size_t i = 0; i < count; i++) {
+        char text[1024];
+        moe_case c;
+        if (!moe_int_suite_is_stored(i) || moe_case_parse(lines[i], log, &c))
+            continue;
+        moe_case_print(&c, text, sizeof text);
+        moe_case_clear(&c);
+        if (strcmp(text, name) == 0)
+            return (long)i;
+    }
+    return -1;
+}
+
+moe_status moe_int_edge_attach(const char *dir, const moe_log *log, moe_problem *problem) {
+    long i = find_case(problem->name, log);
+    return i < 0 ? MOE_OK : attach(dir, (size_t)i, log, problem);
+}
+
+/* Stored values against the oracle's. What is not finite in one is not compared with it, so where
+ * that is so the other is asked too. */
+static void compare_stored(moe_tensor_id id, const moe_problem *p,
+                           const moe_reference_result *oracle, moe_tensor_verdict *ret) {
+    const moe_tensor *stored = &p->expected.t[id], *made = &oracle->out.t[id];
+    if (!stored->data || !made->data) {
+        if (made->data)
+            moe_int_entry_fail(ret, "is missing");
+        else if (stored->data)
+            moe_int_entry_fail(ret, "is no result of this case");
+        return;
+    }
+    moe_compare(id, MOE_F64, &p->layer, made, stored, NULL, oracle->plan, ret);
+    if (ret->verdict != MOE_VERDICT_FAIL && ret->not_compared > 0)
+        moe_compare(id, MOE_F64, &p->layer, stored, made, NULL, oracle->plan, ret);
+}
+
+static moe_status compare_case(const char *name, const moe_problem *p,
+                               const moe_reference_result *oracle, const moe_log *log) {
+    moe_status s = MOE_OK;
+    for (int i = 0; i < MOE_T_COUNT; i++) {
+        moe_tensor_id id = (moe_tensor_id)i;
+        moe_tensor_verdict v = {0};
+        if (is_stored(id))
+            compare_stored(id, p, oracle, &v);
+        if (v.verdict == MOE_VERDICT_FAIL)
+            s = moe_fail(log, MOE_E_INVALID, "golden/edge/%s.safetensors: %s: %s", name,
+                         moe_tensor_name(id), v.why);
+    }
+    const moe_plan *want = p->expected_plan, *got = oracle->plan;
+    if (want &&
+        (want->n_pairs != got->n_pairs ||
+         memcmp(want->token, got->token, (size_t)got->n_pairs * sizeof *got->token) ||
+         memcmp(want->offsets, got->offsets, (size_t)(got->n_experts + 1) * sizeof *got->offsets)))
+        s = moe_fail(log, MOE_E_INVALID, "golden/edge/%s.safetensors: other experts are chosen",
+                     name);
+    return s;
+}
+
+moe_status moe_int_edge_verify(const char *dir, const moe_log *log, size_t *ret_files) {
+    size_t count, files = 0;
+    moe_status worst = MOE_OK;
+    moe_int_suite(&count);
+    for (size_t i = 0; i < count; i++) {
+        moe_problem *p = NULL;
+        moe_reference_result *oracle = NULL;
+        if (!moe_int_suite_is_stored(i))
+            continue;
+        moe_status s = run_case(i, log, &p, &oracle);
+        if (!s)
+            s = attach(dir, i, log, p);
+        if (!s)
+            s = compare_case(moe_int_suite_name(i), p, oracle, log);
+        files += !s;
+        if (s)
+            worst = s;
+        moe_reference_free(&oracle);
+        moe_problem_destroy(&p);
+    }
+    *ret_files = files;
+    return worst;
+}
