@@ -1,5 +1,11 @@
-/* Checking a backend: run it, judge what it gave, then say whether it repeated itself. */
-#include "check/check_int.h"
+/* Checking a backend: run it, judge what it gave, then say whether it repeated itself. Checking a
+ * file: read it and judge what it holds. */
+#include "check/judge.h"
+#include "check/subject/outputs.h"
+#include "check/subject/run.h"
+#include "check/verdict/order.h"
+#include "check/verdict/result.h"
+#include "core/elements.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -118,6 +124,35 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
         s = judge(&run, problem, params, log, r);
     moe_int_run_free(&run);
     r->seconds = now() - start;
+    if (s)
+        moe_check_free(&r);
+    else
+        *ret = r;
+    return s;
+}
+
+moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32_t arithmetic,
+                             const moe_check_params *params, const moe_log *log,
+                             moe_check_result **ret) {
+    static const moe_check_params defaults;
+    char selector[512];
+    moe_int_outputs f;
+    moe_check_result *r = NULL;
+    snprintf(selector, sizeof selector, "--outputs %s", path);
+    moe_status s = moe_int_outputs_read(path, problem, log, &f);
+    if (!s)
+        s = moe_int_result_create(problem, path, selector, log, &r);
+    if (!s) {
+        moe_int_subject subject = {.problem = problem,
+                                   .arithmetic = arithmetic >= 0 ? (moe_dtype)arithmetic
+                                                                 : moe_int_outputs_arithmetic(&f),
+                                   .got = f.got,
+                                   .plan = f.plan};
+        s = moe_int_judge(&subject, params ? params : &defaults, log, r);
+    }
+    if (!s)
+        moe_int_outputs_list_absent(&f, problem, r);
+    moe_int_outputs_free(&f);
     if (s)
         moe_check_free(&r);
     else

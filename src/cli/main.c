@@ -1,5 +1,6 @@
 /* moeref: one binary, one verb for each question. */
 #include "cli/input/cli.h"
+#include "cli/verbs/verbs.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* Plans: building from pairs, taking subsets, checking what came from outside. */
-#include "moeref/plan.h"
+#include "route/route.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -227,4 +227,16 @@ moe_status moe_plan_check(const moe_plan *plan, const moe_log *log) {
                         (long long)plan->n_pairs);
     moe_status s = check_rows(plan, log);
     return s ? s : check_inverse(plan, log);
+}
+
+int64_t moe_int_plan_expert_of(const moe_plan *plan, int64_t row) {
+    int64_t low = 0, high = plan->n_experts; /* offsets[low] <= row < offsets[high] */
+    while (high - low > 1) {
+        int64_t mid = low + (high - low) / 2;
+        if (plan->offsets[mid] <= row)
+            low = mid;
+        else
+            high = mid;
+    }
+    return low;
 }

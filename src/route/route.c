@@ -61,23 +61,11 @@ static void token_work_free(token_work *k) {
     free(k->row);
 }
 
-static int32_t expert_of_row(const moe_plan *plan, int64_t row) {
-    int64_t low = 0, high = plan->n_experts; /* offsets[low] <= row < offsets[high] */
-    while (high - low > 1) {
-        int64_t mid = (low + high) / 2;
-        if (plan->offsets[mid] <= row)
-            low = mid;
-        else
-            high = mid;
-    }
-    return (int32_t)low;
-}
-
 /* Marks (on = 1) or unmarks token t's experts. */
 static void mark_token(const moe_plan *plan, int64_t t, int on, token_work *k) {
     for (int64_t i = plan->token_offsets[t]; i < plan->token_offsets[t + 1]; i++) {
         int64_t row = plan->pair_of_token[i];
-        int32_t e = expert_of_row(plan, row);
+        int64_t e = moe_int_plan_expert_of(plan, row);
         k->chosen[e] = (unsigned char)on;
         k->row[e] = on ? row : -1;
     }

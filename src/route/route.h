@@ -7,6 +7,9 @@
 
 #include "moeref/plan.h"
 
+/* Expert of a pair row. */
+int64_t moe_int_plan_expert_of(const moe_plan *plan, int64_t row);
+
 /* A growing list of chosen (token, expert) pairs. */
 typedef struct moe_int_pairs {
     int32_t *token, *expert;

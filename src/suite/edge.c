@@ -1,5 +1,6 @@
 #include "suite/edge.h"
-#include "check/check_int.h"
+#include "check/compare/compare.h"
+#include "check/verdict/result.h"
 #include "suite/suite.h"
 
 #include "moeref/check.h"

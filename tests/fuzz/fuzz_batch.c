@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/input/model.h"
+#include "cli/report/prediction.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

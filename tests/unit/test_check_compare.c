@@ -1,8 +1,10 @@
 /* moe_compare on tensors made by hand: what fails, at which gate, and where it says the error is.
  */
-#include "check/check_int.h"
+#include "check/compare/compare.h"
+#include "check/subject/guard.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
 static moe_layer_desc layer(int64_t d, int64_t n, int64_t E) {

@@ -1,7 +1,8 @@
 /* Canaries, poison and the hash that tells whether an input changed. */
-#include "check/check_int.h"
+#include "check/subject/guard.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
 static moe_int_guarded guarded(moe_dtype dtype, int64_t count) {

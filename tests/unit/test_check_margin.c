@@ -1,8 +1,10 @@
 /* How far rounding may shift a logit: each side alone, and what both together decide. */
-#include "check/check_int.h"
+#include "check/routing/routing.h"
+#include "check/verdict/result.h"
 
 #include <criterion/criterion.h>
 #include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "drawn.h"

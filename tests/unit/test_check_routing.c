@@ -1,7 +1,10 @@
 /* A backend's choice of experts: exact outside the rounding margin, ambiguous inside it. */
-#include "check/check_int.h"
+#include "check/routing/routing.h"
+#include "check/verdict/result.h"
+#include "moeref/reference.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

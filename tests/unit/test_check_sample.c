@@ -1,8 +1,10 @@
 /* The sampled oracle computes what the full one does, for every kind of layer, and looks where it
  * should. */
-#include "check/errors/errors.h"
+#include "check/truth/truth.h"
+#include "check/verdict/result.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -1,8 +1,10 @@
 /* What an arithmetic cannot hold is no truth to judge by: the edges of that range. */
-#include "check/check_int.h"
+#include "check/truth/truth.h"
+#include "check/verdict/result.h"
 
 #include <criterion/criterion.h>
 #include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -1,7 +1,12 @@
 /* Two tensors against each other under a gate. Sums are kept in double per group (token, pair row
  * or expert) in a fixed order; every comparison is written so that NaN fails it. */
+#include "check/compare/compare.h"
 #include "check/errors/errors.h"
+#include "check/subject/guard.h"
+#include "check/verdict/result.h"
+#include "route/route.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +59,7 @@ static void note_bad(scan *s, const element *x, bool poison) {
     note_worst(s, x, INFINITY);
 }
 
-/* Must this element be a number? Also where a jump hides the truth (errors_layer.c), which leaves
+/* Must this element be a number? Also where a jump hides the truth (layer.c), which leaves
  * its errors finite. */
 static bool is_number(const scan *s, const element *x) {
     static const moe_tensor_id hidden[] = {MOE_T_DH,  MOE_T_DXP, MOE_T_DX,
@@ -178,7 +183,7 @@ static void judge_group(scan *s, int64_t g, over_gate *over) {
 static int64_t tile_end(const scan *s, int64_t g) {
     int64_t end = g + TILE;
     if (s->layout.by == MOE_INT_BY_PAIR && s->c->plan) {
-        int64_t e = moe_int_expert_of_row(s->c->plan, g);
+        int64_t e = moe_int_plan_expert_of(s->c->plan, g);
         if (s->c->plan->offsets[e + 1] < end)
             end = s->c->plan->offsets[e + 1];
     }

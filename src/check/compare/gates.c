@@ -32,7 +32,9 @@
  * fp64 gates judge the reference itself: against golden values that are float32 roundings of
  * float64 results (their own NMSE is about u^2/3 = 1.2e-15) and against another order of
  * summation. A wrong formula shows at 1e-6 and above. */
-#include "check/check_int.h"
+#include "check/compare/compare.h"
+
+#include <math.h>
 
 typedef enum gate_class {
     CLASS_VALUES,  /* O, dX and the stages: rows of tokens or pairs */

@@ -1,6 +1,7 @@
 /* Which elements of a tensor are judged together: a token's row, a pair's row, an expert's slice.
  */
-#include "check/check_int.h"
+#include "check/compare/layout.h"
+#include "route/route.h"
 
 static moe_int_grouping grouping_of(moe_tensor_id id) {
     switch (id) {
@@ -51,25 +52,13 @@ int64_t moe_int_layout_group(const moe_int_layout *layout, int64_t g) {
     return layout->width > 0 ? layout->base[g] / layout->width : g;
 }
 
-int64_t moe_int_expert_of_row(const moe_plan *plan, int64_t row) {
-    int64_t low = 0, high = plan->n_experts;
-    while (high - low > 1) {
-        int64_t mid = low + (high - low) / 2;
-        if (plan->offsets[mid] <= row)
-            low = mid;
-        else
-            high = mid;
-    }
-    return low;
-}
-
 int64_t moe_int_layout_expert(const moe_int_layout *layout, const moe_plan *plan, int64_t g) {
     if (layout->expert)
         return layout->expert[g];
     if (layout->by == MOE_INT_BY_EXPERT)
         return g;
     if (layout->by == MOE_INT_BY_PAIR && plan)
-        return moe_int_expert_of_row(plan, moe_int_layout_group(layout, g));
+        return moe_int_plan_expert_of(plan, moe_int_layout_group(layout, g));
     return -1;
 }
 
@@ -94,12 +83,4 @@ int64_t moe_int_layout_sources(const moe_int_layout *layout, moe_tensor_id id,
         each = 1;
     int64_t sources = pairs_of_group(layout, plan, g) * each / 3;
     return sources > 0 ? sources : 1;
-}
-
-void moe_int_unravel(const moe_tensor *tensor, int64_t flat, int64_t *ret) {
-    for (int i = tensor->ndim - 1; i >= 0; i--) {
-        int64_t size = tensor->shape[i] > 0 ? tensor->shape[i] : 1;
-        ret[i] = flat % size;
-        flat /= size;
-    }
 }

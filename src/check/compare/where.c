@@ -1,5 +1,5 @@
 /* Where an error is concentrated: which tokens, rows or experts fail, and what they share. */
-#include "check/check_int.h"
+#include "check/compare/compare.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -9,6 +9,7 @@
 
 #include "reference/loops.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

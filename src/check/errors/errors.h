@@ -18,7 +18,9 @@
 #ifndef MOE_CHECK_ERRORS_H
 #define MOE_CHECK_ERRORS_H
 
-#include "check/check_int.h"
+#include "check/errors/rows.h"
+#include "core/elements.h"
+#include "moeref/reference.h"
 
 /* How an arithmetic errs. */
 typedef struct moe_int_rounding {
@@ -83,7 +85,7 @@ moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *i
                                 moe_dtype arithmetic, int threads, moe_reference_result *oracle,
                                 moe_tensors *ret, moe_int_rows *ret_rows);
 
-/* A layer whose errors are being computed: errors_layer.c drives, the others fill in parts. */
+/* A layer whose errors are being computed: layer.c drives, the others fill in parts. */
 typedef struct moe_int_error_run {
     const moe_layer_desc *desc;
     const moe_tensors *in;
@@ -99,7 +101,7 @@ typedef struct moe_int_error_run {
     double *jump;       /* [pairs][hw] of the units */
 } moe_int_error_run;
 
-/* errors_router.c: relative variances of the combine weights, and V of logits and topk_weight.
+/* router.c: relative variances of the combine weights, and V of logits and topk_weight.
  * Needs xx, not X. */
 moe_status moe_int_weight_errors(moe_int_error_run *k);
 /* The logits' gradient dz [T][R], R = E + n_zero, from the oracle's dS, and its variance. Needs the
@@ -107,9 +109,9 @@ moe_status moe_int_weight_errors(moe_int_error_run *k);
 moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double *ret_vdz);
 /* What passes back through the router: adds to dX; dW_r, db_r. Needs V of dS. */
 moe_status moe_int_router_errors(const moe_int_error_run *k);
-/* errors_shared.c: adds the shared expert's part to O and dX; its parameters' gradients. */
+/* shared.c: adds the shared expert's part to O and dX; its parameters' gradients. */
 moe_status moe_int_shared_errors(moe_int_error_run *k);
-/* errors_layer.c: adds one side of a row, where the oracle has that result. */
+/* layer.c: adds one side of a row, where the oracle has that result. */
 moe_status moe_int_add_side(const moe_int_error_run *k, const moe_int_side *side);
 /* v[i] += scale^2 (v_stage[i] + storing of stage[i] + relative stage[i]^2) for i < d: one summand
  * of O or dX. */
@@ -118,9 +120,6 @@ void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const
 /* Sets elements first .. first+count-1 of an oracle's result to NaN, if it has that result. */
 void moe_int_blank(moe_tensor *t, int64_t first, int64_t count);
 
-/* Elements as float64; moe_int_doubles allocates them (caller frees; NULL without memory). */
-void moe_int_load(const moe_tensor *t, int64_t first, int64_t count, double *ret);
-double *moe_int_doubles(const moe_tensor *t, int64_t first, int64_t count);
 /* Squared norms: of a vector, of one row of a tensor, of all rows of a matrix (caller frees). */
 double moe_int_norm2(const double *v, int64_t n);
 double moe_int_row_square(const moe_tensor *t, int64_t row, int64_t width);

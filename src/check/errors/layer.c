@@ -1,20 +1,9 @@
 /* Errors of the whole layer: every expert's bank, then the sums over a token's experts. */
 #include "check/errors/errors.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-void moe_int_load(const moe_tensor *t, int64_t first, int64_t count, double *ret) {
-    moe_convert(ret, MOE_F64, (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype),
-                t->dtype, (size_t)count);
-}
-
-double *moe_int_doubles(const moe_tensor *t, int64_t first, int64_t count) {
-    double *out = malloc((size_t)(count > 0 ? count : 1) * sizeof *out);
-    if (out)
-        moe_int_load(t, first, count, out);
-    return out;
-}
 
 void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const double *v_stage,
                        const double *stage, double relative, int64_t d) {

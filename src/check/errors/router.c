@@ -3,7 +3,9 @@
 #include "check/errors/errors.h"
 
 #include "reference/loops.h"
+#include "route/route.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,7 +109,7 @@ static void add_slot(const moe_int_error_run *k, const double *z, int64_t slot, 
         shares_of(k, z + t * R, w->share);
         memset(w->chosen, 0, (size_t)R);
         for (int64_t i = from; i < to; i++)
-            w->chosen[moe_int_expert_of_row(plan, plan->pair_of_token[i])] = 1;
+            w->chosen[moe_int_plan_expert_of(plan, plan->pair_of_token[i])] = 1;
         double row = add_pair(k, plan->pair_of_token[from + slot], w->slope + t * R, w->share,
                               w->chosen, w->norms, w->vdz + t * R);
         if (k->rows)

@@ -4,6 +4,7 @@
  * compared with the nearest of those choices: a wrong row is about as far from all of them. */
 #include "check/errors/errors.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,6 +2,7 @@
  * is: one routed expert that sees every token, with sigmoid(x . w_gate), or 1, as its weight. */
 #include "check/errors/errors.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -4,6 +4,7 @@
 #include "reference/activation.h"
 
 #include <float.h>
+#include <math.h>
 
 static double least_normal(moe_dtype dtype) {
     switch (dtype) {

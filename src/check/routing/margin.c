@@ -9,11 +9,12 @@
  * log(1 + ds/s) for softmax; logit(s + ds) - z up and z - logit(s - ds) down for sigmoid, where
  *     ds = u (4 s + |z - z_max| s + |s + b|) + smallest normal number
  * counts the roundings of exp, its argument, the sum and the division, and of adding b. */
-#include "check/check_int.h"
+#include "check/routing/routing.h"
 
 #include "reference/loops.h"
 
 #include <float.h>
+#include <math.h>
 #include <stdlib.h>
 
 /* Squares of a tensor's elements; NULL without memory. */

@@ -4,8 +4,12 @@
  * backend's choice, makes the router choose just that. Asking the router itself covers every kind
  * of selection, also those where one token's choice moves another's (capacity, token rounding,
  * expert choice), without a second description of them here. */
-#include "check/check_int.h"
+#include "check/routing/routing.h"
+#include "check/verdict/result.h"
+#include "moeref/reference.h"
+#include "route/route.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +24,7 @@ static int64_t experts_of(const moe_plan *plan, int64_t t) {
 
 /* The k-th expert of token t, in ascending order. */
 static int64_t expert_at(const moe_plan *plan, int64_t t, int64_t k) {
-    return moe_int_expert_of_row(plan, plan->pair_of_token[plan->token_offsets[t] + k]);
+    return moe_int_plan_expert_of(plan, plan->pair_of_token[plan->token_offsets[t] + k]);
 }
 
 static bool same_choice(const moe_plan *a, const moe_plan *b, int64_t t) {

@@ -1,5 +1,5 @@
 /* Buffers that notice misuse: canaries on both sides, and a poison that no computation produces. */
-#include "check/check_int.h"
+#include "check/subject/guard.h"
 
 #include <stdlib.h>
 #include <string.h>

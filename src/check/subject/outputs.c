@@ -1,23 +1,12 @@
-/* Checking a file: the results of a program that knows nothing of moeref. */
-#include "check/check_int.h"
-
-#include "moeref/safetensors.h"
+/* Reading a file: the results of a program that knows nothing of moeref. */
+#include "check/subject/outputs.h"
+#include "check/verdict/result.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-/* What the file holds: views into it, and what had to be put into plan order. */
-typedef struct file_subject {
-    moe_safetensors *file;
-    moe_tensors got; /* views, or owned where `owned` */
-    bool owned[MOE_T_COUNT];
-    moe_plan *plan;  /* from topk_index; NULL: not told, or given by the problem */
-    int64_t *row_of; /* [T*K] plan row of topk_index's entries, -1: empty slots */
-    int64_t T, K;
-    size_t found;
-} file_subject;
-
-static void subject_clear(file_subject *f) {
+void moe_int_outputs_free(moe_int_outputs *f) {
     for (int id = 0; id < MOE_T_COUNT; id++)
         if (f->owned[id])
             moe_tensor_free(&f->got.t[id]);
@@ -67,7 +56,7 @@ static int64_t find_row(const moe_plan *plan, int64_t token, int64_t expert) {
     return -1;
 }
 
-static moe_status make_plan(file_subject *f, const moe_problem *problem, const moe_tensor *index,
+static moe_status make_plan(moe_int_outputs *f, const moe_problem *problem, const moe_tensor *index,
                             const moe_tensor *weight, const moe_log *log) {
     size_t slots = (size_t)moe_tensor_count(index);
     int32_t *token = malloc((slots + 1) * sizeof *token);
@@ -91,7 +80,7 @@ static moe_status make_plan(file_subject *f, const moe_problem *problem, const m
 }
 
 /* Reads topk_index and topk_weight, both [T][K], where the router's choice is part of the case. */
-static moe_status read_routing(file_subject *f, const moe_problem *problem, const char *path,
+static moe_status read_routing(moe_int_outputs *f, const moe_problem *problem, const char *path,
                                const moe_log *log) {
     moe_tensor index = {0}, weight = {0}; /* `index` stays so where its type cannot be read */
     moe_status s = moe_safetensors_get(f->file, "topk_index", &index);
@@ -110,7 +99,7 @@ static moe_status read_routing(file_subject *f, const moe_problem *problem, cons
 }
 
 /* A per-pair vector that came as [T][K], put into plan order. */
-static moe_status reorder(file_subject *f, moe_tensor_id id, const moe_tensor *slots) {
+static moe_status reorder(moe_int_outputs *f, moe_tensor_id id, const moe_tensor *slots) {
     int64_t shape[] = {f->plan->n_pairs};
     moe_status s = moe_tensor_alloc(MOE_F64, 1, shape, &f->got.t[id]);
     f->owned[id] = !s;
@@ -121,12 +110,12 @@ static moe_status reorder(file_subject *f, moe_tensor_id id, const moe_tensor *s
     return s;
 }
 
-static bool is_per_slot(const file_subject *f, moe_tensor_id id, const moe_tensor *t) {
+static bool is_per_slot(const moe_int_outputs *f, moe_tensor_id id, const moe_tensor *t) {
     return (id == MOE_T_S || id == MOE_T_DS) && f->plan && t->ndim == 2 && t->shape[0] == f->T &&
            t->shape[1] == f->K;
 }
 
-static moe_status read_tensor(file_subject *f, const moe_problem *problem, moe_tensor_id id,
+static moe_status read_tensor(moe_int_outputs *f, const moe_problem *problem, moe_tensor_id id,
                               const char *path, const moe_log *log) {
     const moe_plan *plan = problem->plan ? problem->plan : f->plan;
     moe_tensor t, want = {0};
@@ -160,8 +149,9 @@ static bool is_made(const moe_problem *problem, moe_tensor_id id) {
            (!backward || (problem->pass & MOE_PASS_BWD));
 }
 
-static moe_status read_file(file_subject *f, const moe_problem *problem, const char *path,
-                            const moe_log *log) {
+moe_status moe_int_outputs_read(const char *path, const moe_problem *problem, const moe_log *log,
+                                moe_int_outputs *f) {
+    memset(f, 0, sizeof *f);
     moe_status s = moe_safetensors_open(path, log, &f->file);
     if (!s)
         s = read_routing(f, problem, path, log);
@@ -174,8 +164,7 @@ static moe_status read_file(file_subject *f, const moe_problem *problem, const c
     return s;
 }
 
-/* The first floating tensor's type, O before all others, is what the program computed in. */
-static moe_dtype arithmetic_of(const file_subject *f) {
+moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *f) {
     if (f->got.t[MOE_T_O].data)
         return f->got.t[MOE_T_O].dtype;
     for (int id = MOE_T_COUNT - 1; id >= 0; id--)
@@ -184,7 +173,8 @@ static moe_dtype arithmetic_of(const file_subject *f) {
     return MOE_F32;
 }
 
-static void list_absent(const file_subject *f, const moe_problem *problem, moe_check_result *r) {
+void moe_int_outputs_list_absent(const moe_int_outputs *f, const moe_problem *problem,
+                                 moe_check_result *r) {
     for (int i = MOE_T_O; i < MOE_T_COUNT; i++) {
         moe_tensor_id id = (moe_tensor_id)i;
         moe_tensor_role role = moe_tensor_role_of(id);
@@ -197,33 +187,4 @@ static void list_absent(const file_subject *f, const moe_problem *problem, moe_c
         v->verdict = MOE_VERDICT_SKIP;
         snprintf(v->why, sizeof v->why, "not in the file");
     }
-}
-
-moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32_t arithmetic,
-                             const moe_check_params *params, const moe_log *log,
-                             moe_check_result **ret) {
-    static const moe_check_params defaults;
-    char selector[512];
-    file_subject f = {0};
-    moe_check_result *r = NULL;
-    snprintf(selector, sizeof selector, "--outputs %s", path);
-    moe_status s = read_file(&f, problem, path, log);
-    if (!s)
-        s = moe_int_result_create(problem, path, selector, log, &r);
-    if (!s) {
-        moe_int_subject subject = {.problem = problem,
-                                   .arithmetic =
-                                       arithmetic >= 0 ? (moe_dtype)arithmetic : arithmetic_of(&f),
-                                   .got = f.got,
-                                   .plan = f.plan};
-        s = moe_int_judge(&subject, params ? params : &defaults, log, r);
-    }
-    if (!s)
-        list_absent(&f, problem, r);
-    subject_clear(&f);
-    if (s)
-        moe_check_free(&r);
-    else
-        *ret = r;
-    return s;
 }

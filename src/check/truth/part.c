@@ -1,6 +1,6 @@
 /* Parts of tensors: the sampled groups with their truth, and gathering the same groups of a result.
  */
-#include "check/check_int.h"
+#include "check/truth/truth.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* The router's gradients at large shapes. dS of every token would need every expert in full, so the
  * subject's own dS is taken (its rows are judged on the sampled tokens) and only what follows it is
  * checked, exactly: through score and renormalisation to dz, then dW_r[e] = sum_t dz[t][e] x_t. */
-#include "check/errors/errors.h"
+#include "check/truth/truth.h"
 
 #include <stdlib.h>
 #include <string.h>

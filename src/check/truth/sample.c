@@ -1,5 +1,6 @@
 /* The sampled oracle's choice: which tokens and experts, and the reference run on those tokens. */
-#include "check/errors/errors.h"
+#include "check/truth/truth.h"
+#include "route/route.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -122,7 +123,7 @@ static moe_status make_part(moe_tensor_id id, const moe_int_truth *t, const moe_
     for (int64_t g = 0; g < l.groups; g++) {
         int64_t row = l.by == MOE_INT_BY_TOKEN ? t->tokens[g] : row_of_pair[g];
         ret->base[g] = row * l.width;
-        ret->expert[g] = l.by == MOE_INT_BY_TOKEN ? -1 : moe_int_expert_of_row(full, row);
+        ret->expert[g] = l.by == MOE_INT_BY_TOKEN ? -1 : moe_int_plan_expert_of(full, row);
     }
     return MOE_OK;
 }

@@ -1,9 +1,11 @@
 /* The truth that results are judged against: the reference layer in float64 with the routing in
  * force, of all tokens or, for large shapes, of a sample. */
-#include "check/errors/errors.h"
+#include "check/truth/truth.h"
+#include "check/verdict/order.h"
 #include "reference/run.h"
 
 #include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

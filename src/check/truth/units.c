@@ -11,6 +11,7 @@
  * The shared expert is one more expert, which sees every token. */
 #include "check/truth/units.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

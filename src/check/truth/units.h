@@ -2,7 +2,7 @@
 #ifndef MOE_CHECK_UNITS_H
 #define MOE_CHECK_UNITS_H
 
-#include "check/errors/errors.h"
+#include "check/truth/truth.h"
 
 enum { MOE_INT_UNITS = 4 }; /* of an expert */
 
@@ -11,7 +11,7 @@ typedef struct moe_int_unit_expert {
     const moe_problem *problem;
     const moe_plan *plan; /* NULL: the shared expert */
     moe_int_rounding rounding;
-    double logit2; /* twice |w_r|^2 of the logit behind the weights (errors_router.c), or |w_gate|^2
+    double logit2; /* twice |w_r|^2 of the logit behind the weights (errors/router.c), or |w_gate|^2
                       of the shared expert's; 0: they are given */
     moe_tensor_id w1, b1, w2, dw1, db1, dw2; /* b1, db1: MOE_T_COUNT without biases */
     int64_t e, n, hw, rows;

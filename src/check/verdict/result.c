@@ -1,5 +1,5 @@
 /* Results: entries by tensor name, and the rule that the first reason for a verdict stays. */
-#include "check/check_int.h"
+#include "check/verdict/result.h"
 
 #include <stdarg.h>
 #include <stdio.h>

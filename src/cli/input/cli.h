@@ -1,6 +1,6 @@
 /* What the verbs of the command line share. */
-#ifndef MOE_CLI_CLI_H
-#define MOE_CLI_CLI_H
+#ifndef MOE_CLI_INPUT_CLI_H
+#define MOE_CLI_INPUT_CLI_H
 
 #include "moeref/backend.h"
 
@@ -13,23 +13,6 @@ enum {
     CLI_USAGE = 2,   /* the command line is wrong, or selects nothing */
     CLI_NOT_RUN = 3, /* could not run: no memory, no file, no device */
 };
-
-/* A verb of the command line. */
-typedef struct cli_verb {
-    const char *name;
-    const char *brief;
-    int (*run)(int argc, char **argv); /* argv[0] is the verb; returns an exit code */
-} cli_verb;
-
-int cli_check(int argc, char **argv);
-int cli_bench(int argc, char **argv);
-int cli_validate(int argc, char **argv);
-int cli_golden(int argc, char **argv);
-int cli_list(int argc, char **argv);
-int cli_predict(int argc, char **argv);
-int cli_trace(int argc, char **argv);
-int cli_sweep(int argc, char **argv);
-int cli_calibrate(int argc, char **argv);
 
 /* Strings in the order in which they were given; points into argv. */
 typedef struct cli_strings {

@@ -52,26 +52,12 @@ moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, con
                                  const moe_workload *state, const moe_log *log,
                                  moe_prediction **ret);
 
-/* Output of a prediction. */
-void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                      const moe_prediction *p);
-void model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                      const moe_prediction *p);
-void model_print_csv_header(FILE *to);
-void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                     const moe_prediction *p);
-
 /* Calls make() for every line of a file ("-": standard input) that is not empty and does not start
  * with '#', from several threads; what it writes to `to` is printed in the order of the lines. A
  * line that fails ends the run and is named. MOE_E_NOTFOUND: no such line. */
 typedef moe_status (*model_line_fn)(const void *user, const char *line, const moe_log *log,
                                     FILE *to);
 moe_status model_batch(const char *path, model_line_fn make, const void *user);
-
-/* Judges the times in a report of `moeref bench --output json` against predictions: on model, slow,
- * faster, or impossible (below the floor). */
-moe_status model_against(const char *path, const moe_gpu *gpu, const char *method,
-                         const moe_workload *state, bool json, bool *ret_impossible);
 
 /* Names of all methods on one line, for --help. */
 void model_method_help(char *buf, size_t size);

@@ -1,7 +1,8 @@
 /* Predictions as text, JSON and CSV. */
+#include "cli/report/prediction.h"
+#include "cli/input/model.h"
 #include "cli/report/csv.h"
 #include "cli/report/json.h"
-#include "cli/input/model.h"
 
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* moeref bench: correct first, then timed. */
 #include "cli/input/cli.h"
+#include "cli/verbs/verbs.h"
 
 #include "cli/report/bench.h"
 #include "moeref/check.h"

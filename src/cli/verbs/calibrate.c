@@ -1,5 +1,6 @@
 /* moeref calibrate: fits a GPU description to a measured table and says what it is worth. */
 #include "cli/input/model.h"
+#include "cli/verbs/verbs.h"
 
 #include <stdlib.h>
 #include <string.h>

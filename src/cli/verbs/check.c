@@ -1,5 +1,6 @@
 /* moeref check: verdicts. */
 #include "cli/report/verdict.h"
+#include "cli/verbs/verbs.h"
 
 #include <stdio.h>
 #include <stdlib.h>

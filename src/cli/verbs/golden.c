@@ -1,9 +1,10 @@
 /* moeref golden: the stored truths: list, verify, write, export. */
 #include "cli/input/cli.h"
+#include "cli/verbs/verbs.h"
 
-#include "suite/edge.h"
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
+#include "suite/edge.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* moeref list: what there is to choose from. */
 #include "cli/input/cli.h"
+#include "cli/verbs/verbs.h"
 
 #include "suite/suite.h"
 

@@ -1,9 +1,10 @@
 /* moeref sweep: predictions over a cross product of values, on all cores. */
+#include "cli/input/axes.h"
+#include "cli/input/model.h"
 #include "cli/report/csv.h"
 #include "cli/report/json.h"
-#include "cli/input/model.h"
-#include "cli/input/axes.h"
 #include "cli/report/plot.h"
+#include "cli/verbs/verbs.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* moeref trace: the predicted timeline of a layer, for https://ui.perfetto.dev. */
 #include "cli/input/model.h"
+#include "cli/verbs/verbs.h"
 
 typedef struct trace_options {
     model_options model;

@@ -2,6 +2,7 @@
  * its times against a prediction; one report, one exit code. */
 #include "cli/report/bench.h"
 #include "cli/report/verdict.h"
+#include "cli/verbs/verbs.h"
 
 #include <stdio.h>
 #include <stdlib.h>

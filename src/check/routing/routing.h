@@ -1,0 +1,29 @@
+/* Is a subject's choice of experts the router's, and which pairs are its values judged with? */
+#ifndef MOE_CHECK_ROUTING_ROUTING_H
+#define MOE_CHECK_ROUTING_ROUTING_H
+
+#include "moeref/check.h"
+
+#include <stdbool.h>
+
+/* What is known of the routing that a subject used. */
+typedef struct moe_int_routing {
+    double *logits; /* float64 [T][E+n_zero], owned; NULL: the plan is given */
+    moe_plan *plan; /* owned: the pairs that values are judged with */
+    bool foreign;   /* the subject's own choice, which differs from the truth's */
+    int64_t ambiguous, wrong;
+} moe_int_routing;
+
+/* Judges the choice `got` (NULL: not known) and settles the plan. MOE_OK with a verdict in
+ * result's topk_index. */
+moe_status moe_int_routing_settle(const moe_problem *problem, const moe_plan *got,
+                                  moe_dtype arithmetic, int threads, const moe_log *log,
+                                  moe_check_result *result, moe_int_routing *ret);
+void moe_int_routing_free(moe_int_routing *r);
+
+/* How far rounding may move each logit up and down; both [T][E+n_zero]. */
+moe_status moe_int_routing_margin(const moe_problem *problem, const double *logits,
+                                  moe_dtype arithmetic, int threads, double *ret_up,
+                                  double *ret_down);
+
+#endif

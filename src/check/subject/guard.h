@@ -1,0 +1,24 @@
+/* Buffers that notice misuse. */
+#ifndef MOE_CHECK_SUBJECT_GUARD_H
+#define MOE_CHECK_SUBJECT_GUARD_H
+
+#include "moeref/tensor.h"
+
+#include <stdbool.h>
+
+/* A tensor between two canaries, poisoned with NaN (all bits set). */
+typedef struct moe_int_guarded {
+    moe_tensor tensor;
+    unsigned char *block;
+    size_t size;
+} moe_int_guarded;
+
+moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret);
+void moe_int_guard_free(moe_int_guarded *g);
+/* NULL when both canaries are whole, else "before" or "after". */
+const char *moe_int_guard_broken(const moe_int_guarded *g);
+/* Is element `index` as the poison left it? */
+bool moe_int_is_poison(const moe_tensor *tensor, int64_t index);
+uint64_t moe_int_hash(const void *data, size_t bytes);
+
+#endif

@@ -1,0 +1,29 @@
+/* Results that another program wrote into a file. */
+#ifndef MOE_CHECK_SUBJECT_OUTPUTS_H
+#define MOE_CHECK_SUBJECT_OUTPUTS_H
+
+#include "check/subject/subject.h"
+#include "moeref/safetensors.h"
+
+/* What the file holds: views into it, and what had to be put into plan order. */
+typedef struct moe_int_outputs {
+    moe_safetensors *file;
+    moe_tensors got; /* views, or owned where `owned` */
+    bool owned[MOE_T_COUNT];
+    moe_plan *plan;  /* from topk_index; NULL: not told, or given by the problem */
+    int64_t *row_of; /* [T*K] plan row of topk_index's entries, -1: empty slots */
+    int64_t T, K;
+    size_t found;
+} moe_int_outputs;
+
+/* *ret is to be freed, also on failure. */
+moe_status moe_int_outputs_read(const char *path, const moe_problem *problem, const moe_log *log,
+                                moe_int_outputs *ret);
+void moe_int_outputs_free(moe_int_outputs *outputs);
+/* The first floating tensor's type, O before all others, is what the program computed in. */
+moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *outputs);
+/* Notes in `result` what the case makes and the file lacks. */
+void moe_int_outputs_list_absent(const moe_int_outputs *outputs, const moe_problem *problem,
+                                 moe_check_result *result);
+
+#endif

@@ -1,0 +1,27 @@
+/* A backend's run of a problem. */
+#ifndef MOE_CHECK_SUBJECT_RUN_H
+#define MOE_CHECK_SUBJECT_RUN_H
+
+#include "check/subject/subject.h"
+
+/* A backend's run of a problem. */
+typedef struct moe_int_run {
+    moe_layer *layer;
+    moe_support support;
+    moe_int_guarded first[MOE_T_COUNT], later[MOE_T_COUNT];
+    moe_plan *plan;            /* its choice; NULL: given, or not told */
+    bool usable;               /* results are there to be judged */
+    bool repeats[MOE_T_COUNT]; /* false: bits of `first` and `later` differ */
+    bool same_plan;            /* every run chose alike */
+} moe_int_run;
+
+/* Runs and repeats. Findings about buffers and inputs go into `result`, as do refusal (SKIP) and
+ * errors; whether runs repeated bit for bit stays in *ret. */
+void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
+                      const moe_check_params *params, moe_check_result *result, moe_int_run *ret);
+/* One more stage of the last run, as a tensor that the caller frees. */
+moe_status moe_int_run_stage(moe_int_run *run, const moe_problem *problem, moe_check_result *result,
+                             moe_tensor_id id, moe_tensor *ret);
+void moe_int_run_free(moe_int_run *run);
+
+#endif

@@ -1,0 +1,59 @@
+/* The truth that results are judged against, of all tokens or of a sample. */
+#ifndef MOE_CHECK_TRUTH_TRUTH_H
+#define MOE_CHECK_TRUTH_TRUTH_H
+
+#include "check/compare/layout.h"
+#include "check/errors/errors.h"
+#include "check/routing/routing.h"
+
+/* A sampled set of groups of one tensor: the truth there, and where "there" is. */
+typedef struct moe_int_part {
+    moe_int_layout layout;     /* groups 0: the sample does not cover this tensor */
+    int64_t *base, *expert;    /* behind layout, owned */
+    moe_tensor want, variance; /* float64 [groups][width], owned; variance may be absent */
+} moe_int_part;
+
+typedef struct moe_int_truth {
+    moe_tensors in;               /* what the oracle saw; X and dO are owned when sampled */
+    moe_reference_result *oracle; /* of all tokens, or of the sampled ones */
+    moe_tensors variance;         /* of its results, owned (errors.h) */
+    moe_int_rows rows;            /* of its results, owned */
+    bool sampled;
+    int64_t *tokens; /* [n_tokens] the sampled ones, ascending */
+    int64_t n_tokens;
+    moe_int_part part[MOE_T_COUNT]; /* when sampled */
+    char out_of_range[120];         /* a stage that the arithmetic cannot hold; "" */
+} moe_int_truth;
+
+/* Computes the truth for the routing in force; *ret is to be freed, also on failure. `result`
+ * takes the description of a sample. */
+moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing *routing,
+                              moe_dtype arithmetic, const moe_check_params *params,
+                              const moe_log *log, moe_check_result *result, moe_int_truth *ret);
+void moe_int_truth_free(moe_int_truth *t);
+/* Fills out_of_range. */
+void moe_int_truth_range(moe_dtype arithmetic, moe_int_truth *t);
+
+/* Rows of sampled tokens: O, dX, dS and the stages. */
+moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routing *routing,
+                                 moe_dtype arithmetic, int threads, const moe_log *log,
+                                 moe_int_truth *t);
+/* dW1, db1, dW2, db2 (and the shared expert's) at sampled hidden units, in time linear in them. */
+moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
+                                moe_dtype arithmetic, int threads, moe_int_truth *t);
+/* dW_r and db_r of sampled experts from all of the subject's own dS [all pairs]. */
+moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routing *routing,
+                                 const moe_tensor *dS, moe_dtype arithmetic, moe_int_truth *t);
+/* Up to `want` experts: empty, smallest, largest, first, last, then drawn. Returns how many. */
+int64_t moe_int_sample_experts(const moe_problem *problem, const moe_plan *plan, int64_t want,
+                               int64_t *ret);
+/* Draws 64 bits of the sample's own stream. */
+uint64_t moe_int_sample_bits(const moe_problem *problem, uint64_t index);
+/* Allocates a part of groups x width for the table's tensor `id`. */
+moe_status moe_int_part_alloc(moe_tensor_id id, int64_t groups, int64_t width, bool variance,
+                              moe_int_part *ret);
+void moe_int_part_free(moe_int_part *part);
+/* The elements of `tensor` that `layout` names, as a new tensor shaped like `want`. */
+moe_status moe_int_part_gather(const moe_tensor *tensor, const moe_int_part *part, moe_tensor *ret);
+
+#endif

@@ -1,0 +1,18 @@
+/* The record that a verdict is written into. */
+#ifndef MOE_CHECK_VERDICT_RESULT_H
+#define MOE_CHECK_VERDICT_RESULT_H
+
+#include "moeref/check.h"
+
+moe_status moe_int_result_create(const moe_problem *problem, const char *backend,
+                                 const char *selector, const moe_log *log, moe_check_result **ret);
+/* The entry of that name, made when it is not there yet. */
+moe_tensor_verdict *moe_int_result_entry(moe_check_result *r, const char *name);
+moe_tensor_verdict *moe_int_result_find(moe_check_result *r, const char *name);
+/* Marks a tensor as failed; the first reason stays. */
+void moe_int_entry_fail(moe_tensor_verdict *v, const char *format, ...) MOE_PRINTF(2, 3);
+/* The case's own verdict, when it is worse than the one it has; the first reason stays. */
+void moe_int_result_set(moe_check_result *r, moe_verdict verdict, const char *format, ...)
+    MOE_PRINTF(3, 4);
+
+#endif
