@@ -5,13 +5,13 @@
 
 #include "sim/kernels/list.h"
 
-static const moe_method *const methods[] = {
+static const moe_int_method *const methods[] = {
     &moe_int_cublas,     &moe_int_sonicmoe,   &moe_int_scattermoe, &moe_int_momoe,
     &moe_int_megablocks, &moe_int_grouped_mm, &moe_int_deepgemm,   &moe_int_cutlass_moe,
     &moe_int_triton,     &moe_int_sglang,     &moe_int_moeref};
 #define METHODS (sizeof methods / sizeof *methods)
 
-const moe_method *moe_int_method_find(const char *name) {
+const moe_int_method *moe_int_method_find(const char *name) {
     for (size_t i = 0; i < METHODS; i++) {
         if (strcmp(methods[i]->name, name) == 0)
             return methods[i];
@@ -24,7 +24,7 @@ const char *const *moe_methods(void) {
 }
 
 const char *moe_method_brief(const char *method) {
-    const moe_method *m = moe_int_method_find(method);
+    const moe_int_method *m = moe_int_method_find(method);
     return m ? m->brief : NULL;
 }
 
@@ -48,18 +48,18 @@ static moe_status unknown_method(const char *name, const moe_log *log) {
     return moe_fail(log, MOE_E_NOTFOUND, "no method \"%s\"; known:%s", name, list);
 }
 
-static void router_forward(moe_list *l, double logits) {
+static void router_forward(moe_int_list *l, double logits) {
     moe_int_list_dense(l, "router", l->T, logits, l->d, 1, &moe_int_cublas_tiles);
     moe_int_list_stream(l, "topk", l->T * logits * 4, l->P * 8);
 }
 
-static void router_backward(moe_list *l, double logits) {
+static void router_backward(moe_int_list *l, double logits) {
     moe_int_list_stream(l, "d_logits", l->T * logits * 4 + l->P * 8, l->T * logits * 4);
     moe_int_list_dense(l, "dX router", l->T, l->d, logits, 1, &moe_int_cublas_tiles);
     moe_int_list_dense(l, "dW_r", logits, l->d, l->T, 1, &moe_int_cublas_tiles);
 }
 
-static void shared_forward(moe_list *l, double n, double h) {
+static void shared_forward(moe_int_list *l, double n, double h) {
     moe_int_list_cache(l, l->T * h * l->element);
     moe_int_list_dense(l, "H_shared", l->T, h, l->d, 1, &moe_int_cublas_tiles);
     moe_int_list_alloc(l, l->T * n * l->element);
@@ -68,7 +68,7 @@ static void shared_forward(moe_list *l, double n, double h) {
     moe_int_list_free(l, l->T * n * l->element);
 }
 
-static void shared_backward(moe_list *l, double n, double h) {
+static void shared_backward(moe_int_list *l, double n, double h) {
     moe_int_list_alloc(l, l->T * n * l->element);
     moe_int_list_dense(l, "dA_shared", l->T, n, l->d, 1, &moe_int_cublas_tiles);
     moe_int_list_alloc(l, l->T * (h + n) * l->element); /* dH, and A once more */
@@ -80,7 +80,7 @@ static void shared_backward(moe_list *l, double n, double h) {
     moe_int_list_free(l, l->T * (h + n) * l->element);
 }
 
-static void list_kernels(const moe_method *method, const moe_workload *w, moe_list *l) {
+static void list_kernels(const moe_int_method *method, const moe_workload *w, moe_int_list *l) {
     const moe_layer_desc *d = w->layer;
     const double logits = (double)(d->E + d->n_zero);
     const double shared_h = (double)moe_h_width(d, d->n_shared);
@@ -104,7 +104,7 @@ static void list_kernels(const moe_method *method, const moe_workload *w, moe_li
         router_backward(l, logits);
 }
 
-static double param_bytes(const moe_list *l, const moe_layer_desc *d, int pass) {
+static double param_bytes(const moe_int_list *l, const moe_layer_desc *d, int pass) {
     double weights = l->E * (l->h + l->n) * l->d + (double)(d->E + d->n_zero) * l->d +
                      (double)(moe_h_width(d, d->n_shared) + d->n_shared) * l->d;
     return weights * l->element * (pass & MOE_PASS_BWD ? 2 : 1);
@@ -112,7 +112,7 @@ static double param_bytes(const moe_list *l, const moe_layer_desc *d, int pass) 
 
 /* What no kernel of the passes accounts for. A backward pass that is queued while the forward pass
  * runs does not wait for the host. */
-static void add_up(const moe_list *l, int pass, moe_prediction *p) {
+static void add_up(const moe_int_list *l, int pass, moe_prediction *p) {
     const double forward = pass & MOE_PASS_FWD ? l->r.fixed_us : 0;
     const double backward = pass & MOE_PASS_BWD && !l->host_first ? l->r.fixed_us : 0;
     double now = 0, done = 0, padded = 0, clocks = 0;
@@ -145,7 +145,7 @@ static void add_up(const moe_list *l, int pass, moe_prediction *p) {
 }
 
 /* The prediction takes over l's kernels; l's GEMMs stay with the caller. */
-static moe_status finish(moe_list *l, const moe_workload *w, const moe_log *log,
+static moe_status finish(moe_int_list *l, const moe_workload *w, const moe_log *log,
                          moe_prediction **ret) {
     moe_prediction *p = l->out_of_memory ? NULL : calloc(1, sizeof *p);
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
@@ -172,7 +172,7 @@ static moe_status element_of(int32_t dtype, const moe_log *log, double *ret) {
     return MOE_OK;
 }
 
-static moe_status sum_counts(const moe_workload *w, const moe_log *log, moe_list *l) {
+static moe_status sum_counts(const moe_workload *w, const moe_log *log, moe_int_list *l) {
     const int64_t *counts = w->counts;
     for (int64_t e = 0; e < w->layer->E; e++) {
         if (counts[e] < 0 || counts[e] > w->tokens)
@@ -184,42 +184,42 @@ static moe_status sum_counts(const moe_workload *w, const moe_log *log, moe_list
     return MOE_OK;
 }
 
-static moe_status check(const moe_method *m, const moe_workload *w, const moe_log *log) {
+static moe_status check(const moe_int_method *m, const moe_workload *w, const moe_log *log) {
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
-    moe_status st = moe_layer_desc_check(w->layer, w->tokens, log);
-    if (!st && (pass & MOE_PASS_BWD) && !m->backward)
-        st = moe_fail(log, MOE_E_UNSUPPORTED, "method %s has no backward pass; ask for pass=fwd",
-                      m->name);
-    return st;
+    moe_status status = moe_layer_desc_check(w->layer, w->tokens, log);
+    if (!status && (pass & MOE_PASS_BWD) && !m->backward)
+        status = moe_fail(log, MOE_E_UNSUPPORTED,
+                          "method %s has no backward pass; ask for pass=fwd", m->name);
+    return status;
 }
 
 moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_workload *w,
-                              const moe_log *log, moe_list *l, moe_prediction **ret) {
+                              const moe_log *log, moe_int_list *l, moe_prediction **ret) {
     const moe_layer_desc *d = w->layer;
-    const moe_method *m = moe_int_method_find(method);
+    const moe_int_method *m = moe_int_method_find(method);
     if (!m)
         return unknown_method(method, log);
-    moe_status st = check(m, w, log);
-    *l = (moe_list){.gpu = gpu,
-                    .work = w,
-                    .counts = w->counts,
-                    .T = (double)w->tokens,
-                    .d = (double)d->d,
-                    .n = (double)d->n,
-                    .h = (double)moe_h_width(d, d->n),
-                    .E = (double)d->E,
-                    .K = (double)d->K,
-                    .host_first = m->host_first};
-    if (!st)
-        st = element_of(w->dtype, log, &l->element);
-    if (!st)
-        st = sum_counts(w, log, l);
-    if (st)
-        return st;
+    moe_status status = check(m, w, log);
+    *l = (moe_int_list){.gpu = gpu,
+                        .work = w,
+                        .counts = w->counts,
+                        .T = (double)w->tokens,
+                        .d = (double)d->d,
+                        .n = (double)d->n,
+                        .h = (double)moe_h_width(d, d->n),
+                        .E = (double)d->E,
+                        .K = (double)d->K,
+                        .host_first = m->host_first};
+    if (!status)
+        status = element_of(w->dtype, log, &l->element);
+    if (!status)
+        status = sum_counts(w, log, l);
+    if (status)
+        return status;
     moe_workload state = *w;
     if (state.entropy == MOE_ENTROPY_DEFAULT && m->constant_data)
         state.entropy = MOE_ENTROPY_CONSTANT;
-    moe_int_rates(gpu, m->system, &state, &l->r);
+    moe_int_rates_of(gpu, m->system, &state, &l->r);
     list_kernels(m, w, l);
     return finish(l, w, log, ret);
 }
@@ -227,49 +227,49 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
 moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workload *work,
                        const moe_log *log, moe_prediction **ret) {
     moe_workload w = *work;
-    moe_list l = {0};
+    moe_int_list l = {0};
     int64_t *drawn = NULL;
-    moe_status st = moe_layer_desc_check(w.layer, w.tokens, log);
-    if (st)
-        return st;
+    moe_status status = moe_layer_desc_check(w.layer, w.tokens, log);
+    if (status)
+        return status;
     if (!w.counts) {
         drawn = malloc((size_t)w.layer->E * sizeof *drawn);
         if (!drawn)
             return moe_fail(log, MOE_E_NOMEM, "prediction: out of memory");
         const moe_case c = {.layer = *w.layer, .T = w.tokens, .route = MOE_ROUTE_ROUTER};
-        st = moe_counts_draw(&c, log, drawn);
+        status = moe_counts_draw(&c, log, drawn);
         w.counts = drawn;
     }
-    if (!st)
-        st = moe_int_list_build(gpu, method, &w, log, &l, ret);
+    if (!status)
+        status = moe_int_list_build(gpu, method, &w, log, &l, ret);
     moe_int_list_destroy(&l);
     free(drawn);
-    return st;
+    return status;
 }
 
 moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k, int64_t batch,
                             const moe_workload *state, const moe_log *log, moe_prediction **ret) {
     moe_workload w = state ? *state : (moe_workload){0};
-    moe_list l = {.work = &w};
+    moe_int_list l = {.work = &w};
     const int64_t most = INT64_C(1) << 31;
     if (m < 1 || n < 1 || k < 1 || batch < 1 || m > most || n > most || k > most || batch > most)
         return moe_fail(log, MOE_E_INVALID,
                         "gemm m=%lld n=%lld k=%lld batch=%lld: sizes are 1 to 2^31", (long long)m,
                         (long long)n, (long long)k, (long long)batch);
-    moe_status st = element_of(w.dtype, log, &l.element);
-    if (st)
-        return st;
+    moe_status status = element_of(w.dtype, log, &l.element);
+    if (status)
+        return status;
     w.layer = NULL;
     w.pass = MOE_PASS_FWD;
-    moe_int_rates(gpu, MOE_SYS_CUBLAS, &w, &l.r);
+    moe_int_rates_of(gpu, MOE_INT_SYS_CUBLAS, &w, &l.r);
     moe_int_list_dense(&l, "gemm", (double)m, (double)n, (double)k, (double)batch,
                        &moe_int_cublas_tiles);
-    st = finish(&l, &w, log, ret);
+    status = finish(&l, &w, log, ret);
     moe_int_list_destroy(&l);
-    return st;
+    return status;
 }
 
-void moe_prediction_free(moe_prediction **prediction) {
+void moe_prediction_destroy(moe_prediction **prediction) {
     if (!prediction || !*prediction)
         return;
     free((*prediction)->kernels);

@@ -45,10 +45,10 @@ static void event(tracer *t, const char *format, ...) {
 
 /* One GEMM being played back. */
 typedef struct playback {
-    const moe_rates *r;
+    const moe_int_rates *r;
     const moe_kernel *k;
-    const moe_gemm *g;
-    moe_step step;
+    const moe_int_gemm *g;
+    moe_int_step step;
     double start, scale; /* us; model time of the tiles to the kernel's time */
     int64_t merge;       /* tiles in one slice */
     int phases;
@@ -119,7 +119,7 @@ static int64_t ceil_div(double a, double b) {
 }
 
 static void play_groups(tracer *t, playback *p) {
-    const moe_gemm *g = p->g;
+    const moe_int_gemm *g = p->g;
     const int split = p->k->split;
     int64_t start = 0;
     for (int64_t i = 0; i < g->groups; i++) {
@@ -148,7 +148,7 @@ static double play(tracer *t, playback *p, double start) {
 }
 
 static void play_gemm(tracer *t, playback *p, double start) {
-    const moe_tile tile = {(int16_t)p->k->tile_m, (int16_t)p->k->tile_n, (int16_t)p->k->split};
+    const moe_int_tile tile = {(int16_t)p->k->tile_m, (int16_t)p->k->tile_n, (int16_t)p->k->split};
     const double launch = fmin(p->r->kernel_us + p->r->gap_us, p->k->cost.us);
     moe_int_gemm_step(p->r, p->g, tile, tile.m, 0, &p->step);
     /* Played once unseen: what memory and throttling add to the tiles' own time is spread over
@@ -159,7 +159,7 @@ static void play_gemm(tracer *t, playback *p, double start) {
     play(t, p, start + launch);
 }
 
-static void play_stream(tracer *t, const moe_rates *r, const moe_kernel *k, double start) {
+static void play_stream(tracer *t, const moe_int_rates *r, const moe_kernel *k, double start) {
     for (int sm = 0; sm < (int)r->sms; sm++)
         event(t, "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f}",
               k->cost.name, sm, start, k->cost.us);
@@ -175,7 +175,7 @@ static void draw_kernel(tracer *t, const moe_kernel *k, double start) {
           k->tile_n, k->cost.tiles);
 }
 
-static void draw_names(tracer *t, const moe_rates *r) {
+static void draw_names(tracer *t, const moe_int_rates *r) {
     event(t, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":0,\"args\":{\"name\":\"kernels\"}}");
     event(t, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":\"SMs\"}}");
     for (int sm = 0; sm < (int)r->sms; sm++)
@@ -192,7 +192,7 @@ static double count_tiles(const moe_prediction *p) {
     return tiles;
 }
 
-static void draw_all(tracer *t, const moe_list *l, const moe_prediction *p, int64_t max_tiles,
+static void draw_all(tracer *t, const moe_int_list *l, const moe_prediction *p, int64_t max_tiles,
                      playback *b) {
     const double budget = (double)(max_tiles > 0 ? max_tiles : DEFAULT_TILES);
     b->r = &l->r;
@@ -212,16 +212,16 @@ static void draw_all(tracer *t, const moe_list *l, const moe_prediction *p, int6
     }
 }
 
-static moe_status write_trace(const moe_list *l, const moe_prediction *p, int64_t max_tiles,
+static moe_status write_trace(const moe_int_list *l, const moe_prediction *p, int64_t max_tiles,
                               const char *path, const moe_log *log) {
     tracer *t = calloc(1, sizeof *t);
     playback *b = calloc(1, sizeof *b);
-    moe_status st = MOE_E_NOMEM;
+    moe_status status = MOE_E_NOMEM;
     if (t && b)
-        st = moe_int_writer_open(path, log, &t->file);
+        status = moe_int_writer_open(path, log, &t->file);
     else
-        moe_fail(log, st, "trace: out of memory");
-    if (!st) {
+        moe_fail(log, status, "trace: out of memory");
+    if (!status) {
         static const char head[] = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[",
                           tail[] = "\n]}\n";
         t->first = 1;
@@ -230,27 +230,27 @@ static moe_status write_trace(const moe_list *l, const moe_prediction *p, int64_
         flush(t);
         if (!t->status)
             t->status = moe_int_writer_put(t->file, tail, sizeof tail - 1);
-        st = t->status;
-        if (st)
+        status = t->status;
+        if (status)
             moe_int_writer_discard(&t->file);
         else
-            st = moe_int_writer_commit(&t->file);
+            status = moe_int_writer_commit(&t->file);
     }
     free(t);
     free(b);
-    return st;
+    return status;
 }
 
 moe_status moe_trace_write(const moe_gpu *gpu, const char *method, const moe_workload *work,
                            int64_t max_tiles, const char *path, const moe_log *log) {
-    moe_list l = {0};
+    moe_int_list l = {0};
     moe_prediction *p = NULL;
     if (!work->counts)
         return moe_fail(log, MOE_E_INVALID, "a trace needs the tokens of each expert");
-    moe_status st = moe_int_list_build(gpu, method, work, log, &l, &p);
-    if (!st)
-        st = write_trace(&l, p, max_tiles, path, log);
+    moe_status status = moe_int_list_build(gpu, method, work, log, &l, &p);
+    if (!status)
+        status = write_trace(&l, p, max_tiles, path, log);
     moe_int_list_destroy(&l);
-    moe_prediction_free(&p);
-    return st;
+    moe_prediction_destroy(&p);
+    return status;
 }

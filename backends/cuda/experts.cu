@@ -175,16 +175,16 @@ moe_status experts_backward(Layer *layer, Experts *x, Timer *timer) {
         err = launch_dw2(layer, x);
         timer_mark(timer, x, "dW2", gemm_flops(layer, x, x->n), stream);
     }
-    moe_status s = device_check(layer->dev, err, "backward of the experts");
-    if (!s)
-        s = experts_dxp(layer, x, timer);
-    if (!s && x->on_input) {
+    moe_status status = device_check(layer->dev, err, "backward of the experts");
+    if (!status)
+        status = experts_dxp(layer, x, timer);
+    if (!status && x->on_input) {
         err = launch_input_weight(layer, x);
         timer_mark(timer, x, "dS", 0, stream);
     }
-    if (!s && err == cudaSuccess) {
+    if (!status && err == cudaSuccess) {
         err = launch_dw1(layer, x);
         timer_mark(timer, x, "dW1", gemm_flops(layer, x, x->hw), stream);
     }
-    return s ? s : device_check(layer->dev, err, "gradient of W1");
+    return status ? status : device_check(layer->dev, err, "gradient of W1");
 }

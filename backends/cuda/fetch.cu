@@ -17,17 +17,17 @@ struct Source {
 
 moe_status recompute(Layer *layer, moe_tensor_id id) {
     Experts *x = &layer->routed;
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     if ((id == MOE_T_A && x->a_is_gradient) ||
         (id == MOE_T_Y && x->y_is_gradient && x->a_is_gradient))
-        s = experts_up(layer, x, nullptr);
-    if (!s && id == MOE_T_Y && x->y_is_gradient)
-        s = experts_down(layer, x, nullptr);
-    if (!s && id == MOE_T_DXP && !x->y_is_gradient)
-        s = experts_dxp(layer, x, nullptr);
-    return s ? s
-             : device_check(layer->dev, cudaStreamSynchronize(layer->dev->stream),
-                            "recomputing a stage");
+        status = experts_up(layer, x, nullptr);
+    if (!status && id == MOE_T_Y && x->y_is_gradient)
+        status = experts_down(layer, x, nullptr);
+    if (!status && id == MOE_T_DXP && !x->y_is_gradient)
+        status = experts_dxp(layer, x, nullptr);
+    return status ? status
+                  : device_check(layer->dev, cudaStreamSynchronize(layer->dev->stream),
+                                 "recomputing a stage");
 }
 
 Source source_of(const Layer *layer, moe_tensor_id id) {
@@ -91,9 +91,9 @@ void interleave(const char *src, char *dst, int64_t blocks, int64_t n, size_t ru
 
 moe_status layer_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     Layer *layer = static_cast<Layer *>(self);
-    moe_status s = recompute(layer, id);
-    if (s)
-        return s;
+    moe_status status = recompute(layer, id);
+    if (status)
+        return status;
     Source from = source_of(layer, id);
     if (!from.data)
         return moe_fail(layer->dev->log, MOE_E_UNSUPPORTED, "cuda does not keep %s",
@@ -102,17 +102,18 @@ moe_status layer_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     char *raw = static_cast<char *>(malloc(count * size + 1)), *ordered = nullptr;
     if (raw && from.n)
         ordered = static_cast<char *>(malloc(count * size + 1));
-    s = raw && (ordered || !from.n) ? layer_download(layer, raw, from.data, count * size)
-                                    : moe_fail(layer->dev->log, MOE_E_NOMEM,
-                                               "cuda: no memory to fetch %s", moe_tensor_name(id));
-    if (!s && ordered) {
+    status = raw && (ordered || !from.n)
+                 ? layer_download(layer, raw, from.data, count * size)
+                 : moe_fail(layer->dev->log, MOE_E_NOMEM, "cuda: no memory to fetch %s",
+                            moe_tensor_name(id));
+    if (!status && ordered) {
         const int64_t per_block = 2 * from.n * from.run;
         interleave(raw, ordered, from.blocks < 0 ? (int64_t)count / per_block : from.blocks, from.n,
                    (size_t)from.run * size);
     }
-    if (!s)
+    if (!status)
         moe_convert(dst->data, dst->dtype, ordered ? ordered : raw, from.dtype, count);
     free(raw);
     free(ordered);
-    return s;
+    return status;
 }

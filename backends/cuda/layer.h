@@ -135,7 +135,7 @@ void timer_start(Timer *timer, cudaStream_t stream);
 void timer_mark(Timer *timer, const Experts *x, const char *name, double flops,
                 cudaStream_t stream);
 void timer_finish(Timer *timer);
-void timer_free(Timer *timer);
+void timer_destroy(Timer *timer);
 size_t layer_timings(void *self, moe_cost *ret, size_t capacity);
 
 /* roofline.cu */

@@ -15,9 +15,9 @@ moe_status layer_alloc(Layer *layer, size_t bytes, BufferKind kind, void **ret) 
     char what[64];
     void *data = nullptr;
     snprintf(what, sizeof what, "allocating %zu bytes on the device", bytes);
-    moe_status s = device_check(layer->dev, cudaMalloc(&data, bytes ? bytes : 16), what);
-    if (s)
-        return s;
+    moe_status status = device_check(layer->dev, cudaMalloc(&data, bytes ? bytes : 16), what);
+    if (status)
+        return status;
     layer->buffers.push_back({data, bytes, kind});
     *ret = data;
     return MOE_OK;

@@ -21,10 +21,10 @@ CombineArgs combine_args(const Layer *layer) {
 }
 
 moe_status finish(Layer *layer, Timer *timer, const char *what) {
-    moe_status s = device_check(layer->dev, cudaStreamSynchronize(layer->dev->stream), what);
-    if (!s)
+    moe_status status = device_check(layer->dev, cudaStreamSynchronize(layer->dev->stream), what);
+    if (!status)
         timer_finish(timer);
-    return s;
+    return status;
 }
 
 moe_status combine_output(Layer *layer) {
@@ -64,8 +64,8 @@ moe_status gate_gradient(Layer *layer) {
 }
 
 moe_status forward_of(Layer *layer, Experts *x) {
-    moe_status s = experts_up(layer, x, &layer->forward_timer);
-    return s ? s : experts_down(layer, x, &layer->forward_timer);
+    moe_status status = experts_up(layer, x, &layer->forward_timer);
+    return status ? status : experts_down(layer, x, &layer->forward_timer);
 }
 
 } // namespace
@@ -75,32 +75,32 @@ moe_status layer_forward(void *self) {
     cudaStream_t stream = layer->dev->stream;
     layer->backward_timer.cost.clear();
     timer_start(&layer->forward_timer, stream);
-    moe_status s = layer_route(layer);
-    if (!s && layer->gate)
-        s = device_check(layer->dev,
-                         gate_forward(layer->dtype, layer->T, (int)layer->desc.d, layer->x,
-                                      layer->w_gate, layer->gate, stream),
-                         "gate of the shared expert");
-    if (!s)
-        s = forward_of(layer, &layer->routed);
-    if (!s && layer->desc.n_shared)
-        s = forward_of(layer, &layer->shared);
-    if (!s)
-        s = combine_output(layer);
-    return s ? s : finish(layer, &layer->forward_timer, "forward");
+    moe_status status = layer_route(layer);
+    if (!status && layer->gate)
+        status = device_check(layer->dev,
+                              gate_forward(layer->dtype, layer->T, (int)layer->desc.d, layer->x,
+                                           layer->w_gate, layer->gate, stream),
+                              "gate of the shared expert");
+    if (!status)
+        status = forward_of(layer, &layer->routed);
+    if (!status && layer->desc.n_shared)
+        status = forward_of(layer, &layer->shared);
+    if (!status)
+        status = combine_output(layer);
+    return status ? status : finish(layer, &layer->forward_timer, "forward");
 }
 
 moe_status layer_backward(void *self) {
     Layer *layer = static_cast<Layer *>(self);
     timer_start(&layer->backward_timer, layer->dev->stream);
-    moe_status s = experts_backward(layer, &layer->routed, &layer->backward_timer);
-    if (!s && layer->desc.n_shared)
-        s = experts_backward(layer, &layer->shared, &layer->backward_timer);
-    if (!s)
-        s = layer_route_backward(layer);
-    if (!s)
-        s = gate_gradient(layer);
-    if (!s)
-        s = combine_gradient(layer);
-    return s ? s : finish(layer, &layer->backward_timer, "backward");
+    moe_status status = experts_backward(layer, &layer->routed, &layer->backward_timer);
+    if (!status && layer->desc.n_shared)
+        status = experts_backward(layer, &layer->shared, &layer->backward_timer);
+    if (!status)
+        status = layer_route_backward(layer);
+    if (!status)
+        status = gate_gradient(layer);
+    if (!status)
+        status = combine_gradient(layer);
+    return status ? status : finish(layer, &layer->backward_timer, "backward");
 }

@@ -51,17 +51,17 @@ moe_status open_device(const moe_open_params *params, void **ret) {
         err = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, dev->index);
     if (err == cudaSuccess)
         err = cudaStreamCreate(&dev->stream);
-    moe_status s = device_check(dev, err, "opening the device");
-    if (!s && dev->major < 8)
-        s = moe_fail(log, MOE_E_DEVICE,
-                     "cuda: device %d has compute capability %d.%d; 8.0 is needed", dev->index,
-                     dev->major, minor);
+    moe_status status = device_check(dev, err, "opening the device");
+    if (!status && dev->major < 8)
+        status = moe_fail(log, MOE_E_DEVICE,
+                          "cuda: device %d has compute capability %d.%d; 8.0 is needed", dev->index,
+                          dev->major, minor);
     dev->hopper = dev->major == 9 && minor == 0 && !portable;
-    if (s)
+    if (status)
         close_device(dev);
     else
         *ret = dev;
-    return s;
+    return status;
 }
 
 const char *why_not(const moe_layer_desc *desc, const moe_use *use) {

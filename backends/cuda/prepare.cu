@@ -10,8 +10,8 @@ namespace {
 /* Uploads a parameter in the layer's element type. */
 moe_status upload_tensor(Layer *layer, const moe_tensor *t, void **ret) {
     size_t bytes = (size_t)moe_tensor_bytes(t);
-    moe_status s = layer_alloc(layer, bytes, BUFFER_WEIGHTS, ret);
-    return s ? s : layer_upload(layer, *ret, t->data, bytes);
+    moe_status status = layer_alloc(layer, bytes, BUFFER_WEIGHTS, ret);
+    return status ? status : layer_upload(layer, *ret, t->data, bytes);
 }
 
 /* Interleaved rows (gate, up, gate ...) of each of `experts` blocks, `row` bytes each, become gate
@@ -32,11 +32,11 @@ moe_status upload_up(Layer *layer, const Experts *x, const moe_tensor *t, size_t
     if (!packed)
         return moe_fail(layer->dev->log, MOE_E_NOMEM, "cuda: no memory to repack W1");
     separate_rows(static_cast<const char *>(t->data), packed, x->rows.E, x->n, row);
-    moe_status s = layer_alloc(layer, bytes, BUFFER_WEIGHTS, ret);
-    if (!s)
-        s = layer_upload(layer, *ret, packed, bytes);
+    moe_status status = layer_alloc(layer, bytes, BUFFER_WEIGHTS, ret);
+    if (!status)
+        status = layer_upload(layer, *ret, packed, bytes);
     free(packed);
-    return s;
+    return status;
 }
 
 /* Several buffers in one call chain: stops at the first failure. */
@@ -59,16 +59,16 @@ moe_status prepare_experts(Layer *layer, Experts *x, const moe_tensors *params) 
     const size_t d = (size_t)layer->desc.d, E = (size_t)x->rows.E, n = (size_t)x->n,
                  hw = (size_t)x->hw;
     const bool bias = layer->desc.expert_bias && !x->shared;
-    moe_status s =
+    moe_status status =
         upload_up(layer, x, &params->t[x->shared ? MOE_T_W1_SHARED : MOE_T_W1], d * 2, &x->w1);
-    if (!s)
-        s = upload_tensor(layer, &params->t[x->shared ? MOE_T_W2_SHARED : MOE_T_W2], &x->w2);
-    if (!s && bias)
-        s = upload_up(layer, x, &params->t[MOE_T_B1], 2, &x->b1);
-    if (!s && bias)
-        s = upload_tensor(layer, &params->t[MOE_T_B2], &x->b2);
-    if (s || !(layer->use.pass & MOE_PASS_BWD))
-        return s;
+    if (!status)
+        status = upload_tensor(layer, &params->t[x->shared ? MOE_T_W2_SHARED : MOE_T_W2], &x->w2);
+    if (!status && bias)
+        status = upload_up(layer, x, &params->t[MOE_T_B1], 2, &x->b1);
+    if (!status && bias)
+        status = upload_tensor(layer, &params->t[MOE_T_B2], &x->b2);
+    if (status || !(layer->use.pass & MOE_PASS_BWD))
+        return status;
     Allocator get = {layer};
     get.get(&x->dw1, E * hw * d * 2, BUFFER_GRADIENTS);
     get.get(&x->dw2, E * d * n * 2, BUFFER_GRADIENTS);
@@ -103,12 +103,12 @@ moe_status prepare_dense(Layer *layer) {
     get.get(&r->tile_offsets, sizeof offsets, BUFFER_WORK);
     get.get(&r->tiles, (size_t)row_tiles_cap(T, 1) * sizeof *r->tiles, BUFFER_WORK);
     get.get(&r->token, (size_t)T * 4, BUFFER_WORK);
-    moe_status s = get.status;
-    if (!s)
-        s = layer_upload(layer, r->offsets, offsets, sizeof offsets);
-    if (!s)
-        s = device_check(layer->dev, list_tiles(r, layer->dev->stream), "listing tiles");
-    return s ? s : layer_upload(layer, r->token, identity.data(), (size_t)T * 4);
+    moe_status status = get.status;
+    if (!status)
+        status = layer_upload(layer, r->offsets, offsets, sizeof offsets);
+    if (!status)
+        status = device_check(layer->dev, list_tiles(r, layer->dev->stream), "listing tiles");
+    return status ? status : layer_upload(layer, r->token, identity.data(), (size_t)T * 4);
 }
 
 /* Which row of W_r each column of dz meets: see router_gradients. */
@@ -123,18 +123,18 @@ moe_status upload_dz_rows(Layer *layer) {
 moe_status prepare_router(Layer *layer, const moe_tensors *params) {
     const size_t T = (size_t)layer->T, outputs = (size_t)layer->outputs, K = (size_t)layer->desc.K;
     const moe_router_desc *r = &layer->desc.router;
-    moe_status s = upload_tensor(layer, &params->t[MOE_T_W_R], &layer->w_r);
-    if (!s && r->bias)
-        s = upload_tensor(layer, &params->t[MOE_T_B_R], &layer->b_r);
-    Allocator get = {layer, s};
-    if (!s && r->select_bias) {
+    moe_status status = upload_tensor(layer, &params->t[MOE_T_W_R], &layer->w_r);
+    if (!status && r->bias)
+        status = upload_tensor(layer, &params->t[MOE_T_B_R], &layer->b_r);
+    Allocator get = {layer, status};
+    if (!status && r->select_bias) {
         moe_tensor b = {};
-        s = moe_tensor_cast(&params->t[MOE_T_B_SELECT], MOE_F32, &b);
-        get.status = s;
+        status = moe_tensor_cast(&params->t[MOE_T_B_SELECT], MOE_F32, &b);
+        get.status = status;
         get.get(&layer->b_select, outputs * 4, BUFFER_WEIGHTS);
         if (!get.status)
             get.status = layer_upload(layer, layer->b_select, b.data, outputs * 4);
-        moe_tensor_free(&b);
+        moe_tensor_destroy(&b);
     }
     get.get(&layer->logits, T * outputs * 4, BUFFER_CACHED);
     get.get(&layer->choice, T * K * 4, BUFFER_CACHED);
@@ -157,10 +157,10 @@ moe_status prepare_shared(Layer *layer, const moe_tensors *params) {
     Experts *x = &layer->shared;
     describe_experts(layer, x, true);
     x->rows = layer->dense;
-    moe_status s = prepare_experts(layer, x, params);
-    if (!s && layer->desc.shared_gate) {
-        s = upload_tensor(layer, &params->t[MOE_T_W_GATE_SHARED], &layer->w_gate);
-        Allocator get = {layer, s};
+    moe_status status = prepare_experts(layer, x, params);
+    if (!status && layer->desc.shared_gate) {
+        status = upload_tensor(layer, &params->t[MOE_T_W_GATE_SHARED], &layer->w_gate);
+        Allocator get = {layer, status};
         get.get(&layer->gate, T * 4, BUFFER_CACHED);
         x->weight = layer->gate;
         if (layer->use.pass & MOE_PASS_BWD) {
@@ -168,9 +168,9 @@ moe_status prepare_shared(Layer *layer, const moe_tensors *params) {
             get.get(&layer->gate_dz, T * 4, BUFFER_WORK);
             get.get(&layer->dw_gate, (size_t)layer->desc.d * 4, BUFFER_GRADIENTS);
         }
-        s = get.status;
+        status = get.status;
     }
-    return s ? s : experts_alloc_rows(layer, x, layer->T);
+    return status ? status : experts_alloc_rows(layer, x, layer->T);
 }
 
 moe_status prepare_all(Layer *layer, const moe_tensors *params) {
@@ -188,20 +188,21 @@ moe_status prepare_all(Layer *layer, const moe_tensors *params) {
     get.get(&x->rows.offsets, (bins + 1) * 4, BUFFER_CACHED);
     get.get(&x->rows.tile_offsets, ((size_t)layer->desc.E + 1) * 4, BUFFER_CACHED);
     get.get(&layer->token_offsets, (T + 1) * 4, BUFFER_CACHED);
-    moe_status s = get.status;
-    if (!s)
-        s = prepare_experts(layer, x, params);
-    if (!s)
-        s = prepare_dense(layer);
-    if (!s && layer->use.pass & MOE_PASS_BWD && (!layer->use.plan_given || layer->desc.shared_gate))
-        s = prepare_token_sums(layer, layer->use.plan_given ? 1 : layer->outputs);
-    if (!s && !layer->use.plan_given)
-        s = prepare_router(layer, params);
-    if (!s && layer->desc.n_shared)
-        s = prepare_shared(layer, params);
-    if (!s && !layer->use.plan_given)
-        s = experts_alloc_rows(layer, x, (int)layer_most_pairs(layer));
-    return s;
+    moe_status status = get.status;
+    if (!status)
+        status = prepare_experts(layer, x, params);
+    if (!status)
+        status = prepare_dense(layer);
+    if (!status && layer->use.pass & MOE_PASS_BWD &&
+        (!layer->use.plan_given || layer->desc.shared_gate))
+        status = prepare_token_sums(layer, layer->use.plan_given ? 1 : layer->outputs);
+    if (!status && !layer->use.plan_given)
+        status = prepare_router(layer, params);
+    if (!status && layer->desc.n_shared)
+        status = prepare_shared(layer, params);
+    if (!status && !layer->use.plan_given)
+        status = experts_alloc_rows(layer, x, (int)layer_most_pairs(layer));
+    return status;
 }
 
 } // namespace
@@ -261,14 +262,14 @@ moe_status layer_prepare(void *device, const moe_layer_desc *desc, const moe_use
     layer->T = (int)use->tokens;
     layer->outputs = (int)(desc->E + desc->n_zero);
     layer->act = {desc->act, (float)desc->act_alpha, (float)desc->act_limit};
-    moe_status s = device_check(dev, cudaSetDevice(dev->index), "selecting the device");
-    if (!s)
-        s = prepare_all(layer, params);
-    if (s)
+    moe_status status = device_check(dev, cudaSetDevice(dev->index), "selecting the device");
+    if (!status)
+        status = prepare_all(layer, params);
+    if (status)
         layer_release(layer);
     else
         *ret = layer;
-    return s;
+    return status;
 }
 
 void layer_release(void *self) {
@@ -277,8 +278,8 @@ void layer_release(void *self) {
         return;
     for (const Buffer &b : layer->buffers)
         cudaFree(b.data);
-    timer_free(&layer->forward_timer);
-    timer_free(&layer->backward_timer);
+    timer_destroy(&layer->forward_timer);
+    timer_destroy(&layer->backward_timer);
     moe_plan_destroy(&layer->plan);
     delete layer;
 }

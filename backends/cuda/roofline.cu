@@ -107,9 +107,9 @@ moe_status device_roofline(void *device, moe_roofline *ret) {
     if (err == cudaSuccess)
         err = time_gemm(dev, buffer, &gemm_us);
     cudaFree(buffer);
-    moe_status s = device_check(dev, err, "measuring the device's ceilings");
-    if (s)
-        return s;
+    moe_status status = device_check(dev, err, "measuring the device's ceilings");
+    if (status)
+        return status;
     ret->gemm_flops = 2.0 * SIZE * SIZE * SIZE / (1e-6 * gemm_us);
     ret->memory_rate = 2.0 * (double)COPY_BYTES / (1e-6 * copy_us);
     snprintf(ret->source, sizeof ret->source, "own bf16 GEMM %d^3, burst; device copy of %zu MiB",

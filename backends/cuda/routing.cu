@@ -24,43 +24,44 @@ moe_status upload_plan(Layer *layer, const moe_plan *plan) {
     auto weight = narrowed<float>(plan->weight, plan->n_pairs);
     auto token_offsets = narrowed<int>(plan->token_offsets, plan->n_tokens + 1);
     auto pair = narrowed<int>(plan->pair_of_token, plan->n_pairs);
-    moe_status s = layer_upload(layer, r->offsets, offsets.data(), offsets.size() * 4);
-    if (!s)
-        s = layer_upload(layer, r->token, plan->token, (size_t)plan->n_pairs * 4);
-    if (!s)
-        s = layer_upload(layer, r->weight, weight.data(), weight.size() * 4);
-    if (!s)
-        s = layer_upload(layer, layer->token_offsets, token_offsets.data(),
-                         token_offsets.size() * 4);
-    if (!s)
-        s = layer_upload(layer, layer->pair_of_token, pair.data(), pair.size() * 4);
-    return s ? s : device_check(layer->dev, list_tiles(r, layer->dev->stream), "listing tiles");
+    moe_status status = layer_upload(layer, r->offsets, offsets.data(), offsets.size() * 4);
+    if (!status)
+        status = layer_upload(layer, r->token, plan->token, (size_t)plan->n_pairs * 4);
+    if (!status)
+        status = layer_upload(layer, r->weight, weight.data(), weight.size() * 4);
+    if (!status)
+        status = layer_upload(layer, layer->token_offsets, token_offsets.data(),
+                              token_offsets.size() * 4);
+    if (!status)
+        status = layer_upload(layer, layer->pair_of_token, pair.data(), pair.size() * 4);
+    return status ? status
+                  : device_check(layer->dev, list_tiles(r, layer->dev->stream), "listing tiles");
 }
 
 /* The logits as the library's router takes them, b_select too. */
 moe_status download_logits(Layer *layer, std::vector<double> *ret) {
     size_t count = (size_t)layer->T * (size_t)layer->outputs;
     std::vector<float> z(count);
-    moe_status s = layer_download(layer, z.data(), layer->logits, count * 4);
-    if (!s)
+    moe_status status = layer_download(layer, z.data(), layer->logits, count * 4);
+    if (!status)
         ret->assign(z.begin(), z.end());
-    return s;
+    return status;
 }
 
 moe_status route_on_host(Layer *layer) {
     std::vector<double> z, bias;
-    moe_status s = download_logits(layer, &z);
-    if (!s && layer->b_select) {
+    moe_status status = download_logits(layer, &z);
+    if (!status && layer->b_select) {
         std::vector<float> b((size_t)layer->outputs);
-        s = layer_download(layer, b.data(), layer->b_select, b.size() * 4);
+        status = layer_download(layer, b.data(), layer->b_select, b.size() * 4);
         bias.assign(b.begin(), b.end());
     }
     moe_plan *plan = nullptr;
-    if (!s)
-        s = moe_route(&layer->desc, layer->T, z.data(), bias.empty() ? nullptr : bias.data(),
-                      layer->seed, layer->dev->log, &plan);
-    if (s)
-        return s;
+    if (!status)
+        status = moe_route(&layer->desc, layer->T, z.data(), bias.empty() ? nullptr : bias.data(),
+                           layer->seed, layer->dev->log, &plan);
+    if (status)
+        return status;
     moe_plan_destroy(&layer->plan);
     layer->plan = plan;
     layer->plan_is_current = true;
@@ -109,15 +110,15 @@ double router_flops(const Layer *layer) {
 moe_status host_router_backward(Layer *layer) {
     const size_t T = (size_t)layer->T, n = (size_t)layer->outputs, ld = (size_t)layer->dz_ld;
     std::vector<double> z, dz(T * n);
-    moe_status s = download_logits(layer, &z);
+    moe_status status = download_logits(layer, &z);
     std::vector<float> ds((size_t)layer->plan->n_pairs);
-    if (!s)
-        s = layer_download(layer, ds.data(), layer->routed.ds, ds.size() * 4);
+    if (!status)
+        status = layer_download(layer, ds.data(), layer->routed.ds, ds.size() * 4);
     std::vector<double> wide(ds.begin(), ds.end());
-    if (!s)
-        s = moe_route_backward(&layer->desc, z.data(), layer->plan, wide.data(), dz.data());
-    if (s)
-        return s;
+    if (!status)
+        status = moe_route_backward(&layer->desc, z.data(), layer->plan, wide.data(), dz.data());
+    if (status)
+        return status;
     std::vector<uint16_t> out(T * ld, 0);
     const moe_dtype type = (moe_dtype)layer->dtype;
     for (size_t t = 0; t < T; t++)
@@ -180,16 +181,16 @@ moe_status layer_set_input(void *self, const moe_input *input) {
     const size_t bytes = (size_t)layer->T * (size_t)layer->desc.d * 2;
     layer->given = input->plan;
     layer->seed = input->seed;
-    moe_status s = layer_upload(layer, layer->x, input->X.data, bytes);
-    if (!s && layer->dout && input->dO.data)
-        s = layer_upload(layer, layer->dout, input->dO.data, bytes);
-    if (!s && input->plan)
-        s = experts_alloc_rows(layer, &layer->routed, (int)input->plan->n_pairs);
-    if (!s && input->plan)
-        s = upload_plan(layer, input->plan);
-    if (!s && !input->plan && !host_routes(layer))
-        s = start_token_offsets(layer);
-    return s ? s : device_check(layer->dev, cudaDeviceSynchronize(), "input");
+    moe_status status = layer_upload(layer, layer->x, input->X.data, bytes);
+    if (!status && layer->dout && input->dO.data)
+        status = layer_upload(layer, layer->dout, input->dO.data, bytes);
+    if (!status && input->plan)
+        status = experts_alloc_rows(layer, &layer->routed, (int)input->plan->n_pairs);
+    if (!status && input->plan)
+        status = upload_plan(layer, input->plan);
+    if (!status && !input->plan && !host_routes(layer))
+        status = start_token_offsets(layer);
+    return status ? status : device_check(layer->dev, cudaDeviceSynchronize(), "input");
 }
 
 moe_status layer_route(Layer *layer) {
@@ -207,36 +208,36 @@ moe_status layer_route(Layer *layer) {
     g.bias = layer->b_r;
     cudaError_t err = generic_gemm(layer->dtype, GENERIC_NT, &g, stream);
     timer_mark(&layer->forward_timer, nullptr, "router", router_flops(layer), stream);
-    moe_status s = device_check(layer->dev, err, "router logits");
-    if (s)
-        return s;
+    moe_status status = device_check(layer->dev, err, "router logits");
+    if (status)
+        return status;
     if (!host_routes(layer))
         return route_on_device(layer, &layer->forward_timer);
-    s = device_check(layer->dev, cudaStreamSynchronize(stream), "router logits");
-    if (!s)
-        s = route_on_host(layer);
+    status = device_check(layer->dev, cudaStreamSynchronize(stream), "router logits");
+    if (!status)
+        status = route_on_host(layer);
     timer_mark(&layer->forward_timer, nullptr, "metadata", 0, stream);
-    return s;
+    return status;
 }
 
 moe_status layer_route_backward(Layer *layer) {
     if (layer->use.plan_given)
         return MOE_OK;
     cudaStream_t stream = layer->dev->stream;
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     cudaError_t err = cudaSuccess;
     if (host_routes(layer)) {
-        s = device_check(layer->dev, cudaStreamSynchronize(stream), "dS");
-        if (!s)
-            s = host_router_backward(layer);
+        status = device_check(layer->dev, cudaStreamSynchronize(stream), "dS");
+        if (!status)
+            status = host_router_backward(layer);
     } else {
         RouterArgs g = router_args(layer);
         err = router_backward(layer->dtype, &g, stream);
     }
-    if (!s && err == cudaSuccess)
+    if (!status && err == cudaSuccess)
         err = router_gradients(layer);
     timer_mark(&layer->backward_timer, nullptr, "router_backward", 2 * router_flops(layer), stream);
-    return s ? s : device_check(layer->dev, err, "gradient of the router");
+    return status ? status : device_check(layer->dev, err, "gradient of the router");
 }
 
 /* The device's choices as a plan in host memory, outside any timing. */
@@ -246,19 +247,19 @@ moe_status layer_routing(void *self, const moe_plan **ret) {
     if (!layer->plan_is_current) {
         std::vector<int32_t> expert(count), token(count);
         std::vector<float> weight(count);
-        moe_status s = layer_download(layer, expert.data(), layer->choice, count * 4);
-        if (!s)
-            s = layer_download(layer, weight.data(), layer->choice_weight, count * 4);
-        if (s)
-            return s;
+        moe_status status = layer_download(layer, expert.data(), layer->choice, count * 4);
+        if (!status)
+            status = layer_download(layer, weight.data(), layer->choice_weight, count * 4);
+        if (status)
+            return status;
         for (size_t i = 0; i < count; i++)
             token[i] = (int32_t)(i / (size_t)layer->desc.K);
         std::vector<double> wide(weight.begin(), weight.end());
         moe_plan *plan = nullptr;
-        s = moe_plan_create(layer->T, layer->outputs, (int64_t)count, token.data(), expert.data(),
-                            wide.data(), layer->dev->log, &plan);
-        if (s)
-            return s;
+        status = moe_plan_create(layer->T, layer->outputs, (int64_t)count, token.data(),
+                                 expert.data(), wide.data(), layer->dev->log, &plan);
+        if (status)
+            return status;
         moe_plan_destroy(&layer->plan);
         layer->plan = plan;
         layer->plan_is_current = true;

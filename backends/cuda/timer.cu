@@ -37,7 +37,7 @@ void timer_finish(Timer *timer) {
     }
 }
 
-void timer_free(Timer *timer) {
+void timer_destroy(Timer *timer) {
     for (cudaEvent_t event : timer->event)
         cudaEventDestroy(event);
 }

@@ -39,12 +39,12 @@ moe_status prepare_token_sums(Layer *layer, int height) {
     *r = RowGroups::empty(slices, slices, layer->T);
     void *on_device = nullptr, *sums = nullptr;
     const size_t bytes = (size_t)slices * (size_t)height * (size_t)d * 4;
-    moe_status s = layer_alloc(layer, offsets.size() * 4, BUFFER_WORK, &on_device);
-    if (!s)
-        s = layer_alloc(layer, bytes, BUFFER_WORK, &sums);
+    moe_status status = layer_alloc(layer, offsets.size() * 4, BUFFER_WORK, &on_device);
+    if (!status)
+        status = layer_alloc(layer, bytes, BUFFER_WORK, &sums);
     r->offsets = static_cast<int *>(on_device);
     layer->slice_sums = static_cast<float *>(sums);
-    return s ? s : layer_upload(layer, r->offsets, offsets.data(), offsets.size() * 4);
+    return status ? status : layer_upload(layer, r->offsets, offsets.data(), offsets.size() * 4);
 }
 
 cudaError_t token_product(const Layer *layer, const void *a, int lda, int M, const void *b, int N,

@@ -192,13 +192,13 @@ moe_status ob_layer_prepare(void *device, const moe_layer_desc *desc, const moe_
 
 void ob_layer_release(void *self) {
     ob_layer *layer = self;
-    moe_tensors_free(&layer->converted);
+    moe_tensors_destroy(&layer->converted);
     for (int i = 0; i < MOE_T_COUNT; i++)
         free(layer->gradient.t[i].data);
     free(layer->W_r);
     free(layer->b_select);
     moe_plan_destroy(&layer->own_plan);
-    ob_buffers_free(layer);
+    ob_buffers_destroy(layer);
     free(layer);
 }
 

@@ -116,7 +116,7 @@ moe_status ob_layer_set_input(void *layer, const moe_input *input);
 /* memory.c; ob_allocate's memory is not zeroed and goes to free() */
 void *ob_allocate(size_t bytes);
 moe_status ob_reserve(ob_layer *layer, ob_buffer_id id, size_t bytes);
-void ob_buffers_free(ob_layer *layer);
+void ob_buffers_destroy(ob_layer *layer);
 moe_status ob_layer_memory(void *layer, moe_memory *ret);
 
 /* Lets the banks and buffers follow layer->plan. */

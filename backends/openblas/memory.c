@@ -36,7 +36,7 @@ moe_status ob_reserve(ob_layer *layer, ob_buffer_id id, size_t bytes) {
     return MOE_OK;
 }
 
-void ob_buffers_free(ob_layer *layer) {
+void ob_buffers_destroy(ob_layer *layer) {
     for (int i = 0; i < OB_BUF_COUNT; i++)
         free(layer->buffer[i].data);
 }

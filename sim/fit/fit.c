@@ -57,16 +57,16 @@ static double objective(void *user, const double *x) {
 }
 
 /* Predicts the first row that has no prediction again, aloud. */
-static moe_status say_why(const fit *f, moe_status st, const moe_log *log) {
+static moe_status say_why(const fit *f, moe_status status, const moe_log *log) {
     moe_row_error e;
     for (size_t i = 0; i < f->n_chosen; i++) {
         if (f->us[f->chosen[i]] > 0)
             continue;
         moe_table_predict(f->table, f->chosen[i], f->gpu, f->p, log, &e);
-        return moe_fail(log, st, "row %zu of the table cannot be predicted by method %s",
+        return moe_fail(log, status, "row %zu of the table cannot be predicted by method %s",
                         f->chosen[i] + 1, f->p->method);
     }
-    return st;
+    return status;
 }
 
 /* Relative errors of the rows of one fold (fold < 0: all that take part). */
@@ -76,10 +76,10 @@ static moe_status judge(fit *f, int32_t fold, const moe_log *log) {
         if (f->fold[i] >= 0 && (fold < 0 || f->fold[i] == fold))
             f->chosen[f->n_chosen++] = i;
     }
-    moe_status st = predict_chosen(f);
+    moe_status status = predict_chosen(f);
     for (size_t i = 0; i < f->n_chosen; i++)
         f->error[f->chosen[i]] = f->us[f->chosen[i]] / f->table->rows[f->chosen[i]].us - 1;
-    return st ? say_why(f, st, log) : MOE_OK;
+    return status ? say_why(f, status, log) : MOE_OK;
 }
 
 static moe_int_errors errors_of(const fit *f, int32_t but) {
@@ -149,26 +149,26 @@ static moe_status fit_without(fit *f, int32_t fold, const double *start, const m
 
 static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret) {
     double start[MOE_INT_FREE_MAX];
-    moe_status st = MOE_OK;
+    moe_status status = MOE_OK;
     for (size_t i = 0; i < f->n_free; i++)
         start[i] = log(fmax(*f->slot[i], 1e-3)); /* the search is over logarithms */
-    for (int32_t fold = 0; !st && fold < f->folds; fold++) {
-        st = fit_without(f, fold, start, messages);
-        if (!st)
-            st = judge(f, fold, messages);
+    for (int32_t fold = 0; !status && fold < f->folds; fold++) {
+        status = fit_without(f, fold, start, messages);
+        if (!status)
+            status = judge(f, fold, messages);
     }
     const moe_int_errors held_out = errors_of(f, -1), fitted = errors_of(f, f->folds - 1);
-    if (!st)
-        st = moe_int_errors_by_class(&held_out, ret->held_out);
-    if (!st && f->table->kind == MOE_TABLE_KERNELS)
-        st = moe_int_errors_by_kernel(&held_out, ret);
-    if (!st)
-        st = judge(f, -1, messages);
-    if (!st)
-        st = moe_int_errors_by_class(&fitted, ret->fitted);
+    if (!status)
+        status = moe_int_errors_by_class(&held_out, ret->held_out);
+    if (!status && f->table->kind == MOE_TABLE_KERNELS)
+        status = moe_int_errors_by_kernel(&held_out, ret);
+    if (!status)
+        status = judge(f, -1, messages);
+    if (!status)
+        status = moe_int_errors_by_class(&fitted, ret->fitted);
     for (size_t i = 0; i < f->n_free; i++)
         *f->set[i] = 1;
-    return st;
+    return status;
 }
 
 static moe_status find_free(fit *f, const moe_log *log) {
@@ -218,13 +218,13 @@ static moe_status take_rows(fit *f, const moe_log *log) {
             f->fold[i] = NOT_ASKED;
             continue;
         }
-        moe_status st = f->table->kind == MOE_TABLE_KERNELS
-                            ? moe_int_table_times(f->table, &i, 1, f->gpu, f->p, log, f->us)
-                            : MOE_OK;
-        if (st == MOE_E_NOTFOUND && moe_method_brief(f->p->method))
+        moe_status status = f->table->kind == MOE_TABLE_KERNELS
+                                ? moe_int_table_times(f->table, &i, 1, f->gpu, f->p, log, f->us)
+                                : MOE_OK;
+        if (status == MOE_E_NOTFOUND && moe_method_brief(f->p->method))
             leave_out(f, i, log);
-        else if (st)
-            return st;
+        else if (status)
+            return status;
         rows += f->fold[i] == 0;
     }
     return rows ? MOE_OK
@@ -234,25 +234,26 @@ static moe_status take_rows(fit *f, const moe_log *log) {
 
 static moe_status run(fit *f, uint64_t *order, const moe_log *log, moe_fit_result *ret) {
     moe_fit_result result = {0};
-    moe_status st = find_free(f, log);
-    if (!st)
-        st = take_rows(f, log);
-    if (st)
-        return st;
+    moe_status status = find_free(f, log);
+    if (!status)
+        status = take_rows(f, log);
+    if (status)
+        return status;
     const int32_t shapes = deal_folds(f, order);
     const moe_int_errors all = errors_of(f, -1);
-    st = judge(f, -1, log);
-    if (!st)
-        st = moe_int_errors_by_class(&all, result.as_given);
-    if (!st && f->table->kind == MOE_TABLE_KERNELS)
-        st = moe_int_errors_by_kernel(&all, &result);
-    if (!st && f->n_free > 0)
-        st = shapes > 1 ? fit_folds(f, log, &result)
-                        : moe_fail(log, MOE_E_INVALID,
-                                   "one shape alone cannot be fitted and judged: none is left out");
-    if (!st)
+    status = judge(f, -1, log);
+    if (!status)
+        status = moe_int_errors_by_class(&all, result.as_given);
+    if (!status && f->table->kind == MOE_TABLE_KERNELS)
+        status = moe_int_errors_by_kernel(&all, &result);
+    if (!status && f->n_free > 0)
+        status = shapes > 1
+                     ? fit_folds(f, log, &result)
+                     : moe_fail(log, MOE_E_INVALID,
+                                "one shape alone cannot be fitted and judged: none is left out");
+    if (!status)
         *ret = result;
-    return st;
+    return status;
 }
 
 moe_status moe_gpu_fit(moe_gpu *gpu, const moe_table *table, const moe_fit_params *params,
@@ -268,15 +269,15 @@ moe_status moe_gpu_fit(moe_gpu *gpu, const moe_table *table, const moe_fit_param
              .us = calloc(table->count, sizeof *f.us),
              .error = calloc(table->count, sizeof *f.error)};
     uint64_t *order = malloc((table->count + 1) * sizeof *order);
-    moe_status st = MOE_E_NOMEM;
+    moe_status status = MOE_E_NOMEM;
     if (f.fold && f.chosen && f.us && f.error && order)
-        st = run(&f, order, log, ret);
+        status = run(&f, order, log, ret);
     else
-        moe_fail(log, st, "calibration: out of memory");
+        moe_fail(log, status, "calibration: out of memory");
     free(f.fold);
     free(f.chosen);
     free(f.us);
     free(f.error);
     free(order);
-    return st;
+    return status;
 }

@@ -9,7 +9,7 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static int in_class(const moe_row *row, int class) {
+static int in_class(const moe_int_row *row, int class) {
     return class == MOE_FIT_LARGE ? row->m >= 1024 : row->us >= (class == MOE_FIT_ALL ? 4 : 20);
 }
 
@@ -18,7 +18,7 @@ static moe_fit_error summarise(const moe_int_errors *e, int class, const char *k
                                double *size) {
     moe_fit_error sum = {0};
     for (size_t i = 0; i < e->table->count; i++) {
-        const moe_row *row = &e->table->rows[i];
+        const moe_int_row *row = &e->table->rows[i];
         if (e->fold[i] < 0 || e->fold[i] == e->but || !in_class(row, class) ||
             (kernel && strcmp(kernel, row->kernel) != 0))
             continue;

@@ -38,7 +38,7 @@ typedef struct reader {
 
 /* The fields of one line. A layer's become a case. */
 typedef struct fields {
-    moe_row row;
+    moe_int_row row;
     int64_t d, E, K;
     int32_t pass, uniform;
 } fields;
@@ -57,8 +57,8 @@ static uint64_t shape_hash(int64_t n, int64_t k, int64_t d, int64_t E, int64_t K
            (uint64_t)E * 104729u ^ (uint64_t)K;
 }
 
-moe_status moe_int_table_add_row(moe_table *table, const moe_row *row, const moe_log *log) {
-    moe_row *rows = grow(table->rows, table->count, &table->capacity, sizeof *rows);
+moe_status moe_int_table_add_row(moe_table *table, const moe_int_row *row, const moe_log *log) {
+    moe_int_row *rows = grow(table->rows, table->count, &table->capacity, sizeof *rows);
     if (!rows)
         return moe_fail(log, MOE_E_NOMEM, "a measured table: out of memory");
     table->rows = rows;
@@ -80,28 +80,28 @@ moe_status moe_int_table_add_row(moe_table *table, const moe_row *row, const moe
 static void clear_layer(moe_table_layer *l) {
     free(l->line);
     free(l->counts);
-    moe_case_clear(&l->c);
+    moe_case_destroy(&l->c);
 }
 
 moe_status moe_int_table_add_layer(moe_table *table, const char *line, const char *where,
                                    const moe_log *log) {
     moe_table_layer l = {.line = strdup(line)}, *layers;
-    moe_status st = moe_case_parse(line, log, &l.c);
-    if (st) {
-        st = moe_fail(log, MOE_E_FORMAT, "%s: \"%.200s\" is no case", where, line);
+    moe_status status = moe_case_parse(line, log, &l.c);
+    if (status) {
+        status = moe_fail(log, MOE_E_FORMAT, "%s: \"%.200s\" is no case", where, line);
     } else {
         l.counts = malloc((size_t)l.c.layer.E * sizeof *l.counts);
         layers = grow(table->layers, table->n_layers, &table->layers_capacity, sizeof *layers);
         if (layers)
             table->layers = layers;
-        st = l.line && l.counts && layers ? moe_counts_draw(&l.c, log, l.counts)
-                                          : moe_fail(log, MOE_E_NOMEM, "out of memory");
+        status = l.line && l.counts && layers ? moe_counts_draw(&l.c, log, l.counts)
+                                              : moe_fail(log, MOE_E_NOMEM, "out of memory");
     }
-    if (st)
+    if (status)
         clear_layer(&l);
     else
         table->layers[table->n_layers++] = l;
-    return st;
+    return status;
 }
 
 /* GEMM tables say m, n, k; layer tables T, d, n, K, E. */
@@ -130,7 +130,7 @@ static int next_field(const char **at, moe_int_word *ret) {
     return 1;
 }
 
-static moe_status read_header(reader *r, const char *line, moe_table_kind *ret) {
+static moe_status read_header(reader *r, const char *line, moe_int_table_kind *ret) {
     moe_int_word w;
     unsigned seen = 0;
     const char *at = line;
@@ -226,8 +226,8 @@ static moe_status add_fields(const reader *r, const fields *f, moe_table *table)
              (long long)f->row.m, (long long)f->d, (long long)f->row.n, (long long)f->E,
              (long long)f->K, routes[f->uniform], passes[f->pass - MOE_PASS_FWD]);
     snprintf(where, sizeof where, "%.400s:%d", r->path, r->line);
-    moe_status st = moe_int_table_add_layer(table, line, where, r->log);
-    return st ? st : moe_int_table_add_row(table, &f->row, r->log);
+    moe_status status = moe_int_table_add_layer(table, line, where, r->log);
+    return status ? status : moe_int_table_add_row(table, &f->row, r->log);
 }
 
 /* What a column of names may say. */
@@ -253,14 +253,14 @@ static moe_status read_row(const reader *r, const char *line, moe_table *table) 
 }
 
 static moe_status read_rows(reader *r, const char *text, moe_table *table) {
-    moe_status st = read_header(r, text, &table->kind);
-    for (const char *line = strchr(text, '\n'); !st && line; line = strchr(line, '\n')) {
+    moe_status status = read_header(r, text, &table->kind);
+    for (const char *line = strchr(text, '\n'); !status && line; line = strchr(line, '\n')) {
         line++;
         r->line++;
         if (!strchr("\r\n", *line))
-            st = read_row(r, line, table);
+            status = read_row(r, line, table);
     }
-    return st;
+    return status;
 }
 
 static moe_status read_text(const char *text, size_t size, const char *path, const moe_log *log,
@@ -268,35 +268,35 @@ static moe_status read_text(const char *text, size_t size, const char *path, con
     reader r = {.path = path, .log = log, .line = 1};
     if (strlen(text) != size)
         return moe_fail(log, MOE_E_FORMAT, "%s: a NUL byte stands in it", path);
-    moe_status st = text[strspn(text, " \t\r\n")] == '{'
-                        ? moe_int_table_read_bench(text, size, path, log, table)
-                        : read_rows(&r, text, table);
-    if (!st && table->count == 0)
-        st = moe_fail(log, MOE_E_FORMAT, "%s: no rows", path);
-    return st;
+    moe_status status = text[strspn(text, " \t\r\n")] == '{'
+                            ? moe_int_table_read_bench(text, size, path, log, table)
+                            : read_rows(&r, text, table);
+    if (!status && table->count == 0)
+        status = moe_fail(log, MOE_E_FORMAT, "%s: no rows", path);
+    return status;
 }
 
 moe_status moe_int_table_parse(const char *text, size_t size, const char *path, const moe_log *log,
                                moe_table **ret) {
     moe_table *table = calloc(1, sizeof *table);
-    moe_status st = table ? read_text(text, size, path, log, table)
-                          : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
-    if (st)
+    moe_status status = table ? read_text(text, size, path, log, table)
+                              : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
+    if (status)
         moe_table_destroy(&table);
     else
         *ret = table;
-    return st;
+    return status;
 }
 
 moe_status moe_table_load(const char *path, const moe_log *log, moe_table **ret) {
     char *text;
     size_t size;
-    moe_status st = moe_int_file_read(path, LIMIT, log, &text, &size);
-    if (st)
-        return st;
-    st = moe_int_table_parse(text, size, path, log, ret);
+    moe_status status = moe_int_file_read(path, LIMIT, log, &text, &size);
+    if (status)
+        return status;
+    status = moe_int_table_parse(text, size, path, log, ret);
     free(text);
-    return st;
+    return status;
 }
 
 void moe_table_destroy(moe_table **table) {

@@ -4,11 +4,11 @@
 
 #include "moeref/model.h"
 
-typedef enum moe_table_kind {
+typedef enum moe_int_table_kind {
     MOE_TABLE_GEMMS,
     MOE_TABLE_LAYERS, /* a row is a pass, or both */
     MOE_TABLE_KERNELS /* a row is one kernel of a layer, or a pass beside its kernels */
-} moe_table_kind;
+} moe_int_table_kind;
 
 /* A layer that rows were measured on. */
 typedef struct moe_table_layer {
@@ -17,7 +17,7 @@ typedef struct moe_table_layer {
     int64_t *counts; /* [E] */
 } moe_table_layer;
 
-typedef struct moe_row {
+typedef struct moe_int_row {
     char kernel[64];        /* layers: who ran; kernels: which one; passes: which; GEMMs: "" */
     char gemm[64];          /* GEMMs: the line of `moeref predict` */
     int32_t is_pass;        /* kernels: 1 for a pass */
@@ -25,11 +25,11 @@ typedef struct moe_row {
     int64_t m, n, k, batch; /* GEMMs; m is the tokens of a layer */
     double us;
     uint64_t shape; /* rows of the same weights' shape share it: they are left out together */
-} moe_row;
+} moe_int_row;
 
 struct moe_table {
-    moe_table_kind kind;
-    moe_row *rows;
+    moe_int_table_kind kind;
+    moe_int_row *rows;
     size_t count, capacity;
     moe_table_layer *layers;
     size_t n_layers, layers_capacity;
@@ -39,7 +39,7 @@ struct moe_table {
 moe_status moe_int_table_add_layer(moe_table *table, const char *line, const char *where,
                                    const moe_log *log);
 /* Adds a row, of the layer added last unless it is a GEMM's. */
-moe_status moe_int_table_add_row(moe_table *table, const moe_row *row, const moe_log *log);
+moe_status moe_int_table_add_row(moe_table *table, const moe_int_row *row, const moe_log *log);
 
 /* moe_table_load for text of `size` bytes and a NUL behind them. */
 moe_status moe_int_table_parse(const char *text, size_t size, const char *path, const moe_log *log,

@@ -20,23 +20,23 @@ static moe_status find_pass(const char *name, const moe_prediction *p, moe_row_e
     return MOE_E_NOTFOUND;
 }
 
-static moe_status find_row(const moe_table *table, const moe_row *row, const moe_prediction *p,
+static moe_status find_row(const moe_table *table, const moe_int_row *row, const moe_prediction *p,
                            moe_row_error *ret) {
     if (table->kind != MOE_TABLE_KERNELS)
         return find_pass("total", p, ret);
     if (row->is_pass)
         return find_pass(row->kernel, p, ret);
     moe_kernel k;
-    const moe_status st = moe_prediction_stage(p, row->kernel, &k);
-    if (!st) {
+    const moe_status status = moe_prediction_stage(p, row->kernel, &k);
+    if (!status) {
         ret->predicted_us = k.cost.us;
         ret->floor_us = k.cost.floor_us;
         ret->least_us = k.least_us;
     }
-    return st;
+    return status;
 }
 
-static moe_status predict_layer(const moe_table *table, const moe_row *row, const moe_gpu *gpu,
+static moe_status predict_layer(const moe_table *table, const moe_int_row *row, const moe_gpu *gpu,
                                 const moe_fit_params *params, const moe_log *log,
                                 moe_prediction **ret) {
     const moe_workload state = {
@@ -56,21 +56,21 @@ moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gp
                              const moe_fit_params *params, const moe_log *log, moe_row_error *ret) {
     if (i >= table->count)
         return moe_fail(log, MOE_E_INVALID, "row %zu of %zu", i, table->count);
-    const moe_row *r = &table->rows[i];
+    const moe_int_row *r = &table->rows[i];
     moe_row_error e = {.what = r->gemm,
                        .kernel = r->kernel,
                        .kind = r->is_pass ? MOE_ROW_PASS : row_kinds[table->kind],
                        .measured_us = r->us};
     moe_prediction *p = NULL;
-    moe_status st = predict_layer(table, r, gpu, params, log, &p);
+    moe_status status = predict_layer(table, r, gpu, params, log, &p);
     if (table->kind != MOE_TABLE_GEMMS)
         e.what = table->layers[r->layer].line;
-    if (!st)
-        st = find_row(table, r, p, &e);
-    if (!st)
+    if (!status)
+        status = find_row(table, r, p, &e);
+    if (!status)
         *ret = e;
-    moe_prediction_free(&p);
-    return st;
+    moe_prediction_destroy(&p);
+    return status;
 }
 
 static int same_prediction(const moe_table *table, size_t a, size_t b) {
@@ -85,11 +85,11 @@ static moe_status time_neighbours(const moe_table *table, const size_t *rows, si
     moe_status worst = predict_layer(table, &table->rows[rows[0]], gpu, params, log, &p);
     for (size_t i = 0; i < count && (i == 0 || same_prediction(table, rows[0], rows[i])); i++) {
         moe_row_error e = {0};
-        const moe_status st = p ? find_row(table, &table->rows[rows[i]], p, &e) : worst;
+        const moe_status status = p ? find_row(table, &table->rows[rows[i]], p, &e) : worst;
         ret_us[rows[i]] = e.predicted_us;
-        worst = st ? st : worst;
+        worst = status ? status : worst;
     }
-    moe_prediction_free(&p);
+    moe_prediction_destroy(&p);
     return worst;
 }
 
@@ -101,10 +101,11 @@ moe_status moe_int_table_times(const moe_table *table, const size_t *rows, size_
     for (size_t i = 0; i < count; i++) {
         if (i > 0 && same_prediction(table, rows[i - 1], rows[i]))
             continue;
-        const moe_status st = time_neighbours(table, rows + i, count - i, gpu, params, log, ret_us);
-        if (st) {
+        const moe_status status =
+            time_neighbours(table, rows + i, count - i, gpu, params, log, ret_us);
+        if (status) {
 #pragma omp critical
-            worst = st;
+            worst = status;
         }
     }
     return worst;

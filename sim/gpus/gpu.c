@@ -14,15 +14,15 @@ static moe_status read_number(const moe_int_json *at, const moe_gpu_param *info,
     moe_int_json entry;
     const char *kind, *source;
     double value;
-    moe_status st = moe_int_json_object(at, info->key, MOE_INT_JSON_REQUIRED, &entry);
-    if (!st)
-        st = moe_int_json_f64(&entry, "value", MOE_INT_JSON_REQUIRED, &value);
-    if (!st)
-        st = moe_int_json_str(&entry, "kind", MOE_INT_JSON_REQUIRED, &kind);
-    if (!st)
-        st = moe_int_json_str(&entry, "source", MOE_INT_JSON_REQUIRED, &source);
-    if (st)
-        return st;
+    moe_status status = moe_int_json_object(at, info->key, MOE_INT_JSON_REQUIRED, &entry);
+    if (!status)
+        status = moe_int_json_f64(&entry, "value", MOE_INT_JSON_REQUIRED, &value);
+    if (!status)
+        status = moe_int_json_str(&entry, "kind", MOE_INT_JSON_REQUIRED, &kind);
+    if (!status)
+        status = moe_int_json_str(&entry, "source", MOE_INT_JSON_REQUIRED, &source);
+    if (status)
+        return status;
     if (!moe_int_gpu_allows(info, value))
         return moe_fail(at->log, MOE_E_FORMAT,
                         "%s: %s is %g, not a %snumber in [%g, %g]%s%s: check its unit", at->where,
@@ -54,24 +54,24 @@ static moe_status refuse_unknown(const moe_int_json *at, const moe_gpu_param *ta
 static moe_status read_parameters(const moe_int_json *root, const moe_gpu *reference,
                                   moe_gpu *gpu) {
     moe_int_json at;
-    moe_status st = moe_int_json_object(root, "parameters", MOE_INT_JSON_REQUIRED, &at);
-    if (!st)
-        st = refuse_unknown(&at, moe_int_gpu_params, MOE_GP_COUNT);
-    for (int i = 0; !st && i < MOE_GP_COUNT; i++) {
+    moe_status status = moe_int_json_object(root, "parameters", MOE_INT_JSON_REQUIRED, &at);
+    if (!status)
+        status = refuse_unknown(&at, moe_int_gpu_params, MOE_INT_GP_COUNT);
+    for (int i = 0; !status && i < MOE_INT_GP_COUNT; i++) {
         const moe_gpu_param *info = &moe_int_gpu_params[i];
         if (info->fitted && reference && !moe_int_json_has(&at, info->key))
             gpu->p[i] = reference->p[i];
         else
-            st = read_number(&at, info, &gpu->p[i]);
+            status = read_number(&at, info, &gpu->p[i]);
     }
-    if (!st && gpu->p[MOE_GP_CLOCK] > gpu->p[MOE_GP_CLOCK_MAX])
-        st = moe_fail(root->log, MOE_E_FORMAT, "%s: clock_mhz %g is above clock_max_mhz %g",
-                      at.where, gpu->p[MOE_GP_CLOCK], gpu->p[MOE_GP_CLOCK_MAX]);
-    return st;
+    if (!status && gpu->p[MOE_INT_GP_CLOCK] > gpu->p[MOE_INT_GP_CLOCK_MAX])
+        status = moe_fail(root->log, MOE_E_FORMAT, "%s: clock_mhz %g is above clock_max_mhz %g",
+                          at.where, gpu->p[MOE_INT_GP_CLOCK], gpu->p[MOE_INT_GP_CLOCK_MAX]);
+    return status;
 }
 
 static int find_system(const char *name) {
-    for (int s = 0; s < MOE_SYS_COUNT; s++) {
+    for (int s = 0; s < MOE_INT_SYS_COUNT; s++) {
         if (strcmp(name, moe_int_system_names[s]) == 0)
             return s;
     }
@@ -84,23 +84,23 @@ static moe_status read_systems(const moe_int_json *root, moe_gpu *gpu) {
     json_t *value;
     if (!moe_int_json_has(root, "systems"))
         return MOE_OK;
-    moe_status st = moe_int_json_object(root, "systems", MOE_INT_JSON_REQUIRED, &systems);
-    if (st)
-        return st;
+    moe_status status = moe_int_json_object(root, "systems", MOE_INT_JSON_REQUIRED, &systems);
+    if (status)
+        return status;
     json_object_foreach((json_t *)systems.object, name, value) {
         int s = find_system(name);
         if (s < 0)
             return moe_fail(root->log, MOE_E_FORMAT, "%s: unknown system \"%s\"", systems.where,
                             name);
-        st = moe_int_json_object(&systems, name, MOE_INT_JSON_REQUIRED, &at);
-        if (!st)
-            st = refuse_unknown(&at, moe_int_system_params, MOE_SP_COUNT);
-        for (int i = 0; !st && i < MOE_SP_COUNT; i++) {
+        status = moe_int_json_object(&systems, name, MOE_INT_JSON_REQUIRED, &at);
+        if (!status)
+            status = refuse_unknown(&at, moe_int_system_params, MOE_INT_SP_COUNT);
+        for (int i = 0; !status && i < MOE_INT_SP_COUNT; i++) {
             if (moe_int_json_has(&at, moe_int_system_params[i].key))
-                st = read_number(&at, &moe_int_system_params[i], &gpu->sys[s][i]);
+                status = read_number(&at, &moe_int_system_params[i], &gpu->sys[s][i]);
         }
-        if (st)
-            return st;
+        if (status)
+            return status;
     }
     return MOE_OK;
 }
@@ -108,20 +108,20 @@ static moe_status read_systems(const moe_int_json *root, moe_gpu *gpu) {
 static moe_status read_gpu(const moe_int_json *root, const moe_gpu *reference, moe_gpu *gpu) {
     int64_t version;
     const char *name;
-    moe_status st = moe_int_json_i64(root, "moeref_gpu", MOE_INT_JSON_REQUIRED, 1, 1, &version);
-    if (!st)
-        st = moe_int_json_str(root, "name", MOE_INT_JSON_REQUIRED, &name);
-    if (st)
-        return st;
+    moe_status status = moe_int_json_i64(root, "moeref_gpu", MOE_INT_JSON_REQUIRED, 1, 1, &version);
+    if (!status)
+        status = moe_int_json_str(root, "name", MOE_INT_JSON_REQUIRED, &name);
+    if (status)
+        return status;
     if (strlen(name) >= sizeof gpu->name || name[0] == '\0')
         return moe_fail(root->log, MOE_E_FORMAT, "%s: name must have 1 to %zu characters",
                         root->where, sizeof gpu->name - 1);
     strcpy(gpu->name, name);
-    for (int s = 0; s < MOE_SYS_COUNT; s++)
+    for (int s = 0; s < MOE_INT_SYS_COUNT; s++)
         memcpy(gpu->sys[s], reference ? reference->sys[s] : moe_int_system_defaults,
                sizeof gpu->sys[s]);
-    st = read_parameters(root, reference, gpu);
-    return st ? st : read_systems(root, gpu);
+    status = read_parameters(root, reference, gpu);
+    return status ? status : read_systems(root, gpu);
 }
 
 static moe_status parse(const char *text, size_t size, const char *name, const moe_gpu *reference,
@@ -129,16 +129,16 @@ static moe_status parse(const char *text, size_t size, const char *name, const m
     moe_gpu *gpu = calloc(1, sizeof *gpu);
     if (!gpu)
         return moe_fail(log, MOE_E_NOMEM, "%s: out of memory", name);
-    moe_status st = moe_int_json_parse(text, size, name, log, &gpu->root);
-    if (!st) {
+    moe_status status = moe_int_json_parse(text, size, name, log, &gpu->root);
+    if (!status) {
         moe_int_json root = moe_int_json_root(gpu->root, name, log);
-        st = read_gpu(&root, reference, gpu);
+        status = read_gpu(&root, reference, gpu);
     }
-    if (st)
+    if (status)
         moe_gpu_destroy(&gpu);
     else
         *ret = gpu;
-    return st;
+    return status;
 }
 
 static const moe_int_gpu_file *find_file(const char *name) {
@@ -153,11 +153,11 @@ moe_status moe_gpu_parse(const char *text, size_t size, const char *name, const 
                          moe_gpu **ret) {
     const moe_int_gpu_file *file = find_file(REFERENCE_GPU);
     moe_gpu *reference = NULL;
-    moe_status st = parse(file->text, file->size, file->name, NULL, log, &reference);
-    if (!st)
-        st = parse(text, size, name, reference, log, ret);
+    moe_status status = parse(file->text, file->size, file->name, NULL, log, &reference);
+    if (!status)
+        status = parse(text, size, name, reference, log, ret);
     moe_gpu_destroy(&reference);
-    return st;
+    return status;
 }
 
 static moe_status unknown_gpu(const char *spec, const moe_log *log) {
@@ -180,12 +180,12 @@ moe_status moe_gpu_load(const char *spec, const moe_log *log, moe_gpu **ret) {
         return moe_gpu_parse(file->text, file->size, file->name, log, ret);
     if (!strchr(spec, '/') && (length < 5 || strcmp(spec + length - 5, ".json") != 0))
         return unknown_gpu(spec, log);
-    moe_status st = moe_int_file_read(spec, FILE_LIMIT, log, &text, &size);
-    if (st)
-        return st;
-    st = moe_gpu_parse(text, size, spec, log, ret);
+    moe_status status = moe_int_file_read(spec, FILE_LIMIT, log, &text, &size);
+    if (status)
+        return status;
+    status = moe_gpu_parse(text, size, spec, log, ret);
     free(text);
-    return st;
+    return status;
 }
 
 moe_status moe_gpu_clone(const moe_gpu *gpu, moe_gpu **ret) {

@@ -35,7 +35,7 @@ moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_lo
     *slot = value;
     /* The highest clock bounds what any kernel can do: a prediction above it would beat its floor.
      */
-    if (gpu->p[MOE_GP_CLOCK] > gpu->p[MOE_GP_CLOCK_MAX]) {
+    if (gpu->p[MOE_INT_GP_CLOCK] > gpu->p[MOE_INT_GP_CLOCK_MAX]) {
         *slot = old;
         return moe_fail(log, MOE_E_INVALID,
                         "%s = %g: clock_mhz would be above clock_max_mhz; change the other first",
@@ -108,13 +108,13 @@ static json_t *member(json_t *parent, const char *key) {
 static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *source) {
     json_t *root = json_deep_copy(gpu->root);
     int bad = !root;
-    for (int i = 0; !bad && i < MOE_GP_COUNT; i++) {
+    for (int i = 0; !bad && i < MOE_INT_GP_COUNT; i++) {
         if (gpu->set_p[i])
             bad |= put_entry(member(root, "parameters"), &moe_int_gpu_params[i], gpu->p[i], kind,
                              source);
     }
-    for (int s = 0; s < MOE_SYS_COUNT; s++) {
-        for (int i = 0; !bad && i < MOE_SP_COUNT; i++) {
+    for (int s = 0; s < MOE_INT_SYS_COUNT; s++) {
+        for (int i = 0; !bad && i < MOE_INT_SP_COUNT; i++) {
             if (gpu->set_sys[s][i])
                 bad |= put_entry(member(member(root, "systems"), moe_int_system_names[s]),
                                  &moe_int_system_params[i], gpu->sys[s][i], kind, source);
@@ -134,9 +134,9 @@ moe_status moe_gpu_write(const moe_gpu *gpu, const char *path, const char *kind,
     const size_t length = text ? strlen(text) : 0;
     if (text)
         text[length] = '\n'; /* in the NUL's place */
-    moe_status st = text ? moe_int_file_write(path, text, length + 1, log)
-                         : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
+    moe_status status = text ? moe_int_file_write(path, text, length + 1, log)
+                             : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
     free(text);
     json_decref(root);
-    return st;
+    return status;
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* clang-format off */
-const moe_gpu_param moe_int_gpu_params[MOE_GP_COUNT] = {
+const moe_gpu_param moe_int_gpu_params[MOE_INT_GP_COUNT] = {
     {"sms", "", "streaming multiprocessors", 1, 1024, 0, .whole = 1},
     {"clock_mhz", "MHz", "SM clock under tensor load with random data, before power throttling", 100, 5000, 0},
     {"clock_max_mhz", "MHz", "highest SM clock (constant data, memory-bound work)", 100, 5000, 0},
@@ -37,7 +37,7 @@ const moe_gpu_param moe_int_gpu_params[MOE_GP_COUNT] = {
     {"throttle_ms", "ms", "continuous work after which half of it has come", 0.01, 1e5, 0},
 };
 
-const moe_gpu_param moe_int_system_params[MOE_SP_COUNT] = {
+const moe_gpu_param moe_int_system_params[MOE_INT_SP_COUNT] = {
     {"tensor", "", "main-loop rate against tensor_eff", 0.02, 3, 1},
     {"hbm", "", "bandwidth of its GEMMs against hbm_eff", 0.05, 3, 1},
     {"stream", "", "bandwidth of its memory-bound kernels against hbm_eff", 0.02, 3, 1},
@@ -49,9 +49,9 @@ const moe_gpu_param moe_int_system_params[MOE_SP_COUNT] = {
 };
 /* clang-format on */
 
-const double moe_int_system_defaults[MOE_SP_COUNT] = {1, 1, 1, 1, 0, 0, 0, 0};
+const double moe_int_system_defaults[MOE_INT_SP_COUNT] = {1, 1, 1, 1, 0, 0, 0, 0};
 
-const char *const moe_int_system_names[MOE_SYS_COUNT + 1] = {
+const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1] = {
     "cublas",           "sonicmoe",         "scattermoe", "momoe",
     "megablocks",       "grouped_mm",       "deepgemm",   "cutlass_moe",
     "triton_fused_moe", "sglang_fused_moe", "moeref"};
@@ -62,16 +62,16 @@ int moe_int_gpu_allows(const moe_gpu_param *info, double value) {
 }
 
 moe_gpu_param moe_gpu_param_at(size_t i) {
-    return i < MOE_GP_COUNT ? moe_int_gpu_params[i] : (moe_gpu_param){0};
+    return i < MOE_INT_GP_COUNT ? moe_int_gpu_params[i] : (moe_gpu_param){0};
 }
 
 static double *system_slot(moe_gpu *gpu, const char *key, size_t prefix,
                            const moe_gpu_param **ret_info, unsigned char **ret_set) {
-    for (int s = 0; s < MOE_SYS_COUNT; s++) {
+    for (int s = 0; s < MOE_INT_SYS_COUNT; s++) {
         if (strlen(moe_int_system_names[s]) != prefix ||
             memcmp(moe_int_system_names[s], key, prefix) != 0)
             continue;
-        for (int i = 0; i < MOE_SP_COUNT; i++) {
+        for (int i = 0; i < MOE_INT_SP_COUNT; i++) {
             if (strcmp(moe_int_system_params[i].key, key + prefix + 1) == 0) {
                 if (ret_info)
                     *ret_info = &moe_int_system_params[i];
@@ -89,7 +89,7 @@ double *moe_int_gpu_slot(moe_gpu *gpu, const char *key, const moe_gpu_param **re
     const char *dot = strchr(key, '.');
     if (dot)
         return system_slot(gpu, key, (size_t)(dot - key), ret_info, ret_set);
-    for (int i = 0; i < MOE_GP_COUNT; i++) {
+    for (int i = 0; i < MOE_INT_GP_COUNT; i++) {
         if (strcmp(moe_int_gpu_params[i].key, key) == 0) {
             if (ret_info)
                 *ret_info = &moe_int_gpu_params[i];

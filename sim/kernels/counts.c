@@ -70,9 +70,10 @@ static moe_status round_counts(const moe_case *c, int64_t bins, const moe_log *l
     if (!drawn)
         return moe_fail(log, MOE_E_NOMEM, "tokens per expert: out of memory");
     memcpy(drawn, counts, (size_t)bins * sizeof *drawn);
-    moe_status st = moe_int_round_counts(r->rounding, r->tile, c->seed, drawn, bins, c->T, counts);
+    moe_status status =
+        moe_int_round_counts(r->rounding, r->tile, c->seed, drawn, bins, c->T, counts);
     free(drawn);
-    return st;
+    return status;
 }
 
 /* What the router's selection makes of the drawn popularity. */
@@ -126,33 +127,33 @@ static void draw_hot(const moe_case *c, int64_t bins, int64_t *counts) {
 }
 
 static moe_status draw_bins(const moe_case *c, int64_t bins, const moe_log *log, int64_t *counts) {
-    moe_status st = MOE_OK;
+    moe_status status = MOE_OK;
     if (c->route == MOE_ROUTE_HOT && bins > 1)
         draw_hot(c, bins, counts);
     else if (is_balanced(c))
         spread(c->T * c->layer.K, bins, counts);
     else
-        st = draw_route(c, bins, log, counts);
-    return !st && c->route == MOE_ROUTE_ROUTER ? apply_selection(c, bins, log, counts) : st;
+        status = draw_route(c, bins, log, counts);
+    return !status && c->route == MOE_ROUTE_ROUTER ? apply_selection(c, bins, log, counts) : status;
 }
 
 moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_counts) {
     const int64_t E = c->layer.E, bins = E + c->layer.n_zero;
-    moe_status st = moe_layer_desc_check(&c->layer, c->T, log);
-    if (!st && c->route == MOE_ROUTE_COUNTS && c->n_counts != bins)
-        st = moe_fail(log, MOE_E_INVALID, "route=counts has %lld numbers for %lld experts",
-                      (long long)c->n_counts, (long long)bins);
-    if (st)
-        return st;
+    moe_status status = moe_layer_desc_check(&c->layer, c->T, log);
+    if (!status && c->route == MOE_ROUTE_COUNTS && c->n_counts != bins)
+        status = moe_fail(log, MOE_E_INVALID, "route=counts has %lld numbers for %lld experts",
+                          (long long)c->n_counts, (long long)bins);
+    if (status)
+        return status;
     int64_t *counts = malloc((size_t)bins * sizeof *counts);
     if (!counts)
         return moe_fail(log, MOE_E_NOMEM, "tokens per expert: out of memory");
     if (c->route == MOE_ROUTE_COUNTS)
         memcpy(counts, c->counts, (size_t)bins * sizeof *counts);
     else
-        st = draw_bins(c, bins, log, counts);
-    if (!st)
+        status = draw_bins(c, bins, log, counts);
+    if (!status)
         memcpy(ret_counts, counts, (size_t)E * sizeof *counts);
     free(counts);
-    return st;
+    return status;
 }

@@ -14,12 +14,12 @@
 
 /* What the groups add up to for one tile shape. */
 typedef struct sums {
-    double tiles_m;               /* row tiles of all groups */
-    double tiles;                 /* output tiles, split-K slices counted */
-    double rows;                  /* filled rows of a row tile, on average */
-    double flops;                 /* model FLOPs */
-    double steps;                 /* k-steps of all tiles */
-    moe_batch batch[BATCHES_MAX]; /* k-steps of a tile, number of tiles; deepest first */
+    double tiles_m;                   /* row tiles of all groups */
+    double tiles;                     /* output tiles, split-K slices counted */
+    double rows;                      /* filled rows of a row tile, on average */
+    double flops;                     /* model FLOPs */
+    double steps;                     /* k-steps of all tiles */
+    moe_int_batch batch[BATCHES_MAX]; /* k-steps of a tile, number of tiles; deepest first */
     int batches;
 } sums;
 
@@ -29,7 +29,7 @@ static double ceil_div(double a, double b) {
 
 /* Experts of equal depth are one batch. Where a plan has depths of more than BATCHES_MAX levels,
  * neighbours are merged and take their mean. */
-static void sum_depths(const moe_gemm *g, double tiles_per_group, double split, sums *s) {
+static void sum_depths(const moe_int_gemm *g, double tiles_per_group, double split, sums *s) {
     double steps[BATCHES_MAX] = {0}, experts[BATCHES_MAX] = {0}, deepest = 0;
     for (int64_t i = 0; i < g->groups; i++)
         deepest = fmax(deepest, ceil_div((double)g->counts[i], KSTEP * split));
@@ -44,18 +44,18 @@ static void sum_depths(const moe_gemm *g, double tiles_per_group, double split, 
     for (int i = BATCHES_MAX - 1; i >= 0; i--) {
         if (experts[i] > 0)
             s->batch[s->batches++] =
-                (moe_batch){steps[i] / experts[i], experts[i] * tiles_per_group};
+                (moe_int_batch){steps[i] / experts[i], experts[i] * tiles_per_group};
     }
 }
 
-int64_t moe_int_gemm_row_tiles(const moe_gemm *g, int64_t tile_m, int64_t start, int64_t m) {
+int64_t moe_int_gemm_row_tiles(const moe_int_gemm *g, int64_t tile_m, int64_t start, int64_t m) {
     const int64_t cluster = g->cluster > 1 ? g->cluster : 1, rows = tile_m * cluster;
     if (g->packed && m > 0)
         return (start + m - 1) / tile_m - start / tile_m + 1;
     return (m + rows - 1) / rows * cluster;
 }
 
-static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
+static void sum_groups(const moe_int_gemm *g, moe_int_tile t, sums *s) {
     const double tiles_n = ceil_div(g->n, t.n);
     double rows = 0;
     s->tiles_m = s->flops = s->steps = 0;
@@ -77,15 +77,16 @@ static void sum_groups(const moe_gemm *g, moe_tile t, sums *s) {
     s->tiles = s->tiles_m * tiles_n * t.split;
     s->rows = s->tiles_m > 0 ? rows / s->tiles_m : 0;
     if (!s->batches) {
-        s->batch[s->batches++] = (moe_batch){ceil_div(ceil_div(g->k, KSTEP), t.split), s->tiles};
+        s->batch[s->batches++] =
+            (moe_int_batch){ceil_div(ceil_div(g->k, KSTEP), t.split), s->tiles};
         s->flops = 2 * rows * g->n * g->k;
     }
     for (int i = 0; i < s->batches; i++)
         s->steps += s->batch[i].cost * s->batch[i].count;
 }
 
-void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile t, double rows, double miss,
-                       moe_step *ret) {
+void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t, double rows,
+                       double miss, moe_int_step *ret) {
     const double step = KSTEP * g->element;
     const double cols = fmin(t.n, g->n), share = g->cluster > 0 ? g->cluster : r->cluster;
     /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
@@ -108,7 +109,8 @@ void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile t, double
 }
 
 /* Operands are read again by each wave of tiles whose footprint L2 cannot keep. */
-static double refetched(const moe_rates *r, const moe_gemm *g, moe_tile t, const sums *s) {
+static double refetched(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
+                        const sums *s) {
     if (r->refetch <= 0 || s->tiles <= r->sms)
         return 0;
     const double groups = (double)g->groups, tiles_n = ceil_div(g->n, t.n);
@@ -122,7 +124,7 @@ static double refetched(const moe_rates *r, const moe_gemm *g, moe_tile t, const
     return r->refetch * over * fmax(0, traffic - inputs);
 }
 
-static const char *bound_of(const moe_step *step, double epilogue, double steps_per_tile,
+static const char *bound_of(const moe_int_step *step, double epilogue, double steps_per_tile,
                             double tile_us, double memory_us, double fixed_us, double clock) {
     const double loop = step->step * steps_per_tile / clock;
     if (fixed_us > tile_us && fixed_us > memory_us)
@@ -137,23 +139,23 @@ static const char *bound_of(const moe_step *step, double epilogue, double steps_
 }
 
 /* The SMs' clock is `slower`; what waits for L2 notices only once the SM needs longer than that. */
-static double join_times(const moe_rates *r, const moe_times *t, double slower) {
+static double join_times(const moe_int_rates *r, const moe_int_times *t, double slower) {
     slower = fmax(1, slower * t->bound);
     return moe_int_join(t->full * slower, t->memory_full, r->overlap_p) +
            moe_int_join(t->tail * slower, t->tail > 0 ? t->memory_tail : 0, r->overlap_p) + t->rest;
 }
 
-void moe_int_floor(const moe_rates *r, double flops, double bytes, moe_kernel *kernel) {
+void moe_int_floor(const moe_int_rates *r, double flops, double bytes, moe_kernel *kernel) {
     const double work = flops / r->floor_flops, from_memory = fmax(0, bytes - 2 * r->l2_bytes);
     kernel->cost.floor_us = fmax(work, bytes / r->hbm_nominal);
     kernel->least_us = fmax(work, from_memory / r->hbm_nominal);
 }
 
-void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_kernel *ret,
-                       moe_times *ret_times) {
+void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
+                       moe_kernel *ret, moe_int_times *ret_times) {
     sums s;
-    moe_step step;
-    moe_schedule sched = {0};
+    moe_int_step step;
+    moe_int_schedule sched = {0};
     sum_groups(g, t, &s);
     memset(ret, 0, sizeof *ret);
     const double bytes = g->read + g->again + g->write + refetched(r, g, t, &s);
@@ -165,7 +167,7 @@ void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_ke
         const double loop = s.batch[i].cost * step.step;
         s.batch[i].cost = fmax(loop + exposed, step.epilogue) / r->clock + r->tile_us;
     }
-    moe_int_schedule(s.batch, s.batches, r->sms, &sched);
+    moe_int_schedule_tiles(s.batch, s.batches, r->sms, &sched);
     /* Memory time is spread over the tiles' time; where few SMs are left, each draws no more than
      * its bytes in flight allow. */
     const double per_sm = r->inflight / r->hbm_latency * r->clock;
@@ -174,7 +176,7 @@ void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile t, moe_ke
     const double fixed = r->kernel_us + r->gap_us;
     const double partial = t.split > 1 ? (double)g->groups * g->m * g->n * t.split * 8 : 0;
     const double fix_up = t.split > 1 ? r->splitk_us + partial / r->splitk : 0;
-    *ret_times = (moe_times){
+    *ret_times = (moe_int_times){
         .full = sched.full,
         .memory_full = full_bytes / fmin(r->hbm, r->sms * per_sm),
         .tail = sched.end - sched.full,
@@ -203,7 +205,7 @@ static int is_pow2(int n) {
     return (n & (n - 1)) == 0;
 }
 
-static int fits(const moe_rates *r, const moe_gemm *g, moe_tile t) {
+static int fits(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t) {
     const double deep = g->counts && g->depth ? INFINITY : g->k;
     if (r->tile_pow2 && !(is_pow2(t.m) && is_pow2(t.n)))
         return 0;
@@ -211,15 +213,15 @@ static int fits(const moe_rates *r, const moe_gemm *g, moe_tile t) {
            (t.split == 1 || deep >= KSTEP * t.split * MIN_SPLIT_STEPS);
 }
 
-void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *tiles, int count,
-                       int max_split, moe_kernel *ret, moe_times *ret_times) {
+void moe_int_gemm_best(const moe_int_rates *r, const moe_int_gemm *g, const moe_int_tile *tiles,
+                       int count, int max_split, moe_kernel *ret, moe_int_times *ret_times) {
     static const int16_t splits[] = {1, 2, 3, 4, 6, 8, 12, 16};
     moe_kernel best = {0}, now;
-    moe_times times;
-    *ret_times = (moe_times){0};
+    moe_int_times times;
+    *ret_times = (moe_int_times){0};
     for (int i = 0; i < count; i++) {
         for (size_t s = 0; s < sizeof splits / sizeof *splits && splits[s] <= max_split; s++) {
-            moe_tile t = {tiles[i].m, tiles[i].n, splits[s]};
+            moe_int_tile t = {tiles[i].m, tiles[i].n, splits[s]};
             if (!fits(r, g, t))
                 continue;
             moe_int_gemm_tile(r, g, t, &now, &times);
@@ -233,11 +235,11 @@ void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *ti
     }
     /* A system compiled for one shape runs it, also where the GPU's own libraries would not. */
     if (best.tile_m == 0)
-        moe_int_gemm_tile(r, g, (moe_tile){tiles[0].m, tiles[0].n, 1}, &best, ret_times);
+        moe_int_gemm_tile(r, g, (moe_int_tile){tiles[0].m, tiles[0].n, 1}, &best, ret_times);
     *ret = best;
 }
 
-double moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,
+double moe_int_throttle(const moe_int_rates *r, double work_us, const moe_int_times *times,
                         moe_kernel *kernel) {
     const double peak = r->sms * r->tensor_peak * r->clock;
     const double use = kernel->cost.us > 0 ? kernel->cost.flops / peak / kernel->cost.us : 0;
@@ -248,7 +250,7 @@ double moe_int_throttle(const moe_rates *r, double work_us, const moe_times *tim
     return slower;
 }
 
-void moe_int_stream(const moe_rates *r, double read, double write, double elements, double rate,
+void moe_int_stream(const moe_int_rates *r, double read, double write, double elements, double rate,
                     moe_kernel *ret) {
     const double bytes = read + write, memory = bytes / r->stream;
     const double issue = rate > 0 ? elements / (rate * r->sms * r->clock) : 0;

@@ -9,7 +9,7 @@
 
 #include "sim/kernels/rates.h"
 
-typedef struct moe_gemm {
+typedef struct moe_int_gemm {
     const int64_t *counts; /* [groups] m_g or k_g; NULL: equal groups of m, n, k */
     int64_t groups;
     int32_t depth;   /* 1: counts are k_g */
@@ -26,59 +26,59 @@ typedef struct moe_gemm {
     double load;     /* factor on the operand loads: above 1 for gathered rows */
     double tensor;   /* share of the tensor rate that its main loop gets; 0: all of it */
     double hidden;   /* share of the epilogue behind the next tile's main loop (ping-pong) */
-} moe_gemm;
+} moe_int_gemm;
 
 /* Row tiles of a group of m rows, the first of which is row `start` of all groups. */
-int64_t moe_int_gemm_row_tiles(const moe_gemm *g, int64_t tile_m, int64_t start, int64_t m);
+int64_t moe_int_gemm_row_tiles(const moe_int_gemm *g, int64_t tile_m, int64_t start, int64_t m);
 
 /* A shape that a kernel is compiled for; split-K where the system has it. */
-typedef struct moe_tile {
+typedef struct moe_int_tile {
     int16_t m, n;
     int16_t split;
-} moe_tile;
+} moe_int_tile;
 
 /* What a GEMM's time is made of, us: the SMs' tiles and memory, while all SMs are busy and after.
  */
-typedef struct moe_times {
+typedef struct moe_int_times {
     double full, memory_full;
     double tail, memory_tail;
     double rest; /* launch, fix-up */
     double
         bound; /* share of a k-step's time that the SM itself needs; below 1 where L2 is slower */
-} moe_times;
+} moe_int_times;
 
 /* Evaluates one tile shape. Fills every field of *ret but names, pass and start. */
-void moe_int_gemm_tile(const moe_rates *r, const moe_gemm *g, moe_tile tile, moe_kernel *ret,
-                       moe_times *ret_times);
+void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile tile,
+                       moe_kernel *ret, moe_int_times *ret_times);
 
 /* The fastest of `count` shapes that fit the GPU; each may also split K up to max_split ways. */
-void moe_int_gemm_best(const moe_rates *r, const moe_gemm *g, const moe_tile *tiles, int count,
-                       int max_split, moe_kernel *ret, moe_times *ret_times);
+void moe_int_gemm_best(const moe_int_rates *r, const moe_int_gemm *g, const moe_int_tile *tiles,
+                       int count, int max_split, moe_kernel *ret, moe_int_times *ret_times);
 
 /* Sets the floor of a kernel that computes `flops` and moves `bytes`, each once, and what even a
  * kernel that finds L2 full of its operands, and leaves it full of results, cannot beat. */
-void moe_int_floor(const moe_rates *r, double flops, double bytes, moe_kernel *kernel);
+void moe_int_floor(const moe_int_rates *r, double flops, double bytes, moe_kernel *kernel);
 
 /* Slows a GEMM's tiles down as the power limit does after `work_us` of continuous work: the clock
  * of the SMs falls, memory keeps its own. Returns by how much it falls, at least 1. */
-double moe_int_throttle(const moe_rates *r, double work_us, const moe_times *times,
+double moe_int_throttle(const moe_int_rates *r, double work_us, const moe_int_times *times,
                         moe_kernel *kernel);
 
 /* A kernel of `read` and `write` bytes, bound by memory or by its own instructions: no more than
  * `rate` of its `elements` a clock and SM. rate 0: by memory alone. */
-void moe_int_stream(const moe_rates *r, double read, double write, double elements, double rate,
+void moe_int_stream(const moe_int_rates *r, double read, double write, double elements, double rate,
                     moe_kernel *ret);
 
 /* Clocks of one k-step of 64, and of the rest of a tile, for the timeline. */
-typedef struct moe_step {
+typedef struct moe_int_step {
     double tensor, smem, l2; /* clocks of a k-step in each unit */
     double step;             /* the slowest */
     double epilogue;         /* clocks, all of it */
     double l2_step_bytes, smem_step_bytes;
-} moe_step;
+} moe_int_step;
 
 /* rows: filled rows of a tile on average. miss: share of the loaded bytes that L2 lacks. */
-void moe_int_gemm_step(const moe_rates *r, const moe_gemm *g, moe_tile tile, double rows,
-                       double miss, moe_step *ret);
+void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile tile,
+                       double rows, double miss, moe_int_step *ret);
 
 #endif

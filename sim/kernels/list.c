@@ -4,15 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int grow(moe_list *l) {
+static int grow(moe_int_list *l) {
     const size_t capacity = l->capacity ? 2 * l->capacity : 32;
     moe_kernel *kernels = realloc(l->kernels, capacity * sizeof *kernels);
     if (kernels)
         l->kernels = kernels;
-    moe_gemm *gemms = kernels ? realloc(l->gemms, capacity * sizeof *gemms) : NULL;
+    moe_int_gemm *gemms = kernels ? realloc(l->gemms, capacity * sizeof *gemms) : NULL;
     if (gemms)
         l->gemms = gemms;
-    moe_times *times = gemms ? realloc(l->times, capacity * sizeof *times) : NULL;
+    moe_int_times *times = gemms ? realloc(l->times, capacity * sizeof *times) : NULL;
     if (times)
         l->times = times;
     if (!times)
@@ -21,7 +21,7 @@ static int grow(moe_list *l) {
     return 1;
 }
 
-void moe_int_list_destroy(moe_list *l) {
+void moe_int_list_destroy(moe_int_list *l) {
     free(l->gemms);
     free(l->times);
     l->gemms = NULL;
@@ -29,8 +29,8 @@ void moe_int_list_destroy(moe_list *l) {
 }
 
 /* gemm and times NULL: a memory-bound kernel. */
-static void put(moe_list *l, const char *name, const moe_kernel *kernel, const moe_gemm *gemm,
-                const moe_times *times) {
+static void put(moe_int_list *l, const char *name, const moe_kernel *kernel,
+                const moe_int_gemm *gemm, const moe_int_times *times) {
     if (l->count == l->capacity && !grow(l)) {
         l->out_of_memory = 1;
         return;
@@ -39,41 +39,41 @@ static void put(moe_list *l, const char *name, const moe_kernel *kernel, const m
     *k = *kernel;
     snprintf(k->cost.name, sizeof k->cost.name, "%s", name);
     k->backward = l->backward;
-    l->times[l->count] = times ? *times : (moe_times){0};
-    l->gemms[l->count++] = gemm ? *gemm : (moe_gemm){0};
+    l->times[l->count] = times ? *times : (moe_int_times){0};
+    l->gemms[l->count++] = gemm ? *gemm : (moe_int_gemm){0};
 }
 
-static moe_gemm expert_gemm(const moe_list *l, moe_op op) {
-    moe_gemm g = {.counts = l->counts, .groups = (int64_t)l->E, .element = l->element};
+static moe_int_gemm expert_gemm(const moe_int_list *l, moe_int_op op) {
+    moe_int_gemm g = {.counts = l->counts, .groups = (int64_t)l->E, .element = l->element};
     const double w1 = l->h * l->d * l->element, w2 = l->n * l->d * l->element;
     switch (op) {
-    case MOE_OP_H:
+    case MOE_INT_OP_H:
         g.n = l->h, g.k = l->d, g.read = l->active * w1;
         break;
-    case MOE_OP_Y:
+    case MOE_INT_OP_Y:
         g.n = l->d, g.k = l->n, g.read = l->active * w2;
         break;
-    case MOE_OP_DA:
+    case MOE_INT_OP_DA:
         g.n = l->n, g.k = l->d, g.read = l->active * w2;
         break;
-    case MOE_OP_DXP:
+    case MOE_INT_OP_DXP:
         g.n = l->d, g.k = l->h, g.read = l->active * w1;
         break;
-    case MOE_OP_DW2:
+    case MOE_INT_OP_DW2:
         g.depth = 1, g.m = l->d, g.n = l->n, g.write = l->E * w2;
         break;
-    case MOE_OP_DW1:
+    case MOE_INT_OP_DW1:
         g.depth = 1, g.m = l->h, g.n = l->d, g.write = l->E * w1;
         break;
     }
     return g;
 }
 
-void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic traffic,
-                       const moe_tiles *tiles) {
-    moe_gemm g = expert_gemm(l, op);
+void moe_int_list_gemm(moe_int_list *l, const char *name, moe_int_op op, moe_int_traffic traffic,
+                       const moe_int_tiles *tiles) {
+    moe_int_gemm g = expert_gemm(l, op);
     moe_kernel k;
-    moe_times times;
+    moe_int_times times;
     g.read += traffic.read;
     g.again = traffic.again;
     g.write += traffic.write;
@@ -88,53 +88,54 @@ void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic tra
     put(l, name, &k, &g, &times);
 }
 
-void moe_int_list_dense(moe_list *l, const char *name, double m, double n, double k, double batch,
-                        const moe_tiles *tiles) {
-    const moe_gemm g = {.groups = (int64_t)batch,
-                        .m = m,
-                        .n = n,
-                        .k = k,
-                        .element = l->element,
-                        .read = batch * (m * k + k * n) * l->element,
-                        .write = batch * m * n * l->element,
-                        .epilogue = l->element,
-                        .load = 1,
-                        .hidden = l->r.hidden};
+void moe_int_list_dense(moe_int_list *l, const char *name, double m, double n, double k,
+                        double batch, const moe_int_tiles *tiles) {
+    const moe_int_gemm g = {.groups = (int64_t)batch,
+                            .m = m,
+                            .n = n,
+                            .k = k,
+                            .element = l->element,
+                            .read = batch * (m * k + k * n) * l->element,
+                            .write = batch * m * n * l->element,
+                            .epilogue = l->element,
+                            .load = 1,
+                            .hidden = l->r.hidden};
     moe_kernel best;
-    moe_times times;
+    moe_int_times times;
     moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, batch > 1 ? 1 : tiles->max_split,
                       &best, &times);
     put(l, name, &best, &g, &times);
 }
 
-void moe_int_list_tiled(moe_list *l, const char *name, const moe_gemm *g, moe_tile tile) {
+void moe_int_list_tiled(moe_int_list *l, const char *name, const moe_int_gemm *g,
+                        moe_int_tile tile) {
     moe_kernel k;
-    moe_times times;
+    moe_int_times times;
     moe_int_gemm_tile(&l->r, g, tile, &k, &times);
     put(l, name, &k, g, &times);
 }
 
-void moe_int_list_stream(moe_list *l, const char *name, double read, double write) {
+void moe_int_list_stream(moe_int_list *l, const char *name, double read, double write) {
     moe_int_list_slow(l, name, read, write, 0, 0);
 }
 
-void moe_int_list_slow(moe_list *l, const char *name, double read, double write, double elements,
-                       double rate) {
+void moe_int_list_slow(moe_int_list *l, const char *name, double read, double write,
+                       double elements, double rate) {
     moe_kernel k;
     moe_int_stream(&l->r, read, write, elements, rate, &k);
     put(l, name, &k, NULL, NULL);
 }
 
-void moe_int_list_alloc(moe_list *l, double bytes) {
+void moe_int_list_alloc(moe_int_list *l, double bytes) {
     l->live += bytes;
     l->peak = fmax(l->peak, l->live);
 }
 
-void moe_int_list_free(moe_list *l, double bytes) {
+void moe_int_list_free(moe_int_list *l, double bytes) {
     l->live -= bytes;
 }
 
-void moe_int_list_cache(moe_list *l, double bytes) {
+void moe_int_list_cache(moe_int_list *l, double bytes) {
     moe_int_list_alloc(l, bytes);
     l->cached += bytes;
 }

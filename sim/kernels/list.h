@@ -5,17 +5,17 @@
 #include "sim/kernels/gemm.h"
 
 /* The six grouped GEMMs of a gated or plain expert layer, named after what they write. */
-typedef enum moe_op {
-    MOE_OP_H,   /* [f][d] W1^T [d][h]       -> H   */
-    MOE_OP_Y,   /* [f][n] W2^T [n][d]       -> Y   */
-    MOE_OP_DA,  /* [f][d] W2   [d][n]       -> dA' */
-    MOE_OP_DXP, /* [f][h] W1   [h][d]       -> dX~ */
-    MOE_OP_DW2, /* [d][f] [f][n], f is deep -> dW2 */
-    MOE_OP_DW1  /* [h][f] [f][d], f is deep -> dW1 */
-} moe_op;
+typedef enum moe_int_op {
+    MOE_INT_OP_H,   /* [f][d] W1^T [d][h]       -> H   */
+    MOE_INT_OP_Y,   /* [f][n] W2^T [n][d]       -> Y   */
+    MOE_INT_OP_DA,  /* [f][d] W2   [d][n]       -> dA' */
+    MOE_INT_OP_DXP, /* [f][h] W1   [h][d]       -> dX~ */
+    MOE_INT_OP_DW2, /* [d][f] [f][n], f is deep -> dW2 */
+    MOE_INT_OP_DW1  /* [h][f] [f][d], f is deep -> dW1 */
+} moe_int_op;
 
-typedef struct moe_list {
-    moe_rates r;
+typedef struct moe_int_list {
+    moe_int_rates r;
     const moe_gpu *gpu;
     const moe_workload *work;
     const int64_t *counts;      /* [E] */
@@ -25,82 +25,83 @@ typedef struct moe_list {
     int backward;               /* kernels added now belong to the backward pass */
     int host_first;             /* of the method */
     moe_kernel *kernels;
-    moe_gemm *gemms;  /* of each kernel, for timelines; groups = 0: not a GEMM */
-    moe_times *times; /* of each kernel that is a GEMM */
+    moe_int_gemm *gemms;  /* of each kernel, for timelines; groups = 0: not a GEMM */
+    moe_int_times *times; /* of each kernel that is a GEMM */
     size_t count, capacity;
     int out_of_memory;
     double live, peak, cached; /* activation bytes */
-} moe_list;
+} moe_int_list;
 
 /* What a GEMM of a method moves besides its weights (or weight gradients). */
-typedef struct moe_traffic {
+typedef struct moe_int_traffic {
     double read, write; /* bytes, each once */
     double again;       /* bytes that are read more than once */
     int recomputes;     /* 1: the product was computed before and not kept */
     double epilogue;    /* bytes for each accumulator; 0: just its own element */
     double load;        /* factor on operand loads; 0: 1 */
-} moe_traffic;
+} moe_int_traffic;
 
-typedef struct moe_tiles {
-    const moe_tile *shapes;
+typedef struct moe_int_tiles {
+    const moe_int_tile *shapes;
     int count;
     int max_split;
-    int cluster;   /* as in moe_gemm, on a GPU that has such clusters */
-    int packed;    /* as in moe_gemm */
+    int cluster;   /* as in moe_int_gemm, on a GPU that has such clusters */
+    int packed;    /* as in moe_int_gemm */
     double hidden; /* share of the epilogue that overlaps, if more than the system's own */
-} moe_tiles;
+} moe_int_tiles;
 
 #define MOE_INT_GATHER_LOAD 1.07 /* rows of a gather: 7 % of the load bandwidth */
 
-void moe_int_list_gemm(moe_list *l, const char *name, moe_op op, moe_traffic traffic,
-                       const moe_tiles *tiles);
+void moe_int_list_gemm(moe_int_list *l, const char *name, moe_int_op op, moe_int_traffic traffic,
+                       const moe_int_tiles *tiles);
 /* One dense GEMM C[m][n] = A[m][k] B[k][n], operands read and result written once. */
-void moe_int_list_dense(moe_list *l, const char *name, double m, double n, double k, double batch,
-                        const moe_tiles *tiles);
+void moe_int_list_dense(moe_int_list *l, const char *name, double m, double n, double k,
+                        double batch, const moe_int_tiles *tiles);
 /* A GEMM that is not one of the six, in tiles of one shape. */
-void moe_int_list_tiled(moe_list *l, const char *name, const moe_gemm *gemm, moe_tile tile);
-void moe_int_list_stream(moe_list *l, const char *name, double read, double write);
+void moe_int_list_tiled(moe_int_list *l, const char *name, const moe_int_gemm *gemm,
+                        moe_int_tile tile);
+void moe_int_list_stream(moe_int_list *l, const char *name, double read, double write);
 /* The same for a kernel that gets through no more than `rate` elements a clock and SM. */
-void moe_int_list_slow(moe_list *l, const char *name, double read, double write, double elements,
-                       double rate);
+void moe_int_list_slow(moe_int_list *l, const char *name, double read, double write,
+                       double elements, double rate);
 
 /* Such a rate, read off ScatterMoE's: PyTorch's sum over K, for each result. */
 #define MOE_INT_SUM_RATE 0.96
 
 /* Frees what the list still owns; the kernels are the prediction's by then. */
-void moe_int_list_destroy(moe_list *l);
+void moe_int_list_destroy(moe_int_list *l);
 
 /* Memory of activations: alive from here; gone from here; kept for the backward pass. */
-void moe_int_list_alloc(moe_list *l, double bytes);
-void moe_int_list_free(moe_list *l, double bytes);
-void moe_int_list_cache(moe_list *l, double bytes);
+void moe_int_list_alloc(moe_int_list *l, double bytes);
+void moe_int_list_free(moe_int_list *l, double bytes);
+void moe_int_list_cache(moe_int_list *l, double bytes);
 
 /* One row of the table of methods. */
-typedef struct moe_method {
+typedef struct moe_int_method {
     const char *name;
     const char *brief;
-    moe_system system;
-    void (*forward)(moe_list *l);
-    void (*backward)(moe_list *l); /* NULL: the system has none */
+    moe_int_system system;
+    void (*forward)(moe_int_list *l);
+    void (*backward)(moe_int_list *l); /* NULL: the system has none */
     int32_t given_logits;  /* 1: its layer starts from given logits and chooses experts itself */
     int32_t own_router;    /* 1: its lists hold the router's kernels too, where there is a router */
     int32_t constant_data; /* 1: its timings were taken with constant data */
     int32_t host_first;    /* 1: fixed_us is host work that the device waits for before the first
                               kernel; what follows, the backward pass too, is queued in time */
-} moe_method;
+} moe_int_method;
 
-extern const moe_method moe_int_cublas, moe_int_sonicmoe, moe_int_scattermoe, moe_int_momoe,
+extern const moe_int_method moe_int_cublas, moe_int_sonicmoe, moe_int_scattermoe, moe_int_momoe,
     moe_int_megablocks, moe_int_grouped_mm, moe_int_deepgemm, moe_int_cutlass_moe, moe_int_triton,
     moe_int_sglang, moe_int_moeref;
 
-const moe_method *moe_int_method_find(const char *name);
+const moe_int_method *moe_int_method_find(const char *name);
 
 /* Builds the kernels of a layer and adds them up; the list keeps the GEMMs. w->counts must be set.
- * The caller frees the list with moe_int_list_destroy, and *ret with moe_prediction_free. */
+ * The caller frees the list with moe_int_list_destroy, and *ret with moe_prediction_destroy. */
 moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_workload *w,
-                              const moe_log *log, moe_list *l, moe_prediction **ret);
+                              const moe_log *log, moe_int_list *l, moe_prediction **ret);
 
 /* Tile shapes of cuBLAS on one GPU: every multiple of 32 columns that the registers hold. */
-extern const moe_tiles moe_int_cublas_tiles;
+extern const moe_int_tiles moe_int_cublas_tiles;
 
 #endif

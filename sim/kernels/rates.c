@@ -2,48 +2,49 @@
 
 #include <math.h>
 
-void moe_int_rates(const moe_gpu *gpu, moe_system system, const moe_workload *state,
-                   moe_rates *ret) {
+void moe_int_rates_of(const moe_gpu *gpu, moe_int_system system, const moe_workload *state,
+                      moe_int_rates *ret) {
     const double *p = gpu->p, *s = gpu->sys[system];
     const int constant = state->entropy == MOE_ENTROPY_CONSTANT;
-    const double mhz = p[constant ? MOE_GP_CLOCK_MAX : MOE_GP_CLOCK];
+    const double mhz = p[constant ? MOE_INT_GP_CLOCK_MAX : MOE_INT_GP_CLOCK];
     /* Memory, L2 and latencies do not follow the tensor cores' clock: they keep the one at which
      * their parameters were fitted. */
-    const double memory_scale = p[MOE_GP_CLOCK] / mhz;
+    const double memory_scale = p[MOE_INT_GP_CLOCK] / mhz;
     const double inflight =
-        s[MOE_SP_INFLIGHT_KIB] > 0 ? s[MOE_SP_INFLIGHT_KIB] : p[MOE_GP_INFLIGHT_KIB];
-    *ret = (moe_rates){
-        .sms = p[MOE_GP_SMS],
+        s[MOE_INT_SP_INFLIGHT_KIB] > 0 ? s[MOE_INT_SP_INFLIGHT_KIB] : p[MOE_INT_GP_INFLIGHT_KIB];
+    *ret = (moe_int_rates){
+        .sms = p[MOE_INT_GP_SMS],
         .clock = mhz,
-        .tensor = p[MOE_GP_TENSOR_FLOPS] * p[MOE_GP_TENSOR_EFF] * s[MOE_SP_TENSOR],
-        .tensor_peak = p[MOE_GP_TENSOR_FLOPS],
-        .mma_rows = p[MOE_GP_MMA_ROWS],
-        .mma_cols = p[MOE_GP_MMA_COLS],
-        .smem = p[MOE_GP_SMEM_BW],
-        .l2 = p[MOE_GP_L2_BW] * s[MOE_SP_LOAD] * memory_scale,
-        .l2_latency = p[MOE_GP_L2_LATENCY] / memory_scale,
-        .hbm_latency = p[MOE_GP_HBM_LATENCY] / memory_scale,
+        .tensor = p[MOE_INT_GP_TENSOR_FLOPS] * p[MOE_INT_GP_TENSOR_EFF] * s[MOE_INT_SP_TENSOR],
+        .tensor_peak = p[MOE_INT_GP_TENSOR_FLOPS],
+        .mma_rows = p[MOE_INT_GP_MMA_ROWS],
+        .mma_cols = p[MOE_INT_GP_MMA_COLS],
+        .smem = p[MOE_INT_GP_SMEM_BW],
+        .l2 = p[MOE_INT_GP_L2_BW] * s[MOE_INT_SP_LOAD] * memory_scale,
+        .l2_latency = p[MOE_INT_GP_L2_LATENCY] / memory_scale,
+        .hbm_latency = p[MOE_INT_GP_HBM_LATENCY] / memory_scale,
         .inflight = inflight * 1024,
-        .l2_bytes = p[MOE_GP_L2_MIB] * 1048576,
-        .hbm = p[MOE_GP_HBM_BW] * 1e6 * fmin(1, p[MOE_GP_HBM_EFF] * s[MOE_SP_HBM]),
-        .stream = p[MOE_GP_HBM_BW] * 1e6 * fmin(1, p[MOE_GP_HBM_EFF] * s[MOE_SP_STREAM]),
-        .hbm_nominal = p[MOE_GP_HBM_BW] * 1e6,
-        .overlap_p = p[MOE_GP_OVERLAP_P],
-        .kernel_us = p[MOE_GP_KERNEL_US],
-        .gap_us = s[MOE_SP_GAP_US] + (state->in_stream ? p[MOE_GP_STREAM_GAP_US] : 0),
-        .fixed_us = s[MOE_SP_FIXED_US],
-        .tile_us = p[MOE_GP_TILE_US],
-        .epilogue = p[MOE_GP_EPILOGUE_BW],
-        .hidden = s[MOE_SP_HIDDEN],
-        .splitk_us = p[MOE_GP_SPLITK_US],
-        .splitk = p[MOE_GP_SPLITK_EFF] * p[MOE_GP_HBM_BW] * 1e6,
-        .refetch = p[MOE_GP_REFETCH],
-        .cluster = p[MOE_GP_CLUSTER],
-        .tile_max = p[MOE_GP_TILE_MAX],
-        .tile_pow2 = p[MOE_GP_TILE_POW2] > 0,
-        .throttle = constant ? 0 : p[MOE_GP_THROTTLE],
-        .throttle_us = state->clock == MOE_CLOCK_SETTLED ? 0 : p[MOE_GP_THROTTLE_MS] * 1e3,
-        .floor_flops = p[MOE_GP_SMS] * p[MOE_GP_TENSOR_FLOPS] * p[MOE_GP_CLOCK_MAX],
+        .l2_bytes = p[MOE_INT_GP_L2_MIB] * 1048576,
+        .hbm = p[MOE_INT_GP_HBM_BW] * 1e6 * fmin(1, p[MOE_INT_GP_HBM_EFF] * s[MOE_INT_SP_HBM]),
+        .stream =
+            p[MOE_INT_GP_HBM_BW] * 1e6 * fmin(1, p[MOE_INT_GP_HBM_EFF] * s[MOE_INT_SP_STREAM]),
+        .hbm_nominal = p[MOE_INT_GP_HBM_BW] * 1e6,
+        .overlap_p = p[MOE_INT_GP_OVERLAP_P],
+        .kernel_us = p[MOE_INT_GP_KERNEL_US],
+        .gap_us = s[MOE_INT_SP_GAP_US] + (state->in_stream ? p[MOE_INT_GP_STREAM_GAP_US] : 0),
+        .fixed_us = s[MOE_INT_SP_FIXED_US],
+        .tile_us = p[MOE_INT_GP_TILE_US],
+        .epilogue = p[MOE_INT_GP_EPILOGUE_BW],
+        .hidden = s[MOE_INT_SP_HIDDEN],
+        .splitk_us = p[MOE_INT_GP_SPLITK_US],
+        .splitk = p[MOE_INT_GP_SPLITK_EFF] * p[MOE_INT_GP_HBM_BW] * 1e6,
+        .refetch = p[MOE_INT_GP_REFETCH],
+        .cluster = p[MOE_INT_GP_CLUSTER],
+        .tile_max = p[MOE_INT_GP_TILE_MAX],
+        .tile_pow2 = p[MOE_INT_GP_TILE_POW2] > 0,
+        .throttle = constant ? 0 : p[MOE_INT_GP_THROTTLE],
+        .throttle_us = state->clock == MOE_CLOCK_SETTLED ? 0 : p[MOE_INT_GP_THROTTLE_MS] * 1e3,
+        .floor_flops = p[MOE_INT_GP_SMS] * p[MOE_INT_GP_TENSOR_FLOPS] * p[MOE_INT_GP_CLOCK_MAX],
     };
     ret->tensor = fmin(ret->tensor, ret->tensor_peak);
 }

@@ -5,7 +5,7 @@
 
 #include "sim/gpus/params.h"
 
-typedef struct moe_rates {
+typedef struct moe_int_rates {
     double sms;
     double clock;       /* clocks per us */
     double tensor;      /* FLOP per clock and SM that a main loop reaches */
@@ -29,10 +29,10 @@ typedef struct moe_rates {
     int tile_pow2;
     double throttle, throttle_us; /* 0 for constant data */
     double floor_flops;           /* FLOP per us that no kernel exceeds */
-} moe_rates;
+} moe_int_rates;
 
-void moe_int_rates(const moe_gpu *gpu, moe_system system, const moe_workload *state,
-                   moe_rates *ret);
+void moe_int_rates_of(const moe_gpu *gpu, moe_int_system system, const moe_workload *state,
+                      moe_int_rates *ret);
 
 /* (a^p + b^p)^(1/p): the time of two activities that overlap, but not perfectly. */
 double moe_int_join(double a, double b, double p);

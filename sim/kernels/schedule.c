@@ -43,7 +43,7 @@ static void take_earliest(groups *all, double cost, double *left) {
 
 /* Rounds in which every SM takes a tile change no order; only the last few SMs' worth of tiles of
  * each batch are placed group by group. */
-static void take_batch(groups *all, double sms, moe_batch b) {
+static void take_batch(groups *all, double sms, moe_int_batch b) {
     if (b.cost <= 0 || b.count <= 0)
         return;
     const double spread = ceil((all->g[all->count - 1].at - all->g[0].at) / b.cost);
@@ -55,7 +55,8 @@ static void take_batch(groups *all, double sms, moe_batch b) {
         take_earliest(all, b.cost, &left);
 }
 
-void moe_int_schedule(const moe_batch *batches, int64_t count, double sms, moe_schedule *ret) {
+void moe_int_schedule_tiles(const moe_int_batch *batches, int64_t count, double sms,
+                            moe_int_schedule *ret) {
     groups all;
     double busy = 0, idle = 0;
     all.g[0] = (group){0, sms};

@@ -5,22 +5,23 @@
 #include <stdint.h>
 
 /* `count` tiles of the same cost. */
-typedef struct moe_batch {
+typedef struct moe_int_batch {
     double cost;
     double count;
-} moe_batch;
+} moe_int_batch;
 
-typedef struct moe_schedule {
+typedef struct moe_int_schedule {
     double full;   /* all SMs are busy until then */
     double end;    /* the last SM finishes then */
     double active; /* SMs busy on average between `full` and `end`, at least 1 */
     double busy;   /* sum of all tiles' costs */
-} moe_schedule;
+} moe_int_schedule;
 
 #define MOE_INT_SMS_MAX 1024
 
 /* Each SM takes the next tile when it is free; batches are taken in the given order. O(batches *
  * groups of SMs that are free together), whatever the number of tiles. */
-void moe_int_schedule(const moe_batch *batches, int64_t count, double sms, moe_schedule *ret);
+void moe_int_schedule_tiles(const moe_int_batch *batches, int64_t count, double sms,
+                            moe_int_schedule *ret);
 
 #endif

@@ -2,11 +2,11 @@
  * activation, GEMM2, finalize. Its autotuner tries every compiled tile; the model does too. */
 #include "sim/kernels/list.h"
 
-static const moe_tile shapes[] = {{128, 16, 1},  {128, 32, 1},  {128, 64, 1},
-                                  {128, 128, 1}, {128, 256, 1}, {256, 128, 1}};
-static const moe_tiles tiles = {shapes, sizeof shapes / sizeof *shapes, 1};
+static const moe_int_tile shapes[] = {{128, 16, 1},  {128, 32, 1},  {128, 64, 1},
+                                      {128, 128, 1}, {128, 256, 1}, {256, 128, 1}};
+static const moe_int_tiles tiles = {shapes, sizeof shapes / sizeof *shapes, 1};
 
-static void forward(moe_list *l) {
+static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e;
     moe_int_list_stream(l, "topk", l->T * l->E * e, l->P * 12);
@@ -14,22 +14,22 @@ static void forward(moe_list *l) {
     moe_int_list_alloc(l, Td + Pd);
     moe_int_list_stream(l, "X grouped", Td, Pd);
     moe_int_list_alloc(l, Ph);
-    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Pd, .write = Ph}, &tiles);
+    moe_int_list_gemm(l, "H", MOE_INT_OP_H, (moe_int_traffic){.read = Pd, .write = Ph}, &tiles);
     moe_int_list_free(l, Pd);
     moe_int_list_alloc(l, Pn);
     moe_int_list_stream(l, "A", Ph, Pn);
     moe_int_list_free(l, Ph);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, &tiles);
+    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd}, &tiles);
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, Td);
     moe_int_list_stream(l, "O", Pd, Td);
 }
 
-const moe_method moe_int_cutlass_moe = {"cutlass_moe",
-                                        "TensorRT-LLM's CUTLASS layer (forward)",
-                                        MOE_SYS_CUTLASS_MOE,
-                                        forward,
-                                        NULL,
-                                        .given_logits = 1,
-                                        .constant_data = 1};
+const moe_int_method moe_int_cutlass_moe = {"cutlass_moe",
+                                            "TensorRT-LLM's CUTLASS layer (forward)",
+                                            MOE_INT_SYS_CUTLASS_MOE,
+                                            forward,
+                                            NULL,
+                                            .given_logits = 1,
+                                            .constant_data = 1};

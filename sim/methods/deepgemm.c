@@ -7,13 +7,14 @@
 #include "sim/methods/padded.h"
 
 /* Rows of a group lie in tiles of 128; those of a weight gradient are as free as its columns. */
-static const moe_tile row_shapes[] = {{128, 64, 1},  {128, 96, 1},  {128, 128, 1}, {128, 160, 1},
-                                      {128, 192, 1}, {128, 224, 1}, {128, 256, 1}},
-                      depth_shapes[] = {{128, 128, 1}, {128, 256, 1}, {256, 128, 1}};
-static const moe_tiles rows = {row_shapes, sizeof row_shapes / sizeof *row_shapes, 1},
-                       depth = {depth_shapes, sizeof depth_shapes / sizeof *depth_shapes, 1};
+static const moe_int_tile row_shapes[] = {{128, 64, 1},  {128, 96, 1},  {128, 128, 1},
+                                          {128, 160, 1}, {128, 192, 1}, {128, 224, 1},
+                                          {128, 256, 1}},
+                          depth_shapes[] = {{128, 128, 1}, {128, 256, 1}, {256, 128, 1}};
+static const moe_int_tiles rows = {row_shapes, sizeof row_shapes / sizeof *row_shapes, 1},
+                           depth = {depth_shapes, sizeof depth_shapes / sizeof *depth_shapes, 1};
 
-static void forward(moe_list *l) {
+static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, padded = moe_int_padded_rows(l) * e;
     const double Rd = padded * l->d, Rn = padded * l->n, Rh = padded * l->h, Td = l->T * l->d * e;
     moe_int_list_stream(l, "sort", l->P * 24, l->P * 24);
@@ -21,11 +22,11 @@ static void forward(moe_list *l) {
     moe_int_list_cache(l, Rd);
     moe_int_list_stream(l, "X grouped", Pd, Rd);
     moe_int_list_cache(l, Rh);
-    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Rd, .write = Rh}, &rows);
+    moe_int_list_gemm(l, "H", MOE_INT_OP_H, (moe_int_traffic){.read = Rd, .write = Rh}, &rows);
     moe_int_list_alloc(l, Rn);
     moe_int_list_stream(l, "A", Rh, Rn);
     moe_int_list_alloc(l, Rd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Rn, .write = Rd}, &rows);
+    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd}, &rows);
     moe_int_list_free(l, Rn);
     moe_int_list_alloc(l, Td);
     moe_int_list_stream(l, "O", Pd, Td);
@@ -33,18 +34,19 @@ static void forward(moe_list *l) {
 }
 
 /* A weight gradient of `weights` bytes in the weights' own type, of two bytes an element. */
-static void deep(moe_list *l, const char *const names[3], moe_op op, double read, double weights) {
+static void deep(moe_int_list *l, const char *const names[3], moe_int_op op, double read,
+                 double weights) {
     const double fp32 = weights * 4 / l->element;
     moe_int_list_alloc(l, fp32);
     moe_int_list_stream(l, names[0], 0, fp32);
-    moe_int_list_gemm(l, names[1], op,
-                      (moe_traffic){.read = read + fp32, .write = fp32 - weights, .epilogue = 4},
-                      &depth);
+    moe_int_list_gemm(
+        l, names[1], op,
+        (moe_int_traffic){.read = read + fp32, .write = fp32 - weights, .epilogue = 4}, &depth);
     moe_int_list_stream(l, names[2], fp32, weights);
     moe_int_list_free(l, fp32);
 }
 
-static void backward(moe_list *l) {
+static void backward(moe_int_list *l) {
     static const char *const dw2[] = {"zero dW2", "dW2", "dW2 bf16"}, *const dw1[] = {"zero dW1",
                                                                                       "dW1",
                                                                                       "dW1 bf16"};
@@ -54,15 +56,15 @@ static void backward(moe_list *l) {
     moe_int_list_alloc(l, Td + Rd);
     moe_int_list_stream(l, "dY grouped", Pd, Rd);
     moe_int_list_alloc(l, Rn);
-    moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Rd, .write = Rn}, &rows);
+    moe_int_list_gemm(l, "dA", MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn}, &rows);
     moe_int_list_alloc(l, Rh + Rn);
     moe_int_list_stream(l, "dH", Rh + Rn, Rh + Rn);
-    deep(l, dw2, MOE_OP_DW2, Rd + Rn, w2);
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Rh, .write = Rd}, &rows);
-    deep(l, dw1, MOE_OP_DW1, Rd + Rh, w1);
+    deep(l, dw2, MOE_INT_OP_DW2, Rd + Rn, w2);
+    moe_int_list_gemm(l, "dXp", MOE_INT_OP_DXP, (moe_int_traffic){.read = Rh, .write = Rd}, &rows);
+    deep(l, dw1, MOE_INT_OP_DW1, Rd + Rh, w1);
     moe_int_list_alloc(l, Td);
     moe_int_list_stream(l, "dX", Pd, Td);
 }
 
-const moe_method moe_int_deepgemm = {"deepgemm", "DeepGEMM contiguous grouped GEMMs",
-                                     MOE_SYS_DEEPGEMM, forward, backward};
+const moe_int_method moe_int_deepgemm = {"deepgemm", "DeepGEMM contiguous grouped GEMMs",
+                                         MOE_INT_SYS_DEEPGEMM, forward, backward};

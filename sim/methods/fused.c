@@ -2,49 +2,49 @@
 
 #include <math.h>
 
-void moe_int_fused_forward(moe_list *l, const moe_fused *f) {
+void moe_int_fused_forward(moe_int_list *l, const moe_int_fused *f) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     moe_int_list_cache(l, l->T * l->d * e);
     moe_int_list_cache(l, Ph);
     moe_int_list_alloc(l, Pn);
-    moe_int_list_gemm(l, "A", MOE_OP_H,
-                      (moe_traffic){.read = Pd,
-                                    .write = Ph + Pn,
-                                    .epilogue = e * (1 + l->n / l->h),
-                                    .load = MOE_INT_GATHER_LOAD},
+    moe_int_list_gemm(l, "A", MOE_INT_OP_H,
+                      (moe_int_traffic){.read = Pd,
+                                        .write = Ph + Pn,
+                                        .epilogue = e * (1 + l->n / l->h),
+                                        .load = MOE_INT_GATHER_LOAD},
                       f->a);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, f->y);
+    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd}, f->y);
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, l->T * l->d * e);
     moe_int_list_stream(l, "O", Pd + l->P * 12, l->T * l->d * e);
     moe_int_list_free(l, Pd);
 }
 
-void moe_int_fused_backward(moe_list *l, const moe_fused *f) {
+void moe_int_fused_backward(moe_int_list *l, const moe_int_fused *f) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double parts = ceil(l->n / f->ds_columns);
     moe_int_list_alloc(l, l->T * l->d * e);
     moe_int_list_alloc(l, Ph + Pn);
-    moe_int_list_gemm(l, "dH", MOE_OP_DA,
-                      (moe_traffic){.read = Pd + Ph + l->P * 4,
-                                    .write = Ph + Pn + l->P * 4 * parts,
-                                    .epilogue = e * (1 + 2 * l->h / l->n),
-                                    .load = MOE_INT_GATHER_LOAD},
+    moe_int_list_gemm(l, "dH", MOE_INT_OP_DA,
+                      (moe_int_traffic){.read = Pd + Ph + l->P * 4,
+                                        .write = Ph + Pn + l->P * 4 * parts,
+                                        .epilogue = e * (1 + 2 * l->h / l->n),
+                                        .load = MOE_INT_GATHER_LOAD},
                       f->dh);
     moe_int_list_stream(l, "dS", l->P * 4 * parts, l->P * 4);
     moe_int_list_free(l, Ph); /* H */
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2,
-                      (moe_traffic){.read = Pd + Pn, .load = MOE_INT_GATHER_LOAD}, f->dw);
+    moe_int_list_gemm(l, "dW2", MOE_INT_OP_DW2,
+                      (moe_int_traffic){.read = Pd + Pn, .load = MOE_INT_GATHER_LOAD}, f->dw);
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, f->dxp);
+    moe_int_list_gemm(l, "dXp", MOE_INT_OP_DXP, (moe_int_traffic){.read = Ph, .write = Pd}, f->dxp);
     moe_int_list_alloc(l, f->dx_read);
     if (f->before_dx)
         f->before_dx(l);
     moe_int_list_alloc(l, l->T * l->d * e);
     moe_int_list_stream(l, "dX", Pd + l->P * 8 + f->dx_read, l->T * l->d * e);
     moe_int_list_free(l, Pd + f->dx_read);
-    moe_int_list_gemm(l, "dW1", MOE_OP_DW1,
-                      (moe_traffic){.read = Pd + Ph, .load = MOE_INT_GATHER_LOAD}, f->dw);
+    moe_int_list_gemm(l, "dW1", MOE_INT_OP_DW1,
+                      (moe_int_traffic){.read = Pd + Ph, .load = MOE_INT_GATHER_LOAD}, f->dw);
 }

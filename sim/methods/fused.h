@@ -5,15 +5,15 @@
 
 #include "sim/kernels/list.h"
 
-typedef struct moe_fused {
-    const moe_tiles *a, *y, *dh, *dxp, *dw;
+typedef struct moe_int_fused {
+    const moe_int_tiles *a, *y, *dh, *dxp, *dw;
     int ds_columns; /* dS leaves dH as one partial sum for so many columns; a small kernel adds */
-    void (*before_dx)(moe_list *l); /* kernels of which dX adds what they leave; NULL: none */
-    double dx_read;                 /* bytes of that */
-} moe_fused;
+    void (*before_dx)(moe_int_list *l); /* kernels of which dX adds what they leave; NULL: none */
+    double dx_read;                     /* bytes of that */
+} moe_int_fused;
 
 /* From the plan on, whose rows are sorted by expert. */
-void moe_int_fused_forward(moe_list *l, const moe_fused *f);
-void moe_int_fused_backward(moe_list *l, const moe_fused *f);
+void moe_int_fused_forward(moe_int_list *l, const moe_int_fused *f);
+void moe_int_fused_backward(moe_int_list *l, const moe_int_fused *f);
 
 #endif

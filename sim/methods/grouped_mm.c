@@ -6,9 +6,9 @@
 
 /* ATen's CUTLASS kernels (aten/src/ATen/native/cuda/GroupMM.cu), in clusters of two along the rows:
  * cooperative 128x256, but ping-pong 64x128 where a group has no more than 128 rows or columns. */
-static const moe_tile large_shape[] = {{128, 256, 1}}, small_shape[] = {{64, 128, 1}};
-static const moe_tiles large = {large_shape, 1, 1, .cluster = 2},
-                       small = {small_shape, 1, 1, .cluster = 2, .hidden = 1};
+static const moe_int_tile large_shape[] = {{128, 256, 1}}, small_shape[] = {{64, 128, 1}};
+static const moe_int_tiles large = {large_shape, 1, 1, .cluster = 2},
+                           small = {small_shape, 1, 1, .cluster = 2, .hidden = 1};
 
 /* Elements a clock and SM, index arithmetic in 64 bits: sizes are dynamic. */
 #define SWIGLU          1.06
@@ -20,23 +20,23 @@ static const moe_tiles large = {large_shape, 1, 1, .cluster = 2},
 #define ATOMIC_ADD      0.43 /* the gradient of y[inverse] adds into zeros */
 #define INDEX_BACKWARD  1.67 /* ATen's sorted index_put */
 
-static const moe_tiles *tiles_of(double m, double n) {
+static const moe_int_tiles *tiles_of(double m, double n) {
     return m <= 128 || n <= 128 ? &small : &large;
 }
 
-static void forward(moe_list *l) {
+static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e, rows = l->P / l->E;
     moe_int_list_cache(l, Td);
     moe_int_list_cache(l, Pd);
     moe_int_list_stream(l, "X grouped", Pd, Pd);
     moe_int_list_cache(l, Ph);
-    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Pd, .write = Ph},
+    moe_int_list_gemm(l, "H", MOE_INT_OP_H, (moe_int_traffic){.read = Pd, .write = Ph},
                       tiles_of(rows, l->h));
     moe_int_list_cache(l, Pn);
     moe_int_list_slow(l, "A", Ph, Pn, l->P * l->n, SWIGLU);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd},
+    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd},
                       tiles_of(rows, l->d));
     moe_int_list_cache(l, Pd);
     moe_int_list_slow(l, "Y by token", Pd, Pd, l->P * l->d, REORDER);
@@ -45,22 +45,24 @@ static void forward(moe_list *l) {
     moe_int_list_slow(l, "O", Pd, Td, l->T * l->d, COMBINE(l->K));
 }
 
-static void backward(moe_list *l) {
+static void backward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e, rows = l->P / l->E;
     moe_int_list_alloc(l, Td + Pd);
     moe_int_list_slow(l, "dS", Pd + Td, l->P * 4, l->P * l->d, WEIGHTS);
     moe_int_list_slow(l, "zero dY", 0, Pd, l->P * l->d, ZERO);
     moe_int_list_slow(l, "dY", Td + Pd, Pd, l->P * l->d, ATOMIC_ADD);
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Pd + Pn}, tiles_of(l->d, l->n));
+    moe_int_list_gemm(l, "dW2", MOE_INT_OP_DW2, (moe_int_traffic){.read = Pd + Pn},
+                      tiles_of(l->d, l->n));
     moe_int_list_alloc(l, Pn);
-    moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Pd, .write = Pn},
+    moe_int_list_gemm(l, "dA", MOE_INT_OP_DA, (moe_int_traffic){.read = Pd, .write = Pn},
                       tiles_of(rows, l->n));
     moe_int_list_alloc(l, Ph);
     moe_int_list_slow(l, "dH", Ph + Pn, Ph, l->P * l->n, SWIGLU_BACKWARD);
-    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, (moe_traffic){.read = Pd + Ph}, tiles_of(l->h, l->d));
+    moe_int_list_gemm(l, "dW1", MOE_INT_OP_DW1, (moe_int_traffic){.read = Pd + Ph},
+                      tiles_of(l->h, l->d));
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd},
+    moe_int_list_gemm(l, "dXp", MOE_INT_OP_DXP, (moe_int_traffic){.read = Ph, .write = Pd},
                       tiles_of(rows, l->d));
     moe_int_list_alloc(l, Td);
     moe_int_list_stream(l, "zero dX", 0, Td);
@@ -68,5 +70,5 @@ static void backward(moe_list *l) {
     moe_int_list_slow(l, "dX", Pd, Td, l->P * l->d, INDEX_BACKWARD);
 }
 
-const moe_method moe_int_grouped_mm = {"grouped_mm", "PyTorch grouped_mm, the rest by autograd",
-                                       MOE_SYS_GROUPED_MM, forward, backward};
+const moe_int_method moe_int_grouped_mm = {"grouped_mm", "PyTorch grouped_mm, the rest by autograd",
+                                           MOE_INT_SYS_GROUPED_MM, forward, backward};

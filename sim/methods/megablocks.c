@@ -6,18 +6,18 @@
  * one by one: the device idles there, for fixed_us. */
 #include "sim/methods/padded.h"
 
-static const moe_tile shapes[] = {{128, 128, 1}};
-static const moe_tiles tiles = {shapes, 1, 1, .cluster = 1};
+static const moe_int_tile shapes[] = {{128, 128, 1}};
+static const moe_int_tiles tiles = {shapes, 1, 1, .cluster = 1};
 
 /* Un-permutation: rows back to (token, choice), and their sum. */
-static void scatter(moe_list *l, const char *copy, const char *sum) {
+static void scatter(moe_int_list *l, const char *copy, const char *sum) {
     const double Pd = l->P * l->d * l->element, Td = l->T * l->d * l->element;
     moe_int_list_stream(l, copy, Pd, Pd);
     if (l->P > l->T)
         moe_int_list_slow(l, sum, Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 
-static void forward(moe_list *l) {
+static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, rows = moe_int_padded_rows(l) * e;
     const double Rd = rows * l->d, Rn = rows * l->n, Td = l->T * l->d * e;
     moe_int_list_stream(l, "sort", l->P * 24, l->P * 24);
@@ -26,10 +26,12 @@ static void forward(moe_list *l) {
     moe_int_list_stream(l, "zero X", 0, Rd);
     moe_int_list_stream(l, "X grouped", Pd, Pd);
     moe_int_list_cache(l, Rn);
-    moe_int_list_gemm(l, "H gate", MOE_OP_DA, (moe_traffic){.read = Rd, .write = Rn}, &tiles);
+    moe_int_list_gemm(l, "H gate", MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn},
+                      &tiles);
     if (l->h > l->n) {
         moe_int_list_cache(l, Rn);
-        moe_int_list_gemm(l, "H up", MOE_OP_DA, (moe_traffic){.read = Rd, .write = Rn}, &tiles);
+        moe_int_list_gemm(l, "H up", MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn},
+                          &tiles);
     }
     moe_int_list_cache(l, Rn);
     moe_int_list_stream(l, "silu", Rn, Rn);
@@ -38,13 +40,13 @@ static void forward(moe_list *l) {
         moe_int_list_stream(l, "A", 2 * Rn, Rn);
     }
     moe_int_list_cache(l, Rd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Rn, .write = Rd}, &tiles);
+    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd}, &tiles);
     moe_int_list_alloc(l, Pd + Td);
     scatter(l, "Y by token", "O");
     moe_int_list_free(l, Pd);
 }
 
-static void backward(moe_list *l) {
+static void backward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, rows = moe_int_padded_rows(l) * e;
     const double Rd = rows * l->d, Rn = rows * l->n, Td = l->T * l->d * e;
     moe_int_list_alloc(l, Td + Rd);
@@ -52,27 +54,31 @@ static void backward(moe_list *l) {
     moe_int_list_stream(l, "dY grouped", Pd, Pd);
     moe_int_list_stream(l, "dS", 2 * Pd, l->P * 4);
     moe_int_list_alloc(l, Rn);
-    moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Rd, .write = Rn}, &tiles);
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Rd + Rn}, &tiles);
+    moe_int_list_gemm(l, "dA", MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn}, &tiles);
+    moe_int_list_gemm(l, "dW2", MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn}, &tiles);
     if (l->h > l->n) {
         moe_int_list_alloc(l, 2 * Rn);
         moe_int_list_stream(l, "d silu", 2 * Rn, Rn);
         moe_int_list_stream(l, "d up", 2 * Rn, Rn);
         moe_int_list_alloc(l, Rd);
-        moe_int_list_gemm(l, "dXp up", MOE_OP_Y, (moe_traffic){.read = Rn, .write = Rd}, &tiles);
-        moe_int_list_gemm(l, "dW1 up", MOE_OP_DW2, (moe_traffic){.read = Rd + Rn}, &tiles);
+        moe_int_list_gemm(l, "dXp up", MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd},
+                          &tiles);
+        moe_int_list_gemm(l, "dW1 up", MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn}, &tiles);
     }
     moe_int_list_alloc(l, Rn + Rd);
     moe_int_list_stream(l, "d gate", 2 * Rn, Rn);
-    moe_int_list_gemm(l, "dXp gate", MOE_OP_Y, (moe_traffic){.read = Rn, .write = Rd}, &tiles);
-    moe_int_list_gemm(l, "dW1 gate", MOE_OP_DW2, (moe_traffic){.read = Rd + Rn}, &tiles);
+    moe_int_list_gemm(l, "dXp gate", MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd},
+                      &tiles);
+    moe_int_list_gemm(l, "dW1 gate", MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn}, &tiles);
     if (l->h > l->n)
         moe_int_list_stream(l, "dXp", 2 * Rd, Rd); /* the sum of the two */
     moe_int_list_alloc(l, Pd + Td);
     scatter(l, "dXp by token", "dX");
 }
 
-const moe_method moe_int_megablocks = {
-    "megablocks",       "MegaBlocks dMoE: padded groups, block-sparse",
-    MOE_SYS_MEGABLOCKS, forward,
-    backward,           .host_first = 1};
+const moe_int_method moe_int_megablocks = {"megablocks",
+                                           "MegaBlocks dMoE: padded groups, block-sparse",
+                                           MOE_INT_SYS_MEGABLOCKS,
+                                           forward,
+                                           backward,
+                                           .host_first = 1};

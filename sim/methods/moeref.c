@@ -12,13 +12,13 @@
  * products slows them. */
 #define HIDDEN 0.5
 
-static const moe_tile wide_shape[] = {{128, 256, 1}}, turns_shape[] = {{128, 192, 1}};
-static const moe_tiles exposed = {wide_shape, 1, 1},
-                       deferred = {wide_shape, 1, 1, .hidden = HIDDEN},
-                       turns = {turns_shape, 1, 1, .hidden = 1};
+static const moe_int_tile wide_shape[] = {{128, 256, 1}}, turns_shape[] = {{128, 192, 1}};
+static const moe_int_tiles exposed = {wide_shape, 1, 1},
+                           deferred = {wide_shape, 1, 1, .hidden = HIDDEN},
+                           turns = {turns_shape, 1, 1, .hidden = 1};
 
 /* C has d columns. */
-static const moe_tiles *either(const moe_list *l, double k) {
+static const moe_int_tiles *either(const moe_int_list *l, double k) {
     return takes_turns((long)l->d, (long)k) ? &turns : &deferred;
 }
 
@@ -32,13 +32,13 @@ static const moe_tiles *either(const moe_list *l, double k) {
 
 #define LEAST_OF_SLICE 256 /* tokens, as in token_sums.cu */
 
-static const moe_tile portable = {128, 128, 1};
+static const moe_int_tile portable = {128, 128, 1};
 
-static double router_outputs(const moe_list *l) {
+static double router_outputs(const moe_int_list *l) {
     return (double)(l->work->layer->E + l->work->layer->n_zero);
 }
 
-static void portable_gemm(moe_list *l, const char *name, moe_gemm g) {
+static void portable_gemm(moe_int_list *l, const char *name, moe_int_gemm g) {
     g.element = l->element;
     g.write = (double)g.groups * g.m * g.n * 4;
     g.epilogue = PORTABLE_EPILOGUE;
@@ -48,11 +48,11 @@ static void portable_gemm(moe_list *l, const char *name, moe_gemm g) {
 }
 
 /* Top-K takes a round of its warp for each choice, and about two to load, score and weigh. */
-static void router_forward(moe_list *l) {
+static void router_forward(moe_int_list *l) {
     const double outputs = router_outputs(l), e = l->element;
     portable_gemm(
         l, "router",
-        (moe_gemm){
+        (moe_int_gemm){
             .groups = 1, .m = l->T, .n = outputs, .k = l->d, .read = (l->T + outputs) * l->d * e});
     moe_int_list_slow(l, "topk", l->T * outputs * 4, l->P * 8, l->T * (l->K + 2), CHOICE_RATE);
     moe_int_list_stream(l, "sort count", l->P * 4, 0);
@@ -61,35 +61,35 @@ static void router_forward(moe_list *l) {
 }
 
 /* The logits' gradient is the sum of two 16-bit numbers; slices of tokens as in token_sums.cu. */
-static void router_backward(moe_list *l) {
+static void router_backward(moe_int_list *l) {
     const double outputs = router_outputs(l), e = l->element, dz = 2 * l->T * outputs * e;
     const double tiles = ceil(outputs / portable.m) * ceil(l->d / portable.n);
     const double slices = fmax(1, fmin(floor(2 * l->r.sms / tiles), floor(l->T / LEAST_OF_SLICE)));
     moe_int_list_stream(l, "d_logits", l->T * outputs * 4 + l->P * 8, dz);
     portable_gemm(
         l, "dX router",
-        (moe_gemm){
+        (moe_int_gemm){
             .groups = 1, .m = l->T, .n = l->d, .k = 2 * outputs, .read = dz + outputs * l->d * e});
     portable_gemm(l, "dW_r",
-                  (moe_gemm){.groups = (int64_t)slices,
-                             .m = outputs,
-                             .n = l->d,
-                             .k = l->T / slices,
-                             .read = dz / 2 + l->T * l->d * e});
+                  (moe_int_gemm){.groups = (int64_t)slices,
+                                 .m = outputs,
+                                 .n = l->d,
+                                 .k = l->T / slices,
+                                 .read = dz / 2 + l->T * l->d * e});
     moe_int_list_stream(l, "dW_r sum", slices * outputs * l->d * 4, outputs * l->d * 4);
 }
 
-static moe_fused flow_of(const moe_list *l) {
-    return (moe_fused){.a = &deferred,
-                       .y = either(l, l->n),
-                       .dh = &exposed,
-                       .dxp = either(l, l->h),
-                       .dw = &deferred,
-                       .ds_columns = 256};
+static moe_int_fused flow_of(const moe_int_list *l) {
+    return (moe_int_fused){.a = &deferred,
+                           .y = either(l, l->n),
+                           .dh = &exposed,
+                           .dxp = either(l, l->h),
+                           .dw = &deferred,
+                           .ds_columns = 256};
 }
 
-static void forward(moe_list *l) {
-    const moe_fused flow = flow_of(l);
+static void forward(moe_int_list *l) {
+    const moe_int_fused flow = flow_of(l);
     if (l->work->with_router)
         router_forward(l);
     else
@@ -97,8 +97,8 @@ static void forward(moe_list *l) {
     moe_int_fused_forward(l, &flow);
 }
 
-static void backward(moe_list *l) {
-    moe_fused flow = flow_of(l);
+static void backward(moe_int_list *l) {
+    moe_int_fused flow = flow_of(l);
     if (l->work->with_router) {
         flow.before_dx = router_backward;
         flow.dx_read = l->T * l->d * 4;
@@ -106,6 +106,6 @@ static void backward(moe_list *l) {
     moe_int_fused_backward(l, &flow);
 }
 
-const moe_method moe_int_moeref = {"moeref",       "this project's own CUDA backend",
-                                   MOE_SYS_MOEREF, forward,
-                                   backward,       .own_router = 1};
+const moe_int_method moe_int_moeref = {"moeref",           "this project's own CUDA backend",
+                                       MOE_INT_SYS_MOEREF, forward,
+                                       backward,           .own_router = 1};

@@ -9,9 +9,9 @@
 
 /* A CTA of the first GEMM holds both halves of its columns of H. The configurations that its
  * autotuner may pick have tiles of 64 rows too, which double the empty CTAs. */
-static const moe_tile pair_shape[] = {{128, 256, 1}}, square_shape[] = {{128, 128, 1}};
-static const moe_tiles pair = {pair_shape, 1, 1, .cluster = 1},
-                       square = {square_shape, 1, 1, .cluster = 1};
+static const moe_int_tile pair_shape[] = {{128, 256, 1}}, square_shape[] = {{128, 128, 1}};
+static const moe_int_tiles pair = {pair_shape, 1, 1, .cluster = 1},
+                           square = {square_shape, 1, 1, .cluster = 1};
 
 /* Passes over an array [E][T] of four bytes in which the router makes the mask and the scores of
  * all experts that the layer starts from (momoe/topk_router.py). */
@@ -22,7 +22,7 @@ static const moe_tiles pair = {pair_shape, 1, 1, .cluster = 1},
  * memory for itself; of the copy's, without any, 2048 threads fit. */
 #define GEMM_PLACES 1
 #define COPY_PLACES 8
-static void empty(moe_list *l, const char *name, double rows, double columns, double places) {
+static void empty(moe_int_list *l, const char *name, double rows, double columns, double places) {
     double tiles = l->E * ceil(l->T / rows);
     for (int64_t e = 0; e < (int64_t)l->E; e++)
         tiles -= ceil((double)l->counts[e] / rows);
@@ -30,7 +30,7 @@ static void empty(moe_list *l, const char *name, double rows, double columns, do
                       places / (l->r.tile_us * l->r.clock + l->r.l2_latency));
 }
 
-static void forward(moe_list *l) {
+static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e;
     const double Td = l->T * l->d * e, mask = l->E * l->T * 4;
     moe_int_list_stream(l, "mask", MASK_PASSES / 2 * mask, MASK_PASSES / 2 * mask);
@@ -39,13 +39,13 @@ static void forward(moe_list *l) {
     moe_int_list_cache(l, Td);
     moe_int_list_alloc(l, Pn);
     moe_int_list_gemm(
-        l, "A", MOE_OP_H,
-        (moe_traffic){
+        l, "A", MOE_INT_OP_H,
+        (moe_int_traffic){
             .read = Pd, .write = Pn, .epilogue = e * l->n / l->h, .load = MOE_INT_GATHER_LOAD},
         &pair);
     empty(l, "A empty", 128, ceil(l->n / 128), GEMM_PLACES);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, &square);
+    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd}, &square);
     empty(l, "Y empty", 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, Td);
@@ -53,7 +53,7 @@ static void forward(moe_list *l) {
     moe_int_list_free(l, Pd);
 }
 
-static void backward(moe_list *l) {
+static void backward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e;
     moe_int_list_alloc(l, Td + 2 * Pd);
@@ -61,27 +61,30 @@ static void backward(moe_list *l) {
     empty(l, "grouped empty", 64, ceil(l->d / 512), COPY_PLACES);
     moe_int_list_alloc(l, Ph + Pn);
     /* One kernel computes dA and then H, which it keeps to itself. */
-    moe_int_list_gemm(l, "H", MOE_OP_H,
-                      (moe_traffic){.read = Pd, .epilogue = e / 100, .recomputes = 1}, &pair);
+    moe_int_list_gemm(l, "H", MOE_INT_OP_H,
+                      (moe_int_traffic){.read = Pd, .epilogue = e / 100, .recomputes = 1}, &pair);
     moe_int_list_gemm(
-        l, "dH", MOE_OP_DA,
-        (moe_traffic){.read = Pd, .write = Ph + Pn, .epilogue = e * (1 + l->h / l->n)}, &square);
+        l, "dH", MOE_INT_OP_DA,
+        (moe_int_traffic){.read = Pd, .write = Ph + Pn, .epilogue = e * (1 + l->h / l->n)},
+        &square);
     empty(l, "dH empty", 128, ceil(l->n / 128), GEMM_PLACES);
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, (moe_traffic){.read = Pd + Pn}, &square);
+    moe_int_list_gemm(l, "dW2", MOE_INT_OP_DW2, (moe_int_traffic){.read = Pd + Pn}, &square);
     moe_int_list_free(l, Pd);
-    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, (moe_traffic){.read = Pd + Ph}, &square);
+    moe_int_list_gemm(l, "dW1", MOE_INT_OP_DW1, (moe_int_traffic){.read = Pd + Ph}, &square);
     moe_int_list_free(l, Pd);
     moe_int_list_stream(l, "zero dS", 0, l->E * l->T * 4);
     moe_int_list_alloc(l, Pd);
     /* Another computes dX~ and then Y, for <dO, Y>. */
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &square);
+    moe_int_list_gemm(l, "dXp", MOE_INT_OP_DXP, (moe_int_traffic){.read = Ph, .write = Pd},
+                      &square);
     moe_int_list_gemm(
-        l, "Y again", MOE_OP_Y,
-        (moe_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e, .recomputes = 1}, &square);
+        l, "Y again", MOE_INT_OP_Y,
+        (moe_int_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e, .recomputes = 1},
+        &square);
     empty(l, "dXp empty", 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_alloc(l, Td);
     moe_int_list_slow(l, "dX", Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 
-const moe_method moe_int_momoe = {"momoe", "MoMoE: Triton, fused SwiGLU, H and Y recomputed",
-                                  MOE_SYS_MOMOE, forward, backward};
+const moe_int_method moe_int_momoe = {"momoe", "MoMoE: Triton, fused SwiGLU, H and Y recomputed",
+                                      MOE_INT_SYS_MOMOE, forward, backward};

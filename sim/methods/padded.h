@@ -4,7 +4,7 @@
 
 #include "sim/kernels/list.h"
 
-static inline double moe_int_padded_rows(const moe_list *l) {
+static inline double moe_int_padded_rows(const moe_int_list *l) {
     double rows = 0;
     for (int64_t e = 0; e < (int64_t)l->E; e++)
         rows += 128 * (double)((l->counts[e] + 127) / 128);

@@ -6,9 +6,9 @@
 #include "sim/kernels/list.h"
 
 /* Row tiles are cut from the sorted pairs, not from each expert's. */
-static const moe_tile shapes[] = {{128, 128, 1}};
-static const moe_tiles rows = {shapes, 1, 1, .cluster = 1, .packed = 1},
-                       depth = {shapes, 1, 1, .cluster = 1};
+static const moe_int_tile shapes[] = {{128, 128, 1}};
+static const moe_int_tiles rows = {shapes, 1, 1, .cluster = 1, .packed = 1},
+                           depth = {shapes, 1, 1, .cluster = 1};
 
 /* Elements a clock and SM. */
 #define STRIDED       1.5  /* ATen's elementwise kernel on the halves of H */
@@ -29,32 +29,33 @@ static double sharers(double columns) {
  * (scattermoe/kernels/ops.py, _groupXtY) spreads CTAs that run together so that gcd(4, columns)
  * share a tile of X, and of X's tiles of columns every fourth shares one of dY. As often as they do
  * not, an operand is read again. */
-static moe_traffic deep(double dy, double dy_width, double x, double x_width) {
+static moe_int_traffic deep(double dy, double dy_width, double x, double x_width) {
     const double columns = ceil(dy_width / 128), rows_of = ceil(x_width / 128);
     const double times_dy = fmin(4, rows_of), times_x = fmax(1, columns / sharers(columns));
-    return (moe_traffic){.read = dy + x, .again = dy * (times_dy - 1) + x * (times_x - 1)};
+    return (moe_int_traffic){.read = dy + x, .again = dy * (times_dy - 1) + x * (times_x - 1)};
 }
 
-static void forward(moe_list *l) {
+static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e;
     /* 64-bit keys and values, eight passes of a radix sort. */
     moe_int_list_stream(l, "sort", l->P * 192, l->P * 192);
     moe_int_list_cache(l, Td);
     moe_int_list_cache(l, Ph);
-    moe_int_list_gemm(l, "H", MOE_OP_H,
-                      (moe_traffic){.read = Pd, .write = Ph, .load = MOE_INT_GATHER_LOAD}, &rows);
+    moe_int_list_gemm(l, "H", MOE_INT_OP_H,
+                      (moe_int_traffic){.read = Pd, .write = Ph, .load = MOE_INT_GATHER_LOAD},
+                      &rows);
     if (l->h > l->n)
         moe_int_list_slow(l, "silu", Pn, Pn, l->P * l->n, STRIDED);
     moe_int_list_cache(l, Pn);
     moe_int_list_slow(l, "A", Ph, Pn, l->P * l->n, STRIDED);
     moe_int_list_cache(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn, .write = Pd}, &rows);
+    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd}, &rows);
     moe_int_list_alloc(l, Td);
     moe_int_list_slow(l, "O", Pd + l->P * 4, Td, l->T * l->d, COMBINE(l->K));
 }
 
-static void act_backward(moe_list *l) {
+static void act_backward(moe_int_list *l) {
     const double Pn = l->P * l->n * l->element, elements = l->P * l->n;
     if (l->h > l->n) {
         moe_int_list_stream(l, "d up", 2 * Pn, Pn);
@@ -65,7 +66,7 @@ static void act_backward(moe_list *l) {
         moe_int_list_stream(l, "dH", 2 * Pn, 2 * Pn); /* the halves put together */
 }
 
-static void backward(moe_list *l) {
+static void backward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e, w2 = l->E * l->n * l->d * e;
     moe_int_list_alloc(l, Td);
@@ -74,19 +75,21 @@ static void backward(moe_list *l) {
     moe_int_list_stream(l, "dY grouped", Pd, Pd); /* gathers and scales dO */
     moe_int_list_stream(l, "zero dW2", 0, w2);
     moe_int_list_alloc(l, Pn);
-    moe_int_list_gemm(l, "dW2", MOE_OP_DW2, deep(Pd, l->d, Pn, l->n), &depth);
-    moe_int_list_gemm(l, "dA", MOE_OP_DA, (moe_traffic){.read = Pd, .write = Pn}, &rows);
+    moe_int_list_gemm(l, "dW2", MOE_INT_OP_DW2, deep(Pd, l->d, Pn, l->n), &depth);
+    moe_int_list_gemm(l, "dA", MOE_INT_OP_DA, (moe_int_traffic){.read = Pd, .write = Pn}, &rows);
     moe_int_list_alloc(l, Ph);
     act_backward(l);
     moe_int_list_stream(l, "X grouped", Pd, Pd);
     moe_int_list_stream(l, "zero dW1", 0, w2 * l->h / l->n);
-    moe_int_list_gemm(l, "dW1", MOE_OP_DW1, deep(Ph, l->h, Pd, l->d), &depth);
-    moe_int_list_gemm(l, "dXp", MOE_OP_DXP, (moe_traffic){.read = Ph, .write = Pd}, &rows);
+    moe_int_list_gemm(l, "dW1", MOE_INT_OP_DW1, deep(Ph, l->h, Pd, l->d), &depth);
+    moe_int_list_gemm(l, "dXp", MOE_INT_OP_DXP, (moe_int_traffic){.read = Ph, .write = Pd}, &rows);
     moe_int_list_alloc(l, Td);
     moe_int_list_slow(l, "dX", Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 
-const moe_method moe_int_scattermoe = {
-    "scattermoe",       "ScatterMoE: Triton scatter-to-scatter GEMMs",
-    MOE_SYS_SCATTERMOE, forward,
-    backward,           .host_first = 1};
+const moe_int_method moe_int_scattermoe = {"scattermoe",
+                                           "ScatterMoE: Triton scatter-to-scatter GEMMs",
+                                           MOE_INT_SYS_SCATTERMOE,
+                                           forward,
+                                           backward,
+                                           .host_first = 1};

@@ -4,64 +4,64 @@
  * one rule: 16x32 while T <= E, 64x64 above. */
 #include "sim/kernels/list.h"
 
-static const moe_tile tuned_shapes[] = {{16, 64, 1},  {16, 128, 1},  {16, 256, 1}, {32, 64, 1},
-                                        {32, 128, 1}, {64, 64, 1},   {64, 128, 1}, {64, 256, 1},
-                                        {128, 64, 1}, {128, 128, 1}, {128, 256, 1}};
-static const moe_tiles tuned = {tuned_shapes, sizeof tuned_shapes / sizeof *tuned_shapes, 1,
-                                .cluster = 1};
-static const moe_tile few_shape[] = {{16, 32, 1}}, many_shape[] = {{64, 64, 1}};
-static const moe_tiles few = {few_shape, 1, 1, .cluster = 1},
-                       many = {many_shape, 1, 1, .cluster = 1};
+static const moe_int_tile tuned_shapes[] = {{16, 64, 1},  {16, 128, 1},  {16, 256, 1}, {32, 64, 1},
+                                            {32, 128, 1}, {64, 64, 1},   {64, 128, 1}, {64, 256, 1},
+                                            {128, 64, 1}, {128, 128, 1}, {128, 256, 1}};
+static const moe_int_tiles tuned = {tuned_shapes, sizeof tuned_shapes / sizeof *tuned_shapes, 1,
+                                    .cluster = 1};
+static const moe_int_tile few_shape[] = {{16, 32, 1}}, many_shape[] = {{64, 64, 1}};
+static const moe_int_tiles few = {few_shape, 1, 1, .cluster = 1},
+                           many = {many_shape, 1, 1, .cluster = 1};
 
 /* The fallback above T = E steps 32 deep: weights come in 64-byte pieces, half a cache line, which
  * cost memory as if a quarter more were read. */
 #define HALF_LINES 0.25
 
-static void layer(moe_list *l, const moe_tiles *tiles) {
+static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e;
     const double more = tiles == &many ? HALF_LINES * l->active * l->d * e : 0;
     moe_int_list_stream(l, "topk", l->T * l->E * e, l->P * 12);
     moe_int_list_stream(l, "align", l->P * 8, l->P * 8);
     moe_int_list_alloc(l, Td + Ph);
-    moe_int_list_gemm(l, "H", MOE_OP_H, (moe_traffic){.read = Td + more * l->h, .write = Ph},
-                      tiles);
+    moe_int_list_gemm(l, "H", MOE_INT_OP_H,
+                      (moe_int_traffic){.read = Td + more * l->h, .write = Ph}, tiles);
     moe_int_list_alloc(l, Pn);
     moe_int_list_stream(l, "A", Ph, Pn);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_OP_Y, (moe_traffic){.read = Pn + more * l->n, .write = Pd},
-                      tiles);
+    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y,
+                      (moe_int_traffic){.read = Pn + more * l->n, .write = Pd}, tiles);
     moe_int_list_alloc(l, Td);
     moe_int_list_stream(l, "O", Pd, Td);
 }
 
-static void forward_tuned(moe_list *l) {
+static void forward_tuned(moe_int_list *l) {
     layer(l, &tuned);
 }
 
 /* Shapes for which SGLang behaves as tuned on an H100; every other shape that was measured shows
  * the fallback's step at T = E. */
-static int sglang_is_tuned(const moe_list *l) {
+static int sglang_is_tuned(const moe_int_list *l) {
     return l->E == 128 && l->n == 768;
 }
 
-static void forward_sglang(moe_list *l) {
+static void forward_sglang(moe_int_list *l) {
     /* The tuned kernel is vLLM's, and so are its efficiencies. */
     if (sglang_is_tuned(l))
-        moe_int_rates(l->gpu, MOE_SYS_TRITON, l->work, &l->r);
+        moe_int_rates_of(l->gpu, MOE_INT_SYS_TRITON, l->work, &l->r);
     layer(l, sglang_is_tuned(l) ? &tuned : l->T <= l->E ? &few : &many);
 }
 
-const moe_method moe_int_triton = {"triton_fused_moe",
-                                   "Triton fused MoE as in vLLM, well-chosen tiles (forward)",
-                                   MOE_SYS_TRITON,
-                                   forward_tuned,
-                                   NULL,
-                                   .given_logits = 1};
-const moe_method moe_int_sglang = {
+const moe_int_method moe_int_triton = {"triton_fused_moe",
+                                       "Triton fused MoE as in vLLM, well-chosen tiles (forward)",
+                                       MOE_INT_SYS_TRITON,
+                                       forward_tuned,
+                                       NULL,
+                                       .given_logits = 1};
+const moe_int_method moe_int_sglang = {
     "sglang_fused_moe",
     "the same as in SGLang, fallback tiles for most shapes (forward)",
-    MOE_SYS_SGLANG,
+    MOE_INT_SYS_SGLANG,
     forward_sglang,
     NULL,
     .given_logits = 1};

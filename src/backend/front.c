@@ -52,7 +52,7 @@ moe_status moe_layer_prepare(moe_backend *backend, const moe_layer_desc *desc, c
     return MOE_OK;
 }
 
-void moe_layer_release(moe_layer **layer) {
+void moe_layer_destroy(moe_layer **layer) {
     if (!layer || !*layer)
         return;
     plugin_of(*layer)->release((*layer)->plugged);

@@ -103,7 +103,7 @@ static moe_status set_names(moe_int_entry *entry, char *name, const char *path) 
     entry->path = strdup(path);
     if (entry->name && entry->path)
         return MOE_OK;
-    moe_int_entry_clear(entry);
+    moe_int_entry_destroy(entry);
     return MOE_E_NOMEM;
 }
 
@@ -145,7 +145,7 @@ moe_status moe_int_entry_load(const char *path, moe_int_entry *ret) {
     return status;
 }
 
-void moe_int_entry_clear(moe_int_entry *entry) {
+void moe_int_entry_destroy(moe_int_entry *entry) {
     free(entry->name);
     free(entry->path);
     *entry = (moe_int_entry){0};

@@ -61,7 +61,7 @@ static moe_status find_by_path(const char *path, const moe_log *log, const moe_p
                  entry.reason);
     else
         *ret = entry.plugin; /* lives in the shared object, which stays loaded */
-    moe_int_entry_clear(&entry);
+    moe_int_entry_destroy(&entry);
     return status;
 }
 

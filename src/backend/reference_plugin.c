@@ -83,7 +83,7 @@ static moe_status reference_prepare(void *dev, const moe_layer_desc *desc, const
 
 static void reference_release(void *self) {
     layer *l = self;
-    moe_reference_free(&l->result);
+    moe_reference_result_destroy(&l->result);
     free(l);
 }
 
@@ -93,7 +93,7 @@ static moe_status reference_set_input(void *self, const moe_input *input) {
     l->in.t[MOE_T_DO] = input->dO;
     l->plan = input->plan;
     l->seed = input->seed;
-    moe_reference_free(&l->result);
+    moe_reference_result_destroy(&l->result);
     return MOE_OK;
 }
 
@@ -113,7 +113,7 @@ static moe_status run(layer *l, bool backward) {
     moe_status status = moe_reference_run(&l->desc, &in, &params, l->dev->log, &result);
     if (status)
         return status;
-    moe_reference_free(&l->result);
+    moe_reference_result_destroy(&l->result);
     l->result = result;
     return MOE_OK;
 }

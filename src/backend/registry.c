@@ -26,7 +26,7 @@ static moe_status append(moe_backends *all, moe_int_entry *entry) {
         size_t capacity = all->capacity ? 2 * all->capacity : 8;
         moe_int_entry *grown = realloc(all->entry, capacity * sizeof *grown);
         if (!grown) {
-            moe_int_entry_clear(entry);
+            moe_int_entry_destroy(entry);
             return MOE_E_NOMEM;
         }
         all->entry = grown;
@@ -48,7 +48,7 @@ static moe_status add_file(moe_backends *all, const char *path, const moe_log *l
             moe_log_send(log, MOE_LOG_WARN,
                          "%s: a backend named '%s' is known already (%s): skipped", path,
                          entry.name, first->path);
-        moe_int_entry_clear(&entry);
+        moe_int_entry_destroy(&entry);
         return MOE_OK;
     }
     if (!entry.plugin)
@@ -159,7 +159,7 @@ moe_status moe_backends_load(const char *path, const moe_log *log, moe_backends 
     if (!status)
         status = list ? add_list(all, list, log) : add_default(all, log);
     if (status) {
-        moe_backends_free(&all);
+        moe_backends_destroy(&all);
         return moe_fail(log, status, "no memory for the list of backends");
     }
     sort_by_priority(all);
@@ -167,11 +167,11 @@ moe_status moe_backends_load(const char *path, const moe_log *log, moe_backends 
     return MOE_OK;
 }
 
-void moe_backends_free(moe_backends **all) {
+void moe_backends_destroy(moe_backends **all) {
     if (!all || !*all)
         return;
     for (size_t i = 0; i < (*all)->count; i++)
-        moe_int_entry_clear(&(*all)->entry[i]);
+        moe_int_entry_destroy(&(*all)->entry[i]);
     free((*all)->entry);
     free(*all);
     *all = NULL;

@@ -35,6 +35,6 @@ moe_status moe_int_entry_builtin(const moe_plugin *plugin, moe_int_entry *ret);
  * in ret->status and ret->reason; the return value is MOE_OK or MOE_E_NOMEM. */
 moe_status moe_int_entry_load(const char *path, moe_int_entry *ret);
 
-void moe_int_entry_clear(moe_int_entry *entry);
+void moe_int_entry_destroy(moe_int_entry *entry);
 
 #endif

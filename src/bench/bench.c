@@ -145,23 +145,23 @@ moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
     params = params ? params : &defaults;
     if (!(problem->pass & MOE_PASS_BWD))
         input.dO.data = NULL;
-    moe_status s = moe_backend_supports(backend, &problem->layer, &use, &support);
-    if (s)
-        return moe_fail(log, s, "%s cannot run this case: %s", moe_backend_name(backend),
+    moe_status status = moe_backend_supports(backend, &problem->layer, &use, &support);
+    if (status)
+        return moe_fail(log, status, "%s cannot run this case: %s", moe_backend_name(backend),
                         support.reason);
     if (!params->no_roofline)
         result.has_roofline = moe_backend_roofline(backend, &result.roofline) == MOE_OK;
-    s = moe_layer_prepare(backend, &problem->layer, &use, &problem->in, &layer);
-    if (!s)
-        s = moe_layer_set_input(layer, &input);
-    if (!s)
-        s = time_layer(backend, layer, problem, params,
-                       moe_dtype_size((moe_dtype)support.arithmetic), log, &result);
-    if (s)
-        moe_fail(log, s, "timing %s on %s: %s", problem->name, moe_backend_name(backend),
-                 moe_status_str(s));
+    status = moe_layer_prepare(backend, &problem->layer, &use, &problem->in, &layer);
+    if (!status)
+        status = moe_layer_set_input(layer, &input);
+    if (!status)
+        status = time_layer(backend, layer, problem, params,
+                            moe_dtype_size((moe_dtype)support.arithmetic), log, &result);
+    if (status)
+        moe_fail(log, status, "timing %s on %s: %s", problem->name, moe_backend_name(backend),
+                 moe_status_str(status));
     else
         *ret = result;
-    moe_layer_release(&layer);
-    return s;
+    moe_layer_destroy(&layer);
+    return status;
 }

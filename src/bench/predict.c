@@ -106,14 +106,14 @@ moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,
                        work = moe_workload_of(&c, plan ? counts : NULL, &state);
     for (size_t k = 0; k < r->n_kernels; k++)
         r->kernel[k].predicted_us = r->kernel[k].floor_us = r->kernel[k].least_us = 0;
-    moe_status s = moe_predict(params->gpu, method, &work, log, &model);
-    if (!s) {
+    moe_status status = moe_predict(params->gpu, method, &work, log, &model);
+    if (!status) {
         take_prediction(model, r);
         r->model_mhz = model->clock_mhz;
         snprintf(r->model, sizeof r->model, "%s on %s, %s clock", method, moe_gpu_name(params->gpu),
                  settled ? "settled" : "burst");
     }
-    moe_prediction_free(&model);
+    moe_prediction_destroy(&model);
     free(counts);
-    return s;
+    return status;
 }

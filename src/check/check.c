@@ -98,10 +98,10 @@ static moe_status judge(moe_int_run *run, const moe_problem *problem,
                                .user = &source};
     if (!run->support.deterministic && run->same_plan)
         subject.later = views(run->later, NULL);
-    moe_status s = moe_int_judge(&subject, params, log, r);
-    if (!s)
+    moe_status status = moe_int_judge(&subject, params, log, r);
+    if (!status)
         judge_repeats(run, r);
-    return s;
+    return status;
 }
 
 moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
@@ -116,19 +116,19 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     if (!params)
         params = &defaults;
     snprintf(selector, sizeof selector, "--backend %s", params->spec ? params->spec : name);
-    moe_status s = moe_int_result_create(problem, name, selector, log, &r);
-    if (s)
-        return s;
+    moe_status status = moe_int_result_create(problem, name, selector, log, &r);
+    if (status)
+        return status;
     moe_int_run_make(backend, problem, params, r, &run);
     if (run.usable)
-        s = judge(&run, problem, params, log, r);
-    moe_int_run_free(&run);
+        status = judge(&run, problem, params, log, r);
+    moe_int_run_destroy(&run);
     r->seconds = now() - start;
-    if (s)
-        moe_check_free(&r);
+    if (status)
+        moe_check_result_destroy(&r);
     else
         *ret = r;
-    return s;
+    return status;
 }
 
 moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32_t arithmetic,
@@ -139,23 +139,23 @@ moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32
     moe_int_outputs f;
     moe_check_result *r = NULL;
     snprintf(selector, sizeof selector, "--outputs %s", path);
-    moe_status s = moe_int_outputs_read(path, problem, log, &f);
-    if (!s)
-        s = moe_int_result_create(problem, path, selector, log, &r);
-    if (!s) {
+    moe_status status = moe_int_outputs_read(path, problem, log, &f);
+    if (!status)
+        status = moe_int_result_create(problem, path, selector, log, &r);
+    if (!status) {
         moe_int_subject subject = {.problem = problem,
                                    .arithmetic = arithmetic >= 0 ? (moe_dtype)arithmetic
                                                                  : moe_int_outputs_arithmetic(&f),
                                    .got = f.got,
                                    .plan = f.plan};
-        s = moe_int_judge(&subject, params ? params : &defaults, log, r);
+        status = moe_int_judge(&subject, params ? params : &defaults, log, r);
     }
-    if (!s)
+    if (!status)
         moe_int_outputs_list_absent(&f, problem, r);
-    moe_int_outputs_free(&f);
-    if (s)
-        moe_check_free(&r);
+    moe_int_outputs_destroy(&f);
+    if (status)
+        moe_check_result_destroy(&r);
     else
         *ret = r;
-    return s;
+    return status;
 }

@@ -51,9 +51,9 @@ void moe_int_dump(const moe_int_subject *subject, const moe_int_truth *truth, co
     add(b, "in.", &subject->problem->in);
     add(b, "got.", &subject->got);
     add(b, "want.", &truth->oracle->out);
-    moe_status s = moe_safetensors_write(path, b->tensor, b->count, metadata,
-                                         sizeof metadata / sizeof *metadata, log);
-    if (!s)
+    moe_status status = moe_safetensors_write(path, b->tensor, b->count, metadata,
+                                              sizeof metadata / sizeof *metadata, log);
+    if (!status)
         moe_log_send(log, MOE_LOG_INFO, "inputs, results (got.) and truth (want.) are in %s", path);
     free(b);
 }

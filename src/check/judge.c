@@ -62,7 +62,7 @@ static void compare_sampled(const trial *b, moe_int_comparison *c, moe_tensor_ve
     } else if (moe_int_part_gather(&whole, part, &got) == MOE_OK) {
         c->got = &got;
         moe_int_compare(c, ret);
-        moe_tensor_free(&got);
+        moe_tensor_destroy(&got);
     } else {
         ret->verdict = MOE_VERDICT_ERROR;
         snprintf(ret->why, sizeof ret->why, "no memory to gather the sample");
@@ -188,7 +188,7 @@ static void judge_stages(trial *b) {
             b->subject->fetch(b->subject->user, id, &stage) != MOE_OK)
             continue;
         judge_tensor(b, id, &stage, false);
-        moe_tensor_free(&stage);
+        moe_tensor_destroy(&stage);
     }
 }
 
@@ -257,16 +257,16 @@ static moe_status add_router_part(trial *b) {
 static moe_status judge(trial *b, const moe_check_params *params) {
     const moe_problem *problem = b->subject->problem;
     moe_dtype arithmetic = b->subject->arithmetic;
-    moe_status s = moe_int_routing_settle(problem, b->subject->plan, arithmetic,
-                                          moe_int_thread_count(params->threads), b->log, b->result,
-                                          &b->routing);
-    if (!s)
-        s = moe_int_truth_make(problem, &b->routing, arithmetic, params, b->log, b->result,
-                               &b->truth);
-    if (!s)
-        s = add_router_part(b);
-    if (s)
-        return s;
+    moe_status status = moe_int_routing_settle(problem, b->subject->plan, arithmetic,
+                                               moe_int_thread_count(params->threads), b->log,
+                                               b->result, &b->routing);
+    if (!status)
+        status = moe_int_truth_make(problem, &b->routing, arithmetic, params, b->log, b->result,
+                                    &b->truth);
+    if (!status)
+        status = add_router_part(b);
+    if (status)
+        return status;
     moe_int_truth_range(arithmetic, &b->truth);
     b->result->ambiguous_tokens = b->routing.ambiguous;
     if (b->truth.out_of_range[0]) {
@@ -283,8 +283,8 @@ static moe_status judge(trial *b, const moe_check_params *params) {
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
                          const moe_log *log, moe_check_result *result) {
     trial b = {.subject = subject, .log = log, .result = result};
-    moe_status s = judge(&b, params);
-    moe_int_truth_free(&b.truth);
-    moe_int_routing_free(&b.routing);
-    return s;
+    moe_status status = judge(&b, params);
+    moe_int_truth_destroy(&b.truth);
+    moe_int_routing_destroy(&b.routing);
+    return status;
 }

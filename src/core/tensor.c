@@ -54,7 +54,7 @@ moe_status moe_tensor_alloc(moe_dtype dtype, int32_t ndim, const int64_t *shape,
     return MOE_OK;
 }
 
-void moe_tensor_free(moe_tensor *tensor) {
+void moe_tensor_destroy(moe_tensor *tensor) {
     if (!tensor)
         return;
     free(tensor->data);

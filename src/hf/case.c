@@ -21,36 +21,38 @@ static bool has(const moe_safetensors *file, const char *name) {
 moe_status moe_int_hf_case_open(const char *path, const moe_int_hf_config *config,
                                 const moe_log *log, moe_int_hf_case *ret) {
     moe_int_hf_case c = {.path = path};
-    moe_status s = moe_safetensors_open(path, log, &c.file);
-    if (s)
-        return s;
+    moe_status status = moe_safetensors_open(path, log, &c.file);
+    if (status)
+        return status;
     moe_tensor x = {0};
     if (moe_safetensors_get(c.file, "hidden_states", &x) || x.ndim != 2)
-        s = moe_fail(log, MOE_E_FORMAT, "%s has no floating tensor hidden_states [T, d]", path);
+        status =
+            moe_fail(log, MOE_E_FORMAT, "%s has no floating tensor hidden_states [T, d]", path);
     moe_tensor shape = token_shape(x.shape[0], config->layer.d);
-    if (!s)
-        s = moe_int_hf_get(c.file, path, "hidden_states", &shape, log, &c.X);
-    if (!s && has(c.file, "grad_output"))
-        s = moe_int_hf_get(c.file, path, "grad_output", &shape, log, &c.dO);
-    if (s)
+    if (!status)
+        status = moe_int_hf_get(c.file, path, "hidden_states", &shape, log, &c.X);
+    if (!status && has(c.file, "grad_output"))
+        status = moe_int_hf_get(c.file, path, "grad_output", &shape, log, &c.dO);
+    if (status)
         moe_safetensors_close(&c.file);
     else
         *ret = c;
-    return s;
+    return status;
 }
 
 /* A copy in the file's own type. */
 static moe_status copy_view(const moe_int_hf_case *c, const moe_tensor *view, moe_tensor_id id,
                             const moe_log *log, moe_problem *p) {
-    moe_status s = moe_tensor_cast(view, view->dtype, &p->expected.t[id]);
-    return s ? moe_fail(log, s, "%s: cannot allocate %s", c->path, moe_tensor_name(id)) : MOE_OK;
+    moe_status status = moe_tensor_cast(view, view->dtype, &p->expected.t[id]);
+    return status ? moe_fail(log, status, "%s: cannot allocate %s", c->path, moe_tensor_name(id))
+                  : MOE_OK;
 }
 
 static moe_status take(const moe_int_hf_case *c, const char *name, moe_tensor_id id,
                        const moe_log *log, moe_problem *p) {
     moe_tensor view, shape = token_shape(p->T, p->layer.d);
-    moe_status s = moe_int_hf_get(c->file, c->path, name, &shape, log, &view);
-    return s ? s : copy_view(c, &view, id, log, p);
+    moe_status status = moe_int_hf_get(c->file, c->path, name, &shape, log, &view);
+    return status ? status : copy_view(c, &view, id, log, p);
 }
 
 static moe_tensor_id gradient_of(moe_tensor_id param) {
@@ -77,15 +79,15 @@ static moe_status take_gradient(const moe_int_part_source *src, moe_int_part par
     moe_tensor_id id = gradient_of(moe_int_part_param(part));
     moe_tensor *dst = &p->expected.t[id];
     moe_dtype dtype = MOE_DTYPE_COUNT;
-    moe_status s = moe_int_part_check(src, part, log, &dtype);
-    if (!s && !dst->data) {
+    moe_status status = moe_int_part_check(src, part, log, &dtype);
+    if (!status && !dst->data) {
         moe_tensor shape;
         moe_tensor_shape(&p->layer, id, p->T, 0, 0, &shape);
-        s = moe_tensor_alloc(dtype, shape.ndim, shape.shape, dst);
-        if (s)
-            moe_fail(log, s, "%s: cannot allocate %s", src->path, moe_tensor_name(id));
+        status = moe_tensor_alloc(dtype, shape.ndim, shape.shape, dst);
+        if (status)
+            moe_fail(log, status, "%s: cannot allocate %s", src->path, moe_tensor_name(id));
     }
-    return s ? s : moe_int_part_copy(src, part, log, dst);
+    return status ? status : moe_int_part_copy(src, part, log, dst);
 }
 
 /* True when the file has any part of the parameter's gradient; then all parts must be there. */
@@ -105,9 +107,9 @@ static moe_status take_gradients(const moe_int_hf_case *c, const moe_int_hf_conf
     for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
         if (!moe_int_part_used(&src, part) || !has_gradient(&src, moe_int_part_param(part)))
             continue;
-        moe_status s = take_gradient(&src, part, log, p);
-        if (s)
-            return s;
+        moe_status status = take_gradient(&src, part, log, p);
+        if (status)
+            return status;
     }
     return MOE_OK;
 }
@@ -147,13 +149,14 @@ static moe_status find_router_out(const moe_int_hf_case *c, const moe_int_hf_con
         if (!starts_with(name, ROUTER_OUT))
             continue;
         moe_tensor t;
-        moe_status s = moe_safetensors_get(c->file, name, &t);
-        moe_tensor *slot = s ? NULL : classify(&t, config, tokens, ret);
+        moe_status status = moe_safetensors_get(c->file, name, &t);
+        moe_tensor *slot = status ? NULL : classify(&t, config, tokens, ret);
         if (!slot || slot->data)
             return moe_fail(log, MOE_E_FORMAT,
                             "%s: %s %s is neither logits or scores [T, E] nor weights or indices "
                             "[T, K], or the second of a kind",
-                            c->path, name, s ? "" : moe_tensor_shape_str(&t, shape, sizeof shape));
+                            c->path, name,
+                            status ? "" : moe_tensor_shape_str(&t, shape, sizeof shape));
         *slot = t;
     }
     return MOE_OK;
@@ -191,32 +194,32 @@ static moe_status take_plan(const router_out *out, const moe_log *log, moe_probl
     size_t room = (size_t)moe_tensor_count(out->index.data ? &out->index : &out->scores) + 1;
     chosen pairs = {malloc(room * sizeof(int32_t)), malloc(room * sizeof(int32_t)),
                     malloc(room * sizeof(double)), 0};
-    moe_status s;
+    moe_status status;
     if (pairs.token && pairs.expert && pairs.weight) {
         collect_pairs(out, &pairs);
-        s = moe_plan_create(p->T, p->layer.E + p->layer.n_zero, pairs.count, pairs.token,
-                            pairs.expert, pairs.weight, log, &p->expected_plan);
+        status = moe_plan_create(p->T, p->layer.E + p->layer.n_zero, pairs.count, pairs.token,
+                                 pairs.expert, pairs.weight, log, &p->expected_plan);
     } else {
-        s = moe_fail(log, MOE_E_NOMEM, "out of memory for an expected plan");
+        status = moe_fail(log, MOE_E_NOMEM, "out of memory for an expected plan");
     }
     free(pairs.token);
     free(pairs.expert);
     free(pairs.weight);
-    return s;
+    return status;
 }
 
 static moe_status take_routing(const moe_int_hf_case *c, const moe_int_hf_config *config,
                                const moe_log *log, moe_problem *p) {
     router_out out = {0};
-    moe_status s = find_router_out(c, config, p->T, log, &out);
-    if (!s && out.logits.data)
-        s = copy_view(c, &out.logits, MOE_T_LOGITS, log, p);
-    if (!s && (out.index.data != NULL) != (out.weight.data != NULL))
-        s = moe_fail(log, MOE_E_FORMAT, "%s has the router's indices or its weights, not both",
-                     c->path);
-    if (!s && (out.index.data || out.scores.data))
-        s = take_plan(&out, log, p);
-    return s;
+    moe_status status = find_router_out(c, config, p->T, log, &out);
+    if (!status && out.logits.data)
+        status = copy_view(c, &out.logits, MOE_T_LOGITS, log, p);
+    if (!status && (out.index.data != NULL) != (out.weight.data != NULL))
+        status = moe_fail(log, MOE_E_FORMAT, "%s has the router's indices or its weights, not both",
+                          c->path);
+    if (!status && (out.index.data || out.scores.data))
+        status = take_plan(&out, log, p);
+    return status;
 }
 
 static bool is_gradient(const moe_int_part_source *src, const char *name) {
@@ -249,12 +252,12 @@ static moe_status refuse_unknown(const moe_int_hf_case *c, const moe_int_hf_conf
 
 moe_status moe_int_hf_case_expected(const moe_int_hf_case *c, const moe_int_hf_config *config,
                                     const moe_log *log, moe_problem *p) {
-    moe_status s = refuse_unknown(c, config, log);
-    if (!s && has(c->file, "expected.output"))
-        s = take(c, "expected.output", MOE_T_O, log, p);
-    if (!s && has(c->file, GRADIENTS "hidden_states"))
-        s = take(c, GRADIENTS "hidden_states", MOE_T_DX, log, p);
-    if (!s)
-        s = take_gradients(c, config, log, p);
-    return s ? s : take_routing(c, config, log, p);
+    moe_status status = refuse_unknown(c, config, log);
+    if (!status && has(c->file, "expected.output"))
+        status = take(c, "expected.output", MOE_T_O, log, p);
+    if (!status && has(c->file, GRADIENTS "hidden_states"))
+        status = take(c, GRADIENTS "hidden_states", MOE_T_DX, log, p);
+    if (!status)
+        status = take_gradients(c, config, log, p);
+    return status ? status : take_routing(c, config, log, p);
 }

@@ -90,16 +90,16 @@ moe_status moe_int_hf_find_layer(const moe_safetensors *file, const char *path,
         if (n)
             break;
     }
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     moe_int_hf_place place = {.layer = -1};
     if (n)
-        s = choose(layers, n, path, layer, log, &place.layer);
+        status = choose(layers, n, path, layer, log, &place.layer);
     else
-        s = moe_fail(log, MOE_E_NOTFOUND, "%s: no layer has a tensor model.layers.N.%s.%s", path,
-                     family->module, family->disk[MOE_INT_PART_ROUTER]);
+        status = moe_fail(log, MOE_E_NOTFOUND, "%s: no layer has a tensor model.layers.N.%s.%s",
+                          path, family->module, family->disk[MOE_INT_PART_ROUTER]);
     free(layers);
-    if (s)
-        return s;
+    if (status)
+        return status;
     snprintf(place.prefix, sizeof place.prefix, "%slayers.%lld.%s.", roots[root],
              (long long)place.layer, family->module);
     *ret = place;

@@ -31,14 +31,14 @@ static moe_status open_folder(folder *f, int64_t layer, const moe_log *log) {
     f->case_path = moe_int_format("%s/case.safetensors", f->dir);
     if (!f->config_path || !f->case_path)
         return moe_fail(log, MOE_E_NOMEM, "out of memory for paths in %s", f->dir);
-    moe_status s = moe_int_hf_config_load(f->config_path, log, &f->config);
-    if (!s)
-        s = moe_safetensors_open(f->dir, log, &f->weights);
-    if (!s)
-        s = moe_int_hf_find_layer(f->weights, f->dir, f->config.family, layer, log, &f->place);
-    if (!s && access(f->case_path, F_OK) == 0)
-        s = moe_int_hf_case_open(f->case_path, &f->config, log, &f->golden);
-    return s;
+    moe_status status = moe_int_hf_config_load(f->config_path, log, &f->config);
+    if (!status)
+        status = moe_safetensors_open(f->dir, log, &f->weights);
+    if (!status)
+        status = moe_int_hf_find_layer(f->weights, f->dir, f->config.family, layer, log, &f->place);
+    if (!status && access(f->case_path, F_OK) == 0)
+        status = moe_int_hf_case_open(f->case_path, &f->config, log, &f->golden);
+    return status;
 }
 
 static moe_int_part_source weight_source(const folder *f) {
@@ -55,10 +55,10 @@ static moe_status common_dtype(const folder *f, const moe_int_part_source *src, 
                                int32_t *ret) {
     moe_dtype dtype = MOE_DTYPE_COUNT;
     for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
-        moe_status s =
+        moe_status status =
             moe_int_part_used(src, part) ? moe_int_part_check(src, part, log, &dtype) : MOE_OK;
-        if (s)
-            return s;
+        if (status)
+            return status;
     }
     if (f->golden.X.data)
         dtype = moe_int_dtype_wider(dtype, f->golden.X.dtype);
@@ -73,33 +73,33 @@ static moe_status load_params(const moe_int_part_source *src, const moe_log *log
         if (!moe_int_part_used(src, part))
             continue;
         moe_tensor_id id = moe_int_part_param(part);
-        moe_status s = p->in.t[id].data ? MOE_OK : moe_int_alloc_input(p, id, log);
-        if (!s)
-            s = moe_int_part_copy(src, part, log, &p->in.t[id]);
-        if (s)
-            return s;
+        moe_status status = p->in.t[id].data ? MOE_OK : moe_int_alloc_input(p, id, log);
+        if (!status)
+            status = moe_int_part_copy(src, part, log, &p->in.t[id]);
+        if (status)
+            return status;
     }
     return MOE_OK;
 }
 
 static moe_status copy_input(const moe_tensor *view, moe_tensor_id id, const moe_log *log,
                              moe_problem *p) {
-    moe_status s = moe_int_alloc_input(p, id, log);
-    if (!s)
+    moe_status status = moe_int_alloc_input(p, id, log);
+    if (!status)
         moe_convert(p->in.t[id].data, p->in.t[id].dtype, view->data, view->dtype,
                     (size_t)moe_tensor_count(view));
-    return s;
+    return status;
 }
 
 static moe_status load_inputs(const folder *f, const moe_log *log, moe_problem *p) {
     if (!f->golden.file) {
-        moe_status s = moe_int_draw_input(p, MOE_T_X, MOE_FILL_NORMAL, 1.0, log);
-        return s ? s : moe_int_draw_input(p, MOE_T_DO, MOE_FILL_NORMAL, 1.0, log);
+        moe_status status = moe_int_draw_input(p, MOE_T_X, MOE_FILL_NORMAL, 1.0, log);
+        return status ? status : moe_int_draw_input(p, MOE_T_DO, MOE_FILL_NORMAL, 1.0, log);
     }
-    moe_status s = copy_input(&f->golden.X, MOE_T_X, log, p);
-    if (!s && f->golden.dO.data)
-        s = copy_input(&f->golden.dO, MOE_T_DO, log, p);
-    return s ? s : moe_int_hf_case_expected(&f->golden, &f->config, log, p);
+    moe_status status = copy_input(&f->golden.X, MOE_T_X, log, p);
+    if (!status && f->golden.dO.data)
+        status = copy_input(&f->golden.dO, MOE_T_DO, log, p);
+    return status ? status : moe_int_hf_case_expected(&f->golden, &f->config, log, p);
 }
 
 static moe_status name_problem(const folder *f, const moe_log *log, moe_problem *p) {
@@ -118,30 +118,30 @@ static moe_status fill_problem(const folder *f, int64_t tokens, const moe_log *l
     p->layer = f->config.layer;
     p->T = f->golden.file ? f->golden.X.shape[0] : tokens > 0 ? tokens : DEFAULT_TOKENS;
     p->pass = f->golden.file && !f->golden.dO.data ? MOE_PASS_FWD : MOE_PASS_BOTH;
-    moe_status s = name_problem(f, log, p);
-    if (!s)
-        s = moe_layer_desc_check(&p->layer, p->T, log);
-    if (!s)
-        s = common_dtype(f, &src, log, &p->dtype);
-    if (!s)
-        s = load_params(&src, log, p);
-    return s ? s : load_inputs(f, log, p);
+    moe_status status = name_problem(f, log, p);
+    if (!status)
+        status = moe_layer_desc_check(&p->layer, p->T, log);
+    if (!status)
+        status = common_dtype(f, &src, log, &p->dtype);
+    if (!status)
+        status = load_params(&src, log, p);
+    return status ? status : load_inputs(f, log, p);
 }
 
 moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t tokens, const moe_log *log,
                                moe_problem **ret) {
     folder f = {.dir = dir};
     moe_problem *p = NULL;
-    moe_status s = open_folder(&f, layer, log);
-    if (!s) {
+    moe_status status = open_folder(&f, layer, log);
+    if (!status) {
         p = calloc(1, sizeof *p);
-        s = p ? fill_problem(&f, tokens, log, p)
-              : moe_fail(log, MOE_E_NOMEM, "out of memory for a problem");
+        status = p ? fill_problem(&f, tokens, log, p)
+                   : moe_fail(log, MOE_E_NOMEM, "out of memory for a problem");
     }
     close_folder(&f);
-    if (s)
+    if (status)
         moe_problem_destroy(&p);
     else
         *ret = p;
-    return s;
+    return status;
 }

@@ -88,16 +88,16 @@ moe_status moe_int_hf_get(const moe_safetensors *file, const char *path, const c
                           const moe_tensor *shape, const moe_log *log, moe_tensor *ret) {
     char is[96], should[96];
     moe_tensor t;
-    moe_status s = moe_safetensors_get(file, name, &t);
-    if (s == MOE_E_NOTFOUND)
+    moe_status status = moe_safetensors_get(file, name, &t);
+    if (status == MOE_E_NOTFOUND)
         return moe_fail(log, MOE_E_FORMAT, "%s has no tensor %s", path, name);
-    if (s == MOE_E_UNSUPPORTED || (!s && moe_dtype_roundoff(t.dtype) == 0))
+    if (status == MOE_E_UNSUPPORTED || (!status && moe_dtype_roundoff(t.dtype) == 0))
         return moe_fail(log, MOE_E_UNSUPPORTED,
                         "%s: %s is not stored as bf16, fp16, fp32 or fp64; convert or dequantise "
                         "the checkpoint first",
                         path, name);
-    if (s)
-        return moe_fail(log, s, "%s: cannot read %s", path, name);
+    if (status)
+        return moe_fail(log, status, "%s: cannot read %s", path, name);
     if (!moe_tensor_same_shape(&t, shape))
         return moe_fail(log, MOE_E_FORMAT, "%s: %s has shape %s, config.json asks for %s", path,
                         name, moe_tensor_shape_str(&t, is, sizeof is),
@@ -119,9 +119,9 @@ moe_status moe_int_part_check(const moe_int_part_source *src, moe_int_part part,
     int64_t count = is_per_expert(src, part) ? src->config->layer.E : 1;
     for (int64_t e = 0; e < count; e++) {
         moe_tensor t;
-        moe_status s = get_part(src, part, e, log, &t);
-        if (s)
-            return s;
+        moe_status status = get_part(src, part, e, log, &t);
+        if (status)
+            return status;
         *dtype = moe_int_dtype_wider(*dtype, t.dtype);
     }
     return MOE_OK;
@@ -184,20 +184,20 @@ moe_status moe_int_part_copy(const moe_int_part_source *src, moe_int_part part, 
     int64_t count = is_per_expert(src, part) ? src->config->layer.E : 1;
     for (int64_t e = 0; e < count; e++) {
         moe_tensor stored, cast = {0};
-        moe_status s = get_part(src, part, e, log, &stored);
-        if (!s && part == MOE_INT_PART_GATE_UP && src->zero_experts)
-            s = drop_zero_experts(src, log, &stored);
-        if (!s && stored.dtype != dst->dtype) {
-            s = moe_tensor_cast(&stored, dst->dtype, &cast);
-            if (s)
-                moe_fail(log, s, "%s: cannot convert a tensor", src->path);
+        moe_status status = get_part(src, part, e, log, &stored);
+        if (!status && part == MOE_INT_PART_GATE_UP && src->zero_experts)
+            status = drop_zero_experts(src, log, &stored);
+        if (!status && stored.dtype != dst->dtype) {
+            status = moe_tensor_cast(&stored, dst->dtype, &cast);
+            if (status)
+                moe_fail(log, status, "%s: cannot convert a tensor", src->path);
             stored = cast;
         }
-        if (s)
-            return s;
+        if (status)
+            return status;
         size_t at = part_offset(part, e, dst) * moe_dtype_size(dst->dtype);
         copy_stored(src, &stored, (char *)dst->data + at);
-        moe_tensor_free(&cast);
+        moe_tensor_destroy(&cast);
     }
     return MOE_OK;
 }

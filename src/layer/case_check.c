@@ -52,11 +52,11 @@ static moe_status check_route(const moe_case *c, const moe_log *log) {
 }
 
 moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {
-    moe_status s = moe_layer_desc_check(&c->layer, c->T, log);
-    if (!s)
-        s = check_route(c, log);
-    if (s)
-        return s;
+    moe_status status = moe_layer_desc_check(&c->layer, c->T, log);
+    if (!status)
+        status = check_route(c, log);
+    if (status)
+        return status;
     if (moe_dtype_roundoff((moe_dtype)c->dtype) == 0)
         return moe_fail(log, MOE_E_INVALID, "dtype %d is not a floating type", c->dtype);
     if (c->data < MOE_FILL_NORMAL || c->data > MOE_FILL_ZERO)

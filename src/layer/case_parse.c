@@ -57,9 +57,9 @@ static moe_int_word split(moe_int_word word, char separator, moe_int_word *ret_r
     return (moe_int_word){word.text, head};
 }
 
-static moe_status fail_number(moe_status s, const moe_int_case_key *key, moe_int_word value,
+static moe_status fail_number(moe_status status, const moe_int_case_key *key, moe_int_word value,
                               const char *expected, const moe_log *log) {
-    if (s == MOE_E_UNSUPPORTED)
+    if (status == MOE_E_UNSUPPORTED)
         return moe_fail(log, MOE_E_INVALID, "%s: \"%s\" is out of range", key->name,
                         show(value).text);
     return moe_fail(log, MOE_E_INVALID, "%s: \"%s\" is not %s", key->name, show(value).text,
@@ -68,26 +68,26 @@ static moe_status fail_number(moe_status s, const moe_int_case_key *key, moe_int
 
 static moe_status parse_whole(const moe_int_case_key *key, moe_int_word value, uint64_t max,
                               const moe_log *log, uint64_t *ret) {
-    moe_status s = moe_int_parse_uint(value, max, ret);
-    return s ? fail_number(s, key, value, "a whole number (digits only)", log) : MOE_OK;
+    moe_status status = moe_int_parse_uint(value, max, ret);
+    return status ? fail_number(status, key, value, "a whole number (digits only)", log) : MOE_OK;
 }
 
 static moe_status parse_int64(const moe_int_case_key *key, moe_int_word value, const moe_log *log,
                               int64_t *ret) {
     uint64_t whole;
-    moe_status s = parse_whole(key, value, INT64_MAX, log, &whole);
-    if (!s)
+    moe_status status = parse_whole(key, value, INT64_MAX, log, &whole);
+    if (!status)
         *ret = (int64_t)whole;
-    return s;
+    return status;
 }
 
 static moe_status parse_int32(const moe_int_case_key *key, moe_int_word value, uint64_t max,
                               const moe_log *log, int32_t *ret) {
     uint64_t whole;
-    moe_status s = parse_whole(key, value, max, log, &whole);
-    if (!s)
+    moe_status status = parse_whole(key, value, max, log, &whole);
+    if (!status)
         *ret = (int32_t)whole;
-    return s;
+    return status;
 }
 
 static moe_status parse_flag(const moe_int_case_key *key, moe_int_word value, const moe_log *log,
@@ -101,8 +101,8 @@ static moe_status parse_flag(const moe_int_case_key *key, moe_int_word value, co
 
 static moe_status parse_real(const moe_int_case_key *key, moe_int_word value, const moe_log *log,
                              double *ret) {
-    moe_status s = moe_int_parse_real(value, ret);
-    return s ? fail_number(s, key, value, "a decimal number", log) : MOE_OK;
+    moe_status status = moe_int_parse_real(value, ret);
+    return status ? fail_number(status, key, value, "a decimal number", log) : MOE_OK;
 }
 
 static moe_status parse_name(const moe_int_case_key *key, moe_int_word value, const moe_log *log,
@@ -130,9 +130,9 @@ static moe_status parse_counts(const moe_int_case_key *key, moe_int_word list, c
         return moe_fail(log, MOE_E_NOMEM, "out of memory for %zu counts", n);
     for (c->n_counts = 0; (size_t)c->n_counts < n; c->n_counts++) {
         moe_int_word rest, count = split(list, '+', &rest);
-        moe_status s = parse_int64(key, count, log, &c->counts[c->n_counts]);
-        if (s)
-            return s;
+        moe_status status = parse_int64(key, count, log, &c->counts[c->n_counts]);
+        if (status)
+            return status;
         list = rest;
     }
     return MOE_OK;
@@ -141,9 +141,9 @@ static moe_status parse_counts(const moe_int_case_key *key, moe_int_word list, c
 static moe_status parse_route(const moe_int_case_key *key, moe_int_word value, const moe_log *log,
                               moe_case *c) {
     moe_int_word argument, kind = split(value, ':', &argument);
-    moe_status s = parse_name(key, kind, log, &c->route);
-    if (s)
-        return s;
+    moe_status status = parse_name(key, kind, log, &c->route);
+    if (status)
+        return status;
     bool takes_one =
         c->route == MOE_ROUTE_ZIPF || c->route == MOE_ROUTE_COUNTS || c->route == MOE_ROUTE_HOT;
     if (takes_one != (argument.text != NULL))
@@ -157,10 +157,10 @@ static moe_status parse_route(const moe_int_case_key *key, moe_int_word value, c
     case MOE_ROUTE_COUNTS:
         return parse_counts(key, argument, log, c);
     case MOE_ROUTE_HOT:
-        s = parse_int64(key, argument, log, &expert);
-        if (!s)
+        status = parse_int64(key, argument, log, &expert);
+        if (!status)
             c->route_arg = (double)expert;
-        return s;
+        return status;
     default:
         return MOE_OK;
     }
@@ -169,9 +169,9 @@ static moe_status parse_route(const moe_int_case_key *key, moe_int_word value, c
 static moe_status parse_inject(const moe_int_case_key *key, moe_int_word value, const moe_log *log,
                                moe_case *c) {
     moe_int_word token, kind = split(value, '@', &token);
-    moe_status s = parse_name(key, kind, log, &c->inject);
-    if (s)
-        return s;
+    moe_status status = parse_name(key, kind, log, &c->inject);
+    if (status)
+        return status;
     if ((c->inject != 0) != (token.text != NULL))
         return moe_fail(log, MOE_E_INVALID, "inject=%s: write nan@TOKEN, inf@TOKEN or none",
                         show(value).text);
@@ -239,9 +239,9 @@ static moe_status parse_line(const char *text, const moe_log *log, moe_case *c) 
     if (word_is(word, "moe"))
         word = next_word(&text);
     for (; word.length; word = next_word(&text)) {
-        moe_status s = parse_word(word, log, &seen, c);
-        if (s)
-            return s;
+        moe_status status = parse_word(word, log, &seen, c);
+        if (status)
+            return status;
     }
     for (size_t i = 0; i < moe_int_case_key_count; i++) {
         const moe_int_case_key *key = &moe_int_case_keys[i];
@@ -257,15 +257,15 @@ static moe_status parse_line(const char *text, const moe_log *log, moe_case *c) 
 moe_status moe_case_parse(const char *text, const moe_log *log, moe_case *ret) {
     moe_case c;
     moe_int_case_init(&c);
-    moe_status s = parse_line(text, log, &c);
-    if (s)
-        moe_case_clear(&c);
+    moe_status status = parse_line(text, log, &c);
+    if (status)
+        moe_case_destroy(&c);
     else
         *ret = c;
-    return s;
+    return status;
 }
 
-void moe_case_clear(moe_case *c) {
+void moe_case_destroy(moe_case *c) {
     if (!c)
         return;
     free(c->counts);

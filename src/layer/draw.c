@@ -88,10 +88,10 @@ static moe_status draw_balanced(drawing *d) {
         for (int64_t i = 0; i < T * K; i++)
             add_pair(d, tokens[i / K], experts[i % d->bins]);
     }
-    moe_status s = tokens && experts ? MOE_OK : MOE_E_NOMEM;
+    moe_status status = tokens && experts ? MOE_OK : MOE_E_NOMEM;
     free(tokens);
     free(experts);
-    return s;
+    return status;
 }
 
 static moe_status draw_counts(drawing *d) {
@@ -178,8 +178,8 @@ static moe_status draw_zipf(drawing *d) {
     size_t bins = (size_t)d->bins;
     zipf z = {d->bins, malloc(bins * sizeof *z.share), malloc(bins * sizeof *z.cumulated),
               calloc(bins, sizeof *z.taken)};
-    moe_status s = z.share && z.cumulated && z.taken ? MOE_OK : MOE_E_NOMEM;
-    if (!s) {
+    moe_status status = z.share && z.cumulated && z.taken ? MOE_OK : MOE_E_NOMEM;
+    if (!status) {
         double sum = 0;
         for (int64_t e = 0; e < d->bins; e++) {
             z.share[e] = inverse_power((double)(e + 1), d->c->route_arg);
@@ -195,7 +195,7 @@ static moe_status draw_zipf(drawing *d) {
     free(z.share);
     free(z.cumulated);
     free(z.taken);
-    return s;
+    return status;
 }
 
 static int64_t count_pairs(const moe_case *c) {
@@ -245,19 +245,19 @@ moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **r
     drawing d = {c, c->layer.E + c->layer.n_zero, 0, NULL, NULL};
     size_t room = (size_t)count_pairs(c) + 1;
     moe_plan *plan = NULL;
-    moe_status s = MOE_E_NOMEM;
+    moe_status status = MOE_E_NOMEM;
     d.token = malloc(room * sizeof *d.token);
     d.expert = malloc(room * sizeof *d.expert);
     if (d.token && d.expert)
-        s = draw_pairs(&d);
-    if (s)
-        moe_fail(log, s, "out of memory for a plan of %zu pairs", room - 1);
+        status = draw_pairs(&d);
+    if (status)
+        moe_fail(log, status, "out of memory for a plan of %zu pairs", room - 1);
     else
-        s = moe_plan_create(c->T, d.bins, d.pairs, d.token, d.expert, NULL, log, &plan);
+        status = moe_plan_create(c->T, d.bins, d.pairs, d.token, d.expert, NULL, log, &plan);
     free(d.token);
     free(d.expert);
-    if (s)
-        return s;
+    if (status)
+        return status;
     draw_weights(c, plan);
     *ret = plan;
     return MOE_OK;

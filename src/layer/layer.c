@@ -64,9 +64,10 @@ static moe_status check_sizes(const moe_layer_desc *desc, int64_t tokens, const 
         {"bias", desc->expert_bias, 0, 1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        moe_status s = check_range(rows[i].name, rows[i].value, rows[i].low, rows[i].high, log);
-        if (s)
-            return s;
+        moe_status status =
+            check_range(rows[i].name, rows[i].value, rows[i].low, rows[i].high, log);
+        if (status)
+            return status;
     }
     return MOE_OK;
 }
@@ -74,11 +75,11 @@ static moe_status check_sizes(const moe_layer_desc *desc, int64_t tokens, const 
 static moe_status check_groups(const moe_layer_desc *desc, const moe_log *log) {
     const moe_router_desc *r = &desc->router;
     int64_t experts = desc->E + desc->n_zero;
-    moe_status s = check_range("groups", r->groups, 1, experts, log);
-    if (!s)
-        s = check_range("topk_groups", r->topk_groups, 1, r->groups, log);
-    if (s)
-        return s;
+    moe_status status = check_range("groups", r->groups, 1, experts, log);
+    if (!status)
+        status = check_range("topk_groups", r->topk_groups, 1, r->groups, log);
+    if (status)
+        return status;
     if (experts % r->groups)
         return moe_fail(log, MOE_E_INVALID, "groups = %d does not divide the %lld experts",
                         r->groups, (long long)experts);
@@ -107,9 +108,10 @@ static moe_status check_router(const moe_layer_desc *desc, const moe_log *log) {
         {"capacity", r->capacity, 1, max_tokens},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        moe_status s = check_range(rows[i].name, rows[i].value, rows[i].low, rows[i].high, log);
-        if (s)
-            return s;
+        moe_status status =
+            check_range(rows[i].name, rows[i].value, rows[i].low, rows[i].high, log);
+        if (status)
+            return status;
     }
     if (!isfinite(r->scale) || !isfinite(r->renorm_eps) || r->renorm_eps < 0)
         return moe_fail(log, MOE_E_INVALID, "scale and eps must be finite, eps not negative");
@@ -147,11 +149,12 @@ static moe_status check_elements(const moe_layer_desc *desc, int64_t tokens, con
 }
 
 moe_status moe_layer_desc_check(const moe_layer_desc *desc, int64_t tokens, const moe_log *log) {
-    moe_status s = check_sizes(desc, tokens, log);
-    if (!s)
-        s = check_router(desc, log);
-    if (!s && desc->act == MOE_ACT_SWIGLU_CLAMP &&
+    moe_status status = check_sizes(desc, tokens, log);
+    if (!status)
+        status = check_router(desc, log);
+    if (!status && desc->act == MOE_ACT_SWIGLU_CLAMP &&
         !(isfinite(desc->act_alpha) && desc->act_limit > 0))
-        s = moe_fail(log, MOE_E_INVALID, "act=swiglu_clamp needs a finite alpha and limit > 0");
-    return s ? s : check_elements(desc, tokens, log);
+        status =
+            moe_fail(log, MOE_E_INVALID, "act=swiglu_clamp needs a finite alpha and limit > 0");
+    return status ? status : check_elements(desc, tokens, log);
 }

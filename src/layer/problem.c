@@ -56,10 +56,11 @@ static double integer_scale(double stddev) {
 moe_status moe_int_alloc_input(moe_problem *p, moe_tensor_id id, const moe_log *log) {
     moe_tensor shape;
     moe_tensor_shape(&p->layer, id, p->T, 0, 0, &shape);
-    moe_status s = moe_tensor_alloc((moe_dtype)p->dtype, shape.ndim, shape.shape, &p->in.t[id]);
-    if (s)
-        moe_fail(log, s, "cannot allocate %s for \"%s\"", moe_tensor_name(id), p->name);
-    return s;
+    moe_status status =
+        moe_tensor_alloc((moe_dtype)p->dtype, shape.ndim, shape.shape, &p->in.t[id]);
+    if (status)
+        moe_fail(log, status, "cannot allocate %s for \"%s\"", moe_tensor_name(id), p->name);
+    return status;
 }
 
 static void fill_tensor(moe_problem *p, moe_tensor_id id, moe_fill_kind kind, double scale) {
@@ -70,10 +71,10 @@ static void fill_tensor(moe_problem *p, moe_tensor_id id, moe_fill_kind kind, do
 
 moe_status moe_int_draw_input(moe_problem *p, moe_tensor_id id, moe_fill_kind kind, double scale,
                               const moe_log *log) {
-    moe_status s = moe_int_alloc_input(p, id, log);
-    if (!s)
+    moe_status status = moe_int_alloc_input(p, id, log);
+    if (!status)
         fill_tensor(p, id, kind, scale);
-    return s;
+    return status;
 }
 
 static moe_status draw_params(const moe_case *c, const moe_log *log, moe_problem *p) {
@@ -82,9 +83,9 @@ static moe_status draw_params(const moe_case *c, const moe_log *log, moe_problem
         if (moe_tensor_role_of(id) != MOE_ROLE_PARAM ||
             !moe_tensor_exists(&c->layer, id, plan_given))
             continue;
-        moe_status s = moe_int_alloc_input(p, id, log);
-        if (s)
-            return s;
+        moe_status status = moe_int_alloc_input(p, id, log);
+        if (status)
+            return status;
         double stddev = param_stddev(&p->in.t[id], id);
         if (c->data == MOE_FILL_INTEGER && !is_router_param(id))
             fill_tensor(p, id, MOE_FILL_INTEGER, integer_scale(stddev));
@@ -95,19 +96,19 @@ static moe_status draw_params(const moe_case *c, const moe_log *log, moe_problem
 }
 
 static moe_status draw_tensors(const moe_case *c, const moe_log *log, moe_problem *p) {
-    moe_status s = draw_params(c, log, p);
-    if (!s)
-        s = moe_int_draw_input(p, MOE_T_X, (moe_fill_kind)c->data, c->x_scale, log);
-    if (!s && (c->pass & MOE_PASS_BWD))
-        s = moe_int_draw_input(p, MOE_T_DO, (moe_fill_kind)c->data, c->x_scale, log);
-    if (!s && c->inject) {
+    moe_status status = draw_params(c, log, p);
+    if (!status)
+        status = moe_int_draw_input(p, MOE_T_X, (moe_fill_kind)c->data, c->x_scale, log);
+    if (!status && (c->pass & MOE_PASS_BWD))
+        status = moe_int_draw_input(p, MOE_T_DO, (moe_fill_kind)c->data, c->x_scale, log);
+    if (!status && c->inject) {
         const moe_tensor *x = &p->in.t[MOE_T_X];
         size_t index = (size_t)(c->inject_token * c->layer.d + c->layer.d / 2);
         moe_store(x->data, x->dtype, index, c->inject == 1 ? (double)NAN : (double)INFINITY);
     }
-    if (!s && c->route != MOE_ROUTE_ROUTER)
-        s = moe_int_draw_plan(c, log, &p->plan);
-    return s;
+    if (!status && c->route != MOE_ROUTE_ROUTER)
+        status = moe_int_draw_plan(c, log, &p->plan);
+    return status;
 }
 
 static moe_status name_problem(const moe_case *c, const moe_log *log, moe_problem *p) {
@@ -121,9 +122,9 @@ static moe_status name_problem(const moe_case *c, const moe_log *log, moe_proble
 }
 
 moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret) {
-    moe_status s = moe_int_case_check(c, log);
-    if (s)
-        return s;
+    moe_status status = moe_int_case_check(c, log);
+    if (status)
+        return status;
     moe_problem *p = calloc(1, sizeof *p);
     if (!p)
         return moe_fail(log, MOE_E_NOMEM, "out of memory for a problem");
@@ -132,14 +133,14 @@ moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_prob
     p->pass = c->pass;
     p->dtype = c->dtype;
     p->seed = c->seed;
-    s = name_problem(c, log, p);
-    if (!s)
-        s = draw_tensors(c, log, p);
-    if (s)
+    status = name_problem(c, log, p);
+    if (!status)
+        status = draw_tensors(c, log, p);
+    if (status)
         moe_problem_destroy(&p);
     else
         *ret = p;
-    return s;
+    return status;
 }
 
 void moe_problem_destroy(moe_problem **problem) {
@@ -148,8 +149,8 @@ void moe_problem_destroy(moe_problem **problem) {
     moe_problem *p = *problem;
     free(p->name);
     free(p->reproduce);
-    moe_tensors_free(&p->in);
-    moe_tensors_free(&p->expected);
+    moe_tensors_destroy(&p->in);
+    moe_tensors_destroy(&p->expected);
     moe_plan_destroy(&p->plan);
     moe_plan_destroy(&p->expected_plan);
     free(p);

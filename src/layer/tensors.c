@@ -135,7 +135,7 @@ void moe_tensor_shape(const moe_layer_desc *desc, moe_tensor_id id, int64_t toke
     }
 }
 
-void moe_tensors_free(moe_tensors *set) {
+void moe_tensors_destroy(moe_tensors *set) {
     for (int id = 0; id < MOE_T_COUNT; id++)
-        moe_tensor_free(&set->t[id]);
+        moe_tensor_destroy(&set->t[id]);
 }

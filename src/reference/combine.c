@@ -113,12 +113,12 @@ static moe_status backward_router(run_state *r) {
     real *dz = malloc((size_t)(T * n) * sizeof *dz), *dx = malloc((size_t)(T * d) * sizeof *dx);
     real *w_r = malloc((size_t)(n * d) * sizeof *w_r);
     r->d_logits = malloc((size_t)(T * n) * sizeof *r->d_logits);
-    moe_status s = d_weight && dz && dx && w_r && r->d_logits ? MOE_OK : MOE_E_NOMEM;
-    if (!s) {
+    moe_status status = d_weight && dz && dx && w_r && r->d_logits ? MOE_OK : MOE_E_NOMEM;
+    if (!status) {
         moe_convert(d_weight, MOE_F64, out_of(r, MOE_T_DS), MOE_REAL_DTYPE, (size_t)plan->n_pairs);
-        s = moe_route_backward(r->desc, r->logits, plan, d_weight, r->d_logits);
+        status = moe_route_backward(r->desc, r->logits, plan, d_weight, r->d_logits);
     }
-    if (!s) {
+    if (!status) {
         const moe_tensor *w = &r->in->t[MOE_T_W_R];
         moe_convert(dz, MOE_REAL_DTYPE, r->d_logits, MOE_F64, (size_t)(T * n));
         moe_convert(w_r, MOE_REAL_DTYPE, w->data, w->dtype, (size_t)(n * d));
@@ -128,7 +128,7 @@ static moe_status backward_router(run_state *r) {
     free(dz);
     free(dx);
     free(w_r);
-    return s;
+    return status;
 }
 
 moe_status combine_backward(run_state *r) {
@@ -136,8 +136,8 @@ moe_status combine_backward(run_state *r) {
     backward_zero_experts(r);
     if (r->shared.w_gate)
         backward_shared_gate(r);
-    moe_status s = r->plan_given ? MOE_OK : backward_router(r);
-    if (!s)
+    moe_status status = r->plan_given ? MOE_OK : backward_router(r);
+    if (!status)
         loop_round(out_of(r, MOE_T_DX), r->T * r->desc->d, r->storage);
-    return s;
+    return status;
 }

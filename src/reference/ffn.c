@@ -106,8 +106,8 @@ moe_status ffn_backward(const ffn *f) {
     int64_t d = f->desc->d, rows = f->rows;
     real *dy = alloc(rows * d), *a = alloc(rows * f->n), *fresh = alloc(f->n);
     real *x = f->dW1 ? alloc(rows * d) : NULL;
-    moe_status s = dy && a && fresh && (x || !f->dW1) ? MOE_OK : MOE_E_NOMEM;
-    if (!s) {
+    moe_status status = dy && a && fresh && (x || !f->dW1) ? MOE_OK : MOE_E_NOMEM;
+    if (!status) {
         gather_gradient(f, dy);
         loop_times(dy, rows, d, f->W2, f->n, f->threads, a);
         for (int64_t r = 0; r < rows; r++)
@@ -119,7 +119,7 @@ moe_status ffn_backward(const ffn *f) {
         if (f->on_input)
             input_weight_gradient(f);
     }
-    if (!s && f->dW1) {
+    if (!status && f->dW1) {
         gather_input(f, x);
         parameter_gradients(f, dy, a, x);
     }
@@ -127,5 +127,5 @@ moe_status ffn_backward(const ffn *f) {
     free(a);
     free(fresh);
     free(x);
-    return s;
+    return status;
 }

@@ -37,49 +37,49 @@ static moe_status check_tensor(const moe_layer_desc *desc, const moe_tensors *in
 
 static moe_status check_request(const moe_layer_desc *desc, const moe_tensors *in,
                                 const moe_reference_params *params, const moe_log *log) {
-    moe_status s = moe_layer_desc_check(desc, params->tokens, log);
-    for (int i = 0; !s && i < MOE_T_COUNT; i++) {
+    moe_status status = moe_layer_desc_check(desc, params->tokens, log);
+    for (int i = 0; !status && i < MOE_T_COUNT; i++) {
         moe_tensor_id id = (moe_tensor_id)i;
         moe_tensor_role role = moe_tensor_role_of(id);
         int optional = id == MOE_T_DO && !in->t[id].data;
         if ((role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM) && !optional &&
             moe_tensor_exists(desc, id, params->plan && params->plan_given))
-            s = check_tensor(desc, in, id, params->tokens, log);
+            status = check_tensor(desc, in, id, params->tokens, log);
     }
-    if (!s && params->plan &&
+    if (!status && params->plan &&
         (params->plan->n_tokens != params->tokens ||
          params->plan->n_experts != desc->E + desc->n_zero))
-        s = moe_fail(log, MOE_E_INVALID, "the plan is for %lld tokens and %lld experts",
-                     (long long)params->plan->n_tokens, (long long)params->plan->n_experts);
-    return s;
+        status = moe_fail(log, MOE_E_INVALID, "the plan is for %lld tokens and %lld experts",
+                          (long long)params->plan->n_tokens, (long long)params->plan->n_experts);
+    return status;
 }
 
 moe_status moe_reference_run(const moe_layer_desc *desc, const moe_tensors *in,
                              const moe_reference_params *params, const moe_log *log,
                              moe_reference_result **ret) {
-    moe_status s = check_request(desc, in, params, log);
-    if (s)
-        return s;
+    moe_status status = check_request(desc, in, params, log);
+    if (status)
+        return status;
     moe_reference_result *res = calloc(1, sizeof *res);
     int threads = moe_int_thread_count(params->threads);
     if (!res)
-        s = MOE_E_NOMEM;
+        status = MOE_E_NOMEM;
     else if (params->precision == MOE_F64)
-        s = moe_int_run_f64(desc, in, params, threads, log, res);
+        status = moe_int_run_f64(desc, in, params, threads, log, res);
     else if (params->precision == MOE_F32 || params->precision == MOE_BF16 ||
              params->precision == MOE_F16)
-        s = moe_int_run_f32(desc, in, params, threads, log, res);
+        status = moe_int_run_f32(desc, in, params, threads, log, res);
     else
-        s = moe_fail(log, MOE_E_INVALID, "the reference has no arithmetic %s",
-                     moe_dtype_name((moe_dtype)params->precision));
-    if (s == MOE_E_NOMEM)
-        moe_fail(log, s, "no memory for the reference run of %lld tokens",
+        status = moe_fail(log, MOE_E_INVALID, "the reference has no arithmetic %s",
+                          moe_dtype_name((moe_dtype)params->precision));
+    if (status == MOE_E_NOMEM)
+        moe_fail(log, status, "no memory for the reference run of %lld tokens",
                  (long long)params->tokens);
-    if (s)
-        moe_reference_free(&res);
+    if (status)
+        moe_reference_result_destroy(&res);
     else
         *ret = res;
-    return s;
+    return status;
 }
 
 static moe_status load_f64(const moe_tensor *t, double **ret) {
@@ -98,54 +98,54 @@ static moe_status route_only(const moe_layer_desc *desc, const moe_tensors *in,
                              double **ret_logits, moe_plan **ret_plan) {
     int64_t n = desc->E + desc->n_zero, T = params->tokens;
     double *x = NULL, *w = NULL, *b = NULL, *b_select = NULL;
-    moe_status s = load_f64(&in->t[MOE_T_X], &x);
-    if (!s)
-        s = load_f64(&in->t[MOE_T_W_R], &w);
-    if (!s && desc->router.bias)
-        s = load_f64(&in->t[MOE_T_B_R], &b);
-    if (!s && desc->router.select_bias)
-        s = load_f64(&in->t[MOE_T_B_SELECT], &b_select);
-    double *z = s ? NULL : malloc((size_t)(T * n) * sizeof *z);
-    if (!s && !z)
-        s = MOE_E_NOMEM;
-    if (!s) {
+    moe_status status = load_f64(&in->t[MOE_T_X], &x);
+    if (!status)
+        status = load_f64(&in->t[MOE_T_W_R], &w);
+    if (!status && desc->router.bias)
+        status = load_f64(&in->t[MOE_T_B_R], &b);
+    if (!status && desc->router.select_bias)
+        status = load_f64(&in->t[MOE_T_B_SELECT], &b_select);
+    double *z = status ? NULL : malloc((size_t)(T * n) * sizeof *z);
+    if (!status && !z)
+        status = MOE_E_NOMEM;
+    if (!status) {
         moe_int_loop_linear_f64(x, T, desc->d, w, n, b, moe_int_thread_count(params->threads), z);
-        s = moe_route(desc, T, z, b_select, params->seed, log, ret_plan);
+        status = moe_route(desc, T, z, b_select, params->seed, log, ret_plan);
     }
     free(x);
     free(w);
     free(b);
     free(b_select);
     *ret_logits = z;
-    return s;
+    return status;
 }
 
 moe_status moe_reference_route(const moe_layer_desc *desc, const moe_tensors *in,
                                const moe_reference_params *params, const moe_log *log,
                                double **ret_logits, moe_plan **ret_plan) {
-    moe_status s = check_request(desc, in, params, log);
+    moe_status status = check_request(desc, in, params, log);
     double *logits = NULL;
     moe_plan *plan = NULL;
-    if (!s)
-        s = route_only(desc, in, params, log, &logits, &plan);
-    if (!s) {
+    if (!status)
+        status = route_only(desc, in, params, log, &logits, &plan);
+    if (!status) {
         *ret_plan = plan;
         plan = NULL;
     }
-    if (!s && ret_logits) {
+    if (!status && ret_logits) {
         *ret_logits = logits;
         logits = NULL;
     }
     free(logits);
     moe_plan_destroy(&plan);
-    return s;
+    return status;
 }
 
-void moe_reference_free(moe_reference_result **result) {
+void moe_reference_result_destroy(moe_reference_result **result) {
     if (!result || !*result)
         return;
     moe_plan_destroy(&(*result)->plan);
-    moe_tensors_free(&(*result)->out);
+    moe_tensors_destroy(&(*result)->out);
     free(*result);
     *result = NULL;
 }

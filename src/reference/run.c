@@ -21,34 +21,34 @@ static moe_status alloc_real(int64_t count, real **ret) {
 static moe_status load(const moe_tensor *t, int64_t first, int64_t count, real **ret) {
     if (!t->data)
         return MOE_OK;
-    moe_status s = alloc_real(count, ret);
-    if (!s)
+    moe_status status = alloc_real(count, ret);
+    if (!status)
         moe_convert(*ret, MOE_REAL_DTYPE,
                     (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype), t->dtype,
                     (size_t)count);
-    return s;
+    return status;
 }
 
 static moe_status compute_logits(run_state *r) {
     const moe_layer_desc *desc = r->desc;
     int64_t n = desc->E + desc->n_zero, count = r->T * n;
     real *w = NULL, *b = NULL, *z = NULL;
-    moe_status s = load(&r->in->t[MOE_T_W_R], 0, n * desc->d, &w);
-    if (!s && desc->router.bias)
-        s = load(&r->in->t[MOE_T_B_R], 0, n, &b);
-    if (!s)
-        s = alloc_real(count, &z);
+    moe_status status = load(&r->in->t[MOE_T_W_R], 0, n * desc->d, &w);
+    if (!status && desc->router.bias)
+        status = load(&r->in->t[MOE_T_B_R], 0, n, &b);
+    if (!status)
+        status = alloc_real(count, &z);
     r->logits = malloc((size_t)count * sizeof *r->logits);
-    if (!s && !r->logits)
-        s = MOE_E_NOMEM;
-    if (!s) {
+    if (!status && !r->logits)
+        status = MOE_E_NOMEM;
+    if (!status) {
         loop_linear(r->X, r->T, desc->d, w, n, b, r->threads, z);
         moe_convert(r->logits, MOE_F64, z, MOE_REAL_DTYPE, (size_t)count);
     }
     free(w);
     free(b);
     free(z);
-    return s;
+    return status;
 }
 
 /* The plan to use: given, chosen before and weighed here, or routed here. */
@@ -56,25 +56,25 @@ static moe_status make_plan(run_state *r) {
     const moe_reference_params *p = r->params;
     double *b_select = NULL;
     int64_t n = r->desc->E + r->desc->n_zero;
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     if (p->plan)
-        s = moe_plan_copy(p->plan, &r->res->plan);
-    if (r->plan_given || s)
-        return s;
-    s = compute_logits(r);
-    if (!s && p->plan)
+        status = moe_plan_copy(p->plan, &r->res->plan);
+    if (r->plan_given || status)
+        return status;
+    status = compute_logits(r);
+    if (!status && p->plan)
         return moe_route_weigh(r->desc, r->logits, r->res->plan);
-    if (!s && r->desc->router.select_bias) {
+    if (!status && r->desc->router.select_bias) {
         b_select = malloc((size_t)n * sizeof *b_select);
         if (!b_select)
             return MOE_E_NOMEM;
         const moe_tensor *t = &r->in->t[MOE_T_B_SELECT];
         moe_convert(b_select, MOE_F64, t->data, t->dtype, (size_t)n);
     }
-    if (!s)
-        s = moe_route(r->desc, r->T, r->logits, b_select, p->seed, r->log, &r->res->plan);
+    if (!status)
+        status = moe_route(r->desc, r->T, r->logits, b_select, p->seed, r->log, &r->res->plan);
     free(b_select);
-    return s;
+    return status;
 }
 
 static int is_weight_gradient(moe_tensor_id id) {
@@ -95,14 +95,14 @@ static int makes(const run_state *r, moe_tensor_id id) {
 static moe_status alloc_results(run_state *r) {
     const moe_plan *plan = r->res->plan;
     r->pairs = plan->offsets[r->desc->E];
-    moe_status s = MOE_OK;
-    for (int i = 0; !s && i < MOE_T_COUNT; i++) {
+    moe_status status = MOE_OK;
+    for (int i = 0; !status && i < MOE_T_COUNT; i++) {
         moe_tensor *t = &r->res->out.t[i];
         moe_tensor_shape(r->desc, (moe_tensor_id)i, r->T, r->pairs, plan->n_pairs, t);
         if (makes(r, (moe_tensor_id)i))
-            s = moe_tensor_alloc(MOE_REAL_DTYPE, t->ndim, t->shape, t);
+            status = moe_tensor_alloc(MOE_REAL_DTYPE, t->ndim, t->shape, t);
     }
-    return s;
+    return status;
 }
 
 /* Points f at expert e's rows and parameters; load_expert allocates the parameters. */
@@ -110,18 +110,18 @@ static moe_status load_expert(const run_state *r, int64_t e, ffn *f) {
     const moe_layer_desc *desc = r->desc;
     int64_t d = desc->d, n = desc->n, hw = moe_h_width(desc, n);
     real *w1 = NULL, *w2 = NULL, *b1 = NULL, *b2 = NULL;
-    moe_status s = load(&r->in->t[MOE_T_W1], e * hw * d, hw * d, &w1);
-    if (!s)
-        s = load(&r->in->t[MOE_T_W2], e * d * n, d * n, &w2);
-    if (!s && desc->expert_bias)
-        s = load(&r->in->t[MOE_T_B1], e * hw, hw, &b1);
-    if (!s && desc->expert_bias)
-        s = load(&r->in->t[MOE_T_B2], e * d, d, &b2);
+    moe_status status = load(&r->in->t[MOE_T_W1], e * hw * d, hw * d, &w1);
+    if (!status)
+        status = load(&r->in->t[MOE_T_W2], e * d * n, d * n, &w2);
+    if (!status && desc->expert_bias)
+        status = load(&r->in->t[MOE_T_B1], e * hw, hw, &b1);
+    if (!status && desc->expert_bias)
+        status = load(&r->in->t[MOE_T_B2], e * d, d, &b2);
     f->W1 = w1;
     f->W2 = w2;
     f->b1 = b1;
     f->b2 = b2;
-    return s;
+    return status;
 }
 
 static void free_parameters(const ffn *f) {
@@ -152,8 +152,8 @@ static void point_at_results(const run_state *r, int64_t e, ffn *f) {
 
 static moe_status run_experts(run_state *r) {
     const moe_plan *plan = r->res->plan;
-    moe_status s = MOE_OK;
-    for (int64_t e = 0; !s && e < r->desc->E; e++) {
+    moe_status status = MOE_OK;
+    for (int64_t e = 0; !status && e < r->desc->E; e++) {
         ffn f = {.desc = r->desc,
                  .n = r->desc->n,
                  .hw = moe_h_width(r->desc, r->desc->n),
@@ -167,14 +167,14 @@ static moe_status run_experts(run_state *r) {
                  .X = r->X,
                  .dO = r->dO};
         point_at_results(r, e, &f);
-        s = load_expert(r, e, &f);
-        if (!s)
-            s = ffn_forward(&f);
-        if (!s && r->dO)
-            s = ffn_backward(&f);
+        status = load_expert(r, e, &f);
+        if (!status)
+            status = ffn_forward(&f);
+        if (!status && r->dO)
+            status = ffn_backward(&f);
         free_parameters(&f);
     }
-    return s;
+    return status;
 }
 
 /* The shared expert is an expert that sees every token, with sigmoid(x . w_gate) as its weight. */
@@ -183,16 +183,16 @@ static moe_status run_shared(run_state *r) {
     int64_t T = r->T, d = desc->d, n = desc->n_shared, hw = moe_h_width(desc, n);
     shared_state *sh = &r->shared;
     real *w1 = NULL, *w2 = NULL, *h = NULL, *a = NULL, *dh = NULL;
-    moe_status s = load(&r->in->t[MOE_T_W1_SHARED], 0, hw * d, &w1);
-    if (!s)
-        s = load(&r->in->t[MOE_T_W2_SHARED], 0, d * n, &w2);
-    if (!s && desc->shared_gate)
-        s = load(&r->in->t[MOE_T_W_GATE_SHARED], 0, d, &sh->w_gate);
+    moe_status status = load(&r->in->t[MOE_T_W1_SHARED], 0, hw * d, &w1);
+    if (!status)
+        status = load(&r->in->t[MOE_T_W2_SHARED], 0, d * n, &w2);
+    if (!status && desc->shared_gate)
+        status = load(&r->in->t[MOE_T_W_GATE_SHARED], 0, d, &sh->w_gate);
     real **buffers[] = {&h, &a, &sh->Y, &sh->gate, &dh, &sh->dX, &sh->d_gate};
     int64_t counts[] = {T * hw, T * n, T * d, T, T * hw, T * d, T};
-    for (int i = 0; !s && i < 7; i++)
-        s = alloc_real(counts[i], buffers[i]);
-    if (!s) {
+    for (int i = 0; !status && i < 7; i++)
+        status = alloc_real(counts[i], buffers[i]);
+    if (!status) {
         fill_shared_gate(r);
         ffn f = {.desc = desc,
                  .n = n,
@@ -213,29 +213,29 @@ static moe_status run_shared(run_state *r) {
                  .dXp = sh->dX,
                  .dW1 = out_of(r, MOE_T_DW1_SHARED),
                  .dW2 = out_of(r, MOE_T_DW2_SHARED)};
-        s = ffn_forward(&f);
-        if (!s && r->dO)
-            s = ffn_backward(&f);
+        status = ffn_forward(&f);
+        if (!status && r->dO)
+            status = ffn_backward(&f);
     }
     free(w1);
     free(w2);
     free(h);
     free(a);
     free(dh);
-    return s;
+    return status;
 }
 
 static moe_status prepare(run_state *r) {
     int64_t count = r->T * r->desc->d;
-    moe_status s = load(&r->in->t[MOE_T_X], 0, count, &r->X);
-    if (!s)
-        s = load(&r->in->t[MOE_T_DO], 0, count, &r->dO);
-    if (!s)
-        s = make_plan(r);
-    if (!s)
-        s = alloc_results(r);
-    if (s)
-        return s;
+    moe_status status = load(&r->in->t[MOE_T_X], 0, count, &r->X);
+    if (!status)
+        status = load(&r->in->t[MOE_T_DO], 0, count, &r->dO);
+    if (!status)
+        status = make_plan(r);
+    if (!status)
+        status = alloc_results(r);
+    if (status)
+        return status;
     moe_convert(out_of(r, MOE_T_S), MOE_REAL_DTYPE, r->res->plan->weight, MOE_F64,
                 (size_t)r->res->plan->n_pairs);
     if (r->logits)
@@ -244,7 +244,7 @@ static moe_status prepare(run_state *r) {
     return MOE_OK;
 }
 
-static void run_clear(run_state *r) {
+static void run_destroy(run_state *r) {
     free(r->X);
     free(r->dO);
     free(r->logits);
@@ -268,15 +268,15 @@ moe_status RUN(const moe_layer_desc *desc, const moe_tensors *in,
                    .T = params->tokens,
                    .storage = (moe_dtype)params->precision,
                    .plan_given = params->plan && params->plan_given};
-    moe_status s = prepare(&r);
-    if (!s)
-        s = run_experts(&r);
-    if (!s && desc->n_shared)
-        s = run_shared(&r);
-    if (!s)
+    moe_status status = prepare(&r);
+    if (!status)
+        status = run_experts(&r);
+    if (!status && desc->n_shared)
+        status = run_shared(&r);
+    if (!status)
         combine_forward(&r);
-    if (!s && r.dO)
-        s = combine_backward(&r);
-    run_clear(&r);
-    return s;
+    if (!status && r.dO)
+        status = combine_backward(&r);
+    run_destroy(&r);
+    return status;
 }

@@ -107,29 +107,29 @@ static moe_status fill_rows(moe_plan *plan, const int64_t *order, const int32_t 
 moe_status moe_plan_create(int64_t n_tokens, int64_t n_experts, int64_t n_pairs,
                            const int32_t *token, const int32_t *expert, const double *weight,
                            const moe_log *log, moe_plan **ret) {
-    moe_status s = check_pairs(n_tokens, n_experts, n_pairs, token, expert, log);
-    if (s)
-        return s;
+    moe_status status = check_pairs(n_tokens, n_experts, n_pairs, token, expert, log);
+    if (status)
+        return status;
     size_t slots = n_pairs > 0 ? (size_t)n_pairs : 1;
     int64_t *by_token = malloc(slots * sizeof *by_token);
     int64_t *by_expert = malloc(slots * sizeof *by_expert);
     moe_plan *plan = plan_alloc(n_tokens, n_experts, n_pairs);
-    s = by_token && by_expert && plan ? MOE_OK : MOE_E_NOMEM;
-    if (!s)
-        s = sort_by(token, n_tokens, NULL, n_pairs, by_token);
-    if (!s)
-        s = sort_by(expert, n_experts, by_token, n_pairs, by_expert);
-    if (!s)
-        s = fill_rows(plan, by_expert, token, expert, weight, log);
-    if (s == MOE_E_NOMEM)
-        moe_fail(log, s, "no memory for a plan of %lld pairs", (long long)n_pairs);
+    status = by_token && by_expert && plan ? MOE_OK : MOE_E_NOMEM;
+    if (!status)
+        status = sort_by(token, n_tokens, NULL, n_pairs, by_token);
+    if (!status)
+        status = sort_by(expert, n_experts, by_token, n_pairs, by_expert);
+    if (!status)
+        status = fill_rows(plan, by_expert, token, expert, weight, log);
+    if (status == MOE_E_NOMEM)
+        moe_fail(log, status, "no memory for a plan of %lld pairs", (long long)n_pairs);
     free(by_token);
     free(by_expert);
-    if (s)
+    if (status)
         moe_plan_destroy(&plan);
     else
         *ret = plan;
-    return s;
+    return status;
 }
 
 moe_status moe_plan_copy(const moe_plan *plan, moe_plan **ret) {
@@ -160,9 +160,9 @@ moe_status moe_plan_subset(const moe_plan *plan, const int64_t *tokens, int64_t 
     int32_t *token = malloc(slots * sizeof *token);
     int32_t *expert = malloc(slots * sizeof *expert);
     double *weight = malloc(slots * sizeof *weight);
-    moe_status s = token && expert && weight ? MOE_OK : MOE_E_NOMEM;
+    moe_status status = token && expert && weight ? MOE_OK : MOE_E_NOMEM;
     int64_t n = 0;
-    for (int64_t e = 0; !s && e < plan->n_experts; e++) {
+    for (int64_t e = 0; !status && e < plan->n_experts; e++) {
         for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++) {
             if (row_of[plan->token[p]] < 0)
                 continue;
@@ -171,13 +171,13 @@ moe_status moe_plan_subset(const moe_plan *plan, const int64_t *tokens, int64_t 
             weight[n++] = plan->weight[p];
         }
     }
-    if (!s)
-        s = moe_plan_create(count, plan->n_experts, n, token, expert, weight, NULL, ret);
+    if (!status)
+        status = moe_plan_create(count, plan->n_experts, n, token, expert, weight, NULL, ret);
     free(row_of);
     free(token);
     free(expert);
     free(weight);
-    return s;
+    return status;
 }
 
 static moe_status check_rows(const moe_plan *plan, const moe_log *log) {
@@ -225,8 +225,8 @@ moe_status moe_plan_check(const moe_plan *plan, const moe_log *log) {
         plan->token_offsets[0] != 0 || plan->token_offsets[plan->n_tokens] != plan->n_pairs)
         return moe_fail(log, MOE_E_INVALID, "plan: offsets do not span its %lld pairs",
                         (long long)plan->n_pairs);
-    moe_status s = check_rows(plan, log);
-    return s ? s : check_inverse(plan, log);
+    moe_status status = check_rows(plan, log);
+    return status ? status : check_inverse(plan, log);
 }
 
 int64_t moe_int_plan_expert_of(const moe_plan *plan, int64_t row) {

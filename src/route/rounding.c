@@ -89,7 +89,7 @@ static moe_status work_alloc(const moe_int_selection *in, rounding_work *w) {
                : MOE_E_NOMEM;
 }
 
-static void work_free(rounding_work *w) {
+static void work_destroy(rounding_work *w) {
     free(w->count);
     free(w->rounded);
     free(w->chosen_sum);
@@ -113,23 +113,23 @@ static void mark_topk(const moe_int_selection *in, rounding_work *w) {
 moe_status moe_int_choose_token_rounding(const moe_int_selection *in, moe_int_pairs *ret) {
     const moe_router_desc *r = &in->desc->router;
     rounding_work w = {0};
-    moe_status s = work_alloc(in, &w);
-    if (!s) {
+    moe_status status = work_alloc(in, &w);
+    if (!status) {
         if (2 * in->tokens * in->desc->K <= r->tile * in->n)
             moe_log_send(in->log, MOE_LOG_WARN,
                          "token rounding with %.1f tokens per expert and tile %d: half a tile or "
                          "less per expert, so experts end empty and tokens lose all experts",
                          (double)(in->tokens * in->desc->K) / (double)in->n, r->tile);
         mark_topk(in, &w);
-        s = moe_int_round_counts(r->rounding, r->tile, in->seed, w.count, in->n, in->tokens,
-                                 w.rounded);
+        status = moe_int_round_counts(r->rounding, r->tile, in->seed, w.count, in->n, in->tokens,
+                                      w.rounded);
     }
-    for (int64_t e = 0; !s && e < in->n; e++) {
+    for (int64_t e = 0; !status && e < in->n; e++) {
         preference(in, e, w.chosen_sum, w.is_chosen, w.column);
         moe_int_rank(w.column, in->tokens);
-        for (int64_t k = 0; !s && k < w.rounded[e]; k++)
-            s = moe_int_pairs_add(ret, w.column[k].index, e);
+        for (int64_t k = 0; !status && k < w.rounded[e]; k++)
+            status = moe_int_pairs_add(ret, w.column[k].index, e);
     }
-    work_free(&w);
-    return s;
+    work_destroy(&w);
+    return status;
 }

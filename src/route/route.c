@@ -53,7 +53,7 @@ static moe_status token_work_alloc(int64_t n, token_work *k) {
     return MOE_OK;
 }
 
-static void token_work_free(token_work *k) {
+static void token_work_destroy(token_work *k) {
     free(k->set.expert);
     free(k->chosen);
     free(k->w);
@@ -135,24 +135,24 @@ static void backward_token(const moe_layer_desc *desc, const double *z, int64_t 
 
 moe_status moe_route_weigh(const moe_layer_desc *desc, const double *logits, moe_plan *plan) {
     token_work k;
-    moe_status s = token_work_alloc(plan->n_experts, &k);
-    for (int64_t t = 0; !s && t < plan->n_tokens; t++)
+    moe_status status = token_work_alloc(plan->n_experts, &k);
+    for (int64_t t = 0; !status && t < plan->n_tokens; t++)
         weigh_token(desc, logits + t * plan->n_experts, t, plan, &k);
-    token_work_free(&k);
-    return s;
+    token_work_destroy(&k);
+    return status;
 }
 
 moe_status moe_route_backward(const moe_layer_desc *desc, const double *logits,
                               const moe_plan *plan, const double *d_weight, double *ret_d_logits) {
     int64_t n = plan->n_experts;
     token_work k;
-    moe_status s = token_work_alloc(n, &k);
-    if (!s)
+    moe_status status = token_work_alloc(n, &k);
+    if (!status)
         memset(ret_d_logits, 0, (size_t)(plan->n_tokens * n) * sizeof *ret_d_logits);
-    for (int64_t t = 0; !s && t < plan->n_tokens; t++)
+    for (int64_t t = 0; !status && t < plan->n_tokens; t++)
         backward_token(desc, logits + t * n, t, plan, d_weight, &k, ret_d_logits + t * n);
-    token_work_free(&k);
-    return s;
+    token_work_destroy(&k);
+    return status;
 }
 
 moe_status moe_route(const moe_layer_desc *desc, int64_t tokens, const double *logits,
@@ -161,23 +161,24 @@ moe_status moe_route(const moe_layer_desc *desc, int64_t tokens, const double *l
     double *scores = malloc((size_t)(tokens * n) * sizeof *scores);
     moe_int_pairs pairs = {0};
     moe_plan *plan = NULL;
-    moe_status s = scores ? MOE_OK : MOE_E_NOMEM;
-    if (!s) {
+    moe_status status = scores ? MOE_OK : MOE_E_NOMEM;
+    if (!status) {
         moe_route_selection_scores(desc, tokens, logits, b_select, scores);
         moe_int_selection in = {desc, tokens, n, scores, seed, log};
-        s = moe_int_selects[desc->router.select].choose(&in, &pairs);
+        status = moe_int_selects[desc->router.select].choose(&in, &pairs);
     }
-    if (!s)
-        s = moe_plan_create(tokens, n, pairs.count, pairs.token, pairs.expert, NULL, log, &plan);
-    if (!s)
-        s = moe_route_weigh(desc, logits, plan);
-    if (s == MOE_E_NOMEM)
-        moe_fail(log, s, "no memory to route %lld tokens", (long long)tokens);
+    if (!status)
+        status =
+            moe_plan_create(tokens, n, pairs.count, pairs.token, pairs.expert, NULL, log, &plan);
+    if (!status)
+        status = moe_route_weigh(desc, logits, plan);
+    if (status == MOE_E_NOMEM)
+        moe_fail(log, status, "no memory to route %lld tokens", (long long)tokens);
     free(scores);
-    moe_int_pairs_free(&pairs);
-    if (s)
+    moe_int_pairs_destroy(&pairs);
+    if (status)
         moe_plan_destroy(&plan);
     else
         *ret = plan;
-    return s;
+    return status;
 }

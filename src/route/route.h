@@ -17,7 +17,7 @@ typedef struct moe_int_pairs {
 } moe_int_pairs;
 
 moe_status moe_int_pairs_add(moe_int_pairs *pairs, int64_t token, int64_t expert);
-void moe_int_pairs_free(moe_int_pairs *pairs);
+void moe_int_pairs_destroy(moe_int_pairs *pairs);
 
 /* The experts that one token's weights depend on: `n_norm` of them take part in normalisation (the
  * router's own top-K), the rest (added by token rounding) do not. */

@@ -22,7 +22,7 @@ moe_status moe_int_pairs_add(moe_int_pairs *pairs, int64_t token, int64_t expert
     return MOE_OK;
 }
 
-void moe_int_pairs_free(moe_int_pairs *pairs) {
+void moe_int_pairs_destroy(moe_int_pairs *pairs) {
     free(pairs->token);
     free(pairs->expert);
 }
@@ -68,18 +68,18 @@ static moe_status choose_per_token(const moe_int_selection *in, mask_fn mask_of,
                                    moe_int_pairs *ret) {
     unsigned char *allowed = malloc((size_t)in->n);
     int32_t *best = malloc((size_t)in->desc->K * sizeof *best);
-    moe_status s = allowed && best ? MOE_OK : MOE_E_NOMEM;
-    for (int64_t t = 0; !s && t < in->tokens; t++) {
+    moe_status status = allowed && best ? MOE_OK : MOE_E_NOMEM;
+    for (int64_t t = 0; !status && t < in->tokens; t++) {
         const double *score = in->scores + t * in->n;
         if (mask_of)
             mask_of(in, score, allowed);
         int64_t found = moe_int_topk(score, mask_of ? allowed : NULL, in->n, in->desc->K, best);
-        for (int64_t k = 0; !s && k < found; k++)
-            s = moe_int_pairs_add(ret, t, best[k]);
+        for (int64_t k = 0; !status && k < found; k++)
+            status = moe_int_pairs_add(ret, t, best[k]);
     }
     free(allowed);
     free(best);
-    return s;
+    return status;
 }
 
 static moe_status choose_topk(const moe_int_selection *in, moe_int_pairs *ret) {
@@ -120,33 +120,33 @@ static moe_status choose_expert_choice(const moe_int_selection *in, moe_int_pair
     if (take > in->tokens)
         take = in->tokens;
     moe_int_ranked *column = malloc((size_t)in->tokens * sizeof *column);
-    moe_status s = column ? MOE_OK : MOE_E_NOMEM;
-    for (int64_t e = 0; !s && e < in->n; e++) {
+    moe_status status = column ? MOE_OK : MOE_E_NOMEM;
+    for (int64_t e = 0; !status && e < in->n; e++) {
         for (int64_t t = 0; t < in->tokens; t++)
             column[t] = (moe_int_ranked){in->scores[t * in->n + e], (int32_t)t};
         moe_int_rank(column, in->tokens);
-        for (int64_t k = 0; !s && k < take; k++)
-            s = moe_int_pairs_add(ret, column[k].index, e);
+        for (int64_t k = 0; !status && k < take; k++)
+            status = moe_int_pairs_add(ret, column[k].index, e);
     }
     free(column);
-    return s;
+    return status;
 }
 
 /* Top-K, then every expert keeps its first `capacity` tokens in token order (arXiv 2006.16668). */
 static moe_status choose_capacity(const moe_int_selection *in, moe_int_pairs *ret) {
     int64_t *load = calloc((size_t)in->n, sizeof *load);
-    moe_status s = load ? choose_topk(in, ret) : MOE_E_NOMEM;
+    moe_status status = load ? choose_topk(in, ret) : MOE_E_NOMEM;
     int64_t kept = 0;
-    for (int64_t i = 0; !s && i < ret->count; i++) {
+    for (int64_t i = 0; !status && i < ret->count; i++) {
         if (load[ret->expert[i]]++ >= in->desc->router.capacity)
             continue;
         ret->token[kept] = ret->token[i];
         ret->expert[kept++] = ret->expert[i];
     }
-    if (!s)
+    if (!status)
         ret->count = kept;
     free(load);
-    return s;
+    return status;
 }
 
 const moe_int_select moe_int_selects[MOE_SELECT_COUNT] = {

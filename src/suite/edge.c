@@ -1,8 +1,7 @@
-#include "suite/edge.h"
+#include "moeref/suite.h"
+
 #include "check/compare/compare.h"
 #include "check/verdict/result.h"
-#include "suite/suite.h"
-
 #include "moeref/check.h"
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
@@ -12,7 +11,7 @@
 #include <string.h>
 
 static void file_path(const char *dir, size_t i, char *ret, size_t size) {
-    snprintf(ret, size, "%s/%s.safetensors", dir, moe_int_suite_name(i));
+    snprintf(ret, size, "%s/%s.safetensors", dir, moe_suite_name(i));
 }
 
 /* Intermediate results are left out: they follow from the rest and would fill most of a file. */
@@ -27,13 +26,13 @@ static moe_status run_case(size_t i, const moe_log *log, moe_problem **ret,
                            moe_reference_result **ret_oracle) {
     size_t count;
     moe_case c;
-    moe_status s = moe_case_parse(moe_int_suite(&count)[i], log, &c);
-    if (s)
-        return s;
-    s = moe_problem_from_case(&c, log, ret);
-    moe_case_clear(&c);
-    if (s)
-        return s;
+    moe_status status = moe_case_parse(moe_suite(&count)[i], log, &c);
+    if (status)
+        return status;
+    status = moe_problem_from_case(&c, log, ret);
+    moe_case_destroy(&c);
+    if (status)
+        return status;
     moe_problem *p = *ret;
     moe_tensors in = p->in;
     if (!(p->pass & MOE_PASS_BWD))
@@ -43,10 +42,10 @@ static moe_status run_case(size_t i, const moe_log *log, moe_problem **ret,
                                    .plan = p->plan,
                                    .plan_given = p->plan != NULL,
                                    .seed = p->seed};
-    s = moe_reference_run(&p->layer, &in, &params, log, ret_oracle);
-    if (s)
+    status = moe_reference_run(&p->layer, &in, &params, log, ret_oracle);
+    if (status)
         moe_problem_destroy(ret);
-    return s;
+    return status;
 }
 
 static moe_status write_case(const char *path, const moe_problem *p,
@@ -54,44 +53,44 @@ static moe_status write_case(const char *path, const moe_problem *p,
     moe_named_tensor list[MOE_T_COUNT + 2];
     moe_tensors rounded = {0};
     const moe_plan *plan = oracle->plan;
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     size_t n = 0;
-    for (int id = 0; !s && id < MOE_T_COUNT; id++) {
+    for (int id = 0; !status && id < MOE_T_COUNT; id++) {
         if (!oracle->out.t[id].data || !is_stored((moe_tensor_id)id))
             continue;
-        s = moe_tensor_cast(&oracle->out.t[id], MOE_F32, &rounded.t[id]);
+        status = moe_tensor_cast(&oracle->out.t[id], MOE_F32, &rounded.t[id]);
         list[n++] = (moe_named_tensor){moe_tensor_name((moe_tensor_id)id), rounded.t[id]};
     }
     list[n++] =
         (moe_named_tensor){"plan_offsets", {plan->offsets, MOE_I64, 1, {plan->n_experts + 1}}};
     list[n++] = (moe_named_tensor){"plan_token", {plan->token, MOE_I32, 1, {plan->n_pairs}}};
     const char *const metadata[][2] = {{"case", p->name}, {"format", "moeref-edge-1"}};
-    if (!s)
-        s = moe_safetensors_write(path, list, n, metadata, 2, log);
-    moe_tensors_free(&rounded);
-    return s;
+    if (!status)
+        status = moe_safetensors_write(path, list, n, metadata, 2, log);
+    moe_tensors_destroy(&rounded);
+    return status;
 }
 
-moe_status moe_int_edge_write(const char *dir, const moe_log *log, size_t *ret_files) {
+moe_status moe_suite_write(const char *dir, const moe_log *log, size_t *ret_files) {
     size_t count, files = 0;
-    moe_status s = MOE_OK;
-    moe_int_suite(&count);
-    for (size_t i = 0; !s && i < count; i++) {
+    moe_status status = MOE_OK;
+    moe_suite(&count);
+    for (size_t i = 0; !status && i < count; i++) {
         char path[4096];
         moe_problem *p = NULL;
         moe_reference_result *oracle = NULL;
-        if (!moe_int_suite_is_stored(i))
+        if (!moe_suite_is_stored(i))
             continue;
         file_path(dir, i, path, sizeof path);
-        s = run_case(i, log, &p, &oracle);
-        if (!s)
-            s = write_case(path, p, oracle, log);
-        files += !s;
-        moe_reference_free(&oracle);
+        status = run_case(i, log, &p, &oracle);
+        if (!status)
+            status = write_case(path, p, oracle, log);
+        files += !status;
+        moe_reference_result_destroy(&oracle);
         moe_problem_destroy(&p);
     }
     *ret_files = files;
-    return s;
+    return status;
 }
 
 /* The stored routing as a plan. */
@@ -109,73 +108,73 @@ static moe_status read_plan(const moe_safetensors *file, const moe_problem *p, c
     const int64_t *start = offsets.data;
     int32_t *expert = calloc((size_t)pairs + 1, sizeof *expert);
     double *w = calloc((size_t)pairs + 1, sizeof *w);
-    moe_status s = expert && w ? MOE_OK : MOE_E_NOMEM;
-    for (int64_t e = 0; !s && e < n; e++) {
+    moe_status status = expert && w ? MOE_OK : MOE_E_NOMEM;
+    for (int64_t e = 0; !status && e < n; e++) {
         if (start[e] < 0 || start[e] > start[e + 1] || start[e + 1] > pairs)
-            s = moe_fail(log, MOE_E_FORMAT, "%s: plan_offsets do not ascend", path);
-        for (int64_t row = start[e]; !s && row < start[e + 1]; row++)
+            status = moe_fail(log, MOE_E_FORMAT, "%s: plan_offsets do not ascend", path);
+        for (int64_t row = start[e]; !status && row < start[e + 1]; row++)
             expert[row] = (int32_t)e;
     }
-    if (!s)
+    if (!status)
         moe_convert(w, MOE_F64, weight.data, MOE_F32, (size_t)pairs);
-    if (!s)
-        s = moe_plan_create(p->T, n, pairs, token.data, expert, w, log, ret);
+    if (!status)
+        status = moe_plan_create(p->T, n, pairs, token.data, expert, w, log, ret);
     free(expert);
     free(w);
-    return s;
+    return status;
 }
 
 static moe_status read_expected(const moe_safetensors *file, const char *path, const moe_log *log,
                                 moe_problem *p) {
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     if (!p->plan)
-        s = read_plan(file, p, path, log, &p->expected_plan);
-    for (int id = 0; !s && id < MOE_T_COUNT; id++) {
+        status = read_plan(file, p, path, log, &p->expected_plan);
+    for (int id = 0; !status && id < MOE_T_COUNT; id++) {
         moe_tensor t;
         if (is_stored((moe_tensor_id)id) &&
             moe_safetensors_get(file, moe_tensor_name((moe_tensor_id)id), &t) == MOE_OK)
-            s = moe_tensor_cast(&t, t.dtype, &p->expected.t[id]);
+            status = moe_tensor_cast(&t, t.dtype, &p->expected.t[id]);
     }
-    return s;
+    return status;
 }
 
 static moe_status attach(const char *dir, size_t i, const moe_log *log, moe_problem *p) {
     char path[4096];
     moe_safetensors *file = NULL;
     file_path(dir, i, path, sizeof path);
-    moe_status s = moe_safetensors_open(path, log, &file);
-    if (s)
-        return s;
+    moe_status status = moe_safetensors_open(path, log, &file);
+    if (status)
+        return status;
     const char *line = moe_safetensors_metadata(file, "case");
     if (!line || strcmp(line, p->name) != 0)
-        s = moe_fail(log, MOE_E_INVALID,
-                     "%s holds case '%s', the suite has '%s'; moeref golden "
-                     "--write makes the files again",
-                     path, line ? line : "", p->name);
-    if (!s)
-        s = read_expected(file, path, log, p);
+        status = moe_fail(log, MOE_E_INVALID,
+                          "%s holds case '%s', the suite has '%s'; moeref golden "
+                          "--write makes the files again",
+                          path, line ? line : "", p->name);
+    if (!status)
+        status = read_expected(file, path, log, p);
     moe_safetensors_close(&file);
-    return s;
+    return status;
 }
 
 /* Suite line whose canonical text is `name`, or -1. */
 static long find_case(const char *name, const moe_log *log) {
     size_t count;
-    const char *const *lines = moe_int_suite(&count);
+    const char *const *lines = moe_suite(&count);
     for (size_t i = 0; i < count; i++) {
         char text[1024];
         moe_case c;
-        if (!moe_int_suite_is_stored(i) || moe_case_parse(lines[i], log, &c))
+        if (!moe_suite_is_stored(i) || moe_case_parse(lines[i], log, &c))
             continue;
         moe_case_print(&c, text, sizeof text);
-        moe_case_clear(&c);
+        moe_case_destroy(&c);
         if (strcmp(text, name) == 0)
             return (long)i;
     }
     return -1;
 }
 
-moe_status moe_int_edge_attach(const char *dir, const moe_log *log, moe_problem *problem) {
+moe_status moe_suite_attach(const char *dir, const moe_log *log, moe_problem *problem) {
     long i = find_case(problem->name, log);
     return i < 0 ? MOE_OK : attach(dir, (size_t)i, log, problem);
 }
@@ -199,44 +198,44 @@ static void compare_stored(moe_tensor_id id, const moe_problem *p,
 
 static moe_status compare_case(const char *name, const moe_problem *p,
                                const moe_reference_result *oracle, const moe_log *log) {
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     for (int i = 0; i < MOE_T_COUNT; i++) {
         moe_tensor_id id = (moe_tensor_id)i;
         moe_tensor_verdict v = {0};
         if (is_stored(id))
             compare_stored(id, p, oracle, &v);
         if (v.verdict == MOE_VERDICT_FAIL)
-            s = moe_fail(log, MOE_E_INVALID, "golden/edge/%s.safetensors: %s: %s", name,
-                         moe_tensor_name(id), v.why);
+            status = moe_fail(log, MOE_E_INVALID, "golden/edge/%s.safetensors: %s: %s", name,
+                              moe_tensor_name(id), v.why);
     }
     const moe_plan *want = p->expected_plan, *got = oracle->plan;
     if (want &&
         (want->n_pairs != got->n_pairs ||
          memcmp(want->token, got->token, (size_t)got->n_pairs * sizeof *got->token) ||
          memcmp(want->offsets, got->offsets, (size_t)(got->n_experts + 1) * sizeof *got->offsets)))
-        s = moe_fail(log, MOE_E_INVALID, "golden/edge/%s.safetensors: other experts are chosen",
-                     name);
-    return s;
+        status = moe_fail(log, MOE_E_INVALID,
+                          "golden/edge/%s.safetensors: other experts are chosen", name);
+    return status;
 }
 
-moe_status moe_int_edge_verify(const char *dir, const moe_log *log, size_t *ret_files) {
+moe_status moe_suite_verify(const char *dir, const moe_log *log, size_t *ret_files) {
     size_t count, files = 0;
     moe_status worst = MOE_OK;
-    moe_int_suite(&count);
+    moe_suite(&count);
     for (size_t i = 0; i < count; i++) {
         moe_problem *p = NULL;
         moe_reference_result *oracle = NULL;
-        if (!moe_int_suite_is_stored(i))
+        if (!moe_suite_is_stored(i))
             continue;
-        moe_status s = run_case(i, log, &p, &oracle);
-        if (!s)
-            s = attach(dir, i, log, p);
-        if (!s)
-            s = compare_case(moe_int_suite_name(i), p, oracle, log);
-        files += !s;
-        if (s)
-            worst = s;
-        moe_reference_free(&oracle);
+        moe_status status = run_case(i, log, &p, &oracle);
+        if (!status)
+            status = attach(dir, i, log, p);
+        if (!status)
+            status = compare_case(moe_suite_name(i), p, oracle, log);
+        files += !status;
+        if (status)
+            worst = status;
+        moe_reference_result_destroy(&oracle);
         moe_problem_destroy(&p);
     }
     *ret_files = files;

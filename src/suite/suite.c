@@ -1,4 +1,4 @@
-#include "suite/suite.h"
+#include "moeref/suite.h"
 
 #include <string.h>
 
@@ -118,20 +118,20 @@ static const unsigned char stored_flags[] = {SUITE(STORED)};
 
 /* clang-format on */
 
-const char *const *moe_int_suite(size_t *count) {
+const char *const *moe_suite(size_t *count) {
     *count = sizeof lines / sizeof *lines;
     return lines;
 }
 
-const char *moe_int_suite_name(size_t i) {
+const char *moe_suite_name(size_t i) {
     return names[i];
 }
 
-bool moe_int_suite_is_stored(size_t i) {
+bool moe_suite_is_stored(size_t i) {
     return stored_flags[i] != 0;
 }
 
-long moe_int_suite_find(const char *name) {
+long moe_suite_find(const char *name) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0)
             return (long)i;

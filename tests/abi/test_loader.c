@@ -75,7 +75,7 @@ static void expect_refused(const char *path, moe_status status, const char *part
     cr_expect_eq(backend, (moe_backend *)&seen, "the out-parameter was touched");
     cr_expect_eq(seen.messages, 1, "%d messages for one failure", seen.messages);
     expect_text(&seen, part);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
 }
 
 Test(loader, wrong_abi_names_both_numbers) {
@@ -100,7 +100,7 @@ static void expect_no_board(const char *kind) {
     cr_expect_eq(moe_backend_board(backend, &board), MOE_E_UNSUPPORTED);
     cr_expect_eq(board.sm_mhz, -3, "the out-parameter was touched");
     moe_backend_close(&backend);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
 }
 
 Test(loader, older_interface_still_loads) {
@@ -186,7 +186,7 @@ Test(loader, folder_with_good_and_bad_ones) {
     info = find(all, "text");
     cr_assert_not_null(info);
     cr_expect_eq(info->status, MOE_E_FORMAT);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     temporary_remove(folder);
 }
 
@@ -200,7 +200,7 @@ Test(loader, sorted_by_priority_refused_last) {
     cr_expect_str_eq(moe_backends_info(all, 0).name, "stub");
     cr_expect_str_eq(moe_backends_info(all, 1).name, "reference");
     cr_expect_str_eq(moe_backends_info(all, 2).name, "aaa");
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     temporary_remove(folder);
 }
 
@@ -214,7 +214,7 @@ Test(loader, built_in_name_cannot_be_taken) {
     expect_text(&seen, "'reference' is known already");
     cr_expect_str_eq(find(all, "reference")->path, "built in");
     cr_expect_eq(moe_backends_count(all), 1);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     temporary_remove(folder);
 }
 
@@ -230,7 +230,7 @@ Test(loader, search_path_is_a_list_and_a_wrong_folder_is_told) {
     cr_expect_not_null(find(all, "stub"));
     cr_expect_eq(seen.messages, 1);
     expect_text(&seen, "/nowhere/at/all");
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     temporary_remove(folder);
 }
 
@@ -264,10 +264,10 @@ Test(loader, argument_replaces_the_environment) {
     setenv("MOEREF_BACKEND_PATH", "/nowhere", 1);
     moe_backends *all = load("", NULL);
     cr_expect_eq(moe_backends_count(all), 1);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     cr_expect_null(all);
-    moe_backends_free(&all);
-    moe_backends_free(NULL);
+    moe_backends_destroy(&all);
+    moe_backends_destroy(NULL);
 }
 
 /* The variant reaches the plug-in from a name, from a path, and from the parameters. */
@@ -302,7 +302,7 @@ Test(loader, variants) {
     expect_variant(all, "stub:quick", &params, "quick", "stub:quick");
     expect_variant(all, with_variant, NULL, "quick", "stub:quick");
     expect_variant(all, stub("good"), NULL, "", "stub");
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     temporary_remove(folder);
 }
 
@@ -314,6 +314,6 @@ Test(loader, path_with_a_colon) {
     snprintf(path, sizeof path, "%s/a:b.so", folder);
     moe_backends *all = load("", NULL);
     expect_variant(all, path, NULL, "", "stub");
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     temporary_remove(folder);
 }

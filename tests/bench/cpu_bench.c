@@ -97,7 +97,7 @@ static moe_status measure_row(moe_backend *backend, const moe_problem *p, const 
         status = measure_once(backend, layer, i == 0, row, source);
     if (!status)
         status = moe_layer_memory(layer, &row->memory);
-    moe_layer_release(&layer);
+    moe_layer_destroy(&layer);
     row->fwd_flop = moe_layer_flops(&o->desc, T, row->pairs, 0);
     row->bwd_flop = moe_layer_flops(&o->desc, T, row->pairs, 1);
     for (int i = 0; i < row->gemm_flops.count; i++) {
@@ -123,7 +123,7 @@ static moe_status measure_loops(const moe_problem *p, const bench_options *o, in
     int64_t pairs = result->plan->n_pairs;
     r->loops_flop = moe_layer_flops(&o->desc, o->loops_T, pairs, 0) +
                     moe_layer_flops(&o->desc, o->loops_T, pairs, 1);
-    moe_reference_free(&result);
+    moe_reference_result_destroy(&result);
     return MOE_OK;
 }
 
@@ -140,7 +140,7 @@ static moe_status draw_problem(const bench_options *o, moe_problem **ret) {
     moe_status status = moe_case_parse(line, &log_to_stderr, &c);
     if (!status) {
         status = moe_problem_from_case(&c, &log_to_stderr, ret);
-        moe_case_clear(&c);
+        moe_case_destroy(&c);
     }
     return status;
 }
@@ -292,7 +292,7 @@ int main(int argc, char **argv) {
     if (!status)
         status = measure(backend, &o, &result);
     moe_backend_close(&backend);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     if (status)
         return status == MOE_E_NOTFOUND || status == MOE_E_INVALID ? EXIT_USAGE : EXIT_CANNOT_RUN;
     if (o.json)

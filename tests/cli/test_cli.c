@@ -135,7 +135,7 @@ static void rewrite(const char *from, const char *to, const char *name, fault_fn
     }
     cr_assert_eq(moe_safetensors_write(to, list, n, NULL, 0, NULL), MOE_OK);
     for (size_t i = 0; i < n; i++)
-        moe_tensor_free(&list[i].tensor);
+        moe_tensor_destroy(&list[i].tensor);
     moe_safetensors_close(&file);
 }
 

@@ -47,7 +47,7 @@ static moe_status broken_supports(void *dev, const moe_layer_desc *desc, const m
 
 /* A private copy of input `id` that a fault may change. */
 static float *own_copy(broken_layer *l, moe_tensor_id id) {
-    moe_tensor_free(&l->own);
+    moe_tensor_destroy(&l->own);
     if (moe_tensor_cast(&l->in.t[id], MOE_F32, &l->own))
         abort();
     l->in.t[id] = l->own;
@@ -105,10 +105,10 @@ static moe_status broken_prepare(void *dev, const moe_layer_desc *desc, const mo
 
 static void broken_release(void *self) {
     broken_layer *l = self;
-    moe_reference_free(&l->result);
+    moe_reference_result_destroy(&l->result);
     moe_plan_destroy(&l->plan);
     moe_plan_destroy(&l->lie);
-    moe_tensor_free(&l->own);
+    moe_tensor_destroy(&l->own);
     free(l);
 }
 
@@ -185,7 +185,7 @@ static moe_status run(broken_layer *l, int backward) {
     moe_status s = moe_reference_run(&l->desc, &in, &params, l->dev->log, &result);
     if (s)
         return s;
-    moe_reference_free(&l->result);
+    moe_reference_result_destroy(&l->result);
     l->result = result;
     if (has(l, "routing") && !l->lie) {
         s = change_choice(l, 0);
@@ -222,7 +222,7 @@ static moe_status broken_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
         count -= 3;
     moe_convert(dst->data, dst->dtype, spoilt.data, MOE_F32, (size_t)count);
     broken_misplace(l, id, dst);
-    moe_tensor_free(&spoilt);
+    moe_tensor_destroy(&spoilt);
     return MOE_OK;
 }
 

@@ -2,8 +2,7 @@
  * may refuse cases, with a reason, but not all of them; it may not fail one. */
 #include "moeref/check.h"
 
-#include "suite/edge.h"
-#include "suite/suite.h"
+#include "moeref/suite.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -37,7 +36,7 @@ static void check_line(moe_backend *backend, const char *line, counts *n) {
     cr_assert_eq(moe_case_parse(line, &problems, &c), MOE_OK, "%s", line);
     cr_assert_eq(moe_problem_from_case(&c, &problems, &problem), MOE_OK, "%s", line);
     snprintf(golden, sizeof golden, "%s/golden/edge", root("MOEREF_SOURCE_ROOT"));
-    cr_assert_eq(moe_int_edge_attach(golden, &problems, problem), MOE_OK, "%s", line);
+    cr_assert_eq(moe_suite_attach(golden, &problems, problem), MOE_OK, "%s", line);
     cr_assert_eq(moe_check_backend(backend, problem, NULL, &problems, &result), MOE_OK, "%s", line);
     if (result->verdict == MOE_VERDICT_SKIP) {
         cr_expect(strlen(result->why) > 10, "%s: refused without a reason", line);
@@ -49,9 +48,9 @@ static void check_line(moe_backend *backend, const char *line, counts *n) {
                   result->why, result->reproduce);
         n->wrong++;
     }
-    moe_check_free(&result);
+    moe_check_result_destroy(&result);
     moe_problem_destroy(&problem);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
 }
 
 /* The whole suite; `least` cases must really have run. */
@@ -60,7 +59,7 @@ static void conform(moe_backends *all, const char *spec, int least) {
     moe_open_params params = {.threads = 2};
     counts n = {0};
     size_t count;
-    const char *const *lines = moe_int_suite(&count);
+    const char *const *lines = moe_suite(&count);
     cr_assert_eq(moe_backend_open(all, spec, &params, &problems, &backend), MOE_OK, "%s", spec);
     for (size_t i = 0; i < count; i++)
         check_line(backend, lines[i], &n);
@@ -73,7 +72,7 @@ static void conform_builtin(const char *spec, int least) {
     moe_backends *all = NULL;
     cr_assert_eq(moe_backends_load("", &problems, &all), MOE_OK);
     conform(all, spec, least);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
 }
 
 Test(conformance, reference) {
@@ -125,7 +124,7 @@ Test(conformance, plugins, .timeout = 300) {
         else
             cr_expect(strlen(info.reason) > 10, "%s is unusable without a reason", info.name);
     }
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
 }
 
 /* The out-of-tree example: given routing, fp32 inputs, plain experts. */
@@ -147,27 +146,26 @@ Test(conformance, example) {
         check_line(backend, lines[i], &n);
     cr_expect_eq(n.ran, 4, "%d of 4 cases ran", n.ran);
     moe_backend_close(&backend);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
 }
 
 /* Names are stable handles: unique, and every stored case has its file. */
 Test(conformance, suite_names) {
     size_t count;
-    moe_int_suite(&count);
+    moe_suite(&count);
     for (size_t i = 0; i < count; i++)
-        cr_expect_eq(moe_int_suite_find(moe_int_suite_name(i)), (long)i, "%s",
-                     moe_int_suite_name(i));
-    cr_expect_eq(moe_int_suite_find("no_such_case"), -1);
+        cr_expect_eq(moe_suite_find(moe_suite_name(i)), (long)i, "%s", moe_suite_name(i));
+    cr_expect_eq(moe_suite_find("no_such_case"), -1);
 }
 
 /* The oracle still computes what golden/edge says. */
 Test(conformance, golden_edge) {
     char golden[1024];
     size_t files = 0, count, stored = 0;
-    moe_int_suite(&count);
+    moe_suite(&count);
     for (size_t i = 0; i < count; i++)
-        stored += moe_int_suite_is_stored(i);
+        stored += moe_suite_is_stored(i);
     snprintf(golden, sizeof golden, "%s/golden/edge", root("MOEREF_SOURCE_ROOT"));
-    cr_expect_eq(moe_int_edge_verify(golden, &problems, &files), MOE_OK);
+    cr_expect_eq(moe_suite_verify(golden, &problems, &files), MOE_OK);
     cr_expect_eq(files, stored);
 }

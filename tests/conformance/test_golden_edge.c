@@ -3,8 +3,7 @@
 #include "moeref/check.h"
 #include "moeref/safetensors.h"
 
-#include "suite/edge.h"
-#include "suite/suite.h"
+#include "moeref/suite.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -36,11 +35,11 @@ static void golden_dir(char *ret, size_t size) {
 static moe_problem *load(const char *name) {
     char dir[1024];
     size_t count;
-    long i = moe_int_suite_find(name);
+    long i = moe_suite_find(name);
     cr_assert_geq(i, 0, "%s", name);
     golden_dir(dir, sizeof dir);
-    moe_problem *problem = drawn(moe_int_suite(&count)[i]);
-    cr_assert_eq(moe_int_edge_attach(dir, NULL, problem), MOE_OK);
+    moe_problem *problem = drawn(moe_suite(&count)[i]);
+    cr_assert_eq(moe_suite_attach(dir, NULL, problem), MOE_OK);
     cr_assert(problem->expected.t[MOE_T_O].data, "%s has no stored outputs", name);
     return problem;
 }
@@ -122,9 +121,9 @@ static void expect_failure(const char *spec, void (*spoil)(moe_problem *), const
     cr_assert(found, "%s is not listed", tensor);
     cr_expect_eq(found->verdict, MOE_VERDICT_FAIL);
     cr_expect_str_eq(found->truth, "golden");
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     moe_backend_close(&backend);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     moe_problem_destroy(&problem);
 }
 
@@ -180,9 +179,9 @@ static void change_last(const char *dir, const char *name, float value) {
 
 static size_t stored_cases(void) {
     size_t count, stored = 0;
-    moe_int_suite(&count);
+    moe_suite(&count);
     for (size_t i = 0; i < count; i++)
-        stored += moe_int_suite_is_stored(i);
+        stored += moe_suite_is_stored(i);
     return stored;
 }
 
@@ -192,7 +191,7 @@ static void expect_named(const char *name, float value) {
     size_t files = 0;
     copy_dir(dir);
     change_last(dir, name, value);
-    cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_E_INVALID, "%s is %g", name,
+    cr_expect_eq(moe_suite_verify(dir, &remembering, &files), MOE_E_INVALID, "%s is %g", name,
                  value);
     cr_expect_eq(files, stored_cases() - 1);
     snprintf(words, sizeof words, "swiglu.safetensors: %s: ", name);
@@ -205,7 +204,7 @@ Test(golden_edge, verify_names_file_and_tensor) {
     char dir[1024];
     size_t files = 0;
     golden_dir(dir, sizeof dir);
-    cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_OK, "%s", said);
+    cr_expect_eq(moe_suite_verify(dir, &remembering, &files), MOE_OK, "%s", said);
     cr_expect_eq(files, stored_cases());
     expect_named("O", 100);
     expect_named("dW1", -3);
@@ -234,7 +233,7 @@ Test(golden_edge, verify_counts_the_tensors) {
     fseek(file, (long)at, SEEK_SET);
     fputs("\"db2\" :", file);
     fclose(file);
-    cr_expect_eq(moe_int_edge_verify(dir, &remembering, &files), MOE_E_INVALID);
+    cr_expect_eq(moe_suite_verify(dir, &remembering, &files), MOE_E_INVALID);
     cr_expect(strstr(said, "swiglu.safetensors: dW_r: is missing"), "%s", said);
     cr_expect(strstr(said, "swiglu.safetensors: db2: is no result of this case"), "%s", said);
     temporary_remove(dir);
@@ -246,12 +245,12 @@ Test(golden_edge, verify_misses_nothing) {
     copy_dir(dir);
     snprintf(path, sizeof path, "%s/relu.safetensors", dir);
     cr_assert_eq(remove(path), 0);
-    cr_expect_neq(moe_int_edge_verify(dir, &remembering, &files), MOE_OK);
+    cr_expect_neq(moe_suite_verify(dir, &remembering, &files), MOE_OK);
     cr_expect(strstr(said, "relu.safetensors"), "%s", said);
     said[0] = '\0';
     snprintf(other, sizeof other, "%s/silu.safetensors", dir);
     cr_assert_eq(rename(other, path), 0); /* another case's file under this name */
-    cr_expect_neq(moe_int_edge_verify(dir, &remembering, &files), MOE_OK);
+    cr_expect_neq(moe_suite_verify(dir, &remembering, &files), MOE_OK);
     cr_expect(strstr(said, "relu.safetensors holds case"), "%s", said);
     temporary_remove(dir);
 }
@@ -261,7 +260,7 @@ Test(golden_edge, writing_again_changes_nothing) {
     char dir[TEMPORARY_BYTES], from[1024], command[2300];
     size_t files = 0;
     temporary_folder(dir);
-    cr_expect_eq(moe_int_edge_write(dir, &remembering, &files), MOE_OK, "%s", said);
+    cr_expect_eq(moe_suite_write(dir, &remembering, &files), MOE_OK, "%s", said);
     golden_dir(from, sizeof from);
     snprintf(command, sizeof command,
              "for f in '%s'/*.safetensors; do case $f in */nan_*) ;; *) cmp \"$f\" "

@@ -68,7 +68,7 @@ Test(negative, every_fault_fails) {
     for (size_t i = 0; i < sizeof controls / sizeof *controls; i++) {
         moe_check_result *r = check(controls[i].fault, controls[i].line, NULL);
         expect_fails(&controls[i], controls[i].fault, r);
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
     }
 }
 
@@ -83,7 +83,7 @@ Test(negative, every_fault_fails_in_sixteen_bits) {
         snprintf(fault, sizeof fault, "%s.%s", types[i % 2], k->fault);
         moe_check_result *r = check(fault, k->line, NULL);
         expect_fails(k, fault, r);
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
     }
 }
 
@@ -96,7 +96,7 @@ Test(negative, no_fault_passes) {
         cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s%s: %s", types[i % 3], lines[i / 3], r->why);
         cr_expect_str_eq(r->first_wrong_stage, "");
         cr_expect_gt(r->checked_elements, 1000);
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
     }
 }
 
@@ -109,21 +109,21 @@ Test(negative, faults_are_located) {
     cr_expect_float_eq(v->got, -v->want, 1e-5 * (v->got < 0 ? -v->got : v->got));
     cr_expect_eq(v->worst_group, 2);
     cr_expect(strstr(v->where, "tokens 2..2 (1 of 24)"), "%s", v->where);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
 
     r = check("tail", PLAIN, NULL);
     cr_expect(strstr(entry(r, "O")->where, "routed to expert 1"), "%s", entry(r, "O")->where);
     cr_expect(strstr(entry(r, "Y")->where, "of expert 1"), "%s", entry(r, "Y")->where);
     cr_expect_eq(entry(r, "Y")->worst_expert, 1);
     cr_expect_eq(entry(r, "H")->verdict, MOE_VERDICT_PASS);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
 
     r = check("expert_sign", PLAIN, NULL);
     v = entry(r, "dW2");
     cr_expect_eq(v->worst_group, 1);
     cr_expect_eq(v->worst_expert, 1);
     cr_expect(strstr(v->where, "experts 1..1 (1 of 4)"), "%s", v->where);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
 }
 
 /* At sizes of real layers the gates are those of the table, not lifted: 1.2 % off is a bf16 NMSE of
@@ -140,10 +140,10 @@ Test(negative, gates_bite) {
             cr_expect_eq(entry(r, names[i])->verdict,
                          params && i == 5 ? MOE_VERDICT_PASS : MOE_VERDICT_FAIL,
                          "%s: %s: NMSE %.2e", faults[k % 2], names[i], entry(r, names[i])->nmse);
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
         r = check(k % 2 ? "fp16." : "bf16.", line, params);
         cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
     }
 }
 
@@ -156,13 +156,13 @@ Test(negative, corners_hide_no_fault) {
         moe_check_params params = {.sample_above_flops = i % 2 ? 1 : -1};
         moe_check_result *r = check(faults[i / 2], line, &params);
         cr_expect_eq(entry(r, "dX")->verdict, MOE_VERDICT_FAIL, "%s", faults[i / 2]);
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
         r = check("bf16.", line, &params);
         cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
         cr_expect_eq(entry(r, "dX")->not_compared, 0);
         if (i % 2 == 0) /* the sample leaves such units out */
             cr_expect_eq(entry(r, "dW1")->not_compared, 0);
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
     }
 }
 
@@ -189,11 +189,11 @@ Test(negative, sampled_oracle_fails_too) {
         moe_check_result *r = check(sampled[i].fault, sampled[i].line, &params);
         cr_expect_neq(r->sampled[0], '\0');
         expect_fails(&sampled[i], sampled[i].fault, r);
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
     }
     moe_check_result *r = check("", PLAIN, &params);
     cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
 }
 
 /* Of three runs the second tells other experts, and only tells; or one pair less. */
@@ -204,7 +204,7 @@ Test(negative, every_run_must_choose_alike) {
         cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s", r->why);
         cr_expect(strstr(r->why, "another run chose other experts"), "%s", r->why);
         cr_expect_eq(entry(r, "topk_index")->verdict, MOE_VERDICT_FAIL);
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
     }
 }
 
@@ -215,11 +215,11 @@ Test(negative, the_run_that_differs_is_shown) {
     const moe_tensor_verdict *v = entry(r, "dS");
     cr_expect(strstr(v->why, "not deterministic: another run gave"), "%s", v->why);
     cr_expect_eq(v->got, 2 * v->want, "%s", v->why);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     r = check("once_undeclared", PLAIN, &params);
     cr_expect(strstr(entry(r, "dS")->why, "later run: NMSE"), "%s", entry(r, "dS")->why);
     cr_expect(strstr(entry(r, "dX")->why, "later run: 1 elements are not"), "%s", r->why);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
 }
 
 /* The reproducing line opens the same backend and selects the same case. */
@@ -228,22 +228,22 @@ Test(negative, reproducing_line) {
     moe_check_result *r = check("row", GIVEN, &params);
     cr_expect(strstr(r->reproduce, "moeref check --backend ./moe_broken.so:row --case \"T=24"),
               "%s", r->reproduce);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     r = check("row", GIVEN, NULL);
     cr_expect(strstr(r->reproduce, "moeref check --backend broken:row --case \"T=24"), "%s",
               r->reproduce);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
 }
 
 Test(negative, refusals_and_errors_are_no_passes) {
     moe_check_result *r = check("refuse", PLAIN, NULL);
     cr_expect_eq(r->verdict, MOE_VERDICT_SKIP);
     cr_expect(strstr(r->why, "refuses everything by order"), "%s", r->why);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     r = check("forward", PLAIN, NULL);
     cr_expect_eq(r->verdict, MOE_VERDICT_ERROR);
     cr_expect(strstr(r->why, "forward"), "%s", r->why);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
 }
 
 /* A backend that keeps its routing to itself is judged with the oracle's: it passes when it chooses
@@ -253,11 +253,11 @@ Test(negative, silent_routing) {
     cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
     cr_expect_null(entry(r, "topk_index"));
     cr_expect_eq(entry(r, "topk_weight")->verdict, MOE_VERDICT_PASS);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     r = check_on("moe_broken_silent", "routing", PLAIN, NULL);
     cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
     cr_expect_eq(entry(r, "O")->verdict, MOE_VERDICT_FAIL);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
 }
 
 /* What was seen is kept: inputs, results and truth in one file. */
@@ -267,7 +267,7 @@ Test(negative, failures_are_dumped) {
     moe_check_params params = {.dump_dir = dir};
     moe_check_result *r = check("row", PLAIN, &params);
     cr_assert_eq(r->verdict, MOE_VERDICT_FAIL);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     snprintf(path, sizeof path, "ls %s/broken_row-*.safetensors > %s/list", dir, dir);
     cr_assert_eq(system(path), 0);
     snprintf(path, sizeof path, "%s/list", dir);

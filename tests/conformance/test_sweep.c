@@ -141,7 +141,7 @@ static void judge(sweep *s, const char *line, int64_t sample_above) {
     cr_expect_leq(r->verdict, MOE_VERDICT_MISTRUSTED, "%s%s: %s", line,
                   sample_above > 0 ? " (sampled)" : "", r->why);
     note(s, r);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     moe_problem_destroy(&problem);
 }
 
@@ -174,7 +174,7 @@ Test(sweep, known) {
         moe_backend_close(&s.backend);
     }
     cr_expect_eq((size_t)s.passed, sizeof known / sizeof *known);
-    moe_backends_free(&s.all);
+    moe_backends_destroy(&s.all);
 }
 
 static void sweep_backend(const char *path, const char *spec) {
@@ -196,7 +196,7 @@ static void sweep_backend(const char *path, const char *spec) {
     if (wanted)
         print_floors(&s, spec, count);
     moe_backend_close(&s.backend);
-    moe_backends_free(&s.all);
+    moe_backends_destroy(&s.all);
 }
 
 Test(sweep, fp32, .timeout = 3000) {

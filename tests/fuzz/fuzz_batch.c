@@ -27,7 +27,7 @@ static void predict(const moe_gpu *gpu, const model_subject *s) {
         abort();
     json_decref(root);
     free(text);
-    moe_prediction_free(&p);
+    moe_prediction_destroy(&p);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     line[size] = '\0';
     if (model_subject_parse(line, NULL, &s) == MOE_OK) {
         predict(gpu, &s);
-        model_subject_clear(&s);
+        model_subject_destroy(&s);
     }
     free(line);
     return 0;

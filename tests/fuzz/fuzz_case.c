@@ -17,7 +17,7 @@ static char *canonical(const char *text) {
     char *line = malloc(length + 1);
     if (!line || moe_case_print(&c, line, length + 1) != length || strlen(line) != length)
         abort();
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
     return line;
 }
 

@@ -15,7 +15,7 @@ static void predict(const moe_gpu *gpu) {
     const moe_workload w = {.layer = &d, .tokens = 300};
     if (moe_predict(gpu, "moeref", &w, NULL, &p) == MOE_OK && !(p->total_us > 0))
         abort();
-    moe_prediction_free(&p);
+    moe_prediction_destroy(&p);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -76,7 +76,7 @@ ParameterizedTest(family_name *family, golden_hf, reference_agrees) {
     moe_reference_result *result = run(problem);
     check_routing(problem, result->plan);
     check_tensors(problem, result);
-    moe_reference_free(&result);
+    moe_reference_result_destroy(&result);
     moe_problem_destroy(&problem);
 }
 

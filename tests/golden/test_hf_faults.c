@@ -118,7 +118,7 @@ static void drop_groups(moe_problem *p) {
 
 static void drop_shared_gate(moe_problem *p) {
     p->layer.shared_gate = 0;
-    moe_tensor_free(&p->expected.t[MOE_T_DW_GATE_SHARED]);
+    moe_tensor_destroy(&p->expected.t[MOE_T_DW_GATE_SHARED]);
 }
 
 static void weigh_the_other_side(moe_problem *p) {
@@ -127,8 +127,8 @@ static void weigh_the_other_side(moe_problem *p) {
 
 static void drop_expert_biases(moe_problem *p) {
     p->layer.expert_bias = 0;
-    moe_tensor_free(&p->expected.t[MOE_T_DB1]);
-    moe_tensor_free(&p->expected.t[MOE_T_DB2]);
+    moe_tensor_destroy(&p->expected.t[MOE_T_DB1]);
+    moe_tensor_destroy(&p->expected.t[MOE_T_DB2]);
 }
 
 static void plain_swiglu(moe_problem *p) {
@@ -211,7 +211,7 @@ ParameterizedTest(family_name *family, golden_hf_faults, show) {
             double worst = worst_nmse(problem, result, &tensor);
             cr_expect_not(worst < BROKEN_NMSE, "%s: %s gives NMSE %.3g in %s only", problem->name,
                           faults[i].name, worst, tensor);
-            moe_reference_free(&result);
+            moe_reference_result_destroy(&result);
         }
         moe_problem_destroy(&problem);
     }

@@ -15,7 +15,7 @@ moe_problem *props_problem(const char *line) {
     moe_problem *p = NULL;
     cr_assert_eq(moe_case_parse(line, &log_to_criterion, &c), MOE_OK, "cannot parse: %s", line);
     cr_assert_eq(moe_problem_from_case(&c, &log_to_criterion, &p), MOE_OK, "cannot draw: %s", line);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
     return p;
 }
 
@@ -45,7 +45,7 @@ moe_reference_result *props_run_with(const moe_problem *p, const moe_plan *plan,
 double *props_widen(moe_problem *p, moe_tensor_id id) {
     moe_tensor wide = {0};
     cr_assert_eq(moe_tensor_cast(&p->in.t[id], MOE_F64, &wide), MOE_OK);
-    moe_tensor_free(&p->in.t[id]);
+    moe_tensor_destroy(&p->in.t[id]);
     p->in.t[id] = wide;
     return wide.data;
 }

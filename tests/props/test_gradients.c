@@ -35,7 +35,7 @@ static double loss(const moe_problem *p, const moe_plan *plan) {
     double sum = 0;
     for (int64_t i = 0; i < p->T * p->layer.d; i++)
         sum += o[i] * g[i];
-    moe_reference_free(&r);
+    moe_reference_result_destroy(&r);
     return sum;
 }
 
@@ -74,7 +74,7 @@ Test(gradients, match_finite_differences) {
                       moe_tensor_name((moe_tensor_id)id), error);
             checked++;
         }
-        moe_reference_free(&r);
+        moe_reference_result_destroy(&r);
         moe_problem_destroy(&p);
     }
     cr_assert_gt(checked, 60, "only %d gradients were checked", checked);
@@ -93,6 +93,6 @@ Test(gradients, combine_weights) {
         p->plan->weight[i] = kept;
         cr_expect_float_eq((above - below) / 2e-4, props_values(r, MOE_T_DS)[i], 1e-8);
     }
-    moe_reference_free(&r);
+    moe_reference_result_destroy(&r);
     moe_problem_destroy(&p);
 }

@@ -31,8 +31,8 @@ Test(identities, experts_can_be_permuted) {
         1e-29);
     cr_expect_eq(b->plan->offsets[2] - b->plan->offsets[1],
                  a->plan->offsets[5] - a->plan->offsets[4]);
-    moe_reference_free(&a);
-    moe_reference_free(&b);
+    moe_reference_result_destroy(&a);
+    moe_reference_result_destroy(&b);
     moe_problem_destroy(&p);
 }
 
@@ -61,7 +61,7 @@ Test(identities, one_expert_is_a_dense_network) {
     double o[17 * 8];
     dense_ffn(p->in.t[MOE_T_X].data, p->in.t[MOE_T_W1].data, p->in.t[MOE_T_W2].data, 17, 8, 6, o);
     cr_expect_lt(props_nmse(props_values(r, MOE_T_O), o, 17 * 8), 1e-28);
-    moe_reference_free(&r);
+    moe_reference_result_destroy(&r);
     moe_problem_destroy(&p);
 }
 
@@ -84,7 +84,7 @@ Test(identities, slices_of_a_dense_network) {
     dense_ffn(p->in.t[MOE_T_X].data, wide1, wide2, T, d, N, o);
     moe_reference_result *r = props_run(p, MOE_F64, 1);
     cr_expect_lt(props_nmse(props_values(r, MOE_T_O), o, T * d), 1e-28);
-    moe_reference_free(&r);
+    moe_reference_result_destroy(&r);
     moe_problem_destroy(&p);
 }
 
@@ -100,8 +100,8 @@ Test(identities, output_is_linear_in_the_weights) {
         scaled[i] = -3 * props_values(one, MOE_T_O)[i];
     cr_expect_lt(props_nmse(props_values(three, MOE_T_O), scaled, count), 1e-29);
     free(scaled);
-    moe_reference_free(&one);
-    moe_reference_free(&three);
+    moe_reference_result_destroy(&one);
+    moe_reference_result_destroy(&three);
     moe_problem_destroy(&p);
 }
 
@@ -116,7 +116,7 @@ Test(identities, both_paths_to_the_weight_gradient_agree) {
             ds[i] += g[r->plan->token[i] * 24 + c] * y[i * 24 + c];
     cr_expect_lt(props_nmse(props_values(r, MOE_T_DS), ds, r->plan->n_pairs), 1e-24);
     free(ds);
-    moe_reference_free(&r);
+    moe_reference_result_destroy(&r);
     moe_problem_destroy(&p);
 }
 
@@ -134,8 +134,8 @@ Test(identities, layouts_agree) {
     moe_reference_result *x = props_run(a, MOE_F64, 1), *y = props_run(b, MOE_F64, 1);
     cr_expect_eq(props_nmse(props_values(x, MOE_T_O), props_values(y, MOE_T_O), 13 * d), 0);
     cr_expect_lt(props_nmse(props_values(x, MOE_T_DX), props_values(y, MOE_T_DX), 13 * d), 1e-29);
-    moe_reference_free(&x);
-    moe_reference_free(&y);
+    moe_reference_result_destroy(&x);
+    moe_reference_result_destroy(&y);
     moe_problem_destroy(&a);
     moe_problem_destroy(&b);
 }
@@ -154,8 +154,8 @@ Test(identities, results_do_not_depend_on_threads) {
         compared++;
     }
     cr_assert_geq(compared, 15);
-    moe_reference_free(&one);
-    moe_reference_free(&three);
+    moe_reference_result_destroy(&one);
+    moe_reference_result_destroy(&three);
     moe_problem_destroy(&p);
 }
 
@@ -170,7 +170,7 @@ static void expect_noise(const moe_problem *p, const moe_reference_result *exact
     cr_expect(nmse > low && nmse < high, "%s: NMSE %.2e outside %.0e..%.0e", moe_dtype_name(type),
               nmse, low, high);
     free(o);
-    moe_reference_free(&r);
+    moe_reference_result_destroy(&r);
 }
 
 Test(identities, lower_precisions_have_their_own_noise) {
@@ -179,6 +179,6 @@ Test(identities, lower_precisions_have_their_own_noise) {
     expect_noise(p, exact, MOE_F32, 1e-15, 1e-12);
     expect_noise(p, exact, MOE_F16, 5e-8, 6e-7);
     expect_noise(p, exact, MOE_BF16, 3e-6, 4e-5);
-    moe_reference_free(&exact);
+    moe_reference_result_destroy(&exact);
     moe_problem_destroy(&p);
 }

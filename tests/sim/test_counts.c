@@ -36,7 +36,7 @@ Test(sim_counts, every_pair_goes_somewhere_and_no_token_twice) {
             cr_expect(counts[e] >= 0 && counts[e] <= c.T, "%s: expert %d has %d", lines[i], (int)e,
                       (int)counts[e]);
         free(counts);
-        moe_case_clear(&c);
+        moe_case_destroy(&c);
     }
 }
 
@@ -45,7 +45,7 @@ Test(sim_counts, hot_expert_gets_every_token) {
     int64_t *counts = draw("T=50 d=8 n=8 E=16 K=2 route=hot:3", &c);
     cr_expect_eq(counts[3], 50);
     free(counts);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
 }
 
 Test(sim_counts, uniform_spread_is_binomial) {
@@ -57,7 +57,7 @@ Test(sim_counts, uniform_spread_is_binomial) {
     /* 200 * (1 - 1/100) = 198; the estimate from 500 counts is good to 6 %. */
     cr_expect(variance > 198 * 0.75 && variance < 198 * 1.25, "variance %g", variance);
     free(counts);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
 }
 
 /* Counts under one rule, drawn from the same popularity as those without rounding; with K = E every
@@ -75,7 +75,7 @@ static void expect_rule(const char *rule, int (*fits)(int64_t rounded, int64_t d
             cr_expect(fits(counts[e], drawn[e]), "%s, K=%d: %d became %d", rule, K, (int)drawn[e],
                       (int)counts[e]);
         free(counts), free(drawn);
-        moe_case_clear(&c), moe_case_clear(&plain);
+        moe_case_destroy(&c), moe_case_destroy(&plain);
     }
 }
 
@@ -113,7 +113,7 @@ Test(sim_counts, token_rounding_rules) {
     cr_expect(against > 0);
     cr_expect(llabs(sum(balanced, 32) - 8100 * 4) <= 64, "%d", (int)sum(balanced, 32));
     free(sr), free(nr), free(balanced);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
 }
 
 /* Pairs of the real experts when a plan is drawn pair by pair, as benchmarks do. */
@@ -148,7 +148,7 @@ Test(sim_counts, zero_experts_take_their_share) {
         for (int64_t e = 0; e < c.layer.E; e++)
             cr_assert(counts[e] >= 0 && counts[e] <= c.T, "%s", all[i].line);
         free(counts);
-        moe_case_clear(&c);
+        moe_case_destroy(&c);
     }
 }
 
@@ -169,7 +169,7 @@ Test(sim_counts, zero_experts_of_a_router) {
         const double pairs = (double)sum(counts, c.layer.E), rest = (double)c.layer.n_zero;
         cr_expect(fabs(pairs - (double)all[i].pairs) <= rest, "%s: %g", all[i].line, pairs);
         free(counts);
-        moe_case_clear(&c);
+        moe_case_destroy(&c);
     }
 }
 
@@ -181,5 +181,5 @@ Test(sim_counts, a_seed_decides) {
     cr_expect_eq(memcmp(x, y, 64 * sizeof *x), 0);
     cr_expect_neq(memcmp(x, z, 64 * sizeof *x), 0);
     free(x), free(y), free(z);
-    moe_case_clear(&a), moe_case_clear(&b), moe_case_clear(&other);
+    moe_case_destroy(&a), moe_case_destroy(&b), moe_case_destroy(&other);
 }

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "capture.h"
-#include "sim/fit/fit.h"
 #include "moeref/model.h"
+#include "sim/fit/fit.h"
 #include "temporary.h"
 
 static double bowl(void *user, const double *x) {
@@ -39,7 +39,7 @@ Test(sim_fit, known_parameters_come_back) {
         moe_prediction *p;
         cr_assert_eq(moe_predict_gemm(truth, m, n, k, 1, NULL, NULL, &p), MOE_OK);
         used += (size_t)sprintf(text + used, "%d\t%d\t%d\t%.6f\n", m, n, k, p->total_us);
-        moe_prediction_free(&p);
+        moe_prediction_destroy(&p);
     }
     temporary_file(path, "", text, strlen(text));
     cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
@@ -129,7 +129,7 @@ static void write_report(char *path, const moe_gpu *truth) {
                     p->kernels[k].cost.us);
         fprintf(to, "],\"passes\":[{\"name\":\"forward\",\"measured_us\":%.9g}]}",
                 100 * p->forward_us);
-        moe_prediction_free(&p);
+        moe_prediction_destroy(&p);
     }
     fprintf(to, "]}\n");
     fclose(to);

@@ -38,11 +38,11 @@ static void predict_layer(reader *r, const char *line) {
     const moe_workload w = moe_workload_of(&c, counts, &(moe_workload){0});
     cr_assert_eq(moe_predict(r->gpu, r->method, &w, NULL, &r->p), MOE_OK, "line %d", r->line);
     free(counts);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
 }
 
 static void predict(reader *r, const char *line) {
-    moe_prediction_free(&r->p);
+    moe_prediction_destroy(&r->p);
     if (strncmp(line, "gemm ", 5) == 0)
         predict_gemm(r, line + 5);
     else
@@ -95,6 +95,6 @@ Test(sim_golden, predictions) {
     }
     fclose(in);
     cr_expect(r.checked >= 9, "only %d predictions were checked", r.checked);
-    moe_prediction_free(&r.p);
+    moe_prediction_destroy(&r.p);
     moe_gpu_destroy(&r.gpu);
 }

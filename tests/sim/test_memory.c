@@ -13,8 +13,8 @@ Test(sim_memory, cached_memory_is_the_papers) {
     cr_expect_float_eq(sonic->cached_bytes, 2 * Td + 4 * TKn, 1);
     cr_expect_float_eq(scatter->cached_bytes, 2 * Td + 6 * TKn + 2 * TKd, 1);
     cr_expect(sonic->peak_bytes < scatter->peak_bytes);
-    moe_prediction_free(&sonic);
-    moe_prediction_free(&scatter);
+    moe_prediction_destroy(&sonic);
+    moe_prediction_destroy(&scatter);
     moe_gpu_destroy(&gpu);
 }
 
@@ -30,7 +30,7 @@ Test(sim_memory, shared_experts_take_memory) {
     cr_expect_eq(forward->cached_bytes, row * (1024 + 16 + 2 * n));
     cr_expect_eq(forward->peak_bytes, forward->cached_bytes + row * (1024 + n));
     cr_expect(both->peak_bytes >= forward->cached_bytes + row * (2 * 1024 + n + 2 * n + n));
-    moe_prediction_free(&forward), moe_prediction_free(&both);
+    moe_prediction_destroy(&forward), moe_prediction_destroy(&both);
     moe_gpu_destroy(&gpu);
 }
 
@@ -47,6 +47,6 @@ Test(sim_memory, intensity_is_the_papers) {
             bytes += p->kernels[i].cost.hbm_bytes;
     }
     cr_expect_float_eq(p->flops / bytes, 3 / (2. / 1536 + 2. / 256 + 3 / (T * 8 / 128)), 1e-6);
-    moe_prediction_free(&p);
+    moe_prediction_destroy(&p);
     moe_gpu_destroy(&gpu);
 }

@@ -26,7 +26,7 @@ static double predict(const moe_gpu *gpu, const char *method, const moe_case *c)
                        w = moe_workload_of(c, counts, &settled);
     cr_assert_eq(moe_predict(gpu, method, &w, NULL, &p), MOE_OK, "%s", method);
     const double us = p->total_us;
-    moe_prediction_free(&p);
+    moe_prediction_destroy(&p);
     free(counts);
     return us;
 }
@@ -44,7 +44,7 @@ static int read_row(const moe_gpu *gpu, const char *line, timed *ret) {
     cr_assert_eq(moe_case_parse(text, NULL, &c), MOE_OK, "%s", text);
     ret->predicted_us = predict(gpu, ret->method, &c);
     ret->mflop = (c.pass == MOE_PASS_FWD ? 6e-6 : 12e-6) * (double)(T * K) * (double)(d * n);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
     return 1;
 }
 

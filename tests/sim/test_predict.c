@@ -26,7 +26,7 @@ static void expect_floors(const moe_layer_desc d, int64_t T) {
             cr_expect_float_eq(sum + p->overhead_us, p->total_us, 1e-6 * p->total_us);
             cr_expect_float_eq(p->forward_us + p->backward_us, p->total_us, 1e-6 * p->total_us);
             cr_expect(p->peak_bytes >= p->cached_bytes && p->padding >= 0 && p->padding < 1);
-            moe_prediction_free(&p);
+            moe_prediction_destroy(&p);
         }
         moe_gpu_destroy(&gpu);
     }
@@ -55,7 +55,7 @@ Test(sim_predict, flops_are_the_layers) {
         cr_expect_float_eq(p->flops, p->forward_flops + p->backward_flops, 1, "%s", *m);
         /* MoMoE computes H and Y twice: a forward pass more is done than counts. */
         cr_expect_float_eq(done, p->flops + (again ? forward : 0), 1, "%s: %g", *m, done);
-        moe_prediction_free(&p);
+        moe_prediction_destroy(&p);
     }
     moe_gpu_destroy(&gpu);
 }
@@ -74,8 +74,8 @@ Test(sim_predict, monotone_in_the_hardware) {
             moe_prediction *now = predict(gpu, "moeref", &shapes[s % 2], tokens, MOE_PASS_BOTH);
             cr_expect(now->total_us <= base->total_us * (1 + 1e-9), "%s: %g, then %g us", better[i],
                       base->total_us, now->total_us);
-            moe_prediction_free(&base);
-            moe_prediction_free(&now);
+            moe_prediction_destroy(&base);
+            moe_prediction_destroy(&now);
             moe_gpu_destroy(&gpu);
         }
     }
@@ -98,7 +98,7 @@ Test(sim_predict, nothing_beats_a_floor_at_the_highest_clock) {
         cr_assert_eq(moe_gpu_set(gpu, "clock_mhz", highest, NULL), MOE_OK);
         cr_assert_eq(moe_predict_gemm(gpu, 8192, 8192, 8192, 1, NULL, NULL, &p), MOE_OK);
         cr_expect(p->total_us >= p->floor_us, "%s: %g us, floor %g", *g, p->total_us, p->floor_us);
-        moe_prediction_free(&p);
+        moe_prediction_destroy(&p);
         moe_gpu_destroy(&gpu);
     }
 }
@@ -115,12 +115,12 @@ Test(sim_predict, clock_states) {
     cr_expect(c->total_us < a->total_us && a->total_us < b->total_us);
     cr_expect(b->clock_mhz < a->clock_mhz && a->clock_mhz < 1755);
     cr_expect_float_eq(c->clock_mhz, 1980, 1e-6, "the highest clock");
-    moe_prediction_free(&a), moe_prediction_free(&b), moe_prediction_free(&c);
+    moe_prediction_destroy(&a), moe_prediction_destroy(&b), moe_prediction_destroy(&c);
     moe_predict_gemm(gpu, 1, 16384, 16384, 1, NULL, NULL, &a);
     moe_predict_gemm(gpu, 1, 16384, 16384, 1, &settled, NULL, &b);
     cr_expect_float_eq(a->total_us, b->total_us, 0.01 * a->total_us);
     cr_expect_float_eq(b->clock_mhz, 1755, 0.01 * 1755);
-    moe_prediction_free(&a), moe_prediction_free(&b);
+    moe_prediction_destroy(&a), moe_prediction_destroy(&b);
     moe_gpu_destroy(&gpu);
 }
 
@@ -136,7 +136,7 @@ Test(sim_predict, default_data) {
             moe_prediction *p = NULL;
             cr_assert_eq(moe_predict(gpu, i ? "cutlass_moe" : "sonicmoe", &w, NULL, &p), MOE_OK);
             us[entropy] = p->total_us;
-            moe_prediction_free(&p);
+            moe_prediction_destroy(&p);
         }
         cr_expect(us[MOE_ENTROPY_CONSTANT] < us[MOE_ENTROPY_RANDOM]);
         cr_expect_eq(us[MOE_ENTROPY_DEFAULT], us[i ? MOE_ENTROPY_CONSTANT : MOE_ENTROPY_RANDOM]);
@@ -154,7 +154,7 @@ static moe_prediction *predict_plan(const moe_gpu *gpu, const char *method, cons
     const moe_workload w = {
         .layer = &c.layer, .tokens = c.T, .counts = counts, .clock = MOE_CLOCK_SETTLED};
     cr_assert_eq(moe_predict(gpu, method, &w, NULL, &p), MOE_OK);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
     return p;
 }
 
@@ -172,7 +172,7 @@ Test(sim_predict, token_rounding_gains) {
     cr_expect_float_eq(forward, 1.257, 0.05, "%g", forward);
     cr_expect_float_eq(backward, 1.118, 0.02, "%g", backward);
     cr_expect(rounded->padding < 0.01 && chosen->padding > 0.25);
-    moe_prediction_free(&chosen), moe_prediction_free(&rounded);
+    moe_prediction_destroy(&chosen), moe_prediction_destroy(&rounded);
     moe_gpu_destroy(&gpu);
 }
 
@@ -192,7 +192,8 @@ Test(sim_predict, scattermoe_waits) {
     cr_assert_str_eq(both->kernels[1].cost.name, "H");
     cr_expect_str_eq(both->kernels[1].cost.bound_by, "l2");
     cr_expect_eq(both->kernels[1].cost.us, settled->kernels[1].cost.us);
-    moe_prediction_free(&both), moe_prediction_free(&backward), moe_prediction_free(&settled);
+    moe_prediction_destroy(&both), moe_prediction_destroy(&backward),
+        moe_prediction_destroy(&settled);
     moe_gpu_destroy(&gpu);
 }
 
@@ -213,7 +214,7 @@ Test(sim_predict, a_dropped_pair_is_one_pair) {
                                0.01 * full->kernels[i].cost.us, "%s %s: %g, then %g us", *m,
                                full->kernels[i].cost.name, full->kernels[i].cost.us,
                                less->kernels[i].cost.us);
-        moe_prediction_free(&full), moe_prediction_free(&less);
+        moe_prediction_destroy(&full), moe_prediction_destroy(&less);
     }
     moe_gpu_destroy(&gpu);
 }
@@ -228,7 +229,7 @@ Test(sim_predict, degenerate_layers) {
             .layer = &d, .tokens = 1, .counts = none, .pass = has_backward(*m) ? 3 : 1};
         cr_expect_eq(moe_predict(gpu, *m, &w, NULL, &p), MOE_OK, "%s", *m);
         cr_expect(isfinite(p->total_us) && p->flops == 0, "%s: %g us", *m, p->total_us);
-        moe_prediction_free(&p);
+        moe_prediction_destroy(&p);
     }
     moe_gpu_destroy(&gpu);
 }
@@ -247,7 +248,7 @@ Test(sim_predict, no_counts) {
     cr_assert_eq(moe_predict(gpu, "moeref", &w, NULL, &p), MOE_OK);
     moe_prediction *drawn = predict(gpu, "moeref", &d, 4096, MOE_PASS_BOTH);
     cr_expect_eq(drawn->total_us, p->total_us);
-    moe_prediction_free(&p), moe_prediction_free(&drawn);
+    moe_prediction_destroy(&p), moe_prediction_destroy(&drawn);
     moe_gpu_destroy(&gpu);
 }
 

@@ -6,7 +6,7 @@
 #include "sim/kernels/rates.h"
 #include "sim/kernels/schedule.h"
 
-static void plain(const moe_batch *b, int batches, int sms, double *ret_full, double *ret_end) {
+static void plain(const moe_int_batch *b, int batches, int sms, double *ret_full, double *ret_end) {
     double at[MOE_INT_SMS_MAX] = {0};
     for (int i = 0; i < batches; i++) {
         for (double left = b[i].count; left > 0; left--) {
@@ -25,8 +25,8 @@ static void plain(const moe_batch *b, int batches, int sms, double *ret_full, do
 
 Test(sim_schedule, equals_the_plain_definition) {
     for (uint64_t seed = 0; seed < 300; seed++) {
-        moe_batch b[6];
-        moe_schedule got;
+        moe_int_batch b[6];
+        moe_int_schedule got;
         double full, end, busy = 0;
         const int batches = 1 + (int)(moe_rng_uniform(seed, 0, 0) * 6);
         const int sms = 1 + (int)(moe_rng_uniform(seed, 1, 0) * 40);
@@ -35,7 +35,7 @@ Test(sim_schedule, equals_the_plain_definition) {
             b[i].count = floor(moe_rng_uniform(seed, 3, (uint64_t)i) * 200);
             busy += b[i].cost * b[i].count;
         }
-        moe_int_schedule(b, batches, sms, &got);
+        moe_int_schedule_tiles(b, batches, sms, &got);
         plain(b, batches, sms, &full, &end);
         cr_expect_float_eq(got.end, end, 1e-6, "seed %d: ends at %g, not %g", (int)seed, got.end,
                            end);
@@ -47,9 +47,9 @@ Test(sim_schedule, equals_the_plain_definition) {
 }
 
 Test(sim_schedule, cost_does_not_grow_with_the_number_of_tiles) {
-    const moe_batch b[] = {{3, 1e12}, {2, 1e12}};
-    moe_schedule got;
-    moe_int_schedule(b, 2, 100, &got);
+    const moe_int_batch b[] = {{3, 1e12}, {2, 1e12}};
+    moe_int_schedule got;
+    moe_int_schedule_tiles(b, 2, 100, &got);
     cr_expect_float_eq(got.end, 5e10, 1);
 }
 

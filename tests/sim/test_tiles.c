@@ -15,7 +15,7 @@ Test(sim_tiles, waves_are_quantised) {
     cr_expect_eq(before->tiles, 264);
     cr_expect_eq(after->tiles, 272);
     cr_expect(after->us > 1.3 * before->us, "%g, then %g us", before->us, after->us);
-    moe_prediction_free(&full), moe_prediction_free(&over);
+    moe_prediction_destroy(&full), moe_prediction_destroy(&over);
     moe_gpu_destroy(&gpu);
 }
 
@@ -29,7 +29,7 @@ static double tiles_of(const moe_gpu *gpu, const char *method, const char *kerne
             tiles = p->kernels[i].cost.tiles;
     }
     *ret_padding = p->padding;
-    moe_prediction_free(&p);
+    moe_prediction_destroy(&p);
     return tiles;
 }
 

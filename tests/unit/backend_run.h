@@ -64,14 +64,14 @@ static inline void run_step(backend_run *r, const moe_input *input) {
 }
 
 static inline void run_close_case(backend_run *r) {
-    moe_layer_release(&r->layer);
+    moe_layer_destroy(&r->layer);
     moe_problem_destroy(&r->problem);
 }
 
 static inline void run_close(backend_run *r) {
     run_close_case(r);
     moe_backend_close(&r->backend);
-    moe_backends_free(&r->all);
+    moe_backends_destroy(&r->all);
 }
 
 /* A tensor of the layer as it stands, NaN wherever the backend does not write. */

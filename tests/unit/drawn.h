@@ -15,7 +15,7 @@ static inline moe_problem *drawn(const char *line) {
     moe_problem *problem = NULL;
     cr_assert_eq(moe_case_parse(line, &log, &c), MOE_OK, "%s: %s", line, seen.text);
     cr_assert_eq(moe_problem_from_case(&c, &log, &problem), MOE_OK, "%s: %s", line, seen.text);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
     return problem;
 }
 

@@ -36,9 +36,9 @@ static void expect_right(const char *path) {
             double nmse = run_nmse(&got, &want->out.t[id]);
             cr_expect(nmse < 1e-11, "%s: %s has NMSE %.3g", lines[i],
                       moe_tensor_name((moe_tensor_id)id), nmse);
-            moe_tensor_free(&got);
+            moe_tensor_destroy(&got);
         }
-        moe_reference_free(&want);
+        moe_reference_result_destroy(&want);
         run_close_case(&r);
     }
     run_close(&r);

@@ -229,9 +229,9 @@ Test(front, fetch_converts_to_any_floating_type) {
         for (int64_t j = 0; j < moe_tensor_count(&t); j++)
             cr_assert_eq(moe_load(t.data, types[i], (size_t)j),
                          moe_round_to(moe_load(exact.data, MOE_F64, (size_t)j), types[i]));
-        moe_tensor_free(&t);
+        moe_tensor_destroy(&t);
     }
-    moe_tensor_free(&exact);
+    moe_tensor_destroy(&exact);
     run_close(&r);
 }
 
@@ -245,7 +245,7 @@ static void expect_same_bits(backend_run *r, const moe_reference_result *want, m
         moe_tensor g = run_fetch(r, (moe_tensor_id)id, dtype);
         cr_expect_eq(memcmp(g.data, w->data, (size_t)moe_tensor_bytes(w)), 0, "%s differs",
                      moe_tensor_name((moe_tensor_id)id));
-        moe_tensor_free(&g);
+        moe_tensor_destroy(&g);
     }
 }
 
@@ -256,7 +256,7 @@ Test(front, reference_hands_out_every_tensor_of_the_run) {
     run_step(&r, &r.input);
     moe_reference_result *want = run_oracle(r.problem, &r.input, MOE_PASS_BOTH);
     expect_same_bits(&r, want, MOE_F64);
-    moe_reference_free(&want);
+    moe_reference_result_destroy(&want);
     run_close(&r);
 }
 
@@ -283,7 +283,7 @@ Test(front, reference_variants_have_their_arithmetic) {
         for (int64_t j = 0; j < moe_tensor_count(&O); j++)
             exact &= moe_round_to(o[j], rows[i].arithmetic) == o[j];
         cr_expect(exact, "%s: O is not rounded to its arithmetic", rows[i].spec);
-        moe_tensor_free(&O);
+        moe_tensor_destroy(&O);
         run_close(&r);
     }
 }
@@ -301,6 +301,6 @@ Test(front, slots_that_a_plugin_leaves_out) {
     cr_expect_eq(memory.peak, -1);
     cr_expect_eq(moe_layer_timings(r.layer, NULL, 0), 0);
     run_close(&r);
-    moe_layer_release(NULL);
+    moe_layer_destroy(NULL);
     moe_backend_close(NULL);
 }

@@ -35,9 +35,9 @@ static void expect_oracle(backend_run *r, const char *line) {
         double nmse = run_nmse(&got, &want->out.t[id]);
         cr_expect(nmse <= limit, "%s: %s has NMSE %.3g", line, moe_tensor_name((moe_tensor_id)id),
                   nmse);
-        moe_tensor_free(&got);
+        moe_tensor_destroy(&got);
     }
-    moe_reference_free(&want);
+    moe_reference_result_destroy(&want);
 }
 
 static void expect_right(backend_run *r, const char *line) {
@@ -146,8 +146,8 @@ static void expect_same_bits(backend_run *a, backend_run *b, const char *when) {
         cr_assert(moe_tensor_same_shape(&x, &y), "%s: %s", when, moe_tensor_name(id));
         cr_expect_eq(memcmp(x.data, y.data, (size_t)moe_tensor_bytes(&x)), 0, "%s: %s differs",
                      when, moe_tensor_name(id));
-        moe_tensor_free(&x);
-        moe_tensor_free(&y);
+        moe_tensor_destroy(&x);
+        moe_tensor_destroy(&y);
     }
 }
 
@@ -195,7 +195,7 @@ Test(openblas, inputs_stay_and_starved_experts_get_zero) {
         int64_t size = moe_tensor_count(&g) / 3;
         for (int64_t j = 0; j < size; j++)
             cr_assert_eq(((double *)g.data)[size + j], 0, "%s", moe_tensor_name(gradients[i]));
-        moe_tensor_free(&g);
+        moe_tensor_destroy(&g);
     }
     moe_problem_destroy(&again);
     run_close(&r);

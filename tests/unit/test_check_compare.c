@@ -54,8 +54,8 @@ Test(check_compare, equal_tensors_pass) {
     cr_expect_eq(v.bad_elements, 0);
     cr_expect_str_eq(v.why, "");
     cr_expect_str_eq(v.where, "");
-    moe_tensor_free(&want);
-    moe_tensor_free(&got);
+    moe_tensor_destroy(&want);
+    moe_tensor_destroy(&got);
 }
 
 /* 3 % on a value of 2: the figures that are reported. */
@@ -84,8 +84,8 @@ Test(check_compare, figures) {
     cr_expect_eq(v.want, 2);
     cr_expect(strstr(v.why, "NMSE 7.81e-03 > 1.0e-11 (fp32 gate)"), "%s", v.why);
     cr_expect(strstr(v.where, "tokens 1..1 (1 of 2)"), "%s", v.where);
-    moe_tensor_free(&want);
-    moe_tensor_free(&got);
+    moe_tensor_destroy(&want);
+    moe_tensor_destroy(&got);
 }
 
 Test(check_compare, shapes) {
@@ -95,8 +95,8 @@ Test(check_compare, shapes) {
     moe_compare(MOE_T_O, MOE_F32, &desc, &got, &want, NULL, NULL, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_FAIL);
     cr_expect(strstr(v.why, "[16, 32] instead of [32, 16]"), "%s", v.why);
-    moe_tensor_free(&want);
-    moe_tensor_free(&got);
+    moe_tensor_destroy(&want);
+    moe_tensor_destroy(&got);
 }
 
 /* Not a number where one is due fails at every arithmetic, the worst element is the first such. */
@@ -115,8 +115,8 @@ Test(check_compare, nan_fails) {
         cr_expect_eq(v.worst_index[0], 6);
         cr_expect_eq(v.worst_index[1], 4);
         cr_expect(strstr(v.why, "1 elements are not finite where the oracle is"), "%s", v.why);
-        moe_tensor_free(&want);
-        moe_tensor_free(&got);
+        moe_tensor_destroy(&want);
+        moe_tensor_destroy(&got);
     }
 }
 
@@ -137,8 +137,8 @@ Test(check_compare, truth_not_finite) {
     moe_compare(MOE_T_O, MOE_F32, &desc, &got, &want, NULL, NULL, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_SKIP);
     cr_expect_eq(v.nonzero, 0);
-    moe_tensor_free(&want);
-    moe_tensor_free(&got);
+    moe_tensor_destroy(&want);
+    moe_tensor_destroy(&got);
 }
 
 /* A jump hides a gradient whose error is known: any number may stand there. */
@@ -158,9 +158,9 @@ Test(check_compare, hidden_truth_is_a_number) {
     *at(&variance, 17) = NAN;
     moe_compare(MOE_T_DX, MOE_F32, &desc, &got, &want, &variance, NULL, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_PASS, "%s", v.why);
-    moe_tensor_free(&want);
-    moe_tensor_free(&got);
-    moe_tensor_free(&variance);
+    moe_tensor_destroy(&want);
+    moe_tensor_destroy(&got);
+    moe_tensor_destroy(&variance);
 }
 
 /* Elements that still hold the poison were not written, also where the truth is not finite. */
@@ -179,8 +179,8 @@ Test(check_compare, poison) {
         cr_expect_eq(v.verdict, MOE_VERDICT_FAIL);
         cr_expect_eq(v.bad_elements, 2);
         cr_expect(strstr(v.why, "2 of 128 elements were not written"), "%s", v.why);
-        moe_int_guard_free(&got);
-        moe_tensor_free(&want);
+        moe_int_guard_destroy(&got);
+        moe_tensor_destroy(&want);
     }
 }
 
@@ -201,8 +201,8 @@ Test(check_compare, exact_zeros) {
     cr_expect(strstr(v.why, "expert 1 must be exactly 0"), "%s", v.why);
     cr_expect(strstr(v.where, "experts 1..1 (1 of 3)"), "%s", v.where);
     cr_expect_eq(v.worst_group, 1);
-    moe_tensor_free(&want);
-    moe_tensor_free(&got);
+    moe_tensor_destroy(&want);
+    moe_tensor_destroy(&got);
 }
 
 /* One bad row among 512 is under the tensor's gate and over the row's. */
@@ -221,8 +221,8 @@ Test(check_compare, worst_row_and_tile) {
     cr_expect(strstr(v.why, "token 300: NMSE 2.50e-03 > 1.5e-04 (bf16 gate)"), "%s", v.why);
     cr_expect(strstr(v.where, "tokens 300..300 (1 of 512), all routed to expert 2"), "%s", v.where);
     moe_plan_destroy(&plan);
-    moe_tensor_free(&want);
-    moe_tensor_free(&got);
+    moe_tensor_destroy(&want);
+    moe_tensor_destroy(&got);
 }
 
 /* Tiles of pair rows do not cross experts: rows 100..139 of an expert that ends at 140. */
@@ -240,8 +240,8 @@ Test(check_compare, rows_of_an_expert) {
     cr_expect_eq(v.worst_expert, 1);
     cr_expect(strstr(v.where, "rows 128..139 of the 140 of expert 1"), "%s", v.where);
     moe_plan_destroy(&plan);
-    moe_tensor_free(&want);
-    moe_tensor_free(&got);
+    moe_tensor_destroy(&want);
+    moe_tensor_destroy(&got);
 }
 
 /* z: V = 3 makes sigma = 2 u / sqrt(3) at ref = 1; d = 8 sigma is over the gate of 6.5. */
@@ -278,9 +278,9 @@ Test(check_compare, z_scores) {
     desc.n = 8; /* so few hidden units scatter more */
     moe_compare(MOE_T_O, MOE_BF16, &desc, &got, &want, &var, NULL, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_PASS, "%s", v.why);
-    moe_tensor_free(&want);
-    moe_tensor_free(&got);
-    moe_tensor_free(&var);
+    moe_tensor_destroy(&want);
+    moe_tensor_destroy(&got);
+    moe_tensor_destroy(&var);
 }
 
 /* A group that cancels is judged by what a correct kernel errs there, and by no more than that. */
@@ -304,9 +304,9 @@ Test(check_compare, cancelling_group) {
     moe_compare(MOE_T_O, MOE_BF16, &desc, &got, &want, &var, NULL, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_FAIL);
     cr_expect(strstr(v.why, "token 0: NMSE"), "%s", v.why);
-    moe_tensor_free(&want);
-    moe_tensor_free(&got);
-    moe_tensor_free(&var);
+    moe_tensor_destroy(&want);
+    moe_tensor_destroy(&got);
+    moe_tensor_destroy(&var);
 }
 
 /* Gates of the table, of every arithmetic and class; none for a type that is not arithmetic. */

@@ -52,16 +52,16 @@ static void settle(run *r) {
             continue;
         cr_assert_eq(moe_int_rows_settle(&r->rows, ids[i], &r->low->out.t[ids[i]], want, &settled),
                      MOE_OK);
-        moe_tensor_free(want);
+        moe_tensor_destroy(want);
         *want = settled;
     }
 }
 
 static void close_run(run *r) {
-    moe_reference_free(&r->oracle);
-    moe_reference_free(&r->low);
-    moe_tensors_free(&r->v);
-    moe_int_rows_free(&r->rows);
+    moe_reference_result_destroy(&r->oracle);
+    moe_reference_result_destroy(&r->low);
+    moe_tensors_destroy(&r->v);
+    moe_int_rows_destroy(&r->rows);
     moe_problem_destroy(&r->problem);
 }
 
@@ -197,7 +197,7 @@ Test(check_errors, corners_are_not_compared) {
     double h = element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3); /* pair row 1, expert 0, unit 3 */
     float *b1 = r.problem->in.t[MOE_T_B1].data;
     b1[3] -= (float)h;
-    moe_reference_free(&r.oracle);
+    moe_reference_result_destroy(&r.oracle);
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     /* what rounding b1, of some 1, to float32 leaves: 2^-24 */
     cr_assert_lt(fabs(element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3)), 1e-6);
@@ -226,7 +226,7 @@ Test(check_errors, corners_have_two_sides) {
     double apart[2] = {0};
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     corner = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
-    moe_reference_free(&r.oracle);
+    moe_reference_result_destroy(&r.oracle);
     b1[3] = corner;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
@@ -243,8 +243,8 @@ Test(check_errors, corners_have_two_sides) {
             apart[i % 2] = fmax(apart[i % 2], fabs(element(got, k) - element(want, k)));
             cr_expect_float_eq(element(got, k), element(&settled, k), 1e-4, "%d: [%d]", i, (int)k);
         }
-        moe_tensor_free(&settled);
-        moe_reference_free(&r.low);
+        moe_tensor_destroy(&settled);
+        moe_reference_result_destroy(&r.low);
     }
     cr_expect_gt(apart[0], 0.01);
     cr_expect_gt(apart[1], 0.01);
@@ -273,12 +273,12 @@ Test(check_errors, corners_widen_dS) {
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     corner = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
     for (int i = 0; i < 2; i++) {
-        moe_reference_free(&r.oracle);
+        moe_reference_result_destroy(&r.oracle);
         b1[3] = corner + (i ? 1e-5f : -1e-5f);
         r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
         side[i] = element(&r.oracle->out.t[MOE_T_DS], 1);
     }
-    moe_reference_free(&r.oracle);
+    moe_reference_result_destroy(&r.oracle);
     b1[3] = corner;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     r.rounding = moe_int_rounding_of(MOE_F32);

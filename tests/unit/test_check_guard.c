@@ -26,7 +26,7 @@ Test(check_guard, canaries_see_one_byte) {
     data[-1] ^= 0x80;
     data[13 * 4 + 4095] = 0;
     cr_expect_str_eq(moe_int_guard_broken(&g), "after");
-    moe_int_guard_free(&g);
+    moe_int_guard_destroy(&g);
     cr_expect_null(g.block);
 }
 
@@ -36,7 +36,7 @@ Test(check_guard, empty_tensors_are_guarded_too) {
     cr_expect_null(moe_int_guard_broken(&g));
     *(unsigned char *)g.tensor.data ^= 1;
     cr_expect_str_eq(moe_int_guard_broken(&g), "after");
-    moe_int_guard_free(&g);
+    moe_int_guard_destroy(&g);
 }
 
 /* Poison is a NaN in every type, and no NaN that arithmetic makes. */
@@ -51,7 +51,7 @@ Test(check_guard, poison_is_its_own_nan) {
         moe_store(g.tensor.data, types[k], 1, -NAN);
         cr_expect(!moe_int_is_poison(&g.tensor, 1));
         cr_expect(moe_int_is_poison(&g.tensor, 0) && moe_int_is_poison(&g.tensor, 2));
-        moe_int_guard_free(&g);
+        moe_int_guard_destroy(&g);
     }
 }
 

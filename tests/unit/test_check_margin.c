@@ -73,9 +73,9 @@ static moe_verdict choose_the_lower(const char *line, double gap) {
     cr_assert_eq(moe_int_result_create(p, "test", "--backend test", NULL, &result), MOE_OK);
     cr_assert_eq(moe_int_routing_settle(p, got, MOE_F32, 1, NULL, result, &routing), MOE_OK);
     moe_verdict verdict = moe_int_result_find(result, "topk_index")->verdict;
-    moe_int_routing_free(&routing);
+    moe_int_routing_destroy(&routing);
     moe_plan_destroy(&got);
-    moe_check_free(&result);
+    moe_check_result_destroy(&result);
     moe_problem_destroy(&p);
     return verdict;
 }

@@ -77,8 +77,8 @@ static moe_status judge(file *f, int32_t arithmetic, moe_check_result **ret) {
 
 static void close_file(file *f) {
     moe_problem_destroy(&f->problem);
-    moe_reference_free(&f->right);
-    moe_tensors_free(&f->cast);
+    moe_reference_result_destroy(&f->right);
+    moe_tensors_destroy(&f->cast);
     scratch_leave();
     free(f);
 }
@@ -104,11 +104,11 @@ Test(check_outputs, bf16_file) {
     cr_expect_eq(entry(r, "dW2")->verdict, MOE_VERDICT_SKIP);
     cr_expect(strstr(entry(r, "dW2")->why, "not in the file"));
     cr_expect(strstr(r->reproduce, "--outputs"), "%s", r->reproduce);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     cr_assert_eq(judge(f, MOE_F32, &r), MOE_OK); /* bf16 is not fp32 */
     cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
     cr_expect(strstr(r->why, "fp32 gate"), "%s", r->why);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     close_file(f);
 }
 
@@ -123,7 +123,7 @@ Test(check_outputs, arithmetic_without_gates) {
         cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s", moe_dtype_name(types[i]));
         cr_expect(strstr(r->why, "O: there is no gate for results in "), "%s", r->why);
         cr_expect(strstr(r->why, moe_dtype_name(types[i])), "%s", r->why);
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
     }
     close_file(f);
 }
@@ -139,12 +139,12 @@ Test(check_outputs, lost_golden_values) {
     cr_assert_eq(judge(f, -1, &r), MOE_OK);
     cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
     cr_expect_str_eq(entry(r, "O")->truth, "golden");
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     ((float *)f->cast.t[MOE_T_O].data)[5] += 1;
     cr_assert_eq(judge(f, -1, &r), MOE_OK);
     cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
     cr_expect_str_eq(entry(r, "O")->truth, "oracle");
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     close_file(f);
 }
 
@@ -161,14 +161,14 @@ Test(check_outputs, routing_by_slots) {
     cr_expect_eq(entry(r, "topk_weight")->verdict, MOE_VERDICT_PASS);
     cr_expect_eq(entry(r, "dS")->verdict, MOE_VERDICT_PASS);
     cr_expect_eq(entry(r, "H")->verdict, MOE_VERDICT_PASS);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     f->dS[7] *= 1.01f;
     f->weight[3] *= 1.01f;
     cr_assert_eq(judge(f, -1, &r), MOE_OK);
     cr_expect_eq(entry(r, "dS")->verdict, MOE_VERDICT_FAIL);
     cr_expect_eq(entry(r, "topk_weight")->verdict, MOE_VERDICT_FAIL);
     cr_expect_str_eq(r->first_wrong_stage, "topk_weight");
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     close_file(f);
 }
 
@@ -184,7 +184,7 @@ Test(check_outputs, wrong_experts) {
     cr_assert_eq(judge(f, -1, &r), MOE_OK);
     cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
     cr_expect(strstr(r->why, "topk_index: 1 tokens chose wrong experts; token 5:"), "%s", r->why);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     close_file(f);
 }
 
@@ -209,7 +209,7 @@ static void expect_tensor_refused(file *f, const char *name, moe_dtype dtype, in
     f->list[0] = (moe_named_tensor){name, t};
     cr_assert_eq(moe_safetensors_write(f->path, f->list, 1, NULL, 0, NULL), MOE_OK);
     expect_refused(f, status, words);
-    moe_tensor_free(&t);
+    moe_tensor_destroy(&t);
 }
 
 /* Files that cannot be judged are refused with a sentence that names what is wrong. */
@@ -292,7 +292,7 @@ Test(check_outputs, forward_only_case) {
     cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
     cr_expect_eq(r->n_tensors, 1);
     cr_expect_str_eq(r->tensor[0].name, "O");
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     moe_problem_destroy(&both);
     close_file(f);
 }
@@ -307,11 +307,11 @@ Test(check_outputs, given_plan) {
         add(f, all[i]);
     cr_assert_eq(judge(f, -1, &r), MOE_OK);
     cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     ((float *)f->cast.t[MOE_T_DXP].data)[9] = NAN;
     cr_assert_eq(judge(f, -1, &r), MOE_OK);
     cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
     cr_expect_str_eq(r->first_wrong_stage, "dXp");
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     close_file(f);
 }

@@ -74,8 +74,8 @@ static outcome settle(const moe_problem *p, const moe_plan *got, moe_dtype arith
         cr_expect(routing.plan->n_pairs == got->n_pairs &&
                   memcmp(routing.plan->token, got->token,
                          (size_t)got->n_pairs * sizeof *got->token) == 0);
-    moe_int_routing_free(&routing);
-    moe_check_free(&result);
+    moe_int_routing_destroy(&routing);
+    moe_check_result_destroy(&result);
     return o;
 }
 

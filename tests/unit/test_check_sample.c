@@ -37,10 +37,10 @@ static both open_both(const char *line, moe_dtype arithmetic) {
 }
 
 static void close_both(both *b) {
-    moe_int_truth_free(&b->full);
-    moe_int_truth_free(&b->sampled);
-    moe_int_routing_free(&b->routing);
-    moe_check_free(&b->result);
+    moe_int_truth_destroy(&b->full);
+    moe_int_truth_destroy(&b->sampled);
+    moe_int_routing_destroy(&b->routing);
+    moe_check_result_destroy(&b->result);
     moe_problem_destroy(&b->problem);
 }
 
@@ -81,7 +81,7 @@ static void expect_same(both *b, moe_tensor_id id, const char *line) {
         blank(&full, &part->want);
     double off = difference(&part->want, &full);
     cr_expect(off < 1e-14, "%s: %s differs by %g", line, moe_tensor_name(id), off);
-    moe_tensor_free(&full);
+    moe_tensor_destroy(&full);
     if (!part->variance.data)
         return;
     cr_assert_eq(moe_int_part_gather(&b->full.variance.t[id], part, &full), MOE_OK);
@@ -89,7 +89,7 @@ static void expect_same(both *b, moe_tensor_id id, const char *line) {
     blank(&part->variance, &part->want);
     off = difference(&part->variance, &full);
     cr_expect(off < 1e-9, "%s: the variance of %s differs by %g", line, moe_tensor_name(id), off);
-    moe_tensor_free(&full);
+    moe_tensor_destroy(&full);
 }
 
 Test(check_sample, same_as_the_full_oracle) {
@@ -123,8 +123,8 @@ Test(check_sample, router_gradient) {
                                        MOE_F32, &b.sampled),
                  MOE_OK);
     /* no variance is foreseen for dS here: it is what it is */
-    moe_tensor_free(&b.sampled.part[MOE_T_DW_R].variance);
-    moe_tensor_free(&b.sampled.part[MOE_T_DB_R].variance);
+    moe_tensor_destroy(&b.sampled.part[MOE_T_DW_R].variance);
+    moe_tensor_destroy(&b.sampled.part[MOE_T_DB_R].variance);
     expect_same(&b, MOE_T_DW_R, "router");
     expect_same(&b, MOE_T_DB_R, "router");
     close_both(&b);
@@ -227,8 +227,8 @@ static void expect_variances(const char *line, moe_dtype arithmetic) {
     cr_assert_eq(moe_int_part_gather(&full[MOE_T_DW_R], dw_part, &dw), MOE_OK);
     cr_assert_eq(moe_int_part_gather(&full[MOE_T_DB_R], db_part, &db), MOE_OK);
     expect_variance(&b, r, &full[MOE_T_DS], &dw, &db, "full");
-    moe_tensor_free(&dw);
-    moe_tensor_free(&db);
+    moe_tensor_destroy(&dw);
+    moe_tensor_destroy(&db);
     close_both(&b);
 }
 

@@ -50,7 +50,7 @@ Test(checkpoint, round_trip_of_every_dtype) {
         cr_assert(moe_tensor_same_shape(&got, &tensors[d].tensor));
         cr_assert_eq((uintptr_t)got.data % moe_dtype_size(got.dtype), 0);
         cr_assert_arr_eq(got.data, tensors[d].tensor.data, (size_t)moe_tensor_bytes(&got));
-        moe_tensor_free(&tensors[d].tensor);
+        moe_tensor_destroy(&tensors[d].tensor);
     }
     cr_assert_str_eq(moe_safetensors_metadata(file, "made_by"), "test");
     cr_assert_str_eq(moe_safetensors_metadata(file, meta[1][0]), "{}");

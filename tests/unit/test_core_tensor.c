@@ -40,11 +40,11 @@ Test(tensor, allocation_is_aligned_and_zeroed) {
     cr_assert_eq((uintptr_t)tensor.data % 64, 0);
     for (size_t i = 0; i < 105; i++)
         cr_assert_eq(((float *)tensor.data)[i], 0);
-    moe_tensor_free(&tensor);
+    moe_tensor_destroy(&tensor);
     cr_assert_null(tensor.data);
     cr_assert_eq(tensor.ndim, 0);
-    moe_tensor_free(&tensor); /* twice is harmless */
-    moe_tensor_free(NULL);
+    moe_tensor_destroy(&tensor); /* twice is harmless */
+    moe_tensor_destroy(NULL);
 }
 
 Test(tensor, empty_is_present) {
@@ -52,7 +52,7 @@ Test(tensor, empty_is_present) {
     moe_tensor tensor = {0};
     cr_assert_eq(moe_tensor_alloc(MOE_F32, 2, shape, &tensor), MOE_OK);
     cr_assert_not_null(tensor.data);
-    moe_tensor_free(&tensor);
+    moe_tensor_destroy(&tensor);
 }
 
 Test(tensor, refused_allocations_leave_the_result_alone) {
@@ -86,7 +86,7 @@ Test(tensor, cast_keeps_shape_and_rounds) {
     cr_assert_eq(cast.dtype, MOE_BF16);
     for (size_t i = 0; i < 6; i++)
         cr_assert_eq(((uint16_t *)cast.data)[i], moe_bf16_from_f64(values[i]));
-    moe_tensor_free(&cast);
+    moe_tensor_destroy(&cast);
 
     moe_tensor absent = {.dtype = MOE_F32, .ndim = 1, .shape = {4}};
     cr_assert_eq(moe_tensor_cast(&absent, MOE_F64, &cast), MOE_E_INVALID);

@@ -18,7 +18,7 @@ static void print_parsed(const char *text, char *ret_line) {
     moe_status s = moe_case_parse(text, &log, &c);
     cr_assert_eq(s, MOE_OK, "\"%s\": %s", text, seen.text);
     cr_assert_lt(moe_case_print(&c, ret_line, LINE), LINE);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
 }
 
 static void assert_canonical(const char *text, const char *want) {
@@ -138,10 +138,10 @@ Test(layer_case, fields_get_their_values) {
     cr_expect(c.data == MOE_FILL_INTEGER && c.route == MOE_ROUTE_COUNTS && c.n_counts == 7);
     const int64_t counts[] = {1, 2, 3, 4, 0, 0, 4};
     cr_expect_arr_eq(c.counts, counts, sizeof counts);
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
     cr_expect_null(c.counts);
-    moe_case_clear(&c);
-    moe_case_clear(NULL);
+    moe_case_destroy(&c);
+    moe_case_destroy(NULL);
 }
 
 Test(layer_case, canonical_lines) {
@@ -273,7 +273,7 @@ Test(layer_case, print_is_bounded_like_snprintf) {
         cr_assert_eq(strncmp(part, whole, size - 1), 0);
         cr_assert_eq(part[size], '#', "wrote past %zu bytes", size);
     }
-    moe_case_clear(&c);
+    moe_case_destroy(&c);
 }
 
 Test(layer_case, help_names_every_key_value_and_default) {
@@ -313,7 +313,7 @@ Test(layer_case, random_damage_is_refused_or_understood) {
             continue;
         accepted++;
         moe_case_print(&c, line, sizeof line);
-        moe_case_clear(&c);
+        moe_case_destroy(&c);
         print_parsed(line, again);
         cr_assert_str_eq(again, line);
     }

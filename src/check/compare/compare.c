@@ -300,7 +300,7 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
         scan_group(&s, g);
     judge(&s);
     free(s.groups);
-    moe_tensor_free(&want);
+    moe_tensor_destroy(&want);
 }
 
 void moe_compare(moe_tensor_id id, moe_dtype arithmetic, const moe_layer_desc *desc,

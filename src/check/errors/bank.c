@@ -237,10 +237,10 @@ static void parameter_gradients(const moe_int_bank *b, const work *k) {
 
 moe_status moe_int_bank_errors(const moe_int_bank *b) {
     work k;
-    moe_status s = prepare(b, &k);
-    if (s) {
+    moe_status status = prepare(b, &k);
+    if (status) {
         release(&k);
-        return s;
+        return status;
     }
     for (int64_t r = 0; r < b->rows; r++) {
         row_units(b, &k, r);

@@ -87,14 +87,14 @@ static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
                       .b2 = b2};
     bool complete = raw && x && w1 && w2 && (dy || !k->dO) && (b2 || !desc->expert_bias);
     point_at_stages(k, e, &b);
-    moe_status s = complete ? moe_int_bank_errors(&b) : MOE_E_NOMEM;
+    moe_status status = complete ? moe_int_bank_errors(&b) : MOE_E_NOMEM;
     free(raw);
     free(x);
     free(dy);
     free(w1);
     free(w2);
     free(b2);
-    return s;
+    return status;
 }
 
 /* A zero expert stores nothing: only its weight errs. */
@@ -163,58 +163,58 @@ static moe_status split_jump(const moe_int_error_run *k, int64_t e, int64_t p, i
     double step = (on_input ? plan->weight[p] : 1) * k->jump[p * hw + col];
     moe_int_side dX = {MOE_T_DX, plan->token[p], &k->in->t[MOE_T_W1], e * hw + col, step};
     moe_int_side dW1 = {MOE_T_DW1, e * hw + col, &k->in->t[MOE_T_X], plan->token[p], step};
-    moe_status s = moe_int_add_side(k, &dX);
-    return s ? s : moe_int_add_side(k, &dW1);
+    moe_status status = moe_int_add_side(k, &dX);
+    return status ? status : moe_int_add_side(k, &dW1);
 }
 
 static moe_status split_jumps(const moe_int_error_run *k) {
     const moe_plan *plan = k->oracle->plan;
     int64_t hw = moe_h_width(k->desc, k->desc->n);
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     for (int64_t e = 0; k->dO && e < k->desc->E; e++)
         for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++)
-            for (int64_t col = 0; !s && col < hw; col++)
+            for (int64_t col = 0; !status && col < hw; col++)
                 if (k->jump[p * hw + col] != 0)
-                    s = split_jump(k, e, p, col);
+                    status = split_jump(k, e, p, col);
     moe_int_rows_sort(k->rows, &k->oracle->out);
-    return s;
+    return status;
 }
 
 static moe_status prepare(moe_int_error_run *k) {
     const moe_tensor *X = &k->in->t[MOE_T_X], *dO = &k->in->t[MOE_T_DO];
     int64_t hw = moe_h_width(k->desc, k->desc->n);
-    moe_status s = MOE_OK;
-    for (int id = 0; !s && id < MOE_T_COUNT; id++) {
+    moe_status status = MOE_OK;
+    for (int id = 0; !status && id < MOE_T_COUNT; id++) {
         const moe_tensor *t = &k->oracle->out.t[id];
         if (t->data)
-            s = moe_tensor_alloc(MOE_F64, t->ndim, t->shape, &k->v->t[id]);
+            status = moe_tensor_alloc(MOE_F64, t->ndim, t->shape, &k->v->t[id]);
     }
     k->X = moe_int_doubles(X, 0, moe_tensor_count(X));
     k->xx = k->X ? moe_int_row_squares(k->X, k->T, k->desc->d) : NULL;
     k->dO = dO->data ? moe_int_doubles(dO, 0, moe_tensor_count(dO)) : NULL;
     k->vweight = calloc((size_t)k->oracle->plan->n_pairs + 1, sizeof *k->vweight);
     k->jump = calloc((size_t)(k->pairs * hw) + 1, sizeof *k->jump);
-    if (!s && (!k->xx || (dO->data && !k->dO) || !k->vweight || !k->jump))
-        s = MOE_E_NOMEM;
-    return s;
+    if (!status && (!k->xx || (dO->data && !k->dO) || !k->vweight || !k->jump))
+        status = MOE_E_NOMEM;
+    return status;
 }
 
 static moe_status fill(moe_int_error_run *k) {
     bool routed = k->oracle->out.t[MOE_T_LOGITS].data != NULL;
-    moe_status s = routed ? moe_int_weight_errors(k) : MOE_OK;
-    for (int64_t e = 0; !s && e < k->desc->E; e++)
-        s = expert_errors(k, e);
-    if (s)
-        return s;
+    moe_status status = routed ? moe_int_weight_errors(k) : MOE_OK;
+    for (int64_t e = 0; !status && e < k->desc->E; e++)
+        status = expert_errors(k, e);
+    if (status)
+        return status;
     sum_over_experts(k);
     zero_expert_gradients(k);
     if (k->desc->n_shared)
-        s = moe_int_shared_errors(k);
-    if (!s && routed && k->dO)
-        s = moe_int_router_errors(k);
-    if (!s)
-        s = split_jumps(k);
-    return s;
+        status = moe_int_shared_errors(k);
+    if (!status && routed && k->dO)
+        status = moe_int_router_errors(k);
+    if (!status)
+        status = split_jumps(k);
+    return status;
 }
 
 moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *in,
@@ -230,19 +230,19 @@ moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *i
                            .T = oracle->plan->n_tokens,
                            .pairs = oracle->plan->offsets[desc->E]};
     memset(ret, 0, sizeof *ret);
-    moe_status s = moe_int_rows_alloc(k.T, ret_rows);
-    if (!s)
-        s = prepare(&k);
-    if (!s)
-        s = fill(&k);
+    moe_status status = moe_int_rows_alloc(k.T, ret_rows);
+    if (!status)
+        status = prepare(&k);
+    if (!status)
+        status = fill(&k);
     free(k.X);
     free(k.xx);
     free(k.dO);
     free(k.vweight);
     free(k.jump);
-    if (s) {
-        moe_tensors_free(ret);
-        moe_int_rows_free(ret_rows);
+    if (status) {
+        moe_tensors_destroy(ret);
+        moe_int_rows_destroy(ret_rows);
     }
-    return s;
+    return status;
 }

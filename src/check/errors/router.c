@@ -21,27 +21,27 @@ static moe_status norms_of(const moe_int_error_run *k, double **ret) {
 /* V of every logit: adding d terms. [T][R] */
 static moe_status logit_errors(const moe_int_error_run *k, int64_t R) {
     double *ww, *v = k->v->t[MOE_T_LOGITS].data;
-    moe_status s = norms_of(k, &ww);
-    for (int64_t i = 0; !s && i < k->T * R; i++)
+    moe_status status = norms_of(k, &ww);
+    for (int64_t i = 0; !status && i < k->T * R; i++)
         v[i] = k->rounding.sum * k->xx[i / R] * ww[i % R];
     free(ww);
-    return s;
+    return status;
 }
 
 moe_status moe_int_weight_errors(moe_int_error_run *k) {
     const moe_plan *plan = k->oracle->plan;
     const double *S = k->oracle->out.t[MOE_T_S].data;
     int64_t R = plan->n_experts;
-    moe_status s = logit_errors(k, R);
+    moe_status status = logit_errors(k, R);
     const double *vz = k->v->t[MOE_T_LOGITS].data;
-    for (int64_t e = 0; !s && e < R; e++) {
+    for (int64_t e = 0; !status && e < R; e++) {
         for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++) {
             /* |d log s / d z| <= 1 for every score, for z_e and for the sum of the others alike */
             k->vweight[p] = 2 * vz[plan->token[p] * R + e] + k->rounding.router;
             ((double *)k->v->t[MOE_T_S].data)[p] = S[p] * S[p] * k->vweight[p];
         }
     }
-    return s;
+    return status;
 }
 
 /* 1 for the slot-th pair of every token, 0 for all others. */
@@ -122,18 +122,18 @@ static void add_slot(const moe_int_error_run *k, const double *z, int64_t slot, 
 static moe_status dz_errors(const moe_int_error_run *k, const double *z, router_work *w) {
     const moe_plan *plan = k->oracle->plan;
     int64_t slots = 0;
-    moe_status s = k->rows ? norms_of(k, &w->norms) : MOE_OK;
+    moe_status status = k->rows ? norms_of(k, &w->norms) : MOE_OK;
     for (int64_t t = 0; t < k->T; t++) {
         int64_t n = plan->token_offsets[t + 1] - plan->token_offsets[t];
         slots = n > slots ? n : slots;
     }
-    for (int64_t slot = 0; !s && slot < slots; slot++) {
+    for (int64_t slot = 0; !status && slot < slots; slot++) {
         pick_slot(plan, slot, w->one);
-        s = moe_route_backward(k->desc, z, plan, w->one, w->slope);
-        if (!s)
+        status = moe_route_backward(k->desc, z, plan, w->one, w->slope);
+        if (!status)
             add_slot(k, z, slot, w);
     }
-    return s;
+    return status;
 }
 
 moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double *ret_vdz) {
@@ -146,14 +146,14 @@ moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double 
                      .share = malloc(R * sizeof *w.share),
                      .chosen = malloc(R)};
     memset(ret_vdz, 0, count * sizeof *ret_vdz);
-    moe_status s = w.one && w.share && w.chosen ? dz_errors(k, z, &w) : MOE_E_NOMEM;
-    if (!s)
-        s = moe_route_backward(k->desc, z, plan, k->oracle->out.t[MOE_T_DS].data, ret_dz);
+    moe_status status = w.one && w.share && w.chosen ? dz_errors(k, z, &w) : MOE_E_NOMEM;
+    if (!status)
+        status = moe_route_backward(k->desc, z, plan, k->oracle->out.t[MOE_T_DS].data, ret_dz);
     free(w.one);
     free(w.norms);
     free(w.share);
     free(w.chosen);
-    return s;
+    return status;
 }
 
 /* ret = vdz and what adding `terms` products with dz adds. [T][R] */
@@ -194,10 +194,10 @@ static moe_status linear_stages(const moe_int_error_run *k, const double *vdz, c
 moe_status moe_int_router_errors(const moe_int_error_run *k) {
     size_t count = (size_t)k->T * (size_t)k->oracle->plan->n_experts;
     double *dz = malloc(count * sizeof *dz), *vdz = malloc(count * sizeof *vdz);
-    moe_status s = dz && vdz ? moe_int_dz_errors(k, dz, vdz) : MOE_E_NOMEM;
-    if (!s)
-        s = linear_stages(k, vdz, dz);
+    moe_status status = dz && vdz ? moe_int_dz_errors(k, dz, vdz) : MOE_E_NOMEM;
+    if (!status)
+        status = linear_stages(k, vdz, dz);
     free(dz);
     free(vdz);
-    return s;
+    return status;
 }

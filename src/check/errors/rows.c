@@ -17,7 +17,7 @@ moe_status moe_int_rows_alloc(int64_t tokens, moe_int_rows *ret) {
     return ret->common ? MOE_OK : MOE_E_NOMEM;
 }
 
-void moe_int_rows_free(moe_int_rows *rows) {
+void moe_int_rows_destroy(moe_int_rows *rows) {
     free(rows->common);
     free(rows->side);
     memset(rows, 0, sizeof *rows);
@@ -143,13 +143,13 @@ moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const
         most = n > most ? n : most;
     }
     double *work = malloc((size_t)((most + 2) * d + 1) * sizeof *work);
-    moe_status s = work ? moe_tensor_cast(want, MOE_F64, ret) : MOE_E_NOMEM;
-    for (int64_t first = 0, n; !s && first < rows->sides; first += n) {
+    moe_status status = work ? moe_tensor_cast(want, MOE_F64, ret) : MOE_E_NOMEM;
+    for (int64_t first = 0, n; !status && first < rows->sides; first += n) {
         const moe_int_side *side = rows->side + first;
         n = run_of(rows, first);
         if (side->of == id)
             settle(side, n, got, work, (double *)ret->data + side->row * d);
     }
     free(work);
-    return s;
+    return status;
 }

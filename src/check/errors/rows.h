@@ -26,7 +26,7 @@ typedef struct moe_int_rows {
 } moe_int_rows;
 
 moe_status moe_int_rows_alloc(int64_t tokens, moe_int_rows *ret);
-void moe_int_rows_free(moe_int_rows *rows);
+void moe_int_rows_destroy(moe_int_rows *rows);
 moe_status moe_int_rows_add(moe_int_rows *rows, const moe_int_side *side);
 /* Puts the sides in order. Rows with too many of them, or with one that is no number, cannot be
  * judged and become NaN in `out`. */

@@ -77,7 +77,7 @@ static moe_status add_to_tokens(const moe_int_error_run *k, const moe_reference_
                                 const moe_int_bank *b) {
     int64_t d = k->desc->d;
     double added = 2 * k->rounding.sum;
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     const double *Y = one->out.t[MOE_T_Y].data, *dXp = one->out.t[MOE_T_DXP].data;
     for (int64_t t = 0; t < k->T; t++) {
         moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_O].data + t * d, b->weight[t],
@@ -86,18 +86,18 @@ static moe_status add_to_tokens(const moe_int_error_run *k, const moe_reference_
             continue;
         moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_DX].data + t * d, 1,
                           b->vdXp + t * d, dXp + t * d, added, d);
-        for (int64_t col = 0; !s && col < b->hw; col++) {
+        for (int64_t col = 0; !status && col < b->hw; col++) {
             double jump = b->jump[t * b->hw + col];
             if (jump == 0)
                 continue;
             moe_int_side dX = {MOE_T_DX, t, &k->in->t[MOE_T_W1_SHARED], col, jump};
             moe_int_side dW1 = {MOE_T_DW1_SHARED, col, &k->in->t[MOE_T_X], t, jump};
-            s = moe_int_add_side(k, &dX);
-            if (!s)
-                s = moe_int_add_side(k, &dW1);
+            status = moe_int_add_side(k, &dX);
+            if (!status)
+                status = moe_int_add_side(k, &dW1);
         }
     }
-    return s;
+    return status;
 }
 
 /* Runs the bank over the stages of `one` and adds the outcome. */
@@ -142,16 +142,16 @@ static moe_status bank_errors(moe_int_error_run *k, const moe_layer_desc *desc,
                       .jump = v[6],
                       .vdW1 = k->v->t[MOE_T_DW1_SHARED].data,
                       .vdW2 = k->v->t[MOE_T_DW2_SHARED].data};
-    moe_status s = complete && w1 && w2 ? moe_int_bank_errors(&b) : MOE_E_NOMEM;
-    if (!s)
-        s = add_to_tokens(k, one, &b);
-    if (!s && k->desc->shared_gate && k->dO)
-        s = gate_errors(k, g, vg, out[MOE_T_DS].data, b.vdS);
+    moe_status status = complete && w1 && w2 ? moe_int_bank_errors(&b) : MOE_E_NOMEM;
+    if (!status)
+        status = add_to_tokens(k, one, &b);
+    if (!status && k->desc->shared_gate && k->dO)
+        status = gate_errors(k, g, vg, out[MOE_T_DS].data, b.vdS);
     for (int i = 0; i < 7; i++)
         free(v[i]);
     free(w1);
     free(w2);
-    return s;
+    return status;
 }
 
 static moe_status run_alone(const moe_int_error_run *k, const moe_layer_desc *desc, const double *g,
@@ -164,36 +164,36 @@ static moe_status run_alone(const moe_int_error_run *k, const moe_layer_desc *de
     int32_t *token = malloc((size_t)k->T * sizeof *token);
     int32_t *expert = calloc((size_t)k->T, sizeof *expert);
     moe_plan *plan = NULL;
-    moe_status s = token && expert ? MOE_OK : MOE_E_NOMEM;
-    for (int64_t t = 0; !s && t < k->T; t++)
+    moe_status status = token && expert ? MOE_OK : MOE_E_NOMEM;
+    for (int64_t t = 0; !status && t < k->T; t++)
         token[t] = (int32_t)t;
-    if (!s)
-        s = moe_plan_create(k->T, 1, k->T, token, expert, g, NULL, &plan);
+    if (!status)
+        status = moe_plan_create(k->T, 1, k->T, token, expert, g, NULL, &plan);
     moe_reference_params params = {.tokens = k->T,
                                    .precision = MOE_F64,
                                    .threads = k->threads,
                                    .plan = plan,
                                    .plan_given = 1,
                                    .skip_weight_gradients = 1};
-    if (!s)
-        s = moe_reference_run(desc, &in, &params, NULL, ret);
+    if (!status)
+        status = moe_reference_run(desc, &in, &params, NULL, ret);
     moe_plan_destroy(&plan);
     free(token);
     free(expert);
-    return s;
+    return status;
 }
 
 moe_status moe_int_shared_errors(moe_int_error_run *k) {
     moe_layer_desc desc = as_layer(k->desc);
     moe_reference_result *one = NULL;
     double *g = malloc((size_t)k->T * sizeof *g), *vg = malloc((size_t)k->T * sizeof *vg);
-    moe_status s = g && vg ? gate_weights(k, g, vg) : MOE_E_NOMEM;
-    if (!s)
-        s = run_alone(k, &desc, g, &one);
-    if (!s)
-        s = bank_errors(k, &desc, one, g, vg);
-    moe_reference_free(&one);
+    moe_status status = g && vg ? gate_weights(k, g, vg) : MOE_E_NOMEM;
+    if (!status)
+        status = run_alone(k, &desc, g, &one);
+    if (!status)
+        status = bank_errors(k, &desc, one, g, vg);
+    moe_reference_result_destroy(&one);
     free(g);
     free(vg);
-    return s;
+    return status;
 }

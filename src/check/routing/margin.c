@@ -33,10 +33,10 @@ static moe_status sum_squares(const moe_problem *problem, int64_t n, int threads
     double *x = squares(&problem->in.t[MOE_T_X]), *w = squares(&problem->in.t[MOE_T_W_R]);
     if (x && w)
         moe_int_loop_linear_f64(x, problem->T, problem->layer.d, w, n, NULL, threads, ret);
-    moe_status s = x && w ? MOE_OK : MOE_E_NOMEM;
+    moe_status status = x && w ? MOE_OK : MOE_E_NOMEM;
     free(x);
     free(w);
-    return s;
+    return status;
 }
 
 static double logit(double s) {
@@ -84,9 +84,9 @@ moe_status moe_int_routing_margin(const moe_problem *problem, const double *logi
     int64_t n = problem->layer.E + problem->layer.n_zero, count = problem->T * n;
     double u = moe_dtype_roundoff(arithmetic == MOE_F64 ? MOE_F64 : MOE_F32);
     double terms = 1 + (double)problem->layer.d / 2;
-    moe_status s = sum_squares(problem, n, threads, ret_up);
-    if (s)
-        return s;
+    moe_status status = sum_squares(problem, n, threads, ret_up);
+    if (status)
+        return status;
     for (int64_t i = 0; i < count; i++) {
         double bias = problem->layer.router.bias ? u * fabs(logits[i]) : 0;
         ret_up[i] = ret_down[i] = 8 * u * sqrt(terms * ret_up[i]) + bias;

@@ -70,9 +70,10 @@ static moe_status route_again(const moe_problem *problem, const double *z, moe_p
             return MOE_E_NOMEM;
         moe_convert(b_select, MOE_F64, b->data, b->dtype, (size_t)n);
     }
-    moe_status s = moe_route(&problem->layer, problem->T, z, b_select, problem->seed, NULL, ret);
+    moe_status status =
+        moe_route(&problem->layer, problem->T, z, b_select, problem->seed, NULL, ret);
     free(b_select);
-    return s;
+    return status;
 }
 
 /* The plan that the router makes of logits that lean towards `got`. */
@@ -83,17 +84,17 @@ static moe_status route_leaning(const moe_problem *problem, const moe_plan *got,
     size_t count = (size_t)(problem->T * n);
     double *up = malloc(count * sizeof *up), *down = malloc(count * sizeof *down);
     double *z = malloc(count * sizeof *z);
-    moe_status s = up && down && z
-                       ? moe_int_routing_margin(problem, logits, arithmetic, threads, up, down)
-                       : MOE_E_NOMEM;
-    if (!s) {
+    moe_status status = up && down && z
+                            ? moe_int_routing_margin(problem, logits, arithmetic, threads, up, down)
+                            : MOE_E_NOMEM;
+    if (!status) {
         lean(got, n, logits, up, down, z);
-        s = route_again(problem, z, ret);
+        status = route_again(problem, z, ret);
     }
     free(up);
     free(down);
     free(z);
-    return s;
+    return status;
 }
 
 /* "0 3 17 ..." */
@@ -167,14 +168,14 @@ static moe_status judge_against(const moe_problem *problem, const moe_plan *got,
     if (all_same(got, want))
         return MOE_OK;
     leanings leaning = {0};
-    moe_status s = route_leaning(problem, got, ret->logits, arithmetic, threads, &leaning.got);
-    if (!s)
-        s = route_leaning(problem, want, ret->logits, arithmetic, threads, &leaning.want);
-    if (!s)
+    moe_status status = route_leaning(problem, got, ret->logits, arithmetic, threads, &leaning.got);
+    if (!status)
+        status = route_leaning(problem, want, ret->logits, arithmetic, threads, &leaning.want);
+    if (!status)
         judge_choice(got, want, &leaning, ret->logits, ret, v);
     moe_plan_destroy(&leaning.got);
     moe_plan_destroy(&leaning.want);
-    return s;
+    return status;
 }
 
 static moe_status settle(const moe_problem *problem, const moe_plan *got, moe_dtype arithmetic,
@@ -183,38 +184,39 @@ static moe_status settle(const moe_problem *problem, const moe_plan *got, moe_dt
     moe_reference_params params = {
         .tokens = problem->T, .precision = MOE_F64, .threads = threads, .seed = problem->seed};
     moe_plan *routed = NULL;
-    moe_status s =
+    moe_status status =
         moe_reference_route(&problem->layer, &problem->in, &params, log, &ret->logits, &routed);
-    if (s)
-        return s;
+    if (status)
+        return status;
     const moe_plan *want = problem->expected_plan ? problem->expected_plan : routed;
     if (got)
-        s = judge_against(problem, got, want, arithmetic, threads, result, ret);
-    if (!s)
-        s = moe_plan_copy(ret->foreign ? got : want, &ret->plan);
-    if (!s)
-        s = moe_route_weigh(&problem->layer, ret->logits, ret->plan);
+        status = judge_against(problem, got, want, arithmetic, threads, result, ret);
+    if (!status)
+        status = moe_plan_copy(ret->foreign ? got : want, &ret->plan);
+    if (!status)
+        status = moe_route_weigh(&problem->layer, ret->logits, ret->plan);
     moe_plan_destroy(&routed);
-    return s;
+    return status;
 }
 
 moe_status moe_int_routing_settle(const moe_problem *problem, const moe_plan *got,
                                   moe_dtype arithmetic, int threads, const moe_log *log,
                                   moe_check_result *result, moe_int_routing *ret) {
     moe_int_routing r = {0};
-    moe_status s = problem->plan ? moe_plan_copy(problem->plan, &r.plan)
-                                 : settle(problem, got, arithmetic, threads, log, result, &r);
-    if (s) {
-        moe_int_routing_free(&r);
-        return s == MOE_E_NOMEM ? moe_fail(log, s, "no memory to judge the routing of %lld tokens",
-                                           (long long)problem->T)
-                                : s;
+    moe_status status = problem->plan ? moe_plan_copy(problem->plan, &r.plan)
+                                      : settle(problem, got, arithmetic, threads, log, result, &r);
+    if (status) {
+        moe_int_routing_destroy(&r);
+        return status == MOE_E_NOMEM
+                   ? moe_fail(log, status, "no memory to judge the routing of %lld tokens",
+                              (long long)problem->T)
+                   : status;
     }
     *ret = r;
     return MOE_OK;
 }
 
-void moe_int_routing_free(moe_int_routing *r) {
+void moe_int_routing_destroy(moe_int_routing *r) {
     free(r->logits);
     moe_plan_destroy(&r->plan);
     memset(r, 0, sizeof *r);

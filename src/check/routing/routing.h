@@ -19,7 +19,7 @@ typedef struct moe_int_routing {
 moe_status moe_int_routing_settle(const moe_problem *problem, const moe_plan *got,
                                   moe_dtype arithmetic, int threads, const moe_log *log,
                                   moe_check_result *result, moe_int_routing *ret);
-void moe_int_routing_free(moe_int_routing *r);
+void moe_int_routing_destroy(moe_int_routing *r);
 
 /* How far rounding may move each logit up and down; both [T][E+n_zero]. */
 moe_status moe_int_routing_margin(const moe_problem *problem, const double *logits,

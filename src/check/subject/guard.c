@@ -36,7 +36,7 @@ moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int
     return MOE_OK;
 }
 
-void moe_int_guard_free(moe_int_guarded *g) {
+void moe_int_guard_destroy(moe_int_guarded *g) {
     free(g->block);
     memset(g, 0, sizeof *g);
 }

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-void moe_int_outputs_free(moe_int_outputs *f) {
+void moe_int_outputs_destroy(moe_int_outputs *f) {
     for (int id = 0; id < MOE_T_COUNT; id++)
         if (f->owned[id])
-            moe_tensor_free(&f->got.t[id]);
+            moe_tensor_destroy(&f->got.t[id]);
     moe_plan_destroy(&f->plan);
     free(f->row_of);
     moe_safetensors_close(&f->file);
@@ -63,28 +63,28 @@ static moe_status make_plan(moe_int_outputs *f, const moe_problem *problem, cons
     int32_t *expert = malloc((slots + 1) * sizeof *expert);
     double *w = malloc((slots + 1) * sizeof *w);
     f->row_of = malloc((slots + 1) * sizeof *f->row_of);
-    moe_status s = token && expert && w && f->row_of ? MOE_OK : MOE_E_NOMEM;
-    if (!s) {
+    moe_status status = token && expert && w && f->row_of ? MOE_OK : MOE_E_NOMEM;
+    if (!status) {
         int64_t n = list_pairs(index, weight, token, expert, w);
-        s = moe_plan_create(problem->T, problem->layer.E + problem->layer.n_zero, n, token, expert,
-                            w, log, &f->plan);
+        status = moe_plan_create(problem->T, problem->layer.E + problem->layer.n_zero, n, token,
+                                 expert, w, log, &f->plan);
     }
-    for (size_t i = 0; !s && i < slots; i++) {
+    for (size_t i = 0; !status && i < slots; i++) {
         double e = moe_load(index->data, index->dtype, i);
         f->row_of[i] = e < 0 ? -1 : find_row(f->plan, (int64_t)i / f->K, (int64_t)e);
     }
     free(token);
     free(expert);
     free(w);
-    return s;
+    return status;
 }
 
 /* Reads topk_index and topk_weight, both [T][K], where the router's choice is part of the case. */
 static moe_status read_routing(moe_int_outputs *f, const moe_problem *problem, const char *path,
                                const moe_log *log) {
     moe_tensor index = {0}, weight = {0}; /* `index` stays so where its type cannot be read */
-    moe_status s = moe_safetensors_get(f->file, "topk_index", &index);
-    if (problem->plan || s == MOE_E_NOTFOUND)
+    moe_status status = moe_safetensors_get(f->file, "topk_index", &index);
+    if (problem->plan || status == MOE_E_NOTFOUND)
         return MOE_OK;
     if (index.ndim != 2 || index.shape[0] != problem->T || moe_dtype_roundoff(index.dtype) > 0)
         return moe_fail(log, MOE_E_INVALID, "%s: topk_index must be integers of shape [%lld, K]",
@@ -94,20 +94,20 @@ static moe_status read_routing(moe_int_outputs *f, const moe_problem *problem, c
         weight.data = NULL; /* already in plan order: an ordinary tensor of the table */
     f->T = index.shape[0];
     f->K = index.shape[1];
-    s = check_slots(&index, problem, path, log);
-    return s ? s : make_plan(f, problem, &index, &weight, log);
+    status = check_slots(&index, problem, path, log);
+    return status ? status : make_plan(f, problem, &index, &weight, log);
 }
 
 /* A per-pair vector that came as [T][K], put into plan order. */
 static moe_status reorder(moe_int_outputs *f, moe_tensor_id id, const moe_tensor *slots) {
     int64_t shape[] = {f->plan->n_pairs};
-    moe_status s = moe_tensor_alloc(MOE_F64, 1, shape, &f->got.t[id]);
-    f->owned[id] = !s;
-    for (int64_t i = 0; !s && i < f->T * f->K; i++)
+    moe_status status = moe_tensor_alloc(MOE_F64, 1, shape, &f->got.t[id]);
+    f->owned[id] = !status;
+    for (int64_t i = 0; !status && i < f->T * f->K; i++)
         if (f->row_of[i] >= 0)
             moe_store(f->got.t[id].data, MOE_F64, (size_t)f->row_of[i],
                       moe_load(slots->data, slots->dtype, (size_t)i));
-    return s;
+    return status;
 }
 
 static bool is_per_slot(const moe_int_outputs *f, moe_tensor_id id, const moe_tensor *t) {
@@ -120,11 +120,11 @@ static moe_status read_tensor(moe_int_outputs *f, const moe_problem *problem, mo
     const moe_plan *plan = problem->plan ? problem->plan : f->plan;
     moe_tensor t, want = {0};
     char is[96], should[96];
-    moe_status s = moe_safetensors_get(f->file, moe_tensor_name(id), &t);
-    if (s == MOE_E_NOTFOUND)
+    moe_status status = moe_safetensors_get(f->file, moe_tensor_name(id), &t);
+    if (status == MOE_E_NOTFOUND)
         return MOE_OK;
-    if (s || moe_dtype_roundoff(t.dtype) == 0)
-        return moe_fail(log, s ? s : MOE_E_UNSUPPORTED,
+    if (status || moe_dtype_roundoff(t.dtype) == 0)
+        return moe_fail(log, status ? status : MOE_E_UNSUPPORTED,
                         "%s: %s has an element type that cannot be judged", path,
                         moe_tensor_name(id));
     f->found++;
@@ -152,16 +152,17 @@ static bool is_made(const moe_problem *problem, moe_tensor_id id) {
 moe_status moe_int_outputs_read(const char *path, const moe_problem *problem, const moe_log *log,
                                 moe_int_outputs *f) {
     memset(f, 0, sizeof *f);
-    moe_status s = moe_safetensors_open(path, log, &f->file);
-    if (!s)
-        s = read_routing(f, problem, path, log);
-    for (int i = MOE_T_LOGITS; !s && i < MOE_T_COUNT; i++)
+    moe_status status = moe_safetensors_open(path, log, &f->file);
+    if (!status)
+        status = read_routing(f, problem, path, log);
+    for (int i = MOE_T_LOGITS; !status && i < MOE_T_COUNT; i++)
         if (is_made(problem, (moe_tensor_id)i))
-            s = read_tensor(f, problem, (moe_tensor_id)i, path, log);
-    if (!s && !f->found)
-        s = moe_fail(log, MOE_E_NOTFOUND,
+            status = read_tensor(f, problem, (moe_tensor_id)i, path, log);
+    if (!status && !f->found)
+        status =
+            moe_fail(log, MOE_E_NOTFOUND,
                      "%s has none of the tensors that can be judged (O, dX, dW1, dW2 ...)", path);
-    return s;
+    return status;
 }
 
 moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *f) {

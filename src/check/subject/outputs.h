@@ -19,7 +19,7 @@ typedef struct moe_int_outputs {
 /* *ret is to be freed, also on failure. */
 moe_status moe_int_outputs_read(const char *path, const moe_problem *problem, const moe_log *log,
                                 moe_int_outputs *ret);
-void moe_int_outputs_free(moe_int_outputs *outputs);
+void moe_int_outputs_destroy(moe_int_outputs *outputs);
 /* The first floating tensor's type, O before all others, is what the program computed in. */
 moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *outputs);
 /* Notes in `result` what the case makes and the file lacks. */

@@ -84,38 +84,38 @@ static bool load(runner *k, moe_backend *backend) {
     const moe_problem *p = k->problem;
     moe_use use = use_of(p);
     const char *step = "supports";
-    moe_status s = moe_backend_supports(backend, &p->layer, &use, &k->run->support);
-    if (s == MOE_E_UNSUPPORTED) {
+    moe_status status = moe_backend_supports(backend, &p->layer, &use, &k->run->support);
+    if (status == MOE_E_UNSUPPORTED) {
         moe_int_result_set(k->result, MOE_VERDICT_SKIP, "not supported: %s",
                            k->run->support.reason);
         return false;
     }
-    if (!s) {
+    if (!status) {
         step = "prepare";
-        s = moe_layer_prepare(backend, &p->layer, &use, &p->in, &k->run->layer);
+        status = moe_layer_prepare(backend, &p->layer, &use, &p->in, &k->run->layer);
     }
-    if (!s) {
+    if (!status) {
         step = "set_input";
         moe_input input = {.tokens = p->T, .X = p->in.t[MOE_T_X], .plan = p->plan, .seed = p->seed};
         if (has_backward(k))
             input.dO = p->in.t[MOE_T_DO];
-        s = moe_layer_set_input(k->run->layer, &input);
+        status = moe_layer_set_input(k->run->layer, &input);
     }
-    if (s)
-        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(s));
-    return !s;
+    if (status)
+        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(status));
+    return !status;
 }
 
 static bool compute(runner *k) {
     const char *step = "forward";
-    moe_status s = moe_layer_forward(k->run->layer);
-    if (!s && has_backward(k)) {
+    moe_status status = moe_layer_forward(k->run->layer);
+    if (!status && has_backward(k)) {
         step = "backward";
-        s = moe_layer_backward(k->run->layer);
+        status = moe_layer_backward(k->run->layer);
     }
-    if (s)
-        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(s));
-    return !s;
+    if (status)
+        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(status));
+    return !status;
 }
 
 /* Keeps a copy of the backend's choice, or compares with the copy of an earlier run. */
@@ -123,19 +123,19 @@ static bool take_plan(runner *k) {
     const moe_plan *plan;
     if (k->problem->plan)
         return true;
-    moe_status s = moe_layer_routing(k->run->layer, &plan);
-    if (s == MOE_E_UNSUPPORTED)
+    moe_status status = moe_layer_routing(k->run->layer, &plan);
+    if (status == MOE_E_UNSUPPORTED)
         return true;
-    if (!s && k->run->plan) {
+    if (!status && k->run->plan) {
         k->run->same_plan = hash_plan(plan) == hash_plan(k->run->plan);
         return true;
     }
-    if (!s)
-        s = moe_plan_copy(plan, &k->run->plan);
-    if (!s)
+    if (!status)
+        status = moe_plan_copy(plan, &k->run->plan);
+    if (!status)
         return true;
-    if (s == MOE_E_NOMEM) {
-        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "routing: %s", moe_status_str(s));
+    if (status == MOE_E_NOMEM) {
+        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "routing: %s", moe_status_str(status));
         return false;
     }
     moe_int_entry_fail(moe_int_result_entry(k->result, "topk_index"),
@@ -174,12 +174,12 @@ static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
     moe_tensor_shape(&k->problem->layer, id, k->problem->T, pairs, all, &shape);
     if (!known && moe_int_layout_of(id, &shape).by == MOE_INT_BY_PAIR)
         return MOE_E_UNSUPPORTED;
-    moe_status s = moe_int_guard_alloc(&shape, fetch_dtype(k, id), &g);
-    if (s)
-        return s;
+    moe_status status = moe_int_guard_alloc(&shape, fetch_dtype(k, id), &g);
+    if (status)
+        return status;
     moe_tensor view = g.tensor;
-    s = moe_layer_fetch(k->run->layer, id, &view);
-    const char *broken = s ? NULL : moe_int_guard_broken(&g);
+    status = moe_layer_fetch(k->run->layer, id, &view);
+    const char *broken = status ? NULL : moe_int_guard_broken(&g);
     if (broken) {
         const char *name = moe_tensor_name(id);
         moe_int_entry_fail(moe_int_result_entry(k->result, name), "fetch wrote %s the buffer",
@@ -187,11 +187,11 @@ static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
         moe_int_result_set(k->result, MOE_VERDICT_FAIL, "%s: fetch wrote %s the buffer", name,
                            broken);
     }
-    if (s)
-        moe_int_guard_free(&g);
+    if (status)
+        moe_int_guard_destroy(&g);
     else
         *ret = g;
-    return s;
+    return status;
 }
 
 /* Which results every backend owes, and which it may keep to itself. */
@@ -210,11 +210,11 @@ static bool fetch_all(runner *k, moe_int_guarded *set) {
         bool optional;
         if (!is_due(k, id, &optional))
             continue;
-        moe_status s = fetch(k, id, &set[id]);
-        if (s == MOE_OK || (s == MOE_E_UNSUPPORTED && optional))
+        moe_status status = fetch(k, id, &set[id]);
+        if (status == MOE_OK || (status == MOE_E_UNSUPPORTED && optional))
             continue;
         moe_int_result_set(k->result, MOE_VERDICT_ERROR, "fetch of %s: %s", moe_tensor_name(id),
-                           moe_status_str(s));
+                           moe_status_str(status));
         return false;
     }
     return true;
@@ -234,7 +234,7 @@ static bool compare_runs(runner *k, const moe_int_guarded *fresh) {
 
 static void free_set(moe_int_guarded *set) {
     for (int id = 0; id < MOE_T_COUNT; id++)
-        moe_int_guard_free(&set[id]);
+        moe_int_guard_destroy(&set[id]);
 }
 
 /* Sum of squared differences; a number in one run alone is infinitely far away. */
@@ -298,22 +298,22 @@ moe_status moe_int_run_stage(moe_int_run *run, const moe_problem *problem, moe_c
                              moe_tensor_id id, moe_tensor *ret) {
     runner k = {.problem = problem, .result = result, .run = run};
     moe_int_guarded g;
-    moe_status s = fetch(&k, id, &g);
-    if (s)
-        return s;
+    moe_status status = fetch(&k, id, &g);
+    if (status)
+        return status;
     moe_tensor out;
-    s = moe_tensor_alloc(g.tensor.dtype, g.tensor.ndim, g.tensor.shape, &out);
-    if (!s) {
+    status = moe_tensor_alloc(g.tensor.dtype, g.tensor.ndim, g.tensor.shape, &out);
+    if (!status) {
         memcpy(out.data, g.tensor.data, g.size);
         *ret = out;
     }
-    moe_int_guard_free(&g);
-    return s;
+    moe_int_guard_destroy(&g);
+    return status;
 }
 
-void moe_int_run_free(moe_int_run *run) {
+void moe_int_run_destroy(moe_int_run *run) {
     free_set(run->first);
     free_set(run->later);
     moe_plan_destroy(&run->plan);
-    moe_layer_release(&run->layer);
+    moe_layer_destroy(&run->layer);
 }

@@ -22,6 +22,6 @@ void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
 /* One more stage of the last run, as a tensor that the caller frees. */
 moe_status moe_int_run_stage(moe_int_run *run, const moe_problem *problem, moe_check_result *result,
                              moe_tensor_id id, moe_tensor *ret);
-void moe_int_run_free(moe_int_run *run);
+void moe_int_run_destroy(moe_int_run *run);
 
 #endif

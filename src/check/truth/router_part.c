@@ -17,8 +17,8 @@ typedef struct router_run {
 } router_run;
 
 static void free_run(router_run *k) {
-    moe_tensor_free(&k->oracle.out.t[MOE_T_DS]);
-    moe_tensors_free(&k->v);
+    moe_tensor_destroy(&k->oracle.out.t[MOE_T_DS]);
+    moe_tensors_destroy(&k->v);
     free(k->errors.xx);
     free(k->errors.vweight);
     free(k->dz);
@@ -40,23 +40,23 @@ static moe_status make_run(const moe_problem *problem, const moe_int_routing *ro
                                     .oracle = &k->oracle,
                                     .v = &k->v,
                                     .T = T};
-    moe_status s = moe_tensor_cast(dS, MOE_F64, &k->oracle.out.t[MOE_T_DS]);
-    if (!s)
-        s = moe_tensor_alloc(MOE_F64, 2, (int64_t[]){T, R}, &k->v.t[MOE_T_LOGITS]);
-    if (!s)
-        s = moe_tensor_alloc(MOE_F64, 1, &pairs, &k->v.t[MOE_T_S]);
-    if (!s)
-        s = moe_tensor_alloc(MOE_F64, 1, &pairs, &k->v.t[MOE_T_DS]);
+    moe_status status = moe_tensor_cast(dS, MOE_F64, &k->oracle.out.t[MOE_T_DS]);
+    if (!status)
+        status = moe_tensor_alloc(MOE_F64, 2, (int64_t[]){T, R}, &k->v.t[MOE_T_LOGITS]);
+    if (!status)
+        status = moe_tensor_alloc(MOE_F64, 1, &pairs, &k->v.t[MOE_T_S]);
+    if (!status)
+        status = moe_tensor_alloc(MOE_F64, 1, &pairs, &k->v.t[MOE_T_DS]);
     k->errors.xx = malloc((size_t)T * sizeof(double));
     k->errors.vweight = malloc(((size_t)pairs + 1) * sizeof(double));
     k->dz = malloc(count * sizeof *k->dz);
     k->vdz = malloc(count * sizeof *k->vdz);
-    if (s || !k->errors.xx || !k->errors.vweight || !k->dz || !k->vdz)
+    if (status || !k->errors.xx || !k->errors.vweight || !k->dz || !k->vdz)
         return MOE_E_NOMEM;
     for (int64_t t = 0; t < T; t++)
         k->errors.xx[t] = moe_int_row_square(&problem->in.t[MOE_T_X], t, problem->layer.d);
-    s = moe_int_weight_errors(&k->errors);
-    return s ? s : moe_int_dz_errors(&k->errors, k->dz, k->vdz);
+    status = moe_int_weight_errors(&k->errors);
+    return status ? status : moe_int_dz_errors(&k->errors, k->dz, k->vdz);
 }
 
 /* Group i of the parts is expert i of their lists: sums over all tokens. */
@@ -93,12 +93,12 @@ moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routi
     int64_t n = moe_int_sample_experts(problem, routing->plan, ROUTER_EXPERTS, experts);
     moe_int_part *dw = &t->part[MOE_T_DW_R], *db = &t->part[MOE_T_DB_R];
     router_run k;
-    moe_status s = make_run(problem, routing, dS, arithmetic, &k);
-    if (!s)
-        s = moe_int_part_alloc(MOE_T_DW_R, n, d, true, dw);
-    if (!s && problem->layer.router.bias)
-        s = moe_int_part_alloc(MOE_T_DB_R, n, 1, true, db);
-    for (int64_t i = 0; !s && i < n; i++) {
+    moe_status status = make_run(problem, routing, dS, arithmetic, &k);
+    if (!status)
+        status = moe_int_part_alloc(MOE_T_DW_R, n, d, true, dw);
+    if (!status && problem->layer.router.bias)
+        status = moe_int_part_alloc(MOE_T_DB_R, n, 1, true, db);
+    for (int64_t i = 0; !status && i < n; i++) {
         dw->base[i] = experts[i] * d;
         dw->expert[i] = experts[i];
         if (!db->base)
@@ -106,8 +106,8 @@ moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routi
         db->base[i] = experts[i];
         db->expert[i] = experts[i];
     }
-    if (!s)
-        s = sum_tokens(problem, &k, dw, db);
+    if (!status)
+        status = sum_tokens(problem, &k, dw, db);
     free_run(&k);
-    return s;
+    return status;
 }

@@ -87,11 +87,11 @@ static moe_status gather_rows(const moe_tensor *src, const int64_t *tokens, int6
         return MOE_OK;
     int64_t shape[2] = {n, src->shape[1]};
     size_t bytes = (size_t)src->shape[1] * moe_dtype_size(src->dtype);
-    moe_status s = moe_tensor_alloc(src->dtype, 2, shape, ret);
-    for (int64_t i = 0; !s && i < n; i++)
+    moe_status status = moe_tensor_alloc(src->dtype, 2, shape, ret);
+    for (int64_t i = 0; !status && i < n; i++)
         memcpy((char *)ret->data + (size_t)i * bytes,
                (const char *)src->data + (size_t)tokens[i] * bytes, bytes);
-    return s;
+    return status;
 }
 
 /* A row of the oracle's sub-problem in the whole one: sub row p is full row ret[p]. The pairs of a
@@ -113,9 +113,9 @@ static moe_status make_part(moe_tensor_id id, const moe_int_truth *t, const moe_
     moe_int_layout l = moe_int_layout_of(id, want);
     if (!want->data || (l.by != MOE_INT_BY_TOKEN && l.by != MOE_INT_BY_PAIR))
         return MOE_OK;
-    moe_status s = moe_int_part_alloc(id, l.groups, l.width, variance->data != NULL, ret);
-    if (s)
-        return s;
+    moe_status status = moe_int_part_alloc(id, l.groups, l.width, variance->data != NULL, ret);
+    if (status)
+        return status;
     memcpy(ret->want.data, want->data, (size_t)moe_tensor_bytes(want));
     if (variance->data)
         memcpy(ret->variance.data, variance->data, (size_t)moe_tensor_bytes(want));
@@ -146,27 +146,27 @@ moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routi
     int64_t *row_of_pair = NULL;
     moe_tensor X = t->in.t[MOE_T_X], dO = t->in.t[MOE_T_DO];
     t->in.t[MOE_T_X] = t->in.t[MOE_T_DO] = (moe_tensor){0}; /* from here on copies, owned */
-    moe_status s = choose_tokens(problem, routing->plan, t);
-    if (!s)
-        s = gather_rows(&X, t->tokens, t->n_tokens, &t->in.t[MOE_T_X]);
-    if (!s)
-        s = gather_rows(&dO, t->tokens, t->n_tokens, &t->in.t[MOE_T_DO]);
-    if (!s)
-        s = moe_plan_subset(routing->plan, t->tokens, t->n_tokens, &sub);
-    if (!s)
-        s = run_on_tokens(problem, sub, threads, log, t);
-    if (!s)
-        s = moe_int_layer_errors(&problem->layer, &t->in, arithmetic, threads, t->oracle,
-                                 &t->variance, &t->rows);
-    if (!s) {
+    moe_status status = choose_tokens(problem, routing->plan, t);
+    if (!status)
+        status = gather_rows(&X, t->tokens, t->n_tokens, &t->in.t[MOE_T_X]);
+    if (!status)
+        status = gather_rows(&dO, t->tokens, t->n_tokens, &t->in.t[MOE_T_DO]);
+    if (!status)
+        status = moe_plan_subset(routing->plan, t->tokens, t->n_tokens, &sub);
+    if (!status)
+        status = run_on_tokens(problem, sub, threads, log, t);
+    if (!status)
+        status = moe_int_layer_errors(&problem->layer, &t->in, arithmetic, threads, t->oracle,
+                                      &t->variance, &t->rows);
+    if (!status) {
         row_of_pair = malloc((size_t)(sub->n_pairs + 1) * sizeof *row_of_pair);
-        s = row_of_pair ? MOE_OK : MOE_E_NOMEM;
+        status = row_of_pair ? MOE_OK : MOE_E_NOMEM;
     }
-    if (!s)
+    if (!status)
         map_pairs(sub, routing->plan, t->tokens, row_of_pair);
-    for (int id = 0; !s && id < MOE_T_COUNT; id++)
-        s = make_part((moe_tensor_id)id, t, routing->plan, row_of_pair, &t->part[id]);
+    for (int id = 0; !status && id < MOE_T_COUNT; id++)
+        status = make_part((moe_tensor_id)id, t, routing->plan, row_of_pair, &t->part[id]);
     moe_plan_destroy(&sub);
     free(row_of_pair);
-    return s;
+    return status;
 }

@@ -44,9 +44,9 @@ static moe_status run_oracle(const moe_problem *problem, const moe_int_routing *
                                    .plan = routing->plan,
                                    .plan_given = problem->plan != NULL,
                                    .seed = problem->seed};
-    moe_status s = moe_reference_run(&problem->layer, &t->in, &params, log, &t->oracle);
-    if (s)
-        return s;
+    moe_status status = moe_reference_run(&problem->layer, &t->in, &params, log, &t->oracle);
+    if (status)
+        return status;
     return moe_int_layer_errors(&problem->layer, &t->in, arithmetic, moe_int_thread_count(threads),
                                 t->oracle, &t->variance, &t->rows);
 }
@@ -130,20 +130,20 @@ static moe_status sample(const moe_problem *problem, const moe_int_routing *rout
                          moe_check_result *result, moe_int_truth *t) {
     int workers = moe_int_thread_count(threads);
     t->sampled = true;
-    moe_status s = moe_int_sample_tokens(problem, routing, arithmetic, workers, log, t);
-    if (s || !has_backward(problem)) {
+    moe_status status = moe_int_sample_tokens(problem, routing, arithmetic, workers, log, t);
+    if (status || !has_backward(problem)) {
         snprintf(result->sampled, sizeof result->sampled, "%lld of %lld tokens",
                  (long long)t->n_tokens, (long long)problem->T);
-        return s;
+        return status;
     }
-    s = moe_int_sample_units(problem, routing->plan, arithmetic, workers, t);
+    status = moe_int_sample_units(problem, routing->plan, arithmetic, workers, t);
     const moe_int_part *dW2 = &t->part[MOE_T_DW2];
     snprintf(result->sampled, sizeof result->sampled,
              "O, dX, dS: %lld of %lld tokens; dW1, dW2: %lld of %lld hidden units in %lld experts; "
              "dW_r from the given dS",
              (long long)t->n_tokens, (long long)problem->T, (long long)dW2->layout.groups,
              (long long)(problem->layer.E * problem->layer.n), (long long)experts_in(dW2));
-    return s;
+    return status;
 }
 
 moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing *routing,
@@ -153,25 +153,25 @@ moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing 
     ret->in = problem->in;
     if (!has_backward(problem))
         ret->in.t[MOE_T_DO] = (moe_tensor){0};
-    moe_status s;
+    moe_status status;
     if (wants_sample(problem, routing->plan, params))
-        s = sample(problem, routing, arithmetic, params->threads, log, result, ret);
+        status = sample(problem, routing, arithmetic, params->threads, log, result, ret);
     else
-        s = run_oracle(problem, routing, arithmetic, params->threads, log, ret);
-    if (s == MOE_E_NOMEM)
-        moe_fail(log, s, "no memory for the oracle of %lld tokens", (long long)problem->T);
-    return s;
+        status = run_oracle(problem, routing, arithmetic, params->threads, log, ret);
+    if (status == MOE_E_NOMEM)
+        moe_fail(log, status, "no memory for the oracle of %lld tokens", (long long)problem->T);
+    return status;
 }
 
-void moe_int_truth_free(moe_int_truth *t) {
-    moe_reference_free(&t->oracle);
-    moe_tensors_free(&t->variance);
-    moe_int_rows_free(&t->rows);
+void moe_int_truth_destroy(moe_int_truth *t) {
+    moe_reference_result_destroy(&t->oracle);
+    moe_tensors_destroy(&t->variance);
+    moe_int_rows_destroy(&t->rows);
     for (int id = 0; id < MOE_T_COUNT; id++)
-        moe_int_part_free(&t->part[id]);
+        moe_int_part_destroy(&t->part[id]);
     if (t->sampled) {
-        moe_tensor_free(&t->in.t[MOE_T_X]);
-        moe_tensor_free(&t->in.t[MOE_T_DO]);
+        moe_tensor_destroy(&t->in.t[MOE_T_X]);
+        moe_tensor_destroy(&t->in.t[MOE_T_DO]);
     }
     free(t->tokens);
     memset(t, 0, sizeof *t);

@@ -30,7 +30,7 @@ typedef struct moe_int_truth {
 moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing *routing,
                               moe_dtype arithmetic, const moe_check_params *params,
                               const moe_log *log, moe_check_result *result, moe_int_truth *ret);
-void moe_int_truth_free(moe_int_truth *t);
+void moe_int_truth_destroy(moe_int_truth *t);
 /* Fills out_of_range. */
 void moe_int_truth_range(moe_dtype arithmetic, moe_int_truth *t);
 
@@ -52,7 +52,7 @@ uint64_t moe_int_sample_bits(const moe_problem *problem, uint64_t index);
 /* Allocates a part of groups x width for the table's tensor `id`. */
 moe_status moe_int_part_alloc(moe_tensor_id id, int64_t groups, int64_t width, bool variance,
                               moe_int_part *ret);
-void moe_int_part_free(moe_int_part *part);
+void moe_int_part_destroy(moe_int_part *part);
 /* The elements of `tensor` that `layout` names, as a new tensor shaped like `want`. */
 moe_status moe_int_part_gather(const moe_tensor *tensor, const moe_int_part *part, moe_tensor *ret);
 

@@ -61,13 +61,13 @@ static moe_status run_units(const moe_int_unit_expert *experts, int64_t count, i
     for (int64_t i = 0; i < count; i++)
         for (int64_t k = 0; k < experts[i].n_units; k++, n++)
             jobs[n] = (job){&experts[i], experts[i].unit[k], n};
-    moe_status s = moe_int_part_alloc(u->dw1, n * parts, d, true, &t->part[u->dw1]);
-    if (!s)
-        s = moe_int_part_alloc(u->dw2, n, d, true, &t->part[u->dw2]);
-    if (!s && u->db1 != MOE_T_COUNT)
-        s = moe_int_part_alloc(u->db1, n * parts, 1, true, &t->part[u->db1]);
-    if (s)
-        return s;
+    moe_status status = moe_int_part_alloc(u->dw1, n * parts, d, true, &t->part[u->dw1]);
+    if (!status)
+        status = moe_int_part_alloc(u->dw2, n, d, true, &t->part[u->dw2]);
+    if (!status && u->db1 != MOE_T_COUNT)
+        status = moe_int_part_alloc(u->db1, n * parts, 1, true, &t->part[u->db1]);
+    if (status)
+        return status;
     t->part[u->dw2].layout.stride = u->n;
     int failed = 0;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(| : failed)
@@ -81,14 +81,14 @@ static moe_status run_units(const moe_int_unit_expert *experts, int64_t count, i
 static moe_status run_db2(const moe_int_unit_expert *experts, int64_t count, moe_int_truth *t) {
     int64_t d = experts->problem->layer.d;
     moe_int_part *part = &t->part[MOE_T_DB2];
-    moe_status s = moe_int_part_alloc(MOE_T_DB2, count, d, true, part);
-    for (int64_t i = 0; !s && i < count; i++) {
+    moe_status status = moe_int_part_alloc(MOE_T_DB2, count, d, true, part);
+    for (int64_t i = 0; !status && i < count; i++) {
         part->base[i] = experts[i].e * d;
         part->expert[i] = experts[i].e;
-        s = moe_int_unit_db2(&experts[i], (double *)part->want.data + i * d,
-                             (double *)part->variance.data + i * d);
+        status = moe_int_unit_db2(&experts[i], (double *)part->want.data + i * d,
+                                  (double *)part->variance.data + i * d);
     }
-    return s;
+    return status;
 }
 
 static moe_status run_shared(const moe_problem *problem, moe_dtype arithmetic, int threads,
@@ -140,10 +140,10 @@ moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan
             .layout = desc->glu_layout};
         choose_units(&experts[i]);
     }
-    moe_status s = run_units(experts, count, threads, t);
-    if (!s && desc->expert_bias)
-        s = run_db2(experts, count, t);
-    if (!s && desc->n_shared)
-        s = run_shared(problem, arithmetic, threads, t);
-    return s;
+    moe_status status = run_units(experts, count, threads, t);
+    if (!status && desc->expert_bias)
+        status = run_db2(experts, count, t);
+    if (!status && desc->n_shared)
+        status = run_shared(problem, arithmetic, threads, t);
+    return status;
 }

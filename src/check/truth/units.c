@@ -148,9 +148,9 @@ moe_status moe_int_unit_db2(const moe_int_unit_expert *u, double *db2, double *v
     bool on_input = desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     double added = u->rounding.sum * (double)u->rows;
     unit_work k;
-    moe_status s = work_alloc(desc->d, &k);
-    if (s)
-        return s;
+    moe_status status = work_alloc(desc->d, &k);
+    if (status)
+        return status;
     for (int64_t r = 0; r < u->rows; r++) {
         load_pair(u, r, &k);
         double w = on_input ? 1 : k.weight, vs = on_input ? 0 : k.vweight;

@@ -35,14 +35,14 @@ moe_status moe_int_result_create(const moe_problem *problem, const char *backend
         r->reproduce = reproduce_line(selector, problem->reproduce ? problem->reproduce : "");
     }
     if (!r || !r->case_name || !r->backend || !r->reproduce) {
-        moe_check_free(&r);
+        moe_check_result_destroy(&r);
         return moe_fail(log, MOE_E_NOMEM, "no memory for a check's result");
     }
     *ret = r;
     return MOE_OK;
 }
 
-void moe_check_free(moe_check_result **result) {
+void moe_check_result_destroy(moe_check_result **result) {
     if (!result || !*result)
         return;
     free((*result)->case_name);

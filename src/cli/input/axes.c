@@ -39,46 +39,46 @@ static moe_status parse_axis(const char *text, sweep_axis *a) {
     const size_t tuples = count_char(values, ',') + 1;
     const char **at = calloc(tuples, sizeof *at);
     a->values = calloc(tuples * (a->n_keys + 1), sizeof *a->values);
-    moe_status st = at && a->values ? MOE_OK : MOE_E_NOMEM;
-    if (!st && (a->n_keys == 0 || cut(values, ',', at, tuples) != tuples))
-        st = MOE_E_INVALID;
-    for (size_t i = 0; !st && i < tuples; i++) {
+    moe_status status = at && a->values ? MOE_OK : MOE_E_NOMEM;
+    if (!status && (a->n_keys == 0 || cut(values, ',', at, tuples) != tuples))
+        status = MOE_E_INVALID;
+    for (size_t i = 0; !status && i < tuples; i++) {
         const char *piece[SWEEP_KEYS_MAX];
         /* A single key's values may hold a '/', as file names do. */
         if (a->n_keys == 1)
             piece[0] = at[i];
         else if (cut((char *)at[i], '/', piece, SWEEP_KEYS_MAX) != a->n_keys)
-            st = MOE_E_INVALID;
-        for (size_t k = 0; !st && k < a->n_keys; k++)
+            status = MOE_E_INVALID;
+        for (size_t k = 0; !status && k < a->n_keys; k++)
             a->values[i * a->n_keys + k] = piece[k];
     }
     a->n_values = tuples;
     free(at);
-    return st;
+    return status;
 }
 
 moe_status sweep_axes_parse(const cli_strings *texts, sweep_axes *ret) {
     sweep_axes axes = {0};
-    moe_status st = MOE_OK;
+    moe_status status = MOE_OK;
     if (texts->count > SWEEP_AXES_MAX)
         return moe_fail(cli_log(), MOE_E_INVALID, "a sweep has at most %d axes", SWEEP_AXES_MAX);
-    for (size_t i = 0; !st && i < texts->count; i++) {
-        st = parse_axis(texts->at[i], &axes.at[axes.count++]);
-        if (st)
-            moe_fail(cli_log(), st,
+    for (size_t i = 0; !status && i < texts->count; i++) {
+        status = parse_axis(texts->at[i], &axes.at[axes.count++]);
+        if (status)
+            moe_fail(cli_log(), status,
                      "--vary \"%s\": write KEY=VALUE,VALUE or KEY/KEY=VALUE/VALUE,VALUE/VALUE",
                      texts->at[i]);
     }
-    if (!st && sweep_axes_points(&axes) == 0)
-        st = moe_fail(cli_log(), MOE_E_INVALID, "more than %d points", POINTS_MAX);
-    if (st)
-        sweep_axes_clear(&axes);
+    if (!status && sweep_axes_points(&axes) == 0)
+        status = moe_fail(cli_log(), MOE_E_INVALID, "more than %d points", POINTS_MAX);
+    if (status)
+        sweep_axes_destroy(&axes);
     else
         *ret = axes;
-    return st;
+    return status;
 }
 
-void sweep_axes_clear(sweep_axes *axes) {
+void sweep_axes_destroy(sweep_axes *axes) {
     for (size_t i = 0; i < axes->count; i++) {
         free(axes->at[i].text);
         free(axes->at[i].values);

@@ -22,7 +22,7 @@ typedef struct sweep_axes {
 } sweep_axes;
 
 moe_status sweep_axes_parse(const cli_strings *texts, sweep_axes *ret);
-void sweep_axes_clear(sweep_axes *axes);
+void sweep_axes_destroy(sweep_axes *axes);
 
 /* Number of points, or 0 when it overflows what a sweep may have (a million). */
 size_t sweep_axes_points(const sweep_axes *axes);

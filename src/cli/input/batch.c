@@ -34,9 +34,9 @@ static moe_status read_chunk(batch *b) {
     b->count = 0;
     while (b->count < most && bytes < CHUNK_BYTES) {
         cli_line line;
-        const moe_status st = cli_lines_next(&b->in, &line);
-        if (st || !line.text)
-            return st;
+        const moe_status status = cli_lines_next(&b->in, &line);
+        if (status || !line.text)
+            return status;
         b->lines[b->count++] = (batch_line){.in = line};
         bytes += line.length;
     }
@@ -44,8 +44,8 @@ static moe_status read_chunk(batch *b) {
 }
 
 static moe_status make_line(const batch *b, const batch_line *line, const moe_log *log, FILE *to) {
-    const moe_status st = cli_line_check(&line->in, log);
-    return st ? st : b->make(b->user, line->in.text, log, to);
+    const moe_status status = cli_line_check(&line->in, log);
+    return status ? status : b->make(b->user, line->in.text, log, to);
 }
 
 static void note_message(void *user, moe_log_level level, const char *message) {
@@ -72,43 +72,43 @@ static moe_status print_line(const batch *b, const batch_line *line) {
         fwrite(line->out, 1, line->out_size, stdout);
         return MOE_OK;
     }
-    const moe_status st = make_line(b, line, cli_log(), stdout);
-    if (st)
+    const moe_status status = make_line(b, line, cli_log(), stdout);
+    if (status)
         moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld stopped the batch", b->in.path,
                      line->in.number);
-    return st;
+    return status;
 }
 
 static moe_status print_chunk(batch *b) {
-    moe_status st = MOE_OK;
+    moe_status status = MOE_OK;
     cli_progress_clear();
     for (size_t i = 0; i < b->count; i++) {
-        if (!st)
-            st = print_line(b, &b->lines[i]);
+        if (!status)
+            status = print_line(b, &b->lines[i]);
         free(b->lines[i].in.text);
         free(b->lines[i].out);
     }
     b->cases += (long)b->count;
-    if (!st && (fflush(stdout) || ferror(stdout)))
-        st = MOE_E_IO; /* main says so */
-    if (!st && !isatty(STDOUT_FILENO))
+    if (!status && (fflush(stdout) || ferror(stdout)))
+        status = MOE_E_IO; /* main says so */
+    if (!status && !isatty(STDOUT_FILENO))
         cli_progress("%ld lines", b->in.number);
-    return st;
+    return status;
 }
 
 moe_status model_batch(const char *path, model_line_fn make, const void *user) {
     batch b = {.make = make, .user = user};
-    moe_status st = cli_lines_open(path, &b.in), read = MOE_OK;
-    if (st)
-        return st;
+    moe_status status = cli_lines_open(path, &b.in), read = MOE_OK;
+    if (status)
+        return status;
     do {
         read = read_chunk(&b);
         make_chunk(&b);
-        st = print_chunk(&b);
-    } while (!st && !read && b.count > 0);
+        status = print_chunk(&b);
+    } while (!status && !read && b.count > 0);
     cli_progress_clear();
     cli_lines_close(&b.in);
-    if (st || read)
-        return st ? st : read;
+    if (status || read)
+        return status ? status : read;
     return b.cases ? MOE_OK : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
 }

@@ -21,7 +21,7 @@ typedef struct cli_strings {
 } cli_strings;
 
 moe_status cli_strings_add(cli_strings *list, const char *value);
-void cli_strings_free(cli_strings *list);
+void cli_strings_destroy(cli_strings *list);
 
 typedef enum cli_kind {
     CLI_FLAG,    /* bool *, no value */
@@ -70,7 +70,7 @@ typedef struct cli_selection {
     const char *golden; /* --golden, NULL: found beside the program */
 } cli_selection;
 
-void cli_selection_free(cli_selection *selection);
+void cli_selection_destroy(cli_selection *selection);
 
 #define CLI_SELECTION_OPTIONS(s)                                                                   \
     {"case", CLI_STRINGS, &(s).cases, "\"T=.. d=.. n=.. E=.. K=..\"",                              \
@@ -99,7 +99,7 @@ typedef struct cli_items {
 
 /* MOE_E_NOTFOUND when nothing is selected. */
 moe_status cli_select(const cli_selection *selection, cli_items *ret);
-void cli_items_free(cli_items *items);
+void cli_items_destroy(cli_items *items);
 moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe_problem **ret);
 
 /* The folder with golden files: --golden, $MOEREF_GOLDEN, or beside the program; NULL if there is
@@ -114,6 +114,6 @@ typedef struct cli_backends {
 } cli_backends;
 
 moe_status cli_backends_choose(const cli_strings *named, cli_backends *ret);
-void cli_backends_free(cli_backends *backends);
+void cli_backends_destroy(cli_backends *backends);
 
 #endif

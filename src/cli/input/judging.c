@@ -12,9 +12,9 @@ moe_status cli_verdicts_add(cli_verdicts *verdicts, moe_check_result *result) {
     return MOE_OK;
 }
 
-void cli_verdicts_free(cli_verdicts *verdicts) {
+void cli_verdicts_destroy(cli_verdicts *verdicts) {
     for (size_t i = 0; i < verdicts->count; i++)
-        moe_check_free(&verdicts->at[i]);
+        moe_check_result_destroy(&verdicts->at[i]);
     free(verdicts->at);
     *verdicts = (cli_verdicts){0};
 }
@@ -42,15 +42,15 @@ static moe_status judge_item(moe_backend *backend, const cli_selection *selectio
                              cli_verdicts *verdicts) {
     moe_problem *problem = NULL;
     moe_check_result *result = NULL;
-    moe_status s = cli_problem(selection, item, &problem);
-    if (!s)
-        s = moe_check_backend(backend, problem, params, cli_log(), &result);
-    if (!s)
-        s = cli_verdicts_add(verdicts, result);
-    if (s)
-        moe_check_free(&result);
+    moe_status status = cli_problem(selection, item, &problem);
+    if (!status)
+        status = moe_check_backend(backend, problem, params, cli_log(), &result);
+    if (!status)
+        status = cli_verdicts_add(verdicts, result);
+    if (status)
+        moe_check_result_destroy(&result);
     moe_problem_destroy(&problem);
-    return s;
+    return status;
 }
 
 int cli_judge_backend(const cli_backends *backends, const char *spec,
@@ -62,9 +62,9 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
     size_t first = verdicts->count;
     moe_check_params as_named = *params;
     as_named.spec = spec;
-    moe_status s = moe_backend_open(backends->all, spec, &open, cli_log(), &backend);
-    int code = cli_exit_code(s);
-    for (size_t i = 0; !s && i < items->count; i++) {
+    moe_status status = moe_backend_open(backends->all, spec, &open, cli_log(), &backend);
+    int code = cli_exit_code(status);
+    for (size_t i = 0; !status && i < items->count; i++) {
         cli_progress("%s: case %zu of %zu, %s", spec, i + 1, items->count, items->at[i].name);
         moe_status judged = judge_item(backend, selection, &items->at[i], &as_named, verdicts);
         cli_progress_clear();
@@ -74,6 +74,6 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
             each(user, verdicts->at[verdicts->count - 1]);
     }
     moe_backend_close(&backend);
-    int judged_code = s ? code : cli_verdicts_exit_code(verdicts, first);
+    int judged_code = status ? code : cli_verdicts_exit_code(verdicts, first);
     return code > judged_code ? code : judged_code;
 }

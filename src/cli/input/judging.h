@@ -23,7 +23,7 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
                       cli_verdicts *verdicts);
 
 moe_status cli_verdicts_add(cli_verdicts *verdicts, moe_check_result *result);
-void cli_verdicts_free(cli_verdicts *verdicts);
+void cli_verdicts_destroy(cli_verdicts *verdicts);
 /* The exit code that verdicts from `first` on stand for. */
 int cli_verdicts_exit_code(const cli_verdicts *verdicts, size_t first);
 

@@ -46,7 +46,7 @@ moe_status model_subject_parse(const char *line, const moe_log *log, model_subje
 
 /* A layer whose description came from elsewhere (a checkpoint's config.json). */
 moe_status model_subject_config(const char *path, int64_t tokens, model_subject *ret);
-void model_subject_clear(model_subject *s);
+void model_subject_destroy(model_subject *s);
 
 moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
                                  const moe_workload *state, const moe_log *log,

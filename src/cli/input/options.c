@@ -56,7 +56,7 @@ moe_status cli_strings_add(cli_strings *list, const char *value) {
     return MOE_OK;
 }
 
-void cli_strings_free(cli_strings *list) {
+void cli_strings_destroy(cli_strings *list) {
     free(list->at);
     *list = (cli_strings){0};
 }

@@ -12,12 +12,12 @@ moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *r
     if (o->data && strcmp(o->data, "random") != 0 && strcmp(o->data, "constant") != 0)
         return moe_fail(cli_log(), MOE_E_INVALID, "--data is random or constant, not \"%s\"",
                         o->data);
-    moe_status st = moe_gpu_load(o->gpu ? o->gpu : "h100-sxm", cli_log(), &gpu);
-    for (size_t i = 0; !st && i < o->what_if.count; i++)
-        st = moe_gpu_what_if(gpu, o->what_if.at[i], cli_log());
-    if (st) {
+    moe_status status = moe_gpu_load(o->gpu ? o->gpu : "h100-sxm", cli_log(), &gpu);
+    for (size_t i = 0; !status && i < o->what_if.count; i++)
+        status = moe_gpu_what_if(gpu, o->what_if.at[i], cli_log());
+    if (status) {
         moe_gpu_destroy(&gpu);
-        return st;
+        return status;
     }
     *ret_state = (moe_workload){.clock = o->clock && o->clock[0] == 's' ? MOE_CLOCK_SETTLED
                                                                         : MOE_CLOCK_BURST,
@@ -54,16 +54,16 @@ static moe_status parse_gemm_word(const char *word, const moe_log *log, model_su
 
 static moe_status parse_gemm(const char *words, const moe_log *log, model_subject *s) {
     char *copy = strdup(words), *rest = copy;
-    moe_status st = copy ? MOE_OK : MOE_E_NOMEM;
+    moe_status status = copy ? MOE_OK : MOE_E_NOMEM;
     s->is_gemm = true;
-    for (char *word; !st && (word = strtok_r(rest, " \t", &rest));)
-        st = parse_gemm_word(word, log, s);
+    for (char *word; !status && (word = strtok_r(rest, " \t", &rest));)
+        status = parse_gemm_word(word, log, s);
     free(copy);
-    if (!st && (!s->m || !s->n || !s->k))
-        st = moe_fail(log, MOE_E_INVALID, "gemm: m=, n= and k= are all needed");
+    if (!status && (!s->m || !s->n || !s->k))
+        status = moe_fail(log, MOE_E_INVALID, "gemm: m=, n= and k= are all needed");
     if (!s->batch)
         s->batch = 1;
-    return st;
+    return status;
 }
 
 static moe_status draw_counts(const moe_log *log, model_subject *s) {
@@ -85,51 +85,51 @@ static moe_status check_text(const char *line, const moe_log *log) {
 }
 
 static moe_status parse_line(const char *line, const moe_log *log, model_subject *s) {
-    moe_status st = check_text(line, log);
-    if (st)
-        return st;
+    moe_status status = check_text(line, log);
+    if (status)
+        return status;
     if (strncmp(line, "gemm", 4) == 0 && (line[4] == ' ' || line[4] == '\t'))
         return parse_gemm(line + 5, log, s);
-    st = moe_case_parse(line, log, &s->c);
-    return st ? st : draw_counts(log, s);
+    status = moe_case_parse(line, log, &s->c);
+    return status ? status : draw_counts(log, s);
 }
 
 moe_status model_subject_parse(const char *line, const moe_log *log, model_subject *ret) {
     model_subject s = {.line = strdup(line)};
-    moe_status st = s.line ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory");
-    if (!st) {
+    moe_status status = s.line ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory");
+    if (!status) {
         size_t length = strlen(s.line);
         while (length > 0 && strchr("\r\n", s.line[length - 1]))
             s.line[--length] = '\0';
-        st = parse_line(s.line, log, &s);
+        status = parse_line(s.line, log, &s);
     }
-    if (st)
-        model_subject_clear(&s);
+    if (status)
+        model_subject_destroy(&s);
     else
         *ret = s;
-    return st;
+    return status;
 }
 
 moe_status model_subject_config(const char *path, int64_t tokens, model_subject *ret) {
     model_subject s = {.line = strdup(path)};
-    moe_status st = s.line ? MOE_OK : MOE_E_NOMEM;
+    moe_status status = s.line ? MOE_OK : MOE_E_NOMEM;
     s.c.pass = MOE_PASS_BOTH;
     s.c.T = tokens > 0 ? tokens : 4096;
-    if (!st)
-        st = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
-    if (!st)
-        st = draw_counts(cli_log(), &s);
-    if (st)
-        model_subject_clear(&s);
+    if (!status)
+        status = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
+    if (!status)
+        status = draw_counts(cli_log(), &s);
+    if (status)
+        model_subject_destroy(&s);
     else
         *ret = s;
-    return st;
+    return status;
 }
 
-void model_subject_clear(model_subject *s) {
+void model_subject_destroy(model_subject *s) {
     free(s->line);
     free(s->counts);
-    moe_case_clear(&s->c);
+    moe_case_destroy(&s->c);
     *s = (model_subject){0};
 }
 

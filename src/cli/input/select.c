@@ -3,8 +3,7 @@
 #include "cli/input/cli.h"
 #include "cli/input/lines.h"
 
-#include "suite/edge.h"
-#include "suite/suite.h"
+#include "moeref/suite.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -50,7 +49,7 @@ static moe_status add_item(cli_items *items, char kind, const char *name) {
     return at[items->count++].name ? MOE_OK : MOE_E_NOMEM;
 }
 
-void cli_items_free(cli_items *items) {
+void cli_items_destroy(cli_items *items) {
     for (size_t i = 0; i < items->count; i++)
         free(items->at[i].name);
     free(items->at);
@@ -65,15 +64,15 @@ static int not_hidden(const struct dirent *entry) {
 static moe_status add_golden_layers(cli_items *items, const char *golden) {
     char *root, *path;
     struct dirent **entries;
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     if (asprintf(&root, "%s/hf", golden) < 0)
         return MOE_E_NOMEM;
     int n = scandir(root, &entries, not_hidden, alphasort);
     for (int i = 0; i < n; i++) {
-        if (!s && asprintf(&path, "%s/%s", root, entries[i]->d_name) < 0)
-            s = MOE_E_NOMEM;
-        if (!s) {
-            s = is_dir(path) ? add_item(items, 'h', path) : MOE_OK;
+        if (!status && asprintf(&path, "%s/%s", root, entries[i]->d_name) < 0)
+            status = MOE_E_NOMEM;
+        if (!status) {
+            status = is_dir(path) ? add_item(items, 'h', path) : MOE_OK;
             free(path);
         }
         free(entries[i]);
@@ -81,37 +80,37 @@ static moe_status add_golden_layers(cli_items *items, const char *golden) {
     if (n >= 0)
         free(entries);
     free(root);
-    return s;
+    return status;
 }
 
 static moe_status add_default_suite(cli_items *items, const char *option) {
     size_t n;
-    const char *const *suite = moe_int_suite(&n);
+    const char *const *suite = moe_suite(&n);
     char *golden = cli_golden_dir(option);
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     if (golden)
-        s = add_golden_layers(items, golden);
+        status = add_golden_layers(items, golden);
     else if (option)
-        s = moe_fail(cli_log(), MOE_E_NOTFOUND, "no folder '%s'", option);
+        status = moe_fail(cli_log(), MOE_E_NOTFOUND, "no folder '%s'", option);
     else
         moe_log_send(cli_log(), MOE_LOG_WARN,
                      "golden files are neither beside the program nor at $MOEREF_GOLDEN; the suite "
                      "runs without them");
-    for (size_t i = 0; !s && i < n; i++)
-        s = add_item(items, 'c', suite[i]);
+    for (size_t i = 0; !status && i < n; i++)
+        status = add_item(items, 'c', suite[i]);
     free(golden);
-    return s;
+    return status;
 }
 
 static moe_status add_line(cli_items *items, const cli_line *line) {
     const char *text = line->text + strspn(line->text, " \t");
     moe_case c;
-    moe_status s = cli_line_check(line, cli_log());
-    if (!s)
-        s = moe_case_parse(text, cli_log(), &c);
-    if (s)
-        return s;
-    moe_case_clear(&c);
+    moe_status status = cli_line_check(line, cli_log());
+    if (!status)
+        status = moe_case_parse(text, cli_log(), &c);
+    if (status)
+        return status;
+    moe_case_destroy(&c);
     return add_item(items, 'c', text);
 }
 
@@ -120,44 +119,45 @@ static moe_status add_line(cli_items *items, const cli_line *line) {
 static moe_status add_list(cli_items *items, const char *path) {
     cli_lines lines;
     cli_line line = {0};
-    moe_status s = cli_lines_open(path, &lines);
-    if (s)
-        return s;
-    while (!(s = cli_lines_next(&lines, &line)) && line.text) {
-        s = add_line(items, &line);
+    moe_status status = cli_lines_open(path, &lines);
+    if (status)
+        return status;
+    while (!(status = cli_lines_next(&lines, &line)) && line.text) {
+        status = add_line(items, &line);
         free(line.text);
-        if (s) {
+        if (status) {
             moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld is not a case", path, line.number);
             break;
         }
     }
     cli_lines_close(&lines);
-    return s || items->count ? s : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
+    return status || items->count ? status
+                                  : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
 }
 
 moe_status cli_select(const cli_selection *selection, cli_items *ret) {
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     *ret = (cli_items){0};
-    for (size_t i = 0; !s && i < selection->cases.count; i++)
-        s = add_item(ret, 'c', selection->cases.at[i]);
-    if (!s && selection->list)
-        s = add_list(ret, selection->list);
-    for (size_t i = 0; !s && i < selection->hf.count; i++)
-        s = add_item(ret, 'h', selection->hf.at[i]);
-    if (!s && selection->config)
-        s = add_item(ret, 'f', selection->config);
-    if (!s && !ret->count)
-        s = add_default_suite(ret, selection->golden);
-    if (!s && !ret->count)
-        s = moe_fail(cli_log(), MOE_E_NOTFOUND, "no case is selected");
-    if (s)
-        cli_items_free(ret);
-    return s;
+    for (size_t i = 0; !status && i < selection->cases.count; i++)
+        status = add_item(ret, 'c', selection->cases.at[i]);
+    if (!status && selection->list)
+        status = add_list(ret, selection->list);
+    for (size_t i = 0; !status && i < selection->hf.count; i++)
+        status = add_item(ret, 'h', selection->hf.at[i]);
+    if (!status && selection->config)
+        status = add_item(ret, 'f', selection->config);
+    if (!status && !ret->count)
+        status = add_default_suite(ret, selection->golden);
+    if (!status && !ret->count)
+        status = moe_fail(cli_log(), MOE_E_NOTFOUND, "no case is selected");
+    if (status)
+        cli_items_destroy(ret);
+    return status;
 }
 
-void cli_selection_free(cli_selection *selection) {
-    cli_strings_free(&selection->cases);
-    cli_strings_free(&selection->hf);
+void cli_selection_destroy(cli_selection *selection) {
+    cli_strings_destroy(&selection->cases);
+    cli_strings_destroy(&selection->hf);
 }
 
 /* A case with the shapes of a config.json. */
@@ -165,34 +165,34 @@ static moe_status problem_from_config(const char *path, int64_t tokens, moe_prob
     moe_case c;
     moe_layer_desc desc;
     int32_t dtype;
-    moe_status s = moe_layer_from_config(path, cli_log(), &desc, &dtype);
-    if (!s)
-        s = moe_case_parse("T=1 d=1 n=1 E=1 K=1", cli_log(), &c);
-    if (s)
-        return s;
+    moe_status status = moe_layer_from_config(path, cli_log(), &desc, &dtype);
+    if (!status)
+        status = moe_case_parse("T=1 d=1 n=1 E=1 K=1", cli_log(), &c);
+    if (status)
+        return status;
     c.T = tokens > 0 ? tokens : 128;
     c.layer = desc;
     c.dtype = dtype;
-    s = moe_layer_desc_check(&c.layer, c.T, cli_log());
-    if (!s)
-        s = moe_problem_from_case(&c, cli_log(), ret);
-    moe_case_clear(&c);
-    return s;
+    status = moe_layer_desc_check(&c.layer, c.T, cli_log());
+    if (!status)
+        status = moe_problem_from_case(&c, cli_log(), ret);
+    moe_case_destroy(&c);
+    return status;
 }
 
 /* Golden outputs of the case, where golden/edge has them. */
 static moe_status attach_golden(const cli_selection *selection, moe_problem **problem) {
     char *golden = cli_golden_dir(selection->golden), *edge = NULL;
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     if (golden && asprintf(&edge, "%s/edge", golden) < 0)
-        s = MOE_E_NOMEM;
-    if (!s && golden && is_dir(edge))
-        s = moe_int_edge_attach(edge, cli_log(), *problem);
+        status = MOE_E_NOMEM;
+    if (!status && golden && is_dir(edge))
+        status = moe_suite_attach(edge, cli_log(), *problem);
     free(golden);
     free(edge);
-    if (s)
+    if (status)
         moe_problem_destroy(problem);
-    return s;
+    return status;
 }
 
 moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe_problem **ret) {
@@ -201,38 +201,38 @@ moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe
         return moe_problem_from_hf(item->name, selection->layer, selection->tokens, cli_log(), ret);
     if (item->kind == 'f')
         return problem_from_config(item->name, selection->tokens, ret);
-    moe_status s = moe_case_parse(item->name, cli_log(), &c);
-    if (s)
-        return s;
-    s = moe_problem_from_case(&c, cli_log(), ret);
-    moe_case_clear(&c);
-    return s ? s : attach_golden(selection, ret);
+    moe_status status = moe_case_parse(item->name, cli_log(), &c);
+    if (status)
+        return status;
+    status = moe_problem_from_case(&c, cli_log(), ret);
+    moe_case_destroy(&c);
+    return status ? status : attach_golden(selection, ret);
 }
 
 moe_status cli_backends_choose(const cli_strings *named, cli_backends *ret) {
     *ret = (cli_backends){0};
-    moe_status s = moe_backends_load(NULL, cli_log(), &ret->all);
-    if (s)
-        return s;
+    moe_status status = moe_backends_load(NULL, cli_log(), &ret->all);
+    if (status)
+        return status;
     size_t known = moe_backends_count(ret->all);
     size_t room = named->count > known ? named->count : known;
     ret->spec = calloc(room ? room : 1, sizeof *ret->spec);
     if (!ret->spec)
-        s = MOE_E_NOMEM;
-    for (size_t i = 0; !s && i < named->count; i++)
+        status = MOE_E_NOMEM;
+    for (size_t i = 0; !status && i < named->count; i++)
         ret->spec[ret->count++] = named->at[i];
-    for (size_t i = 0; !s && !named->count && i < known; i++) {
+    for (size_t i = 0; !status && !named->count && i < known; i++) {
         moe_backend_info info = moe_backends_info(ret->all, i);
         if (info.status == MOE_OK)
             ret->spec[ret->count++] = info.name;
     }
-    if (s)
-        cli_backends_free(ret);
-    return s;
+    if (status)
+        cli_backends_destroy(ret);
+    return status;
 }
 
-void cli_backends_free(cli_backends *backends) {
+void cli_backends_destroy(cli_backends *backends) {
     free(backends->spec);
-    moe_backends_free(&backends->all);
+    moe_backends_destroy(&backends->all);
     *backends = (cli_backends){0};
 }

@@ -60,16 +60,16 @@ static void judge_row(against *a, const moe_row_error *e) {
 static moe_status judge_rows(against *a, const char *path, const moe_table *table) {
     for (size_t i = 0; i < moe_table_rows(table); i++) {
         moe_row_error e;
-        const moe_status st = moe_table_predict(table, i, a->gpu, &a->params, cli_log(), &e);
-        if (!st && e.kind < MOE_ROW_KERNEL)
+        const moe_status status = moe_table_predict(table, i, a->gpu, &a->params, cli_log(), &e);
+        if (!status && e.kind < MOE_ROW_KERNEL)
             return moe_fail(cli_log(), MOE_E_FORMAT,
                             "%s: a table, not a report of moeref bench --output json; moeref "
                             "calibrate --from judges it",
                             path);
-        if (!st)
+        if (!status)
             judge_row(a, &e);
-        else if (st != MOE_E_NOTFOUND || !moe_method_brief(a->params.method))
-            return st;
+        else if (status != MOE_E_NOTFOUND || !moe_method_brief(a->params.method))
+            return status;
     }
     return MOE_OK;
 }
@@ -83,17 +83,17 @@ moe_status model_against(const char *path, const moe_gpu *gpu, const char *metho
                             .in_stream = state->in_stream},
                  .json = json};
     moe_table *table = NULL;
-    moe_status st = moe_table_load(path, cli_log(), &table);
-    if (!st)
-        st = judge_rows(&a, path, table);
-    if (!st && a.rows == 0)
-        st = moe_fail(cli_log(), MOE_E_NOTFOUND,
-                      "%s: no pass or kernel of method %s is timed in it", path, method);
-    if (!st && !json && a.judged > 0)
+    moe_status status = moe_table_load(path, cli_log(), &table);
+    if (!status)
+        status = judge_rows(&a, path, table);
+    if (!status && a.rows == 0)
+        status = moe_fail(cli_log(), MOE_E_NOTFOUND,
+                          "%s: no pass or kernel of method %s is timed in it", path, method);
+    if (!status && !json && a.judged > 0)
         printf("mean error of %lld kernels of %.0f us and more: %.1f %%\n", (long long)a.judged,
                SHORTEST_US, 100 * a.sum / (double)a.judged);
-    if (!st)
+    if (!status)
         *ret_impossible = a.impossible;
     moe_table_destroy(&table);
-    return st;
+    return status;
 }

@@ -18,15 +18,15 @@ int cli_timing_check(const cli_timing *timing) {
         return cli_usage("there is no method '%s'; moeref predict --help lists them",
                          timing->method);
     moe_gpu *gpu = NULL;
-    const moe_status s = timing->gpu ? moe_gpu_load(timing->gpu, cli_log(), &gpu) : MOE_OK;
+    const moe_status status = timing->gpu ? moe_gpu_load(timing->gpu, cli_log(), &gpu) : MOE_OK;
     moe_gpu_destroy(&gpu);
-    return s ? cli_exit_code(s) : -1;
+    return status ? cli_exit_code(status) : -1;
 }
 
 moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
                           const cli_timing *timing, moe_bench_result *ret) {
     moe_gpu *gpu = NULL;
-    moe_status s = timing->gpu ? moe_gpu_load(timing->gpu, cli_log(), &gpu) : MOE_OK;
+    moe_status status = timing->gpu ? moe_gpu_load(timing->gpu, cli_log(), &gpu) : MOE_OK;
     moe_bench_params params = {.repeats = (int32_t)timing->repeats,
                                .settle_ms = (int32_t)timing->settle_ms,
                                .cold_cache = timing->cold_cache,
@@ -35,11 +35,11 @@ moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
                                .method = timing->method,
                                .progress = progress,
                                .user = problem->name};
-    if (!s)
-        s = moe_bench_run(backend, problem, &params, cli_log(), ret);
+    if (!status)
+        status = moe_bench_run(backend, problem, &params, cli_log(), ret);
     moe_gpu_destroy(&gpu);
     cli_progress_clear();
-    return s;
+    return status;
 }
 
 #define ON_MODEL    0.10 /* within it a time needs no explanation */

@@ -25,15 +25,15 @@ static int check_first(moe_backend *backend, const char *spec, const moe_problem
     moe_check_result *r = NULL;
     moe_check_params params = {.threads = (int32_t)options->threads, .spec = spec};
     cli_progress("checking %s before it is timed", problem->name);
-    moe_status s = moe_check_backend(backend, problem, &params, cli_log(), &r);
+    moe_status status = moe_check_backend(backend, problem, &params, cli_log(), &r);
     cli_progress_clear();
-    if (s)
-        return cli_exit_code(s);
+    if (status)
+        return cli_exit_code(status);
     moe_verdict verdict = r->verdict;
     if (verdict > MOE_VERDICT_AMBIGUOUS)
         fprintf(stderr, "moeref: %s is not timed: %s on %s (%s); %s says more\n", problem->name,
                 moe_verdict_str(verdict), r->backend, r->why, r->reproduce);
-    moe_check_free(&r);
+    moe_check_result_destroy(&r);
     if (verdict == MOE_VERDICT_SKIP)
         return CLI_USAGE;
     return verdict > MOE_VERDICT_AMBIGUOUS ? CLI_FAILED : CLI_PASSED;
@@ -45,9 +45,9 @@ static int bench_one(moe_backend *backend, const char *spec, const moe_problem *
     int code = options->no_check ? CLI_PASSED : check_first(backend, spec, problem, options);
     if (code)
         return code;
-    moe_status s = cli_bench_time(backend, problem, &options->timing, &result);
-    if (s)
-        return cli_exit_code(s);
+    moe_status status = cli_bench_time(backend, problem, &options->timing, &result);
+    if (status)
+        return cli_exit_code(status);
     if (options->output == CLI_TEXT) {
         cli_bench_text(stdout, problem, spec, &result);
         if (options->no_check)
@@ -68,9 +68,9 @@ static int bench_backend(const cli_backends *backends, const char *spec, const c
                          const bench_options *options, json_t *results) {
     moe_open_params open = {.threads = (int32_t)options->threads, .log = cli_log()};
     moe_backend *backend = NULL;
-    moe_status s = moe_backend_open(backends->all, spec, &open, cli_log(), &backend);
-    int worst = cli_exit_code(s);
-    for (size_t i = 0; !s && i < items->count; i++) {
+    moe_status status = moe_backend_open(backends->all, spec, &open, cli_log(), &backend);
+    int worst = cli_exit_code(status);
+    for (size_t i = 0; !status && i < items->count; i++) {
         moe_problem *problem = NULL;
         cli_progress("drawing %s", items->at[i].name);
         moe_status made = cli_problem(&options->selection, &items->at[i], &problem);
@@ -87,13 +87,13 @@ static int bench_backend(const cli_backends *backends, const char *spec, const c
 static int bench_all(bench_options *options) {
     cli_backends backends;
     cli_items items;
-    moe_status s = cli_backends_choose(&options->backends, &backends);
-    if (s)
-        return cli_exit_code(s);
-    s = cli_select(&options->selection, &items);
-    if (s) {
-        cli_backends_free(&backends);
-        return cli_exit_code(s);
+    moe_status status = cli_backends_choose(&options->backends, &backends);
+    if (status)
+        return cli_exit_code(status);
+    status = cli_select(&options->selection, &items);
+    if (status) {
+        cli_backends_destroy(&backends);
+        return cli_exit_code(status);
     }
     /* Unnamed: the preferred backend alone, which comes first. */
     size_t count = options->backends.count ? backends.count : 1;
@@ -113,8 +113,8 @@ static int bench_all(bench_options *options) {
         json_decref(root);
     }
     json_decref(results);
-    cli_items_free(&items);
-    cli_backends_free(&backends);
+    cli_items_destroy(&items);
+    cli_backends_destroy(&backends);
     return worst;
 }
 
@@ -156,7 +156,7 @@ int cli_bench(int argc, char **argv) {
         options, moe_case_help(), NULL);
     if (code < 0)
         code = run(&o);
-    cli_strings_free(&o.backends);
-    cli_selection_free(&o.selection);
+    cli_strings_destroy(&o.backends);
+    cli_selection_destroy(&o.selection);
     return code;
 }

@@ -53,31 +53,32 @@ static void print_free(const moe_gpu *gpu, const char *keys) {
 static moe_status write_rows(const calibrate_options *o, const moe_table *table,
                              const moe_gpu *gpu) {
     FILE *to = fopen(o->rows, "w");
-    moe_status st = to ? MOE_OK : moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", o->rows);
+    moe_status status =
+        to ? MOE_OK : moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", o->rows);
     if (to)
         fprintf(to, "what\tkernel\tmeasured_us\tpredicted_us\trelative_error\n");
-    for (size_t i = 0; !st && i < moe_table_rows(table); i++) {
+    for (size_t i = 0; !status && i < moe_table_rows(table); i++) {
         moe_row_error e;
-        st = moe_table_predict(table, i, gpu, &o->fit, cli_log(), &e);
-        if (st == MOE_E_NOTFOUND) /* a kernel that the method lacks; the fit has said so */
-            st = MOE_OK;
-        else if (!st && e.kind != MOE_ROW_PASS)
+        status = moe_table_predict(table, i, gpu, &o->fit, cli_log(), &e);
+        if (status == MOE_E_NOTFOUND) /* a kernel that the method lacks; the fit has said so */
+            status = MOE_OK;
+        else if (!status && e.kind != MOE_ROW_PASS)
             fprintf(to, "%s\t%s\t%.3f\t%.3f\t%+.4f\n", e.what, e.kernel, e.measured_us,
                     e.predicted_us, e.predicted_us / e.measured_us - 1);
     }
-    if (to && fclose(to) != 0 && !st)
-        st = moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", o->rows);
-    return st;
+    if (to && fclose(to) != 0 && !status)
+        status = moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", o->rows);
+    return status;
 }
 
 static moe_status calibrate(const calibrate_options *o, moe_gpu *gpu, const moe_table *table) {
     moe_fit_result r;
     if (o->fit.free_keys)
         cli_progress("fitting %s on %zu rows", o->fit.free_keys, moe_table_rows(table));
-    moe_status st = moe_gpu_fit(gpu, table, &o->fit, cli_log(), &r);
+    moe_status status = moe_gpu_fit(gpu, table, &o->fit, cli_log(), &r);
     cli_progress_clear();
-    if (st)
-        return st;
+    if (status)
+        return status;
     printf("%s on %s\n", o->from, moe_gpu_name(gpu));
     print_error("as given", r.as_given);
     print_error("fitted rows", r.fitted);
@@ -86,14 +87,14 @@ static moe_status calibrate(const calibrate_options *o, moe_gpu *gpu, const moe_
     if (o->fit.free_keys)
         print_free(gpu, o->fit.free_keys);
     if (o->rows)
-        st = write_rows(o, table, gpu);
-    if (!st && o->to) {
+        status = write_rows(o, table, gpu);
+    if (!status && o->to) {
         const char *source = o->source ? o->source : "moeref calibrate";
-        st = moe_gpu_write(gpu, o->to, "fitted", source, cli_log());
-        if (!st)
+        status = moe_gpu_write(gpu, o->to, "fitted", source, cli_log());
+        if (!status)
             printf("wrote %s\n", o->to);
     }
-    return st;
+    return status;
 }
 
 static int run(calibrate_options *o) {
@@ -105,10 +106,10 @@ static int run(calibrate_options *o) {
     if (o->folds < 0 || o->folds > 1000 || o->evaluations < 0 || o->evaluations > 1000000 ||
         o->sample < 0 || o->sample > 1000000)
         return cli_usage("--folds, --evaluations and --sample are counts");
-    moe_status st = model_open(&o->model, &gpu, &state);
-    if (!st)
-        st = moe_table_load(o->from, cli_log(), &table);
-    if (!st) {
+    moe_status status = model_open(&o->model, &gpu, &state);
+    if (!status)
+        status = moe_table_load(o->from, cli_log(), &table);
+    if (!status) {
         o->fit.folds = (int32_t)o->folds;
         o->fit.evaluations = (int32_t)o->evaluations;
         o->fit.sample = (int32_t)o->sample;
@@ -117,11 +118,11 @@ static int run(calibrate_options *o) {
         o->fit.clock = state.clock;
         o->fit.entropy = state.entropy;
         o->fit.in_stream = state.in_stream;
-        st = calibrate(o, gpu, table);
+        status = calibrate(o, gpu, table);
     }
     moe_table_destroy(&table);
     moe_gpu_destroy(&gpu);
-    return cli_exit_code(st);
+    return cli_exit_code(status);
 }
 
 int cli_calibrate(int argc, char **argv) {
@@ -151,6 +152,6 @@ int cli_calibrate(int argc, char **argv) {
                          options, NULL, NULL);
     if (code < 0)
         code = run(&o);
-    cli_strings_free(&o.model.what_if);
+    cli_strings_destroy(&o.model.what_if);
     return code;
 }

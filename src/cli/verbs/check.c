@@ -51,18 +51,18 @@ static int check_file(check_options *o, const cli_items *items) {
         return cli_usage("--outputs judges one file against one case: give one --case or --hf");
     if (o->arithmetic && moe_dtype_parse(o->arithmetic, &arithmetic))
         return cli_usage("--arithmetic is fp64, fp32, fp16 or bf16, not '%s'", o->arithmetic);
-    moe_status s = cli_problem(&o->selection, &items->at[0], &problem);
-    if (!s)
-        s = moe_check_outputs(o->outputs, problem, o->arithmetic ? (int32_t)arithmetic : -1,
-                              &params, cli_log(), &result);
-    if (!s)
-        s = cli_verdicts_add(&verdicts, result);
-    int code = cli_exit_code(s);
-    if (!s) {
+    moe_status status = cli_problem(&o->selection, &items->at[0], &problem);
+    if (!status)
+        status = moe_check_outputs(o->outputs, problem, o->arithmetic ? (int32_t)arithmetic : -1,
+                                   &params, cli_log(), &result);
+    if (!status)
+        status = cli_verdicts_add(&verdicts, result);
+    int code = cli_exit_code(status);
+    if (!status) {
         print_verdict(o, result);
         code = report(o, &verdicts, cli_verdicts_exit_code(&verdicts, 0));
     }
-    cli_verdicts_free(&verdicts);
+    cli_verdicts_destroy(&verdicts);
     moe_problem_destroy(&problem);
     return code;
 }
@@ -71,9 +71,9 @@ static int check_backends(check_options *o, const cli_items *items) {
     cli_backends backends;
     cli_verdicts verdicts = {0};
     moe_check_params params = check_params(o);
-    moe_status s = cli_backends_choose(&o->backends, &backends);
-    if (s)
-        return cli_exit_code(s);
+    moe_status status = cli_backends_choose(&o->backends, &backends);
+    if (status)
+        return cli_exit_code(status);
     int worst = CLI_PASSED;
     for (size_t i = 0; i < backends.count; i++) {
         int code = cli_judge_backend(&backends, backends.spec[i], &o->selection, items, &params,
@@ -82,8 +82,8 @@ static int check_backends(check_options *o, const cli_items *items) {
             worst = code;
     }
     int code = report(o, &verdicts, worst);
-    cli_verdicts_free(&verdicts);
-    cli_backends_free(&backends);
+    cli_verdicts_destroy(&verdicts);
+    cli_backends_destroy(&backends);
     return code;
 }
 
@@ -93,11 +93,11 @@ static int run(check_options *o) {
     if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
         return cli_usage("--repeat and --threads take small positive numbers");
     cli_items items;
-    moe_status s = cli_select(&o->selection, &items);
-    if (s)
-        return cli_exit_code(s);
+    moe_status status = cli_select(&o->selection, &items);
+    if (status)
+        return cli_exit_code(status);
     int code = o->outputs ? check_file(o, &items) : check_backends(o, &items);
-    cli_items_free(&items);
+    cli_items_destroy(&items);
     return code;
 }
 
@@ -131,7 +131,7 @@ int cli_check(int argc, char **argv) {
         options, moe_case_help(), NULL);
     if (code < 0)
         code = run(&o);
-    cli_strings_free(&o.backends);
-    cli_selection_free(&o.selection);
+    cli_strings_destroy(&o.backends);
+    cli_selection_destroy(&o.selection);
     return code;
 }

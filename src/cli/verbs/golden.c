@@ -4,7 +4,7 @@
 
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
-#include "suite/edge.h"
+#include "moeref/suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,12 +47,12 @@ static moe_status export_problem(const golden_options *o, const moe_problem *pro
                                    .plan = problem->plan,
                                    .plan_given = problem->plan != NULL,
                                    .seed = problem->seed};
-    moe_status s = MOE_OK;
+    moe_status status = MOE_OK;
     if (!o->inputs_only)
-        s = moe_reference_run(&problem->layer, &problem->in, &params, cli_log(), &oracle);
-    size_t n = s ? 0 : collect(problem, oracle, &rounded, list, &s);
+        status = moe_reference_run(&problem->layer, &problem->in, &params, cli_log(), &oracle);
+    size_t n = status ? 0 : collect(problem, oracle, &rounded, list, &status);
     const moe_plan *plan = oracle ? oracle->plan : problem->plan;
-    if (!s && plan) {
+    if (!status && plan) {
         list[n++] =
             (moe_named_tensor){"plan_offsets", {plan->offsets, MOE_I64, 1, {plan->n_experts + 1}}};
         list[n++] = (moe_named_tensor){"plan_token", {plan->token, MOE_I32, 1, {plan->n_pairs}}};
@@ -61,41 +61,41 @@ static moe_status export_problem(const golden_options *o, const moe_problem *pro
                                            {plan->weight, MOE_F64, 1, {plan->n_pairs}}};
     }
     const char *const metadata[][2] = {{"case", problem->name}, {"reproduce", problem->reproduce}};
-    if (!s)
-        s = moe_safetensors_write(o->export_to, list, n, metadata, 2, cli_log());
-    if (!s)
+    if (!status)
+        status = moe_safetensors_write(o->export_to, list, n, metadata, 2, cli_log());
+    if (!status)
         printf("%s: %zu tensors of %s\n", o->export_to, n, problem->name);
-    moe_tensors_free(&rounded);
-    moe_reference_free(&oracle);
-    return s;
+    moe_tensors_destroy(&rounded);
+    moe_reference_result_destroy(&oracle);
+    return status;
 }
 
 static int export_selected(const golden_options *o) {
     cli_items items;
     moe_problem *problem = NULL;
-    moe_status s = cli_select(&o->selection, &items);
-    if (s)
-        return cli_exit_code(s);
+    moe_status status = cli_select(&o->selection, &items);
+    if (status)
+        return cli_exit_code(status);
     if (items.count != 1) {
-        cli_items_free(&items);
+        cli_items_destroy(&items);
         return cli_usage("--export writes one case: give one --case, --hf or --config");
     }
-    s = cli_problem(&o->selection, &items.at[0], &problem);
-    if (!s)
-        s = export_problem(o, problem);
+    status = cli_problem(&o->selection, &items.at[0], &problem);
+    if (!status)
+        status = export_problem(o, problem);
     moe_problem_destroy(&problem);
-    cli_items_free(&items);
-    return cli_exit_code(s);
+    cli_items_destroy(&items);
+    return cli_exit_code(status);
 }
 
 static int list_goldens(const golden_options *o) {
     cli_items items;
-    moe_status s = cli_select(&o->selection, &items);
-    for (size_t i = 0; !s && i < items.count; i++)
+    moe_status status = cli_select(&o->selection, &items);
+    for (size_t i = 0; !status && i < items.count; i++)
         printf("%s %s\n", items.at[i].kind == 'h' ? "--hf  " : "--case", items.at[i].name);
-    if (!s)
-        cli_items_free(&items);
-    return cli_exit_code(s);
+    if (!status)
+        cli_items_destroy(&items);
+    return cli_exit_code(status);
 }
 
 static int edge_files(const golden_options *o) {
@@ -106,11 +106,11 @@ static int edge_files(const golden_options *o) {
         return cli_usage("no golden folder; name it with --golden DIR or $MOEREF_GOLDEN");
     snprintf(dir, sizeof dir, "%s/edge", golden);
     free(golden);
-    moe_status s = o->write ? moe_int_edge_write(dir, cli_log(), &files)
-                            : moe_int_edge_verify(dir, cli_log(), &files);
-    if (!s)
+    moe_status status = o->write ? moe_suite_write(dir, cli_log(), &files)
+                                 : moe_suite_verify(dir, cli_log(), &files);
+    if (!status)
         printf("%s: %zu files %s\n", dir, files, o->write ? "written" : "agree with the oracle");
-    return s == MOE_E_INVALID ? CLI_FAILED : cli_exit_code(s);
+    return status == MOE_E_INVALID ? CLI_FAILED : cli_exit_code(status);
 }
 
 static int run(const golden_options *o) {
@@ -145,6 +145,6 @@ int cli_golden(int argc, char **argv) {
                   options, moe_case_help(), NULL);
     if (code < 0)
         code = run(&o);
-    cli_selection_free(&o.selection);
+    cli_selection_destroy(&o.selection);
     return code;
 }

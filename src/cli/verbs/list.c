@@ -2,7 +2,7 @@
 #include "cli/input/cli.h"
 #include "cli/verbs/verbs.h"
 
-#include "suite/suite.h"
+#include "moeref/suite.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -55,11 +55,11 @@ int cli_list(int argc, char **argv) {
     if (code >= 0)
         return code;
     moe_backends *all = NULL;
-    moe_status s = moe_backends_load(NULL, cli_log(), &all);
-    if (s)
-        return cli_exit_code(s);
+    moe_status status = moe_backends_load(NULL, cli_log(), &all);
+    if (status)
+        return cli_exit_code(status);
     size_t n_cases, n_families = 0;
-    const char *const *cases = moe_int_suite(&n_cases);
+    const char *const *cases = moe_suite(&n_cases);
     const char *const *families = moe_families();
     while (families[n_families])
         n_families++;
@@ -75,6 +75,6 @@ int cli_list(int argc, char **argv) {
         list_names_text("families (--hf)", families, n_families);
         list_names_text("edge cases", cases, n_cases);
     }
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     return CLI_PASSED;
 }

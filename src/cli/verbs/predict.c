@@ -33,10 +33,10 @@ typedef struct answer {
 /* A copy of the GPU with one parameter nudged; *ret_by is by how much, or 0 if it cannot be. */
 static moe_status nudge(const moe_gpu *gpu, const char *key, moe_gpu **ret, double *ret_by) {
     double value = 0;
-    moe_status st = moe_gpu_clone(gpu, ret);
+    moe_status status = moe_gpu_clone(gpu, ret);
     *ret_by = 0;
-    if (st || moe_gpu_get(*ret, key, &value))
-        return st;
+    if (status || moe_gpu_get(*ret, key, &value))
+        return status;
     if (moe_gpu_set(*ret, key, value * NUDGE, NULL) == MOE_OK)
         *ret_by = NUDGE;
     else if (moe_gpu_set(*ret, key, value / NUDGE, NULL) == MOE_OK)
@@ -48,56 +48,56 @@ static moe_status nudge(const moe_gpu *gpu, const char *key, moe_gpu **ret, doub
 static moe_status print_sensitivities(const answer *a, const model_subject *s, const char *method,
                                       double base_us) {
     moe_gpu_param info;
-    moe_status st = MOE_OK;
+    moe_status status = MOE_OK;
     fprintf(a->to, "  sensitivities, %% of time for +1 %% of:");
-    for (size_t i = 0; !st && (info = moe_gpu_param_at(i)).key; i++) {
+    for (size_t i = 0; !status && (info = moe_gpu_param_at(i)).key; i++) {
         moe_gpu *nudged = NULL;
         moe_prediction *p = NULL;
         double by = 0;
         if (!info.whole)
-            st = nudge(a->gpu, info.key, &nudged, &by);
-        if (!st && by > 0) {
-            st = model_subject_predict(s, nudged, method, a->state, a->log, &p);
-            const double slope = st ? 0 : log(p->total_us / base_us) / log(by);
+            status = nudge(a->gpu, info.key, &nudged, &by);
+        if (!status && by > 0) {
+            status = model_subject_predict(s, nudged, method, a->state, a->log, &p);
+            const double slope = status ? 0 : log(p->total_us / base_us) / log(by);
             if (fabs(slope) >= SHOWN)
                 fprintf(a->to, " %s %+.2f", info.key, slope);
         }
-        moe_prediction_free(&p);
+        moe_prediction_destroy(&p);
         moe_gpu_destroy(&nudged);
     }
     fprintf(a->to, "\n");
-    return st;
+    return status;
 }
 
 static moe_status predict_one(const answer *a, const model_subject *s, const char *method) {
     moe_prediction *p = NULL;
     const char *name = s->is_gemm ? "cublas" : method;
-    moe_status st = model_subject_predict(s, a->gpu, method, a->state, a->log, &p);
-    if (st)
-        return st;
+    moe_status status = model_subject_predict(s, a->gpu, method, a->state, a->log, &p);
+    if (status)
+        return status;
     if (a->o->output == CLI_TEXT) {
         model_print_text(a->to, s->line, a->gpu, name, p);
         if (a->o->sensitivities)
-            st = print_sensitivities(a, s, method, p->total_us);
+            status = print_sensitivities(a, s, method, p->total_us);
     } else if (a->o->output == CLI_CSV) {
         model_print_csv(a->to, s->line, a->gpu, name, p);
     } else {
         model_print_json(a->to, s->line, a->gpu, name, p);
     }
-    moe_prediction_free(&p);
-    return st;
+    moe_prediction_destroy(&p);
+    return status;
 }
 
 static moe_status predict_subject(const answer *a, const model_subject *s) {
-    moe_status st = MOE_OK;
+    moe_status status = MOE_OK;
     const size_t count = s->is_gemm ? 1 : a->o->methods.count;
-    for (size_t i = 0; !st && i < count; i++) {
-        st = predict_one(a, s, a->o->methods.at[i]);
+    for (size_t i = 0; !status && i < count; i++) {
+        status = predict_one(a, s, a->o->methods.at[i]);
         /* The log has said which method cannot do this. */
-        if (st == MOE_E_UNSUPPORTED && a->o->all_methods)
-            st = MOE_OK;
+        if (status == MOE_E_UNSUPPORTED && a->o->all_methods)
+            status = MOE_OK;
     }
-    return st;
+    return status;
 }
 
 /* A model_line_fn. */
@@ -106,48 +106,48 @@ static moe_status predict_line(const void *user, const char *line, const moe_log
     model_subject s;
     a.log = log;
     a.to = to;
-    moe_status st = model_subject_parse(line, log, &s);
-    if (st)
-        return st;
-    st = predict_subject(&a, &s);
-    model_subject_clear(&s);
-    return st;
+    moe_status status = model_subject_parse(line, log, &s);
+    if (status)
+        return status;
+    status = predict_subject(&a, &s);
+    model_subject_destroy(&s);
+    return status;
 }
 
 static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_workload *state) {
     const answer a = {.o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout};
-    moe_status st = MOE_OK;
+    moe_status status = MOE_OK;
     if (o->output == CLI_CSV)
         model_print_csv_header(stdout);
-    for (size_t i = 0; !st && i < o->cases.count; i++)
-        st = predict_line(&a, o->cases.at[i], cli_log(), stdout);
-    if (!st && o->config) {
+    for (size_t i = 0; !status && i < o->cases.count; i++)
+        status = predict_line(&a, o->cases.at[i], cli_log(), stdout);
+    if (!status && o->config) {
         model_subject s;
-        st = model_subject_config(o->config, o->tokens, &s);
-        if (!st) {
-            st = predict_subject(&a, &s);
-            model_subject_clear(&s);
+        status = model_subject_config(o->config, o->tokens, &s);
+        if (!status) {
+            status = predict_subject(&a, &s);
+            model_subject_destroy(&s);
         }
     }
-    if (!st && o->batch)
-        st = model_batch(o->batch, predict_line, &a);
-    if (!st && o->against)
-        st = model_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
-                           &o->impossible);
-    return st;
+    if (!status && o->batch)
+        status = model_batch(o->batch, predict_line, &a);
+    if (!status && o->against)
+        status = model_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
+                               &o->impossible);
+    return status;
 }
 
 static moe_status choose_methods(predict_options *o) {
-    moe_status st = MOE_OK;
+    moe_status status = MOE_OK;
     if (o->methods.count == 1 && strcmp(o->methods.at[0], "all") == 0) {
         o->methods.count = 0;
         o->all_methods = true;
-        for (const char *const *m = moe_methods(); !st && *m; m++)
-            st = cli_strings_add(&o->methods, *m);
+        for (const char *const *m = moe_methods(); !status && *m; m++)
+            status = cli_strings_add(&o->methods, *m);
     } else if (o->methods.count == 0) {
-        st = cli_strings_add(&o->methods, "moeref");
+        status = cli_strings_add(&o->methods, "moeref");
     }
-    return st;
+    return status;
 }
 
 static int run(predict_options *o) {
@@ -163,13 +163,13 @@ static int run(predict_options *o) {
     if (o->against && (o->methods.count > 1 || o->sensitivities || o->output == CLI_CSV ||
                        (o->methods.count && strcmp(o->methods.at[0], "all") == 0)))
         return cli_usage("--against judges one --method and prints text or json");
-    moe_status st = choose_methods(o);
-    if (!st)
-        st = model_open(&o->model, &gpu, &state);
-    if (!st)
-        st = predict_all(o, gpu, &state);
+    moe_status status = choose_methods(o);
+    if (!status)
+        status = model_open(&o->model, &gpu, &state);
+    if (!status)
+        status = predict_all(o, gpu, &state);
     moe_gpu_destroy(&gpu);
-    return !st && o->impossible ? CLI_FAILED : cli_exit_code(st);
+    return !status && o->impossible ? CLI_FAILED : cli_exit_code(status);
 }
 
 /* Below the methods: what --sensitivities leaves out. */
@@ -213,8 +213,8 @@ int cli_predict(int argc, char **argv) {
                          options, help, NULL);
     if (code < 0)
         code = run(&o);
-    cli_strings_free(&o.cases);
-    cli_strings_free(&o.methods);
-    cli_strings_free(&o.model.what_if);
+    cli_strings_destroy(&o.cases);
+    cli_strings_destroy(&o.methods);
+    cli_strings_destroy(&o.model.what_if);
     return code;
 }

@@ -95,33 +95,33 @@ static moe_status prepare_key(const char *key, const char *value, sweep_work *w)
 static moe_status prepare_point(const sweep *s, size_t i, sweep_work *w) {
     *w = (sweep_work){.method = s->o->method};
     snprintf(w->line, sizeof w->line, "%s", s->o->line ? s->o->line : "moe");
-    moe_status st = choose_gpu(s, i, &w->gpu);
-    for (size_t a = 0; !st && a < s->axes.count; a++) {
-        for (size_t k = 0; !st && k < s->axes.at[a].n_keys; k++)
-            st = prepare_key(s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i), w);
+    moe_status status = choose_gpu(s, i, &w->gpu);
+    for (size_t a = 0; !status && a < s->axes.count; a++) {
+        for (size_t k = 0; !status && k < s->axes.at[a].n_keys; k++)
+            status = prepare_key(s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i), w);
     }
-    return st ? st : model_subject_parse(w->line, cli_log(), &w->subject);
+    return status ? status : model_subject_parse(w->line, cli_log(), &w->subject);
 }
 
 static void clear_work(sweep_work *w) {
-    model_subject_clear(&w->subject);
+    model_subject_destroy(&w->subject);
     moe_gpu_destroy(&w->gpu);
 }
 
 static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
     sweep_work w;
     moe_prediction *r = NULL;
-    moe_status st = prepare_point(s, i, &w);
-    if (!st)
-        st = model_subject_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
-    if (!st)
+    moe_status status = prepare_point(s, i, &w);
+    if (!status)
+        status = model_subject_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
+    if (!status)
         *p = (sweep_point){{r->total_us, r->forward_us, r->backward_us,
                             tflops(r->flops, r->total_us), tflops(r->forward_flops, r->forward_us),
                             tflops(r->backward_flops, r->backward_us), r->floor_us, r->padding,
                             r->peak_bytes, r->cached_bytes}};
-    moe_prediction_free(&r);
+    moe_prediction_destroy(&r);
     clear_work(&w);
-    return st;
+    return status;
 }
 
 /* The first point alone, so that what is wrong with all of them is said once. */
@@ -211,8 +211,8 @@ static moe_status plot(const sweep *s, size_t column) {
     const char **name_at = calloc(lines, sizeof *name_at), **x = calloc(s->count, sizeof *x);
     double *y = calloc(s->count, sizeof *y);
     size_t *series = calloc(s->count, sizeof *series);
-    moe_status st = names && name_at && x && y && series ? MOE_OK : MOE_E_NOMEM;
-    for (size_t i = 0; !st && i < s->count; i++) {
+    moe_status status = names && name_at && x && y && series ? MOE_OK : MOE_E_NOMEM;
+    for (size_t i = 0; !status && i < s->count; i++) {
         const size_t line = i % lines;
         x[i] = sweep_axes_value(&s->axes, 0, 0, i);
         y[i] = s->points[i].at[column];
@@ -233,14 +233,14 @@ static moe_status plot(const sweep *s, size_t column) {
                           .y = y,
                           .series = series,
                           .count = s->count};
-    if (!st)
-        st = sweep_plot_write(&p, s->o->plot);
+    if (!status)
+        status = sweep_plot_write(&p, s->o->plot);
     free(names);
     free(name_at);
     free(x);
     free(y);
     free(series);
-    return st;
+    return status;
 }
 
 static moe_status find_column(const char *name, size_t *ret) {
@@ -255,23 +255,23 @@ static moe_status find_column(const char *name, size_t *ret) {
 
 static moe_status run(sweep *s) {
     size_t column = 0;
-    moe_status st = find_column(s->o->y, &column);
-    if (!st)
-        st = model_open(&s->o->model, &s->gpu, &s->state);
-    if (!st)
-        st = sweep_axes_parse(&s->o->vary, &s->axes);
-    if (st)
-        return st;
+    moe_status status = find_column(s->o->y, &column);
+    if (!status)
+        status = model_open(&s->o->model, &s->gpu, &s->state);
+    if (!status)
+        status = sweep_axes_parse(&s->o->vary, &s->axes);
+    if (status)
+        return status;
     s->points = calloc(sweep_axes_points(&s->axes), sizeof *s->points);
     if (!s->points)
         return moe_fail(cli_log(), MOE_E_NOMEM, "sweep: out of memory");
     s->count = sweep_axes_points(&s->axes);
-    st = predict_points(s);
-    if (!st && s->o->output == CLI_JSON)
+    status = predict_points(s);
+    if (!status && s->o->output == CLI_JSON)
         print_json(s);
-    else if (!st)
+    else if (!status)
         print_csv(s);
-    return !st && s->o->plot ? plot(s, column) : st;
+    return !status && s->o->plot ? plot(s, column) : status;
 }
 
 int cli_sweep(int argc, char **argv) {
@@ -300,8 +300,8 @@ int cli_sweep(int argc, char **argv) {
         code = cli_exit_code(run(&s));
     free(s.points);
     moe_gpu_destroy(&s.gpu);
-    sweep_axes_clear(&s.axes);
-    cli_strings_free(&o.vary);
-    cli_strings_free(&o.model.what_if);
+    sweep_axes_destroy(&s.axes);
+    cli_strings_destroy(&o.vary);
+    cli_strings_destroy(&o.model.what_if);
     return code;
 }

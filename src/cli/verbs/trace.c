@@ -16,21 +16,21 @@ static int run(const trace_options *o) {
         return cli_usage("trace needs --case \"T=.. d=.. n=.. E=.. K=..\"");
     if (o->max_tiles < 0)
         return cli_usage("--max-tiles must not be negative");
-    moe_status st = model_open(&o->model, &gpu, &state);
-    if (!st)
-        st = model_subject_parse(o->line, cli_log(), &s);
-    if (!st && s.is_gemm)
-        st = moe_fail(cli_log(), MOE_E_UNSUPPORTED,
-                      "a trace shows a layer; use one expert, E=1 K=1, for a dense one");
-    if (!st) {
+    moe_status status = model_open(&o->model, &gpu, &state);
+    if (!status)
+        status = model_subject_parse(o->line, cli_log(), &s);
+    if (!status && s.is_gemm)
+        status = moe_fail(cli_log(), MOE_E_UNSUPPORTED,
+                          "a trace shows a layer; use one expert, E=1 K=1, for a dense one");
+    if (!status) {
         const moe_workload w = moe_workload_of(&s.c, s.counts, &state);
-        st = moe_trace_write(gpu, o->method, &w, o->max_tiles, o->to, cli_log());
+        status = moe_trace_write(gpu, o->method, &w, o->max_tiles, o->to, cli_log());
     }
-    if (!st)
+    if (!status)
         printf("wrote %s: open it in https://ui.perfetto.dev\n", o->to);
-    model_subject_clear(&s);
+    model_subject_destroy(&s);
     moe_gpu_destroy(&gpu);
-    return cli_exit_code(st);
+    return cli_exit_code(status);
 }
 
 int cli_trace(int argc, char **argv) {
@@ -49,6 +49,6 @@ int cli_trace(int argc, char **argv) {
                          options, help, NULL);
     if (code < 0)
         code = run(&o);
-    cli_strings_free(&o.model.what_if);
+    cli_strings_destroy(&o.model.what_if);
     return code;
 }

@@ -74,26 +74,27 @@ static int bench_preferred(validate_options *o, const cli_backends *backends, js
     moe_problem *problem = NULL;
     moe_check_result *checked = NULL;
     moe_bench_result result;
-    moe_status s = moe_backend_open(backends->all, backends->spec[0], &open, cli_log(), &backend);
-    if (!s)
-        s = cli_problem(&o->selection, &item, &problem);
-    if (!s)
-        s = moe_check_backend(backend, problem, NULL, cli_log(), &checked);
-    int right = !s && checked->verdict <= MOE_VERDICT_AMBIGUOUS;
-    if (!s && !right)
+    moe_status status =
+        moe_backend_open(backends->all, backends->spec[0], &open, cli_log(), &backend);
+    if (!status)
+        status = cli_problem(&o->selection, &item, &problem);
+    if (!status)
+        status = moe_check_backend(backend, problem, NULL, cli_log(), &checked);
+    int right = !status && checked->verdict <= MOE_VERDICT_AMBIGUOUS;
+    if (!status && !right)
         cli_verdict_text(o->output == CLI_TEXT ? stdout : stderr, checked, false);
     if (right)
-        s = cli_bench_time(backend, problem, &o->timing, &result);
-    if (right && !s && o->output == CLI_TEXT)
+        status = cli_bench_time(backend, problem, &o->timing, &result);
+    if (right && !status && o->output == CLI_TEXT)
         cli_bench_text(stdout, problem, backends->spec[0], &result);
-    else if (right && !s)
+    else if (right && !status)
         *ret_json = cli_bench_json(problem, backends->spec[0], &result);
-    if (right && !s)
+    if (right && !status)
         right = !cli_bench_impossible(problem, &result);
-    moe_check_free(&checked);
+    moe_check_result_destroy(&checked);
     moe_problem_destroy(&problem);
     moe_backend_close(&backend);
-    return s ? cli_exit_code(s) : right ? CLI_PASSED : CLI_FAILED;
+    return status ? cli_exit_code(status) : right ? CLI_PASSED : CLI_FAILED;
 }
 
 static int print_json(const cli_verdicts *verdicts, json_t *bench, int code) {
@@ -110,9 +111,9 @@ static int validate(validate_options *o, const cli_items *items) {
     cli_backends backends;
     cli_verdicts verdicts = {0};
     json_t *bench = NULL;
-    moe_status s = cli_backends_choose(&o->backends, &backends);
-    if (s)
-        return cli_exit_code(s);
+    moe_status status = cli_backends_choose(&o->backends, &backends);
+    if (status)
+        return cli_exit_code(status);
     int code = check_backends(o, &backends, items, &verdicts);
     if (code == CLI_PASSED)
         code = bench_preferred(o, &backends, &bench);
@@ -121,8 +122,8 @@ static int validate(validate_options *o, const cli_items *items) {
     else
         printf("%s\n", code == CLI_PASSED ? "VALID" : "NOT VALID");
     json_decref(bench);
-    cli_verdicts_free(&verdicts);
-    cli_backends_free(&backends);
+    cli_verdicts_destroy(&verdicts);
+    cli_backends_destroy(&backends);
     return code;
 }
 
@@ -133,11 +134,11 @@ static int run(validate_options *o) {
     if (code >= 0)
         return code;
     cli_items items;
-    moe_status s = cli_select(&o->selection, &items);
-    if (s)
-        return cli_exit_code(s);
+    moe_status status = cli_select(&o->selection, &items);
+    if (status)
+        return cli_exit_code(status);
     code = validate(o, &items);
-    cli_items_free(&items);
+    cli_items_destroy(&items);
     return code;
 }
 
@@ -160,7 +161,7 @@ int cli_validate(int argc, char **argv) {
                          options, moe_case_help(), NULL);
     if (code < 0)
         code = run(&o);
-    cli_strings_free(&o.backends);
-    cli_selection_free(&o.selection);
+    cli_strings_destroy(&o.backends);
+    cli_selection_destroy(&o.selection);
     return code;
 }

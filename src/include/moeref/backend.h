@@ -26,18 +26,18 @@ typedef struct moe_layer moe_layer;       /* a layer prepared on it */
 typedef struct moe_backend_info {
     const char *name;
     const char *brief;
-    const char *path;    /* "built in", or the file */
+    const char *path; /* "built in", or the file */
     int32_t priority;
-    moe_status status;   /* of probe(), or why the file was refused: MOE_E_ABI, MOE_E_FORMAT ... */
-    const char *reason;  /* why status is not MOE_OK; "" otherwise */
+    moe_status status;  /* of probe(), or why the file was refused: MOE_E_ABI, MOE_E_FORMAT ... */
+    const char *reason; /* why status is not MOE_OK; "" otherwise */
 } moe_backend_info;
 
 /* Loads built-in backends and every moeref-*.so on the search path: `path` if not NULL, else the
  * environment's MOEREF_BACKEND_PATH (colon-separated), else the folders beside libmoeref
- * (installed: moeref/; in a build tree: ../backends and the folders in it). A plug-in of another ABI is
- * reported to `log` with both numbers, listed with MOE_E_ABI, and skipped. */
+ * (installed: moeref/; in a build tree: ../backends and the folders in it). A plug-in of another
+ * ABI is reported to `log` with both numbers, listed with MOE_E_ABI, and skipped. */
 MOE_API moe_status moe_backends_load(const char *path, const moe_log *log, moe_backends **ret);
-MOE_API void moe_backends_free(moe_backends **all);
+MOE_API void moe_backends_destroy(moe_backends **all);
 
 MOE_API size_t moe_backends_count(const moe_backends *all);
 /* Ordered by descending priority. i must be below the count. */
@@ -66,7 +66,7 @@ MOE_API moe_status moe_backend_board(moe_backend *backend, moe_board *ret);
 MOE_API moe_status moe_layer_prepare(moe_backend *backend, const moe_layer_desc *desc,
                                      const moe_use *use, const moe_tensors *params,
                                      moe_layer **ret);
-MOE_API void moe_layer_release(moe_layer **layer);
+MOE_API void moe_layer_destroy(moe_layer **layer);
 
 MOE_API moe_status moe_layer_set_input(moe_layer *layer, const moe_input *input);
 MOE_API moe_status moe_layer_forward(moe_layer *layer);

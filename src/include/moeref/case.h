@@ -18,7 +18,7 @@ typedef enum moe_route_kind {
     MOE_ROUTE_UNIFORM = 1, /* route=uniform: K different experts per token, uniform */
     MOE_ROUTE_ZIPF = 2,    /* route=zipf:S: expert e drawn with probability ~ (e+1)^-S */
     MOE_ROUTE_COUNTS = 3,  /* route=counts:32+0+96: exactly these tokens per expert */
-    MOE_ROUTE_HOT = 4,     /* route=hot:E: every token's first choice is expert E, the rest uniform */
+    MOE_ROUTE_HOT = 4, /* route=hot:E: every token's first choice is expert E, the rest uniform */
     MOE_ROUTE_BALANCED = 5 /* route=balanced: counts differ by at most one */
 } moe_route_kind;
 
@@ -32,20 +32,20 @@ typedef struct moe_case {
     double route_arg;
     int64_t *counts; /* MOE_ROUTE_COUNTS: [n_counts], owned by the case */
     int64_t n_counts;
-    int32_t pass;    /* moe_pass */
-    int32_t data;    /* moe_fill_kind of X and dO; integer: of the experts' parameters too */
-    double x_scale;  /* multiplies X and dO */
-    double r_scale;  /* multiplies W_r; 0 makes all logits equal */
-    int32_t inject;  /* 0 none, 1 a NaN, 2 an infinity, in X[inject_token][d/2] */
+    int32_t pass;   /* moe_pass */
+    int32_t data;   /* moe_fill_kind of X and dO; integer: of the experts' parameters too */
+    double x_scale; /* multiplies X and dO */
+    double r_scale; /* multiplies W_r; 0 makes all logits equal */
+    int32_t inject; /* 0 none, 1 a NaN, 2 an infinity, in X[inject_token][d/2] */
     int64_t inject_token;
     uint64_t seed;
 } moe_case;
 
 /* Parses "T=512 d=768 n=256 E=64 K=4 act=swiglu dtype=bf16 route=uniform seed=7", optionally
  * starting with the word "moe". moe_case_help() lists every key. MOE_E_INVALID names the word that
- * is wrong and, for a misspelt key, the nearest one. *ret must be freed with moe_case_clear. */
+ * is wrong and, for a misspelt key, the nearest one. *ret must be freed with moe_case_destroy. */
 MOE_API moe_status moe_case_parse(const char *text, const moe_log *log, moe_case *ret);
-MOE_API void moe_case_clear(moe_case *c);
+MOE_API void moe_case_destroy(moe_case *c);
 
 /* The canonical line: required keys, then every key that differs from its default. Parsing it gives
  * the case back. Returns the length that the full text needs, as snprintf does. */
@@ -56,12 +56,12 @@ MOE_API const char *moe_case_help(void);
 
 /* A layer with its inputs: what is checked and timed. */
 typedef struct moe_problem {
-    char *name;              /* the case line, or "hf:DIR" */
-    char *reproduce;         /* the options that select it again: --case "..." or --hf DIR --layer L */
+    char *name;      /* the case line, or "hf:DIR" */
+    char *reproduce; /* the options that select it again: --case "..." or --hf DIR --layer L */
     moe_layer_desc layer;
     int64_t T;
-    int32_t pass;            /* moe_pass */
-    int32_t dtype;           /* moe_dtype of the stored inputs */
+    int32_t pass;  /* moe_pass */
+    int32_t dtype; /* moe_dtype of the stored inputs */
     uint64_t seed;
     moe_tensors in;          /* inputs and parameters, owned */
     moe_plan *plan;          /* given routing, owned; NULL: the layer routes itself */
@@ -71,10 +71,9 @@ typedef struct moe_problem {
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)
  * from the counter-based generator, stream = tensor id. With data=integer X, dO and the experts'
- * parameters are integers in [-3, 3], the latter times a power of two near their usual size, so that
- * sums of their products are exact in float32. */
-MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log,
-                                         moe_problem **ret);
+ * parameters are integers in [-3, 3], the latter times a power of two near their usual size, so
+ * that sums of their products are exact in float32. */
+MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret);
 
 /* Reads a Hugging Face checkpoint folder: config.json, the layer's own tensors and, where a
  * case.safetensors lies beside them, inputs and golden outputs. layer < 0: the first MoE layer
@@ -84,8 +83,8 @@ MOE_API moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t t
                                        const moe_log *log, moe_problem **ret);
 
 /* A layer's description from config.json alone; MOE_E_UNSUPPORTED lists the known families. */
-MOE_API moe_status moe_layer_from_config(const char *path, const moe_log *log,
-                                         moe_layer_desc *ret, int32_t *ret_dtype);
+MOE_API moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
+                                         int32_t *ret_dtype);
 
 /* Names of the known families (model_type), NULL-terminated. */
 MOE_API const char *const *moe_families(void);

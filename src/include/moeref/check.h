@@ -14,20 +14,20 @@ extern "C" {
 
 typedef enum moe_verdict {
     MOE_VERDICT_PASS = 0,
-    MOE_VERDICT_AMBIGUOUS = 1, /* passed, with routing choices inside the rounding margin */
-    MOE_VERDICT_SKIP = 2,      /* the backend does not support the case, and says why */
+    MOE_VERDICT_AMBIGUOUS = 1,  /* passed, with routing choices inside the rounding margin */
+    MOE_VERDICT_SKIP = 2,       /* the backend does not support the case, and says why */
     MOE_VERDICT_MISTRUSTED = 3, /* the case cannot tell a wrong result from a right one */
     MOE_VERDICT_FAIL = 4,
-    MOE_VERDICT_ERROR = 5      /* could not be run */
+    MOE_VERDICT_ERROR = 5 /* could not be run */
 } moe_verdict;
 MOE_API const char *moe_verdict_str(moe_verdict verdict);
 
 /* Limits for one kind of tensor at one arithmetic; 0 in a field: not gated. Their origin is in
  * src/check/gates.c. NMSE = sum (out - ref)^2 / sum ref^2. */
 typedef struct moe_gate {
-    double nmse;         /* whole tensor */
-    double group_nmse;   /* worst token, or worst expert for weight gradients */
-    double tile_nmse;    /* worst 128-row tile */
+    double nmse;       /* whole tensor */
+    double group_nmse; /* worst token, or worst expert for weight gradients */
+    double tile_nmse;  /* worst 128-row tile */
     double max_z;
     double row_rms_z;
 } moe_gate;
@@ -38,24 +38,24 @@ MOE_API moe_gate moe_gate_for(moe_tensor_id id, moe_dtype arithmetic);
 
 /* One tensor's judgement. Fields that do not apply are 0. */
 typedef struct moe_tensor_verdict {
-    char name[24];           /* moe_tensor_name, or "topk_index" */
+    char name[24]; /* moe_tensor_name, or "topk_index" */
     moe_verdict verdict;
-    char why[160];           /* "" when passed: which gate, or which rule, with figures */
-    const char *truth;       /* "oracle", "golden" or "sampled" */
+    char why[160];     /* "" when passed: which gate, or which rule, with figures */
+    const char *truth; /* "oracle", "golden" or "sampled" */
     double nmse;
     double worst_group_nmse; /* token or expert */
     int64_t worst_group;
     double worst_tile_nmse;
-    int64_t worst_tile;      /* first row of the tile */
+    int64_t worst_tile; /* first row of the tile */
     double max_abs, max_z, row_rms_z;
     int64_t worst_index[MOE_MAX_DIMS]; /* element with the largest z (or |d| without z) */
     int32_t worst_ndim;
-    int64_t worst_expert;    /* expert of that element where the tensor has one, else -1 */
+    int64_t worst_expert; /* expert of that element where the tensor has one, else -1 */
     double got, want;
-    int64_t bad_elements;    /* unwritten, or not finite where the oracle is finite */
-    int64_t nonzero;         /* elements judged against a finite truth other than 0 */
-    int64_t not_compared;    /* the truth itself is not finite there, or on the edge of a branch */
-    char where[160];         /* "" or where the error is concentrated: experts, rows, tokens */
+    int64_t bad_elements; /* unwritten, or not finite where the oracle is finite */
+    int64_t nonzero;      /* elements judged against a finite truth other than 0 */
+    int64_t not_compared; /* the truth itself is not finite there, or on the edge of a branch */
+    char where[160];      /* "" or where the error is concentrated: experts, rows, tokens */
 } moe_tensor_verdict;
 
 typedef struct moe_check_result {
@@ -65,45 +65,44 @@ typedef struct moe_check_result {
     char first_wrong_stage[24]; /* first failing tensor in the order of computation, "" if none */
     int64_t ambiguous_tokens;
     int64_t checked_elements;
-    char sampled[160];          /* what was sampled; "" when everything was compared */
+    char sampled[160]; /* what was sampled; "" when everything was compared */
     moe_tensor_verdict tensor[MOE_T_COUNT + 1];
     size_t n_tensors;
     double seconds;
 } moe_check_result;
 
 typedef struct moe_check_params {
-    int64_t sample_above_flops; /* sample the oracle when a full one would need more model FLOPs; 0: default
-                                   of 4e10; negative: never sample */
+    int64_t sample_above_flops; /* sample the oracle when a full one would need more model FLOPs; 0:
+                                   default of 4e10; negative: never sample */
     int32_t repeats;            /* runs compared bit for bit if deterministic; 0: default of 2 */
     int32_t threads;            /* the oracle's; 0: all */
     const char *dump_dir;       /* on failure write inputs, outputs and the oracle here; NULL: no */
-    const char *spec;           /* how the backend was opened, for the reproducing line; NULL: its name */
+    const char *spec; /* how the backend was opened, for the reproducing line; NULL: its name */
 } moe_check_params;
 
 /* Runs `problem` on `backend` and judges it. Returns MOE_OK whenever a verdict was reached (also
- * FAIL and SKIP). params may be NULL. Free with moe_check_free. */
+ * FAIL and SKIP). params may be NULL. Free with moe_check_result_destroy. */
 MOE_API moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                                      const moe_check_params *params, const moe_log *log,
                                      moe_check_result **ret);
 
 /* Judges outputs that any program wrote: a safetensors file with tensors named as in the table
  * ("O", "dX", "dW1" ...; optional "topk_index" [T][K] and "topk_weight" [T][K]). Arithmetic comes
- * from O's dtype, or from `arithmetic` if it is not negative. Tensors that are absent are listed as skipped;
- * none at all is MOE_E_NOTFOUND. */
+ * from O's dtype, or from `arithmetic` if it is not negative. Tensors that are absent are listed as
+ * skipped; none at all is MOE_E_NOTFOUND. */
 MOE_API moe_status moe_check_outputs(const char *path, const moe_problem *problem,
                                      int32_t arithmetic, const moe_check_params *params,
                                      const moe_log *log, moe_check_result **ret);
 
-MOE_API void moe_check_free(moe_check_result **result);
+MOE_API void moe_check_result_destroy(moe_check_result **result);
 
 /* Compares two tensors of kind `id` under the gate of `arithmetic`; the building block of all of
  * the above. variance (float64, shaped like want, or NULL) gives z = d / sqrt(u^2/3 (want^2 +
- * variance)), u the roundoff of the arithmetic: the variance of the errors that went into an element
- * before it was stored. plan (or NULL) gives experts of rows. */
+ * variance)), u the roundoff of the arithmetic: the variance of the errors that went into an
+ * element before it was stored. plan (or NULL) gives experts of rows. */
 MOE_API void moe_compare(moe_tensor_id id, moe_dtype arithmetic, const moe_layer_desc *desc,
-                         const moe_tensor *got, const moe_tensor *want,
-                         const moe_tensor *variance, const moe_plan *plan,
-                         moe_tensor_verdict *ret);
+                         const moe_tensor *got, const moe_tensor *want, const moe_tensor *variance,
+                         const moe_plan *plan, moe_tensor_verdict *ret);
 
 #ifdef __cplusplus
 }

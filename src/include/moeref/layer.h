@@ -35,33 +35,35 @@ typedef enum moe_glu_layout {
 
 /* From logits z to the score that experts are chosen by and weighted with. */
 typedef enum moe_score {
-    MOE_SCORE_SOFTMAX = 0,     /* softmax over all experts */
+    MOE_SCORE_SOFTMAX = 0,      /* softmax over all experts */
     MOE_SCORE_SOFTMAX_TOPK = 1, /* choose by z, weigh by softmax over the chosen */
-    MOE_SCORE_SIGMOID = 2,     /* sigmoid(z) */
-    MOE_SCORE_SPARSEMIXER = 3, /* Phi-3.5-MoE, evaluation mode (arXiv 2409.12136): each pick is
-                                  weighed by a softmax over the experts within `jitter` of it */
+    MOE_SCORE_SIGMOID = 2,      /* sigmoid(z) */
+    MOE_SCORE_SPARSEMIXER = 3,  /* Phi-3.5-MoE, evaluation mode (arXiv 2409.12136): each pick is
+                                   weighed by a softmax over the experts within `jitter` of it */
     MOE_SCORE_COUNT
 } moe_score;
 
-/* How experts are chosen. Ties go to the lower expert index; a NaN score ranks below every number. */
+/* How experts are chosen. Ties go to the lower expert index; a NaN score ranks below every number.
+ */
 typedef enum moe_select {
     MOE_SELECT_TOPK = 0,
-    MOE_SELECT_GROUP_TOPK = 1,    /* DeepSeek-V3: keep topk_groups groups by the sum of each one's
-                                     two best scores, then top-K inside them */
-    MOE_SELECT_EXPERT_CHOICE = 2, /* each expert takes its best ceil(T*K/E) tokens (arXiv 2202.09368) */
-    MOE_SELECT_CAPACITY = 3,      /* top-K, then each expert keeps its first `capacity` tokens in
-                                     token order (GShard, arXiv 2006.16668) */
+    MOE_SELECT_GROUP_TOPK = 1, /* DeepSeek-V3: keep topk_groups groups by the sum of each one's
+                                  two best scores, then top-K inside them */
+    MOE_SELECT_EXPERT_CHOICE =
+        2,                   /* each expert takes its best ceil(T*K/E) tokens (arXiv 2202.09368) */
+    MOE_SELECT_CAPACITY = 3, /* top-K, then each expert keeps its first `capacity` tokens in
+                                token order (GShard, arXiv 2006.16668) */
     MOE_SELECT_TOKEN_ROUNDING = 4, /* SonicMoE (arXiv 2512.14080): counts rounded to `tile` */
     MOE_SELECT_COUNT
 } moe_select;
 
 /* Token rounding's rule for a count f and tile M. */
 typedef enum moe_rounding {
-    MOE_ROUND_NEAREST = 0,    /* half to even */
+    MOE_ROUND_NEAREST = 0, /* half to even */
     MOE_ROUND_UP = 1,
     MOE_ROUND_DOWN = 2,
     MOE_ROUND_STOCHASTIC = 3, /* up with probability frac(f/M), from the counter-based generator */
-    MOE_ROUND_BALANCE = 4,    /* nearest, then whole tiles moved until the sum is within M/2 of T*K */
+    MOE_ROUND_BALANCE = 4, /* nearest, then whole tiles moved until the sum is within M/2 of T*K */
     MOE_ROUND_COUNT
 } moe_rounding;
 
@@ -73,35 +75,36 @@ typedef enum moe_weight_on {
 } moe_weight_on;
 
 typedef struct moe_router_desc {
-    int32_t score;        /* moe_score */
-    int32_t select;       /* moe_select */
-    int32_t weight_on;    /* moe_weight_on */
-    int32_t rounding;     /* moe_rounding; token rounding only */
-    int32_t bias;         /* 1: b_r is added to the logits */
-    int32_t select_bias;  /* 1: b_select is added to the score for the choice only */
-    int32_t groups;       /* group top-K: number of groups, divides E */
-    int32_t topk_groups;  /* group top-K: groups kept, with K <= experts in them */
-    int32_t renorm;       /* 1: weights are divided by their sum + renorm_eps */
-    int32_t tile;         /* token rounding: M >= 1 */
-    int64_t capacity;     /* capacity: tokens an expert keeps, >= 1 */
+    int32_t score;       /* moe_score */
+    int32_t select;      /* moe_select */
+    int32_t weight_on;   /* moe_weight_on */
+    int32_t rounding;    /* moe_rounding; token rounding only */
+    int32_t bias;        /* 1: b_r is added to the logits */
+    int32_t select_bias; /* 1: b_select is added to the score for the choice only */
+    int32_t groups;      /* group top-K: number of groups, divides E */
+    int32_t topk_groups; /* group top-K: groups kept, with K <= experts in them */
+    int32_t renorm;      /* 1: weights are divided by their sum + renorm_eps */
+    int32_t tile;        /* token rounding: M >= 1 */
+    int64_t capacity;    /* capacity: tokens an expert keeps, >= 1 */
     double renorm_eps;
-    double scale;         /* multiplies every weight, after renormalisation */
-    double jitter;        /* SparseMixer's epsilon */
+    double scale;  /* multiplies every weight, after renormalisation */
+    double jitter; /* SparseMixer's epsilon */
 } moe_router_desc;
 
 typedef struct moe_layer_desc {
     int64_t d, n, E, K;
-    int64_t n_zero;         /* identity experts after the E real ones (LongCat); usually 0 */
-    int64_t n_shared;       /* width of the shared expert; 0: none */
-    int32_t shared_gate;    /* 1: the shared expert's output is scaled by sigmoid(x . w_gate_shared) */
-    int32_t act;            /* moe_act of routed and shared experts */
-    int32_t glu_layout;     /* moe_glu_layout of W1, b1, H; the shared expert is always concat */
-    int32_t expert_bias;    /* 1: b1 and b2 exist */
+    int64_t n_zero;      /* identity experts after the E real ones (LongCat); usually 0 */
+    int64_t n_shared;    /* width of the shared expert; 0: none */
+    int32_t shared_gate; /* 1: the shared expert's output is scaled by sigmoid(x . w_gate_shared) */
+    int32_t act;         /* moe_act of routed and shared experts */
+    int32_t glu_layout;  /* moe_glu_layout of W1, b1, H; the shared expert is always concat */
+    int32_t expert_bias; /* 1: b1 and b2 exist */
     double act_alpha, act_limit; /* MOE_ACT_SWIGLU_CLAMP: 1.702 and 7 in gpt-oss */
     moe_router_desc router;
 } moe_layer_desc;
 
-/* Fills defaults: SwiGLU, concat, softmax top-K with raw weights, scale 1, tile 128. Sizes stay 0. */
+/* Fills defaults: SwiGLU, concat, softmax top-K with raw weights, scale 1, tile 128. Sizes stay 0.
+ */
 MOE_API void moe_layer_desc_init(moe_layer_desc *desc);
 
 /* Checks everything that the comments above require (1 <= K <= E + n_zero, known enum values, no
@@ -124,8 +127,8 @@ MOE_API double moe_layer_flops(const moe_layer_desc *desc, int64_t tokens, int64
 /* Every tensor of the layer, in one table. Values are pinned. */
 typedef enum moe_tensor_id {
     /* inputs */
-    MOE_T_X = 0,         /* [T][d] */
-    MOE_T_DO,            /* [T][d] gradient of O */
+    MOE_T_X = 0, /* [T][d] */
+    MOE_T_DO,    /* [T][d] gradient of O */
     /* parameters */
     MOE_T_W_R,           /* [E+n_zero][d] */
     MOE_T_B_R,           /* [E+n_zero] */
@@ -138,29 +141,35 @@ typedef enum moe_tensor_id {
     MOE_T_W2_SHARED,     /* [d][n_shared] */
     MOE_T_W_GATE_SHARED, /* [1][d] */
     /* forward results; rows of H, A, Y are pairs grouped by expert, in plan order */
-    MOE_T_LOGITS,        /* [T][E+n_zero], bias included */
-    MOE_T_S,             /* [all pairs] combine weights, plan order */
-    MOE_T_H,             /* [P][2n or n] pre-activations, bias included */
-    MOE_T_A,             /* [P][n] */
-    MOE_T_Y,             /* [P][d] expert outputs before the weight, bias included */
-    MOE_T_O,             /* [T][d] */
+    MOE_T_LOGITS, /* [T][E+n_zero], bias included */
+    MOE_T_S,      /* [all pairs] combine weights, plan order */
+    MOE_T_H,      /* [P][2n or n] pre-activations, bias included */
+    MOE_T_A,      /* [P][n] */
+    MOE_T_Y,      /* [P][d] expert outputs before the weight, bias included */
+    MOE_T_O,      /* [T][d] */
     /* backward results */
-    MOE_T_DS,            /* [all pairs] */
-    MOE_T_DH,            /* [P][2n or n] */
-    MOE_T_DXP,           /* [P][d] gradient of each pair's gathered row ("dX~") */
-    MOE_T_DX,            /* [T][d] everything: experts, router, shared */
-    MOE_T_DW_R, MOE_T_DB_R,
-    MOE_T_DW1, MOE_T_DB1, MOE_T_DW2, MOE_T_DB2, /* shaped as the parameters */
-    MOE_T_DW1_SHARED, MOE_T_DW2_SHARED, MOE_T_DW_GATE_SHARED,
+    MOE_T_DS,  /* [all pairs] */
+    MOE_T_DH,  /* [P][2n or n] */
+    MOE_T_DXP, /* [P][d] gradient of each pair's gathered row ("dX~") */
+    MOE_T_DX,  /* [T][d] everything: experts, router, shared */
+    MOE_T_DW_R,
+    MOE_T_DB_R,
+    MOE_T_DW1,
+    MOE_T_DB1,
+    MOE_T_DW2,
+    MOE_T_DB2, /* shaped as the parameters */
+    MOE_T_DW1_SHARED,
+    MOE_T_DW2_SHARED,
+    MOE_T_DW_GATE_SHARED,
     MOE_T_COUNT
 } moe_tensor_id;
 
 typedef enum moe_tensor_role {
-    MOE_ROLE_INPUT,     /* X, dO */
+    MOE_ROLE_INPUT, /* X, dO */
     MOE_ROLE_PARAM,
-    MOE_ROLE_FORWARD,   /* final result of forward: O */
-    MOE_ROLE_BACKWARD,  /* final results of backward: gradients */
-    MOE_ROLE_STAGE      /* intermediate results of either */
+    MOE_ROLE_FORWARD,  /* final result of forward: O */
+    MOE_ROLE_BACKWARD, /* final results of backward: gradients */
+    MOE_ROLE_STAGE     /* intermediate results of either */
 } moe_tensor_role;
 
 /* The set of a layer's tensors, by id; data == NULL where absent. */
@@ -188,7 +197,7 @@ MOE_API void moe_tensor_shape(const moe_layer_desc *desc, moe_tensor_id id, int6
                               int64_t pairs, int64_t all_pairs, moe_tensor *ret);
 
 /* Frees every tensor of a set that moe_tensor_alloc made. */
-MOE_API void moe_tensors_free(moe_tensors *set);
+MOE_API void moe_tensors_destroy(moe_tensors *set);
 
 #ifdef __cplusplus
 }

@@ -38,8 +38,8 @@ typedef struct moe_gpu_param {
     const char *brief;
     double least, greatest; /* a file's value outside is absurd, and an error */
     int32_t fitted;         /* 1: `moeref calibrate` may move it */
-    int32_t whole;          /* 1: a whole number, of parts or of a fixed shape; times move with it in
-                               steps and have no slope */
+    int32_t whole; /* 1: a whole number, of parts or of a fixed shape; times move with it in
+                      steps and have no slope */
 } moe_gpu_param;
 
 /* The i-th parameter; key NULL past the end. */
@@ -109,14 +109,14 @@ typedef struct moe_kernel {
     double start_us;
 } moe_kernel;
 
-/* A prediction: kernels in launch order. Plain data, freed with moe_prediction_free. */
+/* A prediction: kernels in launch order. Plain data, freed with moe_prediction_destroy. */
 typedef struct moe_prediction {
     moe_kernel *kernels; /* [n_kernels] */
     size_t n_kernels;
     double total_us; /* kernels, gaps between them and the system's own overhead */
     double forward_us, backward_us;
-    double overhead_us;  /* the part of total_us that is in no kernel */
-    double floor_us;     /* sum of the kernels' floors */
+    double overhead_us; /* the part of total_us that is in no kernel */
+    double floor_us;    /* sum of the kernels' floors */
     double forward_floor_us, backward_floor_us;
     double least_us, forward_least_us, backward_least_us; /* sums of the kernels' */
     double flops; /* model FLOPs: the layer's, whatever a method computes twice */
@@ -147,13 +147,13 @@ MOE_API moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, in
 MOE_API moe_status moe_prediction_stage(const moe_prediction *prediction, const char *name,
                                         moe_kernel *ret);
 
-MOE_API void moe_prediction_free(moe_prediction **prediction);
+MOE_API void moe_prediction_destroy(moe_prediction **prediction);
 
 /* Tokens per expert for a case, without those of its zero experts. Exact for balanced, hot and
  * counts. Uniform and zipf: a draw of the same mean and spread, in O(E), a pure function of the
  * seed. A router whose choices are not known counts as balanced, which a load-balance loss makes of
- * it; with token rounding, whose point is the spread, as uniform and then rounded. ret_counts [E] is
- * the caller's. MOE_E_INVALID, MOE_E_NOMEM. */
+ * it; with token rounding, whose point is the spread, as uniform and then rounded. ret_counts [E]
+ * is the caller's. MOE_E_INVALID, MOE_E_NOMEM. */
 MOE_API moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_counts);
 
 /* Writes a Chrome trace (JSON, for Perfetto): one row per SM with tiles and their phases, one for
@@ -170,15 +170,15 @@ typedef struct moe_table moe_table;
  * batch. Layers (the first column is kernel): kernel, T, d, n, K, E, median_us and perhaps pass
  * (fwd, bwd, both; without it fwd) and route (balanced, uniform; without it balanced). Other
  * columns are ignored. A file that starts with '{' is a report of `moeref bench --output json`: its
- * rows are the kernels and then the passes of every case in it. MOE_E_IO, MOE_E_FORMAT with the line
- * number. */
+ * rows are the kernels and then the passes of every case in it. MOE_E_IO, MOE_E_FORMAT with the
+ * line number. */
 MOE_API moe_status moe_table_load(const char *path, const moe_log *log, moe_table **ret);
 MOE_API void moe_table_destroy(moe_table **table);
 MOE_API size_t moe_table_rows(const moe_table *table);
 
 typedef struct moe_fit_params {
-    const char *kernel;    /* only rows of this kernel, or of this runner of layers; NULL: all */
-    const char *method;    /* layers and kernels: who ran; its efficiencies are fitted. NULL: cublas */
+    const char *kernel; /* only rows of this kernel, or of this runner of layers; NULL: all */
+    const char *method; /* layers and kernels: who ran; its efficiencies are fitted. NULL: cublas */
     const char *free_keys; /* "tensor_eff,hbm_eff" or "cutlass_moe.stream"; NULL or "": none */
     double min_us;         /* rows shorter than this are not fitted */
     int32_t folds;         /* leave-shapes-out folds; 0: 5, at most one per shape */
@@ -206,8 +206,8 @@ typedef struct moe_row_error {
     double measured_us, predicted_us, floor_us, least_us; /* least_us: as of moe_kernel */
 } moe_row_error;
 
-/* Predicts row i as method, clock, entropy and in_stream of params say. MOE_E_INVALID: i is past the
- * end; MOE_E_NOTFOUND: the prediction has no such kernel or pass. */
+/* Predicts row i as method, clock, entropy and in_stream of params say. MOE_E_INVALID: i is past
+ * the end; MOE_E_NOTFOUND: the prediction has no such kernel or pass. */
 MOE_API moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gpu,
                                      const moe_fit_params *params, const moe_log *log,
                                      moe_row_error *ret);

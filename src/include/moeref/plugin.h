@@ -8,7 +8,8 @@
  * Every slot returns MOE_OK or a moe_status after sending a sentence to the log it was opened
  * with. A slot whose comment says "optional" may be NULL, with the meaning given there.
  *
- * Calls come from one thread at a time per device, but for `board`. See backends/README.md and backends/example. */
+ * Calls come from one thread at a time per device, but for `board`. See backends/README.md and
+ * backends/example. */
 #ifndef MOEREF_PLUGIN_H
 #define MOEREF_PLUGIN_H
 
@@ -24,7 +25,7 @@ extern "C" {
  * the table's end, and an older table counts as one in which they are NULL. */
 #define MOE_PLUGIN_ABI        2u
 #define MOE_PLUGIN_ABI_OLDEST 1u
-#define MOE_PLUGIN_SYMBOL "moe_plugin_v"
+#define MOE_PLUGIN_SYMBOL     "moe_plugin_v"
 
 typedef struct moe_open_params {
     int32_t threads;      /* CPU threads to use; 0: the backend's choice */
@@ -42,8 +43,8 @@ typedef struct moe_use {
 } moe_use;
 
 typedef struct moe_support {
-    int32_t arithmetic;    /* moe_dtype: the precision whose gates results are judged by, and the dtype
-                              that fetch delivers O and gradients in */
+    int32_t arithmetic; /* moe_dtype: the precision whose gates results are judged by, and the dtype
+                           that fetch delivers O and gradients in */
     int32_t deterministic; /* 1: equal inputs give equal bits, run after run */
     char reason[160];      /* set when the answer is MOE_E_UNSUPPORTED: one clause, "K > 32" */
 } moe_support;
@@ -143,10 +144,10 @@ typedef struct moe_plugin {
 
     /* ---- since interface 2 ---- */
 
-    /* Clock and power of the device's board now, in a few milliseconds at most. Called by one thread
-     * at a time, but by another one than runs a pass, while that pass runs: must not wait for it,
-     * disturb it, or send to the log. MOE_E_UNSUPPORTED where nothing can be told. optional: NULL
-     * means the same. */
+    /* Clock and power of the device's board now, in a few milliseconds at most. Called by one
+     * thread at a time, but by another one than runs a pass, while that pass runs: must not wait
+     * for it, disturb it, or send to the log. MOE_E_UNSUPPORTED where nothing can be told.
+     * optional: NULL means the same. */
     moe_status (*board)(void *device, moe_board *ret);
 } moe_plugin;
 

@@ -1,8 +1,8 @@
 /* The reference layer: plain loops that define what every backend must compute.
  *
- * float64: the oracle; obviously right, no BLAS, a fixed order of additions, the same bits for every
- * thread count. float32: the same loops in float. bf16 and fp16: float loops with every tensor that
- * a backend of that precision stores (H, A, Y, dH, A', dX~, outputs) rounded to it. */
+ * float64: the oracle; obviously right, no BLAS, a fixed order of additions, the same bits for
+ * every thread count. float32: the same loops in float. bf16 and fp16: float loops with every
+ * tensor that a backend of that precision stores (H, A, Y, dH, A', dX~, outputs) rounded to it. */
 #ifndef MOEREF_REFERENCE_H
 #define MOEREF_REFERENCE_H
 
@@ -14,12 +14,12 @@ extern "C" {
 
 typedef struct moe_reference_params {
     int64_t tokens;
-    int32_t precision;   /* moe_dtype: MOE_F64, MOE_F32, MOE_BF16 or MOE_F16 */
-    int32_t threads;     /* 0: all; results do not depend on it */
+    int32_t precision;    /* moe_dtype: MOE_F64, MOE_F32, MOE_BF16 or MOE_F16 */
+    int32_t threads;      /* 0: all; results do not depend on it */
     const moe_plan *plan; /* the routing to use; NULL: route with the layer's router */
-    int32_t plan_given;  /* with plan: 1 it is an input (no router gradients), 0 it is the router's own
-                            choice (weights are recomputed from the logits, gradients flow) */
-    uint64_t seed;       /* stochastic token rounding */
+    int32_t plan_given;   /* with plan: 1 it is an input (no router gradients), 0 it is the router's
+                             own   choice (weights are recomputed from the logits, gradients flow) */
+    uint64_t seed;        /* stochastic token rounding */
     int32_t skip_weight_gradients; /* 1: leave dW1, db1, dW2, db2 out (the sampled oracle) */
 } moe_reference_params;
 
@@ -35,13 +35,14 @@ MOE_API moe_status moe_reference_run(const moe_layer_desc *desc, const moe_tenso
                                      const moe_reference_params *params, const moe_log *log,
                                      moe_reference_result **ret);
 
-/* The router alone: float64 logits [T][E+n_zero] (freed by the caller with free(); may be NULL if not
- * wanted) and the plan. Linear in T*d*E, for shapes whose experts are too large to run in full. */
+/* The router alone: float64 logits [T][E+n_zero] (freed by the caller with free(); may be NULL if
+ * not wanted) and the plan. Linear in T*d*E, for shapes whose experts are too large to run in full.
+ */
 MOE_API moe_status moe_reference_route(const moe_layer_desc *desc, const moe_tensors *in,
                                        const moe_reference_params *params, const moe_log *log,
                                        double **ret_logits, moe_plan **ret_plan);
 
-MOE_API void moe_reference_free(moe_reference_result **result);
+MOE_API void moe_reference_result_destroy(moe_reference_result **result);
 
 #ifdef __cplusplus
 }

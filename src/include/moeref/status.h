@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define MOE_API __attribute__((visibility("default")))
+#define MOE_API               __attribute__((visibility("default")))
 #define MOE_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
 #define MOE_API

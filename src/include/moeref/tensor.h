@@ -36,7 +36,7 @@ MOE_API moe_status moe_tensor_alloc(moe_dtype dtype, int32_t ndim, const int64_t
                                     moe_tensor *ret);
 
 /* Frees data that moe_tensor_alloc made and clears the struct. NULL is allowed. */
-MOE_API void moe_tensor_free(moe_tensor *tensor);
+MOE_API void moe_tensor_destroy(moe_tensor *tensor);
 
 /* A fresh tensor with the same shape in another dtype. The caller owns *ret. */
 MOE_API moe_status moe_tensor_cast(const moe_tensor *src, moe_dtype dtype, moe_tensor *ret);

@@ -103,7 +103,7 @@ class Ours:
         return self
 
     def __exit__(self, *_):
-        self.moeref.lib.moe_layer_release(ctypes.byref(self.layer))
+        self.moeref.lib.moe_layer_destroy(ctypes.byref(self.layer))
         self.moeref.lib.moe_plan_destroy(ctypes.byref(self.plan))
 
     def forward(self):
