@@ -27,36 +27,21 @@ double gemm_flops(const Layer *layer, const Experts *x, int width) {
 cudaError_t rows_gemm(const Layer *layer, const Experts *x, bool nt, const void *a,
                       const int *a_map, const void *weights, int N, int K, const void *bias,
                       const float *scale, void *out, bool out_f32 = false) {
-    GenericArgs g = {};
-    g.rows = &x->rows;
-    g.a = a;
+    const GenericForm form = nt ? GENERIC_NT : GENERIC_NN;
+    GenericArgs g = GenericArgs::of_rows(&x->rows, form, a, weights, N, K, out);
     g.a_map = a_map;
-    g.lda = K;
-    g.b = weights;
-    g.ldb = nt ? K : N;
-    g.b_stride = (int64_t)N * K;
-    g.N = g.ldc = N;
-    g.K = K;
     g.bias = bias;
     g.row_scale = scale;
-    g.out = out;
     g.out_f32 = out_f32;
-    return generic_gemm(layer->dtype, nt ? GENERIC_NT : GENERIC_NN, &g, layer->dev->stream);
+    return generic_gemm(layer->dtype, form, &g, layer->dev->stream);
 }
 
 /* C[e][M][N] = A[rows][M]^T B[rows][N]. */
 cudaError_t weight_gemm(const Layer *layer, const Experts *x, const void *a, const int *a_map,
                         int M, const void *b, const int *b_map, int N, void *out) {
-    GenericArgs g = {};
-    g.rows = &x->rows;
-    g.a = a;
+    GenericArgs g = GenericArgs::over_rows(&x->rows, a, M, M, b, N, out);
     g.a_map = a_map;
-    g.lda = g.M = M;
-    g.b = b;
     g.b_map = b_map;
-    g.ldb = g.N = g.ldc = N;
-    g.out = out;
-    g.out_stride = (int64_t)M * N;
     return generic_gemm(layer->dtype, GENERIC_TN, &g, layer->dev->stream);
 }
 

@@ -31,7 +31,7 @@ struct Place {
         return 2 * (t & 3);
     }
     __device__ __forceinline__ void sync() const {
-        ptx::named_barrier(1 + wg, 128);
+        ptx::named_barrier(1 + wg, HOPPER_WARPGROUP);
     }
 };
 

@@ -48,6 +48,14 @@ struct HopperArgs {
 
 enum { HOPPER_BM = 128, HOPPER_BN = 256, HOPPER_BK = 64 };
 
+/* A CTA: the producer's warpgroup, then two that consume. */
+enum {
+    HOPPER_WARPGROUP = 128, /* threads */
+    HOPPER_WARPGROUP_WARPS = 4,
+    HOPPER_CONSUMERS = 2, /* warpgroups */
+    HOPPER_THREADS = (1 + HOPPER_CONSUMERS) * HOPPER_WARPGROUP
+};
+
 /* Columns of C per tile; of each of gate and up for the activation's GEMM. Two warpgroups share a
  * tile, or, taking turns, each holds 128 x 192 in its registers: DOWN and DXP know both. */
 __host__ __device__ constexpr int hopper_tile_columns(HopperOp op, bool pingpong) {

@@ -30,26 +30,44 @@ __device__ __forceinline__ void consume_any(const HopperArgs &g, uint32_t smem) 
         consume_glu<T, Q, AnyGlu>(g, smem);
 }
 
-/* Registers: 384 threads start with 168 each; the producer needs few, the consumers many. */
+/* Registers of a thread. A multiprocessor's 65536 give 384 threads 168 each; setmaxnreg then moves
+ * them from the producer to the consumers. These need most where they take turns (192 accumulators)
+ * or make H and A. */
+template <class Q> struct Registers {
+    static constexpr bool few = Q::pingpong || Q::act;
+    static constexpr int producer = few ? 40 : 56, consumer = few ? 232 : 224;
+    static_assert(producer + HOPPER_CONSUMERS * consumer == (1 + HOPPER_CONSUMERS) * 168, "");
+};
+
+/* Arrivals that complete a barrier's phase. */
+template <class Q> struct Arrivals {
+    /* One thread announces the bytes of the bulk copies; every producer thread its own gather. */
+    static constexpr uint32_t full = 1 + (Q::gathers ? HOPPER_WARPGROUP : 0);
+    /* A warp each: of the warpgroup whose turn it is, or of both. */
+    static constexpr uint32_t empty = (Q::pingpong ? 1 : HOPPER_CONSUMERS) * HOPPER_WARPGROUP_WARPS;
+    static constexpr uint32_t turn = HOPPER_WARPGROUP_WARPS;
+};
+
 template <class T, class Q>
-__global__ void __launch_bounds__(384, 1) hopper_gemm(const __grid_constant__ HopperArgs g) {
+__global__ void __launch_bounds__(HOPPER_THREADS, 1)
+    hopper_gemm(const __grid_constant__ HopperArgs g) {
     extern __shared__ __align__(1024) unsigned char storage[];
     const uint32_t smem = ptx::smem_address(storage);
     if (threadIdx.x == 0) {
         for (Ring<Q> ring(smem); ring.phase == 0; ring.advance()) {
-            ptx::barrier_init(ring.full(), Q::gathers ? 129 : 1);
-            ptx::barrier_init(ring.empty(), Q::pingpong ? 4 : 8); /* consumer warps */
+            ptx::barrier_init(ring.full(), Arrivals<Q>::full);
+            ptx::barrier_init(ring.empty(), Arrivals<Q>::empty);
         }
-        ptx::barrier_init(smem + Q::turns_at, 4); /* a warpgroup's warps */
-        ptx::barrier_init(smem + Q::turns_at + 8, 4);
+        ptx::barrier_init(smem + Q::turns_at, Arrivals<Q>::turn);
+        ptx::barrier_init(smem + Q::turns_at + 8, Arrivals<Q>::turn);
         ptx::barrier_init_fence();
     }
     __syncthreads();
-    if (threadIdx.x < 128) {
-        ptx::registers_give<Q::pingpong || Q::act ? 40 : 56>();
+    if (threadIdx.x < HOPPER_WARPGROUP) {
+        ptx::registers_give<Registers<Q>::producer>();
         produce<T, Q>(g, smem);
     } else {
-        ptx::registers_take<Q::pingpong || Q::act ? 232 : 224>();
+        ptx::registers_take<Registers<Q>::consumer>();
         consume_any<T, Q>(g, smem);
     }
 }
@@ -61,7 +79,7 @@ cudaError_t hopper_launch(const HopperArgs *args, int sms, cudaStream_t stream) 
     cudaError_t err =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (err == cudaSuccess)
-        kernel<<<sms, 384, bytes, stream>>>(*args);
+        kernel<<<sms, HOPPER_THREADS, bytes, stream>>>(*args);
     return err != cudaSuccess ? err : cudaGetLastError();
 }
 

@@ -55,6 +55,37 @@ struct GenericArgs {
     int64_t out_stride;     /* TN: elements from expert to expert */
     const void *bias;       /* [E][N] or NULL */
     const float *row_scale; /* [rows] or NULL */
+
+    /* C[rows][N] = A[rows][K] B_e, weights [E][N][K] (GENERIC_NT) or [E][K][N] (GENERIC_NN). */
+    static GenericArgs of_rows(const RowGroups *rows, GenericForm form, const void *a,
+                               const void *b, int N, int K, void *out) {
+        GenericArgs g = {};
+        g.rows = rows;
+        g.a = a;
+        g.b = b;
+        g.lda = g.K = K;
+        g.ldb = form == GENERIC_NT ? K : N;
+        g.b_stride = (int64_t)N * K;
+        g.N = g.ldc = N;
+        g.out = out;
+        return g;
+    }
+
+    /* GENERIC_TN: C[e][M][N] = A[rows][M]^T B[rows][N]; rows of A lie lda apart, M of them count.
+     */
+    static GenericArgs over_rows(const RowGroups *rows, const void *a, int lda, int M,
+                                 const void *b, int N, void *out) {
+        GenericArgs g = {};
+        g.rows = rows;
+        g.a = a;
+        g.b = b;
+        g.lda = lda;
+        g.M = M;
+        g.ldb = g.N = g.ldc = N;
+        g.out = out;
+        g.out_stride = (int64_t)M * N;
+        return g;
+    }
 };
 cudaError_t generic_gemm(int dtype, GenericForm form, const GenericArgs *args, cudaStream_t stream);
 

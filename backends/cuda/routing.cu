@@ -135,15 +135,9 @@ moe_status host_router_backward(Layer *layer) {
 cudaError_t router_gradients(Layer *layer) {
     cudaStream_t stream = layer->dev->stream;
     const int d = (int)layer->desc.d;
-    GenericArgs to_x = {};
-    to_x.rows = &layer->dense;
-    to_x.a = layer->dz;
-    to_x.lda = layer->dz_ld;
-    to_x.b = layer->w_r;
-    to_x.ldb = to_x.N = to_x.ldc = d;
-    to_x.K = layer->dz_ld;
+    GenericArgs to_x = GenericArgs::of_rows(&layer->dense, GENERIC_NN, layer->dz, layer->w_r, d,
+                                            layer->dz_ld, layer->dx_router);
     to_x.b_map = layer->dz_rows;
-    to_x.out = layer->dx_router;
     to_x.out_f32 = 1;
     cudaError_t err = generic_gemm(layer->dtype, GENERIC_NN, &to_x, stream);
     if (err == cudaSuccess)
@@ -197,13 +191,8 @@ moe_status layer_route(Layer *layer) {
     if (layer->use.plan_given)
         return MOE_OK;
     cudaStream_t stream = layer->dev->stream;
-    GenericArgs g = {};
-    g.rows = &layer->dense;
-    g.a = layer->x;
-    g.b = layer->w_r;
-    g.lda = g.ldb = g.K = (int)layer->desc.d;
-    g.N = g.ldc = layer->outputs;
-    g.out = layer->logits;
+    GenericArgs g = GenericArgs::of_rows(&layer->dense, GENERIC_NT, layer->x, layer->w_r,
+                                         layer->outputs, (int)layer->desc.d, layer->logits);
     g.out_f32 = 1;
     g.bias = layer->b_r;
     cudaError_t err = generic_gemm(layer->dtype, GENERIC_NT, &g, stream);

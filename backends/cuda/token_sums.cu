@@ -49,16 +49,8 @@ moe_status prepare_token_sums(Layer *layer, int height) {
 
 cudaError_t token_product(const Layer *layer, const void *a, int lda, int M, const void *b, int N,
                           float *out) {
-    GenericArgs g = {};
-    g.rows = &layer->slices;
-    g.a = a;
-    g.lda = lda;
-    g.M = M;
-    g.b = b;
-    g.ldb = g.N = g.ldc = N;
-    g.out = layer->slice_sums;
+    GenericArgs g = GenericArgs::over_rows(&layer->slices, a, lda, M, b, N, layer->slice_sums);
     g.out_f32 = 1;
-    g.out_stride = (int64_t)M * N;
     cudaError_t err = generic_gemm(layer->dtype, GENERIC_TN, &g, layer->dev->stream);
     return err == cudaSuccess ? sum_slices(layer, g.out_stride, out) : err;
 }
