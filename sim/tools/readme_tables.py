@@ -145,21 +145,31 @@ def moeref(*args):
                           stdout=subprocess.PIPE).stdout
 
 
+def error(r):
+    return 100 * (r["predicted_us"] / r["measured_us"] - 1)
+
+
 def kernel_row(name, rows):
-    errors = [100 * (r["predicted_us"] / r["measured_us"] - 1) for r in rows]
+    errors = [error(r) for r in rows]
     over_floor = mean([r["measured_us"] / r["floor_us"] for r in rows])
     return ("dX~" if name == "dXp" else name, len(rows),
             f"{sum(map(abs, errors)) / len(errors):.1f}", f"{sum(errors) / len(errors):+.1f}",
             f"{min(errors):+.0f} to {max(errors):+.0f}", f"{over_floor:.2f}")
 
 
-def against():
-    """Errors of the model on the project's own kernels; these over their floors."""
-    lines = moeref("predict", "--against", OWN, "--gpu", "h100-sxm", "--clock", "settled",
+def beside(path):
+    """Kernels by name, in the order of the cases: measured beside predicted."""
+    lines = moeref("predict", "--against", path, "--gpu", "h100-sxm", "--clock", "settled",
                    "--stream", "--output", "json").splitlines()
     found = {}
     for line in map(json.loads, lines):
         found.setdefault(line["name"], []).append(line)
+    return found
+
+
+def against():
+    """Errors of the model on the project's own kernels; these over their floors."""
+    found = beside(OWN)
     rows = [kernel_row(name, found[name]) for name in KERNELS]
     every = [r for name in KERNELS for r in found[name]]
     rows.append((*kernel_row("**all**", every)[:-1], ""))
@@ -168,14 +178,24 @@ def against():
 
 
 OWN = "golden/timing/h100-sxm/moeref.json"
+ROUTED = "golden/timing/h100-sxm/bench.json"
 FIGURE = "golden/sim/sonicmoe_figure.tsv"
 PEERS = "golden/sim/peers.tsv"
+STAGES = ("router", "topk", "metadata", "router_backward", "dX")
+
+
+def router():
+    """Errors on the router's stages, and on dX that starts from its part, in percent."""
+    found = beside(ROUTED)
+    names = [" ".join(r["case"].split()[1:5]) for r in found["router"]]
+    return table(("stage", *names), [(s, *(f"{error(r):+.1f}" for r in found[s])) for s in STAGES])
+
+
 STATED = (  # who, what, file, options
     ("cublas", "passes, 17 shapes", PEERS, "--kernel cublas --clock settled"),
     ("moeref", "kernels, 17 shapes", OWN, "--clock settled --stream"),
     ("moeref", "passes, 17 shapes", "golden/timing/h100-sxm/moeref.tsv", "--clock settled"),
-    ("moeref", "kernels with router, 3 shapes", "golden/timing/h100-sxm/bench.json",
-     "--clock settled --stream"),
+    ("moeref", "kernels with router, 3 shapes", ROUTED, "--clock settled --stream"),
     ("grouped_mm", "kernels, 17 shapes", "golden/sim/grouped_mm.json", ""),
     ("grouped_mm", "passes, 17 shapes", PEERS, "--kernel grouped_mm --clock settled"),
     ("scattermoe", "kernels, 16 shapes", "golden/sim/scattermoe.json", ""),
@@ -205,7 +225,7 @@ def accuracy():
 
 
 TABLES = {"speed": speed, "speed_means": speed_means, "speed_phrase": speed_phrase,
-          "against": against, "accuracy": accuracy}
+          "against": against, "router": router, "accuracy": accuracy}
 
 
 def filled(match):
