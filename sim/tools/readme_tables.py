@@ -21,7 +21,7 @@ from measured import is_busy
 ROOT = Path(__file__).resolve().parents[2]
 TIMING = ROOT / "golden/timing/h100-sxm"
 FILES = ("README.md", "backends/cuda/README.md", "golden/timing/README.md", "sim/README.md",
-         "sim/CALIBRATION.md", "sim/REPRODUCTIONS.md")
+         "sim/CALIBRATION.md")
 PLACE = re.compile(r"(<!-- table: (\w+) -->)(.*?)(<!-- end -->)", re.S)
 PASSES = ("fwd", "bwd")
 NAMES = {"olmoe": "OLMoE", "qwen3-235b": "Qwen3-235B", "qwen3-next": "Qwen3-Next",
@@ -238,10 +238,11 @@ def main(mode=None):
     if mode is None:
         print("\n".join(f"{name}\n\n{made()}" for name, made in TABLES.items()))
         return 0
-    stale = 0
+    stale, placed = 0, set()
     for name in FILES:
         path = ROOT / name
-        old = path.read_text() if path.exists() else ""
+        old = path.read_text()
+        placed.update(match[1] for match in PLACE.findall(old))
         new = PLACE.sub(filled, old)
         if new == old:
             continue
@@ -249,6 +250,8 @@ def main(mode=None):
         if mode == "--write":
             path.write_text(new)
         print(f"{name}: {'written' if mode == '--write' else 'says other figures'}")
+    if placed != set(TABLES):
+        sys.exit(f"tables without a place: {', '.join(set(TABLES) - placed)}")
     return mode == "--check" and stale > 0
 
 
