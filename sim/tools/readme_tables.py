@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tables of figures in the Markdown files: made from golden/ and from the model, never typed.
 
-    readme_tables.py MOEREF             prints every table; MOEREF is the command-line program
+    readme_tables.py MOEREF             prints every table; MOEREF: path of the program
     readme_tables.py MOEREF --write     puts them where the Markdown files mark a place
     readme_tables.py MOEREF --check     fails where a Markdown file says something else
 
@@ -141,7 +141,7 @@ def speed_phrase():
 
 
 def moeref(*args):
-    return subprocess.run([sys.argv[1], *args], check=True, text=True, cwd=ROOT,
+    return subprocess.run([Path(sys.argv[1]).resolve(), *args], check=True, text=True, cwd=ROOT,
                           stdout=subprocess.PIPE).stdout
 
 
