@@ -6,7 +6,7 @@
 /* C has `columns` columns. Turns hide an epilogue wholly, but their tiles of 192 columns read a
  * ninth more than shared ones of 256, whose epilogues run under the next tile's products too, but
  * for the rounding. They pay where products are few, and where 256 columns would leave part of the
- * last tile empty; less so where 192 would (README.md, log). */
+ * last tile empty; less so where 192 would (LOG.md). */
 static inline int takes_turns(long columns, long k) {
     const long blocks = k / 64;
     if (columns % 256 != 0)

@@ -1,4 +1,4 @@
-/* The tile model of GEMMs. Equations and their measured worth: sim/README.md. */
+/* The tile model of GEMMs. Equations: sim/README.md; their measured worth: sim/CALIBRATION.md. */
 #include "sim/kernels/gemm.h"
 
 #include <math.h>

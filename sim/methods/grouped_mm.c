@@ -1,7 +1,7 @@
 /* PyTorch: torch.nn.functional.grouped_mm with everything else left to the framework: an index
  * gather, a compiled SwiGLU, a compiled weighted sum over y[inverse], and autograd of all of them.
  * Kernels, and the rates of those that are bound by their own instructions, as a profile of it
- * shows them: sim/README.md. */
+ * shows them: sim/CALIBRATION.md. */
 #include "sim/kernels/list.h"
 
 /* ATen's CUTLASS kernels (aten/src/ATen/native/cuda/GroupMM.cu), in clusters of two along the rows:

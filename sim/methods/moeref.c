@@ -24,7 +24,7 @@ static const moe_int_tiles *either(const moe_int_list *l, double k) {
 
 /* The router's products go through the portable GEMM (generic_gemm.cu): tiles of 128 x 128, two
  * stages of 32 columns, no multicast, results in fp32. These four numbers are fitted to the three
- * layers of golden/timing/h100-sxm/bench.json; sim/README.md says what they are worth. */
+ * layers of golden/timing/h100-sxm/bench.json; sim/CALIBRATION.md says how well. */
 #define PORTABLE_TENSOR   0.222  /* of the method's own tensor rate */
 #define PORTABLE_EPILOGUE 19     /* bytes for each accumulator; 4 of them leave */
 #define CHOICE_RATE       0.0245 /* rounds of a warp over a token's experts, a clock and SM */

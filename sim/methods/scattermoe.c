@@ -1,6 +1,6 @@
 /* ScatterMoE (arXiv 2403.08245), release 0.3: Triton grouped GEMMs that gather their rows on load
  * and scatter on store; everything else is eager PyTorch. Kernels, and the rates of those that are
- * bound by their own instructions, as a profile of it shows them: sim/README.md. */
+ * bound by their own instructions, as a profile of it shows them: sim/CALIBRATION.md. */
 #include <math.h>
 
 #include "sim/kernels/list.h"

@@ -14,6 +14,12 @@ def entry(shape, backend, kernels, times):
             "passes": [{"name": k, "measured_us": round(us, 1)} for k, us in passes]}
 
 
+def is_busy(times, least=0.95):
+    """Kernels fill so much of both passes, by the profiler: the rest would be the host's time."""
+    return all(times["profile"][part]["busy_us"] >= least * times[p + "_us"]
+               for part, p in (("forward", "fwd"), ("backward", "bwd")))
+
+
 def about(measured, *keys):
     """The head of a report: what the measuring run says of itself."""
     return {"moeref": 1, **{x: measured[x] for x in keys}}

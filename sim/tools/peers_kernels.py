@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from measured import PASSES, about, entry, pass_rows, write_table
+from measured import PASSES, about, entry, is_busy, pass_rows, write_table
 
 # The kernels of a pass in the order of their launches, as the model calls them, + for one that may be launched twice:
 # ATen cuts tensors of 2^31 elements and more. Autograd computes the gradient of a product's mat2, the weights, before
@@ -73,12 +73,6 @@ def write_passes(measured, own, path):
         for shape in run["shapes"].values():
             rows += pass_rows(method, shape, shape.get(peer, {}), "balanced" if peer == "bmm" else "uniform")
     write_table(path, PASSES, rows)
-
-
-def is_busy(times, least=0.95):
-    """Kernels fill so much of both passes, by the profiler: the rest would be the host's time."""
-    return all(times["profile"][part]["busy_us"] >= least * times[p + "_us"]
-               for part, p in (("forward", "fwd"), ("backward", "bwd")))
 
 
 def write_sonicmoe(measured, path):

@@ -69,7 +69,8 @@ static void compare_sampled(const trial *b, moe_int_comparison *c, moe_tensor_ve
     }
 }
 
-/* Golden values that are no numbers hide what was compared with them, but not from the oracle. */
+/* Compares with the oracle too: nothing can be told from golden values that are not numbers, but
+ * the oracle still has a value there. Its verdict counts only if it is a failure. */
 static void compare_lost(const trial *b, moe_int_comparison *c, moe_tensor_verdict *ret) {
     moe_tensor_verdict v;
     c->want = &b->truth.oracle->out.t[c->id];

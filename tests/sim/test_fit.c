@@ -189,7 +189,7 @@ Test(sim_fit, kernels_give_known_efficiencies_back) {
 }
 
 /* The project's own kernels as they were measured, each by itself: within 4.5 % on average, where
- * backends/cuda/README.md says 3.6. */
+ * golden/timing/README.md says 3.6. */
 Test(sim_fit, measured_kernels) {
     char path[4096];
     moe_table *table;
@@ -207,7 +207,7 @@ Test(sim_fit, measured_kernels) {
 }
 
 /* The router's stages, and dX that starts from its part, on three layers: none further off than
- * sim/README.md says (5.9 %). */
+ * sim/CALIBRATION.md says (5.9 %). */
 Test(sim_fit, measured_router) {
     static const char *const names[] = {"router", "topk", "metadata", "router_backward", "dX"};
     char path[4096];

@@ -159,7 +159,7 @@ static moe_prediction *predict_plan(const moe_gpu *gpu, const char *method, cons
 }
 
 /* SonicMoE's paper: 25.7 % more model FLOP/s forward and 11.8 % backward from token rounding, its
- * kernels alone. The room is what sim/README.md leaves unexplained. */
+ * kernels alone. The room is what sim/REPRODUCTIONS.md leaves unexplained. */
 Test(sim_predict, token_rounding_gains) {
     moe_gpu *gpu = load("h100-sxm");
     moe_prediction *chosen =

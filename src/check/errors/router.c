@@ -53,12 +53,12 @@ static void pick_slot(const moe_plan *plan, int64_t slot, double *ret) {
             ret[plan->pair_of_token[plan->token_offsets[t] + slot]] = 1;
 }
 
-/* What pair p adds to V of its token's dz[R], given the slopes of dz in its dS and the token's
- * softmax `share` of every expert; returned: what that adds to V of its row of dX, which errs by
- * one number times one row, with the squared norms of W_r in `norms` (NULL: 0). The term slope * dS
- * errs by dS, by its storing and by the weights in the slope. And the slope is itself a difference
- * of terms of the size of the weight (zero for K = 1 with renormalised weights), for experts not
- * chosen times their share. */
+/* Adds the variance that pair p causes in its token's dz[R] to `ret`; returns the variance that it
+ * causes in the token's row of dX, 0 where `norms` is NULL. p changes dz by slope[R] * dS:
+ *   dS      has an error of its own, one of being stored, and one from the weights in the slope
+ *   slope   is a difference of terms as large as the weight, for experts that are not chosen times
+ *           their share, the softmax `share`[R]; it is 0 for K = 1 with renormalised weights
+ * The row of dX errs by one number times a row of W_r, whose squared norms are `norms`[R]. */
 static double add_pair(const moe_int_error_run *k, int64_t p, const double *slope,
                        const double *share, const unsigned char *chosen, const double *norms,
                        double *ret) {

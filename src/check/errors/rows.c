@@ -1,7 +1,7 @@
-/* What rows of dX and dW1 need beside every element's variance. Where rounding may carry a
- * pre-activation across a jump of the activation's slope, a correct row is one of two that lie some
- * 10 % apart. Every side is a known vector, W1's row (for dW1: x) times the jump, so the result is
- * compared with the nearest of those choices: a wrong row is about as far from all of them. */
+/* The sides of rows of dX and dW1. An activation's slope may jump. Where rounding may carry a
+ * pre-activation across the jump, two rows are correct, some 10 % apart: one for each side. Their
+ * difference is known: the jump times W1's row (for dW1: times x). A result is compared with the
+ * nearest of the correct rows. That hides no error: a wrong row is as far from each of them. */
 #include "check/errors/errors.h"
 
 #include <math.h>

@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Tables of figures in the Markdown files: made from golden/ and from the model, never typed.
+
+    readme_tables.py MOEREF             prints every table; MOEREF: path of the program
+    readme_tables.py MOEREF --write     puts them where the Markdown files mark a place
+    readme_tables.py MOEREF --check     fails where a Markdown file says something else
+
+A place is <!-- table: NAME --> ... <!-- end -->. What stands on the same line as its marks is a
+phrase, all else a block. Ratios compare times of one run; averages of ratios are geometric.
+"""
+import functools
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from measured import is_busy
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMING = ROOT / "golden/timing/h100-sxm"
+FILES = ("README.md", "backends/cuda/README.md", "golden/timing/README.md", "sim/README.md",
+         "sim/CALIBRATION.md")
+PLACE = re.compile(r"(<!-- table: (\w+) -->)(.*?)(<!-- end -->)", re.S)
+PASSES = ("fwd", "bwd")
+NAMES = {"olmoe": "OLMoE", "qwen3-235b": "Qwen3-235B", "qwen3-next": "Qwen3-Next",
+         "dsv3": "DeepSeek-V3"}
+KERNELS = ("A", "Y", "O", "dH", "dS", "dW2", "dXp", "dW1", "dX")
+# Who is compared with the project's kernels, and the runs that timed both, best first. A star for
+# each run further down; what has two stars counts in no mean.
+RUNS = {"bmm": ("kernels",), "grouped_mm": ("kernels", None, "peers"), "scattermoe": ("kernels",),
+        "sonicmoe": ("kernels_sonicmoe", "kernels_peers", "peers")}
+
+
+@functools.cache
+def shapes(run):
+    return json.loads((TIMING / f"{run}.json").read_text())["shapes"]
+
+
+def speed_up(peer, name):
+    """Times of a peer over the project's in the best run that has both; its stars."""
+    for stars, run in enumerate(RUNS[peer]):
+        shape = shapes(run).get(name, {}) if run else {}
+        if "fwd_us" in shape.get(peer, {}):
+            return [shape[peer][p + "_us"] / shape["ours"][p + "_us"] for p in PASSES], stars
+    return None, 0
+
+
+def of_bound(name):
+    """Share of the dense cuBLAS bound, by TFLOP/s: 1 would be as fast."""
+    shape = shapes("kernels")[name]
+    return [shape["ours"][p + "_tflops"] / shape["bmm"][p + "_tflops"] for p in PASSES]
+
+
+def ratios(peer, but_stars=2):
+    every = [(name, *speed_up(peer, name)) for name in shapes("kernels")]
+    return {name: both for name, both, stars in every if both and stars < but_stars}
+
+
+def unhindered():
+    """SonicMoE's ratios on shapes where its device hardly waits for its host."""
+    alone = {name: shape["sonicmoe"] for name, shape in shapes("peers").items()}
+    return {name: r for name, r in ratios("sonicmoe").items() if is_busy(alone[name])}
+
+
+def mean(values):
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def means(rows):
+    return [mean(values) for values in zip(*rows)]
+
+
+def both(values, form="{:.2f}"):
+    return "/".join(form.format(v) for v in values)
+
+
+def row(*cells):
+    return "| " + " | ".join(map(str, cells)) + " |\n"
+
+
+def table(header, rows):
+    return row(*header) + "|---" * len(header) + "|\n" + "".join(row(*r) for r in rows)
+
+
+def speed_row(name, shape):
+    cells = [NAMES.get(name, name), ",".join(str(shape[x]) for x in "TdnEK")]
+    cells.append(both((shape["ours"][p + "_tflops"] for p in PASSES), "{:.0f}"))
+    cells.append(both(of_bound(name)))
+    for peer in ("grouped_mm", "scattermoe", "sonicmoe"):
+        found, stars = speed_up(peer, name)
+        cells.append(both(found) + "*" * stars if found else "failed")
+    return cells
+
+
+def speed():
+    """Every shape: TFLOP/s forward/backward, and the project's speed over that of others."""
+    run = shapes("kernels")
+    peers = [ratios(peer) for peer in ("grouped_mm", "scattermoe", "sonicmoe")]
+    bound = [of_bound(name) for name in run]
+    rows = [speed_row(name, shape) for name, shape in run.items()]
+    over = [both(means(values)) for values in (bound, *(p.values() for p in peers))]
+    rows.append(["**mean**", "", "", *over])
+    rows.append(["shapes in it", "", "", len(bound), *map(len, peers)])
+    header = ("shape", "T,d,n,E,K", "ours", "/bmm", "/grouped_mm", "/ScatterMoE", "/SonicMoE")
+    return table(header, rows)
+
+
+def speed_means():
+    """The means of `speed` alone."""
+    rows = [("cuBLAS, the six products alone", [of_bound(name) for name in shapes("kernels")])]
+    for peer, who in (("grouped_mm", "`torch.nn.functional.grouped_mm`"),
+                      ("scattermoe", "ScatterMoE"), ("sonicmoe", "SonicMoE")):
+        rows.append((who, list(ratios(peer).values())))
+    busy = list(unhindered().values())
+    rows.append(("SonicMoE where it hardly waits for its host", busy))
+    cells = []
+    for who, values in rows:
+        ranges = [f"{min(v):.2f} to {max(v):.2f}" for v in zip(*values)]
+        m = means(values)
+        cells.append((who, len(values), f"{m[0]:.2f}", ranges[0], f"{m[1]:.2f}", ranges[1]))
+    return table(("times as fast as", "shapes", "forward", "range", "backward", "range"), cells)
+
+
+def speed_phrase():
+    """The same in a sentence, of the shapes that every peer ran."""
+    common = [name for name in shapes("kernels") if name in ratios("scattermoe")]
+    bound = means([of_bound(name) for name in common])
+    grouped, scatter, sonic = (means([ratios(peer)[name] for name in common])
+                               for peer in ("grouped_mm", "scattermoe", "sonicmoe"))
+    busy = list(unhindered().values())
+    spans = [f"{min(v):.2f} to {max(v):.2f}" for v in zip(*busy)]
+    least = min(min(r) for r in ratios("sonicmoe").values())
+    return (f"{len(common)} layer shapes, means, forward and backward: "
+            f"{bound[0]:.2f} and {bound[1]:.2f} of the dense cuBLAS bound; "
+            f"{grouped[0]:.2f} and {grouped[1]:.2f} times `torch.nn.functional.grouped_mm`; "
+            f"{scatter[0]:.2f} and {scatter[1]:.2f} times ScatterMoE; "
+            f"{sonic[0]:.2f} and {sonic[1]:.2f} times SonicMoE (at least {least:.2f}; "
+            f"{spans[0]} and {spans[1]} where its device hardly waits for its host)")
+
+
+def moeref(*args):
+    return subprocess.run([Path(sys.argv[1]).resolve(), *args], check=True, text=True, cwd=ROOT,
+                          stdout=subprocess.PIPE).stdout
+
+
+def error(r):
+    return 100 * (r["predicted_us"] / r["measured_us"] - 1)
+
+
+def kernel_row(name, rows):
+    errors = [error(r) for r in rows]
+    over_floor = mean([r["measured_us"] / r["floor_us"] for r in rows])
+    return ("dX~" if name == "dXp" else name, len(rows),
+            f"{sum(map(abs, errors)) / len(errors):.1f}", f"{sum(errors) / len(errors):+.1f}",
+            f"{min(errors):+.0f} to {max(errors):+.0f}", f"{over_floor:.2f}")
+
+
+def beside(path):
+    """Kernels by name, in the order of the cases: measured beside predicted."""
+    lines = moeref("predict", "--against", path, "--gpu", "h100-sxm", "--clock", "settled",
+                   "--stream", "--output", "json").splitlines()
+    found = {}
+    for line in map(json.loads, lines):
+        found.setdefault(line["name"], []).append(line)
+    return found
+
+
+def against():
+    """Errors of the model on the project's own kernels; these over their floors."""
+    found = beside(OWN)
+    rows = [kernel_row(name, found[name]) for name in KERNELS]
+    every = [r for name in KERNELS for r in found[name]]
+    rows.append((*kernel_row("**all**", every)[:-1], ""))
+    header = ("kernel", "rows", "mean error, %", "bias, %", "range, %", "measured / floor")
+    return table(header, rows)
+
+
+OWN = "golden/timing/h100-sxm/moeref.json"
+ROUTED = "golden/timing/h100-sxm/bench.json"
+FIGURE = "golden/sim/sonicmoe_figure.tsv"
+PEERS = "golden/sim/peers.tsv"
+STAGES = ("router", "topk", "metadata", "router_backward", "dX")
+
+
+def router():
+    """Errors on the router's stages, and on dX that starts from its part, in percent."""
+    found = beside(ROUTED)
+    names = [" ".join(r["case"].split()[1:5]) for r in found["router"]]
+    return table(("stage", *names), [(s, *(f"{error(r):+.1f}" for r in found[s])) for s in STAGES])
+
+
+STATED = (  # who, what, file, options
+    ("cublas", "passes, 17 shapes", PEERS, "--kernel cublas --clock settled"),
+    ("moeref", "kernels, 17 shapes", OWN, "--clock settled --stream"),
+    ("moeref", "passes, 17 shapes", "golden/timing/h100-sxm/moeref.tsv", "--clock settled"),
+    ("moeref", "kernels with router, 3 shapes", ROUTED, "--clock settled --stream"),
+    ("grouped_mm", "kernels, 17 shapes", "golden/sim/grouped_mm.json", ""),
+    ("grouped_mm", "passes, 17 shapes", PEERS, "--kernel grouped_mm --clock settled"),
+    ("scattermoe", "kernels, 16 shapes", "golden/sim/scattermoe.json", ""),
+    ("scattermoe", "passes, 16 shapes", PEERS, "--kernel scattermoe --clock settled"),
+    ("scattermoe", "bars, no host time", FIGURE,
+     "--kernel scattermoe --clock settled --what-if scattermoe.fixed_us=0"),
+    ("sonicmoe", "passes, 4 shapes", "golden/sim/sonicmoe_measured.tsv", "--clock settled"),
+    ("sonicmoe", "bars, 12 shapes", "golden/sim/sonicmoe_bars.tsv", "--clock settled"),
+    ("momoe", "bars, 12 shapes", FIGURE, "--kernel momoe --clock settled"),
+    ("megablocks", "bars, 10 shapes", FIGURE, "--kernel megablocks --clock settled"),
+    ("deepgemm", "bars, 12 shapes", FIGURE, "--kernel deepgemm --clock settled"),
+)
+SHIPPED = re.compile(r"(\d+) rows +mean +([\d.]+) % +median +([\d.]+) % +p90 +([\d.]+) % "
+                     r"+bias +([-+\d.]+) %")
+
+
+def accuracy():
+    """Errors of the shipped H100 description on every table of golden/."""
+    rows = []
+    for method, what, path, options in STATED:
+        out = moeref("calibrate", "--from", path, "--method", method, *options.split())
+        count, *errors, bias = SHIPPED.search(out).groups()
+        rows.append((f"`{method}`", what, count, *(f"{float(x):.1f}" for x in errors),
+                     f"{float(bias):+.1f}", f"`{Path(path).name}`"))
+    return table(("method", "what", "rows", "mean, %", "median, %", "p90, %", "bias, %", "table"),
+                 rows)
+
+
+TABLES = {"speed": speed, "speed_means": speed_means, "speed_phrase": speed_phrase,
+          "against": against, "router": router, "accuracy": accuracy}
+
+
+def filled(match):
+    start, name, old, end = match.groups()
+    made = TABLES[name]()
+    return start + (made if "\n" not in old else f"\n{made}") + end
+
+
+def main(mode=None):
+    if mode is None:
+        print("\n".join(f"{name}\n\n{made()}" for name, made in TABLES.items()))
+        return 0
+    stale, placed = 0, set()
+    for name in FILES:
+        path = ROOT / name
+        old = path.read_text()
+        placed.update(match[1] for match in PLACE.findall(old))
+        new = PLACE.sub(filled, old)
+        if new == old:
+            continue
+        stale += 1
+        if mode == "--write":
+            path.write_text(new)
+        print(f"{name}: {'written' if mode == '--write' else 'says other figures'}")
+    if placed != set(TABLES):
+        sys.exit(f"tables without a place: {', '.join(set(TABLES) - placed)}")
+    return mode == "--check" and stale > 0
+
+
+sys.exit(main(*sys.argv[2:3]))
