@@ -5,17 +5,11 @@
 #include "check/subject/run.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
+#include "core/clock.h"
 #include "core/elements.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 typedef struct stage_source {
     moe_int_run *run;
@@ -112,7 +106,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     char selector[4096];
     moe_check_result *r = NULL;
     moe_int_run run;
-    double start = now();
+    const double start_us = moe_int_now_us();
     if (!params)
         params = &defaults;
     snprintf(selector, sizeof selector, "--backend %s", params->spec ? params->spec : name);
@@ -123,7 +117,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     if (run.usable)
         status = judge(&run, problem, params, log, r);
     moe_int_run_destroy(&run);
-    r->seconds = now() - start;
+    r->seconds = 1e-6 * (moe_int_now_us() - start_us);
     if (status)
         moe_check_result_destroy(&r);
     else
