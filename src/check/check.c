@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { MOST_TIMINGS = 64 };
+
 typedef struct stage_source {
     moe_int_run *run;
     const moe_problem *problem;
@@ -81,6 +83,19 @@ static void judge_repeats(const moe_int_run *run, moe_check_result *r) {
             fail_repeat(run, moe_int_order[i], r);
 }
 
+/* What is timed under a name that no table holds has no FLOPs, bytes or prediction. The first such
+ * name is told, after what is wrong with the results. */
+static void judge_timings(const moe_int_run *run, moe_check_result *r) {
+    moe_cost cost[MOST_TIMINGS];
+    moe_stage stage;
+    size_t count = moe_layer_timings(run->layer, cost, MOST_TIMINGS);
+    for (size_t i = 0; i < count && i < MOST_TIMINGS; i++) {
+        if (moe_stage_parse(cost[i].name, &stage))
+            moe_int_result_set(r, MOE_VERDICT_FAIL,
+                               "timings: \"%s\" is no stage; moeref list names them", cost[i].name);
+    }
+}
+
 static moe_status judge(moe_int_run *run, const moe_problem *problem,
                         const moe_check_params *params, const moe_log *log, moe_check_result *r) {
     stage_source source = {run, problem, r};
@@ -93,8 +108,10 @@ static moe_status judge(moe_int_run *run, const moe_problem *problem,
     if (!run->support.deterministic && run->same_plan)
         subject.later = views(run->later, NULL);
     moe_status status = moe_int_judge(&subject, params, log, r);
-    if (!status)
+    if (!status) {
         judge_repeats(run, r);
+        judge_timings(run, r);
+    }
     return status;
 }
 
