@@ -64,8 +64,8 @@ static void list_stages_text(void) {
     for (int i = 0; i < MOE_STAGE_COUNT; i++) {
         const moe_stage_info s = moe_stage_info_of((moe_stage)i);
         const char *tensor = tensor_of(&s), *whole = whole_of((moe_stage)i);
-        printf("  %-16s %-5s %-14s %s\n", s.name, pass_word(s.pass), tensor ? tensor : "-",
-               whole ? whole : "");
+        printf("  %-16s %-5s %-*s%s\n", s.name, pass_word(s.pass), whole ? 15 : 0,
+               tensor ? tensor : "-", whole ? whole : "");
     }
 }
 
