@@ -62,14 +62,15 @@ def view(t):
 
 
 def stage_passes(lib, path):
-    """{name: "fwd", "bwd" or "both"} of every stage, as the program beside the library lists them: in a build tree, or
-    installed."""
+    """{name: "fwd", "bwd" or "both"} of every stage, as the build tree's or the installed program
+    lists them."""
     beside = Path(lib).resolve().parent / "cli/moeref"
     program = str(beside) if beside.exists() else shutil.which("moeref")
     if not program:
         raise RuntimeError(f"no program {beside}, and no moeref on PATH")
-    listed = subprocess.run([program, "list", "--output", "json"], env={**os.environ, "MOEREF_BACKEND_PATH": path},
-                            check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run([program, "list", "--output", "json"], check=True, text=True,
+                            env={**os.environ, "MOEREF_BACKEND_PATH": path},
+                            capture_output=True).stdout
     return {stage["name"]: stage["pass"] for stage in json.loads(listed)["stages"]}
 
 
@@ -148,7 +149,8 @@ class Ours:
         self.moeref.lib.moe_layer_timings.restype = ctypes.c_size_t
         count = self.moeref.lib.moe_layer_timings(self.layer, costs, ctypes.c_size_t(32))
         rows = [(c.name.decode(), c.us) for c in costs[:count]]
-        return tuple({name: us for name, us in rows if self.moeref.passes[name] == which} for which in ("fwd", "bwd"))
+        return tuple({name: us for name, us in rows if self.moeref.passes[name] == which}
+                     for which in ("fwd", "bwd"))
 
     def memory(self):
         memory = Memory()
