@@ -49,34 +49,36 @@ static moe_status unknown_method(const char *name, const moe_log *log) {
 }
 
 static void router_forward(moe_int_list *l, double logits) {
-    moe_int_list_dense(l, "router", l->T, logits, l->d, 1, &moe_int_cublas_tiles);
-    moe_int_list_stream(l, "topk", l->T * logits * 4, l->P * 8);
+    moe_int_list_dense(l, MOE_STAGE_ROUTER, l->T, logits, l->d, 1, &moe_int_cublas_tiles);
+    moe_int_list_stream(l, MOE_STAGE_TOPK, l->T * logits * 4, l->P * 8);
 }
 
 static void router_backward(moe_int_list *l, double logits) {
-    moe_int_list_stream(l, "d_logits", l->T * logits * 4 + l->P * 8, l->T * logits * 4);
-    moe_int_list_dense(l, "dX router", l->T, l->d, logits, 1, &moe_int_cublas_tiles);
-    moe_int_list_dense(l, "dW_r", logits, l->d, l->T, 1, &moe_int_cublas_tiles);
+    moe_int_list_stream(l, MOE_STAGE_D_LOGITS, l->T * logits * 4 + l->P * 8, l->T * logits * 4);
+    moe_int_list_dense(l, MOE_STAGE_DX_ROUTER, l->T, l->d, logits, 1, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_DW_R, logits, l->d, l->T, 1, &moe_int_cublas_tiles);
 }
 
 static void shared_forward(moe_int_list *l, double n, double h) {
     moe_int_list_cache(l, l->T * h * l->element);
-    moe_int_list_dense(l, "H_shared", l->T, h, l->d, 1, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_H_SHARED, l->T, h, l->d, 1, &moe_int_cublas_tiles);
     moe_int_list_alloc(l, l->T * n * l->element);
-    moe_int_list_stream(l, "A_shared", l->T * h * l->element, l->T * n * l->element);
-    moe_int_list_dense(l, "O_shared", l->T, l->d, n, 1, &moe_int_cublas_tiles); /* adds to O */
+    moe_int_list_stream(l, MOE_STAGE_A_SHARED, l->T * h * l->element, l->T * n * l->element);
+    /* Adds to O. */
+    moe_int_list_dense(l, MOE_STAGE_O_SHARED, l->T, l->d, n, 1, &moe_int_cublas_tiles);
     moe_int_list_free(l, l->T * n * l->element);
 }
 
 static void shared_backward(moe_int_list *l, double n, double h) {
     moe_int_list_alloc(l, l->T * n * l->element);
-    moe_int_list_dense(l, "dA_shared", l->T, n, l->d, 1, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_DA_SHARED, l->T, n, l->d, 1, &moe_int_cublas_tiles);
     moe_int_list_alloc(l, l->T * (h + n) * l->element); /* dH, and A once more */
-    moe_int_list_stream(l, "dH_shared", l->T * (h + n) * l->element, l->T * (h + n) * l->element);
+    moe_int_list_stream(l, MOE_STAGE_DH_SHARED, l->T * (h + n) * l->element,
+                        l->T * (h + n) * l->element);
     moe_int_list_free(l, l->T * n * l->element);
-    moe_int_list_dense(l, "dW2_shared", l->d, n, l->T, 1, &moe_int_cublas_tiles);
-    moe_int_list_dense(l, "dX_shared", l->T, l->d, h, 1, &moe_int_cublas_tiles);
-    moe_int_list_dense(l, "dW1_shared", h, l->d, l->T, 1, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_DW2_SHARED, l->d, n, l->T, 1, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_DX_SHARED, l->T, l->d, h, 1, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_DW1_SHARED, h, l->d, l->T, 1, &moe_int_cublas_tiles);
     moe_int_list_free(l, l->T * (h + n) * l->element);
 }
 
@@ -110,12 +112,19 @@ static double param_bytes(const moe_int_list *l, const moe_layer_desc *d, int pa
     return weights * l->element * (pass & MOE_PASS_BWD ? 2 : 1);
 }
 
+static void add_times(const moe_kernel *k, moe_pass_cost *sum) {
+    sum->us += k->cost.us;
+    sum->floor_us += k->cost.floor_us;
+    sum->least_us += k->least_us;
+}
+
 /* What no kernel of the passes accounts for. A backward pass that is queued while the forward pass
  * runs does not wait for the host. */
 static void add_up(const moe_int_list *l, int pass, moe_prediction *p) {
     const double forward = pass & MOE_PASS_FWD ? l->r.fixed_us : 0;
     const double backward = pass & MOE_PASS_BWD && !l->host_first ? l->r.fixed_us : 0;
     double now = 0, done = 0, padded = 0, clocks = 0;
+    moe_pass_cost *total = &p->pass[MOE_PASS_TOTAL];
     p->overhead_us = forward + backward;
     for (size_t i = 0; i < p->n_kernels; i++)
         now += p->kernels[i].cost.us;
@@ -127,20 +136,18 @@ static void add_up(const moe_int_list *l, int pass, moe_prediction *p) {
         clocks += mhz * k->cost.us;
         k->start_us = now;
         now += k->cost.us;
-        *(k->backward ? &p->backward_us : &p->forward_us) += k->cost.us;
-        *(k->backward ? &p->backward_floor_us : &p->forward_floor_us) += k->cost.floor_us;
-        *(k->backward ? &p->backward_flops : &p->forward_flops) += k->again ? 0 : k->cost.flops;
+        moe_pass_cost *sum = &p->pass[k->backward ? MOE_PASS_BACKWARD : MOE_PASS_FORWARD];
+        add_times(k, sum);
+        add_times(k, total);
+        sum->flops += k->again ? 0 : k->cost.flops;
         done += k->cost.flops;
-        *(k->backward ? &p->backward_least_us : &p->forward_least_us) += k->least_us;
-        p->floor_us += k->cost.floor_us;
-        p->least_us += k->least_us;
         padded += k->padded_flops;
     }
-    p->forward_us += forward;
-    p->backward_us += backward;
-    p->total_us = now + p->overhead_us;
+    p->pass[MOE_PASS_FORWARD].us += forward;
+    p->pass[MOE_PASS_BACKWARD].us += backward;
+    total->us += p->overhead_us;
+    total->flops = p->pass[MOE_PASS_FORWARD].flops + p->pass[MOE_PASS_BACKWARD].flops;
     p->clock_mhz = now > 0 ? clocks / now : 0;
-    p->flops = p->forward_flops + p->backward_flops;
     p->padding = padded > 0 ? fmax(0, 1 - done / padded) : 0;
 }
 
@@ -262,8 +269,7 @@ moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k,
     w.layer = NULL;
     w.pass = MOE_PASS_FWD;
     moe_int_rates_of(gpu, MOE_INT_SYS_CUBLAS, &w, &l.r);
-    moe_int_list_dense(&l, "gemm", (double)m, (double)n, (double)k, (double)batch,
-                       &moe_int_cublas_tiles);
+    moe_int_list_product(&l, (double)m, (double)n, (double)k, (double)batch);
     status = finish(&l, &w, log, ret);
     moe_int_list_destroy(&l);
     return status;

@@ -121,7 +121,7 @@ moe_status experts_up(Layer *layer, Experts *x, Timer *timer) {
     if (err == cudaSuccess && !(x->hopper && gated(x)))
         err = act_forward(layer->dtype, &x->rows, &layer->act, x->n, x->h, x->a, stream);
     x->a_is_gradient = false;
-    timer_mark(timer, x, "A", gemm_flops(layer, x, x->hw), stream);
+    timer_mark(timer, x, MOE_STAGE_A, gemm_flops(layer, x, x->hw), stream);
     return device_check(layer->dev, err, "up-projection");
 }
 
@@ -130,7 +130,7 @@ moe_status experts_down(Layer *layer, Experts *x, Timer *timer) {
                                 : rows_gemm(layer, x, true, x->a, nullptr, x->w2,
                                             (int)layer->desc.d, x->n, x->b2, nullptr, x->y);
     x->y_is_gradient = false;
-    timer_mark(timer, x, "Y", gemm_flops(layer, x, x->n), layer->dev->stream);
+    timer_mark(timer, x, MOE_STAGE_Y, gemm_flops(layer, x, x->n), layer->dev->stream);
     return device_check(layer->dev, err, "down-projection");
 }
 
@@ -139,7 +139,7 @@ moe_status experts_dxp(Layer *layer, Experts *x, Timer *timer) {
                                 : rows_gemm(layer, x, false, x->dh, nullptr, x->w1,
                                             (int)layer->desc.d, x->hw, nullptr, nullptr, x->y);
     x->y_is_gradient = true;
-    timer_mark(timer, x, "dXp", gemm_flops(layer, x, x->hw), layer->dev->stream);
+    timer_mark(timer, x, MOE_STAGE_DXP, gemm_flops(layer, x, x->hw), layer->dev->stream);
     return device_check(layer->dev, err, "dX~");
 }
 
@@ -147,29 +147,29 @@ moe_status experts_backward(Layer *layer, Experts *x, Timer *timer) {
     cudaStream_t stream = layer->dev->stream;
     cudaError_t err = launch_dact(layer, x);
     x->a_is_gradient = true;
-    timer_mark(timer, x, "dH", gemm_flops(layer, x, x->n), stream);
+    timer_mark(timer, x, MOE_STAGE_DH, gemm_flops(layer, x, x->n), stream);
     if (err == cudaSuccess && x->ds) {
         err = launch_ds(layer, x);
-        timer_mark(timer, x, "dS", 0, stream);
+        timer_mark(timer, x, MOE_STAGE_DS, 0, stream);
     }
     if (err == cudaSuccess && x->db1) {
         err = launch_bias_gradients(layer, x);
-        timer_mark(timer, x, "db1, db2", 0, stream);
+        timer_mark(timer, x, MOE_STAGE_DB, 0, stream);
     }
     if (err == cudaSuccess) {
         err = launch_dw2(layer, x);
-        timer_mark(timer, x, "dW2", gemm_flops(layer, x, x->n), stream);
+        timer_mark(timer, x, MOE_STAGE_DW2, gemm_flops(layer, x, x->n), stream);
     }
     moe_status status = device_check(layer->dev, err, "backward of the experts");
     if (!status)
         status = experts_dxp(layer, x, timer);
     if (!status && x->on_input) {
         err = launch_input_weight(layer, x);
-        timer_mark(timer, x, "dS", 0, stream);
+        timer_mark(timer, x, MOE_STAGE_DS, 0, stream);
     }
     if (!status && err == cudaSuccess) {
         err = launch_dw1(layer, x);
-        timer_mark(timer, x, "dW1", gemm_flops(layer, x, x->hw), stream);
+        timer_mark(timer, x, MOE_STAGE_DW1, gemm_flops(layer, x, x->hw), stream);
     }
     return status ? status : device_check(layer->dev, err, "gradient of W1");
 }

@@ -131,9 +131,9 @@ moe_status layer_fetch(void *self, moe_tensor_id id, moe_tensor *dst);
 
 /* timer.cu */
 void timer_start(Timer *timer, cudaStream_t stream);
-/* Marks the end of the kernel (or few) that computed `name`; flops are model FLOPs. */
-void timer_mark(Timer *timer, const Experts *x, const char *name, double flops,
-                cudaStream_t stream);
+/* Marks the end of the kernel (or few) of a stage, the shared expert's where x is; flops are model
+ * FLOPs. */
+void timer_mark(Timer *timer, const Experts *x, moe_stage stage, double flops, cudaStream_t stream);
 void timer_finish(Timer *timer);
 void timer_destroy(Timer *timer);
 size_t layer_timings(void *self, moe_cost *ret, size_t capacity);

@@ -34,7 +34,7 @@ moe_status combine_output(Layer *layer) {
     g.shared_weight = layer->gate;
     g.out = layer->o;
     cudaError_t err = combine(layer->dtype, &g, layer->dev->stream);
-    timer_mark(&layer->forward_timer, nullptr, "O", 0, layer->dev->stream);
+    timer_mark(&layer->forward_timer, nullptr, MOE_STAGE_O, 0, layer->dev->stream);
     return device_check(layer->dev, err, "combining the experts' outputs");
 }
 
@@ -47,7 +47,7 @@ moe_status combine_gradient(Layer *layer) {
     g.start = layer->dx_router;
     g.out = layer->dx;
     cudaError_t err = combine(layer->dtype, &g, layer->dev->stream);
-    timer_mark(&layer->backward_timer, nullptr, "dX", 0, layer->dev->stream);
+    timer_mark(&layer->backward_timer, nullptr, MOE_STAGE_DX, 0, layer->dev->stream);
     return device_check(layer->dev, err, "combining dX");
 }
 
@@ -59,7 +59,7 @@ moe_status gate_gradient(Layer *layer) {
     if (err == cudaSuccess)
         err = token_column_sums(layer, layer->x, (int)layer->desc.d, (int)layer->desc.d,
                                 layer->gate_dz, layer->dw_gate);
-    timer_mark(&layer->backward_timer, nullptr, "gate_backward", 0, stream);
+    timer_mark(&layer->backward_timer, nullptr, MOE_STAGE_GATE_BACKWARD, 0, stream);
     return device_check(layer->dev, err, "gradient of the shared expert's gate");
 }
 

@@ -92,12 +92,12 @@ moe_status route_on_device(Layer *layer, Timer *timer) {
     cudaStream_t stream = layer->dev->stream;
     RouterArgs g = router_args(layer);
     cudaError_t err = router_choose(&g, stream);
-    timer_mark(timer, nullptr, "topk", 0, stream);
+    timer_mark(timer, nullptr, MOE_STAGE_TOPK, 0, stream);
     SortArgs sort = {layer->T,      (int)layer->desc.K,  layer->choice, layer->choice_weight,
                      layer->counts, layer->pair_of_token};
     if (err == cudaSuccess)
         err = sort_by_expert(&sort, &layer->routed.rows, stream);
-    timer_mark(timer, nullptr, "metadata", 0, stream);
+    timer_mark(timer, nullptr, MOE_STAGE_METADATA, 0, stream);
     layer->plan_is_current = false;
     return device_check(layer->dev, err, "routing");
 }
@@ -196,7 +196,7 @@ moe_status layer_route(Layer *layer) {
     g.out_f32 = 1;
     g.bias = layer->b_r;
     cudaError_t err = generic_gemm(layer->dtype, GENERIC_NT, &g, stream);
-    timer_mark(&layer->forward_timer, nullptr, "router", router_flops(layer), stream);
+    timer_mark(&layer->forward_timer, nullptr, MOE_STAGE_ROUTER, router_flops(layer), stream);
     moe_status status = device_check(layer->dev, err, "router logits");
     if (status)
         return status;
@@ -205,7 +205,7 @@ moe_status layer_route(Layer *layer) {
     status = device_check(layer->dev, cudaStreamSynchronize(stream), "router logits");
     if (!status)
         status = route_on_host(layer);
-    timer_mark(&layer->forward_timer, nullptr, "metadata", 0, stream);
+    timer_mark(&layer->forward_timer, nullptr, MOE_STAGE_METADATA, 0, stream);
     return status;
 }
 
@@ -225,7 +225,8 @@ moe_status layer_route_backward(Layer *layer) {
     }
     if (!status && err == cudaSuccess)
         err = router_gradients(layer);
-    timer_mark(&layer->backward_timer, nullptr, "router_backward", 2 * router_flops(layer), stream);
+    timer_mark(&layer->backward_timer, nullptr, MOE_STAGE_ROUTER_BACKWARD, 2 * router_flops(layer),
+               stream);
     return status ? status : device_check(layer->dev, err, "gradient of the router");
 }
 

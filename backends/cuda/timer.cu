@@ -17,12 +17,13 @@ void timer_start(Timer *timer, cudaStream_t stream) {
     cudaEventRecord(event_at(timer, 0), stream);
 }
 
-void timer_mark(Timer *timer, const Experts *x, const char *name, double flops,
+void timer_mark(Timer *timer, const Experts *x, moe_stage stage, double flops,
                 cudaStream_t stream) {
     if (!timer)
         return;
     moe_cost cost = {};
-    snprintf(cost.name, sizeof cost.name, "%s%s", name, x && x->shared ? "_shared" : "");
+    snprintf(cost.name, sizeof cost.name, "%s",
+             moe_stage_name(x && x->shared ? moe_stage_of_shared(stage) : stage));
     cost.flops = flops;
     timer->cost.push_back(cost);
     cudaEventRecord(event_at(timer, timer->cost.size()), stream);

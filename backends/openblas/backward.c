@@ -96,18 +96,18 @@ moe_status ob_bank_backward(ob_layer *layer, const ob_bank *bank, float *dXp) {
     moe_status status = run_rows(layer, bank, bank->n, bank->d, dH, d_act_body);
     if (!status)
         status = run_rows(layer, bank, 1, 4 * bank->n, dH, d_pre_act_body);
-    ob_clock_stop(&clock, OB_STAGE_DH);
+    ob_clock_stop(&clock, MOE_STAGE_DH);
     if (!status)
         status = ob_bank_dW2(layer, bank);
-    ob_clock_stop(&clock, OB_STAGE_DW2);
+    ob_clock_stop(&clock, MOE_STAGE_DW2);
     if (!status)
         status = run_rows(layer, bank, bank->d, bank->width, dXp, d_input_body);
     if (!status && bank->on_input)
         status = run_rows(layer, bank, 1, bank->d, dXp, d_weight_body);
-    ob_clock_stop(&clock, OB_STAGE_DXP);
+    ob_clock_stop(&clock, MOE_STAGE_DXP);
     if (!status)
         status = ob_bank_dW1(layer, bank);
-    ob_clock_stop(&clock, OB_STAGE_DW1);
+    ob_clock_stop(&clock, MOE_STAGE_DW1);
     return status;
 }
 
@@ -150,7 +150,7 @@ static moe_status run_shared(ob_layer *layer, float *dX) {
                       .depth = 1};
         status = ob_run(&job, &cut, d_gate_weight_body);
     }
-    ob_clock_stop(&clock, OB_STAGE_DX);
+    ob_clock_stop(&clock, MOE_STAGE_DX);
     return status;
 }
 
@@ -162,10 +162,10 @@ static moe_status run_routed(ob_layer *layer, float *dX) {
     ob_job job = {
         .layer = layer, .bank = &layer->routed, .out = dX, .accumulate = layer->desc.n_shared > 0};
     status = ob_run_tokens(&job, 64, layer->desc.K * layer->desc.d, d_combine_body);
-    ob_clock_stop(&clock, OB_STAGE_DX);
+    ob_clock_stop(&clock, MOE_STAGE_DX);
     if (!status && !layer->use.plan_given) {
         status = ob_router_backward(layer);
-        ob_clock_stop(&clock, OB_STAGE_DROUTER);
+        ob_clock_stop(&clock, MOE_STAGE_ROUTER_BACKWARD);
     }
     return status;
 }
@@ -173,8 +173,9 @@ static moe_status run_routed(ob_layer *layer, float *dX) {
 moe_status ob_layer_backward(void *self) {
     ob_layer *layer = self;
     int saved = ob_blas_enter(&layer->dev->blas);
-    for (int stage = OB_STAGE_DH; stage < OB_STAGE_COUNT; stage++)
-        layer->us[0][stage] = layer->us[1][stage] = 0;
+    for (int stage = 0; stage < MOE_STAGE_COUNT; stage++)
+        if (moe_stage_info_of((moe_stage)stage).pass == MOE_PASS_BWD)
+            layer->us[stage] = 0;
     float *dX = layer->buffer[OB_BUF_DX].data;
     moe_status status = layer->desc.n_shared ? run_shared(layer, dX) : MOE_OK;
     if (!status)

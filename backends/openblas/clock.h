@@ -4,28 +4,22 @@
 
 #include "layer.h"
 
-#include <time.h>
+#include "core/clock.h"
 
 typedef struct ob_clock {
     ob_layer *layer;
-    int bank; /* 0 routed, 1 shared */
+    int is_shared; /* stages are the shared expert's */
     double last_us;
 } ob_clock;
 
-static inline double ob_now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
-}
-
-static inline ob_clock ob_clock_start(ob_layer *layer, int bank) {
-    return (ob_clock){layer, bank, ob_now_us()};
+static inline ob_clock ob_clock_start(ob_layer *layer, int is_shared) {
+    return (ob_clock){layer, is_shared, moe_int_now_us()};
 }
 
 /* The time since the last call belongs to `stage`. */
-static inline void ob_clock_stop(ob_clock *clock, ob_stage stage) {
-    double now = ob_now_us();
-    clock->layer->us[clock->bank][stage] += now - clock->last_us;
+static inline void ob_clock_stop(ob_clock *clock, moe_stage stage) {
+    double now = moe_int_now_us();
+    clock->layer->us[clock->is_shared ? moe_stage_of_shared(stage) : stage] += now - clock->last_us;
     clock->last_us = now;
 }
 

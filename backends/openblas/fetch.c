@@ -73,51 +73,22 @@ moe_status ob_layer_routing(void *self, const moe_plan **ret) {
     return MOE_OK;
 }
 
-/* GEMM operations of a bank's stage: so many times rows * d * n, n the expert's width. */
-static double stage_flops(const ob_layer *layer, const ob_bank *bank, ob_stage stage) {
-    double unit = 2.0 * (double)bank->rows * (double)bank->d;
-    double router = 2.0 * (double)layer->T * (double)layer->R * (double)layer->desc.d;
-    switch (stage) {
-    case OB_STAGE_A:
-    case OB_STAGE_DXP:
-    case OB_STAGE_DW1:
-        return unit * (double)bank->width;
-    case OB_STAGE_Y:
-    case OB_STAGE_DH:
-    case OB_STAGE_DW2:
-        return unit * (double)bank->n;
-    case OB_STAGE_ROUTER:
-        return router;
-    case OB_STAGE_DROUTER:
-        return 2 * router;
-    default:
-        return 0;
-    }
-}
-
 size_t ob_layer_timings(void *self, moe_cost *ret, size_t capacity) {
-    static const char *const name[OB_STAGE_COUNT] = {
-        [OB_STAGE_ROUTER] = "router", [OB_STAGE_A] = "A",
-        [OB_STAGE_Y] = "Y",           [OB_STAGE_O] = "O",
-        [OB_STAGE_DH] = "dH",         [OB_STAGE_DW2] = "dW2",
-        [OB_STAGE_DXP] = "dXp",       [OB_STAGE_DX] = "dX",
-        [OB_STAGE_DW1] = "dW1",       [OB_STAGE_DROUTER] = "router_backward",
-    };
     const ob_layer *layer = self;
+    const int64_t pairs = layer->routed.rows;
     size_t count = 0;
-    for (int b = 0; b < 2; b++) {
-        const ob_bank *bank = b ? &layer->shared : &layer->routed;
-        for (int s = 0; s < OB_STAGE_COUNT; s++) {
-            if (layer->us[b][s] <= 0)
-                continue;
-            if (count < capacity) {
-                moe_cost cost = {.us = layer->us[b][s],
-                                 .flops = stage_flops(layer, bank, (ob_stage)s)};
-                snprintf(cost.name, sizeof cost.name, "%s%s", name[s], b ? "_shared" : "");
-                ret[count] = cost;
-            }
-            count++;
+    for (int s = 0; s < MOE_STAGE_COUNT; s++) {
+        double elements;
+        if (layer->us[s] <= 0)
+            continue;
+        if (count < capacity) {
+            moe_cost cost = {.us = layer->us[s]};
+            snprintf(cost.name, sizeof cost.name, "%s", moe_stage_name((moe_stage)s));
+            moe_stage_work(&layer->desc, (moe_stage)s, layer->T, pairs, layer->desc.E, &cost.flops,
+                           &elements);
+            ret[count] = cost;
         }
+        count++;
     }
     return count;
 }

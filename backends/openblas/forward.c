@@ -103,14 +103,14 @@ moe_status ob_recompute_Y(ob_layer *layer, float *Y) {
 static moe_status run_shared(ob_layer *layer, float *O) {
     ob_clock clock = ob_clock_start(layer, 1);
     moe_status status = run_up(layer, &layer->shared);
-    ob_clock_stop(&clock, OB_STAGE_A);
+    ob_clock_stop(&clock, MOE_STAGE_A);
     if (!status)
         status = run_down(layer, &layer->shared, O);
-    ob_clock_stop(&clock, OB_STAGE_Y);
+    ob_clock_stop(&clock, MOE_STAGE_Y);
     if (!status && layer->shared.weight) {
         ob_job job = {.layer = layer, .out = O};
         status = ob_run_tokens(&job, 64, 2 * layer->desc.d, gate_body);
-        ob_clock_stop(&clock, OB_STAGE_O);
+        ob_clock_stop(&clock, MOE_STAGE_O);
     }
     return status;
 }
@@ -118,10 +118,10 @@ static moe_status run_shared(ob_layer *layer, float *O) {
 static moe_status run_routed(ob_layer *layer, float *O) {
     ob_clock clock = ob_clock_start(layer, 0);
     moe_status status = run_up(layer, &layer->routed);
-    ob_clock_stop(&clock, OB_STAGE_A);
+    ob_clock_stop(&clock, MOE_STAGE_A);
     if (!status)
         status = run_down(layer, &layer->routed, layer->buffer[OB_BUF_WORK].data);
-    ob_clock_stop(&clock, OB_STAGE_Y);
+    ob_clock_stop(&clock, MOE_STAGE_Y);
     if (!status) {
         ob_job job = {.layer = layer,
                       .bank = &layer->routed,
@@ -129,14 +129,14 @@ static moe_status run_routed(ob_layer *layer, float *O) {
                       .accumulate = layer->desc.n_shared > 0};
         status = ob_run_tokens(&job, 64, layer->desc.K * layer->desc.d, combine_body);
     }
-    ob_clock_stop(&clock, OB_STAGE_O);
+    ob_clock_stop(&clock, MOE_STAGE_O);
     return status;
 }
 
 static moe_status run_router(ob_layer *layer) {
     ob_clock clock = ob_clock_start(layer, 0);
     moe_status status = ob_router_forward(layer);
-    ob_clock_stop(&clock, OB_STAGE_ROUTER);
+    ob_clock_stop(&clock, MOE_STAGE_ROUTER);
     return status;
 }
 

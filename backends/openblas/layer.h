@@ -53,7 +53,6 @@ typedef enum ob_buffer_id {
 } ob_buffer_id;
 
 typedef struct ob_bank {
-    const char *suffix; /* of the names of its kernels: "" or "_shared" */
     ob_act act;
     int64_t experts, d, n, width; /* width: columns of H */
     const float *W1, *b1, *W2, *b2;
@@ -68,21 +67,6 @@ typedef struct ob_bank {
     double *dS;                   /* [rows] */
     float *dW1, *db1, *dW2, *db2; /* as the parameters */
 } ob_bank;
-
-/* Kernels in the order of their first run. */
-typedef enum ob_stage {
-    OB_STAGE_ROUTER,
-    OB_STAGE_A,
-    OB_STAGE_Y,
-    OB_STAGE_O,
-    OB_STAGE_DH,
-    OB_STAGE_DW2,
-    OB_STAGE_DXP,
-    OB_STAGE_DX,
-    OB_STAGE_DW1,
-    OB_STAGE_DROUTER,
-    OB_STAGE_COUNT
-} ob_stage;
 
 typedef struct ob_layer {
     const ob_device *dev;
@@ -104,7 +88,7 @@ typedef struct ob_layer {
     const moe_plan *plan;
 
     ob_buffer buffer[OB_BUF_COUNT];
-    double us[2][OB_STAGE_COUNT]; /* measured times: routed bank, shared bank; 0: not run */
+    double us[MOE_STAGE_COUNT]; /* measured times; 0: not run */
 } ob_layer;
 
 /* layer.c: the slots of the plug-in's table that make and feed a layer. */

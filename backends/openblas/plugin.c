@@ -2,6 +2,8 @@
 #include "clock.h"
 #include "layer.h"
 
+#include "core/samples.h"
+
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,25 +72,20 @@ typedef struct roofline_memory {
 
 /* One multi-threaded GEMM as any program would call it. */
 static double time_gemm_us(const ob_device *dev, const roofline_memory *m) {
-    double start = ob_now_us();
+    double start = moe_int_now_us();
     dev->blas.sgemm(OB_ROW_MAJOR, OB_NO_TRANS, OB_NO_TRANS, GEMM_SIZE, GEMM_SIZE, GEMM_SIZE, 1.0f,
                     m->a, GEMM_SIZE, m->b, GEMM_SIZE, 0.0f, m->c, GEMM_SIZE);
-    return ob_now_us() - start;
+    return moe_int_now_us() - start;
 }
 
 static double time_copy_us(const ob_device *dev, const roofline_memory *m) {
     enum { PARTS = 64 };
     size_t part = copy_bytes / PARTS;
-    double start = ob_now_us();
+    double start = moe_int_now_us();
 #pragma omp parallel for num_threads(dev->threads)
     for (int i = 0; i < PARTS; i++)
         memcpy(m->to + (size_t)i * part, m->from + (size_t)i * part, part);
-    return ob_now_us() - start;
-}
-
-static int by_value(const void *left, const void *right) {
-    double a = *(const double *)left, b = *(const double *)right;
-    return a < b ? -1 : a > b;
+    return moe_int_now_us() - start;
 }
 
 /* The first run touches memory and starts threads; it does not count. */
@@ -98,8 +95,7 @@ static double median_us(double (*timed)(const ob_device *, const roofline_memory
     timed(dev, m);
     for (int i = 0; i < ROOFLINE_REPEATS; i++)
         us[i] = timed(dev, m);
-    qsort(us, ROOFLINE_REPEATS, sizeof *us, by_value);
-    return us[ROOFLINE_REPEATS / 2];
+    return moe_int_median(us, ROOFLINE_REPEATS);
 }
 
 /* OpenBLAS takes its thread count from OpenMP, or keeps one of its own; both are put back. */

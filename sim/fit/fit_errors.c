@@ -4,10 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
+#include "core/samples.h"
 
 static int in_class(const moe_int_row *row, int class) {
     return class == MOE_FIT_LARGE ? row->m >= 1024 : row->us >= (class == MOE_FIT_ALL ? 4 : 20);
@@ -27,7 +24,7 @@ static moe_fit_error summarise(const moe_int_errors *e, int class, const char *k
         sum.bias += 100 * e->error[i];
     }
     if (sum.rows > 0) {
-        qsort(size, (size_t)sum.rows, sizeof *size, by_value);
+        moe_int_sort(size, (size_t)sum.rows);
         sum.mean /= (double)sum.rows;
         sum.bias /= (double)sum.rows;
         sum.median = size[sum.rows / 2];

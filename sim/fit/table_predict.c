@@ -5,15 +5,12 @@
 
 /* A pass that the case does not have takes no time in its prediction. */
 static moe_status find_pass(const char *name, const moe_prediction *p, moe_row_error *ret) {
-    static const char *const names[] = {"forward", "backward", "total"};
-    const double us[] = {p->forward_us, p->backward_us, p->total_us};
-    const double floors[] = {p->forward_floor_us, p->backward_floor_us, p->floor_us};
-    const double least[] = {p->forward_least_us, p->backward_least_us, p->least_us};
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(name, names[i]) == 0 && us[i] > 0) {
-            ret->predicted_us = us[i];
-            ret->floor_us = floors[i];
-            ret->least_us = least[i];
+    for (int i = 0; i < MOE_PASS_SUMS; i++) {
+        const moe_pass_cost *pass = &p->pass[i];
+        if (strcmp(name, moe_pass_sum_name((moe_pass_sum)i)) == 0 && pass->us > 0) {
+            ret->predicted_us = pass->us;
+            ret->floor_us = pass->floor_us;
+            ret->least_us = pass->least_us;
             return MOE_OK;
         }
     }
@@ -23,7 +20,7 @@ static moe_status find_pass(const char *name, const moe_prediction *p, moe_row_e
 static moe_status find_row(const moe_table *table, const moe_int_row *row, const moe_prediction *p,
                            moe_row_error *ret) {
     if (table->kind != MOE_TABLE_KERNELS)
-        return find_pass("total", p, ret);
+        return find_pass(moe_pass_sum_name(MOE_PASS_TOTAL), p, ret);
     if (row->is_pass)
         return find_pass(row->kernel, p, ret);
     moe_kernel k;

@@ -28,8 +28,8 @@ void moe_int_list_destroy(moe_int_list *l) {
     l->times = NULL;
 }
 
-/* gemm and times NULL: a memory-bound kernel. */
-static void put(moe_int_list *l, const char *name, const moe_kernel *kernel,
+/* gemm and times NULL: a memory-bound kernel. MOE_STAGE_COUNT: a product of no layer. */
+static void put(moe_int_list *l, moe_stage stage, const moe_kernel *kernel,
                 const moe_int_gemm *gemm, const moe_int_times *times) {
     if (l->count == l->capacity && !grow(l)) {
         l->out_of_memory = 1;
@@ -37,7 +37,9 @@ static void put(moe_int_list *l, const char *name, const moe_kernel *kernel,
     }
     moe_kernel *k = &l->kernels[l->count];
     *k = *kernel;
-    snprintf(k->cost.name, sizeof k->cost.name, "%s", name);
+    snprintf(k->cost.name, sizeof k->cost.name, "%s",
+             stage == MOE_STAGE_COUNT ? "gemm" : moe_stage_name(stage));
+    k->stage = stage;
     k->backward = l->backward;
     l->times[l->count] = times ? *times : (moe_int_times){0};
     l->gemms[l->count++] = gemm ? *gemm : (moe_int_gemm){0};
@@ -69,7 +71,7 @@ static moe_int_gemm expert_gemm(const moe_int_list *l, moe_int_op op) {
     return g;
 }
 
-void moe_int_list_gemm(moe_int_list *l, const char *name, moe_int_op op, moe_int_traffic traffic,
+void moe_int_list_gemm(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_traffic traffic,
                        const moe_int_tiles *tiles) {
     moe_int_gemm g = expert_gemm(l, op);
     moe_kernel k;
@@ -85,10 +87,10 @@ void moe_int_list_gemm(moe_int_list *l, const char *name, moe_int_op op, moe_int
     g.packed = tiles->packed;
     moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, tiles->max_split, &k, &times);
     k.again = traffic.recomputes;
-    put(l, name, &k, &g, &times);
+    put(l, stage, &k, &g, &times);
 }
 
-void moe_int_list_dense(moe_int_list *l, const char *name, double m, double n, double k,
+void moe_int_list_dense(moe_int_list *l, moe_stage stage, double m, double n, double k,
                         double batch, const moe_int_tiles *tiles) {
     const moe_int_gemm g = {.groups = (int64_t)batch,
                             .m = m,
@@ -104,26 +106,30 @@ void moe_int_list_dense(moe_int_list *l, const char *name, double m, double n, d
     moe_int_times times;
     moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, batch > 1 ? 1 : tiles->max_split,
                       &best, &times);
-    put(l, name, &best, &g, &times);
+    put(l, stage, &best, &g, &times);
 }
 
-void moe_int_list_tiled(moe_int_list *l, const char *name, const moe_int_gemm *g,
+void moe_int_list_product(moe_int_list *l, double m, double n, double k, double batch) {
+    moe_int_list_dense(l, MOE_STAGE_COUNT, m, n, k, batch, &moe_int_cublas_tiles);
+}
+
+void moe_int_list_tiled(moe_int_list *l, moe_stage stage, const moe_int_gemm *g,
                         moe_int_tile tile) {
     moe_kernel k;
     moe_int_times times;
     moe_int_gemm_tile(&l->r, g, tile, &k, &times);
-    put(l, name, &k, g, &times);
+    put(l, stage, &k, g, &times);
 }
 
-void moe_int_list_stream(moe_int_list *l, const char *name, double read, double write) {
-    moe_int_list_slow(l, name, read, write, 0, 0);
+void moe_int_list_stream(moe_int_list *l, moe_stage stage, double read, double write) {
+    moe_int_list_slow(l, stage, read, write, 0, 0);
 }
 
-void moe_int_list_slow(moe_int_list *l, const char *name, double read, double write,
-                       double elements, double rate) {
+void moe_int_list_slow(moe_int_list *l, moe_stage stage, double read, double write, double elements,
+                       double rate) {
     moe_kernel k;
     moe_int_stream(&l->r, read, write, elements, rate, &k);
-    put(l, name, &k, NULL, NULL);
+    put(l, stage, &k, NULL, NULL);
 }
 
 void moe_int_list_alloc(moe_int_list *l, double bytes) {

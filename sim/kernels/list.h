@@ -2,6 +2,7 @@
 #ifndef MOE_SIM_LIST_H
 #define MOE_SIM_LIST_H
 
+#include "moeref/stage.h"
 #include "sim/kernels/gemm.h"
 
 /* The six grouped GEMMs of a gated or plain expert layer, named after what they write. */
@@ -52,18 +53,20 @@ typedef struct moe_int_tiles {
 
 #define MOE_INT_GATHER_LOAD 1.07 /* rows of a gather: 7 % of the load bandwidth */
 
-void moe_int_list_gemm(moe_int_list *l, const char *name, moe_int_op op, moe_int_traffic traffic,
+void moe_int_list_gemm(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_traffic traffic,
                        const moe_int_tiles *tiles);
 /* One dense GEMM C[m][n] = A[m][k] B[k][n], operands read and result written once. */
-void moe_int_list_dense(moe_int_list *l, const char *name, double m, double n, double k,
+void moe_int_list_dense(moe_int_list *l, moe_stage stage, double m, double n, double k,
                         double batch, const moe_int_tiles *tiles);
+/* The same as cuBLAS runs it, called "gemm": of no layer, and no stage. */
+void moe_int_list_product(moe_int_list *l, double m, double n, double k, double batch);
 /* A GEMM that is not one of the six, in tiles of one shape. */
-void moe_int_list_tiled(moe_int_list *l, const char *name, const moe_int_gemm *gemm,
+void moe_int_list_tiled(moe_int_list *l, moe_stage stage, const moe_int_gemm *gemm,
                         moe_int_tile tile);
-void moe_int_list_stream(moe_int_list *l, const char *name, double read, double write);
+void moe_int_list_stream(moe_int_list *l, moe_stage stage, double read, double write);
 /* The same for a kernel that gets through no more than `rate` elements a clock and SM. */
-void moe_int_list_slow(moe_int_list *l, const char *name, double read, double write,
-                       double elements, double rate);
+void moe_int_list_slow(moe_int_list *l, moe_stage stage, double read, double write, double elements,
+                       double rate);
 
 /* Such a rate, read off ScatterMoE's: PyTorch's sum over K, for each result. */
 #define MOE_INT_SUM_RATE 0.96

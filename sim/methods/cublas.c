@@ -16,20 +16,20 @@ const moe_int_tiles moe_int_cublas_tiles = {shapes, sizeof shapes / sizeof *shap
 static void forward(moe_int_list *l) {
     const double rows = l->P / l->E;
     moe_int_list_alloc(l, l->P * (l->d + l->h) * l->element);
-    moe_int_list_dense(l, "H", rows, l->h, l->d, l->E, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_H, rows, l->h, l->d, l->E, &moe_int_cublas_tiles);
     moe_int_list_alloc(l, l->P * (l->n + l->d) * l->element);
-    moe_int_list_dense(l, "Y", rows, l->d, l->n, l->E, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_Y, rows, l->d, l->n, l->E, &moe_int_cublas_tiles);
     l->cached = l->P * (l->d + l->h + l->n) * l->element;
 }
 
 static void backward(moe_int_list *l) {
     const double rows = l->P / l->E;
     moe_int_list_alloc(l, l->P * (l->d + l->n) * l->element);
-    moe_int_list_dense(l, "dA", rows, l->n, l->d, l->E, &moe_int_cublas_tiles);
-    moe_int_list_dense(l, "dW2", l->d, l->n, rows, l->E, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_DA, rows, l->n, l->d, l->E, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_DW2, l->d, l->n, rows, l->E, &moe_int_cublas_tiles);
     moe_int_list_alloc(l, l->P * (l->d + l->h) * l->element);
-    moe_int_list_dense(l, "dXp", rows, l->d, l->h, l->E, &moe_int_cublas_tiles);
-    moe_int_list_dense(l, "dW1", l->h, l->d, rows, l->E, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_DXP, rows, l->d, l->h, l->E, &moe_int_cublas_tiles);
+    moe_int_list_dense(l, MOE_STAGE_DW1, l->h, l->d, rows, l->E, &moe_int_cublas_tiles);
 }
 
 const moe_int_method moe_int_cublas = {"cublas", "batched cuBLAS GEMMs alone: the dense bound",

@@ -9,21 +9,23 @@ static const moe_int_tiles tiles = {shapes, sizeof shapes / sizeof *shapes, 1};
 static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e;
-    moe_int_list_stream(l, "topk", l->T * l->E * e, l->P * 12);
-    moe_int_list_stream(l, "sort", l->P * 24, l->P * 24);
+    moe_int_list_stream(l, MOE_STAGE_TOPK, l->T * l->E * e, l->P * 12);
+    moe_int_list_stream(l, MOE_STAGE_SORT, l->P * 24, l->P * 24);
     moe_int_list_alloc(l, Td + Pd);
-    moe_int_list_stream(l, "X grouped", Td, Pd);
+    moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Td, Pd);
     moe_int_list_alloc(l, Ph);
-    moe_int_list_gemm(l, "H", MOE_INT_OP_H, (moe_int_traffic){.read = Pd, .write = Ph}, &tiles);
+    moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H, (moe_int_traffic){.read = Pd, .write = Ph},
+                      &tiles);
     moe_int_list_free(l, Pd);
     moe_int_list_alloc(l, Pn);
-    moe_int_list_stream(l, "A", Ph, Pn);
+    moe_int_list_stream(l, MOE_STAGE_A, Ph, Pn);
     moe_int_list_free(l, Ph);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd}, &tiles);
+    moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd},
+                      &tiles);
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, Td);
-    moe_int_list_stream(l, "O", Pd, Td);
+    moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
 }
 
 const moe_int_method moe_int_cutlass_moe = {"cutlass_moe",

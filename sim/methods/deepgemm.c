@@ -17,53 +17,56 @@ static const moe_int_tiles rows = {row_shapes, sizeof row_shapes / sizeof *row_s
 static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, padded = moe_int_padded_rows(l) * e;
     const double Rd = padded * l->d, Rn = padded * l->n, Rh = padded * l->h, Td = l->T * l->d * e;
-    moe_int_list_stream(l, "sort", l->P * 24, l->P * 24);
+    moe_int_list_stream(l, MOE_STAGE_SORT, l->P * 24, l->P * 24);
     moe_int_list_cache(l, Td);
     moe_int_list_cache(l, Rd);
-    moe_int_list_stream(l, "X grouped", Pd, Rd);
+    moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Pd, Rd);
     moe_int_list_cache(l, Rh);
-    moe_int_list_gemm(l, "H", MOE_INT_OP_H, (moe_int_traffic){.read = Rd, .write = Rh}, &rows);
+    moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H, (moe_int_traffic){.read = Rd, .write = Rh},
+                      &rows);
     moe_int_list_alloc(l, Rn);
-    moe_int_list_stream(l, "A", Rh, Rn);
+    moe_int_list_stream(l, MOE_STAGE_A, Rh, Rn);
     moe_int_list_alloc(l, Rd);
-    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd}, &rows);
+    moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd},
+                      &rows);
     moe_int_list_free(l, Rn);
     moe_int_list_alloc(l, Td);
-    moe_int_list_stream(l, "O", Pd, Td);
+    moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
     moe_int_list_free(l, Rd);
 }
 
 /* A weight gradient of `weights` bytes in the weights' own type, of two bytes an element. */
-static void deep(moe_int_list *l, const char *const names[3], moe_int_op op, double read,
+static void deep(moe_int_list *l, const moe_stage stages[3], moe_int_op op, double read,
                  double weights) {
     const double fp32 = weights * 4 / l->element;
     moe_int_list_alloc(l, fp32);
-    moe_int_list_stream(l, names[0], 0, fp32);
+    moe_int_list_stream(l, stages[0], 0, fp32);
     moe_int_list_gemm(
-        l, names[1], op,
+        l, stages[1], op,
         (moe_int_traffic){.read = read + fp32, .write = fp32 - weights, .epilogue = 4}, &depth);
-    moe_int_list_stream(l, names[2], fp32, weights);
+    moe_int_list_stream(l, stages[2], fp32, weights);
     moe_int_list_free(l, fp32);
 }
 
 static void backward(moe_int_list *l) {
-    static const char *const dw2[] = {"zero dW2", "dW2", "dW2 bf16"}, *const dw1[] = {"zero dW1",
-                                                                                      "dW1",
-                                                                                      "dW1 bf16"};
+    static const moe_stage dw2[] = {MOE_STAGE_ZERO_DW2, MOE_STAGE_DW2, MOE_STAGE_DW2_BF16},
+                           dw1[] = {MOE_STAGE_ZERO_DW1, MOE_STAGE_DW1, MOE_STAGE_DW1_BF16};
     const double e = l->element, Pd = l->P * l->d * e, padded = moe_int_padded_rows(l) * e;
     const double Rd = padded * l->d, Rn = padded * l->n, Rh = padded * l->h, Td = l->T * l->d * e;
     const double w2 = l->E * l->n * l->d * e, w1 = w2 * l->h / l->n;
     moe_int_list_alloc(l, Td + Rd);
-    moe_int_list_stream(l, "dY grouped", Pd, Rd);
+    moe_int_list_stream(l, MOE_STAGE_DY_GROUPED, Pd, Rd);
     moe_int_list_alloc(l, Rn);
-    moe_int_list_gemm(l, "dA", MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn}, &rows);
+    moe_int_list_gemm(l, MOE_STAGE_DA, MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn},
+                      &rows);
     moe_int_list_alloc(l, Rh + Rn);
-    moe_int_list_stream(l, "dH", Rh + Rn, Rh + Rn);
+    moe_int_list_stream(l, MOE_STAGE_DH, Rh + Rn, Rh + Rn);
     deep(l, dw2, MOE_INT_OP_DW2, Rd + Rn, w2);
-    moe_int_list_gemm(l, "dXp", MOE_INT_OP_DXP, (moe_int_traffic){.read = Rh, .write = Rd}, &rows);
+    moe_int_list_gemm(l, MOE_STAGE_DXP, MOE_INT_OP_DXP, (moe_int_traffic){.read = Rh, .write = Rd},
+                      &rows);
     deep(l, dw1, MOE_INT_OP_DW1, Rd + Rh, w1);
     moe_int_list_alloc(l, Td);
-    moe_int_list_stream(l, "dX", Pd, Td);
+    moe_int_list_stream(l, MOE_STAGE_DX, Pd, Td);
 }
 
 const moe_int_method moe_int_deepgemm = {"deepgemm", "DeepGEMM contiguous grouped GEMMs",

@@ -10,7 +10,7 @@ static const moe_int_tile shapes[] = {{128, 128, 1}};
 static const moe_int_tiles tiles = {shapes, 1, 1, .cluster = 1};
 
 /* Un-permutation: rows back to (token, choice), and their sum. */
-static void scatter(moe_int_list *l, const char *copy, const char *sum) {
+static void scatter(moe_int_list *l, moe_stage copy, moe_stage sum) {
     const double Pd = l->P * l->d * l->element, Td = l->T * l->d * l->element;
     moe_int_list_stream(l, copy, Pd, Pd);
     if (l->P > l->T)
@@ -20,29 +20,30 @@ static void scatter(moe_int_list *l, const char *copy, const char *sum) {
 static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, rows = moe_int_padded_rows(l) * e;
     const double Rd = rows * l->d, Rn = rows * l->n, Td = l->T * l->d * e;
-    moe_int_list_stream(l, "sort", l->P * 24, l->P * 24);
+    moe_int_list_stream(l, MOE_STAGE_SORT, l->P * 24, l->P * 24);
     moe_int_list_cache(l, Td);
     moe_int_list_cache(l, Rd);
-    moe_int_list_stream(l, "zero X", 0, Rd);
-    moe_int_list_stream(l, "X grouped", Pd, Pd);
+    moe_int_list_stream(l, MOE_STAGE_ZERO_X, 0, Rd);
+    moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Pd, Pd);
     moe_int_list_cache(l, Rn);
-    moe_int_list_gemm(l, "H gate", MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn},
-                      &tiles);
+    moe_int_list_gemm(l, MOE_STAGE_H_GATE, MOE_INT_OP_DA,
+                      (moe_int_traffic){.read = Rd, .write = Rn}, &tiles);
     if (l->h > l->n) {
         moe_int_list_cache(l, Rn);
-        moe_int_list_gemm(l, "H up", MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn},
-                          &tiles);
+        moe_int_list_gemm(l, MOE_STAGE_H_UP, MOE_INT_OP_DA,
+                          (moe_int_traffic){.read = Rd, .write = Rn}, &tiles);
     }
     moe_int_list_cache(l, Rn);
-    moe_int_list_stream(l, "silu", Rn, Rn);
+    moe_int_list_stream(l, MOE_STAGE_SILU, Rn, Rn);
     if (l->h > l->n) {
         moe_int_list_cache(l, Rn);
-        moe_int_list_stream(l, "A", 2 * Rn, Rn);
+        moe_int_list_stream(l, MOE_STAGE_A, 2 * Rn, Rn);
     }
     moe_int_list_cache(l, Rd);
-    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd}, &tiles);
+    moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd},
+                      &tiles);
     moe_int_list_alloc(l, Pd + Td);
-    scatter(l, "Y by token", "O");
+    scatter(l, MOE_STAGE_Y_BY_TOKEN, MOE_STAGE_O);
     moe_int_list_free(l, Pd);
 }
 
@@ -50,30 +51,33 @@ static void backward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, rows = moe_int_padded_rows(l) * e;
     const double Rd = rows * l->d, Rn = rows * l->n, Td = l->T * l->d * e;
     moe_int_list_alloc(l, Td + Rd);
-    moe_int_list_stream(l, "zero dY", 0, Rd);
-    moe_int_list_stream(l, "dY grouped", Pd, Pd);
-    moe_int_list_stream(l, "dS", 2 * Pd, l->P * 4);
+    moe_int_list_stream(l, MOE_STAGE_ZERO_DY, 0, Rd);
+    moe_int_list_stream(l, MOE_STAGE_DY_GROUPED, Pd, Pd);
+    moe_int_list_stream(l, MOE_STAGE_DS, 2 * Pd, l->P * 4);
     moe_int_list_alloc(l, Rn);
-    moe_int_list_gemm(l, "dA", MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn}, &tiles);
-    moe_int_list_gemm(l, "dW2", MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn}, &tiles);
+    moe_int_list_gemm(l, MOE_STAGE_DA, MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn},
+                      &tiles);
+    moe_int_list_gemm(l, MOE_STAGE_DW2, MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn}, &tiles);
     if (l->h > l->n) {
         moe_int_list_alloc(l, 2 * Rn);
-        moe_int_list_stream(l, "d silu", 2 * Rn, Rn);
-        moe_int_list_stream(l, "d up", 2 * Rn, Rn);
+        moe_int_list_stream(l, MOE_STAGE_D_SILU, 2 * Rn, Rn);
+        moe_int_list_stream(l, MOE_STAGE_D_UP, 2 * Rn, Rn);
         moe_int_list_alloc(l, Rd);
-        moe_int_list_gemm(l, "dXp up", MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd},
+        moe_int_list_gemm(l, MOE_STAGE_DXP_UP, MOE_INT_OP_Y,
+                          (moe_int_traffic){.read = Rn, .write = Rd}, &tiles);
+        moe_int_list_gemm(l, MOE_STAGE_DW1_UP, MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn},
                           &tiles);
-        moe_int_list_gemm(l, "dW1 up", MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn}, &tiles);
     }
     moe_int_list_alloc(l, Rn + Rd);
-    moe_int_list_stream(l, "d gate", 2 * Rn, Rn);
-    moe_int_list_gemm(l, "dXp gate", MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd},
+    moe_int_list_stream(l, MOE_STAGE_D_GATE, 2 * Rn, Rn);
+    moe_int_list_gemm(l, MOE_STAGE_DXP_GATE, MOE_INT_OP_Y,
+                      (moe_int_traffic){.read = Rn, .write = Rd}, &tiles);
+    moe_int_list_gemm(l, MOE_STAGE_DW1_GATE, MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn},
                       &tiles);
-    moe_int_list_gemm(l, "dW1 gate", MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn}, &tiles);
     if (l->h > l->n)
-        moe_int_list_stream(l, "dXp", 2 * Rd, Rd); /* the sum of the two */
+        moe_int_list_stream(l, MOE_STAGE_DXP, 2 * Rd, Rd); /* the sum of the two */
     moe_int_list_alloc(l, Pd + Td);
-    scatter(l, "dXp by token", "dX");
+    scatter(l, MOE_STAGE_DXP_BY_TOKEN, MOE_STAGE_DX);
 }
 
 const moe_int_method moe_int_megablocks = {"megablocks",

@@ -38,26 +38,27 @@ static double router_outputs(const moe_int_list *l) {
     return (double)(l->work->layer->E + l->work->layer->n_zero);
 }
 
-static void portable_gemm(moe_int_list *l, const char *name, moe_int_gemm g) {
+static void portable_gemm(moe_int_list *l, moe_stage stage, moe_int_gemm g) {
     g.element = l->element;
     g.write = (double)g.groups * g.m * g.n * 4;
     g.epilogue = PORTABLE_EPILOGUE;
     g.tensor = PORTABLE_TENSOR;
     g.load = g.cluster = 1;
-    moe_int_list_tiled(l, name, &g, portable);
+    moe_int_list_tiled(l, stage, &g, portable);
 }
 
 /* Top-K takes a round of its warp for each choice, and about two to load, score and weigh. */
 static void router_forward(moe_int_list *l) {
     const double outputs = router_outputs(l), e = l->element;
     portable_gemm(
-        l, "router",
+        l, MOE_STAGE_ROUTER,
         (moe_int_gemm){
             .groups = 1, .m = l->T, .n = outputs, .k = l->d, .read = (l->T + outputs) * l->d * e});
-    moe_int_list_slow(l, "topk", l->T * outputs * 4, l->P * 8, l->T * (l->K + 2), CHOICE_RATE);
-    moe_int_list_stream(l, "sort count", l->P * 4, 0);
-    moe_int_list_stream(l, "sort scan", 0, 0);
-    moe_int_list_slow(l, "sort place", l->P * 8, l->P * 12, l->P, SORT_RATE);
+    moe_int_list_slow(l, MOE_STAGE_TOPK, l->T * outputs * 4, l->P * 8, l->T * (l->K + 2),
+                      CHOICE_RATE);
+    moe_int_list_stream(l, MOE_STAGE_SORT_COUNT, l->P * 4, 0);
+    moe_int_list_stream(l, MOE_STAGE_SORT_SCAN, 0, 0);
+    moe_int_list_slow(l, MOE_STAGE_SORT_PLACE, l->P * 8, l->P * 12, l->P, SORT_RATE);
 }
 
 /* The logits' gradient is the sum of two 16-bit numbers; slices of tokens as in token_sums.cu. */
@@ -65,18 +66,18 @@ static void router_backward(moe_int_list *l) {
     const double outputs = router_outputs(l), e = l->element, dz = 2 * l->T * outputs * e;
     const double tiles = ceil(outputs / portable.m) * ceil(l->d / portable.n);
     const double slices = fmax(1, fmin(floor(2 * l->r.sms / tiles), floor(l->T / LEAST_OF_SLICE)));
-    moe_int_list_stream(l, "d_logits", l->T * outputs * 4 + l->P * 8, dz);
+    moe_int_list_stream(l, MOE_STAGE_D_LOGITS, l->T * outputs * 4 + l->P * 8, dz);
     portable_gemm(
-        l, "dX router",
+        l, MOE_STAGE_DX_ROUTER,
         (moe_int_gemm){
             .groups = 1, .m = l->T, .n = l->d, .k = 2 * outputs, .read = dz + outputs * l->d * e});
-    portable_gemm(l, "dW_r",
+    portable_gemm(l, MOE_STAGE_DW_R,
                   (moe_int_gemm){.groups = (int64_t)slices,
                                  .m = outputs,
                                  .n = l->d,
                                  .k = l->T / slices,
                                  .read = dz / 2 + l->T * l->d * e});
-    moe_int_list_stream(l, "dW_r sum", slices * outputs * l->d * 4, outputs * l->d * 4);
+    moe_int_list_stream(l, MOE_STAGE_DW_R_SUM, slices * outputs * l->d * 4, outputs * l->d * 4);
 }
 
 static moe_int_fused flow_of(const moe_int_list *l) {
@@ -93,7 +94,7 @@ static void forward(moe_int_list *l) {
     if (l->work->with_router)
         router_forward(l);
     else
-        moe_int_list_stream(l, "metadata", l->P * 12, l->P * 12);
+        moe_int_list_stream(l, MOE_STAGE_METADATA, l->P * 12, l->P * 12);
     moe_int_fused_forward(l, &flow);
 }
 

@@ -22,34 +22,35 @@ static const moe_int_tiles pair = {pair_shape, 1, 1, .cluster = 1},
  * memory for itself; of the copy's, without any, 2048 threads fit. */
 #define GEMM_PLACES 1
 #define COPY_PLACES 8
-static void empty(moe_int_list *l, const char *name, double rows, double columns, double places) {
+static void empty(moe_int_list *l, moe_stage stage, double rows, double columns, double places) {
     double tiles = l->E * ceil(l->T / rows);
     for (int64_t e = 0; e < (int64_t)l->E; e++)
         tiles -= ceil((double)l->counts[e] / rows);
-    moe_int_list_slow(l, name, 0, 0, tiles * columns,
+    moe_int_list_slow(l, stage, 0, 0, tiles * columns,
                       places / (l->r.tile_us * l->r.clock + l->r.l2_latency));
 }
 
 static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e;
     const double Td = l->T * l->d * e, mask = l->E * l->T * 4;
-    moe_int_list_stream(l, "mask", MASK_PASSES / 2 * mask, MASK_PASSES / 2 * mask);
-    moe_int_list_stream(l, "count", mask, l->E * 8);
-    moe_int_list_stream(l, "sort", mask, l->P * 8);
+    moe_int_list_stream(l, MOE_STAGE_MASK, MASK_PASSES / 2 * mask, MASK_PASSES / 2 * mask);
+    moe_int_list_stream(l, MOE_STAGE_COUNT_TOKENS, mask, l->E * 8);
+    moe_int_list_stream(l, MOE_STAGE_SORT, mask, l->P * 8);
     moe_int_list_cache(l, Td);
     moe_int_list_alloc(l, Pn);
     moe_int_list_gemm(
-        l, "A", MOE_INT_OP_H,
+        l, MOE_STAGE_A, MOE_INT_OP_H,
         (moe_int_traffic){
             .read = Pd, .write = Pn, .epilogue = e * l->n / l->h, .load = MOE_INT_GATHER_LOAD},
         &pair);
-    empty(l, "A empty", 128, ceil(l->n / 128), GEMM_PLACES);
+    empty(l, MOE_STAGE_A_EMPTY, 128, ceil(l->n / 128), GEMM_PLACES);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd}, &square);
-    empty(l, "Y empty", 128, ceil(l->d / 128), GEMM_PLACES);
+    moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd},
+                      &square);
+    empty(l, MOE_STAGE_Y_EMPTY, 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_free(l, Pn);
     moe_int_list_alloc(l, Td);
-    moe_int_list_slow(l, "O", Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
+    moe_int_list_slow(l, MOE_STAGE_O, Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
     moe_int_list_free(l, Pd);
 }
 
@@ -57,33 +58,35 @@ static void backward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e;
     moe_int_list_alloc(l, Td + 2 * Pd);
-    moe_int_list_stream(l, "grouped", 2 * Pd, 2 * Pd); /* X and dO */
-    empty(l, "grouped empty", 64, ceil(l->d / 512), COPY_PLACES);
+    moe_int_list_stream(l, MOE_STAGE_GROUPED, 2 * Pd, 2 * Pd); /* X and dO */
+    empty(l, MOE_STAGE_GROUPED_EMPTY, 64, ceil(l->d / 512), COPY_PLACES);
     moe_int_list_alloc(l, Ph + Pn);
     /* One kernel computes dA and then H, which it keeps to itself. */
-    moe_int_list_gemm(l, "H", MOE_INT_OP_H,
+    moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H,
                       (moe_int_traffic){.read = Pd, .epilogue = e / 100, .recomputes = 1}, &pair);
     moe_int_list_gemm(
-        l, "dH", MOE_INT_OP_DA,
+        l, MOE_STAGE_DH, MOE_INT_OP_DA,
         (moe_int_traffic){.read = Pd, .write = Ph + Pn, .epilogue = e * (1 + l->h / l->n)},
         &square);
-    empty(l, "dH empty", 128, ceil(l->n / 128), GEMM_PLACES);
-    moe_int_list_gemm(l, "dW2", MOE_INT_OP_DW2, (moe_int_traffic){.read = Pd + Pn}, &square);
+    empty(l, MOE_STAGE_DH_EMPTY, 128, ceil(l->n / 128), GEMM_PLACES);
+    moe_int_list_gemm(l, MOE_STAGE_DW2, MOE_INT_OP_DW2, (moe_int_traffic){.read = Pd + Pn},
+                      &square);
     moe_int_list_free(l, Pd);
-    moe_int_list_gemm(l, "dW1", MOE_INT_OP_DW1, (moe_int_traffic){.read = Pd + Ph}, &square);
+    moe_int_list_gemm(l, MOE_STAGE_DW1, MOE_INT_OP_DW1, (moe_int_traffic){.read = Pd + Ph},
+                      &square);
     moe_int_list_free(l, Pd);
-    moe_int_list_stream(l, "zero dS", 0, l->E * l->T * 4);
+    moe_int_list_stream(l, MOE_STAGE_ZERO_DS, 0, l->E * l->T * 4);
     moe_int_list_alloc(l, Pd);
     /* Another computes dX~ and then Y, for <dO, Y>. */
-    moe_int_list_gemm(l, "dXp", MOE_INT_OP_DXP, (moe_int_traffic){.read = Ph, .write = Pd},
+    moe_int_list_gemm(l, MOE_STAGE_DXP, MOE_INT_OP_DXP, (moe_int_traffic){.read = Ph, .write = Pd},
                       &square);
     moe_int_list_gemm(
-        l, "Y again", MOE_INT_OP_Y,
+        l, MOE_STAGE_Y_AGAIN, MOE_INT_OP_Y,
         (moe_int_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e, .recomputes = 1},
         &square);
-    empty(l, "dXp empty", 128, ceil(l->d / 128), GEMM_PLACES);
+    empty(l, MOE_STAGE_DXP_EMPTY, 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_alloc(l, Td);
-    moe_int_list_slow(l, "dX", Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
+    moe_int_list_slow(l, MOE_STAGE_DX, Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 
 const moe_int_method moe_int_momoe = {"momoe", "MoMoE: Triton, fused SwiGLU, H and Y recomputed",

@@ -21,7 +21,7 @@ static moe_int_fused flow_of(const moe_int_list *l) {
 
 static void forward(moe_int_list *l) {
     const moe_int_fused flow = flow_of(l);
-    moe_int_list_stream(l, "metadata", l->P * 12, l->P * 12);
+    moe_int_list_stream(l, MOE_STAGE_METADATA, l->P * 12, l->P * 12);
     moe_int_fused_forward(l, &flow);
 }
 

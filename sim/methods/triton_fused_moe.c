@@ -21,18 +21,18 @@ static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e;
     const double more = tiles == &many ? HALF_LINES * l->active * l->d * e : 0;
-    moe_int_list_stream(l, "topk", l->T * l->E * e, l->P * 12);
-    moe_int_list_stream(l, "align", l->P * 8, l->P * 8);
+    moe_int_list_stream(l, MOE_STAGE_TOPK, l->T * l->E * e, l->P * 12);
+    moe_int_list_stream(l, MOE_STAGE_ALIGN, l->P * 8, l->P * 8);
     moe_int_list_alloc(l, Td + Ph);
-    moe_int_list_gemm(l, "H", MOE_INT_OP_H,
+    moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H,
                       (moe_int_traffic){.read = Td + more * l->h, .write = Ph}, tiles);
     moe_int_list_alloc(l, Pn);
-    moe_int_list_stream(l, "A", Ph, Pn);
+    moe_int_list_stream(l, MOE_STAGE_A, Ph, Pn);
     moe_int_list_alloc(l, Pd);
-    moe_int_list_gemm(l, "Y", MOE_INT_OP_Y,
+    moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y,
                       (moe_int_traffic){.read = Pn + more * l->n, .write = Pd}, tiles);
     moe_int_list_alloc(l, Td);
-    moe_int_list_stream(l, "O", Pd, Td);
+    moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
 }
 
 static void forward_tuned(moe_int_list *l) {

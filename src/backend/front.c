@@ -178,7 +178,10 @@ moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) 
 
 size_t moe_layer_timings(moe_layer *layer, moe_cost *ret, size_t capacity) {
     const moe_plugin *plugin = plugin_of(layer);
-    return plugin->timings ? plugin->timings(layer->plugged, ret, capacity) : 0;
+    const size_t count = plugin->timings ? plugin->timings(layer->plugged, ret, capacity) : 0;
+    for (size_t i = 0; i < count && i < capacity; i++)
+        ret[i].name[sizeof ret[i].name - 1] = '\0';
+    return count;
 }
 
 moe_status moe_layer_memory(moe_layer *layer, moe_memory *ret) {

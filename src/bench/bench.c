@@ -1,11 +1,15 @@
 /* Timing: prepare once, run many times, keep medians and spread. */
 #include "bench/predict.h"
 #include "bench/watch.h"
+#include "core/clock.h"
+#include "core/samples.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+/* The passes' samples come first. */
+#define FIRST_KERNEL MOE_PASS_SUMS
 
 #define FLUSH_BYTES ((size_t)256 << 20)
 
@@ -19,12 +23,6 @@ typedef struct samples {
     moe_int_watch *watch; /* NULL: the backend tells nothing of its board */
 } samples;
 
-static double now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
 static void flush_cache(const samples *s) {
     char sum = 0;
     for (size_t i = 0; s->flush && i < FLUSH_BYTES; i += 64)
@@ -37,35 +35,24 @@ static void flush_cache(const samples *s) {
 static moe_status run_once(moe_layer *layer, int32_t pass, int32_t i, samples *s) {
     flush_cache(s);
     moe_int_watch_run(s->watch, i >= 0);
-    double start = now_us();
+    double start = moe_int_now_us();
     moe_status status = moe_layer_forward(layer);
-    double middle = now_us();
+    double middle = moe_int_now_us();
     if (!status && (pass & MOE_PASS_BWD))
         status = moe_layer_backward(layer);
-    double end = now_us();
+    double end = moe_int_now_us();
     moe_int_watch_run(s->watch, false);
     if (status || i < 0)
         return status;
-    s->us[FORWARD * s->repeats + i] = middle - start;
-    s->us[BACKWARD * s->repeats + i] = end - middle;
-    s->us[TOTAL * s->repeats + i] = end - start;
+    s->us[MOE_PASS_FORWARD * s->repeats + i] = middle - start;
+    s->us[MOE_PASS_BACKWARD * s->repeats + i] = end - middle;
+    s->us[MOE_PASS_TOTAL * s->repeats + i] = end - start;
     s->n_kernels = moe_layer_timings(layer, s->kernel, MOE_BENCH_MAX_KERNELS);
     if (s->n_kernels > MOE_BENCH_MAX_KERNELS)
         s->n_kernels = MOE_BENCH_MAX_KERNELS;
     for (size_t k = 0; k < s->n_kernels; k++)
         s->us[(FIRST_KERNEL + (int32_t)k) * s->repeats + i] = s->kernel[k].us;
     return MOE_OK;
-}
-
-static int compare_double(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-double moe_int_median(double *values, size_t count) {
-    qsort(values, count, sizeof *values, compare_double);
-    const size_t half = count / 2;
-    return count % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
 static void summarise(const char *name, double *us, int32_t n, moe_bench_times *ret) {
@@ -76,27 +63,39 @@ static void summarise(const char *name, double *us, int32_t n, moe_bench_times *
     ret->spread = ret->median_us > 0 ? (us[(3 * n) / 4] - us[n / 4]) / ret->median_us : 0;
 }
 
+static void warn_unknown(const char *kernel, const moe_log *log) {
+    moe_stage stage;
+    if (moe_stage_parse(kernel, &stage))
+        moe_log_send(log, MOE_LOG_WARN,
+                     "the backend times \"%s\", which is no stage (moeref list): its FLOPs, bytes "
+                     "and prediction are unknown",
+                     kernel);
+}
+
 static moe_status fill_result(const moe_problem *p, moe_layer *layer,
                               const moe_bench_params *params, size_t size, samples *s,
                               const moe_log *log, moe_bench_result *r) {
-    static const char *const names[] = {"forward", "backward", "total"};
     const moe_plan *plan = NULL;
     if (moe_layer_routing(layer, &plan))
         plan = NULL;
     int64_t pairs = plan ? plan->offsets[p->layer.E] : p->T * p->layer.K;
     int has_backward = (p->pass & MOE_PASS_BWD) != 0;
-    for (int i = FORWARD; i <= TOTAL; i++)
-        if (i == FORWARD || has_backward)
-            summarise(names[i], s->us + i * s->repeats, s->repeats, &r->pass[i]);
-    r->pass[FORWARD].flops = moe_layer_flops(&p->layer, p->T, pairs, 0);
+    moe_bench_times *forward = &r->pass[MOE_PASS_FORWARD], *backward = &r->pass[MOE_PASS_BACKWARD];
+    for (int i = MOE_PASS_FORWARD; i < MOE_PASS_SUMS; i++)
+        if (i == MOE_PASS_FORWARD || has_backward)
+            summarise(moe_pass_sum_name((moe_pass_sum)i), s->us + i * s->repeats, s->repeats,
+                      &r->pass[i]);
+    forward->flops = moe_layer_flops(&p->layer, p->T, pairs, 0);
     if (has_backward) {
-        r->pass[BACKWARD].flops = moe_layer_flops(&p->layer, p->T, pairs, 1);
-        r->pass[TOTAL].flops = r->pass[FORWARD].flops + r->pass[BACKWARD].flops;
+        backward->flops = moe_layer_flops(&p->layer, p->T, pairs, 1);
+        r->pass[MOE_PASS_TOTAL].flops = forward->flops + backward->flops;
     }
     r->n_kernels = s->n_kernels;
-    for (size_t k = 0; k < s->n_kernels; k++)
+    for (size_t k = 0; k < s->n_kernels; k++) {
         summarise(s->kernel[k].name, s->us + (FIRST_KERNEL + (int32_t)k) * s->repeats, s->repeats,
                   &r->kernel[k]);
+        warn_unknown(r->kernel[k].name, log);
+    }
     r->has_memory = moe_layer_memory(layer, &r->memory) == MOE_OK;
     moe_int_predict_by_roofline(p, plan, size, r);
     return params->gpu ? moe_int_predict_by_model(p, plan, params, log, r) : MOE_OK;
@@ -115,8 +114,8 @@ static moe_status time_layer(moe_backend *backend, moe_layer *layer, const moe_p
     moe_status status = s.us && (s.flush || !params->cold_cache) ? MOE_OK : MOE_E_NOMEM;
     if (!status)
         moe_int_watch_start(backend, &s.watch);
-    const double settled = now_us() + 1e3 * params->settle_ms;
-    while (!status && now_us() < settled)
+    const double settled = moe_int_now_us() + 1e3 * params->settle_ms;
+    while (!status && moe_int_now_us() < settled)
         status = run_once(layer, p->pass, -1, &s);
     for (int32_t i = -warmup; !status && i < s.repeats; i++) {
         if (params->progress)

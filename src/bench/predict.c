@@ -5,56 +5,60 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void predict_kernel(const moe_problem *p, const moe_plan *plan, size_t size,
-                           const moe_bench_result *r, moe_bench_times *k) {
-    moe_cost cost;
-    int64_t pairs = p->T * p->layer.K, active = p->layer.E;
-    if (plan) {
-        pairs = plan->offsets[p->layer.E];
-        active = 0;
-        for (int64_t e = 0; e < p->layer.E; e++)
-            active += plan->offsets[e + 1] > plan->offsets[e];
-    }
-    if (moe_stage_cost(&p->layer, k->name, p->T, pairs, active, size, &cost))
+/* Pairs, and experts with at least one. */
+static void count_rows(const moe_problem *p, const moe_plan *plan, int64_t *ret_pairs,
+                       int64_t *ret_active) {
+    *ret_pairs = p->T * p->layer.K;
+    *ret_active = p->layer.E;
+    if (!plan)
         return;
-    k->flops = cost.flops;
-    k->bytes = cost.hbm_bytes;
+    *ret_pairs = plan->offsets[p->layer.E];
+    *ret_active = 0;
+    for (int64_t e = 0; e < p->layer.E; e++)
+        *ret_active += plan->offsets[e + 1] > plan->offsets[e];
+}
+
+/* Leaves a stage whose work is not counted as it is. */
+static void predict_stage(const moe_problem *p, const moe_plan *plan, size_t size,
+                          const moe_bench_result *r, moe_stage stage, moe_bench_times *t) {
+    moe_cost cost;
+    int64_t pairs, active;
+    count_rows(p, plan, &pairs, &active);
+    if (moe_stage_cost(&p->layer, stage, p->T, pairs, active, size, &cost))
+        return;
+    t->flops = cost.flops;
+    t->bytes = cost.hbm_bytes;
     if (!r->has_roofline)
         return;
     moe_roofline_time(&r->roofline, &cost);
-    k->predicted_us = cost.us;
-    memcpy(k->bound_by, cost.bound_by, sizeof k->bound_by);
-}
-
-/* Adds one stage's work and prediction to its pass and to the total. */
-static void add_stage(const moe_problem *p, const moe_plan *plan, size_t size, const char *name,
-                      const char *suffix, int is_backward, moe_bench_result *r) {
-    moe_bench_times stage = {0};
-    snprintf(stage.name, sizeof stage.name, "%s%s", name, suffix);
-    predict_kernel(p, plan, size, r, &stage);
-    moe_bench_times *sums[] = {&r->pass[is_backward ? BACKWARD : FORWARD], &r->pass[TOTAL]};
-    for (int j = 0; j < 2; j++) {
-        sums[j]->bytes += stage.bytes;
-        sums[j]->predicted_us += stage.predicted_us;
-    }
+    t->predicted_us = cost.us;
+    memcpy(t->bound_by, cost.bound_by, sizeof t->bound_by);
 }
 
 /* A pass is predicted as the sum of its stages. */
+static void predict_pass(const moe_problem *p, const moe_plan *plan, size_t size, int32_t pass,
+                         moe_bench_result *r, moe_bench_times *ret) {
+    for (int i = 0; i < MOE_STAGE_COUNT; i++) {
+        moe_bench_times t = {0};
+        if (!moe_stage_exists(&p->layer, (moe_stage)i, pass, p->plan != NULL))
+            continue;
+        predict_stage(p, plan, size, r, (moe_stage)i, &t);
+        ret->bytes += t.bytes;
+        ret->predicted_us += t.predicted_us;
+    }
+}
+
 void moe_int_predict_by_roofline(const moe_problem *p, const moe_plan *plan, size_t size,
                                  moe_bench_result *r) {
-    int is_backward;
-    const char *name;
-    for (size_t i = 0; (name = moe_stage_name(i, &is_backward)); i++) {
-        int is_router = strncmp(name, "router", 6) == 0;
-        if (is_backward && !(p->pass & MOE_PASS_BWD))
-            continue;
-        if (!is_router || !p->plan)
-            add_stage(p, plan, size, name, "", is_backward, r);
-        if (!is_router && p->layer.n_shared)
-            add_stage(p, plan, size, name, "_shared", is_backward, r);
-    }
+    moe_stage stage;
+    predict_pass(p, plan, size, MOE_PASS_FWD, r, &r->pass[MOE_PASS_FORWARD]);
+    predict_pass(p, plan, size, MOE_PASS_FWD | (p->pass & MOE_PASS_BWD), r,
+                 &r->pass[MOE_PASS_TOTAL]);
+    if (p->pass & MOE_PASS_BWD)
+        predict_pass(p, plan, size, MOE_PASS_BWD, r, &r->pass[MOE_PASS_BACKWARD]);
     for (size_t k = 0; k < r->n_kernels; k++)
-        predict_kernel(p, plan, size, r, &r->kernel[k]);
+        if (moe_stage_parse(r->kernel[k].name, &stage) == MOE_OK)
+            predict_stage(p, plan, size, r, stage, &r->kernel[k]);
 }
 
 static void take_stage(const moe_prediction *model, moe_bench_times *t) {
@@ -74,15 +78,11 @@ static void take_stage(const moe_prediction *model, moe_bench_times *t) {
 static void take_prediction(const moe_prediction *model, moe_bench_result *r) {
     for (size_t k = 0; k < r->n_kernels; k++)
         take_stage(model, &r->kernel[k]);
-    r->pass[FORWARD].predicted_us = model->forward_us;
-    r->pass[BACKWARD].predicted_us = model->backward_us;
-    r->pass[TOTAL].predicted_us = model->total_us;
-    r->pass[FORWARD].floor_us = model->forward_floor_us;
-    r->pass[BACKWARD].floor_us = model->backward_floor_us;
-    r->pass[TOTAL].floor_us = model->floor_us;
-    r->pass[FORWARD].least_us = model->forward_least_us;
-    r->pass[BACKWARD].least_us = model->backward_least_us;
-    r->pass[TOTAL].least_us = model->least_us;
+    for (int i = 0; i < MOE_PASS_SUMS; i++) {
+        r->pass[i].predicted_us = model->pass[i].us;
+        r->pass[i].floor_us = model->pass[i].floor_us;
+        r->pass[i].least_us = model->pass[i].least_us;
+    }
 }
 
 moe_status moe_int_predict_by_model(const moe_problem *p, const moe_plan *plan,

@@ -4,9 +4,6 @@
 
 #include "moeref/bench.h"
 
-/* Indices of moe_bench_result.pass, and the first kernel's series. */
-enum { FORWARD, BACKWARD, TOTAL, FIRST_KERNEL };
-
 /* Work of every pass and kernel, and its time on the result's roofline if it has one. `size`: bytes
  * of an element. plan may be NULL: T*K pairs over all experts. */
 void moe_int_predict_by_roofline(const moe_problem *p, const moe_plan *plan, size_t size,

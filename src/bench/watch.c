@@ -6,6 +6,7 @@
  * timing is about would rise. A second thread asks while the device is busy and the first one waits
  * for it; kernels are not touched by it. It sleeps between runs, where caches are flushed. */
 #include "bench/watch.h"
+#include "core/samples.h"
 
 #include <pthread.h>
 #include <stdlib.h>

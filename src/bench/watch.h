@@ -15,7 +15,4 @@ void moe_int_watch_run(moe_int_watch *watch, bool is_running);
 /* Ends the watch and sums up; *ret stays as it is without one. */
 void moe_int_watch_finish(moe_int_watch **watch, moe_bench_board *ret);
 
-/* bench.c: sorts the values and returns their median. count > 0. */
-double moe_int_median(double *values, size_t count);
-
 #endif

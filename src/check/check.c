@@ -5,17 +5,13 @@
 #include "check/subject/run.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
+#include "core/clock.h"
 #include "core/elements.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+enum { MOST_TIMINGS = 64 };
 
 typedef struct stage_source {
     moe_int_run *run;
@@ -87,6 +83,19 @@ static void judge_repeats(const moe_int_run *run, moe_check_result *r) {
             fail_repeat(run, moe_int_order[i], r);
 }
 
+/* What is timed under a name that no table holds has no FLOPs, bytes or prediction. The first such
+ * name is told, after what is wrong with the results. */
+static void judge_timings(const moe_int_run *run, moe_check_result *r) {
+    moe_cost cost[MOST_TIMINGS];
+    moe_stage stage;
+    size_t count = moe_layer_timings(run->layer, cost, MOST_TIMINGS);
+    for (size_t i = 0; i < count && i < MOST_TIMINGS; i++) {
+        if (moe_stage_parse(cost[i].name, &stage))
+            moe_int_result_set(r, MOE_VERDICT_FAIL,
+                               "timings: \"%s\" is no stage; moeref list names them", cost[i].name);
+    }
+}
+
 static moe_status judge(moe_int_run *run, const moe_problem *problem,
                         const moe_check_params *params, const moe_log *log, moe_check_result *r) {
     stage_source source = {run, problem, r};
@@ -99,8 +108,10 @@ static moe_status judge(moe_int_run *run, const moe_problem *problem,
     if (!run->support.deterministic && run->same_plan)
         subject.later = views(run->later, NULL);
     moe_status status = moe_int_judge(&subject, params, log, r);
-    if (!status)
+    if (!status) {
         judge_repeats(run, r);
+        judge_timings(run, r);
+    }
     return status;
 }
 
@@ -112,7 +123,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     char selector[4096];
     moe_check_result *r = NULL;
     moe_int_run run;
-    double start = now();
+    const double start_us = moe_int_now_us();
     if (!params)
         params = &defaults;
     snprintf(selector, sizeof selector, "--backend %s", params->spec ? params->spec : name);
@@ -123,7 +134,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     if (run.usable)
         status = judge(&run, problem, params, log, r);
     moe_int_run_destroy(&run);
-    r->seconds = now() - start;
+    r->seconds = 1e-6 * (moe_int_now_us() - start_us);
     if (status)
         moe_check_result_destroy(&r);
     else

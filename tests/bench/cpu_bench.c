@@ -2,13 +2,13 @@
  * float32 plain loops, and over a range of token counts. */
 #include "cpu_bench.h"
 
+#include "core/clock.h"
 #include "moeref/reference.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const char help[] =
     "usage: moeref-bench-cpu [OPTIONS]\n\n"
@@ -36,20 +36,14 @@ static void print_message(void *user, moe_log_level level, const char *message) 
 
 static const moe_log log_to_stderr = {print_message, NULL};
 
-static double now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
-}
-
 static void add_sample(bench_samples *samples, double value) {
     samples->value[samples->count++] = value;
 }
 
 static moe_status time_pass(moe_status (*pass)(moe_layer *), moe_layer *layer, double *ret_us) {
-    double start = now_us();
+    double start = moe_int_now_us();
     moe_status status = pass(layer);
-    *ret_us = now_us() - start;
+    *ret_us = moe_int_now_us() - start;
     return status;
 }
 
@@ -115,9 +109,9 @@ static moe_status measure_loops(const moe_problem *p, const bench_options *o, in
     in.t[MOE_T_DO] = first_rows(in.t[MOE_T_DO], o->loops_T);
     moe_reference_params params = {.tokens = o->loops_T, .precision = MOE_F32, .threads = threads};
     moe_reference_result *result = NULL;
-    double start = now_us();
+    double start = moe_int_now_us();
     moe_status status = moe_reference_run(&o->desc, &in, &params, &log_to_stderr, &result);
-    *ret_us = now_us() - start;
+    *ret_us = moe_int_now_us() - start;
     if (status)
         return status;
     int64_t pairs = result->plan->n_pairs;

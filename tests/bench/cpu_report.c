@@ -1,30 +1,21 @@
 /* Reports of moeref-bench-cpu. */
 #include "cpu_bench.h"
 
+#include "core/samples.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int by_value(const void *left, const void *right) {
-    double a = *(const double *)left, b = *(const double *)right;
-    return a < b ? -1 : a > b;
-}
-
-static bench_samples sorted(const bench_samples *samples) {
-    bench_samples s = *samples;
-    qsort(s.value, (size_t)s.count, sizeof *s.value, by_value);
-    return s;
-}
-
 double bench_median(const bench_samples *samples) {
-    bench_samples s = sorted(samples);
-    double upper = s.value[s.count / 2];
-    return s.count % 2 ? upper : (upper + s.value[s.count / 2 - 1]) / 2;
+    bench_samples s = *samples;
+    return moe_int_median(s.value, (size_t)s.count);
 }
 
 double bench_spread(const bench_samples *samples) {
-    bench_samples s = sorted(samples);
-    return (s.value[s.count - 1] - s.value[0]) / bench_median(samples);
+    bench_samples s = *samples;
+    const double median = moe_int_median(s.value, (size_t)s.count);
+    return (s.value[s.count - 1] - s.value[0]) / median;
 }
 
 /* FLOP per microsecond is 1e-3 GFLOP/s. */

@@ -199,6 +199,17 @@ Test(cli_bench, router_backward_is_predicted) {
     free(o);
 }
 
+/* A check fails it; without one it is timed, and the name is told. */
+Test(cli_bench, a_stage_that_no_table_holds_is_told) {
+    char args[800];
+    snprintf(args, sizeof args,
+             "bench --backend %s/tests/conformance/moe_broken.so:stage_name " TINY,
+             getenv("MOEREF_BUILD_ROOT"));
+    expect(1, "timings: \"up_proj\" is no stage", args);
+    strcat(args, " --no-check");
+    expect(0, "\"up_proj\", which is no stage", args);
+}
+
 /* A backend is named by its file, whatever that is called. */
 Test(cli_bench, names_are_quoted_in_csv) {
     char dir[TEMPORARY_BYTES], plugin[700], link[300], args[700], field[400];

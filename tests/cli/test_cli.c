@@ -48,6 +48,30 @@ Test(cli, help_teaches) {
     expect(0, "reference", "list");
 }
 
+/* Tools read the table of stages from here. */
+Test(cli, stages_are_listed) {
+    outcome *o = moeref("list --output json");
+    json_t *root = json_loads(o->text, 0, NULL), *stages = json_object_get(root, "stages"), *stage;
+    size_t i;
+    int whole = 0, part = 0;
+    cr_assert_gt(json_array_size(stages), 0, "%s", o->text);
+    json_array_foreach(stages, i, stage) {
+        const char *name = json_string_value(json_object_get(stage, "name"));
+        cr_assert(name && json_string_value(json_object_get(stage, "pass")));
+        const json_t *tensor = json_object_get(stage, "tensor"),
+                     *part_of = json_object_get(stage, "part_of");
+        if (strcmp(name, "dW1_shared") == 0)
+            whole += json_is_null(part_of) && strcmp(json_string_value(tensor), name) == 0;
+        if (strcmp(name, "sort count") == 0)
+            part += json_is_null(tensor) && strcmp(json_string_value(part_of), "metadata") == 0;
+    }
+    cr_expect_eq(whole, 1, "%s", o->text);
+    cr_expect_eq(part, 1, "%s", o->text);
+    json_decref(root);
+    free(o);
+    expect(0, "  sort count       fwd   -              metadata\n", "list");
+}
+
 Test(cli, unreadable_files_exit_without_a_verdict) {
     expect(3, "/nonexistent", "check --backend reference --hf /nonexistent");
     expect(2, "/nonexistent.so", "check --backend /nonexistent.so --case " CASE);

@@ -235,6 +235,21 @@ Test(negative, reproducing_line) {
     moe_check_result_destroy(&r);
 }
 
+/* Results may be right: a stage that no table holds is wrong by itself, and is said after what is
+ * wrong with the results. */
+Test(negative, every_timed_stage_is_in_the_table) {
+    moe_check_result *r = check("stage_name", PLAIN, NULL);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(r->why, "timings: \"up_proj\" is no stage"), "%s", r->why);
+    cr_expect_eq(entry(r, "O")->verdict, MOE_VERDICT_PASS);
+    cr_expect_eq(r->first_wrong_stage[0], '\0');
+    moe_check_result_destroy(&r);
+    r = check("endless_name", PLAIN, NULL);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(r->why, "\"AAAAAAAAAAAAAAAAAAAAAAA\" is no stage"), "%s", r->why);
+    moe_check_result_destroy(&r);
+}
+
 Test(negative, refusals_and_errors_are_no_passes) {
     moe_check_result *r = check("refuse", PLAIN, NULL);
     cr_expect_eq(r->verdict, MOE_VERDICT_SKIP);

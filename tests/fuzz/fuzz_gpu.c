@@ -13,7 +13,7 @@ static void predict(const moe_gpu *gpu) {
     moe_layer_desc_init(&d);
     d.d = 512, d.n = 256, d.E = 8, d.K = 2;
     const moe_workload w = {.layer = &d, .tokens = 300};
-    if (moe_predict(gpu, "moeref", &w, NULL, &p) == MOE_OK && !(p->total_us > 0))
+    if (moe_predict(gpu, "moeref", &w, NULL, &p) == MOE_OK && !(p->pass[MOE_PASS_TOTAL].us > 0))
         abort();
     moe_prediction_destroy(&p);
 }

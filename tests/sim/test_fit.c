@@ -38,7 +38,8 @@ Test(sim_fit, known_parameters_come_back) {
         const int m = 1 << i % 13, n = 512 * (1 + i % 11), k = 1024 * (1 + i % 7);
         moe_prediction *p;
         cr_assert_eq(moe_predict_gemm(truth, m, n, k, 1, NULL, NULL, &p), MOE_OK);
-        used += (size_t)sprintf(text + used, "%d\t%d\t%d\t%.6f\n", m, n, k, p->total_us);
+        used +=
+            (size_t)sprintf(text + used, "%d\t%d\t%d\t%.6f\n", m, n, k, p->pass[MOE_PASS_TOTAL].us);
         moe_prediction_destroy(&p);
     }
     temporary_file(path, "", text, strlen(text));
@@ -128,7 +129,7 @@ static void write_report(char *path, const moe_gpu *truth) {
             fprintf(to, ",{\"name\":\"%s\",\"measured_us\":%.9g}", p->kernels[k].cost.name,
                     p->kernels[k].cost.us);
         fprintf(to, "],\"passes\":[{\"name\":\"forward\",\"measured_us\":%.9g}]}",
-                100 * p->forward_us);
+                100 * p->pass[MOE_PASS_FORWARD].us);
         moe_prediction_destroy(&p);
     }
     fprintf(to, "]}\n");

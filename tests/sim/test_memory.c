@@ -46,7 +46,8 @@ Test(sim_memory, intensity_is_the_papers) {
         if (p->kernels[i].tile_m)
             bytes += p->kernels[i].cost.hbm_bytes;
     }
-    cr_expect_float_eq(p->flops / bytes, 3 / (2. / 1536 + 2. / 256 + 3 / (T * 8 / 128)), 1e-6);
+    cr_expect_float_eq(p->pass[MOE_PASS_TOTAL].flops / bytes,
+                       3 / (2. / 1536 + 2. / 256 + 3 / (T * 8 / 128)), 1e-6);
     moe_prediction_destroy(&p);
     moe_gpu_destroy(&gpu);
 }

@@ -25,7 +25,7 @@ static double predict(const moe_gpu *gpu, const char *method, const moe_case *c)
     const moe_workload settled = {.clock = MOE_CLOCK_SETTLED},
                        w = moe_workload_of(c, counts, &settled);
     cr_assert_eq(moe_predict(gpu, method, &w, NULL, &p), MOE_OK, "%s", method);
-    const double us = p->total_us;
+    const double us = p->pass[MOE_PASS_TOTAL].us;
     moe_prediction_destroy(&p);
     free(counts);
     return us;

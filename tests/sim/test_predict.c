@@ -23,8 +23,10 @@ static void expect_floors(const moe_layer_desc d, int64_t T) {
                           c->bound_by);
                 sum += c->us;
             }
-            cr_expect_float_eq(sum + p->overhead_us, p->total_us, 1e-6 * p->total_us);
-            cr_expect_float_eq(p->forward_us + p->backward_us, p->total_us, 1e-6 * p->total_us);
+            cr_expect_float_eq(sum + p->overhead_us, p->pass[MOE_PASS_TOTAL].us,
+                               1e-6 * p->pass[MOE_PASS_TOTAL].us);
+            cr_expect_float_eq(p->pass[MOE_PASS_FORWARD].us + p->pass[MOE_PASS_BACKWARD].us,
+                               p->pass[MOE_PASS_TOTAL].us, 1e-6 * p->pass[MOE_PASS_TOTAL].us);
             cr_expect(p->peak_bytes >= p->cached_bytes && p->padding >= 0 && p->padding < 1);
             moe_prediction_destroy(&p);
         }
@@ -49,12 +51,16 @@ Test(sim_predict, flops_are_the_layers) {
         double done = 0;
         for (size_t i = 0; i < p->n_kernels; i++)
             done += p->kernels[i].cost.flops;
-        cr_expect_float_eq(p->forward_flops, forward, 1, "%s: %g", *m, p->forward_flops);
-        cr_expect_float_eq(p->backward_flops, both ? backward : 0, 1, "%s: %g", *m,
-                           p->backward_flops);
-        cr_expect_float_eq(p->flops, p->forward_flops + p->backward_flops, 1, "%s", *m);
+        cr_expect_float_eq(p->pass[MOE_PASS_FORWARD].flops, forward, 1, "%s: %g", *m,
+                           p->pass[MOE_PASS_FORWARD].flops);
+        cr_expect_float_eq(p->pass[MOE_PASS_BACKWARD].flops, both ? backward : 0, 1, "%s: %g", *m,
+                           p->pass[MOE_PASS_BACKWARD].flops);
+        cr_expect_float_eq(p->pass[MOE_PASS_TOTAL].flops,
+                           p->pass[MOE_PASS_FORWARD].flops + p->pass[MOE_PASS_BACKWARD].flops, 1,
+                           "%s", *m);
         /* MoMoE computes H and Y twice: a forward pass more is done than counts. */
-        cr_expect_float_eq(done, p->flops + (again ? forward : 0), 1, "%s: %g", *m, done);
+        cr_expect_float_eq(done, p->pass[MOE_PASS_TOTAL].flops + (again ? forward : 0), 1, "%s: %g",
+                           *m, done);
         moe_prediction_destroy(&p);
     }
     moe_gpu_destroy(&gpu);
@@ -72,8 +78,9 @@ Test(sim_predict, monotone_in_the_hardware) {
             moe_prediction *base = predict(gpu, "moeref", &shapes[s % 2], tokens, MOE_PASS_BOTH);
             cr_assert_eq(moe_gpu_what_if(gpu, better[i], NULL), MOE_OK);
             moe_prediction *now = predict(gpu, "moeref", &shapes[s % 2], tokens, MOE_PASS_BOTH);
-            cr_expect(now->total_us <= base->total_us * (1 + 1e-9), "%s: %g, then %g us", better[i],
-                      base->total_us, now->total_us);
+            cr_expect(now->pass[MOE_PASS_TOTAL].us <= base->pass[MOE_PASS_TOTAL].us * (1 + 1e-9),
+                      "%s: %g, then %g us", better[i], base->pass[MOE_PASS_TOTAL].us,
+                      now->pass[MOE_PASS_TOTAL].us);
             moe_prediction_destroy(&base);
             moe_prediction_destroy(&now);
             moe_gpu_destroy(&gpu);
@@ -97,7 +104,9 @@ Test(sim_predict, nothing_beats_a_floor_at_the_highest_clock) {
         cr_expect_eq(moe_gpu_set(gpu, "clock_mhz", highest + 1, NULL), MOE_E_INVALID);
         cr_assert_eq(moe_gpu_set(gpu, "clock_mhz", highest, NULL), MOE_OK);
         cr_assert_eq(moe_predict_gemm(gpu, 8192, 8192, 8192, 1, NULL, NULL, &p), MOE_OK);
-        cr_expect(p->total_us >= p->floor_us, "%s: %g us, floor %g", *g, p->total_us, p->floor_us);
+        cr_expect(p->pass[MOE_PASS_TOTAL].us >= p->pass[MOE_PASS_TOTAL].floor_us,
+                  "%s: %g us, floor %g", *g, p->pass[MOE_PASS_TOTAL].us,
+                  p->pass[MOE_PASS_TOTAL].floor_us);
         moe_prediction_destroy(&p);
         moe_gpu_destroy(&gpu);
     }
@@ -112,13 +121,15 @@ Test(sim_predict, clock_states) {
     moe_predict_gemm(gpu, 4096, 4096, 4096, 1, NULL, NULL, &a);
     moe_predict_gemm(gpu, 4096, 4096, 4096, 1, &settled, NULL, &b);
     moe_predict_gemm(gpu, 4096, 4096, 4096, 1, &constant, NULL, &c);
-    cr_expect(c->total_us < a->total_us && a->total_us < b->total_us);
+    cr_expect(c->pass[MOE_PASS_TOTAL].us < a->pass[MOE_PASS_TOTAL].us &&
+              a->pass[MOE_PASS_TOTAL].us < b->pass[MOE_PASS_TOTAL].us);
     cr_expect(b->clock_mhz < a->clock_mhz && a->clock_mhz < 1755);
     cr_expect_float_eq(c->clock_mhz, 1980, 1e-6, "the highest clock");
     moe_prediction_destroy(&a), moe_prediction_destroy(&b), moe_prediction_destroy(&c);
     moe_predict_gemm(gpu, 1, 16384, 16384, 1, NULL, NULL, &a);
     moe_predict_gemm(gpu, 1, 16384, 16384, 1, &settled, NULL, &b);
-    cr_expect_float_eq(a->total_us, b->total_us, 0.01 * a->total_us);
+    cr_expect_float_eq(a->pass[MOE_PASS_TOTAL].us, b->pass[MOE_PASS_TOTAL].us,
+                       0.01 * a->pass[MOE_PASS_TOTAL].us);
     cr_expect_float_eq(b->clock_mhz, 1755, 0.01 * 1755);
     moe_prediction_destroy(&a), moe_prediction_destroy(&b);
     moe_gpu_destroy(&gpu);
@@ -135,7 +146,7 @@ Test(sim_predict, default_data) {
                 .layer = &d, .tokens = 8192, .pass = MOE_PASS_FWD, .entropy = entropy};
             moe_prediction *p = NULL;
             cr_assert_eq(moe_predict(gpu, i ? "cutlass_moe" : "sonicmoe", &w, NULL, &p), MOE_OK);
-            us[entropy] = p->total_us;
+            us[entropy] = p->pass[MOE_PASS_TOTAL].us;
             moe_prediction_destroy(&p);
         }
         cr_expect(us[MOE_ENTROPY_CONSTANT] < us[MOE_ENTROPY_RANDOM]);
@@ -166,9 +177,11 @@ Test(sim_predict, token_rounding_gains) {
         predict_plan(gpu, "sonicmoe", "T=16384 d=4096 n=1024 K=4 E=256 route=uniform");
     moe_prediction *rounded =
         predict_plan(gpu, "sonicmoe", "T=16384 d=4096 n=1024 K=4 E=256 select=token_rounding");
-    const double pairs = rounded->flops / chosen->flops;
-    const double forward = pairs * chosen->forward_us / rounded->forward_us;
-    const double backward = pairs * chosen->backward_us / rounded->backward_us;
+    const double pairs = rounded->pass[MOE_PASS_TOTAL].flops / chosen->pass[MOE_PASS_TOTAL].flops;
+    const double forward =
+        pairs * chosen->pass[MOE_PASS_FORWARD].us / rounded->pass[MOE_PASS_FORWARD].us;
+    const double backward =
+        pairs * chosen->pass[MOE_PASS_BACKWARD].us / rounded->pass[MOE_PASS_BACKWARD].us;
     cr_expect_float_eq(forward, 1.257, 0.05, "%g", forward);
     cr_expect_float_eq(backward, 1.118, 0.02, "%g", backward);
     cr_expect(rounded->padding < 0.01 && chosen->padding > 0.25);
@@ -188,7 +201,8 @@ Test(sim_predict, scattermoe_waits) {
         .layer = &d, .tokens = 24576, .pass = MOE_PASS_BOTH, .clock = MOE_CLOCK_SETTLED};
     cr_assert_eq(moe_predict(gpu, "scattermoe", &w, NULL, &settled), MOE_OK);
     cr_expect(both->overhead_us > 500 && backward->overhead_us == 0);
-    cr_expect_float_eq(both->backward_us, backward->total_us, 0.01 * both->backward_us);
+    cr_expect_float_eq(both->pass[MOE_PASS_BACKWARD].us, backward->pass[MOE_PASS_TOTAL].us,
+                       0.01 * both->pass[MOE_PASS_BACKWARD].us);
     cr_assert_str_eq(both->kernels[1].cost.name, "H");
     cr_expect_str_eq(both->kernels[1].cost.bound_by, "l2");
     cr_expect_eq(both->kernels[1].cost.us, settled->kernels[1].cost.us);
@@ -228,7 +242,8 @@ Test(sim_predict, degenerate_layers) {
         const moe_workload w = {
             .layer = &d, .tokens = 1, .counts = none, .pass = has_backward(*m) ? 3 : 1};
         cr_expect_eq(moe_predict(gpu, *m, &w, NULL, &p), MOE_OK, "%s", *m);
-        cr_expect(isfinite(p->total_us) && p->flops == 0, "%s: %g us", *m, p->total_us);
+        cr_expect(isfinite(p->pass[MOE_PASS_TOTAL].us) && p->pass[MOE_PASS_TOTAL].flops == 0,
+                  "%s: %g us", *m, p->pass[MOE_PASS_TOTAL].us);
         moe_prediction_destroy(&p);
     }
     moe_gpu_destroy(&gpu);
@@ -247,7 +262,7 @@ Test(sim_predict, no_counts) {
     const moe_workload w = {.layer = &d, .tokens = 4096, .counts = counts};
     cr_assert_eq(moe_predict(gpu, "moeref", &w, NULL, &p), MOE_OK);
     moe_prediction *drawn = predict(gpu, "moeref", &d, 4096, MOE_PASS_BOTH);
-    cr_expect_eq(drawn->total_us, p->total_us);
+    cr_expect_eq(drawn->pass[MOE_PASS_TOTAL].us, p->pass[MOE_PASS_TOTAL].us);
     moe_prediction_destroy(&p), moe_prediction_destroy(&drawn);
     moe_gpu_destroy(&gpu);
 }

@@ -74,7 +74,7 @@ Test(sim_trace, rows_do_not_overlap_and_end_with_the_kernels) {
     cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
     cr_assert_eq(moe_predict(gpu, "moeref", &w, NULL, &p), MOE_OK);
     cr_expect_eq(kernels, p->n_kernels);
-    cr_expect_float_eq(end, p->total_us - p->overhead_us, 0.1);
+    cr_expect_float_eq(end, p->pass[MOE_PASS_TOTAL].us - p->overhead_us, 0.1);
     moe_prediction_destroy(&p);
     moe_gpu_destroy(&gpu);
     json_decref(root);

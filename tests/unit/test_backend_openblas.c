@@ -232,8 +232,8 @@ Test(openblas, times_every_stage) {
     for (size_t i = 0; i < count; i++) {
         cr_expect_str_eq(cost[i].name, want[i]);
         cr_expect_gt(cost[i].us, 0);
-        if (i > 0 && i < 9)
-            flops += cost[i].flops;
+        if (i > 0 && i < 9 && strcmp(want[i], "O") != 0 && strcmp(want[i], "dX") != 0)
+            flops += cost[i].flops; /* of the products: O and dX are sums */
     }
     cr_expect_eq(flops, moe_layer_flops(&r.problem->layer, 128, 256, 0) +
                             moe_layer_flops(&r.problem->layer, 128, 256, 1));

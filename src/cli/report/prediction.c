@@ -21,9 +21,16 @@ static void print_kernel(FILE *to, const moe_kernel *k) {
             k->cost.bound_by, k->cost.floor_us);
 }
 
-static void print_pass(FILE *to, const char *name, double us, double flops) {
-    if (us > 0)
-        fprintf(to, "  %-12s %11.1f %8.1f\n", name, us, rate(flops, us));
+/* The total's line is always there, and says more. */
+static void print_pass(FILE *to, const moe_prediction *p, moe_pass_sum sum) {
+    const moe_pass_cost *pass = &p->pass[sum];
+    if (sum != MOE_PASS_TOTAL && !(pass->us > 0))
+        return;
+    fprintf(to, "  %-12s %11.1f %8.1f", moe_pass_sum_name(sum), pass->us,
+            rate(pass->flops, pass->us));
+    if (sum == MOE_PASS_TOTAL)
+        fprintf(to, "   floor %.1f us, padding %.1f %%", pass->floor_us, 100 * p->padding);
+    fprintf(to, "\n");
 }
 
 static void print_memory(FILE *to, const moe_gpu *gpu, const moe_prediction *p) {
@@ -48,10 +55,8 @@ void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char
         print_kernel(to, &p->kernels[i]);
     if (p->overhead_us > 0)
         fprintf(to, "  %-12s %11.1f\n", "(overhead)", p->overhead_us);
-    print_pass(to, "forward", p->forward_us, p->forward_flops);
-    print_pass(to, "backward", p->backward_us, p->backward_flops);
-    fprintf(to, "  %-12s %11.1f %8.1f   floor %.1f us, padding %.1f %%\n", "total", p->total_us,
-            rate(p->flops, p->total_us), p->floor_us, 100 * p->padding);
+    for (int i = 0; i < MOE_PASS_SUMS; i++)
+        print_pass(to, p, (moe_pass_sum)i);
     if (p->peak_bytes > 0)
         print_memory(to, gpu, p);
 }
@@ -81,18 +86,19 @@ static void put_kernel(json_text *t, const moe_kernel *k) {
 
 void model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                       const moe_prediction *p) {
+    const moe_pass_cost *total = &p->pass[MOE_PASS_TOTAL];
     json_text t = {.to = to};
     json_text_open(&t, NULL, '{');
     json_text_int(&t, "moeref", 1);
     json_text_string(&t, "case", line);
     json_text_string(&t, "gpu", moe_gpu_name(gpu));
     json_text_string(&t, "method", method);
-    json_text_real(&t, "total_us", p->total_us);
-    json_text_real(&t, "forward_us", p->forward_us);
-    json_text_real(&t, "backward_us", p->backward_us);
+    json_text_real(&t, "total_us", total->us);
+    json_text_real(&t, "forward_us", p->pass[MOE_PASS_FORWARD].us);
+    json_text_real(&t, "backward_us", p->pass[MOE_PASS_BACKWARD].us);
     json_text_real(&t, "overhead_us", p->overhead_us);
-    json_text_real(&t, "floor_us", p->floor_us);
-    json_text_real(&t, "flops", p->flops);
+    json_text_real(&t, "floor_us", total->floor_us);
+    json_text_real(&t, "flops", total->flops);
     json_text_real(&t, "padding", p->padding);
     json_text_real(&t, "peak_bytes", p->peak_bytes);
     json_text_real(&t, "cached_bytes", p->cached_bytes);

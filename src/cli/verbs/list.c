@@ -44,13 +44,51 @@ static json_t *backends_json(const moe_backends *all) {
     return list;
 }
 
+static const char *pass_word(int32_t pass) {
+    return pass == MOE_PASS_BOTH ? "both" : pass == MOE_PASS_FWD ? "fwd" : "bwd";
+}
+
+/* NULL where a stage has none. */
+static const char *tensor_of(const moe_stage_info *stage) {
+    return stage->tensor < 0 ? NULL : moe_tensor_name((moe_tensor_id)stage->tensor);
+}
+
+/* What it is a part of; NULL: a stage by itself. */
+static const char *whole_of(moe_stage stage) {
+    const moe_stage whole = moe_stage_info_of(stage).part_of;
+    return whole == stage ? NULL : moe_stage_name(whole);
+}
+
+static void list_stages_text(void) {
+    printf("stages (pass, tensor, what they are part of)\n");
+    for (int i = 0; i < MOE_STAGE_COUNT; i++) {
+        const moe_stage_info s = moe_stage_info_of((moe_stage)i);
+        const char *tensor = tensor_of(&s), *whole = whole_of((moe_stage)i);
+        printf("  %-16s %-5s %-*s%s\n", s.name, pass_word(s.pass), whole ? 15 : 0,
+               tensor ? tensor : "-", whole ? whole : "");
+    }
+}
+
+static json_t *stages_json(void) {
+    json_t *list = json_array();
+    for (int i = 0; i < MOE_STAGE_COUNT; i++) {
+        const moe_stage_info s = moe_stage_info_of((moe_stage)i);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s?, s:s?}", "name", s.name, "pass",
+                                              pass_word(s.pass), "tensor", tensor_of(&s), "part_of",
+                                              whole_of((moe_stage)i)));
+    }
+    return list;
+}
+
 int cli_list(int argc, char **argv) {
     cli_output output = CLI_TEXT;
     const cli_option options[] = {{"output", CLI_OUTPUT, &output, "text|json", "format"}, {0}};
     int code =
         cli_parse(argc, argv,
                   "Lists backends (and why one cannot be used here), the model families that "
-                  "--hf reads, and the\nedge cases that run when no case is named.",
+                  "--hf reads, the\nstages that are timed and predicted, and the edge cases that "
+                  "run when no case is "
+                  "named.",
                   options, NULL, NULL);
     if (code >= 0)
         return code;
@@ -64,15 +102,16 @@ int cli_list(int argc, char **argv) {
     while (families[n_families])
         n_families++;
     if (output == CLI_JSON) {
-        json_t *root = json_pack("{s:i, s:o, s:o, s:o}", "moeref", 1, "backends",
+        json_t *root = json_pack("{s:i, s:o, s:o, s:o, s:o}", "moeref", 1, "backends",
                                  backends_json(all), "families", names_json(families, n_families),
-                                 "cases", names_json(cases, n_cases));
+                                 "stages", stages_json(), "cases", names_json(cases, n_cases));
         json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);
     } else {
         list_backends_text(all);
         list_names_text("families (--hf)", families, n_families);
+        list_stages_text();
         list_names_text("edge cases", cases, n_cases);
     }
     moe_backends_destroy(&all);

@@ -58,7 +58,7 @@ static moe_status print_sensitivities(const answer *a, const model_subject *s, c
             status = nudge(a->gpu, info.key, &nudged, &by);
         if (!status && by > 0) {
             status = model_subject_predict(s, nudged, method, a->state, a->log, &p);
-            const double slope = status ? 0 : log(p->total_us / base_us) / log(by);
+            const double slope = status ? 0 : log(p->pass[MOE_PASS_TOTAL].us / base_us) / log(by);
             if (fabs(slope) >= SHOWN)
                 fprintf(a->to, " %s %+.2f", info.key, slope);
         }
@@ -78,7 +78,7 @@ static moe_status predict_one(const answer *a, const model_subject *s, const cha
     if (a->o->output == CLI_TEXT) {
         model_print_text(a->to, s->line, a->gpu, name, p);
         if (a->o->sensitivities)
-            status = print_sensitivities(a, s, method, p->total_us);
+            status = print_sensitivities(a, s, method, p->pass[MOE_PASS_TOTAL].us);
     } else if (a->o->output == CLI_CSV) {
         model_print_csv(a->to, s->line, a->gpu, name, p);
     } else {

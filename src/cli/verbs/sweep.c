@@ -35,8 +35,15 @@ typedef struct sweep {
     size_t count;
 } sweep;
 
-static double tflops(double flops, double us) {
-    return us > 0 ? flops / us / 1e6 : 0;
+static double tflops(const moe_pass_cost *pass) {
+    return pass->us > 0 ? pass->flops / pass->us / 1e6 : 0;
+}
+
+static sweep_point point_of(const moe_prediction *r) {
+    const moe_pass_cost *fwd = &r->pass[MOE_PASS_FORWARD], *bwd = &r->pass[MOE_PASS_BACKWARD],
+                        *total = &r->pass[MOE_PASS_TOTAL];
+    return (sweep_point){{total->us, fwd->us, bwd->us, tflops(total), tflops(fwd), tflops(bwd),
+                          total->floor_us, r->padding, r->peak_bytes, r->cached_bytes}};
 }
 
 static int is_gpu_key(const char *key) {
@@ -115,10 +122,7 @@ static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
     if (!status)
         status = model_subject_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
     if (!status)
-        *p = (sweep_point){{r->total_us, r->forward_us, r->backward_us,
-                            tflops(r->flops, r->total_us), tflops(r->forward_flops, r->forward_us),
-                            tflops(r->backward_flops, r->backward_us), r->floor_us, r->padding,
-                            r->peak_bytes, r->cached_bytes}};
+        *p = point_of(r);
     moe_prediction_destroy(&r);
     clear_work(&w);
     return status;

@@ -13,7 +13,7 @@ extern "C" {
 
 /* Times of one thing over the repeats, microseconds. */
 typedef struct moe_bench_times {
-    char name[24]; /* "forward", "backward", "total", or a kernel's name */
+    char name[24]; /* of a pass (moe_pass_sum_name), or a kernel's, of which stage.h has a table */
     double median_us, min_us, max_us;
     double spread;       /* (third quartile - first) / median */
     double flops;        /* model FLOPs, 0 if unknown */
@@ -55,7 +55,7 @@ typedef struct moe_bench_params {
 } moe_bench_params;
 
 typedef struct moe_bench_result {
-    moe_bench_times pass[3]; /* forward, backward, total; those of a pass that did not run are 0 */
+    moe_bench_times pass[MOE_PASS_SUMS]; /* those of a pass that did not run are 0 */
     moe_bench_times kernel[MOE_BENCH_MAX_KERNELS];
     size_t n_kernels; /* 0: the backend times whole passes only */
     int32_t repeats;
@@ -74,21 +74,6 @@ typedef struct moe_bench_result {
 MOE_API moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
                                  const moe_bench_params *params, const moe_log *log,
                                  moe_bench_result *ret);
-
-/* What one stage of the layer must do: model FLOPs and the bytes that its inputs, outputs and
- * weights amount to, each counted once, `size` bytes an element. Known stages are those of
- * moe_stage_name, those of an expert also with "_shared" behind; MOE_E_NOTFOUND otherwise. `active`
- * is the number of experts with at least one row. */
-MOE_API moe_status moe_stage_cost(const moe_layer_desc *desc, const char *stage, int64_t tokens,
-                                  int64_t pairs, int64_t active, size_t size, moe_cost *ret);
-
-/* The i-th stage's name; NULL past the end. */
-MOE_API const char *moe_stage_name(size_t i, int *ret_is_backward);
-
-/* Time of a stage on a roofline: the larger of FLOPs over the GEMM rate and bytes over the memory
- * rate. Sets us, floor_us and bound_by. A first model: no launch cost, no cache, no tile effects.
- */
-MOE_API void moe_roofline_time(const moe_roofline *roofline, moe_cost *cost);
 
 #ifdef __cplusplus
 }

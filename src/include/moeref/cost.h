@@ -8,9 +8,8 @@
 extern "C" {
 #endif
 
-/* Unknown fields are 0 (bound_by: ""). `name` is the stage that the kernel computes, in the words
- * of the tensor table where one fits ("A", "Y", "O", "dH", "dW2", "dXp", "dX", "dW1", "router"
- * ...). */
+/* Unknown fields are 0 (bound_by: ""). `name` is the stage that the kernel computes, or the part of
+ * one, as the table in stage.h calls it. */
 typedef struct moe_cost {
     char name[24];
     char bound_by[16]; /* "tensor", "hbm", "l2", "smem", "latency" ... */
@@ -22,6 +21,17 @@ typedef struct moe_cost {
     double tiles;
     double waves;
 } moe_cost;
+
+/* What times and costs are summed over: indices of a pass's row, beside moe_pass, which is bits. */
+typedef enum moe_pass_sum {
+    MOE_PASS_FORWARD,
+    MOE_PASS_BACKWARD,
+    MOE_PASS_TOTAL, /* of both */
+    MOE_PASS_SUMS
+} moe_pass_sum;
+
+/* "forward", "backward", "total". */
+MOE_API const char *moe_pass_sum_name(moe_pass_sum sum);
 
 #ifdef __cplusplus
 }

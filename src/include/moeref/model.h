@@ -6,6 +6,7 @@
 
 #include "moeref/case.h"
 #include "moeref/cost.h"
+#include "moeref/stage.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -102,6 +103,7 @@ typedef struct moe_kernel {
     double least_us; /* a shorter time is a measuring error: the floor less what L2 may save */
     double smem_bytes;
     double padded_flops;    /* FLOPs that the tiles do, padding counted */
+    int32_t stage;          /* moe_stage; MOE_STAGE_COUNT: of no layer (moe_predict_gemm) */
     int32_t backward;       /* 1: part of the backward pass */
     int32_t again;          /* 1: computes what the forward pass computed; not the layer's FLOPs */
     int32_t tile_m, tile_n; /* 0: not a GEMM */
@@ -109,18 +111,19 @@ typedef struct moe_kernel {
     double start_us;
 } moe_kernel;
 
+/* Sums over the kernels of a pass, or of both. */
+typedef struct moe_pass_cost {
+    double us; /* kernels, gaps between them and the system's own overhead */
+    double floor_us, least_us;
+    double flops; /* model FLOPs: the layer's, whatever a method computes twice */
+} moe_pass_cost;
+
 /* A prediction: kernels in launch order. Plain data, freed with moe_prediction_destroy. */
 typedef struct moe_prediction {
     moe_kernel *kernels; /* [n_kernels] */
     size_t n_kernels;
-    double total_us; /* kernels, gaps between them and the system's own overhead */
-    double forward_us, backward_us;
-    double overhead_us; /* the part of total_us that is in no kernel */
-    double floor_us;    /* sum of the kernels' floors */
-    double forward_floor_us, backward_floor_us;
-    double least_us, forward_least_us, backward_least_us; /* sums of the kernels' */
-    double flops; /* model FLOPs: the layer's, whatever a method computes twice */
-    double forward_flops, backward_flops;
+    moe_pass_cost pass[MOE_PASS_SUMS];
+    double overhead_us;  /* the part of the total that is in no kernel */
     double padding;      /* share of the tensor cores' work that is padding, 0..1 */
     double peak_bytes;   /* most activation memory alive at once (parameters not counted) */
     double cached_bytes; /* kept from forward for backward */
@@ -140,9 +143,9 @@ MOE_API moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, in
                                     int64_t batch, const moe_workload *state, const moe_log *log,
                                     moe_prediction **ret);
 
-/* What `name` takes, as reports of `moeref bench` call it: the kernel of that name, or the sum over
- * those that backends time as one stage (router_backward, metadata: sim/stage.c), bound by what
- * bounds the longest; cost and least_us are set. MOE_E_NOTFOUND: the prediction has no such
+/* What `name` takes, as reports of `moeref bench` call it: the kernels of that name or, where there
+ * is none, those of its pass that are part of that stage, bound by what bounds the longest; cost
+ * and least_us are set. MOE_E_NOTFOUND: there is no such stage, or the prediction has no such
  * kernel (nothing is logged). */
 MOE_API moe_status moe_prediction_stage(const moe_prediction *prediction, const char *name,
                                         moe_kernel *ret);

@@ -14,7 +14,7 @@
 #define MOEREF_PLUGIN_H
 
 #include "moeref/case.h"
-#include "moeref/cost.h"
+#include "moeref/roofline.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -65,13 +65,6 @@ typedef struct moe_memory {
     int64_t peak;    /* activations and workspace at the worst moment, weights and weight
                         gradients not counted */
 } moe_memory;
-
-/* Measured ceilings of the device, for a first prediction. */
-typedef struct moe_roofline {
-    double gemm_flops;  /* FLOP/s of one large GEMM in the backend's arithmetic */
-    double memory_rate; /* bytes/s of a large copy, read and written bytes counted */
-    char source[96];    /* "cblas_sgemm 2048^3, 2 threads; memcpy 256 MiB" */
-} moe_roofline;
 
 /* What lowers a device's clock. */
 typedef enum moe_throttle {
@@ -132,8 +125,9 @@ typedef struct moe_plugin {
      * router that chooses differently fails. Not called when the plan was given. */
     moe_status (*routing)(void *layer, const moe_plan **ret);
 
-    /* Kernels of the last forward and backward with measured times. Returns how many there are and
-     * fills at most `capacity`. optional: NULL means that only whole passes are timed. */
+    /* Stages of the last forward and backward with measured times, under names of stage.h, or of
+     * parts of a stage; any other name fails a check. Returns how many there are and fills at most
+     * `capacity`. optional: NULL means that only whole passes are timed. */
     size_t (*timings)(void *layer, moe_cost *ret, size_t capacity);
 
     /* optional: NULL means unknown. */

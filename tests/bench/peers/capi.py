@@ -1,5 +1,10 @@
 """The C API of libmoeref, as far as it is needed here (src/include/moeref)."""
 import ctypes
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import torch
 
@@ -56,11 +61,25 @@ def view(t):
     return Tensor(t.data_ptr(), DTYPES[t.dtype], t.dim(), (ctypes.c_int64 * 4)(*t.shape))
 
 
+def stage_passes(lib, path):
+    """{name: "fwd", "bwd" or "both"} of every stage, as the build tree's or the installed program
+    lists them."""
+    beside = Path(lib).resolve().parent / "cli/moeref"
+    program = str(beside) if beside.exists() else shutil.which("moeref")
+    if not program:
+        raise RuntimeError(f"no program {beside}, and no moeref on PATH")
+    listed = subprocess.run([program, "list", "--output", "json"], check=True, text=True,
+                            env={**os.environ, "MOEREF_BACKEND_PATH": path},
+                            capture_output=True).stdout
+    return {stage["name"]: stage["pass"] for stage in json.loads(listed)["stages"]}
+
+
 class Moeref:
     """An opened backend."""
 
     def __init__(self, lib, path, backend):
         self.lib = ctypes.CDLL(lib)
+        self.passes = stage_passes(lib, path)
         self.all, self.backend, self.said = ctypes.c_void_p(), ctypes.c_void_p(), ""
         self.log = Log(LogFunction(self.hear), None)
         self.call("moe_backends_load", path.encode(), ctypes.byref(self.log), ctypes.byref(self.all))
@@ -130,8 +149,8 @@ class Ours:
         self.moeref.lib.moe_layer_timings.restype = ctypes.c_size_t
         count = self.moeref.lib.moe_layer_timings(self.layer, costs, ctypes.c_size_t(32))
         rows = [(c.name.decode(), c.us) for c in costs[:count]]
-        first = [name for name, _ in rows].index("dH")
-        return dict(rows[:first]), dict(rows[first:])
+        return tuple({name: us for name, us in rows if self.moeref.passes[name] == which}
+                     for which in ("fwd", "bwd"))
 
     def memory(self):
         memory = Memory()
