@@ -4,13 +4,14 @@
  * Where a build's buffers lie moves its times by some percent. So there are two rounds: in the
  * second the other build is prepared first and gets, with most allocators, the addresses that the
  * first had. What is reported is the geometric mean of the two rounds' ratios. */
+#include "core/clock.h"
+#include "core/samples.h"
 #include "moeref/backend.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const char help[] =
     "usage: moeref-bench-alternate A B CASE [PASSES]\n\n"
@@ -39,12 +40,6 @@ static void print_message(void *user, moe_log_level level, const char *message) 
 
 static const moe_log log_to_stderr = {print_message, NULL};
 
-static double now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
-}
-
 /* Sum of the layer's kernels so far in this step; 0 where it times none. */
 static double kernel_us(moe_layer *layer) {
     moe_cost kernel[KERNELS_MAX];
@@ -66,28 +61,18 @@ static moe_status prepare(const moe_problem *p, side *s) {
 /* Pass i of one side; a warm-up where i is negative. The kernels of a backward pass are those of
  * the whole step less the forward pass's. */
 static moe_status run(side *s, int i) {
-    double us[DIRECTIONS], start = now_us(), forward, both;
+    double us[DIRECTIONS], start = moe_int_now_us(), forward, both;
     moe_status status = moe_layer_forward(s->layer);
-    us[FORWARD] = now_us() - start;
+    us[FORWARD] = moe_int_now_us() - start;
     forward = status ? 0 : kernel_us(s->layer);
-    start = now_us();
+    start = moe_int_now_us();
     if (!status)
         status = moe_layer_backward(s->layer);
-    us[BACKWARD] = now_us() - start;
+    us[BACKWARD] = moe_int_now_us() - start;
     both = status ? 0 : kernel_us(s->layer);
     for (int k = 0; k < DIRECTIONS && i >= 0; k++)
         s->us[k][i] = both > 0 ? (k == FORWARD ? forward : both - forward) : us[k];
     return status;
-}
-
-static int compare_double(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *values, int count) {
-    qsort(values, (size_t)count, sizeof *values, compare_double);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
 /* One round: `first` is prepared first. Returns medians of both, [side][direction]. */
@@ -105,7 +90,7 @@ static moe_status run_round(const moe_problem *p, side *sides, int first, int pa
     for (int j = 0; j < 2; j++) {
         moe_layer_destroy(&sides[j].layer);
         for (int k = 0; k < DIRECTIONS && !status; k++)
-            ret[j][k] = median(sides[j].us[k], passes);
+            ret[j][k] = moe_int_median(sides[j].us[k], (size_t)passes);
     }
     return status;
 }
