@@ -147,8 +147,7 @@ int cli_copied(int argc, char **argv) {
 
 
 def add_key(tree):
-    tree.edit("src/include/moeref/case.h", "    int64_t inject_token;\n",
-              "    int64_t inject_token;\n    int32_t copied;\n")
+    tree.edit("src/include/moeref/case.h", "} moe_case;\n", "    int32_t copied;\n} moe_case;\n")
     tree.edit(KEYS, '    KEY("pass", ', '    KEY("copied", "      ", FLAG, copied, NO, "0", '
               '"1: nothing") \\\n    KEY("pass", ')
 
