@@ -1,31 +1,19 @@
 /* From a layer to a list of kernels to totals. */
+#include "sim/predict.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim/kernels/list.h"
-
-static const moe_int_method *const methods[] = {
-    &moe_int_cublas,     &moe_int_sonicmoe,   &moe_int_scattermoe, &moe_int_momoe,
-    &moe_int_megablocks, &moe_int_grouped_mm, &moe_int_deepgemm,   &moe_int_cutlass_moe,
-    &moe_int_triton,     &moe_int_sglang,     &moe_int_moeref};
-#define METHODS (sizeof methods / sizeof *methods)
-
-const moe_int_method *moe_int_method_find(const char *name) {
-    for (size_t i = 0; i < METHODS; i++) {
-        if (strcmp(methods[i]->name, name) == 0)
-            return methods[i];
-    }
-    return NULL;
-}
+#include "sim/methods/methods.h"
 
 const char *const *moe_methods(void) {
     return moe_int_system_names;
 }
 
 const char *moe_method_brief(const char *method) {
-    const moe_int_method *m = moe_int_method_find(method);
-    return m ? m->brief : NULL;
+    const moe_int_system system = moe_int_system_find(method, strlen(method));
+    return system == MOE_INT_SYS_COUNT ? NULL : moe_int_methods[system]->brief;
 }
 
 moe_workload moe_workload_of(const moe_case *c, const int64_t *counts, const moe_workload *state) {
@@ -41,9 +29,9 @@ moe_workload moe_workload_of(const moe_case *c, const int64_t *counts, const moe
 
 static moe_status unknown_method(const char *name, const moe_log *log) {
     char list[512] = "";
-    for (size_t i = 0; i < METHODS; i++) {
+    for (const char *const *known = moe_methods(); *known; known++) {
         strncat(list, " ", sizeof list - strlen(list) - 1);
-        strncat(list, methods[i]->name, sizeof list - strlen(list) - 1);
+        strncat(list, *known, sizeof list - strlen(list) - 1);
     }
     return moe_fail(log, MOE_E_NOTFOUND, "no method \"%s\"; known:%s", name, list);
 }
@@ -191,22 +179,24 @@ static moe_status sum_counts(const moe_workload *w, const moe_log *log, moe_int_
     return MOE_OK;
 }
 
-static moe_status check(const moe_int_method *m, const moe_workload *w, const moe_log *log) {
+static moe_status check(moe_int_system system, const moe_workload *w, const moe_log *log) {
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
     moe_status status = moe_layer_desc_check(w->layer, w->tokens, log);
-    if (!status && (pass & MOE_PASS_BWD) && !m->backward)
-        status = moe_fail(log, MOE_E_UNSUPPORTED,
-                          "method %s has no backward pass; ask for pass=fwd", m->name);
+    if (!status && (pass & MOE_PASS_BWD) && !moe_int_methods[system]->backward)
+        status =
+            moe_fail(log, MOE_E_UNSUPPORTED, "method %s has no backward pass; ask for pass=fwd",
+                     moe_int_system_names[system]);
     return status;
 }
 
 moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_workload *w,
                               const moe_log *log, moe_int_list *l, moe_prediction **ret) {
     const moe_layer_desc *d = w->layer;
-    const moe_int_method *m = moe_int_method_find(method);
-    if (!m)
+    const moe_int_system system = moe_int_system_find(method, strlen(method));
+    if (system == MOE_INT_SYS_COUNT)
         return unknown_method(method, log);
-    moe_status status = check(m, w, log);
+    const moe_int_method *m = moe_int_methods[system];
+    moe_status status = check(system, w, log);
     *l = (moe_int_list){.gpu = gpu,
                         .work = w,
                         .counts = w->counts,
@@ -226,7 +216,7 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
     moe_workload state = *w;
     if (state.entropy == MOE_ENTROPY_DEFAULT && m->constant_data)
         state.entropy = MOE_ENTROPY_CONSTANT;
-    moe_int_rates_of(gpu, m->system, &state, &l->r);
+    moe_int_rates_of(gpu, system, &state, &l->r);
     list_kernels(m, w, l);
     return finish(l, w, log, ret);
 }

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "core/file.h"
-#include "sim/kernels/list.h"
 #include "sim/kernels/schedule.h"
+#include "sim/predict.h"
 
 #define BUFFER        65536
 #define EVENT_MAX     512

@@ -70,14 +70,6 @@ static moe_status read_parameters(const moe_int_json *root, const moe_gpu *refer
     return status;
 }
 
-static int find_system(const char *name) {
-    for (int s = 0; s < MOE_INT_SYS_COUNT; s++) {
-        if (strcmp(name, moe_int_system_names[s]) == 0)
-            return s;
-    }
-    return -1;
-}
-
 static moe_status read_systems(const moe_int_json *root, moe_gpu *gpu) {
     moe_int_json systems, at;
     const char *name;
@@ -88,8 +80,8 @@ static moe_status read_systems(const moe_int_json *root, moe_gpu *gpu) {
     if (status)
         return status;
     json_object_foreach((json_t *)systems.object, name, value) {
-        int s = find_system(name);
-        if (s < 0)
+        const moe_int_system s = moe_int_system_find(name, strlen(name));
+        if (s == MOE_INT_SYS_COUNT)
             return moe_fail(root->log, MOE_E_FORMAT, "%s: unknown system \"%s\"", systems.where,
                             name);
         status = moe_int_json_object(&systems, name, MOE_INT_JSON_REQUIRED, &at);

@@ -51,10 +51,16 @@ const moe_gpu_param moe_int_system_params[MOE_INT_SP_COUNT] = {
 
 const double moe_int_system_defaults[MOE_INT_SP_COUNT] = {1, 1, 1, 1, 0, 0, 0, 0};
 
-const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1] = {
-    "cublas",           "sonicmoe",         "scattermoe", "momoe",
-    "megablocks",       "grouped_mm",       "deepgemm",   "cutlass_moe",
-    "triton_fused_moe", "sglang_fused_moe", "moeref"};
+#define NAME(constant, name) #name,
+const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1] = {MOE_INT_SYSTEMS(NAME)};
+
+moe_int_system moe_int_system_find(const char *name, size_t length) {
+    int s = 0;
+    while (s < MOE_INT_SYS_COUNT && (strlen(moe_int_system_names[s]) != length ||
+                                     memcmp(moe_int_system_names[s], name, length) != 0))
+        s++;
+    return (moe_int_system)s;
+}
 
 int moe_int_gpu_allows(const moe_gpu_param *info, double value) {
     return value >= info->least && value <= info->greatest &&
@@ -67,18 +73,14 @@ moe_gpu_param moe_gpu_param_at(size_t i) {
 
 static double *system_slot(moe_gpu *gpu, const char *key, size_t prefix,
                            const moe_gpu_param **ret_info, unsigned char **ret_set) {
-    for (int s = 0; s < MOE_INT_SYS_COUNT; s++) {
-        if (strlen(moe_int_system_names[s]) != prefix ||
-            memcmp(moe_int_system_names[s], key, prefix) != 0)
-            continue;
-        for (int i = 0; i < MOE_INT_SP_COUNT; i++) {
-            if (strcmp(moe_int_system_params[i].key, key + prefix + 1) == 0) {
-                if (ret_info)
-                    *ret_info = &moe_int_system_params[i];
-                if (ret_set)
-                    *ret_set = &gpu->set_sys[s][i];
-                return &gpu->sys[s][i];
-            }
+    const moe_int_system s = moe_int_system_find(key, prefix);
+    for (int i = 0; s < MOE_INT_SYS_COUNT && i < MOE_INT_SP_COUNT; i++) {
+        if (strcmp(moe_int_system_params[i].key, key + prefix + 1) == 0) {
+            if (ret_info)
+                *ret_info = &moe_int_system_params[i];
+            if (ret_set)
+                *ret_set = &gpu->set_sys[s][i];
+            return &gpu->sys[s][i];
         }
     }
     return NULL;

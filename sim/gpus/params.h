@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "moeref/model.h"
+#include "sim/gpus/systems.h"
 
 /* The order is that of the table in params.c. */
 typedef enum moe_int_gp {
@@ -52,20 +53,10 @@ typedef enum moe_int_sp {
     MOE_INT_SP_COUNT
 } moe_int_sp;
 
-/* Software systems, in the order of the table in params.c. */
+/* Software systems: a constant for each row of systems.h. */
+#define MOE_INT_SYSTEM_CONSTANT(constant, name) MOE_INT_SYS_##constant,
 typedef enum moe_int_system {
-    MOE_INT_SYS_CUBLAS,
-    MOE_INT_SYS_SONICMOE,
-    MOE_INT_SYS_SCATTERMOE,
-    MOE_INT_SYS_MOMOE,
-    MOE_INT_SYS_MEGABLOCKS,
-    MOE_INT_SYS_GROUPED_MM,
-    MOE_INT_SYS_DEEPGEMM,
-    MOE_INT_SYS_CUTLASS_MOE,
-    MOE_INT_SYS_TRITON,
-    MOE_INT_SYS_SGLANG,
-    MOE_INT_SYS_MOEREF,
-    MOE_INT_SYS_COUNT
+    MOE_INT_SYSTEMS(MOE_INT_SYSTEM_CONSTANT) MOE_INT_SYS_COUNT
 } moe_int_system;
 
 struct moe_gpu {
@@ -81,6 +72,9 @@ extern const moe_gpu_param moe_int_gpu_params[MOE_INT_GP_COUNT];
 extern const moe_gpu_param moe_int_system_params[MOE_INT_SP_COUNT];
 extern const double moe_int_system_defaults[MOE_INT_SP_COUNT];
 extern const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1];
+
+/* The system of that name, MOE_INT_SYS_COUNT for none. */
+moe_int_system moe_int_system_find(const char *name, size_t length);
 
 /* Shipped description files, made at build time: name and text, ending with a NULL name. */
 typedef struct moe_int_gpu_file {

@@ -4,6 +4,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Kernel names of cuBLAS on Hopper show tiles of 64 to 320 rows and 8 to 272 columns; this is that
+ * family in steps of 32 columns. */
+static const moe_int_tile cublas_shapes[] = {
+    {64, 32, 1},   {64, 64, 1},   {64, 96, 1},   {64, 128, 1},  {64, 160, 1}, {64, 192, 1},
+    {64, 224, 1},  {64, 256, 1},  {128, 32, 1},  {128, 64, 1},  {128, 96, 1}, {128, 128, 1},
+    {128, 160, 1}, {128, 192, 1}, {128, 224, 1}, {128, 256, 1}, {192, 32, 1}, {192, 64, 1},
+    {192, 96, 1},  {192, 128, 1}, {192, 160, 1}, {192, 192, 1}, {256, 32, 1}, {256, 64, 1},
+    {256, 96, 1},  {256, 128, 1}, {256, 160, 1}, {320, 32, 1},  {320, 64, 1}, {320, 96, 1},
+    {320, 128, 1}};
+const moe_int_tiles moe_int_cublas_tiles = {cublas_shapes,
+                                            sizeof cublas_shapes / sizeof *cublas_shapes, 16};
+
 static int grow(moe_int_list *l) {
     const size_t capacity = l->capacity ? 2 * l->capacity : 32;
     moe_kernel *kernels = realloc(l->kernels, capacity * sizeof *kernels);

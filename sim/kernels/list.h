@@ -1,4 +1,4 @@
-/* Internal: a method is a list of kernels; this builds the list and follows the memory. */
+/* Internal: a layer as a list of kernels, whose memory is followed; methods fill it. */
 #ifndef MOE_SIM_LIST_H
 #define MOE_SIM_LIST_H
 
@@ -79,32 +79,8 @@ void moe_int_list_alloc(moe_int_list *l, double bytes);
 void moe_int_list_free(moe_int_list *l, double bytes);
 void moe_int_list_cache(moe_int_list *l, double bytes);
 
-/* One row of the table of methods. */
-typedef struct moe_int_method {
-    const char *name;
-    const char *brief;
-    moe_int_system system;
-    void (*forward)(moe_int_list *l);
-    void (*backward)(moe_int_list *l); /* NULL: the system has none */
-    int32_t given_logits;  /* 1: its layer starts from given logits and chooses experts itself */
-    int32_t own_router;    /* 1: its lists hold the router's kernels too, where there is a router */
-    int32_t constant_data; /* 1: its timings were taken with constant data */
-    int32_t host_first;    /* 1: fixed_us counts in the forward pass alone: the device waits for the
-                              host before its first kernel, and in the backward pass never */
-} moe_int_method;
-
-extern const moe_int_method moe_int_cublas, moe_int_sonicmoe, moe_int_scattermoe, moe_int_momoe,
-    moe_int_megablocks, moe_int_grouped_mm, moe_int_deepgemm, moe_int_cutlass_moe, moe_int_triton,
-    moe_int_sglang, moe_int_moeref;
-
-const moe_int_method *moe_int_method_find(const char *name);
-
-/* Builds the kernels of a layer and adds them up; the list keeps the GEMMs. w->counts must be set.
- * The caller frees the list with moe_int_list_destroy, and *ret with moe_prediction_destroy. */
-moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_workload *w,
-                              const moe_log *log, moe_int_list *l, moe_prediction **ret);
-
-/* Tile shapes of cuBLAS on one GPU: every multiple of 32 columns that the registers hold. */
+/* Tile shapes of cuBLAS, which every method leaves its dense GEMMs to: every multiple of 32 columns
+ * that the registers hold. */
 extern const moe_int_tiles moe_int_cublas_tiles;
 
 #endif

@@ -1,6 +1,6 @@
 /* TensorRT-LLM's CUTLASS MoE, an inference layer: top-k from given logits, expand, GEMM1, gated
  * activation, GEMM2, finalize. Its autotuner tries every compiled tile; the model does too. */
-#include "sim/kernels/list.h"
+#include "sim/methods/methods.h"
 
 static const moe_int_tile shapes[] = {{128, 16, 1},  {128, 32, 1},  {128, 64, 1},
                                       {128, 128, 1}, {128, 256, 1}, {256, 128, 1}};
@@ -28,10 +28,5 @@ static void forward(moe_int_list *l) {
     moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
 }
 
-const moe_int_method moe_int_cutlass_moe = {"cutlass_moe",
-                                            "TensorRT-LLM's CUTLASS layer (forward)",
-                                            MOE_INT_SYS_CUTLASS_MOE,
-                                            forward,
-                                            NULL,
-                                            .given_logits = 1,
-                                            .constant_data = 1};
+const moe_int_method moe_int_method_cutlass_moe = {
+    "TensorRT-LLM's CUTLASS layer (forward)", forward, NULL, .given_logits = 1, .constant_data = 1};

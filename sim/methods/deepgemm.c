@@ -4,6 +4,7 @@
  * gradients, K = f_e, are added in fp32 to what is there (csrc/apis/gemm.hpp,
  * k_grouped_bf16_gemm_tn_contiguous; TMA reductions), so that they are zeroed before and rounded
  * to the weights' type after. */
+#include "sim/methods/methods.h"
 #include "sim/methods/padded.h"
 
 /* Rows of a group lie in tiles of 128; those of a weight gradient are as free as its columns. */
@@ -69,5 +70,5 @@ static void backward(moe_int_list *l) {
     moe_int_list_stream(l, MOE_STAGE_DX, Pd, Td);
 }
 
-const moe_int_method moe_int_deepgemm = {"deepgemm", "DeepGEMM contiguous grouped GEMMs",
-                                         MOE_INT_SYS_DEEPGEMM, forward, backward};
+const moe_int_method moe_int_method_deepgemm = {"DeepGEMM contiguous grouped GEMMs", forward,
+                                                backward};

@@ -2,7 +2,7 @@
  * gather, a compiled SwiGLU, a compiled weighted sum over y[inverse], and autograd of all of them.
  * Kernels, and the rates of those that are bound by their own instructions, as a profile of it
  * shows them: sim/CALIBRATION.md. */
-#include "sim/kernels/list.h"
+#include "sim/methods/methods.h"
 
 /* ATen's CUTLASS kernels (aten/src/ATen/native/cuda/GroupMM.cu), in clusters of two along the rows:
  * cooperative 128x256, but ping-pong 64x128 where a group has no more than 128 rows or columns. */
@@ -70,5 +70,5 @@ static void backward(moe_int_list *l) {
     moe_int_list_slow(l, MOE_STAGE_DX, Pd, Td, l->P * l->d, INDEX_BACKWARD);
 }
 
-const moe_int_method moe_int_grouped_mm = {"grouped_mm", "PyTorch grouped_mm, the rest by autograd",
-                                           MOE_INT_SYS_GROUPED_MM, forward, backward};
+const moe_int_method moe_int_method_grouped_mm = {"PyTorch grouped_mm, the rest by autograd",
+                                                  forward, backward};

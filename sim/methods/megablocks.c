@@ -4,6 +4,7 @@
  * and un-permutation as kernels of their own, all of it through autograd. The gather waits on the
  * host for the padded size, and in the forward pass the small kernels of the topology come next,
  * one by one: the device idles there, for fixed_us. */
+#include "sim/methods/methods.h"
 #include "sim/methods/padded.h"
 
 static const moe_int_tile shapes[] = {{128, 128, 1}};
@@ -80,9 +81,5 @@ static void backward(moe_int_list *l) {
     scatter(l, MOE_STAGE_DXP_BY_TOKEN, MOE_STAGE_DX);
 }
 
-const moe_int_method moe_int_megablocks = {"megablocks",
-                                           "MegaBlocks dMoE: padded groups, block-sparse",
-                                           MOE_INT_SYS_MEGABLOCKS,
-                                           forward,
-                                           backward,
-                                           .host_first = 1};
+const moe_int_method moe_int_method_megablocks = {"MegaBlocks dMoE: padded groups, block-sparse",
+                                                  forward, backward, .host_first = 1};

@@ -4,6 +4,7 @@
  * which hides it, where takes_turns() says so. dS leaves dH as one partial sum per tile. */
 #include "backends/cuda/turns.h"
 #include "sim/methods/fused.h"
+#include "sim/methods/methods.h"
 
 #include <math.h>
 
@@ -107,6 +108,5 @@ static void backward(moe_int_list *l) {
     moe_int_fused_backward(l, &flow);
 }
 
-const moe_int_method moe_int_moeref = {"moeref",           "this project's own CUDA backend",
-                                       MOE_INT_SYS_MOEREF, forward,
-                                       backward,           .own_router = 1};
+const moe_int_method moe_int_method_moeref = {"this project's own CUDA backend", forward, backward,
+                                              .own_router = 1};

@@ -5,6 +5,7 @@
  * do: where experts are many that is most of the time. */
 #include <math.h>
 
+#include "sim/methods/methods.h"
 #include "sim/methods/padded.h"
 
 /* A CTA of the first GEMM holds both halves of its columns of H. The configurations that its
@@ -89,5 +90,5 @@ static void backward(moe_int_list *l) {
     moe_int_list_slow(l, MOE_STAGE_DX, Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 
-const moe_int_method moe_int_momoe = {"momoe", "MoMoE: Triton, fused SwiGLU, H and Y recomputed",
-                                      MOE_INT_SYS_MOMOE, forward, backward};
+const moe_int_method moe_int_method_momoe = {"MoMoE: Triton, fused SwiGLU, H and Y recomputed",
+                                             forward, backward};

@@ -3,7 +3,7 @@
  * bound by their own instructions, as a profile of it shows them: sim/CALIBRATION.md. */
 #include <math.h>
 
-#include "sim/kernels/list.h"
+#include "sim/methods/methods.h"
 
 /* Row tiles are cut from the sorted pairs, not from each expert's. */
 static const moe_int_tile shapes[] = {{128, 128, 1}};
@@ -90,9 +90,5 @@ static void backward(moe_int_list *l) {
     moe_int_list_slow(l, MOE_STAGE_DX, Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 
-const moe_int_method moe_int_scattermoe = {"scattermoe",
-                                           "ScatterMoE: Triton scatter-to-scatter GEMMs",
-                                           MOE_INT_SYS_SCATTERMOE,
-                                           forward,
-                                           backward,
-                                           .host_first = 1};
+const moe_int_method moe_int_method_scattermoe = {"ScatterMoE: Triton scatter-to-scatter GEMMs",
+                                                  forward, backward, .host_first = 1};

@@ -3,6 +3,7 @@
  * along the rows of an expert, so that rows are padded to 256, whatever M token rounding rounds to.
  */
 #include "sim/methods/fused.h"
+#include "sim/methods/methods.h"
 
 static const moe_int_tile wide_shape[] = {{128, 256, 1}}, middle_shape[] = {{128, 192, 1}},
                           square_shape[] = {{128, 128, 1}};
@@ -30,6 +31,5 @@ static void backward(moe_int_list *l) {
     moe_int_fused_backward(l, &flow);
 }
 
-const moe_int_method moe_int_sonicmoe = {"sonicmoe",
-                                         "SonicMoE: fused gathers and epilogues, minimal cache",
-                                         MOE_INT_SYS_SONICMOE, forward, backward};
+const moe_int_method moe_int_method_sonicmoe = {
+    "SonicMoE: fused gathers and epilogues, minimal cache", forward, backward};

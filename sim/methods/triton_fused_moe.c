@@ -2,7 +2,7 @@
  * on load, activation, GEMM2, sum. Both look for a file of tuned tiles for (E, n, GPU). With one,
  * or with vLLM's size-dependent fallback, the best tile is close to what runs. SGLang's fallback is
  * one rule: 16x32 while T <= E, 64x64 above. */
-#include "sim/kernels/list.h"
+#include "sim/methods/methods.h"
 
 static const moe_int_tile tuned_shapes[] = {{16, 64, 1},  {16, 128, 1},  {16, 256, 1}, {32, 64, 1},
                                             {32, 128, 1}, {64, 64, 1},   {64, 128, 1}, {64, 256, 1},
@@ -52,16 +52,9 @@ static void forward_sglang(moe_int_list *l) {
     layer(l, sglang_is_tuned(l) ? &tuned : l->T <= l->E ? &few : &many);
 }
 
-const moe_int_method moe_int_triton = {"triton_fused_moe",
-                                       "Triton fused MoE as in vLLM, well-chosen tiles (forward)",
-                                       MOE_INT_SYS_TRITON,
-                                       forward_tuned,
-                                       NULL,
-                                       .given_logits = 1};
-const moe_int_method moe_int_sglang = {
-    "sglang_fused_moe",
-    "the same as in SGLang, fallback tiles for most shapes (forward)",
-    MOE_INT_SYS_SGLANG,
-    forward_sglang,
-    NULL,
+const moe_int_method moe_int_method_triton_fused_moe = {
+    "Triton fused MoE as in vLLM, well-chosen tiles (forward)", forward_tuned, NULL,
+    .given_logits = 1};
+const moe_int_method moe_int_method_sglang_fused_moe = {
+    "the same as in SGLang, fallback tiles for most shapes (forward)", forward_sglang, NULL,
     .given_logits = 1};

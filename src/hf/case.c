@@ -245,7 +245,7 @@ static moe_status refuse_unknown(const moe_int_hf_case *c, const moe_int_hf_conf
             ok = ok || strcmp(name, known[k]) == 0;
         if (!ok)
             return moe_fail(log, MOE_E_FORMAT, "%s: %s is nothing that family %s computes", c->path,
-                            name, moe_int_family_name(config->family));
+                            name, config->family->model_type);
     }
     return MOE_OK;
 }

@@ -36,6 +36,7 @@ typedef enum moe_int_renorm {
  * the same few spellings everywhere (hf_config.c). */
 typedef struct moe_int_family {
     /* config.json */
+    const char *model_type;       /* names the family */
     const char *width_key;        /* n */
     const char *shared_width_key; /* n_shared, or ... */
     const char *shared_count_key; /* ... n_shared in units of n */
@@ -66,8 +67,6 @@ typedef struct moe_int_family {
 
 /* NULL for an unknown model_type. */
 const moe_int_family *moe_int_family_find(const char *model_type);
-/* The row's model_type. */
-const char *moe_int_family_name(const moe_int_family *family);
 
 /* What config.json says about one layer. */
 typedef struct moe_int_hf_config {

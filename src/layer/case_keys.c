@@ -99,6 +99,15 @@ static const moe_int_name INJECT[] = NAMES(INJECT_NAMES);
 static const moe_int_name PASS[] = NAMES(PASS_NAMES);
 static const moe_int_name NO[] = NAMES(NO_NAMES);
 
+/* A value of an enum without a word could not be asked for. */
+#define ALL_NAMED(names, count)                                                                   \
+    _Static_assert(sizeof names / sizeof *names == (count) + 1, "a value below " #count " has no word")
+ALL_NAMED(ACT, MOE_ACT_COUNT);
+ALL_NAMED(SCORE, MOE_SCORE_COUNT);
+ALL_NAMED(SELECT, MOE_SELECT_COUNT);
+ALL_NAMED(ROUNDING, MOE_ROUND_COUNT);
+ALL_NAMED(ON, MOE_WEIGHT_ON_COUNT);
+
 #define ROW(key, pad, kind, field, names, fallback, meaning)                                      \
     {key, MOE_INT_KEY_##kind, offsetof(moe_case, field), names, sizeof fallback == 1, fallback,   \
      meaning},

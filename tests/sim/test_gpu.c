@@ -45,7 +45,7 @@ Test(sim_gpu, shipped_descriptions_load) {
         cr_expect_eq(moe_gpu_load(*name, NULL, &gpu), MOE_OK, "%s", *name);
         cr_expect_str_eq(moe_gpu_name(gpu), *name);
         cr_expect_eq(moe_gpu_get(gpu, "sms", &sms), MOE_OK);
-        cr_expect(sms >= 100 && sms <= 160);
+        cr_expect(sms >= 1, "%s", *name);
         moe_gpu_destroy(&gpu);
         cr_expect_null(gpu);
     }

@@ -1,0 +1,23 @@
+/* Internal: the methods, one for each software system of sim/gpus/systems.h. */
+#ifndef MOE_SIM_METHODS_H
+#define MOE_SIM_METHODS_H
+
+#include "sim/kernels/list.h"
+
+typedef struct moe_int_method {
+    const char *brief;
+    void (*forward)(moe_int_list *l);
+    void (*backward)(moe_int_list *l); /* NULL: the system has none */
+    int32_t given_logits;  /* 1: its layer starts from given logits and chooses experts itself */
+    int32_t own_router;    /* 1: its lists hold the router's kernels too, where there is a router */
+    int32_t constant_data; /* 1: its timings were taken with constant data */
+    int32_t host_first;    /* 1: fixed_us is host work that the device waits for before the first
+                              kernel; what follows, the backward pass too, is queued in time */
+} moe_int_method;
+
+#define MOE_INT_METHOD_DECLARED(constant, name) extern const moe_int_method moe_int_method_##name;
+MOE_INT_SYSTEMS(MOE_INT_METHOD_DECLARED)
+
+extern const moe_int_method *const moe_int_methods[MOE_INT_SYS_COUNT];
+
+#endif
