@@ -18,7 +18,7 @@ typedef struct moe_reference_params {
     int32_t threads;      /* 0: all; results do not depend on it */
     const moe_plan *plan; /* the routing to use; NULL: route with the layer's router */
     int32_t plan_given;   /* with plan: 1 it is an input (no router gradients), 0 it is the router's
-                             own   choice (weights are recomputed from the logits, gradients flow) */
+                             own choice (weights are recomputed from the logits, gradients flow) */
     uint64_t seed;        /* stochastic token rounding */
     int32_t skip_weight_gradients; /* 1: leave dW1, db1, dW2, db2 out (the sampled oracle) */
 } moe_reference_params;
