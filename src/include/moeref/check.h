@@ -23,7 +23,7 @@ typedef enum moe_verdict {
 MOE_API const char *moe_verdict_str(moe_verdict verdict);
 
 /* Limits for one kind of tensor at one arithmetic; 0 in a field: not gated. Their origin is in
- * src/check/gates.c. NMSE = sum (out - ref)^2 / sum ref^2. */
+ * src/check/compare/gates.c. NMSE = sum (out - ref)^2 / sum ref^2. */
 typedef struct moe_gate {
     double nmse;       /* whole tensor */
     double group_nmse; /* worst token, or worst expert for weight gradients */
