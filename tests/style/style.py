@@ -114,6 +114,16 @@ def rule_public_names(tree):
                 yield path, line, f"public name {name}: must start with moe_ or MOE_"
 
 
+def rule_thread_safety(tree):
+    """Whoever shares an object between threads must not have to read its code."""
+    for path in tree.some(".h", under="src/include/"):
+        comment = ""
+        for number, line in tree.lines(path):
+            if line.startswith("typedef struct") and "Thread-safety:" not in comment:
+                yield path, number, "its comment lacks a line Thread-safety: ..."
+            comment = comment + line if line.startswith(("/*", " *")) else ""
+
+
 def public_functions(tree):
     return {name for path in tree.some(".h", ".h.in", under="src/include/")
             for name in re.findall(r"\b(moe_\w+)\(", tree.code(path))}

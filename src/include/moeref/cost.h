@@ -10,7 +10,8 @@ extern "C" {
 
 /* Unknown fields are 0 (bound_by: ""). `name` is the stage that the kernel computes, in the words
  * of the tensor table where one fits ("A", "Y", "O", "dH", "dW2", "dXp", "dX", "dW1", "router"
- * ...). */
+ * ...).
+ * Thread-safety: plain data. */
 typedef struct moe_cost {
     char name[24];
     char bound_by[16]; /* "tensor", "hbm", "l2", "smem", "latency" ... */

@@ -12,6 +12,7 @@
 extern "C" {
 #endif
 
+/* Thread-safety: plain data. */
 typedef struct moe_reference_params {
     int64_t tokens;
     int32_t precision;    /* moe_dtype: MOE_F64, MOE_F32, MOE_BF16 or MOE_F16 */
@@ -23,7 +24,8 @@ typedef struct moe_reference_params {
     int32_t skip_weight_gradients; /* 1: leave dW1, db1, dW2, db2 out (the sampled oracle) */
 } moe_reference_params;
 
-/* Results in the run's arithmetic type (MOE_F64 or MOE_F32); every tensor that exists is set. */
+/* Results in the run's arithmetic type (MOE_F64 or MOE_F32); every tensor that exists is set.
+ * Thread-safety: plain data. */
 typedef struct moe_reference_result {
     moe_plan *plan;
     moe_tensors out;
