@@ -23,7 +23,6 @@ extern "C" {
  * Thread-safety: const calls from any thread; moe_backend_open from one at a time. */
 typedef struct moe_backends moe_backends;
 
-
 /* An opened device.
  * Thread-safety: one thread at a time, with its layers; moe_backend_board beside it. */
 typedef struct moe_backend moe_backend;
