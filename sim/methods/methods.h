@@ -11,8 +11,8 @@ typedef struct moe_int_method {
     int32_t given_logits;  /* 1: its layer starts from given logits and chooses experts itself */
     int32_t own_router;    /* 1: its lists hold the router's kernels too, where there is a router */
     int32_t constant_data; /* 1: its timings were taken with constant data */
-    int32_t host_first;    /* 1: fixed_us is host work that the device waits for before the first
-                              kernel; what follows, the backward pass too, is queued in time */
+    int32_t host_first;    /* 1: fixed_us counts in the forward pass alone: the device waits for the
+                              host before its first kernel, and in the backward pass never */
 } moe_int_method;
 
 #define MOE_INT_METHOD_DECLARED(constant, name) extern const moe_int_method moe_int_method_##name;

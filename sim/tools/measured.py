@@ -1,6 +1,7 @@
 """What scripts that turn timings into tables and reports of the model share. Microseconds.
 
-A shape is an object with T, d, n, E, K and, under each peer's name, what `tests/bench/peers` measured of it.
+A shape is an object with T, d, n, E, K and, under each peer's name, what `tests/bench/peers`
+measured of it.
 """
 
 PASSES = ("kernel", "T", "d", "n", "K", "E", "pass", "route", "median_us")
@@ -9,9 +10,12 @@ PASSES = ("kernel", "T", "d", "n", "K", "E", "pass", "route", "median_us")
 def entry(shape, backend, kernels, times):
     """One case in the form of `moeref bench --output json`: kernels by name, and both passes."""
     passes = [("forward", times["fwd_us"]), ("backward", times["bwd_us"])]
-    return {"case": "T={} d={} n={} E={} K={} route=uniform".format(*(shape[x] for x in "TdnEK")), "backend": backend,
-            "kernels": [{"name": k, "measured_us": round(us, 1)} for k, us in kernels.items()],
-            "passes": [{"name": k, "measured_us": round(us, 1)} for k, us in passes]}
+    return {
+        "case": "T={} d={} n={} E={} K={} route=uniform".format(*(shape[x] for x in "TdnEK")),
+        "backend": backend,
+        "kernels": [{"name": k, "measured_us": round(us, 1)} for k, us in kernels.items()],
+        "passes": [{"name": k, "measured_us": round(us, 1)} for k, us in passes],
+    }
 
 
 def is_busy(times, least=0.95):

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Turns what `tests/bench/peers --kernels` measured of PyTorch's grouped_mm and of ScatterMoE into what the model reads.
+"""Turns what `tests/bench/peers --kernels` measured of PyTorch's grouped_mm and of ScatterMoE into
+what the model reads.
 
     peers_kernels.py PEERS.json KERNELS.json FOLDER
 
-writes FOLDER/grouped_mm.json and FOLDER/scattermoe.json, kernel by kernel in the form of `moeref bench --output json`
-and under the model's names; FOLDER/peers.tsv, whole passes of these, of batched cuBLAS GEMMs and, from KERNELS.json, a
-later run, of the project's own kernels; and FOLDER/sonicmoe_measured.tsv, SonicMoE's passes on shapes where its device
-does not wait for its host. For `moeref calibrate --from`. Microseconds.
+writes FOLDER/grouped_mm.json and FOLDER/scattermoe.json, kernel by kernel in the form of `moeref
+bench --output json` and under the model's names; FOLDER/peers.tsv, whole passes of these, of
+batched cuBLAS GEMMs and, from KERNELS.json, a later run, of the project's own kernels; and
+FOLDER/sonicmoe_measured.tsv, SonicMoE's passes on shapes where its device does not wait for its
+host. For `moeref calibrate --from`. Microseconds.
 """
 import json
 import sys
@@ -14,21 +16,24 @@ from pathlib import Path
 
 from measured import PASSES, about, entry, is_busy, pass_rows, write_table
 
-# The kernels of a pass in the order of their launches, as the model calls them, + for one that may be launched twice:
-# ATen cuts tensors of 2^31 elements and more. Autograd computes the gradient of a product's mat2, the weights, before
-# that of self.
+# The kernels of a pass in the order of their launches, as the model calls them, + for one that may
+# be launched twice: ATen cuts tensors of 2^31 elements and more. Autograd computes the gradient of
+# a product's mat2, the weights, before that of self.
 NAMES = {
     "scattermoe": {
         "forward": ("H", "silu", "A", "Y", "O"),
-        "backward": ("dS", "dY grouped", "zero dW2+", "dW2", "dA", "d up", "d silu", "d gate", "dH", "X grouped",
-                     "zero dW1+", "dW1", "dXp", "dX+")},
+        "backward": ("dS", "dY grouped", "zero dW2+", "dW2", "dA", "d up", "d silu", "d gate", "dH",
+                     "X grouped", "zero dW1+", "dW1", "dXp", "dX+")
+    },
     "grouped_mm": {
         "forward": ("X grouped+", "H", "A", "Y", "Y by token", "O"),
-        "backward": ("dS", "zero dY", "dY", "dW2", "dA", "dH", "dW1", "dXp", "zero dX+", "dX")},
+        "backward": ("dS", "zero dY", "dY", "dW2", "dA", "dH", "dW1", "dXp", "zero dX+", "dX")
+    },
 }
 # Sorting, offsets and other small change: the model's "sort" or nothing.
-SMALL = ("Mem", "DeviceRadix", "prepare_", "elementwise_kernel_with_index", "fill_reverse", "kernelHistogram",
-         "triton_red_fused_cumsum", "vectorized_elementwise_kernel<BUnary", "vectorized_elementwise_kernel<AUnary")
+SMALL = ("Mem", "DeviceRadix", "prepare_", "elementwise_kernel_with_index", "fill_reverse",
+         "kernelHistogram", "triton_red_fused_cumsum", "vectorized_elementwise_kernel<BUnary",
+         "vectorized_elementwise_kernel<AUnary")
 
 
 def large(kernels):
@@ -69,9 +74,11 @@ def write_kernels(peer, measured, path):
 def write_passes(measured, own, path):
     rows = []
     for method, peer, run in (("cublas", "bmm", measured), ("moeref", "ours", own),
-                              ("grouped_mm", "grouped_mm", measured), ("scattermoe", "scattermoe", measured)):
+                              ("grouped_mm", "grouped_mm", measured),
+                              ("scattermoe", "scattermoe", measured)):
         for shape in run["shapes"].values():
-            rows += pass_rows(method, shape, shape.get(peer, {}), "balanced" if peer == "bmm" else "uniform")
+            rows += pass_rows(method, shape, shape.get(peer, {}),
+                              "balanced" if peer == "bmm" else "uniform")
     write_table(path, PASSES, rows)
 
 

@@ -4,9 +4,8 @@
     peers_tables.py peers.json bmm_settled.json OUT_FOLDER
 
 peers.json: {NAME: {T, d, n, E, K, bmm_up, bmm_down, bmm_da, bmm_dw2, bmm_dx, bmm_dw1}},
-milliseconds, P/E rows for each expert. bmm_settled.json: {NAME: {up: [ms,
-...], down: ...}} for the same batched GEMMs in the settled clock state; shapes that peers.json lacks
-are taken from SHAPES.
+milliseconds, P/E rows for each expert. bmm_settled.json: {NAME: {up: [ms, ...], down: ...}} for the
+same batched GEMMs in the settled clock state; shapes that peers.json lacks are taken from SHAPES.
 """
 import json
 import sys

@@ -1,6 +1,7 @@
 /* moeref: one binary, one verb for each question. */
 #include "cli/input/cli.h"
 #include "cli/verbs/verbs.h"
+#include "moeref/version.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -51,7 +52,7 @@ int main(int argc, char **argv) {
         return CLI_PASSED;
     }
     if (strcmp(argv[1], "--version") == 0) {
-        printf("moeref %s\n", MOE_VERSION);
+        printf("moeref %s\n", moe_version());
         return CLI_PASSED;
     }
     for (size_t i = 0; i < n_verbs; i++)

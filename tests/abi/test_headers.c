@@ -1,5 +1,7 @@
 /* The build compiles every public header alone, as C11 and as C++17; this holds that list
- * (HEADERS, from meson.build) against the folder. */
+ * (HEADERS, from meson.build) against the folder, and the version against the library. */
+#include "moeref/version.h"
+
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -26,4 +28,12 @@ Test(headers, all_are_compiled_alone) {
     }
     free(file);
     cr_assert_str_eq(joined, HEADERS);
+}
+
+Test(headers, version_is_the_library_s) {
+    unsigned major, minor, patch;
+    char end;
+    cr_assert_eq(sscanf(moe_version(), "%u.%u.%u%c", &major, &minor, &patch, &end), 3);
+    cr_assert_eq(major << 16 | minor << 8 | patch, MOE_VERSION_HEX, "%s", moe_version());
+    cr_assert_eq(moe_version_hex(), MOE_VERSION_HEX);
 }

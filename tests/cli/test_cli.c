@@ -1,5 +1,6 @@
 /* The command line as its users meet it: exit codes, sentences, and faults that must be found. */
 #include "moeref/safetensors.h"
+#include "moeref/version.h"
 
 #include <jansson.h>
 #include <unistd.h>
@@ -70,6 +71,12 @@ Test(cli, stages_are_listed) {
     json_decref(root);
     free(o);
     expect(0, "  sort count       fwd   -              metadata\n", "list");
+}
+
+Test(cli, version_is_the_library_s) {
+    char line[64];
+    snprintf(line, sizeof line, "moeref %s\n", moe_version());
+    expect(0, line, "--version");
 }
 
 Test(cli, unreadable_files_exit_without_a_verdict) {

@@ -14,9 +14,9 @@ static char *real_text(double value) {
     char *text;
     size_t size;
     json_text t = {.to = open_memstream(&text, &size)};
-    json_text_open(&t, NULL, '[');
-    json_text_real(&t, NULL, value);
-    json_text_close(&t, ']');
+    cli_json_open(&t, NULL, '[');
+    cli_json_real(&t, NULL, value);
+    cli_json_close(&t, ']');
     fclose(t.to);
     return text;
 }
@@ -25,9 +25,9 @@ static char *string_text(const char *value) {
     char *text;
     size_t size;
     json_text t = {.to = open_memstream(&text, &size)};
-    json_text_open(&t, NULL, '[');
-    json_text_string(&t, NULL, value);
-    json_text_close(&t, ']');
+    cli_json_open(&t, NULL, '[');
+    cli_json_string(&t, NULL, value);
+    cli_json_close(&t, ']');
     fclose(t.to);
     return text;
 }
@@ -113,16 +113,16 @@ Test(json_text, members_and_lines) {
     size_t size;
     json_text t = {.to = open_memstream(&text, &size)};
     for (int i = 0; i < 2; i++) {
-        json_text_open(&t, NULL, '{');
-        json_text_int(&t, "a", i ? -9223372036854775807LL - 1 : 0);
-        json_text_open(&t, "b", '[');
-        json_text_open(&t, NULL, '{');
-        json_text_close(&t, '}');
-        json_text_real(&t, NULL, 2);
-        json_text_close(&t, ']');
-        json_text_string(&t, "c", "");
-        json_text_close(&t, '}');
-        json_text_line(&t);
+        cli_json_open(&t, NULL, '{');
+        cli_json_int(&t, "a", i ? -9223372036854775807LL - 1 : 0);
+        cli_json_open(&t, "b", '[');
+        cli_json_open(&t, NULL, '{');
+        cli_json_close(&t, '}');
+        cli_json_real(&t, NULL, 2);
+        cli_json_close(&t, ']');
+        cli_json_string(&t, "c", "");
+        cli_json_close(&t, '}');
+        cli_json_line(&t);
     }
     fclose(t.to);
     cr_expect_str_eq(text, "{\"a\":0,\"b\":[{},2.0],\"c\":\"\"}\n"

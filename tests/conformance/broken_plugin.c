@@ -156,11 +156,11 @@ static moe_status change_choice(broken_layer *l, int64_t dropped) {
                 moved = 1;
             }
     moe_plan_destroy(&l->lie);
-    moe_status s = moe_plan_create(plan->n_tokens, plan->n_experts, plan->n_pairs - dropped, token,
-                                   expert, NULL, l->dev->log, &l->lie);
+    moe_status status = moe_plan_create(plan->n_tokens, plan->n_experts, plan->n_pairs - dropped,
+                                        token, expert, NULL, l->dev->log, &l->lie);
     free(token);
     free(expert);
-    return s;
+    return status;
 }
 
 /* What this run should make is there from an earlier one. */
@@ -182,14 +182,14 @@ static moe_status run(broken_layer *l, int backward) {
                                    .plan_given = l->plan != NULL,
                                    .seed = l->seed};
     moe_reference_result *result = NULL;
-    moe_status s = moe_reference_run(&l->desc, &in, &params, l->dev->log, &result);
-    if (s)
-        return s;
+    moe_status status = moe_reference_run(&l->desc, &in, &params, l->dev->log, &result);
+    if (status)
+        return status;
     moe_reference_result_destroy(&l->result);
     l->result = result;
     if (has(l, "routing") && !l->lie) {
-        s = change_choice(l, 0);
-        return s ? s : run(l, backward);
+        status = change_choice(l, 0);
+        return status ? status : run(l, backward);
     }
     return MOE_OK;
 }
@@ -213,9 +213,9 @@ static moe_status broken_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     moe_tensor spoilt;
     if (!src->data)
         return MOE_E_UNSUPPORTED;
-    moe_status s = moe_tensor_cast(src, MOE_F32, &spoilt);
-    if (s)
-        return s;
+    moe_status status = moe_tensor_cast(src, MOE_F32, &spoilt);
+    if (status)
+        return status;
     int64_t count = moe_tensor_count(src);
     broken_spoil(l, id, spoilt.data, count);
     if (has(l, "unwritten") && id == MOE_T_DX) /* the last partial tile is forgotten */
@@ -240,9 +240,9 @@ static moe_status broken_routing(void *self, const moe_plan **ret) {
         return MOE_OK;
     }
     bool lies = l->runs == 2 && (has(l, "moody") || has(l, "dropping"));
-    moe_status s = lies ? change_choice(l, has(l, "dropping")) : MOE_OK;
+    moe_status status = lies ? change_choice(l, has(l, "dropping")) : MOE_OK;
     *ret = lies ? l->lie : l->result->plan;
-    return s;
+    return status;
 }
 #endif
 

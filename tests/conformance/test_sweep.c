@@ -1,7 +1,7 @@
 /* No correct kernel may fail: random layers of every kind on the references of lower precision,
  * with the full and the sampled oracle. MOEREF_SWEEP=N draws N layers instead of the few of a test
- * run and prints the floors that src/check/gates.c cites; MOEREF_SWEEP_BACKEND=openblas sweeps
- * another backend. */
+ * run and prints the floors that src/check/compare/gates.c cites; MOEREF_SWEEP_BACKEND=openblas
+ * sweeps another backend. */
 #include "moeref/check.h"
 
 #include <criterion/criterion.h>

@@ -14,12 +14,12 @@ static void predict(const moe_gpu *gpu, const model_subject *s) {
     moe_prediction *p = NULL;
     char *text = NULL;
     size_t length = 0;
-    if (model_subject_predict(s, gpu, "moeref", &state, NULL, &p))
+    if (cli_model_subject_predict(s, gpu, "moeref", &state, NULL, &p))
         return;
     FILE *to = open_memstream(&text, &length);
     if (!to)
         abort();
-    model_print_json(to, s->line, gpu, "moeref", p);
+    cli_model_print_json(to, s->line, gpu, "moeref", p);
     fclose(to);
     json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
     if (!root || strchr(text, '\n') != text + length - 1 ||
@@ -40,9 +40,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     memcpy(line, data, size);
     line[size] = '\0';
-    if (model_subject_parse(line, NULL, &s) == MOE_OK) {
+    if (cli_model_subject_parse(line, NULL, &s) == MOE_OK) {
         predict(gpu, &s);
-        model_subject_destroy(&s);
+        cli_model_subject_destroy(&s);
     }
     free(line);
     return 0;

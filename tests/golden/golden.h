@@ -25,16 +25,17 @@ static inline moe_problem *load(const char *family) {
     char dir[4096];
     moe_problem *problem = NULL;
     snprintf(dir, sizeof dir, "%s/golden/hf/%s", getenv("MOEREF_SOURCE_ROOT"), family);
-    moe_status s = moe_problem_from_hf(dir, -1, 0, &to_stderr, &problem);
-    cr_assert_eq(s, MOE_OK, "%s: cannot load %s", family, dir);
+    moe_status status = moe_problem_from_hf(dir, -1, 0, &to_stderr, &problem);
+    cr_assert_eq(status, MOE_OK, "%s: cannot load %s", family, dir);
     return problem;
 }
 
 static inline moe_reference_result *run(const moe_problem *problem) {
     moe_reference_params params = {.tokens = problem->T, .precision = MOE_F64};
     moe_reference_result *result = NULL;
-    moe_status s = moe_reference_run(&problem->layer, &problem->in, &params, &to_stderr, &result);
-    cr_assert_eq(s, MOE_OK, "%s: the reference failed", problem->name);
+    moe_status status =
+        moe_reference_run(&problem->layer, &problem->in, &params, &to_stderr, &result);
+    cr_assert_eq(status, MOE_OK, "%s: the reference failed", problem->name);
     return result;
 }
 

@@ -21,8 +21,8 @@ moe_problem *props_problem(const char *line) {
 
 static moe_reference_result *run(const moe_problem *p, const moe_reference_params *params) {
     moe_reference_result *r = NULL;
-    moe_status s = moe_reference_run(&p->layer, &p->in, params, &log_to_criterion, &r);
-    cr_assert_eq(s, MOE_OK, "%s: %s", p->name, moe_status_str(s));
+    moe_status status = moe_reference_run(&p->layer, &p->in, params, &log_to_criterion, &r);
+    cr_assert_eq(status, MOE_OK, "%s: %s", p->name, moe_status_str(status));
     return r;
 }
 

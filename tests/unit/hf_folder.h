@@ -128,20 +128,20 @@ static inline moe_problem *load_edited(edited *f, int64_t layer, int64_t tokens)
     moe_log log = capture_log(&seen);
     moe_problem *p = NULL;
     write_folder(f);
-    moe_status s = moe_problem_from_hf(f->dir, layer, tokens, &log, &p);
+    moe_status status = moe_problem_from_hf(f->dir, layer, tokens, &log, &p);
     remove_folder(f);
-    cr_assert_eq(s, MOE_OK, "%s", seen.text);
+    cr_assert_eq(status, MOE_OK, "%s", seen.text);
     return p;
 }
 
-static inline void assert_refused(edited *f, int64_t layer, moe_status status, const char *needle) {
+static inline void assert_refused(edited *f, int64_t layer, moe_status want, const char *needle) {
     capture seen;
     moe_log log = capture_log(&seen);
     moe_problem *p = NULL;
     write_folder(f);
-    moe_status s = moe_problem_from_hf(f->dir, layer, 0, &log, &p);
+    moe_status status = moe_problem_from_hf(f->dir, layer, 0, &log, &p);
     remove_folder(f);
-    cr_expect_eq(s, status, "status %d: %s", s, seen.text);
+    cr_expect_eq(status, want, "status %d: %s", status, seen.text);
     cr_expect_eq(seen.messages, 1, "%d messages", seen.messages);
     cr_expect(strstr(seen.text, needle), "no \"%s\" in: %s", needle, seen.text);
     cr_expect(strstr(seen.text, f->dir), "which folder? %s", seen.text);

@@ -8,9 +8,9 @@ static void open_reference(backend_run *r) {
     cr_assert_eq(run_open(r, "", "reference", 1), MOE_OK);
 }
 
-/* The last call failed with `status` and one sentence that holds `part`. */
-static void expect_failed(backend_run *r, moe_status got, moe_status status, const char *part) {
-    cr_expect_eq(got, status, "%s, expected %s (%s)", moe_status_str(got), moe_status_str(status),
+/* The last call failed with `want` and one sentence that holds `part`. */
+static void expect_failed(backend_run *r, moe_status status, moe_status want, const char *part) {
+    cr_expect_eq(status, want, "%s, expected %s (%s)", moe_status_str(status), moe_status_str(want),
                  part);
     cr_expect_eq(r->seen.messages, 1, "%d messages (%s)", r->seen.messages, part);
     cr_expect(strstr(r->seen.text, part), "'%s' lacks '%s'", r->seen.text, part);

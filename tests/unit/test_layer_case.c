@@ -15,8 +15,8 @@ static void print_parsed(const char *text, char *ret_line) {
     capture seen;
     moe_log log = capture_log(&seen);
     moe_case c;
-    moe_status s = moe_case_parse(text, &log, &c);
-    cr_assert_eq(s, MOE_OK, "\"%s\": %s", text, seen.text);
+    moe_status status = moe_case_parse(text, &log, &c);
+    cr_assert_eq(status, MOE_OK, "\"%s\": %s", text, seen.text);
     cr_assert_lt(moe_case_print(&c, ret_line, LINE), LINE);
     moe_case_destroy(&c);
 }
@@ -234,8 +234,8 @@ Test(layer_case, wrong_lines_get_a_sentence) {
         moe_case untouched, c;
         memset(&untouched, 0xa5, sizeof untouched);
         memcpy(&c, &untouched, sizeof c);
-        moe_status s = moe_case_parse(wrong[i].text, &log, &c);
-        cr_expect_eq(s, MOE_E_INVALID, "\"%s\": status %d", wrong[i].text, s);
+        moe_status status = moe_case_parse(wrong[i].text, &log, &c);
+        cr_expect_eq(status, MOE_E_INVALID, "\"%s\": status %d", wrong[i].text, status);
         cr_expect_eq(seen.messages, 1, "\"%s\": %d messages", wrong[i].text, seen.messages);
         cr_expect(strstr(seen.text, wrong[i].needle), "\"%s\": %s", wrong[i].text, seen.text);
         cr_expect_eq(memcmp(&c, &untouched, sizeof c), 0, "\"%s\" wrote to *ret", wrong[i].text);

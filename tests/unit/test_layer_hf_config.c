@@ -129,13 +129,13 @@ static moe_status parse(const char *text, capture *seen, moe_int_hf_config *ret)
     return moe_int_hf_config_parse(text, strlen(text), "config.json", &log, ret);
 }
 
-static void assert_refused(const char *text, moe_status status, const char *needle) {
+static void assert_refused(const char *text, moe_status want, const char *needle) {
     capture seen;
     moe_int_hf_config untouched, config;
     memset(&untouched, 0xa5, sizeof untouched);
     memcpy(&config, &untouched, sizeof config);
-    moe_status s = parse(text, &seen, &config);
-    cr_expect_eq(s, status, "%s: status %d, %s", text, s, seen.text);
+    moe_status status = parse(text, &seen, &config);
+    cr_expect_eq(status, want, "%s: status %d, %s", text, status, seen.text);
     cr_expect_eq(seen.messages, 1, "%s: %d messages", text, seen.messages);
     cr_expect(strstr(seen.text, needle), "%s: no \"%s\" in: %s", text, needle, seen.text);
     cr_expect(strstr(seen.text, "config.json"), "%s: which file? %s", text, seen.text);

@@ -57,7 +57,7 @@ static moe_status parse_axis(const char *text, sweep_axis *a) {
     return status;
 }
 
-moe_status sweep_axes_parse(const cli_strings *texts, sweep_axes *ret) {
+moe_status cli_axes_parse(const cli_strings *texts, sweep_axes *ret) {
     sweep_axes axes = {0};
     moe_status status = MOE_OK;
     if (texts->count > SWEEP_AXES_MAX)
@@ -69,16 +69,16 @@ moe_status sweep_axes_parse(const cli_strings *texts, sweep_axes *ret) {
                      "--vary \"%s\": write KEY=VALUE,VALUE or KEY/KEY=VALUE/VALUE,VALUE/VALUE",
                      texts->at[i]);
     }
-    if (!status && sweep_axes_points(&axes) == 0)
+    if (!status && cli_axes_points(&axes) == 0)
         status = moe_fail(cli_log(), MOE_E_INVALID, "more than %d points", POINTS_MAX);
     if (status)
-        sweep_axes_destroy(&axes);
+        cli_axes_destroy(&axes);
     else
         *ret = axes;
     return status;
 }
 
-void sweep_axes_destroy(sweep_axes *axes) {
+void cli_axes_destroy(sweep_axes *axes) {
     for (size_t i = 0; i < axes->count; i++) {
         free(axes->at[i].text);
         free(axes->at[i].values);
@@ -86,7 +86,7 @@ void sweep_axes_destroy(sweep_axes *axes) {
     *axes = (sweep_axes){0};
 }
 
-size_t sweep_axes_points(const sweep_axes *axes) {
+size_t cli_axes_points(const sweep_axes *axes) {
     size_t points = 1;
     for (size_t i = 0; i < axes->count; i++) {
         points *= axes->at[i].n_values;
@@ -96,7 +96,7 @@ size_t sweep_axes_points(const sweep_axes *axes) {
     return points;
 }
 
-const char *sweep_axes_value(const sweep_axes *axes, size_t axis, size_t key, size_t point) {
+const char *cli_axes_value(const sweep_axes *axes, size_t axis, size_t key, size_t point) {
     for (size_t i = axes->count - 1; i > axis; i--)
         point /= axes->at[i].n_values;
     const sweep_axis *a = &axes->at[axis];

@@ -21,13 +21,13 @@ typedef struct sweep_axes {
     size_t count;
 } sweep_axes;
 
-moe_status sweep_axes_parse(const cli_strings *texts, sweep_axes *ret);
-void sweep_axes_destroy(sweep_axes *axes);
+moe_status cli_axes_parse(const cli_strings *texts, sweep_axes *ret);
+void cli_axes_destroy(sweep_axes *axes);
 
 /* Number of points, or 0 when it overflows what a sweep may have (a million). */
-size_t sweep_axes_points(const sweep_axes *axes);
+size_t cli_axes_points(const sweep_axes *axes);
 
 /* The value of the axis' key k at a point; the last axis moves fastest. */
-const char *sweep_axes_value(const sweep_axes *axes, size_t axis, size_t key, size_t point);
+const char *cli_axes_value(const sweep_axes *axes, size_t axis, size_t key, size_t point);
 
 #endif

@@ -96,7 +96,7 @@ static moe_status print_chunk(batch *b) {
     return status;
 }
 
-moe_status model_batch(const char *path, model_line_fn make, const void *user) {
+moe_status cli_model_batch(const char *path, model_line_fn make, const void *user) {
     batch b = {.make = make, .user = user};
     moe_status status = cli_lines_open(path, &b.in), read = MOE_OK;
     if (status)

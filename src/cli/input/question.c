@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state) {
+moe_status cli_model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state) {
     moe_gpu *gpu = NULL;
     if (o->clock && strcmp(o->clock, "burst") != 0 && strcmp(o->clock, "settled") != 0)
         return moe_fail(cli_log(), MOE_E_INVALID, "--clock is burst or settled, not \"%s\"",
@@ -94,7 +94,7 @@ static moe_status parse_line(const char *line, const moe_log *log, model_subject
     return status ? status : draw_counts(log, s);
 }
 
-moe_status model_subject_parse(const char *line, const moe_log *log, model_subject *ret) {
+moe_status cli_model_subject_parse(const char *line, const moe_log *log, model_subject *ret) {
     model_subject s = {.line = strdup(line)};
     moe_status status = s.line ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory");
     if (!status) {
@@ -104,13 +104,13 @@ moe_status model_subject_parse(const char *line, const moe_log *log, model_subje
         status = parse_line(s.line, log, &s);
     }
     if (status)
-        model_subject_destroy(&s);
+        cli_model_subject_destroy(&s);
     else
         *ret = s;
     return status;
 }
 
-moe_status model_subject_config(const char *path, int64_t tokens, model_subject *ret) {
+moe_status cli_model_subject_config(const char *path, int64_t tokens, model_subject *ret) {
     model_subject s = {.line = strdup(path)};
     moe_status status = s.line ? MOE_OK : MOE_E_NOMEM;
     s.c.pass = MOE_PASS_BOTH;
@@ -120,22 +120,22 @@ moe_status model_subject_config(const char *path, int64_t tokens, model_subject 
     if (!status)
         status = draw_counts(cli_log(), &s);
     if (status)
-        model_subject_destroy(&s);
+        cli_model_subject_destroy(&s);
     else
         *ret = s;
     return status;
 }
 
-void model_subject_destroy(model_subject *s) {
+void cli_model_subject_destroy(model_subject *s) {
     free(s->line);
     free(s->counts);
     moe_case_destroy(&s->c);
     *s = (model_subject){0};
 }
 
-moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
-                                 const moe_workload *state, const moe_log *log,
-                                 moe_prediction **ret) {
+moe_status cli_model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
+                                     const moe_workload *state, const moe_log *log,
+                                     moe_prediction **ret) {
     const moe_workload w = moe_workload_of(&s->c, s->counts, state);
     if (s->is_gemm)
         return moe_predict_gemm(gpu, s->m, s->n, s->k, s->batch, state, log, ret);

@@ -5,9 +5,9 @@
 #include <stdio.h>
 
 /* In quotes, which are doubled where the text has some. */
-void csv_text_quoted(FILE *to, const char *text);
+void cli_csv_quoted(FILE *to, const char *text);
 
 /* In quotes only where the text needs them. */
-void csv_text(FILE *to, const char *text);
+void cli_csv(FILE *to, const char *text);
 
 #endif

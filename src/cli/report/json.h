@@ -11,17 +11,17 @@ typedef struct json_text {
 } json_text;
 
 /* `key` is NULL inside an array and for the outermost value. */
-void json_text_open(json_text *t, const char *key, char bracket); /* '{' or '[' */
-void json_text_close(json_text *t, char bracket);
+void cli_json_open(json_text *t, const char *key, char bracket); /* '{' or '[' */
+void cli_json_close(json_text *t, char bracket);
 
 /* Any bytes: quotes and control characters are escaped, what is not UTF-8 becomes U+FFFD. */
-void json_text_string(json_text *t, const char *key, const char *value);
+void cli_json_string(json_text *t, const char *key, const char *value);
 
 /* Seven digits, always with a point or an exponent; null for what JSON has no number for. */
-void json_text_real(json_text *t, const char *key, double value);
-void json_text_int(json_text *t, const char *key, long long value);
+void cli_json_real(json_text *t, const char *key, double value);
+void cli_json_int(json_text *t, const char *key, long long value);
 
 /* Ends the outermost value's line; the next one may follow. */
-void json_text_line(json_text *t);
+void cli_json_line(json_text *t);
 
 #endif

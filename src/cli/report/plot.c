@@ -55,7 +55,7 @@ static void write_script(FILE *to, const sweep_plot *p, const char *picture) {
     fprintf(to, "\n");
 }
 
-moe_status sweep_plot_write(const sweep_plot *p, const char *path) {
+moe_status cli_plot_write(const sweep_plot *p, const char *path) {
     char script[4096];
     const size_t length = strlen(path);
     const int picture = ends_with(path, ".png");

@@ -17,6 +17,6 @@ typedef struct sweep_plot {
 } sweep_plot;
 
 /* Writes PATH as a gnuplot script, or, where it ends in .png, PATH.gp and the picture. */
-moe_status sweep_plot_write(const sweep_plot *p, const char *path);
+moe_status cli_plot_write(const sweep_plot *p, const char *path);
 
 #endif

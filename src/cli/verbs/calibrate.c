@@ -106,7 +106,7 @@ static int run(calibrate_options *o) {
     if (o->folds < 0 || o->folds > 1000 || o->evaluations < 0 || o->evaluations > 1000000 ||
         o->sample < 0 || o->sample > 1000000)
         return cli_usage("--folds, --evaluations and --sample are counts");
-    moe_status status = model_open(&o->model, &gpu, &state);
+    moe_status status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
         status = moe_table_load(o->from, cli_log(), &table);
     if (!status) {

@@ -57,7 +57,7 @@ static moe_status print_sensitivities(const answer *a, const model_subject *s, c
         if (!info.whole)
             status = nudge(a->gpu, info.key, &nudged, &by);
         if (!status && by > 0) {
-            status = model_subject_predict(s, nudged, method, a->state, a->log, &p);
+            status = cli_model_subject_predict(s, nudged, method, a->state, a->log, &p);
             const double slope = status ? 0 : log(p->pass[MOE_PASS_TOTAL].us / base_us) / log(by);
             if (fabs(slope) >= SHOWN)
                 fprintf(a->to, " %s %+.2f", info.key, slope);
@@ -72,17 +72,17 @@ static moe_status print_sensitivities(const answer *a, const model_subject *s, c
 static moe_status predict_one(const answer *a, const model_subject *s, const char *method) {
     moe_prediction *p = NULL;
     const char *name = s->is_gemm ? "cublas" : method;
-    moe_status status = model_subject_predict(s, a->gpu, method, a->state, a->log, &p);
+    moe_status status = cli_model_subject_predict(s, a->gpu, method, a->state, a->log, &p);
     if (status)
         return status;
     if (a->o->output == CLI_TEXT) {
-        model_print_text(a->to, s->line, a->gpu, name, p);
+        cli_model_print_text(a->to, s->line, a->gpu, name, p);
         if (a->o->sensitivities)
             status = print_sensitivities(a, s, method, p->pass[MOE_PASS_TOTAL].us);
     } else if (a->o->output == CLI_CSV) {
-        model_print_csv(a->to, s->line, a->gpu, name, p);
+        cli_model_print_csv(a->to, s->line, a->gpu, name, p);
     } else {
-        model_print_json(a->to, s->line, a->gpu, name, p);
+        cli_model_print_json(a->to, s->line, a->gpu, name, p);
     }
     moe_prediction_destroy(&p);
     return status;
@@ -106,11 +106,11 @@ static moe_status predict_line(const void *user, const char *line, const moe_log
     model_subject s;
     a.log = log;
     a.to = to;
-    moe_status status = model_subject_parse(line, log, &s);
+    moe_status status = cli_model_subject_parse(line, log, &s);
     if (status)
         return status;
     status = predict_subject(&a, &s);
-    model_subject_destroy(&s);
+    cli_model_subject_destroy(&s);
     return status;
 }
 
@@ -118,22 +118,22 @@ static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_
     const answer a = {.o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout};
     moe_status status = MOE_OK;
     if (o->output == CLI_CSV)
-        model_print_csv_header(stdout);
+        cli_model_print_csv_header(stdout);
     for (size_t i = 0; !status && i < o->cases.count; i++)
         status = predict_line(&a, o->cases.at[i], cli_log(), stdout);
     if (!status && o->config) {
         model_subject s;
-        status = model_subject_config(o->config, o->tokens, &s);
+        status = cli_model_subject_config(o->config, o->tokens, &s);
         if (!status) {
             status = predict_subject(&a, &s);
-            model_subject_destroy(&s);
+            cli_model_subject_destroy(&s);
         }
     }
     if (!status && o->batch)
-        status = model_batch(o->batch, predict_line, &a);
+        status = cli_model_batch(o->batch, predict_line, &a);
     if (!status && o->against)
-        status = model_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
-                               &o->impossible);
+        status = cli_model_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
+                                   &o->impossible);
     return status;
 }
 
@@ -165,7 +165,7 @@ static int run(predict_options *o) {
         return cli_usage("--against judges one --method and prints text or json");
     moe_status status = choose_methods(o);
     if (!status)
-        status = model_open(&o->model, &gpu, &state);
+        status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
         status = predict_all(o, gpu, &state);
     moe_gpu_destroy(&gpu);
@@ -204,7 +204,7 @@ int cli_predict(int argc, char **argv) {
          "slope of the time in each parameter of the GPU that may change little by little"},
         {"output", CLI_OUTPUT, &o.output, "text|json|csv", "json: one object a line"},
         {0}};
-    model_method_help(help, sizeof help);
+    cli_model_method_help(help, sizeof help);
     help_whole(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts time, traffic and memory of a layer on a GPU, without one. With "

@@ -63,8 +63,8 @@ static moe_status choose_gpu(const sweep *s, size_t point, moe_gpu **ret) {
             if (strcmp(s->axes.at[a].keys[k], "gpu") == 0) {
                 model_options m = s->o->model;
                 moe_workload state;
-                m.gpu = sweep_axes_value(&s->axes, a, k, point);
-                return model_open(&m, ret, &state);
+                m.gpu = cli_axes_value(&s->axes, a, k, point);
+                return cli_model_open(&m, ret, &state);
             }
         }
     }
@@ -105,13 +105,13 @@ static moe_status prepare_point(const sweep *s, size_t i, sweep_work *w) {
     moe_status status = choose_gpu(s, i, &w->gpu);
     for (size_t a = 0; !status && a < s->axes.count; a++) {
         for (size_t k = 0; !status && k < s->axes.at[a].n_keys; k++)
-            status = prepare_key(s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i), w);
+            status = prepare_key(s->axes.at[a].keys[k], cli_axes_value(&s->axes, a, k, i), w);
     }
-    return status ? status : model_subject_parse(w->line, cli_log(), &w->subject);
+    return status ? status : cli_model_subject_parse(w->line, cli_log(), &w->subject);
 }
 
 static void clear_work(sweep_work *w) {
-    model_subject_destroy(&w->subject);
+    cli_model_subject_destroy(&w->subject);
     moe_gpu_destroy(&w->gpu);
 }
 
@@ -120,7 +120,7 @@ static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
     moe_prediction *r = NULL;
     moe_status status = prepare_point(s, i, &w);
     if (!status)
-        status = model_subject_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
+        status = cli_model_subject_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
     if (!status)
         *p = point_of(r);
     moe_prediction_destroy(&r);
@@ -134,16 +134,16 @@ static moe_status predict_points(sweep *s) {
     moe_status first = predict_point(s, 0, &s->points[0]);
 #pragma omp parallel for schedule(dynamic, 64)
     for (size_t i = 1; i < s->count; i++) {
-        moe_status before, st;
+        moe_status before, status;
         size_t now;
 #pragma omp atomic read
         before = first;
         if (before)
             continue;
-        st = predict_point(s, i, &s->points[i]);
-        if (st) {
+        status = predict_point(s, i, &s->points[i]);
+        if (status) {
 #pragma omp atomic write
-            first = st;
+            first = status;
         }
 #pragma omp atomic capture
         now = ++done;
@@ -166,7 +166,7 @@ static void print_csv(const sweep *s) {
     for (size_t i = 0; i < s->count; i++) {
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
-                csv_text(stdout, sweep_axes_value(&s->axes, a, k, i));
+                cli_csv(stdout, cli_axes_value(&s->axes, a, k, i));
                 putchar(',');
             }
         }
@@ -180,7 +180,7 @@ static const char *value_at(const sweep *s, const char *key, size_t point, const
     for (size_t a = 0; a < s->axes.count; a++) {
         for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
             if (strcmp(s->axes.at[a].keys[k], key) == 0)
-                return sweep_axes_value(&s->axes, a, k, point);
+                return cli_axes_value(&s->axes, a, k, point);
         }
     }
     return otherwise;
@@ -190,21 +190,21 @@ static const char *value_at(const sweep *s, const char *key, size_t point, const
 static void print_json(const sweep *s) {
     json_text t = {.to = stdout};
     for (size_t i = 0; i < s->count; i++) {
-        json_text_open(&t, NULL, '{');
-        json_text_int(&t, "moeref", 1);
-        json_text_string(&t, "case", s->o->line ? s->o->line : "");
-        json_text_string(&t, "gpu", value_at(s, "gpu", i, moe_gpu_name(s->gpu)));
-        json_text_string(&t, "method", value_at(s, "method", i, s->o->method));
-        json_text_open(&t, "at", '{');
+        cli_json_open(&t, NULL, '{');
+        cli_json_int(&t, "moeref", 1);
+        cli_json_string(&t, "case", s->o->line ? s->o->line : "");
+        cli_json_string(&t, "gpu", value_at(s, "gpu", i, moe_gpu_name(s->gpu)));
+        cli_json_string(&t, "method", value_at(s, "method", i, s->o->method));
+        cli_json_open(&t, "at", '{');
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++)
-                json_text_string(&t, s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i));
+                cli_json_string(&t, s->axes.at[a].keys[k], cli_axes_value(&s->axes, a, k, i));
         }
-        json_text_close(&t, '}');
+        cli_json_close(&t, '}');
         for (size_t c = 0; c < COLUMNS; c++)
-            json_text_real(&t, columns[c], s->points[i].at[c]);
-        json_text_close(&t, '}');
-        json_text_line(&t);
+            cli_json_real(&t, columns[c], s->points[i].at[c]);
+        cli_json_close(&t, '}');
+        cli_json_line(&t);
     }
 }
 
@@ -218,7 +218,7 @@ static moe_status plot(const sweep *s, size_t column) {
     moe_status status = names && name_at && x && y && series ? MOE_OK : MOE_E_NOMEM;
     for (size_t i = 0; !status && i < s->count; i++) {
         const size_t line = i % lines;
-        x[i] = sweep_axes_value(&s->axes, 0, 0, i);
+        x[i] = cli_axes_value(&s->axes, 0, 0, i);
         y[i] = s->points[i].at[column];
         series[i] = line;
         name_at[line] = names[line];
@@ -226,7 +226,7 @@ static moe_status plot(const sweep *s, size_t column) {
         for (size_t a = 1; a < s->axes.count; a++) {
             const size_t used = strlen(names[line]);
             snprintf(names[line] + used, sizeof *names - used, "%s%s=%s", used ? " " : "",
-                     s->axes.at[a].keys[0], sweep_axes_value(&s->axes, a, 0, i));
+                     s->axes.at[a].keys[0], cli_axes_value(&s->axes, a, 0, i));
         }
     }
     const sweep_plot p = {.x_name = s->axes.at[0].keys[0],
@@ -238,7 +238,7 @@ static moe_status plot(const sweep *s, size_t column) {
                           .series = series,
                           .count = s->count};
     if (!status)
-        status = sweep_plot_write(&p, s->o->plot);
+        status = cli_plot_write(&p, s->o->plot);
     free(names);
     free(name_at);
     free(x);
@@ -261,15 +261,15 @@ static moe_status run(sweep *s) {
     size_t column = 0;
     moe_status status = find_column(s->o->y, &column);
     if (!status)
-        status = model_open(&s->o->model, &s->gpu, &s->state);
+        status = cli_model_open(&s->o->model, &s->gpu, &s->state);
     if (!status)
-        status = sweep_axes_parse(&s->o->vary, &s->axes);
+        status = cli_axes_parse(&s->o->vary, &s->axes);
     if (status)
         return status;
-    s->points = calloc(sweep_axes_points(&s->axes), sizeof *s->points);
+    s->points = calloc(cli_axes_points(&s->axes), sizeof *s->points);
     if (!s->points)
         return moe_fail(cli_log(), MOE_E_NOMEM, "sweep: out of memory");
-    s->count = sweep_axes_points(&s->axes);
+    s->count = cli_axes_points(&s->axes);
     status = predict_points(s);
     if (!status && s->o->output == CLI_JSON)
         print_json(s);
@@ -293,7 +293,7 @@ int cli_sweep(int argc, char **argv) {
          "gnuplot script, or FILE.png drawn with it; x is the first axis"},
         {"y", CLI_STRING, &o.y, "COLUMN", "what is plotted (default tflops)"},
         {0}};
-    model_method_help(help, sizeof help);
+    cli_model_method_help(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts a cross product of values. Keys that move together share an "
                          "axis: n/E/K=256/128/8,512/64/4",
@@ -304,7 +304,7 @@ int cli_sweep(int argc, char **argv) {
         code = cli_exit_code(run(&s));
     free(s.points);
     moe_gpu_destroy(&s.gpu);
-    sweep_axes_destroy(&s.axes);
+    cli_axes_destroy(&s.axes);
     cli_strings_destroy(&o.vary);
     cli_strings_destroy(&o.model.what_if);
     return code;

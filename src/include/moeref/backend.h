@@ -19,10 +19,19 @@
 extern "C" {
 #endif
 
-typedef struct moe_backends moe_backends; /* the registry: built-in and loaded plug-ins */
-typedef struct moe_backend moe_backend;   /* an opened device */
-typedef struct moe_layer moe_layer;       /* a layer prepared on it */
+/* The registry: built-in and loaded plug-ins.
+ * Thread-safety: const calls from any thread; moe_backend_open from one at a time. */
+typedef struct moe_backends moe_backends;
 
+/* An opened device.
+ * Thread-safety: one thread at a time, with its layers; moe_backend_board beside it. */
+typedef struct moe_backend moe_backend;
+
+/* A layer prepared on a device.
+ * Thread-safety: as its moe_backend. */
+typedef struct moe_layer moe_layer;
+
+/* Thread-safety: plain data. */
 typedef struct moe_backend_info {
     const char *name;
     const char *brief;

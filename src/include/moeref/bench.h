@@ -11,7 +11,8 @@ extern "C" {
 
 #define MOE_BENCH_MAX_KERNELS 32
 
-/* Times of one thing over the repeats, microseconds. */
+/* Times of one thing over the repeats, microseconds.
+ * Thread-safety: plain data. */
 typedef struct moe_bench_times {
     char name[24]; /* of a pass (moe_pass_sum_name), or a kernel's, of which stage.h has a table */
     double median_us, min_us, max_us;
@@ -24,12 +25,14 @@ typedef struct moe_bench_times {
     char bound_by[16];   /* what bounds it, as the prediction says; "" without one */
 } moe_bench_times;
 
-/* Median and range of samples; all 0: unknown. */
+/* Median and range of samples; all 0: unknown.
+ * Thread-safety: plain data. */
 typedef struct moe_bench_range {
     double median, min, max;
 } moe_bench_range;
 
-/* The device's board while it was timed. */
+/* The device's board while it was timed.
+ * Thread-safety: plain data. */
 typedef struct moe_bench_board {
     int32_t samples;      /* taken during timed runs; 0: the backend cannot tell */
     int32_t throttled_by; /* moe_throttle bits that any sample had */
@@ -40,6 +43,7 @@ typedef struct moe_bench_board {
 /* Work of this long before the timed runs reaches the clock that the power limit allows. */
 #define MOE_BENCH_SETTLED_MS 300
 
+/* Thread-safety: plain data. */
 typedef struct moe_bench_params {
     int32_t repeats;     /* 0: 7 */
     int32_t warmup;      /* untimed runs first; 0: 1, negative: none */
@@ -54,6 +58,7 @@ typedef struct moe_bench_params {
     void *user;
 } moe_bench_params;
 
+/* Thread-safety: plain data. */
 typedef struct moe_bench_result {
     moe_bench_times pass[MOE_PASS_SUMS]; /* those of a pass that did not run are 0 */
     moe_bench_times kernel[MOE_BENCH_MAX_KERNELS];

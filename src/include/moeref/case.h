@@ -24,6 +24,7 @@ typedef enum moe_route_kind {
 
 typedef enum moe_pass { MOE_PASS_FWD = 1, MOE_PASS_BWD = 2, MOE_PASS_BOTH = 3 } moe_pass;
 
+/* Thread-safety: plain data. */
 typedef struct moe_case {
     moe_layer_desc layer;
     int64_t T;
@@ -54,7 +55,8 @@ MOE_API size_t moe_case_print(const moe_case *c, char *buf, size_t size);
 /* A table of the keys with their defaults, for --help. */
 MOE_API const char *moe_case_help(void);
 
-/* A layer with its inputs: what is checked and timed. */
+/* A layer with its inputs: what is checked and timed.
+ * Thread-safety: plain data. */
 typedef struct moe_problem {
     char *name;      /* the case line, or "hf:DIR" */
     char *reproduce; /* the options that select it again: --case "..." or --hf DIR --layer L */

@@ -23,7 +23,8 @@ typedef enum moe_verdict {
 MOE_API const char *moe_verdict_str(moe_verdict verdict);
 
 /* Limits for one kind of tensor at one arithmetic; 0 in a field: not gated. Their origin is in
- * src/check/gates.c. NMSE = sum (out - ref)^2 / sum ref^2. */
+ * src/check/compare/gates.c. NMSE = sum (out - ref)^2 / sum ref^2.
+ * Thread-safety: plain data. */
 typedef struct moe_gate {
     double nmse;       /* whole tensor */
     double group_nmse; /* worst token, or worst expert for weight gradients */
@@ -36,7 +37,8 @@ typedef struct moe_gate {
 /* The gate of tensor `id` for results in `arithmetic`. */
 MOE_API moe_gate moe_gate_for(moe_tensor_id id, moe_dtype arithmetic);
 
-/* One tensor's judgement. Fields that do not apply are 0. */
+/* One tensor's judgement. Fields that do not apply are 0.
+ * Thread-safety: plain data. */
 typedef struct moe_tensor_verdict {
     char name[24]; /* moe_tensor_name, or "topk_index" */
     moe_verdict verdict;
@@ -58,6 +60,7 @@ typedef struct moe_tensor_verdict {
     char where[160];      /* "" or where the error is concentrated: experts, rows, tokens */
 } moe_tensor_verdict;
 
+/* Thread-safety: plain data. */
 typedef struct moe_check_result {
     char *case_name, *backend, *reproduce; /* owned by the result */
     moe_verdict verdict;
@@ -71,6 +74,7 @@ typedef struct moe_check_result {
     double seconds;
 } moe_check_result;
 
+/* Thread-safety: plain data. */
 typedef struct moe_check_params {
     int64_t sample_above_flops; /* sample the oracle when a full one would need more model FLOPs; 0:
                                    default of 4e10; negative: never sample */

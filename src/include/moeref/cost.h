@@ -9,7 +9,8 @@ extern "C" {
 #endif
 
 /* Unknown fields are 0 (bound_by: ""). `name` is the stage that the kernel computes, or the part of
- * one, as the table in stage.h calls it. */
+ * one, as the table in stage.h calls it.
+ * Thread-safety: plain data. */
 typedef struct moe_cost {
     char name[24];
     char bound_by[16]; /* "tensor", "hbm", "l2", "smem", "latency" ... */

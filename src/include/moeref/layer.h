@@ -74,6 +74,7 @@ typedef enum moe_weight_on {
     MOE_WEIGHT_ON_COUNT
 } moe_weight_on;
 
+/* Thread-safety: plain data. */
 typedef struct moe_router_desc {
     int32_t score;       /* moe_score */
     int32_t select;      /* moe_select */
@@ -91,6 +92,7 @@ typedef struct moe_router_desc {
     double jitter; /* SparseMixer's epsilon */
 } moe_router_desc;
 
+/* Thread-safety: plain data. */
 typedef struct moe_layer_desc {
     int64_t d, n, E, K;
     int64_t n_zero;      /* identity experts after the E real ones (LongCat); usually 0 */
@@ -172,7 +174,8 @@ typedef enum moe_tensor_role {
     MOE_ROLE_STAGE     /* intermediate results of either */
 } moe_tensor_role;
 
-/* The set of a layer's tensors, by id; data == NULL where absent. */
+/* The set of a layer's tensors, by id; data == NULL where absent.
+ * Thread-safety: plain data. */
 typedef struct moe_tensors {
     moe_tensor t[MOE_T_COUNT];
 } moe_tensors;

@@ -32,7 +32,8 @@ MOE_API moe_status moe_gpu_clone(const moe_gpu *gpu, moe_gpu **ret);
 MOE_API void moe_gpu_destroy(moe_gpu **gpu);
 MOE_API const char *moe_gpu_name(const moe_gpu *gpu);
 
-/* One named number of a description. */
+/* One named number of a description.
+ * Thread-safety: plain data. */
 typedef struct moe_gpu_param {
     const char *key;
     const char *unit;
@@ -76,7 +77,8 @@ typedef enum moe_entropy {
     MOE_ENTROPY_CONSTANT = 2 /* constant data: highest clock, no throttling */
 } moe_entropy;
 
-/* What runs. */
+/* What runs.
+ * Thread-safety: plain data. */
 typedef struct moe_workload {
     const moe_layer_desc *layer;
     int64_t tokens;
@@ -97,7 +99,8 @@ typedef struct moe_workload {
 MOE_API moe_workload moe_workload_of(const moe_case *c, const int64_t *counts,
                                      const moe_workload *state);
 
-/* One kernel of a prediction. */
+/* One kernel of a prediction.
+ * Thread-safety: plain data. */
 typedef struct moe_kernel {
     moe_cost cost;
     double least_us; /* a shorter time is a measuring error: the floor less what L2 may save */
@@ -111,14 +114,16 @@ typedef struct moe_kernel {
     double start_us;
 } moe_kernel;
 
-/* Sums over the kernels of a pass, or of both. */
+/* Sums over the kernels of a pass, or of both.
+ * Thread-safety: plain data. */
 typedef struct moe_pass_cost {
     double us; /* kernels, gaps between them and the system's own overhead */
     double floor_us, least_us;
     double flops; /* model FLOPs: the layer's, whatever a method computes twice */
 } moe_pass_cost;
 
-/* A prediction: kernels in launch order. Plain data, freed with moe_prediction_destroy. */
+/* A prediction: kernels in launch order. Plain data, freed with moe_prediction_destroy.
+ * Thread-safety: plain data. */
 typedef struct moe_prediction {
     moe_kernel *kernels; /* [n_kernels] */
     size_t n_kernels;
@@ -166,7 +171,8 @@ MOE_API moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_
 MOE_API moe_status moe_trace_write(const moe_gpu *gpu, const char *method, const moe_workload *work,
                                    int64_t max_tiles, const char *path, const moe_log *log);
 
-/* A measured table: dense GEMMs, MoE layers, or single kernels of MoE layers. */
+/* A measured table: dense GEMMs, MoE layers, or single kernels of MoE layers.
+ * Thread-safety: const calls from any thread. */
 typedef struct moe_table moe_table;
 
 /* Reads a tab-separated file with a header line. GEMMs: columns m, n, k, median_us and perhaps
@@ -179,6 +185,7 @@ MOE_API moe_status moe_table_load(const char *path, const moe_log *log, moe_tabl
 MOE_API void moe_table_destroy(moe_table **table);
 MOE_API size_t moe_table_rows(const moe_table *table);
 
+/* Thread-safety: plain data. */
 typedef struct moe_fit_params {
     const char *kernel; /* only rows of this kernel, or of this runner of layers; NULL: all */
     const char *method; /* layers and kernels: who ran; its efficiencies are fitted. NULL: cublas */
@@ -200,7 +207,8 @@ typedef enum moe_row_kind {
     MOE_ROW_PASS = 3    /* of a report; never fitted */
 } moe_row_kind;
 
-/* One row with its prediction, for error tables and plots. Strings live as long as the table. */
+/* One row with its prediction, for error tables and plots. Strings live as long as the table.
+ * Thread-safety: plain data. */
 typedef struct moe_row_error {
     const char *what;   /* a line of `moeref predict --batch` */
     const char *kernel; /* of a kernel's row; of a layer's: who ran, or of a report's pass: forward,
@@ -215,7 +223,8 @@ MOE_API moe_status moe_table_predict(const moe_table *table, size_t i, const moe
                                      const moe_fit_params *params, const moe_log *log,
                                      moe_row_error *ret);
 
-/* Errors of predictions against a table, in percent of the measured time. */
+/* Errors of predictions against a table, in percent of the measured time.
+ * Thread-safety: plain data. */
 typedef struct moe_fit_error {
     double mean, median, p90, bias;
     int64_t rows;
@@ -230,12 +239,14 @@ typedef enum moe_fit_class {
 
 #define MOE_FIT_KERNELS_MAX 32
 
-/* Errors of one kernel over all shapes. */
+/* Errors of one kernel over all shapes.
+ * Thread-safety: plain data. */
 typedef struct moe_fit_kernel {
     char name[64];
     moe_fit_error error; /* rows of at least 4 us */
 } moe_fit_kernel;
 
+/* Thread-safety: plain data. */
 typedef struct moe_fit_result {
     moe_fit_error as_given[MOE_FIT_CLASSES]; /* with the parameters that the GPU came with */
     moe_fit_error fitted[MOE_FIT_CLASSES];   /* rows of the folds that were fitted */

@@ -12,7 +12,8 @@ extern "C" {
 #endif
 
 /* Plain data so that a backend can upload it; treat a plan made here as read-only.
- * Bins 0..E-1 are the real experts, E..n_experts-1 zero experts. */
+ * Bins 0..E-1 are the real experts, E..n_experts-1 zero experts.
+ * Thread-safety: plain data. */
 typedef struct moe_plan {
     int64_t n_tokens;
     int64_t n_experts;      /* E + n_zero */

@@ -27,6 +27,7 @@ extern "C" {
 #define MOE_PLUGIN_ABI_OLDEST 1u
 #define MOE_PLUGIN_SYMBOL     "moe_plugin_v"
 
+/* Thread-safety: plain data. */
 typedef struct moe_open_params {
     int32_t threads;      /* CPU threads to use; 0: the backend's choice */
     int32_t device_index; /* which GPU; 0 is the first */
@@ -34,7 +35,8 @@ typedef struct moe_open_params {
     const moe_log *log;   /* valid until close; may be NULL */
 } moe_open_params;
 
-/* What the caller is about to ask for. */
+/* What the caller is about to ask for.
+ * Thread-safety: plain data. */
 typedef struct moe_use {
     int64_t tokens;
     int32_t dtype;      /* moe_dtype of the inputs and parameters it will hand over */
@@ -42,6 +44,7 @@ typedef struct moe_use {
     int32_t plan_given; /* 1: set_input brings the routing plan */
 } moe_use;
 
+/* Thread-safety: plain data. */
 typedef struct moe_support {
     int32_t arithmetic; /* moe_dtype: the precision whose gates results are judged by, and the dtype
                            that fetch delivers O and gradients in */
@@ -49,7 +52,8 @@ typedef struct moe_support {
     char reason[160];      /* set when the answer is MOE_E_UNSUPPORTED: one clause, "K > 32" */
 } moe_support;
 
-/* One step's inputs. Tensors are host memory and stay valid until the next set_input or release. */
+/* One step's inputs. Tensors are host memory and stay valid until the next set_input or release.
+ * Thread-safety: plain data. */
 typedef struct moe_input {
     int64_t tokens;
     moe_tensor X;         /* [T][d] in moe_use.dtype */
@@ -58,7 +62,8 @@ typedef struct moe_input {
     uint64_t seed;        /* stochastic token rounding */
 } moe_input;
 
-/* Bytes that the plug-in itself allocated for the layer. */
+/* Bytes that the plug-in itself allocated for the layer.
+ * Thread-safety: plain data. */
 typedef struct moe_memory {
     int64_t weights; /* prepared parameters */
     int64_t cached;  /* activations kept from forward for backward */
@@ -73,7 +78,8 @@ typedef enum moe_throttle {
     MOE_THROTTLE_OTHER = 4 /* a clock that somebody set, say */
 } moe_throttle;
 
-/* State of the device's board at one moment. Unknown fields are 0. */
+/* State of the device's board at one moment. Unknown fields are 0.
+ * Thread-safety: plain data. */
 typedef struct moe_board {
     double sm_mhz;        /* clock of the arithmetic units */
     double memory_mhz;    /* clock of the device's memory */
@@ -83,6 +89,7 @@ typedef struct moe_board {
     int32_t throttled_by; /* moe_throttle bits; 0 also where nothing is known */
 } moe_board;
 
+/* Thread-safety: constant. Slots are called by one thread at a time per device, but for board. */
 typedef struct moe_plugin {
     uint32_t abi;      /* MOE_PLUGIN_ABI */
     int32_t priority;  /* larger is preferred when the user names no backend */

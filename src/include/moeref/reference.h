@@ -12,18 +12,20 @@
 extern "C" {
 #endif
 
+/* Thread-safety: plain data. */
 typedef struct moe_reference_params {
     int64_t tokens;
     int32_t precision;    /* moe_dtype: MOE_F64, MOE_F32, MOE_BF16 or MOE_F16 */
     int32_t threads;      /* 0: all; results do not depend on it */
     const moe_plan *plan; /* the routing to use; NULL: route with the layer's router */
     int32_t plan_given;   /* with plan: 1 it is an input (no router gradients), 0 it is the router's
-                             own   choice (weights are recomputed from the logits, gradients flow) */
+                             own choice (weights are recomputed from the logits, gradients flow) */
     uint64_t seed;        /* stochastic token rounding */
     int32_t skip_weight_gradients; /* 1: leave dW1, db1, dW2, db2 out (the sampled oracle) */
 } moe_reference_params;
 
-/* Results in the run's arithmetic type (MOE_F64 or MOE_F32); every tensor that exists is set. */
+/* Results in the run's arithmetic type (MOE_F64 or MOE_F32); every tensor that exists is set.
+ * Thread-safety: plain data. */
 typedef struct moe_reference_result {
     moe_plan *plan;
     moe_tensors out;

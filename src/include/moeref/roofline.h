@@ -9,7 +9,8 @@
 extern "C" {
 #endif
 
-/* Measured ceilings of a device. */
+/* Measured ceilings of a device.
+ * Thread-safety: plain data. */
 typedef struct moe_roofline {
     double gemm_flops;  /* FLOP/s of one large GEMM in the backend's arithmetic */
     double memory_rate; /* bytes/s of a large copy, read and written bytes counted */

@@ -44,7 +44,8 @@ MOE_API moe_status moe_safetensors_get(const moe_safetensors *file, const char *
 /* A value of the header's __metadata__, or NULL. */
 MOE_API const char *moe_safetensors_metadata(const moe_safetensors *file, const char *key);
 
-/* One tensor to write; the writer only reads it. */
+/* One tensor to write; the writer only reads it.
+ * Thread-safety: plain data. */
 typedef struct moe_named_tensor {
     const char *name;
     moe_tensor tensor;

@@ -98,6 +98,7 @@ typedef enum moe_stage {
     MOE_STAGE_COUNT
 } moe_stage;
 
+/* Thread-safety: plain data; every function here may be called from any thread. */
 typedef struct moe_stage_info {
     const char *name;  /* as in moe_cost: "A", "dW1_shared", "zero dW2" */
     int32_t pass;      /* moe_pass bits: where it runs. A stage runs in one pass, a part perhaps in

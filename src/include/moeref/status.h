@@ -2,7 +2,10 @@
  *
  * The library never prints and never exits: a call that fails returns a negative
  * moe_status and, where the caller gave a log, sends it one sentence that says what
- * failed, where, and what to do. */
+ * failed, where, and what to do.
+ *
+ * Thread-safety: the library keeps no state between calls but in the objects that it hands out. Of
+ * a type that is "plain data" any number of threads may read an object while none writes it. */
 #ifndef MOEREF_STATUS_H
 #define MOEREF_STATUS_H
 

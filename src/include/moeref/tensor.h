@@ -15,7 +15,8 @@ extern "C" {
 #define MOE_MAX_DIMS 4
 
 /* A row-major, contiguous tensor. data == NULL means "absent". The struct does not say who owns
- * data; the function that hands it over does. */
+ * data; the function that hands it over does.
+ * Thread-safety: plain data. */
 typedef struct moe_tensor {
     void *data;
     moe_dtype dtype;

@@ -1,24 +1,28 @@
 """The project's backend beside other people's layers, on one device, in one process.
 
     python3 tests/bench/peers --lib build/src/libmoeref.so.0 --backends build/backends/cuda \\
-        --out golden/timing/h100-sxm/peers.json [--shapes 7b-n256,olmoe] [--peers bmm,ours,grouped_mm] [--kernels]
+        --out golden/timing/h100-sxm/peers.json [--shapes 7b-n256,olmoe] \\
+        [--peers bmm,ours,grouped_mm] [--kernels]
 
-Every candidate sees the same shape, the same uniform routing and N(0,1) data, and is checked against float64 before
-it is timed (oracle.py): one that is wrong is not timed. A measurement is the median over --seconds of continuous work
-that follows as long a warm-up (settled clocks). TFLOP/s are model FLOPs: 6 P d n forward, twice that backward. The
-router is in nobody's time. Peers:
-  ours        the backend that --backend names, through the C API; burst figures are its first tenth of a second
+Every candidate sees the same shape, the same uniform routing and N(0,1) data, and is checked
+against float64 before it is timed (oracle.py): one that is wrong is not timed. A measurement is the
+median over --seconds of continuous work that follows as long a warm-up (settled clocks). TFLOP/s
+are model FLOPs: 6 P d n forward, twice that backward. The router is in nobody's time. Peers:
+  ours        the backend that --backend names, through the C API; burst figures are its first tenth
+              of a second
   bmm         one dense batched GEMM per product with P/E rows an expert: a bound, no layer
-  grouped_mm  torch.nn.functional.grouped_mm with an index gather, SwiGLU and a weighted sum, compiled
+  grouped_mm  torch.nn.functional.grouped_mm with an index gather, SwiGLU and a weighted sum,
+              compiled
   scattermoe  needs `scattermoe` (github.com/shawntan/scattermoe) on PYTHONPATH
-  sonicmoe    needs `sonic-moe`, `quack-kernels` and the nvidia-cutlass-dsl they pin. quack compiles some 80 kernels at
-              first use: minutes, unless QUACK_CACHE_DIR holds them. Its compile workers start one after the other;
-              QUACK_COMPILE_WORKERS=1 does without them. Every shape is tuned anew, before its time is taken
+  sonicmoe    needs `sonic-moe`, `quack-kernels` and the nvidia-cutlass-dsl they pin. quack compiles
+              some 80 kernels at first use: minutes, unless QUACK_CACHE_DIR holds them. Its compile
+              workers start one after the other; QUACK_COMPILE_WORKERS=1 does without them. Every
+              shape is tuned anew, before its time is taken
   loop        a plain loop over experts in PyTorch
-Without a GPU: --device cpu --backend openblas --backends build/backends/openblas --dtype fp32 --shapes smoke \\
-        --peers ours,loop
-A peer that cannot run is recorded with the reason; one that is not installed is an error before anything is measured.
-The JSON is written again after every peer.
+Without a GPU: --device cpu --backend openblas --backends build/backends/openblas --dtype fp32 \\
+        --shapes smoke --peers ours,loop
+A peer that cannot run is recorded with the reason; one that is not installed is an error before
+anything is measured. The JSON is written again after every peer.
 """
 import argparse
 import gc
@@ -61,7 +65,8 @@ def run_peer(peer, p, oracle, moeref, args):
 
 
 def judge_peer(peer, p, oracle, moeref, args):
-    """run_peer's result, or why there is none: a peer that fails is a finding, not the end of the run."""
+    """run_peer's result, or why there is none: a peer that fails is a finding, not the end of the
+    run."""
     try:
         with time_limit(args.limit):
             r = run_peer(peer, p, oracle, moeref, args)
@@ -75,7 +80,8 @@ def judge_peer(peer, p, oracle, moeref, args):
 
 
 def device_works(device):
-    """A kernel that faults takes the process's device along: nothing after it would mean anything."""
+    """A kernel that faults takes the process's device along: nothing after it would mean
+    anything."""
     try:
         if device != "cpu":
             torch.cuda.synchronize()
@@ -114,7 +120,8 @@ def check_names(parser, peers, shapes):
         if name not in ("bmm", "ours", *LAYERS):
             parser.error(f"no peer '{name}'; there are bmm, ours, {', '.join(LAYERS)}")
         if name in PACKAGES and not find_spec(name):
-            parser.error(f"{name} is not installed: put it on PYTHONPATH or leave it out of --peers")
+            parser.error(
+                f"{name} is not installed: put it on PYTHONPATH or leave it out of --peers")
     for name in shapes:
         if name not in SHAPES:
             parser.error(f"no shape '{name}'; there are {', '.join(SHAPES)}")
@@ -126,15 +133,19 @@ def parse():
     parser.add_argument("--lib", help="libmoeref.so.0")
     parser.add_argument("--backends", help="folder of the backend's shared object")
     parser.add_argument("--backend", default="cuda", help="NAME or NAME:VARIANT")
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="where data and other layers are")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"),
+                        help="where data and other layers are")
     parser.add_argument("--dtype", default="bf16", choices=DTYPES)
     parser.add_argument("--out", help="JSON file to write")
     parser.add_argument("--shapes", default=",".join(DEFAULT_SHAPES))
     parser.add_argument("--peers", default="bmm,ours,grouped_mm,scattermoe,sonicmoe")
-    parser.add_argument("--kernels", action="store_true", help="also record the kernels of other people's layers")
+    parser.add_argument("--kernels", action="store_true",
+                        help="also record the kernels of other people's layers")
     parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--limit", type=float, default=600, help="seconds that one peer may take for one shape")
-    parser.add_argument("--budget", type=float, default=1e9, help="seconds after which no shape is started")
+    parser.add_argument("--limit", type=float, default=600,
+                        help="seconds that one peer may take for one shape")
+    parser.add_argument("--budget", type=float, default=1e9,
+                        help="seconds after which no shape is started")
     args = parser.parse_args()
     if "ours" in args.peers.split(",") and not (args.lib and args.backends):
         parser.error("ours needs --lib and --backends")
@@ -145,18 +156,22 @@ def parse():
 def device_name(device):
     if device == "cpu":
         return f"CPU, {torch.get_num_threads()} threads"
-    return subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
-                          capture_output=True, text=True).stdout.strip()
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True).stdout.strip()
 
 
 def main():
     args = parse()
     peers = args.peers.split(",")
     moeref = Moeref(args.lib, args.backends, args.backend) if "ours" in peers else None
-    report = {"date": time.strftime("%Y-%m-%d"), "gpu_and_driver": device_name(args.device),
-              "torch": torch.__version__, "seconds": args.seconds,
-              "command": "tests/bench/peers --peers " + args.peers + (" --kernels" if args.kernels else ""),
-              "shapes": {}}
+    report = {
+        "date": time.strftime("%Y-%m-%d"),
+        "gpu_and_driver": device_name(args.device),
+        "torch": torch.__version__,
+        "seconds": args.seconds,
+        "command": f"tests/bench/peers --peers {args.peers}{' --kernels' if args.kernels else ''}",
+        "shapes": {},
+    }
 
     def write():
         if args.out:
@@ -168,7 +183,8 @@ def main():
         if time.perf_counter() - start > args.budget:
             print(f"{name}: not started, the time budget is used up")
             continue
-        if not measure_shape(name, peers, moeref, args, report["shapes"].setdefault(name, {}), write):
+        if not measure_shape(name, peers, moeref, args, report["shapes"].setdefault(name, {}),
+                             write):
             break
     print_ratios(report["shapes"], peers)
     print_kernels(report["shapes"], peers)

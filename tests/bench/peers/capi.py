@@ -19,15 +19,18 @@ class Tensor(ctypes.Structure):
 
 
 class Router(ctypes.Structure):
-    _fields_ = [(k, ctypes.c_int32) for k in ("score", "select", "weight_on", "rounding", "bias", "select_bias",
+    _fields_ = [(k, ctypes.c_int32)
+                for k in ("score", "select", "weight_on", "rounding", "bias", "select_bias",
                                               "groups", "topk_groups", "renorm", "tile")] + \
-               [("capacity", ctypes.c_int64), ("renorm_eps", ctypes.c_double), ("scale", ctypes.c_double),
+               [("capacity", ctypes.c_int64), ("renorm_eps", ctypes.c_double),
+                ("scale", ctypes.c_double),
                 ("jitter", ctypes.c_double)]
 
 
 class LayerDesc(ctypes.Structure):
     _fields_ = [(k, ctypes.c_int64) for k in ("d", "n", "E", "K", "n_zero", "n_shared")] + \
-               [(k, ctypes.c_int32) for k in ("shared_gate", "act", "glu_layout", "expert_bias")] + \
+               [(k, ctypes.c_int32)
+                for k in ("shared_gate", "act", "glu_layout", "expert_bias")] + \
                [("act_alpha", ctypes.c_double), ("act_limit", ctypes.c_double), ("router", Router)]
 
 
@@ -37,13 +40,14 @@ class Use(ctypes.Structure):
 
 
 class Input(ctypes.Structure):
-    _fields_ = [("tokens", ctypes.c_int64), ("X", Tensor), ("dO", Tensor), ("plan", ctypes.c_void_p),
-                ("seed", ctypes.c_uint64)]
+    _fields_ = [("tokens", ctypes.c_int64), ("X", Tensor), ("dO", Tensor),
+                ("plan", ctypes.c_void_p), ("seed", ctypes.c_uint64)]
 
 
 class Cost(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char * 24), ("bound_by", ctypes.c_char * 16)] + \
-               [(k, ctypes.c_double) for k in ("us", "floor_us", "flops", "hbm", "l2", "tiles", "waves")]
+               [(k, ctypes.c_double)
+                for k in ("us", "floor_us", "flops", "hbm", "l2", "tiles", "waves")]
 
 
 class Memory(ctypes.Structure):
@@ -82,7 +86,8 @@ class Moeref:
         self.passes = stage_passes(lib, path)
         self.all, self.backend, self.said = ctypes.c_void_p(), ctypes.c_void_p(), ""
         self.log = Log(LogFunction(self.hear), None)
-        self.call("moe_backends_load", path.encode(), ctypes.byref(self.log), ctypes.byref(self.all))
+        self.call("moe_backends_load", path.encode(), ctypes.byref(self.log),
+                  ctypes.byref(self.all))
         self.call("moe_backend_open", self.all, backend.encode(), None, ctypes.byref(self.log),
                   ctypes.byref(self.backend))
 
@@ -97,7 +102,8 @@ class Moeref:
 
 
 class Ours:
-    """A problem's layer prepared on the backend; a context manager, since it holds device memory."""
+    """A problem's layer prepared on the backend; a context manager, since it holds device
+    memory."""
 
     def __init__(self, p, moeref):
         self.p, self.moeref = p, moeref
@@ -110,13 +116,15 @@ class Ours:
         token = torch.arange(p.T, dtype=torch.int32).repeat_interleave(p.K)
         expert, weight = p.choice.flatten().int().cpu(), p.weight.flatten().double().cpu()
         call("moe_plan_create", ctypes.c_int64(p.T), ctypes.c_int64(p.E), ctypes.c_int64(p.P),
-             *(ctypes.c_void_p(t.data_ptr()) for t in (token, expert, weight)), None, ctypes.byref(self.plan))
-        self.host = [t.cpu() for t in (p.w1, p.w2, p.x, p.do)]  # the library reads them until the end
+             *(ctypes.c_void_p(t.data_ptr()) for t in (token, expert, weight)), None,
+             ctypes.byref(self.plan))
+        # The library reads them until the end.
+        self.host = [t.cpu() for t in (p.w1, p.w2, p.x, p.do)]
         self.params = (Tensor * N_TENSORS)()
         self.params[IDS["W1"]], self.params[IDS["W2"]] = view(self.host[0]), view(self.host[1])
         use = Use(p.T, DTYPES[p.dtype], 3, 1)
-        call("moe_layer_prepare", self.moeref.backend, ctypes.byref(desc), ctypes.byref(use), self.params,
-             ctypes.byref(self.layer))
+        call("moe_layer_prepare", self.moeref.backend, ctypes.byref(desc), ctypes.byref(use),
+             self.params, ctypes.byref(self.layer))
         self.step = Input(p.T, view(self.host[2]), view(self.host[3]), self.plan.value, 0)
         call("moe_layer_set_input", self.layer, ctypes.byref(self.step))
         return self
@@ -134,10 +142,14 @@ class Ours:
     def output(self, name):
         """A result of the last passes, from the library, in a buffer that was NaN before."""
         p = self.p
-        shape = {"O": (p.T, p.d), "dX": (p.T, p.d), "dS": (p.P,), "dW1": (p.E, 2 * p.n, p.d), "dW2": (p.E, p.d, p.n)}
-        out = torch.full(shape[name], float("nan"), dtype=torch.float32 if name == "dS" else p.dtype)
+        shape = {"O": (p.T, p.d), "dX": (p.T, p.d), "dS": (p.P,), "dW1": (p.E, 2 * p.n, p.d),
+                 "dW2": (p.E, p.d, p.n)}
+        dtype = torch.float32 if name == "dS" else p.dtype
+        out = torch.full(shape[name], float("nan"), dtype=dtype)
         self.moeref.call("moe_layer_fetch", self.layer, IDS[name], ctypes.byref(view(out)))
-        return out[p.inverse.cpu()].view(p.T, p.K) if name == "dS" else out  # dS comes in plan order
+        if name == "dS":  # comes in plan order
+            out = out[p.inverse.cpu()].view(p.T, p.K)
+        return out
 
     @staticmethod
     def gate_first(dw1):

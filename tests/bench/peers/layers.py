@@ -36,7 +36,8 @@ def swiglu(h, n):
 
 
 def weighted_sum(y, inverse, weight):
-    return (y[inverse].view(weight.shape[0], weight.shape[1], -1) * weight[:, :, None]).sum(1).to(y.dtype)
+    by_token = y[inverse].view(weight.shape[0], weight.shape[1], -1)
+    return (by_token * weight[:, :, None]).sum(1).to(y.dtype)
 
 
 def grouped_mm(p):
@@ -44,7 +45,8 @@ def grouped_mm(p):
     x, w1, w2, weight = leaf(p.x), leaf(p.w1), leaf(p.w2), leaf(p.weight.to(p.dtype))
     act, combine = swiglu, weighted_sum
     if p.device != "cpu":
-        act, combine = torch.compile(swiglu, dynamic=True), torch.compile(weighted_sum, dynamic=True)
+        act = torch.compile(swiglu, dynamic=True)
+        combine = torch.compile(weighted_sum, dynamic=True)
 
     def compute():
         h = F.grouped_mm(x[p.token], w1.mT, offs=p.offs)
@@ -54,7 +56,8 @@ def grouped_mm(p):
 
 
 def loop(p):
-    """A plain loop over experts: slow, obvious, and the only one here that needs no GPU and no package."""
+    """A plain loop over experts: slow, obvious, and the only one here that needs no GPU and no
+    package."""
     x, w1, w2, weight = leaf(p.x), leaf(p.w1), leaf(p.w2), leaf(p.weight.to(p.dtype))
     rows = [p.rows(e) for e in range(p.E)]
 
@@ -69,7 +72,8 @@ def loop(p):
 
 
 def scattermoe(p):
-    """github.com/shawntan/scattermoe. Its W1 has the up rows first; the sort of the pairs is inside its time."""
+    """github.com/shawntan/scattermoe. Its W1 has the up rows first; the sort of the pairs is inside
+    its time."""
     from scattermoe.mlp import GLUMLP
 
     def swap(w1):
@@ -85,23 +89,25 @@ def scattermoe(p):
 
 
 def sonicmoe(p):
-    """sonic-moe's two autograd functions as its own moe_TC_softmax_topk_layer calls them after the router, with the
-    routing given: its metadata is made before the clock starts, as ours is. Its W1 alternates gate and up rows."""
+    """sonic-moe's two autograd functions as its own moe_TC_softmax_topk_layer calls them after the
+    router, with the routing given: its metadata is made before the clock starts, as ours is. Its W1
+    alternates gate and up rows."""
     from sonicmoe.enums import ActivationType
     from sonicmoe.functional import _DownProjection, _UpProjection
     from sonicmoe.functional.triton_kernels import TC_topk_router_metadata_triton
     count, offsets, gather, scatter, reverse = (
-        torch.empty(size, dtype=torch.int32, device=p.device) for size in (p.E, p.E + 1, p.P, p.P, p.P))
+        torch.empty(size, dtype=torch.int32, device=p.device)
+        for size in (p.E, p.E + 1, p.P, p.P, p.P))
     TC_topk_router_metadata_triton(p.choice.int(), p.E, count, offsets, gather, scatter, reverse)
     x, weight, w2 = leaf(p.x), leaf(p.weight), leaf(p.w2)
     w1 = leaf(p.w1.view(p.E, 2, p.n, p.d).transpose(1, 2).reshape(p.E, 2 * p.n, p.d))
     act = ActivationType.SWIGLU
 
     def compute():
-        a, h = _UpProjection.apply(x, w1.permute(1, 2, 0), None, offsets, p.P, p.K, gather, scatter, reverse, None,
-                                   False, act, False, False)
-        return _DownProjection.apply(a, h, w2.permute(1, 2, 0), None, weight, offsets, p.T, p.K, gather, scatter,
-                                     reverse, None, False, act)
+        a, h = _UpProjection.apply(x, w1.permute(1, 2, 0), None, offsets, p.P, p.K, gather, scatter,
+                                   reverse, None, False, act, False, False)
+        return _DownProjection.apply(a, h, w2.permute(1, 2, 0), None, weight, offsets, p.T, p.K,
+                                     gather, scatter, reverse, None, False, act)
 
     return TorchLayer(p, x, weight, w1, w2, compute,
                       lambda dw1: dw1.view(p.n, 2, p.d).transpose(0, 1).reshape(2 * p.n, p.d))
@@ -119,8 +125,8 @@ def time_bmm(p, seconds):
         return torch.randn(p.E, rows, width, device=p.device, dtype=p.dtype)
 
     x, a, h, up, down = some(p.d), some(p.n), some(2 * p.n), p.w1, p.w2
-    products = {"up": (x, up.mT), "down": (a, down.mT), "da": (x, down), "dw2": (x.mT, a), "dx": (h, up),
-                "dw1": (h.mT, x)}
+    products = {"up": (x, up.mT), "down": (a, down.mT), "da": (x, down), "dw2": (x.mT, a),
+                "dx": (h, up), "dw1": (h.mT, x)}
     us = {}
     for name, (left, right) in products.items():
         out = torch.bmm(left, right)

@@ -14,7 +14,8 @@ class NotFinished(BaseException):
 
 @contextlib.contextmanager
 def time_limit(seconds):
-    """Raises NotFinished in the block after so long, or when the foreign call that it is in returns."""
+    """Raises NotFinished in the block after so long, or when the foreign call that it is in
+    returns."""
     def stop(_signal, _frame):
         raise NotFinished(f"not finished within {seconds:g} s")
 
@@ -55,8 +56,8 @@ def settled_us(run, seconds, device):
 
 
 def clock_and_power():
-    out = subprocess.run(["nvidia-smi", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits"],
-                         capture_output=True, text=True).stdout.split(",")
+    query = ["nvidia-smi", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits"]
+    out = subprocess.run(query, capture_output=True, text=True).stdout.split(",")
     return {"sm_clock_mhz": float(out[0]), "power_w": float(out[1])}
 
 
@@ -76,13 +77,21 @@ def time_ours(ours, seconds):
         return {k: median([r[which][k] for r in rows]) for k in rows[0][which]}
 
     fwd, bwd = medians(late, 1), medians(late, 2)
-    return {"kernels_us": {**fwd, **bwd}, "fwd_us": sum(fwd.values()), "bwd_us": sum(bwd.values()),
-            "burst_fwd_us": sum(medians(burst, 1).values()), "burst_bwd_us": sum(medians(burst, 2).values()),
-            "runs": len(late), **state, "memory_bytes": ours.memory()}
+    return {
+        "kernels_us": {**fwd, **bwd},
+        "fwd_us": sum(fwd.values()),
+        "bwd_us": sum(bwd.values()),
+        "burst_fwd_us": sum(medians(burst, 1).values()),
+        "burst_bwd_us": sum(medians(burst, 2).values()),
+        "runs": len(late),
+        **state,
+        "memory_bytes": ours.memory(),
+    }
 
 
 def time_layer(layer, seconds):
-    """A differentiable layer: forward alone, then forward with backward; backward is the difference."""
+    """A differentiable layer: forward alone, then forward with backward; backward is the
+    difference."""
     def both():
         layer.forward()
         layer.backward()
@@ -92,8 +101,10 @@ def time_layer(layer, seconds):
 
 
 def short_name(name):
-    """A kernel's name without arguments and namespaces, and the first name among its template arguments."""
-    name = re.sub(r"^void |\(anonymous namespace\)::|_object_at_.*|__tensorptr.*", "", name).split("(")[0].strip()
+    """A kernel's name without arguments and namespaces, and the first name among its template
+    arguments."""
+    name = re.sub(r"^void |\(anonymous namespace\)::|_object_at_.*|__tensorptr.*", "",
+                  name).split("(")[0].strip()
     base, _, arguments = name.partition("<")
     first = re.search(r"(?:\w+::)*([A-Za-z_]\w*)", arguments)
     return (base.split("::")[-1] + (f"<{first[1]}>" if first else ""))[:100]
@@ -106,22 +117,24 @@ def device_events(run):
         run()
         torch.cuda.synchronize()
     on_device = [e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
-    return sorted(((e.name, e.time_range.start, e.time_range.end) for e in on_device), key=lambda e: e[1])
+    return sorted(((e.name, e.time_range.start, e.time_range.end) for e in on_device),
+                  key=lambda e: e[1])
 
 
 def kernel_table(runs):
     """Medians by place in the launch order, over the runs that launched as much as most did."""
     count = median([len(run) for run in runs])
     runs = [run for run in runs if len(run) == count]
-    kernels = [{"name": short_name(runs[-1][i][0]), "us": round(median([r[i][2] - r[i][1] for r in runs]), 2)}
-               for i in range(count)]
+    kernels = [{"name": short_name(runs[-1][i][0]),
+                "us": round(median([r[i][2] - r[i][1] for r in runs]), 2)} for i in range(count)]
     span = median([max(e[2] for e in r) - r[0][1] for r in runs]) if count else 0.0
-    return {"kernels": kernels, "busy_us": round(sum(k["us"] for k in kernels), 1), "span_us": round(span, 1)}
+    busy = sum(k["us"] for k in kernels)
+    return {"kernels": kernels, "busy_us": round(busy, 1), "span_us": round(span, 1)}
 
 
 def profile_layer(layer, repeats=5):
-    """Kernels of one forward and one backward: median times in launch order, their sum (the device is busy), and the
-    span from the first one's start to the last one's end (the rest are gaps)."""
+    """Kernels of one forward and one backward: median times in launch order, their sum (the device
+    is busy), and the span from the first one's start to the last one's end (the rest are gaps)."""
     forward, backward = [], []
     for _ in range(repeats):
         layer.forward()

@@ -1,12 +1,13 @@
 """Is a candidate right? Its results beside float64, on a sample, before anyone times it.
 
-O, dX and dS are computed for 64 tokens, dW1 and dW2 for three whole experts (the most loaded, the least loaded that has
-tokens, a random one), from the very tensors that the candidates read. Weights are upcast one expert at a time, so
-that a layer that fills the device can be judged on it.
+O, dX and dS are computed for 64 tokens, dW1 and dW2 for three whole experts (the most loaded, the
+least loaded that has tokens, a random one), from the very tensors that the candidates read. Weights
+are upcast one expert at a time, so that a layer that fills the device can be judged on it.
 """
 import torch
 
-# Tensor NMSE, and NMSE of the worst token or expert: gates of correct kernels (src/check/gates.c).
+# Tensor NMSE, and NMSE of the worst token or expert: gates of correct kernels
+# (src/check/compare/gates.c).
 GATES = {torch.bfloat16: (6e-5, 1.5e-4), torch.float16: (1e-6, 2e-6), torch.float32: (1e-11, 1e-11)}
 TOKENS = 64
 
@@ -35,8 +36,9 @@ class Oracle:
         busy = load.nonzero().flatten()
         by_load = busy[load[busy].argsort()]
         other = by_load[1:-1]
-        picked = [by_load[-1:], by_load[:1], other[torch.randint(max(len(other), 1), (1,), generator=gen)]
-                  if len(other) else other]
+        if len(other):
+            other = other[torch.randint(len(other), (1,), generator=gen)]
+        picked = [by_load[-1:], by_load[:1], other]
         return list(dict.fromkeys(torch.cat(picked).tolist()))
 
     def expert(self, e, token, place):
@@ -51,13 +53,15 @@ class Oracle:
         y = a @ w2.T
         da = s * (do @ w2)
         dh = torch.cat((da * up * sigma * (1 + gate * (1 - sigma)), da * gate * sigma), dim=1)
-        return {"x": x, "a": a, "o": s * y, "ds": (do * y).sum(1), "dy": s * do, "dh": dh, "dx": dh @ w1}
+        return {"x": x, "a": a, "o": s * y, "ds": (do * y).sum(1), "dy": s * do, "dh": dh,
+                "dx": dh @ w1}
 
     def token_results(self):
         p = self.p
         choice = p.choice[self.tokens]
         o = torch.zeros(len(self.tokens), p.d, device=p.device, dtype=torch.float64)
-        dx, ds = torch.zeros_like(o), torch.zeros(choice.shape, device=p.device, dtype=torch.float64)
+        dx = torch.zeros_like(o)
+        ds = torch.zeros(choice.shape, device=p.device, dtype=torch.float64)
         for e in choice.unique().tolist():
             row, place = (choice == e).nonzero(as_tuple=True)
             r = self.expert(e, self.tokens[row], place)
@@ -71,8 +75,8 @@ class Oracle:
         return {"dW1": (r["dh"].T @ r["x"]).cpu(), "dW2": (r["dy"].T @ r["a"]).cpu()}
 
     def check(self, layer):
-        """What was checked and the worst NMSE of every tensor; raises Wrong at the first that is over its gate.
-        Every comparison is written so that NaN fails."""
+        """What was checked and the worst NMSE of every tensor; raises Wrong at the first that is
+        over its gate. Every comparison is written so that NaN fails."""
         whole, part = GATES[self.p.dtype]
         found = {"tokens": len(self.tokens), "experts": self.experts, "worst_nmse": {}}
 
@@ -95,6 +99,7 @@ class Oracle:
                 mine = out[e].to(self.p.device)
                 if name == "dW1":
                     mine = layer.gate_first(mine)
-                judge(name, f"{name} of expert {e}", nmse(mine, self.weights[e][name].to(self.p.device)).item(), part)
+                judge(name, f"{name} of expert {e}",
+                      nmse(mine, self.weights[e][name].to(self.p.device)).item(), part)
             del out
         return found

@@ -17,8 +17,8 @@ DEFAULT_SHAPES = [name for name in SHAPES if name != "smoke"]
 
 
 class Problem:
-    """One layer: uniform routing, x and dO ~ N(0,1), W ~ N(0, 1/fan_in). W1 [E][2n][d] has gate rows first, W2 is
-    [E][d][n]."""
+    """One layer: uniform routing, x and dO ~ N(0,1), W ~ N(0, 1/fan_in). W1 [E][2n][d] has gate
+    rows first, W2 is [E][d][n]."""
 
     def __init__(self, shape, device, dtype):
         self.T, self.d, self.n, self.E, self.K = T, d, n, E, K = SHAPES[shape]
@@ -32,7 +32,8 @@ class Problem:
         self.w1, self.w2 = normal(E, 2 * n, d, scale=d ** -0.5), normal(E, d, n, scale=n ** -0.5)
         self.choice = torch.rand(T, E, generator=gen, device=device).topk(K, dim=1).indices
         weight = torch.rand(T, K, generator=gen, device=device).softmax(dim=1)
-        self.weight = weight.to(dtype).float()  # some take it in `dtype`: now all see the same numbers
+        # Some take it in `dtype`: now all see the same numbers.
+        self.weight = weight.to(dtype).float()
         flat = self.choice.flatten()
         self.order = flat.argsort(stable=True)  # pairs by expert, then by token: the plan's order
         self.inverse = self.order.argsort()

@@ -9,7 +9,8 @@ def geometric_mean(values):
 def print_ratios(results, peers):
     """ours / peer in TFLOP/s, forward and backward."""
     others = [peer for peer in peers if peer != "ours"]
-    print(f"{'shape':12s} {'ours fwd':>9s} {'bwd':>5s}" + "".join(f" {'/' + peer:>18s}" for peer in others))
+    print(f"{'shape':12s} {'ours fwd':>9s} {'bwd':>5s}" +
+          "".join(f" {'/' + peer:>18s}" for peer in others))
     ratios = {peer: ([], []) for peer in others}
     for name, r in results.items():
         ours = r.get("ours", {"error": "not measured"})
@@ -26,12 +27,14 @@ def print_ratios(results, peers):
                 ratios[peer][i].append(pair[i])
             row += f" {pair[0]:10.2f} {pair[1]:7.2f}"
         print(row)
-    print(f"{'geomean':28s}" + "".join(
-        f" {geometric_mean(ratios[q][0]):10.2f} {geometric_mean(ratios[q][1]):7.2f}" for q in others))
+    print(f"{'geomean':28s}" +
+          "".join(f" {geometric_mean(ratios[q][0]):10.2f} {geometric_mean(ratios[q][1]):7.2f}"
+                  for q in others))
 
 
 def print_checks(results, peers):
-    """The worst NMSE of every tensor over all shapes that passed; what could not be timed, and why."""
+    """The worst NMSE of every tensor over all shapes that passed; what could not be timed, and
+    why."""
     for peer in peers:
         passed = [r[peer]["checked"] for r in results.values() if "checked" in r.get(peer, {})]
         if passed:
@@ -50,6 +53,7 @@ def print_kernels(results, peers):
     for name, r in results.items():
         for peer in peers:
             for which, table in r.get(peer, {}).get("profile", {}).items():
-                print(f"{name} {peer} {which}: busy {table['busy_us']:.0f} us of {table['span_us']:.0f}")
+                print(f"{name} {peer} {which}: "
+                      f"busy {table['busy_us']:.0f} us of {table['span_us']:.0f}")
                 for kernel in table["kernels"]:
                     print(f"  {kernel['us']:10.1f}  {kernel['name']}")
