@@ -65,7 +65,7 @@ class Scratch:
                 copy.write_bytes(data)
                 copy.chmod(source.stat().st_mode)
 
-    def configure(self):
+    def configure(self, skip):
         if not (self.build / "build.ninja").exists():
             subprocess.run(["meson", "setup", self.build, self.tree, "-Dcuda=disabled",
                             "-Ddebug=false", "-Doptimization=2", *self.options],
@@ -74,7 +74,7 @@ class Scratch:
             sys.exit("mutate: the unchanged tree does not build: ninja -C %s" % self.build)
         listed = subprocess.run(["meson", "introspect", "--tests", self.build], text=True, check=True,
                                 capture_output=True)
-        self.tests = json.loads(listed.stdout)
+        self.tests = [t for t in json.loads(listed.stdout) if t["name"] not in skip]
 
     def ninja(self):
         done = subprocess.run(["ninja", "-C", self.build, f"-j{self.jobs}"], timeout=900,
@@ -228,6 +228,8 @@ def main():
     parser.add_argument("--rerun", metavar="JSON", help="the survivors of an earlier run")
     parser.add_argument("--list", action="store_true", help="print the mutants, run nothing")
     parser.add_argument("--output", choices=["text", "json"], default="text")
+    parser.add_argument("--skip", action="append", default=[], metavar="TEST",
+                        help="a slow test that is left out: what survives, try again with it")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, default 2")
     parser.add_argument("--meson", action="append", default=[], help="an option of the build")
     parser.add_argument("--folder", type=Path, default=ROOT / "build-mutate", help="where to work")
@@ -237,7 +239,7 @@ def main():
     scratch = Scratch(options.folder.resolve(), options.jobs, options.meson)
     if not options.list:
         scratch.copy()
-        scratch.configure()
+        scratch.configure(options.skip)
         scratch.baseline()
     places, count = chosen(options, ROOT if options.list else scratch.tree)
     for m in places:
