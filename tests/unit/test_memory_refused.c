@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,47 +26,70 @@ int __wrap_posix_memalign(void **ret, size_t alignment, size_t size);
 void __wrap_free(void *at);
 
 static atomic_long asked, held; /* allocations so far, and those not yet released */
+static atomic_long overruns;    /* bytes written beyond a block's end */
 static long refused;            /* number of the one that is refused, from 1; 0: none */
 
 static bool refuse(void) {
     return ++asked == refused;
 }
 
-static void *count(void *block) {
-    held += block != NULL;
+/* A block ends with its size, mixed with MAGIC; what lies between is FILL. */
+#define MAGIC 0x5bd1e995a5c396e1u
+#define FILL  0xa5
+
+static uint64_t *end_of(void *block) {
+    return (uint64_t *)((char *)block + malloc_usable_size(block) / 8 * 8) - 1;
+}
+
+static void *marked(void *block, size_t size) {
+    if (!block)
+        return NULL;
+    held++;
+    memset((char *)block + size, FILL, (size_t)((char *)end_of(block) - (char *)block) - size);
+    *end_of(block) = size ^ MAGIC;
     return block;
 }
 
+/* Of a block that the library is done with. */
+static void unmark(void *block) {
+    if (!block)
+        return;
+    held--;
+    const uint64_t size = *end_of(block) ^ MAGIC;
+    const unsigned char *at = block, *end = (unsigned char *)end_of(block);
+    overruns += size > (uint64_t)(end - at);
+    for (uint64_t i = size; i < (uint64_t)(end - at); i++)
+        overruns += at[i] != FILL;
+}
+
 void *__wrap_malloc(size_t size) {
-    return refuse() ? NULL : count(__real_malloc(size));
+    return refuse() ? NULL : marked(__real_malloc(size + 16), size);
 }
 
 void *__wrap_calloc(size_t n, size_t size) {
-    return refuse() ? NULL : count(__real_calloc(n, size));
+    return refuse() ? NULL : marked(__real_calloc(1, n * size + 16), n * size);
 }
 
 void *__wrap_realloc(void *at, size_t size) {
     if (refuse())
         return NULL;
-    void *block = __real_realloc(at, size);
-    held += block && !at;
-    return block;
+    unmark(at);
+    return marked(__real_realloc(at, size + 16), size);
 }
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size) {
-    return refuse() ? NULL : count(__real_aligned_alloc(alignment, size));
+    return refuse() ? NULL : marked(__real_aligned_alloc(alignment, size + alignment), size);
 }
 
 int __wrap_posix_memalign(void **ret, size_t alignment, size_t size) {
-    if (refuse())
-        return ENOMEM;
-    int error = __real_posix_memalign(ret, alignment, size);
-    held += !error;
+    const int error = refuse() ? ENOMEM : __real_posix_memalign(ret, alignment, size + 16);
+    if (!error)
+        marked(*ret, size);
     return error;
 }
 
 void __wrap_free(void *at) {
-    held -= at != NULL;
+    unmark(at);
     __real_free(at);
 }
 
@@ -73,9 +97,10 @@ void __wrap_free(void *at) {
 typedef bool (*call)(const void *context);
 
 static void refuse_each(const char *name, call run, const void *context) {
-    asked = refused = 0;
+    asked = held = overruns = refused = 0;
     cr_assert_not(run(context), "%s", name);
     const long total = asked;
+    cr_expect_eq(held, 0, "%s: %ld leaked", name, (long)held);
     cr_expect_gt(total, 3, "%s", name);
     for (long i = 1; i <= total; i++) {
         asked = held = 0;
@@ -85,6 +110,7 @@ static void refuse_each(const char *name, call run, const void *context) {
         cr_expect(said, "%s: allocation %ld of %ld", name, i, total);
         cr_expect_eq(held, 0, "%s: %ld leaked, allocation %ld of %ld", name, (long)held, i, total);
     }
+    cr_expect_eq(overruns, 0, "%s", name);
 }
 
 static const char *const lines[] = {
