@@ -56,8 +56,8 @@ def masked(text):
     return "".join(chars)
 
 
-def changes(code):
-    """Yields (operator, start, end, replacement) over masked code."""
+def changes(code, text):
+    """Yields (operator, start, end, replacement); places are looked for in the masked code."""
     for operator, table in SWAPS.items():
         for old, news in table.items():
             for m in re.finditer(re.escape(old), code):
@@ -73,21 +73,22 @@ def changes(code):
         yield "constant", m.start(), m.end(), f"({m.group()} + 1)"
         yield "constant", m.start(), m.end(), f"({m.group()} - 1)"
     for m in re.finditer(r"(?<=[\w\])])\[([^\[\]\n]+)\]", code):
-        yield "index", m.start(1), m.end(1), m.group(1) + " + 1"
+        yield "index", m.start(1), m.end(1), text[m.start(1):m.end(1)] + " + 1"
     for m in re.finditer(r"\breturn ([^;]+);", code):
         zero = re.fullmatch(r"0|NULL|false|MOE_OK", m.group(1))
         yield "return", m.start(1), m.end(1), "1" if zero else "0"
         if not zero:
-            yield "return", m.start(1), m.end(1), "!(%s)" % m.group(1)
+            yield "return", m.start(1), m.end(1), "!(%s)" % text[m.start(1):m.end(1)]
     for m in re.finditer(r"\bif \(", code):
         end = code.find(")\n", m.end())
         brace = code.find(") {\n", m.end())
         end = min(e for e in (end, brace, len(code)) if e >= 0)
         if "\n" not in code[m.end():end]:
-            yield "branches", m.end(), end, "!(%s)" % code[m.end():end]
+            yield "branches", m.end(), end, "!(%s)" % text[m.end():end]
     for m in re.finditer(r" \? ([^?:;,\n]+) : ([^?:;,\n]+?)(?=[;,\n]|\)[;,])", code):
         if m.group(1).count("(") == m.group(1).count(")"):
-            yield "branches", m.start(), m.end(), " ? %s : %s" % (m.group(2), m.group(1))
+            first, second = text[m.start(1):m.end(1)], text[m.start(2):m.end(2)]
+            yield "branches", m.start(), m.end(), " ? %s : %s" % (second, first)
     ends = r"[;{})\]:]|else"  # what may stand before a whole statement
     for m in re.finditer(r"(?:%s)\s*\n[ ]+([^\n]+);(?=\s*\n)" % ends, code):
         if STATEMENT.fullmatch(m.group(1) + ";") and not RELEASE.match(m.group(1)):
@@ -102,15 +103,15 @@ def mutants(name, text):
     """Every mutant of a file, by line."""
     code, found = masked(text), []
     depth = list(accumulate({"{": 1, "}": -1}.get(c, 0) for c in code))
-    for operator, start, end, new in changes(code):
+    for operator, start, end, new in changes(code, text):
         first = text.rfind("\n", 0, start) + 1
         last = text.find("\n", end)
         whole = code[first:last].strip()
         if DECLARATION.fullmatch(whole) or depth[start] < 1:
             continue  # outside of functions and tables, or nothing that runs
-        if operator not in ("deleted", "jump", "arithmetic", "relational", "logical", "dropped !"):
-            new = new.replace(code[start:end], text[start:end])  # what was masked comes back
         after = text[first:start] + new + text[end:last]
+        if new == text[start:end]:
+            continue
         found.append(Mutant(name, text.count("\n", 0, start) + 1, operator, start, end, new,
                             collapse(text[first:last]), collapse(after)))
     return sorted(set(found), key=lambda m: (m.line, m.start, m.text))
