@@ -28,7 +28,8 @@ NOISE = re.compile(
 DECLARATION = re.compile(r"(?!return\b|goto\b|else\b)(?:[A-Za-z_]\w* )+\**\w+(?:\[[^=]*\])*;")
 # Releases of memory: leaks are the sanitizers' to find (./dev sanitize).
 RELEASE = re.compile(r"\w*(?:free|close|release)\w*\(")
-STATEMENT = re.compile(r"(?:[\w.>*-]|\[[^]]*\])+ [-+*/|&]?= .*;|\w+\(.*\);|(?:[\w.>-]+)(?:\+\+|--);")
+STATEMENT = re.compile(r"(?:[\w.>*-]|\[[^]]*\])+ [-+*/|&]?= .*;"  # assignments
+                       r"|\w+\(.*\);|(?:[\w.>-]+)(?:\+\+|--);")     # calls and counting
 
 SWAPS = {
     "relational": {" < ": [" <= ", " >= "], " <= ": [" < ", " > "], " > ": [" >= ", " <= "],
