@@ -162,7 +162,7 @@ static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool
     const moe_tensor *later = &b->subject->later.t[id];
     if (later->data && v->verdict == MOE_VERDICT_PASS) {
         compare(b, id, later, &fresh);
-        if (fresh.verdict == MOE_VERDICT_FAIL) {
+        if (fresh.verdict >= MOE_VERDICT_FAIL) {
             *v = fresh;
             snprintf(v->why, sizeof v->why, "later run: %.140s", fresh.why);
         }
@@ -228,13 +228,23 @@ static bool can_tell(const trial *b) {
     return false;
 }
 
+/* A tensor that could not be compared, for want of memory. */
+static const moe_tensor_verdict *not_judged(const moe_check_result *r) {
+    for (size_t i = 0; i < r->n_tensors; i++)
+        if (r->tensor[i].verdict == MOE_VERDICT_ERROR)
+            return &r->tensor[i];
+    return NULL;
+}
+
 static void conclude(trial *b) {
     moe_check_result *r = b->result;
-    moe_tensor_verdict *wrong = first_failing(r);
+    const moe_tensor_verdict *wrong = first_failing(r), *open = not_judged(r);
     if (wrong) {
         moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", wrong->name, wrong->why);
         judge_stages(b);
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
+    } else if (open) {
+        moe_int_result_set(r, MOE_VERDICT_ERROR, "%s: %s", open->name, open->why);
     } else if (!can_tell(b)) {
         moe_int_result_set(r, MOE_VERDICT_MISTRUSTED,
                            "no tensor has a finite nonzero element to compare");

@@ -1,5 +1,6 @@
 /* Bytes: what is alive, what is cached, what moves. */
 #include <criterion/criterion.h>
+#include <math.h>
 
 #include "layers.h"
 
@@ -49,5 +50,78 @@ Test(sim_memory, intensity_is_the_papers) {
     cr_expect_float_eq(p->pass[MOE_PASS_TOTAL].flops / bytes,
                        3 / (2. / 1536 + 2. / 256 + 3 / (T * 8 / 128)), 1e-6);
     moe_prediction_destroy(&p);
+    moe_gpu_destroy(&gpu);
+}
+
+/* Sizes of a gated layer's activations in bytes; h = 2 n. Balanced over experts of 256 rows, so
+ * that methods which pad to 128 rows pad nothing. */
+typedef struct sizes {
+    double Td, Pd, Pn, Ph;
+} sizes;
+
+static sizes sizes_of(const moe_layer_desc *d, double T) {
+    const double P = T * d->K, row = 2;
+    return (sizes){row * T * d->d, row * P * d->d, row * P * d->n, row * P * 2 * d->n};
+}
+
+static double most(double a, double b, double c) {
+    return fmax(a, fmax(b, c));
+}
+
+static void expect_memory(const moe_gpu *gpu, const char *method, const moe_layer_desc *d, int pass,
+                          double cached, double peak) {
+    moe_prediction *p = predict(gpu, method, d, 1024, pass);
+    cr_expect_eq(p->cached_bytes, cached, "%s: cached %g, not %g", method, p->cached_bytes, cached);
+    cr_expect_eq(p->peak_bytes, peak, "%s: peak %g, not %g", method, p->peak_bytes, peak);
+    moe_prediction_free(&p);
+}
+
+/* What is alive at once when most is: by hand from what each system keeps and when it lets go. */
+static void expect_forward(const moe_gpu *gpu, const moe_layer_desc *d) {
+    const sizes s = sizes_of(d, 1024);
+    const double Td = s.Td, Pd = s.Pd, Pn = s.Pn, Ph = s.Ph;
+    const double fused = Td + Ph, scatter = Td + Ph + Pn + Pd, padded = 2 * Pd + Td + 4 * Pn;
+    const double grouped = Td + Pd + Ph + Pn + Pd, deep = Td + Pd + Ph;
+    const int fwd = MOE_PASS_FWD;
+    expect_memory(gpu, "sonicmoe", d, fwd, fused, fused + Pd + fmax(Pn, Td));
+    expect_memory(gpu, "moeref", d, fwd, fused, fused + Pd + fmax(Pn, Td));
+    expect_memory(gpu, "scattermoe", d, fwd, scatter, scatter + Td);
+    expect_memory(gpu, "grouped_mm", d, fwd, grouped, grouped + fmax(Pd, Td));
+    expect_memory(gpu, "megablocks", d, fwd, padded, padded + Pd + Td);
+    expect_memory(gpu, "momoe", d, fwd, Td, Td + Pd + fmax(Pn, Td));
+    expect_memory(gpu, "deepgemm", d, fwd, deep, deep + Pd + fmax(Pn, Td));
+    expect_memory(gpu, "cublas", d, fwd, Pd + Ph + Pn, 2 * Pd + Ph + Pn);
+    expect_memory(gpu, "triton_fused_moe", d, fwd, 0, Td + Ph + Pn + Pd + Td);
+    expect_memory(gpu, "sglang_fused_moe", d, fwd, 0, Td + Ph + Pn + Pd + Td);
+    expect_memory(gpu, "cutlass_moe", d, fwd, 0,
+                  Td + fmax(Pn + Pd, most(Pd + Ph, Ph + Pn, Pd + Td)));
+}
+
+Test(sim_memory, forward_by_hand) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_layer_desc wide = layer_of(512, 2048, 8, 2), narrow = layer_of(2048, 128, 8, 2),
+                         one = layer_of(1024, 64, 4, 1);
+    expect_forward(gpu, &wide);
+    expect_forward(gpu, &narrow);
+    expect_forward(gpu, &one);
+    moe_gpu_destroy(&gpu);
+}
+
+/* Beside what is cached, O, dO and dX: the largest set of gradients that is alive at once. */
+static void expect_both(const moe_gpu *gpu, const moe_layer_desc *d) {
+    const sizes s = sizes_of(d, 1024);
+    const double Td = s.Td, Pd = s.Pd, Pn = s.Pn, Ph = s.Ph, ends = 2 * Td;
+    const double scatter = Td + Ph + Pn + Pd, grouped = Td + Pd + Ph + Pn + Pd;
+    const int both = MOE_PASS_BOTH;
+    expect_memory(gpu, "scattermoe", d, both, scatter, scatter + ends + Pd + Pn + Ph + Td);
+    expect_memory(gpu, "grouped_mm", d, both, grouped, grouped + ends + Pd + Pn + Ph + Pd + Td);
+    expect_memory(gpu, "cublas", d, both, Pd + Ph + Pn, 2 * Pd + Ph + Pn + Pd + Pn + Pd + Ph);
+}
+
+Test(sim_memory, backward_by_hand) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_layer_desc wide = layer_of(512, 2048, 8, 2), narrow = layer_of(2048, 128, 8, 2);
+    expect_both(gpu, &wide);
+    expect_both(gpu, &narrow);
     moe_gpu_destroy(&gpu);
 }

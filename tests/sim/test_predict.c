@@ -299,3 +299,31 @@ Test(sim_predict, errors) {
     cr_expect_eq(moe_predict_gemm(gpu, 1, 1, 1, INT64_MAX, NULL, NULL, &p), MOE_E_INVALID);
     moe_gpu_destroy(&gpu);
 }
+
+/* What lies beside the counts in memory is no expert's. */
+Test(sim_predict, counts_have_ends) {
+    const moe_layer_desc d = layer_of(1024, 512, 4, 2);
+    const int64_t beside[6] = {1000000, 100, 300, 112, 512, 1000000},
+                  alone[6] = {0, 100, 300, 112, 512, 0};
+    moe_gpu *gpu = load("h100-sxm");
+    for (const char *const *name = moe_methods(); *name; name++) {
+        const char *method = *name;
+        moe_workload w = {.layer = &d,
+                          .tokens = 512,
+                          .pass = has_backward(method) ? MOE_PASS_BOTH : MOE_PASS_FWD};
+        moe_prediction *a = NULL, *b = NULL;
+        w.counts = beside + 1;
+        cr_assert_eq(moe_predict(gpu, method, &w, NULL, &a), MOE_OK);
+        w.counts = alone + 1;
+        cr_assert_eq(moe_predict(gpu, method, &w, NULL, &b), MOE_OK);
+        cr_assert_eq(a->n_kernels, b->n_kernels);
+        for (size_t i = 0; i < a->n_kernels; i++) {
+            const moe_cost *x = &a->kernels[i].cost, *y = &b->kernels[i].cost;
+            cr_expect(x->us == y->us && x->tiles == y->tiles && x->flops == y->flops, "%s: %s",
+                      method, x->name);
+        }
+        cr_expect_eq(a->total_us, b->total_us, "%s", method);
+        moe_prediction_free(&a), moe_prediction_free(&b);
+    }
+    moe_gpu_destroy(&gpu);
+}

@@ -6,6 +6,7 @@
 #include <omp.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 /* fp32's gate. Its origin: float sums of such lengths measured 1e-14 .. 3e-12 against float64. */
@@ -238,6 +239,41 @@ Test(openblas, times_every_stage) {
     cr_expect_eq(flops, moe_layer_flops(&r.problem->layer, 128, 256, 0) +
                             moe_layer_flops(&r.problem->layer, 128, 256, 1));
     cr_expect_eq(moe_layer_timings(r.layer, cost, 3), 10, "the count does not depend on capacity");
+    run_close(&r);
+}
+
+/* With a gated shared expert: its stages have names and FLOPs of their own, and no time is
+ * counted twice. */
+Test(openblas, times_every_stage_of_a_shared_expert) {
+    static const char *const want[] = {
+        "router",     "A",         "Y",         "O",         "dH",
+        "dW2",        "dXp",       "dX",        "dW1",       "router_backward",
+        "A_shared",   "Y_shared",  "O_shared",  "dH_shared", "dW2_shared",
+        "dXp_shared", "dX_shared", "dW1_shared"};
+    enum { STAGES = sizeof want / sizeof *want };
+    backend_run r;
+    moe_cost cost[32];
+    double sum = 0, flops = 0;
+    open_or_skip(&r, 2);
+    run_prepare(&r, "T=512 d=128 n=64 E=4 K=2 shared=96 shared_gate=1 dtype=fp32");
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    run_step(&r, &r.input);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    const double wall =
+        1e6 * (double)(end.tv_sec - begin.tv_sec) + 1e-3 * (double)(end.tv_nsec - begin.tv_nsec);
+    size_t count = moe_layer_timings(r.layer, cost, 32);
+    for (size_t i = 0; i < count && i < STAGES; i++)
+        cr_expect_str_eq(cost[i].name, want[i]);
+    cr_assert_eq(count, STAGES);
+    for (size_t i = 0; i < STAGES; i++) {
+        cr_expect_gt(cost[i].us, 0, "%s", want[i]);
+        sum += cost[i].us;
+        flops += i >= 10 ? cost[i].flops : 0;
+    }
+    cr_expect_leq(sum, wall);
+    /* A and Y, and twice that backward: 2 T d (2 n + n) each time */
+    cr_expect_eq(flops, 3 * 2. * 512 * 128 * 3 * 96);
     run_close(&r);
 }
 

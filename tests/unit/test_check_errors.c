@@ -316,3 +316,86 @@ Test(check_errors, squared_norms) {
         free(squares);
     }
 }
+
+/* One row, one hidden unit, all slopes 1: where an error of the combine weight goes. Its relative
+ * variance V outweighs all else, so every variance is V times the square of what the weight
+ * multiplies there. x = 2, W1 = 3, h = a = 6 (relu), W2 = 0.5, dO = 4. */
+typedef struct one_row {
+    double vH, vA, vY, vdS, vdH, vdXp, jump, vdW1, vdW2, vdb1, vdb2;
+} one_row;
+
+static one_row errors_of_one_row(bool on_input, double w, double V) {
+    moe_layer_desc desc;
+    moe_layer_desc_init(&desc);
+    desc.d = desc.n = desc.E = desc.K = 1;
+    desc.act = MOE_ACT_RELU;
+    const moe_int_rounding rounding = moe_int_rounding_of(MOE_F32);
+    const double raw = on_input ? 2 / w : 2, x = 2, dy = 4, W1 = 3, W2 = 0.5, H = 6, A = 6, Y = 3;
+    const double dH = on_input ? 2 : 2 * w, dXp = dH * W1;
+    one_row v = {0};
+    const moe_int_bank b = {.desc = &desc,
+                            .rounding = &rounding,
+                            .on_input = on_input,
+                            .n = 1,
+                            .hw = 1,
+                            .rows = 1,
+                            .threads = 1,
+                            .raw = &raw,
+                            .x = &x,
+                            .dy = &dy,
+                            .weight = &w,
+                            .vweight = &V,
+                            .W1 = &W1,
+                            .W2 = &W2,
+                            .H = &H,
+                            .A = &A,
+                            .Y = &Y,
+                            .dH = &dH,
+                            .dXp = &dXp,
+                            .vH = &v.vH,
+                            .vA = &v.vA,
+                            .vY = &v.vY,
+                            .vdS = &v.vdS,
+                            .vdH = &v.vdH,
+                            .vdXp = &v.vdXp,
+                            .jump = &v.jump,
+                            .vdW1 = &v.vdW1,
+                            .vdW2 = &v.vdW2,
+                            .vdb1 = &v.vdb1,
+                            .vdb2 = &v.vdb2};
+    cr_assert_eq(moe_int_bank_errors(&b), MOE_OK);
+    return v;
+}
+
+#define EXPECT_SHARE(value, share)                                                                 \
+    cr_expect_float_eq((value) / 1e8, share, 1e-2, "%s: %g V", #value, (value) / 1e8)
+
+Test(check_errors, weight_on_the_output) {
+    const double w = 0.25;
+    const one_row v = errors_of_one_row(false, w, 1e8);
+    EXPECT_SHARE(v.vH, 0);
+    EXPECT_SHARE(v.vA, 0);
+    EXPECT_SHARE(v.vY, 0);
+    EXPECT_SHARE(v.vdS, 0);
+    EXPECT_SHARE(v.vdH, 4 * w * w);      /* dh = w dO W2 */
+    EXPECT_SHARE(v.vdXp, 9 * 4 * w * w); /* dh W1 */
+    EXPECT_SHARE(v.vdW1, 4 * 4 * w * w); /* dh x */
+    EXPECT_SHARE(v.vdb1, 4 * w * w);
+    EXPECT_SHARE(v.vdW2, 36 * 16 * w * w); /* w a dO */
+    EXPECT_SHARE(v.vdb2, 16 * w * w);
+    cr_expect_eq(v.jump, 0);
+}
+
+Test(check_errors, weight_on_the_input) {
+    const one_row v = errors_of_one_row(true, 0.25, 1e8);
+    EXPECT_SHARE(v.vH, 36); /* W1 w x */
+    EXPECT_SHARE(v.vA, 36);
+    EXPECT_SHARE(v.vY, 9); /* a W2 */
+    EXPECT_SHARE(v.vdS, 0);
+    EXPECT_SHARE(v.vdH, 0);
+    EXPECT_SHARE(v.vdXp, 0);
+    EXPECT_SHARE(v.vdW1, 4 * 4);   /* dh w x */
+    EXPECT_SHARE(v.vdW2, 36 * 16); /* a dO */
+    EXPECT_SHARE(v.vdb2, 0);
+    cr_expect_eq(v.jump, 0);
+}

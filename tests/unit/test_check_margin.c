@@ -93,3 +93,55 @@ Test(check_margin, both_sides_count) {
         cr_expect_eq(choose_the_lower(lines[i], 2.3), MOE_VERDICT_FAIL, "%s", lines[i]);
     }
 }
+
+/* No score beside the logits: the margin is the GEMM's, 8 u sqrt((1 + d/2) sum (x w)^2), and one
+ * rounding of the logit where a bias is added; u is fp32's except beside float64. */
+Test(check_margin, sums_of_products) {
+    const struct {
+        moe_dtype arithmetic;
+        double u;
+    } kinds[] = {{MOE_F32, 0x1p-24}, {MOE_BF16, 0x1p-24}, {MOE_F64, 0x1p-53}};
+    for (int bias = 0; bias < 2; bias++)
+        for (int k = 0; k < 3; k++) {
+            moe_problem *p = drawn(bias ? "T=3 d=5 n=4 E=4 K=2 score=softmax_topk router_bias=1"
+                                        : "T=3 d=5 n=4 E=4 K=2 score=softmax_topk");
+            const double u = kinds[k].u;
+            double z[12], up[12], down[12];
+            for (int i = 0; i < 12; i++)
+                z[i] = i - 5.5;
+            cr_assert_eq(moe_int_routing_margin(p, z, kinds[k].arithmetic, 1, up, down), MOE_OK);
+            for (int i = 0; i < 12; i++) {
+                const moe_tensor *x = &p->in.t[MOE_T_X], *w = &p->in.t[MOE_T_W_R];
+                double sum = 0;
+                for (int c = 0; c < 5; c++)
+                    sum += pow(moe_load(x->data, x->dtype, (size_t)(i / 4 * 5 + c)) *
+                                   moe_load(w->data, w->dtype, (size_t)(i % 4 * 5 + c)),
+                               2);
+                double want = 8 * u * sqrt(3.5 * sum) + (bias ? u * fabs(z[i]) : 0);
+                cr_expect_float_eq(up[i] / want, 1, 1e-12, "up %d: %g, not %g", i, up[i], want);
+                cr_expect_eq(down[i], up[i]);
+            }
+            moe_problem_destroy(&p);
+        }
+}
+
+/* softmax: by log(1 + ds/s), with s from logits of any size and sign. */
+Test(check_margin, softmax_shifts) {
+    static const double z[] = {-30, -3, -0.5, 1.25};
+    double up[4], down[4];
+    for (int bias = 0; bias < 2; bias++) {
+        moe_problem *p = drawn("T=1 d=8 n=4 E=4 K=2 dtype=fp32 score=softmax select_bias=1 "
+                               "r_scale=0");
+        fill(&p->in.t[MOE_T_B_SELECT], (float)bias);
+        cr_assert_eq(moe_int_routing_margin(p, z, MOE_F32, 1, up, down), MOE_OK);
+        double sum = 0;
+        for (int i = 0; i < 4; i++)
+            sum += exp(z[i]);
+        for (int i = 0; i < 4; i++) {
+            double s = exp(z[i]) / sum, ds = score_error(s, 1.25 - z[i], bias);
+            cr_expect_float_eq(up[i] / log1p(ds / s), 1, 1e-9, "z %g", z[i]);
+            cr_expect_eq(down[i], up[i]);
+        }
+        moe_problem_destroy(&p);
+    }
+}

@@ -52,7 +52,7 @@ typedef struct outcome {
     moe_verdict verdict;
     int64_t ambiguous, wrong, exempt;
     bool foreign;
-    char why[160];
+    char why[160], truth[16];
 } outcome;
 
 static outcome settle(const moe_problem *p, const moe_plan *got, moe_dtype arithmetic) {
@@ -69,6 +69,7 @@ static outcome settle(const moe_problem *p, const moe_plan *got, moe_dtype arith
         o.verdict = v->verdict;
         o.exempt = v->not_compared;
         strcpy(o.why, v->why);
+        snprintf(o.truth, sizeof o.truth, "%s", v->truth);
     }
     if (got && o.foreign)
         cr_expect(routing.plan->n_pairs == got->n_pairs &&
@@ -313,7 +314,9 @@ Test(check_routing, golden_routing) {
         from++;
     while (chose(plan, 5, to))
         to++;
+    cr_expect_str_eq(settle(p, plan, MOE_F32).truth, "oracle");
     p->expected_plan = change(plan, 5, from, to);
+    cr_expect_str_eq(settle(p, plan, MOE_F32).truth, "golden");
     cr_expect_eq(settle(p, p->expected_plan, MOE_F32).verdict, MOE_VERDICT_PASS);
     outcome o = settle(p, plan, MOE_F32);
     cr_expect_eq(o.verdict, MOE_VERDICT_FAIL);

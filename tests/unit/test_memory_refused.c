@@ -1,0 +1,227 @@
+/* Every allocation refused in turn: one answer, "no memory", and nothing leaks. The linker sends
+ * the library's calls of malloc and its kin here (meson.build). */
+#include "moeref/check.h"
+#include "moeref/reference.h"
+
+#include "drawn.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *at, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+int __real_posix_memalign(void **ret, size_t alignment, size_t size);
+void __real_free(void *at);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *at, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+int __wrap_posix_memalign(void **ret, size_t alignment, size_t size);
+void __wrap_free(void *at);
+
+static atomic_long asked, held; /* allocations so far, and those not yet released */
+static atomic_long overruns;    /* bytes written beyond a block's end */
+static long refused;            /* number of the one that is refused, from 1; 0: none */
+
+static bool refuse(void) {
+    return ++asked == refused;
+}
+
+/* A block ends with its size, mixed with MAGIC; what lies between is FILL. */
+#define MAGIC 0x5bd1e995a5c396e1u
+#define FILL  0xa5
+
+static uint64_t *end_of(void *block) {
+    return (uint64_t *)((char *)block + malloc_usable_size(block) / 8 * 8) - 1;
+}
+
+static void *marked(void *block, size_t size) {
+    if (!block)
+        return NULL;
+    held++;
+    memset((char *)block + size, FILL, (size_t)((char *)end_of(block) - (char *)block) - size);
+    *end_of(block) = size ^ MAGIC;
+    return block;
+}
+
+/* Of a block that the library is done with. */
+static void unmark(void *block) {
+    if (!block)
+        return;
+    held--;
+    const uint64_t size = *end_of(block) ^ MAGIC;
+    const unsigned char *at = block, *end = (unsigned char *)end_of(block);
+    overruns += size > (uint64_t)(end - at);
+    for (uint64_t i = size; i < (uint64_t)(end - at); i++)
+        overruns += at[i] != FILL;
+}
+
+void *__wrap_malloc(size_t size) {
+    return refuse() ? NULL : marked(__real_malloc(size + 16), size);
+}
+
+void *__wrap_calloc(size_t n, size_t size) {
+    return refuse() ? NULL : marked(__real_calloc(1, n * size + 16), n * size);
+}
+
+void *__wrap_realloc(void *at, size_t size) {
+    if (refuse())
+        return NULL;
+    unmark(at);
+    return marked(__real_realloc(at, size + 16), size);
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size) {
+    return refuse() ? NULL : marked(__real_aligned_alloc(alignment, size + alignment), size);
+}
+
+int __wrap_posix_memalign(void **ret, size_t alignment, size_t size) {
+    const int error = refuse() ? ENOMEM : __real_posix_memalign(ret, alignment, size + 16);
+    if (!error)
+        marked(*ret, size);
+    return error;
+}
+
+void __wrap_free(void *at) {
+    unmark(at);
+    __real_free(at);
+}
+
+/* One call of the library; returns whether it answered "no memory". `context` is its input. */
+typedef bool (*call)(const void *context);
+
+static void refuse_each(const char *name, call run, const void *context) {
+    asked = held = overruns = refused = 0;
+    cr_assert_not(run(context), "%s", name);
+    const long total = asked;
+    cr_expect_eq(held, 0, "%s: %ld leaked", name, (long)held);
+    cr_expect_gt(total, 3, "%s", name);
+    for (long i = 1; i <= total; i++) {
+        asked = held = 0;
+        refused = i;
+        const bool said = run(context);
+        refused = 0;
+        cr_expect(said, "%s: allocation %ld of %ld", name, i, total);
+        cr_expect_eq(held, 0, "%s: %ld leaked, allocation %ld of %ld", name, (long)held, i, total);
+    }
+    cr_expect_eq(overruns, 0, "%s", name);
+}
+
+static const char *const lines[] = {
+    "T=9 d=8 n=4 E=3 K=2 bias=1 router_bias=1 shared=4 shared_gate=1",
+    "T=9 d=8 n=4 E=4 K=2 score=sigmoid renorm=1 select=group_topk groups=2 topk_groups=1 "
+    "select_bias=1",
+    "T=9 d=8 n=4 E=3 K=2 select=expert_choice score=softmax",
+    "T=9 d=8 n=4 E=3 K=2 select=capacity capacity=3",
+    "T=9 d=8 n=4 E=3 K=2 select=token_rounding tile=4 score=softmax",
+    "T=9 d=8 n=4 E=3 K=1 score=sparsemixer",
+    "T=9 d=8 n=4 E=3 K=1 score=sigmoid on=input",
+    "T=9 d=8 n=4 E=3 K=2 act=relu route=uniform",
+};
+
+static bool run_reference(const void *context) {
+    const moe_problem *p = context;
+    moe_reference_result *result = NULL;
+    moe_reference_params params = {
+        .tokens = p->T, .threads = 1, .plan = p->plan, .plan_given = p->plan != NULL};
+    moe_status status = moe_reference_run(&p->layer, &p->in, &params, NULL, &result);
+    cr_expect(status == MOE_OK || status == MOE_E_NOMEM, "%s", moe_status_str(status));
+    cr_expect_eq(status == MOE_OK, result != NULL);
+    moe_reference_free(&result);
+    return status == MOE_E_NOMEM;
+}
+
+static bool run_reference_fp32(const void *context) {
+    const moe_problem *p = context;
+    moe_reference_result *result = NULL;
+    moe_reference_params params = {.tokens = p->T,
+                                   .precision = MOE_F32,
+                                   .threads = 1,
+                                   .plan = p->plan,
+                                   .plan_given = p->plan != NULL};
+    moe_status status = moe_reference_run(&p->layer, &p->in, &params, NULL, &result);
+    moe_reference_free(&result);
+    return status == MOE_E_NOMEM;
+}
+
+static bool run_route(const void *context) {
+    const moe_problem *p = context;
+    double *logits = NULL;
+    moe_plan *plan = NULL;
+    moe_reference_params params = {.tokens = p->T, .threads = 1};
+    moe_status status = moe_reference_route(&p->layer, &p->in, &params, NULL, &logits, &plan);
+    cr_expect_eq(status == MOE_OK, plan != NULL);
+    __wrap_free(logits);
+    moe_plan_destroy(&plan);
+    return status == MOE_E_NOMEM;
+}
+
+static void each_line(const char *name, call run) {
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        moe_problem *problem = drawn(lines[i]);
+        refuse_each(name, run, problem);
+        moe_problem_destroy(&problem);
+    }
+}
+
+Test(memory_refused, reference) {
+    each_line("moe_reference_run", run_reference);
+    each_line("moe_reference_run in fp32", run_reference_fp32);
+}
+
+Test(memory_refused, route) {
+    moe_problem *problem = drawn(lines[0]);
+    refuse_each("moe_reference_route", run_route, problem);
+    moe_problem_destroy(&problem);
+}
+
+/* A problem, the backend that it is checked on, and whether the oracle is sampled. */
+typedef struct checked {
+    moe_backend *backend;
+    const moe_problem *problem;
+    int64_t sample_above;
+} checked;
+
+static bool run_check(const void *context) {
+    const checked *c = context;
+    moe_check_result *result = NULL;
+    moe_check_params params = {.sample_above_flops = c->sample_above, .threads = 1, .repeats = 1};
+    moe_status status = moe_check_backend(c->backend, c->problem, &params, NULL, &result);
+    cr_expect(status == MOE_OK || status == MOE_E_NOMEM, "%s", moe_status_str(status));
+    bool said = status == MOE_E_NOMEM ||
+                (result->verdict == MOE_VERDICT_ERROR && strstr(result->why, "memory"));
+    cr_expect(said || result->verdict == MOE_VERDICT_PASS, "%s: %s",
+              moe_verdict_str(result->verdict), result->why);
+    moe_check_free(&result);
+    return said;
+}
+
+static void check_each(int64_t sample_above) {
+    moe_backends *all = NULL;
+    checked c = {.sample_above = sample_above};
+    moe_open_params open = {.threads = 1};
+    cr_assert_eq(moe_backends_load("", NULL, &all), MOE_OK);
+    cr_assert_eq(moe_backend_open(all, "reference", &open, NULL, &c.backend), MOE_OK);
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        moe_problem *problem = drawn(lines[i]);
+        c.problem = problem;
+        refuse_each("moe_check_backend", run_check, &c);
+        moe_problem_destroy(&problem);
+    }
+    moe_backend_close(&c.backend);
+    moe_backends_free(&all);
+}
+
+Test(memory_refused, check) {
+    check_each(-1);
+}
+
+Test(memory_refused, sampled_check) {
+    check_each(1);
+}
