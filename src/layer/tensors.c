@@ -63,6 +63,10 @@ moe_tensor_id moe_tensor_param_of(moe_tensor_id id) {
     return table[id].param;
 }
 
+bool moe_tensor_is_of_pairs(moe_tensor_id id) {
+    return table[id].dims[0] == 'P' || table[id].dims[0] == 'Q';
+}
+
 moe_status moe_tensor_id_parse(const char *name, moe_tensor_id *ret) {
     for (int id = 0; id < MOE_T_COUNT; id++) {
         if (strcmp(name, table[id].name) == 0) {

@@ -73,7 +73,7 @@ static void expect_memory(const moe_gpu *gpu, const char *method, const moe_laye
     moe_prediction *p = predict(gpu, method, d, 1024, pass);
     cr_expect_eq(p->cached_bytes, cached, "%s: cached %g, not %g", method, p->cached_bytes, cached);
     cr_expect_eq(p->peak_bytes, peak, "%s: peak %g, not %g", method, p->peak_bytes, peak);
-    moe_prediction_free(&p);
+    moe_prediction_destroy(&p);
 }
 
 /* What is alive at once when most is: by hand from what each system keeps and when it lets go. */

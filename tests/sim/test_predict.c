@@ -322,8 +322,8 @@ Test(sim_predict, counts_have_ends) {
             cr_expect(x->us == y->us && x->tiles == y->tiles && x->flops == y->flops, "%s: %s",
                       method, x->name);
         }
-        cr_expect_eq(a->total_us, b->total_us, "%s", method);
-        moe_prediction_free(&a), moe_prediction_free(&b);
+        cr_expect_eq(a->pass[MOE_PASS_TOTAL].us, b->pass[MOE_PASS_TOTAL].us, "%s", method);
+        moe_prediction_destroy(&a), moe_prediction_destroy(&b);
     }
     moe_gpu_destroy(&gpu);
 }

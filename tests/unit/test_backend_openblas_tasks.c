@@ -37,7 +37,7 @@ static void cut(ob_cut how, int threads) {
     memset(&now, 0, sizeof now);
     how.depth = 0;
     cr_assert_eq(ob_run(&job, &how, note), MOE_OK);
-    ob_buffers_free(&layer);
+    ob_buffers_destroy(&layer);
 }
 
 static void expect_each_once(const ob_cut *how) {
@@ -134,7 +134,7 @@ Test(openblas_tasks, tokens_are_one_group) {
     cr_expect_eq(now.count, 3);
     for (int r = 0; r < ROWS; r++)
         cr_expect_eq(now.seen[r][0], r < 130);
-    ob_buffers_free(&layer);
+    ob_buffers_destroy(&layer);
 }
 
 /* A thread's packing: rows of a block by the widest matrix, and float64 sums; in whole lines. */

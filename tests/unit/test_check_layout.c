@@ -1,5 +1,6 @@
 /* Which token, pair or expert an element belongs to, against walks over the plan. */
-#include "check/check_int.h"
+#include "check/compare/layout.h"
+#include "core/elements.h"
 #include "reference/run.h"
 
 #include <criterion/criterion.h>

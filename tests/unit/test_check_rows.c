@@ -59,8 +59,8 @@ Test(check_rows, each_side_is_the_nearer_one) {
         cr_expect_eq(ret[i], i + crossed, "element %d: %g", i, ret[i]);
         cr_expect_eq(want[i], i, "the truth itself stays");
     }
-    moe_tensor_free(&settled);
-    moe_int_rows_free(&rows);
+    moe_tensor_destroy(&settled);
+    moe_int_rows_destroy(&rows);
 }
 
 /* A row with something that is no number is left alone; its neighbours are not. */
@@ -80,8 +80,8 @@ Test(check_rows, no_number_no_choice) {
     cr_expect_eq(ret[0 * D + 2], 0);
     cr_expect_eq(ret[1 * D + 2], 0);
     cr_expect_eq(ret[2 * D + 2], 1);
-    moe_tensor_free(&settled);
-    moe_int_rows_free(&rows);
+    moe_tensor_destroy(&settled);
+    moe_int_rows_destroy(&rows);
 }
 
 /* More sides than a quarter of the row, or a step that is no number: the row is not compared. */
@@ -103,7 +103,7 @@ Test(check_rows, too_many_sides_hide_the_row) {
         cr_expect_eq(rows.side[i].row, 1);
     for (int i = 0; i < ROWS * D; i++)
         cr_expect_eq(isnan(vdX[i]) != 0, i / D != 1, "element %d", i);
-    moe_int_rows_free(&rows);
+    moe_int_rows_destroy(&rows);
 }
 
 /* Only the sides that count are looked at, wherever the last one lies. */
@@ -126,5 +126,5 @@ Test(check_rows, many_sides) {
     cr_assert_eq(rows.sides, 1000);
     for (int i = 0; i < 1000; i++)
         cr_expect(rows.side[i].row == i && rows.side[i].step == i);
-    moe_int_rows_free(&rows);
+    moe_int_rows_destroy(&rows);
 }

@@ -133,7 +133,7 @@ static bool run_reference(const void *context) {
     moe_status status = moe_reference_run(&p->layer, &p->in, &params, NULL, &result);
     cr_expect(status == MOE_OK || status == MOE_E_NOMEM, "%s", moe_status_str(status));
     cr_expect_eq(status == MOE_OK, result != NULL);
-    moe_reference_free(&result);
+    moe_reference_result_destroy(&result);
     return status == MOE_E_NOMEM;
 }
 
@@ -146,7 +146,7 @@ static bool run_reference_fp32(const void *context) {
                                    .plan = p->plan,
                                    .plan_given = p->plan != NULL};
     moe_status status = moe_reference_run(&p->layer, &p->in, &params, NULL, &result);
-    moe_reference_free(&result);
+    moe_reference_result_destroy(&result);
     return status == MOE_E_NOMEM;
 }
 
@@ -198,7 +198,7 @@ static bool run_check(const void *context) {
                 (result->verdict == MOE_VERDICT_ERROR && strstr(result->why, "memory"));
     cr_expect(said || result->verdict == MOE_VERDICT_PASS, "%s: %s",
               moe_verdict_str(result->verdict), result->why);
-    moe_check_free(&result);
+    moe_check_result_destroy(&result);
     return said;
 }
 
@@ -215,7 +215,7 @@ static void check_each(int64_t sample_above) {
         moe_problem_destroy(&problem);
     }
     moe_backend_close(&c.backend);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
 }
 
 Test(memory_refused, check) {

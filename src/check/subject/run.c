@@ -1,7 +1,6 @@
 /* Running a backend the way a checker must: results into poisoned buffers between canaries, inputs
  * hashed before and after, everything twice. */
 #include "check/subject/run.h"
-#include "check/compare/layout.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 
@@ -172,7 +171,7 @@ static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
     int64_t pairs, all;
     bool known = pairs_of(k, &pairs, &all);
     moe_tensor_shape(&k->problem->layer, id, k->problem->T, pairs, all, &shape);
-    if (!known && moe_int_layout_of(id, &shape).by == MOE_INT_BY_PAIR)
+    if (!known && moe_tensor_is_of_pairs(id))
         return MOE_E_UNSUPPORTED;
     moe_status status = moe_int_guard_alloc(&shape, fetch_dtype(k, id), &g);
     if (status)

@@ -184,6 +184,9 @@ typedef struct moe_tensors {
 MOE_API const char *moe_tensor_name(moe_tensor_id id);
 MOE_API moe_tensor_role moe_tensor_role_of(moe_tensor_id id);
 
+/* Is the first dimension pairs, whose number only a plan tells? */
+MOE_API bool moe_tensor_is_of_pairs(moe_tensor_id id);
+
 /* MOE_E_NOTFOUND for an unknown name. */
 MOE_API moe_status moe_tensor_id_parse(const char *name, moe_tensor_id *ret);
 
