@@ -283,3 +283,20 @@ Test(plan, corruption_is_found) {
     moe_plan_destroy(&plan);
     free(z);
 }
+
+/* Groups of nothing but NaN rank last too, the lower first, and as many are kept. */
+Test(routing, nan_groups_rank_last) {
+    double z[16];
+    for (int i = 0; i < 16; i++)
+        z[i] = i == 8 + 4 || i == 8 + 5 ? 1 : NAN;
+    moe_layer_desc desc = layer(8, 4, MOE_SELECT_GROUP_TOPK);
+    desc.router.score = MOE_SCORE_SIGMOID;
+    desc.router.groups = 4;
+    desc.router.topk_groups = 2;
+    moe_plan *plan = route(&desc, 2, z, NULL, 0);
+    for (int e = 0; e < 8; e++)
+        cr_expect_eq(has_pair(plan, 0, e), e < 4, "expert %d", e);
+    cr_expect(has_pair(plan, 1, 4) && has_pair(plan, 1, 5), "the group that is a number");
+    cr_expect_eq(plan->token_offsets[2] - plan->token_offsets[1], 4);
+    moe_plan_destroy(&plan);
+}

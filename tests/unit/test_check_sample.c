@@ -301,3 +301,21 @@ Test(check_sample, small_layers) {
     cr_expect_str_eq(b.result->sampled, "32 of 50 tokens");
     close_both(&b);
 }
+
+/* Inputs that are no numbers make outputs that are none: a sampled check does not ask for more. */
+Test(check_sample, inputs_that_are_no_numbers) {
+    moe_problem *problem = drawn("T=70 d=24 n=16 E=5 K=2 inject=nan@17 seed=1");
+    moe_backends *all = NULL;
+    moe_backend *backend = NULL;
+    moe_check_result *result = NULL;
+    moe_check_params params = {.sample_above_flops = 1, .threads = 1};
+    cr_assert_eq(moe_backends_load("", NULL, &all), MOE_OK);
+    cr_assert_eq(moe_backend_open(all, "reference", NULL, NULL, &backend), MOE_OK);
+    cr_assert_eq(moe_check_backend(backend, problem, &params, NULL, &result), MOE_OK);
+    cr_expect_str_neq(result->sampled, "");
+    cr_expect_eq(result->verdict, MOE_VERDICT_PASS, "%s", result->why);
+    moe_check_free(&result);
+    moe_backend_close(&backend);
+    moe_backends_free(&all);
+    moe_problem_destroy(&problem);
+}
