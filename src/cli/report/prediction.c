@@ -85,7 +85,7 @@ static void put_kernel(json_text *t, const moe_kernel *k) {
 }
 
 void cli_model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                      const moe_prediction *p) {
+                          const moe_prediction *p) {
     const moe_pass_cost *total = &p->pass[MOE_PASS_TOTAL];
     json_text t = {.to = to};
     cli_json_open(&t, NULL, '{');
