@@ -13,7 +13,7 @@
 static char *real_text(double value) {
     char *text;
     size_t size;
-    json_text t = {.to = open_memstream(&text, &size)};
+    cli_json t = {.to = open_memstream(&text, &size)};
     cli_json_open(&t, NULL, '[');
     cli_json_real(&t, NULL, value);
     cli_json_close(&t, ']');
@@ -24,7 +24,7 @@ static char *real_text(double value) {
 static char *string_text(const char *value) {
     char *text;
     size_t size;
-    json_text t = {.to = open_memstream(&text, &size)};
+    cli_json t = {.to = open_memstream(&text, &size)};
     cli_json_open(&t, NULL, '[');
     cli_json_string(&t, NULL, value);
     cli_json_close(&t, ']');
@@ -111,7 +111,7 @@ Test(json_text, strings_are_those_of_the_library) {
 Test(json_text, members_and_lines) {
     char *text;
     size_t size;
-    json_text t = {.to = open_memstream(&text, &size)};
+    cli_json t = {.to = open_memstream(&text, &size)};
     for (int i = 0; i < 2; i++) {
         cli_json_open(&t, NULL, '{');
         cli_json_int(&t, "a", i ? -9223372036854775807LL - 1 : 0);

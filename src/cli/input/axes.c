@@ -27,7 +27,7 @@ static size_t count_char(const char *text, char c) {
     return count;
 }
 
-static moe_status parse_axis(const char *text, sweep_axis *a) {
+static moe_status parse_axis(const char *text, cli_axis *a) {
     a->text = strdup(text);
     if (!a->text)
         return MOE_E_NOMEM;
@@ -57,8 +57,8 @@ static moe_status parse_axis(const char *text, sweep_axis *a) {
     return status;
 }
 
-moe_status cli_axes_parse(const cli_strings *texts, sweep_axes *ret) {
-    sweep_axes axes = {0};
+moe_status cli_axes_parse(const cli_strings *texts, cli_axes *ret) {
+    cli_axes axes = {0};
     moe_status status = MOE_OK;
     if (texts->count > SWEEP_AXES_MAX)
         return moe_fail(cli_log(), MOE_E_INVALID, "a sweep has at most %d axes", SWEEP_AXES_MAX);
@@ -78,15 +78,15 @@ moe_status cli_axes_parse(const cli_strings *texts, sweep_axes *ret) {
     return status;
 }
 
-void cli_axes_destroy(sweep_axes *axes) {
+void cli_axes_destroy(cli_axes *axes) {
     for (size_t i = 0; i < axes->count; i++) {
         free(axes->at[i].text);
         free(axes->at[i].values);
     }
-    *axes = (sweep_axes){0};
+    *axes = (cli_axes){0};
 }
 
-size_t cli_axes_points(const sweep_axes *axes) {
+size_t cli_axes_points(const cli_axes *axes) {
     size_t points = 1;
     for (size_t i = 0; i < axes->count; i++) {
         points *= axes->at[i].n_values;
@@ -96,9 +96,9 @@ size_t cli_axes_points(const sweep_axes *axes) {
     return points;
 }
 
-const char *cli_axes_value(const sweep_axes *axes, size_t axis, size_t key, size_t point) {
+const char *cli_axes_value(const cli_axes *axes, size_t axis, size_t key, size_t point) {
     for (size_t i = axes->count - 1; i > axis; i--)
         point /= axes->at[i].n_values;
-    const sweep_axis *a = &axes->at[axis];
+    const cli_axis *a = &axes->at[axis];
     return a->values[point % a->n_values * a->n_keys + key];
 }

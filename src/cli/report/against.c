@@ -25,7 +25,7 @@ static void print_times(against *a, const moe_row_error *e) {
     a->rows++;
     a->impossible |= cli_time_impossible(e->measured_us, e->least_us);
     if (a->json) {
-        json_text t = {.to = stdout};
+        cli_json t = {.to = stdout};
         cli_json_open(&t, NULL, '{');
         cli_json_string(&t, "case", e->what);
         cli_json_string(&t, "gpu", moe_gpu_name(a->gpu));
@@ -74,7 +74,7 @@ static moe_status judge_rows(against *a, const char *path, const moe_table *tabl
     return MOE_OK;
 }
 
-moe_status cli_model_against(const char *path, const moe_gpu *gpu, const char *method,
+moe_status cli_against(const char *path, const moe_gpu *gpu, const char *method,
                              const moe_workload *state, bool json, bool *ret_impossible) {
     against a = {.gpu = gpu,
                  .params = {.method = method,

@@ -248,9 +248,9 @@ static void print_csv(FILE *to, const char *name, const char *backend, const moe
                       const moe_bench_result *r) {
     cli_csv_quoted(to, name);
     putc(',', to);
-    cli_csv(to, backend);
+    cli_csv_text(to, backend);
     putc(',', to);
-    cli_csv(to, t->name);
+    cli_csv_text(to, t->name);
     fprintf(to, ",%.3f,%.3f,%.3f,%.4f,%.0f,%.0f,%.3f,%.3f,%s", t->median_us, t->min_us, t->max_us,
             t->spread, t->flops, t->bytes, t->predicted_us, t->floor_us, t->bound_by);
     print_csv_known(to, r->board.sm_mhz.median);

@@ -12,7 +12,7 @@ void cli_csv_quoted(FILE *to, const char *text) {
     putc('"', to);
 }
 
-void cli_csv(FILE *to, const char *text) {
+void cli_csv_text(FILE *to, const char *text) {
     if (strpbrk(text, ",\"\r\n"))
         cli_csv_quoted(to, text);
     else

@@ -8,6 +8,6 @@
 void cli_csv_quoted(FILE *to, const char *text);
 
 /* In quotes only where the text needs them. */
-void cli_csv(FILE *to, const char *text);
+void cli_csv_text(FILE *to, const char *text);
 
 #endif

@@ -45,7 +45,7 @@ static void print_memory(FILE *to, const moe_gpu *gpu, const moe_prediction *p) 
                 gib * 1073.741824);
 }
 
-void cli_model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+void cli_prediction_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                           const moe_prediction *p) {
     fprintf(to, "%s\n%s on %s (predicted)\n", line, method, moe_gpu_name(gpu));
     fprintf(to, "  %-12s %11s %8s %9s %9s %9s  %-10s %8s %7s  %-8s %10s\n", "kernel", "us",
@@ -61,7 +61,7 @@ void cli_model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const 
         print_memory(to, gpu, p);
 }
 
-static void put_kernel(json_text *t, const moe_kernel *k) {
+static void put_kernel(cli_json *t, const moe_kernel *k) {
     cli_json_open(t, NULL, '{');
     cli_json_string(t, "name", k->cost.name);
     cli_json_string(t, "pass", k->backward ? "bwd" : "fwd");
@@ -84,10 +84,10 @@ static void put_kernel(json_text *t, const moe_kernel *k) {
     cli_json_close(t, '}');
 }
 
-void cli_model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+void cli_prediction_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                           const moe_prediction *p) {
     const moe_pass_cost *total = &p->pass[MOE_PASS_TOTAL];
-    json_text t = {.to = to};
+    cli_json t = {.to = to};
     cli_json_open(&t, NULL, '{');
     cli_json_int(&t, "moeref", 1);
     cli_json_string(&t, "case", line);
@@ -111,18 +111,18 @@ void cli_model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const 
     cli_json_line(&t);
 }
 
-void cli_model_print_csv_header(FILE *to) {
+void cli_prediction_csv_header(FILE *to) {
     fprintf(to, "case,gpu,method,pass,kernel,us,tflops,hbm_bytes,l2_bytes,smem_bytes,tiles,waves,"
                 "bound_by,floor_us\n");
 }
 
-void cli_model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+void cli_prediction_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
                          const moe_prediction *p) {
     for (size_t i = 0; i < p->n_kernels; i++) {
         const moe_kernel *k = &p->kernels[i];
         cli_csv_quoted(to, line);
         putc(',', to);
-        cli_csv(to, moe_gpu_name(gpu));
+        cli_csv_text(to, moe_gpu_name(gpu));
         fprintf(to, ",%s,%s,%s,%.4f,%.2f,%.0f,%.0f,%.0f,%.0f,%.3f,%s,%.4f\n", method,
                 k->backward ? "bwd" : "fwd", k->cost.name, k->cost.us,
                 rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes, k->cost.l2_bytes, k->smem_bytes,
@@ -130,7 +130,7 @@ void cli_model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const c
     }
 }
 
-void cli_model_method_help(char *buf, size_t size) {
+void cli_method_help(char *buf, size_t size) {
     size_t used = (size_t)snprintf(buf, size, "methods:\n");
     for (const char *const *m = moe_methods(); *m && used < size; m++)
         used += (size_t)snprintf(buf + used, size - used, "  %-18s %s\n", *m, moe_method_brief(*m));

@@ -6,7 +6,7 @@
 #include <string.h>
 
 typedef struct calibrate_options {
-    model_options model;
+    cli_model_options model;
     moe_fit_params fit;
     const char *from, *to, *source, *rows;
     int64_t folds, evaluations, sample, min_us, seed;
@@ -144,7 +144,7 @@ int cli_calibrate(int argc, char **argv) {
         {"to", CLI_STRING, &o.to, "FILE", "write the fitted description"},
         {"source", CLI_STRING, &o.source, "TEXT", "where the table came from, for that file"},
         {"rows", CLI_STRING, &o.rows, "FILE", "write each row with its prediction"},
-        MODEL_OPTIONS(o.model),
+        CLI_MODEL_OPTIONS(o.model),
         {0}};
     int code = cli_parse(argc, argv,
                          "Fits parameters of a GPU description to measured times. Errors are "

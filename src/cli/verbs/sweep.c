@@ -10,7 +10,7 @@
 #include <string.h>
 
 typedef struct sweep_options {
-    model_options model;
+    cli_model_options model;
     const char *line, *method, *plot, *y;
     cli_strings vary;
     cli_output output;
@@ -28,7 +28,7 @@ typedef struct sweep_point {
 
 typedef struct sweep {
     const sweep_options *o;
-    sweep_axes axes;
+    cli_axes axes;
     moe_gpu *gpu; /* of the command line */
     moe_workload state;
     sweep_point *points;
@@ -61,7 +61,7 @@ static moe_status choose_gpu(const sweep *s, size_t point, moe_gpu **ret) {
     for (size_t a = 0; a < s->axes.count; a++) {
         for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
             if (strcmp(s->axes.at[a].keys[k], "gpu") == 0) {
-                model_options m = s->o->model;
+                cli_model_options m = s->o->model;
                 moe_workload state;
                 m.gpu = cli_axes_value(&s->axes, a, k, point);
                 return cli_model_open(&m, ret, &state);
@@ -73,7 +73,7 @@ static moe_status choose_gpu(const sweep *s, size_t point, moe_gpu **ret) {
 
 /* A point while it is predicted. */
 typedef struct sweep_work {
-    model_subject subject;
+    cli_question subject;
     moe_gpu *gpu;
     const char *method;
     char line[4096];
@@ -107,11 +107,11 @@ static moe_status prepare_point(const sweep *s, size_t i, sweep_work *w) {
         for (size_t k = 0; !status && k < s->axes.at[a].n_keys; k++)
             status = prepare_key(s->axes.at[a].keys[k], cli_axes_value(&s->axes, a, k, i), w);
     }
-    return status ? status : cli_model_subject_parse(w->line, cli_log(), &w->subject);
+    return status ? status : cli_question_parse(w->line, cli_log(), &w->subject);
 }
 
 static void clear_work(sweep_work *w) {
-    cli_model_subject_destroy(&w->subject);
+    cli_question_destroy(&w->subject);
     moe_gpu_destroy(&w->gpu);
 }
 
@@ -120,7 +120,7 @@ static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
     moe_prediction *r = NULL;
     moe_status status = prepare_point(s, i, &w);
     if (!status)
-        status = cli_model_subject_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
+        status = cli_question_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
     if (!status)
         *p = point_of(r);
     moe_prediction_destroy(&r);
@@ -166,7 +166,7 @@ static void print_csv(const sweep *s) {
     for (size_t i = 0; i < s->count; i++) {
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
-                cli_csv(stdout, cli_axes_value(&s->axes, a, k, i));
+                cli_csv_text(stdout, cli_axes_value(&s->axes, a, k, i));
                 putchar(',');
             }
         }
@@ -188,7 +188,7 @@ static const char *value_at(const sweep *s, const char *key, size_t point, const
 
 /* "case" is what all points share of theirs; "at" is what is their own. */
 static void print_json(const sweep *s) {
-    json_text t = {.to = stdout};
+    cli_json t = {.to = stdout};
     for (size_t i = 0; i < s->count; i++) {
         cli_json_open(&t, NULL, '{');
         cli_json_int(&t, "moeref", 1);
@@ -229,7 +229,7 @@ static moe_status plot(const sweep *s, size_t column) {
                      s->axes.at[a].keys[0], cli_axes_value(&s->axes, a, 0, i));
         }
     }
-    const sweep_plot p = {.x_name = s->axes.at[0].keys[0],
+    const cli_plot p = {.x_name = s->axes.at[0].keys[0],
                           .y_name = columns[column],
                           .names = name_at,
                           .n_series = lines,
@@ -287,13 +287,13 @@ int cli_sweep(int argc, char **argv) {
          "an axis: a case key, gpu, method or a GPU parameter; may be repeated"},
         {"case", CLI_STRING, &o.line, "\"T=..\"", "what stays: the other words of the case"},
         {"method", CLI_STRING, &o.method, "NAME", "who runs it (default moeref)"},
-        MODEL_OPTIONS(o.model),
+        CLI_MODEL_OPTIONS(o.model),
         {"output", CLI_OUTPUT, &o.output, "csv|json", "default csv; json: one object a line"},
         {"plot", CLI_STRING, &o.plot, "FILE",
          "gnuplot script, or FILE.png drawn with it; x is the first axis"},
         {"y", CLI_STRING, &o.y, "COLUMN", "what is plotted (default tflops)"},
         {0}};
-    cli_model_method_help(help, sizeof help);
+    cli_method_help(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts a cross product of values. Keys that move together share an "
                          "axis: n/E/K=256/128/8,512/64/4",
