@@ -84,8 +84,7 @@ static int is_weight_gradient(moe_tensor_id id) {
 /* Is this result made by this run at all? */
 static int makes(const run_state *r, moe_tensor_id id) {
     moe_tensor_role role = moe_tensor_role_of(id);
-    int is_backward = role == MOE_ROLE_BACKWARD || id == MOE_T_DH || id == MOE_T_DXP;
-    if (role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM || (is_backward && !r->dO))
+    if (role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM || (moe_tensor_is_backward(id) && !r->dO))
         return 0;
     if (r->params->skip_weight_gradients && is_weight_gradient(id))
         return 0;

@@ -25,9 +25,7 @@ typedef struct unit_work {
 } unit_work;
 
 int64_t moe_int_unit_column(const moe_int_unit_expert *u, int64_t j, int up) {
-    if (u->hw == u->n)
-        return j;
-    return u->layout == MOE_GLU_INTERLEAVED ? 2 * j + up : up * u->n + j;
+    return moe_h_column(u->layout, u->n, u->hw, j, up);
 }
 
 static double element(const moe_tensor *t, int64_t i) {
