@@ -189,8 +189,8 @@ Test(check_errors, exact_zeros) {
     close_run(&r);
 }
 
-/* A pre-activation on the corner of relu: its element of dH and of db1 have no truth. */
-Test(check_errors, corners_are_not_compared) {
+/* A pre-activation on the kink of relu: its element of dH and of db1 have no truth. */
+Test(check_errors, kinks_are_not_compared) {
     run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 "
                               "route=counts:3+3 seed=9")};
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
@@ -216,26 +216,26 @@ Test(check_errors, corners_are_not_compared) {
     close_run(&r);
 }
 
-/* Its rows of dX and dW1 have two: the oracle of either side of the corner, 1e-5 away, is taken for
+/* Its rows of dX and dW1 have two: the oracle of either side of the kink, 1e-5 away, is taken for
  * right. */
-Test(check_errors, corners_have_two_sides) {
+Test(check_errors, kinks_have_two_sides) {
     static const moe_tensor_id ids[] = {MOE_T_DX, MOE_T_DW1};
     run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
                               "route=counts:3+3 seed=9")};
-    float *b1 = r.problem->in.t[MOE_T_B1].data, corner;
+    float *b1 = r.problem->in.t[MOE_T_B1].data, kink;
     double apart[2] = {0};
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
-    corner = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
+    kink = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
     moe_reference_result_destroy(&r.oracle);
-    b1[3] = corner;
+    b1[3] = kink;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
                                       &r.rows),
                  MOE_OK);
-    cr_expect_eq(r.rows.sides, 2);
+    cr_expect_eq(r.rows.kinks, 2);
     for (int i = 0; i < 4; i++) {
         moe_tensor settled;
-        b1[3] = corner + (i / 2 ? 1e-5f : -1e-5f);
+        b1[3] = kink + (i / 2 ? 1e-5f : -1e-5f);
         r.low = reference(r.problem, r.oracle->plan, MOE_F64);
         const moe_tensor *got = &r.low->out.t[ids[i % 2]], *want = &r.oracle->out.t[ids[i % 2]];
         cr_assert_eq(moe_int_rows_settle(&r.rows, ids[i % 2], got, want, &settled), MOE_OK);
@@ -253,7 +253,7 @@ Test(check_errors, corners_have_two_sides) {
 
 /* Beyond the clamp dH is an exact 0: a kernel that stays below it has the errors of what it keeps.
  * Without them max z was 6.0, other elements reach 3.5. */
-Test(check_errors, both_sides_of_a_corner_err) {
+Test(check_errors, both_sides_of_a_kink_err) {
     run r = open_run("T=130 d=48 n=48 E=16 K=4 act=swiglu_clamp limit=1 on=input bias=1 seed=3",
                      MOE_BF16);
     double worst;
@@ -263,23 +263,23 @@ Test(check_errors, both_sides_of_a_corner_err) {
     close_run(&r);
 }
 
-/* With the weight on the input the same corner moves dS: by as much as it differs between the two
+/* With the weight on the input the same kink moves dS: by as much as it differs between the two
  * sides, 1e-5 away, which other errors of fp32 are far below. */
-Test(check_errors, corners_widen_dS) {
+Test(check_errors, kinks_widen_dS) {
     run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
                               "route=counts:3+3 seed=9")};
-    float *b1 = r.problem->in.t[MOE_T_B1].data, corner;
+    float *b1 = r.problem->in.t[MOE_T_B1].data, kink;
     double side[2];
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
-    corner = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
+    kink = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
     for (int i = 0; i < 2; i++) {
         moe_reference_result_destroy(&r.oracle);
-        b1[3] = corner + (i ? 1e-5f : -1e-5f);
+        b1[3] = kink + (i ? 1e-5f : -1e-5f);
         r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
         side[i] = element(&r.oracle->out.t[MOE_T_DS], 1);
     }
     moe_reference_result_destroy(&r.oracle);
-    b1[3] = corner;
+    b1[3] = kink;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     r.rounding = moe_int_rounding_of(MOE_F32);
     cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,

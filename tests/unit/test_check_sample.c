@@ -77,7 +77,7 @@ static void expect_same(both *b, moe_tensor_id id, const char *line) {
     cr_assert_gt(part->layout.groups, 0, "%s: %s is not sampled", line, moe_tensor_name(id));
     cr_assert_eq(moe_int_part_gather(&b->full.oracle->out.t[id], part, &full), MOE_OK);
     if (id ==
-        MOE_T_DW1) /* a sampled unit near a jump is left out, the full oracle has both sides */
+        MOE_T_DW1) /* a sampled unit near a kink is left out, the full oracle has both sides */
         blank(&full, &part->want);
     double off = difference(&part->want, &full);
     cr_expect(off < 1e-14, "%s: %s differs by %g", line, moe_tensor_name(id), off);

@@ -1,5 +1,5 @@
-/* Errors of a bank of rows through one expert: see errors.h. Each step mirrors one of the layer's
- * linear stages, with squared weights for weights and variances for values:
+/* Errors of one expert's feed-forward over a group of rows: see errors.h. Each step mirrors one of
+ * the layer's linear stages, with squared weights for weights and variances for values:
  *
  *     out_o = sum_j a_j w_oj    gives    v(out_o) = sum_j (v(a_j) + a_j^2 + sum |a|^2) w_oj^2
  *
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Scratch of one bank. */
+/* Scratch of one feed-forward. */
 typedef struct work {
     double *w1, *w2;     /* squared weights */
     double *w1_rows;     /* [hw] |W1_o|^2 */
@@ -21,7 +21,7 @@ typedef struct work {
     double *da;          /* [rows][n] dA' = dO W2 */
     double *va;          /* [rows][n] operand variance of the down-projection */
     double *ga;          /* [rows][n] operand variance of dW2 */
-    double *vdh, *gdh;   /* [rows][hw] the same of dXp and dW1 */
+    double *vdh, *gdh;   /* [rows][hw] the same of dX~ and dW1 */
     double *squares;     /* [rows][d] */
     double *jumps;       /* [rows] what jumps of dH may do to dS, squared */
     moe_int_unit *units; /* [n] of one row */
@@ -68,142 +68,141 @@ static void release(work *k) {
         free(k->block[i]);
 }
 
-static moe_status prepare(const moe_int_bank *b, work *k) {
-    int64_t d = b->desc->d, n = b->n, hw = b->hw, rows = b->rows;
+static moe_status prepare(const moe_int_error_ffn *f, work *k) {
+    int64_t d = f->desc->d, n = f->n, hw = f->hw, rows = f->rows;
     memset(k, 0, sizeof *k);
     k->w1 = take(k, hw * d);
     k->w2 = take(k, d * n);
-    k->w1_rows = keep(k, moe_int_row_squares(b->W1, hw, d));
+    k->w1_rows = keep(k, moe_int_row_squares(f->W1, hw, d));
     k->w2_cols = take(k, n);
     k->va = take(k, rows * n);
-    k->da = take(k, b->dy ? rows * n : 0);
-    k->ga = take(k, b->dy ? rows * n : 0);
-    k->vdh = take(k, b->dy ? rows * hw : 0);
-    k->gdh = take(k, b->dy ? rows * hw : 0);
+    k->da = take(k, f->dy ? rows * n : 0);
+    k->ga = take(k, f->dy ? rows * n : 0);
+    k->vdh = take(k, f->dy ? rows * hw : 0);
+    k->gdh = take(k, f->dy ? rows * hw : 0);
     k->squares = take(k, rows * d);
     k->jumps = take(k, rows);
     k->units = keep(k, calloc((size_t)n, sizeof *k->units));
     for (int i = 0; i < k->blocks; i++)
         if (!k->block[i])
             return MOE_E_NOMEM;
-    moe_int_loop_square_f64(b->W1, hw * d, k->w1);
-    moe_int_loop_square_f64(b->W2, d * n, k->w2);
+    moe_int_loop_square_f64(f->W1, hw * d, k->w1);
+    moe_int_loop_square_f64(f->W2, d * n, k->w2);
     for (int64_t i = 0; i < d; i++)
         for (int64_t j = 0; j < n; j++)
             k->w2_cols[j] += k->w2[i * n + j];
-    if (b->dy)
-        moe_int_loop_times_f64(b->dy, rows, d, b->W2, n, b->threads, k->da);
+    if (f->dy)
+        moe_int_loop_times_f64(f->dy, rows, d, f->W2, n, f->threads, k->da);
     return MOE_OK;
 }
 
-static int64_t column_of(const moe_int_bank *b, int64_t j, int part) {
-    if (b->hw == b->n)
-        return j;
-    return b->layout == MOE_GLU_INTERLEAVED ? 2 * j + part : part * b->n + j;
+static int64_t column_of(const moe_int_error_ffn *f, int64_t j, int part) {
+    return moe_h_column(f->layout, f->n, f->hw, j, part);
 }
 
-static double weight_of(const moe_int_bank *b, int64_t r) {
-    return b->on_input ? 1 : b->weight[r];
+static double weight_of(const moe_int_error_ffn *f, int64_t r) {
+    return f->on_input ? 1 : f->weight[r];
 }
 
 /* With the weight on the input s x is stored: what that and the weight's own error add, over the
  * squares of s x. */
-static double stored_input(const moe_int_bank *b, int64_t r) {
-    const int64_t d = b->desc->d;
-    return b->on_input ? moe_int_stored_share(b->rounding, 1, b->x + r * d, d) + b->vweight[r] : 0;
+static double stored_input(const moe_int_error_ffn *f, int64_t r) {
+    const int64_t d = f->desc->d;
+    return f->on_input ? moe_int_stored_share(f->rounding, 1, f->x + r * d, d) + f->vweight[r] : 0;
 }
 
 /* Row r's units: from x to a, and from dO to dh. */
-static void row_units(const moe_int_bank *b, const work *k, int64_t r) {
-    int64_t d = b->desc->d;
-    double xx = moe_int_norm2(b->x + r * d, d), dd = b->dy ? moe_int_norm2(b->dy + r * d, d) : 0;
-    double stored_x = stored_input(b, r) * xx / (double)d;
-    double w = weight_of(b, r), sum = b->rounding->sum;
-    double relative = b->rounding->eval + (b->on_input ? 0 : b->vweight[r]);
-    for (int64_t j = 0; j < b->n; j++) {
+static void row_units(const moe_int_error_ffn *f, const work *k, int64_t r) {
+    int64_t d = f->desc->d;
+    double xx = moe_int_norm2(f->x + r * d, d), dd = f->dy ? moe_int_norm2(f->dy + r * d, d) : 0;
+    double stored_x = stored_input(f, r) * xx / (double)d;
+    double w = weight_of(f, r), sum = f->rounding->sum;
+    double relative = f->rounding->eval + (f->on_input ? 0 : f->vweight[r]);
+    for (int64_t j = 0; j < f->n; j++) {
         moe_int_unit *u = &k->units[j];
-        u->parts = b->hw == b->n ? 1 : 2;
+        u->parts = f->hw == f->n ? 1 : 2;
         for (int p = 0; p < u->parts; p++) {
-            int64_t col = column_of(b, j, p);
-            u->h[p] = b->H[r * b->hw + col];
+            int64_t col = column_of(f, j, p);
+            u->h[p] = f->H[r * f->hw + col];
             u->vh[p] = (stored_x + sum * xx) * k->w1_rows[col];
         }
-        if (b->dy) {
-            u->da = w * k->da[r * b->n + j];
+        if (f->dy) {
+            u->da = w * k->da[r * f->n + j];
             u->vda = w * w * sum * dd * k->w2_cols[j] + relative * u->da * u->da;
         }
-        moe_int_unit_errors(b->desc, b->rounding, b->dy != NULL, u);
+        moe_int_unit_errors(f->desc, f->rounding, f->dy != NULL, u);
     }
 }
 
 /* dS = <dA', A> (+ <dO, b2>) or <dO, Y>: the errors of A, dA', a stored Y, and of adding. */
-static double weight_gradient(const moe_int_bank *b, const work *k, int64_t r) {
-    int64_t d = b->desc->d, n = b->n;
-    const double *dy = b->dy + r * d, *y = b->Y + r * d;
-    double v = 0, terms = 0, dd = b->rounding->sum * moe_int_norm2(dy, d);
+static double weight_gradient(const moe_int_error_ffn *f, const work *k, int64_t r) {
+    int64_t d = f->desc->d, n = f->n;
+    const double *dy = f->dy + r * d, *y = f->Y + r * d;
+    double v = 0, terms = 0, dd = f->rounding->sum * moe_int_norm2(dy, d);
     for (int64_t j = 0; j < n; j++) {
         double da2 = k->da[r * n + j] * k->da[r * n + j];
         double a2 = k->units[j].a * k->units[j].a;
-        v += da2 * (k->units[j].va + moe_int_stored(b->rounding, k->units[j].a));
+        v += da2 * (k->units[j].va + moe_int_stored(f->rounding, k->units[j].a));
         v += a2 * dd * k->w2_cols[j];
         terms += da2 * a2;
     }
     for (int64_t i = 0; i < d; i++) {
-        double bias = b->b2 ? dy[i] * b->b2[i] : 0;
-        v += dy[i] * dy[i] * moe_int_stored(b->rounding, y[i]);
+        double bias = f->b2 ? dy[i] * f->b2[i] : 0;
+        v += dy[i] * dy[i] * moe_int_stored(f->rounding, y[i]);
         terms += bias * bias;
     }
-    return v + b->rounding->sum * (double)(n + d) * terms;
+    return v + f->rounding->sum * (double)(n + d) * terms;
 }
 
-/* A jump of dh in column col of W1 changes dS = <dXp, x> by jump <W1_col, x>. */
-static double jump_square(const moe_int_bank *b, int64_t r, const moe_int_unit *u, int64_t col,
+/* A jump of dh in column col of W1 changes dS = <dX~, x> by jump <W1_col, x>. */
+static double jump_square(const moe_int_error_ffn *f, int64_t r, const moe_int_unit *u, int64_t col,
                           int part) {
     double dot = 0;
-    for (int64_t i = 0, d = b->desc->d; u->jump[part] != 0 && i < d; i++)
-        dot += b->W1[col * d + i] * b->raw[r * d + i];
+    for (int64_t i = 0, d = f->desc->d; u->jump[part] != 0 && i < d; i++)
+        dot += f->W1[col * d + i] * f->raw[r * d + i];
     return u->jump[part] * u->jump[part] * dot * dot;
 }
 
-static void store_row(const moe_int_bank *b, const work *k, int64_t r) {
-    double w = weight_of(b, r), vs = b->on_input ? 0 : b->vweight[r], sum = b->rounding->sum;
-    double a2 = sum * moe_int_norm2(b->A + r * b->n, b->n);
-    double dh2 = b->dy ? sum * moe_int_norm2(b->dH + r * b->hw, b->hw) : 0;
-    double rows = sum * (double)b->rows;
-    double stored_x = stored_input(b, r);
-    for (int64_t j = 0; j < b->n; j++) {
+static void store_row(const moe_int_error_ffn *f, const work *k, int64_t r) {
+    double w = weight_of(f, r), vs = f->on_input ? 0 : f->vweight[r], sum = f->rounding->sum;
+    double a2 = sum * moe_int_norm2(f->A + r * f->n, f->n);
+    double dh2 = f->dy ? sum * moe_int_norm2(f->dH + r * f->hw, f->hw) : 0;
+    double rows = sum * (double)f->rows;
+    double stored_x = stored_input(f, r);
+    for (int64_t j = 0; j < f->n; j++) {
         const moe_int_unit *u = &k->units[j];
-        int64_t at = r * b->n + j;
-        b->vA[at] = u->va;
-        k->va[at] = u->va + moe_int_stored(b->rounding, u->a) + a2;
-        if (b->dy)
+        int64_t at = r * f->n + j;
+        f->vA[at] = u->va;
+        k->va[at] = u->va + moe_int_stored(f->rounding, u->a) + a2;
+        if (f->dy)
             k->ga[at] =
-                w * w * (u->va + u->a * u->a * (vs + rows)) + moe_int_stored(b->rounding, w * u->a);
+                w * w * (u->va + u->a * u->a * (vs + rows)) + moe_int_stored(f->rounding, w * u->a);
         for (int p = 0; p < u->parts; p++) {
-            int64_t col = r * b->hw + column_of(b, j, p);
-            double dh = fmax(fabs(u->dh[p]), fabs(u->dh[p] + u->jump[p])); /* of both sides */
-            double square = dh * dh, stored = moe_int_stored(b->rounding, dh);
-            b->vH[col] = u->vh[p];
-            if (!b->dy)
+            int64_t col = r * f->hw + column_of(f, j, p);
+            double dh =
+                fmax(fabs(u->dh[p]), fabs(u->dh[p] + u->jump[p])); /* of both sides of a kink */
+            double square = dh * dh, stored = moe_int_stored(f->rounding, dh);
+            f->vH[col] = u->vh[p];
+            if (!f->dy)
                 continue;
-            b->jump[col] = u->jump[p];
-            k->jumps[r] += jump_square(b, r, u, column_of(b, j, p), p);
-            b->vdH[col] = u->vdh[p];
+            f->jump[col] = u->jump[p];
+            k->jumps[r] += jump_square(f, r, u, column_of(f, j, p), p);
+            f->vdH[col] = u->vdh[p];
             k->vdh[col] = u->vdh[p] + stored + dh2;
             k->gdh[col] = u->vdh[p] + stored + square * (rows + stored_x);
         }
     }
 }
 
-/* With the weight on the input, dS = <dXp, x>. */
-static void input_weight_gradient(const moe_int_bank *b, const work *k) {
-    int64_t d = b->desc->d;
-    for (int64_t r = 0; r < b->rows; r++) {
-        b->vdS[r] = k->jumps[r] / b->rounding->u2;
+/* With the weight on the input, dS = <dX~, x>. */
+static void input_weight_gradient(const moe_int_error_ffn *f, const work *k) {
+    int64_t d = f->desc->d;
+    for (int64_t r = 0; r < f->rows; r++) {
+        f->vdS[r] = k->jumps[r] / f->rounding->u2;
         for (int64_t i = r * d; i < (r + 1) * d; i++) {
-            double x2 = b->raw[i] * b->raw[i], g2 = b->dXp[i] * b->dXp[i];
-            double stored = moe_int_stored(b->rounding, b->dXp[i]);
-            b->vdS[r] += x2 * (b->vdXp[i] + stored + b->rounding->sum * (double)d * g2);
+            double x2 = f->raw[i] * f->raw[i], g2 = f->dXp[i] * f->dXp[i];
+            double stored = moe_int_stored(f->rounding, f->dXp[i]);
+            f->vdS[r] += x2 * (f->vdXp[i] + stored + f->rounding->sum * (double)d * g2);
         }
     }
 }
@@ -216,45 +215,45 @@ static void column_sums(const double *g, int64_t rows, int64_t width, double *re
             ret[i] += g[r * width + i];
 }
 
-static void parameter_gradients(const moe_int_bank *b, const work *k) {
-    int64_t d = b->desc->d, rows = b->rows;
-    double added = b->rounding->sum * (double)rows;
-    moe_int_loop_square_f64(b->x, rows * d, k->squares);
-    moe_int_loop_outer_f64(k->gdh, rows, b->hw, k->squares, d, b->threads, b->vdW1);
-    if (b->vdb1)
-        column_sums(k->gdh, rows, b->hw, b->vdb1);
-    moe_int_loop_square_f64(b->dy, rows * d, k->squares);
-    moe_int_loop_outer_f64(k->squares, rows, d, k->ga, b->n, b->threads, b->vdW2);
-    if (!b->vdb2)
+static void parameter_gradients(const moe_int_error_ffn *f, const work *k) {
+    int64_t d = f->desc->d, rows = f->rows;
+    double added = f->rounding->sum * (double)rows;
+    moe_int_loop_square_f64(f->x, rows * d, k->squares);
+    moe_int_loop_outer_f64(k->gdh, rows, f->hw, k->squares, d, f->threads, f->vdW1);
+    if (f->vdb1)
+        column_sums(k->gdh, rows, f->hw, f->vdb1);
+    moe_int_loop_square_f64(f->dy, rows * d, k->squares);
+    moe_int_loop_outer_f64(k->squares, rows, d, k->ga, f->n, f->threads, f->vdW2);
+    if (!f->vdb2)
         return;
     for (int64_t r = 0; r < rows; r++) {
-        double w = weight_of(b, r), vs = b->on_input ? 0 : b->vweight[r];
+        double w = weight_of(f, r), vs = f->on_input ? 0 : f->vweight[r];
         for (int64_t i = 0; i < d; i++)
             k->squares[r * d + i] *= w * w * (vs + added);
     }
-    column_sums(k->squares, rows, d, b->vdb2);
+    column_sums(k->squares, rows, d, f->vdb2);
 }
 
-moe_status moe_int_bank_errors(const moe_int_bank *b) {
+moe_status moe_int_ffn_errors(const moe_int_error_ffn *f) {
     work k;
-    moe_status status = prepare(b, &k);
+    moe_status status = prepare(f, &k);
     if (status) {
         release(&k);
         return status;
     }
-    for (int64_t r = 0; r < b->rows; r++) {
-        row_units(b, &k, r);
-        store_row(b, &k, r);
-        if (b->dy && !b->on_input)
-            b->vdS[r] = weight_gradient(b, &k, r);
+    for (int64_t r = 0; r < f->rows; r++) {
+        row_units(f, &k, r);
+        store_row(f, &k, r);
+        if (f->dy && !f->on_input)
+            f->vdS[r] = weight_gradient(f, &k, r);
     }
-    moe_int_loop_linear_f64(k.va, b->rows, b->n, k.w2, b->desc->d, NULL, b->threads, b->vY);
-    if (b->dy) {
-        moe_int_loop_times_f64(k.vdh, b->rows, b->hw, k.w1, b->desc->d, b->threads, b->vdXp);
-        if (b->on_input)
-            input_weight_gradient(b, &k);
-        if (b->vdW1)
-            parameter_gradients(b, &k);
+    moe_int_loop_linear_f64(k.va, f->rows, f->n, k.w2, f->desc->d, NULL, f->threads, f->vY);
+    if (f->dy) {
+        moe_int_loop_times_f64(k.vdh, f->rows, f->hw, k.w1, f->desc->d, f->threads, f->vdXp);
+        if (f->on_input)
+            input_weight_gradient(f, &k);
+        if (f->vdW1)
+            parameter_gradients(f, &k);
     }
     release(&k);
     return MOE_OK;
