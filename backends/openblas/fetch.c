@@ -37,11 +37,11 @@ static const void *kept(const ob_layer *layer, moe_tensor_id id, moe_dtype *dtyp
 }
 
 static moe_status recompute(ob_layer *layer, moe_tensor_id id, float *ret) {
-    const ob_bank *bank = &layer->routed;
+    const ob_experts *experts = &layer->routed;
     if (id == MOE_T_Y)
         return ob_recompute_Y(layer, ret);
-    for (int64_t r = 0; r < bank->rows; r++)
-        ob_act_forward(&bank->act, bank->H + r * bank->width, ret + r * bank->n);
+    for (int64_t r = 0; r < experts->rows; r++)
+        ob_act_forward(&experts->act, experts->H + r * experts->width, ret + r * experts->n);
     return MOE_OK;
 }
 
@@ -73,19 +73,19 @@ moe_status ob_layer_routing(void *self, const moe_plan **ret) {
     return MOE_OK;
 }
 
-/* GEMM operations of a bank's stage: so many times rows * d * n, n the expert's width. */
-static double stage_flops(const ob_layer *layer, const ob_bank *bank, ob_stage stage) {
-    double unit = 2.0 * (double)bank->rows * (double)bank->d;
+/* GEMM operations of a stage: so many times rows * d * n, n the expert's width. */
+static double stage_flops(const ob_layer *layer, const ob_experts *experts, ob_stage stage) {
+    double unit = 2.0 * (double)experts->rows * (double)experts->d;
     double router = 2.0 * (double)layer->T * (double)layer->R * (double)layer->desc.d;
     switch (stage) {
     case OB_STAGE_A:
     case OB_STAGE_DXP:
     case OB_STAGE_DW1:
-        return unit * (double)bank->width;
+        return unit * (double)experts->width;
     case OB_STAGE_Y:
     case OB_STAGE_DH:
     case OB_STAGE_DW2:
-        return unit * (double)bank->n;
+        return unit * (double)experts->n;
     case OB_STAGE_ROUTER:
         return router;
     case OB_STAGE_DROUTER:
@@ -105,15 +105,15 @@ size_t ob_layer_timings(void *self, moe_cost *ret, size_t capacity) {
     };
     const ob_layer *layer = self;
     size_t count = 0;
-    for (int b = 0; b < 2; b++) {
-        const ob_bank *bank = b ? &layer->shared : &layer->routed;
+    for (int shared = 0; shared < 2; shared++) {
+        const ob_experts *experts = shared ? &layer->shared : &layer->routed;
         for (int s = 0; s < OB_STAGE_COUNT; s++) {
-            if (layer->us[b][s] <= 0)
+            if (layer->us[shared][s] <= 0)
                 continue;
             if (count < capacity) {
-                moe_cost cost = {.us = layer->us[b][s],
-                                 .flops = stage_flops(layer, bank, (ob_stage)s)};
-                snprintf(cost.name, sizeof cost.name, "%s%s", name[s], b ? "_shared" : "");
+                moe_cost cost = {.us = layer->us[shared][s],
+                                 .flops = stage_flops(layer, experts, (ob_stage)s)};
+                snprintf(cost.name, sizeof cost.name, "%s%s", name[s], shared ? "_shared" : "");
                 ret[count] = cost;
             }
             count++;
