@@ -1,4 +1,4 @@
-#include "sim/fit/fit_errors.h"
+#include "sim/fit/residuals.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,17 +14,17 @@ static int in_class(const moe_int_row *row, int class) {
 }
 
 /* Rows of a class and, where it is not NULL, of a kernel. `size` has room for all rows. */
-static moe_fit_error summarise(const moe_int_errors *e, int class, const char *kernel,
+static moe_fit_error summarise(const moe_int_residuals *r, int class, const char *kernel,
                                double *size) {
     moe_fit_error sum = {0};
-    for (size_t i = 0; i < e->table->count; i++) {
-        const moe_int_row *row = &e->table->rows[i];
-        if (e->fold[i] < 0 || e->fold[i] == e->but || !in_class(row, class) ||
+    for (size_t i = 0; i < r->table->count; i++) {
+        const moe_int_row *row = &r->table->rows[i];
+        if (r->fold[i] < 0 || r->fold[i] == r->but || !in_class(row, class) ||
             (kernel && strcmp(kernel, row->kernel) != 0))
             continue;
-        size[sum.rows++] = 100 * fabs(e->error[i]);
-        sum.mean += 100 * fabs(e->error[i]);
-        sum.bias += 100 * e->error[i];
+        size[sum.rows++] = 100 * fabs(r->residual[i]);
+        sum.mean += 100 * fabs(r->residual[i]);
+        sum.bias += 100 * r->residual[i];
     }
     if (sum.rows > 0) {
         qsort(size, (size_t)sum.rows, sizeof *size, by_value);
@@ -36,12 +36,13 @@ static moe_fit_error summarise(const moe_int_errors *e, int class, const char *k
     return sum;
 }
 
-moe_status moe_int_errors_by_class(const moe_int_errors *e, moe_fit_error ret[MOE_FIT_CLASSES]) {
-    double *size = malloc(e->table->count * sizeof *size);
+moe_status moe_int_residuals_by_class(const moe_int_residuals *r,
+                                      moe_fit_error ret[MOE_FIT_CLASSES]) {
+    double *size = malloc(r->table->count * sizeof *size);
     if (!size)
         return MOE_E_NOMEM;
     for (int c = 0; c < MOE_FIT_CLASSES; c++)
-        ret[c] = summarise(e, c, NULL, size);
+        ret[c] = summarise(r, c, NULL, size);
     free(size);
     return MOE_OK;
 }
@@ -54,18 +55,18 @@ static int is_listed(const moe_fit_result *r, const char *name) {
     return 0;
 }
 
-moe_status moe_int_errors_by_kernel(const moe_int_errors *e, moe_fit_result *ret) {
-    double *size = malloc(e->table->count * sizeof *size);
+moe_status moe_int_residuals_by_kernel(const moe_int_residuals *r, moe_fit_result *ret) {
+    double *size = malloc(r->table->count * sizeof *size);
     if (!size)
         return MOE_E_NOMEM;
     ret->n_kernels = 0;
-    for (size_t i = 0; i < e->table->count && ret->n_kernels < MOE_FIT_KERNELS_MAX; i++) {
-        const char *name = e->table->rows[i].kernel;
-        if (e->fold[i] < 0 || is_listed(ret, name))
+    for (size_t i = 0; i < r->table->count && ret->n_kernels < MOE_FIT_KERNELS_MAX; i++) {
+        const char *name = r->table->rows[i].kernel;
+        if (r->fold[i] < 0 || is_listed(ret, name))
             continue;
         moe_fit_kernel *k = &ret->kernels[ret->n_kernels++];
         strcpy(k->name, name);
-        k->error = summarise(e, MOE_FIT_ALL, name, size);
+        k->error = summarise(r, MOE_FIT_ALL, name, size);
     }
     free(size);
     return MOE_OK;

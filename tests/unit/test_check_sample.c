@@ -69,7 +69,7 @@ static void blank(moe_tensor *t, const moe_tensor *want) {
 }
 
 /* Values are the same sums of up to 70 terms in float64, variances also hold secants over steps of
- * 1e-6 and more (errors_unit.c), which turn a last bit of h, 1e-16, into 1e-10. Largest seen: 4e-16
+ * 1e-6 and more (errors/unit.c), which turn a last bit of h, 1e-16, into 1e-10. Largest seen: 4e-16
  * and 1.3e-11. */
 static void expect_same(both *b, moe_tensor_id id, const char *line) {
     moe_int_part *part = &b->sampled.part[id];
@@ -165,7 +165,7 @@ static int64_t row_of(const moe_plan *plan, int64_t t, int64_t e) {
 }
 
 /* Gradient of token t's logit e, dz_e = sum of slope_ek dS_k over the chosen k, and its variance in
- * units of u^2/3, from the terms that errors.h and errors_router.c name. `vdS` is the variance of
+ * units of u^2/3, from the terms that errors.h and errors/router.c name. `vdS` is the variance of
  * dS, NULL where dS is given. */
 static double logit_by_hand(const both *b, const moe_tensor *vdS, int64_t t, int e,
                             moe_int_rounding r, double *ret_v) {
