@@ -4,10 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/streams.h"
 #include "moeref/model.h"
 #include "route/route.h"
-
-#define STREAM_COUNTS UINT64_C(1002) /* streams below 1002 belong to tensors and plans */
 
 /* Scales `mean` so that it sums to `pairs` with no expert above T: a token goes to an expert once.
  * The excess of full experts is spread over the others, by their share, until nothing is left. */
@@ -56,7 +55,8 @@ static void draw(const double *mean, int64_t experts, int64_t tokens, int64_t pa
     for (int64_t e = 0; e < experts; e++) {
         const double p = mean[e] / (double)tokens;
         const double spread = sqrt(fmax(0, mean[e] * (1 - p)));
-        const double x = mean[e] + spread * moe_rng_normal(seed, STREAM_COUNTS, (uint64_t)e);
+        const double x =
+            mean[e] + spread * moe_rng_normal(seed, MOE_INT_STREAM_COUNTS, (uint64_t)e);
         counts[e] = (int64_t)fmin((double)tokens, fmax(0, round(x)));
     }
     settle_sum(counts, experts, tokens, pairs);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/streams.h"
 #include "layer/problem.h"
 
 /* Draws from the whole zipf distribution before the taken experts are left out of it explicitly. */
