@@ -13,10 +13,10 @@
 static char *real_text(double value) {
     char *text;
     size_t size;
-    json_text t = {.to = open_memstream(&text, &size)};
-    json_text_open(&t, NULL, '[');
-    json_text_real(&t, NULL, value);
-    json_text_close(&t, ']');
+    cli_json t = {.to = open_memstream(&text, &size)};
+    cli_json_open(&t, NULL, '[');
+    cli_json_real(&t, NULL, value);
+    cli_json_close(&t, ']');
     fclose(t.to);
     return text;
 }
@@ -24,10 +24,10 @@ static char *real_text(double value) {
 static char *string_text(const char *value) {
     char *text;
     size_t size;
-    json_text t = {.to = open_memstream(&text, &size)};
-    json_text_open(&t, NULL, '[');
-    json_text_string(&t, NULL, value);
-    json_text_close(&t, ']');
+    cli_json t = {.to = open_memstream(&text, &size)};
+    cli_json_open(&t, NULL, '[');
+    cli_json_string(&t, NULL, value);
+    cli_json_close(&t, ']');
     fclose(t.to);
     return text;
 }
@@ -41,7 +41,7 @@ static void expect_real(double value) {
     json_decref(list);
 }
 
-Test(json_text, reals_are_those_of_the_library) {
+Test(cli_json, reals_are_those_of_the_library) {
     static const double special[] = {0,        -0.0,      1,      -1,      0.5,       9999999,
                                      10000000, -1e7,      1e-4,   1e-5,    1e21,      1e-300,
                                      5e-324,   9999999.5, 123e99, 99999.5, 0.1 + 0.2, 1.0 / 3};
@@ -58,7 +58,7 @@ Test(json_text, reals_are_those_of_the_library) {
     }
 }
 
-Test(json_text, no_number_is_null) {
+Test(cli_json, no_number_is_null) {
     const double none[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; i < 3; i++) {
         char *got = real_text(none[i]);
@@ -68,7 +68,7 @@ Test(json_text, no_number_is_null) {
 }
 
 /* Text of random bytes: the library's bytes where it is UTF-8, else still JSON. */
-Test(json_text, strings_are_those_of_the_library) {
+Test(cli_json, strings_are_those_of_the_library) {
     static const char *const pieces[] = {"a",
                                          "\"",
                                          "\\",
@@ -108,21 +108,21 @@ Test(json_text, strings_are_those_of_the_library) {
     }
 }
 
-Test(json_text, members_and_lines) {
+Test(cli_json, members_and_lines) {
     char *text;
     size_t size;
-    json_text t = {.to = open_memstream(&text, &size)};
+    cli_json t = {.to = open_memstream(&text, &size)};
     for (int i = 0; i < 2; i++) {
-        json_text_open(&t, NULL, '{');
-        json_text_int(&t, "a", i ? -9223372036854775807LL - 1 : 0);
-        json_text_open(&t, "b", '[');
-        json_text_open(&t, NULL, '{');
-        json_text_close(&t, '}');
-        json_text_real(&t, NULL, 2);
-        json_text_close(&t, ']');
-        json_text_string(&t, "c", "");
-        json_text_close(&t, '}');
-        json_text_line(&t);
+        cli_json_open(&t, NULL, '{');
+        cli_json_int(&t, "a", i ? -9223372036854775807LL - 1 : 0);
+        cli_json_open(&t, "b", '[');
+        cli_json_open(&t, NULL, '{');
+        cli_json_close(&t, '}');
+        cli_json_real(&t, NULL, 2);
+        cli_json_close(&t, ']');
+        cli_json_string(&t, "c", "");
+        cli_json_close(&t, '}');
+        cli_json_line(&t);
     }
     fclose(t.to);
     cr_expect_str_eq(text, "{\"a\":0,\"b\":[{},2.0],\"c\":\"\"}\n"

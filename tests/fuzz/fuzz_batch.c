@@ -9,17 +9,17 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void predict(const moe_gpu *gpu, const model_subject *s) {
+static void predict(const moe_gpu *gpu, const cli_question *s) {
     const moe_workload state = {0};
     moe_prediction *p = NULL;
     char *text = NULL;
     size_t length = 0;
-    if (model_subject_predict(s, gpu, "moeref", &state, NULL, &p))
+    if (cli_question_predict(s, gpu, "moeref", &state, NULL, &p))
         return;
     FILE *to = open_memstream(&text, &length);
     if (!to)
         abort();
-    model_print_json(to, s->line, gpu, "moeref", p);
+    cli_prediction_json(to, s->line, gpu, "moeref", p);
     fclose(to);
     json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
     if (!root || strchr(text, '\n') != text + length - 1 ||
@@ -32,7 +32,7 @@ static void predict(const moe_gpu *gpu, const model_subject *s) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static moe_gpu *gpu;
-    model_subject s;
+    cli_question s;
     if (!gpu && moe_gpu_load("h100-sxm", NULL, &gpu))
         abort();
     char *line = malloc(size + 1);
@@ -40,9 +40,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     memcpy(line, data, size);
     line[size] = '\0';
-    if (model_subject_parse(line, NULL, &s) == MOE_OK) {
+    if (cli_question_parse(line, NULL, &s) == MOE_OK) {
         predict(gpu, &s);
-        model_subject_destroy(&s);
+        cli_question_destroy(&s);
     }
     free(line);
     return 0;

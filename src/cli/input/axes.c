@@ -27,7 +27,7 @@ static size_t count_char(const char *text, char c) {
     return count;
 }
 
-static moe_status parse_axis(const char *text, sweep_axis *a) {
+static moe_status parse_axis(const char *text, cli_axis *a) {
     a->text = strdup(text);
     if (!a->text)
         return MOE_E_NOMEM;
@@ -35,7 +35,7 @@ static moe_status parse_axis(const char *text, sweep_axis *a) {
     if (!values)
         return MOE_E_INVALID;
     *values++ = '\0';
-    a->n_keys = cut(a->text, '/', a->keys, SWEEP_KEYS_MAX);
+    a->n_keys = cut(a->text, '/', a->keys, CLI_AXIS_KEYS_MAX);
     const size_t tuples = count_char(values, ',') + 1;
     const char **at = calloc(tuples, sizeof *at);
     a->values = calloc(tuples * (a->n_keys + 1), sizeof *a->values);
@@ -43,11 +43,11 @@ static moe_status parse_axis(const char *text, sweep_axis *a) {
     if (!status && (a->n_keys == 0 || cut(values, ',', at, tuples) != tuples))
         status = MOE_E_INVALID;
     for (size_t i = 0; !status && i < tuples; i++) {
-        const char *piece[SWEEP_KEYS_MAX];
+        const char *piece[CLI_AXIS_KEYS_MAX];
         /* A single key's values may hold a '/', as file names do. */
         if (a->n_keys == 1)
             piece[0] = at[i];
-        else if (cut((char *)at[i], '/', piece, SWEEP_KEYS_MAX) != a->n_keys)
+        else if (cut((char *)at[i], '/', piece, CLI_AXIS_KEYS_MAX) != a->n_keys)
             status = MOE_E_INVALID;
         for (size_t k = 0; !status && k < a->n_keys; k++)
             a->values[i * a->n_keys + k] = piece[k];
@@ -57,11 +57,11 @@ static moe_status parse_axis(const char *text, sweep_axis *a) {
     return status;
 }
 
-moe_status sweep_axes_parse(const cli_strings *texts, sweep_axes *ret) {
-    sweep_axes axes = {0};
+moe_status cli_axes_parse(const cli_strings *texts, cli_axes *ret) {
+    cli_axes axes = {0};
     moe_status status = MOE_OK;
-    if (texts->count > SWEEP_AXES_MAX)
-        return moe_fail(cli_log(), MOE_E_INVALID, "a sweep has at most %d axes", SWEEP_AXES_MAX);
+    if (texts->count > CLI_AXES_MAX)
+        return moe_fail(cli_log(), MOE_E_INVALID, "a sweep has at most %d axes", CLI_AXES_MAX);
     for (size_t i = 0; !status && i < texts->count; i++) {
         status = parse_axis(texts->at[i], &axes.at[axes.count++]);
         if (status)
@@ -69,24 +69,24 @@ moe_status sweep_axes_parse(const cli_strings *texts, sweep_axes *ret) {
                      "--vary \"%s\": write KEY=VALUE,VALUE or KEY/KEY=VALUE/VALUE,VALUE/VALUE",
                      texts->at[i]);
     }
-    if (!status && sweep_axes_points(&axes) == 0)
+    if (!status && cli_axes_points(&axes) == 0)
         status = moe_fail(cli_log(), MOE_E_INVALID, "more than %d points", POINTS_MAX);
     if (status)
-        sweep_axes_destroy(&axes);
+        cli_axes_destroy(&axes);
     else
         *ret = axes;
     return status;
 }
 
-void sweep_axes_destroy(sweep_axes *axes) {
+void cli_axes_destroy(cli_axes *axes) {
     for (size_t i = 0; i < axes->count; i++) {
         free(axes->at[i].text);
         free(axes->at[i].values);
     }
-    *axes = (sweep_axes){0};
+    *axes = (cli_axes){0};
 }
 
-size_t sweep_axes_points(const sweep_axes *axes) {
+size_t cli_axes_points(const cli_axes *axes) {
     size_t points = 1;
     for (size_t i = 0; i < axes->count; i++) {
         points *= axes->at[i].n_values;
@@ -96,9 +96,9 @@ size_t sweep_axes_points(const sweep_axes *axes) {
     return points;
 }
 
-const char *sweep_axes_value(const sweep_axes *axes, size_t axis, size_t key, size_t point) {
+const char *cli_axes_value(const cli_axes *axes, size_t axis, size_t key, size_t point) {
     for (size_t i = axes->count - 1; i > axis; i--)
         point /= axes->at[i].n_values;
-    const sweep_axis *a = &axes->at[axis];
+    const cli_axis *a = &axes->at[axis];
     return a->values[point % a->n_values * a->n_keys + key];
 }

@@ -20,7 +20,7 @@ typedef struct batch_line {
 
 typedef struct batch {
     cli_lines in;
-    model_line_fn make;
+    cli_line_fn make;
     const void *user;
     long cases;
     batch_line lines[CHUNK_LINES];
@@ -96,7 +96,7 @@ static moe_status print_chunk(batch *b) {
     return status;
 }
 
-moe_status model_batch(const char *path, model_line_fn make, const void *user) {
+moe_status cli_batch(const char *path, cli_line_fn make, const void *user) {
     batch b = {.make = make, .user = user};
     moe_status status = cli_lines_open(path, &b.in), read = MOE_OK;
     if (status)

@@ -8,16 +8,16 @@
 #include "moeref/model.h"
 
 /* Which GPU, in which state. */
-typedef struct model_options {
+typedef struct cli_model_options {
     const char *gpu;     /* --gpu, NULL: h100-sxm */
     cli_strings what_if; /* --what-if */
     const char *clock;   /* --clock burst|settled */
     const char *data;    /* --data random|constant */
     bool in_stream;      /* --stream */
-} model_options;
+} cli_model_options;
 
 /* clang-format off */
-#define MODEL_OPTIONS(o)                                                                           \
+#define CLI_MODEL_OPTIONS(o)                                                                           \
     {"gpu", CLI_STRING, &(o).gpu, "NAME|FILE",                                                     \
      "GPU description, shipped or your own (default h100-sxm)"},                                   \
     {"what-if", CLI_STRINGS, &(o).what_if, "KEY*NUMBER",                                           \
@@ -30,36 +30,35 @@ typedef struct model_options {
 /* clang-format on */
 
 /* Loads the GPU and applies the what-ifs; fills clock, entropy and in_stream of *ret_state. */
-moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state);
+moe_status cli_model_open(const cli_model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state);
 
 /* One thing to predict: a layer or a dense GEMM. */
-typedef struct model_subject {
+typedef struct cli_question {
     char *line; /* as given, or canonical */
     bool is_gemm;
     moe_case c;      /* a layer */
     int64_t *counts; /* [E] */
     int64_t m, n, k, batch;
-} model_subject;
+} cli_question;
 
 /* Parses "moe T=.. d=.. ..." (the word moe may be missing) or "gemm m=.. n=.. k=.. [batch=..]". */
-moe_status model_subject_parse(const char *line, const moe_log *log, model_subject *ret);
+moe_status cli_question_parse(const char *line, const moe_log *log, cli_question *ret);
 
 /* A layer whose description came from elsewhere (a checkpoint's config.json). */
-moe_status model_subject_config(const char *path, int64_t tokens, model_subject *ret);
-void model_subject_destroy(model_subject *s);
+moe_status cli_question_config(const char *path, int64_t tokens, cli_question *ret);
+void cli_question_destroy(cli_question *s);
 
-moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
-                                 const moe_workload *state, const moe_log *log,
-                                 moe_prediction **ret);
+moe_status cli_question_predict(const cli_question *s, const moe_gpu *gpu, const char *method,
+                                const moe_workload *state, const moe_log *log,
+                                moe_prediction **ret);
 
 /* Calls make() for every line of a file ("-": standard input) that is not empty and does not start
  * with '#', from several threads; what it writes to `to` is printed in the order of the lines. A
  * line that fails ends the run and is named. MOE_E_NOTFOUND: no such line. */
-typedef moe_status (*model_line_fn)(const void *user, const char *line, const moe_log *log,
-                                    FILE *to);
-moe_status model_batch(const char *path, model_line_fn make, const void *user);
+typedef moe_status (*cli_line_fn)(const void *user, const char *line, const moe_log *log, FILE *to);
+moe_status cli_batch(const char *path, cli_line_fn make, const void *user);
 
 /* Names of all methods on one line, for --help. */
-void model_method_help(char *buf, size_t size);
+void cli_method_help(char *buf, size_t size);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-moe_status model_open(const model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state) {
+moe_status cli_model_open(const cli_model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state) {
     moe_gpu *gpu = NULL;
     if (o->clock && strcmp(o->clock, "burst") != 0 && strcmp(o->clock, "settled") != 0)
         return moe_fail(cli_log(), MOE_E_INVALID, "--clock is burst or settled, not \"%s\"",
@@ -42,7 +42,7 @@ static moe_status parse_size(const char *word, const moe_log *log, int64_t *ret)
     return MOE_OK;
 }
 
-static moe_status parse_gemm_word(const char *word, const moe_log *log, model_subject *s) {
+static moe_status parse_gemm_word(const char *word, const moe_log *log, cli_question *s) {
     static const char *const keys[] = {"m=", "n=", "k=", "batch="};
     int64_t *const slots[] = {&s->m, &s->n, &s->k, &s->batch};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -52,7 +52,7 @@ static moe_status parse_gemm_word(const char *word, const moe_log *log, model_su
     return moe_fail(log, MOE_E_INVALID, "gemm: \"%.40s\" is not m=, n=, k= or batch=", word);
 }
 
-static moe_status parse_gemm(const char *words, const moe_log *log, model_subject *s) {
+static moe_status parse_gemm(const char *words, const moe_log *log, cli_question *s) {
     char *copy = strdup(words), *rest = copy;
     moe_status status = copy ? MOE_OK : MOE_E_NOMEM;
     s->is_gemm = true;
@@ -66,7 +66,7 @@ static moe_status parse_gemm(const char *words, const moe_log *log, model_subjec
     return status;
 }
 
-static moe_status draw_counts(const moe_log *log, model_subject *s) {
+static moe_status draw_counts(const moe_log *log, cli_question *s) {
     s->counts = malloc((size_t)s->c.layer.E * sizeof *s->counts);
     if (!s->counts)
         return moe_fail(log, MOE_E_NOMEM, "out of memory");
@@ -84,7 +84,7 @@ static moe_status check_text(const char *line, const moe_log *log) {
     return MOE_OK;
 }
 
-static moe_status parse_line(const char *line, const moe_log *log, model_subject *s) {
+static moe_status parse_line(const char *line, const moe_log *log, cli_question *s) {
     moe_status status = check_text(line, log);
     if (status)
         return status;
@@ -94,8 +94,8 @@ static moe_status parse_line(const char *line, const moe_log *log, model_subject
     return status ? status : draw_counts(log, s);
 }
 
-moe_status model_subject_parse(const char *line, const moe_log *log, model_subject *ret) {
-    model_subject s = {.line = strdup(line)};
+moe_status cli_question_parse(const char *line, const moe_log *log, cli_question *ret) {
+    cli_question s = {.line = strdup(line)};
     moe_status status = s.line ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory");
     if (!status) {
         size_t length = strlen(s.line);
@@ -104,14 +104,14 @@ moe_status model_subject_parse(const char *line, const moe_log *log, model_subje
         status = parse_line(s.line, log, &s);
     }
     if (status)
-        model_subject_destroy(&s);
+        cli_question_destroy(&s);
     else
         *ret = s;
     return status;
 }
 
-moe_status model_subject_config(const char *path, int64_t tokens, model_subject *ret) {
-    model_subject s = {.line = strdup(path)};
+moe_status cli_question_config(const char *path, int64_t tokens, cli_question *ret) {
+    cli_question s = {.line = strdup(path)};
     moe_status status = s.line ? MOE_OK : MOE_E_NOMEM;
     s.c.pass = MOE_PASS_BOTH;
     s.c.T = tokens > 0 ? tokens : 4096;
@@ -120,22 +120,22 @@ moe_status model_subject_config(const char *path, int64_t tokens, model_subject 
     if (!status)
         status = draw_counts(cli_log(), &s);
     if (status)
-        model_subject_destroy(&s);
+        cli_question_destroy(&s);
     else
         *ret = s;
     return status;
 }
 
-void model_subject_destroy(model_subject *s) {
+void cli_question_destroy(cli_question *s) {
     free(s->line);
     free(s->counts);
     moe_case_destroy(&s->c);
-    *s = (model_subject){0};
+    *s = (cli_question){0};
 }
 
-moe_status model_subject_predict(const model_subject *s, const moe_gpu *gpu, const char *method,
-                                 const moe_workload *state, const moe_log *log,
-                                 moe_prediction **ret) {
+moe_status cli_question_predict(const cli_question *s, const moe_gpu *gpu, const char *method,
+                                const moe_workload *state, const moe_log *log,
+                                moe_prediction **ret) {
     const moe_workload w = moe_workload_of(&s->c, s->counts, state);
     if (s->is_gemm)
         return moe_predict_gemm(gpu, s->m, s->n, s->k, s->batch, state, log, ret);

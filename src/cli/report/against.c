@@ -25,18 +25,18 @@ static void print_times(against *a, const moe_row_error *e) {
     a->rows++;
     a->impossible |= cli_time_impossible(e->measured_us, e->least_us);
     if (a->json) {
-        json_text t = {.to = stdout};
-        json_text_open(&t, NULL, '{');
-        json_text_string(&t, "case", e->what);
-        json_text_string(&t, "gpu", moe_gpu_name(a->gpu));
-        json_text_string(&t, "method", a->params.method);
-        json_text_string(&t, "name", e->kernel);
-        json_text_real(&t, "measured_us", e->measured_us);
-        json_text_real(&t, "predicted_us", e->predicted_us);
-        json_text_real(&t, "floor_us", e->floor_us);
-        json_text_string(&t, "verdict", says);
-        json_text_close(&t, '}');
-        json_text_line(&t);
+        cli_json t = {.to = stdout};
+        cli_json_open(&t, NULL, '{');
+        cli_json_string(&t, "case", e->what);
+        cli_json_string(&t, "gpu", moe_gpu_name(a->gpu));
+        cli_json_string(&t, "method", a->params.method);
+        cli_json_string(&t, "name", e->kernel);
+        cli_json_real(&t, "measured_us", e->measured_us);
+        cli_json_real(&t, "predicted_us", e->predicted_us);
+        cli_json_real(&t, "floor_us", e->floor_us);
+        cli_json_string(&t, "verdict", says);
+        cli_json_close(&t, '}');
+        cli_json_line(&t);
         return;
     }
     printf("  %-15s %12.1f %12.1f %12.1f %+8.1f %%  %s\n", e->kernel, e->measured_us,
@@ -74,8 +74,8 @@ static moe_status judge_rows(against *a, const char *path, const moe_table *tabl
     return MOE_OK;
 }
 
-moe_status model_against(const char *path, const moe_gpu *gpu, const char *method,
-                         const moe_workload *state, bool json, bool *ret_impossible) {
+moe_status cli_against(const char *path, const moe_gpu *gpu, const char *method,
+                       const moe_workload *state, bool json, bool *ret_impossible) {
     against a = {.gpu = gpu,
                  .params = {.method = method,
                             .clock = state->clock,

@@ -246,11 +246,11 @@ static void print_csv_known(FILE *to, double value) {
 
 static void print_csv(FILE *to, const char *name, const char *backend, const moe_bench_times *t,
                       const moe_bench_result *r) {
-    csv_text_quoted(to, name);
+    cli_csv_quoted(to, name);
     putc(',', to);
-    csv_text(to, backend);
+    cli_csv_text(to, backend);
     putc(',', to);
-    csv_text(to, t->name);
+    cli_csv_text(to, t->name);
     fprintf(to, ",%.3f,%.3f,%.3f,%.4f,%.0f,%.0f,%.3f,%.3f,%s", t->median_us, t->min_us, t->max_us,
             t->spread, t->flops, t->bytes, t->predicted_us, t->floor_us, t->bound_by);
     print_csv_known(to, r->board.sm_mhz.median);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-void csv_text_quoted(FILE *to, const char *text) {
+void cli_csv_quoted(FILE *to, const char *text) {
     putc('"', to);
     for (; *text; text++) {
         if (*text == '"')
@@ -12,9 +12,9 @@ void csv_text_quoted(FILE *to, const char *text) {
     putc('"', to);
 }
 
-void csv_text(FILE *to, const char *text) {
+void cli_csv_text(FILE *to, const char *text) {
     if (strpbrk(text, ",\"\r\n"))
-        csv_text_quoted(to, text);
+        cli_csv_quoted(to, text);
     else
         fputs(text, to);
 }

@@ -56,7 +56,7 @@ static void put_quoted(FILE *to, const char *text) {
 }
 
 /* What stands before a value. Keys are the program's own words and need no escapes. */
-static void begin(json_text *t, const char *key) {
+static void begin(cli_json *t, const char *key) {
     if (t->comma)
         putc_unlocked(',', t->to);
     if (key) {
@@ -67,18 +67,18 @@ static void begin(json_text *t, const char *key) {
     t->comma = true;
 }
 
-void json_text_open(json_text *t, const char *key, char bracket) {
+void cli_json_open(cli_json *t, const char *key, char bracket) {
     begin(t, key);
     putc_unlocked(bracket, t->to);
     t->comma = false;
 }
 
-void json_text_close(json_text *t, char bracket) {
+void cli_json_close(cli_json *t, char bracket) {
     putc_unlocked(bracket, t->to);
     t->comma = true;
 }
 
-void json_text_string(json_text *t, const char *key, const char *value) {
+void cli_json_string(cli_json *t, const char *key, const char *value) {
     begin(t, key);
     put_quoted(t->to, value);
 }
@@ -117,7 +117,7 @@ static void put_real(FILE *to, double value) {
     fputs(exponent + strspn(exponent, "0"), to);
 }
 
-void json_text_real(json_text *t, const char *key, double value) {
+void cli_json_real(cli_json *t, const char *key, double value) {
     begin(t, key);
     if (isfinite(value))
         put_real(t->to, value);
@@ -125,12 +125,12 @@ void json_text_real(json_text *t, const char *key, double value) {
         fputs("null", t->to);
 }
 
-void json_text_int(json_text *t, const char *key, long long value) {
+void cli_json_int(cli_json *t, const char *key, long long value) {
     begin(t, key);
     put_whole(t->to, value);
 }
 
-void json_text_line(json_text *t) {
+void cli_json_line(cli_json *t) {
     putc_unlocked('\n', t->to);
     t->comma = false;
 }

@@ -1,27 +1,27 @@
 /* JSON as text, member after member, for reports of many thousand lines: no tree is built. */
-#ifndef MOE_CLI_JSON_TEXT_H
-#define MOE_CLI_JSON_TEXT_H
+#ifndef MOE_CLI_REPORT_JSON_H
+#define MOE_CLI_REPORT_JSON_H
 
 #include <stdbool.h>
 #include <stdio.h>
 
-typedef struct json_text {
+typedef struct cli_json {
     FILE *to;   /* of one thread; the caller looks at ferror() when it is done */
     bool comma; /* a value stands before this place */
-} json_text;
+} cli_json;
 
 /* `key` is NULL inside an array and for the outermost value. */
-void json_text_open(json_text *t, const char *key, char bracket); /* '{' or '[' */
-void json_text_close(json_text *t, char bracket);
+void cli_json_open(cli_json *t, const char *key, char bracket); /* '{' or '[' */
+void cli_json_close(cli_json *t, char bracket);
 
 /* Any bytes: quotes and control characters are escaped, what is not UTF-8 becomes U+FFFD. */
-void json_text_string(json_text *t, const char *key, const char *value);
+void cli_json_string(cli_json *t, const char *key, const char *value);
 
 /* Seven digits, always with a point or an exponent; null for what JSON has no number for. */
-void json_text_real(json_text *t, const char *key, double value);
-void json_text_int(json_text *t, const char *key, long long value);
+void cli_json_real(cli_json *t, const char *key, double value);
+void cli_json_int(cli_json *t, const char *key, long long value);
 
 /* Ends the outermost value's line; the next one may follow. */
-void json_text_line(json_text *t);
+void cli_json_line(cli_json *t);
 
 #endif

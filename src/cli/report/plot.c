@@ -32,7 +32,7 @@ static moe_status run_gnuplot(const char *script) {
     return MOE_OK;
 }
 
-static void write_block(FILE *to, const sweep_plot *p, size_t series) {
+static void write_block(FILE *to, const cli_plot *p, size_t series) {
     fprintf(to, "$s%zu << EOD\n", series);
     for (size_t i = 0; i < p->count; i++) {
         if (p->series[i] == series)
@@ -41,7 +41,7 @@ static void write_block(FILE *to, const sweep_plot *p, size_t series) {
     fprintf(to, "EOD\n");
 }
 
-static void write_script(FILE *to, const sweep_plot *p, const char *picture) {
+static void write_script(FILE *to, const cli_plot *p, const char *picture) {
     if (picture)
         fprintf(to, "set terminal pngcairo size 900,600\nset output '%s'\n", picture);
     fprintf(to, "set xlabel '%s'\nset ylabel '%s'\nset key outside right\nset grid\n", p->x_name,
@@ -55,7 +55,7 @@ static void write_script(FILE *to, const sweep_plot *p, const char *picture) {
     fprintf(to, "\n");
 }
 
-moe_status sweep_plot_write(const sweep_plot *p, const char *path) {
+moe_status cli_plot_write(const cli_plot *p, const char *path) {
     char script[4096];
     const size_t length = strlen(path);
     const int picture = ends_with(path, ".png");

@@ -1,12 +1,12 @@
-#ifndef MOE_CLI_SWEEP_PLOT_H
-#define MOE_CLI_SWEEP_PLOT_H
+#ifndef MOE_CLI_REPORT_PLOT_H
+#define MOE_CLI_REPORT_PLOT_H
 
 #include <stdio.h>
 
 #include "cli/input/cli.h"
 
 /* Points of several series over one axis of names. Nothing is owned. */
-typedef struct sweep_plot {
+typedef struct cli_plot {
     const char *x_name, *y_name;
     const char *const *names; /* [n_series] */
     size_t n_series;
@@ -14,9 +14,9 @@ typedef struct sweep_plot {
     const double *y;      /* [count] */
     const size_t *series; /* [count] */
     size_t count;
-} sweep_plot;
+} cli_plot;
 
 /* Writes PATH as a gnuplot script, or, where it ends in .png, PATH.gp and the picture. */
-moe_status sweep_plot_write(const sweep_plot *p, const char *path);
+moe_status cli_plot_write(const cli_plot *p, const char *path);
 
 #endif

@@ -38,8 +38,8 @@ static void print_memory(FILE *to, const moe_gpu *gpu, const moe_prediction *p) 
                 gib * 1073.741824);
 }
 
-void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                      const moe_prediction *p) {
+void cli_prediction_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                         const moe_prediction *p) {
     fprintf(to, "%s\n%s on %s (predicted)\n", line, method, moe_gpu_name(gpu));
     fprintf(to, "  %-12s %11s %8s %9s %9s %9s  %-10s %8s %7s  %-8s %10s\n", "kernel", "us",
             "TFLOP/s", "HBM MB", "L2 MB", "SMEM MB", "tile", "tiles", "waves", "bound by",
@@ -56,67 +56,67 @@ void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char
         print_memory(to, gpu, p);
 }
 
-static void put_kernel(json_text *t, const moe_kernel *k) {
-    json_text_open(t, NULL, '{');
-    json_text_string(t, "name", k->cost.name);
-    json_text_string(t, "pass", k->backward ? "bwd" : "fwd");
-    json_text_real(t, "us", k->cost.us);
-    json_text_real(t, "flops", k->cost.flops);
-    json_text_real(t, "hbm_bytes", k->cost.hbm_bytes);
-    json_text_real(t, "l2_bytes", k->cost.l2_bytes);
-    json_text_real(t, "smem_bytes", k->smem_bytes);
-    json_text_real(t, "tiles", k->cost.tiles);
-    json_text_real(t, "waves", k->cost.waves);
-    json_text_real(t, "floor_us", k->cost.floor_us);
-    json_text_string(t, "bound_by", k->cost.bound_by);
+static void put_kernel(cli_json *t, const moe_kernel *k) {
+    cli_json_open(t, NULL, '{');
+    cli_json_string(t, "name", k->cost.name);
+    cli_json_string(t, "pass", k->backward ? "bwd" : "fwd");
+    cli_json_real(t, "us", k->cost.us);
+    cli_json_real(t, "flops", k->cost.flops);
+    cli_json_real(t, "hbm_bytes", k->cost.hbm_bytes);
+    cli_json_real(t, "l2_bytes", k->cost.l2_bytes);
+    cli_json_real(t, "smem_bytes", k->smem_bytes);
+    cli_json_real(t, "tiles", k->cost.tiles);
+    cli_json_real(t, "waves", k->cost.waves);
+    cli_json_real(t, "floor_us", k->cost.floor_us);
+    cli_json_string(t, "bound_by", k->cost.bound_by);
     if (k->tile_m) {
-        json_text_open(t, "tile", '[');
-        json_text_int(t, NULL, k->tile_m);
-        json_text_int(t, NULL, k->tile_n);
-        json_text_int(t, NULL, k->split);
-        json_text_close(t, ']');
+        cli_json_open(t, "tile", '[');
+        cli_json_int(t, NULL, k->tile_m);
+        cli_json_int(t, NULL, k->tile_n);
+        cli_json_int(t, NULL, k->split);
+        cli_json_close(t, ']');
     }
-    json_text_close(t, '}');
+    cli_json_close(t, '}');
 }
 
-void model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                      const moe_prediction *p) {
-    json_text t = {.to = to};
-    json_text_open(&t, NULL, '{');
-    json_text_int(&t, "moeref", 1);
-    json_text_string(&t, "case", line);
-    json_text_string(&t, "gpu", moe_gpu_name(gpu));
-    json_text_string(&t, "method", method);
-    json_text_real(&t, "total_us", p->total_us);
-    json_text_real(&t, "forward_us", p->forward_us);
-    json_text_real(&t, "backward_us", p->backward_us);
-    json_text_real(&t, "overhead_us", p->overhead_us);
-    json_text_real(&t, "floor_us", p->floor_us);
-    json_text_real(&t, "flops", p->flops);
-    json_text_real(&t, "padding", p->padding);
-    json_text_real(&t, "peak_bytes", p->peak_bytes);
-    json_text_real(&t, "cached_bytes", p->cached_bytes);
-    json_text_real(&t, "param_bytes", p->param_bytes);
-    json_text_open(&t, "kernels", '[');
+void cli_prediction_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                         const moe_prediction *p) {
+    cli_json t = {.to = to};
+    cli_json_open(&t, NULL, '{');
+    cli_json_int(&t, "moeref", 1);
+    cli_json_string(&t, "case", line);
+    cli_json_string(&t, "gpu", moe_gpu_name(gpu));
+    cli_json_string(&t, "method", method);
+    cli_json_real(&t, "total_us", p->total_us);
+    cli_json_real(&t, "forward_us", p->forward_us);
+    cli_json_real(&t, "backward_us", p->backward_us);
+    cli_json_real(&t, "overhead_us", p->overhead_us);
+    cli_json_real(&t, "floor_us", p->floor_us);
+    cli_json_real(&t, "flops", p->flops);
+    cli_json_real(&t, "padding", p->padding);
+    cli_json_real(&t, "peak_bytes", p->peak_bytes);
+    cli_json_real(&t, "cached_bytes", p->cached_bytes);
+    cli_json_real(&t, "param_bytes", p->param_bytes);
+    cli_json_open(&t, "kernels", '[');
     for (size_t i = 0; i < p->n_kernels; i++)
         put_kernel(&t, &p->kernels[i]);
-    json_text_close(&t, ']');
-    json_text_close(&t, '}');
-    json_text_line(&t);
+    cli_json_close(&t, ']');
+    cli_json_close(&t, '}');
+    cli_json_line(&t);
 }
 
-void model_print_csv_header(FILE *to) {
+void cli_prediction_csv_header(FILE *to) {
     fprintf(to, "case,gpu,method,pass,kernel,us,tflops,hbm_bytes,l2_bytes,smem_bytes,tiles,waves,"
                 "bound_by,floor_us\n");
 }
 
-void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                     const moe_prediction *p) {
+void cli_prediction_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                        const moe_prediction *p) {
     for (size_t i = 0; i < p->n_kernels; i++) {
         const moe_kernel *k = &p->kernels[i];
-        csv_text_quoted(to, line);
+        cli_csv_quoted(to, line);
         putc(',', to);
-        csv_text(to, moe_gpu_name(gpu));
+        cli_csv_text(to, moe_gpu_name(gpu));
         fprintf(to, ",%s,%s,%s,%.4f,%.2f,%.0f,%.0f,%.0f,%.0f,%.3f,%s,%.4f\n", method,
                 k->backward ? "bwd" : "fwd", k->cost.name, k->cost.us,
                 rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes, k->cost.l2_bytes, k->smem_bytes,
@@ -124,7 +124,7 @@ void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char 
     }
 }
 
-void model_method_help(char *buf, size_t size) {
+void cli_method_help(char *buf, size_t size) {
     size_t used = (size_t)snprintf(buf, size, "methods:\n");
     for (const char *const *m = moe_methods(); *m && used < size; m++)
         used += (size_t)snprintf(buf + used, size - used, "  %-18s %s\n", *m, moe_method_brief(*m));

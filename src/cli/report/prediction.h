@@ -8,17 +8,17 @@
 #include <stdio.h>
 
 /* Output of a prediction. */
-void model_print_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                      const moe_prediction *p);
-void model_print_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                      const moe_prediction *p);
-void model_print_csv_header(FILE *to);
-void model_print_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                     const moe_prediction *p);
+void cli_prediction_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                         const moe_prediction *p);
+void cli_prediction_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                         const moe_prediction *p);
+void cli_prediction_csv_header(FILE *to);
+void cli_prediction_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
+                        const moe_prediction *p);
 
 /* Judges the times in a report of `moeref bench --output json` against predictions: on model, slow,
  * faster, or impossible (below the floor). */
-moe_status model_against(const char *path, const moe_gpu *gpu, const char *method,
-                         const moe_workload *state, bool json, bool *ret_impossible);
+moe_status cli_against(const char *path, const moe_gpu *gpu, const char *method,
+                       const moe_workload *state, bool json, bool *ret_impossible);
 
 #endif

@@ -6,7 +6,7 @@
 #include <string.h>
 
 typedef struct calibrate_options {
-    model_options model;
+    cli_model_options model;
     moe_fit_params fit;
     const char *from, *to, *source, *rows;
     int64_t folds, evaluations, sample, min_us, seed;
@@ -106,7 +106,7 @@ static int run(calibrate_options *o) {
     if (o->folds < 0 || o->folds > 1000 || o->evaluations < 0 || o->evaluations > 1000000 ||
         o->sample < 0 || o->sample > 1000000)
         return cli_usage("--folds, --evaluations and --sample are counts");
-    moe_status status = model_open(&o->model, &gpu, &state);
+    moe_status status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
         status = moe_table_load(o->from, cli_log(), &table);
     if (!status) {
@@ -144,7 +144,7 @@ int cli_calibrate(int argc, char **argv) {
         {"to", CLI_STRING, &o.to, "FILE", "write the fitted description"},
         {"source", CLI_STRING, &o.source, "TEXT", "where the table came from, for that file"},
         {"rows", CLI_STRING, &o.rows, "FILE", "write each row with its prediction"},
-        MODEL_OPTIONS(o.model),
+        CLI_MODEL_OPTIONS(o.model),
         {0}};
     int code = cli_parse(argc, argv,
                          "Fits parameters of a GPU description to measured times. Errors are "

@@ -7,7 +7,7 @@
 #include <string.h>
 
 typedef struct predict_options {
-    model_options model;
+    cli_model_options model;
     cli_strings cases, methods;
     const char *batch, *config, *against;
     int64_t tokens;
@@ -45,7 +45,7 @@ static moe_status nudge(const moe_gpu *gpu, const char *key, moe_gpu **ret, doub
 }
 
 /* d ln(time) / d ln(parameter), for every parameter that moves the time and not in steps. */
-static moe_status print_sensitivities(const answer *a, const model_subject *s, const char *method,
+static moe_status print_sensitivities(const answer *a, const cli_question *s, const char *method,
                                       double base_us) {
     moe_gpu_param info;
     moe_status status = MOE_OK;
@@ -57,7 +57,7 @@ static moe_status print_sensitivities(const answer *a, const model_subject *s, c
         if (!info.whole)
             status = nudge(a->gpu, info.key, &nudged, &by);
         if (!status && by > 0) {
-            status = model_subject_predict(s, nudged, method, a->state, a->log, &p);
+            status = cli_question_predict(s, nudged, method, a->state, a->log, &p);
             const double slope = status ? 0 : log(p->total_us / base_us) / log(by);
             if (fabs(slope) >= SHOWN)
                 fprintf(a->to, " %s %+.2f", info.key, slope);
@@ -69,26 +69,26 @@ static moe_status print_sensitivities(const answer *a, const model_subject *s, c
     return status;
 }
 
-static moe_status predict_one(const answer *a, const model_subject *s, const char *method) {
+static moe_status predict_one(const answer *a, const cli_question *s, const char *method) {
     moe_prediction *p = NULL;
     const char *name = s->is_gemm ? "cublas" : method;
-    moe_status status = model_subject_predict(s, a->gpu, method, a->state, a->log, &p);
+    moe_status status = cli_question_predict(s, a->gpu, method, a->state, a->log, &p);
     if (status)
         return status;
     if (a->o->output == CLI_TEXT) {
-        model_print_text(a->to, s->line, a->gpu, name, p);
+        cli_prediction_text(a->to, s->line, a->gpu, name, p);
         if (a->o->sensitivities)
             status = print_sensitivities(a, s, method, p->total_us);
     } else if (a->o->output == CLI_CSV) {
-        model_print_csv(a->to, s->line, a->gpu, name, p);
+        cli_prediction_csv(a->to, s->line, a->gpu, name, p);
     } else {
-        model_print_json(a->to, s->line, a->gpu, name, p);
+        cli_prediction_json(a->to, s->line, a->gpu, name, p);
     }
     moe_prediction_destroy(&p);
     return status;
 }
 
-static moe_status predict_subject(const answer *a, const model_subject *s) {
+static moe_status predict_question(const answer *a, const cli_question *s) {
     moe_status status = MOE_OK;
     const size_t count = s->is_gemm ? 1 : a->o->methods.count;
     for (size_t i = 0; !status && i < count; i++) {
@@ -100,17 +100,17 @@ static moe_status predict_subject(const answer *a, const model_subject *s) {
     return status;
 }
 
-/* A model_line_fn. */
+/* A cli_line_fn. */
 static moe_status predict_line(const void *user, const char *line, const moe_log *log, FILE *to) {
     answer a = *(const answer *)user;
-    model_subject s;
+    cli_question s;
     a.log = log;
     a.to = to;
-    moe_status status = model_subject_parse(line, log, &s);
+    moe_status status = cli_question_parse(line, log, &s);
     if (status)
         return status;
-    status = predict_subject(&a, &s);
-    model_subject_destroy(&s);
+    status = predict_question(&a, &s);
+    cli_question_destroy(&s);
     return status;
 }
 
@@ -118,22 +118,22 @@ static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_
     const answer a = {.o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout};
     moe_status status = MOE_OK;
     if (o->output == CLI_CSV)
-        model_print_csv_header(stdout);
+        cli_prediction_csv_header(stdout);
     for (size_t i = 0; !status && i < o->cases.count; i++)
         status = predict_line(&a, o->cases.at[i], cli_log(), stdout);
     if (!status && o->config) {
-        model_subject s;
-        status = model_subject_config(o->config, o->tokens, &s);
+        cli_question s;
+        status = cli_question_config(o->config, o->tokens, &s);
         if (!status) {
-            status = predict_subject(&a, &s);
-            model_subject_destroy(&s);
+            status = predict_question(&a, &s);
+            cli_question_destroy(&s);
         }
     }
     if (!status && o->batch)
-        status = model_batch(o->batch, predict_line, &a);
+        status = cli_batch(o->batch, predict_line, &a);
     if (!status && o->against)
-        status = model_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
-                               &o->impossible);
+        status = cli_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
+                             &o->impossible);
     return status;
 }
 
@@ -165,7 +165,7 @@ static int run(predict_options *o) {
         return cli_usage("--against judges one --method and prints text or json");
     moe_status status = choose_methods(o);
     if (!status)
-        status = model_open(&o->model, &gpu, &state);
+        status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
         status = predict_all(o, gpu, &state);
     moe_gpu_destroy(&gpu);
@@ -199,12 +199,12 @@ int cli_predict(int argc, char **argv) {
          "measured beside predicted: what moeref bench --output json wrote"},
         {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
         {"method", CLI_STRINGS, &o.methods, "NAME", "who runs it, or all (default moeref)"},
-        MODEL_OPTIONS(o.model),
+        CLI_MODEL_OPTIONS(o.model),
         {"sensitivities", CLI_FLAG, &o.sensitivities, NULL,
          "slope of the time in each parameter of the GPU that may change little by little"},
         {"output", CLI_OUTPUT, &o.output, "text|json|csv", "json: one object a line"},
         {0}};
-    model_method_help(help, sizeof help);
+    cli_method_help(help, sizeof help);
     help_whole(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts time, traffic and memory of a layer on a GPU, without one. With "

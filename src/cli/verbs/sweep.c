@@ -10,7 +10,7 @@
 #include <string.h>
 
 typedef struct sweep_options {
-    model_options model;
+    cli_model_options model;
     const char *line, *method, *plot, *y;
     cli_strings vary;
     cli_output output;
@@ -28,7 +28,7 @@ typedef struct sweep_point {
 
 typedef struct sweep {
     const sweep_options *o;
-    sweep_axes axes;
+    cli_axes axes;
     moe_gpu *gpu; /* of the command line */
     moe_workload state;
     sweep_point *points;
@@ -54,10 +54,10 @@ static moe_status choose_gpu(const sweep *s, size_t point, moe_gpu **ret) {
     for (size_t a = 0; a < s->axes.count; a++) {
         for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
             if (strcmp(s->axes.at[a].keys[k], "gpu") == 0) {
-                model_options m = s->o->model;
+                cli_model_options m = s->o->model;
                 moe_workload state;
-                m.gpu = sweep_axes_value(&s->axes, a, k, point);
-                return model_open(&m, ret, &state);
+                m.gpu = cli_axes_value(&s->axes, a, k, point);
+                return cli_model_open(&m, ret, &state);
             }
         }
     }
@@ -66,7 +66,7 @@ static moe_status choose_gpu(const sweep *s, size_t point, moe_gpu **ret) {
 
 /* A point while it is predicted. */
 typedef struct sweep_work {
-    model_subject subject;
+    cli_question question;
     moe_gpu *gpu;
     const char *method;
     char line[4096];
@@ -98,13 +98,13 @@ static moe_status prepare_point(const sweep *s, size_t i, sweep_work *w) {
     moe_status status = choose_gpu(s, i, &w->gpu);
     for (size_t a = 0; !status && a < s->axes.count; a++) {
         for (size_t k = 0; !status && k < s->axes.at[a].n_keys; k++)
-            status = prepare_key(s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i), w);
+            status = prepare_key(s->axes.at[a].keys[k], cli_axes_value(&s->axes, a, k, i), w);
     }
-    return status ? status : model_subject_parse(w->line, cli_log(), &w->subject);
+    return status ? status : cli_question_parse(w->line, cli_log(), &w->question);
 }
 
 static void clear_work(sweep_work *w) {
-    model_subject_destroy(&w->subject);
+    cli_question_destroy(&w->question);
     moe_gpu_destroy(&w->gpu);
 }
 
@@ -113,7 +113,7 @@ static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
     moe_prediction *r = NULL;
     moe_status status = prepare_point(s, i, &w);
     if (!status)
-        status = model_subject_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
+        status = cli_question_predict(&w.question, w.gpu, w.method, &s->state, cli_log(), &r);
     if (!status)
         *p = (sweep_point){{r->total_us, r->forward_us, r->backward_us,
                             tflops(r->flops, r->total_us), tflops(r->forward_flops, r->forward_us),
@@ -162,7 +162,7 @@ static void print_csv(const sweep *s) {
     for (size_t i = 0; i < s->count; i++) {
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
-                csv_text(stdout, sweep_axes_value(&s->axes, a, k, i));
+                cli_csv_text(stdout, cli_axes_value(&s->axes, a, k, i));
                 putchar(',');
             }
         }
@@ -176,7 +176,7 @@ static const char *value_at(const sweep *s, const char *key, size_t point, const
     for (size_t a = 0; a < s->axes.count; a++) {
         for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
             if (strcmp(s->axes.at[a].keys[k], key) == 0)
-                return sweep_axes_value(&s->axes, a, k, point);
+                return cli_axes_value(&s->axes, a, k, point);
         }
     }
     return otherwise;
@@ -184,23 +184,23 @@ static const char *value_at(const sweep *s, const char *key, size_t point, const
 
 /* "case" is what all points share of theirs; "at" is what is their own. */
 static void print_json(const sweep *s) {
-    json_text t = {.to = stdout};
+    cli_json t = {.to = stdout};
     for (size_t i = 0; i < s->count; i++) {
-        json_text_open(&t, NULL, '{');
-        json_text_int(&t, "moeref", 1);
-        json_text_string(&t, "case", s->o->line ? s->o->line : "");
-        json_text_string(&t, "gpu", value_at(s, "gpu", i, moe_gpu_name(s->gpu)));
-        json_text_string(&t, "method", value_at(s, "method", i, s->o->method));
-        json_text_open(&t, "at", '{');
+        cli_json_open(&t, NULL, '{');
+        cli_json_int(&t, "moeref", 1);
+        cli_json_string(&t, "case", s->o->line ? s->o->line : "");
+        cli_json_string(&t, "gpu", value_at(s, "gpu", i, moe_gpu_name(s->gpu)));
+        cli_json_string(&t, "method", value_at(s, "method", i, s->o->method));
+        cli_json_open(&t, "at", '{');
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++)
-                json_text_string(&t, s->axes.at[a].keys[k], sweep_axes_value(&s->axes, a, k, i));
+                cli_json_string(&t, s->axes.at[a].keys[k], cli_axes_value(&s->axes, a, k, i));
         }
-        json_text_close(&t, '}');
+        cli_json_close(&t, '}');
         for (size_t c = 0; c < COLUMNS; c++)
-            json_text_real(&t, columns[c], s->points[i].at[c]);
-        json_text_close(&t, '}');
-        json_text_line(&t);
+            cli_json_real(&t, columns[c], s->points[i].at[c]);
+        cli_json_close(&t, '}');
+        cli_json_line(&t);
     }
 }
 
@@ -214,7 +214,7 @@ static moe_status plot(const sweep *s, size_t column) {
     moe_status status = names && name_at && x && y && series ? MOE_OK : MOE_E_NOMEM;
     for (size_t i = 0; !status && i < s->count; i++) {
         const size_t line = i % lines;
-        x[i] = sweep_axes_value(&s->axes, 0, 0, i);
+        x[i] = cli_axes_value(&s->axes, 0, 0, i);
         y[i] = s->points[i].at[column];
         series[i] = line;
         name_at[line] = names[line];
@@ -222,19 +222,19 @@ static moe_status plot(const sweep *s, size_t column) {
         for (size_t a = 1; a < s->axes.count; a++) {
             const size_t used = strlen(names[line]);
             snprintf(names[line] + used, sizeof *names - used, "%s%s=%s", used ? " " : "",
-                     s->axes.at[a].keys[0], sweep_axes_value(&s->axes, a, 0, i));
+                     s->axes.at[a].keys[0], cli_axes_value(&s->axes, a, 0, i));
         }
     }
-    const sweep_plot p = {.x_name = s->axes.at[0].keys[0],
-                          .y_name = columns[column],
-                          .names = name_at,
-                          .n_series = lines,
-                          .x = x,
-                          .y = y,
-                          .series = series,
-                          .count = s->count};
+    const cli_plot p = {.x_name = s->axes.at[0].keys[0],
+                        .y_name = columns[column],
+                        .names = name_at,
+                        .n_series = lines,
+                        .x = x,
+                        .y = y,
+                        .series = series,
+                        .count = s->count};
     if (!status)
-        status = sweep_plot_write(&p, s->o->plot);
+        status = cli_plot_write(&p, s->o->plot);
     free(names);
     free(name_at);
     free(x);
@@ -257,15 +257,15 @@ static moe_status run(sweep *s) {
     size_t column = 0;
     moe_status status = find_column(s->o->y, &column);
     if (!status)
-        status = model_open(&s->o->model, &s->gpu, &s->state);
+        status = cli_model_open(&s->o->model, &s->gpu, &s->state);
     if (!status)
-        status = sweep_axes_parse(&s->o->vary, &s->axes);
+        status = cli_axes_parse(&s->o->vary, &s->axes);
     if (status)
         return status;
-    s->points = calloc(sweep_axes_points(&s->axes), sizeof *s->points);
+    s->points = calloc(cli_axes_points(&s->axes), sizeof *s->points);
     if (!s->points)
         return moe_fail(cli_log(), MOE_E_NOMEM, "sweep: out of memory");
-    s->count = sweep_axes_points(&s->axes);
+    s->count = cli_axes_points(&s->axes);
     status = predict_points(s);
     if (!status && s->o->output == CLI_JSON)
         print_json(s);
@@ -283,13 +283,13 @@ int cli_sweep(int argc, char **argv) {
          "an axis: a case key, gpu, method or a GPU parameter; may be repeated"},
         {"case", CLI_STRING, &o.line, "\"T=..\"", "what stays: the other words of the case"},
         {"method", CLI_STRING, &o.method, "NAME", "who runs it (default moeref)"},
-        MODEL_OPTIONS(o.model),
+        CLI_MODEL_OPTIONS(o.model),
         {"output", CLI_OUTPUT, &o.output, "csv|json", "default csv; json: one object a line"},
         {"plot", CLI_STRING, &o.plot, "FILE",
          "gnuplot script, or FILE.png drawn with it; x is the first axis"},
         {"y", CLI_STRING, &o.y, "COLUMN", "what is plotted (default tflops)"},
         {0}};
-    model_method_help(help, sizeof help);
+    cli_method_help(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts a cross product of values. Keys that move together share an "
                          "axis: n/E/K=256/128/8,512/64/4",
@@ -300,7 +300,7 @@ int cli_sweep(int argc, char **argv) {
         code = cli_exit_code(run(&s));
     free(s.points);
     moe_gpu_destroy(&s.gpu);
-    sweep_axes_destroy(&s.axes);
+    cli_axes_destroy(&s.axes);
     cli_strings_destroy(&o.vary);
     cli_strings_destroy(&o.model.what_if);
     return code;

@@ -3,7 +3,7 @@
 #include "cli/verbs/verbs.h"
 
 typedef struct trace_options {
-    model_options model;
+    cli_model_options model;
     const char *line, *method, *to;
     int64_t max_tiles;
 } trace_options;
@@ -11,14 +11,14 @@ typedef struct trace_options {
 static int run(const trace_options *o) {
     moe_gpu *gpu = NULL;
     moe_workload state;
-    model_subject s = {0};
+    cli_question s = {0};
     if (!o->line)
         return cli_usage("trace needs --case \"T=.. d=.. n=.. E=.. K=..\"");
     if (o->max_tiles < 0)
         return cli_usage("--max-tiles must not be negative");
-    moe_status status = model_open(&o->model, &gpu, &state);
+    moe_status status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
-        status = model_subject_parse(o->line, cli_log(), &s);
+        status = cli_question_parse(o->line, cli_log(), &s);
     if (!status && s.is_gemm)
         status = moe_fail(cli_log(), MOE_E_UNSUPPORTED,
                           "a trace shows a layer; use one expert, E=1 K=1, for a dense one");
@@ -28,7 +28,7 @@ static int run(const trace_options *o) {
     }
     if (!status)
         printf("wrote %s: open it in https://ui.perfetto.dev\n", o->to);
-    model_subject_destroy(&s);
+    cli_question_destroy(&s);
     moe_gpu_destroy(&gpu);
     return cli_exit_code(status);
 }
@@ -42,9 +42,9 @@ int cli_trace(int argc, char **argv) {
         {"to", CLI_STRING, &o.to, "FILE", "what to write (default trace.json)"},
         {"max-tiles", CLI_INT, &o.max_tiles, "N",
          "slices drawn at most, neighbours are merged beyond (default 200000)"},
-        MODEL_OPTIONS(o.model),
+        CLI_MODEL_OPTIONS(o.model),
         {0}};
-    model_method_help(help, sizeof help);
+    cli_method_help(help, sizeof help);
     int code = cli_parse(argc, argv, "Writes a Chrome trace: one row for kernels, one for each SM.",
                          options, help, NULL);
     if (code < 0)
