@@ -43,9 +43,6 @@ typedef struct moe_int_case_key {
 extern const moe_int_case_key moe_int_case_keys[];
 extern const size_t moe_int_case_key_count;
 
-/* A case with every default set and the required keys 0. */
-void moe_int_case_init(moe_case *ret);
-
 /* The row of that name, or NULL. */
 const moe_int_case_key *moe_int_case_key_find(moe_int_word name);
 

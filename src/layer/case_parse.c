@@ -256,7 +256,7 @@ static moe_status parse_line(const char *text, const moe_log *log, moe_case *c) 
 
 moe_status moe_case_parse(const char *text, const moe_log *log, moe_case *ret) {
     moe_case c;
-    moe_int_case_init(&c);
+    moe_case_init(&c);
     moe_status status = parse_line(text, log, &c);
     if (status)
         moe_case_destroy(&c);

@@ -114,6 +114,24 @@ Test(layer_case, defaults_are_those_of_the_table) {
     }
 }
 
+/* What a program fills in by hand starts where a parsed line does. */
+Test(layer_case, init_is_a_line_without_optional_keys) {
+    moe_case c, parsed;
+    char got[LINE];
+    cr_assert_eq(moe_case_parse(BASE, NULL, &parsed), MOE_OK);
+    moe_case_init(&c);
+    cr_expect_eq(c.T, 0);
+    cr_expect_eq(c.layer.E, 0);
+    c.T = parsed.T;
+    c.layer.d = parsed.layer.d;
+    c.layer.n = parsed.layer.n;
+    c.layer.E = parsed.layer.E;
+    c.layer.K = parsed.layer.K;
+    moe_case_print(&c, got, sizeof got);
+    cr_expect_str_eq(got, BASE);
+    moe_case_destroy(&parsed);
+}
+
 Test(layer_case, fields_get_their_values) {
     moe_case c;
     cr_assert_eq(moe_case_parse("moe T=4 d=5 n=6 E=7 K=3 act=swiglu_clamp glu=interleaved "
