@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/input/model.h"
+#include "cli/input/question.h"
 #include "cli/report/prediction.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

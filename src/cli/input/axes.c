@@ -1,4 +1,5 @@
 #include "cli/input/axes.h"
+#include "cli/input/messages.h"
 
 #include <stdlib.h>
 #include <string.h>

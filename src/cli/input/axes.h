@@ -2,7 +2,7 @@
 #ifndef MOE_CLI_INPUT_AXES_H
 #define MOE_CLI_INPUT_AXES_H
 
-#include "cli/input/cli.h"
+#include "cli/input/options.h"
 
 #define CLI_AXIS_KEYS_MAX 8 /* keys that move together on one axis */
 #define CLI_AXES_MAX      12

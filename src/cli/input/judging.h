@@ -2,7 +2,7 @@
 #ifndef MOE_CLI_INPUT_JUDGING_H
 #define MOE_CLI_INPUT_JUDGING_H
 
-#include "cli/input/cli.h"
+#include "cli/input/select.h"
 #include "moeref/check.h"
 
 /* Every verdict of a command, in order, with their tally. */

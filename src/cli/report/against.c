@@ -1,6 +1,6 @@
 /* Measured times beside predicted ones: a report of `moeref bench --output json` is read and each
  * kernel that the method has too is judged. */
-#include "cli/input/model.h"
+#include "cli/input/messages.h"
 #include "cli/report/bench.h"
 #include "cli/report/json.h"
 #include "cli/report/prediction.h"

@@ -1,7 +1,9 @@
 /* Plots of a sweep: a gnuplot script beside the data, and a picture where gnuplot is installed. */
 #include "cli/report/plot.h"
+#include "cli/input/messages.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>

@@ -1,6 +1,5 @@
 /* Predictions as text, JSON and CSV. */
 #include "cli/report/prediction.h"
-#include "cli/input/model.h"
 #include "cli/report/csv.h"
 #include "cli/report/json.h"
 
@@ -122,10 +121,4 @@ void cli_prediction_csv(FILE *to, const char *line, const moe_gpu *gpu, const ch
                 rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes, k->cost.l2_bytes, k->smem_bytes,
                 k->cost.tiles, k->cost.waves, k->cost.bound_by, k->cost.floor_us);
     }
-}
-
-void cli_method_help(char *buf, size_t size) {
-    size_t used = (size_t)snprintf(buf, size, "methods:\n");
-    for (const char *const *m = moe_methods(); *m && used < size; m++)
-        used += (size_t)snprintf(buf + used, size - used, "  %-18s %s\n", *m, moe_method_brief(*m));
 }

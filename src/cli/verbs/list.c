@@ -1,7 +1,9 @@
 /* moeref list: what there is to choose from. */
-#include "cli/input/cli.h"
+#include "cli/input/messages.h"
+#include "cli/input/options.h"
 #include "cli/verbs/verbs.h"
 
+#include "moeref/backend.h"
 #include "moeref/suite.h"
 
 #include <jansson.h>
@@ -46,7 +48,7 @@ static json_t *backends_json(const moe_backends *all) {
 
 int cli_list(int argc, char **argv) {
     cli_output output = CLI_TEXT;
-    const cli_option options[] = {{"output", CLI_OUTPUT, &output, "text|json", "format"}, {0}};
+    const cli_option options[] = {CLI_OUTPUT_OPTION(output, "text|json"), {0}};
     int code =
         cli_parse(argc, argv,
                   "Lists backends (and why one cannot be used here), the model families that "

@@ -1,5 +1,7 @@
 /* moeref predict: how long will it take, what bounds it, how much memory? */
-#include "cli/input/model.h"
+#include "cli/input/batch.h"
+#include "cli/input/messages.h"
+#include "cli/input/question.h"
 #include "cli/report/prediction.h"
 #include "cli/verbs/verbs.h"
 

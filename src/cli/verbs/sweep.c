@@ -1,6 +1,7 @@
 /* moeref sweep: predictions over a cross product of values, on all cores. */
 #include "cli/input/axes.h"
-#include "cli/input/model.h"
+#include "cli/input/messages.h"
+#include "cli/input/question.h"
 #include "cli/report/csv.h"
 #include "cli/report/json.h"
 #include "cli/report/plot.h"
