@@ -1,11 +1,10 @@
 /* From a layer to a list of kernels to totals. */
 #include "sim/predict.h"
+#include "sim/methods/methods.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "sim/methods/methods.h"
 
 const char *const *moe_methods(void) {
     return moe_int_system_names;
@@ -76,7 +75,7 @@ static void list_kernels(const moe_int_method *method, const moe_workload *w, mo
     const double shared_h = (double)moe_h_width(d, d->n_shared);
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
     /* The forward list is built for a backward pass alone too: it fills the caches. */
-    const int router = w->with_router && !method->own_router;
+    const bool router = w->with_router && !method->own_router;
     if (router && !method->given_logits)
         router_forward(l, logits);
     method->forward(l);
@@ -86,7 +85,7 @@ static void list_kernels(const moe_int_method *method, const moe_workload *w, mo
         l->count = 0;
     if (!(pass & MOE_PASS_BWD))
         return;
-    l->backward = 1;
+    l->backward = true;
     method->backward(l);
     if (d->n_shared > 0)
         shared_backward(l, (double)d->n_shared, shared_h);

@@ -1,7 +1,7 @@
 /* What a stage takes in a prediction, and the names of passes. */
-#include <string.h>
-
 #include "moeref/model.h"
+
+#include <string.h>
 
 const char *moe_pass_sum_name(moe_pass_sum sum) {
     static const char *const names[MOE_PASS_SUMS] = {"forward", "backward", "total"};

@@ -97,7 +97,7 @@ cudaError_t launch_dw1(Layer *layer, Experts *x) {
                                    (int)layer->desc.d, x->dw1);
 }
 
-/* The weight sat on the input: dS from dXp, and dW1 needs w * dH. */
+/* The weight sat on the input: dS from dX~, and dW1 needs w * dH. */
 cudaError_t launch_input_weight(Layer *layer, Experts *x) {
     cudaStream_t stream = layer->dev->stream;
     cudaError_t err =

@@ -34,7 +34,7 @@ struct Experts {
     RowGroups rows;
     const float *weight;     /* of rows, on the outputs; NULL: 1 */
     void *w1, *b1, *w2, *b2; /* gate rows first, whatever the layer's layout */
-    void *h, *a, *y;         /* a also holds A', y also dXp */
+    void *h, *a, *y;         /* a also holds A', y also dX~ */
     void *dh, *dh_scaled;
     float *da; /* dA' where no epilogue consumes it */
     float *ds, *ds_part;

@@ -168,13 +168,13 @@ static moe_status example_set_input(void *self, const moe_input *input) {
 
 /* ---- forward: H = x W1^T, A = act(H), O_t += s (A W2^T) ---- */
 
-/* Columns of gate and up for expert column j: both layouts of W1 are a line each. */
+/* Columns of gate and up for expert column j, in both layouts of W1. */
 static int64_t gate_column(const layer *l, int64_t j) {
-    return l->width > l->desc.n && l->desc.glu_layout == MOE_GLU_INTERLEAVED ? 2 * j : j;
+    return moe_h_column(l->desc.glu_layout, l->desc.n, l->width, j, 0);
 }
 
 static int64_t up_column(const layer *l, int64_t j) {
-    return l->desc.glu_layout == MOE_GLU_INTERLEAVED ? 2 * j + 1 : l->desc.n + j;
+    return moe_h_column(l->desc.glu_layout, l->desc.n, l->width, j, 1);
 }
 
 static float sigmoid(float x) {

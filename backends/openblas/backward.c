@@ -8,105 +8,105 @@
 
 /* dA' [rows][n] goes to where dH will be, in rows of dH's width. */
 static void d_act_body(const ob_job *job, const ob_task *t, float *pack) {
-    const ob_bank *b = job->bank;
+    const ob_experts *e = job->experts;
     const float *dO = pack;
-    if (b->token)
-        ob_gather(b, job->layer->dO, t->row, t->rows, 0, b->d, 0, pack);
+    if (e->token)
+        ob_gather(e, job->layer->dO, t->row, t->rows, 0, e->d, false, pack);
     else
-        dO = job->layer->dO + t->row * b->d;
-    const float *W2 = b->W2 + t->expert * b->d * b->n + t->col;
-    ob_gemm(job->layer, OB_NO_TRANS, OB_NO_TRANS, t->rows, t->cols, b->d, dO, b->d, W2, b->n, 0,
-            job->out + t->row * b->width + t->col, b->width);
+        dO = job->layer->dO + t->row * e->d;
+    const float *W2 = e->W2 + t->expert * e->d * e->n + t->col;
+    ob_gemm(job->layer, OB_NO_TRANS, OB_NO_TRANS, t->rows, t->cols, e->d, dO, e->d, W2, e->n, 0,
+            job->out + t->row * e->width + t->col, e->width);
 }
 
 /* dA' -> dS, A' (into the work buffer) and dH. With the weight on the input, the expert's output
  * counts once and dS comes later, from dX~. */
 static void d_pre_act_body(const ob_job *job, const ob_task *t, float *pack) {
-    const ob_bank *b = job->bank;
+    const ob_experts *e = job->experts;
     float *scaled = job->layer->buffer[OB_BUF_WORK].data;
     for (int64_t r = t->row; r < t->row + t->rows; r++) {
-        float *dh = job->out + r * b->width;
-        memcpy(pack, dh, (size_t)b->n * sizeof *pack);
-        double dS = ob_act_backward(&b->act, b->H + r * b->width, pack,
-                                    b->on_input ? 1.0f : ob_weight_of(b, r), scaled + r * b->n, dh);
-        if (b->b2)
-            dS += ob_dot(job->layer->dO + ob_token_of(b, r) * b->d, b->b2 + t->expert * b->d, b->d);
-        b->dS[r] = dS;
+        float *dh = job->out + r * e->width;
+        memcpy(pack, dh, (size_t)e->n * sizeof *pack);
+        double dS = ob_act_backward(&e->act, e->H + r * e->width, pack,
+                                    e->on_input ? 1.0f : ob_weight_of(e, r), scaled + r * e->n, dh);
+        if (e->b2)
+            dS += ob_dot(job->layer->dO + ob_token_of(e, r) * e->d, e->b2 + t->expert * e->d, e->d);
+        e->dS[r] = dS;
     }
 }
 
 static void d_input_body(const ob_job *job, const ob_task *t, float *pack) {
     (void)pack;
-    const ob_bank *b = job->bank;
+    const ob_experts *e = job->experts;
     const float *dH = job->layer->buffer[OB_BUF_DH].data;
-    const float *W1 = b->W1 + t->expert * b->width * b->d + t->col;
-    ob_gemm(job->layer, OB_NO_TRANS, OB_NO_TRANS, t->rows, t->cols, b->width,
-            dH + t->row * b->width, b->width, W1, b->d, 0, job->out + t->row * b->d + t->col, b->d);
+    const float *W1 = e->W1 + t->expert * e->width * e->d + t->col;
+    ob_gemm(job->layer, OB_NO_TRANS, OB_NO_TRANS, t->rows, t->cols, e->width,
+            dH + t->row * e->width, e->width, W1, e->d, 0, job->out + t->row * e->d + t->col, e->d);
 }
 
 /* Weight on the input: it multiplied x, so its gradient is <dX~, x>. */
 static void d_weight_body(const ob_job *job, const ob_task *t, float *pack) {
     (void)pack;
-    const ob_bank *b = job->bank;
+    const ob_experts *e = job->experts;
     for (int64_t r = t->row; r < t->row + t->rows; r++)
-        b->dS[r] = ob_dot(job->out + r * b->d, job->layer->X + ob_token_of(b, r) * b->d, b->d);
+        e->dS[r] = ob_dot(job->out + r * e->d, job->layer->X + ob_token_of(e, r) * e->d, e->d);
 }
 
 /* dX_t = sum over its pairs; an identity expert's pair has dX = w dO and dS = <dO, x>. */
 static void d_combine_body(const ob_job *job, const ob_task *t, float *pack) {
     (void)pack;
     const ob_layer *l = job->layer;
-    const ob_bank *b = job->bank;
+    const ob_experts *e = job->experts;
     const float *dXp = l->buffer[OB_BUF_WORK].data, *weight = l->buffer[OB_BUF_WEIGHT].data;
     double *dS = l->buffer[OB_BUF_DS].data;
     for (int64_t token = t->row; token < t->row + t->rows; token++) {
-        float *dx = job->out + token * b->d;
-        const float *dO = l->dO + token * b->d;
+        float *dx = job->out + token * e->d;
+        const float *dO = l->dO + token * e->d;
         if (!job->accumulate)
-            memset(dx, 0, (size_t)b->d * sizeof *dx);
+            memset(dx, 0, (size_t)e->d * sizeof *dx);
         for (int64_t i = l->plan->token_offsets[token]; i < l->plan->token_offsets[token + 1];
              i++) {
             int64_t pair = l->plan->pair_of_token[i];
-            if (pair >= b->rows) {
-                ob_add_scaled(dx, weight[pair], dO, b->d);
-                dS[pair] = ob_dot(dO, l->X + token * b->d, b->d);
+            if (pair >= e->rows) {
+                ob_add_scaled(dx, weight[pair], dO, e->d);
+                dS[pair] = ob_dot(dO, l->X + token * e->d, e->d);
             } else {
-                ob_add_scaled(dx, b->on_input ? weight[pair] : 1.0f, dXp + pair * b->d, b->d);
+                ob_add_scaled(dx, e->on_input ? weight[pair] : 1.0f, dXp + pair * e->d, e->d);
             }
         }
     }
 }
 
-static moe_status run_rows(ob_layer *layer, const ob_bank *bank, int64_t columns, int64_t depth,
-                           float *out, ob_body body) {
-    ob_job job = {.layer = layer, .bank = bank, .out = out};
-    ob_cut cut = {.offsets = bank->offsets,
-                  .groups = bank->experts,
+static moe_status run_rows(ob_layer *layer, const ob_experts *experts, int64_t columns,
+                           int64_t depth, float *out, ob_body body) {
+    ob_job job = {.layer = layer, .experts = experts, .out = out};
+    ob_cut cut = {.offsets = experts->offsets,
+                  .groups = experts->E,
                   .row_block = OB_ROWS,
                   .columns = columns,
                   .depth = depth};
     return ob_run(&job, &cut, body);
 }
 
-/* All of one bank's stages; dX~ [rows][d] goes to dXp, which may be the work buffer: A' is dead by
- * then. A body that treats whole rows gets one column, so that rows alone are cut. */
-moe_status ob_bank_backward(ob_layer *layer, const ob_bank *bank, float *dXp) {
-    ob_clock clock = ob_clock_start(layer, bank == &layer->shared);
+/* All stages of one group of experts; dX~ [rows][d] goes to dXp, which may be the work buffer: A'
+ * is dead by then. A body that treats whole rows gets one column, so that rows alone are cut. */
+moe_status ob_experts_backward(ob_layer *layer, const ob_experts *experts, float *dXp) {
+    ob_clock clock = ob_clock_start(layer, experts == &layer->shared);
     float *dH = layer->buffer[OB_BUF_DH].data;
-    moe_status status = run_rows(layer, bank, bank->n, bank->d, dH, d_act_body);
+    moe_status status = run_rows(layer, experts, experts->n, experts->d, dH, d_act_body);
     if (!status)
-        status = run_rows(layer, bank, 1, 4 * bank->n, dH, d_pre_act_body);
+        status = run_rows(layer, experts, 1, 4 * experts->n, dH, d_pre_act_body);
     ob_clock_stop(&clock, MOE_STAGE_DH);
     if (!status)
-        status = ob_bank_dW2(layer, bank);
+        status = ob_experts_dW2(layer, experts);
     ob_clock_stop(&clock, MOE_STAGE_DW2);
     if (!status)
-        status = run_rows(layer, bank, bank->d, bank->width, dXp, d_input_body);
-    if (!status && bank->on_input)
-        status = run_rows(layer, bank, 1, bank->d, dXp, d_weight_body);
+        status = run_rows(layer, experts, experts->d, experts->width, dXp, d_input_body);
+    if (!status && experts->on_input)
+        status = run_rows(layer, experts, 1, experts->d, dXp, d_weight_body);
     ob_clock_stop(&clock, MOE_STAGE_DXP);
     if (!status)
-        status = ob_bank_dW1(layer, bank);
+        status = ob_experts_dW1(layer, experts);
     ob_clock_stop(&clock, MOE_STAGE_DW1);
     return status;
 }
@@ -118,7 +118,7 @@ static void d_gate_body(const ob_job *job, const ob_task *t, float *pack) {
     const float *w = l->param.t[MOE_T_W_GATE_SHARED].data;
     const double *logit = l->buffer[OB_BUF_GATE_LOGIT].data;
     for (int64_t token = t->row; token < t->row + t->rows; token++) {
-        double z = logit[token], *dS = &job->bank->dS[token];
+        double z = logit[token], *dS = &job->experts->dS[token];
         *dS *= 1 / (1 + exp(-z)) * (1 / (1 + exp(z)));
         ob_add_scaled(job->out + token * l->desc.d, (float)*dS, w, l->desc.d);
     }
@@ -129,17 +129,17 @@ static void d_gate_weight_body(const ob_job *job, const ob_task *t, float *pack)
     double *sums = (double *)pack;
     memset(sums, 0, (size_t)t->cols * sizeof *sums);
     for (int64_t token = 0; token < l->T; token++)
-        ob_sum_row(sums, job->bank->dS[token], l->X + token * l->desc.d + t->col, t->cols);
+        ob_sum_row(sums, job->experts->dS[token], l->X + token * l->desc.d + t->col, t->cols);
     ob_narrow(sums, job->out + t->col, t->cols);
 }
 
 /* The shared expert's dX~ is its part of dX: row r is token r. */
 static moe_status run_shared(ob_layer *layer, float *dX) {
-    moe_status status = ob_bank_backward(layer, &layer->shared, dX);
+    moe_status status = ob_experts_backward(layer, &layer->shared, dX);
     if (status || !layer->shared.weight)
         return status;
     ob_clock clock = ob_clock_start(layer, 1);
-    ob_job job = {.layer = layer, .bank = &layer->shared, .out = dX};
+    ob_job job = {.layer = layer, .experts = &layer->shared, .out = dX};
     status = ob_run_tokens(&job, 64, layer->desc.d, d_gate_body);
     if (!status) {
         job.out = layer->gradient.t[MOE_T_DW_GATE_SHARED].data;
@@ -155,12 +155,14 @@ static moe_status run_shared(ob_layer *layer, float *dX) {
 }
 
 static moe_status run_routed(ob_layer *layer, float *dX) {
-    moe_status status = ob_bank_backward(layer, &layer->routed, layer->buffer[OB_BUF_WORK].data);
+    moe_status status = ob_experts_backward(layer, &layer->routed, layer->buffer[OB_BUF_WORK].data);
     if (status)
         return status;
     ob_clock clock = ob_clock_start(layer, 0);
-    ob_job job = {
-        .layer = layer, .bank = &layer->routed, .out = dX, .accumulate = layer->desc.n_shared > 0};
+    ob_job job = {.layer = layer,
+                  .experts = &layer->routed,
+                  .out = dX,
+                  .accumulate = layer->desc.n_shared > 0};
     status = ob_run_tokens(&job, 64, layer->desc.K * layer->desc.d, d_combine_body);
     ob_clock_stop(&clock, MOE_STAGE_DX);
     if (!status && !layer->use.plan_given) {

@@ -2,9 +2,8 @@
 #ifndef MOEREF_OPENBLAS_CLOCK_H
 #define MOEREF_OPENBLAS_CLOCK_H
 
-#include "layer.h"
-
 #include "core/clock.h"
+#include "layer.h"
 
 typedef struct ob_clock {
     ob_layer *layer;

@@ -37,11 +37,11 @@ static const void *kept(const ob_layer *layer, moe_tensor_id id, moe_dtype *dtyp
 }
 
 static moe_status recompute(ob_layer *layer, moe_tensor_id id, float *ret) {
-    const ob_bank *bank = &layer->routed;
+    const ob_experts *experts = &layer->routed;
     if (id == MOE_T_Y)
         return ob_recompute_Y(layer, ret);
-    for (int64_t r = 0; r < bank->rows; r++)
-        ob_act_forward(&bank->act, bank->H + r * bank->width, ret + r * bank->n);
+    for (int64_t r = 0; r < experts->rows; r++)
+        ob_act_forward(&experts->act, experts->H + r * experts->width, ret + r * experts->n);
     return MOE_OK;
 }
 

@@ -13,29 +13,29 @@ static float start_with_bias(const float *bias, int64_t rows, int64_t cols, floa
 }
 
 static void up_body(const ob_job *job, const ob_task *t, float *pack) {
-    const ob_bank *b = job->bank;
-    int64_t d = b->d;
+    const ob_experts *e = job->experts;
+    int64_t d = e->d;
     const float *x = pack;
-    if (b->token || b->on_input)
-        ob_gather(b, job->layer->X, t->row, t->rows, 0, d, b->on_input, pack);
+    if (e->token || e->on_input)
+        ob_gather(e, job->layer->X, t->row, t->rows, 0, d, e->on_input, pack);
     else
         x = job->layer->X + t->row * d;
-    float *h = b->H + t->row * b->width + t->col;
-    int64_t first_out = t->expert * b->width + t->col;
-    float beta = start_with_bias(b->b1 ? b->b1 + first_out : NULL, t->rows, t->cols, h, b->width);
-    ob_gemm(job->layer, OB_NO_TRANS, OB_TRANS, t->rows, t->cols, d, x, d, b->W1 + first_out * d, d,
-            beta, h, b->width);
+    float *h = e->H + t->row * e->width + t->col;
+    int64_t first_out = t->expert * e->width + t->col;
+    float beta = start_with_bias(e->b1 ? e->b1 + first_out : NULL, t->rows, t->cols, h, e->width);
+    ob_gemm(job->layer, OB_NO_TRANS, OB_TRANS, t->rows, t->cols, d, x, d, e->W1 + first_out * d, d,
+            beta, h, e->width);
 }
 
 static void down_body(const ob_job *job, const ob_task *t, float *pack) {
-    const ob_bank *b = job->bank;
-    int64_t d = b->d, n = b->n;
+    const ob_experts *e = job->experts;
+    int64_t d = e->d, n = e->n;
     for (int64_t i = 0; i < t->rows; i++)
-        ob_act_forward(&b->act, b->H + (t->row + i) * b->width, pack + i * n);
+        ob_act_forward(&e->act, e->H + (t->row + i) * e->width, pack + i * n);
     float *y = job->out + t->row * d + t->col;
     int64_t first_out = t->expert * d + t->col;
-    float beta = start_with_bias(b->b2 ? b->b2 + first_out : NULL, t->rows, t->cols, y, d);
-    ob_gemm(job->layer, OB_NO_TRANS, OB_TRANS, t->rows, t->cols, n, pack, n, b->W2 + first_out * n,
+    float beta = start_with_bias(e->b2 ? e->b2 + first_out : NULL, t->rows, t->cols, y, d);
+    ob_gemm(job->layer, OB_NO_TRANS, OB_TRANS, t->rows, t->cols, n, pack, n, e->W2 + first_out * n,
             n, beta, y, d);
 }
 
@@ -43,19 +43,19 @@ static void down_body(const ob_job *job, const ob_task *t, float *pack) {
 static void combine_body(const ob_job *job, const ob_task *t, float *pack) {
     (void)pack;
     const ob_layer *l = job->layer;
-    const ob_bank *b = job->bank;
+    const ob_experts *e = job->experts;
     const float *Y = l->buffer[OB_BUF_WORK].data, *weight = l->buffer[OB_BUF_WEIGHT].data;
     for (int64_t token = t->row; token < t->row + t->rows; token++) {
-        float *o = job->out + token * b->d;
+        float *o = job->out + token * e->d;
         if (!job->accumulate)
-            memset(o, 0, (size_t)b->d * sizeof *o);
+            memset(o, 0, (size_t)e->d * sizeof *o);
         for (int64_t i = l->plan->token_offsets[token]; i < l->plan->token_offsets[token + 1];
              i++) {
             int64_t pair = l->plan->pair_of_token[i];
-            if (pair >= b->rows)
-                ob_add_scaled(o, weight[pair], l->X + token * b->d, b->d);
+            if (pair >= e->rows)
+                ob_add_scaled(o, weight[pair], l->X + token * e->d, e->d);
             else
-                ob_add_scaled(o, b->on_input ? 1.0f : weight[pair], Y + pair * b->d, b->d);
+                ob_add_scaled(o, e->on_input ? 1.0f : weight[pair], Y + pair * e->d, e->d);
         }
     }
 }
@@ -75,23 +75,23 @@ static void gate_body(const ob_job *job, const ob_task *t, float *pack) {
     }
 }
 
-static moe_status run_up(ob_layer *layer, const ob_bank *bank) {
-    ob_job job = {.layer = layer, .bank = bank};
-    ob_cut cut = {.offsets = bank->offsets,
-                  .groups = bank->experts,
+static moe_status run_up(ob_layer *layer, const ob_experts *experts) {
+    ob_job job = {.layer = layer, .experts = experts};
+    ob_cut cut = {.offsets = experts->offsets,
+                  .groups = experts->E,
                   .row_block = OB_ROWS,
-                  .columns = bank->width,
-                  .depth = bank->d};
+                  .columns = experts->width,
+                  .depth = experts->d};
     return ob_run(&job, &cut, up_body);
 }
 
-static moe_status run_down(ob_layer *layer, const ob_bank *bank, float *Y) {
-    ob_job job = {.layer = layer, .bank = bank, .out = Y};
-    ob_cut cut = {.offsets = bank->offsets,
-                  .groups = bank->experts,
+static moe_status run_down(ob_layer *layer, const ob_experts *experts, float *Y) {
+    ob_job job = {.layer = layer, .experts = experts, .out = Y};
+    ob_cut cut = {.offsets = experts->offsets,
+                  .groups = experts->E,
                   .row_block = OB_ROWS,
-                  .columns = bank->d,
-                  .depth = bank->n};
+                  .columns = experts->d,
+                  .depth = experts->n};
     return ob_run(&job, &cut, down_body);
 }
 
@@ -124,7 +124,7 @@ static moe_status run_routed(ob_layer *layer, float *O) {
     ob_clock_stop(&clock, MOE_STAGE_Y);
     if (!status) {
         ob_job job = {.layer = layer,
-                      .bank = &layer->routed,
+                      .experts = &layer->routed,
                       .out = O,
                       .accumulate = layer->desc.n_shared > 0};
         status = ob_run_tokens(&job, 64, layer->desc.K * layer->desc.d, combine_body);

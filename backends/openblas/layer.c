@@ -53,47 +53,48 @@ static moe_status make_gradients(ob_layer *layer) {
     return MOE_OK;
 }
 
-/* What both kinds of bank take from the description; n is set already. */
-static void make_bank(const ob_layer *layer, moe_tensor_id W1, moe_tensor_id W2, ob_bank *bank) {
+/* What routed and shared experts take from the description; n is set already. */
+static void make_experts(const ob_layer *layer, moe_tensor_id W1, moe_tensor_id W2,
+                         ob_experts *experts) {
     const moe_layer_desc *desc = &layer->desc;
-    bank->d = desc->d;
-    bank->width = moe_h_width(desc, bank->n);
-    bank->act.kind = desc->act;
-    bank->act.n = bank->n;
-    bank->act.alpha = (float)desc->act_alpha;
-    bank->act.limit = (float)desc->act_limit;
-    bank->W1 = layer->param.t[W1].data;
-    bank->W2 = layer->param.t[W2].data;
+    experts->d = desc->d;
+    experts->width = moe_h_width(desc, experts->n);
+    experts->act.kind = desc->act;
+    experts->act.n = experts->n;
+    experts->act.alpha = (float)desc->act_alpha;
+    experts->act.limit = (float)desc->act_limit;
+    experts->W1 = layer->param.t[W1].data;
+    experts->W2 = layer->param.t[W2].data;
 }
 
 static void make_routed(ob_layer *layer) {
-    ob_bank *b = &layer->routed;
-    *b = (ob_bank){.experts = layer->desc.E, .n = layer->desc.n};
-    make_bank(layer, MOE_T_W1, MOE_T_W2, b);
-    b->act.layout = layer->desc.glu_layout;
-    b->on_input = layer->desc.router.weight_on == MOE_WEIGHT_ON_INPUT;
-    b->b1 = layer->param.t[MOE_T_B1].data;
-    b->b2 = layer->param.t[MOE_T_B2].data;
-    b->dW1 = layer->gradient.t[MOE_T_DW1].data;
-    b->db1 = layer->gradient.t[MOE_T_DB1].data;
-    b->dW2 = layer->gradient.t[MOE_T_DW2].data;
-    b->db2 = layer->gradient.t[MOE_T_DB2].data;
+    ob_experts *e = &layer->routed;
+    *e = (ob_experts){.E = layer->desc.E, .n = layer->desc.n};
+    make_experts(layer, MOE_T_W1, MOE_T_W2, e);
+    e->act.layout = layer->desc.glu_layout;
+    e->on_input = layer->desc.router.weight_on == MOE_WEIGHT_ON_INPUT;
+    e->b1 = layer->param.t[MOE_T_B1].data;
+    e->b2 = layer->param.t[MOE_T_B2].data;
+    e->dW1 = layer->gradient.t[MOE_T_DW1].data;
+    e->db1 = layer->gradient.t[MOE_T_DB1].data;
+    e->dW2 = layer->gradient.t[MOE_T_DW2].data;
+    e->db2 = layer->gradient.t[MOE_T_DB2].data;
 }
 
 /* One expert that sees every token; its weight, if any, is the gate. */
 static void make_shared(ob_layer *layer) {
-    ob_bank *b = &layer->shared;
-    *b = (ob_bank){.experts = 1, .n = layer->desc.n_shared, .rows = layer->T};
-    make_bank(layer, MOE_T_W1_SHARED, MOE_T_W2_SHARED, b);
-    b->act.layout = MOE_GLU_CONCAT;
+    ob_experts *e = &layer->shared;
+    *e = (ob_experts){.E = 1, .n = layer->desc.n_shared, .rows = layer->T};
+    make_experts(layer, MOE_T_W1_SHARED, MOE_T_W2_SHARED, e);
+    e->act.layout = MOE_GLU_CONCAT;
     layer->shared_offsets[1] = layer->T;
-    b->offsets = layer->shared_offsets;
-    b->H = layer->buffer[OB_BUF_H_SHARED].data;
-    b->dS = layer->buffer[OB_BUF_DS_SHARED].data;
-    b->dW1 = layer->gradient.t[MOE_T_DW1_SHARED].data;
-    b->dW2 = layer->gradient.t[MOE_T_DW2_SHARED].data;
+    e->offsets = layer->shared_offsets;
+    e->H = layer->buffer[OB_BUF_H_SHARED].data;
+    e->dS = layer->buffer[OB_BUF_DS_SHARED].data;
+    e->dW1 = layer->gradient.t[MOE_T_DW1_SHARED].data;
+    e->dW2 = layer->gradient.t[MOE_T_DW2_SHARED].data;
     if (layer->desc.shared_gate)
-        b->weight = layer->buffer[OB_BUF_GATE].data;
+        e->weight = layer->buffer[OB_BUF_GATE].data;
 }
 
 /* Buffers whose size the routing does not change. */
@@ -133,13 +134,13 @@ static int64_t larger(int64_t a, int64_t b) {
 }
 
 moe_status ob_layer_take_plan(ob_layer *layer, const moe_plan *plan) {
-    ob_bank *b = &layer->routed;
-    int64_t rows = plan->offsets[b->experts], T = layer->T;
+    ob_experts *e = &layer->routed;
+    int64_t rows = plan->offsets[e->E], T = layer->T;
     bool back = layer->use.pass & MOE_PASS_BWD;
-    int64_t work = back ? larger(rows * larger(b->d, b->n), T * layer->shared.n) : rows * b->d;
+    int64_t work = back ? larger(rows * larger(e->d, e->n), T * layer->shared.n) : rows * e->d;
     moe_status status = ob_reserve(layer, OB_BUF_WEIGHT, (size_t)plan->n_pairs * sizeof(float));
     if (!status)
-        status = ob_reserve(layer, OB_BUF_H, (size_t)(rows * b->width) * sizeof(float));
+        status = ob_reserve(layer, OB_BUF_H, (size_t)(rows * e->width) * sizeof(float));
     if (!status)
         status = ob_reserve(layer, OB_BUF_WORK, (size_t)work * sizeof(float));
     if (!status && back)
@@ -147,17 +148,17 @@ moe_status ob_layer_take_plan(ob_layer *layer, const moe_plan *plan) {
     if (!status && back)
         status =
             ob_reserve(layer, OB_BUF_DH,
-                       (size_t)larger(rows * b->width, T * layer->shared.width) * sizeof(float));
+                       (size_t)larger(rows * e->width, T * layer->shared.width) * sizeof(float));
     if (status)
         return status;
     float *weight = layer->buffer[OB_BUF_WEIGHT].data;
     moe_convert(weight, MOE_F32, plan->weight, MOE_F64, (size_t)plan->n_pairs);
-    b->rows = rows;
-    b->offsets = plan->offsets;
-    b->token = plan->token;
-    b->weight = weight;
-    b->H = layer->buffer[OB_BUF_H].data;
-    b->dS = layer->buffer[OB_BUF_DS].data;
+    e->rows = rows;
+    e->offsets = plan->offsets;
+    e->token = plan->token;
+    e->weight = weight;
+    e->H = layer->buffer[OB_BUF_H].data;
+    e->dS = layer->buffer[OB_BUF_DS].data;
     layer->plan = plan;
     return MOE_OK;
 }

@@ -1,8 +1,7 @@
 /* What a device and a prepared layer are to this backend.
  *
- * Routed and shared experts are two "banks" that run through the same code: a bank is a group of
- * experts of one width with a list of rows each. The shared expert is a bank of one expert whose
- * row r is token r.
+ * Routed and shared experts run through the same code, as groups of experts of one width with a
+ * list of rows each. The shared expert is a group of one, whose row r is token r.
  *
  * Memory-efficient path (SonicMoE, arXiv 2512.14080): X and H are all that backward needs; A is
  * recomputed from H, rows of X and dO are gathered into small packing buffers task by task. One
@@ -12,7 +11,6 @@
 
 #include "activation.h"
 #include "blas.h"
-
 #include "moeref/plugin.h"
 
 typedef struct ob_device {
@@ -52,21 +50,21 @@ typedef enum ob_buffer_id {
     OB_BUF_COUNT
 } ob_buffer_id;
 
-typedef struct ob_bank {
+typedef struct ob_experts {
     ob_act act;
-    int64_t experts, d, n, width; /* width: columns of H */
+    int64_t E, d, n, width; /* width: columns of H */
     const float *W1, *b1, *W2, *b2;
-    int on_input; /* 1: the weight multiplies the expert's input */
+    bool on_input; /* the weight multiplies the expert's input */
 
     int64_t rows;           /* all experts' */
-    const int64_t *offsets; /* [experts + 1] */
+    const int64_t *offsets; /* [E + 1] */
     const int32_t *token;   /* [rows]; NULL: row r is token r */
     const float *weight;    /* [rows]; NULL: 1 */
 
     float *H;                     /* [rows][width] */
     double *dS;                   /* [rows] */
     float *dW1, *db1, *dW2, *db2; /* as the parameters */
-} ob_bank;
+} ob_experts;
 
 typedef struct ob_layer {
     const ob_device *dev;
@@ -80,7 +78,7 @@ typedef struct ob_layer {
     double *W_r;           /* float64 [R][d]: logits are exact to float64 */
     double *b_select;      /* float64 [R] or NULL */
 
-    ob_bank routed, shared;
+    ob_experts routed, shared;
     int64_t shared_offsets[2];
     const float *X, *dO, *O, *dX;
     uint64_t seed;
@@ -103,7 +101,7 @@ moe_status ob_reserve(ob_layer *layer, ob_buffer_id id, size_t bytes);
 void ob_buffers_destroy(ob_layer *layer);
 moe_status ob_layer_memory(void *layer, moe_memory *ret);
 
-/* Lets the banks and buffers follow layer->plan. */
+/* Lets the experts and buffers follow layer->plan. */
 moe_status ob_layer_take_plan(ob_layer *layer, const moe_plan *plan);
 
 /* router.c */
@@ -116,11 +114,11 @@ moe_status ob_layer_forward(void *layer);
 moe_status ob_layer_backward(void *layer);
 /* Y of the routed experts, again, from H: for fetch. */
 moe_status ob_recompute_Y(ob_layer *layer, float *Y);
-moe_status ob_bank_backward(ob_layer *layer, const ob_bank *bank, float *dXp);
+moe_status ob_experts_backward(ob_layer *layer, const ob_experts *experts, float *dXp);
 
 /* weight_grad.c: dW2, db2 from A' in the work buffer; dW1, db1 from dH. */
-moe_status ob_bank_dW2(ob_layer *layer, const ob_bank *bank);
-moe_status ob_bank_dW1(ob_layer *layer, const ob_bank *bank);
+moe_status ob_experts_dW2(ob_layer *layer, const ob_experts *experts);
+moe_status ob_experts_dW1(ob_layer *layer, const ob_experts *experts);
 
 /* fetch.c */
 moe_status ob_layer_fetch(void *layer, moe_tensor_id id, moe_tensor *dst);

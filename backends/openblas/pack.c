@@ -15,12 +15,12 @@ OB_CLONES void ob_scale(float *y, float a, const float *x, int64_t count) {
         y[i] = a * x[i];
 }
 
-void ob_gather(const ob_bank *bank, const float *src, int64_t row, int64_t rows, int64_t col,
-               int64_t cols, int weighted, float *ret) {
+void ob_gather(const ob_experts *experts, const float *src, int64_t row, int64_t rows, int64_t col,
+               int64_t cols, bool weighted, float *ret) {
     for (int64_t i = 0; i < rows; i++) {
-        const float *from = src + ob_token_of(bank, row + i) * bank->d + col;
+        const float *from = src + ob_token_of(experts, row + i) * experts->d + col;
         if (weighted)
-            ob_scale(ret + i * cols, ob_weight_of(bank, row + i), from, cols);
+            ob_scale(ret + i * cols, ob_weight_of(experts, row + i), from, cols);
         else
             memcpy(ret + i * cols, from, (size_t)cols * sizeof *ret);
     }

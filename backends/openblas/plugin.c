@@ -1,8 +1,7 @@
 /* The backend `openblas`: fp32 on the CPU. */
 #include "clock.h"
-#include "layer.h"
-
 #include "core/samples.h"
+#include "layer.h"
 
 #include <omp.h>
 #include <stdio.h>

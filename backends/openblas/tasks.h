@@ -14,7 +14,7 @@
 /* Tokens whose rows are widened to float64 at a time. */
 #define OB_ROUTER_ROWS 128
 
-/* Rows row .. row+rows-1 of the bank (or tokens), all of expert `expert`; columns col .. */
+/* Rows row .. row+rows-1 of the experts (or tokens), all of expert `expert`; columns col .. */
 typedef struct ob_task {
     int64_t expert, row, rows, col, cols;
 } ob_task;
@@ -22,9 +22,9 @@ typedef struct ob_task {
 /* What all tasks of a stage share. */
 typedef struct ob_job {
     ob_layer *layer;
-    const ob_bank *bank;
-    float *out;     /* the stage's result where it is not the bank's own */
-    int accumulate; /* combine: add to the rows of out */
+    const ob_experts *experts;
+    float *out;      /* the stage's result where it is not the experts' own */
+    bool accumulate; /* combine: add to the rows of out */
 } ob_job;
 
 /* `pack` is the running thread's own memory of ob_pack_floats() floats. */
@@ -37,7 +37,7 @@ typedef struct ob_cut {
     int64_t row_block; /* 0: all rows of a group in one task */
     int64_t columns;   /* the result's columns, cut further where rows alone give too few tasks */
     int64_t col_block; /* at most so many columns; 0: no limit */
-    int empty;
+    bool empty;
     int64_t depth; /* multiply-adds, or moved elements, for each element of the result */
 } ob_cut;
 
@@ -47,7 +47,7 @@ moe_status ob_run(const ob_job *job, const ob_cut *cut, ob_body body);
 /* The same over the tokens, `block` at a time; `depth` per token. */
 moe_status ob_run_tokens(const ob_job *job, int64_t block, int64_t depth, ob_body body);
 
-/* Floats of one thread's packing buffer, for banks as they are now. */
+/* Floats of one thread's packing buffer, for the plan as it is now. */
 size_t ob_pack_floats(const ob_layer *layer);
 
 /* Single-threaded C = op(A) op(B) + beta C, row-major fp32. */
@@ -58,12 +58,12 @@ static inline void ob_gemm(const ob_layer *layer, int trans_a, int trans_b, int6
                            (int)lda, b, (int)ldb, beta, c, (int)ldc);
 }
 
-static inline int64_t ob_token_of(const ob_bank *bank, int64_t row) {
-    return bank->token ? bank->token[row] : row;
+static inline int64_t ob_token_of(const ob_experts *experts, int64_t row) {
+    return experts->token ? experts->token[row] : row;
 }
 
-static inline float ob_weight_of(const ob_bank *bank, int64_t row) {
-    return bank->weight ? bank->weight[row] : 1.0f;
+static inline float ob_weight_of(const ob_experts *experts, int64_t row) {
+    return experts->weight ? experts->weight[row] : 1.0f;
 }
 
 #endif

@@ -1,13 +1,12 @@
 /* Fitting a GPU description to a measured table, judged on shapes that were left out. */
 #include "sim/fit/fit.h"
+#include "sim/fit/residuals.h"
+#include "sim/gpus/params.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "sim/fit/fit_errors.h"
-#include "sim/gpus/params.h"
 
 enum { NOT_ASKED = -1, NO_KERNEL = -2 }; /* why a row does not take part */
 
@@ -23,13 +22,13 @@ typedef struct fit {
     int32_t folds;
     size_t *chosen; /* rows that are predicted together, ascending */
     size_t n_chosen;
-    double *us;    /* [rows] the last prediction of each */
-    double *error; /* [rows] its relative error, where rows are judged */
+    double *us;       /* [rows] the last prediction of each */
+    double *residual; /* [rows] its relative error, where rows are judged */
 } fit;
 
 /* A value outside its range costs more than any error could gain. */
-static int set_point(fit *f, const double *x) {
-    int inside = 1;
+static bool set_point(fit *f, const double *x) {
+    bool inside = true;
     for (size_t i = 0; i < f->n_free; i++) {
         const double value = exp(x[i]);
         inside &= value >= f->info[i]->least && value <= f->info[i]->greatest;
@@ -69,7 +68,7 @@ static moe_status say_why(const fit *f, moe_status status, const moe_log *log) {
     return status;
 }
 
-/* Relative errors of the rows of one fold (fold < 0: all that take part). */
+/* Residuals of the rows of one fold (fold < 0: all that take part). */
 static moe_status judge(fit *f, int32_t fold, const moe_log *log) {
     f->n_chosen = 0;
     for (size_t i = 0; i < f->table->count; i++) {
@@ -78,12 +77,12 @@ static moe_status judge(fit *f, int32_t fold, const moe_log *log) {
     }
     moe_status status = predict_chosen(f);
     for (size_t i = 0; i < f->n_chosen; i++)
-        f->error[f->chosen[i]] = f->us[f->chosen[i]] / f->table->rows[f->chosen[i]].us - 1;
+        f->residual[f->chosen[i]] = f->us[f->chosen[i]] / f->table->rows[f->chosen[i]].us - 1;
     return status ? say_why(f, status, log) : MOE_OK;
 }
 
-static moe_int_errors errors_of(const fit *f, int32_t but) {
-    return (moe_int_errors){f->table, f->fold, f->error, but};
+static moe_int_residuals residuals_of(const fit *f, int32_t but) {
+    return (moe_int_residuals){f->table, f->fold, f->residual, but};
 }
 
 /* Shapes in the order of a hash of their sizes, dealt to folds in turn. */
@@ -157,15 +156,15 @@ static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret
         if (!status)
             status = judge(f, fold, messages);
     }
-    const moe_int_errors held_out = errors_of(f, -1), fitted = errors_of(f, f->folds - 1);
+    const moe_int_residuals held_out = residuals_of(f, -1), fitted = residuals_of(f, f->folds - 1);
     if (!status)
-        status = moe_int_errors_by_class(&held_out, ret->held_out);
+        status = moe_int_residuals_by_class(&held_out, ret->held_out);
     if (!status && f->table->kind == MOE_TABLE_KERNELS)
-        status = moe_int_errors_by_kernel(&held_out, ret);
+        status = moe_int_residuals_by_kernel(&held_out, ret);
     if (!status)
         status = judge(f, -1, messages);
     if (!status)
-        status = moe_int_errors_by_class(&fitted, ret->fitted);
+        status = moe_int_residuals_by_class(&fitted, ret->fitted);
     for (size_t i = 0; i < f->n_free; i++)
         *f->set[i] = 1;
     return status;
@@ -240,12 +239,12 @@ static moe_status run(fit *f, uint64_t *order, const moe_log *log, moe_fit_resul
     if (status)
         return status;
     const int32_t shapes = deal_folds(f, order);
-    const moe_int_errors all = errors_of(f, -1);
+    const moe_int_residuals all = residuals_of(f, -1);
     status = judge(f, -1, log);
     if (!status)
-        status = moe_int_errors_by_class(&all, result.as_given);
+        status = moe_int_residuals_by_class(&all, result.as_given);
     if (!status && f->table->kind == MOE_TABLE_KERNELS)
-        status = moe_int_errors_by_kernel(&all, &result);
+        status = moe_int_residuals_by_kernel(&all, &result);
     if (!status && f->n_free > 0)
         status = shapes > 1
                      ? fit_folds(f, log, &result)
@@ -267,17 +266,17 @@ moe_status moe_gpu_fit(moe_gpu *gpu, const moe_table *table, const moe_fit_param
              .fold = malloc(table->count * sizeof *f.fold),
              .chosen = malloc(table->count * sizeof *f.chosen),
              .us = calloc(table->count, sizeof *f.us),
-             .error = calloc(table->count, sizeof *f.error)};
+             .residual = calloc(table->count, sizeof *f.residual)};
     uint64_t *order = malloc((table->count + 1) * sizeof *order);
     moe_status status = MOE_E_NOMEM;
-    if (f.fold && f.chosen && f.us && f.error && order)
+    if (f.fold && f.chosen && f.us && f.residual && order)
         status = run(&f, order, log, ret);
     else
         moe_fail(log, status, "calibration: out of memory");
     free(f.fold);
     free(f.chosen);
     free(f.us);
-    free(f.error);
+    free(f.residual);
     free(order);
     return status;
 }

@@ -1,7 +1,7 @@
 /* Rows of a measured table as the model sees them. */
-#include <string.h>
-
 #include "sim/fit/table.h"
+
+#include <string.h>
 
 /* A pass that the case does not have takes no time in its prediction. */
 static moe_status find_pass(const char *name, const moe_prediction *p, moe_row_error *ret) {
@@ -70,7 +70,7 @@ moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gp
     return status;
 }
 
-static int same_prediction(const moe_table *table, size_t a, size_t b) {
+static bool same_prediction(const moe_table *table, size_t a, size_t b) {
     return table->kind != MOE_TABLE_GEMMS && table->rows[a].layer == table->rows[b].layer;
 }
 

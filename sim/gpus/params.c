@@ -62,7 +62,7 @@ moe_int_system moe_int_system_find(const char *name, size_t length) {
     return (moe_int_system)s;
 }
 
-int moe_int_gpu_allows(const moe_gpu_param *info, double value) {
+bool moe_int_gpu_allows(const moe_gpu_param *info, double value) {
     return value >= info->least && value <= info->greatest &&
            (!info->whole || value == floor(value));
 }

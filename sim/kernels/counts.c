@@ -1,13 +1,12 @@
 /* Tokens per expert without drawing every pair: a sweep needs thousands of layers a second. Tokens
  * are spread over `bins`, the experts and the zero experts behind them. */
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "core/streams.h"
 #include "moeref/model.h"
 #include "route/route.h"
 
-#define STREAM_COUNTS UINT64_C(1002) /* streams below 1002 belong to tensors and plans */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* Scales `mean` so that it sums to `pairs` with no expert above T: a token goes to an expert once.
  * The excess of full experts is spread over the others, by their share, until nothing is left. */
@@ -19,7 +18,7 @@ static void fill_shares(double *mean, int64_t experts, double tokens, double pai
         if (open <= 0)
             return;
         const double scale = (pairs - full) / open;
-        int again = 0;
+        bool again = false;
         for (int64_t e = 0; e < experts; e++) {
             if (mean[e] < tokens) {
                 mean[e] = fmin(tokens, mean[e] * scale);
@@ -56,7 +55,8 @@ static void draw(const double *mean, int64_t experts, int64_t tokens, int64_t pa
     for (int64_t e = 0; e < experts; e++) {
         const double p = mean[e] / (double)tokens;
         const double spread = sqrt(fmax(0, mean[e] * (1 - p)));
-        const double x = mean[e] + spread * moe_rng_normal(seed, STREAM_COUNTS, (uint64_t)e);
+        const double x =
+            mean[e] + spread * moe_rng_normal(seed, MOE_INT_STREAM_COUNTS, (uint64_t)e);
         counts[e] = (int64_t)fmin((double)tokens, fmax(0, round(x)));
     }
     settle_sum(counts, experts, tokens, pairs);
@@ -96,7 +96,7 @@ static double popularity(const moe_case *c, int64_t e) {
     return c->route == MOE_ROUTE_ZIPF ? pow((double)e + 1, -c->route_arg) : 1;
 }
 
-static int is_balanced(const moe_case *c) {
+static bool is_balanced(const moe_case *c) {
     return c->route == MOE_ROUTE_BALANCED || c->route == MOE_ROUTE_HOT ||
            (c->route == MOE_ROUTE_ROUTER && c->layer.router.select != MOE_SELECT_TOKEN_ROUNDING);
 }

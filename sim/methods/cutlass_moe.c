@@ -28,5 +28,6 @@ static void forward(moe_int_list *l) {
     moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
 }
 
-const moe_int_method moe_int_method_cutlass_moe = {
-    "TensorRT-LLM's CUTLASS layer (forward)", forward, NULL, .given_logits = 1, .constant_data = 1};
+const moe_int_method moe_int_method_cutlass_moe = {"TensorRT-LLM's CUTLASS layer (forward)",
+                                                   forward, NULL, .given_logits = true,
+                                                   .constant_data = true};

@@ -82,4 +82,4 @@ static void backward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_megablocks = {"MegaBlocks dMoE: padded groups, block-sparse",
-                                                  forward, backward, .host_first = 1};
+                                                  forward, backward, .host_first = true};

@@ -109,4 +109,4 @@ static void backward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_moeref = {"this project's own CUDA backend", forward, backward,
-                                              .own_router = 1};
+                                              .own_router = true};

@@ -3,10 +3,10 @@
  * second; H and Y are computed again in the backward pass. Its grids have a CTA for every row tile
  * that an expert could have if all tokens went to it, so that all but one of E/K find nothing to
  * do: where experts are many that is most of the time. */
-#include <math.h>
-
 #include "sim/methods/methods.h"
 #include "sim/methods/padded.h"
+
+#include <math.h>
 
 /* A CTA of the first GEMM holds both halves of its columns of H. The configurations that its
  * autotuner may pick have tiles of 64 rows too, which double the empty CTAs. */
@@ -64,7 +64,8 @@ static void backward(moe_int_list *l) {
     moe_int_list_alloc(l, Ph + Pn);
     /* One kernel computes dA and then H, which it keeps to itself. */
     moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H,
-                      (moe_int_traffic){.read = Pd, .epilogue = e / 100, .recomputes = 1}, &pair);
+                      (moe_int_traffic){.read = Pd, .epilogue = e / 100, .recomputes = true},
+                      &pair);
     moe_int_list_gemm(
         l, MOE_STAGE_DH, MOE_INT_OP_DA,
         (moe_int_traffic){.read = Pd, .write = Ph + Pn, .epilogue = e * (1 + l->h / l->n)},
@@ -83,7 +84,7 @@ static void backward(moe_int_list *l) {
                       &square);
     moe_int_list_gemm(
         l, MOE_STAGE_Y_AGAIN, MOE_INT_OP_Y,
-        (moe_int_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e, .recomputes = 1},
+        (moe_int_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e, .recomputes = true},
         &square);
     empty(l, MOE_STAGE_DXP_EMPTY, 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_alloc(l, Td);

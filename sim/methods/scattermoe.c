@@ -1,13 +1,13 @@
 /* ScatterMoE (arXiv 2403.08245), release 0.3: Triton grouped GEMMs that gather their rows on load
  * and scatter on store; everything else is eager PyTorch. Kernels, and the rates of those that are
  * bound by their own instructions, as a profile of it shows them: sim/CALIBRATION.md. */
-#include <math.h>
-
 #include "sim/methods/methods.h"
+
+#include <math.h>
 
 /* Row tiles are cut from the sorted pairs, not from each expert's. */
 static const moe_int_tile shapes[] = {{128, 128, 1}};
-static const moe_int_tiles rows = {shapes, 1, 1, .cluster = 1, .packed = 1},
+static const moe_int_tiles rows = {shapes, 1, 1, .cluster = 1, .packed = true},
                            depth = {shapes, 1, 1, .cluster = 1};
 
 /* Elements a clock and SM. */
@@ -91,4 +91,4 @@ static void backward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_scattermoe = {"ScatterMoE: Triton scatter-to-scatter GEMMs",
-                                                  forward, backward, .host_first = 1};
+                                                  forward, backward, .host_first = true};

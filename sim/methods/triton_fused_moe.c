@@ -41,7 +41,7 @@ static void forward_tuned(moe_int_list *l) {
 
 /* Shapes for which SGLang behaves as tuned on an H100; every other shape that was measured shows
  * the fallback's step at T = E. */
-static int sglang_is_tuned(const moe_int_list *l) {
+static bool sglang_is_tuned(const moe_int_list *l) {
     return l->E == 128 && l->n == 768;
 }
 
@@ -54,7 +54,7 @@ static void forward_sglang(moe_int_list *l) {
 
 const moe_int_method moe_int_method_triton_fused_moe = {
     "Triton fused MoE as in vLLM, well-chosen tiles (forward)", forward_tuned, NULL,
-    .given_logits = 1};
+    .given_logits = true};
 const moe_int_method moe_int_method_sglang_fused_moe = {
     "the same as in SGLang, fallback tiles for most shapes (forward)", forward_sglang, NULL,
-    .given_logits = 1};
+    .given_logits = true};

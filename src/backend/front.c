@@ -132,9 +132,7 @@ static moe_status count_pairs(moe_layer *layer, int64_t *ret_pairs, int64_t *ret
 
 /* The state from which a tensor can be fetched. */
 static moe_int_state state_needed(moe_tensor_id id) {
-    bool backward =
-        moe_tensor_role_of(id) == MOE_ROLE_BACKWARD || id == MOE_T_DH || id == MOE_T_DXP;
-    return backward ? MOE_INT_BACKWARD : MOE_INT_FORWARD;
+    return moe_tensor_is_backward(id) ? MOE_INT_BACKWARD : MOE_INT_FORWARD;
 }
 
 static moe_status check_fetch(moe_layer *layer, moe_tensor_id id, const moe_tensor *dst) {

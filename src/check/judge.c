@@ -20,7 +20,8 @@ typedef struct trial {
     moe_int_truth truth;
 } trial;
 
-/* Golden values hold for the routing that they were made with. */
+/* The golden tensor, or NULL: golden values hold for the routing that they were made with.
+ * `weights` is room for a view of the plan's. */
 static const moe_tensor *golden_of(const trial *b, moe_tensor_id id, moe_tensor *weights) {
     const moe_problem *problem = b->subject->problem;
     if (b->routing.foreign)
@@ -36,32 +37,36 @@ static const moe_tensor *golden_of(const trial *b, moe_tensor_id id, moe_tensor 
     return weights;
 }
 
-static void compare_sampled(const trial *b, moe_int_comparison *c, moe_tensor_verdict *ret) {
-    const moe_int_part *part = &b->truth.part[c->id];
-    moe_tensor got, whole = *c->got, shape = whole;
-    int64_t pairs = b->routing.plan->offsets[c->desc->E];
-    moe_tensor_shape(c->desc, c->id, b->subject->problem->T, pairs, b->routing.plan->n_pairs,
-                     &shape);
+/* The elements that the sample covers; `base` is what compare() knows of the tensor already. Here c
+ * is a copy that does not outlive the tensors it points at. */
+static void compare_sampled(const trial *b, const moe_int_comparison *base,
+                            moe_tensor_verdict *ret) {
+    const moe_int_part *part = &b->truth.part[base->id];
+    const moe_tensor *whole = base->got;
+    moe_int_comparison c = *base;
+    moe_tensor got, shape = *whole;
+    int64_t pairs = b->routing.plan->offsets[c.desc->E];
+    moe_tensor_shape(c.desc, c.id, b->subject->problem->T, pairs, b->routing.plan->n_pairs, &shape);
     memset(ret, 0, sizeof *ret);
-    snprintf(ret->name, sizeof ret->name, "%s", moe_tensor_name(c->id));
-    ret->truth = c->truth = "sampled";
+    snprintf(ret->name, sizeof ret->name, "%s", moe_tensor_name(c.id));
+    ret->truth = c.truth = "sampled";
     ret->worst_expert = -1;
     if (part->layout.groups == 0) {
         ret->verdict = MOE_VERDICT_SKIP;
         snprintf(ret->why, sizeof ret->why, "the sample does not cover it");
         return;
     }
-    c->whole = &whole;
-    c->layout = &part->layout;
-    c->want = &part->want;
-    c->variance = part->variance.data ? &part->variance : NULL;
-    c->rows = c->id == MOE_T_DX ? &b->truth.rows : NULL;
-    if (!moe_tensor_same_shape(&whole, &shape)) {
-        c->want = &shape; /* reports both shapes */
-        moe_int_compare(c, ret);
-    } else if (moe_int_part_gather(&whole, part, &got) == MOE_OK) {
-        c->got = &got;
-        moe_int_compare(c, ret);
+    c.whole = whole;
+    c.layout = &part->layout;
+    c.want = &part->want;
+    c.variance = part->variance.data ? &part->variance : NULL;
+    c.rows = c.id == MOE_T_DX ? &b->truth.rows : NULL;
+    if (!moe_tensor_same_shape(whole, &shape)) {
+        c.want = &shape; /* reports both shapes */
+        moe_int_compare(&c, ret);
+    } else if (moe_int_part_gather(whole, part, &got) == MOE_OK) {
+        c.got = &got;
+        moe_int_compare(&c, ret);
         moe_tensor_destroy(&got);
     } else {
         ret->verdict = MOE_VERDICT_ERROR;
@@ -71,16 +76,19 @@ static void compare_sampled(const trial *b, moe_int_comparison *c, moe_tensor_ve
 
 /* Compares with the oracle too: nothing can be told from golden values that are not numbers, but
  * the oracle still has a value there. Its verdict counts only if it is a failure. */
-static void compare_lost(const trial *b, moe_int_comparison *c, moe_tensor_verdict *ret) {
+static void compare_lost(const trial *b, const moe_int_comparison *golden,
+                         moe_tensor_verdict *ret) {
     moe_tensor_verdict v;
-    c->want = &b->truth.oracle->out.t[c->id];
-    c->truth = "oracle";
-    moe_int_compare(c, &v);
+    moe_int_comparison c = *golden;
+    c.want = &b->truth.oracle->out.t[c.id];
+    c.truth = "oracle";
+    moe_int_compare(&c, &v);
     if (v.verdict == MOE_VERDICT_FAIL)
         *ret = v;
 }
 
-static bool has_sides(moe_tensor_id id) {
+/* May a row of it have kinks (errors/rows.h)? */
+static bool has_kinks(moe_tensor_id id) {
     return id == MOE_T_DX || id == MOE_T_DW1 || id == MOE_T_DW1_SHARED;
 }
 
@@ -102,7 +110,7 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
     c.truth = golden ? "golden" : "oracle";
     if (!b->truth.sampled && variance->data)
         c.variance = variance;
-    if (!b->truth.sampled && has_sides(id))
+    if (!b->truth.sampled && has_kinks(id))
         c.rows = &b->truth.rows;
     moe_int_compare(&c, ret);
     if (golden && !b->truth.sampled && ret->verdict != MOE_VERDICT_FAIL && ret->not_compared > 0)

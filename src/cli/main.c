@@ -1,5 +1,5 @@
 /* moeref: one binary, one verb for each question. */
-#include "cli/input/cli.h"
+#include "cli/input/messages.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/version.h"
 

@@ -130,7 +130,7 @@ const char *moe_case_help(void) {
     return help;
 }
 
-void moe_int_case_init(moe_case *ret) {
+void moe_case_init(moe_case *ret) {
     memset(ret, 0, sizeof *ret);
     moe_layer_desc_init(&ret->layer);
     ret->dtype = MOE_BF16;

@@ -3,10 +3,10 @@
 #ifndef MOE_LAYER_CASE_KEYS_H
 #define MOE_LAYER_CASE_KEYS_H
 
-#include <stdbool.h>
-
 #include "layer/number.h"
 #include "moeref/case.h"
+
+#include <stdbool.h>
 
 /* renorm's default: SonicMoE's token rounding weighs a kept pair by its renormalised top-K score,
  * every other choice by the raw one. */
@@ -42,9 +42,6 @@ typedef struct moe_int_case_key {
 #define MOE_INT_CASE_KEYS_MAX 64 /* the parser keeps the keys it saw in 64 bits */
 extern const moe_int_case_key moe_int_case_keys[];
 extern const size_t moe_int_case_key_count;
-
-/* A case with every default set and the required keys 0. */
-void moe_int_case_init(moe_case *ret);
 
 /* The row of that name, or NULL. */
 const moe_int_case_key *moe_int_case_key_find(moe_int_word name);

@@ -1,9 +1,9 @@
 /* From a line of key=value words to a case. */
+#include "layer/case_keys.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "layer/case_keys.h"
 
 #define SHOWN_BYTES 64  /* of the user's word in a message */
 #define LIST_BYTES  512 /* of a list of names in a message */
@@ -256,7 +256,7 @@ static moe_status parse_line(const char *text, const moe_log *log, moe_case *c) 
 
 moe_status moe_case_parse(const char *text, const moe_log *log, moe_case *ret) {
     moe_case c;
-    moe_int_case_init(&c);
+    moe_case_init(&c);
     moe_status status = parse_line(text, log, &c);
     if (status)
         moe_case_destroy(&c);

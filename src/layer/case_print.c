@@ -1,9 +1,9 @@
 /* From a case to its canonical line. */
+#include "layer/case_keys.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "layer/case_keys.h"
 
 #define NUMBER_BYTES 32
 
@@ -108,7 +108,7 @@ static bool is_default(const moe_int_case_key *key, const moe_case *c, const moe
 size_t moe_case_print(const moe_case *c, char *buf, size_t size) {
     line out = {buf, size, 0};
     moe_case fallback;
-    moe_int_case_init(&fallback);
+    moe_case_init(&fallback);
     fallback.layer.router.renorm = moe_int_case_default_renorm(c);
     if (size)
         buf[0] = '\0';

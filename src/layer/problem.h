@@ -4,12 +4,6 @@
 
 #include "moeref/case.h"
 
-/* Streams of the counter-based generator that tensors (stream = tensor id) do not use. */
-typedef enum moe_int_stream {
-    MOE_INT_STREAM_ROUTE = 1000, /* which experts a given plan chooses */
-    MOE_INT_STREAM_WEIGHT = 1001 /* and its weights */
-} moe_int_stream;
-
 /* Draws the plan that c->route (not MOE_ROUTE_ROUTER) describes. A pure function of the case. */
 moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **ret);
 

@@ -59,6 +59,10 @@ moe_tensor_role moe_tensor_role_of(moe_tensor_id id) {
     return table[id].role;
 }
 
+bool moe_tensor_is_backward(moe_tensor_id id) {
+    return table[id].role == MOE_ROLE_BACKWARD || id == MOE_T_DH || id == MOE_T_DXP;
+}
+
 moe_tensor_id moe_tensor_param_of(moe_tensor_id id) {
     return table[id].param;
 }

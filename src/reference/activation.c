@@ -41,26 +41,20 @@ static real nonlinearity(const moe_layer_desc *desc, real x, real *slope) {
     }
 }
 
-/* Columns of gate and up for element j. */
-static void columns(int32_t layout, int64_t n, int64_t j, int64_t *gate, int64_t *up) {
-    *gate = layout == MOE_GLU_INTERLEAVED ? 2 * j : j;
-    *up = layout == MOE_GLU_INTERLEAVED ? 2 * j + 1 : n + j;
-}
-
 /* gpt-oss: gate is clamped from above, up on both sides; outside, the gradient is 0. A value on
  * the limit counts as inside, as in torch.clamp. */
-static real clamp(real x, real low, real high, int *inside) {
+static real clamp(real x, real low, real high, bool *inside) {
     *inside = !(x < low || x > high);
     return x < low ? low : x > high ? high : x;
 }
 
 typedef struct glu {
-    real gate, up, up_offset;   /* after clamping; act = phi(gate) * (up + up_offset) */
-    int gate_inside, up_inside; /* where the clamp lets the gradient through */
+    real gate, up, up_offset;    /* after clamping; act = phi(gate) * (up + up_offset) */
+    bool gate_inside, up_inside; /* where the clamp lets the gradient through */
 } glu;
 
 static glu glu_load(const moe_layer_desc *desc, real gate, real up) {
-    glu v = {gate, up, 0, 1, 1};
+    glu v = {gate, up, 0, true, true};
     if (desc->act == MOE_ACT_SWIGLU_CLAMP) {
         real limit = (real)desc->act_limit;
         v.gate = clamp(gate, -INFINITY, limit, &v.gate_inside);
@@ -78,8 +72,7 @@ void act_forward(const moe_layer_desc *desc, int32_t layout, int64_t n, const re
         return;
     }
     for (int64_t j = 0; j < n; j++) {
-        int64_t g, u;
-        columns(layout, n, j, &g, &u);
+        int64_t g = moe_h_column(layout, n, 2 * n, j, 0), u = moe_h_column(layout, n, 2 * n, j, 1);
         glu v = glu_load(desc, h[g], h[u]);
         a[j] = nonlinearity(desc, v.gate, &slope) * (v.up + v.up_offset);
     }
@@ -96,8 +89,7 @@ void act_backward(const moe_layer_desc *desc, int32_t layout, int64_t n, const r
         return;
     }
     for (int64_t j = 0; j < n; j++) {
-        int64_t g, u;
-        columns(layout, n, j, &g, &u);
+        int64_t g = moe_h_column(layout, n, 2 * n, j, 0), u = moe_h_column(layout, n, 2 * n, j, 1);
         glu v = glu_load(desc, h[g], h[u]);
         real value = nonlinearity(desc, v.gate, &slope);
         dh[g] = v.gate_inside ? da[j] * (v.up + v.up_offset) * slope : 0;

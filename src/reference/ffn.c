@@ -90,7 +90,7 @@ static void parameter_gradients(const ffn *f, const real *dy, const real *a, con
         column_sums(f, f->dH, hw, NULL, f->db1);
 }
 
-/* With the weight on the input, w_r scales x_r: dS_r = <dXp_r, x_r>. */
+/* With the weight on the input, w_r scales x_r: dS_r = <dX~_r, x_r>. */
 static void input_weight_gradient(const ffn *f) {
     int64_t d = f->desc->d;
     for (int64_t r = 0; r < f->rows; r++) {

@@ -14,12 +14,12 @@ typedef struct ffn {
     int64_t n, hw;
     int32_t layout; /* moe_glu_layout */
     int threads;
-    moe_dtype storage; /* H, A, Y, dH, A', dXp and results are rounded to it */
+    moe_dtype storage; /* H, A, Y, dH, A', dX~ and results are rounded to it */
 
     int64_t rows;
     const int32_t *token; /* [rows]; NULL: row r is token r */
     const real *weight;   /* [rows] combine weights */
-    int on_input;         /* 1: the expert sees weight * x, its output counts once */
+    bool on_input;        /* the expert sees weight * x, its output counts once */
 
     const real *X, *dO;            /* [T][d] */
     const real *W1, *b1, *W2, *b2; /* [hw][d], [hw], [d][n], [d]; biases may be NULL */
@@ -31,10 +31,10 @@ typedef struct ffn {
 /* H, A, Y. MOE_E_NOMEM. */
 moe_status ffn_forward(const ffn *f);
 
-/* dS, dH, dXp and parameter gradients from dO, after ffn_forward. MOE_E_NOMEM.
+/* dS, dH, dX~ and parameter gradients from dO, after ffn_forward. MOE_E_NOMEM.
  * Equations: dA' = dO W2; dS = <dA', A> + <dO, b2>; A' = s A; dA = s dA'; dH = act'(dA, H);
- * dW2 = dO^T A'; db2 = sum s dO; dW1 = dH^T X; db1 = sum dH; dXp = dH W1 (SonicMoE, arXiv
- * 2512.14080). With the weight on the input, s = 1 above, X is the weighted input and dS = <dXp,
+ * dW2 = dO^T A'; db2 = sum s dO; dW1 = dH^T X; db1 = sum dH; dX~ = dH W1 (SonicMoE, arXiv
+ * 2512.14080). With the weight on the input, s = 1 above, X is the weighted input and dS = <dX~,
  * x>. */
 moe_status ffn_backward(const ffn *f);
 

@@ -1,23 +1,22 @@
 /* Token rounding (SonicMoE, arXiv 2512.14080): every expert's token count becomes a multiple of the
  * GEMM's row tile M, so that no tile is padded. */
+#include "core/streams.h"
 #include "moeref/rng.h"
 #include "route/route.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Stream of the stochastic rule's draws, apart from the tensors' streams (their ids). */
-#define ROUNDING_STREAM UINT64_C(0x726f756e64)
-
-static int rounds_up(int32_t rule, int64_t f, int64_t tile, uint64_t seed, int64_t e) {
+static bool rounds_up(int32_t rule, int64_t f, int64_t tile, uint64_t seed, int64_t e) {
     int64_t quotient = f / tile, rest = f % tile;
     switch (rule) {
     case MOE_ROUND_UP:
         return rest > 0;
     case MOE_ROUND_DOWN:
-        return 0;
+        return false;
     case MOE_ROUND_STOCHASTIC:
-        return moe_rng_uniform(seed, ROUNDING_STREAM, (uint64_t)e) * (double)tile < (double)rest;
+        return moe_rng_uniform(seed, MOE_INT_STREAM_ROUNDING, (uint64_t)e) * (double)tile <
+               (double)rest;
     default: /* nearest, half to even; balance starts from it */
         return 2 * rest > tile || (2 * rest == tile && quotient % 2 == 1);
     }

@@ -1,7 +1,6 @@
 /* Reports of moeref-bench-cpu. */
-#include "cpu_bench.h"
-
 #include "core/samples.h"
+#include "cpu_bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>

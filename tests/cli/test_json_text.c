@@ -1,13 +1,12 @@
 /* JSON as text against a library that builds trees: the same bytes, and always JSON. */
 #include "cli/report/json.h"
+#include "moeref/rng.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "moeref/rng.h"
 
 /* What a member function writes, in brackets. The caller frees it. */
 static char *real_text(double value) {
@@ -41,7 +40,7 @@ static void expect_real(double value) {
     json_decref(list);
 }
 
-Test(json_text, reals_are_those_of_the_library) {
+Test(cli_json, reals_are_those_of_the_library) {
     static const double special[] = {0,        -0.0,      1,      -1,      0.5,       9999999,
                                      10000000, -1e7,      1e-4,   1e-5,    1e21,      1e-300,
                                      5e-324,   9999999.5, 123e99, 99999.5, 0.1 + 0.2, 1.0 / 3};
@@ -58,7 +57,7 @@ Test(json_text, reals_are_those_of_the_library) {
     }
 }
 
-Test(json_text, no_number_is_null) {
+Test(cli_json, no_number_is_null) {
     const double none[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; i < 3; i++) {
         char *got = real_text(none[i]);
@@ -68,7 +67,7 @@ Test(json_text, no_number_is_null) {
 }
 
 /* Text of random bytes: the library's bytes where it is UTF-8, else still JSON. */
-Test(json_text, strings_are_those_of_the_library) {
+Test(cli_json, strings_are_those_of_the_library) {
     static const char *const pieces[] = {"a",
                                          "\"",
                                          "\\",
@@ -108,7 +107,7 @@ Test(json_text, strings_are_those_of_the_library) {
     }
 }
 
-Test(json_text, members_and_lines) {
+Test(cli_json, members_and_lines) {
     char *text;
     size_t size;
     cli_json t = {.to = open_memstream(&text, &size)};

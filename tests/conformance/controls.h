@@ -4,7 +4,7 @@
 
 #define PLAIN  "T=24 d=32 n=16 E=4 K=2 dtype=fp32 renorm=1 seed=5"
 #define BIASED "T=24 d=32 n=16 E=4 K=2 dtype=fp32 bias=1 score=sigmoid seed=6"
-#define CORNER "T=24 d=32 n=16 E=4 K=2 dtype=fp32 bias=1 act=relu on=input score=sigmoid seed=9"
+#define KINKED "T=24 d=32 n=16 E=4 K=2 dtype=fp32 bias=1 act=relu on=input score=sigmoid seed=9"
 #define GIVEN  "T=24 d=32 n=16 E=4 K=2 dtype=fp32 route=uniform seed=7"
 #define EMPTY  "T=24 d=32 n=16 E=4 K=2 dtype=fp32 route=counts:0+20+15+9 seed=8"
 
@@ -24,7 +24,7 @@ static const control controls[] = {
     {"tail", PLAIN, "O", "NMSE", "Y"},
     {"expert_sign", PLAIN, "dW2", "NMSE", "dW2"},
     {"router_row", PLAIN, "dW_r", "NMSE", "dW_r"},
-    {"router_row", CORNER, "dW_r", "gate)", "dW_r"}, /* 1 % of H's columns may go either way */
+    {"router_row", KINKED, "dW_r", "gate)", "dW_r"}, /* 1 % of H's columns may go either way */
     {"neighbour", GIVEN, "O", "NMSE", "O"},
     /* wrong formulas */
     {"swap", PLAIN, "O", "NMSE", "H"},

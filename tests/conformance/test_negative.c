@@ -1,18 +1,16 @@
 /* The checker checked: every fault of the broken backend must fail, for the right reason, at the
  * right tensor; without a fault the same backend must pass. */
+#include "controls.h"
+#include "drawn.h"
 #include "moeref/check.h"
-
 #include "moeref/safetensors.h"
+#include "temporary.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "controls.h"
-#include "drawn.h"
-#include "temporary.h"
 
 static moe_backends *all;
 
@@ -89,7 +87,7 @@ Test(negative, every_fault_fails_in_sixteen_bits) {
 
 /* The same cases without a fault: what fails above fails for its fault. */
 Test(negative, no_fault_passes) {
-    static const char *const lines[] = {PLAIN, BIASED, CORNER, GIVEN, EMPTY};
+    static const char *const lines[] = {PLAIN, BIASED, KINKED, GIVEN, EMPTY};
     static const char *const types[] = {"", "bf16.", "fp16."};
     for (size_t i = 0; i < 3 * sizeof lines / sizeof *lines; i++) {
         moe_check_result *r = check(types[i % 3], lines[i / 3], NULL);
@@ -148,8 +146,8 @@ Test(negative, gates_bite) {
 }
 
 /* With the weight on the input some 5 pre-activations of a token lie where rounding to bf16 may
- * carry them across relu's corner: no row of dX has one truth, and none is let off. */
-Test(negative, corners_hide_no_fault) {
+ * carry them across relu's kink: no row of dX has one truth, and none is let off. */
+Test(negative, kinks_hide_no_fault) {
     static const char *const faults[] = {"bf16.zero", "bf16.second_row", "bf16.scale_little"};
     const char *line = "T=24 d=256 n=256 E=4 K=4 act=reglu on=input seed=3";
     for (int i = 0; i < 6; i++) {

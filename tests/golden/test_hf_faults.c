@@ -1,8 +1,8 @@
 /* The comparison with golden layers can fail: every fault planted here must be visible in every
  * family that it applies to. */
-#include <math.h>
-
 #include "golden.h"
+
+#include <math.h>
 
 #define BROKEN_NMSE 1e-6 /* a fault must be at least this visible; the limit is 1e-12 */
 
@@ -79,12 +79,12 @@ static void zero_weight_row(moe_problem *p) {
 
 static void swap_gate_and_up(moe_problem *p) {
     moe_tensor *t = &p->in.t[MOE_T_W1];
-    bool interleaved = p->layer.glu_layout == MOE_GLU_INTERLEAVED;
+    int32_t layout = p->layer.glu_layout;
     int64_t n = p->layer.n, d = p->layer.d;
     for (int64_t i = 0; i < p->layer.E * n * d; i++) {
         int64_t e = i / (n * d), row = i / d % n, base = e * 2 * n;
-        int64_t gate = (base + (interleaved ? 2 * row : row)) * d + i % d;
-        int64_t up = (base + (interleaved ? 2 * row + 1 : n + row)) * d + i % d;
+        int64_t gate = (base + moe_h_column(layout, n, 2 * n, row, 0)) * d + i % d;
+        int64_t up = (base + moe_h_column(layout, n, 2 * n, row, 1)) * d + i % d;
         double keep = moe_load(t->data, t->dtype, (size_t)gate);
         moe_store(t->data, t->dtype, (size_t)gate, moe_load(t->data, t->dtype, (size_t)up));
         moe_store(t->data, t->dtype, (size_t)up, keep);

@@ -1,8 +1,8 @@
 /* The model's kernels and the measured tables speak of stages that the table holds. */
+#include "layers.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "layers.h"
 
 static void expect_known(const moe_prediction *p, const char *method) {
     for (size_t i = 0; i < p->n_kernels; i++) {

@@ -141,7 +141,7 @@ Test(check_compare, truth_not_finite) {
     moe_tensor_destroy(&got);
 }
 
-/* A jump hides a gradient whose error is known: any number may stand there. */
+/* A kink hides a gradient whose error is known: any number may stand there. */
 Test(check_compare, hidden_truth_is_a_number) {
     moe_layer_desc desc = layer(16, 8, 4);
     moe_tensor want = normal(2, 32, 16, 0, 1), got = normal(2, 32, 16, 0, 1);

@@ -2,13 +2,12 @@
  * deviation must be the true one's size: if it were too large nothing would ever fail, if it were
  * too small correct kernels would. */
 #include "check/errors/errors.h"
+#include "drawn.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "drawn.h"
 
 typedef struct run {
     moe_problem *problem;
@@ -189,8 +188,8 @@ Test(check_errors, exact_zeros) {
     close_run(&r);
 }
 
-/* A pre-activation on the corner of relu: its element of dH and of db1 have no truth. */
-Test(check_errors, corners_are_not_compared) {
+/* A pre-activation on the kink of relu: its element of dH and of db1 have no truth. */
+Test(check_errors, kinks_are_not_compared) {
     run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 "
                               "route=counts:3+3 seed=9")};
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
@@ -216,26 +215,26 @@ Test(check_errors, corners_are_not_compared) {
     close_run(&r);
 }
 
-/* Its rows of dX and dW1 have two: the oracle of either side of the corner, 1e-5 away, is taken for
+/* Its rows of dX and dW1 have two: the oracle of either side of the kink, 1e-5 away, is taken for
  * right. */
-Test(check_errors, corners_have_two_sides) {
+Test(check_errors, kinks_have_two_sides) {
     static const moe_tensor_id ids[] = {MOE_T_DX, MOE_T_DW1};
     run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
                               "route=counts:3+3 seed=9")};
-    float *b1 = r.problem->in.t[MOE_T_B1].data, corner;
+    float *b1 = r.problem->in.t[MOE_T_B1].data, kink;
     double apart[2] = {0};
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
-    corner = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
+    kink = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
     moe_reference_result_destroy(&r.oracle);
-    b1[3] = corner;
+    b1[3] = kink;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
                                       &r.rows),
                  MOE_OK);
-    cr_expect_eq(r.rows.sides, 2);
+    cr_expect_eq(r.rows.kinks, 2);
     for (int i = 0; i < 4; i++) {
         moe_tensor settled;
-        b1[3] = corner + (i / 2 ? 1e-5f : -1e-5f);
+        b1[3] = kink + (i / 2 ? 1e-5f : -1e-5f);
         r.low = reference(r.problem, r.oracle->plan, MOE_F64);
         const moe_tensor *got = &r.low->out.t[ids[i % 2]], *want = &r.oracle->out.t[ids[i % 2]];
         cr_assert_eq(moe_int_rows_settle(&r.rows, ids[i % 2], got, want, &settled), MOE_OK);
@@ -253,7 +252,7 @@ Test(check_errors, corners_have_two_sides) {
 
 /* Beyond the clamp dH is an exact 0: a kernel that stays below it has the errors of what it keeps.
  * Without them max z was 6.0, other elements reach 3.5. */
-Test(check_errors, both_sides_of_a_corner_err) {
+Test(check_errors, both_sides_of_a_kink_err) {
     run r = open_run("T=130 d=48 n=48 E=16 K=4 act=swiglu_clamp limit=1 on=input bias=1 seed=3",
                      MOE_BF16);
     double worst;
@@ -263,23 +262,23 @@ Test(check_errors, both_sides_of_a_corner_err) {
     close_run(&r);
 }
 
-/* With the weight on the input the same corner moves dS: by as much as it differs between the two
+/* With the weight on the input the same kink moves dS: by as much as it differs between the two
  * sides, 1e-5 away, which other errors of fp32 are far below. */
-Test(check_errors, corners_widen_dS) {
+Test(check_errors, kinks_widen_dS) {
     run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
                               "route=counts:3+3 seed=9")};
-    float *b1 = r.problem->in.t[MOE_T_B1].data, corner;
+    float *b1 = r.problem->in.t[MOE_T_B1].data, kink;
     double side[2];
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
-    corner = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
+    kink = b1[3] - (float)element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3);
     for (int i = 0; i < 2; i++) {
         moe_reference_result_destroy(&r.oracle);
-        b1[3] = corner + (i ? 1e-5f : -1e-5f);
+        b1[3] = kink + (i ? 1e-5f : -1e-5f);
         r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
         side[i] = element(&r.oracle->out.t[MOE_T_DS], 1);
     }
     moe_reference_result_destroy(&r.oracle);
-    b1[3] = corner;
+    b1[3] = kink;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     r.rounding = moe_int_rounding_of(MOE_F32);
     cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
@@ -333,37 +332,37 @@ static one_row errors_of_one_row(bool on_input, double w, double V) {
     const double raw = on_input ? 2 / w : 2, x = 2, dy = 4, W1 = 3, W2 = 0.5, H = 6, A = 6, Y = 3;
     const double dH = on_input ? 2 : 2 * w, dXp = dH * W1;
     one_row v = {0};
-    const moe_int_bank b = {.desc = &desc,
-                            .rounding = &rounding,
-                            .on_input = on_input,
-                            .n = 1,
-                            .hw = 1,
-                            .rows = 1,
-                            .threads = 1,
-                            .raw = &raw,
-                            .x = &x,
-                            .dy = &dy,
-                            .weight = &w,
-                            .vweight = &V,
-                            .W1 = &W1,
-                            .W2 = &W2,
-                            .H = &H,
-                            .A = &A,
-                            .Y = &Y,
-                            .dH = &dH,
-                            .dXp = &dXp,
-                            .vH = &v.vH,
-                            .vA = &v.vA,
-                            .vY = &v.vY,
-                            .vdS = &v.vdS,
-                            .vdH = &v.vdH,
-                            .vdXp = &v.vdXp,
-                            .jump = &v.jump,
-                            .vdW1 = &v.vdW1,
-                            .vdW2 = &v.vdW2,
-                            .vdb1 = &v.vdb1,
-                            .vdb2 = &v.vdb2};
-    cr_assert_eq(moe_int_bank_errors(&b), MOE_OK);
+    const moe_int_error_ffn b = {.desc = &desc,
+                                 .rounding = &rounding,
+                                 .on_input = on_input,
+                                 .n = 1,
+                                 .hw = 1,
+                                 .rows = 1,
+                                 .threads = 1,
+                                 .raw = &raw,
+                                 .x = &x,
+                                 .dy = &dy,
+                                 .weight = &w,
+                                 .vweight = &V,
+                                 .W1 = &W1,
+                                 .W2 = &W2,
+                                 .H = &H,
+                                 .A = &A,
+                                 .Y = &Y,
+                                 .dH = &dH,
+                                 .dXp = &dXp,
+                                 .vH = &v.vH,
+                                 .vA = &v.vA,
+                                 .vY = &v.vY,
+                                 .vdS = &v.vdS,
+                                 .vdH = &v.vdH,
+                                 .vdXp = &v.vdXp,
+                                 .jump = &v.jump,
+                                 .vdW1 = &v.vdW1,
+                                 .vdW2 = &v.vdW2,
+                                 .vdb1 = &v.vdb1,
+                                 .vdb2 = &v.vdb2};
+    cr_assert_eq(moe_int_ffn_errors(&b), MOE_OK);
     return v;
 }
 

@@ -18,7 +18,7 @@ static void set_up(void) {
 }
 
 static void add(moe_int_rows *rows, moe_tensor_id of, int64_t row, int64_t axis, double step) {
-    moe_int_side side = {of, row, &axes, axis, step};
+    moe_int_kink side = {of, row, &axes, axis, step};
     cr_assert_eq(moe_int_rows_add(rows, &side), MOE_OK);
 }
 
@@ -50,7 +50,7 @@ Test(check_rows, each_side_is_the_nearer_one) {
     out.t[MOE_T_DX] = matrix(vdX);
     out.t[MOE_T_DW1] = matrix(vdW1);
     moe_int_rows_sort(&rows, &out);
-    cr_assert_eq(rows.sides, 4);
+    cr_assert_eq(rows.kinks, 4);
     moe_tensor g = matrix(got), w = matrix(want), settled = {0};
     cr_assert_eq(moe_int_rows_settle(&rows, MOE_T_DX, &g, &w, &settled), MOE_OK);
     const double *ret = settled.data;
@@ -98,9 +98,9 @@ Test(check_rows, too_many_sides_hide_the_row) {
     add(&rows, MOE_T_DX, 0, 6, 1);
     add(&rows, MOE_T_DX, 0, 4, 1);
     moe_int_rows_sort(&rows, &out);
-    cr_assert_eq(rows.sides, 2, "a quarter of %d", D);
+    cr_assert_eq(rows.kinks, 2, "a quarter of %d", D);
     for (int i = 0; i < 2; i++)
-        cr_expect_eq(rows.side[i].row, 1);
+        cr_expect_eq(rows.kink[i].row, 1);
     for (int i = 0; i < ROWS * D; i++)
         cr_expect_eq(isnan(vdX[i]) != 0, i / D != 1, "element %d", i);
     moe_int_rows_destroy(&rows);
@@ -108,13 +108,13 @@ Test(check_rows, too_many_sides_hide_the_row) {
 
 /* Only the sides that count are looked at, wherever the last one lies. */
 Test(check_rows, which_tensors_are_split) {
-    moe_int_side side[3] = {{.of = MOE_T_DX}, {.of = MOE_T_DW1}, {.of = MOE_T_DW1_SHARED}};
-    moe_int_rows rows = {.side = side, .sides = 2, .room = 3};
-    cr_expect(moe_int_rows_split(&rows, MOE_T_DX));
-    cr_expect(moe_int_rows_split(&rows, MOE_T_DW1));
-    cr_expect_not(moe_int_rows_split(&rows, MOE_T_DW1_SHARED));
-    rows.sides = 0;
-    cr_expect_not(moe_int_rows_split(&rows, MOE_T_DX));
+    moe_int_kink side[3] = {{.of = MOE_T_DX}, {.of = MOE_T_DW1}, {.of = MOE_T_DW1_SHARED}};
+    moe_int_rows rows = {.kink = side, .kinks = 2, .room = 3};
+    cr_expect(moe_int_rows_have_kinks(&rows, MOE_T_DX));
+    cr_expect(moe_int_rows_have_kinks(&rows, MOE_T_DW1));
+    cr_expect_not(moe_int_rows_have_kinks(&rows, MOE_T_DW1_SHARED));
+    rows.kinks = 0;
+    cr_expect_not(moe_int_rows_have_kinks(&rows, MOE_T_DX));
 }
 
 /* Any number of sides: the list grows and keeps what it has. */
@@ -123,8 +123,8 @@ Test(check_rows, many_sides) {
     cr_assert_eq(moe_int_rows_alloc(ROWS, &rows), MOE_OK);
     for (int i = 0; i < 1000; i++)
         add(&rows, MOE_T_DX, i, i % D, i);
-    cr_assert_eq(rows.sides, 1000);
+    cr_assert_eq(rows.kinks, 1000);
     for (int i = 0; i < 1000; i++)
-        cr_expect(rows.side[i].row == i && rows.side[i].step == i);
+        cr_expect(rows.kink[i].row == i && rows.kink[i].step == i);
     moe_int_rows_destroy(&rows);
 }

@@ -2,13 +2,12 @@
  * should. */
 #include "check/truth/truth.h"
 #include "check/verdict/result.h"
+#include "drawn.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "drawn.h"
 
 typedef struct both {
     moe_problem *problem;
@@ -69,7 +68,7 @@ static void blank(moe_tensor *t, const moe_tensor *want) {
 }
 
 /* Values are the same sums of up to 70 terms in float64, variances also hold secants over steps of
- * 1e-6 and more (errors_unit.c), which turn a last bit of h, 1e-16, into 1e-10. Largest seen: 4e-16
+ * 1e-6 and more (errors/unit.c), which turn a last bit of h, 1e-16, into 1e-10. Largest seen: 4e-16
  * and 1.3e-11. */
 static void expect_same(both *b, moe_tensor_id id, const char *line) {
     moe_int_part *part = &b->sampled.part[id];
@@ -77,7 +76,7 @@ static void expect_same(both *b, moe_tensor_id id, const char *line) {
     cr_assert_gt(part->layout.groups, 0, "%s: %s is not sampled", line, moe_tensor_name(id));
     cr_assert_eq(moe_int_part_gather(&b->full.oracle->out.t[id], part, &full), MOE_OK);
     if (id ==
-        MOE_T_DW1) /* a sampled unit near a jump is left out, the full oracle has both sides */
+        MOE_T_DW1) /* a sampled unit near a kink is left out, the full oracle has both sides */
         blank(&full, &part->want);
     double off = difference(&part->want, &full);
     cr_expect(off < 1e-14, "%s: %s differs by %g", line, moe_tensor_name(id), off);
@@ -165,7 +164,7 @@ static int64_t row_of(const moe_plan *plan, int64_t t, int64_t e) {
 }
 
 /* Gradient of token t's logit e, dz_e = sum of slope_ek dS_k over the chosen k, and its variance in
- * units of u^2/3, from the terms that errors.h and errors_router.c name. `vdS` is the variance of
+ * units of u^2/3, from the terms that errors.h and errors/router.c name. `vdS` is the variance of
  * dS, NULL where dS is given. */
 static double logit_by_hand(const both *b, const moe_tensor *vdS, int64_t t, int e,
                             moe_int_rounding r, double *ret_v) {
@@ -314,8 +313,8 @@ Test(check_sample, inputs_that_are_no_numbers) {
     cr_assert_eq(moe_check_backend(backend, problem, &params, NULL, &result), MOE_OK);
     cr_expect_str_neq(result->sampled, "");
     cr_expect_eq(result->verdict, MOE_VERDICT_PASS, "%s", result->why);
-    moe_check_free(&result);
+    moe_check_result_destroy(&result);
     moe_backend_close(&backend);
-    moe_backends_free(&all);
+    moe_backends_destroy(&all);
     moe_problem_destroy(&problem);
 }

@@ -1,12 +1,12 @@
 /* The case grammar: every key there and back, every error's sentence, hostile text. */
+#include "capture.h"
+#include "layer/case_keys.h"
+#include "moeref/case.h"
+
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "capture.h"
-#include "layer/case_keys.h"
-#include "moeref/case.h"
 
 #define BASE "T=64 d=32 n=16 E=8 K=2"
 #define LINE 1024
@@ -112,6 +112,24 @@ Test(layer_case, defaults_are_those_of_the_table) {
         print_parsed(text, got);
         cr_expect_str_eq(got, BASE, "%s is not the default", text);
     }
+}
+
+/* What a program fills in by hand starts where a parsed line does. */
+Test(layer_case, init_is_a_line_without_optional_keys) {
+    moe_case c, parsed;
+    char got[LINE];
+    cr_assert_eq(moe_case_parse(BASE, NULL, &parsed), MOE_OK);
+    moe_case_init(&c);
+    cr_expect_eq(c.T, 0);
+    cr_expect_eq(c.layer.E, 0);
+    c.T = parsed.T;
+    c.layer.d = parsed.layer.d;
+    c.layer.n = parsed.layer.n;
+    c.layer.E = parsed.layer.E;
+    c.layer.K = parsed.layer.K;
+    moe_case_print(&c, got, sizeof got);
+    cr_expect_str_eq(got, BASE);
+    moe_case_destroy(&parsed);
 }
 
 Test(layer_case, fields_get_their_values) {

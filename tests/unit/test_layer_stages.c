@@ -1,9 +1,9 @@
 /* The table of stages: complete, consistent, and its work is the layer's. */
+#include "moeref/stage.h"
+
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "moeref/stage.h"
 
 Test(stages, names_are_unique_and_found_again) {
     moe_stage found = MOE_STAGE_COUNT;

@@ -1,9 +1,8 @@
 /* Every allocation refused in turn: one answer, "no memory", and nothing leaks. The linker sends
  * the library's calls of malloc and its kin here (meson.build). */
+#include "drawn.h"
 #include "moeref/check.h"
 #include "moeref/reference.h"
-
-#include "drawn.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

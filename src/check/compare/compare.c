@@ -59,7 +59,7 @@ static void note_bad(scan *s, const element *x, bool poison) {
     note_worst(s, x, INFINITY);
 }
 
-/* Must this element be a number? Also where a jump hides the truth (layer.c), which leaves
+/* Must this element be a number? Also where a kink hides the truth (layer.c), which leaves
  * its errors finite. */
 static bool is_number(const scan *s, const element *x) {
     static const moe_tensor_id hidden[] = {MOE_T_DH,  MOE_T_DXP, MOE_T_DX,
@@ -283,7 +283,7 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
     moe_int_comparison settled = *c;
     moe_tensor want = {0};
     bool complete = s.groups != NULL;
-    if (c->rows && moe_int_rows_split(c->rows, c->id)) {
+    if (c->rows && moe_int_rows_have_kinks(c->rows, c->id)) {
         complete =
             complete && moe_int_rows_settle(c->rows, c->id, c->got, c->want, &want) == MOE_OK;
         settled.want = &want;

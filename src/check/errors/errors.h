@@ -10,7 +10,7 @@
  *
  * bf16 and fp16 kernels add in fp32, whose roundings are small beside the stored ones. For sums
  * over independent operands, sum (x_i w_i)^2 is taken as |x|^2 |w|^2 / L. Stored are H, A, Y, A' =
- * s A, dH, dXp, and s x where the weight is on the input; a blocked sum or a kernel that keeps a
+ * s A, dH, dX~, and s x where the weight is on the input; a blocked sum or a kernel that keeps a
  * stage in registers errs less. With V the propagated variance,
  *
  *     z = d / sqrt(u^2/3 (ref^2 + V)),     expected sum of d^2 over a group = u^2/3 sum (ref^2 +
@@ -49,7 +49,7 @@ typedef struct moe_int_unit {
     double da, vda;       /* gradient of a */
     double a, va;         /* activation, of the stored h */
     double dh[2], vdh[2]; /* gradient of h */
-    double jump[2];       /* dh gains on the other side of a jump that rounding may carry h across;
+    double jump[2];       /* dh gains on the other side of a kink that rounding may carry h across;
                              0: there is none */
 } moe_int_unit;
 
@@ -57,9 +57,9 @@ typedef struct moe_int_unit {
 void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
                          moe_int_unit *unit);
 
-/* A bank of rows that go through one expert, routed or shared, with the oracle's stages. All
+/* One expert's feed-forward over a group of rows, routed or shared, with the oracle's stages. All
  * float64; variances are those before storing. Without dy only vH, vA and vY are made. */
-typedef struct moe_int_bank {
+typedef struct moe_int_error_ffn {
     const moe_layer_desc *desc;
     const moe_int_rounding *rounding;
     int32_t layout; /* moe_glu_layout */
@@ -74,13 +74,13 @@ typedef struct moe_int_bank {
     double *vH, *vA, *vY, *vdS, *vdH, *vdXp; /* [rows][...] */
     double *vdW1, *vdb1, *vdW2, *vdb2;       /* as the parameters; NULL: not wanted */
     double *jump;                            /* [rows][hw] of the units */
-} moe_int_bank;
+} moe_int_error_ffn;
 
-moe_status moe_int_bank_errors(const moe_int_bank *bank);
+moe_status moe_int_ffn_errors(const moe_int_error_ffn *f);
 
 /* Variances of all results of `oracle` (shaped as they are, float64, owned by *ret) and what rows
- * of its dX need beside them (owned too), and NaN into oracle->out where a jump of the activation's
- * derivative decides (not compared). */
+ * of its dX need beside them (owned too), and NaN into oracle->out where a kink of the activation
+ * decides (not compared). */
 moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *in,
                                 moe_dtype arithmetic, int threads, moe_reference_result *oracle,
                                 moe_tensors *ret, moe_int_rows *ret_rows);
@@ -111,8 +111,8 @@ moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double 
 moe_status moe_int_router_errors(const moe_int_error_run *k);
 /* shared.c: adds the shared expert's part to O and dX; its parameters' gradients. */
 moe_status moe_int_shared_errors(moe_int_error_run *k);
-/* layer.c: adds one side of a row, where the oracle has that result. */
-moe_status moe_int_add_side(const moe_int_error_run *k, const moe_int_side *side);
+/* layer.c: adds a kink of a row, where the oracle has that result. */
+moe_status moe_int_add_kink(const moe_int_error_run *k, const moe_int_kink *kink);
 /* v[i] += scale^2 (v_stage[i] + storing of stage[i] + relative stage[i]^2) for i < d: one summand
  * of O or dX. */
 void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const double *v_stage,

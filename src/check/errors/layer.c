@@ -1,4 +1,4 @@
-/* Errors of the whole layer: every expert's bank, then the sums over a token's experts. */
+/* Errors of the whole layer: every expert's feed-forward, then the sums over a token's experts. */
 #include "check/errors/errors.h"
 
 #include <math.h>
@@ -35,25 +35,25 @@ static double *gather(const moe_int_error_run *k, const double *m, int64_t first
     return out;
 }
 
-static void point_at_stages(const moe_int_error_run *k, int64_t e, moe_int_bank *b) {
+static void point_at_stages(const moe_int_error_run *k, int64_t e, moe_int_error_ffn *f) {
     const moe_tensor *out = k->oracle->out.t, *v = k->v->t;
-    int64_t d = k->desc->d, n = b->n, hw = b->hw, first = k->oracle->plan->offsets[e];
-    b->H = at(&out[MOE_T_H], first * hw);
-    b->A = at(&out[MOE_T_A], first * n);
-    b->Y = at(&out[MOE_T_Y], first * d);
-    b->dH = at(&out[MOE_T_DH], first * hw);
-    b->dXp = at(&out[MOE_T_DXP], first * d);
-    b->vH = at(&v[MOE_T_H], first * hw);
-    b->vA = at(&v[MOE_T_A], first * n);
-    b->vY = at(&v[MOE_T_Y], first * d);
-    b->vdS = at(&v[MOE_T_DS], first);
-    b->vdH = at(&v[MOE_T_DH], first * hw);
-    b->vdXp = at(&v[MOE_T_DXP], first * d);
-    b->vdW1 = at(&v[MOE_T_DW1], e * hw * d);
-    b->vdb1 = at(&v[MOE_T_DB1], e * hw);
-    b->vdW2 = at(&v[MOE_T_DW2], e * d * n);
-    b->vdb2 = at(&v[MOE_T_DB2], e * d);
-    b->jump = k->jump + first * hw;
+    int64_t d = k->desc->d, n = f->n, hw = f->hw, first = k->oracle->plan->offsets[e];
+    f->H = at(&out[MOE_T_H], first * hw);
+    f->A = at(&out[MOE_T_A], first * n);
+    f->Y = at(&out[MOE_T_Y], first * d);
+    f->dH = at(&out[MOE_T_DH], first * hw);
+    f->dXp = at(&out[MOE_T_DXP], first * d);
+    f->vH = at(&v[MOE_T_H], first * hw);
+    f->vA = at(&v[MOE_T_A], first * n);
+    f->vY = at(&v[MOE_T_Y], first * d);
+    f->vdS = at(&v[MOE_T_DS], first);
+    f->vdH = at(&v[MOE_T_DH], first * hw);
+    f->vdXp = at(&v[MOE_T_DXP], first * d);
+    f->vdW1 = at(&v[MOE_T_DW1], e * hw * d);
+    f->vdb1 = at(&v[MOE_T_DB1], e * hw);
+    f->vdW2 = at(&v[MOE_T_DW2], e * d * n);
+    f->vdb2 = at(&v[MOE_T_DB2], e * d);
+    f->jump = k->jump + first * hw;
 }
 
 static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
@@ -69,25 +69,25 @@ static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
     double *w1 = moe_int_doubles(&k->in->t[MOE_T_W1], e * hw * d, hw * d);
     double *w2 = moe_int_doubles(&k->in->t[MOE_T_W2], e * d * n, d * n);
     double *b2 = desc->expert_bias ? moe_int_doubles(&k->in->t[MOE_T_B2], e * d, d) : NULL;
-    moe_int_bank b = {.desc = desc,
-                      .rounding = &k->rounding,
-                      .layout = desc->glu_layout,
-                      .n = n,
-                      .hw = hw,
-                      .rows = rows,
-                      .threads = k->threads,
-                      .on_input = on_input,
-                      .raw = raw,
-                      .x = x,
-                      .dy = dy,
-                      .weight = plan->weight + first,
-                      .vweight = k->vweight + first,
-                      .W1 = w1,
-                      .W2 = w2,
-                      .b2 = b2};
+    moe_int_error_ffn f = {.desc = desc,
+                           .rounding = &k->rounding,
+                           .layout = desc->glu_layout,
+                           .n = n,
+                           .hw = hw,
+                           .rows = rows,
+                           .threads = k->threads,
+                           .on_input = on_input,
+                           .raw = raw,
+                           .x = x,
+                           .dy = dy,
+                           .weight = plan->weight + first,
+                           .vweight = k->vweight + first,
+                           .W1 = w1,
+                           .W2 = w2,
+                           .b2 = b2};
     bool complete = raw && x && w1 && w2 && (dy || !k->dO) && (b2 || !desc->expert_bias);
-    point_at_stages(k, e, &b);
-    moe_status status = complete ? moe_int_bank_errors(&b) : MOE_E_NOMEM;
+    point_at_stages(k, e, &f);
+    moe_status status = complete ? moe_int_ffn_errors(&f) : MOE_E_NOMEM;
     free(raw);
     free(x);
     free(dy);
@@ -107,7 +107,7 @@ static void add_zero_expert(const moe_int_error_run *k, int64_t t, double w, dou
     }
 }
 
-/* O_t = sum of w Y, dX_t = sum of dXp: stored stages, weights, and adding them up. */
+/* O_t = sum of w Y, dX_t = sum of dX~: stored stages, weights, and adding them up. */
 static void sum_over_experts(const moe_int_error_run *k) {
     const moe_plan *plan = k->oracle->plan;
     const moe_tensor *out = k->oracle->out.t, *v = k->v->t;
@@ -146,13 +146,14 @@ static void zero_expert_gradients(const moe_int_error_run *k) {
     }
 }
 
-moe_status moe_int_add_side(const moe_int_error_run *k, const moe_int_side *side) {
-    return k->oracle->out.t[side->of].data ? moe_int_rows_add(k->rows, side) : MOE_OK;
+moe_status moe_int_add_kink(const moe_int_error_run *k, const moe_int_kink *kink) {
+    return k->oracle->out.t[kink->of].data ? moe_int_rows_add(k->rows, kink) : MOE_OK;
 }
 
-/* What column `col` of pair row p decides: one element of dH and everything that is summed from it.
- * dX and dW1 are judged on both sides; dS, which it moves but little, errs by that much more. */
-static moe_status split_jump(const moe_int_error_run *k, int64_t e, int64_t p, int64_t col) {
+/* A kink at column `col` of pair row p decides one element of dH and everything that is summed from
+ * it. dX and dW1 are judged on both sides; dS, which it moves but little, errs by that much more.
+ */
+static moe_status add_kink(const moe_int_error_run *k, int64_t e, int64_t p, int64_t col) {
     const moe_plan *plan = k->oracle->plan;
     moe_tensor *out = k->oracle->out.t;
     int64_t d = k->desc->d, hw = moe_h_width(k->desc, k->desc->n);
@@ -161,13 +162,13 @@ static moe_status split_jump(const moe_int_error_run *k, int64_t e, int64_t p, i
     moe_int_blank(&out[MOE_T_DXP], p * d, d);
     moe_int_blank(&out[MOE_T_DB1], e * hw + col, 1);
     double step = (on_input ? plan->weight[p] : 1) * k->jump[p * hw + col];
-    moe_int_side dX = {MOE_T_DX, plan->token[p], &k->in->t[MOE_T_W1], e * hw + col, step};
-    moe_int_side dW1 = {MOE_T_DW1, e * hw + col, &k->in->t[MOE_T_X], plan->token[p], step};
-    moe_status status = moe_int_add_side(k, &dX);
-    return status ? status : moe_int_add_side(k, &dW1);
+    moe_int_kink dX = {MOE_T_DX, plan->token[p], &k->in->t[MOE_T_W1], e * hw + col, step};
+    moe_int_kink dW1 = {MOE_T_DW1, e * hw + col, &k->in->t[MOE_T_X], plan->token[p], step};
+    moe_status status = moe_int_add_kink(k, &dX);
+    return status ? status : moe_int_add_kink(k, &dW1);
 }
 
-static moe_status split_jumps(const moe_int_error_run *k) {
+static moe_status add_kinks(const moe_int_error_run *k) {
     const moe_plan *plan = k->oracle->plan;
     int64_t hw = moe_h_width(k->desc, k->desc->n);
     moe_status status = MOE_OK;
@@ -175,7 +176,7 @@ static moe_status split_jumps(const moe_int_error_run *k) {
         for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++)
             for (int64_t col = 0; !status && col < hw; col++)
                 if (k->jump[p * hw + col] != 0)
-                    status = split_jump(k, e, p, col);
+                    status = add_kink(k, e, p, col);
     moe_int_rows_sort(k->rows, &k->oracle->out);
     return status;
 }
@@ -213,7 +214,7 @@ static moe_status fill(moe_int_error_run *k) {
     if (!status && routed && k->dO)
         status = moe_int_router_errors(k);
     if (!status)
-        status = split_jumps(k);
+        status = add_kinks(k);
     return status;
 }
 

@@ -1,5 +1,5 @@
-/* The sides of rows of dX and dW1. An activation's slope may jump. Where rounding may carry a
- * pre-activation across the jump, two rows are correct, some 10 % apart: one for each side. Their
+/* The sides of rows of dX and dW1. At a kink an activation's slope jumps. Where rounding may carry
+ * a pre-activation across it, two rows are correct, some 10 % apart: one for each side. Their
  * difference is known: the jump times W1's row (for dW1: times x). A result is compared with the
  * nearest of the correct rows. That hides no error: a wrong row is as far from each of them. */
 #include "check/errors/errors.h"
@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sides that a row may have for each of its elements: the choice must remain one of few. */
-#define SIDES_MAX 0.25
+/* Kinks that a row may have for each of its elements: the choice must remain one of few. */
+#define KINKS_MAX 0.25
 
 moe_status moe_int_rows_alloc(int64_t tokens, moe_int_rows *ret) {
     memset(ret, 0, sizeof *ret);
@@ -19,34 +19,34 @@ moe_status moe_int_rows_alloc(int64_t tokens, moe_int_rows *ret) {
 
 void moe_int_rows_destroy(moe_int_rows *rows) {
     free(rows->common);
-    free(rows->side);
+    free(rows->kink);
     memset(rows, 0, sizeof *rows);
 }
 
-moe_status moe_int_rows_add(moe_int_rows *rows, const moe_int_side *side) {
-    if (rows->sides == rows->room) {
+moe_status moe_int_rows_add(moe_int_rows *rows, const moe_int_kink *kink) {
+    if (rows->kinks == rows->room) {
         int64_t room = 2 * rows->room + 64;
-        moe_int_side *grown = realloc(rows->side, (size_t)room * sizeof *grown);
+        moe_int_kink *grown = realloc(rows->kink, (size_t)room * sizeof *grown);
         if (!grown)
             return MOE_E_NOMEM;
-        rows->side = grown;
+        rows->kink = grown;
         rows->room = room;
     }
-    rows->side[rows->sides++] = *side;
+    rows->kink[rows->kinks++] = *kink;
     return MOE_OK;
 }
 
 static int by_row(const void *a, const void *b) {
-    const moe_int_side *x = a, *y = b;
+    const moe_int_kink *x = a, *y = b;
     if (x->of != y->of)
         return x->of < y->of ? -1 : 1;
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
-/* Sides from `first` on that are the same row's. */
+/* Kinks from `first` on that are the same row's. */
 static int64_t run_of(const moe_int_rows *rows, int64_t first) {
     int64_t end = first;
-    while (end < rows->sides && by_row(&rows->side[end], &rows->side[first]) == 0)
+    while (end < rows->kinks && by_row(&rows->kink[end], &rows->kink[first]) == 0)
         end++;
     return end - first;
 }
@@ -57,23 +57,23 @@ static int64_t width_of(const moe_tensor *t) {
 
 void moe_int_rows_sort(moe_int_rows *rows, moe_tensors *out) {
     int64_t kept = 0;
-    if (rows->sides > 0)
-        qsort(rows->side, (size_t)rows->sides, sizeof *rows->side, by_row);
-    for (int64_t first = 0, n; first < rows->sides; first += n) {
-        moe_tensor *t = &out->t[rows->side[first].of];
+    if (rows->kinks > 0)
+        qsort(rows->kink, (size_t)rows->kinks, sizeof *rows->kink, by_row);
+    for (int64_t first = 0, n; first < rows->kinks; first += n) {
+        moe_tensor *t = &out->t[rows->kink[first].of];
         int64_t d = width_of(t);
         n = run_of(rows, first);
-        bool usable = (double)n <= SIDES_MAX * (double)d;
+        bool usable = (double)n <= KINKS_MAX * (double)d;
         for (int64_t i = first; i < first + n; i++)
-            usable = usable && isfinite(rows->side[i].step);
+            usable = usable && isfinite(rows->kink[i].step);
         if (!usable) {
-            moe_int_blank(t, rows->side[first].row * d, d);
+            moe_int_blank(t, rows->kink[first].row * d, d);
             continue;
         }
-        memmove(rows->side + kept, rows->side + first, (size_t)n * sizeof *rows->side);
+        memmove(rows->kink + kept, rows->kink + first, (size_t)n * sizeof *rows->kink);
         kept += n;
     }
-    rows->sides = kept;
+    rows->kinks = kept;
 }
 
 static double dot(const double *a, const double *b, int64_t d) {
@@ -83,8 +83,8 @@ static double dot(const double *a, const double *b, int64_t d) {
     return sum;
 }
 
-/* Crosses that side which brings want nearest to got, while there is one. The row's sides are
- * `vector` [n][d], what crossing each adds from where it is now. */
+/* Crosses that kink which brings want nearest to got, while there is one. The row's kinks are
+ * `vector` [n][d], what crossing each adds from the side where it is now. */
 static void settle_row(const double *got, int64_t n, int64_t d, double *vector, double *rest,
                        double *want) {
     for (int64_t i = 0; i < d; i++)
@@ -111,26 +111,26 @@ static void settle_row(const double *got, int64_t n, int64_t d, double *vector, 
     }
 }
 
-/* Row `side->row` with its n sides; `work` [n + 2][d]. A row with something that is no number stays
+/* Row `kink->row` with its n kinks; `work` [n + 2][d]. A row with something that is no number stays
  * as it is. */
-static void settle(const moe_int_side *side, int64_t n, const moe_tensor *got, double *work,
+static void settle(const moe_int_kink *kink, int64_t n, const moe_tensor *got, double *work,
                    double *want) {
     int64_t d = width_of(got);
     double *vector = work + 2 * d, sum = 0;
-    moe_int_load(got, side->row * d, d, work);
+    moe_int_load(got, kink->row * d, d, work);
     for (int64_t k = 0; k < n; k++) {
-        moe_int_load(side[k].from, side[k].column * d, d, vector + k * d);
+        moe_int_load(kink[k].from, kink[k].column * d, d, vector + k * d);
         for (int64_t i = 0; i < d; i++)
-            vector[k * d + i] *= side[k].step;
+            vector[k * d + i] *= kink[k].step;
         sum += moe_int_norm2(vector + k * d, d);
     }
     if (isfinite(sum + moe_int_norm2(work, d) + moe_int_norm2(want, d)))
         settle_row(work, n, d, vector, work + d, want);
 }
 
-bool moe_int_rows_split(const moe_int_rows *rows, moe_tensor_id id) {
-    for (int64_t i = 0; i < rows->sides; i++)
-        if (rows->side[i].of == id)
+bool moe_int_rows_have_kinks(const moe_int_rows *rows, moe_tensor_id id) {
+    for (int64_t i = 0; i < rows->kinks; i++)
+        if (rows->kink[i].of == id)
             return true;
     return false;
 }
@@ -138,17 +138,17 @@ bool moe_int_rows_split(const moe_int_rows *rows, moe_tensor_id id) {
 moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const moe_tensor *got,
                                const moe_tensor *want, moe_tensor *ret) {
     int64_t d = width_of(got), most = 0;
-    for (int64_t first = 0, n; first < rows->sides; first += n) {
+    for (int64_t first = 0, n; first < rows->kinks; first += n) {
         n = run_of(rows, first);
         most = n > most ? n : most;
     }
     double *work = malloc((size_t)((most + 2) * d + 1) * sizeof *work);
     moe_status status = work ? moe_tensor_cast(want, MOE_F64, ret) : MOE_E_NOMEM;
-    for (int64_t first = 0, n; !status && first < rows->sides; first += n) {
-        const moe_int_side *side = rows->side + first;
+    for (int64_t first = 0, n; !status && first < rows->kinks; first += n) {
+        const moe_int_kink *kink = rows->kink + first;
         n = run_of(rows, first);
-        if (side->of == id)
-            settle(side, n, got, work, (double *)ret->data + side->row * d);
+        if (kink->of == id)
+            settle(kink, n, got, work, (double *)ret->data + kink->row * d);
     }
     free(work);
     return status;

@@ -6,35 +6,35 @@
 
 #include <stdbool.h>
 
-/* A pre-activation that rounding may carry across a jump of the activation's slope: a kernel on the
- * other side has step * from[column] more in the row. */
-typedef struct moe_int_side {
+/* A pre-activation that rounding may carry across a kink, where the activation's slope jumps: a
+ * kernel on the other side of it has step * from[column] more in the row. */
+typedef struct moe_int_kink {
     moe_tensor_id of; /* dX, dW1 or dW1_shared, as rows of d */
     int64_t row;
     const moe_tensor *from; /* W1 of the experts or of the shared one for dX, else X; not owned */
     int64_t column;
     double step;
-} moe_int_side;
+} moe_int_kink;
 
 /* What rows of d need beside every element's variance. */
 typedef struct moe_int_rows {
     /* [tokens] Of dX: errors that are one vector times one random number: of each of them the
      * expected sum of squares over the row, squared; their sum. In units of (u^2/3)^2. */
     double *common;
-    moe_int_side *side; /* [sides] by tensor and row */
-    int64_t sides, room;
+    moe_int_kink *kink; /* [kinks] by tensor and row */
+    int64_t kinks, room;
 } moe_int_rows;
 
 moe_status moe_int_rows_alloc(int64_t tokens, moe_int_rows *ret);
 void moe_int_rows_destroy(moe_int_rows *rows);
-moe_status moe_int_rows_add(moe_int_rows *rows, const moe_int_side *side);
-/* Puts the sides in order. Rows with too many of them, or with one that is no number, cannot be
+moe_status moe_int_rows_add(moe_int_rows *rows, const moe_int_kink *kink);
+/* Puts the kinks in order. Rows with too many of them, or with one that is no number, cannot be
  * judged and become NaN in `out`. */
 void moe_int_rows_sort(moe_int_rows *rows, moe_tensors *out);
-/* Has any row of tensor `id` sides? */
-bool moe_int_rows_split(const moe_int_rows *rows, moe_tensor_id id);
-/* want, of tensor `id`, in float64, with every row on those sides where it is nearest to got's; the
- * caller frees it. */
+/* Has any row of tensor `id` one? */
+bool moe_int_rows_have_kinks(const moe_int_rows *rows, moe_tensor_id id);
+/* want, of tensor `id`, in float64, with every row on those sides of its kinks where it is nearest
+ * to got's; the caller frees it. */
 moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const moe_tensor *got,
                                const moe_tensor *want, moe_tensor *ret);
 

@@ -74,35 +74,35 @@ static moe_status gate_errors(const moe_int_error_run *k, const double *g, const
 }
 
 static moe_status add_to_tokens(const moe_int_error_run *k, const moe_reference_result *one,
-                                const moe_int_bank *b) {
+                                const moe_int_error_ffn *f) {
     int64_t d = k->desc->d;
     double added = 2 * k->rounding.sum;
     moe_status status = MOE_OK;
     const double *Y = one->out.t[MOE_T_Y].data, *dXp = one->out.t[MOE_T_DXP].data;
     for (int64_t t = 0; t < k->T; t++) {
-        moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_O].data + t * d, b->weight[t],
-                          b->vY + t * d, Y + t * d, b->vweight[t] + added, d);
+        moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_O].data + t * d, f->weight[t],
+                          f->vY + t * d, Y + t * d, f->vweight[t] + added, d);
         if (!k->dO)
             continue;
         moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_DX].data + t * d, 1,
-                          b->vdXp + t * d, dXp + t * d, added, d);
-        for (int64_t col = 0; !status && col < b->hw; col++) {
-            double jump = b->jump[t * b->hw + col];
+                          f->vdXp + t * d, dXp + t * d, added, d);
+        for (int64_t col = 0; !status && col < f->hw; col++) {
+            double jump = f->jump[t * f->hw + col];
             if (jump == 0)
                 continue;
-            moe_int_side dX = {MOE_T_DX, t, &k->in->t[MOE_T_W1_SHARED], col, jump};
-            moe_int_side dW1 = {MOE_T_DW1_SHARED, col, &k->in->t[MOE_T_X], t, jump};
-            status = moe_int_add_side(k, &dX);
+            moe_int_kink dX = {MOE_T_DX, t, &k->in->t[MOE_T_W1_SHARED], col, jump};
+            moe_int_kink dW1 = {MOE_T_DW1_SHARED, col, &k->in->t[MOE_T_X], t, jump};
+            status = moe_int_add_kink(k, &dX);
             if (!status)
-                status = moe_int_add_side(k, &dW1);
+                status = moe_int_add_kink(k, &dW1);
         }
     }
     return status;
 }
 
-/* Runs the bank over the stages of `one` and adds the outcome. */
-static moe_status bank_errors(moe_int_error_run *k, const moe_layer_desc *desc,
-                              const moe_reference_result *one, const double *g, const double *vg) {
+/* Errors of the feed-forward over the stages of `one`, added to the layer's. */
+static moe_status ffn_errors(moe_int_error_run *k, const moe_layer_desc *desc,
+                             const moe_reference_result *one, const double *g, const double *vg) {
     const moe_tensor *out = one->out.t;
     int64_t T = k->T, d = desc->d, n = desc->n, hw = moe_h_width(desc, n);
     int64_t sizes[] = {T * hw, T * n, T * d, T, T * hw, T * d, T * hw};
@@ -114,39 +114,39 @@ static moe_status bank_errors(moe_int_error_run *k, const moe_layer_desc *desc,
     }
     double *w1 = moe_int_doubles(&k->in->t[MOE_T_W1_SHARED], 0, hw * d);
     double *w2 = moe_int_doubles(&k->in->t[MOE_T_W2_SHARED], 0, d * n);
-    moe_int_bank b = {.desc = desc,
-                      .rounding = &k->rounding,
-                      .layout = MOE_GLU_CONCAT,
-                      .n = n,
-                      .hw = hw,
-                      .rows = T,
-                      .threads = k->threads,
-                      .raw = k->X,
-                      .x = k->X,
-                      .dy = k->dO,
-                      .weight = g,
-                      .vweight = vg,
-                      .W1 = w1,
-                      .W2 = w2,
-                      .H = out[MOE_T_H].data,
-                      .A = out[MOE_T_A].data,
-                      .Y = out[MOE_T_Y].data,
-                      .dH = out[MOE_T_DH].data,
-                      .dXp = out[MOE_T_DXP].data,
-                      .vH = v[0],
-                      .vA = v[1],
-                      .vY = v[2],
-                      .vdS = v[3],
-                      .vdH = v[4],
-                      .vdXp = v[5],
-                      .jump = v[6],
-                      .vdW1 = k->v->t[MOE_T_DW1_SHARED].data,
-                      .vdW2 = k->v->t[MOE_T_DW2_SHARED].data};
-    moe_status status = complete && w1 && w2 ? moe_int_bank_errors(&b) : MOE_E_NOMEM;
+    moe_int_error_ffn f = {.desc = desc,
+                           .rounding = &k->rounding,
+                           .layout = MOE_GLU_CONCAT,
+                           .n = n,
+                           .hw = hw,
+                           .rows = T,
+                           .threads = k->threads,
+                           .raw = k->X,
+                           .x = k->X,
+                           .dy = k->dO,
+                           .weight = g,
+                           .vweight = vg,
+                           .W1 = w1,
+                           .W2 = w2,
+                           .H = out[MOE_T_H].data,
+                           .A = out[MOE_T_A].data,
+                           .Y = out[MOE_T_Y].data,
+                           .dH = out[MOE_T_DH].data,
+                           .dXp = out[MOE_T_DXP].data,
+                           .vH = v[0],
+                           .vA = v[1],
+                           .vY = v[2],
+                           .vdS = v[3],
+                           .vdH = v[4],
+                           .vdXp = v[5],
+                           .jump = v[6],
+                           .vdW1 = k->v->t[MOE_T_DW1_SHARED].data,
+                           .vdW2 = k->v->t[MOE_T_DW2_SHARED].data};
+    moe_status status = complete && w1 && w2 ? moe_int_ffn_errors(&f) : MOE_E_NOMEM;
     if (!status)
-        status = add_to_tokens(k, one, &b);
+        status = add_to_tokens(k, one, &f);
     if (!status && k->desc->shared_gate && k->dO)
-        status = gate_errors(k, g, vg, out[MOE_T_DS].data, b.vdS);
+        status = gate_errors(k, g, vg, out[MOE_T_DS].data, f.vdS);
     for (int i = 0; i < 7; i++)
         free(v[i]);
     free(w1);
@@ -191,7 +191,7 @@ moe_status moe_int_shared_errors(moe_int_error_run *k) {
     if (!status)
         status = run_alone(k, &desc, g, &one);
     if (!status)
-        status = bank_errors(k, &desc, one, g, vg);
+        status = ffn_errors(k, &desc, one, g, vg);
     moe_reference_result_destroy(&one);
     free(g);
     free(vg);

@@ -1,6 +1,5 @@
 /* Errors of one hidden unit: through the activation, forward and backward. */
 #include "check/errors/errors.h"
-
 #include "reference/activation.h"
 
 #include <float.h>
@@ -45,9 +44,9 @@ double moe_int_stored_share(const moe_int_rounding *r, double scale, const doubl
     return square > 0 ? stored / square : 0;
 }
 
-/* Distance of h from the nearest jump of the derivative with respect to its column; *size is where
- * the jump lies. relu jumps at 0; the clamp of swiglu_clamp at its limits. */
-static double corner_distance(const moe_layer_desc *desc, int part, double h, double *size) {
+/* Distance of h from the activation's nearest kink in its column, where the slope jumps; *size is
+ * where the kink lies. relu has one at 0, swiglu_clamp at the limits of its clamp. */
+static double kink_distance(const moe_layer_desc *desc, int part, double h, double *size) {
     bool relu = desc->act == MOE_ACT_RELU || desc->act == MOE_ACT_REGLU;
     *size = desc->act == MOE_ACT_SWIGLU_CLAMP ? desc->act_limit : 0;
     if (desc->act == MOE_ACT_SWIGLU_CLAMP)
@@ -59,7 +58,7 @@ static void act_gradient(const moe_layer_desc *desc, const double *h, double da,
     moe_int_act_backward_f64(desc, MOE_GLU_CONCAT, 1, h, &da, ret);
 }
 
-/* The larger slope of dh[k] below low and above high, between which it jumps. */
+/* The larger slope of dh[k] below low and above high, between which the kink lies. */
 static double steeper_side(const moe_layer_desc *desc, const moe_int_unit *u, int k,
                            const double *low, const double *high, double below, double above) {
     double lower[2] = {low[0], low[1]}, higher[2] = {high[0], high[1]}, down[2], up[2];
@@ -71,12 +70,12 @@ static double steeper_side(const moe_layer_desc *desc, const moe_int_unit *u, in
     return fmax(fabs(below - down[k]), fabs(up[k] - above)) / step;
 }
 
-/* Can rounding carry column k of h across a jump? Six deviations of what h is before it is stored;
+/* Can rounding carry column k of h across a kink? Six deviations of what h is before it is stored;
  * storing moves it by at most u|h| and keeps its sign. What dh[k] gains if it does, else 0;
- * *slope becomes that of dh[k] beside the jump. */
+ * *slope becomes that of dh[k] beside the kink. */
 static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, int k,
                         const moe_int_unit *u, double *slope) {
-    double size, distance = corner_distance(desc, k, u->h[k], &size);
+    double size, distance = kink_distance(desc, k, u->h[k], &size);
     double reach = 6 * sqrt(r->u2 * u->vh[k]) + moe_dtype_roundoff(r->arithmetic) * size;
     if (!(distance <= reach))
         return 0;
@@ -92,7 +91,7 @@ static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, i
 }
 
 /* How a and dh change with h[k]: secants over three deviations to each side, which see a bend or a
- * corner that rounding may reach. */
+ * kink that rounding may reach. */
 static void secants(const moe_layer_desc *desc, const moe_int_unit *u, int k, double deviation,
                     bool backward, double *ret_a, double *ret_dh) {
     double low[2] = {u->h[0], u->h[1]}, high[2] = {u->h[0], u->h[1]}, below, above;

@@ -143,10 +143,8 @@ static moe_status read_tensor(moe_int_outputs *f, const moe_problem *problem, mo
 
 /* Does the case make it? Gradients of a forward pass are nothing that could be judged. */
 static bool is_made(const moe_problem *problem, moe_tensor_id id) {
-    bool backward =
-        moe_tensor_role_of(id) == MOE_ROLE_BACKWARD || id == MOE_T_DH || id == MOE_T_DXP;
     return moe_tensor_exists(&problem->layer, id, problem->plan != NULL) &&
-           (!backward || (problem->pass & MOE_PASS_BWD));
+           (!moe_tensor_is_backward(id) || (problem->pass & MOE_PASS_BWD));
 }
 
 moe_status moe_int_outputs_read(const char *path, const moe_problem *problem, const moe_log *log,

@@ -1,5 +1,6 @@
 /* The sampled oracle's choice: which tokens and experts, and the reference run on those tokens. */
 #include "check/truth/truth.h"
+#include "core/streams.h"
 #include "route/route.h"
 
 #include <stdlib.h>
@@ -7,11 +8,8 @@
 
 enum { SAMPLE_TOKENS = 32 };
 
-/* A stream of the counter-based generator that neither tensors nor plans use. */
-#define SAMPLE_STREAM 2000
-
 uint64_t moe_int_sample_bits(const moe_problem *problem, uint64_t index) {
-    return moe_rng_bits(problem->seed, SAMPLE_STREAM, index);
+    return moe_rng_bits(problem->seed, MOE_INT_STREAM_SAMPLE, index);
 }
 
 static void add_once(int64_t value, int64_t *list, int64_t *count, int64_t room) {

@@ -4,7 +4,7 @@
 enum { EXPERTS = 8 };
 
 /* First, last and two drawn units. */
-static void choose_units(moe_int_unit_expert *u) {
+static void choose_units(moe_int_unit_ffn *u) {
     int64_t picks[MOE_INT_UNITS] = {0, u->n - 1};
     for (int i = 2; i < MOE_INT_UNITS; i++)
         picks[i] =
@@ -22,13 +22,13 @@ static void choose_units(moe_int_unit_expert *u) {
 
 /* A unit and the group that it has in the parts. */
 typedef struct job {
-    const moe_int_unit_expert *u;
+    const moe_int_unit_ffn *u;
     int64_t j, index;
 } job;
 
 static moe_int_unit_sums sums_of(const job *k, moe_int_truth *t) {
     moe_int_unit_sums s = {0};
-    const moe_int_unit_expert *u = k->u;
+    const moe_int_unit_ffn *u = k->u;
     int64_t d = u->problem->layer.d;
     int parts = u->hw == u->n ? 1 : 2;
     moe_int_part *p1 = &t->part[u->dw1], *p2 = &t->part[u->dw2];
@@ -53,9 +53,9 @@ static moe_int_unit_sums sums_of(const job *k, moe_int_truth *t) {
 }
 
 /* All units of `count` experts that share their tensors. */
-static moe_status run_units(const moe_int_unit_expert *experts, int64_t count, int threads,
+static moe_status run_units(const moe_int_unit_ffn *experts, int64_t count, int threads,
                             moe_int_truth *t) {
-    const moe_int_unit_expert *u = experts;
+    const moe_int_unit_ffn *u = experts;
     int64_t d = u->problem->layer.d, parts = u->hw / u->n, n = 0;
     job jobs[EXPERTS * MOE_INT_UNITS];
     for (int64_t i = 0; i < count; i++)
@@ -78,7 +78,7 @@ static moe_status run_units(const moe_int_unit_expert *experts, int64_t count, i
     return failed ? MOE_E_NOMEM : MOE_OK;
 }
 
-static moe_status run_db2(const moe_int_unit_expert *experts, int64_t count, moe_int_truth *t) {
+static moe_status run_db2(const moe_int_unit_ffn *experts, int64_t count, moe_int_truth *t) {
     int64_t d = experts->problem->layer.d;
     moe_int_part *part = &t->part[MOE_T_DB2];
     moe_status status = moe_int_part_alloc(MOE_T_DB2, count, d, true, part);
@@ -94,18 +94,18 @@ static moe_status run_db2(const moe_int_unit_expert *experts, int64_t count, moe
 static moe_status run_shared(const moe_problem *problem, moe_dtype arithmetic, int threads,
                              moe_int_truth *t) {
     const moe_layer_desc *desc = &problem->layer;
-    moe_int_unit_expert u = {.problem = problem,
-                             .rounding = moe_int_rounding_of(arithmetic),
-                             .w1 = MOE_T_W1_SHARED,
-                             .b1 = MOE_T_COUNT,
-                             .w2 = MOE_T_W2_SHARED,
-                             .dw1 = MOE_T_DW1_SHARED,
-                             .db1 = MOE_T_COUNT,
-                             .dw2 = MOE_T_DW2_SHARED,
-                             .n = desc->n_shared,
-                             .hw = moe_h_width(desc, desc->n_shared),
-                             .rows = problem->T,
-                             .layout = MOE_GLU_CONCAT};
+    moe_int_unit_ffn u = {.problem = problem,
+                          .rounding = moe_int_rounding_of(arithmetic),
+                          .w1 = MOE_T_W1_SHARED,
+                          .b1 = MOE_T_COUNT,
+                          .w2 = MOE_T_W2_SHARED,
+                          .dw1 = MOE_T_DW1_SHARED,
+                          .db1 = MOE_T_COUNT,
+                          .dw2 = MOE_T_DW2_SHARED,
+                          .n = desc->n_shared,
+                          .hw = moe_h_width(desc, desc->n_shared),
+                          .rows = problem->T,
+                          .layout = MOE_GLU_CONCAT};
     if (desc->shared_gate)
         u.logit2 = moe_int_row_square(&problem->in.t[MOE_T_W_GATE_SHARED], 0, desc->d);
     choose_units(&u);
@@ -119,25 +119,25 @@ moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan
     bool plan_given = problem->plan != NULL;
     int64_t chosen[EXPERTS];
     int64_t count = moe_int_sample_experts(problem, plan, EXPERTS, chosen);
-    moe_int_unit_expert experts[EXPERTS];
+    moe_int_unit_ffn experts[EXPERTS];
     for (int64_t i = 0; i < count; i++) {
         int64_t e = chosen[i];
-        experts[i] = (moe_int_unit_expert){
-            .problem = problem,
-            .plan = plan,
-            .rounding = moe_int_rounding_of(arithmetic),
-            .w1 = MOE_T_W1,
-            .b1 = desc->expert_bias ? MOE_T_B1 : MOE_T_COUNT,
-            .w2 = MOE_T_W2,
-            .dw1 = MOE_T_DW1,
-            .db1 = desc->expert_bias ? MOE_T_DB1 : MOE_T_COUNT,
-            .dw2 = MOE_T_DW2,
-            .logit2 = plan_given ? 0 : 2 * moe_int_row_square(w_r, e, desc->d),
-            .e = e,
-            .n = desc->n,
-            .hw = moe_h_width(desc, desc->n),
-            .rows = plan->offsets[e + 1] - plan->offsets[e],
-            .layout = desc->glu_layout};
+        experts[i] =
+            (moe_int_unit_ffn){.problem = problem,
+                               .plan = plan,
+                               .rounding = moe_int_rounding_of(arithmetic),
+                               .w1 = MOE_T_W1,
+                               .b1 = desc->expert_bias ? MOE_T_B1 : MOE_T_COUNT,
+                               .w2 = MOE_T_W2,
+                               .dw1 = MOE_T_DW1,
+                               .db1 = desc->expert_bias ? MOE_T_DB1 : MOE_T_COUNT,
+                               .dw2 = MOE_T_DW2,
+                               .logit2 = plan_given ? 0 : 2 * moe_int_row_square(w_r, e, desc->d),
+                               .e = e,
+                               .n = desc->n,
+                               .hw = moe_h_width(desc, desc->n),
+                               .rows = plan->offsets[e + 1] - plan->offsets[e],
+                               .layout = desc->glu_layout};
         choose_units(&experts[i]);
     }
     moe_status status = run_units(experts, count, threads, t);

@@ -24,10 +24,8 @@ typedef struct unit_work {
     void *block;
 } unit_work;
 
-int64_t moe_int_unit_column(const moe_int_unit_expert *u, int64_t j, int up) {
-    if (u->hw == u->n)
-        return j;
-    return u->layout == MOE_GLU_INTERLEAVED ? 2 * j + up : up * u->n + j;
+int64_t moe_int_unit_column(const moe_int_unit_ffn *u, int64_t j, int up) {
+    return moe_h_column(u->layout, u->n, u->hw, j, up);
 }
 
 static double element(const moe_tensor *t, int64_t i) {
@@ -41,7 +39,7 @@ static double dot(const double *a, const double *b, int64_t n) {
     return sum;
 }
 
-static void load_unit(const moe_int_unit_expert *u, int64_t j, unit_work *k) {
+static void load_unit(const moe_int_unit_ffn *u, int64_t j, unit_work *k) {
     int64_t d = u->problem->layer.d;
     const moe_tensor *in = u->problem->in.t;
     for (int up = 0; up < (u->hw == u->n ? 1 : 2); up++) {
@@ -56,7 +54,7 @@ static void load_unit(const moe_int_unit_expert *u, int64_t j, unit_work *k) {
 }
 
 /* Row r: its weight, and x as the expert sees it. */
-static void load_pair(const moe_int_unit_expert *u, int64_t r, unit_work *k) {
+static void load_pair(const moe_int_unit_ffn *u, int64_t r, unit_work *k) {
     const moe_layer_desc *desc = &u->problem->layer;
     const moe_tensor *in = u->problem->in.t;
     int64_t d = desc->d, row = u->plan ? u->plan->offsets[u->e] + r : r;
@@ -84,8 +82,8 @@ static void add_outer(double scale, double v, const double *x, int64_t d, double
     }
 }
 
-/* Row r's part in one unit's sums, values and variances (errors_bank.c has the same steps). */
-static void add_pair(const moe_int_unit_expert *u, unit_work *k, const moe_int_unit_sums *s) {
+/* Row r's part in one unit's sums, values and variances (errors/ffn.c has the same steps). */
+static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit_sums *s) {
     const moe_layer_desc *desc = &u->problem->layer;
     int64_t d = desc->d;
     bool on_input = u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
@@ -129,7 +127,7 @@ static moe_status work_alloc(int64_t d, unit_work *k) {
     return MOE_OK;
 }
 
-moe_status moe_int_unit_run(const moe_int_unit_expert *u, int64_t j, const moe_int_unit_sums *s) {
+moe_status moe_int_unit_run(const moe_int_unit_ffn *u, int64_t j, const moe_int_unit_sums *s) {
     unit_work k;
     moe_status status = work_alloc(u->problem->layer.d, &k);
     if (status)
@@ -143,7 +141,7 @@ moe_status moe_int_unit_run(const moe_int_unit_expert *u, int64_t j, const moe_i
     return MOE_OK;
 }
 
-moe_status moe_int_unit_db2(const moe_int_unit_expert *u, double *db2, double *variance) {
+moe_status moe_int_unit_db2(const moe_int_unit_ffn *u, double *db2, double *variance) {
     const moe_layer_desc *desc = &u->problem->layer;
     bool on_input = desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     double added = u->rounding.sum * (double)u->rows;

@@ -6,8 +6,8 @@
 
 enum { MOE_INT_UNITS = 4 }; /* of an expert */
 
-/* One expert: its tensors, and where its rows come from. */
-typedef struct moe_int_unit_expert {
+/* One expert's feed-forward: its tensors, and where its rows come from. */
+typedef struct moe_int_unit_ffn {
     const moe_problem *problem;
     const moe_plan *plan; /* NULL: the shared expert */
     moe_int_rounding rounding;
@@ -17,7 +17,7 @@ typedef struct moe_int_unit_expert {
     int64_t e, n, hw, rows;
     int32_t layout;
     int64_t unit[MOE_INT_UNITS], n_units;
-} moe_int_unit_expert;
+} moe_int_unit_ffn;
 
 /* Where the results of one expert start in the parts. */
 typedef struct moe_int_unit_sums {
@@ -26,12 +26,12 @@ typedef struct moe_int_unit_sums {
 } moe_int_unit_sums;
 
 /* Column of H of unit j: gate (up = 0) or up. */
-int64_t moe_int_unit_column(const moe_int_unit_expert *u, int64_t j, int up);
+int64_t moe_int_unit_column(const moe_int_unit_ffn *u, int64_t j, int up);
 
 /* Adds all rows of the expert to one unit's sums. MOE_E_NOMEM. */
-moe_status moe_int_unit_run(const moe_int_unit_expert *u, int64_t j, const moe_int_unit_sums *sums);
+moe_status moe_int_unit_run(const moe_int_unit_ffn *u, int64_t j, const moe_int_unit_sums *sums);
 
 /* db2[d] of the whole expert, and its variance, both zeroed before. MOE_E_NOMEM. */
-moe_status moe_int_unit_db2(const moe_int_unit_expert *u, double *db2, double *variance);
+moe_status moe_int_unit_db2(const moe_int_unit_ffn *u, double *db2, double *variance);
 
 #endif

@@ -1,4 +1,5 @@
 #include "cli/input/axes.h"
+#include "cli/input/messages.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ static moe_status parse_axis(const char *text, cli_axis *a) {
     if (!values)
         return MOE_E_INVALID;
     *values++ = '\0';
-    a->n_keys = cut(a->text, '/', a->keys, SWEEP_KEYS_MAX);
+    a->n_keys = cut(a->text, '/', a->keys, CLI_AXIS_KEYS_MAX);
     const size_t tuples = count_char(values, ',') + 1;
     const char **at = calloc(tuples, sizeof *at);
     a->values = calloc(tuples * (a->n_keys + 1), sizeof *a->values);
@@ -43,11 +44,11 @@ static moe_status parse_axis(const char *text, cli_axis *a) {
     if (!status && (a->n_keys == 0 || cut(values, ',', at, tuples) != tuples))
         status = MOE_E_INVALID;
     for (size_t i = 0; !status && i < tuples; i++) {
-        const char *piece[SWEEP_KEYS_MAX];
+        const char *piece[CLI_AXIS_KEYS_MAX];
         /* A single key's values may hold a '/', as file names do. */
         if (a->n_keys == 1)
             piece[0] = at[i];
-        else if (cut((char *)at[i], '/', piece, SWEEP_KEYS_MAX) != a->n_keys)
+        else if (cut((char *)at[i], '/', piece, CLI_AXIS_KEYS_MAX) != a->n_keys)
             status = MOE_E_INVALID;
         for (size_t k = 0; !status && k < a->n_keys; k++)
             a->values[i * a->n_keys + k] = piece[k];
@@ -60,8 +61,8 @@ static moe_status parse_axis(const char *text, cli_axis *a) {
 moe_status cli_axes_parse(const cli_strings *texts, cli_axes *ret) {
     cli_axes axes = {0};
     moe_status status = MOE_OK;
-    if (texts->count > SWEEP_AXES_MAX)
-        return moe_fail(cli_log(), MOE_E_INVALID, "a sweep has at most %d axes", SWEEP_AXES_MAX);
+    if (texts->count > CLI_AXES_MAX)
+        return moe_fail(cli_log(), MOE_E_INVALID, "a sweep has at most %d axes", CLI_AXES_MAX);
     for (size_t i = 0; !status && i < texts->count; i++) {
         status = parse_axis(texts->at[i], &axes.at[axes.count++]);
         if (status)

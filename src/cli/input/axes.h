@@ -1,23 +1,23 @@
 /* The cross product that a sweep walks. */
-#ifndef MOE_CLI_SWEEP_AXES_H
-#define MOE_CLI_SWEEP_AXES_H
+#ifndef MOE_CLI_INPUT_AXES_H
+#define MOE_CLI_INPUT_AXES_H
 
-#include "cli/input/cli.h"
+#include "cli/input/options.h"
 
-#define SWEEP_KEYS_MAX 8 /* keys that move together on one axis */
-#define SWEEP_AXES_MAX 12
+#define CLI_AXIS_KEYS_MAX 8 /* keys that move together on one axis */
+#define CLI_AXES_MAX      12
 
 /* "n=256,512,1024", or keys that move together: "n/E/K=256/128/8,512/64/4". */
 typedef struct cli_axis {
     char *text; /* owned; keys and values point into it */
-    const char *keys[SWEEP_KEYS_MAX];
+    const char *keys[CLI_AXIS_KEYS_MAX];
     size_t n_keys;
     const char **values; /* [n_values * n_keys] */
     size_t n_values;
 } cli_axis;
 
 typedef struct cli_axes {
-    cli_axis at[SWEEP_AXES_MAX];
+    cli_axis at[CLI_AXES_MAX];
     size_t count;
 } cli_axes;
 

@@ -1,7 +1,8 @@
 /* The lines of a file on all cores, a chunk at a time. What they print comes out in their order,
  * and what they say is said in it. */
+#include "cli/input/batch.h"
 #include "cli/input/lines.h"
-#include "cli/input/model.h"
+#include "cli/input/messages.h"
 
 #include <stdlib.h>
 #include <string.h>

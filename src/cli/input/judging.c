@@ -1,4 +1,5 @@
 #include "cli/input/judging.h"
+#include "cli/input/messages.h"
 
 #include <stdlib.h>
 

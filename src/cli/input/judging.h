@@ -1,8 +1,8 @@
 /* Running the checker over a selection, shared by `check` and `validate`. */
-#ifndef MOE_CLI_JUDGING_H
-#define MOE_CLI_JUDGING_H
+#ifndef MOE_CLI_INPUT_JUDGING_H
+#define MOE_CLI_INPUT_JUDGING_H
 
-#include "cli/input/cli.h"
+#include "cli/input/select.h"
 #include "moeref/check.h"
 
 /* Every verdict of a command, in order, with their tally. */

@@ -1,6 +1,5 @@
 #include "cli/input/lines.h"
-
-#include "cli/input/cli.h"
+#include "cli/input/messages.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Files with a case on each line. */
-#ifndef MOE_CLI_LINES_H
-#define MOE_CLI_LINES_H
+#ifndef MOE_CLI_INPUT_LINES_H
+#define MOE_CLI_INPUT_LINES_H
 
 #include "moeref/status.h"
 

@@ -1,5 +1,5 @@
 /* Messages, progress, exit codes. */
-#include "cli/input/cli.h"
+#include "cli/input/messages.h"
 
 #include <stdarg.h>
 #include <stdio.h>

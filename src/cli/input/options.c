@@ -1,5 +1,6 @@
 /* Options of a verb from a table: parsing, --help, and a hint for a misspelt one. */
-#include "cli/input/cli.h"
+#include "cli/input/options.h"
+#include "cli/input/messages.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,6 +1,8 @@
 /* What the model is asked about, from a command line or a batch file. */
-#include "cli/input/model.h"
+#include "cli/input/question.h"
+#include "cli/input/messages.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,7 +115,7 @@ moe_status cli_question_parse(const char *line, const moe_log *log, cli_question
 moe_status cli_question_config(const char *path, int64_t tokens, cli_question *ret) {
     cli_question s = {.line = strdup(path)};
     moe_status status = s.line ? MOE_OK : MOE_E_NOMEM;
-    s.c.pass = MOE_PASS_BOTH;
+    moe_case_init(&s.c);
     s.c.T = tokens > 0 ? tokens : 4096;
     if (!status)
         status = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
@@ -134,10 +136,16 @@ void cli_question_destroy(cli_question *s) {
 }
 
 moe_status cli_question_predict(const cli_question *s, const moe_gpu *gpu, const char *method,
-                                     const moe_workload *state, const moe_log *log,
-                                     moe_prediction **ret) {
+                                const moe_workload *state, const moe_log *log,
+                                moe_prediction **ret) {
     const moe_workload w = moe_workload_of(&s->c, s->counts, state);
     if (s->is_gemm)
         return moe_predict_gemm(gpu, s->m, s->n, s->k, s->batch, state, log, ret);
     return moe_predict(gpu, method, &w, log, ret);
+}
+
+void cli_method_help(char *buf, size_t size) {
+    size_t used = (size_t)snprintf(buf, size, "methods:\n");
+    for (const char *const *m = moe_methods(); *m && used < size; m++)
+        used += (size_t)snprintf(buf + used, size - used, "  %-18s %s\n", *m, moe_method_brief(*m));
 }

@@ -1,8 +1,8 @@
 /* From options to problems and backends. */
 #define _GNU_SOURCE
-#include "cli/input/cli.h"
+#include "cli/input/select.h"
 #include "cli/input/lines.h"
-
+#include "cli/input/messages.h"
 #include "moeref/suite.h"
 
 #include <dirent.h>
@@ -163,21 +163,12 @@ void cli_selection_destroy(cli_selection *selection) {
 /* A case with the shapes of a config.json. */
 static moe_status problem_from_config(const char *path, int64_t tokens, moe_problem **ret) {
     moe_case c;
-    moe_layer_desc desc;
-    int32_t dtype;
-    moe_status status = moe_layer_from_config(path, cli_log(), &desc, &dtype);
-    if (!status)
-        status = moe_case_parse("T=1 d=1 n=1 E=1 K=1", cli_log(), &c);
-    if (status)
-        return status;
+    moe_case_init(&c);
     c.T = tokens > 0 ? tokens : 128;
-    c.layer = desc;
-    c.dtype = dtype;
-    status = moe_layer_desc_check(&c.layer, c.T, cli_log());
+    moe_status status = moe_layer_from_config(path, cli_log(), &c.layer, &c.dtype);
     if (!status)
-        status = moe_problem_from_case(&c, cli_log(), ret);
-    moe_case_destroy(&c);
-    return status;
+        status = moe_layer_desc_check(&c.layer, c.T, cli_log());
+    return status ? status : moe_problem_from_case(&c, cli_log(), ret);
 }
 
 /* Golden outputs of the case, where golden/edge has them. */

@@ -1,6 +1,6 @@
 /* Measured times beside predicted ones: a report of `moeref bench --output json` is read and each
  * kernel that the method has too is judged. */
-#include "cli/input/model.h"
+#include "cli/input/messages.h"
 #include "cli/report/bench.h"
 #include "cli/report/json.h"
 #include "cli/report/prediction.h"
@@ -75,7 +75,7 @@ static moe_status judge_rows(against *a, const char *path, const moe_table *tabl
 }
 
 moe_status cli_against(const char *path, const moe_gpu *gpu, const char *method,
-                             const moe_workload *state, bool json, bool *ret_impossible) {
+                       const moe_workload *state, bool json, bool *ret_impossible) {
     against a = {.gpu = gpu,
                  .params = {.method = method,
                             .clock = state->clock,

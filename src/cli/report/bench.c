@@ -1,6 +1,5 @@
 #include "cli/report/bench.h"
-
-#include "cli/input/cli.h"
+#include "cli/input/messages.h"
 #include "cli/report/csv.h"
 
 static void progress(void *user, int32_t done, int32_t of) {

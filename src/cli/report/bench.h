@@ -1,6 +1,6 @@
 /* Reports of the benchmark, shared by `bench` and `validate`. */
-#ifndef MOE_CLI_BENCH_REPORT_H
-#define MOE_CLI_BENCH_REPORT_H
+#ifndef MOE_CLI_REPORT_BENCH_H
+#define MOE_CLI_REPORT_BENCH_H
 
 #include "moeref/bench.h"
 

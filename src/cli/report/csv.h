@@ -1,6 +1,6 @@
 /* Fields of CSV, as RFC 4180 has them. */
-#ifndef MOE_CLI_CSV_TEXT_H
-#define MOE_CLI_CSV_TEXT_H
+#ifndef MOE_CLI_REPORT_CSV_H
+#define MOE_CLI_REPORT_CSV_H
 
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
 /* JSON as text, member after member, for reports of many thousand lines: no tree is built. */
-#ifndef MOE_CLI_JSON_TEXT_H
-#define MOE_CLI_JSON_TEXT_H
+#ifndef MOE_CLI_REPORT_JSON_H
+#define MOE_CLI_REPORT_JSON_H
 
 #include <stdbool.h>
 #include <stdio.h>

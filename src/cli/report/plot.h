@@ -1,9 +1,10 @@
-#ifndef MOE_CLI_SWEEP_PLOT_H
-#define MOE_CLI_SWEEP_PLOT_H
+/* The picture of a sweep, drawn by gnuplot. */
+#ifndef MOE_CLI_REPORT_PLOT_H
+#define MOE_CLI_REPORT_PLOT_H
 
-#include <stdio.h>
+#include "moeref/status.h"
 
-#include "cli/input/cli.h"
+#include <stddef.h>
 
 /* Points of several series over one axis of names. Nothing is owned. */
 typedef struct cli_plot {

@@ -1,6 +1,5 @@
 /* Predictions as text, JSON and CSV. */
 #include "cli/report/prediction.h"
-#include "cli/input/model.h"
 #include "cli/report/csv.h"
 #include "cli/report/json.h"
 
@@ -46,7 +45,7 @@ static void print_memory(FILE *to, const moe_gpu *gpu, const moe_prediction *p) 
 }
 
 void cli_prediction_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                          const moe_prediction *p) {
+                         const moe_prediction *p) {
     fprintf(to, "%s\n%s on %s (predicted)\n", line, method, moe_gpu_name(gpu));
     fprintf(to, "  %-12s %11s %8s %9s %9s %9s  %-10s %8s %7s  %-8s %10s\n", "kernel", "us",
             "TFLOP/s", "HBM MB", "L2 MB", "SMEM MB", "tile", "tiles", "waves", "bound by",
@@ -85,7 +84,7 @@ static void put_kernel(cli_json *t, const moe_kernel *k) {
 }
 
 void cli_prediction_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                          const moe_prediction *p) {
+                         const moe_prediction *p) {
     const moe_pass_cost *total = &p->pass[MOE_PASS_TOTAL];
     cli_json t = {.to = to};
     cli_json_open(&t, NULL, '{');
@@ -117,7 +116,7 @@ void cli_prediction_csv_header(FILE *to) {
 }
 
 void cli_prediction_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                         const moe_prediction *p) {
+                        const moe_prediction *p) {
     for (size_t i = 0; i < p->n_kernels; i++) {
         const moe_kernel *k = &p->kernels[i];
         cli_csv_quoted(to, line);
@@ -128,10 +127,4 @@ void cli_prediction_csv(FILE *to, const char *line, const moe_gpu *gpu, const ch
                 rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes, k->cost.l2_bytes, k->smem_bytes,
                 k->cost.tiles, k->cost.waves, k->cost.bound_by, k->cost.floor_us);
     }
-}
-
-void cli_method_help(char *buf, size_t size) {
-    size_t used = (size_t)snprintf(buf, size, "methods:\n");
-    for (const char *const *m = moe_methods(); *m && used < size; m++)
-        used += (size_t)snprintf(buf + used, size - used, "  %-18s %s\n", *m, moe_method_brief(*m));
 }

@@ -1,6 +1,6 @@
 /* How verdicts read: for a person who has to act on them, and as JSON. */
-#ifndef MOE_CLI_VERDICT_REPORT_H
-#define MOE_CLI_VERDICT_REPORT_H
+#ifndef MOE_CLI_REPORT_VERDICT_H
+#define MOE_CLI_REPORT_VERDICT_H
 
 #include "cli/input/judging.h"
 

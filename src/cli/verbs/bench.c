@@ -1,8 +1,8 @@
 /* moeref bench: correct first, then timed. */
-#include "cli/input/cli.h"
-#include "cli/verbs/verbs.h"
-
 #include "cli/report/bench.h"
+#include "cli/input/messages.h"
+#include "cli/input/select.h"
+#include "cli/verbs/verbs.h"
 #include "moeref/check.h"
 
 #include <stdio.h>
@@ -131,17 +131,17 @@ static int run(bench_options *o) {
 int cli_bench(int argc, char **argv) {
     bench_options o = {.selection = {.layer = -1}, .timing = {.repeats = 7}};
     const cli_option options[] = {
-        {"backend", CLI_STRINGS, &o.backends, "NAME|PATH",
-         "what to time (default: the preferred one); may be repeated"},
+        CLI_BACKENDS_OPTION(o.backends,
+                            "what to time (default: the preferred one); may be repeated"),
         CLI_SELECTION_OPTIONS(o.selection),
         CLI_TIMING_OPTIONS(o.timing),
-        {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
+        CLI_THREADS_OPTION(o.threads),
         {"settle", CLI_INT, &o.timing.settle_ms, "MS",
          "untimed runs for so long first (default 0); with --gpu, from 300 on times are predicted "
          "at the clock that the power limit allows, else at a cool device's"},
         {"cold-cache", CLI_FLAG, &o.timing.cold_cache, NULL, "read 256 MiB between runs"},
         {"no-check", CLI_FLAG, &o.no_check, NULL, "do not check first; the report says so"},
-        {"output", CLI_OUTPUT, &o.output, "text|json|csv", "format"},
+        CLI_OUTPUT_OPTION(o.output, "text|json|csv"),
         {0}};
     int code = cli_parse(
         argc, argv,

@@ -1,7 +1,9 @@
 /* moeref calibrate: fits a GPU description to a measured table and says what it is worth. */
-#include "cli/input/model.h"
+#include "cli/input/messages.h"
+#include "cli/input/question.h"
 #include "cli/verbs/verbs.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
 /* moeref check: verdicts. */
+#include "cli/input/messages.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
 
@@ -104,12 +105,10 @@ static int run(check_options *o) {
 int cli_check(int argc, char **argv) {
     check_options o = {.selection = {.layer = -1}};
     const cli_option options[] = {
-        {"backend", CLI_STRINGS, &o.backends, "NAME|PATH",
-         "what to check (default: every usable one); NAME:VARIANT as in reference:bf16; may be "
-         "repeated"},
+        CLI_BACKENDS_OPTION(o.backends,
+                            "what to check (default: every usable one); NAME:VARIANT as "
+                            "in reference:bf16; may be repeated"),
         CLI_SELECTION_OPTIONS(o.selection),
-        {"golden", CLI_STRING, &o.selection.golden, "DIR",
-         "where the golden files are (default: $MOEREF_GOLDEN, or beside the program)"},
         {"outputs", CLI_STRING, &o.outputs, "FILE",
          "judge the tensors in this safetensors file instead of a backend"},
         {"arithmetic", CLI_STRING, &o.arithmetic, "TYPE",
@@ -119,9 +118,9 @@ int cli_check(int argc, char **argv) {
         {"exhaustive", CLI_FLAG, &o.exhaustive, NULL,
          "never sample the oracle, however long it takes"},
         {"repeat", CLI_INT, &o.repeats, "N", "runs that must agree bit for bit (default 2)"},
-        {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
+        CLI_THREADS_OPTION(o.threads),
         {"full", CLI_FLAG, &o.full, NULL, "print every tensor of passing cases too"},
-        {"output", CLI_OUTPUT, &o.output, "text|json", "format"},
+        CLI_OUTPUT_OPTION(o.output, "text|json"),
         {0}};
     int code = cli_parse(
         argc, argv,

@@ -1,7 +1,7 @@
 /* moeref golden: the stored truths: list, verify, write, export. */
-#include "cli/input/cli.h"
+#include "cli/input/messages.h"
+#include "cli/input/select.h"
 #include "cli/verbs/verbs.h"
-
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
 #include "moeref/suite.h"
@@ -132,9 +132,7 @@ int cli_golden(int argc, char **argv) {
         CLI_SELECTION_OPTIONS(o.selection),
         {"verify", CLI_FLAG, &o.verify, NULL, "compare the files in golden/edge with the oracle"},
         {"write", CLI_FLAG, &o.write, NULL, "make the files in golden/edge again"},
-        {"golden", CLI_STRING, &o.selection.golden, "DIR",
-         "the golden folder (default: $MOEREF_GOLDEN, or beside the program)"},
-        {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
+        CLI_THREADS_OPTION(o.threads),
         {0}};
     int code =
         cli_parse(argc, argv,

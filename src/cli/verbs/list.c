@@ -1,7 +1,8 @@
 /* moeref list: what there is to choose from. */
-#include "cli/input/cli.h"
+#include "cli/input/messages.h"
+#include "cli/input/options.h"
 #include "cli/verbs/verbs.h"
-
+#include "moeref/backend.h"
 #include "moeref/suite.h"
 
 #include <jansson.h>
@@ -82,7 +83,7 @@ static json_t *stages_json(void) {
 
 int cli_list(int argc, char **argv) {
     cli_output output = CLI_TEXT;
-    const cli_option options[] = {{"output", CLI_OUTPUT, &output, "text|json", "format"}, {0}};
+    const cli_option options[] = {CLI_OUTPUT_OPTION(output, "text|json"), {0}};
     int code =
         cli_parse(argc, argv,
                   "Lists backends (and why one cannot be used here), the model families that "

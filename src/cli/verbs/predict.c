@@ -1,5 +1,7 @@
 /* moeref predict: how long will it take, what bounds it, how much memory? */
-#include "cli/input/model.h"
+#include "cli/input/batch.h"
+#include "cli/input/messages.h"
+#include "cli/input/question.h"
 #include "cli/report/prediction.h"
 #include "cli/verbs/verbs.h"
 
@@ -88,7 +90,7 @@ static moe_status predict_one(const answer *a, const cli_question *s, const char
     return status;
 }
 
-static moe_status predict_subject(const answer *a, const cli_question *s) {
+static moe_status predict_question(const answer *a, const cli_question *s) {
     moe_status status = MOE_OK;
     const size_t count = s->is_gemm ? 1 : a->o->methods.count;
     for (size_t i = 0; !status && i < count; i++) {
@@ -109,7 +111,7 @@ static moe_status predict_line(const void *user, const char *line, const moe_log
     moe_status status = cli_question_parse(line, log, &s);
     if (status)
         return status;
-    status = predict_subject(&a, &s);
+    status = predict_question(&a, &s);
     cli_question_destroy(&s);
     return status;
 }
@@ -125,7 +127,7 @@ static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_
         cli_question s;
         status = cli_question_config(o->config, o->tokens, &s);
         if (!status) {
-            status = predict_subject(&a, &s);
+            status = predict_question(&a, &s);
             cli_question_destroy(&s);
         }
     }
@@ -133,7 +135,7 @@ static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_
         status = cli_batch(o->batch, predict_line, &a);
     if (!status && o->against)
         status = cli_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
-                                   &o->impossible);
+                             &o->impossible);
     return status;
 }
 

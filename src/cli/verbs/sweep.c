@@ -1,6 +1,7 @@
 /* moeref sweep: predictions over a cross product of values, on all cores. */
 #include "cli/input/axes.h"
-#include "cli/input/model.h"
+#include "cli/input/messages.h"
+#include "cli/input/question.h"
 #include "cli/report/csv.h"
 #include "cli/report/json.h"
 #include "cli/report/plot.h"
@@ -46,11 +47,11 @@ static sweep_point point_of(const moe_prediction *r) {
                           total->floor_us, r->padding, r->peak_bytes, r->cached_bytes}};
 }
 
-static int is_gpu_key(const char *key) {
+static bool is_gpu_key(const char *key) {
     moe_gpu_param info;
     for (size_t i = 0; (info = moe_gpu_param_at(i)).key; i++) {
         if (strcmp(info.key, key) == 0)
-            return 1;
+            return true;
     }
     return strchr(key, '.') != NULL;
 }
@@ -73,7 +74,7 @@ static moe_status choose_gpu(const sweep *s, size_t point, moe_gpu **ret) {
 
 /* A point while it is predicted. */
 typedef struct sweep_work {
-    cli_question subject;
+    cli_question question;
     moe_gpu *gpu;
     const char *method;
     char line[4096];
@@ -107,11 +108,11 @@ static moe_status prepare_point(const sweep *s, size_t i, sweep_work *w) {
         for (size_t k = 0; !status && k < s->axes.at[a].n_keys; k++)
             status = prepare_key(s->axes.at[a].keys[k], cli_axes_value(&s->axes, a, k, i), w);
     }
-    return status ? status : cli_question_parse(w->line, cli_log(), &w->subject);
+    return status ? status : cli_question_parse(w->line, cli_log(), &w->question);
 }
 
 static void clear_work(sweep_work *w) {
-    cli_question_destroy(&w->subject);
+    cli_question_destroy(&w->question);
     moe_gpu_destroy(&w->gpu);
 }
 
@@ -120,7 +121,7 @@ static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
     moe_prediction *r = NULL;
     moe_status status = prepare_point(s, i, &w);
     if (!status)
-        status = cli_question_predict(&w.subject, w.gpu, w.method, &s->state, cli_log(), &r);
+        status = cli_question_predict(&w.question, w.gpu, w.method, &s->state, cli_log(), &r);
     if (!status)
         *p = point_of(r);
     moe_prediction_destroy(&r);
@@ -230,13 +231,13 @@ static moe_status plot(const sweep *s, size_t column) {
         }
     }
     const cli_plot p = {.x_name = s->axes.at[0].keys[0],
-                          .y_name = columns[column],
-                          .names = name_at,
-                          .n_series = lines,
-                          .x = x,
-                          .y = y,
-                          .series = series,
-                          .count = s->count};
+                        .y_name = columns[column],
+                        .names = name_at,
+                        .n_series = lines,
+                        .x = x,
+                        .y = y,
+                        .series = series,
+                        .count = s->count};
     if (!status)
         status = cli_plot_write(&p, s->o->plot);
     free(names);

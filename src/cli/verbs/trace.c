@@ -1,6 +1,9 @@
 /* moeref trace: the predicted timeline of a layer, for https://ui.perfetto.dev. */
-#include "cli/input/model.h"
+#include "cli/input/messages.h"
+#include "cli/input/question.h"
 #include "cli/verbs/verbs.h"
+
+#include <stdio.h>
 
 typedef struct trace_options {
     cli_model_options model;

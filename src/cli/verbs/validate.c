@@ -1,5 +1,6 @@
 /* moeref validate: the main job. Check every backend against goldens and edge cases, time one, hold
  * its times against a prediction; one report, one exit code. */
+#include "cli/input/messages.h"
 #include "cli/report/bench.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
@@ -80,7 +81,7 @@ static int bench_preferred(validate_options *o, const cli_backends *backends, js
         status = cli_problem(&o->selection, &item, &problem);
     if (!status)
         status = moe_check_backend(backend, problem, NULL, cli_log(), &checked);
-    int right = !status && checked->verdict <= MOE_VERDICT_AMBIGUOUS;
+    bool right = !status && checked->verdict <= MOE_VERDICT_AMBIGUOUS;
     if (!status && !right)
         cli_verdict_text(o->output == CLI_TEXT ? stdout : stderr, checked, false);
     if (right)
@@ -145,14 +146,13 @@ static int run(validate_options *o) {
 int cli_validate(int argc, char **argv) {
     validate_options o = {.selection = {.layer = -1}, .timing = {.repeats = 7}};
     const cli_option options[] = {
-        {"backend", CLI_STRINGS, &o.backends, "NAME|PATH",
-         "what to validate (default: every usable one); the first is timed; may be repeated"},
+        CLI_BACKENDS_OPTION(o.backends,
+                            "what to validate (default: every usable one); the first is "
+                            "timed; may be repeated"),
         CLI_SELECTION_OPTIONS(o.selection),
-        {"golden", CLI_STRING, &o.selection.golden, "DIR",
-         "where the golden files are (default: $MOEREF_GOLDEN, or beside the program)"},
         CLI_TIMING_OPTIONS(o.timing),
-        {"threads", CLI_INT, &o.threads, "N", "CPU threads (default: all)"},
-        {"output", CLI_OUTPUT, &o.output, "text|json", "format"},
+        CLI_THREADS_OPTION(o.threads),
+        CLI_OUTPUT_OPTION(o.output, "text|json"),
         {0}};
     int code = cli_parse(argc, argv,
                          "Checks backends against golden layers made by other people's code and "

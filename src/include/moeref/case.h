@@ -42,6 +42,10 @@ typedef struct moe_case {
     uint64_t seed;
 } moe_case;
 
+/* Every key's default, as moe_case_help() lists them; T, d, n, E and K, which have none, become 0.
+ */
+MOE_API void moe_case_init(moe_case *ret);
+
 /* Parses "T=512 d=768 n=256 E=64 K=4 act=swiglu dtype=bf16 route=uniform seed=7", optionally
  * starting with the word "moe". moe_case_help() lists every key. MOE_E_INVALID names the word that
  * is wrong and, for a misspelt key, the nearest one. *ret must be freed with moe_case_destroy. */

@@ -120,6 +120,15 @@ MOE_API int moe_act_is_gated(int32_t act);
 /* Columns of H: 2n for gated activations, else n. `n_shared` may stand in for n. */
 MOE_API int64_t moe_h_width(const moe_layer_desc *desc, int64_t n);
 
+/* Column of H, and row of W1, of hidden unit j of n: its gate's (up = 0) or its up's (up = 1); its
+ * only one where H is n wide, as it is without a gate. `h_width` is that of moe_h_width. */
+static inline int64_t moe_h_column(int32_t glu_layout, int64_t n, int64_t h_width, int64_t j,
+                                   int up) {
+    if (h_width == n)
+        return j;
+    return glu_layout == MOE_GLU_INTERLEAVED ? 2 * j + up : up * n + j;
+}
+
 /* Floating-point operations of the expert GEMMs alone, padding not counted: forward 6*P*d*n
  * gated and 4*P*d*n otherwise, backward twice that; P = real pairs. The shared expert, over T
  * tokens, is included. */
@@ -152,7 +161,7 @@ typedef enum moe_tensor_id {
     /* backward results */
     MOE_T_DS,  /* [all pairs] */
     MOE_T_DH,  /* [P][2n or n] */
-    MOE_T_DXP, /* [P][d] gradient of each pair's gathered row ("dX~") */
+    MOE_T_DXP, /* [P][d] gradient of each pair's gathered row; dX~ in prose, dXp in code */
     MOE_T_DX,  /* [T][d] everything: experts, router, shared */
     MOE_T_DW_R,
     MOE_T_DB_R,
@@ -186,6 +195,8 @@ MOE_API moe_tensor_role moe_tensor_role_of(moe_tensor_id id);
 
 /* Is the first dimension pairs, whose number only a plan tells? */
 MOE_API bool moe_tensor_is_of_pairs(moe_tensor_id id);
+/* What a backward pass makes: the gradients and its own stages, dH and dXp. */
+MOE_API bool moe_tensor_is_backward(moe_tensor_id id);
 
 /* MOE_E_NOTFOUND for an unknown name. */
 MOE_API moe_status moe_tensor_id_parse(const char *name, moe_tensor_id *ret);

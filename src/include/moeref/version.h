@@ -5,9 +5,9 @@
 #ifndef MOEREF_VERSION_H
 #define MOEREF_VERSION_H
 
-#include <stdint.h>
-
 #include "moeref/status.h"
+
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -1,10 +1,8 @@
-/* What the verbs of the cost model share: predict, trace, sweep, calibrate. */
-#ifndef MOE_CLI_MODEL_CLI_H
-#define MOE_CLI_MODEL_CLI_H
+/* What the cost model is asked by predict, trace, sweep and calibrate. */
+#ifndef MOE_CLI_INPUT_QUESTION_H
+#define MOE_CLI_INPUT_QUESTION_H
 
-#include <stdio.h>
-
-#include "cli/input/cli.h"
+#include "cli/input/options.h"
 #include "moeref/model.h"
 
 /* Which GPU, in which state. */
@@ -49,15 +47,8 @@ moe_status cli_question_config(const char *path, int64_t tokens, cli_question *r
 void cli_question_destroy(cli_question *s);
 
 moe_status cli_question_predict(const cli_question *s, const moe_gpu *gpu, const char *method,
-                                     const moe_workload *state, const moe_log *log,
-                                     moe_prediction **ret);
-
-/* Calls make() for every line of a file ("-": standard input) that is not empty and does not start
- * with '#', from several threads; what it writes to `to` is printed in the order of the lines. A
- * line that fails ends the run and is named. MOE_E_NOTFOUND: no such line. */
-typedef moe_status (*cli_line_fn)(const void *user, const char *line, const moe_log *log,
-                                    FILE *to);
-moe_status cli_batch(const char *path, cli_line_fn make, const void *user);
+                                const moe_workload *state, const moe_log *log,
+                                moe_prediction **ret);
 
 /* Names of all methods on one line, for --help. */
 void cli_method_help(char *buf, size_t size);

@@ -1,0 +1,28 @@
+/* What a verb says while it runs, and the exit code that it ends with. */
+#ifndef MOE_CLI_INPUT_MESSAGES_H
+#define MOE_CLI_INPUT_MESSAGES_H
+
+#include "moeref/status.h"
+
+#include <stdbool.h>
+
+/* Exit codes, as documented in --help. */
+enum {
+    CLI_PASSED = 0,
+    CLI_FAILED = 1,  /* something was judged wrong */
+    CLI_USAGE = 2,   /* the command line is wrong, or selects nothing */
+    CLI_NOT_RUN = 3, /* could not run: no memory, no file, no device */
+};
+
+/* Messages of the library and of the verbs go to stderr as "moeref: ...". */
+const moe_log *cli_log(void);
+void cli_set_verbose(bool verbose);
+int cli_usage(const char *format, ...) MOE_PRINTF(1, 2);
+/* The exit code for a status: usage for what the user named wrongly, not-run for the rest. */
+int cli_exit_code(moe_status status);
+
+/* Progress on a terminal's stderr, overwritten in place; nothing elsewhere. */
+void cli_progress(const char *format, ...) MOE_PRINTF(1, 2);
+void cli_progress_clear(void);
+
+#endif

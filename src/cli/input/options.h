@@ -1,0 +1,52 @@
+/* The command line of a verb: a table of options. */
+#ifndef MOE_CLI_INPUT_OPTIONS_H
+#define MOE_CLI_INPUT_OPTIONS_H
+
+#include "moeref/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Strings in the order in which they were given; points into argv. */
+typedef struct cli_strings {
+    const char **at;
+    size_t count;
+} cli_strings;
+
+moe_status cli_strings_add(cli_strings *list, const char *value);
+void cli_strings_destroy(cli_strings *list);
+
+typedef enum cli_kind {
+    CLI_FLAG,    /* bool *, no value */
+    CLI_INT,     /* int64_t * */
+    CLI_STRING,  /* const char ** */
+    CLI_STRINGS, /* cli_strings *: may be repeated */
+    CLI_OUTPUT   /* cli_output *: text, json or csv */
+} cli_kind;
+
+typedef enum cli_output { CLI_TEXT, CLI_JSON, CLI_CSV } cli_output;
+
+/* One option of a verb: parsing and --help come from the same row. */
+typedef struct cli_option {
+    const char *name; /* without the dashes */
+    cli_kind kind;
+    void *target;
+    const char *value; /* what --help calls the value; NULL for flags */
+    const char *help;
+} cli_option;
+
+/* Parses argv[1..] against the rows (ended by name == NULL). Returns -1 to go on, or an exit code:
+ * 0 after --help (which prints `about`, the rows and `more`), CLI_USAGE after a sentence about what
+ * is wrong. Anything that is not an option goes to `rest` if it is not NULL. */
+int cli_parse(int argc, char **argv, const char *about, const cli_option *options, const char *more,
+              cli_strings *rest);
+
+/* Rows that verbs share. */
+/* clang-format off */
+#define CLI_BACKENDS_OPTION(list, help) {"backend", CLI_STRINGS, &(list), "NAME|PATH", help}
+#define CLI_THREADS_OPTION(count) {"threads", CLI_INT, &(count), "N", "CPU threads (default: all)"}
+#define CLI_OUTPUT_OPTION(output, formats) {"output", CLI_OUTPUT, &(output), formats, "format"}
+/* clang-format on */
+
+#endif

@@ -1,0 +1,67 @@
+/* From options to problems and backends. */
+#ifndef MOE_CLI_INPUT_SELECT_H
+#define MOE_CLI_INPUT_SELECT_H
+
+#include "cli/input/options.h"
+#include "moeref/backend.h"
+
+/* Which problems a command works on. */
+typedef struct cli_selection {
+    cli_strings cases;  /* --case */
+    const char *list;   /* --cases */
+    cli_strings hf;     /* --hf */
+    const char *config; /* --config */
+    int64_t layer;      /* --layer, -1: the first MoE layer */
+    int64_t tokens;     /* --tokens for --config and checkpoints without inputs, 0: 128 */
+    const char *golden; /* --golden, NULL: found beside the program */
+} cli_selection;
+
+void cli_selection_destroy(cli_selection *selection);
+
+/* clang-format off */
+#define CLI_SELECTION_OPTIONS(s)                                                                   \
+    {"case", CLI_STRINGS, &(s).cases, "\"T=.. d=.. n=.. E=.. K=..\"",                              \
+     "a case of the grammar below; may be repeated"},                                              \
+    {"cases", CLI_STRING, &(s).list, "FILE",                                                       \
+     "one case a line, - is standard input; empty lines and lines that begin with # do not "       \
+     "count"},                                                                                     \
+    {"hf", CLI_STRINGS, &(s).hf, "DIR", "a Hugging Face checkpoint folder; may be repeated"},      \
+    {"layer", CLI_INT, &(s).layer, "L", "with --hf: which decoder layer (default: the first)"},    \
+    {"config", CLI_STRING, &(s).config, "FILE", "shapes from a config.json, data drawn"},          \
+    {"tokens", CLI_INT, &(s).tokens, "T", "with --config or --hf: how many tokens to draw"},       \
+    {"golden", CLI_STRING, &(s).golden, "DIR",                                                     \
+     "where the golden files are (default: $MOEREF_GOLDEN, or beside the program)"}
+/* clang-format on */
+
+/* The selected problems, made one at a time. When nothing was named, the default suite: golden
+ * layers under golden/hf, then the edge cases. */
+typedef struct cli_item {
+    char *name;
+    char kind; /* 'c' case, 'h' checkpoint folder, 'f' config.json */
+} cli_item;
+
+typedef struct cli_items {
+    cli_item *at;
+    size_t count;
+} cli_items;
+
+/* MOE_E_NOTFOUND when nothing is selected. */
+moe_status cli_select(const cli_selection *selection, cli_items *ret);
+void cli_items_destroy(cli_items *items);
+moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe_problem **ret);
+
+/* The folder with golden files: --golden, $MOEREF_GOLDEN, or beside the program; NULL if there is
+ * none. Free with free(). */
+char *cli_golden_dir(const char *option);
+
+/* Which backends: the named ones, or every usable one. */
+typedef struct cli_backends {
+    moe_backends *all;
+    const char **spec;
+    size_t count;
+} cli_backends;
+
+moe_status cli_backends_choose(const cli_strings *named, cli_backends *ret);
+void cli_backends_destroy(cli_backends *backends);
+
+#endif
