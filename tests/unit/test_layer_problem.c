@@ -45,6 +45,22 @@ static void assert_tensors_of(const char *line, int plan_given, int backward) {
     cr_expect_null(p);
 }
 
+/* What backward makes begins with a d in its name, and dO is what it starts from. */
+Test(layer_problem, backward_results_are_told_by_their_names) {
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        cr_expect_eq(moe_tensor_is_backward((moe_tensor_id)id),
+                     moe_tensor_name((moe_tensor_id)id)[0] == 'd' && id != MOE_T_DO, "%s",
+                     moe_tensor_name((moe_tensor_id)id));
+}
+
+Test(layer_problem, columns_of_h_in_both_layouts) {
+    cr_expect_eq(moe_h_column(MOE_GLU_CONCAT, 8, 16, 3, 0), 3);
+    cr_expect_eq(moe_h_column(MOE_GLU_CONCAT, 8, 16, 3, 1), 11);
+    cr_expect_eq(moe_h_column(MOE_GLU_INTERLEAVED, 8, 16, 3, 0), 6);
+    cr_expect_eq(moe_h_column(MOE_GLU_INTERLEAVED, 8, 16, 3, 1), 7);
+    cr_expect_eq(moe_h_column(MOE_GLU_INTERLEAVED, 8, 8, 3, 0), 3, "without a gate");
+}
+
 Test(layer_problem, tensors_are_those_of_the_layer) {
     assert_tensors_of("T=5 d=8 n=6 E=4 K=2", 0, 1);
     assert_tensors_of("T=5 d=8 n=6 E=4 K=2 pass=fwd", 0, 0);

@@ -15,7 +15,7 @@ typedef struct cli_model_options {
 } cli_model_options;
 
 /* clang-format off */
-#define CLI_MODEL_OPTIONS(o)                                                                           \
+#define CLI_MODEL_OPTIONS(o)                                                                       \
     {"gpu", CLI_STRING, &(o).gpu, "NAME|FILE",                                                     \
      "GPU description, shipped or your own (default h100-sxm)"},                                   \
     {"what-if", CLI_STRINGS, &(o).what_if, "KEY*NUMBER",                                           \
