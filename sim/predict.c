@@ -86,7 +86,7 @@ static void list_kernels(const moe_int_method *method, const moe_workload *w, mo
     const double shared_h = (double)moe_h_width(d, d->n_shared);
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
     /* The forward list is built for a backward pass alone too: it fills the caches. */
-    const int router = w->with_router && !method->own_router;
+    const bool router = w->with_router && !method->own_router;
     if (router && !method->given_logits)
         router_forward(l, logits);
     method->forward(l);
@@ -96,7 +96,7 @@ static void list_kernels(const moe_int_method *method, const moe_workload *w, mo
         l->count = 0;
     if (!(pass & MOE_PASS_BWD))
         return;
-    l->backward = 1;
+    l->backward = true;
     method->backward(l);
     if (d->n_shared > 0)
         shared_backward(l, (double)d->n_shared, shared_h);

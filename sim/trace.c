@@ -19,7 +19,7 @@ typedef struct tracer {
     moe_int_writer *file;
     moe_status status;
     size_t used;
-    int first;
+    bool first;
     char buffer[BUFFER];
 } tracer;
 
@@ -40,7 +40,7 @@ static void event(tracer *t, const char *format, ...) {
     const int length = vsnprintf(at + comma, (size_t)(EVENT_MAX - comma), format, args);
     va_end(args);
     t->used += (size_t)(comma + (length < EVENT_MAX - comma ? length : EVENT_MAX - comma - 1));
-    t->first = 0;
+    t->first = false;
 }
 
 /* One GEMM being played back. */
@@ -224,7 +224,7 @@ static moe_status write_trace(const moe_int_list *l, const moe_prediction *p, in
     if (!status) {
         static const char head[] = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[",
                           tail[] = "\n]}\n";
-        t->first = 1;
+        t->first = true;
         t->status = moe_int_writer_put(t->file, head, sizeof head - 1);
         draw_all(t, l, p, max_tiles, b);
         flush(t);

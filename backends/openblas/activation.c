@@ -62,7 +62,7 @@ OB_INLINE glu glu_of(int kind, float gate, float up, float limit) {
     return v;
 }
 
-OB_INLINE void forward_loop(int kind, int gated, int64_t stride, int64_t up, const ob_act *act,
+OB_INLINE void forward_loop(int kind, bool gated, int64_t stride, int64_t up, const ob_act *act,
                             const float *restrict h, float *restrict a) {
     float alpha = act->alpha, limit = act->limit;
     for (int64_t j = 0, n = act->n; j < n; j++) {
@@ -75,7 +75,7 @@ OB_INLINE void forward_loop(int kind, int gated, int64_t stride, int64_t up, con
     }
 }
 
-OB_INLINE double backward_loop(int kind, int gated, int64_t stride, int64_t up, const ob_act *act,
+OB_INLINE double backward_loop(int kind, bool gated, int64_t stride, int64_t up, const ob_act *act,
                                const float *restrict h, const float *restrict d_act, float w,
                                float *restrict scaled, float *restrict dh) {
     float alpha = act->alpha, limit = act->limit;
@@ -102,16 +102,16 @@ OB_INLINE double backward_loop(int kind, int gated, int64_t stride, int64_t up, 
 
 OB_INLINE void forward_layout(int kind, const ob_act *act, const float *h, float *a) {
     if (act->layout == MOE_GLU_INTERLEAVED)
-        forward_loop(kind, 1, 2, 1, act, h, a);
+        forward_loop(kind, true, 2, 1, act, h, a);
     else
-        forward_loop(kind, 1, 1, act->n, act, h, a);
+        forward_loop(kind, true, 1, act->n, act, h, a);
 }
 
 OB_INLINE double backward_layout(int kind, const ob_act *act, const float *h, const float *d_act,
                                  float w, float *scaled, float *dh) {
     if (act->layout == MOE_GLU_INTERLEAVED)
-        return backward_loop(kind, 1, 2, 1, act, h, d_act, w, scaled, dh);
-    return backward_loop(kind, 1, 1, act->n, act, h, d_act, w, scaled, dh);
+        return backward_loop(kind, true, 2, 1, act, h, d_act, w, scaled, dh);
+    return backward_loop(kind, true, 1, act->n, act, h, d_act, w, scaled, dh);
 }
 
 OB_CLONES void ob_act_forward(const ob_act *act, const float *h, float *a) {
@@ -129,16 +129,16 @@ OB_CLONES void ob_act_forward(const ob_act *act, const float *h, float *a) {
         forward_layout(MOE_ACT_SWIGLU_CLAMP, act, h, a);
         break;
     case MOE_ACT_RELU2:
-        forward_loop(MOE_ACT_RELU2, 0, 1, 0, act, h, a);
+        forward_loop(MOE_ACT_RELU2, false, 1, 0, act, h, a);
         break;
     case MOE_ACT_RELU:
-        forward_loop(MOE_ACT_RELU, 0, 1, 0, act, h, a);
+        forward_loop(MOE_ACT_RELU, false, 1, 0, act, h, a);
         break;
     case MOE_ACT_GELU:
-        forward_loop(MOE_ACT_GELU, 0, 1, 0, act, h, a);
+        forward_loop(MOE_ACT_GELU, false, 1, 0, act, h, a);
         break;
     case MOE_ACT_SILU:
-        forward_loop(MOE_ACT_SILU, 0, 1, 0, act, h, a);
+        forward_loop(MOE_ACT_SILU, false, 1, 0, act, h, a);
         break;
     }
 }
@@ -155,13 +155,13 @@ OB_CLONES double ob_act_backward(const ob_act *act, const float *h, const float 
     case MOE_ACT_SWIGLU_CLAMP:
         return backward_layout(MOE_ACT_SWIGLU_CLAMP, act, h, d_act, w, scaled, dh);
     case MOE_ACT_RELU2:
-        return backward_loop(MOE_ACT_RELU2, 0, 1, 0, act, h, d_act, w, scaled, dh);
+        return backward_loop(MOE_ACT_RELU2, false, 1, 0, act, h, d_act, w, scaled, dh);
     case MOE_ACT_RELU:
-        return backward_loop(MOE_ACT_RELU, 0, 1, 0, act, h, d_act, w, scaled, dh);
+        return backward_loop(MOE_ACT_RELU, false, 1, 0, act, h, d_act, w, scaled, dh);
     case MOE_ACT_GELU:
-        return backward_loop(MOE_ACT_GELU, 0, 1, 0, act, h, d_act, w, scaled, dh);
+        return backward_loop(MOE_ACT_GELU, false, 1, 0, act, h, d_act, w, scaled, dh);
     default:
-        return backward_loop(MOE_ACT_SILU, 0, 1, 0, act, h, d_act, w, scaled, dh);
+        return backward_loop(MOE_ACT_SILU, false, 1, 0, act, h, d_act, w, scaled, dh);
     }
 }
 

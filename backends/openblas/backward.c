@@ -11,7 +11,7 @@ static void d_act_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_experts *e = job->experts;
     const float *dO = pack;
     if (e->token)
-        ob_gather(e, job->layer->dO, t->row, t->rows, 0, e->d, 0, pack);
+        ob_gather(e, job->layer->dO, t->row, t->rows, 0, e->d, false, pack);
     else
         dO = job->layer->dO + t->row * e->d;
     const float *W2 = e->W2 + t->expert * e->d * e->n + t->col;

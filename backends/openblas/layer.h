@@ -55,7 +55,7 @@ typedef struct ob_experts {
     ob_act act;
     int64_t E, d, n, width; /* width: columns of H */
     const float *W1, *b1, *W2, *b2;
-    int on_input; /* 1: the weight multiplies the expert's input */
+    bool on_input; /* the weight multiplies the expert's input */
 
     int64_t rows;           /* all experts' */
     const int64_t *offsets; /* [E + 1] */

@@ -16,7 +16,7 @@ OB_CLONES void ob_scale(float *y, float a, const float *x, int64_t count) {
 }
 
 void ob_gather(const ob_experts *experts, const float *src, int64_t row, int64_t rows, int64_t col,
-               int64_t cols, int weighted, float *ret) {
+               int64_t cols, bool weighted, float *ret) {
     for (int64_t i = 0; i < rows; i++) {
         const float *from = src + ob_token_of(experts, row + i) * experts->d + col;
         if (weighted)

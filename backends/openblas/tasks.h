@@ -23,8 +23,8 @@ typedef struct ob_task {
 typedef struct ob_job {
     ob_layer *layer;
     const ob_experts *experts;
-    float *out;     /* the stage's result where it is not the experts' own */
-    int accumulate; /* combine: add to the rows of out */
+    float *out;      /* the stage's result where it is not the experts' own */
+    bool accumulate; /* combine: add to the rows of out */
 } ob_job;
 
 /* `pack` is the running thread's own memory of ob_pack_floats() floats. */
@@ -37,7 +37,7 @@ typedef struct ob_cut {
     int64_t row_block; /* 0: all rows of a group in one task */
     int64_t columns;   /* the result's columns, cut further where rows alone give too few tasks */
     int64_t col_block; /* at most so many columns; 0: no limit */
-    int empty;
+    bool empty;
     int64_t depth; /* multiply-adds, or moved elements, for each element of the result */
 } ob_cut;
 

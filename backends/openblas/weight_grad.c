@@ -13,7 +13,7 @@ static void dW2_body(const ob_job *job, const ob_task *t, float *pack) {
         memset(dW2, 0, (size_t)(t->cols * e->n) * sizeof *dW2);
     for (int64_t done = 0; done < t->rows; done += OB_ROWS) {
         int64_t row = t->row + done, rows = t->rows - done < OB_ROWS ? t->rows - done : OB_ROWS;
-        ob_gather(e, job->layer->dO, row, rows, t->col, t->cols, 0, pack);
+        ob_gather(e, job->layer->dO, row, rows, t->col, t->cols, false, pack);
         ob_gemm(job->layer, OB_TRANS, OB_NO_TRANS, t->cols, e->n, rows, pack, t->cols,
                 scaled + row * e->n, e->n, done ? 1 : 0, dW2, e->n);
     }
@@ -64,7 +64,7 @@ static moe_status run_columns(ob_layer *layer, const ob_experts *experts, int64_
                   .groups = experts->E,
                   .columns = columns,
                   .col_block = col_block,
-                  .empty = 1,
+                  .empty = true,
                   .depth = depth};
     return ob_run(&job, &cut, body);
 }

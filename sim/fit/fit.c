@@ -28,8 +28,8 @@ typedef struct fit {
 } fit;
 
 /* A value outside its range costs more than any error could gain. */
-static int set_point(fit *f, const double *x) {
-    int inside = 1;
+static bool set_point(fit *f, const double *x) {
+    bool inside = true;
     for (size_t i = 0; i < f->n_free; i++) {
         const double value = exp(x[i]);
         inside &= value >= f->info[i]->least && value <= f->info[i]->greatest;

@@ -9,7 +9,7 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static int in_class(const moe_int_row *row, int class) {
+static bool in_class(const moe_int_row *row, int class) {
     return class == MOE_FIT_LARGE ? row->m >= 1024 : row->us >= (class == MOE_FIT_ALL ? 4 : 20);
 }
 
@@ -47,12 +47,12 @@ moe_status moe_int_residuals_by_class(const moe_int_residuals *r,
     return MOE_OK;
 }
 
-static int is_listed(const moe_fit_result *r, const char *name) {
+static bool is_listed(const moe_fit_result *r, const char *name) {
     for (size_t i = 0; i < r->n_kernels; i++) {
         if (strcmp(r->kernels[i].name, name) == 0)
-            return 1;
+            return true;
     }
-    return 0;
+    return false;
 }
 
 moe_status moe_int_residuals_by_kernel(const moe_int_residuals *r, moe_fit_result *ret) {

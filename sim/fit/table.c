@@ -105,7 +105,7 @@ moe_status moe_int_table_add_layer(moe_table *table, const char *line, const cha
 }
 
 /* GEMM tables say m, n, k; layer tables T, d, n, K, E. */
-static column name_column(moe_int_word w, int layers) {
+static column name_column(moe_int_word w, bool layers) {
     static const struct {
         const char *name;
         column gemm, layer;
@@ -120,14 +120,14 @@ static column name_column(moe_int_word w, int layers) {
     return IGNORED;
 }
 
-/* The next field of the line at *at, which moves behind it; 0 at the end of the line. */
-static int next_field(const char **at, moe_int_word *ret) {
+/* The next field of the line at *at, which moves behind it; false at the end of the line. */
+static bool next_field(const char **at, moe_int_word *ret) {
     if (!*at)
-        return 0;
+        return false;
     const size_t length = strcspn(*at, "\t\r\n");
     *ret = (moe_int_word){*at, length};
     *at = (*at)[length] == '\t' ? *at + length + 1 : NULL;
-    return 1;
+    return true;
 }
 
 static moe_status read_header(reader *r, const char *line, moe_int_table_kind *ret) {
@@ -135,7 +135,7 @@ static moe_status read_header(reader *r, const char *line, moe_int_table_kind *r
     unsigned seen = 0;
     const char *at = line;
     const size_t length = strcspn(line, "\r\n");
-    const int layers = length >= 7 && memcmp(line, "kernel\t", 7) == 0;
+    const bool layers = length >= 7 && memcmp(line, "kernel\t", 7) == 0;
     while (next_field(&at, &w)) {
         if (r->n_columns == COLUMNS_MAX)
             return moe_fail(r->log, MOE_E_FORMAT, "%s: more than %d columns", r->path, COLUMNS_MAX);
@@ -182,24 +182,24 @@ static int64_t *size_slot(fields *f, column c) {
 }
 
 /* names[0] is `first` in numbers. */
-static int read_name(moe_int_word w, const char *const *names, int32_t count, int32_t first,
-                     int32_t *ret) {
+static bool read_name(moe_int_word w, const char *const *names, int32_t count, int32_t first,
+                      int32_t *ret) {
     for (int32_t i = 0; i < count; i++) {
         if (strlen(names[i]) == w.length && memcmp(names[i], w.text, w.length) == 0) {
             *ret = first + i;
-            return 1;
+            return true;
         }
     }
-    return 0;
+    return false;
 }
 
 static const char *const passes[] = {"fwd", "bwd", "both"}; /* from MOE_PASS_FWD on */
 static const char *const routes[] = {"balanced", "uniform"};
 
-static int read_field(column c, moe_int_word w, fields *f) {
+static bool read_field(column c, moe_int_word w, fields *f) {
     uint64_t value;
     if (c == IGNORED)
-        return 1;
+        return true;
     if (c == US)
         return moe_int_parse_real(w, &f->row.us) == MOE_OK && f->row.us > 0;
     if (c == PASS)
@@ -208,14 +208,14 @@ static int read_field(column c, moe_int_word w, fields *f) {
         return read_name(w, routes, 2, 0, &f->uniform);
     if (c == KERNEL) {
         if (w.length >= sizeof f->row.kernel)
-            return 0;
+            return false;
         memcpy(f->row.kernel, w.text, w.length);
-        return 1;
+        return true;
     }
     if (moe_int_parse_uint(w, INT64_C(1) << 31, &value) != MOE_OK || value == 0)
-        return 0;
+        return false;
     *size_slot(f, c) = (int64_t)value;
-    return 1;
+    return true;
 }
 
 static moe_status add_fields(const reader *r, const fields *f, moe_table *table) {

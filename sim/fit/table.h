@@ -20,7 +20,7 @@ typedef struct moe_table_layer {
 typedef struct moe_int_row {
     char kernel[64];        /* layers: who ran; kernels: which one; passes: which; GEMMs: "" */
     char gemm[64];          /* GEMMs: the line of `moeref predict` */
-    int32_t is_pass;        /* kernels: 1 for a pass */
+    bool is_pass;           /* kernels: a pass beside them */
     size_t layer;           /* which of the table's; GEMMs: unused */
     int64_t m, n, k, batch; /* GEMMs; m is the tokens of a layer */
     double us;

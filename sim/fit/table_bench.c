@@ -6,7 +6,7 @@
 
 #include "core/jsonx.h"
 
-static moe_status read_time(const json_t *time, int is_pass, const char *where, const moe_log *log,
+static moe_status read_time(const json_t *time, bool is_pass, const char *where, const moe_log *log,
                             moe_table *table) {
     const moe_int_json at = moe_int_json_root(time, where, log);
     const char *name;
@@ -41,9 +41,9 @@ static moe_status read_entry(const json_t *entry, const char *where, const moe_l
     }
     status = moe_int_table_add_layer(table, line, where, log);
     for (size_t i = 0; !status && i < json_array_size(kernels); i++)
-        status = read_time(json_array_get(kernels, i), 0, where, log, table);
+        status = read_time(json_array_get(kernels, i), false, where, log, table);
     for (size_t i = 0; !status && i < json_array_size(passes); i++)
-        status = read_time(json_array_get(passes, i), 1, where, log, table);
+        status = read_time(json_array_get(passes, i), true, where, log, table);
     return status;
 }
 

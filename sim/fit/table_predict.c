@@ -73,7 +73,7 @@ moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gp
     return status;
 }
 
-static int same_prediction(const moe_table *table, size_t a, size_t b) {
+static bool same_prediction(const moe_table *table, size_t a, size_t b) {
     return table->kind != MOE_TABLE_GEMMS && table->rows[a].layer == table->rows[b].layer;
 }
 

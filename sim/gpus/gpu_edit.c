@@ -107,7 +107,7 @@ static json_t *member(json_t *parent, const char *key) {
 
 static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *source) {
     json_t *root = json_deep_copy(gpu->root);
-    int bad = !root;
+    bool bad = !root;
     for (int i = 0; !bad && i < MOE_INT_GP_COUNT; i++) {
         if (gpu->set_p[i])
             bad |= put_entry(member(root, "parameters"), &moe_int_gpu_params[i], gpu->p[i], kind,

@@ -56,7 +56,7 @@ const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1] = {
     "megablocks",       "grouped_mm",       "deepgemm",   "cutlass_moe",
     "triton_fused_moe", "sglang_fused_moe", "moeref"};
 
-int moe_int_gpu_allows(const moe_gpu_param *info, double value) {
+bool moe_int_gpu_allows(const moe_gpu_param *info, double value) {
     return value >= info->least && value <= info->greatest &&
            (!info->whole || value == floor(value));
 }

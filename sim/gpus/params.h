@@ -92,7 +92,7 @@ extern const moe_int_gpu_file moe_int_gpu_files[];
 extern const char *const moe_int_gpu_names[]; /* theirs, ending with NULL */
 
 /* Whether a parameter may have this value: in its range, and whole if it must be. */
-int moe_int_gpu_allows(const moe_gpu_param *info, double value);
+bool moe_int_gpu_allows(const moe_gpu_param *info, double value);
 
 /* Where "KEY" or "SYSTEM.KEY" lives; NULL when unknown. ret_info and ret_set may be NULL. */
 double *moe_int_gpu_slot(moe_gpu *gpu, const char *key, const moe_gpu_param **ret_info,

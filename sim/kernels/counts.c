@@ -18,7 +18,7 @@ static void fill_shares(double *mean, int64_t experts, double tokens, double pai
         if (open <= 0)
             return;
         const double scale = (pairs - full) / open;
-        int again = 0;
+        bool again = false;
         for (int64_t e = 0; e < experts; e++) {
             if (mean[e] < tokens) {
                 mean[e] = fmin(tokens, mean[e] * scale);
@@ -96,7 +96,7 @@ static double popularity(const moe_case *c, int64_t e) {
     return c->route == MOE_ROUTE_ZIPF ? pow((double)e + 1, -c->route_arg) : 1;
 }
 
-static int is_balanced(const moe_case *c) {
+static bool is_balanced(const moe_case *c) {
     return c->route == MOE_ROUTE_BALANCED || c->route == MOE_ROUTE_HOT ||
            (c->route == MOE_ROUTE_ROUTER && c->layer.router.select != MOE_SELECT_TOKEN_ROUNDING);
 }

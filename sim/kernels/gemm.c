@@ -91,7 +91,7 @@ void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
     const double cols = fmin(t.n, g->n), share = g->cluster > 0 ? g->cluster : r->cluster;
     /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
      * if there is a second tile. */
-    const int second = rows >= t.m * 0.999 || g->depth || g->cluster > 1;
+    const bool second = rows >= t.m * 0.999 || g->depth || g->cluster > 1;
     const double along_m = rows + (second ? cols / share : cols);
     const double along_n = (g->n > t.n ? rows / share : rows) + cols;
     const double bytes = (g->cluster > 1 ? along_m : fmin(along_m, along_n)) * step * g->load;
@@ -201,14 +201,14 @@ void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
                       ret_times->memory_full + ret_times->memory_tail, fixed, r->clock));
 }
 
-static int is_pow2(int n) {
+static bool is_pow2(int n) {
     return (n & (n - 1)) == 0;
 }
 
-static int fits(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t) {
+static bool fits(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t) {
     const double deep = g->counts && g->depth ? INFINITY : g->k;
     if (r->tile_pow2 && !(is_pow2(t.m) && is_pow2(t.n)))
-        return 0;
+        return false;
     return t.m * (double)t.n <= r->tile_max &&
            (t.split == 1 || deep >= KSTEP * t.split * MIN_SPLIT_STEPS);
 }

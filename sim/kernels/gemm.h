@@ -12,10 +12,10 @@
 typedef struct moe_int_gemm {
     const int64_t *counts; /* [groups] m_g or k_g; NULL: equal groups of m, n, k */
     int64_t groups;
-    int32_t depth;   /* 1: counts are k_g */
+    bool depth;      /* counts are k_g */
     int32_t cluster; /* CTAs of a fixed cluster, along the rows: they take as many row tiles as one,
                         full or not; 1: no clusters; 0: whatever multicast saves most */
-    int32_t packed;  /* 1: row tiles run on over the ends of groups; one that straddles an end is
+    bool packed;     /* row tiles run on over the ends of groups; one that straddles an end is
                         multiplied for each of its groups */
     double m, n, k;  /* the one that counts give is ignored */
     double element;  /* bytes of an operand's element */

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int grow(moe_int_list *l) {
+static bool grow(moe_int_list *l) {
     const size_t capacity = l->capacity ? 2 * l->capacity : 32;
     moe_kernel *kernels = realloc(l->kernels, capacity * sizeof *kernels);
     if (kernels)
@@ -16,9 +16,9 @@ static int grow(moe_int_list *l) {
     if (times)
         l->times = times;
     if (!times)
-        return 0;
+        return false;
     l->capacity = capacity;
-    return 1;
+    return true;
 }
 
 void moe_int_list_destroy(moe_int_list *l) {
@@ -32,7 +32,7 @@ void moe_int_list_destroy(moe_int_list *l) {
 static void put(moe_int_list *l, const char *name, const moe_kernel *kernel,
                 const moe_int_gemm *gemm, const moe_int_times *times) {
     if (l->count == l->capacity && !grow(l)) {
-        l->out_of_memory = 1;
+        l->out_of_memory = true;
         return;
     }
     moe_kernel *k = &l->kernels[l->count];
@@ -60,10 +60,10 @@ static moe_int_gemm expert_gemm(const moe_int_list *l, moe_int_op op) {
         g.n = l->d, g.k = l->h, g.read = l->active * w1;
         break;
     case MOE_INT_OP_DW2:
-        g.depth = 1, g.m = l->d, g.n = l->n, g.write = l->E * w2;
+        g.depth = true, g.m = l->d, g.n = l->n, g.write = l->E * w2;
         break;
     case MOE_INT_OP_DW1:
-        g.depth = 1, g.m = l->h, g.n = l->d, g.write = l->E * w1;
+        g.depth = true, g.m = l->h, g.n = l->d, g.write = l->E * w1;
         break;
     }
     return g;

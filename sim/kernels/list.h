@@ -22,13 +22,13 @@ typedef struct moe_int_list {
     double T, P, d, n, h, E, K; /* h = columns of H; P = pairs, T K unless some were dropped */
     double active;              /* experts with tokens */
     double element;             /* bytes */
-    int backward;               /* kernels added now belong to the backward pass */
-    int host_first;             /* of the method */
+    bool backward;              /* kernels added now belong to the backward pass */
+    bool host_first;            /* of the method */
     moe_kernel *kernels;
     moe_int_gemm *gemms;  /* of each kernel, for timelines; groups = 0: not a GEMM */
     moe_int_times *times; /* of each kernel that is a GEMM */
     size_t count, capacity;
-    int out_of_memory;
+    bool out_of_memory;
     double live, peak, cached; /* activation bytes */
 } moe_int_list;
 
@@ -36,7 +36,7 @@ typedef struct moe_int_list {
 typedef struct moe_int_traffic {
     double read, write; /* bytes, each once */
     double again;       /* bytes that are read more than once */
-    int recomputes;     /* 1: the product was computed before and not kept */
+    bool recomputes;    /* the product was computed before and not kept */
     double epilogue;    /* bytes for each accumulator; 0: just its own element */
     double load;        /* factor on operand loads; 0: 1 */
 } moe_int_traffic;
@@ -46,7 +46,7 @@ typedef struct moe_int_tiles {
     int count;
     int max_split;
     int cluster;   /* as in moe_int_gemm, on a GPU that has such clusters */
-    int packed;    /* as in moe_int_gemm */
+    bool packed;   /* as in moe_int_gemm */
     double hidden; /* share of the epilogue that overlaps, if more than the system's own */
 } moe_int_tiles;
 
@@ -83,10 +83,10 @@ typedef struct moe_int_method {
     moe_int_system system;
     void (*forward)(moe_int_list *l);
     void (*backward)(moe_int_list *l); /* NULL: the system has none */
-    int32_t given_logits;  /* 1: its layer starts from given logits and chooses experts itself */
-    int32_t own_router;    /* 1: its lists hold the router's kernels too, where there is a router */
-    int32_t constant_data; /* 1: its timings were taken with constant data */
-    int32_t host_first;    /* 1: fixed_us is host work that the device waits for before the first
+    bool given_logits;  /* its layer starts from given logits and chooses experts itself */
+    bool own_router;    /* its lists hold the router's kernels too, where there is a router */
+    bool constant_data; /* its timings were taken with constant data */
+    bool host_first;    /* fixed_us is host work that the device waits for before the first
                               kernel; what follows, the backward pass too, is queued in time */
 } moe_int_method;
 

@@ -5,7 +5,7 @@
 void moe_int_rates_of(const moe_gpu *gpu, moe_int_system system, const moe_workload *state,
                       moe_int_rates *ret) {
     const double *p = gpu->p, *s = gpu->sys[system];
-    const int constant = state->entropy == MOE_ENTROPY_CONSTANT;
+    const bool constant = state->entropy == MOE_ENTROPY_CONSTANT;
     const double mhz = p[constant ? MOE_INT_GP_CLOCK_MAX : MOE_INT_GP_CLOCK];
     /* Memory, L2 and latencies do not follow the tensor cores' clock: they keep the one at which
      * their parameters were fitted. */

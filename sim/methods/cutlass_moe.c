@@ -31,5 +31,5 @@ const moe_int_method moe_int_cutlass_moe = {"cutlass_moe",
                                             MOE_INT_SYS_CUTLASS_MOE,
                                             forward,
                                             NULL,
-                                            .given_logits = 1,
-                                            .constant_data = 1};
+                                            .given_logits = true,
+                                            .constant_data = true};

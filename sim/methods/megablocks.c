@@ -81,4 +81,4 @@ const moe_int_method moe_int_megablocks = {"megablocks",
                                            MOE_INT_SYS_MEGABLOCKS,
                                            forward,
                                            backward,
-                                           .host_first = 1};
+                                           .host_first = true};

@@ -108,4 +108,4 @@ static void backward(moe_int_list *l) {
 
 const moe_int_method moe_int_moeref = {"moeref",           "this project's own CUDA backend",
                                        MOE_INT_SYS_MOEREF, forward,
-                                       backward,           .own_router = 1};
+                                       backward,           .own_router = true};

@@ -62,7 +62,8 @@ static void backward(moe_int_list *l) {
     moe_int_list_alloc(l, Ph + Pn);
     /* One kernel computes dA and then H, which it keeps to itself. */
     moe_int_list_gemm(l, "H", MOE_INT_OP_H,
-                      (moe_int_traffic){.read = Pd, .epilogue = e / 100, .recomputes = 1}, &pair);
+                      (moe_int_traffic){.read = Pd, .epilogue = e / 100, .recomputes = true},
+                      &pair);
     moe_int_list_gemm(
         l, "dH", MOE_INT_OP_DA,
         (moe_int_traffic){.read = Pd, .write = Ph + Pn, .epilogue = e * (1 + l->h / l->n)},
@@ -79,7 +80,7 @@ static void backward(moe_int_list *l) {
                       &square);
     moe_int_list_gemm(
         l, "Y again", MOE_INT_OP_Y,
-        (moe_int_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e, .recomputes = 1},
+        (moe_int_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e, .recomputes = true},
         &square);
     empty(l, "dXp empty", 128, ceil(l->d / 128), GEMM_PLACES);
     moe_int_list_alloc(l, Td);

@@ -7,7 +7,7 @@
 
 /* Row tiles are cut from the sorted pairs, not from each expert's. */
 static const moe_int_tile shapes[] = {{128, 128, 1}};
-static const moe_int_tiles rows = {shapes, 1, 1, .cluster = 1, .packed = 1},
+static const moe_int_tiles rows = {shapes, 1, 1, .cluster = 1, .packed = true},
                            depth = {shapes, 1, 1, .cluster = 1};
 
 /* Elements a clock and SM. */
@@ -92,4 +92,4 @@ const moe_int_method moe_int_scattermoe = {"scattermoe",
                                            MOE_INT_SYS_SCATTERMOE,
                                            forward,
                                            backward,
-                                           .host_first = 1};
+                                           .host_first = true};

@@ -41,7 +41,7 @@ static void forward_tuned(moe_int_list *l) {
 
 /* Shapes for which SGLang behaves as tuned on an H100; every other shape that was measured shows
  * the fallback's step at T = E. */
-static int sglang_is_tuned(const moe_int_list *l) {
+static bool sglang_is_tuned(const moe_int_list *l) {
     return l->E == 128 && l->n == 768;
 }
 
@@ -57,11 +57,11 @@ const moe_int_method moe_int_triton = {"triton_fused_moe",
                                        MOE_INT_SYS_TRITON,
                                        forward_tuned,
                                        NULL,
-                                       .given_logits = 1};
+                                       .given_logits = true};
 const moe_int_method moe_int_sglang = {
     "sglang_fused_moe",
     "the same as in SGLang, fallback tiles for most shapes (forward)",
     MOE_INT_SYS_SGLANG,
     forward_sglang,
     NULL,
-    .given_logits = 1};
+    .given_logits = true};

@@ -41,7 +41,7 @@ static double param_stddev(const moe_tensor *t, moe_tensor_id id) {
     }
 }
 
-static int is_router_param(moe_tensor_id id) {
+static bool is_router_param(moe_tensor_id id) {
     return id == MOE_T_W_R || id == MOE_T_B_R || id == MOE_T_B_SELECT;
 }
 
@@ -78,7 +78,7 @@ moe_status moe_int_draw_input(moe_problem *p, moe_tensor_id id, moe_fill_kind ki
 }
 
 static moe_status draw_params(const moe_case *c, const moe_log *log, moe_problem *p) {
-    int plan_given = c->route != MOE_ROUTE_ROUTER;
+    bool plan_given = c->route != MOE_ROUTE_ROUTER;
     for (int id = 0; id < MOE_T_COUNT; id++) {
         if (moe_tensor_role_of(id) != MOE_ROLE_PARAM ||
             !moe_tensor_exists(&c->layer, id, plan_given))

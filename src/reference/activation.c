@@ -43,18 +43,18 @@ static real nonlinearity(const moe_layer_desc *desc, real x, real *slope) {
 
 /* gpt-oss: gate is clamped from above, up on both sides; outside, the gradient is 0. A value on
  * the limit counts as inside, as in torch.clamp. */
-static real clamp(real x, real low, real high, int *inside) {
+static real clamp(real x, real low, real high, bool *inside) {
     *inside = !(x < low || x > high);
     return x < low ? low : x > high ? high : x;
 }
 
 typedef struct glu {
-    real gate, up, up_offset;   /* after clamping; act = phi(gate) * (up + up_offset) */
-    int gate_inside, up_inside; /* where the clamp lets the gradient through */
+    real gate, up, up_offset;    /* after clamping; act = phi(gate) * (up + up_offset) */
+    bool gate_inside, up_inside; /* where the clamp lets the gradient through */
 } glu;
 
 static glu glu_load(const moe_layer_desc *desc, real gate, real up) {
-    glu v = {gate, up, 0, 1, 1};
+    glu v = {gate, up, 0, true, true};
     if (desc->act == MOE_ACT_SWIGLU_CLAMP) {
         real limit = (real)desc->act_limit;
         v.gate = clamp(gate, -INFINITY, limit, &v.gate_inside);

@@ -19,7 +19,7 @@ void fill_shared_gate(run_state *r) {
 
 /* What a pair's expert output counts with. */
 static real output_weight(const run_state *r, int64_t pair) {
-    int on_input = r->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    bool on_input = r->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     return on_input ? 1 : out_of(r, MOE_T_S)[pair];
 }
 
@@ -36,7 +36,7 @@ void combine_forward(run_state *r) {
         real *o = out_of(r, MOE_T_O) + t * d;
         for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
             int64_t p = plan->pair_of_token[k];
-            int is_zero = p >= r->pairs;
+            bool is_zero = p >= r->pairs;
             add_scaled(o, is_zero ? S[p] : output_weight(r, p), is_zero ? r->X + t * d : Y + p * d,
                        d);
         }
@@ -63,7 +63,7 @@ static void backward_zero_experts(const run_state *r) {
 static void backward_tokens(const run_state *r) {
     const moe_plan *plan = r->res->plan;
     int64_t d = r->desc->d;
-    int on_input = r->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    bool on_input = r->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     const real *dXp = out_of(r, MOE_T_DXP);
     for (int64_t t = 0; t < r->T; t++) {
         real *dx = out_of(r, MOE_T_DX) + t * d;

@@ -23,7 +23,8 @@ typedef struct run_state {
     const moe_reference_params *params;
     const moe_log *log;
     moe_reference_result *res;
-    int threads, plan_given;
+    int threads;
+    bool plan_given;
     moe_dtype storage;
     int64_t T, pairs;          /* pairs of real experts */
     real *X, *dO;              /* [T][d] */

@@ -19,7 +19,7 @@ typedef struct ffn {
     int64_t rows;
     const int32_t *token; /* [rows]; NULL: row r is token r */
     const real *weight;   /* [rows] combine weights */
-    int on_input;         /* 1: the expert sees weight * x, its output counts once */
+    bool on_input;        /* the expert sees weight * x, its output counts once */
 
     const real *X, *dO;            /* [T][d] */
     const real *W1, *b1, *W2, *b2; /* [hw][d], [hw], [d][n], [d]; biases may be NULL */

@@ -41,7 +41,7 @@ static moe_status check_request(const moe_layer_desc *desc, const moe_tensors *i
     for (int i = 0; !status && i < MOE_T_COUNT; i++) {
         moe_tensor_id id = (moe_tensor_id)i;
         moe_tensor_role role = moe_tensor_role_of(id);
-        int optional = id == MOE_T_DO && !in->t[id].data;
+        bool optional = id == MOE_T_DO && !in->t[id].data;
         if ((role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM) && !optional &&
             moe_tensor_exists(desc, id, params->plan && params->plan_given))
             status = check_tensor(desc, in, id, params->tokens, log);

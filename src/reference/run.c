@@ -77,17 +77,17 @@ static moe_status make_plan(run_state *r) {
     return status;
 }
 
-static int is_weight_gradient(moe_tensor_id id) {
+static bool is_weight_gradient(moe_tensor_id id) {
     return id == MOE_T_DW1 || id == MOE_T_DB1 || id == MOE_T_DW2 || id == MOE_T_DB2;
 }
 
 /* Is this result made by this run at all? */
-static int makes(const run_state *r, moe_tensor_id id) {
+static bool makes(const run_state *r, moe_tensor_id id) {
     moe_tensor_role role = moe_tensor_role_of(id);
     if (role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM || (moe_tensor_is_backward(id) && !r->dO))
-        return 0;
+        return false;
     if (r->params->skip_weight_gradients && is_weight_gradient(id))
-        return 0;
+        return false;
     return moe_tensor_exists(r->desc, id, r->plan_given);
 }
 

@@ -203,7 +203,7 @@ static moe_status check_rows(const moe_plan *plan, const moe_log *log) {
 static moe_status check_inverse(const moe_plan *plan, const moe_log *log) {
     for (int64_t t = 0; t < plan->n_tokens; t++) {
         int64_t begin = plan->token_offsets[t], end = plan->token_offsets[t + 1];
-        int ok = begin >= 0 && begin <= end && end <= plan->n_pairs;
+        bool ok = begin >= 0 && begin <= end && end <= plan->n_pairs;
         for (int64_t i = begin; ok && i < end; i++) {
             int64_t p = plan->pair_of_token[i];
             ok = p >= 0 && p < plan->n_pairs && plan->token[p] == t &&

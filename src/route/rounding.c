@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int rounds_up(int32_t rule, int64_t f, int64_t tile, uint64_t seed, int64_t e) {
+static bool rounds_up(int32_t rule, int64_t f, int64_t tile, uint64_t seed, int64_t e) {
     int64_t quotient = f / tile, rest = f % tile;
     switch (rule) {
     case MOE_ROUND_UP:
         return rest > 0;
     case MOE_ROUND_DOWN:
-        return 0;
+        return false;
     case MOE_ROUND_STOCHASTIC:
         return moe_rng_uniform(seed, MOE_INT_STREAM_ROUNDING, (uint64_t)e) * (double)tile <
                (double)rest;

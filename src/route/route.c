@@ -10,9 +10,9 @@ static int64_t outputs_of(const moe_layer_desc *desc) {
 
 /* Where a token compares its own experts by a score that keeps the order of the logits, logits
  * decide: they do not underflow or saturate into ties. */
-static int chooses_by_logits(const moe_layer_desc *desc) {
+static bool chooses_by_logits(const moe_layer_desc *desc) {
     const moe_router_desc *r = &desc->router;
-    int within_token = r->select == MOE_SELECT_TOPK || r->select == MOE_SELECT_CAPACITY;
+    bool within_token = r->select == MOE_SELECT_TOPK || r->select == MOE_SELECT_CAPACITY;
     return !moe_int_scores[r->score].selection || (within_token && !r->select_bias);
 }
 
@@ -61,8 +61,8 @@ static void token_work_destroy(token_work *k) {
     free(k->row);
 }
 
-/* Marks (on = 1) or unmarks token t's experts. */
-static void mark_token(const moe_plan *plan, int64_t t, int on, token_work *k) {
+/* Marks (on) or unmarks token t's experts. */
+static void mark_token(const moe_plan *plan, int64_t t, bool on, token_work *k) {
     for (int64_t i = plan->token_offsets[t]; i < plan->token_offsets[t + 1]; i++) {
         int64_t row = plan->pair_of_token[i];
         int64_t e = moe_int_plan_expert_of(plan, row);
@@ -99,7 +99,7 @@ static double norm_of(const moe_router_desc *r, const token_work *k) {
 static void weigh_token(const moe_layer_desc *desc, const double *z, int64_t t, moe_plan *plan,
                         token_work *k) {
     const moe_router_desc *r = &desc->router;
-    mark_token(plan, t, 1, k);
+    mark_token(plan, t, true, k);
     collect_set(desc, z, plan, t, k);
     moe_int_scores[r->score].weigh(r, z, plan->n_experts, &k->set, k->w);
     double norm = norm_of(r, k);
@@ -109,7 +109,7 @@ static void weigh_token(const moe_layer_desc *desc, const double *z, int64_t t, 
         if (row >= 0)
             plan->weight[row] = r->scale * w;
     }
-    mark_token(plan, t, 0, k);
+    mark_token(plan, t, false, k);
 }
 
 /* With w_i = c r_i / Z, Z = eps + sum r: dr_i = c (g_i / Z - sum_j g_j r_j / Z^2). */
@@ -117,7 +117,7 @@ static void backward_token(const moe_layer_desc *desc, const double *z, int64_t 
                            const moe_plan *plan, const double *d_weight, token_work *k,
                            double *dz) {
     const moe_router_desc *r = &desc->router;
-    mark_token(plan, t, 1, k);
+    mark_token(plan, t, true, k);
     collect_set(desc, z, plan, t, k);
     moe_int_scores[r->score].weigh(r, z, plan->n_experts, &k->set, k->w);
     double norm = r->renorm ? norm_of(r, k) : 1, dot = 0;
@@ -130,7 +130,7 @@ static void backward_token(const moe_layer_desc *desc, const double *z, int64_t 
     for (int64_t i = 0; r->renorm && i < k->set.n_norm; i++)
         k->dw[i] = k->dw[i] / norm - dot / (norm * norm);
     moe_int_scores[r->score].backward(r, z, plan->n_experts, &k->set, k->w, k->dw, dz);
-    mark_token(plan, t, 0, k);
+    mark_token(plan, t, false, k);
 }
 
 moe_status moe_route_weigh(const moe_layer_desc *desc, const double *logits, moe_plan *plan) {

@@ -50,8 +50,8 @@ typedef struct moe_int_selection {
 
 typedef struct moe_int_select {
     moe_status (*choose)(const moe_int_selection *in, moe_int_pairs *ret);
-    /* 1: weights are normalised over the token's top-K, whichever pairs were kept or added. */
-    int norm_over_topk;
+    /* Weights are normalised over the token's top-K, whichever pairs were kept or added. */
+    bool norm_over_topk;
 } moe_int_select;
 
 extern const moe_int_select moe_int_selects[MOE_SELECT_COUNT];

@@ -122,11 +122,11 @@ static void sigmoid_backward(const moe_router_desc *r, const double *z, int64_t 
 
 /* Is expert j among the candidates of pick p? Earlier picks are out, and so is everything that lies
  * a relative 2*jitter below the best one left. */
-static int is_candidate(const moe_router_desc *r, const double *z, const moe_int_token_set *set,
-                        int64_t p, double top, int64_t j) {
+static bool is_candidate(const moe_router_desc *r, const double *z, const moe_int_token_set *set,
+                         int64_t p, double top, int64_t j) {
     for (int64_t k = 0; k < p; k++)
         if (set->expert[k] == j)
-            return 0;
+            return false;
     double factor = fabs(z[j]) > top ? fabs(z[j]) : top;
     return !((top - z[j]) / factor > 2 * r->jitter);
 }
@@ -134,7 +134,7 @@ static int is_candidate(const moe_router_desc *r, const double *z, const moe_int
 static double best_left(const double *z, int64_t n, const moe_int_token_set *set, int64_t p) {
     double top = -INFINITY;
     for (int64_t j = 0; j < n; j++) {
-        int taken = 0;
+        bool taken = false;
         for (int64_t k = 0; k < p; k++)
             taken |= set->expert[k] == j;
         if (!taken && z[j] > top)

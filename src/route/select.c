@@ -28,7 +28,7 @@ void moe_int_pairs_destroy(moe_int_pairs *pairs) {
 }
 
 /* Does a rank strictly before b? NaN ranks last. */
-static int ranks_before(double a, double b) {
+static bool ranks_before(double a, double b) {
     return a > b || (isnan(b) && !isnan(a));
 }
 
@@ -154,5 +154,5 @@ const moe_int_select moe_int_selects[MOE_SELECT_COUNT] = {
     [MOE_SELECT_GROUP_TOPK] = {choose_group_topk, 0},
     [MOE_SELECT_EXPERT_CHOICE] = {choose_expert_choice, 0},
     [MOE_SELECT_CAPACITY] = {choose_capacity, 1},
-    [MOE_SELECT_TOKEN_ROUNDING] = {moe_int_choose_token_rounding, 1},
+    [MOE_SELECT_TOKEN_ROUNDING] = {moe_int_choose_token_rounding, true},
 };

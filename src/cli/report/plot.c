@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int ends_with(const char *text, const char *end) {
+static bool ends_with(const char *text, const char *end) {
     const size_t a = strlen(text), b = strlen(end);
     return a >= b && strcmp(text + a - b, end) == 0;
 }
@@ -60,7 +60,7 @@ static void write_script(FILE *to, const cli_plot *p, const char *picture) {
 moe_status cli_plot_write(const cli_plot *p, const char *path) {
     char script[4096];
     const size_t length = strlen(path);
-    const int picture = ends_with(path, ".png");
+    const bool picture = ends_with(path, ".png");
     if (length + sizeof ".gp" > sizeof script || strchr(path, '\''))
         return moe_fail(cli_log(), MOE_E_INVALID, "--plot: the name %s cannot be used", path);
     memcpy(script, path, length);

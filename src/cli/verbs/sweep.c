@@ -40,11 +40,11 @@ static double tflops(double flops, double us) {
     return us > 0 ? flops / us / 1e6 : 0;
 }
 
-static int is_gpu_key(const char *key) {
+static bool is_gpu_key(const char *key) {
     moe_gpu_param info;
     for (size_t i = 0; (info = moe_gpu_param_at(i)).key; i++) {
         if (strcmp(info.key, key) == 0)
-            return 1;
+            return true;
     }
     return strchr(key, '.') != NULL;
 }

@@ -81,7 +81,7 @@ static int bench_preferred(validate_options *o, const cli_backends *backends, js
         status = cli_problem(&o->selection, &item, &problem);
     if (!status)
         status = moe_check_backend(backend, problem, NULL, cli_log(), &checked);
-    int right = !status && checked->verdict <= MOE_VERDICT_AMBIGUOUS;
+    bool right = !status && checked->verdict <= MOE_VERDICT_AMBIGUOUS;
     if (!status && !right)
         cli_verdict_text(o->output == CLI_TEXT ? stdout : stderr, checked, false);
     if (right)
