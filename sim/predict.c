@@ -1,9 +1,9 @@
 /* From a layer to a list of kernels to totals. */
+#include "sim/kernels/list.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "sim/kernels/list.h"
 
 static const moe_int_method *const methods[] = {
     &moe_int_cublas,     &moe_int_sonicmoe,   &moe_int_scattermoe, &moe_int_momoe,

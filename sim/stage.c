@@ -1,7 +1,7 @@
 /* Backends time some kernels of the model as one stage: what they take together. */
-#include <string.h>
-
 #include "sim/kernels/list.h"
+
+#include <string.h>
 
 /* The stage that a kernel of the model is part of; NULL: it is timed by itself. */
 static const char *stage_of(const char *kernel) {

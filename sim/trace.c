@@ -1,14 +1,14 @@
 /* A layer's timeline as Chrome trace JSON: https://ui.perfetto.dev reads it. Row 0 shows kernels,
  * the rows of process 1 show what each SM does. */
+#include "core/file.h"
+#include "sim/kernels/list.h"
+#include "sim/kernels/schedule.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "core/file.h"
-#include "sim/kernels/list.h"
-#include "sim/kernels/schedule.h"
 
 #define BUFFER        65536
 #define EVENT_MAX     512

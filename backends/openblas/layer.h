@@ -11,7 +11,6 @@
 
 #include "activation.h"
 #include "blas.h"
-
 #include "moeref/plugin.h"
 
 typedef struct ob_device {

@@ -1,13 +1,12 @@
 /* Fitting a GPU description to a measured table, judged on shapes that were left out. */
 #include "sim/fit/fit.h"
+#include "sim/fit/residuals.h"
+#include "sim/gpus/params.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "sim/fit/residuals.h"
-#include "sim/gpus/params.h"
 
 enum { NOT_ASKED = -1, NO_KERNEL = -2 }; /* why a row does not take part */
 

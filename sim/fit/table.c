@@ -1,12 +1,11 @@
 /* Measured tables: tab-separated text with a header line, or the kernels of a bench report. */
 #include "sim/fit/table.h"
+#include "core/file.h"
+#include "layer/number.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "core/file.h"
-#include "layer/number.h"
 
 #define LIMIT       (64u << 20)
 #define COLUMNS_MAX 32

@@ -1,10 +1,9 @@
 /* Reads measured kernels and passes from a report of `moeref bench --output json`. */
+#include "core/jsonx.h"
 #include "sim/fit/table.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#include "core/jsonx.h"
 
 static moe_status read_time(const json_t *time, bool is_pass, const char *where, const moe_log *log,
                             moe_table *table) {

@@ -1,7 +1,7 @@
 /* Rows of a measured table as the model sees them. */
-#include <string.h>
-
 #include "sim/fit/table.h"
+
+#include <string.h>
 
 /* A pass that the case does not have takes no time in its prediction. */
 static moe_status find_pass(const char *name, const moe_prediction *p, moe_row_error *ret) {

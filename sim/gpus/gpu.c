@@ -1,10 +1,10 @@
 /* GPU descriptions: shipped ones by name, anybody's own by path. */
-#include <stdlib.h>
-#include <string.h>
-
 #include "core/file.h"
 #include "core/jsonx.h"
 #include "sim/gpus/params.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 #define REFERENCE_GPU "h100-sxm" /* whose systems and efficiencies others start from */
 #define FILE_LIMIT    (1u << 20)

@@ -1,11 +1,11 @@
 /* Reading, changing and writing single numbers of a GPU description. */
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "core/file.h"
 #include "layer/number.h"
 #include "sim/gpus/params.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define KEY_MAX 64
 

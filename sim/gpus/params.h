@@ -2,9 +2,9 @@
 #ifndef MOE_SIM_PARAMS_H
 #define MOE_SIM_PARAMS_H
 
-#include <jansson.h>
-
 #include "moeref/model.h"
+
+#include <jansson.h>
 
 /* The order is that of the table in params.c. */
 typedef enum moe_int_gp {

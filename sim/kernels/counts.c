@@ -1,12 +1,12 @@
 /* Tokens per expert without drawing every pair: a sweep needs thousands of layers a second. Tokens
  * are spread over `bins`, the experts and the zero experts behind them. */
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "core/streams.h"
 #include "moeref/model.h"
 #include "route/route.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* Scales `mean` so that it sums to `pairs` with no expert above T: a token goes to an expert once.
  * The excess of full experts is spread over the others, by their share, until nothing is left. */

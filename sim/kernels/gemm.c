@@ -1,12 +1,11 @@
 /* The tile model of GEMMs. Equations and their measured worth: sim/README.md. */
 #include "sim/kernels/gemm.h"
+#include "sim/kernels/schedule.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "sim/kernels/schedule.h"
 
 #define KSTEP           64.0
 #define MIN_SPLIT_STEPS 4  /* shorter slices of K spend their time in fill and fix-up */

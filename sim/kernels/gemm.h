@@ -5,9 +5,9 @@
 #ifndef MOE_SIM_GEMM_H
 #define MOE_SIM_GEMM_H
 
-#include <stdint.h>
-
 #include "sim/kernels/rates.h"
+
+#include <stdint.h>
 
 typedef struct moe_int_gemm {
     const int64_t *counts; /* [groups] m_g or k_g; NULL: equal groups of m, n, k */

@@ -3,9 +3,9 @@
  * second; H and Y are computed again in the backward pass. Its grids have a CTA for every row tile
  * that an expert could have if all tokens went to it, so that all but one of E/K find nothing to
  * do: where experts are many that is most of the time. */
-#include <math.h>
-
 #include "sim/methods/padded.h"
+
+#include <math.h>
 
 /* A CTA of the first GEMM holds both halves of its columns of H. The configurations that its
  * autotuner may pick have tiles of 64 rows too, which double the empty CTAs. */

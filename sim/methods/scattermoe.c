@@ -1,9 +1,9 @@
 /* ScatterMoE (arXiv 2403.08245), release 0.3: Triton grouped GEMMs that gather their rows on load
  * and scatter on store; everything else is eager PyTorch. Kernels, and the rates of those that are
  * bound by their own instructions, as a profile of it shows them: sim/README.md. */
-#include <math.h>
-
 #include "sim/kernels/list.h"
+
+#include <math.h>
 
 /* Row tiles are cut from the sorted pairs, not from each expert's. */
 static const moe_int_tile shapes[] = {{128, 128, 1}};

@@ -4,7 +4,6 @@
  * A run computes everything at once, therefore forward keeps a whole result and backward makes a
  * new one with dO; fetch hands out any stage of it. */
 #include "backend/registry.h"
-
 #include "moeref/reference.h"
 
 #include <stdlib.h>

@@ -1,6 +1,5 @@
 /* Evidence of a failure: inputs, results and truth in one file that Python opens in two lines. */
 #include "check/judge.h"
-
 #include "moeref/safetensors.h"
 
 #include <stdio.h>

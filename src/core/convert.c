@@ -2,7 +2,6 @@
  * widening loop and one narrowing loop per type, joined by a buffer that stays in the first-level
  * cache, cover all pairs with a single rounding. The pairs that move most data are direct. */
 #include "core/convert.h"
-
 #include "core/simd.h"
 #include "moeref/dtype.h"
 

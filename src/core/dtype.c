@@ -1,10 +1,9 @@
 /* Element types, their names, and single elements of typed arrays. */
 #include "moeref/dtype.h"
+#include "core/convert.h"
 
 #include <math.h>
 #include <string.h>
-
-#include "core/convert.h"
 
 typedef struct dtype_info {
     const char *name;

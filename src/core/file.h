@@ -3,9 +3,9 @@
 #ifndef MOE_CORE_FILE_H
 #define MOE_CORE_FILE_H
 
-#include <stddef.h>
-
 #include "moeref/status.h"
+
+#include <stddef.h>
 
 /* The bytes of a file, mapped read-only. An empty file has data == NULL and size 0. */
 typedef struct moe_int_map {

@@ -1,4 +1,6 @@
 /* Reading and mapping whole files. */
+#include "core/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -9,8 +11,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "core/file.h"
 
 moe_status moe_int_file_map(const char *path, const moe_log *log, moe_int_map *ret) {
     struct stat info;

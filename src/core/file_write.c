@@ -1,4 +1,6 @@
 /* Writing files that are complete or absent. */
+#include "core/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -7,8 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "core/file.h"
 
 /* A process that died may have left some of these names behind; beyond this many the directory
  * is not ours to clean up. */

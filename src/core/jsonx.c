@@ -1,10 +1,9 @@
 /* Strict JSON parsing and typed access to members. */
 #include "core/jsonx.h"
+#include "core/file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "core/file.h"
 
 #define FILE_LIMIT 100000000 /* bytes; real configurations and indices stay under a few MB */
 

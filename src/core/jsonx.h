@@ -2,12 +2,12 @@
 #ifndef MOE_CORE_JSONX_H
 #define MOE_CORE_JSONX_H
 
+#include "moeref/status.h"
+
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "moeref/status.h"
 
 /* Parses `size` bytes that hold one JSON object: no duplicate keys, valid UTF-8, nothing after
  * it. `name` appears in messages. The caller json_decref()s *ret. MOE_E_FORMAT, MOE_E_NOMEM. */

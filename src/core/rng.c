@@ -1,10 +1,9 @@
 /* Philox4x32-10 and the fills built on it. */
 #include "moeref/rng.h"
-
-#include <string.h>
-
 #include "core/convert.h"
 #include "core/simd.h"
+
+#include <string.h>
 
 #if MOE_INT_HAVE_AVX2
 #include <immintrin.h>

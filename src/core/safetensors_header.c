@@ -1,11 +1,11 @@
 /* Parses and validates one safetensors image. Nothing in it is trusted: every number is checked
  * before it is used, and the tensors must tile the data section without holes or overlap. */
+#include "core/jsonx.h"
+#include "core/safetensors_int.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "core/jsonx.h"
-#include "core/safetensors_int.h"
 
 #define HEADER_LIMIT 100000000 /* bytes; the format's own limit */
 

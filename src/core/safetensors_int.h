@@ -2,12 +2,12 @@
 #ifndef MOE_CORE_SAFETENSORS_INT_H
 #define MOE_CORE_SAFETENSORS_INT_H
 
+#include "moeref/safetensors.h"
+
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "moeref/safetensors.h"
 
 /* A tensor as the header describes it. */
 typedef struct moe_int_st_entry {

@@ -1,13 +1,13 @@
 /* Opens checkpoints: one file, an image in memory, or the shards that an index names. */
+#include "core/file.h"
+#include "core/jsonx.h"
+#include "core/safetensors_int.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#include "core/file.h"
-#include "core/jsonx.h"
-#include "core/safetensors_int.h"
 
 #define SINGLE_NAME "model.safetensors"
 #define INDEX_NAME  "model.safetensors.index.json"

@@ -1,12 +1,11 @@
 /* Writes safetensors files: the header first, then the tensors, wide elements before narrow ones
  * so that every tensor is aligned to its element. */
-#include <stdlib.h>
-#include <string.h>
-
-#include <jansson.h>
-
 #include "core/file.h"
 #include "moeref/safetensors.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define DATA_ALIGNMENT 8 /* of the data section: the widest element */
 

@@ -1,9 +1,9 @@
 /* case.safetensors: inputs, and results that the family's own code computed. */
+#include "hf/hf.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "hf/hf.h"
 
 #define GRADIENTS  "expected.grad."
 #define ROUTER_OUT "expected.router_out"

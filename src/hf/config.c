@@ -1,9 +1,9 @@
 /* config.json to a layer description, through the family's row. */
-#include <stdio.h>
-#include <string.h>
-
 #include "core/jsonx.h"
 #include "hf/hf.h"
+
+#include <stdio.h>
+#include <string.h>
 
 #define LARGEST_SIZE INT32_MAX /* moe_layer_desc_check has the real limits */
 

@@ -3,9 +3,9 @@
  *
  * Facts come from the modeling files of Transformers 5.17.0 (router and experts) and from the names
  * in the families' public checkpoints. */
-#include <string.h>
-
 #include "hf/hf.h"
+
+#include <string.h>
 
 #define P(part) MOE_INT_PART_##part
 

@@ -2,10 +2,10 @@
 #ifndef MOE_LAYER_HF_H
 #define MOE_LAYER_HF_H
 
-#include <stdbool.h>
-
 #include "moeref/case.h"
 #include "moeref/safetensors.h"
+
+#include <stdbool.h>
 
 /* The pieces that checkpoints cut a layer's parameters into. */
 typedef enum moe_int_part {

@@ -1,9 +1,9 @@
 /* Which layers of a checkpoint are MoE layers: those with a router. */
+#include "hf/hf.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "hf/hf.h"
 
 #define LIST_BYTES 256
 

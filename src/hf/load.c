@@ -1,11 +1,11 @@
 /* A checkpoint folder to a problem: config.json, one layer of model.safetensors, and
  * case.safetensors where there is one. */
+#include "hf/hf.h"
+#include "layer/problem.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "hf/hf.h"
-#include "layer/problem.h"
 
 #define DEFAULT_TOKENS 128
 

@@ -1,9 +1,9 @@
 /* Pieces of checkpoints to parameters in the project's layouts: experts stacked, gate rows before
  * up rows, out-features first. Nothing is rounded. */
+#include "hf/hf.h"
+
 #include <stdio.h>
 #include <string.h>
-
-#include "hf/hf.h"
 
 #define BLOCK 32 /* rows and columns that a transposition moves at a time, to stay in the cache */
 

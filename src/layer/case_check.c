@@ -1,7 +1,7 @@
 /* Rules of a case that go beyond the layer's: given routing, injected values, input types. */
-#include <math.h>
-
 #include "layer/case_keys.h"
+
+#include <math.h>
 
 /* Steeper than this the last of 2^20 experts would have no representable probability. */
 #define STEEPEST_ZIPF 20.0

@@ -3,10 +3,10 @@
 #ifndef MOE_LAYER_CASE_KEYS_H
 #define MOE_LAYER_CASE_KEYS_H
 
-#include <stdbool.h>
-
 #include "layer/number.h"
 #include "moeref/case.h"
+
+#include <stdbool.h>
 
 /* renorm's default: SonicMoE's token rounding weighs a kept pair by its renormalised top-K score,
  * every other choice by the raw one. */

@@ -1,9 +1,9 @@
 /* From a line of key=value words to a case. */
+#include "layer/case_keys.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "layer/case_keys.h"
 
 #define SHOWN_BYTES 64  /* of the user's word in a message */
 #define LIST_BYTES  512 /* of a list of names in a message */

@@ -1,9 +1,9 @@
 /* From a case to its canonical line. */
+#include "layer/case_keys.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "layer/case_keys.h"
 
 #define NUMBER_BYTES 32
 

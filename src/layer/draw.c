@@ -1,11 +1,11 @@
 /* Routing plans drawn for a case: which experts each token goes to, and with what weight. Integer
  * and exactly rounded operations only, so that the plan is the same on every machine. */
+#include "core/streams.h"
+#include "layer/problem.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "core/streams.h"
-#include "layer/problem.h"
 
 /* Draws from the whole zipf distribution before the taken experts are left out of it explicitly. */
 #define ZIPF_TRIES 64

@@ -3,10 +3,10 @@
 #ifndef MOE_LAYER_NUMBER_H
 #define MOE_LAYER_NUMBER_H
 
+#include "moeref/status.h"
+
 #include <stddef.h>
 #include <stdint.h>
-
-#include "moeref/status.h"
 
 /* A piece of text that need not end with NUL. */
 typedef struct moe_int_word {

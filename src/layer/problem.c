@@ -1,12 +1,11 @@
 /* From a case to tensors. */
 #include "layer/problem.h"
+#include "layer/case_keys.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "layer/case_keys.h"
 
 /* Standard deviations of drawn biases; weights have 1/sqrt(fan_in). */
 #define BIAS_STDDEV        0.1

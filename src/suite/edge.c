@@ -1,10 +1,9 @@
-#include "moeref/suite.h"
-
 #include "check/compare/compare.h"
 #include "check/verdict/result.h"
 #include "moeref/check.h"
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
+#include "moeref/suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,9 @@
 /* Loading plug-ins: what is refused, with which words, and that the others still work. */
 #define _GNU_SOURCE /* mkdtemp, symlink */
 #include "../unit/capture.h"
-
 #include "moeref/backend.h"
+#include "run_moeref.h"
+#include "temporary.h"
 
 #include <criterion/criterion.h>
 #include <limits.h>
@@ -10,9 +11,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "run_moeref.h"
-#include "temporary.h"
 
 static const char *in_build(const char *relative) {
     static char path[PATH_MAX];

@@ -1,7 +1,6 @@
 /* moeref-bench-cpu: a CPU backend's speed beside one large GEMM on the same threads, beside the
  * float32 plain loops, and over a range of token counts. */
 #include "cpu_bench.h"
-
 #include "moeref/reference.h"
 
 #include <getopt.h>

@@ -1,9 +1,9 @@
 /* Batches of lines as their users, and their users' broken scripts, write them. */
-#include <jansson.h>
-#include <unistd.h>
-
 #include "run_moeref.h"
 #include "temporary.h"
+
+#include <jansson.h>
+#include <unistd.h>
 
 #define LINE "T=64 d=64 n=64 E=4 K=2"
 

@@ -1,9 +1,9 @@
 /* moeref bench as its users meet it: what is said of times, predictions and the board. */
-#include <jansson.h>
-#include <unistd.h>
-
 #include "run_moeref.h"
 #include "temporary.h"
+
+#include <jansson.h>
+#include <unistd.h>
 
 Test(cli_bench, bench_checks_before_it_times) {
     char args[700];

@@ -1,11 +1,10 @@
 /* The command line as its users meet it: exit codes, sentences, and faults that must be found. */
 #include "moeref/safetensors.h"
+#include "run_moeref.h"
+#include "temporary.h"
 
 #include <jansson.h>
 #include <unistd.h>
-
-#include "run_moeref.h"
-#include "temporary.h"
 
 #define CASE "\"T=40 d=24 n=16 E=4 K=2 dtype=fp32 renorm=1 seed=3\""
 

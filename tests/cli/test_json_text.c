@@ -1,13 +1,12 @@
 /* JSON as text against a library that builds trees: the same bytes, and always JSON. */
 #include "cli/report/json.h"
+#include "moeref/rng.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "moeref/rng.h"
 
 /* What a member function writes, in brackets. The caller frees it. */
 static char *real_text(double value) {

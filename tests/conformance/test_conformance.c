@@ -1,7 +1,6 @@
 /* One body for every backend: the edge suite, with stored outputs where there are any. A backend
  * may refuse cases, with a reason, but not all of them; it may not fail one. */
 #include "moeref/check.h"
-
 #include "moeref/suite.h"
 
 #include <criterion/criterion.h>

@@ -1,9 +1,10 @@
 /* Faults in golden files must show, in the checker and in `golden --verify`, under the tensor's
  * name. */
+#include "drawn.h"
 #include "moeref/check.h"
 #include "moeref/safetensors.h"
-
 #include "moeref/suite.h"
+#include "temporary.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -11,9 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#include "drawn.h"
-#include "temporary.h"
 
 static char said[4096];
 

@@ -1,18 +1,16 @@
 /* The checker checked: every fault of the broken backend must fail, for the right reason, at the
  * right tensor; without a fault the same backend must pass. */
+#include "controls.h"
+#include "drawn.h"
 #include "moeref/check.h"
-
 #include "moeref/safetensors.h"
+#include "temporary.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "controls.h"
-#include "drawn.h"
-#include "temporary.h"
 
 static moe_backends *all;
 

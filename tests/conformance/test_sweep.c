@@ -2,6 +2,7 @@
  * with the full and the sampled oracle. MOEREF_SWEEP=N draws N layers instead of the few of a test
  * run and prints the floors that src/check/gates.c cites; MOEREF_SWEEP_BACKEND=openblas sweeps
  * another backend. */
+#include "drawn.h"
 #include "moeref/check.h"
 
 #include <criterion/criterion.h>
@@ -9,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "drawn.h"
 
 enum { FEW = 250 };
 

@@ -1,11 +1,11 @@
 /* Any line of a batch: refused, or predicted and printed as valid JSON of one line. */
+#include "cli/input/question.h"
+#include "cli/report/prediction.h"
+
 #include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "cli/input/question.h"
-#include "cli/report/prediction.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,9 +1,9 @@
 /* Any text as a case: refused, or its canonical line parses to the same canonical line. */
+#include "moeref/case.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "moeref/case.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

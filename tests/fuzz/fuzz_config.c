@@ -1,8 +1,8 @@
 /* Any text as a Hugging Face config.json: refused, or a layer that passes its own check. */
+#include "hf/hf.h"
+
 #include <stdint.h>
 #include <stdlib.h>
-
-#include "hf/hf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

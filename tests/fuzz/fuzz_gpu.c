@@ -1,9 +1,9 @@
 /* Any text as a GPU description: refused, or a description that predicts finite times. */
+#include "moeref/model.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
-
-#include "moeref/model.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,9 +1,9 @@
 /* Any bytes as a safetensors image: refused, or every tensor readable to its last byte. */
+#include "moeref/safetensors.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "moeref/safetensors.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);

@@ -1,9 +1,9 @@
 /* Any text as a measured table: refused, or rows that have a prediction or a reason for none. */
+#include "sim/fit/table.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "sim/fit/table.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

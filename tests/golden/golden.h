@@ -2,13 +2,13 @@
 #ifndef MOE_TESTS_GOLDEN_H
 #define MOE_TESTS_GOLDEN_H
 
+#include "moeref/case.h"
+#include "moeref/reference.h"
+
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "moeref/case.h"
-#include "moeref/reference.h"
 
 #define MOST_FAMILIES 32
 #define NAME_BYTES    32

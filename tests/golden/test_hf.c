@@ -2,11 +2,11 @@
  *
  * Expected values are float32 roundings of float64 results: relative error below 2^-24 each, NMSE
  * below 2^-48 / 3 = 1.2e-15. The limit of 1e-12 leaves room for another order of additions. */
+#include "golden.h"
+
 #include <dirent.h>
 #include <math.h>
 #include <string.h>
-
-#include "golden.h"
 
 #define NMSE_LIMIT   1e-12
 #define WEIGHT_LIMIT 1e-6 /* relative; float32 rounding is 6e-8 */

@@ -1,8 +1,8 @@
 /* The comparison with golden layers can fail: every fault planted here must be visible in every
  * family that it applies to. */
-#include <math.h>
-
 #include "golden.h"
+
+#include <math.h>
 
 #define BROKEN_NMSE 1e-6 /* a fault must be at least this visible; the limit is 1e-12 */
 

@@ -2,10 +2,10 @@
 #ifndef MOE_TESTS_SIM_LAYERS_H
 #define MOE_TESTS_SIM_LAYERS_H
 
+#include "moeref/model.h"
+
 #include <criterion/criterion.h>
 #include <string.h>
-
-#include "moeref/model.h"
 
 static inline moe_layer_desc layer_of(int64_t d, int64_t n, int64_t E, int64_t K) {
     moe_layer_desc desc;

@@ -1,11 +1,11 @@
 /* Tokens per expert of a case. */
+#include "capture.h"
+#include "moeref/model.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "capture.h"
-#include "moeref/model.h"
 
 static int64_t *draw(const char *line, moe_case *c) {
     cr_assert_eq(moe_case_parse(line, NULL, c), MOE_OK, "%s", line);

@@ -1,15 +1,15 @@
 /* Calibration: the search itself, and getting known parameters back. */
+#include "capture.h"
+#include "moeref/model.h"
+#include "sim/fit/fit.h"
+#include "temporary.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "capture.h"
-#include "moeref/model.h"
-#include "sim/fit/fit.h"
-#include "temporary.h"
 
 static double bowl(void *user, const double *x) {
     (void)user;

@@ -1,11 +1,11 @@
 /* Golden predictions, golden/sim/predictions.txt: each line with its derivation. */
+#include "moeref/model.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "moeref/model.h"
 
 typedef struct reader {
     char folder[4096];

@@ -1,14 +1,14 @@
 /* GPU descriptions: shipped ones, bad ones, what-ifs, writing and reading again. */
+#include "capture.h"
+#include "moeref/model.h"
+#include "temporary.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "capture.h"
-#include "moeref/model.h"
-#include "temporary.h"
 
 static char *toy_text(size_t *size) {
     char path[4096];

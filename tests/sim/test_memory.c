@@ -1,7 +1,7 @@
 /* Bytes: what is alive, what is cached, what moves. */
-#include <criterion/criterion.h>
-
 #include "layers.h"
+
+#include <criterion/criterion.h>
 
 /* SonicMoE's paper, section 3: 2Td + 4TKn bytes cached; ScatterMoE 2Td + 6TKn + 2TKd. */
 Test(sim_memory, cached_memory_is_the_papers) {

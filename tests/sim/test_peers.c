@@ -2,13 +2,13 @@
  * (sonicmoe_bars.tsv, sonicmoe_figure.tsv): error of whole passes, and their order. Bounds are what
  * sim/README.md states, with a little room for the next fit. The figure's wrong pairs are printed.
  */
+#include "moeref/model.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "moeref/model.h"
 
 #define PASSES_MAX 256
 

@@ -1,11 +1,11 @@
 /* Laws that every prediction obeys, whatever the calibration. */
+#include "capture.h"
+#include "layers.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "capture.h"
-#include "layers.h"
 
 /* Rows an expert: many, fewer than one, and just over a tile. */
 static void expect_floors(const moe_layer_desc d, int64_t T) {

@@ -1,10 +1,10 @@
 /* The fast scheduler against the plain definition: each tile to the SM that is free first. */
-#include <criterion/criterion.h>
-#include <math.h>
-
 #include "moeref/rng.h"
 #include "sim/kernels/rates.h"
 #include "sim/kernels/schedule.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
 
 static void plain(const moe_int_batch *b, int batches, int sms, double *ret_full, double *ret_end) {
     double at[MOE_INT_SMS_MAX] = {0};

@@ -1,13 +1,13 @@
 /* Measured tables: what is read, what is refused, and rows beside their predictions. */
+#include "capture.h"
+#include "sim/fit/table.h"
+#include "temporary.h"
+
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "capture.h"
-#include "sim/fit/table.h"
-#include "temporary.h"
 
 /* One kernel of one case. */
 #define REPORT(kernel) "{\"bench\":[{\"case\":\"T=4 d=8 n=8 E=2 K=1\",\"kernels\":[" kernel "]}]}"

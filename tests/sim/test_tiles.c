@@ -1,8 +1,8 @@
 /* How rows become tiles: rounds of all SMs, and clusters where a GPU has them. */
+#include "layers.h"
+
 #include <criterion/criterion.h>
 #include <string.h>
-
-#include "layers.h"
 
 /* 33 row tiles times 8 columns are two rounds of 132 SMs; one more token costs a third round. */
 Test(sim_tiles, waves_are_quantised) {

@@ -1,13 +1,13 @@
 /* Timelines: valid JSON, no SM does two things at once, kernels end when the prediction says. */
+#include "moeref/model.h"
+#include "temporary.h"
+
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "moeref/model.h"
-#include "temporary.h"
 
 #define SMS 132
 

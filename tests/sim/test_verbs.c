@@ -1,9 +1,9 @@
 /* predict, trace, sweep and calibrate as their users meet them. */
-#include <jansson.h>
-#include <unistd.h>
-
 #include "run_moeref.h"
 #include "temporary.h"
+
+#include <jansson.h>
+#include <unistd.h>
 
 #define CASE "--case \"T=512 d=256 n=128 E=8 K=2 route=uniform\""
 

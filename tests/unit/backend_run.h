@@ -3,7 +3,6 @@
 #define MOE_TESTS_BACKEND_RUN_H
 
 #include "drawn.h"
-
 #include "moeref/backend.h"
 #include "moeref/reference.h"
 

@@ -2,9 +2,9 @@
 #ifndef MOE_TESTS_CAPTURE_H
 #define MOE_TESTS_CAPTURE_H
 
-#include <stdio.h>
-
 #include "moeref/status.h"
+
+#include <stdio.h>
 
 typedef struct capture {
     char text[1024];

@@ -3,7 +3,6 @@
 #define MOE_TESTS_DRAWN_H
 
 #include "capture.h"
-
 #include "moeref/case.h"
 
 #include <criterion/criterion.h>

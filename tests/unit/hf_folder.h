@@ -3,17 +3,16 @@
 #ifndef MOE_TESTS_HF_FOLDER_H
 #define MOE_TESTS_HF_FOLDER_H
 
+#include "capture.h"
+#include "moeref/case.h"
+#include "moeref/safetensors.h"
+#include "temporary.h"
+
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "capture.h"
-#include "moeref/case.h"
-#include "moeref/safetensors.h"
-
-#include "temporary.h"
 
 #define MOST_TENSORS 512
 #define PATH_BYTES   1024

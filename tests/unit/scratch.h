@@ -2,15 +2,15 @@
 #ifndef MOE_TESTS_SCRATCH_H
 #define MOE_TESTS_SCRATCH_H
 
+#include "core/file.h"
+#include "temporary.h"
+
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "core/file.h"
-#include "temporary.h"
 
 static char scratch_folder[TEMPORARY_BYTES];
 

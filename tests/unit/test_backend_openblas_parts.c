@@ -2,9 +2,8 @@
  * OpenBLAS kernels it asks for. */
 #include "activation.h"
 #include "blas.h"
-#include "vector_math.h"
-
 #include "moeref/rng.h"
+#include "vector_math.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

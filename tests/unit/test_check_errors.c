@@ -2,13 +2,12 @@
  * deviation must be the true one's size: if it were too large nothing would ever fail, if it were
  * too small correct kernels would. */
 #include "check/errors/errors.h"
+#include "drawn.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "drawn.h"
 
 typedef struct run {
     moe_problem *problem;

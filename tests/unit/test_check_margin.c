@@ -1,13 +1,12 @@
 /* How far rounding may shift a logit: each side alone, and what both together decide. */
 #include "check/routing/routing.h"
 #include "check/verdict/result.h"
+#include "drawn.h"
 
 #include <criterion/criterion.h>
 #include <float.h>
 #include <math.h>
 #include <string.h>
-
-#include "drawn.h"
 
 static double sigmoid(double z) {
     return 1 / (1 + exp(-z));

@@ -1,9 +1,8 @@
 /* Files that any program wrote, judged. */
+#include "drawn.h"
 #include "moeref/check.h"
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
-
-#include "drawn.h"
 #include "scratch.h"
 
 #include <criterion/criterion.h>

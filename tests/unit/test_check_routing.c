@@ -1,6 +1,7 @@
 /* A backend's choice of experts: exact outside the rounding margin, ambiguous inside it. */
 #include "check/routing/routing.h"
 #include "check/verdict/result.h"
+#include "drawn.h"
 #include "moeref/reference.h"
 
 #include <criterion/criterion.h>
@@ -8,8 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "drawn.h"
 
 /* The router's own plan. */
 static moe_plan *route(const moe_problem *p) {

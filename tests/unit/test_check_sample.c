@@ -2,13 +2,12 @@
  * should. */
 #include "check/truth/truth.h"
 #include "check/verdict/result.h"
+#include "drawn.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "drawn.h"
 
 typedef struct both {
     moe_problem *problem;

@@ -1,4 +1,9 @@
 /* Safetensors on disk: round trips, directories, shards, and writes that cannot finish. */
+#include "capture.h"
+#include "moeref/rng.h"
+#include "moeref/safetensors.h"
+#include "scratch.h"
+
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -6,11 +11,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "capture.h"
-#include "moeref/rng.h"
-#include "moeref/safetensors.h"
-#include "scratch.h"
 
 TestSuite(checkpoint, .init = scratch_enter, .fini = scratch_leave);
 

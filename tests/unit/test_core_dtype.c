@@ -1,14 +1,14 @@
 /* Element types. Narrowing is judged against an independent method: the values of all bit
  * patterns are decoded by arithmetic, and what lies between two neighbours must round to the
  * nearer one, the midpoint to the even one. */
+#include "moeref/dtype.h"
+#include "moeref/rng.h"
+
 #include <criterion/criterion.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "moeref/dtype.h"
-#include "moeref/rng.h"
 
 /* A 16-bit format, the library's functions for it, and its parameters. */
 typedef struct format {

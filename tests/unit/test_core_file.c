@@ -1,13 +1,13 @@
 /* Whole files: devices, links, permissions, and writers that are given up. */
+#include "capture.h"
+#include "core/file.h"
+#include "scratch.h"
+
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "capture.h"
-#include "core/file.h"
-#include "scratch.h"
 
 TestSuite(file, .init = scratch_enter, .fini = scratch_leave);
 

@@ -1,9 +1,9 @@
 /* Typed access to JSON members: what is accepted, and that a refusal names file, key and type. */
-#include <criterion/criterion.h>
-#include <string.h>
-
 #include "capture.h"
 #include "core/jsonx.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
 
 static const char text[] =
     "{\"int\":7,\"big\":9223372036854775807,\"real\":0.5,\"whole\":4.0,\"yes\":true,\"no\":false,"

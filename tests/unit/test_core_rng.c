@@ -1,10 +1,10 @@
 /* The random generator: published known answers, split and thread independence, distribution. */
+#include "moeref/rng.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "moeref/rng.h"
 #ifdef _OPENMP
 #include <omp.h>
 #endif

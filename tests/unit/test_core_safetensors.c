@@ -1,11 +1,11 @@
 /* Hostile safetensors images: each is refused with the right status and a sentence that names
  * what is wrong; and well-formed ones that are unusual are read. */
+#include "capture.h"
+#include "moeref/safetensors.h"
+
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "capture.h"
-#include "moeref/safetensors.h"
 
 /* A file image in memory of exactly its size, so that a sanitizer sees any read past it. */
 typedef struct image {

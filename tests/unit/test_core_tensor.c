@@ -1,9 +1,9 @@
 /* Tensors and status codes: counts that overflow, alignment, casts. */
+#include "moeref/tensor.h"
+
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "moeref/tensor.h"
 
 Test(tensor, counts_and_bytes) {
     static const struct {

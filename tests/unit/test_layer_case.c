@@ -1,12 +1,12 @@
 /* The case grammar: every key there and back, every error's sentence, hostile text. */
+#include "capture.h"
+#include "layer/case_keys.h"
+#include "moeref/case.h"
+
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "capture.h"
-#include "layer/case_keys.h"
-#include "moeref/case.h"
 
 #define BASE "T=64 d=32 n=16 E=8 K=2"
 #define LINE 1024

@@ -1,11 +1,11 @@
 /* Drawn routing plans: each is what its route= promises, and the same on every machine. */
+#include "drawn.h"
+#include "moeref/case.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "drawn.h"
-#include "moeref/case.h"
 
 static int64_t tokens_of(const moe_plan *plan, int64_t expert) {
     return plan->offsets[expert + 1] - plan->offsets[expert];

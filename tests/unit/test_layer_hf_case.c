@@ -1,7 +1,7 @@
 /* Golden results beside a checkpoint: what may be absent, and what is refused. */
-#include <math.h>
-
 #include "hf_folder.h"
+
+#include <math.h>
 
 Test(layer_hf_case, a_case_may_lack_results) {
     edited f = edit("mixtral");

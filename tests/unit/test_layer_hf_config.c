@@ -1,11 +1,11 @@
 /* config.json of every family, and everything that can be wrong with one. */
+#include "capture.h"
+#include "hf/hf.h"
+
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "capture.h"
-#include "hf/hf.h"
 
 static const char *golden(const char *family, const char *file) {
     static char path[4096];

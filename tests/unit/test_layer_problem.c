@@ -1,11 +1,11 @@
 /* Drawn problems: which tensors there are and how they are distributed. */
+#include "drawn.h"
+#include "moeref/case.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "drawn.h"
-#include "moeref/case.h"
 
 static double element(const moe_problem *p, moe_tensor_id id, int64_t i) {
     return moe_load(p->in.t[id].data, p->in.t[id].dtype, (size_t)i);

@@ -6,7 +6,6 @@
  * where a_j^2 is the storing of the operand and sum |a|^2 = sum L (|a|^2 / L) the adding of L
  * terms. */
 #include "check/errors/errors.h"
-
 #include "reference/loops.h"
 
 #include <math.h>

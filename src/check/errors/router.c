@@ -1,7 +1,6 @@
 /* Errors of the router: of the combine weights, and of the gradient that comes back through them.
  * The router computes in fp32 or better, so beside stored bf16 and fp16 only dS counts. */
 #include "check/errors/errors.h"
-
 #include "reference/loops.h"
 #include "route/route.h"
 

@@ -1,6 +1,5 @@
 /* Errors of one hidden unit: through the activation, forward and backward. */
 #include "check/errors/errors.h"
-
 #include "reference/activation.h"
 
 #include <float.h>

@@ -10,7 +10,6 @@
  *     ds = u (4 s + |z - z_max| s + |s + b|) + smallest normal number
  * counts the roundings of exp, its argument, the sum and the division, and of adding b. */
 #include "check/routing/routing.h"
-
 #include "reference/loops.h"
 
 #include <float.h>

@@ -3,7 +3,6 @@
 #include "cli/input/select.h"
 #include "cli/input/lines.h"
 #include "cli/input/messages.h"
-
 #include "moeref/suite.h"
 
 #include <dirent.h>

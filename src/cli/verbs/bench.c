@@ -3,7 +3,6 @@
 #include "cli/input/messages.h"
 #include "cli/input/select.h"
 #include "cli/verbs/verbs.h"
-
 #include "moeref/check.h"
 
 #include <stdio.h>

@@ -2,7 +2,6 @@
 #include "cli/input/messages.h"
 #include "cli/input/select.h"
 #include "cli/verbs/verbs.h"
-
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
 #include "moeref/suite.h"

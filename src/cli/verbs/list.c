@@ -2,7 +2,6 @@
 #include "cli/input/messages.h"
 #include "cli/input/options.h"
 #include "cli/verbs/verbs.h"
-
 #include "moeref/backend.h"
 #include "moeref/suite.h"
 

@@ -3,10 +3,10 @@
 #ifndef MOEREF_DTYPE_H
 #define MOEREF_DTYPE_H
 
+#include "moeref/status.h"
+
 #include <stddef.h>
 #include <stdint.h>
-
-#include "moeref/status.h"
 
 #ifdef __cplusplus
 extern "C" {

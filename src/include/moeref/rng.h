@@ -7,10 +7,10 @@
 #ifndef MOEREF_RNG_H
 #define MOEREF_RNG_H
 
+#include "moeref/dtype.h"
+
 #include <stddef.h>
 #include <stdint.h>
-
-#include "moeref/dtype.h"
 
 #ifdef __cplusplus
 extern "C" {

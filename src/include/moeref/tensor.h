@@ -2,11 +2,11 @@
 #ifndef MOEREF_TENSOR_H
 #define MOEREF_TENSOR_H
 
+#include "moeref/dtype.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "moeref/dtype.h"
 
 #ifdef __cplusplus
 extern "C" {
