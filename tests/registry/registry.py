@@ -146,6 +146,13 @@ int cli_copied(int argc, char **argv) {
               '    {"list", ')
 
 
+def add_stage(tree):
+    tree.edit("src/include/moeref/stage.h", "    MOE_STAGE_COUNT\n",
+              "    MOE_STAGE_COPIED,\n    MOE_STAGE_COUNT\n")
+    tree.edit("src/layer/stages.c", "    PART(SORT, ",
+              '    PART(COPIED, "copied", BWD, NONE, DX),\n    PART(SORT, ')
+
+
 def add_key(tree):
     tree.edit("src/include/moeref/case.h", "} moe_case;\n", "    int32_t copied;\n} moe_case;\n")
     tree.edit(KEYS, '    KEY("pass", ', '    KEY("copied", "      ", FLAG, copied, NO, "0", '
@@ -226,6 +233,11 @@ def ask_backend(moeref):
     return listed.get(NAME) and moeref.passes(SMALL + " dtype=fp32 route=uniform", NAME)
 
 
+def ask_stage(moeref):
+    stages = json.loads(moeref("list", "--output", "json"))["stages"]
+    return [s["part_of"] for s in stages if s["name"] == NAME] == ["dX"]
+
+
 # Kind, as the table calls it: what adds one, and whether the program then has it.
 KINDS = {
     "family": (add_family, ask_family),
@@ -238,6 +250,7 @@ KINDS = {
         "rounding", "up", "select=token_rounding tile=4 ")),
     "backend": (add_backend, ask_backend),
     "verb": (add_verb, lambda moeref: moeref(NAME) == "1 copied\n"),
+    "stage": (add_stage, ask_stage),
     "case key": (add_key, lambda moeref: moeref.passes(SMALL + " copied=1")),
     "edge case": (add_edge_case, lambda moeref: SMALL in json.loads(
         moeref("list", "--output", "json"))["cases"]),
