@@ -8,10 +8,10 @@ typedef struct moe_int_method {
     const char *brief;
     void (*forward)(moe_int_list *l);
     void (*backward)(moe_int_list *l); /* NULL: the system has none */
-    int32_t given_logits;  /* 1: its layer starts from given logits and chooses experts itself */
-    int32_t own_router;    /* 1: its lists hold the router's kernels too, where there is a router */
-    int32_t constant_data; /* 1: its timings were taken with constant data */
-    int32_t host_first;    /* 1: fixed_us counts in the forward pass alone: the device waits for the
+    bool given_logits;  /* its layer starts from given logits and chooses experts itself */
+    bool own_router;    /* its lists hold the router's kernels too, where there is a router */
+    bool constant_data; /* its timings were taken with constant data */
+    bool host_first;    /* fixed_us counts in the forward pass alone: the device waits for the
                               host before its first kernel, and in the backward pass never */
 } moe_int_method;
 
