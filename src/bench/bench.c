@@ -87,7 +87,7 @@ static moe_status fill_result(const moe_problem *p, moe_layer *layer,
     int has_backward = (p->pass & MOE_PASS_BWD) != 0;
     for (int i = FORWARD; i <= TOTAL; i++)
         if (i == FORWARD || has_backward)
-            summarise(names[i], s->us + i * s->repeats, s->repeats, &r->pass[i]);
+            summarise(names[i], s->us + (size_t)i * (size_t)s->repeats, s->repeats, &r->pass[i]);
     r->pass[FORWARD].flops = moe_layer_flops(&p->layer, p->T, pairs, 0);
     if (has_backward) {
         r->pass[BACKWARD].flops = moe_layer_flops(&p->layer, p->T, pairs, 1);
@@ -95,7 +95,7 @@ static moe_status fill_result(const moe_problem *p, moe_layer *layer,
     }
     r->n_kernels = s->n_kernels;
     for (size_t k = 0; k < s->n_kernels; k++)
-        summarise(s->kernel[k].name, s->us + (FIRST_KERNEL + (int32_t)k) * s->repeats, s->repeats,
+        summarise(s->kernel[k].name, s->us + (FIRST_KERNEL + k) * (size_t)s->repeats, s->repeats,
                   &r->kernel[k]);
     r->has_memory = moe_layer_memory(layer, &r->memory) == MOE_OK;
     moe_int_predict_by_roofline(p, plan, size, r);
