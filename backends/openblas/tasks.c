@@ -80,7 +80,8 @@ static int larger_first(const void *left, const void *right) {
 
 static moe_status make_tasks(ob_layer *layer, const ob_cut *cut, size_t *ret_count) {
     int64_t rows = cut->offsets[cut->groups] - cut->offsets[0];
-    int64_t limit = max64(rows * cut->columns / (layer->dev->threads * TASKS_PER_THREAD), 1);
+    int64_t limit =
+        max64(rows * cut->columns / ((int64_t)layer->dev->threads * TASKS_PER_THREAD), 1);
     size_t count = 0;
     for (int64_t g = 0; g < cut->groups; g++)
         count += cut_group(cut, g, limit, NULL);

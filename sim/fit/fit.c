@@ -263,7 +263,7 @@ moe_status moe_gpu_fit(moe_gpu *gpu, const moe_table *table, const moe_fit_param
     fit f = {.gpu = gpu,
              .table = table,
              .p = &p,
-             .fold = malloc(table->count * sizeof *f.fold),
+             .fold = calloc(table->count, sizeof *f.fold),
              .chosen = malloc(table->count * sizeof *f.chosen),
              .us = calloc(table->count, sizeof *f.us),
              .residual = calloc(table->count, sizeof *f.residual)};

@@ -34,6 +34,8 @@ static void sum_depths(const moe_int_gemm *g, double tiles_per_group, double spl
         deepest = fmax(deepest, ceil_div((double)g->counts[i], KSTEP * split));
     const double unit = ceil_div(deepest + 1, BATCHES_MAX);
     for (int64_t i = 0; i < g->groups; i++) {
+        /* counts has an entry for each group. NOLINTNEXTLINE(clang-analyzer-core.NullDereference)
+         */
         const double deep = ceil_div((double)g->counts[i], KSTEP * split);
         const int at = (int)(deep / unit);
         steps[at] += deep;

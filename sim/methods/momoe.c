@@ -34,7 +34,7 @@ static void empty(moe_int_list *l, moe_stage stage, double rows, double columns,
 static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e;
     const double Td = l->T * l->d * e, mask = l->E * l->T * 4;
-    moe_int_list_stream(l, MOE_STAGE_MASK, MASK_PASSES / 2 * mask, MASK_PASSES / 2 * mask);
+    moe_int_list_stream(l, MOE_STAGE_MASK, MASK_PASSES / 2.0 * mask, MASK_PASSES / 2.0 * mask);
     moe_int_list_stream(l, MOE_STAGE_COUNT_TOKENS, mask, l->E * 8);
     moe_int_list_stream(l, MOE_STAGE_SORT, mask, l->P * 8);
     moe_int_list_cache(l, Td);

@@ -38,8 +38,9 @@ static moe_status find_by_name(const moe_backends *all, const char *name, const 
         const moe_int_entry *entry = &all->entry[i];
         if (strcmp(entry->name, name) != 0)
             continue;
-        if (entry->status)
-            return moe_fail(log, entry->status, "backend '%s' cannot be used here: %s%s%s", name,
+        const moe_status status = entry->status;
+        if (status)
+            return moe_fail(log, status, "backend '%s' cannot be used here: %s%s%s", name,
                             entry->plugin ? "" : entry->path, entry->plugin ? "" : " ",
                             entry->reason);
         *ret = entry->plugin;

@@ -83,8 +83,8 @@ static moe_status fill_result(const moe_problem *p, moe_layer *layer,
     moe_bench_times *forward = &r->pass[MOE_PASS_FORWARD], *backward = &r->pass[MOE_PASS_BACKWARD];
     for (int i = MOE_PASS_FORWARD; i < MOE_PASS_SUMS; i++)
         if (i == MOE_PASS_FORWARD || has_backward)
-            summarise(moe_pass_sum_name((moe_pass_sum)i), s->us + i * s->repeats, s->repeats,
-                      &r->pass[i]);
+            summarise(moe_pass_sum_name((moe_pass_sum)i), s->us + (size_t)i * (size_t)s->repeats,
+                      s->repeats, &r->pass[i]);
     forward->flops = moe_layer_flops(&p->layer, p->T, pairs, 0);
     if (has_backward) {
         backward->flops = moe_layer_flops(&p->layer, p->T, pairs, 1);
@@ -92,7 +92,7 @@ static moe_status fill_result(const moe_problem *p, moe_layer *layer,
     }
     r->n_kernels = s->n_kernels;
     for (size_t k = 0; k < s->n_kernels; k++) {
-        summarise(s->kernel[k].name, s->us + (FIRST_KERNEL + (int32_t)k) * s->repeats, s->repeats,
+        summarise(s->kernel[k].name, s->us + (FIRST_KERNEL + k) * (size_t)s->repeats, s->repeats,
                   &r->kernel[k]);
         warn_unknown(r->kernel[k].name, log);
     }

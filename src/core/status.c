@@ -48,7 +48,7 @@ void moe_log_send(const moe_log *log, moe_log_level level, const char *format, .
     va_end(args);
 }
 
-moe_status moe_fail(const moe_log *log, moe_status status, const char *format, ...) {
+moe_status(moe_fail)(const moe_log *log, moe_status status, const char *format, ...) {
     va_list args;
     va_start(args, format);
     send_formatted(log, MOE_LOG_ERROR, format, args);

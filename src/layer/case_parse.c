@@ -48,6 +48,8 @@ static bool word_is(moe_int_word word, const char *text) {
 
 /* Splits at the first `separator`; *ret_rest.text is NULL when there is none. */
 static moe_int_word split(moe_int_word word, char separator, moe_int_word *ret_rest) {
+    /* Of as many words as there are separators.
+     * NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
     const char *at = memchr(word.text, separator, word.length);
     *ret_rest = (moe_int_word){0};
     if (!at)

@@ -154,8 +154,8 @@ Test(check_routing, margin) {
         "T=12 d=16 n=8 E=6 K=2 dtype=fp32 seed=11",
         "T=12 d=16 n=8 E=6 K=2 dtype=fp32 score=sigmoid seed=12",
         "T=12 d=16 n=8 E=6 K=2 dtype=fp32 score=softmax_topk seed=13",
-        "T=12 d=16 n=8 E=6 K=2 dtype=fp32 score=sigmoid select=group_topk groups=1 topk_groups=1 "
-        "seed=14",
+        ("T=12 d=16 n=8 E=6 K=2 dtype=fp32 score=sigmoid select=group_topk groups=1 topk_groups=1 "
+         "seed=14"),
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         for (int close = 0; close < 2; close++) {

@@ -82,7 +82,7 @@ Test(checkpoint, tensors_that_cannot_be_written) {
     static const moe_tensor alien = {.data = data, .dtype = (moe_dtype)77, .ndim = 0};
     static const moe_tensor half = {
         .data = data, .dtype = MOE_U8, .ndim = 1, .shape = {INT64_MAX / 2 + 1}};
-    static const struct {
+    const struct {
         moe_named_tensor tensors[2];
         size_t count;
         const char *needle;
@@ -176,7 +176,7 @@ Test(checkpoint, shards_are_one_checkpoint) {
     write_scalar("hf/model-2.safetensors", "a", 2);
     scratch_write("hf/" INDEX, "{\"metadata\":{\"total_size\":8},\"weight_map\":"
                                "{\"b\":\"model-1.safetensors\",\"a\":\"model-2.safetensors\"}}");
-    static const char *const paths[] = {"hf", "hf/", "hf/" INDEX};
+    static const char *const paths[] = {"hf", "hf/", ("hf/" INDEX)};
     for (int i = 0; i < 3; i++) {
         cr_assert_eq(moe_safetensors_open(paths[i], NULL, &file), MOE_OK, "%s", paths[i]);
         cr_assert_eq(moe_safetensors_count(file), 2);

@@ -182,7 +182,7 @@ Test(dtype, names_sizes_and_roundoff) {
     };
     for (int i = 0; i < MOE_DTYPE_COUNT; i++) {
         moe_dtype parsed = MOE_DTYPE_COUNT;
-        cr_assert_eq(want[i].dtype, i, "pinned value");
+        cr_assert_eq((int)want[i].dtype, i, "pinned value");
         cr_assert_str_eq(moe_dtype_name(want[i].dtype), want[i].name);
         cr_assert_eq(moe_dtype_size(want[i].dtype), want[i].size);
         cr_assert_eq(moe_dtype_roundoff(want[i].dtype), want[i].roundoff);

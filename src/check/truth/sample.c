@@ -14,6 +14,8 @@ uint64_t moe_int_sample_bits(const moe_problem *problem, uint64_t index) {
 
 static void add_once(int64_t value, int64_t *list, int64_t *count, int64_t room) {
     for (int64_t i = 0; i < *count; i++)
+        /* The first *count are set.
+         * NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
         if (list[i] == value)
             return;
     if (*count < room)

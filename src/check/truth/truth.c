@@ -142,7 +142,7 @@ static moe_status sample(const moe_problem *problem, const moe_int_routing *rout
              "O, dX, dS: %lld of %lld tokens; dW1, dW2: %lld of %lld hidden units in %lld experts; "
              "dW_r from the given dS",
              (long long)t->n_tokens, (long long)problem->T, (long long)dW2->layout.groups,
-             (long long)(problem->layer.E * problem->layer.n), (long long)experts_in(dW2));
+             (long long)problem->layer.E * (long long)problem->layer.n, (long long)experts_in(dW2));
     return status;
 }
 

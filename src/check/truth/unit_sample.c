@@ -47,6 +47,7 @@ static moe_int_unit_sums sums_of(const job *k, moe_int_truth *t) {
     }
     s.dw2 = (double *)p2->want.data + k->index * d;
     s.var2 = (double *)p2->variance.data + k->index * d;
+    /* moe_int_part_alloc made it. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     p2->base[k->index] = u->e * d * u->n + k->j;
     p2->expert[k->index] = u->e;
     return s;
