@@ -3,6 +3,7 @@
 #define MOE_CLI_INPUT_CLI_H
 
 #include "moeref/backend.h"
+#include "moeref/case.h"
 
 #include <stdbool.h>
 

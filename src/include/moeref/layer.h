@@ -74,6 +74,9 @@ typedef enum moe_weight_on {
     MOE_WEIGHT_ON_COUNT
 } moe_weight_on;
 
+/* What of a layer is asked for: bits. */
+typedef enum moe_pass { MOE_PASS_FWD = 1, MOE_PASS_BWD = 2, MOE_PASS_BOTH = 3 } moe_pass;
+
 typedef struct moe_router_desc {
     int32_t score;       /* moe_score */
     int32_t select;      /* moe_select */

@@ -13,8 +13,8 @@
 #ifndef MOEREF_PLUGIN_H
 #define MOEREF_PLUGIN_H
 
-#include "moeref/case.h"
 #include "moeref/cost.h"
+#include "moeref/plan.h"
 
 #ifdef __cplusplus
 extern "C" {
