@@ -11,7 +11,7 @@ static const void *buffer_of(const ob_layer *layer, ob_buffer_id id) {
 /* Where a result lies, or NULL. */
 static const void *kept(const ob_layer *layer, moe_tensor_id id, moe_dtype *dtype) {
     *dtype = MOE_F32;
-    switch (id) {
+    switch ((int)id) {
     case MOE_T_LOGITS:
         *dtype = MOE_F64;
         return buffer_of(layer, OB_BUF_LOGITS);
@@ -90,9 +90,12 @@ static double stage_flops(const ob_layer *layer, const ob_bank *bank, ob_stage s
         return router;
     case OB_STAGE_DROUTER:
         return 2 * router;
-    default:
-        return 0;
+    case OB_STAGE_O:
+    case OB_STAGE_DX:
+    case OB_STAGE_COUNT:
+        break;
     }
+    return 0;
 }
 
 size_t ob_layer_timings(void *self, moe_cost *ret, size_t capacity) {

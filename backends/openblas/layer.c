@@ -71,6 +71,7 @@ static void make_routed(ob_layer *layer) {
     *b = (ob_bank){.experts = layer->desc.E, .n = layer->desc.n};
     make_bank(layer, MOE_T_W1, MOE_T_W2, b);
     b->act.layout = layer->desc.glu_layout;
+    _Static_assert(MOE_WEIGHT_ON_COUNT == 2, "not on the input is on the output");
     b->on_input = layer->desc.router.weight_on == MOE_WEIGHT_ON_INPUT;
     b->b1 = layer->param.t[MOE_T_B1].data;
     b->b2 = layer->param.t[MOE_T_B2].data;

@@ -1,5 +1,7 @@
 #include "reference/activation.h"
 
+#include "core/closed.h"
+
 static real sigmoid(real x) {
     return x >= 0 ? 1 / (1 + MOE_REAL_FN(exp)(-x))
                   : MOE_REAL_FN(exp)(x) / (1 + MOE_REAL_FN(exp)(x));
@@ -17,7 +19,7 @@ static real normal_pdf(real x) {
 /* phi(x) of the activation's nonlinear factor, and its derivative in *slope. */
 static real nonlinearity(const moe_layer_desc *desc, real x, real *slope) {
     real s;
-    switch (desc->act) {
+    switch ((moe_act)desc->act) {
     case MOE_ACT_SWIGLU:
     case MOE_ACT_SILU:
         s = sigmoid(x);
@@ -35,11 +37,17 @@ static real nonlinearity(const moe_layer_desc *desc, real x, real *slope) {
     case MOE_ACT_RELU2:
         *slope = x > 0 ? 2 * x : (x <= 0 ? 0 : x);
         return x > 0 ? x * x : (x <= 0 ? 0 : x);
-    default: /* relu, reglu; a NaN stays a NaN */
+    case MOE_ACT_REGLU:
+    case MOE_ACT_RELU: /* a NaN stays a NaN */
         *slope = x > 0 ? 1 : (x <= 0 ? 0 : x);
         return x > 0 ? x : (x <= 0 ? 0 : x);
+    case MOE_ACT_COUNT:
+        break;
     }
+    MOE_INT_NO_OTHER_VALUE();
 }
+
+_Static_assert(MOE_GLU_COUNT == 2, "a new layout needs its columns here");
 
 /* Columns of gate and up for element j. */
 static void columns(int32_t layout, int64_t n, int64_t j, int64_t *gate, int64_t *up) {
