@@ -2,7 +2,7 @@
  * and the stride of H are constants: the compiler then vectorises them for every instruction set
  * in OB_CLONES and the processor picks at load time.
  *
- * A switch names every activation (-Werror=switch-enum) and nothing gets past it: `supports` has
+ * A switch names every activation (-Werror=switch) and nothing gets past it: `supports` has
  * refused what this file does not know. */
 #include "activation.h"
 #include "vector_math.h"

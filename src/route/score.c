@@ -169,11 +169,10 @@ static void sparsemixer_backward(const moe_router_desc *r, const double *z, int6
     }
 }
 
-const moe_int_score moe_int_scores[] = {
+const moe_int_score moe_int_scores[MOE_SCORE_COUNT] = {
     [MOE_SCORE_SOFTMAX] = {softmax_all, softmax_weigh, softmax_backward},
     [MOE_SCORE_SOFTMAX_TOPK] = {NULL, softmax_topk_weigh, softmax_topk_backward},
     [MOE_SCORE_SIGMOID] = {sigmoid_all, sigmoid_weigh, sigmoid_backward},
     [MOE_SCORE_SPARSEMIXER] = {NULL, sparsemixer_weigh, sparsemixer_backward},
 };
-_Static_assert(sizeof moe_int_scores / sizeof *moe_int_scores == MOE_SCORE_COUNT,
-               "one row for every moe_score");
+_Static_assert(MOE_SCORE_SPARSEMIXER + 1 == MOE_SCORE_COUNT, "one row for every moe_score");
