@@ -15,13 +15,30 @@ const char *moe_method_brief(const char *method) {
     return system == MOE_INT_SYS_COUNT ? NULL : moe_int_methods[system]->brief;
 }
 
+static moe_storage storage_of(moe_dtype dtype) {
+    switch (dtype) {
+    case MOE_BF16:
+        return MOE_STORAGE_BF16;
+    case MOE_F16:
+        return MOE_STORAGE_F16;
+    case MOE_F64:
+    case MOE_F32:
+    case MOE_I64:
+    case MOE_I32:
+    case MOE_U8:
+    case MOE_DTYPE_COUNT:
+        break;
+    }
+    return MOE_STORAGE_OTHER;
+}
+
 moe_workload moe_workload_of(const moe_case *c, const int64_t *counts, const moe_workload *state) {
     moe_workload w = *state;
     w.layer = &c->layer;
     w.tokens = c->T;
     w.counts = counts;
     w.pass = c->pass;
-    w.dtype = c->dtype;
+    w.storage = storage_of((moe_dtype)c->dtype);
     w.with_router = c->route == MOE_ROUTE_ROUTER;
     return w;
 }
@@ -158,10 +175,9 @@ static moe_status finish(moe_int_list *l, const moe_workload *w, const moe_log *
     return MOE_OK;
 }
 
-static moe_status element_of(int32_t dtype, const moe_log *log, double *ret) {
-    if (dtype != MOE_F64 && dtype != MOE_BF16 && dtype != MOE_F16)
-        return moe_fail(log, MOE_E_UNSUPPORTED, "the cost model knows bf16 and fp16, not %s",
-                        moe_dtype_name((moe_dtype)dtype));
+static moe_status element_of(int32_t storage, const moe_log *log, double *ret) {
+    if (storage != MOE_STORAGE_BF16 && storage != MOE_STORAGE_F16)
+        return moe_fail(log, MOE_E_UNSUPPORTED, "the cost model knows bf16 and fp16 alone");
     *ret = 2;
     return MOE_OK;
 }
@@ -207,7 +223,7 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
                         .K = (double)d->K,
                         .host_first = m->host_first};
     if (!status)
-        status = element_of(w->dtype, log, &l->element);
+        status = element_of(w->storage, log, &l->element);
     if (!status)
         status = sum_counts(w, log, l);
     if (status)
@@ -252,7 +268,7 @@ moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k,
         return moe_fail(log, MOE_E_INVALID,
                         "gemm m=%lld n=%lld k=%lld batch=%lld: sizes are 1 to 2^31", (long long)m,
                         (long long)n, (long long)k, (long long)batch);
-    moe_status status = element_of(w.dtype, log, &l.element);
+    moe_status status = element_of(w.storage, log, &l.element);
     if (status)
         return status;
     w.layer = NULL;

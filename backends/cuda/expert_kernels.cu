@@ -192,14 +192,14 @@ template <class T> struct Launch {
     static void act_forward(const RowGroups *rows, const ActParams *act, int n, const void *h,
                             void *a, cudaStream_t stream) {
         act_forward_kernel<T><<<row_blocks(rows), threads, 0, stream>>>(
-            *rows, *act, act_is_gated(act->kind), n, typed<T>(h), static_cast<T *>(a));
+            *rows, *act, moe_act_is_gated(act->kind), n, typed<T>(h), static_cast<T *>(a));
     }
     static void act_backward(const RowGroups *rows, const ActParams *act, int n, const void *h,
                              const float *weight, const float *da, void *a, void *dh, float *ds,
                              cudaStream_t stream) {
         act_backward_kernel<T><<<row_blocks(rows), threads, 0, stream>>>(
-            *rows, *act, act_is_gated(act->kind), n, typed<T>(h), weight, da, static_cast<T *>(a),
-            static_cast<T *>(dh), ds);
+            *rows, *act, moe_act_is_gated(act->kind), n, typed<T>(h), weight, da,
+            static_cast<T *>(a), static_cast<T *>(dh), ds);
     }
     static void finish_ds(const RowGroups *rows, const DsArgs *args, cudaStream_t stream) {
         finish_ds_kernel<T><<<row_blocks(rows), threads, 0, stream>>>(*rows, *args);

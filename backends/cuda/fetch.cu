@@ -34,7 +34,7 @@ Source source_of(const Layer *layer, moe_tensor_id id) {
     const Experts *x = &layer->routed, *shared = &layer->shared;
     const moe_dtype t = (moe_dtype)layer->dtype;
     const int64_t E = x->rows.E, n = x->interleaved ? x->n : 0, d = layer->desc.d;
-    switch (id) {
+    switch ((int)id) {
     case MOE_T_LOGITS:
         return {layer->logits, MOE_F32, 0, 0, 0};
     case MOE_T_S:

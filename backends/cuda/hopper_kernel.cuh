@@ -104,9 +104,12 @@ cudaError_t hopper_dispatch(HopperOp op, const HopperArgs *args, int sms, cudaSt
         return hopper_launch_either<T, HOPPER_DXP>(args, sms, stream);
     case HOPPER_DW2:
         return hopper_launch<T, Gemm<HOPPER_DW2, false>>(args, sms, stream);
-    default:
+    case HOPPER_DW1:
         return hopper_launch<T, Gemm<HOPPER_DW1, false>>(args, sms, stream);
+    case HOPPER_OPS:
+        break;
     }
+    return cudaErrorInvalidValue;
 }
 
 #endif

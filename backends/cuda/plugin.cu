@@ -80,6 +80,8 @@ const char *why_not(const moe_layer_desc *desc, const moe_use *use) {
 }
 
 moe_status supports(void *, const moe_layer_desc *desc, const moe_use *use, moe_support *ret) {
+    if (moe_refuse_unknown(desc, ret))
+        return MOE_E_UNSUPPORTED;
     const char *why = why_not(desc, use);
     if (why) {
         snprintf(ret->reason, sizeof ret->reason, "%s", why);

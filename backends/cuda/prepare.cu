@@ -84,6 +84,7 @@ void describe_experts(const Layer *layer, Experts *x, bool shared) {
     x->shared = shared;
     x->n = (int)(shared ? desc->n_shared : desc->n);
     x->hw = (int)moe_h_width(desc, x->n);
+    static_assert(MOE_GLU_COUNT == 2 && MOE_WEIGHT_ON_COUNT == 2, "one flag each");
     x->interleaved = !shared && x->hw != x->n && desc->glu_layout == MOE_GLU_INTERLEAVED;
     x->on_input = !shared && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     x->hopper = layer->dev->hopper && desc->d % 64 == 0 && x->n % 64 == 0;

@@ -142,9 +142,18 @@ cudaError_t launch(Kernel kernel, const RouterArgs *g, cudaStream_t stream) {
 } // namespace
 
 int router_on_device(const moe_router_desc *r) {
-    /* SparseMixer weighs its picks in the order of the logits, which a selection bias upsets. */
-    return (r->select == MOE_SELECT_TOPK || r->select == MOE_SELECT_GROUP_TOPK) &&
-           !(r->score == MOE_SCORE_SPARSEMIXER && r->select_bias);
+    switch ((moe_select)r->select) {
+    case MOE_SELECT_TOPK:
+    case MOE_SELECT_GROUP_TOPK:
+        /* SparseMixer weighs its picks in the order of logits, which a selection bias upsets. */
+        return !(r->score == MOE_SCORE_SPARSEMIXER && r->select_bias);
+    case MOE_SELECT_EXPERT_CHOICE: /* these look at other tokens */
+    case MOE_SELECT_CAPACITY:
+    case MOE_SELECT_TOKEN_ROUNDING:
+    case MOE_SELECT_COUNT:
+        break;
+    }
+    return 0;
 }
 
 cudaError_t router_choose(const RouterArgs *args, cudaStream_t stream) {

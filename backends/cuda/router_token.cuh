@@ -7,6 +7,9 @@
 
 #include <stdint.h>
 
+static_assert(MOE_SCORE_COUNT == 4, "a new score needs its branch in chooses_by_logits, "
+                                    "selection_keys, weigh and score_gradient");
+
 namespace {
 
 __device__ __forceinline__ int lane_id() {

@@ -160,14 +160,18 @@ moe_status start_token_offsets(Layer *layer) {
 
 int64_t layer_most_pairs(const Layer *layer) {
     const int64_t T = layer->T, K = layer->desc.K, n = layer->outputs;
-    switch (layer->desc.router.select) {
+    switch ((moe_select)layer->desc.router.select) {
     case MOE_SELECT_EXPERT_CHOICE:
         return n * std::min(T, (T * K + n - 1) / n);
     case MOE_SELECT_TOKEN_ROUNDING:
         return std::min(T * n, T * K + n * layer->desc.router.tile);
-    default:
-        return T * K;
+    case MOE_SELECT_TOPK:
+    case MOE_SELECT_GROUP_TOPK:
+    case MOE_SELECT_CAPACITY:
+    case MOE_SELECT_COUNT: /* none: `supports` refused it */
+        break;
     }
+    return T * K;
 }
 
 moe_status layer_set_input(void *self, const moe_input *input) {

@@ -83,6 +83,9 @@ static const char *refusal(const moe_layer_desc *desc, const moe_use *use) {
 static moe_status example_supports(void *dev, const moe_layer_desc *desc, const moe_use *use,
                                    moe_support *ret) {
     (void)dev;
+    /* Choices that were added after this file was compiled: always the first question. */
+    if (moe_refuse_unknown(desc, ret))
+        return MOE_E_UNSUPPORTED;
     const char *why = refusal(desc, use);
     if (why) {
         strncpy(ret->reason, why, sizeof ret->reason - 1);
@@ -269,33 +272,13 @@ static moe_status example_backward(void *self) {
 
 static moe_status example_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     layer *l = self;
-    const float *src;
-    switch (id) {
-    case MOE_T_O:
-        src = l->O;
-        break;
-    case MOE_T_DX:
-        src = l->dX;
-        break;
-    case MOE_T_DS:
-        src = l->dS;
-        break;
-    case MOE_T_DW1:
-        src = l->dW1;
-        break;
-    case MOE_T_DW2:
-        src = l->dW2;
-        break;
-    case MOE_T_H:
-        src = l->H;
-        break;
-    case MOE_T_DH:
-        src = l->dH;
-        break;
-    default: /* "not kept": then a failure is located less exactly, nothing else */
+    const float *const kept[MOE_T_COUNT] = {
+        [MOE_T_O] = l->O,     [MOE_T_DX] = l->dX, [MOE_T_DS] = l->dS, [MOE_T_DW1] = l->dW1,
+        [MOE_T_DW2] = l->dW2, [MOE_T_H] = l->H,   [MOE_T_DH] = l->dH,
+    };
+    if (!kept[id]) /* then a failure is located less exactly, nothing else */
         return MOE_E_UNSUPPORTED;
-    }
-    moe_convert(dst->data, dst->dtype, src, MOE_F32, (size_t)moe_tensor_count(dst));
+    moe_convert(dst->data, dst->dtype, kept[id], MOE_F32, (size_t)moe_tensor_count(dst));
     return MOE_OK;
 }
 

@@ -11,7 +11,7 @@ static const void *buffer_of(const ob_layer *layer, ob_buffer_id id) {
 /* Where a result lies, or NULL. */
 static const void *kept(const ob_layer *layer, moe_tensor_id id, moe_dtype *dtype) {
     *dtype = MOE_F32;
-    switch (id) {
+    switch ((int)id) {
     case MOE_T_LOGITS:
         *dtype = MOE_F64;
         return buffer_of(layer, OB_BUF_LOGITS);

@@ -72,6 +72,7 @@ static void make_routed(ob_layer *layer) {
     *e = (ob_experts){.E = layer->desc.E, .n = layer->desc.n};
     make_experts(layer, MOE_T_W1, MOE_T_W2, e);
     e->act.layout = layer->desc.glu_layout;
+    _Static_assert(MOE_WEIGHT_ON_COUNT == 2, "not on the input is on the output");
     e->on_input = layer->desc.router.weight_on == MOE_WEIGHT_ON_INPUT;
     e->b1 = layer->param.t[MOE_T_B1].data;
     e->b2 = layer->param.t[MOE_T_B2].data;

@@ -54,8 +54,9 @@ static void close_device(void *device) {
 static moe_status supports(void *device, const moe_layer_desc *desc, const moe_use *use,
                            moe_support *ret) {
     (void)device;
-    (void)desc;
     (void)use;
+    if (moe_refuse_unknown(desc, ret))
+        return MOE_E_UNSUPPORTED;
     ret->arithmetic = MOE_F32;
     ret->deterministic = 1;
     return MOE_OK;

@@ -158,7 +158,7 @@ static moe_status read_header(reader *r, const char *line, moe_int_table_kind *r
 }
 
 static int64_t *size_slot(fields *f, column c) {
-    switch (c) {
+    switch ((int)c) {
     case M:
     case TOKENS:
         return &f->row.m;

@@ -81,13 +81,21 @@ static moe_status apply_selection(const moe_case *c, int64_t bins, const moe_log
                                   int64_t *counts) {
     const moe_router_desc *r = &c->layer.router;
     const int64_t chosen = (c->T * c->layer.K + bins - 1) / bins;
-    if (r->select == MOE_SELECT_TOKEN_ROUNDING)
-        return round_counts(c, bins, log, counts);
-    for (int64_t e = 0; e < bins; e++) {
-        if (r->select == MOE_SELECT_EXPERT_CHOICE)
+    switch ((moe_select)r->select) {
+    case MOE_SELECT_TOPK:
+    case MOE_SELECT_GROUP_TOPK:
+    case MOE_SELECT_COUNT: /* none: moe_layer_desc_check */
+        break;
+    case MOE_SELECT_EXPERT_CHOICE:
+        for (int64_t e = 0; e < bins; e++)
             counts[e] = chosen < c->T ? chosen : c->T;
-        else if (r->select == MOE_SELECT_CAPACITY && counts[e] > r->capacity)
-            counts[e] = r->capacity;
+        break;
+    case MOE_SELECT_CAPACITY:
+        for (int64_t e = 0; e < bins; e++)
+            counts[e] = counts[e] < r->capacity ? counts[e] : r->capacity;
+        break;
+    case MOE_SELECT_TOKEN_ROUNDING:
+        return round_counts(c, bins, log, counts);
     }
     return MOE_OK;
 }

@@ -1,5 +1,6 @@
 /* The front end of a prepared layer: the order of calls, and shapes of what is fetched. */
 #include "backend/front.h"
+#include "layer/traits.h"
 
 #include <stdlib.h>
 
@@ -116,8 +117,7 @@ moe_status moe_layer_routing(moe_layer *layer, const moe_plan **ret) {
  * or add any. */
 static moe_status count_pairs(moe_layer *layer, int64_t *ret_pairs, int64_t *ret_all) {
     const moe_layer_desc *desc = &layer->desc;
-    bool fixed = desc->router.select <= MOE_SELECT_GROUP_TOPK && !desc->n_zero;
-    if (!layer->given_plan && !plugin_of(layer)->routing && fixed) {
+    if (!layer->given_plan && !plugin_of(layer)->routing && moe_int_pairs_are_known(desc)) {
         *ret_pairs = *ret_all = layer->use.tokens * desc->K;
         return MOE_OK;
     }

@@ -60,8 +60,9 @@ static void reference_close(void *dev) {
 
 static moe_status reference_supports(void *dev, const moe_layer_desc *desc, const moe_use *use,
                                      moe_support *ret) {
-    (void)desc;
     (void)use;
+    if (moe_refuse_unknown(desc, ret))
+        return MOE_E_UNSUPPORTED;
     ret->arithmetic = (int32_t)((const device *)dev)->precision;
     ret->deterministic = 1;
     return MOE_OK;

@@ -12,23 +12,27 @@ MOE_INT_INLINE void widen(double *restrict out, const void *src, moe_dtype dtype
     switch (dtype) {
     case MOE_F64:
         memcpy(out, (const double *)src + first, count * sizeof(double));
-        break;
+        return;
     case MOE_F32:
         for (size_t i = 0; i < count; i++)
             out[i] = ((const float *)src)[first + i];
-        break;
+        return;
     case MOE_F16:
         for (size_t i = 0; i < count; i++)
             out[i] = moe_int_f16_to_f32(((const uint16_t *)src)[first + i]);
-        break;
+        return;
     case MOE_BF16:
         for (size_t i = 0; i < count; i++)
             out[i] = moe_int_bf16_to_f32(((const uint16_t *)src)[first + i]);
+        return;
+    case MOE_I64:
+    case MOE_I32:
+    case MOE_U8:
+    case MOE_DTYPE_COUNT:
         break;
-    default:
-        for (size_t i = 0; i < count; i++)
-            out[i] = moe_load(src, dtype, first + i);
     }
+    for (size_t i = 0; i < count; i++)
+        out[i] = moe_load(src, dtype, first + i);
 }
 
 MOE_INT_INLINE void narrow(void *dst, moe_dtype dtype, size_t first, const double *restrict in,
@@ -36,23 +40,27 @@ MOE_INT_INLINE void narrow(void *dst, moe_dtype dtype, size_t first, const doubl
     switch (dtype) {
     case MOE_F64:
         memcpy((double *)dst + first, in, count * sizeof(double));
-        break;
+        return;
     case MOE_F32:
         for (size_t i = 0; i < count; i++)
             ((float *)dst)[first + i] = (float)in[i];
-        break;
+        return;
     case MOE_F16:
         for (size_t i = 0; i < count; i++)
             ((uint16_t *)dst)[first + i] = moe_int_f16_from_f64(in[i]);
-        break;
+        return;
     case MOE_BF16:
         for (size_t i = 0; i < count; i++)
             ((uint16_t *)dst)[first + i] = moe_int_bf16_from_f64(in[i]);
+        return;
+    case MOE_I64:
+    case MOE_I32:
+    case MOE_U8:
+    case MOE_DTYPE_COUNT:
         break;
-    default:
-        for (size_t i = 0; i < count; i++)
-            moe_store(dst, dtype, first + i, in[i]);
     }
+    for (size_t i = 0; i < count; i++)
+        moe_store(dst, dtype, first + i, in[i]);
 }
 
 MOE_INT_INLINE void convert_body(void *dst, moe_dtype dst_dtype, const void *src,

@@ -78,9 +78,14 @@ double moe_round_to(double value, moe_dtype dtype) {
         return moe_int_f16_to_f32(moe_int_f16_from_f64(value));
     case MOE_BF16:
         return moe_int_bf16_to_f32(moe_int_bf16_from_f64(value));
-    default:
-        return value;
+    case MOE_F64:
+    case MOE_I64:
+    case MOE_I32:
+    case MOE_U8:
+    case MOE_DTYPE_COUNT:
+        break;
     }
+    return value;
 }
 
 double moe_load(const void *data, moe_dtype dtype, size_t index) {

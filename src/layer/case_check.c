@@ -29,7 +29,7 @@ static moe_status check_counts(const moe_case *c, const moe_log *log) {
 }
 
 static moe_status check_route(const moe_case *c, const moe_log *log) {
-    switch (c->route) {
+    switch ((moe_route_kind)c->route) {
     case MOE_ROUTE_ROUTER:
     case MOE_ROUTE_UNIFORM:
     case MOE_ROUTE_BALANCED:
@@ -46,9 +46,8 @@ static moe_status check_route(const moe_case *c, const moe_log *log) {
             return MOE_OK;
         return moe_fail(log, MOE_E_INVALID, "route=hot:%.0f names an expert outside 0..%lld",
                         c->route_arg, (long long)(c->layer.E + c->layer.n_zero - 1));
-    default:
-        return moe_fail(log, MOE_E_INVALID, "route kind %d is unknown", c->route);
     }
+    return moe_fail(log, MOE_E_INVALID, "route kind %d is unknown", c->route);
 }
 
 moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {

@@ -1,25 +1,20 @@
 /* The keys of a case line. A new key is one row here and nothing else. */
 #include "layer/case_keys.h"
+#include "layer/traits.h"
 
 #include <string.h>
 
 /* clang-format off */
 
-/* Lists of names: N(word, value). */
-#define ACT_NAMES(N)                                                                              \
-    N("swiglu", MOE_ACT_SWIGLU) N("geglu", MOE_ACT_GEGLU) N("reglu", MOE_ACT_REGLU)               \
-    N("swiglu_clamp", MOE_ACT_SWIGLU_CLAMP) N("relu2", MOE_ACT_RELU2) N("relu", MOE_ACT_RELU)     \
-    N("gelu", MOE_ACT_GELU) N("silu", MOE_ACT_SILU)
+/* Lists of names: N(word, value, ...). */
+#define ACT_NAMES(N) MOE_INT_ACTS(N)
 #define GLU_NAMES(N) N("concat", MOE_GLU_CONCAT) N("interleaved", MOE_GLU_INTERLEAVED)
 #define DTYPE_NAMES(N)                                                                            \
     N("bf16", MOE_BF16) N("fp16", MOE_F16) N("fp32", MOE_F32) N("fp64", MOE_F64)
 #define SCORE_NAMES(N)                                                                            \
     N("softmax", MOE_SCORE_SOFTMAX) N("softmax_topk", MOE_SCORE_SOFTMAX_TOPK)                     \
     N("sigmoid", MOE_SCORE_SIGMOID) N("sparsemixer", MOE_SCORE_SPARSEMIXER)
-#define SELECT_NAMES(N)                                                                           \
-    N("topk", MOE_SELECT_TOPK) N("group_topk", MOE_SELECT_GROUP_TOPK)                             \
-    N("expert_choice", MOE_SELECT_EXPERT_CHOICE) N("capacity", MOE_SELECT_CAPACITY)               \
-    N("token_rounding", MOE_SELECT_TOKEN_ROUNDING)
+#define SELECT_NAMES(N) MOE_INT_SELECTS(N)
 #define ON_NAMES(N) N("output", MOE_WEIGHT_ON_OUTPUT) N("input", MOE_WEIGHT_ON_INPUT)
 #define ROUNDING_NAMES(N)                                                                         \
     N("nr", MOE_ROUND_NEAREST) N("up", MOE_ROUND_UP) N("down", MOE_ROUND_DOWN)                    \
@@ -84,7 +79,7 @@
     KEY("pass", "        ", NAME, pass, PASS, "both", "what runs:")                               \
     KEY("seed", "        ", U64, seed, NO, "0", "of every random number")
 
-#define N_ROW(word, value) {word, value},
+#define N_ROW(word, value, ...) {word, value},
 #define NAMES(list) {list(N_ROW) {NULL, 0}}
 static const moe_int_name ACT[] = NAMES(ACT_NAMES);
 static const moe_int_name GLU[] = NAMES(GLU_NAMES);
@@ -103,6 +98,7 @@ static const moe_int_name NO[] = NAMES(NO_NAMES);
 #define ALL_NAMED(names, count)                                                                   \
     _Static_assert(sizeof names / sizeof *names == (count) + 1, "a value below " #count " has no word")
 ALL_NAMED(ACT, MOE_ACT_COUNT);
+ALL_NAMED(GLU, MOE_GLU_COUNT);
 ALL_NAMED(SCORE, MOE_SCORE_COUNT);
 ALL_NAMED(SELECT, MOE_SELECT_COUNT);
 ALL_NAMED(ROUNDING, MOE_ROUND_COUNT);
@@ -113,7 +109,7 @@ ALL_NAMED(ON, MOE_WEIGHT_ON_COUNT);
      meaning},
 const moe_int_case_key moe_int_case_keys[] = {REQUIRED_KEYS(ROW) OPTIONAL_KEYS(ROW)};
 
-#define N_HELP(word, value) " " word
+#define N_HELP(word, ...) " " word
 #define HELP_REQUIRED(key, pad, kind, field, names, fallback, meaning)                            \
     "  " key pad meaning " (required)\n"
 #define HELP_OPTIONAL(key, pad, kind, field, names, fallback, meaning)                            \

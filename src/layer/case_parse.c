@@ -153,7 +153,7 @@ static moe_status parse_route(const moe_int_case_key *key, moe_int_word value, c
                         takes_one ? "needs an argument: zipf:S, counts:32+0+96 or hot:EXPERT"
                                   : "has an argument, but that kind takes none");
     int64_t expert;
-    switch (c->route) {
+    switch ((moe_route_kind)c->route) {
     case MOE_ROUTE_ZIPF:
         return parse_real(key, argument, log, &c->route_arg);
     case MOE_ROUTE_COUNTS:
@@ -163,9 +163,12 @@ static moe_status parse_route(const moe_int_case_key *key, moe_int_word value, c
         if (!status)
             c->route_arg = (double)expert;
         return status;
-    default:
-        return MOE_OK;
+    case MOE_ROUTE_ROUTER:
+    case MOE_ROUTE_UNIFORM:
+    case MOE_ROUTE_BALANCED:
+        break;
     }
+    return MOE_OK;
 }
 
 static moe_status parse_inject(const moe_int_case_key *key, moe_int_word value, const moe_log *log,

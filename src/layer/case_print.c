@@ -100,9 +100,14 @@ static bool is_default(const moe_int_case_key *key, const moe_case *c, const moe
         return memcmp(a, b, sizeof(int64_t)) == 0;
     case MOE_INT_KEY_REAL:
         return *(const double *)a == *(const double *)b;
-    default:
-        return memcmp(a, b, sizeof(int32_t)) == 0;
+    case MOE_INT_KEY_I32:
+    case MOE_INT_KEY_FLAG:
+    case MOE_INT_KEY_NAME:
+    case MOE_INT_KEY_ROUTE:
+    case MOE_INT_KEY_INJECT:
+        break;
     }
+    return memcmp(a, b, sizeof(int32_t)) == 0;
 }
 
 size_t moe_case_print(const moe_case *c, char *buf, size_t size) {

@@ -1,5 +1,6 @@
 /* Routing plans drawn for a case: which experts each token goes to, and with what weight. Integer
  * and exactly rounded operations only, so that the plan is the same on every machine. */
+#include "core/closed.h"
 #include "core/streams.h"
 #include "layer/problem.h"
 
@@ -228,7 +229,7 @@ static void draw_weights(const moe_case *c, moe_plan *plan) {
 }
 
 static moe_status draw_pairs(drawing *d) {
-    switch (d->c->route) {
+    switch ((moe_route_kind)d->c->route) {
     case MOE_ROUTE_ZIPF:
         return draw_zipf(d);
     case MOE_ROUTE_COUNTS:
@@ -237,9 +238,12 @@ static moe_status draw_pairs(drawing *d) {
         return draw_hot(d);
     case MOE_ROUTE_BALANCED:
         return draw_balanced(d);
-    default:
+    case MOE_ROUTE_UNIFORM:
         return draw_uniform(d);
+    case MOE_ROUTE_ROUTER: /* makes no plan before it has run */
+        break;
     }
+    MOE_INT_NO_OTHER_VALUE();
 }
 
 moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **ret) {

@@ -1,5 +1,5 @@
 /* The layer description: defaults, validation, operation counts. */
-#include "moeref/layer.h"
+#include "layer/traits.h"
 
 #include <math.h>
 #include <string.h>
@@ -23,8 +23,7 @@ void moe_layer_desc_init(moe_layer_desc *desc) {
 }
 
 int moe_act_is_gated(int32_t act) {
-    return act == MOE_ACT_SWIGLU || act == MOE_ACT_GEGLU || act == MOE_ACT_REGLU ||
-           act == MOE_ACT_SWIGLU_CLAMP;
+    return (uint32_t)act < MOE_ACT_COUNT && moe_int_acts[act].gated;
 }
 
 int64_t moe_h_width(const moe_layer_desc *desc, int64_t n) {
@@ -60,7 +59,7 @@ static moe_status check_sizes(const moe_layer_desc *desc, int64_t tokens, const 
         {"shared", desc->n_shared, 0, max_width},
         {"shared_gate", desc->shared_gate, 0, desc->n_shared > 0},
         {"act", desc->act, 0, MOE_ACT_COUNT - 1},
-        {"glu", desc->glu_layout, 0, 1},
+        {"glu", desc->glu_layout, 0, MOE_GLU_COUNT - 1},
         {"bias", desc->expert_bias, 0, 1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -131,11 +130,12 @@ static moe_status check_router(const moe_layer_desc *desc, const moe_log *log) {
     return r->select == MOE_SELECT_GROUP_TOPK ? check_groups(desc, log) : MOE_OK;
 }
 
-/* Tokens times experts per token bounds the pairs of every router. */
+/* Tokens times experts per token bounds the pairs of a router; where K is not their number, all
+ * experts are. */
 static moe_status check_elements(const moe_layer_desc *desc, int64_t tokens, const moe_log *log) {
     int64_t experts = desc->E + desc->n_zero;
-    double pairs = (double)tokens *
-                   (double)(desc->router.select >= MOE_SELECT_EXPERT_CHOICE ? experts : desc->K);
+    bool fixed = moe_int_select_rules[desc->router.select].pairs == MOE_INT_PAIRS_PER_TOKEN;
+    double pairs = (double)tokens * (double)(fixed ? desc->K : experts);
     double wide = 2.0 * (double)desc->n > (double)desc->d ? 2.0 * (double)desc->n : (double)desc->d;
     double largest = pairs * wide;
     double weights = 2.0 * (double)desc->E * (double)desc->d * (double)desc->n;

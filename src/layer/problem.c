@@ -28,7 +28,7 @@ char *moe_int_format(const char *format, ...) {
 
 /* Standard deviation of a drawn parameter. */
 static double param_stddev(const moe_tensor *t, moe_tensor_id id) {
-    switch (id) {
+    switch ((int)id) {
     case MOE_T_B_R:
     case MOE_T_B1:
     case MOE_T_B2:

@@ -1,4 +1,5 @@
 #include "reference/activation.h"
+#include "core/closed.h"
 
 static real sigmoid(real x) {
     return x >= 0 ? 1 / (1 + MOE_REAL_FN(exp)(-x))
@@ -17,7 +18,7 @@ static real normal_pdf(real x) {
 /* phi(x) of the activation's nonlinear factor, and its derivative in *slope. */
 static real nonlinearity(const moe_layer_desc *desc, real x, real *slope) {
     real s;
-    switch (desc->act) {
+    switch ((moe_act)desc->act) {
     case MOE_ACT_SWIGLU:
     case MOE_ACT_SILU:
         s = sigmoid(x);
@@ -35,10 +36,14 @@ static real nonlinearity(const moe_layer_desc *desc, real x, real *slope) {
     case MOE_ACT_RELU2:
         *slope = x > 0 ? 2 * x : (x <= 0 ? 0 : x);
         return x > 0 ? x * x : (x <= 0 ? 0 : x);
-    default: /* relu, reglu; a NaN stays a NaN */
+    case MOE_ACT_REGLU:
+    case MOE_ACT_RELU: /* a NaN stays a NaN */
         *slope = x > 0 ? 1 : (x <= 0 ? 0 : x);
         return x > 0 ? x : (x <= 0 ? 0 : x);
+    case MOE_ACT_COUNT:
+        break;
     }
+    MOE_INT_NO_OTHER_VALUE();
 }
 
 /* gpt-oss: gate is clamped from above, up on both sides; outside, the gradient is 0. A value on

@@ -17,6 +17,8 @@ void fill_shared_gate(run_state *r) {
     }
 }
 
+_Static_assert(MOE_WEIGHT_ON_COUNT == 2, "here and in run.c not on the input is on the output");
+
 /* What a pair's expert output counts with. */
 static real output_weight(const run_state *r, int64_t pair) {
     bool on_input = r->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;

@@ -1,5 +1,6 @@
 /* Token rounding (SonicMoE, arXiv 2512.14080): every expert's token count becomes a multiple of the
  * GEMM's row tile M, so that no tile is padded. */
+#include "core/closed.h"
 #include "core/streams.h"
 #include "moeref/rng.h"
 #include "route/route.h"
@@ -9,7 +10,7 @@
 
 static bool rounds_up(int32_t rule, int64_t f, int64_t tile, uint64_t seed, int64_t e) {
     int64_t quotient = f / tile, rest = f % tile;
-    switch (rule) {
+    switch ((moe_rounding)rule) {
     case MOE_ROUND_UP:
         return rest > 0;
     case MOE_ROUND_DOWN:
@@ -17,9 +18,13 @@ static bool rounds_up(int32_t rule, int64_t f, int64_t tile, uint64_t seed, int6
     case MOE_ROUND_STOCHASTIC:
         return moe_rng_uniform(seed, MOE_INT_STREAM_ROUNDING, (uint64_t)e) * (double)tile <
                (double)rest;
-    default: /* nearest, half to even; balance starts from it */
+    case MOE_ROUND_NEAREST:
+    case MOE_ROUND_BALANCE: /* starts from nearest */
         return 2 * rest > tile || (2 * rest == tile && quotient % 2 == 1);
+    case MOE_ROUND_COUNT:
+        break;
     }
+    MOE_INT_NO_OTHER_VALUE();
 }
 
 /* Moves whole tiles, one expert at a time, until the sum is within half a tile of the original:

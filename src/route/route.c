@@ -12,8 +12,8 @@ static int64_t outputs_of(const moe_layer_desc *desc) {
  * decide: they do not underflow or saturate into ties. */
 static bool chooses_by_logits(const moe_layer_desc *desc) {
     const moe_router_desc *r = &desc->router;
-    bool within_token = r->select == MOE_SELECT_TOPK || r->select == MOE_SELECT_CAPACITY;
-    return !moe_int_scores[r->score].selection || (within_token && !r->select_bias);
+    const bool by_order = moe_int_selects[r->select].by_order;
+    return !moe_int_scores[r->score].selection || (by_order && !r->select_bias);
 }
 
 void moe_route_selection_scores(const moe_layer_desc *desc, int64_t tokens, const double *logits,

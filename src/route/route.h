@@ -52,6 +52,8 @@ typedef struct moe_int_select {
     moe_status (*choose)(const moe_int_selection *in, moe_int_pairs *ret);
     /* Weights are normalised over the token's top-K, whichever pairs were kept or added. */
     bool norm_over_topk;
+    /* Compares one token's scores with each other, so that their order is all that counts. */
+    bool by_order;
 } moe_int_select;
 
 extern const moe_int_select moe_int_selects[MOE_SELECT_COUNT];

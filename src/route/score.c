@@ -175,3 +175,4 @@ const moe_int_score moe_int_scores[MOE_SCORE_COUNT] = {
     [MOE_SCORE_SIGMOID] = {sigmoid_all, sigmoid_weigh, sigmoid_backward},
     [MOE_SCORE_SPARSEMIXER] = {NULL, sparsemixer_weigh, sparsemixer_backward},
 };
+_Static_assert(MOE_SCORE_SPARSEMIXER + 1 == MOE_SCORE_COUNT, "one row for every moe_score");

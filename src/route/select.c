@@ -150,9 +150,10 @@ static moe_status choose_capacity(const moe_int_selection *in, moe_int_pairs *re
 }
 
 const moe_int_select moe_int_selects[MOE_SELECT_COUNT] = {
-    [MOE_SELECT_TOPK] = {choose_topk, 0},
-    [MOE_SELECT_GROUP_TOPK] = {choose_group_topk, 0},
-    [MOE_SELECT_EXPERT_CHOICE] = {choose_expert_choice, 0},
-    [MOE_SELECT_CAPACITY] = {choose_capacity, 1},
-    [MOE_SELECT_TOKEN_ROUNDING] = {moe_int_choose_token_rounding, true},
+    [MOE_SELECT_TOPK] = {choose_topk, false, true},
+    [MOE_SELECT_GROUP_TOPK] = {choose_group_topk, false, false}, /* adds two scores */
+    [MOE_SELECT_EXPERT_CHOICE] = {choose_expert_choice, false, false},
+    [MOE_SELECT_CAPACITY] = {choose_capacity, true, true},
+    [MOE_SELECT_TOKEN_ROUNDING] = {moe_int_choose_token_rounding, true, false},
 };
+_Static_assert(MOE_SELECT_TOKEN_ROUNDING + 1 == MOE_SELECT_COUNT, "one row for every moe_select");

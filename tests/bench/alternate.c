@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/samples.h"
 #include "moeref/backend.h"
+#include "moeref/case.h"
 
 #include <math.h>
 #include <stdio.h>

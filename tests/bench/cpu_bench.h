@@ -3,6 +3,7 @@
 #define MOEREF_CPU_BENCH_H
 
 #include "moeref/backend.h"
+#include "moeref/case.h"
 
 enum { BENCH_MAX_T = 16, BENCH_MAX_REPEATS = 99 };
 

@@ -33,8 +33,9 @@ static void broken_close(void *dev) {
 
 static moe_status broken_supports(void *dev, const moe_layer_desc *desc, const moe_use *use,
                                   moe_support *ret) {
-    (void)desc;
     (void)use;
+    if (moe_refuse_unknown(desc, ret))
+        return MOE_E_UNSUPPORTED;
     const char *fault = ((const broken_device *)dev)->fault;
     ret->arithmetic = (int32_t)((const broken_device *)dev)->precision;
     ret->deterministic = !strstr(fault, "_undeclared");

@@ -286,8 +286,9 @@ Test(sim_predict, errors) {
                  "sonicmoe");
     expect_error(gpu, "cutlass_moe", &(moe_workload){.layer = &d, .tokens = 8}, MOE_E_UNSUPPORTED,
                  "backward");
-    expect_error(gpu, "moeref", &(moe_workload){.layer = &d, .tokens = 8, .dtype = MOE_F32},
-                 MOE_E_UNSUPPORTED, "fp32");
+    expect_error(gpu, "moeref",
+                 &(moe_workload){.layer = &d, .tokens = 8, .storage = MOE_STORAGE_OTHER},
+                 MOE_E_UNSUPPORTED, "bf16 and fp16");
     expect_error(gpu, "moeref", &(moe_workload){.layer = &d, .tokens = 8, .counts = many},
                  MOE_E_INVALID, "expert 0");
     expect_error(gpu, "moeref", &(moe_workload){.layer = &bad, .tokens = 8}, MOE_E_INVALID, "K");

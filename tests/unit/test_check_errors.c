@@ -96,7 +96,7 @@ typedef struct limits {
 } limits;
 
 static const double *limits_of(const limits *l, moe_tensor_id id) {
-    switch (id) {
+    switch ((int)id) {
     case MOE_T_DB1:
     case MOE_T_DB2:
         return l->biases;

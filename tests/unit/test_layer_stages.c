@@ -58,7 +58,7 @@ static moe_layer_desc layer(moe_act act, int64_t n_shared) {
 
 /* Products of experts alone: the router's are not in moe_layer_flops, nor are weighted sums. */
 static int is_product(moe_stage s) {
-    switch (s) {
+    switch ((int)s) {
     case MOE_STAGE_ROUTER:
     case MOE_STAGE_ROUTER_BACKWARD:
     case MOE_STAGE_O:

@@ -67,7 +67,7 @@ static const struct {
 };
 
 static gate_class class_of(moe_tensor_id id) {
-    switch (id) {
+    switch ((int)id) {
     case MOE_T_DW1:
     case MOE_T_DB1:
     case MOE_T_DW2:

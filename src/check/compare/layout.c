@@ -4,7 +4,7 @@
 #include "route/route.h"
 
 static moe_int_grouping grouping_of(moe_tensor_id id) {
-    switch (id) {
+    switch ((int)id) {
     case MOE_T_LOGITS:
     case MOE_T_O:
     case MOE_T_DX:

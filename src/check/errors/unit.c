@@ -6,7 +6,7 @@
 #include <math.h>
 
 static double least_normal(moe_dtype dtype) {
-    switch (dtype) {
+    switch ((int)dtype) {
     case MOE_F64:
         return DBL_MIN;
     case MOE_F16:

@@ -3,6 +3,7 @@
 #include "check/subject/run.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
+#include "layer/traits.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -161,7 +162,7 @@ static bool pairs_of(const runner *k, int64_t *pairs, int64_t *all) {
         return true;
     }
     *pairs = *all = k->problem->T * desc->K;
-    return desc->router.select <= MOE_SELECT_GROUP_TOPK && desc->n_zero == 0;
+    return moe_int_pairs_are_known(desc);
 }
 
 /* Fetches into a fresh guarded buffer. MOE_E_UNSUPPORTED: the backend does not keep it. */

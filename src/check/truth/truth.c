@@ -66,9 +66,14 @@ static bool range_of(moe_dtype dtype, double *low, double *high) {
         *low = FLT_MIN;
         *high = FLT_MAX;
         return true;
-    default:
-        return false;
+    case MOE_F64:
+    case MOE_I64:
+    case MOE_I32:
+    case MOE_U8:
+    case MOE_DTYPE_COUNT:
+        break;
     }
+    return false;
 }
 
 /* The largest magnitude in a float64 tensor and the root mean square of its nonzero elements. */

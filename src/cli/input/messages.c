@@ -37,7 +37,7 @@ int cli_usage(const char *format, ...) {
 }
 
 int cli_exit_code(moe_status status) {
-    switch (status) {
+    switch ((int)status) {
     case MOE_OK:
         return CLI_PASSED;
     case MOE_E_INVALID:

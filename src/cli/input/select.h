@@ -4,6 +4,7 @@
 
 #include "cli/input/options.h"
 #include "moeref/backend.h"
+#include "moeref/case.h"
 
 /* Which problems a command works on. */
 typedef struct cli_selection {

@@ -3,6 +3,7 @@
 #define MOEREF_BENCH_H
 
 #include "moeref/backend.h"
+#include "moeref/case.h"
 #include "moeref/model.h"
 
 #ifdef __cplusplus

@@ -22,8 +22,6 @@ typedef enum moe_route_kind {
     MOE_ROUTE_BALANCED = 5 /* route=balanced: counts differ by at most one */
 } moe_route_kind;
 
-typedef enum moe_pass { MOE_PASS_FWD = 1, MOE_PASS_BWD = 2, MOE_PASS_BOTH = 3 } moe_pass;
-
 /* Thread-safety: plain data. */
 typedef struct moe_case {
     moe_layer_desc layer;

@@ -7,6 +7,7 @@
 #define MOEREF_CHECK_H
 
 #include "moeref/backend.h"
+#include "moeref/case.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -11,7 +11,8 @@
 extern "C" {
 #endif
 
-/* Enum values below are pinned: they cross the plug-in ABI. New ones go at the end. */
+/* Enum values below are pinned: they cross the plug-in ABI. New ones go at the end, before the
+ * COUNT, which is none of them: it is what a plug-in was compiled with (moe_refuse_unknown). */
 
 /* The expert's activation. Gated kinds take 2n pre-activations (gate, up), the others n. */
 typedef enum moe_act {
@@ -29,8 +30,9 @@ typedef enum moe_act {
 
 /* Order of the 2n rows of W1 (and of H's columns). */
 typedef enum moe_glu_layout {
-    MOE_GLU_CONCAT = 0,     /* n gate rows, then n up rows */
-    MOE_GLU_INTERLEAVED = 1 /* gate, up, gate, up ... */
+    MOE_GLU_CONCAT = 0,      /* n gate rows, then n up rows */
+    MOE_GLU_INTERLEAVED = 1, /* gate, up, gate, up ... */
+    MOE_GLU_COUNT
 } moe_glu_layout;
 
 /* From logits z to the score that experts are chosen by and weighted with. */
@@ -73,6 +75,9 @@ typedef enum moe_weight_on {
     MOE_WEIGHT_ON_INPUT = 1,  /* Llama 4: the expert sees w * x, its output counts once */
     MOE_WEIGHT_ON_COUNT
 } moe_weight_on;
+
+/* What of a layer is asked for: bits. */
+typedef enum moe_pass { MOE_PASS_FWD = 1, MOE_PASS_BWD = 2, MOE_PASS_BOTH = 3 } moe_pass;
 
 /* Thread-safety: plain data. */
 typedef struct moe_router_desc {

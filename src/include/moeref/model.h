@@ -77,6 +77,13 @@ typedef enum moe_entropy {
     MOE_ENTROPY_CONSTANT = 2 /* constant data: highest clock, no throttling */
 } moe_entropy;
 
+/* What tensors are stored in. */
+typedef enum moe_storage {
+    MOE_STORAGE_BF16 = 0,
+    MOE_STORAGE_F16 = 1,
+    MOE_STORAGE_OTHER = 2 /* any other type of a case: the model does not know it */
+} moe_storage;
+
 /* What runs.
  * Thread-safety: plain data. */
 typedef struct moe_workload {
@@ -85,7 +92,7 @@ typedef struct moe_workload {
     const int64_t *counts; /* [E] tokens of each expert; NULL: as moe_counts_draw makes them of a
                               router */
     int32_t pass;          /* moe_pass; 0: both */
-    int32_t dtype;         /* moe_dtype; MOE_F64 (0) means bf16 */
+    int32_t storage;       /* moe_storage */
     int32_t clock;         /* moe_clock_state */
     int32_t entropy;       /* moe_entropy */
     int32_t with_router; /* 1: router GEMM and top-K are part of the work, unless the method's layer
@@ -137,7 +144,7 @@ typedef struct moe_prediction {
 } moe_prediction;
 
 /* Predicts a MoE layer. MOE_E_NOTFOUND: no such method (the message lists them);
- * MOE_E_UNSUPPORTED: the method has no backward pass, or not this dtype; MOE_E_INVALID;
+ * MOE_E_UNSUPPORTED: the method has no backward pass, or MOE_STORAGE_OTHER; MOE_E_INVALID;
  * MOE_E_NOMEM. Thread-safety: any thread. */
 MOE_API moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workload *work,
                                const moe_log *log, moe_prediction **ret);

@@ -13,8 +13,10 @@
 #ifndef MOEREF_PLUGIN_H
 #define MOEREF_PLUGIN_H
 
-#include "moeref/case.h"
+#include "moeref/plan.h"
 #include "moeref/roofline.h"
+
+#include <stdio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -51,6 +53,33 @@ typedef struct moe_support {
     int32_t deterministic; /* 1: equal inputs give equal bits, run after run */
     char reason[160];      /* set when the answer is MOE_E_UNSUPPORTED: one clause, "K > 32" */
 } moe_support;
+
+/* Every `supports` begins with this. The enums of layer.h grow at their ends, and a plug-in must
+ * not take a value that was added after its compilation for another: the counts here are the ones
+ * that it was compiled with. MOE_E_UNSUPPORTED with a clause in ret->reason for such a value; after
+ * MOE_OK a switch that names every value of its enum meets no other. */
+static inline moe_status moe_refuse_unknown(const moe_layer_desc *desc, moe_support *ret) {
+    const struct {
+        const char *key; /* of the case grammar */
+        int32_t value, count;
+    } choices[] = {
+        {"act", desc->act, MOE_ACT_COUNT},
+        {"glu", desc->glu_layout, MOE_GLU_COUNT},
+        {"score", desc->router.score, MOE_SCORE_COUNT},
+        {"select", desc->router.select, MOE_SELECT_COUNT},
+        {"rounding", desc->router.rounding, MOE_ROUND_COUNT},
+        {"on", desc->router.weight_on, MOE_WEIGHT_ON_COUNT},
+    };
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        if (choices[i].value >= 0 && choices[i].value < choices[i].count)
+            continue;
+        snprintf(ret->reason, sizeof ret->reason, "%s %d is %s", choices[i].key,
+                 (int)choices[i].value,
+                 choices[i].value < 0 ? "no value" : "newer than this plug-in");
+        return MOE_E_UNSUPPORTED;
+    }
+    return MOE_OK;
+}
 
 /* One step's inputs. Tensors are host memory and stay valid until the next set_input or release.
  * Thread-safety: plain data. */
@@ -103,7 +132,8 @@ typedef struct moe_plugin {
     moe_status (*open)(const moe_open_params *params, void **ret_device);
     void (*close)(void *device);
 
-    /* A pure query: MOE_OK with *ret filled, or MOE_E_UNSUPPORTED with ret->reason. */
+    /* A pure query: MOE_OK with *ret filled, or MOE_E_UNSUPPORTED with ret->reason. Begins with
+     * moe_refuse_unknown. */
     moe_status (*supports)(void *device, const moe_layer_desc *desc, const moe_use *use,
                            moe_support *ret);
 

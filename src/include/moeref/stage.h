@@ -7,7 +7,7 @@
 #ifndef MOEREF_STAGE_H
 #define MOEREF_STAGE_H
 
-#include "moeref/case.h"
+#include "moeref/layer.h"
 
 #ifdef __cplusplus
 extern "C" {
