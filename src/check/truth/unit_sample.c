@@ -47,7 +47,6 @@ static moe_int_unit_sums sums_of(const job *k, moe_int_truth *t) {
     }
     s.dw2 = (double *)p2->want.data + k->index * d;
     s.var2 = (double *)p2->variance.data + k->index * d;
-    /* moe_int_part_alloc made it. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     p2->base[k->index] = u->e * d * u->n + k->j;
     p2->expert[k->index] = u->e;
     return s;
@@ -57,6 +56,7 @@ static moe_int_unit_sums sums_of(const job *k, moe_int_truth *t) {
 static moe_status run_units(const moe_int_unit_ffn *experts, int64_t count, int threads,
                             moe_int_truth *t) {
     const moe_int_unit_ffn *u = experts;
+    /* There is at least one. NOLINTNEXTLINE(clang-analyzer-core.*) */
     int64_t d = u->problem->layer.d, parts = u->hw / u->n, n = 0;
     job jobs[EXPERTS * MOE_INT_UNITS];
     for (int64_t i = 0; i < count; i++)
