@@ -6,20 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
-static const cli_verb verbs[] = {
-    {"validate", "the main job: check backends, time one, hold the times against a prediction",
-     cli_validate},
-    {"check", "is a backend (or a file of outputs) right, and if not, where?", cli_check},
-    {"bench", "how fast is a backend, against its device's roofline?", cli_bench},
-    {"predict", "how long would this layer take on that GPU, how much memory, what bounds it?",
-     cli_predict},
-    {"trace", "a predicted timeline, one row per SM, for Perfetto", cli_trace},
-    {"sweep", "predictions over a cross product of values", cli_sweep},
-    {"calibrate", "fit a GPU description to measured times", cli_calibrate},
-    {"golden", "list, verify, regenerate or export golden outputs", cli_golden},
-    {"list", "backends, cases, model families", cli_list},
-};
+typedef struct verb {
+    const char *name, *brief;
+    int (*run)(int argc, char **argv);
+} verb;
 
+#define ROW(name, brief) {#name, brief, cli_##name},
+static const verb verbs[] = {CLI_VERBS(ROW)};
 static const size_t n_verbs = sizeof verbs / sizeof *verbs;
 
 static void print_help(FILE *to) {

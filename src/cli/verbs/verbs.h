@@ -1,22 +1,26 @@
-/* The verbs of the command line, one file each. */
+/* The verbs of the command line, VERB(name, what it answers), in the order of the help.
+ *
+ * A verb is one row here, which declares it and gives it its place in the program, and one file
+ * NAME.c, which defines cli_NAME. */
 #ifndef MOE_CLI_VERBS_VERBS_H
 #define MOE_CLI_VERBS_VERBS_H
 
-/* A verb of the command line. */
-typedef struct cli_verb {
-    const char *name;
-    const char *brief;
-    int (*run)(int argc, char **argv); /* argv[0] is the verb; returns an exit code */
-} cli_verb;
+/* clang-format off */
+#define CLI_VERBS(VERB)                                                                           \
+    VERB(validate,                                                                                \
+         "the main job: check backends, time one, hold the times against a prediction")           \
+    VERB(check, "is a backend (or a file of outputs) right, and if not, where?")                  \
+    VERB(bench, "how fast is a backend, against its device's roofline?")                          \
+    VERB(predict, "how long would this layer take on that GPU, how much memory, what bounds it?") \
+    VERB(trace, "a predicted timeline, one row per SM, for Perfetto")                             \
+    VERB(sweep, "predictions over a cross product of values")                                     \
+    VERB(calibrate, "fit a GPU description to measured times")                                    \
+    VERB(golden, "list, verify, regenerate or export golden outputs")                             \
+    VERB(list, "backends, cases, model families")
+/* clang-format on */
 
-int cli_check(int argc, char **argv);
-int cli_bench(int argc, char **argv);
-int cli_validate(int argc, char **argv);
-int cli_golden(int argc, char **argv);
-int cli_list(int argc, char **argv);
-int cli_predict(int argc, char **argv);
-int cli_trace(int argc, char **argv);
-int cli_sweep(int argc, char **argv);
-int cli_calibrate(int argc, char **argv);
+/* argv[0] is the verb; returns an exit code. */
+#define CLI_VERB_DECLARED(name, brief) int cli_##name(int argc, char **argv);
+CLI_VERBS(CLI_VERB_DECLARED)
 
 #endif
