@@ -4,10 +4,13 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* Every file's name is moeref-NAME.so. */
 static const char prefix[] = "moeref-";
@@ -33,18 +36,21 @@ static char *name_from_path(const char *path) {
     return strndup(base, dot && dot > base ? (size_t)(dot - base) : strlen(base));
 }
 
-/* dlopen's own sentence about a text file is cryptic, so the magic number is looked at first. */
+/* dlopen's own sentence about a text file is cryptic, so the magic number is looked at first; only
+ * of a regular file, since reading from a pipe may wait for ever. */
 static bool is_elf(const char *path, moe_int_entry *entry) {
-    FILE *file = fopen(path, "rb");
-    if (!file) {
+    int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (file < 0) {
         set_reason(entry, errno == ENOENT ? MOE_E_NOTFOUND : MOE_E_IO, "cannot be opened: %s",
                    strerror(errno));
         return false;
     }
     char magic[4] = {0};
-    size_t got = fread(magic, 1, sizeof magic, file);
-    fclose(file);
-    if (got == sizeof magic && memcmp(magic, "\177ELF", 4) == 0)
+    struct stat status;
+    bool regular = fstat(file, &status) == 0 && S_ISREG(status.st_mode);
+    ssize_t got = regular ? read(file, magic, sizeof magic) : 0;
+    close(file);
+    if (got == (ssize_t)sizeof magic && memcmp(magic, "\177ELF", sizeof magic) == 0)
         return true;
     set_reason(entry, MOE_E_FORMAT, "is not a shared object");
     return false;

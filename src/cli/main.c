@@ -42,11 +42,11 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_help(stdout);
-        return CLI_PASSED;
+        return finish(CLI_PASSED);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("moeref %s\n", moe_version());
-        return CLI_PASSED;
+        return finish(CLI_PASSED);
     }
     for (size_t i = 0; i < n_verbs; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)

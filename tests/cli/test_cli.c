@@ -5,6 +5,7 @@
 #include "temporary.h"
 
 #include <jansson.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define CASE "\"T=40 d=24 n=16 E=4 K=2 dtype=fp32 renorm=1 seed=3\""
@@ -258,13 +259,28 @@ Test(cli, a_report_that_cannot_be_written_is_no_success) {
     outcome *o = moeref("golden --case " CASE " --export /nonexistent/x.safetensors");
     cr_expect_eq(o->code, 3, "exit %d\n%s", o->code, o->text);
     free(o);
-    o = moeref("check --backend reference --case " CASE " >/dev/full");
-    cr_expect_eq(o->code, 3, "exit %d", o->code);
-    free(o);
+    static const char *const args[] = {"check --backend reference --case " CASE, "list", "--help",
+                                       "--version", "check --help"};
+    for (size_t i = 0; i < sizeof args / sizeof *args; i++) {
+        o = moeref("%s >/dev/full", args[i]);
+        cr_expect_eq(o->code, 3, "%s: exit %d", args[i], o->code);
+        free(o);
+    }
 }
 
 Test(cli, edge_files_agree_with_the_oracle) {
     expect(0, "agree with the oracle", "golden --verify");
+}
+
+/* Files without an end, or that nobody writes to, are errors and not waited for. */
+Test(cli, endless_files_are_refused, .timeout = 20) {
+    char dir[TEMPORARY_BYTES], args[300];
+    temporary_folder(dir);
+    expect(3, "longer than 4 MiB", "check --backend reference --cases /dev/zero");
+    snprintf(args, sizeof args, "%s/fifo", dir);
+    cr_assert_eq(mkfifo(args, 0600), 0);
+    snprintf(args, sizeof args, "check --backend %s/fifo --case \"T=1 d=8 n=8 E=2 K=1\"", dir);
+    expect(3, "is not a shared object", args);
 }
 
 /* A case whose plan is given can be run from its exported inputs: plan and weights are there. */

@@ -22,17 +22,37 @@ static bool counts(const cli_line *line) {
     return strlen(line->text) != line->length || (*text != '\0' && *text != '#');
 }
 
+/* Like getline, but of a line that is longer than any case it reads no more: /dev/zero has no end.
+ * Returns the length with the line's end, 0 behind the last line, -1 after an error (errno). */
+static ssize_t read_line(FILE *in, char **ret) {
+    size_t length = 0, room = 0;
+    for (int c = 0; c != '\n' && (c = getc(in)) != EOF; length++) {
+        if (length + 1 >= room) {
+            char *longer = room < CLI_LINE_MAX ? realloc(*ret, room = 2 * room + 256) : NULL;
+            if (!longer) {
+                errno = room < CLI_LINE_MAX ? ENOMEM : EFBIG;
+                return -1;
+            }
+            *ret = longer;
+        }
+        (*ret)[length] = (char)c;
+        (*ret)[length + 1] = '\0';
+    }
+    return ferror(in) ? -1 : (ssize_t)length;
+}
+
 moe_status cli_lines_next(cli_lines *lines, cli_line *ret) {
     for (;;) {
-        size_t size = 0;
         *ret = (cli_line){0};
-        const ssize_t length = getline(&ret->text, &size, lines->in);
-        if (length < 0) {
+        const ssize_t length = read_line(lines->in, &ret->text);
+        if (length <= 0) {
+            const int error = errno;
             free(ret->text);
             ret->text = NULL;
-            return feof(lines->in)
-                       ? MOE_OK
-                       : moe_fail(cli_log(), MOE_E_IO, "%s: %s", lines->path, strerror(errno));
+            return length == 0 ? MOE_OK
+                               : moe_fail(cli_log(), MOE_E_IO, "%s: line %ld: %s", lines->path,
+                                          lines->number + 1,
+                                          error == EFBIG ? "longer than 4 MiB" : strerror(error));
         }
         ret->length = (size_t)length;
         ret->number = ++lines->number;

@@ -6,6 +6,9 @@
 
 #include <stdio.h>
 
+/* Bytes that a line may be long: a route by counts of 10^5 experts has a tenth of that. */
+#define CLI_LINE_MAX ((size_t)4 << 20)
+
 typedef struct cli_lines {
     const char *path; /* "-": standard input */
     FILE *in;
