@@ -28,8 +28,9 @@ static atomic_long asked, held; /* allocations so far, and those not yet release
 static atomic_long overruns;    /* bytes written beyond a block's end */
 static long refused;            /* number of the one that is refused, from 1; 0: none */
 
-static bool refuse(void) {
-    return ++asked == refused;
+/* Nor does anybody get a block of no bytes, which C allows: it must not be taken for refused. */
+static bool refuse(size_t size) {
+    return ++asked == refused || size == 0;
 }
 
 /* A block ends with its size, mixed with MAGIC; what lies between is FILL. */
@@ -62,26 +63,26 @@ static void unmark(void *block) {
 }
 
 void *__wrap_malloc(size_t size) {
-    return refuse() ? NULL : marked(__real_malloc(size + 16), size);
+    return refuse(size) ? NULL : marked(__real_malloc(size + 16), size);
 }
 
 void *__wrap_calloc(size_t n, size_t size) {
-    return refuse() ? NULL : marked(__real_calloc(1, n * size + 16), n * size);
+    return refuse(n * size) ? NULL : marked(__real_calloc(1, n * size + 16), n * size);
 }
 
 void *__wrap_realloc(void *at, size_t size) {
-    if (refuse())
+    if (refuse(size))
         return NULL;
     unmark(at);
     return marked(__real_realloc(at, size + 16), size);
 }
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size) {
-    return refuse() ? NULL : marked(__real_aligned_alloc(alignment, size + alignment), size);
+    return refuse(size) ? NULL : marked(__real_aligned_alloc(alignment, size + alignment), size);
 }
 
 int __wrap_posix_memalign(void **ret, size_t alignment, size_t size) {
-    const int error = refuse() ? ENOMEM : __real_posix_memalign(ret, alignment, size + 16);
+    const int error = refuse(size) ? ENOMEM : __real_posix_memalign(ret, alignment, size + 16);
     if (!error)
         marked(*ret, size);
     return error;
@@ -122,6 +123,7 @@ static const char *const lines[] = {
     "T=9 d=8 n=4 E=3 K=1 score=sparsemixer",
     "T=9 d=8 n=4 E=3 K=1 score=sigmoid on=input",
     "T=9 d=8 n=4 E=3 K=2 act=relu route=uniform",
+    "T=2 d=8 n=4 E=7 K=1 bias=1",
 };
 
 static bool run_reference(const void *context) {
