@@ -144,17 +144,17 @@ static void expect_shown(const json_t *events, const moe_prediction *p, double l
         const double of_an_sm = floor(k->cost.tiles / SMS);
         cr_expect(s.most <= merged && s.most >= fmin(merged, of_an_sm), "%s: %g tiles of %g",
                   k->cost.name, s.most, merged);
-        cr_expect_eq(s.phases > 0, merged == 1 && k->cost.waves <= 4, "%s: %g waves, %g phases",
-                     k->cost.name, k->cost.waves, s.phases);
+        cr_expect(k->cost.waves <= 4 ? merged > 1 || s.phases > 0 : s.phases == 0,
+                  "%s: %g waves, %g phases", k->cost.name, k->cost.waves, s.phases);
     }
 }
 
 Test(sim_trace, every_tile_is_shown) {
     moe_layer_desc d;
     moe_layer_desc_init(&d);
-    d.d = 2048, d.n = 1024, d.E = 4, d.K = 1;
-    const int64_t counts[4] = {4096, 0, 1000, 3096};
-    const moe_workload w = {.layer = &d, .tokens = 8192, .counts = counts};
+    d.d = 2048, d.n = 512, d.E = 4, d.K = 1; /* H: 66 row tiles of 8 are 4 waves, Y 8 */
+    const int64_t counts[4] = {4096, 0, 1024, 3328};
+    const moe_workload w = {.layer = &d, .tokens = 8448, .counts = counts};
     moe_gpu *gpu = NULL;
     moe_prediction *p = NULL;
     cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);

@@ -3,6 +3,8 @@
 #include "drawn.h"
 #include "moeref/check.h"
 #include "moeref/reference.h"
+#include "moeref/safetensors.h"
+#include "temporary.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -225,4 +227,63 @@ Test(memory_refused, check) {
 
 Test(memory_refused, sampled_check) {
     check_each(1);
+}
+
+/* A file of outputs, with the routing that it chose: every token goes to both experts. */
+enum { OUTPUTS_T = 5, OUTPUTS_K = 2 };
+typedef struct outputs {
+    const moe_problem *problem;
+    char path[TEMPORARY_BYTES];
+} outputs;
+
+static bool run_outputs(const void *context) {
+    const outputs *c = context;
+    moe_check_result *result = NULL;
+    moe_check_params params = {.threads = 1};
+    moe_status status = moe_check_outputs(c->path, c->problem, -1, &params, NULL, &result);
+    cr_expect(status == MOE_OK || status == MOE_E_NOMEM, "%s", moe_status_str(status));
+    if (status == MOE_OK)
+        cr_expect(result->verdict == MOE_VERDICT_PASS || strstr(result->why, "memory"), "%s: %s",
+                  moe_verdict_str(result->verdict), result->why);
+    bool said = status == MOE_E_NOMEM || result->verdict == MOE_VERDICT_ERROR;
+    for (size_t i = 0; !said && i < result->n_tensors; i++)
+        if (strcmp(result->tensor[i].name, "dS") == 0)
+            cr_expect_eq(result->tensor[i].verdict, MOE_VERDICT_PASS, "dS was not judged");
+    moe_check_result_destroy(&result);
+    return said;
+}
+
+static void write_outputs(const moe_problem *problem, const char *path) {
+    int32_t index[OUTPUTS_T * OUTPUTS_K];
+    double weight[OUTPUTS_T * OUTPUTS_K], dS[OUTPUTS_T * OUTPUTS_K];
+    moe_reference_result *right = NULL;
+    moe_reference_params params = {.tokens = problem->T, .threads = 1};
+    cr_assert_eq(moe_reference_run(&problem->layer, &problem->in, &params, NULL, &right), MOE_OK);
+    for (int t = 0; t < OUTPUTS_T; t++)
+        for (int e = 0; e < OUTPUTS_K; e++) {
+            const int slot = t * OUTPUTS_K + e, row = e * OUTPUTS_T + t;
+            index[slot] = e;
+            weight[slot] = right->plan->weight[row];
+            dS[slot] = ((const double *)right->out.t[MOE_T_DS].data)[row];
+        }
+    const moe_named_tensor list[] = {
+        {"O", right->out.t[MOE_T_O]},
+        {"dX", right->out.t[MOE_T_DX]},
+        {"topk_index", {index, MOE_I32, 2, {OUTPUTS_T, OUTPUTS_K}}},
+        {"topk_weight", {weight, MOE_F64, 2, {OUTPUTS_T, OUTPUTS_K}}},
+        {"dS", {dS, MOE_F64, 2, {OUTPUTS_T, OUTPUTS_K}}},
+    };
+    cr_assert_eq(moe_safetensors_write(path, list, sizeof list / sizeof *list, NULL, 0, NULL),
+                 MOE_OK);
+    moe_reference_result_destroy(&right);
+}
+
+Test(memory_refused, outputs) {
+    moe_problem *problem = drawn("T=5 d=8 n=4 E=2 K=2 dtype=fp32 seed=4");
+    outputs c = {.problem = problem};
+    temporary_file(c.path, ".safetensors", NULL, 0);
+    write_outputs(problem, c.path);
+    refuse_each("moe_check_outputs", run_outputs, &c);
+    temporary_remove(c.path);
+    moe_problem_destroy(&problem);
 }
