@@ -1,5 +1,6 @@
 /* How rows become tiles: rounds of all SMs, and clusters where a GPU has them. */
 #include "layers.h"
+#include "sim/kernels/gemm.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -106,5 +107,25 @@ Test(sim_tiles, fallback_of_untuned_shapes) {
             cr_expect_eq(k->cost.us, as->cost.us, "%zu", i);
         moe_prediction_destroy(&got), moe_prediction_destroy(&tuned);
     }
+    moe_gpu_destroy(&gpu);
+}
+
+/* A weight gradient whose K is split in two, by hand: depths of 1000 and 64 rows are 8 and 1 steps
+ * of 64 for each half, and 256 x 128 is two tiles of 128 x 128 twice. */
+Test(sim_tiles, split_depths) {
+    static const int64_t counts[] = {1000, 64};
+    const moe_layer_desc d = layer_of(256, 128, 2, 1);
+    const moe_workload w = {.layer = &d, .tokens = 1064, .counts = counts};
+    const moe_int_gemm g = {
+        .counts = counts, .groups = 2, .depth = true, .m = 256, .n = 128, .element = 2, .load = 1};
+    moe_gpu *gpu = load("h100-sxm");
+    moe_int_rates rates;
+    moe_kernel k;
+    moe_int_times times;
+    moe_int_rates_of(gpu, MOE_INT_SYS_TRITON, &w, &rates);
+    moe_int_gemm_tile(&rates, &g, (moe_int_tile){128, 128, 2}, &k, &times);
+    cr_expect_eq(k.cost.tiles, 2 * 2 * 2);
+    cr_expect_eq(k.cost.flops, 2. * 256 * 128 * 1064);
+    cr_expect_eq(k.padded_flops, (8 + 1) * 4 * 2. * 128 * 128 * 64);
     moe_gpu_destroy(&gpu);
 }
