@@ -1,6 +1,8 @@
-/* Every allocation refused in turn: one answer, "no memory", and nothing leaks. The linker sends
- * the library's calls of malloc and its kin here (meson.build). */
+/* Every allocation refused in turn: one answer, "no memory", and nothing leaks. Before that, every
+ * block with a fence behind it: nothing beyond its end is touched. The linker sends the library's
+ * calls of malloc and its kin here (meson.build). */
 #include "drawn.h"
+#include "fence.h"
 #include "moeref/check.h"
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
@@ -29,6 +31,7 @@ void __wrap_free(void *at);
 static atomic_long asked, held; /* allocations so far, and those not yet released */
 static atomic_long overruns;    /* bytes written beyond a block's end */
 static long refused;            /* number of the one that is refused, from 1; 0: none */
+static bool fenced;             /* blocks are fence.h's */
 
 /* Nor does anybody get a block of no bytes, which C allows: it must not be taken for refused. */
 static bool refuse(size_t size) {
@@ -65,14 +68,30 @@ static void unmark(void *block) {
 }
 
 void *__wrap_malloc(size_t size) {
+    if (fenced)
+        return fence_take(size, FILL);
     return refuse(size) ? NULL : marked(__real_malloc(size + 16), size);
 }
 
 void *__wrap_calloc(size_t n, size_t size) {
+    if (fenced)
+        return fence_take(n * size, 0);
     return refuse(n * size) ? NULL : marked(__real_calloc(1, n * size + 16), n * size);
 }
 
+static void *fenced_again(void *at, size_t size) {
+    const fence_block *old = fence_find(at);
+    const size_t kept = !old ? 0 : old->size < size ? old->size : size;
+    void *block = fence_take(size, FILL);
+    if (block && kept)
+        memcpy(block, at, kept);
+    fence_release(at);
+    return block;
+}
+
 void *__wrap_realloc(void *at, size_t size) {
+    if (fenced)
+        return fenced_again(at, size);
     if (refuse(size))
         return NULL;
     unmark(at);
@@ -91,6 +110,8 @@ int __wrap_posix_memalign(void **ret, size_t alignment, size_t size) {
 }
 
 void __wrap_free(void *at) {
+    if (fence_release(at))
+        return;
     unmark(at);
     __real_free(at);
 }
@@ -99,6 +120,10 @@ void __wrap_free(void *at) {
 typedef bool (*call)(const void *context);
 
 static void refuse_each(const char *name, call run, const void *context) {
+    fenced = true;
+    cr_assert_not(run(context), "%s", name);
+    fenced = false;
+    cr_expect_eq(fence_count, 0, "%s: %zu blocks leaked", name, fence_count);
     asked = held = overruns = refused = 0;
     cr_assert_not(run(context), "%s", name);
     const long total = asked;
