@@ -26,6 +26,7 @@ void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *at, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 int __wrap_posix_memalign(void **ret, size_t alignment, size_t size);
+char *__wrap_strdup(const char *text);
 void __wrap_free(void *at);
 
 static atomic_long asked, held; /* allocations so far, and those not yet released */
@@ -107,6 +108,12 @@ int __wrap_posix_memalign(void **ret, size_t alignment, size_t size) {
     if (!error)
         marked(*ret, size);
     return error;
+}
+
+char *__wrap_strdup(const char *text) {
+    const size_t size = strlen(text) + 1;
+    char *copy = __wrap_malloc(size);
+    return copy ? memcpy(copy, text, size) : NULL;
 }
 
 void __wrap_free(void *at) {
