@@ -6,9 +6,12 @@
 #include "layer/traits.h"
 #include "moeref/rng.h"
 #include "moeref/suite.h"
+#include "reference/activation.h"
+#include "route/route.h"
 
 #include <criterion/criterion.h>
 #include <dlfcn.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -225,4 +228,18 @@ Test(closed, selections_do_what_their_traits_say) {
         cr_expect_eq(looks_at_others(&desc, z, plan), traits->other_tokens, "%s", traits->name);
         moe_plan_destroy(&plan);
     }
+}
+
+/* What no switch names computes nothing: the program ends. */
+Test(closed, no_other_activation, .signal = SIGABRT) {
+    const moe_layer_desc desc = {.act = MOE_ACT_COUNT};
+    const double h[2] = {1, 2};
+    double a;
+    moe_int_act_forward_f64(&desc, MOE_GLU_CONCAT, 1, h, &a);
+}
+
+Test(closed, no_other_rounding, .signal = SIGABRT) {
+    const int64_t drawn = 5;
+    int64_t rounded;
+    moe_int_round_counts(MOE_ROUND_COUNT, 4, 1, &drawn, 1, 8, &rounded);
 }

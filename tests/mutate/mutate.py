@@ -76,6 +76,18 @@ def draw(tree, seed):
             yield mutant
 
 
+def survivors(report, tree):
+    """Those of an earlier run; where their line has moved, every line that reads the same."""
+    wanted = [r for r in json.loads(Path(report).read_text())["mutants"] if not r["noticed"]]
+    names = sorted({r["file"] for r in wanted if (tree / r["file"]).is_file()})
+    found, places = [], read(tree, names)
+    for r in wanted:
+        same = [m for m in places if (m.file, m.before, m.after) ==
+                (r["file"], r["before"], r["after"])]
+        found += [m for m in same if m.line == r["line"]] or same
+    return found
+
+
 def chosen(options, tree):
     """The mutants to judge, in order, and how many of them."""
     if options.only:
@@ -83,10 +95,7 @@ def chosen(options, tree):
         found = [m for m in read(tree, [name]) if m.line == int(line)]
         return found, len(found)
     if options.rerun:
-        wanted = {(r["file"], r["before"], r["after"]) for r in
-                  json.loads(Path(options.rerun).read_text())["mutants"] if not r["noticed"]}
-        names = sorted({file for file, _, _ in wanted if (tree / file).is_file()})
-        found = [m for m in read(tree, names) if (m.file, m.before, m.after) in wanted]
+        found = survivors(options.rerun, tree)
         return found, len(found)
     return draw(tree, options.seed), options.count
 

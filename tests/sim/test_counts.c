@@ -60,6 +60,28 @@ Test(sim_counts, uniform_spread_is_binomial) {
     moe_case_destroy(&c);
 }
 
+static void expect_zipf(const char *line, const double *share, int64_t experts) {
+    moe_case c;
+    int64_t *counts = draw(line, &c);
+    for (int64_t e = 0; e < experts; e++) {
+        const double mean = share[e] * (double)c.T;
+        cr_expect_float_eq((double)counts[e], mean, 3 * sqrt((double)c.T), "%s: %d has %d, not %g",
+                           line, (int)e, (int)counts[e], mean);
+    }
+    free(counts);
+    moe_case_destroy(&c);
+}
+
+/* Shares by hand: 1, 1/2, 1/3, 1/4 are 12, 6, 4 and 3 of 25. With two experts a token and 1, 1/4,
+ * 1/9 the first would have 72/49 of the tokens: it has all, the others 9 and 4 of 13. A binomial
+ * count strays from its mean by up to sqrt(T)/2, and all follow one that does. */
+Test(sim_counts, zipf_shares) {
+    static const double one[] = {12 / 25., 6 / 25., 4 / 25., 3 / 25.},
+                        two[] = {1, 9 / 13., 4 / 13.};
+    expect_zipf("T=250000 d=8 n=8 E=4 K=1 route=zipf:1", one, 4);
+    expect_zipf("T=130000 d=8 n=8 E=3 K=2 route=zipf:2", two, 3);
+}
+
 /* Counts under one rule, drawn from the same popularity as those without rounding; with K = E every
  * expert has all tokens. */
 static void expect_rule(const char *rule, int (*fits)(int64_t rounded, int64_t drawn)) {

@@ -1,5 +1,6 @@
 /* How rows become tiles: rounds of all SMs, and clusters where a GPU has them. */
 #include "layers.h"
+#include "sim/kernels/gemm.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -59,4 +60,72 @@ Test(sim_tiles, clusters_pad_rows) {
         }
         moe_gpu_destroy(&gpu);
     }
+}
+
+/* Kernels of Triton without clusters gain nothing from a GPU that has them. */
+Test(sim_tiles, no_clusters_no_multicast) {
+    static const char *const methods[] = {"scattermoe", "megablocks", "momoe", "triton_fused_moe",
+                                          "sglang_fused_moe"};
+    const moe_layer_desc d = layer_of(2048, 1024, 8, 2);
+    moe_gpu *with = load("h100-sxm"), *without = load("h100-sxm");
+    cr_assert_eq(moe_gpu_what_if(without, "cluster=1", NULL), MOE_OK);
+    for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
+        const int32_t pass = has_backward(methods[m]) ? MOE_PASS_BOTH : MOE_PASS_FWD;
+        moe_prediction *a = predict(with, methods[m], &d, 4096, pass);
+        moe_prediction *b = predict(without, methods[m], &d, 4096, pass);
+        for (size_t i = 0; i < a->n_kernels; i++) {
+            const moe_cost *cost = &a->kernels[i].cost;
+            cr_expect_eq(cost->l2_bytes, b->kernels[i].cost.l2_bytes, "%s %s", methods[m],
+                         cost->name);
+        }
+        moe_prediction_destroy(&a), moe_prediction_destroy(&b);
+    }
+    moe_prediction *a = predict(with, "cutlass_moe", &d, 4096, MOE_PASS_FWD);
+    moe_prediction *b = predict(without, "cutlass_moe", &d, 4096, MOE_PASS_FWD);
+    cr_expect_lt(a->kernels[3].cost.l2_bytes, b->kernels[3].cost.l2_bytes);
+    moe_prediction_destroy(&a), moe_prediction_destroy(&b);
+    moe_gpu_destroy(&with), moe_gpu_destroy(&without);
+}
+
+/* SGLang has tuned tiles for 128 experts of width 768, and for neither alone. */
+Test(sim_tiles, fallback_of_untuned_shapes) {
+    static const struct {
+        int64_t E, n, T;
+        int tile_m, tile_n; /* 0: as tuned */
+    } cases[] = {{128, 768, 8192, 0, 0},  {128, 768, 128, 0, 0}, {128, 512, 8192, 64, 64},
+                 {64, 768, 8192, 64, 64}, {64, 768, 65, 64, 64}, {64, 768, 64, 16, 32}};
+    moe_gpu *gpu = load("h100-sxm");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const moe_layer_desc d = layer_of(2048, cases[i].n, cases[i].E, 8);
+        moe_prediction *got = predict(gpu, "sglang_fused_moe", &d, cases[i].T, MOE_PASS_FWD);
+        moe_prediction *tuned = predict(gpu, "triton_fused_moe", &d, cases[i].T, MOE_PASS_FWD);
+        const moe_kernel *k = &got->kernels[2], *as = &tuned->kernels[2];
+        cr_assert_str_eq(k->cost.name, "H");
+        cr_expect_eq(k->tile_m, cases[i].tile_m ? cases[i].tile_m : as->tile_m, "%zu", i);
+        cr_expect_eq(k->tile_n, cases[i].tile_n ? cases[i].tile_n : as->tile_n, "%zu", i);
+        if (!cases[i].tile_m)
+            cr_expect_eq(k->cost.us, as->cost.us, "%zu", i);
+        moe_prediction_destroy(&got), moe_prediction_destroy(&tuned);
+    }
+    moe_gpu_destroy(&gpu);
+}
+
+/* A weight gradient whose K is split in two, by hand: depths of 1000 and 64 rows are 8 and 1 steps
+ * of 64 for each half, and 256 x 128 is two tiles of 128 x 128 twice. */
+Test(sim_tiles, split_depths) {
+    static const int64_t counts[] = {1000, 64};
+    const moe_layer_desc d = layer_of(256, 128, 2, 1);
+    const moe_workload w = {.layer = &d, .tokens = 1064, .counts = counts};
+    const moe_int_gemm g = {
+        .counts = counts, .groups = 2, .depth = true, .m = 256, .n = 128, .element = 2, .load = 1};
+    moe_gpu *gpu = load("h100-sxm");
+    moe_int_rates rates;
+    moe_kernel k;
+    moe_int_times times;
+    moe_int_rates_of(gpu, MOE_INT_SYS_TRITON, &w, &rates);
+    moe_int_gemm_tile(&rates, &g, (moe_int_tile){128, 128, 2}, &k, &times);
+    cr_expect_eq(k.cost.tiles, 2 * 2 * 2);
+    cr_expect_eq(k.cost.flops, 2. * 256 * 128 * 1064);
+    cr_expect_eq(k.padded_flops, (8 + 1) * 4 * 2. * 128 * 128 * 64);
+    moe_gpu_destroy(&gpu);
 }

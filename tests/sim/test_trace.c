@@ -28,6 +28,11 @@ static double number(const json_t *event, const char *key) {
     return json_number_value(json_object_get(event, key));
 }
 
+static int is_phase(const char *name) {
+    return strcmp(name, "fill") == 0 || strcmp(name, "main loop") == 0 ||
+           strcmp(name, "epilogue") == 0;
+}
+
 /* Slices of one SM come in order and touch at most; phases lie inside their tile. */
 static void check_rows(const json_t *events) {
     double busy_until[SMS] = {0}, start[SMS] = {0};
@@ -40,9 +45,7 @@ static void check_rows(const json_t *events) {
         if (strcmp(json_string_value(json_object_get(e, "ph")), "X") != 0 || number(e, "pid") != 1)
             continue;
         cr_assert(sm >= 0 && sm < SMS);
-        const int phase = strcmp(name, "fill") == 0 || strcmp(name, "main loop") == 0 ||
-                          strcmp(name, "epilogue") == 0;
-        if (phase) {
+        if (is_phase(name)) {
             cr_expect(from >= start[sm] - 0.01 && to <= busy_until[sm] + 0.01);
             continue;
         }
@@ -93,4 +96,77 @@ Test(sim_trace, tiles_are_merged_beyond_the_limit) {
     check_rows(json_object_get(few, "traceEvents"));
     json_decref(all);
     json_decref(few);
+}
+
+/* What a trace shows of one kernel on the SMs; `most`: tiles of one slice. */
+typedef struct shown {
+    double tiles, most, slices, phases;
+} shown;
+
+static shown shown_of(const json_t *events, const moe_kernel *k) {
+    const double end = k->start_us + k->cost.us;
+    shown sum = {0};
+    size_t i;
+    json_t *e;
+    json_array_foreach((json_t *)events, i, e) {
+        const char *name = json_string_value(json_object_get(e, "name"));
+        const double from = number(e, "ts"), tiles = number(json_object_get(e, "args"), "tiles");
+        if (number(e, "pid") != 1 || !json_object_get(e, "dur"))
+            continue;
+        if (is_phase(name) && from >= k->start_us && from < end)
+            sum.phases++;
+        if (strcmp(name, k->cost.name) != 0)
+            continue;
+        cr_expect(from >= k->start_us - 0.01 && from + number(e, "dur") <= end + 0.01, "%s", name);
+        sum.tiles += tiles;
+        sum.most = fmax(sum.most, tiles);
+        sum.slices++;
+    }
+    return sum;
+}
+
+/* Every tile is in a slice of its kernel, as many in one as keep the whole trace within the limit;
+ * a kernel of memory alone keeps every SM. Phases are those of short kernels' single tiles. */
+static void expect_shown(const json_t *events, const moe_prediction *p, double limit) {
+    double all = 0;
+    for (size_t i = 0; i < p->n_kernels; i++)
+        all += p->kernels[i].cost.tiles;
+    const double merged = fmax(1, ceil(all / limit));
+    for (size_t i = 0; i < p->n_kernels; i++) {
+        const moe_kernel *k = &p->kernels[i];
+        const shown s = shown_of(events, k);
+        cr_expect_float_eq(s.tiles, k->cost.tiles, 0.5, "%s: %g of %g tiles", k->cost.name, s.tiles,
+                           k->cost.tiles);
+        if (k->tile_m == 0) {
+            cr_expect_eq(s.slices, SMS, "%s", k->cost.name);
+            continue;
+        }
+        const double of_an_sm = floor(k->cost.tiles / SMS);
+        cr_expect(s.most <= merged && s.most >= fmin(merged, of_an_sm), "%s: %g tiles of %g",
+                  k->cost.name, s.most, merged);
+        cr_expect(k->cost.waves <= 4 ? merged > 1 || s.phases > 0 : s.phases == 0,
+                  "%s: %g waves, %g phases", k->cost.name, k->cost.waves, s.phases);
+    }
+}
+
+Test(sim_trace, every_tile_is_shown) {
+    moe_layer_desc d;
+    moe_layer_desc_init(&d);
+    d.d = 2048, d.n = 512, d.E = 4, d.K = 1; /* H: 66 row tiles of 8 are 4 waves, Y 8 */
+    const int64_t counts[4] = {4096, 0, 1024, 3328};
+    const moe_workload w = {.layer = &d, .tokens = 8448, .counts = counts};
+    moe_gpu *gpu = NULL;
+    moe_prediction *p = NULL;
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    cr_assert_eq(moe_predict(gpu, "scattermoe", &w, NULL, &p), MOE_OK);
+    static const int64_t limits[] = {0, 1000, 300};
+    for (size_t i = 0; i < 3; i++) {
+        json_t *root = trace("scattermoe", &w, limits[i]);
+        const json_t *events = json_object_get(root, "traceEvents");
+        check_rows(events);
+        expect_shown(events, p, limits[i] ? (double)limits[i] : 200000);
+        json_decref(root);
+    }
+    moe_prediction_destroy(&p);
+    moe_gpu_destroy(&gpu);
 }

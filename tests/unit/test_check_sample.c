@@ -318,3 +318,28 @@ Test(check_sample, inputs_that_are_no_numbers) {
     moe_backends_destroy(&all);
     moe_problem_destroy(&problem);
 }
+
+/* Units of an expert, told from where its columns of dW2 begin: the first, the last and up to two
+ * more, none of them twice; all where there are no more than two. */
+Test(check_sample, units) {
+    for (int n = 1; n <= 16; n = n < 3 ? n + 1 : n * 2) {
+        char line[80];
+        snprintf(line, sizeof line, "T=40 d=8 n=%d E=5 K=2 shared=%d seed=%d", n, n, n);
+        both b = open_both(line, MOE_F32);
+        for (int shared = 0; shared < 2; shared++) {
+            const moe_int_part *part = &b.sampled.part[shared ? MOE_T_DW2_SHARED : MOE_T_DW2];
+            int seen[5][16] = {{0}}, all = 0;
+            for (int64_t g = 0; g < part->layout.groups; g++) {
+                const int64_t e = part->base[g] / (8 * n), j = part->base[g] % (8 * n);
+                cr_assert(e < 5 && j < n, "%s: unit %d of expert %d", line, (int)j, (int)e);
+                cr_expect_eq(seen[e][j]++, 0, "%s: unit %d of expert %d again", line, (int)j,
+                             (int)e);
+                all++;
+            }
+            for (int e = 0; e < (shared ? 1 : 5); e++)
+                cr_expect(seen[e][0] && seen[e][n - 1], "%s: an end of expert %d", line, e);
+            cr_expect(all <= (shared ? 1 : 5) * (n < 4 ? n : 4), "%s: %d units", line, all);
+        }
+        close_both(&b);
+    }
+}

@@ -1,8 +1,12 @@
-/* Every allocation refused in turn: one answer, "no memory", and nothing leaks. The linker sends
- * the library's calls of malloc and its kin here (meson.build). */
+/* Every allocation refused in turn: one answer, "no memory", and nothing leaks. Before that, every
+ * block with a fence behind it: nothing beyond its end is touched. The linker sends the library's
+ * calls of malloc and its kin here (meson.build). */
 #include "drawn.h"
+#include "fence.h"
 #include "moeref/check.h"
 #include "moeref/reference.h"
+#include "moeref/safetensors.h"
+#include "temporary.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -22,14 +26,17 @@ void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *at, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 int __wrap_posix_memalign(void **ret, size_t alignment, size_t size);
+char *__wrap_strdup(const char *text);
 void __wrap_free(void *at);
 
 static atomic_long asked, held; /* allocations so far, and those not yet released */
 static atomic_long overruns;    /* bytes written beyond a block's end */
 static long refused;            /* number of the one that is refused, from 1; 0: none */
+static bool fenced;             /* blocks are fence.h's */
 
-static bool refuse(void) {
-    return ++asked == refused;
+/* Nor does anybody get a block of no bytes, which C allows: it must not be taken for refused. */
+static bool refuse(size_t size) {
+    return ++asked == refused || size == 0;
 }
 
 /* A block ends with its size, mixed with MAGIC; what lies between is FILL. */
@@ -62,32 +69,56 @@ static void unmark(void *block) {
 }
 
 void *__wrap_malloc(size_t size) {
-    return refuse() ? NULL : marked(__real_malloc(size + 16), size);
+    if (fenced)
+        return fence_take(size, FILL);
+    return refuse(size) ? NULL : marked(__real_malloc(size + 16), size);
 }
 
 void *__wrap_calloc(size_t n, size_t size) {
-    return refuse() ? NULL : marked(__real_calloc(1, n * size + 16), n * size);
+    if (fenced)
+        return fence_take(n * size, 0);
+    return refuse(n * size) ? NULL : marked(__real_calloc(1, n * size + 16), n * size);
+}
+
+static void *fenced_again(void *at, size_t size) {
+    const fence_block *old = fence_find(at);
+    const size_t kept = !old ? 0 : old->size < size ? old->size : size;
+    void *block = fence_take(size, FILL);
+    if (block && kept)
+        memcpy(block, at, kept);
+    fence_release(at);
+    return block;
 }
 
 void *__wrap_realloc(void *at, size_t size) {
-    if (refuse())
+    if (fenced)
+        return fenced_again(at, size);
+    if (refuse(size))
         return NULL;
     unmark(at);
     return marked(__real_realloc(at, size + 16), size);
 }
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size) {
-    return refuse() ? NULL : marked(__real_aligned_alloc(alignment, size + alignment), size);
+    return refuse(size) ? NULL : marked(__real_aligned_alloc(alignment, size + alignment), size);
 }
 
 int __wrap_posix_memalign(void **ret, size_t alignment, size_t size) {
-    const int error = refuse() ? ENOMEM : __real_posix_memalign(ret, alignment, size + 16);
+    const int error = refuse(size) ? ENOMEM : __real_posix_memalign(ret, alignment, size + 16);
     if (!error)
         marked(*ret, size);
     return error;
 }
 
+char *__wrap_strdup(const char *text) {
+    const size_t size = strlen(text) + 1;
+    char *copy = __wrap_malloc(size);
+    return copy ? memcpy(copy, text, size) : NULL;
+}
+
 void __wrap_free(void *at) {
+    if (fence_release(at))
+        return;
     unmark(at);
     __real_free(at);
 }
@@ -96,6 +127,10 @@ void __wrap_free(void *at) {
 typedef bool (*call)(const void *context);
 
 static void refuse_each(const char *name, call run, const void *context) {
+    fenced = true;
+    cr_assert_not(run(context), "%s", name);
+    fenced = false;
+    cr_expect_eq(fence_count, 0, "%s: %zu blocks leaked", name, fence_count);
     asked = held = overruns = refused = 0;
     cr_assert_not(run(context), "%s", name);
     const long total = asked;
@@ -122,6 +157,7 @@ static const char *const lines[] = {
     "T=9 d=8 n=4 E=3 K=1 score=sparsemixer",
     "T=9 d=8 n=4 E=3 K=1 score=sigmoid on=input",
     "T=9 d=8 n=4 E=3 K=2 act=relu route=uniform",
+    "T=2 d=8 n=4 E=7 K=1 bias=1",
 };
 
 static bool run_reference(const void *context) {
@@ -223,4 +259,63 @@ Test(memory_refused, check) {
 
 Test(memory_refused, sampled_check) {
     check_each(1);
+}
+
+/* A file of outputs, with the routing that it chose: every token goes to both experts. */
+enum { OUTPUTS_T = 5, OUTPUTS_K = 2 };
+typedef struct outputs {
+    const moe_problem *problem;
+    char path[TEMPORARY_BYTES];
+} outputs;
+
+static bool run_outputs(const void *context) {
+    const outputs *c = context;
+    moe_check_result *result = NULL;
+    moe_check_params params = {.threads = 1};
+    moe_status status = moe_check_outputs(c->path, c->problem, -1, &params, NULL, &result);
+    cr_expect(status == MOE_OK || status == MOE_E_NOMEM, "%s", moe_status_str(status));
+    if (status == MOE_OK)
+        cr_expect(result->verdict == MOE_VERDICT_PASS || strstr(result->why, "memory"), "%s: %s",
+                  moe_verdict_str(result->verdict), result->why);
+    bool said = status == MOE_E_NOMEM || result->verdict == MOE_VERDICT_ERROR;
+    for (size_t i = 0; !said && i < result->n_tensors; i++)
+        if (strcmp(result->tensor[i].name, "dS") == 0)
+            cr_expect_eq(result->tensor[i].verdict, MOE_VERDICT_PASS, "dS was not judged");
+    moe_check_result_destroy(&result);
+    return said;
+}
+
+static void write_outputs(const moe_problem *problem, const char *path) {
+    int32_t index[OUTPUTS_T * OUTPUTS_K];
+    double weight[OUTPUTS_T * OUTPUTS_K], dS[OUTPUTS_T * OUTPUTS_K];
+    moe_reference_result *right = NULL;
+    moe_reference_params params = {.tokens = problem->T, .threads = 1};
+    cr_assert_eq(moe_reference_run(&problem->layer, &problem->in, &params, NULL, &right), MOE_OK);
+    for (int t = 0; t < OUTPUTS_T; t++)
+        for (int e = 0; e < OUTPUTS_K; e++) {
+            const int slot = t * OUTPUTS_K + e, row = e * OUTPUTS_T + t;
+            index[slot] = e;
+            weight[slot] = right->plan->weight[row];
+            dS[slot] = ((const double *)right->out.t[MOE_T_DS].data)[row];
+        }
+    const moe_named_tensor list[] = {
+        {"O", right->out.t[MOE_T_O]},
+        {"dX", right->out.t[MOE_T_DX]},
+        {"topk_index", {index, MOE_I32, 2, {OUTPUTS_T, OUTPUTS_K}}},
+        {"topk_weight", {weight, MOE_F64, 2, {OUTPUTS_T, OUTPUTS_K}}},
+        {"dS", {dS, MOE_F64, 2, {OUTPUTS_T, OUTPUTS_K}}},
+    };
+    cr_assert_eq(moe_safetensors_write(path, list, sizeof list / sizeof *list, NULL, 0, NULL),
+                 MOE_OK);
+    moe_reference_result_destroy(&right);
+}
+
+Test(memory_refused, outputs) {
+    moe_problem *problem = drawn("T=5 d=8 n=4 E=2 K=2 dtype=fp32 seed=4");
+    outputs c = {.problem = problem};
+    temporary_file(c.path, ".safetensors", NULL, 0);
+    write_outputs(problem, c.path);
+    refuse_each("moe_check_outputs", run_outputs, &c);
+    temporary_remove(c.path);
+    moe_problem_destroy(&problem);
 }
