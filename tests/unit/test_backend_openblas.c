@@ -274,32 +274,13 @@ Test(openblas, times_every_stage_of_a_shared_expert) {
     run_close(&r);
 }
 
-/* Against what plain C does here on one thread: bytes read and written by a copy, and FLOPs of a
- * product of 256^3. Two threads copy at most twice as fast, and a shared machine is four times as
- * slow at times; a GEMM is far above loops over what is volatile, and under 128 FLOPs a clock at 6
- * GHz. */
+/* Between what no machine that runs this is as slow as, and what two threads cannot do: 128 FLOPs a
+ * clock each at 6 GHz, and some ten channels of memory. A wrong unit is a factor of at least 1000.
+ */
 static void expect_plausible(const moe_roofline *got) {
-    enum { N = 256, BYTES = 128 << 20 };
-    static volatile float a[N * N], b[N * N];
-    char *from = malloc(BYTES), *to = malloc(BYTES);
-    float sum = 0;
-    memset(from, 1, BYTES), memset(to, 2, BYTES);
-    double start = moe_int_now_us();
-    memcpy(to, from, BYTES);
-    const double copy = 2. * BYTES / (1e-6 * (moe_int_now_us() - start));
-    cr_expect_eq(to[BYTES - 1], 1);
-    start = moe_int_now_us();
-    for (int i = 0; i < N; i++)
-        for (int j = 0; j < N; j++)
-            for (int k = 0; k < N; k++)
-                sum += a[i * N + k] * b[k * N + j];
-    const double plain = 2. * N * N * N / (1e-6 * (moe_int_now_us() - start));
-    cr_expect_eq(sum, 0);
-    cr_expect(got->memory_rate > copy / 4 && got->memory_rate < 8 * copy, "%g B/s, a copy %g",
-              got->memory_rate, copy);
-    cr_expect(got->gemm_flops > 30 * plain && got->gemm_flops < 2 * 128 * 6e9,
-              "%g FLOP/s, plain loops %g", got->gemm_flops, plain);
-    free(from), free(to);
+    cr_expect(got->memory_rate > 1e8 && got->memory_rate < 1e12, "%g B/s", got->memory_rate);
+    cr_expect(got->gemm_flops > 1e8 && got->gemm_flops < 2 * 128 * 6e9, "%g FLOP/s",
+              got->gemm_flops);
 }
 
 /* OpenBLAS's OpenMP build changes the calling thread's setting when asked to use one thread. */
