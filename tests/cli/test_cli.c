@@ -259,7 +259,7 @@ Test(cli, a_report_that_cannot_be_written_is_no_success) {
     outcome *o = moeref("golden --case " CASE " --export /nonexistent/x.safetensors");
     cr_expect_eq(o->code, 3, "exit %d\n%s", o->code, o->text);
     free(o);
-    static const char *const args[] = {"check --backend reference --case " CASE, "list", "--help",
+    static const char *const args[] = {("check --backend reference --case " CASE), "list", "--help",
                                        "--version", "check --help"};
     for (size_t i = 0; i < sizeof args / sizeof *args; i++) {
         o = moeref("%s >/dev/full", args[i]);

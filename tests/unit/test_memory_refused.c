@@ -149,8 +149,7 @@ static void refuse_each(const char *name, call run, const void *context) {
 
 static const char *const lines[] = {
     "T=9 d=8 n=4 E=3 K=2 bias=1 router_bias=1 shared=4 shared_gate=1",
-    "T=9 d=8 n=4 E=4 K=2 score=sigmoid renorm=1 select=group_topk groups=2 topk_groups=1 "
-    "select_bias=1",
+    "T=9 d=8 n=4 E=4 K=2 score=sigmoid renorm=1 select=group_topk groups=2 select_bias=1",
     "T=9 d=8 n=4 E=3 K=2 select=expert_choice score=softmax",
     "T=9 d=8 n=4 E=3 K=2 select=capacity capacity=3",
     "T=9 d=8 n=4 E=3 K=2 select=token_rounding tile=4 score=softmax",
