@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFAULT_SAMPLE_ABOVE 4e10 /* model FLOPs: some 20 s of plain loops on two cores */
+#define DEFAULT_SAMPLE_ABOVE 4e10 /* model FLOPs: some 10 s of plain loops on two cores */
 #define ORACLE_BYTES_MAX     4e9  /* of weight gradients and their variance in float64 */
 
 static bool has_backward(const moe_problem *problem) {
