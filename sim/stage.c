@@ -21,20 +21,20 @@ static void add(const moe_kernel *k, moe_kernel *all) {
     sum->waves += cost->waves;
 }
 
-static int is_itself(const moe_kernel *k, moe_stage stage) {
+static bool is_itself(const moe_kernel *k, moe_stage stage) {
     return k->stage == (int32_t)stage;
 }
 
 /* Other systems' kernels may run in another pass than the stage that they are part of. */
-static int is_part(const moe_kernel *k, moe_stage stage) {
+static bool is_part(const moe_kernel *k, moe_stage stage) {
     const int32_t pass = k->backward ? MOE_PASS_BWD : MOE_PASS_FWD;
     return k->stage != MOE_STAGE_COUNT && (moe_stage_info_of(stage).pass & pass) &&
            moe_stage_info_of((moe_stage)k->stage).part_of == stage;
 }
 
-/* Adds up the kernels that belong; 0: none does. */
-static int sum_kernels(const moe_prediction *p, moe_stage stage,
-                       int (*belongs)(const moe_kernel *, moe_stage), moe_kernel *ret) {
+/* Adds up the kernels that belong; false: none does. */
+static bool sum_kernels(const moe_prediction *p, moe_stage stage,
+                        bool (*belongs)(const moe_kernel *, moe_stage), moe_kernel *ret) {
     double longest = -1;
     for (size_t i = 0; i < p->n_kernels; i++) {
         const moe_kernel *k = &p->kernels[i];
