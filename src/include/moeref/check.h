@@ -61,6 +61,24 @@ typedef struct moe_tensor_verdict {
     char where[160];      /* "" or where the error is concentrated: experts, rows, tokens */
 } moe_tensor_verdict;
 
+/* What would make the results right again: the best of the hypotheses that were tried on a failing
+ * subject. A residual is the NMSE of `tensor` against the truth, before and after the truth is
+ * changed as the hypothesis says.
+ * Thread-safety: plain data. */
+typedef struct moe_explanation {
+    char kind[32];   /* the hypothesis: "renorm_missing", "gate_up_swapped" ...; "": none explains
+                        it, or nothing failed */
+    char text[256];  /* one sentence with its parameters */
+    char tensor[24]; /* where the residuals were measured */
+    double before, after;
+    struct {
+        char name[16]; /* "expert", "factor", "first_row" ... */
+        double value;
+    } param[6];
+    int32_t n_params;
+    int32_t tried; /* hypotheses that were tried; 0: none was, as nothing failed */
+} moe_explanation;
+
 /* Thread-safety: plain data. */
 typedef struct moe_check_result {
     char *case_name, *backend, *reproduce; /* owned by the result */
@@ -70,6 +88,7 @@ typedef struct moe_check_result {
     int64_t ambiguous_tokens;
     int64_t checked_elements;
     char sampled[160]; /* what was sampled; "" when everything was compared */
+    moe_explanation explanation;
     moe_tensor_verdict tensor[MOE_T_COUNT + 1];
     size_t n_tensors;
     double seconds;
