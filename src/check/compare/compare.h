@@ -26,6 +26,7 @@ typedef struct moe_int_comparison {
     const moe_int_layout *layout; /* NULL: the whole tensor's */
     const moe_tensor *whole;      /* shape that indices are reported in; NULL: got's */
     const char *truth;            /* "oracle", "golden", "sampled" */
+    bool exact;                   /* any difference is an error */
 } moe_int_comparison;
 
 void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret);

@@ -1,5 +1,6 @@
 /* moeref check: verdicts. */
 #include "cli/input/messages.h"
+#include "cli/report/coverage.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
 
@@ -12,14 +13,15 @@ typedef struct check_options {
     cli_output output;
     int64_t threads, repeats;
     const char *outputs, *arithmetic, *dump;
-    bool full, exhaustive;
+    bool full, exhaustive, coverage;
 } check_options;
 
 static moe_check_params check_params(const check_options *o) {
     return (moe_check_params){.threads = (int32_t)o->threads,
                               .repeats = (int32_t)o->repeats,
                               .sample_above_flops = o->exhaustive ? -1 : 0,
-                              .dump_dir = o->dump};
+                              .dump_dir = o->dump,
+                              .coverage = o->coverage};
 }
 
 static void print_verdict(void *user, const moe_check_result *result) {
@@ -32,11 +34,15 @@ static void print_verdict(void *user, const moe_check_result *result) {
 static int report(const check_options *o, const cli_verdicts *verdicts, int code) {
     if (o->output == CLI_JSON) {
         json_t *root = cli_verdicts_json(verdicts);
+        if (o->coverage)
+            json_object_set_new(root, "coverage", cli_coverage_json(verdicts));
         json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);
     } else if (verdicts->count) {
         cli_verdict_summary(stdout, verdicts, 0);
+        if (o->coverage)
+            cli_coverage_text(stdout, verdicts);
     }
     return code;
 }
@@ -119,6 +125,8 @@ int cli_check(int argc, char **argv) {
          "never sample the oracle, however long it takes"},
         {"repeat", CLI_INT, &o.repeats, "N", "runs that must agree bit for bit (default 2)"},
         CLI_THREADS_OPTION(o.threads),
+        {"coverage", CLI_FLAG, &o.coverage, NULL,
+         "count what the cases decide: values clamped, tokens whose experts a bias changes ..."},
         {"full", CLI_FLAG, &o.full, NULL, "print every tensor of passing cases too"},
         CLI_OUTPUT_OPTION(o.output, "text|json"),
         {0}};

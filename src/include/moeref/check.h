@@ -79,6 +79,23 @@ typedef struct moe_explanation {
     int32_t tried; /* hypotheses that were tried; 0: none was, as nothing failed */
 } moe_explanation;
 
+/* Features of a layer, like "clamp_gate_above": what a case can decide, counted in tokens, pairs or
+ * elements (src/check/coverage). Numbers 0 .. moe_features()-1. */
+#define MOE_FEATURES_MAX 96
+MOE_API int32_t moe_features(void);
+MOE_API const char *moe_feature_name(int32_t feature);
+MOE_API const char *moe_feature_counted(int32_t feature); /* "gates above the limit" */
+
+/* How often each feature decides something in a case: a backend without it would give other
+ * results there.
+ * Thread-safety: plain data. */
+typedef struct moe_coverage {
+    bool counted;  /* false: nobody asked, the case was refused, or its truth is a sample */
+    int32_t dtype; /* moe_dtype of the inputs */
+    int64_t decided[MOE_FEATURES_MAX];
+    bool carried[MOE_FEATURES_MAX]; /* the case asks for it */
+} moe_coverage;
+
 /* Thread-safety: plain data. */
 typedef struct moe_check_result {
     char *case_name, *backend, *reproduce; /* owned by the result */
@@ -89,6 +106,7 @@ typedef struct moe_check_result {
     int64_t checked_elements;
     char sampled[160]; /* what was sampled; "" when everything was compared */
     moe_explanation explanation;
+    moe_coverage coverage;
     moe_tensor_verdict tensor[MOE_T_COUNT + 1];
     size_t n_tensors;
     double seconds;
@@ -101,6 +119,8 @@ typedef struct moe_check_params {
     int32_t repeats;            /* runs compared bit for bit if deterministic; 0: default of 2 */
     int32_t threads;            /* the oracle's; 0: all */
     const char *dump_dir;       /* on failure write inputs, outputs and the oracle here; NULL: no */
+    bool coverage;              /* count what the case decides */
+    bool must_decide;           /* and distrust it if it carries a feature that decides nothing */
     const char *spec; /* how the backend was opened, for the reproducing line; NULL: its name */
 } moe_check_params;
 
