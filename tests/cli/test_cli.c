@@ -26,7 +26,7 @@ Test(cli, usage_errors_exit_with_2) {
     expect(2, "one file against one case", "check --outputs /dev/null");
     expect(2, "goes with one --case", "check --inputs x --case " CASE " --case " CASE);
     expect(2, "name a file or a folder", "diagnose");
-    expect(2, "holds no .safetensors", "diagnose /proc/self/fdinfo");
+    expect(2, "holds no .safetensors", "diagnose /proc/self/task");
     expect(3, "cannot open", "diagnose /nosuch.safetensors");
 }
 
@@ -264,7 +264,7 @@ Test(cli, kept_failures_are_judged_again) {
     char dir[TEMPORARY_BYTES], args[600];
     temporary_folder(dir);
     snprintf(args, sizeof args,
-             "check --backend %s/tests/conformance/broken.so:swap --case " CASE
+             "check --backend %s/tests/conformance/moe_broken.so:swap --case " CASE
              " --dump-on-fail %s",
              getenv("MOEREF_BUILD_ROOT"), dir);
     expect(1, "O: NMSE", args);
