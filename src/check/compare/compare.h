@@ -1,5 +1,5 @@
-/* Two tensors against each other under a gate: compare.c counts, gates.c holds the limits, where.c
- * says where an error is. */
+/* Two tensors against each other under a gate: compare.c counts, gates.c holds the limits, due.c
+ * says what must not be finite, where.c where an error is. */
 #ifndef MOE_CHECK_COMPARE_COMPARE_H
 #define MOE_CHECK_COMPARE_COMPARE_H
 
@@ -26,9 +26,18 @@ typedef struct moe_int_comparison {
     const moe_int_layout *layout; /* NULL: the whole tensor's */
     const moe_tensor *whole;      /* shape that indices are reported in; NULL: got's */
     const char *truth;            /* "oracle", "golden", "sampled" */
+    bool infinite_only;           /* infinities went into the layer, but no NaN (due.c) */
 } moe_int_comparison;
 
 void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret);
+
+/* What an element must be. */
+typedef enum moe_int_due {
+    MOE_INT_DUE_NUMBER,     /* finite */
+    MOE_INT_DUE_NOT_FINITE, /* NaN or an infinity, whichever */
+    MOE_INT_DUE_ANYTHING
+} moe_int_due;
+moe_int_due moe_int_due_of(const moe_int_comparison *c, double want, double variance);
 
 /* One group's sums; compare.c fills an array of them, where.c reads it. */
 typedef struct moe_int_group {
@@ -39,7 +48,7 @@ typedef struct moe_int_group {
     int64_t n;       /* elements compared */
     int64_t off;     /* elements that differ at all */
     int64_t nonzero; /* elements whose truth is not 0 */
-    int64_t bad;     /* unwritten, or not finite where the truth is */
+    int64_t bad;     /* unwritten, not finite where the truth is, or finite where it is not */
 } moe_int_group;
 
 /* NMSE under the gate; or, where the errors that a correct kernel makes here are above it (a result
