@@ -206,12 +206,26 @@ static moe_status settle(const moe_problem *problem, const moe_plan *got, moe_dt
     return status;
 }
 
+/* A choice that is given is copied, or it is wrong. */
+static moe_status settle_given(const moe_problem *problem, const moe_plan *got,
+                               moe_check_result *result, moe_int_routing *ret) {
+    int64_t first = -1;
+    for (int64_t t = 0; got && t < got->n_tokens; t++)
+        if (!moe_int_same_choice(got, problem->plan, t) && ret->wrong++ == 0)
+            first = t;
+    if (got)
+        moe_int_result_entry(result, "topk_index")->truth = "given";
+    if (ret->wrong > 0)
+        report_wrong(got, problem->plan, first, ret, moe_int_result_entry(result, "topk_index"));
+    return moe_plan_copy(problem->plan, &ret->plan);
+}
+
 moe_status moe_int_routing_settle(const moe_problem *problem, const moe_plan *got,
                                   moe_int_told told, moe_dtype arithmetic, int threads,
                                   const moe_log *log, moe_check_result *result,
                                   moe_int_routing *ret) {
     moe_int_routing r = {.told = told};
-    moe_status status = problem->plan ? moe_plan_copy(problem->plan, &r.plan)
+    moe_status status = problem->plan ? settle_given(problem, got, result, &r)
                                       : settle(problem, got, arithmetic, threads, log, result, &r);
     if (status) {
         moe_int_routing_destroy(&r);
