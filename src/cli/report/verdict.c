@@ -130,3 +130,14 @@ json_t *cli_verdicts_json(const cli_verdicts *verdicts) {
                      (json_int_t)t[MOE_VERDICT_MISTRUSTED], "skipped",
                      (json_int_t)t[MOE_VERDICT_SKIP], "errors", (json_int_t)t[MOE_VERDICT_ERROR]);
 }
+
+void cli_verdicts_print(const cli_verdicts *verdicts, cli_output output) {
+    if (output == CLI_JSON) {
+        json_t *root = cli_verdicts_json(verdicts);
+        json_dumpf(root, stdout, JSON_INDENT(1));
+        printf("\n");
+        json_decref(root);
+    } else if (verdicts->count) {
+        cli_verdict_summary(stdout, verdicts, 0);
+    }
+}

@@ -17,4 +17,7 @@ void cli_verdict_summary(FILE *to, const cli_verdicts *verdicts, size_t first);
 /* {"moeref": 1, "cases": [...], "summary": {...}} */
 json_t *cli_verdicts_json(const cli_verdicts *verdicts);
 
+/* The end of a command that printed its verdicts as it went: their summary, or all as JSON. */
+void cli_verdicts_print(const cli_verdicts *verdicts, cli_output output);
+
 #endif
