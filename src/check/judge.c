@@ -16,6 +16,7 @@ typedef struct trial {
     const moe_int_subject *subject;
     const moe_log *log;
     moe_check_result *result;
+    int64_t map_tile;
     moe_int_routing routing;
     moe_int_truth truth;
 } trial;
@@ -100,7 +101,9 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
                             .arithmetic = b->subject->arithmetic,
                             .desc = &b->subject->problem->layer,
                             .got = got,
-                            .plan = b->routing.plan};
+                            .plan = b->routing.plan,
+                            .tile = b->map_tile,
+                            .maps = b->result};
     if (b->truth.sampled && !golden) {
         compare_sampled(b, &c, ret);
         return;
@@ -156,6 +159,7 @@ static bool finite_inputs(const moe_problem *problem) {
 static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
     moe_tensor_verdict fresh, *v = moe_int_result_entry(b->result, moe_tensor_name(id));
     moe_tensor_verdict before = *v;
+    moe_int_result_drop_maps(b->result, v->name);
     compare(b, id, got, &fresh);
     if (scan)
         scan_whole(got, &fresh);
@@ -301,7 +305,7 @@ static moe_status judge(trial *b, const moe_check_params *params) {
 
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
                          const moe_log *log, moe_check_result *result) {
-    trial b = {.subject = subject, .log = log, .result = result};
+    trial b = {.subject = subject, .log = log, .result = result, .map_tile = params->map_tile};
     moe_status status = judge(&b, params);
     moe_int_truth_destroy(&b.truth);
     moe_int_routing_destroy(&b.routing);
