@@ -1,5 +1,6 @@
 /* From results to a verdict: routing first, then tensor by tensor in the order of computation. */
 #include "check/judge.h"
+#include "check/bundle/bundle.h"
 #include "check/compare/compare.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
@@ -299,7 +300,7 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     judge_tensors(b);
     conclude(b);
     if (params->dump_dir && b->result->verdict == MOE_VERDICT_FAIL)
-        moe_int_dump(b->subject, &b->truth, params->dump_dir, b->log, b->result);
+        moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, b->result);
     return MOE_OK;
 }
 

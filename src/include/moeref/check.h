@@ -126,7 +126,8 @@ typedef struct moe_check_params {
                                    default of 4e10; negative: never sample */
     int32_t repeats;            /* runs compared bit for bit if deterministic; 0: default of 2 */
     int32_t threads;            /* the oracle's; 0: all */
-    const char *dump_dir;       /* on failure write inputs, outputs and the oracle here; NULL: no */
+    const char *dump_dir;       /* on failure write inputs, outputs and the oracle into this folder
+                                   (moe_check_bundle); NULL: no */
     int64_t map_tile; /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
                          until the map has at most MOE_MAP_COLUMNS columns */
     const char *spec; /* how the backend was opened, for the reproducing line; NULL: its name */
@@ -145,6 +146,11 @@ MOE_API moe_status moe_check_backend(moe_backend *backend, const moe_problem *pr
 MOE_API moe_status moe_check_outputs(const char *path, const moe_problem *problem,
                                      int32_t arithmetic, const moe_check_params *params,
                                      const moe_log *log, moe_check_result **ret);
+
+/* Judges again what `dump_dir` kept of a failure: inputs, results and routing are in the file, so
+ * neither the backend nor its device is needed. MOE_E_FORMAT: not such a file, or a damaged one. */
+MOE_API moe_status moe_check_bundle(const char *path, const moe_check_params *params,
+                                    const moe_log *log, moe_check_result **ret);
 
 MOE_API void moe_check_result_destroy(moe_check_result **result);
 
