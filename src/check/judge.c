@@ -18,6 +18,7 @@ typedef struct trial {
     const moe_int_subject *subject;
     const moe_log *log;
     moe_check_result *result;
+    int64_t map_tile;
     moe_int_routing routing;
     moe_int_truth truth;
     bool infinite_only; /* infinities went in, but no NaN */
@@ -104,7 +105,9 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
                             .desc = &b->subject->problem->layer,
                             .got = got,
                             .plan = b->routing.plan,
-                            .infinite_only = b->infinite_only};
+                            .infinite_only = b->infinite_only,
+                            .tile = b->map_tile,
+                            .maps = b->result};
     if (b->truth.sampled && !golden) {
         compare_sampled(b, &c, ret);
         return;
@@ -175,6 +178,7 @@ static bool is_nan(double v) {
 static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
     moe_tensor_verdict fresh, *v = moe_int_result_entry(b->result, moe_tensor_name(id));
     moe_tensor_verdict before = *v;
+    moe_int_result_drop_maps(b->result, v->name);
     compare(b, id, got, &fresh);
     if (scan)
         scan_whole(got, &fresh);
@@ -359,7 +363,7 @@ static moe_status judge(trial *b, const moe_check_params *params) {
 
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
                          const moe_log *log, moe_check_result *result) {
-    trial b = {.subject = subject, .log = log, .result = result};
+    trial b = {.subject = subject, .log = log, .result = result, .map_tile = params->map_tile};
     moe_status status = judge(&b, params);
     moe_int_truth_destroy(&b.truth);
     moe_int_routing_destroy(&b.routing);
