@@ -61,6 +61,8 @@
 #define FP32_ 1
 #define IN16_ 6
 #define FINE_ 5
+/* Equal scores: to be told of is enough, since either choice is one. */
+#define TIE_ 8
 
 /* F(name, class, case, arithmetics, causes, words, what is wrong)
  *
@@ -113,33 +115,33 @@
     F(weights_bf16, "precision", PLAIN, FP32_, "weights_bf16 router_bf16", "", "weights rounded to bf16") \
     F(select_bias_in_weight, "weight", SELECT, ANY_, "select_bias_in_weight", "", "the selection's bias enters the weight") \
     /* the choice */ \
-    F(select_bias_missing, "choice", SELECT, ANY_, "select_bias_missing", "topk_index", "the choice ignores its bias") \
-    F(select_bias_negative, "choice", SELECT, ANY_, "select_bias_missing", "topk_index", "the choice subtracts its bias") \
+    F(select_bias_missing, "choice", SELECT, ANY_, "select_bias_missing", "", "the choice ignores its bias") \
+    F(select_bias_negative, "choice", SELECT, ANY_, "select_bias_missing", "", "the choice subtracts its bias") \
     F(softmax_before_topk, "score", TOPK, ANY_, "softmax_before_topk", "", "softmax over all in place of the chosen") \
     F(softmax_after_topk, "score", RAW, ANY_, "softmax_after_topk renorm_unwanted", "", "softmax over the chosen in place of all") \
     F(softmax_as_sigmoid, "score", RAW, ANY_, "score_sigmoid score", "", "sigmoid in place of softmax") \
     F(sigmoid_as_softmax, "score", SIGMOID, ANY_, "score_softmax score", "", "softmax in place of sigmoid") \
-    F(groups_ignored, "choice", GROUPS, ANY_, "groups_ignored", "topk_index", "top-K of all experts, groups ignored") \
-    F(groups_masked_zero, "choice", GROUPS_FULL, ANY_, "groups_masked_zero", "topk_index", "scores of other groups are 0, not -inf") \
-    F(group_by_best, "choice", GROUPS, ANY_, "group_by_best", "topk_index", "a group counts by its best expert alone") \
-    F(group_by_sum, "choice", GROUPS, ANY_, "group_by_sum", "topk_index", "a group counts by all of its experts") \
-    F(group_one_less, "choice", GROUPS, ANY_, "group_one_less", "topk_index", "one group too few") \
-    F(ties_to_higher, "choice", TIES, ANY_, "ties_to_higher", "topk_index", "ties go to the higher expert") \
-    F(lowest_chosen, "choice", PLAIN, ANY_, "", "topk_index", "the worst experts are chosen") \
+    F(groups_ignored, "choice", GROUPS, ANY_, "groups_ignored", "", "top-K of all experts, groups ignored") \
+    F(groups_masked_zero, "choice", GROUPS_FULL, ANY_, "groups_masked_zero", "", "scores of other groups are 0, not -inf") \
+    F(group_by_best, "choice", GROUPS, ANY_, "group_by_best", "", "a group counts by its best expert alone") \
+    F(group_by_sum, "choice", GROUPS, ANY_, "group_by_sum", "", "a group counts by all of its experts") \
+    F(group_one_less, "choice", GROUPS, ANY_, "group_one_less", "", "one group too few") \
+    F(ties_to_higher, "choice", TIES, ANY_ | TIE_, "ties_to_higher", "", "ties go to the higher expert") \
+    F(lowest_chosen, "choice", PLAIN, ANY_, "", "", "the worst experts are chosen") \
     F(last_choice_second_best, "choice", PLAIN, ANY_, "", "topk_index", "every 7th token's last expert is the next best one") \
     F(one_token_misrouted, "choice", PLAIN, ANY_, "", "topk_index", "token 17's last expert is the next best one") \
-    F(topk_capped_64, "choice", WIDE_64, ANY_, "topk_capped", "topk_index", "experts from 64 on are never chosen") \
-    F(topk_capped_256, "choice", WIDE_256, ANY_, "topk_capped", "topk_index", "experts from 256 on are never chosen") \
-    F(capacity_ignored, "choice", CAPACITY, ANY_, "", "topk_index", "no expert is ever full") \
-    F(capacity_one_less, "choice", CAPACITY, ANY_, "", "topk_index", "experts are full one token early") \
-    F(capacity_keeps_last, "choice", CAPACITY, ANY_, "", "topk_index", "experts keep their last tokens") \
+    F(topk_capped_64, "choice", WIDE_64, ANY_, "topk_capped", "", "experts from 64 on are never chosen") \
+    F(topk_capped_256, "choice", WIDE_256, ANY_, "topk_capped", "", "experts from 256 on are never chosen") \
+    F(capacity_ignored, "choice", CAPACITY, ANY_, "", "", "no expert is ever full") \
+    F(capacity_one_less, "choice", CAPACITY, ANY_, "", "", "experts are full one token early") \
+    F(capacity_keeps_last, "choice", CAPACITY, ANY_, "", "", "experts keep their last tokens") \
     /* logits */ \
     F(router_bf16, "precision", RAW, FP32_, "router_bf16", "", "logits rounded to bf16") \
     F(router_bias_missing, "router", R_BIAS, ANY_, "router_bias_missing", "", "logits without b_r") \
-    F(logit_of_neighbour, "router", RAW, ANY_, "", "router_logits", "logit 3 is logit 2") \
-    F(k_tail_logits, "router", RAW, ANY_, "k_tail", "router_logits", "the last 16 inputs of the router are dropped") \
-    F(logits_told_bf16, "precision", RAW, ANY_, "", "router_logits", "logits rounded to bf16 when handed out") \
-    F(weights_told_bf16, "precision", PLAIN, ANY_, "", "topk_weight", "weights rounded to bf16 when handed out") \
+    F(logit_of_neighbour, "router", RAW, ANY_, "", "", "logit 3 is logit 2") \
+    F(k_tail_logits, "router", RAW, ANY_, "k_tail", "", "the last 16 inputs of the router are dropped") \
+    F(logits_told_bf16, "precision", RAW, ANY_, "", "", "logits rounded to bf16 when handed out") \
+    F(weights_told_bf16, "precision", PLAIN, ANY_, "", "", "weights rounded to bf16 when handed out") \
     /* activations */ \
     F(gate_up_swapped, "activation", RAW, ANY_, "gate_up_swapped", "", "gate and up swapped") \
     F(interleaved_as_concat, "activation", INTERLEAVED, ANY_, "interleaved_as_concat glu_layout layout", "", "interleaved read as concat") \
@@ -196,7 +198,7 @@
     F(combine_bf16, "precision", SLOTS, ANY_, "combine_bf16", "", "sums over a token's experts in bf16") \
     F(dX_bf16_sums, "precision", SLOTS, ANY_, "combine_bf16 accumulate_bf16", "", "sums of dX in bf16") \
     F(dz_bf16, "precision", PLAIN, FP32_, "dlogits_bf16 dz_bf16", "", "gradients of logits in bf16") \
-    F(dS_told_bf16, "precision", GIVEN, FP32_, "", "dS", "dS rounded to bf16 when handed out") \
+    F(dS_told_bf16, "precision", GIVEN, FP32_, "", "", "dS rounded to bf16 when handed out") \
     /* rows of an expert */ \
     F(first_rows_dropped, "rows", PLAIN, ANY_, "rows_dropped rows_first_dropped", "", "every expert's first row is dropped") \
     F(last_rows_dropped, "rows", PLAIN, ANY_, "rows_dropped rows_last_dropped", "", "every expert's last row is dropped") \
@@ -230,7 +232,7 @@
     F(O_element_sign, "tokens", PLAIN, ANY_, "element", "", "one element of O has the other sign") \
     F(dX_shifted, "tokens", PLAIN, ANY_, "tokens_shifted", "", "dX of the next token") \
     F(dW1_element_sign, "tokens", PLAIN, ANY_, "element", "", "one element of dW1 has the other sign") \
-    F(O_garbage_tokens, "tokens", NO_EXPERT, ANY_, "", "O:", "tokens without an expert get a 1") \
+    F(O_garbage_tokens, "tokens", NO_EXPERT, ANY_, "", "", "tokens without an expert get a 1") \
     /* the combine */ \
     F(expert_0_skipped, "combine", PLAIN, ANY_, "expert_skipped", "", "expert 0 is skipped in the combine") \
     F(expert_3_skipped, "combine", PLAIN, ANY_, "expert_skipped", "", "expert 3 is skipped in the combine") \
