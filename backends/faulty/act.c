@@ -67,7 +67,7 @@ static float relu2(const fy_layer *l, float x, float *slope) {
 }
 
 static float nonlinearity(const fy_layer *l, float x, float *slope) {
-    switch ((moe_act)l->desc.act) {
+    switch ((int)l->desc.act) {
     case MOE_ACT_SWIGLU:
     case MOE_ACT_SILU:
         return silu(l, x, 1, slope);
@@ -81,11 +81,10 @@ static float nonlinearity(const fy_layer *l, float x, float *slope) {
     case MOE_ACT_REGLU:
     case MOE_ACT_RELU:
         return relu(l, x, slope);
-    case MOE_ACT_COUNT:
-        break;
+    default: /* supports() let no other value in */
+        *slope = NAN;
+        return NAN;
     }
-    *slope = NAN; /* supports() let no other value in */
-    return NAN;
 }
 
 /* x in [low, high], and whether its gradient passes: a limit counts as inside. */
