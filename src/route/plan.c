@@ -189,9 +189,14 @@ static moe_status check_rows(const moe_plan *plan, const moe_log *log) {
                             (long long)begin, (long long)end);
         for (int64_t p = begin; p < end; p++) {
             if (plan->token[p] < 0 || plan->token[p] >= plan->n_tokens)
-                return moe_fail(log, MOE_E_INVALID, "plan: row %lld names token %d of %lld",
-                                (long long)p, plan->token[p], (long long)plan->n_tokens);
-            if (p > begin && plan->token[p - 1] >= plan->token[p])
+                return moe_fail(
+                    log, MOE_E_INVALID, "plan: row %lld, of expert %lld, names token %d of %lld",
+                    (long long)p, (long long)e, plan->token[p], (long long)plan->n_tokens);
+            if (p > begin && plan->token[p - 1] == plan->token[p])
+                return moe_fail(log, MOE_E_INVALID,
+                                "plan: expert %lld has token %d twice, in rows %lld and %lld",
+                                (long long)e, plan->token[p], (long long)p - 1, (long long)p);
+            if (p > begin && plan->token[p - 1] > plan->token[p])
                 return moe_fail(log, MOE_E_INVALID,
                                 "plan: tokens of expert %lld do not ascend at row %lld",
                                 (long long)e, (long long)p);
