@@ -245,3 +245,22 @@ int64_t moe_int_plan_expert_of(const moe_plan *plan, int64_t row) {
     }
     return low;
 }
+
+moe_status moe_plan_slots(const moe_plan *plan, int64_t columns, moe_tensor *ret) {
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        int64_t n = plan->token_offsets[t + 1] - plan->token_offsets[t];
+        columns = n > columns ? n : columns;
+    }
+    moe_tensor slots;
+    moe_status status = moe_tensor_alloc(MOE_I64, 2, (int64_t[]){plan->n_tokens, columns}, &slots);
+    if (status)
+        return status;
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        int64_t first = plan->token_offsets[t], n = plan->token_offsets[t + 1] - first;
+        for (int64_t k = 0; k < columns; k++)
+            ((int64_t *)slots.data)[t * columns + k] =
+                k < n ? moe_int_plan_expert_of(plan, plan->pair_of_token[first + k]) : -1;
+    }
+    *ret = slots;
+    return MOE_OK;
+}

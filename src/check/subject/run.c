@@ -84,6 +84,11 @@ static bool has_backward(const runner *k) {
 static bool load(runner *k, moe_backend *backend) {
     const moe_problem *p = k->problem;
     moe_use use = use_of(p);
+    if (p->masked && !p->plan) {
+        moe_int_result_set(k->result, MOE_VERDICT_SKIP,
+                           "not supported: a backend that routes cannot be told of masked tokens");
+        return false;
+    }
     const char *step = "supports";
     moe_status status = moe_backend_supports(backend, &p->layer, &use, &k->run->support);
     if (status == MOE_E_UNSUPPORTED) {
