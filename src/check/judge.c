@@ -18,8 +18,10 @@ typedef struct trial {
     const moe_int_subject *subject;
     const moe_log *log;
     moe_check_result *result;
+    int64_t map_tile;
     moe_int_routing routing;
     moe_int_truth truth;
+    bool infinite_only; /* infinities went in, but no NaN */
 } trial;
 
 /* The golden tensor, or NULL: golden values hold for the routing that they were made with.
@@ -102,7 +104,10 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
                             .arithmetic = b->subject->arithmetic,
                             .desc = &b->subject->problem->layer,
                             .got = got,
-                            .plan = b->routing.plan};
+                            .plan = b->routing.plan,
+                            .infinite_only = b->infinite_only,
+                            .tile = b->map_tile,
+                            .maps = b->result};
     if (b->truth.sampled && !golden) {
         compare_sampled(b, &c, ret);
         return;
@@ -143,21 +148,37 @@ static void scan_whole(const moe_tensor *got, moe_tensor_verdict *v) {
                            (long long)count);
 }
 
-static bool finite_inputs(const moe_problem *problem) {
+/* Are there numbers of that kind among the inputs and parameters? */
+static bool any_input(const moe_problem *problem, bool (*is)(double)) {
+    enum { CHUNK = 256 };
+    double v[CHUNK];
     for (int id = 0; id < MOE_T_COUNT; id++) {
         const moe_tensor *t = &problem->in.t[id];
         int64_t count = t->data ? moe_tensor_count(t) : 0;
-        for (int64_t i = 0; i < count; i++)
-            if (!isfinite(moe_load(t->data, t->dtype, (size_t)i)))
-                return false;
+        for (int64_t i = 0; i < count; i += CHUNK) {
+            int64_t n = count - i < CHUNK ? count - i : CHUNK;
+            moe_int_load(t, i, n, v);
+            for (int64_t k = 0; k < n; k++)
+                if (is(v[k]))
+                    return true;
+        }
     }
-    return true;
+    return false;
+}
+
+static bool is_not_finite(double v) {
+    return !isfinite(v);
+}
+
+static bool is_nan(double v) {
+    return isnan(v);
 }
 
 /* Judges one tensor; what was found about its buffer before stays the first reason. */
 static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
     moe_tensor_verdict fresh, *v = moe_int_result_entry(b->result, moe_tensor_name(id));
     moe_tensor_verdict before = *v;
+    moe_int_result_drop_maps(b->result, v->name);
     compare(b, id, got, &fresh);
     if (scan)
         scan_whole(got, &fresh);
@@ -181,7 +202,8 @@ static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool
 
 static void judge_tensors(trial *b) {
     const moe_problem *problem = b->subject->problem;
-    bool scan = b->truth.sampled && finite_inputs(problem);
+    bool finite = !any_input(problem, is_not_finite), scan = b->truth.sampled && finite;
+    b->infinite_only = !finite && !any_input(problem, is_nan);
     for (size_t i = 0; i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
         if (b->subject->got.t[id].data && !(problem->plan && id == MOE_T_S))
@@ -341,7 +363,7 @@ static moe_status judge(trial *b, const moe_check_params *params) {
 
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
                          const moe_log *log, moe_check_result *result) {
-    trial b = {.subject = subject, .log = log, .result = result};
+    trial b = {.subject = subject, .log = log, .result = result, .map_tile = params->map_tile};
     moe_status status = judge(&b, params);
     moe_int_truth_destroy(&b.truth);
     moe_int_routing_destroy(&b.routing);

@@ -93,7 +93,7 @@ Test(cli, json_is_versioned_and_complete) {
     json_error_t error;
     json_t *root = json_loads(o->text, 0, &error);
     cr_assert_not_null(root, "%s\n%s", error.text, o->text);
-    cr_expect_eq(json_integer_value(json_object_get(root, "moeref")), 1);
+    cr_expect_eq(json_integer_value(json_object_get(root, "moeref")), 2);
     json_t *first = json_array_get(json_object_get(root, "cases"), 0);
     static const char *const keys[] = {
         "case", "backend", "verdict", "tensors", "first_wrong_stage", "explanation", "reproduce"};
