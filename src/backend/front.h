@@ -18,7 +18,11 @@ struct moe_layer {
     moe_use use;
     moe_int_state state;
     const moe_plan *given_plan; /* of the current input; NULL when the backend routes */
+    char plan_fault[120];       /* of the last plan that the backend told; "": none */
 };
+
+/* What was wrong with the plan that the backend told last; "": nothing. */
+const char *moe_int_plan_fault(const moe_layer *layer);
 
 /* MOE_E_INVALID unless sizes, enums, pass and dtype are in range. */
 moe_status moe_int_check_use(const moe_layer_desc *desc, const moe_use *use, const moe_log *log);
