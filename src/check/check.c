@@ -162,6 +162,7 @@ moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32
                                                                  : moe_int_outputs_arithmetic(&f),
                                    .got = f.got,
                                    .plan = f.plan};
+        moe_int_ids_report(&f.bad_ids, r);
         status = moe_int_judge(&subject, params ? params : &defaults, log, r);
     }
     if (!status)

@@ -260,7 +260,7 @@ Test(negative, refusals_and_errors_are_no_passes) {
 }
 
 /* A backend that keeps its routing to itself is judged with the oracle's: it passes when it chooses
- * alike, and its results show it when it does not. */
+ * alike, and its O tells when it does not. The rest is judged with the choice that O tells of. */
 Test(negative, silent_routing) {
     moe_check_result *r = check_on("moe_broken_silent", "", PLAIN, NULL);
     cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
@@ -269,7 +269,11 @@ Test(negative, silent_routing) {
     moe_check_result_destroy(&r);
     r = check_on("moe_broken_silent", "routing", PLAIN, NULL);
     cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
-    cr_expect_eq(entry(r, "O")->verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(r->why, "routing: token 1 behaves as if it had chosen {"), "%s", r->why);
+    cr_expect_str_eq(r->first_wrong_stage, "topk_index");
+    cr_expect_eq(entry(r, "topk_index")->verdict, MOE_VERDICT_FAIL);
+    cr_expect_eq(entry(r, "O")->verdict, MOE_VERDICT_PASS);
+    cr_expect_eq(entry(r, "dW1")->verdict, MOE_VERDICT_PASS);
     moe_check_result_destroy(&r);
 }
 

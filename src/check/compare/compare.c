@@ -21,8 +21,8 @@ typedef struct scan {
     moe_int_group total;
     moe_int_rounding rounding;
     double worst_size; /* |z|, or |d| without variance, of the worst element */
-    int64_t unwritten;
-    bool any_bad; /* some element is not a number where one is due */
+    int64_t unwritten, swallowed;
+    bool any_bad; /* some element is not a number where one is due, or one where none is */
     moe_tensor_verdict *v;
 } scan;
 
@@ -51,23 +51,14 @@ static void note_bad(scan *s, const moe_int_element *x) {
     note_worst(s, x, INFINITY);
 }
 
-/* Must this element be a number? Also where a kink hides the truth (layer.c), which leaves
- * its errors finite. */
-static bool is_number(const moe_int_comparison *c, const moe_int_element *x) {
-    static const moe_tensor_id hidden[] = {MOE_T_DH,  MOE_T_DXP, MOE_T_DX,
-                                           MOE_T_DW1, MOE_T_DB1, MOE_T_DW1_SHARED};
-    bool hides = false;
-    for (size_t i = 0; c->variance && i < sizeof hidden / sizeof *hidden; i++)
-        hides |= c->id == hidden[i];
-    return isfinite(x->want) || (hides && isnan(x->want) && isfinite(x->var));
-}
-
 moe_int_fate moe_int_count(const moe_int_comparison *c, const moe_int_rounding *rounding,
                            const moe_int_element *x, moe_int_group *group, double *ret_size) {
     bool poison = isnan(x->got) && moe_int_is_poison(c->got, x->at);
-    if (poison || (is_number(c, x) && !isfinite(x->got))) {
+    moe_int_due due = moe_int_due_of(c, x->want, x->var);
+    bool swallowed = due == MOE_INT_DUE_NOT_FINITE && isfinite(x->got);
+    if (poison || swallowed || (due == MOE_INT_DUE_NUMBER && !isfinite(x->got))) {
         group->bad++;
-        return poison ? MOE_INT_UNWRITTEN : MOE_INT_NOT_A_NUMBER;
+        return poison ? MOE_INT_UNWRITTEN : swallowed ? MOE_INT_SWALLOWED : MOE_INT_NOT_A_NUMBER;
     }
     if (!isfinite(x->want) || !isfinite(x->var))
         return MOE_INT_NO_TRUTH;
@@ -95,6 +86,10 @@ static void scan_element(void *user, const moe_int_element *x) {
     switch (moe_int_count(s->c, &s->rounding, x, &s->groups[x->g], &size)) {
     case MOE_INT_UNWRITTEN:
         s->unwritten++;
+        note_bad(s, x);
+        break;
+    case MOE_INT_SWALLOWED:
+        s->swallowed++;
         note_bad(s, x);
         break;
     case MOE_INT_NOT_A_NUMBER:
@@ -246,9 +241,13 @@ static void judge_gates(scan *s, const over_gate *over) {
     if (s->unwritten > 0)
         moe_int_entry_fail(v, "%lld of %lld elements were not written", (long long)s->unwritten,
                            (long long)moe_tensor_count(s->c->got));
-    if (v->bad_elements > s->unwritten)
-        moe_int_entry_fail(v, "%lld elements are not finite where the %s is",
-                           (long long)(v->bad_elements - s->unwritten), s->c->truth);
+    int64_t lost = v->bad_elements - s->unwritten - s->swallowed;
+    if (lost > 0)
+        moe_int_entry_fail(v, "%lld elements are not finite where the %s is", (long long)lost,
+                           s->c->truth);
+    if (s->swallowed > 0)
+        moe_int_entry_fail(v, "%lld elements are finite where the %s is NaN or infinite",
+                           (long long)s->swallowed, s->c->truth);
     if (!(s->gate.nmse > 0))
         moe_int_entry_fail(v, "there is no gate for results in %s", dtype);
     if (over->group && isinf(v->worst_group_nmse))

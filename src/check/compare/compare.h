@@ -1,5 +1,6 @@
-/* Two tensors against each other under a gate: compare.c counts, gates.c holds the limits; where an
- * error is, profile.c adds up, map.c draws, where.c says and sets.c words. */
+/* Two tensors against each other under a gate: compare.c counts, gates.c holds the limits, due.c
+ * says what must not be finite. Where an error is: profile.c adds up, map.c draws, where.c says and
+ * sets.c words. */
 #ifndef MOE_CHECK_COMPARE_COMPARE_H
 #define MOE_CHECK_COMPARE_COMPARE_H
 
@@ -27,12 +28,21 @@ typedef struct moe_int_comparison {
     const moe_int_layout *layout; /* NULL: the whole tensor's */
     const moe_tensor *whole;      /* shape that indices are reported in; NULL: got's */
     const char *truth;            /* "oracle", "golden", "sampled" */
+    bool infinite_only;           /* infinities went into the layer, but no NaN (due.c) */
     int64_t tile;                 /* rows, tokens or columns in a tile of its map; 0: as many as
                                      make the map fit */
     moe_check_result *maps;       /* takes the maps of a failing tensor; NULL: none are drawn */
 } moe_int_comparison;
 
 void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret);
+
+/* What an element must be. */
+typedef enum moe_int_due {
+    MOE_INT_DUE_NUMBER,     /* finite */
+    MOE_INT_DUE_NOT_FINITE, /* NaN or an infinity, whichever */
+    MOE_INT_DUE_ANYTHING
+} moe_int_due;
+moe_int_due moe_int_due_of(const moe_int_comparison *c, double want, double variance);
 
 /* One group's sums; compare.c fills an array of them, where.c reads it. */
 typedef struct moe_int_group {
@@ -44,7 +54,7 @@ typedef struct moe_int_group {
     int64_t n;       /* elements compared */
     int64_t off;     /* elements that differ at all */
     int64_t nonzero; /* elements whose truth is not 0 */
-    int64_t bad;     /* unwritten, or not finite where the truth is */
+    int64_t bad;     /* unwritten, not finite where the truth is, or finite where it is not */
 } moe_int_group;
 
 void moe_int_group_add(moe_int_group *sum, const moe_int_group *g);
@@ -67,6 +77,7 @@ typedef enum moe_int_fate {
     MOE_INT_COUNTED,
     MOE_INT_NO_TRUTH, /* not finite there, or on the edge of a branch */
     MOE_INT_NOT_A_NUMBER,
+    MOE_INT_SWALLOWED, /* finite where nothing finite can be right */
     MOE_INT_UNWRITTEN
 } moe_int_fate;
 

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include <math.h>
+
 static void print_index(FILE *to, const moe_tensor_verdict *v) {
     fprintf(to, "%s[", v->name);
     for (int i = 0; i < v->worst_ndim; i++)
@@ -71,7 +73,9 @@ static void print_tensor(FILE *to, const moe_check_result *r, const moe_tensor_v
         return;
     fprintf(to, "      worst: ");
     print_index(to, v);
-    fprintf(to, " = %.9g, should be %.9g", v->got, v->want);
+    fprintf(to, " = %.9g", v->got);
+    if (!isnan(v->want))
+        fprintf(to, ", should be %.9g", v->want);
     if (v->worst_expert >= 0)
         fprintf(to, " (expert %lld)", (long long)v->worst_expert);
     fprintf(to, "\n");

@@ -16,6 +16,7 @@
     VERB(trace, "a predicted timeline, one row per SM, for Perfetto")                             \
     VERB(sweep, "predictions over a cross product of values")                                     \
     VERB(calibrate, "fit a GPU description to measured times")                                    \
+    VERB(selftest, "does the judge notice what it must? Faults planted in a backend, and who saw them")\
     VERB(golden, "list, verify, regenerate or export golden outputs")                             \
     VERB(list, "backends, cases, model families")
 /* clang-format on */

@@ -44,7 +44,7 @@ typedef struct moe_tensor_verdict {
     char name[24]; /* moe_tensor_name, or "topk_index" */
     moe_verdict verdict;
     char why[160];     /* "" when passed: which gate, or which rule, with figures */
-    const char *truth; /* "oracle", "golden" or "sampled" */
+    const char *truth; /* "oracle", "golden", "sampled" or "given" */
     double nmse;
     double worst_group_nmse; /* token or expert */
     int64_t worst_group;
