@@ -10,6 +10,7 @@
     VERB(validate,                                                                                \
          "the main job: check backends, time one, hold the times against a prediction")           \
     VERB(check, "is a backend (or a file of outputs) right, and if not, where?")                  \
+    VERB(diagnose, "judge again, elsewhere, what check --dump-on-fail kept of a failure")          \
     VERB(bench, "how fast is a backend, against its device's roofline?")                          \
     VERB(predict, "how long would this layer take on that GPU, how much memory, what bounds it?") \
     VERB(trace, "a predicted timeline, one row per SM, for Perfetto")                             \
