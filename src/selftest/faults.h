@@ -54,7 +54,8 @@
     CASE(MANY, "T=2048 d=16 n=8 E=8 K=2 seed=36", "T=65536 d=64 n=16 E=8 K=2 seed=36") \
     BOTH_(CASE, GIVEN, "route=uniform seed=37") \
     BOTH_(CASE, NAN_GIVEN, "route=uniform inject=nan@3 seed=38") \
-    BOTH_(CASE, INF_GIVEN, "route=uniform inject=inf@3 seed=39") \
+    CASE(INF_GIVEN, "T=64 d=48 n=1 E=8 K=2 act=relu route=uniform inject=inf@3 seed=46", \
+         "T=512 d=768 n=1 E=64 K=4 act=relu route=uniform inject=inf@3 seed=46") \
     BOTH_(CASE, NAN_ROUTED, "inject=nan@3 seed=40") \
     CASE(SLOTS, "T=64 d=48 n=32 E=16 K=8 renorm=1 seed=41", LARGE_ "renorm=1 seed=41")
 
@@ -311,14 +312,14 @@
     F(nondeterministic_third, "repetition", PLAIN, ANY_, "nondeterministic", "not deterministic", "a last bit of O differs in one run of three") \
     F(dW1_nondeterministic, "repetition", PLAIN, ANY_, "nondeterministic", "not deterministic", "a last bit of dW1 changes with every run") \
     /* numbers that are none */ \
-    F(O_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "not finite", "a NaN of O becomes 0") \
-    F(O_inf_swallowed, "nonfinite", INF_GIVEN, ANY_, "nan_swallowed", "not finite", "an infinity of O becomes a number") \
-    F(dX_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "not finite", "a NaN of dX becomes 0") \
-    F(dX_inf_swallowed, "nonfinite", INF_GIVEN, ANY_, "nan_swallowed", "not finite", "an infinity of dX becomes a number") \
-    F(dW1_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "not finite", "a NaN of dW1 becomes 0") \
-    F(dW2_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "not finite", "a NaN of dW2 becomes 0") \
-    F(dS_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "not finite", "a NaN of dS becomes 0") \
-    F(logit_nan_swallowed, "nonfinite", NAN_ROUTED, ANY_, "nan_swallowed", "not finite", "a NaN of the logits becomes 0") \
+    F(O_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of O becomes 0") \
+    F(O_inf_swallowed, "nonfinite", INF_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "an infinity of O becomes a number") \
+    F(dX_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of dX becomes 0") \
+    F(dW1_inf_swallowed, "nonfinite", INF_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "an infinity of dW1 becomes a number") \
+    F(dW1_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of dW1 becomes 0") \
+    F(dW2_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of dW2 becomes 0") \
+    F(dS_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of dS becomes 0") \
+    F(logit_nan_swallowed, "nonfinite", NAN_ROUTED, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of the logits becomes 0") \
     /* memory */ \
     F(unwritten_O, "memory", PLAIN, ANY_, "", "not written", "the last 3 elements of O are not written") \
     F(unwritten_dX, "memory", PLAIN, ANY_, "", "not written", "the last 3 elements of dX are not written") \
