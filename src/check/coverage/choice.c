@@ -1,5 +1,6 @@
 /* Tokens whose choice of experts a feature changes: the router is asked again without it. */
 #include "check/coverage/coverage.h"
+#include "layer/problem.h"
 #include "route/route.h"
 
 #include <stdlib.h>
@@ -14,6 +15,19 @@ static unsigned char *matrix_of(const moe_plan *plan) {
         for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++)
             m[plan->token[p] * plan->n_experts + e] = 1;
     return m;
+}
+
+moe_status moe_int_view_route(const moe_int_view *v, const moe_layer_desc *desc,
+                              const double *logits, const double *b_select, moe_plan **ret) {
+    moe_plan *plan = NULL;
+    moe_status status = moe_route(desc, v->T, logits, b_select, v->seed, NULL, &plan);
+    if (!status)
+        status = moe_int_mask_plan(v->problem, &plan);
+    if (status)
+        moe_plan_destroy(&plan);
+    else
+        *ret = plan;
+    return status;
 }
 
 typedef struct difference {
@@ -42,7 +56,7 @@ static bool compare_with(const moe_int_view *v, const moe_layer_desc *other, con
                          difference *ret) {
     moe_plan *plan = NULL;
     *ret = (difference){0};
-    if (moe_route(other, v->T, v->logits, b_select, v->seed, NULL, &plan))
+    if (moe_int_view_route(v, other, v->logits, b_select, &plan))
         return false;
     bool complete = compare_plans(plan, v->routed, ret);
     moe_plan_destroy(&plan);
@@ -95,6 +109,8 @@ int64_t moe_int_count_select_bias(const moe_int_view *v, int64_t arg) {
 static bool chooses_others(const moe_int_view *v, int64_t t, const double *score, int32_t *best,
                            const unsigned char *allowed, const unsigned char *chosen) {
     const int64_t n = v->plan->n_experts;
+    if (v->routed->token_offsets[t] == v->routed->token_offsets[t + 1])
+        return false; /* masked */
     int64_t found = moe_int_topk(score, allowed, n, v->desc->K, best), same = 0;
     for (int64_t k = 0; k < found; k++)
         same += chosen[t * n + best[k]];
@@ -175,7 +191,7 @@ static int64_t compare_mirrored(const moe_int_view *v, bool tokens, const double
                                 const double *b_select) {
     const int64_t n = v->plan->n_experts;
     moe_plan *plan = NULL;
-    if (moe_route(v->desc, v->T, z, b_select, v->seed, NULL, &plan))
+    if (moe_int_view_route(v, v->desc, z, b_select, &plan))
         return NO_MEMORY;
     unsigned char *a = matrix_of(v->routed), *b = matrix_of(plan);
     int64_t count = a && b ? 0 : NO_MEMORY;

@@ -11,6 +11,7 @@
 
 /* A layer with its truth, as features see it. Nothing is owned. */
 typedef struct moe_int_view {
+    const moe_problem *problem;
     const moe_case *c; /* NULL: not of the case grammar */
     const moe_layer_desc *desc;
     int64_t T;
@@ -44,6 +45,10 @@ moe_status moe_int_coverage(const moe_problem *problem, const moe_reference_resu
 /* The features that the case carries and that decide nothing in it, as a list of names; "" */
 void moe_int_coverage_missing(const moe_coverage *coverage, char *ret, size_t size);
 
+/* The plan that the router of `desc` makes, masked as the problem is. */
+moe_status moe_int_view_route(const moe_int_view *v, const moe_layer_desc *desc,
+                              const double *logits, const double *b_select, moe_plan **ret);
+
 /* Relative change of a weight that no gate lets pass. */
 double moe_int_noticed(void);
 bool moe_int_differs(double a, double b);
@@ -59,6 +64,8 @@ int64_t moe_int_count_uneven(const moe_int_view *v, int64_t arg);
 int64_t moe_int_count_hot(const moe_int_view *v, int64_t arg);
 int64_t moe_int_count_experts_from(const moe_int_view *v, int64_t first);
 int64_t moe_int_count_more_than(const moe_int_view *v, int64_t experts);
+int64_t moe_int_count_masked(const moe_int_view *v, int64_t arg);
+int64_t moe_int_count_slots(const moe_int_view *v, int64_t arg);
 int64_t moe_int_count_single(const moe_int_view *v, int64_t arg);
 int64_t moe_int_count_zero_experts(const moe_int_view *v, int64_t arg);
 int64_t moe_int_count_given(const moe_int_view *v, int64_t given);

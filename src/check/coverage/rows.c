@@ -60,6 +60,20 @@ int64_t moe_int_count_uneven(const moe_int_view *v, int64_t arg) {
     return n;
 }
 
+int64_t moe_int_count_masked(const moe_int_view *v, int64_t arg) {
+    const bool masked = v->c && v->c->masked > 0;
+    return masked ? moe_int_count_idle(v, arg) : 0;
+}
+
+int64_t moe_int_count_slots(const moe_int_view *v, int64_t arg) {
+    (void)arg;
+    int64_t n = 0;
+    for (int64_t t = 0; t < v->T; t++)
+        if (experts_of(v, t) > 0 && experts_of(v, t) < v->desc->K)
+            n += v->desc->K - experts_of(v, t);
+    return n;
+}
+
 /* Rows of experts that have more than twice their even share. */
 int64_t moe_int_count_hot(const moe_int_view *v, int64_t arg) {
     (void)arg;

@@ -139,6 +139,16 @@ static bool is_exact(const moe_int_view *v, int64_t arg) {
     return v->c && v->c->data == MOE_FILL_EXACT && !v->logits && has_relu(v, arg);
 }
 
+static bool is_masked(const moe_int_view *v, int64_t arg) {
+    (void)arg;
+    return v->c && v->c->masked > 0;
+}
+
+static bool drops_slots(const moe_int_view *v, int64_t arg) {
+    (void)arg;
+    return v->c && v->c->drop > 0;
+}
+
 static bool is_forward_only(const moe_int_view *v, int64_t arg) {
     (void)arg;
     return v->c && v->c->pass == MOE_PASS_FWD;
@@ -210,6 +220,8 @@ const moe_int_feature moe_int_features[] = {
     {"more_than_8", "tokens with more than 8 experts", moe_int_count_more_than, has_more, 8},
     {"more_than_16", "tokens with more than 16 experts", moe_int_count_more_than, has_more, 16},
     {"not_K", "tokens with another number of experts than K", moe_int_count_uneven, NULL, 0},
+    {"masked", "masked tokens", moe_int_count_masked, is_masked, 0},
+    {"dropped_slots", "slots without an expert in tokens that have some", moe_int_count_slots, drops_slots, 0},
     {"idle_tokens", "tokens without an expert", moe_int_count_idle, NULL, 0},
     {"empty_experts", "experts without a token", moe_int_count_empty, has_empty, 0},
     {"hot_expert", "rows of experts with more than twice their even share", moe_int_count_hot, is_hot, 0},
@@ -263,7 +275,7 @@ static moe_status ask_router(const moe_problem *problem, moe_int_view *v, moe_pl
     if (b->data && !(*ret_bias = moe_int_doubles(b, 0, moe_tensor_count(b))))
         return MOE_E_NOMEM;
     v->b_select = *ret_bias;
-    moe_status status = moe_route(v->desc, v->T, v->logits, v->b_select, v->seed, NULL, ret_plan);
+    moe_status status = moe_int_view_route(v, v->desc, v->logits, v->b_select, ret_plan);
     v->routed = *ret_plan;
     return status;
 }
@@ -274,7 +286,8 @@ moe_status moe_int_coverage(const moe_problem *problem, const moe_reference_resu
     const bool has_case = moe_case_parse(problem->name, NULL, &c) == MOE_OK;
     moe_plan *routed = NULL;
     double *bias = NULL;
-    moe_int_view v = {.c = has_case ? &c : NULL,
+    moe_int_view v = {.problem = problem,
+                      .c = has_case ? &c : NULL,
                       .desc = &problem->layer,
                       .T = problem->T,
                       .in = &problem->in,

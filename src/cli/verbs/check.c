@@ -1,6 +1,5 @@
 /* moeref check: verdicts. */
 #include "cli/input/messages.h"
-#include "cli/report/coverage.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
 
@@ -10,6 +9,7 @@
 typedef struct check_options {
     cli_selection selection;
     cli_strings backends;
+    cli_isolation isolation;
     cli_output output;
     int64_t threads, repeats;
     const char *outputs, *arithmetic, *dump;
@@ -31,31 +31,16 @@ static void print_verdict(void *user, const moe_check_result *result) {
     fflush(stdout);
 }
 
-static int report(const check_options *o, const cli_verdicts *verdicts, int code) {
-    if (o->output == CLI_JSON) {
-        json_t *root = cli_verdicts_json(verdicts);
-        if (o->coverage)
-            json_object_set_new(root, "coverage", cli_coverage_json(verdicts));
-        json_dumpf(root, stdout, JSON_INDENT(1));
-        printf("\n");
-        json_decref(root);
-    } else if (verdicts->count) {
-        cli_verdict_summary(stdout, verdicts, 0);
-        if (o->coverage)
-            cli_coverage_text(stdout, verdicts);
-    }
-    return code;
-}
-
 /* --outputs: one file against one problem. */
 static int check_file(check_options *o, const cli_items *items) {
-    cli_verdicts verdicts = {0};
+    cli_verdicts verdicts = {.coverage = o->coverage};
     moe_problem *problem = NULL;
     moe_check_result *result = NULL;
     moe_dtype arithmetic = MOE_DTYPE_COUNT;
     moe_check_params params = check_params(o);
     if (items->count != 1)
-        return cli_usage("--outputs judges one file against one case: give one --case or --hf");
+        return cli_usage(
+            "--outputs judges one file against one case: give one --case, --hf or --inputs");
     if (o->arithmetic && moe_dtype_parse(o->arithmetic, &arithmetic))
         return cli_usage("--arithmetic is fp64, fp32, fp16 or bf16, not '%s'", o->arithmetic);
     moe_status status = cli_problem(&o->selection, &items->at[0], &problem);
@@ -67,7 +52,8 @@ static int check_file(check_options *o, const cli_items *items) {
     int code = cli_exit_code(status);
     if (!status) {
         print_verdict(o, result);
-        code = report(o, &verdicts, cli_verdicts_exit_code(&verdicts, 0));
+        cli_verdicts_print(&verdicts, o->output);
+        code = cli_verdicts_exit_code(&verdicts, 0);
     }
     cli_verdicts_destroy(&verdicts);
     moe_problem_destroy(&problem);
@@ -76,9 +62,9 @@ static int check_file(check_options *o, const cli_items *items) {
 
 static int check_backends(check_options *o, const cli_items *items) {
     cli_backends backends;
-    cli_verdicts verdicts = {0};
+    cli_verdicts verdicts = {.coverage = o->coverage};
     moe_check_params params = check_params(o);
-    moe_status status = cli_backends_choose(&o->backends, &backends);
+    moe_status status = cli_backends_choose(&o->backends, &o->isolation, &backends);
     if (status)
         return cli_exit_code(status);
     int worst = CLI_PASSED;
@@ -88,10 +74,10 @@ static int check_backends(check_options *o, const cli_items *items) {
         if (code > worst)
             worst = code;
     }
-    int code = report(o, &verdicts, worst);
+    cli_verdicts_print(&verdicts, o->output);
     cli_verdicts_destroy(&verdicts);
     cli_backends_destroy(&backends);
-    return code;
+    return worst;
 }
 
 static int run(check_options *o) {
@@ -120,11 +106,13 @@ int cli_check(int argc, char **argv) {
         {"arithmetic", CLI_STRING, &o.arithmetic, "TYPE",
          "with --outputs: fp32, fp16 or bf16, whose gates apply (default: the dtype of O)"},
         {"dump-on-fail", CLI_STRING, &o.dump, "DIR",
-         "keep inputs, got and want of failing cases here"},
+         "keep inputs, results and truth of failing cases here; moeref diagnose DIR judges them "
+         "again"},
         {"exhaustive", CLI_FLAG, &o.exhaustive, NULL,
          "never sample the oracle, however long it takes"},
         {"repeat", CLI_INT, &o.repeats, "N", "runs that must agree bit for bit (default 2)"},
         CLI_THREADS_OPTION(o.threads),
+        CLI_ISOLATION_OPTIONS(o.isolation),
         {"coverage", CLI_FLAG, &o.coverage, NULL,
          "count what the cases decide: values clamped, tokens whose experts a bias changes ..."},
         {"full", CLI_FLAG, &o.full, NULL, "print every tensor of passing cases too"},
