@@ -113,7 +113,7 @@
     C(inputs_fp64,       0, "T=32 d=32 n=24 E=4 K=2 dtype=fp64 seed=132") \
     /* every feature decides 20 tokens, pairs or elements or more in each of three types */ \
     EACH(C, large_E,     "T=8 d=8 n=8 E=512 K=22 renorm=1 eps=0.02 scale=2.5 router_bias=1 seed=140") \
-    EACH(C, groups_of_many, "T=28 d=8 n=8 E=320 K=17 score=sigmoid select=group_topk groups=16 topk_groups=1 select_bias=1 b_scale=60 renorm=1 eps=0.5 scale=2.5 shared=8 shared_gate=1 seed=155") \
+    EACH(C, groups_of_many, "T=26 d=8 n=8 E=160 K=17 score=sigmoid select=group_topk groups=8 topk_groups=1 select_bias=1 b_scale=60 renorm=1 eps=0.5 scale=2.5 shared=8 shared_gate=1 seed=147") \
     EACH(C, clamp_7,     "T=32 d=16 n=16 E=4 K=2 act=swiglu_clamp glu=interleaved bias=1 score=softmax_topk router_bias=1 x_scale=8 r_scale=0.2 seed=142") \
     EACH(C, clamp_on_limit, "T=32 d=16 n=16 E=4 K=2 act=swiglu_clamp limit=2 data=exact route=uniform seed=143") \
     EACH(C, exact_relu,  "T=150 d=16 n=16 E=5 K=2 act=relu data=exact route=hot:3 seed=144") \
@@ -129,14 +129,14 @@
     EACH(C, all_ties,    "T=24 d=16 n=8 E=5 K=2 r_scale=0 seed=154") \
     EACH(C, capacity_full, "T=48 d=16 n=8 E=4 K=2 select=capacity capacity=12 renorm=1 seed=155") \
     EACH(C, experts_choose, "T=40 d=16 n=8 E=6 K=2 select=expert_choice seed=156") \
-    EACH(C, tiles_nearest, "T=64 d=8 n=8 E=12 K=3 select=token_rounding rounding=nr tile=16 seed=202") \
-    EACH(C, tiles_up,    "T=64 d=8 n=8 E=12 K=3 select=token_rounding rounding=up tile=16 seed=200") \
-    EACH(C, tiles_down,  "T=64 d=8 n=8 E=12 K=3 select=token_rounding rounding=down tile=16 seed=200") \
-    EACH(C, tiles_stochastic, "T=64 d=8 n=8 E=12 K=3 select=token_rounding rounding=sr tile=16 seed=200") \
-    EACH(C, tiles_balance, "T=64 d=8 n=8 E=12 K=3 select=token_rounding rounding=balance tile=16 seed=202") \
+    EACH(C, tiles_nearest, "T=48 d=8 n=8 E=6 K=2 select=token_rounding rounding=nr tile=24 seed=201") \
+    EACH(C, tiles_up,    "T=48 d=8 n=8 E=6 K=2 select=token_rounding rounding=up tile=24 seed=200") \
+    EACH(C, tiles_down,  "T=48 d=8 n=8 E=6 K=2 select=token_rounding rounding=down tile=24 seed=200") \
+    EACH(C, tiles_stochastic, "T=48 d=8 n=8 E=6 K=2 select=token_rounding rounding=sr tile=24 seed=200") \
+    EACH(C, tiles_balance, "T=48 d=8 n=8 E=6 K=2 select=token_rounding rounding=balance tile=24 seed=201") \
     EACH(C, zero_experts_often, "T=32 d=16 n=8 E=4 K=3 zero=4 select_bias=1 b_scale=5 scale=6 seed=162") \
     EACH(C, input_weighed, "T=32 d=16 n=8 E=4 K=1 score=sigmoid on=input shared=8 seed=163") \
-    EACH(C, idle,        "T=32 d=24 n=8 E=4 K=2 route=counts:5+0+3+0 seed=244") \
+    EACH(C, idle,        "T=32 d=24 n=8 E=4 K=2 route=counts:5+0+3+0 seed=164") \
     EACH(C, masked_often, "T=48 d=16 n=8 E=6 K=3 route=zipf:1 masked=24 drop=24 seed=169") \
     EACH(C, nan_wide,    "T=8 d=32 n=8 E=4 K=2 route=uniform inject=nan@3 seed=165") \
     EACH(C, inf_wide,    "T=8 d=32 n=8 E=4 K=2 route=uniform inject=inf@5 seed=166") \
