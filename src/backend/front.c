@@ -2,6 +2,7 @@
 #include "backend/front.h"
 #include "layer/traits.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static const moe_plugin *plugin_of(const moe_layer *layer) {
@@ -101,6 +102,24 @@ moe_status moe_layer_backward(moe_layer *layer) {
     return advance(layer, status, MOE_INT_BACKWARD, MOE_INT_LOADED);
 }
 
+/* Keeps the sentence that says what is wrong with a plan. */
+static void keep_fault(void *user, moe_log_level level, const char *message) {
+    moe_layer *layer = user;
+    snprintf(layer->plan_fault, sizeof layer->plan_fault, "%.*s", (int)sizeof layer->plan_fault - 1,
+             message);
+    moe_log_send(log_of(layer), level, "%s", message);
+}
+
+static moe_status check_own_plan(moe_layer *layer, const moe_plan *plan) {
+    const moe_log log = {keep_fault, layer};
+    layer->plan_fault[0] = '\0';
+    return moe_int_check_plan(layer, plan, "the backend's", &log);
+}
+
+const char *moe_int_plan_fault(const moe_layer *layer) {
+    return layer->plan_fault;
+}
+
 moe_status moe_layer_routing(moe_layer *layer, const moe_plan **ret) {
     const moe_plan *plan = layer->given_plan;
     if (layer->state < MOE_INT_FORWARD)
@@ -112,7 +131,7 @@ moe_status moe_layer_routing(moe_layer *layer, const moe_plan **ret) {
         moe_status status = moe_int_backend_settle(
             layer->backend, moe_int_call_routing(caller_of(layer), layer->plugged, &plan));
         if (!status)
-            status = moe_int_check_plan(layer, plan, "the backend's", log_of(layer));
+            status = check_own_plan(layer, plan);
         if (status)
             return status;
     }
@@ -165,8 +184,8 @@ static moe_status check_fetch(moe_layer *layer, moe_tensor_id id, const moe_tens
 
 moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) {
     moe_status status = check_fetch(layer, id, dst);
-    int64_t pairs, all_pairs;
-    if (!status)
+    int64_t pairs = 0, all_pairs = 0;
+    if (!status && moe_tensor_is_of_pairs(id))
         status = count_pairs(layer, &pairs, &all_pairs);
     if (status)
         return status;

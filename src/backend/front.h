@@ -18,8 +18,11 @@ struct moe_layer {
     moe_use use;
     moe_int_state state;
     const moe_plan *given_plan; /* of the current input; NULL when the backend routes */
+    char plan_fault[120];       /* of the last plan that the backend told; "": none */
 };
 
+/* What was wrong with the plan that the backend told last; "": nothing. */
+const char *moe_int_plan_fault(const moe_layer *layer);
 /* Microseconds that the last slot took, in the process that ran it: what lies between two
  * processes is no time of the backend. */
 double moe_int_layer_us(const moe_layer *layer);

@@ -146,6 +146,11 @@ moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
     params = params ? params : &defaults;
     if (!(problem->pass & MOE_PASS_BWD))
         input.dO.data = NULL;
+    if (problem->masked && !problem->plan)
+        return moe_fail(log, MOE_E_UNSUPPORTED,
+                        "%s cannot run this case: a backend that routes cannot be told of masked "
+                        "tokens",
+                        moe_backend_name(backend));
     moe_status status = moe_backend_supports(backend, &problem->layer, &use, &support);
     if (status)
         return moe_fail(log, status, "%s cannot run this case: %s", moe_backend_name(backend),

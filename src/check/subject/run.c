@@ -108,6 +108,11 @@ static bool load(runner *k, moe_backend *backend) {
     const moe_problem *p = k->problem;
     k->backend = backend;
     moe_use use = use_of(p);
+    if (p->masked && !p->plan) {
+        moe_int_result_set(k->result, MOE_VERDICT_SKIP,
+                           "not supported: a backend that routes cannot be told of masked tokens");
+        return false;
+    }
     const char *step = "supports";
     moe_status status = moe_backend_supports(backend, &p->layer, &use, &k->run->support);
     if (status == MOE_E_UNSUPPORTED) {
@@ -143,10 +148,11 @@ static bool compute(runner *k) {
     return !status;
 }
 
-/* Keeps a copy of the backend's choice, or compares with the copy of an earlier run. */
+/* Keeps a copy of the backend's choice, or compares with the copy of an earlier run. A plan that
+ * contradicts itself is wrong, and no other of that run is asked for. */
 static bool take_plan(runner *k) {
     const moe_plan *plan;
-    if (k->problem->plan)
+    if (k->problem->plan || k->run->bad_plan)
         return true;
     moe_status status = moe_layer_routing(k->run->layer, &plan);
     if (status == MOE_E_UNSUPPORTED)
@@ -163,11 +169,11 @@ static bool take_plan(runner *k) {
         stop(k, "routing", status);
         return false;
     }
-    moe_int_entry_fail(moe_int_result_entry(k->result, "topk_index"),
-                       "the backend's routing plan contradicts itself");
-    moe_int_result_set(k->result, MOE_VERDICT_FAIL,
-                       "topk_index: the backend's routing plan contradicts itself");
-    return false;
+    const char *fault = moe_int_plan_fault(k->run->layer);
+    moe_int_entry_fail(moe_int_result_entry(k->result, "topk_index"), "the backend's %s",
+                       fault[0] ? fault : "routing plan cannot be had");
+    k->run->bad_plan = true;
+    return true;
 }
 
 /* Logits and weights are fp32 whatever the results are stored in. */
@@ -197,7 +203,7 @@ static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
     int64_t pairs, all;
     bool known = pairs_of(k, &pairs, &all);
     moe_tensor_shape(&k->problem->layer, id, k->problem->T, pairs, all, &shape);
-    if (!known && moe_tensor_is_of_pairs(id))
+    if ((!known || k->run->bad_plan) && moe_tensor_is_of_pairs(id))
         return MOE_E_UNSUPPORTED;
     moe_status status = moe_int_guard_alloc(&shape, fetch_dtype(k, id), &g);
     if (status)
@@ -222,7 +228,7 @@ static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
 /* Which results every backend owes, and which it may keep to itself. */
 static bool is_due(const runner *k, moe_tensor_id id, bool *optional) {
     moe_tensor_role role = moe_tensor_role_of(id);
-    *optional = role == MOE_ROLE_STAGE;
+    *optional = role == MOE_ROLE_STAGE || (k->run->bad_plan && moe_tensor_is_of_pairs(id));
     if (moe_int_is_inner_stage(id) || is_input(id) ||
         !moe_tensor_exists(&k->problem->layer, id, k->problem->plan != NULL))
         return false;
