@@ -118,6 +118,8 @@ int cli_check(int argc, char **argv) {
          "again"},
         {"exhaustive", CLI_FLAG, &o.exhaustive, NULL,
          "never sample the oracle, however long it takes"},
+        {"mistrust", CLI_STRING, &o.selection.mistrust, "FILE",
+         "a pass on a case of this list, which moeref selftest --mistrust wrote, is none"},
         {"repeat", CLI_INT, &o.repeats, "N", "runs that must agree bit for bit (default 2)"},
         CLI_THREADS_OPTION(o.threads),
         CLI_ISOLATION_OPTIONS(o.isolation),
