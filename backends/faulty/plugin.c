@@ -60,6 +60,10 @@ static moe_status fy_supports(void *self, const moe_layer_desc *desc, const moe_
     (void)use;
     if (moe_refuse_unknown(desc, ret))
         return MOE_E_UNSUPPORTED;
+    if (desc->act > MOE_ACT_SILU) {
+        strcpy(ret->reason, "an activation that act.c does not have");
+        return MOE_E_UNSUPPORTED;
+    }
     ret->arithmetic = (int32_t)dev->precision;
     ret->deterministic = 1;
     return MOE_OK;

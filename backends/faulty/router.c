@@ -8,7 +8,9 @@
 bool fy_routes_itself(const moe_layer_desc *desc) {
     const moe_router_desc *r = &desc->router;
     const bool capacity = r->select == MOE_SELECT_CAPACITY && !r->select_bias;
-    return r->score != MOE_SCORE_SPARSEMIXER &&
+    const bool score = r->score == MOE_SCORE_SOFTMAX || r->score == MOE_SCORE_SOFTMAX_TOPK ||
+                       r->score == MOE_SCORE_SIGMOID;
+    return score &&
            (r->select == MOE_SELECT_TOPK || r->select == MOE_SELECT_GROUP_TOPK || capacity) &&
            r->groups <= 512;
 }

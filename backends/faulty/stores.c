@@ -148,8 +148,8 @@ static void spoil_weight_gradients(fy_layer *l) {
         scale_all(l, MOE_T_DW_R, 2);
     if (FAULT(l, dW_r_row_zero))
         scale(l, MOE_T_DW_R, d, d, 0);
-    if (FAULT(l, dW1_nan_swallowed))
-        swallow(l, MOE_T_DW1, false);
+    if (FAULT(l, dW1_nan_swallowed) || FAULT(l, dW1_inf_swallowed))
+        swallow(l, MOE_T_DW1, FAULT(l, dW1_inf_swallowed));
     if (FAULT(l, dW2_nan_swallowed))
         swallow(l, MOE_T_DW2, false);
 }
@@ -166,8 +166,8 @@ void fy_spoil_backward(fy_layer *l) {
         scale(l, MOE_T_DX, ONE_TOKEN * d, d, 2);
     if (FAULT(l, dX_shifted))
         memmove(dx, dx + d, (size_t)((l->T - 1) * d) * sizeof *dx);
-    if (FAULT(l, dX_nan_swallowed) || FAULT(l, dX_inf_swallowed))
-        swallow(l, MOE_T_DX, FAULT(l, dX_inf_swallowed));
+    if (FAULT(l, dX_nan_swallowed))
+        swallow(l, MOE_T_DX, false);
     if (FAULT(l, dS_nan_swallowed))
         swallow(l, MOE_T_DS, false);
     if (FAULT(l, dS_doubled))

@@ -102,6 +102,7 @@ def main():
     for fault in ("nan", "zero", "unwritten", "routing", "expert_sign"):
         t.reports("verdicts", 1, f"check --backend {broken}:{fault} --case '{CASE}'")
     t.reports("list", 0, "list")
+    t.reports("kills", 0, "selftest --fault renorm_missing --dtype fp32")
     t.reports("prediction", 0, f"predict --method all --case '{LARGE}'", lines=True)
     t.reports("point", 0, f"sweep --vary seed=1,2 --vary K=4,8 --case '{LAYER}'", lines=True)
     # One that passes times a layer for half a minute; its timing is of bench's kind.

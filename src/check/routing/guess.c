@@ -69,6 +69,7 @@ static moe_status gather(const search *s, batch *b) {
     int64_t shape[] = {b->count, whole->layer.d};
     b->problem = *whole;
     b->problem.T = b->count;
+    b->problem.masked = NULL;
     b->problem.in.t[MOE_T_DO] = (moe_tensor){0};
     moe_status status = moe_tensor_alloc(x->dtype, 2, shape, &b->problem.in.t[MOE_T_X]);
     for (int64_t i = 0; !status && i < b->count; i++) {

@@ -74,7 +74,9 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
         if (!judged && each)
             each(user, verdicts->at[verdicts->count - 1]);
     }
-    moe_backend_close(&backend);
+    moe_status closed = moe_backend_close(&backend);
+    if (closed && cli_exit_code(closed) > code)
+        code = cli_exit_code(closed);
     int judged_code = status ? code : cli_verdicts_exit_code(verdicts, first);
     return code > judged_code ? code : judged_code;
 }

@@ -5,6 +5,7 @@
 #include "cli/input/options.h"
 #include "moeref/backend.h"
 #include "moeref/case.h"
+#include "moeref/isolation.h"
 
 /* Which problems a command works on. */
 typedef struct cli_selection {
@@ -65,7 +66,8 @@ typedef struct cli_backends {
     size_t count;
 } cli_backends;
 
-moe_status cli_backends_choose(const cli_strings *named, cli_backends *ret);
+moe_status cli_backends_choose(const cli_strings *named, const cli_isolation *isolation,
+                               cli_backends *ret);
 void cli_backends_destroy(cli_backends *backends);
 
 #endif

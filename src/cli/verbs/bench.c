@@ -15,6 +15,7 @@ static const char *const default_case = "T=2048 d=2048 n=1024 E=64 K=8 dtype=fp3
 typedef struct bench_options {
     cli_selection selection;
     cli_strings backends;
+    cli_isolation isolation;
     cli_output output;
     cli_timing timing;
     cli_html html;
@@ -90,14 +91,14 @@ static int bench_backend(const cli_backends *backends, const char *spec, const c
             worst = code;
         moe_problem_destroy(&problem);
     }
-    moe_backend_close(&backend);
-    return worst;
+    int closed = cli_exit_code(moe_backend_close(&backend));
+    return closed > worst ? closed : worst;
 }
 
 static int bench_all(bench_options *options) {
     cli_backends backends;
     cli_items items;
-    moe_status status = cli_backends_choose(&options->backends, &backends);
+    moe_status status = cli_backends_choose(&options->backends, &options->isolation, &backends);
     if (status)
         return cli_exit_code(status);
     status = cli_select(&options->selection, &items);
@@ -150,6 +151,7 @@ int cli_bench(int argc, char **argv) {
         CLI_SELECTION_OPTIONS(o.selection),
         CLI_TIMING_OPTIONS(o.timing),
         CLI_THREADS_OPTION(o.threads),
+        CLI_ISOLATION_OPTIONS(o.isolation),
         {"settle", CLI_INT, &o.timing.settle_ms, "MS",
          "untimed runs for so long first (default 0); with --gpu, from 300 on times are predicted "
          "at the clock that the power limit allows, else at a cool device's"},

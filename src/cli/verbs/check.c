@@ -10,6 +10,7 @@
 typedef struct check_options {
     cli_selection selection;
     cli_strings backends;
+    cli_isolation isolation;
     cli_output output;
     cli_html html;
     int64_t threads, repeats, map_tile;
@@ -65,7 +66,7 @@ static int check_backends(check_options *o, const cli_items *items) {
     cli_backends backends;
     cli_verdicts verdicts = {0};
     moe_check_params params = check_params(o);
-    moe_status status = cli_backends_choose(&o->backends, &backends);
+    moe_status status = cli_backends_choose(&o->backends, &o->isolation, &backends);
     if (status)
         return cli_exit_code(status);
     int worst = CLI_PASSED;
@@ -119,6 +120,7 @@ int cli_check(int argc, char **argv) {
          "never sample the oracle, however long it takes"},
         {"repeat", CLI_INT, &o.repeats, "N", "runs that must agree bit for bit (default 2)"},
         CLI_THREADS_OPTION(o.threads),
+        CLI_ISOLATION_OPTIONS(o.isolation),
         {"full", CLI_FLAG, &o.full, NULL, "print every tensor of passing cases too"},
         {"map-tile", CLI_INT, &o.map_tile, "N",
          "rows, tokens or columns in a tile of an error map: your kernel's (default: as fits)"},

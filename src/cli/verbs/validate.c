@@ -17,6 +17,7 @@ static const char *const gpu_bench_case = "T=1024 d=1024 n=512 E=32 K=4 dtype=bf
 typedef struct validate_options {
     cli_selection selection;
     cli_strings backends;
+    cli_isolation isolation;
     cli_output output;
     cli_timing timing;
     cli_html html;
@@ -102,7 +103,7 @@ static int bench_preferred(validate_options *o, const cli_backends *backends,
     if (!wrong || cli_verdicts_add(verdicts, checked))
         moe_check_result_destroy(&checked);
     moe_problem_destroy(&problem);
-    moe_backend_close(&backend);
+    right = moe_backend_close(&backend) == MOE_OK && right;
     return status ? cli_exit_code(status) : right ? CLI_PASSED : CLI_FAILED;
 }
 
@@ -120,7 +121,7 @@ static int validate(validate_options *o, const cli_items *items) {
     cli_backends backends;
     cli_verdicts verdicts = {0};
     json_t *bench = NULL;
-    moe_status status = cli_backends_choose(&o->backends, &backends);
+    moe_status status = cli_backends_choose(&o->backends, &o->isolation, &backends);
     if (status)
         return cli_exit_code(status);
     int code = check_backends(o, &backends, items, &verdicts);
@@ -164,6 +165,7 @@ int cli_validate(int argc, char **argv) {
         CLI_SELECTION_OPTIONS(o.selection),
         CLI_TIMING_OPTIONS(o.timing),
         CLI_THREADS_OPTION(o.threads),
+        CLI_ISOLATION_OPTIONS(o.isolation),
         CLI_OUTPUT_OPTION(o.output, "text|json"),
         CLI_HTML_OPTION(o.html),
         {0}};
