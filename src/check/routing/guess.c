@@ -133,8 +133,8 @@ static moe_status list_alternatives(const search *s, moe_int_reach reach, batch 
 static bool explains(const search *s, const moe_int_fit *now, const moe_int_fit *other) {
     bool right = other->off <= GATE_ROOM * s->gate * other->size &&
                  other->off * BETTER <= now->off && other->off * BETTER <= other->without;
-    return right ||
-           (other->off * FAR_BETTER <= now->off && other->off * FAR_NEEDED <= other->without);
+    bool far = other->off * FAR_BETTER <= now->off && other->off * FAR_NEEDED <= other->without;
+    return (right || far) && other->without > 0;
 }
 
 static moe_status note(search *s, int64_t token, const moe_int_sets *sets, int64_t set) {
