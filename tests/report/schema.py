@@ -121,6 +121,12 @@ def main():
         t.reports("verdicts", 1, f"check --backend {broken}:tail --case '{CASE}' "
                   f"--dump-on-fail {folder}")
         t.reports("verdicts", 1, f"diagnose {folder}")
+        outputs = os.fsdecode(os.path.join(os.fsencode(folder), b"\xff<\x1b.safetensors"))
+        subprocess.run([program, "golden", "--case", CASE, "--export", outputs], check=True,
+                       capture_output=True)
+        named, = t.reports("verdicts", 0, f"check --case '{CASE}' --outputs '{outputs}'")
+        if not named["cases"]:
+            t.fail("a name that is not UTF-8 empties the report")
     tampered(t, passing, failing)
     print("schema: every report as described" if not t.failures else f"{t.failures} failures")
     return 1 if t.failures else 0
