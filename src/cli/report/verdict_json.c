@@ -1,6 +1,7 @@
 /* Verdicts as JSON; moeref.schema.json says what the members mean. */
 #include "cli/report/json.h"
 #include "cli/report/map.h"
+#include "cli/report/text.h"
 #include "cli/report/verdict.h"
 
 static json_t *worst_json(const moe_tensor_verdict *v) {
@@ -63,14 +64,15 @@ static json_t *case_json(const moe_check_result *r) {
     json_t *tensors = json_array();
     for (size_t i = 0; i < r->n_tensors; i++)
         json_array_append_new(tensors, tensor_json(r, &r->tensor[i]));
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:s, s:f}", "case",
-                     r->case_name, "backend", r->backend, "verdict", moe_verdict_str(r->verdict),
-                     "why", r->why, "tensors", tensors, "first_wrong_stage",
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:f}", "case",
+                     cli_json_text(r->case_name), "backend", cli_json_text(r->backend), "verdict",
+                     moe_verdict_str(r->verdict), "why", cli_json_text(r->why), "tensors", tensors,
+                     "first_wrong_stage",
                      r->first_wrong_stage[0] ? json_string(r->first_wrong_stage) : json_null(),
                      "where", where_json(r), "explanation", explanation_json(&r->explanation),
-                     "reproduce", r->reproduce, "ambiguous_tokens", (json_int_t)r->ambiguous_tokens,
-                     "checked_elements", (json_int_t)r->checked_elements, "sampled", r->sampled,
-                     "seconds", r->seconds);
+                     "reproduce", cli_json_text(r->reproduce), "ambiguous_tokens",
+                     (json_int_t)r->ambiguous_tokens, "checked_elements",
+                     (json_int_t)r->checked_elements, "sampled", r->sampled, "seconds", r->seconds);
 }
 
 json_t *cli_verdicts_json(const cli_verdicts *verdicts) {
