@@ -1,6 +1,7 @@
 /* From results to a verdict: routing first, then tensor by tensor in the order of computation. */
 #include "check/judge.h"
 #include "check/compare/compare.h"
+#include "check/state/state.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "core/elements.h"
@@ -169,6 +170,32 @@ static bool is_nan(double v) {
     return isnan(v);
 }
 
+/* The same tensor of another run: its failure is the tensor's. Of a sample the router's gradients
+ * are judged by the first run's own dS, which need not have the bits of another's. */
+static void judge_again(const trial *b, moe_tensor_id id, const moe_int_again *again,
+                        moe_tensor_verdict *v) {
+    moe_tensor_verdict fresh;
+    bool of_first = b->truth.sampled && (id == MOE_T_DW_R || id == MOE_T_DB_R);
+    const moe_tensor *first = &b->subject->got.t[id], *t = &again->t.t[id];
+    if (!t->data || v->verdict != MOE_VERDICT_PASS || of_first)
+        return;
+    if (t->dtype == first->dtype && moe_tensor_same_shape(t, first) &&
+        memcmp(t->data, first->data, (size_t)moe_tensor_bytes(t)) == 0)
+        return; /* judged */
+    compare(b, id, t, &fresh);
+    if (fresh.verdict < MOE_VERDICT_FAIL)
+        return;
+    int times = moe_int_times(first, t);
+    char why[sizeof fresh.why];
+    memcpy(why, fresh.why, sizeof why);
+    *v = fresh;
+    if (times > 0)
+        snprintf(v->why, sizeof v->why, "%s: %d times the first run's: it adds to what is there",
+                 again->what, times);
+    else
+        snprintf(v->why, sizeof v->why, "%s: %.110s", again->what, why);
+}
+
 /* Judges one tensor; what was found about its buffer before stays the first reason. */
 static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
     moe_tensor_verdict fresh, *v = moe_int_result_entry(b->result, moe_tensor_name(id));
@@ -184,14 +211,8 @@ static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool
     if (fresh.verdict != MOE_VERDICT_SKIP)
         b->result->checked_elements +=
             b->truth.sampled ? moe_tensor_count(&b->truth.part[id].want) : moe_tensor_count(got);
-    const moe_tensor *later = &b->subject->later.t[id];
-    if (later->data && v->verdict == MOE_VERDICT_PASS) {
-        compare(b, id, later, &fresh);
-        if (fresh.verdict >= MOE_VERDICT_FAIL) {
-            *v = fresh;
-            snprintf(v->why, sizeof v->why, "later run: %.140s", fresh.why);
-        }
-    }
+    for (size_t i = 0; i < b->subject->n_again; i++)
+        judge_again(b, id, &b->subject->again[i], v);
 }
 
 static void judge_tensors(trial *b) {
@@ -205,7 +226,8 @@ static void judge_tensors(trial *b) {
     }
 }
 
-/* The stages inside, where something that depends on them failed. */
+/* The stages inside, as far as the subject has them: a wrong one is a failure even where what is
+ * made of it is right, since backward and later fetches start from it. */
 static void judge_stages(trial *b) {
     for (size_t i = 0; b->subject->fetch && i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
@@ -267,7 +289,6 @@ static void conclude(trial *b) {
     const moe_tensor_verdict *wrong = first_failing(r), *open = not_judged(r);
     if (wrong) {
         moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", wrong->name, wrong->why);
-        judge_stages(b);
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
     } else if (open) {
         moe_int_result_set(r, MOE_VERDICT_ERROR, "%s: %s", open->name, open->why);
@@ -311,6 +332,7 @@ static moe_status judge(trial *b, const moe_check_params *params) {
         return MOE_OK;
     }
     judge_tensors(b);
+    judge_stages(b);
     conclude(b);
     if (params->dump_dir && b->result->verdict == MOE_VERDICT_FAIL)
         moe_int_dump(b->subject, &b->truth, params->dump_dir, b->log, b->result);

@@ -20,7 +20,8 @@ typedef struct scan {
     moe_int_group *groups;
     moe_int_group total;
     moe_int_rounding rounding;
-    double worst_size; /* |z|, or |d| without variance, of the worst element */
+    double worst_size2; /* z^2, or d^2 without variance, of the worst element */
+    double max_z2;
     int64_t unwritten, swallowed;
     bool any_bad; /* some element is not a number where one is due, or one where none is */
     moe_tensor_verdict *v;
@@ -36,10 +37,10 @@ typedef struct element {
     double got, want, var;
 } element;
 
-static void note_worst(scan *s, const element *x, double size) {
-    if (!(size > s->worst_size))
+static void note_worst(scan *s, const element *x, double size2) {
+    if (!(size2 > s->worst_size2))
         return;
-    s->worst_size = size;
+    s->worst_size2 = size2;
     const moe_tensor *whole = s->c->whole ? s->c->whole : s->c->got;
     s->v->worst_ndim = whole->ndim;
     moe_int_unravel(whole, moe_int_layout_flat(&s->layout, x->g, x->col), s->v->worst_index);
@@ -49,52 +50,57 @@ static void note_worst(scan *s, const element *x, double size) {
 }
 
 /* An element that is not a number where one is due outweighs every finite error. */
-static void note_bad(scan *s, const element *x, bool poison) {
-    s->groups[x->g].bad++;
+static void note_bad(scan *s, moe_int_group *group, const element *x, bool poison) {
+    group->bad++;
     s->unwritten += poison;
     if (s->any_bad)
         return;
     s->any_bad = true;
-    s->worst_size = -1;
+    s->worst_size2 = -1;
     note_worst(s, x, INFINITY);
 }
 
-static void scan_element(scan *s, const element *x) {
-    moe_int_group *group = &s->groups[x->g];
+/* What is not a number on either side, or has no error to be judged by. */
+static void scan_odd(scan *s, moe_int_group *group, const element *x) {
     bool poison = isnan(x->got) && moe_int_is_poison(s->c->got, x->at);
     moe_int_due due = moe_int_due_of(s->c, x->want, x->var);
     bool swallowed = due == MOE_INT_DUE_NOT_FINITE && isfinite(x->got);
     if (poison || swallowed || (due == MOE_INT_DUE_NUMBER && !isfinite(x->got))) {
         s->swallowed += swallowed;
-        note_bad(s, x, poison);
-        return;
-    }
-    if (!isfinite(x->want) || !isfinite(x->var)) {
+        note_bad(s, group, x, poison);
+    } else {
         s->v->not_compared++;
+    }
+}
+
+static void scan_element(scan *s, moe_int_group *group, const element *x) {
+    if (!isfinite(x->got) || !isfinite(x->want) || !isfinite(x->var)) {
+        scan_odd(s, group, x);
         return;
     }
-    double d = x->got - x->want, size = fabs(d), square = x->want * x->want;
+    double d = x->got - x->want, square = d * d, size2 = square;
     group->n++;
-    group->d2 += d * d;
-    group->r2 += square;
+    group->d2 += square;
+    group->r2 += x->want * x->want;
     group->off += d != 0;
     group->nonzero += x->want != 0;
-    s->v->max_abs = fmax(s->v->max_abs, size);
+    s->v->max_abs = fabs(d) > s->v->max_abs ? fabs(d) : s->v->max_abs;
     if (s->c->variance) {
         double expected = s->rounding.u2 * (moe_int_stored(&s->rounding, x->want) + x->var);
-        size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
+        size2 = d == 0 ? 0 : expected > 0 ? square / expected : INFINITY;
         group->e2 += expected;
         group->e4 += expected * expected;
-        group->z2 += size * size;
-        s->v->max_z = fmax(s->v->max_z, size);
+        group->z2 += size2;
+        s->max_z2 = size2 > s->max_z2 ? size2 : s->max_z2;
     }
     if (!s->any_bad)
-        note_worst(s, x, size);
+        note_worst(s, x, size2);
 }
 
 static void scan_group(scan *s, int64_t g) {
     const moe_int_comparison *c = s->c;
     double got[CHUNK], want[CHUNK], var[CHUNK] = {0};
+    moe_int_group sums = {0};
     for (int64_t col = 0; col < s->layout.width; col += CHUNK) {
         int64_t at = g * s->layout.width + col;
         int64_t n = s->layout.width - col < CHUNK ? s->layout.width - col : CHUNK;
@@ -103,13 +109,13 @@ static void scan_group(scan *s, int64_t g) {
         if (c->variance)
             moe_int_load(c->variance, at, n, var);
         for (int64_t i = 0; i < n; i++)
-            scan_element(s, &(element){g, col + i, at + i, got[i], want[i], var[i]});
+            scan_element(s, &sums, &(element){g, col + i, at + i, got[i], want[i], var[i]});
     }
-    moe_int_group *group = &s->groups[g];
     double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
-    group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
+    sums.e4 = fmax(sums.e4, sums.e2 * sums.e2 / sources);
     if (c->rows && c->id == MOE_T_DX)
-        group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
+        sums.e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
+    s->groups[g] = sums;
 }
 
 static void add_group(moe_int_group *sum, const moe_int_group *g) {
@@ -248,6 +254,7 @@ static void judge(scan *s) {
         judge_tiles(s, &over);
     v->bad_elements = s->total.bad;
     v->nonzero = s->total.nonzero;
+    v->max_z = sqrt(s->max_z2);
     v->nmse = ratio(s->total.d2, s->total.r2);
     judge_gates(s, &over);
     double gate = s->gate.group_nmse > 0 ? s->gate.group_nmse : s->gate.nmse;
@@ -271,7 +278,7 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
                            moe_tensor_shape_str(c->want, want, sizeof want));
         return;
     }
-    scan s = {.c = c, .v = ret, .worst_size = -1};
+    scan s = {.c = c, .v = ret, .worst_size2 = -1};
     s.rounding = moe_int_rounding_of(c->arithmetic);
     s.layout = c->layout ? *c->layout : moe_int_layout_of(c->id, c->got);
     s.gate = moe_gate_for(c->id, c->arithmetic);

@@ -5,7 +5,8 @@
  * definition is IEEE's: 0 * NaN is NaN, also under a weight of 0. One thing is left open. Of an
  * infinite pre-activation a formula may make 0 * Inf = NaN where another has the limit: silu(-Inf)
  * by x * sigmoid(x) or as 0, silu'(Inf) by s + x s (1 - s) or as 1. What passes through such a
- * slope, and A itself, may be either where infinities went in and no NaN did. A NaN has no limit. */
+ * slope, and A itself, may be either where infinities went in and no NaN did. A NaN has no limit.
+ */
 #include "check/compare/compare.h"
 
 #include <math.h>
