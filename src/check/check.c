@@ -1,5 +1,6 @@
 /* Checking a backend: run it, judge what it gave, then say whether it repeated itself. Checking a
  * file: read it and judge what it holds. */
+#include "check/bundle/bundle.h"
 #include "check/judge.h"
 #include "check/state/state.h"
 #include "check/subject/outputs.h"
@@ -8,9 +9,11 @@
 #include "check/verdict/result.h"
 #include "core/clock.h"
 #include "core/elements.h"
+#include "layer/problem.h"
 #include "reference/run.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MOST_TIMINGS = 64 };
@@ -118,15 +121,22 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const m
                                .fetch = fetch_stage,
                                .user = &source};
     if (!run->support.deterministic && run->same_plan)
-        subject.again[subject.n_again++] = (moe_int_again){"later run", views(run->later, NULL)};
-    for (size_t i = 0; i < more->count; i++)
-        subject.again[subject.n_again++] = more->again[i];
+        subject.again[MOE_INT_LATER] = views(run->later, NULL);
+    subject.again[MOE_INT_SECOND] = more->t[MOE_INT_SECOND];
+    subject.again[MOE_INT_POISONED] = more->t[MOE_INT_POISONED];
     moe_status status = moe_int_judge(&subject, params, log, r);
     if (!status) {
         judge_repeats(run, r);
         judge_timings(run, r);
     }
     return status;
+}
+
+/* Faults of slots that have no status, `release` the last of them, count like all others. */
+static void judge_contract(const moe_backend *backend, moe_check_result *r) {
+    const char *fault = moe_backend_fault(backend);
+    if (fault[0])
+        moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", moe_backend_name(backend), fault);
 }
 
 moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
@@ -145,7 +155,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     if (status)
         return status;
     moe_int_run_make(backend, problem, params, r, &run);
-    moe_int_more_runs more = {.count = 0};
+    moe_int_more_runs more = {0};
     if (run.usable && repeats_itself(&run))
         moe_int_state_try(backend, problem, moe_int_thread_count(params->threads), log, r, &run,
                           &more);
@@ -153,6 +163,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
         status = judge(&run, &more, problem, params, log, r);
     moe_int_more_runs_destroy(&more);
     moe_int_run_destroy(&run);
+    judge_contract(backend, r);
     r->seconds = 1e-6 * (moe_int_now_us() - start_us);
     if (status)
         moe_check_result_destroy(&r);
@@ -178,11 +189,44 @@ moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32
                                                                  : moe_int_outputs_arithmetic(&f),
                                    .got = f.got,
                                    .plan = f.plan};
+        moe_int_ids_report(&f.bad_ids, r);
         status = moe_int_judge(&subject, params ? params : &defaults, log, r);
     }
     if (!status)
         moe_int_outputs_list_absent(&f, problem, r);
     moe_int_outputs_destroy(&f);
+    if (status)
+        moe_check_result_destroy(&r);
+    else
+        *ret = r;
+    return status;
+}
+
+/* The record of a bundle's second judgement, under its first case's and backend's names. */
+static moe_status bundle_result(const char *path, const moe_int_bundle *b, const moe_log *log,
+                                moe_check_result **ret) {
+    const char *backend = moe_safetensors_metadata(b->file, "backend");
+    moe_status status = moe_int_result_create(b->problem, backend ? backend : path, "", log, ret);
+    if (status)
+        return status;
+    free((*ret)->reproduce);
+    (*ret)->reproduce = moe_int_format("moeref diagnose '%s'", path);
+    return (*ret)->reproduce ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "no memory for a result");
+}
+
+moe_status moe_check_bundle(const char *path, const moe_check_params *params, const moe_log *log,
+                            moe_check_result **ret) {
+    static const moe_check_params defaults;
+    moe_int_bundle b;
+    moe_check_result *r = NULL;
+    moe_status status = moe_int_bundle_read(path, log, &b);
+    if (!status)
+        status = bundle_result(path, &b, log, &r);
+    if (!status)
+        status = moe_int_judge(&b.subject, params ? params : &defaults, log, r);
+    if (!status && b.verdict)
+        moe_log_send(log, MOE_LOG_INFO, "%s: the verdict was \"%s\"", path, b.verdict);
+    moe_int_bundle_destroy(&b);
     if (status)
         moe_check_result_destroy(&r);
     else

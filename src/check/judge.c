@@ -1,7 +1,9 @@
 /* From results to a verdict: routing first, then tensor by tensor in the order of computation. */
 #include "check/judge.h"
+#include "check/bundle/bundle.h"
 #include "check/compare/compare.h"
 #include "check/state/state.h"
+#include "check/untold.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "core/elements.h"
@@ -17,6 +19,7 @@ typedef struct trial {
     const moe_int_subject *subject;
     const moe_log *log;
     moe_check_result *result;
+    int64_t map_tile;
     moe_int_routing routing;
     moe_int_truth truth;
     bool infinite_only; /* infinities went in, but no NaN */
@@ -103,7 +106,9 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
                             .desc = &b->subject->problem->layer,
                             .got = got,
                             .plan = b->routing.plan,
-                            .infinite_only = b->infinite_only};
+                            .infinite_only = b->infinite_only,
+                            .tile = b->map_tile,
+                            .maps = b->result};
     if (b->truth.sampled && !golden) {
         compare_sampled(b, &c, ret);
         return;
@@ -171,13 +176,19 @@ static bool is_nan(double v) {
 }
 
 /* The same tensor of another run: its failure is the tensor's. Of a sample the router's gradients
- * are judged by the first run's own dS, which need not have the bits of another's. */
-static void judge_again(const trial *b, moe_tensor_id id, const moe_int_again *again,
+ * are judged by the first run's own dS, which need not have the bits of another's; a choice that
+ * was guessed is not known to be the second input's too. */
+static void judge_again(const trial *b, moe_tensor_id id, moe_int_again again,
                         moe_tensor_verdict *v) {
+    static const char *const words[MOE_INT_AGAIN_COUNT] = {
+        [MOE_INT_LATER] = "later run",
+        [MOE_INT_SECOND] = "second input",
+        [MOE_INT_POISONED] = "NaN in weights of experts without tokens"};
     moe_tensor_verdict fresh;
     bool of_first = b->truth.sampled && (id == MOE_T_DW_R || id == MOE_T_DB_R);
-    const moe_tensor *first = &b->subject->got.t[id], *t = &again->t.t[id];
-    if (!t->data || v->verdict != MOE_VERDICT_PASS || of_first)
+    bool guessed = again == MOE_INT_SECOND && b->routing.foreign && !b->subject->plan;
+    const moe_tensor *first = &b->subject->got.t[id], *t = &b->subject->again[again].t[id];
+    if (!t->data || v->verdict != MOE_VERDICT_PASS || of_first || guessed)
         return;
     if (t->dtype == first->dtype && moe_tensor_same_shape(t, first) &&
         memcmp(t->data, first->data, (size_t)moe_tensor_bytes(t)) == 0)
@@ -191,15 +202,16 @@ static void judge_again(const trial *b, moe_tensor_id id, const moe_int_again *a
     *v = fresh;
     if (times > 0)
         snprintf(v->why, sizeof v->why, "%s: %d times the first run's: it adds to what is there",
-                 again->what, times);
+                 words[again], times);
     else
-        snprintf(v->why, sizeof v->why, "%s: %.110s", again->what, why);
+        snprintf(v->why, sizeof v->why, "%s: %.110s", words[again], why);
 }
 
 /* Judges one tensor; what was found about its buffer before stays the first reason. */
 static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
     moe_tensor_verdict fresh, *v = moe_int_result_entry(b->result, moe_tensor_name(id));
     moe_tensor_verdict before = *v;
+    moe_int_result_drop_maps(b->result, v->name);
     compare(b, id, got, &fresh);
     if (scan)
         scan_whole(got, &fresh);
@@ -211,8 +223,8 @@ static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool
     if (fresh.verdict != MOE_VERDICT_SKIP)
         b->result->checked_elements +=
             b->truth.sampled ? moe_tensor_count(&b->truth.part[id].want) : moe_tensor_count(got);
-    for (size_t i = 0; i < b->subject->n_again; i++)
-        judge_again(b, id, &b->subject->again[i], v);
+    for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
+        judge_again(b, id, (moe_int_again)i, v);
 }
 
 static void judge_tensors(trial *b) {
@@ -286,9 +298,15 @@ static const moe_tensor_verdict *not_judged(const moe_check_result *r) {
 
 static void conclude(trial *b) {
     moe_check_result *r = b->result;
-    const moe_tensor_verdict *wrong = first_failing(r), *open = not_judged(r);
+    const moe_tensor_verdict *wrong = first_failing(r);
+    judge_stages(b);
+    if (!wrong) /* what is asked for comes before what it is made of */
+        wrong = first_failing(r);
+    const moe_tensor_verdict *open = not_judged(r);
     if (wrong) {
-        moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", wrong->name, wrong->why);
+        bool guessed = strcmp(wrong->name, "topk_index") == 0 && b->routing.told != MOE_INT_TOLD;
+        moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", guessed ? "routing" : wrong->name,
+                           wrong->why);
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
     } else if (open) {
         moe_int_result_set(r, MOE_VERDICT_ERROR, "%s: %s", open->name, open->why);
@@ -312,36 +330,72 @@ static moe_status add_router_part(trial *b) {
                                  &b->truth);
 }
 
-static moe_status judge(trial *b, const moe_check_params *params) {
-    const moe_problem *problem = b->subject->problem;
+/* The truth for the routing in force. */
+static moe_status make_truth(trial *b, const moe_check_params *params) {
     moe_dtype arithmetic = b->subject->arithmetic;
-    moe_status status = moe_int_routing_settle(problem, b->subject->plan, arithmetic,
-                                               moe_int_thread_count(params->threads), b->log,
-                                               b->result, &b->routing);
-    if (!status)
-        status = moe_int_truth_make(problem, &b->routing, arithmetic, params, b->log, b->result,
-                                    &b->truth);
+    moe_status status = moe_int_truth_make(b->subject->problem, &b->routing, arithmetic, params,
+                                           b->log, b->result, &b->truth);
     if (!status)
         status = add_router_part(b);
+    if (!status)
+        moe_int_truth_range(arithmetic, &b->truth);
+    b->result->ambiguous_tokens = b->routing.ambiguous;
+    return status;
+}
+
+/* Where O is wrong and the choice of experts is not told, it may be the choice that differs: then
+ * everything is judged again, with the one that explains O. A sample may have other tokens then,
+ * and with them other choices. */
+static moe_status judge_untold(trial *b, const moe_check_params *params,
+                               const moe_check_result *before) {
+    enum { MOST_GUESSES_OF_SAMPLES = 4 };
+    int threads = moe_int_thread_count(params->threads);
+    moe_status status = MOE_OK;
+    int guesses = b->truth.sampled ? MOST_GUESSES_OF_SAMPLES : 1;
+    for (int i = 0; !status && i < guesses && first_failing(b->result); i++) {
+        moe_check_result fresh = *before;
+        moe_int_routing guessed;
+        status = moe_int_untold_routing(b->subject, &b->routing, &b->truth, threads, b->log, &fresh,
+                                        &guessed);
+        if (status || !guessed.plan)
+            break;
+        moe_int_truth_destroy(&b->truth);
+        moe_int_routing_destroy(&b->routing);
+        *b->result = fresh;
+        b->routing = guessed;
+        status = make_truth(b, params);
+        if (!status)
+            judge_tensors(b);
+    }
+    return status;
+}
+
+static moe_status judge(trial *b, const moe_check_params *params) {
+    const moe_check_result before = *b->result;
+    moe_status status = moe_int_routing_settle(
+        b->subject->problem, b->subject->plan, MOE_INT_TOLD, b->subject->arithmetic,
+        moe_int_thread_count(params->threads), b->log, b->result, &b->routing);
+    if (!status)
+        status = make_truth(b, params);
     if (status)
         return status;
-    moe_int_truth_range(arithmetic, &b->truth);
-    b->result->ambiguous_tokens = b->routing.ambiguous;
     if (b->truth.out_of_range[0]) {
         moe_int_result_set(b->result, MOE_VERDICT_SKIP, "%s", b->truth.out_of_range);
         return MOE_OK;
     }
     judge_tensors(b);
-    judge_stages(b);
+    status = judge_untold(b, params, &before);
+    if (status)
+        return status;
     conclude(b);
     if (params->dump_dir && b->result->verdict == MOE_VERDICT_FAIL)
-        moe_int_dump(b->subject, &b->truth, params->dump_dir, b->log, b->result);
+        moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, b->result);
     return MOE_OK;
 }
 
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
                          const moe_log *log, moe_check_result *result) {
-    trial b = {.subject = subject, .log = log, .result = result};
+    trial b = {.subject = subject, .log = log, .result = result, .map_tile = params->map_tile};
     moe_status status = judge(&b, params);
     moe_int_truth_destroy(&b.truth);
     moe_int_routing_destroy(&b.routing);

@@ -24,6 +24,10 @@ Test(cli, usage_errors_exit_with_2) {
     expect(2, "K = 3", "check --backend reference --case \"T=4 d=8 n=8 E=2 K=3\"");
     expect(2, "T = 0", "check --backend reference --case \"T=0 d=8 n=8 E=2 K=1\"");
     expect(2, "one file against one case", "check --outputs /dev/null");
+    expect(2, "goes with one --case", "check --inputs x --case " CASE " --case " CASE);
+    expect(2, "name a file or a folder", "diagnose");
+    expect(2, "holds no .safetensors", "diagnose /proc/self/task");
+    expect(3, "cannot open", "diagnose /nosuch.safetensors");
 }
 
 /* Lists that were filled before the error are freed: a leak is another exit code under
@@ -39,8 +43,8 @@ Test(cli, usage_errors_free_their_lists) {
 
 Test(cli, help_teaches) {
     expect(0, "exit codes", "--help");
-    static const char *const verbs[] = {"validate", "check", "bench", "golden",   "list",
-                                        "predict",  "trace", "sweep", "calibrate"};
+    static const char *const verbs[] = {"validate", "check",   "bench", "golden", "list",
+                                        "diagnose", "predict", "trace", "sweep",  "calibrate"};
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         char args[64];
         snprintf(args, sizeof args, "%s --help", verbs[i]);
@@ -89,7 +93,7 @@ Test(cli, json_is_versioned_and_complete) {
     json_error_t error;
     json_t *root = json_loads(o->text, 0, &error);
     cr_assert_not_null(root, "%s\n%s", error.text, o->text);
-    cr_expect_eq(json_integer_value(json_object_get(root, "moeref")), 1);
+    cr_expect_eq(json_integer_value(json_object_get(root, "moeref")), 2);
     json_t *first = json_array_get(json_object_get(root, "cases"), 0);
     static const char *const keys[] = {
         "case", "backend", "verdict", "tensors", "first_wrong_stage", "explanation", "reproduce"};
@@ -255,6 +259,21 @@ Test(cli, swapped_gate_and_up_are_found) {
     temporary_remove(dir);
 }
 
+/* A failing backend's files are judged alike without the backend. */
+Test(cli, kept_failures_are_judged_again) {
+    char dir[TEMPORARY_BYTES], args[600];
+    temporary_folder(dir);
+    snprintf(args, sizeof args,
+             "check --backend %s/tests/conformance/moe_broken.so:swap --case " CASE
+             " --dump-on-fail %s",
+             getenv("MOEREF_BUILD_ROOT"), dir);
+    expect(1, "O: NMSE", args);
+    snprintf(args, sizeof args, "diagnose %s", dir);
+    expect(1, "fail       broken:swap", args);
+    expect(1, "O: NMSE", args);
+    temporary_remove(dir);
+}
+
 Test(cli, a_report_that_cannot_be_written_is_no_success) {
     outcome *o = moeref("golden --case " CASE " --export /nonexistent/x.safetensors");
     cr_expect_eq(o->code, 3, "exit %d\n%s", o->code, o->text);
@@ -303,4 +322,40 @@ Test(cli, exported_inputs_are_complete) {
     cr_expect_eq(moe_safetensors_get(file, "O", &t), MOE_E_NOTFOUND);
     moe_safetensors_close(&file);
     temporary_remove(dir);
+}
+
+/* Tokens and slots without experts are -1 in what is exported, and what is exported is right. A
+ * layer that routes itself brings its mask. */
+Test(cli, exported_slots) {
+    static const char *const cases[] = {
+        "T=9 d=8 n=8 E=4 K=2 dtype=fp32 route=uniform masked=3 drop=2 seed=1",
+        "T=9 d=8 n=8 E=4 K=2 dtype=fp32 masked=3 seed=2"};
+    for (int i = 0; i < 2; i++) {
+        char dir[TEMPORARY_BYTES], path[200], args[500];
+        temporary_folder(dir);
+        moe_safetensors *file = NULL;
+        moe_tensor index, mask;
+        int64_t empty = 0;
+        snprintf(path, sizeof path, "%s/all.safetensors", dir);
+        snprintf(args, sizeof args, "golden --export %s --case \"%s\"", path, cases[i]);
+        expect(0, "tensors of", args);
+        cr_assert_eq(moe_safetensors_open(path, NULL, &file), MOE_OK);
+        cr_assert_eq(moe_safetensors_get(file, "topk_index", &index), MOE_OK);
+        cr_assert(index.dtype == MOE_I64 && index.shape[0] == 9 && index.shape[1] == 2);
+        for (int k = 0; k < 18; k++)
+            empty += ((const int64_t *)index.data)[k] == -1;
+        cr_expect_eq(empty, i ? 6 : 8);
+        cr_expect_eq(moe_safetensors_get(file, "masked", &mask), i ? MOE_OK : MOE_E_NOTFOUND);
+        for (int t = 0; i && t < 9; t++)
+            cr_expect_eq(((const unsigned char *)mask.data)[t],
+                         ((const int64_t *)index.data)[2 * t] == -1);
+        moe_safetensors_close(&file);
+        snprintf(args, sizeof args, "check --outputs %s --case \"%s\"", path, cases[i]);
+        expect(0, "1 passed", args);
+        snprintf(args, sizeof args, "check --backend reference --inputs %s --case \"%s\"", path,
+                 cases[i]);
+        if (i == 0)
+            expect(0, "1 passed", args);
+        temporary_remove(dir);
+    }
 }

@@ -20,8 +20,7 @@ typedef struct scan {
     moe_int_group *groups;
     moe_int_group total;
     moe_int_rounding rounding;
-    double worst_size2; /* z^2, or d^2 without variance, of the worst element */
-    double max_z2;
+    double worst_size; /* |z|, or |d| without variance, of the worst element */
     int64_t unwritten, swallowed;
     bool any_bad; /* some element is not a number where one is due, or one where none is */
     moe_tensor_verdict *v;
@@ -31,16 +30,10 @@ static double ratio(double error, double reference) {
     return error == 0 ? 0 : error / reference;
 }
 
-/* One element: column `col` of group `g`, flat index `at` in the compared tensor. */
-typedef struct element {
-    int64_t g, col, at;
-    double got, want, var;
-} element;
-
-static void note_worst(scan *s, const element *x, double size2) {
-    if (!(size2 > s->worst_size2))
+static void note_worst(scan *s, const moe_int_element *x, double size) {
+    if (!(size > s->worst_size))
         return;
-    s->worst_size2 = size2;
+    s->worst_size = size;
     const moe_tensor *whole = s->c->whole ? s->c->whole : s->c->got;
     s->v->worst_ndim = whole->ndim;
     moe_int_unravel(whole, moe_int_layout_flat(&s->layout, x->g, x->col), s->v->worst_index);
@@ -50,79 +43,101 @@ static void note_worst(scan *s, const element *x, double size2) {
 }
 
 /* An element that is not a number where one is due outweighs every finite error. */
-static void note_bad(scan *s, moe_int_group *group, const element *x, bool poison) {
-    group->bad++;
-    s->unwritten += poison;
+static void note_bad(scan *s, const moe_int_element *x) {
     if (s->any_bad)
         return;
     s->any_bad = true;
-    s->worst_size2 = -1;
+    s->worst_size = -1;
     note_worst(s, x, INFINITY);
 }
 
-/* What is not a number on either side, or has no error to be judged by. */
-static void scan_odd(scan *s, moe_int_group *group, const element *x) {
-    bool poison = isnan(x->got) && moe_int_is_poison(s->c->got, x->at);
-    moe_int_due due = moe_int_due_of(s->c, x->want, x->var);
+moe_int_fate moe_int_count(const moe_int_comparison *c, const moe_int_rounding *rounding,
+                           const moe_int_element *x, moe_int_group *group, double *ret_size) {
+    bool poison = isnan(x->got) && moe_int_is_poison(c->got, x->at);
+    moe_int_due due = moe_int_due_of(c, x->want, x->var);
     bool swallowed = due == MOE_INT_DUE_NOT_FINITE && isfinite(x->got);
     if (poison || swallowed || (due == MOE_INT_DUE_NUMBER && !isfinite(x->got))) {
-        s->swallowed += swallowed;
-        note_bad(s, group, x, poison);
-    } else {
-        s->v->not_compared++;
+        group->bad++;
+        return poison ? MOE_INT_UNWRITTEN : swallowed ? MOE_INT_SWALLOWED : MOE_INT_NOT_A_NUMBER;
     }
-}
-
-static void scan_element(scan *s, moe_int_group *group, const element *x) {
-    if (!isfinite(x->got) || !isfinite(x->want) || !isfinite(x->var)) {
-        scan_odd(s, group, x);
-        return;
-    }
-    double d = x->got - x->want, square = d * d, size2 = square;
+    if (!isfinite(x->want) || !isfinite(x->var))
+        return MOE_INT_NO_TRUTH;
+    double d = x->got - x->want, size = fabs(d);
     group->n++;
-    group->d2 += square;
+    group->d2 += d * d;
     group->r2 += x->want * x->want;
     group->off += d != 0;
     group->nonzero += x->want != 0;
-    s->v->max_abs = fabs(d) > s->v->max_abs ? fabs(d) : s->v->max_abs;
-    if (s->c->variance) {
-        double expected = s->rounding.u2 * (moe_int_stored(&s->rounding, x->want) + x->var);
-        size2 = d == 0 ? 0 : expected > 0 ? square / expected : INFINITY;
+    if (c->variance) {
+        double expected = rounding->u2 * (moe_int_stored(rounding, x->want) + x->var);
+        size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
         group->e2 += expected;
         group->e4 += expected * expected;
-        group->z2 += size2;
-        s->max_z2 = size2 > s->max_z2 ? size2 : s->max_z2;
+        group->z2 += size * size;
+        group->max_z = fmax(group->max_z, size);
     }
-    if (!s->any_bad)
-        note_worst(s, x, size2);
+    *ret_size = size;
+    return MOE_INT_COUNTED;
 }
 
-static void scan_group(scan *s, int64_t g) {
-    const moe_int_comparison *c = s->c;
+static void scan_element(void *user, const moe_int_element *x) {
+    scan *s = user;
+    double size = 0;
+    switch (moe_int_count(s->c, &s->rounding, x, &s->groups[x->g], &size)) {
+    case MOE_INT_UNWRITTEN:
+        s->unwritten++;
+        note_bad(s, x);
+        break;
+    case MOE_INT_SWALLOWED:
+        s->swallowed++;
+        note_bad(s, x);
+        break;
+    case MOE_INT_NOT_A_NUMBER:
+        note_bad(s, x);
+        break;
+    case MOE_INT_NO_TRUTH:
+        s->v->not_compared++;
+        break;
+    case MOE_INT_COUNTED:
+        s->v->max_abs = fmax(s->v->max_abs, fabs(x->got - x->want));
+        if (!s->any_bad)
+            note_worst(s, x, size);
+        break;
+    }
+}
+
+void moe_int_each_element(const moe_int_comparison *c, const moe_int_layout *layout, int64_t g,
+                          moe_int_element_fn each, void *user) {
     double got[CHUNK], want[CHUNK], var[CHUNK] = {0};
-    moe_int_group sums = {0};
-    for (int64_t col = 0; col < s->layout.width; col += CHUNK) {
-        int64_t at = g * s->layout.width + col;
-        int64_t n = s->layout.width - col < CHUNK ? s->layout.width - col : CHUNK;
+    for (int64_t col = 0; col < layout->width; col += CHUNK) {
+        int64_t at = g * layout->width + col;
+        int64_t n = layout->width - col < CHUNK ? layout->width - col : CHUNK;
         moe_int_load(c->got, at, n, got);
         moe_int_load(c->want, at, n, want);
         if (c->variance)
             moe_int_load(c->variance, at, n, var);
         for (int64_t i = 0; i < n; i++)
-            scan_element(s, &sums, &(element){g, col + i, at + i, got[i], want[i], var[i]});
+            each(user, &(moe_int_element){g, col + i, at + i, got[i], want[i], var[i]});
     }
-    double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
-    sums.e4 = fmax(sums.e4, sums.e2 * sums.e2 / sources);
-    if (c->rows && c->id == MOE_T_DX)
-        sums.e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
-    s->groups[g] = sums;
 }
 
-static void add_group(moe_int_group *sum, const moe_int_group *g) {
+static void scan_group(scan *s, int64_t g) {
+    const moe_int_comparison *c = s->c;
+    moe_int_group *group = &s->groups[g];
+    moe_int_each_element(c, &s->layout, g, scan_element, s);
+    s->v->max_z = fmax(s->v->max_z, group->max_z);
+    double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
+    group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
+    if (c->rows && c->id == MOE_T_DX)
+        group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
+}
+
+void moe_int_group_add(moe_int_group *sum, const moe_int_group *g) {
     sum->d2 += g->d2;
     sum->r2 += g->r2;
     sum->e2 += g->e2;
     sum->z2 += g->z2;
+    sum->max_z = fmax(sum->max_z, g->max_z);
     sum->n += g->n;
     sum->off += g->off;
     sum->nonzero += g->nonzero;
@@ -141,11 +156,21 @@ static bool exactly_zero(const moe_int_group *g) {
     return g->nonzero == 0 && g->e2 == 0;
 }
 
-bool moe_int_group_passes(const moe_int_group *g, double gate) {
-    if (exactly_zero(g))
-        return g->bad == 0 && g->off == 0;
+static double error_over(const moe_int_group *g, double gate) {
+    if (g->bad > 0 || (exactly_zero(g) && g->off > 0))
+        return INFINITY;
     double few = moe_int_chi2_quantile(freedom(g));
-    return g->bad == 0 && (g->d2 <= gate * g->r2 || g->d2 <= 2 * few * g->e2);
+    return ratio(g->d2, fmax(gate * g->r2, 2 * few * g->e2));
+}
+
+bool moe_int_group_passes(const moe_int_group *g, double gate) {
+    return error_over(g, gate) <= 1;
+}
+
+double moe_int_group_over(const moe_int_group *g, const moe_gate *gate) {
+    double over = error_over(g, gate->group_nmse > 0 ? gate->group_nmse : gate->nmse);
+    double z = gate->max_z > 0 ? g->max_z / gate->max_z : 0;
+    return fmax(over, z * z);
 }
 
 static bool rms_passes(const moe_int_group *g, double gate) {
@@ -193,7 +218,7 @@ static void judge_tiles(scan *s, over_gate *over) {
         moe_int_group tile = {0};
         int64_t first = g, end = tile_end(s, g);
         for (; g < end; g++)
-            add_group(&tile, &s->groups[g]);
+            moe_int_group_add(&tile, &s->groups[g]);
         double nmse = ratio(tile.d2, tile.r2);
         bool fails = s->gate.tile_nmse > 0 && !moe_int_group_passes(&tile, s->gate.tile_nmse);
         if (fails >= over->tile && (fails > over->tile || !(nmse <= s->v->worst_tile_nmse))) {
@@ -247,19 +272,20 @@ static void judge(scan *s) {
     moe_tensor_verdict *v = s->v;
     over_gate over = {0};
     for (int64_t g = 0; g < s->layout.groups; g++) {
-        add_group(&s->total, &s->groups[g]);
+        moe_int_group_add(&s->total, &s->groups[g]);
         judge_group(s, g, &over);
     }
     if (s->layout.tiled)
         judge_tiles(s, &over);
     v->bad_elements = s->total.bad;
     v->nonzero = s->total.nonzero;
-    v->max_z = sqrt(s->max_z2);
     v->nmse = ratio(s->total.d2, s->total.r2);
     judge_gates(s, &over);
-    double gate = s->gate.group_nmse > 0 ? s->gate.group_nmse : s->gate.nmse;
+    v->gate = s->gate;
+    v->floor_nmse = ratio(s->total.e2, s->total.r2);
     if (v->verdict == MOE_VERDICT_FAIL) {
-        moe_int_where(s->c, &s->layout, s->groups, gate, v->where, sizeof v->where);
+        moe_int_scene scene = {s->c, &s->layout, &s->rounding, s->groups, s->gate};
+        moe_int_locate(&scene, v->where, sizeof v->where);
     } else if (s->total.n == 0 && v->not_compared > 0) {
         v->verdict = MOE_VERDICT_SKIP;
         snprintf(v->why, sizeof v->why, "the %s is not finite anywhere", s->c->truth);
@@ -278,7 +304,7 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
                            moe_tensor_shape_str(c->want, want, sizeof want));
         return;
     }
-    scan s = {.c = c, .v = ret, .worst_size2 = -1};
+    scan s = {.c = c, .v = ret, .worst_size = -1};
     s.rounding = moe_int_rounding_of(c->arithmetic);
     s.layout = c->layout ? *c->layout : moe_int_layout_of(c->id, c->got);
     s.gate = moe_gate_for(c->id, c->arithmetic);

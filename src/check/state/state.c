@@ -5,7 +5,6 @@
 #include "check/state/state.h"
 #include "check/routing/routing.h"
 #include "check/state/mirror.h"
-#include "check/subject/inputs.h"
 #include "check/verdict/result.h"
 
 #include <math.h>
@@ -16,15 +15,8 @@
 #define POISONED_BYTES_MAX ((int64_t)1 << 30)
 
 void moe_int_more_runs_destroy(moe_int_more_runs *more) {
-    for (size_t i = 0; i < more->count; i++)
-        moe_tensors_destroy(&more->again[i].t);
-    more->count = 0;
-}
-
-static moe_tensors *add(moe_int_more_runs *more, const char *what) {
-    moe_int_again *a = &more->again[more->count++];
-    *a = (moe_int_again){.what = what};
-    return &a->t;
+    for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
+        moe_tensors_destroy(&more->t[i]);
 }
 
 static void no_memory(moe_check_result *r) {
@@ -37,9 +29,9 @@ static void judge_choice(const moe_problem *problem, const moe_int_run *other, i
                          const moe_log *log, moe_check_result *r) {
     moe_check_result *scratch = calloc(1, sizeof *scratch);
     moe_int_routing routing = {0};
-    if (!scratch ||
-        moe_int_routing_settle(problem, other->plan, (moe_dtype)other->support.arithmetic, threads,
-                               log, scratch, &routing)) {
+    if (!scratch || moe_int_routing_settle(problem, other->plan, MOE_INT_TOLD,
+                                           (moe_dtype)other->support.arithmetic, threads, log,
+                                           scratch, &routing)) {
         no_memory(r);
     } else {
         const moe_tensor_verdict *v = moe_int_result_entry(scratch, "topk_index");
@@ -53,8 +45,9 @@ static void judge_choice(const moe_problem *problem, const moe_int_run *other, i
     free(scratch);
 }
 
-static void try_mirror(const moe_problem *problem, int32_t threads, const moe_log *log,
-                       moe_check_result *r, moe_int_run *run, moe_int_more_runs *ret) {
+static void try_mirror(const moe_backend *backend, const moe_problem *problem, int32_t threads,
+                       const moe_log *log, moe_check_result *r, moe_int_run *run,
+                       moe_int_more_runs *ret) {
     moe_int_mirror m;
     moe_int_run other;
     if (moe_int_mirror_make(problem, log, &m)) {
@@ -62,15 +55,15 @@ static void try_mirror(const moe_problem *problem, int32_t threads, const moe_lo
         return;
     }
     if (moe_int_mirror_differs(&m) &&
-        moe_int_run_on(run->layer, &run->support, &m.problem, r, &other)) {
+        moe_int_run_on(backend, run->layer, &run->support, &m.problem, r, &other)) {
         const moe_plan *plan = problem->plan ? problem->plan : run->plan;
         const moe_plan *mirrored = problem->plan ? m.problem.plan : other.plan;
         if (plan && mirrored && !moe_int_mirror_same_choice(&m, plan, mirrored))
             judge_choice(&m.problem, &other, threads, log, r);
-        else if (moe_int_mirror_undo(&m, &other, plan, mirrored, add(ret, "second input")))
+        else if (moe_int_mirror_undo(&m, &other, plan, mirrored, &ret->t[MOE_INT_SECOND]))
             no_memory(r);
         moe_int_run_clear(&other);
-        moe_int_run_return(run, problem, r);
+        moe_int_run_return(backend, problem, r, run);
     }
     moe_int_mirror_destroy(&m);
 }
@@ -111,9 +104,9 @@ static void run_poisoned(moe_backend *backend, const moe_problem *problem, moe_c
     moe_status status = moe_layer_prepare(backend, &problem->layer, &use, &problem->in, &layer);
     if (status)
         moe_int_result_set(r, MOE_VERDICT_ERROR, "a second prepare: %s", moe_status_str(status));
-    else if (moe_int_run_on(layer, &run->support, problem, r, &other) &&
+    else if (moe_int_run_on(backend, layer, &run->support, problem, r, &other) &&
              (!run->plan || moe_int_hash_plan(run->plan) == moe_int_hash_plan(other.plan))) {
-        moe_tensors *kept = add(ret, "NaN in weights of experts without tokens");
+        moe_tensors *kept = &ret->t[MOE_INT_POISONED];
         for (int id = 0; id < MOE_T_COUNT; id++)
             if (other.first[id].tensor.data &&
                 moe_tensor_cast(&other.first[id].tensor, other.first[id].tensor.dtype,
@@ -149,7 +142,7 @@ void moe_int_state_try(moe_backend *backend, const moe_problem *problem, int32_t
                        const moe_log *log, moe_check_result *result, moe_int_run *run,
                        moe_int_more_runs *ret) {
     memset(ret, 0, sizeof *ret);
-    try_mirror(problem, threads, log, result, run, ret);
+    try_mirror(backend, problem, threads, log, result, run, ret);
     try_poison(backend, problem, result, run, ret);
 }
 

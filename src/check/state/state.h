@@ -4,10 +4,9 @@
 
 #include "check/subject/run.h"
 
-/* Results of more runs, in the order of the first one's. */
+/* Results of more runs, in the order of the first one's; MOE_INT_LATER is not among them. */
 typedef struct moe_int_more_runs {
-    moe_int_again again[MOE_INT_AGAIN_MAX]; /* owned here */
-    size_t count;
+    moe_tensors t[MOE_INT_AGAIN_COUNT]; /* owned */
 } moe_int_more_runs;
 
 /* Gives the prepared layer another input, then the first one again, and the backend a layer in

@@ -7,21 +7,21 @@
 
 #include <stdbool.h>
 
-/* Results of another run that must be right too, in the order and sign of the first one's. */
-typedef struct moe_int_again {
-    const char *what; /* "later run", "second input" ... */
-    moe_tensors t;    /* data NULL: absent */
+/* Runs that must be right too. */
+typedef enum moe_int_again {
+    MOE_INT_LATER,    /* a later run that need not have the same bits */
+    MOE_INT_SECOND,   /* of a second input (state/mirror.h) */
+    MOE_INT_POISONED, /* with NaN for the weights of experts without tokens */
+    MOE_INT_AGAIN_COUNT
 } moe_int_again;
-#define MOE_INT_AGAIN_MAX 3
 
 /* Results to be judged: a backend's, or a file's. */
 typedef struct moe_int_subject {
     const moe_problem *problem;
     moe_dtype arithmetic;
     moe_tensors got;                        /* not owned; data NULL: absent */
-    moe_int_again again[MOE_INT_AGAIN_MAX]; /* not owned */
-    size_t n_again;
-    const moe_plan *plan; /* its own choice of experts; NULL: unknown, or given by the problem */
+    moe_tensors again[MOE_INT_AGAIN_COUNT]; /* likewise, in the order and sign of `got` */
+    const moe_plan *plan;                   /* its own choice of experts; NULL: unknown */
     /* One more stage, as a tensor that the caller frees; NULL: there are no more. */
     moe_status (*fetch)(void *user, moe_tensor_id id, moe_tensor *ret);
     void *user;

@@ -5,16 +5,19 @@
 #include "cli/input/options.h"
 #include "moeref/backend.h"
 #include "moeref/case.h"
+#include "moeref/isolation.h"
 
 /* Which problems a command works on. */
 typedef struct cli_selection {
-    cli_strings cases;  /* --case */
-    const char *list;   /* --cases */
-    cli_strings hf;     /* --hf */
-    const char *config; /* --config */
-    int64_t layer;      /* --layer, -1: the first MoE layer */
-    int64_t tokens;     /* --tokens for --config and checkpoints without inputs, 0: 128 */
-    const char *golden; /* --golden, NULL: found beside the program */
+    cli_strings cases;    /* --case */
+    const char *list;     /* --cases */
+    cli_strings hf;       /* --hf */
+    const char *config;   /* --config */
+    const char *inputs;   /* --inputs */
+    int64_t layer;        /* --layer, -1: the first MoE layer */
+    int64_t tokens;       /* --tokens for --config and checkpoints without inputs, 0: 128 */
+    const char *golden;   /* --golden, NULL: found beside the program */
+    const char *mistrust; /* --mistrust: cases that cannot show faults (mistrust.h), or NULL */
 } cli_selection;
 
 void cli_selection_destroy(cli_selection *selection);
@@ -29,6 +32,8 @@ void cli_selection_destroy(cli_selection *selection);
     {"hf", CLI_STRINGS, &(s).hf, "DIR", "a Hugging Face checkpoint folder; may be repeated"},      \
     {"layer", CLI_INT, &(s).layer, "L", "with --hf: which decoder layer (default: the first)"},    \
     {"config", CLI_STRING, &(s).config, "FILE", "shapes from a config.json, data drawn"},          \
+    {"inputs", CLI_STRING, &(s).inputs, "FILE",                                                    \
+     "own X, dO, weights, plan (safetensors) for the one --case, or for the one that it names"},   \
     {"tokens", CLI_INT, &(s).tokens, "T", "with --config or --hf: how many tokens to draw"},       \
     {"golden", CLI_STRING, &(s).golden, "DIR",                                                     \
      "where the golden files are (default: $MOEREF_GOLDEN, or beside the program)"}
@@ -38,7 +43,7 @@ void cli_selection_destroy(cli_selection *selection);
  * layers under golden/hf, then the edge cases. */
 typedef struct cli_item {
     char *name;
-    char kind; /* 'c' case, 'h' checkpoint folder, 'f' config.json */
+    char kind; /* 'c' case, 'h' checkpoint folder, 'f' config.json, 'i' own inputs */
 } cli_item;
 
 typedef struct cli_items {
@@ -62,7 +67,8 @@ typedef struct cli_backends {
     size_t count;
 } cli_backends;
 
-moe_status cli_backends_choose(const cli_strings *named, cli_backends *ret);
+moe_status cli_backends_choose(const cli_strings *named, const cli_isolation *isolation,
+                               cli_backends *ret);
 void cli_backends_destroy(cli_backends *backends);
 
 #endif

@@ -1,8 +1,9 @@
 /* moeref list: what there is to choose from. */
 #include "cli/input/messages.h"
 #include "cli/input/options.h"
+#include "cli/report/json.h"
 #include "cli/verbs/verbs.h"
-#include "moeref/backend.h"
+#include "moeref/isolation.h"
 #include "moeref/suite.h"
 
 #include <jansson.h>
@@ -94,7 +95,7 @@ int cli_list(int argc, char **argv) {
     if (code >= 0)
         return code;
     moe_backends *all = NULL;
-    moe_status status = moe_backends_load(NULL, cli_log(), &all);
+    moe_status status = moe_backends_load_isolated(NULL, NULL, cli_log(), &all);
     if (status)
         return cli_exit_code(status);
     size_t n_cases, n_families = 0;
@@ -103,9 +104,10 @@ int cli_list(int argc, char **argv) {
     while (families[n_families])
         n_families++;
     if (output == CLI_JSON) {
-        json_t *root = json_pack("{s:i, s:o, s:o, s:o, s:o}", "moeref", 1, "backends",
-                                 backends_json(all), "families", names_json(families, n_families),
-                                 "stages", stages_json(), "cases", names_json(cases, n_cases));
+        json_t *root =
+            json_pack("{s:i, s:o, s:o, s:o, s:o}", "moeref", CLI_JSON_VERSION, "backends",
+                      backends_json(all), "families", names_json(families, n_families), "stages",
+                      stages_json(), "cases", names_json(cases, n_cases));
         json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);

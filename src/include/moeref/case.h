@@ -38,6 +38,8 @@ typedef struct moe_case {
     int32_t inject; /* 0 none, 1 a NaN, 2 an infinity, in X[inject_token][d/2] */
     int64_t inject_token;
     uint64_t seed;
+    int64_t masked; /* tokens without experts; route=counts has none */
+    int64_t drop;   /* given routes but route=counts: pairs that are left out besides */
 } moe_case;
 
 /* Every key's default, as moe_case_help() lists them; T, d, n, E and K, which have none, become 0.
@@ -71,6 +73,8 @@ typedef struct moe_problem {
     moe_plan *plan;          /* given routing, owned; NULL: the layer routes itself */
     moe_tensors expected;    /* golden outputs made by other people's code, owned; may be empty */
     moe_plan *expected_plan; /* golden routing (choice and weights), owned; may be NULL */
+    unsigned char *masked;   /* without `plan`: [T] 1: the token has no experts, whatever the router
+                                says; owned; NULL: all have. A backend cannot be told. */
 } moe_problem;
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)
@@ -85,6 +89,17 @@ MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, 
  * parameters get the narrowest type that holds every one of them exactly. */
 MOE_API moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t tokens,
                                        const moe_log *log, moe_problem **ret);
+
+/* Own data: inputs and parameters from a safetensors file, under their names in the table of
+ * tensors ("X", "dO", "W_r", "W1" ...), of any floating types; all get the narrowest one that holds
+ * every one of them. `line` is the case that says what the layer is (NULL: the file's metadata
+ * "case"); what it needs and the file lacks is drawn as it says, and listed. Weights may lie
+ * [in][out] where the table has [out][in]: a shape that fits only so is transposed. A plan
+ * (topk_index [T][K] with -1 for empty slots, or plan_offsets and plan_token; with topk_weight)
+ * replaces the router where the case has route= or the file no W_r. MOE_E_INVALID names a tensor
+ * of the wrong shape. */
+MOE_API moe_status moe_problem_from_file(const char *path, const char *line, const moe_log *log,
+                                         moe_problem **ret);
 
 /* A layer's description from config.json alone; MOE_E_UNSUPPORTED lists the known families. */
 MOE_API moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
