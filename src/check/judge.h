@@ -8,7 +8,8 @@
  *     compare/   one tensor against its truth, under a gate; where an error is
  *     verdict/   the record that is filled
  *     bundle/    a failure in a file, and back: to be judged again elsewhere
- *     judge.c    tensor by tensor, and the inner stages after a failure
+ *     state/     other inputs to the same layer, judged by the same truth
+ *     judge.c    tensor by tensor, then the inner stages
  */
 #ifndef MOE_CHECK_JUDGE_H
 #define MOE_CHECK_JUDGE_H

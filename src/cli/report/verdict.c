@@ -85,6 +85,8 @@ static void print_tensor(FILE *to, const moe_check_result *r, const moe_tensor_v
 void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     bool failed = r->verdict >= MOE_VERDICT_MISTRUSTED;
     fprintf(to, "%-10s %s %s", moe_verdict_str(r->verdict), r->backend, r->case_name);
+    if (r->sampled[0])
+        fprintf(to, "  [sampled: %s]", r->sampled);
     if (r->verdict == MOE_VERDICT_AMBIGUOUS)
         fprintf(to, "  [%lld tokens inside the rounding margin]", (long long)r->ambiguous_tokens);
     fprintf(to, "\n");
@@ -92,8 +94,6 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
         fprintf(to, "  %s\n", r->why);
     if (!failed && !full)
         return;
-    if (r->sampled[0])
-        fprintf(to, "  sampled: %s\n", r->sampled);
     for (size_t i = 0; i < r->n_tensors; i++) {
         bool first_wrong = strcmp(r->tensor[i].name, r->first_wrong_stage) == 0;
         print_tensor(to, r, &r->tensor[i], (tensor_detail){full, full || first_wrong});
