@@ -194,9 +194,9 @@
     F(k_tail_Y, "product", RAW, ANY_, "k_block_dropped", "", "the last 16 inputs of W2 are dropped") \
     F(k_tail_dA, "product", RAW, ANY_, "k_block_dropped", "", "the last 16 columns of dO are dropped") \
     F(k_tail_dX, "product", RAW, ANY_, "k_block_dropped", "", "the last 16 columns of dH are dropped") \
-    F(accumulate_bf16, "precision", RAW, ANY_, "sums_narrow operands_narrow", "", "sums of H and Y in bf16 between blocks of 16") \
-    F(accumulate_bf16_dW, "precision", LONG, ANY_, "sums_narrow operands_narrow", "", "sums of dW1 and dW2 in bf16 between blocks of 16") \
-    F(accumulate_bf16_dX, "precision", DEEP, ANY_, "sums_narrow operands_narrow", "", "sums of dX~ in bf16 between blocks of 16") \
+    F(accumulate_bf16, "precision", RAW, ANY_, "sums_narrow operands_narrow stored_narrow", "", "sums of H and Y in bf16 between blocks of 16") \
+    F(accumulate_bf16_dW, "precision", LONG, ANY_, "sums_narrow operands_narrow stored_narrow", "", "sums of dW1 and dW2 in bf16 between blocks of 16") \
+    F(accumulate_bf16_dX, "precision", DEEP, ANY_, "sums_narrow operands_narrow stored_narrow", "", "sums of dX~ in bf16 between blocks of 16") \
     F(tf32, "precision", RAW, FP32_, "operands_narrow", "", "TF32 operands") \
     F(combine_bf16, "precision", SLOTS, ANY_, "sums_narrow stored_narrow operands_narrow", "", "sums over a token's experts in bf16") \
     F(dX_bf16_sums, "precision", SLOTS, ANY_, "sums_narrow stored_narrow operands_narrow", "", "sums of dX in bf16") \
@@ -251,7 +251,7 @@
     /* gradients */ \
     F(dS_weighted, "gradient", GIVEN, ANY_, "ds_weighted factor_by_weight", "", "dS from the weighted dA'") \
     F(dS_of_slope, "gradient", GIVEN, ANY_, "ds_product", "", "dS through act' in place of A") \
-    F(dS_without_b2, "gradient", BIAS, ANY_, "ds_bias", "", "dS without b2") \
+    F(dS_without_b2, "gradient", BIAS, ANY_, "ds_bias b2_missing", "", "dS without b2") \
     F(dS_shifted, "gradient", GIVEN, ANY_, "moved_rows", "", "dS of the next row") \
     F(dS_zero_of_one, "gradient", GIVEN, ANY_, "zero_rows factor_by_expert", "", "dS of expert 3 is 0") \
     F(dS_of_weighted_x, "gradient", ON_INPUT, ANY_, "ds_weighted factor_by_weight", "", "dS from the weighted input") \
@@ -268,7 +268,7 @@
     F(dW_r_row_zero, "gradient", PLAIN, ANY_, "zero_rows", "", "dW_r of expert 1 is 0") \
     F(dW_r_tail_tokens, "gradient", PLAIN, ANY_, "k_block_dropped", "", "dW_r without the last 16 tokens") \
     F(dX_without_router, "gradient", PLAIN, ANY_, "dx_router", "", "dX without the router's part") \
-    F(dX_without_shared, "gradient", SHARED, ANY_, "dx_shared", "", "dX without the shared expert's part") \
+    F(dX_without_shared, "gradient", SHARED, ANY_, "dx_shared shared_missing", "", "dX without the shared expert's part") \
     F(dX_without_shared_gate, "gradient", SHARED_GATE, ANY_, "dx_gate", "", "dX without the shared gate's part") \
     F(shared_gate_slope, "gradient", SHARED_GATE, ANY_, "gate_slope", "", "the shared gate's slope without 1 - g") \
     F(dX_without_zero, "gradient", ZERO, ANY_, "dx_zero", "", "dX without the zero experts' part") \
