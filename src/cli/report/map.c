@@ -114,7 +114,7 @@ static bool all_fail(const moe_error_map *m) {
 }
 
 void cli_map_text(FILE *to, const moe_error_map *m) {
-    cli_map_cell worst, cell;
+    cli_map_cell worst = {0}, cell = {0};
     if (all_fail(m) || !cli_map_worst(m, &worst))
         return;
     double most = worst_below(m, INFINITY, &cell) ? m->over[cell.row][cell.column] : 0;
