@@ -1,4 +1,5 @@
 /* Verdicts as JSON; moeref.schema.json says what the members mean. */
+#include "cli/report/coverage.h"
 #include "cli/report/json.h"
 #include "cli/report/json_text.h"
 #include "cli/report/map.h"
@@ -82,10 +83,13 @@ json_t *cli_verdicts_json(const cli_verdicts *verdicts) {
     for (size_t i = 0; i < verdicts->count; i++)
         json_array_append_new(cases, case_json(verdicts->at[i]));
     const int64_t *t = verdicts->tally;
-    return json_pack("{s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "moeref", CLI_JSON_VERSION,
-                     "cases", cases, "summary", "passed", (json_int_t)t[MOE_VERDICT_PASS], "failed",
-                     (json_int_t)t[MOE_VERDICT_FAIL], "ambiguous",
-                     (json_int_t)t[MOE_VERDICT_AMBIGUOUS], "mistrusted",
-                     (json_int_t)t[MOE_VERDICT_MISTRUSTED], "skipped",
-                     (json_int_t)t[MOE_VERDICT_SKIP], "errors", (json_int_t)t[MOE_VERDICT_ERROR]);
+    json_t *root = json_pack(
+        "{s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "moeref", CLI_JSON_VERSION, "cases", cases,
+        "summary", "passed", (json_int_t)t[MOE_VERDICT_PASS], "failed",
+        (json_int_t)t[MOE_VERDICT_FAIL], "ambiguous", (json_int_t)t[MOE_VERDICT_AMBIGUOUS],
+        "mistrusted", (json_int_t)t[MOE_VERDICT_MISTRUSTED], "skipped",
+        (json_int_t)t[MOE_VERDICT_SKIP], "errors", (json_int_t)t[MOE_VERDICT_ERROR]);
+    if (verdicts->coverage)
+        json_object_set_new(root, "coverage", cli_coverage_json(verdicts));
+    return root;
 }
