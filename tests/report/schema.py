@@ -97,7 +97,7 @@ def tampered(t, passing, failing):
 def main():
     program, schema, broken, openblas = sys.argv[1:5]
     t = Tester(program, schema)
-    passing, = t.reports("verdicts", 0, f"check --backend reference --case '{CASE}'")
+    passing, = t.reports("verdicts", 0, f"check --backend reference --coverage --case '{CASE}'")
     failing, = t.reports("verdicts", 1, f"check --backend {broken}:tail --case '{CASE}'")
     for fault in ("nan", "zero", "unwritten", "routing", "expert_sign"):
         t.reports("verdicts", 1, f"check --backend {broken}:{fault} --case '{CASE}'")
