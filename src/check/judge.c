@@ -1,6 +1,7 @@
 /* From results to a verdict: routing first, then tensor by tensor in the order of computation. */
 #include "check/judge.h"
 #include "check/compare/compare.h"
+#include "check/explain/explain.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "core/elements.h"
@@ -294,6 +295,8 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     }
     judge_tensors(b);
     conclude(b);
+    if (b->result->verdict == MOE_VERDICT_FAIL)
+        moe_int_explain(b->subject, &b->routing, &b->truth, params, b->result);
     if (params->dump_dir && b->result->verdict == MOE_VERDICT_FAIL)
         moe_int_dump(b->subject, &b->truth, params->dump_dir, b->log, b->result);
     return MOE_OK;

@@ -5,6 +5,7 @@
  *     truth/     the oracle for that choice in float64: everything, or a sample
  *     errors/    the errors that a correct kernel makes there
  *     compare/   one tensor against its truth, under a gate; where an error is
+ *     explain/   after a failure: which hypothesis makes the results right
  *     verdict/   the record that is filled
  *     judge.c    tensor by tensor, and the inner stages after a failure; dump.c keeps the evidence
  */

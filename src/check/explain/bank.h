@@ -1,0 +1,127 @@
+/* The bank: one row a hypothesis. A new one is a row here and the function that it names. */
+#ifndef MOE_CHECK_EXPLAIN_BANK_H
+#define MOE_CHECK_EXPLAIN_BANK_H
+
+#include "check/explain/profile.h"
+#include "check/explain/scene.h"
+
+/* Looks at one wrong tensor. False: it is not so. Else f has residuals, parameters and words. */
+typedef bool moe_int_look_fn(const moe_int_profile *p, moe_int_finding *f);
+/* Sets the fields of `c` that trial number `trial` of a hypothesis changes, and tells its
+ * parameters to f. False: there is no such trial for this layer, nor any after it. */
+typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                               moe_int_finding *f);
+
+/* clang-format off */
+
+/* LOOK(kind, sentence): moe_int_look_KIND, about one tensor, called %s in the sentence.
+ * CHANGE(kind, sentence): moe_int_change_KIND, about the layer.
+ * PLACE(kind, sentence): a look that says where, not why; reported where nothing else fits.
+ * Of explanations that are as good as each other the earlier row is reported. */
+#define MOE_INT_HYPOTHESES(LOOK, CHANGE, PLACE)                                                   \
+    LOOK(all_zero, "%s is all zero")                                                              \
+    LOOK(not_written, "elements of %s are not written")                                           \
+    LOOK(not_finite, "elements of %s are NaN or infinite")                                        \
+    LOOK(nan_swallowed, "values of %s that should not be finite are numbers")                     \
+    LOOK(factor, "%s is right but for a factor")                                                  \
+    LOOK(stored_narrow, "%s holds values of a narrower type than its own")                        \
+    LOOK(zero_rows, "rows of %s are zero")                                                        \
+    LOOK(garbage_empty, "%s is not zero where an expert has no token")                            \
+    LOOK(factor_by_expert, "each expert's part of %s is right but for a factor")                  \
+    LOOK(factor_by_weight, "rows of %s are right but for their combine weight")                   \
+    LOOK(other_expert, "an expert's part of %s is another expert's")                              \
+    LOOK(moved_rows, "rows of %s are those of a neighbour")                                       \
+    LOOK(transposed, "%s is transposed within each expert")                                       \
+    LOOK(halves_swapped, "gate's and up's parts of %s have changed places")                       \
+    LOOK(layout_mixed, "%s is in the other layout of gate and up")                                \
+    LOOK(zero_columns, "columns of %s are zero")                                                  \
+    LOOK(repeated_columns, "columns of %s are those of other columns")                            \
+    LOOK(missing_pairs, "parts of single experts are missing from %s or there twice")             \
+    LOOK(other_tensor, "%s is another tensor's values")                                           \
+    LOOK(factor_by_token, "each token's row of %s is right but for a factor")                     \
+    /* the choice of experts */                                                                   \
+    CHANGE(ties_high, "ties go to the higher expert index")                                       \
+    CHANGE(groups_zero, "groups are masked with 0, not with -inf")                                \
+    CHANGE(groups_missing, "groups do not limit the choice of experts")                           \
+    CHANGE(select_bias_missing, "the selection bias is not added for the choice")                 \
+    CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
+    CHANGE(choose_fewer, "a token gets fewer experts than K")                                     \
+    /* combine weights */                                                                         \
+    CHANGE(renorm_missing, "weights are not renormalised")                                        \
+    CHANGE(renorm_added, "weights are divided by their sum, and should not be")                   \
+    CHANGE(scale_missing, "the routed scale is not applied")                                      \
+    CHANGE(scale_twice, "the routed scale is applied twice")                                      \
+    CHANGE(scale_on_shared, "the routed scale multiplies the shared expert too")                  \
+    CHANGE(renorm_twice, "weights are divided by their sum after everything else")                \
+    CHANGE(renorm_eps, "weights are renormalised with another eps")                               \
+    CHANGE(score_other, "logits become weights by another score")                                 \
+    CHANGE(select_bias_weighs, "the selection bias is in the weights")                            \
+    CHANGE(weight_missing, "combine weights are not applied")                                     \
+    CHANGE(weight_twice, "combine weights are applied twice")                                     \
+    CHANGE(weight_other_side, "weights multiply the expert's other side (input, output)")         \
+    CHANGE(weight_neighbour, "pairs have the weight of a neighbour")                              \
+    CHANGE(router_narrow, "the router computes in a narrower type")                               \
+    /* the experts */                                                                             \
+    CHANGE(gate_up_swapped, "the activation takes gate for up, and up for gate")                  \
+    CHANGE(w1_swapped, "W1's gate and up rows have changed places")                               \
+    CHANGE(layout_read, "gate and up are read in the other layout")                               \
+    CHANGE(w1_layout, "W1's rows are taken in the other layout")                                  \
+    CHANGE(activation_other, "the activation is another one")                                     \
+    CHANGE(gelu_tanh, "gelu is approximated by tanh")                                             \
+    CHANGE(up_missing, "the up projection does not multiply")                                     \
+    CHANGE(clamp_missing, "the activation does not clamp")                                        \
+    CHANGE(clamp_after, "the gate is clamped after its sigmoid, not before")                      \
+    CHANGE(one_missing, "the clamped up is not raised by 1")                                      \
+    CHANGE(alpha_other, "the sigmoid has another alpha")                                          \
+    CHANGE(b1_missing, "b1 is not added")                                                         \
+    CHANGE(b2_missing, "b2 is not added")                                                         \
+    CHANGE(w1_neighbour, "experts use the W1 of a neighbour")                                     \
+    CHANGE(w2_neighbour, "experts use the W2 of a neighbour")                                     \
+    CHANGE(weights_neighbour, "experts use the weights of a neighbour")                           \
+    CHANGE(w1_transposed, "W1 is read transposed")                                                \
+    CHANGE(w2_transposed, "W2 is read transposed")                                                \
+    CHANGE(k_block_dropped, "the last block of a product's sum is left out")                      \
+    CHANGE(columns_repeated, "columns of A repeat with a period")                                 \
+    CHANGE(operands_narrow, "the factors of products are rounded to a narrower type")             \
+    CHANGE(shared_missing, "the shared expert is not added")                                      \
+    CHANGE(shared_gate_missing, "the shared expert's gate is not applied")                        \
+    CHANGE(expert_skipped, "an expert is left out")                                               \
+    CHANGE(tail_dropped, "experts' rows after the last whole tile are left out")                  \
+    CHANGE(edge_row_dropped, "an end row of every expert is left out")                            \
+    /* gradients */                                                                               \
+    CHANGE(slope_missing, "the activation's derivative is wrong")                                 \
+    CHANGE(dh_weight, "dH has the combine weight not once")                                       \
+    CHANGE(dw2_weight, "dW2's A has the combine weight not once")                                 \
+    CHANGE(db2_weight, "db2 lacks the combine weight")                                            \
+    CHANGE(ds_weighted, "dS is taken of the weighted dA")                                         \
+    CHANGE(ds_bias, "dS lacks <dO, b2>")                                                          \
+    CHANGE(ds_norm, "the gradient does not pass through the renormalisation")                     \
+    CHANGE(dz_score, "the gradient passes through another score")                                 \
+    CHANGE(dz_scale, "the gradient lacks the routed scale")                                       \
+    CHANGE(dx_router, "dX lacks the router's part")                                               \
+    CHANGE(dx_shared, "dX lacks the shared expert's part")                                        \
+    CHANGE(dx_gate, "dX lacks the part of the shared expert's gate")                              \
+    CHANGE(dx_scale, "dX lacks the weight on the experts' input")                                 \
+    CHANGE(dw1_input, "dW1 is taken of the unweighted input")                                     \
+    /* places */                                                                                  \
+    PLACE(elements, "a few elements of %s are wrong")                                             \
+    PLACE(wrong_block, "a block of %s is wrong, the rest is right")                               \
+    PLACE(wrong_experts, "some experts' parts of %s are wrong, the others right")
+
+/* clang-format on */
+
+typedef struct moe_int_hypothesis {
+    const char *kind, *sentence;
+    moe_int_look_fn *look; /* one of the two */
+    moe_int_change_fn *change;
+    bool place;
+} moe_int_hypothesis;
+
+extern const moe_int_hypothesis moe_int_bank[];
+extern const size_t moe_int_bank_count;
+
+#define MOE_INT_DECLARE_LOOK(kind, sentence)   moe_int_look_fn moe_int_look_##kind;
+#define MOE_INT_DECLARE_CHANGE(kind, sentence) moe_int_change_fn moe_int_change_##kind;
+MOE_INT_HYPOTHESES(MOE_INT_DECLARE_LOOK, MOE_INT_DECLARE_CHANGE, MOE_INT_DECLARE_LOOK)
+
+#endif

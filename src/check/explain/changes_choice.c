@@ -1,0 +1,242 @@
+/* Hypotheses about the router: its logits, and which experts it chooses. */
+#include "check/explain/bank.h"
+#include "route/route.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const moe_layer_desc *layer_of(const moe_int_scene *s) {
+    return &s->evidence->problem->layer;
+}
+
+/* The weights of the changed description for the plan's choice. */
+static bool reweigh(moe_int_change *c) {
+    return c->logits && moe_route_weigh(&c->desc, c->logits, c->plan) == MOE_OK;
+}
+
+static void take_choice(moe_plan *plan, moe_int_change *c) {
+    moe_plan_destroy(&c->plan);
+    c->plan = plan;
+    c->rerouted = true;
+}
+
+/* The choice of the changed description; weights follow. Without memory, or without a router: no
+ * trial. */
+static bool reroute(const moe_int_scene *s, const double *b_select, moe_int_change *c) {
+    const moe_problem *p = s->evidence->problem;
+    moe_plan *plan = NULL;
+    if (!c->logits ||
+        moe_route(&c->desc, p->T, c->logits, b_select, p->seed, NULL, &plan) != MOE_OK)
+        return false;
+    take_choice(plan, c);
+    return true;
+}
+
+/* b_select in float64, which the caller frees; NULL where there is none. */
+static double *selection_bias(const moe_int_scene *s) {
+    const moe_tensor *b = &s->evidence->problem->in.t[MOE_T_B_SELECT];
+    return layer_of(s)->router.select_bias ? moe_int_doubles(b, 0, moe_tensor_count(b)) : NULL;
+}
+
+/* Reverses the order of every token's experts. */
+static void reverse(double *v, int64_t tokens, int64_t R) {
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t i = 0; i < R / 2; i++) {
+            double *a = v + t * R + i, *b = v + t * R + R - 1 - i, keep = *a;
+            *a = *b;
+            *b = keep;
+        }
+}
+
+/* The plan with every expert called by its number from the other end. */
+static moe_status renumber(const moe_plan *plan, moe_plan **ret) {
+    size_t n = (size_t)plan->n_pairs + 1;
+    int32_t *token = malloc(n * sizeof *token), *expert = malloc(n * sizeof *expert);
+    moe_status status = token && expert ? MOE_OK : MOE_E_NOMEM;
+    for (int64_t p = 0; !status && p < plan->n_pairs; p++) {
+        token[p] = plan->token[p];
+        expert[p] = (int32_t)(plan->n_experts - 1 - moe_int_plan_expert_of(plan, p));
+    }
+    if (!status)
+        status = moe_plan_create(plan->n_tokens, plan->n_experts, plan->n_pairs, token, expert,
+                                 plan->weight, NULL, ret);
+    free(token);
+    free(expert);
+    return status;
+}
+
+/* Routing the experts in reverse order makes the higher index win. */
+bool moe_int_change_ties_high(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                              moe_int_finding *f) {
+    const moe_problem *p = s->evidence->problem;
+    int64_t R = c->plan->n_experts, count = p->T * R;
+    (void)f;
+    if (trial > 0 || !c->logits)
+        return false;
+    double *z = malloc((size_t)count * sizeof *z), *b = selection_bias(s);
+    moe_plan *reversed = NULL, *plan = NULL;
+    moe_status status = z ? MOE_OK : MOE_E_NOMEM;
+    if (!status) {
+        memcpy(z, c->logits, (size_t)count * sizeof *z);
+        reverse(z, p->T, R);
+        if (b)
+            reverse(b, 1, R);
+        status = moe_route(&c->desc, p->T, z, b, p->seed, NULL, &reversed);
+    }
+    if (!status)
+        status = renumber(reversed, &plan);
+    if (!status)
+        take_choice(plan, c);
+    moe_plan_destroy(&reversed);
+    free(z);
+    free(b);
+    return !status && reweigh(c);
+}
+
+/* A group's two best scores together. */
+static double group_score(const double *score, int64_t size) {
+    int32_t two[2];
+    int64_t found = moe_int_topk(score, NULL, size, 2, two);
+    return score[two[0]] + (found > 1 ? score[two[1]] : 0);
+}
+
+/* One token's scores with 0 in the groups that are out. */
+static void mask_with_zero(const moe_router_desc *r, int64_t R, double *score, double *group) {
+    int32_t kept[256];
+    unsigned char in[256] = {0};
+    int64_t size = R / r->groups;
+    for (int64_t g = 0; g < r->groups; g++)
+        group[g] = group_score(score + g * size, size);
+    int64_t n = moe_int_topk(group, NULL, r->groups, r->topk_groups, kept);
+    for (int64_t i = 0; i < n; i++)
+        in[kept[i]] = 1;
+    for (int64_t e = 0; e < R; e++)
+        if (!in[e / size])
+            score[e] = 0;
+}
+
+bool moe_int_change_groups_zero(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                moe_int_finding *f) {
+    const moe_router_desc *r = &layer_of(s)->router;
+    const moe_problem *p = s->evidence->problem;
+    int64_t R = c->plan->n_experts, K = c->desc.K;
+    (void)f;
+    if (trial > 0 || !c->logits || r->select != MOE_SELECT_GROUP_TOPK || r->groups > 256)
+        return false;
+    double *score = malloc((size_t)(p->T * R + r->groups) * sizeof *score), *b = selection_bias(s);
+    int32_t *best = malloc((size_t)K * sizeof *best);
+    moe_int_pairs pairs = {0};
+    moe_plan *plan = NULL;
+    moe_status status = score && best ? MOE_OK : MOE_E_NOMEM;
+    if (!status)
+        moe_route_selection_scores(&c->desc, p->T, c->logits, b, score);
+    for (int64_t t = 0; !status && t < p->T; t++) {
+        mask_with_zero(r, R, score + t * R, score + p->T * R);
+        int64_t n = moe_int_topk(score + t * R, NULL, R, K, best);
+        for (int64_t k = 0; !status && k < n; k++)
+            status = moe_int_pairs_add(&pairs, t, best[k]);
+    }
+    if (!status)
+        status =
+            moe_plan_create(p->T, R, pairs.count, pairs.token, pairs.expert, NULL, NULL, &plan);
+    if (!status)
+        take_choice(plan, c);
+    moe_int_pairs_destroy(&pairs);
+    free(score);
+    free(best);
+    free(b);
+    return !status && reweigh(c);
+}
+
+bool moe_int_change_groups_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                   moe_int_finding *f) {
+    (void)f;
+    if (trial > 0 || layer_of(s)->router.select != MOE_SELECT_GROUP_TOPK)
+        return false;
+    double *b = selection_bias(s);
+    c->desc.router.select = MOE_SELECT_TOPK;
+    bool done = reroute(s, b, c);
+    free(b);
+    return done;
+}
+
+bool moe_int_change_select_bias_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                        moe_int_finding *f) {
+    (void)f;
+    if (trial > 0 || !layer_of(s)->router.select_bias)
+        return false;
+    return reroute(s, NULL, c);
+}
+
+bool moe_int_change_router_bias_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                        moe_int_finding *f) {
+    const moe_tensor *b = &s->evidence->problem->in.t[MOE_T_B_R];
+    int64_t R = c->plan->n_experts, count = s->evidence->problem->T * R;
+    (void)f;
+    if (trial > 0 || !c->logits || !layer_of(s)->router.bias)
+        return false;
+    double *bias = selection_bias(s);
+    c->own_logits = malloc((size_t)count * sizeof *c->own_logits);
+    for (int64_t i = 0; c->own_logits && i < count; i++)
+        c->own_logits[i] = c->logits[i] - moe_load(b->data, b->dtype, (size_t)(i % R));
+    if (c->own_logits)
+        c->logits = c->own_logits;
+    bool done = c->own_logits && reroute(s, bias, c);
+    free(bias);
+    return done;
+}
+
+/* K - 1, 8, 1 experts. */
+bool moe_int_change_choose_fewer(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    int64_t K = layer_of(s)->K;
+    const int64_t fewer[] = {K - 1, 8, 1};
+    if (trial > 2 || K < 2 || fewer[trial] >= K)
+        return false;
+    double *b = selection_bias(s);
+    c->desc.K = fewer[trial];
+    moe_int_finding_say(f, ": %lld", (long long)c->desc.K);
+    moe_int_finding_param(f, "K", (double)c->desc.K);
+    bool done = reroute(s, b, c);
+    free(b);
+    return done;
+}
+
+/* Logits rounded, or made of rounded factors, in bf16 and fp16. */
+bool moe_int_change_router_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    const moe_problem *p = s->evidence->problem;
+    moe_dtype type = trial % 2 ? MOE_F16 : MOE_BF16;
+    int64_t R = c->plan->n_experts, d = p->layer.d, n = s->n_tokens;
+    if (trial > 3 || !c->logits)
+        return false;
+    moe_int_finding_say(f, ": %s of %s", trial < 2 ? "logits" : "factors", moe_dtype_name(type));
+    c->own_logits = malloc((size_t)(p->T * R) * sizeof *c->own_logits);
+    double *w = malloc((size_t)d * sizeof *w);
+    if (!c->own_logits || !w) {
+        free(w);
+        return false;
+    }
+    for (int64_t i = 0; i < p->T * R; i++)
+        c->own_logits[i] = moe_round_to(c->logits[i], type);
+    for (int64_t e = 0; trial > 1 && e < R; e++) { /* of the scene's tokens */
+        moe_int_load(&p->in.t[MOE_T_W_R], e * d, d, w);
+        for (int64_t t = 0; t < n; t++) {
+            double z = layer_of(s)->router.bias
+                           ? moe_load(p->in.t[MOE_T_B_R].data, p->in.t[MOE_T_B_R].dtype, (size_t)e)
+                           : 0;
+            for (int64_t i = 0; i < d; i++)
+                z += moe_round_to(w[i], type) * moe_round_to(s->X[t * d + i], type);
+            c->own_logits[s->tokens[t] * R + e] = z;
+        }
+    }
+    free(w);
+    c->logits = c->own_logits;
+    if (s->evidence->first != MOE_INT_CHOICE || trial > 1)
+        return reweigh(c);
+    double *b = selection_bias(s);
+    bool done = reroute(s, b, c);
+    free(b);
+    return done;
+}

@@ -1,0 +1,212 @@
+/* Hypotheses about combine weights. */
+#include "check/explain/bank.h"
+#include "route/route.h"
+
+#include <stdlib.h>
+
+static const moe_layer_desc *layer_of(const moe_int_scene *s) {
+    return &s->evidence->problem->layer;
+}
+
+/* The weights of the changed description for the plan's choice. */
+static bool reweigh(moe_int_change *c) {
+    return c->logits && moe_route_weigh(&c->desc, c->logits, c->plan) == MOE_OK;
+}
+
+bool moe_int_change_renorm_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                   moe_int_finding *f) {
+    (void)f;
+    if (trial > 0 || !layer_of(s)->router.renorm)
+        return false;
+    c->desc.router.renorm = c->back.router.renorm = 0;
+    return reweigh(c);
+}
+
+bool moe_int_change_renorm_added(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    (void)f;
+    if (trial > 0 || layer_of(s)->router.renorm)
+        return false;
+    c->desc.router.renorm = c->back.router.renorm = 1;
+    return reweigh(c);
+}
+
+bool moe_int_change_scale_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    (void)f;
+    if (trial > 0 || layer_of(s)->router.scale == 1)
+        return false;
+    c->desc.router.scale = c->back.router.scale = 1;
+    return reweigh(c);
+}
+
+bool moe_int_change_scale_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                moe_int_finding *f) {
+    (void)f;
+    if (trial > 0 || layer_of(s)->router.scale == 1)
+        return false;
+    c->desc.router.scale *= c->desc.router.scale;
+    c->back.router.scale = c->desc.router.scale;
+    return reweigh(c);
+}
+
+bool moe_int_change_scale_on_shared(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                    moe_int_finding *f) {
+    (void)f;
+    if (trial > 0 || layer_of(s)->router.scale == 1 || !layer_of(s)->n_shared)
+        return false;
+    c->shared_factor = layer_of(s)->router.scale;
+    return true;
+}
+
+/* As `used`, the plan's weights stay those that are told. */
+bool moe_int_change_renorm_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    const moe_plan *plan = c->plan;
+    (void)s;
+    (void)f;
+    if (trial > 0)
+        return false;
+    c->used = malloc(((size_t)plan->n_pairs + 1) * sizeof *c->used);
+    for (int64_t t = 0; c->used && t < plan->n_tokens; t++) {
+        double sum = 0;
+        for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++)
+            sum += plan->weight[plan->pair_of_token[k]];
+        for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++)
+            c->used[plan->pair_of_token[k]] =
+                plan->weight[plan->pair_of_token[k]] / (sum != 0 ? sum : 1);
+    }
+    return c->used != NULL;
+}
+
+/* Those that families use, and none. */
+bool moe_int_change_renorm_eps(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                               moe_int_finding *f) {
+    static const double eps[] = {0, 1e-20, 1e-12, 1e-9, 1e-6, 1e-5, 1e-3};
+    const moe_router_desc *r = &layer_of(s)->router;
+    if (!r->renorm || trial >= (int64_t)(sizeof eps / sizeof *eps))
+        return false;
+    c->desc.router.renorm_eps = c->back.router.renorm_eps = eps[trial];
+    moe_int_finding_say(f, ": %g, not %g", eps[trial], r->renorm_eps);
+    moe_int_finding_param(f, "eps", eps[trial]);
+    return reweigh(c);
+}
+
+bool moe_int_change_score_other(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                moe_int_finding *f) {
+    static const char *const names[MOE_SCORE_COUNT] = {
+        "a softmax over all experts", "a softmax over the chosen", "a sigmoid", "SparseMixer"};
+    if (trial >= MOE_SCORE_COUNT || !c->logits)
+        return false;
+    c->desc.router.score = c->back.router.score = (int32_t)trial;
+    moe_int_finding_say(f, ", %s instead of %s", names[trial], names[layer_of(s)->router.score]);
+    return reweigh(c);
+}
+
+/* Raw weights score + b_select, renormalised and scaled as the layer says. */
+bool moe_int_change_select_bias_weighs(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                       moe_int_finding *f) {
+    const moe_router_desc *r = &layer_of(s)->router;
+    const moe_plan *plan = c->plan;
+    (void)f;
+    if (trial > 0 || !c->logits || !r->select_bias)
+        return false;
+    const moe_tensor *bias = &s->evidence->problem->in.t[MOE_T_B_SELECT];
+    double *b = moe_int_doubles(bias, 0, moe_tensor_count(bias));
+    c->desc.router.renorm = 0;
+    c->desc.router.scale = 1;
+    if (!b || !reweigh(c)) {
+        free(b);
+        return false;
+    }
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        double sum = r->renorm_eps;
+        for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
+            int64_t p = plan->pair_of_token[k];
+            plan->weight[p] += b[moe_int_plan_expert_of(plan, p)];
+            sum += plan->weight[p];
+        }
+        for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++)
+            plan->weight[plan->pair_of_token[k]] *= r->scale / (r->renorm ? sum : 1);
+    }
+    c->desc.router = *r;
+    free(b);
+    return true;
+}
+
+bool moe_int_change_weight_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                   moe_int_finding *f) {
+    (void)s;
+    (void)f;
+    c->terms &= ~(unsigned)(MOE_INT_ON_INPUT | MOE_INT_ON_OUTPUT);
+    return trial == 0;
+}
+
+/* Squared where it belongs, or on the input and on the output. */
+bool moe_int_change_weight_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    (void)s;
+    if (trial > 1)
+        return false;
+    if (trial == 1) {
+        moe_int_finding_say(f, ", on the input and on the output");
+        c->terms |= MOE_INT_ON_INPUT | MOE_INT_ON_OUTPUT;
+        return true;
+    }
+    c->used = malloc(((size_t)c->plan->n_pairs + 1) * sizeof *c->used);
+    for (int64_t p = 0; c->used && p < c->plan->n_pairs; p++)
+        c->used[p] = c->plan->weight[p] * c->plan->weight[p];
+    return c->used != NULL;
+}
+
+bool moe_int_change_weight_other_side(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                      moe_int_finding *f) {
+    bool on_input = layer_of(s)->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    if (trial > 0)
+        return false;
+    moe_int_finding_say(f, on_input ? ": its output" : ": its input");
+    c->terms ^= MOE_INT_ON_INPUT | MOE_INT_ON_OUTPUT;
+    return true;
+}
+
+/* The pair whose weight pair p, slot k of token t, takes. */
+static int64_t neighbour(const moe_plan *plan, int64_t trial, int64_t t, int64_t k) {
+    int64_t first = plan->token_offsets[t], n = plan->token_offsets[t + 1] - first;
+    int64_t p = plan->pair_of_token[first + k], last = plan->n_pairs - 1;
+    if (trial == 0)
+        return p < last ? p + 1 : p;
+    if (trial == 1)
+        return p > 0 ? p - 1 : p;
+    if (trial == 2)
+        return plan->pair_of_token[first + (k + 1) % n];
+    if (trial == 3)
+        return plan->pair_of_token[first + (k + n - 1) % n];
+    if (trial == 4)
+        return plan->pair_of_token[first + n - 1 - k];
+    int64_t u = trial == 5 ? t + 1 : t - 1;
+    if (u < 0 || u >= plan->n_tokens || plan->token_offsets[u] + k >= plan->token_offsets[u + 1])
+        return p;
+    return plan->pair_of_token[plan->token_offsets[u] + k];
+}
+
+bool moe_int_change_weight_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                     moe_int_finding *f) {
+    static const char *const of[] = {"the next pair",
+                                     "the pair before",
+                                     "the token's next slot",
+                                     "the token's slot before",
+                                     "the token's slots in reverse order",
+                                     "the next token",
+                                     "the token before"};
+    const moe_plan *plan = c->plan;
+    (void)s;
+    if (trial >= (int64_t)(sizeof of / sizeof *of))
+        return false;
+    moe_int_finding_say(f, ": %s", of[trial]);
+    c->used = malloc(((size_t)plan->n_pairs + 1) * sizeof *c->used);
+    for (int64_t t = 0; c->used && t < plan->n_tokens; t++)
+        for (int64_t k = 0; k < plan->token_offsets[t + 1] - plan->token_offsets[t]; k++)
+            c->used[plan->pair_of_token[plan->token_offsets[t] + k]] =
+                plan->weight[neighbour(plan, trial, t, k)];
+    return c->used != NULL;
+}
