@@ -21,7 +21,8 @@ static both open_both(const char *line, moe_dtype arithmetic) {
     moe_check_params params = {.sample_above_flops = -1, .threads = 2};
     cr_assert_eq(moe_int_result_create(b.problem, "test", "--backend test", NULL, &b.result),
                  MOE_OK);
-    cr_assert_eq(moe_int_routing_settle(b.problem, NULL, arithmetic, 2, NULL, b.result, &b.routing),
+    cr_assert_eq(moe_int_routing_settle(b.problem, NULL, MOE_INT_TOLD, arithmetic, 2, NULL,
+                                        b.result, &b.routing),
                  MOE_OK);
     cr_assert_eq(
         moe_int_truth_make(b.problem, &b.routing, arithmetic, &params, NULL, b.result, &b.full),

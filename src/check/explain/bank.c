@@ -31,17 +31,17 @@ static moe_int_finding start(const moe_int_hypothesis *h, moe_tensor_id id) {
  */
 
 /* A look at the first wrong tensor; if it is so there, at the others too. */
-static void try_look(moe_int_evidence *e, const moe_int_hypothesis *h, moe_int_profile *profiles) {
+static void try_look(moe_int_evidence *e, const moe_int_hypothesis *h, moe_int_sight *sights) {
     moe_int_finding f = start(h, e->first), other = f;
-    if (!profiles[e->first].rows || !h->look(&profiles[e->first], &f) ||
+    if (!sights[e->first].rows || !h->look(&sights[e->first], &f) ||
         !moe_int_explains(e, e->first, f.is.before, f.is.after))
         return;
     for (int id = 0; id < MOE_T_COUNT; id++) {
-        if (!e->wrong[id] || !profiles[id].rows)
+        if (!e->wrong[id] || !sights[id].rows)
             continue;
         other = start(h, (moe_tensor_id)id);
         if (id != (int)e->first &&
-            (!h->look(&profiles[id], &other) ||
+            (!h->look(&sights[id], &other) ||
              !moe_int_explains(e, (moe_tensor_id)id, other.is.before, other.is.after)))
             continue;
         f.explains[id] = true;
@@ -51,20 +51,20 @@ static void try_look(moe_int_evidence *e, const moe_int_hypothesis *h, moe_int_p
 }
 
 static void try_looks(moe_int_evidence *e, bool place) {
-    moe_int_profile *profiles = calloc(MOE_T_COUNT, sizeof *profiles);
-    if (!profiles || e->first == MOE_INT_CHOICE) {
-        free(profiles);
+    moe_int_sight *sights = calloc(MOE_T_COUNT, sizeof *sights);
+    if (!sights || e->first == MOE_INT_CHOICE) {
+        free(sights);
         return;
     }
     for (int id = 0; id < MOE_T_COUNT; id++)
         if (e->wrong[id])
-            moe_int_profile_make(e, (moe_tensor_id)id, &profiles[id]);
+            moe_int_sight_make(e, (moe_tensor_id)id, &sights[id]);
     for (size_t i = 0; i < moe_int_bank_count; i++)
         if (moe_int_bank[i].look && moe_int_bank[i].place == place)
-            try_look(e, &moe_int_bank[i], profiles);
+            try_look(e, &moe_int_bank[i], sights);
     for (int id = 0; id < MOE_T_COUNT; id++)
-        moe_int_profile_destroy(&profiles[id]);
-    free(profiles);
+        moe_int_sight_destroy(&sights[id]);
+    free(sights);
 }
 
 /* Changes --------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ typedef struct tally {
 } tally;
 
 /* How tensor `id` stands under the change: counts, and the residuals of the first wrong one. */
-static void weigh(const moe_int_scene *s, const moe_int_rerun *base, const moe_int_rerun *run,
+static void weigh(const moe_int_scene *s, const moe_int_variant *base, const moe_int_variant *run,
                   moe_tensor_id id, tally *t, moe_int_finding *f) {
     const moe_int_evidence *e = s->evidence;
     const double *right = base->value[id];
@@ -117,8 +117,8 @@ static void weigh(const moe_int_scene *s, const moe_int_rerun *base, const moe_i
 }
 
 /* A change that explains nothing of a pass and contradicts it was made in the other pass alone. */
-static void judge_change(moe_int_evidence *e, const moe_int_scene *s, const moe_int_rerun *base,
-                         const moe_int_rerun *run, moe_int_finding *f) {
+static void judge_change(moe_int_evidence *e, const moe_int_scene *s, const moe_int_variant *base,
+                         const moe_int_variant *run, moe_int_finding *f) {
     tally pass[2] = {{0, 0}, {0, 0}};
     for (size_t i = 0; i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
@@ -149,7 +149,7 @@ static bool same_experts(const moe_plan *a, const moe_plan *b, int64_t t) {
 
 /* The share of tokens whose experts are not those of `plan`, instead of an NMSE. */
 static void judge_choice(moe_int_evidence *e, const moe_plan *plan, moe_int_finding *f) {
-    const moe_plan *got = e->subject->plan;
+    const moe_plan *got = e->routing->plan; /* its own choice, told or found */
     int64_t differ = 0;
     for (int64_t t = 0; t < got->n_tokens; t++)
         differ += !same_experts(got, plan, t);
@@ -160,23 +160,23 @@ static void judge_choice(moe_int_evidence *e, const moe_plan *plan, moe_int_find
         moe_int_offer(e, f);
 }
 
-static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s, const moe_int_rerun *base,
-                             const moe_int_hypothesis *h) {
+static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s,
+                             const moe_int_variant *base, const moe_int_hypothesis *h) {
     moe_status status = MOE_OK;
     bool more = true;
     for (int64_t trial = 0; !status && more; trial++) {
         moe_int_finding f = start(h, e->first);
         moe_int_change c;
-        moe_int_rerun run;
+        moe_int_variant run;
         status = change_init(e, &c);
         more = !status && h->change(s, trial, &c, &f);
         if (more && e->first == MOE_INT_CHOICE && c.rerouted) {
             judge_choice(e, c.plan, &f);
         } else if (more && e->first != MOE_INT_CHOICE) {
-            status = moe_int_rerun_make(s, &c, base, &run);
+            status = moe_int_variant_make(s, &c, base, &run);
             if (!status)
                 judge_change(e, s, base, &run, &f);
-            moe_int_rerun_destroy(&run);
+            moe_int_variant_destroy(&run);
         }
         change_destroy(&c);
     }
@@ -185,19 +185,19 @@ static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s, const 
 
 static void try_changes(moe_int_evidence *e) {
     moe_int_scene s;
-    moe_int_rerun base = {.same_choice = true};
+    moe_int_variant base = {.same_choice = true};
     moe_int_change right;
     moe_status status = moe_int_scene_make(e, &s);
     if (!status)
         status = change_init(e, &right);
     if (!status) {
-        status = moe_int_rerun_make(&s, &right, NULL, &base);
+        status = moe_int_variant_make(&s, &right, NULL, &base);
         change_destroy(&right);
     }
     for (size_t i = 0; !status && i < moe_int_bank_count; i++)
         if (moe_int_bank[i].change)
             status = try_change(e, &s, &base, &moe_int_bank[i]);
-    moe_int_rerun_destroy(&base);
+    moe_int_variant_destroy(&base);
     moe_int_scene_destroy(&s);
 }
 

@@ -2,11 +2,11 @@
 #ifndef MOE_CHECK_EXPLAIN_BANK_H
 #define MOE_CHECK_EXPLAIN_BANK_H
 
-#include "check/explain/profile.h"
 #include "check/explain/scene.h"
+#include "check/explain/sight.h"
 
 /* Looks at one wrong tensor. False: it is not so. Else f has residuals, parameters and words. */
-typedef bool moe_int_look_fn(const moe_int_profile *p, moe_int_finding *f);
+typedef bool moe_int_look_fn(const moe_int_sight *p, moe_int_finding *f);
 /* Sets the fields of `c` that trial number `trial` of a hypothesis changes, and tells its
  * parameters to f. False: there is no such trial for this layer, nor any after it. */
 typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_change *c,

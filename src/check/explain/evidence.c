@@ -63,7 +63,7 @@ bool moe_int_evidence_make(const moe_int_subject *subject, const moe_int_routing
         ret->first = id;
     }
     const moe_tensor_verdict *choice = moe_int_result_find(result, "topk_index");
-    if (choice && choice->verdict == MOE_VERDICT_FAIL && subject->plan) {
+    if (choice && choice->verdict == MOE_VERDICT_FAIL && routing->foreign) {
         any = true;
         ret->first = MOE_INT_CHOICE;
     }

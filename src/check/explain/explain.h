@@ -2,10 +2,10 @@
  *
  *     bank.c       the bank: one row a hypothesis
  *     evidence.c   what is known of the failing subject, and which explanation is best
- *     profile.c    one failing tensor, row by row and column by column, without running anything
+ *     sight.c      one failing tensor, row by row and column by column, without running anything
  *     scene.c      a few tokens, and a few hidden units of a few experts, where the layer is run
  *                  again; change.h says what can be different in it
- *     rerun.c      the layer on the scene; stages.c its experts, slices.c the weight gradients
+ *     variant.c      the layer on the scene; stages.c its experts, slices.c the weight gradients
  *
  * Two kinds of hypothesis. One looks at a failing tensor beside its truth ("got = 2 want"). The
  * other changes the layer, as a wrong kernel would, runs it again in float64 on the scene, and sees

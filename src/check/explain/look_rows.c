@@ -8,14 +8,14 @@
 #include <string.h>
 
 /* Residual that is left when the marked rows are right and the others are as they are. */
-static double left_outside(const moe_int_profile *p, const bool *marked) {
+static double left_outside(const moe_int_sight *p, const bool *marked) {
     double left = 0;
     for (int64_t r = 0; r < p->rows; r++)
         left += marked[r] ? 0 : p->row[r].d2;
     return left;
 }
 
-bool moe_int_look_zero_rows(const moe_int_profile *p, moe_int_finding *f) {
+bool moe_int_look_zero_rows(const moe_int_sight *p, moe_int_finding *f) {
     bool *zero = calloc((size_t)p->rows, sizeof *zero);
     int64_t count = 0;
     for (int64_t r = 0; zero && r < p->rows; r++) {
@@ -24,21 +24,21 @@ bool moe_int_look_zero_rows(const moe_int_profile *p, moe_int_finding *f) {
     }
     bool done = zero && count > 0 && p->rows > 1;
     if (done) {
-        moe_int_profile_residuals(p, left_outside(p, zero), f);
-        moe_int_profile_say_rows(p, zero, f);
+        moe_int_sight_residuals(p, left_outside(p, zero), f);
+        moe_int_sight_say_rows(p, zero, f);
     }
     free(zero);
     return done;
 }
 
-bool moe_int_look_garbage_empty(const moe_int_profile *p, moe_int_finding *f) {
+bool moe_int_look_garbage_empty(const moe_int_sight *p, moe_int_finding *f) {
     const moe_plan *plan = p->e->routing->plan;
     double left = 0;
     int64_t first = -1;
     if (p->layout.by != MOE_INT_BY_EXPERT || p->id == MOE_T_DW_R || p->id == MOE_T_DB_R)
         return false;
     for (int64_t r = 0; r < p->rows; r++) {
-        int64_t e = moe_int_profile_expert(p, r);
+        int64_t e = moe_int_sight_expert(p, r);
         bool empty = plan->offsets[e] == plan->offsets[e + 1];
         bool dirty = empty && (p->row[r].d2 > 0 || p->row[r].odd > 0);
         left += dirty ? 0 : p->row[r].d2;
@@ -47,7 +47,7 @@ bool moe_int_look_garbage_empty(const moe_int_profile *p, moe_int_finding *f) {
     }
     if (first < 0)
         return false;
-    moe_int_profile_residuals(p, left, f);
+    moe_int_sight_residuals(p, left, f);
     if (f->is.before < 1e-3) /* small beside the other experts, but it must be exactly 0 */
         f->is.before = 1;
     moe_int_finding_say(f, ": expert %lld's part", (long long)first);
@@ -56,43 +56,43 @@ bool moe_int_look_garbage_empty(const moe_int_profile *p, moe_int_finding *f) {
 }
 
 /* Squared distance of row r from row `to` of the truth, 0 < limit: stops above it. */
-static double distance(const moe_int_profile *p, int64_t r, int64_t to, double limit) {
+static double distance(const moe_int_sight *p, int64_t r, int64_t to, double limit) {
     double sum = 0;
     for (int64_t c = 0; c < p->width && sum <= limit; c++) {
-        double d = moe_int_profile_got(p, r, c) - moe_int_profile_want(p, to, c);
+        double d = moe_int_sight_got(p, r, c) - moe_int_sight_want(p, to, c);
         sum += isfinite(d) ? d * d : limit + 1;
     }
     return sum;
 }
 
 /* Does the wrong row r equal row `to` of the truth far better than its own? */
-static bool equals(const moe_int_profile *p, int64_t r, int64_t to, double *left) {
+static bool equals(const moe_int_sight *p, int64_t r, int64_t to, double *left) {
     if (to < 0 || to >= p->rows || p->row[to].r2 == 0)
         return false;
     *left = distance(p, r, to, p->row[r].d2 / 30);
     return *left <= p->row[r].d2 / 30;
 }
 
-/* First row of expert e in the profile, -1: none. */
-static int64_t start_of(const moe_int_profile *p, int64_t e) {
+/* First row of expert e in the sight, -1: none. */
+static int64_t start_of(const moe_int_sight *p, int64_t e) {
     int64_t low = 0, high = p->rows;
     while (low < high) {
         int64_t mid = low + (high - low) / 2;
-        if (moe_int_profile_expert(p, mid) < e)
+        if (moe_int_sight_expert(p, mid) < e)
             low = mid + 1;
         else
             high = mid;
     }
-    return low < p->rows && moe_int_profile_expert(p, low) == e ? low : -1;
+    return low < p->rows && moe_int_sight_expert(p, low) == e ? low : -1;
 }
 
 /* Every wrong expert's slice is, row by row, that of expert e + shift. */
-static bool all_shifted(const moe_int_profile *p, int64_t shift, double *ret_left) {
+static bool all_shifted(const moe_int_sight *p, int64_t shift, double *ret_left) {
     int64_t E = p->e->problem->layer.E;
     *ret_left = 0;
     for (int64_t r = 0; r < p->rows; r++) {
         double left = p->row[r].d2;
-        int64_t e = moe_int_profile_expert(p, r), from = (e + shift + E) % E;
+        int64_t e = moe_int_sight_expert(p, r), from = (e + shift + E) % E;
         if (p->row[r].wrong &&
             !equals(p, r, start_of(p, from) < 0 ? -1 : start_of(p, from) + r - start_of(p, e),
                     &left))
@@ -103,21 +103,21 @@ static bool all_shifted(const moe_int_profile *p, int64_t shift, double *ret_lef
 }
 
 /* Weight gradients (same rows for all experts). */
-bool moe_int_look_other_expert(const moe_int_profile *p, moe_int_finding *f) {
+bool moe_int_look_other_expert(const moe_int_sight *p, moe_int_finding *f) {
     double left;
     int64_t E = p->e->problem->layer.E, first = -1;
-    if (p->layout.by != MOE_INT_BY_EXPERT || !moe_int_profile_is_whole(p) || p->width < 4 || E < 2)
+    if (p->layout.by != MOE_INT_BY_EXPERT || !moe_int_sight_is_whole(p) || p->width < 4 || E < 2)
         return false;
     for (int64_t r = 0; r < p->rows && first < 0; r++)
         if (p->row[r].wrong && p->row[r].r2 > 0)
             first = r;
     for (int64_t shift = 1; first >= 0 && shift < E; shift++) {
         double one;
-        int64_t e = moe_int_profile_expert(p, first), from = (e + shift) % E;
+        int64_t e = moe_int_sight_expert(p, first), from = (e + shift) % E;
         if (!equals(p, first, start_of(p, from) + first - start_of(p, e), &one) ||
             !all_shifted(p, shift, &left))
             continue;
-        moe_int_profile_residuals(p, left, f);
+        moe_int_sight_residuals(p, left, f);
         moe_int_finding_say(f, ": expert %lld has expert %lld's", (long long)e, (long long)from);
         moe_int_finding_param(f, "expert", (double)e);
         moe_int_finding_param(f, "has", (double)from);
@@ -127,23 +127,23 @@ bool moe_int_look_other_expert(const moe_int_profile *p, moe_int_finding *f) {
 }
 
 /* A row that is `step` further on; in the next or previous expert's rows at the same place. */
-static int64_t moved(const moe_int_profile *p, int64_t r, int how) {
+static int64_t moved(const moe_int_sight *p, int64_t r, int how) {
     if (how < 4) {
         static const int64_t step[] = {1, -1, 2, -2};
         return r + step[how];
     }
-    int64_t e = moe_int_profile_expert(p, r), to = how == 4 ? e + 1 : e - 1;
+    int64_t e = moe_int_sight_expert(p, r), to = how == 4 ? e + 1 : e - 1;
     if (p->layout.by != MOE_INT_BY_PAIR || to < 0 || start_of(p, to) < 0)
         return -1;
     return start_of(p, to) + r - start_of(p, e);
 }
 
-bool moe_int_look_moved_rows(const moe_int_profile *p, moe_int_finding *f) {
+bool moe_int_look_moved_rows(const moe_int_sight *p, moe_int_finding *f) {
     static const char *const how_said[] = {"the row after it",        "the row before it",
                                            "the second row after it", "the second row before it",
                                            "the next expert's row",   "the previous expert's row"};
     bool *marked = calloc((size_t)p->rows, sizeof *marked), found = false;
-    if (!marked || !moe_int_profile_is_whole(p) || p->width < 4 || p->odd > 0 ||
+    if (!marked || !moe_int_sight_is_whole(p) || p->width < 4 || p->odd > 0 ||
         (p->layout.by != MOE_INT_BY_TOKEN && p->layout.by != MOE_INT_BY_PAIR)) {
         free(marked);
         return false;
@@ -164,9 +164,9 @@ bool moe_int_look_moved_rows(const moe_int_profile *p, moe_int_finding *f) {
             continue;
         for (int64_t r = 0; r < p->rows; r++)
             sum -= p->row[r].wrong && !marked[r] ? p->row[r].d2 : 0;
-        moe_int_profile_residuals(p, fmax(sum, 0), f);
+        moe_int_sight_residuals(p, fmax(sum, 0), f);
         moe_int_finding_say(f, ": %s", how_said[how]);
-        moe_int_profile_say_rows(p, marked, f);
+        moe_int_sight_say_rows(p, marked, f);
     }
     free(marked);
     return found;
@@ -174,7 +174,7 @@ bool moe_int_look_moved_rows(const moe_int_profile *p, moe_int_finding *f) {
 
 /* The parts that pairs have in O (or dX): Y (or dX~) of the oracle. */
 typedef struct pair_parts {
-    const moe_int_profile *p;
+    const moe_int_sight *p;
     const moe_plan *plan; /* the oracle's: of all tokens, or of the sample */
     const double *part;
     double *diff;
@@ -186,11 +186,11 @@ typedef struct pair_parts {
 
 /* Row r's error as a multiple of one of the token's pairs' parts. Returns what is left. */
 static double fit_pair(pair_parts *k, int64_t r) {
-    const moe_int_profile *p = k->p;
+    const moe_int_sight *p = k->p;
     double left = p->row[r].d2, best = 0, weight = 1;
     int64_t expert = -1;
     for (int64_t c = 0; c < p->width; c++)
-        k->diff[c] = moe_int_profile_got(p, r, c) - moe_int_profile_want(p, r, c);
+        k->diff[c] = moe_int_sight_got(p, r, c) - moe_int_sight_want(p, r, c);
     for (int64_t i = k->plan->token_offsets[r]; i < k->plan->token_offsets[r + 1]; i++) {
         int64_t pair = k->plan->pair_of_token[i];
         double yy = 0, dy = 0;
@@ -212,7 +212,7 @@ static double fit_pair(pair_parts *k, int64_t r) {
     k->twice += fabs(best / weight - 1) < 0.02;
     k->other += fabs(best / weight + 1) >= 0.02 && fabs(best / weight - 1) >= 0.02;
     if (k->first_expert < 0) {
-        k->first_token = moe_int_profile_token(p, r);
+        k->first_token = moe_int_sight_token(p, r);
         k->first_expert = expert;
     }
     k->one_expert &= expert == k->first_expert;
@@ -231,7 +231,7 @@ static void say_pairs(const pair_parts *k, moe_int_finding *f) {
         moe_int_finding_say(f, "; other experts' at other tokens");
 }
 
-bool moe_int_look_missing_pairs(const moe_int_profile *p, moe_int_finding *f) {
+bool moe_int_look_missing_pairs(const moe_int_sight *p, moe_int_finding *f) {
     const moe_reference_result *oracle = p->e->truth->oracle;
     const moe_tensor *part = &oracle->out.t[p->id == MOE_T_O ? MOE_T_Y : MOE_T_DXP];
     bool on_input = p->e->problem->layer.router.weight_on == MOE_WEIGHT_ON_INPUT;
@@ -249,19 +249,19 @@ bool moe_int_look_missing_pairs(const moe_int_profile *p, moe_int_finding *f) {
     free(k.diff);
     if (k.first_expert < 0)
         return false;
-    moe_int_profile_residuals(p, left, f);
+    moe_int_sight_residuals(p, left, f);
     bool *marked = calloc((size_t)p->rows, sizeof *marked);
     say_pairs(&k, f);
     for (int64_t r = 0; marked && r < p->rows; r++)
         marked[r] = p->row[r].wrong;
     if (marked)
-        moe_int_profile_say_rows(p, marked, f);
+        moe_int_sight_say_rows(p, marked, f);
     free(marked);
     return true;
 }
 
 /* A tensor of the same shape in its place: X, dO, O, dX, and the stages of pairs. */
-bool moe_int_look_other_tensor(const moe_int_profile *p, moe_int_finding *f) {
+bool moe_int_look_other_tensor(const moe_int_sight *p, moe_int_finding *f) {
     static const moe_tensor_id ids[] = {MOE_T_X,  MOE_T_DO, MOE_T_O,   MOE_T_DX, MOE_T_H,
                                         MOE_T_DH, MOE_T_Y,  MOE_T_DXP, MOE_T_S,  MOE_T_DS};
     const moe_int_truth *truth = p->e->truth;
@@ -272,13 +272,13 @@ bool moe_int_look_other_tensor(const moe_int_profile *p, moe_int_finding *f) {
             continue;
         double sum = 0;
         for (int64_t c = 0; c < p->rows * p->width && sum <= p->d2 / 30; c++) {
-            double d = moe_int_profile_got(p, c / p->width, c % p->width) -
+            double d = moe_int_sight_got(p, c / p->width, c % p->width) -
                        moe_load(t->data, t->dtype, (size_t)c);
             sum += isfinite(d) ? d * d : INFINITY;
         }
         if (sum > p->d2 / 30)
             continue;
-        moe_int_profile_residuals(p, sum, f);
+        moe_int_sight_residuals(p, sum, f);
         moe_int_finding_say(f, ": %s", moe_tensor_name(ids[i]));
         return true;
     }

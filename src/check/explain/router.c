@@ -39,7 +39,7 @@ moe_status moe_int_changed_dz(const moe_int_change *change, const double *logits
 }
 
 /* Group i is expert i of the scene's: sums over all tokens. */
-static void sum_tokens(const moe_int_scene *s, const double *dz, double *x, moe_int_rerun *ret) {
+static void sum_tokens(const moe_int_scene *s, const double *dz, double *x, moe_int_variant *ret) {
     const moe_problem *problem = s->evidence->problem;
     int64_t d = problem->layer.d, R = problem->layer.E + problem->layer.n_zero;
     for (int64_t t = 0; t < problem->T; t++) {
@@ -55,7 +55,7 @@ static void sum_tokens(const moe_int_scene *s, const double *dz, double *x, moe_
 }
 
 moe_status moe_int_router_slices_make(const moe_int_scene *s, const moe_int_change *change,
-                                      moe_int_rerun *ret) {
+                                      moe_int_variant *ret) {
     const moe_problem *problem = s->evidence->problem;
     const moe_tensor *given = &s->evidence->got.t[MOE_T_DS];
     const moe_plan *plan = change->plan;

@@ -47,18 +47,18 @@ typedef struct moe_int_stage_rows {
 } moe_int_stage_rows;
 
 /* A run of the layer on the scene. */
-typedef struct moe_int_rerun {
+typedef struct moe_int_variant {
     moe_int_stage_rows routed, shared;
     double *value[MOE_T_COUNT];        /* [spot.groups * spot.width], NULL where it is not made */
     bool same_choice;                  /* pairs are those of the routing in force */
     double *dots[MOE_INT_SCENE_UNITS]; /* slices.c: [rows][3] gate, up and dA' of a hidden unit */
-} moe_int_rerun;
+} moe_int_variant;
 
 /* Runs the changed layer; `base` is the right one's run, whose stages are taken over where nothing
  * before them changed, or NULL. *ret is to be freed in any case. */
-moe_status moe_int_rerun_make(const moe_int_scene *s, const moe_int_change *change,
-                              const moe_int_rerun *base, moe_int_rerun *ret);
-void moe_int_rerun_destroy(moe_int_rerun *r);
+moe_status moe_int_variant_make(const moe_int_scene *s, const moe_int_change *change,
+                                const moe_int_variant *base, moe_int_variant *ret);
+void moe_int_variant_destroy(moe_int_variant *r);
 
 /* sum (got - value)^2 / sum base^2 over tensor `id` at the scene; negative: it has none. Elements
  * that are no numbers in `value` must be none in got. */
@@ -106,10 +106,10 @@ moe_status moe_int_expert_make(const moe_int_expert_run *k);
 
 /* router.c: dW_r and db_r of the scene's experts, from the subject's own dS of all pairs. */
 moe_status moe_int_router_slices_make(const moe_int_scene *s, const moe_int_change *change,
-                                      moe_int_rerun *ret);
+                                      moe_int_variant *ret);
 /* slices.c: dW1, db1, dW2, db2 of the scene's hidden units. */
 moe_status moe_int_slices_make(const moe_int_scene *s, const moe_int_change *change,
-                               const moe_int_rerun *base, moe_int_rerun *ret);
+                               const moe_int_variant *base, moe_int_variant *ret);
 /* router.c: the logits' gradient of a plan's tokens, dz [tokens][R], from dS of the plan's pairs.
  */
 moe_status moe_int_changed_dz(const moe_int_change *change, const double *logits,

@@ -201,7 +201,7 @@ static moe_status run_units(const slice_run *slice, int64_t i, double *const *va
 }
 
 moe_status moe_int_slices_make(const moe_int_scene *s, const moe_int_change *change,
-                               const moe_int_rerun *base, moe_int_rerun *ret) {
+                               const moe_int_variant *base, moe_int_variant *ret) {
     const moe_problem *problem = s->evidence->problem;
     const moe_layer_desc *desc = &problem->layer;
     const int64_t *offsets = change->plan->offsets;

@@ -10,8 +10,8 @@
 typedef struct runner {
     const moe_int_scene *s;
     const moe_int_change *c;
-    const moe_int_rerun *base;
-    moe_int_rerun *r;
+    const moe_int_variant *base;
+    moe_int_variant *r;
     moe_plan *sub;     /* of the scene's tokens, weighed as `S` is */
     moe_plan *used;    /* and as the experts use it */
     int64_t *position; /* [pairs of sub] place among all rows of its expert */
@@ -256,8 +256,8 @@ static moe_status alloc_values(const runner *k) {
     return MOE_OK;
 }
 
-moe_status moe_int_rerun_make(const moe_int_scene *s, const moe_int_change *change,
-                              const moe_int_rerun *base, moe_int_rerun *ret) {
+moe_status moe_int_variant_make(const moe_int_scene *s, const moe_int_change *change,
+                                const moe_int_variant *base, moe_int_variant *ret) {
     memset(ret, 0, sizeof *ret);
     runner k = {.s = s, .c = change, .base = base, .r = ret};
     moe_status status = make_plans(&k);
@@ -283,7 +283,7 @@ moe_status moe_int_rerun_make(const moe_int_scene *s, const moe_int_change *chan
     return status;
 }
 
-void moe_int_rerun_destroy(moe_int_rerun *r) {
+void moe_int_variant_destroy(moe_int_variant *r) {
     for (int id = 0; id < MOE_T_COUNT; id++)
         if (!is_view((moe_tensor_id)id))
             free(r->value[id]);

@@ -1,6 +1,6 @@
 /* One wrong tensor beside its truth, as rows: what can be told without running anything again. */
-#ifndef MOE_CHECK_EXPLAIN_PROFILE_H
-#define MOE_CHECK_EXPLAIN_PROFILE_H
+#ifndef MOE_CHECK_EXPLAIN_SIGHT_H
+#define MOE_CHECK_EXPLAIN_SIGHT_H
 
 #include "check/explain/evidence.h"
 
@@ -11,7 +11,7 @@ typedef struct moe_int_row {
     bool wrong;
 } moe_int_row;
 
-typedef struct moe_int_profile {
+typedef struct moe_int_sight {
     const moe_int_evidence *e;
     moe_tensor_id id;
     const moe_tensor *got, *want;
@@ -22,30 +22,30 @@ typedef struct moe_int_profile {
     double *column_d2, *column_r2; /* [width], owned */
     double d2, r2, g2, gr;         /* sums over all rows */
     int64_t odd, wrong_rows;       /* rows that are wrong */
-} moe_int_profile;
+} moe_int_sight;
 
 /* rows stay 0 where there is no memory or no truth. */
-void moe_int_profile_make(const moe_int_evidence *e, moe_tensor_id id, moe_int_profile *ret);
-void moe_int_profile_destroy(moe_int_profile *p);
+void moe_int_sight_make(const moe_int_evidence *e, moe_tensor_id id, moe_int_sight *ret);
+void moe_int_sight_destroy(moe_int_sight *p);
 
 /* Element c of row r. */
-double moe_int_profile_got(const moe_int_profile *p, int64_t r, int64_t c);
-double moe_int_profile_want(const moe_int_profile *p, int64_t r, int64_t c);
+double moe_int_sight_got(const moe_int_sight *p, int64_t r, int64_t c);
+double moe_int_sight_want(const moe_int_sight *p, int64_t r, int64_t c);
 /* Its index in got. */
-int64_t moe_int_profile_flat(const moe_int_profile *p, int64_t r, int64_t c);
+int64_t moe_int_sight_flat(const moe_int_sight *p, int64_t r, int64_t c);
 /* -1 where a row has none. */
-int64_t moe_int_profile_expert(const moe_int_profile *p, int64_t r);
-int64_t moe_int_profile_token(const moe_int_profile *p, int64_t r);
+int64_t moe_int_sight_expert(const moe_int_sight *p, int64_t r);
+int64_t moe_int_sight_token(const moe_int_sight *p, int64_t r);
 /* Are row numbers those of the whole tensor? */
-bool moe_int_profile_is_whole(const moe_int_profile *p);
+bool moe_int_sight_is_whole(const moe_int_sight *p);
 
 /* Is the column's error beyond what the tensor's gate leaves it? */
-bool moe_int_profile_wrong_column(const moe_int_profile *p, int64_t c);
+bool moe_int_sight_wrong_column(const moe_int_sight *p, int64_t c);
 
 /* Sets before to the tensor's NMSE and after to left / sum want^2. */
-void moe_int_profile_residuals(const moe_int_profile *p, double left, moe_int_finding *f);
+void moe_int_sight_residuals(const moe_int_sight *p, double left, moe_int_finding *f);
 
 /* Says which of the marked rows are meant: "expert 3: its last 5 of 37 rows", "tokens 7 to 9". */
-void moe_int_profile_say_rows(const moe_int_profile *p, const bool *marked, moe_int_finding *f);
+void moe_int_sight_say_rows(const moe_int_sight *p, const bool *marked, moe_int_finding *f);
 
 #endif

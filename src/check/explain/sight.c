@@ -1,5 +1,5 @@
 /* Sums by row and column, and naming rows. */
-#include "check/explain/profile.h"
+#include "check/explain/sight.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,37 +11,37 @@ static int64_t rows_of_group(const moe_tensor *want, const moe_int_layout *l) {
     return slice ? want->shape[1] : l->by == MOE_INT_WHOLE && want->ndim == 2 ? want->shape[0] : 1;
 }
 
-int64_t moe_int_profile_flat(const moe_int_profile *p, int64_t r, int64_t c) {
+int64_t moe_int_sight_flat(const moe_int_sight *p, int64_t r, int64_t c) {
     return moe_int_layout_flat(&p->layout, r / p->per_group, r % p->per_group * p->width + c);
 }
 
-double moe_int_profile_got(const moe_int_profile *p, int64_t r, int64_t c) {
-    return moe_load(p->got->data, p->got->dtype, (size_t)moe_int_profile_flat(p, r, c));
+double moe_int_sight_got(const moe_int_sight *p, int64_t r, int64_t c) {
+    return moe_load(p->got->data, p->got->dtype, (size_t)moe_int_sight_flat(p, r, c));
 }
 
-double moe_int_profile_want(const moe_int_profile *p, int64_t r, int64_t c) {
+double moe_int_sight_want(const moe_int_sight *p, int64_t r, int64_t c) {
     return moe_load(p->want->data, p->want->dtype, (size_t)(r * p->width + c));
 }
 
-int64_t moe_int_profile_expert(const moe_int_profile *p, int64_t r) {
+int64_t moe_int_sight_expert(const moe_int_sight *p, int64_t r) {
     return moe_int_layout_expert(&p->layout, p->e->routing->plan, r / p->per_group);
 }
 
-int64_t moe_int_profile_token(const moe_int_profile *p, int64_t r) {
+int64_t moe_int_sight_token(const moe_int_sight *p, int64_t r) {
     int64_t g = moe_int_layout_group(&p->layout, r / p->per_group);
     if (p->layout.by == MOE_INT_BY_TOKEN)
         return g;
     return p->layout.by == MOE_INT_BY_PAIR ? p->e->routing->plan->token[g] : -1;
 }
 
-bool moe_int_profile_is_whole(const moe_int_profile *p) {
+bool moe_int_sight_is_whole(const moe_int_sight *p) {
     return !p->layout.base;
 }
 
-static void sum_row(moe_int_profile *p, int64_t r) {
+static void sum_row(moe_int_sight *p, int64_t r) {
     moe_int_row *row = &p->row[r];
     for (int64_t c = 0; c < p->width; c++) {
-        double g = moe_int_profile_got(p, r, c), w = moe_int_profile_want(p, r, c), d = g - w;
+        double g = moe_int_sight_got(p, r, c), w = moe_int_sight_want(p, r, c), d = g - w;
         if (isfinite(g) != isfinite(w))
             row->odd++;
         if (!isfinite(d))
@@ -62,7 +62,7 @@ static void sum_row(moe_int_profile *p, int64_t r) {
 
 /* A row is wrong when its error is above what the tensor's gate leaves a row of that size, or of
  * the mean size. */
-static void mark_rows(moe_int_profile *p) {
+static void mark_rows(moe_int_sight *p) {
     moe_gate gate = moe_gate_for(p->id, p->e->arithmetic);
     double worst = gate.group_nmse > 0 ? gate.group_nmse : 10 * gate.nmse;
     double mean = p->r2 / (double)(p->rows > 0 ? p->rows : 1);
@@ -75,11 +75,11 @@ static void mark_rows(moe_int_profile *p) {
     }
 }
 
-void moe_int_profile_make(const moe_int_evidence *e, moe_tensor_id id, moe_int_profile *ret) {
+void moe_int_sight_make(const moe_int_evidence *e, moe_tensor_id id, moe_int_sight *ret) {
     const moe_int_part *part = &e->truth->part[id];
     bool sampled = e->truth->sampled;
     const moe_tensor *want = sampled ? &part->want : &e->truth->oracle->out.t[id];
-    *ret = (moe_int_profile){.e = e, .id = id, .got = &e->got.t[id], .want = want};
+    *ret = (moe_int_sight){.e = e, .id = id, .got = &e->got.t[id], .want = want};
     if (!want->data || !ret->got->data)
         return;
     ret->layout = sampled ? part->layout : moe_int_layout_of(id, want);
@@ -99,20 +99,20 @@ void moe_int_profile_make(const moe_int_evidence *e, moe_tensor_id id, moe_int_p
     mark_rows(ret);
 }
 
-void moe_int_profile_destroy(moe_int_profile *p) {
+void moe_int_sight_destroy(moe_int_sight *p) {
     free(p->row);
     free(p->column_d2);
     free(p->column_r2);
     memset(p, 0, sizeof *p);
 }
 
-void moe_int_profile_residuals(const moe_int_profile *p, double left, moe_int_finding *f) {
+void moe_int_sight_residuals(const moe_int_sight *p, double left, moe_int_finding *f) {
     double unit = p->r2 > 0 ? p->r2 : p->g2 > 0 ? p->g2 : 1;
     f->is.before = p->d2 / unit + (p->odd > 0 ? 1 : 0); /* no number: as wrong as all zero */
     f->is.after = left / unit;
 }
 
-bool moe_int_profile_wrong_column(const moe_int_profile *p, int64_t c) {
+bool moe_int_sight_wrong_column(const moe_int_sight *p, int64_t c) {
     moe_gate gate = moe_gate_for(p->id, p->e->arithmetic);
     double mean = p->r2 / (double)p->width;
     return p->column_d2[c] > 10 * gate.nmse * fmax(p->column_r2[c], mean);
