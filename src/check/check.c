@@ -1,6 +1,7 @@
 /* Checking a backend: run it, judge what it gave, then say whether it repeated itself. Checking a
  * file: read it and judge what it holds. */
 #include "check/bundle/bundle.h"
+#include "check/explain/explain.h"
 #include "check/judge.h"
 #include "check/subject/outputs.h"
 #include "check/subject/run.h"
@@ -64,6 +65,7 @@ static void fail_repeat(const moe_int_run *run, moe_tensor_id id, moe_check_resu
         moe_int_unravel(a, at, v->worst_index);
         v->want = moe_load(a->data, a->dtype, (size_t)at);
         v->got = moe_load(b->data, b->dtype, (size_t)at);
+        moe_int_explain_repeat(id, a, b, r);
         moe_int_entry_fail(v, "not deterministic: another run gave %.9g instead of %.9g", v->got,
                            v->want);
     }

@@ -13,6 +13,8 @@ static double sigmoid(double x) {
 static double factor_of(const moe_int_change *c, double g, double *slope) {
     double one = 1, a, alone[2] = {g, 1}, dh[2] = {0, 0};
     moe_layer_desc desc = c->desc;
+    if (c->act == MOE_INT_ACT_GATE_FREE)
+        desc.act_limit = INFINITY;
     if (desc.act == MOE_ACT_SWIGLU_CLAMP) { /* (0 + 1) leaves the gate's factor */
         alone[1] = 0;
     }
@@ -43,6 +45,25 @@ static double gate_factor(const moe_int_change *c, double g, double *slope) {
         return value;
     case MOE_INT_ACT_TANH:
         return gelu_tanh(g, slope);
+    case MOE_INT_ACT_SIGMOID:
+        value = sigmoid(1.702 * g);
+        *slope = value * (1 + 1.702 * g * (1 - value));
+        return g * value;
+    case MOE_INT_ACT_IDENTITY:
+        *slope = 1;
+        return g;
+    case MOE_INT_ACT_LEAKY:
+        value = factor_of(c, g, slope);
+        *slope = g > 0 ? *slope : 0.01;
+        return g > 0 ? value : 0.01 * g;
+    case MOE_INT_ACT_GATE_BELOW:
+        value = factor_of(c, fmax(g, -limit), slope);
+        *slope = g < -limit ? 0 : *slope;
+        return value;
+    case MOE_INT_ACT_CLAMP_SLOPE:
+        value = factor_of(c, g, slope);
+        factor_of(c, fmin(g, limit), slope);
+        return value;
     case MOE_INT_ACT_SLOPE_ONE:
         value = factor_of(c, g, slope);
         *slope = 1;
@@ -52,8 +73,12 @@ static double gate_factor(const moe_int_change *c, double g, double *slope) {
         *slope = g != 0 ? value / g : 0.5;
         return value;
     case MOE_INT_ACT_RIGHT:
+    case MOE_INT_ACT_GATE_FREE:
+    case MOE_INT_ACT_UP_FREE:
+    case MOE_INT_ACT_UP_ABOVE:
     case MOE_INT_ACT_NO_ONE:
     case MOE_INT_ACT_NO_UP:
+    case MOE_INT_ACT_UP_SLOPE:
         break;
     }
     return factor_of(c, g, slope);
@@ -69,8 +94,11 @@ static double up_factor(const moe_int_change *c, double u, double *slope) {
     }
     if (c->desc.act != MOE_ACT_SWIGLU_CLAMP)
         return u;
-    *slope = u < -limit || u > limit ? 0 : 1;
-    u = u < -limit ? -limit : u > limit ? limit : u;
+    double low = c->act == MOE_INT_ACT_UP_ABOVE ? -INFINITY : -limit;
+    if (c->act == MOE_INT_ACT_UP_FREE)
+        return u + 1;
+    *slope = c->act != MOE_INT_ACT_CLAMP_SLOPE && (u < low || u > limit) ? 0 : 1;
+    u = u < low ? low : u > limit ? limit : u;
     return c->act == MOE_INT_ACT_NO_ONE ? u : u + 1;
 }
 
@@ -82,5 +110,5 @@ void moe_int_changed_act(const moe_int_change *c, const double h[2], double *a, 
     *a = g * u;
     slope[gated ? gate : 0] = g_slope * u;
     if (gated)
-        slope[!gate] = g * u_slope;
+        slope[!gate] = (c->act == MOE_INT_ACT_UP_SLOPE ? h[gate] : g) * u_slope;
 }

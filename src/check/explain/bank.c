@@ -79,6 +79,7 @@ static moe_status change_init(const moe_int_evidence *e, moe_int_change *ret) {
                             .operand = MOE_F64,
                             .terms = on_input ? MOE_INT_ON_INPUT : MOE_INT_ON_OUTPUT,
                             .shared_factor = 1,
+                            .bias_factor = 1,
                             .skip_expert = -1};
     return moe_plan_copy(e->routing->plan, &ret->plan);
 }

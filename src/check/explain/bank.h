@@ -36,6 +36,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     LOOK(layout_mixed, "%s is in the other layout of gate and up")                                \
     LOOK(zero_columns, "columns of %s are zero")                                                  \
     LOOK(repeated_columns, "columns of %s are those of other columns")                            \
+    LOOK(shifted_columns, "columns of %s are shifted")                                            \
     LOOK(missing_pairs, "parts of single experts are missing from %s or there twice")             \
     LOOK(other_tensor, "%s is another tensor's values")                                           \
     LOOK(factor_by_token, "each token's row of %s is right but for a factor")                     \
@@ -45,6 +46,11 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(groups_missing, "groups do not limit the choice of experts")                           \
     CHANGE(select_bias_missing, "the selection bias is not added for the choice")                 \
     CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
+    CHANGE(groups_number, "another number of groups is kept")                                     \
+    CHANGE(capacity_other, "experts are full at another number of tokens")                        \
+    CHANGE(choose_capped, "experts from a number on are never chosen")                            \
+    CHANGE(choose_lowest, "the worst experts are chosen")                                         \
+    CHANGE(router_k_dropped, "the last inputs of the router are left out")                        \
     CHANGE(choose_fewer, "a token gets fewer experts than K")                                     \
     /* combine weights */                                                                         \
     CHANGE(renorm_missing, "weights are not renormalised")                                        \
@@ -54,6 +60,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(scale_on_shared, "the routed scale multiplies the shared expert too")                  \
     CHANGE(renorm_twice, "weights are divided by their sum after everything else")                \
     CHANGE(renorm_eps, "weights are renormalised with another eps")                               \
+    CHANGE(renorm_other_sum, "weights are divided by another sum")                                \
     CHANGE(score_other, "logits become weights by another score")                                 \
     CHANGE(select_bias_weighs, "the selection bias is in the weights")                            \
     CHANGE(weight_missing, "combine weights are not applied")                                     \
@@ -67,9 +74,11 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(layout_read, "gate and up are read in the other layout")                               \
     CHANGE(w1_layout, "W1's rows are taken in the other layout")                                  \
     CHANGE(activation_other, "the activation is another one")                                     \
-    CHANGE(gelu_tanh, "gelu is approximated by tanh")                                             \
+    CHANGE(gelu_approximated, "gelu is approximated")                                             \
+    CHANGE(activation_missing, "the gate multiplies without its nonlinearity")                    \
+    CHANGE(relu_leaky, "relu leaks 0.01 of what is negative")                                     \
     CHANGE(up_missing, "the up projection does not multiply")                                     \
-    CHANGE(clamp_missing, "the activation does not clamp")                                        \
+    CHANGE(clamp_missing, "the activation clamps otherwise")                                        \
     CHANGE(clamp_after, "the gate is clamped after its sigmoid, not before")                      \
     CHANGE(one_missing, "the clamped up is not raised by 1")                                      \
     CHANGE(alpha_other, "the sigmoid has another alpha")                                          \
@@ -78,13 +87,21 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(w1_neighbour, "experts use the W1 of a neighbour")                                     \
     CHANGE(w2_neighbour, "experts use the W2 of a neighbour")                                     \
     CHANGE(weights_neighbour, "experts use the weights of a neighbour")                           \
+    CHANGE(bias_neighbour, "experts use the biases of a neighbour")                               \
+    CHANGE(bias_twice, "biases are added twice")                                                  \
+    CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
+    CHANGE(token_neighbour, "a neighbouring token is gathered")                                   \
     CHANGE(w1_transposed, "W1 is read transposed")                                                \
     CHANGE(w2_transposed, "W2 is read transposed")                                                \
     CHANGE(k_block_dropped, "the last block of a product's sum is left out")                      \
     CHANGE(columns_repeated, "columns of A repeat with a period")                                 \
     CHANGE(operands_narrow, "the factors of products are rounded to a narrower type")             \
     CHANGE(shared_missing, "the shared expert is not added")                                      \
+    CHANGE(shared_twice, "the shared expert counts twice")                                        \
     CHANGE(shared_gate_missing, "the shared expert's gate is not applied")                        \
+    CHANGE(shared_gate_linear, "the shared expert's gate lacks its sigmoid")                      \
+    CHANGE(shared_layout, "the shared expert is read as interleaved")                             \
+    CHANGE(zero_experts, "zero experts' x is not added with its weight")                          \
     CHANGE(expert_skipped, "an expert is left out")                                               \
     CHANGE(tail_dropped, "experts' rows after the last whole tile are left out")                  \
     CHANGE(edge_row_dropped, "an end row of every expert is left out")                            \
@@ -97,6 +114,9 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(ds_bias, "dS lacks <dO, b2>")                                                          \
     CHANGE(ds_norm, "the gradient does not pass through the renormalisation")                     \
     CHANGE(dz_score, "the gradient passes through another score")                                 \
+    CHANGE(dz_slope, "the score's slope is wrong")                                                \
+    CHANGE(dwr_tail, "the last tokens are left out of dW_r")                                      \
+    CHANGE(gate_slope, "the shared gate's slope lacks 1 - g")                                     \
     CHANGE(dz_scale, "the gradient lacks the routed scale")                                       \
     CHANGE(dx_router, "dX lacks the router's part")                                               \
     CHANGE(dx_shared, "dX lacks the shared expert's part")                                        \

@@ -11,9 +11,18 @@
 typedef enum moe_int_act_fault {
     MOE_INT_ACT_RIGHT,
     MOE_INT_ACT_CLAMP_AFTER, /* g sigmoid(alpha g) is clamped instead of g */
+    MOE_INT_ACT_GATE_FREE,   /* the gate is not clamped, the up is */
+    MOE_INT_ACT_GATE_BELOW,  /* the gate is clamped on both sides */
+    MOE_INT_ACT_UP_FREE,     /* the up is not clamped, the gate is */
+    MOE_INT_ACT_UP_ABOVE,    /* the up is clamped from above alone */
+    MOE_INT_ACT_CLAMP_SLOPE, /* gradients pass through the clamp */
     MOE_INT_ACT_NO_ONE,      /* (up + 1) is up */
     MOE_INT_ACT_TANH,        /* gelu by tanh */
+    MOE_INT_ACT_SIGMOID,     /* gelu by x sigmoid(1.702 x) */
+    MOE_INT_ACT_IDENTITY,    /* phi(g) = g */
+    MOE_INT_ACT_LEAKY,       /* relu leaks 0.01 g */
     MOE_INT_ACT_NO_UP,       /* the gate's factor alone */
+    MOE_INT_ACT_UP_SLOPE,    /* d_up of g, not of phi(g) */
     MOE_INT_ACT_SLOPE_ONE,   /* phi' = 1 */
     MOE_INT_ACT_SLOPE_RATIO  /* phi' = phi(g) / g: silu' without g s (1 - s) */
 } moe_int_act_fault;
@@ -55,8 +64,24 @@ enum {
     MOE_INT_DW1_UNWEIGHTED_X = 1 << 15, /* dW1 = dH^T x, the weight being on the input */
     MOE_INT_NO_DX_SCALE = 1 << 16,      /* dX adds dX~ without the input's weight */
     MOE_INT_DW2_WEIGHT_TWICE = 1 << 17,
-    MOE_INT_DH_WEIGHT_TWICE = 1 << 18
+    MOE_INT_DH_WEIGHT_TWICE = 1 << 18,
+    MOE_INT_B2_UNWEIGHTED = 1 << 19, /* O += w (Y - b2) + b2 */
+    MOE_INT_NO_ZERO = 1 << 20,       /* zero experts add nothing */
+    MOE_INT_ZERO_UNWEIGHTED = 1 << 21,
+    MOE_INT_GATE_LINEAR = 1 << 22, /* the shared gate's logit for its sigmoid */
+    MOE_INT_GATE_SLOPE = 1 << 23,  /* its slope without (1 - g) */
+    MOE_INT_SHARED_INTERLEAVED = 1 << 24,
+    MOE_INT_DROP_FIRST = 1 << 25 /* `drop` is of the first elements, not of the last */
 };
+
+/* A score's slope in the backward pass. */
+typedef enum moe_int_slope_fault {
+    MOE_INT_SLOPE_RIGHT,
+    MOE_INT_SLOPE_NONE,     /* dz = d weight */
+    MOE_INT_SLOPE_VALUE,    /* sigmoid' = s */
+    MOE_INT_SLOPE_DIAGONAL, /* softmax' = s (1 - s) of the chosen alone */
+    MOE_INT_SLOPE_CHOSEN    /* logits not chosen get no gradient */
+} moe_int_slope_fault;
 
 typedef struct moe_int_change {
     moe_layer_desc desc;  /* as the kernel read it */
@@ -78,6 +103,11 @@ typedef struct moe_int_change {
     moe_dtype operand; /* factors of all products are rounded to it; MOE_F64: they are not */
     unsigned terms;    /* of the enum above */
     double shared_factor;
+    moe_int_slope_fault slope;
+    int64_t tokens_dropped; /* last ones, left out of dW_r */
+    int64_t bias_shift;     /* expert e has the biases of expert e + this */
+    double bias_factor;
+    int64_t gather_X, gather_dO; /* a row's token is t + this (mod T) */
     /* Pairs that are not added: those of this expert (-1: none), each expert's last rows mod
      * `tail`, its first, its last row. */
     int64_t skip_expert, tail;

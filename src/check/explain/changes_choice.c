@@ -163,10 +163,18 @@ bool moe_int_change_groups_missing(const moe_int_scene *s, int64_t trial, moe_in
 
 bool moe_int_change_select_bias_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                         moe_int_finding *f) {
-    (void)f;
-    if (trial > 0 || !layer_of(s)->router.select_bias)
+    double *b = selection_bias(s);
+    if (trial > 1 || !b) {
+        free(b);
         return false;
-    return reroute(s, NULL, c);
+    }
+    for (int64_t i = 0; i < c->plan->n_experts; i++)
+        b[i] = -b[i];
+    if (trial)
+        moe_int_finding_say(f, " but subtracted");
+    bool done = reroute(s, trial ? b : NULL, c);
+    free(b);
+    return done;
 }
 
 bool moe_int_change_router_bias_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -185,6 +193,116 @@ bool moe_int_change_router_bias_missing(const moe_int_scene *s, int64_t trial, m
     bool done = c->own_logits && reroute(s, bias, c);
     free(bias);
     return done;
+}
+
+/* Routes by the logits that the caller has put into own_logits. */
+static bool reroute_own(const moe_int_scene *s, moe_int_change *c) {
+    double *b = selection_bias(s);
+    c->logits = c->own_logits;
+    bool done = c->own_logits && reroute(s, b, c);
+    free(b);
+    return done;
+}
+
+static double *copy_logits(const moe_int_scene *s, const moe_int_change *c) {
+    size_t count = (size_t)(s->evidence->problem->T * c->plan->n_experts);
+    double *z = c->logits ? malloc(count * sizeof *z) : NULL;
+    if (z)
+        memcpy(z, c->logits, count * sizeof *z);
+    return z;
+}
+
+/* One fewer, one more. */
+bool moe_int_change_groups_number(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    moe_router_desc *r = &c->desc.router;
+    int64_t E = layer_of(s)->E + layer_of(s)->n_zero;
+    if (trial > 1 || r->select != MOE_SELECT_GROUP_TOPK)
+        return false;
+    r->topk_groups += trial ? 1 : -1;
+    moe_int_finding_say(f, ": %d", (int)r->topk_groups);
+    if (r->topk_groups < 1 || r->topk_groups > r->groups ||
+        r->topk_groups * (E / r->groups) < layer_of(s)->K)
+        return true; /* no such router: the next trial */
+    double *b = selection_bias(s);
+    bool done = reroute(s, b, c);
+    free(b);
+    return done;
+}
+
+/* Never, a token early, a token late. */
+bool moe_int_change_capacity_other(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                   moe_int_finding *f) {
+    moe_router_desc *r = &c->desc.router;
+    if (trial > 2 || r->select != MOE_SELECT_CAPACITY)
+        return false;
+    if (trial == 0)
+        r->select = MOE_SELECT_TOPK;
+    else
+        r->capacity += trial == 1 ? -1 : 1;
+    moe_int_finding_say(f, trial ? ": %lld" : ": never", (long long)r->capacity);
+    double *b = selection_bias(s);
+    bool done = r->capacity < 1 || reroute(s, b, c);
+    free(b);
+    return done;
+}
+
+bool moe_int_change_choose_capped(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    static const int64_t caps[] = {32, 64, 128, 256};
+    int64_t R = c->plan->n_experts;
+    if (trial > 3 || caps[trial] >= R)
+        return false;
+    c->own_logits = copy_logits(s, c);
+    for (int64_t i = 0; c->own_logits && i < s->evidence->problem->T * R; i++)
+        if (i % R >= caps[trial])
+            c->own_logits[i] = -1e300;
+    moe_int_finding_say(f, ": %lld", (long long)caps[trial]);
+    moe_int_finding_param(f, "experts", (double)caps[trial]);
+    return reroute_own(s, c);
+}
+
+bool moe_int_change_choose_lowest(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    (void)f;
+    if (trial > 0)
+        return false;
+    c->own_logits = copy_logits(s, c);
+    for (int64_t i = 0; c->own_logits && i < s->evidence->problem->T * c->plan->n_experts; i++)
+        c->own_logits[i] = -c->own_logits[i];
+    const double *right = c->logits;
+    bool done = reroute_own(s, c);
+    c->logits = right;
+    return done && reweigh(c);
+}
+
+/* Takes the last elements' share from the logits. */
+bool moe_int_change_router_k_dropped(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                     moe_int_finding *f) {
+    static const int64_t dropped[] = {8, 16, 32, 64, 128};
+    const moe_problem *p = s->evidence->problem;
+    int64_t R = c->plan->n_experts, d = p->layer.d;
+    if (trial > 4 || dropped[trial] >= d)
+        return false;
+    int64_t k = dropped[trial];
+    double *w = malloc((size_t)(R + 1) * (size_t)k * sizeof *w), *x = w ? w + R * k : NULL;
+    c->own_logits = copy_logits(s, c);
+    for (int64_t e = 0; w && c->own_logits && e < R; e++)
+        moe_int_load(&p->in.t[MOE_T_W_R], e * d + d - k, k, w + e * k);
+    for (int64_t t = 0; w && c->own_logits && t < p->T; t++) {
+        moe_int_load(&p->in.t[MOE_T_X], t * d + d - k, k, x);
+        for (int64_t e = 0; e < R; e++)
+            for (int64_t i = 0; i < k; i++)
+                c->own_logits[t * R + e] -= w[e * k + i] * x[i];
+    }
+    bool made = w != NULL;
+    free(w);
+    moe_int_finding_say(f, ": %lld of %lld", (long long)k, (long long)d);
+    moe_int_finding_param(f, "dropped", (double)k);
+    if (s->evidence->first == MOE_INT_CHOICE)
+        return made && reroute_own(s, c);
+    c->logits = c->own_logits ? c->own_logits : c->logits;
+    return made && reweigh(c);
 }
 
 /* K - 1, 8, 1 experts. */

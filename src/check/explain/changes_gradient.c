@@ -11,10 +11,17 @@ static bool routes(const moe_int_scene *s) {
 
 bool moe_int_change_slope_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
-    if (trial > 1 || !s->dO)
+    static const struct {
+        moe_int_act_fault act;
+        const char *said;
+    } slopes[] = {{MOE_INT_ACT_SLOPE_ONE, "1 for phi'(g)"},
+                  {MOE_INT_ACT_SLOPE_RATIO, "phi(g)/g for phi'(g)"},
+                  {MOE_INT_ACT_CLAMP_SLOPE, "it passes through the clamp"},
+                  {MOE_INT_ACT_UP_SLOPE, "g for phi(g) in that of up"}};
+    if (!s->dO || trial >= (int64_t)(sizeof slopes / sizeof *slopes))
         return false;
-    c->act = trial ? MOE_INT_ACT_SLOPE_RATIO : MOE_INT_ACT_SLOPE_ONE;
-    moe_int_finding_say(f, trial ? ": phi(g)/g for phi'(g)" : ": 1 for phi'(g)");
+    c->act = slopes[trial].act;
+    moe_int_finding_say(f, ": %s", slopes[trial].said);
     return true;
 }
 
@@ -79,6 +86,37 @@ bool moe_int_change_dz_score(const moe_int_scene *s, int64_t trial, moe_int_chan
     c->back.router.score = (int32_t)trial;
     moe_int_finding_say(f, ", %s", names[trial]);
     return true;
+}
+
+bool moe_int_change_dz_slope(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                             moe_int_finding *f) {
+    static const char *const said[] = {"", "1", "s for s (1 - s)",
+                                       "s (1 - s) without the other experts' share",
+                                       "0 for logits not chosen"};
+    if (!routes(s) || trial + 1 > MOE_INT_SLOPE_CHOSEN)
+        return false;
+    c->slope = (moe_int_slope_fault)(trial + 1);
+    moe_int_finding_say(f, ": %s", said[trial + 1]);
+    return true;
+}
+
+bool moe_int_change_dwr_tail(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                             moe_int_finding *f) {
+    static const int64_t dropped[] = {1, 8, 16, 32, 64, 128};
+    int64_t T = s->evidence->problem->T;
+    if (!routes(s) || trial >= (int64_t)(sizeof dropped / sizeof *dropped) || dropped[trial] >= T)
+        return false;
+    c->tokens_dropped = dropped[trial];
+    moe_int_finding_say(f, ": %lld of %lld", (long long)dropped[trial], (long long)T);
+    moe_int_finding_param(f, "tokens", (double)dropped[trial]);
+    return true;
+}
+
+bool moe_int_change_gate_slope(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                               moe_int_finding *f) {
+    (void)f;
+    c->terms |= MOE_INT_GATE_SLOPE;
+    return trial == 0 && s->dO && layer_of(s)->shared_gate;
 }
 
 bool moe_int_change_dz_scale(const moe_int_scene *s, int64_t trial, moe_int_change *c,

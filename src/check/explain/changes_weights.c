@@ -59,19 +59,35 @@ bool moe_int_change_scale_on_shared(const moe_int_scene *s, int64_t trial, moe_i
     return true;
 }
 
-/* As `used`, the plan's weights stay those that are told. */
+static double sum_of(const moe_plan *plan, int64_t t) {
+    double sum = 0;
+    for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++)
+        sum += plan->weight[plan->pair_of_token[k]];
+    return sum;
+}
+
+static void divide(const moe_plan *plan, int64_t t, double by) {
+    for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++)
+        plan->weight[plan->pair_of_token[k]] /= by != 0 ? by : 1;
+}
+
+/* Twice in a row, with the layer's eps; or after everything else, as `used`, so that the plan's
+ * weights stay those that are told. */
 bool moe_int_change_renorm_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
     const moe_plan *plan = c->plan;
-    (void)s;
-    (void)f;
-    if (trial > 0)
+    const moe_router_desc *r = &layer_of(s)->router;
+    if (trial > 1)
         return false;
+    if (trial == 1) {
+        for (int64_t t = 0; r->renorm && t < plan->n_tokens; t++)
+            divide(plan, t, r->renorm_eps + sum_of(plan, t) / r->scale);
+        return true;
+    }
+    moe_int_finding_say(f, ", after everything else");
     c->used = malloc(((size_t)plan->n_pairs + 1) * sizeof *c->used);
     for (int64_t t = 0; c->used && t < plan->n_tokens; t++) {
-        double sum = 0;
-        for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++)
-            sum += plan->weight[plan->pair_of_token[k]];
+        double sum = sum_of(plan, t);
         for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++)
             c->used[plan->pair_of_token[k]] =
                 plan->weight[plan->pair_of_token[k]] / (sum != 0 ? sum : 1);
@@ -79,17 +95,70 @@ bool moe_int_change_renorm_twice(const moe_int_scene *s, int64_t trial, moe_int_
     return c->used != NULL;
 }
 
-/* Those that families use, and none. */
+/* The eps that the subject's own weights have: with raw weights r, w = c r / (sum r + eps). */
+static double fitted_eps(const moe_int_scene *s, moe_int_change *c) {
+    const moe_tensor *got = &s->evidence->got.t[MOE_T_S];
+    const moe_router_desc *r = &layer_of(s)->router;
+    double sum = 0;
+    c->desc.router.renorm = 0;
+    if (!got->data || moe_tensor_count(got) != c->plan->n_pairs || !reweigh(c))
+        return -1;
+    for (int64_t t = 0; t < c->plan->n_tokens; t++) {
+        double w = 0, raw = sum_of(c->plan, t);
+        for (int64_t k = c->plan->token_offsets[t]; k < c->plan->token_offsets[t + 1]; k++)
+            w += moe_load(got->data, got->dtype, (size_t)c->plan->pair_of_token[k]);
+        sum += w != 0 ? raw / w - raw / r->scale : 0;
+    }
+    c->desc.router.renorm = 1;
+    return sum / (double)c->plan->n_tokens;
+}
+
+/* Those that families use, none, and the one that fits. */
 bool moe_int_change_renorm_eps(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
     static const double eps[] = {0, 1e-20, 1e-12, 1e-9, 1e-6, 1e-5, 1e-3};
     const moe_router_desc *r = &layer_of(s)->router;
-    if (!r->renorm || trial >= (int64_t)(sizeof eps / sizeof *eps))
+    enum { KNOWN = sizeof eps / sizeof *eps };
+    if (!r->renorm || !c->logits || trial > KNOWN)
         return false;
-    c->desc.router.renorm_eps = c->back.router.renorm_eps = eps[trial];
-    moe_int_finding_say(f, ": %g, not %g", eps[trial], r->renorm_eps);
-    moe_int_finding_param(f, "eps", eps[trial]);
+    double other = trial < KNOWN ? eps[trial] : fitted_eps(s, c);
+    if (!(other >= 0))
+        return false;
+    c->desc.router.renorm_eps = c->back.router.renorm_eps = other;
+    moe_int_finding_say(f, ": %.4g, not %.4g", other, r->renorm_eps);
+    moe_int_finding_param(f, "eps", other);
     return reweigh(c);
+}
+
+/* The sum of all experts' scores, or the largest of the chosen. */
+bool moe_int_change_renorm_other_sum(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                     moe_int_finding *f) {
+    const moe_router_desc *r = &layer_of(s)->router;
+    const moe_plan *plan = c->plan;
+    int64_t R = plan->n_experts;
+    if (trial > 1 || !r->renorm || !c->logits)
+        return false;
+    double *score = malloc((size_t)(plan->n_tokens * R) * sizeof *score);
+    moe_layer_desc desc = c->desc;
+    desc.router.select_bias = 1; /* then scores are scores, and not their logits */
+    c->desc.router.renorm = 0;
+    bool done = score && reweigh(c);
+    if (score)
+        moe_route_selection_scores(&desc, plan->n_tokens, c->logits, NULL, score);
+    for (int64_t t = 0; done && t < plan->n_tokens; t++) {
+        double by = r->renorm_eps, most = 0;
+        for (int64_t e = 0; e < R; e++)
+            by += score[t * R + e];
+        for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
+            double w = plan->weight[plan->pair_of_token[k]] / r->scale;
+            most = w > most ? w : most;
+        }
+        divide(plan, t, trial ? most : by);
+    }
+    free(score);
+    c->desc.router.renorm = 1;
+    moe_int_finding_say(f, trial ? ": by the largest" : ": that of all experts' scores");
+    return done;
 }
 
 bool moe_int_change_score_other(const moe_int_scene *s, int64_t trial, moe_int_change *c,

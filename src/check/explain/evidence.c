@@ -59,11 +59,14 @@ bool moe_int_evidence_make(const moe_int_subject *subject, const moe_int_routing
         const moe_tensor_verdict *v = moe_int_result_find(result, moe_tensor_name(id));
         if (!v || v->verdict != MOE_VERDICT_FAIL || !ret->got.t[id].data)
             continue;
+        if (strncmp(v->why, "later run", 9) == 0) /* the first run's are right */
+            ret->got.t[id] = subject->later.t[id];
         ret->wrong[id] = any = true;
         ret->first = id;
     }
     const moe_tensor_verdict *choice = moe_int_result_find(result, "topk_index");
-    if (choice && choice->verdict == MOE_VERDICT_FAIL && routing->foreign) {
+    if (choice && choice->verdict == MOE_VERDICT_FAIL && routing->foreign &&
+        !ret->wrong[MOE_T_LOGITS]) { /* wrong logits come before what is chosen by them */
         any = true;
         ret->first = MOE_INT_CHOICE;
     }

@@ -5,6 +5,7 @@
  *     sight.c      one failing tensor, row by row and column by column, without running anything
  *     scene.c      a few tokens, and a few hidden units of a few experts, where the layer is run
  *                  again; change.h says what can be different in it
+ *     repeat.c     two runs that differ
  *     variant.c      the layer on the scene; stages.c its experts, slices.c the weight gradients
  *
  * Two kinds of hypothesis. One looks at a failing tensor beside its truth ("got = 2 want"). The
@@ -26,5 +27,10 @@
 void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *routing,
                      const moe_int_truth *truth, const moe_check_params *params,
                      moe_check_result *result);
+
+/* Why another run of the same input gave other bits: it adds up, or differs by chance. Fills
+ * result->explanation unless there is one. Both have one shape. */
+void moe_int_explain_repeat(moe_tensor_id id, const moe_tensor *first, const moe_tensor *later,
+                            moe_check_result *result);
 
 #endif

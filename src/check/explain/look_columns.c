@@ -129,12 +129,31 @@ static source repeated(const moe_int_sight *p, int64_t r, int64_t c, int64_t par
     return (source){r, c / period % 2 ? c - period : c};
 }
 
+/* The column before, or after, by `parameter`. */
+static source beside(const moe_int_sight *p, int64_t r, int64_t c, int64_t parameter) {
+    int64_t from = c + parameter;
+    return (source){r, from < 0 || from >= p->width ? c : from};
+}
+
+bool moe_int_look_shifted_columns(const moe_int_sight *p, moe_int_finding *f) {
+    for (int64_t by = -1; by <= 1 && p->odd == 0 && p->width > 2; by += 2) {
+        double left = left_with(p, beside, by);
+        if (left >= p->d2 / 4) /* the column at the end may come from elsewhere */
+            continue;
+        moe_int_sight_residuals(p, left - p->column_d2[by < 0 ? 0 : p->width - 1], f);
+        moe_int_finding_say(f, ": by %lld", (long long)by);
+        moe_int_finding_param(f, "by", (double)by);
+        return true;
+    }
+    return false;
+}
+
 bool moe_int_look_repeated_columns(const moe_int_sight *p, moe_int_finding *f) {
     double least = p->d2;
     int64_t best = 0;
     if (p->odd > 0)
         return false;
-    for (int64_t period = 1; period <= 256 && 2 * period <= p->width; period *= 2)
+    for (int64_t period = 1; period <= 256 && period < p->width; period *= 2)
         for (int64_t sign = -1; sign <= 1; sign += 2) {
             double left = left_with(p, repeated, sign * period);
             if (left >= least / 2)

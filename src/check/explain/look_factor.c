@@ -166,7 +166,7 @@ bool moe_int_look_factor_by_expert(const moe_int_sight *p, moe_int_finding *f) {
     if (wrong == 0 || p->odd > 0)
         return false;
     moe_int_sight_residuals(p, left, f);
-    moe_int_finding_say(f, ": expert %lld's is %s times too large", (long long)first, name);
+    moe_int_finding_say(f, ": expert %lld's is %s times what it should be", (long long)first, name);
     if (wrong > 1)
         moe_int_finding_say(f, "; %lld more have one", (long long)wrong - 1);
     moe_int_finding_param(f, "expert", (double)first);

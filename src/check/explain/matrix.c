@@ -31,7 +31,8 @@ static int64_t flat(const moe_int_matrix *m, int64_t r, int64_t c) {
 }
 
 static double element(const moe_int_matrix *m, int64_t r, int64_t c) {
-    if (r >= m->rows - m->drop_rows || c >= m->cols - m->drop_cols)
+    if (m->drop_first ? r < m->drop_rows || c < m->drop_cols
+                      : r >= m->rows - m->drop_rows || c >= m->cols - m->drop_cols)
         return 0;
     double v = moe_load(m->t->data, m->t->dtype, (size_t)flat(m, r, c));
     return m->operand == MOE_F64 ? v : moe_round_to(v, m->operand);
@@ -74,6 +75,7 @@ moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c
     if (e < 0)
         return settle(m, true);
     m.transposed = c->transposed1;
+    m.drop_first = c->terms & MOE_INT_DROP_FIRST;
     m.order = c->rows1;
     m.interleaved = desc->glu_layout == MOE_GLU_INTERLEAVED;
     if (product == MOE_INT_PRODUCT_H)
@@ -96,6 +98,7 @@ moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c
     if (e < 0)
         return settle(m, true);
     m.transposed = c->transposed2;
+    m.drop_first = c->terms & MOE_INT_DROP_FIRST;
     if (product == MOE_INT_PRODUCT_Y)
         m.drop_cols = c->drop[product];
     else

@@ -71,6 +71,7 @@ typedef struct moe_int_matrix {
     int64_t first, rows, cols; /* element [r][c] is at first + r * cols + c */
     bool transposed;           /* ... at first + c * rows + r */
     int64_t drop_rows, drop_cols;
+    bool drop_first;
     moe_int_row_order order;
     bool interleaved; /* its rows are, by the layer's description */
     moe_dtype operand;

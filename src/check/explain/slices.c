@@ -35,13 +35,21 @@ static int64_t token_of(const slice_run *k, int64_t r) {
 
 static void load_row(const slice_run *k, int64_t r) {
     const moe_tensor *in = k->s->evidence->problem->in.t;
-    moe_int_load(&in[MOE_T_X], token_of(k, r) * k->d, k->d, k->x);
-    moe_int_load(&in[MOE_T_DO], token_of(k, r) * k->d, k->d, k->dy);
+    int64_t T = k->s->evidence->problem->T, t = token_of(k, r);
+    int64_t x = k->at.e < 0 ? t : (t + k->c->gather_X + T) % T;
+    int64_t dy = k->at.e < 0 ? t : (t + k->c->gather_dO + T) % T;
+    moe_int_load(&in[MOE_T_X], x * k->d, k->d, k->x);
+    moe_int_load(&in[MOE_T_DO], dy * k->d, k->d, k->dy);
+}
+
+static int32_t layout_seen(const slice_run *k) {
+    if (k->at.e < 0)
+        return k->c->terms & MOE_INT_SHARED_INTERLEAVED ? MOE_GLU_INTERLEAVED : MOE_GLU_CONCAT;
+    return k->c->desc.glu_layout;
 }
 
 static int64_t column_of(const slice_run *k, int up) {
-    int32_t layout = k->at.e < 0 ? MOE_GLU_CONCAT : k->c->desc.glu_layout;
-    return moe_h_column(layout, k->n, k->hw, k->at.unit, up);
+    return moe_h_column(layout_seen(k), k->n, k->hw, k->at.unit, up);
 }
 
 /* The three products of every row. */
@@ -77,14 +85,16 @@ static double weight_of(const slice_run *k, int64_t r) {
     const moe_tensor *w = &problem->in.t[MOE_T_W_GATE_SHARED];
     for (int64_t i = 0; i < k->d; i++)
         z += k->x[i] * moe_load(w->data, w->dtype, (size_t)i);
-    return k->c->shared_factor / (1 + exp(-z));
+    return k->c->shared_factor * (k->c->terms & MOE_INT_GATE_LINEAR ? z : 1 / (1 + exp(-z)));
 }
 
 static double bias_of(const slice_run *k, int up) {
     const moe_tensor *b = &k->s->evidence->problem->in.t[MOE_T_B1];
     if (k->at.e < 0 || !b->data || k->c->terms & MOE_INT_NO_B1)
         return 0;
-    return moe_load(b->data, b->dtype, (size_t)(k->at.e * k->hw + column_of(k, up)));
+    int64_t from = (k->at.e + k->c->bias_shift) % k->c->desc.E;
+    return k->c->bias_factor *
+           moe_load(b->data, b->dtype, (size_t)(from * k->hw + column_of(k, up)));
 }
 
 /* What a weight w that is missing or there twice adds as a factor. */
@@ -120,13 +130,14 @@ static void add_row(const slice_run *k, int64_t r) {
 static moe_status run_slice(slice_run *k, const double *right) {
     moe_int_matrix w1 = moe_int_matrix_w1(k->s, k->c, k->at.e, MOE_INT_PRODUCT_H);
     moe_int_matrix w2 = moe_int_matrix_w2(k->s, k->c, k->at.e, MOE_INT_PRODUCT_DA);
-    bool own_layout = k->c->desc.glu_layout == k->s->evidence->problem->layer.glu_layout;
+    int32_t own = k->at.e < 0 ? MOE_GLU_CONCAT : k->s->evidence->problem->layer.glu_layout;
+    bool alike = layout_seen(k) == own && k->c->gather_X == 0 && k->c->gather_dO == 0;
     k->x = malloc(2 * (size_t)k->d * sizeof *k->x);
     if (!k->x)
         return MOE_E_NOMEM;
     k->dy = k->x + k->d;
     moe_status status = MOE_OK;
-    if (right && w1.right && w2.right && own_layout)
+    if (right && w1.right && w2.right && alike)
         memcpy(k->dots, right, 3 * (size_t)k->rows * sizeof *right);
     else
         status = fill_dots(k);
@@ -163,7 +174,7 @@ static void point_at_w2(const slice_run *k, int64_t i, double *const *value, sli
  * *part. */
 static void owner_of(const slice_run *k, int up, int64_t *unit, int *part) {
     int32_t own = k->at.e < 0 ? MOE_GLU_CONCAT : k->s->evidence->problem->layer.glu_layout;
-    int32_t seen = k->at.e < 0 ? MOE_GLU_CONCAT : k->c->desc.glu_layout;
+    int32_t seen = layout_seen(k);
     int64_t column = moe_h_column(own, k->n, k->hw, k->at.unit, up);
     bool apart = seen == MOE_GLU_CONCAT || k->hw == k->n;
     *unit = apart ? column % k->n : column / 2;

@@ -90,11 +90,14 @@ static double bias_of(const moe_int_expert_run *k, moe_tensor_id id, unsigned wi
     const moe_tensor *b = &k->scene->evidence->problem->in.t[id];
     if (k->e < 0 || !b->data || k->change->terms & without)
         return 0;
-    return moe_load(b->data, b->dtype, (size_t)(k->e * width + i));
+    int64_t from = (k->e + k->change->bias_shift) % k->change->desc.E;
+    return k->change->bias_factor * moe_load(b->data, b->dtype, (size_t)(from * width + i));
 }
 
 static int32_t layout_of(const moe_int_expert_run *k) {
-    return k->e < 0 ? MOE_GLU_CONCAT : k->change->desc.glu_layout;
+    if (k->e < 0)
+        return k->change->terms & MOE_INT_SHARED_INTERLEAVED ? MOE_GLU_INTERLEAVED : MOE_GLU_CONCAT;
+    return k->change->desc.glu_layout;
 }
 
 /* The pre-activations of unit j. */

@@ -59,10 +59,13 @@ static moe_status run_routed(runner *k) {
         moe_int_stage_rows_alloc(k->sub->n_pairs, d, desc->n, moe_h_width(desc, desc->n), f);
     if (status)
         return status;
+    const moe_problem *problem = k->s->evidence->problem;
     for (int64_t p = 0; p < k->sub->n_pairs; p++) {
-        memcpy(f->x + p * d, k->s->X + k->sub->token[p] * d, (size_t)d * sizeof *f->x);
+        int64_t t = k->s->tokens[k->sub->token[p]], T = problem->T;
+        moe_int_load(&problem->in.t[MOE_T_X], (t + k->c->gather_X + T) % T * d, d, f->x + p * d);
         if (k->s->dO)
-            memcpy(f->dy + p * d, k->s->dO + k->sub->token[p] * d, (size_t)d * sizeof *f->x);
+            moe_int_load(&problem->in.t[MOE_T_DO], (t + k->c->gather_dO + T) % T * d, d,
+                         f->dy + p * d);
         f->weight[p] = k->used->weight[p];
     }
     bool alike = k->base && k->r->same_choice;
@@ -92,7 +95,7 @@ static double gate_of(const runner *k, int64_t i) {
     double z = 0;
     for (int64_t c = 0; c < desc->d; c++)
         z += k->s->X[i * desc->d + c] * moe_load(w->data, w->dtype, (size_t)c);
-    return 1 / (1 + exp(-z));
+    return k->c->terms & MOE_INT_GATE_LINEAR ? z : 1 / (1 + exp(-z));
 }
 
 static moe_status run_shared(runner *k) {
@@ -132,13 +135,19 @@ static void add_pair(const runner *k, int64_t i, int64_t p, double *o, double *d
     if (!moe_int_change_adds(k->c, e, k->position[p], rows))
         return;
     bool scaled = k->c->terms & MOE_INT_ON_INPUT && !(k->c->terms & MOE_INT_NO_DX_SCALE);
-    if (e >= desc->E)
+    if (e >= desc->E) {
+        w = k->c->terms & MOE_INT_NO_ZERO ? 0 : k->c->terms & MOE_INT_ZERO_UNWEIGHTED ? 1 : w;
         add(w, k->s->X + i * d, d, o);
-    else
-        add(k->c->terms & MOE_INT_ON_OUTPUT ? w : 1, f->Y + p * d, d, o);
-    if (k->s->dO && e >= desc->E)
-        add(w, k->s->dO + i * d, d, dx);
-    else if (k->s->dO)
+        if (k->s->dO)
+            add(w, k->s->dO + i * d, d, dx);
+        return;
+    }
+    double out = k->c->terms & MOE_INT_ON_OUTPUT ? w : 1;
+    add(out, f->Y + p * d, d, o);
+    const moe_tensor *b2 = &k->s->evidence->problem->in.t[MOE_T_B2];
+    for (int64_t c = 0; k->c->terms & MOE_INT_B2_UNWEIGHTED && c < d; c++)
+        o[c] += (1 - out) * moe_load(b2->data, b2->dtype, (size_t)(e * d + c));
+    if (k->s->dO)
         add(scaled ? w : 1, f->dXp + p * d, d, dx);
 }
 
@@ -154,7 +163,8 @@ static void add_shared(const runner *k, int64_t i, double *o, double *dx) {
     add(1, f->dXp + i * d, d, dx);
     if (!layer_of(k)->shared_gate || k->c->terms & (MOE_INT_NO_DX_GATE | MOE_INT_NO_SHARED_GATE))
         return;
-    double g = gate_of(k, i), dz = k->c->shared_factor * f->dS[i] * g * (1 - g);
+    double g = gate_of(k, i), slope = k->c->terms & MOE_INT_GATE_SLOPE ? g : g * (1 - g);
+    double dz = k->c->shared_factor * f->dS[i] * slope;
     for (int64_t c = 0; c < d; c++)
         dx[c] += dz * moe_load(w->data, w->dtype, (size_t)c);
 }
