@@ -101,8 +101,11 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
     unit.vda = w * w * sum * k->dd * k->cc + (u->rounding.eval + vs) * unit.da * unit.da;
     moe_int_unit_errors(desc, &u->rounding, true, &unit);
     for (int p = 0; p < unit.parts; p++) {
+        /* of both sides of a kink; there the truth is open, its errors are not */
+        double size = fmax(fabs(unit.dh[p]), fabs(unit.dh[p] + unit.jump[p]));
         double dh = unit.jump[p] != 0 ? NAN : unit.dh[p];
-        double v = unit.vdh[p] + moe_int_stored(&u->rounding, dh) + dh * dh * (rows + stored_x);
+        double v =
+            unit.vdh[p] + moe_int_stored(&u->rounding, size) + size * size * (rows + stored_x);
         add_outer(scale * dh, scale * scale * v, k->x, d, s->dw1[p], s->var1[p]);
         if (s->db1[p]) {
             *s->db1[p] += dh;

@@ -46,6 +46,7 @@ static moe_status add_item(cli_items *items, char kind, const char *name) {
     items->at = at;
     at[items->count].name = strdup(name);
     at[items->count].kind = kind;
+    at[items->count].must_decide = false;
     return at[items->count++].name ? MOE_OK : MOE_E_NOMEM;
 }
 
@@ -96,8 +97,11 @@ static moe_status add_default_suite(cli_items *items, const char *option) {
         moe_log_send(cli_log(), MOE_LOG_WARN,
                      "golden files are neither beside the program nor at $MOEREF_GOLDEN; the suite "
                      "runs without them");
-    for (size_t i = 0; !status && i < n; i++)
+    for (size_t i = 0; !status && i < n; i++) {
         status = add_item(items, 'c', suite[i]);
+        if (!status)
+            items->at[items->count - 1].must_decide = true;
+    }
     free(golden);
     return status;
 }
@@ -213,9 +217,21 @@ moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe
     return status ? status : attach_golden(selection, ret);
 }
 
-moe_status cli_backends_choose(const cli_strings *named, cli_backends *ret) {
+static moe_status load_backends(const cli_isolation *isolation, moe_backends **ret) {
+    const moe_isolation how = {.timeout_s = (double)isolation->timeout_s};
+    if (isolation->timeout_s < 0 || isolation->timeout_s > 1000000)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--timeout takes a number of seconds above 0");
+    if (isolation->none && isolation->timeout_s)
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--timeout cannot end what --no-isolation runs in this process");
+    return isolation->none ? moe_backends_load(NULL, cli_log(), ret)
+                           : moe_backends_load_isolated(NULL, &how, cli_log(), ret);
+}
+
+moe_status cli_backends_choose(const cli_strings *named, const cli_isolation *isolation,
+                               cli_backends *ret) {
     *ret = (cli_backends){0};
-    moe_status status = moe_backends_load(NULL, cli_log(), &ret->all);
+    moe_status status = load_backends(isolation, &ret->all);
     if (status)
         return status;
     size_t known = moe_backends_count(ret->all);
