@@ -184,6 +184,16 @@ static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s,
     return status;
 }
 
+/* Does the best explanation leave nothing that is wrong, nor makes anything so? */
+static bool settled(const moe_int_evidence *e) {
+    int wrong = e->first == MOE_INT_CHOICE;
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        wrong += e->wrong[id] && e->first != MOE_INT_CHOICE;
+    return e->found && !e->best.place && e->best.contradicted == 0 && e->best.explained >= wrong &&
+           (e->first == MOE_INT_CHOICE ||
+            e->best.is.after <= moe_gate_for(e->first, e->arithmetic).nmse);
+}
+
 static void try_changes(moe_int_evidence *e) {
     moe_int_scene s;
     moe_int_variant base = {.same_choice = true};
@@ -195,7 +205,7 @@ static void try_changes(moe_int_evidence *e) {
         status = moe_int_variant_make(&s, &right, NULL, &base);
         change_destroy(&right);
     }
-    for (size_t i = 0; !status && i < moe_int_bank_count; i++)
+    for (size_t i = 0; !status && !settled(e) && i < moe_int_bank_count; i++)
         if (moe_int_bank[i].change)
             status = try_change(e, &s, &base, &moe_int_bank[i]);
     moe_int_variant_destroy(&base);

@@ -140,6 +140,17 @@ typedef struct moe_int_hypothesis {
 extern const moe_int_hypothesis moe_int_bank[];
 extern const size_t moe_int_bank_count;
 
+/* changes_choice.c: what hypotheses about the router share. The weights of the changed description
+ * for the plan's choice. */
+bool moe_int_reweigh(moe_int_change *c);
+/* The choice of the changed description by c->logits, and its weights; or by own_logits, which
+ * become c's. False: without memory, or without a router. */
+bool moe_int_reroute(const moe_int_scene *s, const double *b_select, moe_int_change *c);
+bool moe_int_reroute_own(const moe_int_scene *s, moe_int_change *c);
+/* Copies that the caller frees: of the logits (NULL: none), of b_select (NULL: there is none). */
+double *moe_int_copy_logits(const moe_int_scene *s, const moe_int_change *c);
+double *moe_int_selection_bias(const moe_int_scene *s);
+
 #define MOE_INT_DECLARE_LOOK(kind, sentence)   moe_int_look_fn moe_int_look_##kind;
 #define MOE_INT_DECLARE_CHANGE(kind, sentence) moe_int_change_fn moe_int_change_##kind;
 MOE_INT_HYPOTHESES(MOE_INT_DECLARE_LOOK, MOE_INT_DECLARE_CHANGE, MOE_INT_DECLARE_LOOK)

@@ -105,6 +105,7 @@ typedef struct moe_int_change {
     double shared_factor;
     moe_int_slope_fault slope;
     int64_t tokens_dropped; /* last ones, left out of dW_r */
+    unsigned biases;        /* which the next two are about: 1 b1, 2 b2, 3 both */
     int64_t bias_shift;     /* expert e has the biases of expert e + this */
     double bias_factor;
     int64_t gather_X, gather_dO; /* a row's token is t + this (mod T) */

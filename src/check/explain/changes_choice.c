@@ -1,4 +1,4 @@
-/* Hypotheses about the router: its logits, and which experts it chooses. */
+/* Hypotheses about the choice of experts. */
 #include "check/explain/bank.h"
 #include "route/route.h"
 
@@ -11,7 +11,7 @@ static const moe_layer_desc *layer_of(const moe_int_scene *s) {
 }
 
 /* The weights of the changed description for the plan's choice. */
-static bool reweigh(moe_int_change *c) {
+bool moe_int_reweigh(moe_int_change *c) {
     return c->logits && moe_route_weigh(&c->desc, c->logits, c->plan) == MOE_OK;
 }
 
@@ -23,7 +23,7 @@ static void take_choice(moe_plan *plan, moe_int_change *c) {
 
 /* The choice of the changed description; weights follow. Without memory, or without a router: no
  * trial. */
-static bool reroute(const moe_int_scene *s, const double *b_select, moe_int_change *c) {
+bool moe_int_reroute(const moe_int_scene *s, const double *b_select, moe_int_change *c) {
     const moe_problem *p = s->evidence->problem;
     moe_plan *plan = NULL;
     if (!c->logits ||
@@ -34,7 +34,7 @@ static bool reroute(const moe_int_scene *s, const double *b_select, moe_int_chan
 }
 
 /* b_select in float64, which the caller frees; NULL where there is none. */
-static double *selection_bias(const moe_int_scene *s) {
+double *moe_int_selection_bias(const moe_int_scene *s) {
     const moe_tensor *b = &s->evidence->problem->in.t[MOE_T_B_SELECT];
     return layer_of(s)->router.select_bias ? moe_int_doubles(b, 0, moe_tensor_count(b)) : NULL;
 }
@@ -74,7 +74,7 @@ bool moe_int_change_ties_high(const moe_int_scene *s, int64_t trial, moe_int_cha
     (void)f;
     if (trial > 0 || !c->logits)
         return false;
-    double *z = malloc((size_t)count * sizeof *z), *b = selection_bias(s);
+    double *z = malloc((size_t)count * sizeof *z), *b = moe_int_selection_bias(s);
     moe_plan *reversed = NULL, *plan = NULL;
     moe_status status = z ? MOE_OK : MOE_E_NOMEM;
     if (!status) {
@@ -91,7 +91,7 @@ bool moe_int_change_ties_high(const moe_int_scene *s, int64_t trial, moe_int_cha
     moe_plan_destroy(&reversed);
     free(z);
     free(b);
-    return !status && reweigh(c);
+    return !status && moe_int_reweigh(c);
 }
 
 /* A group's two best scores together. */
@@ -124,7 +124,8 @@ bool moe_int_change_groups_zero(const moe_int_scene *s, int64_t trial, moe_int_c
     (void)f;
     if (trial > 0 || !c->logits || r->select != MOE_SELECT_GROUP_TOPK || r->groups > 256)
         return false;
-    double *score = malloc((size_t)(p->T * R + r->groups) * sizeof *score), *b = selection_bias(s);
+    double *score = malloc((size_t)(p->T * R + r->groups) * sizeof *score),
+           *b = moe_int_selection_bias(s);
     int32_t *best = malloc((size_t)K * sizeof *best);
     moe_int_pairs pairs = {0};
     moe_plan *plan = NULL;
@@ -146,7 +147,7 @@ bool moe_int_change_groups_zero(const moe_int_scene *s, int64_t trial, moe_int_c
     free(score);
     free(best);
     free(b);
-    return !status && reweigh(c);
+    return !status && moe_int_reweigh(c);
 }
 
 bool moe_int_change_groups_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -154,16 +155,16 @@ bool moe_int_change_groups_missing(const moe_int_scene *s, int64_t trial, moe_in
     (void)f;
     if (trial > 0 || layer_of(s)->router.select != MOE_SELECT_GROUP_TOPK)
         return false;
-    double *b = selection_bias(s);
+    double *b = moe_int_selection_bias(s);
     c->desc.router.select = MOE_SELECT_TOPK;
-    bool done = reroute(s, b, c);
+    bool done = moe_int_reroute(s, b, c);
     free(b);
     return done;
 }
 
 bool moe_int_change_select_bias_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                         moe_int_finding *f) {
-    double *b = selection_bias(s);
+    double *b = moe_int_selection_bias(s);
     if (trial > 1 || !b) {
         free(b);
         return false;
@@ -172,39 +173,21 @@ bool moe_int_change_select_bias_missing(const moe_int_scene *s, int64_t trial, m
         b[i] = -b[i];
     if (trial)
         moe_int_finding_say(f, " but subtracted");
-    bool done = reroute(s, trial ? b : NULL, c);
+    bool done = moe_int_reroute(s, trial ? b : NULL, c);
     free(b);
-    return done;
-}
-
-bool moe_int_change_router_bias_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                        moe_int_finding *f) {
-    const moe_tensor *b = &s->evidence->problem->in.t[MOE_T_B_R];
-    int64_t R = c->plan->n_experts, count = s->evidence->problem->T * R;
-    (void)f;
-    if (trial > 0 || !c->logits || !layer_of(s)->router.bias)
-        return false;
-    double *bias = selection_bias(s);
-    c->own_logits = malloc((size_t)count * sizeof *c->own_logits);
-    for (int64_t i = 0; c->own_logits && i < count; i++)
-        c->own_logits[i] = c->logits[i] - moe_load(b->data, b->dtype, (size_t)(i % R));
-    if (c->own_logits)
-        c->logits = c->own_logits;
-    bool done = c->own_logits && reroute(s, bias, c);
-    free(bias);
     return done;
 }
 
 /* Routes by the logits that the caller has put into own_logits. */
-static bool reroute_own(const moe_int_scene *s, moe_int_change *c) {
-    double *b = selection_bias(s);
+bool moe_int_reroute_own(const moe_int_scene *s, moe_int_change *c) {
+    double *b = moe_int_selection_bias(s);
     c->logits = c->own_logits;
-    bool done = c->own_logits && reroute(s, b, c);
+    bool done = c->own_logits && moe_int_reroute(s, b, c);
     free(b);
     return done;
 }
 
-static double *copy_logits(const moe_int_scene *s, const moe_int_change *c) {
+double *moe_int_copy_logits(const moe_int_scene *s, const moe_int_change *c) {
     size_t count = (size_t)(s->evidence->problem->T * c->plan->n_experts);
     double *z = c->logits ? malloc(count * sizeof *z) : NULL;
     if (z)
@@ -224,8 +207,8 @@ bool moe_int_change_groups_number(const moe_int_scene *s, int64_t trial, moe_int
     if (r->topk_groups < 1 || r->topk_groups > r->groups ||
         r->topk_groups * (E / r->groups) < layer_of(s)->K)
         return true; /* no such router: the next trial */
-    double *b = selection_bias(s);
-    bool done = reroute(s, b, c);
+    double *b = moe_int_selection_bias(s);
+    bool done = moe_int_reroute(s, b, c);
     free(b);
     return done;
 }
@@ -241,8 +224,8 @@ bool moe_int_change_capacity_other(const moe_int_scene *s, int64_t trial, moe_in
     else
         r->capacity += trial == 1 ? -1 : 1;
     moe_int_finding_say(f, trial ? ": %lld" : ": never", (long long)r->capacity);
-    double *b = selection_bias(s);
-    bool done = r->capacity < 1 || reroute(s, b, c);
+    double *b = moe_int_selection_bias(s);
+    bool done = r->capacity < 1 || moe_int_reroute(s, b, c);
     free(b);
     return done;
 }
@@ -253,13 +236,13 @@ bool moe_int_change_choose_capped(const moe_int_scene *s, int64_t trial, moe_int
     int64_t R = c->plan->n_experts;
     if (trial > 3 || caps[trial] >= R)
         return false;
-    c->own_logits = copy_logits(s, c);
+    c->own_logits = moe_int_copy_logits(s, c);
     for (int64_t i = 0; c->own_logits && i < s->evidence->problem->T * R; i++)
         if (i % R >= caps[trial])
             c->own_logits[i] = -1e300;
     moe_int_finding_say(f, ": %lld", (long long)caps[trial]);
     moe_int_finding_param(f, "experts", (double)caps[trial]);
-    return reroute_own(s, c);
+    return moe_int_reroute_own(s, c);
 }
 
 bool moe_int_change_choose_lowest(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -267,42 +250,13 @@ bool moe_int_change_choose_lowest(const moe_int_scene *s, int64_t trial, moe_int
     (void)f;
     if (trial > 0)
         return false;
-    c->own_logits = copy_logits(s, c);
+    c->own_logits = moe_int_copy_logits(s, c);
     for (int64_t i = 0; c->own_logits && i < s->evidence->problem->T * c->plan->n_experts; i++)
         c->own_logits[i] = -c->own_logits[i];
     const double *right = c->logits;
-    bool done = reroute_own(s, c);
+    bool done = moe_int_reroute_own(s, c);
     c->logits = right;
-    return done && reweigh(c);
-}
-
-/* Takes the last elements' share from the logits. */
-bool moe_int_change_router_k_dropped(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                     moe_int_finding *f) {
-    static const int64_t dropped[] = {8, 16, 32, 64, 128};
-    const moe_problem *p = s->evidence->problem;
-    int64_t R = c->plan->n_experts, d = p->layer.d;
-    if (trial > 4 || dropped[trial] >= d)
-        return false;
-    int64_t k = dropped[trial];
-    double *w = malloc((size_t)(R + 1) * (size_t)k * sizeof *w), *x = w ? w + R * k : NULL;
-    c->own_logits = copy_logits(s, c);
-    for (int64_t e = 0; w && c->own_logits && e < R; e++)
-        moe_int_load(&p->in.t[MOE_T_W_R], e * d + d - k, k, w + e * k);
-    for (int64_t t = 0; w && c->own_logits && t < p->T; t++) {
-        moe_int_load(&p->in.t[MOE_T_X], t * d + d - k, k, x);
-        for (int64_t e = 0; e < R; e++)
-            for (int64_t i = 0; i < k; i++)
-                c->own_logits[t * R + e] -= w[e * k + i] * x[i];
-    }
-    bool made = w != NULL;
-    free(w);
-    moe_int_finding_say(f, ": %lld of %lld", (long long)k, (long long)d);
-    moe_int_finding_param(f, "dropped", (double)k);
-    if (s->evidence->first == MOE_INT_CHOICE)
-        return made && reroute_own(s, c);
-    c->logits = c->own_logits ? c->own_logits : c->logits;
-    return made && reweigh(c);
+    return done && moe_int_reweigh(c);
 }
 
 /* K - 1, 8, 1 experts. */
@@ -312,49 +266,11 @@ bool moe_int_change_choose_fewer(const moe_int_scene *s, int64_t trial, moe_int_
     const int64_t fewer[] = {K - 1, 8, 1};
     if (trial > 2 || K < 2 || fewer[trial] >= K)
         return false;
-    double *b = selection_bias(s);
+    double *b = moe_int_selection_bias(s);
     c->desc.K = fewer[trial];
     moe_int_finding_say(f, ": %lld", (long long)c->desc.K);
     moe_int_finding_param(f, "K", (double)c->desc.K);
-    bool done = reroute(s, b, c);
-    free(b);
-    return done;
-}
-
-/* Logits rounded, or made of rounded factors, in bf16 and fp16. */
-bool moe_int_change_router_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                  moe_int_finding *f) {
-    const moe_problem *p = s->evidence->problem;
-    moe_dtype type = trial % 2 ? MOE_F16 : MOE_BF16;
-    int64_t R = c->plan->n_experts, d = p->layer.d, n = s->n_tokens;
-    if (trial > 3 || !c->logits)
-        return false;
-    moe_int_finding_say(f, ": %s of %s", trial < 2 ? "logits" : "factors", moe_dtype_name(type));
-    c->own_logits = malloc((size_t)(p->T * R) * sizeof *c->own_logits);
-    double *w = malloc((size_t)d * sizeof *w);
-    if (!c->own_logits || !w) {
-        free(w);
-        return false;
-    }
-    for (int64_t i = 0; i < p->T * R; i++)
-        c->own_logits[i] = moe_round_to(c->logits[i], type);
-    for (int64_t e = 0; trial > 1 && e < R; e++) { /* of the scene's tokens */
-        moe_int_load(&p->in.t[MOE_T_W_R], e * d, d, w);
-        for (int64_t t = 0; t < n; t++) {
-            double z = layer_of(s)->router.bias
-                           ? moe_load(p->in.t[MOE_T_B_R].data, p->in.t[MOE_T_B_R].dtype, (size_t)e)
-                           : 0;
-            for (int64_t i = 0; i < d; i++)
-                z += moe_round_to(w[i], type) * moe_round_to(s->X[t * d + i], type);
-            c->own_logits[s->tokens[t] * R + e] = z;
-        }
-    }
-    free(w);
-    c->logits = c->own_logits;
-    if (s->evidence->first != MOE_INT_CHOICE || trial > 1)
-        return reweigh(c);
-    double *b = selection_bias(s);
-    bool done = reroute(s, b, c);
+    bool done = moe_int_reroute(s, b, c);
     free(b);
     return done;
 }

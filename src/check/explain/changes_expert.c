@@ -85,21 +85,28 @@ bool moe_int_change_weights_neighbour(const moe_int_scene *s, int64_t trial, moe
     return shift(s, trial, true, true, c, f);
 }
 
+static const char *const bias_names[] = {"b1", "b2", "b1 and b2"};
+
 bool moe_int_change_bias_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                    moe_int_finding *f) {
     int64_t E = layer_of(s)->E;
-    if (trial > 1 || E < 2 || !layer_of(s)->expert_bias)
+    if (trial > 5 || E < 2 || !layer_of(s)->expert_bias)
         return false;
-    c->bias_shift = trial ? E - 1 : 1;
-    moe_int_finding_say(f, ": expert e has those of e %s 1", trial ? "-" : "+");
+    c->biases = 1 + (unsigned)trial / 2;
+    c->bias_shift = trial % 2 ? E - 1 : 1;
+    moe_int_finding_say(f, ": expert e has %s of e %s 1", bias_names[trial / 2],
+                        trial % 2 ? "-" : "+");
     return true;
 }
 
 bool moe_int_change_bias_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
-    (void)f;
+    if (trial > 2 || !layer_of(s)->expert_bias)
+        return false;
+    c->biases = 1 + (unsigned)trial;
     c->bias_factor = 2;
-    return trial == 0 && layer_of(s)->expert_bias;
+    moe_int_finding_say(f, ": %s", bias_names[trial]);
+    return true;
 }
 
 bool moe_int_change_b2_unweighted(const moe_int_scene *s, int64_t trial, moe_int_change *c,

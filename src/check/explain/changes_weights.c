@@ -8,18 +8,13 @@ static const moe_layer_desc *layer_of(const moe_int_scene *s) {
     return &s->evidence->problem->layer;
 }
 
-/* The weights of the changed description for the plan's choice. */
-static bool reweigh(moe_int_change *c) {
-    return c->logits && moe_route_weigh(&c->desc, c->logits, c->plan) == MOE_OK;
-}
-
 bool moe_int_change_renorm_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                    moe_int_finding *f) {
     (void)f;
     if (trial > 0 || !layer_of(s)->router.renorm)
         return false;
     c->desc.router.renorm = c->back.router.renorm = 0;
-    return reweigh(c);
+    return moe_int_reweigh(c);
 }
 
 bool moe_int_change_renorm_added(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -28,7 +23,7 @@ bool moe_int_change_renorm_added(const moe_int_scene *s, int64_t trial, moe_int_
     if (trial > 0 || layer_of(s)->router.renorm)
         return false;
     c->desc.router.renorm = c->back.router.renorm = 1;
-    return reweigh(c);
+    return moe_int_reweigh(c);
 }
 
 bool moe_int_change_scale_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -37,7 +32,7 @@ bool moe_int_change_scale_missing(const moe_int_scene *s, int64_t trial, moe_int
     if (trial > 0 || layer_of(s)->router.scale == 1)
         return false;
     c->desc.router.scale = c->back.router.scale = 1;
-    return reweigh(c);
+    return moe_int_reweigh(c);
 }
 
 bool moe_int_change_scale_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -47,7 +42,7 @@ bool moe_int_change_scale_twice(const moe_int_scene *s, int64_t trial, moe_int_c
         return false;
     c->desc.router.scale *= c->desc.router.scale;
     c->back.router.scale = c->desc.router.scale;
-    return reweigh(c);
+    return moe_int_reweigh(c);
 }
 
 bool moe_int_change_scale_on_shared(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -101,7 +96,7 @@ static double fitted_eps(const moe_int_scene *s, moe_int_change *c) {
     const moe_router_desc *r = &layer_of(s)->router;
     double sum = 0;
     c->desc.router.renorm = 0;
-    if (!got->data || moe_tensor_count(got) != c->plan->n_pairs || !reweigh(c))
+    if (!got->data || moe_tensor_count(got) != c->plan->n_pairs || !moe_int_reweigh(c))
         return -1;
     for (int64_t t = 0; t < c->plan->n_tokens; t++) {
         double w = 0, raw = sum_of(c->plan, t);
@@ -127,7 +122,7 @@ bool moe_int_change_renorm_eps(const moe_int_scene *s, int64_t trial, moe_int_ch
     c->desc.router.renorm_eps = c->back.router.renorm_eps = other;
     moe_int_finding_say(f, ": %.4g, not %.4g", other, r->renorm_eps);
     moe_int_finding_param(f, "eps", other);
-    return reweigh(c);
+    return moe_int_reweigh(c);
 }
 
 /* The sum of all experts' scores, or the largest of the chosen. */
@@ -142,7 +137,7 @@ bool moe_int_change_renorm_other_sum(const moe_int_scene *s, int64_t trial, moe_
     moe_layer_desc desc = c->desc;
     desc.router.select_bias = 1; /* then scores are scores, and not their logits */
     c->desc.router.renorm = 0;
-    bool done = score && reweigh(c);
+    bool done = score && moe_int_reweigh(c);
     if (score)
         moe_route_selection_scores(&desc, plan->n_tokens, c->logits, NULL, score);
     for (int64_t t = 0; done && t < plan->n_tokens; t++) {
@@ -169,7 +164,7 @@ bool moe_int_change_score_other(const moe_int_scene *s, int64_t trial, moe_int_c
         return false;
     c->desc.router.score = c->back.router.score = (int32_t)trial;
     moe_int_finding_say(f, ", %s instead of %s", names[trial], names[layer_of(s)->router.score]);
-    return reweigh(c);
+    return moe_int_reweigh(c);
 }
 
 /* Raw weights score + b_select, renormalised and scaled as the layer says. */
@@ -180,11 +175,10 @@ bool moe_int_change_select_bias_weighs(const moe_int_scene *s, int64_t trial, mo
     (void)f;
     if (trial > 0 || !c->logits || !r->select_bias)
         return false;
-    const moe_tensor *bias = &s->evidence->problem->in.t[MOE_T_B_SELECT];
-    double *b = moe_int_doubles(bias, 0, moe_tensor_count(bias));
+    double *b = moe_int_selection_bias(s);
     c->desc.router.renorm = 0;
     c->desc.router.scale = 1;
-    if (!b || !reweigh(c)) {
+    if (!b || !moe_int_reweigh(c)) {
         free(b);
         return false;
     }

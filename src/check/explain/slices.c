@@ -92,8 +92,9 @@ static double bias_of(const slice_run *k, int up) {
     const moe_tensor *b = &k->s->evidence->problem->in.t[MOE_T_B1];
     if (k->at.e < 0 || !b->data || k->c->terms & MOE_INT_NO_B1)
         return 0;
-    int64_t from = (k->at.e + k->c->bias_shift) % k->c->desc.E;
-    return k->c->bias_factor *
+    bool meant = k->c->biases & 1;
+    int64_t from = meant ? (k->at.e + k->c->bias_shift) % k->c->desc.E : k->at.e;
+    return (meant ? k->c->bias_factor : 1) *
            moe_load(b->data, b->dtype, (size_t)(from * k->hw + column_of(k, up)));
 }
 

@@ -90,8 +90,10 @@ static double bias_of(const moe_int_expert_run *k, moe_tensor_id id, unsigned wi
     const moe_tensor *b = &k->scene->evidence->problem->in.t[id];
     if (k->e < 0 || !b->data || k->change->terms & without)
         return 0;
-    int64_t from = (k->e + k->change->bias_shift) % k->change->desc.E;
-    return k->change->bias_factor * moe_load(b->data, b->dtype, (size_t)(from * width + i));
+    bool meant = k->change->biases & (id == MOE_T_B1 ? 1 : 2);
+    int64_t from = meant ? (k->e + k->change->bias_shift) % k->change->desc.E : k->e;
+    return (meant ? k->change->bias_factor : 1) *
+           moe_load(b->data, b->dtype, (size_t)(from * width + i));
 }
 
 static int32_t layout_of(const moe_int_expert_run *k) {
