@@ -78,7 +78,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(activation_missing, "the gate multiplies without its nonlinearity")                    \
     CHANGE(relu_leaky, "relu leaks 0.01 of what is negative")                                     \
     CHANGE(up_missing, "the up projection does not multiply")                                     \
-    CHANGE(clamp_missing, "the activation clamps otherwise")                                        \
+    CHANGE(clamp_missing, "the activation clamps otherwise")                                      \
     CHANGE(clamp_after, "the gate is clamped after its sigmoid, not before")                      \
     CHANGE(one_missing, "the clamped up is not raised by 1")                                      \
     CHANGE(alpha_other, "the sigmoid has another alpha")                                          \
@@ -121,7 +121,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(dx_router, "dX lacks the router's part")                                               \
     CHANGE(dx_shared, "dX lacks the shared expert's part")                                        \
     CHANGE(dx_gate, "dX lacks the part of the shared expert's gate")                              \
-    CHANGE(dx_scale, "dX lacks the weight on the experts' input")                                 \
+    CHANGE(dx_scale, "dX adds dX~")                                                               \
     CHANGE(dw1_input, "dW1 is taken of the unweighted input")                                     \
     /* places */                                                                                  \
     PLACE(elements, "a few elements of %s are wrong")                                             \

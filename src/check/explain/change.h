@@ -62,7 +62,7 @@ enum {
     MOE_INT_ON_INPUT = 1 << 13,      /* weights multiply the expert's input */
     MOE_INT_ON_OUTPUT = 1 << 14,     /* weights multiply the expert's output */
     MOE_INT_DW1_UNWEIGHTED_X = 1 << 15, /* dW1 = dH^T x, the weight being on the input */
-    MOE_INT_NO_DX_SCALE = 1 << 16,      /* dX adds dX~ without the input's weight */
+    MOE_INT_DX_SCALE_OTHER = 1 << 16,   /* dX adds dX~ weighted where it should not be, or not */
     MOE_INT_DW2_WEIGHT_TWICE = 1 << 17,
     MOE_INT_DH_WEIGHT_TWICE = 1 << 18,
     MOE_INT_B2_UNWEIGHTED = 1 << 19, /* O += w (Y - b2) + b2 */

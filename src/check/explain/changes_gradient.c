@@ -153,9 +153,11 @@ static bool on_input(const moe_int_scene *s) {
 
 bool moe_int_change_dx_scale(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                              moe_int_finding *f) {
-    (void)f;
-    c->terms |= MOE_INT_NO_DX_SCALE;
-    return trial == 0 && on_input(s);
+    if (trial > 0 || !s->dO)
+        return false;
+    c->terms |= MOE_INT_DX_SCALE_OTHER;
+    moe_int_finding_say(f, on_input(s) ? " without the experts' input weight" : " weighted again");
+    return true;
 }
 
 bool moe_int_change_dw1_input(const moe_int_scene *s, int64_t trial, moe_int_change *c,

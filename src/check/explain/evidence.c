@@ -104,12 +104,15 @@ static int score_of(const moe_int_finding *f) {
 
 void moe_int_offer(moe_int_evidence *e, const moe_int_finding *finding) {
     const moe_int_finding *best = &e->best;
-    if (!moe_int_explains(e, e->first, finding->is.before, finding->is.after))
+    if (!moe_int_explains(e, e->first, finding->is.before, finding->is.after) ||
+        (finding->contradicted > 0 && finding->contradicted >= finding->explained))
         return;
     int gain = score_of(finding) - score_of(best);
+    bool rough =
+        e->first == MOE_INT_CHOICE || best->is.after > moe_gate_for(e->first, e->arithmetic).nmse;
     bool better = !e->found || (best->place && !finding->place) ||
                   (best->place == finding->place &&
-                   (gain > 0 || (gain == 0 && finding->is.after < best->is.after / 30)));
+                   (gain > 0 || (gain == 0 && rough && finding->is.after < best->is.after / 30)));
     if (finding->place && e->found && !best->place)
         better = false;
     if (better) {

@@ -143,7 +143,7 @@ bool moe_int_look_moved_rows(const moe_int_sight *p, moe_int_finding *f) {
                                            "the second row after it", "the second row before it",
                                            "the next expert's row",   "the previous expert's row"};
     bool *marked = calloc((size_t)p->rows, sizeof *marked), found = false;
-    if (!marked || !moe_int_sight_is_whole(p) || p->width < 4 || p->odd > 0 ||
+    if (!marked || !moe_int_sight_is_whole(p) || p->rows * p->width < 32 || p->odd > 0 ||
         (p->layout.by != MOE_INT_BY_TOKEN && p->layout.by != MOE_INT_BY_PAIR)) {
         free(marked);
         return false;

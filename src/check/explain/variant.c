@@ -134,7 +134,8 @@ static void add_pair(const runner *k, int64_t i, int64_t p, double *o, double *d
     double w = k->used->weight[p];
     if (!moe_int_change_adds(k->c, e, k->position[p], rows))
         return;
-    bool scaled = k->c->terms & MOE_INT_ON_INPUT && !(k->c->terms & MOE_INT_NO_DX_SCALE);
+    bool on_input = k->c->terms & MOE_INT_ON_INPUT;
+    bool scaled = on_input != ((k->c->terms & MOE_INT_DX_SCALE_OTHER) != 0);
     if (e >= desc->E) {
         w = k->c->terms & MOE_INT_NO_ZERO ? 0 : k->c->terms & MOE_INT_ZERO_UNWEIGHTED ? 1 : w;
         add(w, k->s->X + i * d, d, o);
