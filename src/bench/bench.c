@@ -1,6 +1,7 @@
 /* Timing: prepare once, run many times, keep medians and spread. */
 #include "backend/front.h"
 #include "bench/predict.h"
+#include "bench/same.h"
 #include "bench/watch.h"
 #include "core/clock.h"
 #include "core/samples.h"
@@ -133,6 +134,32 @@ static moe_status time_layer(moe_backend *backend, moe_layer *layer, const moe_p
     return status;
 }
 
+/* An untimed run first, whose results those of the last timed one must be: what does nothing from
+ * the second call on, or goes astray in the hundredth, has no time. Not where no untimed runs are
+ * wanted. */
+static moe_status time_and_compare(moe_backend *backend, moe_layer *layer, const moe_problem *p,
+                                   const moe_bench_params *params, const moe_support *support,
+                                   const moe_log *log, moe_bench_result *ret) {
+    size_t size = moe_dtype_size((moe_dtype)support->arithmetic);
+    moe_tensors first = {0}, last = {0};
+    if (params->warmup < 0)
+        return time_layer(backend, layer, p, params, size, log, ret);
+    moe_status status = moe_layer_forward(layer);
+    if (!status && (p->pass & MOE_PASS_BWD))
+        status = moe_layer_backward(layer);
+    if (!status)
+        status = moe_int_results_keep(layer, p, support, &first);
+    if (!status)
+        status = time_layer(backend, layer, p, params, size, log, ret);
+    if (!status)
+        status = moe_int_results_keep(layer, p, support, &last);
+    if (!status)
+        status = moe_int_results_same(support, &first, &last, log);
+    moe_tensors_destroy(&first);
+    moe_tensors_destroy(&last);
+    return status;
+}
+
 moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
                          const moe_bench_params *params, const moe_log *log,
                          moe_bench_result *ret) {
@@ -163,8 +190,7 @@ moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
     if (!status)
         status = moe_layer_set_input(layer, &input);
     if (!status)
-        status = time_layer(backend, layer, problem, params,
-                            moe_dtype_size((moe_dtype)support.arithmetic), log, &result);
+        status = time_and_compare(backend, layer, problem, params, &support, log, &result);
     moe_layer_destroy(&layer);
     if (moe_backend_fault(backend)[0]) /* also of a slot without a status */
         status = MOE_E_CONTRACT;

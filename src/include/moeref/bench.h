@@ -75,8 +75,9 @@ typedef struct moe_bench_result {
 } moe_bench_result;
 
 /* Prepares `problem` on `backend` and times forward and (if the problem has it) backward. Checking
- * is the caller's business: nothing here looks at results. MOE_E_UNSUPPORTED with the backend's
- * reason in the log. params may be NULL. */
+ * is the caller's business; here the last timed run's results must be those of an untimed first run
+ * (unless warmup is negative), else MOE_E_CONTRACT. MOE_E_UNSUPPORTED with the backend's reason in
+ * the log. params may be NULL. */
 MOE_API moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
                                  const moe_bench_params *params, const moe_log *log,
                                  moe_bench_result *ret);
