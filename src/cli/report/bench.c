@@ -1,7 +1,7 @@
 #include "cli/report/bench.h"
 #include "cli/input/messages.h"
 #include "cli/report/csv.h"
-#include "cli/report/text.h"
+#include "cli/report/json_text.h"
 
 static void progress(void *user, int32_t done, int32_t of) {
     cli_progress("timing %s: run %d of %d", (const char *)user, done + 1, of);

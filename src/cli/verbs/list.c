@@ -2,7 +2,7 @@
 #include "cli/input/messages.h"
 #include "cli/input/options.h"
 #include "cli/report/json.h"
-#include "cli/report/text.h"
+#include "cli/report/json_text.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/isolation.h"
 #include "moeref/suite.h"
