@@ -116,9 +116,14 @@ static moe_status contract_prepare(void *self, const moe_layer_desc *desc, const
     l->armed = desc->d == 17;
     const bool acts_now = turn(dev, l->armed, "prepare");
     moe_status status = contract_inner.prepare(dev->inner, desc, use, params, &l->inner);
-    if (!(acts_now && strcmp(dev->act, "null") == 0))
+    status = answer(dev, acts_now, status);
+    if (status || (acts_now && strcmp(dev->act, "null") == 0)) {
+        contract_inner.release(l->inner);
+        free(l);
+    } else {
         *ret = l;
-    return answer(dev, acts_now, status);
+    }
+    return status;
 }
 
 static void contract_release(void *self) {

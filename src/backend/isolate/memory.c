@@ -28,7 +28,12 @@ void moe_int_shared_drop(moe_int_shared *shared) {
 
 /* A sealed file of that size, or -1. Its pages come when they are written, as those of malloc. */
 static int make_file(size_t size) {
-    int file = memfd_create("moeref", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int low = memfd_create("moeref", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (low < 0)
+        return -1;
+    /* In the place of a closed standard error it would take in messages. */
+    int file = fcntl(low, F_DUPFD_CLOEXEC, 16);
+    close(low);
     if (file < 0)
         return -1;
     if (size <= PTRDIFF_MAX && ftruncate(file, (off_t)size) == 0 &&

@@ -53,14 +53,14 @@ static int move_up(int file) {
 
 static void make_channels(moe_int_process *p, far_ends *far) {
     int calls[2] = {-1, -1}, side[2] = {-1, -1}, output[2] = {-1, -1};
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, calls) ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, side) || pipe2(output, O_CLOEXEC))
-        calls[0] = calls[0]; /* the ends that are missing stay -1 */
-    p->calls = calls[0];
-    p->side = side[0];
-    p->output = output[0];
+    bool complete = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, calls) == 0 &&
+                    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, side) == 0 &&
+                    pipe2(output, O_CLOEXEC) == 0;
+    p->calls = move_up(calls[0]); /* where standard error is closed, it could be in its place */
+    p->side = move_up(side[0]);
+    p->output = move_up(output[0]);
     *far = (far_ends){move_up(calls[1]), move_up(side[1]), move_up(output[1])};
-    if (p->output >= 0)
+    if (complete)
         fcntl(p->output, F_SETFL, O_NONBLOCK);
 }
 
