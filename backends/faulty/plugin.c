@@ -170,7 +170,7 @@ static void change_input(const fy_layer *l, const moe_input *input) {
         moe_store(input->X.data, input->X.dtype, 3, 0.125);
     if (FAULT(l, dO_changed) && input->dO.data)
         moe_store(input->dO.data, input->dO.dtype, 3, 0.125);
-    if (FAULT(l, plan_changed) && input->plan)
+    if (FAULT(l, plan_changed) && input->plan && input->plan->n_pairs > 1)
         ((moe_plan *)input->plan)->weight[1] *= 2;
 }
 

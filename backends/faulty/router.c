@@ -148,7 +148,7 @@ static void weigh(fy_layer *l, int64_t t) {
     for (int64_t k = 0; k < K; k++) {
         if (!weighs_over_chosen(l))
             raw[k] = fy_score(l, t, chosen[k]);
-        if (FAULT(l, select_bias_in_weight))
+        if (FAULT(l, select_bias_in_weight) && b)
             raw[k] += b[chosen[k]];
     }
     const double norm = norm_of(l, t);

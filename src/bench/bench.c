@@ -156,18 +156,22 @@ moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
         return moe_fail(log, status, "%s cannot run this case: %s", moe_backend_name(backend),
                         support.reason);
     if (!params->no_roofline)
-        result.has_roofline = moe_backend_roofline(backend, &result.roofline) == MOE_OK;
-    status = moe_layer_prepare(backend, &problem->layer, &use, &problem->in, &layer);
+        status = moe_backend_roofline(backend, &result.roofline);
+    result.has_roofline = !params->no_roofline && status == MOE_OK;
+    if (status != MOE_E_CONTRACT)
+        status = moe_layer_prepare(backend, &problem->layer, &use, &problem->in, &layer);
     if (!status)
         status = moe_layer_set_input(layer, &input);
     if (!status)
         status = time_layer(backend, layer, problem, params,
                             moe_dtype_size((moe_dtype)support.arithmetic), log, &result);
+    moe_layer_destroy(&layer);
+    if (moe_backend_fault(backend)[0]) /* also of a slot without a status */
+        status = MOE_E_CONTRACT;
     if (status)
         moe_fail(log, status, "timing %s on %s: %s", problem->name, moe_backend_name(backend),
                  moe_status_str(status));
     else
         *ret = result;
-    moe_layer_destroy(&layer);
     return status;
 }

@@ -2,6 +2,7 @@
 #include "check/judge.h"
 #include "check/bundle/bundle.h"
 #include "check/compare/compare.h"
+#include "check/coverage/coverage.h"
 #include "check/untold.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
@@ -117,7 +118,8 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
     c.truth = golden ? "golden" : "oracle";
     if (!b->truth.sampled && variance->data)
         c.variance = variance;
-    if (!b->truth.sampled && has_kinks(id))
+    c.exact = b->truth.exact;
+    if (!b->truth.sampled && !b->truth.exact && has_kinks(id))
         c.rows = &b->truth.rows;
     moe_int_compare(&c, ret);
     if (golden && !b->truth.sampled && ret->verdict != MOE_VERDICT_FAIL && ret->not_compared > 0)
@@ -289,6 +291,23 @@ static void conclude(trial *b) {
     qsort(r->tensor, r->n_tensors, sizeof *r->tensor, by_rank);
 }
 
+/* What the case decides; a case of the suite must decide whatever it carries. */
+static moe_status cover(trial *b, const moe_check_params *params) {
+    char missing[160];
+    moe_check_result *r = b->result;
+    if (b->truth.sampled || !(params->coverage || params->must_decide))
+        return MOE_OK;
+    moe_status status = moe_int_coverage(b->subject->problem, b->truth.oracle, b->routing.logits,
+                                         b->subject->arithmetic, &r->coverage);
+    if (status || !params->must_decide)
+        return status;
+    moe_int_coverage_missing(&r->coverage, missing, sizeof missing);
+    if (missing[0])
+        moe_int_result_set(r, MOE_VERDICT_MISTRUSTED, "the case carries what decides nothing: %s",
+                           missing);
+    return MOE_OK;
+}
+
 /* The router's gradients of a sampled shape start from the subject's own dS. */
 static moe_status add_router_part(trial *b) {
     const moe_tensor *dS = &b->subject->got.t[MOE_T_DS];
@@ -322,15 +341,17 @@ static moe_status judge_untold(trial *b, const moe_check_params *params,
     moe_status status = MOE_OK;
     int guesses = b->truth.sampled ? MOST_GUESSES_OF_SAMPLES : 1;
     for (int i = 0; !status && i < guesses && first_failing(b->result); i++) {
-        moe_check_result fresh = *before;
+        const moe_check_result judged = *b->result;
         moe_int_routing guessed;
-        status = moe_int_untold_routing(b->subject, &b->routing, &b->truth, threads, b->log, &fresh,
-                                        &guessed);
-        if (status || !guessed.plan)
+        moe_int_result_restore(b->result, before);
+        status = moe_int_untold_routing(b->subject, &b->routing, &b->truth, threads, b->log,
+                                        b->result, &guessed);
+        if (status || !guessed.plan) {
+            moe_int_result_restore(b->result, &judged);
             break;
+        }
         moe_int_truth_destroy(&b->truth);
         moe_int_routing_destroy(&b->routing);
-        *b->result = fresh;
         b->routing = guessed;
         status = make_truth(b, params);
         if (!status)
@@ -357,9 +378,10 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     if (status)
         return status;
     conclude(b);
+    status = cover(b, params);
     if (params->dump_dir && b->result->verdict == MOE_VERDICT_FAIL)
         moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, b->result);
-    return MOE_OK;
+    return status;
 }
 
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,

@@ -1,8 +1,10 @@
 /* The judge judged: every fault is noticed, and nothing is where there is none. */
 #include "moeref/selftest.h"
 #include "run_moeref.h"
+#include "temporary.h"
 
 #include <jansson.h>
+#include <unistd.h>
 
 /* Faults that the judge does not notice yet, each a hole. A fault that is not listed here and gets
  * past fails the test. */
@@ -75,6 +77,27 @@ Test(selftest, full_form) {
         cr_expect(i == 2 || json_is_true(json_object_get(entry, "caught")), "%s", line);
     }
     json_decref(root);
+}
+
+/* An eps of 1e-6 moves the weights by less than any gate: the case cannot show that it is ignored,
+ * and a pass on it is mistrusted where it counts. */
+Test(selftest, a_case_that_shows_nothing_is_mistrusted) {
+    static const char line[] = "T=24 d=16 n=8 E=4 K=2 score=sigmoid renorm=1 eps=1e-06 seed=3";
+    char path[TEMPORARY_BYTES], args[1000];
+    temporary_file(path, "", "", 0);
+    snprintf(args, sizeof args,
+             "selftest --case '%s' --fault renorm_eps_missing --fault renorm_missing --dtype bf16 "
+             "--mistrust %s",
+             line, path);
+    expect(1, "SURVIVED  bf16.renorm_eps_missing", args);
+    snprintf(args, sizeof args, "check --backend reference:bf16 --case '%s' --mistrust %s", line,
+             path);
+    expect(1, "this case cannot show these faults: renorm_eps_missing", args);
+    snprintf(args, sizeof args, "check --backend reference:fp32 --case '%s' --mistrust %s", line,
+             path);
+    expect(0, "1 passed", args);
+    unlink(path);
+    expect(2, "--mistrust lists cases", "selftest --mistrust x");
 }
 
 /* Without a fault the copy is right on everything. */

@@ -9,7 +9,7 @@
 enum {
     SLICE_MS = 50,      /* between looks whether the worker lives, where nothing comes from it */
     PATIENCE_MS = 2000, /* for a worker that has closed its channel to end */
-    MOST_SAID = 40      /* messages and printed lines of one call; more is no news */
+    MOST_SAID = 12      /* messages and printed lines of one call; more is no news */
 };
 
 /* Seconds for a call that has nothing to do with a layer's size. */

@@ -39,18 +39,21 @@ static call begin(moe_int_caller *c) {
     return k;
 }
 
-static moe_status end(moe_int_caller *c, const call *k, moe_int_slot slot, moe_status status) {
+/* `what` names the call in a fault. */
+static moe_status end_of(moe_int_caller *c, const call *k, const char *what, moe_status status) {
     const double us = moe_int_now_us() - k->start_us;
     const bool rounds = fegetround() == k->rounding;
     c->us = c->inside_us > 0 && c->inside_us < us ? c->inside_us : us;
     fesetenv(&k->environment);
     if (!c->fault[0] && (status > MOE_OK || status < MOE_E_DEVICE))
-        moe_int_caller_fault(c, "%s returned %d, which is no status", moe_int_slot_name(slot),
-                             (int)status);
+        moe_int_caller_fault(c, "%s returned %d, which is no status", what, (int)status);
     if (!rounds)
-        moe_int_caller_fault(c, "%s left another rounding mode of the floating-point unit",
-                             moe_int_slot_name(slot));
+        moe_int_caller_fault(c, "%s left another rounding mode of the floating-point unit", what);
     return c->fault[0] ? MOE_E_CONTRACT : status;
+}
+
+static moe_status end(moe_int_caller *c, const call *k, moe_int_slot slot, moe_status status) {
+    return end_of(c, k, moe_int_slot_name(slot), status);
 }
 
 moe_status moe_int_call_open(moe_int_caller *c, const moe_open_params *params, void **ret) {
@@ -129,9 +132,11 @@ moe_status moe_int_call_backward(moe_int_caller *c, void *layer) {
 
 moe_status moe_int_call_fetch(moe_int_caller *c, void *layer, moe_tensor_id id, moe_tensor *dst) {
     moe_tensor view = *dst; /* its own to spoil: the caller frees by the other */
+    char what[40];
+    snprintf(what, sizeof what, "fetch of %s", moe_tensor_name(id));
     const call k = begin(c);
     const moe_status status = c->plugin->fetch(layer, id, &view);
-    return end(c, &k, MOE_INT_SLOT_FETCH, status);
+    return end_of(c, &k, what, status);
 }
 
 moe_status moe_int_call_routing(moe_int_caller *c, void *layer, const moe_plan **ret) {
@@ -155,9 +160,7 @@ moe_status moe_int_call_timings(moe_int_caller *c, void *layer, moe_cost *ret, s
     const call k = begin(c);
     size_t count = c->plugin->timings(layer, ret, capacity);
     const moe_status status = end(c, &k, MOE_INT_SLOT_TIMINGS, MOE_OK);
-    if (count > capacity)
-        count = capacity;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && i < capacity; i++) {
         moe_int_clean_text(ret[i].name, sizeof ret[i].name);
         moe_int_clean_text(ret[i].bound_by, sizeof ret[i].bound_by);
         if (!isfinite(ret[i].us) || ret[i].us < 0)

@@ -30,6 +30,7 @@ typedef struct moe_int_rounding {
     double sum;    /* L terms add sum * L * (sum of squares); of fp32 in bf16 and fp16 */
     double eval;   /* evaluating the activation adds eval * value^2, over its storing */
     double router; /* eval of the router, which computes in fp32 or better */
+    bool exact_h;  /* H does not err (exact.h): no kernel is on another side of a kink */
 } moe_int_rounding;
 
 moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic);

@@ -75,6 +75,8 @@ static double steeper_side(const moe_layer_desc *desc, const moe_int_unit *u, in
  * *slope becomes that of dh[k] beside the kink. */
 static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, int k,
                         const moe_int_unit *u, double *slope) {
+    if (r->exact_h)
+        return 0;
     double size, distance = kink_distance(desc, k, u->h[k], &size);
     double reach = 6 * sqrt(r->u2 * u->vh[k]) + moe_dtype_roundoff(r->arithmetic) * size;
     if (!(distance <= reach))
@@ -121,7 +123,8 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
             u->vdh[i] = slope[i] * slope[i] * u->vda + r->eval * u->dh[i] * u->dh[i];
     }
     for (int k = 0; k < u->parts; k++) {
-        double stored = u->vh[k] + moe_int_stored(r, u->h[k]), da_dh, dh_dh[2] = {0};
+        double stored = r->exact_h ? 0 : u->vh[k] + moe_int_stored(r, u->h[k]);
+        double da_dh, dh_dh[2] = {0};
         secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
         u->va += da_dh * da_dh * stored;
         u->jump[k] = backward ? find_jump(desc, r, k, u, &dh_dh[k]) : 0;

@@ -9,14 +9,15 @@
 
 /* Which problems a command works on. */
 typedef struct cli_selection {
-    cli_strings cases;  /* --case */
-    const char *list;   /* --cases */
-    cli_strings hf;     /* --hf */
-    const char *config; /* --config */
-    const char *inputs; /* --inputs */
-    int64_t layer;      /* --layer, -1: the first MoE layer */
-    int64_t tokens;     /* --tokens for --config and checkpoints without inputs, 0: 128 */
-    const char *golden; /* --golden, NULL: found beside the program */
+    cli_strings cases;    /* --case */
+    const char *list;     /* --cases */
+    cli_strings hf;       /* --hf */
+    const char *config;   /* --config */
+    const char *inputs;   /* --inputs */
+    int64_t layer;        /* --layer, -1: the first MoE layer */
+    int64_t tokens;       /* --tokens for --config and checkpoints without inputs, 0: 128 */
+    const char *golden;   /* --golden, NULL: found beside the program */
+    const char *mistrust; /* --mistrust: cases that cannot show faults (mistrust.h), or NULL */
 } cli_selection;
 
 void cli_selection_destroy(cli_selection *selection);
@@ -42,7 +43,8 @@ void cli_selection_destroy(cli_selection *selection);
  * layers under golden/hf, then the edge cases. */
 typedef struct cli_item {
     char *name;
-    char kind; /* 'c' case, 'h' checkpoint folder, 'f' config.json, 'i' own inputs */
+    char kind;        /* 'c' case, 'h' checkpoint folder, 'f' config.json, 'i' own inputs */
+    bool must_decide; /* a case of the suite: whatever it carries has to matter */
 } cli_item;
 
 typedef struct cli_items {
