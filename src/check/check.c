@@ -1,7 +1,9 @@
 /* Checking a backend: run it, judge what it gave, then say whether it repeated itself. Checking a
  * file: read it and judge what it holds. */
 #include "check/bundle/bundle.h"
+#include "check/explain/explain.h"
 #include "check/judge.h"
+#include "check/state/state.h"
 #include "check/subject/outputs.h"
 #include "check/subject/run.h"
 #include "check/verdict/order.h"
@@ -9,6 +11,7 @@
 #include "core/clock.h"
 #include "core/elements.h"
 #include "layer/problem.h"
+#include "reference/run.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,12 +67,23 @@ static void fail_repeat(const moe_int_run *run, moe_tensor_id id, moe_check_resu
         moe_int_unravel(a, at, v->worst_index);
         v->want = moe_load(a->data, a->dtype, (size_t)at);
         v->got = moe_load(b->data, b->dtype, (size_t)at);
-        moe_int_entry_fail(v, "not deterministic: another run gave %.9g instead of %.9g", v->got,
-                           v->want);
+        moe_int_explain_repeat(id, a, b, r);
+        int times = moe_int_times(a, b);
+        if (times > 0)
+            moe_int_entry_fail(v, "run 2 = %d x run 1: it adds to what is there", times);
+        moe_int_entry_fail(v, "not deterministic: another run%s gave %.9g instead of %.9g",
+                           run->returned ? ", after another input," : "", v->got, v->want);
     }
     moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", name, v->why);
     if (!r->first_wrong_stage[0])
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", name);
+}
+
+static bool repeats_itself(const moe_int_run *run) {
+    bool same = run->same_plan;
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        same = same && (run->repeats[id] || !run->support.deterministic);
+    return same;
 }
 
 /* A backend that calls itself deterministic must give the same bits again. */
@@ -99,7 +113,7 @@ static void judge_timings(const moe_int_run *run, moe_check_result *r) {
     }
 }
 
-static moe_status judge(moe_int_run *run, const moe_problem *problem,
+static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const moe_problem *problem,
                         const moe_check_params *params, const moe_log *log, moe_check_result *r) {
     stage_source source = {run, problem, r};
     moe_int_subject subject = {.problem = problem,
@@ -109,7 +123,9 @@ static moe_status judge(moe_int_run *run, const moe_problem *problem,
                                .fetch = fetch_stage,
                                .user = &source};
     if (!run->support.deterministic && run->same_plan)
-        subject.later = views(run->later, NULL);
+        subject.again[MOE_INT_LATER] = views(run->later, NULL);
+    subject.again[MOE_INT_SECOND] = more->t[MOE_INT_SECOND];
+    subject.again[MOE_INT_POISONED] = more->t[MOE_INT_POISONED];
     moe_status status = moe_int_judge(&subject, params, log, r);
     if (!status) {
         judge_repeats(run, r);
@@ -141,8 +157,13 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     if (status)
         return status;
     moe_int_run_make(backend, problem, params, r, &run);
+    moe_int_more_runs more = {0};
+    if (run.usable && repeats_itself(&run))
+        moe_int_state_try(backend, problem, moe_int_thread_count(params->threads), log, r, &run,
+                          &more);
     if (run.usable)
-        status = judge(&run, problem, params, log, r);
+        status = judge(&run, &more, problem, params, log, r);
+    moe_int_more_runs_destroy(&more);
     moe_int_run_destroy(&run);
     judge_contract(backend, r);
     r->seconds = 1e-6 * (moe_int_now_us() - start_us);

@@ -3,6 +3,8 @@
 #include "check/bundle/bundle.h"
 #include "check/compare/compare.h"
 #include "check/coverage/coverage.h"
+#include "check/explain/explain.h"
+#include "check/state/state.h"
 #include "check/untold.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
@@ -176,6 +178,34 @@ static bool is_nan(double v) {
     return isnan(v);
 }
 
+/* The same tensor of another run: its failure is the tensor's. Of a sample the router's gradients
+ * are judged by the first run's own dS, which need not have the bits of another's; a choice that
+ * was guessed is not known to be the second input's too. */
+static void judge_again(const trial *b, moe_tensor_id id, moe_int_again again,
+                        moe_tensor_verdict *v) {
+    moe_tensor_verdict fresh;
+    bool of_first = b->truth.sampled && (id == MOE_T_DW_R || id == MOE_T_DB_R);
+    bool guessed = again == MOE_INT_SECOND && b->routing.foreign && !b->subject->plan;
+    const moe_tensor *first = &b->subject->got.t[id], *t = &b->subject->again[again].t[id];
+    if (!t->data || v->verdict != MOE_VERDICT_PASS || of_first || guessed)
+        return;
+    if (t->dtype == first->dtype && moe_tensor_same_shape(t, first) &&
+        memcmp(t->data, first->data, (size_t)moe_tensor_bytes(t)) == 0)
+        return; /* judged */
+    compare(b, id, t, &fresh);
+    if (fresh.verdict < MOE_VERDICT_FAIL)
+        return;
+    int times = moe_int_times(first, t);
+    char why[sizeof fresh.why];
+    memcpy(why, fresh.why, sizeof why);
+    *v = fresh;
+    if (times > 0)
+        snprintf(v->why, sizeof v->why, "%s: %d times the first run's: it adds to what is there",
+                 moe_int_again_word(again), times);
+    else
+        snprintf(v->why, sizeof v->why, "%s: %.110s", moe_int_again_word(again), why);
+}
+
 /* Judges one tensor; what was found about its buffer before stays the first reason. */
 static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
     moe_tensor_verdict fresh, *v = moe_int_result_entry(b->result, moe_tensor_name(id));
@@ -192,14 +222,8 @@ static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool
     if (fresh.verdict != MOE_VERDICT_SKIP)
         b->result->checked_elements +=
             b->truth.sampled ? moe_tensor_count(&b->truth.part[id].want) : moe_tensor_count(got);
-    const moe_tensor *later = &b->subject->later.t[id];
-    if (later->data && v->verdict == MOE_VERDICT_PASS) {
-        compare(b, id, later, &fresh);
-        if (fresh.verdict >= MOE_VERDICT_FAIL) {
-            *v = fresh;
-            snprintf(v->why, sizeof v->why, "later run: %.140s", fresh.why);
-        }
-    }
+    for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
+        judge_again(b, id, (moe_int_again)i, v);
 }
 
 static void judge_tensors(trial *b) {
@@ -213,7 +237,8 @@ static void judge_tensors(trial *b) {
     }
 }
 
-/* The stages inside, where something that depends on them failed. */
+/* The stages inside, as far as the subject has them: a wrong one is a failure even where what is
+ * made of it is right, since backward and later fetches start from it. */
 static void judge_stages(trial *b) {
     for (size_t i = 0; b->subject->fetch && i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
@@ -272,12 +297,15 @@ static const moe_tensor_verdict *not_judged(const moe_check_result *r) {
 
 static void conclude(trial *b) {
     moe_check_result *r = b->result;
-    const moe_tensor_verdict *wrong = first_failing(r), *open = not_judged(r);
+    const moe_tensor_verdict *wrong = first_failing(r);
+    judge_stages(b);
+    if (!wrong) /* what is asked for comes before what it is made of */
+        wrong = first_failing(r);
+    const moe_tensor_verdict *open = not_judged(r);
     if (wrong) {
         bool guessed = strcmp(wrong->name, "topk_index") == 0 && b->routing.told != MOE_INT_TOLD;
         moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", guessed ? "routing" : wrong->name,
                            wrong->why);
-        judge_stages(b);
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
     } else if (open) {
         moe_int_result_set(r, MOE_VERDICT_ERROR, "%s: %s", open->name, open->why);
@@ -378,6 +406,8 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     if (status)
         return status;
     conclude(b);
+    if (b->result->verdict == MOE_VERDICT_FAIL)
+        moe_int_explain(b->subject, &b->routing, &b->truth, params, b->result);
     status = cover(b, params);
     if (params->dump_dir && b->result->verdict == MOE_VERDICT_FAIL)
         moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, b->result);

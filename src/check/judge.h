@@ -6,9 +6,11 @@
  *     errors/    the errors that a correct kernel makes there
  *     coverage/  what the case decides, for cases that ought to
  *     compare/   one tensor against its truth, under a gate; where an error is
+ *     explain/   after a failure: which hypothesis makes the results right
  *     verdict/   the record that is filled
  *     bundle/    a failure in a file, and back: to be judged again elsewhere
- *     judge.c    tensor by tensor, and the inner stages after a failure
+ *     state/     other inputs to the same layer, judged by the same truth
+ *     judge.c    tensor by tensor, then the inner stages
  */
 #ifndef MOE_CHECK_JUDGE_H
 #define MOE_CHECK_JUDGE_H

@@ -53,6 +53,14 @@ Test(cli, help_teaches) {
     expect(0, "reference", "list");
 }
 
+/* One's own case may carry a clamp that nothing reaches; --coverage says so. */
+Test(cli, coverage_is_counted) {
+    expect(0, "renorm                      0        0       40        0      1",
+           "check --backend reference --coverage --case " CASE);
+    expect(0, "clamp_gate_above            0        0        0        0      0",
+           "check --backend reference --coverage --case \"T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp\"");
+}
+
 /* Tools read the table of stages from here. */
 Test(cli, stages_are_listed) {
     outcome *o = moeref("list --output json");

@@ -30,6 +30,14 @@ void broken_spoil(const broken_layer *l, moe_tensor_id id, float *v, int64_t cou
         v[2 * d + 5] = -v[2 * d + 5];
     if (has(l, "row") && id == MOE_T_O)
         memset(v + 4 * d, 0, (size_t)d * sizeof *v);
+    for (int64_t i = 0; has(l, "swallowed") && id == MOE_T_O && i < count; i++)
+        v[i] = isnan(v[i]) ? 0 : v[i];
+    if (has(l, "stage") && id == MOE_T_H)
+        v[3] = 1 - v[3];
+    if ((has(l, "third") && l->runs >= 3) || (has(l, "fourth") && l->runs >= 4))
+        v[1] += (float)(id == MOE_T_O);
+    if (has(l, "reads_empty") && id == MOE_T_O) /* of expert 0, which has no tokens */
+        v[5] += 0 * (float)moe_load(l->in.t[MOE_T_W1].data, l->in.t[MOE_T_W1].dtype, 0);
     if (has(l, "nan") && id == MOE_T_DW2)
         v[count / 2] = NAN;
     if (has(l, "inf") && id == MOE_T_DX)

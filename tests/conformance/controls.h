@@ -6,6 +6,7 @@
 #define BIASED "T=24 d=32 n=16 E=4 K=2 dtype=fp32 bias=1 score=sigmoid seed=6"
 #define KINKED "T=24 d=32 n=16 E=4 K=2 dtype=fp32 bias=1 act=relu on=input score=sigmoid seed=9"
 #define GIVEN  "T=24 d=32 n=16 E=4 K=2 dtype=fp32 route=uniform seed=7"
+#define NANS   "T=8 d=16 n=8 E=4 K=2 route=uniform inject=nan@3 seed=40"
 #define EMPTY  "T=24 d=32 n=16 E=4 K=2 dtype=fp32 route=counts:0+20+15+9 seed=8"
 
 /* A fault, a case that shows it, the tensor that must be named, and words of the reason. */
@@ -39,13 +40,22 @@ static const control controls[] = {
     {"inf", PLAIN, "dX", "not finite", "dX"},
     {"unwritten", PLAIN, "dX", "3 of 768 elements were not written", "dX"},
     {"not_zero", EMPTY, "dW1", "expert 0 must be exactly 0", "dW1"},
+    {"swallowed", NANS, "O", "elements are finite where the oracle is NaN", "O"},
+    {"stage", PLAIN, "H", "NMSE", "H"}, /* what is made of it is right */
     /* routing */
     {"routing", PLAIN, "topk_index", "token 1:", "topk_index"},
     {"malformed", PLAIN, "topk_index", "plan: offsets of expert 0 run from 0 to", "topk_index"},
     /* repetition */
     {"random", PLAIN, "dS", "not deterministic", "dS"},
-    {"stale_dw", PLAIN, "dW1", "not deterministic", "dW1"},
+    {"stale_dw", PLAIN, "dW1", "run 2 = 2 x run 1: it adds", "dW1"},
     {"stale_undeclared", PLAIN, "dS", "later run", "dS"},
+    /* state */
+    {"lazy", PLAIN, "topk_index", "tokens in reverse order: ", "topk_index"},
+    {"lazy", GIVEN, "O", "second input: NMSE", "O"},
+    {"first_input", GIVEN, "O", "second input: NMSE", "O"},
+    {"third", PLAIN, "O", "second input: NMSE", "O"},
+    {"fourth", PLAIN, "O", "not deterministic: another run, after another input, gave", "O"},
+    {"reads_empty", EMPTY, "O", "NaN in weights of experts without tokens", "O"},
     /* rules of the interface */
     {"overrun", BIASED, "db1", "fetch wrote after the buffer", "db1"},
     {"underrun", PLAIN, "O", "fetch wrote before the buffer", "O"},

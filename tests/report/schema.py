@@ -98,6 +98,12 @@ def main():
     program, schema, broken, openblas = sys.argv[1:5]
     t = Tester(program, schema)
     passing, = t.reports("verdicts", 0, f"check --backend reference --case '{CASE}'")
+    counted, = t.reports("verdicts", 0, f"check --backend reference --coverage --case '{CASE}'")
+    renorm = [row for row in counted["coverage"] if row["feature"] == "renorm"]
+    if counted["cases"][0]["decides"].get("renorm") != 40:
+        t.fail(f"one case decides {counted['cases'][0]['decides']}")
+    if len(renorm) != 1 or renorm[0]["bf16"] != 40 or renorm[0]["cases"] != 1:
+        t.fail(f"coverage of renorm: {renorm}")
     failing, = t.reports("verdicts", 1, f"check --backend {broken}:tail --case '{CASE}'")
     for fault in ("nan", "zero", "unwritten", "routing", "expert_sign"):
         t.reports("verdicts", 1, f"check --backend {broken}:{fault} --case '{CASE}'")

@@ -79,6 +79,7 @@ static void end_worker(moe_int_guest *g, moe_int_slot slot, int patience_ms, boo
     moe_int_process_close(&g->process);
     g->generation++;
     memset(g->layers, 0, sizeof g->layers);
+    moe_int_shared_drop(&g->scratch); /* the next worker knows nothing of it */
 }
 
 static moe_status has_ended(moe_int_guest *g, const moe_int_request *request) {

@@ -175,14 +175,15 @@ moe_status moe_int_guest_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     moe_int_canary_set(before);
     memcpy(data, dst->data, bytes);
     moe_int_canary_set(data + bytes);
-    moe_status status = call(l, &request, &g->scratch, &reply);
-    const bool whole[] = {moe_int_canary_is_whole(before), moe_int_canary_is_whole(data + bytes)};
-    if (!status && !(whole[0] && whole[1]))
+    moe_status status = call(l, &request, fresh ? &g->scratch : NULL, &reply);
+    if (status) /* and, where the worker has ended, no memory to look at */
+        return status;
+    if (!moe_int_canary_is_whole(before) || !moe_int_canary_is_whole(data + bytes))
         return moe_int_caller_fault(g->caller, "fetch of %s wrote %s the buffer",
-                                    moe_tensor_name(id), whole[0] ? "after" : "before");
-    if (!status)
-        memcpy(dst->data, data, bytes);
-    return status;
+                                    moe_tensor_name(id),
+                                    moe_int_canary_is_whole(before) ? "after" : "before");
+    memcpy(dst->data, data, bytes);
+    return MOE_OK;
 }
 
 /* Sizes that a worker tells, before anything is allocated for them. */
@@ -223,7 +224,7 @@ static moe_status bring_plan(moe_int_guest_layer *l, const moe_int_wire_plan *si
         moe_plan_destroy(&plan);
         return no_memory(g, end);
     }
-    moe_status status = call(l, &request, &g->scratch, &reply);
+    moe_status status = call(l, &request, fresh ? &g->scratch : NULL, &reply);
     if (status) {
         moe_plan_destroy(&plan);
         return status;

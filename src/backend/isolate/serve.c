@@ -31,6 +31,7 @@ typedef struct host {
     char variant[MOE_INT_WIRE_TEXT];
     void *device;
     hosted_layer layer[MOE_INT_WIRE_LAYERS];
+    moe_int_shared scratch; /* for results */
 } host;
 
 /* ---- packets ---- */
@@ -165,16 +166,18 @@ static moe_status do_set_input(host *h, const moe_int_request *q, int file) {
     return status;
 }
 
+/* Room for results stays mapped until there is a larger one. */
+static moe_status take_scratch(host *h, const moe_int_request *q, int file) {
+    return file < 0 ? MOE_OK : moe_int_shared_map(&h->scratch, file, (size_t)q->memory);
+}
+
 static moe_status do_fetch(host *h, const moe_int_request *q, int file) {
-    moe_int_shared memory = {.file = -1};
-    moe_status status = moe_int_shared_map(&memory, file, (size_t)q->memory);
+    moe_status status = take_scratch(h, q, file);
     if (status)
         return status;
-    moe_tensor dst = moe_int_wire_tensor_view(&q->fetch.dst, memory.base);
-    status =
-        moe_int_call_fetch(&h->caller, layer_of(h, q)->plugged, (moe_tensor_id)q->fetch.id, &dst);
-    moe_int_shared_drop(&memory);
-    return status;
+    moe_tensor dst = moe_int_wire_tensor_view(&q->fetch.dst, h->scratch.base);
+    return moe_int_call_fetch(&h->caller, layer_of(h, q)->plugged, (moe_tensor_id)q->fetch.id,
+                              &dst);
 }
 
 static moe_status do_routing(host *h, const moe_int_request *q, moe_int_reply *r) {
@@ -188,17 +191,15 @@ static moe_status do_routing(host *h, const moe_int_request *q, moe_int_reply *r
 }
 
 static moe_status do_copy_plan(host *h, const moe_int_request *q, int file) {
-    moe_int_shared memory = {.file = -1};
-    moe_status status = moe_int_shared_map(&memory, file, (size_t)q->memory);
+    moe_status status = take_scratch(h, q, file);
     if (status)
         return status;
     moe_plan from = *layer_of(h, q)->chosen;
-    moe_plan to = moe_int_wire_plan_view(&q->plan, memory.base);
+    moe_plan to = moe_int_wire_plan_view(&q->plan, h->scratch.base);
     from.n_tokens = to.n_tokens; /* the room that there is */
     from.n_experts = to.n_experts;
     from.n_pairs = to.n_pairs;
     moe_int_plan_copy_arrays(&from, &to);
-    moe_int_shared_drop(&memory);
     return MOE_OK;
 }
 

@@ -155,11 +155,16 @@ moe_status moe_int_call_routing(moe_int_caller *c, void *layer, const moe_plan *
     return MOE_OK;
 }
 
+/* More kernels than any layer has: a number that is none. */
+enum { MOST_KERNELS = 4096 };
+
 moe_status moe_int_call_timings(moe_int_caller *c, void *layer, moe_cost *ret, size_t capacity,
                                 size_t *ret_count) {
     const call k = begin(c);
     size_t count = c->plugin->timings(layer, ret, capacity);
     const moe_status status = end(c, &k, MOE_INT_SLOT_TIMINGS, MOE_OK);
+    if (count > MOST_KERNELS)
+        return moe_int_caller_fault(c, "timings tells of %zu kernels", count);
     for (size_t i = 0; i < count && i < capacity; i++) {
         moe_int_clean_text(ret[i].name, sizeof ret[i].name);
         moe_int_clean_text(ret[i].bound_by, sizeof ret[i].bound_by);

@@ -3,7 +3,7 @@
  *
  *     in.X, in.W1 ... in.plan_offsets ...  the problem's tensors, and its plan where it was given
  *     got.O, got.dW1 ... got.plan_...      the results, and the choice of experts where it is known
- *     later.O ...                          those of another run that the verdict fell on
+ *     later.O ... second.O, poisoned.O     those of other runs that are judged too
  *     want.O ...                           the truth in float64
  *     metadata                             layer (a case line), arithmetic, and the verdict as text
  */
@@ -15,10 +15,10 @@
 #include "moeref/safetensors.h"
 
 /* The prefixes of names. */
-#define MOE_INT_BUNDLE_IN    "in."
-#define MOE_INT_BUNDLE_GOT   "got."
-#define MOE_INT_BUNDLE_LATER "later."
-#define MOE_INT_BUNDLE_WANT  "want."
+#define MOE_INT_BUNDLE_IN   "in."
+#define MOE_INT_BUNDLE_GOT  "got."
+#define MOE_INT_BUNDLE_WANT "want."
+extern const char *const moe_int_bundle_again[MOE_INT_AGAIN_COUNT];
 
 /* Writes a bundle into the folder `dir` and says where; a failure to do so is said too, and changes
  * no verdict. */

@@ -57,8 +57,8 @@ moe_status moe_int_bundle_read(const char *path, const moe_log *log, moe_int_bun
         status = read_plan(b, path, log);
     if (!status)
         status = read_results(b, path, MOE_INT_BUNDLE_GOT, log, &b->subject.got);
-    if (!status)
-        status = read_results(b, path, MOE_INT_BUNDLE_LATER, log, &b->subject.later);
+    for (int i = 0; !status && i < MOE_INT_AGAIN_COUNT; i++)
+        status = read_results(b, path, moe_int_bundle_again[i], log, &b->subject.again[i]);
     if (status)
         return status;
     b->verdict = moe_safetensors_metadata(b->file, "why");

@@ -5,13 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 4 * MOE_T_COUNT + 6 };
+enum { MOST = (3 + MOE_INT_AGAIN_COUNT) * MOE_T_COUNT + 6 };
 
 typedef struct bundle {
     moe_named_tensor tensor[MOST];
     char name[MOST][MOE_INT_STORED_NAME];
     size_t count;
 } bundle;
+
+const char *const moe_int_bundle_again[MOE_INT_AGAIN_COUNT] = {
+    [MOE_INT_LATER] = "later.", [MOE_INT_SECOND] = "second.", [MOE_INT_POISONED] = "poisoned."};
 
 static void add(bundle *b, const char *prefix, const moe_tensors *set) {
     for (int id = 0; id < MOE_T_COUNT; id++) {
@@ -67,7 +70,8 @@ static void fill(bundle *b, const moe_int_subject *s, const moe_int_truth *truth
     add_plan(b, MOE_INT_BUNDLE_IN, s->problem->plan, &s->problem->in);
     add(b, MOE_INT_BUNDLE_GOT, &s->got);
     add_plan(b, MOE_INT_BUNDLE_GOT, s->plan, &s->got);
-    add(b, MOE_INT_BUNDLE_LATER, &s->later);
+    for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
+        add(b, moe_int_bundle_again[i], &s->again[i]);
     add(b, MOE_INT_BUNDLE_WANT, &truth->oracle->out);
 }
 

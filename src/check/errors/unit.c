@@ -31,7 +31,8 @@ moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic) {
 }
 
 double moe_int_stored(const moe_int_rounding *r, double v) {
-    return v == 0 ? 0 : fmax(v * v, r->least2);
+    double square = v * v;
+    return v == 0 ? 0 : square > r->least2 ? square : r->least2;
 }
 
 double moe_int_stored_share(const moe_int_rounding *r, double scale, const double *v,

@@ -32,7 +32,7 @@ static uint64_t hash_tensor(const moe_tensor *t) {
     return t->data ? moe_int_hash(t->data, (size_t)moe_tensor_bytes(t)) : 0;
 }
 
-static uint64_t hash_plan(const moe_plan *plan) {
+uint64_t moe_int_hash_plan(const moe_plan *plan) {
     if (!plan)
         return 0;
     size_t pairs = (size_t)plan->n_pairs;
@@ -50,7 +50,7 @@ static void hash_inputs(runner *k) {
     for (int id = 0; id < MOE_T_COUNT; id++)
         if (is_input((moe_tensor_id)id))
             k->hash[id] = hash_tensor(&k->problem->in.t[id]);
-    k->plan_hash = hash_plan(k->problem->plan);
+    k->plan_hash = moe_int_hash_plan(k->problem->plan);
 }
 
 /* An isolated backend could only change the copy that it works with. */
@@ -62,8 +62,8 @@ static bool is_unchanged(const runner *k, moe_tensor_id id) {
 
 static bool plan_is_unchanged(const runner *k) {
     const moe_plan *seen = k->run->layer ? moe_int_layer_seen_plan(k->run->layer) : NULL;
-    return k->plan_hash == hash_plan(k->problem->plan) &&
-           (!seen || k->plan_hash == hash_plan(seen));
+    return k->plan_hash == moe_int_hash_plan(k->problem->plan) &&
+           (!seen || k->plan_hash == moe_int_hash_plan(seen));
 }
 
 /* Changed inputs are a failure by themselves, and no truth can start from them. */
@@ -103,6 +103,17 @@ static void stop(const runner *k, const char *step, moe_status status) {
         moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(status));
 }
 
+static bool set_input(runner *k) {
+    const moe_problem *p = k->problem;
+    moe_input input = {.tokens = p->T, .X = p->in.t[MOE_T_X], .plan = p->plan, .seed = p->seed};
+    if (has_backward(k))
+        input.dO = p->in.t[MOE_T_DO];
+    moe_status status = moe_layer_set_input(k->run->layer, &input);
+    if (status)
+        stop(k, "set_input", status);
+    return !status;
+}
+
 /* Prepares and loads. A refusal is a SKIP, anything else that fails an ERROR. */
 static bool load(runner *k, moe_backend *backend) {
     const moe_problem *p = k->problem;
@@ -124,16 +135,9 @@ static bool load(runner *k, moe_backend *backend) {
         step = "prepare";
         status = moe_layer_prepare(backend, &p->layer, &use, &p->in, &k->run->layer);
     }
-    if (!status) {
-        step = "set_input";
-        moe_input input = {.tokens = p->T, .X = p->in.t[MOE_T_X], .plan = p->plan, .seed = p->seed};
-        if (has_backward(k))
-            input.dO = p->in.t[MOE_T_DO];
-        status = moe_layer_set_input(k->run->layer, &input);
-    }
     if (status)
         stop(k, step, status);
-    return !status;
+    return !status && set_input(k);
 }
 
 static bool compute(runner *k) {
@@ -158,7 +162,7 @@ static bool take_plan(runner *k) {
     if (status == MOE_E_UNSUPPORTED)
         return true;
     if (!status && k->run->plan) {
-        k->run->same_plan = hash_plan(plan) == hash_plan(k->run->plan);
+        k->run->same_plan = moe_int_hash_plan(plan) == moe_int_hash_plan(k->run->plan);
         return true;
     }
     if (!status)
@@ -296,20 +300,27 @@ static void keep_farthest(runner *k, moe_int_guarded *fresh) {
     }
 }
 
-/* Stops at what a deterministic backend must not do: `later` then shows it. */
-static bool run_again(runner *k, int repeats) {
-    bool complete = true, same = true;
-    for (int i = 1; i < repeats && complete && same; i++) {
-        moe_int_guarded fresh[MOE_T_COUNT] = {{.block = NULL}};
-        complete = compute(k) && take_plan(k);
-        if (!complete || !k->run->same_plan) /* results of other pairs */
-            break;
-        complete = fetch_all(k, fresh);
-        same = compare_runs(k, fresh) || !k->run->support.deterministic;
-        keep_farthest(k, fresh);
-        free_set(fresh);
+/* One more run, held against the first. False when a deterministic backend's differs, which `later`
+ * then shows, and when there are no results to go on with. */
+static bool run_again(runner *k) {
+    moe_int_guarded fresh[MOE_T_COUNT] = {{.block = NULL}};
+    bool complete = compute(k) && take_plan(k);
+    if (!complete || !k->run->same_plan) { /* results of other pairs */
+        k->run->usable = complete;
+        return false;
     }
-    return complete;
+    k->run->usable = fetch_all(k, fresh);
+    bool same = compare_runs(k, fresh) || !k->run->support.deterministic;
+    keep_farthest(k, fresh);
+    free_set(fresh);
+    return k->run->usable && same;
+}
+
+static void run_all(runner *k, moe_backend *backend, int repeats) {
+    k->run->usable = load(k, backend) && compute(k) && take_plan(k) && fetch_all(k, k->run->first);
+    bool go_on = k->run->usable;
+    for (int i = 1; i < repeats && go_on; i++)
+        go_on = run_again(k);
 }
 
 void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
@@ -321,9 +332,25 @@ void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
     runner k = {.problem = problem, .result = result, .run = ret};
     int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
     hash_inputs(&k);
-    ret->usable = load(&k, backend) && compute(&k) && take_plan(&k) && fetch_all(&k, ret->first) &&
-                  run_again(&k, repeats);
+    run_all(&k, backend, repeats);
     ret->usable = inputs_unchanged(&k) && ret->usable;
+}
+
+bool moe_int_run_on(const moe_backend *backend, moe_layer *layer, const moe_support *support,
+                    const moe_problem *problem, moe_check_result *result, moe_int_run *ret) {
+    *ret = (moe_int_run){.layer = layer, .support = *support};
+    runner k = {.problem = problem, .result = result, .run = ret, .backend = backend};
+    ret->usable = set_input(&k) && compute(&k) && take_plan(&k) && fetch_all(&k, ret->first);
+    return ret->usable;
+}
+
+void moe_int_run_return(const moe_backend *backend, const moe_problem *problem,
+                        moe_check_result *result, moe_int_run *run) {
+    runner k = {.problem = problem, .result = result, .run = run, .backend = backend};
+    run->returned = true;
+    run->usable = set_input(&k);
+    if (run->usable)
+        run_again(&k);
 }
 
 moe_status moe_int_run_stage(moe_int_run *run, const moe_problem *problem, moe_check_result *result,
@@ -343,9 +370,13 @@ moe_status moe_int_run_stage(moe_int_run *run, const moe_problem *problem, moe_c
     return status;
 }
 
-void moe_int_run_destroy(moe_int_run *run) {
+void moe_int_run_clear(moe_int_run *run) {
     free_set(run->first);
     free_set(run->later);
     moe_plan_destroy(&run->plan);
+}
+
+void moe_int_run_destroy(moe_int_run *run) {
+    moe_int_run_clear(run);
     moe_layer_destroy(&run->layer);
 }

@@ -14,12 +14,23 @@ typedef struct moe_int_run {
     bool usable;    /* results are there to be judged */
     bool repeats[MOE_T_COUNT]; /* false: bits of `first` and `later` differ */
     bool same_plan;            /* every run chose alike */
+    bool returned;             /* the last run is one of the first input after another */
 } moe_int_run;
 
 /* Runs and repeats. Findings about buffers and inputs go into `result`, as do refusal (SKIP) and
  * errors; whether runs repeated bit for bit stays in *ret. */
 void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
                       const moe_check_params *params, moe_check_result *result, moe_int_run *ret);
+/* Runs a prepared layer once on the inputs of `problem`; the layer stays the caller's, the rest of
+ * *ret is to be freed. Only `first`, `plan` and `usable` are set. */
+bool moe_int_run_on(const moe_backend *backend, moe_layer *layer, const moe_support *support,
+                    const moe_problem *problem, moe_check_result *result, moe_int_run *ret);
+/* Back to the inputs of the first run, once more: it counts as one of the repeats. */
+void moe_int_run_return(const moe_backend *backend, const moe_problem *problem,
+                        moe_check_result *result, moe_int_run *run);
+uint64_t moe_int_hash_plan(const moe_plan *plan);
+/* Frees what was fetched, but not the layer. */
+void moe_int_run_clear(moe_int_run *run);
 /* One more stage of the last run, as a tensor that the caller frees. */
 moe_status moe_int_run_stage(moe_int_run *run, const moe_problem *problem, moe_check_result *result,
                              moe_tensor_id id, moe_tensor *ret);

@@ -7,13 +7,31 @@
 
 #include <stdbool.h>
 
+/* Runs that must be right too. */
+typedef enum moe_int_again {
+    MOE_INT_LATER,    /* a later run that need not have the same bits */
+    MOE_INT_SECOND,   /* of a second input (state/mirror.h) */
+    MOE_INT_POISONED, /* with NaN for the weights of experts without tokens */
+    MOE_INT_AGAIN_COUNT
+} moe_int_again;
+
+/* What such a run is called at the beginning of a reason. */
+static inline const char *moe_int_again_word(moe_int_again again) {
+    static const char *const words[MOE_INT_AGAIN_COUNT] = {
+        [MOE_INT_LATER] = "later run",
+        [MOE_INT_SECOND] = "second input",
+        [MOE_INT_POISONED] = "NaN in weights of experts without tokens",
+    };
+    return words[again];
+}
+
 /* Results to be judged: a backend's, or a file's. */
 typedef struct moe_int_subject {
     const moe_problem *problem;
     moe_dtype arithmetic;
-    moe_tensors got;      /* not owned; data NULL: absent */
-    moe_tensors later;    /* those of a later run that need not have the same bits; or absent */
-    const moe_plan *plan; /* its own choice of experts; NULL: unknown */
+    moe_tensors got;                        /* not owned; data NULL: absent */
+    moe_tensors again[MOE_INT_AGAIN_COUNT]; /* likewise, in the order and sign of `got` */
+    const moe_plan *plan;                   /* its own choice of experts; NULL: unknown */
     /* One more stage, as a tensor that the caller frees; NULL: there are no more. */
     moe_status (*fetch)(void *user, moe_tensor_id id, moe_tensor *ret);
     void *user;

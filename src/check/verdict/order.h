@@ -10,7 +10,7 @@
 /* Every result in the order of computation, "topk_index" apart. */
 extern const moe_tensor_id moe_int_order[];
 extern const size_t moe_int_order_count;
-/* Is it judged only to explain why something after it failed? */
+/* Is it a stage that a backend may keep to itself? */
 bool moe_int_is_inner_stage(moe_tensor_id id);
 
 #endif

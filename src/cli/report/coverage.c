@@ -62,6 +62,16 @@ static json_t *feature_json(const char *backend, int32_t feature, const tally *s
     return row;
 }
 
+json_t *cli_decides_json(const moe_coverage *coverage) {
+    if (!coverage->counted)
+        return json_null();
+    json_t *decides = json_object();
+    for (int32_t f = 0; f < moe_features(); f++)
+        if (coverage->decided[f] > 0 || coverage->carried[f])
+            json_object_set_new(decides, moe_feature_name(f), json_integer(coverage->decided[f]));
+    return decides;
+}
+
 json_t *cli_coverage_json(const cli_verdicts *verdicts) {
     json_t *rows = json_array();
     for (size_t first = 0, end; first < verdicts->count; first = end) {

@@ -10,6 +10,9 @@
 /* A table for every backend, a line for each feature. */
 void cli_coverage_text(FILE *to, const cli_verdicts *verdicts);
 
+/* {"eps": 12, "ties": 0 ...}: what one case decides, and what it carries; null: not counted. */
+json_t *cli_decides_json(const moe_coverage *coverage);
+
 /* [{"backend", "feature", "counted", "bf16", "fp16", "fp32", "fp64", "cases"}], of every backend;
  * "cases": in how many the feature decides something. */
 json_t *cli_coverage_json(const cli_verdicts *verdicts);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINES = 16, NAMED = 3 }; /* in text */
+enum { LINES = 8, NAMED = 3 }; /* in text */
 
 const moe_error_map *cli_map_next(const moe_check_result *r, const char *tensor, size_t *at) {
     while (*at < r->n_maps) {
@@ -54,19 +54,30 @@ void cli_map_place(const moe_error_map *m, cli_map_cell cell, char *ret, size_t 
         snprintf(ret + used, size - (size_t)used, "s %lld..%lld", first, end - 1);
 }
 
-static double line_worst(const moe_error_map *m, int line) {
-    double worst = -1;
-    for (int j = 0; j < m->columns; j++)
-        worst = fmax(worst, m->over[line][j]);
-    return worst;
+/* How wrong a line is: how many cells are too large, then the worst of them. */
+typedef struct line_error {
+    int cells;
+    double worst;
+} line_error;
+
+static line_error error_of(const moe_error_map *m, int line) {
+    line_error e = {0, -1};
+    for (int j = 0; j < m->columns; j++) {
+        e.cells += m->over[line][j] > 1;
+        e.worst = fmax(e.worst, m->over[line][j]);
+    }
+    return e;
 }
 
-/* How many lines are worse than this one, or as bad and before it. */
+/* How many lines are more wrong than this one, or as wrong and before it. */
 static int rank_of(const moe_error_map *m, int line) {
+    const line_error own = error_of(m, line);
     int rank = 0;
     for (int i = 0; i < m->rows; i++) {
-        double x = line_worst(m, i), own = line_worst(m, line);
-        rank += x > own || (x == own && i < line);
+        const line_error x = error_of(m, i);
+        bool same = x.cells == own.cells;
+        rank += x.cells > own.cells || (same && x.worst > own.worst) ||
+                (same && x.worst == own.worst && i < line);
     }
     return rank;
 }
@@ -114,7 +125,7 @@ static bool all_fail(const moe_error_map *m) {
 }
 
 void cli_map_text(FILE *to, const moe_error_map *m) {
-    cli_map_cell worst, cell;
+    cli_map_cell worst = {0}, cell = {0};
     if (all_fail(m) || !cli_map_worst(m, &worst))
         return;
     double most = worst_below(m, INFINITY, &cell) ? m->over[cell.row][cell.column] : 0;
@@ -127,7 +138,7 @@ void cli_map_text(FILE *to, const moe_error_map *m) {
         if (rank_of(m, i) < LINES)
             print_line(to, m, i, most);
     if (m->rows_of > LINES)
-        fprintf(to, "        the %d worst of %lld\n", m->rows < LINES ? m->rows : LINES,
+        fprintf(to, "        the %d most wrong of %lld\n", m->rows < LINES ? m->rows : LINES,
                 (long long)m->rows_of);
     if (isinf(m->over[worst.row][worst.column]))
         print_worst(to, m, worst);

@@ -80,8 +80,12 @@ static json_t *case_json(const moe_check_result *r) {
 
 json_t *cli_verdicts_json(const cli_verdicts *verdicts) {
     json_t *cases = json_array();
-    for (size_t i = 0; i < verdicts->count; i++)
-        json_array_append_new(cases, case_json(verdicts->at[i]));
+    for (size_t i = 0; i < verdicts->count; i++) {
+        json_t *one = case_json(verdicts->at[i]);
+        if (verdicts->coverage)
+            json_object_set_new(one, "decides", cli_decides_json(&verdicts->at[i]->coverage));
+        json_array_append_new(cases, one);
+    }
     const int64_t *t = verdicts->tally;
     json_t *root = json_pack(
         "{s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "moeref", CLI_JSON_VERSION, "cases", cases,

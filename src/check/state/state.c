@@ -1,0 +1,167 @@
+/* State that outlives a call: one prepared layer sees input A (twice and more, in run.c), then its
+ * mirror image B, then A again. Ignored inputs, results that are added to the last ones, what is
+ * wrong from the third run on: each differs in one of them. And memory that no result may depend
+ * on: weights of experts that have no tokens. */
+#include "check/state/state.h"
+#include "check/routing/routing.h"
+#include "check/state/mirror.h"
+#include "check/verdict/result.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A second copy of larger parameters is not made. */
+#define POISONED_BYTES_MAX ((int64_t)1 << 30)
+
+void moe_int_more_runs_destroy(moe_int_more_runs *more) {
+    for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
+        moe_tensors_destroy(&more->t[i]);
+}
+
+static void no_memory(moe_check_result *r) {
+    moe_int_result_set(r, MOE_VERDICT_ERROR, "no memory for a second input");
+}
+
+/* A choice that is not the first input's may still be right, inside the margin of rounding: then
+ * the results belong to other pairs and cannot be compared with the first's. */
+static void judge_choice(const moe_problem *problem, const moe_int_run *other, int32_t threads,
+                         const moe_log *log, moe_check_result *r) {
+    moe_check_result *scratch = calloc(1, sizeof *scratch);
+    moe_int_routing routing = {0};
+    if (!scratch || moe_int_routing_settle(problem, other->plan, MOE_INT_TOLD,
+                                           (moe_dtype)other->support.arithmetic, threads, log,
+                                           scratch, &routing)) {
+        no_memory(r);
+    } else {
+        const moe_tensor_verdict *v = moe_int_result_entry(scratch, "topk_index");
+        moe_tensor_verdict *entry = moe_int_result_entry(r, "topk_index");
+        if (v->verdict == MOE_VERDICT_FAIL) {
+            moe_int_entry_fail(entry, "tokens in reverse order: %.120s", v->why);
+            moe_int_result_set(r, MOE_VERDICT_FAIL, "topk_index: %s", entry->why);
+        }
+    }
+    moe_int_routing_destroy(&routing);
+    free(scratch);
+}
+
+static void try_mirror(const moe_backend *backend, const moe_problem *problem, int32_t threads,
+                       const moe_log *log, moe_check_result *r, moe_int_run *run,
+                       moe_int_more_runs *ret) {
+    moe_int_mirror m;
+    moe_int_run other;
+    if (moe_int_mirror_make(problem, log, &m)) {
+        no_memory(r);
+        return;
+    }
+    if (moe_int_mirror_differs(&m) &&
+        moe_int_run_on(backend, run->layer, &run->support, &m.problem, r, &other)) {
+        const moe_plan *plan = problem->plan ? problem->plan : run->plan;
+        const moe_plan *mirrored = problem->plan ? m.problem.plan : other.plan;
+        if (plan && mirrored && !moe_int_mirror_same_choice(&m, plan, mirrored))
+            judge_choice(&m.problem, &other, threads, log, r);
+        else if (moe_int_mirror_undo(&m, &other, plan, mirrored, &ret->t[MOE_INT_SECOND]))
+            no_memory(r);
+        moe_int_run_clear(&other);
+        moe_int_run_return(backend, problem, r, run);
+    }
+    moe_int_mirror_destroy(&m);
+}
+
+static bool is_empty(const moe_plan *plan, int64_t e) {
+    return plan->offsets[e + 1] == plan->offsets[e];
+}
+
+static const moe_tensor_id of_experts[] = {MOE_T_W1, MOE_T_B1, MOE_T_W2, MOE_T_B2};
+enum { OF_EXPERTS = sizeof of_experts / sizeof *of_experts };
+
+static bool worth_poisoning(const moe_problem *problem, const moe_plan *plan) {
+    int64_t empty = 0, bytes = 0;
+    for (int64_t e = 0; plan && e < problem->layer.E; e++)
+        empty += is_empty(plan, e);
+    for (int i = 0; i < OF_EXPERTS; i++)
+        if (problem->in.t[of_experts[i]].data)
+            bytes += moe_tensor_bytes(&problem->in.t[of_experts[i]]);
+    return empty > 0 && bytes <= POISONED_BYTES_MAX;
+}
+
+/* The parameter with NaN in the slices of experts without tokens. */
+static moe_status poison(const moe_tensor *src, const moe_plan *plan, moe_tensor *ret) {
+    moe_status status = moe_tensor_cast(src, src->dtype, ret);
+    int64_t E = src->shape[0], width = status ? 0 : moe_tensor_count(src) / E;
+    for (int64_t e = 0; !status && e < E; e++)
+        for (int64_t i = 0; is_empty(plan, e) && i < width; i++)
+            moe_store(ret->data, ret->dtype, (size_t)(e * width + i), NAN);
+    return status;
+}
+
+/* Runs a layer of the given parameters on the first input. */
+static void run_poisoned(moe_backend *backend, const moe_problem *problem, moe_check_result *r,
+                         const moe_int_run *run, moe_int_more_runs *ret) {
+    moe_use use = {problem->T, problem->dtype, problem->pass, problem->plan != NULL};
+    moe_layer *layer = NULL;
+    moe_int_run other = {.layer = NULL};
+    moe_status status = moe_layer_prepare(backend, &problem->layer, &use, &problem->in, &layer);
+    if (status)
+        moe_int_result_set(r, MOE_VERDICT_ERROR, "a second prepare: %s", moe_status_str(status));
+    else if (moe_int_run_on(backend, layer, &run->support, problem, r, &other) &&
+             (!run->plan || moe_int_hash_plan(run->plan) == moe_int_hash_plan(other.plan))) {
+        moe_tensors *kept = &ret->t[MOE_INT_POISONED];
+        for (int id = 0; id < MOE_T_COUNT; id++)
+            if (other.first[id].tensor.data &&
+                moe_tensor_cast(&other.first[id].tensor, other.first[id].tensor.dtype,
+                                &kept->t[id]))
+                no_memory(r);
+    }
+    moe_int_run_clear(&other);
+    moe_layer_destroy(&layer);
+}
+
+static void try_poison(moe_backend *backend, const moe_problem *problem, moe_check_result *r,
+                       const moe_int_run *run, moe_int_more_runs *ret) {
+    const moe_plan *plan = problem->plan ? problem->plan : run->plan;
+    if (!worth_poisoning(problem, plan))
+        return;
+    moe_problem poisoned = *problem;
+    moe_tensors own = {0};
+    moe_status status = MOE_OK;
+    for (int i = 0; !status && i < OF_EXPERTS; i++) {
+        moe_tensor_id id = of_experts[i];
+        if (problem->in.t[id].data)
+            status = poison(&problem->in.t[id], plan, &own.t[id]);
+        poisoned.in.t[id] = own.t[id];
+    }
+    if (status)
+        no_memory(r);
+    else
+        run_poisoned(backend, &poisoned, r, run, ret);
+    moe_tensors_destroy(&own);
+}
+
+void moe_int_state_try(moe_backend *backend, const moe_problem *problem, int32_t threads,
+                       const moe_log *log, moe_check_result *result, moe_int_run *run,
+                       moe_int_more_runs *ret) {
+    memset(ret, 0, sizeof *ret);
+    try_mirror(backend, problem, threads, log, result, run, ret);
+    try_poison(backend, problem, result, run, ret);
+}
+
+int moe_int_times(const moe_tensor *a, const moe_tensor *b) {
+    double ab = 0, aa = 0, rest = 0;
+    int64_t count = moe_tensor_count(a);
+    for (int64_t i = 0; i < count; i++) {
+        double x = moe_load(a->data, a->dtype, (size_t)i);
+        ab += x * moe_load(b->data, b->dtype, (size_t)i);
+        aa += x * x;
+    }
+    double factor = aa > 0 ? round(ab / aa) : 0;
+    if (!(factor >= 2 && factor < 1e6))
+        return 0;
+    for (int64_t i = 0; i < count; i++) {
+        double d = moe_load(b->data, b->dtype, (size_t)i) -
+                   factor * moe_load(a->data, a->dtype, (size_t)i);
+        rest += d * d;
+    }
+    /* bf16's own roundings are some 1e-5 of the squares */
+    return rest <= 1e-4 * factor * factor * aa ? (int)factor : 0;
+}
