@@ -369,15 +369,17 @@ static moe_status judge_untold(trial *b, const moe_check_params *params,
     moe_status status = MOE_OK;
     int guesses = b->truth.sampled ? MOST_GUESSES_OF_SAMPLES : 1;
     for (int i = 0; !status && i < guesses && first_failing(b->result); i++) {
-        moe_check_result fresh = *before;
+        const moe_check_result judged = *b->result;
         moe_int_routing guessed;
-        status = moe_int_untold_routing(b->subject, &b->routing, &b->truth, threads, b->log, &fresh,
-                                        &guessed);
-        if (status || !guessed.plan)
+        moe_int_result_restore(b->result, before);
+        status = moe_int_untold_routing(b->subject, &b->routing, &b->truth, threads, b->log,
+                                        b->result, &guessed);
+        if (status || !guessed.plan) {
+            moe_int_result_restore(b->result, &judged);
             break;
+        }
         moe_int_truth_destroy(&b->truth);
         moe_int_routing_destroy(&b->routing);
-        *b->result = fresh;
         b->routing = guessed;
         status = make_truth(b, params);
         if (!status)

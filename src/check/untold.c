@@ -1,6 +1,7 @@
 /* The routing of a subject that does not say which experts it chose: guessed from its O. */
 #include "check/untold.h"
 #include "check/routing/alternatives.h"
+#include "check/verdict/result.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,7 @@ moe_status moe_int_untold_routing(const moe_int_subject *subject, const moe_int_
         status = guess(&params, log, result, ret);
     if (!status && params.drops && ret->wrong > 0) { /* a lost row is no routing: swaps alone */
         moe_int_routing_destroy(ret);
-        *result = before;
+        moe_int_result_restore(result, &before);
         params.drops = false;
         status = guess(&params, log, result, ret);
     }

@@ -59,9 +59,10 @@ static moe_status check_empty(const moe_case *c, const moe_log *log) {
     if (c->masked < 0 || c->masked > c->T)
         return moe_fail(log, MOE_E_INVALID, "masked=%lld, but there are T=%lld tokens",
                         (long long)c->masked, (long long)c->T);
-    if (c->drop < 0 || c->drop > (c->T - c->masked) * c->layer.K)
+    const int64_t pairs = (c->T - c->masked) * c->layer.K;
+    if (c->drop < 0 || c->drop > pairs)
         return moe_fail(log, MOE_E_INVALID, "drop=%lld, but there are %lld pairs",
-                        (long long)c->drop, (long long)((c->T - c->masked) * c->layer.K));
+                        (long long)c->drop, (long long)pairs);
     if (c->route == MOE_ROUTE_COUNTS)
         return moe_fail(log, MOE_E_INVALID,
                         "route=counts says how many tokens every expert has: no masked= or drop=");

@@ -385,7 +385,7 @@ Test(check_guess, random_layers, .timeout = 3000) {
         tally sum = {0};
         for (long k = 0; k < count; k++)
             try_layer((uint64_t)k, types[i], &sum);
-        /* Measured with 1000 layers: 263, 246 and 256 of 267, all rightly. The others' experts are
+        /* Measured with 1000 layers: 263, 246 and 257 of 267, all rightly. The others' experts are
          * dead, or weigh too little beside a 16-bit roundoff. */
         cr_expect_geq(10 * sum.named, 9 * sum.routed, "%ld of %ld", sum.named, sum.routed);
         cr_expect_eq(sum.right, sum.named, "%ld of %ld", sum.right, sum.named);

@@ -19,8 +19,8 @@ static moe_problem part_of(const moe_problem *problem, int64_t first, int64_t co
 }
 
 /* Chosen logits down, all others up: as far from `plan` as the margin allows. */
-static void lean_away(const moe_plan *plan, int64_t first, int64_t count, const double *up,
-                      const double *down, double *z) {
+static void lean_away(const moe_plan *plan, int64_t first, int64_t count, const double *z,
+                      const double *up, const double *down, double *ret) {
     int64_t n = plan->n_experts;
     for (int64_t t = 0; t < count; t++) {
         int64_t next = 0, k = moe_int_experts_of(plan, first + t);
@@ -29,7 +29,7 @@ static void lean_away(const moe_plan *plan, int64_t first, int64_t count, const 
             bool in = next < k && moe_int_expert_at(plan, first + t, next) == e;
             double least = moe_int_tie_break(z[i]);
             next += in;
-            z[i] += in ? -down[i] - least : up[i] + least;
+            ret[i] = z[i] + (in ? -down[i] - least : up[i] + least);
         }
     }
 }
@@ -49,9 +49,7 @@ static moe_status scan(const moe_problem *problem, const moe_int_routing *routin
     moe_status status = moe_int_routing_margin(&part, z, arithmetic, threads, w->up, w->down);
     if (status)
         return status;
-    for (int64_t i = 0; i < count * n; i++)
-        w->z[i] = z[i];
-    lean_away(routing->plan, first, count, w->up, w->down, w->z);
+    lean_away(routing->plan, first, count, z, w->up, w->down, w->z);
     status = moe_route(&problem->layer, count, w->z, w->b_select, problem->seed, NULL, &other);
     for (int64_t t = 0; !status && t < count && *ret_count < most; t++)
         if (!moe_int_same_choices(other, t, routing->plan, first + t))

@@ -80,6 +80,12 @@ void moe_int_result_drop_maps(moe_check_result *r, const char *tensor) {
     r->n_maps = kept;
 }
 
+void moe_int_result_restore(moe_check_result *r, const moe_check_result *before) {
+    moe_error_map *map = r->map; /* may have moved since, and grown */
+    *r = *before;
+    r->map = map;
+}
+
 moe_error_map *moe_int_result_add_map(moe_check_result *r, const char *tensor) {
     moe_error_map *more = realloc(r->map, (r->n_maps + 1) * sizeof *more);
     if (!more)
