@@ -1,6 +1,7 @@
 /* Checking a backend: run it, judge what it gave, then say whether it repeated itself. Checking a
  * file: read it and judge what it holds. */
 #include "check/bundle/bundle.h"
+#include "check/explain/explain.h"
 #include "check/judge.h"
 #include "check/state/state.h"
 #include "check/subject/outputs.h"
@@ -66,6 +67,7 @@ static void fail_repeat(const moe_int_run *run, moe_tensor_id id, moe_check_resu
         moe_int_unravel(a, at, v->worst_index);
         v->want = moe_load(a->data, a->dtype, (size_t)at);
         v->got = moe_load(b->data, b->dtype, (size_t)at);
+        moe_int_explain_repeat(id, a, b, r);
         int times = moe_int_times(a, b);
         if (times > 0)
             moe_int_entry_fail(v, "run 2 = %d x run 1: it adds to what is there", times);

@@ -3,6 +3,7 @@
 #include "check/bundle/bundle.h"
 #include "check/compare/compare.h"
 #include "check/coverage/coverage.h"
+#include "check/explain/explain.h"
 #include "check/state/state.h"
 #include "check/untold.h"
 #include "check/verdict/order.h"
@@ -182,10 +183,6 @@ static bool is_nan(double v) {
  * was guessed is not known to be the second input's too. */
 static void judge_again(const trial *b, moe_tensor_id id, moe_int_again again,
                         moe_tensor_verdict *v) {
-    static const char *const words[MOE_INT_AGAIN_COUNT] = {
-        [MOE_INT_LATER] = "later run",
-        [MOE_INT_SECOND] = "second input",
-        [MOE_INT_POISONED] = "NaN in weights of experts without tokens"};
     moe_tensor_verdict fresh;
     bool of_first = b->truth.sampled && (id == MOE_T_DW_R || id == MOE_T_DB_R);
     bool guessed = again == MOE_INT_SECOND && b->routing.foreign && !b->subject->plan;
@@ -204,9 +201,9 @@ static void judge_again(const trial *b, moe_tensor_id id, moe_int_again again,
     *v = fresh;
     if (times > 0)
         snprintf(v->why, sizeof v->why, "%s: %d times the first run's: it adds to what is there",
-                 words[again], times);
+                 moe_int_again_word(again), times);
     else
-        snprintf(v->why, sizeof v->why, "%s: %.110s", words[again], why);
+        snprintf(v->why, sizeof v->why, "%s: %.110s", moe_int_again_word(again), why);
 }
 
 /* Judges one tensor; what was found about its buffer before stays the first reason. */
@@ -407,6 +404,8 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     if (status)
         return status;
     conclude(b);
+    if (b->result->verdict == MOE_VERDICT_FAIL)
+        moe_int_explain(b->subject, &b->routing, &b->truth, params, b->result);
     status = cover(b, params);
     if (params->dump_dir && b->result->verdict == MOE_VERDICT_FAIL)
         moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, b->result);

@@ -6,6 +6,7 @@
  *     errors/    the errors that a correct kernel makes there
  *     coverage/  what the case decides, for cases that ought to
  *     compare/   one tensor against its truth, under a gate; where an error is
+ *     explain/   after a failure: which hypothesis makes the results right
  *     verdict/   the record that is filled
  *     bundle/    a failure in a file, and back: to be judged again elsewhere
  *     state/     other inputs to the same layer, judged by the same truth

@@ -15,6 +15,16 @@ typedef enum moe_int_again {
     MOE_INT_AGAIN_COUNT
 } moe_int_again;
 
+/* What such a run is called at the beginning of a reason. */
+static inline const char *moe_int_again_word(moe_int_again again) {
+    static const char *const words[MOE_INT_AGAIN_COUNT] = {
+        [MOE_INT_LATER] = "later run",
+        [MOE_INT_SECOND] = "second input",
+        [MOE_INT_POISONED] = "NaN in weights of experts without tokens",
+    };
+    return words[again];
+}
+
 /* Results to be judged: a backend's, or a file's. */
 typedef struct moe_int_subject {
     const moe_problem *problem;

@@ -82,6 +82,14 @@ static void print_tensor(FILE *to, const moe_check_result *r, const moe_tensor_v
     fprintf(to, "\n");
 }
 
+static void print_explanation(FILE *to, const moe_explanation *x) {
+    if (x->kind[0])
+        fprintf(to, "  explanation: %s (%s: NMSE %.1e, then %.1e)\n", x->text, x->tensor, x->before,
+                x->after);
+    else if (x->tried > 0)
+        fprintf(to, "  explanation: none of %d hypotheses explains it\n", (int)x->tried);
+}
+
 void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     bool failed = r->verdict >= MOE_VERDICT_MISTRUSTED;
     fprintf(to, "%-10s %s %s", moe_verdict_str(r->verdict), r->backend, r->case_name);
@@ -100,6 +108,7 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     }
     if (r->first_wrong_stage[0])
         fprintf(to, "  first wrong stage: %s\n", r->first_wrong_stage);
+    print_explanation(to, &r->explanation);
     if (failed)
         fprintf(to, "  reproduce: %s\n", r->reproduce);
 }

@@ -1,0 +1,114 @@
+/* One hidden unit's activation, as a changed kernel computes it. What a layer's description can say
+ * is the reference's own code; the rest is written out here. */
+#include "check/explain/scene.h"
+#include "reference/activation.h"
+
+#include <math.h>
+
+static double sigmoid(double x) {
+    return 1 / (1 + exp(-x));
+}
+
+/* phi(g) and phi'(g) of the gate's (or the only) factor, alone. */
+static double factor_of(const moe_int_change *c, double g, double *slope) {
+    double one = 1, a, alone[2] = {g, 1}, dh[2] = {0, 0};
+    moe_layer_desc desc = c->desc;
+    if (c->act == MOE_INT_ACT_GATE_FREE)
+        desc.act_limit = INFINITY;
+    if (desc.act == MOE_ACT_SWIGLU_CLAMP) { /* (0 + 1) leaves the gate's factor */
+        alone[1] = 0;
+    }
+    moe_int_act_forward_f64(&desc, MOE_GLU_CONCAT, 1, alone, &a);
+    moe_int_act_backward_f64(&desc, MOE_GLU_CONCAT, 1, alone, &one, dh);
+    *slope = dh[0];
+    return a;
+}
+
+/* gelu(x) ~ x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (arXiv 1606.08415). */
+static double gelu_tanh(double x, double *slope) {
+    double k = 0.79788456080286535588, t = tanh(k * (x + 0.044715 * x * x * x));
+    *slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * k * (1 + 3 * 0.044715 * x * x);
+    return 0.5 * x * (1 + t);
+}
+
+static double gate_factor(const moe_int_change *c, double g, double *slope) {
+    double value, limit = c->desc.act_limit;
+    switch (c->act) {
+    case MOE_INT_ACT_CLAMP_AFTER:
+        value = sigmoid(c->desc.act_alpha * g);
+        *slope = value * (1 + c->desc.act_alpha * g * (1 - value));
+        value *= g;
+        if (value > limit) {
+            *slope = 0;
+            value = limit;
+        }
+        return value;
+    case MOE_INT_ACT_TANH:
+        return gelu_tanh(g, slope);
+    case MOE_INT_ACT_SIGMOID:
+        value = sigmoid(1.702 * g);
+        *slope = value * (1 + 1.702 * g * (1 - value));
+        return g * value;
+    case MOE_INT_ACT_IDENTITY:
+        *slope = 1;
+        return g;
+    case MOE_INT_ACT_LEAKY:
+        value = factor_of(c, g, slope);
+        *slope = g > 0 ? *slope : 0.01;
+        return g > 0 ? value : 0.01 * g;
+    case MOE_INT_ACT_GATE_BELOW:
+        value = factor_of(c, fmax(g, -limit), slope);
+        *slope = g < -limit ? 0 : *slope;
+        return value;
+    case MOE_INT_ACT_CLAMP_SLOPE:
+        value = factor_of(c, g, slope);
+        factor_of(c, fmin(g, limit), slope);
+        return value;
+    case MOE_INT_ACT_SLOPE_ONE:
+        value = factor_of(c, g, slope);
+        *slope = 1;
+        return value;
+    case MOE_INT_ACT_SLOPE_RATIO:
+        value = factor_of(c, g, slope);
+        *slope = g != 0 ? value / g : 0.5;
+        return value;
+    case MOE_INT_ACT_RIGHT:
+    case MOE_INT_ACT_GATE_FREE:
+    case MOE_INT_ACT_UP_FREE:
+    case MOE_INT_ACT_UP_ABOVE:
+    case MOE_INT_ACT_NO_ONE:
+    case MOE_INT_ACT_NO_UP:
+    case MOE_INT_ACT_UP_SLOPE:
+        break;
+    }
+    return factor_of(c, g, slope);
+}
+
+/* The other factor, u or what the clamp makes of it, and its slope. */
+static double up_factor(const moe_int_change *c, double u, double *slope) {
+    double limit = c->desc.act_limit;
+    *slope = 1;
+    if (c->act == MOE_INT_ACT_NO_UP) {
+        *slope = 0;
+        return 1;
+    }
+    if (c->desc.act != MOE_ACT_SWIGLU_CLAMP)
+        return u;
+    double low = c->act == MOE_INT_ACT_UP_ABOVE ? -INFINITY : -limit;
+    if (c->act == MOE_INT_ACT_UP_FREE)
+        return u + 1;
+    *slope = c->act != MOE_INT_ACT_CLAMP_SLOPE && (u < low || u > limit) ? 0 : 1;
+    u = u < low ? low : u > limit ? limit : u;
+    return c->act == MOE_INT_ACT_NO_ONE ? u : u + 1;
+}
+
+void moe_int_changed_act(const moe_int_change *c, const double h[2], double *a, double slope[2]) {
+    int gate = c->act_swapped;
+    bool gated = moe_act_is_gated(c->desc.act);
+    double g_slope, u_slope = 0, g = gate_factor(c, h[gated ? gate : 0], &g_slope);
+    double u = gated ? up_factor(c, h[!gate], &u_slope) : 1;
+    *a = g * u;
+    slope[gated ? gate : 0] = g_slope * u;
+    if (gated)
+        slope[!gate] = (c->act == MOE_INT_ACT_UP_SLOPE ? h[gate] : g) * u_slope;
+}

@@ -1,0 +1,229 @@
+/* The bank, and trying all of it. */
+#include "check/explain/bank.h"
+#include "check/explain/explain.h"
+#include "check/verdict/order.h"
+#include "route/route.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOOK_ROW(kind, sentence)   {#kind, sentence, moe_int_look_##kind, NULL, false},
+#define CHANGE_ROW(kind, sentence) {#kind, sentence, NULL, moe_int_change_##kind, false},
+#define PLACE_ROW(kind, sentence)  {#kind, sentence, moe_int_look_##kind, NULL, true},
+const moe_int_hypothesis moe_int_bank[] = {MOE_INT_HYPOTHESES(LOOK_ROW, CHANGE_ROW, PLACE_ROW)};
+const size_t moe_int_bank_count = sizeof moe_int_bank / sizeof *moe_int_bank;
+
+static moe_int_finding start(const moe_int_hypothesis *h, moe_tensor_id id) {
+    moe_int_finding f = {.place = h->place};
+    snprintf(f.is.kind, sizeof f.is.kind, "%s", h->kind);
+    snprintf(f.is.tensor, sizeof f.is.tensor, "%s",
+             id == MOE_INT_CHOICE ? "topk_index" : moe_tensor_name(id));
+    if (h->change)
+        moe_int_finding_say(&f, "%s", h->sentence);
+    else
+        snprintf(f.is.text, sizeof f.is.text, h->sentence, f.is.tensor);
+    return f;
+}
+
+/* Looks ----------------------------------------------------------------------------------------
+ */
+
+/* A look at the first wrong tensor; if it is so there, at the others too. */
+static void try_look(moe_int_evidence *e, const moe_int_hypothesis *h, moe_int_sight *sights) {
+    moe_int_finding f = start(h, e->first), other = f;
+    if (!sights[e->first].rows || !h->look(&sights[e->first], &f) ||
+        !moe_int_explains(e, e->first, f.is.before, f.is.after))
+        return;
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        if (!e->wrong[id] || !sights[id].rows)
+            continue;
+        other = start(h, (moe_tensor_id)id);
+        if (id != (int)e->first &&
+            (!h->look(&sights[id], &other) ||
+             !moe_int_explains(e, (moe_tensor_id)id, other.is.before, other.is.after)))
+            continue;
+        f.explains[id] = true;
+        f.explained++;
+    }
+    moe_int_offer(e, &f);
+}
+
+static void try_looks(moe_int_evidence *e, bool place) {
+    moe_int_sight *sights = calloc(MOE_T_COUNT, sizeof *sights);
+    if (!sights || e->first == MOE_INT_CHOICE) {
+        free(sights);
+        return;
+    }
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        if (e->wrong[id])
+            moe_int_sight_make(e, (moe_tensor_id)id, &sights[id]);
+    for (size_t i = 0; i < moe_int_bank_count; i++)
+        if (moe_int_bank[i].look && moe_int_bank[i].place == place)
+            try_look(e, &moe_int_bank[i], sights);
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        moe_int_sight_destroy(&sights[id]);
+    free(sights);
+}
+
+/* Changes --------------------------------------------------------------------------------------
+ */
+
+static moe_status change_init(const moe_int_evidence *e, moe_int_change *ret) {
+    const moe_layer_desc *desc = &e->problem->layer;
+    bool on_input = desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    *ret = (moe_int_change){.desc = *desc,
+                            .back = *desc,
+                            .logits = e->routing->logits,
+                            .operand = MOE_F64,
+                            .terms = on_input ? MOE_INT_ON_INPUT : MOE_INT_ON_OUTPUT,
+                            .shared_factor = 1,
+                            .bias_factor = 1,
+                            .skip_expert = -1};
+    return moe_plan_copy(e->routing->plan, &ret->plan);
+}
+
+static void change_destroy(moe_int_change *c) {
+    moe_plan_destroy(&c->plan);
+    free(c->used);
+    free(c->own_logits);
+}
+
+/* One pass's part of a finding. */
+typedef struct tally {
+    int explained, contradicted;
+} tally;
+
+/* How tensor `id` stands under the change: counts, and the residuals of the first wrong one. */
+static void weigh(const moe_int_scene *s, const moe_int_variant *base, const moe_int_variant *run,
+                  moe_tensor_id id, tally *t, moe_int_finding *f) {
+    const moe_int_evidence *e = s->evidence;
+    const double *right = base->value[id];
+    double before = moe_int_scene_residual(s, id, right, right), gate;
+    double after = moe_int_scene_residual(s, id, run->value[id], right);
+    if (before < 0 || after < 0)
+        return;
+    gate = moe_gate_for(id, e->arithmetic).nmse;
+    if (id == e->first) {
+        f->is.before = before;
+        f->is.after = after;
+    }
+    if (e->wrong[id] && moe_int_explains(e, id, before, after)) {
+        f->explains[id] = true;
+        t->explained++;
+    } else if (!e->wrong[id] && after > fmax(4 * gate, 10 * before)) {
+        t->contradicted++;
+    }
+}
+
+/* A change that explains nothing of a pass and contradicts it was made in the other pass alone. */
+static void judge_change(moe_int_evidence *e, const moe_int_scene *s, const moe_int_variant *base,
+                         const moe_int_variant *run, moe_int_finding *f) {
+    tally pass[2] = {{0, 0}, {0, 0}};
+    for (size_t i = 0; i < moe_int_order_count; i++) {
+        moe_tensor_id id = moe_int_order[i];
+        weigh(s, base, run, id, &pass[moe_tensor_is_backward(id)], f);
+    }
+    for (int i = 0; i < 2; i++) {
+        if (pass[i].explained == 0 && pass[i].contradicted > 0 && s->dO)
+            moe_int_finding_say(f, i ? "; the backward pass has it right"
+                                     : "; the forward pass has it right");
+        else
+            f->contradicted += pass[i].contradicted;
+        f->explained += pass[i].explained;
+    }
+    moe_int_offer(e, f);
+}
+
+static bool same_experts(const moe_plan *a, const moe_plan *b, int64_t t) {
+    int64_t from = a->token_offsets[t], to = b->token_offsets[t];
+    int64_t n = a->token_offsets[t + 1] - from;
+    if (b->token_offsets[t + 1] - to != n)
+        return false;
+    for (int64_t i = 0; i < n; i++)
+        if (moe_int_plan_expert_of(a, a->pair_of_token[from + i]) !=
+            moe_int_plan_expert_of(b, b->pair_of_token[to + i]))
+            return false;
+    return true;
+}
+
+/* The share of tokens whose experts are not those of `plan`, instead of an NMSE. */
+static void judge_choice(moe_int_evidence *e, const moe_plan *plan, moe_int_finding *f) {
+    const moe_plan *got = e->routing->plan; /* its own choice, told or found */
+    int64_t differ = 0;
+    for (int64_t t = 0; t < got->n_tokens; t++)
+        differ += !same_experts(got, plan, t);
+    f->is.before = (double)e->routing->wrong / (double)got->n_tokens;
+    f->is.after = (double)differ / (double)got->n_tokens;
+    f->explained = 1;
+    if (differ == 0 || differ * 30 < e->routing->wrong)
+        moe_int_offer(e, f);
+}
+
+static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s,
+                             const moe_int_variant *base, const moe_int_hypothesis *h) {
+    moe_status status = MOE_OK;
+    bool more = true;
+    for (int64_t trial = 0; !status && more; trial++) {
+        moe_int_finding f = start(h, e->first);
+        moe_int_change c;
+        moe_int_variant run;
+        status = change_init(e, &c);
+        more = !status && h->change(s, trial, &c, &f);
+        if (more && e->first == MOE_INT_CHOICE && c.rerouted) {
+            judge_choice(e, c.plan, &f);
+        } else if (more && e->first != MOE_INT_CHOICE) {
+            status = moe_int_variant_make(s, &c, base, &run);
+            if (!status)
+                judge_change(e, s, base, &run, &f);
+            moe_int_variant_destroy(&run);
+        }
+        change_destroy(&c);
+    }
+    return status;
+}
+
+/* Does the best explanation leave nothing that is wrong, nor makes anything so? */
+static bool settled(const moe_int_evidence *e) {
+    int wrong = e->first == MOE_INT_CHOICE;
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        wrong += e->wrong[id] && e->first != MOE_INT_CHOICE;
+    return e->found && !e->best.place && e->best.contradicted == 0 && e->best.explained >= wrong &&
+           (e->first == MOE_INT_CHOICE ||
+            e->best.is.after <= moe_gate_for(e->first, e->arithmetic).nmse);
+}
+
+static void try_changes(moe_int_evidence *e) {
+    moe_int_scene s;
+    moe_int_variant base = {.same_choice = true};
+    moe_int_change right;
+    moe_status status = moe_int_scene_make(e, &s);
+    if (!status)
+        status = change_init(e, &right);
+    if (!status) {
+        status = moe_int_variant_make(&s, &right, NULL, &base);
+        change_destroy(&right);
+    }
+    for (size_t i = 0; !status && !settled(e) && i < moe_int_bank_count; i++)
+        if (moe_int_bank[i].change)
+            status = try_change(e, &s, &base, &moe_int_bank[i]);
+    moe_int_variant_destroy(&base);
+    moe_int_scene_destroy(&s);
+}
+
+void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *routing,
+                     const moe_int_truth *truth, const moe_check_params *params,
+                     moe_check_result *result) {
+    moe_int_evidence e;
+    if (moe_int_evidence_make(subject, routing, truth, params, result, &e)) {
+        try_looks(&e, false);
+        try_changes(&e);
+        if (!e.found)
+            try_looks(&e, true);
+        if (e.found)
+            result->explanation = e.best.is;
+        result->explanation.tried = (int32_t)moe_int_bank_count;
+    }
+    moe_int_evidence_destroy(&e);
+}

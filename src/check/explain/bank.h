@@ -1,0 +1,158 @@
+/* The bank: one row a hypothesis. A new one is a row here and the function that it names. */
+#ifndef MOE_CHECK_EXPLAIN_BANK_H
+#define MOE_CHECK_EXPLAIN_BANK_H
+
+#include "check/explain/scene.h"
+#include "check/explain/sight.h"
+
+/* Looks at one wrong tensor. False: it is not so. Else f has residuals, parameters and words. */
+typedef bool moe_int_look_fn(const moe_int_sight *p, moe_int_finding *f);
+/* Sets the fields of `c` that trial number `trial` of a hypothesis changes, and tells its
+ * parameters to f. False: there is no such trial for this layer, nor any after it. */
+typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                               moe_int_finding *f);
+
+/* clang-format off */
+
+/* LOOK(kind, sentence): moe_int_look_KIND, about one tensor, called %s in the sentence.
+ * CHANGE(kind, sentence): moe_int_change_KIND, about the layer.
+ * PLACE(kind, sentence): a look that says where, not why; reported where nothing else fits.
+ * Of explanations that are as good as each other the earlier row is reported. */
+#define MOE_INT_HYPOTHESES(LOOK, CHANGE, PLACE)                                                   \
+    LOOK(all_zero, "%s is all zero")                                                              \
+    LOOK(not_written, "elements of %s are not written")                                           \
+    LOOK(not_finite, "elements of %s are NaN or infinite")                                        \
+    LOOK(nan_swallowed, "values of %s that should not be finite are numbers")                     \
+    LOOK(factor, "%s is right but for a factor")                                                  \
+    LOOK(stored_narrow, "%s holds values of a narrower type than its own")                        \
+    LOOK(zero_rows, "rows of %s are zero")                                                        \
+    LOOK(garbage_empty, "%s is not zero where an expert has no token")                            \
+    LOOK(factor_by_expert, "each expert's part of %s is right but for a factor")                  \
+    LOOK(factor_by_weight, "rows of %s are right but for their combine weight")                   \
+    LOOK(other_expert, "an expert's part of %s is another expert's")                              \
+    LOOK(moved_rows, "rows of %s are those of a neighbour")                                       \
+    LOOK(transposed, "%s is transposed within each expert")                                       \
+    LOOK(halves_swapped, "gate's and up's parts of %s have changed places")                       \
+    LOOK(layout_mixed, "%s is in the other layout of gate and up")                                \
+    LOOK(zero_columns, "columns of %s are zero")                                                  \
+    LOOK(repeated_columns, "columns of %s are those of other columns")                            \
+    LOOK(shifted_columns, "columns of %s are shifted")                                            \
+    LOOK(missing_pairs, "parts of single experts are missing from %s or there twice")             \
+    LOOK(other_tensor, "%s is another tensor's values")                                           \
+    LOOK(factor_by_token, "each token's row of %s is right but for a factor")                     \
+    /* the choice of experts */                                                                   \
+    CHANGE(ties_high, "ties go to the higher expert index")                                       \
+    CHANGE(groups_zero, "groups are masked with 0, not with -inf")                                \
+    CHANGE(groups_missing, "groups do not limit the choice of experts")                           \
+    CHANGE(select_bias_missing, "the selection bias is not added for the choice")                 \
+    CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
+    CHANGE(groups_number, "another number of groups is kept")                                     \
+    CHANGE(capacity_other, "experts are full at another number of tokens")                        \
+    CHANGE(choose_capped, "experts from a number on are never chosen")                            \
+    CHANGE(choose_lowest, "the worst experts are chosen")                                         \
+    CHANGE(router_k_dropped, "the last inputs of the router are left out")                        \
+    CHANGE(choose_fewer, "a token gets fewer experts than K")                                     \
+    /* combine weights */                                                                         \
+    CHANGE(renorm_missing, "weights are not renormalised")                                        \
+    CHANGE(renorm_added, "weights are divided by their sum, and should not be")                   \
+    CHANGE(scale_missing, "the routed scale is not applied")                                      \
+    CHANGE(scale_twice, "the routed scale is applied twice")                                      \
+    CHANGE(scale_on_shared, "the routed scale multiplies the shared expert too")                  \
+    CHANGE(renorm_twice, "weights are divided by their sum after everything else")                \
+    CHANGE(renorm_eps, "weights are renormalised with another eps")                               \
+    CHANGE(renorm_other_sum, "weights are divided by another sum")                                \
+    CHANGE(score_other, "logits become weights by another score")                                 \
+    CHANGE(select_bias_weighs, "the selection bias is in the weights")                            \
+    CHANGE(weight_missing, "combine weights are not applied")                                     \
+    CHANGE(weight_twice, "combine weights are applied twice")                                     \
+    CHANGE(weight_other_side, "weights multiply the expert's other side (input, output)")         \
+    CHANGE(weight_neighbour, "pairs have the weight of a neighbour")                              \
+    CHANGE(router_narrow, "the router computes in a narrower type")                               \
+    /* the experts */                                                                             \
+    CHANGE(gate_up_swapped, "the activation takes gate for up, and up for gate")                  \
+    CHANGE(w1_swapped, "W1's gate and up rows have changed places")                               \
+    CHANGE(layout_read, "gate and up are read in the other layout")                               \
+    CHANGE(w1_layout, "W1's rows are taken in the other layout")                                  \
+    CHANGE(activation_other, "the activation is another one")                                     \
+    CHANGE(gelu_approximated, "gelu is approximated")                                             \
+    CHANGE(activation_missing, "the gate multiplies without its nonlinearity")                    \
+    CHANGE(relu_leaky, "relu leaks 0.01 of what is negative")                                     \
+    CHANGE(up_missing, "the up projection does not multiply")                                     \
+    CHANGE(clamp_missing, "the activation clamps otherwise")                                      \
+    CHANGE(clamp_after, "the gate is clamped after its sigmoid, not before")                      \
+    CHANGE(one_missing, "the clamped up is not raised by 1")                                      \
+    CHANGE(alpha_other, "the sigmoid has another alpha")                                          \
+    CHANGE(b1_missing, "b1 is not added")                                                         \
+    CHANGE(b2_missing, "b2 is not added")                                                         \
+    CHANGE(w1_neighbour, "experts use the W1 of a neighbour")                                     \
+    CHANGE(w2_neighbour, "experts use the W2 of a neighbour")                                     \
+    CHANGE(weights_neighbour, "experts use the weights of a neighbour")                           \
+    CHANGE(bias_neighbour, "experts use the biases of a neighbour")                               \
+    CHANGE(bias_twice, "biases are added twice")                                                  \
+    CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
+    CHANGE(token_neighbour, "a neighbouring token is gathered")                                   \
+    CHANGE(w1_transposed, "W1 is read transposed")                                                \
+    CHANGE(w2_transposed, "W2 is read transposed")                                                \
+    CHANGE(k_block_dropped, "the last block of a product's sum is left out")                      \
+    CHANGE(columns_repeated, "columns of A repeat with a period")                                 \
+    CHANGE(operands_narrow, "the factors of products are rounded to a narrower type")             \
+    CHANGE(shared_missing, "the shared expert is not added")                                      \
+    CHANGE(shared_twice, "the shared expert counts twice")                                        \
+    CHANGE(shared_gate_missing, "the shared expert's gate is not applied")                        \
+    CHANGE(shared_gate_linear, "the shared expert's gate lacks its sigmoid")                      \
+    CHANGE(shared_layout, "the shared expert is read as interleaved")                             \
+    CHANGE(zero_experts, "zero experts' x is not added with its weight")                          \
+    CHANGE(expert_skipped, "an expert is left out")                                               \
+    CHANGE(tail_dropped, "experts' rows after the last whole tile are left out")                  \
+    CHANGE(edge_row_dropped, "an end row of every expert is left out")                            \
+    /* gradients */                                                                               \
+    CHANGE(slope_missing, "the activation's derivative is wrong")                                 \
+    CHANGE(dh_weight, "dH has the combine weight not once")                                       \
+    CHANGE(dw2_weight, "dW2's A has the combine weight not once")                                 \
+    CHANGE(db2_weight, "db2 lacks the combine weight")                                            \
+    CHANGE(ds_weighted, "dS is taken of the weighted dA")                                         \
+    CHANGE(ds_bias, "dS lacks <dO, b2>")                                                          \
+    CHANGE(ds_norm, "the gradient does not pass through the renormalisation")                     \
+    CHANGE(dz_score, "the gradient passes through another score")                                 \
+    CHANGE(dz_slope, "the score's slope is wrong")                                                \
+    CHANGE(dwr_tail, "the last tokens are left out of dW_r")                                      \
+    CHANGE(gate_slope, "the shared gate's slope lacks 1 - g")                                     \
+    CHANGE(dz_scale, "the gradient lacks the routed scale")                                       \
+    CHANGE(dx_router, "dX lacks the router's part")                                               \
+    CHANGE(dx_shared, "dX lacks the shared expert's part")                                        \
+    CHANGE(dx_gate, "dX lacks the part of the shared expert's gate")                              \
+    CHANGE(dx_scale, "dX adds dX~")                                                               \
+    CHANGE(dw1_input, "dW1 is taken of the unweighted input")                                     \
+    /* places */                                                                                  \
+    PLACE(elements, "a few elements of %s are wrong")                                             \
+    PLACE(wrong_block, "a block of %s is wrong, the rest is right")                               \
+    PLACE(wrong_experts, "some experts' parts of %s are wrong, the others right")
+
+/* clang-format on */
+
+typedef struct moe_int_hypothesis {
+    const char *kind, *sentence;
+    moe_int_look_fn *look; /* one of the two */
+    moe_int_change_fn *change;
+    bool place;
+} moe_int_hypothesis;
+
+extern const moe_int_hypothesis moe_int_bank[];
+extern const size_t moe_int_bank_count;
+
+/* changes_choice.c: what hypotheses about the router share. The weights of the changed description
+ * for the plan's choice. */
+bool moe_int_reweigh(moe_int_change *c);
+/* The choice of the changed description by c->logits, and its weights; or by own_logits, which
+ * become c's. False: without memory, or without a router. */
+bool moe_int_reroute(const moe_int_scene *s, const double *b_select, moe_int_change *c);
+bool moe_int_reroute_own(const moe_int_scene *s, moe_int_change *c);
+/* Copies that the caller frees: of the logits (NULL: none), of b_select (NULL: there is none). */
+double *moe_int_copy_logits(const moe_int_scene *s, const moe_int_change *c);
+double *moe_int_selection_bias(const moe_int_scene *s);
+
+#define MOE_INT_DECLARE_LOOK(kind, sentence)   moe_int_look_fn moe_int_look_##kind;
+#define MOE_INT_DECLARE_CHANGE(kind, sentence) moe_int_change_fn moe_int_change_##kind;
+MOE_INT_HYPOTHESES(MOE_INT_DECLARE_LOOK, MOE_INT_DECLARE_CHANGE, MOE_INT_DECLARE_LOOK)
+
+#endif

@@ -1,0 +1,125 @@
+/* What a wrong kernel does differently. A hypothesis sets a few of these fields; without any the
+ * layer is the right one. */
+#ifndef MOE_CHECK_EXPLAIN_CHANGE_H
+#define MOE_CHECK_EXPLAIN_CHANGE_H
+
+#include "moeref/plan.h"
+
+#include <stdbool.h>
+
+/* Formulas of the activation that no layer description can express. */
+typedef enum moe_int_act_fault {
+    MOE_INT_ACT_RIGHT,
+    MOE_INT_ACT_CLAMP_AFTER, /* g sigmoid(alpha g) is clamped instead of g */
+    MOE_INT_ACT_GATE_FREE,   /* the gate is not clamped, the up is */
+    MOE_INT_ACT_GATE_BELOW,  /* the gate is clamped on both sides */
+    MOE_INT_ACT_UP_FREE,     /* the up is not clamped, the gate is */
+    MOE_INT_ACT_UP_ABOVE,    /* the up is clamped from above alone */
+    MOE_INT_ACT_CLAMP_SLOPE, /* gradients pass through the clamp */
+    MOE_INT_ACT_NO_ONE,      /* (up + 1) is up */
+    MOE_INT_ACT_TANH,        /* gelu by tanh */
+    MOE_INT_ACT_SIGMOID,     /* gelu by x sigmoid(1.702 x) */
+    MOE_INT_ACT_IDENTITY,    /* phi(g) = g */
+    MOE_INT_ACT_LEAKY,       /* relu leaks 0.01 g */
+    MOE_INT_ACT_NO_UP,       /* the gate's factor alone */
+    MOE_INT_ACT_UP_SLOPE,    /* d_up of g, not of phi(g) */
+    MOE_INT_ACT_SLOPE_ONE,   /* phi' = 1 */
+    MOE_INT_ACT_SLOPE_RATIO  /* phi' = phi(g) / g: silu' without g s (1 - s) */
+} moe_int_act_fault;
+
+/* In which order H's columns take W1's rows. */
+typedef enum moe_int_row_order {
+    MOE_INT_ROWS_RIGHT,
+    MOE_INT_ROWS_SWAPPED,     /* gate's where up's should be, and back */
+    MOE_INT_ROWS_INTERLEAVED, /* column c takes the row of the interleaved layout's c */
+    MOE_INT_ROWS_APART        /* the other way about */
+} moe_int_row_order;
+
+/* Which element of a product's sum is left out: the last ones of ... */
+typedef enum moe_int_product {
+    MOE_INT_PRODUCT_H,  /* d in H = x W1^T */
+    MOE_INT_PRODUCT_Y,  /* n in Y = A W2^T */
+    MOE_INT_PRODUCT_DA, /* d in dA' = dO W2 */
+    MOE_INT_PRODUCT_DX, /* H's columns in dX~ = dH W1 */
+    MOE_INT_PRODUCT_COUNT
+} moe_int_product;
+
+/* Terms and factors left out, or put in where they do not belong. */
+enum {
+    MOE_INT_NO_SHARED = 1 << 0,      /* of O and dX */
+    MOE_INT_NO_SHARED_GATE = 1 << 1, /* the gate is 1 */
+    MOE_INT_NO_B1 = 1 << 2,
+    MOE_INT_NO_B2 = 1 << 3,
+    MOE_INT_NO_DX_ROUTER = 1 << 4,
+    MOE_INT_NO_DX_SHARED = 1 << 5,
+    MOE_INT_NO_DX_GATE = 1 << 6,
+    MOE_INT_NO_DW2_WEIGHT = 1 << 7,
+    MOE_INT_NO_DH_WEIGHT = 1 << 8,
+    MOE_INT_NO_DB2_WEIGHT = 1 << 9,
+    MOE_INT_DS_WEIGHTED = 1 << 10,   /* dS = <s dA', A> */
+    MOE_INT_NO_DS_B2 = 1 << 11,      /* dS without <dO, b2> */
+    MOE_INT_NORM_CONSTANT = 1 << 12, /* dS passes by the renormalisation's sum as by a constant */
+    MOE_INT_ON_INPUT = 1 << 13,      /* weights multiply the expert's input */
+    MOE_INT_ON_OUTPUT = 1 << 14,     /* weights multiply the expert's output */
+    MOE_INT_DW1_UNWEIGHTED_X = 1 << 15, /* dW1 = dH^T x, the weight being on the input */
+    MOE_INT_DX_SCALE_OTHER = 1 << 16,   /* dX adds dX~ weighted where it should not be, or not */
+    MOE_INT_DW2_WEIGHT_TWICE = 1 << 17,
+    MOE_INT_DH_WEIGHT_TWICE = 1 << 18,
+    MOE_INT_B2_UNWEIGHTED = 1 << 19, /* O += w (Y - b2) + b2 */
+    MOE_INT_NO_ZERO = 1 << 20,       /* zero experts add nothing */
+    MOE_INT_ZERO_UNWEIGHTED = 1 << 21,
+    MOE_INT_GATE_LINEAR = 1 << 22, /* the shared gate's logit for its sigmoid */
+    MOE_INT_GATE_SLOPE = 1 << 23,  /* its slope without (1 - g) */
+    MOE_INT_SHARED_INTERLEAVED = 1 << 24,
+    MOE_INT_DROP_FIRST = 1 << 25 /* `drop` is of the first elements, not of the last */
+};
+
+/* A score's slope in the backward pass. */
+typedef enum moe_int_slope_fault {
+    MOE_INT_SLOPE_RIGHT,
+    MOE_INT_SLOPE_NONE,     /* dz = d weight */
+    MOE_INT_SLOPE_VALUE,    /* sigmoid' = s */
+    MOE_INT_SLOPE_DIAGONAL, /* softmax' = s (1 - s) of the chosen alone */
+    MOE_INT_SLOPE_CHOSEN    /* logits not chosen get no gradient */
+} moe_int_slope_fault;
+
+typedef struct moe_int_change {
+    moe_layer_desc desc;  /* as the kernel read it */
+    moe_layer_desc back;  /* and the router's backward pass */
+    moe_plan *plan;       /* its choice and combine weights, owned */
+    bool rerouted;        /* the choice is the changed router's own */
+    const double *logits; /* [T][R]; NULL: the plan is given */
+    double *own_logits;   /* owned: those, where they are not the right ones */
+    double *used; /* [pairs of plan] weights that the experts use, owned; NULL: the plan's */
+    moe_int_act_fault act;
+    bool act_swapped; /* the activation takes up for gate, and back */
+    moe_int_row_order rows1;
+    int64_t shift1, shift2; /* expert e has W1 (W2) of expert e + shift */
+    bool transposed1, transposed2;
+    int64_t drop[MOE_INT_PRODUCT_COUNT]; /* elements left out */
+    int64_t period; /* A's column j of an odd tile of `period` is that of the tile before; with
+                       `from_start` it is column j mod period */
+    bool from_start;
+    moe_dtype operand; /* factors of all products are rounded to it; MOE_F64: they are not */
+    unsigned terms;    /* of the enum above */
+    double shared_factor;
+    moe_int_slope_fault slope;
+    int64_t tokens_dropped; /* last ones, left out of dW_r */
+    unsigned biases;        /* which the next two are about: 1 b1, 2 b2, 3 both */
+    int64_t bias_shift;     /* expert e has the biases of expert e + this */
+    double bias_factor;
+    int64_t gather_X, gather_dO; /* a row's token is t + this (mod T) */
+    /* Pairs that are not added: those of this expert (-1: none), each expert's last rows mod
+     * `tail`, its first, its last row. */
+    int64_t skip_expert, tail;
+    bool skip_first, skip_last;
+} moe_int_change;
+
+/* Is row `position` of the `rows` of expert e added? */
+static inline bool moe_int_change_adds(const moe_int_change *c, int64_t e, int64_t position,
+                                       int64_t rows) {
+    return e != c->skip_expert && !(c->tail && position >= rows - rows % c->tail) &&
+           !(c->skip_first && position == 0) && !(c->skip_last && position == rows - 1);
+}
+
+#endif

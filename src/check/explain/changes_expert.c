@@ -1,0 +1,192 @@
+/* Hypotheses about what the experts read: order of gate and up, weights, biases, products. */
+#include "check/explain/bank.h"
+
+static const moe_layer_desc *layer_of(const moe_int_scene *s) {
+    return &s->evidence->problem->layer;
+}
+
+static bool gated(const moe_int_scene *s) {
+    return moe_act_is_gated(layer_of(s)->act);
+}
+
+bool moe_int_change_gate_up_swapped(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                    moe_int_finding *f) {
+    (void)f;
+    c->act_swapped = true;
+    return trial == 0 && gated(s);
+}
+
+bool moe_int_change_w1_swapped(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                               moe_int_finding *f) {
+    (void)f;
+    c->rows1 = MOE_INT_ROWS_SWAPPED;
+    return trial == 0 && gated(s);
+}
+
+bool moe_int_change_layout_read(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                moe_int_finding *f) {
+    bool concat = layer_of(s)->glu_layout == MOE_GLU_CONCAT;
+    if (trial > 0 || !gated(s))
+        return false;
+    c->desc.glu_layout = concat ? MOE_GLU_INTERLEAVED : MOE_GLU_CONCAT;
+    moe_int_finding_say(f, ": %s",
+                        concat ? "interleaved for concatenated" : "concatenated for interleaved");
+    return true;
+}
+
+bool moe_int_change_w1_layout(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                              moe_int_finding *f) {
+    if (trial > 1 || !gated(s))
+        return false;
+    c->rows1 = trial ? MOE_INT_ROWS_APART : MOE_INT_ROWS_INTERLEAVED;
+    moe_int_finding_say(f, ": %s", trial ? "taken apart" : "interleaved");
+    return true;
+}
+
+bool moe_int_change_b1_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                               moe_int_finding *f) {
+    (void)f;
+    c->terms |= MOE_INT_NO_B1;
+    return trial == 0 && layer_of(s)->expert_bias;
+}
+
+bool moe_int_change_b2_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                               moe_int_finding *f) {
+    (void)f;
+    c->terms |= MOE_INT_NO_B2;
+    return trial == 0 && layer_of(s)->expert_bias;
+}
+
+/* Expert e + 1's, or e - 1's. */
+static bool shift(const moe_int_scene *s, int64_t trial, bool w1, bool w2, moe_int_change *c,
+                  moe_int_finding *f) {
+    int64_t E = layer_of(s)->E, by = trial ? E - 1 : 1;
+    if (trial > 1 || E < 2)
+        return false;
+    c->shift1 = w1 ? by : 0;
+    c->shift2 = w2 ? by : 0;
+    moe_int_finding_say(f, ": expert e has those of e %s 1", trial ? "-" : "+");
+    moe_int_finding_param(f, "shift", trial ? -1 : 1);
+    return true;
+}
+
+bool moe_int_change_w1_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    return shift(s, trial, true, false, c, f);
+}
+
+bool moe_int_change_w2_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    return shift(s, trial, false, true, c, f);
+}
+
+bool moe_int_change_weights_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                      moe_int_finding *f) {
+    return shift(s, trial, true, true, c, f);
+}
+
+static const char *const bias_names[] = {"b1", "b2", "b1 and b2"};
+
+bool moe_int_change_bias_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                   moe_int_finding *f) {
+    int64_t E = layer_of(s)->E;
+    if (trial > 5 || E < 2 || !layer_of(s)->expert_bias)
+        return false;
+    c->biases = 1 + (unsigned)trial / 2;
+    c->bias_shift = trial % 2 ? E - 1 : 1;
+    moe_int_finding_say(f, ": expert e has %s of e %s 1", bias_names[trial / 2],
+                        trial % 2 ? "-" : "+");
+    return true;
+}
+
+bool moe_int_change_bias_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                               moe_int_finding *f) {
+    if (trial > 2 || !layer_of(s)->expert_bias)
+        return false;
+    c->biases = 1 + (unsigned)trial;
+    c->bias_factor = 2;
+    moe_int_finding_say(f, ": %s", bias_names[trial]);
+    return true;
+}
+
+bool moe_int_change_b2_unweighted(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    (void)f;
+    c->terms |= MOE_INT_B2_UNWEIGHTED;
+    return trial == 0 && layer_of(s)->expert_bias;
+}
+
+/* Of X, of dO, of both; the next one, or the one before. */
+bool moe_int_change_token_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                    moe_int_finding *f) {
+    static const char *const of[] = {"X", "dO", "X and dO"};
+    int64_t step = trial % 2 ? -1 : 1;
+    if (trial > 5 || s->evidence->problem->T < 2)
+        return false;
+    c->gather_X = trial / 2 == 1 ? 0 : step;
+    c->gather_dO = trial / 2 == 0 ? 0 : step;
+    moe_int_finding_say(f, ": %s of the token %s", of[trial / 2], trial % 2 ? "before" : "after");
+    return true;
+}
+
+bool moe_int_change_w1_transposed(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    (void)s;
+    (void)f;
+    c->transposed1 = true;
+    return trial == 0;
+}
+
+bool moe_int_change_w2_transposed(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    (void)s;
+    (void)f;
+    c->transposed2 = true;
+    return trial == 0;
+}
+
+/* The last, then the first elements of the sum: 1, 4 ... 128. */
+bool moe_int_change_k_block_dropped(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                    moe_int_finding *f) {
+    static const char *const product[] = {"H = x W1^T", "Y = A W2^T", "dA = dO W2", "dX~ = dH W1"};
+    static const int64_t blocks[] = {1, 4, 8, 16, 32, 64, 128};
+    enum { BLOCKS = sizeof blocks / sizeof *blocks };
+    const moe_layer_desc *desc = layer_of(s);
+    const int64_t length[] = {desc->d, desc->n, desc->d, moe_h_width(desc, desc->n)};
+    int64_t of = trial / BLOCKS % MOE_INT_PRODUCT_COUNT;
+    bool first = trial >= BLOCKS * MOE_INT_PRODUCT_COUNT;
+    if (trial >= 2 * BLOCKS * MOE_INT_PRODUCT_COUNT)
+        return false;
+    c->terms |= first ? MOE_INT_DROP_FIRST : 0;
+    if (blocks[trial % BLOCKS] < length[of])
+        c->drop[of] = blocks[trial % BLOCKS];
+    moe_int_finding_say(f, ": the %s %lld of %lld in %s", first ? "first" : "last",
+                        (long long)c->drop[of], (long long)length[of], product[of]);
+    moe_int_finding_param(f, "dropped", (double)c->drop[of]);
+    return true;
+}
+
+bool moe_int_change_columns_repeated(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                     moe_int_finding *f) {
+    static const int64_t periods[] = {1, 2, 4, 8, 16, 32, 64, 128};
+    enum { PERIODS = sizeof periods / sizeof *periods };
+    if (trial >= 2 * PERIODS)
+        return false;
+    c->from_start = trial >= PERIODS;
+    if (periods[trial % PERIODS] < layer_of(s)->n)
+        c->period = periods[trial % PERIODS];
+    moe_int_finding_say(f, c->from_start ? " of %lld" : ": odd tiles of %lld are the even ones",
+                        (long long)c->period);
+    moe_int_finding_param(f, "period", (double)c->period);
+    return true;
+}
+
+bool moe_int_change_operands_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                    moe_int_finding *f) {
+    (void)s;
+    if (trial > 1)
+        return false;
+    c->operand = trial ? MOE_F16 : MOE_BF16;
+    moe_int_finding_say(f, ": %s", moe_dtype_name(c->operand));
+    return true;
+}

@@ -1,0 +1,137 @@
+/* What is known of a failing subject, and which of the explanations is the best. */
+#include "check/explain/evidence.h"
+#include "check/verdict/order.h"
+#include "check/verdict/result.h"
+#include "reference/run.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The stages that the subject could be asked for, beside what it gave. */
+static void fetch_stages(moe_int_evidence *e, moe_check_result *result) {
+    const moe_int_subject *s = e->subject;
+    for (size_t i = 0; s->fetch && i < moe_int_order_count; i++) {
+        moe_tensor_id id = moe_int_order[i];
+        const moe_tensor_verdict *v = moe_int_result_find(result, moe_tensor_name(id));
+        if (!moe_int_is_inner_stage(id) || e->got.t[id].data || !v)
+            continue;
+        e->owned[id] = s->fetch(s->user, id, &e->got.t[id]) == MOE_OK;
+        if (!e->owned[id])
+            e->got.t[id] = (moe_tensor){0};
+    }
+}
+
+/* A tensor of another shape than the truth's has no values to explain. */
+static void drop_odd_shapes(moe_int_evidence *e) {
+    const moe_plan *plan = e->routing->plan;
+    const moe_layer_desc *desc = &e->problem->layer;
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        moe_tensor shape = {0};
+        moe_tensor_shape(desc, (moe_tensor_id)id, e->problem->T, plan->offsets[desc->E],
+                         plan->n_pairs, &shape);
+        if (!e->got.t[id].data || moe_tensor_same_shape(&e->got.t[id], &shape))
+            continue;
+        if (e->owned[id])
+            moe_tensor_destroy(&e->got.t[id]);
+        e->owned[id] = false;
+        e->got.t[id] = (moe_tensor){0};
+    }
+}
+
+/* Where the first run's results are right and another's are not, that one's are the evidence. */
+static void take_failing_run(const moe_int_subject *subject, moe_tensor_id id,
+                             const moe_tensor_verdict *v, moe_int_evidence *ret) {
+    for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++) {
+        const char *word = moe_int_again_word((moe_int_again)i);
+        if (strncmp(v->why, word, strlen(word)) == 0 && subject->again[i].t[id].data)
+            ret->got.t[id] = subject->again[i].t[id];
+    }
+}
+
+bool moe_int_evidence_make(const moe_int_subject *subject, const moe_int_routing *routing,
+                           const moe_int_truth *truth, const moe_check_params *params,
+                           moe_check_result *result, moe_int_evidence *ret) {
+    *ret = (moe_int_evidence){.subject = subject,
+                              .problem = subject->problem,
+                              .routing = routing,
+                              .truth = truth,
+                              .arithmetic = subject->arithmetic,
+                              .threads = moe_int_thread_count(params->threads),
+                              .got = subject->got,
+                              .first = MOE_INT_CHOICE};
+    fetch_stages(ret, result);
+    drop_odd_shapes(ret);
+    bool any = false;
+    for (size_t i = moe_int_order_count; i-- > 0;) {
+        moe_tensor_id id = moe_int_order[i];
+        const moe_tensor_verdict *v = moe_int_result_find(result, moe_tensor_name(id));
+        if (!v || v->verdict != MOE_VERDICT_FAIL || !ret->got.t[id].data)
+            continue;
+        take_failing_run(subject, id, v, ret);
+        ret->wrong[id] = any = true;
+        ret->first = id;
+    }
+    const moe_tensor_verdict *choice = moe_int_result_find(result, "topk_index");
+    if (choice && choice->verdict == MOE_VERDICT_FAIL && routing->foreign &&
+        !ret->wrong[MOE_T_LOGITS]) { /* wrong logits come before what is chosen by them */
+        any = true;
+        ret->first = MOE_INT_CHOICE;
+    }
+    return any;
+}
+
+void moe_int_evidence_destroy(moe_int_evidence *e) {
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        if (e->owned[id])
+            moe_tensor_destroy(&e->got.t[id]);
+}
+
+bool moe_int_explains(const moe_int_evidence *e, moe_tensor_id id, double before, double after) {
+    bool wide = e->arithmetic == MOE_F32 || e->arithmetic == MOE_F64;
+    before = fmin(before, 1); /* as far off as 0 is; no more is asked of what was farther off */
+    if (!(after >= 0) || isinf(after))
+        return false;
+    if (id < MOE_T_COUNT && after <= moe_gate_for(id, e->arithmetic).nmse && after < before / 3)
+        return true;
+    return after < before / (wide ? 1e3 : 30);
+}
+
+static int score_of(const moe_int_finding *f) {
+    return f->explained - f->contradicted;
+}
+
+void moe_int_offer(moe_int_evidence *e, const moe_int_finding *finding) {
+    const moe_int_finding *best = &e->best;
+    if (!moe_int_explains(e, e->first, finding->is.before, finding->is.after) ||
+        (finding->contradicted > 0 && finding->contradicted >= finding->explained))
+        return;
+    int gain = score_of(finding) - score_of(best);
+    bool rough =
+        e->first == MOE_INT_CHOICE || best->is.after > moe_gate_for(e->first, e->arithmetic).nmse;
+    bool better = !e->found || (best->place && !finding->place) ||
+                  (best->place == finding->place &&
+                   (gain > 0 || (gain == 0 && rough && finding->is.after < best->is.after / 30)));
+    if (finding->place && e->found && !best->place)
+        better = false;
+    if (better) {
+        e->best = *finding;
+        e->found = true;
+    }
+}
+
+void moe_int_finding_param(moe_int_finding *f, const char *name, double value) {
+    if (f->is.n_params == sizeof f->is.param / sizeof *f->is.param)
+        return;
+    snprintf(f->is.param[f->is.n_params].name, sizeof f->is.param->name, "%s", name);
+    f->is.param[f->is.n_params++].value = value;
+}
+
+void moe_int_finding_say(moe_int_finding *f, const char *format, ...) {
+    size_t used = strlen(f->is.text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(f->is.text + used, sizeof f->is.text - used, format, args);
+    va_end(args);
+}

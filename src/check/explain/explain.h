@@ -1,0 +1,36 @@
+/* Why results are wrong: a bank of hypotheses, tried on a failing subject, cheapest first.
+ *
+ *     bank.c       the bank: one row a hypothesis
+ *     evidence.c   what is known of the failing subject, and which explanation is best
+ *     sight.c      one failing tensor, row by row and column by column, without running anything
+ *     scene.c      a few tokens, and a few hidden units of a few experts, where the layer is run
+ *                  again; change.h says what can be different in it
+ *     repeat.c     two runs that differ
+ *     variant.c      the layer on the scene; stages.c its experts, slices.c the weight gradients
+ *
+ * Two kinds of hypothesis. One looks at a failing tensor beside its truth ("got = 2 want"). The
+ * other changes the layer, as a wrong kernel would, runs it again in float64 on the scene, and sees
+ * whether the results become the subject's.
+ *
+ * A hypothesis explains a tensor when the NMSE against the changed truth is what a correct kernel
+ * would have: below the tensor's gate, or lower by a factor of 1e3 (30 in 16 bits, where rounding
+ * leaves no more: before is at most 2, a kernel's floor 2e-5 to 4e-5, and activations' kinks lift
+ * it). It must explain the first wrong tensor. Of those that do, the one that explains most wrong
+ * tensors and disagrees with fewest right ones is reported; of equals the earlier row. */
+#ifndef MOE_CHECK_EXPLAIN_EXPLAIN_H
+#define MOE_CHECK_EXPLAIN_EXPLAIN_H
+
+#include "check/subject/subject.h"
+#include "check/truth/truth.h"
+
+/* Tries the bank and fills result->explanation. Without memory there is no explanation. */
+void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *routing,
+                     const moe_int_truth *truth, const moe_check_params *params,
+                     moe_check_result *result);
+
+/* Why another run of the same input gave other bits: it adds up, or differs by chance. Fills
+ * result->explanation unless there is one. Both have one shape. */
+void moe_int_explain_repeat(moe_tensor_id id, const moe_tensor *first, const moe_tensor *later,
+                            moe_check_result *result);
+
+#endif

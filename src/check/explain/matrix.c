@@ -1,0 +1,107 @@
+/* Rows and columns of a weight as the changed kernel reads them. */
+#include "check/explain/scene.h"
+
+#include <string.h>
+
+double moe_int_operand(const moe_int_change *c, double v) {
+    return c->operand == MOE_F64 ? v : moe_round_to(v, c->operand);
+}
+
+/* Row of the stored matrix that H's column c takes. */
+static int64_t row_of(const moe_int_matrix *m, int64_t c) {
+    int64_t n = m->rows / 2;
+    int32_t own = m->interleaved ? MOE_GLU_INTERLEAVED : MOE_GLU_CONCAT;
+    int64_t unit = m->interleaved ? c / 2 : c % n;
+    int up = (int)(m->interleaved ? c % 2 : c / n);
+    switch (m->order) {
+    case MOE_INT_ROWS_RIGHT:
+        break;
+    case MOE_INT_ROWS_SWAPPED:
+        return moe_h_column(own, n, m->rows, unit, !up);
+    case MOE_INT_ROWS_INTERLEAVED:
+        return moe_h_column(MOE_GLU_INTERLEAVED, n, m->rows, c % n, (int)(c / n));
+    case MOE_INT_ROWS_APART:
+        return moe_h_column(MOE_GLU_CONCAT, n, m->rows, c / 2, (int)(c % 2));
+    }
+    return c;
+}
+
+static int64_t flat(const moe_int_matrix *m, int64_t r, int64_t c) {
+    return m->first + (m->transposed ? c * m->rows + r : row_of(m, r) * m->cols + c);
+}
+
+static double element(const moe_int_matrix *m, int64_t r, int64_t c) {
+    if (m->drop_first ? r < m->drop_rows || c < m->drop_cols
+                      : r >= m->rows - m->drop_rows || c >= m->cols - m->drop_cols)
+        return 0;
+    double v = moe_load(m->t->data, m->t->dtype, (size_t)flat(m, r, c));
+    return m->operand == MOE_F64 ? v : moe_round_to(v, m->operand);
+}
+
+void moe_int_matrix_row(const moe_int_matrix *m, int64_t r, double *ret) {
+    if (m->right) {
+        moe_int_load(m->t, m->first + r * m->cols, m->cols, ret);
+        return;
+    }
+    for (int64_t c = 0; c < m->cols; c++)
+        ret[c] = element(m, r, c);
+}
+
+void moe_int_matrix_column(const moe_int_matrix *m, int64_t c, double *ret) {
+    for (int64_t r = 0; r < m->rows; r++)
+        ret[r] = element(m, r, c);
+}
+
+static moe_int_matrix settle(moe_int_matrix m, bool own_expert) {
+    m.right = own_expert && !m.transposed && m.drop_rows == 0 && m.drop_cols == 0 &&
+              m.order == MOE_INT_ROWS_RIGHT && m.operand == MOE_F64;
+    return m;
+}
+
+static int64_t shifted(const moe_layer_desc *desc, int64_t e, int64_t shift) {
+    return e < 0 ? 0 : (e + shift) % desc->E;
+}
+
+moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c, int64_t e,
+                                 moe_int_product product) {
+    const moe_layer_desc *desc = &s->evidence->problem->layer;
+    int64_t hw = moe_h_width(desc, e < 0 ? desc->n_shared : desc->n), d = desc->d;
+    int64_t from = shifted(desc, e, c->shift1);
+    moe_int_matrix m = {.t = &s->evidence->problem->in.t[e < 0 ? MOE_T_W1_SHARED : MOE_T_W1],
+                        .first = from * hw * d,
+                        .rows = hw,
+                        .cols = d,
+                        .operand = c->operand};
+    if (e < 0)
+        return settle(m, true);
+    m.transposed = c->transposed1;
+    m.drop_first = c->terms & MOE_INT_DROP_FIRST;
+    m.order = c->rows1;
+    m.interleaved = desc->glu_layout == MOE_GLU_INTERLEAVED;
+    if (product == MOE_INT_PRODUCT_H)
+        m.drop_cols = c->drop[product];
+    else
+        m.drop_rows = c->drop[product];
+    return settle(m, from == e);
+}
+
+moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c, int64_t e,
+                                 moe_int_product product) {
+    const moe_layer_desc *desc = &s->evidence->problem->layer;
+    int64_t n = e < 0 ? desc->n_shared : desc->n, d = desc->d;
+    int64_t from = shifted(desc, e, c->shift2);
+    moe_int_matrix m = {.t = &s->evidence->problem->in.t[e < 0 ? MOE_T_W2_SHARED : MOE_T_W2],
+                        .first = from * d * n,
+                        .rows = d,
+                        .cols = n,
+                        .operand = c->operand};
+    if (e < 0)
+        return settle(m, true);
+    m.transposed = c->transposed2;
+    m.drop_first = c->terms & MOE_INT_DROP_FIRST;
+    if (product == MOE_INT_PRODUCT_Y)
+        m.drop_cols = c->drop[product];
+    else
+        m.drop_rows = c->drop[product];
+    return settle(m, from == e);
+}

@@ -1,0 +1,119 @@
+/* Where the layer is run again: a few tokens for the results of rows, a few hidden units of a few
+ * experts for the gradients of weights. Worst ones and others. */
+#ifndef MOE_CHECK_EXPLAIN_SCENE_H
+#define MOE_CHECK_EXPLAIN_SCENE_H
+
+#include "check/explain/change.h"
+#include "check/explain/evidence.h"
+#include "core/elements.h"
+
+enum { MOE_INT_SCENE_UNITS = 12, MOE_INT_SCENE_TOKENS = 16 };
+
+/* Which elements of a whole tensor the scene has: groups of `width`, `stride` apart. */
+typedef struct moe_int_spot {
+    int64_t groups, width, stride;
+    int64_t *base; /* [groups], owned */
+} moe_int_spot;
+
+typedef struct moe_int_slice {
+    int64_t e, unit; /* hidden unit of expert e */
+} moe_int_slice;
+
+typedef struct moe_int_scene {
+    const moe_int_evidence *evidence;
+    int64_t *tokens, n_tokens; /* ascending, owned */
+    moe_int_slice slice[MOE_INT_SCENE_UNITS];
+    int64_t n_slices;
+    int64_t expert[MOE_INT_SCENE_UNITS], n_experts; /* those of the slices, each once */
+    moe_plan *sub; /* of the tokens, in the routing in force; owned */
+    moe_int_spot spot[MOE_T_COUNT];
+    double *X, *dO; /* [n_tokens][d], owned; dO NULL: forward only */
+} moe_int_scene;
+
+/* MOE_E_NOMEM; *ret is to be freed in any case. */
+moe_status moe_int_scene_make(const moe_int_evidence *e, moe_int_scene *ret);
+void moe_int_scene_destroy(moe_int_scene *s);
+
+/* Rows of experts with their stages: the routed pairs', or the shared expert's. */
+typedef struct moe_int_stage_rows {
+    int64_t rows, d, n, hw;
+    double *x, *dy;      /* [rows][d] the token's X and dO */
+    double *xW1, *AW2;   /* H and Y before the input's weight and the bias */
+    double *H, *A, *Y;   /* [rows][hw], [rows][n], [rows][d] */
+    double *dA;          /* dO W2, [rows][n] */
+    double *dH, *dXp;    /* as H, x */
+    double *dS, *weight; /* [rows] */
+    double *block;
+} moe_int_stage_rows;
+
+/* A run of the layer on the scene. */
+typedef struct moe_int_variant {
+    moe_int_stage_rows routed, shared;
+    double *value[MOE_T_COUNT];        /* [spot.groups * spot.width], NULL where it is not made */
+    bool same_choice;                  /* pairs are those of the routing in force */
+    double *dots[MOE_INT_SCENE_UNITS]; /* slices.c: [rows][3] gate, up and dA' of a hidden unit */
+} moe_int_variant;
+
+/* Runs the changed layer; `base` is the right one's run, whose stages are taken over where nothing
+ * before them changed, or NULL. *ret is to be freed in any case. */
+moe_status moe_int_variant_make(const moe_int_scene *s, const moe_int_change *change,
+                                const moe_int_variant *base, moe_int_variant *ret);
+void moe_int_variant_destroy(moe_int_variant *r);
+
+/* sum (got - value)^2 / sum base^2 over tensor `id` at the scene; negative: it has none. Elements
+ * that are no numbers in `value` must be none in got. */
+double moe_int_scene_residual(const moe_int_scene *s, moe_tensor_id id, const double *value,
+                              const double *base);
+
+/* A factor of a product as the changed kernel reads it. */
+typedef struct moe_int_matrix {
+    const moe_tensor *t;
+    int64_t first, rows, cols; /* element [r][c] is at first + r * cols + c */
+    bool transposed;           /* ... at first + c * rows + r */
+    int64_t drop_rows, drop_cols;
+    bool drop_first;
+    moe_int_row_order order;
+    bool interleaved; /* its rows are, by the layer's description */
+    moe_dtype operand;
+    bool right; /* none of that applies, and the expert is the right one */
+} moe_int_matrix;
+
+void moe_int_matrix_row(const moe_int_matrix *m, int64_t r, double *ret);
+void moe_int_matrix_column(const moe_int_matrix *m, int64_t c, double *ret);
+/* W1 (or the shared expert's, e < 0) as the product has it, MOE_INT_PRODUCT_H or _DX. */
+moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c, int64_t e,
+                                 moe_int_product product);
+/* W2, MOE_INT_PRODUCT_Y or _DA. */
+moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c, int64_t e,
+                                 moe_int_product product);
+double moe_int_operand(const moe_int_change *c, double v);
+
+/* a, and its derivatives by gate (or the only pre-activation) and up, of one hidden unit. */
+void moe_int_changed_act(const moe_int_change *c, const double h[2], double *a, double slope[2]);
+
+/* stages.c: an expert's rows first .. first+count-1, from x, dy and weight to the rest. */
+typedef struct moe_int_expert_run {
+    const moe_int_scene *scene;
+    const moe_int_change *change;
+    int64_t e; /* -1: the shared expert */
+    moe_int_stage_rows *rows;
+    const moe_int_stage_rows *base; /* or NULL */
+    int64_t first, count;
+} moe_int_expert_run;
+moe_status moe_int_stage_rows_alloc(int64_t rows, int64_t d, int64_t n, int64_t hw,
+                                    moe_int_stage_rows *ret);
+/* MOE_E_NOMEM. */
+moe_status moe_int_expert_make(const moe_int_expert_run *k);
+
+/* router.c: dW_r and db_r of the scene's experts, from the subject's own dS of all pairs. */
+moe_status moe_int_router_slices_make(const moe_int_scene *s, const moe_int_change *change,
+                                      moe_int_variant *ret);
+/* slices.c: dW1, db1, dW2, db2 of the scene's hidden units. */
+moe_status moe_int_slices_make(const moe_int_scene *s, const moe_int_change *change,
+                               const moe_int_variant *base, moe_int_variant *ret);
+/* router.c: the logits' gradient of a plan's tokens, dz [tokens][R], from dS of the plan's pairs.
+ */
+moe_status moe_int_changed_dz(const moe_int_change *change, const double *logits,
+                              const moe_plan *plan, const double *dS, double *ret);
+
+#endif

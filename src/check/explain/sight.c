@@ -1,0 +1,119 @@
+/* Sums by row and column, and naming rows. */
+#include "check/explain/sight.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows of an expert's slice: of a weight gradient the first of its two dimensions. */
+static int64_t rows_of_group(const moe_tensor *want, const moe_int_layout *l) {
+    bool slice = !l->base && want->ndim == 3;
+    return slice ? want->shape[1] : l->by == MOE_INT_WHOLE && want->ndim == 2 ? want->shape[0] : 1;
+}
+
+int64_t moe_int_sight_flat(const moe_int_sight *p, int64_t r, int64_t c) {
+    return moe_int_layout_flat(&p->layout, r / p->per_group, r % p->per_group * p->width + c);
+}
+
+double moe_int_sight_got(const moe_int_sight *p, int64_t r, int64_t c) {
+    return moe_load(p->got->data, p->got->dtype, (size_t)moe_int_sight_flat(p, r, c));
+}
+
+double moe_int_sight_want(const moe_int_sight *p, int64_t r, int64_t c) {
+    return moe_load(p->want->data, p->want->dtype, (size_t)(r * p->width + c));
+}
+
+int64_t moe_int_sight_expert(const moe_int_sight *p, int64_t r) {
+    return moe_int_layout_expert(&p->layout, p->e->routing->plan, r / p->per_group);
+}
+
+int64_t moe_int_sight_token(const moe_int_sight *p, int64_t r) {
+    int64_t g = moe_int_layout_group(&p->layout, r / p->per_group);
+    if (p->layout.by == MOE_INT_BY_TOKEN)
+        return g;
+    return p->layout.by == MOE_INT_BY_PAIR ? p->e->routing->plan->token[g] : -1;
+}
+
+bool moe_int_sight_is_whole(const moe_int_sight *p) {
+    return !p->layout.base;
+}
+
+static void sum_row(moe_int_sight *p, int64_t r) {
+    moe_int_row *row = &p->row[r];
+    for (int64_t c = 0; c < p->width; c++) {
+        double g = moe_int_sight_got(p, r, c), w = moe_int_sight_want(p, r, c), d = g - w;
+        if (isfinite(g) != isfinite(w))
+            row->odd++;
+        if (!isfinite(d))
+            continue;
+        row->d2 += d * d;
+        row->r2 += w * w;
+        row->g2 += g * g;
+        row->gr += g * w;
+        p->column_d2[c] += d * d;
+        p->column_r2[c] += w * w;
+    }
+    p->d2 += row->d2;
+    p->r2 += row->r2;
+    p->g2 += row->g2;
+    p->gr += row->gr;
+    p->odd += row->odd;
+}
+
+/* A row is wrong when its error is above what the tensor's gate leaves a row of that size, or of
+ * the mean size. */
+static void mark_rows(moe_int_sight *p) {
+    moe_gate gate = moe_gate_for(p->id, p->e->arithmetic);
+    double worst = gate.group_nmse > 0 ? gate.group_nmse : 10 * gate.nmse;
+    double mean = p->r2 / (double)(p->rows > 0 ? p->rows : 1);
+    for (int64_t r = 0; r < p->rows; r++) {
+        moe_int_row *row = &p->row[r];
+        row->wrong = row->odd > 0 || row->d2 > 4 * worst * fmax(row->r2, mean);
+        if (row->r2 == 0 && row->d2 > 0)
+            row->wrong = true;
+        p->wrong_rows += row->wrong;
+    }
+}
+
+void moe_int_sight_make(const moe_int_evidence *e, moe_tensor_id id, moe_int_sight *ret) {
+    const moe_int_part *part = &e->truth->part[id];
+    bool sampled = e->truth->sampled;
+    const moe_tensor *want = sampled ? &part->want : &e->truth->oracle->out.t[id];
+    *ret = (moe_int_sight){.e = e, .id = id, .got = &e->got.t[id], .want = want};
+    if (!want->data || !ret->got->data)
+        return;
+    ret->layout = sampled ? part->layout : moe_int_layout_of(id, want);
+    ret->per_group = rows_of_group(want, &ret->layout);
+    ret->width = ret->layout.width / (ret->per_group > 0 ? ret->per_group : 1);
+    int64_t rows = ret->layout.groups * ret->per_group;
+    if (rows == 0 || ret->width == 0)
+        return;
+    ret->row = calloc((size_t)rows, sizeof *ret->row);
+    ret->column_d2 = calloc((size_t)ret->width, sizeof *ret->column_d2);
+    ret->column_r2 = calloc((size_t)ret->width, sizeof *ret->column_r2);
+    if (!ret->row || !ret->column_d2 || !ret->column_r2)
+        return;
+    ret->rows = rows;
+    for (int64_t r = 0; r < rows; r++)
+        sum_row(ret, r);
+    mark_rows(ret);
+}
+
+void moe_int_sight_destroy(moe_int_sight *p) {
+    free(p->row);
+    free(p->column_d2);
+    free(p->column_r2);
+    memset(p, 0, sizeof *p);
+}
+
+void moe_int_sight_residuals(const moe_int_sight *p, double left, moe_int_finding *f) {
+    double unit = p->r2 > 0 ? p->r2 : p->g2 > 0 ? p->g2 : 1;
+    f->is.before = p->d2 / unit + (p->odd > 0 ? 1 : 0); /* no number: as wrong as all zero */
+    f->is.after = left / unit;
+}
+
+bool moe_int_sight_wrong_column(const moe_int_sight *p, int64_t c) {
+    moe_gate gate = moe_gate_for(p->id, p->e->arithmetic);
+    double mean = p->r2 / (double)p->width;
+    return p->column_d2[c] > 10 * gate.nmse * fmax(p->column_r2[c], mean);
+}
