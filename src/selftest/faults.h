@@ -30,7 +30,8 @@
     BOTH_(CASE, TIES, "r_scale=0 score=sigmoid seed=16") \
     CASE(CAPACITY, SMALL_ "select=capacity capacity=12 renorm=1 seed=17", \
          LARGE_ "select=capacity capacity=28 renorm=1 seed=17") \
-    BOTH_(CASE, NO_EXPERT, "select=capacity capacity=3 seed=18") \
+    CASE(NO_EXPERT, SMALL_ "route=counts:20+0+13+11+0+9+7+3 seed=18", \
+         "T=512 d=768 n=256 E=8 K=4 route=counts:100+0+60+50+0+40+30+20 seed=18") \
     CASE(WIDE_64, "T=48 d=32 n=8 E=96 K=4 seed=19", "T=512 d=768 n=64 E=96 K=4 seed=19") \
     CASE(WIDE_256, "T=48 d=32 n=8 E=320 K=4 seed=20", "T=512 d=768 n=64 E=320 K=4 seed=20") \
     CASE(SQUARE, "T=64 d=48 n=48 E=8 K=2 act=silu seed=21", \
@@ -235,7 +236,7 @@
     F(O_element_sign, "tokens", PLAIN, ANY_, "elements", "", "one element of O has the other sign") \
     F(dX_shifted, "tokens", PLAIN, ANY_, "moved_rows", "", "dX of the next token") \
     F(dW1_element_sign, "tokens", PLAIN, ANY_, "elements", "", "one element of dW1 has the other sign") \
-    F(O_garbage_tokens, "tokens", NO_EXPERT, ANY_, "garbage_empty elements", "", "tokens without an expert get a 1") \
+    F(O_garbage_tokens, "tokens", NO_EXPERT, ANY_, "garbage_empty elements", "must be exactly 0", "tokens without an expert get a 1") \
     /* the combine */ \
     F(expert_0_skipped, "combine", PLAIN, ANY_, "expert_skipped missing_pairs", "", "expert 0 is skipped in the combine") \
     F(expert_3_skipped, "combine", PLAIN, ANY_, "expert_skipped missing_pairs", "", "expert 3 is skipped in the combine") \
@@ -297,13 +298,13 @@
     F(dX_adds_up, "state", GIVEN, ANY_, "", "not deterministic", "dX adds up over calls") \
     F(dW_adds_up, "state", GIVEN, ANY_, "", "not deterministic", "dW1 and dW2 add up over calls") \
     F(dW2_adds_up, "state", GIVEN, ANY_, "", "not deterministic", "dW2 adds up over calls") \
-    F(O_stale_tokens, "state", NO_EXPERT, ANY_, "garbage_empty", "input", "O of tokens without an expert is an earlier input's") \
+    F(O_stale_tokens, "state", NO_EXPERT, ANY_, "garbage_empty", "second input", "O of tokens without an expert is an earlier input's") \
     F(empty_dW_stale, "state", EMPTY, ANY_, "garbage_empty", "input", "dW of empty experts is an earlier input's") \
-    F(set_input_ignored, "state", PLAIN, ANY_, "", "input", "only the first input is taken") \
-    F(X_kept, "state", PLAIN, ANY_, "", "input", "only the first X is taken") \
-    F(dO_kept, "state", PLAIN, ANY_, "", "input", "only the first dO is taken") \
-    F(plan_kept, "state", GIVEN, ANY_, "", "input", "only the first plan is taken") \
-    F(forward_once, "state", PLAIN, ANY_, "", "input", "forward does nothing after the first") \
+    F(set_input_ignored, "state", PLAIN, ANY_, "", "in reverse order", "only the first input is taken") \
+    F(X_kept, "state", PLAIN, ANY_, "", "in reverse order", "only the first X is taken") \
+    F(dO_kept, "state", PLAIN, ANY_, "", "second input", "only the first dO is taken") \
+    F(plan_kept, "state", GIVEN, ANY_, "", "second input", "only the first plan is taken") \
+    F(forward_once, "state", PLAIN, ANY_, "", "in reverse order", "forward does nothing after the first") \
     F(backward_once, "state", PLAIN, ANY_, "", "input", "backward does nothing after the first") \
     F(wrong_second_run, "state", PLAIN, ANY_, "", "not deterministic", "the second run is wrong") \
     F(wrong_third_run, "state", PLAIN, ANY_, "", "not deterministic", "wrong from the third run on") \

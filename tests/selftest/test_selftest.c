@@ -9,25 +9,8 @@
 /* Faults that the judge does not notice yet, each a hole. A fault that is not listed here and gets
  * past fails the test. */
 static const char *const holes[] = {
-    "combine_bf16",
-    "dX_bf16_sums",
-    "logits_told_bf16",
-    "weights_told_bf16",
-    "clamp_edge_outside",
-    "O_stale_tokens",
-    "empty_dW_stale",
-    "set_input_ignored",
-    "X_kept",
-    "dO_kept",
-    "plan_kept",
-    "forward_once",
-    "unwritten_H",
-    "overrun_H",
-    "overrun_A",
-    "overrun_Y",
-    "overrun_dXp",
-    "underrun_dH",
-    "leak",
+    "combine_bf16",      "dX_bf16_sums",   "logits_told_bf16",
+    "weights_told_bf16", "empty_dW_stale", "leak",
 };
 
 static bool is_hole(const char *fault) {

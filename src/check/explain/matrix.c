@@ -9,7 +9,9 @@ double moe_int_operand(const moe_int_change *c, double v) {
 
 /* Row of the stored matrix that H's column c takes. */
 static int64_t row_of(const moe_int_matrix *m, int64_t c) {
-    int64_t n = m->rows > 1 ? m->rows / 2 : 1; /* a layer without gates may have one row */
+    if (m->order == MOE_INT_ROWS_RIGHT) /* also a matrix of one row, which has no halves */
+        return c;
+    int64_t n = m->rows / 2;
     int32_t own = m->interleaved ? MOE_GLU_INTERLEAVED : MOE_GLU_CONCAT;
     int64_t unit = m->interleaved ? c / 2 : c % n;
     int up = (int)(m->interleaved ? c % 2 : c / n);
