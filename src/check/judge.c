@@ -1,6 +1,7 @@
 /* From results to a verdict: routing first, then tensor by tensor in the order of computation. */
 #include "check/judge.h"
 #include "check/compare/compare.h"
+#include "check/precision.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "core/elements.h"
@@ -14,6 +15,10 @@
 /* Everything that judging one subject needs. */
 typedef struct trial {
     const moe_int_subject *subject;
+    moe_int_reading reading;
+    moe_problem rounded;      /* the subject's, with inputs that it keeps in 16 bits */
+    moe_int_subject kept;     /* the subject with that problem */
+    const moe_problem *given; /* the one that `rounded` was made from; NULL: it was not */
     const moe_log *log;
     moe_check_result *result;
     moe_int_routing routing;
@@ -97,7 +102,10 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
     moe_tensor weights;
     const moe_tensor *golden = golden_of(b, id, &weights);
     moe_int_comparison c = {.id = id,
-                            .arithmetic = b->subject->arithmetic,
+                            .arithmetic = b->reading.arithmetic,
+                            .points = b->reading.points,
+                            .promised_fp32 = moe_int_promised_fp32(id, &b->reading),
+                            .in_fp32 = moe_int_promised_fp32(id, &b->reading) && id != MOE_T_DS,
                             .desc = &b->subject->problem->layer,
                             .got = got,
                             .plan = b->routing.plan};
@@ -249,8 +257,6 @@ static void conclude(trial *b) {
     const moe_tensor_verdict *wrong = first_failing(r), *open = not_judged(r);
     if (wrong) {
         moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", wrong->name, wrong->why);
-        judge_stages(b);
-        snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
     } else if (open) {
         moe_int_result_set(r, MOE_VERDICT_ERROR, "%s: %s", open->name, open->why);
     } else if (!can_tell(b)) {
@@ -260,7 +266,17 @@ static void conclude(trial *b) {
         moe_int_result_set(r, MOE_VERDICT_AMBIGUOUS, "%lld tokens chose within the rounding margin",
                            (long long)r->ambiguous_tokens);
     }
-    qsort(r->tensor, r->n_tensors, sizeof *r->tensor, by_rank);
+}
+
+/* What led to a failure. */
+static void explain(trial *b, const moe_check_params *params) {
+    moe_check_result *r = b->result;
+    if (first_failing(r)) {
+        judge_stages(b);
+        snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
+    }
+    if (params->dump_dir && r->verdict == MOE_VERDICT_FAIL)
+        moe_int_dump(b->subject, &b->truth, params->dump_dir, b->log, r);
 }
 
 /* The router's gradients of a sampled shape start from the subject's own dS. */
@@ -269,41 +285,103 @@ static moe_status add_router_part(trial *b) {
     if (!b->truth.sampled || b->subject->problem->plan || !dS->data ||
         moe_tensor_count(dS) != b->routing.plan->n_pairs)
         return MOE_OK;
-    return moe_int_sample_router(b->subject->problem, &b->routing, dS, b->subject->arithmetic,
-                                 &b->truth);
+    moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
+    return moe_int_sample_router(b->subject->problem, &b->routing, dS, &rounding, &b->truth);
 }
 
-static moe_status judge(trial *b, const moe_check_params *params) {
+/* O and dW_r against the subject's own Y, weights and dS, where those can be had. */
+static void judge_sums(trial *b) {
+    const moe_tensor *got = b->subject->got.t;
     const moe_problem *problem = b->subject->problem;
-    moe_dtype arithmetic = b->subject->arithmetic;
-    moe_status status = moe_int_routing_settle(problem, b->subject->plan, arithmetic,
-                                               moe_int_thread_count(params->threads), b->log,
-                                               b->result, &b->routing);
+    moe_tensor_verdict *O = moe_int_result_find(b->result, moe_tensor_name(MOE_T_O));
+    moe_tensor_verdict *dW_r = moe_int_result_find(b->result, moe_tensor_name(MOE_T_DW_R));
+    moe_tensor Y = got[MOE_T_Y];
+    bool fetched = false;
+    if (!moe_int_is_low(b->reading.arithmetic))
+        return;
+    if (dW_r && dW_r->verdict == MOE_VERDICT_PASS && got[MOE_T_DS].data &&
+        !(b->reading.points & MOE_POINT_DLOGITS))
+        moe_int_judge_dlogits(problem, &b->reading, &b->routing, &got[MOE_T_DS], &got[MOE_T_DW_R],
+                              dW_r);
+    if (!O || O->verdict != MOE_VERDICT_PASS || problem->layer.n_shared || problem->layer.n_zero ||
+        (b->reading.points & MOE_POINT_ADD_O))
+        return;
+    if (!Y.data && b->subject->fetch)
+        fetched = b->subject->fetch(b->subject->user, MOE_T_Y, &Y) == MOE_OK;
+    const moe_plan *plan = problem->plan ? problem->plan : b->subject->plan;
+    if (Y.data && plan && got[MOE_T_S].data)
+        moe_int_judge_combine(problem, &b->reading, plan, &got[MOE_T_S], &Y, &got[MOE_T_O], O);
+    if (fetched)
+        moe_tensor_destroy(&Y);
+}
+
+/* Under one reading: every verdict, no causes. *b is to be ended with `end`, also on failure. */
+static moe_status judge(trial *b, const moe_check_params *params) {
+    const moe_int_reading *reading = &b->reading;
+    moe_int_rounding rounding = moe_int_rounding_at(reading->arithmetic, reading->points);
+    moe_status status = MOE_OK;
+    b->result->arithmetic = (int32_t)reading->arithmetic;
+    if (moe_int_is_low(reading->arithmetic) && (reading->points & MOE_POINT_INPUT)) {
+        status = moe_int_problem_rounded(b->subject->problem, reading->arithmetic, &b->rounded);
+        b->kept = *b->subject;
+        b->kept.problem = &b->rounded;
+        b->given = b->subject->problem;
+        b->subject = &b->kept;
+    }
+    const moe_problem *problem = b->subject->problem;
     if (!status)
-        status = moe_int_truth_make(problem, &b->routing, arithmetic, params, b->log, b->result,
+        status = moe_int_routing_settle(problem, b->subject->plan, reading->arithmetic,
+                                        moe_int_thread_count(params->threads), b->log, b->result,
+                                        &b->routing);
+    if (!status)
+        status = moe_int_truth_make(problem, &b->routing, &rounding, params, b->log, b->result,
                                     &b->truth);
     if (!status)
         status = add_router_part(b);
     if (status)
         return status;
-    moe_int_truth_range(arithmetic, &b->truth);
+    moe_int_truth_range(reading->arithmetic, &b->truth);
     b->result->ambiguous_tokens = b->routing.ambiguous;
     if (b->truth.out_of_range[0]) {
         moe_int_result_set(b->result, MOE_VERDICT_SKIP, "%s", b->truth.out_of_range);
         return MOE_OK;
     }
     judge_tensors(b);
+    judge_sums(b);
     conclude(b);
-    if (params->dump_dir && b->result->verdict == MOE_VERDICT_FAIL)
-        moe_int_dump(b->subject, &b->truth, params->dump_dir, b->log, b->result);
     return MOE_OK;
+}
+
+static void end(trial *b) {
+    moe_int_truth_destroy(&b->truth);
+    moe_int_routing_destroy(&b->routing);
+    if (b->given)
+        moe_int_problem_free(b->given, &b->rounded);
+}
+
+static moe_status judge_reading(const moe_int_subject *subject, const moe_int_reading *reading,
+                                const moe_check_params *params, const moe_log *log,
+                                moe_check_result *result) {
+    trial b = {.subject = subject, .reading = *reading, .log = log, .result = result};
+    moe_status status = judge(&b, params);
+    end(&b);
+    return status;
 }
 
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
                          const moe_log *log, moe_check_result *result) {
-    trial b = {.subject = subject, .log = log, .result = result};
+    const moe_check_result before = *result;
+    trial b = {.subject = subject,
+               .reading = {subject->arithmetic, moe_int_recipe_points(params)},
+               .log = log,
+               .result = result};
     moe_status status = judge(&b, params);
-    moe_int_truth_destroy(&b.truth);
-    moe_int_routing_destroy(&b.routing);
+    moe_int_name_reading(params, result);
+    if (!status)
+        status = moe_int_other_readings(subject, params, log, judge_reading, &before, result);
+    if (!status)
+        explain(&b, params);
+    qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);
+    end(&b);
     return status;
 }

@@ -6,11 +6,14 @@
  *     errors/    the errors that a correct kernel makes there
  *     compare/   one tensor against its truth, under a gate; where an error is
  *     verdict/   the record that is filled
- *     judge.c    tensor by tensor, and the inner stages after a failure; dump.c keeps the evidence
+ *     judge.c      tensor by tensor, and the inner stages after a failure; dump.c keeps the
+ * evidence readings.c   which recipe's rounding points explain the results precision.c  is what a
+ * recipe keeps in fp32 in fp32?
  */
 #ifndef MOE_CHECK_JUDGE_H
 #define MOE_CHECK_JUDGE_H
 
+#include "check/readings.h"
 #include "check/subject/subject.h"
 #include "check/truth/truth.h"
 

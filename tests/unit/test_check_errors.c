@@ -36,7 +36,7 @@ static run open_run(const char *line, moe_dtype arithmetic) {
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     r.low = reference(r.problem, r.oracle->plan, arithmetic);
     r.rounding = moe_int_rounding_of(arithmetic);
-    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, arithmetic, 1, r.oracle,
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, &r.rounding, 1, r.oracle,
                                       &r.v, &r.rows),
                  MOE_OK, "%s", line);
     return r;
@@ -190,7 +190,8 @@ Test(check_errors, exact_zeros) {
 
 /* A pre-activation on the kink of relu: its element of dH and of db1 have no truth. */
 Test(check_errors, kinks_are_not_compared) {
-    run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 "
+    run r = {.rounding = moe_int_rounding_of(MOE_F32),
+             .problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 "
                               "route=counts:3+3 seed=9")};
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     double h = element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3); /* pair row 1, expert 0, unit 3 */
@@ -200,8 +201,8 @@ Test(check_errors, kinks_are_not_compared) {
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     /* what rounding b1, of some 1, to float32 leaves: 2^-24 */
     cr_assert_lt(fabs(element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3)), 1e-6);
-    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
-                                      &r.rows),
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, &r.rounding, 1, r.oracle,
+                                      &r.v, &r.rows),
                  MOE_OK);
     const moe_tensor *out = r.oracle->out.t;
     int64_t not_numbers = 0;
@@ -219,7 +220,8 @@ Test(check_errors, kinks_are_not_compared) {
  * right. */
 Test(check_errors, kinks_have_two_sides) {
     static const moe_tensor_id ids[] = {MOE_T_DX, MOE_T_DW1};
-    run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
+    run r = {.rounding = moe_int_rounding_of(MOE_F32),
+             .problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
                               "route=counts:3+3 seed=9")};
     float *b1 = r.problem->in.t[MOE_T_B1].data, kink;
     double apart[2] = {0};
@@ -228,8 +230,8 @@ Test(check_errors, kinks_have_two_sides) {
     moe_reference_result_destroy(&r.oracle);
     b1[3] = kink;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
-    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
-                                      &r.rows),
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, &r.rounding, 1, r.oracle,
+                                      &r.v, &r.rows),
                  MOE_OK);
     cr_expect_eq(r.rows.kinks, 2);
     for (int i = 0; i < 4; i++) {
@@ -265,7 +267,8 @@ Test(check_errors, both_sides_of_a_kink_err) {
 /* With the weight on the input the same kink moves dS: by as much as it differs between the two
  * sides, 1e-5 away, which other errors of fp32 are far below. */
 Test(check_errors, kinks_widen_dS) {
-    run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
+    run r = {.rounding = moe_int_rounding_of(MOE_F32),
+             .problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
                               "route=counts:3+3 seed=9")};
     float *b1 = r.problem->in.t[MOE_T_B1].data, kink;
     double side[2];
@@ -281,8 +284,8 @@ Test(check_errors, kinks_widen_dS) {
     b1[3] = kink;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     r.rounding = moe_int_rounding_of(MOE_F32);
-    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
-                                      &r.rows),
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, &r.rounding, 1, r.oracle,
+                                      &r.v, &r.rows),
                  MOE_OK);
     double jump = fabs(side[1] - side[0]);
     double foreseen = sqrt(r.rounding.u2 * element(&r.v.t[MOE_T_DS], 1));

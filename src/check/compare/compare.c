@@ -19,8 +19,8 @@ typedef struct scan {
     moe_gate gate;
     moe_int_group *groups;
     moe_int_group total;
-    moe_int_rounding rounding;
-    double worst_size; /* |z|, or |d| without variance, of the worst element */
+    moe_int_rounding rounding, stored; /* of what came before, and of the result itself */
+    double worst_size;                 /* |z|, or |d| without variance, of the worst element */
     int64_t unwritten;
     bool any_bad; /* some element is not a number where one is due */
     moe_tensor_verdict *v;
@@ -89,7 +89,8 @@ static void scan_element(scan *s, const element *x) {
     group->nonzero += x->want != 0;
     s->v->max_abs = fmax(s->v->max_abs, size);
     if (s->c->variance) {
-        double expected = s->rounding.u2 * (moe_int_stored(&s->rounding, x->want) + x->var);
+        double expected = s->rounding.u2 * x->var;
+        expected += s->stored.u2 * moe_int_stored(&s->stored, x->want);
         size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
         group->e2 += expected;
         group->e4 += expected * expected;
@@ -115,6 +116,10 @@ static void scan_group(scan *s, int64_t g) {
     }
     moe_int_group *group = &s->groups[g];
     double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
+    /* the error of a stored dA weighs in by squares of products of two normal values: 1/9, not 1/3
+     */
+    if (c->points & MOE_POINT_DA)
+        sources = fmax(sources / 3, 1);
     group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
     if (c->rows && c->id == MOE_T_DX)
         group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
@@ -213,7 +218,7 @@ static const char *group_word(moe_int_grouping by) {
 /* The first gate that fails, most telling first. */
 static void judge_gates(scan *s, const over_gate *over) {
     moe_tensor_verdict *v = s->v;
-    const char *dtype = moe_dtype_name(s->c->arithmetic);
+    const char *dtype = moe_dtype_name(s->stored.arithmetic);
     const char *word = group_word(s->layout.by);
     if (s->unwritten > 0)
         moe_int_entry_fail(v, "%lld of %lld elements were not written", (long long)s->unwritten,
@@ -278,7 +283,8 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
     scan s = {.c = c, .v = ret, .worst_size = -1};
     s.rounding = moe_int_rounding_of(c->arithmetic);
     s.layout = c->layout ? *c->layout : moe_int_layout_of(c->id, c->got);
-    s.gate = moe_gate_for(c->id, c->arithmetic);
+    s.stored = c->in_fp32 ? moe_int_rounding_of(MOE_F32) : s.rounding;
+    s.gate = c->in_fp32 ? moe_int_gate_in_fp32() : moe_gate_for(c->id, c->arithmetic);
     s.groups = calloc((size_t)s.layout.groups + 1, sizeof *s.groups);
     moe_int_comparison settled = *c;
     moe_tensor want = {0};
@@ -299,6 +305,7 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
     for (int64_t g = 0; g < s.layout.groups; g++)
         scan_group(&s, g);
     judge(&s);
+    moe_int_judge_type(&settled, ret);
     free(s.groups);
     moe_tensor_destroy(&want);
 }

@@ -17,6 +17,10 @@ static double least_normal(moe_dtype dtype) {
 }
 
 moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic) {
+    return moe_int_rounding_at(arithmetic, moe_recipe_find("moeref")->points);
+}
+
+moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points) {
     double u = moe_dtype_roundoff(arithmetic), least = least_normal(arithmetic);
     bool low = arithmetic == MOE_BF16 || arithmetic == MOE_F16;
     double fp32 = low ? moe_dtype_roundoff(MOE_F32) / u : 1;
@@ -27,11 +31,20 @@ moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic) {
                               .least2 = least * least,
                               .sum = 0.5 * fp32 * fp32,
                               .eval = eval * fp32 * fp32,
-                              .router = eval * fp32 * fp32};
+                              .router = eval * fp32 * fp32,
+                              .points = low ? points : points | MOE_POINT_DS};
 }
 
 double moe_int_stored(const moe_int_rounding *r, double v) {
     return v == 0 ? 0 : fmax(v * v, r->least2);
+}
+
+double moe_int_at(const moe_int_rounding *r, moe_point point, double times) {
+    return r->points & (uint32_t)point ? times : 0;
+}
+
+double moe_int_stored_at(const moe_int_rounding *r, moe_point point, double v) {
+    return r->points & (uint32_t)point ? moe_int_stored(r, v) : 0;
 }
 
 double moe_int_stored_share(const moe_int_rounding *r, double scale, const double *v,
@@ -109,6 +122,26 @@ static void secants(const moe_layer_desc *desc, const moe_int_unit *u, int k, do
         ret_dh[i] = (up[i] - down[i]) / (2 * step);
 }
 
+/* The pointwise steps of a gated activation, where they are stored. One of a plain one: phi(g), and
+ * in backward dphi. The clamped one, whose sigmoid s = sigmoid(alpha g) has no operator of its own,
+ * has five: alpha g, s, g s, up + 1, and the same steps back, added up from dphi s and
+ * dphi alpha g s (1 - s). */
+static void inner_errors(const moe_layer_desc *desc, bool backward, moe_int_unit *u) {
+    double steps = 1, back = 1;
+    if (desc->act == MOE_ACT_SWIGLU_CLAMP) {
+        double x = desc->act_alpha * fmin(u->h[0], desc->act_limit), s = 1 / (1 + exp(-x));
+        double bend = x * (1 - s), slope = 1 + bend, least = s * s * DBL_MIN;
+        steps = 3 + bend * bend;
+        /* over the square of the slope, which may be near 0 where its two terms are not */
+        back = (5 + 6 * bend * bend) / fmax(slope * slope, least);
+    }
+    u->va += steps * u->a * u->a;
+    if (!backward)
+        return;
+    u->vdh[0] += back * u->dh[0] * u->dh[0];
+    u->vdh[1] += steps * u->dh[1] * u->dh[1];
+}
+
 void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
                          moe_int_unit *u) {
     double slope[2] = {0};
@@ -120,8 +153,11 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
         for (int i = 0; i < u->parts; i++)
             u->vdh[i] = slope[i] * slope[i] * u->vda + r->eval * u->dh[i] * u->dh[i];
     }
+    if (u->parts == 2 && moe_int_at(r, MOE_POINT_INNER, 1) > 0)
+        inner_errors(desc, backward, u);
     for (int k = 0; k < u->parts; k++) {
-        double stored = u->vh[k] + moe_int_stored(r, u->h[k]), da_dh, dh_dh[2] = {0};
+        double stored = u->vh[k] + moe_int_stored_at(r, MOE_POINT_H, u->h[k]), da_dh,
+               dh_dh[2] = {0};
         secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
         u->va += da_dh * da_dh * stored;
         u->jump[k] = backward ? find_jump(desc, r, k, u, &dh_dh[k]) : 0;

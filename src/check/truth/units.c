@@ -89,8 +89,10 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
     bool on_input = u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     double w = on_input ? 1 : k->weight, vs = on_input ? 0 : k->vweight, sum = u->rounding.sum;
     double scale = on_input ? k->weight : 1, xx = scale * scale * k->xx;
-    double stored_x =
-        on_input ? moe_int_stored_share(&u->rounding, scale, k->x, d) + k->vweight : 0;
+    double stored_x = 0, stored_dy = w == 1 ? 0 : moe_int_at(&u->rounding, MOE_POINT_SDO, 1);
+    if (on_input)
+        stored_x = k->vweight + moe_int_at(&u->rounding, MOE_POINT_SX,
+                                           moe_int_stored_share(&u->rounding, scale, k->x, d));
     double rows = sum * (double)u->rows;
     moe_int_unit unit = {.parts = u->hw == u->n ? 1 : 2};
     for (int p = 0; p < unit.parts; p++) {
@@ -98,19 +100,26 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
         unit.vh[p] = (stored_x / (double)d + sum) * xx * k->ww[p];
     }
     unit.da = w * dot(k->dy, k->column, d);
-    unit.vda = w * w * sum * k->dd * k->cc + (u->rounding.eval + vs) * unit.da * unit.da;
+    unit.vda = w * w * (sum + stored_dy / (double)d) * k->dd * k->cc +
+               (u->rounding.eval + vs) * unit.da * unit.da +
+               moe_int_stored_at(&u->rounding, MOE_POINT_DA, unit.da);
     moe_int_unit_errors(desc, &u->rounding, true, &unit);
     for (int p = 0; p < unit.parts; p++) {
         double dh = unit.jump[p] != 0 ? NAN : unit.dh[p];
-        double v = unit.vdh[p] + moe_int_stored(&u->rounding, dh) + dh * dh * (rows + stored_x);
-        add_outer(scale * dh, scale * scale * v, k->x, d, s->dw1[p], s->var1[p]);
+        double v = unit.vdh[p] + moe_int_stored_at(&u->rounding, MOE_POINT_DH, dh) + dh * dh * rows;
+        add_outer(scale * dh, scale * scale * (v + dh * dh * stored_x), k->x, d, s->dw1[p],
+                  s->var1[p]);
         if (s->db1[p]) {
             *s->db1[p] += dh;
             *s->var_b1[p] += v;
         }
     }
-    double v = w * w * (unit.va + unit.a * unit.a * (vs + rows));
-    add_outer(w * unit.a, v + moe_int_stored(&u->rounding, w * unit.a), k->dy, d, s->dw2, s->var2);
+    double v = w * w * (unit.va + unit.a * unit.a * (vs + rows + stored_dy));
+    if (on_input || moe_int_at(&u->rounding, MOE_POINT_SDO, 1) > 0)
+        v += w * w * moe_int_stored_at(&u->rounding, MOE_POINT_A, unit.a);
+    else
+        v += moe_int_stored_at(&u->rounding, MOE_POINT_SA, w * unit.a);
+    add_outer(w * unit.a, v, k->dy, d, s->dw2, s->var2);
 }
 
 static moe_status work_alloc(int64_t d, unit_work *k) {
@@ -152,7 +161,8 @@ moe_status moe_int_unit_db2(const moe_int_unit_ffn *u, double *db2, double *vari
     for (int64_t r = 0; r < u->rows; r++) {
         load_pair(u, r, &k);
         double w = on_input ? 1 : k.weight, vs = on_input ? 0 : k.vweight;
-        add_outer(w, w * w * (vs + added), k.dy, desc->d, db2, variance);
+        double stored = w == 1 ? 0 : moe_int_at(&u->rounding, MOE_POINT_SDO, 1);
+        add_outer(w, w * w * (vs + added + stored), k.dy, desc->d, db2, variance);
     }
     free(k.block);
     return MOE_OK;

@@ -1,5 +1,7 @@
 #include "cli/report/verdict.h"
 
+#include <string.h>
+
 static void print_index(FILE *to, const moe_tensor_verdict *v) {
     fprintf(to, "%s[", v->name);
     for (int i = 0; i < v->worst_ndim; i++)
@@ -38,6 +40,22 @@ static void print_tensor(FILE *to, const moe_tensor_verdict *v) {
     fprintf(to, "\n");
 }
 
+/* Under which reading it was judged, and which one would pass. */
+static void print_reading(FILE *to, const moe_check_result *r) {
+    fprintf(to, "  arithmetic %s: %s", moe_dtype_name((moe_dtype)r->arithmetic), r->arithmetic_why);
+    if (r->recipe[0])
+        fprintf(to, "; recipe %s: %s", r->recipe, r->recipe_why);
+    if (r->suggestion[0])
+        fprintf(to, "; %s", r->suggestion);
+    fprintf(to, "\n");
+}
+
+/* Must even a short report say it? What was guessed, or is not the project's own. */
+static bool reading_matters(const moe_check_result *r) {
+    return strstr(r->arithmetic_why, "stored") ||
+           (r->recipe[0] && strcmp(r->recipe, "moeref") != 0);
+}
+
 void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     bool failed = r->verdict >= MOE_VERDICT_MISTRUSTED;
     fprintf(to, "%-10s %s %s", moe_verdict_str(r->verdict), r->backend, r->case_name);
@@ -46,6 +64,8 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     fprintf(to, "\n");
     if (r->why[0] && (failed || full || r->verdict == MOE_VERDICT_SKIP))
         fprintf(to, "  %s\n", r->why);
+    if (r->verdict != MOE_VERDICT_SKIP && (failed || full || reading_matters(r)))
+        print_reading(to, r);
     if (!failed && !full)
         return;
     if (r->sampled[0])
@@ -105,13 +125,15 @@ static json_t *case_json(const moe_check_result *r) {
     json_t *tensors = json_array();
     for (size_t i = 0; i < r->n_tensors; i++)
         json_array_append_new(tensors, tensor_json(&r->tensor[i]));
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:I, s:s, s:f}", "case",
-                     r->case_name, "backend", r->backend, "verdict", moe_verdict_str(r->verdict),
-                     "why", r->why, "tensors", tensors, "first_wrong_stage",
-                     r->first_wrong_stage[0] ? json_string(r->first_wrong_stage) : json_null(),
-                     "explanation", explanation_json(r), "reproduce", r->reproduce,
-                     "ambiguous_tokens", (json_int_t)r->ambiguous_tokens, "sampled", r->sampled,
-                     "seconds", r->seconds);
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:I, s:s, s:f, s:s, s:s, s:s, s:s, s:s}", "case",
+        r->case_name, "backend", r->backend, "verdict", moe_verdict_str(r->verdict), "why", r->why,
+        "tensors", tensors, "first_wrong_stage",
+        r->first_wrong_stage[0] ? json_string(r->first_wrong_stage) : json_null(), "explanation",
+        explanation_json(r), "reproduce", r->reproduce, "ambiguous_tokens",
+        (json_int_t)r->ambiguous_tokens, "sampled", r->sampled, "seconds", r->seconds, "arithmetic",
+        moe_dtype_name((moe_dtype)r->arithmetic), "arithmetic_why", r->arithmetic_why, "recipe",
+        r->recipe, "recipe_why", r->recipe_why, "suggestion", r->suggestion);
 }
 
 json_t *cli_verdicts_json(const cli_verdicts *verdicts) {

@@ -2,6 +2,7 @@
 #include "cli/input/messages.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
+#include "moeref/recipe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@ typedef struct check_options {
     cli_strings backends;
     cli_output output;
     int64_t threads, repeats;
-    const char *outputs, *arithmetic, *dump;
+    const char *outputs, *arithmetic, *recipe, *dump;
     bool full, exhaustive;
 } check_options;
 
@@ -19,7 +20,8 @@ static moe_check_params check_params(const check_options *o) {
     return (moe_check_params){.threads = (int32_t)o->threads,
                               .repeats = (int32_t)o->repeats,
                               .sample_above_flops = o->exhaustive ? -1 : 0,
-                              .dump_dir = o->dump};
+                              .dump_dir = o->dump,
+                              .recipe = o->recipe};
 }
 
 static void print_verdict(void *user, const moe_check_result *result) {
@@ -93,6 +95,8 @@ static int run(check_options *o) {
         return cli_usage("moeref check prints text or json");
     if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
         return cli_usage("--repeat and --threads take small positive numbers");
+    if (o->recipe && !moe_recipe_find(o->recipe))
+        return cli_usage("there is no recipe '%s'; moeref list names them", o->recipe);
     cli_items items;
     moe_status status = cli_select(&o->selection, &items);
     if (status)
@@ -113,6 +117,9 @@ int cli_check(int argc, char **argv) {
          "judge the tensors in this safetensors file instead of a backend"},
         {"arithmetic", CLI_STRING, &o.arithmetic, "TYPE",
          "with --outputs: fp32, fp16 or bf16, whose gates apply (default: the dtype of O)"},
+        {"recipe", CLI_STRING, &o.recipe, "NAME",
+         "in bf16 and fp16: where the kernel rounds, by a name of `moeref list`\n"
+         "                             (default: accept what any recipe explains, and name it)"},
         {"dump-on-fail", CLI_STRING, &o.dump, "DIR",
          "keep inputs, got and want of failing cases here"},
         {"exhaustive", CLI_FLAG, &o.exhaustive, NULL,

@@ -89,6 +89,11 @@ typedef struct moe_check_result {
     int64_t checked_elements;
     char sampled[160]; /* what was sampled; "" when everything was compared */
     moe_explanation explanation;
+    int32_t arithmetic; /* moe_dtype whose gates judged, and why that one */
+    char arithmetic_why[64];
+    char recipe[24]; /* whose rounding points, "" in fp32 and fp64; and why that one */
+    char recipe_why[160];
+    char suggestion[96]; /* on failure: the reading under which all would pass; "" if none does */
     moe_tensor_verdict tensor[MOE_T_COUNT + 1];
     size_t n_tensors;
     double seconds;
@@ -101,7 +106,9 @@ typedef struct moe_check_params {
     int32_t repeats;            /* runs compared bit for bit if deterministic; 0: default of 2 */
     int32_t threads;            /* the oracle's; 0: all */
     const char *dump_dir;       /* on failure write inputs, outputs and the oracle here; NULL: no */
-    const char *spec; /* how the backend was opened, for the reproducing line; NULL: its name */
+    const char *spec;   /* how the backend was opened, for the reproducing line; NULL: its name */
+    const char *recipe; /* whose rounding points the results must have (recipe.h); NULL: those of
+                           any recipe that explains them all, this project's own first */
 } moe_check_params;
 
 /* Runs `problem` on `backend` and judges it. Returns MOE_OK whenever a verdict was reached (also
