@@ -1,5 +1,6 @@
 /* Checking a backend: run it, judge what it gave, then say whether it repeated itself. Checking a
  * file: read it and judge what it holds. */
+#include "check/bundle/bundle.h"
 #include "check/judge.h"
 #include "check/subject/outputs.h"
 #include "check/subject/run.h"
@@ -8,6 +9,7 @@
 #include "check/verdict/selector.h"
 #include "core/clock.h"
 #include "core/elements.h"
+#include "layer/problem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,11 +178,44 @@ moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32
                                                                  : moe_int_outputs_arithmetic(&f),
                                    .got = f.got,
                                    .plan = f.plan};
+        moe_int_ids_report(&f.bad_ids, r);
         status = moe_int_judge(&subject, params, log, r);
     }
     if (!status)
         moe_int_outputs_list_absent(&f, problem, r);
     moe_int_outputs_destroy(&f);
+    if (status)
+        moe_check_result_destroy(&r);
+    else
+        *ret = r;
+    return status;
+}
+
+/* The record of a bundle's second judgement, under its first case's and backend's names. */
+static moe_status bundle_result(const char *path, const moe_int_bundle *b, const moe_log *log,
+                                moe_check_result **ret) {
+    const char *backend = moe_safetensors_metadata(b->file, "backend");
+    moe_status status = moe_int_result_create(b->problem, backend ? backend : path, "", log, ret);
+    if (status)
+        return status;
+    free((*ret)->reproduce);
+    (*ret)->reproduce = moe_int_format("moeref diagnose '%s'", path);
+    return (*ret)->reproduce ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "no memory for a result");
+}
+
+moe_status moe_check_bundle(const char *path, const moe_check_params *params, const moe_log *log,
+                            moe_check_result **ret) {
+    static const moe_check_params defaults;
+    moe_int_bundle b;
+    moe_check_result *r = NULL;
+    moe_status status = moe_int_bundle_read(path, log, &b);
+    if (!status)
+        status = bundle_result(path, &b, log, &r);
+    if (!status)
+        status = moe_int_judge(&b.subject, params ? params : &defaults, log, r);
+    if (!status && b.verdict)
+        moe_log_send(log, MOE_LOG_INFO, "%s: the verdict was \"%s\"", path, b.verdict);
+    moe_int_bundle_destroy(&b);
     if (status)
         moe_check_result_destroy(&r);
     else

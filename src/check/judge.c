@@ -1,7 +1,10 @@
 /* From results to a verdict: routing first, then tensor by tensor in the order of computation. */
 #include "check/judge.h"
+#include "check/bundle/bundle.h"
 #include "check/compare/compare.h"
 #include "check/precision.h"
+#include "check/readings.h"
+#include "check/untold.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "core/elements.h"
@@ -14,15 +17,18 @@
 
 /* Everything that judging one subject needs. */
 typedef struct trial {
-    const moe_int_subject *subject;
+    const moe_int_subject *subject; /* `read`, once it is judged */
     moe_int_reading reading;
-    moe_problem rounded;      /* the subject's, with inputs that it keeps in 16 bits */
-    moe_int_subject kept;     /* the subject with that problem */
-    const moe_problem *given; /* the one that `rounded` was made from; NULL: it was not */
+    moe_int_subject read;     /* the subject in the reading's arithmetic, */
+    moe_problem rounded;      /* with inputs as the reading has them, */
+    const moe_problem *given; /* which are made of these; NULL: they are these */
+    bool probing;             /* causes are not asked for */
     const moe_log *log;
     moe_check_result *result;
+    int64_t map_tile;
     moe_int_routing routing;
     moe_int_truth truth;
+    bool infinite_only; /* infinities went in, but no NaN */
 } trial;
 
 /* The golden tensor, or NULL: golden values hold for the routing that they were made with.
@@ -102,13 +108,16 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
     moe_tensor weights;
     const moe_tensor *golden = golden_of(b, id, &weights);
     moe_int_comparison c = {.id = id,
-                            .arithmetic = b->reading.arithmetic,
+                            .arithmetic = b->subject->arithmetic,
                             .points = b->reading.points,
                             .promised_fp32 = moe_int_promised_fp32(id, &b->reading),
                             .in_fp32 = moe_int_promised_fp32(id, &b->reading) && id != MOE_T_DS,
                             .desc = &b->subject->problem->layer,
                             .got = got,
-                            .plan = b->routing.plan};
+                            .plan = b->routing.plan,
+                            .infinite_only = b->infinite_only,
+                            .tile = b->map_tile,
+                            .maps = b->probing ? NULL : b->result};
     if (b->truth.sampled && !golden) {
         compare_sampled(b, &c, ret);
         return;
@@ -149,21 +158,37 @@ static void scan_whole(const moe_tensor *got, moe_tensor_verdict *v) {
                            (long long)count);
 }
 
-static bool finite_inputs(const moe_problem *problem) {
+/* Are there numbers of that kind among the inputs and parameters? */
+static bool any_input(const moe_problem *problem, bool (*is)(double)) {
+    enum { CHUNK = 256 };
+    double v[CHUNK];
     for (int id = 0; id < MOE_T_COUNT; id++) {
         const moe_tensor *t = &problem->in.t[id];
         int64_t count = t->data ? moe_tensor_count(t) : 0;
-        for (int64_t i = 0; i < count; i++)
-            if (!isfinite(moe_load(t->data, t->dtype, (size_t)i)))
-                return false;
+        for (int64_t i = 0; i < count; i += CHUNK) {
+            int64_t n = count - i < CHUNK ? count - i : CHUNK;
+            moe_int_load(t, i, n, v);
+            for (int64_t k = 0; k < n; k++)
+                if (is(v[k]))
+                    return true;
+        }
     }
-    return true;
+    return false;
+}
+
+static bool is_not_finite(double v) {
+    return !isfinite(v);
+}
+
+static bool is_nan(double v) {
+    return isnan(v);
 }
 
 /* Judges one tensor; what was found about its buffer before stays the first reason. */
 static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
     moe_tensor_verdict fresh, *v = moe_int_result_entry(b->result, moe_tensor_name(id));
     moe_tensor_verdict before = *v;
+    moe_int_result_drop_maps(b->result, v->name);
     compare(b, id, got, &fresh);
     if (scan)
         scan_whole(got, &fresh);
@@ -187,7 +212,8 @@ static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool
 
 static void judge_tensors(trial *b) {
     const moe_problem *problem = b->subject->problem;
-    bool scan = b->truth.sampled && finite_inputs(problem);
+    bool finite = !any_input(problem, is_not_finite), scan = b->truth.sampled && finite;
+    b->infinite_only = !finite && !any_input(problem, is_nan);
     for (size_t i = 0; i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
         if (b->subject->got.t[id].data && !(problem->plan && id == MOE_T_S))
@@ -256,7 +282,9 @@ static void conclude(trial *b) {
     moe_check_result *r = b->result;
     const moe_tensor_verdict *wrong = first_failing(r), *open = not_judged(r);
     if (wrong) {
-        moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", wrong->name, wrong->why);
+        bool guessed = strcmp(wrong->name, "topk_index") == 0 && b->routing.told != MOE_INT_TOLD;
+        moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", guessed ? "routing" : wrong->name,
+                           wrong->why);
     } else if (open) {
         moe_int_result_set(r, MOE_VERDICT_ERROR, "%s: %s", open->name, open->why);
     } else if (!can_tell(b)) {
@@ -268,15 +296,15 @@ static void conclude(trial *b) {
     }
 }
 
-/* What led to a failure. */
-static void explain(trial *b, const moe_check_params *params) {
+/* What led to a failure, and the evidence. */
+static void find_cause(trial *b, const moe_check_params *params) {
     moe_check_result *r = b->result;
     if (first_failing(r)) {
         judge_stages(b);
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
     }
     if (params->dump_dir && r->verdict == MOE_VERDICT_FAIL)
-        moe_int_dump(b->subject, &b->truth, params->dump_dir, b->log, r);
+        moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, r);
 }
 
 /* The router's gradients of a sampled shape start from the subject's own dS. */
@@ -287,6 +315,48 @@ static moe_status add_router_part(trial *b) {
         return MOE_OK;
     moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
     return moe_int_sample_router(b->subject->problem, &b->routing, dS, &rounding, &b->truth);
+}
+
+/* The truth for the routing in force. */
+static moe_status make_truth(trial *b, const moe_check_params *params) {
+    moe_dtype arithmetic = b->subject->arithmetic;
+    moe_int_rounding rounding = moe_int_rounding_at(arithmetic, b->reading.points);
+    moe_status status = moe_int_truth_make(b->subject->problem, &b->routing, &rounding, params,
+                                           b->log, b->result, &b->truth);
+    if (!status)
+        status = add_router_part(b);
+    if (!status)
+        moe_int_truth_range(arithmetic, &b->truth);
+    b->result->ambiguous_tokens = b->routing.ambiguous;
+    return status;
+}
+
+/* Where O is wrong and the choice of experts is not told, it may be the choice that differs: then
+ * everything is judged again, with the one that explains O. A sample may have other tokens then,
+ * and with them other choices. */
+static moe_status judge_untold(trial *b, const moe_check_params *params,
+                               const moe_check_result *before) {
+    enum { MOST_GUESSES = 4 };
+    int threads = moe_int_thread_count(params->threads);
+    moe_status status = MOE_OK;
+    for (int i = 0; !status && i < MOST_GUESSES && first_failing(b->result); i++) {
+        moe_check_result fresh = *before;
+        moe_int_routing guessed;
+        status = moe_int_untold_routing(b->subject, &b->routing, &b->truth, threads, b->log, &fresh,
+                                        &guessed);
+        if (status || !guessed.plan)
+            break;
+        moe_int_truth_destroy(&b->truth);
+        moe_int_routing_destroy(&b->routing);
+        moe_int_result_drop_all_maps(b->result);
+        fresh.arithmetic = b->result->arithmetic;
+        *b->result = fresh;
+        b->routing = guessed;
+        status = make_truth(b, params);
+        if (!status)
+            judge_tensors(b);
+    }
+    return status;
 }
 
 /* O and dW_r against the subject's own Y, weights and dS, where those can be had. */
@@ -315,38 +385,41 @@ static void judge_sums(trial *b) {
         moe_tensor_destroy(&Y);
 }
 
-/* Under one reading: every verdict, no causes. *b is to be ended with `end`, also on failure. */
-static moe_status judge(trial *b, const moe_check_params *params) {
-    const moe_int_reading *reading = &b->reading;
-    moe_int_rounding rounding = moe_int_rounding_at(reading->arithmetic, reading->points);
+/* From here on b->subject is what the reading takes it for. */
+static moe_status read_subject(trial *b) {
     moe_status status = MOE_OK;
-    b->result->arithmetic = (int32_t)reading->arithmetic;
-    if (moe_int_is_low(reading->arithmetic) && (reading->points & MOE_POINT_INPUT)) {
-        status = moe_int_problem_rounded(b->subject->problem, reading->arithmetic, &b->rounded);
-        b->kept = *b->subject;
-        b->kept.problem = &b->rounded;
+    b->read = *b->subject;
+    b->read.arithmetic = b->reading.arithmetic;
+    if (moe_int_is_low(b->reading.arithmetic) && (b->reading.points & MOE_POINT_INPUT)) {
+        status = moe_int_problem_rounded(b->subject->problem, b->reading.arithmetic, &b->rounded);
         b->given = b->subject->problem;
-        b->subject = &b->kept;
+        b->read.problem = &b->rounded;
     }
-    const moe_problem *problem = b->subject->problem;
+    b->subject = &b->read;
+    b->result->arithmetic = (int32_t)b->reading.arithmetic;
+    return status;
+}
+
+/* The verdict of one reading, without causes; `end` is due afterwards, also on failure. */
+static moe_status judge(trial *b, const moe_check_params *params) {
+    const moe_check_result before = *b->result;
+    moe_status status = read_subject(b);
     if (!status)
-        status = moe_int_routing_settle(problem, b->subject->plan, reading->arithmetic,
-                                        moe_int_thread_count(params->threads), b->log, b->result,
-                                        &b->routing);
+        status = moe_int_routing_settle(
+            b->subject->problem, b->subject->plan, MOE_INT_TOLD, b->subject->arithmetic,
+            moe_int_thread_count(params->threads), b->log, b->result, &b->routing);
     if (!status)
-        status = moe_int_truth_make(problem, &b->routing, &rounding, params, b->log, b->result,
-                                    &b->truth);
-    if (!status)
-        status = add_router_part(b);
+        status = make_truth(b, params);
     if (status)
         return status;
-    moe_int_truth_range(reading->arithmetic, &b->truth);
-    b->result->ambiguous_tokens = b->routing.ambiguous;
     if (b->truth.out_of_range[0]) {
         moe_int_result_set(b->result, MOE_VERDICT_SKIP, "%s", b->truth.out_of_range);
         return MOE_OK;
     }
     judge_tensors(b);
+    status = judge_untold(b, params, &before);
+    if (status)
+        return status;
     judge_sums(b);
     conclude(b);
     return MOE_OK;
@@ -359,10 +432,11 @@ static void end(trial *b) {
         moe_int_problem_free(b->given, &b->rounded);
 }
 
-static moe_status judge_reading(const moe_int_subject *subject, const moe_int_reading *reading,
-                                const moe_check_params *params, const moe_log *log,
-                                moe_check_result *result) {
-    trial b = {.subject = subject, .reading = *reading, .log = log, .result = result};
+static moe_status probe(const moe_int_subject *subject, const moe_int_reading *reading,
+                        const moe_check_params *params, const moe_log *log,
+                        moe_check_result *result) {
+    trial b = {
+        .subject = subject, .reading = *reading, .probing = true, .log = log, .result = result};
     moe_status status = judge(&b, params);
     end(&b);
     return status;
@@ -374,13 +448,14 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
     trial b = {.subject = subject,
                .reading = {subject->arithmetic, moe_int_recipe_points(params)},
                .log = log,
-               .result = result};
+               .result = result,
+               .map_tile = params->map_tile};
     moe_status status = judge(&b, params);
     moe_int_name_reading(params, result);
     if (!status)
-        status = moe_int_other_readings(subject, params, log, judge_reading, &before, result);
+        status = moe_int_other_readings(subject, params, log, probe, &before, result);
     if (!status)
-        explain(&b, params);
+        find_cause(&b, params);
     qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);
     end(&b);
     return status;

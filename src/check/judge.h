@@ -6,24 +6,19 @@
  *     errors/    the errors that a correct kernel makes there
  *     compare/   one tensor against its truth, under a gate; where an error is
  *     verdict/   the record that is filled
- *     judge.c      tensor by tensor, and the inner stages after a failure; dump.c keeps the
- * evidence readings.c   which recipe's rounding points explain the results precision.c  is what a
- * recipe keeps in fp32 in fp32?
+ *     bundle/    a failure in a file, and back: to be judged again elsewhere
+ *     judge.c    tensor by tensor, and the inner stages after a failure
+ *     readings.c   which recipe's rounding points explain the results
+ *     precision.c  is what a recipe keeps in fp32 in fp32?
  */
 #ifndef MOE_CHECK_JUDGE_H
 #define MOE_CHECK_JUDGE_H
 
-#include "check/readings.h"
 #include "check/subject/subject.h"
-#include "check/truth/truth.h"
 
 /* Judges everything the subject has; fills the result's tensors, verdict and first wrong stage.
  * Fails only where no verdict can be reached (memory, a problem that the reference refuses). */
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
                          const moe_log *log, moe_check_result *result);
-
-/* Writes inputs, results and truth into params->dump_dir and says where. */
-void moe_int_dump(const moe_int_subject *subject, const moe_int_truth *truth, const char *dir,
-                  const moe_log *log, const moe_check_result *result);
 
 #endif

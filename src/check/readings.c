@@ -182,10 +182,11 @@ void moe_int_name_reading(const moe_check_params *params, moe_check_result *resu
 /* The other reading's verdict, instead of the first one's. */
 static void take(const reader *k, const moe_recipe *recipe, moe_check_result *result) {
     const moe_check_result first = *result;
+    moe_int_result_drop_all_maps(result);
     *result = k->again;
     snprintf(result->recipe, sizeof result->recipe, "%s", recipe->name);
     snprintf(result->recipe_why, sizeof result->recipe_why,
-             "the first that explains it; moeref: %.100s", first.why);
+             "the first that explains it; moeref: %.120s", first.why);
 }
 
 moe_status moe_int_other_readings(const moe_int_subject *subject, const moe_check_params *params,

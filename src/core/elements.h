@@ -10,5 +10,10 @@ void moe_int_load(const moe_tensor *t, int64_t first, int64_t count, double *ret
 double *moe_int_doubles(const moe_tensor *t, int64_t first, int64_t count);
 /* Splits a flat index of `tensor` into ret[tensor->ndim]. */
 void moe_int_unravel(const moe_tensor *tensor, int64_t flat, int64_t *ret);
+/* dst[m][c][r] = src[m][r][c] for `count` matrices of rows x cols elements of `size` bytes. */
+void moe_int_transpose(void *dst, const void *src, size_t size, int64_t count, int64_t rows,
+                       int64_t cols);
+/* The narrowest type that holds both exactly; MOE_DTYPE_COUNT stands for nothing yet. */
+moe_dtype moe_int_dtype_wider(moe_dtype a, moe_dtype b);
 
 #endif

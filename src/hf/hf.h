@@ -115,9 +115,6 @@ moe_status moe_int_part_copy(const moe_int_part_source *src, moe_int_part part, 
 moe_status moe_int_hf_get(const moe_safetensors *file, const char *path, const char *name,
                           const moe_tensor *shape, const moe_log *log, moe_tensor *ret);
 
-/* The narrowest type that holds both exactly; MOE_DTYPE_COUNT stands for nothing yet. */
-moe_dtype moe_int_dtype_wider(moe_dtype a, moe_dtype b);
-
 /* A case.safetensors: inputs, and what the family's own code made of them. */
 typedef struct moe_int_hf_case {
     moe_safetensors *file;

@@ -1,5 +1,6 @@
 /* A checkpoint folder to a problem: config.json, one layer of model.safetensors, and
  * case.safetensors where there is one. */
+#include "core/elements.h"
 #include "core/shell.h"
 #include "hf/hf.h"
 #include "layer/problem.h"

@@ -1,11 +1,10 @@
 /* Pieces of checkpoints to parameters in the project's layouts: experts stacked, gate rows before
  * up rows, out-features first. Nothing is rounded. */
+#include "core/elements.h"
 #include "hf/hf.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define BLOCK 32 /* rows and columns that a transposition moves at a time, to stay in the cache */
 
 typedef enum rows_of { ROWS_ALL, ROWS_FIRST_HALF, ROWS_SECOND_HALF } rows_of;
 
@@ -78,12 +77,6 @@ static moe_tensor stored_shape(const moe_int_part_source *src, moe_int_part part
     return t;
 }
 
-moe_dtype moe_int_dtype_wider(moe_dtype a, moe_dtype b) {
-    if (a == b || a == MOE_DTYPE_COUNT)
-        return b;
-    return a == MOE_F64 || b == MOE_F64 ? MOE_F64 : MOE_F32;
-}
-
 moe_status moe_int_hf_get(const moe_safetensors *file, const char *path, const char *name,
                           const moe_tensor *shape, const moe_log *log, moe_tensor *ret) {
     char is[96], should[96];
@@ -127,34 +120,14 @@ moe_status moe_int_part_check(const moe_int_part_source *src, moe_int_part part,
     return MOE_OK;
 }
 
-/* dst[c][r] = src[r][c]. */
-static void transpose(char *dst, const char *src, size_t element, int64_t rows, int64_t cols) {
-    for (int64_t r0 = 0; r0 < rows; r0 += BLOCK) {
-        int64_t r1 = r0 + BLOCK < rows ? r0 + BLOCK : rows;
-        for (int64_t c0 = 0; c0 < cols; c0 += BLOCK) {
-            int64_t c1 = c0 + BLOCK < cols ? c0 + BLOCK : cols;
-            for (int64_t c = c0; c < c1; c++) {
-                for (int64_t r = r0; r < r1; r++)
-                    memcpy(dst + (size_t)(c * rows + r) * element,
-                           src + (size_t)(r * cols + c) * element, element);
-            }
-        }
-    }
-}
-
 /* A whole stored tensor to `dst`, which points at the part's first element there. */
 static void copy_stored(const moe_int_part_source *src, const moe_tensor *stored, char *dst) {
-    size_t element = moe_dtype_size(stored->dtype);
     if (stored->ndim != 3 || !src->config->family->transposed) {
         memcpy(dst, stored->data, (size_t)moe_tensor_bytes(stored));
         return;
     }
-    int64_t rows = stored->shape[1], cols = stored->shape[2];
-    size_t bytes = (size_t)(rows * cols) * element;
-#pragma omp parallel for schedule(static)
-    for (int64_t e = 0; e < stored->shape[0]; e++)
-        transpose(dst + (size_t)e * bytes, (const char *)stored->data + (size_t)e * bytes, element,
-                  rows, cols);
+    moe_int_transpose(dst, stored->data, moe_dtype_size(stored->dtype), stored->shape[0],
+                      stored->shape[1], stored->shape[2]);
 }
 
 /* Where the part of `expert` begins in dst, in elements. */

@@ -55,7 +55,6 @@ static moe_status check_sizes(const moe_layer_desc *desc, int64_t tokens, const 
         {"n", desc->n, 1, max_width},
         {"E", desc->E, 1, max_experts},
         {"zero", desc->n_zero, 0, max_experts},
-        {"K", desc->K, 1, desc->E + desc->n_zero},
         {"shared", desc->n_shared, 0, max_width},
         {"shared_gate", desc->shared_gate, 0, desc->n_shared > 0},
         {"act", desc->act, 0, MOE_ACT_COUNT - 1},
@@ -68,7 +67,8 @@ static moe_status check_sizes(const moe_layer_desc *desc, int64_t tokens, const 
         if (status)
             return status;
     }
-    return MOE_OK;
+    /* only now is their sum known to be a number */
+    return check_range("K", desc->K, 1, desc->E + desc->n_zero, log);
 }
 
 static moe_status check_groups(const moe_layer_desc *desc, const moe_log *log) {

@@ -2,6 +2,7 @@
 #ifndef MOE_LAYER_PROBLEM_H
 #define MOE_LAYER_PROBLEM_H
 
+#include "layer/stored_plan.h"
 #include "moeref/case.h"
 
 /* Draws the plan that c->route (not MOE_ROUTE_ROUTER) describes. A pure function of the case. */
@@ -13,6 +14,11 @@ moe_status moe_int_alloc_input(moe_problem *problem, moe_tensor_id id, const moe
 /* The same for X or dO, filled from the stream of its id. */
 moe_status moe_int_draw_input(moe_problem *problem, moe_tensor_id id, moe_fill_kind kind,
                               double scale, const moe_log *log);
+
+/* moe_problem_from_file for tensors under a prefix. The case says what the layer is; its `route`
+ * may become a given plan. */
+moe_status moe_int_problem_stored(const moe_int_prefixed *stored, const moe_case *c,
+                                  const moe_log *log, moe_problem **ret);
 
 /* A formatted string that the caller frees; NULL when memory is exhausted. */
 char *moe_int_format(const char *format, ...) MOE_PRINTF(1, 2);

@@ -42,11 +42,12 @@ typedef struct token_work {
 static moe_status token_work_alloc(int64_t n, token_work *k) {
     memset(k, 0, sizeof *k);
     k->set.expert = calloc((size_t)n, sizeof *k->set.expert);
+    k->set.mark = calloc((size_t)n, 1);
     k->chosen = calloc((size_t)n, 1);
     k->w = calloc((size_t)n, sizeof *k->w);
     k->dw = calloc((size_t)n, sizeof *k->dw);
     k->row = malloc((size_t)n * sizeof *k->row);
-    if (!k->set.expert || !k->chosen || !k->w || !k->dw || !k->row)
+    if (!k->set.expert || !k->set.mark || !k->chosen || !k->w || !k->dw || !k->row)
         return MOE_E_NOMEM;
     for (int64_t i = 0; i < n; i++)
         k->row[i] = -1;
@@ -55,6 +56,7 @@ static moe_status token_work_alloc(int64_t n, token_work *k) {
 
 static void token_work_destroy(token_work *k) {
     free(k->set.expert);
+    free(k->set.mark);
     free(k->chosen);
     free(k->w);
     free(k->dw);

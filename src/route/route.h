@@ -24,6 +24,7 @@ void moe_int_pairs_destroy(moe_int_pairs *pairs);
 typedef struct moe_int_token_set {
     int32_t *expert;
     int64_t n_norm, n;
+    unsigned char *mark; /* [E + n_zero] room for a row of the score table, left as found: 0 */
 } moe_int_token_set;
 
 typedef struct moe_int_score {

@@ -120,39 +120,41 @@ static void sigmoid_backward(const moe_router_desc *r, const double *z, int64_t 
 
 /* SparseMixer (arXiv 2409.12136, evaluation mode) --------------------------------------------- */
 
-/* Is expert j among the candidates of pick p? Earlier picks are out, and so is everything that lies
- * a relative 2*jitter below the best one left. */
+/* Is expert j among the candidates of a pick? Earlier picks (marked) are out, and so is everything
+ * that lies a relative 2*jitter below the best one left. */
 static bool is_candidate(const moe_router_desc *r, const double *z, const moe_int_token_set *set,
-                         int64_t p, double top, int64_t j) {
-    for (int64_t k = 0; k < p; k++)
-        if (set->expert[k] == j)
-            return false;
+                         double top, int64_t j) {
+    if (set->mark[j])
+        return false;
     double factor = fabs(z[j]) > top ? fabs(z[j]) : top;
     return !((top - z[j]) / factor > 2 * r->jitter);
 }
 
-static double best_left(const double *z, int64_t n, const moe_int_token_set *set, int64_t p) {
+static double best_left(const double *z, int64_t n, const moe_int_token_set *set) {
     double top = -INFINITY;
-    for (int64_t j = 0; j < n; j++) {
-        bool taken = false;
-        for (int64_t k = 0; k < p; k++)
-            taken |= set->expert[k] == j;
-        if (!taken && z[j] > top)
+    for (int64_t j = 0; j < n; j++)
+        if (!set->mark[j] && z[j] > top)
             top = z[j];
-    }
     return top;
+}
+
+static void clear_marks(const moe_int_token_set *set) {
+    for (int64_t p = 0; p < set->n; p++)
+        set->mark[set->expert[p]] = 0;
 }
 
 /* set->expert is in order of picking (moe_int_token_set of a top-K router, best first). */
 static void sparsemixer_weigh(const moe_router_desc *r, const double *z, int64_t n,
                               const moe_int_token_set *set, double *ret) {
     for (int64_t p = 0; p < set->n; p++) {
-        double top = best_left(z, n, set, p), sum = 0;
+        double top = best_left(z, n, set), sum = 0;
         for (int64_t j = 0; j < n; j++)
-            if (is_candidate(r, z, set, p, top, j))
+            if (is_candidate(r, z, set, top, j))
                 sum += exp(z[j] - top);
         ret[p] = exp(z[set->expert[p]] - top) / sum;
+        set->mark[set->expert[p]] = 1;
     }
+    clear_marks(set);
 }
 
 static void sparsemixer_backward(const moe_router_desc *r, const double *z, int64_t n,
@@ -160,13 +162,15 @@ static void sparsemixer_backward(const moe_router_desc *r, const double *z, int6
                                  double *dz) {
     for (int64_t p = 0; p < set->n; p++) {
         int64_t pick = set->expert[p];
-        double top = best_left(z, n, set, p);
+        double top = best_left(z, n, set);
         double sum = exp(z[pick] - top) / w[p];
         for (int64_t j = 0; j < n; j++)
-            if (is_candidate(r, z, set, p, top, j))
+            if (is_candidate(r, z, set, top, j))
                 dz[j] -= dw[p] * w[p] * exp(z[j] - top) / sum;
         dz[pick] += dw[p] * w[p];
+        set->mark[pick] = 1;
     }
+    clear_marks(set);
 }
 
 const moe_int_score moe_int_scores[MOE_SCORE_COUNT] = {

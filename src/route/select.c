@@ -32,18 +32,59 @@ static bool ranks_before(double a, double b) {
     return a > b || (isnan(b) && !isnan(a));
 }
 
+/* Is entry i better than entry j? A total order: ties go to the lower index. */
+static bool is_better(const double *score, int32_t i, int32_t j) {
+    if (ranks_before(score[i], score[j]))
+        return true;
+    return i < j && !ranks_before(score[j], score[i]);
+}
+
+/* Lets heap[0] sink to its place: no entry is better than the one above it, so the worst is on top.
+ */
+static void sink(const double *score, int32_t *heap, int64_t n) {
+    int32_t moved = heap[0];
+    int64_t at = 0;
+    for (int64_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && is_better(score, heap[child], heap[child + 1]))
+            child++;
+        if (!is_better(score, moved, heap[child]))
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moved;
+}
+
+/* Adds an entry to a heap of n. */
+static void rise(const double *score, int32_t *heap, int64_t n, int32_t entry) {
+    int64_t at = n;
+    for (int64_t above; at > 0; at = above) {
+        above = (at - 1) / 2;
+        if (!is_better(score, heap[above], entry))
+            break;
+        heap[at] = heap[above];
+    }
+    heap[at] = entry;
+}
+
+/* A heap of the k best so far, then sorted in place: n log k, no memory but the result's. */
 int64_t moe_int_topk(const double *score, const unsigned char *allowed, int64_t n, int64_t k,
                      int32_t *ret) {
     int64_t found = 0;
     for (int64_t i = 0; i < n; i++) {
         if (allowed && !allowed[i])
             continue;
-        if (found == k && !ranks_before(score[i], score[ret[k - 1]]))
-            continue;
-        int64_t at = found < k ? found++ : k - 1;
-        for (; at > 0 && ranks_before(score[i], score[ret[at - 1]]); at--)
-            ret[at] = ret[at - 1];
-        ret[at] = (int32_t)i;
+        if (found < k) {
+            rise(score, ret, found++, (int32_t)i);
+        } else if (is_better(score, (int32_t)i, ret[0])) {
+            ret[0] = (int32_t)i;
+            sink(score, ret, found);
+        }
+    }
+    for (int64_t end = found - 1; end > 0; end--) {
+        int32_t worst = ret[0];
+        ret[0] = ret[end];
+        sink(score, ret, end);
+        ret[end] = worst;
     }
     return found;
 }

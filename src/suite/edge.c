@@ -1,5 +1,6 @@
 #include "check/compare/compare.h"
 #include "check/verdict/result.h"
+#include "layer/stored_plan.h"
 #include "moeref/check.h"
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
@@ -92,42 +93,13 @@ moe_status moe_suite_write(const char *dir, const moe_log *log, size_t *ret_file
     return status;
 }
 
-/* The stored routing as a plan. */
-static moe_status read_plan(const moe_safetensors *file, const moe_problem *p, const char *path,
-                            const moe_log *log, moe_plan **ret) {
-    moe_tensor offsets, token, weight;
-    int64_t n = p->layer.E + p->layer.n_zero;
-    if (moe_safetensors_get(file, "plan_offsets", &offsets) ||
-        moe_safetensors_get(file, "plan_token", &token) ||
-        moe_safetensors_get(file, moe_tensor_name(MOE_T_S), &weight) || offsets.dtype != MOE_I64 ||
-        token.dtype != MOE_I32 || weight.dtype != MOE_F32 || offsets.shape[0] != n + 1 ||
-        !moe_tensor_same_shape(&token, &weight))
-        return moe_fail(log, MOE_E_FORMAT, "%s: no plan of %lld experts", path, (long long)n);
-    int64_t pairs = token.shape[0];
-    const int64_t *start = offsets.data;
-    int32_t *expert = calloc((size_t)pairs + 1, sizeof *expert);
-    double *w = calloc((size_t)pairs + 1, sizeof *w);
-    moe_status status = expert && w ? MOE_OK : MOE_E_NOMEM;
-    for (int64_t e = 0; !status && e < n; e++) {
-        if (start[e] < 0 || start[e] > start[e + 1] || start[e + 1] > pairs)
-            status = moe_fail(log, MOE_E_FORMAT, "%s: plan_offsets do not ascend", path);
-        for (int64_t row = start[e]; !status && row < start[e + 1]; row++)
-            expert[row] = (int32_t)e;
-    }
-    if (!status)
-        moe_convert(w, MOE_F64, weight.data, MOE_F32, (size_t)pairs);
-    if (!status)
-        status = moe_plan_create(p->T, n, pairs, token.data, expert, w, log, ret);
-    free(expert);
-    free(w);
-    return status;
-}
-
 static moe_status read_expected(const moe_safetensors *file, const char *path, const moe_log *log,
                                 moe_problem *p) {
     moe_status status = MOE_OK;
+    moe_int_prefixed stored = {file, path, ""};
     if (!p->plan)
-        status = read_plan(file, p, path, log, &p->expected_plan);
+        status = moe_int_stored_plan(&stored, p->T, p->layer.E + p->layer.n_zero, log,
+                                     &p->expected_plan);
     for (int id = 0; !status && id < MOE_T_COUNT; id++) {
         moe_tensor t;
         if (is_stored((moe_tensor_id)id) &&

@@ -24,6 +24,10 @@ Test(cli, usage_errors_exit_with_2) {
     expect(2, "K = 3", "check --backend reference --case \"T=4 d=8 n=8 E=2 K=3\"");
     expect(2, "T = 0", "check --backend reference --case \"T=0 d=8 n=8 E=2 K=1\"");
     expect(2, "one file against one case", "check --outputs /dev/null");
+    expect(2, "goes with one --case", "check --inputs x --case " CASE " --case " CASE);
+    expect(2, "name a file or a folder", "diagnose");
+    expect(2, "holds no .safetensors", "diagnose /proc/self/task");
+    expect(3, "cannot open", "diagnose /nosuch.safetensors");
 }
 
 /* Lists that were filled before the error are freed: a leak is another exit code under
@@ -39,8 +43,8 @@ Test(cli, usage_errors_free_their_lists) {
 
 Test(cli, help_teaches) {
     expect(0, "exit codes", "--help");
-    static const char *const verbs[] = {"validate", "check", "bench", "golden",   "list",
-                                        "predict",  "trace", "sweep", "calibrate"};
+    static const char *const verbs[] = {"validate", "check",   "bench", "golden", "list",
+                                        "diagnose", "predict", "trace", "sweep",  "calibrate"};
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         char args[64];
         snprintf(args, sizeof args, "%s --help", verbs[i]);
@@ -89,7 +93,7 @@ Test(cli, json_is_versioned_and_complete) {
     json_error_t error;
     json_t *root = json_loads(o->text, 0, &error);
     cr_assert_not_null(root, "%s\n%s", error.text, o->text);
-    cr_expect_eq(json_integer_value(json_object_get(root, "moeref")), 1);
+    cr_expect_eq(json_integer_value(json_object_get(root, "moeref")), 2);
     json_t *first = json_array_get(json_object_get(root, "cases"), 0);
     static const char *const keys[] = {
         "case", "backend", "verdict", "tensors", "first_wrong_stage", "explanation", "reproduce"};
@@ -252,6 +256,21 @@ Test(cli, swapped_gate_and_up_are_found) {
     cr_expect_eq(o->code, 1, "exit %d\n%s", o->code, o->text);
     cr_expect_not_null(strstr(o->text, "\n  O: "), "%s", o->text);
     free(o);
+    temporary_remove(dir);
+}
+
+/* A failing backend's files are judged alike without the backend. */
+Test(cli, kept_failures_are_judged_again) {
+    char dir[TEMPORARY_BYTES], args[600];
+    temporary_folder(dir);
+    snprintf(args, sizeof args,
+             "check --backend %s/tests/conformance/moe_broken.so:swap --case " CASE
+             " --dump-on-fail %s",
+             getenv("MOEREF_BUILD_ROOT"), dir);
+    expect(1, "O: NMSE", args);
+    snprintf(args, sizeof args, "diagnose %s", dir);
+    expect(1, "fail       broken:swap", args);
+    expect(1, "O: NMSE", args);
     temporary_remove(dir);
 }
 

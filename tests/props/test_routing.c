@@ -43,6 +43,25 @@ static int64_t count_of(const moe_plan *plan, int64_t e) {
     return plan->offsets[e + 1] - plan->offsets[e];
 }
 
+/* Best first, ties by index, NaN after every number, whatever K is. */
+Test(routing, topk_is_in_order) {
+    enum { E = 40 };
+    double *z = draw_logits(1, E, 7);
+    for (int64_t i = 0; i < E; i++)
+        z[i] = i % 13 == 5 ? NAN : round(2 * z[i]) / 2;
+    for (int64_t K = 1; K <= E; K++) {
+        int32_t best[E];
+        cr_assert_eq(moe_int_topk(z, NULL, E, K, best), K);
+        for (int64_t k = 1; k < K; k++) {
+            double a = z[best[k - 1]], b = z[best[k]];
+            bool tie = a == b || (isnan(a) && isnan(b));
+            cr_expect(tie ? best[k - 1] < best[k] : a > b || isnan(b), "K %d, rank %d", (int)K,
+                      (int)k);
+        }
+    }
+    free(z);
+}
+
 /* An expert is chosen if and only if fewer than K others come before it. */
 Test(routing, topk_is_exactly_the_k_best) {
     enum { T = 200, E = 17, K = 5 };

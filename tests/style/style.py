@@ -17,7 +17,7 @@ CODE_ENDINGS = C_ENDINGS + (".py", "meson.build", "meson_options.txt", "dev", ".
 INCLUDE_ROOTS = ("src/include", "src", "", "tests/unit")
 # Folder -> what the names of its functions start with, where no public header declares them.
 PREFIXES = (("src/cli/", "cli_"), ("src/", "moe_int_"), ("sim/", "moe_int_"),
-            ("backends/openblas/", "ob_"))
+            ("backends/openblas/", "ob_"), ("backends/faulty/", "fy_"))
 
 
 class Tree:

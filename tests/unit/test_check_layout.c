@@ -87,36 +87,3 @@ Test(check_layout, threads) {
     cr_expect_geq(moe_int_thread_count(0), 1);
     cr_expect_eq(moe_int_thread_count(-1), moe_int_thread_count(0));
 }
-
-/* Which of a tensor's groups fail, in words: by hand for six tokens, half of them on each of
- * two experts. */
-Test(check_layout, where) {
-    static const struct {
-        int64_t groups;
-        const char *failing, *words;
-    } cases[] = {
-        {1, "x", ""},
-        {6, "......", ""},
-        {6, "xxxxxx", "all 6 tokens"},
-        {6, ".x....", "tokens 1..1 (1 of 6), all routed to expert 0"},
-        {6, "xxx...", "tokens 0..2 (3 of 6), exactly the ones routed to expert 0"},
-        {6, "...xxx", "tokens 3..5 (3 of 6), exactly the ones routed to expert 1"},
-        {6, ".x..x.", "tokens 1..4 (2 of 6)"},
-    };
-    const int32_t token[] = {0, 1, 2, 3, 4, 5}, expert[] = {0, 0, 0, 1, 1, 1};
-    moe_plan *plan = NULL;
-    cr_assert_eq(moe_plan_create(T, 2, T, token, expert, NULL, NULL, &plan), MOE_OK);
-    const moe_int_comparison c = {.id = MOE_T_O, .plan = plan};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        moe_int_layout layout = {.by = MOE_INT_BY_TOKEN, .stride = 1, .width = 4};
-        moe_int_group groups[6] = {0};
-        char words[128];
-        layout.groups = cases[i].groups;
-        for (int64_t g = 0; g < layout.groups; g++)
-            groups[g] = (moe_int_group){
-                .r2 = 1, .n = 4, .nonzero = 4, .d2 = cases[i].failing[g] == 'x' ? 1e-3 : 1e-9};
-        moe_int_where(&c, &layout, groups, 1e-6, words, sizeof words);
-        cr_expect_str_eq(words, cases[i].words, "%zu", i);
-    }
-    moe_plan_destroy(&plan);
-}

@@ -70,7 +70,8 @@ static moe_verdict choose_the_lower(const char *line, double gap) {
     cr_assert_eq(moe_plan_create(1, 2, 1, (int32_t[]){0}, (int32_t[]){1}, NULL, NULL, &got),
                  MOE_OK);
     cr_assert_eq(moe_int_result_create(p, "test", "--backend test", NULL, &result), MOE_OK);
-    cr_assert_eq(moe_int_routing_settle(p, got, MOE_F32, 1, NULL, result, &routing), MOE_OK);
+    cr_assert_eq(moe_int_routing_settle(p, got, MOE_INT_TOLD, MOE_F32, 1, NULL, result, &routing),
+                 MOE_OK);
     moe_verdict verdict = moe_int_result_find(result, "topk_index")->verdict;
     moe_int_routing_destroy(&routing);
     moe_plan_destroy(&got);

@@ -59,7 +59,9 @@ static outcome settle(const moe_problem *p, const moe_plan *got, moe_dtype arith
     moe_int_routing routing;
     outcome o = {0};
     cr_assert_eq(moe_int_result_create(p, "test", "--backend test", NULL, &result), MOE_OK);
-    cr_assert_eq(moe_int_routing_settle(p, got, arithmetic, 1, NULL, result, &routing), MOE_OK);
+    cr_assert_eq(
+        moe_int_routing_settle(p, got, MOE_INT_TOLD, arithmetic, 1, NULL, result, &routing),
+        MOE_OK);
     const moe_tensor_verdict *v = moe_int_result_find(result, "topk_index");
     o.ambiguous = routing.ambiguous;
     o.wrong = routing.wrong;
@@ -215,13 +217,52 @@ Test(check_routing, ambiguity_across_tokens) {
     moe_problem_destroy(&p);
 }
 
-/* All logits equal: the tie goes to the lower index, and rounding is no excuse (0 times 0 is
- * exact). */
-Test(check_routing, ties_are_exact) {
-    moe_problem *p = drawn("T=6 d=16 n=8 E=5 K=2 dtype=fp32 r_scale=0 score=softmax_topk seed=31");
-    moe_plan *plan = route(p), *got = change(plan, 3, 1, 2);
-    cr_expect(chose(plan, 3, 0) && chose(plan, 3, 1));
-    cr_expect_eq(settle(p, got, MOE_F32).verdict, MOE_VERDICT_FAIL);
+/* All logits equal: the reference's tie goes to the lower index, but no rounding is needed to take
+ * another. An expert fewer is no other way to break it. */
+Test(check_routing, exact_ties) {
+    static const char *const lines[] = {
+        "T=6 d=16 n=8 E=5 K=2 dtype=fp32 r_scale=0 score=softmax_topk seed=31",
+        "T=6 d=16 n=8 E=5 K=2 dtype=fp32 r_scale=0 score=sigmoid seed=32",
+        "T=6 d=16 n=8 E=6 K=2 dtype=fp32 r_scale=0 select=group_topk groups=3 topk_groups=2 "
+        "seed=33",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        moe_problem *p = drawn(lines[i]);
+        moe_plan *plan = route(p), *got = change(plan, 3, 1, 2), *less = change(plan, 3, 1, -1);
+        cr_expect(chose(plan, 3, 0) && chose(plan, 3, 1));
+        outcome o = settle(p, got, MOE_F32);
+        cr_expect(o.verdict == MOE_VERDICT_AMBIGUOUS && o.ambiguous == 1, "%s: %s", lines[i],
+                  o.why);
+        cr_expect_eq(settle(p, got, MOE_F64).verdict, MOE_VERDICT_AMBIGUOUS);
+        o = settle(p, less, MOE_F32);
+        cr_expect(o.verdict == MOE_VERDICT_FAIL && strstr(o.why, "token 3: lacks 1"), "%s", o.why);
+        moe_plan_destroy(&less);
+        moe_plan_destroy(&got);
+        moe_plan_destroy(&plan);
+        moe_problem_destroy(&p);
+    }
+}
+
+/* What differs is named, however many experts both choices share. */
+Test(check_routing, only_what_differs_is_named) {
+    moe_problem *p = drawn("T=4 d=16 n=8 E=24 K=16 seed=8");
+    moe_plan *plan = route(p);
+    int64_t from = 23, to = 23;
+    while (!chose(plan, 2, from))
+        from--;
+    while (chose(plan, 2, to))
+        to--;
+    moe_plan *got = change(plan, 2, from, to);
+    char words[96];
+    snprintf(words, sizeof words, "token 2: has %lld; should have %lld", (long long)to,
+             (long long)from);
+    outcome o = settle(p, got, MOE_F32);
+    cr_expect(strstr(o.why, words), "'%s' lacks '%s'", o.why, words);
+    moe_plan_destroy(&got);
+    got = change(plan, 2, -1, to);
+    snprintf(words, sizeof words, "token 2: has %lld too many", (long long)to);
+    o = settle(p, got, MOE_F32);
+    cr_expect(strstr(o.why, words), "'%s' lacks '%s'", o.why, words);
     moe_plan_destroy(&got);
     moe_plan_destroy(&plan);
     moe_problem_destroy(&p);

@@ -241,6 +241,7 @@ Test(layer_case, wrong_lines_get_a_sentence) {
         {"T=64 d=32 n=16 E=0 K=2", "E = 0"},
         {"T=64 d=32 n=16 E=8 K=0", "K = 0"},
         {"T=64 d=32 n=16 E=8 K=9", "K = 9 is outside 1..8"},
+        {BASE " zero=9223372036854775807", "zero = 9223372036854775807"},
         {BASE " shared_gate=1", "shared_gate = 1"},
         {BASE " select=group_topk groups=3", "does not divide"},
         {BASE " capacity=0 select=capacity", "capacity = 0"},

@@ -19,10 +19,10 @@ typedef struct scan {
     moe_gate gate;
     moe_int_group *groups;
     moe_int_group total;
-    moe_int_rounding rounding, stored; /* of what came before, and of the result itself */
-    double worst_size;                 /* |z|, or |d| without variance, of the worst element */
-    int64_t unwritten;
-    bool any_bad; /* some element is not a number where one is due */
+    moe_int_rounding rounding;
+    double worst_size; /* |z|, or |d| without variance, of the worst element */
+    int64_t unwritten, swallowed;
+    bool any_bad; /* some element is not a number where one is due, or one where none is */
     moe_tensor_verdict *v;
 } scan;
 
@@ -30,13 +30,7 @@ static double ratio(double error, double reference) {
     return error == 0 ? 0 : error / reference;
 }
 
-/* One element: column `col` of group `g`, flat index `at` in the compared tensor. */
-typedef struct element {
-    int64_t g, col, at;
-    double got, want, var;
-} element;
-
-static void note_worst(scan *s, const element *x, double size) {
+static void note_worst(scan *s, const moe_int_element *x, double size) {
     if (!(size > s->worst_size))
         return;
     s->worst_size = size;
@@ -49,9 +43,7 @@ static void note_worst(scan *s, const element *x, double size) {
 }
 
 /* An element that is not a number where one is due outweighs every finite error. */
-static void note_bad(scan *s, const element *x, bool poison) {
-    s->groups[x->g].bad++;
-    s->unwritten += poison;
+static void note_bad(scan *s, const moe_int_element *x) {
     if (s->any_bad)
         return;
     s->any_bad = true;
@@ -59,65 +51,83 @@ static void note_bad(scan *s, const element *x, bool poison) {
     note_worst(s, x, INFINITY);
 }
 
-/* Must this element be a number? Also where a kink hides the truth (layer.c), which leaves
- * its errors finite. */
-static bool is_number(const scan *s, const element *x) {
-    static const moe_tensor_id hidden[] = {MOE_T_DH,  MOE_T_DXP, MOE_T_DX,
-                                           MOE_T_DW1, MOE_T_DB1, MOE_T_DW1_SHARED};
-    bool hides = false;
-    for (size_t i = 0; s->c->variance && i < sizeof hidden / sizeof *hidden; i++)
-        hides |= s->c->id == hidden[i];
-    return isfinite(x->want) || (hides && isnan(x->want) && isfinite(x->var));
-}
-
-static void scan_element(scan *s, const element *x) {
-    moe_int_group *group = &s->groups[x->g];
-    bool poison = isnan(x->got) && moe_int_is_poison(s->c->got, x->at);
-    if (poison || (is_number(s, x) && !isfinite(x->got))) {
-        note_bad(s, x, poison);
-        return;
+moe_int_fate moe_int_count(const moe_int_comparison *c, const moe_int_rounding *rounding,
+                           const moe_int_element *x, moe_int_group *group, double *ret_size) {
+    bool poison = isnan(x->got) && moe_int_is_poison(c->got, x->at);
+    moe_int_due due = moe_int_due_of(c, x->want, x->var);
+    bool swallowed = due == MOE_INT_DUE_NOT_FINITE && isfinite(x->got);
+    if (poison || swallowed || (due == MOE_INT_DUE_NUMBER && !isfinite(x->got))) {
+        group->bad++;
+        return poison ? MOE_INT_UNWRITTEN : swallowed ? MOE_INT_SWALLOWED : MOE_INT_NOT_A_NUMBER;
     }
-    if (!isfinite(x->want) || !isfinite(x->var)) {
-        s->v->not_compared++;
-        return;
-    }
-    double d = x->got - x->want, size = fabs(d), square = x->want * x->want;
+    if (!isfinite(x->want) || !isfinite(x->var))
+        return MOE_INT_NO_TRUTH;
+    double d = x->got - x->want, size = fabs(d);
     group->n++;
     group->d2 += d * d;
-    group->r2 += square;
+    group->r2 += x->want * x->want;
     group->off += d != 0;
     group->nonzero += x->want != 0;
-    s->v->max_abs = fmax(s->v->max_abs, size);
-    if (s->c->variance) {
-        double expected = s->rounding.u2 * x->var;
-        expected += s->stored.u2 * moe_int_stored(&s->stored, x->want);
+    if (c->variance) {
+        double expected = moe_int_result_variance(rounding, x->want, x->var);
         size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
         group->e2 += expected;
         group->e4 += expected * expected;
         group->z2 += size * size;
-        s->v->max_z = fmax(s->v->max_z, size);
+        group->max_z = fmax(group->max_z, size);
     }
-    if (!s->any_bad)
-        note_worst(s, x, size);
+    *ret_size = size;
+    return MOE_INT_COUNTED;
 }
 
-static void scan_group(scan *s, int64_t g) {
-    const moe_int_comparison *c = s->c;
+static void scan_element(void *user, const moe_int_element *x) {
+    scan *s = user;
+    double size = 0;
+    switch (moe_int_count(s->c, &s->rounding, x, &s->groups[x->g], &size)) {
+    case MOE_INT_UNWRITTEN:
+        s->unwritten++;
+        note_bad(s, x);
+        break;
+    case MOE_INT_SWALLOWED:
+        s->swallowed++;
+        note_bad(s, x);
+        break;
+    case MOE_INT_NOT_A_NUMBER:
+        note_bad(s, x);
+        break;
+    case MOE_INT_NO_TRUTH:
+        s->v->not_compared++;
+        break;
+    case MOE_INT_COUNTED:
+        s->v->max_abs = fmax(s->v->max_abs, fabs(x->got - x->want));
+        if (!s->any_bad)
+            note_worst(s, x, size);
+        break;
+    }
+}
+
+void moe_int_each_element(const moe_int_comparison *c, const moe_int_layout *layout, int64_t g,
+                          moe_int_element_fn each, void *user) {
     double got[CHUNK], want[CHUNK], var[CHUNK] = {0};
-    for (int64_t col = 0; col < s->layout.width; col += CHUNK) {
-        int64_t at = g * s->layout.width + col;
-        int64_t n = s->layout.width - col < CHUNK ? s->layout.width - col : CHUNK;
+    for (int64_t col = 0; col < layout->width; col += CHUNK) {
+        int64_t at = g * layout->width + col;
+        int64_t n = layout->width - col < CHUNK ? layout->width - col : CHUNK;
         moe_int_load(c->got, at, n, got);
         moe_int_load(c->want, at, n, want);
         if (c->variance)
             moe_int_load(c->variance, at, n, var);
         for (int64_t i = 0; i < n; i++)
-            scan_element(s, &(element){g, col + i, at + i, got[i], want[i], var[i]});
+            each(user, &(moe_int_element){g, col + i, at + i, got[i], want[i], var[i]});
     }
+}
+
+static void scan_group(scan *s, int64_t g) {
+    const moe_int_comparison *c = s->c;
     moe_int_group *group = &s->groups[g];
+    moe_int_each_element(c, &s->layout, g, scan_element, s);
+    s->v->max_z = fmax(s->v->max_z, group->max_z);
     double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
-    /* the error of a stored dA weighs in by squares of products of two normal values: 1/9, not 1/3
-     */
+    /* the error of a stored dA weighs in by squares of products of two normal values: 1/9 */
     if (c->points & MOE_POINT_DA)
         sources = fmax(sources / 3, 1);
     group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
@@ -125,11 +135,12 @@ static void scan_group(scan *s, int64_t g) {
         group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
 }
 
-static void add_group(moe_int_group *sum, const moe_int_group *g) {
+void moe_int_group_add(moe_int_group *sum, const moe_int_group *g) {
     sum->d2 += g->d2;
     sum->r2 += g->r2;
     sum->e2 += g->e2;
     sum->z2 += g->z2;
+    sum->max_z = fmax(sum->max_z, g->max_z);
     sum->n += g->n;
     sum->off += g->off;
     sum->nonzero += g->nonzero;
@@ -148,11 +159,21 @@ static bool exactly_zero(const moe_int_group *g) {
     return g->nonzero == 0 && g->e2 == 0;
 }
 
-bool moe_int_group_passes(const moe_int_group *g, double gate) {
-    if (exactly_zero(g))
-        return g->bad == 0 && g->off == 0;
+static double error_over(const moe_int_group *g, double gate) {
+    if (g->bad > 0 || (exactly_zero(g) && g->off > 0))
+        return INFINITY;
     double few = moe_int_chi2_quantile(freedom(g));
-    return g->bad == 0 && (g->d2 <= gate * g->r2 || g->d2 <= 2 * few * g->e2);
+    return ratio(g->d2, fmax(gate * g->r2, 2 * few * g->e2));
+}
+
+bool moe_int_group_passes(const moe_int_group *g, double gate) {
+    return error_over(g, gate) <= 1;
+}
+
+double moe_int_group_over(const moe_int_group *g, const moe_gate *gate) {
+    double over = error_over(g, gate->group_nmse > 0 ? gate->group_nmse : gate->nmse);
+    double z = gate->max_z > 0 ? g->max_z / gate->max_z : 0;
+    return fmax(over, z * z);
 }
 
 static bool rms_passes(const moe_int_group *g, double gate) {
@@ -200,7 +221,7 @@ static void judge_tiles(scan *s, over_gate *over) {
         moe_int_group tile = {0};
         int64_t first = g, end = tile_end(s, g);
         for (; g < end; g++)
-            add_group(&tile, &s->groups[g]);
+            moe_int_group_add(&tile, &s->groups[g]);
         double nmse = ratio(tile.d2, tile.r2);
         bool fails = s->gate.tile_nmse > 0 && !moe_int_group_passes(&tile, s->gate.tile_nmse);
         if (fails >= over->tile && (fails > over->tile || !(nmse <= s->v->worst_tile_nmse))) {
@@ -218,14 +239,18 @@ static const char *group_word(moe_int_grouping by) {
 /* The first gate that fails, most telling first. */
 static void judge_gates(scan *s, const over_gate *over) {
     moe_tensor_verdict *v = s->v;
-    const char *dtype = moe_dtype_name(s->stored.arithmetic);
+    const char *dtype = moe_dtype_name(s->c->in_fp32 ? MOE_F32 : s->c->arithmetic);
     const char *word = group_word(s->layout.by);
     if (s->unwritten > 0)
         moe_int_entry_fail(v, "%lld of %lld elements were not written", (long long)s->unwritten,
                            (long long)moe_tensor_count(s->c->got));
-    if (v->bad_elements > s->unwritten)
-        moe_int_entry_fail(v, "%lld elements are not finite where the %s is",
-                           (long long)(v->bad_elements - s->unwritten), s->c->truth);
+    int64_t lost = v->bad_elements - s->unwritten - s->swallowed;
+    if (lost > 0)
+        moe_int_entry_fail(v, "%lld elements are not finite where the %s is", (long long)lost,
+                           s->c->truth);
+    if (s->swallowed > 0)
+        moe_int_entry_fail(v, "%lld elements are finite where the %s is NaN or infinite",
+                           (long long)s->swallowed, s->c->truth);
     if (!(s->gate.nmse > 0))
         moe_int_entry_fail(v, "there is no gate for results in %s", dtype);
     if (over->group && isinf(v->worst_group_nmse))
@@ -250,7 +275,7 @@ static void judge(scan *s) {
     moe_tensor_verdict *v = s->v;
     over_gate over = {0};
     for (int64_t g = 0; g < s->layout.groups; g++) {
-        add_group(&s->total, &s->groups[g]);
+        moe_int_group_add(&s->total, &s->groups[g]);
         judge_group(s, g, &over);
     }
     if (s->layout.tiled)
@@ -259,13 +284,25 @@ static void judge(scan *s) {
     v->nonzero = s->total.nonzero;
     v->nmse = ratio(s->total.d2, s->total.r2);
     judge_gates(s, &over);
-    double gate = s->gate.group_nmse > 0 ? s->gate.group_nmse : s->gate.nmse;
+    v->gate = s->gate;
+    v->floor_nmse = ratio(s->total.e2, s->total.r2);
     if (v->verdict == MOE_VERDICT_FAIL) {
-        moe_int_where(s->c, &s->layout, s->groups, gate, v->where, sizeof v->where);
+        moe_int_scene scene = {s->c, &s->layout, &s->rounding, s->groups, s->gate};
+        moe_int_locate(&scene, v->where, sizeof v->where);
     } else if (s->total.n == 0 && v->not_compared > 0) {
         v->verdict = MOE_VERDICT_SKIP;
         snprintf(v->why, sizeof v->why, "the %s is not finite anywhere", s->c->truth);
     }
+}
+
+static moe_int_rounding rounding_of(const moe_int_comparison *c) {
+    moe_int_rounding r = moe_int_rounding_of(c->arithmetic);
+    if (c->in_fp32) {
+        const moe_int_rounding fp32 = moe_int_rounding_of(MOE_F32);
+        r.result_u2 = fp32.u2;
+        r.result_least2 = fp32.least2;
+    }
+    return r;
 }
 
 void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
@@ -281,9 +318,8 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
         return;
     }
     scan s = {.c = c, .v = ret, .worst_size = -1};
-    s.rounding = moe_int_rounding_of(c->arithmetic);
+    s.rounding = rounding_of(c);
     s.layout = c->layout ? *c->layout : moe_int_layout_of(c->id, c->got);
-    s.stored = c->in_fp32 ? moe_int_rounding_of(MOE_F32) : s.rounding;
     s.gate = c->in_fp32 ? moe_int_gate_in_fp32() : moe_gate_for(c->id, c->arithmetic);
     s.groups = calloc((size_t)s.layout.groups + 1, sizeof *s.groups);
     moe_int_comparison settled = *c;

@@ -1,9 +1,11 @@
-/* Two tensors against each other under a gate: compare.c counts, gates.c holds the limits, where.c
- * says where an error is. */
+/* Two tensors against each other under a gate: compare.c counts, gates.c holds the limits, due.c
+ * says what must not be finite. Where an error is: profile.c adds up, map.c draws, where.c says and
+ * sets.c words. */
 #ifndef MOE_CHECK_COMPARE_COMPARE_H
 #define MOE_CHECK_COMPARE_COMPARE_H
 
 #include "check/compare/layout.h"
+#include "check/errors/errors.h"
 #include "check/errors/rows.h"
 #include "moeref/check.h"
 
@@ -32,6 +34,10 @@ typedef struct moe_int_comparison {
     const moe_int_layout *layout; /* NULL: the whole tensor's */
     const moe_tensor *whole;      /* shape that indices are reported in; NULL: got's */
     const char *truth;            /* "oracle", "golden", "sampled" */
+    bool infinite_only;           /* infinities went into the layer, but no NaN (due.c) */
+    int64_t tile;                 /* rows, tokens or columns in a tile of its map; 0: as many as
+                                     make the map fit */
+    moe_check_result *maps;       /* takes the maps of a failing tensor; NULL: none are drawn */
 } moe_int_comparison;
 
 void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret);
@@ -39,6 +45,13 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret);
 /* Fails what was promised in fp32 and looks rounded to 16 bits, and says so of what failed in fp32.
  */
 void moe_int_judge_type(const moe_int_comparison *c, moe_tensor_verdict *v);
+/* What an element must be. */
+typedef enum moe_int_due {
+    MOE_INT_DUE_NUMBER,     /* finite */
+    MOE_INT_DUE_NOT_FINITE, /* NaN or an infinity, whichever */
+    MOE_INT_DUE_ANYTHING
+} moe_int_due;
+moe_int_due moe_int_due_of(const moe_int_comparison *c, double want, double variance);
 
 /* One group's sums; compare.c fills an array of them, where.c reads it. */
 typedef struct moe_int_group {
@@ -46,19 +59,59 @@ typedef struct moe_int_group {
     double e2;     /* sum of d^2 that a correct kernel makes (0 without variance) */
     double e4;     /* e2^2 over its degrees of freedom: sum of squares (Satterthwaite) */
     double z2;
+    double max_z;
     int64_t n;       /* elements compared */
     int64_t off;     /* elements that differ at all */
     int64_t nonzero; /* elements whose truth is not 0 */
-    int64_t bad;     /* unwritten, or not finite where the truth is */
+    int64_t bad;     /* unwritten, not finite where the truth is, or finite where it is not */
 } moe_int_group;
+
+void moe_int_group_add(moe_int_group *sum, const moe_int_group *g);
+
+/* Squared error over the largest that passes; the larger of that and of (max z / its gate)^2.
+ * Infinite: not finite, or not 0 where nothing but 0 is right. */
+double moe_int_group_over(const moe_int_group *g, const moe_gate *gate);
 
 /* NMSE under the gate; or, where the errors that a correct kernel makes here are above it (a result
  * that cancels, a handful of elements), under twice those with the scatter of so few. */
 bool moe_int_group_passes(const moe_int_group *g, double gate);
 
-/* Writes where the failing groups are concentrated ("tokens 128..164, all of expert 17").
- */
-void moe_int_where(const moe_int_comparison *c, const moe_int_layout *layout,
-                   const moe_int_group *groups, double gate, char *ret, size_t size);
+/* One element: column `col` of group `g`, flat index `at` in the compared tensor. */
+typedef struct moe_int_element {
+    int64_t g, col, at;
+    double got, want, var;
+} moe_int_element;
+
+typedef enum moe_int_fate {
+    MOE_INT_COUNTED,
+    MOE_INT_NO_TRUTH, /* not finite there, or on the edge of a branch */
+    MOE_INT_NOT_A_NUMBER,
+    MOE_INT_SWALLOWED, /* finite where nothing finite can be right */
+    MOE_INT_UNWRITTEN
+} moe_int_fate;
+
+/* Counts an element into a group; *ret_size is |z|, or |d| without variance, of one that counts. */
+moe_int_fate moe_int_count(const moe_int_comparison *c, const moe_int_rounding *rounding,
+                           const moe_int_element *x, moe_int_group *group, double *ret_size);
+
+/* Calls `each` for every element of group g, in order. */
+typedef void (*moe_int_element_fn)(void *user, const moe_int_element *x);
+void moe_int_each_element(const moe_int_comparison *c, const moe_int_layout *layout, int64_t g,
+                          moe_int_element_fn each, void *user);
+
+/* A failing comparison, for those who say where the error is. */
+typedef struct moe_int_scene {
+    const moe_int_comparison *c;
+    const moe_int_layout *layout;
+    const moe_int_rounding *rounding;
+    const moe_int_group *groups; /* [layout->groups] */
+    moe_gate gate;
+} moe_int_scene;
+
+/* Is group g over the gate by itself? */
+bool moe_int_scene_fails(const moe_int_scene *s, int64_t g);
+/* Writes where the failing groups are concentrated ("tokens 128..164, all routed to expert 17") and
+ * draws the maps that the comparison asks for. */
+void moe_int_locate(const moe_int_scene *s, char *ret_where, size_t size);
 
 #endif

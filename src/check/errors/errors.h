@@ -25,12 +25,13 @@
 /* How an arithmetic errs. */
 typedef struct moe_int_rounding {
     moe_dtype arithmetic;
-    double u2;       /* u^2 / 3, the unit */
-    double least2;   /* square of the smallest normal number: below it spacing is fixed */
-    double sum;      /* L terms add sum * L * (sum of squares); of fp32 in bf16 and fp16 */
-    double eval;     /* evaluating the activation adds eval * value^2, over its storing */
-    double router;   /* eval of the router, which computes in fp32 or better */
-    uint32_t points; /* of the recipe: moe_point bits */
+    double u2;     /* u^2 / 3, the unit */
+    double least2; /* square of the smallest normal number: below it spacing is fixed */
+    double sum;    /* L terms add sum * L * (sum of squares); of fp32 in bf16 and fp16 */
+    double eval;   /* evaluating the activation adds eval * value^2, over its storing */
+    double router; /* eval of the router, which computes in fp32 or better */
+    double result_u2, result_least2; /* u2 and least2 of the type that the result is stored in */
+    uint32_t points;                 /* of the recipe: moe_point bits */
 } moe_int_rounding;
 
 /* Of this project's own recipe. */
@@ -40,7 +41,9 @@ moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points);
 
 /* What storing v adds, in units of u^2/3; an exact 0 is stored exactly. */
 double moe_int_stored(const moe_int_rounding *r, double v);
-/* The same where the recipe stores it, else 0. */
+/* Variance of a result v, V before it was stored; no longer in units of u^2/3. */
+double moe_int_result_variance(const moe_int_rounding *r, double v, double before);
+/* What storing v adds where the recipe stores it, else 0. */
 double moe_int_stored_at(const moe_int_rounding *r, moe_point point, double v);
 /* `times` where the recipe has the point, else 0. */
 double moe_int_at(const moe_int_rounding *r, moe_point point, double times);

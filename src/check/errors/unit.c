@@ -32,11 +32,17 @@ moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points) {
                               .sum = 0.5 * fp32 * fp32,
                               .eval = eval * fp32 * fp32,
                               .router = eval * fp32 * fp32,
+                              .result_u2 = u * u / 3,
+                              .result_least2 = least * least,
                               .points = low ? points : points | MOE_POINT_DS};
 }
 
 double moe_int_stored(const moe_int_rounding *r, double v) {
     return v == 0 ? 0 : fmax(v * v, r->least2);
+}
+
+double moe_int_result_variance(const moe_int_rounding *r, double v, double before) {
+    return r->u2 * before + r->result_u2 * (v == 0 ? 0 : fmax(v * v, r->result_least2));
 }
 
 double moe_int_at(const moe_int_rounding *r, moe_point point, double times) {

@@ -5,10 +5,11 @@
  * of selection, also those where one token's choice moves another's (capacity, token rounding,
  * expert choice), without a second description of them here. */
 #include "check/routing/routing.h"
+#include "check/routing/choice.h"
 #include "check/verdict/result.h"
 #include "moeref/reference.h"
-#include "route/route.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,25 +19,6 @@
  * taken of differences from the largest and of negative numbers (score.c). */
 #define FORCED_LOGIT 1e300
 
-static int64_t experts_of(const moe_plan *plan, int64_t t) {
-    return plan->token_offsets[t + 1] - plan->token_offsets[t];
-}
-
-/* The k-th expert of token t, in ascending order. */
-static int64_t expert_at(const moe_plan *plan, int64_t t, int64_t k) {
-    return moe_int_plan_expert_of(plan, plan->pair_of_token[plan->token_offsets[t] + k]);
-}
-
-static bool same_choice(const moe_plan *a, const moe_plan *b, int64_t t) {
-    int64_t n = experts_of(a, t);
-    if (experts_of(b, t) != n)
-        return false;
-    for (int64_t k = 0; k < n; k++)
-        if (expert_at(a, t, k) != expert_at(b, t, k))
-            return false;
-    return true;
-}
-
 static bool finite_row(const double *z, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(z[i]))
@@ -44,18 +26,23 @@ static bool finite_row(const double *z, int64_t n) {
     return true;
 }
 
-/* Moves z towards `got`: chosen logits up by their margin, all others down. Tokens without finite
- * logits have no right choice: theirs is forced to be got's. */
+double moe_int_tie_break(double z) {
+    return 8 * DBL_EPSILON * fabs(z) + DBL_MIN;
+}
+
+/* Moves z towards `got`: chosen logits up by their margin, all others down, and a little more, so
+ * that equal ones part too. Tokens without finite logits have no right choice: theirs is forced to
+ * be got's. */
 static void lean(const moe_plan *got, int64_t n, const double *z, const double *up,
                  const double *down, double *ret) {
     for (int64_t t = 0; t < got->n_tokens; t++) {
         int64_t first = t * n;
         bool finite = finite_row(z + first, n);
         for (int64_t i = first; i < first + n; i++)
-            ret[i] = finite ? z[i] - down[i] : -FORCED_LOGIT;
-        for (int64_t k = 0; k < experts_of(got, t); k++) {
-            int64_t i = first + expert_at(got, t, k);
-            ret[i] = finite ? z[i] + up[i] : FORCED_LOGIT;
+            ret[i] = finite ? z[i] - down[i] - moe_int_tie_break(z[i]) : -FORCED_LOGIT;
+        for (int64_t k = 0; k < moe_int_experts_of(got, t); k++) {
+            int64_t i = first + moe_int_expert_at(got, t, k);
+            ret[i] = finite ? z[i] + up[i] + moe_int_tie_break(z[i]) : FORCED_LOGIT;
         }
     }
 }
@@ -97,28 +84,49 @@ static moe_status route_leaning(const moe_problem *problem, const moe_plan *got,
     return status;
 }
 
-/* "0 3 17 ..." */
-static void list_experts(const moe_plan *plan, int64_t t, char *ret, size_t size) {
-    size_t used = 0;
-    ret[0] = '\0';
-    for (int64_t k = 0; k < experts_of(plan, t) && used < size; k++) {
-        const char *format = k == 0 ? "%lld" : k < 6 ? " %lld" : " ...";
-        used += (size_t)snprintf(ret + used, size - used, format, (long long)expert_at(plan, t, k));
-        if (k == 6)
-            break;
+/* Writes what is wrong, or not certain, with `count` tokens' choices, of which token t is one. */
+static void describe(const moe_plan *got, const moe_plan *want, int64_t t, int64_t count,
+                     moe_int_told told, char *ret, size_t size) {
+    char words[64];
+    if (told == MOE_INT_TOLD) {
+        moe_int_print_differing(got, want, t, words, sizeof words);
+        snprintf(ret, size, "%lld tokens chose wrong experts; token %lld: %s", (long long)count,
+                 (long long)t, words);
+        return;
     }
+    moe_int_print_exchange(got, want, t, words, sizeof words);
+    if (count == 1)
+        snprintf(ret, size, "token %lld behaves as if it had chosen %s", (long long)t, words);
+    else
+        snprintf(
+            ret, size,
+            "%s%lld of %lld tokens behave as if they had chosen other experts, e.g. token %lld %s",
+            told == MOE_INT_GUESSED_PARTLY ? ">= " : "", (long long)count, (long long)got->n_tokens,
+            (long long)t, words);
 }
 
-static void report_wrong(const moe_plan *got, const moe_plan *want, int64_t t, int64_t wrong,
+static void report_wrong(const moe_plan *got, const moe_plan *want, int64_t t, moe_int_routing *r,
                          moe_tensor_verdict *v) {
-    char is[40], should[40];
-    list_experts(got, t, is, sizeof is);
-    list_experts(want, t, should, sizeof should);
+    char words[160];
+    describe(got, want, t, r->wrong, r->told, words, sizeof words);
     v->worst_ndim = 1;
     v->worst_index[0] = t;
     v->worst_group = t;
-    moe_int_entry_fail(v, "%lld tokens chose wrong experts; token %lld: {%s} instead of {%s}",
-                       (long long)wrong, (long long)t, is, should);
+    v->got = (double)moe_int_first_without(got, want, t);
+    v->want = (double)moe_int_first_without(want, got, t);
+    moe_int_entry_fail(v, "%s", words);
+}
+
+static void report_ambiguous(const moe_plan *got, const moe_plan *want, int64_t t,
+                             moe_int_routing *r, moe_tensor_verdict *v) {
+    if (v->verdict == MOE_VERDICT_FAIL)
+        return;
+    v->verdict = MOE_VERDICT_AMBIGUOUS;
+    if (r->told == MOE_INT_TOLD)
+        snprintf(v->why, sizeof v->why, "%lld tokens chose within the rounding margin",
+                 (long long)r->ambiguous);
+    else
+        describe(got, want, t, r->ambiguous, r->told, v->why, sizeof v->why);
 }
 
 /* The plans that the router makes of logits that lean towards either side. */
@@ -131,31 +139,30 @@ typedef struct leanings {
  * nothing. */
 static void judge_choice(const moe_plan *got, const moe_plan *want, const leanings *leaning,
                          const double *logits, moe_int_routing *ret, moe_tensor_verdict *v) {
-    int64_t first = -1;
+    int64_t wrong = -1, ambiguous = -1;
     for (int64_t t = 0; t < got->n_tokens; t++) {
-        if (same_choice(got, want, t))
+        if (moe_int_same_choice(got, want, t))
             continue;
         ret->foreign = true;
         if (!finite_row(logits + t * got->n_experts, got->n_experts)) {
             v->not_compared++;
-        } else if (same_choice(got, leaning->got, t) && same_choice(want, leaning->want, t)) {
-            ret->ambiguous++;
+        } else if (moe_int_same_choice(got, leaning->got, t) &&
+                   moe_int_same_choice(want, leaning->want, t)) {
+            if (ret->ambiguous++ == 0)
+                ambiguous = t;
         } else if (ret->wrong++ == 0) {
-            first = t;
+            wrong = t;
         }
     }
     if (ret->wrong > 0)
-        report_wrong(got, want, first, ret->wrong, v);
-    else if (ret->ambiguous > 0) {
-        v->verdict = MOE_VERDICT_AMBIGUOUS;
-        snprintf(v->why, sizeof v->why, "%lld tokens chose within the rounding margin",
-                 (long long)ret->ambiguous);
-    }
+        report_wrong(got, want, wrong, ret, v);
+    else if (ret->ambiguous > 0)
+        report_ambiguous(got, want, ambiguous, ret, v);
 }
 
 static bool all_same(const moe_plan *a, const moe_plan *b) {
     for (int64_t t = 0; t < a->n_tokens; t++)
-        if (!same_choice(a, b, t))
+        if (!moe_int_same_choice(a, b, t))
             return false;
     return true;
 }
@@ -199,11 +206,26 @@ static moe_status settle(const moe_problem *problem, const moe_plan *got, moe_dt
     return status;
 }
 
+/* A choice that is given is copied, or it is wrong. */
+static moe_status settle_given(const moe_problem *problem, const moe_plan *got,
+                               moe_check_result *result, moe_int_routing *ret) {
+    int64_t first = -1;
+    for (int64_t t = 0; got && t < got->n_tokens; t++)
+        if (!moe_int_same_choice(got, problem->plan, t) && ret->wrong++ == 0)
+            first = t;
+    if (got)
+        moe_int_result_entry(result, "topk_index")->truth = "given";
+    if (ret->wrong > 0)
+        report_wrong(got, problem->plan, first, ret, moe_int_result_entry(result, "topk_index"));
+    return moe_plan_copy(problem->plan, &ret->plan);
+}
+
 moe_status moe_int_routing_settle(const moe_problem *problem, const moe_plan *got,
-                                  moe_dtype arithmetic, int threads, const moe_log *log,
-                                  moe_check_result *result, moe_int_routing *ret) {
-    moe_int_routing r = {0};
-    moe_status status = problem->plan ? moe_plan_copy(problem->plan, &r.plan)
+                                  moe_int_told told, moe_dtype arithmetic, int threads,
+                                  const moe_log *log, moe_check_result *result,
+                                  moe_int_routing *ret) {
+    moe_int_routing r = {.told = told};
+    moe_status status = problem->plan ? settle_given(problem, got, result, &r)
                                       : settle(problem, got, arithmetic, threads, log, result, &r);
     if (status) {
         moe_int_routing_destroy(&r);

@@ -15,25 +15,6 @@ void moe_int_outputs_destroy(moe_int_outputs *f) {
     moe_safetensors_close(&f->file);
 }
 
-/* Every slot of topk_index must be empty or an expert of the case, no expert twice. */
-static moe_status check_slots(const moe_tensor *index, const moe_problem *problem, const char *path,
-                              const moe_log *log) {
-    int64_t K = index->shape[1], experts = problem->layer.E + problem->layer.n_zero;
-    for (int64_t i = 0; i < index->shape[0] * K; i++) {
-        double e = moe_load(index->data, index->dtype, (size_t)i);
-        if (e >= (double)experts)
-            return moe_fail(log, MOE_E_INVALID,
-                            "%s: topk_index sends token %lld to expert %.0f, the case has %lld",
-                            path, (long long)(i / K), e, (long long)experts);
-        for (int64_t k = i - i % K; e >= 0 && k < i; k++)
-            if (moe_load(index->data, index->dtype, (size_t)k) == e)
-                return moe_fail(log, MOE_E_INVALID,
-                                "%s: topk_index sends token %lld to expert %.0f twice", path,
-                                (long long)(i / K), e);
-    }
-    return MOE_OK;
-}
-
 /* Slots of topk_index [T][K] as pairs; a negative expert is an empty slot. */
 static int64_t list_pairs(const moe_tensor *index, const moe_tensor *weight, int32_t *token,
                           int32_t *expert, double *w) {
@@ -69,9 +50,10 @@ static moe_status make_plan(moe_int_outputs *f, const moe_problem *problem, cons
         status = moe_plan_create(problem->T, problem->layer.E + problem->layer.n_zero, n, token,
                                  expert, w, log, &f->plan);
     }
+    const moe_plan *rows = problem->plan ? problem->plan : f->plan;
     for (size_t i = 0; !status && i < slots; i++) {
         double e = moe_load(index->data, index->dtype, i);
-        f->row_of[i] = e < 0 ? -1 : find_row(f->plan, (int64_t)i / f->K, (int64_t)e);
+        f->row_of[i] = e < 0 ? -1 : find_row(rows, (int64_t)i / f->K, (int64_t)e);
     }
     free(token);
     free(expert);
@@ -79,28 +61,29 @@ static moe_status make_plan(moe_int_outputs *f, const moe_problem *problem, cons
     return status;
 }
 
-/* Reads topk_index and topk_weight, both [T][K], where the router's choice is part of the case. */
-static moe_status read_routing(moe_int_outputs *f, const moe_problem *problem, const char *path,
-                               const moe_log *log) {
+/* Reads topk_index and topk_weight, both [T][K]. Ids that are none leave the choice untold. */
+static moe_status read_routing(moe_int_outputs *f, const moe_problem *problem, const moe_log *log) {
     moe_tensor index = {0}, weight = {0}; /* `index` stays so where its type cannot be read */
-    moe_status status = moe_safetensors_get(f->file, "topk_index", &index);
-    if (problem->plan || status == MOE_E_NOTFOUND)
+    if (moe_safetensors_get(f->file, "topk_index", &index) == MOE_E_NOTFOUND)
         return MOE_OK;
-    if (index.ndim != 2 || index.shape[0] != problem->T || moe_dtype_roundoff(index.dtype) > 0)
-        return moe_fail(log, MOE_E_INVALID, "%s: topk_index must be integers of shape [%lld, K]",
-                        path, (long long)problem->T);
+    moe_int_ids_check(&index, problem, &f->bad_ids);
+    if (f->bad_ids.why[0]) {
+        f->found++;
+        return MOE_OK;
+    }
     if (!moe_safetensors_get(f->file, "topk_weight", &weight) &&
         !moe_tensor_same_shape(&weight, &index))
         weight.data = NULL; /* already in plan order: an ordinary tensor of the table */
     f->T = index.shape[0];
     f->K = index.shape[1];
-    status = check_slots(&index, problem, path, log);
-    return status ? status : make_plan(f, problem, &index, &weight, log);
+    return make_plan(f, problem, &index, &weight, log);
 }
 
 /* A per-pair vector that came as [T][K], put into plan order. */
-static moe_status reorder(moe_int_outputs *f, moe_tensor_id id, const moe_tensor *slots) {
-    int64_t shape[] = {f->plan->n_pairs};
+static moe_status reorder(moe_int_outputs *f, const moe_problem *problem, moe_tensor_id id,
+                          const moe_tensor *slots) {
+    const moe_plan *rows = problem->plan ? problem->plan : f->plan;
+    int64_t shape[] = {rows->n_pairs};
     moe_status status = moe_tensor_alloc(MOE_F64, 1, shape, &f->got.t[id]);
     f->owned[id] = !status;
     for (int64_t i = 0; !status && i < f->T * f->K; i++)
@@ -108,6 +91,13 @@ static moe_status reorder(moe_int_outputs *f, moe_tensor_id id, const moe_tensor
             moe_store(f->got.t[id].data, MOE_F64, (size_t)f->row_of[i],
                       moe_load(slots->data, slots->dtype, (size_t)i));
     return status;
+}
+
+/* Per-slot vectors of slots that cannot be read. */
+static bool is_lost(const moe_int_outputs *f, const moe_problem *problem, moe_tensor_id id,
+                    const moe_tensor *t) {
+    return (id == MOE_T_S || id == MOE_T_DS) && f->bad_ids.why[0] && t->ndim == 2 &&
+           t->shape[0] == problem->T;
 }
 
 static bool is_per_slot(const moe_int_outputs *f, moe_tensor_id id, const moe_tensor *t) {
@@ -128,8 +118,11 @@ static moe_status read_tensor(moe_int_outputs *f, const moe_problem *problem, mo
                         "%s: %s has an element type that cannot be judged", path,
                         moe_tensor_name(id));
     f->found++;
+    f->lost[id] = is_lost(f, problem, id, &t);
+    if (f->lost[id])
+        return MOE_OK;
     if (is_per_slot(f, id, &t))
-        return reorder(f, id, &t);
+        return reorder(f, problem, id, &t);
     int64_t pairs = plan ? plan->offsets[problem->layer.E] : problem->T * problem->layer.K;
     moe_tensor_shape(&problem->layer, id, problem->T, pairs,
                      plan ? plan->n_pairs : problem->T * problem->layer.K, &want);
@@ -152,7 +145,7 @@ moe_status moe_int_outputs_read(const char *path, const moe_problem *problem, co
     memset(f, 0, sizeof *f);
     moe_status status = moe_safetensors_open(path, log, &f->file);
     if (!status)
-        status = read_routing(f, problem, path, log);
+        status = read_routing(f, problem, log);
     for (int i = MOE_T_LOGITS; !status && i < MOE_T_COUNT; i++)
         if (is_made(problem, (moe_tensor_id)i))
             status = read_tensor(f, problem, (moe_tensor_id)i, path, log);
@@ -192,8 +185,19 @@ void moe_int_outputs_reason(const moe_int_outputs *f, char *ret, size_t size) {
         snprintf(ret, size, "%s is stored as %s", moe_tensor_name((moe_tensor_id)id), word);
 }
 
+static void note_lost(const moe_int_outputs *f, moe_check_result *r) {
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        if (!f->lost[id])
+            continue;
+        moe_tensor_verdict *v = moe_int_result_entry(r, moe_tensor_name((moe_tensor_id)id));
+        v->verdict = MOE_VERDICT_SKIP;
+        snprintf(v->why, sizeof v->why, "its slots are those of topk_index, which is wrong");
+    }
+}
+
 void moe_int_outputs_list_absent(const moe_int_outputs *f, const moe_problem *problem,
                                  moe_check_result *r) {
+    note_lost(f, r);
     for (int i = MOE_T_O; i < MOE_T_COUNT; i++) {
         moe_tensor_id id = (moe_tensor_id)i;
         moe_tensor_role role = moe_tensor_role_of(id);

@@ -2,6 +2,7 @@
 #ifndef MOE_CHECK_SUBJECT_OUTPUTS_H
 #define MOE_CHECK_SUBJECT_OUTPUTS_H
 
+#include "check/subject/ids.h"
 #include "check/subject/subject.h"
 #include "moeref/safetensors.h"
 
@@ -10,8 +11,10 @@ typedef struct moe_int_outputs {
     moe_safetensors *file;
     moe_tensors got; /* views, or owned where `owned` */
     bool owned[MOE_T_COUNT];
-    moe_plan *plan;  /* from topk_index; NULL: not told, or given by the problem */
-    int64_t *row_of; /* [T*K] plan row of topk_index's entries, -1: empty slots */
+    moe_plan *plan; /* from topk_index; NULL: not told */
+    moe_int_bad_ids bad_ids;
+    bool lost[MOE_T_COUNT]; /* in the file, but by slots that cannot be read */
+    int64_t *row_of;        /* [T*K] plan row of topk_index's entries, -1: empty slots */
     int64_t T, K;
     size_t found;
 } moe_int_outputs;

@@ -13,7 +13,7 @@ typedef struct moe_int_subject {
     moe_dtype arithmetic;
     moe_tensors got;      /* not owned; data NULL: absent */
     moe_tensors later;    /* those of a later run that need not have the same bits; or absent */
-    const moe_plan *plan; /* its own choice of experts; NULL: unknown, or given by the problem */
+    const moe_plan *plan; /* its own choice of experts; NULL: unknown */
     /* One more stage, as a tensor that the caller frees; NULL: there are no more. */
     moe_status (*fetch)(void *user, moe_tensor_id id, moe_tensor *ret);
     void *user;

@@ -48,6 +48,7 @@ void moe_check_result_destroy(moe_check_result **result) {
     free((*result)->case_name);
     free((*result)->backend);
     free((*result)->reproduce);
+    free((*result)->map);
     free(*result);
     *result = NULL;
 }
@@ -69,6 +70,31 @@ moe_tensor_verdict *moe_int_result_entry(moe_check_result *r, const char *name) 
     v->truth = "";
     v->worst_expert = -1;
     return v;
+}
+
+void moe_int_result_drop_maps(moe_check_result *r, const char *tensor) {
+    size_t kept = 0;
+    for (size_t i = 0; i < r->n_maps; i++)
+        if (strcmp(r->map[i].tensor, tensor) != 0)
+            r->map[kept++] = r->map[i];
+    r->n_maps = kept;
+}
+
+void moe_int_result_drop_all_maps(moe_check_result *r) {
+    free(r->map);
+    r->map = NULL;
+    r->n_maps = 0;
+}
+
+moe_error_map *moe_int_result_add_map(moe_check_result *r, const char *tensor) {
+    moe_error_map *more = realloc(r->map, (r->n_maps + 1) * sizeof *more);
+    if (!more)
+        return NULL;
+    r->map = more;
+    more += r->n_maps++;
+    memset(more, 0, sizeof *more);
+    snprintf(more->tensor, sizeof more->tensor, "%s", tensor);
+    return more;
 }
 
 void moe_int_entry_fail(moe_tensor_verdict *v, const char *format, ...) {

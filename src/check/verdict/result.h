@@ -9,6 +9,11 @@ moe_status moe_int_result_create(const moe_problem *problem, const char *backend
 /* The entry of that name, made when it is not there yet. */
 moe_tensor_verdict *moe_int_result_entry(moe_check_result *r, const char *name);
 moe_tensor_verdict *moe_int_result_find(moe_check_result *r, const char *name);
+/* A new map of that tensor, all 0; NULL without memory: a report can do without. */
+moe_error_map *moe_int_result_add_map(moe_check_result *r, const char *tensor);
+/* Drops those of a tensor that is judged again. */
+void moe_int_result_drop_maps(moe_check_result *r, const char *tensor);
+void moe_int_result_drop_all_maps(moe_check_result *r);
 /* Marks a tensor as failed; the first reason stays. */
 void moe_int_entry_fail(moe_tensor_verdict *v, const char *format, ...) MOE_PRINTF(2, 3);
 /* The case's own verdict, when it is worse than the one it has; the first reason stays. */

@@ -135,9 +135,19 @@ static moe_status add_list(cli_items *items, const char *path) {
                                   : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
 }
 
+/* Own inputs stand for one case, which --case says, or else the file. */
+static moe_status add_inputs(cli_items *items, const cli_selection *s) {
+    if (s->cases.count > 1 || s->list || s->hf.count || s->config)
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--inputs goes with one --case, which says what the layer is");
+    return add_item(items, 'i', s->cases.count ? s->cases.at[0] : "");
+}
+
 moe_status cli_select(const cli_selection *selection, cli_items *ret) {
     moe_status status = MOE_OK;
     *ret = (cli_items){0};
+    if (selection->inputs)
+        return add_inputs(ret, selection);
     for (size_t i = 0; !status && i < selection->cases.count; i++)
         status = add_item(ret, 'c', selection->cases.at[i]);
     if (!status && selection->list)
@@ -190,6 +200,9 @@ moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe
     moe_case c;
     if (item->kind == 'h')
         return moe_problem_from_hf(item->name, selection->layer, selection->tokens, cli_log(), ret);
+    if (item->kind == 'i')
+        return moe_problem_from_file(selection->inputs, *item->name ? item->name : NULL, cli_log(),
+                                     ret);
     if (item->kind == 'f')
         return problem_from_config(item->name, selection->tokens, ret);
     moe_status status = moe_case_parse(item->name, cli_log(), &c);

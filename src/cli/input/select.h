@@ -12,6 +12,7 @@ typedef struct cli_selection {
     const char *list;   /* --cases */
     cli_strings hf;     /* --hf */
     const char *config; /* --config */
+    const char *inputs; /* --inputs */
     int64_t layer;      /* --layer, -1: the first MoE layer */
     int64_t tokens;     /* --tokens for --config and checkpoints without inputs, 0: 128 */
     const char *golden; /* --golden, NULL: found beside the program */
@@ -29,6 +30,8 @@ void cli_selection_destroy(cli_selection *selection);
     {"hf", CLI_STRINGS, &(s).hf, "DIR", "a Hugging Face checkpoint folder; may be repeated"},      \
     {"layer", CLI_INT, &(s).layer, "L", "with --hf: which decoder layer (default: the first)"},    \
     {"config", CLI_STRING, &(s).config, "FILE", "shapes from a config.json, data drawn"},          \
+    {"inputs", CLI_STRING, &(s).inputs, "FILE",                                                    \
+     "own X, dO, weights, plan (safetensors) for the one --case, or for the one that it names"},   \
     {"tokens", CLI_INT, &(s).tokens, "T", "with --config or --hf: how many tokens to draw"},       \
     {"golden", CLI_STRING, &(s).golden, "DIR",                                                     \
      "where the golden files are (default: $MOEREF_GOLDEN, or beside the program)"}
@@ -38,7 +41,7 @@ void cli_selection_destroy(cli_selection *selection);
  * layers under golden/hf, then the edge cases. */
 typedef struct cli_item {
     char *name;
-    char kind; /* 'c' case, 'h' checkpoint folder, 'f' config.json */
+    char kind; /* 'c' case, 'h' checkpoint folder, 'f' config.json, 'i' own inputs */
 } cli_item;
 
 typedef struct cli_items {

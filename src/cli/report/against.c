@@ -27,6 +27,7 @@ static void print_times(against *a, const moe_row_error *e) {
     if (a->json) {
         cli_json t = {.to = stdout};
         cli_json_open(&t, NULL, '{');
+        cli_json_int(&t, "moeref", CLI_JSON_VERSION);
         cli_json_string(&t, "case", e->what);
         cli_json_string(&t, "gpu", moe_gpu_name(a->gpu));
         cli_json_string(&t, "method", a->params.method);

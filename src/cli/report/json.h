@@ -5,6 +5,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+/* The first member of every report, "moeref": a reader's promise (moeref.schema.json). It grows
+ * when a member goes or means something else; new members leave it alone. */
+#define CLI_JSON_VERSION 2
+
 typedef struct cli_json {
     FILE *to;   /* of one thread; the caller looks at ferror() when it is done */
     bool comma; /* a value stands before this place */

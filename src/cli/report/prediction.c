@@ -88,7 +88,7 @@ void cli_prediction_json(FILE *to, const char *line, const moe_gpu *gpu, const c
     const moe_pass_cost *total = &p->pass[MOE_PASS_TOTAL];
     cli_json t = {.to = to};
     cli_json_open(&t, NULL, '{');
-    cli_json_int(&t, "moeref", 1);
+    cli_json_int(&t, "moeref", CLI_JSON_VERSION);
     cli_json_string(&t, "case", line);
     cli_json_string(&t, "gpu", moe_gpu_name(gpu));
     cli_json_string(&t, "method", method);

@@ -14,7 +14,10 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full);
 /* "137 passed, 0 failed, 2 ambiguous, 0 mistrusted, 31 skipped" over verdicts first .. count-1. */
 void cli_verdict_summary(FILE *to, const cli_verdicts *verdicts, size_t first);
 
-/* {"moeref": 1, "cases": [...], "summary": {...}} */
+/* {"moeref": 2, "cases": [...], "summary": {...}} */
 json_t *cli_verdicts_json(const cli_verdicts *verdicts);
+
+/* The end of a command that printed its verdicts as it went: their summary, or all as JSON. */
+void cli_verdicts_print(const cli_verdicts *verdicts, cli_output output);
 
 #endif

@@ -2,6 +2,7 @@
 #include "cli/report/bench.h"
 #include "cli/input/messages.h"
 #include "cli/input/select.h"
+#include "cli/report/json.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/check.h"
 
@@ -107,7 +108,7 @@ static int bench_all(bench_options *options) {
             worst = code;
     }
     if (options->output == CLI_JSON) {
-        json_t *root = json_pack("{s:i, s:O}", "moeref", 1, "bench", results);
+        json_t *root = json_pack("{s:i, s:O}", "moeref", CLI_JSON_VERSION, "bench", results);
         json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);

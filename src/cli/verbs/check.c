@@ -31,18 +31,6 @@ static void print_verdict(void *user, const moe_check_result *result) {
     fflush(stdout);
 }
 
-static int report(const check_options *o, const cli_verdicts *verdicts, int code) {
-    if (o->output == CLI_JSON) {
-        json_t *root = cli_verdicts_json(verdicts);
-        json_dumpf(root, stdout, JSON_INDENT(1));
-        printf("\n");
-        json_decref(root);
-    } else if (verdicts->count) {
-        cli_verdict_summary(stdout, verdicts, 0);
-    }
-    return code;
-}
-
 /* --outputs: one file against one problem. */
 static int check_file(check_options *o, const cli_items *items) {
     cli_verdicts verdicts = {0};
@@ -51,7 +39,8 @@ static int check_file(check_options *o, const cli_items *items) {
     moe_dtype arithmetic = MOE_DTYPE_COUNT;
     moe_check_params params = check_params(o);
     if (items->count != 1)
-        return cli_usage("--outputs judges one file against one case: give one --case or --hf");
+        return cli_usage(
+            "--outputs judges one file against one case: give one --case, --hf or --inputs");
     if (o->arithmetic && moe_dtype_parse(o->arithmetic, &arithmetic))
         return cli_usage("--arithmetic is fp64, fp32, fp16 or bf16, not '%s'", o->arithmetic);
     moe_status status = cli_problem(&o->selection, &items->at[0], &problem);
@@ -63,7 +52,8 @@ static int check_file(check_options *o, const cli_items *items) {
     int code = cli_exit_code(status);
     if (!status) {
         print_verdict(o, result);
-        code = report(o, &verdicts, cli_verdicts_exit_code(&verdicts, 0));
+        cli_verdicts_print(&verdicts, o->output);
+        code = cli_verdicts_exit_code(&verdicts, 0);
     }
     cli_verdicts_destroy(&verdicts);
     moe_problem_destroy(&problem);
@@ -84,10 +74,10 @@ static int check_backends(check_options *o, const cli_items *items) {
         if (code > worst)
             worst = code;
     }
-    int code = report(o, &verdicts, worst);
+    cli_verdicts_print(&verdicts, o->output);
     cli_verdicts_destroy(&verdicts);
     cli_backends_destroy(&backends);
-    return code;
+    return worst;
 }
 
 static int run(check_options *o) {
@@ -121,7 +111,8 @@ int cli_check(int argc, char **argv) {
          "in bf16 and fp16: where the kernel rounds, by a name of `moeref list`\n"
          "                             (default: accept what any recipe explains, and name it)"},
         {"dump-on-fail", CLI_STRING, &o.dump, "DIR",
-         "keep inputs, got and want of failing cases here"},
+         "keep inputs, results and truth of failing cases here; moeref diagnose DIR judges them "
+         "again"},
         {"exhaustive", CLI_FLAG, &o.exhaustive, NULL,
          "never sample the oracle, however long it takes"},
         {"repeat", CLI_INT, &o.repeats, "N", "runs that must agree bit for bit (default 2)"},

@@ -1,6 +1,7 @@
 /* moeref list: what there is to choose from. */
 #include "cli/input/messages.h"
 #include "cli/input/options.h"
+#include "cli/report/json.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/backend.h"
 #include "moeref/recipe.h"
@@ -136,10 +137,10 @@ int cli_list(int argc, char **argv) {
     while (families[n_families])
         n_families++;
     if (output == CLI_JSON) {
-        json_t *root =
-            json_pack("{s:i, s:o, s:o, s:o, s:o, s:o}", "moeref", 1, "backends", backends_json(all),
-                      "families", names_json(families, n_families), "stages", stages_json(),
-                      "recipes", recipes_json(), "cases", names_json(cases, n_cases));
+        json_t *root = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o}", "moeref", CLI_JSON_VERSION,
+                                 "backends", backends_json(all), "families",
+                                 names_json(families, n_families), "stages", stages_json(),
+                                 "recipes", recipes_json(), "cases", names_json(cases, n_cases));
         json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);

@@ -192,7 +192,7 @@ static void print_json(const sweep *s) {
     cli_json t = {.to = stdout};
     for (size_t i = 0; i < s->count; i++) {
         cli_json_open(&t, NULL, '{');
-        cli_json_int(&t, "moeref", 1);
+        cli_json_int(&t, "moeref", CLI_JSON_VERSION);
         cli_json_string(&t, "case", s->o->line ? s->o->line : "");
         cli_json_string(&t, "gpu", value_at(s, "gpu", i, moe_gpu_name(s->gpu)));
         cli_json_string(&t, "method", value_at(s, "method", i, s->o->method));

@@ -10,11 +10,13 @@
     VERB(validate,                                                                                \
          "the main job: check backends, time one, hold the times against a prediction")           \
     VERB(check, "is a backend (or a file of outputs) right, and if not, where?")                  \
+    VERB(diagnose, "judge again, elsewhere, what check --dump-on-fail kept of a failure")          \
     VERB(bench, "how fast is a backend, against its device's roofline?")                          \
     VERB(predict, "how long would this layer take on that GPU, how much memory, what bounds it?") \
     VERB(trace, "a predicted timeline, one row per SM, for Perfetto")                             \
     VERB(sweep, "predictions over a cross product of values")                                     \
     VERB(calibrate, "fit a GPU description to measured times")                                    \
+    VERB(selftest, "does the judge notice what it must? Faults planted in a backend, and who saw them")\
     VERB(golden, "list, verify, regenerate or export golden outputs")                             \
     VERB(list, "backends, cases, model families")
 /* clang-format on */

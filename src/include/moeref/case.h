@@ -86,6 +86,17 @@ MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, 
 MOE_API moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t tokens,
                                        const moe_log *log, moe_problem **ret);
 
+/* Own data: inputs and parameters from a safetensors file, under their names in the table of
+ * tensors ("X", "dO", "W_r", "W1" ...), of any floating types; all get the narrowest one that holds
+ * every one of them. `line` is the case that says what the layer is (NULL: the file's metadata
+ * "case"); what it needs and the file lacks is drawn as it says, and listed. Weights may lie
+ * [in][out] where the table has [out][in]: a shape that fits only so is transposed. A plan
+ * (topk_index [T][K] with -1 for empty slots, or plan_offsets and plan_token; with topk_weight)
+ * replaces the router where the case has route= or the file no W_r. MOE_E_INVALID names a tensor
+ * of the wrong shape. */
+MOE_API moe_status moe_problem_from_file(const char *path, const char *line, const moe_log *log,
+                                         moe_problem **ret);
+
 /* A layer's description from config.json alone; MOE_E_UNSUPPORTED lists the known families. */
 MOE_API moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
                                          int32_t *ret_dtype);

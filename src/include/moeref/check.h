@@ -44,7 +44,7 @@ typedef struct moe_tensor_verdict {
     char name[24]; /* moe_tensor_name, or "topk_index" */
     moe_verdict verdict;
     char why[160];     /* "" when passed: which gate, or which rule, with figures */
-    const char *truth; /* "oracle", "golden" or "sampled" */
+    const char *truth; /* "oracle", "golden", "sampled" or "given" */
     double nmse;
     double worst_group_nmse; /* token or expert */
     int64_t worst_group;
@@ -58,7 +58,9 @@ typedef struct moe_tensor_verdict {
     int64_t bad_elements; /* unwritten, or not finite where the oracle is finite */
     int64_t nonzero;      /* elements judged against a finite truth other than 0 */
     int64_t not_compared; /* the truth itself is not finite there, or on the edge of a branch */
-    char where[160];      /* "" or where the error is concentrated: experts, rows, tokens */
+    char where[320];   /* "" or where the error is concentrated: experts, rows, tokens, columns */
+    moe_gate gate;     /* the limits that it was held against */
+    double floor_nmse; /* NMSE that a correct kernel is expected to have here; 0: unknown */
 } moe_tensor_verdict;
 
 /* What would make the results right again: the best of the hypotheses that were tried on a failing
@@ -79,6 +81,28 @@ typedef struct moe_explanation {
     int32_t tried; /* hypotheses that were tried; 0: none was, as nothing failed */
 } moe_explanation;
 
+#define MOE_MAP_ROWS    64
+#define MOE_MAP_COLUMNS 48
+
+/* How a failing tensor's error lies over experts and tiles: a grid with a row for each expert (of a
+ * shared expert's gradient: for each tile of its rows) and a column for each tile of what
+ * `across` counts: "row" of the expert's pairs, "token", or "row" or "column" of its slice.
+ * A token's error counts in the cell of each of its experts. Without pointers, so that it can be
+ * copied, or sent to another process.
+ * Thread-safety: plain data. */
+typedef struct moe_error_map {
+    char tensor[24], down[16], across[16];
+    int64_t tile;          /* of `across`, in a column */
+    int64_t extent;        /* of `across` in all; the last tile may have fewer */
+    int64_t rows_of;       /* rows that there are; where they are too many, the worst are shown */
+    int32_t rows, columns; /* of the grid */
+    int64_t row[MOE_MAP_ROWS]; /* ascending: expert, or first row of the tile */
+    /* Squared error over the largest that the gate lets pass: above 1 is too large, infinite not
+     * finite or nonzero where only 0 is right, negative a cell without elements. */
+    float over[MOE_MAP_ROWS][MOE_MAP_COLUMNS];
+    float nmse[MOE_MAP_ROWS][MOE_MAP_COLUMNS];
+} moe_error_map;
+
 /* Thread-safety: plain data. */
 typedef struct moe_check_result {
     char *case_name, *backend, *reproduce; /* owned by the result */
@@ -96,6 +120,8 @@ typedef struct moe_check_result {
     char suggestion[96]; /* on failure: the reading under which all would pass; "" if none does */
     moe_tensor_verdict tensor[MOE_T_COUNT + 1];
     size_t n_tensors;
+    moe_error_map *map; /* [n_maps] of failing tensors, at most two of each; owned */
+    size_t n_maps;
     double seconds;
 } moe_check_result;
 
@@ -105,7 +131,10 @@ typedef struct moe_check_params {
                                    default of 4e10; negative: never sample */
     int32_t repeats;            /* runs compared bit for bit if deterministic; 0: default of 2 */
     int32_t threads;            /* the oracle's; 0: all */
-    const char *dump_dir;       /* on failure write inputs, outputs and the oracle here; NULL: no */
+    const char *dump_dir;       /* on failure write inputs, outputs and the oracle into this folder
+                                   (moe_check_bundle); NULL: no */
+    int64_t map_tile;   /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
+                           until the map has at most MOE_MAP_COLUMNS columns */
     const char *spec;   /* how the backend was opened, for the reproducing line; NULL: its name */
     const char *recipe; /* whose rounding points the results must have (recipe.h); NULL: those of
                            any recipe that explains them all, this project's own first */
@@ -124,6 +153,11 @@ MOE_API moe_status moe_check_backend(moe_backend *backend, const moe_problem *pr
 MOE_API moe_status moe_check_outputs(const char *path, const moe_problem *problem,
                                      int32_t arithmetic, const moe_check_params *params,
                                      const moe_log *log, moe_check_result **ret);
+
+/* Judges again what `dump_dir` kept of a failure: inputs, results and routing are in the file, so
+ * neither the backend nor its device is needed. MOE_E_FORMAT: not such a file, or a damaged one. */
+MOE_API moe_status moe_check_bundle(const char *path, const moe_check_params *params,
+                                    const moe_log *log, moe_check_result **ret);
 
 MOE_API void moe_check_result_destroy(moe_check_result **result);
 

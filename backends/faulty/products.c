@@ -1,0 +1,84 @@
+/* Products of row-major matrices in float32, and rounding. */
+#include "faulty.h"
+
+#include <string.h>
+
+enum { K_BLOCK = 16 };
+
+float fy_bf16(float v) {
+    return moe_bf16_to_f32(moe_bf16_from_f32(v));
+}
+
+/* To the 10 bits that TF32 keeps. */
+static float tf32(float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    bits &= 0xffffe000u;
+    memcpy(&v, &bits, sizeof bits);
+    return v;
+}
+
+void fy_store(const fy_layer *l, float *v, int64_t count) {
+    if (l->dev->precision == MOE_BF16)
+        for (int64_t i = 0; i < count; i++)
+            v[i] = moe_bf16_to_f32(moe_bf16_from_f32(v[i]));
+    else if (l->dev->precision == MOE_F16)
+        for (int64_t i = 0; i < count; i++)
+            v[i] = moe_f16_to_f32(moe_f16_from_f32(v[i]));
+}
+
+void fy_transpose(const float *w, int64_t outs, int64_t in, float *ret) {
+    for (int64_t o = 0; o < outs; o++)
+        for (int64_t i = 0; i < in; i++)
+            ret[i * outs + o] = w[o * in + i];
+}
+
+/* The part of the depth that is summed: all of it. */
+static void range_of(const fy_layer *l, fy_product_id id, int64_t depth, int64_t *first,
+                     int64_t *end) {
+    *first = 0;
+    *end = depth;
+    if ((FAULT(l, k_tail_logits) && id == FY_LOGITS) || (FAULT(l, k_tail_H) && id == FY_UP) ||
+        (FAULT(l, k_tail_Y) && id == FY_DOWN) || (FAULT(l, k_tail_dA) && id == FY_DA) ||
+        (FAULT(l, k_tail_dX) && id == FY_DX))
+        *end = depth > K_BLOCK ? depth - K_BLOCK : 0;
+    if (FAULT(l, k_first_H) && id == FY_UP)
+        *first = depth > K_BLOCK ? K_BLOCK : 0;
+    if ((FAULT(l, dW1_tail_rows) && id == FY_DW1) || (FAULT(l, dW2_tail_rows) && id == FY_DW2))
+        *end = depth / K_BLOCK * K_BLOCK;
+    if (FAULT(l, dW1_first_row) && id == FY_DW1)
+        *first = depth > 0;
+    if (FAULT(l, dW_r_tail_tokens) && id == FY_DW_R)
+        *end = depth > K_BLOCK ? depth - K_BLOCK : 0;
+}
+
+/* Are sums of this product kept in bf16 between K blocks? */
+static bool sums_in_bf16(const fy_layer *l, fy_product_id id) {
+    return (FAULT(l, accumulate_bf16) && (id == FY_UP || id == FY_DOWN)) ||
+           (FAULT(l, accumulate_bf16_dW) && (id == FY_DW1 || id == FY_DW2)) ||
+           (FAULT(l, accumulate_bf16_dX) && id == FY_DX);
+}
+
+static void round_row(float *v, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        v[i] = fy_bf16(v[i]);
+}
+
+void fy_product(const fy_layer *l, fy_product_id id, const float *a, int64_t rows, int64_t depth,
+                const float *b, int64_t width, float *out) {
+    int64_t first, end;
+    const bool narrow = sums_in_bf16(l, id), cut = FAULT(l, tf32);
+    range_of(l, id, depth, &first, &end);
+    for (int64_t r = 0; r < rows; r++) {
+        float *restrict y = out + r * width;
+        memset(y, 0, (size_t)width * sizeof *y);
+        for (int64_t k = first; k < end; k++) {
+            const float scale = cut ? tf32(a[r * depth + k]) : a[r * depth + k];
+            const float *restrict row = b + k * width;
+            for (int64_t i = 0; i < width; i++)
+                y[i] += scale * row[i];
+            if (narrow && k % K_BLOCK == K_BLOCK - 1)
+                round_row(y, width);
+        }
+    }
+}

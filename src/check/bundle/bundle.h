@@ -1,0 +1,41 @@
+/* A failure in one file, safetensors that Python opens in two lines: enough to judge it again
+ * without the backend that made it.
+ *
+ *     in.X, in.W1 ... in.plan_offsets ...  the problem's tensors, and its plan where it was given
+ *     got.O, got.dW1 ... got.plan_...      the results, and the choice of experts where it is known
+ *     later.O ...                          those of another run that the verdict fell on
+ *     want.O ...                           the truth in float64
+ *     metadata                             layer (a case line), arithmetic, and the verdict as text
+ */
+#ifndef MOE_CHECK_BUNDLE_BUNDLE_H
+#define MOE_CHECK_BUNDLE_BUNDLE_H
+
+#include "check/subject/subject.h"
+#include "check/truth/truth.h"
+#include "moeref/safetensors.h"
+
+/* The prefixes of names. */
+#define MOE_INT_BUNDLE_IN    "in."
+#define MOE_INT_BUNDLE_GOT   "got."
+#define MOE_INT_BUNDLE_LATER "later."
+#define MOE_INT_BUNDLE_WANT  "want."
+
+/* Writes a bundle into the folder `dir` and says where; a failure to do so is said too, and changes
+ * no verdict. */
+void moe_int_bundle_write(const moe_int_subject *subject, const moe_int_truth *truth,
+                          const char *dir, const moe_log *log, const moe_check_result *result);
+
+/* A bundle that was read: `subject` points into it. */
+typedef struct moe_int_bundle {
+    moe_safetensors *file;
+    moe_problem *problem;
+    moe_plan *plan;
+    const char *verdict; /* as it was reached first */
+    moe_int_subject subject;
+} moe_int_bundle;
+
+/* *ret is to be freed, also on failure. MOE_E_FORMAT: no bundle, or a damaged one. */
+moe_status moe_int_bundle_read(const char *path, const moe_log *log, moe_int_bundle *ret);
+void moe_int_bundle_destroy(moe_int_bundle *bundle);
+
+#endif

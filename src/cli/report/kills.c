@@ -1,0 +1,138 @@
+#include "cli/report/kills.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct tally {
+    int tried, caught, named;
+} tally;
+
+moe_status cli_kills_add(cli_kills *kills, const moe_fault *fault, moe_dtype dtype,
+                         const char *line, const moe_check_result *result) {
+    cli_kill *at = realloc(kills->at, (kills->count + 1) * sizeof *at);
+    if (!at)
+        return MOE_E_NOMEM;
+    kills->at = at;
+    cli_kill *k = &at[kills->count];
+    *k = (cli_kill){.fault = fault,
+                    .dtype = dtype,
+                    .line = strdup(line),
+                    .kill = moe_kill_of(fault, result),
+                    .seconds = result->seconds};
+    if (!k->line)
+        return MOE_E_NOMEM;
+    kills->count++;
+    return MOE_OK;
+}
+
+void cli_kills_drop_last(cli_kills *kills) {
+    free(kills->at[--kills->count].line);
+}
+
+moe_status cli_kills_blame(cli_kills *kills, moe_dtype dtype, const char *line,
+                           const moe_check_result *result) {
+    cli_blame *at = realloc(kills->blame, (kills->blames + 1) * sizeof *at);
+    if (!at)
+        return MOE_E_NOMEM;
+    kills->blame = at;
+    at[kills->blames] = (cli_blame){dtype, strdup(line), strdup(result->why)};
+    const cli_blame *made = &at[kills->blames++];
+    return made->line && made->why ? MOE_OK : MOE_E_NOMEM;
+}
+
+void cli_kills_destroy(cli_kills *kills) {
+    for (size_t i = 0; i < kills->count; i++)
+        free(kills->at[i].line);
+    for (size_t i = 0; i < kills->blames; i++) {
+        free(kills->blame[i].line);
+        free(kills->blame[i].why);
+    }
+    free(kills->at);
+    free(kills->blame);
+    *kills = (cli_kills){0};
+}
+
+bool cli_kills_all(const cli_kills *kills) {
+    for (size_t i = 0; i < kills->count; i++)
+        if (!kills->at[i].kill.caught)
+            return false;
+    return kills->blames == 0;
+}
+
+static const char *outcome(const moe_kill *kill) {
+    return !kill->caught ? "SURVIVED" : kill->named ? "named" : "caught";
+}
+
+void cli_kill_text(FILE *to, const cli_kills *kills, size_t i) {
+    const cli_kill *k = &kills->at[i];
+    fprintf(to, "%-9s %s.%-24s %-18s", outcome(&k->kill), moe_dtype_name(k->dtype), k->fault->name,
+            k->kill.cause[0] ? k->kill.cause : "-");
+    fprintf(to, " %.70s\n", k->kill.caught ? k->kill.why : k->line);
+}
+
+static void count(tally *t, const moe_kill *kill) {
+    t->tried++;
+    t->caught += kill->caught;
+    t->named += kill->named;
+}
+
+static void print_tally(FILE *to, const char *name, const tally *t) {
+    fprintf(to, "  %-12s %4d tried %4d caught %5.1f %%  %4d named %5.1f %%\n", name, t->tried,
+            t->caught, 100.0 * t->caught / t->tried, t->named, 100.0 * t->named / t->tried);
+}
+
+/* Kinds of faults lie together in the table, but for some: the first of each kind prints it. */
+static bool is_first_of_group(const cli_kills *kills, size_t i) {
+    for (size_t j = 0; j < i; j++)
+        if (strcmp(kills->at[j].fault->group, kills->at[i].fault->group) == 0)
+            return false;
+    return true;
+}
+
+void cli_kills_summary(FILE *to, const cli_kills *kills) {
+    tally all = {0};
+    fprintf(to, "\nkind of fault\n");
+    for (size_t i = 0; i < kills->count; i++) {
+        tally t = {0};
+        count(&all, &kills->at[i].kill);
+        if (!is_first_of_group(kills, i))
+            continue;
+        for (size_t j = i; j < kills->count; j++)
+            if (strcmp(kills->at[j].fault->group, kills->at[i].fault->group) == 0)
+                count(&t, &kills->at[j].kill);
+        print_tally(to, kills->at[i].fault->group, &t);
+    }
+    if (all.tried)
+        print_tally(to, "all", &all);
+    for (size_t i = 0; i < kills->count; i++)
+        if (!kills->at[i].kill.caught)
+            fprintf(to, "  SURVIVED %s.%s: %s\n    on %s\n", moe_dtype_name(kills->at[i].dtype),
+                    kills->at[i].fault->name, kills->at[i].fault->what, kills->at[i].line);
+    for (size_t i = 0; i < kills->blames; i++)
+        fprintf(to, "  the right copy FAILS in %s on %s\n    %s\n",
+                moe_dtype_name(kills->blame[i].dtype), kills->blame[i].line, kills->blame[i].why);
+}
+
+static json_t *kill_json(const cli_kill *k) {
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:s, s:s, s:s, s:f}", "fault",
+                     k->fault->name, "kind", k->fault->group, "what", k->fault->what, "dtype",
+                     moe_dtype_name(k->dtype), "case", k->line, "caught", k->kill.caught, "named",
+                     k->kill.named, "by", k->kill.by, "why", k->kill.why, "cause", k->kill.cause,
+                     "seconds", k->seconds);
+}
+
+json_t *cli_kills_json(const cli_kills *kills) {
+    json_t *list = json_array(), *blames = json_array();
+    tally all = {0};
+    for (size_t i = 0; i < kills->count; i++) {
+        count(&all, &kills->at[i].kill);
+        json_array_append_new(list, kill_json(&kills->at[i]));
+    }
+    for (size_t i = 0; i < kills->blames; i++)
+        json_array_append_new(blames, json_pack("{s:s, s:s, s:s}", "dtype",
+                                                moe_dtype_name(kills->blame[i].dtype), "case",
+                                                kills->blame[i].line, "why", kills->blame[i].why));
+    return json_pack("{s:i, s:o, s:o, s:{s:i, s:i, s:i}}", "moeref", 1, "faults", list,
+                     "right_fails", blames, "summary", "tried", all.tried, "caught", all.caught,
+                     "named", all.named);
+}

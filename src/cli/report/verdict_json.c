@@ -1,0 +1,95 @@
+/* Verdicts as JSON; moeref.schema.json says what the members mean. */
+#include "cli/report/json.h"
+#include "cli/report/map.h"
+#include "cli/report/verdict.h"
+
+static json_t *worst_json(const moe_tensor_verdict *v) {
+    json_t *index = json_array();
+    for (int i = 0; i < v->worst_ndim; i++)
+        json_array_append_new(index, json_integer(v->worst_index[i]));
+    /* json_real refuses NaN and infinities: then the member is left out. */
+    return json_pack("{s:o, s:o*, s:o*, s:I}", "index", index, "got", json_real(v->got), "want",
+                     json_real(v->want), "expert", (json_int_t)v->worst_expert);
+}
+
+/* null: not gated. */
+static json_t *limit_json(double gate) {
+    return gate > 0 ? json_real(gate) : json_null();
+}
+
+static json_t *gate_json(const moe_gate *g) {
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "nmse", limit_json(g->nmse), "worst_group_nmse",
+                     limit_json(g->group_nmse), "worst_tile_nmse", limit_json(g->tile_nmse),
+                     "max_z", limit_json(g->max_z), "row_rms_z", limit_json(g->row_rms_z));
+}
+
+static json_t *tensor_json(const moe_check_result *r, const moe_tensor_verdict *v) {
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:o*, s:o*, s:o*, s:o*, s:o*, s:o*, s:I}", "name",
+                  v->name, "verdict", moe_verdict_str(v->verdict), "why", v->why, "where", v->where,
+                  "truth", v->truth ? v->truth : "", "nmse", json_real(v->nmse), "worst_group_nmse",
+                  json_real(v->worst_group_nmse), "worst_tile_nmse", json_real(v->worst_tile_nmse),
+                  "max_abs", json_real(v->max_abs), "max_z", json_real(v->max_z), "row_rms_z",
+                  json_real(v->row_rms_z), "bad_elements", (json_int_t)v->bad_elements);
+    json_object_set_new(o, "gate", gate_json(&v->gate));
+    json_object_set_new(o, "floor_nmse", limit_json(v->floor_nmse));
+    json_object_set_new(o, "worst", worst_json(v));
+    json_object_set_new(o, "maps", cli_maps_json(r, v->name));
+    return o;
+}
+
+/* The cause, or null where nothing was tried; its kind is null where none of them explains it. */
+static json_t *explanation_json(const moe_explanation *e) {
+    if (e->tried == 0)
+        return json_null();
+    json_t *params = json_object();
+    for (int i = 0; i < e->n_params; i++)
+        json_object_set_new(params, e->param[i].name, json_real(e->param[i].value));
+    return json_pack("{s:o, s:s, s:s, s:o, s:o*, s:o*, s:i}", "kind",
+                     e->kind[0] ? json_string(e->kind) : json_null(), "text", e->text, "tensor",
+                     e->tensor, "parameters", params, "residual_before", json_real(e->before),
+                     "residual_after", json_real(e->after), "tried", (int)e->tried);
+}
+
+/* Where the error of the first wrong stage is, or null. */
+static json_t *where_json(const moe_check_result *r) {
+    for (size_t i = 0; i < r->n_tensors; i++)
+        if (r->tensor[i].verdict == MOE_VERDICT_FAIL && r->tensor[i].where[0])
+            return json_pack("{s:s, s:s}", "tensor", r->tensor[i].name, "text", r->tensor[i].where);
+    return json_null();
+}
+
+/* What the results were taken for; the suggestion is the reading under which all would pass. */
+static json_t *reading_json(const moe_check_result *r) {
+    return json_pack("{s:s, s:s, s:s, s:s, s:s}", "arithmetic",
+                     moe_dtype_name((moe_dtype)r->arithmetic), "arithmetic_why", r->arithmetic_why,
+                     "recipe", r->recipe, "recipe_why", r->recipe_why, "suggestion", r->suggestion);
+}
+
+static json_t *case_json(const moe_check_result *r) {
+    json_t *tensors = json_array();
+    for (size_t i = 0; i < r->n_tensors; i++)
+        json_array_append_new(tensors, tensor_json(r, &r->tensor[i]));
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:s, s:f}",
+                     "case", r->case_name, "backend", r->backend, "verdict",
+                     moe_verdict_str(r->verdict), "why", r->why, "tensors", tensors,
+                     "first_wrong_stage",
+                     r->first_wrong_stage[0] ? json_string(r->first_wrong_stage) : json_null(),
+                     "reading", reading_json(r), "where", where_json(r), "explanation",
+                     explanation_json(&r->explanation), "reproduce", r->reproduce,
+                     "ambiguous_tokens", (json_int_t)r->ambiguous_tokens, "checked_elements",
+                     (json_int_t)r->checked_elements, "sampled", r->sampled, "seconds", r->seconds);
+}
+
+json_t *cli_verdicts_json(const cli_verdicts *verdicts) {
+    json_t *cases = json_array();
+    for (size_t i = 0; i < verdicts->count; i++)
+        json_array_append_new(cases, case_json(verdicts->at[i]));
+    const int64_t *t = verdicts->tally;
+    return json_pack("{s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "moeref", CLI_JSON_VERSION,
+                     "cases", cases, "summary", "passed", (json_int_t)t[MOE_VERDICT_PASS], "failed",
+                     (json_int_t)t[MOE_VERDICT_FAIL], "ambiguous",
+                     (json_int_t)t[MOE_VERDICT_AMBIGUOUS], "mistrusted",
+                     (json_int_t)t[MOE_VERDICT_MISTRUSTED], "skipped",
+                     (json_int_t)t[MOE_VERDICT_SKIP], "errors", (json_int_t)t[MOE_VERDICT_ERROR]);
+}
