@@ -91,15 +91,20 @@ static bool passes(reader *k, moe_dtype arithmetic, uint32_t points) {
            k->again.verdict <= MOE_VERDICT_AMBIGUOUS;
 }
 
-/* Can rounding be why it failed? Not where numbers are missing or experts are wrong. */
-static bool may_be_rounding(const moe_check_result *r) {
+/* Can rounding be why it failed? Not where numbers are missing. Where inputs lose digits anything
+ * else may be, from the choice of experts on; else no error is that large, and experts are right.
+ */
+static bool may_be_rounding(const moe_check_result *r, const moe_problem *problem) {
+    bool hopeless = false;
     for (size_t i = 0; i < r->n_tensors; i++) {
         const moe_tensor_verdict *v = &r->tensor[i];
-        if (v->verdict == MOE_VERDICT_FAIL &&
-            (v->bad_elements > 0 || !(v->nmse < HOPELESS) || strcmp(v->name, "topk_index") == 0))
+        if (v->verdict != MOE_VERDICT_FAIL)
+            continue;
+        if (v->bad_elements > 0)
             return false;
+        hopeless |= !(v->nmse < HOPELESS) || strcmp(v->name, "topk_index") == 0;
     }
-    return true;
+    return !hopeless || moe_int_problem_rounds(problem, MOE_BF16);
 }
 
 static uint32_t points_of_all(void) {
@@ -194,7 +199,7 @@ moe_status moe_int_other_readings(const moe_int_subject *subject, const moe_chec
                                   const moe_check_result *before, moe_check_result *result) {
     reader k = {subject, params, log, judge, before, result->arithmetic, {0}};
     if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL ||
-        !may_be_rounding(result))
+        !may_be_rounding(result, subject->problem))
         return MOE_OK;
     const moe_dtype arithmetic = (moe_dtype)result->arithmetic;
     const moe_recipe *r = moe_int_is_low(arithmetic) ? recipe_of(&k, arithmetic) : NULL;

@@ -2,6 +2,7 @@
  * is: one routed expert that sees every token, with sigmoid(x . w_gate), or 1, as its weight. */
 #include "check/errors/errors.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,8 @@ static moe_status gate_weights(const moe_int_error_run *k, double *g, double *vg
         g[t] = w ? 1 / (1 + exp(-z)) : 1;
         double stored =
             moe_int_at(&k->rounding, MOE_POINT_GATE, 1 + z * z * (1 - g[t]) * (1 - g[t]));
-        vg[t] = w ? k->rounding.sum * k->xx[t] * ww + k->rounding.router + stored : 0;
+        double absolute = 2 * k->rounding.sum / fmax(g[t] * g[t], DBL_MIN); /* unit.c */
+        vg[t] = w ? k->rounding.sum * k->xx[t] * ww + k->rounding.router + absolute + stored : 0;
     }
     free(w);
     return MOE_OK;
@@ -60,10 +62,12 @@ static moe_status gate_errors(const moe_int_error_run *k, const double *g, const
         return MOE_E_NOMEM;
     double ww = moe_int_norm2(w, d);
     for (int64_t t = 0; t < k->T; t++) {
+        double rest = moe_int_at(&k->rounding, MOE_POINT_GATE, 1); /* 1 - g of a stored g */
+        double z2 = g[t] > 0 && g[t] < 1 ? rest * pow(log(g[t] / (1 - g[t])), 2) : 0;
         double slope = g[t] * (1 - g[t]), dz2 = slope * slope * dS[t] * dS[t];
         double v = slope * slope * (vdS[t] + moe_int_stored(&k->rounding, dS[t])) +
-                   dz2 * (2 * vg[t] + moe_int_at(&k->rounding, MOE_POINT_GATE, 1)) +
-                   k->rounding.router * g[t] * g[t] * dS[t] * dS[t];
+                   dz2 * (2 * vg[t] + z2 + moe_int_at(&k->rounding, MOE_POINT_GATE, 1)) +
+                   (k->rounding.router + rest) * g[t] * g[t] * dS[t] * dS[t];
         double added = k->rounding.sum * (double)k->T * dz2;
         for (int64_t i = 0; i < d; i++) {
             double x = k->X[t * d + i];

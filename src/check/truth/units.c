@@ -11,6 +11,7 @@
  * The shared expert is one more expert, which sees every token. */
 #include "check/truth/units.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,13 +65,17 @@ static void load_pair(const moe_int_unit_ffn *u, int64_t r, unit_work *k) {
     k->xx = moe_int_norm2(k->x, d);
     k->dd = moe_int_norm2(k->dy, d);
     k->weight = u->plan ? u->plan->weight[row] : 1;
+    double z = 0;
     if (!u->plan && desc->shared_gate) {
-        double z = 0;
         for (int64_t i = 0; i < d; i++)
             z += k->x[i] * element(&in[MOE_T_W_GATE_SHARED], i);
         k->weight = 1 / (1 + exp(-z));
     }
     k->vweight = u->logit2 > 0 ? u->rounding.sum * k->xx * u->logit2 + u->rounding.router : 0;
+    if (!u->plan && desc->shared_gate) /* errors/shared.c */
+        k->vweight +=
+            2 * u->rounding.sum / fmax(k->weight * k->weight, DBL_MIN) +
+            moe_int_at(&u->rounding, MOE_POINT_GATE, 1 + z * z * (1 - k->weight) * (1 - k->weight));
 }
 
 /* sum += scale x, var += v x^2 */
