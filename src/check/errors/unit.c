@@ -182,7 +182,7 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
     double slope[2] = {0};
     moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, u->h, &u->a);
     double up = factor_of_up(desc, u); /* phi(g) itself may lie below the normal numbers of fp32 */
-    u->va = r->eval * fmax(u->a * u->a, up * up * r->eval_least2);
+    u->va = u->a == 0 ? 0 : r->eval * fmax(u->a * u->a, up * up * r->eval_least2);
     if (backward) {
         act_gradient(desc, u->h, 1, slope);
         act_gradient(desc, u->h, u->da, u->dh);
