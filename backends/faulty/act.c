@@ -55,7 +55,7 @@ static float relu(const fy_layer *l, float x, float *slope) {
         return x > 0 ? x : 0;
     }
     *slope = x > 0 ? 1 : x <= 0 ? below : x;
-    return x > 0 ? x : x <= 0 ? below * x : x;
+    return x > 0 ? x : x <= 0 ? (FAULT(l, relu_leaky) ? below * x : 0) : x;
 }
 
 static float relu2(const fy_layer *l, float x, float *slope) {
@@ -67,7 +67,7 @@ static float relu2(const fy_layer *l, float x, float *slope) {
 }
 
 static float nonlinearity(const fy_layer *l, float x, float *slope) {
-    switch ((moe_act)l->desc.act) {
+    switch ((int)l->desc.act) { /* supports() lets no other value in */
     case MOE_ACT_SWIGLU:
     case MOE_ACT_SILU:
         return silu(l, x, 1, slope);
@@ -81,10 +81,8 @@ static float nonlinearity(const fy_layer *l, float x, float *slope) {
     case MOE_ACT_REGLU:
     case MOE_ACT_RELU:
         return relu(l, x, slope);
-    case MOE_ACT_COUNT:
-        break;
     }
-    *slope = NAN; /* supports() let no other value in */
+    *slope = NAN;
     return NAN;
 }
 

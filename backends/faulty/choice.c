@@ -67,6 +67,16 @@ static void keep_groups(const fy_layer *l, double *score, unsigned char *allowed
         }
 }
 
+static int64_t first_not_among(const int32_t *chosen, int64_t count) {
+    int64_t e = 0;
+    for (int64_t k = 0; k < count; k++)
+        if (chosen[k] == e) {
+            e++;
+            k = -1;
+        }
+    return e;
+}
+
 /* Experts that a kernel of limited width ever looks at. */
 static int64_t width_of(const fy_layer *l) {
     const int64_t cap = FAULT(l, topk_capped_64) ? 64 : FAULT(l, topk_capped_256) ? 256 : l->R;
@@ -81,6 +91,7 @@ void fy_choose(const fy_layer *l, int64_t t, double *score, unsigned char *allow
         keep_groups(l, score, allowed);
     for (int64_t k = 0; k < K; k++) {
         int64_t e = best_of(l, score, allowed, l->R);
+        e = e >= 0 ? e : first_not_among(ret, k); /* a fault has left too few */
         allowed[e] = 0;
         const bool spoilt = (FAULT(l, last_choice_second_best) && t % EVERY == 3) ||
                             (FAULT(l, one_token_misrouted) && t == 17);

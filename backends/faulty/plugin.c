@@ -60,6 +60,10 @@ static moe_status fy_supports(void *self, const moe_layer_desc *desc, const moe_
     (void)use;
     if (moe_refuse_unknown(desc, ret))
         return MOE_E_UNSUPPORTED;
+    if (desc->act > MOE_ACT_SILU) {
+        strcpy(ret->reason, "an activation that act.c does not have");
+        return MOE_E_UNSUPPORTED;
+    }
     ret->arithmetic = (int32_t)dev->precision;
     ret->deterministic = 1;
     return MOE_OK;
@@ -166,7 +170,7 @@ static void change_input(const fy_layer *l, const moe_input *input) {
         moe_store(input->X.data, input->X.dtype, 3, 0.125);
     if (FAULT(l, dO_changed) && input->dO.data)
         moe_store(input->dO.data, input->dO.dtype, 3, 0.125);
-    if (FAULT(l, plan_changed) && input->plan)
+    if (FAULT(l, plan_changed) && input->plan && input->plan->n_pairs > 1)
         ((moe_plan *)input->plan)->weight[1] *= 2;
 }
 

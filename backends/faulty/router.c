@@ -8,7 +8,9 @@
 bool fy_routes_itself(const moe_layer_desc *desc) {
     const moe_router_desc *r = &desc->router;
     const bool capacity = r->select == MOE_SELECT_CAPACITY && !r->select_bias;
-    return r->score != MOE_SCORE_SPARSEMIXER &&
+    const bool score = r->score == MOE_SCORE_SOFTMAX || r->score == MOE_SCORE_SOFTMAX_TOPK ||
+                       r->score == MOE_SCORE_SIGMOID;
+    return score &&
            (r->select == MOE_SELECT_TOPK || r->select == MOE_SELECT_GROUP_TOPK || capacity) &&
            r->groups <= 512;
 }
@@ -146,7 +148,7 @@ static void weigh(fy_layer *l, int64_t t) {
     for (int64_t k = 0; k < K; k++) {
         if (!weighs_over_chosen(l))
             raw[k] = fy_score(l, t, chosen[k]);
-        if (FAULT(l, select_bias_in_weight))
+        if (FAULT(l, select_bias_in_weight) && b)
             raw[k] += b[chosen[k]];
     }
     const double norm = norm_of(l, t);

@@ -58,22 +58,25 @@ static void spoil_tokens(fy_layer *l, float *o) {
         }
 }
 
-/* A value one step of the precision away. */
-static void nudge(const fy_layer *l, float *v) {
+/* Element i: a value one step of the precision away. */
+static void nudge(const fy_layer *l, moe_tensor_id id, int64_t i) {
+    float *v = fy_out(l, id) + i;
+    if (i >= count_of(l, id))
+        return;
     *v *= 1 + 2 * (float)moe_dtype_roundoff(l->dev->precision) + 1.2e-7f;
     fy_store(l, v, 1);
 }
 
-static void spoil_runs(fy_layer *l, float *o) {
+static void spoil_runs(fy_layer *l) {
     const int64_t d = l->desc.d;
     if (FAULT(l, wrong_second_run) && l->forwards == 2)
         scale(l, MOE_T_O, 0, d, 2);
     if (FAULT(l, wrong_third_run) && l->forwards >= 3)
         scale(l, MOE_T_O, 0, d, 2);
     if (FAULT(l, nondeterministic_bit) && l->forwards % 2 == 0)
-        nudge(l, o + 5);
+        nudge(l, MOE_T_O, 5);
     if (FAULT(l, nondeterministic_third) && l->forwards % 3 == 2)
-        nudge(l, o + d + 1);
+        nudge(l, MOE_T_O, d + 1);
 }
 
 void fy_spoil_forward(fy_layer *l) {
@@ -98,19 +101,23 @@ void fy_spoil_forward(fy_layer *l) {
     if (FAULT(l, O_nan_swallowed) || FAULT(l, O_inf_swallowed))
         swallow(l, MOE_T_O, FAULT(l, O_inf_swallowed));
     spoil_tokens(l, o);
-    spoil_runs(l, o);
+    spoil_runs(l);
 }
 
 /* Part `to` of a gradient becomes part `from` of it. */
 static void copy_part(const fy_layer *l, moe_tensor_id id, int64_t to, int64_t from) {
     const int64_t part = part_of(l, id);
     float *v = fy_out(l, id);
+    if (to >= l->desc.E)
+        return;
     memcpy(v + to * part, v + from * part, (size_t)part * sizeof *v);
 }
 
 static void swap_parts(const fy_layer *l, moe_tensor_id id, int64_t a, int64_t b) {
     const int64_t part = part_of(l, id);
     float *v = fy_out(l, id);
+    if (b >= l->desc.E)
+        return;
     for (int64_t i = 0; i < part; i++) {
         const float keep = v[a * part + i];
         v[a * part + i] = v[b * part + i];
@@ -148,8 +155,8 @@ static void spoil_weight_gradients(fy_layer *l) {
         scale_all(l, MOE_T_DW_R, 2);
     if (FAULT(l, dW_r_row_zero))
         scale(l, MOE_T_DW_R, d, d, 0);
-    if (FAULT(l, dW1_nan_swallowed))
-        swallow(l, MOE_T_DW1, false);
+    if (FAULT(l, dW1_nan_swallowed) || FAULT(l, dW1_inf_swallowed))
+        swallow(l, MOE_T_DW1, FAULT(l, dW1_inf_swallowed));
     if (FAULT(l, dW2_nan_swallowed))
         swallow(l, MOE_T_DW2, false);
 }
@@ -166,8 +173,8 @@ void fy_spoil_backward(fy_layer *l) {
         scale(l, MOE_T_DX, ONE_TOKEN * d, d, 2);
     if (FAULT(l, dX_shifted))
         memmove(dx, dx + d, (size_t)((l->T - 1) * d) * sizeof *dx);
-    if (FAULT(l, dX_nan_swallowed) || FAULT(l, dX_inf_swallowed))
-        swallow(l, MOE_T_DX, FAULT(l, dX_inf_swallowed));
+    if (FAULT(l, dX_nan_swallowed))
+        swallow(l, MOE_T_DX, false);
     if (FAULT(l, dS_nan_swallowed))
         swallow(l, MOE_T_DS, false);
     if (FAULT(l, dS_doubled))
@@ -175,7 +182,7 @@ void fy_spoil_backward(fy_layer *l) {
     if (FAULT(l, dX_wrong_third_run) && l->backwards >= 3)
         scale(l, MOE_T_DX, 0, d, 2);
     if (FAULT(l, dW1_nondeterministic) && l->backwards % 2 == 0)
-        nudge(l, fy_out(l, MOE_T_DW1) + 5);
+        nudge(l, MOE_T_DW1, 5);
 }
 
 /* ---- fetch ---- */
@@ -231,6 +238,8 @@ static bool tells_wrong(const fy_layer *l) {
 }
 
 static void spoil_plan(const fy_layer *l, moe_plan *plan) {
+    if (plan->n_pairs < 2 || plan->n_experts < 2)
+        return;
     if (FAULT(l, id_out_of_range))
         plan->token[0] = (int32_t)plan->n_tokens;
     if (FAULT(l, id_minus_one))
@@ -253,6 +262,8 @@ static moe_status tell_other_choice(fy_layer *l) {
     const moe_plan *plan = l->own;
     const int64_t first = plan->offsets[1];
     moe_status status = moe_plan_copy(plan, &l->told);
+    if (first >= plan->n_pairs)
+        return status;
     for (int64_t p = 0; !status && p < first; p++)
         if (plan->token[p] == plan->token[first])
             return MOE_OK; /* it took it as well */

@@ -1,5 +1,6 @@
-/* Build tool: turns GPU description files into C strings, so that the library needs no data
- * directory at run time. Usage: embed OUT.c PARAMS.h FILE.json ... */
+/* Build tool: turns files (GPU descriptions, the style of a page) into C strings, so that no data
+ * directory is needed at run time. Usage: embed OUT.c HEADER.h STEM FILE ...; the header declares
+ * the type STEM_file and the arrays STEM_files and STEM_names. */
 #include <stdio.h>
 #include <string.h>
 
@@ -39,18 +40,18 @@ static int embed(FILE *out, const char *path) {
 }
 
 int main(int argc, char **argv) {
-    FILE *out = argc > 2 ? fopen(argv[1], "wb") : NULL;
+    FILE *out = argc > 3 ? fopen(argv[1], "wb") : NULL;
     if (!out) {
-        fprintf(stderr, "usage: embed OUT.c PARAMS.h FILE.json ...\n");
+        fprintf(stderr, "usage: embed OUT.c HEADER.h STEM FILE ...\n");
         return 2;
     }
-    fprintf(out, "#include \"%s\"\nconst moe_int_gpu_file moe_int_gpu_files[] = {\n", argv[2]);
-    for (int i = 3; i < argc; i++) {
+    fprintf(out, "#include \"%s\"\nconst %s_file %s_files[] = {\n", argv[2], argv[3], argv[3]);
+    for (int i = 4; i < argc; i++) {
         if (embed(out, argv[i]))
             return 1;
     }
-    fputs("    {0}};\nconst char *const moe_int_gpu_names[] = {", out);
-    for (int i = 3; i < argc; i++)
+    fprintf(out, "    {0}};\nconst char *const %s_names[] = {", argv[3]);
+    for (int i = 4; i < argc; i++)
         fprintf(out, "\"%.*s\", ", name_length(argv[i]), base_of(argv[i]));
     fputs("0};\n", out);
     return fclose(out) ? 1 : 0;

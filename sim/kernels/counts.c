@@ -145,6 +145,18 @@ static moe_status draw_bins(const moe_case *c, int64_t bins, const moe_log *log,
     return !status && c->route == MOE_ROUTE_ROUTER ? apply_selection(c, bins, log, counts) : status;
 }
 
+/* Of the tokens that have experts, less the pairs that are left out. */
+static moe_status draw_unmasked(const moe_case *c, int64_t bins, const moe_log *log,
+                                int64_t *counts) {
+    moe_case unmasked = *c;
+    unmasked.T = c->T - c->masked;
+    memset(counts, 0, (size_t)bins * sizeof *counts);
+    moe_status status = unmasked.T > 0 ? draw_bins(&unmasked, bins, log, counts) : MOE_OK;
+    if (!status && c->drop)
+        settle_sum(counts, bins, unmasked.T, unmasked.T * c->layer.K - c->drop);
+    return status;
+}
+
 moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_counts) {
     const int64_t E = c->layer.E, bins = E + c->layer.n_zero;
     moe_status status = moe_layer_desc_check(&c->layer, c->T, log);
@@ -159,7 +171,7 @@ moe_status moe_counts_draw(const moe_case *c, const moe_log *log, int64_t *ret_c
     if (c->route == MOE_ROUTE_COUNTS)
         memcpy(counts, c->counts, (size_t)bins * sizeof *counts);
     else
-        status = draw_bins(c, bins, log, counts);
+        status = draw_unmasked(c, bins, log, counts);
     if (!status)
         memcpy(ret_counts, counts, (size_t)E * sizeof *counts);
     free(counts);

@@ -2,10 +2,15 @@
 #include "backend/front.h"
 #include "layer/traits.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static const moe_plugin *plugin_of(const moe_layer *layer) {
-    return layer->backend->plugin;
+    return layer->backend->caller.plugin;
+}
+
+static moe_int_caller *caller_of(moe_layer *layer) {
+    return &layer->backend->caller;
 }
 
 static const moe_log *log_of(const moe_layer *layer) {
@@ -18,11 +23,11 @@ moe_status moe_backend_supports(moe_backend *backend, const moe_layer_desc *desc
     moe_status status = moe_int_check_use(desc, use, &backend->log);
     if (status)
         return status;
-    status = backend->plugin->supports(backend->device, desc, use, &support);
-    support.reason[sizeof support.reason - 1] = '\0';
+    moe_int_backend_forget(backend);
+    status = moe_int_call_supports(&backend->caller, backend->device, desc, use, &support);
     if (!status || status == MOE_E_UNSUPPORTED)
         *ret = support;
-    return status;
+    return moe_int_backend_settle(backend, status);
 }
 
 moe_status moe_layer_prepare(moe_backend *backend, const moe_layer_desc *desc, const moe_use *use,
@@ -44,10 +49,11 @@ moe_status moe_layer_prepare(moe_backend *backend, const moe_layer_desc *desc, c
     layer->backend = backend;
     layer->desc = *desc;
     layer->use = *use;
-    status = backend->plugin->prepare(backend->device, desc, use, &checked, &layer->plugged);
+    status = moe_int_call_prepare(&backend->caller, backend->device, desc, use, &checked,
+                                  &layer->plugged);
     if (status) {
         free(layer);
-        return status;
+        return moe_int_backend_settle(backend, status);
     }
     *ret = layer;
     return MOE_OK;
@@ -56,7 +62,8 @@ moe_status moe_layer_prepare(moe_backend *backend, const moe_layer_desc *desc, c
 void moe_layer_destroy(moe_layer **layer) {
     if (!layer || !*layer)
         return;
-    plugin_of(*layer)->release((*layer)->plugged);
+    moe_int_backend_settle((*layer)->backend,
+                           moe_int_call_release(caller_of(*layer), (*layer)->plugged));
     free(*layer);
     *layer = NULL;
 }
@@ -65,7 +72,7 @@ void moe_layer_destroy(moe_layer **layer) {
 static moe_status advance(moe_layer *layer, moe_status status, moe_int_state on_success,
                           moe_int_state on_failure) {
     layer->state = status ? on_failure : on_success;
-    return status;
+    return moe_int_backend_settle(layer->backend, status);
 }
 
 moe_status moe_layer_set_input(moe_layer *layer, const moe_input *input) {
@@ -74,15 +81,15 @@ moe_status moe_layer_set_input(moe_layer *layer, const moe_input *input) {
     if (status)
         return status;
     layer->given_plan = checked.plan;
-    status = plugin_of(layer)->set_input(layer->plugged, &checked);
+    status = moe_int_call_set_input(caller_of(layer), layer->plugged, &checked);
     return advance(layer, status, MOE_INT_LOADED, MOE_INT_PREPARED);
 }
 
 moe_status moe_layer_forward(moe_layer *layer) {
     if (layer->state < MOE_INT_LOADED)
         return moe_fail(log_of(layer), MOE_E_INVALID, "forward before any input was set");
-    return advance(layer, plugin_of(layer)->forward(layer->plugged), MOE_INT_FORWARD,
-                   MOE_INT_LOADED);
+    moe_status status = moe_int_call_forward(caller_of(layer), layer->plugged);
+    return advance(layer, status, MOE_INT_FORWARD, MOE_INT_LOADED);
 }
 
 moe_status moe_layer_backward(moe_layer *layer) {
@@ -91,8 +98,26 @@ moe_status moe_layer_backward(moe_layer *layer) {
                         "backward of a layer that was prepared for the forward pass only");
     if (layer->state < MOE_INT_FORWARD)
         return moe_fail(log_of(layer), MOE_E_INVALID, "backward before a forward of this input");
-    return advance(layer, plugin_of(layer)->backward(layer->plugged), MOE_INT_BACKWARD,
-                   MOE_INT_LOADED);
+    moe_status status = moe_int_call_backward(caller_of(layer), layer->plugged);
+    return advance(layer, status, MOE_INT_BACKWARD, MOE_INT_LOADED);
+}
+
+/* Keeps the sentence that says what is wrong with a plan. */
+static void keep_fault(void *user, moe_log_level level, const char *message) {
+    moe_layer *layer = user;
+    snprintf(layer->plan_fault, sizeof layer->plan_fault, "%.*s", (int)sizeof layer->plan_fault - 1,
+             message);
+    moe_log_send(log_of(layer), level, "%s", message);
+}
+
+static moe_status check_own_plan(moe_layer *layer, const moe_plan *plan) {
+    const moe_log log = {keep_fault, layer};
+    layer->plan_fault[0] = '\0';
+    return moe_int_check_plan(layer, plan, "the backend's", &log);
+}
+
+const char *moe_int_plan_fault(const moe_layer *layer) {
+    return layer->plan_fault;
 }
 
 moe_status moe_layer_routing(moe_layer *layer, const moe_plan **ret) {
@@ -103,9 +128,10 @@ moe_status moe_layer_routing(moe_layer *layer, const moe_plan **ret) {
         if (!plugin_of(layer)->routing)
             return moe_fail(log_of(layer), MOE_E_UNSUPPORTED,
                             "backend '%s' does not tell its routing", layer->backend->name);
-        moe_status status = plugin_of(layer)->routing(layer->plugged, &plan);
+        moe_status status = moe_int_backend_settle(
+            layer->backend, moe_int_call_routing(caller_of(layer), layer->plugged, &plan));
         if (!status)
-            status = moe_int_check_plan(layer, plan, "the backend's", log_of(layer));
+            status = check_own_plan(layer, plan);
         if (status)
             return status;
     }
@@ -158,8 +184,8 @@ static moe_status check_fetch(moe_layer *layer, moe_tensor_id id, const moe_tens
 
 moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) {
     moe_status status = check_fetch(layer, id, dst);
-    int64_t pairs, all_pairs;
-    if (!status)
+    int64_t pairs = 0, all_pairs = 0;
+    if (!status && moe_tensor_is_of_pairs(id))
         status = count_pairs(layer, &pairs, &all_pairs);
     if (status)
         return status;
@@ -171,14 +197,16 @@ moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) 
                         moe_tensor_name(id), moe_tensor_shape_str(&want, should, sizeof should),
                         moe_tensor_shape_str(dst, is, sizeof is));
     }
-    return plugin_of(layer)->fetch(layer->plugged, id, dst);
+    status = moe_int_call_fetch(caller_of(layer), layer->plugged, id, dst);
+    return moe_int_backend_settle(layer->backend, status);
 }
 
 size_t moe_layer_timings(moe_layer *layer, moe_cost *ret, size_t capacity) {
-    const moe_plugin *plugin = plugin_of(layer);
-    const size_t count = plugin->timings ? plugin->timings(layer->plugged, ret, capacity) : 0;
-    for (size_t i = 0; i < count && i < capacity; i++)
-        ret[i].name[sizeof ret[i].name - 1] = '\0';
+    size_t count = 0;
+    if (plugin_of(layer)->timings)
+        moe_int_backend_settle(
+            layer->backend,
+            moe_int_call_timings(caller_of(layer), layer->plugged, ret, capacity, &count));
     return count;
 }
 
@@ -186,8 +214,22 @@ moe_status moe_layer_memory(moe_layer *layer, moe_memory *ret) {
     moe_memory memory = {0};
     if (!plugin_of(layer)->memory)
         return MOE_E_UNSUPPORTED;
-    moe_status status = plugin_of(layer)->memory(layer->plugged, &memory);
+    moe_status status = moe_int_call_memory(caller_of(layer), layer->plugged, &memory);
     if (!status)
         *ret = memory;
-    return status;
+    return moe_int_backend_settle(layer->backend, status);
+}
+
+double moe_int_layer_us(const moe_layer *layer) {
+    return layer->backend->caller.us;
+}
+
+const moe_tensor *moe_int_layer_seen(const moe_layer *layer, moe_tensor_id id) {
+    const moe_int_guest_layer *l = layer->plugged;
+    return layer->backend->is_isolated && l->seen.t[id].data ? &l->seen.t[id] : NULL;
+}
+
+const moe_plan *moe_int_layer_seen_plan(const moe_layer *layer) {
+    const moe_int_guest_layer *l = layer->plugged;
+    return layer->backend->is_isolated && l->given.n_tokens ? &l->given : NULL;
 }

@@ -18,7 +18,19 @@ struct moe_layer {
     moe_use use;
     moe_int_state state;
     const moe_plan *given_plan; /* of the current input; NULL when the backend routes */
+    char plan_fault[120];       /* of the last plan that the backend told; "": none */
 };
+
+/* What was wrong with the plan that the backend told last; "": nothing. */
+const char *moe_int_plan_fault(const moe_layer *layer);
+/* Microseconds that the last slot took, in the process that ran it: what lies between two
+ * processes is no time of the backend. */
+double moe_int_layer_us(const moe_layer *layer);
+
+/* The copy of a parameter or input, and of the given plan, that an isolated backend works with;
+ * NULL where it has none but the caller's own. */
+const moe_tensor *moe_int_layer_seen(const moe_layer *layer, moe_tensor_id id);
+const moe_plan *moe_int_layer_seen_plan(const moe_layer *layer);
 
 /* MOE_E_INVALID unless sizes, enums, pass and dtype are in range. */
 moe_status moe_int_check_use(const moe_layer_desc *desc, const moe_use *use, const moe_log *log);

@@ -1,5 +1,6 @@
 /* From what the user typed ("NAME", "NAME:VARIANT", a path) to an open device. */
 #include "backend/registry.h"
+#include "core/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ static void list_names(const moe_backends *all, char *buf, size_t size) {
 }
 
 static moe_status find_by_name(const moe_backends *all, const char *name, const moe_log *log,
-                               const moe_plugin **ret) {
+                               moe_int_entry *ret) {
     for (size_t i = 0; i < all->count; i++) {
         const moe_int_entry *entry = &all->entry[i];
         if (strcmp(entry->name, name) != 0)
@@ -41,28 +42,29 @@ static moe_status find_by_name(const moe_backends *all, const char *name, const 
         const moe_status status = entry->status;
         if (status)
             return moe_fail(log, status, "backend '%s' cannot be used here: %s%s%s", name,
-                            entry->plugin ? "" : entry->path, entry->plugin ? "" : " ",
+                            entry->accepted ? "" : entry->path, entry->accepted ? "" : " ",
                             entry->reason);
-        *ret = entry->plugin;
-        return MOE_OK;
+        *ret = *entry;
+        ret->name = strdup(entry->name);
+        ret->path = strdup(entry->path);
+        return ret->name && ret->path ? MOE_OK
+                                      : moe_fail(log, MOE_E_NOMEM, "no memory to open '%s'", name);
     }
     char known[512];
     list_names(all, known, sizeof known);
     return moe_fail(log, MOE_E_NOTFOUND, "no backend is named '%s'; known: %s", name, known);
 }
 
-static moe_status find_by_path(const char *path, const moe_log *log, const moe_plugin **ret) {
-    moe_int_entry entry;
-    moe_status status = moe_int_entry_load(path, &entry);
+/* The plug-in itself lives in the shared object, which stays loaded. */
+static moe_status find_by_path(const moe_backends *all, const char *path, const moe_log *log,
+                               moe_int_entry *ret) {
+    moe_status status = moe_int_backends_look(all, path, log, ret);
     if (status)
         return moe_fail(log, status, "no memory to load '%s'", path);
-    status = entry.status;
+    status = ret->status;
     if (status)
-        moe_fail(log, status, entry.plugin ? "%s cannot be used here: %s" : "%s %s", path,
-                 entry.reason);
-    else
-        *ret = entry.plugin; /* lives in the shared object, which stays loaded */
-    moe_int_entry_destroy(&entry);
+        moe_fail(log, status, ret->accepted ? "%s cannot be used here: %s" : "%s %s", path,
+                 ret->reason);
     return status;
 }
 
@@ -74,30 +76,63 @@ static char *join_name(const char *name, const char *variant) {
     return text;
 }
 
-/* The plug-in says itself why it fails. Then *ret is untouched and nothing stays open. */
-static moe_status open_device(const moe_plugin *plugin, const char *variant,
-                              const moe_open_params *params, const moe_log *log,
-                              moe_backend **ret) {
+/* Where a plug-in's words pass. */
+static void pass_on(void *user, moe_log_level level, const char *message) {
+    moe_backend *backend = user;
+    char text[1024];
+    snprintf(text, sizeof text, "%s", message);
+    moe_int_clean_text(text, sizeof text);
+    backend->errors += level == MOE_LOG_ERROR;
+    moe_log_send(&backend->outer, level, "%s", text);
+}
+
+moe_status moe_int_backend_settle(moe_backend *backend, moe_status status) {
+    if (status != MOE_E_CONTRACT || backend->is_told)
+        return status;
+    backend->is_told = true;
+    return moe_fail(&backend->log, status, "%s: %s", backend->name, backend->caller.fault);
+}
+
+/* Nobody fails without a word. */
+static moe_status open_device(const moe_backends *all, const moe_int_entry *entry,
+                              moe_open_params *params, moe_backend *backend) {
+    backend->log = (moe_log){pass_on, backend};
+    params->log = &backend->log;
+    backend->caller.plugin = entry->plugin;
+    backend->is_isolated = entry->isolated;
+    moe_status status = entry->isolated
+                            ? moe_int_isolated_open(&all->isolation, entry->path, params,
+                                                    &backend->caller, &backend->device)
+                            : moe_int_call_open(&backend->caller, params, &backend->device);
+    moe_int_backend_settle(backend, status);
+    if (status && !backend->errors)
+        moe_fail(&backend->log, status, "%s: open failed without a word: %s", backend->name,
+                 moe_status_str(status));
+    return status;
+}
+
+/* Then *ret is untouched and nothing stays open. */
+static moe_status open_entry(const moe_backends *all, const moe_int_entry *entry,
+                             const char *variant, const moe_open_params *params, const moe_log *log,
+                             moe_backend **ret) {
     moe_backend *backend = calloc(1, sizeof *backend);
-    char *name = join_name(plugin->name, variant);
+    char *name = join_name(entry->name, variant);
     moe_status status;
     if (!backend || !name) {
-        status = moe_fail(log, MOE_E_NOMEM, "no memory to open backend '%s'", plugin->name);
+        status = moe_fail(log, MOE_E_NOMEM, "no memory to open backend '%s'", entry->name);
     } else {
-        if (log)
-            backend->log = *log;
         moe_open_params own = params ? *params : (moe_open_params){0};
         own.variant = variant;
-        own.log = &backend->log;
-        status = plugin->open(&own, &backend->device);
+        if (log)
+            backend->outer = *log;
+        backend->name = name;
+        status = open_device(all, entry, &own, backend);
     }
     if (status) {
         free(name);
         free(backend);
         return status;
     }
-    backend->plugin = plugin;
-    backend->name = name;
     *ret = backend;
     return MOE_OK;
 }
@@ -106,50 +141,63 @@ moe_status moe_backend_open(moe_backends *all, const char *spec, const moe_open_
                             const moe_log *log, moe_backend **ret) {
     char *name;
     const char *variant;
-    const moe_plugin *plugin = NULL;
+    moe_int_entry entry = {0};
     moe_status status = split_spec(spec, &name, &variant);
     if (status)
         return moe_fail(log, status, "no memory to open backend '%s'", spec);
     if (!variant)
         variant = params && params->variant ? params->variant : "";
-    status = strchr(name, '/') ? find_by_path(name, log, &plugin)
-                               : find_by_name(all, name, log, &plugin);
+    status = strchr(name, '/') ? find_by_path(all, name, log, &entry)
+                               : find_by_name(all, name, log, &entry);
     if (!status)
-        status =
-            open_device(plugin, variant, params, params && params->log ? params->log : log, ret);
+        status = open_entry(all, &entry, variant, params, params && params->log ? params->log : log,
+                            ret);
+    moe_int_entry_destroy(&entry);
     free(name);
     return status;
 }
 
-void moe_backend_close(moe_backend **backend) {
+moe_status moe_backend_close(moe_backend **backend) {
     if (!backend || !*backend)
-        return;
-    (*backend)->plugin->close((*backend)->device);
-    free((*backend)->name);
-    free(*backend);
+        return MOE_OK;
+    moe_backend *b = *backend;
+    moe_int_backend_forget(b);
+    moe_status status = moe_int_call_close(&b->caller, b->device);
+    moe_int_backend_settle(b, status);
+    if (b->is_isolated)
+        moe_int_isolated_destroy(b->device);
+    free(b->name);
+    free(b);
     *backend = NULL;
+    return status;
 }
 
 const char *moe_backend_name(const moe_backend *backend) {
     return backend->name;
 }
 
-moe_status moe_backend_roofline(moe_backend *backend, moe_roofline *ret) {
-    if (!backend->plugin->roofline)
-        return MOE_E_UNSUPPORTED;
-    moe_roofline roofline = {0};
-    moe_status status = backend->plugin->roofline(backend->device, &roofline);
-    if (!status)
-        *ret = roofline;
-    return status;
+const char *moe_backend_fault(const moe_backend *backend) {
+    return backend->caller.fault;
 }
 
-/* Behind the table of an older plug-in lies memory that is not the table's. */
-moe_status moe_backend_board(moe_backend *backend, moe_board *ret) {
-    if (backend->plugin->abi < 2 || !backend->plugin->board)
+void moe_int_backend_forget(moe_backend *backend) {
+    backend->caller.fault[0] = '\0';
+    backend->is_told = false;
+}
+
+moe_status moe_backend_roofline(moe_backend *backend, moe_roofline *ret) {
+    if (!backend->caller.plugin->roofline)
         return MOE_E_UNSUPPORTED;
+    moe_roofline roofline = {0};
+    moe_status status = moe_int_call_roofline(&backend->caller, backend->device, &roofline);
+    if (!status)
+        *ret = roofline;
+    return moe_int_backend_settle(backend, status);
+}
+
+moe_status moe_backend_board(moe_backend *backend, moe_board *ret) {
     moe_board board = {0};
-    moe_status status = backend->plugin->board(backend->device, &board);
+    moe_status status = moe_int_call_board(backend->caller.plugin, backend->device, &board);
     if (!status)
         *ret = board;
     return status;

@@ -1,10 +1,8 @@
 /* The registry: built-in backends and the plug-ins found on the search path. */
-#define _GNU_SOURCE /* dladdr */
+#define _GNU_SOURCE
 #include "backend/registry.h"
 
 #include <dirent.h>
-#include <dlfcn.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,10 +34,20 @@ static moe_status append(moe_backends *all, moe_int_entry *entry) {
     return MOE_OK;
 }
 
+moe_status moe_int_backends_look(const moe_backends *all, const char *path, const moe_log *log,
+                                 moe_int_entry *ret) {
+    if (all->is_isolated)
+        return moe_int_isolated_entry(&all->isolation, path, log, ret);
+    moe_status status = moe_int_entry_open(path, ret);
+    if (!status && ret->accepted)
+        moe_int_entry_probe(ret);
+    return status;
+}
+
 /* The first of a name wins; files that could not be accepted are listed with the reason. */
 static moe_status add_file(moe_backends *all, const char *path, const moe_log *log) {
     moe_int_entry entry;
-    moe_status status = moe_int_entry_load(path, &entry);
+    moe_status status = moe_int_backends_look(all, path, log, &entry);
     if (status)
         return status;
     const moe_int_entry *first = find(all, entry.name);
@@ -51,7 +59,7 @@ static moe_status add_file(moe_backends *all, const char *path, const moe_log *l
         moe_int_entry_destroy(&entry);
         return MOE_OK;
     }
-    if (!entry.plugin)
+    if (!entry.accepted || entry.status == MOE_E_CONTRACT)
         moe_log_send(log, MOE_LOG_WARN, "%s %s: skipped", path, entry.reason);
     return append(all, &entry);
 }
@@ -118,24 +126,18 @@ static moe_status add_beside(moe_backends *all, const char *home, const char *re
     return add_folder(all, resolved, nested, log);
 }
 
-/* Beside libmoeref: moeref/ when installed, ../backends and its folders in a build tree. Beside the
- * file itself, not beside a link to it: packagers that keep every package in its own folder and
- * link its library into a common one (stow, alternatives, Nix profiles) leave the plug-ins where
- * the file is. */
+/* Beside libmoeref: moeref/ when installed, ../backends and its folders in a build tree. */
 static moe_status add_default(moe_backends *all, const moe_log *log) {
-    Dl_info self;
-    char file[PATH_MAX];
-    if (!dladdr((void *)moe_backends_load, &self) || !self.dli_fname ||
-        !realpath(self.dli_fname, file))
+    char home[PATH_MAX];
+    if (!moe_int_library_folder(home))
         return MOE_OK;
-    const char *home = dirname(file);
     moe_status status = add_beside(all, home, "moeref", false, log);
     return status ? status : add_beside(all, home, "../backends", true, log);
 }
 
 /* Insertion keeps the search order among equal priorities; refused files go last. */
 static int rank(const moe_int_entry *entry) {
-    return entry->plugin ? entry->plugin->priority : INT_MIN;
+    return entry->accepted ? entry->priority : INT_MIN;
 }
 
 static void sort_by_priority(moe_backends *all) {
@@ -148,11 +150,11 @@ static void sort_by_priority(moe_backends *all) {
     }
 }
 
-moe_status moe_backends_load(const char *path, const moe_log *log, moe_backends **ret) {
-    moe_backends *all = calloc(1, sizeof *all);
+/* Fills a registry that is empty but for how plug-ins are run; it is destroyed on failure. */
+static moe_status fill(moe_backends *all, const char *path, const moe_log *log,
+                       moe_backends **ret) {
     moe_int_entry builtin;
-    moe_status status =
-        all ? moe_int_entry_builtin(&moe_int_reference_plugin, &builtin) : MOE_E_NOMEM;
+    moe_status status = moe_int_entry_builtin(&moe_int_reference_plugin, &builtin);
     if (!status)
         status = append(all, &builtin);
     const char *list = path ? path : getenv(environment_key);
@@ -165,6 +167,33 @@ moe_status moe_backends_load(const char *path, const moe_log *log, moe_backends 
     sort_by_priority(all);
     *ret = all;
     return MOE_OK;
+}
+
+static moe_backends *make(const moe_log *log) {
+    moe_backends *all = calloc(1, sizeof *all);
+    if (!all)
+        moe_fail(log, MOE_E_NOMEM, "no memory for the list of backends");
+    return all;
+}
+
+moe_status moe_backends_load(const char *path, const moe_log *log, moe_backends **ret) {
+    moe_backends *all = make(log);
+    return all ? fill(all, path, log, ret) : MOE_E_NOMEM;
+}
+
+moe_status moe_backends_load_isolated(const char *path, const moe_isolation *how,
+                                      const moe_log *log, moe_backends **ret) {
+    static const moe_isolation defaults;
+    moe_backends *all = make(log);
+    if (!all)
+        return MOE_E_NOMEM;
+    how = how ? how : &defaults;
+    all->is_isolated = true;
+    moe_status status = moe_int_isolation_make(how->worker, how->timeout_s, log, &all->isolation);
+    if (!status)
+        return fill(all, path, log, ret);
+    moe_backends_destroy(&all);
+    return status;
 }
 
 void moe_backends_destroy(moe_backends **all) {
@@ -185,9 +214,9 @@ moe_backend_info moe_backends_info(const moe_backends *all, size_t i) {
     const moe_int_entry *entry = &all->entry[i];
     return (moe_backend_info){
         .name = entry->name,
-        .brief = entry->plugin ? entry->plugin->brief : "",
+        .brief = entry->brief,
         .path = entry->path,
-        .priority = entry->plugin ? entry->plugin->priority : 0,
+        .priority = entry->priority,
         .status = entry->status,
         .reason = entry->reason,
     };

@@ -2,39 +2,39 @@
 #ifndef MOEREF_BACKEND_REGISTRY_H
 #define MOEREF_BACKEND_REGISTRY_H
 
+#include "backend/isolate/proxy.h"
 #include "moeref/backend.h"
-
-/* One listed backend. `plugin` is NULL when the file could not be accepted. */
-typedef struct moe_int_entry {
-    const moe_plugin *plugin;
-    char *name; /* the plug-in's own, or the file's where the plug-in may not be read */
-    char *path; /* "built in", or the file */
-    moe_status status;
-    char reason[256];
-} moe_int_entry;
+#include "moeref/isolation.h"
 
 struct moe_backends {
     moe_int_entry *entry;
     size_t count, capacity;
+    bool is_isolated;
+    moe_int_isolation isolation; /* where is_isolated */
 };
 
 struct moe_backend {
-    const moe_plugin *plugin;
+    moe_int_caller caller;
+    bool is_isolated;
     void *device;
-    char *name;  /* "NAME" or "NAME:VARIANT" */
-    moe_log log; /* a copy: the plug-in holds its address until close */
+    char *name;     /* "NAME" or "NAME:VARIANT" */
+    moe_log log;    /* what the plug-in holds until close: cleans its words, and passes on ... */
+    moe_log outer;  /* ... to this */
+    int32_t errors; /* that the plug-in or the front end has sent there */
+    bool is_told;   /* the caller's fault has been sent there */
 };
+
+/* Opens, checks and probes a file, in a worker where plug-ins are isolated. The outcome is in
+ * ret->status and ret->reason; the return value is MOE_OK or MOE_E_NOMEM. */
+moe_status moe_int_backends_look(const moe_backends *all, const char *path, const moe_log *log,
+                                 moe_int_entry *ret);
+
+/* A new layer is judged by itself: clears the fault. */
+void moe_int_backend_forget(moe_backend *backend);
+/* Says a fault once, where there is one; returns the status. */
+moe_status moe_int_backend_settle(moe_backend *backend, moe_status status);
 
 /* The built-in plug-in: reference_plugin.c. */
 extern const moe_plugin moe_int_reference_plugin;
-
-/* Sets *ret for an already linked plug-in and probes it. Errors: MOE_E_NOMEM. */
-moe_status moe_int_entry_builtin(const moe_plugin *plugin, moe_int_entry *ret);
-
-/* Opens the shared object `path`, compares its ABI, checks its table and probes it. The outcome is
- * in ret->status and ret->reason; the return value is MOE_OK or MOE_E_NOMEM. */
-moe_status moe_int_entry_load(const char *path, moe_int_entry *ret);
-
-void moe_int_entry_destroy(moe_int_entry *entry);
 
 #endif

@@ -1,4 +1,5 @@
 /* Timing: prepare once, run many times, keep medians and spread. */
+#include "backend/front.h"
 #include "bench/predict.h"
 #include "bench/watch.h"
 #include "core/clock.h"
@@ -35,18 +36,19 @@ static void flush_cache(const samples *s) {
 static moe_status run_once(moe_layer *layer, int32_t pass, int32_t i, samples *s) {
     flush_cache(s);
     moe_int_watch_run(s->watch, i >= 0);
-    double start = moe_int_now_us();
+    double backward = 0;
     moe_status status = moe_layer_forward(layer);
-    double middle = moe_int_now_us();
-    if (!status && (pass & MOE_PASS_BWD))
+    const double forward = moe_int_layer_us(layer);
+    if (!status && (pass & MOE_PASS_BWD)) {
         status = moe_layer_backward(layer);
-    double end = moe_int_now_us();
+        backward = moe_int_layer_us(layer);
+    }
     moe_int_watch_run(s->watch, false);
     if (status || i < 0)
         return status;
-    s->us[MOE_PASS_FORWARD * s->repeats + i] = middle - start;
-    s->us[MOE_PASS_BACKWARD * s->repeats + i] = end - middle;
-    s->us[MOE_PASS_TOTAL * s->repeats + i] = end - start;
+    s->us[MOE_PASS_FORWARD * s->repeats + i] = forward;
+    s->us[MOE_PASS_BACKWARD * s->repeats + i] = backward;
+    s->us[MOE_PASS_TOTAL * s->repeats + i] = forward + backward;
     s->n_kernels = moe_layer_timings(layer, s->kernel, MOE_BENCH_MAX_KERNELS);
     if (s->n_kernels > MOE_BENCH_MAX_KERNELS)
         s->n_kernels = MOE_BENCH_MAX_KERNELS;
@@ -144,23 +146,32 @@ moe_status moe_bench_run(moe_backend *backend, const moe_problem *problem,
     params = params ? params : &defaults;
     if (!(problem->pass & MOE_PASS_BWD))
         input.dO.data = NULL;
+    if (problem->masked && !problem->plan)
+        return moe_fail(log, MOE_E_UNSUPPORTED,
+                        "%s cannot run this case: a backend that routes cannot be told of masked "
+                        "tokens",
+                        moe_backend_name(backend));
     moe_status status = moe_backend_supports(backend, &problem->layer, &use, &support);
     if (status)
         return moe_fail(log, status, "%s cannot run this case: %s", moe_backend_name(backend),
                         support.reason);
     if (!params->no_roofline)
-        result.has_roofline = moe_backend_roofline(backend, &result.roofline) == MOE_OK;
-    status = moe_layer_prepare(backend, &problem->layer, &use, &problem->in, &layer);
+        status = moe_backend_roofline(backend, &result.roofline);
+    result.has_roofline = !params->no_roofline && status == MOE_OK;
+    if (status != MOE_E_CONTRACT)
+        status = moe_layer_prepare(backend, &problem->layer, &use, &problem->in, &layer);
     if (!status)
         status = moe_layer_set_input(layer, &input);
     if (!status)
         status = time_layer(backend, layer, problem, params,
                             moe_dtype_size((moe_dtype)support.arithmetic), log, &result);
+    moe_layer_destroy(&layer);
+    if (moe_backend_fault(backend)[0]) /* also of a slot without a status */
+        status = MOE_E_CONTRACT;
     if (status)
         moe_fail(log, status, "timing %s on %s: %s", problem->name, moe_backend_name(backend),
                  moe_status_str(status));
     else
         *ret = result;
-    moe_layer_destroy(&layer);
     return status;
 }

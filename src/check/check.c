@@ -130,6 +130,13 @@ static moe_status create_result(const moe_problem *problem, const char *name, co
     return status;
 }
 
+/* Faults of slots that have no status, `release` the last of them, count like all others. */
+static void judge_contract(const moe_backend *backend, moe_check_result *r) {
+    const char *fault = moe_backend_fault(backend);
+    if (fault[0])
+        moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", moe_backend_name(backend), fault);
+}
+
 moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                              const moe_check_params *params, const moe_log *log,
                              moe_check_result **ret) {
@@ -149,6 +156,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     if (run.usable)
         status = judge(&run, problem, params, log, r);
     moe_int_run_destroy(&run);
+    judge_contract(backend, r);
     r->seconds = 1e-6 * (moe_int_now_us() - start_us);
     if (status)
         moe_check_result_destroy(&r);

@@ -336,10 +336,11 @@ static moe_status make_truth(trial *b, const moe_check_params *params) {
  * and with them other choices. */
 static moe_status judge_untold(trial *b, const moe_check_params *params,
                                const moe_check_result *before) {
-    enum { MOST_GUESSES = 4 };
+    enum { MOST_GUESSES_OF_SAMPLES = 4 };
     int threads = moe_int_thread_count(params->threads);
     moe_status status = MOE_OK;
-    for (int i = 0; !status && i < MOST_GUESSES && first_failing(b->result); i++) {
+    int guesses = b->truth.sampled ? MOST_GUESSES_OF_SAMPLES : 1;
+    for (int i = 0; !status && i < guesses && first_failing(b->result); i++) {
         moe_check_result fresh = *before;
         moe_int_routing guessed;
         status = moe_int_untold_routing(b->subject, &b->routing, &b->truth, threads, b->log, &fresh,

@@ -27,6 +27,8 @@ const char *moe_status_str(moe_status status) {
         return "interface version mismatch";
     case MOE_E_DEVICE:
         return "device error";
+    case MOE_E_CONTRACT:
+        return "broken contract";
     }
     return "unknown status";
 }

@@ -50,10 +50,38 @@ static moe_status check_route(const moe_case *c, const moe_log *log) {
     return moe_fail(log, MOE_E_INVALID, "route kind %d is unknown", c->route);
 }
 
+/* What is left out must be there, and be known before a router has run. */
+static moe_status check_empty(const moe_case *c, const moe_log *log) {
+    moe_select select = (moe_select)c->layer.router.select;
+    bool by_token = select == MOE_SELECT_TOPK || select == MOE_SELECT_GROUP_TOPK;
+    if (c->masked == 0 && c->drop == 0)
+        return MOE_OK;
+    if (c->masked < 0 || c->masked > c->T)
+        return moe_fail(log, MOE_E_INVALID, "masked=%lld, but there are T=%lld tokens",
+                        (long long)c->masked, (long long)c->T);
+    if (c->drop < 0 || c->drop > (c->T - c->masked) * c->layer.K)
+        return moe_fail(log, MOE_E_INVALID, "drop=%lld, but there are %lld pairs",
+                        (long long)c->drop, (long long)((c->T - c->masked) * c->layer.K));
+    if (c->route == MOE_ROUTE_COUNTS)
+        return moe_fail(log, MOE_E_INVALID,
+                        "route=counts says how many tokens every expert has: no masked= or drop=");
+    if (c->route == MOE_ROUTE_ROUTER && c->drop)
+        return moe_fail(
+            log, MOE_E_INVALID,
+            "drop= goes with a given route, such as route=uniform: a router drops none");
+    if (c->route == MOE_ROUTE_ROUTER && !by_token)
+        return moe_fail(log, MOE_E_INVALID,
+                        "masked= goes with a given route, or with a router that chooses token by "
+                        "token");
+    return MOE_OK;
+}
+
 moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {
     moe_status status = moe_layer_desc_check(&c->layer, c->T, log);
     if (!status)
         status = check_route(c, log);
+    if (!status)
+        status = check_empty(c, log);
     if (status)
         return status;
     if (moe_dtype_roundoff((moe_dtype)c->dtype) == 0)

@@ -71,6 +71,10 @@
     KEY("limit", "       ", REAL, layer.act_limit, NO, "7", "act=swiglu_clamp: where it clamps")  \
     KEY("route", "       ", ROUTE, route, ROUTE, "router",                                        \
       "zipf:S, counts:32+0+96 (one per expert), hot:EXPERT or a bare name:")                      \
+    KEY("masked", "      ", I64, masked, NO, "0",                                                 \
+      "tokens without any expert, as padding has none; drawn")                                    \
+    KEY("drop", "        ", I64, drop, NO, "0",                                                   \
+      "given routes: (token, expert) pairs left out of the others; drawn")                        \
     KEY("data", "        ", NAME, data, DATA, "normal", "values of X and dO:")                    \
     KEY("x_scale", "     ", REAL, x_scale, NO, "1", "multiplies X and dO")                        \
     KEY("r_scale", "     ", REAL, r_scale, NO, "1", "multiplies W_r; 0 makes all logits equal")   \

@@ -255,6 +255,8 @@ moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **r
     d.expert = malloc(room * sizeof *d.expert);
     if (d.token && d.expert)
         status = draw_pairs(&d);
+    if (!status)
+        status = moe_int_leave_out(c, d.token, d.expert, &d.pairs);
     if (status)
         moe_fail(log, status, "out of memory for a plan of %zu pairs", room - 1);
     else

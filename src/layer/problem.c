@@ -107,6 +107,8 @@ static moe_status draw_tensors(const moe_case *c, const moe_log *log, moe_proble
     }
     if (!status && c->route != MOE_ROUTE_ROUTER)
         status = moe_int_draw_plan(c, log, &p->plan);
+    else if (!status && c->masked)
+        status = moe_int_draw_mask(c, &p->masked);
     return status;
 }
 
@@ -152,6 +154,7 @@ void moe_problem_destroy(moe_problem **problem) {
     moe_tensors_destroy(&p->expected);
     moe_plan_destroy(&p->plan);
     moe_plan_destroy(&p->expected_plan);
+    free(p->masked);
     free(p);
     *problem = NULL;
 }

@@ -8,6 +8,13 @@
 /* Draws the plan that c->route (not MOE_ROUTE_ROUTER) describes. A pure function of the case. */
 moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **ret);
 
+/* c->masked tokens, [T] 1: masked. The caller frees it. */
+moe_status moe_int_draw_mask(const moe_case *c, unsigned char **ret);
+/* Takes what c->masked and c->drop leave out of the drawn pairs. */
+moe_status moe_int_leave_out(const moe_case *c, int32_t *token, int32_t *expert, int64_t *count);
+/* Replaces *plan, which a router made, by the one without the problem's masked tokens. */
+moe_status moe_int_mask_plan(const moe_problem *problem, moe_plan **plan);
+
 /* Allocates an input or parameter of a problem whose layer, T, dtype and name are set. */
 moe_status moe_int_alloc_input(moe_problem *problem, moe_tensor_id id, const moe_log *log);
 

@@ -130,10 +130,10 @@ moe_status moe_int_stored_plan(const moe_int_prefixed *s, int64_t tokens, int64_
     moe_tensor t;
     pairs p = {0};
     moe_status status;
-    if (moe_int_prefixed_get(s, INDEX, &t) == MOE_OK)
-        status = from_slots(s, tokens, &t, log, &p);
-    else if (moe_int_prefixed_get(s, TOKEN, &t) == MOE_OK)
+    if (moe_int_prefixed_get(s, TOKEN, &t) == MOE_OK)
         status = from_rows(s, experts, &t, log, &p);
+    else if (moe_int_prefixed_get(s, INDEX, &t) == MOE_OK)
+        status = from_slots(s, tokens, &t, log, &p);
     else
         status = moe_fail(log, MOE_E_NOTFOUND, "%s has neither %s%s nor %s%s", s->path, s->prefix,
                           INDEX, s->prefix, TOKEN);

@@ -17,16 +17,16 @@ moe_status moe_int_prefixed_get(const moe_int_prefixed *stored, const char *name
 /* Is a plan there, in either form? */
 bool moe_int_stored_has_plan(const moe_int_prefixed *stored);
 
-/* The stored plan of `tokens` tokens over `experts` bins, in one of two forms:
+/* The stored plan of `tokens` tokens over `experts` bins, in the first of two forms that is there:
  *
- *     topk_index [T][K] integers, topk_weight [T][K]; -1 is an empty slot
  *     plan_offsets [experts + 1], plan_token [pairs] integers, topk_weight [pairs], rows by expert
+ *     topk_index [T][K] integers, topk_weight [T][K]; -1 is an empty slot
  *
  * MOE_E_NOTFOUND without a plan; MOE_E_FORMAT and MOE_E_INVALID say what is wrong with it. */
 moe_status moe_int_stored_plan(const moe_int_prefixed *stored, int64_t tokens, int64_t experts,
                                const moe_log *log, moe_plan **ret);
 
-/* The second form of `plan`, at most 3 tensors under names that begin with `prefix`: appends to
+/* The first form of `plan`, at most 3 tensors under names that begin with `prefix`: appends to
  * list and returns the new count. `names` is room for them, MOE_INT_STORED_NAME each. */
 enum { MOE_INT_STORED_NAME = 40 };
 size_t moe_int_stored_list(const moe_plan *plan, const char *prefix,

@@ -189,9 +189,14 @@ static moe_status check_rows(const moe_plan *plan, const moe_log *log) {
                             (long long)begin, (long long)end);
         for (int64_t p = begin; p < end; p++) {
             if (plan->token[p] < 0 || plan->token[p] >= plan->n_tokens)
-                return moe_fail(log, MOE_E_INVALID, "plan: row %lld names token %d of %lld",
-                                (long long)p, plan->token[p], (long long)plan->n_tokens);
-            if (p > begin && plan->token[p - 1] >= plan->token[p])
+                return moe_fail(
+                    log, MOE_E_INVALID, "plan: row %lld, of expert %lld, names token %d of %lld",
+                    (long long)p, (long long)e, plan->token[p], (long long)plan->n_tokens);
+            if (p > begin && plan->token[p - 1] == plan->token[p])
+                return moe_fail(log, MOE_E_INVALID,
+                                "plan: expert %lld has token %d twice, in rows %lld and %lld",
+                                (long long)e, plan->token[p], (long long)p - 1, (long long)p);
+            if (p > begin && plan->token[p - 1] > plan->token[p])
                 return moe_fail(log, MOE_E_INVALID,
                                 "plan: tokens of expert %lld do not ascend at row %lld",
                                 (long long)e, (long long)p);
@@ -239,4 +244,23 @@ int64_t moe_int_plan_expert_of(const moe_plan *plan, int64_t row) {
             high = mid;
     }
     return low;
+}
+
+moe_status moe_plan_slots(const moe_plan *plan, int64_t columns, moe_tensor *ret) {
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        int64_t n = plan->token_offsets[t + 1] - plan->token_offsets[t];
+        columns = n > columns ? n : columns;
+    }
+    moe_tensor slots;
+    moe_status status = moe_tensor_alloc(MOE_I64, 2, (int64_t[]){plan->n_tokens, columns}, &slots);
+    if (status)
+        return status;
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        int64_t first = plan->token_offsets[t], n = plan->token_offsets[t + 1] - first;
+        for (int64_t k = 0; k < columns; k++)
+            ((int64_t *)slots.data)[t * columns + k] =
+                k < n ? moe_int_plan_expert_of(plan, plan->pair_of_token[first + k]) : -1;
+    }
+    *ret = slots;
+    return MOE_OK;
 }

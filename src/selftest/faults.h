@@ -23,7 +23,7 @@
     BOTH_(CASE, BIAS, "bias=1 score=sigmoid seed=11") \
     BOTH_(CASE, R_BIAS, "router_bias=1 score=softmax_topk seed=12") \
     BOTH_(CASE, SELECT, "score=sigmoid select_bias=1 renorm=1 seed=13") \
-    CASE(GROUPS, SMALL_ "score=sigmoid select=group_topk groups=4 topk_groups=2 renorm=1 seed=14", \
+    CASE(GROUPS, "T=64 d=48 n=32 E=16 K=2 score=sigmoid select=group_topk groups=4 topk_groups=2 renorm=1 seed=14", \
          LARGE_ "score=sigmoid select=group_topk groups=16 topk_groups=4 renorm=1 seed=14") \
     CASE(GROUPS_FULL, "T=64 d=48 n=32 E=8 K=4 r_scale=8 score=sigmoid select=group_topk groups=4 topk_groups=2 select_bias=1 renorm=1 seed=15", \
          LARGE_ "r_scale=8 score=sigmoid select=group_topk groups=32 topk_groups=2 select_bias=1 renorm=1 seed=15") \
@@ -49,10 +49,13 @@
     BOTH_(CASE, ON_INPUT, "on=input score=sigmoid seed=33") \
     CASE(EMPTY, SMALL_ "route=counts:0+40+30+20+0+18+12+8 seed=34", LARGE_ "route=zipf:2 seed=34") \
     CASE(HOT, "T=160 d=32 n=16 E=4 K=2 route=hot:2 seed=35", LARGE_ "route=hot:2 seed=35") \
+    CASE(DEEP, "T=64 d=192 n=384 E=4 K=2 seed=42", LARGE_ "seed=42") \
+    CASE(LONG, "T=3072 d=16 n=8 E=4 K=2 route=hot:2 seed=43", "T=4096 d=256 n=128 E=8 K=2 route=hot:2 seed=43") \
     CASE(MANY, "T=2048 d=16 n=8 E=8 K=2 seed=36", "T=65536 d=64 n=16 E=8 K=2 seed=36") \
     BOTH_(CASE, GIVEN, "route=uniform seed=37") \
     BOTH_(CASE, NAN_GIVEN, "route=uniform inject=nan@3 seed=38") \
-    BOTH_(CASE, INF_GIVEN, "route=uniform inject=inf@3 seed=39") \
+    CASE(INF_GIVEN, "T=64 d=48 n=1 E=8 K=2 act=relu route=uniform inject=inf@3 seed=46", \
+         "T=512 d=768 n=1 E=64 K=4 act=relu route=uniform inject=inf@3 seed=46") \
     BOTH_(CASE, NAN_ROUTED, "inject=nan@3 seed=40") \
     CASE(SLOTS, "T=64 d=48 n=32 E=16 K=8 renorm=1 seed=41", LARGE_ "renorm=1 seed=41")
 
@@ -73,229 +76,229 @@
     F(O_scaled, "factor", PLAIN, ANY_, "factor", "", "O times 1.03") \
     F(O_doubled, "factor", PLAIN, ANY_, "factor", "", "O times 2") \
     F(O_negative, "factor", PLAIN, ANY_, "factor", "", "O with the other sign") \
-    F(O_zero, "factor", PLAIN, ANY_, "factor", "", "O is 0") \
-    F(O_token_doubled, "factor", PLAIN, ANY_, "factor_token tokens", "", "O of token 17 times 2") \
-    F(token_cycle, "factor", PLAIN, ANY_, "factor_token", "", "O of token t times 1 + 0.1 (t mod 3)") \
-    F(odd_tokens_halved, "factor", PLAIN, ANY_, "factor_token", "", "O of odd tokens halved") \
-    F(expert_scaled, "factor", PLAIN, ANY_, "factor_expert", "", "Y of expert e times 1 + 0.1 e") \
-    F(expert_halved, "factor", PLAIN, ANY_, "factor_expert", "", "Y of expert 3 halved") \
+    F(O_zero, "factor", PLAIN, ANY_, "all_zero", "", "O is 0") \
+    F(O_token_doubled, "factor", PLAIN, ANY_, "factor_by_token wrong_rows", "", "O of token 17 times 2") \
+    F(token_cycle, "factor", PLAIN, ANY_, "factor_by_token", "", "O of token t times 1 + 0.1 (t mod 3)") \
+    F(odd_tokens_halved, "factor", PLAIN, ANY_, "factor_by_token", "", "O of odd tokens halved") \
+    F(expert_scaled, "factor", PLAIN, ANY_, "factor_by_expert", "", "Y of expert e times 1 + 0.1 e") \
+    F(expert_halved, "factor", PLAIN, ANY_, "factor_by_expert", "", "Y of expert 3 halved") \
     F(dX_halved, "factor", PLAIN, ANY_, "factor", "", "dX halved") \
-    F(dX_zero, "factor", PLAIN, ANY_, "factor", "", "dX is 0") \
-    F(dX_token_doubled, "factor", PLAIN, ANY_, "factor_token tokens", "", "dX of token 17 times 2") \
+    F(dX_zero, "factor", PLAIN, ANY_, "all_zero", "", "dX is 0") \
+    F(dX_token_doubled, "factor", PLAIN, ANY_, "factor_by_token wrong_rows", "", "dX of token 17 times 2") \
     F(dS_doubled, "factor", GIVEN, ANY_, "factor", "", "dS times 2") \
     F(dS_negative, "factor", GIVEN, ANY_, "factor", "", "dS with the other sign") \
     F(dW1_doubled, "factor", PLAIN, ANY_, "factor", "", "dW1 times 2") \
     F(dW1_mean, "factor", PLAIN, ANY_, "factor", "", "dW1 divided by T: a mean") \
     F(dW2_mean, "factor", PLAIN, ANY_, "factor", "", "dW2 divided by T: a mean") \
-    F(dW2_expert_doubled, "factor", PLAIN, ANY_, "factor_expert", "", "dW2 of expert 3 times 2") \
+    F(dW2_expert_doubled, "factor", PLAIN, ANY_, "factor_by_expert", "", "dW2 of expert 3 times 2") \
     F(dW_r_doubled, "factor", PLAIN, ANY_, "factor", "", "dW_r times 2") \
     F(dW2_shared_doubled, "factor", SHARED, ANY_, "factor", "", "dW2_shared times 2") \
-    F(logits_halved, "factor", RAW, ANY_, "factor temperature", "", "logits halved") \
+    F(logits_halved, "factor", RAW, ANY_, "factor", "", "logits halved") \
     /* what weights are made of */ \
-    F(scale_missing, "scale", SCALE, ANY_, "factor scale_missing", "", "the scale is lost") \
-    F(scale_twice, "scale", SCALE, ANY_, "factor scale_twice", "", "the scale counts twice") \
+    F(scale_missing, "scale", SCALE, ANY_, "scale_missing factor", "", "the scale is lost") \
+    F(scale_twice, "scale", SCALE, ANY_, "scale_twice factor", "", "the scale counts twice") \
     F(scale_inverse, "scale", SCALE, ANY_, "factor", "", "divided by the scale") \
-    F(scale_before_renorm, "scale", SCALE, ANY_, "factor scale_missing", "", "scaled before renormalisation, which undoes it") \
+    F(scale_before_renorm, "scale", SCALE, ANY_, "scale_missing factor renorm_twice", "", "scaled before renormalisation, which undoes it") \
     F(scale_on_shared, "scale", SCALE, ANY_, "scale_on_shared", "", "the scale multiplies the shared expert too") \
     F(renorm_missing, "renorm", PLAIN, ANY_, "renorm_missing", "", "weights are not renormalised") \
-    F(renorm_unwanted, "renorm", RAW, ANY_, "renorm_unwanted renorm_extra", "", "weights are renormalised") \
+    F(renorm_unwanted, "renorm", RAW, ANY_, "renorm_added", "", "weights are renormalised") \
     F(renorm_twice, "renorm", EPS, ANY_, "renorm_twice", "", "weights are renormalised twice") \
     F(renorm_eps_missing, "renorm", EPS, ANY_, "renorm_eps", "", "the eps of the renormalisation is ignored") \
     F(renorm_eps_other, "renorm", EPS, ANY_, "renorm_eps", "", "half the eps") \
     F(renorm_eps_max, "renorm", EPS, ANY_, "renorm_eps", "", "max(sum, eps) in place of sum + eps") \
-    F(renorm_over_all, "renorm", EPS, ANY_, "", "", "divided by the sum over all experts") \
-    F(renorm_by_max, "renorm", PLAIN, ANY_, "", "", "divided by the largest weight") \
+    F(renorm_over_all, "renorm", EPS, ANY_, "renorm_over_all", "", "divided by the sum over all experts") \
+    F(renorm_by_max, "renorm", PLAIN, ANY_, "renorm_by_max", "", "divided by the largest weight") \
     F(weight_missing, "weight", PLAIN, ANY_, "weight_missing", "", "no weight in the combine") \
     F(weight_twice, "weight", PLAIN, ANY_, "weight_twice", "", "the weight counts twice") \
-    F(weight_on_input, "weight", RAW, ANY_, "weight_on_input", "", "the weight multiplies the expert's input") \
-    F(weight_on_output, "weight", ON_INPUT, ANY_, "weight_on_output weight_on_input", "", "the weight multiplies the expert's output") \
-    F(weight_next_slot, "weight", PLAIN, ANY_, "weight_neighbour_slot", "", "the weight of the neighbouring slot") \
-    F(weight_first_slot, "weight", PLAIN, ANY_, "", "", "every slot has the first one's weight") \
-    F(weight_next_token, "weight", PLAIN, ANY_, "weight_neighbour_token", "", "the weight of the next token") \
-    F(weights_bf16, "precision", PLAIN, FP32_, "weights_bf16 router_bf16", "", "weights rounded to bf16") \
-    F(select_bias_in_weight, "weight", SELECT, ANY_, "select_bias_in_weight", "", "the selection's bias enters the weight") \
+    F(weight_on_input, "weight", RAW, ANY_, "weight_other_side", "", "the weight multiplies the expert's input") \
+    F(weight_on_output, "weight", ON_INPUT, ANY_, "weight_other_side", "", "the weight multiplies the expert's output") \
+    F(weight_next_slot, "weight", PLAIN, ANY_, "weight_neighbour", "", "the weight of the neighbouring slot") \
+    F(weight_first_slot, "weight", PLAIN, ANY_, "weight_neighbour", "", "every slot has the first one's weight") \
+    F(weight_next_token, "weight", PLAIN, ANY_, "weight_neighbour", "", "the weight of the next token") \
+    F(weights_bf16, "precision", PLAIN, FP32_, "stored_narrow router_narrow", "", "weights rounded to bf16") \
+    F(select_bias_in_weight, "weight", SELECT, ANY_, "select_bias_weighs", "", "the selection's bias enters the weight") \
     /* the choice */ \
     F(select_bias_missing, "choice", SELECT, ANY_, "select_bias_missing", "", "the choice ignores its bias") \
     F(select_bias_negative, "choice", SELECT, ANY_, "select_bias_missing", "", "the choice subtracts its bias") \
-    F(softmax_before_topk, "score", TOPK, ANY_, "softmax_before_topk", "", "softmax over all in place of the chosen") \
-    F(softmax_after_topk, "score", RAW, ANY_, "softmax_after_topk renorm_unwanted", "", "softmax over the chosen in place of all") \
-    F(softmax_as_sigmoid, "score", RAW, ANY_, "score_sigmoid score", "", "sigmoid in place of softmax") \
-    F(sigmoid_as_softmax, "score", SIGMOID, ANY_, "score_softmax score", "", "softmax in place of sigmoid") \
-    F(groups_ignored, "choice", GROUPS, ANY_, "groups_ignored", "", "top-K of all experts, groups ignored") \
-    F(groups_masked_zero, "choice", GROUPS_FULL, ANY_, "groups_masked_zero", "", "scores of other groups are 0, not -inf") \
-    F(group_by_best, "choice", GROUPS, ANY_, "group_by_best", "", "a group counts by its best expert alone") \
-    F(group_by_sum, "choice", GROUPS, ANY_, "group_by_sum", "", "a group counts by all of its experts") \
-    F(group_one_less, "choice", GROUPS, ANY_, "group_one_less", "", "one group too few") \
-    F(ties_to_higher, "choice", TIES, ANY_ | TIE_, "ties_to_higher", "", "ties go to the higher expert") \
-    F(lowest_chosen, "choice", PLAIN, ANY_, "", "", "the worst experts are chosen") \
+    F(softmax_before_topk, "score", TOPK, ANY_, "score_other", "", "softmax over all in place of the chosen") \
+    F(softmax_after_topk, "score", RAW, ANY_, "score_other renorm_added", "", "softmax over the chosen in place of all") \
+    F(softmax_as_sigmoid, "score", RAW, ANY_, "score_other", "", "sigmoid in place of softmax") \
+    F(sigmoid_as_softmax, "score", SIGMOID, ANY_, "score_other", "", "softmax in place of sigmoid") \
+    F(groups_ignored, "choice", GROUPS, ANY_, "groups_missing", "", "top-K of all experts, groups ignored") \
+    F(groups_masked_zero, "choice", GROUPS_FULL, ANY_, "groups_zero", "", "scores of other groups are 0, not -inf") \
+    F(group_by_best, "choice", GROUPS, ANY_, "group_score", "", "a group counts by its best expert alone") \
+    F(group_by_sum, "choice", GROUPS, ANY_, "group_score", "", "a group counts by all of its experts") \
+    F(group_one_less, "choice", GROUPS, ANY_, "groups_fewer group_score", "", "one group too few") \
+    F(ties_to_higher, "choice", TIES, ANY_ | TIE_, "ties_high", "", "ties go to the higher expert") \
+    F(lowest_chosen, "choice", PLAIN, ANY_, "choose_worst", "", "the worst experts are chosen") \
     F(last_choice_second_best, "choice", PLAIN, ANY_, "", "topk_index", "every 7th token's last expert is the next best one") \
     F(one_token_misrouted, "choice", PLAIN, ANY_, "", "topk_index", "token 17's last expert is the next best one") \
     F(topk_capped_64, "choice", WIDE_64, ANY_, "topk_capped", "", "experts from 64 on are never chosen") \
     F(topk_capped_256, "choice", WIDE_256, ANY_, "topk_capped", "", "experts from 256 on are never chosen") \
-    F(capacity_ignored, "choice", CAPACITY, ANY_, "", "", "no expert is ever full") \
-    F(capacity_one_less, "choice", CAPACITY, ANY_, "", "", "experts are full one token early") \
-    F(capacity_keeps_last, "choice", CAPACITY, ANY_, "", "", "experts keep their last tokens") \
+    F(capacity_ignored, "choice", CAPACITY, ANY_, "capacity_other", "", "no expert is ever full") \
+    F(capacity_one_less, "choice", CAPACITY, ANY_, "capacity_other", "", "experts are full one token early") \
+    F(capacity_keeps_last, "choice", CAPACITY, ANY_, "capacity_other", "", "experts keep their last tokens") \
     /* logits */ \
-    F(router_bf16, "precision", RAW, FP32_, "router_bf16", "", "logits rounded to bf16") \
+    F(router_bf16, "precision", RAW, FP32_, "router_narrow stored_narrow", "", "logits rounded to bf16") \
     F(router_bias_missing, "router", R_BIAS, ANY_, "router_bias_missing", "", "logits without b_r") \
-    F(logit_of_neighbour, "router", RAW, ANY_, "", "", "logit 3 is logit 2") \
-    F(k_tail_logits, "router", RAW, ANY_, "k_tail", "", "the last 16 inputs of the router are dropped") \
-    F(logits_told_bf16, "precision", RAW, ANY_, "", "", "logits rounded to bf16 when handed out") \
-    F(weights_told_bf16, "precision", PLAIN, ANY_, "", "", "weights rounded to bf16 when handed out") \
+    F(logit_of_neighbour, "router", RAW, ANY_, "repeated_columns wrong_columns", "", "logit 3 is logit 2") \
+    F(k_tail_logits, "router", RAW, ANY_, "k_block_dropped", "", "the last 16 inputs of the router are dropped") \
+    F(logits_told_bf16, "precision", RAW, ANY_, "stored_narrow router_narrow", "", "logits rounded to bf16 when handed out") \
+    F(weights_told_bf16, "precision", PLAIN, ANY_, "stored_narrow router_narrow", "", "weights rounded to bf16 when handed out") \
     /* activations */ \
-    F(gate_up_swapped, "activation", RAW, ANY_, "gate_up_swapped", "", "gate and up swapped") \
-    F(interleaved_as_concat, "activation", INTERLEAVED, ANY_, "interleaved_as_concat glu_layout layout", "", "interleaved read as concat") \
-    F(concat_as_interleaved, "activation", RAW, ANY_, "concat_as_interleaved glu_layout layout", "", "concat read as interleaved") \
+    F(gate_up_swapped, "activation", RAW, ANY_, "gate_up_swapped halves_swapped", "", "gate and up swapped") \
+    F(interleaved_as_concat, "activation", INTERLEAVED, ANY_, "layout_read layout_mixed", "", "interleaved read as concat") \
+    F(concat_as_interleaved, "activation", RAW, ANY_, "layout_read layout_mixed", "", "concat read as interleaved") \
     F(up_missing, "activation", RAW, ANY_, "up_missing", "", "act(gate) alone") \
     F(clamp_missing, "activation", CLAMP, ANY_, "clamp_missing", "", "nothing is clamped") \
     F(clamp_gate_missing, "activation", CLAMP, ANY_, "clamp_missing", "", "the gate is not clamped") \
-    F(clamp_gate_below, "activation", CLAMP, ANY_, "clamp_missing", "", "the gate is clamped from below too") \
+    F(clamp_gate_below, "activation", CLAMP, ANY_, "clamp_other clamp_missing", "", "the gate is clamped from below too") \
     F(clamp_up_missing, "activation", CLAMP, ANY_, "clamp_missing", "", "the up is not clamped") \
-    F(clamp_up_one_side, "activation", CLAMP, ANY_, "clamp_missing", "", "the up is clamped from above alone") \
-    F(clamp_after_silu, "activation", CLAMP, ANY_, "clamp_after_silu", "", "clamped after the activation") \
+    F(clamp_up_one_side, "activation", CLAMP, ANY_, "clamp_missing clamp_other", "", "the up is clamped from above alone") \
+    F(clamp_after_silu, "activation", CLAMP, ANY_, "clamp_after", "", "clamped after the activation") \
     F(clamp_edge_outside, "activation", CLAMP_EDGE, ANY_, "clamp_edge", "", "a limit counts as outside") \
-    F(clamp_slope_missing, "activation", CLAMP, ANY_, "clamp_slope", "", "gradients pass outside the limits") \
-    F(plus_one_missing, "activation", CLAMP, ANY_, "plus_one_missing", "", "up in place of up + 1") \
-    F(alpha_missing, "activation", CLAMP, ANY_, "alpha_missing", "", "sigmoid(g) in place of sigmoid(alpha g)") \
-    F(gelu_tanh, "activation", GEGLU, FP32_, "gelu_tanh", "", "gelu by tanh in place of erf") \
-    F(gelu_sigmoid, "activation", GEGLU, ANY_, "gelu_sigmoid", "", "gelu by a sigmoid in place of erf") \
+    F(clamp_slope_missing, "activation", CLAMP, ANY_, "clamp_slope slope_missing", "", "gradients pass outside the limits") \
+    F(plus_one_missing, "activation", CLAMP, ANY_, "one_missing", "", "up in place of up + 1") \
+    F(alpha_missing, "activation", CLAMP, ANY_, "alpha_other", "", "sigmoid(g) in place of sigmoid(alpha g)") \
+    F(gelu_tanh, "activation", GEGLU, FP32_, "gelu_tanh activation_other", "", "gelu by tanh in place of erf") \
+    F(gelu_sigmoid, "activation", GEGLU, ANY_, "gelu_tanh activation_other", "", "gelu by a sigmoid in place of erf") \
     F(gelu_slope_cdf, "activation", GEGLU, ANY_, "slope_missing", "", "gelu' without x times its density") \
-    F(silu_as_gelu, "activation", RAW, ANY_, "silu_as_gelu activation", "", "gelu in place of silu") \
-    F(silu_missing, "activation", RAW, ANY_, "silu_missing activation", "", "the gate itself in place of silu(gate)") \
-    F(silu_slope_sigma, "activation", RAW, ANY_, "silu_slope slope_missing", "", "silu' is sigmoid alone") \
-    F(silu_slope_missing, "activation", RAW, ANY_, "silu_slope slope_missing", "", "silu' is 1") \
-    F(relu_leaky, "activation", REGLU, ANY_, "", "", "relu leaks 0.01 x") \
+    F(silu_as_gelu, "activation", RAW, ANY_, "activation_other", "", "gelu in place of silu") \
+    F(silu_missing, "activation", RAW, ANY_, "activation_other", "", "the gate itself in place of silu(gate)") \
+    F(silu_slope_sigma, "activation", RAW, ANY_, "slope_missing", "", "silu' is sigmoid alone") \
+    F(silu_slope_missing, "activation", RAW, ANY_, "slope_missing", "", "silu' is 1") \
+    F(relu_leaky, "activation", REGLU, ANY_, "activation_other", "", "relu leaks 0.01 x") \
     F(relu_slope_missing, "activation", REGLU, ANY_, "slope_missing", "", "relu' is 1") \
-    F(relu2_not_squared, "activation", RELU2, ANY_, "relu2_not_squared activation", "", "relu in place of relu squared") \
-    F(relu2_slope_half, "activation", RELU2, ANY_, "factor", "", "the 2 of relu squared's slope is missing") \
-    F(d_up_gate, "activation", RAW, ANY_, "", "", "d_up from the gate, not from its activation") \
-    F(d_halves_swapped, "activation", RAW, ANY_, "dH_swapped", "", "d_gate and d_up swapped") \
+    F(relu2_not_squared, "activation", RELU2, ANY_, "activation_other", "", "relu in place of relu squared") \
+    F(relu2_slope_half, "activation", RELU2, ANY_, "factor slope_missing", "", "the 2 of relu squared's slope is missing") \
+    F(d_up_gate, "activation", RAW, ANY_, "slope_missing", "", "d_up from the gate, not from its activation") \
+    F(d_halves_swapped, "activation", RAW, ANY_, "halves_swapped", "", "d_gate and d_up swapped") \
     /* parameters */ \
-    F(W1_transposed, "parameters", SQUARE, ANY_, "W1_transposed", "", "W1 transposed") \
-    F(W2_transposed, "parameters", SQUARE, ANY_, "W2_transposed", "", "W2 transposed") \
-    F(neighbour_expert, "parameters", PLAIN, ANY_, "neighbour_weights", "", "every expert has the next one's parameters") \
-    F(neighbour_W1, "parameters", PLAIN, ANY_, "neighbour_weights", "", "every expert has the next one's W1") \
-    F(neighbour_W2, "parameters", PLAIN, ANY_, "neighbour_weights", "", "every expert has the next one's W2") \
-    F(neighbour_b1, "parameters", BIAS, ANY_, "neighbour_bias neighbour_weights", "", "every expert has the next one's b1") \
-    F(neighbour_b2, "parameters", BIAS, ANY_, "neighbour_bias neighbour_weights", "", "every expert has the next one's b2") \
-    F(experts_swapped, "parameters", PLAIN, ANY_, "neighbour_weights experts_swapped experts", "", "experts 2 and 3 have each other's parameters") \
-    F(one_expert_of_another, "parameters", PLAIN, ANY_, "neighbour_weights experts", "", "expert 3 has expert 0's W1") \
-    F(b1_missing, "parameters", BIAS, ANY_, "b1_missing bias_missing", "", "no b1") \
-    F(b2_missing, "parameters", BIAS, ANY_, "b2_missing bias_missing", "", "no b2") \
-    F(b1_gate_only, "parameters", BIAS, ANY_, "b1_missing bias_missing", "", "b1 on the gates alone") \
-    F(b2_twice, "parameters", BIAS, ANY_, "b2_twice", "", "b2 twice") \
+    F(W1_transposed, "parameters", SQUARE, ANY_, "w1_transposed transposed", "", "W1 transposed") \
+    F(W2_transposed, "parameters", SQUARE, ANY_, "w2_transposed transposed", "", "W2 transposed") \
+    F(neighbour_expert, "parameters", PLAIN, ANY_, "weights_neighbour", "", "every expert has the next one's parameters") \
+    F(neighbour_W1, "parameters", PLAIN, ANY_, "w1_neighbour weights_neighbour", "", "every expert has the next one's W1") \
+    F(neighbour_W2, "parameters", PLAIN, ANY_, "w2_neighbour weights_neighbour", "", "every expert has the next one's W2") \
+    F(neighbour_b1, "parameters", BIAS, ANY_, "b1_neighbour bias_neighbour", "", "every expert has the next one's b1") \
+    F(neighbour_b2, "parameters", BIAS, ANY_, "b2_neighbour bias_neighbour", "", "every expert has the next one's b2") \
+    F(experts_swapped, "parameters", PLAIN, ANY_, "weights_neighbour other_expert", "", "experts 2 and 3 have each other's parameters") \
+    F(one_expert_of_another, "parameters", PLAIN, ANY_, "w1_neighbour weights_neighbour", "", "expert 3 has expert 0's W1") \
+    F(b1_missing, "parameters", BIAS, ANY_, "b1_missing", "", "no b1") \
+    F(b2_missing, "parameters", BIAS, ANY_, "b2_missing", "", "no b2") \
+    F(b1_gate_only, "parameters", BIAS, ANY_, "b1_missing", "", "b1 on the gates alone") \
+    F(b2_twice, "parameters", BIAS, ANY_, "b2_missing b2_twice", "", "b2 twice") \
     F(b2_unweighted, "parameters", BIAS, ANY_, "b2_unweighted", "", "b2 outside of the weight") \
     /* products: the ends of sums, and their precision */ \
-    F(k_tail_H, "product", RAW, ANY_, "k_tail", "", "the last 16 inputs of W1 are dropped") \
-    F(k_first_H, "product", RAW, ANY_, "k_first k_tail k_block", "", "the first 16 inputs of W1 are dropped") \
-    F(k_tail_Y, "product", RAW, ANY_, "k_tail", "", "the last 16 inputs of W2 are dropped") \
-    F(k_tail_dA, "product", RAW, ANY_, "k_tail", "", "the last 16 columns of dO are dropped") \
-    F(k_tail_dX, "product", RAW, ANY_, "k_tail", "", "the last 16 columns of dH are dropped") \
-    F(accumulate_bf16, "precision", RAW, ANY_, "accumulate_bf16", "", "sums of H and Y in bf16 between blocks of 16") \
-    F(accumulate_bf16_dW, "precision", HOT, ANY_, "accumulate_bf16", "", "sums of dW1 and dW2 in bf16 between blocks of 16") \
-    F(accumulate_bf16_dX, "precision", RAW, ANY_, "accumulate_bf16", "", "sums of dX~ in bf16 between blocks of 16") \
-    F(tf32, "precision", RAW, FP32_, "tf32", "", "TF32 operands") \
-    F(combine_bf16, "precision", SLOTS, ANY_, "combine_bf16", "", "sums over a token's experts in bf16") \
-    F(dX_bf16_sums, "precision", SLOTS, ANY_, "combine_bf16 accumulate_bf16", "", "sums of dX in bf16") \
-    F(dz_bf16, "precision", PLAIN, FP32_, "dlogits_bf16 dz_bf16", "", "gradients of logits in bf16") \
-    F(dS_told_bf16, "precision", GIVEN, FP32_, "", "", "dS rounded to bf16 when handed out") \
+    F(k_tail_H, "product", RAW, ANY_, "k_block_dropped", "", "the last 16 inputs of W1 are dropped") \
+    F(k_first_H, "product", RAW, ANY_, "k_block_dropped", "", "the first 16 inputs of W1 are dropped") \
+    F(k_tail_Y, "product", RAW, ANY_, "k_block_dropped", "", "the last 16 inputs of W2 are dropped") \
+    F(k_tail_dA, "product", RAW, ANY_, "k_block_dropped", "", "the last 16 columns of dO are dropped") \
+    F(k_tail_dX, "product", RAW, ANY_, "k_block_dropped", "", "the last 16 columns of dH are dropped") \
+    F(accumulate_bf16, "precision", RAW, ANY_, "sums_narrow operands_narrow", "", "sums of H and Y in bf16 between blocks of 16") \
+    F(accumulate_bf16_dW, "precision", LONG, ANY_, "sums_narrow operands_narrow", "", "sums of dW1 and dW2 in bf16 between blocks of 16") \
+    F(accumulate_bf16_dX, "precision", DEEP, ANY_, "sums_narrow operands_narrow", "", "sums of dX~ in bf16 between blocks of 16") \
+    F(tf32, "precision", RAW, FP32_, "operands_narrow", "", "TF32 operands") \
+    F(combine_bf16, "precision", SLOTS, ANY_, "sums_narrow stored_narrow operands_narrow", "", "sums over a token's experts in bf16") \
+    F(dX_bf16_sums, "precision", SLOTS, ANY_, "sums_narrow stored_narrow operands_narrow", "", "sums of dX in bf16") \
+    F(dz_bf16, "precision", PLAIN, FP32_, "stored_narrow sums_narrow", "", "gradients of logits in bf16") \
+    F(dS_told_bf16, "precision", GIVEN, FP32_, "stored_narrow", "", "dS rounded to bf16 when handed out") \
     /* rows of an expert */ \
-    F(first_rows_dropped, "rows", PLAIN, ANY_, "rows_dropped rows_first_dropped", "", "every expert's first row is dropped") \
-    F(last_rows_dropped, "rows", PLAIN, ANY_, "rows_dropped rows_last_dropped", "", "every expert's last row is dropped") \
-    F(tail_dropped, "rows", PLAIN, ANY_, "rows_dropped tail_dropped", "", "rows beyond whole tiles of 16 are dropped") \
-    F(tail_dropped_of_one, "rows", PLAIN, ANY_, "rows_dropped tail_dropped", "", "expert 3's rows beyond whole tiles of 16 are dropped") \
-    F(tail_dropped_of_last, "rows", PLAIN, ANY_, "rows_dropped tail_dropped", "", "the last expert's rows beyond whole tiles of 16 are dropped") \
-    F(second_tile_dropped, "rows", SLOTS, ANY_, "rows_dropped tile_dropped", "", "expert 3's second tile of 16 rows is dropped") \
-    F(odd_rows_dropped, "rows", PLAIN, ANY_, "rows_dropped", "", "expert 0's odd rows are dropped") \
-    F(rows_over_128_dropped, "rows", HOT, ANY_, "rows_dropped tail_dropped", "", "rows beyond the first 128 of an expert are dropped") \
-    F(last_expert_dropped, "rows", PLAIN, ANY_, "expert_skipped rows_dropped", "", "the last expert is not computed") \
-    F(rows_shifted, "rows", PLAIN, ANY_, "rows_shifted", "", "rows of an expert are shifted by one") \
-    F(row_of_next_expert, "rows", PLAIN, ANY_, "rows_of_next_expert", "", "an expert's last row is the next one's first token") \
-    F(tail_of_next_expert, "rows", PLAIN, ANY_, "rows_of_next_expert", "", "expert 3's tail rows are the next one's tokens") \
-    F(gather_off_by_one, "rows", PLAIN, ANY_, "rows_shifted gather_off_by_one", "", "the next token is gathered") \
-    F(row_overflow, "rows", PLAIN, ANY_, "row_overflow", "", "an offset in Y overflows: later rows are the first ones") \
+    F(first_rows_dropped, "rows", PLAIN, ANY_, "edge_row_dropped zero_rows", "", "every expert's first row is dropped") \
+    F(last_rows_dropped, "rows", PLAIN, ANY_, "edge_row_dropped zero_rows", "", "every expert's last row is dropped") \
+    F(tail_dropped, "rows", PLAIN, ANY_, "tail_dropped zero_rows", "", "rows beyond whole tiles of 16 are dropped") \
+    F(tail_dropped_of_one, "rows", PLAIN, ANY_, "tail_dropped zero_rows", "", "expert 3's rows beyond whole tiles of 16 are dropped") \
+    F(tail_dropped_of_last, "rows", RAW, ANY_, "tail_dropped zero_rows", "", "the last expert's rows beyond whole tiles of 16 are dropped") \
+    F(second_tile_dropped, "rows", SLOTS, ANY_, "zero_rows missing_pairs", "", "expert 3's second tile of 16 rows is dropped") \
+    F(odd_rows_dropped, "rows", PLAIN, ANY_, "zero_rows missing_pairs", "", "expert 0's odd rows are dropped") \
+    F(rows_over_128_dropped, "rows", HOT, ANY_, "tail_dropped zero_rows", "", "rows beyond the first 128 of an expert are dropped") \
+    F(last_expert_dropped, "rows", PLAIN, ANY_, "expert_skipped zero_rows", "", "the last expert is not computed") \
+    F(rows_shifted, "rows", PLAIN, ANY_, "moved_rows", "", "rows of an expert are shifted by one") \
+    F(row_of_next_expert, "rows", PLAIN, ANY_, "rows_of_next moved_rows wrong_rows", "", "an expert's last row is the next one's first token") \
+    F(tail_of_next_expert, "rows", PLAIN, ANY_, "rows_of_next moved_rows wrong_rows", "", "expert 3's tail rows are the next one's tokens") \
+    F(gather_off_by_one, "rows", PLAIN, ANY_, "moved_rows", "", "the next token is gathered") \
+    F(row_overflow, "rows", PLAIN, ANY_, "row_overflow moved_rows", "", "an offset in Y overflows: later rows are the first ones") \
     /* columns */ \
-    F(A_columns_repeat, "columns", RAW, ANY_, "columns_repeat", "", "columns of A repeat with period 16") \
-    F(Y_columns_repeat, "columns", RAW, ANY_, "columns_repeat", "", "columns of Y repeat with period 32") \
-    F(A_block_zero, "columns", RAW, ANY_, "columns_wrong columns_zero", "", "columns 16 to 31 of A are 0") \
-    F(Y_block_zero, "columns", RAW, ANY_, "columns_wrong columns_zero", "", "columns 16 to 31 of Y are 0") \
-    F(Y_last_columns, "columns", RAW, ANY_, "columns_wrong columns_zero", "", "the last columns of Y are 0") \
-    F(O_block_zero, "columns", RAW, ANY_, "columns_wrong columns_zero", "", "columns 16 to 31 of O are 0") \
-    F(O_columns_shifted, "columns", RAW, ANY_, "columns_shifted", "", "columns of O are shifted by one") \
-    F(dW1_block_zero, "columns", RAW, ANY_, "columns_wrong columns_zero rows_wrong", "", "16 rows of the first expert's dW1 are 0") \
+    F(A_columns_repeat, "columns", RAW, ANY_, "repeated_columns columns_repeated", "", "columns of A repeat with period 16") \
+    F(Y_columns_repeat, "columns", RAW, ANY_, "repeated_columns columns_repeated", "", "columns of Y repeat with period 32") \
+    F(A_block_zero, "columns", RAW, ANY_, "zero_columns", "", "columns 16 to 31 of A are 0") \
+    F(Y_block_zero, "columns", RAW, ANY_, "zero_columns", "", "columns 16 to 31 of Y are 0") \
+    F(Y_last_columns, "columns", RAW, ANY_, "zero_columns", "", "the last columns of Y are 0") \
+    F(O_block_zero, "columns", RAW, ANY_, "zero_columns", "", "columns 16 to 31 of O are 0") \
+    F(O_columns_shifted, "columns", RAW, ANY_, "moved_columns repeated_columns", "", "columns of O are shifted by one") \
+    F(dW1_block_zero, "columns", RAW, ANY_, "zero_rows wrong_rows", "", "16 rows of the first expert's dW1 are 0") \
     /* tokens */ \
-    F(tokens_128_zero, "tokens", MANY, ANY_, "tokens tokens_wrong", "", "O of 128 tokens is 0") \
-    F(every_64th_token_zero, "tokens", MANY, ANY_, "tokens tokens_wrong", "", "O of every 64th token is 0") \
-    F(last_token_zero, "tokens", MANY, ANY_, "tokens tokens_wrong", "", "O of the last token is 0") \
-    F(tokens_shifted, "tokens", PLAIN, ANY_, "tokens_shifted", "", "O of the next token") \
-    F(two_tokens_swapped, "tokens", PLAIN, ANY_, "tokens tokens_wrong tokens_swapped", "", "O of tokens 17 and 18 swapped") \
-    F(O_element_sign, "tokens", PLAIN, ANY_, "element", "", "one element of O has the other sign") \
-    F(dX_shifted, "tokens", PLAIN, ANY_, "tokens_shifted", "", "dX of the next token") \
-    F(dW1_element_sign, "tokens", PLAIN, ANY_, "element", "", "one element of dW1 has the other sign") \
-    F(O_garbage_tokens, "tokens", NO_EXPERT, ANY_, "", "", "tokens without an expert get a 1") \
+    F(tokens_128_zero, "tokens", MANY, ANY_, "zero_rows", "", "O of 128 tokens is 0") \
+    F(every_64th_token_zero, "tokens", MANY, ANY_, "zero_rows", "", "O of every 64th token is 0") \
+    F(last_token_zero, "tokens", MANY, ANY_, "zero_rows", "", "O of the last token is 0") \
+    F(tokens_shifted, "tokens", PLAIN, ANY_, "moved_rows", "", "O of the next token") \
+    F(two_tokens_swapped, "tokens", PLAIN, ANY_, "moved_rows wrong_rows", "", "O of tokens 17 and 18 swapped") \
+    F(O_element_sign, "tokens", PLAIN, ANY_, "elements", "", "one element of O has the other sign") \
+    F(dX_shifted, "tokens", PLAIN, ANY_, "moved_rows", "", "dX of the next token") \
+    F(dW1_element_sign, "tokens", PLAIN, ANY_, "elements", "", "one element of dW1 has the other sign") \
+    F(O_garbage_tokens, "tokens", NO_EXPERT, ANY_, "garbage_empty elements", "", "tokens without an expert get a 1") \
     /* the combine */ \
-    F(expert_0_skipped, "combine", PLAIN, ANY_, "expert_skipped", "", "expert 0 is skipped in the combine") \
-    F(expert_3_skipped, "combine", PLAIN, ANY_, "expert_skipped", "", "expert 3 is skipped in the combine") \
-    F(last_slot_skipped, "combine", PLAIN, ANY_, "slot_skipped slots", "", "a token's last expert is skipped in the combine") \
-    F(first_slot_twice, "combine", PLAIN, ANY_, "slot_twice slots", "", "a token's first expert counts twice") \
-    F(zero_experts_missing, "combine", ZERO, ANY_, "zero_experts_missing expert_skipped", "", "zero experts add nothing") \
+    F(expert_0_skipped, "combine", PLAIN, ANY_, "expert_skipped missing_pairs", "", "expert 0 is skipped in the combine") \
+    F(expert_3_skipped, "combine", PLAIN, ANY_, "expert_skipped missing_pairs", "", "expert 3 is skipped in the combine") \
+    F(last_slot_skipped, "combine", PLAIN, ANY_, "missing_pairs slot_skipped", "", "a token's last expert is skipped in the combine") \
+    F(first_slot_twice, "combine", PLAIN, ANY_, "missing_pairs slot_twice", "", "a token's first expert counts twice") \
+    F(zero_experts_missing, "combine", ZERO, ANY_, "expert_skipped missing_pairs zero_missing", "", "zero experts add nothing") \
     F(zero_unweighted, "combine", ZERO, ANY_, "zero_unweighted", "", "zero experts add x unweighted") \
     F(shared_missing, "shared", SHARED, ANY_, "shared_missing", "", "no shared expert") \
-    F(shared_twice, "shared", SHARED, ANY_, "shared_twice shared_factor", "", "the shared expert counts twice") \
+    F(shared_twice, "shared", SHARED, ANY_, "shared_factor", "", "the shared expert counts twice") \
     F(shared_gate_missing, "shared", SHARED_GATE, ANY_, "shared_gate_missing", "", "the shared expert without its gate") \
-    F(shared_gate_linear, "shared", SHARED_GATE, ANY_, "shared_gate_linear", "", "the gate's logit in place of its sigmoid") \
-    F(shared_interleaved, "shared", SHARED_LAYOUT, ANY_, "shared_interleaved", "", "the shared expert is read as interleaved") \
+    F(shared_gate_linear, "shared", SHARED_GATE, ANY_, "shared_gate_missing", "", "the gate's logit in place of its sigmoid") \
+    F(shared_interleaved, "shared", SHARED_LAYOUT, ANY_, "shared_layout", "", "the shared expert is read as interleaved") \
     /* gradients */ \
-    F(dS_weighted, "gradient", GIVEN, ANY_, "dS_weighted", "", "dS from the weighted dA'") \
-    F(dS_of_slope, "gradient", GIVEN, ANY_, "dS_wrong_product", "", "dS through act' in place of A") \
-    F(dS_without_b2, "gradient", BIAS, ANY_, "dS_without_b2", "", "dS without b2") \
-    F(dS_shifted, "gradient", GIVEN, ANY_, "rows_shifted", "", "dS of the next row") \
-    F(dS_zero_of_one, "gradient", GIVEN, ANY_, "expert_skipped factor_expert experts", "", "dS of expert 3 is 0") \
-    F(dS_of_weighted_x, "gradient", ON_INPUT, ANY_, "dS_weighted", "", "dS from the weighted input") \
-    F(dS_without_zero, "gradient", ZERO, ANY_, "dS_without_zero", "", "dS of zero experts is 0") \
-    F(dO_of_next_token, "gradient", GIVEN, ANY_, "", "", "dO of the next token is gathered") \
-    F(dz_without_scale, "gradient", EPS, ANY_, "dz_without_scale factor", "", "dlogits without the scale") \
-    F(dz_renorm_missing, "gradient", PLAIN, ANY_, "dlogits_without_renorm", "", "dlogits without the renormalisation") \
-    F(dz_renorm_half, "gradient", SELECT, ANY_, "dlogits_without_renorm", "", "dlogits with half of the renormalisation") \
-    F(dz_without_score, "gradient", RAW, ANY_, "dlogits_without_score", "", "dlogits without the score's slope") \
-    F(dz_sigmoid_slope, "gradient", SIGMOID, ANY_, "dlogits_score_slope dlogits_without_score", "", "sigmoid' without 1 - s") \
-    F(dz_diagonal, "gradient", TOPK, ANY_, "dlogits_diagonal", "", "softmax' without what is off the diagonal") \
-    F(dz_chosen_only, "gradient", RAW, ANY_, "dlogits_chosen_only", "", "no gradient for logits not chosen") \
-    F(db_r_missing, "gradient", R_BIAS, ANY_, "factor db_missing", "", "db_r is 0") \
-    F(dW_r_row_zero, "gradient", PLAIN, ANY_, "rows_wrong factor_expert experts", "", "dW_r of expert 1 is 0") \
-    F(dW_r_tail_tokens, "gradient", PLAIN, ANY_, "k_tail", "", "dW_r without the last 16 tokens") \
-    F(dX_without_router, "gradient", PLAIN, ANY_, "dX_without_router", "", "dX without the router's part") \
-    F(dX_without_shared, "gradient", SHARED, ANY_, "dX_without_shared", "", "dX without the shared expert's part") \
-    F(dX_without_shared_gate, "gradient", SHARED_GATE, ANY_, "dX_without_shared_gate", "", "dX without the shared gate's part") \
-    F(shared_gate_slope, "gradient", SHARED_GATE, ANY_, "shared_gate_slope", "", "the shared gate's slope without 1 - g") \
-    F(dX_without_zero, "gradient", ZERO, ANY_, "dX_without_zero", "", "dX without the zero experts' part") \
-    F(dX_without_expert, "gradient", PLAIN, ANY_, "dX_without_expert expert_skipped", "", "dX without expert 3's part") \
-    F(dX_without_last_slot, "gradient", PLAIN, ANY_, "slot_skipped slots", "", "dX without a token's last expert") \
-    F(dX_weight_twice, "gradient", PLAIN, ANY_, "dX_weight_twice weight_twice", "", "dX weighs dX~ again") \
-    F(dX_unweighted, "gradient", ON_INPUT, ANY_, "dX_unweighted weight_missing", "", "dX without the input's weight") \
-    F(dH_unweighted, "gradient", PLAIN, ANY_, "dA_unweighted", "", "dA without the weight") \
-    F(dH_weight_twice, "gradient", PLAIN, ANY_, "dA_weight_twice", "", "dA with the weight twice") \
-    F(dW2_unweighted, "gradient", PLAIN, ANY_, "A_unweighted", "", "A' without the weight") \
-    F(dW2_weight_twice, "gradient", PLAIN, ANY_, "A_weight_twice", "", "A' with the weight twice") \
-    F(dW1_of_another, "gradient", PLAIN, ANY_, "dW_of_another experts", "", "dW1 of expert 3 is expert 0's") \
-    F(dW2_of_another, "gradient", PLAIN, ANY_, "dW_of_another experts", "", "dW2 of expert 3 is expert 0's") \
-    F(dW1_swapped, "gradient", PLAIN, ANY_, "dW_of_another experts", "", "dW1 of experts 2 and 3 swapped") \
-    F(dW1_last_expert_zero, "gradient", PLAIN, ANY_, "factor_expert expert_skipped experts", "", "dW1 of the last expert is 0") \
-    F(dW1_tail_rows, "gradient", PLAIN, ANY_, "dW_tail_dropped tail_dropped", "", "dW1 without rows beyond whole tiles of 16") \
-    F(dW2_tail_rows, "gradient", PLAIN, ANY_, "dW_tail_dropped tail_dropped", "", "dW2 without rows beyond whole tiles of 16") \
-    F(dW1_first_row, "gradient", PLAIN, ANY_, "dW_first_dropped rows_dropped", "", "dW1 without an expert's first row") \
-    F(db1_missing, "gradient", BIAS, ANY_, "db_missing factor", "", "db1 is 0") \
-    F(db2_missing, "gradient", BIAS, ANY_, "db_missing factor", "", "db2 is 0") \
-    F(db2_unweighted, "gradient", BIAS, ANY_, "db2_unweighted", "", "db2 without the weight") \
-    F(dW_shared_zero, "gradient", SHARED, ANY_, "factor", "", "dW1_shared is 0") \
-    F(empty_dW_garbage, "gradient", EMPTY, ANY_, "empty_expert_garbage", "must be exactly 0", "garbage in dW2 of empty experts") \
+    F(dS_weighted, "gradient", GIVEN, ANY_, "ds_weighted factor_by_weight", "", "dS from the weighted dA'") \
+    F(dS_of_slope, "gradient", GIVEN, ANY_, "ds_product", "", "dS through act' in place of A") \
+    F(dS_without_b2, "gradient", BIAS, ANY_, "ds_bias", "", "dS without b2") \
+    F(dS_shifted, "gradient", GIVEN, ANY_, "moved_rows", "", "dS of the next row") \
+    F(dS_zero_of_one, "gradient", GIVEN, ANY_, "zero_rows factor_by_expert", "", "dS of expert 3 is 0") \
+    F(dS_of_weighted_x, "gradient", ON_INPUT, ANY_, "ds_weighted factor_by_weight", "", "dS from the weighted input") \
+    F(dS_without_zero, "gradient", ZERO, ANY_, "zero_rows ds_zero", "", "dS of zero experts is 0") \
+    F(dO_of_next_token, "gradient", GIVEN, ANY_, "moved_rows do_moved", "", "dO of the next token is gathered") \
+    F(dz_without_scale, "gradient", EPS, ANY_, "dz_scale factor", "", "dlogits without the scale") \
+    F(dz_renorm_missing, "gradient", PLAIN, ANY_, "ds_norm", "", "dlogits without the renormalisation") \
+    F(dz_renorm_half, "gradient", SELECT, ANY_, "ds_norm", "", "dlogits with half of the renormalisation") \
+    F(dz_without_score, "gradient", RAW, ANY_, "dz_score", "", "dlogits without the score's slope") \
+    F(dz_sigmoid_slope, "gradient", SIGMOID, ANY_, "dz_score", "", "sigmoid' without 1 - s") \
+    F(dz_diagonal, "gradient", TOPK, ANY_, "dz_score", "", "softmax' without what is off the diagonal") \
+    F(dz_chosen_only, "gradient", RAW, ANY_, "dz_score", "", "no gradient for logits not chosen") \
+    F(db_r_missing, "gradient", R_BIAS, ANY_, "all_zero", "", "db_r is 0") \
+    F(dW_r_row_zero, "gradient", PLAIN, ANY_, "zero_rows", "", "dW_r of expert 1 is 0") \
+    F(dW_r_tail_tokens, "gradient", PLAIN, ANY_, "k_block_dropped", "", "dW_r without the last 16 tokens") \
+    F(dX_without_router, "gradient", PLAIN, ANY_, "dx_router", "", "dX without the router's part") \
+    F(dX_without_shared, "gradient", SHARED, ANY_, "dx_shared", "", "dX without the shared expert's part") \
+    F(dX_without_shared_gate, "gradient", SHARED_GATE, ANY_, "dx_gate", "", "dX without the shared gate's part") \
+    F(shared_gate_slope, "gradient", SHARED_GATE, ANY_, "gate_slope", "", "the shared gate's slope without 1 - g") \
+    F(dX_without_zero, "gradient", ZERO, ANY_, "dx_zero", "", "dX without the zero experts' part") \
+    F(dX_without_expert, "gradient", PLAIN, ANY_, "missing_pairs expert_skipped", "", "dX without expert 3's part") \
+    F(dX_without_last_slot, "gradient", PLAIN, ANY_, "missing_pairs slot_skipped", "", "dX without a token's last expert") \
+    F(dX_weight_twice, "gradient", PLAIN, ANY_, "dx_weight dx_scale factor_by_weight", "", "dX weighs dX~ again") \
+    F(dX_unweighted, "gradient", ON_INPUT, ANY_, "dx_scale", "", "dX without the input's weight") \
+    F(dH_unweighted, "gradient", PLAIN, ANY_, "dh_weight factor_by_weight", "", "dA without the weight") \
+    F(dH_weight_twice, "gradient", PLAIN, ANY_, "dh_weight factor_by_weight", "", "dA with the weight twice") \
+    F(dW2_unweighted, "gradient", PLAIN, ANY_, "dw2_weight", "", "A' without the weight") \
+    F(dW2_weight_twice, "gradient", PLAIN, ANY_, "dw2_weight", "", "A' with the weight twice") \
+    F(dW1_of_another, "gradient", PLAIN, ANY_, "other_expert", "", "dW1 of expert 3 is expert 0's") \
+    F(dW2_of_another, "gradient", PLAIN, ANY_, "other_expert", "", "dW2 of expert 3 is expert 0's") \
+    F(dW1_swapped, "gradient", PLAIN, ANY_, "other_expert", "", "dW1 of experts 2 and 3 swapped") \
+    F(dW1_last_expert_zero, "gradient", PLAIN, ANY_, "zero_rows factor_by_expert", "", "dW1 of the last expert is 0") \
+    F(dW1_tail_rows, "gradient", PLAIN, ANY_, "tail_dropped k_block_dropped", "", "dW1 without rows beyond whole tiles of 16") \
+    F(dW2_tail_rows, "gradient", PLAIN, ANY_, "tail_dropped k_block_dropped", "", "dW2 without rows beyond whole tiles of 16") \
+    F(dW1_first_row, "gradient", PLAIN, ANY_, "edge_row_dropped k_block_dropped", "", "dW1 without an expert's first row") \
+    F(db1_missing, "gradient", BIAS, ANY_, "all_zero", "", "db1 is 0") \
+    F(db2_missing, "gradient", BIAS, ANY_, "all_zero", "", "db2 is 0") \
+    F(db2_unweighted, "gradient", BIAS, ANY_, "db2_weight", "", "db2 without the weight") \
+    F(dW_shared_zero, "gradient", SHARED, ANY_, "all_zero", "", "dW1_shared is 0") \
+    F(empty_dW_garbage, "gradient", EMPTY, ANY_, "garbage_empty", "must be exactly 0", "garbage in dW2 of empty experts") \
     /* state between calls */ \
-    F(O_adds_up, "state", GIVEN, ANY_, "accumulated stale", "not deterministic", "O adds up over calls") \
-    F(dX_adds_up, "state", GIVEN, ANY_, "accumulated stale", "not deterministic", "dX adds up over calls") \
-    F(dW_adds_up, "state", GIVEN, ANY_, "accumulated stale", "not deterministic", "dW1 and dW2 add up over calls") \
-    F(dW2_adds_up, "state", GIVEN, ANY_, "accumulated stale", "not deterministic", "dW2 adds up over calls") \
-    F(O_stale_tokens, "state", NO_EXPERT, ANY_, "stale", "input", "O of tokens without an expert is an earlier input's") \
-    F(empty_dW_stale, "state", EMPTY, ANY_, "stale", "input", "dW of empty experts is an earlier input's") \
+    F(O_adds_up, "state", GIVEN, ANY_, "accumulated", "not deterministic", "O adds up over calls") \
+    F(dX_adds_up, "state", GIVEN, ANY_, "accumulated", "not deterministic", "dX adds up over calls") \
+    F(dW_adds_up, "state", GIVEN, ANY_, "accumulated", "not deterministic", "dW1 and dW2 add up over calls") \
+    F(dW2_adds_up, "state", GIVEN, ANY_, "accumulated", "not deterministic", "dW2 adds up over calls") \
+    F(O_stale_tokens, "state", NO_EXPERT, ANY_, "stale garbage_empty", "input", "O of tokens without an expert is an earlier input's") \
+    F(empty_dW_stale, "state", EMPTY, ANY_, "stale garbage_empty", "input", "dW of empty experts is an earlier input's") \
     F(set_input_ignored, "state", PLAIN, ANY_, "stale", "input", "only the first input is taken") \
     F(X_kept, "state", PLAIN, ANY_, "stale", "input", "only the first X is taken") \
     F(dO_kept, "state", PLAIN, ANY_, "stale", "input", "only the first dO is taken") \
@@ -309,14 +312,14 @@
     F(nondeterministic_third, "repetition", PLAIN, ANY_, "nondeterministic", "not deterministic", "a last bit of O differs in one run of three") \
     F(dW1_nondeterministic, "repetition", PLAIN, ANY_, "nondeterministic", "not deterministic", "a last bit of dW1 changes with every run") \
     /* numbers that are none */ \
-    F(O_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "not finite", "a NaN of O becomes 0") \
-    F(O_inf_swallowed, "nonfinite", INF_GIVEN, ANY_, "nan_swallowed", "not finite", "an infinity of O becomes a number") \
-    F(dX_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "not finite", "a NaN of dX becomes 0") \
-    F(dX_inf_swallowed, "nonfinite", INF_GIVEN, ANY_, "nan_swallowed", "not finite", "an infinity of dX becomes a number") \
-    F(dW1_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "not finite", "a NaN of dW1 becomes 0") \
-    F(dW2_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "not finite", "a NaN of dW2 becomes 0") \
-    F(dS_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "not finite", "a NaN of dS becomes 0") \
-    F(logit_nan_swallowed, "nonfinite", NAN_ROUTED, ANY_, "nan_swallowed", "not finite", "a NaN of the logits becomes 0") \
+    F(O_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of O becomes 0") \
+    F(O_inf_swallowed, "nonfinite", INF_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "an infinity of O becomes a number") \
+    F(dX_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of dX becomes 0") \
+    F(dW1_inf_swallowed, "nonfinite", INF_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "an infinity of dW1 becomes a number") \
+    F(dW1_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of dW1 becomes 0") \
+    F(dW2_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of dW2 becomes 0") \
+    F(dS_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of dS becomes 0") \
+    F(logit_nan_swallowed, "nonfinite", NAN_ROUTED, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of the logits becomes 0") \
     /* memory */ \
     F(unwritten_O, "memory", PLAIN, ANY_, "", "not written", "the last 3 elements of O are not written") \
     F(unwritten_dX, "memory", PLAIN, ANY_, "", "not written", "the last 3 elements of dX are not written") \

@@ -33,16 +33,7 @@ static moe_status run_case(size_t i, const moe_log *log, moe_problem **ret,
     moe_case_destroy(&c);
     if (status)
         return status;
-    moe_problem *p = *ret;
-    moe_tensors in = p->in;
-    if (!(p->pass & MOE_PASS_BWD))
-        in.t[MOE_T_DO].data = NULL;
-    moe_reference_params params = {.tokens = p->T,
-                                   .precision = MOE_F64,
-                                   .plan = p->plan,
-                                   .plan_given = p->plan != NULL,
-                                   .seed = p->seed};
-    status = moe_reference_run(&p->layer, &in, &params, log, ret_oracle);
+    status = moe_reference_problem(*ret, 0, log, ret_oracle);
     if (status)
         moe_problem_destroy(ret);
     return status;

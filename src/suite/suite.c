@@ -31,6 +31,9 @@
     C(empty_experts,     1, "T=16 d=16 n=8 E=6 K=2 route=counts:0+16+0+9+7+0 seed=25") \
     C(tokens_without_experts, 1, "T=12 d=16 n=8 E=4 K=2 route=counts:2+0+3+1 seed=26") \
     C(no_pairs,          0, "T=5 d=16 n=8 E=3 K=1 shared=8 route=counts:0+0+0 seed=27") \
+    C(masked_tokens,     1, "T=16 d=16 n=8 E=6 K=2 route=uniform masked=5 seed=110") \
+    C(dropped_slots,     1, "T=16 d=16 n=8 E=6 K=3 route=zipf:1 masked=2 drop=7 bias=1 seed=111") \
+    C(masked_shared,     1, "T=16 d=16 n=8 E=4 K=2 shared=8 shared_gate=1 route=uniform masked=6 seed=112") \
     C(skewed_256,        0, "T=300 d=64 n=48 E=16 K=4 route=zipf:1.5 seed=28") \
     /* ties and scales */ \
     C(ties,              1, "T=6 d=16 n=8 E=5 K=2 r_scale=0 seed=30") \

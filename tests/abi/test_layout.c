@@ -150,6 +150,7 @@ static const number values[] = {
     VALUE(MOE_E_NOTFOUND, -6),
     VALUE(MOE_E_ABI, -7),
     VALUE(MOE_E_DEVICE, -8),
+    VALUE(MOE_E_CONTRACT, -9),
     VALUE(MOE_LOG_ERROR, 0),
     VALUE(MOE_LOG_WARN, 1),
     VALUE(MOE_LOG_INFO, 2),

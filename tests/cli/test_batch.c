@@ -18,7 +18,7 @@ static void expect_batch(const char *bytes, size_t size, int code, int lines, co
     temporary_file(path, "", bytes, size);
     outcome *o = batch("--output json");
     int seen = 0;
-    for (const char *at = o->text; (at = strstr(at, "{\"moeref\":1,")); at++)
+    for (const char *at = o->text; (at = strstr(at, "{\"moeref\":2,")); at++)
         seen++;
     cr_expect_eq(o->code, code, "exit %d, want %d: %.500s", o->code, code, o->text);
     cr_expect_eq(seen, lines, "%d lines, want %d: %.500s", seen, lines, o->text);

@@ -323,3 +323,39 @@ Test(cli, exported_inputs_are_complete) {
     moe_safetensors_close(&file);
     temporary_remove(dir);
 }
+
+/* Tokens and slots without experts are -1 in what is exported, and what is exported is right. A
+ * layer that routes itself brings its mask. */
+Test(cli, exported_slots) {
+    static const char *const cases[] = {
+        "T=9 d=8 n=8 E=4 K=2 dtype=fp32 route=uniform masked=3 drop=2 seed=1",
+        "T=9 d=8 n=8 E=4 K=2 dtype=fp32 masked=3 seed=2"};
+    for (int i = 0; i < 2; i++) {
+        char dir[TEMPORARY_BYTES], path[200], args[500];
+        temporary_folder(dir);
+        moe_safetensors *file = NULL;
+        moe_tensor index, mask;
+        int64_t empty = 0;
+        snprintf(path, sizeof path, "%s/all.safetensors", dir);
+        snprintf(args, sizeof args, "golden --export %s --case \"%s\"", path, cases[i]);
+        expect(0, "tensors of", args);
+        cr_assert_eq(moe_safetensors_open(path, NULL, &file), MOE_OK);
+        cr_assert_eq(moe_safetensors_get(file, "topk_index", &index), MOE_OK);
+        cr_assert(index.dtype == MOE_I64 && index.shape[0] == 9 && index.shape[1] == 2);
+        for (int k = 0; k < 18; k++)
+            empty += ((const int64_t *)index.data)[k] == -1;
+        cr_expect_eq(empty, i ? 6 : 8);
+        cr_expect_eq(moe_safetensors_get(file, "masked", &mask), i ? MOE_OK : MOE_E_NOTFOUND);
+        for (int t = 0; i && t < 9; t++)
+            cr_expect_eq(((const unsigned char *)mask.data)[t],
+                         ((const int64_t *)index.data)[2 * t] == -1);
+        moe_safetensors_close(&file);
+        snprintf(args, sizeof args, "check --outputs %s --case \"%s\"", path, cases[i]);
+        expect(0, "1 passed", args);
+        snprintf(args, sizeof args, "check --backend reference --inputs %s --case \"%s\"", path,
+                 cases[i]);
+        if (i == 0)
+            expect(0, "1 passed", args);
+        temporary_remove(dir);
+    }
+}

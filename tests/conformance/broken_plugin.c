@@ -109,6 +109,7 @@ static void broken_release(void *self) {
     moe_reference_result_destroy(&l->result);
     moe_plan_destroy(&l->plan);
     moe_plan_destroy(&l->lie);
+    moe_plan_destroy(&l->none);
     moe_tensor_destroy(&l->own);
     free(l);
 }
@@ -230,18 +231,29 @@ static moe_status broken_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
 #ifdef BROKEN_SILENT
 #define broken_routing NULL
 #else
+/* Plans that contradict themselves. */
+static moe_status spoil_plan(broken_layer *l) {
+    bool backwards = has(l, "malformed"), twice = has(l, "twice");
+    moe_plan_destroy(&l->none);
+    if (!backwards && !twice && !has(l, "stranger"))
+        return MOE_OK;
+    moe_status status = moe_plan_copy(l->result->plan, &l->none);
+    if (!status && backwards) /* offsets that do */
+        l->none->offsets[1] = l->none->n_pairs + 7;
+    else if (!status) /* a token again, or one that there is not */
+        l->none->token[1] = twice ? l->none->token[0] : (int32_t)l->none->n_tokens;
+    return status;
+}
+
 static moe_status broken_routing(void *self, const moe_plan **ret) {
     broken_layer *l = self;
-    if (has(l, "malformed")) { /* offsets that run backwards */
-        moe_plan_destroy(&l->lie);
-        if (moe_plan_copy(l->result->plan, &l->lie))
-            return MOE_E_NOMEM;
-        l->lie->offsets[1] = l->lie->n_pairs + 7;
-        *ret = l->lie;
-        return MOE_OK;
+    moe_status status = spoil_plan(l);
+    if (status || l->none) {
+        *ret = l->none;
+        return status;
     }
     bool lies = l->runs == 2 && (has(l, "moody") || has(l, "dropping"));
-    moe_status status = lies ? change_choice(l, has(l, "dropping")) : MOE_OK;
+    status = lies ? change_choice(l, has(l, "dropping")) : MOE_OK;
     *ret = lies ? l->lie : l->result->plan;
     return status;
 }

@@ -21,6 +21,7 @@ typedef struct broken_layer {
     moe_tensors in; /* views */
     moe_plan *plan; /* copy of the given one, possibly spoilt; NULL: routes itself */
     moe_plan *lie;  /* what routing() tells, where it is spoilt */
+    moe_plan *none; /* what it tells where that is no plan */
     uint64_t seed;
     int runs;
     moe_tensor own; /* a spoilt copy of one input */

@@ -41,7 +41,7 @@ static const control controls[] = {
     {"not_zero", EMPTY, "dW1", "expert 0 must be exactly 0", "dW1"},
     /* routing */
     {"routing", PLAIN, "topk_index", "token 1:", "topk_index"},
-    {"malformed", PLAIN, "topk_index", "contradicts itself", ""},
+    {"malformed", PLAIN, "topk_index", "plan: offsets of expert 0 run from 0 to", "topk_index"},
     /* repetition */
     {"random", PLAIN, "dS", "not deterministic", "dS"},
     {"stale_dw", PLAIN, "dW1", "not deterministic", "dW1"},

@@ -5,7 +5,7 @@
 #include "check/verdict/result.h"
 #include "drawn.h"
 #include "odd.h"
-#include "random_layers.h"
+#include "random_layer.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -102,7 +102,7 @@ Test(correct, however_it_adds, .timeout = 6000) {
     tally n = {0};
     for (long i = from; i < from + count; i++) {
         drawing d;
-        draw((uint64_t)i + 100000, &d);
+        draw_layer((uint64_t)i + 100000, &d);
         if (moe_rng_bits(14, (uint64_t)i, 0) % 3 == 0)
             put(&d, " dtype=fp32");
         for (uint64_t turn = 0; turn < (wanted ? RECIPES : 1); turn++) {

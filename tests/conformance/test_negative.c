@@ -276,6 +276,25 @@ Test(negative, silent_routing) {
     moe_check_result_destroy(&r);
 }
 
+/* Of a plan that contradicts itself nothing is read, but what has no pairs is judged. */
+Test(negative, malformed_plan) {
+    static const struct {
+        const char *fault, *words;
+    } faults[] = {{"malformed", "plan: offsets of expert 0 run from 0 to"},
+                  {"twice", "plan: expert 0 has token "},
+                  {"stranger", "of expert 0, names token 24 of 24"}};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        moe_check_result *r = check(faults[i].fault, PLAIN, NULL);
+        cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+        cr_expect_eq(strncmp(r->why, "topk_index: the backend's ", 26), 0, "%s", r->why);
+        cr_expect(strstr(r->why, faults[i].words), "'%s' lacks '%s'", r->why, faults[i].words);
+        cr_expect_eq(entry(r, "O")->verdict, MOE_VERDICT_PASS);
+        cr_expect_eq(entry(r, "dW1")->verdict, MOE_VERDICT_PASS);
+        cr_expect_null(entry(r, "dS"));
+        moe_check_result_destroy(&r);
+    }
+}
+
 /* What was seen is kept: inputs, results and truth in one file. */
 Test(negative, failures_are_dumped) {
     char dir[TEMPORARY_BYTES], path[1024];

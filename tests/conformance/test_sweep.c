@@ -4,7 +4,7 @@
  * sweeps another backend. */
 #include "drawn.h"
 #include "moeref/check.h"
-#include "random_layers.h"
+#include "random_layer.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -99,7 +99,7 @@ static void sweep_backend(const char *path, const char *spec) {
     cr_assert_eq(moe_backend_open(s.all, spec, &params, NULL, &s.backend), MOE_OK, "%s", spec);
     for (long i = 0; i < count; i++) {
         drawing d;
-        draw((uint64_t)i, &d);
+        draw_layer((uint64_t)i, &d);
         judge(&s, d.line, -1);
         judge(&s, d.line, 1);
     }

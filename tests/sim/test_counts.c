@@ -22,19 +22,26 @@ static int64_t sum(const int64_t *counts, int64_t n) {
 }
 
 Test(sim_counts, every_pair_goes_somewhere_and_no_token_twice) {
-    static const char *const lines[] = {
-        "T=1 d=8 n=8 E=4 K=4 route=uniform",      "T=100 d=8 n=8 E=7 K=3 route=uniform",
-        "T=100 d=8 n=8 E=7 K=7 route=zipf:2",     "T=4096 d=8 n=8 E=64 K=8 route=zipf:1.2",
-        "T=4096 d=8 n=8 E=64 K=8 route=balanced", "T=4096 d=8 n=8 E=64 K=8 route=router",
-        "T=50 d=8 n=8 E=16 K=2 route=hot:3",      "T=50 d=8 n=8 E=1 K=1 route=hot:0",
-        "T=3 d=8 n=8 E=512 K=2 route=uniform"};
+    static const char *const lines[] = {"T=1 d=8 n=8 E=4 K=4 route=uniform",
+                                        "T=100 d=8 n=8 E=7 K=3 route=uniform",
+                                        "T=100 d=8 n=8 E=7 K=7 route=zipf:2",
+                                        "T=4096 d=8 n=8 E=64 K=8 route=zipf:1.2",
+                                        "T=4096 d=8 n=8 E=64 K=8 route=balanced",
+                                        "T=4096 d=8 n=8 E=64 K=8 route=router",
+                                        "T=50 d=8 n=8 E=16 K=2 route=hot:3",
+                                        "T=50 d=8 n=8 E=1 K=1 route=hot:0",
+                                        "T=3 d=8 n=8 E=512 K=2 route=uniform",
+                                        "T=100 d=8 n=8 E=7 K=3 masked=40",
+                                        "T=100 d=8 n=8 E=7 K=3 route=zipf:1 masked=99 drop=2",
+                                        "T=100 d=8 n=8 E=7 K=3 route=hot:2 masked=100"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         moe_case c;
         int64_t *counts = draw(lines[i], &c);
-        cr_expect_eq(sum(counts, c.layer.E), c.T * c.layer.K, "%s", lines[i]);
+        int64_t tokens = c.T - c.masked;
+        cr_expect_eq(sum(counts, c.layer.E), tokens * c.layer.K - c.drop, "%s", lines[i]);
         for (int64_t e = 0; e < c.layer.E; e++)
-            cr_expect(counts[e] >= 0 && counts[e] <= c.T, "%s: expert %d has %d", lines[i], (int)e,
-                      (int)counts[e]);
+            cr_expect(counts[e] >= 0 && counts[e] <= tokens, "%s: expert %d has %d", lines[i],
+                      (int)e, (int)counts[e]);
         free(counts);
         moe_case_destroy(&c);
     }

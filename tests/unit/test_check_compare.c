@@ -120,20 +120,25 @@ Test(check_compare, nan_fails) {
     }
 }
 
-/* Where the truth is not finite nothing is compared, whatever stands there. */
+/* Where the truth is not finite any NaN or infinity is right, and no number. */
 Test(check_compare, truth_not_finite) {
     moe_layer_desc desc = layer(16, 8, 4);
     moe_tensor want = normal(2, 32, 16, 0, 1), got = normal(2, 32, 16, 0, 1);
     moe_tensor_verdict v;
     for (int64_t i = 0; i < 16; i++)
         *at(&want, 16 + i) = i % 2 ? NAN : INFINITY;
-    *at(&got, 17) = NAN;
-    *at(&got, 18) = 1e30;
+    for (int64_t i = 0; i < 16; i++)
+        *at(&got, 16 + i) = i % 3 ? NAN : -INFINITY;
     moe_compare(MOE_T_O, MOE_F32, &desc, &got, &want, NULL, NULL, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_PASS, "%s", v.why);
     cr_expect_eq(v.not_compared, 16);
+    *at(&got, 18) = 0;
+    *at(&got, 19) = 1e30;
+    moe_compare(MOE_T_O, MOE_F32, &desc, &got, &want, NULL, NULL, &v);
+    cr_expect_eq(v.verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(v.why, "2 elements are finite where the oracle is"), "%s", v.why);
     for (int64_t i = 0; i < 32 * 16; i++)
-        *at(&want, i) = NAN;
+        *at(&want, i) = *at(&got, i) = NAN;
     moe_compare(MOE_T_O, MOE_F32, &desc, &got, &want, NULL, NULL, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_SKIP);
     cr_expect_eq(v.nonzero, 0);

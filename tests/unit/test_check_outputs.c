@@ -35,7 +35,9 @@ static file *open_file(const char *line, moe_dtype arithmetic, moe_dtype stored)
                                    .precision = (int32_t)arithmetic,
                                    .plan = f->problem->plan,
                                    .plan_given = f->problem->plan != NULL};
-    cr_assert_eq(moe_reference_run(&f->problem->layer, &f->problem->in, &params, NULL, &f->right),
+    cr_assert_eq(f->problem->masked ? moe_reference_problem(f->problem, 1, NULL, &f->right)
+                                    : moe_reference_run(&f->problem->layer, &f->problem->in,
+                                                        &params, NULL, &f->right),
                  MOE_OK);
     for (int id = 0; id < MOE_T_COUNT; id++)
         if (f->right->out.t[id].data)
@@ -54,6 +56,9 @@ static void add_routing(file *f) {
     const moe_plan *plan = f->right->plan;
     for (int64_t t = 0; t < ROUTED_T; t++)
         for (int64_t k = 0; k < ROUTED_K; k++) {
+            f->index[t * ROUTED_K + k] = -1;
+            if (k >= plan->token_offsets[t + 1] - plan->token_offsets[t])
+                continue;
             int64_t row = plan->pair_of_token[plan->token_offsets[t + 1] - 1 - k], e = 0;
             while (plan->offsets[e + 1] <= row)
                 e++;
@@ -349,6 +354,41 @@ Test(check_outputs, ids_of_a_given_plan) {
     expect_bad_ids(f, "token 5, slot 0: 77 is no expert", &r);
     moe_check_result_destroy(&r);
     close_file(f);
+}
+
+/* Tokens without experts, by a given plan and by a mask of the router's: their slots are -1, their
+ * O and dX are the shared expert's alone; a token that has experts all the same is wrong. */
+Test(check_outputs, masked_tokens) {
+    static const char *const lines[] = {GIVEN " masked=4 drop=3", ROUTED " masked=4",
+                                        ROUTED " masked=4 shared=8", ROUTED " masked=12"};
+    for (int i = 0; i < 4; i++) {
+        file *f = open_file(lines[i], MOE_F32, MOE_F32);
+        moe_check_result *r = NULL;
+        int64_t t = 0;
+        add(f, MOE_T_O);
+        add(f, MOE_T_DX);
+        add(f, MOE_T_DW1);
+        add_routing(f);
+        cr_assert_eq(judge(f, -1, &r), MOE_OK);
+        cr_expect_eq(r->verdict, i == 3 ? MOE_VERDICT_MISTRUSTED : MOE_VERDICT_PASS, "%s: %s",
+                     lines[i], r->why);
+        moe_check_result_destroy(&r);
+        while (f->index[2 * t] >= 0 || f->index[2 * t + 1] >= 0)
+            t++;
+        f->index[2 * t] = 3;
+        cr_assert_eq(judge(f, -1, &r), MOE_OK);
+        char words[64];
+        snprintf(words, sizeof words, "token %lld: has 3 too many", (long long)t);
+        cr_expect(r->verdict == MOE_VERDICT_FAIL && strstr(r->why, words), "%s: '%s' lacks '%s'",
+                  lines[i], r->why, words);
+        moe_check_result_destroy(&r);
+        f->index[2 * t] = -1;
+        ((float *)f->cast.t[MOE_T_O].data)[t * 16 + 5] += 0.5f;
+        cr_assert_eq(judge(f, -1, &r), MOE_OK);
+        cr_expect_eq(entry(r, "O")->verdict, MOE_VERDICT_FAIL, "%s: %s", lines[i], r->why);
+        moe_check_result_destroy(&r);
+        close_file(f);
+    }
 }
 
 /* Gradients in the file of a case that has none: not judged, and nothing else suffers. */

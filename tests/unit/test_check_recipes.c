@@ -189,8 +189,8 @@ Test(check_recipes, selector) {
     cr_expect_str_eq(text, "--backend './a b/$x.so:v' --arithmetic fp16 --recipe eager "
                            "--repeat 20 --exhaustive");
     free(text);
-    text = moe_int_selector("--outputs", "/tmp/mine.safetensors", -1, &none);
-    cr_expect_str_eq(text, "--outputs /tmp/mine.safetensors");
+    text = moe_int_selector("--outputs", "/data/mine.safetensors", -1, &none);
+    cr_expect_str_eq(text, "--outputs /data/mine.safetensors");
     free(text);
     text = moe_int_selector("--outputs", "", -1, &none);
     cr_expect_str_eq(text, "--outputs ''");

@@ -118,9 +118,9 @@ static void remember(void *user, moe_log_level level, const char *message) {
 }
 
 Test(status, names_and_messages) {
-    static const moe_status codes[] = {MOE_OK,         MOE_E_INVALID, MOE_E_NOMEM,
-                                       MOE_E_IO,       MOE_E_FORMAT,  MOE_E_UNSUPPORTED,
-                                       MOE_E_NOTFOUND, MOE_E_ABI,     MOE_E_DEVICE};
+    static const moe_status codes[] = {MOE_OK,       MOE_E_INVALID,     MOE_E_NOMEM,    MOE_E_IO,
+                                       MOE_E_FORMAT, MOE_E_UNSUPPORTED, MOE_E_NOTFOUND, MOE_E_ABI,
+                                       MOE_E_DEVICE, MOE_E_CONTRACT};
     for (int i = 0; i < 9; i++) {
         cr_assert_eq(codes[i], -i, "pinned value");
         for (int j = 0; j < i; j++)

@@ -59,6 +59,53 @@ Test(layer_draw, uniform_plans) {
     moe_problem_destroy(&p);
 }
 
+static int64_t experts_of(const moe_plan *plan, int64_t t) {
+    return plan->token_offsets[t + 1] - plan->token_offsets[t];
+}
+
+/* Masked tokens have no expert, all others keep theirs; dropped pairs are gone besides. */
+Test(layer_draw, tokens_and_slots_without_experts) {
+    moe_problem *all = draw_plan("T=400 d=1 n=1 E=16 K=3 route=zipf:1 seed=3");
+    moe_problem *masked = draw_plan("T=400 d=1 n=1 E=16 K=3 route=zipf:1 masked=150 seed=3");
+    moe_problem *dropped =
+        draw_plan("T=400 d=1 n=1 E=16 K=3 route=zipf:1 masked=150 drop=60 seed=3");
+    int64_t none = 0, first_half = 0, fewer = 0;
+    cr_expect_null(masked->masked, "the plan says it");
+    cr_expect_eq(dropped->plan->n_pairs, 750 - 60);
+    for (int64_t t = 0; t < 400; t++) {
+        int64_t n = experts_of(masked->plan, t);
+        none += n == 0;
+        first_half += n == 0 && t < 200;
+        fewer += experts_of(dropped->plan, t) < n;
+        cr_assert_leq(experts_of(dropped->plan, t), n);
+        for (int64_t k = 0; n > 0 && k < 3; k++)
+            cr_assert_eq(
+                all->plan->token[all->plan->pair_of_token[all->plan->token_offsets[t] + k]],
+                masked->plan
+                    ->token[masked->plan->pair_of_token[masked->plan->token_offsets[t] + k]]);
+    }
+    cr_expect_eq(none, 150);
+    cr_expect(first_half > 50 && first_half < 100, "%lld of 75", (long long)first_half);
+    cr_expect(fewer > 40 && fewer <= 60);
+    moe_problem_destroy(&all);
+    moe_problem_destroy(&masked);
+    moe_problem_destroy(&dropped);
+    all = draw_plan("T=5 d=1 n=1 E=4 K=2 route=uniform masked=5 seed=1");
+    cr_expect_eq(all->plan->n_pairs, 0);
+    moe_problem_destroy(&all);
+}
+
+/* A layer that routes itself has a mask instead, the same as a given plan's. */
+Test(layer_draw, masks) {
+    moe_problem *routes = drawn("T=40 d=4 n=2 E=4 K=2 masked=9 seed=5");
+    moe_problem *given = draw_plan("T=40 d=4 n=2 E=4 K=2 route=uniform masked=9 seed=5");
+    cr_assert(routes->masked && !routes->plan);
+    for (int64_t t = 0; t < 40; t++)
+        cr_expect_eq(routes->masked[t], experts_of(given->plan, t) == 0);
+    moe_problem_destroy(&routes);
+    moe_problem_destroy(&given);
+}
+
 Test(layer_draw, balanced_plans) {
     moe_problem *p = draw_plan("T=101 d=1 n=1 E=7 K=3 route=balanced");
     assert_k_each(p);

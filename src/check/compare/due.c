@@ -10,6 +10,7 @@
 #include "check/compare/compare.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Tensors in which a kink hides the truth as NaN (errors/layer.c), leaving its errors finite. The
  * same ones pass through an activation's slope. */
@@ -25,6 +26,8 @@ static bool is_behind_slope(moe_tensor_id id) {
 moe_int_due moe_int_due_of(const moe_int_comparison *c, double want, double variance) {
     if (isfinite(want))
         return MOE_INT_DUE_NUMBER;
+    if (strcmp(c->truth, "golden") == 0) /* a value that was lost; the oracle is asked next */
+        return MOE_INT_DUE_ANYTHING;
     bool slope = is_behind_slope(c->id);
     if (slope && c->variance && isnan(want) && isfinite(variance))
         return MOE_INT_DUE_NUMBER;

@@ -69,6 +69,7 @@ static moe_status gather(const search *s, batch *b) {
     int64_t shape[] = {b->count, whole->layer.d};
     b->problem = *whole;
     b->problem.T = b->count;
+    b->problem.masked = NULL;
     b->problem.in.t[MOE_T_DO] = (moe_tensor){0};
     moe_status status = moe_tensor_alloc(x->dtype, 2, shape, &b->problem.in.t[MOE_T_X]);
     for (int64_t i = 0; !status && i < b->count; i++) {
@@ -132,8 +133,8 @@ static moe_status list_alternatives(const search *s, moe_int_reach reach, batch 
 static bool explains(const search *s, const moe_int_fit *now, const moe_int_fit *other) {
     bool right = other->off <= GATE_ROOM * s->gate * other->size &&
                  other->off * BETTER <= now->off && other->off * BETTER <= other->without;
-    return right ||
-           (other->off * FAR_BETTER <= now->off && other->off * FAR_NEEDED <= other->without);
+    bool far = other->off * FAR_BETTER <= now->off && other->off * FAR_NEEDED <= other->without;
+    return (right || far) && other->without > 0;
 }
 
 static moe_status note(search *s, int64_t token, const moe_int_sets *sets, int64_t set) {

@@ -7,6 +7,7 @@
 #include "check/routing/routing.h"
 #include "check/routing/choice.h"
 #include "check/verdict/result.h"
+#include "layer/problem.h"
 #include "moeref/reference.h"
 
 #include <float.h>
@@ -59,6 +60,8 @@ static moe_status route_again(const moe_problem *problem, const double *z, moe_p
     }
     moe_status status =
         moe_route(&problem->layer, problem->T, z, b_select, problem->seed, NULL, ret);
+    if (!status)
+        status = moe_int_mask_plan(problem, ret);
     free(b_select);
     return status;
 }
@@ -193,8 +196,12 @@ static moe_status settle(const moe_problem *problem, const moe_plan *got, moe_dt
     moe_plan *routed = NULL;
     moe_status status =
         moe_reference_route(&problem->layer, &problem->in, &params, log, &ret->logits, &routed);
-    if (status)
+    if (!status)
+        status = moe_int_mask_plan(problem, &routed);
+    if (status) {
+        moe_plan_destroy(&routed);
         return status;
+    }
     const moe_plan *want = problem->expected_plan ? problem->expected_plan : routed;
     if (got)
         status = judge_against(problem, got, want, arithmetic, threads, result, ret);

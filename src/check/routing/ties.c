@@ -12,6 +12,7 @@ static moe_problem part_of(const moe_problem *problem, int64_t first, int64_t co
     moe_problem part = *problem;
     moe_tensor *x = &part.in.t[MOE_T_X];
     part.T = count;
+    part.masked = NULL;
     x->shape[0] = count;
     x->data = (char *)x->data + (size_t)(first * x->shape[1]) * moe_dtype_size(x->dtype);
     return part;

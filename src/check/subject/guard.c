@@ -1,14 +1,11 @@
 /* Buffers that notice misuse: canaries on both sides, and a poison that no computation produces. */
 #include "check/subject/guard.h"
+#include "core/canary.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANARY = 4096, POISON = 0xff };
-
-static unsigned char canary_at(size_t i) {
-    return (unsigned char)(0xa5 ^ (i * 29));
-}
+enum { CANARY = MOE_INT_CANARY_BYTES, POISON = 0xff };
 
 static unsigned char *after(const moe_int_guarded *g) {
     return g->block + CANARY + g->size;
@@ -26,10 +23,8 @@ moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int
     g.block = aligned_alloc(64, total);
     if (!g.block)
         return MOE_E_NOMEM;
-    for (size_t i = 0; i < CANARY; i++) {
-        g.block[i] = canary_at(i);
-        after(&g)[i] = canary_at(i);
-    }
+    moe_int_canary_set(g.block);
+    moe_int_canary_set(after(&g));
     g.tensor.data = g.block + CANARY;
     memset(g.tensor.data, POISON, g.size);
     *ret = g;
@@ -42,13 +37,9 @@ void moe_int_guard_destroy(moe_int_guarded *g) {
 }
 
 const char *moe_int_guard_broken(const moe_int_guarded *g) {
-    for (size_t i = 0; i < CANARY; i++)
-        if (g->block[i] != canary_at(i))
-            return "before";
-    for (size_t i = 0; i < CANARY; i++)
-        if (after(g)[i] != canary_at(i))
-            return "after";
-    return NULL;
+    if (!moe_int_canary_is_whole(g->block))
+        return "before";
+    return moe_int_canary_is_whole(after(g)) ? NULL : "after";
 }
 
 bool moe_int_is_poison(const moe_tensor *tensor, int64_t index) {

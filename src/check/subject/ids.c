@@ -14,7 +14,7 @@ static int64_t empty_slots(const moe_problem *problem, int64_t t, int64_t column
     if (plan)
         return columns - (plan->token_offsets[t + 1] - plan->token_offsets[t]);
     if (moe_int_select_rules[desc->router.select].pairs == MOE_INT_PAIRS_PER_TOKEN)
-        return columns - desc->K;
+        return problem->masked && problem->masked[t] ? columns : columns - desc->K;
     return columns;
 }
 

@@ -1,6 +1,7 @@
 /* Running a backend the way a checker must: results into poisoned buffers between canaries, inputs
  * hashed before and after, everything twice. */
 #include "check/subject/run.h"
+#include "backend/front.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "layer/traits.h"
@@ -17,6 +18,7 @@ typedef struct runner {
     const moe_problem *problem;
     moe_check_result *result;
     moe_int_run *run;
+    const moe_backend *backend;
     uint64_t hash[MOE_T_COUNT];
     uint64_t plan_hash;
 } runner;
@@ -51,18 +53,31 @@ static void hash_inputs(runner *k) {
     k->plan_hash = hash_plan(k->problem->plan);
 }
 
+/* An isolated backend could only change the copy that it works with. */
+static bool is_unchanged(const runner *k, moe_tensor_id id) {
+    const moe_tensor *seen = k->run->layer ? moe_int_layer_seen(k->run->layer, id) : NULL;
+    return k->hash[id] == hash_tensor(&k->problem->in.t[id]) &&
+           (!seen || k->hash[id] == hash_tensor(seen));
+}
+
+static bool plan_is_unchanged(const runner *k) {
+    const moe_plan *seen = k->run->layer ? moe_int_layer_seen_plan(k->run->layer) : NULL;
+    return k->plan_hash == hash_plan(k->problem->plan) &&
+           (!seen || k->plan_hash == hash_plan(seen));
+}
+
 /* Changed inputs are a failure by themselves, and no truth can start from them. */
 static bool inputs_unchanged(runner *k) {
     bool unchanged = true;
     for (int id = 0; id < MOE_T_COUNT; id++) {
-        if (!is_input((moe_tensor_id)id) || k->hash[id] == hash_tensor(&k->problem->in.t[id]))
+        if (!is_input((moe_tensor_id)id) || is_unchanged(k, (moe_tensor_id)id))
             continue;
         const char *name = moe_tensor_name((moe_tensor_id)id);
         moe_int_entry_fail(moe_int_result_entry(k->result, name), "the backend changed this input");
         moe_int_result_set(k->result, MOE_VERDICT_FAIL, "%s: the backend changed this input", name);
         unchanged = false;
     }
-    if (k->plan_hash == hash_plan(k->problem->plan))
+    if (plan_is_unchanged(k))
         return unchanged;
     moe_int_result_set(k->result, MOE_VERDICT_FAIL, "the backend changed the given plan");
     return false;
@@ -79,10 +94,25 @@ static bool has_backward(const runner *k) {
     return (k->problem->pass & MOE_PASS_BWD) != 0;
 }
 
+/* A step that could not be done: an error, unless the backend broke its contract there. */
+static void stop(const runner *k, const char *step, moe_status status) {
+    if (status == MOE_E_CONTRACT)
+        moe_int_result_set(k->result, MOE_VERDICT_FAIL, "%s: %s", moe_backend_name(k->backend),
+                           moe_backend_fault(k->backend));
+    else
+        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(status));
+}
+
 /* Prepares and loads. A refusal is a SKIP, anything else that fails an ERROR. */
 static bool load(runner *k, moe_backend *backend) {
     const moe_problem *p = k->problem;
+    k->backend = backend;
     moe_use use = use_of(p);
+    if (p->masked && !p->plan) {
+        moe_int_result_set(k->result, MOE_VERDICT_SKIP,
+                           "not supported: a backend that routes cannot be told of masked tokens");
+        return false;
+    }
     const char *step = "supports";
     moe_status status = moe_backend_supports(backend, &p->layer, &use, &k->run->support);
     if (status == MOE_E_UNSUPPORTED) {
@@ -102,7 +132,7 @@ static bool load(runner *k, moe_backend *backend) {
         status = moe_layer_set_input(k->run->layer, &input);
     }
     if (status)
-        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(status));
+        stop(k, step, status);
     return !status;
 }
 
@@ -114,14 +144,15 @@ static bool compute(runner *k) {
         status = moe_layer_backward(k->run->layer);
     }
     if (status)
-        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(status));
+        stop(k, step, status);
     return !status;
 }
 
-/* Keeps a copy of the backend's choice, or compares with the copy of an earlier run. */
+/* Keeps a copy of the backend's choice, or compares with the copy of an earlier run. A plan that
+ * contradicts itself is wrong, and no other of that run is asked for. */
 static bool take_plan(runner *k) {
     const moe_plan *plan;
-    if (k->problem->plan)
+    if (k->problem->plan || k->run->bad_plan)
         return true;
     moe_status status = moe_layer_routing(k->run->layer, &plan);
     if (status == MOE_E_UNSUPPORTED)
@@ -134,15 +165,15 @@ static bool take_plan(runner *k) {
         status = moe_plan_copy(plan, &k->run->plan);
     if (!status)
         return true;
-    if (status == MOE_E_NOMEM) {
-        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "routing: %s", moe_status_str(status));
+    if (status == MOE_E_NOMEM || status == MOE_E_CONTRACT) {
+        stop(k, "routing", status);
         return false;
     }
-    moe_int_entry_fail(moe_int_result_entry(k->result, "topk_index"),
-                       "the backend's routing plan contradicts itself");
-    moe_int_result_set(k->result, MOE_VERDICT_FAIL,
-                       "topk_index: the backend's routing plan contradicts itself");
-    return false;
+    const char *fault = moe_int_plan_fault(k->run->layer);
+    moe_int_entry_fail(moe_int_result_entry(k->result, "topk_index"), "the backend's %s",
+                       fault[0] ? fault : "routing plan cannot be had");
+    k->run->bad_plan = true;
+    return true;
 }
 
 /* Logits, weights and their gradients are fp32 whatever the results are stored in. Y, too, is taken
@@ -173,7 +204,7 @@ static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
     int64_t pairs, all;
     bool known = pairs_of(k, &pairs, &all);
     moe_tensor_shape(&k->problem->layer, id, k->problem->T, pairs, all, &shape);
-    if (!known && moe_tensor_is_of_pairs(id))
+    if ((!known || k->run->bad_plan) && moe_tensor_is_of_pairs(id))
         return MOE_E_UNSUPPORTED;
     moe_status status = moe_int_guard_alloc(&shape, fetch_dtype(k, id), &g);
     if (status)
@@ -198,7 +229,7 @@ static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
 /* Which results every backend owes, and which it may keep to itself. */
 static bool is_due(const runner *k, moe_tensor_id id, bool *optional) {
     moe_tensor_role role = moe_tensor_role_of(id);
-    *optional = role == MOE_ROLE_STAGE;
+    *optional = role == MOE_ROLE_STAGE || (k->run->bad_plan && moe_tensor_is_of_pairs(id));
     if (moe_int_is_inner_stage(id) || is_input(id) ||
         !moe_tensor_exists(&k->problem->layer, id, k->problem->plan != NULL))
         return false;
@@ -214,8 +245,9 @@ static bool fetch_all(runner *k, moe_int_guarded *set) {
         moe_status status = fetch(k, id, &set[id]);
         if (status == MOE_OK || (status == MOE_E_UNSUPPORTED && optional))
             continue;
-        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "fetch of %s: %s", moe_tensor_name(id),
-                           moe_status_str(status));
+        char step[64];
+        snprintf(step, sizeof step, "fetch of %s", moe_tensor_name(id));
+        stop(k, step, status);
         return false;
     }
     return true;

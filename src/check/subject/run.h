@@ -9,8 +9,9 @@ typedef struct moe_int_run {
     moe_layer *layer;
     moe_support support;
     moe_int_guarded first[MOE_T_COUNT], later[MOE_T_COUNT];
-    moe_plan *plan;            /* its choice; NULL: given, or not told */
-    bool usable;               /* results are there to be judged */
+    moe_plan *plan; /* its choice; NULL: given, or not told */
+    bool bad_plan;  /* it told one that contradicts itself: nothing of pairs is to be had */
+    bool usable;    /* results are there to be judged */
     bool repeats[MOE_T_COUNT]; /* false: bits of `first` and `later` differ */
     bool same_plan;            /* every run chose alike */
 } moe_int_run;

@@ -110,12 +110,15 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
                moe_int_stored_at(&u->rounding, MOE_POINT_DA, unit.da);
     moe_int_unit_errors(desc, &u->rounding, true, &unit);
     for (int p = 0; p < unit.parts; p++) {
-        double dh = unit.dh[p], known = unit.jump[p] != 0 ? NAN : dh; /* at a kink: either side */
-        double v = unit.vdh[p] + moe_int_stored_at(&u->rounding, MOE_POINT_DH, dh) + dh * dh * rows;
-        add_outer(scale * known, scale * scale * (v + dh * dh * stored_x), k->x, d, s->dw1[p],
+        /* of both sides of a kink; there the truth is open, its errors are not */
+        double size = fmax(fabs(unit.dh[p]), fabs(unit.dh[p] + unit.jump[p]));
+        double square = size * size, dh = unit.jump[p] != 0 ? NAN : unit.dh[p];
+        double v = unit.vdh[p] + moe_int_stored_at(&u->rounding, MOE_POINT_DH, size);
+        v += square * rows;
+        add_outer(scale * dh, scale * scale * (v + square * stored_x), k->x, d, s->dw1[p],
                   s->var1[p]);
         if (s->db1[p]) {
-            *s->db1[p] += known;
+            *s->db1[p] += dh;
             *s->var_b1[p] += v;
         }
     }

@@ -1,5 +1,6 @@
 #include "cli/input/judging.h"
 #include "cli/input/messages.h"
+#include "cli/input/mistrust.h"
 
 #include <stdlib.h>
 
@@ -38,6 +39,18 @@ int cli_verdicts_exit_code(const cli_verdicts *verdicts, size_t first) {
     return worst;
 }
 
+/* A pass on a case of the list is none. */
+static moe_status mistrust(moe_backend *backend, const cli_selection *selection,
+                           const moe_problem *p, moe_check_result *result) {
+    const moe_use use = {p->T, p->dtype, p->pass, p->plan != NULL};
+    moe_support support = {0};
+    moe_status status = moe_backend_supports(backend, &p->layer, &use, &support);
+    if (status == MOE_E_UNSUPPORTED)
+        return MOE_OK;
+    return status ? status
+                  : cli_mistrust_apply(selection->mistrust, (moe_dtype)support.arithmetic, result);
+}
+
 static moe_status judge_item(moe_backend *backend, const cli_selection *selection,
                              const cli_item *item, const moe_check_params *params,
                              cli_verdicts *verdicts) {
@@ -46,6 +59,8 @@ static moe_status judge_item(moe_backend *backend, const cli_selection *selectio
     moe_status status = cli_problem(selection, item, &problem);
     if (!status)
         status = moe_check_backend(backend, problem, params, cli_log(), &result);
+    if (!status && selection->mistrust)
+        status = mistrust(backend, selection, problem, result);
     if (!status)
         status = cli_verdicts_add(verdicts, result);
     if (status)
@@ -74,7 +89,9 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
         if (!judged && each)
             each(user, verdicts->at[verdicts->count - 1]);
     }
-    moe_backend_close(&backend);
+    moe_status closed = moe_backend_close(&backend);
+    if (closed && cli_exit_code(closed) > code)
+        code = cli_exit_code(closed);
     int judged_code = status ? code : cli_verdicts_exit_code(verdicts, first);
     return code > judged_code ? code : judged_code;
 }

@@ -43,6 +43,8 @@ int cli_exit_code(moe_status status) {
     case MOE_E_INVALID:
     case MOE_E_NOTFOUND:
         return CLI_USAGE;
+    case MOE_E_CONTRACT:
+        return CLI_FAILED;
     default:
         return CLI_NOT_RUN;
     }

@@ -42,10 +42,23 @@ typedef struct cli_option {
 int cli_parse(int argc, char **argv, const char *about, const cli_option *options, const char *more,
               cli_strings *rest);
 
+/* In which process backends run. */
+typedef struct cli_isolation {
+    int64_t timeout_s; /* 0: the library's */
+    bool none;
+} cli_isolation;
+
 /* Rows that verbs share. */
 /* clang-format off */
 #define CLI_BACKENDS_OPTION(list, help) {"backend", CLI_STRINGS, &(list), "NAME|PATH", help}
 #define CLI_THREADS_OPTION(count) {"threads", CLI_INT, &(count), "N", "CPU threads (default: all)"}
+#define CLI_ISOLATION_OPTIONS(i)                                                                  \
+    {"timeout", CLI_INT, &(i).timeout_s, "SECONDS",                                                \
+     "most that one call of a backend may take, then it has failed (default: 60, and 1 more for "  \
+     "every 10^9 FLOP of the case)"},                                                              \
+    {"no-isolation", CLI_FLAG, &(i).none, NULL,                                                    \
+     "run backends in this process, for a debugger; what one does wrong may then end or falsify "  \
+     "the whole run"}
 #define CLI_OUTPUT_OPTION(output, formats) {"output", CLI_OUTPUT, &(output), formats, "format"}
 /* clang-format on */
 

@@ -213,9 +213,21 @@ moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe
     return status ? status : attach_golden(selection, ret);
 }
 
-moe_status cli_backends_choose(const cli_strings *named, cli_backends *ret) {
+static moe_status load_backends(const cli_isolation *isolation, moe_backends **ret) {
+    const moe_isolation how = {.timeout_s = (double)isolation->timeout_s};
+    if (isolation->timeout_s < 0 || isolation->timeout_s > 1000000)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--timeout takes a number of seconds above 0");
+    if (isolation->none && isolation->timeout_s)
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--timeout cannot end what --no-isolation runs in this process");
+    return isolation->none ? moe_backends_load(NULL, cli_log(), ret)
+                           : moe_backends_load_isolated(NULL, &how, cli_log(), ret);
+}
+
+moe_status cli_backends_choose(const cli_strings *named, const cli_isolation *isolation,
+                               cli_backends *ret) {
     *ret = (cli_backends){0};
-    moe_status status = moe_backends_load(NULL, cli_log(), &ret->all);
+    moe_status status = load_backends(isolation, &ret->all);
     if (status)
         return status;
     size_t known = moe_backends_count(ret->all);

@@ -5,17 +5,19 @@
 #include "cli/input/options.h"
 #include "moeref/backend.h"
 #include "moeref/case.h"
+#include "moeref/isolation.h"
 
 /* Which problems a command works on. */
 typedef struct cli_selection {
-    cli_strings cases;  /* --case */
-    const char *list;   /* --cases */
-    cli_strings hf;     /* --hf */
-    const char *config; /* --config */
-    const char *inputs; /* --inputs */
-    int64_t layer;      /* --layer, -1: the first MoE layer */
-    int64_t tokens;     /* --tokens for --config and checkpoints without inputs, 0: 128 */
-    const char *golden; /* --golden, NULL: found beside the program */
+    cli_strings cases;    /* --case */
+    const char *list;     /* --cases */
+    cli_strings hf;       /* --hf */
+    const char *config;   /* --config */
+    const char *inputs;   /* --inputs */
+    int64_t layer;        /* --layer, -1: the first MoE layer */
+    int64_t tokens;       /* --tokens for --config and checkpoints without inputs, 0: 128 */
+    const char *golden;   /* --golden, NULL: found beside the program */
+    const char *mistrust; /* --mistrust: cases that cannot show faults (mistrust.h), or NULL */
 } cli_selection;
 
 void cli_selection_destroy(cli_selection *selection);
@@ -65,7 +67,8 @@ typedef struct cli_backends {
     size_t count;
 } cli_backends;
 
-moe_status cli_backends_choose(const cli_strings *named, cli_backends *ret);
+moe_status cli_backends_choose(const cli_strings *named, const cli_isolation *isolation,
+                               cli_backends *ret);
 void cli_backends_destroy(cli_backends *backends);
 
 #endif

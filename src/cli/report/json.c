@@ -1,30 +1,8 @@
 #include "cli/report/json.h"
+#include "core/utf8.h"
 
 #include <math.h>
 #include <string.h>
-
-/* Bytes of the UTF-8 character at s (Unicode 15, table 3-7); 0: it is none. */
-static size_t utf8_length(const unsigned char *s) {
-    static const struct {
-        unsigned char first, last, least, greatest; /* of the first byte; of the second */
-        unsigned char length;
-    } rows[] = {
-        {0x00, 0x7f, 0x00, 0x00, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
-    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
-        if (s[0] < rows[r].first || s[0] > rows[r].last)
-            continue;
-        if (rows[r].length > 1 && (s[1] < rows[r].least || s[1] > rows[r].greatest))
-            return 0;
-        for (size_t i = 2; i < rows[r].length; i++) {
-            if (s[i] < 0x80 || s[i] > 0xbf)
-                return 0;
-        }
-        return rows[r].length;
-    }
-    return 0;
-}
 
 /* One character that cannot stand for itself. */
 static void put_escaped(FILE *to, unsigned char c) {
@@ -42,7 +20,7 @@ static void put_quoted(FILE *to, const char *text) {
     const unsigned char *s = (const unsigned char *)text, *plain = s;
     putc_unlocked('"', to);
     while (*s) {
-        const size_t length = utf8_length(s);
+        const size_t length = moe_int_utf8_length(s);
         if (length && *s >= 0x20 && *s != '"' && *s != '\\') {
             s += length;
             continue;

@@ -1,5 +1,7 @@
 #include "cli/report/kills.h"
+#include "cli/input/messages.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +59,31 @@ bool cli_kills_all(const cli_kills *kills) {
         if (!kills->at[i].kill.caught)
             return false;
     return kills->blames == 0;
+}
+
+bool cli_kills_last_is_caught(const cli_kills *kills) {
+    return kills->at[kills->count - 1].kill.caught;
+}
+
+moe_status cli_kills_mistrust(const cli_kills *kills, const char *path) {
+    FILE *to = fopen(path, "w");
+    const cli_kill *open = NULL; /* whose line it is */
+    for (size_t i = 0; to && i < kills->count; i++) {
+        const cli_kill *k = &kills->at[i];
+        const bool same = open && open->dtype == k->dtype && strcmp(open->line, k->line) == 0;
+        if (k->kill.caught || strcmp(k->fault->group, "precision") == 0)
+            continue;
+        if (!same)
+            fprintf(to, "%s%s\t%s\t", open ? "\n" : "", moe_dtype_name(k->dtype), k->line);
+        fprintf(to, "%s%s", same ? " " : "", k->fault->name);
+        open = k;
+    }
+    if (to && open)
+        fprintf(to, "\n");
+    const bool written = to && !ferror(to);
+    if ((to && fclose(to)) || !written)
+        return moe_fail(cli_log(), MOE_E_IO, "%s: %s", path, strerror(errno));
+    return MOE_OK;
 }
 
 static const char *outcome(const moe_kill *kill) {

@@ -43,6 +43,12 @@ void cli_kills_summary(FILE *to, const cli_kills *kills);
 /* {"moeref": 1, "faults": [...], "right": [...], "summary": {...}} */
 json_t *cli_kills_json(const cli_kills *kills);
 
+bool cli_kills_last_is_caught(const cli_kills *kills);
+/* Writes what cli/input/mistrust.h reads: a line for each case and type with faults that were not
+ * caught there. Faults of precision are left out: they may lie below the noise of a correct kernel
+ * on one layer, and show on their own. Entries of one case and type lie together. MOE_E_IO. */
+moe_status cli_kills_mistrust(const cli_kills *kills, const char *path);
+
 /* Was every fault caught, and the right copy passed everywhere? */
 bool cli_kills_all(const cli_kills *kills);
 

@@ -2,6 +2,7 @@
 #include "cli/report/bench.h"
 #include "cli/input/messages.h"
 #include "cli/input/select.h"
+#include "cli/report/html.h"
 #include "cli/report/json.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/check.h"
@@ -14,39 +15,48 @@ static const char *const default_case = "T=2048 d=2048 n=1024 E=64 K=8 dtype=fp3
 typedef struct bench_options {
     cli_selection selection;
     cli_strings backends;
+    cli_isolation isolation;
     cli_output output;
     cli_timing timing;
+    cli_html html;
+    cli_verdicts verdicts; /* of what was checked before it was timed */
     int64_t threads;
     bool no_check;
 } bench_options;
 
 /* A wrong result has no speed. Returns an exit code, CLI_PASSED to go on. */
 static int check_first(moe_backend *backend, const char *spec, const moe_problem *problem,
-                       const bench_options *options) {
+                       bench_options *options) {
     moe_check_result *r = NULL;
     moe_check_params params = {.threads = (int32_t)options->threads, .spec = spec};
     cli_progress("checking %s before it is timed", problem->name);
     moe_status status = moe_check_backend(backend, problem, &params, cli_log(), &r);
     cli_progress_clear();
-    if (status)
+    if (!status)
+        status = cli_verdicts_add(&options->verdicts, r);
+    if (status) {
+        moe_check_result_destroy(&r);
         return cli_exit_code(status);
+    }
     moe_verdict verdict = r->verdict;
     if (verdict > MOE_VERDICT_AMBIGUOUS)
         fprintf(stderr, "moeref: %s is not timed: %s on %s (%s); %s says more\n", problem->name,
                 moe_verdict_str(verdict), r->backend, r->why, r->reproduce);
-    moe_check_result_destroy(&r);
     if (verdict == MOE_VERDICT_SKIP)
         return CLI_USAGE;
     return verdict > MOE_VERDICT_AMBIGUOUS ? CLI_FAILED : CLI_PASSED;
 }
 
 static int bench_one(moe_backend *backend, const char *spec, const moe_problem *problem,
-                     const bench_options *options, json_t *results) {
+                     bench_options *options, json_t *results) {
     moe_bench_result result;
     int code = options->no_check ? CLI_PASSED : check_first(backend, spec, problem, options);
     if (code)
         return code;
     moe_status status = cli_bench_time(backend, problem, &options->timing, &result);
+    if (!status)
+        status =
+            cli_html_add_timing(&options->html, problem->name, spec, &result, !options->no_check);
     if (status)
         return cli_exit_code(status);
     if (options->output == CLI_TEXT) {
@@ -66,7 +76,7 @@ static int bench_one(moe_backend *backend, const char *spec, const moe_problem *
 
 /* Every selected problem on one backend; the worst exit code. */
 static int bench_backend(const cli_backends *backends, const char *spec, const cli_items *items,
-                         const bench_options *options, json_t *results) {
+                         bench_options *options, json_t *results) {
     moe_open_params open = {.threads = (int32_t)options->threads, .log = cli_log()};
     moe_backend *backend = NULL;
     moe_status status = moe_backend_open(backends->all, spec, &open, cli_log(), &backend);
@@ -81,14 +91,14 @@ static int bench_backend(const cli_backends *backends, const char *spec, const c
             worst = code;
         moe_problem_destroy(&problem);
     }
-    moe_backend_close(&backend);
-    return worst;
+    int closed = cli_exit_code(moe_backend_close(&backend));
+    return closed > worst ? closed : worst;
 }
 
 static int bench_all(bench_options *options) {
     cli_backends backends;
     cli_items items;
-    moe_status status = cli_backends_choose(&options->backends, &backends);
+    moe_status status = cli_backends_choose(&options->backends, &options->isolation, &backends);
     if (status)
         return cli_exit_code(status);
     status = cli_select(&options->selection, &items);
@@ -114,6 +124,7 @@ static int bench_all(bench_options *options) {
         json_decref(root);
     }
     json_decref(results);
+    worst = cli_html_write(&options->html, &options->verdicts, worst);
     cli_items_destroy(&items);
     cli_backends_destroy(&backends);
     return worst;
@@ -121,6 +132,8 @@ static int bench_all(bench_options *options) {
 
 static int run(bench_options *o) {
     int code = cli_timing_check(&o->timing);
+    if (code < 0)
+        code = cli_html_check(&o->html);
     if (code >= 0)
         return code;
     if (!o->selection.cases.count && !o->selection.hf.count && !o->selection.config &&
@@ -130,19 +143,22 @@ static int run(bench_options *o) {
 }
 
 int cli_bench(int argc, char **argv) {
-    bench_options o = {.selection = {.layer = -1}, .timing = {.repeats = 7}};
+    bench_options o = {
+        .selection = {.layer = -1}, .timing = {.repeats = 7}, .html = {.argc = argc, .argv = argv}};
     const cli_option options[] = {
         CLI_BACKENDS_OPTION(o.backends,
                             "what to time (default: the preferred one); may be repeated"),
         CLI_SELECTION_OPTIONS(o.selection),
         CLI_TIMING_OPTIONS(o.timing),
         CLI_THREADS_OPTION(o.threads),
+        CLI_ISOLATION_OPTIONS(o.isolation),
         {"settle", CLI_INT, &o.timing.settle_ms, "MS",
          "untimed runs for so long first (default 0); with --gpu, from 300 on times are predicted "
          "at the clock that the power limit allows, else at a cool device's"},
         {"cold-cache", CLI_FLAG, &o.timing.cold_cache, NULL, "read 256 MiB between runs"},
         {"no-check", CLI_FLAG, &o.no_check, NULL, "do not check first; the report says so"},
         CLI_OUTPUT_OPTION(o.output, "text|json|csv"),
+        CLI_HTML_OPTION(o.html),
         {0}};
     int code = cli_parse(
         argc, argv,
@@ -157,6 +173,8 @@ int cli_bench(int argc, char **argv) {
         options, moe_case_help(), NULL);
     if (code < 0)
         code = run(&o);
+    cli_html_destroy(&o.html);
+    cli_verdicts_destroy(&o.verdicts);
     cli_strings_destroy(&o.backends);
     cli_selection_destroy(&o.selection);
     return code;

@@ -1,5 +1,6 @@
 /* moeref check: verdicts. */
 #include "cli/input/messages.h"
+#include "cli/report/html.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/recipe.h"
@@ -10,8 +11,10 @@
 typedef struct check_options {
     cli_selection selection;
     cli_strings backends;
+    cli_isolation isolation;
     cli_output output;
-    int64_t threads, repeats;
+    cli_html html;
+    int64_t threads, repeats, map_tile;
     const char *outputs, *arithmetic, *recipe, *dump;
     bool full, exhaustive;
 } check_options;
@@ -20,6 +23,7 @@ static moe_check_params check_params(const check_options *o) {
     return (moe_check_params){.threads = (int32_t)o->threads,
                               .repeats = (int32_t)o->repeats,
                               .sample_above_flops = o->exhaustive ? -1 : 0,
+                              .map_tile = o->map_tile,
                               .dump_dir = o->dump,
                               .recipe = o->recipe};
 }
@@ -53,7 +57,7 @@ static int check_file(check_options *o, const cli_items *items) {
     if (!status) {
         print_verdict(o, result);
         cli_verdicts_print(&verdicts, o->output);
-        code = cli_verdicts_exit_code(&verdicts, 0);
+        code = cli_html_write(&o->html, &verdicts, cli_verdicts_exit_code(&verdicts, 0));
     }
     cli_verdicts_destroy(&verdicts);
     moe_problem_destroy(&problem);
@@ -64,7 +68,7 @@ static int check_backends(check_options *o, const cli_items *items) {
     cli_backends backends;
     cli_verdicts verdicts = {0};
     moe_check_params params = check_params(o);
-    moe_status status = cli_backends_choose(&o->backends, &backends);
+    moe_status status = cli_backends_choose(&o->backends, &o->isolation, &backends);
     if (status)
         return cli_exit_code(status);
     int worst = CLI_PASSED;
@@ -75,6 +79,7 @@ static int check_backends(check_options *o, const cli_items *items) {
             worst = code;
     }
     cli_verdicts_print(&verdicts, o->output);
+    worst = cli_html_write(&o->html, &verdicts, worst);
     cli_verdicts_destroy(&verdicts);
     cli_backends_destroy(&backends);
     return worst;
@@ -87,17 +92,22 @@ static int run(check_options *o) {
         return cli_usage("--repeat and --threads take small positive numbers");
     if (o->recipe && !moe_recipe_find(o->recipe))
         return cli_usage("there is no recipe '%s'; moeref list names them", o->recipe);
+    if (o->map_tile < 0)
+        return cli_usage("--map-tile takes a positive number");
+    int code = cli_html_check(&o->html);
+    if (code >= 0)
+        return code;
     cli_items items;
     moe_status status = cli_select(&o->selection, &items);
     if (status)
         return cli_exit_code(status);
-    int code = o->outputs ? check_file(o, &items) : check_backends(o, &items);
+    code = o->outputs ? check_file(o, &items) : check_backends(o, &items);
     cli_items_destroy(&items);
     return code;
 }
 
 int cli_check(int argc, char **argv) {
-    check_options o = {.selection = {.layer = -1}};
+    check_options o = {.selection = {.layer = -1}, .html = {.argc = argc, .argv = argv}};
     const cli_option options[] = {
         CLI_BACKENDS_OPTION(o.backends,
                             "what to check (default: every usable one); NAME:VARIANT as "
@@ -115,10 +125,16 @@ int cli_check(int argc, char **argv) {
          "again"},
         {"exhaustive", CLI_FLAG, &o.exhaustive, NULL,
          "never sample the oracle, however long it takes"},
+        {"mistrust", CLI_STRING, &o.selection.mistrust, "FILE",
+         "a pass on a case of this list, which moeref selftest --mistrust wrote, is none"},
         {"repeat", CLI_INT, &o.repeats, "N", "runs that must agree bit for bit (default 2)"},
         CLI_THREADS_OPTION(o.threads),
+        CLI_ISOLATION_OPTIONS(o.isolation),
         {"full", CLI_FLAG, &o.full, NULL, "print every tensor of passing cases too"},
+        {"map-tile", CLI_INT, &o.map_tile, "N",
+         "rows, tokens or columns in a tile of an error map: your kernel's (default: as fits)"},
         CLI_OUTPUT_OPTION(o.output, "text|json"),
+        CLI_HTML_OPTION(o.html),
         {0}};
     int code = cli_parse(
         argc, argv,
@@ -128,6 +144,7 @@ int cli_check(int argc, char **argv) {
         options, moe_case_help(), NULL);
     if (code < 0)
         code = run(&o);
+    cli_html_destroy(&o.html);
     cli_strings_destroy(&o.backends);
     cli_selection_destroy(&o.selection);
     return code;

@@ -38,21 +38,19 @@ static size_t collect(const moe_problem *problem, const moe_reference_result *or
 }
 
 static moe_status export_problem(const golden_options *o, const moe_problem *problem) {
-    moe_named_tensor list[MOE_T_COUNT + 2];
+    moe_named_tensor list[MOE_T_COUNT + 4];
+    moe_tensor slots = {0};
     moe_reference_result *oracle = NULL;
     moe_tensors rounded = {0};
-    moe_reference_params params = {.tokens = problem->T,
-                                   .precision = MOE_F64,
-                                   .threads = (int32_t)o->threads,
-                                   .plan = problem->plan,
-                                   .plan_given = problem->plan != NULL,
-                                   .seed = problem->seed};
     moe_status status = MOE_OK;
     if (!o->inputs_only)
-        status = moe_reference_run(&problem->layer, &problem->in, &params, cli_log(), &oracle);
+        status = moe_reference_problem(problem, (int32_t)o->threads, cli_log(), &oracle);
     size_t n = status ? 0 : collect(problem, oracle, &rounded, list, &status);
     const moe_plan *plan = oracle ? oracle->plan : problem->plan;
+    if (!status && plan)
+        status = moe_plan_slots(plan, problem->layer.K, &slots);
     if (!status && plan) {
+        list[n++] = (moe_named_tensor){"topk_index", slots};
         list[n++] =
             (moe_named_tensor){"plan_offsets", {plan->offsets, MOE_I64, 1, {plan->n_experts + 1}}};
         list[n++] = (moe_named_tensor){"plan_token", {plan->token, MOE_I32, 1, {plan->n_pairs}}};
@@ -60,12 +58,15 @@ static moe_status export_problem(const golden_options *o, const moe_problem *pro
             list[n++] = (moe_named_tensor){moe_tensor_name(MOE_T_S),
                                            {plan->weight, MOE_F64, 1, {plan->n_pairs}}};
     }
+    if (problem->masked)
+        list[n++] = (moe_named_tensor){"masked", {problem->masked, MOE_U8, 1, {problem->T}}};
     const char *const metadata[][2] = {{"case", problem->name}, {"reproduce", problem->reproduce}};
     if (!status)
         status = moe_safetensors_write(o->export_to, list, n, metadata, 2, cli_log());
     if (!status)
         printf("%s: %zu tensors of %s\n", o->export_to, n, problem->name);
     moe_tensors_destroy(&rounded);
+    moe_tensor_destroy(&slots);
     moe_reference_result_destroy(&oracle);
     return status;
 }
@@ -134,13 +135,15 @@ int cli_golden(int argc, char **argv) {
         {"write", CLI_FLAG, &o.write, NULL, "make the files in golden/edge again"},
         CLI_THREADS_OPTION(o.threads),
         {0}};
-    int code =
-        cli_parse(argc, argv,
-                  "Golden outputs. Without an option: lists the suite as options that select "
-                  "each case again.\nPairs in exported H, A, Y, dH, dXp, topk_weight and dS "
-                  "are grouped by expert: rows of expert e are\nplan_offsets[e] .. "
-                  "plan_offsets[e+1], their tokens plan_token.",
-                  options, moe_case_help(), NULL);
+    int code = cli_parse(
+        argc, argv,
+        "Golden outputs. Without an option: lists the suite as options that select "
+        "each case again.\nPairs in exported H, A, Y, dH, dXp, topk_weight and dS "
+        "are grouped by expert: rows of expert e are\nplan_offsets[e] .. "
+        "plan_offsets[e+1], their tokens plan_token. topk_index has every token's experts, "
+        "-1 in empty slots.\n`masked` has a 1 where a token has no experts though the "
+        "layer routes itself.",
+        options, moe_case_help(), NULL);
     if (code < 0)
         code = run(&o);
     cli_selection_destroy(&o.selection);

@@ -3,7 +3,7 @@
 #include "cli/input/options.h"
 #include "cli/report/json.h"
 #include "cli/verbs/verbs.h"
-#include "moeref/backend.h"
+#include "moeref/isolation.h"
 #include "moeref/recipe.h"
 #include "moeref/suite.h"
 
@@ -128,7 +128,7 @@ int cli_list(int argc, char **argv) {
     if (code >= 0)
         return code;
     moe_backends *all = NULL;
-    moe_status status = moe_backends_load(NULL, cli_log(), &all);
+    moe_status status = moe_backends_load_isolated(NULL, NULL, cli_log(), &all);
     if (status)
         return cli_exit_code(status);
     size_t n_cases, n_families = 0;

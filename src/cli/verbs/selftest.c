@@ -17,7 +17,8 @@ typedef struct selftest_options {
     cli_selection selection;
     cli_output output;
     int64_t threads;
-    bool full, quick, list;
+    const char *mistrust; /* a file to write */
+    bool full, quick, list, on_suite;
 } selftest_options;
 
 typedef struct selftest {
@@ -27,19 +28,25 @@ typedef struct selftest {
     cli_kills kills;
 } selftest;
 
-/* The verdict on the backend with this variant. */
-static moe_status judge(selftest *s, const char *variant, const char *line,
+static moe_status open_copy(selftest *s, moe_dtype dtype, const char *fault, char *spec,
+                            size_t size, moe_backend **ret) {
+    const moe_open_params open = {.threads = (int32_t)s->o->threads, .log = cli_log()};
+    snprintf(spec, size, "%s:%s%s%s", s->plugin, moe_dtype_name(dtype), *fault ? "." : "", fault);
+    return moe_backend_open(s->all, spec, &open, cli_log(), ret);
+}
+
+/* The verdict on the copy with this fault; "": with none. */
+static moe_status judge(selftest *s, moe_dtype dtype, const char *fault, const char *line,
                         moe_check_result **ret) {
     char spec[PATH_MAX + 64];
-    cli_item item = {.name = (char *)line, .kind = 'c'};
+    const cli_item item = {.name = (char *)line, .kind = 'c'};
     moe_backend *backend = NULL;
     moe_problem *problem = NULL;
-    moe_check_params params = {.threads = (int32_t)s->o->threads, .repeats = REPEATS, .spec = spec};
-    moe_open_params open = {.threads = params.threads, .log = cli_log()};
-    snprintf(spec, sizeof spec, "%s:%s", s->plugin, variant);
+    const moe_check_params params = {
+        .threads = (int32_t)s->o->threads, .repeats = REPEATS, .spec = spec};
     moe_status status = cli_problem(&s->o->selection, &item, &problem);
     if (!status)
-        status = moe_backend_open(s->all, spec, &open, cli_log(), &backend);
+        status = open_copy(s, dtype, fault, spec, sizeof spec, &backend);
     if (!status)
         status = moe_check_backend(backend, problem, &params, cli_log(), ret);
     moe_backend_close(&backend);
@@ -49,11 +56,9 @@ static moe_status judge(selftest *s, const char *variant, const char *line,
 
 static moe_status try_fault(selftest *s, const moe_fault *fault, moe_dtype dtype,
                             const char *line) {
-    char variant[64];
     moe_check_result *result = NULL;
-    snprintf(variant, sizeof variant, "%s.%s", moe_dtype_name(dtype), fault->name);
-    cli_progress("%s on %s", variant, line);
-    moe_status status = judge(s, variant, line, &result);
+    cli_progress("%s.%s on %s", moe_dtype_name(dtype), fault->name, line);
+    moe_status status = judge(s, dtype, fault->name, line, &result);
     cli_progress_clear();
     if (!status)
         status = cli_kills_add(&s->kills, fault, dtype, line, result);
@@ -64,7 +69,7 @@ static moe_status try_fault(selftest *s, const moe_fault *fault, moe_dtype dtype
 /* The copy without a fault must pass where faults are tried: else they are caught for nothing. */
 static moe_status try_right(selftest *s, moe_dtype dtype, const char *line) {
     moe_check_result *result = NULL;
-    moe_status status = judge(s, moe_dtype_name(dtype), line, &result);
+    moe_status status = judge(s, dtype, "", line, &result);
     if (!status && result->verdict > MOE_VERDICT_AMBIGUOUS)
         status = cli_kills_blame(&s->kills, dtype, line, result);
     moe_check_result_destroy(&result);
@@ -153,6 +158,72 @@ static moe_status try_all(selftest *s) {
     return status;
 }
 
+/* Faults of buffers and inputs show on any case, and spoil it. */
+static bool is_about_results(const moe_fault *fault) {
+    return strcmp(fault->group, "memory") != 0;
+}
+
+/* A fault on a case that was not made for it: tried where it changes a result. */
+static moe_status try_touching(selftest *s, const moe_problem *problem, moe_backend *right,
+                               const moe_fault *fault, moe_dtype dtype) {
+    char spec[PATH_MAX + 64];
+    bool differs = false;
+    moe_backend *backend = NULL;
+    moe_check_result *result = NULL;
+    const moe_check_params params = {
+        .threads = (int32_t)s->o->threads, .repeats = REPEATS, .spec = spec};
+    cli_progress("%s.%s on %s", moe_dtype_name(dtype), fault->name, problem->name);
+    moe_status status = open_copy(s, dtype, fault->name, spec, sizeof spec, &backend);
+    if (!status)
+        status = moe_selftest_differs(right, backend, problem, &differs);
+    if (!status && differs)
+        status = moe_check_backend(backend, problem, &params, cli_log(), &result);
+    cli_progress_clear();
+    if (!status && differs)
+        status = cli_kills_add(&s->kills, fault, dtype, problem->name, result);
+    if (!status && differs && s->o->output == CLI_TEXT && !cli_kills_last_is_caught(&s->kills))
+        cli_kill_text(stdout, &s->kills, s->kills.count - 1);
+    moe_check_result_destroy(&result);
+    moe_backend_close(&backend);
+    return status;
+}
+
+static moe_status try_case(selftest *s, const cli_item *item, moe_dtype dtype) {
+    size_t count;
+    const moe_fault *fault = moe_faults(&count);
+    char spec[PATH_MAX + 64];
+    moe_problem *problem = NULL;
+    moe_backend *right = NULL;
+    moe_status status = cli_problem(&s->o->selection, item, &problem);
+    if (!status)
+        status = open_copy(s, dtype, "", spec, sizeof spec, &right);
+    for (size_t i = 0; !status && i < count; i++)
+        if (is_due(s->o, &fault[i], i, dtype) && is_about_results(&fault[i]))
+            status = try_touching(s, problem, right, &fault[i], dtype);
+    moe_backend_close(&right);
+    moe_problem_destroy(&problem);
+    return status;
+}
+
+/* Every fault on cases of the user's, or of the suite. */
+static moe_status try_cases(selftest *s) {
+    cli_items items;
+    moe_status status = cli_select(&s->o->selection, &items);
+    for (size_t i = 0; !status && i < items.count; i++)
+        for (size_t k = 0; !status && k < TYPES; k++)
+            if (is_named(&s->o->dtypes, moe_dtype_name(types[k])))
+                status = try_case(s, &items.at[i], types[k]);
+    if (!status && s->o->mistrust)
+        status = cli_kills_mistrust(&s->kills, s->o->mistrust);
+    cli_items_destroy(&items);
+    return status;
+}
+
+static bool has_cases(const selftest_options *o) {
+    const cli_selection *s = &o->selection;
+    return o->on_suite || s->cases.count || s->list || s->hf.count || s->config;
+}
+
 static int report(const selftest *s) {
     if (s->o->output == CLI_JSON) {
         json_t *root = cli_kills_json(&s->kills);
@@ -182,6 +253,8 @@ static int run(const selftest_options *o) {
         return list_faults();
     if (o->output == CLI_CSV)
         return cli_usage("moeref selftest prints text or json");
+    if (o->mistrust && !has_cases(o))
+        return cli_usage("--mistrust lists cases: give --case, --cases, --hf or --on-suite");
     for (size_t i = 0; i < o->dtypes.count; i++)
         if (moe_dtype_parse(o->dtypes.at[i], &dtype) || dtype == MOE_F64 || dtype > MOE_BF16)
             return cli_usage("--dtype is fp32, bf16 or fp16, not '%s'", o->dtypes.at[i]);
@@ -189,7 +262,7 @@ static int run(const selftest_options *o) {
     if (!status)
         status = moe_backends_load(NULL, cli_log(), &s.all);
     if (!status)
-        status = try_all(&s);
+        status = has_cases(o) ? try_cases(&s) : try_all(&s);
     int code = status ? cli_exit_code(status) : report(&s);
     cli_kills_destroy(&s.kills);
     moe_backends_destroy(&s.all);
@@ -213,6 +286,12 @@ int cli_selftest(int argc, char **argv) {
         {"quick", CLI_FLAG, &o.quick, NULL, "each fault in one type, in turn"},
         {"full", CLI_FLAG, &o.full, NULL,
          "each fault at the size of a real layer too, and on the suite"},
+        CLI_SELECTION_OPTIONS(o.selection),
+        {"on-suite", CLI_FLAG, &o.on_suite, NULL,
+         "every fault on every case of the suite that it changes a result of, and not on the "
+         "layers made for it; so do --case, --cases, --hf and --config"},
+        {"mistrust", CLI_STRING, &o.mistrust, "FILE",
+         "with those: list the cases that cannot show a fault, for check --mistrust FILE"},
         CLI_THREADS_OPTION(o.threads),
         CLI_OUTPUT_OPTION(o.output, "text|json"),
         {0}};
@@ -225,5 +304,6 @@ int cli_selftest(int argc, char **argv) {
         code = run(&o);
     cli_strings_destroy(&o.dtypes);
     cli_strings_destroy(&o.faults);
+    cli_selection_destroy(&o.selection);
     return code;
 }

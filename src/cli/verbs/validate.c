@@ -2,6 +2,7 @@
  * its times against a prediction; one report, one exit code. */
 #include "cli/input/messages.h"
 #include "cli/report/bench.h"
+#include "cli/report/html.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
 
@@ -16,8 +17,10 @@ static const char *const gpu_bench_case = "T=1024 d=1024 n=512 E=32 K=4 dtype=bf
 typedef struct validate_options {
     cli_selection selection;
     cli_strings backends;
+    cli_isolation isolation;
     cli_output output;
     cli_timing timing;
+    cli_html html;
     int64_t threads;
 } validate_options;
 
@@ -67,8 +70,10 @@ static int check_backends(validate_options *o, const cli_backends *backends, con
     return worst;
 }
 
-/* Times the preferred backend; NULL in *ret_json where text was printed instead. */
-static int bench_preferred(validate_options *o, const cli_backends *backends, json_t **ret_json) {
+/* Times the preferred backend; NULL in *ret_json where text was printed instead. If it is wrong
+ * there, that is one more verdict. */
+static int bench_preferred(validate_options *o, const cli_backends *backends,
+                           cli_verdicts *verdicts, json_t **ret_json) {
     moe_open_params open = {.threads = (int32_t)o->threads, .log = cli_log()};
     cli_item item = {(char *)(o->timing.gpu ? gpu_bench_case : bench_case), 'c'};
     moe_backend *backend = NULL;
@@ -86,15 +91,19 @@ static int bench_preferred(validate_options *o, const cli_backends *backends, js
         cli_verdict_text(o->output == CLI_TEXT ? stdout : stderr, checked, false);
     if (right)
         status = cli_bench_time(backend, problem, &o->timing, &result);
+    if (right && !status)
+        status = cli_html_add_timing(&o->html, problem->name, backends->spec[0], &result, true);
     if (right && !status && o->output == CLI_TEXT)
         cli_bench_text(stdout, problem, backends->spec[0], &result);
     else if (right && !status)
         *ret_json = cli_bench_json(problem, backends->spec[0], &result);
     if (right && !status)
         right = !cli_bench_impossible(problem, &result);
-    moe_check_result_destroy(&checked);
+    bool wrong = checked && checked->verdict > MOE_VERDICT_AMBIGUOUS;
+    if (!wrong || cli_verdicts_add(verdicts, checked))
+        moe_check_result_destroy(&checked);
     moe_problem_destroy(&problem);
-    moe_backend_close(&backend);
+    right = moe_backend_close(&backend) == MOE_OK && right;
     return status ? cli_exit_code(status) : right ? CLI_PASSED : CLI_FAILED;
 }
 
@@ -112,16 +121,17 @@ static int validate(validate_options *o, const cli_items *items) {
     cli_backends backends;
     cli_verdicts verdicts = {0};
     json_t *bench = NULL;
-    moe_status status = cli_backends_choose(&o->backends, &backends);
+    moe_status status = cli_backends_choose(&o->backends, &o->isolation, &backends);
     if (status)
         return cli_exit_code(status);
     int code = check_backends(o, &backends, items, &verdicts);
     if (code == CLI_PASSED)
-        code = bench_preferred(o, &backends, &bench);
+        code = bench_preferred(o, &backends, &verdicts, &bench);
     if (o->output == CLI_JSON)
         code = print_json(&verdicts, bench, code);
     else
         printf("%s\n", code == CLI_PASSED ? "VALID" : "NOT VALID");
+    code = cli_html_write(&o->html, &verdicts, code);
     json_decref(bench);
     cli_verdicts_destroy(&verdicts);
     cli_backends_destroy(&backends);
@@ -132,6 +142,8 @@ static int run(validate_options *o) {
     if (o->output == CLI_CSV)
         return cli_usage("moeref validate prints text or json");
     int code = cli_timing_check(&o->timing);
+    if (code < 0)
+        code = cli_html_check(&o->html);
     if (code >= 0)
         return code;
     cli_items items;
@@ -144,7 +156,8 @@ static int run(validate_options *o) {
 }
 
 int cli_validate(int argc, char **argv) {
-    validate_options o = {.selection = {.layer = -1}, .timing = {.repeats = 7}};
+    validate_options o = {
+        .selection = {.layer = -1}, .timing = {.repeats = 7}, .html = {.argc = argc, .argv = argv}};
     const cli_option options[] = {
         CLI_BACKENDS_OPTION(o.backends,
                             "what to validate (default: every usable one); the first is "
@@ -152,7 +165,9 @@ int cli_validate(int argc, char **argv) {
         CLI_SELECTION_OPTIONS(o.selection),
         CLI_TIMING_OPTIONS(o.timing),
         CLI_THREADS_OPTION(o.threads),
+        CLI_ISOLATION_OPTIONS(o.isolation),
         CLI_OUTPUT_OPTION(o.output, "text|json"),
+        CLI_HTML_OPTION(o.html),
         {0}};
     int code = cli_parse(argc, argv,
                          "Checks backends against golden layers made by other people's code and "
@@ -161,6 +176,7 @@ int cli_validate(int argc, char **argv) {
                          options, moe_case_help(), NULL);
     if (code < 0)
         code = run(&o);
+    cli_html_destroy(&o.html);
     cli_strings_destroy(&o.backends);
     cli_selection_destroy(&o.selection);
     return code;

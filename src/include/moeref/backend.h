@@ -59,8 +59,12 @@ MOE_API moe_backend_info moe_backends_info(const moe_backends *all, size_t i);
 MOE_API moe_status moe_backend_open(moe_backends *all, const char *spec,
                                     const moe_open_params *params, const moe_log *log,
                                     moe_backend **ret);
-MOE_API void moe_backend_close(moe_backend **backend);
+/* MOE_E_CONTRACT where the plug-in's `close` did what it must not; closed it is all the same. */
+MOE_API moe_status moe_backend_close(moe_backend **backend);
 MOE_API const char *moe_backend_name(const moe_backend *backend);
+/* What the plug-in did against its contract since the last moe_backend_supports or
+ * moe_layer_prepare, as "backward crashed: SIGSEGV"; "": nothing. Then calls are MOE_E_CONTRACT. */
+MOE_API const char *moe_backend_fault(const moe_backend *backend);
 
 MOE_API moe_status moe_backend_supports(moe_backend *backend, const moe_layer_desc *desc,
                                         const moe_use *use, moe_support *ret);

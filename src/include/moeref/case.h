@@ -38,6 +38,8 @@ typedef struct moe_case {
     int32_t inject; /* 0 none, 1 a NaN, 2 an infinity, in X[inject_token][d/2] */
     int64_t inject_token;
     uint64_t seed;
+    int64_t masked; /* tokens without experts; route=counts has none */
+    int64_t drop;   /* given routes but route=counts: pairs that are left out besides */
 } moe_case;
 
 /* Every key's default, as moe_case_help() lists them; T, d, n, E and K, which have none, become 0.
@@ -71,6 +73,8 @@ typedef struct moe_problem {
     moe_plan *plan;          /* given routing, owned; NULL: the layer routes itself */
     moe_tensors expected;    /* golden outputs made by other people's code, owned; may be empty */
     moe_plan *expected_plan; /* golden routing (choice and weights), owned; may be NULL */
+    unsigned char *masked;   /* without `plan`: [T] 1: the token has no experts, whatever the router
+                                says; owned; NULL: all have. A backend cannot be told. */
 } moe_problem;
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)

@@ -43,6 +43,11 @@ MOE_API moe_status moe_plan_subset(const moe_plan *plan, const int64_t *tokens, 
  * ascending within an expert, inverse map consistent. */
 MOE_API moe_status moe_plan_check(const moe_plan *plan, const moe_log *log);
 
+/* The plan as slots, [n_tokens][columns] int64: a token's experts in ascending order, -1 in slots
+ * that stay empty. There are `columns` of them, or as many as the token with the most experts has.
+ * The caller frees *ret. */
+MOE_API moe_status moe_plan_slots(const moe_plan *plan, int64_t columns, moe_tensor *ret);
+
 /* Runs the router of `desc` on logits z [T][E+n_zero] (float64, bias included); b_select may be
  * NULL. `seed` matters to stochastic token rounding only. */
 MOE_API moe_status moe_route(const moe_layer_desc *desc, int64_t tokens, const double *logits,

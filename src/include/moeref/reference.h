@@ -7,7 +7,7 @@
 #ifndef MOEREF_REFERENCE_H
 #define MOEREF_REFERENCE_H
 
-#include "moeref/plan.h"
+#include "moeref/case.h"
 #include "moeref/recipe.h"
 
 #ifdef __cplusplus
@@ -47,6 +47,11 @@ MOE_API moe_status moe_reference_run(const moe_layer_desc *desc, const moe_tenso
 MOE_API moe_status moe_reference_route(const moe_layer_desc *desc, const moe_tensors *in,
                                        const moe_reference_params *params, const moe_log *log,
                                        double **ret_logits, moe_plan **ret_plan);
+
+/* The whole problem in float64: its passes, its given plan or its router's, masked tokens without
+ * experts. */
+MOE_API moe_status moe_reference_problem(const moe_problem *problem, int32_t threads,
+                                         const moe_log *log, moe_reference_result **ret);
 
 MOE_API void moe_reference_result_destroy(moe_reference_result **result);
 

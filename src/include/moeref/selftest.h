@@ -47,6 +47,12 @@ typedef struct moe_kill {
 
 MOE_API moe_kill moe_kill_of(const moe_fault *fault, const moe_check_result *result);
 
+/* Does the fault that `faulty` was opened with change a bit of any result of `problem`, in one of
+ * three runs? `right` is the same copy without a fault. What it does beside results (buffers,
+ * memory, inputs) is not seen. */
+MOE_API moe_status moe_selftest_differs(moe_backend *right, moe_backend *faulty,
+                                        const moe_problem *problem, bool *ret);
+
 /* The file of the faulty backend, which is beside libmoeref but in no list of backends.
  * MOE_E_NOTFOUND with a sentence. */
 MOE_API moe_status moe_selftest_plugin(const moe_log *log, char *ret_path, size_t size);

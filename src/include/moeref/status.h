@@ -31,7 +31,8 @@ typedef enum moe_status {
     MOE_E_UNSUPPORTED = -5, /* well-formed, but this build or backend cannot do it */
     MOE_E_NOTFOUND = -6,    /* a name (backend, tensor, case, key) does not exist */
     MOE_E_ABI = -7,         /* a plug-in was built for another interface version */
-    MOE_E_DEVICE = -8       /* a device is missing or reported an error */
+    MOE_E_DEVICE = -8,      /* a device is missing or reported an error */
+    MOE_E_CONTRACT = -9     /* never a plug-in's: it crashed, hung, or did what plugin.h forbids */
 } moe_status;
 
 /* A short fixed name such as "out of memory"; never NULL. Thread-safety: any thread. */

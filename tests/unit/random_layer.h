@@ -1,11 +1,10 @@
-/* Random layers of every kind, as lines of the case grammar. */
-#ifndef MOE_TESTS_RANDOM_LAYERS_H
-#define MOE_TESTS_RANDOM_LAYERS_H
+/* Random layers of every kind, as lines of the case grammar; the same for the same number. */
+#ifndef MOE_TESTS_RANDOM_LAYER_H
+#define MOE_TESTS_RANDOM_LAYER_H
 
 #include "moeref/rng.h"
 
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -81,7 +80,7 @@ static inline void put_router(drawing *d, int64_t T, int64_t E, int64_t K) {
         put(d, " select_bias=1");
 }
 
-static inline void draw(uint64_t index, drawing *ret) {
+static inline void draw_layer(uint64_t index, drawing *ret) {
     static const char *const routes[] = {"uniform", "balanced", "zipf:1.1", "hot:0"};
     int64_t T, E, K;
     *ret = (drawing){.index = index};

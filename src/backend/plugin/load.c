@@ -1,10 +1,15 @@
 /* One plug-in file: opened, its ABI number compared before anything else is read, its table
  * checked, probed. */
-#include "backend/registry.h"
+#define _GNU_SOURCE /* dladdr */
+#include "backend/plugin/load.h"
+#include "core/utf8.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fenv.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,13 +100,26 @@ static void accept(const moe_plugin *plugin, moe_int_entry *entry) {
         return;
     }
     entry->plugin = plugin;
-    entry->reason[0] = '\0';
-    entry->status = plugin->probe(entry->reason, sizeof entry->reason);
-    entry->reason[sizeof entry->reason - 1] = '\0';
-    if (entry->status == MOE_OK)
+    entry->accepted = true;
+    entry->priority = plugin->priority;
+    snprintf(entry->brief, sizeof entry->brief, "%s", plugin->brief);
+    moe_int_clean_text(entry->brief, sizeof entry->brief);
+}
+
+/* A status out of range is no yes. */
+void moe_int_entry_probe(moe_int_entry *entry) {
+    fenv_t environment;
+    fegetenv(&environment);
+    const moe_status status = entry->plugin->probe(entry->reason, sizeof entry->reason);
+    fesetenv(&environment);
+    moe_int_clean_text(entry->reason, sizeof entry->reason);
+    entry->status = status;
+    if (status > MOE_OK || status < MOE_E_DEVICE)
+        set_reason(entry, MOE_E_CONTRACT, "probe returned %d, which is no status", (int)status);
+    else if (status == MOE_OK)
         entry->reason[0] = '\0';
     else if (!entry->reason[0])
-        set_reason(entry, entry->status, "%s", moe_status_str(entry->status));
+        set_reason(entry, status, "%s", moe_status_str(status));
 }
 
 static moe_status set_names(moe_int_entry *entry, char *name, const char *path) {
@@ -116,6 +134,7 @@ static moe_status set_names(moe_int_entry *entry, char *name, const char *path) 
 moe_status moe_int_entry_builtin(const moe_plugin *plugin, moe_int_entry *ret) {
     moe_int_entry entry = {0};
     accept(plugin, &entry);
+    moe_int_entry_probe(&entry);
     moe_status status = set_names(&entry, strdup(plugin->name), "built in");
     if (!status)
         *ret = entry;
@@ -125,7 +144,10 @@ moe_status moe_int_entry_builtin(const moe_plugin *plugin, moe_int_entry *ret) {
 /* A plug-in that was accepted is never unloaded: probe() may have started threads or a device
  * driver that hold addresses of its code. One that was refused ran nothing and is closed. */
 static void open_object(const char *path, moe_int_entry *entry) {
+    fenv_t environment; /* its constructors run now */
+    fegetenv(&environment);
     void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    fesetenv(&environment);
     if (!object) {
         const char *why = dlerror();
         set_reason(entry, MOE_E_UNSUPPORTED, "cannot be loaded: %s", why ? why : "unknown reason");
@@ -140,7 +162,7 @@ static void open_object(const char *path, moe_int_entry *entry) {
         dlclose(object);
 }
 
-moe_status moe_int_entry_load(const char *path, moe_int_entry *ret) {
+moe_status moe_int_entry_open(const char *path, moe_int_entry *ret) {
     moe_int_entry entry = {0};
     if (is_elf(path, &entry))
         open_object(path, &entry);
@@ -149,6 +171,26 @@ moe_status moe_int_entry_load(const char *path, moe_int_entry *ret) {
     if (!status)
         *ret = entry;
     return status;
+}
+
+moe_status moe_int_entry_refused(const char *path, moe_status status, const char *reason,
+                                 moe_int_entry *ret) {
+    moe_int_entry entry = {0};
+    set_reason(&entry, status, "%s", reason);
+    moe_status made = set_names(&entry, name_from_path(path), path);
+    if (!made)
+        *ret = entry;
+    return made;
+}
+
+bool moe_int_library_folder(char *ret) {
+    Dl_info self;
+    char file[PATH_MAX];
+    if (!dladdr((void *)moe_int_library_folder, &self) || !self.dli_fname ||
+        !realpath(self.dli_fname, file))
+        return false;
+    snprintf(ret, PATH_MAX, "%s", dirname(file));
+    return true;
 }
 
 void moe_int_entry_destroy(moe_int_entry *entry) {

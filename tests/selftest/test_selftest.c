@@ -1,0 +1,124 @@
+/* The judge judged: every fault is noticed, and nothing is where there is none. */
+#include "moeref/selftest.h"
+#include "run_moeref.h"
+#include "temporary.h"
+
+#include <jansson.h>
+#include <unistd.h>
+
+/* Faults that the judge does not notice yet, each a hole. A fault that is not listed here and gets
+ * past fails the test. */
+static const char *const holes[] = {
+    "combine_bf16",
+    "dX_bf16_sums",
+    "logits_told_bf16",
+    "weights_told_bf16",
+    "clamp_edge_outside",
+    "O_stale_tokens",
+    "empty_dW_stale",
+    "set_input_ignored",
+    "X_kept",
+    "dO_kept",
+    "plan_kept",
+    "forward_once",
+    "unwritten_H",
+    "overrun_H",
+    "overrun_A",
+    "overrun_Y",
+    "overrun_dXp",
+    "underrun_dH",
+    "leak",
+};
+
+static bool is_hole(const char *fault) {
+    for (size_t i = 0; i < sizeof holes / sizeof *holes; i++)
+        if (strcmp(holes[i], fault) == 0)
+            return true;
+    return false;
+}
+
+static json_t *selftest(const char *options) {
+    outcome *o = moeref("selftest --threads 1 --output json %s 2>/dev/null", options);
+    json_t *root = json_loads(strchr(o->text, '{') ? strchr(o->text, '{') : "", 0, NULL);
+    cr_assert_not_null(root, "exit %d: %.500s", o->code, o->text);
+    free(o);
+    return root;
+}
+
+Test(selftest, every_fault_is_noticed) {
+    size_t faults, i;
+    json_t *root = selftest("--quick"), *entry;
+    moe_faults(&faults);
+    cr_expect_eq(json_array_size(json_object_get(root, "faults")), faults);
+    json_array_foreach(json_object_get(root, "faults"), i, entry) {
+        const char *name = json_string_value(json_object_get(entry, "fault"));
+        const bool caught = json_is_true(json_object_get(entry, "caught"));
+        cr_expect(caught || is_hole(name), "%s: %s on %s", name,
+                  json_string_value(json_object_get(entry, "what")),
+                  json_string_value(json_object_get(entry, "case")));
+    }
+    json_array_foreach(json_object_get(root, "right_fails"), i, entry) cr_expect(
+        false, "right, and fails on %s: %s", json_string_value(json_object_get(entry, "case")),
+        json_string_value(json_object_get(entry, "why")));
+    json_decref(root);
+}
+
+/* A fault on its layer, on the same at a real size, and on cases of the suite until one shows it.
+ */
+Test(selftest, full_form) {
+    static const char *const layers[] = {"T=64 d=48 n=1", "T=512 d=768 n=1", "T="};
+    json_t *root = selftest("--full --fault O_inf_swallowed --dtype bf16");
+    const json_t *list = json_object_get(root, "faults");
+    cr_assert_eq(json_array_size(list), 3);
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *entry = json_array_get(list, i);
+        const char *line = json_string_value(json_object_get(entry, "case"));
+        cr_expect_eq(strncmp(line, layers[i], strlen(layers[i])), 0, "%s", line);
+        cr_expect(i == 2 || json_is_true(json_object_get(entry, "caught")), "%s", line);
+    }
+    json_decref(root);
+}
+
+/* An eps of 1e-6 moves the weights by less than any gate: the case cannot show that it is ignored,
+ * and a pass on it is mistrusted where it counts. */
+Test(selftest, a_case_that_shows_nothing_is_mistrusted) {
+    static const char line[] = "T=24 d=16 n=8 E=4 K=2 score=sigmoid renorm=1 eps=1e-06 seed=3";
+    char path[TEMPORARY_BYTES], args[1000];
+    temporary_file(path, "", "", 0);
+    snprintf(args, sizeof args,
+             "selftest --case '%s' --fault renorm_eps_missing --fault renorm_missing --dtype bf16 "
+             "--mistrust %s",
+             line, path);
+    expect(1, "SURVIVED  bf16.renorm_eps_missing", args);
+    snprintf(args, sizeof args, "check --backend reference:bf16 --case '%s' --mistrust %s", line,
+             path);
+    expect(1, "this case cannot show these faults: renorm_eps_missing", args);
+    snprintf(args, sizeof args, "check --backend reference:fp32 --case '%s' --mistrust %s", line,
+             path);
+    expect(0, "1 passed", args);
+    unlink(path);
+    expect(2, "--mistrust lists cases", "selftest --mistrust x");
+}
+
+/* Without a fault the copy is right on everything. */
+Test(selftest, the_copy_is_right) {
+    static const char *const types[] = {"fp32", "bf16", "fp16"};
+    for (size_t i = 0; i < 3; i++) {
+        outcome *o = moeref("check --threads 1 --backend %s/backends/faulty/faulty.so:%s",
+                            getenv("MOEREF_BUILD_ROOT"), types[i]);
+        cr_expect_eq(o->code, 0, "%s: %s", types[i], o->text);
+        free(o);
+    }
+}
+
+Test(selftest, misprints_are_errors) {
+    char line[2000];
+    expect(2, "no fault is named so", "selftest --fault renorm_mising");
+    expect(2, "--dtype is fp32, bf16 or fp16", "selftest --dtype fp64");
+    expect(0, "renorm_missing", "selftest --list");
+    snprintf(line, sizeof line,
+             "check --backend %s/backends/faulty/faulty.so:bf16.misprint --case 'T=4 d=8 n=8 E=2 "
+             "K=1'",
+             getenv("MOEREF_BUILD_ROOT"));
+    expect(2, "faulty has no fault 'misprint'", line);
+}
