@@ -49,8 +49,9 @@ static void settle(run *r) {
         moe_tensor *want = &r->oracle->out.t[ids[i]], settled;
         if (!want->data)
             continue;
-        cr_assert_eq(moe_int_rows_settle(&r->rows, ids[i], &r->low->out.t[ids[i]], want, &settled),
-                     MOE_OK);
+        cr_assert_eq(
+            moe_int_rows_settle(&r->rows, ids[i], &r->low->out.t[ids[i]], want, NULL, &settled),
+            MOE_OK);
         moe_tensor_destroy(want);
         *want = settled;
     }
@@ -239,7 +240,7 @@ Test(check_errors, kinks_have_two_sides) {
         b1[3] = kink + (i / 2 ? 1e-5f : -1e-5f);
         r.low = reference(r.problem, r.oracle->plan, MOE_F64);
         const moe_tensor *got = &r.low->out.t[ids[i % 2]], *want = &r.oracle->out.t[ids[i % 2]];
-        cr_assert_eq(moe_int_rows_settle(&r.rows, ids[i % 2], got, want, &settled), MOE_OK);
+        cr_assert_eq(moe_int_rows_settle(&r.rows, ids[i % 2], got, want, NULL, &settled), MOE_OK);
         for (int64_t k = 0, count = moe_tensor_count(got); k < count; k++) {
             apart[i % 2] = fmax(apart[i % 2], fabs(element(got, k) - element(want, k)));
             cr_expect_float_eq(element(got, k), element(&settled, k), 1e-4, "%d: [%d]", i, (int)k);

@@ -326,8 +326,8 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
     moe_tensor want = {0};
     bool complete = s.groups != NULL;
     if (c->rows && moe_int_rows_have_kinks(c->rows, c->id)) {
-        complete =
-            complete && moe_int_rows_settle(c->rows, c->id, c->got, c->want, &want) == MOE_OK;
+        complete = complete && moe_int_rows_settle(c->rows, c->id, c->got, c->want, c->variance,
+                                                   &want) == MOE_OK;
         settled.want = &want;
         s.c = &settled;
     }

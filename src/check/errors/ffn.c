@@ -117,7 +117,11 @@ static double stored_input(const moe_int_error_ffn *f, int64_t r) {
 
 /* What storing w dO adds, over its square: nothing where w changes nothing. */
 static double stored_gradient(const moe_int_error_ffn *f, int64_t r) {
-    return weight_of(f, r) == 1 ? 0 : moe_int_at(f->rounding, MOE_POINT_SDO, 1);
+    const int64_t d = f->desc->d;
+    const double w = weight_of(f, r);
+    if (w == 1 || moe_int_at(f->rounding, MOE_POINT_SDO, 1) == 0)
+        return 0;
+    return moe_int_stored_share(f->rounding, w, f->dy + r * d, d);
 }
 
 /* Row r's units: from x to a, and from dO to dh. */

@@ -118,6 +118,13 @@ static void store_gradient_parts(const moe_int_error_run *k, bool routed) {
         *at(&k->v->t[MOE_T_DX], i) += parts * *at(dX, i) * *at(dX, i);
 }
 
+/* What storing w y adds, over its square. */
+static double stored_output(const moe_int_error_run *k, double w, const double *y) {
+    if (moe_int_at(&k->rounding, MOE_POINT_SY, 1) == 0)
+        return 0;
+    return moe_int_stored_share(&k->rounding, w, y, k->desc->d);
+}
+
 /* O_t = sum of w Y, dX_t = sum of dX~: stored stages, weights, and adding them up. */
 static void sum_over_experts(const moe_int_error_run *k) {
     const moe_plan *plan = k->oracle->plan;
@@ -133,8 +140,10 @@ static void sum_over_experts(const moe_int_error_run *k) {
         for (int64_t i = from; i < to; i++) {
             int64_t p = plan->pair_of_token[i];
             double w = plan->weight[p], vs = k->vweight[p], stored = 0;
-            if (w != 1 && (!on_input || p >= k->pairs))
-                stored = moe_int_at(&k->rounding, MOE_POINT_SY, 1);
+            if (w != 1 && !on_input && p < k->pairs)
+                stored = stored_output(k, w, at(&out[MOE_T_Y], p * d));
+            else if (w != 1 && p >= k->pairs)
+                stored = stored_output(k, w, k->X + t * d);
             if (p >= k->pairs) {
                 add_zero_expert(k, t, w, vs + added_o + stored, vs + added_dx);
                 continue;

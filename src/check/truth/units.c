@@ -87,6 +87,13 @@ static void add_outer(double scale, double v, const double *x, int64_t d, double
     }
 }
 
+/* What storing w dO adds, over its square: nothing where w changes nothing. */
+static double stored_gradient(const moe_int_unit_ffn *u, const unit_work *k, double w) {
+    if (w == 1 || moe_int_at(&u->rounding, MOE_POINT_SDO, 1) == 0)
+        return 0;
+    return moe_int_stored_share(&u->rounding, w, k->dy, u->problem->layer.d);
+}
+
 /* Row r's part in one unit's sums, values and variances (errors/ffn.c has the same steps). */
 static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit_sums *s) {
     const moe_layer_desc *desc = &u->problem->layer;
@@ -94,7 +101,7 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
     bool on_input = u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     double w = on_input ? 1 : k->weight, vs = on_input ? 0 : k->vweight, sum = u->rounding.sum;
     double scale = on_input ? k->weight : 1, xx = scale * scale * k->xx;
-    double stored_x = 0, stored_dy = w == 1 ? 0 : moe_int_at(&u->rounding, MOE_POINT_SDO, 1);
+    double stored_x = 0, stored_dy = stored_gradient(u, k, w);
     if (on_input)
         stored_x = k->vweight + moe_int_at(&u->rounding, MOE_POINT_SX,
                                            moe_int_stored_share(&u->rounding, scale, k->x, d));
@@ -169,7 +176,7 @@ moe_status moe_int_unit_db2(const moe_int_unit_ffn *u, double *db2, double *vari
     for (int64_t r = 0; r < u->rows; r++) {
         load_pair(u, r, &k);
         double w = on_input ? 1 : k.weight, vs = on_input ? 0 : k.vweight;
-        double stored = w == 1 ? 0 : moe_int_at(&u->rounding, MOE_POINT_SDO, 1);
+        double stored = stored_gradient(u, &k, w);
         add_outer(w, w * w * (vs + added + stored), k.dy, desc->d, db2, variance);
     }
     free(k.block);
