@@ -183,7 +183,7 @@ static double jump_square(const moe_int_error_ffn *f, int64_t r, const moe_int_u
 /* Operand variance of dW2: of A' and dO, or of A and a stored w dO. */
 static double weighted_activation(const moe_int_error_ffn *f, const moe_int_unit *u, int64_t r,
                                   double relative) {
-    const double w = weight_of(f, r), a2 = u->a * u->a, stored_dy = stored_gradient(f, r);
+    const double w = weight_of(f, r), a2 = u->a * u->a, stored_dy = stored_gradient(f, r) > 0;
     double v = w * w * (u->va + a2 * (relative + stored_dy));
     if (f->on_input || moe_int_at(f->rounding, MOE_POINT_SDO, 1) > 0)
         return v + w * w * moe_int_stored_at(f->rounding, MOE_POINT_A, u->a);
@@ -243,6 +243,19 @@ static void column_sums(const double *g, int64_t rows, int64_t width, double *re
             ret[i] += g[r * width + i];
 }
 
+/* dO^2; where w dO is stored, below the normal numbers what that comes to. */
+static void gradient_squares(const moe_int_error_ffn *f, const work *k) {
+    const int64_t d = f->desc->d;
+    moe_int_loop_square_f64(f->dy, f->rows * d, k->squares);
+    for (int64_t r = 0; r < f->rows; r++) {
+        const double w = weight_of(f, r);
+        if (w == 0 || !(stored_gradient(f, r) > 0))
+            continue;
+        for (int64_t i = r * d; i < (r + 1) * d; i++)
+            k->squares[i] = moe_int_stored(f->rounding, w * f->dy[i]) / (w * w);
+    }
+}
+
 static void parameter_gradients(const moe_int_error_ffn *f, const work *k) {
     int64_t d = f->desc->d, rows = f->rows;
     double added = f->rounding->sum * (double)rows;
@@ -250,14 +263,15 @@ static void parameter_gradients(const moe_int_error_ffn *f, const work *k) {
     moe_int_loop_outer_f64(k->gdh, rows, f->hw, k->squares, d, f->threads, f->vdW1);
     if (f->vdb1)
         column_sums(k->bdh, rows, f->hw, f->vdb1);
-    moe_int_loop_square_f64(f->dy, rows * d, k->squares);
+    gradient_squares(f, k);
     moe_int_loop_outer_f64(k->squares, rows, d, k->ga, f->n, f->threads, f->vdW2);
     if (!f->vdb2)
         return;
     for (int64_t r = 0; r < rows; r++) {
         double w = weight_of(f, r), vs = f->on_input ? 0 : f->vweight[r];
+        double relative = vs + added + (stored_gradient(f, r) > 0 ? 1 : 0);
         for (int64_t i = 0; i < d; i++)
-            k->squares[r * d + i] *= w * w * (vs + added + stored_gradient(f, r));
+            k->squares[r * d + i] *= w * w * relative;
     }
     column_sums(k->squares, rows, d, f->vdb2);
 }

@@ -129,12 +129,15 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
             *s->var_b1[p] += v;
         }
     }
-    double v = w * w * (unit.va + unit.a * unit.a * (vs + rows + stored_dy));
+    double v = w * w * (unit.va + unit.a * unit.a * (vs + rows + (stored_dy > 0)));
     if (on_input || moe_int_at(&u->rounding, MOE_POINT_SDO, 1) > 0)
         v += w * w * moe_int_stored_at(&u->rounding, MOE_POINT_A, unit.a);
     else
         v += moe_int_stored_at(&u->rounding, MOE_POINT_SA, w * unit.a);
     add_outer(w * unit.a, v, k->dy, d, s->dw2, s->var2);
+    for (int64_t i = 0; stored_dy > 0 && w != 0 && i < d; i++) /* below the normal numbers */
+        s->var2[i] +=
+            v * (moe_int_stored(&u->rounding, w * k->dy[i]) / (w * w) - k->dy[i] * k->dy[i]);
 }
 
 static moe_status work_alloc(int64_t d, unit_work *k) {
