@@ -2,6 +2,7 @@
 #include "check/judge.h"
 #include "check/bundle/bundle.h"
 #include "check/compare/compare.h"
+#include "check/coverage/coverage.h"
 #include "check/precision.h"
 #include "check/readings.h"
 #include "check/untold.h"
@@ -127,7 +128,8 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
     c.truth = golden ? "golden" : "oracle";
     if (!b->truth.sampled && variance->data)
         c.variance = variance;
-    if (!b->truth.sampled && has_kinks(id))
+    c.exact = b->truth.exact;
+    if (!b->truth.sampled && !b->truth.exact && has_kinks(id))
         c.rows = &b->truth.rows;
     moe_int_compare(&c, ret);
     if (golden && !b->truth.sampled && ret->verdict != MOE_VERDICT_FAIL && ret->not_compared > 0)
@@ -307,6 +309,23 @@ static void find_cause(trial *b, const moe_check_params *params) {
         moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, r);
 }
 
+/* What the case decides; a case of the suite must decide whatever it carries. */
+static moe_status cover(trial *b, const moe_check_params *params) {
+    char missing[160];
+    moe_check_result *r = b->result;
+    if (b->truth.sampled || !(params->coverage || params->must_decide))
+        return MOE_OK;
+    moe_status status = moe_int_coverage(b->subject->problem, b->truth.oracle, b->routing.logits,
+                                         b->subject->arithmetic, &r->coverage);
+    if (status || !params->must_decide)
+        return status;
+    moe_int_coverage_missing(&r->coverage, missing, sizeof missing);
+    if (missing[0])
+        moe_int_result_set(r, MOE_VERDICT_MISTRUSTED, "the case carries what decides nothing: %s",
+                           missing);
+    return MOE_OK;
+}
+
 /* The router's gradients of a sampled shape start from the subject's own dS. */
 static moe_status add_router_part(trial *b) {
     const moe_tensor *dS = &b->subject->got.t[MOE_T_DS];
@@ -455,6 +474,8 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
     moe_int_name_reading(params, result);
     if (!status)
         status = moe_int_other_readings(subject, params, log, probe, &before, result);
+    if (!status)
+        status = cover(&b, params);
     if (!status)
         find_cause(&b, params);
     qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);

@@ -4,6 +4,7 @@
  *     routing/   is its choice of experts right, or inside the rounding margin?
  *     truth/     the oracle for that choice in float64: everything, or a sample
  *     errors/    the errors that a correct kernel makes there
+ *     coverage/  what the case decides, for cases that ought to
  *     compare/   one tensor against its truth, under a gate; where an error is
  *     verdict/   the record that is filled
  *     bundle/    a failure in a file, and back: to be judged again elsewhere

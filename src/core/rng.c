@@ -78,6 +78,12 @@ MOE_INT_INLINE double integer_of(uint64_t w0) {
     return small_to_double(((w0 & 0xffffffff) * 7) >> 32) - 3;
 }
 
+/* The top two bits of word 0: -1, 0, 0, 1. */
+MOE_INT_INLINE double exact_of(uint64_t w0) {
+    uint64_t top = (w0 >> 30) & 3;
+    return (double)(int)((top == 3) - (top == 0));
+}
+
 void moe_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4]) {
     philox_block start = {counter[0], counter[1], counter[2], counter[3]};
     philox_block b = philox(start, key[0], key[1]);
@@ -129,6 +135,10 @@ MOE_INT_INLINE void words_to_values(double *restrict out, const chunk_words *w, 
     case MOE_FILL_INTEGER:
         for (size_t i = 0; i < count; i++)
             out[i] = scale * integer_of(w->w0[i]);
+        break;
+    case MOE_FILL_EXACT:
+        for (size_t i = 0; i < count; i++)
+            out[i] = scale * exact_of(w->w0[i]);
         break;
     case MOE_FILL_ZERO:
         break;

@@ -86,12 +86,12 @@ moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {
         return status;
     if (moe_dtype_roundoff((moe_dtype)c->dtype) == 0)
         return moe_fail(log, MOE_E_INVALID, "dtype %d is not a floating type", c->dtype);
-    if (c->data < MOE_FILL_NORMAL || c->data > MOE_FILL_ZERO)
+    if (c->data < MOE_FILL_NORMAL || c->data > MOE_FILL_EXACT)
         return moe_fail(log, MOE_E_INVALID, "data kind %d is unknown", c->data);
     if (c->pass < MOE_PASS_FWD || c->pass > MOE_PASS_BOTH)
         return moe_fail(log, MOE_E_INVALID, "pass %d is unknown", c->pass);
-    if (!isfinite(c->x_scale) || !isfinite(c->r_scale))
-        return moe_fail(log, MOE_E_INVALID, "x_scale and r_scale must be finite");
+    if (!isfinite(c->x_scale) || !isfinite(c->r_scale) || !isfinite(c->b_scale))
+        return moe_fail(log, MOE_E_INVALID, "x_scale, r_scale and b_scale must be finite");
     if (c->inject < 0 || c->inject > 2)
         return moe_fail(log, MOE_E_INVALID, "inject kind %d is unknown", c->inject);
     if (c->inject && (c->inject_token < 0 || c->inject_token >= c->T))

@@ -24,7 +24,7 @@
     N("counts", MOE_ROUTE_COUNTS) N("hot", MOE_ROUTE_HOT) N("balanced", MOE_ROUTE_BALANCED)
 #define DATA_NAMES(N)                                                                             \
     N("normal", MOE_FILL_NORMAL) N("outlier", MOE_FILL_OUTLIER)                                   \
-    N("integer", MOE_FILL_INTEGER) N("zero", MOE_FILL_ZERO)
+    N("integer", MOE_FILL_INTEGER) N("zero", MOE_FILL_ZERO) N("exact", MOE_FILL_EXACT)
 #define INJECT_NAMES(N) N("none", 0) N("nan", 1) N("inf", 2)
 #define PASS_NAMES(N) N("fwd", MOE_PASS_FWD) N("bwd", MOE_PASS_BWD) N("both", MOE_PASS_BOTH)
 #define NO_NAMES(N)
@@ -75,9 +75,11 @@
       "tokens without any expert, as padding has none; drawn")                                    \
     KEY("drop", "        ", I64, drop, NO, "0",                                                   \
       "given routes: (token, expert) pairs left out of the others; drawn")                        \
-    KEY("data", "        ", NAME, data, DATA, "normal", "values of X and dO:")                    \
+    KEY("data", "        ", NAME, data, DATA, "normal",                                           \
+      "values of X and dO (integer, exact: of the experts too):")                                 \
     KEY("x_scale", "     ", REAL, x_scale, NO, "1", "multiplies X and dO")                        \
     KEY("r_scale", "     ", REAL, r_scale, NO, "1", "multiplies W_r; 0 makes all logits equal")   \
+    KEY("b_scale", "     ", REAL, b_scale, NO, "1", "multiplies b_select")                        \
     KEY("inject", "      ", INJECT, inject, INJECT, "none",                                       \
       "X[TOKEN][d/2] becomes nan@TOKEN or inf@TOKEN:")                                            \
     KEY("pass", "        ", NAME, pass, PASS, "both", "what runs:")                               \
@@ -136,6 +138,7 @@ void moe_case_init(moe_case *ret) {
     ret->dtype = MOE_BF16;
     ret->x_scale = 1.0;
     ret->r_scale = 1.0;
+    ret->b_scale = 1.0;
     ret->pass = MOE_PASS_BOTH;
 }
 

@@ -209,6 +209,14 @@ static int64_t count_pairs(const moe_case *c) {
     return pairs;
 }
 
+/* 1 or 1/2: powers of two keep exact data exact. */
+static void draw_exact_weights(const moe_case *c, moe_plan *plan) {
+    for (int64_t p = 0; p < plan->n_pairs; p++) {
+        uint64_t bits = moe_rng_bits(c->seed, MOE_INT_STREAM_WEIGHT, (uint64_t)p);
+        plan->weight[p] = bits & 1 ? 1.0 : 0.5;
+    }
+}
+
 /* Weights uniform in (0, 1], then divided by their sum over the token. */
 static void draw_weights(const moe_case *c, moe_plan *plan) {
     for (int64_t e = 0; e < plan->n_experts; e++) {
@@ -265,7 +273,10 @@ moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **r
     free(d.expert);
     if (status)
         return status;
-    draw_weights(c, plan);
+    if (c->data == MOE_FILL_EXACT)
+        draw_exact_weights(c, plan);
+    else
+        draw_weights(c, plan);
     *ret = plan;
     return MOE_OK;
 }

@@ -76,6 +76,10 @@ moe_status moe_int_draw_input(moe_problem *p, moe_tensor_id id, moe_fill_kind ki
     return status;
 }
 
+static double drawn_scale(const moe_case *c, int id) {
+    return id == MOE_T_W_R ? c->r_scale : id == MOE_T_B_SELECT ? c->b_scale : 1;
+}
+
 static moe_status draw_params(const moe_case *c, const moe_log *log, moe_problem *p) {
     bool plan_given = c->route != MOE_ROUTE_ROUTER;
     for (int id = 0; id < MOE_T_COUNT; id++) {
@@ -88,8 +92,10 @@ static moe_status draw_params(const moe_case *c, const moe_log *log, moe_problem
         double stddev = param_stddev(&p->in.t[id], id);
         if (c->data == MOE_FILL_INTEGER && !is_router_param(id))
             fill_tensor(p, id, MOE_FILL_INTEGER, integer_scale(stddev));
+        else if (c->data == MOE_FILL_EXACT && !is_router_param(id))
+            fill_tensor(p, id, MOE_FILL_EXACT, 1);
         else
-            fill_tensor(p, id, MOE_FILL_NORMAL, id == MOE_T_W_R ? stddev * c->r_scale : stddev);
+            fill_tensor(p, id, MOE_FILL_NORMAL, stddev * drawn_scale(c, id));
     }
     return MOE_OK;
 }

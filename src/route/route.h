@@ -72,6 +72,10 @@ typedef struct moe_int_ranked {
 
 void moe_int_rank(moe_int_ranked *column, int64_t n);
 
+/* Group-limited top-K (DeepSeek-V3, arXiv 2412.19437) of one token: a group's score is the sum of
+ * its two best experts' scores; experts outside the best groups are not allowed[n]. */
+void moe_int_mask_groups(const moe_int_selection *in, const double *score, unsigned char *allowed);
+
 moe_status moe_int_choose_token_rounding(const moe_int_selection *in, moe_int_pairs *ret);
 
 /* Rounded token counts f'[n] from counts f[n] (SonicMoE, section on token rounding). */

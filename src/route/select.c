@@ -127,9 +127,7 @@ static moe_status choose_topk(const moe_int_selection *in, moe_int_pairs *ret) {
     return choose_per_token(in, NULL, ret);
 }
 
-/* Group-limited top-K (DeepSeek-V3, arXiv 2412.19437): a group's score is the sum of its two best
- * experts' scores; experts outside the best groups are out. */
-static void mask_groups(const moe_int_selection *in, const double *score, unsigned char *allowed) {
+void moe_int_mask_groups(const moe_int_selection *in, const double *score, unsigned char *allowed) {
     const moe_router_desc *r = &in->desc->router;
     int64_t size = in->n / r->groups;
     memset(allowed, 0, (size_t)in->n);
@@ -152,7 +150,7 @@ static void mask_groups(const moe_int_selection *in, const double *score, unsign
 }
 
 static moe_status choose_group_topk(const moe_int_selection *in, moe_int_pairs *ret) {
-    return choose_per_token(in, mask_groups, ret);
+    return choose_per_token(in, moe_int_mask_groups, ret);
 }
 
 /* Each expert takes its best ceil(T*K/experts) tokens (arXiv 2202.09368). */

@@ -119,6 +119,14 @@ static moe_status attach(const char *dir, size_t i, const moe_log *log, moe_prob
     return status;
 }
 
+/* Do two lines name the same seed? Nearly all lines of the suite differ there, and parsing each of
+ * them for every problem would take longer than most problems. */
+static bool same_seed(const char *a, const char *b) {
+    const char *x = strstr(a, "seed="), *y = strstr(b, "seed=");
+    size_t length = x ? strcspn(x, " ") : 0;
+    return x && y ? length == strcspn(y, " ") && strncmp(x, y, length) == 0 : x == y;
+}
+
 /* Suite line whose canonical text is `name`, or -1. */
 static long find_case(const char *name, const moe_log *log) {
     size_t count;
@@ -126,7 +134,8 @@ static long find_case(const char *name, const moe_log *log) {
     for (size_t i = 0; i < count; i++) {
         char text[1024];
         moe_case c;
-        if (!moe_suite_is_stored(i) || moe_case_parse(lines[i], log, &c))
+        if (!moe_suite_is_stored(i) || !same_seed(lines[i], name) ||
+            moe_case_parse(lines[i], log, &c))
             continue;
         moe_case_print(&c, text, sizeof text);
         moe_case_destroy(&c);

@@ -43,7 +43,7 @@
     C(sharp_router,      1, "T=10 d=16 n=8 E=5 K=2 r_scale=40 seed=34") \
     C(huge,              1, "T=8 d=16 n=8 E=4 K=2 dtype=fp32 x_scale=10000 route=uniform seed=35") \
     C(tiny,              1, "T=8 d=16 n=8 E=4 K=2 dtype=fp32 x_scale=1e-6 seed=36") \
-    C(outliers,          1, "T=16 d=16 n=8 E=4 K=2 data=outlier seed=37") \
+    C(outliers,          1, "T=16 d=16 n=8 E=4 K=2 data=outlier seed=137") \
     C(integers,          1, "T=16 d=16 n=8 E=4 K=2 data=integer seed=38") \
     /* not a number */ \
     C(nan_token,         1, "T=8 d=16 n=8 E=4 K=2 route=uniform inject=nan@3 seed=40") \
@@ -78,7 +78,7 @@
     C(weight_on_input,   1, "T=12 d=16 n=8 E=4 K=2 on=input score=sigmoid seed=80") \
     C(weight_on_input_given, 1, "T=12 d=16 n=8 E=4 K=2 on=input route=zipf:1 seed=81") \
     C(forward_only,      1, "T=12 d=16 n=8 E=4 K=2 pass=fwd seed=82") \
-    C(scaled_weights,    1, "T=12 d=16 n=8 E=4 K=2 renorm=1 eps=1e-20 scale=2.5 seed=83") \
+    C(scaled_weights,    1, "T=12 d=16 n=8 E=4 K=2 renorm=1 eps=0.05 scale=2.5 seed=83") \
     /* routers */ \
     C(softmax_renorm,    1, "T=16 d=16 n=8 E=6 K=2 renorm=1 seed=90") \
     C(softmax_topk,      1, "T=16 d=16 n=8 E=6 K=3 score=softmax_topk seed=91") \
@@ -86,23 +86,23 @@
     C(sigmoid,           1, "T=16 d=16 n=8 E=6 K=2 score=sigmoid seed=93") \
     C(sparsemixer,       1, "T=16 d=16 n=8 E=6 K=2 score=sparsemixer jitter=0.1 seed=94") \
     C(router_bias,       1, "T=16 d=16 n=8 E=6 K=2 score=softmax_topk router_bias=1 seed=95") \
-    C(select_bias,       1, "T=16 d=16 n=8 E=6 K=2 score=sigmoid select_bias=1 renorm=1 seed=96") \
-    C(group_topk,        1, "T=16 d=16 n=8 E=8 K=3 score=sigmoid select=group_topk groups=4 topk_groups=2 select_bias=1 renorm=1 eps=1e-20 scale=2.5 seed=97") \
+    C(select_bias,       1, "T=16 d=16 n=8 E=6 K=2 score=sigmoid select_bias=1 b_scale=10 renorm=1 seed=96") \
+    C(group_topk,        1, "T=16 d=16 n=8 E=8 K=3 score=sigmoid select=group_topk groups=4 topk_groups=2 select_bias=1 renorm=1 eps=0.125 scale=2.5 seed=97") \
     C(group_topk_softmax, 1, "T=16 d=16 n=8 E=8 K=3 select=group_topk groups=2 topk_groups=1 seed=98") \
     C(expert_choice,     1, "T=16 d=16 n=8 E=4 K=2 select=expert_choice seed=99") \
     C(expert_choice_uneven, 1, "T=15 d=16 n=8 E=4 K=1 select=expert_choice seed=100") \
     C(capacity,          1, "T=16 d=16 n=8 E=4 K=2 select=capacity capacity=5 seed=101") \
     C(capacity_renorm,   1, "T=16 d=16 n=8 E=4 K=2 select=capacity capacity=3 renorm=1 seed=102") \
-    C(rounding_nearest,  1, "T=16 d=16 n=8 E=4 K=2 select=token_rounding rounding=nr tile=4 renorm=1 seed=103") \
+    C(rounding_nearest,  1, "T=16 d=16 n=8 E=4 K=2 select=token_rounding rounding=nr tile=4 renorm=1 seed=903") \
     C(rounding_up,       1, "T=16 d=16 n=8 E=4 K=2 select=token_rounding rounding=up tile=4 renorm=1 seed=104") \
     C(rounding_down,     1, "T=16 d=16 n=8 E=4 K=2 select=token_rounding rounding=down tile=4 renorm=1 seed=105") \
-    C(rounding_stochastic, 1, "T=16 d=16 n=8 E=4 K=2 select=token_rounding rounding=sr tile=4 renorm=1 seed=106") \
-    C(rounding_balance,  1, "T=16 d=16 n=8 E=4 K=2 select=token_rounding rounding=balance tile=4 renorm=1 seed=107") \
+    C(rounding_stochastic, 1, "T=16 d=16 n=8 E=4 K=2 select=token_rounding rounding=sr tile=4 renorm=1 seed=306") \
+    C(rounding_balance,  1, "T=16 d=16 n=8 E=4 K=2 select=token_rounding rounding=balance tile=4 renorm=1 seed=407") \
     C(rounding_tile_one, 1, "T=16 d=16 n=8 E=4 K=2 select=token_rounding rounding=nr tile=1 renorm=1 seed=108") \
     /* like real families, with several of the above at once */ \
     C(like_mixtral,      0, "T=96 d=64 n=56 E=8 K=2 renorm=1 seed=120") \
-    C(like_deepseek_v3,  0, "T=96 d=64 n=24 E=16 K=4 score=sigmoid select=group_topk groups=4 topk_groups=2 select_bias=1 renorm=1 eps=1e-20 scale=2.5 shared=48 seed=121") \
-    C(like_gpt_oss,      0, "T=96 d=64 n=64 E=8 K=4 score=softmax_topk router_bias=1 bias=1 act=swiglu_clamp glu=interleaved limit=7 seed=122") \
+    C(like_deepseek_v3,  0, "T=96 d=64 n=24 E=16 K=4 score=sigmoid select=group_topk groups=4 topk_groups=2 select_bias=1 renorm=1 scale=2.5 shared=48 seed=121") \
+    C(like_gpt_oss,      0, "T=96 d=64 n=64 E=8 K=4 score=softmax_topk router_bias=1 bias=1 act=swiglu_clamp glu=interleaved limit=7 x_scale=5 r_scale=0.2 seed=122") \
     C(like_llama4,       0, "T=96 d=64 n=48 E=8 K=1 score=sigmoid on=input shared=48 seed=123") \
     C(like_longcat,      0, "T=96 d=64 n=24 E=12 K=4 zero=4 select_bias=1 scale=6 seed=124") \
     C(like_qwen3_next,   0, "T=96 d=64 n=24 E=32 K=8 renorm=1 shared=32 shared_gate=1 seed=125") \
@@ -110,7 +110,42 @@
     /* other input types */ \
     C(inputs_fp16,       0, "T=32 d=32 n=24 E=4 K=2 dtype=fp16 seed=130") \
     C(inputs_fp32,       0, "T=32 d=32 n=24 E=4 K=2 dtype=fp32 seed=131") \
-    C(inputs_fp64,       0, "T=32 d=32 n=24 E=4 K=2 dtype=fp64 seed=132")
+    C(inputs_fp64,       0, "T=32 d=32 n=24 E=4 K=2 dtype=fp64 seed=132") \
+    /* every feature decides 20 tokens, pairs or elements or more in each of three types */ \
+    EACH(C, large_E,     "T=8 d=8 n=8 E=512 K=22 renorm=1 eps=0.02 scale=2.5 router_bias=1 seed=140") \
+    EACH(C, groups_of_many, "T=26 d=8 n=8 E=160 K=17 score=sigmoid select=group_topk groups=8 topk_groups=1 select_bias=1 b_scale=60 renorm=1 eps=0.5 scale=2.5 shared=8 shared_gate=1 seed=147") \
+    EACH(C, clamp_7,     "T=32 d=16 n=16 E=4 K=2 act=swiglu_clamp glu=interleaved bias=1 score=softmax_topk router_bias=1 x_scale=8 r_scale=0.2 seed=142") \
+    EACH(C, clamp_on_limit, "T=32 d=16 n=16 E=4 K=2 act=swiglu_clamp limit=2 data=exact route=uniform seed=143") \
+    EACH(C, exact_relu,  "T=150 d=16 n=16 E=5 K=2 act=relu data=exact route=hot:3 seed=144") \
+    EACH(C, exact_relu2, "T=40 d=16 n=8 E=4 K=2 act=relu2 data=exact route=zipf:1 seed=145") \
+    EACH(C, exact_reglu, "T=40 d=16 n=8 E=4 K=2 act=reglu data=exact route=zipf:1 seed=146") \
+    EACH(C, exact_reglu_interleaved, "T=40 d=16 n=8 E=4 K=3 act=reglu glu=interleaved data=exact route=uniform seed=147") \
+    EACH(C, exact_on_input, "T=40 d=16 n=8 E=4 K=2 act=relu bias=1 on=input data=exact route=uniform seed=148") \
+    EACH(C, exact_zero_experts, "T=40 d=16 n=8 E=4 K=3 act=relu zero=3 data=exact route=uniform seed=149") \
+    EACH(C, geglu_wide,  "T=24 d=16 n=8 E=4 K=2 act=geglu x_scale=2 seed=150") \
+    EACH(C, gelu_wide,   "T=24 d=16 n=8 E=4 K=2 act=gelu x_scale=2 seed=151") \
+    EACH(C, silu_wide,   "T=24 d=16 n=8 E=4 K=2 act=silu x_scale=2 seed=152") \
+    EACH(C, jitter,      "T=32 d=16 n=8 E=8 K=2 score=sparsemixer jitter=0.1 seed=153") \
+    EACH(C, all_ties,    "T=24 d=16 n=8 E=5 K=2 r_scale=0 seed=154") \
+    EACH(C, capacity_full, "T=48 d=16 n=8 E=4 K=2 select=capacity capacity=12 renorm=1 seed=155") \
+    EACH(C, experts_choose, "T=40 d=16 n=8 E=6 K=2 select=expert_choice seed=156") \
+    EACH(C, tiles_nearest, "T=48 d=8 n=8 E=6 K=2 select=token_rounding rounding=nr tile=24 seed=201") \
+    EACH(C, tiles_up,    "T=48 d=8 n=8 E=6 K=2 select=token_rounding rounding=up tile=24 seed=200") \
+    EACH(C, tiles_down,  "T=48 d=8 n=8 E=6 K=2 select=token_rounding rounding=down tile=24 seed=200") \
+    EACH(C, tiles_stochastic, "T=48 d=8 n=8 E=6 K=2 select=token_rounding rounding=sr tile=24 seed=200") \
+    EACH(C, tiles_balance, "T=48 d=8 n=8 E=6 K=2 select=token_rounding rounding=balance tile=24 seed=201") \
+    EACH(C, zero_experts_often, "T=32 d=16 n=8 E=4 K=3 zero=4 select_bias=1 b_scale=5 scale=6 seed=162") \
+    EACH(C, input_weighed, "T=32 d=16 n=8 E=4 K=1 score=sigmoid on=input shared=8 seed=163") \
+    EACH(C, idle,        "T=32 d=24 n=8 E=4 K=2 route=counts:5+0+3+0 seed=164") \
+    EACH(C, masked_often, "T=48 d=16 n=8 E=6 K=3 route=zipf:1 masked=24 drop=24 seed=169") \
+    EACH(C, nan_wide,    "T=8 d=32 n=8 E=4 K=2 route=uniform inject=nan@3 seed=165") \
+    EACH(C, inf_wide,    "T=8 d=32 n=8 E=4 K=2 route=uniform inject=inf@5 seed=166") \
+    EACH(C, outliers_wide, "T=96 d=96 n=8 E=2 K=1 data=outlier seed=167") \
+    EACH(C, no_backward, "T=8 d=16 n=8 E=4 K=2 pass=fwd seed=168")
+
+/* A case in each type that a kernel computes in; none of them is stored. */
+#define EACH(C, name, line) \
+    C(name, 0, line) C(name##_fp16, 0, line " dtype=fp16") C(name##_fp32, 0, line " dtype=fp32")
 
 #define LINE(name, stored, line) line,
 #define NAME(name, stored, line) #name,

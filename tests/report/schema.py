@@ -102,6 +102,7 @@ def main():
     for fault in ("nan", "zero", "unwritten", "routing", "expert_sign"):
         t.reports("verdicts", 1, f"check --backend {broken}:{fault} --case '{CASE}'")
     t.reports("list", 0, "list")
+    t.reports("kills", 0, "selftest --fault renorm_missing --dtype fp32")
     t.reports("prediction", 0, f"predict --method all --case '{LARGE}'", lines=True)
     t.reports("point", 0, f"sweep --vary seed=1,2 --vary K=4,8 --case '{LAYER}'", lines=True)
     # One that passes times a layer for half a minute; its timing is of bench's kind.
@@ -120,6 +121,12 @@ def main():
         t.reports("verdicts", 1, f"check --backend {broken}:tail --case '{CASE}' "
                   f"--dump-on-fail {folder}")
         t.reports("verdicts", 1, f"diagnose {folder}")
+        outputs = os.fsdecode(os.path.join(os.fsencode(folder), b"\xff<\x1b.safetensors"))
+        subprocess.run([program, "golden", "--case", CASE, "--export", outputs], check=True,
+                       capture_output=True)
+        named, = t.reports("verdicts", 0, f"check --case '{CASE}' --outputs '{outputs}'")
+        if not named["cases"]:
+            t.fail("a name that is not UTF-8 empties the report")
     tampered(t, passing, failing)
     print("schema: every report as described" if not t.failures else f"{t.failures} failures")
     return 1 if t.failures else 0

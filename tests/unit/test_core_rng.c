@@ -51,7 +51,7 @@ Test(rng, elements_are_what_the_header_says) {
 }
 
 static const moe_fill_kind kinds[] = {MOE_FILL_NORMAL, MOE_FILL_OUTLIER, MOE_FILL_INTEGER,
-                                      MOE_FILL_ZERO};
+                                      MOE_FILL_ZERO, MOE_FILL_EXACT};
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 static void fill_in_pieces(void *data, moe_dtype dtype, size_t first, size_t count,
@@ -115,6 +115,11 @@ Test(rng, fill_matches_scalar_functions) {
     for (size_t i = 0; i < COUNT; i++) {
         uint64_t word0 = (uint32_t)moe_rng_bits(9, 4, 77 + i);
         cr_assert_eq(f64[i], 0.1 * ((double)(word0 * 7 >> 32) - 3));
+    }
+    moe_rng_fill(f64, MOE_F64, 77, COUNT, MOE_FILL_EXACT, 0.5, 9, 4);
+    for (size_t i = 0; i < COUNT; i++) {
+        static const double values[] = {-0.5, 0, 0, 0.5};
+        cr_assert_eq(f64[i], values[(uint32_t)moe_rng_bits(9, 4, 77 + i) >> 30]);
     }
     moe_rng_fill(f64, MOE_F64, 77, COUNT, MOE_FILL_OUTLIER, 0.1, 9, 4);
     for (size_t i = 0; i < COUNT; i++) {

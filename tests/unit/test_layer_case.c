@@ -62,6 +62,7 @@ static const struct {
     {"data", "outlier", ""},
     {"x_scale", "0.001", ""},
     {"r_scale", "0", ""},
+    {"b_scale", "50", " select_bias=1"},
     {"inject", "inf@63", ""},
     {"pass", "fwd", ""},
     {"seed", "18446744073709551615", ""},

@@ -1,8 +1,8 @@
 #define _GNU_SOURCE /* memfd_create */
 #include "backend/isolate/memory.h"
 
-#include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -26,15 +26,13 @@ void moe_int_shared_drop(moe_int_shared *shared) {
     *shared = (moe_int_shared){.file = -1};
 }
 
-/* A sealed file of that size, or -1. */
+/* A sealed file of that size, or -1. Its pages come when they are written, as those of malloc. */
 static int make_file(size_t size) {
-    int file = memfd_create("moeref", MFD_CLOEXEC | MFD_ALLOW_SEALING), refused;
+    int file = memfd_create("moeref", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (file < 0)
         return -1;
-    do
-        refused = posix_fallocate(file, 0, (off_t)size);
-    while (refused == EINTR);
-    if (!refused && fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+    if (size <= PTRDIFF_MAX && ftruncate(file, (off_t)size) == 0 &&
+        fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
         return file;
     close(file);
     return -1;

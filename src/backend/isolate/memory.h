@@ -13,9 +13,8 @@ typedef struct moe_int_shared {
     size_t size;
 } moe_int_shared;
 
-/* Of at least `size` bytes, there to the last page: a worker can neither shrink it under the judge
- * nor run it out of memory later. The old one is kept where it is large enough; *ret_fresh tells a
- * new one, whose file the worker must be given. */
+/* Of at least `size` bytes, which a worker cannot shrink under the judge. The old one is kept where
+ * it is large enough; *ret_fresh tells a new one, whose file the worker must be given. */
 moe_status moe_int_shared_reserve(moe_int_shared *shared, size_t size, bool *ret_fresh);
 /* Maps what came with a request; takes the file over. */
 moe_status moe_int_shared_map(moe_int_shared *shared, int file, size_t size);

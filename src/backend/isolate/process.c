@@ -142,15 +142,16 @@ bool moe_int_process_send(int channel, const moe_int_request *request, int file)
     return sent == (ssize_t)sizeof *request;
 }
 
-/* Descriptors that come along are closed by the kernel: there is no room for them. */
-static moe_int_event take_packet(int channel, moe_int_reply *ret) {
+/* Descriptors that come along are closed by the kernel: there is no room for them. An empty packet
+ * looks like the end, but nobody has hung up. */
+static moe_int_event take_packet(int channel, bool is_open, moe_int_reply *ret) {
     ssize_t got;
     do
         got = recv(channel, ret, sizeof *ret, MSG_DONTWAIT | MSG_TRUNC);
     while (got < 0 && errno == EINTR);
     if (got < 0 && errno == EAGAIN)
         return MOE_INT_EVENT_NONE;
-    if (got <= 0)
+    if (got < 0 || (got == 0 && !is_open))
         return MOE_INT_EVENT_END;
     if (got != (ssize_t)sizeof *ret)
         return MOE_INT_EVENT_WRONG;
@@ -172,7 +173,9 @@ moe_int_event moe_int_process_wait(moe_int_process *p, int ms, moe_int_reply *re
             return MOE_INT_EVENT_OUTPUT;
         if (files[1].revents)
             close_one(&p->output);
-        return files[0].revents ? take_packet(p->calls, ret) : MOE_INT_EVENT_NONE;
+        if (!files[0].revents)
+            return MOE_INT_EVENT_NONE;
+        return take_packet(p->calls, !(files[0].revents & POLLHUP), ret);
     }
     /* Its channel may live on in a process that it started. */
     return has_ended(p) ? MOE_INT_EVENT_END : MOE_INT_EVENT_NONE;
@@ -180,7 +183,7 @@ moe_int_event moe_int_process_wait(moe_int_process *p, int ms, moe_int_reply *re
 
 bool moe_int_process_receive(int channel, int ms, moe_int_reply *ret) {
     struct pollfd file = {.fd = channel, .events = POLLIN};
-    return poll(&file, 1, ms) > 0 && take_packet(channel, ret) == MOE_INT_EVENT_PACKET;
+    return poll(&file, 1, ms) > 0 && take_packet(channel, true, ret) == MOE_INT_EVENT_PACKET;
 }
 
 /* ---- end ---- */

@@ -53,10 +53,8 @@ static size_t proxy_timings(void *layer, moe_cost *ret, size_t capacity) {
     size_t count = reply.timings.count < 0 ? 0 : (size_t)reply.timings.count;
     if (count > MOE_INT_WIRE_COSTS)
         count = MOE_INT_WIRE_COSTS;
-    if (count > capacity)
-        count = capacity;
-    memcpy(ret, reply.timings.cost, count * sizeof *ret);
-    return count;
+    memcpy(ret, reply.timings.cost, (count < capacity ? count : capacity) * sizeof *ret);
+    return count; /* of all there are, as the slot does */
 }
 
 static moe_status proxy_memory(void *layer, moe_memory *ret) {

@@ -160,9 +160,7 @@ moe_status moe_int_call_timings(moe_int_caller *c, void *layer, moe_cost *ret, s
     const call k = begin(c);
     size_t count = c->plugin->timings(layer, ret, capacity);
     const moe_status status = end(c, &k, MOE_INT_SLOT_TIMINGS, MOE_OK);
-    if (count > capacity)
-        count = capacity;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && i < capacity; i++) {
         moe_int_clean_text(ret[i].name, sizeof ret[i].name);
         moe_int_clean_text(ret[i].bound_by, sizeof ret[i].bound_by);
         if (!isfinite(ret[i].us) || ret[i].us < 0)

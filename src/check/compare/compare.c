@@ -236,6 +236,21 @@ static const char *group_word(moe_int_grouping by) {
     return by == MOE_INT_BY_EXPERT ? "expert" : by == MOE_INT_BY_PAIR ? "pair row" : "token";
 }
 
+/* Where no correct kernel can err every bit counts. */
+static void judge_exact(const scan *s) {
+    moe_tensor_verdict *v = s->v;
+    char at[64] = "";
+    int used = 0;
+    if (!s->c->exact || s->total.off == 0)
+        return;
+    for (int i = 0; i < v->worst_ndim && used < (int)sizeof at; i++)
+        used += snprintf(at + used, sizeof at - (size_t)used, "%s%lld", i ? "," : "",
+                         (long long)v->worst_index[i]);
+    moe_int_entry_fail(
+        v, "exact case: %s[%s] = %.9g, should be %.9g (%lld of %lld elements differ)", v->name, at,
+        v->got, v->want, (long long)s->total.off, (long long)s->total.n);
+}
+
 /* The first gate that fails, most telling first. */
 static void judge_gates(scan *s, const over_gate *over) {
     moe_tensor_verdict *v = s->v;
@@ -251,6 +266,7 @@ static void judge_gates(scan *s, const over_gate *over) {
     if (s->swallowed > 0)
         moe_int_entry_fail(v, "%lld elements are finite where the %s is NaN or infinite",
                            (long long)s->swallowed, s->c->truth);
+    judge_exact(s);
     if (!(s->gate.nmse > 0))
         moe_int_entry_fail(v, "there is no gate for results in %s", dtype);
     if (over->group && isinf(v->worst_group_nmse))

@@ -34,6 +34,7 @@ typedef struct moe_int_comparison {
     const moe_int_layout *layout; /* NULL: the whole tensor's */
     const moe_tensor *whole;      /* shape that indices are reported in; NULL: got's */
     const char *truth;            /* "oracle", "golden", "sampled" */
+    bool exact;                   /* any difference is an error */
     bool infinite_only;           /* infinities went into the layer, but no NaN (due.c) */
     int64_t tile;                 /* rows, tokens or columns in a tile of its map; 0: as many as
                                      make the map fit */

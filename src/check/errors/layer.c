@@ -1,5 +1,6 @@
 /* Errors of the whole layer: every expert's feed-forward, then the sums over a token's experts. */
 #include "check/errors/errors.h"
+#include "check/errors/exact.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -257,6 +258,7 @@ moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *i
                            .rows = ret_rows,
                            .T = oracle->plan->n_tokens,
                            .pairs = oracle->plan->offsets[desc->E]};
+    k.rounding.exact_h = moe_int_exact_h(desc, in, oracle, rounding->arithmetic);
     memset(ret, 0, sizeof *ret);
     moe_status status = moe_int_rows_alloc(k.T, ret_rows);
     if (!status)

@@ -95,6 +95,8 @@ static double steeper_side(const moe_layer_desc *desc, const moe_int_unit *u, in
  * *slope becomes that of dh[k] beside the kink. */
 static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, int k,
                         const moe_int_unit *u, double *slope) {
+    if (r->exact_h)
+        return 0;
     double size, distance = kink_distance(desc, k, u->h[k], &size);
     double reach = 6 * sqrt(r->u2 * u->vh[k]) + moe_dtype_roundoff(r->arithmetic) * size;
     if (!(distance <= reach))
@@ -181,20 +183,24 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
                          moe_int_unit *u) {
     double slope[2] = {0};
     moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, u->h, &u->a);
-    double up = factor_of_up(desc, u); /* phi(g) itself may lie below the normal numbers of fp32 */
-    u->va = u->a == 0 ? 0 : r->eval * fmax(u->a * u->a, up * up * r->eval_least2);
+    /* phi(g) and its slope, x times what underflows, may lie below the normal numbers of fp32 */
+    double up = factor_of_up(desc, u), size = 1 + fabs(u->h[0]);
+    double least = r->eval_least2 * size * size, da2 = u->da * u->da;
+    const double floors[2] = {up * up * da2 * least, da2 * least};
+    u->va = u->a == 0 ? 0 : r->eval * fmax(u->a * u->a, up * up * least);
     if (backward) {
         act_gradient(desc, u->h, 1, slope);
         act_gradient(desc, u->h, u->da, u->dh);
         for (int i = 0; i < u->parts; i++)
-            u->vdh[i] = slope[i] * slope[i] * u->vda + r->eval * u->dh[i] * u->dh[i];
+            u->vdh[i] = slope[i] * slope[i] * u->vda +
+                        (u->dh[i] == 0 ? 0 : r->eval * fmax(u->dh[i] * u->dh[i], floors[i]));
     }
     sigmoid_errors(desc, r, backward, u);
     if (u->parts == 2 && moe_int_at(r, MOE_POINT_INNER, 1) > 0)
         inner_errors(desc, r, backward, u);
     for (int k = 0; k < u->parts; k++) {
-        double stored = u->vh[k] + moe_int_stored_at(r, MOE_POINT_H, u->h[k]), da_dh,
-               dh_dh[2] = {0};
+        double stored = r->exact_h ? 0 : u->vh[k] + moe_int_stored_at(r, MOE_POINT_H, u->h[k]);
+        double da_dh, dh_dh[2] = {0};
         secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
         u->va += da_dh * da_dh * stored;
         u->jump[k] = backward ? find_jump(desc, r, k, u, &dh_dh[k]) : 0;

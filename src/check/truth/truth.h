@@ -19,6 +19,7 @@ typedef struct moe_int_truth {
     moe_tensors variance;         /* of its results, owned (errors.h) */
     moe_int_rows rows;            /* of its results, owned */
     bool sampled;
+    bool exact;      /* no correct kernel errs at all (errors/exact.h): variance is absent */
     int64_t *tokens; /* [n_tokens] the sampled ones, ascending */
     int64_t n_tokens;
     moe_int_part part[MOE_T_COUNT]; /* when sampled */

@@ -56,9 +56,11 @@ static moe_status judge_item(moe_backend *backend, const cli_selection *selectio
                              cli_verdicts *verdicts) {
     moe_problem *problem = NULL;
     moe_check_result *result = NULL;
+    moe_check_params of_item = *params;
+    of_item.must_decide = item->must_decide;
     moe_status status = cli_problem(selection, item, &problem);
     if (!status)
-        status = moe_check_backend(backend, problem, params, cli_log(), &result);
+        status = moe_check_backend(backend, problem, &of_item, cli_log(), &result);
     if (!status && selection->mistrust)
         status = mistrust(backend, selection, problem, result);
     if (!status)

@@ -10,6 +10,7 @@ typedef struct cli_verdicts {
     moe_check_result **at;
     size_t count;
     int64_t tally[MOE_VERDICT_ERROR + 1]; /* by moe_verdict */
+    bool coverage;                        /* report what the cases decide, too */
 } cli_verdicts;
 
 /* Called after each verdict, for printing as it goes; may be NULL. */

@@ -46,6 +46,7 @@ static moe_status add_item(cli_items *items, char kind, const char *name) {
     items->at = at;
     at[items->count].name = strdup(name);
     at[items->count].kind = kind;
+    at[items->count].must_decide = false;
     return at[items->count++].name ? MOE_OK : MOE_E_NOMEM;
 }
 
@@ -96,8 +97,11 @@ static moe_status add_default_suite(cli_items *items, const char *option) {
         moe_log_send(cli_log(), MOE_LOG_WARN,
                      "golden files are neither beside the program nor at $MOEREF_GOLDEN; the suite "
                      "runs without them");
-    for (size_t i = 0; !status && i < n; i++)
+    for (size_t i = 0; !status && i < n; i++) {
         status = add_item(items, 'c', suite[i]);
+        if (!status)
+            items->at[items->count - 1].must_decide = true;
+    }
     free(golden);
     return status;
 }

@@ -43,7 +43,8 @@ void cli_selection_destroy(cli_selection *selection);
  * layers under golden/hf, then the edge cases. */
 typedef struct cli_item {
     char *name;
-    char kind; /* 'c' case, 'h' checkpoint folder, 'f' config.json, 'i' own inputs */
+    char kind;        /* 'c' case, 'h' checkpoint folder, 'f' config.json, 'i' own inputs */
+    bool must_decide; /* a case of the suite: whatever it carries has to matter */
 } cli_item;
 
 typedef struct cli_items {

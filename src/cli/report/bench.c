@@ -1,6 +1,7 @@
 #include "cli/report/bench.h"
 #include "cli/input/messages.h"
 #include "cli/report/csv.h"
+#include "cli/report/json_text.h"
 
 static void progress(void *user, int32_t done, int32_t of) {
     cli_progress("timing %s: run %d of %d", (const char *)user, done + 1, of);
@@ -209,8 +210,9 @@ json_t *cli_bench_json(const moe_problem *problem, const char *backend, const mo
             json_array_append_new(passes, times_json(&r->pass[i]));
     for (size_t k = 0; k < r->n_kernels; k++)
         json_array_append_new(kernels, times_json(&r->kernel[k]));
-    json_t *root = json_pack("{s:s, s:s, s:i, s:o, s:o}", "case", problem->name, "backend", backend,
-                             "repeats", (int)r->repeats, "passes", passes, "kernels", kernels);
+    json_t *root = json_pack("{s:o, s:o, s:i, s:o, s:o}", "case", cli_json_text(problem->name),
+                             "backend", cli_json_text(backend), "repeats", (int)r->repeats,
+                             "passes", passes, "kernels", kernels);
     if (r->model[0]) {
         json_object_set_new(root, "model", json_string(r->model));
         json_object_set_new(root, "model_sm_mhz", json_real(r->model_mhz));

@@ -1,5 +1,6 @@
 #include "cli/report/kills.h"
 #include "cli/input/messages.h"
+#include "cli/report/json.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -159,7 +160,7 @@ json_t *cli_kills_json(const cli_kills *kills) {
         json_array_append_new(blames, json_pack("{s:s, s:s, s:s}", "dtype",
                                                 moe_dtype_name(kills->blame[i].dtype), "case",
                                                 kills->blame[i].line, "why", kills->blame[i].why));
-    return json_pack("{s:i, s:o, s:o, s:{s:i, s:i, s:i}}", "moeref", 1, "faults", list,
-                     "right_fails", blames, "summary", "tried", all.tried, "caught", all.caught,
-                     "named", all.named);
+    return json_pack("{s:i, s:o, s:o, s:{s:i, s:i, s:i}}", "moeref", CLI_JSON_VERSION, "faults",
+                     list, "right_fails", blames, "summary", "tried", all.tried, "caught",
+                     all.caught, "named", all.named);
 }

@@ -1,4 +1,5 @@
 #include "cli/report/verdict.h"
+#include "cli/report/coverage.h"
 #include "cli/report/map.h"
 
 #include <string.h>
@@ -149,5 +150,7 @@ void cli_verdicts_print(const cli_verdicts *verdicts, cli_output output) {
         json_decref(root);
     } else if (verdicts->count) {
         cli_verdict_summary(stdout, verdicts, 0);
+        if (verdicts->coverage)
+            cli_coverage_text(stdout, verdicts);
     }
 }

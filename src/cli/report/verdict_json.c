@@ -1,5 +1,7 @@
 /* Verdicts as JSON; moeref.schema.json says what the members mean. */
+#include "cli/report/coverage.h"
 #include "cli/report/json.h"
+#include "cli/report/json_text.h"
 #include "cli/report/map.h"
 #include "cli/report/verdict.h"
 
@@ -25,11 +27,12 @@ static json_t *gate_json(const moe_gate *g) {
 
 static json_t *tensor_json(const moe_check_result *r, const moe_tensor_verdict *v) {
     json_t *o =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:o*, s:o*, s:o*, s:o*, s:o*, s:o*, s:I}", "name",
-                  v->name, "verdict", moe_verdict_str(v->verdict), "why", v->why, "where", v->where,
-                  "truth", v->truth ? v->truth : "", "nmse", json_real(v->nmse), "worst_group_nmse",
-                  json_real(v->worst_group_nmse), "worst_tile_nmse", json_real(v->worst_tile_nmse),
-                  "max_abs", json_real(v->max_abs), "max_z", json_real(v->max_z), "row_rms_z",
+        json_pack("{s:s, s:s, s:o, s:o, s:s, s:o*, s:o*, s:o*, s:o*, s:o*, s:o*, s:I}", "name",
+                  v->name, "verdict", moe_verdict_str(v->verdict), "why", cli_json_text(v->why),
+                  "where", cli_json_text(v->where), "truth", v->truth ? v->truth : "", "nmse",
+                  json_real(v->nmse), "worst_group_nmse", json_real(v->worst_group_nmse),
+                  "worst_tile_nmse", json_real(v->worst_tile_nmse), "max_abs",
+                  json_real(v->max_abs), "max_z", json_real(v->max_z), "row_rms_z",
                   json_real(v->row_rms_z), "bad_elements", (json_int_t)v->bad_elements);
     json_object_set_new(o, "gate", gate_json(&v->gate));
     json_object_set_new(o, "floor_nmse", limit_json(v->floor_nmse));
@@ -45,10 +48,11 @@ static json_t *explanation_json(const moe_explanation *e) {
     json_t *params = json_object();
     for (int i = 0; i < e->n_params; i++)
         json_object_set_new(params, e->param[i].name, json_real(e->param[i].value));
-    return json_pack("{s:o, s:s, s:s, s:o, s:o*, s:o*, s:i}", "kind",
-                     e->kind[0] ? json_string(e->kind) : json_null(), "text", e->text, "tensor",
-                     e->tensor, "parameters", params, "residual_before", json_real(e->before),
-                     "residual_after", json_real(e->after), "tried", (int)e->tried);
+    return json_pack("{s:o, s:o, s:s, s:o, s:o*, s:o*, s:i}", "kind",
+                     e->kind[0] ? json_string(e->kind) : json_null(), "text",
+                     cli_json_text(e->text), "tensor", e->tensor, "parameters", params,
+                     "residual_before", json_real(e->before), "residual_after", json_real(e->after),
+                     "tried", (int)e->tried);
 }
 
 /* Where the error of the first wrong stage is, or null. */
@@ -70,13 +74,13 @@ static json_t *case_json(const moe_check_result *r) {
     json_t *tensors = json_array();
     for (size_t i = 0; i < r->n_tensors; i++)
         json_array_append_new(tensors, tensor_json(r, &r->tensor[i]));
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:s, s:f}",
-                     "case", r->case_name, "backend", r->backend, "verdict",
-                     moe_verdict_str(r->verdict), "why", r->why, "tensors", tensors,
-                     "first_wrong_stage",
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:f}",
+                     "case", cli_json_text(r->case_name), "backend", cli_json_text(r->backend),
+                     "verdict", moe_verdict_str(r->verdict), "why", cli_json_text(r->why),
+                     "tensors", tensors, "first_wrong_stage",
                      r->first_wrong_stage[0] ? json_string(r->first_wrong_stage) : json_null(),
                      "reading", reading_json(r), "where", where_json(r), "explanation",
-                     explanation_json(&r->explanation), "reproduce", r->reproduce,
+                     explanation_json(&r->explanation), "reproduce", cli_json_text(r->reproduce),
                      "ambiguous_tokens", (json_int_t)r->ambiguous_tokens, "checked_elements",
                      (json_int_t)r->checked_elements, "sampled", r->sampled, "seconds", r->seconds);
 }
@@ -86,10 +90,13 @@ json_t *cli_verdicts_json(const cli_verdicts *verdicts) {
     for (size_t i = 0; i < verdicts->count; i++)
         json_array_append_new(cases, case_json(verdicts->at[i]));
     const int64_t *t = verdicts->tally;
-    return json_pack("{s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "moeref", CLI_JSON_VERSION,
-                     "cases", cases, "summary", "passed", (json_int_t)t[MOE_VERDICT_PASS], "failed",
-                     (json_int_t)t[MOE_VERDICT_FAIL], "ambiguous",
-                     (json_int_t)t[MOE_VERDICT_AMBIGUOUS], "mistrusted",
-                     (json_int_t)t[MOE_VERDICT_MISTRUSTED], "skipped",
-                     (json_int_t)t[MOE_VERDICT_SKIP], "errors", (json_int_t)t[MOE_VERDICT_ERROR]);
+    json_t *root = json_pack(
+        "{s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "moeref", CLI_JSON_VERSION, "cases", cases,
+        "summary", "passed", (json_int_t)t[MOE_VERDICT_PASS], "failed",
+        (json_int_t)t[MOE_VERDICT_FAIL], "ambiguous", (json_int_t)t[MOE_VERDICT_AMBIGUOUS],
+        "mistrusted", (json_int_t)t[MOE_VERDICT_MISTRUSTED], "skipped",
+        (json_int_t)t[MOE_VERDICT_SKIP], "errors", (json_int_t)t[MOE_VERDICT_ERROR]);
+    if (verdicts->coverage)
+        json_object_set_new(root, "coverage", cli_coverage_json(verdicts));
+    return root;
 }

@@ -16,7 +16,7 @@ typedef struct check_options {
     cli_html html;
     int64_t threads, repeats, map_tile;
     const char *outputs, *arithmetic, *recipe, *dump;
-    bool full, exhaustive;
+    bool full, exhaustive, coverage;
 } check_options;
 
 static moe_check_params check_params(const check_options *o) {
@@ -25,7 +25,8 @@ static moe_check_params check_params(const check_options *o) {
                               .sample_above_flops = o->exhaustive ? -1 : 0,
                               .map_tile = o->map_tile,
                               .dump_dir = o->dump,
-                              .recipe = o->recipe};
+                              .recipe = o->recipe,
+                              .coverage = o->coverage};
 }
 
 static void print_verdict(void *user, const moe_check_result *result) {
@@ -37,7 +38,7 @@ static void print_verdict(void *user, const moe_check_result *result) {
 
 /* --outputs: one file against one problem. */
 static int check_file(check_options *o, const cli_items *items) {
-    cli_verdicts verdicts = {0};
+    cli_verdicts verdicts = {.coverage = o->coverage};
     moe_problem *problem = NULL;
     moe_check_result *result = NULL;
     moe_dtype arithmetic = MOE_DTYPE_COUNT;
@@ -66,7 +67,7 @@ static int check_file(check_options *o, const cli_items *items) {
 
 static int check_backends(check_options *o, const cli_items *items) {
     cli_backends backends;
-    cli_verdicts verdicts = {0};
+    cli_verdicts verdicts = {.coverage = o->coverage};
     moe_check_params params = check_params(o);
     moe_status status = cli_backends_choose(&o->backends, &o->isolation, &backends);
     if (status)
@@ -130,6 +131,8 @@ int cli_check(int argc, char **argv) {
         {"repeat", CLI_INT, &o.repeats, "N", "runs that must agree bit for bit (default 2)"},
         CLI_THREADS_OPTION(o.threads),
         CLI_ISOLATION_OPTIONS(o.isolation),
+        {"coverage", CLI_FLAG, &o.coverage, NULL,
+         "count what the cases decide: values clamped, tokens whose experts a bias changes ..."},
         {"full", CLI_FLAG, &o.full, NULL, "print every tensor of passing cases too"},
         {"map-tile", CLI_INT, &o.map_tile, "N",
          "rows, tokens or columns in a tile of an error map: your kernel's (default: as fits)"},

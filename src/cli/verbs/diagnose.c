@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "cli/input/judging.h"
 #include "cli/input/messages.h"
+#include "cli/report/html.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
 
@@ -14,6 +15,7 @@
 typedef struct diagnose_options {
     cli_strings paths;
     cli_output output;
+    cli_html html;
     int64_t threads;
 } diagnose_options;
 
@@ -69,6 +71,9 @@ static int run(const diagnose_options *o) {
         return cli_usage("--threads takes a small positive number");
     if (!o->paths.count)
         return cli_usage("name a file or a folder that check --dump-on-fail wrote");
+    int unwritable = cli_html_check(&o->html);
+    if (unwritable >= 0)
+        return unwritable;
     for (size_t i = 0; i < o->paths.count; i++) {
         const char *path = o->paths.at[i];
         struct stat info;
@@ -79,14 +84,17 @@ static int run(const diagnose_options *o) {
     }
     int judged = cli_verdicts_exit_code(&verdicts, 0);
     cli_verdicts_print(&verdicts, o->output);
+    code = cli_html_write(&o->html, &verdicts, judged > code ? judged : code);
     cli_verdicts_destroy(&verdicts);
-    return judged > code ? judged : code;
+    return code;
 }
 
 int cli_diagnose(int argc, char **argv) {
-    diagnose_options o = {0};
-    const cli_option options[] = {
-        CLI_THREADS_OPTION(o.threads), CLI_OUTPUT_OPTION(o.output, "text|json"), {0}};
+    diagnose_options o = {.html = {.argc = argc, .argv = argv}};
+    const cli_option options[] = {CLI_THREADS_OPTION(o.threads),
+                                  CLI_OUTPUT_OPTION(o.output, "text|json"),
+                                  CLI_HTML_OPTION(o.html),
+                                  {0}};
     int code = cli_parse(
         argc, argv,
         "Judges again what `moeref check --dump-on-fail DIR` kept: each file holds a failing "

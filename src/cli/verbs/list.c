@@ -2,6 +2,7 @@
 #include "cli/input/messages.h"
 #include "cli/input/options.h"
 #include "cli/report/json.h"
+#include "cli/report/json_text.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/isolation.h"
 #include "moeref/recipe.h"
@@ -39,10 +40,10 @@ static json_t *backends_json(const moe_backends *all) {
     json_t *list = json_array();
     for (size_t i = 0; i < moe_backends_count(all); i++) {
         moe_backend_info b = moe_backends_info(all, i);
-        json_array_append_new(list,
-                              json_pack("{s:s, s:b, s:s, s:s, s:s, s:i}", "name", b.name, "usable",
-                                        b.status == MOE_OK, "reason", b.reason, "brief", b.brief,
-                                        "path", b.path, "priority", (int)b.priority));
+        json_array_append_new(list, json_pack("{s:s, s:b, s:o, s:s, s:o, s:i}", "name", b.name,
+                                              "usable", b.status == MOE_OK, "reason",
+                                              cli_json_text(b.reason), "brief", b.brief, "path",
+                                              cli_json_text(b.path), "priority", (int)b.priority));
     }
     return list;
 }

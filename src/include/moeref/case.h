@@ -32,7 +32,7 @@ typedef struct moe_case {
     int64_t *counts; /* MOE_ROUTE_COUNTS: [n_counts], owned by the case */
     int64_t n_counts;
     int32_t pass;   /* moe_pass */
-    int32_t data;   /* moe_fill_kind of X and dO; integer: of the experts' parameters too */
+    int32_t data;   /* moe_fill_kind of X and dO; integer, exact: and of the experts' parameters */
     double x_scale; /* multiplies X and dO */
     double r_scale; /* multiplies W_r; 0 makes all logits equal */
     int32_t inject; /* 0 none, 1 a NaN, 2 an infinity, in X[inject_token][d/2] */
@@ -40,6 +40,7 @@ typedef struct moe_case {
     uint64_t seed;
     int64_t masked; /* tokens without experts; route=counts has none */
     int64_t drop;   /* given routes but route=counts: pairs that are left out besides */
+    double b_scale; /* multiplies b_select, whose standard deviation is 0.02 */
 } moe_case;
 
 /* Every key's default, as moe_case_help() lists them; T, d, n, E and K, which have none, become 0.
@@ -80,7 +81,9 @@ typedef struct moe_problem {
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)
  * from the counter-based generator, stream = tensor id. With data=integer X, dO and the experts'
  * parameters are integers in [-3, 3], the latter times a power of two near their usual size, so
- * that sums of their products are exact in float32. */
+ * that sums of their products are exact in float32. With data=exact they are -1, 0 or 1, and the
+ * weights of a given plan 1 or 1/2: with relu, relu2 or reglu every result is then exact in bf16,
+ * in any order of sums, as long as the layer is small. */
 MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret);
 
 /* Reads a Hugging Face checkpoint folder: config.json, the layer's own tensors and, where a

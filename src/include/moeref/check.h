@@ -81,6 +81,22 @@ typedef struct moe_explanation {
     int32_t tried; /* hypotheses that were tried; 0: none was, as nothing failed */
 } moe_explanation;
 
+/* Features of a layer, like "clamp_gate_above": what a case can decide, counted in tokens, pairs or
+ * elements (src/check/coverage). Numbers 0 .. moe_features()-1. */
+#define MOE_FEATURES_MAX 96
+MOE_API int32_t moe_features(void);
+MOE_API const char *moe_feature_name(int32_t feature);
+MOE_API const char *moe_feature_counted(int32_t feature); /* "gates above the limit" */
+
+/* How often each feature decides something in a case: a backend without it would give other
+ * results there.
+ * Thread-safety: plain data. */
+typedef struct moe_coverage {
+    bool counted;  /* false: nobody asked, the case was refused, or its truth is a sample */
+    int32_t dtype; /* moe_dtype of the inputs */
+    int64_t decided[MOE_FEATURES_MAX];
+    bool carried[MOE_FEATURES_MAX]; /* the case asks for it */
+} moe_coverage;
 #define MOE_MAP_ROWS    64
 #define MOE_MAP_COLUMNS 48
 
@@ -118,6 +134,7 @@ typedef struct moe_check_result {
     char recipe[24]; /* whose rounding points, "" in fp32 and fp64; and why that one */
     char recipe_why[160];
     char suggestion[96]; /* on failure: the reading under which all would pass; "" if none does */
+    moe_coverage coverage;
     moe_tensor_verdict tensor[MOE_T_COUNT + 1];
     size_t n_tensors;
     moe_error_map *map; /* [n_maps] of failing tensors, at most two of each; owned */
@@ -131,6 +148,8 @@ typedef struct moe_check_params {
                                    default of 4e10; negative: never sample */
     int32_t repeats;            /* runs compared bit for bit if deterministic; 0: default of 2 */
     int32_t threads;            /* the oracle's; 0: all */
+    bool coverage;              /* count what the case decides */
+    bool must_decide;           /* and distrust it if it carries a feature that decides nothing */
     const char *dump_dir;       /* on failure write inputs, outputs and the oracle into this folder
                                    (moe_check_bundle); NULL: no */
     int64_t map_tile;   /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
