@@ -11,6 +11,7 @@
 
 typedef struct device {
     moe_dtype precision;
+    const moe_recipe *recipe; /* NULL: this project's own */
     int32_t threads;
     const moe_log *log;
 } device;
@@ -24,13 +25,18 @@ typedef struct layer {
     moe_reference_result *result; /* of the last pass */
 } layer;
 
-/* --backend reference:VARIANT */
-static const struct {
-    const char *variant;
-    moe_dtype precision;
-} variants[] = {
-    {"", MOE_F64}, {"fp64", MOE_F64}, {"fp32", MOE_F32}, {"bf16", MOE_BF16}, {"fp16", MOE_F16},
-};
+/* --backend reference:VARIANT, "TYPE" or "TYPE.RECIPE" */
+static bool parse_variant(const char *variant, device *dev) {
+    const char *dot = strchr(variant, '.');
+    size_t length = dot ? (size_t)(dot - variant) : strlen(variant);
+    char type[8] = "";
+    if (length < sizeof type)
+        memcpy(type, variant, length);
+    dev->recipe = dot ? moe_recipe_find(dot + 1) : NULL;
+    dev->precision = MOE_F64;
+    bool known = length == 0 || moe_dtype_parse(type, &dev->precision) == MOE_OK;
+    return known && moe_dtype_roundoff(dev->precision) > 0 && (dev->recipe || !dot);
+}
 
 static moe_status reference_probe(char *reason, size_t size) {
     (void)reason;
@@ -39,17 +45,16 @@ static moe_status reference_probe(char *reason, size_t size) {
 }
 
 static moe_status reference_open(const moe_open_params *params, void **ret_device) {
-    size_t i = 0, count = sizeof variants / sizeof *variants;
-    while (i < count && strcmp(variants[i].variant, params->variant) != 0)
-        i++;
-    if (i == count)
+    device parsed = {.threads = params->threads, .log = params->log};
+    if (!parse_variant(params->variant, &parsed))
         return moe_fail(params->log, MOE_E_NOTFOUND,
-                        "reference has no variant '%s'; known: fp64 (default), fp32, bf16, fp16",
+                        "reference has no variant '%s'; known: fp64 (default), fp32, bf16, fp16, "
+                        "and TYPE.RECIPE with a recipe that moeref list names",
                         params->variant);
     device *dev = malloc(sizeof *dev);
     if (!dev)
         return moe_fail(params->log, MOE_E_NOMEM, "no memory for a device");
-    *dev = (device){variants[i].precision, params->threads, params->log};
+    *dev = parsed;
     *ret_device = dev;
     return MOE_OK;
 }
@@ -105,6 +110,7 @@ static moe_status run(layer *l, bool backward) {
         .tokens = l->in.t[MOE_T_X].shape[0],
         .precision = (int32_t)l->dev->precision,
         .threads = l->dev->threads,
+        .recipe = l->dev->recipe,
         .plan = l->plan,
         .plan_given = l->plan != NULL,
         .seed = l->seed,
@@ -145,7 +151,7 @@ const moe_plugin moe_int_reference_plugin = {
     .abi = MOE_PLUGIN_ABI,
     .priority = 0,
     .name = "reference",
-    .brief = "plain loops that define the result: float64, or :fp32, :bf16, :fp16",
+    .brief = "plain loops that define the result: float64, or :fp32, :bf16, :fp16, :bf16.eager ...",
     .probe = reference_probe,
     .open = reference_open,
     .close = reference_close,

@@ -8,6 +8,7 @@
 #include "check/subject/run.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
+#include "check/verdict/selector.h"
 #include "core/clock.h"
 #include "core/elements.h"
 #include "layer/problem.h"
@@ -134,6 +135,17 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const m
     return status;
 }
 
+static moe_status create_result(const moe_problem *problem, const char *name, const char *option,
+                                const char *subject, int32_t arithmetic,
+                                const moe_check_params *params, const moe_log *log,
+                                moe_check_result **ret) {
+    char *selector = moe_int_selector(option, subject, arithmetic, params);
+    moe_status status = selector ? moe_int_result_create(problem, name, selector, log, ret)
+                                 : moe_fail(log, MOE_E_NOMEM, "no memory for a check's result");
+    free(selector);
+    return status;
+}
+
 /* Faults of slots that have no status, `release` the last of them, count like all others. */
 static void judge_contract(const moe_backend *backend, moe_check_result *r) {
     const char *fault = moe_backend_fault(backend);
@@ -146,17 +158,17 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                              moe_check_result **ret) {
     static const moe_check_params defaults;
     const char *name = moe_backend_name(backend);
-    char selector[4096];
     moe_check_result *r = NULL;
     moe_int_run run;
     const double start_us = moe_int_now_us();
     if (!params)
         params = &defaults;
-    snprintf(selector, sizeof selector, "--backend %s", params->spec ? params->spec : name);
-    moe_status status = moe_int_result_create(problem, name, selector, log, &r);
+    moe_status status = create_result(problem, name, "--backend",
+                                      params->spec ? params->spec : name, -1, params, log, &r);
     if (status)
         return status;
     moe_int_run_make(backend, problem, params, r, &run);
+    snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "the backend says so");
     moe_int_more_runs more = {0};
     if (run.usable && repeats_itself(&run))
         moe_int_state_try(backend, problem, moe_int_thread_count(params->threads), log, r, &run,
@@ -178,21 +190,25 @@ moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32
                              const moe_check_params *params, const moe_log *log,
                              moe_check_result **ret) {
     static const moe_check_params defaults;
-    char selector[512];
     moe_int_outputs f;
     moe_check_result *r = NULL;
-    snprintf(selector, sizeof selector, "--outputs %s", path);
+    if (!params)
+        params = &defaults;
     moe_status status = moe_int_outputs_read(path, problem, log, &f);
     if (!status)
-        status = moe_int_result_create(problem, path, selector, log, &r);
+        status = create_result(problem, path, "--outputs", path, arithmetic, params, log, &r);
     if (!status) {
+        if (arithmetic >= 0)
+            snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "--arithmetic");
+        else
+            moe_int_outputs_reason(&f, r->arithmetic_why, sizeof r->arithmetic_why);
         moe_int_subject subject = {.problem = problem,
                                    .arithmetic = arithmetic >= 0 ? (moe_dtype)arithmetic
                                                                  : moe_int_outputs_arithmetic(&f),
                                    .got = f.got,
                                    .plan = f.plan};
         moe_int_ids_report(&f.bad_ids, r);
-        status = moe_int_judge(&subject, params ? params : &defaults, log, r);
+        status = moe_int_judge(&subject, params, log, r);
     }
     if (!status)
         moe_int_outputs_list_absent(&f, problem, r);

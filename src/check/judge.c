@@ -4,6 +4,8 @@
 #include "check/compare/compare.h"
 #include "check/coverage/coverage.h"
 #include "check/explain/explain.h"
+#include "check/precision.h"
+#include "check/readings.h"
 #include "check/state/state.h"
 #include "check/untold.h"
 #include "check/verdict/order.h"
@@ -18,7 +20,12 @@
 
 /* Everything that judging one subject needs. */
 typedef struct trial {
-    const moe_int_subject *subject;
+    const moe_int_subject *subject; /* `read`, once it is judged */
+    moe_int_reading reading;
+    moe_int_subject read;     /* the subject in the reading's arithmetic, */
+    moe_problem rounded;      /* with inputs as the reading has them, */
+    const moe_problem *given; /* which are made of these; NULL: they are these */
+    bool probing;             /* causes are not asked for */
     const moe_log *log;
     moe_check_result *result;
     int64_t map_tile;
@@ -105,12 +112,15 @@ static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
     const moe_tensor *golden = golden_of(b, id, &weights);
     moe_int_comparison c = {.id = id,
                             .arithmetic = b->subject->arithmetic,
+                            .points = b->reading.points,
+                            .promised_fp32 = moe_int_promised_fp32(id, &b->reading),
+                            .in_fp32 = moe_int_promised_fp32(id, &b->reading) && id != MOE_T_DS,
                             .desc = &b->subject->problem->layer,
                             .got = got,
                             .plan = b->routing.plan,
                             .infinite_only = b->infinite_only,
                             .tile = b->map_tile,
-                            .maps = b->result};
+                            .maps = b->probing ? NULL : b->result};
     if (b->truth.sampled && !golden) {
         compare_sampled(b, &c, ret);
         return;
@@ -306,7 +316,6 @@ static void conclude(trial *b) {
         bool guessed = strcmp(wrong->name, "topk_index") == 0 && b->routing.told != MOE_INT_TOLD;
         moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", guessed ? "routing" : wrong->name,
                            wrong->why);
-        snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
     } else if (open) {
         moe_int_result_set(r, MOE_VERDICT_ERROR, "%s: %s", open->name, open->why);
     } else if (!can_tell(b)) {
@@ -316,7 +325,17 @@ static void conclude(trial *b) {
         moe_int_result_set(r, MOE_VERDICT_AMBIGUOUS, "%lld tokens chose within the rounding margin",
                            (long long)r->ambiguous_tokens);
     }
-    qsort(r->tensor, r->n_tensors, sizeof *r->tensor, by_rank);
+}
+
+/* Where a failure begins, what explains it, and the evidence. */
+static void find_cause(trial *b, const moe_check_params *params) {
+    moe_check_result *r = b->result;
+    if (first_failing(r))
+        snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
+    if (r->verdict == MOE_VERDICT_FAIL)
+        moe_int_explain(b->subject, &b->routing, &b->truth, params, r);
+    if (params->dump_dir && r->verdict == MOE_VERDICT_FAIL)
+        moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, r);
 }
 
 /* What the case decides; a case of the suite must decide whatever it carries. */
@@ -342,14 +361,15 @@ static moe_status add_router_part(trial *b) {
     if (!b->truth.sampled || b->subject->problem->plan || !dS->data ||
         moe_tensor_count(dS) != b->routing.plan->n_pairs)
         return MOE_OK;
-    return moe_int_sample_router(b->subject->problem, &b->routing, dS, b->subject->arithmetic,
-                                 &b->truth);
+    moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
+    return moe_int_sample_router(b->subject->problem, &b->routing, dS, &rounding, &b->truth);
 }
 
 /* The truth for the routing in force. */
 static moe_status make_truth(trial *b, const moe_check_params *params) {
     moe_dtype arithmetic = b->subject->arithmetic;
-    moe_status status = moe_int_truth_make(b->subject->problem, &b->routing, arithmetic, params,
+    moe_int_rounding rounding = moe_int_rounding_at(arithmetic, b->reading.points);
+    moe_status status = moe_int_truth_make(b->subject->problem, &b->routing, &rounding, params,
                                            b->log, b->result, &b->truth);
     if (!status)
         status = add_router_part(b);
@@ -388,11 +408,55 @@ static moe_status judge_untold(trial *b, const moe_check_params *params,
     return status;
 }
 
+/* O and dW_r against the subject's own Y, weights and dS, where those can be had. */
+static void judge_sums(trial *b) {
+    const moe_tensor *got = b->subject->got.t;
+    const moe_problem *problem = b->subject->problem;
+    moe_tensor_verdict *O = moe_int_result_find(b->result, moe_tensor_name(MOE_T_O));
+    moe_tensor_verdict *dW_r = moe_int_result_find(b->result, moe_tensor_name(MOE_T_DW_R));
+    moe_tensor Y = got[MOE_T_Y];
+    bool fetched = false;
+    if (!moe_int_is_low(b->reading.arithmetic))
+        return;
+    if (dW_r && dW_r->verdict == MOE_VERDICT_PASS && got[MOE_T_DS].data &&
+        !(b->reading.points & MOE_POINT_DLOGITS))
+        moe_int_judge_dlogits(problem, &b->reading, &b->routing, &got[MOE_T_DS], &got[MOE_T_DW_R],
+                              dW_r);
+    if (!O || O->verdict != MOE_VERDICT_PASS || problem->layer.n_shared || problem->layer.n_zero ||
+        (b->reading.points & MOE_POINT_ADD_O))
+        return;
+    if (!Y.data && b->subject->fetch)
+        fetched = b->subject->fetch(b->subject->user, MOE_T_Y, &Y) == MOE_OK;
+    const moe_plan *plan = problem->plan ? problem->plan : b->subject->plan;
+    if (Y.data && plan && got[MOE_T_S].data)
+        moe_int_judge_combine(problem, &b->reading, plan, &got[MOE_T_S], &Y, &got[MOE_T_O], O);
+    if (fetched)
+        moe_tensor_destroy(&Y);
+}
+
+/* From here on b->subject is what the reading takes it for. */
+static moe_status read_subject(trial *b) {
+    moe_status status = MOE_OK;
+    b->read = *b->subject;
+    b->read.arithmetic = b->reading.arithmetic;
+    if (moe_int_is_low(b->reading.arithmetic) && (b->reading.points & MOE_POINT_INPUT)) {
+        status = moe_int_problem_rounded(b->subject->problem, b->reading.arithmetic, &b->rounded);
+        b->given = b->subject->problem;
+        b->read.problem = &b->rounded;
+    }
+    b->subject = &b->read;
+    b->result->arithmetic = (int32_t)b->reading.arithmetic;
+    return status;
+}
+
+/* The verdict of one reading, without causes; `end` is due afterwards, also on failure. */
 static moe_status judge(trial *b, const moe_check_params *params) {
+    moe_status status = read_subject(b);
     const moe_check_result before = *b->result;
-    moe_status status = moe_int_routing_settle(
-        b->subject->problem, b->subject->plan, MOE_INT_TOLD, b->subject->arithmetic,
-        moe_int_thread_count(params->threads), b->log, b->result, &b->routing);
+    if (!status)
+        status = moe_int_routing_settle(
+            b->subject->problem, b->subject->plan, MOE_INT_TOLD, b->subject->arithmetic,
+            moe_int_thread_count(params->threads), b->log, b->result, &b->routing);
     if (!status)
         status = make_truth(b, params);
     if (status)
@@ -405,20 +469,45 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     status = judge_untold(b, params, &before);
     if (status)
         return status;
+    judge_sums(b);
     conclude(b);
-    if (b->result->verdict == MOE_VERDICT_FAIL)
-        moe_int_explain(b->subject, &b->routing, &b->truth, params, b->result);
-    status = cover(b, params);
-    if (params->dump_dir && b->result->verdict == MOE_VERDICT_FAIL)
-        moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, b->result);
+    return MOE_OK;
+}
+
+static void end(trial *b) {
+    moe_int_truth_destroy(&b->truth);
+    moe_int_routing_destroy(&b->routing);
+    if (b->given)
+        moe_int_problem_free(b->given, &b->rounded);
+}
+
+static moe_status probe(const moe_int_subject *subject, const moe_int_reading *reading,
+                        const moe_check_params *params, const moe_log *log,
+                        moe_check_result *result) {
+    trial b = {
+        .subject = subject, .reading = *reading, .probing = true, .log = log, .result = result};
+    moe_status status = judge(&b, params);
+    end(&b);
     return status;
 }
 
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
                          const moe_log *log, moe_check_result *result) {
-    trial b = {.subject = subject, .log = log, .result = result, .map_tile = params->map_tile};
+    const moe_check_result before = *result;
+    trial b = {.subject = subject,
+               .reading = {subject->arithmetic, moe_int_recipe_points(params)},
+               .log = log,
+               .result = result,
+               .map_tile = params->map_tile};
     moe_status status = judge(&b, params);
-    moe_int_truth_destroy(&b.truth);
-    moe_int_routing_destroy(&b.routing);
+    moe_int_name_reading(params, result);
+    if (!status)
+        status = moe_int_other_readings(subject, params, log, probe, &before, result);
+    if (!status)
+        status = cover(&b, params);
+    if (!status)
+        find_cause(&b, params);
+    qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);
+    end(&b);
     return status;
 }

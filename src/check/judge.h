@@ -11,6 +11,8 @@
  *     bundle/    a failure in a file, and back: to be judged again elsewhere
  *     state/     other inputs to the same layer, judged by the same truth
  *     judge.c    tensor by tensor, then the inner stages
+ *     readings.c   which recipe's rounding points explain the results
+ *     precision.c  is what a recipe keeps in fp32 in fp32?
  */
 #ifndef MOE_CHECK_JUDGE_H
 #define MOE_CHECK_JUDGE_H

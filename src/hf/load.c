@@ -1,6 +1,7 @@
 /* A checkpoint folder to a problem: config.json, one layer of model.safetensors, and
  * case.safetensors where there is one. */
 #include "core/elements.h"
+#include "core/shell.h"
 #include "hf/hf.h"
 #include "layer/problem.h"
 
@@ -104,11 +105,11 @@ static moe_status load_inputs(const folder *f, const moe_log *log, moe_problem *
 }
 
 static moe_status name_problem(const folder *f, const moe_log *log, moe_problem *p) {
-    /* Quoted only where a shell would split or expand the path. */
-    const char *quote = strpbrk(f->dir, " \t\"$`\\*?;&|<>()") ? "'" : "";
+    char *dir = moe_int_shell_word(f->dir);
     p->name = moe_int_format("hf:%s", f->dir);
-    p->reproduce =
-        moe_int_format("--hf %s%s%s --layer %lld", quote, f->dir, quote, (long long)f->place.layer);
+    if (dir)
+        p->reproduce = moe_int_format("--hf %s --layer %lld", dir, (long long)f->place.layer);
+    free(dir);
     return p->name && p->reproduce ? MOE_OK
                                    : moe_fail(log, MOE_E_NOMEM, "out of memory for a name");
 }

@@ -69,7 +69,34 @@ static glu glu_load(const moe_layer_desc *desc, real gate, real up) {
     return v;
 }
 
-void act_forward(const moe_layer_desc *desc, int32_t layout, int64_t n, const real *h, real *a) {
+/* What an operator that stores its result in `inner` returns. */
+static real keep(real x, moe_dtype inner) {
+    return inner == MOE_F64 ? x : (real)moe_round_to((double)x, inner);
+}
+
+/* The factor phi(gate) of a gated activation. Eager code has the sigmoid of the clamped one apart.
+ */
+static real kept_factor(const moe_layer_desc *desc, real gate, moe_dtype inner) {
+    real slope, alpha = (real)desc->act_alpha;
+    if (inner == MOE_F64 || desc->act != MOE_ACT_SWIGLU_CLAMP)
+        return keep(nonlinearity(desc, gate, &slope), inner);
+    return keep(gate * keep(sigmoid(keep(alpha * gate, inner)), inner), inner);
+}
+
+/* Its gradient from dphi, as autograd adds it up: once for the factor, once for the sigmoid. */
+static real kept_gradient(const moe_layer_desc *desc, real gate, real dphi, moe_dtype inner) {
+    real slope, alpha = (real)desc->act_alpha;
+    if (inner == MOE_F64 || desc->act != MOE_ACT_SWIGLU_CLAMP) {
+        nonlinearity(desc, gate, &slope);
+        return dphi * slope;
+    }
+    real s = keep(sigmoid(keep(alpha * gate, inner)), inner);
+    real ds = keep(keep(dphi * gate, inner) * s * (1 - s), inner);
+    return keep(dphi * s, inner) + keep(alpha * ds, inner);
+}
+
+void act_forward_in(const moe_layer_desc *desc, int32_t layout, int64_t n, moe_dtype inner,
+                    const real *h, real *a) {
     real slope;
     if (!moe_act_is_gated(desc->act)) {
         for (int64_t j = 0; j < n; j++)
@@ -79,12 +106,12 @@ void act_forward(const moe_layer_desc *desc, int32_t layout, int64_t n, const re
     for (int64_t j = 0; j < n; j++) {
         int64_t g = moe_h_column(layout, n, 2 * n, j, 0), u = moe_h_column(layout, n, 2 * n, j, 1);
         glu v = glu_load(desc, h[g], h[u]);
-        a[j] = nonlinearity(desc, v.gate, &slope) * (v.up + v.up_offset);
+        a[j] = kept_factor(desc, v.gate, inner) * keep(v.up + v.up_offset, inner);
     }
 }
 
-void act_backward(const moe_layer_desc *desc, int32_t layout, int64_t n, const real *h,
-                  const real *da, real *dh) {
+void act_backward_in(const moe_layer_desc *desc, int32_t layout, int64_t n, moe_dtype inner,
+                     const real *h, const real *da, real *dh) {
     real slope;
     if (!moe_act_is_gated(desc->act)) {
         for (int64_t j = 0; j < n; j++) {
@@ -96,8 +123,17 @@ void act_backward(const moe_layer_desc *desc, int32_t layout, int64_t n, const r
     for (int64_t j = 0; j < n; j++) {
         int64_t g = moe_h_column(layout, n, 2 * n, j, 0), u = moe_h_column(layout, n, 2 * n, j, 1);
         glu v = glu_load(desc, h[g], h[u]);
-        real value = nonlinearity(desc, v.gate, &slope);
-        dh[g] = v.gate_inside ? da[j] * (v.up + v.up_offset) * slope : 0;
-        dh[u] = v.up_inside ? da[j] * value : 0;
+        real dphi = keep(da[j] * keep(v.up + v.up_offset, inner), inner);
+        dh[g] = v.gate_inside ? kept_gradient(desc, v.gate, dphi, inner) : 0;
+        dh[u] = v.up_inside ? da[j] * kept_factor(desc, v.gate, inner) : 0;
     }
+}
+
+void act_forward(const moe_layer_desc *desc, int32_t layout, int64_t n, const real *h, real *a) {
+    act_forward_in(desc, layout, n, MOE_F64, h, a);
+}
+
+void act_backward(const moe_layer_desc *desc, int32_t layout, int64_t n, const real *h,
+                  const real *da, real *dh) {
+    act_backward_in(desc, layout, n, MOE_F64, h, da, dh);
 }

@@ -7,13 +7,21 @@ static real *out_of(const run_state *r, moe_tensor_id id) {
     return r->res->out.t[id].data;
 }
 
+/* Rounds where the recipe does. */
+static void store(const run_state *r, moe_point point, real *x, int64_t count) {
+    if (r->points & (uint32_t)point)
+        loop_round(x, count, r->storage);
+}
+
 void fill_shared_gate(run_state *r) {
     int64_t d = r->desc->d;
     for (int64_t t = 0; t < r->T; t++) {
         real z = 0;
         for (int64_t i = 0; r->shared.w_gate && i < d; i++)
             z += r->X[t * d + i] * r->shared.w_gate[i];
+        store(r, MOE_POINT_GATE, &z, 1);
         r->shared.gate[t] = r->shared.w_gate ? 1 / (1 + MOE_REAL_FN(exp)(-z)) : 1;
+        store(r, MOE_POINT_GATE, &r->shared.gate[t], 1);
     }
 }
 
@@ -30,6 +38,16 @@ static void add_scaled(real *sum, real scale, const real *row, int64_t d) {
         sum[i] += scale * row[i];
 }
 
+/* o += scale row, each product and each sum rounded where the recipe does. */
+static void add_output(const run_state *r, real *o, real scale, const real *row) {
+    for (int64_t i = 0; i < r->desc->d; i++) {
+        real term = scale * row[i];
+        store(r, MOE_POINT_SY, &term, 1);
+        o[i] += term;
+        store(r, MOE_POINT_ADD_O, &o[i], 1);
+    }
+}
+
 void combine_forward(run_state *r) {
     const moe_plan *plan = r->res->plan;
     int64_t d = r->desc->d;
@@ -39,11 +57,11 @@ void combine_forward(run_state *r) {
         for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
             int64_t p = plan->pair_of_token[k];
             bool is_zero = p >= r->pairs;
-            add_scaled(o, is_zero ? S[p] : output_weight(r, p), is_zero ? r->X + t * d : Y + p * d,
-                       d);
+            add_output(r, o, is_zero ? S[p] : output_weight(r, p),
+                       is_zero ? r->X + t * d : Y + p * d);
         }
         if (r->desc->n_shared)
-            add_scaled(o, r->shared.gate[t], r->shared.Y + t * d, d);
+            add_output(r, o, r->shared.gate[t], r->shared.Y + t * d);
     }
     loop_round(out_of(r, MOE_T_O), r->T * d, r->storage);
 }
@@ -75,9 +93,11 @@ static void backward_tokens(const run_state *r) {
                 continue;
             real scale = on_input ? out_of(r, MOE_T_S)[p] : 1;
             add_scaled(dx, scale, dXp + p * d, d);
+            store(r, MOE_POINT_ADD_DX, dx, d);
         }
         if (r->desc->n_shared)
             add_scaled(dx, 1, r->shared.dX + t * d, d);
+        store(r, MOE_POINT_ADD_DX, dx, d);
     }
 }
 
@@ -86,9 +106,13 @@ static void backward_shared_gate(const run_state *r) {
     int64_t d = r->desc->d;
     real *dw = out_of(r, MOE_T_DW_GATE_SHARED);
     for (int64_t t = 0; t < r->T; t++) {
-        real g = r->shared.gate[t], dz = r->shared.d_gate[t] * g * (1 - g);
+        real g = r->shared.gate[t];
+        store(r, MOE_POINT_GATE, &r->shared.d_gate[t], 1);
+        real dz = r->shared.d_gate[t] * g * (1 - g);
+        store(r, MOE_POINT_GATE, &dz, 1);
         add_scaled(dw, dz, r->X + t * d, d);
         add_scaled(out_of(r, MOE_T_DX) + t * d, dz, r->shared.w_gate, d);
+        store(r, MOE_POINT_ADD_DX, out_of(r, MOE_T_DX) + t * d, d);
     }
     loop_round(dw, d, r->storage);
 }
@@ -123,7 +147,9 @@ static moe_status backward_router(run_state *r) {
     if (!status) {
         const moe_tensor *w = &r->in->t[MOE_T_W_R];
         moe_convert(dz, MOE_REAL_DTYPE, r->d_logits, MOE_F64, (size_t)(T * n));
+        store(r, MOE_POINT_DLOGITS, dz, T * n);
         moe_convert(w_r, MOE_REAL_DTYPE, w->data, w->dtype, (size_t)(n * d));
+        store(r, MOE_POINT_INPUT, w_r, n * d);
         backward_logits(r, dz, w_r, dx);
     }
     free(d_weight);
@@ -136,6 +162,7 @@ static moe_status backward_router(run_state *r) {
 moe_status combine_backward(run_state *r) {
     backward_tokens(r);
     backward_zero_experts(r);
+    store(r, MOE_POINT_DS, out_of(r, MOE_T_DS), r->res->plan->n_pairs);
     if (r->shared.w_gate)
         backward_shared_gate(r);
     moe_status status = r->plan_given ? MOE_OK : backward_router(r);

@@ -26,6 +26,7 @@ typedef struct run_state {
     int threads;
     bool plan_given;
     moe_dtype storage;
+    uint32_t points;           /* of the recipe: what is rounded to `storage` */
     int64_t T, pairs;          /* pairs of real experts */
     real *X, *dO;              /* [T][d] */
     double *logits, *d_logits; /* [T][E + n_zero] */

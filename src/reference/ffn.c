@@ -12,6 +12,26 @@ static int64_t token_of(const ffn *f, int64_t r) {
     return f->token ? f->token[r] : r;
 }
 
+static bool has(const ffn *f, moe_point point) {
+    return (f->points & (uint32_t)point) != 0;
+}
+
+/* Rounds where the recipe does. */
+static void store(const ffn *f, moe_point point, real *x, int64_t count) {
+    if (has(f, point))
+        loop_round(x, count, f->storage);
+}
+
+/* The type that pointwise steps inside an activation store. */
+static moe_dtype inner_of(const ffn *f) {
+    return has(f, MOE_POINT_INNER) ? f->storage : MOE_F64;
+}
+
+/* Does the gradient take its weight before the products with W2 and A? */
+static bool weighs_gradient(const ffn *f) {
+    return has(f, MOE_POINT_SDO) && !f->on_input;
+}
+
 /* The rows that the expert sees: gathered tokens, weighted where the weight is on the input. */
 static void gather_input(const ffn *f, real *rows) {
     int64_t d = f->desc->d;
@@ -21,14 +41,21 @@ static void gather_input(const ffn *f, real *rows) {
             rows[r * d + i] = f->on_input ? f->weight[r] * x[i] : x[i];
     }
     if (f->on_input)
-        loop_round(rows, f->rows * d, f->storage);
+        store(f, MOE_POINT_SX, rows, f->rows * d);
 }
 
+static const real *gradient_of(const ffn *f, int64_t r) {
+    return f->dO + token_of(f, r) * f->desc->d;
+}
+
+/* dO of the rows, or s*dO where the recipe stores that. */
 static void gather_gradient(const ffn *f, real *rows) {
     int64_t d = f->desc->d;
     for (int64_t r = 0; r < f->rows; r++)
         for (int64_t i = 0; i < d; i++)
-            rows[r * d + i] = f->dO[token_of(f, r) * d + i];
+            rows[r * d + i] = (weighs_gradient(f) ? f->weight[r] : 1) * gradient_of(f, r)[i];
+    if (weighs_gradient(f))
+        loop_round(rows, f->rows * d, f->storage);
 }
 
 moe_status ffn_forward(const ffn *f) {
@@ -39,12 +66,12 @@ moe_status ffn_forward(const ffn *f) {
     gather_input(f, x);
     loop_linear(x, rows, d, f->W1, f->hw, f->b1, f->threads, f->H);
     free(x);
-    loop_round(f->H, rows * f->hw, f->storage);
+    store(f, MOE_POINT_H, f->H, rows * f->hw);
     for (int64_t r = 0; r < rows; r++)
-        act_forward(f->desc, f->layout, f->n, f->H + r * f->hw, f->A + r * f->n);
-    loop_round(f->A, rows * f->n, f->storage);
+        act_forward_in(f->desc, f->layout, f->n, inner_of(f), f->H + r * f->hw, f->A + r * f->n);
+    store(f, MOE_POINT_A, f->A, rows * f->n);
     loop_linear(f->A, rows, f->n, f->W2, d, f->b2, f->threads, f->Y);
-    loop_round(f->Y, rows * d, f->storage);
+    store(f, MOE_POINT_Y, f->Y, rows * d);
     return MOE_OK;
 }
 
@@ -59,25 +86,38 @@ static void column_sums(const ffn *f, const real *g, int64_t width, const real *
     loop_round(ret, width, f->storage);
 }
 
+/* The same where the gradient has its weight already: da is dA and becomes A. */
+static void backward_weighted_row(const ffn *f, int64_t r, real *da) {
+    int64_t n = f->n, d = f->desc->d;
+    const real *dy = gradient_of(f, r), *y = f->Y + r * d;
+    real ds = 0;
+    for (int64_t i = 0; i < d; i++)
+        ds += dy[i] * y[i];
+    act_backward_in(f->desc, f->layout, n, inner_of(f), f->H + r * f->hw, da, f->dH + r * f->hw);
+    for (int64_t j = 0; j < n; j++)
+        da[j] = f->A[r * n + j];
+    f->dS[r] = ds;
+}
+
 /* Row r: from da = dA' (overwritten by A') to dS and dH. */
 static void backward_row(const ffn *f, int64_t r, const real *dy, real *da, real *fresh) {
     int64_t n = f->n, d = f->desc->d;
     real w = f->on_input ? 1 : f->weight[r], ds = 0;
-    act_forward(f->desc, f->layout, n, f->H + r * f->hw, fresh);
+    act_forward_in(f->desc, f->layout, n, inner_of(f), f->H + r * f->hw, fresh);
     for (int64_t j = 0; j < n; j++)
         ds += da[j] * fresh[j];
     for (int64_t i = 0; f->b2 && i < d; i++)
         ds += dy[i] * f->b2[i];
     for (int64_t j = 0; j < n; j++)
         da[j] *= w;
-    act_backward(f->desc, f->layout, n, f->H + r * f->hw, da, f->dH + r * f->hw);
+    act_backward_in(f->desc, f->layout, n, inner_of(f), f->H + r * f->hw, da, f->dH + r * f->hw);
     for (int64_t j = 0; j < n; j++)
         da[j] = w * fresh[j];
     if (!f->on_input)
         f->dS[r] = ds;
 }
 
-/* Parameter gradients: dy = gathered dO, a = A', x = the expert's input rows. */
+/* Parameter gradients: dy = gathered dO, a = A' (or s*dO and A), x = the expert's input rows. */
 static void parameter_gradients(const ffn *f, const real *dy, const real *a, const real *x) {
     int64_t d = f->desc->d, n = f->n, hw = f->hw;
     loop_outer(dy, f->rows, d, a, n, f->threads, f->dW2);
@@ -85,7 +125,7 @@ static void parameter_gradients(const ffn *f, const real *dy, const real *a, con
     loop_outer(f->dH, f->rows, hw, x, d, f->threads, f->dW1);
     loop_round(f->dW1, hw * d, f->storage);
     if (f->db2)
-        column_sums(f, dy, d, f->on_input ? NULL : f->weight, f->db2);
+        column_sums(f, dy, d, f->on_input || weighs_gradient(f) ? NULL : f->weight, f->db2);
     if (f->db1)
         column_sums(f, f->dH, hw, NULL, f->db1);
 }
@@ -110,12 +150,16 @@ moe_status ffn_backward(const ffn *f) {
     if (!status) {
         gather_gradient(f, dy);
         loop_times(dy, rows, d, f->W2, f->n, f->threads, a);
+        store(f, MOE_POINT_DA, a, rows * f->n);
         for (int64_t r = 0; r < rows; r++)
-            backward_row(f, r, dy + r * d, a + r * f->n, fresh);
-        loop_round(a, rows * f->n, f->storage);
-        loop_round(f->dH, rows * f->hw, f->storage);
+            if (weighs_gradient(f))
+                backward_weighted_row(f, r, a + r * f->n);
+            else
+                backward_row(f, r, dy + r * d, a + r * f->n, fresh);
+        store(f, f->on_input ? MOE_POINT_A : MOE_POINT_SA, a, rows * f->n);
+        store(f, MOE_POINT_DH, f->dH, rows * f->hw);
         loop_times(f->dH, rows, f->hw, f->W1, d, f->threads, f->dXp);
-        loop_round(f->dXp, rows * d, f->storage);
+        store(f, MOE_POINT_DXP, f->dXp, rows * d);
         if (f->on_input)
             input_weight_gradient(f);
     }

@@ -14,7 +14,8 @@ typedef struct ffn {
     int64_t n, hw;
     int32_t layout; /* moe_glu_layout */
     int threads;
-    moe_dtype storage; /* H, A, Y, dH, A', dX~ and results are rounded to it */
+    moe_dtype storage; /* results are rounded to it, and what `points` names */
+    uint32_t points;   /* of the recipe */
 
     int64_t rows;
     const int32_t *token; /* [rows]; NULL: row r is token r */

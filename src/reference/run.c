@@ -17,8 +17,14 @@ static moe_status alloc_real(int64_t count, real **ret) {
     return *ret ? MOE_OK : MOE_E_NOMEM;
 }
 
-/* A tensor's values as `real`; *ret stays NULL for an absent tensor. */
-static moe_status load(const moe_tensor *t, int64_t first, int64_t count, real **ret) {
+static bool has(const run_state *r, moe_point point) {
+    return (r->points & (uint32_t)point) != 0;
+}
+
+/* An input's values as `real`, rounded where the recipe does; *ret stays NULL for an absent one. */
+static moe_status load(const run_state *r, moe_tensor_id id, int64_t first, int64_t count,
+                       real **ret) {
+    const moe_tensor *t = &r->in->t[id];
     if (!t->data)
         return MOE_OK;
     moe_status status = alloc_real(count, ret);
@@ -26,6 +32,8 @@ static moe_status load(const moe_tensor *t, int64_t first, int64_t count, real *
         moe_convert(*ret, MOE_REAL_DTYPE,
                     (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype), t->dtype,
                     (size_t)count);
+    if (!status && has(r, MOE_POINT_INPUT))
+        loop_round(*ret, count, r->storage);
     return status;
 }
 
@@ -33,9 +41,9 @@ static moe_status compute_logits(run_state *r) {
     const moe_layer_desc *desc = r->desc;
     int64_t n = desc->E + desc->n_zero, count = r->T * n;
     real *w = NULL, *b = NULL, *z = NULL;
-    moe_status status = load(&r->in->t[MOE_T_W_R], 0, n * desc->d, &w);
+    moe_status status = load(r, MOE_T_W_R, 0, n * desc->d, &w);
     if (!status && desc->router.bias)
-        status = load(&r->in->t[MOE_T_B_R], 0, n, &b);
+        status = load(r, MOE_T_B_R, 0, n, &b);
     if (!status)
         status = alloc_real(count, &z);
     r->logits = malloc((size_t)count * sizeof *r->logits);
@@ -43,6 +51,8 @@ static moe_status compute_logits(run_state *r) {
         status = MOE_E_NOMEM;
     if (!status) {
         loop_linear(r->X, r->T, desc->d, w, n, b, r->threads, z);
+        if (has(r, MOE_POINT_LOGITS))
+            loop_round(z, count, r->storage);
         moe_convert(r->logits, MOE_F64, z, MOE_REAL_DTYPE, (size_t)count);
     }
     free(w);
@@ -109,13 +119,13 @@ static moe_status load_expert(const run_state *r, int64_t e, ffn *f) {
     const moe_layer_desc *desc = r->desc;
     int64_t d = desc->d, n = desc->n, hw = moe_h_width(desc, n);
     real *w1 = NULL, *w2 = NULL, *b1 = NULL, *b2 = NULL;
-    moe_status status = load(&r->in->t[MOE_T_W1], e * hw * d, hw * d, &w1);
+    moe_status status = load(r, MOE_T_W1, e * hw * d, hw * d, &w1);
     if (!status)
-        status = load(&r->in->t[MOE_T_W2], e * d * n, d * n, &w2);
+        status = load(r, MOE_T_W2, e * d * n, d * n, &w2);
     if (!status && desc->expert_bias)
-        status = load(&r->in->t[MOE_T_B1], e * hw, hw, &b1);
+        status = load(r, MOE_T_B1, e * hw, hw, &b1);
     if (!status && desc->expert_bias)
-        status = load(&r->in->t[MOE_T_B2], e * d, d, &b2);
+        status = load(r, MOE_T_B2, e * d, d, &b2);
     f->W1 = w1;
     f->W2 = w2;
     f->b1 = b1;
@@ -159,6 +169,7 @@ static moe_status run_experts(run_state *r) {
                  .layout = r->desc->glu_layout,
                  .threads = r->threads,
                  .storage = r->storage,
+                 .points = r->points,
                  .rows = plan->offsets[e + 1] - plan->offsets[e],
                  .token = plan->token + plan->offsets[e],
                  .weight = (real *)out_of(r, MOE_T_S) + plan->offsets[e],
@@ -182,11 +193,11 @@ static moe_status run_shared(run_state *r) {
     int64_t T = r->T, d = desc->d, n = desc->n_shared, hw = moe_h_width(desc, n);
     shared_state *sh = &r->shared;
     real *w1 = NULL, *w2 = NULL, *h = NULL, *a = NULL, *dh = NULL;
-    moe_status status = load(&r->in->t[MOE_T_W1_SHARED], 0, hw * d, &w1);
+    moe_status status = load(r, MOE_T_W1_SHARED, 0, hw * d, &w1);
     if (!status)
-        status = load(&r->in->t[MOE_T_W2_SHARED], 0, d * n, &w2);
+        status = load(r, MOE_T_W2_SHARED, 0, d * n, &w2);
     if (!status && desc->shared_gate)
-        status = load(&r->in->t[MOE_T_W_GATE_SHARED], 0, d, &sh->w_gate);
+        status = load(r, MOE_T_W_GATE_SHARED, 0, d, &sh->w_gate);
     real **buffers[] = {&h, &a, &sh->Y, &sh->gate, &dh, &sh->dX, &sh->d_gate};
     int64_t counts[] = {T * hw, T * n, T * d, T, T * hw, T * d, T};
     for (int i = 0; !status && i < 7; i++)
@@ -198,6 +209,7 @@ static moe_status run_shared(run_state *r) {
                  .hw = hw,
                  .threads = r->threads,
                  .storage = r->storage,
+                 .points = r->points,
                  .rows = T,
                  .weight = sh->gate,
                  .X = r->X,
@@ -226,9 +238,9 @@ static moe_status run_shared(run_state *r) {
 
 static moe_status prepare(run_state *r) {
     int64_t count = r->T * r->desc->d;
-    moe_status status = load(&r->in->t[MOE_T_X], 0, count, &r->X);
+    moe_status status = load(r, MOE_T_X, 0, count, &r->X);
     if (!status)
-        status = load(&r->in->t[MOE_T_DO], 0, count, &r->dO);
+        status = load(r, MOE_T_DO, 0, count, &r->dO);
     if (!status)
         status = make_plan(r);
     if (!status)
@@ -237,6 +249,8 @@ static moe_status prepare(run_state *r) {
         return status;
     moe_convert(out_of(r, MOE_T_S), MOE_REAL_DTYPE, r->res->plan->weight, MOE_F64,
                 (size_t)r->res->plan->n_pairs);
+    if (has(r, MOE_POINT_S))
+        loop_round(out_of(r, MOE_T_S), r->res->plan->n_pairs, r->storage);
     if (r->logits)
         moe_convert(out_of(r, MOE_T_LOGITS), MOE_REAL_DTYPE, r->logits, MOE_F64,
                     (size_t)(r->T * (r->desc->E + r->desc->n_zero)));
@@ -266,6 +280,8 @@ moe_status RUN(const moe_layer_desc *desc, const moe_tensors *in,
                    .res = res,
                    .T = params->tokens,
                    .storage = (moe_dtype)params->precision,
+                   .points =
+                       params->recipe ? params->recipe->points : moe_recipe_find("moeref")->points,
                    .plan_given = params->plan && params->plan_given};
     moe_status status = prepare(&r);
     if (!status)

@@ -36,7 +36,7 @@ static run open_run(const char *line, moe_dtype arithmetic) {
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     r.low = reference(r.problem, r.oracle->plan, arithmetic);
     r.rounding = moe_int_rounding_of(arithmetic);
-    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, arithmetic, 1, r.oracle,
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, &r.rounding, 1, r.oracle,
                                       &r.v, &r.rows),
                  MOE_OK, "%s", line);
     return r;
@@ -49,8 +49,9 @@ static void settle(run *r) {
         moe_tensor *want = &r->oracle->out.t[ids[i]], settled;
         if (!want->data)
             continue;
-        cr_assert_eq(moe_int_rows_settle(&r->rows, ids[i], &r->low->out.t[ids[i]], want, &settled),
-                     MOE_OK);
+        cr_assert_eq(
+            moe_int_rows_settle(&r->rows, ids[i], &r->low->out.t[ids[i]], want, NULL, &settled),
+            MOE_OK);
         moe_tensor_destroy(want);
         *want = settled;
     }
@@ -190,7 +191,8 @@ Test(check_errors, exact_zeros) {
 
 /* A pre-activation on the kink of relu: its element of dH and of db1 have no truth. */
 Test(check_errors, kinks_are_not_compared) {
-    run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 "
+    run r = {.rounding = moe_int_rounding_of(MOE_F32),
+             .problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 "
                               "route=counts:3+3 seed=9")};
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     double h = element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3); /* pair row 1, expert 0, unit 3 */
@@ -200,8 +202,8 @@ Test(check_errors, kinks_are_not_compared) {
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     /* what rounding b1, of some 1, to float32 leaves: 2^-24 */
     cr_assert_lt(fabs(element(&r.oracle->out.t[MOE_T_H], 1 * 8 + 3)), 1e-6);
-    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
-                                      &r.rows),
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, &r.rounding, 1, r.oracle,
+                                      &r.v, &r.rows),
                  MOE_OK);
     const moe_tensor *out = r.oracle->out.t;
     int64_t not_numbers = 0;
@@ -219,7 +221,8 @@ Test(check_errors, kinks_are_not_compared) {
  * right. */
 Test(check_errors, kinks_have_two_sides) {
     static const moe_tensor_id ids[] = {MOE_T_DX, MOE_T_DW1};
-    run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
+    run r = {.rounding = moe_int_rounding_of(MOE_F32),
+             .problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
                               "route=counts:3+3 seed=9")};
     float *b1 = r.problem->in.t[MOE_T_B1].data, kink;
     double apart[2] = {0};
@@ -228,8 +231,8 @@ Test(check_errors, kinks_have_two_sides) {
     moe_reference_result_destroy(&r.oracle);
     b1[3] = kink;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
-    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
-                                      &r.rows),
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, &r.rounding, 1, r.oracle,
+                                      &r.v, &r.rows),
                  MOE_OK);
     cr_expect_eq(r.rows.kinks, 2);
     for (int i = 0; i < 4; i++) {
@@ -237,7 +240,7 @@ Test(check_errors, kinks_have_two_sides) {
         b1[3] = kink + (i / 2 ? 1e-5f : -1e-5f);
         r.low = reference(r.problem, r.oracle->plan, MOE_F64);
         const moe_tensor *got = &r.low->out.t[ids[i % 2]], *want = &r.oracle->out.t[ids[i % 2]];
-        cr_assert_eq(moe_int_rows_settle(&r.rows, ids[i % 2], got, want, &settled), MOE_OK);
+        cr_assert_eq(moe_int_rows_settle(&r.rows, ids[i % 2], got, want, NULL, &settled), MOE_OK);
         for (int64_t k = 0, count = moe_tensor_count(got); k < count; k++) {
             apart[i % 2] = fmax(apart[i % 2], fabs(element(got, k) - element(want, k)));
             cr_expect_float_eq(element(got, k), element(&settled, k), 1e-4, "%d: [%d]", i, (int)k);
@@ -265,7 +268,8 @@ Test(check_errors, both_sides_of_a_kink_err) {
 /* With the weight on the input the same kink moves dS: by as much as it differs between the two
  * sides, 1e-5 away, which other errors of fp32 are far below. */
 Test(check_errors, kinks_widen_dS) {
-    run r = {.problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
+    run r = {.rounding = moe_int_rounding_of(MOE_F32),
+             .problem = drawn("T=6 d=16 n=8 E=2 K=1 dtype=fp32 act=relu bias=1 on=input "
                               "route=counts:3+3 seed=9")};
     float *b1 = r.problem->in.t[MOE_T_B1].data, kink;
     double side[2];
@@ -281,8 +285,8 @@ Test(check_errors, kinks_widen_dS) {
     b1[3] = kink;
     r.oracle = reference(r.problem, r.problem->plan, MOE_F64);
     r.rounding = moe_int_rounding_of(MOE_F32);
-    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, MOE_F32, 1, r.oracle, &r.v,
-                                      &r.rows),
+    cr_assert_eq(moe_int_layer_errors(&r.problem->layer, &r.problem->in, &r.rounding, 1, r.oracle,
+                                      &r.v, &r.rows),
                  MOE_OK);
     double jump = fabs(side[1] - side[0]);
     double foreseen = sqrt(r.rounding.u2 * element(&r.v.t[MOE_T_DS], 1));

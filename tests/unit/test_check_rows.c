@@ -52,7 +52,7 @@ Test(check_rows, each_side_is_the_nearer_one) {
     moe_int_rows_sort(&rows, &out);
     cr_assert_eq(rows.kinks, 4);
     moe_tensor g = matrix(got), w = matrix(want), settled = {0};
-    cr_assert_eq(moe_int_rows_settle(&rows, MOE_T_DX, &g, &w, &settled), MOE_OK);
+    cr_assert_eq(moe_int_rows_settle(&rows, MOE_T_DX, &g, &w, NULL, &settled), MOE_OK);
     const double *ret = settled.data;
     for (int i = 0; i < ROWS * D; i++) {
         double crossed = i == 2 * D + 5 ? 4 : i == 7 ? 2 : 0;
@@ -75,7 +75,7 @@ Test(check_rows, no_number_no_choice) {
     got[0 * D + 3] = NAN;
     want[1 * D + 4] = INFINITY;
     moe_tensor g = matrix(got), w = matrix(want), settled = {0};
-    cr_assert_eq(moe_int_rows_settle(&rows, MOE_T_DX, &g, &w, &settled), MOE_OK);
+    cr_assert_eq(moe_int_rows_settle(&rows, MOE_T_DX, &g, &w, NULL, &settled), MOE_OK);
     const double *ret = settled.data;
     cr_expect_eq(ret[0 * D + 2], 0);
     cr_expect_eq(ret[1 * D + 2], 0);

@@ -19,19 +19,18 @@ typedef struct both {
 static both open_both(const char *line, moe_dtype arithmetic) {
     both b = {.problem = drawn(line)};
     moe_check_params params = {.sample_above_flops = -1, .threads = 2};
+    const moe_int_rounding r = moe_int_rounding_of(arithmetic);
     cr_assert_eq(moe_int_result_create(b.problem, "test", "--backend test", NULL, &b.result),
                  MOE_OK);
     cr_assert_eq(moe_int_routing_settle(b.problem, NULL, MOE_INT_TOLD, arithmetic, 2, NULL,
                                         b.result, &b.routing),
                  MOE_OK);
-    cr_assert_eq(
-        moe_int_truth_make(b.problem, &b.routing, arithmetic, &params, NULL, b.result, &b.full),
-        MOE_OK);
+    cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, b.result, &b.full),
+                 MOE_OK);
     cr_expect_str_eq(b.result->sampled, "");
     params.sample_above_flops = 1;
-    cr_assert_eq(
-        moe_int_truth_make(b.problem, &b.routing, arithmetic, &params, NULL, b.result, &b.sampled),
-        MOE_OK);
+    cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, b.result, &b.sampled),
+                 MOE_OK);
     cr_expect(b.sampled.sampled && !b.full.sampled);
     return b;
 }
@@ -119,8 +118,9 @@ Test(check_sample, same_as_the_full_oracle) {
 Test(check_sample, router_gradient) {
     both b =
         open_both("T=70 d=24 n=16 E=5 K=2 router_bias=1 score=sigmoid renorm=1 seed=11", MOE_F32);
-    cr_assert_eq(moe_int_sample_router(b.problem, &b.routing, &b.full.oracle->out.t[MOE_T_DS],
-                                       MOE_F32, &b.sampled),
+    const moe_int_rounding r = moe_int_rounding_of(MOE_F32);
+    cr_assert_eq(moe_int_sample_router(b.problem, &b.routing, &b.full.oracle->out.t[MOE_T_DS], &r,
+                                       &b.sampled),
                  MOE_OK);
     /* no variance is foreseen for dS here: it is what it is */
     moe_tensor_destroy(&b.sampled.part[MOE_T_DW_R].variance);
@@ -182,7 +182,8 @@ static double logit_by_hand(const both *b, const moe_tensor *vdS, int64_t t, int
         double weight = 2 * r.sum * q.xx * q.ww[k] + r.router; /* relative, of s_k */
         dz += slope * dS;
         *ret_v += vdS ? slope * slope * element(vdS, row_of(plan, t, k)) : 0;
-        *ret_v += pow(slope * dS, 2) * (1 + weight) + r.router * pow(share * q.s[k] * dS, 2);
+        *ret_v += pow(slope * dS, 2) * (moe_int_at(&r, MOE_POINT_DS, 1) + weight) +
+                  r.router * pow(share * q.s[k] * dS, 2);
     }
     return dz;
 }
@@ -217,8 +218,8 @@ static void expect_variances(const char *line, moe_dtype arithmetic) {
     moe_int_rounding r = moe_int_rounding_of(arithmetic);
     const moe_tensor *full = b.full.variance.t;
     moe_tensor dw, db;
-    cr_assert_eq(moe_int_sample_router(b.problem, &b.routing, &b.full.oracle->out.t[MOE_T_DS],
-                                       arithmetic, &b.sampled),
+    cr_assert_eq(moe_int_sample_router(b.problem, &b.routing, &b.full.oracle->out.t[MOE_T_DS], &r,
+                                       &b.sampled),
                  MOE_OK);
     const moe_int_part *dw_part = &b.sampled.part[MOE_T_DW_R];
     const moe_int_part *db_part = &b.sampled.part[MOE_T_DB_R];

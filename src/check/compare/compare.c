@@ -69,7 +69,7 @@ moe_int_fate moe_int_count(const moe_int_comparison *c, const moe_int_rounding *
     group->off += d != 0;
     group->nonzero += x->want != 0;
     if (c->variance) {
-        double expected = rounding->u2 * (moe_int_stored(rounding, x->want) + x->var);
+        double expected = moe_int_result_variance(rounding, x->want, x->var);
         size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
         group->e2 += expected;
         group->e4 += expected * expected;
@@ -127,6 +127,9 @@ static void scan_group(scan *s, int64_t g) {
     moe_int_each_element(c, &s->layout, g, scan_element, s);
     s->v->max_z = fmax(s->v->max_z, group->max_z);
     double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
+    /* the error of a stored dA weighs in by squares of products of two normal values: 1/9 */
+    if (c->points & MOE_POINT_DA)
+        sources = fmax(sources / 3, 1);
     group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
     if (c->rows && c->id == MOE_T_DX)
         group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
@@ -251,7 +254,7 @@ static void judge_exact(const scan *s) {
 /* The first gate that fails, most telling first. */
 static void judge_gates(scan *s, const over_gate *over) {
     moe_tensor_verdict *v = s->v;
-    const char *dtype = moe_dtype_name(s->c->arithmetic);
+    const char *dtype = moe_dtype_name(s->c->in_fp32 ? MOE_F32 : s->c->arithmetic);
     const char *word = group_word(s->layout.by);
     if (s->unwritten > 0)
         moe_int_entry_fail(v, "%lld of %lld elements were not written", (long long)s->unwritten,
@@ -308,6 +311,16 @@ static void judge(scan *s) {
     }
 }
 
+static moe_int_rounding rounding_of(const moe_int_comparison *c) {
+    moe_int_rounding r = moe_int_rounding_of(c->arithmetic);
+    if (c->in_fp32) {
+        const moe_int_rounding fp32 = moe_int_rounding_of(MOE_F32);
+        r.result_u2 = fp32.u2;
+        r.result_least2 = fp32.least2;
+    }
+    return r;
+}
+
 void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
     memset(ret, 0, sizeof *ret);
     snprintf(ret->name, sizeof ret->name, "%s", moe_tensor_name(c->id));
@@ -321,16 +334,16 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
         return;
     }
     scan s = {.c = c, .v = ret, .worst_size = -1};
-    s.rounding = moe_int_rounding_of(c->arithmetic);
+    s.rounding = rounding_of(c);
     s.layout = c->layout ? *c->layout : moe_int_layout_of(c->id, c->got);
-    s.gate = moe_gate_for(c->id, c->arithmetic);
+    s.gate = c->in_fp32 ? moe_int_gate_in_fp32() : moe_gate_for(c->id, c->arithmetic);
     s.groups = calloc((size_t)s.layout.groups + 1, sizeof *s.groups);
     moe_int_comparison settled = *c;
     moe_tensor want = {0};
     bool complete = s.groups != NULL;
     if (c->rows && moe_int_rows_have_kinks(c->rows, c->id)) {
-        complete =
-            complete && moe_int_rows_settle(c->rows, c->id, c->got, c->want, &want) == MOE_OK;
+        complete = complete && moe_int_rows_settle(c->rows, c->id, c->got, c->want, c->variance,
+                                                   &want) == MOE_OK;
         settled.want = &want;
         s.c = &settled;
     }
@@ -344,6 +357,7 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
     for (int64_t g = 0; g < s.layout.groups; g++)
         scan_group(&s, g);
     judge(&s);
+    moe_int_judge_type(&settled, ret);
     free(s.groups);
     moe_tensor_destroy(&want);
 }

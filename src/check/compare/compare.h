@@ -12,6 +12,9 @@
 /* The narrowest rows that the gates were measured on. */
 #define MOE_INT_GATE_WIDTH 768
 
+/* The gate of what a kernel of bf16 or fp16 keeps in fp32. */
+moe_gate moe_int_gate_in_fp32(void);
+
 /* A mean of n squared independent errors scatters around its expectation as chi^2_n / n; this is
  * that variable's 1 - 1e-5 quantile: 1.2 for 768, 4.8 for 8, 21 for 1. */
 double moe_int_chi2_quantile(double n);
@@ -19,11 +22,14 @@ double moe_int_chi2_quantile(double n);
 typedef struct moe_int_comparison {
     moe_tensor_id id;
     moe_dtype arithmetic;
+    uint32_t points; /* of the recipe; 0: not known */
     const moe_layer_desc *desc;
     const moe_tensor *got, *want; /* same shape; elements in the order of `layout` */
     const moe_tensor *variance;   /* float64, in units of u^2/3 and without the storing of the
                                      result itself (errors.h), or NULL */
     const moe_int_rows *rows;     /* of the whole truth, or NULL */
+    bool promised_fp32;           /* though the arithmetic is bf16 or fp16 */
+    bool in_fp32;                 /* and as exact: nothing of 16 bits went into it */
     const moe_plan *plan;         /* of the whole tensor, or NULL */
     const moe_int_layout *layout; /* NULL: the whole tensor's */
     const moe_tensor *whole;      /* shape that indices are reported in; NULL: got's */
@@ -37,6 +43,9 @@ typedef struct moe_int_comparison {
 
 void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret);
 
+/* Fails what was promised in fp32 and looks rounded to 16 bits, and says so of what failed in fp32.
+ */
+void moe_int_judge_type(const moe_int_comparison *c, moe_tensor_verdict *v);
 /* What an element must be. */
 typedef enum moe_int_due {
     MOE_INT_DUE_NUMBER,     /* finite */

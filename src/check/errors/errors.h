@@ -9,9 +9,9 @@
  *     sum over L terms adds  sum_j (L - j) p_j^2  ~  (L/2) sum p^2.
  *
  * bf16 and fp16 kernels add in fp32, whose roundings are small beside the stored ones. For sums
- * over independent operands, sum (x_i w_i)^2 is taken as |x|^2 |w|^2 / L. Stored are H, A, Y, A' =
- * s A, dH, dX~, and s x where the weight is on the input; a blocked sum or a kernel that keeps a
- * stage in registers errs less. With V the propagated variance,
+ * over independent operands, sum (x_i w_i)^2 is taken as |x|^2 |w|^2 / L. What is stored on the way
+ * is a recipe's choice (recipe.h); a blocked sum or a kernel that keeps a stage in registers errs
+ * less. With V the propagated variance,
  *
  *     z = d / sqrt(u^2/3 (ref^2 + V)),     expected sum of d^2 over a group = u^2/3 sum (ref^2 +
  * V). */
@@ -25,18 +25,30 @@
 /* How an arithmetic errs. */
 typedef struct moe_int_rounding {
     moe_dtype arithmetic;
-    double u2;     /* u^2 / 3, the unit */
-    double least2; /* square of the smallest normal number: below it spacing is fixed */
-    double sum;    /* L terms add sum * L * (sum of squares); of fp32 in bf16 and fp16 */
-    double eval;   /* evaluating the activation adds eval * value^2, over its storing */
-    double router; /* eval of the router, which computes in fp32 or better */
-    bool exact_h;  /* H does not err (exact.h): no kernel is on another side of a kink */
+    double u2;          /* u^2 / 3, the unit */
+    double least2;      /* square of the smallest normal number: below it spacing is fixed */
+    double sum;         /* L terms add sum * L * (sum of squares); of fp32 in bf16 and fp16 */
+    double eval;        /* evaluating the activation adds eval * value^2, over its storing */
+    double eval_least2; /* least2 of the type in which it is evaluated */
+    double router;      /* eval of the router, which computes in fp32 or better */
+    double result_u2, result_least2; /* u2 and least2 of the type that the result is stored in */
+    uint32_t points;                 /* of the recipe: moe_point bits */
+    bool exact_h; /* H does not err (exact.h): no kernel is on another side of a kink */
 } moe_int_rounding;
 
+/* Of this project's own recipe. */
 moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic);
+/* Of a recipe's points; fp32 and fp64 have one recipe, whose every value is stored. */
+moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points);
 
 /* What storing v adds, in units of u^2/3; an exact 0 is stored exactly. */
 double moe_int_stored(const moe_int_rounding *r, double v);
+/* Variance of a result v, V before it was stored; no longer in units of u^2/3. */
+double moe_int_result_variance(const moe_int_rounding *r, double v, double before);
+/* What storing v adds where the recipe stores it, else 0. */
+double moe_int_stored_at(const moe_int_rounding *r, moe_point point, double v);
+/* `times` where the recipe has the point, else 0. */
+double moe_int_at(const moe_int_rounding *r, moe_point point, double times);
 /* The same of scale * v[0..count-1] together, over their squares: 1, or more where some lie below
  * the normal numbers. */
 double moe_int_stored_share(const moe_int_rounding *r, double scale, const double *v,
@@ -83,8 +95,9 @@ moe_status moe_int_ffn_errors(const moe_int_error_ffn *f);
  * of its dX need beside them (owned too), and NaN into oracle->out where a kink of the activation
  * decides (not compared). */
 moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *in,
-                                moe_dtype arithmetic, int threads, moe_reference_result *oracle,
-                                moe_tensors *ret, moe_int_rows *ret_rows);
+                                const moe_int_rounding *rounding, int threads,
+                                moe_reference_result *oracle, moe_tensors *ret,
+                                moe_int_rows *ret_rows);
 
 /* A layer whose errors are being computed: layer.c drives, the others fill in parts. */
 typedef struct moe_int_error_run {

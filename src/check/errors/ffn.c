@@ -21,6 +21,7 @@ typedef struct work {
     double *va;          /* [rows][n] operand variance of the down-projection */
     double *ga;          /* [rows][n] operand variance of dW2 */
     double *vdh, *gdh;   /* [rows][hw] the same of dX~ and dW1 */
+    double *bdh;         /* [rows][hw] the same of db1, which no input multiplies */
     double *squares;     /* [rows][d] */
     double *jumps;       /* [rows] what jumps of dH may do to dS, squared */
     moe_int_unit *units; /* [n] of one row */
@@ -79,6 +80,7 @@ static moe_status prepare(const moe_int_error_ffn *f, work *k) {
     k->ga = take(k, f->dy ? rows * n : 0);
     k->vdh = take(k, f->dy ? rows * hw : 0);
     k->gdh = take(k, f->dy ? rows * hw : 0);
+    k->bdh = take(k, f->vdb1 ? rows * hw : 0);
     k->squares = take(k, rows * d);
     k->jumps = take(k, rows);
     k->units = keep(k, calloc((size_t)n, sizeof *k->units));
@@ -107,7 +109,19 @@ static double weight_of(const moe_int_error_ffn *f, int64_t r) {
  * squares of s x. */
 static double stored_input(const moe_int_error_ffn *f, int64_t r) {
     const int64_t d = f->desc->d;
-    return f->on_input ? moe_int_stored_share(f->rounding, 1, f->x + r * d, d) + f->vweight[r] : 0;
+    double share = moe_int_at(f->rounding, MOE_POINT_SX, 1);
+    if (share > 0)
+        share = moe_int_stored_share(f->rounding, 1, f->x + r * d, d);
+    return f->on_input ? share + f->vweight[r] : 0;
+}
+
+/* What storing w dO adds, over its square: nothing where w changes nothing. */
+static double stored_gradient(const moe_int_error_ffn *f, int64_t r) {
+    const int64_t d = f->desc->d;
+    const double w = weight_of(f, r);
+    if (w == 1 || moe_int_at(f->rounding, MOE_POINT_SDO, 1) == 0)
+        return 0;
+    return moe_int_stored_share(f->rounding, w, f->dy + r * d, d);
 }
 
 /* Row r's units: from x to a, and from dO to dh. */
@@ -117,6 +131,7 @@ static void row_units(const moe_int_error_ffn *f, const work *k, int64_t r) {
     double stored_x = stored_input(f, r) * xx / (double)d;
     double w = weight_of(f, r), sum = f->rounding->sum;
     double relative = f->rounding->eval + (f->on_input ? 0 : f->vweight[r]);
+    double stored_dy = stored_gradient(f, r);
     for (int64_t j = 0; j < f->n; j++) {
         moe_int_unit *u = &k->units[j];
         u->parts = f->hw == f->n ? 1 : 2;
@@ -127,27 +142,30 @@ static void row_units(const moe_int_error_ffn *f, const work *k, int64_t r) {
         }
         if (f->dy) {
             u->da = w * k->da[r * f->n + j];
-            u->vda = w * w * sum * dd * k->w2_cols[j] + relative * u->da * u->da;
+            u->vda = w * w * (sum + stored_dy / (double)d) * dd * k->w2_cols[j] +
+                     relative * u->da * u->da + moe_int_stored_at(f->rounding, MOE_POINT_DA, u->da);
         }
         moe_int_unit_errors(f->desc, f->rounding, f->dy != NULL, u);
     }
 }
 
-/* dS = <dA', A> (+ <dO, b2>) or <dO, Y>: the errors of A, dA', a stored Y, and of adding. */
+/* dS = <dA', A> (+ <dO, b2>) or <dO, Y>: the errors of A, dA', a stored Y, and of adding. Whoever
+ * weighs the gradient first has no dA'. */
 static double weight_gradient(const moe_int_error_ffn *f, const work *k, int64_t r) {
     int64_t d = f->desc->d, n = f->n;
     const double *dy = f->dy + r * d, *y = f->Y + r * d;
     double v = 0, terms = 0, dd = f->rounding->sum * moe_int_norm2(dy, d);
+    double stored_da = stored_gradient(f, r) > 0 ? 0 : moe_int_at(f->rounding, MOE_POINT_DA, 1);
     for (int64_t j = 0; j < n; j++) {
         double da2 = k->da[r * n + j] * k->da[r * n + j];
         double a2 = k->units[j].a * k->units[j].a;
-        v += da2 * (k->units[j].va + moe_int_stored(f->rounding, k->units[j].a));
-        v += a2 * dd * k->w2_cols[j];
+        v += da2 * (k->units[j].va + moe_int_stored_at(f->rounding, MOE_POINT_A, k->units[j].a));
+        v += a2 * (dd * k->w2_cols[j] + stored_da * da2);
         terms += da2 * a2;
     }
     for (int64_t i = 0; i < d; i++) {
         double bias = f->b2 ? dy[i] * f->b2[i] : 0;
-        v += dy[i] * dy[i] * moe_int_stored(f->rounding, y[i]);
+        v += dy[i] * dy[i] * moe_int_stored_at(f->rounding, MOE_POINT_Y, y[i]);
         terms += bias * bias;
     }
     return v + f->rounding->sum * (double)(n + d) * terms;
@@ -162,8 +180,18 @@ static double jump_square(const moe_int_error_ffn *f, int64_t r, const moe_int_u
     return u->jump[part] * u->jump[part] * dot * dot;
 }
 
+/* Operand variance of dW2: of A' and dO, or of A and a stored w dO. */
+static double weighted_activation(const moe_int_error_ffn *f, const moe_int_unit *u, int64_t r,
+                                  double relative) {
+    const double w = weight_of(f, r), a2 = u->a * u->a, stored_dy = stored_gradient(f, r) > 0;
+    double v = w * w * (u->va + a2 * (relative + stored_dy));
+    if (f->on_input || moe_int_at(f->rounding, MOE_POINT_SDO, 1) > 0)
+        return v + w * w * moe_int_stored_at(f->rounding, MOE_POINT_A, u->a);
+    return v + moe_int_stored_at(f->rounding, MOE_POINT_SA, w * u->a);
+}
+
 static void store_row(const moe_int_error_ffn *f, const work *k, int64_t r) {
-    double w = weight_of(f, r), vs = f->on_input ? 0 : f->vweight[r], sum = f->rounding->sum;
+    double vs = f->on_input ? 0 : f->vweight[r], sum = f->rounding->sum;
     double a2 = sum * moe_int_norm2(f->A + r * f->n, f->n);
     double dh2 = f->dy ? sum * moe_int_norm2(f->dH + r * f->hw, f->hw) : 0;
     double rows = sum * (double)f->rows;
@@ -172,15 +200,14 @@ static void store_row(const moe_int_error_ffn *f, const work *k, int64_t r) {
         const moe_int_unit *u = &k->units[j];
         int64_t at = r * f->n + j;
         f->vA[at] = u->va;
-        k->va[at] = u->va + moe_int_stored(f->rounding, u->a) + a2;
+        k->va[at] = u->va + moe_int_stored_at(f->rounding, MOE_POINT_A, u->a) + a2;
         if (f->dy)
-            k->ga[at] =
-                w * w * (u->va + u->a * u->a * (vs + rows)) + moe_int_stored(f->rounding, w * u->a);
+            k->ga[at] = weighted_activation(f, u, r, vs + rows);
         for (int p = 0; p < u->parts; p++) {
             int64_t col = r * f->hw + column_of(f, j, p);
             double dh =
                 fmax(fabs(u->dh[p]), fabs(u->dh[p] + u->jump[p])); /* of both sides of a kink */
-            double square = dh * dh, stored = moe_int_stored(f->rounding, dh);
+            double square = dh * dh, stored = moe_int_stored_at(f->rounding, MOE_POINT_DH, dh);
             f->vH[col] = u->vh[p];
             if (!f->dy)
                 continue;
@@ -189,6 +216,8 @@ static void store_row(const moe_int_error_ffn *f, const work *k, int64_t r) {
             f->vdH[col] = u->vdh[p];
             k->vdh[col] = u->vdh[p] + stored + dh2;
             k->gdh[col] = u->vdh[p] + stored + square * (rows + stored_x);
+            if (f->vdb1)
+                k->bdh[col] = u->vdh[p] + stored + square * rows;
         }
     }
 }
@@ -200,7 +229,7 @@ static void input_weight_gradient(const moe_int_error_ffn *f, const work *k) {
         f->vdS[r] = k->jumps[r] / f->rounding->u2;
         for (int64_t i = r * d; i < (r + 1) * d; i++) {
             double x2 = f->raw[i] * f->raw[i], g2 = f->dXp[i] * f->dXp[i];
-            double stored = moe_int_stored(f->rounding, f->dXp[i]);
+            double stored = moe_int_stored_at(f->rounding, MOE_POINT_DXP, f->dXp[i]);
             f->vdS[r] += x2 * (f->vdXp[i] + stored + f->rounding->sum * (double)d * g2);
         }
     }
@@ -214,21 +243,35 @@ static void column_sums(const double *g, int64_t rows, int64_t width, double *re
             ret[i] += g[r * width + i];
 }
 
+/* dO^2; where w dO is stored, below the normal numbers what that comes to. */
+static void gradient_squares(const moe_int_error_ffn *f, const work *k) {
+    const int64_t d = f->desc->d;
+    moe_int_loop_square_f64(f->dy, f->rows * d, k->squares);
+    for (int64_t r = 0; r < f->rows; r++) {
+        const double w = weight_of(f, r);
+        if (w == 0 || !(stored_gradient(f, r) > 0))
+            continue;
+        for (int64_t i = r * d; i < (r + 1) * d; i++)
+            k->squares[i] = moe_int_stored(f->rounding, w * f->dy[i]) / (w * w);
+    }
+}
+
 static void parameter_gradients(const moe_int_error_ffn *f, const work *k) {
     int64_t d = f->desc->d, rows = f->rows;
     double added = f->rounding->sum * (double)rows;
     moe_int_loop_square_f64(f->x, rows * d, k->squares);
     moe_int_loop_outer_f64(k->gdh, rows, f->hw, k->squares, d, f->threads, f->vdW1);
     if (f->vdb1)
-        column_sums(k->gdh, rows, f->hw, f->vdb1);
-    moe_int_loop_square_f64(f->dy, rows * d, k->squares);
+        column_sums(k->bdh, rows, f->hw, f->vdb1);
+    gradient_squares(f, k);
     moe_int_loop_outer_f64(k->squares, rows, d, k->ga, f->n, f->threads, f->vdW2);
     if (!f->vdb2)
         return;
     for (int64_t r = 0; r < rows; r++) {
         double w = weight_of(f, r), vs = f->on_input ? 0 : f->vweight[r];
+        double relative = vs + added + (stored_gradient(f, r) > 0 ? 1 : 0);
         for (int64_t i = 0; i < d; i++)
-            k->squares[r * d + i] *= w * w * (vs + added);
+            k->squares[r * d + i] *= w * w * relative;
     }
     column_sums(k->squares, rows, d, f->vdb2);
 }

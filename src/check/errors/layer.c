@@ -99,13 +99,31 @@ static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
 }
 
 /* A zero expert stores nothing: only its weight errs. */
-static void add_zero_expert(const moe_int_error_run *k, int64_t t, double w, double relative) {
+static void add_zero_expert(const moe_int_error_run *k, int64_t t, double w, double of_o,
+                            double of_dx) {
     int64_t d = k->desc->d;
     for (int64_t i = t * d; i < (t + 1) * d; i++) {
-        *at(&k->v->t[MOE_T_O], i) += w * w * relative * k->X[i] * k->X[i];
+        *at(&k->v->t[MOE_T_O], i) += w * w * of_o * k->X[i] * k->X[i];
         if (k->dO)
-            *at(&k->v->t[MOE_T_DX], i) += w * w * relative * k->dO[i] * k->dO[i];
+            *at(&k->v->t[MOE_T_DX], i) += w * w * of_dx * k->dO[i] * k->dO[i];
     }
+}
+
+/* Where partial sums of dX are stored: the experts' as they are added (above), then with the shared
+ * expert, with its gate's part and with the router's. */
+static void store_gradient_parts(const moe_int_error_run *k, bool routed) {
+    const moe_tensor *dX = &k->oracle->out.t[MOE_T_DX];
+    double parts = (k->desc->n_shared ? 1 : 0) + (k->desc->shared_gate ? 1 : 0) + routed;
+    parts = moe_int_at(&k->rounding, MOE_POINT_ADD_DX, parts);
+    for (int64_t i = 0; parts > 0 && dX->data && i < k->T * k->desc->d; i++)
+        *at(&k->v->t[MOE_T_DX], i) += parts * *at(dX, i) * *at(dX, i);
+}
+
+/* What storing w y adds, over its square. */
+static double stored_output(const moe_int_error_run *k, double w, const double *y) {
+    if (moe_int_at(&k->rounding, MOE_POINT_SY, 1) == 0)
+        return 0;
+    return moe_int_stored_share(&k->rounding, w, y, k->desc->d);
 }
 
 /* O_t = sum of w Y, dX_t = sum of dX~: stored stages, weights, and adding them up. */
@@ -116,21 +134,28 @@ static void sum_over_experts(const moe_int_error_run *k) {
     bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     for (int64_t t = 0; t < k->T; t++) {
         int64_t from = plan->token_offsets[t], to = plan->token_offsets[t + 1];
+        double partial = 0.5 * (double)(to - from);
         double added = k->rounding.sum * (double)(to - from + 2);
+        double added_o = added + moe_int_at(&k->rounding, MOE_POINT_ADD_O, partial);
+        double added_dx = added + moe_int_at(&k->rounding, MOE_POINT_ADD_DX, partial);
         for (int64_t i = from; i < to; i++) {
             int64_t p = plan->pair_of_token[i];
-            double w = plan->weight[p], vs = k->vweight[p] + added;
+            double w = plan->weight[p], vs = k->vweight[p], stored = 0;
+            if (w != 1 && !on_input && p < k->pairs)
+                stored = stored_output(k, w, at(&out[MOE_T_Y], p * d));
+            else if (w != 1 && p >= k->pairs)
+                stored = stored_output(k, w, k->X + t * d);
             if (p >= k->pairs) {
-                add_zero_expert(k, t, w, vs);
+                add_zero_expert(k, t, w, vs + added_o + stored, vs + added_dx);
                 continue;
             }
             moe_int_add_stage(&k->rounding, at(&v[MOE_T_O], t * d), on_input ? 1 : w,
                               at(&v[MOE_T_Y], p * d), at(&out[MOE_T_Y], p * d),
-                              on_input ? added : vs, d);
+                              added_o + stored + (on_input ? 0 : vs), d);
             if (k->dO)
                 moe_int_add_stage(&k->rounding, at(&v[MOE_T_DX], t * d), on_input ? w : 1,
                                   at(&v[MOE_T_DXP], p * d), at(&out[MOE_T_DXP], p * d),
-                                  on_input ? vs : added, d);
+                                  added_dx + (on_input ? vs : 0), d);
         }
     }
 }
@@ -210,6 +235,7 @@ static moe_status fill(moe_int_error_run *k) {
         return status;
     sum_over_experts(k);
     zero_expert_gradients(k);
+    store_gradient_parts(k, routed);
     if (k->desc->n_shared)
         status = moe_int_shared_errors(k);
     if (!status && routed && k->dO)
@@ -220,18 +246,19 @@ static moe_status fill(moe_int_error_run *k) {
 }
 
 moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *in,
-                                moe_dtype arithmetic, int threads, moe_reference_result *oracle,
-                                moe_tensors *ret, moe_int_rows *ret_rows) {
+                                const moe_int_rounding *rounding, int threads,
+                                moe_reference_result *oracle, moe_tensors *ret,
+                                moe_int_rows *ret_rows) {
     moe_int_error_run k = {.desc = desc,
                            .in = in,
-                           .rounding = moe_int_rounding_of(arithmetic),
+                           .rounding = *rounding,
                            .threads = threads,
                            .oracle = oracle,
                            .v = ret,
                            .rows = ret_rows,
                            .T = oracle->plan->n_tokens,
                            .pairs = oracle->plan->offsets[desc->E]};
-    k.rounding.exact_h = moe_int_exact_h(desc, in, oracle, arithmetic);
+    k.rounding.exact_h = moe_int_exact_h(desc, in, oracle, rounding->arithmetic);
     memset(ret, 0, sizeof *ret);
     moe_status status = moe_int_rows_alloc(k.T, ret_rows);
     if (!status)

@@ -19,10 +19,12 @@ static moe_status norms_of(const moe_int_error_run *k, double **ret) {
 
 /* V of every logit: adding d terms. [T][R] */
 static moe_status logit_errors(const moe_int_error_run *k, int64_t R) {
+    const double *z = k->oracle->out.t[MOE_T_LOGITS].data;
     double *ww, *v = k->v->t[MOE_T_LOGITS].data;
     moe_status status = norms_of(k, &ww);
     for (int64_t i = 0; !status && i < k->T * R; i++)
-        v[i] = k->rounding.sum * k->xx[i / R] * ww[i % R];
+        v[i] = k->rounding.sum * k->xx[i / R] * ww[i % R] +
+               moe_int_stored_at(&k->rounding, MOE_POINT_LOGITS, z[i]);
     free(ww);
     return status;
 }
@@ -36,7 +38,8 @@ moe_status moe_int_weight_errors(moe_int_error_run *k) {
     for (int64_t e = 0; !status && e < R; e++) {
         for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++) {
             /* |d log s / d z| <= 1 for every score, for z_e and for the sum of the others alike */
-            k->vweight[p] = 2 * vz[plan->token[p] * R + e] + k->rounding.router;
+            k->vweight[p] = 2 * vz[plan->token[p] * R + e] + k->rounding.router +
+                            moe_int_at(&k->rounding, MOE_POINT_S, 1);
             ((double *)k->v->t[MOE_T_S].data)[p] = S[p] * S[p] * k->vweight[p];
         }
     }
@@ -63,8 +66,8 @@ static double add_pair(const moe_int_error_run *k, int64_t p, const double *slop
                        double *ret) {
     const moe_plan *plan = k->oracle->plan;
     double dS = ((const double *)k->oracle->out.t[MOE_T_DS].data)[p], w = plan->weight[p];
-    double term = ((const double *)k->v->t[MOE_T_DS].data)[p] + moe_int_stored(&k->rounding, dS) +
-                  dS * dS * k->vweight[p],
+    double term = ((const double *)k->v->t[MOE_T_DS].data)[p] +
+                  moe_int_stored_at(&k->rounding, MOE_POINT_DS, dS) + dS * dS * k->vweight[p],
            row = 0;
     for (int64_t e = 0; e < plan->n_experts; e++) {
         double inner = chosen[e] ? 1 : share[e];
@@ -158,8 +161,9 @@ moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double 
 /* ret = vdz and what adding `terms` products with dz adds. [T][R] */
 static void with_adding(const moe_int_error_run *k, const double *vdz, const double *dz,
                         int64_t terms, double *ret) {
+    const double stored = moe_int_at(&k->rounding, MOE_POINT_DLOGITS, 1);
     for (int64_t i = 0, count = k->T * k->oracle->plan->n_experts; i < count; i++)
-        ret[i] = vdz[i] + k->rounding.sum * (double)terms * dz[i] * dz[i];
+        ret[i] = vdz[i] + (k->rounding.sum * (double)terms + stored) * dz[i] * dz[i];
 }
 
 /* dW_r = dz^T X, db_r = sum dz: T terms; dX += dz W_r: R terms. */

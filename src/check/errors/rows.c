@@ -84,11 +84,10 @@ static double dot(const double *a, const double *b, int64_t d) {
 }
 
 /* Crosses that kink which brings want nearest to got, while there is one. The row's kinks are
- * `vector` [n][d], what crossing each adds from the side where it is now. */
-static void settle_row(const double *got, int64_t n, int64_t d, double *vector, double *rest,
+ * `vector` [n][d], what crossing each adds from the side where it is now; it and `rest`, which is
+ * got - want, are over what each element errs, `scale` [d]. */
+static void settle_row(int64_t n, int64_t d, const double *scale, double *vector, double *rest,
                        double *want) {
-    for (int64_t i = 0; i < d; i++)
-        rest[i] = got[i] - want[i];
     for (;;) {
         int64_t best = -1;
         double most = 0;
@@ -104,28 +103,42 @@ static void settle_row(const double *got, int64_t n, int64_t d, double *vector, 
             return;
         for (int64_t i = 0; i < d; i++) {
             double *v = &vector[best * d + i];
-            want[i] += *v;
+            want[i] += *v * scale[i];
             rest[i] -= *v;
             *v = -*v;
         }
     }
 }
 
+/* What each element of a row errs; 1 where that is nothing or not known. */
+static void scale_of(const moe_int_kink *kink, const double *want, const moe_tensor *variance,
+                     int64_t d, double *ret) {
+    if (variance)
+        moe_int_load(variance, kink->row * d, d, ret);
+    for (int64_t i = 0; i < d; i++) {
+        double size = variance ? sqrt(ret[i] + want[i] * want[i]) : 1;
+        ret[i] = isfinite(size) && size > 0 ? size : 1;
+    }
+}
+
 /* Row `kink->row` with its n kinks; `work` [n + 2][d]. A row with something that is no number stays
  * as it is. */
-static void settle(const moe_int_kink *kink, int64_t n, const moe_tensor *got, double *work,
-                   double *want) {
+static void settle(const moe_int_kink *kink, int64_t n, const moe_tensor *got,
+                   const moe_tensor *variance, double *work, double *want) {
     int64_t d = width_of(got);
-    double *vector = work + 2 * d, sum = 0;
-    moe_int_load(got, kink->row * d, d, work);
+    double *rest = work, *scale = work + d, *vector = work + 2 * d, sum = 0;
+    moe_int_load(got, kink->row * d, d, rest);
+    scale_of(kink, want, variance, d, scale);
+    for (int64_t i = 0; i < d; i++)
+        rest[i] = (rest[i] - want[i]) / scale[i];
     for (int64_t k = 0; k < n; k++) {
         moe_int_load(kink[k].from, kink[k].column * d, d, vector + k * d);
         for (int64_t i = 0; i < d; i++)
-            vector[k * d + i] *= kink[k].step;
+            vector[k * d + i] *= kink[k].step / scale[i];
         sum += moe_int_norm2(vector + k * d, d);
     }
-    if (isfinite(sum + moe_int_norm2(work, d) + moe_int_norm2(want, d)))
-        settle_row(work, n, d, vector, work + d, want);
+    if (isfinite(sum + moe_int_norm2(rest, d) + moe_int_norm2(want, d)))
+        settle_row(n, d, scale, vector, rest, want);
 }
 
 bool moe_int_rows_have_kinks(const moe_int_rows *rows, moe_tensor_id id) {
@@ -136,7 +149,8 @@ bool moe_int_rows_have_kinks(const moe_int_rows *rows, moe_tensor_id id) {
 }
 
 moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const moe_tensor *got,
-                               const moe_tensor *want, moe_tensor *ret) {
+                               const moe_tensor *want, const moe_tensor *variance,
+                               moe_tensor *ret) {
     int64_t d = width_of(got), most = 0;
     for (int64_t first = 0, n; first < rows->kinks; first += n) {
         n = run_of(rows, first);
@@ -148,7 +162,7 @@ moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const
         const moe_int_kink *kink = rows->kink + first;
         n = run_of(rows, first);
         if (kink->of == id)
-            settle(kink, n, got, work, (double *)ret->data + kink->row * d);
+            settle(kink, n, got, variance, work, (double *)ret->data + kink->row * d);
     }
     free(work);
     return status;

@@ -34,8 +34,9 @@ void moe_int_rows_sort(moe_int_rows *rows, moe_tensors *out);
 /* Has any row of tensor `id` one? */
 bool moe_int_rows_have_kinks(const moe_int_rows *rows, moe_tensor_id id);
 /* want, of tensor `id`, in float64, with every row on those sides of its kinks where it is nearest
- * to got's; the caller frees it. */
+ * to got's, each element as far as it errs anyway: by `variance` and by being stored (NULL: all
+ * alike). The caller frees it. */
 moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const moe_tensor *got,
-                               const moe_tensor *want, moe_tensor *ret);
+                               const moe_tensor *want, const moe_tensor *variance, moe_tensor *ret);
 
 #endif

@@ -2,6 +2,7 @@
  * is: one routed expert that sees every token, with sigmoid(x . w_gate), or 1, as its weight. */
 #include "check/errors/errors.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,10 @@ static moe_status gate_weights(const moe_int_error_run *k, double *g, double *vg
         for (int64_t i = 0; w && i < d; i++)
             z += x[i] * w[i];
         g[t] = w ? 1 / (1 + exp(-z)) : 1;
-        vg[t] = w ? k->rounding.sum * k->xx[t] * ww + k->rounding.router : 0;
+        double stored =
+            moe_int_at(&k->rounding, MOE_POINT_GATE, 1 + z * z * (1 - g[t]) * (1 - g[t]));
+        double absolute = 2 * k->rounding.sum / fmax(g[t] * g[t], DBL_MIN); /* unit.c */
+        vg[t] = w ? k->rounding.sum * k->xx[t] * ww + k->rounding.router + absolute + stored : 0;
     }
     free(w);
     return MOE_OK;
@@ -58,9 +62,12 @@ static moe_status gate_errors(const moe_int_error_run *k, const double *g, const
         return MOE_E_NOMEM;
     double ww = moe_int_norm2(w, d);
     for (int64_t t = 0; t < k->T; t++) {
+        double rest = moe_int_at(&k->rounding, MOE_POINT_GATE, 1); /* 1 - g of a stored g */
+        double z2 = g[t] > 0 && g[t] < 1 ? rest * pow(log(g[t] / (1 - g[t])), 2) : 0;
         double slope = g[t] * (1 - g[t]), dz2 = slope * slope * dS[t] * dS[t];
         double v = slope * slope * (vdS[t] + moe_int_stored(&k->rounding, dS[t])) +
-                   2 * dz2 * vg[t] + k->rounding.router * g[t] * g[t] * dS[t] * dS[t];
+                   dz2 * (2 * vg[t] + z2 + moe_int_at(&k->rounding, MOE_POINT_GATE, 1)) +
+                   (k->rounding.router + rest) * g[t] * g[t] * dS[t] * dS[t];
         double added = k->rounding.sum * (double)k->T * dz2;
         for (int64_t i = 0; i < d; i++) {
             double x = k->X[t * d + i];
@@ -77,11 +84,13 @@ static moe_status add_to_tokens(const moe_int_error_run *k, const moe_reference_
                                 const moe_int_error_ffn *f) {
     int64_t d = k->desc->d;
     double added = 2 * k->rounding.sum;
+    double added_o = added + moe_int_at(&k->rounding, MOE_POINT_ADD_O, 1);
     moe_status status = MOE_OK;
     const double *Y = one->out.t[MOE_T_Y].data, *dXp = one->out.t[MOE_T_DXP].data;
     for (int64_t t = 0; t < k->T; t++) {
+        double stored = f->weight[t] == 1 ? 0 : moe_int_at(&k->rounding, MOE_POINT_SY, 1);
         moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_O].data + t * d, f->weight[t],
-                          f->vY + t * d, Y + t * d, f->vweight[t] + added, d);
+                          f->vY + t * d, Y + t * d, f->vweight[t] + stored + added_o, d);
         if (!k->dO)
             continue;
         moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_DX].data + t * d, 1,

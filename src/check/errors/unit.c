@@ -17,6 +17,10 @@ static double least_normal(moe_dtype dtype) {
 }
 
 moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic) {
+    return moe_int_rounding_at(arithmetic, moe_recipe_find("moeref")->points);
+}
+
+moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points) {
     double u = moe_dtype_roundoff(arithmetic), least = least_normal(arithmetic);
     bool low = arithmetic == MOE_BF16 || arithmetic == MOE_F16;
     double fp32 = low ? moe_dtype_roundoff(MOE_F32) / u : 1;
@@ -27,12 +31,28 @@ moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic) {
                               .least2 = least * least,
                               .sum = 0.5 * fp32 * fp32,
                               .eval = eval * fp32 * fp32,
-                              .router = eval * fp32 * fp32};
+                              .eval_least2 = low ? (double)FLT_MIN * FLT_MIN : least * least,
+                              .router = eval * fp32 * fp32,
+                              .result_u2 = u * u / 3,
+                              .result_least2 = least * least,
+                              .points = low ? points : points | MOE_POINT_DS};
 }
 
 double moe_int_stored(const moe_int_rounding *r, double v) {
     double square = v * v;
     return v == 0 ? 0 : square > r->least2 ? square : r->least2;
+}
+
+double moe_int_result_variance(const moe_int_rounding *r, double v, double before) {
+    return r->u2 * before + r->result_u2 * (v == 0 ? 0 : fmax(v * v, r->result_least2));
+}
+
+double moe_int_at(const moe_int_rounding *r, moe_point point, double times) {
+    return r->points & (uint32_t)point ? times : 0;
+}
+
+double moe_int_stored_at(const moe_int_rounding *r, moe_point point, double v) {
+    return r->points & (uint32_t)point ? moe_int_stored(r, v) : 0;
 }
 
 double moe_int_stored_share(const moe_int_rounding *r, double scale, const double *v,
@@ -112,19 +132,75 @@ static void secants(const moe_layer_desc *desc, const moe_int_unit *u, int k, do
         ret_dh[i] = (up[i] - down[i]) / (2 * step);
 }
 
+/* A gated unit as phi(g) times `up`, which is what the clamp makes of the second column, plus 1. */
+static double factor_of_up(const moe_layer_desc *desc, const moe_int_unit *u) {
+    double limit = desc->act_limit;
+    if (u->parts == 1)
+        return 1;
+    return desc->act == MOE_ACT_SWIGLU_CLAMP ? fmax(fmin(u->h[1], limit), -limit) + 1 : u->h[1];
+}
+
+/* The pointwise steps of a gated activation, where they are stored. One of a plain one: phi(g), and
+ * in backward dphi. The clamped one, whose sigmoid s = sigmoid(alpha g) has no operator of its own,
+ * has more: alpha g, s, g s, up + 1, and the same steps back, added up from dphi s and
+ * dphi alpha g s (1 - s). */
+static void inner_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
+                         moe_int_unit *u) {
+    double up = factor_of_up(desc, u), phi = up == 0 ? 0 : u->a / up, steps = 0, back = 0;
+    double dphi = u->da * up, slope = dphi == 0 ? 0 : u->dh[0] / dphi;
+    if (desc->act == MOE_ACT_SWIGLU_CLAMP) {
+        double x = desc->act_alpha * fmin(u->h[0], desc->act_limit), s = 1 / (1 + exp(-x));
+        double bend = x * (1 - s);
+        steps = 2 + bend * bend;
+        back = u->dh[0] == 0 ? 0 : s * s * (5 + 6 * bend * bend);
+    }
+    u->va += up * up * moe_int_stored(r, phi) + steps * u->a * u->a;
+    if (!backward)
+        return;
+    u->vdh[0] += slope * slope * moe_int_stored(r, dphi) + back * dphi * dphi;
+    if (u->dh[1] != 0)
+        u->vdh[1] += u->da * u->da * moe_int_stored(r, phi) + steps * u->dh[1] * u->dh[1];
+}
+
+/* A sigmoid as 0.5 tanh(x/2) + 0.5, which many kernels use, errs absolutely, by an fp32 roundoff:
+ * far below, where the sigmoid is as small as that, nothing of it is left. What that does to
+ * a = g s(alpha g) up and its gradients is no more than rounding g up in fp32, and accepted. */
+static void sigmoid_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
+                           moe_int_unit *u) {
+    bool clamped = desc->act == MOE_ACT_SWIGLU_CLAMP;
+    if (!clamped && desc->act != MOE_ACT_SWIGLU && desc->act != MOE_ACT_SILU)
+        return;
+    double absolute = 2 * r->sum, alpha = clamped ? desc->act_alpha : 1;
+    double gate = clamped ? fmin(u->h[0], desc->act_limit) : u->h[0], up = factor_of_up(desc, u);
+    u->va += absolute * gate * gate * up * up;
+    if (!backward)
+        return;
+    double slope = u->da * up * (1 + fabs(alpha * gate));
+    u->vdh[0] += u->dh[0] == 0 ? 0 : absolute * slope * slope;
+    u->vdh[1] += absolute * gate * gate * u->da * u->da;
+}
+
 void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
                          moe_int_unit *u) {
     double slope[2] = {0};
     moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, u->h, &u->a);
-    u->va = r->eval * u->a * u->a;
+    /* phi(g) and its slope, x times what underflows, may lie below the normal numbers of fp32 */
+    double up = factor_of_up(desc, u), size = 1 + fabs(u->h[0]);
+    double least = r->eval_least2 * size * size, da2 = u->da * u->da;
+    const double floors[2] = {up * up * da2 * least, da2 * least};
+    u->va = u->a == 0 ? 0 : r->eval * fmax(u->a * u->a, up * up * least);
     if (backward) {
         act_gradient(desc, u->h, 1, slope);
         act_gradient(desc, u->h, u->da, u->dh);
         for (int i = 0; i < u->parts; i++)
-            u->vdh[i] = slope[i] * slope[i] * u->vda + r->eval * u->dh[i] * u->dh[i];
+            u->vdh[i] = slope[i] * slope[i] * u->vda +
+                        (u->dh[i] == 0 ? 0 : r->eval * fmax(u->dh[i] * u->dh[i], floors[i]));
     }
+    sigmoid_errors(desc, r, backward, u);
+    if (u->parts == 2 && moe_int_at(r, MOE_POINT_INNER, 1) > 0)
+        inner_errors(desc, r, backward, u);
     for (int k = 0; k < u->parts; k++) {
-        double stored = r->exact_h ? 0 : u->vh[k] + moe_int_stored(r, u->h[k]);
+        double stored = r->exact_h ? 0 : u->vh[k] + moe_int_stored_at(r, MOE_POINT_H, u->h[k]);
         double da_dh, dh_dh[2] = {0};
         secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
         u->va += da_dh * da_dh * stored;

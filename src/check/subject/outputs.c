@@ -156,13 +156,33 @@ moe_status moe_int_outputs_read(const char *path, const moe_problem *problem, co
     return status;
 }
 
-moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *f) {
+/* The tensor whose type is taken for the program's arithmetic; -1: none has its own type. */
+static int telling(const moe_int_outputs *f) {
     if (f->got.t[MOE_T_O].data)
-        return f->got.t[MOE_T_O].dtype;
-    for (int id = MOE_T_COUNT - 1; id >= 0; id--)
-        if (f->got.t[id].data && !f->owned[id])
-            return f->got.t[id].dtype;
-    return MOE_F32;
+        return MOE_T_O;
+    int id = MOE_T_COUNT - 1;
+    while (id >= 0 && (!f->got.t[id].data || f->owned[id]))
+        id--;
+    return id;
+}
+
+moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *f) {
+    int id = telling(f);
+    return id < 0 ? MOE_F32 : f->got.t[id].dtype;
+}
+
+void moe_int_outputs_reason(const moe_int_outputs *f, char *ret, size_t size) {
+    int id = telling(f);
+    moe_dtype dtype = moe_int_outputs_arithmetic(f);
+    const char *word = dtype == MOE_F64    ? "float64"
+                       : dtype == MOE_F32  ? "float32"
+                       : dtype == MOE_F16  ? "float16"
+                       : dtype == MOE_BF16 ? "bfloat16"
+                                           : moe_dtype_name(dtype);
+    if (id < 0)
+        snprintf(ret, size, "nothing tells another");
+    else
+        snprintf(ret, size, "%s is stored as %s", moe_tensor_name((moe_tensor_id)id), word);
 }
 
 static void note_lost(const moe_int_outputs *f, moe_check_result *r) {

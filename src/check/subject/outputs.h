@@ -25,6 +25,8 @@ moe_status moe_int_outputs_read(const char *path, const moe_problem *problem, co
 void moe_int_outputs_destroy(moe_int_outputs *outputs);
 /* The first floating tensor's type, O before all others, is what the program computed in. */
 moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *outputs);
+/* "O is stored as float32": why that is its arithmetic. */
+void moe_int_outputs_reason(const moe_int_outputs *outputs, char *ret, size_t size);
 /* Notes in `result` what the case makes and the file lacks. */
 void moe_int_outputs_list_absent(const moe_int_outputs *outputs, const moe_problem *problem,
                                  moe_check_result *result);

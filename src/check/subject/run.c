@@ -180,11 +180,12 @@ static bool take_plan(runner *k) {
     return true;
 }
 
-/* Logits and weights are fp32 whatever the results are stored in. */
+/* Logits, weights and their gradients are fp32 whatever the results are stored in. Y, too, is taken
+ * as it is held, for what it is summed to. */
 static moe_dtype fetch_dtype(const runner *k, moe_tensor_id id) {
     moe_dtype arithmetic = (moe_dtype)k->run->support.arithmetic;
-    bool router = id == MOE_T_LOGITS || id == MOE_T_S;
-    return router && arithmetic != MOE_F64 ? MOE_F32 : arithmetic;
+    bool wide = id == MOE_T_LOGITS || id == MOE_T_S || id == MOE_T_DS || id == MOE_T_Y;
+    return wide && arithmetic != MOE_F64 ? MOE_F32 : arithmetic;
 }
 
 /* Numbers of pairs; false where only the backend could tell. */

@@ -26,7 +26,7 @@ static void free_run(router_run *k) {
 }
 
 static moe_status make_run(const moe_problem *problem, const moe_int_routing *routing,
-                           const moe_tensor *dS, moe_dtype arithmetic, router_run *k) {
+                           const moe_tensor *dS, const moe_int_rounding *rounding, router_run *k) {
     const moe_plan *plan = routing->plan;
     int64_t T = problem->T, R = plan->n_experts, pairs = plan->n_pairs;
     size_t count = (size_t)(T * R);
@@ -36,7 +36,7 @@ static moe_status make_run(const moe_problem *problem, const moe_int_routing *ro
     k->oracle.out.t[MOE_T_S] = (moe_tensor){plan->weight, MOE_F64, 1, {pairs}};
     k->errors = (moe_int_error_run){.desc = &problem->layer,
                                     .in = &problem->in,
-                                    .rounding = moe_int_rounding_of(arithmetic),
+                                    .rounding = *rounding,
                                     .oracle = &k->oracle,
                                     .v = &k->v,
                                     .T = T};
@@ -88,12 +88,13 @@ static moe_status sum_tokens(const moe_problem *problem, const router_run *k, mo
 }
 
 moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routing *routing,
-                                 const moe_tensor *dS, moe_dtype arithmetic, moe_int_truth *t) {
+                                 const moe_tensor *dS, const moe_int_rounding *rounding,
+                                 moe_int_truth *t) {
     int64_t experts[ROUTER_EXPERTS], d = problem->layer.d;
     int64_t n = moe_int_sample_experts(problem, routing->plan, ROUTER_EXPERTS, experts);
     moe_int_part *dw = &t->part[MOE_T_DW_R], *db = &t->part[MOE_T_DB_R];
     router_run k;
-    moe_status status = make_run(problem, routing, dS, arithmetic, &k);
+    moe_status status = make_run(problem, routing, dS, rounding, &k);
     if (!status)
         status = moe_int_part_alloc(MOE_T_DW_R, n, d, true, dw);
     if (!status && problem->layer.router.bias)

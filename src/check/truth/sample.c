@@ -140,7 +140,7 @@ static moe_status run_on_tokens(const moe_problem *problem, const moe_plan *sub,
 }
 
 moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routing *routing,
-                                 moe_dtype arithmetic, int threads, const moe_log *log,
+                                 const moe_int_rounding *rounding, int threads, const moe_log *log,
                                  moe_int_truth *t) {
     moe_plan *sub = NULL;
     int64_t *row_of_pair = NULL;
@@ -156,7 +156,7 @@ moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routi
     if (!status)
         status = run_on_tokens(problem, sub, threads, log, t);
     if (!status)
-        status = moe_int_layer_errors(&problem->layer, &t->in, arithmetic, threads, t->oracle,
+        status = moe_int_layer_errors(&problem->layer, &t->in, rounding, threads, t->oracle,
                                       &t->variance, &t->rows);
     if (!status) {
         row_of_pair = malloc((size_t)(sub->n_pairs + 1) * sizeof *row_of_pair);

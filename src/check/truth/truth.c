@@ -37,7 +37,7 @@ static bool wants_sample(const moe_problem *problem, const moe_plan *plan,
 }
 
 static moe_status run_oracle(const moe_problem *problem, const moe_int_routing *routing,
-                             moe_dtype arithmetic, int32_t threads, const moe_log *log,
+                             const moe_int_rounding *rounding, int32_t threads, const moe_log *log,
                              moe_int_truth *t) {
     moe_reference_params params = {.tokens = problem->T,
                                    .precision = MOE_F64,
@@ -48,10 +48,10 @@ static moe_status run_oracle(const moe_problem *problem, const moe_int_routing *
     moe_status status = moe_reference_run(&problem->layer, &t->in, &params, log, &t->oracle);
     if (status)
         return status;
-    t->exact = moe_int_exact_layer(&problem->layer, &t->in, t->oracle, arithmetic);
+    t->exact = moe_int_exact_layer(&problem->layer, &t->in, t->oracle, rounding->arithmetic);
     if (t->exact)
         return MOE_OK;
-    return moe_int_layer_errors(&problem->layer, &t->in, arithmetic, moe_int_thread_count(threads),
+    return moe_int_layer_errors(&problem->layer, &t->in, rounding, moe_int_thread_count(threads),
                                 t->oracle, &t->variance, &t->rows);
 }
 
@@ -135,17 +135,17 @@ static int64_t experts_in(const moe_int_part *part) {
 }
 
 static moe_status sample(const moe_problem *problem, const moe_int_routing *routing,
-                         moe_dtype arithmetic, int32_t threads, const moe_log *log,
+                         const moe_int_rounding *rounding, int32_t threads, const moe_log *log,
                          moe_check_result *result, moe_int_truth *t) {
     int workers = moe_int_thread_count(threads);
     t->sampled = true;
-    moe_status status = moe_int_sample_tokens(problem, routing, arithmetic, workers, log, t);
+    moe_status status = moe_int_sample_tokens(problem, routing, rounding, workers, log, t);
     if (status || !has_backward(problem)) {
         snprintf(result->sampled, sizeof result->sampled, "%lld of %lld tokens",
                  (long long)t->n_tokens, (long long)problem->T);
         return status;
     }
-    status = moe_int_sample_units(problem, routing->plan, arithmetic, workers, t);
+    status = moe_int_sample_units(problem, routing->plan, rounding, workers, t);
     const moe_int_part *dW2 = &t->part[MOE_T_DW2];
     snprintf(result->sampled, sizeof result->sampled,
              "O, dX, dS: %lld of %lld tokens; dW1, dW2: %lld of %lld hidden units in %lld experts; "
@@ -156,7 +156,7 @@ static moe_status sample(const moe_problem *problem, const moe_int_routing *rout
 }
 
 moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing *routing,
-                              moe_dtype arithmetic, const moe_check_params *params,
+                              const moe_int_rounding *rounding, const moe_check_params *params,
                               const moe_log *log, moe_check_result *result, moe_int_truth *ret) {
     memset(ret, 0, sizeof *ret);
     ret->in = problem->in;
@@ -164,9 +164,9 @@ moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing 
         ret->in.t[MOE_T_DO] = (moe_tensor){0};
     moe_status status;
     if (wants_sample(problem, routing->plan, params))
-        status = sample(problem, routing, arithmetic, params->threads, log, result, ret);
+        status = sample(problem, routing, rounding, params->threads, log, result, ret);
     else
-        status = run_oracle(problem, routing, arithmetic, params->threads, log, ret);
+        status = run_oracle(problem, routing, rounding, params->threads, log, ret);
     if (status == MOE_E_NOMEM)
         moe_fail(log, status, "no memory for the oracle of %lld tokens", (long long)problem->T);
     return status;

@@ -29,7 +29,7 @@ typedef struct moe_int_truth {
 /* Computes the truth for the routing in force; *ret is to be freed, also on failure. `result`
  * takes the description of a sample. */
 moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing *routing,
-                              moe_dtype arithmetic, const moe_check_params *params,
+                              const moe_int_rounding *rounding, const moe_check_params *params,
                               const moe_log *log, moe_check_result *result, moe_int_truth *ret);
 void moe_int_truth_destroy(moe_int_truth *t);
 /* Fills out_of_range. */
@@ -43,14 +43,15 @@ moe_status moe_int_truth_suspects(const moe_problem *problem, const moe_int_rout
 
 /* Rows of sampled tokens: O, dX, dS and the stages. */
 moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routing *routing,
-                                 moe_dtype arithmetic, int threads, const moe_log *log,
+                                 const moe_int_rounding *rounding, int threads, const moe_log *log,
                                  moe_int_truth *t);
 /* dW1, db1, dW2, db2 (and the shared expert's) at sampled hidden units, in time linear in them. */
 moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
-                                moe_dtype arithmetic, int threads, moe_int_truth *t);
+                                const moe_int_rounding *rounding, int threads, moe_int_truth *t);
 /* dW_r and db_r of sampled experts from all of the subject's own dS [all pairs]. */
 moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routing *routing,
-                                 const moe_tensor *dS, moe_dtype arithmetic, moe_int_truth *t);
+                                 const moe_tensor *dS, const moe_int_rounding *rounding,
+                                 moe_int_truth *t);
 /* Up to `want` experts: empty, smallest, largest, first, last, then drawn. Returns how many. */
 int64_t moe_int_sample_experts(const moe_problem *problem, const moe_plan *plan, int64_t want,
                                int64_t *ret);

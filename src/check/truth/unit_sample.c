@@ -92,11 +92,11 @@ static moe_status run_db2(const moe_int_unit_ffn *experts, int64_t count, moe_in
     return status;
 }
 
-static moe_status run_shared(const moe_problem *problem, moe_dtype arithmetic, int threads,
-                             moe_int_truth *t) {
+static moe_status run_shared(const moe_problem *problem, const moe_int_rounding *rounding,
+                             int threads, moe_int_truth *t) {
     const moe_layer_desc *desc = &problem->layer;
     moe_int_unit_ffn u = {.problem = problem,
-                          .rounding = moe_int_rounding_of(arithmetic),
+                          .rounding = *rounding,
                           .w1 = MOE_T_W1_SHARED,
                           .b1 = MOE_T_COUNT,
                           .w2 = MOE_T_W2_SHARED,
@@ -114,7 +114,7 @@ static moe_status run_shared(const moe_problem *problem, moe_dtype arithmetic, i
 }
 
 moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
-                                moe_dtype arithmetic, int threads, moe_int_truth *t) {
+                                const moe_int_rounding *rounding, int threads, moe_int_truth *t) {
     const moe_layer_desc *desc = &problem->layer;
     const moe_tensor *w_r = &problem->in.t[MOE_T_W_R];
     bool plan_given = problem->plan != NULL;
@@ -126,7 +126,7 @@ moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan
         experts[i] =
             (moe_int_unit_ffn){.problem = problem,
                                .plan = plan,
-                               .rounding = moe_int_rounding_of(arithmetic),
+                               .rounding = *rounding,
                                .w1 = MOE_T_W1,
                                .b1 = desc->expert_bias ? MOE_T_B1 : MOE_T_COUNT,
                                .w2 = MOE_T_W2,
@@ -145,6 +145,6 @@ moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan
     if (!status && desc->expert_bias)
         status = run_db2(experts, count, t);
     if (!status && desc->n_shared)
-        status = run_shared(problem, arithmetic, threads, t);
+        status = run_shared(problem, rounding, threads, t);
     return status;
 }

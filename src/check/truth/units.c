@@ -11,6 +11,7 @@
  * The shared expert is one more expert, which sees every token. */
 #include "check/truth/units.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,13 +65,17 @@ static void load_pair(const moe_int_unit_ffn *u, int64_t r, unit_work *k) {
     k->xx = moe_int_norm2(k->x, d);
     k->dd = moe_int_norm2(k->dy, d);
     k->weight = u->plan ? u->plan->weight[row] : 1;
+    double z = 0;
     if (!u->plan && desc->shared_gate) {
-        double z = 0;
         for (int64_t i = 0; i < d; i++)
             z += k->x[i] * element(&in[MOE_T_W_GATE_SHARED], i);
         k->weight = 1 / (1 + exp(-z));
     }
     k->vweight = u->logit2 > 0 ? u->rounding.sum * k->xx * u->logit2 + u->rounding.router : 0;
+    if (!u->plan && desc->shared_gate) /* errors/shared.c */
+        k->vweight +=
+            2 * u->rounding.sum / fmax(k->weight * k->weight, DBL_MIN) +
+            moe_int_at(&u->rounding, MOE_POINT_GATE, 1 + z * z * (1 - k->weight) * (1 - k->weight));
 }
 
 /* sum += scale x, var += v x^2 */
@@ -82,6 +87,13 @@ static void add_outer(double scale, double v, const double *x, int64_t d, double
     }
 }
 
+/* What storing w dO adds, over its square: nothing where w changes nothing. */
+static double stored_gradient(const moe_int_unit_ffn *u, const unit_work *k, double w) {
+    if (w == 1 || moe_int_at(&u->rounding, MOE_POINT_SDO, 1) == 0)
+        return 0;
+    return moe_int_stored_share(&u->rounding, w, k->dy, u->problem->layer.d);
+}
+
 /* Row r's part in one unit's sums, values and variances (errors/ffn.c has the same steps). */
 static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit_sums *s) {
     const moe_layer_desc *desc = &u->problem->layer;
@@ -89,8 +101,10 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
     bool on_input = u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     double w = on_input ? 1 : k->weight, vs = on_input ? 0 : k->vweight, sum = u->rounding.sum;
     double scale = on_input ? k->weight : 1, xx = scale * scale * k->xx;
-    double stored_x =
-        on_input ? moe_int_stored_share(&u->rounding, scale, k->x, d) + k->vweight : 0;
+    double stored_x = 0, stored_dy = stored_gradient(u, k, w);
+    if (on_input)
+        stored_x = k->vweight + moe_int_at(&u->rounding, MOE_POINT_SX,
+                                           moe_int_stored_share(&u->rounding, scale, k->x, d));
     double rows = sum * (double)u->rows;
     moe_int_unit unit = {.parts = u->hw == u->n ? 1 : 2};
     for (int p = 0; p < unit.parts; p++) {
@@ -98,22 +112,32 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
         unit.vh[p] = (stored_x / (double)d + sum) * xx * k->ww[p];
     }
     unit.da = w * dot(k->dy, k->column, d);
-    unit.vda = w * w * sum * k->dd * k->cc + (u->rounding.eval + vs) * unit.da * unit.da;
+    unit.vda = w * w * (sum + stored_dy / (double)d) * k->dd * k->cc +
+               (u->rounding.eval + vs) * unit.da * unit.da +
+               moe_int_stored_at(&u->rounding, MOE_POINT_DA, unit.da);
     moe_int_unit_errors(desc, &u->rounding, true, &unit);
     for (int p = 0; p < unit.parts; p++) {
         /* of both sides of a kink; there the truth is open, its errors are not */
         double size = fmax(fabs(unit.dh[p]), fabs(unit.dh[p] + unit.jump[p]));
-        double dh = unit.jump[p] != 0 ? NAN : unit.dh[p];
-        double v =
-            unit.vdh[p] + moe_int_stored(&u->rounding, size) + size * size * (rows + stored_x);
-        add_outer(scale * dh, scale * scale * v, k->x, d, s->dw1[p], s->var1[p]);
+        double square = size * size, dh = unit.jump[p] != 0 ? NAN : unit.dh[p];
+        double v = unit.vdh[p] + moe_int_stored_at(&u->rounding, MOE_POINT_DH, size);
+        v += square * rows;
+        add_outer(scale * dh, scale * scale * (v + square * stored_x), k->x, d, s->dw1[p],
+                  s->var1[p]);
         if (s->db1[p]) {
             *s->db1[p] += dh;
             *s->var_b1[p] += v;
         }
     }
-    double v = w * w * (unit.va + unit.a * unit.a * (vs + rows));
-    add_outer(w * unit.a, v + moe_int_stored(&u->rounding, w * unit.a), k->dy, d, s->dw2, s->var2);
+    double v = w * w * (unit.va + unit.a * unit.a * (vs + rows + (stored_dy > 0)));
+    if (on_input || moe_int_at(&u->rounding, MOE_POINT_SDO, 1) > 0)
+        v += w * w * moe_int_stored_at(&u->rounding, MOE_POINT_A, unit.a);
+    else
+        v += moe_int_stored_at(&u->rounding, MOE_POINT_SA, w * unit.a);
+    add_outer(w * unit.a, v, k->dy, d, s->dw2, s->var2);
+    for (int64_t i = 0; stored_dy > 0 && w != 0 && i < d; i++) /* below the normal numbers */
+        s->var2[i] +=
+            v * (moe_int_stored(&u->rounding, w * k->dy[i]) / (w * w) - k->dy[i] * k->dy[i]);
 }
 
 static moe_status work_alloc(int64_t d, unit_work *k) {
@@ -155,7 +179,8 @@ moe_status moe_int_unit_db2(const moe_int_unit_ffn *u, double *db2, double *vari
     for (int64_t r = 0; r < u->rows; r++) {
         load_pair(u, r, &k);
         double w = on_input ? 1 : k.weight, vs = on_input ? 0 : k.vweight;
-        add_outer(w, w * w * (vs + added), k.dy, desc->d, db2, variance);
+        double stored = stored_gradient(u, &k, w);
+        add_outer(w, w * w * (vs + added + stored), k.dy, desc->d, db2, variance);
     }
     free(k.block);
     return MOE_OK;

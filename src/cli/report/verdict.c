@@ -90,6 +90,22 @@ static void print_explanation(FILE *to, const moe_explanation *x) {
         fprintf(to, "  explanation: none of %d hypotheses explains it\n", (int)x->tried);
 }
 
+/* Under which reading it was judged, and which one would pass. */
+static void print_reading(FILE *to, const moe_check_result *r) {
+    fprintf(to, "  arithmetic %s: %s", moe_dtype_name((moe_dtype)r->arithmetic), r->arithmetic_why);
+    if (r->suggestion[0])
+        fprintf(to, "; %s", r->suggestion);
+    if (r->recipe[0])
+        fprintf(to, "\n  recipe %s: %s", r->recipe, r->recipe_why);
+    fprintf(to, "\n");
+}
+
+/* Must even a short report say it? What was guessed, or is not the project's own. */
+static bool reading_matters(const moe_check_result *r) {
+    return strstr(r->arithmetic_why, "stored") ||
+           (r->recipe[0] && strcmp(r->recipe, "moeref") != 0);
+}
+
 void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     bool failed = r->verdict >= MOE_VERDICT_MISTRUSTED;
     fprintf(to, "%-10s %s %s", moe_verdict_str(r->verdict), r->backend, r->case_name);
@@ -100,6 +116,8 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     fprintf(to, "\n");
     if (r->why[0] && (failed || full || r->verdict == MOE_VERDICT_SKIP))
         fprintf(to, "  %s\n", r->why);
+    if (r->verdict != MOE_VERDICT_SKIP && (failed || full || reading_matters(r)))
+        print_reading(to, r);
     if (!failed && !full)
         return;
     for (size_t i = 0; i < r->n_tensors; i++) {

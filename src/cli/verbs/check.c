@@ -3,6 +3,7 @@
 #include "cli/report/html.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
+#include "moeref/recipe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@ typedef struct check_options {
     cli_output output;
     cli_html html;
     int64_t threads, repeats, map_tile;
-    const char *outputs, *arithmetic, *dump;
+    const char *outputs, *arithmetic, *recipe, *dump;
     bool full, exhaustive, coverage;
 } check_options;
 
@@ -24,6 +25,7 @@ static moe_check_params check_params(const check_options *o) {
                               .sample_above_flops = o->exhaustive ? -1 : 0,
                               .map_tile = o->map_tile,
                               .dump_dir = o->dump,
+                              .recipe = o->recipe,
                               .coverage = o->coverage};
 }
 
@@ -89,6 +91,8 @@ static int run(check_options *o) {
         return cli_usage("moeref check prints text or json");
     if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
         return cli_usage("--repeat and --threads take small positive numbers");
+    if (o->recipe && !moe_recipe_find(o->recipe))
+        return cli_usage("there is no recipe '%s'; moeref list names them", o->recipe);
     if (o->map_tile < 0)
         return cli_usage("--map-tile takes a positive number");
     int code = cli_html_check(&o->html);
@@ -114,6 +118,9 @@ int cli_check(int argc, char **argv) {
          "judge the tensors in this safetensors file instead of a backend"},
         {"arithmetic", CLI_STRING, &o.arithmetic, "TYPE",
          "with --outputs: fp32, fp16 or bf16, whose gates apply (default: the dtype of O)"},
+        {"recipe", CLI_STRING, &o.recipe, "NAME",
+         "in bf16 and fp16: where the kernel rounds, by a name of `moeref list`\n"
+         "                             (default: accept what any recipe explains, and name it)"},
         {"dump-on-fail", CLI_STRING, &o.dump, "DIR",
          "keep inputs, results and truth of failing cases here; moeref diagnose DIR judges them "
          "again"},

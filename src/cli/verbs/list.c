@@ -5,6 +5,7 @@
 #include "cli/report/json_text.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/isolation.h"
+#include "moeref/recipe.h"
 #include "moeref/suite.h"
 
 #include <jansson.h>
@@ -84,15 +85,47 @@ static json_t *stages_json(void) {
     return list;
 }
 
+static void list_recipes_text(void) {
+    size_t count;
+    const moe_recipe *r = moe_recipes(&count);
+    printf("recipes (check --recipe: where bf16 and fp16 kernels round, beside results)\n");
+    for (size_t i = 0; i < count; i++) {
+        printf("  %-12s %s%s\n  %-12s", r[i].name, r[i].brief,
+               r[i].only_if_named ? "; only if named" : "", "");
+        for (int p = 0; p < MOE_POINT_COUNT; p++)
+            if (r[i].points >> p & 1)
+                printf(" %s", moe_point_name(p));
+        printf("\n");
+    }
+    printf("rounding points\n");
+    for (int p = 0; p < MOE_POINT_COUNT; p++)
+        printf("  %-12s %s\n", moe_point_name(p), moe_point_what(p));
+}
+
+static json_t *recipes_json(void) {
+    size_t count;
+    const moe_recipe *r = moe_recipes(&count);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_t *points = json_array();
+        for (int p = 0; p < MOE_POINT_COUNT; p++)
+            if (r[i].points >> p & 1)
+                json_array_append_new(points, json_string(moe_point_name(p)));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:o}", "name", r[i].name, "brief",
+                                              r[i].brief, "only_if_named", (int)r[i].only_if_named,
+                                              "points", points));
+    }
+    return list;
+}
+
 int cli_list(int argc, char **argv) {
     cli_output output = CLI_TEXT;
     const cli_option options[] = {CLI_OUTPUT_OPTION(output, "text|json"), {0}};
     int code =
         cli_parse(argc, argv,
                   "Lists backends (and why one cannot be used here), the model families that "
-                  "--hf reads, the\nstages that are timed and predicted, and the edge cases that "
-                  "run when no case is "
-                  "named.",
+                  "--hf reads, the\nstages that are timed and predicted, the recipes of rounding "
+                  "points, and the edge cases that run\nwhen no case is named.",
                   options, NULL, NULL);
     if (code >= 0)
         return code;
@@ -106,10 +139,10 @@ int cli_list(int argc, char **argv) {
     while (families[n_families])
         n_families++;
     if (output == CLI_JSON) {
-        json_t *root =
-            json_pack("{s:i, s:o, s:o, s:o, s:o}", "moeref", CLI_JSON_VERSION, "backends",
-                      backends_json(all), "families", names_json(families, n_families), "stages",
-                      stages_json(), "cases", names_json(cases, n_cases));
+        json_t *root = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o}", "moeref", CLI_JSON_VERSION,
+                                 "backends", backends_json(all), "families",
+                                 names_json(families, n_families), "stages", stages_json(),
+                                 "recipes", recipes_json(), "cases", names_json(cases, n_cases));
         json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);
@@ -117,6 +150,7 @@ int cli_list(int argc, char **argv) {
         list_backends_text(all);
         list_names_text("families (--hf)", families, n_families);
         list_stages_text();
+        list_recipes_text();
         list_names_text("edge cases", cases, n_cases);
     }
     moe_backends_destroy(&all);

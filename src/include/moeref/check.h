@@ -129,6 +129,11 @@ typedef struct moe_check_result {
     int64_t checked_elements;
     char sampled[160]; /* what was sampled; "" when everything was compared */
     moe_explanation explanation;
+    int32_t arithmetic; /* moe_dtype whose gates judged, and why that one */
+    char arithmetic_why[64];
+    char recipe[24]; /* whose rounding points, "" in fp32 and fp64; and why that one */
+    char recipe_why[160];
+    char suggestion[96]; /* on failure: the reading under which all would pass; "" if none does */
     moe_coverage coverage;
     moe_tensor_verdict tensor[MOE_T_COUNT + 1];
     size_t n_tensors;
@@ -147,9 +152,11 @@ typedef struct moe_check_params {
     bool must_decide;           /* and distrust it if it carries a feature that decides nothing */
     const char *dump_dir;       /* on failure write inputs, outputs and the oracle into this folder
                                    (moe_check_bundle); NULL: no */
-    int64_t map_tile; /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
-                         until the map has at most MOE_MAP_COLUMNS columns */
-    const char *spec; /* how the backend was opened, for the reproducing line; NULL: its name */
+    int64_t map_tile;   /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
+                           until the map has at most MOE_MAP_COLUMNS columns */
+    const char *spec;   /* how the backend was opened, for the reproducing line; NULL: its name */
+    const char *recipe; /* whose rounding points the results must have (recipe.h); NULL: those of
+                           any recipe that explains them all, this project's own first */
 } moe_check_params;
 
 /* Runs `problem` on `backend` and judges it. Returns MOE_OK whenever a verdict was reached (also

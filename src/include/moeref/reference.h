@@ -2,11 +2,13 @@
  *
  * float64: the oracle; obviously right, no BLAS, a fixed order of additions, the same bits for
  * every thread count. float32: the same loops in float. bf16 and fp16: float loops with every
- * tensor that a backend of that precision stores (H, A, Y, dH, A', dX~, outputs) rounded to it. */
+ * tensor that a backend of that precision stores rounded to it: results, and the points of a recipe
+ * (recipe.h; this project's own: H, A, Y, dH, A', dX~). */
 #ifndef MOEREF_REFERENCE_H
 #define MOEREF_REFERENCE_H
 
 #include "moeref/case.h"
+#include "moeref/recipe.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,6 +24,8 @@ typedef struct moe_reference_params {
                              own choice (weights are recomputed from the logits, gradients flow) */
     uint64_t seed;        /* stochastic token rounding */
     int32_t skip_weight_gradients; /* 1: leave dW1, db1, dW2, db2 out (the sampled oracle) */
+    const moe_recipe *recipe;      /* where values are rounded to `precision`, and what is computed
+                                      from what; NULL: this project's own recipe */
 } moe_reference_params;
 
 /* Results in the run's arithmetic type (MOE_F64 or MOE_F32); every tensor that exists is set.

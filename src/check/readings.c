@@ -1,0 +1,217 @@
+/* Readings. A subject is judged by this project's own recipe first, which costs nothing more. When
+ * that fails, by all recipes at once (their points together allow at least what each allows), and
+ * only if that explains every tensor, recipe by recipe, for the name. */
+#include "check/readings.h"
+#include "check/verdict/result.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A relative error that no choice of rounding points makes. */
+#define HOPELESS 0.25
+
+bool moe_int_is_low(moe_dtype arithmetic) {
+    return arithmetic == MOE_BF16 || arithmetic == MOE_F16;
+}
+
+uint32_t moe_int_recipe_points(const moe_check_params *params) {
+    const moe_recipe *named = params->recipe ? moe_recipe_find(params->recipe) : NULL;
+    size_t count;
+    return named ? named->points : moe_recipes(&count)->points;
+}
+
+/* Inputs that a kernel keeps in its own type. What only chooses experts stays as it is. */
+static bool is_kept(moe_tensor_id id) {
+    moe_tensor_role role = moe_tensor_role_of(id);
+    return (role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM) && id != MOE_T_B_SELECT;
+}
+
+static bool changes(const moe_tensor *t, moe_dtype arithmetic) {
+    int64_t count = t->data ? moe_tensor_count(t) : 0;
+    if (t->dtype == arithmetic)
+        return false;
+    for (int64_t i = 0; i < count; i++) {
+        double v = moe_load(t->data, t->dtype, (size_t)i);
+        if (isfinite(v) && moe_round_to(v, arithmetic) != v)
+            return true;
+    }
+    return false;
+}
+
+bool moe_int_problem_rounds(const moe_problem *problem, moe_dtype arithmetic) {
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        if (is_kept((moe_tensor_id)id) && changes(&problem->in.t[id], arithmetic))
+            return true;
+    return false;
+}
+
+moe_status moe_int_problem_rounded(const moe_problem *problem, moe_dtype arithmetic,
+                                   moe_problem *ret) {
+    moe_status status = MOE_OK;
+    *ret = *problem;
+    memset(&ret->expected, 0, sizeof ret->expected);
+    ret->expected_plan = NULL;
+    for (int id = 0; !status && id < MOE_T_COUNT; id++) {
+        moe_tensor rounded;
+        if (!is_kept((moe_tensor_id)id) || !changes(&problem->in.t[id], arithmetic))
+            continue;
+        status = moe_tensor_cast(&problem->in.t[id], arithmetic, &rounded);
+        if (!status)
+            ret->in.t[id] = rounded;
+    }
+    if (status)
+        moe_int_problem_free(problem, ret);
+    return status;
+}
+
+void moe_int_problem_free(const moe_problem *original, moe_problem *rounded) {
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        if (rounded->in.t[id].data != original->in.t[id].data)
+            moe_tensor_destroy(&rounded->in.t[id]);
+    *rounded = *original;
+}
+
+/* What all readings share. */
+typedef struct reader {
+    const moe_int_subject *subject;
+    const moe_check_params *params;
+    const moe_log *log;
+    moe_int_judge_fn *judge;
+    const moe_check_result *before;
+    int32_t first;          /* arithmetic of the first reading */
+    moe_check_result again; /* of the last one */
+} reader;
+
+/* Does that reading explain everything? A reading that cannot be judged explains nothing. */
+static bool passes(reader *k, moe_dtype arithmetic, uint32_t points) {
+    moe_int_reading reading = {arithmetic, points};
+    k->again = *k->before;
+    return k->judge(k->subject, &reading, k->params, k->log, &k->again) == MOE_OK &&
+           k->again.verdict <= MOE_VERDICT_AMBIGUOUS;
+}
+
+/* Can rounding be why it failed? Not where numbers are missing. Where inputs lose digits anything
+ * else may be, from the choice of experts on; else no error is that large, and experts are right.
+ */
+static bool may_be_rounding(const moe_check_result *r, const moe_problem *problem) {
+    bool hopeless = false;
+    for (size_t i = 0; i < r->n_tensors; i++) {
+        const moe_tensor_verdict *v = &r->tensor[i];
+        if (v->verdict != MOE_VERDICT_FAIL)
+            continue;
+        if (v->bad_elements > 0)
+            return false;
+        hopeless |= !(v->nmse < HOPELESS) || strcmp(v->name, "topk_index") == 0;
+    }
+    return !hopeless || moe_int_problem_rounds(problem, MOE_BF16);
+}
+
+static uint32_t points_of_all(void) {
+    size_t count;
+    const moe_recipe *r = moe_recipes(&count);
+    uint32_t points = 0;
+    for (size_t i = 0; i < count; i++)
+        points |= r[i].only_if_named ? 0 : r[i].points;
+    return points & ~(uint32_t)MOE_POINT_INPUT;
+}
+
+/* The first recipe that explains the subject, its result in k->again. `input` is MOE_POINT_INPUT
+ * where recipes that round their inputs are asked for; where that changes nothing, all are. */
+static const moe_recipe *first_that_passes(reader *k, moe_dtype arithmetic, uint32_t input,
+                                           bool changes_inputs) {
+    size_t count;
+    const moe_recipe *r = moe_recipes(&count);
+    const uint32_t mask = ~(uint32_t)MOE_POINT_INPUT;
+    for (size_t i = 0; i < count; i++) {
+        bool asked = !changes_inputs || (r[i].points & MOE_POINT_INPUT) == input;
+        uint32_t points = (r[i].points & mask) | input;
+        bool judged =
+            arithmetic == (moe_dtype)k->first && points == moe_int_recipe_points(k->params);
+        if (!r[i].only_if_named && asked && !judged && passes(k, arithmetic, points))
+            return &r[i];
+    }
+    return NULL;
+}
+
+/* NULL: no shipped recipe explains the subject in that arithmetic. */
+static const moe_recipe *recipe_of(reader *k, moe_dtype arithmetic) {
+    bool changes_inputs = moe_int_problem_rounds(k->subject->problem, arithmetic);
+    const moe_recipe *found = NULL;
+    if (passes(k, arithmetic, points_of_all()))
+        found = first_that_passes(k, arithmetic, 0, changes_inputs);
+    if (!found && changes_inputs && passes(k, arithmetic, points_of_all() | MOE_POINT_INPUT))
+        found = first_that_passes(k, arithmetic, MOE_POINT_INPUT, true);
+    return found;
+}
+
+/* A recipe that rounds what the others promise in fp32. */
+static const moe_recipe *named_only(reader *k, moe_dtype arithmetic) {
+    size_t count;
+    const moe_recipe *r = moe_recipes(&count);
+    for (size_t i = 0; i < count; i++)
+        if (r[i].only_if_named && passes(k, arithmetic, r[i].points))
+            return &r[i];
+    return NULL;
+}
+
+/* Narrower types, nearest first. */
+static void suggest_arithmetic(reader *k, moe_check_result *result) {
+    static const moe_dtype narrower[] = {MOE_F32, MOE_F16, MOE_BF16};
+    double u = moe_dtype_roundoff((moe_dtype)result->arithmetic);
+    for (size_t i = 0; i < sizeof narrower / sizeof *narrower && !result->suggestion[0]; i++) {
+        const moe_recipe *r = NULL;
+        if (moe_dtype_roundoff(narrower[i]) <= u)
+            continue;
+        if (moe_int_is_low(narrower[i]))
+            r = recipe_of(k, narrower[i]);
+        else if (!passes(k, narrower[i], moe_int_recipe_points(k->params)))
+            continue;
+        if (r || !moe_int_is_low(narrower[i]))
+            snprintf(result->suggestion, sizeof result->suggestion,
+                     "--arithmetic %s would pass%s%s", moe_dtype_name(narrower[i]),
+                     r ? ", recipe " : "", r ? r->name : "");
+    }
+}
+
+void moe_int_name_reading(const moe_check_params *params, moe_check_result *result) {
+    size_t count;
+    if (!moe_int_is_low((moe_dtype)result->arithmetic))
+        return;
+    snprintf(result->recipe, sizeof result->recipe, "%s",
+             params->recipe ? params->recipe : moe_recipes(&count)->name);
+    snprintf(result->recipe_why, sizeof result->recipe_why, "%s",
+             params->recipe ? "--recipe" : "the first of all");
+}
+
+/* The other reading's verdict, instead of the first one's. */
+static void take(const reader *k, const moe_recipe *recipe, moe_check_result *result) {
+    const moe_check_result first = *result;
+    moe_int_result_drop_all_maps(result);
+    *result = k->again;
+    snprintf(result->recipe, sizeof result->recipe, "%s", recipe->name);
+    snprintf(result->recipe_why, sizeof result->recipe_why,
+             "the first that explains it; moeref: %.120s", first.why);
+}
+
+moe_status moe_int_other_readings(const moe_int_subject *subject, const moe_check_params *params,
+                                  const moe_log *log, moe_int_judge_fn *judge,
+                                  const moe_check_result *before, moe_check_result *result) {
+    reader k = {subject, params, log, judge, before, result->arithmetic, {0}};
+    if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL ||
+        !may_be_rounding(result, subject->problem))
+        return MOE_OK;
+    const moe_dtype arithmetic = (moe_dtype)result->arithmetic;
+    const moe_recipe *r = moe_int_is_low(arithmetic) ? recipe_of(&k, arithmetic) : NULL;
+    if (r && !params->recipe) {
+        take(&k, r, result);
+        return MOE_OK;
+    }
+    if (!r && moe_int_is_low(arithmetic))
+        r = named_only(&k, arithmetic);
+    if (r)
+        snprintf(result->suggestion, sizeof result->suggestion, "--recipe %s would pass", r->name);
+    else
+        suggest_arithmetic(&k, result);
+    return MOE_OK;
+}

@@ -1,0 +1,42 @@
+/* What a subject may be read as: an arithmetic and the rounding points of a recipe. */
+#ifndef MOE_CHECK_READINGS_H
+#define MOE_CHECK_READINGS_H
+
+#include "check/subject/subject.h"
+#include "moeref/recipe.h"
+
+/* One reading of a subject. */
+typedef struct moe_int_reading {
+    moe_dtype arithmetic;
+    uint32_t points; /* moe_point bits */
+} moe_int_reading;
+
+/* The points of the recipe that `params` names, or of this project's own. */
+uint32_t moe_int_recipe_points(const moe_check_params *params);
+/* bf16 or fp16: only there recipes differ. */
+bool moe_int_is_low(moe_dtype arithmetic);
+
+/* `problem` as a kernel sees it that keeps its inputs in `arithmetic`: golden values do not hold
+ * for it. ret->in is owned where it had to be rounded; moe_int_problem_free ends it. */
+moe_status moe_int_problem_rounded(const moe_problem *problem, moe_dtype arithmetic,
+                                   moe_problem *ret);
+void moe_int_problem_free(const moe_problem *original, moe_problem *rounded);
+/* Would rounding its inputs change any? */
+bool moe_int_problem_rounds(const moe_problem *problem, moe_dtype arithmetic);
+
+/* Judges one reading, without looking for causes; *result is what was found before. */
+typedef moe_status moe_int_judge_fn(const moe_int_subject *subject, const moe_int_reading *reading,
+                                    const moe_check_params *params, const moe_log *log,
+                                    moe_check_result *result);
+
+/* Says in `result` whose recipe that was. */
+void moe_int_name_reading(const moe_check_params *params, moe_check_result *result);
+
+/* After a failure by values under the first reading: another recipe that explains the subject
+ * becomes its verdict, if none was asked for. A recipe that must be asked for, or another
+ * arithmetic, is suggested. `before` is the result as it was before the first reading. */
+moe_status moe_int_other_readings(const moe_int_subject *subject, const moe_check_params *params,
+                                  const moe_log *log, moe_int_judge_fn *judge,
+                                  const moe_check_result *before, moe_check_result *result);
+
+#endif

@@ -1,0 +1,116 @@
+/* No correct kernel may fail, however it is organised: random layers, played with every recipe's
+ * rounding points, with sums and exponentials that are not the reference's. Some layers in a test
+ * run; MOEREF_SWEEP=N draws N, each as every recipe in turn. */
+#include "check/judge.h"
+#include "check/verdict/result.h"
+#include "drawn.h"
+#include "odd.h"
+#include "random_layer.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+enum { FEW = 200, RECIPES = 6 };
+
+typedef struct kernel {
+    moe_dtype arithmetic;
+    const moe_recipe *recipe;
+    odd_sums sums;
+    odd_exp exponential;
+} kernel;
+
+static const char *const sums_word[ODD_SUMS] = {"ascending", "descending", "split-K", "truncating",
+                                                "fused"};
+static const char *const exp_word[ODD_EXPS] = {"exp", "exp2", "tanh"};
+
+/* gelu has no sigmoid: its density must not come from a tanh */
+static kernel kernel_of(uint64_t index, uint64_t turn, const char *line) {
+    static const moe_dtype types[] = {MOE_BF16, MOE_F16, MOE_BF16, MOE_F32};
+    size_t count;
+    kernel k = {.arithmetic = types[moe_rng_bits(11, index, turn) % 4],
+                .recipe = &moe_recipes(&count)[turn % RECIPES],
+                .sums = (odd_sums)(moe_rng_bits(12, index, turn) % ODD_SUMS),
+                .exponential = (odd_exp)(moe_rng_bits(13, index, turn) % ODD_EXPS)};
+    if (k.exponential == ODD_BY_TANH && (strstr(line, "gelu") || strstr(line, "geglu")))
+        k.exponential = ODD_EXP2;
+    return k;
+}
+
+static moe_reference_result *run(const moe_problem *p, const kernel *k) {
+    moe_reference_params params = {.tokens = p->T,
+                                   .precision = (int32_t)k->arithmetic,
+                                   .plan = p->plan,
+                                   .plan_given = p->plan != NULL,
+                                   .seed = p->seed,
+                                   .recipe = k->recipe};
+    moe_reference_result *res = calloc(1, sizeof *res);
+    cr_assert(res);
+    odd_set_sums(k->sums);
+    odd_set_exp(k->exponential);
+    cr_assert_eq(moe_int_run_odd(&p->layer, &p->in, &params, 1, NULL, res), MOE_OK);
+    return res;
+}
+
+typedef struct tally {
+    long passed, failed, other, named[16];
+} tally;
+
+static void note(tally *n, const moe_check_result *r, const char *line, const kernel *k) {
+    size_t count;
+    const moe_recipe *recipes = moe_recipes(&count);
+    n->passed += r->verdict <= MOE_VERDICT_AMBIGUOUS;
+    n->failed += r->verdict >= MOE_VERDICT_FAIL;
+    n->other += r->verdict == MOE_VERDICT_SKIP || r->verdict == MOE_VERDICT_MISTRUSTED;
+    for (size_t i = 0; i < count; i++)
+        n->named[i] += strcmp(recipes[i].name, r->recipe) == 0;
+    cr_expect_lt(r->verdict, MOE_VERDICT_FAIL, "%s %s as %s, %s sums, %s: %s",
+                 moe_dtype_name(k->arithmetic), line, k->recipe->name, sums_word[k->sums],
+                 exp_word[k->exponential], r->why);
+}
+
+static void judge(const char *line, const kernel *k, int64_t sample_above, tally *n) {
+    moe_problem *problem = drawn(line);
+    moe_reference_result *res = run(problem, k);
+    moe_check_result *r = NULL;
+    moe_check_params params = {.threads = 1, .sample_above_flops = sample_above};
+    cr_assert_eq(moe_int_result_create(problem, "odd", "--backend odd", NULL, &r), MOE_OK);
+    moe_int_subject subject = {.problem = problem,
+                               .arithmetic = k->arithmetic,
+                               .got = res->out,
+                               .plan = problem->plan ? NULL : res->plan};
+    cr_assert_eq(moe_int_judge(&subject, &params, NULL, r), MOE_OK, "%s", line);
+    note(n, r, line, k);
+    moe_check_result_destroy(&r);
+    moe_reference_result_destroy(&res);
+    moe_problem_destroy(&problem);
+}
+
+static void print(const tally *n, long layers) {
+    size_t count;
+    const moe_recipe *recipes = moe_recipes(&count);
+    fprintf(stderr, "%ld layers: %ld pass, %ld fail, %ld say nothing; explained by", layers,
+            n->passed, n->failed, n->other);
+    for (size_t i = 0; i < count; i++)
+        fprintf(stderr, " %s %ld", recipes[i].name, n->named[i]);
+    fprintf(stderr, "\n");
+}
+
+Test(correct, however_it_adds, .timeout = 6000) {
+    const char *wanted = getenv("MOEREF_SWEEP"), *first = getenv("MOEREF_SWEEP_FROM");
+    long count = wanted ? strtol(wanted, NULL, 10) : FEW,
+         from = first ? strtol(first, NULL, 10) : 0;
+    tally n = {0};
+    for (long i = from; i < from + count; i++) {
+        drawing d;
+        draw_layer((uint64_t)i + 100000, &d);
+        if (moe_rng_bits(14, (uint64_t)i, 0) % 3 == 0)
+            put(&d, " dtype=fp32");
+        for (uint64_t turn = 0; turn < (wanted ? RECIPES : 1); turn++) {
+            uint64_t which = wanted ? turn : (uint64_t)i;
+            kernel k = kernel_of((uint64_t)i, which, d.line);
+            judge(d.line, &k, which % 2 ? 1 : -1, &n);
+        }
+    }
+    if (wanted)
+        print(&n, count);
+}
