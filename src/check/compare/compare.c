@@ -51,6 +51,26 @@ static void note_bad(scan *s, const moe_int_element *x) {
     note_worst(s, x, INFINITY);
 }
 
+/* Counts a number whose truth is one, and returns its size. */
+static inline double count_number(bool with_variance, const moe_int_rounding *rounding, double got,
+                                  double want, double var, moe_int_group *group) {
+    double d = got - want, size = fabs(d);
+    group->n++;
+    group->d2 += d * d;
+    group->r2 += want * want;
+    group->off += d != 0;
+    group->nonzero += want != 0;
+    if (with_variance) {
+        double expected = moe_int_result_variance(rounding, want, var);
+        size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
+        group->e2 += expected;
+        group->e4 += expected * expected;
+        group->z2 += size * size;
+        group->max_z = size > group->max_z ? size : group->max_z;
+    }
+    return size;
+}
+
 moe_int_fate moe_int_count(const moe_int_comparison *c, const moe_int_rounding *rounding,
                            const moe_int_element *x, moe_int_group *group, double *ret_size) {
     bool poison = isnan(x->got) && moe_int_is_poison(c->got, x->at);
@@ -62,26 +82,11 @@ moe_int_fate moe_int_count(const moe_int_comparison *c, const moe_int_rounding *
     }
     if (!isfinite(x->want) || !isfinite(x->var))
         return MOE_INT_NO_TRUTH;
-    double d = x->got - x->want, size = fabs(d);
-    group->n++;
-    group->d2 += d * d;
-    group->r2 += x->want * x->want;
-    group->off += d != 0;
-    group->nonzero += x->want != 0;
-    if (c->variance) {
-        double expected = moe_int_result_variance(rounding, x->want, x->var);
-        size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
-        group->e2 += expected;
-        group->e4 += expected * expected;
-        group->z2 += size * size;
-        group->max_z = fmax(group->max_z, size);
-    }
-    *ret_size = size;
+    *ret_size = count_number(c->variance != NULL, rounding, x->got, x->want, x->var, group);
     return MOE_INT_COUNTED;
 }
 
-static void scan_element(void *user, const moe_int_element *x) {
-    scan *s = user;
+static void scan_element(scan *s, const moe_int_element *x) {
     double size = 0;
     switch (moe_int_count(s->c, &s->rounding, x, &s->groups[x->g], &size)) {
     case MOE_INT_UNWRITTEN:
@@ -106,25 +111,93 @@ static void scan_element(void *user, const moe_int_element *x) {
     }
 }
 
+/* Neighbours in a group, from column `col` on; `at` is the first one's flat index. */
+typedef struct chunk {
+    int64_t g, col, at, n;
+    double got[CHUNK], want[CHUNK], var[CHUNK]; /* var is 0 without variance */
+} chunk;
+
+static void load_chunk(const moe_int_comparison *c, const moe_int_layout *layout, int64_t g,
+                       int64_t col, chunk *ret) {
+    ret->g = g;
+    ret->col = col;
+    ret->at = g * layout->width + col;
+    ret->n = layout->width - col < CHUNK ? layout->width - col : CHUNK;
+    moe_int_load(c->got, ret->at, ret->n, ret->got);
+    moe_int_load(c->want, ret->at, ret->n, ret->want);
+    if (c->variance)
+        moe_int_load(c->variance, ret->at, ret->n, ret->var);
+    else
+        memset(ret->var, 0, (size_t)ret->n * sizeof *ret->var);
+}
+
+static moe_int_element element_of(const chunk *k, int64_t i) {
+    return (moe_int_element){k->g, k->col + i, k->at + i, k->got[i], k->want[i], k->var[i]};
+}
+
 void moe_int_each_element(const moe_int_comparison *c, const moe_int_layout *layout, int64_t g,
                           moe_int_element_fn each, void *user) {
-    double got[CHUNK], want[CHUNK], var[CHUNK] = {0};
+    chunk k;
     for (int64_t col = 0; col < layout->width; col += CHUNK) {
-        int64_t at = g * layout->width + col;
-        int64_t n = layout->width - col < CHUNK ? layout->width - col : CHUNK;
-        moe_int_load(c->got, at, n, got);
-        moe_int_load(c->want, at, n, want);
-        if (c->variance)
-            moe_int_load(c->variance, at, n, var);
-        for (int64_t i = 0; i < n; i++)
-            each(user, &(moe_int_element){g, col + i, at + i, got[i], want[i], var[i]});
+        load_chunk(c, layout, g, col, &k);
+        for (int64_t i = 0; i < k.n; i++) {
+            moe_int_element x = element_of(&k, i);
+            each(user, &x);
+        }
+    }
+}
+
+static bool all_numbers(const chunk *k) {
+    bool all = true;
+    for (int64_t i = 0; i < k->n; i++)
+        all &= isfinite(k->got[i]) & isfinite(k->want[i]) & isfinite(k->var[i]);
+    return all;
+}
+
+/* What scan_element does, of numbers alone: most of a check's time would go there. */
+static void scan_numbers(scan *s, const chunk *k) {
+    const bool with_variance = s->c->variance != NULL;
+    const moe_int_rounding rounding = s->rounding;
+    moe_int_group sum = s->groups[k->g];
+    double worst = s->worst_size, max_abs = s->v->max_abs;
+    int64_t worst_at = -1;
+    for (int64_t i = 0; i < k->n; i++) {
+        double abs = fabs(k->got[i] - k->want[i]);
+        double size =
+            count_number(with_variance, &rounding, k->got[i], k->want[i], k->var[i], &sum);
+        max_abs = abs > max_abs ? abs : max_abs;
+        if (size > worst) {
+            worst = size;
+            worst_at = i;
+        }
+    }
+    s->groups[k->g] = sum;
+    s->v->max_abs = max_abs;
+    if (worst_at >= 0 && !s->any_bad) {
+        moe_int_element x = element_of(k, worst_at);
+        note_worst(s, &x, worst);
+    }
+}
+
+static void scan_chunk(scan *s, const chunk *k) {
+    if (all_numbers(k)) {
+        scan_numbers(s, k);
+        return;
+    }
+    for (int64_t i = 0; i < k->n; i++) {
+        moe_int_element x = element_of(k, i);
+        scan_element(s, &x);
     }
 }
 
 static void scan_group(scan *s, int64_t g) {
     const moe_int_comparison *c = s->c;
     moe_int_group *group = &s->groups[g];
-    moe_int_each_element(c, &s->layout, g, scan_element, s);
+    chunk k;
+    for (int64_t col = 0; col < s->layout.width; col += CHUNK) {
+        load_chunk(c, &s->layout, g, col, &k);
+        scan_chunk(s, &k);
+    }
     s->v->max_z = fmax(s->v->max_z, group->max_z);
     double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
     /* the error of a stored dA weighs in by squares of products of two normal values: 1/9 */

@@ -43,10 +43,6 @@ double moe_int_stored(const moe_int_rounding *r, double v) {
     return v == 0 ? 0 : square > r->least2 ? square : r->least2;
 }
 
-double moe_int_result_variance(const moe_int_rounding *r, double v, double before) {
-    return r->u2 * before + r->result_u2 * (v == 0 ? 0 : fmax(v * v, r->result_least2));
-}
-
 double moe_int_at(const moe_int_rounding *r, moe_point point, double times) {
     return r->points & (uint32_t)point ? times : 0;
 }
