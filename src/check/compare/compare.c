@@ -114,8 +114,17 @@ static void scan_element(scan *s, const moe_int_element *x) {
 /* Neighbours in a group, from column `col` on; `at` is the first one's flat index. */
 typedef struct chunk {
     int64_t g, col, at, n;
-    double got[CHUNK], want[CHUNK], var[CHUNK]; /* var is 0 without variance */
+    const double *got, *want, *var; /* var is 0 without variance */
+    double room[3][CHUNK];
 } chunk;
+
+/* Elements as float64: where they lie, if they are that already, else in `room`. */
+static const double *view_of(const moe_tensor *t, int64_t at, int64_t n, double *room) {
+    if (t->dtype == MOE_F64)
+        return (const double *)t->data + at;
+    moe_int_load(t, at, n, room);
+    return room;
+}
 
 static void load_chunk(const moe_int_comparison *c, const moe_int_layout *layout, int64_t g,
                        int64_t col, chunk *ret) {
@@ -123,12 +132,13 @@ static void load_chunk(const moe_int_comparison *c, const moe_int_layout *layout
     ret->col = col;
     ret->at = g * layout->width + col;
     ret->n = layout->width - col < CHUNK ? layout->width - col : CHUNK;
-    moe_int_load(c->got, ret->at, ret->n, ret->got);
-    moe_int_load(c->want, ret->at, ret->n, ret->want);
+    ret->got = view_of(c->got, ret->at, ret->n, ret->room[0]);
+    ret->want = view_of(c->want, ret->at, ret->n, ret->room[1]);
+    ret->var = ret->room[2];
     if (c->variance)
-        moe_int_load(c->variance, ret->at, ret->n, ret->var);
+        ret->var = view_of(c->variance, ret->at, ret->n, ret->room[2]);
     else
-        memset(ret->var, 0, (size_t)ret->n * sizeof *ret->var);
+        memset(ret->room[2], 0, (size_t)ret->n * sizeof *ret->room[2]);
 }
 
 static moe_int_element element_of(const chunk *k, int64_t i) {
