@@ -23,12 +23,12 @@ enum { MOST_TIMINGS = 64 };
 typedef struct stage_source {
     moe_int_run *run;
     const moe_problem *problem;
-    moe_check_result *result;
 } stage_source;
 
-static moe_status fetch_stage(void *user, moe_tensor_id id, moe_tensor *ret) {
+static moe_status fetch_stage(void *user, moe_tensor_id id, moe_check_result *result,
+                              moe_tensor *ret) {
     stage_source *k = user;
-    return moe_int_run_stage(k->run, k->problem, k->result, id, ret);
+    return moe_int_run_stage(k->run, k->problem, result, id, ret);
 }
 
 /* Views of what the run fetched. Weights come with the plan where the backend has no S of its own.
@@ -116,7 +116,7 @@ static void judge_timings(const moe_int_run *run, moe_check_result *r) {
 
 static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const moe_problem *problem,
                         const moe_check_params *params, const moe_log *log, moe_check_result *r) {
-    stage_source source = {run, problem, r};
+    stage_source source = {run, problem};
     moe_int_subject subject = {.problem = problem,
                                .arithmetic = (moe_dtype)run->support.arithmetic,
                                .got = views(run->first, run->plan),

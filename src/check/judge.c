@@ -255,7 +255,7 @@ static void judge_stages(trial *b) {
         moe_tensor stage;
         if (!moe_int_is_inner_stage(id) || b->subject->got.t[id].data ||
             !b->truth.oracle->out.t[id].data ||
-            b->subject->fetch(b->subject->user, id, &stage) != MOE_OK)
+            b->subject->fetch(b->subject->user, id, b->result, &stage) != MOE_OK)
             continue;
         judge_tensor(b, id, &stage, false);
         moe_tensor_destroy(&stage);
@@ -426,7 +426,7 @@ static void judge_sums(trial *b) {
         (b->reading.points & MOE_POINT_ADD_O))
         return;
     if (!Y.data && b->subject->fetch)
-        fetched = b->subject->fetch(b->subject->user, MOE_T_Y, &Y) == MOE_OK;
+        fetched = b->subject->fetch(b->subject->user, MOE_T_Y, b->result, &Y) == MOE_OK;
     const moe_plan *plan = problem->plan ? problem->plan : b->subject->plan;
     if (Y.data && plan && got[MOE_T_S].data)
         moe_int_judge_combine(problem, &b->reading, plan, &got[MOE_T_S], &Y, &got[MOE_T_O], O);

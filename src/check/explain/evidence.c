@@ -17,7 +17,7 @@ static void fetch_stages(moe_int_evidence *e, moe_check_result *result) {
         const moe_tensor_verdict *v = moe_int_result_find(result, moe_tensor_name(id));
         if (!moe_int_is_inner_stage(id) || e->got.t[id].data || !v)
             continue;
-        e->owned[id] = s->fetch(s->user, id, &e->got.t[id]) == MOE_OK;
+        e->owned[id] = s->fetch(s->user, id, result, &e->got.t[id]) == MOE_OK;
         if (!e->owned[id])
             e->got.t[id] = (moe_tensor){0};
     }

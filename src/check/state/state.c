@@ -49,22 +49,24 @@ static void try_mirror(const moe_backend *backend, const moe_problem *problem, i
                        const moe_log *log, moe_check_result *r, moe_int_run *run,
                        moe_int_more_runs *ret) {
     moe_int_mirror m;
-    moe_int_run other;
+    moe_int_run other = {.layer = NULL};
     if (moe_int_mirror_make(problem, log, &m)) {
         no_memory(r);
         return;
     }
-    if (moe_int_mirror_differs(&m) &&
-        moe_int_run_on(backend, run->layer, &run->support, &m.problem, r, &other)) {
-        const moe_plan *plan = problem->plan ? problem->plan : run->plan;
-        const moe_plan *mirrored = problem->plan ? m.problem.plan : other.plan;
-        if (plan && mirrored && !moe_int_mirror_same_choice(&m, plan, mirrored))
-            judge_choice(&m.problem, &other, threads, log, r);
-        else if (moe_int_mirror_undo(&m, &other, plan, mirrored, &ret->t[MOE_INT_SECOND]))
-            no_memory(r);
-        moe_int_run_clear(&other);
-        moe_int_run_return(backend, problem, r, run);
+    if (moe_int_mirror_differs(&m)) {
+        if (moe_int_run_on(backend, run->layer, &run->support, &m.problem, r, &other)) {
+            const moe_plan *plan = problem->plan ? problem->plan : run->plan;
+            const moe_plan *mirrored = problem->plan ? m.problem.plan : other.plan;
+            if (plan && mirrored && !moe_int_mirror_same_choice(&m, plan, mirrored))
+                judge_choice(&m.problem, &other, threads, log, r);
+            else if (moe_int_mirror_undo(&m, &other, plan, mirrored, &ret->t[MOE_INT_SECOND]))
+                no_memory(r);
+        }
+        moe_int_run_return(backend, problem, r,
+                           run); /* the layer must not keep the mirror's plan */
     }
+    moe_int_run_clear(&other);
     moe_int_mirror_destroy(&m);
 }
 

@@ -357,16 +357,14 @@ void moe_int_run_return(const moe_backend *backend, const moe_problem *problem,
 moe_status moe_int_run_stage(moe_int_run *run, const moe_problem *problem, moe_check_result *result,
                              moe_tensor_id id, moe_tensor *ret) {
     runner k = {.problem = problem, .result = result, .run = run};
-    moe_int_guarded g;
+    moe_int_guarded g = {.block = NULL};
     moe_status status = fetch(&k, id, &g);
-    if (status)
-        return status;
-    moe_tensor out;
-    status = moe_tensor_alloc(g.tensor.dtype, g.tensor.ndim, g.tensor.shape, &out);
-    if (!status) {
-        memcpy(out.data, g.tensor.data, g.size);
-        *ret = out;
-    }
+    if (!status)
+        status = moe_tensor_alloc(g.tensor.dtype, g.tensor.ndim, g.tensor.shape, ret);
+    if (!status)
+        memcpy(ret->data, g.tensor.data, g.size);
+    if (status == MOE_E_NOMEM)
+        moe_int_result_set(result, MOE_VERDICT_ERROR, "no memory for %s", moe_tensor_name(id));
     moe_int_guard_destroy(&g);
     return status;
 }

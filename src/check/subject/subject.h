@@ -32,8 +32,9 @@ typedef struct moe_int_subject {
     moe_tensors got;                        /* not owned; data NULL: absent */
     moe_tensors again[MOE_INT_AGAIN_COUNT]; /* likewise, in the order and sign of `got` */
     const moe_plan *plan;                   /* its own choice of experts; NULL: unknown */
-    /* One more stage, as a tensor that the caller frees; NULL: there are no more. */
-    moe_status (*fetch)(void *user, moe_tensor_id id, moe_tensor *ret);
+    /* One more stage, as a tensor that the caller frees; what is found about its buffer goes into
+     * `result`. NULL: there are no more. */
+    moe_status (*fetch)(void *user, moe_tensor_id id, moe_check_result *result, moe_tensor *ret);
     void *user;
 } moe_int_subject;
 
