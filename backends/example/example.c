@@ -94,7 +94,7 @@ static moe_status example_supports(void *dev, const moe_layer_desc *desc, const 
     /* The gates of fp32 will judge us: state the precision that results really have. */
     ret->arithmetic = MOE_F32;
     /* Plain loops give the same bits each time; with atomics one would say 0. */
-    ret->deterministic = 1;
+    ret->deterministic = MOE_PROMISE_REPEATS | MOE_PROMISE_BATCH_INVARIANT;
     return MOE_OK;
 }
 

@@ -65,7 +65,7 @@ static moe_status fy_supports(void *self, const moe_layer_desc *desc, const moe_
         return MOE_E_UNSUPPORTED;
     }
     ret->arithmetic = (int32_t)dev->precision;
-    ret->deterministic = 1;
+    ret->deterministic = MOE_PROMISE_REPEATS | MOE_PROMISE_BATCH_INVARIANT;
     return MOE_OK;
 }
 

@@ -68,15 +68,17 @@ void fy_product(const fy_layer *l, fy_product_id id, const float *a, int64_t row
                 const float *b, int64_t width, float *out) {
     int64_t first, end;
     const bool narrow = sums_in_bf16(l, id), cut = FAULT(l, tf32);
+    const bool turned = FAULT(l, batch_variant) && l->T < 100;
     range_of(l, id, depth, &first, &end);
     for (int64_t r = 0; r < rows; r++) {
         float *restrict y = out + r * width;
         memset(y, 0, (size_t)width * sizeof *y);
-        for (int64_t k = first; k < end; k++) {
+        for (int64_t i = first; i < end; i++) {
+            const int64_t k = turned ? end - 1 - (i - first) : i;
             const float scale = cut ? tf32(a[r * depth + k]) : a[r * depth + k];
             const float *restrict row = b + k * width;
-            for (int64_t i = 0; i < width; i++)
-                y[i] += scale * row[i];
+            for (int64_t j = 0; j < width; j++)
+                y[j] += scale * row[j];
             if (narrow && k % K_BLOCK == K_BLOCK - 1)
                 round_row(y, width);
         }

@@ -69,7 +69,7 @@ static moe_status reference_supports(void *dev, const moe_layer_desc *desc, cons
     if (moe_refuse_unknown(desc, ret))
         return MOE_E_UNSUPPORTED;
     ret->arithmetic = (int32_t)((const device *)dev)->precision;
-    ret->deterministic = 1;
+    ret->deterministic = MOE_PROMISE_REPEATS | MOE_PROMISE_BATCH_INVARIANT;
     return MOE_OK;
 }
 

@@ -154,6 +154,13 @@ static void judge_contract(const moe_backend *backend, moe_check_result *r) {
         moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", moe_backend_name(backend), fault);
 }
 
+static void judge_invariance(moe_backend *backend, const moe_problem *problem,
+                             moe_check_result *r) {
+    moe_check_invariance(backend, problem, &r->invariance);
+    if (r->invariance.verdict >= MOE_VERDICT_FAIL)
+        moe_int_result_set(r, r->invariance.verdict, "%s", r->invariance.why);
+}
+
 moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                              const moe_check_params *params, const moe_log *log,
                              moe_check_result **ret) {
@@ -180,6 +187,8 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
         moe_int_leak_try(backend, problem, params->repeats, r, &run);
     moe_int_more_runs_destroy(&more);
     moe_int_run_destroy(&run);
+    if (params->invariance && run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
+        judge_invariance(backend, problem, r);
     judge_contract(backend, r);
     r->seconds = 1e-6 * (moe_int_now_us() - start_us);
     if (status)

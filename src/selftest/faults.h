@@ -312,6 +312,7 @@
     F(nondeterministic_bit, "repetition", PLAIN, ANY_, "", "not deterministic", "a last bit of O changes with every run") \
     F(nondeterministic_third, "repetition", PLAIN, ANY_, "", "not deterministic", "a last bit of O differs in one run of three") \
     F(dW1_nondeterministic, "repetition", PLAIN, ANY_, "", "not deterministic", "a last bit of dW1 changes with every run") \
+    F(batch_variant, "invariance", PLAIN, FP32_, "", "batch invariant", "sums of batches below 100 tokens begin at their end") \
     /* numbers that are none */ \
     F(O_nan_swallowed, "nonfinite", NAN_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "a NaN of O becomes 0") \
     F(O_inf_swallowed, "nonfinite", INF_GIVEN, ANY_, "nan_swallowed", "finite where the oracle is NaN or infinite", "an infinity of O becomes a number") \

@@ -98,6 +98,7 @@ def main():
     program, schema, broken, openblas = sys.argv[1:5]
     t = Tester(program, schema)
     passing, = t.reports("verdicts", 0, f"check --backend reference --case '{CASE}'")
+    t.reports("verdicts", 0, f"check --backend reference --invariant --case '{CASE}'")
     counted, = t.reports("verdicts", 0, f"check --backend reference --coverage --case '{CASE}'")
     renorm = [row for row in counted["coverage"] if row["feature"] == "renorm"]
     if counted["cases"][0]["decides"].get("renorm") != 40:

@@ -94,6 +94,22 @@ Test(selftest, the_copy_is_right) {
     }
 }
 
+/* Who promises batch invariance has it, or fails; a router that looks at all tokens has none. */
+Test(selftest, batch_invariance) {
+    static const char line[] = "T=40 d=24 n=16 E=4 K=2 bias=1 shared=8 renorm=1 seed=3";
+    char args[1000];
+    snprintf(args, sizeof args, "check --invariant --backend reference:fp32 --case '%s'", line);
+    expect(0, "the same bits in 32 batches of 1 to 512 tokens\n", args);
+    snprintf(args, sizeof args, "check --invariant --backend reference --case '%s select=%s'", line,
+             "expert_choice");
+    expect(0, "batch invariance: skip: not applicable", args);
+    snprintf(args, sizeof args,
+             "check --invariant --backend %s/backends/faulty/faulty.so:fp32.batch_variant --case "
+             "'%s'",
+             getenv("MOEREF_BUILD_ROOT"), line);
+    expect(1, "not batch invariant, as it promises: O[", args);
+}
+
 Test(selftest, misprints_are_errors) {
     char line[2000];
     expect(2, "no fault is named so", "selftest --fault renorm_mising");

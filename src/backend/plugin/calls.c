@@ -85,7 +85,8 @@ moe_status moe_int_call_supports(moe_int_caller *c, void *device, const moe_laye
     moe_status status = c->plugin->supports(device, desc, use, ret);
     status = end(c, &k, MOE_INT_SLOT_SUPPORTS, status);
     moe_int_clean_text(ret->reason, sizeof ret->reason);
-    ret->deterministic = ret->deterministic != 0;
+    if (ret->deterministic != (MOE_PROMISE_REPEATS | MOE_PROMISE_BATCH_INVARIANT))
+        ret->deterministic = ret->deterministic ? MOE_PROMISE_REPEATS : 0;
     if (!status && !is_floating(ret->arithmetic))
         return moe_int_caller_fault(c, "supports names dtype %d as its arithmetic",
                                     (int)ret->arithmetic);

@@ -106,6 +106,14 @@ static bool reading_matters(const moe_check_result *r) {
            (r->recipe[0] && strcmp(r->recipe, "moeref") != 0);
 }
 
+static void print_invariance(FILE *to, const moe_invariance *v) {
+    if (!v->asked)
+        return;
+    fprintf(to, "  batch invariance: %s: %s\n", moe_verdict_str(v->verdict), v->why);
+    if (v->differ[0])
+        fprintf(to, "    differ: %s\n    agree: %s\n", v->differ, v->agree[0] ? v->agree : "none");
+}
+
 void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     bool failed = r->verdict >= MOE_VERDICT_MISTRUSTED;
     fprintf(to, "%-10s %s %s", moe_verdict_str(r->verdict), r->backend, r->case_name);
@@ -118,6 +126,7 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
         fprintf(to, "  %s\n", r->why);
     if (r->verdict != MOE_VERDICT_SKIP && (failed || full || reading_matters(r)))
         print_reading(to, r);
+    print_invariance(to, &r->invariance);
     if (!failed && !full)
         return;
     for (size_t i = 0; i < r->n_tensors; i++) {

@@ -70,17 +70,34 @@ static json_t *reading_json(const moe_check_result *r) {
                      "recipe", r->recipe, "recipe_why", r->recipe_why, "suggestion", r->suggestion);
 }
 
+/* Null where nobody asked. */
+static json_t *invariance_json(const moe_invariance *v) {
+    if (!v->asked)
+        return json_null();
+    json_t *first = json_null();
+    if (v->tensor[0])
+        first =
+            json_pack("{s:s, s:s, s:I, s:I, s:o*, s:o*}", "tensor", v->tensor, "arrangement",
+                      v->arrangement, "token", (json_int_t)v->token, "element",
+                      (json_int_t)v->element, "got", json_real(v->got), "want", json_real(v->want));
+    return json_pack("{s:s, s:b, s:s, s:i, s:s, s:s, s:o, s:o*}", "verdict",
+                     moe_verdict_str(v->verdict), "promised", (int)v->promised, "why", v->why,
+                     "arrangements", (int)v->arrangements, "agree", v->agree, "differ", v->differ,
+                     "first", first, "largest", json_real(v->largest));
+}
+
 static json_t *case_json(const moe_check_result *r) {
     json_t *tensors = json_array();
     for (size_t i = 0; i < r->n_tensors; i++)
         json_array_append_new(tensors, tensor_json(r, &r->tensor[i]));
-    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:f}",
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:f}",
                      "case", cli_json_text(r->case_name), "backend", cli_json_text(r->backend),
                      "verdict", moe_verdict_str(r->verdict), "why", cli_json_text(r->why),
                      "tensors", tensors, "first_wrong_stage",
                      r->first_wrong_stage[0] ? json_string(r->first_wrong_stage) : json_null(),
                      "reading", reading_json(r), "where", where_json(r), "explanation",
-                     explanation_json(&r->explanation), "reproduce", cli_json_text(r->reproduce),
+                     explanation_json(&r->explanation), "invariance",
+                     invariance_json(&r->invariance), "reproduce", cli_json_text(r->reproduce),
                      "ambiguous_tokens", (json_int_t)r->ambiguous_tokens, "checked_elements",
                      (json_int_t)r->checked_elements, "sampled", r->sampled, "seconds", r->seconds);
 }

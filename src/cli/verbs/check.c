@@ -16,7 +16,7 @@ typedef struct check_options {
     cli_html html;
     int64_t threads, repeats, map_tile;
     const char *outputs, *arithmetic, *recipe, *dump;
-    bool full, exhaustive, coverage;
+    bool full, exhaustive, coverage, invariant;
 } check_options;
 
 static moe_check_params check_params(const check_options *o) {
@@ -26,7 +26,8 @@ static moe_check_params check_params(const check_options *o) {
                               .map_tile = o->map_tile,
                               .dump_dir = o->dump,
                               .recipe = o->recipe,
-                              .coverage = o->coverage};
+                              .coverage = o->coverage,
+                              .invariance = o->invariant};
 }
 
 static void print_verdict(void *user, const moe_check_result *result) {
@@ -43,6 +44,8 @@ static int check_file(check_options *o, const cli_items *items) {
     moe_check_result *result = NULL;
     moe_dtype arithmetic = MOE_DTYPE_COUNT;
     moe_check_params params = check_params(o);
+    if (o->invariant)
+        return cli_usage("--invariant runs a backend; a file of outputs is one batch");
     if (items->count != 1)
         return cli_usage(
             "--outputs judges one file against one case: give one --case, --hf or --inputs");
@@ -134,6 +137,9 @@ int cli_check(int argc, char **argv) {
          "ones)"},
         CLI_THREADS_OPTION(o.threads),
         CLI_ISOLATION_OPTIONS(o.isolation),
+        {"invariant", CLI_FLAG, &o.invariant, NULL,
+         "batch invariance too: has a token the same bits alone, among 2 to 512 others, in any\n"
+         "                             order, beside padding? Only who promises it can fail"},
         {"coverage", CLI_FLAG, &o.coverage, NULL,
          "count what the cases decide: values clamped, tokens whose experts a bias changes ..."},
         {"full", CLI_FLAG, &o.full, NULL, "print every tensor of passing cases too"},

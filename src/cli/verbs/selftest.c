@@ -28,6 +28,16 @@ typedef struct selftest {
     cli_kills kills;
 } selftest;
 
+/* Is it a fault that only other batches show? */
+static bool is_of_batches(const char *name) {
+    size_t count;
+    const moe_fault *all = moe_faults(&count);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(all[i].name, name) == 0)
+            return strcmp(all[i].group, "invariance") == 0;
+    return false;
+}
+
 static moe_status open_copy(selftest *s, moe_dtype dtype, const char *fault, char *spec,
                             size_t size, moe_backend **ret) {
     const moe_open_params open = {.threads = (int32_t)s->o->threads, .log = cli_log()};
@@ -42,8 +52,10 @@ static moe_status judge(selftest *s, moe_dtype dtype, const char *fault, const c
     const cli_item item = {.name = (char *)line, .kind = 'c'};
     moe_backend *backend = NULL;
     moe_problem *problem = NULL;
-    const moe_check_params params = {
-        .threads = (int32_t)s->o->threads, .repeats = REPEATS, .spec = spec};
+    const moe_check_params params = {.threads = (int32_t)s->o->threads,
+                                     .repeats = REPEATS,
+                                     .spec = spec,
+                                     .invariance = is_of_batches(fault)};
     moe_status status = cli_problem(&s->o->selection, &item, &problem);
     if (!status)
         status = open_copy(s, dtype, fault, spec, sizeof spec, &backend);

@@ -97,6 +97,26 @@ typedef struct moe_coverage {
     int64_t decided[MOE_FEATURES_MAX];
     bool carried[MOE_FEATURES_MAX]; /* the case asks for it */
 } moe_coverage;
+/* Batch invariance: has a token's O (and dX; with a given plan dS) the same bits alone, among
+ * others, in another order, beside padding? Batches of 1, 2, 17, 64, 257 and 512 of the problem's
+ * tokens are held against the one of 512 in order, with the router and with the plan it chose.
+ * Thread-safety: plain data. */
+typedef struct moe_invariance {
+    bool asked;          /* false: the rest is 0 */
+    moe_verdict verdict; /* FAIL only where it was promised; SKIP: it differs without that, or the
+                            question does not apply */
+    bool promised;       /* MOE_PROMISE_BATCH_INVARIANT, for every batch */
+    char why[256];
+    int32_t arrangements; /* that were compared */
+    char agree[1000];     /* which of them have all the same bits, and which have not */
+    char differ[1000];
+    char tensor[24]; /* of the first difference; "": there is none */
+    char arrangement[48];
+    int64_t token, element; /* of the problem's tokens, of the token's row */
+    double got, want;       /* in that arrangement, and in the one of 512 in order */
+    double largest;         /* difference of all */
+} moe_invariance;
+
 #define MOE_MAP_ROWS    64
 #define MOE_MAP_COLUMNS 48
 
@@ -135,6 +155,7 @@ typedef struct moe_check_result {
     char recipe_why[160];
     char suggestion[96]; /* on failure: the reading under which all would pass; "" if none does */
     moe_coverage coverage;
+    moe_invariance invariance;
     moe_tensor_verdict tensor[MOE_T_COUNT + 1];
     size_t n_tensors;
     moe_error_map *map; /* [n_maps] of failing tensors, at most two of each; owned */
@@ -150,6 +171,7 @@ typedef struct moe_check_params {
                              2 memory must not grow over as many calls, however long they
                              take; else over 4 short ones */
     int32_t threads;      /* the oracle's; 0: all */
+    bool invariance;      /* moe_check_invariance too, unless the check failed */
     bool coverage;        /* count what the case decides */
     bool must_decide;     /* and distrust it if it carries a feature that decides nothing */
     const char *dump_dir; /* on failure write inputs, outputs and the oracle into this folder
@@ -166,6 +188,10 @@ typedef struct moe_check_params {
 MOE_API moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                                      const moe_check_params *params, const moe_log *log,
                                      moe_check_result **ret);
+
+/* *ret holds whatever was found, errors too. */
+MOE_API void moe_check_invariance(moe_backend *backend, const moe_problem *problem,
+                                  moe_invariance *ret);
 
 /* Judges outputs that any program wrote: a safetensors file with tensors named as in the table
  * ("O", "dX", "dW1" ...; optional "topk_index" [T][K] and "topk_weight" [T][K]). Arithmetic comes

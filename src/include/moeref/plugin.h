@@ -46,11 +46,18 @@ typedef struct moe_use {
     int32_t plan_given; /* 1: set_input brings the routing plan */
 } moe_use;
 
+/* What a backend stands by. Other values than those of these bits are the first alone. */
+typedef enum moe_promise {
+    MOE_PROMISE_REPEATS = 1,        /* equal inputs give equal bits, run after run */
+    MOE_PROMISE_BATCH_INVARIANT = 2 /* and a token's O, dX and dS have the same bits in any batch;
+                                       only together with the former */
+} moe_promise;
+
 /* Thread-safety: plain data. */
 typedef struct moe_support {
     int32_t arithmetic; /* moe_dtype: the precision whose gates results are judged by, and the dtype
                            that fetch delivers O and gradients in */
-    int32_t deterministic; /* 1: equal inputs give equal bits, run after run */
+    int32_t deterministic; /* moe_promise bits; 0: none */
     char reason[160];      /* set when the answer is MOE_E_UNSUPPORTED: one clause, "K > 32" */
 } moe_support;
 
