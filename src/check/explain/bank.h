@@ -43,8 +43,8 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     /* the choice of experts */                                                                   \
     CHANGE(ties_high, "ties go to the higher expert index")                                       \
     CHANGE(groups_zero, "groups are masked with 0, not with -inf")                                \
-    CHANGE(groups_score, "a group counts by other experts than its two best")                     \
     CHANGE(groups_missing, "groups do not limit the choice of experts")                           \
+    CHANGE(groups_score, "a group counts by other experts than its two best")                     \
     CHANGE(select_bias_missing, "the selection bias is not added for the choice")                 \
     CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
     CHANGE(groups_number, "another number of groups is kept")                                     \
