@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 16, ONE_EXPERT = 3 };
+enum { TILE = 16, TWO_TILES = 2 * TILE, ONE_EXPERT = 3 };
 
 /* Whose parameters expert e is computed with: its own. */
 static int64_t owner_of(const fy_layer *l, int64_t e, moe_tensor_id id) {
@@ -169,7 +169,7 @@ static bool is_dropped(const fy_layer *l, const fy_expert *x, int64_t r) {
            (FAULT(l, tail_dropped) && r >= tail) ||
            (FAULT(l, tail_dropped_of_one) && r >= tail && x->e == ONE_EXPERT) ||
            (FAULT(l, tail_dropped_of_last) && r >= tail && last_expert) ||
-           (FAULT(l, second_tile_dropped) && r >= TILE && r < 2 * TILE && x->e == ONE_EXPERT) ||
+           (FAULT(l, second_tile_dropped) && r >= TILE && r < TWO_TILES && x->e == ONE_EXPERT) ||
            (FAULT(l, rows_over_128_dropped) && r >= 128) ||
            (FAULT(l, odd_rows_dropped) && r % 2 == 1 && x->e == 0) ||
            (FAULT(l, last_expert_dropped) && last_expert);
@@ -197,7 +197,7 @@ static void up(const fy_layer *l, const fy_expert *x, const float *rows, float *
     if (FAULT(l, A_columns_repeat))
         spoil_columns(x->rows, x->n, TILE, 0, 0, x->A);
     if (FAULT(l, A_block_zero))
-        spoil_columns(x->rows, x->n, 0, TILE, 2 * TILE, x->A);
+        spoil_columns(x->rows, x->n, 0, TILE, TWO_TILES, x->A);
 }
 
 static void down(const fy_layer *l, const fy_expert *x, float *turned) {
@@ -209,9 +209,9 @@ static void down(const fy_layer *l, const fy_expert *x, float *turned) {
         add_bias(x->b2, x->rows, d, x->Y);
     fy_store(l, x->Y, x->rows * d);
     if (FAULT(l, Y_block_zero))
-        spoil_columns(x->rows, d, 0, TILE, 2 * TILE, x->Y);
+        spoil_columns(x->rows, d, 0, TILE, TWO_TILES, x->Y);
     if (FAULT(l, Y_columns_repeat))
-        spoil_columns(x->rows, d, 2 * TILE, 0, 0, x->Y);
+        spoil_columns(x->rows, d, TWO_TILES, 0, 0, x->Y);
     if (FAULT(l, Y_last_columns))
         spoil_columns(x->rows, d, 0, d - d % TILE - (d % TILE ? 0 : TILE), d, x->Y);
     for (int64_t i = 0; FAULT(l, expert_scaled) && i < x->rows * d; i++)

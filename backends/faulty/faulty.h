@@ -63,9 +63,12 @@ static inline const float *fy_param(const fy_layer *l, moe_tensor_id id) {
     return l->param.t[id].data;
 }
 
+static inline moe_status fy_no_memory(const fy_layer *l) {
+    return moe_fail(l->dev->log, MOE_E_NOMEM, "faulty: no memory");
+}
+
 /* memory.c: zeroed floats, or NULL. */
 float *fy_floats(int64_t count);
-moe_status fy_no_memory(const fy_layer *l);
 /* Results of the plan's size, for the next pass; without a plan yet, those of tokens. */
 moe_status fy_make_room(fy_layer *l);
 

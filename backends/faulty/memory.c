@@ -8,10 +8,6 @@ float *fy_floats(int64_t count) {
     return calloc(count > 0 ? (size_t)count : 1, sizeof(float));
 }
 
-moe_status fy_no_memory(const fy_layer *l) {
-    return moe_fail(l->dev->log, MOE_E_NOMEM, "faulty: no memory");
-}
-
 /* Is this made in float32 and kept from pass to pass? */
 static bool is_kept(const fy_layer *l, moe_tensor_id id) {
     moe_tensor_role role = moe_tensor_role_of(id);

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static const moe_plugin *plugin_of(const moe_layer *layer) {
     return layer->backend->caller.plugin;
@@ -222,6 +223,11 @@ moe_status moe_layer_memory(moe_layer *layer, moe_memory *ret) {
 
 double moe_int_layer_us(const moe_layer *layer) {
     return layer->backend->caller.us;
+}
+
+int moe_int_backend_pid(const moe_backend *backend) {
+    const moe_int_guest *g = backend->device;
+    return backend->is_isolated ? (int)g->process.pid : (int)getpid();
 }
 
 const moe_tensor *moe_int_layer_seen(const moe_layer *layer, moe_tensor_id id) {

@@ -27,6 +27,9 @@ const char *moe_int_plan_fault(const moe_layer *layer);
  * processes is no time of the backend. */
 double moe_int_layer_us(const moe_layer *layer);
 
+/* The process that the backend's slots run in: this one, or its worker. */
+int moe_int_backend_pid(const moe_backend *backend);
+
 /* The copy of a parameter or input, and of the given plan, that an isolated backend works with;
  * NULL where it has none but the caller's own. */
 const moe_tensor *moe_int_layer_seen(const moe_layer *layer, moe_tensor_id id);

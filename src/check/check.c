@@ -3,6 +3,7 @@
 #include "check/bundle/bundle.h"
 #include "check/explain/explain.h"
 #include "check/judge.h"
+#include "check/state/leak.h"
 #include "check/state/state.h"
 #include "check/subject/outputs.h"
 #include "check/subject/run.h"
@@ -175,6 +176,8 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                           &more);
     if (run.usable)
         status = judge(&run, &more, problem, params, log, r);
+    if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
+        moe_int_leak_try(backend, problem, params->repeats, r, &run);
     moe_int_more_runs_destroy(&more);
     moe_int_run_destroy(&run);
     judge_contract(backend, r);

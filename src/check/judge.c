@@ -1,13 +1,12 @@
 /* From results to a verdict: routing first, then tensor by tensor in the order of computation. */
 #include "check/judge.h"
 #include "check/bundle/bundle.h"
-#include "check/compare/compare.h"
 #include "check/coverage/coverage.h"
 #include "check/explain/explain.h"
 #include "check/identity/identity.h"
 #include "check/precision.h"
 #include "check/readings.h"
-#include "check/state/state.h"
+#include "check/trial.h"
 #include "check/untold.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
@@ -19,149 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Everything that judging one subject needs. */
-typedef struct trial {
-    const moe_int_subject *subject; /* `read`, once it is judged */
-    moe_int_reading reading;
-    moe_int_subject read;     /* the subject in the reading's arithmetic, */
-    moe_problem rounded;      /* with inputs as the reading has them, */
-    const moe_problem *given; /* which are made of these; NULL: they are these */
-    bool probing;             /* causes are not asked for */
-    const moe_log *log;
-    moe_check_result *result;
-    int64_t map_tile;
-    moe_int_routing routing;
-    moe_int_truth truth;
-    bool infinite_only; /* infinities went in, but no NaN */
-} trial;
-
-/* The golden tensor, or NULL: golden values hold for the routing that they were made with.
- * `weights` is room for a view of the plan's. */
-static const moe_tensor *golden_of(const trial *b, moe_tensor_id id, moe_tensor *weights) {
-    const moe_problem *problem = b->subject->problem;
-    if (b->routing.foreign)
-        return NULL;
-    if (problem->expected.t[id].data)
-        return &problem->expected.t[id];
-    if (id != MOE_T_S || !problem->expected_plan)
-        return NULL;
-    *weights = (moe_tensor){.data = problem->expected_plan->weight,
-                            .dtype = MOE_F64,
-                            .ndim = 1,
-                            .shape = {problem->expected_plan->n_pairs}};
-    return weights;
-}
-
-/* The elements that the sample covers; `base` is what compare() knows of the tensor already. Here c
- * is a copy that does not outlive the tensors it points at. */
-static void compare_sampled(const trial *b, const moe_int_comparison *base,
-                            moe_tensor_verdict *ret) {
-    const moe_int_part *part = &b->truth.part[base->id];
-    const moe_tensor *whole = base->got;
-    moe_int_comparison c = *base;
-    moe_tensor got, shape = *whole;
-    int64_t pairs = b->routing.plan->offsets[c.desc->E];
-    moe_tensor_shape(c.desc, c.id, b->subject->problem->T, pairs, b->routing.plan->n_pairs, &shape);
-    memset(ret, 0, sizeof *ret);
-    snprintf(ret->name, sizeof ret->name, "%s", moe_tensor_name(c.id));
-    ret->truth = c.truth = "sampled";
-    ret->worst_expert = -1;
-    if (part->layout.groups == 0) {
-        ret->verdict = MOE_VERDICT_SKIP;
-        snprintf(ret->why, sizeof ret->why, "the sample does not cover it");
-        return;
-    }
-    c.whole = whole;
-    c.layout = &part->layout;
-    c.want = &part->want;
-    c.variance = part->variance.data ? &part->variance : NULL;
-    c.rows = c.id == MOE_T_DX ? &b->truth.rows : NULL;
-    if (!moe_tensor_same_shape(whole, &shape)) {
-        c.want = &shape; /* reports both shapes */
-        moe_int_compare(&c, ret);
-    } else if (moe_int_part_gather(whole, part, &got) == MOE_OK) {
-        c.got = &got;
-        moe_int_compare(&c, ret);
-        moe_tensor_destroy(&got);
-    } else {
-        ret->verdict = MOE_VERDICT_ERROR;
-        snprintf(ret->why, sizeof ret->why, "no memory to gather the sample");
-    }
-}
-
-/* Compares with the oracle too: nothing can be told from golden values that are not numbers, but
- * the oracle still has a value there. Its verdict counts only if it is a failure. */
-static void compare_lost(const trial *b, const moe_int_comparison *golden,
-                         moe_tensor_verdict *ret) {
-    moe_tensor_verdict v;
-    moe_int_comparison c = *golden;
-    c.want = &b->truth.oracle->out.t[c.id];
-    c.truth = "oracle";
-    moe_int_compare(&c, &v);
-    if (v.verdict == MOE_VERDICT_FAIL)
-        *ret = v;
-}
-
-/* May a row of it have kinks (errors/rows.h)? */
-static bool has_kinks(moe_tensor_id id) {
-    return id == MOE_T_DX || id == MOE_T_DW1 || id == MOE_T_DW1_SHARED;
-}
-
-static void compare(const trial *b, moe_tensor_id id, const moe_tensor *got,
-                    moe_tensor_verdict *ret) {
-    moe_tensor weights;
-    const moe_tensor *golden = golden_of(b, id, &weights);
-    moe_int_comparison c = {.id = id,
-                            .arithmetic = b->subject->arithmetic,
-                            .points = b->reading.points,
-                            .promised_fp32 = moe_int_promised_fp32(id, &b->reading),
-                            .in_fp32 = moe_int_promised_fp32(id, &b->reading) && id != MOE_T_DS,
-                            .desc = &b->subject->problem->layer,
-                            .got = got,
-                            .plan = b->routing.plan,
-                            .infinite_only = b->infinite_only,
-                            .tile = b->map_tile,
-                            .maps = b->probing ? NULL : b->result};
-    if (b->truth.sampled && !golden) {
-        compare_sampled(b, &c, ret);
-        return;
-    }
-    const moe_tensor *variance = &b->truth.variance.t[id];
-    c.want = golden ? golden : &b->truth.oracle->out.t[id];
-    c.truth = golden ? "golden" : "oracle";
-    if (!b->truth.sampled && variance->data)
-        c.variance = variance;
-    c.exact = b->truth.exact;
-    if (!b->truth.sampled && !b->truth.exact && has_kinks(id))
-        c.rows = &b->truth.rows;
-    moe_int_compare(&c, ret);
-    if (golden && !b->truth.sampled && ret->verdict != MOE_VERDICT_FAIL && ret->not_compared > 0)
-        compare_lost(b, &c, ret);
-}
-
-/* Of a sampled tensor every element is at least looked at: is it written, is it a number? */
-static void scan_whole(const moe_tensor *got, moe_tensor_verdict *v) {
-    int64_t count = moe_tensor_count(got), bad = 0, first = -1;
-    for (int64_t i = 0; i < count; i++) {
-        if (isfinite(moe_load(got->data, got->dtype, (size_t)i)))
-            continue;
-        if (bad++ == 0)
-            first = i;
-    }
-    if (bad == 0)
-        return;
-    v->bad_elements = bad;
-    v->worst_ndim = got->ndim;
-    moe_int_unravel(got, first, v->worst_index);
-    v->got = moe_load(got->data, got->dtype, (size_t)first);
-    v->want = 0;
-    if (moe_int_is_poison(got, first))
-        moe_int_entry_fail(v, "%lld of %lld elements were not written or are not finite",
-                           (long long)bad, (long long)count);
-    else
-        moe_int_entry_fail(v, "%lld of %lld elements are not finite", (long long)bad,
-                           (long long)count);
-}
+typedef moe_int_trial trial;
 
 /* Are there numbers of that kind among the inputs and parameters? */
 static bool any_input(const moe_problem *problem, bool (*is)(double)) {
@@ -189,54 +46,6 @@ static bool is_nan(double v) {
     return isnan(v);
 }
 
-/* The same tensor of another run: its failure is the tensor's. Of a sample the router's gradients
- * are judged by the first run's own dS, which need not have the bits of another's; a choice that
- * was guessed is not known to be the second input's too. */
-static void judge_again(const trial *b, moe_tensor_id id, moe_int_again again,
-                        moe_tensor_verdict *v) {
-    moe_tensor_verdict fresh;
-    bool of_first = b->truth.sampled && (id == MOE_T_DW_R || id == MOE_T_DB_R);
-    bool guessed = again == MOE_INT_SECOND && b->routing.foreign && !b->subject->plan;
-    const moe_tensor *first = &b->subject->got.t[id], *t = &b->subject->again[again].t[id];
-    if (!t->data || v->verdict != MOE_VERDICT_PASS || of_first || guessed)
-        return;
-    if (t->dtype == first->dtype && moe_tensor_same_shape(t, first) &&
-        memcmp(t->data, first->data, (size_t)moe_tensor_bytes(t)) == 0)
-        return; /* judged */
-    compare(b, id, t, &fresh);
-    if (fresh.verdict < MOE_VERDICT_FAIL)
-        return;
-    int times = moe_int_times(first, t);
-    char why[sizeof fresh.why];
-    memcpy(why, fresh.why, sizeof why);
-    *v = fresh;
-    if (times > 0)
-        snprintf(v->why, sizeof v->why, "%s: %d times the first run's: it adds to what is there",
-                 moe_int_again_word(again), times);
-    else
-        snprintf(v->why, sizeof v->why, "%s: %.110s", moe_int_again_word(again), why);
-}
-
-/* Judges one tensor; what was found about its buffer before stays the first reason. */
-static void judge_tensor(trial *b, moe_tensor_id id, const moe_tensor *got, bool scan) {
-    moe_tensor_verdict fresh, *v = moe_int_result_entry(b->result, moe_tensor_name(id));
-    moe_tensor_verdict before = *v;
-    moe_int_result_drop_maps(b->result, v->name);
-    compare(b, id, got, &fresh);
-    if (scan)
-        scan_whole(got, &fresh);
-    *v = fresh;
-    if (before.verdict == MOE_VERDICT_FAIL) {
-        v->verdict = before.verdict;
-        memcpy(v->why, before.why, sizeof v->why);
-    }
-    if (fresh.verdict != MOE_VERDICT_SKIP)
-        b->result->checked_elements +=
-            b->truth.sampled ? moe_tensor_count(&b->truth.part[id].want) : moe_tensor_count(got);
-    for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
-        judge_again(b, id, (moe_int_again)i, v);
-}
-
 static void judge_tensors(trial *b) {
     const moe_problem *problem = b->subject->problem;
     bool finite = !any_input(problem, is_not_finite), scan = b->truth.sampled && finite;
@@ -244,7 +53,7 @@ static void judge_tensors(trial *b) {
     for (size_t i = 0; i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
         if (b->subject->got.t[id].data && !(problem->plan && id == MOE_T_S))
-            judge_tensor(b, id, &b->subject->got.t[id], scan);
+            moe_int_judge_tensor(b, id, &b->subject->got.t[id], scan);
     }
 }
 
@@ -258,7 +67,7 @@ static void judge_stages(trial *b) {
             !b->truth.oracle->out.t[id].data ||
             b->subject->fetch(b->subject->user, id, b->result, &stage) != MOE_OK)
             continue;
-        judge_tensor(b, id, &stage, false);
+        moe_int_judge_tensor(b, id, &stage, false);
         moe_tensor_destroy(&stage);
     }
 }

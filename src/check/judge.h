@@ -11,6 +11,7 @@
  *     bundle/    a failure in a file, and back: to be judged again elsewhere
  *     state/     other inputs to the same layer, judged by the same truth
  *     judge.c    tensor by tensor, then the inner stages
+ *     trial.c    one tensor, and the same one of other runs
  *     readings.c   which recipe's rounding points explain the results
  *     precision.c  is what a recipe keeps in fp32 in fp32?
  */

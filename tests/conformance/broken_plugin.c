@@ -98,8 +98,10 @@ static moe_status broken_prepare(void *dev, const moe_layer_desc *desc, const mo
         l->desc.router.renorm = !desc->router.renorm;
     if (has(l, "on_input"))
         l->desc.router.weight_on = MOE_WEIGHT_ON_INPUT;
-    if (has(l, "no_bias"))
-        memset(own_copy(l, MOE_T_B1), 0, (size_t)moe_tensor_bytes(&l->own));
+    if (has(l, "no_bias")) {
+        float *bias = own_copy(l, MOE_T_B1);
+        memset(bias, 0, (size_t)moe_tensor_bytes(&l->own));
+    }
     *ret_layer = l;
     return MOE_OK;
 }

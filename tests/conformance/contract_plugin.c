@@ -76,12 +76,16 @@ static moe_status contract_open(const moe_open_params *params, void **ret) {
     moe_open_params inner = *params;
     inner.variant = "";
     bool acts_now = turn(dev, true, "open");
-    if (acts_now && strcmp(dev->act, "null") == 0)
-        return MOE_OK;
+    moe_status status = answer(dev, acts_now, contract_inner.open(&inner, &dev->inner));
     if (acts_now && strcmp(dev->act, "silent") == 0)
-        return MOE_E_DEVICE;
-    *ret = dev;
-    return answer(dev, acts_now, contract_inner.open(&inner, &dev->inner));
+        status = MOE_E_DEVICE;
+    if (status || (acts_now && strcmp(dev->act, "null") == 0)) {
+        contract_inner.close(dev->inner);
+        free(dev);
+    } else {
+        *ret = dev;
+    }
+    return status;
 }
 
 static void contract_close(void *self) {
@@ -118,7 +122,8 @@ static moe_status contract_prepare(void *self, const moe_layer_desc *desc, const
     moe_status status = contract_inner.prepare(dev->inner, desc, use, params, &l->inner);
     status = answer(dev, acts_now, status);
     if (status || (acts_now && strcmp(dev->act, "null") == 0)) {
-        contract_inner.release(l->inner);
+        if (l->inner)
+            contract_inner.release(l->inner);
         free(l);
     } else {
         *ret = l;

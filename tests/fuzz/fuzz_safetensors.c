@@ -1,4 +1,5 @@
 /* Any bytes as a safetensors image: refused, or every tensor readable to its last byte. */
+#include "image.h"
 #include "moeref/safetensors.h"
 
 #include <stdint.h>
@@ -6,8 +7,6 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
-size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 
 static void require(int condition) {
     if (!condition)
@@ -48,21 +47,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     (void)moe_safetensors_metadata(file, "format");
     moe_safetensors_close(&file);
     return 0;
-}
-
-/* Most mutations change the header's size; a length that is wrong again and again would keep
- * the fuzzer from everything behind it. So most of the time it is set to end after the last
- * brace. */
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
-    size = LLVMFuzzerMutate(data, size, max_size);
-    if (seed % 8 == 0 || size < 10)
-        return size;
-    for (size_t i = size; i-- > 8;) {
-        if (data[i] == '}') {
-            uint64_t length = i + 1 - 8;
-            memcpy(data, &length, 8);
-            break;
-        }
-    }
-    return size;
 }

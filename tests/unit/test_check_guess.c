@@ -174,8 +174,8 @@ Test(check_guess, exact_ties_are_ambiguous) {
     static const char *const lines[] = {
         "T=12 d=32 n=16 E=6 K=2 dtype=fp32 r_scale=0 seed=31",
         "T=12 d=32 n=16 E=6 K=3 dtype=fp32 r_scale=0 score=sigmoid renorm=1 shared=8 seed=32",
-        "T=12 d=32 n=16 E=8 K=3 dtype=fp32 r_scale=0 score=sigmoid select=group_topk groups=4 "
-        "topk_groups=2 seed=33",
+        ("T=12 d=32 n=16 E=8 K=3 dtype=fp32 r_scale=0 score=sigmoid select=group_topk groups=4 "
+         "topk_groups=2 seed=33"),
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         moe_problem *p = drawn(lines[i]);

@@ -223,8 +223,8 @@ Test(check_routing, exact_ties) {
     static const char *const lines[] = {
         "T=6 d=16 n=8 E=5 K=2 dtype=fp32 r_scale=0 score=softmax_topk seed=31",
         "T=6 d=16 n=8 E=5 K=2 dtype=fp32 r_scale=0 score=sigmoid seed=32",
-        "T=6 d=16 n=8 E=6 K=2 dtype=fp32 r_scale=0 select=group_topk groups=3 topk_groups=2 "
-        "seed=33",
+        ("T=6 d=16 n=8 E=6 K=2 dtype=fp32 r_scale=0 select=group_topk groups=3 topk_groups=2 "
+         "seed=33"),
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         moe_problem *p = drawn(lines[i]);

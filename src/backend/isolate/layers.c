@@ -237,7 +237,7 @@ static moe_status bring_plan(moe_int_guest_layer *l, const moe_int_wire_plan *si
 
 moe_status moe_int_guest_routing(void *self, const moe_plan **ret) {
     moe_int_guest_layer *l = self;
-    moe_int_reply reply;
+    moe_int_reply reply = {0};
     moe_status status = MOE_OK;
     if (!l->chosen) {
         status = moe_int_guest_layer_call(l, MOE_INT_SLOT_ROUTING, &reply);

@@ -128,7 +128,10 @@ int cli_check(int argc, char **argv) {
          "never sample the oracle, however long it takes"},
         {"mistrust", CLI_STRING, &o.selection.mistrust, "FILE",
          "a pass on a case of this list, which moeref selftest --mistrust wrote, is none"},
-        {"repeat", CLI_INT, &o.repeats, "N", "runs that must agree bit for bit (default 2)"},
+        {"repeat", CLI_INT, &o.repeats, "N",
+         "runs that must agree bit for bit (default 2); above 2 also calls in which memory must\n"
+         "                             not grow, however large the layer (default: 4, of small "
+         "ones)"},
         CLI_THREADS_OPTION(o.threads),
         CLI_ISOLATION_OPTIONS(o.isolation),
         {"coverage", CLI_FLAG, &o.coverage, NULL,

@@ -148,17 +148,19 @@ typedef struct moe_check_result {
 typedef struct moe_check_params {
     int64_t sample_above_flops; /* sample the oracle when a full one would need more model FLOPs; 0:
                                    default of 4e10; negative: never sample */
-    int32_t repeats;            /* runs compared bit for bit if deterministic; 0: default of 2 */
-    int32_t threads;            /* the oracle's; 0: all */
-    bool coverage;              /* count what the case decides */
-    bool must_decide;           /* and distrust it if it carries a feature that decides nothing */
-    const char *dump_dir;       /* on failure write inputs, outputs and the oracle into this folder
-                                   (moe_check_bundle); NULL: no */
-    int64_t map_tile;   /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
-                           until the map has at most MOE_MAP_COLUMNS columns */
-    const char *spec;   /* how the backend was opened, for the reproducing line; NULL: its name */
-    const char *recipe; /* whose rounding points the results must have (recipe.h); NULL: those of
-                           any recipe that explains them all, this project's own first */
+    int32_t repeats;      /* runs compared bit for bit if deterministic; 0: default of 2. Above
+                             2 memory must not grow over as many calls, however long they
+                             take; else over 4 short ones */
+    int32_t threads;      /* the oracle's; 0: all */
+    bool coverage;        /* count what the case decides */
+    bool must_decide;     /* and distrust it if it carries a feature that decides nothing */
+    const char *dump_dir; /* on failure write inputs, outputs and the oracle into this folder
+                             (moe_check_bundle); NULL: no */
+    int64_t map_tile;     /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
+                             until the map has at most MOE_MAP_COLUMNS columns */
+    const char *spec;     /* how the backend was opened, for the reproducing line; NULL: its name */
+    const char *recipe;   /* whose rounding points the results must have (recipe.h); NULL: those of
+                             any recipe that explains them all, this project's own first */
 } moe_check_params;
 
 /* Runs `problem` on `backend` and judges it. Returns MOE_OK whenever a verdict was reached (also

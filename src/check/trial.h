@@ -1,0 +1,30 @@
+/* A subject under one reading, while it is judged. */
+#ifndef MOE_CHECK_TRIAL_H
+#define MOE_CHECK_TRIAL_H
+
+#include "check/readings.h"
+#include "check/routing/routing.h"
+#include "check/subject/subject.h"
+#include "check/truth/truth.h"
+
+/* Everything that judging one subject needs. */
+typedef struct moe_int_trial {
+    const moe_int_subject *subject; /* `read`, once it is judged */
+    moe_int_reading reading;
+    moe_int_subject read;     /* the subject in the reading's arithmetic, */
+    moe_problem rounded;      /* with inputs as the reading has them, */
+    const moe_problem *given; /* which are made of these; NULL: they are these */
+    bool probing;             /* causes are not asked for */
+    const moe_log *log;
+    moe_check_result *result;
+    int64_t map_tile;
+    moe_int_routing routing;
+    moe_int_truth truth;
+    bool infinite_only; /* infinities went in, but no NaN */
+} moe_int_trial;
+
+/* Judges one tensor; what was found about its buffer before stays the first reason. `scan`: every
+ * element of a sampled tensor is looked at. */
+void moe_int_judge_tensor(moe_int_trial *b, moe_tensor_id id, const moe_tensor *got, bool scan);
+
+#endif
