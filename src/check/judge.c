@@ -3,6 +3,7 @@
 #include "check/bundle/bundle.h"
 #include "check/coverage/coverage.h"
 #include "check/explain/explain.h"
+#include "check/identity/identity.h"
 #include "check/precision.h"
 #include "check/readings.h"
 #include "check/trial.h"
@@ -114,10 +115,24 @@ static const moe_tensor_verdict *not_judged(const moe_check_result *r) {
     return NULL;
 }
 
-static void conclude(trial *b) {
+/* What the sample leaves out: held to what the subject itself made it of. Another choice of experts
+ * than the truth's has no such rows. */
+static moe_status judge_identities(trial *b, const moe_check_params *params) {
+    const moe_tensor_verdict *choice = moe_int_result_find(b->result, "topk_index");
+    if (!b->truth.sampled || (choice && choice->verdict == MOE_VERDICT_FAIL))
+        return MOE_OK;
+    moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
+    return moe_int_identities(b->subject, &rounding, b->routing.plan,
+                              moe_int_thread_count(params->threads), b->result);
+}
+
+static moe_status conclude(trial *b, const moe_check_params *params) {
     moe_check_result *r = b->result;
     const moe_tensor_verdict *wrong = first_failing(r);
     judge_stages(b);
+    moe_status status = judge_identities(b, params);
+    if (status)
+        return status;
     if (!wrong) /* what is asked for comes before what it is made of */
         wrong = first_failing(r);
     const moe_tensor_verdict *open = not_judged(r);
@@ -134,6 +149,7 @@ static void conclude(trial *b) {
         moe_int_result_set(r, MOE_VERDICT_AMBIGUOUS, "%lld tokens chose within the rounding margin",
                            (long long)r->ambiguous_tokens);
     }
+    return MOE_OK;
 }
 
 /* Where a failure begins, what explains it, and the evidence. */
@@ -279,8 +295,7 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     if (status)
         return status;
     judge_sums(b);
-    conclude(b);
-    return MOE_OK;
+    return conclude(b, params);
 }
 
 static void end(trial *b) {

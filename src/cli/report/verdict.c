@@ -119,6 +119,8 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     fprintf(to, "%-10s %s %s", moe_verdict_str(r->verdict), r->backend, r->case_name);
     if (r->sampled[0])
         fprintf(to, "  [sampled: %s]", r->sampled);
+    if (r->identities[0])
+        fprintf(to, "  [every element by identities: %s]", r->identities);
     if (r->verdict == MOE_VERDICT_AMBIGUOUS)
         fprintf(to, "  [%lld tokens inside the rounding margin]", (long long)r->ambiguous_tokens);
     fprintf(to, "\n");

@@ -147,7 +147,9 @@ typedef struct moe_check_result {
     char first_wrong_stage[24]; /* first failing tensor in the order of computation, "" if none */
     int64_t ambiguous_tokens;
     int64_t checked_elements;
-    char sampled[160]; /* what was sampled; "" when everything was compared */
+    char sampled[160];    /* what was sampled; "" when everything was compared */
+    char identities[208]; /* then: tensors of which every element was held to what the subject made
+                             it of, "H, A, Y, O; not: dH"; "" where none was asked for */
     moe_explanation explanation;
     int32_t arithmetic; /* moe_dtype whose gates judged, and why that one */
     char arithmetic_why[64];

@@ -1,0 +1,82 @@
+/* Faults that no sample reaches: 128 wrong tokens among those that are not sampled, one wrong
+ * column of an expert whose hidden units are not. Each must fail by an identity, in every type. */
+#include "check/judge.h"
+#include "check/verdict/result.h"
+#include "drawn.h"
+#include "moeref/reference.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+/* 32 experts, of which a sample takes 8 */
+#define LINE "T=300 d=24 n=12 E=32 K=2 renorm=1 seed=5"
+
+static const moe_dtype types[] = {MOE_F32, MOE_BF16, MOE_F16};
+enum { TYPES = sizeof types / sizeof *types };
+
+static float *at(const moe_tensor *t, int64_t i) {
+    cr_assert_eq(t->dtype, MOE_F32);
+    return (float *)t->data + i;
+}
+
+/* Swaps what two neighbouring columns hold, in `count` rows from `first` on, each `step` apart. */
+static void swap_columns(const moe_tensor *t, int64_t first, int64_t step, int64_t count) {
+    int64_t width = t->shape[t->ndim - 1];
+    for (int64_t i = 0; i < count; i++) {
+        float *row = at(t, (first + i * step) * width), kept = row[3];
+        row[3] = row[4];
+        row[4] = kept;
+    }
+}
+
+static moe_check_result *judge(moe_dtype arithmetic, moe_tensor_id wrong, int64_t first,
+                               int64_t step, int64_t count) {
+    moe_problem *p = drawn(LINE);
+    moe_reference_params play = {
+        .tokens = p->T, .precision = (int32_t)arithmetic, .threads = 1, .seed = p->seed};
+    moe_check_params params = {.threads = 1, .sample_above_flops = 1};
+    moe_reference_result *res = NULL;
+    moe_check_result *r = NULL;
+    cr_assert_eq(moe_reference_run(&p->layer, &p->in, &play, NULL, &res), MOE_OK);
+    swap_columns(&res->out.t[wrong], first, step, count);
+    cr_assert_eq(moe_int_result_create(p, "test", "--backend test", NULL, &r), MOE_OK);
+    moe_int_subject subject = {
+        .problem = p, .arithmetic = arithmetic, .got = res->out, .plan = res->plan};
+    cr_assert_eq(moe_int_judge(&subject, &params, NULL, r), MOE_OK);
+    moe_reference_result_destroy(&res);
+    moe_problem_destroy(&p);
+    return r;
+}
+
+static void expect(const moe_check_result *r, const char *name, const char *words) {
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s: %s", name, moe_verdict_str(r->verdict));
+    cr_expect(strstr(r->why, name) == r->why && strstr(r->why, words), "%s: '%s'", name, r->why);
+}
+
+Test(identity, right_results_pass) {
+    for (int i = 0; i < TYPES; i++) {
+        moe_check_result *r = judge(types[i], MOE_T_O, 0, 1, 0);
+        cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+        cr_expect_str_eq(r->identities, "H, A, Y, O, dXp, dW1, dW2; not: dS, dH, dX, dW_r");
+        moe_check_result_destroy(&r);
+    }
+}
+
+Test(identity, tokens_outside_the_sample) {
+    static const moe_tensor_id ids[] = {MOE_T_O, MOE_T_Y, MOE_T_A, MOE_T_H, MOE_T_DXP};
+    for (int i = 0; i < 5; i++) {
+        moe_tensor_id id = ids[i];
+        moe_check_result *r = judge(types[i % TYPES], id, 30, 2, 128);
+        expect(r, moe_tensor_name(id), "");
+        moe_check_result_destroy(&r);
+    }
+}
+
+Test(identity, an_expert_outside_the_sample) {
+    for (int i = 0; i < TYPES; i++) {
+        moe_check_result *r = judge(types[i], i ? MOE_T_DW1 : MOE_T_DW2, 17 * 24, 1, 24);
+        expect(r, i ? "dW1" : "dW2", "expert 17: the product with a random vector differs");
+        moe_check_result_destroy(&r);
+    }
+}
