@@ -102,9 +102,13 @@ moe_status experts_make_maps(Layer *layer, Experts *x);
 /* token_sums.cu: sums over all tokens, fp32. */
 /* Before the others; `height` is the most rows that a result has (its width is at most d). */
 moe_status prepare_token_sums(Layer *layer, int height);
-/* out[M][N] = a[T][M]^T b[T][N] */
-cudaError_t token_product(const Layer *layer, const void *a, int lda, int M, const void *b, int N,
-                          float *out);
+/* A split number is the sum of two 16-bit ones, the second half a row behind the first.
+ * out[M][N] = a[T][M]^T b[T][N] of a split a with rows of lda; lda of them must fit `height`. */
+cudaError_t split_token_product(const Layer *layer, const void *a, int lda, int M, const void *b,
+                                int N, float *out);
+/* out[width] = sum of split in[t] with rows of ld */
+cudaError_t split_token_column_sums(const Layer *layer, const void *in, int ld, int width,
+                                    float *out);
 /* out[width] = sum of weight[t] in[t]; weight NULL: 1 */
 cudaError_t token_column_sums(const Layer *layer, const void *in, int ld, int width,
                               const float *weight, float *out);

@@ -143,7 +143,6 @@ moe_status prepare_router(Layer *layer, const moe_tensors *params) {
     get.get(&layer->counts, (size_t)sort_chunks(layer->T) * outputs * 4, BUFFER_WORK);
     if (!(layer->use.pass & MOE_PASS_BWD))
         return get.status;
-    layer->dz_ld = 2 * ((layer->outputs + 7) / 8 * 8);
     get.get(&layer->dz, T * (size_t)layer->dz_ld * 2, BUFFER_WORK);
     get.get(&layer->dz_rows, (size_t)layer->dz_ld * 4, BUFFER_WORK);
     get.get(&layer->dx_router, T * (size_t)layer->desc.d * 4, BUFFER_WORK);
@@ -196,7 +195,7 @@ moe_status prepare_all(Layer *layer, const moe_tensors *params) {
         status = prepare_dense(layer);
     if (!status && layer->use.pass & MOE_PASS_BWD &&
         (!layer->use.plan_given || layer->desc.shared_gate))
-        status = prepare_token_sums(layer, layer->use.plan_given ? 1 : layer->outputs);
+        status = prepare_token_sums(layer, layer->use.plan_given ? 1 : layer->dz_ld);
     if (!status && !layer->use.plan_given)
         status = prepare_router(layer, params);
     if (!status && layer->desc.n_shared)
@@ -262,6 +261,7 @@ moe_status layer_prepare(void *device, const moe_layer_desc *desc, const moe_use
     layer->dtype = use->dtype;
     layer->T = (int)use->tokens;
     layer->outputs = (int)(desc->E + desc->n_zero);
+    layer->dz_ld = 2 * ((layer->outputs + 7) / 8 * 8);
     layer->act = {desc->act, (float)desc->act_alpha, (float)desc->act_limit};
     moe_status status = device_check(dev, cudaSetDevice(dev->index), "selecting the device");
     if (!status)

@@ -131,7 +131,7 @@ moe_status host_router_backward(Layer *layer) {
 }
 
 /* The router's part of dX is dz W_r; dW_r = dz^T X; db_r = sum dz. dz comes as the sum of two
- * 16-bit numbers: one alone would make the router's part of dX less accurate than the experts'. */
+ * 16-bit numbers: one alone would make the router's gradients less accurate than the experts'. */
 cudaError_t router_gradients(Layer *layer) {
     cudaStream_t stream = layer->dev->stream;
     const int d = (int)layer->desc.d;
@@ -141,11 +141,10 @@ cudaError_t router_gradients(Layer *layer) {
     to_x.out_f32 = 1;
     cudaError_t err = generic_gemm(layer->dtype, GENERIC_NN, &to_x, stream);
     if (err == cudaSuccess)
-        err =
-            token_product(layer, layer->dz, layer->dz_ld, layer->outputs, layer->x, d, layer->dw_r);
+        err = split_token_product(layer, layer->dz, layer->dz_ld, layer->outputs, layer->x, d,
+                                  layer->dw_r);
     if (err == cudaSuccess && layer->db_r)
-        err =
-            token_column_sums(layer, layer->dz, layer->dz_ld, layer->outputs, nullptr, layer->db_r);
+        err = split_token_column_sums(layer, layer->dz, layer->dz_ld, layer->outputs, layer->db_r);
     return err;
 }
 

@@ -10,20 +10,23 @@ namespace {
 
 constexpr int LEAST = 256; /* tokens of a slice */
 
-__global__ void sum_slices_kernel(const float *part, int slices, int64_t count, float *out) {
+/* out[i] = sum of part[s][i], and of part[s][low + i] where the second half of a split number has
+ * sums of its own there; low = 0: there is none. */
+__global__ void sum_slices_kernel(const float *part, int slices, int64_t stride, int64_t low,
+                                  int64_t count, float *out) {
     const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count)
         return;
     float sum = 0.f;
     for (int s = 0; s < slices; s++)
-        sum += part[s * count + i];
+        sum += low ? part[s * stride + i] + part[s * stride + low + i] : part[s * stride + i];
     out[i] = sum;
 }
 
-cudaError_t sum_slices(const Layer *layer, int64_t count, float *out) {
+cudaError_t sum_slices(const Layer *layer, int64_t stride, int64_t low, int64_t count, float *out) {
     const unsigned blocks = (unsigned)((count + 255) / 256);
     sum_slices_kernel<<<blocks, 256, 0, layer->dev->stream>>>(layer->slice_sums, layer->slices.E,
-                                                              count, out);
+                                                              stride, low, count, out);
     return cudaGetLastError();
 }
 
@@ -47,17 +50,26 @@ moe_status prepare_token_sums(Layer *layer, int height) {
     return status ? status : layer_upload(layer, r->offsets, offsets.data(), offsets.size() * 4);
 }
 
-cudaError_t token_product(const Layer *layer, const void *a, int lda, int M, const void *b, int N,
-                          float *out) {
-    GenericArgs g = GenericArgs::over_rows(&layer->slices, a, lda, M, b, N, layer->slice_sums);
+cudaError_t split_token_product(const Layer *layer, const void *a, int lda, int M, const void *b,
+                                int N, float *out) {
+    GenericArgs g = GenericArgs::over_rows(&layer->slices, a, lda, lda, b, N, layer->slice_sums);
     g.out_f32 = 1;
     cudaError_t err = generic_gemm(layer->dtype, GENERIC_TN, &g, layer->dev->stream);
-    return err == cudaSuccess ? sum_slices(layer, g.out_stride, out) : err;
+    if (err != cudaSuccess)
+        return err;
+    return sum_slices(layer, g.out_stride, (int64_t)lda / 2 * N, (int64_t)M * N, out);
+}
+
+cudaError_t split_token_column_sums(const Layer *layer, const void *in, int ld, int width,
+                                    float *out) {
+    cudaError_t err = column_sums(layer->dtype, &layer->slices, ld, in, ld, nullptr, nullptr,
+                                  layer->slice_sums, layer->dev->stream);
+    return err == cudaSuccess ? sum_slices(layer, ld, ld / 2, width, out) : err;
 }
 
 cudaError_t token_column_sums(const Layer *layer, const void *in, int ld, int width,
                               const float *weight, float *out) {
     cudaError_t err = column_sums(layer->dtype, &layer->slices, width, in, ld, nullptr, weight,
                                   layer->slice_sums, layer->dev->stream);
-    return err == cudaSuccess ? sum_slices(layer, width, out) : err;
+    return err == cudaSuccess ? sum_slices(layer, width, 0, width, out) : err;
 }

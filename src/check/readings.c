@@ -8,8 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A relative error that no choice of rounding points makes. */
-#define HOPELESS 0.25
+/* A relative error that no choice of rounding points makes in what may be stored in 16 bits only by
+ * name (--recipe transformers); in all else that is a multiple of the widest gate, which all
+ * recipes share. */
+#define HOPELESS       0.25
+#define HOPELESS_GATES 4
 
 bool moe_int_is_low(moe_dtype arithmetic) {
     return arithmetic == MOE_BF16 || arithmetic == MOE_F16;
@@ -91,6 +94,17 @@ static bool passes(reader *k, moe_dtype arithmetic, uint32_t points) {
            k->again.verdict <= MOE_VERDICT_AMBIGUOUS;
 }
 
+static double hopeless_of(const char *name) {
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        bool router = id == MOE_T_LOGITS || id == MOE_T_S || id == MOE_T_DS || id == MOE_T_DW_R ||
+                      id == MOE_T_DB_R;
+        double gate = moe_gate_for((moe_tensor_id)id, MOE_BF16).nmse;
+        if (strcmp(moe_tensor_name((moe_tensor_id)id), name) == 0)
+            return router || gate <= 0 ? HOPELESS : HOPELESS_GATES * gate;
+    }
+    return HOPELESS;
+}
+
 /* Can rounding be why it failed? Not where numbers are missing. Where inputs lose digits anything
  * else may be, from the choice of experts on; else no error is that large, and experts are right.
  */
@@ -102,7 +116,7 @@ static bool may_be_rounding(const moe_check_result *r, const moe_problem *proble
             continue;
         if (v->bad_elements > 0)
             return false;
-        hopeless |= !(v->nmse < HOPELESS) || strcmp(v->name, "topk_index") == 0;
+        hopeless |= !(v->nmse < hopeless_of(v->name)) || strcmp(v->name, "topk_index") == 0;
     }
     return !hopeless || moe_int_problem_rounds(problem, MOE_BF16);
 }

@@ -4,8 +4,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
-enum { MOE_INT_CANARY_BYTES = 4096 };
+/* The pattern repeats after 256 bytes. */
+enum { MOE_INT_CANARY_BYTES = 4096, MOE_INT_CANARY_PERIOD = 256 };
 
 /* No two neighbouring bytes are alike, so that neither a fill nor a shifted copy passes. */
 static inline unsigned char moe_int_canary_at(size_t i) {
@@ -13,15 +15,18 @@ static inline unsigned char moe_int_canary_at(size_t i) {
 }
 
 static inline void moe_int_canary_set(unsigned char *zone) {
-    for (size_t i = 0; i < MOE_INT_CANARY_BYTES; i++)
+    for (size_t i = 0; i < MOE_INT_CANARY_PERIOD; i++)
         zone[i] = moe_int_canary_at(i);
+    for (size_t i = MOE_INT_CANARY_PERIOD; i < MOE_INT_CANARY_BYTES; i += MOE_INT_CANARY_PERIOD)
+        memcpy(zone + i, zone, MOE_INT_CANARY_PERIOD);
 }
 
 static inline bool moe_int_canary_is_whole(const unsigned char *zone) {
-    for (size_t i = 0; i < MOE_INT_CANARY_BYTES; i++)
+    for (size_t i = 0; i < MOE_INT_CANARY_PERIOD; i++)
         if (zone[i] != moe_int_canary_at(i))
             return false;
-    return true;
+    return memcmp(zone, zone + MOE_INT_CANARY_PERIOD,
+                  MOE_INT_CANARY_BYTES - MOE_INT_CANARY_PERIOD) == 0;
 }
 
 #endif

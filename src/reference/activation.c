@@ -2,8 +2,8 @@
 #include "core/closed.h"
 
 static real sigmoid(real x) {
-    return x >= 0 ? 1 / (1 + MOE_REAL_FN(exp)(-x))
-                  : MOE_REAL_FN(exp)(x) / (1 + MOE_REAL_FN(exp)(x));
+    real e = MOE_REAL_FN(exp)(x >= 0 ? -x : x);
+    return (x >= 0 ? 1 : e) / (1 + e);
 }
 
 /* Standard normal distribution and density, for gelu(x) = x Phi(x). */
@@ -86,7 +86,7 @@ static real kept_factor(const moe_layer_desc *desc, real gate, moe_dtype inner) 
 /* Its gradient from dphi, as autograd adds it up: once for the factor, once for the sigmoid. */
 static real kept_gradient(const moe_layer_desc *desc, real gate, real dphi, moe_dtype inner) {
     real slope, alpha = (real)desc->act_alpha;
-    if (inner == MOE_F64 || desc->act != MOE_ACT_SWIGLU_CLAMP) {
+    if (desc->act != MOE_ACT_SWIGLU_CLAMP) {
         nonlinearity(desc, gate, &slope);
         return dphi * slope;
     }
@@ -110,16 +110,34 @@ void act_forward_in(const moe_layer_desc *desc, int32_t layout, int64_t n, moe_d
     }
 }
 
-void act_backward_in(const moe_layer_desc *desc, int32_t layout, int64_t n, moe_dtype inner,
-                     const real *h, const real *da, real *dh) {
+real act_unit(const moe_layer_desc *desc, const real *h, real da, real *dh) {
     real slope;
     if (!moe_act_is_gated(desc->act)) {
-        for (int64_t j = 0; j < n; j++) {
-            nonlinearity(desc, h[j], &slope);
-            dh[j] = da[j] * slope;
-        }
-        return;
+        real a = nonlinearity(desc, h[0], &slope);
+        dh[0] = da * slope;
+        return a;
     }
+    glu v = glu_load(desc, h[0], h[1]);
+    real phi = nonlinearity(desc, v.gate, &slope), up = v.up + v.up_offset;
+    dh[0] = v.gate_inside ? da * up * slope : 0;
+    dh[1] = v.up_inside ? da * phi : 0;
+    return phi * up;
+}
+
+void act_backward_in(const moe_layer_desc *desc, int32_t layout, int64_t n, moe_dtype inner,
+                     const real *h, const real *da, real *dh) {
+    const bool gated = moe_act_is_gated(desc->act);
+    for (int64_t j = 0; j < n && !gated; j++)
+        act_unit(desc, &h[j], da[j], &dh[j]);
+    for (int64_t j = 0; j < n && gated && inner == MOE_F64; j++) {
+        int64_t g = moe_h_column(layout, n, 2 * n, j, 0), u = moe_h_column(layout, n, 2 * n, j, 1);
+        real unit[2];
+        act_unit(desc, (const real[]){h[g], h[u]}, da[j], unit);
+        dh[g] = unit[0];
+        dh[u] = unit[1];
+    }
+    if (!gated || inner == MOE_F64)
+        return;
     for (int64_t j = 0; j < n; j++) {
         int64_t g = moe_h_column(layout, n, 2 * n, j, 0), u = moe_h_column(layout, n, 2 * n, j, 1);
         glu v = glu_load(desc, h[g], h[u]);

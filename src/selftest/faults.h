@@ -127,8 +127,8 @@
     F(sigmoid_as_softmax, "score", SIGMOID, ANY_, "score_other", "", "softmax in place of sigmoid") \
     F(groups_ignored, "choice", GROUPS, ANY_, "groups_missing", "", "top-K of all experts, groups ignored") \
     F(groups_masked_zero, "choice", GROUPS_FULL, ANY_, "groups_zero", "", "scores of other groups are 0, not -inf") \
-    F(group_by_best, "choice", GROUPS, ANY_, "", "", "a group counts by its best expert alone") \
-    F(group_by_sum, "choice", GROUPS, ANY_, "", "", "a group counts by all of its experts") \
+    F(group_by_best, "choice", GROUPS, ANY_, "groups_score", "", "a group counts by its best expert alone") \
+    F(group_by_sum, "choice", GROUPS, ANY_, "groups_score", "", "a group counts by all of its experts") \
     F(group_one_less, "choice", GROUPS, ANY_, "groups_number", "", "one group too few") \
     F(ties_to_higher, "choice", TIES, ANY_ | TIE_, "ties_high", "", "ties go to the higher expert") \
     F(lowest_chosen, "choice", PLAIN, ANY_, "choose_lowest", "", "the worst experts are chosen") \
@@ -144,8 +144,8 @@
     F(router_bias_missing, "router", R_BIAS, ANY_, "router_bias_missing", "", "logits without b_r") \
     F(logit_of_neighbour, "router", RAW, ANY_, "repeated_columns", "", "logit 3 is logit 2") \
     F(k_tail_logits, "router", RAW, ANY_, "k_block_dropped router_k_dropped", "", "the last 16 inputs of the router are dropped") \
-    F(logits_told_bf16, "precision", RAW, ANY_, "stored_narrow router_narrow", "", "logits rounded to bf16 when handed out") \
-    F(weights_told_bf16, "precision", PLAIN, ANY_, "stored_narrow router_narrow", "", "weights rounded to bf16 when handed out") \
+    F(logits_told_bf16, "precision", RAW, ANY_, "stored_narrow router_narrow", "looks rounded to bf16", "logits rounded to bf16 when handed out") \
+    F(weights_told_bf16, "precision", PLAIN, ANY_, "stored_narrow router_narrow", "looks rounded to bf16", "weights rounded to bf16 when handed out") \
     /* activations */ \
     F(gate_up_swapped, "activation", RAW, ANY_, "gate_up_swapped halves_swapped", "", "gate and up swapped") \
     F(interleaved_as_concat, "activation", INTERLEAVED, ANY_, "layout_read layout_mixed", "", "interleaved read as concat") \
@@ -199,7 +199,7 @@
     F(accumulate_bf16_dW, "precision", LONG, ANY_, "operands_narrow stored_narrow", "", "sums of dW1 and dW2 in bf16 between blocks of 16") \
     F(accumulate_bf16_dX, "precision", DEEP, ANY_, "operands_narrow stored_narrow", "", "sums of dX~ in bf16 between blocks of 16") \
     F(tf32, "precision", RAW, FP32_, "operands_narrow", "", "TF32 operands") \
-    F(combine_bf16, "precision", SLOTS, ANY_, "stored_narrow operands_narrow", "", "sums over a token's experts in bf16") \
+    F(combine_bf16, "precision", SLOTS, ANY_, "stored_narrow operands_narrow", "added in fp32", "sums over a token's experts in bf16") \
     F(dX_bf16_sums, "precision", SLOTS, ANY_, "stored_narrow operands_narrow", "", "sums of dX in bf16") \
     F(dz_bf16, "precision", PLAIN, FP32_, "stored_narrow", "", "gradients of logits in bf16") \
     F(dS_told_bf16, "precision", GIVEN, FP32_, "stored_narrow", "", "dS rounded to bf16 when handed out") \
@@ -214,8 +214,8 @@
     F(rows_over_128_dropped, "rows", HOT, ANY_, "tail_dropped zero_rows", "", "rows beyond the first 128 of an expert are dropped") \
     F(last_expert_dropped, "rows", PLAIN, ANY_, "expert_skipped zero_rows", "", "the last expert is not computed") \
     F(rows_shifted, "rows", PLAIN, ANY_, "moved_rows", "", "rows of an expert are shifted by one") \
-    F(row_of_next_expert, "rows", PLAIN, ANY_, "moved_rows", "", "an expert's last row is the next one's first token") \
-    F(tail_of_next_expert, "rows", PLAIN, ANY_, "moved_rows", "", "expert 3's tail rows are the next one's tokens") \
+    F(row_of_next_expert, "rows", PLAIN, ANY_, "moved_rows next_rows", "", "an expert's last row is the next one's first token") \
+    F(tail_of_next_expert, "rows", PLAIN, ANY_, "moved_rows next_rows", "", "expert 3's tail rows are the next one's tokens") \
     F(gather_off_by_one, "rows", PLAIN, ANY_, "moved_rows token_neighbour", "", "the next token is gathered") \
     F(row_overflow, "rows", PLAIN, ANY_, "moved_rows", "", "an offset in Y overflows: later rows are the first ones") \
     /* columns */ \

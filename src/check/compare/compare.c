@@ -1,8 +1,8 @@
-/* Two tensors against each other under a gate. Sums are kept in double per group (token, pair row
- * or expert) in a fixed order; every comparison is written so that NaN fails it. */
+/* Two tensors against each other under a gate, group by group (token, pair row or expert), tile by
+ * tile and as a whole; every comparison is written so that NaN fails it. */
 #include "check/compare/compare.h"
+#include "check/compare/scan.h"
 #include "check/errors/errors.h"
-#include "check/subject/guard.h"
 #include "check/verdict/result.h"
 #include "route/route.h"
 
@@ -11,128 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 256, TILE = 128 };
-
-typedef struct scan {
-    const moe_int_comparison *c;
-    moe_int_layout layout;
-    moe_gate gate;
-    moe_int_group *groups;
-    moe_int_group total;
-    moe_int_rounding rounding;
-    double worst_size; /* |z|, or |d| without variance, of the worst element */
-    int64_t unwritten, swallowed;
-    bool any_bad; /* some element is not a number where one is due, or one where none is */
-    moe_tensor_verdict *v;
-} scan;
+enum { TILE = 128 };
 
 static double ratio(double error, double reference) {
     return error == 0 ? 0 : error / reference;
-}
-
-static void note_worst(scan *s, const moe_int_element *x, double size) {
-    if (!(size > s->worst_size))
-        return;
-    s->worst_size = size;
-    const moe_tensor *whole = s->c->whole ? s->c->whole : s->c->got;
-    s->v->worst_ndim = whole->ndim;
-    moe_int_unravel(whole, moe_int_layout_flat(&s->layout, x->g, x->col), s->v->worst_index);
-    s->v->worst_expert = moe_int_layout_expert(&s->layout, s->c->plan, x->g);
-    s->v->got = x->got;
-    s->v->want = x->want;
-}
-
-/* An element that is not a number where one is due outweighs every finite error. */
-static void note_bad(scan *s, const moe_int_element *x) {
-    if (s->any_bad)
-        return;
-    s->any_bad = true;
-    s->worst_size = -1;
-    note_worst(s, x, INFINITY);
-}
-
-moe_int_fate moe_int_count(const moe_int_comparison *c, const moe_int_rounding *rounding,
-                           const moe_int_element *x, moe_int_group *group, double *ret_size) {
-    bool poison = isnan(x->got) && moe_int_is_poison(c->got, x->at);
-    moe_int_due due = moe_int_due_of(c, x->want, x->var);
-    bool swallowed = due == MOE_INT_DUE_NOT_FINITE && isfinite(x->got);
-    if (poison || swallowed || (due == MOE_INT_DUE_NUMBER && !isfinite(x->got))) {
-        group->bad++;
-        return poison ? MOE_INT_UNWRITTEN : swallowed ? MOE_INT_SWALLOWED : MOE_INT_NOT_A_NUMBER;
-    }
-    if (!isfinite(x->want) || !isfinite(x->var))
-        return MOE_INT_NO_TRUTH;
-    double d = x->got - x->want, size = fabs(d);
-    group->n++;
-    group->d2 += d * d;
-    group->r2 += x->want * x->want;
-    group->off += d != 0;
-    group->nonzero += x->want != 0;
-    if (c->variance) {
-        double expected = moe_int_result_variance(rounding, x->want, x->var);
-        size = d == 0 ? 0 : size / sqrt(expected); /* x / 0 is infinitely wrong */
-        group->e2 += expected;
-        group->e4 += expected * expected;
-        group->z2 += size * size;
-        group->max_z = fmax(group->max_z, size);
-    }
-    *ret_size = size;
-    return MOE_INT_COUNTED;
-}
-
-static void scan_element(void *user, const moe_int_element *x) {
-    scan *s = user;
-    double size = 0;
-    switch (moe_int_count(s->c, &s->rounding, x, &s->groups[x->g], &size)) {
-    case MOE_INT_UNWRITTEN:
-        s->unwritten++;
-        note_bad(s, x);
-        break;
-    case MOE_INT_SWALLOWED:
-        s->swallowed++;
-        note_bad(s, x);
-        break;
-    case MOE_INT_NOT_A_NUMBER:
-        note_bad(s, x);
-        break;
-    case MOE_INT_NO_TRUTH:
-        s->v->not_compared++;
-        break;
-    case MOE_INT_COUNTED:
-        s->v->max_abs = fmax(s->v->max_abs, fabs(x->got - x->want));
-        if (!s->any_bad)
-            note_worst(s, x, size);
-        break;
-    }
-}
-
-void moe_int_each_element(const moe_int_comparison *c, const moe_int_layout *layout, int64_t g,
-                          moe_int_element_fn each, void *user) {
-    double got[CHUNK], want[CHUNK], var[CHUNK] = {0};
-    for (int64_t col = 0; col < layout->width; col += CHUNK) {
-        int64_t at = g * layout->width + col;
-        int64_t n = layout->width - col < CHUNK ? layout->width - col : CHUNK;
-        moe_int_load(c->got, at, n, got);
-        moe_int_load(c->want, at, n, want);
-        if (c->variance)
-            moe_int_load(c->variance, at, n, var);
-        for (int64_t i = 0; i < n; i++)
-            each(user, &(moe_int_element){g, col + i, at + i, got[i], want[i], var[i]});
-    }
-}
-
-static void scan_group(scan *s, int64_t g) {
-    const moe_int_comparison *c = s->c;
-    moe_int_group *group = &s->groups[g];
-    moe_int_each_element(c, &s->layout, g, scan_element, s);
-    s->v->max_z = fmax(s->v->max_z, group->max_z);
-    double sources = (double)moe_int_layout_sources(&s->layout, c->id, c->desc, c->plan, g);
-    /* the error of a stored dA weighs in by squares of products of two normal values: 1/9 */
-    if (c->points & MOE_POINT_DA)
-        sources = fmax(sources / 3, 1);
-    group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
-    if (c->rows && c->id == MOE_T_DX)
-        group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
 }
 
 void moe_int_group_add(moe_int_group *sum, const moe_int_group *g) {
@@ -186,7 +68,7 @@ typedef struct over_gate {
     bool group, tile, rms;
 } over_gate;
 
-static void judge_group(scan *s, int64_t g, over_gate *over) {
+static void judge_group(moe_int_scan *s, int64_t g, over_gate *over) {
     const moe_int_group *group = &s->groups[g];
     double nmse = exactly_zero(group) && group->off ? INFINITY : ratio(group->d2, group->r2);
     bool fails = s->gate.group_nmse > 0 && !moe_int_group_passes(group, s->gate.group_nmse);
@@ -206,7 +88,7 @@ static void judge_group(scan *s, int64_t g, over_gate *over) {
 }
 
 /* First group after the tile that starts at g: 128 rows, not across an expert's boundary. */
-static int64_t tile_end(const scan *s, int64_t g) {
+static int64_t tile_end(const moe_int_scan *s, int64_t g) {
     int64_t end = g + TILE;
     if (s->layout.by == MOE_INT_BY_PAIR && s->c->plan) {
         int64_t e = moe_int_plan_expert_of(s->c->plan, g);
@@ -216,7 +98,7 @@ static int64_t tile_end(const scan *s, int64_t g) {
     return end < s->layout.groups ? end : s->layout.groups;
 }
 
-static void judge_tiles(scan *s, over_gate *over) {
+static void judge_tiles(moe_int_scan *s, over_gate *over) {
     for (int64_t g = 0; g < s->layout.groups;) {
         moe_int_group tile = {0};
         int64_t first = g, end = tile_end(s, g);
@@ -237,7 +119,7 @@ static const char *group_word(moe_int_grouping by) {
 }
 
 /* Where no correct kernel can err every bit counts. */
-static void judge_exact(const scan *s) {
+static void judge_exact(const moe_int_scan *s) {
     moe_tensor_verdict *v = s->v;
     char at[64] = "";
     int used = 0;
@@ -252,7 +134,7 @@ static void judge_exact(const scan *s) {
 }
 
 /* The first gate that fails, most telling first. */
-static void judge_gates(scan *s, const over_gate *over) {
+static void judge_gates(moe_int_scan *s, const over_gate *over) {
     moe_tensor_verdict *v = s->v;
     const char *dtype = moe_dtype_name(s->c->in_fp32 ? MOE_F32 : s->c->arithmetic);
     const char *word = group_word(s->layout.by);
@@ -287,7 +169,7 @@ static void judge_gates(scan *s, const over_gate *over) {
                            dtype);
 }
 
-static void judge(scan *s) {
+static void judge(moe_int_scan *s) {
     moe_tensor_verdict *v = s->v;
     over_gate over = {0};
     for (int64_t g = 0; g < s->layout.groups; g++) {
@@ -333,7 +215,7 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
                            moe_tensor_shape_str(c->want, want, sizeof want));
         return;
     }
-    scan s = {.c = c, .v = ret, .worst_size = -1};
+    moe_int_scan s = {.c = c, .v = ret, .worst_size = -1};
     s.rounding = rounding_of(c);
     s.layout = c->layout ? *c->layout : moe_int_layout_of(c->id, c->got);
     s.gate = c->in_fp32 ? moe_int_gate_in_fp32() : moe_gate_for(c->id, c->arithmetic);
@@ -355,7 +237,7 @@ void moe_int_compare(const moe_int_comparison *c, moe_tensor_verdict *ret) {
         return;
     }
     for (int64_t g = 0; g < s.layout.groups; g++)
-        scan_group(&s, g);
+        moe_int_scan_group(&s, g);
     judge(&s);
     moe_int_judge_type(&settled, ret);
     free(s.groups);

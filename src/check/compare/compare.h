@@ -1,6 +1,6 @@
-/* Two tensors against each other under a gate: compare.c counts, gates.c holds the limits, due.c
- * says what must not be finite. Where an error is: profile.c adds up, map.c draws, where.c says and
- * sets.c words. */
+/* Two tensors against each other under a gate: scan.c counts, compare.c judges, gates.c holds the
+ * limits, due.c says what must not be finite. Where an error is: profile.c adds up, map.c draws,
+ * where.c says and sets.c words. */
 #ifndef MOE_CHECK_COMPARE_COMPARE_H
 #define MOE_CHECK_COMPARE_COMPARE_H
 
@@ -54,7 +54,7 @@ typedef enum moe_int_due {
 } moe_int_due;
 moe_int_due moe_int_due_of(const moe_int_comparison *c, double want, double variance);
 
-/* One group's sums; compare.c fills an array of them, where.c reads it. */
+/* One group's sums; scan.c fills an array of them, where.c reads it. */
 typedef struct moe_int_group {
     double d2, r2; /* sum of (got - want)^2, of want^2 */
     double e2;     /* sum of d^2 that a correct kernel makes (0 without variance) */

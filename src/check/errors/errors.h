@@ -44,7 +44,10 @@ moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points);
 /* What storing v adds, in units of u^2/3; an exact 0 is stored exactly. */
 double moe_int_stored(const moe_int_rounding *r, double v);
 /* Variance of a result v, V before it was stored; no longer in units of u^2/3. */
-double moe_int_result_variance(const moe_int_rounding *r, double v, double before);
+static inline double moe_int_result_variance(const moe_int_rounding *r, double v, double before) {
+    double square = v * v, stored = square > r->result_least2 ? square : r->result_least2;
+    return r->u2 * before + r->result_u2 * (v == 0 ? 0 : stored);
+}
 /* What storing v adds where the recipe stores it, else 0. */
 double moe_int_stored_at(const moe_int_rounding *r, moe_point point, double v);
 /* `times` where the recipe has the point, else 0. */

@@ -4,6 +4,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 static double least_normal(moe_dtype dtype) {
     switch ((int)dtype) {
@@ -43,10 +44,6 @@ double moe_int_stored(const moe_int_rounding *r, double v) {
     return v == 0 ? 0 : square > r->least2 ? square : r->least2;
 }
 
-double moe_int_result_variance(const moe_int_rounding *r, double v, double before) {
-    return r->u2 * before + r->result_u2 * (v == 0 ? 0 : fmax(v * v, r->result_least2));
-}
-
 double moe_int_at(const moe_int_rounding *r, moe_point point, double times) {
     return r->points & (uint32_t)point ? times : 0;
 }
@@ -76,7 +73,7 @@ static double kink_distance(const moe_layer_desc *desc, int part, double h, doub
 }
 
 static void act_gradient(const moe_layer_desc *desc, const double *h, double da, double *ret) {
-    moe_int_act_backward_f64(desc, MOE_GLU_CONCAT, 1, h, &da, ret);
+    moe_int_act_unit_f64(desc, h, da, ret);
 }
 
 /* The larger slope of dh[k] below low and above high, between which the kink lies. */
@@ -117,18 +114,14 @@ static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, i
  * kink that rounding may reach. */
 static void secants(const moe_layer_desc *desc, const moe_int_unit *u, int k, double deviation,
                     bool backward, double *ret_a, double *ret_dh) {
-    double low[2] = {u->h[0], u->h[1]}, high[2] = {u->h[0], u->h[1]}, below, above;
+    double low[2] = {u->h[0], u->h[1]}, high[2] = {u->h[0], u->h[1]};
     double step = fmax(3 * deviation, 1e-6 * (1 + fabs(u->h[k]))), down[2] = {0}, up[2] = {0};
     low[k] -= step;
     high[k] += step;
-    moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, low, &below);
-    moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, high, &above);
+    double below = moe_int_act_unit_f64(desc, low, u->da, down);
+    double above = moe_int_act_unit_f64(desc, high, u->da, up);
     *ret_a = (above - below) / (2 * step);
-    if (!backward)
-        return;
-    act_gradient(desc, low, u->da, down);
-    act_gradient(desc, high, u->da, up);
-    for (int i = 0; i < u->parts; i++)
+    for (int i = 0; backward && i < u->parts; i++)
         ret_dh[i] = (up[i] - down[i]) / (2 * step);
 }
 
@@ -182,8 +175,8 @@ static void sigmoid_errors(const moe_layer_desc *desc, const moe_int_rounding *r
 
 void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
                          moe_int_unit *u) {
-    double slope[2] = {0};
-    moe_int_act_forward_f64(desc, MOE_GLU_CONCAT, 1, u->h, &u->a);
+    double slope[2] = {0}, dh[2] = {0};
+    u->a = moe_int_act_unit_f64(desc, u->h, u->da, dh);
     /* phi(g) and its slope, x times what underflows, may lie below the normal numbers of fp32 */
     double up = factor_of_up(desc, u), size = 1 + fabs(u->h[0]);
     double least = r->eval_least2 * size * size, da2 = u->da * u->da;
@@ -191,7 +184,7 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
     u->va = u->a == 0 ? 0 : r->eval * fmax(u->a * u->a, up * up * least);
     if (backward) {
         act_gradient(desc, u->h, 1, slope);
-        act_gradient(desc, u->h, u->da, u->dh);
+        memcpy(u->dh, dh, sizeof dh);
         for (int i = 0; i < 2 && i < u->parts; i++)
             u->vdh[i] = slope[i] * slope[i] * u->vda +
                         (u->dh[i] == 0 ? 0 : r->eval * fmax(u->dh[i] * u->dh[i], floors[i]));

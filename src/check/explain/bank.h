@@ -43,6 +43,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     /* the choice of experts */                                                                   \
     CHANGE(ties_high, "ties go to the higher expert index")                                       \
     CHANGE(groups_zero, "groups are masked with 0, not with -inf")                                \
+    CHANGE(groups_score, "a group counts by other experts than its two best")                     \
     CHANGE(groups_missing, "groups do not limit the choice of experts")                           \
     CHANGE(select_bias_missing, "the selection bias is not added for the choice")                 \
     CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
@@ -91,6 +92,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(bias_twice, "biases are added twice")                                                  \
     CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
     CHANGE(token_neighbour, "a neighbouring token is gathered")                                   \
+    CHANGE(next_rows, "ends of experts' rows are gathered from the next expert's")                \
     CHANGE(w1_transposed, "W1 is read transposed")                                                \
     CHANGE(w2_transposed, "W2 is read transposed")                                                \
     CHANGE(k_block_dropped, "the last block of a product's sum is left out")                      \

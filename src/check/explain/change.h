@@ -71,7 +71,9 @@ enum {
     MOE_INT_GATE_LINEAR = 1 << 22, /* the shared gate's logit for its sigmoid */
     MOE_INT_GATE_SLOPE = 1 << 23,  /* its slope without (1 - g) */
     MOE_INT_SHARED_INTERLEAVED = 1 << 24,
-    MOE_INT_DROP_FIRST = 1 << 25 /* `drop` is of the first elements, not of the last */
+    MOE_INT_DROP_FIRST = 1 << 25, /* `drop` is of the first elements, not of the last */
+    MOE_INT_NO_B1_GATE = 1 << 26, /* b1 on the ups alone */
+    MOE_INT_NO_B1_UP = 1 << 27    /* and on the gates alone */
 };
 
 /* A score's slope in the backward pass. */
@@ -109,6 +111,9 @@ typedef struct moe_int_change {
     int64_t bias_shift;     /* expert e has the biases of expert e + this */
     double bias_factor;
     int64_t gather_X, gather_dO; /* a row's token is t + this (mod T) */
+    /* An expert's rows after its last whole tile of this (1: its last row) are of the tokens that
+     * the next expert has at the same place (its first); of all experts, or of one. */
+    int64_t beyond, beyond_expert;
     /* Pairs that are not added: those of this expert (-1: none), each expert's last rows mod
      * `tail`, its first, its last row. */
     int64_t skip_expert, tail;

@@ -94,35 +94,48 @@ bool moe_int_change_ties_high(const moe_int_scene *s, int64_t trial, moe_int_cha
     return !status && moe_int_reweigh(c);
 }
 
-/* A group's two best scores together. */
-static double group_score(const double *score, int64_t size) {
+/* A group's `count` best scores together. */
+static double group_score(const double *score, int64_t size, int64_t count) {
+    double sum = 0;
     int32_t two[2];
-    int64_t found = moe_int_topk(score, NULL, size, 2, two);
-    return score[two[0]] + (found > 1 ? score[two[1]] : 0);
+    if (count >= size) {
+        for (int64_t i = 0; i < size; i++)
+            sum += score[i];
+        return sum;
+    }
+    int64_t found = moe_int_topk(score, NULL, size, count, two);
+    for (int64_t i = 0; i < found; i++)
+        sum += score[two[i]];
+    return sum;
 }
 
-/* One token's scores with 0 in the groups that are out. */
-static void mask_with_zero(const moe_router_desc *r, int64_t R, double *score, double *group) {
+/* A group router as it might be written otherwise. */
+typedef struct group_rule {
+    int64_t best; /* experts that a group counts by: 1, 2, or all */
+    double mask;  /* score of experts of the groups that are out */
+} group_rule;
+
+/* One token's scores with the mask in the groups that are out. */
+static void mask_groups(const moe_router_desc *r, const group_rule *rule, int64_t R, double *score,
+                        double *group) {
     int32_t kept[256];
     unsigned char in[256] = {0};
     int64_t size = R / r->groups;
     for (int64_t g = 0; g < r->groups; g++)
-        group[g] = group_score(score + g * size, size);
+        group[g] = group_score(score + g * size, size, rule->best);
     int64_t n = moe_int_topk(group, NULL, r->groups, r->topk_groups, kept);
     for (int64_t i = 0; i < n; i++)
         in[kept[i]] = 1;
     for (int64_t e = 0; e < R; e++)
         if (!in[e / size])
-            score[e] = 0;
+            score[e] = rule->mask;
 }
 
-bool moe_int_change_groups_zero(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                moe_int_finding *f) {
+static bool reroute_groups(const moe_int_scene *s, const group_rule *rule, moe_int_change *c) {
     const moe_router_desc *r = &layer_of(s)->router;
     const moe_problem *p = s->evidence->problem;
     int64_t R = c->plan->n_experts, K = c->desc.K;
-    (void)f;
-    if (trial > 0 || !c->logits || r->select != MOE_SELECT_GROUP_TOPK || r->groups > 256)
+    if (!c->logits || r->select != MOE_SELECT_GROUP_TOPK || r->groups > 256)
         return false;
     double *score = malloc((size_t)(p->T * R + r->groups) * sizeof *score),
            *b = moe_int_selection_bias(s);
@@ -133,7 +146,7 @@ bool moe_int_change_groups_zero(const moe_int_scene *s, int64_t trial, moe_int_c
     if (!status)
         moe_route_selection_scores(&c->desc, p->T, c->logits, b, score);
     for (int64_t t = 0; !status && t < p->T; t++) {
-        mask_with_zero(r, R, score + t * R, score + p->T * R);
+        mask_groups(r, rule, R, score + t * R, score + p->T * R);
         int64_t n = moe_int_topk(score + t * R, NULL, R, K, best);
         for (int64_t k = 0; !status && k < n; k++)
             status = moe_int_pairs_add(&pairs, t, best[k]);
@@ -148,6 +161,21 @@ bool moe_int_change_groups_zero(const moe_int_scene *s, int64_t trial, moe_int_c
     free(best);
     free(b);
     return !status && moe_int_reweigh(c);
+}
+
+bool moe_int_change_groups_zero(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                moe_int_finding *f) {
+    const group_rule rule = {.best = 2, .mask = 0};
+    (void)f;
+    return trial == 0 && reroute_groups(s, &rule, c);
+}
+
+/* By its best expert alone, or by all of them. */
+bool moe_int_change_groups_score(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    const group_rule rule = {.best = trial ? INT64_MAX : 1, .mask = -INFINITY};
+    moe_int_finding_say(f, trial ? ": all of its experts" : ": its best one alone");
+    return trial < 2 && reroute_groups(s, &rule, c);
 }
 
 bool moe_int_change_groups_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -213,18 +241,46 @@ bool moe_int_change_groups_number(const moe_int_scene *s, int64_t trial, moe_int
     return done;
 }
 
-/* Never, a token early, a token late. */
+/* The choice of the same router that sees the tokens from the last to the first. */
+static bool reroute_backwards(const moe_int_scene *s, const double *b, moe_int_change *c) {
+    const moe_problem *p = s->evidence->problem;
+    int64_t T = p->T, R = c->plan->n_experts;
+    double *z = c->logits ? malloc((size_t)(T * R) * sizeof *z) : NULL;
+    int64_t *order = malloc((size_t)T * sizeof *order);
+    moe_plan *reversed = NULL, *plan = NULL;
+    bool done = z && order;
+    for (int64_t t = 0; done && t < T; t++) {
+        order[t] = T - 1 - t;
+        memcpy(z + t * R, c->logits + order[t] * R, (size_t)R * sizeof *z);
+    }
+    done = done && !moe_route(&c->desc, T, z, b, p->seed, NULL, &reversed) &&
+           !moe_plan_subset(reversed, order, T, &plan);
+    if (done)
+        take_choice(plan, c);
+    moe_plan_destroy(&reversed);
+    free(order);
+    free(z);
+    return done;
+}
+
+/* Never, a token early, a token late; or they keep the last tokens. */
 bool moe_int_change_capacity_other(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                    moe_int_finding *f) {
     moe_router_desc *r = &c->desc.router;
-    if (trial > 2 || r->select != MOE_SELECT_CAPACITY)
+    if (trial > 3 || r->select != MOE_SELECT_CAPACITY)
         return false;
+    double *b = moe_int_selection_bias(s);
+    if (trial == 3) {
+        moe_int_finding_say(f, ": the same, but they keep the last ones, not the first");
+        bool done = reroute_backwards(s, b, c);
+        free(b);
+        return done;
+    }
     if (trial == 0)
         r->select = MOE_SELECT_TOPK;
     else
         r->capacity += trial == 1 ? -1 : 1;
     moe_int_finding_say(f, trial ? ": %lld" : ": never", (long long)r->capacity);
-    double *b = moe_int_selection_bias(s);
     bool done = r->capacity < 1 || moe_int_reroute(s, b, c);
     free(b);
     return done;

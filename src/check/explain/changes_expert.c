@@ -45,9 +45,13 @@ bool moe_int_change_w1_layout(const moe_int_scene *s, int64_t trial, moe_int_cha
 
 bool moe_int_change_b1_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
-    (void)f;
-    c->terms |= MOE_INT_NO_B1;
-    return trial == 0 && layer_of(s)->expert_bias;
+    static const unsigned without[] = {MOE_INT_NO_B1, MOE_INT_NO_B1_UP, MOE_INT_NO_B1_GATE};
+    static const char *const of[] = {"", " to the up", " to the gate"};
+    if (!layer_of(s)->expert_bias || trial > (gated(s) ? 2 : 0))
+        return false;
+    c->terms |= without[trial];
+    moe_int_finding_say(f, "%s", of[trial]);
+    return true;
 }
 
 bool moe_int_change_b2_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -129,6 +133,25 @@ bool moe_int_change_token_neighbour(const moe_int_scene *s, int64_t trial, moe_i
     return true;
 }
 
+bool moe_int_change_next_rows(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                              moe_int_finding *f) {
+    static const int64_t tiles[] = {1, 128, 64, 32, 16, 8};
+    enum { TILES = sizeof tiles / sizeof *tiles };
+    int64_t of = trial / TILES - 1; /* -1: all experts; then those that the scene has */
+    if (of >= s->n_experts || layer_of(s)->E < 2)
+        return false;
+    c->beyond = tiles[trial % TILES];
+    c->beyond_expert = of < 0 ? -1 : s->expert[of];
+    if (c->beyond == 1)
+        moe_int_finding_say(f, ": the last row");
+    else
+        moe_int_finding_say(f, ": rows after whole tiles of %lld", (long long)c->beyond);
+    if (of >= 0)
+        moe_int_finding_say(f, " of expert %lld", (long long)c->beyond_expert);
+    moe_int_finding_param(f, "tile", (double)c->beyond);
+    return true;
+}
+
 bool moe_int_change_w1_transposed(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
     (void)s;
@@ -155,7 +178,7 @@ bool moe_int_change_k_block_dropped(const moe_int_scene *s, int64_t trial, moe_i
     const int64_t length[] = {desc->d, desc->n, desc->d, moe_h_width(desc, desc->n)};
     int64_t of = trial / BLOCKS % MOE_INT_PRODUCT_COUNT;
     bool first = trial >= (int64_t)BLOCKS * MOE_INT_PRODUCT_COUNT;
-    if (trial >= 2 * BLOCKS * MOE_INT_PRODUCT_COUNT)
+    if (trial >= 2 * (int64_t)BLOCKS * MOE_INT_PRODUCT_COUNT)
         return false;
     c->terms |= first ? MOE_INT_DROP_FIRST : 0;
     if (blocks[trial % BLOCKS] < length[of])

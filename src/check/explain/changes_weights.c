@@ -10,10 +10,12 @@ static const moe_layer_desc *layer_of(const moe_int_scene *s) {
 
 bool moe_int_change_renorm_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                    moe_int_finding *f) {
-    (void)f;
-    if (trial > 0 || !layer_of(s)->router.renorm)
+    if (trial > 1 || !layer_of(s)->router.renorm)
         return false;
-    c->desc.router.renorm = c->back.router.renorm = 0;
+    c->desc.router.renorm = 0;
+    c->back.router.renorm = trial;
+    if (trial)
+        moe_int_finding_say(f, "; gradients pass as if they were");
     return moe_int_reweigh(c);
 }
 
@@ -246,7 +248,9 @@ static int64_t neighbour(const moe_plan *plan, int64_t trial, int64_t t, int64_t
         return plan->pair_of_token[first + (k + n - 1) % n];
     if (trial == 4)
         return plan->pair_of_token[first + n - 1 - k];
-    int64_t u = trial == 5 ? t + 1 : t - 1;
+    if (trial == 5)
+        return plan->pair_of_token[first];
+    int64_t u = trial == 6 ? t + 1 : t - 1;
     if (u < 0 || u >= plan->n_tokens || plan->token_offsets[u] + k >= plan->token_offsets[u + 1])
         return p;
     return plan->pair_of_token[plan->token_offsets[u] + k];
@@ -259,6 +263,7 @@ bool moe_int_change_weight_neighbour(const moe_int_scene *s, int64_t trial, moe_
                                      "the token's next slot",
                                      "the token's slot before",
                                      "the token's slots in reverse order",
+                                     "the token's first slot",
                                      "the next token",
                                      "the token before"};
     const moe_plan *plan = c->plan;

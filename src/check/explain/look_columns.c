@@ -148,6 +148,31 @@ bool moe_int_look_shifted_columns(const moe_int_sight *p, moe_int_finding *f) {
     return false;
 }
 
+/* One column has the values of another. */
+static bool one_repeated(const moe_int_sight *p, moe_int_finding *f) {
+    int64_t wrong = -1, count = 0;
+    for (int64_t c = 0; c < p->width; c++)
+        if (moe_int_sight_wrong_column(p, c)) {
+            wrong = c;
+            count++;
+        }
+    for (int64_t from = 0; count == 1 && p->rows >= 8 && from < p->width; from++) {
+        double left = 0;
+        for (int64_t r = 0; r < p->rows && left <= p->column_d2[wrong] / 30; r++) {
+            double d = moe_int_sight_got(p, r, wrong) - moe_int_sight_want(p, r, from);
+            left += d * d;
+        }
+        if (from == wrong || left > p->column_d2[wrong] / 30)
+            continue;
+        moe_int_sight_residuals(p, p->d2 - p->column_d2[wrong] + left, f);
+        moe_int_finding_say(f, ": column %lld is column %lld", (long long)wrong, (long long)from);
+        moe_int_finding_param(f, "column", (double)wrong);
+        moe_int_finding_param(f, "is", (double)from);
+        return true;
+    }
+    return false;
+}
+
 bool moe_int_look_repeated_columns(const moe_int_sight *p, moe_int_finding *f) {
     double least = p->d2;
     int64_t best = 0;
@@ -162,7 +187,7 @@ bool moe_int_look_repeated_columns(const moe_int_sight *p, moe_int_finding *f) {
             best = sign * period;
         }
     if (best == 0)
-        return false;
+        return one_repeated(p, f);
     moe_int_sight_residuals(p, least, f);
     moe_int_finding_say(
         f, best > 0 ? ", with period %lld" : ": odd tiles of %lld are the even ones", llabs(best));

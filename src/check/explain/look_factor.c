@@ -213,7 +213,8 @@ bool moe_int_look_factor_by_token(const moe_int_sight *p, moe_int_finding *f) {
         high = fmax(high, factor);
         shown = shown < 0 ? r : shown;
     }
-    if (shown < 0)
+    bool one = p->wrong_rows == p->rows && high - low <= 1e-3 * fabs(high);
+    if (shown < 0 || (one && p->rows > 1)) /* one for all: `factor` */
         return false;
     moe_int_sight_residuals(p, left, f);
     moe_int_finding_say(f, " from %.4g to %.4g (token %lld: %.4g)", low, high,

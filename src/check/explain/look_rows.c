@@ -69,8 +69,10 @@ static double distance(const moe_int_sight *p, int64_t r, int64_t to, double lim
 static bool equals(const moe_int_sight *p, int64_t r, int64_t to, double *left) {
     if (to < 0 || to >= p->rows || p->row[to].r2 == 0)
         return false;
-    *left = distance(p, r, to, p->row[r].d2 / 30);
-    return *left <= p->row[r].d2 / 30;
+    bool wide = p->e->arithmetic == MOE_F32 || p->e->arithmetic == MOE_F64;
+    double limit = p->row[r].d2 / (wide ? 1e3 : 30);
+    *left = distance(p, r, to, limit);
+    return *left <= limit;
 }
 
 /* First row of expert e in the sight, -1: none. */
@@ -86,44 +88,65 @@ static int64_t start_of(const moe_int_sight *p, int64_t e) {
     return low < p->rows && moe_int_sight_expert(p, low) == e ? low : -1;
 }
 
-/* Every wrong expert's slice is, row by row, that of expert e + shift. */
-static bool all_shifted(const moe_int_sight *p, int64_t shift, double *ret_left) {
-    int64_t E = p->e->problem->layer.E;
-    *ret_left = 0;
-    for (int64_t r = 0; r < p->rows; r++) {
+/* Adds what is left of expert e's slice if its wrong rows are those of expert `from`. */
+static bool slice_is(const moe_int_sight *p, int64_t e, int64_t from, double *sum) {
+    int64_t start = start_of(p, e), source = start_of(p, from);
+    double all = 0;
+    for (int64_t r = start; source >= 0 && r < p->rows && moe_int_sight_expert(p, r) == e; r++) {
         double left = p->row[r].d2;
-        int64_t e = moe_int_sight_expert(p, r), from = (e + shift + E) % E;
-        if (p->row[r].wrong &&
-            !equals(p, r, start_of(p, from) < 0 ? -1 : start_of(p, from) + r - start_of(p, e),
-                    &left))
+        if (p->row[r].wrong && !equals(p, r, source + r - start, &left))
             return false;
-        *ret_left += left;
+        all += left;
     }
-    return true;
+    *sum += all;
+    return source >= 0;
+}
+
+/* The expert whose slice e's is; e: its own; -1: none's. */
+static int64_t source_of(const moe_int_sight *p, int64_t e, double *sum) {
+    int64_t E = p->e->problem->layer.E, start = start_of(p, e);
+    bool wrong = false;
+    double own = 0;
+    for (int64_t r = start; r < p->rows && moe_int_sight_expert(p, r) == e; r++) {
+        wrong |= p->row[r].wrong;
+        own += p->row[r].d2;
+    }
+    for (int64_t shift = 1; wrong && shift < E; shift++)
+        if (slice_is(p, e, (e + shift) % E, sum))
+            return (e + shift) % E;
+    *sum += wrong ? 0 : own;
+    return wrong ? -1 : e;
 }
 
 /* Weight gradients (same rows for all experts). */
 bool moe_int_look_other_expert(const moe_int_sight *p, moe_int_finding *f) {
-    double left;
-    int64_t E = p->e->problem->layer.E, first = -1;
+    double left = 0;
+    int64_t E = p->e->problem->layer.E, first = -1, has = -1, more = 0;
     if (p->layout.by != MOE_INT_BY_EXPERT || !moe_int_sight_is_whole(p) || p->width < 4 || E < 2)
         return false;
-    for (int64_t r = 0; r < p->rows && first < 0; r++)
-        if (p->row[r].wrong && p->row[r].r2 > 0)
-            first = r;
-    for (int64_t shift = 1; first >= 0 && shift < E; shift++) {
-        double one;
-        int64_t e = moe_int_sight_expert(p, first), from = (e + shift) % E;
-        if (!equals(p, first, start_of(p, from) + first - start_of(p, e), &one) ||
-            !all_shifted(p, shift, &left))
-            continue;
-        moe_int_sight_residuals(p, left, f);
-        moe_int_finding_say(f, ": expert %lld has expert %lld's", (long long)e, (long long)from);
-        moe_int_finding_param(f, "expert", (double)e);
-        moe_int_finding_param(f, "has", (double)from);
-        return true;
+    for (int64_t e = 0; e < E; e++) {
+        int64_t from = start_of(p, e) < 0 ? e : source_of(p, e, &left);
+        if (from < 0)
+            return false;
+        more += first >= 0 && from != e;
+        has = first < 0 && from != e ? from : has;
+        first = first < 0 && from != e ? e : first;
     }
-    return false;
+    if (first < 0)
+        return false;
+    moe_int_sight_residuals(p, left, f);
+    moe_int_finding_say(f, ": expert %lld has expert %lld's", (long long)first, (long long)has);
+    if (more > 0)
+        moe_int_finding_say(f, "; %lld more have another's", (long long)more);
+    moe_int_finding_param(f, "expert", (double)first);
+    moe_int_finding_param(f, "has", (double)has);
+    return true;
+}
+
+/* The row after, or the one before, whichever it equals: rows that have changed places. */
+static int64_t swapped(const moe_int_sight *p, int64_t r) {
+    double left;
+    return equals(p, r, r + 1, &left) ? r + 1 : r - 1;
 }
 
 /* A row that is `step` further on; in the next or previous expert's rows at the same place. */
@@ -132,6 +155,8 @@ static int64_t moved(const moe_int_sight *p, int64_t r, int how) {
         static const int64_t step[] = {1, -1, 2, -2};
         return r + step[how];
     }
+    if (how == 6)
+        return swapped(p, r);
     int64_t e = moe_int_sight_expert(p, r), to = how == 4 ? e + 1 : e - 1;
     if (p->layout.by != MOE_INT_BY_PAIR || to < 0 || start_of(p, to) < 0)
         return -1;
@@ -139,16 +164,20 @@ static int64_t moved(const moe_int_sight *p, int64_t r, int how) {
 }
 
 bool moe_int_look_moved_rows(const moe_int_sight *p, moe_int_finding *f) {
-    static const char *const how_said[] = {"the row after it",        "the row before it",
-                                           "the second row after it", "the second row before it",
-                                           "the next expert's row",   "the previous expert's row"};
+    static const char *const how_said[] = {"the row after it",
+                                           "the row before it",
+                                           "the second row after it",
+                                           "the second row before it",
+                                           "the next expert's row",
+                                           "the previous expert's row",
+                                           "neighbours have changed places"};
     bool *marked = calloc((size_t)p->rows, sizeof *marked), found = false;
     if (!marked || !moe_int_sight_is_whole(p) || p->rows * p->width < 32 || p->odd > 0 ||
         (p->layout.by != MOE_INT_BY_TOKEN && p->layout.by != MOE_INT_BY_PAIR)) {
         free(marked);
         return false;
     }
-    for (int how = 0; !found && how < 6; how++) {
+    for (int how = 0; !found && how < 7; how++) {
         double sum = 0;
         int64_t count = 0, missed = 0;
         for (int64_t r = 0; r < p->rows && missed * 8 <= count + 8; r++) {
@@ -156,15 +185,13 @@ bool moe_int_look_moved_rows(const moe_int_sight *p, moe_int_finding *f) {
             marked[r] = p->row[r].wrong && equals(p, r, moved(p, r, how), &left);
             missed += p->row[r].wrong && !marked[r];
             count += marked[r];
-            sum += left;
+            sum += marked[r] || !p->row[r].wrong ? left : 0;
         }
         /* A row at an end may come from beyond the tensor. */
         found = count > 0 && missed * 8 <= count;
         if (!found)
             continue;
-        for (int64_t r = 0; r < p->rows; r++)
-            sum -= p->row[r].wrong && !marked[r] ? p->row[r].d2 : 0;
-        moe_int_sight_residuals(p, fmax(sum, 0), f);
+        moe_int_sight_residuals(p, sum, f);
         moe_int_finding_say(f, ": %s", how_said[how]);
         moe_int_sight_say_rows(p, marked, f);
     }
@@ -250,6 +277,7 @@ bool moe_int_look_missing_pairs(const moe_int_sight *p, moe_int_finding *f) {
     if (k.first_expert < 0)
         return false;
     moe_int_sight_residuals(p, left, f);
+    f->place = k.other > 0; /* a factor for each token: any cause with fewer unknowns is better */
     bool *marked = calloc((size_t)p->rows, sizeof *marked);
     say_pairs(&k, f);
     for (int64_t r = 0; marked && r < p->rows; r++)

@@ -40,9 +40,23 @@ static double element(const moe_int_matrix *m, int64_t r, int64_t c) {
     return m->operand == MOE_F64 ? v : moe_round_to(v, m->operand);
 }
 
+/* A row that is stored as one: loaded at once, since some hundred changed layers read it. */
+static void stored_row(const moe_int_matrix *m, int64_t r, double *ret) {
+    bool dropped = m->drop_first ? r < m->drop_rows : r >= m->rows - m->drop_rows;
+    int64_t first = m->drop_first ? 0 : m->cols - m->drop_cols;
+    if (dropped) {
+        memset(ret, 0, (size_t)m->cols * sizeof *ret);
+        return;
+    }
+    moe_int_load(m->t, m->first + row_of(m, r) * m->cols, m->cols, ret);
+    memset(ret + first, 0, (size_t)m->drop_cols * sizeof *ret);
+    for (int64_t c = 0; m->operand != MOE_F64 && c < m->cols; c++)
+        ret[c] = moe_round_to(ret[c], m->operand);
+}
+
 void moe_int_matrix_row(const moe_int_matrix *m, int64_t r, double *ret) {
-    if (m->right) {
-        moe_int_load(m->t, m->first + r * m->cols, m->cols, ret);
+    if (!m->transposed) {
+        stored_row(m, r, ret);
         return;
     }
     for (int64_t c = 0; c < m->cols; c++)

@@ -102,6 +102,13 @@ static int32_t layout_of(const moe_int_expert_run *k) {
     return k->change->desc.glu_layout;
 }
 
+/* Terms that take b1 from column i of H. */
+static unsigned without_b1(const moe_int_expert_run *k, int64_t i) {
+    const moe_int_stage_rows *f = k->rows;
+    bool up = layout_of(k) == MOE_GLU_INTERLEAVED ? i % 2 == 1 : i >= f->n;
+    return MOE_INT_NO_B1 | (up ? MOE_INT_NO_B1_UP : MOE_INT_NO_B1_GATE);
+}
+
 /* The pre-activations of unit j. */
 static void unit_of(const moe_int_expert_run *k, const double *h, int64_t j, double ret[2]) {
     const moe_int_stage_rows *f = k->rows;
@@ -131,7 +138,7 @@ static void forward(const moe_int_expert_run *k, double *room) {
     for (int64_t p = k->first; p < k->first + k->count; p++) {
         for (int64_t i = 0; i < f->hw; i++)
             f->H[p * f->hw + i] = (on_input ? f->weight[p] : 1) * f->xW1[p * f->hw + i] +
-                                  bias_of(k, MOE_T_B1, MOE_INT_NO_B1, i, f->hw);
+                                  bias_of(k, MOE_T_B1, without_b1(k, i), i, f->hw);
         for (int64_t j = 0; j < f->n; j++) {
             double h[2], slope[2];
             unit_of(k, f->H + p * f->hw, k->e < 0 ? j : column_of(c, j), h);

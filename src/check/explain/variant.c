@@ -51,6 +51,19 @@ static moe_status make_plans(runner *k) {
     return MOE_OK;
 }
 
+/* The token that row p of the scene gathers. */
+static int64_t token_of(const runner *k, int64_t p) {
+    const moe_plan *full = k->c->plan;
+    int64_t t = k->s->tokens[k->sub->token[p]], e = moe_int_plan_expert_of(k->sub, p);
+    if (k->c->beyond == 0 || (k->c->beyond_expert >= 0 && k->c->beyond_expert != e))
+        return t;
+    int64_t rows = full->offsets[e + 1] - full->offsets[e], at = k->position[p];
+    bool last = k->c->beyond == 1;
+    int64_t from = full->offsets[e + 1] + (last ? 0 : at);
+    bool over = last ? at == rows - 1 : at >= rows - rows % k->c->beyond;
+    return over && from < full->n_pairs ? full->token[from] : t;
+}
+
 static moe_status run_routed(runner *k) {
     const moe_layer_desc *desc = layer_of(k);
     moe_int_stage_rows *f = &k->r->routed;
@@ -61,7 +74,7 @@ static moe_status run_routed(runner *k) {
         return status;
     const moe_problem *problem = k->s->evidence->problem;
     for (int64_t p = 0; p < k->sub->n_pairs; p++) {
-        int64_t t = k->s->tokens[k->sub->token[p]], T = problem->T;
+        int64_t t = token_of(k, p), T = problem->T;
         moe_int_load(&problem->in.t[MOE_T_X], (t + k->c->gather_X + T) % T * d, d, f->x + p * d);
         if (k->s->dO)
             moe_int_load(&problem->in.t[MOE_T_DO], (t + k->c->gather_dO + T) % T * d, d,

@@ -1,5 +1,6 @@
 #include "check/state/mirror.h"
 #include "check/compare/layout.h"
+#include "check/subject/guard.h"
 #include "layer/traits.h"
 #include "route/route.h"
 
@@ -16,11 +17,19 @@ static void copy_row(const moe_tensor *src, int64_t from, int64_t to, moe_tensor
            bytes);
 }
 
-/* Every sign bit, which stands in the last byte of any floating type. */
+/* Every sign bit, which stands in the last byte of any floating type. What was not written must
+ * still look so, and a NaN must not begin to: the poison is the one with all bits set. */
 static void negate(moe_tensor *t) {
-    size_t size = moe_dtype_size(t->dtype), bytes = (size_t)moe_tensor_bytes(t);
-    for (size_t i = size - 1; i < bytes; i += size)
-        ((unsigned char *)t->data)[i] ^= 0x80;
+    size_t size = moe_dtype_size(t->dtype);
+    int64_t count = moe_tensor_count(t);
+    for (int64_t i = 0; i < count; i++) {
+        unsigned char *sign = (unsigned char *)t->data + (size_t)(i + 1) * size - 1;
+        if ((*sign & 0x7f) == 0x7f && moe_int_is_poison(t, i))
+            continue;
+        *sign ^= 0x80;
+        if (*sign == 0xff && moe_int_is_poison(t, i))
+            *sign ^= 0x80;
+    }
 }
 
 static moe_status mirror_rows(const moe_int_mirror *m, const moe_tensor *src, moe_tensor *ret) {

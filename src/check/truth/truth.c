@@ -88,7 +88,8 @@ static void sizes_of(const moe_tensor *t, double *ret_max, double *ret_rms) {
     for (int64_t i = 0; i < count; i++) {
         if (!isfinite(v[i]) || v[i] == 0)
             continue;
-        max = fmax(max, fabs(v[i]));
+        double size = fabs(v[i]);
+        max = size > max ? size : max;
         sum += v[i] * v[i];
         n++;
     }
