@@ -185,7 +185,7 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
     if (backward) {
         act_gradient(desc, u->h, 1, slope);
         memcpy(u->dh, dh, sizeof dh);
-        for (int i = 0; i < u->parts; i++)
+        for (int i = 0; i < 2 && i < u->parts; i++)
             u->vdh[i] = slope[i] * slope[i] * u->vda +
                         (u->dh[i] == 0 ? 0 : r->eval * fmax(u->dh[i] * u->dh[i], floors[i]));
     }

@@ -177,8 +177,8 @@ bool moe_int_change_k_block_dropped(const moe_int_scene *s, int64_t trial, moe_i
     const moe_layer_desc *desc = layer_of(s);
     const int64_t length[] = {desc->d, desc->n, desc->d, moe_h_width(desc, desc->n)};
     int64_t of = trial / BLOCKS % MOE_INT_PRODUCT_COUNT;
-    bool first = trial >= BLOCKS * MOE_INT_PRODUCT_COUNT;
-    if (trial >= 2 * BLOCKS * MOE_INT_PRODUCT_COUNT)
+    bool first = trial >= (int64_t)BLOCKS * MOE_INT_PRODUCT_COUNT;
+    if (trial >= 2 * (int64_t)BLOCKS * MOE_INT_PRODUCT_COUNT)
         return false;
     c->terms |= first ? MOE_INT_DROP_FIRST : 0;
     if (blocks[trial % BLOCKS] < length[of])
