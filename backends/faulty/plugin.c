@@ -197,17 +197,15 @@ static void take_weights(fy_layer *l) {
     moe_convert(fy_out(l, MOE_T_S), MOE_F32, plan->weight, MOE_F64, (size_t)plan->n_pairs);
 }
 
-/* A block that nobody frees; the last one is known, the others are lost. */
+/* A block that nobody frees, written to: what nobody looks at a compiler would not allocate. */
 static moe_status lose_memory(const fy_layer *l) {
     enum { BYTES = 1 << 20 };
-    static void *volatile last;
-    void *block = malloc(BYTES);
-    if (!block)
+    volatile unsigned char *lost = malloc(BYTES);
+    if (!lost)
         return fy_no_memory(l);
-    memset(block, 1, BYTES);
-    last = block;
-    (void)last;
-    return MOE_OK;
+    for (size_t i = 0; i < BYTES; i += 512)
+        lost[i] = 1;
+    return MOE_OK; /* NOLINT(clang-analyzer-unix.Malloc): the planted fault */
 }
 
 static moe_status fy_forward(void *self) {

@@ -102,7 +102,8 @@ Test(check_bundle, drawn_cases) {
     }
 }
 
-/* Layers that no case line drew are written as one all the same: each family's golden layer. */
+/* Layers that no case line drew are written as one all the same: golden layers, every third
+ * family's (a failure is explained twice, which takes a second). */
 Test(check_bundle, checkpoints) {
     struct dirent **entry;
     char root[1024], path[2048];
@@ -111,13 +112,12 @@ Test(check_bundle, checkpoints) {
     for (int i = 0; i < n; i++) {
         moe_problem *problem = NULL;
         snprintf(path, sizeof path, "%s/%s", root, entry[i]->d_name);
-        if (strchr(entry[i]->d_name, '.') == NULL) {
+        if (strchr(entry[i]->d_name, '.') == NULL && layers++ % 3 == 0) {
             cr_assert_eq(moe_problem_from_hf(path, -1, 0, NULL, &problem), MOE_OK, "%s", path);
             moe_tensors_destroy(&problem->expected); /* a bundle holds none */
             moe_plan_destroy(&problem->expected_plan);
             judge_twice(problem, MOE_T_O);
             moe_problem_destroy(&problem);
-            layers++;
         }
         free(entry[i]);
     }
