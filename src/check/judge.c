@@ -157,7 +157,7 @@ static void find_cause(trial *b, const moe_check_params *params) {
     moe_check_result *r = b->result;
     if (first_failing(r))
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
-    if (r->verdict == MOE_VERDICT_FAIL)
+    if (r->verdict == MOE_VERDICT_FAIL && !params->no_explanation)
         moe_int_explain(b->subject, &b->routing, &b->truth, params, r);
     if (params->dump_dir && r->verdict == MOE_VERDICT_FAIL)
         moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, r);

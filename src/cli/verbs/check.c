@@ -16,7 +16,7 @@ typedef struct check_options {
     cli_html html;
     int64_t threads, repeats, map_tile;
     const char *outputs, *arithmetic, *recipe, *dump;
-    bool full, exhaustive, coverage, invariant;
+    bool full, exhaustive, no_explanation, coverage, invariant;
 } check_options;
 
 static moe_check_params check_params(const check_options *o) {
@@ -25,6 +25,7 @@ static moe_check_params check_params(const check_options *o) {
                               .sample_above_flops = o->exhaustive ? -1 : 0,
                               .map_tile = o->map_tile,
                               .dump_dir = o->dump,
+                              .no_explanation = o->no_explanation,
                               .recipe = o->recipe,
                               .coverage = o->coverage,
                               .invariance = o->invariant};
@@ -129,6 +130,8 @@ int cli_check(int argc, char **argv) {
          "again"},
         {"exhaustive", CLI_FLAG, &o.exhaustive, NULL,
          "never sample the oracle, however long it takes"},
+        {"no-explanation", CLI_FLAG, &o.no_explanation, NULL,
+         "do not look for the cause of a failure, which takes longest"},
         {"mistrust", CLI_STRING, &o.selection.mistrust, "FILE",
          "a pass on a case of this list, which moeref selftest --mistrust wrote, is none"},
         {"repeat", CLI_INT, &o.repeats, "N",

@@ -180,6 +180,7 @@ typedef struct moe_check_params {
                              (moe_check_bundle); NULL: no */
     int64_t map_tile;     /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
                              until the map has at most MOE_MAP_COLUMNS columns */
+    bool no_explanation;  /* do not look for the cause of a failure, which takes longest */
     const char *spec;     /* how the backend was opened, for the reproducing line; NULL: its name */
     const char *recipe;   /* whose rounding points the results must have (recipe.h); NULL: those of
                              any recipe that explains them all, this project's own first */
