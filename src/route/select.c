@@ -75,7 +75,7 @@ int64_t moe_int_topk(const double *score, const unsigned char *allowed, int64_t 
             continue;
         if (found < k) {
             rise(score, ret, found++, (int32_t)i);
-        } else if (is_better(score, (int32_t)i, ret[0])) {
+        } else if (k > 0 && is_better(score, (int32_t)i, ret[0])) {
             ret[0] = (int32_t)i;
             sink(score, ret, found);
         }

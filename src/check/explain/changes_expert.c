@@ -193,7 +193,7 @@ bool moe_int_change_columns_repeated(const moe_int_scene *s, int64_t trial, moe_
                                      moe_int_finding *f) {
     static const int64_t periods[] = {1, 2, 4, 8, 16, 32, 64, 128};
     enum { PERIODS = sizeof periods / sizeof *periods };
-    if (trial >= 2 * PERIODS)
+    if (trial / 2 >= PERIODS)
         return false;
     c->from_start = trial >= PERIODS;
     if (periods[trial % PERIODS] < layer_of(s)->n)

@@ -129,7 +129,7 @@ static void map_pairs(const moe_int_scene *s, int64_t *ret) {
 static bool spot_rows(moe_int_scene *s) {
     const moe_layer_desc *desc = &s->evidence->problem->layer;
     int64_t hw = moe_h_width(desc, desc->n), pairs = s->sub->offsets[desc->E];
-    int64_t *row = malloc(((size_t)s->sub->n_pairs + 1) * sizeof *row);
+    int64_t *row = calloc((size_t)s->sub->n_pairs + 1, sizeof *row);
     if (!row)
         return false;
     map_pairs(s, row);

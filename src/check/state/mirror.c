@@ -46,27 +46,25 @@ moe_status moe_int_mirror_make(const moe_problem *problem, const moe_log *log,
                                moe_int_mirror *ret) {
     bool stay = !problem->plan && moe_int_select_rules[problem->layer.router.select].other_tokens;
     int64_t T = problem->T;
-    moe_int_mirror m = {.problem = *problem, .order = malloc((size_t)T * sizeof *m.order)};
-    m.problem.expected_plan = NULL;
-    m.problem.plan = NULL;
-    m.problem.in.t[MOE_T_X] = m.problem.in.t[MOE_T_DO] = (moe_tensor){0};
-    moe_status status = m.order ? MOE_OK : MOE_E_NOMEM;
+    *ret = (moe_int_mirror){.problem = *problem, .order = malloc((size_t)T * sizeof *ret->order)};
+    ret->problem.expected_plan = NULL;
+    ret->problem.plan = NULL;
+    ret->problem.in.t[MOE_T_X] = ret->problem.in.t[MOE_T_DO] = (moe_tensor){0};
+    moe_status status = ret->order ? MOE_OK : MOE_E_NOMEM;
     for (int64_t i = 0; !status && i < T; i++)
-        m.order[i] = stay ? i : T - 1 - i;
+        ret->order[i] = stay ? i : T - 1 - i;
     if (!status)
-        status = mirror_rows(&m, &problem->in.t[MOE_T_X], &m.problem.in.t[MOE_T_X]);
+        status = mirror_rows(ret, &problem->in.t[MOE_T_X], &ret->problem.in.t[MOE_T_X]);
     if (!status && (problem->pass & MOE_PASS_BWD))
-        status = mirror_rows(&m, &problem->in.t[MOE_T_DO], &m.problem.in.t[MOE_T_DO]);
-    if (!status && m.problem.in.t[MOE_T_DO].data)
-        negate(&m.problem.in.t[MOE_T_DO]);
+        status = mirror_rows(ret, &problem->in.t[MOE_T_DO], &ret->problem.in.t[MOE_T_DO]);
+    if (!status && ret->problem.in.t[MOE_T_DO].data)
+        negate(&ret->problem.in.t[MOE_T_DO]);
     if (!status && problem->plan)
-        status = moe_plan_subset(problem->plan, m.order, T, &m.problem.plan);
-    if (status) {
-        moe_int_mirror_destroy(&m);
-        return moe_fail(log, status, "no memory for a second input");
-    }
-    *ret = m;
-    return MOE_OK;
+        status = moe_plan_subset(problem->plan, ret->order, T, &ret->problem.plan);
+    if (!status)
+        return MOE_OK;
+    moe_int_mirror_destroy(ret);
+    return moe_fail(log, status, "no memory for a second input");
 }
 
 void moe_int_mirror_destroy(moe_int_mirror *m) {

@@ -143,7 +143,7 @@ static bool is_due(const selftest_options *o, const moe_fault *fault, size_t i, 
     for (size_t k = 0; k < TYPES; k++)
         if (moe_fault_applies(fault, types[k]))
             due[count++] = types[k];
-    return moe_fault_applies(fault, dtype) && (!o->quick || due[i % count] == dtype);
+    return moe_fault_applies(fault, dtype) && (!o->quick || (count && due[i % count] == dtype));
 }
 
 static moe_status try_everywhere(selftest *s, const moe_fault *fault, moe_dtype dtype) {
