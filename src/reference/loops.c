@@ -50,8 +50,7 @@ static void weighted_rows(const real *g, int64_t stride, int64_t count, const re
     for (; k + AT_ONCE <= count; k += AT_ONCE) {
         const real *a = row + k * in, *b = a + in, *c = b + in, *d = c + in;
         const real *ga = g + k * stride, *gb = ga + stride, *gc = gb + stride, *gd = gc + stride;
-#pragma omp simd
-        for (int64_t i = 0; i < in; i++) /* sums of their own: the order in each stays */
+        for (int64_t i = 0; i < in; i++)
             sum[i] = sum[i] + *ga * a[i] + *gb * b[i] + *gc * c[i] + *gd * d[i];
     }
     for (; k < count; k++)
