@@ -77,15 +77,17 @@ static void add_terms(const moe_int_reading *reading, const moe_plan *plan, int6
     }
 }
 
-void moe_int_judge_combine(const moe_problem *problem, const moe_int_reading *reading,
-                           const moe_plan *plan, const moe_tensor *weight, const moe_tensor *Y,
-                           const moe_tensor *O, moe_tensor_verdict *v) {
+moe_status moe_int_judge_combine(const moe_problem *problem, const moe_int_reading *reading,
+                                 const moe_plan *plan, const moe_tensor *weight,
+                                 const moe_tensor *Y, const moe_tensor *O, moe_tensor_verdict *v) {
     const int64_t d = problem->layer.d;
     const bool on_input = problem->layer.router.weight_on == MOE_WEIGHT_ON_INPUT;
     double *block = malloc(4 * (size_t)d * sizeof *block), *y = block ? block + 3 * d : NULL;
     row sum = {block, block ? block + d : NULL, block ? block + 2 * d : NULL};
     tally plain = {0}, stored = {0};
-    for (int64_t t = 0; block && t < problem->T; t++) {
+    if (!block)
+        return MOE_E_NOMEM;
+    for (int64_t t = 0; t < problem->T; t++) {
         int64_t terms = plan->token_offsets[t + 1] - plan->token_offsets[t];
         double u = (double)(terms + 2) * moe_dtype_roundoff(MOE_F32);
         add_terms(reading, plan, t, weight, Y, on_input, d, y, &sum);
@@ -98,12 +100,13 @@ void moe_int_judge_combine(const moe_problem *problem, const moe_int_reading *re
     free(block);
     bool may_store = (reading->points & MOE_POINT_SY) != 0;
     if (fits(&plain) || (may_store && fits(&stored)))
-        return;
+        return MOE_OK;
     moe_int_entry_fail(v,
                        "not its own w*Y added in fp32: NMSE %.1e, %.0f%% of elements are no "
                        "rounding of the sum; looks added in %s",
                        plain.d2 / plain.r2, 100 * (double)plain.outside / (double)plain.n,
                        moe_dtype_name(reading->arithmetic));
+    return MOE_OK;
 }
 
 /* An operand of a 16-bit product, or the last of several that a wider number is split into, lies

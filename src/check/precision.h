@@ -11,9 +11,9 @@ bool moe_int_promised_fp32(moe_tensor_id id, const moe_int_reading *reading);
 
 /* Is O the sum of its own w*Y, added in fp32 and rounded once? `weight` [all pairs], Y [pairs][d]
  * as the subject holds it; `plan` as the subject has it. Fails v if not. */
-void moe_int_judge_combine(const moe_problem *problem, const moe_int_reading *reading,
-                           const moe_plan *plan, const moe_tensor *weight, const moe_tensor *Y,
-                           const moe_tensor *O, moe_tensor_verdict *v);
+moe_status moe_int_judge_combine(const moe_problem *problem, const moe_int_reading *reading,
+                                 const moe_plan *plan, const moe_tensor *weight,
+                                 const moe_tensor *Y, const moe_tensor *O, moe_tensor_verdict *v);
 
 /* Is dW_r the sum of dlogits*x with dlogits of its own dS in fp32? Fails v if not. MOE_E_NOMEM. */
 moe_status moe_int_judge_dlogits(const moe_problem *problem, const moe_int_reading *reading,

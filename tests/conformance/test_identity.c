@@ -1,5 +1,6 @@
-/* Faults that no sample reaches: 128 wrong tokens among those that are not sampled, one wrong
- * column of an expert whose hidden units are not. Each must fail by an identity, in every type. */
+/* Faults that a sample alone may miss: 128 wrong tokens of 300, and one wrong column of an expert
+ * whose hidden units are not sampled. Each must fail by the identity's own words where nothing else
+ * can see it. */
 #include "check/judge.h"
 #include "check/verdict/result.h"
 #include "drawn.h"
@@ -71,6 +72,19 @@ Test(identity, tokens_outside_the_sample) {
         expect(r, moe_tensor_name(id), "");
         moe_check_result_destroy(&r);
     }
+}
+
+/* Of single wrong tokens a sample of 32 in 300 has hardly one: most fail by the identity alone. */
+Test(identity, one_wrong_token) {
+    static const int64_t tokens[] = {7, 77, 177, 277};
+    int by_identity = 0;
+    for (int i = 0; i < 4; i++) {
+        moe_check_result *r = judge(types[i % TYPES], MOE_T_O, tokens[i], 1, 1);
+        expect(r, "O", "");
+        by_identity += strstr(r->why, "differs in column") != NULL;
+        moe_check_result_destroy(&r);
+    }
+    cr_expect_geq(by_identity, 2);
 }
 
 Test(identity, an_expert_outside_the_sample) {
