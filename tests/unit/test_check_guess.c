@@ -76,7 +76,8 @@ static moe_check_result *judge(const moe_problem *p, moe_dtype arithmetic,
                                const moe_reference_result *made, int64_t sample_above) {
     static const moe_tensor_id shown[] = {MOE_T_O,   MOE_T_DX, MOE_T_DW1,
                                           MOE_T_DW2, MOE_T_DS, MOE_T_DW_R};
-    moe_check_params params = {.threads = 1, .sample_above_flops = sample_above};
+    moe_check_params params = {
+        .threads = 1, .sample_above_flops = sample_above, .no_explanation = true};
     moe_int_subject subject = {.problem = p, .arithmetic = arithmetic};
     moe_check_result *r = NULL;
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)

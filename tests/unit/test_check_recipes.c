@@ -38,7 +38,7 @@ static moe_check_result *judge(const char *line, moe_dtype arithmetic, uint32_t 
                                const char *named) {
     moe_problem *p = drawn(line);
     moe_reference_result *res = play(p, arithmetic, points);
-    moe_check_params params = {.threads = 1, .recipe = named};
+    moe_check_params params = {.no_explanation = true, .threads = 1, .recipe = named};
     moe_check_result *r = NULL;
     cr_assert_eq(moe_int_result_create(p, "test", "--backend test", NULL, &r), MOE_OK);
     moe_int_subject subject = {.problem = p,

@@ -18,7 +18,7 @@ typedef struct both {
 
 static both open_both(const char *line, moe_dtype arithmetic) {
     both b = {.problem = drawn(line)};
-    moe_check_params params = {.sample_above_flops = -1, .threads = 2};
+    moe_check_params params = {.sample_above_flops = -1, .threads = 2, .no_explanation = true};
     const moe_int_rounding r = moe_int_rounding_of(arithmetic);
     cr_assert_eq(moe_int_result_create(b.problem, "test", "--backend test", NULL, &b.result),
                  MOE_OK);
@@ -309,7 +309,7 @@ Test(check_sample, inputs_that_are_no_numbers) {
     moe_backends *all = NULL;
     moe_backend *backend = NULL;
     moe_check_result *result = NULL;
-    moe_check_params params = {.sample_above_flops = 1, .threads = 1};
+    moe_check_params params = {.sample_above_flops = 1, .threads = 1, .no_explanation = true};
     cr_assert_eq(moe_backends_load("", NULL, &all), MOE_OK);
     cr_assert_eq(moe_backend_open(all, "reference", NULL, NULL, &backend), MOE_OK);
     cr_assert_eq(moe_check_backend(backend, problem, &params, NULL, &result), MOE_OK);
