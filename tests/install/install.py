@@ -83,6 +83,47 @@ def test_files(tree):
         need(os.path.isfile(os.path.join(tree.share, "moeref", name)), f"{name} is not installed")
 
 
+def test_manuals(tree):
+    """A page for the program and for each verb, without a word that troff does not know."""
+    verbs = re.findall(r"^  (\w+) +\S", tree.moeref("--help"), re.M)
+    verbs = sorted({v for v in verbs if v != "help"})
+    need(len(verbs) > 9, f"--help lists {verbs}")
+    for page in ["moeref.1"] + [f"moeref-{verb}.1" for verb in verbs]:
+        path = os.path.join(tree.man, page)
+        need(os.path.isfile(path), f"{page} is not installed")
+        if shutil.which("groff"):
+            got = subprocess.run(["groff", "-man", "-ww", "-Tascii", "-P-cbou", path],
+                                 capture_output=True,
+                                 text=True, check=True)
+            need(not got.stderr and "NAME" in got.stdout, f"{page}: {got.stderr}")
+    options = set(re.findall(r"^  (--[\w-]+)", tree.moeref("check", "--help"), re.M)) - {"--help"}
+    with open(os.path.join(tree.man, "moeref-check.1"), encoding="utf-8") as file:
+        page = file.read().replace("\\-", "-")
+    need(all(f"\\fB{o}\\fR" in page for o in options), "moeref-check.1 lacks an option")
+
+
+def test_completion(tree):
+    """bash completes verbs, options and their words; zsh and fish take their scripts."""
+    script = os.path.join(tree.share, "bash-completion", "completions", "moeref")
+
+    def complete(*words):
+        array = " ".join(f"'{w}'" for w in words)
+        return run("bash", "-c", f"compopt() {{ :; }}; . '{script}'; COMP_WORDS=(moeref {array}); "
+                   f"COMP_CWORD={len(words)}; _moeref; echo ${{COMPREPLY[*]}}").split()
+
+    need(complete("val") == ["validate"], complete("val"))
+    need(complete("check", "--no-") == ["--no-explanation", "--no-isolation"], "check --no-")
+    need(complete("check", "--output", "") == ["text", "json"], "check --output")
+    need("case" in complete("help", ""), "help")
+    others = {"zsh": os.path.join(tree.share, "zsh", "site-functions", "_moeref"),
+              "fish": os.path.join(tree.share, "fish", "vendor_completions.d", "moeref.fish")}
+    for shell, path in others.items():
+        with open(path, encoding="utf-8") as file:
+            need("dump-on-fail" in file.read(), f"{shell} completes no --dump-on-fail")
+        if shutil.which(shell):
+            run(shell, "-n", path)
+
+
 def test_headers(tree):
     """moeref.h includes every public header but the one for authors of backends."""
     text = open(os.path.join(tree.include, "moeref.h"), encoding="utf-8").read()
@@ -151,7 +192,8 @@ def main():
     examples = os.path.join(root, "examples")
     with tempfile.TemporaryDirectory() as scratch:
         tree = Tree(build, scratch)
-        for test, more in ((test_program, ()), (test_files, ()), (test_headers, ()),
+        for test, more in ((test_program, ()), (test_files, ()),
+                           (test_manuals, ()), (test_completion, ()), (test_headers, ()),
                            (test_exports, ()), (test_pkg_config, (examples, scratch)),
                            (test_cmake, (examples, scratch))):
             test(tree, *more)

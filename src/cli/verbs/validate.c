@@ -173,7 +173,7 @@ int cli_validate(int argc, char **argv) {
                          "Checks backends against golden layers made by other people's code and "
                          "against the edge cases, then\ntimes the first of them and holds the "
                          "times against a roofline measured on its device.",
-                         options, moe_case_help(), NULL);
+                         options, CLI_CASE_HELP, NULL);
     if (code < 0)
         code = run(&o);
     cli_html_destroy(&o.html);
