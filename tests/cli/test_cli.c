@@ -75,6 +75,17 @@ Test(cli, help_is_narrow_and_says_things_once) {
         expect(0, moe_version(), i ? "-V" : "--version");
 }
 
+/* Without something to hold, and something to hold it to, there is no VALID. */
+Test(cli, nothing_validated_is_not_valid) {
+    setenv("MOEREF_BACKEND_PATH", "/proc/self/fd", 1);
+    expect(3, "nothing was validated: no backend but the reference", "validate --case " CASE);
+    expect(3, "NOT VALID", "validate --case " CASE);
+    expect(3, "\"missing\": \"no backend but", "validate --output json --case " CASE);
+    unsetenv("MOEREF_BACKEND_PATH");
+    setenv("MOEREF_GOLDEN", "/no/such/folder", 1);
+    expect(3, "nothing was validated: there are no golden files", "validate --backend reference");
+}
+
 /* One's own case may carry a clamp that nothing reaches; --coverage says so. */
 Test(cli, coverage_is_counted) {
     expect(0, "renorm                      0        0       40        0      1",
