@@ -291,3 +291,55 @@ Test(sim_verbs, a_config_is_told_as_it_was_understood) {
     free(json);
     free(text);
 }
+
+/* The last bytes of a script or picture. */
+static char *read_file(const char *path) {
+    char *text = calloc(1, 65536);
+    FILE *from = fopen(path, "r");
+    cr_assert(from && text, "%s", path);
+    fread(text, 1, 65535, from);
+    fclose(from);
+    return text;
+}
+
+/* A picture says what it shows, and where it cannot be drawn, that. */
+Test(sim_verbs, plots_are_drawn_or_refused) {
+    char base[TEMPORARY_BYTES], name[TEMPORARY_BYTES + 16];
+    temporary_file(base, "", NULL, 0);
+    outcome *o = moeref("sweep --vary T=512,4096,32768 --vary K=2,4 --y us --plot %s.svg "
+                        "--case \"d=512 n=256 E=16\" 2>&1 >/dev/null #",
+                        base);
+    const bool drawn = o->code == 0;
+    cr_expect(drawn || (o->code == 3 && strstr(o->text, "gnuplot is not installed")), "%s",
+              o->text);
+    snprintf(name, sizeof name, "%s.svg.gp", base);
+    char *script = read_file(name);
+    static const char *const pieces[] = {"Predicted on h100-sxm, method moeref",
+                                         "d=512 n=256 E=16",
+                                         "T (tokens)",
+                                         "time, us",
+                                         "set logscale x",
+                                         "set logscale y",
+                                         "floor of K=2"};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+        cr_expect(strstr(script, pieces[i]), "no '%s' in %s", pieces[i], script);
+    unlink(name);
+    snprintf(name, sizeof name, "%s.svg", base);
+    if (drawn) {
+        char *picture = read_file(name);
+        cr_expect(strstr(picture, "<svg") && strstr(picture, "T (tokens)"));
+        free(picture);
+        unlink(name);
+    }
+    free(script);
+    free(o);
+    expect(2, "cannot draw p.pdf", "sweep --vary T=1,2 --plot p.pdf " CASE);
+    setenv("PATH", "/no/such/folder", 1);
+    o = moeref("sweep --vary K=1,2 --plot %s.png --case \"T=64 d=64 n=64 E=4\"", base);
+    cr_expect(o->code == 3 && strstr(o->text, "no picture: gnuplot is not installed"), "%s",
+              o->text);
+    free(o);
+    snprintf(name, sizeof name, "%s.png.gp", base);
+    cr_expect_eq(unlink(name), 0);
+    unlink(base);
+}
