@@ -5,13 +5,16 @@ Nothing of the build or source tree may be needed: the environment is empty, and
 examples/ are built against the moved tree, by pkg-config, CMake and Meson.
 """
 import argparse
+import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 CASE = "T=40 d=32 n=24 E=5 K=2 dtype=fp32 renorm=1 seed=3"
 SAMPLE = re.compile(r"openblas, moeref [\d.]+: O\[0, 0\] = -?\d\.\d{6}, dW1\[0, 0, 0\] = -?\d")
@@ -50,6 +53,25 @@ class Tree:
     def moeref(self, *words):
         return run(self.program, *words, cwd="/")
 
+    def on_terminal(self, *words):
+        """Standard output, and what a terminal shows of standard error."""
+        mine, theirs = pty.openpty()
+        shown = []
+
+        def read():
+            with contextlib.suppress(OSError):  # the other end is closed
+                while some := os.read(mine, 4096):
+                    shown.append(some)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        out = subprocess.run([self.program, *words], stdout=subprocess.PIPE, stderr=theirs,
+                             text=True, check=False, env={"OMP_NUM_THREADS": "2"}, cwd="/").stdout
+        os.close(theirs)
+        reader.join()
+        os.close(mine)
+        return out, b"".join(shown).decode()
+
 
 def test_program(tree):
     """Worker, plug-ins, goldens, GPU descriptions and the faulty backend are found."""
@@ -58,8 +80,11 @@ def test_program(tree):
     layers = tree.moeref("golden")
     need(layers.count(tree.share) > 5, f"golden layers are not of the tree:\n{layers}")
     olmoe = os.path.join(tree.share, "moeref", "golden", "hf", "olmoe")
-    said = tree.moeref("validate", "--backend", "openblas", "--hf", olmoe, "--repeat", "1",
-                       "--html", os.path.join(tree.root, "report.html"))
+    said, progress = tree.on_terminal("validate", "--backend", "openblas", "--hf", olmoe,
+                                      "--repeat", "1", "--html",
+                                      os.path.join(tree.root, "report.html"))
+    need("is it right on T=1024" in progress and "run 1 of 2" in progress,
+         f"no progress while it times: {progress!r}")
     need("olmoe" in said and said.endswith("\nVALID\n"), said)
     need("<html" in open(os.path.join(tree.root, "report.html"), encoding="utf-8").read(4096),
          "the report is no page")
