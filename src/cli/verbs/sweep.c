@@ -210,18 +210,20 @@ static void name_series(const sweep *s, size_t point, char *ret, size_t size) {
         snprintf(ret, size, "%s", value_at(s, "method", point, s->o->method));
 }
 
-static moe_status draw(const sweep *s, const cli_sweep_column *c, cli_plot *p) {
+/* `series` has the points alone. */
+static moe_status draw(const sweep *s, const cli_sweep_column *c, const cli_plot *series) {
     char title[256], x_label[64];
+    cli_plot p = *series;
     const char *gpu = value_at(s, "gpu", 0, NULL), *method = value_at(s, "method", 0, NULL);
     snprintf(title, sizeof title, "Predicted on %s, method %s",
              gpu ? "GPUs as named" : moe_gpu_name(s->gpu), method ? "as named" : s->o->method);
     label_axis(s->axes.at[0].keys[0], x_label, sizeof x_label);
-    p->title = title;
-    p->subtitle = s->o->line ? s->o->line : "";
-    p->x_label = x_label;
-    p->y_label = c->label;
-    p->bound_name = c->is_rate ? "most (floor of the time)" : "floor";
-    return cli_plot_write(p, s->o->plot);
+    p.title = title;
+    p.subtitle = s->o->line ? s->o->line : "";
+    p.x_label = x_label;
+    p.y_label = c->label;
+    p.bound_name = c->is_rate ? "most (floor of the time)" : "floor";
+    return cli_plot_write(&p, s->o->plot);
 }
 
 /* The first axis is the plot's x; every combination of the others is a line. */
@@ -241,7 +243,8 @@ static moe_status plot(const sweep *s, const cli_sweep_column *c) {
         name_series(s, i, names[i], sizeof *names);
         name_at[i] = names[i];
     }
-    cli_plot p = {.names = name_at, .n_series = lines, .x = x, .n_x = n_x, .y = y, .bound = bound};
+    const cli_plot p = {
+        .names = name_at, .n_series = lines, .x = x, .n_x = n_x, .y = y, .bound = bound};
     if (!status)
         status = draw(s, c, &p);
     free(names);
