@@ -1,4 +1,5 @@
 /* Plans as slots, [T][columns], the way callers of operators bring and get them. */
+#include "layer/traits.h"
 #include "moeref/plan.h"
 
 #include <stdlib.h>
@@ -8,18 +9,10 @@ static int64_t expert_at(const moe_view *index, int64_t i) {
                                    : ((const int64_t *)index->data)[i];
 }
 
+/* The description was checked. */
 int64_t moe_route_columns(const moe_layer_desc *desc) {
-    switch ((moe_select)desc->router.select) {
-    case MOE_SELECT_TOPK:
-    case MOE_SELECT_GROUP_TOPK:
-        return desc->K;
-    case MOE_SELECT_EXPERT_CHOICE:
-    case MOE_SELECT_CAPACITY:
-    case MOE_SELECT_TOKEN_ROUNDING:
-    case MOE_SELECT_COUNT: /* none: the description was checked */
-        break;
-    }
-    return desc->E + desc->n_zero;
+    const moe_int_pairs_rule rule = moe_int_select_rules[desc->router.select].pairs;
+    return rule == MOE_INT_PAIRS_PER_TOKEN ? desc->K : desc->E + desc->n_zero;
 }
 
 typedef struct pairs {
