@@ -6,6 +6,7 @@
  *   steps    20 numbers of tokens and counts one after the other, O as the oracle has it; the first
  *            call of each, in host microseconds
  *   infer    inference gives the same O, and keeps nothing
+ *   threads  4 threads with two operators, 8 steps each, give the bits of one after the other
  *   replay   a captured forward and backward gives the same bits as the calls, on other values too
  */
 #define _GNU_SOURCE
@@ -14,12 +15,13 @@
 
 #include <dlfcn.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { BATCHES = 8, STEPS = 20 };
+enum { BATCHES = 8, STEPS = 20, THREADS = 4, ROUNDS = 8 };
 
 static const char *type_name = "fp32";
 static moe_backend *backend;
@@ -230,6 +232,72 @@ static bool check_infer(void) {
     return verdict("infer", passes, detail);
 }
 
+/* ---- threads ---- */
+
+typedef struct worker {
+    operator_call c;
+    moe_tensor O, dX; /* of the one run before */
+    bool passes;
+    pthread_t thread;
+} worker;
+
+static moe_status run_both(const operator_call *c) {
+    moe_status status = moe_operator_forward(c->op, &c->call);
+    return status ? status : moe_operator_backward(c->op, &c->call);
+}
+
+static bool gives(const operator_call *c, moe_tensor_id id, const moe_tensor *want) {
+    moe_tensor got = {0};
+    const bool same = !operator_call_fetch(c, id, &got) && same_bits(&got, want);
+    moe_tensor_destroy(&got);
+    return same;
+}
+
+static void *work(void *self) {
+    worker *w = self;
+    for (int i = 0; w->passes && i < ROUNDS; i++)
+        w->passes =
+            !run_both(&w->c) && gives(&w->c, MOE_T_O, &w->O) && gives(&w->c, MOE_T_DX, &w->dX);
+    return NULL;
+}
+
+static bool begin_work(worker *w, const moe_problem *problem) {
+    moe_status status = operator_call_open(&w->c, backend, problem, MOE_F32);
+    if (!status)
+        status = operator_call_weights(&w->c, &problem->in);
+    if (!status)
+        status = operator_call_input(&w->c, problem);
+    if (!status)
+        status = run_both(&w->c);
+    if (!status)
+        status = operator_call_fetch(&w->c, MOE_T_O, &w->O);
+    return !status && !operator_call_fetch(&w->c, MOE_T_DX, &w->dX);
+}
+
+static bool check_threads(void) {
+    static const char *const formats[] = {
+        "T=%lld d=128 n=64 E=8 K=2 route=zipf:1.2 seed=%d",
+        "T=%lld d=64 n=128 E=4 K=3 act=geglu route=uniform seed=%d"};
+    worker w[THREADS] = {{.passes = false}};
+    bool passes = true;
+    for (int i = 0; i < THREADS; i++) {
+        moe_problem *problem = draw(formats[i % 2], 60 + 31 * i, 20 + i);
+        w[i].passes = begin_work(&w[i], problem);
+        moe_problem_destroy(&problem);
+    }
+    for (int i = 0; i < THREADS; i++)
+        if (pthread_create(&w[i].thread, NULL, work, &w[i]))
+            exit(3);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(w[i].thread, NULL);
+        passes = passes && w[i].passes;
+        moe_tensor_destroy(&w[i].O);
+        moe_tensor_destroy(&w[i].dX);
+        operator_call_close(&w[i].c);
+    }
+    return verdict("threads", passes, "4 threads, two layers, 8 steps each: bits of O and dX");
+}
+
 /* ---- replay: the driver is found at run time, so that this builds anywhere ---- */
 
 typedef struct driver {
@@ -263,11 +331,6 @@ static bool find_driver(driver *ret) {
 
 static const moe_tensor_id replayed[] = {MOE_T_O, MOE_T_DX, MOE_T_DS, MOE_T_DW1, MOE_T_DW2};
 enum { REPLAYED = sizeof replayed / sizeof *replayed };
-
-static moe_status run_both(const operator_call *c) {
-    moe_status status = moe_operator_forward(c->op, &c->call);
-    return status ? status : moe_operator_backward(c->op, &c->call);
-}
 
 static moe_status fetch_all(const operator_call *c, moe_tensor *set) {
     moe_status status = MOE_OK;
@@ -365,6 +428,7 @@ int main(int argc, char **argv) {
     bool passes = check_add();
     passes = check_steps() && passes;
     passes = check_infer() && passes;
+    passes = check_threads() && passes;
     passes = check_replay() && passes;
     moe_backend_close(&backend);
     moe_backends_destroy(&all);
