@@ -12,6 +12,7 @@
 #include "moeref/isolation.h"
 #include "moeref/layer.h"
 #include "moeref/model.h"
+#include "moeref/operator.h"
 #include "moeref/plan.h"
 #include "moeref/recipe.h"
 #include "moeref/reference.h"
