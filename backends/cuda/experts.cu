@@ -38,10 +38,12 @@ cudaError_t rows_gemm(const Layer *layer, const Experts *x, bool nt, const void 
 
 /* C[e][M][N] = A[rows][M]^T B[rows][N]. */
 cudaError_t weight_gemm(const Layer *layer, const Experts *x, const void *a, const int *a_map,
-                        int M, const void *b, const int *b_map, int N, void *out) {
+                        int M, const void *b, const int *b_map, int N, void *out,
+                        const WeightTarget &target) {
     GenericArgs g = GenericArgs::over_rows(&x->rows, a, M, M, b, N, out);
     g.a_map = a_map;
     g.b_map = b_map;
+    g.target = target;
     return generic_gemm(layer->dtype, GENERIC_TN, &g, layer->dev->stream);
 }
 
@@ -84,17 +86,25 @@ cudaError_t launch_bias_gradients(Layer *layer, Experts *x) {
                        stream);
 }
 
+bool is_made(const void *gradient, const WeightTarget &to) {
+    return gradient || to.out;
+}
+
 cudaError_t launch_dw2(Layer *layer, Experts *x) {
+    if (!is_made(x->dw2, x->dw2_to))
+        return cudaSuccess;
     return x->hopper ? hopper(layer, x, HOPPER_DW2)
                      : weight_gemm(layer, x, layer->dout, x->rows.token, (int)layer->desc.d, x->a,
-                                   nullptr, x->n, x->dw2);
+                                   nullptr, x->n, x->dw2, x->dw2_to);
 }
 
 cudaError_t launch_dw1(Layer *layer, Experts *x) {
+    if (!is_made(x->dw1, x->dw1_to))
+        return cudaSuccess;
     const void *dh = x->on_input ? x->dh_scaled : x->dh;
     return x->hopper ? hopper(layer, x, HOPPER_DW1)
                      : weight_gemm(layer, x, dh, nullptr, x->hw, layer->x, x->rows.token,
-                                   (int)layer->desc.d, x->dw1);
+                                   (int)layer->desc.d, x->dw1, x->dw1_to);
 }
 
 /* The weight sat on the input: dS from dX~, and dW1 needs w * dH. */
@@ -161,7 +171,7 @@ moe_status experts_backward(Layer *layer, Experts *x, Timer *timer) {
         timer_mark(timer, x, MOE_STAGE_DW2, gemm_flops(layer, x, x->n), stream);
     }
     moe_status status = device_check(layer->dev, err, "backward of the experts");
-    if (!status)
+    if (!status && (layer->dx || x->on_input))
         status = experts_dxp(layer, x, timer);
     if (!status && x->on_input) {
         err = launch_input_weight(layer, x);

@@ -112,7 +112,9 @@ __device__ __forceinline__ void store_tile(const GenericArgs &g, const float (&a
                     float v =
                         acc[i][j][2 * half + c] * scale + (bias ? Element<T>::load(bias + n) : 0.f);
                     int64_t at = out0 + (int64_t)m * g.ldc + n;
-                    if (g.out_f32)
+                    if (g.target.out)
+                        store_to<T>(g.target, e, m, n, v);
+                    else if (g.out_f32)
                         static_cast<float *>(g.out)[at] = v;
                     else
                         static_cast<T *>(g.out)[at] = Element<T>::from(v);

@@ -34,7 +34,7 @@ template <class T, class Q, class Glu> struct ActEpilogue {
     }
     __device__ __forceinline__ void step(int s) {
         const int j = s / 3, what = s % 3, c0 = tile.column + 64 * j;
-        if (c0 >= tile.g.columns)
+        if (c0 >= tile.g.columns || (what != 2 && tile.g.skips_hidden))
             return;
         if (what == 2) { /* A takes the gates' place */
 #pragma unroll

@@ -38,11 +38,14 @@ struct HopperArgs {
     const float *weight;     /* dact: combine weights, or NULL for 1 */
     float *ds_part;          /* dact: [n_tiles][rows_cap] row sums of dA' * A */
     int E, rows_cap, gather_width;
-    int columns;   /* of C; n for act and dact */
-    int m_tiles;   /* weight gradients: row tiles of one expert */
-    int n_tiles;   /* columns over hopper_tile_columns(), rounded up */
-    int k_blocks;  /* other GEMMs: blocks of K */
-    bool pingpong; /* warpgroups take turns with tiles, see hopper_tile_columns() */
+    int columns;         /* of C; n for act and dact */
+    int m_tiles;         /* weight gradients: row tiles of one expert */
+    int n_tiles;         /* columns over hopper_tile_columns(), rounded up */
+    int k_blocks;        /* other GEMMs: blocks of K */
+    bool skips_hidden;   /* act: H is not stored, A alone */
+    WeightTarget target; /* weight gradients: C goes there if it has an address, else to out */
+    int target_rows;     /* of C; then nothing clips them */
+    bool pingpong;       /* warpgroups take turns with tiles, see hopper_tile_columns() */
     ActParams act;
 };
 

@@ -9,6 +9,7 @@
 #include "hopper_pingpong.cuh"
 #include "hopper_plain.cuh"
 #include "hopper_producer.cuh"
+#include "hopper_target.cuh"
 
 template <class T, class Q, class Glu>
 __device__ __forceinline__ void consume_glu(const HopperArgs &g, uint32_t smem) {
@@ -19,9 +20,19 @@ __device__ __forceinline__ void consume_glu(const HopperArgs &g, uint32_t smem) 
 }
 
 template <class T, class Q>
+__device__ __forceinline__ void consume_weights(const HopperArgs &g, uint32_t smem) {
+    if (g.target.out)
+        consume<T, Q, TargetEpilogue<T, Q>>(g, smem);
+    else
+        consume<T, Q, PlainEpilogue<T, Q>>(g, smem);
+}
+
+template <class T, class Q>
 __device__ __forceinline__ void consume_any(const HopperArgs &g, uint32_t smem) {
     if constexpr (Q::pingpong)
         consume_in_turns<T, Q>(g, smem);
+    else if constexpr (Q::ragged_k)
+        consume_weights<T, Q>(g, smem);
     else if constexpr (!Q::act && !Q::dact)
         consume<T, Q, PlainEpilogue<T, Q>>(g, smem);
     else if (g.act.kind == MOE_ACT_SWIGLU)

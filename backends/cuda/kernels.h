@@ -4,6 +4,7 @@
 #define MOE_CUDA_KERNELS_H
 
 #include "activation.cuh"
+#include "weight_target.cuh"
 
 #include <cuda_runtime.h>
 
@@ -55,6 +56,7 @@ struct GenericArgs {
     int64_t out_stride;     /* TN: elements from expert to expert */
     const void *bias;       /* [E][N] or NULL */
     const float *row_scale; /* [rows] or NULL */
+    WeightTarget target;    /* TN: instead of out, if it has one */
 
     /* C[rows][N] = A[rows][K] B_e, weights [E][N][K] (GENERIC_NT) or [E][K][N] (GENERIC_NN). */
     static GenericArgs of_rows(const RowGroups *rows, GenericForm form, const void *a,
@@ -168,14 +170,45 @@ int router_on_device(const moe_router_desc *desc);
 cudaError_t router_choose(const RouterArgs *args, cudaStream_t stream);
 cudaError_t router_backward(int dtype, const RouterArgs *args, cudaStream_t stream);
 
+/* slots.cu: a call of an operator --------------------------------------------------------- */
+
+/* out[i] = i * numerator / denominator */
+cudaError_t fill_steps(int *out, int count, int64_t numerator, int denominator,
+                       cudaStream_t stream);
+/* out[i] = j for j = i % half below `most`, else 0 */
+cudaError_t fill_folded(int *out, int count, int half, int most, cudaStream_t stream);
+
+/* The caller's slots: experts outside 0 .. bins-1 become -1, weights fp32. */
+struct SlotArgs {
+    const void *index, *weight;
+    bool wide_index, f32_weight; /* int64; else the layer's type */
+    int64_t count;
+    int bins;
+    int *expert;          /* [count] */
+    float *expert_weight; /* [count] */
+};
+cudaError_t take_slots(int dtype, const SlotArgs *args, cudaStream_t stream);
+/* out[slot] = rows[pair[slot]], 0 for empty slots */
+cudaError_t give_slots(const int *pair, const float *rows, int64_t count, float *out,
+                       cudaStream_t stream);
+
+/* Elements of 16 bits: out [E][rows][columns] dense, gate rows first, from wherever `from` says
+ * they lie (`out` of it is read here). */
+cudaError_t gather_weight(const WeightTarget *from, int E, int rows, int columns, void *out,
+                          cudaStream_t stream);
+/* to: a dense gradient [E][rows] in the layer's type or fp32, gates and ups interleaved or not. */
+cudaError_t give_gradient(int dtype, const WeightTarget *to, int E, int64_t rows, const float *in,
+                          cudaStream_t stream);
+cudaError_t widen(int dtype, const void *in, int count, float *out, cudaStream_t stream);
+
 /* metadata.cu ------------------------------------------------------------------------------ */
 
 struct SortArgs {
     int tokens, K;
-    const int *expert;   /* [T][K] */
+    const int *expert;   /* [T][K]; -1: none */
     const float *weight; /* [T][K] */
     int *counts;         /* [chunks][bins] scratch */
-    int *pair;           /* [T][K] row of each choice */
+    int *pair;           /* [T][K] row of each choice, -1 of none */
 };
 int sort_chunks(int tokens);
 /* Fills offsets, tile_offsets, tiles, token, weight and pair: stable by token within an expert. */

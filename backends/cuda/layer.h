@@ -38,14 +38,26 @@ struct Experts {
     void *dh, *dh_scaled;
     float *da; /* dA' where no epilogue consumes it */
     float *ds, *ds_part;
-    void *dw1, *dw2;
+    void *dw1, *dw2; /* NULL: it goes to the target, or is not made */
+    WeightTarget dw1_to, dw2_to;
     float *db1, *db2;
     bool a_is_gradient, y_is_gradient;
     HopperArgs op[HOPPER_OPS];
 };
 
+/* Memory that an operator's caller brings, handed out piece by piece. */
+struct Arena {
+    char *at[2]; /* ARENA_CACHED, ARENA_WORK; of a dry run addresses that nobody uses */
+    size_t used[2];
+    bool keeps; /* a backward follows: what it needs goes to the cached part */
+    bool backward, dry;
+    const moe_call *call; /* NULL in a dry run */
+};
+enum { ARENA_CACHED, ARENA_WORK };
+
 /* Events around kernels, in the order of launches. */
 struct Timer {
+    bool is_off;                    /* nothing is recorded: a stream may be captured */
     std::vector<cudaEvent_t> event; /* event[0] starts, event[i + 1] ends kernel i */
     std::vector<moe_cost> cost;
 };
@@ -55,6 +67,8 @@ struct Layer {
     moe_layer_desc desc;
     moe_use use;
     int dtype, T, outputs; /* outputs = E + n_zero */
+    int columns;           /* choices of a token: K, or the caller's slots */
+    Arena *arena;          /* NULL: the layer allocates for itself */
     ActParams act;
     std::vector<Buffer> buffers;
     const moe_plan *given;
@@ -90,11 +104,21 @@ moe_status layer_download(Layer *layer, void *dst, const void *src, size_t bytes
 moe_status layer_memory(void *self, moe_memory *ret);
 
 /* prepare.cu */
+/* What the description and use say of a layer; nothing is allocated. */
+void layer_describe(Layer *layer, Device *dev, const moe_layer_desc *desc, const moe_use *use);
+/* Buffers and parameters; with an arena also the sizes that a call needs. */
+moe_status layer_prepare_all(Layer *layer, const moe_tensors *params);
 moe_status layer_prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
                          const moe_tensors *params, void **ret);
 void layer_release(void *self);
 /* (Re)allocates what depends on the number of rows. */
 moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows);
+
+/* operator.cu */
+extern const moe_operator_slots cuda_operators;
+/* The parameter as the kernels read it: where it lies, or its converted copy. */
+void *operator_parameter(const Layer *layer, moe_tensor_id id);
+const char *why_not(const moe_layer_desc *desc, const moe_use *use); /* plugin.cu; NULL: it can */
 
 /* tensor_maps.cu: fills x->op for the buffers as they are. */
 moe_status experts_make_maps(Layer *layer, Experts *x);
@@ -119,6 +143,8 @@ moe_status layer_route(Layer *layer);
 moe_status layer_route_backward(Layer *layer);
 moe_status layer_routing(void *self, const moe_plan **ret);
 int64_t layer_most_pairs(const Layer *layer);
+/* Every token has `columns` choices. */
+moe_status layer_start_token_offsets(Layer *layer);
 
 /* experts.cu */
 moe_status experts_up(Layer *layer, Experts *x, Timer *timer);

@@ -18,7 +18,8 @@ __global__ void count_kernel(SortArgs g, int bins) {
     int64_t first = (int64_t)blockIdx.x * CHUNK * g.K,
             last = min(first + CHUNK * g.K, (int64_t)g.tokens * g.K);
     for (int64_t i = first + threadIdx.x; i < last; i += blockDim.x)
-        atomicAdd(&count[g.expert[i]], 1);
+        if (g.expert[i] >= 0)
+            atomicAdd(&count[g.expert[i]], 1);
     __syncthreads();
     for (int e = (int)threadIdx.x; e < bins; e += (int)blockDim.x)
         g.counts[(int64_t)blockIdx.x * bins + e] = count[e];
@@ -95,7 +96,8 @@ __global__ void place_kernel(SortArgs g, RowGroups rows) {
         shared[i] = 0;
     __syncthreads();
     for (int i = first + lane; i < last; i += 32)
-        atomicAdd(&next[expert[i]], 1);
+        if (expert[i] >= 0)
+            atomicAdd(&next[expert[i]], 1);
     __syncthreads();
     for (int e = (int)threadIdx.x; e < rows.bins; e += (int)blockDim.x) {
         int row = g.counts[(int64_t)blockIdx.x * rows.bins + e];
@@ -115,12 +117,13 @@ __global__ void place_kernel(SortArgs g, RowGroups rows) {
         if (e >= 0 && before == 0)
             next[e] += __popc(same);
         __syncwarp();
+        const int64_t choice = (int64_t)token0 * g.K + i;
         if (e >= 0) {
-            const int64_t choice = (int64_t)token0 * g.K + i;
             rows.token[row] = token0 + i / g.K;
             rows.weight[row] = g.weight[choice];
-            g.pair[choice] = row;
         }
+        if (i < last)
+            g.pair[choice] = e < 0 ? -1 : row;
     }
     list_tiles_of_block(rows);
 }

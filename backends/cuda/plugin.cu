@@ -64,6 +64,8 @@ moe_status open_device(const moe_open_params *params, void **ret) {
     return status;
 }
 
+} // namespace
+
 const char *why_not(const moe_layer_desc *desc, const moe_use *use) {
     if (use->dtype != MOE_BF16 && use->dtype != MOE_F16)
         return "only bf16 and fp16";
@@ -78,6 +80,8 @@ const char *why_not(const moe_layer_desc *desc, const moe_use *use) {
         return "more than 5e8 pairs or 2e9 logits";
     return nullptr;
 }
+
+namespace {
 
 moe_status supports(void *, const moe_layer_desc *desc, const moe_use *use, moe_support *ret) {
     if (moe_refuse_unknown(desc, ret))
@@ -116,5 +120,6 @@ const moe_plugin moe_plugin_v = {
     layer_memory,
     device_roofline,
     device_board,
+    &cuda_operators,
 };
 }

@@ -7,8 +7,18 @@
 
 namespace {
 
-/* Uploads a parameter in the layer's element type. */
-moe_status upload_tensor(Layer *layer, const moe_tensor *t, void **ret) {
+/* Nothing is launched: only sizes are asked for. */
+bool is_dry(const Layer *layer) {
+    return layer->arena && layer->arena->dry;
+}
+
+/* Uploads a parameter in the layer's element type; an operator's lies where its caller has it. */
+moe_status take_tensor(Layer *layer, const moe_tensors *params, moe_tensor_id id, void **ret) {
+    if (layer->arena) {
+        *ret = operator_parameter(layer, id);
+        return MOE_OK;
+    }
+    const moe_tensor *t = &params->t[id];
     size_t bytes = (size_t)moe_tensor_bytes(t);
     moe_status status = layer_alloc(layer, bytes, BUFFER_WEIGHTS, ret);
     return status ? status : layer_upload(layer, *ret, t->data, bytes);
@@ -24,9 +34,11 @@ void separate_rows(const char *src, char *dst, int64_t experts, int64_t n, size_
                        src + (size_t)(e * 2 * n + 2 * j + up) * row, row);
 }
 
-moe_status upload_up(Layer *layer, const Experts *x, const moe_tensor *t, size_t row, void **ret) {
-    if (!x->interleaved)
-        return upload_tensor(layer, t, ret);
+moe_status take_up(Layer *layer, const Experts *x, const moe_tensors *params, moe_tensor_id id,
+                   size_t row, void **ret) {
+    if (!x->interleaved || layer->arena)
+        return take_tensor(layer, params, id, ret);
+    const moe_tensor *t = &params->t[id];
     size_t bytes = (size_t)moe_tensor_bytes(t);
     char *packed = static_cast<char *>(malloc(bytes));
     if (!packed)
@@ -60,18 +72,20 @@ moe_status prepare_experts(Layer *layer, Experts *x, const moe_tensors *params) 
                  hw = (size_t)x->hw;
     const bool bias = layer->desc.expert_bias && !x->shared;
     moe_status status =
-        upload_up(layer, x, &params->t[x->shared ? MOE_T_W1_SHARED : MOE_T_W1], d * 2, &x->w1);
+        take_up(layer, x, params, x->shared ? MOE_T_W1_SHARED : MOE_T_W1, d * 2, &x->w1);
     if (!status)
-        status = upload_tensor(layer, &params->t[x->shared ? MOE_T_W2_SHARED : MOE_T_W2], &x->w2);
+        status = take_tensor(layer, params, x->shared ? MOE_T_W2_SHARED : MOE_T_W2, &x->w2);
     if (!status && bias)
-        status = upload_up(layer, x, &params->t[MOE_T_B1], 2, &x->b1);
+        status = take_up(layer, x, params, MOE_T_B1, 2, &x->b1);
     if (!status && bias)
-        status = upload_tensor(layer, &params->t[MOE_T_B2], &x->b2);
+        status = take_tensor(layer, params, MOE_T_B2, &x->b2);
     if (status || !(layer->use.pass & MOE_PASS_BWD))
         return status;
     Allocator get = {layer};
-    get.get(&x->dw1, E * hw * d * 2, BUFFER_GRADIENTS);
-    get.get(&x->dw2, E * d * n * 2, BUFFER_GRADIENTS);
+    if (!layer->arena) { /* an operator's are its caller's */
+        get.get(&x->dw1, E * hw * d * 2, BUFFER_GRADIENTS);
+        get.get(&x->dw2, E * d * n * 2, BUFFER_GRADIENTS);
+    }
     if (bias) {
         get.get(&x->db1, E * hw * 4, BUFFER_GRADIENTS);
         get.get(&x->db2, E * d * 4, BUFFER_GRADIENTS);
@@ -93,50 +107,68 @@ void describe_experts(const Layer *layer, Experts *x, bool shared) {
 /* The rows of "all tokens in order". */
 moe_status prepare_dense(Layer *layer) {
     const int T = layer->T;
-    std::vector<int> identity((size_t)T);
-    for (int t = 0; t < T; t++)
-        identity[(size_t)t] = t;
-    const int offsets[2] = {0, T};
     RowGroups *r = &layer->dense;
     *r = RowGroups::empty(1, 1, T);
     Allocator get = {layer};
-    get.get(&r->offsets, sizeof offsets, BUFFER_WORK);
-    get.get(&r->tile_offsets, sizeof offsets, BUFFER_WORK);
+    get.get(&r->offsets, 2 * sizeof(int), BUFFER_WORK);
+    get.get(&r->tile_offsets, 2 * sizeof(int), BUFFER_WORK);
     get.get(&r->tiles, (size_t)row_tiles_cap(T, 1) * sizeof *r->tiles, BUFFER_WORK);
     get.get(&r->token, (size_t)T * 4, BUFFER_WORK);
-    moe_status status = get.status;
-    if (!status)
-        status = layer_upload(layer, r->offsets, offsets, sizeof offsets);
-    if (!status)
-        status = device_check(layer->dev, list_tiles(r, layer->dev->stream), "listing tiles");
-    return status ? status : layer_upload(layer, r->token, identity.data(), (size_t)T * 4);
+    if (get.status || is_dry(layer))
+        return get.status;
+    cudaStream_t stream = layer->dev->stream;
+    cudaError_t err = fill_steps(r->offsets, 2, T, 1, stream);
+    if (err == cudaSuccess)
+        err = list_tiles(r, stream);
+    if (err == cudaSuccess)
+        err = fill_steps(r->token, T, 1, 1, stream);
+    return device_check(layer->dev, err, "listing tokens and tiles");
 }
 
 /* Which row of W_r each column of dz meets: see router_gradients. */
-moe_status upload_dz_rows(Layer *layer) {
-    std::vector<int> rows((size_t)layer->dz_ld);
-    const int half = layer->dz_ld / 2;
-    for (int i = 0; i < layer->dz_ld; i++)
-        rows[(size_t)i] = i % half < layer->outputs ? i % half : 0;
-    return layer_upload(layer, layer->dz_rows, rows.data(), rows.size() * 4);
+moe_status list_dz_rows(Layer *layer) {
+    if (is_dry(layer))
+        return MOE_OK;
+    return device_check(layer->dev,
+                        fill_folded(layer->dz_rows, layer->dz_ld, layer->dz_ld / 2, layer->outputs,
+                                    layer->dev->stream),
+                        "listing the router's rows");
+}
+
+/* b_select in fp32; an operator's may be of that type already. */
+moe_status take_select_bias(Layer *layer, const moe_tensors *params) {
+    const size_t outputs = (size_t)layer->outputs;
+    Allocator get = {layer};
+    get.get(&layer->b_select, outputs * 4, layer->arena ? BUFFER_WORK : BUFFER_WEIGHTS);
+    if (get.status || is_dry(layer))
+        return get.status;
+    if (layer->arena) {
+        const moe_view *v = &layer->arena->call->t[MOE_T_B_SELECT];
+        if (v->dtype != MOE_F32)
+            return device_check(
+                layer->dev,
+                widen(layer->dtype, v->data, layer->outputs, layer->b_select, layer->dev->stream),
+                "b_select");
+        layer->b_select = static_cast<float *>(v->data);
+        return MOE_OK;
+    }
+    moe_tensor b = {};
+    moe_status status = moe_tensor_cast(&params->t[MOE_T_B_SELECT], MOE_F32, &b);
+    if (!status)
+        status = layer_upload(layer, layer->b_select, b.data, outputs * 4);
+    moe_tensor_destroy(&b);
+    return status;
 }
 
 moe_status prepare_router(Layer *layer, const moe_tensors *params) {
     const size_t T = (size_t)layer->T, outputs = (size_t)layer->outputs, K = (size_t)layer->desc.K;
     const moe_router_desc *r = &layer->desc.router;
-    moe_status status = upload_tensor(layer, &params->t[MOE_T_W_R], &layer->w_r);
+    moe_status status = take_tensor(layer, params, MOE_T_W_R, &layer->w_r);
     if (!status && r->bias)
-        status = upload_tensor(layer, &params->t[MOE_T_B_R], &layer->b_r);
+        status = take_tensor(layer, params, MOE_T_B_R, &layer->b_r);
+    if (!status && r->select_bias)
+        status = take_select_bias(layer, params);
     Allocator get = {layer, status};
-    if (!status && r->select_bias) {
-        moe_tensor b = {};
-        status = moe_tensor_cast(&params->t[MOE_T_B_SELECT], MOE_F32, &b);
-        get.status = status;
-        get.get(&layer->b_select, outputs * 4, BUFFER_WEIGHTS);
-        if (!get.status)
-            get.status = layer_upload(layer, layer->b_select, b.data, outputs * 4);
-        moe_tensor_destroy(&b);
-    }
     get.get(&layer->logits, T * outputs * 4, BUFFER_CACHED);
     get.get(&layer->choice, T * K * 4, BUFFER_CACHED);
     get.get(&layer->choice_weight, T * K * 4, BUFFER_WORK);
@@ -149,7 +181,7 @@ moe_status prepare_router(Layer *layer, const moe_tensors *params) {
     get.get(&layer->dw_r, outputs * (size_t)layer->desc.d * 4, BUFFER_GRADIENTS);
     if (r->bias)
         get.get(&layer->db_r, outputs * 4, BUFFER_GRADIENTS);
-    return get.status ? get.status : upload_dz_rows(layer);
+    return get.status ? get.status : list_dz_rows(layer);
 }
 
 moe_status prepare_shared(Layer *layer, const moe_tensors *params) {
@@ -159,7 +191,7 @@ moe_status prepare_shared(Layer *layer, const moe_tensors *params) {
     x->rows = layer->dense;
     moe_status status = prepare_experts(layer, x, params);
     if (!status && layer->desc.shared_gate) {
-        status = upload_tensor(layer, &params->t[MOE_T_W_GATE_SHARED], &layer->w_gate);
+        status = take_tensor(layer, params, MOE_T_W_GATE_SHARED, &layer->w_gate);
         Allocator get = {layer, status};
         get.get(&layer->gate, T * 4, BUFFER_CACHED);
         x->weight = layer->gate;
@@ -173,15 +205,43 @@ moe_status prepare_shared(Layer *layer, const moe_tensors *params) {
     return status ? status : experts_alloc_rows(layer, x, layer->T);
 }
 
-moe_status prepare_all(Layer *layer, const moe_tensors *params) {
-    const size_t T = (size_t)layer->T, d = (size_t)layer->desc.d, bins = (size_t)layer->outputs;
+/* [T][d]; an operator's are its caller's. */
+moe_status prepare_activations(Layer *layer) {
+    const size_t bytes = (size_t)layer->T * (size_t)layer->desc.d * 2;
     Allocator get = {layer};
-    get.get(&layer->x, T * d * 2, BUFFER_CACHED);
-    get.get(&layer->o, T * d * 2, BUFFER_WORK);
+    if (layer->arena)
+        return MOE_OK;
+    get.get(&layer->x, bytes, BUFFER_CACHED);
+    get.get(&layer->o, bytes, BUFFER_WORK);
     if (layer->use.pass & MOE_PASS_BWD) {
-        get.get(&layer->dout, T * d * 2, BUFFER_WORK);
-        get.get(&layer->dx, T * d * 2, BUFFER_WORK);
+        get.get(&layer->dout, bytes, BUFFER_WORK);
+        get.get(&layer->dx, bytes, BUFFER_WORK);
     }
+    return get.status;
+}
+
+/* The caller's choices as the sort takes them: an operator's forward. */
+moe_status prepare_slots(Layer *layer) {
+    const size_t slots = (size_t)layer->T * (size_t)layer->columns;
+    Allocator get = {layer};
+    if (!layer->arena || layer->arena->backward)
+        return MOE_OK;
+    get.get(&layer->choice, slots * 4, BUFFER_WORK);
+    get.get(&layer->choice_weight, slots * 4, BUFFER_WORK);
+    get.get(&layer->counts, (size_t)sort_chunks(layer->T) * (size_t)layer->outputs * 4,
+            BUFFER_WORK);
+    return get.status;
+}
+
+int64_t most_rows(const Layer *layer) {
+    return layer->use.plan_given ? (int64_t)layer->T * layer->columns : layer_most_pairs(layer);
+}
+
+} // namespace
+
+moe_status layer_prepare_all(Layer *layer, const moe_tensors *params) {
+    const size_t T = (size_t)layer->T, bins = (size_t)layer->outputs;
+    Allocator get = {layer, prepare_activations(layer)};
     Experts *x = &layer->routed;
     describe_experts(layer, x, false);
     x->rows = RowGroups::empty((int)layer->desc.E, layer->outputs, 0);
@@ -191,7 +251,7 @@ moe_status prepare_all(Layer *layer, const moe_tensors *params) {
     moe_status status = get.status;
     if (!status)
         status = prepare_experts(layer, x, params);
-    if (!status)
+    if (!status && (!layer->use.plan_given || layer->desc.n_shared))
         status = prepare_dense(layer);
     if (!status && layer->use.pass & MOE_PASS_BWD &&
         (!layer->use.plan_given || layer->desc.shared_gate))
@@ -200,12 +260,12 @@ moe_status prepare_all(Layer *layer, const moe_tensors *params) {
         status = prepare_router(layer, params);
     if (!status && layer->desc.n_shared)
         status = prepare_shared(layer, params);
-    if (!status && !layer->use.plan_given)
-        status = experts_alloc_rows(layer, x, (int)layer_most_pairs(layer));
+    if (!status && layer->use.plan_given)
+        status = prepare_slots(layer);
+    if (!status && (layer->arena || !layer->use.plan_given))
+        status = experts_alloc_rows(layer, x, (int)most_rows(layer));
     return status;
 }
-
-} // namespace
 
 moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows) {
     const size_t d = (size_t)layer->desc.d, n = (size_t)x->n, hw = (size_t)x->hw;
@@ -235,7 +295,9 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows) {
         if (backward)
             get.get(&x->ds, R * 4, BUFFER_WORK);
     }
-    get.get(&x->h, R * hw * 2, BUFFER_CACHED);
+    const bool keeps = !layer->arena || layer->arena->keeps;
+    if (keeps || !x->hopper || hw == n) /* else A alone is stored */
+        get.get(&x->h, R * hw * 2, BUFFER_CACHED);
     get.get(&x->a, R * n * 2, BUFFER_WORK);
     get.get(&x->y, R * d * 2, BUFFER_WORK);
     if (backward) {
@@ -249,23 +311,28 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows) {
     return get.status ? get.status : experts_make_maps(layer, x);
 }
 
+void layer_describe(Layer *layer, Device *dev, const moe_layer_desc *desc, const moe_use *use) {
+    layer->dev = dev;
+    layer->desc = *desc;
+    layer->use = *use;
+    layer->dtype = use->dtype;
+    layer->T = (int)use->tokens;
+    layer->columns = (int)desc->K;
+    layer->outputs = (int)(desc->E + desc->n_zero);
+    layer->dz_ld = 2 * ((layer->outputs + 7) / 8 * 8);
+    layer->act = {desc->act, (float)desc->act_alpha, (float)desc->act_limit};
+}
+
 moe_status layer_prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
                          const moe_tensors *params, void **ret) {
     Device *dev = static_cast<Device *>(device);
     Layer *layer = new (std::nothrow) Layer();
     if (!layer)
         return moe_fail(dev->log, MOE_E_NOMEM, "cuda: no memory for a layer");
-    layer->dev = dev;
-    layer->desc = *desc;
-    layer->use = *use;
-    layer->dtype = use->dtype;
-    layer->T = (int)use->tokens;
-    layer->outputs = (int)(desc->E + desc->n_zero);
-    layer->dz_ld = 2 * ((layer->outputs + 7) / 8 * 8);
-    layer->act = {desc->act, (float)desc->act_alpha, (float)desc->act_limit};
+    layer_describe(layer, dev, desc, use);
     moe_status status = device_check(dev, cudaSetDevice(dev->index), "selecting the device");
     if (!status)
-        status = prepare_all(layer, params);
+        status = layer_prepare_all(layer, params);
     if (status)
         layer_release(layer);
     else

@@ -93,7 +93,7 @@ moe_status route_on_device(Layer *layer, Timer *timer) {
     RouterArgs g = router_args(layer);
     cudaError_t err = router_choose(&g, stream);
     timer_mark(timer, nullptr, MOE_STAGE_TOPK, 0, stream);
-    SortArgs sort = {layer->T,      (int)layer->desc.K,  layer->choice, layer->choice_weight,
+    SortArgs sort = {layer->T,      layer->columns,      layer->choice, layer->choice_weight,
                      layer->counts, layer->pair_of_token};
     if (err == cudaSuccess)
         err = sort_by_expert(&sort, &layer->routed.rows, stream);
@@ -148,14 +148,14 @@ cudaError_t router_gradients(Layer *layer) {
     return err;
 }
 
-moe_status start_token_offsets(Layer *layer) {
-    std::vector<int> offsets((size_t)layer->T + 1);
-    for (int t = 0; t <= layer->T; t++)
-        offsets[(size_t)t] = t * (int)layer->desc.K;
-    return layer_upload(layer, layer->token_offsets, offsets.data(), offsets.size() * 4);
-}
-
 } // namespace
+
+moe_status layer_start_token_offsets(Layer *layer) {
+    return device_check(
+        layer->dev,
+        fill_steps(layer->token_offsets, layer->T + 1, layer->columns, 1, layer->dev->stream),
+        "listing the tokens");
+}
 
 int64_t layer_most_pairs(const Layer *layer) {
     const int64_t T = layer->T, K = layer->desc.K, n = layer->outputs;
@@ -186,7 +186,7 @@ moe_status layer_set_input(void *self, const moe_input *input) {
     if (!status && input->plan)
         status = upload_plan(layer, input->plan);
     if (!status && !input->plan && !host_routes(layer))
-        status = start_token_offsets(layer);
+        status = layer_start_token_offsets(layer);
     return status ? status : device_check(layer->dev, cudaDeviceSynchronize(), "input");
 }
 

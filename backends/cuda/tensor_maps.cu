@@ -122,9 +122,12 @@ void make_forward(const Layer *layer, Experts *x, Encoder *enc) {
     up->row_scale = x->on_input ? x->rows.weight : nullptr;
     set_shape(up, up_op, n, d);
     enc->weights(x->w1, gated ? 2 * E : E, n, d, tile_columns(up_op, up), &up->b);
-    enc->pairs(x->h, cap, n, hw, 64, &up->out[0]);
+    up->skips_hidden = !x->h; /* then only A has an output */
+    if (x->h)
+        enc->pairs(x->h, cap, n, hw, 64, &up->out[0]);
     if (gated) {
-        enc->pairs(columns_at(x->h, n), cap, n, hw, 64, &up->out[1]);
+        if (x->h)
+            enc->pairs(columns_at(x->h, n), cap, n, hw, 64, &up->out[1]);
         enc->pairs(x->a, cap, n, n, 64, &up->out[2]);
     }
     down->bias = x->b2;
@@ -161,25 +164,33 @@ void make_backward(const Layer *layer, Experts *x, Encoder *enc) {
     enc->pairs(x->y, cap, d, d, 64, &dxp->out[0]);
     set_weight_shape(dw2, HOPPER_DW2, d, n);
     enc->pair_slabs(x->a, cap, n, tile_columns(HOPPER_DW2, dw2) / 64, &dw2->b);
-    enc->weights(x->dw2, E, d, n, 64, &dw2->out[0]);
+    dw2->target = x->dw2_to;
+    dw2->target_rows = d;
+    if (x->dw2)
+        enc->weights(x->dw2, E, d, n, 64, &dw2->out[0]);
     set_weight_shape(dw1, HOPPER_DW1, d, hw); /* C^T: rows are columns of W1 */
     enc->pair_slabs(dh_for_weights, cap, hw, tile_columns(HOPPER_DW1, dw1) / 64, &dw1->b);
-    enc->weights(x->dw1, E, hw, d, 64, &dw1->out[0]);
+    dw1->target = x->dw1_to;
+    dw1->target_rows = d;
+    if (x->dw1)
+        enc->weights(x->dw1, E, hw, d, 64, &dw1->out[0]);
 }
 
 } // namespace
 
 moe_status experts_make_maps(Layer *layer, Experts *x) {
-    if (!x->hopper)
+    static const PFN_cuTensorMapEncodeTiled_v12000 encode = find_encoder();
+    if (!x->hopper || (layer->arena && layer->arena->dry))
         return MOE_OK;
-    Encoder enc = {find_encoder(),
+    Encoder enc = {encode,
                    layer->dtype == MOE_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
                                             : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
                    CUDA_SUCCESS};
     if (!enc.encode)
         return moe_fail(layer->dev->log, MOE_E_DEVICE,
                         "cuda: the driver has no cuTensorMapEncodeTiled; it is older than 12.0");
-    make_forward(layer, x, &enc);
+    if (!layer->arena || !layer->arena->backward)
+        make_forward(layer, x, &enc);
     if (layer->use.pass & MOE_PASS_BWD)
         make_backward(layer, x, &enc);
     if (enc.result != CUDA_SUCCESS)

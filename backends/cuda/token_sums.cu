@@ -4,7 +4,6 @@
 #include "layer.h"
 
 #include <algorithm>
-#include <vector>
 
 namespace {
 
@@ -35,19 +34,20 @@ cudaError_t sum_slices(const Layer *layer, int64_t stride, int64_t low, int64_t 
 moe_status prepare_token_sums(Layer *layer, int height) {
     const int d = (int)layer->desc.d, tiles = ((height + 127) / 128) * ((d + 127) / 128);
     const int slices = std::max(1, std::min(2 * layer->dev->sms / tiles, layer->T / LEAST));
-    std::vector<int> offsets((size_t)slices + 1);
-    for (int s = 0; s <= slices; s++)
-        offsets[(size_t)s] = (int)((int64_t)layer->T * s / slices);
     RowGroups *r = &layer->slices;
     *r = RowGroups::empty(slices, slices, layer->T);
     void *on_device = nullptr, *sums = nullptr;
     const size_t bytes = (size_t)slices * (size_t)height * (size_t)d * 4;
-    moe_status status = layer_alloc(layer, offsets.size() * 4, BUFFER_WORK, &on_device);
+    moe_status status = layer_alloc(layer, ((size_t)slices + 1) * 4, BUFFER_WORK, &on_device);
     if (!status)
         status = layer_alloc(layer, bytes, BUFFER_WORK, &sums);
     r->offsets = static_cast<int *>(on_device);
     layer->slice_sums = static_cast<float *>(sums);
-    return status ? status : layer_upload(layer, r->offsets, offsets.data(), offsets.size() * 4);
+    if (status || (layer->arena && layer->arena->dry))
+        return status;
+    return device_check(layer->dev,
+                        fill_steps(r->offsets, slices + 1, layer->T, slices, layer->dev->stream),
+                        "slicing the tokens");
 }
 
 cudaError_t split_token_product(const Layer *layer, const void *a, int lda, int M, const void *b,

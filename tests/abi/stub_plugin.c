@@ -11,6 +11,7 @@ enum {
     WRONG_ABI,
     TOO_OLD,
     OLD_TABLE,
+    TABLE_2,
     NO_SLOT,
     BAD_NAME,
     REFUSES,
@@ -91,6 +92,7 @@ const moe_plugin moe_plugin_v = {
     .abi = STUB_KIND == WRONG_ABI   ? MOE_PLUGIN_ABI + 41
            : STUB_KIND == TOO_OLD   ? MOE_PLUGIN_ABI_OLDEST - 1
            : STUB_KIND == OLD_TABLE ? 1
+           : STUB_KIND == TABLE_2   ? 2
                                     : MOE_PLUGIN_ABI,
     .priority = 7,
     .name = STUB_KIND == BAD_NAME ? "Not A Name" : STUB_NAME,
@@ -106,4 +108,6 @@ const moe_plugin moe_plugin_v = {
     .backward = run_pass,
     .fetch = fetch,
     .board = STUB_KIND == OLD_TABLE ? behind_the_table : NULL,
+    /* and behind one of interface 2 */
+    .operators = STUB_KIND == TABLE_2 ? (const moe_operator_slots *)&moe_plugin_v : NULL,
 };

@@ -1,7 +1,7 @@
 /* Loading plug-ins: what is refused, with which words, and that the others still work. */
 #define _GNU_SOURCE /* mkdtemp, symlink */
 #include "../unit/capture.h"
-#include "moeref/backend.h"
+#include "moeref/operator.h"
 #include "run_moeref.h"
 #include "temporary.h"
 
@@ -103,6 +103,33 @@ static void expect_no_board(const char *kind) {
 
 Test(loader, older_interface_still_loads) {
     expect_no_board("old_table");
+}
+
+/* So has a table of interface 2 no operators, whatever lies behind it. */
+static void expect_no_operators(const char *kind) {
+    capture seen;
+    moe_log log = capture_log(&seen);
+    moe_backends *all = load("", NULL);
+    moe_backend *backend = NULL;
+    moe_operator_support support = {0};
+    moe_layer_desc desc;
+    moe_layer_desc_init(&desc);
+    desc.d = desc.n = desc.E = desc.K = 1;
+    const moe_operator_use use = {.dtype = MOE_F32, .pass = MOE_PASS_FWD};
+    char bound[PATH_MAX];
+    cr_assert_eq(moe_backend_open(all, stub(kind), NULL, &log, &backend), MOE_OK);
+    cr_expect_eq(moe_operator_supports(backend, &desc, &use, &support), MOE_E_UNSUPPORTED);
+    cr_expect(strstr(support.reason, "memory of its own"), "%s", support.reason);
+    moe_backend_close(&backend);
+    snprintf(bound, sizeof bound, "%s:bound", stub(kind));
+    cr_expect_eq(moe_backend_open(all, bound, NULL, &log, &backend), MOE_E_UNSUPPORTED);
+    expect_text(&seen, "has no operators (interface 3)");
+    moe_backends_destroy(&all);
+}
+
+Test(loader, table_of_interface_2_has_no_operators) {
+    expect_no_operators("table_2");
+    expect_no_operators("good");
 }
 
 Test(loader, absent_board) {

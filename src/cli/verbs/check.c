@@ -116,7 +116,8 @@ int cli_check(int argc, char **argv) {
     const cli_option options[] = {
         CLI_BACKENDS_OPTION(o.backends,
                             "what to check (default: every usable one); NAME:VARIANT as "
-                            "in reference:bf16; may be repeated"),
+                            "in reference:bf16, NAME:bound runs its operators on memory between "
+                            "canaries; may be repeated"),
         CLI_SELECTION_OPTIONS(o.selection),
         {"outputs", CLI_STRING, &o.outputs, "FILE",
          "judge the tensors in this safetensors file instead of a backend"},

@@ -1,0 +1,428 @@
+/* The operator: for each call a layer is put together on the host from the caller's memory, its
+ * kernels are launched on the caller's stream, and it is forgotten. Everything that a backward
+ * needs of its forward lies in `cached`, in an order that both find by asking for the same pieces.
+ */
+#include "layer.h"
+#include "moeref/operator.h"
+
+#include <new>
+#include <stdio.h>
+
+namespace {
+
+constexpr int64_t ALIGN = 256;
+
+struct Operator {
+    const Device *dev;
+    moe_layer_desc desc;
+    moe_operator_use use;
+};
+
+/* The operator's device is the current one until the end of the scope. */
+struct OnDevice {
+    int former = -1;
+    cudaError_t error;
+    explicit OnDevice(int index) {
+        error = cudaGetDevice(&former);
+        if (error == cudaSuccess && former != index)
+            error = cudaSetDevice(index);
+    }
+    ~OnDevice() {
+        if (former >= 0)
+            cudaSetDevice(former);
+    }
+    OnDevice(const OnDevice &) = delete;
+};
+
+int64_t padded(int64_t bytes) {
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+char *aligned(void *data) {
+    return reinterpret_cast<char *>(padded((int64_t) reinterpret_cast<uintptr_t>(data)));
+}
+
+/* ---- what it can do ---- */
+
+moe_status op_supports(void *device, const moe_layer_desc *desc, const moe_operator_use *use,
+                       moe_operator_support *ret) {
+    const Device *dev = static_cast<const Device *>(device);
+    moe_support support = {};
+    if (moe_refuse_unknown(desc, &support)) {
+        snprintf(ret->reason, sizeof ret->reason, "%s", support.reason);
+        return MOE_E_UNSUPPORTED;
+    }
+    const moe_use one = {1, use->dtype, use->pass, use->routed == MOE_ROUTED_BY_CALLER};
+    const char *why = why_not(desc, &one);
+    if (!why && use->routed == MOE_ROUTED_BY_LAYER && !router_on_device(&desc->router))
+        why = "this router runs on the host, and an operator's stream does not wait for it";
+    if (why) {
+        snprintf(ret->reason, sizeof ret->reason, "%s", why);
+        return MOE_E_UNSUPPORTED;
+    }
+    ret->arithmetic = use->dtype;
+    ret->deterministic = MOE_PROMISE_REPEATS;
+    ret->place = MOE_PLACE_CUDA;
+    ret->device_index = dev->index;
+    ret->alignment = 16;
+    ret->free_dtypes = 0;
+    return MOE_OK;
+}
+
+moe_status op_open(void *device, const moe_layer_desc *desc, const moe_operator_use *use,
+                   void **ret) {
+    const Device *dev = static_cast<const Device *>(device);
+    Operator *op = new (std::nothrow) Operator{dev, *desc, *use};
+    if (!op)
+        return moe_fail(dev->log, MOE_E_NOMEM, "cuda: no memory for an operator");
+    *ret = op;
+    return MOE_OK;
+}
+
+void op_close(void *op) {
+    delete static_cast<Operator *>(op);
+}
+
+/* ---- weights in another order than the kernels' ---- */
+
+bool is_interleaved(const moe_layer_desc *desc, moe_tensor_id id) {
+    const bool first = id == MOE_T_W1 || id == MOE_T_B1 || id == MOE_T_DW1 || id == MOE_T_DB1;
+    return first && desc->glu_layout == MOE_GLU_INTERLEAVED && moe_act_is_gated(desc->act);
+}
+
+/* A view as [E][rows][columns]: biases have one column, the shared expert is one expert. */
+WeightTarget target_of(const moe_layer_desc *desc, moe_tensor_id id, const moe_view *v) {
+    WeightTarget t = {};
+    const int matrix =
+        moe_tensor_param_of(id) == MOE_T_COUNT ? (int)id : (int)moe_tensor_param_of(id);
+    const bool is_bias = matrix == MOE_T_B1 || matrix == MOE_T_B2;
+    t.out = v->data;
+    t.is_f32 = v->dtype == MOE_F32;
+    t.half = is_interleaved(desc, id) ? (int)desc->n : 0;
+    if (is_bias) {
+        t.expert = v->shape[1];
+        t.row = 1;
+    } else {
+        t.expert = v->ndim == 3 ? v->shape[1] * v->shape[2] : 0;
+        t.row = v->stride[v->ndim - 2];
+        t.column = v->stride[v->ndim - 1];
+    }
+    return t;
+}
+
+bool is_row_major(const moe_view *v) {
+    const int last = v->ndim - 1;
+    return last < 1 || ((v->shape[last] == 1 || v->stride[last] == 1) &&
+                        (v->shape[last - 1] == 1 || v->stride[last - 1] == v->shape[last]));
+}
+
+const moe_tensor_id convertible[] = {MOE_T_W1, MOE_T_B1, MOE_T_W2, MOE_T_W1_SHARED,
+                                     MOE_T_W2_SHARED};
+
+int64_t elements(const moe_view *v) {
+    int64_t count = 1;
+    for (int i = 0; i < v->ndim; i++)
+        count *= v->shape[i];
+    return count;
+}
+
+/* Calls each(id, view, offset in `converted`) for the parameters that need it; returns all bytes.
+ */
+template <class Each>
+int64_t for_converted(const moe_layer_desc *desc, const moe_call *call, Each each) {
+    int64_t at = 0;
+    for (moe_tensor_id id : convertible) {
+        const moe_view *v = &call->t[id];
+        if (v->ndim == 0 || (is_row_major(v) && !is_interleaved(desc, id)))
+            continue;
+        each(id, v, at);
+        at += padded(2 * elements(v));
+    }
+    return at ? at + ALIGN : 0; /* the base need not be aligned so far */
+}
+
+int64_t op_converted_bytes(const void *self, const moe_call *call) {
+    const Operator *op = static_cast<const Operator *>(self);
+    return for_converted(&op->desc, call, [](moe_tensor_id, const moe_view *, int64_t) {});
+}
+
+moe_status op_convert(const void *self, const moe_call *call) {
+    const Operator *op = static_cast<const Operator *>(self);
+    const OnDevice current(op->dev->index);
+    cudaError_t err = current.error;
+    for_converted(&op->desc, call, [&](moe_tensor_id id, const moe_view *v, int64_t at) {
+        const WeightTarget from = target_of(&op->desc, id, v);
+        const bool is_bias = id == MOE_T_B1;
+        const int E = v->ndim == 3 || is_bias ? (int)v->shape[0] : 1;
+        const int rows = (int)v->shape[is_bias ? 1 : v->ndim - 2];
+        if (err == cudaSuccess)
+            err = gather_weight(&from, E, rows, is_bias ? 1 : (int)v->shape[v->ndim - 1],
+                                aligned(call->converted) + at,
+                                static_cast<cudaStream_t>(call->stream));
+    });
+    Device dev = *op->dev;
+    dev.log = call->log;
+    return device_check(&dev, err, "converting weights");
+}
+
+/* ---- a call ---- */
+
+/* A layer without the destructor's work of a prepared one. */
+struct Call {
+    Device dev;
+    Arena arena = {};
+    Layer layer = {};
+
+    Call(const Operator *op, int64_t tokens, int64_t columns, bool backward, const moe_log *log)
+        : dev(*op->dev) {
+        const bool trains = op->use.pass & MOE_PASS_BWD;
+        const moe_use use = {tokens, op->use.dtype, backward ? MOE_PASS_BOTH : MOE_PASS_FWD,
+                             op->use.routed == MOE_ROUTED_BY_CALLER};
+        dev.log = log;
+        layer_describe(&layer, &dev, &op->desc, &use);
+        if (columns)
+            layer.columns = (int)columns;
+        layer.forward_timer.is_off = layer.backward_timer.is_off = true;
+        layer.arena = &arena;
+        arena.keeps = trains;
+        arena.backward = backward;
+        arena.dry = true;
+    }
+    Call(const Call &) = delete;
+
+    /* Bytes of a part, with room to align it. */
+    int64_t used(int part) const {
+        return arena.used[part] ? (int64_t)arena.used[part] + ALIGN : 0;
+    }
+
+    void take(const moe_call *call) {
+        dev.stream = static_cast<cudaStream_t>(call->stream);
+        arena.dry = false;
+        arena.call = call;
+        arena.at[ARENA_CACHED] = aligned(call->cached);
+        arena.at[ARENA_WORK] = aligned(call->workspace);
+        layer.seed = call->seed;
+        layer.x = call->t[MOE_T_X].data;
+        layer.dout = call->t[MOE_T_DO].data;
+        layer.o = call->t[MOE_T_O].data;
+        layer.dx = call->t[MOE_T_DX].data;
+    }
+};
+
+moe_status op_sizes(const void *self, int64_t tokens, int64_t columns, moe_operator_sizes *ret,
+                    const moe_log *log) {
+    const Operator *op = static_cast<const Operator *>(self);
+    const bool by_caller = op->use.routed == MOE_ROUTED_BY_CALLER;
+    const int64_t slots = by_caller ? columns : op->desc.K;
+    const moe_tensors none = {};
+    if ((double)tokens * (double)slots > 5e8 ||
+        (!by_caller && (double)tokens * (double)(op->desc.E + op->desc.n_zero) > 2e9))
+        return moe_fail(log, MOE_E_UNSUPPORTED, "cuda: more than 5e8 slots or 2e9 logits");
+    Call forward(op, tokens, slots, false, log), backward(op, tokens, slots, true, log);
+    moe_status status = layer_prepare_all(&forward.layer, &none);
+    if (!status && op->use.pass & MOE_PASS_BWD)
+        status = layer_prepare_all(&backward.layer, &none);
+    ret->columns = slots;
+    ret->cached = forward.used(ARENA_CACHED);
+    ret->forward = forward.used(ARENA_WORK);
+    ret->backward = backward.used(ARENA_WORK);
+    return status;
+}
+
+/* The caller's slots, sorted. */
+moe_status route_slots(Layer *layer, const moe_call *call) {
+    cudaStream_t stream = layer->dev->stream;
+    const SlotArgs slots = {call->index.data,
+                            call->t[MOE_T_S].data,
+                            call->index.dtype == MOE_I64,
+                            call->t[MOE_T_S].dtype == MOE_F32,
+                            (int64_t)layer->T * layer->columns,
+                            layer->outputs,
+                            layer->choice,
+                            layer->choice_weight};
+    const SortArgs sort = {layer->T,      layer->columns,      layer->choice, layer->choice_weight,
+                           layer->counts, layer->pair_of_token};
+    cudaError_t err = take_slots(layer->dtype, &slots, stream);
+    if (err == cudaSuccess)
+        err = sort_by_expert(&sort, &layer->routed.rows, stream);
+    return device_check(layer->dev, err, "sorting the slots");
+}
+
+/* A copy on the device, for whoever asked. */
+cudaError_t hand_out(const Layer *layer, const moe_view *to, const void *from) {
+    return to->data ? cudaMemcpyAsync(to->data, from, (size_t)elements(to) * 4,
+                                      cudaMemcpyDeviceToDevice, layer->dev->stream)
+                    : cudaSuccess;
+}
+
+/* What the layer's own router chose, and why. */
+moe_status give_routing(Layer *layer, const moe_call *call) {
+    cudaError_t err = hand_out(layer, &call->t[MOE_T_LOGITS], layer->logits);
+    if (err == cudaSuccess)
+        err = hand_out(layer, &call->index, layer->choice);
+    if (err == cudaSuccess)
+        err = hand_out(layer, &call->t[MOE_T_S], layer->choice_weight);
+    return device_check(layer->dev, err, "handing out the routing");
+}
+
+moe_status op_forward(const void *self, const moe_call *call) {
+    const Operator *op = static_cast<const Operator *>(self);
+    const OnDevice current(op->dev->index);
+    const moe_tensors none = {};
+    Call c(op, call->tokens, call->columns, false, call->log);
+    c.take(call);
+    moe_status status = device_check(&c.dev, current.error, "selecting the device");
+    if (!status)
+        status = layer_prepare_all(&c.layer, &none);
+    if (!status)
+        status = layer_start_token_offsets(&c.layer);
+    if (!status && c.layer.use.plan_given)
+        status = route_slots(&c.layer, call);
+    if (!status)
+        status = layer_forward(&c.layer);
+    if (!status && !c.layer.use.plan_given)
+        status = give_routing(&c.layer, call);
+    return status;
+}
+
+/* ---- gradients ---- */
+
+/* A gradient that the kernels' own stores can make goes straight to the caller; any other element
+ * by element; an absent one is not made. */
+void bind_gradient(const Layer *layer, moe_tensor_id id, void **plain, WeightTarget *to) {
+    const moe_call *call = layer->arena->call;
+    const moe_view *v = &call->t[id];
+    *plain = nullptr;
+    *to = {};
+    if (!v->data)
+        return;
+    const bool as_computed = v->dtype == layer->dtype && is_row_major(v) && !call->beta &&
+                             !is_interleaved(&layer->desc, id);
+    if (as_computed) {
+        *plain = v->data;
+    } else {
+        *to = target_of(&layer->desc, id, v);
+        to->adds = call->beta;
+    }
+}
+
+void bind_gradients(Layer *layer) {
+    Experts *r = &layer->routed, *s = &layer->shared;
+    bind_gradient(layer, MOE_T_DW1, &r->dw1, &r->dw1_to);
+    bind_gradient(layer, MOE_T_DW2, &r->dw2, &r->dw2_to);
+    bind_gradient(layer, MOE_T_DW1_SHARED, &s->dw1, &s->dw1_to);
+    bind_gradient(layer, MOE_T_DW2_SHARED, &s->dw2, &s->dw2_to);
+}
+
+/* The others are computed in fp32 scratch. */
+moe_status give_small_gradients(Layer *layer) {
+    const moe_call *call = layer->arena->call;
+    const Experts *x = &layer->routed;
+    const int64_t d = layer->desc.d;
+    const struct {
+        moe_tensor_id id;
+        const float *from;
+        int E;
+        int64_t rows;
+    } all[] = {{MOE_T_DW_R, layer->dw_r, 1, layer->outputs * d},
+               {MOE_T_DB_R, layer->db_r, 1, layer->outputs},
+               {MOE_T_DB1, x->db1, x->rows.E, x->hw},
+               {MOE_T_DB2, x->db2, x->rows.E, d},
+               {MOE_T_DW_GATE_SHARED, layer->dw_gate, 1, d}};
+    cudaError_t err = cudaSuccess;
+    for (const auto &g : all) {
+        const moe_view *v = &call->t[g.id];
+        if (!v->data || !g.from || err != cudaSuccess)
+            continue;
+        WeightTarget to = {};
+        to.out = v->data;
+        to.is_f32 = v->dtype == MOE_F32;
+        to.adds = call->beta;
+        to.half = is_interleaved(&layer->desc, g.id) ? x->n : 0;
+        to.expert = g.rows;
+        to.row = 1;
+        err = give_gradient(layer->dtype, &to, g.E, g.rows, g.from, layer->dev->stream);
+    }
+    return device_check(layer->dev, err, "handing out gradients");
+}
+
+moe_status give_ds(Layer *layer) {
+    const moe_view *v = &layer->arena->call->t[MOE_T_DS];
+    if (!v->data)
+        return MOE_OK;
+    return device_check(layer->dev,
+                        give_slots(layer->pair_of_token, layer->routed.ds,
+                                   (int64_t)layer->T * layer->columns,
+                                   static_cast<float *>(v->data), layer->dev->stream),
+                        "dS of the slots");
+}
+
+moe_status op_backward(const void *self, const moe_call *call) {
+    const Operator *op = static_cast<const Operator *>(self);
+    const OnDevice current(op->dev->index);
+    const moe_tensors none = {};
+    Call c(op, call->tokens, call->columns, true, call->log);
+    c.take(call);
+    bind_gradients(&c.layer);
+    moe_status status = device_check(&c.dev, current.error, "selecting the device");
+    if (!status)
+        status = layer_prepare_all(&c.layer, &none);
+    if (!status)
+        status = layer_backward(&c.layer);
+    if (!status)
+        status = give_ds(&c.layer);
+    return status ? status : give_small_gradients(&c.layer);
+}
+
+/* ---- memory ---- */
+
+moe_status op_allocate(const void *self, int64_t bytes, void **ret) {
+    const Operator *op = static_cast<const Operator *>(self);
+    const OnDevice current(op->dev->index);
+    void *data = nullptr;
+    char what[64];
+    snprintf(what, sizeof what, "allocating %lld bytes on the device", (long long)bytes);
+    cudaError_t err = current.error;
+    if (err == cudaSuccess)
+        err = cudaMalloc(&data, bytes ? (size_t)bytes : 16);
+    moe_status status = device_check(op->dev, err, what);
+    if (!status)
+        *ret = data;
+    return status;
+}
+
+void op_free(const void *self, void *data) {
+    const OnDevice current(static_cast<const Operator *>(self)->dev->index);
+    cudaFree(data);
+}
+
+moe_status op_copy(const void *self, void *dst, const void *src, int64_t bytes, void *stream) {
+    const Operator *op = static_cast<const Operator *>(self);
+    const OnDevice current(op->dev->index);
+    cudaStream_t on = static_cast<cudaStream_t>(stream);
+    cudaError_t err = current.error;
+    if (err == cudaSuccess)
+        err = cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDefault, on);
+    if (err == cudaSuccess)
+        err = cudaStreamSynchronize(on);
+    return device_check(op->dev, err, "copying");
+}
+
+} // namespace
+
+void *operator_parameter(const Layer *layer, moe_tensor_id id) {
+    const moe_call *call = layer->arena->call;
+    if (!call) /* a dry run reads nothing */
+        return nullptr;
+    void *found = call->t[id].data;
+    for_converted(&layer->desc, call, [&](moe_tensor_id converted, const moe_view *, int64_t at) {
+        if (converted == id)
+            found = aligned(call->converted) + at;
+    });
+    return found;
+}
+
+const moe_operator_slots cuda_operators = {
+    op_supports, op_open,     op_close, op_sizes, op_converted_bytes, op_convert, op_forward,
+    op_backward, op_allocate, op_free,  op_copy,
+};

@@ -1,0 +1,124 @@
+/* Between the caller's memory and the kernels': slots, orders of weights, small gradients, lists of
+ * numbers that no upload brings. Element by element: none of them is large beside the experts. */
+#include "kernels.h"
+
+namespace {
+
+__device__ __forceinline__ int64_t thread_index() {
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+unsigned blocks_of(int64_t count) {
+    return (unsigned)((count + 255) / 256);
+}
+
+__global__ void steps_kernel(int *out, int count, int64_t numerator, int denominator) {
+    const int64_t i = thread_index();
+    if (i < count)
+        out[i] = (int)(i * numerator / denominator);
+}
+
+__global__ void folded_kernel(int *out, int count, int half, int most) {
+    const int64_t i = thread_index();
+    if (i < count)
+        out[i] = (int)i % half < most ? (int)i % half : 0;
+}
+
+template <class T> __global__ void take_slots_kernel(SlotArgs g) {
+    const int64_t i = thread_index();
+    if (i >= g.count)
+        return;
+    const int64_t e = g.wide_index ? static_cast<const int64_t *>(g.index)[i]
+                                   : (int64_t) static_cast<const int *>(g.index)[i];
+    const bool exists = e >= 0 && e < g.bins;
+    g.expert[i] = exists ? (int)e : -1;
+    g.expert_weight[i] = !exists        ? 0.f
+                         : g.f32_weight ? static_cast<const float *>(g.weight)[i]
+                                        : Element<T>::load(static_cast<const T *>(g.weight) + i);
+}
+
+__global__ void give_slots_kernel(const int *pair, const float *rows, int64_t count, float *out) {
+    const int64_t i = thread_index();
+    if (i < count)
+        out[i] = pair[i] < 0 ? 0.f : rows[pair[i]];
+}
+
+__global__ void gather_weight_kernel(WeightTarget from, int64_t count, int rows, int columns,
+                                     uint16_t *out) {
+    const int64_t i = thread_index();
+    if (i >= count)
+        return;
+    const int64_t line = i / columns;
+    out[i] = static_cast<const uint16_t *>(
+        from.out)[target_place(from, (int)(line / rows), line % rows, i % columns)];
+}
+
+template <class T>
+__global__ void give_gradient_kernel(WeightTarget to, int64_t count, int64_t rows,
+                                     const float *in) {
+    const int64_t i = thread_index();
+    if (i < count)
+        store_to<T>(to, (int)(i / rows), i % rows, 0, in[i]);
+}
+
+template <class T> __global__ void widen_kernel(const T *in, int count, float *out) {
+    const int64_t i = thread_index();
+    if (i < count)
+        out[i] = Element<T>::load(in + i);
+}
+
+} // namespace
+
+cudaError_t fill_steps(int *out, int count, int64_t numerator, int denominator,
+                       cudaStream_t stream) {
+    steps_kernel<<<blocks_of(count), 256, 0, stream>>>(out, count, numerator, denominator);
+    return cudaGetLastError();
+}
+
+cudaError_t fill_folded(int *out, int count, int half, int most, cudaStream_t stream) {
+    folded_kernel<<<blocks_of(count), 256, 0, stream>>>(out, count, half, most);
+    return cudaGetLastError();
+}
+
+cudaError_t take_slots(int dtype, const SlotArgs *args, cudaStream_t stream) {
+    if (dtype == MOE_BF16)
+        take_slots_kernel<__nv_bfloat16><<<blocks_of(args->count), 256, 0, stream>>>(*args);
+    else
+        take_slots_kernel<__half><<<blocks_of(args->count), 256, 0, stream>>>(*args);
+    return cudaGetLastError();
+}
+
+cudaError_t give_slots(const int *pair, const float *rows, int64_t count, float *out,
+                       cudaStream_t stream) {
+    give_slots_kernel<<<blocks_of(count), 256, 0, stream>>>(pair, rows, count, out);
+    return cudaGetLastError();
+}
+
+cudaError_t gather_weight(const WeightTarget *from, int E, int rows, int columns, void *out,
+                          cudaStream_t stream) {
+    const int64_t count = (int64_t)E * rows * columns;
+    gather_weight_kernel<<<blocks_of(count), 256, 0, stream>>>(*from, count, rows, columns,
+                                                               static_cast<uint16_t *>(out));
+    return cudaGetLastError();
+}
+
+cudaError_t give_gradient(int dtype, const WeightTarget *to, int E, int64_t rows, const float *in,
+                          cudaStream_t stream) {
+    const int64_t count = E * rows;
+    if (dtype == MOE_BF16)
+        give_gradient_kernel<__nv_bfloat16>
+            <<<blocks_of(count), 256, 0, stream>>>(*to, count, rows, in);
+    else
+        give_gradient_kernel<__half><<<blocks_of(count), 256, 0, stream>>>(*to, count, rows, in);
+    return cudaGetLastError();
+}
+
+cudaError_t widen(int dtype, const void *in, int count, float *out, cudaStream_t stream) {
+    if (dtype == MOE_BF16)
+        widen_kernel<<<blocks_of(count), 256, 0, stream>>>(static_cast<const __nv_bfloat16 *>(in),
+                                                           count, out);
+    else
+        widen_kernel<<<blocks_of(count), 256, 0, stream>>>(static_cast<const __half *>(in), count,
+                                                           out);
+    return cudaGetLastError();
+}
