@@ -64,6 +64,10 @@ static double gate_factor(const moe_int_change *c, double g, double *slope) {
         value = factor_of(c, g, slope);
         factor_of(c, fmin(g, limit), slope);
         return value;
+    case MOE_INT_ACT_EDGE_OUTSIDE:
+        value = factor_of(c, g, slope);
+        *slope = g >= limit ? 0 : *slope;
+        return value;
     case MOE_INT_ACT_SLOPE_ONE:
         value = factor_of(c, g, slope);
         *slope = 1;
@@ -98,6 +102,8 @@ static double up_factor(const moe_int_change *c, double u, double *slope) {
     if (c->act == MOE_INT_ACT_UP_FREE)
         return u + 1;
     *slope = c->act != MOE_INT_ACT_CLAMP_SLOPE && (u < low || u > limit) ? 0 : 1;
+    if (c->act == MOE_INT_ACT_EDGE_OUTSIDE && fabs(u) >= limit)
+        *slope = 0;
     u = u < low ? low : u > limit ? limit : u;
     return c->act == MOE_INT_ACT_NO_ONE ? u : u + 1;
 }

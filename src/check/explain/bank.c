@@ -76,7 +76,8 @@ static moe_status change_init(const moe_int_evidence *e, moe_int_change *ret) {
     *ret = (moe_int_change){.desc = *desc,
                             .back = *desc,
                             .logits = e->routing->logits,
-                            .operand = MOE_F64,
+                            .store = MOE_F64,
+                            .dz_type = MOE_F64,
                             .terms = on_input ? MOE_INT_ON_INPUT : MOE_INT_ON_OUTPUT,
                             .shared_factor = 1,
                             .bias_factor = 1,
@@ -88,6 +89,8 @@ static void change_destroy(moe_int_change *c) {
     moe_plan_destroy(&c->plan);
     free(c->used);
     free(c->own_logits);
+    free(c->owner1);
+    free(c->owner2);
 }
 
 /* One pass's part of a finding. */
@@ -117,6 +120,12 @@ static void weigh(const moe_int_scene *s, const moe_int_variant *base, const moe
     }
 }
 
+static void excuse(int pass, int contradicted, moe_int_finding *f) {
+    moe_int_finding_say(f, pass ? "; the backward pass has it right"
+                                : "; the forward pass has it right");
+    f->excused += pass ? 0 : contradicted;
+}
+
 /* A change that explains nothing of a pass and contradicts it was made in the other pass alone. */
 static void judge_change(moe_int_evidence *e, const moe_int_scene *s, const moe_int_variant *base,
                          const moe_int_variant *run, moe_int_finding *f) {
@@ -127,8 +136,7 @@ static void judge_change(moe_int_evidence *e, const moe_int_scene *s, const moe_
     }
     for (int i = 0; i < 2; i++) {
         if (pass[i].explained == 0 && pass[i].contradicted > 0 && s->dO)
-            moe_int_finding_say(f, i ? "; the backward pass has it right"
-                                     : "; the forward pass has it right");
+            excuse(i, pass[i].contradicted, f);
         else
             f->contradicted += pass[i].contradicted;
         f->explained += pass[i].explained;
@@ -189,7 +197,8 @@ static bool settled(const moe_int_evidence *e) {
     int wrong = e->first == MOE_INT_CHOICE;
     for (int id = 0; id < MOE_T_COUNT; id++)
         wrong += e->wrong[id] && e->first != MOE_INT_CHOICE;
-    return e->found && !e->best.place && e->best.contradicted == 0 && e->best.explained >= wrong &&
+    return e->found && !e->best.place && e->best.contradicted + e->best.excused == 0 &&
+           e->best.explained >= wrong &&
            (e->first == MOE_INT_CHOICE ||
             e->best.is.after <= moe_gate_for(e->first, e->arithmetic).nmse);
 }
@@ -205,6 +214,8 @@ static void try_changes(moe_int_evidence *e) {
         status = moe_int_variant_make(&s, &right, NULL, &base);
         change_destroy(&right);
     }
+    if (!status && e->first != MOE_INT_CHOICE)
+        s.error = moe_int_scene_residual(&s, e->first, base.value[e->first], base.value[e->first]);
     for (size_t i = 0; !status && !settled(e) && i < moe_int_bank_count; i++)
         if (moe_int_bank[i].change)
             status = try_change(e, &s, &base, &moe_int_bank[i]);

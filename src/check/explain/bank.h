@@ -38,6 +38,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     LOOK(repeated_columns, "columns of %s are those of other columns")                            \
     LOOK(shifted_columns, "columns of %s are shifted")                                            \
     LOOK(missing_pairs, "parts of single experts are missing from %s or there twice")             \
+    LOOK(wrapped_rows, "parts in %s are read from the wrong row") \
     LOOK(other_tensor, "%s is another tensor's values")                                           \
     LOOK(factor_by_token, "each token's row of %s is right but for a factor")                     \
     /* the choice of experts */                                                                   \
@@ -88,6 +89,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(w1_neighbour, "experts use the W1 of a neighbour")                                     \
     CHANGE(w2_neighbour, "experts use the W2 of a neighbour")                                     \
     CHANGE(weights_neighbour, "experts use the weights of a neighbour")                           \
+    CHANGE(weights_other, "experts use the weights of another") \
     CHANGE(bias_neighbour, "experts use the biases of a neighbour")                               \
     CHANGE(bias_twice, "biases are added twice")                                                  \
     CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
@@ -98,6 +100,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(k_block_dropped, "the last block of a product's sum is left out")                      \
     CHANGE(columns_repeated, "columns of A repeat with a period")                                 \
     CHANGE(operands_narrow, "the factors of products are rounded to a narrower type")             \
+    CHANGE(sums_narrow, "sums are kept in a narrower type") \
     CHANGE(shared_missing, "the shared expert is not added")                                      \
     CHANGE(shared_twice, "the shared expert counts twice")                                        \
     CHANGE(shared_gate_missing, "the shared expert's gate is not applied")                        \
@@ -113,10 +116,13 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(dw2_weight, "dW2's A has the combine weight not once")                                 \
     CHANGE(db2_weight, "db2 lacks the combine weight")                                            \
     CHANGE(ds_weighted, "dS is taken of the weighted dA")                                         \
+    CHANGE(ds_slope, "dS is taken of the activation's slope, not of A") \
     CHANGE(ds_bias, "dS lacks <dO, b2>")                                                          \
     CHANGE(ds_norm, "the gradient does not pass through the renormalisation")                     \
     CHANGE(dz_score, "the gradient passes through another score")                                 \
+    CHANGE(dz_narrow, "gradients of the logits are rounded to a narrower type") \
     CHANGE(dz_slope, "the score's slope is wrong")                                                \
+    CHANGE(dw_rows, "rows are left out of a weight gradient's sum") \
     CHANGE(dwr_tail, "the last tokens are left out of dW_r")                                      \
     CHANGE(gate_slope, "the shared gate's slope lacks 1 - g")                                     \
     CHANGE(dz_scale, "the gradient lacks the routed scale")                                       \

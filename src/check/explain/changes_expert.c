@@ -61,34 +61,6 @@ bool moe_int_change_b2_missing(const moe_int_scene *s, int64_t trial, moe_int_ch
     return trial == 0 && layer_of(s)->expert_bias;
 }
 
-/* Expert e + 1's, or e - 1's. */
-static bool shift(const moe_int_scene *s, int64_t trial, bool w1, bool w2, moe_int_change *c,
-                  moe_int_finding *f) {
-    int64_t E = layer_of(s)->E, by = trial ? E - 1 : 1;
-    if (trial > 1 || E < 2)
-        return false;
-    c->shift1 = w1 ? by : 0;
-    c->shift2 = w2 ? by : 0;
-    moe_int_finding_say(f, ": expert e has those of e %s 1", trial ? "-" : "+");
-    moe_int_finding_param(f, "shift", trial ? -1 : 1);
-    return true;
-}
-
-bool moe_int_change_w1_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                 moe_int_finding *f) {
-    return shift(s, trial, true, false, c, f);
-}
-
-bool moe_int_change_w2_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                 moe_int_finding *f) {
-    return shift(s, trial, false, true, c, f);
-}
-
-bool moe_int_change_weights_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                      moe_int_finding *f) {
-    return shift(s, trial, true, true, c, f);
-}
-
 static const char *const bias_names[] = {"b1", "b2", "b1 and b2"};
 
 bool moe_int_change_bias_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -201,15 +173,5 @@ bool moe_int_change_columns_repeated(const moe_int_scene *s, int64_t trial, moe_
     moe_int_finding_say(f, c->from_start ? " of %lld" : ": odd tiles of %lld are the even ones",
                         (long long)c->period);
     moe_int_finding_param(f, "period", (double)c->period);
-    return true;
-}
-
-bool moe_int_change_operands_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                    moe_int_finding *f) {
-    (void)s;
-    if (trial > 1)
-        return false;
-    c->operand = trial ? MOE_F16 : MOE_BF16;
-    moe_int_finding_say(f, ": %s", moe_dtype_name(c->operand));
     return true;
 }

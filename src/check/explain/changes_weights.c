@@ -122,7 +122,9 @@ bool moe_int_change_renorm_eps(const moe_int_scene *s, int64_t trial, moe_int_ch
     if (!(other >= 0))
         return false;
     c->desc.router.renorm_eps = c->back.router.renorm_eps = other;
-    moe_int_finding_say(f, ": %.4g, not %.4g", other, r->renorm_eps);
+    moe_int_finding_say(
+        f, trial ? ": %.4g, not %.4g" : ": %.4g (or the larger of sum and eps), not %.4g", other,
+        r->renorm_eps);
     moe_int_finding_param(f, "eps", other);
     return moe_int_reweigh(c);
 }

@@ -89,7 +89,9 @@ void moe_int_evidence_destroy(moe_int_evidence *e) {
 }
 
 bool moe_int_explains(const moe_int_evidence *e, moe_tensor_id id, double before, double after) {
-    bool wide = e->arithmetic == MOE_F32 || e->arithmetic == MOE_F64;
+    /* Logits, weights and dS are fp32 beside 16-bit results, as their gates have it. */
+    bool wide = id < MOE_T_COUNT ? moe_gate_for(id, e->arithmetic).nmse < 1e-7
+                                 : e->arithmetic == MOE_F32 || e->arithmetic == MOE_F64;
     before = fmin(before, 1); /* as far off as 0 is; no more is asked of what was farther off */
     if (!(after >= 0) || isinf(after))
         return false;
@@ -102,17 +104,26 @@ static int score_of(const moe_int_finding *f) {
     return f->explained - f->contradicted;
 }
 
+/* Of findings with the same score: does it leave far less than the best one, whose rest is more
+ * than rounding; or as little, without a pass that has to be excused? */
+static bool is_finer(const moe_int_evidence *e, const moe_int_finding *f) {
+    const moe_int_finding *best = &e->best;
+    const bool choice = e->first == MOE_INT_CHOICE;
+    const double gate = choice ? 0 : moe_gate_for(e->first, e->arithmetic).nmse;
+    if (best->is.after > gate && f->is.after < best->is.after / 30)
+        return true;
+    return f->excused < best->excused && (f->is.after <= gate || f->is.after <= best->is.after);
+}
+
 void moe_int_offer(moe_int_evidence *e, const moe_int_finding *finding) {
     const moe_int_finding *best = &e->best;
     if (!moe_int_explains(e, e->first, finding->is.before, finding->is.after) ||
         (finding->contradicted > 0 && finding->contradicted >= finding->explained))
         return;
     int gain = score_of(finding) - score_of(best);
-    bool rough =
-        e->first == MOE_INT_CHOICE || best->is.after > moe_gate_for(e->first, e->arithmetic).nmse;
-    bool better = !e->found || (best->place && !finding->place) ||
-                  (best->place == finding->place &&
-                   (gain > 0 || (gain == 0 && rough && finding->is.after < best->is.after / 30)));
+    bool better =
+        !e->found || (best->place && !finding->place) ||
+        (best->place == finding->place && (gain > 0 || (gain == 0 && is_finer(e, finding))));
     if (finding->place && e->found && !best->place)
         better = false;
     if (better) {

@@ -13,6 +13,7 @@ typedef struct moe_int_finding {
     moe_explanation is;          /* `before` and `after` of the first wrong tensor */
     bool explains[MOE_T_COUNT];  /* wrong tensors that become right */
     int explained, contradicted; /* how many do; right tensors that would become wrong */
+    int excused;                 /* right ones of a forward pass that has it right */
     bool place;                  /* says only where the error is */
 } moe_int_finding;
 

@@ -145,7 +145,7 @@ static void add_pair(const runner *k, int64_t i, int64_t p, double *o, double *d
     int64_t d = desc->d, e = moe_int_plan_expert_of(k->sub, p);
     int64_t rows = k->c->plan->offsets[e + 1] - k->c->plan->offsets[e];
     double w = k->used->weight[p];
-    if (!moe_int_change_adds(k->c, e, k->position[p], rows))
+    if (!k->c->skip_dw && !moe_int_change_adds(k->c, e, k->position[p], rows))
         return;
     bool on_input = k->c->terms & MOE_INT_ON_INPUT;
     bool scaled = on_input != ((k->c->terms & MOE_INT_DX_SCALE_OTHER) != 0);
@@ -218,13 +218,20 @@ static moe_status combine(const runner *k) {
     fill_zero_experts(k);
     for (int64_t i = 0; i < k->s->n_tokens; i++) {
         double *o = value[MOE_T_O] + i * d, *dx = k->s->dO ? value[MOE_T_DX] + i * d : NULL;
-        for (int64_t j = k->sub->token_offsets[i]; j < k->sub->token_offsets[i + 1]; j++)
+        for (int64_t j = k->sub->token_offsets[i]; j < k->sub->token_offsets[i + 1]; j++) {
             add_pair(k, i, k->sub->pair_of_token[j], o, dx);
+            moe_int_sum_stored(k->c, MOE_INT_SUM_O, j, o, d);
+            moe_int_sum_stored(k->c, MOE_INT_SUM_DX, j, dx, dx ? d : 0);
+        }
         add_shared(k, i, o, dx);
     }
-    if (!k->s->dO || !k->c->logits || k->c->terms & MOE_INT_NO_DX_ROUTER)
-        return MOE_OK;
-    return add_router(k);
+    moe_status status = MOE_OK;
+    if (k->s->dO && k->c->logits && !(k->c->terms & MOE_INT_NO_DX_ROUTER))
+        status = add_router(k);
+    moe_int_change_store(k->c, value[MOE_T_O], k->s->n_tokens * d);
+    if (k->s->dO)
+        moe_int_change_store(k->c, value[MOE_T_DX], k->s->n_tokens * d);
+    return status;
 }
 
 /* Views of the pairs' stages, where they can be compared with the subject's. */
