@@ -99,15 +99,16 @@ typedef struct tally {
 } tally;
 
 /* How tensor `id` stands under the change: counts, and the residuals of the first wrong one. */
-static void weigh(const moe_int_scene *s, const moe_int_variant *base, const moe_int_variant *run,
-                  moe_tensor_id id, tally *t, moe_int_finding *f) {
+static void weigh(const moe_int_scene *s, const moe_int_variant *base,
+                  const moe_int_variant *control, const moe_int_variant *run, moe_tensor_id id,
+                  tally *t, moe_int_finding *f) {
     const moe_int_evidence *e = s->evidence;
     const double *right = base->value[id];
-    double before = moe_int_scene_residual(s, id, right, right), gate;
+    double before = moe_int_scene_residual(s, id, control->value[id], right), gate;
     double after = moe_int_scene_residual(s, id, run->value[id], right);
     if (before < 0 || after < 0)
         return;
-    gate = moe_gate_for(id, e->arithmetic).nmse;
+    gate = e->gate[id];
     if (id == e->first) {
         f->is.before = before;
         f->is.after = after;
@@ -128,11 +129,12 @@ static void excuse(int pass, int contradicted, moe_int_finding *f) {
 
 /* A change that explains nothing of a pass and contradicts it was made in the other pass alone. */
 static void judge_change(moe_int_evidence *e, const moe_int_scene *s, const moe_int_variant *base,
-                         const moe_int_variant *run, moe_int_finding *f) {
+                         const moe_int_variant *control, const moe_int_variant *run,
+                         moe_int_finding *f) {
     tally pass[2] = {{0, 0}, {0, 0}};
     for (size_t i = 0; i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
-        weigh(s, base, run, id, &pass[moe_tensor_is_backward(id)], f);
+        weigh(s, base, control, run, id, &pass[moe_tensor_is_backward(id)], f);
     }
     for (int i = 0; i < 2; i++) {
         if (pass[i].explained == 0 && pass[i].contradicted > 0 && s->dO)
@@ -169,8 +171,22 @@ static void judge_choice(moe_int_evidence *e, const moe_plan *plan, moe_int_find
         moe_int_offer(e, f);
 }
 
+/* The right layer with stages rounded as the kernel stores them: what a change that rounds them too
+ * is held against, as their rounding is no part of what it explains. */
+static moe_status make_stored(const moe_int_evidence *e, const moe_int_scene *s,
+                              const moe_int_variant *base, moe_int_variant *ret) {
+    moe_int_change c;
+    moe_status status = change_init(e, &c);
+    c.store = e->arithmetic;
+    if (!status)
+        status = moe_int_variant_make(s, &c, base, ret);
+    change_destroy(&c);
+    return status;
+}
+
 static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s,
-                             const moe_int_variant *base, const moe_int_hypothesis *h) {
+                             const moe_int_variant *base, moe_int_variant *stored,
+                             const moe_int_hypothesis *h) {
     moe_status status = MOE_OK;
     bool more = true;
     for (int64_t trial = 0; !status && more; trial++) {
@@ -182,9 +198,12 @@ static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s,
         if (more && e->first == MOE_INT_CHOICE && c.rerouted) {
             judge_choice(e, c.plan, &f);
         } else if (more && e->first != MOE_INT_CHOICE) {
+            const bool stores = c.store != MOE_F64;
             status = moe_int_variant_make(s, &c, base, &run);
+            if (!status && stores && !stored->routed.block)
+                status = make_stored(e, s, base, stored);
             if (!status)
-                judge_change(e, s, base, &run, &f);
+                judge_change(e, s, base, stores ? stored : base, &run, &f);
             moe_int_variant_destroy(&run);
         }
         change_destroy(&c);
@@ -199,13 +218,12 @@ static bool settled(const moe_int_evidence *e) {
         wrong += e->wrong[id] && e->first != MOE_INT_CHOICE;
     return e->found && !e->best.place && e->best.contradicted + e->best.excused == 0 &&
            e->best.explained >= wrong &&
-           (e->first == MOE_INT_CHOICE ||
-            e->best.is.after <= moe_gate_for(e->first, e->arithmetic).nmse);
+           (e->first == MOE_INT_CHOICE || e->best.is.after <= e->gate[e->first]);
 }
 
 static void try_changes(moe_int_evidence *e) {
     moe_int_scene s;
-    moe_int_variant base = {.same_choice = true};
+    moe_int_variant base = {.same_choice = true}, stored = {.same_choice = true};
     moe_int_change right;
     moe_status status = moe_int_scene_make(e, &s);
     if (!status)
@@ -218,8 +236,9 @@ static void try_changes(moe_int_evidence *e) {
         s.error = moe_int_scene_residual(&s, e->first, base.value[e->first], base.value[e->first]);
     for (size_t i = 0; !status && !settled(e) && i < moe_int_bank_count; i++)
         if (moe_int_bank[i].change)
-            status = try_change(e, &s, &base, &moe_int_bank[i]);
+            status = try_change(e, &s, &base, &stored, &moe_int_bank[i]);
     moe_int_variant_destroy(&base);
+    moe_int_variant_destroy(&stored);
     moe_int_scene_destroy(&s);
 }
 

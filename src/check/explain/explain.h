@@ -33,4 +33,12 @@ void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *rout
 void moe_int_explain_repeat(moe_tensor_id id, const moe_tensor *first, const moe_tensor *later,
                             moe_check_result *result);
 
+/* Why the gradients of an expert without tokens are not 0: they are those of the first input, bit
+ * for bit, or not. */
+void moe_int_explain_left(moe_tensor_id id, int64_t expert, bool of_first,
+                          moe_check_result *result);
+
+/* Results [stale] of a second input are the first one's, bit for bit, and should not be. */
+void moe_int_explain_stale(const bool stale[MOE_T_COUNT], moe_check_result *result);
+
 #endif
