@@ -3,6 +3,7 @@
 #include "cli/input/messages.h"
 #include "cli/input/select.h"
 #include "cli/verbs/verbs.h"
+#include "moeref/home.h"
 #include "moeref/suite.h"
 
 #include <limits.h>
@@ -210,7 +211,7 @@ static int run(const cli_selftest_options *o) {
     for (size_t i = 0; i < o->sizes.count; i++)
         if (!is_size(o->sizes.at[i]))
             return cli_usage("--size is small, real or suite, not '%s'", o->sizes.at[i]);
-    moe_status status = moe_selftest_plugin(cli_log(), s.plugin, sizeof s.plugin);
+    moe_status status = moe_home_find(MOE_HOME_FAULTY, NULL, cli_log(), s.plugin, sizeof s.plugin);
     if (!status)
         status = moe_backends_load(NULL, cli_log(), &s.all);
     if (!status)
