@@ -128,6 +128,7 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const m
     if (!run->support.deterministic && run->same_plan)
         subject.again[MOE_INT_LATER] = views(run->later, NULL);
     subject.drifts = !repeats_itself(run);
+    subject.stale = more->stale;
     subject.again[MOE_INT_SECOND] = more->t[MOE_INT_SECOND];
     subject.again[MOE_INT_POISONED] = more->t[MOE_INT_POISONED];
     moe_status status = moe_int_judge(&subject, params, log, r);

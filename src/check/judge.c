@@ -156,6 +156,8 @@ static void find_cause(trial *b, const moe_check_params *params) {
     moe_check_result *r = b->result;
     if (first_failing(r))
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
+    if (r->verdict == MOE_VERDICT_FAIL && !params->no_explanation && b->subject->stale)
+        moe_int_explain_stale(b->subject->stale, r);
     if (r->verdict == MOE_VERDICT_FAIL && !params->no_explanation && !r->explanation.kind[0] &&
         !moe_int_only_drifts(b))
         moe_int_explain(b->subject, &b->routing, &b->truth, params, r);

@@ -38,7 +38,8 @@ void moe_int_explain_repeat(moe_tensor_id id, const moe_tensor *first, const moe
 void moe_int_explain_left(moe_tensor_id id, int64_t expert, bool of_first,
                           moe_check_result *result);
 
-/* Results [stale] of a second input are the first one's, bit for bit, and should not be. */
+/* Results [stale] of a second input are the first one's, bit for bit: of those that are wrong, or
+ * whose choice is, that is why. */
 void moe_int_explain_stale(const bool stale[MOE_T_COUNT], moe_check_result *result);
 
 #endif

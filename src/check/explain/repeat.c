@@ -97,6 +97,13 @@ void moe_int_explain_left(moe_tensor_id id, int64_t expert, bool of_first,
     x->param[0].value = (double)expert;
 }
 
+static bool is_wrong(const moe_check_result *result, const char *name) {
+    for (size_t i = 0; i < result->n_tensors; i++)
+        if (strcmp(result->tensor[i].name, name) == 0)
+            return result->tensor[i].verdict == MOE_VERDICT_FAIL;
+    return false;
+}
+
 void moe_int_explain_stale(const bool stale[MOE_T_COUNT], moe_check_result *result) {
     moe_explanation *x = &result->explanation;
     char names[96] = "";
@@ -104,10 +111,12 @@ void moe_int_explain_stale(const bool stale[MOE_T_COUNT], moe_check_result *resu
     for (size_t i = 0; i < moe_int_order_count; i++) {
         const moe_tensor_id id = moe_int_order[i];
         const char *name = moe_tensor_name(id);
-        if (!stale[id] || used + strlen(name) + 3 > sizeof names)
+        const bool chosen = !moe_tensor_is_backward(id) && is_wrong(result, "topk_index");
+        if (!stale[id] || !(chosen || is_wrong(result, name)) ||
+            used + strlen(name) + 3 > sizeof names)
             continue;
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", name);
-        if (!x->tensor[0])
+        if (!x->kind[0] && !x->tensor[0])
             snprintf(x->tensor, sizeof x->tensor, "%s", name);
     }
     if (!used || x->kind[0])

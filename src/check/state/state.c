@@ -4,7 +4,6 @@
  * on: weights of experts that have no tokens. */
 #include "check/state/state.h"
 #include "check/compare/layout.h"
-#include "check/explain/explain.h"
 #include "check/routing/routing.h"
 #include "check/state/mirror.h"
 #include "check/verdict/result.h"
@@ -55,23 +54,20 @@ static void judge_choice(const moe_problem *problem, const moe_int_run *other, i
     free(scratch);
 }
 
-/* Results of the mirror that have the first input's bits although every token's place, or their
- * sign, is another: whatever else is said of them, that is why. */
-static void find_stale(const moe_problem *problem, const moe_int_run *run, const moe_int_run *other,
-                       moe_check_result *r) {
-    bool stale[MOE_T_COUNT] = {false}, any = false;
+/* Results of the mirror that have the first input's bits although tokens have changed places, or
+ * signs. */
+static void find_stale(const moe_int_mirror *m, const moe_int_run *run, const moe_int_run *other,
+                       moe_int_more_runs *ret) {
+    const bool moved = m->order[0] != 0;
     for (int id = 0; id < MOE_T_COUNT; id++) {
-        const moe_int_guarded *a = &run->first[id], *b = &other->first[id];
-        const bool of_tokens =
-            moe_int_layout_of((moe_tensor_id)id, &a->tensor).by == MOE_INT_BY_TOKEN;
-        if (!a->tensor.data || a->size != b->size || is_zero(&a->tensor) ||
-            !(moe_tensor_is_backward((moe_tensor_id)id) || (of_tokens && problem->T > 1)))
+        const moe_tensor *a = &run->first[id].tensor, *b = &other->first[id].tensor;
+        const size_t size = run->first[id].size;
+        if (!a->data || size != other->first[id].size || is_zero(a))
             continue;
-        stale[id] = memcmp(a->tensor.data, b->tensor.data, a->size) == 0;
-        any |= stale[id];
+        const bool by_token = moe_int_layout_of((moe_tensor_id)id, a).by == MOE_INT_BY_TOKEN;
+        ret->stale[id] = (moe_tensor_is_backward((moe_tensor_id)id) || (by_token && moved)) &&
+                         memcmp(a->data, b->data, size) == 0;
     }
-    if (any)
-        moe_int_explain_stale(stale, r);
 }
 
 static void try_mirror(const moe_backend *backend, const moe_problem *problem, int32_t threads,
@@ -85,7 +81,7 @@ static void try_mirror(const moe_backend *backend, const moe_problem *problem, i
     }
     if (moe_int_mirror_differs(&m)) {
         if (moe_int_run_on(backend, run->layer, &run->support, &m.problem, r, &other)) {
-            find_stale(problem, run, &other, r);
+            find_stale(&m, run, &other, ret);
             const moe_plan *plan = problem->plan ? problem->plan : run->plan;
             const moe_plan *mirrored = problem->plan ? m.problem.plan : other.plan;
             if (plan && mirrored && !moe_int_mirror_same_choice(&m, plan, mirrored))
