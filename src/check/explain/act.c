@@ -76,6 +76,12 @@ static double gate_factor(const moe_int_change *c, double g, double *slope) {
         value = factor_of(c, g, slope);
         *slope = g != 0 ? value / g : 0.5;
         return value;
+    case MOE_INT_ACT_SLOPE_SIGMOID:
+        *slope = sigmoid(g) * (1 - sigmoid(g));
+        return factor_of(c, g, &limit);
+    case MOE_INT_ACT_SLOPE_SIGN:
+        *slope = sigmoid(g) * (1 - g * (1 - sigmoid(g)));
+        return factor_of(c, g, &limit);
     case MOE_INT_ACT_RIGHT:
     case MOE_INT_ACT_GATE_FREE:
     case MOE_INT_ACT_UP_FREE:

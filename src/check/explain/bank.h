@@ -90,10 +90,13 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(w2_neighbour, "experts use the W2 of a neighbour")                                     \
     CHANGE(weights_neighbour, "experts use the weights of a neighbour")                           \
     CHANGE(weights_other, "experts use the weights of another") \
+    CHANGE(expert_index, "the index of an expert's weights is wrong") \
+    CHANGE(expert_stride, "the step from expert to expert is wrong") \
     CHANGE(bias_neighbour, "experts use the biases of a neighbour")                               \
     CHANGE(bias_twice, "biases are added twice")                                                  \
     CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
     CHANGE(token_neighbour, "a neighbouring token is gathered")                                   \
+    CHANGE(gather_index, "rows of X are gathered from the wrong place") \
     CHANGE(next_rows, "ends of experts' rows are gathered from the next expert's")                \
     CHANGE(w1_transposed, "W1 is read transposed")                                                \
     CHANGE(w2_transposed, "W2 is read transposed")                                                \

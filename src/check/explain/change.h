@@ -10,22 +10,24 @@
 /* Formulas of the activation that no layer description can express. */
 typedef enum moe_int_act_fault {
     MOE_INT_ACT_RIGHT,
-    MOE_INT_ACT_CLAMP_AFTER,  /* g sigmoid(alpha g) is clamped instead of g */
-    MOE_INT_ACT_GATE_FREE,    /* the gate is not clamped, the up is */
-    MOE_INT_ACT_GATE_BELOW,   /* the gate is clamped on both sides */
-    MOE_INT_ACT_UP_FREE,      /* the up is not clamped, the gate is */
-    MOE_INT_ACT_UP_ABOVE,     /* the up is clamped from above alone */
-    MOE_INT_ACT_CLAMP_SLOPE,  /* gradients pass through the clamp */
-    MOE_INT_ACT_EDGE_OUTSIDE, /* and do not at the limit itself */
-    MOE_INT_ACT_NO_ONE,       /* (up + 1) is up */
-    MOE_INT_ACT_TANH,         /* gelu by tanh */
-    MOE_INT_ACT_SIGMOID,      /* gelu by x sigmoid(1.702 x) */
-    MOE_INT_ACT_IDENTITY,     /* phi(g) = g */
-    MOE_INT_ACT_LEAKY,        /* relu leaks 0.01 g */
-    MOE_INT_ACT_NO_UP,        /* the gate's factor alone */
-    MOE_INT_ACT_UP_SLOPE,     /* d_up of g, not of phi(g) */
-    MOE_INT_ACT_SLOPE_ONE,    /* phi' = 1 */
-    MOE_INT_ACT_SLOPE_RATIO   /* phi' = phi(g) / g: silu' without g s (1 - s) */
+    MOE_INT_ACT_CLAMP_AFTER,   /* g sigmoid(alpha g) is clamped instead of g */
+    MOE_INT_ACT_GATE_FREE,     /* the gate is not clamped, the up is */
+    MOE_INT_ACT_GATE_BELOW,    /* the gate is clamped on both sides */
+    MOE_INT_ACT_UP_FREE,       /* the up is not clamped, the gate is */
+    MOE_INT_ACT_UP_ABOVE,      /* the up is clamped from above alone */
+    MOE_INT_ACT_CLAMP_SLOPE,   /* gradients pass through the clamp */
+    MOE_INT_ACT_EDGE_OUTSIDE,  /* and do not at the limit itself */
+    MOE_INT_ACT_NO_ONE,        /* (up + 1) is up */
+    MOE_INT_ACT_TANH,          /* gelu by tanh */
+    MOE_INT_ACT_SIGMOID,       /* gelu by x sigmoid(1.702 x) */
+    MOE_INT_ACT_IDENTITY,      /* phi(g) = g */
+    MOE_INT_ACT_LEAKY,         /* relu leaks 0.01 g */
+    MOE_INT_ACT_NO_UP,         /* the gate's factor alone */
+    MOE_INT_ACT_UP_SLOPE,      /* d_up of g, not of phi(g) */
+    MOE_INT_ACT_SLOPE_ONE,     /* phi' = 1 */
+    MOE_INT_ACT_SLOPE_RATIO,   /* phi' = phi(g) / g: silu' without g s (1 - s) */
+    MOE_INT_ACT_SLOPE_SIGMOID, /* silu' = s (1 - s) */
+    MOE_INT_ACT_SLOPE_SIGN     /* silu' = s - g s (1 - s) */
 } moe_int_act_fault;
 
 /* In which order H's columns take W1's rows. */
@@ -121,6 +123,7 @@ typedef struct moe_int_change {
     bool act_swapped; /* the activation takes up for gate, and back */
     moe_int_row_order rows1;
     int32_t *owner1, *owner2; /* [E] whose W1 (W2) expert e has, owned; NULL: its own */
+    int64_t stride1, stride2; /* elements from expert to expert in W1 (W2); 0: as many as it has */
     bool transposed1, transposed2;
     int64_t drop[MOE_INT_PRODUCT_COUNT]; /* elements left out */
     int64_t period; /* A's column j of an odd tile of `period` is that of the tile before; with
@@ -140,6 +143,8 @@ typedef struct moe_int_change {
     int64_t bias_shift;     /* expert e has the biases of expert e + this */
     double bias_factor;
     int64_t gather_X, gather_dO; /* a row's token is t + this (mod T) */
+    int64_t gather_mod;          /* ... of X: t mod this; 0: t */
+    int64_t gather_late;         /* X is read from so many elements further on */
     /* An expert's rows after its last whole tile of this (1: its last row) are of the tokens that
      * the next expert has at the same place (its first); of all experts, or of one. */
     int64_t beyond, beyond_expert;
@@ -155,6 +160,15 @@ static inline bool moe_int_change_adds(const moe_int_change *c, int64_t e, int64
                                        int64_t rows) {
     return e != c->skip_expert && !(c->tail && position >= rows - rows % c->tail) &&
            !(c->skip_first && position == 0) && !(c->skip_last && position == rows - 1);
+}
+
+/* The first element of X [T][d] that is read for a row of token t. */
+static inline int64_t moe_int_gather_start(const moe_int_change *c, int64_t t, int64_t T,
+                                           int64_t d) {
+    int64_t of = (t + c->gather_X + T) % T, at;
+    of = c->gather_mod > 0 ? of % c->gather_mod : of;
+    at = of * d + c->gather_late;
+    return at < 0 || at + d > T * d ? of * d : at;
 }
 
 #endif

@@ -105,6 +105,25 @@ bool moe_int_change_token_neighbour(const moe_int_scene *s, int64_t trial, moe_i
     return true;
 }
 
+/* A number of the token that is cut to some bits; elements that are read a few places late. */
+bool moe_int_change_gather_index(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    static const int64_t late[] = {1, -1, 4, 8};
+    enum { LATE = sizeof late / sizeof *late };
+    const int64_t modulus = trial < LATE ? 0 : (int64_t)4 << (trial - LATE);
+    if (modulus >= s->evidence->problem->T)
+        return false;
+    c->gather_mod = modulus;
+    c->gather_late = modulus ? 0 : late[trial];
+    if (modulus)
+        moe_int_finding_say(f, ": of the token's number mod %lld", (long long)modulus);
+    else
+        moe_int_finding_say(f, ": %lld elements late", (long long)c->gather_late);
+    moe_int_finding_param(f, modulus ? "modulus" : "elements",
+                          (double)(modulus ? modulus : c->gather_late));
+    return true;
+}
+
 bool moe_int_change_next_rows(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                               moe_int_finding *f) {
     static const int64_t tiles[] = {1, 128, 64, 32, 16, 8};

@@ -11,19 +11,24 @@ static bool routes(const moe_int_scene *s) {
 
 bool moe_int_change_slope_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
+    enum { ALL, CLAMPED, SILU };
     static const struct {
         moe_int_act_fault act;
+        int of;
         const char *said;
-    } slopes[] = {{MOE_INT_ACT_SLOPE_ONE, "1 for phi'(g)"},
-                  {MOE_INT_ACT_SLOPE_RATIO, "phi(g)/g for phi'(g)"},
-                  {MOE_INT_ACT_CLAMP_SLOPE, "it passes through the clamp"},
-                  {MOE_INT_ACT_EDGE_OUTSIDE, "0 at the clamp's limit itself, which is inside"},
-                  {MOE_INT_ACT_UP_SLOPE, "g for phi(g) in that of up"}};
+    } slopes[] = {
+        {MOE_INT_ACT_SLOPE_ONE, ALL, "1 for phi'(g)"},
+        {MOE_INT_ACT_SLOPE_RATIO, ALL, "phi(g)/g for phi'(g)"},
+        {MOE_INT_ACT_CLAMP_SLOPE, CLAMPED, "it passes through the clamp"},
+        {MOE_INT_ACT_EDGE_OUTSIDE, CLAMPED, "0 at the clamp's limit itself, which is inside"},
+        {MOE_INT_ACT_SLOPE_SIGMOID, SILU, "that of the sigmoid, s (1 - s)"},
+        {MOE_INT_ACT_SLOPE_SIGN, SILU, "s - g s (1 - s) for s + g s (1 - s)"},
+        {MOE_INT_ACT_UP_SLOPE, ALL, "g for phi(g) in that of up"}};
+    const int32_t act = layer_of(s)->act;
     if (!s->dO || trial >= (int64_t)(sizeof slopes / sizeof *slopes))
         return false;
-    const bool of_clamp = slopes[trial].act == MOE_INT_ACT_CLAMP_SLOPE ||
-                          slopes[trial].act == MOE_INT_ACT_EDGE_OUTSIDE;
-    if (!of_clamp || layer_of(s)->act == MOE_ACT_SWIGLU_CLAMP)
+    const bool silu = act == MOE_ACT_SWIGLU || act == MOE_ACT_SILU;
+    if (slopes[trial].of == ALL || (slopes[trial].of == SILU ? silu : act == MOE_ACT_SWIGLU_CLAMP))
         c->act = slopes[trial].act;
     moe_int_finding_say(f, ": %s", slopes[trial].said);
     return true;

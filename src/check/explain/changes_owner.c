@@ -143,3 +143,55 @@ bool moe_int_change_weights_other(const moe_int_scene *s, int64_t trial, moe_int
         say_owner(c->owner2, desc->E, others2, "W2", f);
     return c->owner1 || c->owner2;
 }
+
+/* Whose weights a cut, a reversed or a constant index takes: e mod 2, 4 ..., E - 1 - e, 0. */
+static int32_t *pattern(int64_t E, int64_t modulus) {
+    int32_t *owner = malloc((size_t)E * sizeof *owner);
+    for (int64_t e = 0; owner && e < E; e++)
+        owner[e] = (int32_t)(modulus > 0 ? e % modulus : E - 1 - e);
+    return owner;
+}
+
+static const char *const of_names[] = {"W1", "W2", "W1 and W2"};
+
+bool moe_int_change_expert_index(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    const int64_t E = layer_of(s)->E, which = trial % 3, shift = trial / 3 - 1;
+    const int64_t modulus = shift < 0 ? 0 : (int64_t)1 << shift;
+    if (E < 2 || modulus >= E)
+        return false;
+    c->owner1 = which == 1 ? NULL : pattern(E, modulus);
+    c->owner2 = which == 0 ? NULL : pattern(E, modulus);
+    if (modulus > 0)
+        moe_int_finding_say(f, ": %s of e mod %lld", of_names[which], (long long)modulus);
+    else
+        moe_int_finding_say(f, ": %s of E - 1 - e", of_names[which]);
+    moe_int_finding_param(f, "modulus", (double)modulus);
+    return true;
+}
+
+/* Smaller steps than the right ones, with which no expert ends beyond the last one's end. */
+bool moe_int_change_expert_stride(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    const moe_layer_desc *desc = layer_of(s);
+    const int64_t d = desc->d, n = desc->n, hw = moe_h_width(desc, n);
+    const struct {
+        int64_t of, stride, right;
+        const char *said;
+    } steps[] = {{1, n * d, hw * d, "n d"},
+                 {1, (hw - 1) * d, hw * d, "one row less"},
+                 {1, hw * (d - 1), hw * d, "one column less"},
+                 {1, n * n, hw * d, "n n"},
+                 {1, d * d, hw * d, "d d"},
+                 {2, n * n, d * n, "n n"},
+                 {2, d * d, d * n, "d d"},
+                 {2, (d - 1) * n, d * n, "one row less"},
+                 {2, d * (n - 1), d * n, "one column less"}};
+    if (trial >= (int64_t)(sizeof steps / sizeof *steps) || desc->E < 2)
+        return false;
+    if (steps[trial].stride < steps[trial].right)
+        *(steps[trial].of == 1 ? &c->stride1 : &c->stride2) = steps[trial].stride;
+    moe_int_finding_say(f, ": W%lld's is %s", (long long)steps[trial].of, steps[trial].said);
+    moe_int_finding_param(f, "stride", (double)steps[trial].stride);
+    return true;
+}

@@ -120,7 +120,7 @@ moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c
     int64_t hw = moe_h_width(desc, e < 0 ? desc->n_shared : desc->n), d = desc->d;
     int64_t from = owner_of(c->owner1, e);
     moe_int_matrix m = {.t = &s->evidence->problem->in.t[e < 0 ? MOE_T_W1_SHARED : MOE_T_W1],
-                        .first = from * hw * d,
+                        .first = from * (c->stride1 && e >= 0 ? c->stride1 : hw * d),
                         .rows = hw,
                         .cols = d,
                         .operand = c->operand};
@@ -134,7 +134,7 @@ moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c
         m.drop_cols = c->drop[product];
     else
         m.drop_rows = c->drop[product];
-    return settle(m, from == e);
+    return settle(m, from == e && !c->stride1);
 }
 
 moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c, int64_t e,
@@ -143,7 +143,7 @@ moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c
     int64_t n = e < 0 ? desc->n_shared : desc->n, d = desc->d;
     int64_t from = owner_of(c->owner2, e);
     moe_int_matrix m = {.t = &s->evidence->problem->in.t[e < 0 ? MOE_T_W2_SHARED : MOE_T_W2],
-                        .first = from * d * n,
+                        .first = from * (c->stride2 && e >= 0 ? c->stride2 : d * n),
                         .rows = d,
                         .cols = n,
                         .operand = c->operand};
@@ -155,5 +155,5 @@ moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c
         m.drop_cols = c->drop[product];
     else
         m.drop_rows = c->drop[product];
-    return settle(m, from == e);
+    return settle(m, from == e && !c->stride2);
 }

@@ -36,9 +36,9 @@ static int64_t token_of(const slice_run *k, int64_t r) {
 static void load_row(const slice_run *k, int64_t r) {
     const moe_tensor *in = k->s->evidence->problem->in.t;
     int64_t T = k->s->evidence->problem->T, t = token_of(k, r);
-    int64_t x = k->at.e < 0 ? t : (t + k->c->gather_X + T) % T;
+    int64_t x = k->at.e < 0 ? t * k->d : moe_int_gather_start(k->c, t, T, k->d);
     int64_t dy = k->at.e < 0 ? t : (t + k->c->gather_dO + T) % T;
-    moe_int_load(&in[MOE_T_X], x * k->d, k->d, k->x);
+    moe_int_load(&in[MOE_T_X], x, k->d, k->x);
     moe_int_load(&in[MOE_T_DO], dy * k->d, k->d, k->dy);
     for (int64_t i = 0; k->c->operand && i < 2 * k->d; i++) /* x and dy */
         k->x[i] = moe_int_narrowed(k->c->operand, k->x[i]);
@@ -152,7 +152,8 @@ static moe_status run_slice(slice_run *k, const double *right) {
     moe_int_matrix w1 = moe_int_matrix_w1(k->s, k->c, k->at.e, MOE_INT_PRODUCT_H);
     moe_int_matrix w2 = moe_int_matrix_w2(k->s, k->c, k->at.e, MOE_INT_PRODUCT_DA);
     int32_t own = k->at.e < 0 ? MOE_GLU_CONCAT : k->s->evidence->problem->layer.glu_layout;
-    bool alike = layout_seen(k) == own && k->c->gather_X == 0 && k->c->gather_dO == 0;
+    bool alike = layout_seen(k) == own && k->c->gather_X == 0 && k->c->gather_dO == 0 &&
+                 k->c->gather_mod == 0 && k->c->gather_late == 0;
     k->x = malloc(2 * (size_t)k->d * sizeof *k->x);
     if (!k->x)
         return MOE_E_NOMEM;

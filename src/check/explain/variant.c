@@ -75,7 +75,7 @@ static moe_status run_routed(runner *k) {
     const moe_problem *problem = k->s->evidence->problem;
     for (int64_t p = 0; p < k->sub->n_pairs; p++) {
         int64_t t = token_of(k, p), T = problem->T;
-        moe_int_load(&problem->in.t[MOE_T_X], (t + k->c->gather_X + T) % T * d, d, f->x + p * d);
+        moe_int_load(&problem->in.t[MOE_T_X], moe_int_gather_start(k->c, t, T, d), d, f->x + p * d);
         if (k->s->dO)
             moe_int_load(&problem->in.t[MOE_T_DO], (t + k->c->gather_dO + T) % T * d, d,
                          f->dy + p * d);
