@@ -21,7 +21,8 @@ moe_status cli_kills_add(cli_kills *kills, const moe_fault *fault, moe_dtype dty
                     .dtype = dtype,
                     .line = strdup(line),
                     .kill = moe_kill_of(fault, result),
-                    .seconds = result->seconds};
+                    .seconds = result->seconds,
+                    .elements = result->checked_elements};
     if (!k->line)
         return MOE_E_NOMEM;
     kills->count++;
@@ -30,6 +31,30 @@ moe_status cli_kills_add(cli_kills *kills, const moe_fault *fault, moe_dtype dty
 
 void cli_kills_drop_last(cli_kills *kills) {
     free(kills->at[--kills->count].line);
+}
+
+/* Elements of the entries from `first` on that have the cause of entry i. */
+static int64_t votes_for(const cli_kills *kills, size_t first, size_t i) {
+    int64_t votes = 0;
+    for (size_t j = first; j < kills->count; j++)
+        if (strcmp(kills->at[j].kill.cause, kills->at[i].kill.cause) == 0)
+            votes += kills->at[j].elements;
+    return kills->at[i].kill.cause[0] ? votes : 0;
+}
+
+void cli_kills_vote(cli_kills *kills, size_t first) {
+    size_t best = kills->count - 1;
+    for (size_t i = kills->count; i-- > first;)
+        if (kills->at[i].kill.caught &&
+            (!kills->at[best].kill.caught ||
+             votes_for(kills, first, i) >= votes_for(kills, first, best)))
+            best = i;
+    const cli_kill kept = kills->at[best];
+    for (size_t i = first; i < kills->count; i++)
+        if (i != best)
+            free(kills->at[i].line);
+    kills->at[first] = kept;
+    kills->count = first + 1;
 }
 
 moe_status cli_kills_blame(cli_kills *kills, moe_dtype dtype, const char *line,
