@@ -97,6 +97,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
     CHANGE(token_neighbour, "a neighbouring token is gathered")                                   \
     CHANGE(gather_index, "rows of X are gathered from the wrong place") \
+    CHANGE(tail_early, "the last tile of an expert's rows begins too early") \
     CHANGE(next_rows, "ends of experts' rows are gathered from the next expert's")                \
     CHANGE(w1_transposed, "W1 is read transposed")                                                \
     CHANGE(w2_transposed, "W2 is read transposed")                                                \
@@ -129,7 +130,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(dwr_tail, "the last tokens are left out of dW_r")                                      \
     CHANGE(gate_slope, "the shared gate's slope lacks 1 - g")                                     \
     CHANGE(dz_scale, "the gradient lacks the routed scale")                                       \
-    CHANGE(dx_router, "dX lacks the router's part")                                               \
+    CHANGE(dx_router, "dX has the router's part not once")                                               \
     CHANGE(dx_shared, "dX lacks the shared expert's part")                                        \
     CHANGE(dx_gate, "dX lacks the part of the shared expert's gate")                              \
     CHANGE(dx_scale, "dX adds dX~")                                                               \
@@ -154,6 +155,8 @@ extern const size_t moe_int_bank_count;
 /* changes_choice.c: what hypotheses about the router share. The weights of the changed description
  * for the plan's choice. */
 bool moe_int_reweigh(moe_int_change *c);
+/* `plan`, which becomes the change's, is the choice. */
+void moe_int_take_choice(moe_plan *plan, moe_int_change *c);
 /* The choice of the changed description by c->logits, and its weights; or by own_logits, which
  * become c's. False: without memory, or without a router. */
 bool moe_int_reroute(const moe_int_scene *s, const double *b_select, moe_int_change *c);

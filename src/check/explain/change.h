@@ -77,7 +77,8 @@ enum {
     MOE_INT_DROP_FIRST = 1 << 25, /* `drop` is of the first elements, not of the last */
     MOE_INT_NO_B1_GATE = 1 << 26, /* b1 on the ups alone */
     MOE_INT_NO_B1_UP = 1 << 27,   /* and on the gates alone */
-    MOE_INT_DS_SLOPE = 1 << 28    /* dS = <dA', act'> */
+    MOE_INT_DS_SLOPE = 1 << 28,   /* dS = <dA', act'> */
+    MOE_INT_DX_ROUTER_TWICE = 1 << 29
 };
 
 /* What a number is rounded to on its way into a product. TF32 keeps 10 bits of a float's fraction;
@@ -148,6 +149,7 @@ typedef struct moe_int_change {
     /* An expert's rows after its last whole tile of this (1: its last row) are of the tokens that
      * the next expert has at the same place (its first); of all experts, or of one. */
     int64_t beyond, beyond_expert;
+    int64_t early; /* an expert's last tile of this begins early enough to be whole */
     /* Pairs that are not added: those of this expert (-1: none), each expert's last rows mod
      * `tail`, its first, its last row. */
     int64_t skip_expert, tail;

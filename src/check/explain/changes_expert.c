@@ -124,6 +124,18 @@ bool moe_int_change_gather_index(const moe_int_scene *s, int64_t trial, moe_int_
     return true;
 }
 
+bool moe_int_change_tail_early(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                               moe_int_finding *f) {
+    static const int64_t tiles[] = {128, 64, 32, 16, 8};
+    (void)s;
+    if (trial >= (int64_t)(sizeof tiles / sizeof *tiles))
+        return false;
+    c->early = tiles[trial];
+    moe_int_finding_say(f, ": tiles of %lld", (long long)c->early);
+    moe_int_finding_param(f, "tile", (double)c->early);
+    return true;
+}
+
 bool moe_int_change_next_rows(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                               moe_int_finding *f) {
     static const int64_t tiles[] = {1, 128, 64, 32, 16, 8};

@@ -167,9 +167,9 @@ bool moe_int_change_dz_scale(const moe_int_scene *s, int64_t trial, moe_int_chan
 
 bool moe_int_change_dx_router(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                               moe_int_finding *f) {
-    (void)f;
-    c->terms |= MOE_INT_NO_DX_ROUTER;
-    return trial == 0 && routes(s);
+    c->terms |= trial ? MOE_INT_DX_ROUTER_TWICE : MOE_INT_NO_DX_ROUTER;
+    moe_int_finding_say(f, trial ? ": it is there twice" : ": it is missing");
+    return trial < 2 && routes(s);
 }
 
 bool moe_int_change_dx_shared(const moe_int_scene *s, int64_t trial, moe_int_change *c,

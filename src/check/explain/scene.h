@@ -47,6 +47,9 @@ typedef struct moe_int_stage_rows {
     double *block;
 } moe_int_stage_rows;
 
+/* gather.c: the token that is gathered for row `at` of expert e, which is token t's. */
+int64_t moe_int_gathered_token(const moe_int_change *c, int64_t e, int64_t at, int64_t t);
+
 /* A run of the layer on the scene. */
 typedef struct moe_int_variant {
     moe_int_stage_rows routed, shared;

@@ -51,17 +51,9 @@ static moe_status make_plans(runner *k) {
     return MOE_OK;
 }
 
-/* The token that row p of the scene gathers. */
-static int64_t token_of(const runner *k, int64_t p) {
-    const moe_plan *full = k->c->plan;
-    int64_t t = k->s->tokens[k->sub->token[p]], e = moe_int_plan_expert_of(k->sub, p);
-    if (k->c->beyond == 0 || (k->c->beyond_expert >= 0 && k->c->beyond_expert != e))
-        return t;
-    int64_t rows = full->offsets[e + 1] - full->offsets[e], at = k->position[p];
-    bool last = k->c->beyond == 1;
-    int64_t from = full->offsets[e + 1] + (last ? 0 : at);
-    bool over = last ? at == rows - 1 : at >= rows - rows % k->c->beyond;
-    return over && from < full->n_pairs ? full->token[from] : t;
+static int64_t gathered(const runner *k, int64_t p) {
+    const int64_t t = k->s->tokens[k->sub->token[p]];
+    return moe_int_gathered_token(k->c, moe_int_plan_expert_of(k->sub, p), k->position[p], t);
 }
 
 static moe_status run_routed(runner *k) {
@@ -74,7 +66,7 @@ static moe_status run_routed(runner *k) {
         return status;
     const moe_problem *problem = k->s->evidence->problem;
     for (int64_t p = 0; p < k->sub->n_pairs; p++) {
-        int64_t t = token_of(k, p), T = problem->T;
+        int64_t t = gathered(k, p), T = problem->T;
         moe_int_load(&problem->in.t[MOE_T_X], moe_int_gather_start(k->c, t, T, d), d, f->x + p * d);
         if (k->s->dO)
             moe_int_load(&problem->in.t[MOE_T_DO], (t + k->c->gather_dO + T) % T * d, d,
@@ -200,13 +192,14 @@ static moe_status add_router(const runner *k) {
     if (!z)
         return MOE_E_NOMEM;
     double *dz = z + n * R, *row = dz + n * R;
+    const double times = k->c->terms & MOE_INT_DX_ROUTER_TWICE ? 2 : 1;
     for (int64_t i = 0; i < n; i++)
         memcpy(z + i * R, k->c->logits + k->s->tokens[i] * R, (size_t)R * sizeof *z);
     moe_status status = moe_int_changed_dz(k->c, z, k->sub, k->r->routed.dS, dz);
     for (int64_t e = 0; !status && e < R; e++) {
         moe_int_load(w_r, e * d, d, row);
         for (int64_t i = 0; i < n; i++)
-            add(dz[i * R + e], row, d, k->r->value[MOE_T_DX] + i * d);
+            add(times * dz[i * R + e], row, d, k->r->value[MOE_T_DX] + i * d);
     }
     free(z);
     return status;
