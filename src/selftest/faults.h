@@ -119,6 +119,7 @@
     F(weight_next_slot, "weight", PLAIN, ANY_, "weight_neighbour", "", "the weight of the neighbouring slot") \
     F(weight_first_slot, "weight", PLAIN, ANY_, "weight_neighbour", "", "every slot has the first one's weight") \
     F(weight_next_token, "weight", PLAIN, ANY_, "weight_neighbour", "", "the weight of the next token") \
+    F(weight_of_place, "weight", PLAIN, ANY_, "weight_neighbour", "", "pair p has the weight of place p in order of tokens") \
     F(weights_bf16, "precision", PLAIN, FP32_, "stored_narrow router_narrow", "", "weights rounded to bf16") \
     F(select_bias_in_weight, "weight", SELECT, ANY_, "select_bias_weighs", "", "the selection's bias enters the weight") \
     /* the choice */ \
@@ -170,6 +171,7 @@
     F(silu_as_gelu, "activation", RAW, ANY_, "activation_other", "", "gelu in place of silu") \
     F(silu_missing, "activation", RAW, ANY_, "activation_missing", "", "the gate itself in place of silu(gate)") \
     F(silu_slope_sigma, "activation", RAW, ANY_, "slope_missing", "", "silu' is sigmoid alone") \
+    F(silu_slope_sign, "activation", RAW, ANY_, "slope_missing", "", "silu' with a minus") \
     F(silu_slope_missing, "activation", RAW, ANY_, "slope_missing", "", "silu' is 1") \
     F(relu_leaky, "activation", REGLU, ANY_, "relu_leaky", "", "relu leaks 0.01 x") \
     F(relu_slope_missing, "activation", REGLU, ANY_, "slope_missing", "", "relu' is 1") \
@@ -187,6 +189,8 @@
     F(neighbour_b2, "parameters", BIAS, ANY_, "bias_neighbour", "", "every expert has the next one's b2") \
     F(experts_swapped, "parameters", PLAIN, ANY_, "weights_other", "", "experts 2 and 3 have each other's parameters") \
     F(one_expert_of_another, "parameters", PLAIN, ANY_, "weights_other", "", "expert 3 has expert 0's W1") \
+    F(W2_index_cut, "parameters", PLAIN, ANY_, "expert_index", "", "expert e has the W2 of expert e mod 4") \
+    F(W1_stride, "parameters", PLAIN, ANY_, "expert_stride", "", "W1's step from expert to expert is a row short") \
     F(b1_missing, "parameters", BIAS, ANY_, "b1_missing", "", "no b1") \
     F(b2_missing, "parameters", BIAS, ANY_, "b2_missing", "", "no b2") \
     F(b1_gate_only, "parameters", BIAS, ANY_, "b1_missing", "", "b1 on the gates alone") \
@@ -219,6 +223,10 @@
     F(rows_shifted, "rows", PLAIN, ANY_, "moved_rows", "", "rows of an expert are shifted by one") \
     F(row_of_next_expert, "rows", TAILS, ANY_, "moved_rows next_rows", "", "an expert's last row is the next one's first token") \
     F(tail_of_next_expert, "rows", TAILS, ANY_, "moved_rows next_rows", "", "expert 3's tail rows are the next one's tokens") \
+    F(token_cut, "rows", PLAIN, ANY_, "gather_index", "", "the number of the token that is gathered is cut to 5 bits") \
+    F(X_late, "rows", PLAIN, ANY_, "gather_index", "", "rows of X are read one element late") \
+    F(tail_early, "rows", TAILS, ANY_, "tail_early", "", "the last tile of 16 of an expert's rows begins so early that it is whole") \
+    F(Y_of_next_row, "rows", PLAIN, ANY_, "wrapped_rows", "", "the combine reads the next row of Y") \
     F(gather_off_by_one, "rows", PLAIN, ANY_, "moved_rows token_neighbour", "", "the next token is gathered") \
     F(row_overflow, "rows", PLAIN, ANY_, "wrapped_rows", "", "an offset in Y overflows: later rows are the first ones") \
     /* columns */ \
@@ -272,6 +280,7 @@
     F(dW_r_row_zero, "gradient", PLAIN, ANY_, "zero_rows", "", "dW_r of expert 1 is 0") \
     F(dW_r_tail_tokens, "gradient", PLAIN, ANY_, "k_block_dropped dwr_tail", "", "dW_r without the last 16 tokens") \
     F(dX_without_router, "gradient", PLAIN, ANY_, "dx_router", "", "dX without the router's part") \
+    F(dX_router_twice, "gradient", PLAIN, ANY_, "dx_router", "", "dX with the router's part twice") \
     F(dX_without_shared, "gradient", SHARED, ANY_, "dx_shared", "", "dX without the shared expert's part") \
     F(dX_without_shared_gate, "gradient", SHARED_GATE, ANY_, "dx_gate", "", "dX without the shared gate's part") \
     F(shared_gate_slope, "gradient", SHARED_GATE, ANY_, "gate_slope", "", "the shared gate's slope without 1 - g") \

@@ -89,9 +89,9 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(w1_neighbour, "experts use the W1 of a neighbour")                                     \
     CHANGE(w2_neighbour, "experts use the W2 of a neighbour")                                     \
     CHANGE(weights_neighbour, "experts use the weights of a neighbour")                           \
-    CHANGE(weights_other, "experts use the weights of another") \
     CHANGE(expert_index, "the index of an expert's weights is wrong") \
     CHANGE(expert_stride, "the step from expert to expert is wrong") \
+    CHANGE(weights_other, "experts use the weights of another") \
     CHANGE(bias_neighbour, "experts use the biases of a neighbour")                               \
     CHANGE(bias_twice, "biases are added twice")                                                  \
     CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
