@@ -149,10 +149,6 @@ static int64_t tally_of(const cli_verdicts *verdicts, size_t first, moe_verdict 
     return n;
 }
 
-static bool gives(const moe_check_result *r, const char *kind) {
-    return r->verdict == MOE_VERDICT_FAIL && strcmp(r->explanation.kind, kind) == 0;
-}
-
 /* Of several failures the cause that most of their elements stand for: where all rows are an
  * expert's tail, a dropped tail looks like zeros. */
 static void print_cause(FILE *to, const cli_verdicts *verdicts, size_t first) {
