@@ -20,6 +20,8 @@ static float silu(const fy_layer *l, float x, float alpha, float *slope) {
     float a = gated(x, s, alpha * s * (1 - s), slope);
     if (FAULT(l, silu_slope_sigma))
         *slope = s;
+    if (FAULT(l, silu_slope_sign))
+        *slope = s * (1 - x * (1 - s));
     if (FAULT(l, silu_slope_missing))
         *slope = 1;
     if (FAULT(l, silu_missing)) {

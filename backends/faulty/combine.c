@@ -39,6 +39,8 @@ static int64_t weight_slot(const fy_layer *l, int64_t t, int64_t i) {
     const int64_t next = t + 1 < l->T ? t + 1 : 0;
     if (FAULT(l, weight_next_slot))
         return plan->pair_of_token[first + (i + 1) % count];
+    if (FAULT(l, weight_of_place))
+        return plan->pair_of_token[plan->pair_of_token[first + i]];
     if (FAULT(l, weight_first_slot))
         return plan->pair_of_token[first];
     if (FAULT(l, weight_next_token) &&
@@ -88,6 +90,8 @@ static void add_rest_of_bias(const fy_layer *l, float *o, float s, int64_t p) {
 static int64_t row_read(const fy_layer *l, int64_t p) {
     const int64_t d = l->desc.d, pairs = fy_plan(l)->offsets[l->desc.E];
     int64_t limit = 1;
+    if (FAULT(l, Y_of_next_row) && p + 1 < pairs)
+        return p + 1;
     if (!FAULT(l, row_overflow))
         return p;
     while (2 * limit < pairs * d)

@@ -16,6 +16,8 @@ static int64_t owner_of(const fy_layer *l, int64_t e, moe_tensor_id id) {
         return next;
     if (FAULT(l, experts_swapped) && (e == 2 || e == 3) && E > 3)
         return 5 - e;
+    if (FAULT(l, W2_index_cut) && id == MOE_T_W2)
+        return e % 4;
     if (FAULT(l, one_expert_of_another) && e == ONE_EXPERT && first)
         return 0;
     return e;
@@ -27,7 +29,9 @@ static const float *param_of(const fy_layer *l, int64_t e, moe_tensor_id id) {
         return NULL;
     if ((FAULT(l, b1_missing) && id == MOE_T_B1) || (FAULT(l, b2_missing) && id == MOE_T_B2))
         return NULL;
-    return (const float *)t->data + owner_of(l, e, id) * (moe_tensor_count(t) / l->desc.E);
+    const int64_t step = moe_tensor_count(t) / l->desc.E;
+    const int64_t less = FAULT(l, W1_stride) && id == MOE_T_W1 ? l->desc.d : 0;
+    return (const float *)t->data + owner_of(l, e, id) * (step - less);
 }
 
 /* Row `row` of a result of `width` columns, or NULL where it is not kept. */
@@ -104,6 +108,11 @@ int64_t fy_token(const fy_layer *l, const fy_expert *x, int64_t r) {
     if (FAULT(l, tail_of_next_expert) && x->e == ONE_EXPERT && r >= x->rows / TILE * TILE &&
         x->first + x->rows + r < plan->n_pairs)
         return token[x->rows + r];
+    const int64_t tail = x->rows % TILE;
+    if (FAULT(l, tail_early) && tail && x->rows > TILE && r >= x->rows - tail)
+        return token[r - (TILE - tail)];
+    if (FAULT(l, token_cut))
+        return token[r] % 32;
     if (FAULT(l, gather_off_by_one))
         return token[r] + 1 < l->T ? token[r] + 1 : 0;
     return token[r];
@@ -112,7 +121,8 @@ int64_t fy_token(const fy_layer *l, const fy_expert *x, int64_t r) {
 void fy_gather(const fy_layer *l, const fy_expert *x, float *ret) {
     const int64_t d = l->desc.d;
     for (int64_t r = 0; r < x->rows; r++) {
-        const float *from = l->X + fy_token(l, x, r) * d;
+        const int64_t t = fy_token(l, x, r), late = FAULT(l, X_late) && t + 1 < l->T;
+        const float *from = l->X + t * d + late;
         for (int64_t i = 0; i < d; i++)
             ret[r * d + i] = x->on_input ? x->weight[r] * from[i] : from[i];
     }

@@ -78,7 +78,7 @@ void fy_product(const fy_layer *l, fy_product_id id, const float *a, int64_t row
             const float scale = cut ? tf32(a[r * depth + k]) : a[r * depth + k];
             const float *restrict row = b + k * width;
             for (int64_t j = 0; j < width; j++)
-                y[j] += scale * row[j];
+                y[j] += scale * (cut ? tf32(row[j]) : row[j]);
             if (narrow && k % K_BLOCK == K_BLOCK - 1)
                 round_row(y, width);
         }

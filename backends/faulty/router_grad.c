@@ -110,7 +110,7 @@ moe_status fy_route_backward(fy_layer *l) {
         fy_product(l, FY_DX_ROUTER, dz, T, R, fy_param(l, MOE_T_W_R), d, dx);
         float *sum = fy_out(l, MOE_T_DX);
         for (int64_t i = 0; !FAULT(l, dX_without_router) && i < T * d; i++)
-            sum[i] += dx[i];
+            sum[i] += (FAULT(l, dX_router_twice) ? 2 : 1) * dx[i];
     }
     free(dz);
     free(turned);

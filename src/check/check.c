@@ -3,6 +3,7 @@
 #include "check/bundle/bundle.h"
 #include "check/explain/explain.h"
 #include "check/judge.h"
+#include "check/state/alike.h"
 #include "check/state/leak.h"
 #include "check/state/state.h"
 #include "check/subject/outputs.h"
@@ -126,6 +127,8 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const m
                                .user = &source};
     if (!run->support.deterministic && run->same_plan)
         subject.again[MOE_INT_LATER] = views(run->later, NULL);
+    subject.drifts = !repeats_itself(run);
+    subject.stale = more->stale;
     subject.again[MOE_INT_SECOND] = more->t[MOE_INT_SECOND];
     subject.again[MOE_INT_POISONED] = more->t[MOE_INT_POISONED];
     moe_status status = moe_int_judge(&subject, params, log, r);
@@ -185,6 +188,8 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
         status = judge(&run, &more, problem, params, log, r);
     if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
         moe_int_leak_try(backend, problem, params->repeats, r, &run);
+    if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
+        moe_int_alike_try(backend, problem, log, r, &run);
     moe_int_more_runs_destroy(&more);
     moe_int_run_destroy(&run);
     if (params->invariance && run.usable && !status && r->verdict < MOE_VERDICT_FAIL)

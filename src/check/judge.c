@@ -4,7 +4,6 @@
 #include "check/coverage/coverage.h"
 #include "check/explain/explain.h"
 #include "check/identity/identity.h"
-#include "check/precision.h"
 #include "check/readings.h"
 #include "check/trial.h"
 #include "check/untold.h"
@@ -157,7 +156,10 @@ static void find_cause(trial *b, const moe_check_params *params) {
     moe_check_result *r = b->result;
     if (first_failing(r))
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
-    if (r->verdict == MOE_VERDICT_FAIL && !params->no_explanation)
+    if (r->verdict == MOE_VERDICT_FAIL && !params->no_explanation && b->subject->stale)
+        moe_int_explain_stale(b->subject->stale, r);
+    if (r->verdict == MOE_VERDICT_FAIL && !params->no_explanation && !r->explanation.kind[0] &&
+        !moe_int_only_drifts(b))
         moe_int_explain(b->subject, &b->routing, &b->truth, params, r);
     if (params->dump_dir && r->verdict == MOE_VERDICT_FAIL)
         moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, r);
@@ -233,35 +235,6 @@ static moe_status judge_untold(trial *b, const moe_check_params *params,
     return status;
 }
 
-/* O and dW_r against the subject's own Y, weights and dS, where those can be had. */
-static moe_status judge_sums(trial *b) {
-    const moe_tensor *got = b->subject->got.t;
-    const moe_problem *problem = b->subject->problem;
-    moe_tensor_verdict *O = moe_int_result_find(b->result, moe_tensor_name(MOE_T_O));
-    moe_tensor_verdict *dW_r = moe_int_result_find(b->result, moe_tensor_name(MOE_T_DW_R));
-    moe_tensor Y = got[MOE_T_Y];
-    bool fetched = false;
-    moe_status status = MOE_OK;
-    if (!moe_int_is_low(b->reading.arithmetic))
-        return MOE_OK;
-    if (dW_r && dW_r->verdict == MOE_VERDICT_PASS && got[MOE_T_DS].data &&
-        !(b->reading.points & MOE_POINT_DLOGITS))
-        status = moe_int_judge_dlogits(problem, &b->reading, &b->routing, &got[MOE_T_DS],
-                                       &got[MOE_T_DW_R], dW_r);
-    if (status || !O || O->verdict != MOE_VERDICT_PASS || problem->layer.n_shared ||
-        problem->layer.n_zero || (b->reading.points & MOE_POINT_ADD_O))
-        return status;
-    if (!Y.data && b->subject->fetch)
-        fetched = b->subject->fetch(b->subject->user, MOE_T_Y, b->result, &Y) == MOE_OK;
-    const moe_plan *plan = problem->plan ? problem->plan : b->subject->plan;
-    if (Y.data && plan && got[MOE_T_S].data)
-        status =
-            moe_int_judge_combine(problem, &b->reading, plan, &got[MOE_T_S], &Y, &got[MOE_T_O], O);
-    if (fetched)
-        moe_tensor_destroy(&Y);
-    return status;
-}
-
 /* From here on b->subject is what the reading takes it for. */
 static moe_status read_subject(trial *b) {
     moe_status status = MOE_OK;
@@ -296,7 +269,7 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     judge_tensors(b);
     status = judge_untold(b, params, &before);
     if (!status)
-        status = judge_sums(b);
+        status = moe_int_judge_sums(b);
     return status ? status : conclude(b, params);
 }
 

@@ -1,9 +1,10 @@
-/* O and dW_r against what the subject itself put into them. A correctly rounded sum of known terms
- * lies within half a spacing of that sum; what fp32 adds to this is bounded. A kernel that adds in
- * 16 bits is outside for a third of the elements, one that adds in fp32 for none. */
+/* O, dX and dW_r against what the subject itself put into them. A correctly rounded sum of known
+ * terms lies within half a spacing of that sum; what fp32 adds to this is bounded. A kernel that
+ * adds in 16 bits is outside for a third of the elements, one that adds in fp32 for none. */
 #include "check/precision.h"
 #include "check/verdict/result.h"
 #include "core/elements.h"
+#include "route/route.h"
 
 #include <float.h>
 #include <math.h>
@@ -56,57 +57,144 @@ static bool fits(const tally *k) {
     return k->outside <= 2 || (double)k->outside <= OUTSIDE_MAX * (double)k->n;
 }
 
-/* One token's row of O: `plain` adds w*Y, `stored` adds what storing w*Y leaves. */
+/* One token's row of O or dX: `plain` adds w*y, `stored` adds what storing w*y leaves, `noise` is
+ * what fp32 may add. */
 typedef struct row {
-    double *plain, *stored, *size; /* [d] */
+    double *plain, *stored, *noise; /* [d] */
 } row;
 
-static void add_terms(const moe_int_reading *reading, const moe_plan *plan, int64_t t,
-                      const moe_tensor *weight, const moe_tensor *Y, bool on_input, int64_t d,
-                      double *y, row *sum) {
+/* A sum over a token's experts. */
+typedef struct expert_sum {
+    const moe_problem *problem;
+    const moe_int_reading *reading;
+    const moe_plan *plan;
+    const moe_tensor *weight, *part; /* [all pairs], NULL: 1; [pairs][d] */
+    const double *dz, *W_r, *reach;  /* dX: [T][R], [R][d], [T] error of a dz; or NULL */
+} expert_sum;
+
+static void add_terms(const expert_sum *k, int64_t t, double *y, row *sum) {
+    const int64_t d = k->problem->layer.d, first = k->plan->token_offsets[t];
+    const int64_t end = k->plan->token_offsets[t + 1];
+    const double u = (double)(end - first + 2) * moe_dtype_roundoff(MOE_F32);
+    const moe_tensor *w_t = k->weight;
     memset(sum->plain, 0, 3 * (size_t)d * sizeof *sum->plain);
-    for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
-        int64_t p = plan->pair_of_token[k];
-        double w = on_input ? 1 : moe_load(weight->data, weight->dtype, (size_t)p);
-        moe_int_load(Y, p * d, d, y);
-        for (int64_t i = 0; i < d; i++) {
-            sum->plain[i] += w * y[i];
-            sum->stored[i] += moe_round_to((float)(w * y[i]), reading->arithmetic);
-            sum->size[i] += fabs(w * y[i]);
+    for (int64_t i = first; i < end; i++) {
+        int64_t p = k->plan->pair_of_token[i];
+        double w = w_t ? moe_load(w_t->data, w_t->dtype, (size_t)p) : 1;
+        moe_int_load(k->part, p * d, d, y);
+        for (int64_t c = 0; c < d; c++) {
+            sum->plain[c] += w * y[c];
+            sum->stored[c] += moe_round_to((float)(w * y[c]), k->reading->arithmetic);
+            sum->noise[c] += u * fabs(w * y[c]);
         }
     }
 }
 
-moe_status moe_int_judge_combine(const moe_problem *problem, const moe_int_reading *reading,
-                                 const moe_plan *plan, const moe_tensor *weight,
-                                 const moe_tensor *Y, const moe_tensor *O, moe_tensor_verdict *v) {
-    const int64_t d = problem->layer.d;
-    const bool on_input = problem->layer.router.weight_on == MOE_WEIGHT_ON_INPUT;
+/* What passes back through the router, dz W_r. Devices make it of operands that are split into two
+ * of 8 bits each: 2^-16. */
+static void add_router(const expert_sum *k, int64_t t, row *sum) {
+    const int64_t d = k->problem->layer.d, R = k->plan->n_experts;
+    for (int64_t e = 0; k->dz && e < R; e++) {
+        const double dz = k->dz[t * R + e], *w = k->W_r + e * d;
+        for (int64_t c = 0; c < d; c++) {
+            sum->plain[c] += dz * w[c];
+            sum->stored[c] += dz * w[c];
+            sum->noise[c] += (0x1p-16 * fabs(dz) + k->reach[t]) * fabs(w[c]);
+        }
+    }
+}
+
+/* Is `got` [T][d] that sum, rounded once? Fails v if not. */
+static moe_status judge_sum(const expert_sum *k, const char *terms, const moe_tensor *got,
+                            moe_tensor_verdict *v) {
+    const int64_t d = k->problem->layer.d;
+    const moe_dtype type = k->reading->arithmetic;
     double *block = malloc(4 * (size_t)d * sizeof *block), *y = block ? block + 3 * d : NULL;
     row sum = {block, block ? block + d : NULL, block ? block + 2 * d : NULL};
     tally plain = {0}, stored = {0};
     if (!block)
         return MOE_E_NOMEM;
-    for (int64_t t = 0; t < problem->T; t++) {
-        int64_t terms = plan->token_offsets[t + 1] - plan->token_offsets[t];
-        double u = (double)(terms + 2) * moe_dtype_roundoff(MOE_F32);
-        add_terms(reading, plan, t, weight, Y, on_input, d, y, &sum);
+    for (int64_t t = 0; t < k->problem->T; t++) {
+        add_terms(k, t, y, &sum);
+        add_router(k, t, &sum);
         for (int64_t i = 0; i < d; i++) {
-            double got = moe_load(O->data, O->dtype, (size_t)(t * d + i));
-            count(&plain, got, sum.plain[i], u * sum.size[i], reading->arithmetic);
-            count(&stored, got, sum.stored[i], u * sum.size[i], reading->arithmetic);
+            double value = moe_load(got->data, got->dtype, (size_t)(t * d + i));
+            count(&plain, value, sum.plain[i], sum.noise[i], type);
+            count(&stored, value, sum.stored[i], sum.noise[i], type);
         }
     }
     free(block);
-    bool may_store = (reading->points & MOE_POINT_SY) != 0;
+    bool may_store = k->weight && (k->reading->points & MOE_POINT_SY) != 0;
     if (fits(&plain) || (may_store && fits(&stored)))
         return MOE_OK;
     moe_int_entry_fail(v,
-                       "not its own w*Y added in fp32: NMSE %.1e, %.0f%% of elements are no "
-                       "rounding of the sum; looks added in %s",
-                       plain.d2 / plain.r2, 100 * (double)plain.outside / (double)plain.n,
-                       moe_dtype_name(reading->arithmetic));
+                       "not its own %s added in fp32: NMSE %.1e, %.0f%% of elements are no "
+                       "rounding of the sum; looks added in bf16 or fp16",
+                       terms, plain.d2 / plain.r2, 100 * (double)plain.outside / (double)plain.n);
     return MOE_OK;
+}
+
+moe_status moe_int_judge_combine(const moe_problem *problem, const moe_int_reading *reading,
+                                 const moe_plan *plan, const moe_tensor *weight,
+                                 const moe_tensor *Y, const moe_tensor *O, moe_tensor_verdict *v) {
+    const bool on_input = problem->layer.router.weight_on == MOE_WEIGHT_ON_INPUT;
+    const expert_sum k = {.problem = problem,
+                          .reading = reading,
+                          .plan = plan,
+                          .weight = on_input ? NULL : weight,
+                          .part = Y};
+    return judge_sum(&k, "w*Y", O, v);
+}
+
+/* dz from the subject's own dS, and how far one in fp32 may lie from it: the score's slopes cancel
+ * among a token's gradients. */
+static moe_status logits_gradients(const moe_problem *problem, const moe_plan *plan,
+                                   const moe_int_routing *routing, const moe_tensor *weight,
+                                   const moe_tensor *dS, double *dz, double *reach) {
+    double *own = moe_int_doubles(dS, 0, plan->n_pairs);
+    if (!own)
+        return MOE_E_NOMEM;
+    moe_status status = moe_route_backward(&problem->layer, routing->logits, plan, own, dz);
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        reach[t] = 0;
+        for (int64_t i = plan->token_offsets[t]; i < plan->token_offsets[t + 1]; i++) {
+            int64_t p = plan->pair_of_token[i];
+            double w = moe_load(weight->data, weight->dtype, (size_t)p);
+            reach[t] += 64 * moe_dtype_roundoff(MOE_F32) * fabs(w * own[p]);
+        }
+    }
+    free(own);
+    return status;
+}
+
+moe_status moe_int_judge_dX(const moe_problem *problem, const moe_int_reading *reading,
+                            const moe_plan *plan, const moe_int_routing *routing,
+                            const moe_tensors *got, const moe_tensor *dXp, moe_tensor_verdict *v) {
+    const int64_t T = problem->T, R = plan->n_experts, d = problem->layer.d;
+    const bool on_input = problem->layer.router.weight_on == MOE_WEIGHT_ON_INPUT;
+    const moe_tensor *weight = &got->t[MOE_T_S];
+    expert_sum k = {.problem = problem,
+                    .reading = reading,
+                    .plan = plan,
+                    .weight = on_input ? weight : NULL,
+                    .part = dXp};
+    double *room = NULL, *W_r = NULL;
+    moe_status status = MOE_OK;
+    if (!problem->plan) {
+        room = malloc((size_t)(T * R + T) * sizeof *room);
+        W_r = moe_int_doubles(&problem->in.t[MOE_T_W_R], 0, R * d);
+        k.dz = room;
+        k.reach = room ? room + T * R : NULL;
+        k.W_r = W_r;
+        status = room && W_r ? logits_gradients(problem, plan, routing, weight, &got->t[MOE_T_DS],
+                                                room, room + T * R)
+                             : MOE_E_NOMEM;
+    }
+    if (!status)
+        status = judge_sum(&k, on_input ? "w*dX~" : "dX~", &got->t[MOE_T_DX], v);
+    free(room);
+    free(W_r);
+    return status;
 }
 
 /* An operand of a 16-bit product, or the last of several that a wider number is split into, lies

@@ -15,6 +15,11 @@ moe_status moe_int_judge_combine(const moe_problem *problem, const moe_int_readi
                                  const moe_plan *plan, const moe_tensor *weight,
                                  const moe_tensor *Y, const moe_tensor *O, moe_tensor_verdict *v);
 
+/* Likewise dX of dX~ [pairs][d], with what passes through the router by its own dS. MOE_E_NOMEM. */
+moe_status moe_int_judge_dX(const moe_problem *problem, const moe_int_reading *reading,
+                            const moe_plan *plan, const moe_int_routing *routing,
+                            const moe_tensors *got, const moe_tensor *dXp, moe_tensor_verdict *v);
+
 /* Is dW_r the sum of dlogits*x with dlogits of its own dS in fp32? Fails v if not. MOE_E_NOMEM. */
 moe_status moe_int_judge_dlogits(const moe_problem *problem, const moe_int_reading *reading,
                                  const moe_int_routing *routing, const moe_tensor *dS,

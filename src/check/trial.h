@@ -27,4 +27,10 @@ typedef struct moe_int_trial {
  * element of a sampled tensor is looked at. */
 void moe_int_judge_tensor(moe_int_trial *b, moe_tensor_id id, const moe_tensor *got, bool scan);
 
+/* own_sums.c: fails O, dX and dW_r where they are not the sums of the subject's own terms.
+ * MOE_E_NOMEM. */
+moe_status moe_int_judge_sums(const moe_int_trial *b);
+/* Is nothing wrong but stages, which were fetched of another run than the results were? */
+bool moe_int_only_drifts(const moe_int_trial *b);
+
 #endif

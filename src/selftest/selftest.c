@@ -28,6 +28,10 @@ void moe_fault_line(const moe_fault *fault, moe_dtype dtype, bool large, char *r
     snprintf(ret, size, "%s dtype=%s", large ? line->large : line->small, moe_dtype_name(dtype));
 }
 
+const char *moe_fault_recipe(const moe_fault *fault) {
+    return fault->types & PIN_ ? "moeref" : NULL;
+}
+
 bool moe_fault_applies(const moe_fault *fault, moe_dtype dtype) {
     const int32_t bit = dtype == MOE_F32 ? 1 : dtype == MOE_BF16 ? 2 : dtype == MOE_F16 ? 4 : 0;
     return (fault->types & bit) != 0;

@@ -141,6 +141,10 @@
     EACH(C, nan_wide,    "T=8 d=32 n=8 E=4 K=2 route=uniform inject=nan@3 seed=165") \
     EACH(C, inf_wide,    "T=8 d=32 n=8 E=4 K=2 route=uniform inject=inf@5 seed=166") \
     EACH(C, outliers_wide, "T=96 d=96 n=8 E=2 K=1 data=outlier seed=167") \
+    /* sums of many terms, and an infinity that nothing else reaches */ \
+    C(deep,              0, "T=64 d=192 n=384 E=4 K=2 seed=170") \
+    C(long_rows,         0, "T=3072 d=16 n=8 E=4 K=2 seed=171") \
+    C(inf_relu,          0, "T=16 d=48 n=1 E=8 K=2 act=relu route=uniform inject=inf@3 seed=46") \
     EACH(C, no_backward, "T=8 d=16 n=8 E=4 K=2 pass=fwd seed=168")
 
 /* A case in each type that a kernel computes in; none of them is stored. */

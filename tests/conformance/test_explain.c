@@ -19,6 +19,7 @@ static const named faults[] = {
     {"zero", PLAIN, "all_zero", "dX is all zero"},
     {"sign", PLAIN, "elements", "1 with the opposite sign, such as row 2, column 5"},
     {"row", PLAIN, "zero_rows", "tokens 4 to 4"},
+    {"row", "T=8 d=16 n=8 E=4 K=2 pass=fwd seed=168", "zero_rows", "tokens 4 to 4"},
     {"scale", PLAIN, "factor", "times what it should be"},
     {"tail", PLAIN, "zero_rows", "expert 1's last 5 of 14"},
     {"expert_sign", PLAIN, "factor_by_expert", "expert 1's is -1 times"},

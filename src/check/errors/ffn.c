@@ -131,7 +131,7 @@ static void row_units(const moe_int_error_ffn *f, const work *k, int64_t r) {
     double stored_x = stored_input(f, r) * xx / (double)d;
     double w = weight_of(f, r), sum = f->rounding->sum;
     double relative = f->rounding->eval + (f->on_input ? 0 : f->vweight[r]);
-    double stored_dy = stored_gradient(f, r);
+    double stored_dy = f->dy ? stored_gradient(f, r) : 0;
     for (int64_t j = 0; j < f->n; j++) {
         moe_int_unit *u = &k->units[j];
         u->parts = f->hw == f->n ? 1 : 2;

@@ -31,6 +31,25 @@ static double gelu_tanh(double x, double *slope) {
     return 0.5 * x * (1 + t);
 }
 
+/* What a kernel takes for phi'(g), whose value is right and whose slope is `slope`. */
+static double wrong_slope(const moe_int_change *c, double g, double value, double slope) {
+    const double s = sigmoid(g);
+    switch ((int)c->act) { /* those that gate_factor asks for */
+    case MOE_INT_ACT_CLAMP_SLOPE:
+        factor_of(c, fmin(g, c->desc.act_limit), &slope);
+        return slope;
+    case MOE_INT_ACT_EDGE_OUTSIDE:
+        return g >= c->desc.act_limit ? 0 : slope;
+    case MOE_INT_ACT_SLOPE_RATIO:
+        return g != 0 ? value / g : 0.5;
+    case MOE_INT_ACT_SLOPE_SIGMOID:
+        return s * (1 - s);
+    case MOE_INT_ACT_SLOPE_SIGN:
+        return s * (1 - g * (1 - s));
+    }
+    return 1;
+}
+
 static double gate_factor(const moe_int_change *c, double g, double *slope) {
     double value, limit = c->desc.act_limit;
     switch (c->act) {
@@ -61,16 +80,13 @@ static double gate_factor(const moe_int_change *c, double g, double *slope) {
         *slope = g < -limit ? 0 : *slope;
         return value;
     case MOE_INT_ACT_CLAMP_SLOPE:
-        value = factor_of(c, g, slope);
-        factor_of(c, fmin(g, limit), slope);
-        return value;
+    case MOE_INT_ACT_EDGE_OUTSIDE:
     case MOE_INT_ACT_SLOPE_ONE:
-        value = factor_of(c, g, slope);
-        *slope = 1;
-        return value;
     case MOE_INT_ACT_SLOPE_RATIO:
+    case MOE_INT_ACT_SLOPE_SIGMOID:
+    case MOE_INT_ACT_SLOPE_SIGN:
         value = factor_of(c, g, slope);
-        *slope = g != 0 ? value / g : 0.5;
+        *slope = wrong_slope(c, g, value, *slope);
         return value;
     case MOE_INT_ACT_RIGHT:
     case MOE_INT_ACT_GATE_FREE:
@@ -98,6 +114,8 @@ static double up_factor(const moe_int_change *c, double u, double *slope) {
     if (c->act == MOE_INT_ACT_UP_FREE)
         return u + 1;
     *slope = c->act != MOE_INT_ACT_CLAMP_SLOPE && (u < low || u > limit) ? 0 : 1;
+    if (c->act == MOE_INT_ACT_EDGE_OUTSIDE && fabs(u) >= limit)
+        *slope = 0;
     u = u < low ? low : u > limit ? limit : u;
     return c->act == MOE_INT_ACT_NO_ONE ? u : u + 1;
 }

@@ -76,7 +76,8 @@ static moe_status change_init(const moe_int_evidence *e, moe_int_change *ret) {
     *ret = (moe_int_change){.desc = *desc,
                             .back = *desc,
                             .logits = e->routing->logits,
-                            .operand = MOE_F64,
+                            .store = MOE_F64,
+                            .dz_type = MOE_F64,
                             .terms = on_input ? MOE_INT_ON_INPUT : MOE_INT_ON_OUTPUT,
                             .shared_factor = 1,
                             .bias_factor = 1,
@@ -88,6 +89,8 @@ static void change_destroy(moe_int_change *c) {
     moe_plan_destroy(&c->plan);
     free(c->used);
     free(c->own_logits);
+    free(c->owner1);
+    free(c->owner2);
 }
 
 /* One pass's part of a finding. */
@@ -96,15 +99,16 @@ typedef struct tally {
 } tally;
 
 /* How tensor `id` stands under the change: counts, and the residuals of the first wrong one. */
-static void weigh(const moe_int_scene *s, const moe_int_variant *base, const moe_int_variant *run,
-                  moe_tensor_id id, tally *t, moe_int_finding *f) {
+static void weigh(const moe_int_scene *s, const moe_int_variant *base,
+                  const moe_int_variant *control, const moe_int_variant *run, moe_tensor_id id,
+                  tally *t, moe_int_finding *f) {
     const moe_int_evidence *e = s->evidence;
     const double *right = base->value[id];
-    double before = moe_int_scene_residual(s, id, right, right), gate;
+    double before = moe_int_scene_residual(s, id, control->value[id], right), gate;
     double after = moe_int_scene_residual(s, id, run->value[id], right);
     if (before < 0 || after < 0)
         return;
-    gate = moe_gate_for(id, e->arithmetic).nmse;
+    gate = e->gate[id];
     if (id == e->first) {
         f->is.before = before;
         f->is.after = after;
@@ -117,18 +121,24 @@ static void weigh(const moe_int_scene *s, const moe_int_variant *base, const moe
     }
 }
 
+static void excuse(int pass, int contradicted, moe_int_finding *f) {
+    moe_int_finding_say(f, pass ? "; the backward pass has it right"
+                                : "; the forward pass has it right");
+    f->excused += pass ? 0 : contradicted;
+}
+
 /* A change that explains nothing of a pass and contradicts it was made in the other pass alone. */
 static void judge_change(moe_int_evidence *e, const moe_int_scene *s, const moe_int_variant *base,
-                         const moe_int_variant *run, moe_int_finding *f) {
+                         const moe_int_variant *control, const moe_int_variant *run,
+                         moe_int_finding *f) {
     tally pass[2] = {{0, 0}, {0, 0}};
     for (size_t i = 0; i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
-        weigh(s, base, run, id, &pass[moe_tensor_is_backward(id)], f);
+        weigh(s, base, control, run, id, &pass[moe_tensor_is_backward(id)], f);
     }
     for (int i = 0; i < 2; i++) {
         if (pass[i].explained == 0 && pass[i].contradicted > 0 && s->dO)
-            moe_int_finding_say(f, i ? "; the backward pass has it right"
-                                     : "; the forward pass has it right");
+            excuse(i, pass[i].contradicted, f);
         else
             f->contradicted += pass[i].contradicted;
         f->explained += pass[i].explained;
@@ -161,8 +171,22 @@ static void judge_choice(moe_int_evidence *e, const moe_plan *plan, moe_int_find
         moe_int_offer(e, f);
 }
 
+/* The right layer with stages rounded as the kernel stores them: what a change that rounds them too
+ * is held against, as their rounding is no part of what it explains. */
+static moe_status make_stored(const moe_int_evidence *e, const moe_int_scene *s,
+                              const moe_int_variant *base, moe_int_variant *ret) {
+    moe_int_change c;
+    moe_status status = change_init(e, &c);
+    c.store = e->arithmetic;
+    if (!status)
+        status = moe_int_variant_make(s, &c, base, ret);
+    change_destroy(&c);
+    return status;
+}
+
 static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s,
-                             const moe_int_variant *base, const moe_int_hypothesis *h) {
+                             const moe_int_variant *base, moe_int_variant *stored,
+                             const moe_int_hypothesis *h) {
     moe_status status = MOE_OK;
     bool more = true;
     for (int64_t trial = 0; !status && more; trial++) {
@@ -174,9 +198,12 @@ static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s,
         if (more && e->first == MOE_INT_CHOICE && c.rerouted) {
             judge_choice(e, c.plan, &f);
         } else if (more && e->first != MOE_INT_CHOICE) {
+            const bool stores = c.store != MOE_F64;
             status = moe_int_variant_make(s, &c, base, &run);
+            if (!status && stores && !stored->routed.block)
+                status = make_stored(e, s, base, stored);
             if (!status)
-                judge_change(e, s, base, &run, &f);
+                judge_change(e, s, base, stores ? stored : base, &run, &f);
             moe_int_variant_destroy(&run);
         }
         change_destroy(&c);
@@ -189,14 +216,14 @@ static bool settled(const moe_int_evidence *e) {
     int wrong = e->first == MOE_INT_CHOICE;
     for (int id = 0; id < MOE_T_COUNT; id++)
         wrong += e->wrong[id] && e->first != MOE_INT_CHOICE;
-    return e->found && !e->best.place && e->best.contradicted == 0 && e->best.explained >= wrong &&
-           (e->first == MOE_INT_CHOICE ||
-            e->best.is.after <= moe_gate_for(e->first, e->arithmetic).nmse);
+    return e->found && !e->best.place && e->best.contradicted + e->best.excused == 0 &&
+           e->best.explained >= wrong &&
+           (e->first == MOE_INT_CHOICE || e->best.is.after <= e->gate[e->first]);
 }
 
 static void try_changes(moe_int_evidence *e) {
     moe_int_scene s;
-    moe_int_variant base = {.same_choice = true};
+    moe_int_variant base = {.same_choice = true}, stored = {.same_choice = true};
     moe_int_change right;
     moe_status status = moe_int_scene_make(e, &s);
     if (!status)
@@ -205,10 +232,13 @@ static void try_changes(moe_int_evidence *e) {
         status = moe_int_variant_make(&s, &right, NULL, &base);
         change_destroy(&right);
     }
+    if (!status && e->first != MOE_INT_CHOICE)
+        s.error = moe_int_scene_residual(&s, e->first, base.value[e->first], base.value[e->first]);
     for (size_t i = 0; !status && !settled(e) && i < moe_int_bank_count; i++)
         if (moe_int_bank[i].change)
-            status = try_change(e, &s, &base, &moe_int_bank[i]);
+            status = try_change(e, &s, &base, &stored, &moe_int_bank[i]);
     moe_int_variant_destroy(&base);
+    moe_int_variant_destroy(&stored);
     moe_int_scene_destroy(&s);
 }
 

@@ -38,6 +38,7 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     LOOK(repeated_columns, "columns of %s are those of other columns")                            \
     LOOK(shifted_columns, "columns of %s are shifted")                                            \
     LOOK(missing_pairs, "parts of single experts are missing from %s or there twice")             \
+    LOOK(wrapped_rows, "parts in %s are read from the wrong row") \
     LOOK(other_tensor, "%s is another tensor's values")                                           \
     LOOK(factor_by_token, "each token's row of %s is right but for a factor")                     \
     /* the choice of experts */                                                                   \
@@ -88,16 +89,22 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(w1_neighbour, "experts use the W1 of a neighbour")                                     \
     CHANGE(w2_neighbour, "experts use the W2 of a neighbour")                                     \
     CHANGE(weights_neighbour, "experts use the weights of a neighbour")                           \
+    CHANGE(expert_index, "the index of an expert's weights is wrong") \
+    CHANGE(expert_stride, "the step from expert to expert is wrong") \
+    CHANGE(weights_other, "experts use the weights of another") \
     CHANGE(bias_neighbour, "experts use the biases of a neighbour")                               \
     CHANGE(bias_twice, "biases are added twice")                                                  \
     CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
     CHANGE(token_neighbour, "a neighbouring token is gathered")                                   \
+    CHANGE(gather_index, "rows of X are gathered from the wrong place") \
+    CHANGE(tail_early, "the last tile of an expert's rows begins too early") \
     CHANGE(next_rows, "ends of experts' rows are gathered from the next expert's")                \
     CHANGE(w1_transposed, "W1 is read transposed")                                                \
     CHANGE(w2_transposed, "W2 is read transposed")                                                \
     CHANGE(k_block_dropped, "the last block of a product's sum is left out")                      \
     CHANGE(columns_repeated, "columns of A repeat with a period")                                 \
     CHANGE(operands_narrow, "the factors of products are rounded to a narrower type")             \
+    CHANGE(sums_narrow, "sums are kept in a narrower type") \
     CHANGE(shared_missing, "the shared expert is not added")                                      \
     CHANGE(shared_twice, "the shared expert counts twice")                                        \
     CHANGE(shared_gate_missing, "the shared expert's gate is not applied")                        \
@@ -113,14 +120,17 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(dw2_weight, "dW2's A has the combine weight not once")                                 \
     CHANGE(db2_weight, "db2 lacks the combine weight")                                            \
     CHANGE(ds_weighted, "dS is taken of the weighted dA")                                         \
+    CHANGE(ds_slope, "dS is taken of the activation's slope, not of A") \
     CHANGE(ds_bias, "dS lacks <dO, b2>")                                                          \
     CHANGE(ds_norm, "the gradient does not pass through the renormalisation")                     \
     CHANGE(dz_score, "the gradient passes through another score")                                 \
+    CHANGE(dz_narrow, "gradients of the logits are rounded to a narrower type") \
     CHANGE(dz_slope, "the score's slope is wrong")                                                \
+    CHANGE(dw_rows, "rows are left out of a weight gradient's sum") \
     CHANGE(dwr_tail, "the last tokens are left out of dW_r")                                      \
     CHANGE(gate_slope, "the shared gate's slope lacks 1 - g")                                     \
     CHANGE(dz_scale, "the gradient lacks the routed scale")                                       \
-    CHANGE(dx_router, "dX lacks the router's part")                                               \
+    CHANGE(dx_router, "dX has the router's part not once")                                               \
     CHANGE(dx_shared, "dX lacks the shared expert's part")                                        \
     CHANGE(dx_gate, "dX lacks the part of the shared expert's gate")                              \
     CHANGE(dx_scale, "dX adds dX~")                                                               \
@@ -145,6 +155,8 @@ extern const size_t moe_int_bank_count;
 /* changes_choice.c: what hypotheses about the router share. The weights of the changed description
  * for the plan's choice. */
 bool moe_int_reweigh(moe_int_change *c);
+/* `plan`, which becomes the change's, is the choice. */
+void moe_int_take_choice(moe_plan *plan, moe_int_change *c);
 /* The choice of the changed description by c->logits, and its weights; or by own_logits, which
  * become c's. False: without memory, or without a router. */
 bool moe_int_reroute(const moe_int_scene *s, const double *b_select, moe_int_change *c);

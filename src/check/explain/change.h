@@ -10,21 +10,24 @@
 /* Formulas of the activation that no layer description can express. */
 typedef enum moe_int_act_fault {
     MOE_INT_ACT_RIGHT,
-    MOE_INT_ACT_CLAMP_AFTER, /* g sigmoid(alpha g) is clamped instead of g */
-    MOE_INT_ACT_GATE_FREE,   /* the gate is not clamped, the up is */
-    MOE_INT_ACT_GATE_BELOW,  /* the gate is clamped on both sides */
-    MOE_INT_ACT_UP_FREE,     /* the up is not clamped, the gate is */
-    MOE_INT_ACT_UP_ABOVE,    /* the up is clamped from above alone */
-    MOE_INT_ACT_CLAMP_SLOPE, /* gradients pass through the clamp */
-    MOE_INT_ACT_NO_ONE,      /* (up + 1) is up */
-    MOE_INT_ACT_TANH,        /* gelu by tanh */
-    MOE_INT_ACT_SIGMOID,     /* gelu by x sigmoid(1.702 x) */
-    MOE_INT_ACT_IDENTITY,    /* phi(g) = g */
-    MOE_INT_ACT_LEAKY,       /* relu leaks 0.01 g */
-    MOE_INT_ACT_NO_UP,       /* the gate's factor alone */
-    MOE_INT_ACT_UP_SLOPE,    /* d_up of g, not of phi(g) */
-    MOE_INT_ACT_SLOPE_ONE,   /* phi' = 1 */
-    MOE_INT_ACT_SLOPE_RATIO  /* phi' = phi(g) / g: silu' without g s (1 - s) */
+    MOE_INT_ACT_CLAMP_AFTER,   /* g sigmoid(alpha g) is clamped instead of g */
+    MOE_INT_ACT_GATE_FREE,     /* the gate is not clamped, the up is */
+    MOE_INT_ACT_GATE_BELOW,    /* the gate is clamped on both sides */
+    MOE_INT_ACT_UP_FREE,       /* the up is not clamped, the gate is */
+    MOE_INT_ACT_UP_ABOVE,      /* the up is clamped from above alone */
+    MOE_INT_ACT_CLAMP_SLOPE,   /* gradients pass through the clamp */
+    MOE_INT_ACT_EDGE_OUTSIDE,  /* and do not at the limit itself */
+    MOE_INT_ACT_NO_ONE,        /* (up + 1) is up */
+    MOE_INT_ACT_TANH,          /* gelu by tanh */
+    MOE_INT_ACT_SIGMOID,       /* gelu by x sigmoid(1.702 x) */
+    MOE_INT_ACT_IDENTITY,      /* phi(g) = g */
+    MOE_INT_ACT_LEAKY,         /* relu leaks 0.01 g */
+    MOE_INT_ACT_NO_UP,         /* the gate's factor alone */
+    MOE_INT_ACT_UP_SLOPE,      /* d_up of g, not of phi(g) */
+    MOE_INT_ACT_SLOPE_ONE,     /* phi' = 1 */
+    MOE_INT_ACT_SLOPE_RATIO,   /* phi' = phi(g) / g: silu' without g s (1 - s) */
+    MOE_INT_ACT_SLOPE_SIGMOID, /* silu' = s (1 - s) */
+    MOE_INT_ACT_SLOPE_SIGN     /* silu' = s - g s (1 - s) */
 } moe_int_act_fault;
 
 /* In which order H's columns take W1's rows. */
@@ -73,7 +76,31 @@ enum {
     MOE_INT_SHARED_INTERLEAVED = 1 << 24,
     MOE_INT_DROP_FIRST = 1 << 25, /* `drop` is of the first elements, not of the last */
     MOE_INT_NO_B1_GATE = 1 << 26, /* b1 on the ups alone */
-    MOE_INT_NO_B1_UP = 1 << 27    /* and on the gates alone */
+    MOE_INT_NO_B1_UP = 1 << 27,   /* and on the gates alone */
+    MOE_INT_DS_SLOPE = 1 << 28,   /* dS = <dA', act'> */
+    MOE_INT_DX_ROUTER_TWICE = 1 << 29
+};
+
+/* What a number is rounded to on its way into a product. TF32 keeps 10 bits of a float's fraction;
+ * hardware that is handed floats cuts off the rest, conversions round to the nearest. */
+typedef enum moe_int_narrow {
+    MOE_INT_NARROW_NOT,
+    MOE_INT_NARROW_BF16,
+    MOE_INT_NARROW_F16,
+    MOE_INT_NARROW_TF32,
+    MOE_INT_NARROW_TF32_CUT,
+    MOE_INT_NARROW_COUNT
+} moe_int_narrow;
+
+/* Sums that may be kept in a narrow type between blocks of their terms. */
+enum {
+    MOE_INT_SUM_H = 1 << 0,
+    MOE_INT_SUM_Y = 1 << 1,
+    MOE_INT_SUM_DA = 1 << 2,
+    MOE_INT_SUM_DXP = 1 << 3,
+    MOE_INT_SUM_DW = 1 << 4, /* dW1 and dW2 */
+    MOE_INT_SUM_O = 1 << 5,  /* over a token's experts */
+    MOE_INT_SUM_DX = 1 << 6
 };
 
 /* A score's slope in the backward pass. */
@@ -96,13 +123,19 @@ typedef struct moe_int_change {
     moe_int_act_fault act;
     bool act_swapped; /* the activation takes up for gate, and back */
     moe_int_row_order rows1;
-    int64_t shift1, shift2; /* expert e has W1 (W2) of expert e + shift */
+    int32_t *owner1, *owner2; /* [E] whose W1 (W2) expert e has, owned; NULL: its own */
+    int64_t stride1, stride2; /* elements from expert to expert in W1 (W2); 0: as many as it has */
     bool transposed1, transposed2;
     int64_t drop[MOE_INT_PRODUCT_COUNT]; /* elements left out */
     int64_t period; /* A's column j of an odd tile of `period` is that of the tile before; with
                        `from_start` it is column j mod period */
     bool from_start;
-    moe_dtype operand; /* factors of all products are rounded to it; MOE_F64: they are not */
+    moe_int_narrow operand; /* factors of all products are rounded to it */
+    unsigned sums;          /* of MOE_INT_SUM_H ... that are rounded to sum_type */
+    moe_dtype sum_type;     /* after every sum_block terms */
+    int64_t sum_block;
+    moe_dtype store;   /* stages and results are rounded to it, as the kernel's own; MOE_F64: not */
+    moe_dtype dz_type; /* and the logits' gradients to this */
     unsigned terms;    /* of the enum above */
     double shared_factor;
     moe_int_slope_fault slope;
@@ -111,13 +144,17 @@ typedef struct moe_int_change {
     int64_t bias_shift;     /* expert e has the biases of expert e + this */
     double bias_factor;
     int64_t gather_X, gather_dO; /* a row's token is t + this (mod T) */
+    int64_t gather_mod;          /* ... of X: t mod this; 0: t */
+    int64_t gather_late;         /* X is read from so many elements further on */
     /* An expert's rows after its last whole tile of this (1: its last row) are of the tokens that
      * the next expert has at the same place (its first); of all experts, or of one. */
     int64_t beyond, beyond_expert;
+    int64_t early; /* an expert's last tile of this begins early enough to be whole */
     /* Pairs that are not added: those of this expert (-1: none), each expert's last rows mod
      * `tail`, its first, its last row. */
     int64_t skip_expert, tail;
     bool skip_first, skip_last;
+    unsigned skip_dw; /* 1: ... from dW1's sum, 2: from dW2's; and from nothing else */
 } moe_int_change;
 
 /* Is row `position` of the `rows` of expert e added? */
@@ -125,6 +162,15 @@ static inline bool moe_int_change_adds(const moe_int_change *c, int64_t e, int64
                                        int64_t rows) {
     return e != c->skip_expert && !(c->tail && position >= rows - rows % c->tail) &&
            !(c->skip_first && position == 0) && !(c->skip_last && position == rows - 1);
+}
+
+/* The first element of X [T][d] that is read for a row of token t. */
+static inline int64_t moe_int_gather_start(const moe_int_change *c, int64_t t, int64_t T,
+                                           int64_t d) {
+    int64_t of = (t + c->gather_X + T) % T, at;
+    of = c->gather_mod > 0 ? of % c->gather_mod : of;
+    at = of * d + c->gather_late;
+    return at < 0 || at + d > T * d ? of * d : at;
 }
 
 #endif

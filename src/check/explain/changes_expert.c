@@ -61,34 +61,6 @@ bool moe_int_change_b2_missing(const moe_int_scene *s, int64_t trial, moe_int_ch
     return trial == 0 && layer_of(s)->expert_bias;
 }
 
-/* Expert e + 1's, or e - 1's. */
-static bool shift(const moe_int_scene *s, int64_t trial, bool w1, bool w2, moe_int_change *c,
-                  moe_int_finding *f) {
-    int64_t E = layer_of(s)->E, by = trial ? E - 1 : 1;
-    if (trial > 1 || E < 2)
-        return false;
-    c->shift1 = w1 ? by : 0;
-    c->shift2 = w2 ? by : 0;
-    moe_int_finding_say(f, ": expert e has those of e %s 1", trial ? "-" : "+");
-    moe_int_finding_param(f, "shift", trial ? -1 : 1);
-    return true;
-}
-
-bool moe_int_change_w1_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                 moe_int_finding *f) {
-    return shift(s, trial, true, false, c, f);
-}
-
-bool moe_int_change_w2_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                 moe_int_finding *f) {
-    return shift(s, trial, false, true, c, f);
-}
-
-bool moe_int_change_weights_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                      moe_int_finding *f) {
-    return shift(s, trial, true, true, c, f);
-}
-
 static const char *const bias_names[] = {"b1", "b2", "b1 and b2"};
 
 bool moe_int_change_bias_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -130,6 +102,37 @@ bool moe_int_change_token_neighbour(const moe_int_scene *s, int64_t trial, moe_i
     c->gather_X = trial / 2 == 1 ? 0 : step;
     c->gather_dO = trial / 2 == 0 ? 0 : step;
     moe_int_finding_say(f, ": %s of the token %s", of[trial / 2], trial % 2 ? "before" : "after");
+    return true;
+}
+
+/* A number of the token that is cut to some bits; elements that are read a few places late. */
+bool moe_int_change_gather_index(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    static const int64_t late[] = {1, -1, 4, 8};
+    enum { LATE = sizeof late / sizeof *late };
+    const int64_t modulus = trial < LATE ? 0 : (int64_t)4 << (trial - LATE);
+    if (modulus >= s->evidence->problem->T)
+        return false;
+    c->gather_mod = modulus;
+    c->gather_late = modulus ? 0 : late[trial];
+    if (modulus)
+        moe_int_finding_say(f, ": of the token's number mod %lld", (long long)modulus);
+    else
+        moe_int_finding_say(f, ": %lld elements late", (long long)c->gather_late);
+    moe_int_finding_param(f, modulus ? "modulus" : "elements",
+                          (double)(modulus ? modulus : c->gather_late));
+    return true;
+}
+
+bool moe_int_change_tail_early(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                               moe_int_finding *f) {
+    static const int64_t tiles[] = {128, 64, 32, 16, 8};
+    (void)s;
+    if (trial >= (int64_t)(sizeof tiles / sizeof *tiles))
+        return false;
+    c->early = tiles[trial];
+    moe_int_finding_say(f, ": tiles of %lld", (long long)c->early);
+    moe_int_finding_param(f, "tile", (double)c->early);
     return true;
 }
 
@@ -201,15 +204,5 @@ bool moe_int_change_columns_repeated(const moe_int_scene *s, int64_t trial, moe_
     moe_int_finding_say(f, c->from_start ? " of %lld" : ": odd tiles of %lld are the even ones",
                         (long long)c->period);
     moe_int_finding_param(f, "period", (double)c->period);
-    return true;
-}
-
-bool moe_int_change_operands_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                    moe_int_finding *f) {
-    (void)s;
-    if (trial > 1)
-        return false;
-    c->operand = trial ? MOE_F16 : MOE_BF16;
-    moe_int_finding_say(f, ": %s", moe_dtype_name(c->operand));
     return true;
 }

@@ -11,16 +11,25 @@ static bool routes(const moe_int_scene *s) {
 
 bool moe_int_change_slope_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
+    enum { ALL, CLAMPED, SILU };
     static const struct {
         moe_int_act_fault act;
+        int of;
         const char *said;
-    } slopes[] = {{MOE_INT_ACT_SLOPE_ONE, "1 for phi'(g)"},
-                  {MOE_INT_ACT_SLOPE_RATIO, "phi(g)/g for phi'(g)"},
-                  {MOE_INT_ACT_CLAMP_SLOPE, "it passes through the clamp"},
-                  {MOE_INT_ACT_UP_SLOPE, "g for phi(g) in that of up"}};
+    } slopes[] = {
+        {MOE_INT_ACT_SLOPE_ONE, ALL, "1 for phi'(g)"},
+        {MOE_INT_ACT_SLOPE_RATIO, ALL, "phi(g)/g for phi'(g)"},
+        {MOE_INT_ACT_CLAMP_SLOPE, CLAMPED, "it passes through the clamp"},
+        {MOE_INT_ACT_EDGE_OUTSIDE, CLAMPED, "0 at the clamp's limit itself, which is inside"},
+        {MOE_INT_ACT_SLOPE_SIGMOID, SILU, "that of the sigmoid, s (1 - s)"},
+        {MOE_INT_ACT_SLOPE_SIGN, SILU, "s - g s (1 - s) for s + g s (1 - s)"},
+        {MOE_INT_ACT_UP_SLOPE, ALL, "g for phi(g) in that of up"}};
+    const int32_t act = layer_of(s)->act;
     if (!s->dO || trial >= (int64_t)(sizeof slopes / sizeof *slopes))
         return false;
-    c->act = slopes[trial].act;
+    const bool silu = act == MOE_ACT_SWIGLU || act == MOE_ACT_SILU;
+    if (slopes[trial].of == ALL || (slopes[trial].of == SILU ? silu : act == MOE_ACT_SWIGLU_CLAMP))
+        c->act = slopes[trial].act;
     moe_int_finding_say(f, ": %s", slopes[trial].said);
     return true;
 }
@@ -55,6 +64,36 @@ bool moe_int_change_ds_weighted(const moe_int_scene *s, int64_t trial, moe_int_c
     (void)f;
     c->terms |= MOE_INT_DS_WEIGHTED;
     return trial == 0 && s->dO;
+}
+
+bool moe_int_change_ds_slope(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                             moe_int_finding *f) {
+    (void)f;
+    c->terms |= MOE_INT_DS_SLOPE;
+    return trial == 0 && s->dO;
+}
+
+/* Of dW1, of dW2, of both: every expert's first row, its last, those after whole tiles. */
+bool moe_int_change_dw_rows(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                            moe_int_finding *f) {
+    static const char *const of[] = {"dW1", "dW2", "dW1 and dW2"};
+    static const int64_t tiles[] = {0, 1, 128, 64, 32, 16, 8, 4};
+    enum { TILES = sizeof tiles / sizeof *tiles };
+    const int64_t tile = tiles[trial % TILES];
+    if (!s->dO || trial >= 3 * (int64_t)TILES)
+        return false;
+    c->skip_dw = 1 + (unsigned)(trial / TILES);
+    c->skip_first = tile == 0;
+    c->skip_last = tile == 1;
+    c->tail = tile > 1 ? tile : 0;
+    if (tile > 1)
+        moe_int_finding_say(f, ": %s, those after whole tiles of %lld", of[trial / TILES],
+                            (long long)tile);
+    else
+        moe_int_finding_say(f, ": %s, every expert's %s", of[trial / TILES],
+                            tile ? "last" : "first");
+    moe_int_finding_param(f, "tile", (double)tile);
+    return true;
 }
 
 bool moe_int_change_ds_bias(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -128,9 +167,9 @@ bool moe_int_change_dz_scale(const moe_int_scene *s, int64_t trial, moe_int_chan
 
 bool moe_int_change_dx_router(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                               moe_int_finding *f) {
-    (void)f;
-    c->terms |= MOE_INT_NO_DX_ROUTER;
-    return trial == 0 && routes(s);
+    c->terms |= trial ? MOE_INT_DX_ROUTER_TWICE : MOE_INT_NO_DX_ROUTER;
+    moe_int_finding_say(f, trial ? ": it is there twice" : ": it is missing");
+    return trial < 2 && routes(s);
 }
 
 bool moe_int_change_dx_shared(const moe_int_scene *s, int64_t trial, moe_int_change *c,

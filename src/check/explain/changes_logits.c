@@ -2,6 +2,7 @@
 #include "check/explain/bank.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static const moe_layer_desc *layer_of(const moe_int_scene *s) {
     return &s->evidence->problem->layer;
@@ -52,42 +53,4 @@ bool moe_int_change_router_k_dropped(const moe_int_scene *s, int64_t trial, moe_
         return made && moe_int_reroute_own(s, c);
     c->logits = c->own_logits ? c->own_logits : c->logits;
     return made && moe_int_reweigh(c);
-}
-
-/* Logits rounded, or made of rounded factors, in bf16 and fp16. */
-bool moe_int_change_router_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                  moe_int_finding *f) {
-    const moe_problem *p = s->evidence->problem;
-    moe_dtype type = trial % 2 ? MOE_F16 : MOE_BF16;
-    int64_t R = c->plan->n_experts, d = p->layer.d, n = s->n_tokens;
-    if (trial > 3 || !c->logits)
-        return false;
-    moe_int_finding_say(f, ": %s of %s", trial < 2 ? "logits" : "factors", moe_dtype_name(type));
-    c->own_logits = malloc((size_t)(p->T * R) * sizeof *c->own_logits);
-    double *w = malloc((size_t)d * sizeof *w);
-    if (!c->own_logits || !w) {
-        free(w);
-        return false;
-    }
-    for (int64_t i = 0; i < p->T * R; i++)
-        c->own_logits[i] = moe_round_to(c->logits[i], type);
-    for (int64_t e = 0; trial > 1 && e < R; e++) { /* of the scene's tokens */
-        moe_int_load(&p->in.t[MOE_T_W_R], e * d, d, w);
-        for (int64_t t = 0; t < n; t++) {
-            double z = layer_of(s)->router.bias
-                           ? moe_load(p->in.t[MOE_T_B_R].data, p->in.t[MOE_T_B_R].dtype, (size_t)e)
-                           : 0;
-            for (int64_t i = 0; i < d; i++)
-                z += moe_round_to(w[i], type) * moe_round_to(s->X[t * d + i], type);
-            c->own_logits[s->tokens[t] * R + e] = z;
-        }
-    }
-    free(w);
-    c->logits = c->own_logits;
-    if (s->evidence->first != MOE_INT_CHOICE || trial > 1)
-        return moe_int_reweigh(c);
-    double *b = moe_int_selection_bias(s);
-    bool done = moe_int_reroute(s, b, c);
-    free(b);
-    return done;
 }

@@ -122,7 +122,9 @@ bool moe_int_change_renorm_eps(const moe_int_scene *s, int64_t trial, moe_int_ch
     if (!(other >= 0))
         return false;
     c->desc.router.renorm_eps = c->back.router.renorm_eps = other;
-    moe_int_finding_say(f, ": %.4g, not %.4g", other, r->renorm_eps);
+    moe_int_finding_say(
+        f, trial ? ": %.4g, not %.4g" : ": %.4g (or the larger of sum and eps), not %.4g", other,
+        r->renorm_eps);
     moe_int_finding_param(f, "eps", other);
     return moe_int_reweigh(c);
 }
@@ -250,6 +252,12 @@ static int64_t neighbour(const moe_plan *plan, int64_t trial, int64_t t, int64_t
         return plan->pair_of_token[first + n - 1 - k];
     if (trial == 5)
         return plan->pair_of_token[first];
+    if (trial == 8)
+        return t < plan->n_pairs ? t : p;
+    if (trial == 9)
+        return plan->pair_of_token[p];
+    if (trial == 10)
+        return first + k;
     int64_t u = trial == 6 ? t + 1 : t - 1;
     if (u < 0 || u >= plan->n_tokens || plan->token_offsets[u] + k >= plan->token_offsets[u + 1])
         return p;
@@ -265,7 +273,10 @@ bool moe_int_change_weight_neighbour(const moe_int_scene *s, int64_t trial, moe_
                                      "the token's slots in reverse order",
                                      "the token's first slot",
                                      "the next token",
-                                     "the token before"};
+                                     "the token before",
+                                     "the pair that has the token's number",
+                                     "the pair at this place in order of tokens",
+                                     "the place of this pair in order of tokens"};
     const moe_plan *plan = c->plan;
     (void)s;
     if (trial >= (int64_t)(sizeof of / sizeof *of))

@@ -50,6 +50,18 @@ static void take_failing_run(const moe_int_subject *subject, moe_tensor_id id,
     }
 }
 
+/* As tensors were judged: logits and weights are fp32 beside 16-bit results. */
+static void take_gates(const moe_check_result *result, moe_int_evidence *ret) {
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        ret->gate[id] = moe_gate_for((moe_tensor_id)id, ret->arithmetic).nmse;
+    for (size_t i = 0; i < result->n_tensors; i++) {
+        const moe_tensor_verdict *v = &result->tensor[i];
+        for (int id = 0; id < MOE_T_COUNT; id++)
+            if (strcmp(v->name, moe_tensor_name((moe_tensor_id)id)) == 0 && v->gate.nmse > 0)
+                ret->gate[id] = v->gate.nmse;
+    }
+}
+
 bool moe_int_evidence_make(const moe_int_subject *subject, const moe_int_routing *routing,
                            const moe_int_truth *truth, const moe_check_params *params,
                            moe_check_result *result, moe_int_evidence *ret) {
@@ -63,6 +75,7 @@ bool moe_int_evidence_make(const moe_int_subject *subject, const moe_int_routing
                               .first = MOE_INT_CHOICE};
     fetch_stages(ret, result);
     drop_odd_shapes(ret);
+    take_gates(result, ret);
     bool any = false;
     for (size_t i = moe_int_order_count; i-- > 0;) {
         moe_tensor_id id = moe_int_order[i];
@@ -89,11 +102,12 @@ void moe_int_evidence_destroy(moe_int_evidence *e) {
 }
 
 bool moe_int_explains(const moe_int_evidence *e, moe_tensor_id id, double before, double after) {
-    bool wide = e->arithmetic == MOE_F32 || e->arithmetic == MOE_F64;
+    bool wide = id < MOE_T_COUNT ? e->gate[id] < 1e-7
+                                 : e->arithmetic == MOE_F32 || e->arithmetic == MOE_F64;
     before = fmin(before, 1); /* as far off as 0 is; no more is asked of what was farther off */
     if (!(after >= 0) || isinf(after))
         return false;
-    if (id < MOE_T_COUNT && after <= moe_gate_for(id, e->arithmetic).nmse && after < before / 3)
+    if (id < MOE_T_COUNT && after <= e->gate[id] && after < before / 3)
         return true;
     return after < before / (wide ? 1e3 : 30);
 }
@@ -102,17 +116,26 @@ static int score_of(const moe_int_finding *f) {
     return f->explained - f->contradicted;
 }
 
+/* Of findings with the same score: does it leave far less than the best one, whose rest is more
+ * than rounding; or as little, without a pass that has to be excused? */
+static bool is_finer(const moe_int_evidence *e, const moe_int_finding *f) {
+    const moe_int_finding *best = &e->best;
+    const bool choice = e->first == MOE_INT_CHOICE;
+    const double gate = choice ? 0 : e->gate[e->first];
+    if (best->is.after > gate && f->is.after < best->is.after / 30)
+        return true;
+    return f->excused < best->excused && (f->is.after <= gate || f->is.after <= best->is.after);
+}
+
 void moe_int_offer(moe_int_evidence *e, const moe_int_finding *finding) {
     const moe_int_finding *best = &e->best;
     if (!moe_int_explains(e, e->first, finding->is.before, finding->is.after) ||
         (finding->contradicted > 0 && finding->contradicted >= finding->explained))
         return;
     int gain = score_of(finding) - score_of(best);
-    bool rough =
-        e->first == MOE_INT_CHOICE || best->is.after > moe_gate_for(e->first, e->arithmetic).nmse;
-    bool better = !e->found || (best->place && !finding->place) ||
-                  (best->place == finding->place &&
-                   (gain > 0 || (gain == 0 && rough && finding->is.after < best->is.after / 30)));
+    bool better =
+        !e->found || (best->place && !finding->place) ||
+        (best->place == finding->place && (gain > 0 || (gain == 0 && is_finer(e, finding))));
     if (finding->place && e->found && !best->place)
         better = false;
     if (better) {

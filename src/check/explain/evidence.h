@@ -13,6 +13,7 @@ typedef struct moe_int_finding {
     moe_explanation is;          /* `before` and `after` of the first wrong tensor */
     bool explains[MOE_T_COUNT];  /* wrong tensors that become right */
     int explained, contradicted; /* how many do; right tensors that would become wrong */
+    int excused;                 /* right ones of a forward pass that has it right */
     bool place;                  /* says only where the error is */
 } moe_int_finding;
 
@@ -26,7 +27,8 @@ typedef struct moe_int_evidence {
     moe_tensors got; /* results and every stage that the subject could be asked for */
     bool owned[MOE_T_COUNT];
     bool wrong[MOE_T_COUNT];
-    moe_tensor_id first; /* first wrong tensor, or MOE_INT_CHOICE */
+    double gate[MOE_T_COUNT]; /* NMSE that a right tensor is below */
+    moe_tensor_id first;      /* first wrong tensor, or MOE_INT_CHOICE */
     moe_int_finding best;
     bool found;
 } moe_int_evidence;

@@ -5,8 +5,9 @@
  *     sight.c      one failing tensor, row by row and column by column, without running anything
  *     scene.c      a few tokens, and a few hidden units of a few experts, where the layer is run
  *                  again; change.h says what can be different in it
- *     repeat.c     two runs that differ
- *     variant.c      the layer on the scene; stages.c its experts, slices.c the weight gradients
+ *     repeat.c     two runs that differ, results that are an earlier input's
+ *     variant.c    the layer on the scene; gather.c which rows, stages.c its experts, slices.c the
+ *                  weight gradients
  *
  * Two kinds of hypothesis. One looks at a failing tensor beside its truth ("got = 2 want"). The
  * other changes the layer, as a wrong kernel would, runs it again in float64 on the scene, and sees
@@ -16,7 +17,10 @@
  * would have: below the tensor's gate, or lower by a factor of 1e3 (30 in 16 bits, where rounding
  * leaves no more: before is at most 2, a kernel's floor 2e-5 to 4e-5, and activations' kinks lift
  * it). It must explain the first wrong tensor. Of those that do, the one that explains most wrong
- * tensors and disagrees with fewest right ones is reported; of equals the earlier row. */
+ * tensors and disagrees with fewest right ones is reported; of equals one that needs no right
+ * forward pass to be excused, then the earlier row, so rows with fewer unknowns come first. A
+ * change that rounds what the kernel stores is held against the right layer stored likewise: that
+ * rounding is no part of what it explains. */
 #ifndef MOE_CHECK_EXPLAIN_EXPLAIN_H
 #define MOE_CHECK_EXPLAIN_EXPLAIN_H
 
@@ -32,5 +36,14 @@ void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *rout
  * result->explanation unless there is one. Both have one shape. */
 void moe_int_explain_repeat(moe_tensor_id id, const moe_tensor *first, const moe_tensor *later,
                             moe_check_result *result);
+
+/* Why the gradients of an expert without tokens are not 0: they are those of the first input, bit
+ * for bit, or not. */
+void moe_int_explain_left(moe_tensor_id id, int64_t expert, bool of_first,
+                          moe_check_result *result);
+
+/* Results [stale] of a second input are the first one's, bit for bit: of those that are wrong, or
+ * whose choice is, that is why. */
+void moe_int_explain_stale(const bool stale[MOE_T_COUNT], moe_check_result *result);
 
 #endif

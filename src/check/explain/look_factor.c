@@ -86,6 +86,8 @@ static const char *name_of(const moe_int_sight *p, double factor, double *exact)
                           {"3", 3},
                           {"the routed scale", scale},
                           {"1 / the routed scale", 1 / scale},
+                          {"the routed scale squared", scale * scale},
+                          {"1 / the routed scale squared", 1 / (scale * scale)},
                           {"K", K},
                           {"1/K", 1 / K},
                           {"E/K", (double)desc->E / K},

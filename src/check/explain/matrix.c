@@ -1,10 +1,46 @@
 /* Rows and columns of a weight as the changed kernel reads them. */
 #include "check/explain/scene.h"
 
+#include <math.h>
 #include <string.h>
 
-double moe_int_operand(const moe_int_change *c, double v) {
-    return c->operand == MOE_F64 ? v : moe_round_to(v, c->operand);
+/* v with 10 bits of fraction, as a float's; cut off or rounded, halves away from 0. */
+static double tf32(double v, bool cut) {
+    int exponent;
+    double fraction = frexp(v, &exponent);
+    if (!isfinite(v) || v == 0)
+        return v;
+    fraction = ldexp(fraction, 11);
+    return ldexp(cut ? trunc(fraction) : round(fraction), exponent - 11);
+}
+
+double moe_int_narrowed(moe_int_narrow narrow, double v) {
+    switch (narrow) {
+    case MOE_INT_NARROW_NOT:
+    case MOE_INT_NARROW_COUNT:
+        break;
+    case MOE_INT_NARROW_BF16:
+        return moe_round_to(v, MOE_BF16);
+    case MOE_INT_NARROW_F16:
+        return moe_round_to(v, MOE_F16);
+    case MOE_INT_NARROW_TF32:
+    case MOE_INT_NARROW_TF32_CUT:
+        return tf32((float)v, narrow == MOE_INT_NARROW_TF32_CUT);
+    }
+    return v;
+}
+
+void moe_int_change_store(const moe_int_change *c, double *v, int64_t count) {
+    for (int64_t i = 0; c->store != MOE_F64 && i < count; i++)
+        v[i] = moe_round_to((float)v[i], c->store);
+}
+
+void moe_int_sum_stored(const moe_int_change *c, unsigned sum, int64_t term, double *v,
+                        int64_t count) {
+    if (!(c->sums & sum) || term % c->sum_block != c->sum_block - 1)
+        return;
+    for (int64_t i = 0; i < count; i++)
+        v[i] = moe_round_to((float)v[i], c->sum_type);
 }
 
 /* Row of the stored matrix that H's column c takes. */
@@ -37,7 +73,7 @@ static double element(const moe_int_matrix *m, int64_t r, int64_t c) {
                       : r >= m->rows - m->drop_rows || c >= m->cols - m->drop_cols)
         return 0;
     double v = moe_load(m->t->data, m->t->dtype, (size_t)flat(m, r, c));
-    return m->operand == MOE_F64 ? v : moe_round_to(v, m->operand);
+    return moe_int_narrowed(m->operand, v);
 }
 
 /* A row that is stored as one: loaded at once, since some hundred changed layers read it. */
@@ -50,8 +86,8 @@ static void stored_row(const moe_int_matrix *m, int64_t r, double *ret) {
     }
     moe_int_load(m->t, m->first + row_of(m, r) * m->cols, m->cols, ret);
     memset(ret + first, 0, (size_t)m->drop_cols * sizeof *ret);
-    for (int64_t c = 0; m->operand != MOE_F64 && c < m->cols; c++)
-        ret[c] = moe_round_to(ret[c], m->operand);
+    for (int64_t c = 0; m->operand && c < m->cols; c++)
+        ret[c] = moe_int_narrowed(m->operand, ret[c]);
 }
 
 void moe_int_matrix_row(const moe_int_matrix *m, int64_t r, double *ret) {
@@ -70,21 +106,21 @@ void moe_int_matrix_column(const moe_int_matrix *m, int64_t c, double *ret) {
 
 static moe_int_matrix settle(moe_int_matrix m, bool own_expert) {
     m.right = own_expert && !m.transposed && m.drop_rows == 0 && m.drop_cols == 0 &&
-              m.order == MOE_INT_ROWS_RIGHT && m.operand == MOE_F64;
+              m.order == MOE_INT_ROWS_RIGHT && !m.operand;
     return m;
 }
 
-static int64_t shifted(const moe_layer_desc *desc, int64_t e, int64_t shift) {
-    return e < 0 ? 0 : (e + shift) % desc->E;
+static int64_t owner_of(const int32_t *owner, int64_t e) {
+    return e < 0 ? 0 : owner ? owner[e] : e;
 }
 
 moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c, int64_t e,
                                  moe_int_product product) {
     const moe_layer_desc *desc = &s->evidence->problem->layer;
     int64_t hw = moe_h_width(desc, e < 0 ? desc->n_shared : desc->n), d = desc->d;
-    int64_t from = shifted(desc, e, c->shift1);
+    int64_t from = owner_of(c->owner1, e);
     moe_int_matrix m = {.t = &s->evidence->problem->in.t[e < 0 ? MOE_T_W1_SHARED : MOE_T_W1],
-                        .first = from * hw * d,
+                        .first = from * (c->stride1 && e >= 0 ? c->stride1 : hw * d),
                         .rows = hw,
                         .cols = d,
                         .operand = c->operand};
@@ -98,16 +134,16 @@ moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c
         m.drop_cols = c->drop[product];
     else
         m.drop_rows = c->drop[product];
-    return settle(m, from == e);
+    return settle(m, from == e && !c->stride1);
 }
 
 moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c, int64_t e,
                                  moe_int_product product) {
     const moe_layer_desc *desc = &s->evidence->problem->layer;
     int64_t n = e < 0 ? desc->n_shared : desc->n, d = desc->d;
-    int64_t from = shifted(desc, e, c->shift2);
+    int64_t from = owner_of(c->owner2, e);
     moe_int_matrix m = {.t = &s->evidence->problem->in.t[e < 0 ? MOE_T_W2_SHARED : MOE_T_W2],
-                        .first = from * d * n,
+                        .first = from * (c->stride2 && e >= 0 ? c->stride2 : d * n),
                         .rows = d,
                         .cols = n,
                         .operand = c->operand};
@@ -119,5 +155,5 @@ moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c
         m.drop_cols = c->drop[product];
     else
         m.drop_rows = c->drop[product];
-    return settle(m, from == e);
+    return settle(m, from == e && !c->stride2);
 }

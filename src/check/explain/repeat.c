@@ -1,9 +1,11 @@
 /* Why another run of the same input gave other bits. */
 #include "check/explain/explain.h"
+#include "check/verdict/order.h"
 #include "core/elements.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* How two runs' results of a tensor stand to each other. */
 typedef struct pair_of_runs {
@@ -57,6 +59,13 @@ void moe_int_explain_repeat(moe_tensor_id id, const moe_tensor *first, const moe
         snprintf(x->param[0].name, sizeof x->param[0].name, "factor");
         return;
     }
+    if (k.bb == 0 && k.aa > 0) {
+        snprintf(x->kind, sizeof x->kind, "stale");
+        snprintf(x->text, sizeof x->text, "%s is all zero in another run: it is not computed again",
+                 name);
+        x->n_params = 0;
+        return;
+    }
     int64_t index[MOE_MAX_DIMS] = {0};
     moe_int_unravel(first, k.first, index);
     snprintf(x->kind, sizeof x->kind, "nondeterministic");
@@ -68,4 +77,56 @@ void moe_int_explain_repeat(moe_tensor_id id, const moe_tensor *first, const moe
              (long long)(first->ndim > 1 ? index[0] : 0), k.largest);
     x->param[0].value = (double)k.differ;
     snprintf(x->param[0].name, sizeof x->param[0].name, "elements");
+}
+
+void moe_int_explain_left(moe_tensor_id id, int64_t expert, bool of_first,
+                          moe_check_result *result) {
+    moe_explanation *x = &result->explanation;
+    const char *name = moe_tensor_name(id);
+    if (x->kind[0])
+        return;
+    *x = (moe_explanation){.before = 1, .tried = x->tried + 1, .n_params = 1};
+    snprintf(x->tensor, sizeof x->tensor, "%s", name);
+    snprintf(x->kind, sizeof x->kind, of_first ? "stale" : "garbage_empty");
+    snprintf(x->text, sizeof x->text,
+             of_first
+                 ? "%s of an expert without tokens keeps an earlier input's values: expert %lld"
+                 : "%s is not zero where an expert has no token: expert %lld's part",
+             name, (long long)expert);
+    snprintf(x->param[0].name, sizeof x->param[0].name, "expert");
+    x->param[0].value = (double)expert;
+}
+
+static bool is_wrong(const moe_check_result *result, const char *name) {
+    for (size_t i = 0; i < result->n_tensors; i++)
+        if (strcmp(result->tensor[i].name, name) == 0)
+            return result->tensor[i].verdict == MOE_VERDICT_FAIL;
+    return false;
+}
+
+void moe_int_explain_stale(const bool stale[MOE_T_COUNT], moe_check_result *result) {
+    moe_explanation *x = &result->explanation;
+    char names[96] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < moe_int_order_count; i++) {
+        const moe_tensor_id id = moe_int_order[i];
+        const char *name = moe_tensor_name(id);
+        const bool chosen = !moe_tensor_is_backward(id) && is_wrong(result, "topk_index");
+        if (!stale[id] || !(chosen || is_wrong(result, name)) ||
+            used + strlen(name) + 3 > sizeof names)
+            continue;
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", name);
+        if (!x->kind[0] && !x->tensor[0])
+            snprintf(x->tensor, sizeof x->tensor, "%s", name);
+    }
+    if (!used || x->kind[0])
+        return;
+    x->before = 1;
+    x->tried++;
+    snprintf(x->kind, sizeof x->kind, "stale");
+    snprintf(
+        x->text, sizeof x->text,
+        "%s of a second input are the first input's: what set_input brings is not taken, or %s "
+        "does nothing when it is called again",
+        names, stale[MOE_T_O] ? "forward" : "backward");
 }

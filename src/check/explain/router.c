@@ -87,6 +87,9 @@ moe_status moe_int_changed_dz(const moe_int_change *change, const double *logits
         status = moe_route_backward(&back, logits, plan, d_weight, ret);
     else if (!status)
         status = through_wrong_score(change, logits, plan, d_weight, ret);
+    const int64_t count = change->dz_type == MOE_F64 ? 0 : plan->n_tokens * plan->n_experts;
+    for (int64_t i = 0; !status && i < count; i++)
+        ret[i] = moe_round_to((float)ret[i], change->dz_type);
     free(d_weight);
     return status;
 }

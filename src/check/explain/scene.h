@@ -28,6 +28,7 @@ typedef struct moe_int_scene {
     moe_plan *sub; /* of the tokens, in the routing in force; owned */
     moe_int_spot spot[MOE_T_COUNT];
     double *X, *dO; /* [n_tokens][d], owned; dO NULL: forward only */
+    double error;   /* NMSE of the first wrong tensor here */
 } moe_int_scene;
 
 /* MOE_E_NOMEM; *ret is to be freed in any case. */
@@ -45,6 +46,9 @@ typedef struct moe_int_stage_rows {
     double *dS, *weight; /* [rows] */
     double *block;
 } moe_int_stage_rows;
+
+/* gather.c: the token that is gathered for row `at` of expert e, which is token t's. */
+int64_t moe_int_gathered_token(const moe_int_change *c, int64_t e, int64_t at, int64_t t);
 
 /* A run of the layer on the scene. */
 typedef struct moe_int_variant {
@@ -74,7 +78,7 @@ typedef struct moe_int_matrix {
     bool drop_first;
     moe_int_row_order order;
     bool interleaved; /* its rows are, by the layer's description */
-    moe_dtype operand;
+    moe_int_narrow operand;
     bool right; /* none of that applies, and the expert is the right one */
 } moe_int_matrix;
 
@@ -86,7 +90,13 @@ moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c
 /* W2, MOE_INT_PRODUCT_Y or _DA. */
 moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c, int64_t e,
                                  moe_int_product product);
-double moe_int_operand(const moe_int_change *c, double v);
+/* v rounded to what goes into a product. */
+double moe_int_narrowed(moe_int_narrow narrow, double v);
+/* Rounds to what the changed kernel keeps stages in. */
+void moe_int_change_store(const moe_int_change *c, double *v, int64_t count);
+/* A narrow sum (MOE_INT_SUM_...) after term number `term`: rounded where a block ends there. */
+void moe_int_sum_stored(const moe_int_change *c, unsigned sum, int64_t term, double *v,
+                        int64_t count);
 
 /* a, and its derivatives by gate (or the only pre-activation) and up, of one hidden unit. */
 void moe_int_changed_act(const moe_int_change *c, const double h[2], double *a, double slope[2]);

@@ -36,10 +36,12 @@ static int64_t token_of(const slice_run *k, int64_t r) {
 static void load_row(const slice_run *k, int64_t r) {
     const moe_tensor *in = k->s->evidence->problem->in.t;
     int64_t T = k->s->evidence->problem->T, t = token_of(k, r);
-    int64_t x = k->at.e < 0 ? t : (t + k->c->gather_X + T) % T;
+    int64_t x = k->at.e < 0 ? t * k->d : moe_int_gather_start(k->c, t, T, k->d);
     int64_t dy = k->at.e < 0 ? t : (t + k->c->gather_dO + T) % T;
-    moe_int_load(&in[MOE_T_X], x * k->d, k->d, k->x);
+    moe_int_load(&in[MOE_T_X], x, k->d, k->x);
     moe_int_load(&in[MOE_T_DO], dy * k->d, k->d, k->dy);
+    for (int64_t i = 0; k->c->operand && i < 2 * k->d; i++) /* x and dy */
+        k->x[i] = moe_int_narrowed(k->c->operand, k->x[i]);
 }
 
 static int32_t layout_seen(const slice_run *k) {
@@ -106,6 +108,20 @@ static double extra_weight(const slice_run *k, double w, unsigned missing, unsig
     return terms & twice ? w : 1;
 }
 
+static bool adds(const slice_run *k, int64_t r) {
+    return k->at.e < 0 || moe_int_change_adds(k->c, k->at.e, r, k->rows);
+}
+
+/* Row r's term of dW1 (`which` 1) or dW2 (2). */
+static void add_product(const slice_run *k, unsigned which, int64_t r, double scale,
+                        const double *row, double *sum) {
+    if (!sum || ((k->c->skip_dw & which) && !adds(k, r)))
+        return;
+    add(moe_int_narrowed(k->c->operand, scale), row, k->d, sum);
+    if (k->at.e >= 0)
+        moe_int_sum_stored(k->c, MOE_INT_SUM_DW, r, sum, k->d);
+}
+
 static void add_row(const slice_run *k, int64_t r) {
     unsigned terms = k->c->terms;
     bool routed = k->at.e >= 0, input = routed && terms & MOE_INT_ON_INPUT;
@@ -116,14 +132,18 @@ static void add_row(const slice_run *k, int64_t r) {
     int parts = k->hw == k->n ? 1 : 2;
     for (int up = 0; up < parts; up++)
         h[up] = in * k->dots[3 * r + up] + bias_of(k, up);
+    moe_int_change_store(k->c, h, 2);
     moe_int_changed_act(k->c, h, &a, slope);
     for (int up = 0; up < parts; up++) {
         double g = dh * k->dots[3 * r + 2] * slope[up];
-        add(terms & MOE_INT_DW1_UNWEIGHTED_X ? g : in * g, k->x, k->d, k->dw1[up]);
+        moe_int_change_store(k->c, &g, 1);
+        add_product(k, 1, r, terms & MOE_INT_DW1_UNWEIGHTED_X ? g : in * g, k->x, k->dw1[up]);
         if (k->db1[up])
             *k->db1[up] += g;
     }
-    add(w2 * a, k->dy, k->d, k->dw2);
+    a *= w2;
+    moe_int_change_store(k->c, &a, 1);
+    add_product(k, 2, r, a, k->dy, k->dw2);
     add(terms & MOE_INT_NO_DB2_WEIGHT ? 1 : w, k->dy, k->d, k->db2);
 }
 
@@ -132,7 +152,8 @@ static moe_status run_slice(slice_run *k, const double *right) {
     moe_int_matrix w1 = moe_int_matrix_w1(k->s, k->c, k->at.e, MOE_INT_PRODUCT_H);
     moe_int_matrix w2 = moe_int_matrix_w2(k->s, k->c, k->at.e, MOE_INT_PRODUCT_DA);
     int32_t own = k->at.e < 0 ? MOE_GLU_CONCAT : k->s->evidence->problem->layer.glu_layout;
-    bool alike = layout_seen(k) == own && k->c->gather_X == 0 && k->c->gather_dO == 0;
+    bool alike = layout_seen(k) == own && k->c->gather_X == 0 && k->c->gather_dO == 0 &&
+                 k->c->gather_mod == 0 && k->c->gather_late == 0;
     k->x = malloc(2 * (size_t)k->d * sizeof *k->x);
     if (!k->x)
         return MOE_E_NOMEM;
@@ -143,7 +164,7 @@ static moe_status run_slice(slice_run *k, const double *right) {
     else
         status = fill_dots(k);
     for (int64_t r = 0; !status && r < k->rows; r++) {
-        if (k->at.e >= 0 && !moe_int_change_adds(k->c, k->at.e, r, k->rows))
+        if (!k->c->skip_dw && !adds(k, r))
             continue;
         load_row(k, r);
         add_row(k, r);

@@ -56,32 +56,48 @@ static void take(const moe_int_expert_run *k, double *mine, const double *right,
     memcpy(mine + first, right + first, bytes);
 }
 
+/* The same, kept in a narrow type between blocks of terms. */
+static double narrow_dot(const moe_int_change *c, unsigned which, const double *a, const double *b,
+                         int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += a[i] * b[i];
+        moe_int_sum_stored(c, which, i, &sum, 1);
+    }
+    return sum;
+}
+
 /* out = in M^T, [count][rows of M]. */
-static void times_rows(const moe_int_expert_run *k, const moe_int_matrix *m, const double *in,
-                       double *row, double *out) {
+static void times_rows(const moe_int_expert_run *k, const moe_int_matrix *m, unsigned sum,
+                       const double *in, double *row, double *out) {
     double *operand = row + m->cols;
     for (int64_t r = 0; r < m->rows; r++) {
         moe_int_matrix_row(m, r, row);
         for (int64_t p = k->first; p < k->first + k->count; p++) {
             const double *x = in + p * m->cols;
-            if (m->operand != MOE_F64) {
+            if (m->operand) {
                 for (int64_t i = 0; i < m->cols; i++)
-                    operand[i] = moe_int_operand(k->change, x[i]);
+                    operand[i] = moe_int_narrowed(m->operand, x[i]);
                 x = operand;
             }
-            out[p * m->rows + r] = dot(x, row, m->cols);
+            out[p * m->rows + r] = k->change->sums & sum
+                                       ? narrow_dot(k->change, sum, x, row, m->cols)
+                                       : dot(x, row, m->cols);
         }
     }
 }
 
 /* out = in M, [count][columns of M]. */
-static void times_columns(const moe_int_expert_run *k, const moe_int_matrix *m, const double *in,
-                          double *row, double *out) {
+static void times_columns(const moe_int_expert_run *k, const moe_int_matrix *m, unsigned sum,
+                          const double *in, double *row, double *out) {
     memset(out + k->first * m->cols, 0, (size_t)(k->count * m->cols) * sizeof *out);
     for (int64_t r = 0; r < m->rows; r++) {
         moe_int_matrix_row(m, r, row);
-        for (int64_t p = k->first; p < k->first + k->count; p++)
-            add(moe_int_operand(k->change, in[p * m->rows + r]), row, m->cols, out + p * m->cols);
+        for (int64_t p = k->first; p < k->first + k->count; p++) {
+            double scale = moe_int_narrowed(m->operand, in[p * m->rows + r]);
+            add(scale, row, m->cols, out + p * m->cols);
+            moe_int_sum_stored(k->change, sum, r, out + p * m->cols, m->cols);
+        }
     }
 }
 
@@ -130,29 +146,34 @@ static void forward(const moe_int_expert_run *k, double *room) {
     const moe_int_change *c = k->change;
     moe_int_matrix w1 = moe_int_matrix_w1(k->scene, c, k->e, MOE_INT_PRODUCT_H);
     moe_int_matrix w2 = moe_int_matrix_w2(k->scene, c, k->e, MOE_INT_PRODUCT_Y);
-    if (k->base && w1.right && same(k, f->x, k->base->x, f->d))
+    const unsigned sums = c->sums;
+    if (k->base && w1.right && !(sums & MOE_INT_SUM_H) && same(k, f->x, k->base->x, f->d))
         take(k, f->xW1, k->base->xW1, f->hw);
     else
-        times_rows(k, &w1, f->x, room, f->xW1);
+        times_rows(k, &w1, MOE_INT_SUM_H, f->x, room, f->xW1);
     bool on_input = k->e >= 0 && c->terms & MOE_INT_ON_INPUT;
     for (int64_t p = k->first; p < k->first + k->count; p++) {
         for (int64_t i = 0; i < f->hw; i++)
             f->H[p * f->hw + i] = (on_input ? f->weight[p] : 1) * f->xW1[p * f->hw + i] +
                                   bias_of(k, MOE_T_B1, without_b1(k, i), i, f->hw);
+        moe_int_change_store(c, f->H + p * f->hw, f->hw);
         for (int64_t j = 0; j < f->n; j++) {
             double h[2], slope[2];
             unit_of(k, f->H + p * f->hw, k->e < 0 ? j : column_of(c, j), h);
             moe_int_changed_act(c, h, &f->A[p * f->n + j], slope);
         }
+        moe_int_change_store(c, f->A + p * f->n, f->n);
     }
-    if (k->base && w2.right && same(k, f->A, k->base->A, f->n))
+    if (k->base && w2.right && !(sums & MOE_INT_SUM_Y) && same(k, f->A, k->base->A, f->n))
         take(k, f->AW2, k->base->AW2, f->d);
     else
-        times_rows(k, &w2, f->A, room, f->AW2);
-    for (int64_t p = k->first; p < k->first + k->count; p++)
+        times_rows(k, &w2, MOE_INT_SUM_Y, f->A, room, f->AW2);
+    for (int64_t p = k->first; p < k->first + k->count; p++) {
         for (int64_t i = 0; i < f->d; i++)
             f->Y[p * f->d + i] =
                 f->AW2[p * f->d + i] + bias_of(k, MOE_T_B2, MOE_INT_NO_B2, i, f->d);
+        moe_int_change_store(c, f->Y + p * f->d, f->d);
+    }
 }
 
 /* Row p: dS and dH from dA'. */
@@ -169,11 +190,12 @@ static void backward_row(const moe_int_expert_run *k, int64_t p) {
         double h[2], slope[2] = {0, 0}, a, da = f->dA[p * f->n + j];
         unit_of(k, f->H + p * f->hw, j, h);
         moe_int_changed_act(k->change, h, &a, slope);
-        sum += da * a;
+        sum += da * (terms & MOE_INT_DS_SLOPE ? slope[0] : a);
         for (int up = 0; up < (f->hw == f->n ? 1 : 2); up++)
             f->dH[p * f->hw + moe_h_column(layout_of(k), f->n, f->hw, j, up)] =
                 scale * da * slope[up];
     }
+    moe_int_change_store(k->change, f->dH + p * f->hw, f->hw);
     for (int64_t i = 0; i < f->d; i++)
         sum +=
             f->dy[p * f->d + i] * bias_of(k, MOE_T_B2, MOE_INT_NO_B2 | MOE_INT_NO_DS_B2, i, f->d);
@@ -185,16 +207,18 @@ static void backward(const moe_int_expert_run *k, double *room) {
     const moe_int_change *c = k->change;
     moe_int_matrix w2 = moe_int_matrix_w2(k->scene, c, k->e, MOE_INT_PRODUCT_DA);
     moe_int_matrix w1 = moe_int_matrix_w1(k->scene, c, k->e, MOE_INT_PRODUCT_DX);
-    if (k->base && w2.right && same(k, f->dy, k->base->dy, f->d))
+    const unsigned sums = c->sums;
+    if (k->base && w2.right && !(sums & MOE_INT_SUM_DA) && same(k, f->dy, k->base->dy, f->d))
         take(k, f->dA, k->base->dA, f->n);
     else
-        times_columns(k, &w2, f->dy, room, f->dA);
+        times_columns(k, &w2, MOE_INT_SUM_DA, f->dy, room, f->dA);
     for (int64_t p = k->first; p < k->first + k->count; p++)
         backward_row(k, p);
-    if (k->base && w1.right && same(k, f->dH, k->base->dH, f->hw))
+    if (k->base && w1.right && !(sums & MOE_INT_SUM_DXP) && same(k, f->dH, k->base->dH, f->hw))
         take(k, f->dXp, k->base->dXp, f->d);
     else
-        times_columns(k, &w1, f->dH, room, f->dXp);
+        times_columns(k, &w1, MOE_INT_SUM_DXP, f->dH, room, f->dXp);
+    moe_int_change_store(c, f->dXp + k->first * f->d, k->count * f->d);
     bool input_alone = c->terms & MOE_INT_ON_INPUT && !(c->terms & MOE_INT_ON_OUTPUT);
     for (int64_t p = k->first; k->e >= 0 && input_alone && p < k->first + k->count; p++)
         f->dS[p] = dot(f->dXp + p * f->d, f->x + p * f->d, f->d);

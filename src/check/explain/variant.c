@@ -51,17 +51,9 @@ static moe_status make_plans(runner *k) {
     return MOE_OK;
 }
 
-/* The token that row p of the scene gathers. */
-static int64_t token_of(const runner *k, int64_t p) {
-    const moe_plan *full = k->c->plan;
-    int64_t t = k->s->tokens[k->sub->token[p]], e = moe_int_plan_expert_of(k->sub, p);
-    if (k->c->beyond == 0 || (k->c->beyond_expert >= 0 && k->c->beyond_expert != e))
-        return t;
-    int64_t rows = full->offsets[e + 1] - full->offsets[e], at = k->position[p];
-    bool last = k->c->beyond == 1;
-    int64_t from = full->offsets[e + 1] + (last ? 0 : at);
-    bool over = last ? at == rows - 1 : at >= rows - rows % k->c->beyond;
-    return over && from < full->n_pairs ? full->token[from] : t;
+static int64_t gathered(const runner *k, int64_t p) {
+    const int64_t t = k->s->tokens[k->sub->token[p]];
+    return moe_int_gathered_token(k->c, moe_int_plan_expert_of(k->sub, p), k->position[p], t);
 }
 
 static moe_status run_routed(runner *k) {
@@ -74,8 +66,8 @@ static moe_status run_routed(runner *k) {
         return status;
     const moe_problem *problem = k->s->evidence->problem;
     for (int64_t p = 0; p < k->sub->n_pairs; p++) {
-        int64_t t = token_of(k, p), T = problem->T;
-        moe_int_load(&problem->in.t[MOE_T_X], (t + k->c->gather_X + T) % T * d, d, f->x + p * d);
+        int64_t t = gathered(k, p), T = problem->T;
+        moe_int_load(&problem->in.t[MOE_T_X], moe_int_gather_start(k->c, t, T, d), d, f->x + p * d);
         if (k->s->dO)
             moe_int_load(&problem->in.t[MOE_T_DO], (t + k->c->gather_dO + T) % T * d, d,
                          f->dy + p * d);
@@ -145,7 +137,7 @@ static void add_pair(const runner *k, int64_t i, int64_t p, double *o, double *d
     int64_t d = desc->d, e = moe_int_plan_expert_of(k->sub, p);
     int64_t rows = k->c->plan->offsets[e + 1] - k->c->plan->offsets[e];
     double w = k->used->weight[p];
-    if (!moe_int_change_adds(k->c, e, k->position[p], rows))
+    if (!k->c->skip_dw && !moe_int_change_adds(k->c, e, k->position[p], rows))
         return;
     bool on_input = k->c->terms & MOE_INT_ON_INPUT;
     bool scaled = on_input != ((k->c->terms & MOE_INT_DX_SCALE_OTHER) != 0);
@@ -200,13 +192,14 @@ static moe_status add_router(const runner *k) {
     if (!z)
         return MOE_E_NOMEM;
     double *dz = z + n * R, *row = dz + n * R;
+    const double times = k->c->terms & MOE_INT_DX_ROUTER_TWICE ? 2 : 1;
     for (int64_t i = 0; i < n; i++)
         memcpy(z + i * R, k->c->logits + k->s->tokens[i] * R, (size_t)R * sizeof *z);
     moe_status status = moe_int_changed_dz(k->c, z, k->sub, k->r->routed.dS, dz);
     for (int64_t e = 0; !status && e < R; e++) {
         moe_int_load(w_r, e * d, d, row);
         for (int64_t i = 0; i < n; i++)
-            add(dz[i * R + e], row, d, k->r->value[MOE_T_DX] + i * d);
+            add(times * dz[i * R + e], row, d, k->r->value[MOE_T_DX] + i * d);
     }
     free(z);
     return status;
@@ -218,13 +211,20 @@ static moe_status combine(const runner *k) {
     fill_zero_experts(k);
     for (int64_t i = 0; i < k->s->n_tokens; i++) {
         double *o = value[MOE_T_O] + i * d, *dx = k->s->dO ? value[MOE_T_DX] + i * d : NULL;
-        for (int64_t j = k->sub->token_offsets[i]; j < k->sub->token_offsets[i + 1]; j++)
+        for (int64_t j = k->sub->token_offsets[i]; j < k->sub->token_offsets[i + 1]; j++) {
             add_pair(k, i, k->sub->pair_of_token[j], o, dx);
+            moe_int_sum_stored(k->c, MOE_INT_SUM_O, j, o, d);
+            moe_int_sum_stored(k->c, MOE_INT_SUM_DX, j, dx, dx ? d : 0);
+        }
         add_shared(k, i, o, dx);
     }
-    if (!k->s->dO || !k->c->logits || k->c->terms & MOE_INT_NO_DX_ROUTER)
-        return MOE_OK;
-    return add_router(k);
+    moe_status status = MOE_OK;
+    if (k->s->dO && k->c->logits && !(k->c->terms & MOE_INT_NO_DX_ROUTER))
+        status = add_router(k);
+    moe_int_change_store(k->c, value[MOE_T_O], k->s->n_tokens * d);
+    if (k->s->dO)
+        moe_int_change_store(k->c, value[MOE_T_DX], k->s->n_tokens * d);
+    return status;
 }
 
 /* Views of the pairs' stages, where they can be compared with the subject's. */

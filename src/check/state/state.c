@@ -3,6 +3,7 @@
  * wrong from the third run on: each differs in one of them. And memory that no result may depend
  * on: weights of experts that have no tokens. */
 #include "check/state/state.h"
+#include "check/compare/layout.h"
 #include "check/routing/routing.h"
 #include "check/state/mirror.h"
 #include "check/verdict/result.h"
@@ -17,6 +18,14 @@
 void moe_int_more_runs_destroy(moe_int_more_runs *more) {
     for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
         moe_tensors_destroy(&more->t[i]);
+}
+
+/* Zero has no sign, and looks the same in any order. */
+static bool is_zero(const moe_tensor *t) {
+    for (int64_t i = 0, count = moe_tensor_count(t); i < count; i++)
+        if (moe_load(t->data, t->dtype, (size_t)i) != 0)
+            return false;
+    return true;
 }
 
 static void no_memory(moe_check_result *r) {
@@ -45,6 +54,22 @@ static void judge_choice(const moe_problem *problem, const moe_int_run *other, i
     free(scratch);
 }
 
+/* Results of the mirror that have the first input's bits although tokens have changed places, or
+ * signs. */
+static void find_stale(const moe_int_mirror *m, const moe_int_run *run, const moe_int_run *other,
+                       moe_int_more_runs *ret) {
+    const bool moved = m->order[0] != 0;
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        const moe_tensor *a = &run->first[id].tensor, *b = &other->first[id].tensor;
+        const size_t size = run->first[id].size;
+        if (!a->data || size != other->first[id].size || is_zero(a))
+            continue;
+        const bool by_token = moe_int_layout_of((moe_tensor_id)id, a).by == MOE_INT_BY_TOKEN;
+        ret->stale[id] = (moe_tensor_is_backward((moe_tensor_id)id) || (by_token && moved)) &&
+                         memcmp(a->data, b->data, size) == 0;
+    }
+}
+
 static void try_mirror(const moe_backend *backend, const moe_problem *problem, int32_t threads,
                        const moe_log *log, moe_check_result *r, moe_int_run *run,
                        moe_int_more_runs *ret) {
@@ -56,6 +81,7 @@ static void try_mirror(const moe_backend *backend, const moe_problem *problem, i
     }
     if (moe_int_mirror_differs(&m)) {
         if (moe_int_run_on(backend, run->layer, &run->support, &m.problem, r, &other)) {
+            find_stale(&m, run, &other, ret);
             const moe_plan *plan = problem->plan ? problem->plan : run->plan;
             const moe_plan *mirrored = problem->plan ? m.problem.plan : other.plan;
             if (plan && mirrored && !moe_int_mirror_same_choice(&m, plan, mirrored))

@@ -184,7 +184,8 @@ static bool take_plan(runner *k) {
  * as it is held, for what it is summed to. */
 static moe_dtype fetch_dtype(const runner *k, moe_tensor_id id) {
     moe_dtype arithmetic = (moe_dtype)k->run->support.arithmetic;
-    bool wide = id == MOE_T_LOGITS || id == MOE_T_S || id == MOE_T_DS || id == MOE_T_Y;
+    bool wide =
+        id == MOE_T_LOGITS || id == MOE_T_S || id == MOE_T_DS || id == MOE_T_Y || id == MOE_T_DXP;
     return wide && arithmetic != MOE_F64 ? MOE_F32 : arithmetic;
 }
 

@@ -21,7 +21,8 @@ moe_status cli_kills_add(cli_kills *kills, const moe_fault *fault, moe_dtype dty
                     .dtype = dtype,
                     .line = strdup(line),
                     .kill = moe_kill_of(fault, result),
-                    .seconds = result->seconds};
+                    .seconds = result->seconds,
+                    .elements = result->checked_elements};
     if (!k->line)
         return MOE_E_NOMEM;
     kills->count++;
@@ -30,6 +31,30 @@ moe_status cli_kills_add(cli_kills *kills, const moe_fault *fault, moe_dtype dty
 
 void cli_kills_drop_last(cli_kills *kills) {
     free(kills->at[--kills->count].line);
+}
+
+/* Elements of the entries from `first` on that have the cause of entry i. */
+static int64_t votes_for(const cli_kills *kills, size_t first, size_t i) {
+    int64_t votes = 0;
+    for (size_t j = first; j < kills->count; j++)
+        if (strcmp(kills->at[j].kill.cause, kills->at[i].kill.cause) == 0)
+            votes += kills->at[j].elements;
+    return kills->at[i].kill.cause[0] ? votes : 0;
+}
+
+void cli_kills_vote(cli_kills *kills, size_t first) {
+    size_t best = kills->count - 1;
+    for (size_t i = kills->count; i-- > first;)
+        if (kills->at[i].kill.caught &&
+            (!kills->at[best].kill.caught ||
+             votes_for(kills, first, i) >= votes_for(kills, first, best)))
+            best = i;
+    const cli_kill kept = kills->at[best];
+    for (size_t i = first; i < kills->count; i++)
+        if (i != best)
+            free(kills->at[i].line);
+    kills->at[first] = kept;
+    kills->count = first + 1;
 }
 
 moe_status cli_kills_blame(cli_kills *kills, moe_dtype dtype, const char *line,
@@ -104,9 +129,41 @@ static void count(tally *t, const moe_kill *kill) {
     t->named += kill->named;
 }
 
-static void print_tally(FILE *to, const char *name, const tally *t) {
-    fprintf(to, "  %-12s %4d tried %4d caught %5.1f %%  %4d named %5.1f %%\n", name, t->tried,
-            t->caught, 100.0 * t->caught / t->tried, t->named, 100.0 * t->named / t->tried);
+/* The types that the table has columns for. */
+static const moe_dtype types[] = {MOE_F32, MOE_BF16, MOE_F16};
+enum { TYPES = sizeof types / sizeof *types };
+
+/* A kind's row: tried, caught and named in each type. `group` NULL: all kinds. */
+static void print_row(FILE *to, const cli_kills *kills, const char *group) {
+    fprintf(to, "| %-12s |", group ? group : "all");
+    for (int k = 0; k < TYPES; k++) {
+        tally t = {0};
+        for (size_t i = 0; i < kills->count; i++)
+            if (kills->at[i].dtype == types[k] &&
+                (!group || strcmp(kills->at[i].fault->group, group) == 0))
+                count(&t, &kills->at[i].kill);
+        fprintf(to, " %5d | %6d | %5d |", t.tried, t.caught, t.named);
+    }
+    fprintf(to, "\n");
+}
+
+static void print_head(FILE *to) {
+    fprintf(to, "\n| %-12s |", "kind");
+    for (int k = 0; k < TYPES; k++)
+        fprintf(to, " %5s | %6s | %5s |", moe_dtype_name(types[k]), "caught", "named");
+    fprintf(to, "\n|--------------|");
+    for (int k = 0; k < TYPES; k++)
+        fprintf(to, "------:|-------:|------:|");
+    fprintf(to, "\n");
+}
+
+static void print_shares(FILE *to, const cli_kills *kills) {
+    tally all = {0};
+    for (size_t i = 0; i < kills->count; i++)
+        count(&all, &kills->at[i].kill);
+    if (all.tried)
+        fprintf(to, "\n%d tried, %d caught (%.1f %%), %d named (%.1f %%)\n", all.tried, all.caught,
+                100.0 * all.caught / all.tried, all.named, 100.0 * all.named / all.tried);
 }
 
 /* Kinds of faults lie together in the table, but for some: the first of each kind prints it. */
@@ -118,20 +175,16 @@ static bool is_first_of_group(const cli_kills *kills, size_t i) {
 }
 
 void cli_kills_summary(FILE *to, const cli_kills *kills) {
-    tally all = {0};
-    fprintf(to, "\nkind of fault\n");
-    for (size_t i = 0; i < kills->count; i++) {
-        tally t = {0};
-        count(&all, &kills->at[i].kill);
-        if (!is_first_of_group(kills, i))
-            continue;
-        for (size_t j = i; j < kills->count; j++)
-            if (strcmp(kills->at[j].fault->group, kills->at[i].fault->group) == 0)
-                count(&t, &kills->at[j].kill);
-        print_tally(to, kills->at[i].fault->group, &t);
-    }
-    if (all.tried)
-        print_tally(to, "all", &all);
+    print_head(to);
+    for (size_t i = 0; i < kills->count; i++)
+        if (is_first_of_group(kills, i))
+            print_row(to, kills, kills->at[i].fault->group);
+    print_row(to, kills, NULL);
+    print_shares(to, kills);
+    for (size_t i = 0; i < kills->count; i++)
+        if (kills->at[i].kill.caught && !kills->at[i].kill.named)
+            fprintf(to, "  not named %s.%s: %s\n    on %s\n", moe_dtype_name(kills->at[i].dtype),
+                    kills->at[i].fault->name, kills->at[i].fault->what, kills->at[i].line);
     for (size_t i = 0; i < kills->count; i++)
         if (!kills->at[i].kill.caught)
             fprintf(to, "  SURVIVED %s.%s: %s\n    on %s\n", moe_dtype_name(kills->at[i].dtype),

@@ -14,6 +14,7 @@ typedef struct cli_kill {
     char *line; /* the case, owned */
     moe_kill kill;
     double seconds;
+    int64_t elements; /* that were judged */
 } cli_kill;
 
 /* The copy without a fault failed on a case. */
@@ -32,6 +33,9 @@ typedef struct cli_kills {
 moe_status cli_kills_add(cli_kills *kills, const moe_fault *fault, moe_dtype dtype,
                          const char *line, const moe_check_result *result);
 void cli_kills_drop_last(cli_kills *kills);
+/* Of the entries from `first` on, one fault's on several cases, keeps one: that whose cause most
+ * elements of failing ones stand for, else the first that failed, else the last. */
+void cli_kills_vote(cli_kills *kills, size_t first);
 moe_status cli_kills_blame(cli_kills *kills, moe_dtype dtype, const char *line,
                            const moe_check_result *result);
 void cli_kills_destroy(cli_kills *kills);

@@ -152,6 +152,31 @@ static int64_t tally_of(const cli_verdicts *verdicts, size_t first, moe_verdict 
     return n;
 }
 
+/* Of several failures the cause that most of their elements stand for: where all rows are an
+ * expert's tail, a dropped tail looks like zeros. */
+static void print_cause(FILE *to, const cli_verdicts *verdicts, size_t first) {
+    const char *most = "";
+    long long failed = tally_of(verdicts, first, MOE_VERDICT_FAIL), best = 0, cases = 0;
+    for (size_t i = first; i < verdicts->count; i++) {
+        const char *kind = verdicts->at[i]->explanation.kind;
+        long long elements = 0, given = 0;
+        for (size_t j = first; kind[0] && j < verdicts->count; j++) {
+            const moe_check_result *r = verdicts->at[j];
+            const bool gives = r->verdict == MOE_VERDICT_FAIL && !strcmp(r->explanation.kind, kind);
+            elements += gives ? r->checked_elements : 0;
+            given += gives;
+        }
+        if (elements > best) {
+            best = elements;
+            most = kind;
+            cases = given;
+        }
+    }
+    if (failed > 1 && best > 0)
+        fprintf(to, "  likely cause: %s, by most elements of %lld of %lld failures\n", most, cases,
+                failed);
+}
+
 void cli_verdict_summary(FILE *to, const cli_verdicts *verdicts, size_t first) {
     fprintf(to, "%lld passed, %lld failed, %lld ambiguous, %lld mistrusted, %lld skipped",
             (long long)tally_of(verdicts, first, MOE_VERDICT_PASS),
@@ -163,6 +188,7 @@ void cli_verdict_summary(FILE *to, const cli_verdicts *verdicts, size_t first) {
     if (errors)
         fprintf(to, ", %lld could not run", (long long)errors);
     fprintf(to, "\n");
+    print_cause(to, verdicts, first);
 }
 
 void cli_verdicts_print(const cli_verdicts *verdicts, cli_output output) {

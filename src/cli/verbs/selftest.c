@@ -1,7 +1,7 @@
 /* moeref selftest: faults planted in a backend, and what the judge says of each. */
+#include "cli/verbs/selftest.h"
 #include "cli/input/messages.h"
 #include "cli/input/select.h"
-#include "cli/report/kills.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/home.h"
 #include "moeref/suite.h"
@@ -11,55 +11,56 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPEATS = 3 }; /* runs of each check: some faults begin with the third */
-
-typedef struct selftest_options {
-    cli_strings dtypes, faults;
-    cli_selection selection;
-    cli_output output;
-    int64_t threads;
-    const char *mistrust; /* a file to write */
-    bool full, quick, list, on_suite;
-} selftest_options;
-
-typedef struct selftest {
-    const selftest_options *o;
-    moe_backends *all;
-    char plugin[PATH_MAX];
-    cli_kills kills;
-} selftest;
-
-/* Is it a fault that only other batches show? */
-static bool is_of_batches(const char *name) {
-    size_t count;
-    const moe_fault *all = moe_faults(&count);
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(all[i].name, name) == 0)
-            return strcmp(all[i].group, "invariance") == 0;
-    return false;
+static bool is_named(const cli_strings *names, const char *name) {
+    for (size_t i = 0; i < names->count; i++)
+        if (strcmp(names->at[i], name) == 0)
+            return true;
+    return names->count == 0;
 }
 
-static moe_status open_copy(selftest *s, moe_dtype dtype, const char *fault, char *spec,
-                            size_t size, moe_backend **ret) {
+const moe_dtype cli_selftest_types[CLI_SELFTEST_TYPES] = {MOE_F32, MOE_BF16, MOE_F16};
+
+/* In quick form fault i is tried in one of the arithmetics in which it is one, in turn. */
+bool cli_selftest_due(const cli_selftest_options *o, const moe_fault *fault, size_t i,
+                      moe_dtype dtype) {
+    moe_dtype due[CLI_SELFTEST_TYPES];
+    size_t count = 0;
+    if (!is_named(&o->faults, fault->name) || !is_named(&o->dtypes, moe_dtype_name(dtype)) ||
+        (o->sample > 1 && i % (size_t)o->sample != (size_t)o->sample / 2))
+        return false;
+    for (size_t k = 0; k < CLI_SELFTEST_TYPES; k++)
+        if (moe_fault_applies(fault, cli_selftest_types[k]))
+            due[count++] = cli_selftest_types[k];
+    return moe_fault_applies(fault, dtype) && (!o->quick || (count && due[i % count] == dtype));
+}
+
+moe_status cli_selftest_open(const cli_selftest_run *s, moe_dtype dtype, const char *fault,
+                             char *spec, size_t size, moe_backend **ret) {
     const moe_open_params open = {.threads = (int32_t)s->o->threads, .log = cli_log()};
     snprintf(spec, size, "%s:%s%s%s", s->plugin, moe_dtype_name(dtype), *fault ? "." : "", fault);
     return moe_backend_open(s->all, spec, &open, cli_log(), ret);
 }
 
-/* The verdict on the copy with this fault; "": with none. */
-static moe_status judge(selftest *s, moe_dtype dtype, const char *fault, const char *line,
-                        moe_check_result **ret) {
+/* Faults that only other batches show. */
+static bool is_of_batches(const moe_fault *fault) {
+    return fault && strcmp(fault->group, "invariance") == 0;
+}
+
+/* The verdict on the copy with this fault; NULL: with none. */
+static moe_status judge(cli_selftest_run *s, moe_dtype dtype, const moe_fault *fault,
+                        const char *line, moe_check_result **ret) {
     char spec[PATH_MAX + 64];
     const cli_item item = {.name = (char *)line, .kind = 'c'};
     moe_backend *backend = NULL;
     moe_problem *problem = NULL;
     const moe_check_params params = {.threads = (int32_t)s->o->threads,
-                                     .repeats = REPEATS,
+                                     .repeats = CLI_SELFTEST_REPEATS,
                                      .spec = spec,
+                                     .recipe = fault ? moe_fault_recipe(fault) : NULL,
                                      .invariance = is_of_batches(fault)};
     moe_status status = cli_problem(&s->o->selection, &item, &problem);
     if (!status)
-        status = open_copy(s, dtype, fault, spec, sizeof spec, &backend);
+        status = cli_selftest_open(s, dtype, fault ? fault->name : "", spec, sizeof spec, &backend);
     if (!status)
         status = moe_check_backend(backend, problem, &params, cli_log(), ret);
     moe_backend_close(&backend);
@@ -67,11 +68,11 @@ static moe_status judge(selftest *s, moe_dtype dtype, const char *fault, const c
     return status;
 }
 
-static moe_status try_fault(selftest *s, const moe_fault *fault, moe_dtype dtype,
+static moe_status try_fault(cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype,
                             const char *line) {
     moe_check_result *result = NULL;
     cli_progress("%s.%s on %s", moe_dtype_name(dtype), fault->name, line);
-    moe_status status = judge(s, dtype, fault->name, line, &result);
+    moe_status status = judge(s, dtype, fault, line, &result);
     cli_progress_clear();
     if (!status)
         status = cli_kills_add(&s->kills, fault, dtype, line, result);
@@ -80,9 +81,9 @@ static moe_status try_fault(selftest *s, const moe_fault *fault, moe_dtype dtype
 }
 
 /* The copy without a fault must pass where faults are tried: else they are caught for nothing. */
-static moe_status try_right(selftest *s, moe_dtype dtype, const char *line) {
+static moe_status try_right(cli_selftest_run *s, moe_dtype dtype, const char *line) {
     moe_check_result *result = NULL;
-    moe_status status = judge(s, dtype, "", line, &result);
+    moe_status status = judge(s, dtype, NULL, line, &result);
     if (!status && result->verdict > MOE_VERDICT_AMBIGUOUS)
         status = cli_kills_blame(&s->kills, dtype, line, result);
     moe_check_result_destroy(&result);
@@ -90,14 +91,15 @@ static moe_status try_right(selftest *s, moe_dtype dtype, const char *line) {
 }
 
 /* Has the right copy been tried there, with an earlier fault? */
-static bool is_known(const selftest *s, moe_dtype dtype, const char *line) {
+static bool is_known(const cli_selftest_run *s, moe_dtype dtype, const char *line) {
     for (size_t i = 0; i < s->kills.count; i++)
         if (s->kills.at[i].dtype == dtype && strcmp(s->kills.at[i].line, line) == 0)
             return true;
     return false;
 }
 
-static moe_status try_on(selftest *s, const moe_fault *fault, moe_dtype dtype, const char *line) {
+static moe_status try_on(cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype,
+                         const char *line) {
     moe_status status = is_known(s, dtype, line) ? MOE_OK : try_right(s, dtype, line);
     if (!status)
         status = try_fault(s, fault, dtype, line);
@@ -107,137 +109,71 @@ static moe_status try_on(selftest *s, const moe_fault *fault, moe_dtype dtype, c
     return status;
 }
 
-/* The suite's cases until one catches it; the last one tried is what the table shows. */
-static moe_status try_on_suite(selftest *s, const moe_fault *fault, moe_dtype dtype) {
-    size_t count;
+/* The suite's cases, from everywhere in it, until some have caught it. What the table shows is what
+ * most elements of those stand for, as the report's last line has it. */
+static moe_status try_on_suite(cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype) {
+    enum { CATCHES = 12, STEP = 89 }; /* a prime, which the number of cases is no multiple of */
+    size_t count, first = s->kills.count;
     const char *const *line = moe_suite(&count);
     moe_status status = MOE_OK;
-    for (size_t i = 0; !status && i < count; i++) {
-        status = try_fault(s, fault, dtype, line[i]);
-        if (status || s->kills.at[s->kills.count - 1].kill.caught)
+    int caught = 0;
+    for (size_t i = 0; !status && caught < CATCHES && i < count; i++) {
+        status = try_fault(s, fault, dtype, line[i * STEP % count]);
+        if (status)
             break;
-        if (i + 1 < count)
+        caught += cli_kills_last_is_caught(&s->kills);
+        if (!cli_kills_last_is_caught(&s->kills) && i + 1 < count)
             cli_kills_drop_last(&s->kills);
     }
+    if (!status)
+        cli_kills_vote(&s->kills, first);
     if (!status && s->o->output == CLI_TEXT)
         cli_kill_text(stdout, &s->kills, s->kills.count - 1);
     fflush(stdout);
     return status;
 }
 
-static bool is_named(const cli_strings *names, const char *name) {
-    for (size_t i = 0; i < names->count; i++)
-        if (strcmp(names->at[i], name) == 0)
-            return true;
-    return names->count == 0;
+/* Where a fault is tried. */
+typedef enum size_of { SIZE_SMALL, SIZE_REAL, SIZE_SUITE, SIZES } size_of;
+static const char *const sizes[SIZES] = {"small", "real", "suite"};
+
+static bool is_asked(const cli_selftest_options *o, size_of size) {
+    if (o->full)
+        return true;
+    return o->sizes.count ? is_named(&o->sizes, sizes[size]) : size == SIZE_SMALL;
 }
 
-static const moe_dtype types[] = {MOE_F32, MOE_BF16, MOE_F16};
-enum { TYPES = sizeof types / sizeof *types };
-
-/* In quick form fault i is tried in one of the arithmetics in which it is one, in turn. */
-static bool is_due(const selftest_options *o, const moe_fault *fault, size_t i, moe_dtype dtype) {
-    moe_dtype due[TYPES];
-    size_t count = 0;
-    if (!is_named(&o->faults, fault->name) || !is_named(&o->dtypes, moe_dtype_name(dtype)))
-        return false;
-    for (size_t k = 0; k < TYPES; k++)
-        if (moe_fault_applies(fault, types[k]))
-            due[count++] = types[k];
-    return moe_fault_applies(fault, dtype) && (!o->quick || (count && due[i % count] == dtype));
-}
-
-static moe_status try_everywhere(selftest *s, const moe_fault *fault, moe_dtype dtype) {
+static moe_status try_everywhere(cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype) {
     char line[256];
-    moe_fault_line(fault, dtype, false, line, sizeof line);
-    moe_status status = try_on(s, fault, dtype, line);
-    if (!status && s->o->full) {
-        moe_fault_line(fault, dtype, true, line, sizeof line);
+    moe_status status = MOE_OK;
+    for (int size = SIZE_SMALL; !status && size <= SIZE_REAL; size++) {
+        if (!is_asked(s->o, (size_of)size))
+            continue;
+        moe_fault_line(fault, dtype, size == SIZE_REAL, line, sizeof line);
         status = try_on(s, fault, dtype, line);
-        if (!status)
-            status = try_on_suite(s, fault, dtype);
     }
+    if (!status && is_asked(s->o, SIZE_SUITE))
+        status = try_on_suite(s, fault, dtype);
     return status;
 }
 
-static moe_status try_all(selftest *s) {
+static moe_status try_all(cli_selftest_run *s) {
     size_t count;
     const moe_fault *fault = moe_faults(&count);
     moe_status status = MOE_OK;
     for (size_t i = 0; !status && i < count; i++)
-        for (size_t k = 0; !status && k < TYPES; k++)
-            if (is_due(s->o, &fault[i], i, types[k]))
-                status = try_everywhere(s, &fault[i], types[k]);
+        for (size_t k = 0; !status && k < CLI_SELFTEST_TYPES; k++)
+            if (cli_selftest_due(s->o, &fault[i], i, cli_selftest_types[k]))
+                status = try_everywhere(s, &fault[i], cli_selftest_types[k]);
     return status;
 }
 
-/* Faults of buffers and inputs show on any case, and spoil it. */
-static bool is_about_results(const moe_fault *fault) {
-    return strcmp(fault->group, "memory") != 0;
-}
-
-/* A fault on a case that was not made for it: tried where it changes a result. */
-static moe_status try_touching(selftest *s, const moe_problem *problem, moe_backend *right,
-                               const moe_fault *fault, moe_dtype dtype) {
-    char spec[PATH_MAX + 64];
-    bool differs = false;
-    moe_backend *backend = NULL;
-    moe_check_result *result = NULL;
-    const moe_check_params params = {
-        .threads = (int32_t)s->o->threads, .repeats = REPEATS, .spec = spec};
-    cli_progress("%s.%s on %s", moe_dtype_name(dtype), fault->name, problem->name);
-    moe_status status = open_copy(s, dtype, fault->name, spec, sizeof spec, &backend);
-    if (!status)
-        status = moe_selftest_differs(right, backend, problem, &differs);
-    if (!status && differs)
-        status = moe_check_backend(backend, problem, &params, cli_log(), &result);
-    cli_progress_clear();
-    if (!status && differs)
-        status = cli_kills_add(&s->kills, fault, dtype, problem->name, result);
-    if (!status && differs && s->o->output == CLI_TEXT && !cli_kills_last_is_caught(&s->kills))
-        cli_kill_text(stdout, &s->kills, s->kills.count - 1);
-    moe_check_result_destroy(&result);
-    moe_backend_close(&backend);
-    return status;
-}
-
-static moe_status try_case(selftest *s, const cli_item *item, moe_dtype dtype) {
-    size_t count;
-    const moe_fault *fault = moe_faults(&count);
-    char spec[PATH_MAX + 64];
-    moe_problem *problem = NULL;
-    moe_backend *right = NULL;
-    moe_status status = cli_problem(&s->o->selection, item, &problem);
-    if (!status)
-        status = open_copy(s, dtype, "", spec, sizeof spec, &right);
-    for (size_t i = 0; !status && i < count; i++)
-        if (is_due(s->o, &fault[i], i, dtype) && is_about_results(&fault[i]))
-            status = try_touching(s, problem, right, &fault[i], dtype);
-    moe_backend_close(&right);
-    moe_problem_destroy(&problem);
-    return status;
-}
-
-/* Every fault on cases of the user's, or of the suite. */
-static moe_status try_cases(selftest *s) {
-    cli_items items;
-    moe_status status = cli_select(&s->o->selection, &items);
-    for (size_t i = 0; !status && i < items.count; i++)
-        for (size_t k = 0; !status && k < TYPES; k++)
-            if (is_named(&s->o->dtypes, moe_dtype_name(types[k])))
-                status = try_case(s, &items.at[i], types[k]);
-    if (!status && s->o->mistrust)
-        status = cli_kills_mistrust(&s->kills, s->o->mistrust);
-    cli_items_destroy(&items);
-    return status;
-}
-
-static bool has_cases(const selftest_options *o) {
+static bool has_cases(const cli_selftest_options *o) {
     const cli_selection *s = &o->selection;
     return o->on_suite || s->cases.count || s->list || s->hf.count || s->config;
 }
 
-static int report(const selftest *s) {
+static int report(const cli_selftest_run *s) {
     if (s->o->output == CLI_JSON) {
         json_t *root = cli_kills_json(&s->kills);
         json_dumpf(root, stdout, JSON_INDENT(1));
@@ -259,8 +195,15 @@ static int list_faults(void) {
     return CLI_PASSED;
 }
 
-static int run(const selftest_options *o) {
-    selftest s = {.o = o};
+static bool is_size(const char *name) {
+    for (int i = 0; i < SIZES; i++)
+        if (strcmp(sizes[i], name) == 0)
+            return true;
+    return false;
+}
+
+static int run(const cli_selftest_options *o) {
+    cli_selftest_run s = {.o = o};
     moe_dtype dtype;
     if (o->list)
         return list_faults();
@@ -271,11 +214,14 @@ static int run(const selftest_options *o) {
     for (size_t i = 0; i < o->dtypes.count; i++)
         if (moe_dtype_parse(o->dtypes.at[i], &dtype) || dtype == MOE_F64 || dtype > MOE_BF16)
             return cli_usage("--dtype is fp32, bf16 or fp16, not '%s'", o->dtypes.at[i]);
+    for (size_t i = 0; i < o->sizes.count; i++)
+        if (!is_size(o->sizes.at[i]))
+            return cli_usage("--size is small, real or suite, not '%s'", o->sizes.at[i]);
     moe_status status = moe_home_find(MOE_HOME_FAULTY, NULL, cli_log(), s.plugin, sizeof s.plugin);
     if (!status)
         status = moe_backends_load(NULL, cli_log(), &s.all);
     if (!status)
-        status = has_cases(o) ? try_cases(&s) : try_all(&s);
+        status = has_cases(o) ? cli_selftest_cases(&s) : try_all(&s);
     int code = status ? cli_exit_code(status) : report(&s);
     cli_kills_destroy(&s.kills);
     moe_backends_destroy(&s.all);
@@ -290,15 +236,18 @@ static const char more[] =
     "  moeref check --backend .../faulty.so:bf16.renorm_missing --case \"T=64 ... renorm=1\"\n";
 
 int cli_selftest(int argc, char **argv) {
-    selftest_options o = {.selection = {.layer = -1}};
+    cli_selftest_options o = {.selection = {.layer = -1}};
     const cli_option options[] = {
         {"dtype", CLI_STRINGS, &o.dtypes, "TYPE",
          "fp32, bf16 or fp16 (default: all); may be repeated"},
         {"fault", CLI_STRINGS, &o.faults, "NAME", "only this one; may be repeated"},
         {"list", CLI_FLAG, &o.list, NULL, "print the faults and stop"},
         {"quick", CLI_FLAG, &o.quick, NULL, "each fault in one type, in turn"},
-        {"full", CLI_FLAG, &o.full, NULL,
-         "each fault at the size of a real layer too, and on the suite"},
+        {"size", CLI_STRINGS, &o.sizes, "SIZE",
+         "small: on the fault's own small layer (default); real: on one at the size of a real "
+         "layer; suite: on the suite's cases until twelve have caught it; may be repeated"},
+        {"full", CLI_FLAG, &o.full, NULL, "all three sizes"},
+        {"sample", CLI_INT, &o.sample, "N", "one fault in N"},
         CLI_SELECTION_OPTIONS(o.selection),
         {"on-suite", CLI_FLAG, &o.on_suite, NULL,
          "every fault on every case of the suite that it changes a result of, and not on the "
@@ -317,6 +266,7 @@ int cli_selftest(int argc, char **argv) {
         code = run(&o);
     cli_strings_destroy(&o.dtypes);
     cli_strings_destroy(&o.faults);
+    cli_strings_destroy(&o.sizes);
     cli_selection_destroy(&o.selection);
     return code;
 }

@@ -20,7 +20,8 @@ typedef struct moe_fault {
     const char *what;   /* one clause: "weights are not renormalised" */
     const char *causes; /* moe_explanation.kind of hypotheses that name it, apart by blanks */
     const char *words;  /* or these words of the report's reason do; "": none */
-    int32_t types;      /* bits 1, 2, 4: a fault in fp32, bf16, fp16; 8: ambiguous is enough */
+    int32_t types;      /* bits 1, 2, 4: a fault in fp32, bf16, fp16; 8: ambiguous is enough;
+                           16: with a recipe pinned */
     int32_t layer;      /* which one shows it: moe_fault_line */
 } moe_fault;
 
@@ -34,6 +35,9 @@ MOE_API void moe_fault_line(const moe_fault *fault, moe_dtype dtype, bool large,
 /* Is it one where results are stored in `dtype` (MOE_F32, MOE_BF16 or MOE_F16)? Elsewhere it
  * changes less than rounding does. */
 MOE_API bool moe_fault_applies(const moe_fault *fault, moe_dtype dtype);
+
+/* The recipe that a check must be told for it to be a fault, or NULL. */
+MOE_API const char *moe_fault_recipe(const moe_fault *fault);
 
 /* What became of one fault.
  * Thread-safety: plain data. */

@@ -1,0 +1,135 @@
+/* Hypotheses about rounding: factors, sums and logits that are narrower than they should be. */
+#include "check/explain/bank.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const moe_layer_desc *layer_of(const moe_int_scene *s) {
+    return &s->evidence->problem->layer;
+}
+
+/* Roundings to 8 bits leave 1e-5 of the squares each, and add up over a sum's blocks: what is
+ * farther off is no rounding, and needs none of these many runs. A choice of experts has no such
+ * error. */
+static bool is_small(const moe_int_scene *s) {
+    return s->evidence->first == MOE_INT_CHOICE || s->error < 1e-2;
+}
+
+/* The logits of the scene's tokens from rounded factors, as own_logits. */
+static bool narrow_logits(const moe_int_scene *s, moe_int_narrow narrow, moe_int_change *c) {
+    const moe_problem *p = s->evidence->problem;
+    const moe_tensor *b = &p->in.t[MOE_T_B_R];
+    int64_t R = c->plan->n_experts, d = p->layer.d;
+    double *w = malloc(2 * (size_t)d * sizeof *w), *x = w ? w + d : NULL;
+    c->own_logits = moe_int_copy_logits(s, c);
+    for (int64_t e = 0; w && c->own_logits && e < R; e++) {
+        moe_int_load(&p->in.t[MOE_T_W_R], e * d, d, w);
+        for (int64_t t = 0; t < s->n_tokens; t++) {
+            double z = layer_of(s)->router.bias ? moe_load(b->data, b->dtype, (size_t)e) : 0;
+            memcpy(x, s->X + t * d, (size_t)d * sizeof *x);
+            for (int64_t i = 0; i < d; i++)
+                z += moe_int_narrowed(narrow, w[i]) * moe_int_narrowed(narrow, x[i]);
+            c->own_logits[s->tokens[t] * R + e] = z;
+        }
+    }
+    bool made = w && c->own_logits;
+    free(w);
+    c->logits = made ? c->own_logits : c->logits;
+    return made;
+}
+
+static const char *name_of(moe_int_narrow narrow) {
+    static const char *const names[MOE_INT_NARROW_COUNT] = {"as they are", "bf16", "fp16", "TF32",
+                                                            "TF32, the rest cut off"};
+    return names[narrow];
+}
+
+/* Logits rounded, or made of rounded factors. */
+bool moe_int_change_router_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    enum { OF_LOGITS = MOE_INT_NARROW_COUNT - 1 };
+    const bool of_logits = trial < OF_LOGITS;
+    const moe_int_narrow narrow = (moe_int_narrow)(1 + trial % OF_LOGITS);
+    int64_t count = s->evidence->problem->T * c->plan->n_experts;
+    if (trial >= 2 * OF_LOGITS || !c->logits || !is_small(s))
+        return false;
+    moe_int_finding_say(f, ": %s of %s", of_logits ? "logits" : "factors", name_of(narrow));
+    if (!of_logits)
+        return narrow_logits(s, narrow, c) && moe_int_reweigh(c);
+    c->own_logits = moe_int_copy_logits(s, c);
+    for (int64_t i = 0; c->own_logits && i < count; i++)
+        c->own_logits[i] = moe_int_narrowed(narrow, c->own_logits[i]);
+    if (s->evidence->first == MOE_INT_CHOICE)
+        return moe_int_reroute_own(s, c);
+    c->logits = c->own_logits ? c->own_logits : c->logits;
+    return moe_int_reweigh(c);
+}
+
+bool moe_int_change_dz_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                              moe_int_finding *f) {
+    c->dz_type = trial ? MOE_F16 : MOE_BF16;
+    moe_int_finding_say(f, ": %s", moe_dtype_name(c->dz_type));
+    return trial < 2 && s->dO && c->logits && is_small(s);
+}
+
+/* All of them, the router's too. */
+bool moe_int_change_operands_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                    moe_int_finding *f) {
+    if (trial + 1 >= MOE_INT_NARROW_COUNT || !is_small(s))
+        return false;
+    c->operand = (moe_int_narrow)(trial + 1);
+    moe_int_finding_say(f, ": %s", name_of(c->operand));
+    return !c->logits || (narrow_logits(s, c->operand, c) && moe_int_reweigh(c));
+}
+
+/* Sums that are kept narrow together, and the tensors that are wrong first then. */
+typedef struct kept_sums {
+    unsigned sums;
+    int64_t block; /* 0: tried */
+    const char *said;
+    moe_tensor_id first[5]; /* up to the first 0, X */
+} kept_sums;
+
+static const kept_sums kept[] = {
+    {MOE_INT_SUM_H | MOE_INT_SUM_Y | MOE_INT_SUM_DA | MOE_INT_SUM_DXP,
+     0,
+     "all products'",
+     {MOE_T_H, MOE_T_A, MOE_T_Y, MOE_T_O}},
+    {MOE_INT_SUM_H | MOE_INT_SUM_Y, 0, "those of H and Y", {MOE_T_H, MOE_T_A, MOE_T_Y, MOE_T_O}},
+    {MOE_INT_SUM_H, 0, "those of H", {MOE_T_H, MOE_T_A, MOE_T_Y, MOE_T_O}},
+    {MOE_INT_SUM_Y, 0, "those of Y", {MOE_T_Y, MOE_T_O}},
+    {MOE_INT_SUM_DA, 0, "those of dA", {MOE_T_DS, MOE_T_DH, MOE_T_DXP, MOE_T_DX, MOE_T_DW1}},
+    {MOE_INT_SUM_DXP, 0, "those of dX~", {MOE_T_DXP, MOE_T_DX}},
+    {MOE_INT_SUM_DW, 0, "those of dW1 and dW2", {MOE_T_DW1, MOE_T_DW2}},
+    {MOE_INT_SUM_O, 1, "O's, over a token's experts", {MOE_T_O}},
+    {MOE_INT_SUM_DX, 1, "dX's, over a token's experts", {MOE_T_DX}}};
+enum { KEPT = sizeof kept / sizeof *kept };
+
+static bool may_begin(const kept_sums *k, moe_tensor_id first) {
+    for (size_t i = 0; i < sizeof k->first / sizeof *k->first && k->first[i]; i++)
+        if (k->first[i] == first)
+            return true;
+    return false;
+}
+
+/* One product's, or one sum over a token's experts; after every block of its terms. What the kernel
+ * stores is rounded too, so that a right guess leaves no error at all. */
+bool moe_int_change_sums_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                moe_int_finding *f) {
+    static const int64_t blocks[] = {16, 32, 64, 128, 8, 1};
+    enum { BLOCKS = sizeof blocks / sizeof *blocks };
+    const int64_t which = trial / (2 * BLOCKS), at = trial % BLOCKS;
+    if (which >= KEPT || !is_small(s))
+        return false;
+    const bool one = kept[which].block > 0;
+    c->sum_type = trial / BLOCKS % 2 ? MOE_F16 : MOE_BF16;
+    c->sum_block = one ? kept[which].block : blocks[at];
+    if (may_begin(&kept[which], s->evidence->first) && !(one && at > 0))
+        c->sums = kept[which].sums;
+    c->store = c->sums ? s->evidence->arithmetic : MOE_F64;
+    moe_int_finding_say(f, ", in %s: %s", moe_dtype_name(c->sum_type), kept[which].said);
+    if (!one)
+        moe_int_finding_say(f, ", after every %lld terms", (long long)c->sum_block);
+    moe_int_finding_param(f, "block", (double)c->sum_block);
+    return true;
+}
