@@ -46,7 +46,11 @@ __device__ __forceinline__ float act_phi(const ActParams &p, float x, float *slo
         return x > 0 ? x * x : (x <= 0 ? 0.f : x);
     case MOE_ACT_REGLU:
     case MOE_ACT_RELU:
-    case MOE_ACT_COUNT: /* none: `supports` refused it */
+    case MOE_ACT_SWIGLU_LIMIT:
+    case MOE_ACT_SWIGLU_LIMIT_AFTER:
+    case MOE_ACT_GEGLU_TANH:
+    case MOE_ACT_SWIGLU_SOFTCAP:
+    case MOE_ACT_COUNT: /* none of these: `supports` refused it */
         break;
     }
     *slope = x > 0 ? 1.f : (x <= 0 ? 0.f : x);

@@ -2,6 +2,7 @@
 #include "core/jsonx.h"
 #include "hf/hf.h"
 #include "hf/keys.h"
+#include "layer/traits.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -65,10 +66,6 @@ static moe_status read_renorm(const moe_int_hf_keys *k, const moe_int_family *f,
     return status;
 }
 
-static bool has_groups(int32_t select) {
-    return select == MOE_SELECT_GROUP_TOPK;
-}
-
 /* Without groups in the file, or with a method that has none, all experts are one group. */
 static moe_status read_select(const moe_int_hf_keys *k, const moe_int_family *f,
                               moe_router_desc *ret) {
@@ -76,7 +73,7 @@ static moe_status read_select(const moe_int_hf_keys *k, const moe_int_family *f,
     const char *method = "";
     ret->select = f->select;
     moe_status status = moe_int_hf_word(k, "topk_method", &method);
-    if (status || !has_groups(f->select))
+    if (status || !moe_int_has_groups(f->select))
         return status;
     if (f->plain_select && strcmp(method, f->plain_select) == 0) {
         ret->select = MOE_SELECT_TOPK;
@@ -123,6 +120,10 @@ static moe_status read_router(const moe_int_hf_keys *k, const moe_int_family *f,
         status = moe_int_hf_real(k, SCALE_KEY, MOE_INT_JSON_OPTIONAL, &ret->scale);
     if (!status && f->jitter_key)
         status = moe_int_hf_real(k, f->jitter_key, MOE_INT_JSON_REQUIRED, &ret->jitter);
+    if (ret->score == MOE_SCORE_SIGMOID_CAP && ret->jitter <= 0) /* no cap */
+        ret->score = MOE_SCORE_SIGMOID;
+    if (!status && f->capacity_key)
+        status = moe_int_hf_size(k, f->capacity_key, MOE_INT_JSON_REQUIRED, &ret->capacity);
     return status;
 }
 
@@ -145,6 +146,33 @@ static moe_status read_factors(const moe_int_hf_keys *k, const moe_int_family *f
     return status;
 }
 
+#define NO_LIMIT 1e30 /* no value reaches it, and float32 holds it */
+
+/* A limit that is absent, null or 0 does not limit. */
+static moe_status read_limit(const moe_int_hf_keys *k, const char *key, double *ret) {
+    double limit = 0;
+    moe_status status = moe_int_hf_real(k, key, MOE_INT_JSON_OPTIONAL, &limit);
+    *ret = limit != 0 ? limit : NO_LIMIT;
+    return status;
+}
+
+static moe_status read_limits(const moe_int_hf_keys *k, const moe_int_family *f,
+                              moe_layer_desc *ret) {
+    const bool limits = ret->act == MOE_ACT_SWIGLU_LIMIT || ret->act == MOE_ACT_SWIGLU_LIMIT_AFTER;
+    moe_status status = MOE_OK;
+    if (f->alpha_key)
+        status = moe_int_hf_real(k, f->alpha_key, MOE_INT_JSON_OPTIONAL, &ret->act_alpha);
+    if (!status && f->limit_key && !limits)
+        status = moe_int_hf_real(k, f->limit_key, MOE_INT_JSON_OPTIONAL, &ret->act_limit);
+    if (status || !limits)
+        return status;
+    status = read_limit(k, f->limit_key, &ret->act_limit);
+    if (!status)
+        status = read_limit(k, f->shared_limit_key ? f->shared_limit_key : f->limit_key,
+                            &ret->act_alpha);
+    return status;
+}
+
 static moe_status read_act(const moe_int_hf_keys *k, const moe_int_family *f, moe_layer_desc *ret) {
     static const struct {
         const char *name;
@@ -152,6 +180,7 @@ static moe_status read_act(const moe_int_hf_keys *k, const moe_int_family *f, mo
     } acts[] = {{"silu", {MOE_ACT_SWIGLU, MOE_ACT_SILU}},
                 {"swish", {MOE_ACT_SWIGLU, MOE_ACT_SILU}},
                 {"gelu", {MOE_ACT_GEGLU, MOE_ACT_GELU}},
+                {"gelu_pytorch_tanh", {MOE_ACT_GEGLU_TANH, MOE_ACT_COUNT}},
                 {"relu", {MOE_ACT_REGLU, MOE_ACT_RELU}},
                 {"relu2", {MOE_ACT_COUNT, MOE_ACT_RELU2}}};
     const char *name = "silu";
@@ -164,14 +193,10 @@ static moe_status read_act(const moe_int_hf_keys *k, const moe_int_family *f, mo
         int32_t act = acts[i].act[f->ungated];
         if (strcmp(name, acts[i].name) != 0 || act == MOE_ACT_COUNT)
             continue;
-        if (f->clamped && act != MOE_ACT_SWIGLU)
+        if (f->silu && act != MOE_ACT_SWIGLU)
             break;
-        ret->act = f->clamped ? MOE_ACT_SWIGLU_CLAMP : act;
-        if (f->clamped)
-            status = moe_int_hf_real(k, "swiglu_alpha", MOE_INT_JSON_OPTIONAL, &ret->act_alpha);
-        if (!status && f->limit_key)
-            status = moe_int_hf_real(k, f->limit_key, MOE_INT_JSON_OPTIONAL, &ret->act_limit);
-        return status;
+        ret->act = f->silu ? f->silu : act;
+        return read_limits(k, f, ret);
     }
     return moe_fail(k->at->log, MOE_E_UNSUPPORTED,
                     "%s: \"hidden_act\" \"%s\" is not supported here", k->at->where, name);
