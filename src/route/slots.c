@@ -12,6 +12,8 @@ int64_t moe_route_columns(const moe_layer_desc *desc) {
     switch ((moe_select)desc->router.select) {
     case MOE_SELECT_TOPK:
     case MOE_SELECT_GROUP_TOPK:
+    case MOE_SELECT_GROUP_MAX:
+    case MOE_SELECT_GROUP_ZERO:
         return desc->K;
     case MOE_SELECT_EXPERT_CHOICE:
     case MOE_SELECT_CAPACITY:
