@@ -123,7 +123,8 @@ static const moe_int_family families[] = {
     {.model_type = "kimi_linear", SHARED_COUNT, DEEPSEEK_V3},
     {.model_type = "beam", DEEPSEEK_V3, .reports = MOE_INT_REPORTS_UNSCALED},
     {.model_type = "nemotron_h", .shared_width_key = "moe_shared_expert_intermediate_size",
-     DEEPSEEK_V3, .ungated = true, .module = "mixer"},
+     DEEPSEEK_V3, .ungated = true, .module = "mixer", .outside_key = "moe_latent_size",
+     .outside = "projections around its experts"},
     {.model_type = "mistral4", SHARED_COUNT, .score = MOE_SCORE_SOFTMAX,
      .select = MOE_SELECT_GROUP_TOPK, .scaled = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
      .renorm_eps = 1e-20},
@@ -162,7 +163,7 @@ static const moe_int_family families[] = {
     {.model_type = "deepseek_v4", SHARED_COUNT, .score = MOE_SCORE_SQRT_SOFTPLUS,
      .select_bias = true, .renorm = MOE_INT_RENORM_ALWAYS, .renorm_eps = 1e-20, .scaled = true,
      LIMIT, .expect = {{"scoring_func", "sqrtsoftplus"}}},
-    {.model_type = "step3p5", .shared_width_key = "share_expert_dim", SIGMOID_BIAS(ALWAYS),
+    {.model_type = "step3p5|step3p7", .shared_width_key = "share_expert_dim", SIGMOID_BIAS(ALWAYS),
      .scaled = true, .silu = MOE_ACT_SWIGLU_LIMIT_AFTER, .limit_key = "swiglu_limits",
      .shared_limit_key = "swiglu_limits_shared", .reports = MOE_INT_REPORTS_UNSCALED},
     {.model_type = "inkling2_text", INKLING2},
@@ -210,6 +211,19 @@ static const moe_int_family families[] = {
      .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha",
      .glu_layout = MOE_GLU_CONCAT, .transposed = TRANSPOSED,
      .reports = MOE_INT_REPORTS_SHARE_OF_K},
+
+    /* blocks with parts around the layer: read for their shapes alone */
+    {.model_type = "axk1", SHARED_COUNT, DEEPSEEK_V3, .outside = "the norm of its output"},
+    {.model_type = "gemma4_text", SOFTMAX(ALWAYS),
+     .outside = "the router's norm and its scale of each expert"},
+    {.model_type = "diffusion_gemma_text", SOFTMAX(ALWAYS),
+     .outside = "the router's norm and its scale of each expert"},
+    {.model_type = "jetmoe", INTERMEDIATE, .score = MOE_SCORE_SOFTMAX_TOPK,
+     .outside = "the bias of its output"},
+    {.model_type = "muse_spark_text", SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-15, .scaled = true,
+     .outside = "projections and norms around its experts"},
+    {.model_type = "zaya", SOFTMAX(NEVER), .select_bias = true,
+     .outside = "the router's own network and its expert to skip"},
 
     /* T5 */
     {.model_type = "switch_transformers", .width_key = "d_ff", SOFTMAX(NEVER), .fixed_K = 1,

@@ -60,6 +60,9 @@ typedef struct moe_int_family {
     const char *average_key;     /* "average" there: half the routed and half the shared output */
     const char *select_bias_key; /* false there: no selection bias */
     const char *score_key;       /* where it names other_score, that one is used */
+    const char *outside;         /* what of the block no layer of layer.h has: such a family's
+                                    shapes are read, its checkpoints are not */
+    const char *outside_key;     /* only where this setting is there; NULL: always */
     const char *expect[2][2];    /* key and the only value that is understood, where present */
 
     /* the layer */
@@ -99,7 +102,11 @@ const char *moe_int_family_module(const moe_int_family *family);
 typedef struct moe_int_hf_config {
     const moe_int_family *family;
     moe_layer_desc layer;
-    int32_t dtype;        /* moe_dtype */
+    int32_t dtype; /* moe_dtype; bf16 where the file does not say */
+    bool dtype_said;
+    const char *outside;            /* as the family's, of this layer */
+    bool quantised;                 /* the file has a quantization_config */
+    int64_t moe_layers, all_layers; /* of the model; 0: the file does not say */
     double weight_factor; /* of the layer's weights over those that the router module hands out */
     double shared_factor; /* W2_shared is this times the stored one: a power of two */
 } moe_int_hf_config;

@@ -112,13 +112,22 @@ moe_status cli_question_parse(const char *line, const moe_log *log, cli_question
     return status;
 }
 
-moe_status cli_question_config(const char *path, int64_t tokens, cli_question *ret) {
+moe_status cli_question_config(const char *path, int64_t tokens, const char *dtype,
+                               cli_question *ret) {
+    moe_dtype wanted;
     cli_question s = {.line = strdup(path)};
     moe_status status = s.line ? MOE_OK : MOE_E_NOMEM;
     moe_case_init(&s.c);
     s.c.T = tokens > 0 ? tokens : 4096;
     if (!status)
         status = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
+    if (!status && dtype) {
+        status = moe_dtype_parse(dtype, &wanted);
+        if (status)
+            moe_fail(cli_log(), status, "--dtype %s is no type", dtype);
+        else
+            s.c.dtype = (int32_t)wanted;
+    }
     if (!status)
         status = draw_counts(cli_log(), &s);
     if (status)

@@ -42,8 +42,10 @@ typedef struct cli_question {
 /* Parses "moe T=.. d=.. ..." (the word moe may be missing) or "gemm m=.. n=.. k=.. [batch=..]". */
 moe_status cli_question_parse(const char *line, const moe_log *log, cli_question *ret);
 
-/* A layer whose description came from elsewhere (a checkpoint's config.json). */
-moe_status cli_question_config(const char *path, int64_t tokens, cli_question *ret);
+/* A layer whose description came from elsewhere (a checkpoint's config.json); `dtype` is used
+ * instead of the file's, NULL: it is not. */
+moe_status cli_question_config(const char *path, int64_t tokens, const char *dtype,
+                               cli_question *ret);
 void cli_question_destroy(cli_question *s);
 
 moe_status cli_question_predict(const cli_question *s, const moe_gpu *gpu, const char *method,
