@@ -69,7 +69,7 @@ VALUES = {
         (KEYS, 'N("sparsemixer", ', 'N("copied", MOE_SCORE_COPIED) ...'),
         (SCORE, "    [MOE_SCORE_SPARSEMIXER] =",
          "    [MOE_SCORE_COPIED] = {sigmoid_all, sigmoid_weigh, sigmoid_backward},\n..."),
-        (SCORE, "MOE_SCORE_SPARSEMIXER + 1 ==", "MOE_SCORE_COPIED + 1 =="),
+        (SCORE, "MOE_SCORE_SIGMOID_CAP + 1 ==", "MOE_SCORE_COPIED + 1 =="),
     ],
     "selection": [
         (LAYER, "    MOE_SELECT_COUNT\n", "    MOE_SELECT_COPIED,\n..."),
@@ -77,13 +77,15 @@ VALUES = {
          'ROW("copied", MOE_SELECT_COPIED, MOE_INT_PAIRS_PER_TOKEN, false) \\\n    ...'),
         (SELECT, "    [MOE_SELECT_CAPACITY] =",
          "    [MOE_SELECT_COPIED] = {choose_topk, false, true},\n..."),
-        (SELECT, "MOE_SELECT_TOKEN_ROUNDING + 1 ==", "MOE_SELECT_COPIED + 1 =="),
+        (SELECT, "MOE_SELECT_GROUP_ZERO + 1 ==", "MOE_SELECT_COPIED + 1 =="),
         ("sim/kernels/counts.c", "    case MOE_SELECT_TOPK:\n",
+         "    case MOE_SELECT_COPIED:\n..."),
+        ("src/route/slots.c", "    case MOE_SELECT_TOPK:\n",
          "    case MOE_SELECT_COPIED:\n..."),
     ],
     "activation": [  # the identity
         (LAYER, "    MOE_ACT_COUNT\n", "    MOE_ACT_COPIED,\n..."),
-        (TRAITS, 'ROW("silu", ', 'ROW("copied", MOE_ACT_COPIED, false) ...'),
+        (TRAITS, 'ROW("silu", ', 'ROW("copied", MOE_ACT_COPIED, false, false, false) ...'),
         ("src/reference/activation.c", "    case MOE_ACT_RELU2:\n",
          "    case MOE_ACT_COPIED:\n        *slope = 1;\n        return x;\n..."),
         (OPENBLAS, "    case MOE_ACT_RELU2:\n        return relu_squared(",
@@ -112,8 +114,7 @@ def add_value(kind):
 
 def add_family(tree):
     path = "src/hf/families.c"
-    row = re.search(r'    \{\n        \.model_type = "mixtral",.*?\n    \},\n', tree.read(path),
-                    re.S)
+    row = re.search(r'    \{\.model_type = "mixtral",.*?\},\n', tree.read(path), re.S)
     tree.edit(path, row[0], row[0] + row[0].replace('"mixtral"', '"copied"'))
 
 
