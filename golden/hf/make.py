@@ -8,6 +8,7 @@ included. OUT/NAME gets config.json, model.safetensors (that layer's tensors und
 save_pretrained gives them) and case.safetensors (golden/hf/README.md).
 """
 
+import importlib
 import pathlib
 import re
 import sys
@@ -39,10 +40,12 @@ SETTINGS = dict(
 )
 PER_FAMILY = {
     "ernie4_5_vl_moe_text": dict(moe_intermediate_size=[24, 20]),
-    "granitemoehybrid": dict(layer_types=["attention", "attention"]),
+    "granitemoehybrid": dict(layer_types=["attention", "attention"], mamba_n_heads=8,
+                             mamba_d_head=12),
     "deepseek_ocr2_text": dict(topk_method="greedy"),
     "unlimited_ocr_text": dict(topk_method="greedy"),
     "deepseek_v2": dict(topk_method="group_limited_greedy"),
+    "inkling2_loop_text": dict(unpadded_vocab_size=60),
     "deepseek_v4": dict(mlp_layer_types=["moe", "moe"]),
 }
 
@@ -75,13 +78,30 @@ def make_config(name):
             del wanted[dropped[0]]
 
 
+def own_class(config):
+    """The model class of a part of a multimodal model, which no Auto class knows."""
+    package = type(config).__module__.rsplit(".", 1)[0]
+    module = importlib.import_module(f"{package}.modeling_{package.rsplit('.', 1)[1]}")
+    for value in vars(module).values():
+        of_it = getattr(value, "config_class", None) is type(config)
+        if of_it and value.__name__.endswith("Model") and "PreTrained" not in value.__name__:
+            return value
+    for value in vars(module).values():
+        hint = getattr(value, "__annotations__", {}).get("config")
+        if hint in (type(config), type(config).__name__) and value.__name__.endswith("Model") \
+                and "PreTrained" not in value.__name__:
+            return value
+    raise ValueError(f"no model class for {type(config).__name__}")
+
+
 def make_model(config):
-    for maker in (AutoModelForCausalLM, AutoModel):
+    for maker in (AutoModelForCausalLM.from_config, AutoModel.from_config,
+                  lambda c: own_class(c)._from_config(c)):
         try:
-            return maker.from_config(config)
-        except ValueError:
-            continue
-    return transformers.models.auto.modeling_auto.AutoModel.from_config(config)
+            return maker(config)
+        except ValueError as e:
+            error = e
+    raise error
 
 
 def randomise(block, generator):
@@ -155,7 +175,8 @@ def make(name, out_dir):
     T = 70 + len(name)
     x, g, out, routed = run(block, T, config.hidden_size, generator)
     case = {"hidden_states": x.detach()[0].bfloat16(), "grad_output": g[0].bfloat16(),
-            "expected.output": out.detach().float(), "expected.grad.hidden_states": x.grad[0].float()}
+            "expected.output": out.detach().float(),
+            "expected.grad.hidden_states": x.grad[0].float()}
     for i, t in enumerate(routed):
         t = t.detach()
         case[f"expected.router_out{i}"] = t.float() if t.is_floating_point() else t.int()

@@ -221,6 +221,13 @@ static moe_status get_part(const moe_int_part_source *src, moe_int_part part, in
     const moe_tensor is = t;
     bool prefer_turned = should.ndim == 3 && (src->config->family->transposed >> part & 1u);
     reshape(&t, &should);
+    if (part == MOE_INT_PART_SELECT_BIAS && t.ndim == 2 && t.shape[1] == should.shape[0])
+        t = (moe_tensor){t.data, t.dtype, 1, {t.shape[1]}}; /* the text's, before the pictures' */
+    if (part == MOE_INT_PART_ROUTER && t.shape[0] == should.shape[1] && t.shape[0] != t.shape[1]) {
+        *turn = t.shape[1] == should.shape[0]; /* [d][E] */
+        *ret = t;
+        return *turn ? MOE_OK : fail_shape(src->path, name, &is, &should, log);
+    }
     *turn = should.ndim == 3 && moe_tensor_same_shape(&t, &other) &&
             (prefer_turned || !moe_tensor_same_shape(&t, &should));
     if (!*turn && !moe_tensor_same_shape(&t, &should))
@@ -257,9 +264,10 @@ moe_status moe_int_part_check(const moe_int_part_source *src, moe_int_part part,
 
 /* A whole stored tensor to `dst`, which points at the part's first element there. */
 static void copy_stored(const moe_tensor *stored, bool turn, char *dst) {
+    const int64_t *rows = stored->shape + (stored->ndim - 2);
     if (turn)
-        moe_int_transpose(dst, stored->data, moe_dtype_size(stored->dtype), stored->shape[0],
-                          stored->shape[1], stored->shape[2]);
+        moe_int_transpose(dst, stored->data, moe_dtype_size(stored->dtype),
+                          stored->ndim == 3 ? stored->shape[0] : 1, rows[0], rows[1]);
     else
         memcpy(dst, stored->data, (size_t)moe_tensor_bytes(stored));
 }
