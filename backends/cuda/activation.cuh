@@ -11,7 +11,7 @@ struct ActParams {
 };
 
 /* nvcc does not tell of a value that a switch on the device leaves out. */
-static_assert(MOE_ACT_COUNT == 8, "a new activation needs its case in act_phi");
+static_assert(MOE_ACT_COUNT == 12, "a new activation needs its case in act_phi");
 
 /* Five instructions: tiny powers are flushed to zero, on which __expf and __fdividef spend more
  * than on everything else. Relative error some 1e-6 at |x| = 20: far below the rounding of what is
@@ -46,7 +46,11 @@ __device__ __forceinline__ float act_phi(const ActParams &p, float x, float *slo
         return x > 0 ? x * x : (x <= 0 ? 0.f : x);
     case MOE_ACT_REGLU:
     case MOE_ACT_RELU:
-    case MOE_ACT_COUNT: /* none: `supports` refused it */
+    case MOE_ACT_SWIGLU_LIMIT:
+    case MOE_ACT_SWIGLU_LIMIT_AFTER:
+    case MOE_ACT_GEGLU_TANH:
+    case MOE_ACT_SWIGLU_SOFTCAP:
+    case MOE_ACT_COUNT: /* none of these: `supports` refused it */
         break;
     }
     *slope = x > 0 ? 1.f : (x <= 0 ? 0.f : x);

@@ -73,6 +73,8 @@ const char *why_not(const moe_layer_desc *desc, const moe_use *use) {
         return "d, n and n_shared must be multiples of 8";
     if (desc->E + desc->n_zero > 1024)
         return "more than 1024 experts";
+    if (desc->act > MOE_ACT_SILU)
+        return "the kernels' epilogues lack this activation";
     if (desc->K > 48)
         return "K > 48";
     const double most = (double)use->tokens * (double)(desc->E + desc->n_zero);

@@ -146,7 +146,11 @@ int router_on_device(const moe_router_desc *r) {
     case MOE_SELECT_TOPK:
     case MOE_SELECT_GROUP_TOPK:
         /* SparseMixer weighs its picks in the order of logits, which a selection bias upsets. */
-        return !(r->score == MOE_SCORE_SPARSEMIXER && r->select_bias);
+        return r->score <= MOE_SCORE_SPARSEMIXER &&
+               !(r->score == MOE_SCORE_SPARSEMIXER && r->select_bias);
+    case MOE_SELECT_GROUP_MAX: /* the host routes these */
+    case MOE_SELECT_GROUP_ZERO:
+        return 0;
     case MOE_SELECT_EXPERT_CHOICE: /* these look at other tokens */
     case MOE_SELECT_CAPACITY:
     case MOE_SELECT_TOKEN_ROUNDING:

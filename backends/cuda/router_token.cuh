@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-static_assert(MOE_SCORE_COUNT == 4, "a new score needs its branch in chooses_by_logits, "
+/* The host routes those after SparseMixer: router_on_device. */
+static_assert(MOE_SCORE_COUNT == 7, "a new score needs its branch in chooses_by_logits, "
                                     "selection_keys, weigh and score_gradient");
 
 namespace {

@@ -166,6 +166,8 @@ int64_t layer_most_pairs(const Layer *layer) {
         return std::min(T * n, T * K + n * layer->desc.router.tile);
     case MOE_SELECT_TOPK:
     case MOE_SELECT_GROUP_TOPK:
+    case MOE_SELECT_GROUP_MAX:
+    case MOE_SELECT_GROUP_ZERO:
     case MOE_SELECT_CAPACITY:
     case MOE_SELECT_COUNT: /* none: `supports` refused it */
         break;

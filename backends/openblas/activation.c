@@ -35,11 +35,48 @@ OB_INLINE value relu_squared(float x) {
     return (value){v.act * v.act, 2 * v.act};
 }
 
-OB_INLINE value nonlinearity(int kind, float x, float alpha) {
+OB_INLINE float tanh_of(float x) {
+    return 2 * ob_sigmoid_of(2 * x).value - 1;
+}
+
+OB_INLINE value gelu_tanh(float x) {
+    const float c = 0.79788456080286535588f, k = 0.044715f;
+    ob_sigmoid_pair s = ob_sigmoid_of(2 * c * (x + k * x * x * x));
+    return (value){x * s.value, s.value * (1 + 2 * x * s.complement * c * (1 + 3 * k * x * x))};
+}
+
+/* c tanh(x / c) and its slope 1 - tanh^2. Near 0 tanh as a difference of sigmoids would cancel. */
+OB_INLINE value softcap(float x, float c) {
+    float y = x / c, t = y < 0.1f && y > -0.1f
+                             ? y * (1 - y * y * (1.f / 3 - y * y * (2.f / 15 - y * y * 17 / 315)))
+                             : tanh_of(y);
+    ob_sigmoid_pair s = ob_sigmoid_of(2 * y);
+    return (value){c * t, 4 * s.value * s.complement};
+}
+
+OB_INLINE value capped_silu(float x, float c) {
+    value cap = softcap(x, c);
+    ob_sigmoid_pair s = ob_sigmoid_of(x);
+    return (value){cap.act * s.value, s.value * (cap.slope + cap.act * s.complement)};
+}
+
+OB_INLINE value limited_silu(float x, float limit) {
+    value v = silu_like(x, 1);
+    return (value){v.act > limit ? limit : v.act, v.act > limit ? 0 : v.slope};
+}
+
+OB_INLINE value nonlinearity(int kind, float x, float alpha, float limit) {
     switch ((moe_act)kind) {
     case MOE_ACT_SWIGLU:
     case MOE_ACT_SILU:
+    case MOE_ACT_SWIGLU_LIMIT:
         return silu_like(x, 1);
+    case MOE_ACT_SWIGLU_LIMIT_AFTER:
+        return limited_silu(x, limit);
+    case MOE_ACT_SWIGLU_SOFTCAP:
+        return capped_silu(x, alpha);
+    case MOE_ACT_GEGLU_TANH:
+        return gelu_tanh(x);
     case MOE_ACT_SWIGLU_CLAMP:
         return silu_like(x, alpha);
     case MOE_ACT_GEGLU:
@@ -56,19 +93,27 @@ OB_INLINE value nonlinearity(int kind, float x, float alpha) {
     abort();
 }
 
-/* Gate and up after gpt-oss's clamp; act = phi(gate) * factor. The gradient does not pass a value
- * outside the limits; one on a limit is inside. */
+/* Gate and up after clamps and caps; act = phi(gate) * factor. The gradient does not pass a value
+ * outside the limits; one on a limit is inside. up_pass is a soft cap's slope too. */
 typedef struct glu {
     float gate, factor, gate_pass, up_pass;
 } glu;
 
 OB_INLINE glu glu_of(int kind, float gate, float up, float limit) {
     glu v = {gate, up, 1, 1};
-    if (kind == MOE_ACT_SWIGLU_CLAMP) {
+    const bool clamped = kind == MOE_ACT_SWIGLU_CLAMP, limited = kind == MOE_ACT_SWIGLU_LIMIT;
+    if (clamped || limited) {
         v.gate = gate > limit ? limit : gate;
         v.gate_pass = gate > limit ? 0 : 1;
-        v.factor = 1 + (up > limit ? limit : up < -limit ? -limit : up);
+    }
+    if (clamped || limited || kind == MOE_ACT_SWIGLU_LIMIT_AFTER) {
+        v.factor = (clamped ? 1 : 0) + (up > limit ? limit : up < -limit ? -limit : up);
         v.up_pass = up > limit || up < -limit ? 0 : 1;
+    }
+    if (kind == MOE_ACT_SWIGLU_SOFTCAP) {
+        value cap = softcap(up, limit);
+        v.factor = cap.act;
+        v.up_pass = cap.slope;
     }
     return v;
 }
@@ -79,9 +124,9 @@ OB_INLINE void forward_loop(int kind, bool gated, int64_t stride, int64_t up, co
     for (int64_t j = 0, n = act->n; j < n; j++) {
         if (gated) {
             glu v = glu_of(kind, h[j * stride], h[j * stride + up], limit);
-            a[j] = nonlinearity(kind, v.gate, alpha).act * v.factor;
+            a[j] = nonlinearity(kind, v.gate, alpha, limit).act * v.factor;
         } else {
-            a[j] = nonlinearity(kind, h[j], alpha).act;
+            a[j] = nonlinearity(kind, h[j], alpha, limit).act;
         }
     }
 }
@@ -96,12 +141,12 @@ OB_INLINE double backward_loop(int kind, bool gated, int64_t stride, int64_t up,
         float a, da = w * d_act[j];
         if (gated) {
             glu v = glu_of(kind, h[j * stride], h[j * stride + up], limit);
-            value f = nonlinearity(kind, v.gate, alpha);
+            value f = nonlinearity(kind, v.gate, alpha, limit);
             a = f.act * v.factor;
             dh[j * stride] = v.gate_pass != 0 ? da * v.factor * f.slope : 0;
-            dh[j * stride + up] = v.up_pass != 0 ? da * f.act : 0;
+            dh[j * stride + up] = v.up_pass != 0 ? v.up_pass * da * f.act : 0;
         } else {
-            value f = nonlinearity(kind, h[j], alpha);
+            value f = nonlinearity(kind, h[j], alpha, limit);
             a = f.act;
             dh[j] = da * f.slope;
         }
@@ -151,6 +196,18 @@ OB_CLONES void ob_act_forward(const ob_act *act, const float *h, float *a) {
     case MOE_ACT_SILU:
         forward_loop(MOE_ACT_SILU, false, 1, 0, act, h, a);
         return;
+    case MOE_ACT_SWIGLU_LIMIT:
+        forward_layout(MOE_ACT_SWIGLU_LIMIT, act, h, a);
+        return;
+    case MOE_ACT_SWIGLU_LIMIT_AFTER:
+        forward_layout(MOE_ACT_SWIGLU_LIMIT_AFTER, act, h, a);
+        return;
+    case MOE_ACT_GEGLU_TANH:
+        forward_layout(MOE_ACT_GEGLU_TANH, act, h, a);
+        return;
+    case MOE_ACT_SWIGLU_SOFTCAP:
+        forward_layout(MOE_ACT_SWIGLU_SOFTCAP, act, h, a);
+        return;
     case MOE_ACT_COUNT:
         break;
     }
@@ -176,6 +233,14 @@ OB_CLONES double ob_act_backward(const ob_act *act, const float *h, const float 
         return backward_loop(MOE_ACT_GELU, false, 1, 0, act, h, d_act, w, scaled, dh);
     case MOE_ACT_SILU:
         return backward_loop(MOE_ACT_SILU, false, 1, 0, act, h, d_act, w, scaled, dh);
+    case MOE_ACT_SWIGLU_LIMIT:
+        return backward_layout(MOE_ACT_SWIGLU_LIMIT, act, h, d_act, w, scaled, dh);
+    case MOE_ACT_SWIGLU_LIMIT_AFTER:
+        return backward_layout(MOE_ACT_SWIGLU_LIMIT_AFTER, act, h, d_act, w, scaled, dh);
+    case MOE_ACT_GEGLU_TANH:
+        return backward_layout(MOE_ACT_GEGLU_TANH, act, h, d_act, w, scaled, dh);
+    case MOE_ACT_SWIGLU_SOFTCAP:
+        return backward_layout(MOE_ACT_SWIGLU_SOFTCAP, act, h, d_act, w, scaled, dh);
     case MOE_ACT_COUNT:
         break;
     }

@@ -88,6 +88,7 @@ static void make_shared(ob_layer *layer) {
     *e = (ob_experts){.E = 1, .n = layer->desc.n_shared, .rows = layer->T};
     make_experts(layer, MOE_T_W1_SHARED, MOE_T_W2_SHARED, e);
     e->act.layout = MOE_GLU_CONCAT;
+    e->act.limit = (float)moe_shared_desc(&layer->desc).act_limit;
     layer->shared_offsets[1] = layer->T;
     e->offsets = layer->shared_offsets;
     e->H = layer->buffer[OB_BUF_H_SHARED].data;

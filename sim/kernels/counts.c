@@ -84,6 +84,8 @@ static moe_status apply_selection(const moe_case *c, int64_t bins, const moe_log
     switch ((moe_select)r->select) {
     case MOE_SELECT_TOPK:
     case MOE_SELECT_GROUP_TOPK:
+    case MOE_SELECT_GROUP_MAX:
+    case MOE_SELECT_GROUP_ZERO:
     case MOE_SELECT_COUNT: /* none: moe_layer_desc_check */
         break;
     case MOE_SELECT_EXPERT_CHOICE:

@@ -1,6 +1,7 @@
 /* case.safetensors: inputs, and results that the family's own code computed. */
 #include "hf/hf.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,10 +93,9 @@ static moe_status take_gradient(const moe_int_part_source *src, moe_int_part par
 
 /* True when the file has any part of the parameter's gradient; then all parts must be there. */
 static bool has_gradient(const moe_int_part_source *src, moe_tensor_id param) {
-    char name[MOE_INT_NAME_BYTES];
     for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
         if (moe_int_part_param(part) == param && moe_int_part_used(src, part) &&
-            has(src->file, moe_int_part_name(src, part, 0, name)))
+            moe_int_part_present(src, part))
             return true;
     }
     return false;
@@ -139,6 +139,8 @@ static moe_tensor *classify(const moe_tensor *t, const moe_int_hf_config *config
                             router_out *out) {
     int64_t experts = config->layer.E + config->layer.n_zero, K = config->layer.K;
     bool real = moe_dtype_roundoff(t->dtype) > 0;
+    if (!real && config->family->reports == MOE_INT_REPORTS_ONE_HOT)
+        return is_shape(t, tokens, experts) ? &out->index : NULL;
     if (!real)
         return is_shape(t, tokens, K) ? &out->index : NULL;
     if (is_shape(t, tokens, experts))
@@ -194,10 +196,13 @@ static void collect_pairs(const router_out *out, double factor, chosen *pairs) {
     int64_t cols = t->shape[1];
     for (int64_t i = 0; i < t->shape[0] * cols; i++) {
         double value = moe_load(t->data, t->dtype, (size_t)i);
-        if (out->index.data)
+        if (out->index.data && cols == out->weight.shape[1])
             choose(pairs, i / cols, value,
                    factor * moe_load(out->weight.data, out->weight.dtype, (size_t)i));
-        else if (value != 0)
+        else if (out->index.data && value != 0) /* one of the token's experts */
+            choose(pairs, i / cols, (double)(i % cols),
+                   factor * moe_load(out->weight.data, out->weight.dtype, (size_t)(i / cols)));
+        else if (!out->index.data && value != 0)
             choose(pairs, i / cols, (double)(i % cols), factor * value);
     }
 }
@@ -221,12 +226,26 @@ static moe_status take_plan(const router_out *out, double factor, const moe_log 
     return status;
 }
 
+/* A router that caps its logits hands out c tanh(z / c). */
+static moe_status take_logits(const moe_int_hf_case *c, const moe_tensor *view, const moe_log *log,
+                              moe_problem *p) {
+    const moe_router_desc *r = &p->layer.router;
+    moe_tensor *dst = &p->expected.t[MOE_T_LOGITS];
+    if (r->score != MOE_SCORE_SIGMOID_CAP)
+        return copy_view(c, view, MOE_T_LOGITS, log, p);
+    moe_status status = moe_tensor_cast(view, MOE_F64, dst);
+    double *z = dst->data;
+    for (int64_t i = 0; !status && i < moe_tensor_count(view); i++)
+        z[i] = r->jitter * atanh(z[i] / r->jitter);
+    return status ? moe_fail(log, status, "%s: cannot allocate router_logits", c->path) : MOE_OK;
+}
+
 static moe_status take_routing(const moe_int_hf_case *c, const moe_int_hf_config *config,
                                const moe_log *log, moe_problem *p) {
     router_out out = {0};
     moe_status status = find_router_out(c, config, p->T, log, &out);
     if (!status && out.logits.data)
-        status = copy_view(c, &out.logits, MOE_T_LOGITS, log, p);
+        status = take_logits(c, &out.logits, log, p);
     if (!status && (out.index.data != NULL) != (out.weight.data != NULL))
         status = moe_fail(log, MOE_E_FORMAT, "%s has the router's indices or its weights, not both",
                           c->path);

@@ -1,9 +1,13 @@
 /* config.json to a layer description, through the family's row. */
+#include "core/file.h"
 #include "core/jsonx.h"
 #include "hf/hf.h"
 #include "hf/keys.h"
+#include "hf/moe_layers.h"
+#include "layer/traits.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Settings that have the same few spellings everywhere. */
@@ -65,10 +69,6 @@ static moe_status read_renorm(const moe_int_hf_keys *k, const moe_int_family *f,
     return status;
 }
 
-static bool has_groups(int32_t select) {
-    return select == MOE_SELECT_GROUP_TOPK;
-}
-
 /* Without groups in the file, or with a method that has none, all experts are one group. */
 static moe_status read_select(const moe_int_hf_keys *k, const moe_int_family *f,
                               moe_router_desc *ret) {
@@ -76,7 +76,7 @@ static moe_status read_select(const moe_int_hf_keys *k, const moe_int_family *f,
     const char *method = "";
     ret->select = f->select;
     moe_status status = moe_int_hf_word(k, "topk_method", &method);
-    if (status || !has_groups(f->select))
+    if (status || !moe_int_has_groups(f->select))
         return status;
     if (f->plain_select && strcmp(method, f->plain_select) == 0) {
         ret->select = MOE_SELECT_TOPK;
@@ -123,6 +123,10 @@ static moe_status read_router(const moe_int_hf_keys *k, const moe_int_family *f,
         status = moe_int_hf_real(k, SCALE_KEY, MOE_INT_JSON_OPTIONAL, &ret->scale);
     if (!status && f->jitter_key)
         status = moe_int_hf_real(k, f->jitter_key, MOE_INT_JSON_REQUIRED, &ret->jitter);
+    if (ret->score == MOE_SCORE_SIGMOID_CAP && ret->jitter <= 0) /* no cap */
+        ret->score = MOE_SCORE_SIGMOID;
+    if (!status && f->capacity_key)
+        status = moe_int_hf_size(k, f->capacity_key, MOE_INT_JSON_REQUIRED, &ret->capacity);
     return status;
 }
 
@@ -145,6 +149,33 @@ static moe_status read_factors(const moe_int_hf_keys *k, const moe_int_family *f
     return status;
 }
 
+#define NO_LIMIT 1e30 /* no value reaches it, and float32 holds it */
+
+/* A limit that is absent, null or 0 does not limit. */
+static moe_status read_limit(const moe_int_hf_keys *k, const char *key, double *ret) {
+    double limit = 0;
+    moe_status status = moe_int_hf_real(k, key, MOE_INT_JSON_OPTIONAL, &limit);
+    *ret = limit != 0 ? limit : NO_LIMIT;
+    return status;
+}
+
+static moe_status read_limits(const moe_int_hf_keys *k, const moe_int_family *f,
+                              moe_layer_desc *ret) {
+    const bool limits = ret->act == MOE_ACT_SWIGLU_LIMIT || ret->act == MOE_ACT_SWIGLU_LIMIT_AFTER;
+    moe_status status = MOE_OK;
+    if (f->alpha_key)
+        status = moe_int_hf_real(k, f->alpha_key, MOE_INT_JSON_OPTIONAL, &ret->act_alpha);
+    if (!status && f->limit_key && !limits)
+        status = moe_int_hf_real(k, f->limit_key, MOE_INT_JSON_OPTIONAL, &ret->act_limit);
+    if (status || !limits)
+        return status;
+    status = read_limit(k, f->limit_key, &ret->act_limit);
+    if (!status)
+        status = read_limit(k, f->shared_limit_key ? f->shared_limit_key : f->limit_key,
+                            &ret->act_alpha);
+    return status;
+}
+
 static moe_status read_act(const moe_int_hf_keys *k, const moe_int_family *f, moe_layer_desc *ret) {
     static const struct {
         const char *name;
@@ -152,6 +183,7 @@ static moe_status read_act(const moe_int_hf_keys *k, const moe_int_family *f, mo
     } acts[] = {{"silu", {MOE_ACT_SWIGLU, MOE_ACT_SILU}},
                 {"swish", {MOE_ACT_SWIGLU, MOE_ACT_SILU}},
                 {"gelu", {MOE_ACT_GEGLU, MOE_ACT_GELU}},
+                {"gelu_pytorch_tanh", {MOE_ACT_GEGLU_TANH, MOE_ACT_COUNT}},
                 {"relu", {MOE_ACT_REGLU, MOE_ACT_RELU}},
                 {"relu2", {MOE_ACT_COUNT, MOE_ACT_RELU2}}};
     const char *name = "silu";
@@ -164,14 +196,10 @@ static moe_status read_act(const moe_int_hf_keys *k, const moe_int_family *f, mo
         int32_t act = acts[i].act[f->ungated];
         if (strcmp(name, acts[i].name) != 0 || act == MOE_ACT_COUNT)
             continue;
-        if (f->clamped && act != MOE_ACT_SWIGLU)
+        if (f->silu && act != MOE_ACT_SWIGLU)
             break;
-        ret->act = f->clamped ? MOE_ACT_SWIGLU_CLAMP : act;
-        if (f->clamped)
-            status = moe_int_hf_real(k, "swiglu_alpha", MOE_INT_JSON_OPTIONAL, &ret->act_alpha);
-        if (!status && f->limit_key)
-            status = moe_int_hf_real(k, f->limit_key, MOE_INT_JSON_OPTIONAL, &ret->act_limit);
-        return status;
+        ret->act = f->silu ? f->silu : act;
+        return read_limits(k, f, ret);
     }
     return moe_fail(k->at->log, MOE_E_UNSUPPORTED,
                     "%s: \"hidden_act\" \"%s\" is not supported here", k->at->where, name);
@@ -192,7 +220,7 @@ static moe_status check_expected(const moe_int_json *at, const moe_int_family *f
     return MOE_OK;
 }
 
-/* Absent means float32, as Transformers has it. */
+/* Checkpoints that do not say are bf16. */
 static moe_status read_dtype(const moe_int_json *at, int32_t *ret) {
     static const struct {
         const char *name;
@@ -200,7 +228,7 @@ static moe_status read_dtype(const moe_int_json *at, int32_t *ret) {
     } dtypes[] = {
         {"bfloat16", MOE_BF16}, {"float16", MOE_F16}, {"float32", MOE_F32}, {"float64", MOE_F64}};
     const moe_int_hf_keys k = {at, -1};
-    const char *name = "float32";
+    const char *name = "bfloat16";
     moe_status status = moe_int_hf_word(&k, DTYPE_KEY, &name);
     if (status)
         return status;
@@ -297,6 +325,14 @@ static moe_status read_layer(const moe_int_hf_keys *k, const moe_int_family *f,
     return status ? status : read_act(k, f, &ret->layer);
 }
 
+/* What this layer of the family has beside what layer.h can say, or NULL. */
+static const char *outside_of(const moe_int_hf_keys *k, const moe_int_family *f) {
+    const char *type = "";
+    if (k->layer >= 0 && !moe_int_hf_word(k, "mlp_layer_types", &type) && strstr(type, "hash"))
+        return "a choice of experts by token ids";
+    return f->outside && (!f->outside_key || moe_int_hf_has(k, f->outside_key)) ? f->outside : NULL;
+}
+
 static moe_status read_config(const json_t *object, const char *name, int64_t layer,
                               const moe_log *log, moe_int_hf_config *ret) {
     moe_int_json root = moe_int_json_root(object, name, log), at;
@@ -314,28 +350,93 @@ static moe_status read_config(const json_t *object, const char *name, int64_t la
         status = check_layer(&config.layer, name, log);
     if (status)
         return status;
+    config.outside = outside_of(&k, config.family);
+    const moe_int_hf_keys whole = {&root, -1};
+    config.dtype_said = moe_int_hf_has(&k, DTYPE_KEY) || moe_int_hf_has(&whole, DTYPE_KEY);
+    config.quantised = moe_int_json_has(&root, "quantization_config") ||
+                       moe_int_json_has(&at, "quantization_config");
+    moe_log silent = {0};
+    at.log = &silent;
+    moe_int_hf_count_layers(&k, &config.moe_layers, &config.all_layers);
     *ret = config;
     return MOE_OK;
+}
+
+/* Python writes numbers that JSON does not have: Infinity and NaN become 1e308 and null. The copy
+ * has room for that, the caller frees it. */
+static char *without_infinities(const char *text, size_t size, size_t *ret_size) {
+    char *copy = malloc(2 * size + 1), *to = copy;
+    bool quoted = false;
+    for (size_t i = 0; copy && i < size; i++) {
+        if (!quoted && size - i >= 8 && memcmp(text + i, "Infinity", 8) == 0) {
+            memcpy(to, "1e308", 5);
+            to += 5;
+            i += 7;
+        } else if (!quoted && size - i >= 3 && memcmp(text + i, "NaN", 3) == 0) {
+            memcpy(to, "null", 4);
+            to += 4;
+            i += 2;
+        } else {
+            quoted ^= text[i] == '"';
+            *to++ = text[i];
+            if (quoted && text[i] == '\\' && i + 1 < size)
+                *to++ = text[++i];
+        }
+    }
+    *ret_size = (size_t)(to - copy);
+    return copy;
 }
 
 moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name, int64_t layer,
                                    const moe_log *log, moe_int_hf_config *ret) {
     json_t *object = NULL;
-    moe_status status = moe_int_json_parse(text, size, name, log, &object);
+    size_t copied;
+    char *copy = without_infinities(text, size, &copied);
+    if (!copy)
+        return moe_fail(log, MOE_E_NOMEM, "%s: out of memory", name);
+    moe_status status = moe_int_json_parse(copy, copied, name, log, &object);
+    free(copy);
     if (!status)
         status = read_config(object, name, layer, log, ret);
     json_decref(object);
     return status;
 }
 
+#define FILE_LIMIT 100000000 /* bytes */
+
 moe_status moe_int_hf_config_load(const char *path, int64_t layer, const moe_log *log,
                                   moe_int_hf_config *ret) {
-    json_t *object = NULL;
-    moe_status status = moe_int_json_load(path, log, &object);
+    char *text = NULL;
+    size_t size = 0;
+    moe_status status = moe_int_file_read(path, FILE_LIMIT, log, &text, &size);
     if (!status)
-        status = read_config(object, path, layer, log, ret);
-    json_decref(object);
+        status = moe_int_hf_config_parse(text, size, path, layer, log, ret);
+    free(text);
     return status;
+}
+
+/* What a reader of shapes should know beside them. */
+static void say_notes(const moe_int_hf_config *c, const char *path, const moe_log *log) {
+    if (!c->dtype_said)
+        moe_log_send(log, MOE_LOG_WARN, "%s: no dtype, taken as bf16", path);
+    if (c->quantised)
+        moe_log_send(log, MOE_LOG_WARN, "%s: its weights are quantised; taken as %s", path,
+                     moe_dtype_name((moe_dtype)c->dtype));
+    if (c->outside)
+        moe_log_send(log, MOE_LOG_WARN, "%s: the layer is taken without %s", path, c->outside);
+}
+
+moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
+                                  int64_t *ret_all) {
+    moe_int_hf_config config;
+    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
+    if (status)
+        return status;
+    if (!config.all_layers)
+        return moe_fail(log, MOE_E_FORMAT, "%s does not say how many layers the model has", path);
+    *ret_moe = config.moe_layers;
+    *ret_all = config.all_layers;
+    return MOE_OK;
 }
 
 moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
@@ -344,6 +445,7 @@ moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;
+    say_notes(&config, path, log);
     *ret = config.layer;
     *ret_dtype = config.dtype;
     return MOE_OK;

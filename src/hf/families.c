@@ -35,7 +35,7 @@ static const char *const common[P(COUNT)] = {
     [P(GATE_UP_BIAS)] = "experts.gate_up_proj_bias",
     [P(DOWN_BIAS)] = "experts.down_proj_bias",
     [P(SHARED_GATE_UP)] = SHARED("gate_up_proj"),
-    [P(SHARED_GATE)] = SHARED("gate_proj") "|" SHARED("w1"),
+    [P(SHARED_GATE)] = SHARED("gate_proj") "|" SHARED("linear_gate") "|" SHARED("w1"),
     [P(SHARED_UP)] = SHARED("up_proj") "|" SHARED("w3"),
     [P(SHARED_DOWN)] = SHARED("down_proj") "|" SHARED("w2"),
     [P(SHARED_SIGMOID)] = "shared_expert_gate.weight",
@@ -56,6 +56,15 @@ static const char *const common[P(COUNT)] = {
 #define SHARED_COUNT .shared_count_key = "n_shared_experts|num_shared_experts"
 #define SHARED_WIDTH .shared_width_key = "shared_expert_intermediate_size"
 #define INTERMEDIATE .width_key = "intermediate_size"
+
+#define LIMIT .silu = MOE_ACT_SWIGLU_LIMIT, .limit_key = "swiglu_limit"
+#define INKLING2                                                                                   \
+    SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20, .scaled = true, .silu = MOE_ACT_SWIGLU_SOFTCAP,     \
+                          .alpha_key = "mlp_gate_softcap", .limit_key = "mlp_up_softcap",          \
+                          .names = {                                                               \
+                              [P(GATE_UP)] = "~experts.w13_weight|experts.gate_up_proj",           \
+                              [P(DOWN)] = "experts.w2_weight|experts.down_proj",                   \
+    }
 
 /* A Granite decoder layer: the routed block and one fused shared part beside it. */
 #define GRANITE_SHARED                                                                             \
@@ -83,7 +92,7 @@ static const moe_int_family families[] = {
     {.model_type = "minimax_m2", INTERMEDIATE, SIGMOID_BIAS(ALWAYS),
      .expect = {{"scoring_func", "sigmoid"}}},
     {.model_type = "gpt_oss", INTERMEDIATE, .limit_key = "swiglu_limit",
-     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .clamped = true,
+     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha",
      .glu_layout = MOE_GLU_INTERLEAVED, .transposed = TRANSPOSED},
     {.model_type = "granitemoe", INTERMEDIATE, .score = MOE_SCORE_SOFTMAX_TOPK},
     {.model_type = "llama4_text", INTERMEDIATE, .shared_width_key = "intermediate_size",
@@ -114,7 +123,8 @@ static const moe_int_family families[] = {
     {.model_type = "kimi_linear", SHARED_COUNT, DEEPSEEK_V3},
     {.model_type = "beam", DEEPSEEK_V3, .reports = MOE_INT_REPORTS_UNSCALED},
     {.model_type = "nemotron_h", .shared_width_key = "moe_shared_expert_intermediate_size",
-     DEEPSEEK_V3, .ungated = true, .module = "mixer"},
+     DEEPSEEK_V3, .ungated = true, .module = "mixer", .outside_key = "moe_latent_size",
+     .outside = "projections around its experts"},
     {.model_type = "mistral4", SHARED_COUNT, .score = MOE_SCORE_SOFTMAX,
      .select = MOE_SELECT_GROUP_TOPK, .scaled = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
      .renorm_eps = 1e-20},
@@ -137,7 +147,34 @@ static const moe_int_family families[] = {
      .average_key = "shared_expert_combination_strategy"},
     {.model_type = "minimax_m3_vl_text|minimax_m3", INTERMEDIATE,
      .shared_width_key = "shared_intermediate_size", SIGMOID_BIAS(ALWAYS), .scaled = true,
-     .clamped = true, .limit_key = "swiglu_limit", .reports = MOE_INT_REPORTS_UNSCALED},
+     .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha", .limit_key = "swiglu_limit", .reports = MOE_INT_REPORTS_UNSCALED},
+
+    {.model_type = "kolibri1", SHARED_WIDTH, .score = MOE_SCORE_SIGMOID_LOGIT,
+     .select_bias = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
+     .names = {[P(SELECT_BIAS)] = "^moe.router.expert_bias|gate.e_score_correction_bias"}},
+    {.model_type = "laguna", SHARED_WIDTH, .score = MOE_SCORE_SIGMOID_CAP, .select_bias = true,
+     .jitter_key = "moe_router_logit_softcapping", .renorm = MOE_INT_RENORM_ALWAYS,
+     .scaled = true, .reports = MOE_INT_REPORTS_UNSCALED},
+
+    /* clamped and capped SwiGLU */
+    {.model_type = "glm5_next_text", SHARED_COUNT, DEEPSEEK_V3, LIMIT},
+    {.model_type = "hy_v4", SHARED_COUNT, DEEPSEEK_V3, LIMIT, .shared_limit_key = ""},
+    {.model_type = "hy_v4_vl_text", SHARED_COUNT, DEEPSEEK_V3, LIMIT, .shared_limit_key = ""},
+    {.model_type = "deepseek_v4", SHARED_COUNT, .score = MOE_SCORE_SQRT_SOFTPLUS,
+     .select_bias = true, .renorm = MOE_INT_RENORM_ALWAYS, .renorm_eps = 1e-20, .scaled = true,
+     LIMIT, .expect = {{"scoring_func", "sqrtsoftplus"}}},
+    {.model_type = "step3p5|step3p7", .shared_width_key = "share_expert_dim", SIGMOID_BIAS(ALWAYS),
+     .scaled = true, .silu = MOE_ACT_SWIGLU_LIMIT_AFTER, .limit_key = "swiglu_limits",
+     .shared_limit_key = "swiglu_limits_shared", .reports = MOE_INT_REPORTS_UNSCALED},
+    {.model_type = "inkling2_text", INKLING2},
+    {.model_type = "inkling2_loop_text", INKLING2},
+
+    /* groups ranked by their best expert, and masked by 0 */
+    {.model_type = "deepseek_v2", SHARED_COUNT, .score = MOE_SCORE_SOFTMAX,
+     .select = MOE_SELECT_GROUP_MAX, .plain_select = "greedy", .scaled = true},
+    {.model_type = "axk2", SHARED_COUNT, .score = MOE_SCORE_SIGMOID,
+     .select = MOE_SELECT_GROUP_ZERO, .scaled = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
+     .renorm_eps = 1e-20, .select_bias = true},
 
     /* softmax */
     {.model_type = "flex_olmo", INTERMEDIATE, SOFTMAX(CONFIG)},
@@ -158,7 +195,11 @@ static const moe_int_family families[] = {
     {.model_type = "ernie4_5_moe", .shared_count_key = "moe_num_shared_experts", SOFTMAX(ALWAYS),
      .select_bias = true},
     {.model_type = "ernie4_5_vl_moe_text", .shared_count_key = "moe_num_shared_experts",
-     SOFTMAX(ALWAYS), .select_bias = true},
+     SOFTMAX(ALWAYS), .select_bias = true,
+     .names = {[P(ROUTER)] = "gate.weight|text_moe.gate.weight",
+               [P(SELECT_BIAS)] = "moe_statics.e_score_correction_bias",
+               [P(GATE_UP)] = "text_moe.experts.gate_up_proj",
+               [P(DOWN)] = "experts.%d.down_proj.weight|text_moe.experts.down_proj"}},
     {.model_type = "dbrx", .width_key = "ffn_config.ffn_hidden_size", SOFTMAX(ALWAYS),
      .transposed = 1u << P(DOWN),
      .names = {[P(GATE)] = "experts.mlp.w1", [P(UP)] = "experts.mlp.v1",
@@ -171,9 +212,29 @@ static const moe_int_family families[] = {
     {.model_type = "aria_text", INTERMEDIATE, .shared_count_key = "moe_num_shared_experts",
      .score = MOE_SCORE_SOFTMAX_TOPK, .transposed = TRANSPOSED},
     {.model_type = "openai_privacy_filter", INTERMEDIATE, .limit_key = "swiglu_limit",
-     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .clamped = true,
+     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha",
      .glu_layout = MOE_GLU_CONCAT, .transposed = TRANSPOSED,
      .reports = MOE_INT_REPORTS_SHARE_OF_K},
+
+    /* blocks with parts around the layer: read for their shapes alone */
+    {.model_type = "axk1", SHARED_COUNT, DEEPSEEK_V3, .outside = "the norm of its output"},
+    {.model_type = "gemma4_text", SOFTMAX(ALWAYS),
+     .outside = "the router's norm and its scale of each expert"},
+    {.model_type = "diffusion_gemma_text", SOFTMAX(ALWAYS),
+     .outside = "the router's norm and its scale of each expert"},
+    {.model_type = "jetmoe", INTERMEDIATE, .score = MOE_SCORE_SOFTMAX_TOPK,
+     .outside = "the bias of its output"},
+    {.model_type = "muse_spark_text", SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-15, .scaled = true,
+     .outside = "projections and norms around its experts"},
+    {.model_type = "zaya", SOFTMAX(NEVER), .select_bias = true,
+     .outside = "the router's own network and its expert to skip"},
+
+    /* T5 */
+    {.model_type = "switch_transformers", .width_key = "d_ff", SOFTMAX(NEVER), .fixed_K = 1,
+     .select = MOE_SELECT_CAPACITY, .capacity_key = "expert_capacity", .ungated = true,
+     .reports = MOE_INT_REPORTS_ONE_HOT,
+     .names = {[P(UP)] = "experts.expert_%d.wi.weight",
+               [P(DOWN)] = "experts.expert_%d.wo.weight"}},
 };
 /* clang-format on */
 

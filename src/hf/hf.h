@@ -38,7 +38,8 @@ typedef enum moe_int_reports {
     MOE_INT_REPORTS_WEIGHTS,    /* those that the experts' outputs count with */
     MOE_INT_REPORTS_UNSCALED,   /* those before the block multiplies by the scale */
     MOE_INT_REPORTS_SHARE_OF_K, /* softmax over K, the block multiplies by K */
-    MOE_INT_REPORTS_DENSE       /* [T][E] weights, 0 where not chosen */
+    MOE_INT_REPORTS_DENSE,      /* [T][E] weights, 0 where not chosen */
+    MOE_INT_REPORTS_ONE_HOT     /* integers [T][E], 1 where chosen, and one weight a token */
 } moe_int_reports;
 
 /* One family. Keys are lists of spellings (hf/keys.h). What NULL stands for is what most families
@@ -51,11 +52,17 @@ typedef struct moe_int_family {
     const char *shared_count_key; /* ... n_shared in units of n */
     const char *zero_key;         /* n_zero */
     const char *jitter_key;
-    const char *limit_key;       /* act_limit */
+    const char *limit_key;        /* act_limit; absent, null or 0: none */
+    const char *alpha_key;        /* act_alpha */
+    const char *shared_limit_key; /* the shared expert's own limit; "": it has none */
+    const char *capacity_key;
     const char *plain_select;    /* this "topk_method" chooses without groups */
     const char *average_key;     /* "average" there: half the routed and half the shared output */
     const char *select_bias_key; /* false there: no selection bias */
     const char *score_key;       /* where it names other_score, that one is used */
+    const char *outside;         /* what of the block no layer of layer.h has: such a family's
+                                    shapes are read, its checkpoints are not */
+    const char *outside_key;     /* only where this setting is there; NULL: always */
     const char *expect[2][2];    /* key and the only value that is understood, where present */
 
     /* the layer */
@@ -70,7 +77,7 @@ typedef struct moe_int_family {
     bool scaled; /* the scale key counts; absent or null: 1 */
     bool router_bias, select_bias, expert_bias, shared_gate;
     bool ungated; /* experts without a gate */
-    bool clamped; /* MOE_ACT_SWIGLU_CLAMP whatever hidden_act says */
+    int32_t silu; /* the moe_act that "silu" stands for here, if not MOE_ACT_SWIGLU */
     int32_t glu_layout;
 
     /* tensors */
@@ -79,7 +86,8 @@ typedef struct moe_int_family {
     moe_int_reports reports; /* of the router module */
     const char *module;      /* spellings of the MoE block below "layers.N." */
     /* Spellings below the module, on disk and in the running model; %d stands for the expert; "^"
-     * begins a name below "layers.N.". */
+     * begins a name below "layers.N.", "~" one
+     * whose rows are gate, up, gate, up ... on disk. */
     const char *names[MOE_INT_PART_COUNT];
 } moe_int_family;
 
@@ -94,7 +102,11 @@ const char *moe_int_family_module(const moe_int_family *family);
 typedef struct moe_int_hf_config {
     const moe_int_family *family;
     moe_layer_desc layer;
-    int32_t dtype;        /* moe_dtype */
+    int32_t dtype; /* moe_dtype; bf16 where the file does not say */
+    bool dtype_said;
+    const char *outside;            /* as the family's, of this layer */
+    bool quantised;                 /* the file has a quantization_config */
+    int64_t moe_layers, all_layers; /* of the model; 0: the file does not say */
     double weight_factor; /* of the layer's weights over those that the router module hands out */
     double shared_factor; /* W2_shared is this times the stored one: a power of two */
 } moe_int_hf_config;
@@ -122,6 +134,9 @@ moe_tensor_id moe_int_part_param(moe_int_part part);
 /* True when this layer has the part's parameter and the file cuts it so: a fused tensor where there
  * is one, the pieces elsewhere. */
 bool moe_int_part_used(const moe_int_part_source *src, moe_int_part part);
+
+/* Is any of the part's tensors there? */
+bool moe_int_part_present(const moe_int_part_source *src, moe_int_part part);
 
 /* The name of the part's tensor (of one expert's, where it has %d): the spelling that is in the
  * file, or the first. Returns buf, of MOE_INT_NAME_BYTES. */

@@ -40,6 +40,9 @@ static moe_status open_folder(folder *f, int64_t layer, const moe_log *log) {
         status = moe_int_hf_find_layer(f->weights, f->dir, f->config.family, layer, log, &f->place);
     if (!status && layer < 0) /* settings that are lists, one value a layer */
         status = moe_int_hf_config_load(f->config_path, f->place.layer, log, &f->config);
+    if (!status && f->config.outside)
+        return moe_fail(log, MOE_E_UNSUPPORTED, "%s: family %s has %s, which no layer here has",
+                        f->dir, f->config.family->model_type, f->config.outside);
     if (!status && access(f->case_path, F_OK) == 0)
         status = moe_int_hf_case_open(f->case_path, &f->config, log, &f->golden);
     return status;

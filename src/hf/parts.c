@@ -5,6 +5,7 @@
 #include "hf/keys.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef enum rows_of { ROWS_ALL, ROWS_FIRST_HALF, ROWS_SECOND_HALF } rows_of;
@@ -36,7 +37,8 @@ moe_tensor_id moe_int_part_param(moe_int_part part) {
 /* "PREFIX experts.7.w1.weight" from one spelling; "^" stands for the layer instead of the module.
  */
 static void spell(const moe_int_part_source *src, const char *word, int64_t expert, char *buf) {
-    const char *prefix = *word == '^' ? src->outer : src->prefix, *name = word + (*word == '^');
+    const char *prefix = *word == '^' ? src->outer : src->prefix;
+    const char *name = word + (*word == '^' || *word == '~');
     const char *hole = strstr(name, "%d");
     if (hole)
         snprintf(buf, MOE_INT_NAME_BYTES, "%s%.*s%lld%s", prefix, (int)(hole - name), name,
@@ -45,19 +47,34 @@ static void spell(const moe_int_part_source *src, const char *word, int64_t expe
         snprintf(buf, MOE_INT_NAME_BYTES, "%s%s", prefix, name);
 }
 
+/* Is there a tensor of that spelling? The gradients of an expert without tokens may be missing. */
+static bool has_spelling(const moe_int_part_source *src, const char *word) {
+    int64_t experts = strstr(word, "%d") && src->gradients ? src->config->layer.E : 1;
+    char name[MOE_INT_NAME_BYTES];
+    moe_tensor t;
+    for (int64_t e = 0; e < experts; e++) {
+        spell(src, word, e, name);
+        if (moe_safetensors_get(src->file, name, &t) != MOE_E_NOTFOUND)
+            return true;
+    }
+    return false;
+}
+
 /* The spelling that the file has, in `word`; false: none, and `word` is the first. */
 static bool find_spelling(const moe_int_part_source *src, moe_int_part part, char *word) {
     const char *all = moe_int_family_names(src->config->family, part);
-    char name[MOE_INT_NAME_BYTES];
-    moe_tensor t;
     for (const char *next = all; next;) {
         next = moe_int_hf_next_word(next, word, MOE_INT_NAME_BYTES);
-        spell(src, word, 0, name);
-        if (moe_safetensors_get(src->file, name, &t) != MOE_E_NOTFOUND)
+        if (has_spelling(src, word))
             return true;
     }
     moe_int_hf_next_word(all, word, MOE_INT_NAME_BYTES);
     return false;
+}
+
+bool moe_int_part_present(const moe_int_part_source *src, moe_int_part part) {
+    char word[MOE_INT_NAME_BYTES];
+    return find_spelling(src, part, word);
 }
 
 /* Which rows of its parameter the part has in this layer: an up projection without a gate is all.
@@ -204,6 +221,13 @@ static moe_status get_part(const moe_int_part_source *src, moe_int_part part, in
     const moe_tensor is = t;
     bool prefer_turned = should.ndim == 3 && (src->config->family->transposed >> part & 1u);
     reshape(&t, &should);
+    if (part == MOE_INT_PART_SELECT_BIAS && t.ndim == 2 && t.shape[1] == should.shape[0])
+        t = (moe_tensor){t.data, t.dtype, 1, {t.shape[1]}}; /* the text's, before the pictures' */
+    if (part == MOE_INT_PART_ROUTER && t.shape[0] == should.shape[1] && t.shape[0] != t.shape[1]) {
+        *turn = t.shape[1] == should.shape[0]; /* [d][E] */
+        *ret = t;
+        return *turn ? MOE_OK : fail_shape(src->path, name, &is, &should, log);
+    }
     *turn = should.ndim == 3 && moe_tensor_same_shape(&t, &other) &&
             (prefer_turned || !moe_tensor_same_shape(&t, &should));
     if (!*turn && !moe_tensor_same_shape(&t, &should))
@@ -212,12 +236,24 @@ static moe_status get_part(const moe_int_part_source *src, moe_int_part part, in
     return MOE_OK;
 }
 
+/* An expert whose gradient is not in the file: it had no tokens, and what it has is 0. */
+static bool is_idle(const moe_int_part_source *src, moe_int_part part, int64_t expert) {
+    char name[MOE_INT_NAME_BYTES];
+    moe_tensor t;
+    if (!src->gradients || !is_per_expert(src, part))
+        return false;
+    moe_int_part_name(src, part, expert, name);
+    return moe_safetensors_get(src->file, name, &t) == MOE_E_NOTFOUND;
+}
+
 moe_status moe_int_part_check(const moe_int_part_source *src, moe_int_part part, const moe_log *log,
                               moe_dtype *dtype) {
     int64_t count = is_per_expert(src, part) ? src->config->layer.E : 1;
     for (int64_t e = 0; e < count; e++) {
         moe_tensor t;
         bool turn;
+        if (is_idle(src, part, e))
+            continue;
         moe_status status = get_part(src, part, e, log, &t, &turn);
         if (status)
             return status;
@@ -228,9 +264,10 @@ moe_status moe_int_part_check(const moe_int_part_source *src, moe_int_part part,
 
 /* A whole stored tensor to `dst`, which points at the part's first element there. */
 static void copy_stored(const moe_tensor *stored, bool turn, char *dst) {
+    const int64_t *rows = stored->shape + (stored->ndim - 2);
     if (turn)
-        moe_int_transpose(dst, stored->data, moe_dtype_size(stored->dtype), stored->shape[0],
-                          stored->shape[1], stored->shape[2]);
+        moe_int_transpose(dst, stored->data, moe_dtype_size(stored->dtype),
+                          stored->ndim == 3 ? stored->shape[0] : 1, rows[0], rows[1]);
     else
         memcpy(dst, stored->data, (size_t)moe_tensor_bytes(stored));
 }
@@ -270,6 +307,27 @@ static void scale_part(const moe_int_part_source *src, moe_int_part part, moe_te
     }
 }
 
+/* Gate and up rows that alternate, gate first, become n gate rows and n up rows. */
+static moe_status part_rows(const moe_int_part_source *src, moe_int_part part, const moe_log *log,
+                            moe_tensor *dst) {
+    char word[MOE_INT_NAME_BYTES];
+    find_spelling(src, part, word);
+    if (*word != '~')
+        return MOE_OK;
+    size_t row = (size_t)dst->shape[2] * moe_dtype_size(dst->dtype), n = (size_t)dst->shape[1] / 2;
+    char *mixed = malloc(2 * n * row + 1);
+    if (!mixed)
+        return moe_fail(log, MOE_E_NOMEM, "%s: out of memory for a matrix", src->path);
+    for (int64_t e = 0; e < dst->shape[0]; e++) {
+        char *matrix = (char *)dst->data + (size_t)e * 2 * n * row;
+        memcpy(mixed, matrix, 2 * n * row);
+        for (size_t j = 0; j < 2 * n; j++)
+            memcpy(matrix + (j % 2 * n + j / 2) * row, mixed + j * row, row);
+    }
+    free(mixed);
+    return MOE_OK;
+}
+
 /* All experts in one tensor: each one's matrix, or half of it, goes to its own place. */
 static void copy_experts(const moe_int_part_source *src, moe_int_part part,
                          const moe_tensor *stored, bool turn, moe_tensor *dst) {
@@ -290,6 +348,8 @@ moe_status moe_int_part_copy(const moe_int_part_source *src, moe_int_part part, 
     for (int64_t e = 0; e < count; e++) {
         moe_tensor stored, cast = {0};
         bool turn;
+        if (is_idle(src, part, e)) /* dst is 0 */
+            continue;
         moe_status status = get_part(src, part, e, log, &stored, &turn);
         if (!status && zero_matrices(src, part))
             status = drop_zero_experts(src, log, &stored);
@@ -310,5 +370,5 @@ moe_status moe_int_part_copy(const moe_int_part_source *src, moe_int_part part, 
         moe_tensor_destroy(&cast);
     }
     scale_part(src, part, dst);
-    return MOE_OK;
+    return part_rows(src, part, log, dst);
 }

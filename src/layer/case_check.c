@@ -1,5 +1,6 @@
 /* Rules of a case that go beyond the layer's: given routing, injected values, input types. */
 #include "layer/case_keys.h"
+#include "layer/traits.h"
 
 #include <math.h>
 
@@ -53,7 +54,7 @@ static moe_status check_route(const moe_case *c, const moe_log *log) {
 /* What is left out must be there, and be known before a router has run. */
 static moe_status check_empty(const moe_case *c, const moe_log *log) {
     moe_select select = (moe_select)c->layer.router.select;
-    bool by_token = select == MOE_SELECT_TOPK || select == MOE_SELECT_GROUP_TOPK;
+    bool by_token = select == MOE_SELECT_TOPK || moe_int_has_groups(select);
     if (c->masked == 0 && c->drop == 0)
         return MOE_OK;
     if (c->masked < 0 || c->masked > c->T)

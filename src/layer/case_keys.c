@@ -13,7 +13,9 @@
     N("bf16", MOE_BF16) N("fp16", MOE_F16) N("fp32", MOE_F32) N("fp64", MOE_F64)
 #define SCORE_NAMES(N)                                                                            \
     N("softmax", MOE_SCORE_SOFTMAX) N("softmax_topk", MOE_SCORE_SOFTMAX_TOPK)                     \
-    N("sigmoid", MOE_SCORE_SIGMOID) N("sparsemixer", MOE_SCORE_SPARSEMIXER)
+    N("sigmoid", MOE_SCORE_SIGMOID) N("sparsemixer", MOE_SCORE_SPARSEMIXER)                   \
+    N("sigmoid_logit", MOE_SCORE_SIGMOID_LOGIT)                                                    \
+    N("sqrt_softplus", MOE_SCORE_SQRT_SOFTPLUS) N("sigmoid_cap", MOE_SCORE_SIGMOID_CAP)
 #define SELECT_NAMES(N) MOE_INT_SELECTS(N)
 #define ON_NAMES(N) N("output", MOE_WEIGHT_ON_OUTPUT) N("input", MOE_WEIGHT_ON_INPUT)
 #define ROUNDING_NAMES(N)                                                                         \

@@ -127,7 +127,9 @@ static moe_status check_router(const moe_layer_desc *desc, const moe_log *log) {
                         "select_bias goes with select=topk, group_topk or expert_choice");
     if (r->select == MOE_SELECT_TOKEN_ROUNDING && r->score != MOE_SCORE_SOFTMAX)
         return moe_fail(log, MOE_E_INVALID, "select=token_rounding needs score=softmax");
-    return r->select == MOE_SELECT_GROUP_TOPK ? check_groups(desc, log) : MOE_OK;
+    if (r->score == MOE_SCORE_SIGMOID_CAP && (!(r->jitter > 0) || !isfinite(r->jitter)))
+        return moe_fail(log, MOE_E_INVALID, "jitter must be finite and above 0: it is the cap");
+    return moe_int_has_groups(r->select) ? check_groups(desc, log) : MOE_OK;
 }
 
 /* Tokens times experts per token bounds the pairs of a router; where K is not their number, all

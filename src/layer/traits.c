@@ -1,8 +1,8 @@
 #include "layer/traits.h"
 
-#define ACT_ROW(word, value, gated)           [value] = {word, gated},
-#define SELECT_ROW(word, value, pairs, other) [value] = {word, pairs, other},
-#define ONE(...)                              +1
+#define ACT_ROW(word, value, gated, sigmoid, clamps) [value] = {word, gated, sigmoid, clamps},
+#define SELECT_ROW(word, value, pairs, other)        [value] = {word, pairs, other},
+#define ONE(...)                                     +1
 
 const moe_int_act_traits moe_int_acts[MOE_ACT_COUNT] = {MOE_INT_ACTS(ACT_ROW)};
 const moe_int_select_traits moe_int_select_rules[MOE_SELECT_COUNT] = {MOE_INT_SELECTS(SELECT_ROW)};

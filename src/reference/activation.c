@@ -15,15 +15,43 @@ static real normal_pdf(real x) {
     return (real)0.39894228040143267794 * MOE_REAL_FN(exp)(-x * x / 2);
 }
 
+/* c tanh(x / c) and its slope. */
+static real softcap(real x, real c, real *slope) {
+    real t = MOE_REAL_FN(tanh)(x / c);
+    *slope = 1 - t * t;
+    return c * t;
+}
+
+/* gelu by tanh: x (1 + tanh(q)) / 2, q = sqrt(2 / pi) (x + 0.044715 x^3). */
+static real gelu_tanh(real x, real *slope) {
+    const real c = (real)0.79788456080286535588, k = (real)0.044715;
+    real t = MOE_REAL_FN(tanh)(c * (x + k * x * x * x));
+    *slope = (1 + t) / 2 + x * (1 - t * t) * c * (1 + 3 * k * x * x) / 2;
+    return x * (1 + t) / 2;
+}
+
 /* phi(x) of the activation's nonlinear factor, and its derivative in *slope. */
 static real nonlinearity(const moe_layer_desc *desc, real x, real *slope) {
     real s;
     switch ((moe_act)desc->act) {
     case MOE_ACT_SWIGLU:
     case MOE_ACT_SILU:
+    case MOE_ACT_SWIGLU_LIMIT:
         s = sigmoid(x);
         *slope = s * (1 + x * (1 - s));
         return x * s;
+    case MOE_ACT_SWIGLU_LIMIT_AFTER:
+        s = sigmoid(x);
+        *slope = x * s > (real)desc->act_limit ? 0 : s * (1 + x * (1 - s));
+        return x * s > (real)desc->act_limit ? (real)desc->act_limit : x * s;
+    case MOE_ACT_SWIGLU_SOFTCAP: {
+        real bend, capped = softcap(x, (real)desc->act_alpha, &bend);
+        s = sigmoid(x);
+        *slope = bend * s + capped * s * (1 - s);
+        return capped * s;
+    }
+    case MOE_ACT_GEGLU_TANH:
+        return gelu_tanh(x, slope);
     case MOE_ACT_SWIGLU_CLAMP:
         s = sigmoid((real)desc->act_alpha * x);
         *slope = s * (1 + (real)desc->act_alpha * x * (1 - s));
@@ -46,7 +74,7 @@ static real nonlinearity(const moe_layer_desc *desc, real x, real *slope) {
     MOE_INT_NO_OTHER_VALUE();
 }
 
-/* gpt-oss: gate is clamped from above, up on both sides; outside, the gradient is 0. A value on
+/* Gate is clamped from above, up on both sides; outside, the gradient is 0. A value on
  * the limit counts as inside, as in torch.clamp. */
 static real clamp(real x, real low, real high, bool *inside) {
     *inside = !(x < low || x > high);
@@ -56,16 +84,21 @@ static real clamp(real x, real low, real high, bool *inside) {
 typedef struct glu {
     real gate, up, up_offset;    /* after clamping; act = phi(gate) * (up + up_offset) */
     bool gate_inside, up_inside; /* where the clamp lets the gradient through */
+    real up_slope;               /* of a soft cap */
 } glu;
 
 static glu glu_load(const moe_layer_desc *desc, real gate, real up) {
-    glu v = {gate, up, 0, true, true};
-    if (desc->act == MOE_ACT_SWIGLU_CLAMP) {
-        real limit = (real)desc->act_limit;
+    glu v = {gate, up, 0, true, true, 1};
+    real limit = (real)desc->act_limit;
+    bool clamped = desc->act == MOE_ACT_SWIGLU_CLAMP, limited = desc->act == MOE_ACT_SWIGLU_LIMIT;
+    if (clamped || limited)
         v.gate = clamp(gate, -INFINITY, limit, &v.gate_inside);
+    if (clamped || limited || desc->act == MOE_ACT_SWIGLU_LIMIT_AFTER)
         v.up = clamp(up, -limit, limit, &v.up_inside);
+    if (clamped)
         v.up_offset = 1;
-    }
+    if (desc->act == MOE_ACT_SWIGLU_SOFTCAP)
+        v.up = softcap(up, limit, &v.up_slope);
     return v;
 }
 
@@ -120,7 +153,7 @@ real act_unit(const moe_layer_desc *desc, const real *h, real da, real *dh) {
     glu v = glu_load(desc, h[0], h[1]);
     real phi = nonlinearity(desc, v.gate, &slope), up = v.up + v.up_offset;
     dh[0] = v.gate_inside ? da * up * slope : 0;
-    dh[1] = v.up_inside ? da * phi : 0;
+    dh[1] = v.up_inside ? da * phi * v.up_slope : 0;
     return phi * up;
 }
 
@@ -131,7 +164,7 @@ void act_backward_in(const moe_layer_desc *desc, int32_t layout, int64_t n, moe_
         act_unit(desc, &h[j], da[j], &dh[j]);
     for (int64_t j = 0; j < n && gated && inner == MOE_F64; j++) {
         int64_t g = moe_h_column(layout, n, 2 * n, j, 0), u = moe_h_column(layout, n, 2 * n, j, 1);
-        real unit[2];
+        real unit[2] = {0, 0};
         act_unit(desc, (const real[]){h[g], h[u]}, da[j], unit);
         dh[g] = unit[0];
         dh[u] = unit[1];
@@ -143,7 +176,7 @@ void act_backward_in(const moe_layer_desc *desc, int32_t layout, int64_t n, moe_
         glu v = glu_load(desc, h[g], h[u]);
         real dphi = keep(da[j] * keep(v.up + v.up_offset, inner), inner);
         dh[g] = v.gate_inside ? kept_gradient(desc, v.gate, dphi, inner) : 0;
-        dh[u] = v.up_inside ? da[j] * kept_factor(desc, v.gate, inner) : 0;
+        dh[u] = v.up_inside ? da[j] * kept_factor(desc, v.gate, inner) * v.up_slope : 0;
     }
 }
 

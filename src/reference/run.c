@@ -189,7 +189,7 @@ static moe_status run_experts(run_state *r) {
 
 /* The shared expert is an expert that sees every token, with sigmoid(x . w_gate) as its weight. */
 static moe_status run_shared(run_state *r) {
-    const moe_layer_desc *desc = r->desc;
+    const moe_layer_desc own = moe_shared_desc(r->desc), *desc = &own;
     int64_t T = r->T, d = desc->d, n = desc->n_shared, hw = moe_h_width(desc, n);
     shared_state *sh = &r->shared;
     real *w1 = NULL, *w2 = NULL, *h = NULL, *a = NULL, *dh = NULL;

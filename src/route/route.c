@@ -25,7 +25,7 @@ void moe_route_selection_scores(const moe_layer_desc *desc, int64_t tokens, cons
         if (chooses_by_logits(desc))
             memcpy(score, z, (size_t)n * sizeof *score);
         else
-            moe_int_scores[desc->router.score].selection(z, n, score);
+            moe_int_scores[desc->router.score].selection(&desc->router, z, n, score);
         for (int64_t i = 0; b_select && i < n; i++)
             score[i] += b_select[i];
     }

@@ -29,7 +29,7 @@ typedef struct moe_int_token_set {
 
 typedef struct moe_int_score {
     /* Scores that the choice is made by, [n]; NULL: the logits themselves. */
-    void (*selection)(const double *z, int64_t n, double *ret);
+    void (*selection)(const moe_router_desc *r, const double *z, int64_t n, double *ret);
     /* Raw weight of every expert in `set`, ret[set->n]. */
     void (*weigh)(const moe_router_desc *r, const double *z, int64_t n,
                   const moe_int_token_set *set, double *ret);
@@ -73,7 +73,8 @@ typedef struct moe_int_ranked {
 void moe_int_rank(moe_int_ranked *column, int64_t n);
 
 /* Group-limited top-K (DeepSeek-V3, arXiv 2412.19437) of one token: a group's score is the sum of
- * its two best experts' scores; experts outside the best groups are not allowed[n]. */
+ * its two best experts' scores (with group_max the best one's); experts outside the best groups are
+ * not allowed[n]. */
 void moe_int_mask_groups(const moe_int_selection *in, const double *score, unsigned char *allowed);
 
 moe_status moe_int_choose_token_rounding(const moe_int_selection *in, moe_int_pairs *ret);

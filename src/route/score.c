@@ -15,7 +15,8 @@ static double max_of(const double *z, int64_t n) {
 
 /* softmax over all experts -------------------------------------------------------------------- */
 
-static void softmax_all(const double *z, int64_t n, double *ret) {
+static void softmax_all(const moe_router_desc *r, const double *z, int64_t n, double *ret) {
+    (void)r;
     double top = max_of(z, n), sum = 0;
     for (int64_t i = 0; i < n; i++) {
         ret[i] = exp(z[i] - top);
@@ -95,7 +96,8 @@ static double sigmoid(double z) {
     return z >= 0 ? 1 / (1 + exp(-z)) : exp(z) / (1 + exp(z));
 }
 
-static void sigmoid_all(const double *z, int64_t n, double *ret) {
+static void sigmoid_all(const moe_router_desc *r, const double *z, int64_t n, double *ret) {
+    (void)r;
     for (int64_t i = 0; i < n; i++)
         ret[i] = sigmoid(z[i]);
 }
@@ -116,6 +118,63 @@ static void sigmoid_backward(const moe_router_desc *r, const double *z, int64_t 
     (void)n;
     for (int64_t k = 0; k < set->n; k++)
         dz[set->expert[k]] += dw[k] * w[k] * (1 - w[k]);
+}
+
+/* scores of one logit alone ------------------------------------------------------------------- */
+
+/* sqrt(softplus(z)), log(1 + e^z) without overflow. */
+static double sqrt_softplus(double z) {
+    return sqrt((z > 0 ? z : 0) + log1p(exp(-fabs(z))));
+}
+
+static void sqrt_softplus_all(const moe_router_desc *r, const double *z, int64_t n, double *ret) {
+    (void)r;
+    for (int64_t i = 0; i < n; i++)
+        ret[i] = sqrt_softplus(z[i]);
+}
+
+static void sqrt_softplus_weigh(const moe_router_desc *r, const double *z, int64_t n,
+                                const moe_int_token_set *set, double *ret) {
+    (void)r;
+    (void)n;
+    for (int64_t k = 0; k < set->n; k++)
+        ret[k] = sqrt_softplus(z[set->expert[k]]);
+}
+
+/* ds/dz = sigmoid(z) / (2 s) */
+static void sqrt_softplus_backward(const moe_router_desc *r, const double *z, int64_t n,
+                                   const moe_int_token_set *set, const double *w, const double *dw,
+                                   double *dz) {
+    (void)r;
+    (void)n;
+    for (int64_t k = 0; k < set->n; k++)
+        dz[set->expert[k]] += w[k] > 0 ? dw[k] * sigmoid(z[set->expert[k]]) / (2 * w[k]) : 0;
+}
+
+static double sigmoid_cap(const moe_router_desc *r, double z) {
+    return sigmoid(r->jitter * tanh(z / r->jitter));
+}
+
+static void sigmoid_cap_all(const moe_router_desc *r, const double *z, int64_t n, double *ret) {
+    for (int64_t i = 0; i < n; i++)
+        ret[i] = sigmoid_cap(r, z[i]);
+}
+
+static void sigmoid_cap_weigh(const moe_router_desc *r, const double *z, int64_t n,
+                              const moe_int_token_set *set, double *ret) {
+    (void)n;
+    for (int64_t k = 0; k < set->n; k++)
+        ret[k] = sigmoid_cap(r, z[set->expert[k]]);
+}
+
+static void sigmoid_cap_backward(const moe_router_desc *r, const double *z, int64_t n,
+                                 const moe_int_token_set *set, const double *w, const double *dw,
+                                 double *dz) {
+    (void)n;
+    for (int64_t k = 0; k < set->n; k++) {
+        double t = tanh(z[set->expert[k]] / r->jitter);
+        dz[set->expert[k]] += dw[k] * w[k] * (1 - w[k]) * (1 - t * t);
+    }
 }
 
 /* SparseMixer (arXiv 2409.12136, evaluation mode) --------------------------------------------- */
@@ -178,5 +237,8 @@ const moe_int_score moe_int_scores[MOE_SCORE_COUNT] = {
     [MOE_SCORE_SOFTMAX_TOPK] = {NULL, softmax_topk_weigh, softmax_topk_backward},
     [MOE_SCORE_SIGMOID] = {sigmoid_all, sigmoid_weigh, sigmoid_backward},
     [MOE_SCORE_SPARSEMIXER] = {NULL, sparsemixer_weigh, sparsemixer_backward},
+    [MOE_SCORE_SIGMOID_LOGIT] = {NULL, sigmoid_weigh, sigmoid_backward},
+    [MOE_SCORE_SQRT_SOFTPLUS] = {sqrt_softplus_all, sqrt_softplus_weigh, sqrt_softplus_backward},
+    [MOE_SCORE_SIGMOID_CAP] = {sigmoid_cap_all, sigmoid_cap_weigh, sigmoid_cap_backward},
 };
-_Static_assert(MOE_SCORE_SPARSEMIXER + 1 == MOE_SCORE_COUNT, "one row for every moe_score");
+_Static_assert(MOE_SCORE_SIGMOID_CAP + 1 == MOE_SCORE_COUNT, "one row for every moe_score");

@@ -127,6 +127,13 @@ static moe_status choose_topk(const moe_int_selection *in, moe_int_pairs *ret) {
     return choose_per_token(in, NULL, ret);
 }
 
+/* What a group is ranked by: the sum of its `best` best scores. */
+static double group_score(const double *score, int64_t size, int64_t best) {
+    int32_t two[2];
+    int64_t found = moe_int_topk(score, NULL, size, best, two);
+    return score[two[0]] + (found > 1 ? score[two[1]] : 0);
+}
+
 void moe_int_mask_groups(const moe_int_selection *in, const double *score, unsigned char *allowed) {
     const moe_router_desc *r = &in->desc->router;
     int64_t size = in->n / r->groups;
@@ -137,9 +144,8 @@ void moe_int_mask_groups(const moe_int_selection *in, const double *score, unsig
         for (int64_t g = 0; g < r->groups; g++) {
             if (allowed[g * size])
                 continue;
-            int32_t two[2];
-            int64_t found = moe_int_topk(score + g * size, NULL, size, 2, two);
-            double sum = score[g * size + two[0]] + (found > 1 ? score[g * size + two[1]] : 0);
+            double sum =
+                group_score(score + g * size, size, r->select == MOE_SELECT_GROUP_MAX ? 1 : 2);
             if (best < 0 || ranks_before(sum, best_sum)) {
                 best = g;
                 best_sum = sum;
@@ -151,6 +157,26 @@ void moe_int_mask_groups(const moe_int_selection *in, const double *score, unsig
 
 static moe_status choose_group_topk(const moe_int_selection *in, moe_int_pairs *ret) {
     return choose_per_token(in, moe_int_mask_groups, ret);
+}
+
+/* As above, but the experts outside take part with a score of 0. */
+static moe_status choose_group_zero(const moe_int_selection *in, moe_int_pairs *ret) {
+    size_t n = (size_t)in->n;
+    unsigned char *allowed = malloc(n);
+    double *score = malloc((size_t)in->tokens * n * sizeof *score);
+    moe_status status = allowed && score ? MOE_OK : MOE_E_NOMEM;
+    for (int64_t t = 0; !status && t < in->tokens; t++) {
+        moe_int_mask_groups(in, in->scores + t * in->n, allowed);
+        for (int64_t e = 0; e < in->n; e++)
+            score[t * in->n + e] = allowed[e] ? in->scores[t * in->n + e] : 0;
+    }
+    moe_int_selection masked = *in;
+    masked.scores = score;
+    if (!status)
+        status = choose_topk(&masked, ret);
+    free(allowed);
+    free(score);
+    return status;
 }
 
 /* Each expert takes its best ceil(T*K/experts) tokens (arXiv 2202.09368). */
@@ -194,5 +220,7 @@ const moe_int_select moe_int_selects[MOE_SELECT_COUNT] = {
     [MOE_SELECT_EXPERT_CHOICE] = {choose_expert_choice, false, false},
     [MOE_SELECT_CAPACITY] = {choose_capacity, true, true},
     [MOE_SELECT_TOKEN_ROUNDING] = {moe_int_choose_token_rounding, true, false},
+    [MOE_SELECT_GROUP_MAX] = {choose_group_topk, false, true},
+    [MOE_SELECT_GROUP_ZERO] = {choose_group_zero, false, false},
 };
-_Static_assert(MOE_SELECT_TOKEN_ROUNDING + 1 == MOE_SELECT_COUNT, "one row for every moe_select");
+_Static_assert(MOE_SELECT_GROUP_ZERO + 1 == MOE_SELECT_COUNT, "one row for every moe_select");

@@ -125,6 +125,10 @@
     EACH(C, geglu_wide,  "T=24 d=16 n=8 E=4 K=2 act=geglu x_scale=2 seed=150") \
     EACH(C, gelu_wide,   "T=24 d=16 n=8 E=4 K=2 act=gelu x_scale=2 seed=151") \
     EACH(C, silu_wide,   "T=24 d=16 n=8 E=4 K=2 act=silu x_scale=2 seed=152") \
+    EACH(C, limits,      "T=32 d=16 n=16 E=4 K=2 score=sqrt_softplus select_bias=1 b_scale=20 renorm=1 scale=2.5 act=swiglu_limit limit=1 alpha=0.5 shared=8 seed=170") \
+    EACH(C, limits_after, "T=32 d=16 n=16 E=8 K=2 score=sigmoid_logit select_bias=1 b_scale=20 renorm=1 act=swiglu_limit_after limit=1 alpha=0.75 shared=8 seed=171") \
+    EACH(C, tanh_and_best, "T=64 d=16 n=8 E=12 K=3 select=group_max groups=4 topk_groups=2 act=geglu_tanh seed=172") \
+    EACH(C, soft_caps,   "T=64 d=16 n=8 E=12 K=3 score=sigmoid_cap jitter=0.5 select=group_zero groups=4 topk_groups=2 select_bias=1 b_scale=40 act=swiglu_softcap alpha=2 limit=1.5 seed=173") \
     EACH(C, jitter,      "T=32 d=16 n=8 E=8 K=2 score=sparsemixer jitter=0.1 seed=153") \
     EACH(C, all_ties,    "T=24 d=16 n=8 E=5 K=2 r_scale=0 seed=154") \
     EACH(C, capacity_full, "T=48 d=16 n=8 E=4 K=2 select=capacity capacity=12 renorm=1 seed=155") \

@@ -25,3 +25,7 @@ float odd_fn_exp(float x) {
 float odd_fn_erfc(float x) {
     return erfcf(x);
 }
+
+float odd_fn_tanh(float x) {
+    return tanhf(x);
+}

@@ -8,3 +8,4 @@
 
 float odd_fn_exp(float x);
 float odd_fn_erfc(float x);
+float odd_fn_tanh(float x);

@@ -219,7 +219,7 @@ static moe_int_hf_config accepted(const char *text) {
 
 Test(layer_hf_config, choices_that_the_file_makes) {
     moe_int_hf_config c = accepted(MIXTRAL(""));
-    cr_expect_eq(c.dtype, MOE_F32, "no dtype means float32");
+    cr_expect_eq(c.dtype, MOE_BF16, "no dtype means bf16");
     cr_expect(c.layer.act == MOE_ACT_SWIGLU && c.layer.router.renorm == 1);
     cr_expect_eq(accepted(MIXTRAL(",\"torch_dtype\":\"float16\"")).dtype, MOE_F16);
     cr_expect_eq(accepted(MIXTRAL(",\"hidden_act\":\"gelu\"")).layer.act, MOE_ACT_GEGLU);

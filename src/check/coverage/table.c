@@ -193,6 +193,9 @@ const moe_int_feature moe_int_features[] = {
     SCORE_ROW("softmax_topk", MOE_SCORE_SOFTMAX_TOPK)
     SCORE_ROW("sigmoid", MOE_SCORE_SIGMOID)
     SCORE_ROW("sparsemixer", MOE_SCORE_SPARSEMIXER)
+    SCORE_ROW("sigmoid_logit", MOE_SCORE_SIGMOID_LOGIT)
+    SCORE_ROW("sqrt_softplus", MOE_SCORE_SQRT_SOFTPLUS)
+    SCORE_ROW("sigmoid_cap", MOE_SCORE_SIGMOID_CAP)
     {"jitter", "tokens whose weights the jitter's mask changes", moe_int_count_jitter, NULL, 0},
     {"router_bias", "tokens whose weights b_r changes", moe_int_count_router_bias, has_router_bias, 0},
     {"renorm", "tokens whose weights renormalisation changes", moe_int_count_renorm, NULL, 1},

@@ -9,7 +9,7 @@
 
 /* The shared expert as a layer of one expert. */
 static moe_layer_desc as_layer(const moe_layer_desc *desc) {
-    moe_layer_desc one = *desc;
+    moe_layer_desc one = moe_shared_desc(desc);
     one.n = desc->n_shared;
     one.E = one.K = 1;
     one.n_zero = one.n_shared = 0;

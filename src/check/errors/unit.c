@@ -1,5 +1,6 @@
 /* Errors of one hidden unit: through the activation, forward and backward. */
 #include "check/errors/errors.h"
+#include "layer/traits.h"
 #include "reference/activation.h"
 
 #include <float.h>
@@ -62,12 +63,28 @@ double moe_int_stored_share(const moe_int_rounding *r, double scale, const doubl
     return square > 0 ? stored / square : 0;
 }
 
+static bool clamps_up(const moe_layer_desc *desc) {
+    return moe_int_acts[desc->act].clamps;
+}
+
+/* Where the gate column's clamp bends: Step-3.7 clamps silu(g), whose inverse Newton finds. */
+static double gate_limit(const moe_layer_desc *desc) {
+    double limit = desc->act_limit, g = limit > 1 ? limit : 1;
+    if (desc->act != MOE_ACT_SWIGLU_LIMIT_AFTER)
+        return limit;
+    for (int step = 0; step < 60; step++) {
+        double s = 1 / (1 + exp(-g));
+        g -= (g * s - limit) / (s * (1 + g * (1 - s)));
+    }
+    return g;
+}
+
 /* Distance of h from the activation's nearest kink in its column, where the slope jumps; *size is
- * where the kink lies. relu has one at 0, swiglu_clamp at the limits of its clamp. */
+ * where the kink lies. relu has one at 0, the clamped ones at their limits. */
 static double kink_distance(const moe_layer_desc *desc, int part, double h, double *size) {
     bool relu = desc->act == MOE_ACT_RELU || desc->act == MOE_ACT_REGLU;
-    *size = desc->act == MOE_ACT_SWIGLU_CLAMP ? desc->act_limit : 0;
-    if (desc->act == MOE_ACT_SWIGLU_CLAMP)
+    *size = clamps_up(desc) ? part ? desc->act_limit : gate_limit(desc) : 0;
+    if (clamps_up(desc))
         return part ? fabs(fabs(h) - *size) : fabs(h - *size);
     return relu && part == 0 ? fabs(h) : INFINITY;
 }
@@ -130,7 +147,10 @@ static double factor_of_up(const moe_layer_desc *desc, const moe_int_unit *u) {
     double limit = desc->act_limit;
     if (u->parts == 1)
         return 1;
-    return desc->act == MOE_ACT_SWIGLU_CLAMP ? fmax(fmin(u->h[1], limit), -limit) + 1 : u->h[1];
+    if (desc->act == MOE_ACT_SWIGLU_SOFTCAP)
+        return limit * tanh(u->h[1] / limit);
+    double up = clamps_up(desc) ? fmax(fmin(u->h[1], limit), -limit) : u->h[1];
+    return desc->act == MOE_ACT_SWIGLU_CLAMP ? up + 1 : up;
 }
 
 /* The pointwise steps of a gated activation, where they are stored. One of a plain one: phi(g), and
@@ -161,10 +181,11 @@ static void inner_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
 static void sigmoid_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
                            moe_int_unit *u) {
     bool clamped = desc->act == MOE_ACT_SWIGLU_CLAMP;
-    if (!clamped && desc->act != MOE_ACT_SWIGLU && desc->act != MOE_ACT_SILU)
+    if (!moe_int_acts[desc->act].sigmoid)
         return;
     double absolute = 2 * r->sum, alpha = clamped ? desc->act_alpha : 1;
-    double gate = clamped ? fmin(u->h[0], desc->act_limit) : u->h[0], up = factor_of_up(desc, u);
+    double gate = clamps_up(desc) ? fmin(u->h[0], gate_limit(desc)) : u->h[0],
+           up = factor_of_up(desc, u);
     u->va += absolute * gate * gate * up * up;
     if (!backward)
         return;

@@ -1,6 +1,7 @@
 /* One hidden unit's activation, as a changed kernel computes it. What a layer's description can say
  * is the reference's own code; the rest is written out here. */
 #include "check/explain/scene.h"
+#include "layer/traits.h"
 #include "reference/activation.h"
 
 #include <math.h>
@@ -15,13 +16,16 @@ static double factor_of(const moe_int_change *c, double g, double *slope) {
     moe_layer_desc desc = c->desc;
     if (c->act == MOE_INT_ACT_GATE_FREE)
         desc.act_limit = INFINITY;
-    if (desc.act == MOE_ACT_SWIGLU_CLAMP) { /* (0 + 1) leaves the gate's factor */
-        alone[1] = 0;
-    }
+    double up = moe_int_acts[desc.act].clamps ? fmin(desc.act_limit, 1) : 1;
+    alone[1] = desc.act == MOE_ACT_SWIGLU_CLAMP ? 0 : up; /* (0 + 1) leaves the gate's factor */
+    if (desc.act == MOE_ACT_SWIGLU_SOFTCAP)
+        desc.act_limit = 1e12; /* does not bend 1 */
+    if (desc.act == MOE_ACT_SWIGLU_CLAMP)
+        up = 1;
     moe_int_act_forward_f64(&desc, MOE_GLU_CONCAT, 1, alone, &a);
     moe_int_act_backward_f64(&desc, MOE_GLU_CONCAT, 1, alone, &one, dh);
-    *slope = dh[0];
-    return a;
+    *slope = dh[0] / up;
+    return a / up;
 }
 
 /* gelu(x) ~ x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (arXiv 1606.08415). */
@@ -108,16 +112,22 @@ static double up_factor(const moe_int_change *c, double u, double *slope) {
         *slope = 0;
         return 1;
     }
-    if (c->desc.act != MOE_ACT_SWIGLU_CLAMP)
+    if (c->desc.act == MOE_ACT_SWIGLU_SOFTCAP) {
+        double t = tanh(u / limit);
+        *slope = 1 - t * t;
+        return limit * t;
+    }
+    if (!moe_int_acts[c->desc.act].clamps)
         return u;
+    const double offset = c->desc.act == MOE_ACT_SWIGLU_CLAMP ? 1 : 0;
     double low = c->act == MOE_INT_ACT_UP_ABOVE ? -INFINITY : -limit;
     if (c->act == MOE_INT_ACT_UP_FREE)
-        return u + 1;
+        return u + offset;
     *slope = c->act != MOE_INT_ACT_CLAMP_SLOPE && (u < low || u > limit) ? 0 : 1;
     if (c->act == MOE_INT_ACT_EDGE_OUTSIDE && fabs(u) >= limit)
         *slope = 0;
     u = u < low ? low : u > limit ? limit : u;
-    return c->act == MOE_INT_ACT_NO_ONE ? u : u + 1;
+    return c->act == MOE_INT_ACT_NO_ONE ? u : u + offset;
 }
 
 void moe_int_changed_act(const moe_int_change *c, const double h[2], double *a, double slope[2]) {

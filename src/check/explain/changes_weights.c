@@ -162,8 +162,13 @@ bool moe_int_change_renorm_other_sum(const moe_int_scene *s, int64_t trial, moe_
 
 bool moe_int_change_score_other(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                 moe_int_finding *f) {
-    static const char *const names[MOE_SCORE_COUNT] = {
-        "a softmax over all experts", "a softmax over the chosen", "a sigmoid", "SparseMixer"};
+    static const char *const names[MOE_SCORE_COUNT] = {"a softmax over all experts",
+                                                       "a softmax over the chosen",
+                                                       "a sigmoid",
+                                                       "SparseMixer",
+                                                       "a sigmoid of the chosen logits",
+                                                       "sqrt(softplus)",
+                                                       "a capped sigmoid"};
     if (trial >= MOE_SCORE_COUNT || !c->logits)
         return false;
     c->desc.router.score = c->back.router.score = (int32_t)trial;

@@ -122,11 +122,21 @@ static moe_status print_case(cli_question *s) {
     return MOE_OK;
 }
 
-moe_status cli_question_config(const char *path, int64_t tokens, cli_question *ret) {
+moe_status cli_question_config(const char *path, int64_t tokens, const char *dtype,
+                               cli_question *ret) {
+    moe_dtype wanted;
     cli_question s = {0};
     moe_case_init(&s.c);
     s.c.T = tokens > 0 ? tokens : 4096;
     moe_status status = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
+    if (!status)
+    if (!status && dtype) {
+        status = moe_dtype_parse(dtype, &wanted);
+        if (status)
+            moe_fail(cli_log(), status, "--dtype %s is no type", dtype);
+        else
+            s.c.dtype = (int32_t)wanted;
+    }
     if (!status)
         status = print_case(&s);
     if (!status)

@@ -12,6 +12,7 @@ typedef struct predict_options {
     cli_model_options model;
     cli_strings cases, methods;
     const char *batch, *config, *against;
+    const char *layers, *dtype; /* with config */
     int64_t tokens;
     cli_output output;
     bool sensitivities, all_methods;
@@ -128,6 +129,35 @@ static moe_status predict_question(const answer *a, const cli_question *s) {
     return status;
 }
 
+/* All MoE layers of the model, one after another: they have the same shape. */
+static moe_status predict_layers(const answer *a, const cli_question *s) {
+    int64_t layers, all;
+    moe_status status = moe_layers_from_config(a->o->config, a->log, &layers, &all);
+    for (size_t i = 0; !status && i < a->o->methods.count; i++) {
+        moe_prediction *p = NULL;
+        const char *method = a->o->methods.at[i];
+        status = cli_question_predict(s, a->gpu, method, a->state, a->log, &p);
+        if (status)
+            break;
+        const double n = (double)layers, us = n * p->pass[MOE_PASS_TOTAL].us;
+        if (a->o->output == CLI_JSON)
+            fprintf(
+                a->to,
+                "{\"moeref\": 1, \"method\": \"%s\", \"moe_layers\": %lld, \"all_layers\": %lld, "
+                "\"total_us\": %.6g, \"param_bytes\": %.17g, \"cached_bytes\": %.17g}\n",
+                method, (long long)layers, (long long)all, us, n * p->param_bytes,
+                n * p->cached_bytes);
+        else if (a->o->output == CLI_TEXT)
+            fprintf(a->to,
+                    "%s: %lld of the model's %lld layers have experts: %.1f ms, parameters and "
+                    "their gradients %.1f GB, cached activations %.1f GB\n",
+                    method, (long long)layers, (long long)all, us / 1e3, n * p->param_bytes / 1e9,
+                    n * p->cached_bytes / 1e9);
+        moe_prediction_destroy(&p);
+    }
+    return status;
+}
+
 /* Of a cli_batch_job, as the next. */
 static moe_status predict_line(const void *user, const char *line, const moe_log *log, FILE *to) {
     answer a = *(const answer *)user;
@@ -165,9 +195,11 @@ static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_
         status = predict_line(&a, o->cases.at[i], cli_log(), stdout);
     if (!status && o->config) {
         cli_question s;
-        status = cli_question_config(o->config, o->tokens, &s);
+        status = cli_question_config(o->config, o->tokens, o->dtype, &s);
         if (!status) {
             status = predict_question(&a, &s);
+            if (!status && o->layers)
+                status = predict_layers(&a, &s);
             cli_question_destroy(&s);
         }
     }
@@ -200,6 +232,10 @@ static int run(predict_options *o) {
             "predict needs --case, --batch, --config or --against (moeref predict --help)");
     if (o->tokens < 0)
         return cli_usage("--tokens must not be negative");
+    if ((o->layers || o->dtype) && !o->config)
+        return cli_usage("--layers and --dtype go with --config");
+    if (o->layers && strcmp(o->layers, "all") != 0)
+        return cli_usage("--layers takes \"all\"");
     if (o->sensitivities && o->output != CLI_TEXT)
         return cli_usage("--sensitivities are part of the text output");
     if (o->against && (o->methods.count > 1 || o->sensitivities || o->output == CLI_CSV ||
@@ -241,6 +277,8 @@ int cli_predict(int argc, char **argv) {
         {"config", CLI_STRING, &o.config, "FILE", "a layer's shape from a config.json"},
         {"against", CLI_STRING, &o.against, "FILE",
          "measured beside predicted: what moeref bench --output json wrote"},
+        {"layers", CLI_STRING, &o.layers, "all", "with --config: all MoE layers of the model, too"},
+        {"dtype", CLI_STRING, &o.dtype, "bf16|fp16", "with --config (default: as the file says)"},
         {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
         {"method", CLI_STRINGS, &o.methods, "NAME",
          "who runs it, or all (default moeref); exit code 1 where one of all cannot"},

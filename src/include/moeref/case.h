@@ -104,9 +104,14 @@ MOE_API moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t t
 MOE_API moe_status moe_problem_from_file(const char *path, const char *line, const moe_log *log,
                                          moe_problem **ret);
 
-/* A layer's description from config.json alone; MOE_E_UNSUPPORTED lists the known families. */
+/* A layer's description from config.json alone; MOE_E_UNSUPPORTED lists the known families. A
+ * missing dtype is bf16, and said as a warning, as are quantised weights. */
 MOE_API moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
                                          int32_t *ret_dtype);
+
+/* How many of the model's layers are MoE layers, and how many it has. */
+MOE_API moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
+                                          int64_t *ret_all);
 
 /* Names of the known families (model_type), NULL-terminated. */
 MOE_API const char *const *moe_families(void);

@@ -83,7 +83,7 @@ typedef struct moe_explanation {
 
 /* Features of a layer, like "clamp_gate_above": what a case can decide, counted in tokens, pairs or
  * elements (src/check/coverage). Numbers 0 .. moe_features()-1. */
-#define MOE_FEATURES_MAX 96
+#define MOE_FEATURES_MAX 128
 MOE_API int32_t moe_features(void);
 MOE_API const char *moe_feature_name(int32_t feature);
 MOE_API const char *moe_feature_counted(int32_t feature); /* "gates above the limit" */

@@ -25,6 +25,12 @@ typedef enum moe_act {
     MOE_ACT_RELU = 5,
     MOE_ACT_GELU = 6,
     MOE_ACT_SILU = 7,
+    MOE_ACT_SWIGLU_LIMIT = 8,       /* DeepSeek-V4, GLM-5: silu(min(g, limit)) *
+                                       clamp(u, +-limit) */
+    MOE_ACT_SWIGLU_LIMIT_AFTER = 9, /* Step-3.7: min(silu(g), limit) * clamp(u, +-limit) */
+    MOE_ACT_GEGLU_TANH = 10,        /* Gemma: gelu(g) * u, gelu by tanh */
+    MOE_ACT_SWIGLU_SOFTCAP = 11,    /* Inkling 2: cap(g, alpha) * sigmoid(g) * cap(u, limit),
+                                       cap(x, c) = c tanh(x / c) */
     MOE_ACT_COUNT
 } moe_act;
 
@@ -37,11 +43,14 @@ typedef enum moe_glu_layout {
 
 /* From logits z to the score that experts are chosen by and weighted with. */
 typedef enum moe_score {
-    MOE_SCORE_SOFTMAX = 0,      /* softmax over all experts */
-    MOE_SCORE_SOFTMAX_TOPK = 1, /* choose by z, weigh by softmax over the chosen */
-    MOE_SCORE_SIGMOID = 2,      /* sigmoid(z) */
-    MOE_SCORE_SPARSEMIXER = 3,  /* Phi-3.5-MoE, evaluation mode (arXiv 2409.12136): each pick is
-                                   weighed by a softmax over the experts within `jitter` of it */
+    MOE_SCORE_SOFTMAX = 0,       /* softmax over all experts */
+    MOE_SCORE_SOFTMAX_TOPK = 1,  /* choose by z, weigh by softmax over the chosen */
+    MOE_SCORE_SIGMOID = 2,       /* sigmoid(z) */
+    MOE_SCORE_SPARSEMIXER = 3,   /* Phi-3.5-MoE, evaluation mode (arXiv 2409.12136): each pick is
+                                    weighed by a softmax over the experts within `jitter` of it */
+    MOE_SCORE_SIGMOID_LOGIT = 4, /* choose by z + b_select, weigh by sigmoid(z) */
+    MOE_SCORE_SQRT_SOFTPLUS = 5, /* DeepSeek-V4: sqrt(log(1 + exp z)) */
+    MOE_SCORE_SIGMOID_CAP = 6,   /* Laguna: sigmoid(c tanh(z / c)), c = `jitter` */
     MOE_SCORE_COUNT
 } moe_score;
 
@@ -56,6 +65,9 @@ typedef enum moe_select {
     MOE_SELECT_CAPACITY = 3, /* top-K, then each expert keeps its first `capacity` tokens in
                                 token order (GShard, arXiv 2006.16668) */
     MOE_SELECT_TOKEN_ROUNDING = 4, /* SonicMoE (arXiv 2512.14080): counts rounded to `tile` */
+    MOE_SELECT_GROUP_MAX = 5,      /* DeepSeek-V2: as group top-K, a group's score is its best */
+    MOE_SELECT_GROUP_ZERO = 6,     /* A.X-K2: as group top-K, but experts outside the kept groups
+                                      stay, with a score of 0 */
     MOE_SELECT_COUNT
 } moe_select;
 
@@ -94,7 +106,7 @@ typedef struct moe_router_desc {
     int64_t capacity;    /* capacity: tokens an expert keeps, >= 1 */
     double renorm_eps;
     double scale;  /* multiplies every weight, after renormalisation */
-    double jitter; /* SparseMixer's epsilon */
+    double jitter; /* SparseMixer's epsilon; the cap of sigmoid_cap */
 } moe_router_desc;
 
 /* Thread-safety: plain data. */
@@ -106,7 +118,9 @@ typedef struct moe_layer_desc {
     int32_t act;         /* moe_act of routed and shared experts */
     int32_t glu_layout;  /* moe_glu_layout of W1, b1, H; the shared expert is always concat */
     int32_t expert_bias; /* 1: b1 and b2 exist */
-    double act_alpha, act_limit; /* MOE_ACT_SWIGLU_CLAMP: 1.702 and 7 in gpt-oss */
+    double act_alpha, act_limit; /* MOE_ACT_SWIGLU_CLAMP: 1.702 and 7 in gpt-oss; of
+                                    MOE_ACT_SWIGLU_LIMIT and _AFTER alpha is the shared expert's
+                                    own limit */
     moe_router_desc router;
 } moe_layer_desc;
 
@@ -132,6 +146,14 @@ static inline int64_t moe_h_column(int32_t glu_layout, int64_t n, int64_t h_widt
     if (h_width == n)
         return j;
     return glu_layout == MOE_GLU_INTERLEAVED ? 2 * j + up : up * n + j;
+}
+
+/* The description that the shared expert's activation goes by: its own limit where it has one. */
+static inline moe_layer_desc moe_shared_desc(const moe_layer_desc *desc) {
+    moe_layer_desc shared = *desc;
+    if (desc->act == MOE_ACT_SWIGLU_LIMIT || desc->act == MOE_ACT_SWIGLU_LIMIT_AFTER)
+        shared.act_limit = desc->act_alpha;
+    return shared;
 }
 
 /* Floating-point operations of the expert GEMMs alone, padding not counted: forward 6*P*d*n
