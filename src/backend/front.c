@@ -2,6 +2,7 @@
 #include "backend/front.h"
 #include "layer/traits.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -228,6 +229,13 @@ double moe_int_layer_us(const moe_layer *layer) {
 int moe_int_backend_pid(const moe_backend *backend) {
     const moe_int_guest *g = backend->device;
     return backend->is_isolated ? (int)g->process.pid : (int)getpid();
+}
+
+void moe_int_backend_trim(const moe_backend *backend) {
+    if (backend->is_isolated)
+        moe_int_guest_trim(backend->device);
+    else
+        malloc_trim(0);
 }
 
 const moe_tensor *moe_int_layer_seen(const moe_layer *layer, moe_tensor_id id) {

@@ -29,6 +29,9 @@ double moe_int_layer_us(const moe_layer *layer);
 
 /* The process that the backend's slots run in: this one, or its worker. */
 int moe_int_backend_pid(const moe_backend *backend);
+/* Lets that process give back to the system what it has freed: a leak into memory that was freed
+ * before would not make it larger. */
+void moe_int_backend_trim(const moe_backend *backend);
 
 /* The copy of a parameter or input, and of the given plan, that an isolated backend works with;
  * NULL where it has none but the caller's own. */

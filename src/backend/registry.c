@@ -1,6 +1,7 @@
 /* The registry: built-in backends and the plug-ins found on the search path. */
 #define _GNU_SOURCE
 #include "backend/registry.h"
+#include "moeref/home.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -116,23 +117,13 @@ static moe_status add_list(moe_backends *all, const char *list, const moe_log *l
     return status;
 }
 
-/* A folder beside libmoeref that need not be there. */
-static moe_status add_beside(moe_backends *all, const char *home, const char *relative, bool nested,
-                             const moe_log *log) {
-    char folder[PATH_MAX], resolved[PATH_MAX];
-    if (snprintf(folder, sizeof folder, "%s/%s", home, relative) >= (int)sizeof folder ||
-        !realpath(folder, resolved))
-        return MOE_OK;
-    return add_folder(all, resolved, nested, log);
-}
-
-/* Beside libmoeref: moeref/ when installed, ../backends and its folders in a build tree. */
+/* The installed folder, or that of a build tree, where each plug-in has a folder of its own. There
+ * need be none. */
 static moe_status add_default(moe_backends *all, const moe_log *log) {
-    char home[PATH_MAX];
-    if (!moe_int_library_folder(home))
+    char folder[PATH_MAX];
+    if (moe_home_find(MOE_HOME_BACKENDS, NULL, NULL, folder, sizeof folder))
         return MOE_OK;
-    moe_status status = add_beside(all, home, "moeref", false, log);
-    return status ? status : add_beside(all, home, "../backends", true, log);
+    return add_folder(all, folder, true, log);
 }
 
 /* Insertion keeps the search order among equal priorities; refused files go last. */

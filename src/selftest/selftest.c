@@ -1,10 +1,6 @@
-#define _GNU_SOURCE /* dladdr */
 #include "moeref/selftest.h"
 #include "selftest/faults.h"
 
-#include <dlfcn.h>
-#include <libgen.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,23 +68,4 @@ moe_kill moe_kill_of(const moe_fault *fault, const moe_check_result *result) {
     snprintf(kill.cause, sizeof kill.cause, "%s", cause);
     kill.named = tie || is_listed(fault->causes, cause) || says(result, fault->words);
     return kill;
-}
-
-moe_status moe_selftest_plugin(const moe_log *log, char *ret_path, size_t size) {
-    static const char *const places[] = {"moeref/faulty.so", "../backends/faulty/faulty.so"};
-    char home[PATH_MAX], path[2 * PATH_MAX], real[PATH_MAX];
-    Dl_info self;
-    if (!dladdr((void *)moe_selftest_plugin, &self) || !self.dli_fname ||
-        !realpath(self.dli_fname, home))
-        return moe_fail(log, MOE_E_NOTFOUND, "this library cannot tell where it is");
-    const char *folder = dirname(home);
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, places[i]);
-        if (realpath(path, real) && strlen(real) < size) {
-            strcpy(ret_path, real);
-            return MOE_OK;
-        }
-    }
-    return moe_fail(log, MOE_E_NOTFOUND, "the faulty backend is not beside the library: no %s/%s",
-                    folder, places[0]);
 }

@@ -185,3 +185,9 @@ void moe_int_guest_stop(moe_int_guest *g) {
         end_worker(g, MOE_INT_SLOT_CLOSE, 0, &killed);
     moe_int_shared_drop(&g->scratch);
 }
+
+void moe_int_guest_trim(moe_int_guest *g) {
+    moe_int_request request = {.slot = MOE_INT_SLOT_TRIM};
+    moe_int_reply reply;
+    moe_int_guest_call(g, &request, NULL, &reply);
+}

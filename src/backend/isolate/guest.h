@@ -44,4 +44,7 @@ void moe_int_guest_stop(moe_int_guest *guest);
 moe_status moe_int_guest_call(moe_int_guest *guest, moe_int_request *request,
                               const moe_int_shared *memory, moe_int_reply *ret);
 
+/* Lets the worker give back to the system what it has freed. */
+void moe_int_guest_trim(moe_int_guest *guest);
+
 #endif

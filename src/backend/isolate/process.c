@@ -1,6 +1,5 @@
 #define _GNU_SOURCE /* pipe2 */
 #include "backend/isolate/process.h"
-#include "backend/plugin/load.h"
 #include "core/clock.h"
 #include "core/utf8.h"
 
@@ -16,21 +15,6 @@
 #include <unistd.h>
 
 extern char **environ;
-
-bool moe_int_process_find(const char *named, char *ret, size_t size) {
-    static const char *const beside[] = {"moeref/moeref-worker", "moeref-worker"};
-    char home[PATH_MAX];
-    if (!named)
-        named = getenv("MOEREF_WORKER");
-    if (named)
-        return snprintf(ret, size, "%s", named) < (int)size && access(ret, X_OK) == 0;
-    if (!moe_int_library_folder(home))
-        return false;
-    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++)
-        if (snprintf(ret, size, "%s/%s", home, beside[i]) < (int)size && access(ret, X_OK) == 0)
-            return true;
-    return false;
-}
 
 /* ---- start ---- */
 

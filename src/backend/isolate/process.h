@@ -14,9 +14,6 @@ typedef struct moe_int_process {
     int ending; /* of waitpid, once it was stopped */
 } moe_int_process;
 
-/* The worker's program: as named, $MOEREF_WORKER, or beside the library. false: there is none. */
-bool moe_int_process_find(const char *named, char *ret, size_t size);
-
 moe_status moe_int_process_start(const char *program, moe_int_process *ret);
 
 /* Sends a request, with a file if it is not negative. false: nobody is there to take it. */

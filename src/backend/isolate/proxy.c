@@ -1,5 +1,6 @@
 #include "backend/isolate/proxy.h"
 #include "core/utf8.h"
+#include "moeref/home.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -131,11 +132,9 @@ static void fill_table(moe_int_guest *g, moe_int_reply *entry) {
 moe_status moe_int_isolation_make(const char *worker, double timeout_s, const moe_log *log,
                                   moe_int_isolation *ret) {
     ret->timeout_s = timeout_s;
-    if (moe_int_process_find(worker, ret->worker, sizeof ret->worker))
-        return MOE_OK;
-    return moe_fail(log, MOE_E_IO,
-                    "the program moeref-worker, in which backends run, is neither at "
-                    "$MOEREF_WORKER nor beside libmoeref");
+    const moe_status status =
+        moe_home_find(MOE_HOME_WORKER, worker, log, ret->worker, sizeof ret->worker);
+    return status == MOE_E_NOTFOUND ? MOE_E_IO : status;
 }
 
 /* A guest without a worker yet, or NULL. */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -246,6 +247,9 @@ static moe_status run_slot(host *h, const moe_int_request *q, int file, moe_int_
         return moe_int_call_memory(&h->caller, layer_of(h, q)->plugged, &r->memory);
     case MOE_INT_SLOT_ROOFLINE:
         return moe_int_call_roofline(&h->caller, h->device, &r->roofline);
+    case MOE_INT_SLOT_TRIM:
+        malloc_trim(0);
+        return MOE_OK;
     case MOE_INT_SLOT_BOARD: /* comes by the side channel */
     case MOE_INT_SLOT_COUNT:
         break;

@@ -1,6 +1,6 @@
 /* One plug-in file: opened, its ABI number compared before anything else is read, its table
  * checked, probed. */
-#define _GNU_SOURCE /* dladdr */
+#define _GNU_SOURCE
 #include "backend/plugin/load.h"
 #include "core/utf8.h"
 
@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fenv.h>
-#include <libgen.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,16 +179,6 @@ moe_status moe_int_entry_refused(const char *path, moe_status status, const char
     if (!made)
         *ret = entry;
     return made;
-}
-
-bool moe_int_library_folder(char *ret) {
-    Dl_info self;
-    char file[PATH_MAX];
-    if (!dladdr((void *)moe_int_library_folder, &self) || !self.dli_fname ||
-        !realpath(self.dli_fname, file))
-        return false;
-    snprintf(ret, PATH_MAX, "%s", dirname(file));
-    return true;
 }
 
 void moe_int_entry_destroy(moe_int_entry *entry) {

@@ -33,10 +33,4 @@ moe_status moe_int_entry_refused(const char *path, moe_status status, const char
                                  moe_int_entry *ret);
 void moe_int_entry_destroy(moe_int_entry *entry);
 
-/* The folder of the file that this library is in, of PATH_MAX bytes; false where it is not told.
- * Of the file itself, not of a link to it: packagers that keep every package in its own folder and
- * link its library into a common one (stow, alternatives, Nix profiles) leave what belongs to it
- * where the file is. */
-bool moe_int_library_folder(char *ret);
-
 #endif

@@ -22,7 +22,8 @@
     X(TIMINGS, "timings")      \
     X(MEMORY, "memory")        \
     X(ROOFLINE, "roofline")    \
-    X(BOARD, "board")
+    X(BOARD, "board")          \
+    X(TRIM, "trim")
 /* clang-format on */
 
 #define MOE_INT_SLOT_ID(slot, name) MOE_INT_SLOT_##slot,

@@ -85,7 +85,10 @@ static double work_of(const moe_problem *problem, const moe_int_run *run) {
 void moe_int_leak_try(const moe_backend *backend, const moe_problem *problem, int32_t repeats,
                       moe_check_result *result, const moe_int_run *run) {
     const measured m = {backend, problem, run->layer, result, repeats > 2 ? repeats : CALLS};
-    if (is_sanitized() || (repeats <= 2 && work_of(problem, run) > MOST_FLOPS) || !pass(&m))
+    if (is_sanitized() || (repeats <= 2 && work_of(problem, run) > MOST_FLOPS))
+        return;
+    moe_int_backend_trim(backend);
+    if (!pass(&m))
         return;
     int64_t least = INT64_MAX;
     for (int i = 0; i < MEASUREMENTS; i++) {

@@ -3,14 +3,15 @@
 #include "cli/input/select.h"
 #include "cli/input/lines.h"
 #include "cli/input/messages.h"
+#include "moeref/home.h"
 #include "moeref/suite.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 static bool is_dir(const char *path) {
     struct stat st;
@@ -18,25 +19,10 @@ static bool is_dir(const char *path) {
 }
 
 char *cli_golden_dir(const char *option) {
-    static const char *const beside[] = {"/../share/moeref/golden", "/../../../golden"};
-    const char *named = option ? option : getenv("MOEREF_GOLDEN");
-    char exe[4096], *path;
-    if (named)
-        return is_dir(named) ? strdup(named) : NULL;
-    ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (length < 0)
+    char path[PATH_MAX];
+    if (moe_home_find(MOE_HOME_GOLDEN, option, NULL, path, sizeof path) || !is_dir(path))
         return NULL;
-    exe[length] = '\0';
-    *strrchr(exe, '/') = '\0';
-    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-        if (asprintf(&path, "%s%s", exe, beside[i]) < 0)
-            return NULL;
-        char *real = is_dir(path) ? realpath(path, NULL) : NULL;
-        free(path);
-        if (real)
-            return real;
-    }
-    return NULL;
+    return strdup(path);
 }
 
 static moe_status add_item(cli_items *items, char kind, const char *name) {
@@ -95,7 +81,7 @@ static moe_status add_default_suite(cli_items *items, const char *option) {
         status = moe_fail(cli_log(), MOE_E_NOTFOUND, "no folder '%s'", option);
     else
         moe_log_send(cli_log(), MOE_LOG_WARN,
-                     "golden files are neither beside the program nor at $MOEREF_GOLDEN; the suite "
+                     "golden files are neither beside the library nor at $MOEREF_GOLDEN; the suite "
                      "runs without them");
     for (size_t i = 0; !status && i < n; i++) {
         status = add_item(items, 'c', suite[i]);

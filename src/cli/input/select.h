@@ -16,7 +16,7 @@ typedef struct cli_selection {
     const char *inputs;   /* --inputs */
     int64_t layer;        /* --layer, -1: the first MoE layer */
     int64_t tokens;       /* --tokens for --config and checkpoints without inputs, 0: 128 */
-    const char *golden;   /* --golden, NULL: found beside the program */
+    const char *golden;   /* --golden, NULL: found beside the library */
     const char *mistrust; /* --mistrust: cases that cannot show faults (mistrust.h), or NULL */
 } cli_selection;
 
@@ -36,7 +36,7 @@ void cli_selection_destroy(cli_selection *selection);
      "own X, dO, weights, plan (safetensors) for the one --case, or for the one that it names"},   \
     {"tokens", CLI_INT, &(s).tokens, "T", "with --config or --hf: how many tokens to draw"},       \
     {"golden", CLI_STRING, &(s).golden, "DIR",                                                     \
-     "where the golden files are (default: $MOEREF_GOLDEN, or beside the program)"}
+     "where the golden files are (default: $MOEREF_GOLDEN, or beside the library)"}
 /* clang-format on */
 
 /* The selected problems, made one at a time. When nothing was named, the default suite: golden
@@ -57,7 +57,7 @@ moe_status cli_select(const cli_selection *selection, cli_items *ret);
 void cli_items_destroy(cli_items *items);
 moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe_problem **ret);
 
-/* The folder with golden files: --golden, $MOEREF_GOLDEN, or beside the program; NULL if there is
+/* The folder with golden files: --golden, $MOEREF_GOLDEN, or beside the library; NULL if there is
  * none. Free with free(). */
 char *cli_golden_dir(const char *option);
 

@@ -3,6 +3,7 @@
 #include "cli/input/select.h"
 #include "cli/report/kills.h"
 #include "cli/verbs/verbs.h"
+#include "moeref/home.h"
 #include "moeref/suite.h"
 
 #include <limits.h>
@@ -270,7 +271,7 @@ static int run(const selftest_options *o) {
     for (size_t i = 0; i < o->dtypes.count; i++)
         if (moe_dtype_parse(o->dtypes.at[i], &dtype) || dtype == MOE_F64 || dtype > MOE_BF16)
             return cli_usage("--dtype is fp32, bf16 or fp16, not '%s'", o->dtypes.at[i]);
-    moe_status status = moe_selftest_plugin(cli_log(), s.plugin, sizeof s.plugin);
+    moe_status status = moe_home_find(MOE_HOME_FAULTY, NULL, cli_log(), s.plugin, sizeof s.plugin);
     if (!status)
         status = moe_backends_load(NULL, cli_log(), &s.all);
     if (!status)

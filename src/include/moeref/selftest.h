@@ -53,10 +53,6 @@ MOE_API moe_kill moe_kill_of(const moe_fault *fault, const moe_check_result *res
 MOE_API moe_status moe_selftest_differs(moe_backend *right, moe_backend *faulty,
                                         const moe_problem *problem, bool *ret);
 
-/* The file of the faulty backend, which is beside libmoeref but in no list of backends.
- * MOE_E_NOTFOUND with a sentence. */
-MOE_API moe_status moe_selftest_plugin(const moe_log *log, char *ret_path, size_t size);
-
 #ifdef __cplusplus
 }
 #endif
