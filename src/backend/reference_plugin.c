@@ -3,18 +3,14 @@
  *
  * A run computes everything at once, therefore forward keeps a whole result and backward makes a
  * new one with dO; fetch hands out any stage of it. */
+#include "backend/reference_device.h"
 #include "backend/registry.h"
 #include "moeref/reference.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct device {
-    moe_dtype precision;
-    const moe_recipe *recipe; /* NULL: this project's own */
-    int32_t threads;
-    const moe_log *log;
-} device;
+typedef moe_int_reference_device device;
 
 typedef struct layer {
     const device *dev;
@@ -163,4 +159,5 @@ const moe_plugin moe_int_reference_plugin = {
     .backward = reference_backward,
     .fetch = reference_fetch,
     .routing = reference_routing,
+    .operators = &moe_int_reference_operators,
 };

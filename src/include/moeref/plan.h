@@ -5,7 +5,7 @@
 #ifndef MOEREF_PLAN_H
 #define MOEREF_PLAN_H
 
-#include "moeref/layer.h"
+#include "moeref/call.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -47,6 +47,24 @@ MOE_API moe_status moe_plan_check(const moe_plan *plan, const moe_log *log);
  * that stay empty. There are `columns` of them, or as many as the token with the most experts has.
  * The caller frees *ret. */
 MOE_API moe_status moe_plan_slots(const moe_plan *plan, int64_t columns, moe_tensor *ret);
+
+/* ---- slots: [T][columns] views in host memory, see moe_call ---- */
+
+/* The plan of the slots that are not empty. `weight` may have any floating dtype. MOE_E_INVALID: an
+ * expert twice for one token. */
+MOE_API moe_status moe_plan_of_slots(const moe_view *index, const moe_view *weight,
+                                     int64_t n_experts, const moe_log *log, moe_plan **ret);
+/* The experts of each token in ascending order, -1 after them. An absent view is left alone. */
+MOE_API moe_status moe_plan_index_slots(const moe_plan *plan, const moe_view *ret_index,
+                                        const moe_log *log);
+/* values [n_pairs] to the slots of their pairs, 0 to empty ones. `index` says which slot is whose;
+ * NULL: as moe_plan_index_slots makes them. */
+MOE_API moe_status moe_plan_fill_slots(const moe_plan *plan, const moe_view *index,
+                                       const moe_tensor *values, const moe_view *ret,
+                                       const moe_log *log);
+/* Slots that a token needs if the layer's router chooses: K, or as many as there are experts where
+ * the rule does not say. */
+MOE_API int64_t moe_route_columns(const moe_layer_desc *desc);
 
 /* Runs the router of `desc` on logits z [T][E+n_zero] (float64, bias included); b_select may be
  * NULL. `seed` matters to stochastic token rounding only. */

@@ -13,6 +13,7 @@
 #ifndef MOEREF_PLUGIN_H
 #define MOEREF_PLUGIN_H
 
+#include "moeref/call.h"
 #include "moeref/plan.h"
 #include "moeref/roofline.h"
 
@@ -25,7 +26,7 @@ extern "C" {
 /* Raised whenever a struct that crosses this interface changes (tests/abi holds the offsets).
  * Plug-ins from MOE_PLUGIN_ABI_OLDEST on still load: since then optional slots were only added at
  * the table's end, and an older table counts as one in which they are NULL. */
-#define MOE_PLUGIN_ABI        2u
+#define MOE_PLUGIN_ABI        3u
 #define MOE_PLUGIN_ABI_OLDEST 1u
 #define MOE_PLUGIN_SYMBOL     "moe_plugin_v"
 
@@ -125,6 +126,38 @@ typedef struct moe_board {
     int32_t throttled_by; /* moe_throttle bits; 0 also where nothing is known */
 } moe_board;
 
+/* A layer that runs on the caller's memory and stream: operator.h says what each call means to
+ * whoever makes it. The front end has checked shapes, dtypes, places, alignment, orders, overlap
+ * and the sizes of memory; a view that is absent has data NULL. All slots are required.
+ * Thread-safety: constant. `sizes` to `copy` are called by any number of threads at a time and
+ * change nothing of the operator; the others by one thread at a time per device. */
+typedef struct moe_operator_slots {
+    /* As the plug-in's `supports`. */
+    moe_status (*supports)(void *device, const moe_layer_desc *desc, const moe_operator_use *use,
+                           moe_operator_support *ret);
+    /* `desc` and `use` are copied; the log of moe_open_params is the operator's. */
+    moe_status (*open)(void *device, const moe_layer_desc *desc, const moe_operator_use *use,
+                       void **ret_operator);
+    void (*close)(void *op);
+
+    /* Fills all of *ret; fails for more tokens or pairs than the kernels can count. */
+    moe_status (*sizes)(const void *op, int64_t tokens, int64_t columns, moe_operator_sizes *ret,
+                        const moe_log *log);
+    /* Bytes that the parameters of `call` need in another order than they have; 0: none. */
+    int64_t (*converted_bytes)(const void *op, const moe_call *call);
+    /* Puts them there. Called only where there are any. */
+    moe_status (*convert)(const void *op, const moe_call *call);
+
+    /* call->log is never NULL here. On a device: only launches, and no allocation. */
+    moe_status (*forward)(const void *op, const moe_call *call);
+    moe_status (*backward)(const void *op, const moe_call *call);
+
+    /* Memory of the operator's place, and copies between it and the host, see operator.h. */
+    moe_status (*allocate)(const void *op, int64_t bytes, void **ret);
+    void (*free)(const void *op, void *data);
+    moe_status (*copy)(const void *op, void *dst, const void *src, int64_t bytes, void *stream);
+} moe_operator_slots;
+
 /* Thread-safety: constant. Slots are called by one thread at a time per device, but for board. */
 typedef struct moe_plugin {
     uint32_t abi;      /* MOE_PLUGIN_ABI */
@@ -187,6 +220,11 @@ typedef struct moe_plugin {
      * for it, disturb it, or send to the log. MOE_E_UNSUPPORTED where nothing can be told.
      * optional: NULL means the same. */
     moe_status (*board)(void *device, moe_board *ret);
+
+    /* ---- since interface 3 ---- */
+
+    /* optional: NULL means that layers run on the plug-in's own memory alone. */
+    const moe_operator_slots *operators;
 } moe_plugin;
 
 #ifdef __cplusplus
