@@ -127,7 +127,7 @@ static void d_gate_body(const ob_job *job, const ob_task *t, float *pack) {
 static void d_gate_weight_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_layer *l = job->layer;
     double *sums = (double *)pack;
-    memset(sums, 0, (size_t)t->cols * sizeof *sums);
+    ob_sum_start(l, job->out + t->col, t->cols, sums);
     for (int64_t token = 0; token < l->T; token++)
         ob_sum_row(sums, job->experts->dS[token], l->X + token * l->desc.d + t->col, t->cols);
     ob_narrow(sums, job->out + t->col, t->cols);
@@ -141,7 +141,7 @@ static moe_status run_shared(ob_layer *layer, float *dX) {
     ob_clock clock = ob_clock_start(layer, 1);
     ob_job job = {.layer = layer, .experts = &layer->shared, .out = dX};
     status = ob_run_tokens(&job, 64, layer->desc.d, d_gate_body);
-    if (!status) {
+    if (!status && layer->gradient.t[MOE_T_DW_GATE_SHARED].data) {
         job.out = layer->gradient.t[MOE_T_DW_GATE_SHARED].data;
         ob_cut cut = {.offsets = layer->shared.offsets,
                       .groups = 1,

@@ -98,6 +98,11 @@ static void make_shared(ob_layer *layer) {
         e->weight = layer->buffer[OB_BUF_GATE].data;
 }
 
+void ob_layer_describe(ob_layer *layer) {
+    make_routed(layer);
+    make_shared(layer);
+}
+
 /* Buffers whose size the routing does not change. */
 static moe_status reserve_fixed(ob_layer *layer) {
     const moe_layer_desc *desc = &layer->desc;
@@ -186,8 +191,7 @@ moe_status ob_layer_prepare(void *device, const moe_layer_desc *desc, const moe_
         ob_layer_release(layer);
         return status;
     }
-    make_routed(layer);
-    make_shared(layer);
+    ob_layer_describe(layer);
     *ret_layer = layer;
     return MOE_OK;
 }

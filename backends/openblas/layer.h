@@ -63,7 +63,7 @@ typedef struct ob_experts {
 
     float *H;                     /* [rows][width] */
     double *dS;                   /* [rows] */
-    float *dW1, *db1, *dW2, *db2; /* as the parameters */
+    float *dW1, *db1, *dW2, *db2; /* as the parameters; NULL: not made */
 } ob_experts;
 
 typedef struct ob_layer {
@@ -82,6 +82,7 @@ typedef struct ob_layer {
     int64_t shared_offsets[2];
     const float *X, *dO, *O, *dX;
     uint64_t seed;
+    bool accumulates; /* gradients of parameters are added to what is there */
     moe_plan *own_plan;
     const moe_plan *plan;
 
@@ -94,6 +95,12 @@ moe_status ob_layer_prepare(void *device, const moe_layer_desc *desc, const moe_
                             const moe_tensors *params, void **ret_layer);
 void ob_layer_release(void *layer);
 moe_status ob_layer_set_input(void *layer, const moe_input *input);
+
+/* Sets up routed and shared experts from the description, parameters, gradients and buffers. */
+void ob_layer_describe(ob_layer *layer);
+
+/* operator.c */
+extern const moe_operator_slots ob_operators;
 
 /* memory.c; ob_allocate's memory is not zeroed and goes to free() */
 void *ob_allocate(size_t bytes);

@@ -34,7 +34,13 @@ OB_CLONES double ob_dot(const float *a, const float *b, int64_t count) {
     return sum;
 }
 
-OB_CLONES void ob_sum_row(double *sums, double scale, const float *row, int64_t count) {
+OB_CLONES void ob_sum_start(const ob_layer *layer, const float *gradient, int64_t count,
+                            double *ret) {
+    for (int64_t j = 0; j < count; j++)
+        ret[j] = layer->accumulates ? (double)gradient[j] : 0;
+}
+
+void ob_sum_row(double *sums, double scale, const float *row, int64_t count) {
 #pragma omp simd
     for (int64_t j = 0; j < count; j++)
         sums[j] += scale * (double)row[j];

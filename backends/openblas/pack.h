@@ -18,6 +18,9 @@ void ob_scale(float *y, float a, const float *x, int64_t count);
 /* Accumulated in float64. */
 double ob_dot(const float *a, const float *b, int64_t count);
 
+/* Where a column sum starts: at 0, or at what the gradient holds that it is added to. */
+void ob_sum_start(const ob_layer *layer, const float *gradient, int64_t count, double *ret);
+
 /* sums += scale * row, in float64: the step of a column sum. */
 void ob_sum_row(double *sums, double scale, const float *row, int64_t count);
 

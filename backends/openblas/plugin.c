@@ -155,4 +155,5 @@ const moe_plugin moe_plugin_v = {
     .timings = ob_layer_timings,
     .memory = ob_layer_memory,
     .roofline = measure_roofline,
+    .operators = &ob_operators,
 };

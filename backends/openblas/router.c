@@ -50,14 +50,15 @@ static void dW_r_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_layer *l = job->layer;
     int64_t d = l->desc.d;
     ob_gemm(l, OB_TRANS, OB_NO_TRANS, l->R, t->cols, l->T, l->buffer[OB_BUF_DZ].data, l->R,
-            l->X + t->col, d, 0, job->out + t->col, d);
+            l->X + t->col, d, l->accumulates ? 1 : 0, job->out + t->col, d);
 }
 
 static void sum_db_r(ob_layer *layer) {
     float *db = layer->gradient.t[MOE_T_DB_R].data;
     const double *dz = layer->buffer[OB_BUF_DLOGITS].data;
     for (int64_t e = 0; db && e < layer->R; e++) {
-        double sum = 0;
+        double sum;
+        ob_sum_start(layer, db + e, 1, &sum);
         for (int64_t t = 0; t < layer->T; t++)
             sum += dz[t * layer->R + e];
         db[e] = (float)sum;
@@ -80,7 +81,7 @@ moe_status ob_router_backward(ob_layer *layer) {
                   .depth = layer->R};
     ob_job job = {.layer = layer, .out = layer->buffer[OB_BUF_DX].data};
     status = ob_run(&job, &cut, dX_body);
-    if (status)
+    if (status || !layer->gradient.t[MOE_T_DW_R].data)
         return status;
     cut.row_block = 0;
     job.out = layer->gradient.t[MOE_T_DW_R].data;

@@ -9,13 +9,14 @@ static void dW2_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_experts *e = job->experts;
     float *dW2 = e->dW2 + (t->expert * e->d + t->col) * e->n;
     const float *scaled = job->layer->buffer[OB_BUF_WORK].data;
-    if (!t->rows)
+    const bool adds = job->layer->accumulates;
+    if (!t->rows && !adds)
         memset(dW2, 0, (size_t)(t->cols * e->n) * sizeof *dW2);
     for (int64_t done = 0; done < t->rows; done += OB_ROWS) {
         int64_t row = t->row + done, rows = t->rows - done < OB_ROWS ? t->rows - done : OB_ROWS;
         ob_gather(e, job->layer->dO, row, rows, t->col, t->cols, false, pack);
         ob_gemm(job->layer, OB_TRANS, OB_NO_TRANS, t->cols, e->n, rows, pack, t->cols,
-                scaled + row * e->n, e->n, done ? 1 : 0, dW2, e->n);
+                scaled + row * e->n, e->n, done || adds ? 1 : 0, dW2, e->n);
     }
 }
 
@@ -24,13 +25,14 @@ static void dW1_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_experts *e = job->experts;
     float *dW1 = e->dW1 + t->expert * e->width * e->d + t->col;
     const float *dH = job->layer->buffer[OB_BUF_DH].data;
-    for (int64_t i = 0; !t->rows && i < e->width; i++)
+    const bool adds = job->layer->accumulates;
+    for (int64_t i = 0; !t->rows && !adds && i < e->width; i++)
         memset(dW1 + i * e->d, 0, (size_t)t->cols * sizeof *dW1);
     for (int64_t done = 0; done < t->rows; done += OB_ROWS) {
         int64_t row = t->row + done, rows = t->rows - done < OB_ROWS ? t->rows - done : OB_ROWS;
         ob_gather(e, job->layer->X, row, rows, t->col, t->cols, e->on_input, pack);
         ob_gemm(job->layer, OB_TRANS, OB_NO_TRANS, e->width, t->cols, rows, dH + row * e->width,
-                e->width, pack, t->cols, done ? 1 : 0, dW1, e->d);
+                e->width, pack, t->cols, done || adds ? 1 : 0, dW1, e->d);
     }
 }
 
@@ -38,7 +40,7 @@ static void dW1_body(const ob_job *job, const ob_task *t, float *pack) {
 static void db2_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_experts *e = job->experts;
     double *sums = (double *)pack;
-    memset(sums, 0, (size_t)t->cols * sizeof *sums);
+    ob_sum_start(job->layer, e->db2 + t->expert * e->d + t->col, t->cols, sums);
     for (int64_t r = t->row; r < t->row + t->rows; r++)
         ob_sum_row(sums, e->on_input ? 1.0 : (double)ob_weight_of(e, r),
                    job->layer->dO + ob_token_of(e, r) * e->d + t->col, t->cols);
@@ -49,7 +51,7 @@ static void db1_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_experts *e = job->experts;
     const float *dH = job->layer->buffer[OB_BUF_DH].data;
     double *sums = (double *)pack;
-    memset(sums, 0, (size_t)t->cols * sizeof *sums);
+    ob_sum_start(job->layer, e->db1 + t->expert * e->width + t->col, t->cols, sums);
     for (int64_t r = t->row; r < t->row + t->rows; r++)
         ob_sum_row(sums, 1.0, dH + r * e->width + t->col, t->cols);
     ob_narrow(sums, e->db1 + t->expert * e->width + t->col, t->cols);
@@ -70,14 +72,17 @@ static moe_status run_columns(ob_layer *layer, const ob_experts *experts, int64_
 }
 
 moe_status ob_experts_dW2(ob_layer *layer, const ob_experts *experts) {
-    moe_status status = run_columns(layer, experts, experts->d, 0, experts->n, dW2_body);
+    moe_status status =
+        experts->dW2 ? run_columns(layer, experts, experts->d, 0, experts->n, dW2_body) : MOE_OK;
     return status || !experts->db2
                ? status
                : run_columns(layer, experts, experts->d, OB_SUM_COLS, 1, db2_body);
 }
 
 moe_status ob_experts_dW1(ob_layer *layer, const ob_experts *experts) {
-    moe_status status = run_columns(layer, experts, experts->d, 0, experts->width, dW1_body);
+    moe_status status = experts->dW1
+                            ? run_columns(layer, experts, experts->d, 0, experts->width, dW1_body)
+                            : MOE_OK;
     return status || !experts->db1
                ? status
                : run_columns(layer, experts, experts->width, OB_SUM_COLS, 1, db1_body);

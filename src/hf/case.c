@@ -68,9 +68,9 @@ static moe_int_part_source gradient_source(const moe_int_hf_case *c,
     return (moe_int_part_source){.file = c->file,
                                  .path = c->path,
                                  .prefix = GRADIENTS,
-                                 .names = config->family->memory,
+                                 .outer = GRADIENTS,
                                  .config = config,
-                                 .zero_experts = config->family->zero_gradients};
+                                 .gradients = true};
 }
 
 /* One part of one parameter's gradient, into a tensor of its type and our layout. */
@@ -121,6 +121,16 @@ typedef struct router_out {
     moe_tensor logits;        /* [T][experts] */
 } router_out;
 
+/* Batches of one sequence: [1][T][n] is [T][n]. */
+static moe_tensor without_batch(moe_tensor t) {
+    if (t.ndim == 3 && t.shape[0] == 1) {
+        t.ndim = 2;
+        t.shape[0] = t.shape[1];
+        t.shape[1] = t.shape[2];
+    }
+    return t;
+}
+
 static bool is_shape(const moe_tensor *t, int64_t rows, int64_t cols) {
     return t->ndim == 2 && t->shape[0] == rows && t->shape[1] == cols;
 }
@@ -132,7 +142,8 @@ static moe_tensor *classify(const moe_tensor *t, const moe_int_hf_config *config
     if (!real)
         return is_shape(t, tokens, K) ? &out->index : NULL;
     if (is_shape(t, tokens, experts))
-        return config->family->dense_scores && !out->scores.data ? &out->scores : &out->logits;
+        return config->family->reports == MOE_INT_REPORTS_DENSE && !out->scores.data ? &out->scores
+                                                                                     : &out->logits;
     return is_shape(t, tokens, K) ? &out->weight : NULL;
 }
 
@@ -150,6 +161,7 @@ static moe_status find_router_out(const moe_int_hf_case *c, const moe_int_hf_con
             continue;
         moe_tensor t;
         moe_status status = moe_safetensors_get(c->file, name, &t);
+        t = without_batch(t);
         moe_tensor *slot = status ? NULL : classify(&t, config, tokens, ret);
         if (!slot || slot->data)
             return moe_fail(log, MOE_E_FORMAT,
@@ -177,26 +189,27 @@ static void choose(chosen *pairs, int64_t token, double expert, double weight) {
     pairs->count++;
 }
 
-static void collect_pairs(const router_out *out, chosen *pairs) {
+static void collect_pairs(const router_out *out, double factor, chosen *pairs) {
     const moe_tensor *t = out->index.data ? &out->index : &out->scores;
     int64_t cols = t->shape[1];
     for (int64_t i = 0; i < t->shape[0] * cols; i++) {
         double value = moe_load(t->data, t->dtype, (size_t)i);
         if (out->index.data)
             choose(pairs, i / cols, value,
-                   moe_load(out->weight.data, out->weight.dtype, (size_t)i));
+                   factor * moe_load(out->weight.data, out->weight.dtype, (size_t)i));
         else if (value != 0)
-            choose(pairs, i / cols, (double)(i % cols), value);
+            choose(pairs, i / cols, (double)(i % cols), factor * value);
     }
 }
 
-static moe_status take_plan(const router_out *out, const moe_log *log, moe_problem *p) {
+static moe_status take_plan(const router_out *out, double factor, const moe_log *log,
+                            moe_problem *p) {
     size_t room = (size_t)moe_tensor_count(out->index.data ? &out->index : &out->scores) + 1;
     chosen pairs = {malloc(room * sizeof(int32_t)), malloc(room * sizeof(int32_t)),
                     malloc(room * sizeof(double)), 0};
     moe_status status;
     if (pairs.token && pairs.expert && pairs.weight) {
-        collect_pairs(out, &pairs);
+        collect_pairs(out, factor, &pairs);
         status = moe_plan_create(p->T, p->layer.E + p->layer.n_zero, pairs.count, pairs.token,
                                  pairs.expert, pairs.weight, log, &p->expected_plan);
     } else {
@@ -218,16 +231,18 @@ static moe_status take_routing(const moe_int_hf_case *c, const moe_int_hf_config
         status = moe_fail(log, MOE_E_FORMAT, "%s has the router's indices or its weights, not both",
                           c->path);
     if (!status && (out.index.data || out.scores.data))
-        status = take_plan(&out, log, p);
+        status = take_plan(&out, config->weight_factor, log, p);
     return status;
 }
 
 static bool is_gradient(const moe_int_part_source *src, const char *name) {
     char known[MOE_INT_NAME_BYTES];
     for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
-        if (moe_int_part_used(src, part) &&
-            strcmp(name, moe_int_part_name(src, part, 0, known)) == 0)
-            return true;
+        if (!moe_int_part_used(src, part))
+            continue;
+        for (int64_t e = 0; e < src->config->layer.E; e++)
+            if (strcmp(name, moe_int_part_name(src, part, e, known)) == 0)
+                return true;
     }
     return false;
 }

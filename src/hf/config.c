@@ -1,140 +1,180 @@
 /* config.json to a layer description, through the family's row. */
 #include "core/jsonx.h"
 #include "hf/hf.h"
+#include "hf/keys.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define LARGEST_SIZE INT32_MAX /* moe_layer_desc_check has the real limits */
+/* Settings that have the same few spellings everywhere. */
+#define MODEL_WIDTH_KEY "hidden_size|d_model"
+#define WIDTH_KEY       "moe_intermediate_size"
+#define EXPERTS_KEY                                                                                \
+    "num_local_experts|num_experts|n_routed_experts|moe_num_experts|ffn_config.moe_num_experts"
+#define TOPK_KEY                                                                                   \
+    "num_experts_per_tok|moe_topk|num_experts_per_token|moe_k|top_k_experts|ffn_config.moe_top_k"
+#define GROUPS_KEY      "n_group|num_expert_group"
+#define TOPK_GROUPS_KEY "topk_group"
+#define RENORM_KEY      "norm_topk_prob|moe_renormalize"
+#define SCALE_KEY                                                                                  \
+    "routed_scaling_factor|route_scale|router_scaling_factor|moe_router_scaling_factor|"           \
+    "moe_routed_scaling_factor"
+#define ACT_KEY                                                                                    \
+    "hidden_act|hidden_activation|activation_function|mlp_hidden_act|dense_act_fn|"                \
+    "ffn_config.ffn_act_fn.name"
+#define DTYPE_KEY "dtype|torch_dtype"
 
-/* Spellings of the same setting; the first one that is present counts. */
-static const char *const expert_keys[] = {"num_local_experts", "num_experts", "n_routed_experts",
-                                          NULL};
-static const char *const topk_keys[] = {"num_experts_per_tok", "moe_topk", NULL};
-static const char *const dtype_keys[] = {"dtype", "torch_dtype", NULL};
-
-static const char *first_present(const moe_int_json *at, const char *const *keys) {
-    for (; *keys; keys++) {
-        if (moe_int_json_has(at, *keys))
-            return *keys;
-    }
-    return NULL;
-}
-
-static moe_status read_size(const moe_int_json *at, const char *key, int64_t *ret) {
-    return moe_int_json_i64(at, key, MOE_INT_JSON_REQUIRED, 0, LARGEST_SIZE, ret);
-}
-
-static moe_status read_spelled(const moe_int_json *at, const char *const *keys, int64_t *ret) {
-    const char *key = first_present(at, keys);
-    if (key)
-        return read_size(at, key, ret);
-    char list[128] = "";
-    for (size_t used = 0; *keys && used < sizeof list; keys++)
-        used += (size_t)snprintf(list + used, sizeof list - used, "%s\"%s\"", used ? " or " : "",
-                                 *keys);
-    return moe_fail(at->log, MOE_E_FORMAT, "%s: %s is missing", at->where, list);
-}
-
-static moe_status read_sizes(const moe_int_json *at, const moe_int_family *f, moe_layer_desc *ret) {
-    moe_status status = read_size(at, "hidden_size", &ret->d);
+static moe_status read_sizes(const moe_int_hf_keys *k, const moe_int_family *f,
+                             moe_layer_desc *ret) {
+    const moe_int_json_need need = MOE_INT_JSON_REQUIRED;
+    moe_status status = moe_int_hf_size(k, MODEL_WIDTH_KEY, need, &ret->d);
     if (!status)
-        status = read_size(at, f->width_key, &ret->n);
+        status = moe_int_hf_size(k, f->width_key ? f->width_key : WIDTH_KEY, need, &ret->n);
     if (!status)
-        status = read_spelled(at, expert_keys, &ret->E);
+        status = moe_int_hf_size(k, EXPERTS_KEY, need, &ret->E);
     ret->K = f->fixed_K;
     if (!status && !f->fixed_K)
-        status = read_spelled(at, topk_keys, &ret->K);
+        status = moe_int_hf_size(k, TOPK_KEY, need, &ret->K);
     if (!status && f->zero_key)
-        status =
-            moe_int_json_i64(at, f->zero_key, MOE_INT_JSON_OPTIONAL, 0, LARGEST_SIZE, &ret->n_zero);
+        status = moe_int_hf_size(k, f->zero_key, MOE_INT_JSON_OPTIONAL, &ret->n_zero);
     return status;
 }
 
-static moe_status read_shared(const moe_int_json *at, const moe_int_family *f,
+/* All factors are below 2^31. */
+static moe_status read_shared(const moe_int_hf_keys *k, const moe_int_family *f,
                               moe_layer_desc *ret) {
+    int64_t width = f->shared_count_key ? ret->n : 0, count = f->shared_width_key ? 1 : 0;
     moe_status status = MOE_OK;
     if (f->shared_width_key)
-        status = read_size(at, f->shared_width_key, &ret->n_shared);
-    if (f->shared_count_key) {
-        int64_t count = 0;
-        status = moe_int_json_i64(at, f->shared_count_key, MOE_INT_JSON_OPTIONAL, 0, LARGEST_SIZE,
-                                  &count);
-        ret->n_shared = count * ret->n; /* both below 2^31 */
-    }
+        status = moe_int_hf_size(k, f->shared_width_key, MOE_INT_JSON_REQUIRED, &width);
+    if (!status && f->shared_count_key)
+        status = moe_int_hf_size(k, f->shared_count_key, MOE_INT_JSON_OPTIONAL, &count);
+    ret->n_shared = count * width;
     ret->shared_gate = f->shared_gate && ret->n_shared > 0;
     return status;
 }
 
-static moe_status read_renorm(const moe_int_json *at, const moe_int_family *f,
+static moe_status read_renorm(const moe_int_hf_keys *k, const moe_int_family *f,
                               moe_router_desc *ret) {
     bool renorm = f->renorm == MOE_INT_RENORM_ALWAYS || f->renorm == MOE_INT_RENORM_CONFIG_YES;
     moe_status status = MOE_OK;
     if (f->renorm == MOE_INT_RENORM_CONFIG || f->renorm == MOE_INT_RENORM_CONFIG_YES)
-        status = moe_int_json_bool(at, "norm_topk_prob", MOE_INT_JSON_OPTIONAL, &renorm);
+        status = moe_int_hf_flag(k, RENORM_KEY, &renorm);
     ret->renorm = renorm;
     ret->renorm_eps = f->renorm_eps;
     return status;
 }
 
-static moe_status read_groups(const moe_int_json *at, const moe_int_family *f,
-                              moe_router_desc *ret) {
-    int64_t groups, kept;
-    if (!f->groups_key)
-        return MOE_OK;
-    moe_status status = read_size(at, f->groups_key, &groups);
-    if (!status)
-        status = read_size(at, f->topk_groups_key, &kept);
-    if (status)
-        return status;
-    ret->groups = (int32_t)groups;
-    ret->topk_groups = (int32_t)kept;
-    return MOE_OK;
+static bool has_groups(int32_t select) {
+    return select == MOE_SELECT_GROUP_TOPK;
 }
 
-static moe_status read_router(const moe_int_json *at, const moe_int_family *f,
+/* Without groups in the file, or with a method that has none, all experts are one group. */
+static moe_status read_select(const moe_int_hf_keys *k, const moe_int_family *f,
                               moe_router_desc *ret) {
-    ret->score = f->score;
+    int64_t groups = 1, kept = 1;
+    const char *method = "";
     ret->select = f->select;
-    ret->weight_on = f->weight_on;
-    ret->bias = f->router_bias;
-    ret->select_bias = f->select_bias;
-    moe_status status = read_renorm(at, f, ret);
-    if (!status)
-        status = read_groups(at, f, ret);
-    if (!status && f->scale_key)
-        status = moe_int_json_f64(at, f->scale_key, MOE_INT_JSON_REQUIRED, &ret->scale);
-    if (!status && f->jitter_key)
-        status = moe_int_json_f64(at, f->jitter_key, MOE_INT_JSON_REQUIRED, &ret->jitter);
+    moe_status status = moe_int_hf_word(k, "topk_method", &method);
+    if (status || !has_groups(f->select))
+        return status;
+    if (f->plain_select && strcmp(method, f->plain_select) == 0) {
+        ret->select = MOE_SELECT_TOPK;
+        return MOE_OK;
+    }
+    status = moe_int_hf_size(k, GROUPS_KEY, MOE_INT_JSON_OPTIONAL, &groups);
+    if (!status && moe_int_hf_has(k, GROUPS_KEY))
+        status = moe_int_hf_size(k, TOPK_GROUPS_KEY, MOE_INT_JSON_REQUIRED, &kept);
+    ret->groups = (int32_t)groups;
+    ret->topk_groups = (int32_t)kept;
     return status;
 }
 
-static moe_status read_act(const moe_int_json *at, const moe_int_family *f, moe_layer_desc *ret) {
+static moe_status read_score(const moe_int_hf_keys *k, const moe_int_family *f,
+                             moe_router_desc *ret) {
+    const char *name = "";
+    ret->score = f->score;
+    moe_status status = f->score_key ? moe_int_hf_word(k, f->score_key, &name) : MOE_OK;
+    if (!status && f->other_score.name && strcmp(name, f->other_score.name) == 0)
+        ret->score = f->other_score.score;
+    return status;
+}
+
+static moe_status read_select_bias(const moe_int_hf_keys *k, const moe_int_family *f,
+                                   moe_router_desc *ret) {
+    bool has = f->select_bias;
+    moe_status status = f->select_bias_key ? moe_int_hf_flag(k, f->select_bias_key, &has) : MOE_OK;
+    ret->select_bias = has;
+    return status;
+}
+
+static moe_status read_router(const moe_int_hf_keys *k, const moe_int_family *f,
+                              moe_router_desc *ret) {
+    ret->weight_on = f->weight_on;
+    ret->bias = f->router_bias;
+    moe_status status = read_score(k, f, ret);
+    if (!status)
+        status = read_select_bias(k, f, ret);
+    if (!status)
+        status = read_renorm(k, f, ret);
+    if (!status)
+        status = read_select(k, f, ret);
+    if (!status && f->scaled)
+        status = moe_int_hf_real(k, SCALE_KEY, MOE_INT_JSON_OPTIONAL, &ret->scale);
+    if (!status && f->jitter_key)
+        status = moe_int_hf_real(k, f->jitter_key, MOE_INT_JSON_REQUIRED, &ret->jitter);
+    return status;
+}
+
+/* How the block's code multiplies what the router module hands out. */
+static moe_status read_factors(const moe_int_hf_keys *k, const moe_int_family *f,
+                               moe_int_hf_config *ret) {
+    const char *strategy = "";
+    moe_router_desc *r = &ret->layer.router;
+    moe_status status = f->average_key ? moe_int_hf_word(k, f->average_key, &strategy) : MOE_OK;
+    ret->weight_factor = ret->shared_factor = 1;
+    if (f->reports == MOE_INT_REPORTS_UNSCALED)
+        ret->weight_factor = r->scale;
+    if (f->reports == MOE_INT_REPORTS_SHARE_OF_K)
+        ret->weight_factor = (double)ret->layer.K;
+    if (ret->layer.n_shared && strcmp(strategy, "average") == 0) {
+        ret->shared_factor = 0.5;
+        ret->weight_factor *= 0.5;
+        r->scale *= 0.5;
+    }
+    return status;
+}
+
+static moe_status read_act(const moe_int_hf_keys *k, const moe_int_family *f, moe_layer_desc *ret) {
     static const struct {
         const char *name;
-        int32_t act;
-    } acts[] = {{"silu", MOE_ACT_SWIGLU},
-                {"swish", MOE_ACT_SWIGLU},
-                {"gelu", MOE_ACT_GEGLU},
-                {"relu", MOE_ACT_REGLU}};
+        int32_t act[2]; /* with and without a gate; MOE_ACT_COUNT: not known */
+    } acts[] = {{"silu", {MOE_ACT_SWIGLU, MOE_ACT_SILU}},
+                {"swish", {MOE_ACT_SWIGLU, MOE_ACT_SILU}},
+                {"gelu", {MOE_ACT_GEGLU, MOE_ACT_GELU}},
+                {"relu", {MOE_ACT_REGLU, MOE_ACT_RELU}},
+                {"relu2", {MOE_ACT_COUNT, MOE_ACT_RELU2}}};
     const char *name = "silu";
-    moe_status status = moe_int_json_str(at, "hidden_act", MOE_INT_JSON_OPTIONAL, &name);
+    moe_status status = moe_int_hf_word(k, ACT_KEY, &name);
     if (status)
         return status;
     ret->glu_layout = f->glu_layout;
     ret->expert_bias = f->expert_bias;
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
-        if (strcmp(name, acts[i].name) != 0)
+        int32_t act = acts[i].act[f->ungated];
+        if (strcmp(name, acts[i].name) != 0 || act == MOE_ACT_COUNT)
             continue;
-        if (f->clamped && acts[i].act != MOE_ACT_SWIGLU)
+        if (f->clamped && act != MOE_ACT_SWIGLU)
             break;
-        ret->act = f->clamped ? MOE_ACT_SWIGLU_CLAMP : acts[i].act;
-        if (f->limit_key)
-            status = moe_int_json_f64(at, f->limit_key, MOE_INT_JSON_OPTIONAL, &ret->act_limit);
+        ret->act = f->clamped ? MOE_ACT_SWIGLU_CLAMP : act;
+        if (f->clamped)
+            status = moe_int_hf_real(k, "swiglu_alpha", MOE_INT_JSON_OPTIONAL, &ret->act_alpha);
+        if (!status && f->limit_key)
+            status = moe_int_hf_real(k, f->limit_key, MOE_INT_JSON_OPTIONAL, &ret->act_limit);
         return status;
     }
-    return moe_fail(at->log, MOE_E_UNSUPPORTED, "%s: \"hidden_act\" \"%s\" is not supported here",
-                    at->where, name);
+    return moe_fail(k->at->log, MOE_E_UNSUPPORTED,
+                    "%s: \"hidden_act\" \"%s\" is not supported here", k->at->where, name);
 }
 
 /* Settings of which only one value is implemented. */
@@ -159,8 +199,9 @@ static moe_status read_dtype(const moe_int_json *at, int32_t *ret) {
         int32_t dtype;
     } dtypes[] = {
         {"bfloat16", MOE_BF16}, {"float16", MOE_F16}, {"float32", MOE_F32}, {"float64", MOE_F64}};
-    const char *key = first_present(at, dtype_keys), *name = "float32";
-    moe_status status = key ? moe_int_json_str(at, key, MOE_INT_JSON_REQUIRED, &name) : MOE_OK;
+    const moe_int_hf_keys k = {at, -1};
+    const char *name = "float32";
+    moe_status status = moe_int_hf_word(&k, DTYPE_KEY, &name);
     if (status)
         return status;
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
@@ -169,12 +210,12 @@ static moe_status read_dtype(const moe_int_json *at, int32_t *ret) {
             return MOE_OK;
         }
     }
-    return moe_fail(at->log, MOE_E_UNSUPPORTED, "%s: \"%s\" \"%s\" is not supported", at->where,
-                    key, name);
+    return moe_fail(at->log, MOE_E_UNSUPPORTED, "%s: \"dtype\" \"%s\" is not supported", at->where,
+                    name);
 }
 
 static moe_status fail_unknown(const moe_int_json *at, const char *model_type) {
-    char list[512] = "";
+    char list[2048] = "";
     size_t used = 0;
     for (const char *const *name = moe_families(); *name && used < sizeof list; name++)
         used += (size_t)snprintf(list + used, sizeof list - used, " %s", *name);
@@ -183,23 +224,46 @@ static moe_status fail_unknown(const moe_int_json *at, const char *model_type) {
                     model_type, list);
 }
 
-/* A multimodal model keeps its language model's settings in "text_config". */
-static moe_status find_family(const moe_int_json *root, moe_int_json *ret_at,
-                              const moe_int_family **ret) {
-    const char *model_type, *text_type = "";
-    moe_status status = moe_int_json_str(root, "model_type", MOE_INT_JSON_REQUIRED, &model_type);
+/* Where a multimodal model keeps its language model's settings. */
+static const char *const text_configs[] = {"text_config", "thinker_config.text_config",
+                                           "talker_config.text_config", "llm_config"};
+
+/* The family of the object at a path of keys, NULL where the path leads nowhere. */
+static moe_status family_at(const moe_int_json *root, const char *path, moe_int_json *ret_at,
+                            const moe_int_family **ret) {
+    char key[64];
+    moe_int_json at = *root;
+    const char *model_type = "";
+    moe_status status = MOE_OK;
+    for (size_t length; !status && *path; path += length + (path[length] == '.')) {
+        moe_int_json inner;
+        length = strcspn(path, ".");
+        snprintf(key, sizeof key, "%.*s", (int)length, path);
+        if (!moe_int_json_has(&at, key))
+            return MOE_OK;
+        status = moe_int_json_object(&at, key, MOE_INT_JSON_REQUIRED, &inner);
+        at = inner;
+    }
+    if (!status)
+        status = moe_int_json_str(&at, "model_type", MOE_INT_JSON_OPTIONAL, &model_type);
     if (status)
         return status;
-    *ret_at = *root;
+    *ret_at = at;
     *ret = moe_int_family_find(model_type);
-    if (!*ret && moe_int_json_has(root, "text_config")) {
-        status = moe_int_json_object(root, "text_config", MOE_INT_JSON_REQUIRED, ret_at);
-        if (!status)
-            status = moe_int_json_str(ret_at, "model_type", MOE_INT_JSON_OPTIONAL, &text_type);
-        if (status)
-            return status;
-        *ret = moe_int_family_find(text_type);
-    }
+    return MOE_OK;
+}
+
+static moe_status find_family(const moe_int_json *root, moe_int_json *ret_at,
+                              const moe_int_family **ret) {
+    const char *model_type;
+    moe_status status = moe_int_json_str(root, "model_type", MOE_INT_JSON_REQUIRED, &model_type);
+    *ret = NULL;
+    if (!status)
+        status = family_at(root, "", ret_at, ret);
+    for (size_t i = 0; !status && !*ret && i < sizeof text_configs / sizeof *text_configs; i++)
+        status = family_at(root, text_configs[i], ret_at, ret);
+    if (status)
+        return status;
     return *ret ? MOE_OK : fail_unknown(root, model_type);
 }
 
@@ -221,24 +285,31 @@ static moe_status check_layer(const moe_layer_desc *layer, const char *name, con
     return status ? moe_fail(log, MOE_E_FORMAT, "%s: %s", name, kept.text) : MOE_OK;
 }
 
-static moe_status read_config(const json_t *object, const char *name, const moe_log *log,
-                              moe_int_hf_config *ret) {
+static moe_status read_layer(const moe_int_hf_keys *k, const moe_int_family *f,
+                             moe_int_hf_config *ret) {
+    moe_status status = read_sizes(k, f, &ret->layer);
+    if (!status)
+        status = read_shared(k, f, &ret->layer);
+    if (!status)
+        status = read_router(k, f, &ret->layer.router);
+    if (!status)
+        status = read_factors(k, f, ret);
+    return status ? status : read_act(k, f, &ret->layer);
+}
+
+static moe_status read_config(const json_t *object, const char *name, int64_t layer,
+                              const moe_log *log, moe_int_hf_config *ret) {
     moe_int_json root = moe_int_json_root(object, name, log), at;
+    const moe_int_hf_keys k = {&at, layer};
     moe_int_hf_config config = {0};
     moe_layer_desc_init(&config.layer);
     moe_status status = find_family(&root, &at, &config.family);
     if (!status)
         status = check_expected(&at, config.family);
     if (!status)
-        status = read_sizes(&at, config.family, &config.layer);
+        status = read_layer(&k, config.family, &config);
     if (!status)
-        status = read_shared(&at, config.family, &config.layer);
-    if (!status)
-        status = read_router(&at, config.family, &config.layer.router);
-    if (!status)
-        status = read_act(&at, config.family, &config.layer);
-    if (!status)
-        status = read_dtype(first_present(&at, dtype_keys) ? &at : &root, &config.dtype);
+        status = read_dtype(moe_int_hf_has(&k, DTYPE_KEY) ? &at : &root, &config.dtype);
     if (!status)
         status = check_layer(&config.layer, name, log);
     if (status)
@@ -247,21 +318,22 @@ static moe_status read_config(const json_t *object, const char *name, const moe_
     return MOE_OK;
 }
 
-moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name,
+moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name, int64_t layer,
                                    const moe_log *log, moe_int_hf_config *ret) {
     json_t *object = NULL;
     moe_status status = moe_int_json_parse(text, size, name, log, &object);
     if (!status)
-        status = read_config(object, name, log, ret);
+        status = read_config(object, name, layer, log, ret);
     json_decref(object);
     return status;
 }
 
-moe_status moe_int_hf_config_load(const char *path, const moe_log *log, moe_int_hf_config *ret) {
+moe_status moe_int_hf_config_load(const char *path, int64_t layer, const moe_log *log,
+                                  moe_int_hf_config *ret) {
     json_t *object = NULL;
     moe_status status = moe_int_json_load(path, log, &object);
     if (!status)
-        status = read_config(object, path, log, ret);
+        status = read_config(object, path, layer, log, ret);
     json_decref(object);
     return status;
 }
@@ -269,7 +341,7 @@ moe_status moe_int_hf_config_load(const char *path, const moe_log *log, moe_int_
 moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
                                  int32_t *ret_dtype) {
     moe_int_hf_config config;
-    moe_status status = moe_int_hf_config_load(path, log, &config);
+    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;
     *ret = config.layer;

@@ -1,185 +1,201 @@
 /* The families. A new one is a row in `families`; golden/hf/README.md says how.
  *
- * Facts come from the modeling files of Transformers 5.17.0 (router and experts) and from the names
+ * Facts come from the modeling files of Transformers 5.24.0 (router and experts) and from the names
  * in the families' public checkpoints. */
 #include "hf/hf.h"
+#include "hf/keys.h"
 
 #include <pthread.h>
 #include <string.h>
 
 #define P(part) MOE_INT_PART_##part
 
-/* Names that several families share. */
-#define SPLIT_W123                                                                                 \
-    [P(GATE)] = "experts.%d.w1.weight", [P(UP)] = "experts.%d.w3.weight",                          \
-    [P(DOWN)] = "experts.%d.w2.weight"
-#define SPLIT_PROJ                                                                                 \
-    [P(GATE)] = "experts.%d.gate_proj.weight", [P(UP)] = "experts.%d.up_proj.weight",              \
-    [P(DOWN)] = "experts.%d.down_proj.weight"
-#define FUSED [P(GATE_UP)] = "experts.gate_up_proj", [P(DOWN)] = "experts.down_proj"
-#define FUSED_BIASES                                                                               \
-    [P(GATE_UP_BIAS)] = "experts.gate_up_proj_bias", [P(DOWN_BIAS)] = "experts.down_proj_bias"
-#define SHARED(name)                                                                               \
-    [P(SHARED_GATE)] = name ".gate_proj.weight", [P(SHARED_UP)] = name ".up_proj.weight",          \
-    [P(SHARED_DOWN)] = name ".down_proj.weight"
-#define SHARED_WITH_SIGMOID                                                                        \
-    SHARED("shared_expert"), [P(SHARED_SIGMOID)] = "shared_expert_gate.weight"
+/* Names of a linear map's tensor in the four spellings of shared experts. */
+#define SHARED(map)                                                                                \
+    "shared_experts." map ".weight|shared_expert." map ".weight|shared_mlp." map ".weight"
 
-static const moe_int_family families[] = {
-    {
-        .model_type = "mixtral",
-        .width_key = "intermediate_size",
-        .score = MOE_SCORE_SOFTMAX,
-        .renorm = MOE_INT_RENORM_ALWAYS,
-        .module = "block_sparse_moe",
-        .disk = {[P(ROUTER)] = "gate.weight", SPLIT_W123},
-        .memory = {[P(ROUTER)] = "gate.weight", FUSED},
-    },
-    {
-        .model_type = "qwen2_moe",
-        .width_key = "moe_intermediate_size",
-        .shared_width_key = "shared_expert_intermediate_size",
-        .score = MOE_SCORE_SOFTMAX,
-        .renorm = MOE_INT_RENORM_CONFIG,
-        .shared_gate = true,
-        .module = "mlp",
-        .disk = {[P(ROUTER)] = "gate.weight", SPLIT_PROJ, SHARED_WITH_SIGMOID},
-        .memory = {[P(ROUTER)] = "gate.weight", FUSED, SHARED_WITH_SIGMOID},
-    },
-    {
-        .model_type = "qwen3_moe",
-        .width_key = "moe_intermediate_size",
-        .score = MOE_SCORE_SOFTMAX,
-        .renorm = MOE_INT_RENORM_CONFIG,
-        .module = "mlp",
-        .disk = {[P(ROUTER)] = "gate.weight", SPLIT_PROJ},
-        .memory = {[P(ROUTER)] = "gate.weight", FUSED},
-    },
-    {
-        .model_type = "olmoe",
-        .width_key = "intermediate_size",
-        .score = MOE_SCORE_SOFTMAX,
-        .renorm = MOE_INT_RENORM_CONFIG,
-        .module = "mlp",
-        .disk = {[P(ROUTER)] = "gate.weight", SPLIT_PROJ},
-        .memory = {[P(ROUTER)] = "gate.weight", FUSED},
-    },
-    {
-        .model_type = "deepseek_v3",
-        .width_key = "moe_intermediate_size",
-        .shared_count_key = "n_shared_experts",
-        .groups_key = "n_group",
-        .topk_groups_key = "topk_group",
-        .scale_key = "routed_scaling_factor",
-        .expect = {{"scoring_func", "sigmoid"}, {"topk_method", "noaux_tc"}},
-        .score = MOE_SCORE_SIGMOID,
-        .select = MOE_SELECT_GROUP_TOPK,
-        .renorm = MOE_INT_RENORM_CONFIG_YES,
-        .renorm_eps = 1e-20,
-        .select_bias = true,
-        .module = "mlp",
-        .disk = {[P(ROUTER)] = "gate.weight",
-                 [P(SELECT_BIAS)] = "gate.e_score_correction_bias",
-                 SPLIT_PROJ,
-                 SHARED("shared_experts")},
-        .memory = {[P(ROUTER)] = "gate.weight", FUSED, SHARED("shared_experts")},
-    },
-    {
-        .model_type = "minimax_m2",
-        .width_key = "intermediate_size",
-        .expect = {{"scoring_func", "sigmoid"}},
-        .score = MOE_SCORE_SIGMOID,
-        .renorm = MOE_INT_RENORM_ALWAYS,
-        .select_bias = true,
-        .module = "block_sparse_moe",
-        .disk = {[P(ROUTER)] = "gate.weight",
-                 [P(SELECT_BIAS)] = "e_score_correction_bias",
-                 SPLIT_W123},
-        .memory = {[P(ROUTER)] = "gate.weight", FUSED},
-    },
-    {
-        .model_type = "gpt_oss",
-        .width_key = "intermediate_size",
-        .limit_key = "swiglu_limit",
-        .score = MOE_SCORE_SOFTMAX_TOPK,
-        .router_bias = true,
-        .expert_bias = true,
-        .clamped = true,
-        .glu_layout = MOE_GLU_INTERLEAVED,
-        .transposed = true,
-        .module = "mlp",
-        .disk =
-            {[P(ROUTER)] = "router.weight", [P(ROUTER_BIAS)] = "router.bias", FUSED, FUSED_BIASES},
-        .memory =
-            {[P(ROUTER)] = "router.weight", [P(ROUTER_BIAS)] = "router.bias", FUSED, FUSED_BIASES},
-    },
-    {
-        .model_type = "granitemoe",
-        .width_key = "intermediate_size",
-        .score = MOE_SCORE_SOFTMAX_TOPK,
-        .module = "block_sparse_moe",
-        .disk = {[P(ROUTER)] = "router.layer.weight",
-                 [P(GATE_UP)] = "input_linear.weight",
-                 [P(DOWN)] = "output_linear.weight"},
-        .memory = {[P(ROUTER)] = "router.weight", FUSED},
-    },
-    {
-        .model_type = "llama4_text",
-        .width_key = "intermediate_size",
-        .shared_width_key = "intermediate_size",
-        .score = MOE_SCORE_SIGMOID,
-        .weight_on = MOE_WEIGHT_ON_INPUT,
-        .transposed = true,
-        .dense_scores = true,
-        .module = "feed_forward",
-        .disk = {[P(ROUTER)] = "router.weight", FUSED, SHARED("shared_expert")},
-        .memory = {[P(ROUTER)] = "router.weight", FUSED, SHARED("shared_expert")},
-    },
-    {
-        .model_type = "longcat_flash",
-        .width_key = "expert_ffn_hidden_size",
-        .zero_key = "zero_expert_num",
-        .scale_key = "routed_scaling_factor",
-        .expect = {{"zero_expert_type", "identity"}},
-        .score = MOE_SCORE_SOFTMAX,
-        .select_bias = true,
-        .zero_gradients = true,
-        .module = "mlp",
-        .disk = {[P(ROUTER)] = "router.classifier.weight",
-                 [P(SELECT_BIAS)] = "router.e_score_correction_bias",
-                 SPLIT_PROJ},
-        .memory = {[P(ROUTER)] = "router.classifier.weight", FUSED},
-    },
-    {
-        .model_type = "qwen3_next",
-        .width_key = "moe_intermediate_size",
-        .shared_width_key = "shared_expert_intermediate_size",
-        .score = MOE_SCORE_SOFTMAX,
-        .renorm = MOE_INT_RENORM_CONFIG_YES,
-        .shared_gate = true,
-        .module = "mlp",
-        .disk = {[P(ROUTER)] = "gate.weight", SPLIT_PROJ, SHARED_WITH_SIGMOID},
-        .memory = {[P(ROUTER)] = "gate.weight", FUSED, SHARED_WITH_SIGMOID},
-    },
-    {
-        .model_type = "phimoe",
-        .width_key = "intermediate_size",
-        .jitter_key = "router_jitter_noise",
-        .fixed_K = 2,
-        .score = MOE_SCORE_SPARSEMIXER,
-        .module = "block_sparse_moe",
-        .disk = {[P(ROUTER)] = "gate.weight", SPLIT_W123},
-        .memory = {[P(ROUTER)] = "router.weight", FUSED},
-    },
+/* What a row without names of its own has: the spellings of checkpoints, then those of the running
+ * model, where they differ. */
+static const char *const common[P(COUNT)] = {
+    [P(ROUTER)] = "gate.weight|router.weight|router.layer.weight|router.classifier.weight|"
+                  "router.gate.weight|gate.wg.weight",
+    [P(ROUTER_BIAS)] = "router.bias",
+    [P(SELECT_BIAS)] = "gate.e_score_correction_bias|e_score_correction_bias|gate.expert_bias|"
+                       "expert_bias|router.e_score_correction_bias|"
+                       "moe_statics.e_score_correction_bias|"
+                       "gate.moe_statics.e_score_correction_bias|experts.e_score_correction_bias|"
+                       "gate.bias",
+    [P(GATE_UP)] = "experts.gate_up_proj|experts.gate_up_proj.weight|input_linear.weight|"
+                   "experts.fc1.weight",
+    [P(GATE)] = "experts.%d.gate_proj.weight|experts.%d.w1.weight|experts.%d.w1",
+    [P(UP)] = "experts.%d.up_proj.weight|experts.%d.w3.weight|experts.%d.w3|experts.up_proj",
+    [P(DOWN)] = "experts.%d.down_proj.weight|experts.%d.w2.weight|experts.%d.w2|"
+                "experts.down_proj|experts.down_proj.weight|output_linear.weight|"
+                "experts.fc2.weight",
+    [P(GATE_UP_BIAS)] = "experts.gate_up_proj_bias",
+    [P(DOWN_BIAS)] = "experts.down_proj_bias",
+    [P(SHARED_GATE_UP)] = SHARED("gate_up_proj"),
+    [P(SHARED_GATE)] = SHARED("gate_proj") "|" SHARED("w1"),
+    [P(SHARED_UP)] = SHARED("up_proj") "|" SHARED("w3"),
+    [P(SHARED_DOWN)] = SHARED("down_proj") "|" SHARED("w2"),
+    [P(SHARED_SIGMOID)] = "shared_expert_gate.weight",
 };
+#define COMMON_MODULE "mlp|block_sparse_moe|feed_forward|ffn|moe"
+
+/* Parts that are stored [E][in][out]. */
+#define TRANSPOSED (1u << P(GATE_UP) | 1u << P(DOWN))
+
+/* Routers that several families have. */
+#define SOFTMAX(how)                                                                               \
+    .score = MOE_SCORE_SOFTMAX, .renorm = MOE_INT_RENORM_##how /* top-K of a softmax over all */
+#define DEEPSEEK_V3                                                                                \
+    .score = MOE_SCORE_SIGMOID, .select = MOE_SELECT_GROUP_TOPK, .scaled = true,                   \
+    .renorm = MOE_INT_RENORM_CONFIG_YES, .renorm_eps = 1e-20, .select_bias = true
+#define SIGMOID_BIAS(how) /* as DeepSeek-V3, without groups */                                     \
+    .score = MOE_SCORE_SIGMOID, .renorm = MOE_INT_RENORM_##how, .select_bias = true
+#define SHARED_COUNT .shared_count_key = "n_shared_experts|num_shared_experts"
+#define SHARED_WIDTH .shared_width_key = "shared_expert_intermediate_size"
+#define INTERMEDIATE .width_key = "intermediate_size"
+
+/* A Granite decoder layer: the routed block and one fused shared part beside it. */
+#define GRANITE_SHARED                                                                             \
+    INTERMEDIATE,                                                                                  \
+        .shared_width_key = "shared_intermediate_size", .score = MOE_SCORE_SOFTMAX_TOPK,           \
+        .module = "",                                                                              \
+        .names = {                                                                                 \
+            [P(ROUTER)] = "block_sparse_moe.router.layer.weight|block_sparse_moe.router.weight",   \
+            [P(GATE_UP)] =                                                                         \
+                "block_sparse_moe.input_linear.weight|block_sparse_moe.experts.gate_up_proj",      \
+            [P(DOWN)] =                                                                            \
+                "block_sparse_moe.output_linear.weight|block_sparse_moe.experts.down_proj",        \
+            [P(SHARED_GATE_UP)] = "shared_mlp.input_linear.weight",                                \
+            [P(SHARED_DOWN)] = "shared_mlp.output_linear.weight",                                  \
+    }
+
+/* clang-format off */
+static const moe_int_family families[] = {
+    {.model_type = "mixtral", INTERMEDIATE, SOFTMAX(ALWAYS)},
+    {.model_type = "qwen2_moe", SHARED_WIDTH, SOFTMAX(CONFIG), .shared_gate = true},
+    {.model_type = "qwen3_moe", SOFTMAX(CONFIG)},
+    {.model_type = "olmoe", INTERMEDIATE, SOFTMAX(CONFIG)},
+    {.model_type = "deepseek_v3|kimi_k2", SHARED_COUNT, DEEPSEEK_V3,
+     .expect = {{"scoring_func", "sigmoid"}, {"topk_method", "noaux_tc"}}},
+    {.model_type = "minimax_m2", INTERMEDIATE, SIGMOID_BIAS(ALWAYS),
+     .expect = {{"scoring_func", "sigmoid"}}},
+    {.model_type = "gpt_oss", INTERMEDIATE, .limit_key = "swiglu_limit",
+     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .clamped = true,
+     .glu_layout = MOE_GLU_INTERLEAVED, .transposed = TRANSPOSED},
+    {.model_type = "granitemoe", INTERMEDIATE, .score = MOE_SCORE_SOFTMAX_TOPK},
+    {.model_type = "llama4_text", INTERMEDIATE, .shared_width_key = "intermediate_size",
+     .score = MOE_SCORE_SIGMOID, .weight_on = MOE_WEIGHT_ON_INPUT, .transposed = TRANSPOSED,
+     .reports = MOE_INT_REPORTS_DENSE},
+    {.model_type = "longcat_flash", .width_key = "expert_ffn_hidden_size",
+     .zero_key = "zero_expert_num", .expect = {{"zero_expert_type", "identity"}},
+     .score = MOE_SCORE_SOFTMAX, .scaled = true, .select_bias = true, .zero_gradients = true},
+    {.model_type = "qwen3_next", SHARED_WIDTH, SOFTMAX(CONFIG_YES), .shared_gate = true},
+    {.model_type = "phimoe", INTERMEDIATE, .jitter_key = "router_jitter_noise", .fixed_K = 2,
+     .score = MOE_SCORE_SPARSEMIXER},
+
+    /* DeepSeek-V3's router */
+    {.model_type = "deepseek_v32", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "glm4_moe", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "glm4_moe_lite", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "glm_moe_dsa", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "glm4v_moe_text", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "dots1", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "dots3_note_text", .shared_width_key = "shared_experts_intermediate_size",
+     SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "solar_open", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "sarvam_mla", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "sarvam_moe", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "exaone_moe", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "mimo_v2_flash", DEEPSEEK_V3},
+    {.model_type = "bailing_hybrid", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "kimi_linear", SHARED_COUNT, DEEPSEEK_V3},
+    {.model_type = "beam", DEEPSEEK_V3, .reports = MOE_INT_REPORTS_UNSCALED},
+    {.model_type = "nemotron_h", .shared_width_key = "moe_shared_expert_intermediate_size",
+     DEEPSEEK_V3, .ungated = true, .module = "mixer"},
+    {.model_type = "mistral4", SHARED_COUNT, .score = MOE_SCORE_SOFTMAX,
+     .select = MOE_SELECT_GROUP_TOPK, .scaled = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
+     .renorm_eps = 1e-20},
+    {.model_type = "mistral_large4_text", SHARED_COUNT, .score = MOE_SCORE_SOFTMAX,
+     .select = MOE_SELECT_GROUP_TOPK, .scaled = true, .renorm = MOE_INT_RENORM_ALWAYS,
+     .renorm_eps = 1e-20, .module = "mlp|"},
+
+    /* sigmoid without groups */
+    {.model_type = "afmoe", SHARED_COUNT, SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20,
+     .scaled = true},
+    {.model_type = "hy_v3", SHARED_COUNT, SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20,
+     .scaled = true},
+    {.model_type = "lfm2_moe", SIGMOID_BIAS(CONFIG_YES), .renorm_eps = 1e-6, .scaled = true,
+     .select_bias_key = "use_expert_bias"},
+    {.model_type = "flint", SHARED_WIDTH, .score = MOE_SCORE_SIGMOID,
+     .renorm = MOE_INT_RENORM_CONFIG_YES},
+    {.model_type = "cohere2_moe", INTERMEDIATE, SHARED_COUNT, .score = MOE_SCORE_SIGMOID,
+     .renorm = MOE_INT_RENORM_CONFIG_YES, .score_key = "expert_selection_fn",
+     .other_score = {"softmax", MOE_SCORE_SOFTMAX_TOPK},
+     .average_key = "shared_expert_combination_strategy"},
+    {.model_type = "minimax_m3_vl_text|minimax_m3", INTERMEDIATE,
+     .shared_width_key = "shared_intermediate_size", SIGMOID_BIAS(ALWAYS), .scaled = true,
+     .clamped = true, .limit_key = "swiglu_limit", .reports = MOE_INT_REPORTS_UNSCALED},
+
+    /* softmax */
+    {.model_type = "flex_olmo", INTERMEDIATE, SOFTMAX(CONFIG)},
+    {.model_type = "mellum", SOFTMAX(CONFIG_YES)},
+    {.model_type = "minimax", INTERMEDIATE, SOFTMAX(ALWAYS)},
+    {.model_type = "jamba", INTERMEDIATE, SOFTMAX(NEVER)},
+    {.model_type = "qwen3_omni_moe_text", SOFTMAX(CONFIG_YES)},
+    {.model_type = "qwen3_vl_moe_text", SOFTMAX(ALWAYS)},
+    {.model_type = "qwen3_5_moe_text", SHARED_WIDTH, SOFTMAX(ALWAYS), .shared_gate = true},
+    {.model_type = "qwen4_exp_text", SHARED_WIDTH, SOFTMAX(CONFIG_YES), .shared_gate = true},
+    {.model_type = "qwen3_omni_moe_talker_text", SHARED_WIDTH, SOFTMAX(CONFIG),
+     .shared_gate = true},
+    {.model_type = "lara_mini", SHARED_WIDTH, SOFTMAX(CONFIG_YES)},
+    {.model_type = "hunyuan_v1_moe", .width_key = "intermediate_size",
+     .shared_width_key = "intermediate_size", SOFTMAX(ALWAYS)},
+    {.model_type = "deepseek_ocr2_text", SHARED_COUNT, SOFTMAX(NEVER), .scaled = true},
+    {.model_type = "unlimited_ocr_text", SHARED_COUNT, SOFTMAX(NEVER), .scaled = true},
+    {.model_type = "ernie4_5_moe", .shared_count_key = "moe_num_shared_experts", SOFTMAX(ALWAYS),
+     .select_bias = true},
+    {.model_type = "ernie4_5_vl_moe_text", .shared_count_key = "moe_num_shared_experts",
+     SOFTMAX(ALWAYS), .select_bias = true},
+    {.model_type = "dbrx", .width_key = "ffn_config.ffn_hidden_size", SOFTMAX(ALWAYS),
+     .transposed = 1u << P(DOWN),
+     .names = {[P(GATE)] = "experts.mlp.w1", [P(UP)] = "experts.mlp.v1",
+               [P(DOWN)] = "experts.mlp.w2"}},
+
+    /* softmax over the chosen */
+    {.model_type = "granitemoeshared", GRANITE_SHARED},
+    {.model_type = "granitemoehybrid", GRANITE_SHARED},
+    {.model_type = "granitemoe_swa", GRANITE_SHARED},
+    {.model_type = "aria_text", INTERMEDIATE, .shared_count_key = "moe_num_shared_experts",
+     .score = MOE_SCORE_SOFTMAX_TOPK, .transposed = TRANSPOSED},
+    {.model_type = "openai_privacy_filter", INTERMEDIATE, .limit_key = "swiglu_limit",
+     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .clamped = true,
+     .glu_layout = MOE_GLU_CONCAT, .transposed = TRANSPOSED,
+     .reports = MOE_INT_REPORTS_SHARE_OF_K},
+};
+/* clang-format on */
 
 #define FAMILY_COUNT (sizeof families / sizeof *families)
 
+const char *moe_int_family_names(const moe_int_family *family, moe_int_part part) {
+    return family->names[part] ? family->names[part] : common[part];
+}
+
+const char *moe_int_family_module(const moe_int_family *family) {
+    return family->module ? family->module : COMMON_MODULE;
+}
+
+#define NAME_BYTES 48
+static char name_text[FAMILY_COUNT][NAME_BYTES];
 static const char *names[FAMILY_COUNT + 1];
 
 static void list_names(void) {
-    for (size_t i = 0; i < FAMILY_COUNT; i++)
-        names[i] = families[i].model_type;
+    for (size_t i = 0; i < FAMILY_COUNT; i++) {
+        moe_int_hf_next_word(families[i].model_type, name_text[i], NAME_BYTES);
+        names[i] = name_text[i];
+    }
 }
 
 const char *const *moe_families(void) {
@@ -189,9 +205,13 @@ const char *const *moe_families(void) {
 }
 
 const moe_int_family *moe_int_family_find(const char *model_type) {
+    char name[NAME_BYTES];
     for (size_t i = 0; i < FAMILY_COUNT; i++) {
-        if (strcmp(families[i].model_type, model_type) == 0)
-            return &families[i];
+        for (const char *next = families[i].model_type; next;) {
+            next = moe_int_hf_next_word(next, name, NAME_BYTES);
+            if (strcmp(name, model_type) == 0)
+                return &families[i];
+        }
     }
     return NULL;
 }

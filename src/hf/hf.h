@@ -14,10 +14,11 @@ typedef enum moe_int_part {
     MOE_INT_PART_SELECT_BIAS,
     MOE_INT_PART_GATE_UP, /* all rows of W1 at once */
     MOE_INT_PART_GATE,    /* or its gate rows */
-    MOE_INT_PART_UP,      /* and its up rows */
+    MOE_INT_PART_UP,      /* and its up rows; without a gate all rows */
     MOE_INT_PART_DOWN,
     MOE_INT_PART_GATE_UP_BIAS,
     MOE_INT_PART_DOWN_BIAS,
+    MOE_INT_PART_SHARED_GATE_UP, /* as those of the routed experts */
     MOE_INT_PART_SHARED_GATE,
     MOE_INT_PART_SHARED_UP,
     MOE_INT_PART_SHARED_DOWN,
@@ -32,72 +33,98 @@ typedef enum moe_int_renorm {
     MOE_INT_RENORM_CONFIG_YES /* as norm_topk_prob says, true when absent */
 } moe_int_renorm;
 
-/* One family. A NULL key means that the family has no such setting; d, E, K and the activation have
- * the same few spellings everywhere (hf_config.c). */
+/* What a family's router module hands out as weights. */
+typedef enum moe_int_reports {
+    MOE_INT_REPORTS_WEIGHTS,    /* those that the experts' outputs count with */
+    MOE_INT_REPORTS_UNSCALED,   /* those before the block multiplies by the scale */
+    MOE_INT_REPORTS_SHARE_OF_K, /* softmax over K, the block multiplies by K */
+    MOE_INT_REPORTS_DENSE       /* [T][E] weights, 0 where not chosen */
+} moe_int_reports;
+
+/* One family. Keys are lists of spellings (hf/keys.h). What NULL stands for is what most families
+ * have (hf/families.c: common); a row says what is different. */
 typedef struct moe_int_family {
     /* config.json */
-    const char *model_type;       /* names the family */
+    const char *model_type;       /* names the family; other names of the same layer follow */
     const char *width_key;        /* n */
-    const char *shared_width_key; /* n_shared, or ... */
+    const char *shared_width_key; /* n_shared, or with a count its unit, or ... */
     const char *shared_count_key; /* ... n_shared in units of n */
     const char *zero_key;         /* n_zero */
-    const char *groups_key, *topk_groups_key;
-    const char *scale_key;
     const char *jitter_key;
-    const char *limit_key;    /* act_limit */
-    const char *expect[2][2]; /* key and the only value that is understood, where present */
+    const char *limit_key;       /* act_limit */
+    const char *plain_select;    /* this "topk_method" chooses without groups */
+    const char *average_key;     /* "average" there: half the routed and half the shared output */
+    const char *select_bias_key; /* false there: no selection bias */
+    const char *score_key;       /* where it names other_score, that one is used */
+    const char *expect[2][2];    /* key and the only value that is understood, where present */
 
     /* the layer */
     int64_t fixed_K; /* the model's code takes this many whatever the file says; 0: no */
     int32_t score, select, weight_on;
+    struct {
+        const char *name;
+        int32_t score;
+    } other_score;
     moe_int_renorm renorm;
     double renorm_eps;
+    bool scaled; /* the scale key counts; absent or null: 1 */
     bool router_bias, select_bias, expert_bias, shared_gate;
+    bool ungated; /* experts without a gate */
     bool clamped; /* MOE_ACT_SWIGLU_CLAMP whatever hidden_act says */
     int32_t glu_layout;
 
     /* tensors */
-    bool transposed;     /* W1 and W2 are stored [E][in][out] */
-    bool dense_scores;   /* the router returns [T][E] weights, 0 where not chosen */
-    bool zero_gradients; /* in memory GATE_UP has matrices for the zero experts too */
-    const char *module;  /* the MoE block below "layers.N." */
-    const char *disk[MOE_INT_PART_COUNT];   /* below the module; %d stands for the expert */
-    const char *memory[MOE_INT_PART_COUNT]; /* parameters of the running model, for gradients */
+    uint32_t transposed;     /* bits of parts that are stored [E][in][out] where in = out */
+    bool zero_gradients;     /* in memory GATE_UP has matrices for the zero experts too */
+    moe_int_reports reports; /* of the router module */
+    const char *module;      /* spellings of the MoE block below "layers.N." */
+    /* Spellings below the module, on disk and in the running model; %d stands for the expert; "^"
+     * begins a name below "layers.N.". */
+    const char *names[MOE_INT_PART_COUNT];
 } moe_int_family;
 
 /* NULL for an unknown model_type. */
 const moe_int_family *moe_int_family_find(const char *model_type);
 
+/* The part's names in this family, "a|b|c". */
+const char *moe_int_family_names(const moe_int_family *family, moe_int_part part);
+const char *moe_int_family_module(const moe_int_family *family);
+
 /* What config.json says about one layer. */
 typedef struct moe_int_hf_config {
     const moe_int_family *family;
     moe_layer_desc layer;
-    int32_t dtype; /* moe_dtype */
+    int32_t dtype;        /* moe_dtype */
+    double weight_factor; /* of the layer's weights over those that the router module hands out */
+    double shared_factor; /* W2_shared is this times the stored one: a power of two */
 } moe_int_hf_config;
 
-/* Parses the text of a config.json; `name` appears in messages. */
-moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name,
+/* Parses the text of a config.json; `name` appears in messages. `layer` picks out of settings that
+ * are lists, one value a layer; below 0: the first. */
+moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name, int64_t layer,
                                    const moe_log *log, moe_int_hf_config *ret);
-moe_status moe_int_hf_config_load(const char *path, const moe_log *log, moe_int_hf_config *ret);
+moe_status moe_int_hf_config_load(const char *path, int64_t layer, const moe_log *log,
+                                  moe_int_hf_config *ret);
 
 /* A file whose tensors are parts: a checkpoint's layer, or the gradients of a case. */
 typedef struct moe_int_part_source {
     const moe_safetensors *file;
-    const char *path;         /* for messages */
-    const char *prefix;       /* before every name: "model.layers.1.block_sparse_moe." */
-    const char *const *names; /* [MOE_INT_PART_COUNT], NULL where absent */
+    const char *path;   /* for messages */
+    const char *prefix; /* before every name: "model.layers.1.block_sparse_moe." */
+    const char *outer;  /* before names outside the module: "model.layers.1." */
     const moe_int_hf_config *config;
-    bool zero_experts; /* GATE_UP holds all-zero matrices for the zero experts too */
+    bool gradients; /* of the parts, in the running model's layout */
 } moe_int_part_source;
 
 /* The parameter that the part belongs to. */
 moe_tensor_id moe_int_part_param(moe_int_part part);
 
-/* True when the family has the part and this layer has its parameter. */
+/* True when this layer has the part's parameter and the file cuts it so: a fused tensor where there
+ * is one, the pieces elsewhere. */
 bool moe_int_part_used(const moe_int_part_source *src, moe_int_part part);
 
-/* The name of the part's tensor in the file (of one expert's, where the pattern has %d). Returns
- * buf, of MOE_INT_NAME_BYTES. */
+/* The name of the part's tensor (of one expert's, where it has %d): the spelling that is in the
+ * file, or the first. Returns buf, of MOE_INT_NAME_BYTES. */
 #define MOE_INT_NAME_BYTES 256
 const char *moe_int_part_name(const moe_int_part_source *src, moe_int_part part, int64_t expert,
                               char *buf);
@@ -133,6 +160,7 @@ moe_status moe_int_hf_case_expected(const moe_int_hf_case *c, const moe_int_hf_c
 /* Where one MoE layer's tensors lie: "model.layers.1.block_sparse_moe." */
 typedef struct moe_int_hf_place {
     char prefix[MOE_INT_NAME_BYTES];
+    char outer[MOE_INT_NAME_BYTES]; /* "model.layers.1." */
     int64_t layer;
 } moe_int_hf_place;
 

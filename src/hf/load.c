@@ -33,11 +33,13 @@ static moe_status open_folder(folder *f, int64_t layer, const moe_log *log) {
     f->case_path = moe_int_format("%s/case.safetensors", f->dir);
     if (!f->config_path || !f->case_path)
         return moe_fail(log, MOE_E_NOMEM, "out of memory for paths in %s", f->dir);
-    moe_status status = moe_int_hf_config_load(f->config_path, log, &f->config);
+    moe_status status = moe_int_hf_config_load(f->config_path, layer, log, &f->config);
     if (!status)
         status = moe_safetensors_open(f->dir, log, &f->weights);
     if (!status)
         status = moe_int_hf_find_layer(f->weights, f->dir, f->config.family, layer, log, &f->place);
+    if (!status && layer < 0) /* settings that are lists, one value a layer */
+        status = moe_int_hf_config_load(f->config_path, f->place.layer, log, &f->config);
     if (!status && access(f->case_path, F_OK) == 0)
         status = moe_int_hf_case_open(f->case_path, &f->config, log, &f->golden);
     return status;
@@ -47,7 +49,7 @@ static moe_int_part_source weight_source(const folder *f) {
     return (moe_int_part_source){.file = f->weights,
                                  .path = f->dir,
                                  .prefix = f->place.prefix,
-                                 .names = f->config.family->disk,
+                                 .outer = f->place.outer,
                                  .config = &f->config};
 }
 

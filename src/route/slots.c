@@ -121,3 +121,22 @@ moe_status moe_plan_fill_slots(const moe_plan *plan, const moe_view *index,
     free(expert);
     return MOE_OK;
 }
+
+moe_status moe_plan_take_slots(const moe_plan *plan, const moe_view *index, const moe_view *slots,
+                               moe_tensor *ret_values, const moe_log *log) {
+    int32_t *expert;
+    moe_status status = experts_of(plan, log, &expert);
+    if (status)
+        return status;
+    const int64_t columns = slots->shape[1];
+    for (int64_t t = 0; t < plan->n_tokens; t++)
+        for (int64_t c = 0; c < columns; c++) {
+            const int64_t pair = pair_of(plan, expert, index, t, c, columns);
+            if (pair >= 0)
+                moe_store(
+                    ret_values->data, ret_values->dtype, (size_t)pair,
+                    moe_load(slots->data, (moe_dtype)slots->dtype, (size_t)(t * columns + c)));
+        }
+    free(expert);
+    return MOE_OK;
+}

@@ -265,15 +265,12 @@ def rule_machine_paths(tree):
 
 
 def rule_exports(tree, library):
-    """What the shared library shows is a promise: the public functions and nothing else.
-
-    Names that begin with a dot are the compiler's: clang's locks of critical sections.
-    """
+    """What the shared library shows is a promise: the public functions and nothing else."""
     public = public_functions(tree)
     table = subprocess.run(["nm", "-D", "--defined-only", library], check=True,
                            capture_output=True, text=True).stdout
     for name in [line.split()[-1] for line in table.splitlines()]:
-        if name not in public and not name.startswith("."):
+        if name not in public:
             yield library, 1, f"exports {name}, which no public header declares"
 
 

@@ -58,7 +58,7 @@ Test(layer_hf_case, damaged_cases) {
     f = edit("qwen2_moe");
     drop(&f.golden_case, "expected.grad.shared_expert.up_proj.weight");
     assert_refused(&f, -1, MOE_E_FORMAT,
-                   "has no tensor expected.grad.shared_expert.up_proj.weight");
+                   "has no tensor expected.grad.shared_experts.up_proj.weight");
     f = edit("mixtral");
     find(&f.golden_case, "expected.grad.experts.down_proj")->tensor.shape[0]--;
     assert_refused(&f, -1, MOE_E_FORMAT, "expected.grad.experts.down_proj has shape");

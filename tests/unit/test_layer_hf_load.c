@@ -62,7 +62,7 @@ Test(layer_hf_load, the_layer_that_is_asked_for) {
     f = edit("mixtral");
     rename_tensor(&f.weights, MIXTRAL_AT "gate.weight", MIXTRAL_AT "gates.weight");
     assert_refused(&f, -1, MOE_E_NOTFOUND,
-                   "no layer has a tensor model.layers.N.block_sparse_moe.gate.weight");
+                   "no layer has a router, a tensor such as model.layers.N.mlp.gate.weight");
     f = edit("mixtral");
     int64_t shape[] = {8, 96};
     add(&f.weights, "mtp.layers.0.block_sparse_moe.gate.weight", MOE_BF16, 2, shape);

@@ -1,4 +1,5 @@
 #include "backend/plugin/calls.h"
+#include "backend/plugin/bound.h"
 #include "core/clock.h"
 #include "core/utf8.h"
 
@@ -59,7 +60,8 @@ static moe_status end(moe_int_caller *c, const call *k, moe_int_slot slot, moe_s
 moe_status moe_int_call_open(moe_int_caller *c, const moe_open_params *params, void **ret) {
     void *device = NULL;
     const call k = begin(c);
-    moe_status status = c->plugin->open(params, &device);
+    moe_status status = moe_int_is_bound(params->variant) ? moe_int_bound_open(c, params, &device)
+                                                          : c->plugin->open(params, &device);
     status = end(c, &k, MOE_INT_SLOT_OPEN, status);
     if (status)
         return status;

@@ -46,6 +46,7 @@
 extern "C" {
 #endif
 
+/* Thread-safety: calls from any number of threads; open and close as its moe_backend. */
 typedef struct moe_operator moe_operator;
 
 /* A pure query: MOE_E_UNSUPPORTED with ret->reason, also for a backend without operators. */

@@ -62,6 +62,10 @@ MOE_API moe_status moe_plan_index_slots(const moe_plan *plan, const moe_view *re
 MOE_API moe_status moe_plan_fill_slots(const moe_plan *plan, const moe_view *index,
                                        const moe_tensor *values, const moe_view *ret,
                                        const moe_log *log);
+/* The way back: the value of each pair's slot. */
+MOE_API moe_status moe_plan_take_slots(const moe_plan *plan, const moe_view *index,
+                                       const moe_view *slots, moe_tensor *ret_values,
+                                       const moe_log *log);
 /* Slots that a token needs if the layer's router chooses: K, or as many as there are experts where
  * the rule does not say. */
 MOE_API int64_t moe_route_columns(const moe_layer_desc *desc);

@@ -1,6 +1,6 @@
 """The project's backend beside other people's layers, on one device, in one process.
 
-    python3 tests/bench/peers --lib build/src/libmoeref.so.0 --backends build/backends/cuda \\
+    python3 tests/bench/peers --lib build/src/libmoeref.so --backends build/backends/cuda \\
         --out golden/timing/h100-sxm/peers.json [--shapes 7b-n256,olmoe] \\
         [--peers bmm,ours,grouped_mm] [--kernels]
 
@@ -130,7 +130,7 @@ def check_names(parser, peers, shapes):
 def parse():
     parser = argparse.ArgumentParser(prog="peers", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lib", help="libmoeref.so.0")
+    parser.add_argument("--lib", help="libmoeref.so")
     parser.add_argument("--backends", help="folder of the backend's shared object")
     parser.add_argument("--backend", default="cuda", help="NAME or NAME:VARIANT")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"),
