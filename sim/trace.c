@@ -43,6 +43,15 @@ static void event(tracer *t, const char *format, ...) {
     t->first = false;
 }
 
+/* A slice in whole nanoseconds, which is what is written: where one ends the next may begin. */
+#define SPAN "\"ts\":%lld.%03lld,\"dur\":%lld.%03lld"
+#define SPAN_OF(from, to)                                                                          \
+    ns(from) / 1000, ns(from) % 1000, (ns(to) - ns(from)) / 1000, (ns(to) - ns(from)) % 1000
+
+static long long ns(double us) {
+    return llround(1e3 * us);
+}
+
 /* One GEMM being played back. */
 typedef struct playback {
     const moe_int_rates *r;
@@ -70,8 +79,8 @@ static void draw_phases(tracer *t, const playback *p, int sm, double start, doub
     static const char *const names[] = {"fill", "main loop", "epilogue"};
     for (int i = 0; i < 3; i++) {
         if (at[i + 1] > at[i])
-            event(t, "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f}",
-                  names[i], sm, at[i], at[i + 1] - at[i]);
+            event(t, "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d," SPAN "}", names[i], sm,
+                  SPAN_OF(at[i], at[i + 1]));
     }
 }
 
@@ -82,10 +91,10 @@ static void close_slice(tracer *t, playback *p, int sm, int64_t group) {
         return;
     }
     event(t,
-          "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,"
+          "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d," SPAN ","
           "\"args\":{\"expert\":%lld,\"tiles\":%lld}}",
-          p->k->cost.name, sm, p->slice_start[sm], p->free_at[sm] - p->slice_start[sm],
-          (long long)group, (long long)p->held[sm]);
+          p->k->cost.name, sm, SPAN_OF(p->slice_start[sm], p->free_at[sm]), (long long)group,
+          (long long)p->held[sm]);
     if (p->phases && p->held[sm] == 1)
         draw_phases(t, p, sm, p->slice_start[sm], p->free_at[sm] - p->slice_start[sm]);
     p->held[sm] = 0;
@@ -161,16 +170,16 @@ static void play_gemm(tracer *t, playback *p, double start) {
 
 static void play_stream(tracer *t, const moe_int_rates *r, const moe_kernel *k, double start) {
     for (int sm = 0; sm < (int)r->sms; sm++)
-        event(t, "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f}",
-              k->cost.name, sm, start, k->cost.us);
+        event(t, "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d," SPAN "}", k->cost.name, sm,
+              SPAN_OF(start, start + k->cost.us));
 }
 
 static void draw_kernel(tracer *t, const moe_kernel *k, double start) {
     event(t,
-          "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":0,\"tid\":0,\"ts\":%.3f,\"dur\":%.3f,"
+          "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":0,\"tid\":0," SPAN ","
           "\"args\":{\"bound_by\":\"%s\",\"floor_us\":%.3f,\"tflops\":%.1f,\"hbm_mb\":%.3f,"
           "\"tile\":\"%dx%d\",\"tiles\":%.0f}}",
-          k->cost.name, start, k->cost.us, k->cost.bound_by, k->cost.floor_us,
+          k->cost.name, SPAN_OF(start, start + k->cost.us), k->cost.bound_by, k->cost.floor_us,
           k->cost.us > 0 ? k->cost.flops / k->cost.us / 1e6 : 0, k->cost.hbm_bytes / 1e6, k->tile_m,
           k->tile_n, k->cost.tiles);
 }

@@ -130,7 +130,7 @@ static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *sou
 moe_status moe_gpu_write(const moe_gpu *gpu, const char *path, const char *kind, const char *source,
                          const moe_log *log) {
     json_t *root = edited_root(gpu, kind, source);
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
+    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) : NULL;
     const size_t length = text ? strlen(text) : 0;
     if (text)
         text[length] = '\n'; /* in the NUL's place */

@@ -1,29 +1,10 @@
 /* moeref: one binary, one verb for each question. */
+#include "cli/help.h"
 #include "cli/input/messages.h"
-#include "cli/verbs/verbs.h"
 #include "moeref/version.h"
 
 #include <stdio.h>
 #include <string.h>
-
-typedef struct verb {
-    const char *name, *brief;
-    int (*run)(int argc, char **argv);
-} verb;
-
-#define ROW(name, brief) {#name, brief, cli_##name},
-static const verb verbs[] = {CLI_VERBS(ROW)};
-static const size_t n_verbs = sizeof verbs / sizeof *verbs;
-
-static void print_help(FILE *to) {
-    fprintf(to, "moeref: a reference Mixture-of-Experts layer, the judge of every other one\n\n"
-                "usage: moeref VERB [OPTIONS]      moeref VERB --help explains a verb\n\n");
-    for (size_t i = 0; i < n_verbs; i++)
-        fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].brief);
-    fprintf(to,
-            "\nexit codes: 0 all passed, 1 something failed (or was timed faster than possible), "
-            "2 usage or nothing selected,\n            3 could not run\n");
-}
 
 /* A report that could not be written is not a success. */
 static int finish(int code) {
@@ -34,22 +15,27 @@ static int finish(int code) {
     return code;
 }
 
+static bool is_one_of(const char *word, const char *a, const char *b) {
+    return strcmp(word, a) == 0 || strcmp(word, b) == 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) {
-        print_help(stderr);
+        cli_help_overview(stderr);
         return CLI_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-        strcmp(argv[1], "help") == 0) {
-        print_help(stdout);
+    if (is_one_of(argv[1], "--help", "-h")) {
+        cli_help_overview(stdout);
         return finish(CLI_PASSED);
     }
-    if (strcmp(argv[1], "--version") == 0) {
+    if (strcmp(argv[1], "help") == 0)
+        return finish(cli_help(argc - 1, argv + 1));
+    if (is_one_of(argv[1], "--version", "-V")) {
         printf("moeref %s\n", moe_version());
         return finish(CLI_PASSED);
     }
-    for (size_t i = 0; i < n_verbs; i++)
-        if (strcmp(argv[1], verbs[i].name) == 0)
-            return finish(verbs[i].run(argc - 1, argv + 1));
+    const cli_verb *verb = cli_verb_find(argv[1]);
+    if (verb)
+        return finish(verb->run(argc - 1, argv + 1));
     return cli_usage("there is no verb '%s' (moeref --help lists them)", argv[1]);
 }

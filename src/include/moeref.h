@@ -4,6 +4,7 @@
 
 #include "moeref/backend.h"
 #include "moeref/bench.h"
+#include "moeref/call.h"
 #include "moeref/case.h"
 #include "moeref/check.h"
 #include "moeref/cost.h"
@@ -12,6 +13,7 @@
 #include "moeref/isolation.h"
 #include "moeref/layer.h"
 #include "moeref/model.h"
+#include "moeref/operator.h"
 #include "moeref/plan.h"
 #include "moeref/recipe.h"
 #include "moeref/reference.h"

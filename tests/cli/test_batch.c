@@ -38,20 +38,38 @@ Test(batch, line_ends_and_what_is_skipped) {
     EXPECT("gemm\tm=8  n=8 k=8", 0, 1, "cublas");
 }
 
-Test(batch, a_bad_line_is_named_and_what_came_before_it_stays) {
-    EXPECT(LINE "\n" LINE " foo=1\n" LINE "\n", 2, 1, "line 2 stopped");
-    EXPECT(LINE "\n" LINE " foo=1\n" LINE "\n", 2, 1, "foo");
-    EXPECT(LINE "\n" LINE " K=3\n", 2, 1, "K is given twice");
-    EXPECT("gemm m=8 n=8 k=8 m=9\n", 2, 0, "m is given twice");
-    EXPECT("gemm m=8 n=8\n", 2, 0, "k= are all needed");
-    EXPECT("gemm m=8 n=8 k=99999999999999999999\n", 2, 0, "2^31");
-    EXPECT("gemm m=8 n=8 k=0x8\n", 2, 0, "is not a size");
-    EXPECT(LINE "\n" LINE "\0 seed=1\n", 2, 1, "NUL byte stands in column 23");
-    EXPECT("\0\n" LINE "\n", 2, 0, "line 1 stopped");
-    EXPECT("T=64\rd=64 n=64 E=4 K=2\n", 2, 0, "byte 0x0d");
-    EXPECT("\xef\xbb\xbf" LINE "\n", 2, 0, "column 1 holds byte 0xef");
-    EXPECT("T=64 \x1b[2J\n", 2, 0, "byte 0x1b");
-    EXPECT(LINE " dtype=fp32\n", 3, 0, "line 1 stopped");
+/* Its error is a record in its place, and the others are answered. */
+Test(batch, a_bad_line_is_named_and_does_not_stop_the_rest) {
+    EXPECT(LINE "\n" LINE " foo=1\n" LINE "\n", 1, 3, ": line 2: ");
+    EXPECT(LINE "\n" LINE " foo=1\n" LINE "\n", 1, 3, "foo=1\",\"gpu\":\"h100-sxm\"");
+    EXPECT(LINE "\n" LINE " K=3\n", 1, 2, "\"error\":\"K is given twice");
+    EXPECT("gemm m=8 n=8 k=8 m=9\n", 1, 1, "m is given twice");
+    EXPECT("gemm m=8 n=8\n", 1, 1, "k= are all needed");
+    EXPECT("gemm m=8 n=8 k=99999999999999999999\n", 1, 1, "2^31");
+    EXPECT("gemm m=8 n=8 k=0x8\n", 1, 1, "is not a size");
+    EXPECT(LINE "\n" LINE "\0 seed=1\n", 1, 2, "NUL byte stands in column 23");
+    EXPECT("\0\n" LINE "\n", 1, 2, "line 1: ");
+    EXPECT("T=64\rd=64 n=64 E=4 K=2\n", 1, 1, "byte 0x0d");
+    EXPECT("\xef\xbb\xbf" LINE "\n", 1, 1, "column 1 holds byte 0xef");
+    EXPECT("T=64 \x1b[2J\n", 1, 1, "byte 0x1b");
+    EXPECT(LINE " dtype=fp32\n", 1, 1, "line 1: ");
+}
+
+/* The record of an error in the other formats. */
+Test(batch, errors_have_a_place_in_text_and_csv) {
+    temporary_file(path, "", "T=1\n" LINE "\n", sizeof LINE + 4);
+    outcome *o = batch("--output csv 2>&1 >/dev/null | wc -l #");
+    cr_expect_eq(atoi(o->text), 1, "%s", o->text);
+    free(o);
+    o = batch("--output csv 2>/dev/null #");
+    cr_expect_eq(o->code, 1);
+    cr_expect(strstr(o->text, "\"T=1\",h100-sxm,moeref,error,"), "%s", o->text);
+    cr_expect(strstr(o->text, LINE "\",h100-sxm,moeref,fwd,A,"), "%s", o->text);
+    free(o);
+    o = batch("2>/dev/null #");
+    cr_expect(strstr(o->text, "T=1\nmoeref on h100-sxm: not predicted: "), "%s", o->text);
+    free(o);
+    unlink(path);
 }
 
 Test(batch, nothing_in_it) {
@@ -65,7 +83,7 @@ Test(batch, very_long_lines) {
     const size_t size = 1 << 20;
     char *text = malloc(size + 64);
     memset(text, 'x', size);
-    expect_batch(text, size, 2, 0, "line 1 stopped");
+    expect_batch(text, size, 1, 1, "line 1: ");
     memset(text, ' ', size);
     expect_batch(text, size, 2, 0, "no case in it");
     memcpy(text, LINE, sizeof LINE - 1);
@@ -91,7 +109,7 @@ Test(batch, many_lines_keep_their_order) {
     fclose(to);
     temporary_file(path, "", text, size);
     outcome *o = batch("--output json 2>/dev/null #");
-    cr_expect_eq(o->code, 2);
+    cr_expect_eq(o->code, 1);
     rest = o->text;
     for (int i = 1; i <= LINES; i++) {
         char want[64];
@@ -102,13 +120,13 @@ Test(batch, many_lines_keep_their_order) {
         cr_expect_str_eq(json_string_value(json_object_get(root, "case")), want);
         json_decref(root);
     }
-    cr_expect_str_eq(rest, "");
+    cr_expect(strncmp(rest, "{\"moeref\":2,\"case\":\"T=x\"", 24) == 0, "%.80s", rest);
     outcome *one = moeref("predict --output json --case 'T=%d d=64 n=64 E=4 K=2'", LINES);
     cr_expect_eq(strncmp(one->text, line, strlen(line)), 0, "%s\n%s", one->text, line);
     free(one);
     free(o);
     o = batch("2>&1 >/dev/null #");
-    cr_expect(strstr(o->text, "line 1501 stopped"), "%s", o->text);
+    cr_expect(strstr(o->text, "line 1501: "), "%s", o->text);
     free(o);
     unlink(path);
     free(text);
@@ -121,7 +139,7 @@ Test(batch, messages_keep_their_order) {
     int refused = 0;
     for (const char *at = o->text; (at = strstr(at, "no backward pass")); at++)
         refused++;
-    cr_expect_eq(o->code, 0);
+    cr_expect_eq(o->code, 1);
     cr_expect_eq(refused, 2 * 3, "%s", o->text);
     free(o);
     unlink(path);

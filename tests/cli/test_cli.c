@@ -41,16 +41,49 @@ Test(cli, usage_errors_free_their_lists) {
     expect(2, "must not be negative", "predict --case \"T=4\" --tokens -1");
 }
 
+static const char *const verbs[] = {"validate", "check",     "bench",   "golden",
+                                    "list",     "diagnose",  "predict", "trace",
+                                    "sweep",    "calibrate", "selftest"};
+
 Test(cli, help_teaches) {
     expect(0, "exit codes", "--help");
-    static const char *const verbs[] = {"validate", "check",   "bench", "golden", "list",
-                                        "diagnose", "predict", "trace", "sweep",  "calibrate"};
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         char args[64];
         snprintf(args, sizeof args, "%s --help", verbs[i]);
         expect(0, "usage: moeref", args);
     }
     expect(0, "reference", "list");
+}
+
+/* No line is longer than a page is wide; the grammar of cases stands in one place. */
+Test(cli, help_is_narrow_and_says_things_once) {
+    expect(0, "usage: moeref predict", "help predict");
+    expect(0, "select=group_topk: groups kept", "help case");
+    expect(2, "no verb 'chekc'", "help chekc");
+    expect(2, "takes one word", "help check bench");
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        char args[64];
+        snprintf(args, sizeof args, "help %s", verbs[i]);
+        outcome *o = moeref("%s", args);
+        cr_assert_eq(o->code, 0);
+        cr_expect(!strstr(o->text, "topk_groups"), "%s repeats the grammar", args);
+        for (const char *line = o->text; *line; line += strcspn(line, "\n"), line += *line != 0)
+            cr_expect_leq(strcspn(line, "\n"), 100, "%s: %.40s...", args, line);
+        free(o);
+    }
+    for (int i = 0; i < 2; i++)
+        expect(0, moe_version(), i ? "-V" : "--version");
+}
+
+/* Without something to hold, and something to hold it to, there is no VALID. */
+Test(cli, nothing_validated_is_not_valid) {
+    setenv("MOEREF_BACKEND_PATH", "/proc/self/fd", 1);
+    expect(3, "nothing was validated: no backend but the reference", "validate --case " CASE);
+    expect(3, "NOT VALID", "validate --case " CASE);
+    expect(3, "\"missing\": \"no backend but", "validate --output json --case " CASE);
+    unsetenv("MOEREF_BACKEND_PATH");
+    setenv("MOEREF_GOLDEN", "/no/such/folder", 1);
+    expect(3, "nothing was validated: there are no golden files", "validate --backend reference");
 }
 
 /* One's own case may carry a clamp that nothing reaches; --coverage says so. */

@@ -33,7 +33,7 @@ static char *string_text(const char *value) {
 
 static void expect_real(double value) {
     json_t *list = json_pack("[f]", value);
-    char *want = json_dumps(list, JSON_REAL_PRECISION(7)), *got = real_text(value);
+    char *want = json_dumps(list, JSON_REAL_PRECISION(15)), *got = real_text(value);
     cr_expect_str_eq(got, want, "%.17g: %s, want %s", value, got, want);
     free(want);
     free(got);

@@ -5,14 +5,16 @@ Nothing of the build or source tree may be needed: the environment is empty, and
 examples/ are built against the moved tree, by pkg-config, CMake and Meson.
 """
 import argparse
-import glob
+import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 CASE = "T=40 d=32 n=24 E=5 K=2 dtype=fp32 renorm=1 seed=3"
 SAMPLE = re.compile(r"openblas, moeref [\d.]+: O\[0, 0\] = -?\d\.\d{6}, dW1\[0, 0, 0\] = -?\d")
@@ -46,11 +48,29 @@ class Tree:
         self.lib = os.path.join(self.root, options["libdir"])
         self.share = os.path.join(self.root, options["datadir"])
         self.man = os.path.join(self.root, options["mandir"], "man1")
-        self.include = os.path.join(self.root, options["includedir"])
         self.program = os.path.join(self.root, options["bindir"], "moeref")
 
     def moeref(self, *words):
         return run(self.program, *words, cwd="/")
+
+    def on_terminal(self, *words):
+        """Standard output, and what a terminal shows of standard error."""
+        mine, theirs = pty.openpty()
+        shown = []
+
+        def read():
+            with contextlib.suppress(OSError):  # the other end is closed
+                while some := os.read(mine, 4096):
+                    shown.append(some)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        out = subprocess.run([self.program, *words], stdout=subprocess.PIPE, stderr=theirs,
+                             text=True, check=False, env={"OMP_NUM_THREADS": "2"}, cwd="/").stdout
+        os.close(theirs)
+        reader.join()
+        os.close(mine)
+        return out, b"".join(shown).decode()
 
 
 def test_program(tree):
@@ -60,8 +80,11 @@ def test_program(tree):
     layers = tree.moeref("golden")
     need(layers.count(tree.share) > 5, f"golden layers are not of the tree:\n{layers}")
     olmoe = os.path.join(tree.share, "moeref", "golden", "hf", "olmoe")
-    said = tree.moeref("validate", "--backend", "openblas", "--hf", olmoe, "--repeat", "1",
-                       "--html", os.path.join(tree.root, "report.html"))
+    said, progress = tree.on_terminal("validate", "--backend", "openblas", "--hf", olmoe,
+                                      "--repeat", "1", "--html",
+                                      os.path.join(tree.root, "report.html"))
+    need("is it right on T=1024" in progress and "run 1 of 2" in progress,
+         f"no progress while it times: {progress!r}")
     need("olmoe" in said and said.endswith("\nVALID\n"), said)
     need("<html" in open(os.path.join(tree.root, "report.html"), encoding="utf-8").read(4096),
          "the report is no page")
@@ -83,12 +106,45 @@ def test_files(tree):
         need(os.path.isfile(os.path.join(tree.share, "moeref", name)), f"{name} is not installed")
 
 
-def test_headers(tree):
-    """moeref.h includes every public header but the one for authors of backends."""
-    text = open(os.path.join(tree.include, "moeref.h"), encoding="utf-8").read()
-    there = {os.path.basename(p) for p in glob.glob(os.path.join(tree.include, "moeref", "*.h"))}
-    named = set(re.findall(r'#include "moeref/(\w+\.h)"', text))
-    need(named == there - {"plugin.h"}, f"moeref.h and the headers differ: {named ^ there}")
+def test_manuals(tree):
+    """A page for the program and for each verb, without a word that troff does not know."""
+    verbs = re.findall(r"^  (\w+) +\S", tree.moeref("--help"), re.M)
+    verbs = sorted({v for v in verbs if v != "help"})
+    need(len(verbs) > 9, f"--help lists {verbs}")
+    for page in ["moeref.1"] + [f"moeref-{verb}.1" for verb in verbs]:
+        path = os.path.join(tree.man, page)
+        need(os.path.isfile(path), f"{page} is not installed")
+        if shutil.which("groff"):
+            got = subprocess.run(["groff", "-man", "-ww", "-Tascii", "-P-cbou", path],
+                                 capture_output=True,
+                                 text=True, check=True)
+            need(not got.stderr and "NAME" in got.stdout, f"{page}: {got.stderr}")
+    options = set(re.findall(r"^  (--[\w-]+)", tree.moeref("check", "--help"), re.M)) - {"--help"}
+    with open(os.path.join(tree.man, "moeref-check.1"), encoding="utf-8") as file:
+        page = file.read().replace("\\-", "-")
+    need(all(f"\\fB{o}\\fR" in page for o in options), "moeref-check.1 lacks an option")
+
+
+def test_completion(tree):
+    """bash completes verbs, options and their words; zsh and fish take their scripts."""
+    script = os.path.join(tree.share, "bash-completion", "completions", "moeref")
+
+    def complete(*words):
+        array = " ".join(f"'{w}'" for w in words)
+        return run("bash", "-c", f"compopt() {{ :; }}; . '{script}'; COMP_WORDS=(moeref {array}); "
+                   f"COMP_CWORD={len(words)}; _moeref; echo ${{COMPREPLY[*]}}").split()
+
+    need(complete("val") == ["validate"], complete("val"))
+    need(complete("check", "--no-") == ["--no-explanation", "--no-isolation"], "check --no-")
+    need(complete("check", "--output", "") == ["text", "json"], "check --output")
+    need("case" in complete("help", ""), "help")
+    others = {"zsh": os.path.join(tree.share, "zsh", "site-functions", "_moeref"),
+              "fish": os.path.join(tree.share, "fish", "vendor_completions.d", "moeref.fish")}
+    for shell, path in others.items():
+        with open(path, encoding="utf-8") as file:
+            need("dump-on-fail" in file.read(), f"{shell} completes no --dump-on-fail")
+        if shutil.which(shell):
+            run(shell, "-n", path)
 
 
 def test_exports(tree):
@@ -151,7 +207,8 @@ def main():
     examples = os.path.join(root, "examples")
     with tempfile.TemporaryDirectory() as scratch:
         tree = Tree(build, scratch)
-        for test, more in ((test_program, ()), (test_files, ()), (test_headers, ()),
+        for test, more in ((test_program, ()), (test_files, ()),
+                           (test_manuals, ()), (test_completion, ()),
                            (test_exports, ()), (test_pkg_config, (examples, scratch)),
                            (test_cmake, (examples, scratch))):
             test(tree, *more)

@@ -112,8 +112,7 @@ def add_value(kind):
 
 def add_family(tree):
     path = "src/hf/families.c"
-    row = re.search(r'    \{\n        \.model_type = "mixtral",.*?\n    \},\n', tree.read(path),
-                    re.S)
+    row = re.search(r'    \{\s*\.model_type = "mixtral",.*?\},\n', tree.read(path), re.S)
     tree.edit(path, row[0], row[0] + row[0].replace('"mixtral"', '"copied"'))
 
 

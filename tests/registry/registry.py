@@ -78,13 +78,14 @@ def ask_family(moeref):
 
 def ask_gpu(moeref):
     def on(gpu):
-        return moeref("predict", "--case", MODEL, "--gpu", gpu, "--method", "all")
+        return moeref("predict", "--case", MODEL + " pass=fwd", "--gpu", gpu, "--method", "all")
     return on(NAME) == on("h100-sxm").replace("h100-sxm", NAME)
 
 
 def ask_method(moeref):
     out = moeref("predict", "--case", MODEL, "--method", NAME, "--what-if", "copied.tensor=0.5")
-    return "dW1" in out and NAME in moeref("predict", "--case", MODEL, "--method", "all")
+    return "dW1" in out and NAME in moeref("predict", "--case", MODEL + " pass=fwd",
+                                       "--method", "all")
 
 
 def ask_activation(moeref):

@@ -110,7 +110,7 @@ def main():
         t.reports("verdicts", 1, f"check --backend {broken}:{fault} --case '{CASE}'")
     t.reports("list", 0, "list")
     t.reports("kills", 0, "selftest --fault renorm_missing --dtype fp32")
-    t.reports("prediction", 0, f"predict --method all --case '{LARGE}'", lines=True)
+    t.reports("prediction", 0, f"predict --method all --case '{LARGE} pass=fwd'", lines=True)
     t.reports("point", 0, f"sweep --vary seed=1,2 --vary K=4,8 --case '{LAYER}'", lines=True)
     # One that passes times a layer for half a minute; its timing is of bench's kind.
     t.reports("verdicts", 1, f"validate --backend {broken}:tail --case '{CASE}'")
@@ -121,6 +121,10 @@ def main():
         for options, backend in timed:
             report, = t.reports("bench", 0, f"bench --backend {backend} --repeat 2 "
                                 f"--case '{CASE} dtype=bf16' {options}")
+        path = os.path.join(folder, "batch.txt")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("T=1\n" + LARGE + "\n")
+        t.reports("failure", 1, f"predict --method cutlass_moe --batch {path}", lines=True)
         path = os.path.join(folder, "bench.json")
         with open(path, "w", encoding="utf-8") as file:
             json.dump(report, file)

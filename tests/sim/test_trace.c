@@ -33,26 +33,33 @@ static int is_phase(const char *name) {
            strcmp(name, "epilogue") == 0;
 }
 
-/* Slices of one SM come in order and touch at most; phases lie inside their tile. */
+/* Nanoseconds, which times are written in: no sum of them is rounded. */
+static long long ns(const json_t *event, const char *key) {
+    return llround(1e3 * number(event, key));
+}
+
+/* Slices of a row, of an SM or of the kernels, come in order and touch at most; phases lie inside
+ * their tile. */
 static void check_rows(const json_t *events) {
-    double busy_until[SMS] = {0}, start[SMS] = {0};
+    long long busy_until[SMS + 1] = {0}, start[SMS + 1] = {0};
     size_t i;
     json_t *e;
     json_array_foreach((json_t *)events, i, e) {
         const char *name = json_string_value(json_object_get(e, "name"));
         const int sm = (int)number(e, "tid");
-        const double from = number(e, "ts"), to = from + number(e, "dur");
-        if (strcmp(json_string_value(json_object_get(e, "ph")), "X") != 0 || number(e, "pid") != 1)
+        const int row = number(e, "pid") == 1 ? sm : SMS;
+        const long long from = ns(e, "ts"), to = from + ns(e, "dur");
+        if (strcmp(json_string_value(json_object_get(e, "ph")), "X") != 0)
             continue;
-        cr_assert(sm >= 0 && sm < SMS);
+        cr_assert(sm >= 0 && sm < SMS && to >= from);
         if (is_phase(name)) {
-            cr_expect(from >= start[sm] - 0.01 && to <= busy_until[sm] + 0.01);
+            cr_expect(from >= start[row] && to <= busy_until[row], "%s outside its tile", name);
             continue;
         }
-        cr_expect(from >= busy_until[sm] - 0.01, "SM %d: %s starts at %g, busy until %g", sm, name,
-                  from, busy_until[sm]);
-        start[sm] = from;
-        busy_until[sm] = to;
+        cr_expect(from >= busy_until[row], "row %d: %s starts at %lld ns, busy until %lld", row,
+                  name, from, busy_until[row]);
+        start[row] = from;
+        busy_until[row] = to;
     }
 }
 

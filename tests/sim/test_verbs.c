@@ -3,6 +3,7 @@
 #include "temporary.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <unistd.h>
 
 #define CASE "--case \"T=512 d=256 n=128 E=8 K=2 route=uniform\""
@@ -16,7 +17,8 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(2, "--clock", "predict --clock fast " CASE);
     expect(3, "bf16 and fp16", "predict --case \"T=8 d=8 n=8 E=2 K=1 dtype=fp32\"");
     expect(3, "backward", "predict --method cutlass_moe " CASE);
-    expect(0, "floor", "predict --method all " CASE);
+    expect(0, "floor", "predict --method all --case \"T=512 d=256 n=128 E=8 K=2 pass=fwd\"");
+    expect(1, "cutlass_moe on h100-sxm: not predicted", "predict --method all " CASE);
     expect(0, "sensitivities", "predict --sensitivities " CASE);
     expect(0, "does not fit: h100-sxm has 80 GiB",
            "predict --case \"T=512 d=8192 n=8192 E=1024 K=2\"");
@@ -244,4 +246,100 @@ Test(sim_verbs, bench_predicts_what_predict_does) {
         json_decref(timed);
         json_decref(told);
     }
+}
+
+/* Rows of a CSV add up, the time that is in no kernel included. */
+Test(sim_verbs, csv_adds_up_to_the_total) {
+    static const char *const methods[] = {"moeref", "sonicmoe", "momoe", "grouped_mm"};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        outcome *csv =
+                    moeref("predict --output csv --method %s " CASE " | tail -n +2 #", methods[i]),
+                *json = moeref("predict --output json --method %s " CASE, methods[i]);
+        json_t *root = json_loads(json->text, 0, NULL);
+        const double total = json_number_value(json_object_get(root, "total_us"));
+        double sum = 0;
+        char *rest = csv->text, *line;
+        while ((line = strsep(&rest, "\n")) && *line) {
+            for (int comma = 0; comma < 5; comma++)
+                line = strchr(line, ',') + 1;
+            sum += strtod(line, NULL);
+        }
+        cr_expect(total > 0 && fabs(sum / total - 1) < 1e-7, "%s: rows %.9g, total %.9g",
+                  methods[i], sum, total);
+        json_decref(root);
+        free(json);
+        free(csv);
+    }
+}
+
+/* Whoever asks about a config.json sees what was read from it, and can ask it again as a case. */
+Test(sim_verbs, a_config_is_told_as_it_was_understood) {
+    const char *const config = "golden/hf/qwen2_moe/config.json";
+    outcome *text = moeref("predict --config %s/%s", getenv("MOEREF_SOURCE_ROOT"), config),
+            *json = moeref("predict --output json --tokens 64 --config %s/%s",
+                           getenv("MOEREF_SOURCE_ROOT"), config);
+    json_t *root = json_loads(json->text, 0, NULL), *layer = json_object_get(root, "layer");
+    cr_expect(strncmp(text->text, "T=4096 d=64 n=32 E=16 K=2 ", 26) == 0, "%.80s", text->text);
+    cr_expect(strstr(text->text, " shared=56"), "%.80s", text->text);
+    cr_expect_eq(json_integer_value(json_object_get(layer, "T")), 64);
+    cr_expect_eq(json_integer_value(json_object_get(layer, "shared")), 56);
+    outcome *again = moeref("predict --output json --case \"%s\"",
+                            json_string_value(json_object_get(root, "case")));
+    cr_expect_str_eq(again->text, json->text);
+    json_decref(root);
+    free(again);
+    free(json);
+    free(text);
+}
+
+/* The last bytes of a script or picture. */
+static char *read_file(const char *path) {
+    char *text = calloc(1, 65536);
+    FILE *from = fopen(path, "r");
+    cr_assert(from && text, "%s", path);
+    fread(text, 1, 65535, from);
+    fclose(from);
+    return text;
+}
+
+/* A picture says what it shows, and where it cannot be drawn, that. */
+Test(sim_verbs, plots_are_drawn_or_refused) {
+    char base[TEMPORARY_BYTES], name[TEMPORARY_BYTES + 16];
+    temporary_file(base, "", NULL, 0);
+    outcome *o = moeref("sweep --vary T=512,4096,32768 --vary K=2,4 --y us --plot %s.svg "
+                        "--case \"d=512 n=256 E=16\" 2>&1 >/dev/null #",
+                        base);
+    const bool drawn = o->code == 0;
+    cr_expect(drawn || (o->code == 3 && strstr(o->text, "gnuplot is not installed")), "%s",
+              o->text);
+    snprintf(name, sizeof name, "%s.svg.gp", base);
+    char *script = read_file(name);
+    static const char *const pieces[] = {"Predicted on h100-sxm, method moeref",
+                                         "d=512 n=256 E=16",
+                                         "T (tokens)",
+                                         "time, us",
+                                         "set logscale x",
+                                         "set logscale y",
+                                         "floor of K=2"};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+        cr_expect(strstr(script, pieces[i]), "no '%s' in %s", pieces[i], script);
+    unlink(name);
+    snprintf(name, sizeof name, "%s.svg", base);
+    if (drawn) {
+        char *picture = read_file(name);
+        cr_expect(strstr(picture, "<svg") && strstr(picture, "T (tokens)"));
+        free(picture);
+        unlink(name);
+    }
+    free(script);
+    free(o);
+    expect(2, "cannot draw p.pdf", "sweep --vary T=1,2 --plot p.pdf " CASE);
+    setenv("PATH", "/no/such/folder", 1);
+    o = moeref("sweep --vary K=1,2 --plot %s.png --case \"T=64 d=64 n=64 E=4\"", base);
+    cr_expect(o->code == 3 && strstr(o->text, "no picture: gnuplot is not installed"), "%s",
+              o->text);
+    free(o);
+    snprintf(name, sizeof name, "%s.png.gp", base);
+    cr_expect_eq(unlink(name), 0);
+    unlink(base);
 }

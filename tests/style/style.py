@@ -264,6 +264,15 @@ def rule_machine_paths(tree):
                 yield path, number, f"{match[0]} is a folder of one machine"
 
 
+def rule_umbrella(tree):
+    """moeref.h is all that a program may call; plugin.h is for authors of backends."""
+    folder, umbrella = "src/include/moeref/", "src/include/moeref.h"
+    there = {os.path.basename(p) for p in tree.some(".h", under=folder)} - {"plugin.h"}
+    named = set(re.findall(r'#include "moeref/(\w+\.h)"', tree.text(umbrella)))
+    for name in sorted(there ^ named):
+        yield umbrella, 1, f"moeref/{name} is {'not included' if name in there else 'no header'}"
+
+
 def rule_exports(tree, library):
     """What the shared library shows is a promise: the public functions and nothing else."""
     public = public_functions(tree)

@@ -21,9 +21,8 @@ typedef struct batch_line {
 
 typedef struct batch {
     cli_lines in;
-    cli_line_fn make;
-    const void *user;
-    long cases;
+    const cli_batch_job *job;
+    long cases, failed;
     batch_line lines[CHUNK_LINES];
     size_t count;
 } batch;
@@ -46,7 +45,7 @@ static moe_status read_chunk(batch *b) {
 
 static moe_status make_line(const batch *b, const batch_line *line, const moe_log *log, FILE *to) {
     const moe_status status = cli_line_check(&line->in, log);
-    return status ? status : b->make(b->user, line->in.text, log, to);
+    return status ? status : b->job->make(b->job->user, line->in.text, log, to);
 }
 
 static void note_message(void *user, moe_log_level level, const char *message) {
@@ -67,17 +66,34 @@ static void make_chunk(batch *b) {
     }
 }
 
+/* A line that is made aloud: where it stands, and its first error. */
+typedef struct loud_line {
+    const char *path;
+    long number;
+    char why[512];
+} loud_line;
+
+static void say_where(void *user, moe_log_level level, const char *message) {
+    loud_line *l = user;
+    if (level == MOE_LOG_ERROR && !l->why[0])
+        snprintf(l->why, sizeof l->why, "%s", message);
+    moe_log_send(cli_log(), level, "%s: line %ld: %s", l->path, l->number, message);
+}
+
 /* A line that had something to say is made again, aloud, in its turn. */
-static moe_status print_line(const batch *b, const batch_line *line) {
+static moe_status print_line(batch *b, const batch_line *line) {
     if (!line->status && !line->spoke) {
         fwrite(line->out, 1, line->out_size, stdout);
         return MOE_OK;
     }
-    const moe_status status = make_line(b, line, cli_log(), stdout);
-    if (status)
-        moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld stopped the batch", b->in.path,
-                     line->in.number);
-    return status;
+    loud_line l = {.path = b->in.path, .number = line->in.number};
+    const moe_log log = {say_where, &l};
+    const moe_status status = make_line(b, line, &log, stdout);
+    if (status == MOE_OK || status == MOE_E_NOMEM)
+        return status;
+    b->job->fail(b->job->user, line->in.text, l.why[0] ? l.why : moe_status_str(status), stdout);
+    b->failed++;
+    return MOE_OK;
 }
 
 static moe_status print_chunk(batch *b) {
@@ -97,8 +113,8 @@ static moe_status print_chunk(batch *b) {
     return status;
 }
 
-moe_status cli_batch(const char *path, cli_line_fn make, const void *user) {
-    batch b = {.make = make, .user = user};
+moe_status cli_batch(const char *path, const cli_batch_job *job, long *ret_failed) {
+    batch b = {.job = job};
     moe_status status = cli_lines_open(path, &b.in), read = MOE_OK;
     if (status)
         return status;
@@ -109,6 +125,7 @@ moe_status cli_batch(const char *path, cli_line_fn make, const void *user) {
     } while (!status && !read && b.count > 0);
     cli_progress_clear();
     cli_lines_close(&b.in);
+    *ret_failed = b.failed;
     if (status || read)
         return status ? status : read;
     return b.cases ? MOE_OK : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);

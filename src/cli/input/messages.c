@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static bool verbose;
@@ -55,14 +56,22 @@ int cli_exit_code(moe_status status) {
     }
 }
 
+/* Columns of the terminal on stderr. A line that fills the last one may wrap. */
+static int columns(void) {
+    struct winsize window;
+    const bool told = ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1;
+    return told ? window.ws_col : 80;
+}
+
 void cli_progress(const char *format, ...) {
+    char line[512];
     if (!isatty(STDERR_FILENO))
         return;
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "\r\033[K");
-    vfprintf(stderr, format, args);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    fprintf(stderr, "\r\033[K%.*s", columns() - 1, line);
     fflush(stderr);
     progress_shown = true;
 }

@@ -24,7 +24,7 @@ int cli_usage(const char *format, ...) MOE_PRINTF(1, 2);
 /* The exit code for a status: usage for what the user named wrongly, not-run for the rest. */
 int cli_exit_code(moe_status status);
 
-/* Progress on a terminal's stderr, overwritten in place; nothing elsewhere. */
+/* Progress on a terminal's stderr, overwritten in place and cut at its width; nothing elsewhere. */
 void cli_progress(const char *format, ...) MOE_PRINTF(1, 2);
 void cli_progress_clear(void);
 

@@ -1,5 +1,6 @@
 /* Options of a verb from a table: parsing, --help, and a hint for a misspelt one. */
 #include "cli/input/options.h"
+#include "cli/input/manual.h"
 #include "cli/input/messages.h"
 
 #include <errno.h>
@@ -29,23 +30,6 @@ static const char *nearest(const cli_option *options, const char *name) {
         }
     }
     return best;
-}
-
-static void print_help(const char *verb, const char *about, const cli_option *options,
-                       const char *more) {
-    printf("usage: moeref %s [OPTIONS]\n\n%s\n\n", verb, about);
-    for (; options->name; options++) {
-        char left[80];
-        snprintf(left, sizeof left, "--%s%s%s", options->name, options->value ? " " : "",
-                 options->value ? options->value : "");
-        if (strlen(left) > 26)
-            printf("  %s\n  %-26s %s\n", left, "", options->help);
-        else
-            printf("  %-26s %s\n", left, options->help);
-    }
-    printf("  %-26s this text\n", "--help");
-    if (more)
-        printf("\n%s", more);
 }
 
 moe_status cli_strings_add(cli_strings *list, const char *value) {
@@ -106,7 +90,7 @@ int cli_parse(int argc, char **argv, const char *about, const cli_option *option
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
         if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
-            print_help(argv[0], about, options, more);
+            cli_manual_print(argv[0], about, options, more);
             return CLI_PASSED;
         }
         if (strncmp(arg, "--", 2) != 0) {

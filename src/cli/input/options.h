@@ -62,4 +62,9 @@ typedef struct cli_isolation {
 #define CLI_OUTPUT_OPTION(output, formats) {"output", CLI_OUTPUT, &(output), formats, "format"}
 /* clang-format on */
 
+/* Below the options of a verb that takes cases. */
+#define CLI_CASE_HELP                                                                              \
+    "The keys of a case and their defaults: moeref help case. The shortest case is\n"              \
+    "  \"T=64 d=48 n=32 E=4 K=2\"\n"
+
 #endif

@@ -112,13 +112,23 @@ moe_status cli_question_parse(const char *line, const moe_log *log, cli_question
     return status;
 }
 
+/* What was understood, as a line that can be asked again. */
+static moe_status print_case(cli_question *s) {
+    const size_t size = moe_case_print(&s->c, NULL, 0) + 1;
+    s->line = malloc(size);
+    if (!s->line)
+        return moe_fail(cli_log(), MOE_E_NOMEM, "out of memory");
+    moe_case_print(&s->c, s->line, size);
+    return MOE_OK;
+}
+
 moe_status cli_question_config(const char *path, int64_t tokens, cli_question *ret) {
-    cli_question s = {.line = strdup(path)};
-    moe_status status = s.line ? MOE_OK : MOE_E_NOMEM;
+    cli_question s = {0};
     moe_case_init(&s.c);
     s.c.T = tokens > 0 ? tokens : 4096;
+    moe_status status = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
     if (!status)
-        status = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
+        status = print_case(&s);
     if (!status)
         status = draw_counts(cli_log(), &s);
     if (status)

@@ -42,7 +42,8 @@ typedef struct cli_question {
 /* Parses "moe T=.. d=.. ..." (the word moe may be missing) or "gemm m=.. n=.. k=.. [batch=..]". */
 moe_status cli_question_parse(const char *line, const moe_log *log, cli_question *ret);
 
-/* A layer whose description came from elsewhere (a checkpoint's config.json). */
+/* A layer whose description came from elsewhere (a checkpoint's config.json); its line is that of
+ * the case that was understood. */
 moe_status cli_question_config(const char *path, int64_t tokens, cli_question *ret);
 void cli_question_destroy(cli_question *s);
 

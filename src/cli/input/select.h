@@ -25,7 +25,7 @@ void cli_selection_destroy(cli_selection *selection);
 /* clang-format off */
 #define CLI_SELECTION_OPTIONS(s)                                                                   \
     {"case", CLI_STRINGS, &(s).cases, "\"T=.. d=.. n=.. E=.. K=..\"",                              \
-     "a case of the grammar below; may be repeated"},                                              \
+     "a case, whose words moeref help case explains; may be repeated"},                                              \
     {"cases", CLI_STRING, &(s).list, "FILE",                                                       \
      "one case a line, - is standard input; empty lines and lines that begin with # do not "       \
      "count"},                                                                                     \

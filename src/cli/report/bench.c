@@ -35,6 +35,7 @@ moe_status cli_bench_time(moe_backend *backend, const moe_problem *problem,
                                .method = timing->method,
                                .progress = progress,
                                .user = problem->name};
+    cli_progress("timing %s: the device's own rates, first", problem->name);
     if (!status)
         status = moe_bench_run(backend, problem, &params, cli_log(), ret);
     moe_gpu_destroy(&gpu);

@@ -72,15 +72,15 @@ static void put_whole(FILE *to, long long value) {
     fwrite(at, 1, (size_t)(digits + sizeof digits - at), to);
 }
 
-/* As %.7g, but 1e+09 is written 1e9, and 5 is written 5.0, so that a reader sees a real. */
+/* As %.15g, but 1e+20 is written 1e20, and 5 is written 5.0, so that a reader sees a real. */
 static void put_real(FILE *to, double value) {
     char digits[32];
-    if (fabs(value) < 1e7 && value == trunc(value) && !(value == 0 && signbit(value))) {
+    if (fabs(value) < 1e15 && value == trunc(value) && !(value == 0 && signbit(value))) {
         put_whole(to, (long long)value); /* a third of all numbers, at a tenth of the cost */
         fputs(".0", to);
         return;
     }
-    const int length = snprintf(digits, sizeof digits, "%.7g", value);
+    const int length = snprintf(digits, sizeof digits, "%.15g", value);
     const char *e = memchr(digits, 'e', (size_t)length);
     if (!e) {
         fwrite(digits, 1, (size_t)length, to);

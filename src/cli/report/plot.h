@@ -6,18 +6,25 @@
 
 #include <stddef.h>
 
-/* Points of several series over one axis of names. Nothing is owned. */
+/* Series of points over one axis. Nothing is owned. */
 typedef struct cli_plot {
-    const char *x_name, *y_name;
+    const char *title, *subtitle;
+    const char *x_label, *y_label;
     const char *const *names; /* [n_series] */
     size_t n_series;
-    const char *const *x; /* [count] */
-    const double *y;      /* [count] */
-    const size_t *series; /* [count] */
-    size_t count;
+    const char *const *x; /* [n_x] numbers or names */
+    size_t n_x;
+    const double *y;     /* [n_x][n_series] */
+    const double *bound; /* [n_x][n_series] what no kernel passes; 0: not known */
+    const char *bound_name;
 } cli_plot;
 
-/* Writes PATH as a gnuplot script, or, where it ends in .png, PATH.gp and the picture. */
+/* -1, or an exit code after a sentence: can it be a plot's name? */
+int cli_plot_check(const char *path);
+
+/* Writes PATH as a gnuplot script, or, where it ends in .svg or .png, PATH.gp and the picture. An
+ * axis on which all is above 0 and spans more than a decade is logarithmic. Errors: MOE_E_IO;
+ * MOE_E_UNSUPPORTED: gnuplot is not there. */
 moe_status cli_plot_write(const cli_plot *p, const char *path);
 
 #endif

@@ -44,9 +44,9 @@ static void print_memory(FILE *to, const moe_gpu *gpu, const moe_prediction *p) 
                 gib * 1073.741824);
 }
 
-void cli_prediction_text(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                         const moe_prediction *p) {
-    fprintf(to, "%s\n%s on %s (predicted)\n", line, method, moe_gpu_name(gpu));
+void cli_prediction_text(FILE *to, const cli_predicted *what, const moe_prediction *p) {
+    fprintf(to, "%s\n%s on %s (predicted)\n", what->question->line, what->method,
+            moe_gpu_name(what->gpu));
     fprintf(to, "  %-12s %11s %8s %9s %9s %9s  %-10s %8s %7s  %-8s %10s\n", "kernel", "us",
             "TFLOP/s", "HBM MB", "L2 MB", "SMEM MB", "tile", "tiles", "waves", "bound by",
             "floor us");
@@ -57,7 +57,7 @@ void cli_prediction_text(FILE *to, const char *line, const moe_gpu *gpu, const c
     for (int i = 0; i < MOE_PASS_SUMS; i++)
         print_pass(to, p, (moe_pass_sum)i);
     if (p->peak_bytes > 0)
-        print_memory(to, gpu, p);
+        print_memory(to, what->gpu, p);
 }
 
 static void put_kernel(cli_json *t, const moe_kernel *k) {
@@ -83,15 +83,26 @@ static void put_kernel(cli_json *t, const moe_kernel *k) {
     cli_json_close(t, '}');
 }
 
-void cli_prediction_json(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                         const moe_prediction *p) {
+/* The sizes that were understood, of a case's line or of a config.json. */
+static void put_layer(cli_json *t, const moe_case *c) {
+    cli_json_open(t, "layer", '{');
+    cli_json_int(t, "T", c->T);
+    cli_json_int(t, "d", c->layer.d);
+    cli_json_int(t, "n", c->layer.n);
+    cli_json_int(t, "E", c->layer.E);
+    cli_json_int(t, "K", c->layer.K);
+    cli_json_int(t, "shared", c->layer.n_shared);
+    cli_json_close(t, '}');
+}
+
+void cli_prediction_json(FILE *to, const cli_predicted *what, const moe_prediction *p) {
     const moe_pass_cost *total = &p->pass[MOE_PASS_TOTAL];
     cli_json t = {.to = to};
     cli_json_open(&t, NULL, '{');
     cli_json_int(&t, "moeref", CLI_JSON_VERSION);
-    cli_json_string(&t, "case", line);
-    cli_json_string(&t, "gpu", moe_gpu_name(gpu));
-    cli_json_string(&t, "method", method);
+    cli_json_string(&t, "case", what->question->line);
+    cli_json_string(&t, "gpu", moe_gpu_name(what->gpu));
+    cli_json_string(&t, "method", what->method);
     cli_json_real(&t, "total_us", total->us);
     cli_json_real(&t, "forward_us", p->pass[MOE_PASS_FORWARD].us);
     cli_json_real(&t, "backward_us", p->pass[MOE_PASS_BACKWARD].us);
@@ -102,6 +113,8 @@ void cli_prediction_json(FILE *to, const char *line, const moe_gpu *gpu, const c
     cli_json_real(&t, "peak_bytes", p->peak_bytes);
     cli_json_real(&t, "cached_bytes", p->cached_bytes);
     cli_json_real(&t, "param_bytes", p->param_bytes);
+    if (!what->question->is_gemm)
+        put_layer(&t, &what->question->c);
     cli_json_open(&t, "kernels", '[');
     for (size_t i = 0; i < p->n_kernels; i++)
         put_kernel(&t, &p->kernels[i]);
@@ -115,16 +128,56 @@ void cli_prediction_csv_header(FILE *to) {
                 "bound_by,floor_us\n");
 }
 
-void cli_prediction_csv(FILE *to, const char *line, const moe_gpu *gpu, const char *method,
-                        const moe_prediction *p) {
+/* The columns that every row begins with. */
+static void begin_row(FILE *to, const char *line, const char *gpu, const char *method) {
+    cli_csv_quoted(to, line);
+    putc(',', to);
+    cli_csv_text(to, gpu);
+    fprintf(to, ",%s,", method);
+}
+
+void cli_prediction_csv(FILE *to, const cli_predicted *what, const moe_prediction *p) {
+    const char *line = what->question->line, *gpu = moe_gpu_name(what->gpu);
+    double left_us = p->pass[MOE_PASS_TOTAL].us;
     for (size_t i = 0; i < p->n_kernels; i++) {
         const moe_kernel *k = &p->kernels[i];
-        cli_csv_quoted(to, line);
-        putc(',', to);
-        cli_csv_text(to, moe_gpu_name(gpu));
-        fprintf(to, ",%s,%s,%s,%.4f,%.2f,%.0f,%.0f,%.0f,%.0f,%.3f,%s,%.4f\n", method,
+        begin_row(to, line, gpu, what->method);
+        fprintf(to, "%s,%s,%.9g,%.2f,%.0f,%.0f,%.0f,%.0f,%.3f,%s,%.9g\n",
                 k->backward ? "bwd" : "fwd", k->cost.name, k->cost.us,
                 rate(k->cost.flops, k->cost.us), k->cost.hbm_bytes, k->cost.l2_bytes, k->smem_bytes,
                 k->cost.tiles, k->cost.waves, k->cost.bound_by, k->cost.floor_us);
+        left_us -= k->cost.us;
+    }
+    if (left_us > 1e-9 * p->pass[MOE_PASS_TOTAL].us) { /* more than sums in another order differ */
+        begin_row(to, line, gpu, what->method);
+        fprintf(to, ",(overhead),%.9g,0,0,0,0,0,0,,0\n", left_us);
+    }
+}
+
+/* So much of a line is told again. */
+enum { LINE_SHOWN = 200 };
+
+void cli_prediction_failure(FILE *to, cli_output output, const char *line, const char *gpu,
+                            const char *method, const char *why) {
+    char shown[LINE_SHOWN + sizeof "..."];
+    snprintf(shown, sizeof shown, "%.*s%s", LINE_SHOWN, line,
+             strlen(line) > LINE_SHOWN ? "..." : "");
+    if (output == CLI_TEXT) {
+        fprintf(to, "%s\n%s on %s: not predicted: %s\n", shown, method, gpu, why);
+    } else if (output == CLI_CSV) {
+        begin_row(to, shown, gpu, method);
+        fprintf(to, "error,");
+        cli_csv_text(to, why);
+        fprintf(to, ",,,,,,,,,\n");
+    } else {
+        cli_json t = {.to = to};
+        cli_json_open(&t, NULL, '{');
+        cli_json_int(&t, "moeref", CLI_JSON_VERSION);
+        cli_json_string(&t, "case", shown);
+        cli_json_string(&t, "gpu", gpu);
+        cli_json_string(&t, "method", method);
+        cli_json_string(&t, "error", why);
+        cli_json_close(&t, '}');
+        cli_json_line(&t);
     }
 }

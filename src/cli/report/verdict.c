@@ -1,6 +1,7 @@
 #include "cli/report/verdict.h"
 #include "cli/report/coverage.h"
 #include "cli/report/map.h"
+#include "cli/report/tint.h"
 
 #include <string.h>
 
@@ -51,7 +52,8 @@ typedef struct tensor_detail {
 
 static void print_tensor(FILE *to, const moe_check_result *r, const moe_tensor_verdict *v,
                          tensor_detail detail) {
-    fprintf(to, "    %-14s %-10s", v->name, moe_verdict_str(v->verdict));
+    fprintf(to, "    %-14s ", v->name);
+    cli_tint_verdict(to, v->verdict, 10);
     if (v->verdict == MOE_VERDICT_SKIP) {
         fprintf(to, " %s\n", v->why);
         return;
@@ -116,7 +118,8 @@ static void print_invariance(FILE *to, const moe_invariance *v) {
 
 void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     bool failed = r->verdict >= MOE_VERDICT_MISTRUSTED;
-    fprintf(to, "%-10s %s %s", moe_verdict_str(r->verdict), r->backend, r->case_name);
+    cli_tint_verdict(to, r->verdict, 10);
+    fprintf(to, " %s %s", r->backend, r->case_name);
     if (r->sampled[0])
         fprintf(to, "  [sampled: %s]", r->sampled);
     if (r->identities[0])

@@ -170,7 +170,7 @@ int cli_bench(int argc, char **argv) {
         "below what that GPU can do at best is a measuring error: it is reported and the exit code "
         "is 1.\nThe clock that the GPU model assumed stands beside the measured one.\nWithout "
         "--case or --hf it times OLMoE's layer at 2048 tokens (3 GiB of memory).",
-        options, moe_case_help(), NULL);
+        options, CLI_CASE_HELP, NULL);
     if (code < 0)
         code = run(&o);
     cli_html_destroy(&o.html);

@@ -156,7 +156,7 @@ int cli_check(int argc, char **argv) {
         "Judges backends, or a file of outputs, against float64 and against golden outputs. "
         "Without "
         "--case, --hf\nor --config it runs the suite: the golden layers, then the edge cases.",
-        options, moe_case_help(), NULL);
+        options, CLI_CASE_HELP, NULL);
     if (code < 0)
         code = run(&o);
     cli_html_destroy(&o.html);

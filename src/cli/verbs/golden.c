@@ -143,7 +143,7 @@ int cli_golden(int argc, char **argv) {
         "plan_offsets[e+1], their tokens plan_token. topk_index has every token's experts, "
         "-1 in empty slots.\n`masked` has a 1 where a token has no experts though the "
         "layer routes itself.",
-        options, moe_case_help(), NULL);
+        options, CLI_CASE_HELP, NULL);
     if (code < 0)
         code = run(&o);
     cli_selection_destroy(&o.selection);

@@ -15,6 +15,7 @@ typedef struct predict_options {
     int64_t tokens;
     cli_output output;
     bool sensitivities, all_methods;
+    bool failed;     /* a line of the batch, or one of all methods */
     bool impossible; /* a measured time lies further below its floor than L2 explains */
 } predict_options;
 
@@ -30,6 +31,7 @@ typedef struct answer {
     const moe_workload *state;
     const moe_log *log;
     FILE *to;
+    bool *failed; /* set by any thread */
 } answer;
 
 /* A copy of the GPU with one parameter nudged; *ret_by is by how much, or 0 if it cannot be. */
@@ -73,36 +75,60 @@ static moe_status print_sensitivities(const answer *a, const cli_question *s, co
 
 static moe_status predict_one(const answer *a, const cli_question *s, const char *method) {
     moe_prediction *p = NULL;
-    const char *name = s->is_gemm ? "cublas" : method;
     moe_status status = cli_question_predict(s, a->gpu, method, a->state, a->log, &p);
     if (status)
         return status;
+    const cli_predicted what = {s, a->gpu, s->is_gemm ? "cublas" : method};
     if (a->o->output == CLI_TEXT) {
-        cli_prediction_text(a->to, s->line, a->gpu, name, p);
+        cli_prediction_text(a->to, &what, p);
         if (a->o->sensitivities)
             status = print_sensitivities(a, s, method, p->pass[MOE_PASS_TOTAL].us);
     } else if (a->o->output == CLI_CSV) {
-        cli_prediction_csv(a->to, s->line, a->gpu, name, p);
+        cli_prediction_csv(a->to, &what, p);
     } else {
-        cli_prediction_json(a->to, s->line, a->gpu, name, p);
+        cli_prediction_json(a->to, &what, p);
     }
     moe_prediction_destroy(&p);
     return status;
 }
 
+/* Keeps a sentence beside passing it on. */
+typedef struct heard {
+    const moe_log *log;
+    char why[512];
+} heard;
+
+static void hear(void *user, moe_log_level level, const char *message) {
+    heard *h = user;
+    if (level == MOE_LOG_ERROR)
+        snprintf(h->why, sizeof h->why, "%s", message);
+    moe_log_send(h->log, level, "%s", message);
+}
+
+/* One of all methods: that it cannot do this is a record, and does not keep the others from it. */
+static moe_status predict_one_of_all(const answer *a, const cli_question *s, const char *method) {
+    heard h = {.log = a->log};
+    const moe_log log = {hear, &h};
+    answer aloud = *a;
+    aloud.log = &log;
+    const moe_status status = predict_one(&aloud, s, method);
+    if (status != MOE_E_UNSUPPORTED)
+        return status;
+    cli_prediction_failure(a->to, a->o->output, s->line, moe_gpu_name(a->gpu), method, h.why);
+#pragma omp atomic write
+    *a->failed = true;
+    return MOE_OK;
+}
+
 static moe_status predict_question(const answer *a, const cli_question *s) {
     moe_status status = MOE_OK;
     const size_t count = s->is_gemm ? 1 : a->o->methods.count;
-    for (size_t i = 0; !status && i < count; i++) {
-        status = predict_one(a, s, a->o->methods.at[i]);
-        /* The log has said which method cannot do this. */
-        if (status == MOE_E_UNSUPPORTED && a->o->all_methods)
-            status = MOE_OK;
-    }
+    for (size_t i = 0; !status && i < count; i++)
+        status = (a->o->all_methods ? predict_one_of_all : predict_one)(a, s, a->o->methods.at[i]);
     return status;
 }
 
-/* A cli_line_fn. */
+/* Of a cli_batch_job, as the next. */
 static moe_status predict_line(const void *user, const char *line, const moe_log *log, FILE *to) {
     answer a = *(const answer *)user;
     cli_question s;
@@ -116,8 +142,22 @@ static moe_status predict_line(const void *user, const char *line, const moe_log
     return status;
 }
 
+static void fail_line(const void *user, const char *line, const char *why, FILE *to) {
+    const answer *a = user;
+    cli_prediction_failure(to, a->o->output, line, moe_gpu_name(a->gpu), a->o->methods.at[0], why);
+}
+
+static moe_status predict_batch(predict_options *o, const answer *a) {
+    const cli_batch_job job = {.user = a, .make = predict_line, .fail = fail_line};
+    long failed = 0;
+    const moe_status status = cli_batch(o->batch, &job, &failed);
+    o->failed |= failed > 0;
+    return status;
+}
+
 static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_workload *state) {
-    const answer a = {.o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout};
+    const answer a = {
+        .o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout, .failed = &o->failed};
     moe_status status = MOE_OK;
     if (o->output == CLI_CSV)
         cli_prediction_csv_header(stdout);
@@ -132,7 +172,7 @@ static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_
         }
     }
     if (!status && o->batch)
-        status = cli_batch(o->batch, predict_line, &a);
+        status = predict_batch(o, &a);
     if (!status && o->against)
         status = cli_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
                              &o->impossible);
@@ -171,7 +211,7 @@ static int run(predict_options *o) {
     if (!status)
         status = predict_all(o, gpu, &state);
     moe_gpu_destroy(&gpu);
-    return !status && o->impossible ? CLI_FAILED : cli_exit_code(status);
+    return !status && (o->impossible || o->failed) ? CLI_FAILED : cli_exit_code(status);
 }
 
 /* Below the methods: what --sensitivities leaves out. */
@@ -195,12 +235,15 @@ int cli_predict(int argc, char **argv) {
     const cli_option options[] = {
         {"case", CLI_STRINGS, &o.cases, "\"T=.. d=..\"",
          "a layer, or \"gemm m=.. n=.. k=.. [batch=..]\"; may be repeated"},
-        {"batch", CLI_STRING, &o.batch, "FILE", "one such line each; - is standard input"},
+        {"batch", CLI_STRING, &o.batch, "FILE",
+         "one such line each; - is standard input. A line that is wrong becomes a record with its "
+         "error and exit code 1; the others are answered"},
         {"config", CLI_STRING, &o.config, "FILE", "a layer's shape from a config.json"},
         {"against", CLI_STRING, &o.against, "FILE",
          "measured beside predicted: what moeref bench --output json wrote"},
         {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
-        {"method", CLI_STRINGS, &o.methods, "NAME", "who runs it, or all (default moeref)"},
+        {"method", CLI_STRINGS, &o.methods, "NAME",
+         "who runs it, or all (default moeref); exit code 1 where one of all cannot"},
         CLI_MODEL_OPTIONS(o.model),
         {"sensitivities", CLI_FLAG, &o.sensitivities, NULL,
          "slope of the time in each parameter of the GPU that may change little by little"},

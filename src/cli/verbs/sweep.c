@@ -5,6 +5,7 @@
 #include "cli/report/csv.h"
 #include "cli/report/json.h"
 #include "cli/report/plot.h"
+#include "cli/report/sweep_point.h"
 #include "cli/verbs/verbs.h"
 
 #include <stdlib.h>
@@ -17,35 +18,14 @@ typedef struct sweep_options {
     cli_output output;
 } sweep_options;
 
-static const char *const columns[] = {"us",         "fwd_us",      "bwd_us",   "tflops",
-                                      "fwd_tflops", "bwd_tflops",  "floor_us", "padding",
-                                      "peak_bytes", "cached_bytes"};
-#define COLUMNS (sizeof columns / sizeof *columns)
-
-/* What is kept of a point; a million of them fit. */
-typedef struct sweep_point {
-    double at[COLUMNS];
-} sweep_point;
-
 typedef struct sweep {
     const sweep_options *o;
     cli_axes axes;
     moe_gpu *gpu; /* of the command line */
     moe_workload state;
-    sweep_point *points;
+    cli_sweep_point *points;
     size_t count;
 } sweep;
-
-static double tflops(const moe_pass_cost *pass) {
-    return pass->us > 0 ? pass->flops / pass->us / 1e6 : 0;
-}
-
-static sweep_point point_of(const moe_prediction *r) {
-    const moe_pass_cost *fwd = &r->pass[MOE_PASS_FORWARD], *bwd = &r->pass[MOE_PASS_BACKWARD],
-                        *total = &r->pass[MOE_PASS_TOTAL];
-    return (sweep_point){{total->us, fwd->us, bwd->us, tflops(total), tflops(fwd), tflops(bwd),
-                          total->floor_us, r->padding, r->peak_bytes, r->cached_bytes}};
-}
 
 static bool is_gpu_key(const char *key) {
     moe_gpu_param info;
@@ -116,14 +96,14 @@ static void clear_work(sweep_work *w) {
     moe_gpu_destroy(&w->gpu);
 }
 
-static moe_status predict_point(const sweep *s, size_t i, sweep_point *p) {
+static moe_status predict_point(const sweep *s, size_t i, cli_sweep_point *p) {
     sweep_work w;
     moe_prediction *r = NULL;
     moe_status status = prepare_point(s, i, &w);
     if (!status)
         status = cli_question_predict(&w.question, w.gpu, w.method, &s->state, cli_log(), &r);
     if (!status)
-        *p = point_of(r);
+        *p = cli_sweep_point_of(r);
     moe_prediction_destroy(&r);
     clear_work(&w);
     return status;
@@ -162,8 +142,8 @@ static void print_csv(const sweep *s) {
         for (size_t k = 0; k < s->axes.at[a].n_keys; k++)
             printf("%s,", s->axes.at[a].keys[k]);
     }
-    for (size_t c = 0; c < COLUMNS; c++)
-        printf("%s%s", columns[c], c + 1 < COLUMNS ? "," : "\n");
+    for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++)
+        printf("%s%s", cli_sweep_columns[c].name, c + 1 < CLI_SWEEP_COLUMNS ? "," : "\n");
     for (size_t i = 0; i < s->count; i++) {
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
@@ -171,8 +151,8 @@ static void print_csv(const sweep *s) {
                 putchar(',');
             }
         }
-        for (size_t c = 0; c < COLUMNS; c++)
-            printf("%.6g%s", s->points[i].at[c], c + 1 < COLUMNS ? "," : "\n");
+        for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++)
+            printf("%.9g%s", s->points[i].at[c], c + 1 < CLI_SWEEP_COLUMNS ? "," : "\n");
     }
 }
 
@@ -202,65 +182,79 @@ static void print_json(const sweep *s) {
                 cli_json_string(&t, s->axes.at[a].keys[k], cli_axes_value(&s->axes, a, k, i));
         }
         cli_json_close(&t, '}');
-        for (size_t c = 0; c < COLUMNS; c++)
-            cli_json_real(&t, columns[c], s->points[i].at[c]);
+        for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++)
+            cli_json_real(&t, cli_sweep_columns[c].name, s->points[i].at[c]);
         cli_json_close(&t, '}');
         cli_json_line(&t);
     }
 }
 
-/* The first axis is the plot's x; every combination of the others is a line. */
-static moe_status plot(const sweep *s, size_t column) {
-    const size_t first = s->axes.at[0].n_values, lines = s->count / first;
-    char(*names)[256] = calloc(lines, sizeof *names);
-    const char **name_at = calloc(lines, sizeof *name_at), **x = calloc(s->count, sizeof *x);
-    double *y = calloc(s->count, sizeof *y);
-    size_t *series = calloc(s->count, sizeof *series);
-    moe_status status = names && name_at && x && y && series ? MOE_OK : MOE_E_NOMEM;
-    for (size_t i = 0; !status && i < s->count; i++) {
-        const size_t line = i % lines;
-        x[i] = cli_axes_value(&s->axes, 0, 0, i);
-        y[i] = s->points[i].at[column];
-        series[i] = line;
-        name_at[line] = names[line];
-        names[line][0] = '\0';
-        for (size_t a = 1; a < s->axes.count; a++) {
-            const size_t used = strlen(names[line]);
-            snprintf(names[line] + used, sizeof *names - used, "%s%s=%s", used ? " " : "",
-                     s->axes.at[a].keys[0], cli_axes_value(&s->axes, a, 0, i));
-        }
+/* "T" or "hbm_bw (GB/s)". */
+static void label_axis(const char *key, char *ret, size_t size) {
+    moe_gpu_param info;
+    snprintf(ret, size, "%s%s", key, strcmp(key, "T") == 0 ? " (tokens)" : "");
+    for (size_t i = 0; (info = moe_gpu_param_at(i)).key; i++)
+        if (strcmp(info.key, key) == 0 && info.unit[0])
+            snprintf(ret, size, "%s (%s)", key, info.unit);
+}
+
+/* What the values of the axes behind the first are at a point. */
+static void name_series(const sweep *s, size_t point, char *ret, size_t size) {
+    ret[0] = '\0';
+    for (size_t a = 1; a < s->axes.count; a++) {
+        const size_t used = strlen(ret);
+        snprintf(ret + used, size - used, "%s%s=%s", used ? " " : "", s->axes.at[a].keys[0],
+                 cli_axes_value(&s->axes, a, 0, point));
     }
-    const cli_plot p = {.x_name = s->axes.at[0].keys[0],
-                        .y_name = columns[column],
-                        .names = name_at,
-                        .n_series = lines,
-                        .x = x,
-                        .y = y,
-                        .series = series,
-                        .count = s->count};
+    if (!ret[0])
+        snprintf(ret, size, "%s", value_at(s, "method", point, s->o->method));
+}
+
+static moe_status draw(const sweep *s, const cli_sweep_column *c, cli_plot *p) {
+    char title[256], x_label[64];
+    const char *gpu = value_at(s, "gpu", 0, NULL), *method = value_at(s, "method", 0, NULL);
+    snprintf(title, sizeof title, "Predicted on %s, method %s",
+             gpu ? "GPUs as named" : moe_gpu_name(s->gpu), method ? "as named" : s->o->method);
+    label_axis(s->axes.at[0].keys[0], x_label, sizeof x_label);
+    p->title = title;
+    p->subtitle = s->o->line ? s->o->line : "";
+    p->x_label = x_label;
+    p->y_label = c->label;
+    p->bound_name = c->is_rate ? "most (floor of the time)" : "floor";
+    return cli_plot_write(p, s->o->plot);
+}
+
+/* The first axis is the plot's x; every combination of the others is a line. */
+static moe_status plot(const sweep *s, const cli_sweep_column *c) {
+    const size_t n_x = s->axes.at[0].n_values, lines = s->count / n_x;
+    char(*names)[256] = calloc(lines, sizeof *names);
+    const char **name_at = calloc(lines, sizeof *name_at), **x = calloc(n_x, sizeof *x);
+    double *y = calloc(s->count, sizeof *y), *bound = calloc(s->count, sizeof *bound);
+    moe_status status = names && name_at && x && y && bound ? MOE_OK : MOE_E_NOMEM;
+    for (size_t i = 0; !status && i < s->count; i++) {
+        y[i] = s->points[i].at[c - cli_sweep_columns];
+        bound[i] = cli_sweep_bound(c, &s->points[i]);
+        if (i % lines == 0)
+            x[i / lines] = cli_axes_value(&s->axes, 0, 0, i);
+    }
+    for (size_t i = 0; !status && i < lines; i++) {
+        name_series(s, i, names[i], sizeof *names);
+        name_at[i] = names[i];
+    }
+    cli_plot p = {.names = name_at, .n_series = lines, .x = x, .n_x = n_x, .y = y, .bound = bound};
     if (!status)
-        status = cli_plot_write(&p, s->o->plot);
+        status = draw(s, c, &p);
     free(names);
     free(name_at);
     free(x);
     free(y);
-    free(series);
+    free(bound);
     return status;
-}
-
-static moe_status find_column(const char *name, size_t *ret) {
-    for (size_t c = 0; c < COLUMNS; c++) {
-        if (strcmp(columns[c], name) == 0) {
-            *ret = c;
-            return MOE_OK;
-        }
-    }
-    return moe_fail(cli_log(), MOE_E_NOTFOUND, "--y %s: no such column (us, tflops, ...)", name);
 }
 
 static moe_status run(sweep *s) {
     size_t column = 0;
-    moe_status status = find_column(s->o->y, &column);
+    moe_status status = cli_sweep_column_find(s->o->y, &column);
     if (!status)
         status = cli_model_open(&s->o->model, &s->gpu, &s->state);
     if (!status)
@@ -276,7 +270,7 @@ static moe_status run(sweep *s) {
         print_json(s);
     else if (!status)
         print_csv(s);
-    return !status && s->o->plot ? plot(s, column) : status;
+    return !status && s->o->plot ? plot(s, &cli_sweep_columns[column]) : status;
 }
 
 int cli_sweep(int argc, char **argv) {
@@ -291,7 +285,8 @@ int cli_sweep(int argc, char **argv) {
         CLI_MODEL_OPTIONS(o.model),
         {"output", CLI_OUTPUT, &o.output, "csv|json", "default csv; json: one object a line"},
         {"plot", CLI_STRING, &o.plot, "FILE",
-         "gnuplot script, or FILE.png drawn with it; x is the first axis"},
+         "a picture, .svg or .png, by gnuplot, whose script goes beside it; any other name: the "
+         "script alone. x is the first axis, and what no kernel beats is a dashed line"},
         {"y", CLI_STRING, &o.y, "COLUMN", "what is plotted (default tflops)"},
         {0}};
     cli_method_help(help, sizeof help);
@@ -301,6 +296,8 @@ int cli_sweep(int argc, char **argv) {
                          options, help, NULL);
     if (code < 0 && o.vary.count == 0)
         code = cli_usage("sweep needs --vary KEY=VALUE,VALUE (moeref sweep --help)");
+    if (code < 0 && o.plot)
+        code = cli_plot_check(o.plot);
     if (code < 0)
         code = cli_exit_code(run(&s));
     free(s.points);

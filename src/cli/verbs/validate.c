@@ -3,6 +3,7 @@
 #include "cli/input/messages.h"
 #include "cli/report/bench.h"
 #include "cli/report/html.h"
+#include "cli/report/tint.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
 
@@ -84,8 +85,10 @@ static int bench_preferred(validate_options *o, const cli_backends *backends,
         moe_backend_open(backends->all, backends->spec[0], &open, cli_log(), &backend);
     if (!status)
         status = cli_problem(&o->selection, &item, &problem);
+    cli_progress("%s: is it right on %s, which is timed?", backends->spec[0], item.name);
     if (!status)
         status = moe_check_backend(backend, problem, NULL, cli_log(), &checked);
+    cli_progress_clear();
     bool right = !status && checked->verdict <= MOE_VERDICT_AMBIGUOUS;
     if (!status && !right)
         cli_verdict_text(o->output == CLI_TEXT ? stdout : stderr, checked, false);
@@ -107,8 +110,33 @@ static int bench_preferred(validate_options *o, const cli_backends *backends,
     return status ? cli_exit_code(status) : right ? CLI_PASSED : CLI_FAILED;
 }
 
-static int print_json(const cli_verdicts *verdicts, json_t *bench, int code) {
+/* What keeps a run, whatever passes, from validating anything; "": nothing does. */
+static void find_missing(const validate_options *o, const cli_backends *backends, char *ret,
+                         size_t size) {
+    const cli_selection *s = &o->selection;
+    const bool is_suite = !s->cases.count && !s->list && !s->hf.count && !s->config && !s->inputs;
+    char *golden = cli_golden_dir(s->golden);
+    const char *reason = "";
+    ret[0] = '\0';
+    for (size_t i = 0; i < moe_backends_count(backends->all); i++)
+        if (moe_backends_info(backends->all, i).status != MOE_OK)
+            reason = moe_backends_info(backends->all, i).reason;
+    if (!o->backends.count && backends->count == 1 && strcmp(backends->spec[0], "reference") == 0)
+        snprintf(ret, size,
+                 "no backend but the reference, which is what others are held to, can run here%s%s "
+                 "(moeref list; $MOEREF_BACKEND_PATH)",
+                 reason[0] ? ": " : "", reason);
+    else if (is_suite && !golden)
+        snprintf(ret, size,
+                 "there are no golden files to hold a backend to (--golden DIR, "
+                 "$MOEREF_GOLDEN)");
+    free(golden);
+}
+
+static int print_json(const cli_verdicts *verdicts, json_t *bench, const char *missing, int code) {
     json_t *root = cli_verdicts_json(verdicts);
+    if (missing[0])
+        json_object_set_new(root, "missing", json_string(missing));
     json_object_set_new(root, "bench", bench ? json_pack("[O]", bench) : json_array());
     json_object_set_new(root, "valid", json_boolean(code == CLI_PASSED));
     json_dumpf(root, stdout, JSON_INDENT(1));
@@ -117,20 +145,29 @@ static int print_json(const cli_verdicts *verdicts, json_t *bench, int code) {
     return code;
 }
 
+static void print_conclusion(const char *missing, int code) {
+    if (missing[0])
+        printf("nothing was validated: %s\n", missing);
+    cli_tint_word(stdout, code == CLI_PASSED, code == CLI_PASSED ? "VALID" : "NOT VALID");
+    putchar('\n');
+}
+
 static int validate(validate_options *o, const cli_items *items) {
     cli_backends backends;
     cli_verdicts verdicts = {0};
     json_t *bench = NULL;
+    char missing[512];
     moe_status status = cli_backends_choose(&o->backends, &o->isolation, &backends);
     if (status)
         return cli_exit_code(status);
-    int code = check_backends(o, &backends, items, &verdicts);
+    find_missing(o, &backends, missing, sizeof missing);
+    int code = missing[0] ? CLI_NOT_RUN : check_backends(o, &backends, items, &verdicts);
     if (code == CLI_PASSED)
         code = bench_preferred(o, &backends, &verdicts, &bench);
     if (o->output == CLI_JSON)
-        code = print_json(&verdicts, bench, code);
+        code = print_json(&verdicts, bench, missing, code);
     else
-        printf("%s\n", code == CLI_PASSED ? "VALID" : "NOT VALID");
+        print_conclusion(missing, code);
     code = cli_html_write(&o->html, &verdicts, code);
     json_decref(bench);
     cli_verdicts_destroy(&verdicts);
@@ -169,11 +206,13 @@ int cli_validate(int argc, char **argv) {
         CLI_OUTPUT_OPTION(o.output, "text|json"),
         CLI_HTML_OPTION(o.html),
         {0}};
-    int code = cli_parse(argc, argv,
-                         "Checks backends against golden layers made by other people's code and "
-                         "against the edge cases, then\ntimes the first of them and holds the "
-                         "times against a roofline measured on its device.",
-                         options, moe_case_help(), NULL);
+    int code =
+        cli_parse(argc, argv,
+                  "Checks backends against golden layers made by other people's code and "
+                  "against the edge cases, then\ntimes the first of them and holds the "
+                  "times against a roofline measured on its device. Exit code 3 where there was "
+                  "nothing to validate: no backend but the reference, no golden files.",
+                  options, CLI_CASE_HELP, NULL);
     if (code < 0)
         code = run(&o);
     cli_html_destroy(&o.html);

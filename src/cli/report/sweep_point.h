@@ -1,0 +1,32 @@
+/* What a sweep keeps of a prediction: a row of its table. */
+#ifndef MOE_CLI_REPORT_SWEEP_POINT_H
+#define MOE_CLI_REPORT_SWEEP_POINT_H
+
+#include "moeref/model.h"
+
+#define CLI_SWEEP_COLUMNS 10
+
+/* A column, with its unit in `label`, of a pass where it is a time or a rate. */
+typedef struct cli_sweep_column {
+    const char *name, *label;
+    bool is_time, is_rate;
+    moe_pass_sum pass;
+} cli_sweep_column;
+
+extern const cli_sweep_column cli_sweep_columns[CLI_SWEEP_COLUMNS];
+
+/* A million of them fit. */
+typedef struct cli_sweep_point {
+    double at[CLI_SWEEP_COLUMNS];
+    float floor_us[MOE_PASS_SUMS], most_tflops[MOE_PASS_SUMS]; /* for pictures */
+} cli_sweep_point;
+
+cli_sweep_point cli_sweep_point_of(const moe_prediction *p);
+
+/* What no kernel beats: the floor of a time, the most of a rate; 0: nothing is known. */
+double cli_sweep_bound(const cli_sweep_column *column, const cli_sweep_point *point);
+
+/* MOE_E_NOTFOUND with a sentence. */
+moe_status cli_sweep_column_find(const char *name, size_t *ret);
+
+#endif

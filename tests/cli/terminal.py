@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""The program on a terminal of 80 columns: colours where they are wanted, progress on one line."""
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+CASE = ("T=40 d=24 n=16 E=4 K=2 dtype=fp32 act=swiglu_clamp limit=3 score=sigmoid renorm=1 "
+        "shared=24 shared_gate=1 seed=3")
+ESCAPES = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
+
+
+def on_terminal(program, *words, **environment):
+    """Exit code and everything that reaches a terminal."""
+    mine, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    env = {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1", **environment}
+    env = {key: value for key, value in env.items() if value is not None}
+    with subprocess.Popen([program, *words], stdout=theirs, stderr=theirs, env=env) as child:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                some = os.read(mine, 4096)
+            except OSError:  # the other end is closed
+                break
+            if not some:
+                break
+            shown += some
+    os.close(mine)
+    return child.returncode, shown.decode()
+
+
+def main():
+    program = sys.argv[1]
+    check = ("check", "--backend", "reference", "--case", CASE)
+    failures = []
+
+    def need(condition, sentence):
+        if not condition:
+            failures.append(sentence)
+
+    code, shown = on_terminal(program, *check, NO_COLOR=None)
+    need(code == 0 and "\x1b[32mpass" in shown, f"no green pass: {shown!r}")
+    progress = [ESCAPES.sub("", line) for line in re.split(r"[\r\n]", shown)
+                if "case 1 of 1" in line]
+    need(progress and all(len(line) < 80 for line in progress), f"progress wraps: {progress}")
+    for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb", "NO_COLOR": None}):
+        code, shown = on_terminal(program, *check, **plain)
+        need(code == 0 and "pass" in shown and "\x1b[32m" not in shown, f"{plain}: coloured")
+    piped = subprocess.run([program, *check], capture_output=True, text=True, check=True)
+    need("\x1b" not in piped.stdout + piped.stderr, "a pipe gets escapes")
+    for failure in failures:
+        print("FAIL", failure)
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()
