@@ -13,13 +13,13 @@ static moe_status render(const cli_question *q, const moe_gpu *gpu, const char *
                          char **ret_json) {
     moe_py_text t;
     char *text = NULL, *json = NULL;
-    const char *name = q->is_gemm ? "cublas" : method;
+    const cli_predicted what = {q, gpu, q->is_gemm ? "cublas" : method};
     if (moe_py_text_begin(&t)) {
-        cli_prediction_text(t.to, q->line, gpu, name, p);
+        cli_prediction_text(t.to, &what, p);
         text = moe_py_text_end(&t);
     }
     if (text && moe_py_text_begin(&t)) {
-        cli_prediction_json(t.to, q->line, gpu, name, p);
+        cli_prediction_json(t.to, &what, p);
         json = moe_py_text_end(&t);
     }
     if (!json) {

@@ -1,5 +1,6 @@
 /* Judging, and reports as the program writes them. */
 #include "cli/report/verdict.h"
+#include "cli/input/messages.h"
 #include "cli/report/html.h"
 #include "moeref/isolation.h"
 #include "moeref/recipe.h"
