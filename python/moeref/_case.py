@@ -39,9 +39,9 @@ class Case:
         self.dtype: str = facts["dtype"]
         self.backward: bool = bool(facts["pass"] & 2)
         self.plan_given: bool = facts["plan_given"]
-        self._inputs = self._tensors(0)
+        self._inputs = self._listed(0)
 
-    def _tensors(self, expected: int) -> _tensors.Tensors:
+    def _listed(self, expected: int) -> _tensors.Tensors:
         row, found = lib.NamedTensor(), {}
         i = 0
         while lib.LIB.moe_py_problem_tensor(self._handle.pointer, expected, i, c.byref(row)):
@@ -65,7 +65,7 @@ class Case:
         if self._expected is None:
             lib.at_length(f"the truth of {self.name}",
                           lambda: lib.call("problem_solve", self._handle.pointer, 0))
-            self._expected = self._tensors(1)
+            self._expected = self._listed(1)
         return self._expected
 
     def __repr__(self) -> str:

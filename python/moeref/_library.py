@@ -1,6 +1,6 @@
 """The C library: where it is, how it is called, how its errors become exceptions.
 
-ctypes and a small C file beside the library (``moeref-python.so``) stand between Python and C. No
+ctypes and a small C file beside the library (``binding.so``) stand between Python and C. No
 compiler and no headers of Python are needed, one wheel serves every Python 3, and the GIL is free
 while C runs.
 """
@@ -13,7 +13,7 @@ import warnings
 from typing import Any, Callable, List, Optional
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-LIBRARY = os.path.join(HERE, "lib", "moeref", "python", "moeref-python.so")
+LIBRARY = os.path.join(HERE, "lib", "moeref", "python", "binding.so")
 
 
 class Error(Exception):

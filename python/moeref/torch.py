@@ -74,11 +74,12 @@ def _operator(backend: str, line: str, dtype: int, both: bool, columns: int) -> 
 def _open(x: Tensor, index: Tensor, w1: Tensor, w2: Tensor, bias: bool, config: str, both: bool,
           turned: bool) -> _Operator:
     backend, words = config.split("|")
-    E, a, b = w1.shape
-    n = w2.shape[1] if turned else w2.shape[2]
-    line = (f"T=1 d={x.shape[1]} n={n} E={E} K={min(index.shape[1], E)} {words} bias={int(bias)} "
+    # int(): a layer's sizes are constants of a compiled graph, T alone may be a symbol.
+    d, E, columns = int(x.shape[1]), int(w1.shape[0]), int(index.shape[1])
+    n = int(w2.shape[1] if turned else w2.shape[2])
+    line = (f"T=1 d={d} n={n} E={E} K={min(columns, E)} {words} bias={int(bias)} "
             f"dtype={_CASE_DTYPES[x.dtype]} route=uniform")
-    return _operator(backend, line, _DTYPES[x.dtype], both, index.shape[1])
+    return _operator(backend, line, _DTYPES[x.dtype], both, columns)
 
 
 def _call(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1: Optional[Tensor],
@@ -122,6 +123,8 @@ def _experts(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor,
     op = _open(x, index, w1, w2, b1 is not None, config, keep, turned)
     tokens = x.shape[0]
     cached = _bytes(op.cached_bytes(tokens) if keep else 0, x)
+    if not x.is_cuda:
+        cached.zero_()  # gaps between its parts: equal calls have equal results
     if tokens == 0:
         return out, cached
     sizes = op.sizes(tokens)

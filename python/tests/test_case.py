@@ -135,10 +135,10 @@ def test_predictions():
     p = moeref.predict("T=32768 d=4096 n=1024 E=128 K=8", gpu="h100-sxm", method="sonicmoe")
     assert len(p.kernels) > 4 and p.kernels[0]["us"] > 0
     assert sum(k["us"] for k in p.kernels) <= p.total_us * 1.0001
-    assert str(p).startswith("T=32768") and "up" in repr(p.kernels)
-    faster = moeref.predict("T=32768 d=4096 n=1024 E=128 K=8", method="sonicmoe",
-                            what_if=["tensor_eff*1.05"]) if False else p
-    assert faster.total_us <= p.total_us
+    assert str(p).startswith("T=32768") and p.kernels[0]["name"] in repr(p.kernels)
+    slower = moeref.predict("T=32768 d=4096 n=1024 E=128 K=8", gpu="h100-sxm", method="sonicmoe",
+                            what_if=["hbm_bw/2"])
+    assert slower.total_us > p.total_us
     with pytest.raises(moeref.NotFoundError, match="sonicmoe"):
         moeref.predict("T=8 d=8 n=8 E=2 K=1", method="nonesuch")
     with pytest.raises(moeref.NotFoundError, match="h100-sxm"):
@@ -184,8 +184,8 @@ def test_what_the_callable_raises_goes_through():
 
 
 def test_the_program_and_its_suite():
-    done = subprocess.run([sys.executable, "-m", "moeref", "check", "--backend", "reference", "--case",
-                           LINE], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "moeref", "check", "--backend", "reference",
+                           "--case", LINE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("pass"), done.stdout
     listed = subprocess.run([sys.executable, "-m", "moeref", "golden"], capture_output=True,
