@@ -203,7 +203,8 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     return status;
 }
 
-moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32_t arithmetic,
+moe_status moe_check_tensors(const moe_safetensors *tensors, const char *name,
+                             const moe_problem *problem, int32_t arithmetic,
                              const moe_check_params *params, const moe_log *log,
                              moe_check_result **ret) {
     static const moe_check_params defaults;
@@ -211,9 +212,9 @@ moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32
     moe_check_result *r = NULL;
     if (!params)
         params = &defaults;
-    moe_status status = moe_int_outputs_read(path, problem, log, &f);
+    moe_status status = moe_int_outputs_read(tensors, name, problem, log, &f);
     if (!status)
-        status = create_result(problem, path, "--outputs", path, arithmetic, params, log, &r);
+        status = create_result(problem, name, "--outputs", name, arithmetic, params, log, &r);
     if (!status) {
         if (arithmetic >= 0)
             snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "--arithmetic");
@@ -234,6 +235,17 @@ moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32
         moe_check_result_destroy(&r);
     else
         *ret = r;
+    return status;
+}
+
+moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32_t arithmetic,
+                             const moe_check_params *params, const moe_log *log,
+                             moe_check_result **ret) {
+    moe_safetensors *file = NULL;
+    moe_status status = moe_safetensors_open(path, log, &file);
+    if (!status)
+        status = moe_check_tensors(file, path, problem, arithmetic, params, log, ret);
+    moe_safetensors_close(&file);
     return status;
 }
 

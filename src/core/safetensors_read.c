@@ -83,6 +83,61 @@ moe_status moe_safetensors_open_memory(const void *data, size_t size, const char
     return finish(status, file, ret);
 }
 
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const moe_int_st_entry *)a)->name, ((const moe_int_st_entry *)b)->name);
+}
+
+/* Is there anything to read, and of a size that can be told? */
+static moe_status check_given(const moe_named_tensor *t, const char *name, const moe_log *log) {
+    char shape[96] = "with a rank that is none";
+    bool ranked = t->tensor.ndim >= 0 && t->tensor.ndim <= MOE_MAX_DIMS;
+    if (ranked)
+        moe_tensor_shape_str(&t->tensor, shape, sizeof shape);
+    if (!t->name || !t->tensor.data || !ranked || moe_dtype_size(t->tensor.dtype) == 0 ||
+        moe_tensor_bytes(&t->tensor) < 0)
+        return moe_fail(log, MOE_E_INVALID, "%s: %s %s is no tensor that can be read", name,
+                        t->name ? t->name : "(no name)", shape);
+    return MOE_OK;
+}
+
+/* The names become the keys of a header, which owns them, as it does in a file. */
+static moe_status adopt_given(moe_safetensors *file, const moe_named_tensor *tensors, size_t count,
+                              const char *name, const moe_log *log) {
+    json_t *header = json_object();
+    file->shards[0].image.header = header;
+    file->entries = calloc(count + 1, sizeof *file->entries);
+    if (!header || !file->entries)
+        return moe_fail(log, MOE_E_NOMEM, "%s: no memory for its tensor list", name);
+    for (size_t i = 0; i < count; i++) {
+        const moe_tensor *t = &tensors[i].tensor;
+        moe_status status = check_given(&tensors[i], name, log);
+        if (status)
+            return status;
+        if (json_object_get(header, tensors[i].name))
+            return moe_fail(log, MOE_E_INVALID, "%s: there are two %s", name, tensors[i].name);
+        if (json_object_set_new(header, tensors[i].name, json_null()))
+            return moe_fail(log, MOE_E_INVALID, "%s: a name is not UTF-8", name);
+        moe_int_st_entry *e = &file->entries[file->count++];
+        *e = (moe_int_st_entry){
+            .data = t->data, .readable = true, .dtype = t->dtype, .ndim = t->ndim};
+        e->name = json_object_iter_key(json_object_iter_at(header, tensors[i].name));
+        memcpy(e->shape, t->shape, sizeof e->shape);
+    }
+    return MOE_OK;
+}
+
+moe_status moe_safetensors_of(const moe_named_tensor *tensors, size_t count, const char *name,
+                              const moe_log *log, moe_safetensors **ret) {
+    moe_safetensors *file = new_file(1, name, log);
+    if (!file)
+        return MOE_E_NOMEM;
+    file->n_shards = 1;
+    moe_status status = adopt_given(file, tensors, count, name, log);
+    if (file->count > 0)
+        qsort(file->entries, file->count, sizeof *file->entries, by_name);
+    return finish(status, file, ret);
+}
+
 static moe_status open_shard(shard *s, const char *path, const moe_log *log) {
     moe_status status = moe_int_file_map(path, log, &s->map);
     if (status != MOE_OK)
@@ -158,10 +213,6 @@ static moe_status add_mapped(moe_safetensors *file, const char *index, const cha
                         index, tensor, name);
     file->entries[file->count++] = *entry;
     return MOE_OK;
-}
-
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const moe_int_st_entry *)a)->name, ((const moe_int_st_entry *)b)->name);
 }
 
 static moe_status read_index(moe_safetensors *file, const char *path, const json_t *weight_map,

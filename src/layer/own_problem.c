@@ -160,20 +160,24 @@ moe_status moe_int_problem_stored(const moe_int_prefixed *stored, const moe_case
     return status;
 }
 
-moe_status moe_problem_from_file(const char *path, const char *line, const moe_log *log,
-                                 moe_problem **ret) {
-    moe_int_prefixed stored = {.path = path, .prefix = ""};
-    moe_safetensors *file = NULL;
+moe_status moe_problem_from_tensors(const moe_safetensors *tensors, const char *name,
+                                    const char *line, const moe_log *log, moe_problem **ret) {
+    const moe_int_prefixed stored = {.file = tensors, .path = name, .prefix = ""};
     moe_case c;
-    moe_status status = moe_safetensors_open(path, log, &file);
-    if (status)
-        return status;
-    stored.file = file;
-    status = line ? moe_case_parse(line, log, &c) : case_of_file(&stored, log, &c);
+    moe_status status = line ? moe_case_parse(line, log, &c) : case_of_file(&stored, log, &c);
     if (!status) {
         status = moe_int_problem_stored(&stored, &c, log, ret);
         moe_case_destroy(&c);
     }
+    return status;
+}
+
+moe_status moe_problem_from_file(const char *path, const char *line, const moe_log *log,
+                                 moe_problem **ret) {
+    moe_safetensors *file = NULL;
+    moe_status status = moe_safetensors_open(path, log, &file);
+    if (!status)
+        status = moe_problem_from_tensors(file, path, line, log, ret);
     moe_safetensors_close(&file);
     return status;
 }

@@ -12,7 +12,6 @@ void moe_int_outputs_destroy(moe_int_outputs *f) {
             moe_tensor_destroy(&f->got.t[id]);
     moe_plan_destroy(&f->plan);
     free(f->row_of);
-    moe_safetensors_close(&f->file);
 }
 
 /* Slots of topk_index [T][K] as pairs; a negative expert is an empty slot. */
@@ -140,12 +139,11 @@ static bool is_made(const moe_problem *problem, moe_tensor_id id) {
            (!moe_tensor_is_backward(id) || (problem->pass & MOE_PASS_BWD));
 }
 
-moe_status moe_int_outputs_read(const char *path, const moe_problem *problem, const moe_log *log,
+moe_status moe_int_outputs_read(const moe_safetensors *file, const char *path,
+                                const moe_problem *problem, const moe_log *log,
                                 moe_int_outputs *f) {
-    memset(f, 0, sizeof *f);
-    moe_status status = moe_safetensors_open(path, log, &f->file);
-    if (!status)
-        status = read_routing(f, problem, log);
+    *f = (moe_int_outputs){.file = file};
+    moe_status status = read_routing(f, problem, log);
     for (int i = MOE_T_LOGITS; !status && i < MOE_T_COUNT; i++)
         if (is_made(problem, (moe_tensor_id)i))
             status = read_tensor(f, problem, (moe_tensor_id)i, path, log);

@@ -8,8 +8,8 @@
 
 /* What the file holds: views into it, and what had to be put into plan order. */
 typedef struct moe_int_outputs {
-    moe_safetensors *file;
-    moe_tensors got; /* views, or owned where `owned` */
+    const moe_safetensors *file; /* not owned */
+    moe_tensors got;             /* views, or owned where `owned` */
     bool owned[MOE_T_COUNT];
     moe_plan *plan; /* from topk_index; NULL: not told */
     moe_int_bad_ids bad_ids;
@@ -19,8 +19,9 @@ typedef struct moe_int_outputs {
     size_t found;
 } moe_int_outputs;
 
-/* *ret is to be freed, also on failure. */
-moe_status moe_int_outputs_read(const char *path, const moe_problem *problem, const moe_log *log,
+/* *ret is to be freed, also on failure, before `file`. `path` appears in messages. */
+moe_status moe_int_outputs_read(const moe_safetensors *file, const char *path,
+                                const moe_problem *problem, const moe_log *log,
                                 moe_int_outputs *ret);
 void moe_int_outputs_destroy(moe_int_outputs *outputs);
 /* The first floating tensor's type, O before all others, is what the program computed in. */

@@ -8,6 +8,7 @@
 
 static bool verbose;
 static bool progress_shown;
+static _Thread_local const moe_log *elsewhere;
 
 void cli_set_verbose(bool on) {
     verbose = on;
@@ -24,7 +25,11 @@ static void print_message(void *user, moe_log_level level, const char *message) 
 
 const moe_log *cli_log(void) {
     static const moe_log log = {print_message, NULL};
-    return &log;
+    return elsewhere ? elsewhere : &log;
+}
+
+void cli_log_to(const moe_log *log) {
+    elsewhere = log;
 }
 
 int cli_usage(const char *format, ...) {

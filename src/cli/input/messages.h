@@ -17,6 +17,9 @@ enum {
 /* Messages of the library and of the verbs go to stderr as "moeref: ...". */
 const moe_log *cli_log(void);
 void cli_set_verbose(bool verbose);
+/* Where this thread's messages go instead, for those who have no stderr of their own; NULL: back to
+ * stderr. */
+void cli_log_to(const moe_log *log);
 int cli_usage(const char *format, ...) MOE_PRINTF(1, 2);
 /* The exit code for a status: usage for what the user named wrongly, not-run for the rest. */
 int cli_exit_code(moe_status status);

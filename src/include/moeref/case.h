@@ -6,6 +6,7 @@
 
 #include "moeref/plan.h"
 #include "moeref/rng.h"
+#include "moeref/safetensors.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -103,6 +104,12 @@ MOE_API moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t t
  * of the wrong shape. */
 MOE_API moe_status moe_problem_from_file(const char *path, const char *line, const moe_log *log,
                                          moe_problem **ret);
+
+/* The same of an open file or of tensors in memory (moe_safetensors_of), which are copied; `name`
+ * stands for the path in names and messages. */
+MOE_API moe_status moe_problem_from_tensors(const moe_safetensors *tensors, const char *name,
+                                            const char *line, const moe_log *log,
+                                            moe_problem **ret);
 
 /* A layer's description from config.json alone; MOE_E_UNSUPPORTED lists the known families. A
  * missing dtype is bf16, and said as a warning, as are quantised weights. */

@@ -204,6 +204,14 @@ MOE_API moe_status moe_check_outputs(const char *path, const moe_problem *proble
                                      int32_t arithmetic, const moe_check_params *params,
                                      const moe_log *log, moe_check_result **ret);
 
+/* The same of an open file or of tensors in memory (moe_safetensors_of); `name` stands for the
+ * path.
+ */
+MOE_API moe_status moe_check_tensors(const moe_safetensors *tensors, const char *name,
+                                     const moe_problem *problem, int32_t arithmetic,
+                                     const moe_check_params *params, const moe_log *log,
+                                     moe_check_result **ret);
+
 /* Judges again what `dump_dir` kept of a failure: inputs, results and routing are in the file, so
  * neither the backend nor its device is needed. MOE_E_FORMAT: not such a file, or a damaged one. */
 MOE_API moe_status moe_check_bundle(const char *path, const moe_check_params *params,

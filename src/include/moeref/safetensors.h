@@ -28,6 +28,19 @@ MOE_API moe_status moe_safetensors_open(const char *path, const moe_log *log,
 MOE_API moe_status moe_safetensors_open_memory(const void *data, size_t size, const char *name,
                                                const moe_log *log, moe_safetensors **ret);
 
+/* One tensor under its name.
+ * Thread-safety: plain data. */
+typedef struct moe_named_tensor {
+    const char *name;
+    moe_tensor tensor;
+} moe_named_tensor;
+
+/* Tensors that are in memory already, read like a file. Names are copied; data must outlive the
+ * object. `name` appears in messages. MOE_E_INVALID: no data, a shape or type that is none, a name
+ * twice. */
+MOE_API moe_status moe_safetensors_of(const moe_named_tensor *tensors, size_t count,
+                                      const char *name, const moe_log *log, moe_safetensors **ret);
+
 MOE_API void moe_safetensors_close(moe_safetensors **file);
 
 MOE_API size_t moe_safetensors_count(const moe_safetensors *file);
@@ -43,13 +56,6 @@ MOE_API moe_status moe_safetensors_get(const moe_safetensors *file, const char *
 
 /* A value of the header's __metadata__, or NULL. */
 MOE_API const char *moe_safetensors_metadata(const moe_safetensors *file, const char *key);
-
-/* One tensor to write; the writer only reads it.
- * Thread-safety: plain data. */
-typedef struct moe_named_tensor {
-    const char *name;
-    moe_tensor tensor;
-} moe_named_tensor;
 
 /* Writes a file with `count` tensors and `n_meta` metadata pairs {key, value}. Written beside
  * PATH and renamed, so a full disk leaves nothing half-written. MOE_E_IO, MOE_E_INVALID

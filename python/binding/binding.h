@@ -1,0 +1,122 @@
+/* What the Python package calls through ctypes: the library and the program's reports, behind
+ * handles, plain numbers and text, so that no struct but moe_named_tensor, moe_view and moe_call is
+ * laid out a second time in Python.
+ *
+ * Functions that can fail return a moe_status and write what the library said into `said`, a
+ * sentence a line, as "error: ..." or "warning: ...". Text that a function returns is freed with
+ * moe_py_free.
+ * Thread-safety: any thread; a handle is used by one at a time. */
+#ifndef MOE_PY_BINDING_H
+#define MOE_PY_BINDING_H
+
+#include "moeref/check.h"
+#include "moeref/operator.h"
+#include "moeref/safetensors.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+/* Room for what the library says. */
+typedef struct moe_py_said {
+    char text[8192];
+} moe_py_said;
+
+/* A log into `said`, which begins empty; also the program's own messages of this thread, until
+ * moe_py_said_end. */
+typedef struct moe_py_ear {
+    moe_py_said *said;
+    moe_log log;
+} moe_py_ear;
+void moe_py_listen(moe_py_ear *ear, moe_py_said *said);
+void moe_py_listen_end(void);
+
+/* Sizes and offsets that Python's mirrors of structs must agree with: moe_named_tensor, moe_view,
+ * moe_call, moe_operator_sizes, and where `index` and `log` are in a moe_call. */
+MOE_API void moe_py_layout(int64_t ret[6]);
+MOE_API void moe_py_free(char *text);
+MOE_API const char *moe_py_version(void);
+
+/* ---- a case, its inputs, its truth ---- */
+
+typedef struct moe_py_problem moe_py_problem;
+
+/* kind 'c': a case line; 'h': the folder of a checkpoint, `number` its layer or -1; 'o': the case
+ * line of own `tensors`, "" where `tensors` need none. */
+MOE_API moe_status moe_py_problem_open(int kind, const char *text, int64_t number,
+                                       const moe_named_tensor *tensors, int64_t count,
+                                       moe_py_said *said, moe_py_problem **ret);
+MOE_API void moe_py_problem_close(moe_py_problem *problem);
+MOE_API const char *moe_py_problem_name(const moe_py_problem *problem);
+/* The facts of it as JSON: sizes, pass, dtype, is the plan given. */
+MOE_API char *moe_py_problem_facts(const moe_py_problem *problem);
+/* Makes the truth, once: float64. Then tensors of `expected` can be asked for. */
+MOE_API moe_status moe_py_problem_solve(moe_py_problem *problem, int32_t threads,
+                                        moe_py_said *said);
+/* Tensor i of the inputs or of the truth, in memory of the problem; false past the end. */
+MOE_API int moe_py_problem_tensor(const moe_py_problem *problem, int expected, int64_t i,
+                                  moe_named_tensor *ret);
+
+/* ---- verdicts ---- */
+
+typedef struct moe_py_verdict moe_py_verdict;
+
+/* How to judge; as of moe_check_params. */
+typedef struct moe_py_how {
+    const char *recipe;     /* "": any */
+    const char *arithmetic; /* "": as O is stored, or as the backend says */
+    const char *reproduce;  /* the line that does it again; "": the program's */
+    const char *dump_dir;   /* "": nothing is kept */
+    int32_t threads, repeats, no_explanation, exhaustive, map_tile, timeout_s;
+} moe_py_how;
+
+MOE_API moe_status moe_py_check(const moe_py_problem *problem, const char *name,
+                                const moe_named_tensor *tensors, int64_t count,
+                                const moe_py_how *how, moe_py_said *said, moe_py_verdict **ret);
+MOE_API moe_status moe_py_check_backend(const moe_py_problem *problem, const char *spec,
+                                        const moe_py_how *how, moe_py_said *said,
+                                        moe_py_verdict **ret);
+MOE_API void moe_py_verdict_close(moe_py_verdict *verdict);
+/* As the program prints it: a line, or (full, or failed) every tensor; its JSON; its page. */
+MOE_API char *moe_py_verdict_text(const moe_py_verdict *verdict, int full);
+MOE_API char *moe_py_verdict_json(const moe_py_verdict *verdict);
+MOE_API moe_status moe_py_verdict_html(const moe_py_verdict *verdict, const char *path,
+                                       moe_py_said *said);
+
+/* ---- the cost model, and lists ---- */
+
+/* The answer of `moeref predict` as text and as JSON. what_if: words parted by blanks. */
+MOE_API moe_status moe_py_predict(const char *line, const char *gpu, const char *method,
+                                  const char *what_if, const char *clock, const char *data,
+                                  int in_stream, moe_py_said *said, char **ret_text,
+                                  char **ret_json);
+/* Names, a line each: 'g' GPUs, 'm' methods, 'r' recipes, 'c' the suite's cases, 'b' backends that
+ * can be used here, 'k' the keys of a case. NULL: no such list. */
+MOE_API char *moe_py_list(int kind);
+
+/* ---- a layer as an operator ---- */
+
+typedef struct moe_py_operator moe_py_operator;
+
+/* `line` says what the layer is, its T does not matter. */
+MOE_API moe_status moe_py_operator_open(const char *backend, const char *line, int32_t dtype,
+                                        int32_t pass, int32_t threads, moe_py_said *said,
+                                        moe_py_operator **ret);
+MOE_API void moe_py_operator_close(moe_py_operator *op);
+MOE_API moe_status moe_py_operator_sizes(const moe_py_operator *op, int64_t tokens, int64_t columns,
+                                         moe_py_said *said, moe_operator_sizes *ret);
+MOE_API moe_status moe_py_operator_converted(const moe_py_operator *op, const moe_call *call,
+                                             moe_py_said *said, int64_t *ret);
+/* what 'f': forward, 'b': backward, 'c': convert. */
+MOE_API moe_status moe_py_operator_run(const moe_py_operator *op, int what, const moe_call *call,
+                                       moe_py_said *said);
+
+/* A stream into memory, its text handed over by moe_py_text_end: NULL without memory. */
+typedef struct moe_py_text {
+    FILE *to;
+    char *text;
+    size_t size;
+} moe_py_text;
+bool moe_py_text_begin(moe_py_text *t);
+char *moe_py_text_end(moe_py_text *t);
+
+#endif

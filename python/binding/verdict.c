@@ -1,0 +1,147 @@
+/* Judging, and reports as the program writes them. */
+#include "cli/report/verdict.h"
+#include "cli/input/messages.h"
+#include "cli/report/html.h"
+#include "moeref/isolation.h"
+#include "moeref/recipe.h"
+#include "python/binding/binding.h"
+#include "python/binding/problem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct moe_py_verdict {
+    cli_verdicts one;
+};
+
+static moe_status params_of(const moe_py_how *how, const moe_log *log, moe_check_params *ret,
+                            int32_t *ret_arithmetic) {
+    moe_dtype arithmetic;
+    *ret = (moe_check_params){.threads = how->threads,
+                              .repeats = how->repeats,
+                              .no_explanation = how->no_explanation != 0,
+                              .sample_above_flops = how->exhaustive ? -1 : 0,
+                              .map_tile = how->map_tile,
+                              .dump_dir = *how->dump_dir ? how->dump_dir : NULL,
+                              .recipe = *how->recipe ? how->recipe : NULL};
+    *ret_arithmetic = -1;
+    if (*how->recipe && !moe_recipe_find(how->recipe))
+        return moe_fail(log, MOE_E_NOTFOUND, "there is no recipe '%s'", how->recipe);
+    if (!*how->arithmetic)
+        return MOE_OK;
+    if (moe_dtype_parse(how->arithmetic, &arithmetic) || moe_dtype_roundoff(arithmetic) == 0)
+        return moe_fail(log, MOE_E_INVALID, "arithmetic is fp64, fp32, fp16 or bf16, not '%s'",
+                        how->arithmetic);
+    *ret_arithmetic = (int32_t)arithmetic;
+    return MOE_OK;
+}
+
+/* Takes the result over, under the line that makes it again. */
+static moe_status give(moe_check_result *result, const moe_py_how *how, const moe_log *log,
+                       moe_py_verdict **ret) {
+    moe_py_verdict *v = calloc(1, sizeof *v);
+    char *line = *how->reproduce ? strdup(how->reproduce) : NULL;
+    if (line) {
+        free(result->reproduce);
+        result->reproduce = line;
+    }
+    if (!v || cli_verdicts_add(&v->one, result)) {
+        free(v);
+        moe_check_result_destroy(&result);
+        return moe_fail(log, MOE_E_NOMEM, "no memory for a verdict");
+    }
+    *ret = v;
+    return MOE_OK;
+}
+
+moe_status moe_py_check(const moe_py_problem *problem, const char *name,
+                        const moe_named_tensor *tensors, int64_t count, const moe_py_how *how,
+                        moe_py_said *said, moe_py_verdict **ret) {
+    moe_py_ear ear;
+    moe_check_params params;
+    int32_t arithmetic;
+    moe_safetensors *given = NULL;
+    moe_check_result *result = NULL;
+    moe_py_listen(&ear, said);
+    moe_status status = params_of(how, &ear.log, &params, &arithmetic);
+    if (!status)
+        status = moe_safetensors_of(tensors, (size_t)count, name, &ear.log, &given);
+    if (!status)
+        status = moe_check_tensors(given, name, moe_py_problem_of(problem), arithmetic, &params,
+                                   &ear.log, &result);
+    if (!status)
+        status = give(result, how, &ear.log, ret);
+    moe_safetensors_close(&given);
+    moe_py_listen_end();
+    return status;
+}
+
+static moe_status check_opened(moe_backends *all, const moe_problem *problem, const char *spec,
+                               moe_check_params *params, const moe_log *log,
+                               moe_check_result **ret) {
+    const moe_open_params open = {.threads = params->threads, .log = log};
+    moe_backend *backend = NULL;
+    params->spec = spec;
+    moe_status status = moe_backend_open(all, spec, &open, log, &backend);
+    if (!status)
+        status = moe_check_backend(backend, problem, params, log, ret);
+    moe_status closed = moe_backend_close(&backend);
+    if (closed && !status) {
+        moe_check_result_destroy(ret);
+        status = closed;
+    }
+    return status;
+}
+
+moe_status moe_py_check_backend(const moe_py_problem *problem, const char *spec,
+                                const moe_py_how *how, moe_py_said *said, moe_py_verdict **ret) {
+    const moe_isolation isolation = {.timeout_s = how->timeout_s};
+    moe_py_ear ear;
+    moe_check_params params;
+    int32_t arithmetic;
+    moe_backends *all = NULL;
+    moe_check_result *result = NULL;
+    moe_py_listen(&ear, said);
+    moe_status status = params_of(how, &ear.log, &params, &arithmetic);
+    if (!status)
+        status = moe_backends_load_isolated(NULL, &isolation, &ear.log, &all);
+    if (!status)
+        status = check_opened(all, moe_py_problem_of(problem), spec, &params, &ear.log, &result);
+    if (!status)
+        status = give(result, how, &ear.log, ret);
+    moe_backends_destroy(&all);
+    moe_py_listen_end();
+    return status;
+}
+
+void moe_py_verdict_close(moe_py_verdict *v) {
+    if (v)
+        cli_verdicts_destroy(&v->one);
+    free(v);
+}
+
+char *moe_py_verdict_text(const moe_py_verdict *v, int full) {
+    moe_py_text t;
+    if (!moe_py_text_begin(&t))
+        return NULL;
+    cli_verdict_text(t.to, v->one.at[0], full != 0);
+    return moe_py_text_end(&t);
+}
+
+char *moe_py_verdict_json(const moe_py_verdict *v) {
+    json_t *root = cli_verdicts_json(&v->one);
+    char *text = json_dumps(root, JSON_INDENT(1));
+    json_decref(root);
+    return text;
+}
+
+moe_status moe_py_verdict_html(const moe_py_verdict *v, const char *path, moe_py_said *said) {
+    moe_py_ear ear;
+    char verb[] = "check", *argv[] = {verb, NULL};
+    const cli_html html = {.path = path, .argc = 1, .argv = argv};
+    const bool failed = v->one.at[0]->verdict >= MOE_VERDICT_MISTRUSTED;
+    moe_py_listen(&ear, said);
+    const int code = cli_html_write(&html, &v->one, failed ? CLI_FAILED : CLI_PASSED);
+    moe_py_listen_end();
+    return code == CLI_NOT_RUN ? MOE_E_IO : MOE_OK;
+}

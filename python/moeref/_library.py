@@ -1,0 +1,262 @@
+"""The C library: where it is, how it is called, how its errors become exceptions.
+
+ctypes and a small C file beside the library (``binding.so``) stand between Python and C. No
+compiler and no headers of Python are needed, one wheel serves every Python 3, and the GIL is free
+while C runs.
+"""
+import ctypes as c
+import os
+import sys
+import threading
+import time
+import warnings
+from typing import Any, Callable, List, Optional
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LIBRARY = os.path.join(HERE, "lib", "moeref", "python", "binding.so")
+
+
+class Error(Exception):
+    """Something that the library refuses or cannot do; the message is its own sentence."""
+
+
+class InvalidError(Error, ValueError):
+    """An argument, a case or tensors contradict themselves or each other."""
+
+
+class NotFoundError(Error, LookupError):
+    """A name (GPU, method, backend, recipe, tensor) does not exist."""
+
+
+class UnsupportedError(Error, NotImplementedError):
+    """Well-formed, but this build, backend or model cannot do it."""
+
+
+class OutOfMemoryError(Error, MemoryError):
+    """There is not enough memory."""
+
+
+class FileError(Error, OSError):
+    """A file cannot be read or written, or is not what its format says."""
+
+
+_ERRORS = {-1: InvalidError, -2: OutOfMemoryError, -3: FileError, -4: FileError,
+           -5: UnsupportedError, -6: NotFoundError}
+
+MAX_DIMS = 4
+
+
+class Tensor(c.Structure):
+    """moe_tensor of tensor.h."""
+    _fields_ = [("data", c.c_void_p), ("dtype", c.c_int32), ("ndim", c.c_int32),
+                ("shape", c.c_int64 * MAX_DIMS)]
+
+
+class NamedTensor(c.Structure):
+    """moe_named_tensor of safetensors.h."""
+    _fields_ = [("name", c.c_char_p), ("tensor", Tensor)]
+
+
+class View(c.Structure):
+    """moe_view of call.h."""
+    _fields_ = [("data", c.c_void_p), ("dtype", c.c_int32), ("ndim", c.c_int32),
+                ("place", c.c_int32), ("device_index", c.c_int32),
+                ("shape", c.c_int64 * MAX_DIMS), ("stride", c.c_int64 * MAX_DIMS)]
+
+
+# moe_tensor_id of layer.h.
+TENSOR_IDS = ("X dO W_r b_r b_select W1 b1 W2 b2 W1_shared W2_shared w_gate_shared router_logits "
+              "topk_weight H A Y O dS dH dXp dX dW_r db_r dW1 db1 dW2 db2 dW1_shared dW2_shared "
+              "dw_gate_shared").split()
+
+
+class Call(c.Structure):
+    """moe_call of call.h."""
+    _fields_ = [("tokens", c.c_int64), ("columns", c.c_int64),
+                ("t", View * len(TENSOR_IDS)), ("index", View),
+                ("beta", c.c_int32), ("unused", c.c_int32), ("seed", c.c_uint64),
+                ("cached", c.c_void_p), ("cached_bytes", c.c_int64),
+                ("workspace", c.c_void_p), ("workspace_bytes", c.c_int64),
+                ("converted", c.c_void_p), ("converted_bytes", c.c_int64),
+                ("stream", c.c_void_p), ("log", c.c_void_p)]
+
+
+class Sizes(c.Structure):
+    """moe_operator_sizes of call.h."""
+    _fields_ = [("columns", c.c_int64), ("cached", c.c_int64), ("forward", c.c_int64),
+                ("backward", c.c_int64)]
+
+
+class How(c.Structure):
+    """moe_py_how of the binding."""
+    _fields_ = [("recipe", c.c_char_p), ("arithmetic", c.c_char_p), ("reproduce", c.c_char_p),
+                ("dump_dir", c.c_char_p), ("threads", c.c_int32), ("repeats", c.c_int32),
+                ("no_explanation", c.c_int32), ("exhaustive", c.c_int32), ("map_tile", c.c_int32),
+                ("timeout_s", c.c_int32)]
+
+
+_SAID = 8192
+_P, _S, _I, _L = c.c_void_p, c.c_char_p, c.c_int32, c.c_int64
+_PP = c.POINTER(c.c_void_p)
+# name: (result, arguments). "said" stands for the buffer that messages go to.
+_FUNCTIONS = {
+    "layout": (None, [c.POINTER(c.c_int64)]),
+    "free": (None, [_P]),
+    "version": (_S, []),
+    "problem_open": (_I, [c.c_int, _S, _L, c.POINTER(NamedTensor), _L, "said", _PP]),
+    "problem_close": (None, [_P]),
+    "problem_name": (_S, [_P]),
+    "problem_facts": (_P, [_P]),
+    "problem_solve": (_I, [_P, _I, "said"]),
+    "problem_tensor": (c.c_int, [_P, c.c_int, _L, c.POINTER(NamedTensor)]),
+    "check": (_I, [_P, _S, c.POINTER(NamedTensor), _L, c.POINTER(How), "said", _PP]),
+    "check_backend": (_I, [_P, _S, c.POINTER(How), "said", _PP]),
+    "verdict_close": (None, [_P]),
+    "verdict_text": (_P, [_P, c.c_int]),
+    "verdict_json": (_P, [_P]),
+    "verdict_html": (_I, [_P, _S, "said"]),
+    "predict": (_I, [_S, _S, _S, _S, _S, _S, c.c_int, "said", _PP, _PP]),
+    "list": (_P, [c.c_int]),
+    "operator_open": (_I, [_S, _S, _I, _I, _I, "said", _PP]),
+    "operator_close": (None, [_P]),
+    "operator_sizes": (_I, [_P, _L, _L, "said", c.POINTER(Sizes)]),
+    "operator_converted": (_I, [_P, c.POINTER(Call), "said", c.POINTER(c.c_int64)]),
+    "operator_run": (_I, [_P, c.c_int, c.POINTER(Call), "said"]),
+}
+
+
+def _load() -> c.CDLL:
+    try:
+        library = c.CDLL(LIBRARY)
+    except OSError as error:
+        raise ImportError(f"moeref's library cannot be loaded: {error}") from error
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(library, "moe_py_" + name)
+        function.restype = result
+        function.argtypes = [c.c_char_p if a == "said" else a for a in arguments]
+    told = (c.c_int64 * 6)()
+    library.moe_py_layout(told)
+    mine = [c.sizeof(NamedTensor), c.sizeof(View), c.sizeof(Call), c.sizeof(Sizes),
+            Call.index.offset, Call.log.offset]
+    if list(told) != mine:
+        raise ImportError(f"{LIBRARY} is of another version of moeref than the Python files")
+    return library
+
+
+LIB = _load()
+
+
+def text(value: Any, what: str) -> bytes:
+    """A str for C. InvalidError: not a str, or with a null character in it."""
+    if not isinstance(value, str):
+        raise InvalidError(f"{what} is a str, not {type(value).__name__}")
+    if "\0" in value:
+        raise InvalidError(f"{what} has a null character in it")
+    try:
+        return value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidError(f"{what} cannot be written as UTF-8") from error
+
+
+def number(value: Any, what: str, least: int = 0, greatest: int = 2**31 - 1) -> int:
+    """An int in a range, or InvalidError."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InvalidError(f"{what} is a whole number, not {type(value).__name__}")
+    value = value.__index__()
+    if not least <= value <= greatest:
+        raise InvalidError(f"{what} lies in {least} .. {greatest}, it is {value}")
+    return value
+
+
+def take_text(pointer: Optional[int]) -> str:
+    """A text that C handed over."""
+    if not pointer:
+        raise OutOfMemoryError("no memory for a text")
+    try:
+        return c.string_at(pointer).decode("utf-8", "replace")
+    finally:
+        LIB.moe_py_free(pointer)
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Calls a function that returns a status; arguments stand without `said`.
+
+    Errors are raised with C's sentence, warnings go to the warnings module.
+    """
+    function = getattr(LIB, "moe_py_" + name)
+    said = c.create_string_buffer(_SAID)
+    given = list(arguments)
+    given.insert(_FUNCTIONS[name][1].index("said"), said)
+    status = function(*given)
+    errors: List[str] = []
+    for line in said.value.decode("utf-8", "replace").splitlines():
+        kind, _, sentence = line.partition(": ")
+        if kind == "error":
+            errors.append(sentence)
+        elif kind == "warning":
+            warnings.warn(sentence, stacklevel=4)
+    if status:
+        raise _ERRORS.get(status, Error)("; ".join(errors) or f"{name}: status {status}")
+
+
+def names(kind: str) -> List[str]:
+    """A list of names: 'g' GPUs, 'm' methods, 'r' recipes, 'c' cases, 'b' backends."""
+    return take_text(LIB.moe_py_list(ord(kind))).splitlines()
+
+
+class Progress:
+    """What is being done and for how long, on a terminal's stderr; nothing elsewhere."""
+
+    def __init__(self, what: str, show: Optional[bool]):
+        stderr = sys.stderr
+        self.on = bool(stderr and stderr.isatty()) if show is None else bool(show)
+        self.what, self.begin, self.shown = what, time.monotonic(), False
+
+    def tick(self) -> None:
+        seconds = time.monotonic() - self.begin
+        if self.on and seconds > 1:
+            line = f"moeref: {self.what}, {seconds:.0f} s"
+            sys.stderr.write("\r\033[K" + line[:79])
+            sys.stderr.flush()
+            self.shown = True
+
+    def end(self) -> None:
+        if self.shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+
+def at_length(what: str, work: Callable[[], Any], show: Optional[bool] = None) -> Any:
+    """Runs `work`, which may take long in C, so that Ctrl-C ends the wait.
+
+    On the main thread the work runs in a thread of its own. After Ctrl-C KeyboardInterrupt is
+    raised at once; what C had begun runs to its end in the background, its result is dropped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    outcome: dict = {}
+    caught: list = []
+
+    def body() -> None:
+        try:
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                outcome["result"] = work()
+            caught.extend(seen)
+        except BaseException as error:  # handed to the caller's thread
+            outcome["error"] = error
+
+    thread = threading.Thread(target=body, daemon=True, name="moeref")
+    progress = Progress(what, show)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+            progress.tick()
+    finally:
+        progress.end()
+    for warning in caught:
+        warnings.warn(warning.message, stacklevel=4)
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["result"]

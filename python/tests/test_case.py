@@ -1,0 +1,223 @@
+"""Cases, verdicts and predictions, without torch."""
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import moeref
+from moeref.testing import assert_close_moe
+
+LINE = "T=48 d=24 n=16 E=6 K=2 dtype=fp32 renorm=1 seed=7"
+PLAN = "T=48 d=24 n=16 E=6 K=2 dtype=fp32 route=uniform drop=5 seed=7"
+
+
+def silu(z):
+    return z / (1 + np.exp(-z))
+
+
+def layer(X, W_r, W1, W2):
+    """A layer with a router, plainly, in the dtype of its inputs."""
+    logits = X @ W_r.T
+    scores = np.exp(logits - logits.max(-1, keepdims=True))
+    scores /= scores.sum(-1, keepdims=True)
+    chosen = np.argsort(-scores, -1, kind="stable")[:, :2]
+    out = np.zeros_like(X)
+    for t in range(len(X)):
+        total = scores[t, chosen[t]].sum()
+        for e in chosen[t]:
+            gate, up = np.split(W1[e] @ X[t], 2)
+            out[t] += scores[t, e] / total * (W2[e] @ (silu(gate) * up))
+    return out
+
+
+def given(X, top_k_index, top_k_weights, W1, W2):
+    out = np.zeros_like(X)
+    for t in range(len(X)):
+        for e, w in zip(top_k_index[t], top_k_weights[t]):
+            if e >= 0:
+                gate, up = np.split(W1[e] @ X[t], 2)
+                out[t] += w * (W2[e] @ (silu(gate) * up))
+    return out
+
+
+def test_a_right_layer_passes():
+    report = moeref.check(layer, case=LINE)
+    assert report.passed and report.verdict == "pass" and report.explanation is None
+    assert str(report).startswith("pass       layer T=48")
+    assert report.tensors["O"]["verdict"] == "pass"
+    assert report.tensors["dX"]["verdict"] == "skip"
+    assert moeref.check(given, case=PLAN).passed
+
+
+def test_a_wrong_layer_fails_with_its_cause():
+    def twice(X, W_r, W1, W2):
+        return 2 * layer(X, W_r, W1, W2)
+
+    report = moeref.check(twice, case=LINE)
+    assert not report.passed and report.first_wrong_stage == "O"
+    assert "2" in report.explanation
+    assert "reproduce: moeref.check(" in str(report)
+    assert report.json["cases"][0]["verdict"] == "fail"
+    with pytest.raises(AssertionError, match="explanation: "):
+        assert_close_moe(twice, LINE)
+
+
+def test_outputs_inputs_and_truth():
+    case = moeref.case(LINE)
+    assert case.T == 48 and case.E == 6 and case.backward and not case.plan_given
+    assert case.inputs["W1"].shape == (6, 32, 24) and case.inputs["X"].dtype == np.float32
+    right = {name: np.asarray(case.expected[name]).astype(np.float32)
+             for name in ("O", "dX", "dW1", "dW2", "dW_r", "topk_weight")}
+    right["topk_index"] = case.expected["topk_index"]
+    report = moeref.check(right, case=case)
+    assert report.passed and report.tensors["dW_r"]["verdict"] == "pass"
+    right["dW2"] = right["dW2"].copy()
+    right["dW2"][3, 5] = 0
+    assert moeref.check(right, case=case).first_wrong_stage == "dW2"
+
+
+def test_a_given_plan_comes_in_slots():
+    case = moeref.case(PLAN)
+    index, weight = case.inputs["topk_index"], case.inputs["topk_weight"]
+    assert case.plan_given and index.shape == weight.shape == (48, 2)
+    assert (index == -1).sum() == 5 and (weight[index == -1] == 0).all()
+    assert (case.expected["topk_index"] == index).all()
+    report = moeref.check({"O": case.expected["O"], "dS": case.expected["dS"]}, case=case)
+    assert report.passed and report.tensors["dS"]["verdict"] == "pass"
+
+
+def test_own_inputs():
+    rng = np.random.default_rng(1)
+    own = {"X": rng.standard_normal((48, 24)), "dO": rng.standard_normal((48, 24)),
+           "W_r": rng.standard_normal((6, 24)), "W1": rng.standard_normal((6, 24, 32)),
+           "W2": rng.standard_normal((6, 16, 24))}
+    case = moeref.case(LINE.replace("fp32", "fp64"), inputs=own)
+    assert (case.inputs["X"] == own["X"]).all()
+    assert (case.inputs["W1"] == own["W1"].swapaxes(1, 2)).all()
+    assert moeref.check(layer, case=case).passed
+    with pytest.raises(moeref.InvalidError, match="W2 has shape"):
+        moeref.case(LINE, inputs={"W2": np.zeros((6, 16, 23))})
+
+
+def test_bf16_without_a_dtype_of_numpy():
+    case = moeref.case(LINE.replace("fp32", "bf16"))
+    assert case.inputs["X"].dtype == np.float32 and case.inputs.raw("X").dtype == "bf16"
+    assert not case.inputs["X"].view(np.uint32).__and__(0xffff).any()
+    assert moeref.check({"O": case.expected["O"]}, case=case, arithmetic="bf16").passed
+
+
+def test_memory_is_shared_and_outlives_the_case():
+    case = moeref.case(LINE)
+    memory = case.inputs.raw("X")
+    first, second = memory.numpy(), np.from_dlpack(memory)
+    assert first.ctypes.data == second.ctypes.data and not first.flags.writeable
+    kept = first.copy()
+    del case, memory, second
+    assert (first == kept).all()
+
+
+def test_backends():
+    assert "reference" in moeref.backends()
+    assert moeref.check("reference", case=LINE).passed
+    with pytest.raises(moeref.NotFoundError, match="nonesuch"):
+        moeref.check("nonesuch", case=LINE)
+
+
+@pytest.mark.skipif("openblas" not in moeref.backends(), reason="no OpenBLAS on this machine")
+def test_openblas():
+    assert moeref.check("openblas", case=LINE).passed
+
+
+def test_predictions():
+    p = moeref.predict("T=32768 d=4096 n=1024 E=128 K=8", gpu="h100-sxm", method="sonicmoe")
+    assert len(p.kernels) > 4 and p.kernels[0]["us"] > 0
+    assert sum(k["us"] for k in p.kernels) <= p.total_us * 1.0001
+    assert str(p).startswith("T=32768") and p.kernels[0]["name"] in repr(p.kernels)
+    slower = moeref.predict("T=32768 d=4096 n=1024 E=128 K=8", gpu="h100-sxm", method="sonicmoe",
+                            what_if=["hbm_bw/2"])
+    assert slower.total_us > p.total_us
+    with pytest.raises(moeref.NotFoundError, match="sonicmoe"):
+        moeref.predict("T=8 d=8 n=8 E=2 K=1", method="nonesuch")
+    with pytest.raises(moeref.NotFoundError, match="h100-sxm"):
+        moeref.predict("T=8 d=8 n=8 E=2 K=1", gpu="nonesuch")
+
+
+def test_a_page(tmp_path):
+    report = moeref.check({"O": np.zeros((48, 24), np.float32)}, case=LINE, explain=False)
+    report.html(tmp_path / "r.html")
+    assert "<html" in (tmp_path / "r.html").read_text()
+    with pytest.raises(moeref.FileError):
+        report.html(tmp_path / "none" / "r.html")
+    assert json.dumps(report.json)
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    (("T=8 d=8 n=8 E=2",), "K"), (("T=8 d=8 n=8 E=2 K=9",), "K"), (("banana",), "banana"),
+    (("T=8\0",), "null"), ((7,), "str"), ((None,), "line")])
+def test_bad_cases(arguments, sentence):
+    with pytest.raises(moeref.InvalidError, match=sentence):
+        moeref.case(*arguments)
+
+
+def test_bad_outputs():
+    for results, kind in (({}, moeref.NotFoundError), ({"banana": np.zeros(3)}, moeref.Error),
+                          ({"O": np.zeros((3, 3))}, moeref.InvalidError),
+                          ({"O": [1, 2]}, moeref.InvalidError), ({3: np.zeros(2)}, moeref.Error),
+                          ({"O": np.zeros((48, 24), complex)}, moeref.InvalidError)):
+        with pytest.raises(kind):
+            moeref.check(results, case=LINE)
+    with pytest.raises(moeref.InvalidError, match="nothing"):
+        moeref.check(lambda: None, case=LINE)
+    with pytest.raises(moeref.InvalidError):
+        moeref.check(3, case=LINE)
+
+
+def test_what_the_callable_raises_goes_through():
+    def broken(X):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        moeref.check(broken, case=LINE)
+
+
+def test_the_program_and_its_suite():
+    done = subprocess.run([sys.executable, "-m", "moeref", "check", "--backend", "reference",
+                           "--case", LINE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("pass"), done.stdout
+    listed = subprocess.run([sys.executable, "-m", "moeref", "golden"], capture_output=True,
+                            text=True)
+    assert "--hf" in listed.stdout and not listed.stderr, listed.stderr
+
+
+INTERRUPTED = """
+import os, signal, threading, time, moeref
+threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+begin = time.monotonic()
+try:
+    moeref.check("reference", case="T=4096 d=1024 n=512 E=32 K=8 dtype=fp32", exhaustive=True)
+except KeyboardInterrupt:
+    print("interrupted", time.monotonic() - begin < 30, flush=True)
+os._exit(0)
+"""
+
+
+def test_ctrl_c():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True,
+                          timeout=120)
+    assert done.stdout.strip() == "interrupted True", done.stderr
+
+
+def test_pytest_plugin(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "import numpy as np\n"
+        "def test_wrong(moe_check):\n"
+        f"    moe_check({{'O': np.zeros((48, 24), np.float32)}}, {LINE!r}, explain=False)\n")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                           "--moeref-html", "pages", str(tmp_path)], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "first wrong stage: O" in done.stdout, done.stdout
+    assert len(os.listdir(tmp_path / "pages")) == 1

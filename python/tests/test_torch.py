@@ -1,0 +1,220 @@
+"""The torch operator, and modules and functions of torch under the judge."""
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import moeref  # noqa: E402
+import moeref.torch  # noqa: E402
+from moeref.testing import assert_close_moe  # noqa: E402
+
+F = torch.nn.functional
+BACKEND = "openblas" if "openblas" in moeref.backends() else "reference"
+LINE = "T=64 d=48 n=32 E=6 K=2 dtype=fp32 seed=5"
+
+
+def experts(*arguments, **how):
+    return moeref.torch.experts(*arguments, backend=BACKEND, **how)
+
+
+def plain(x, index, weights, w1, w2, b1=None, b2=None, act="swiglu", layout="concat",
+          transposed=False):
+    """The same in float64 and in the simplest words."""
+    x, weights, w1, w2 = (t.double() for t in (x, weights, w1, w2))
+    if transposed:
+        w1, w2 = w1.mT, w2.mT
+    out = torch.zeros_like(x)
+    for e in range(w1.shape[0]):
+        token, slot = torch.where(index == e)
+        h = x[token] @ w1[e].T + (0 if b1 is None else b1[e].double())
+        if act in ("swiglu", "geglu", "reglu", "swiglu_clamp"):
+            g, u = h.chunk(2, -1) if layout == "concat" else (h[:, ::2], h[:, 1::2])
+            if act == "swiglu_clamp":
+                g, u = g.clamp(max=7.0), u.clamp(-7.0, 7.0) + 1
+                a = g * torch.sigmoid(1.702 * g) * u
+            else:
+                a = {"swiglu": F.silu, "geglu": F.gelu, "reglu": F.relu}[act](g) * u
+        else:
+            a = {"relu2": lambda z: F.relu(z) ** 2, "relu": F.relu, "gelu": F.gelu,
+                 "silu": F.silu}[act](h)
+        y = a @ w2[e].T + (0 if b2 is None else b2[e].double())
+        out = out.index_add(0, token, y * weights[token, slot, None])
+    return out
+
+
+def draw(T=37, d=24, n=16, E=5, K=2, act="swiglu", transposed=False, bias=False, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    h = 2 * n if act in moeref.torch.ACTIVATIONS[:4] else n
+
+    def some(*shape, scale=1.0):
+        return (torch.randn(*shape, generator=g) * scale).requires_grad_()
+
+    index = torch.stack([torch.randperm(E, generator=g)[:K] for _ in range(T)])
+    w1, w2 = some(E, h, d, scale=d ** -0.5), some(E, d, n, scale=n ** -0.5)
+    if transposed:
+        w1, w2 = (t.detach().mT.contiguous().requires_grad_() for t in (w1, w2))
+    weights = torch.rand(T, K, generator=g).requires_grad_()
+    more = [some(E, h, scale=0.1), some(E, d, scale=0.1)] if bias else []
+    return [some(T, d), index, weights, w1, w2] + more
+
+
+def close(got, want):
+    got, want = got.double(), want.double()
+    assert ((got - want).norm() <= 3e-6 * want.norm() + 1e-30), (got - want).norm() / want.norm()
+
+
+def same_as_plain(arguments, **how):
+    d_out = torch.randn(arguments[0].shape, generator=torch.Generator().manual_seed(9))
+    leaves = [a for a in arguments if a.requires_grad]
+    mine, want = experts(*arguments, **how), plain(*arguments, **how)
+    close(mine, want)
+    for a, b in zip(torch.autograd.grad(mine, leaves, d_out),
+                    torch.autograd.grad(want, leaves, d_out.double())):
+        close(a, b)
+
+
+@pytest.mark.parametrize("act", moeref.torch.ACTIVATIONS)
+def test_activations(act):
+    same_as_plain(draw(act=act), act=act)
+
+
+@pytest.mark.parametrize("layout", ["concat", "interleaved"])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_layouts(layout, transposed, bias):
+    same_as_plain(draw(transposed=transposed, bias=bias), layout=layout, transposed=transposed)
+
+
+def test_empty_slots_and_any_number_of_tokens():
+    for T in (1, 2, 129, 37):
+        arguments = draw(T=T, seed=T)
+        index = arguments[1]
+        index[torch.rand(index.shape) < 0.3] = -1
+        index[0] = 5  # a sentinel: there are experts 0 .. 4
+        same_as_plain(arguments)
+    empty = draw(T=1)
+    empty[0], empty[1], empty[2] = empty[0][:0], empty[1][:0], empty[2][:0]
+    assert experts(*empty).shape == (0, 24)
+
+
+def test_forward_alone_keeps_nothing():
+    arguments = draw()
+    with torch.no_grad():
+        out = experts(*arguments)
+        close(out, plain(*arguments))
+    assert not out.requires_grad
+
+
+def test_opcheck():
+    arguments = draw(T=8) + [None, None, f"{BACKEND}|act=swiglu on=output glu=concat", False, True]
+    torch.library.opcheck(torch.ops.moeref.experts, tuple(arguments))
+
+
+def test_compiled_without_graph_breaks():
+    def step(*arguments):
+        return (experts(*arguments) * 2).sin()
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager", dynamic=True)
+    for T in (8, 21, 40):
+        mine, eager = draw(T=T, seed=T), draw(T=T, seed=T)
+        one, other = compiled(*mine), step(*eager)
+        assert torch.equal(one, other)
+        one.sum().backward()
+        other.sum().backward()
+        for a, b in zip(mine, eager):
+            assert not a.requires_grad or torch.equal(a.grad, b.grad)
+
+
+def test_no_second_derivative():
+    arguments = draw(T=4)
+    first = torch.autograd.grad(experts(*arguments).square().sum(), arguments[0],
+                                create_graph=True)[0]
+    with pytest.raises(moeref.UnsupportedError, match="second derivative"):
+        first.sum().backward()
+
+
+@pytest.mark.parametrize("change, sentence", [
+    ({0: torch.zeros(37, 25)}, "w1 has shape"), ({1: torch.zeros(37, 2)}, "int32 or int64"),
+    ({2: torch.zeros(37, 3)}, "top_k_weights has shape"), ({3: torch.zeros(3, 3)}, "three dim"),
+    ({4: torch.zeros(5, 24, 16).double()}, "w2 is torch.float64"), ({0: None}, "torch.Tensor")])
+def test_bad_arguments(change, sentence):
+    arguments = draw()
+    for at, value in change.items():
+        arguments[at] = value
+    with pytest.raises((moeref.InvalidError, AttributeError), match=sentence):
+        experts(*arguments)
+    with pytest.raises(moeref.InvalidError, match="act is one of"):
+        experts(*draw(), act="banana")
+    with pytest.raises(moeref.NotFoundError, match="nonesuch"):
+        moeref.torch.experts(*draw(), backend="nonesuch")
+
+
+def test_an_expert_twice():
+    arguments = draw()
+    arguments[1][3] = 2
+    with pytest.raises(moeref.InvalidError):
+        experts(*arguments)
+
+
+def layer(X, W_r, W1, W2):
+    weights, index = torch.softmax(X @ W_r.T, -1).topk(2, -1)
+    return plain(X, index, weights, W1, W2).to(X.dtype)
+
+
+def test_the_judge_takes_functions():
+    for subject in (layer, torch.compile(layer, backend="eager")):
+        report = assert_close_moe(subject, LINE)
+        assert {"O", "dX", "dW_r", "dW1", "dW2"} <= {
+            name for name, t in report.tensors.items() if t["verdict"] == "pass"}
+
+
+def test_the_judge_takes_the_operator():
+    def mine(X, topk_index, topk_weight, W1, W2):
+        return experts(X, topk_index, topk_weight, W1, W2)
+
+    report = assert_close_moe(mine, LINE + " route=zipf:1 drop=9")
+    assert report.tensors["dS"]["verdict"] == "pass"
+
+
+class Block(torch.nn.Module):
+    def __init__(self, turned):
+        super().__init__()
+        self.turned = turned
+        self.gate = torch.nn.Linear(48, 6, bias=False)
+        shape = (6, 48, 64) if turned else (6, 64, 48)
+        self.gate_up_proj = torch.nn.Parameter(torch.zeros(shape))
+        self.down_proj = torch.nn.Parameter(torch.zeros(6, 48, 32))
+        self.wrong = 1.0
+
+    def forward(self, hidden_states):
+        x = hidden_states.reshape(-1, 48)
+        w1 = self.gate_up_proj.mT if self.turned else self.gate_up_proj
+        return (self.wrong * layer(x, self.gate.weight, w1, self.down_proj)).view(
+            hidden_states.shape)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_judge_takes_modules(turned):
+    block = Block(turned)
+    before = block.gate.weight.clone()
+    for subject in (block, torch.compile(block, backend="eager")):
+        report = assert_close_moe(subject, LINE, batched=True)
+        assert report.tensors["dW1"]["verdict"] == "pass"
+    assert torch.equal(block.gate.weight, before) and block.gate.weight.grad is None
+    block.wrong = 0.5
+    assert not moeref.check(block, case=LINE).passed
+    with pytest.raises(moeref.InvalidError, match="no parameter for"):
+        moeref.check(torch.nn.Linear(3, 3), case=LINE)
+    with pytest.raises(moeref.InvalidError, match="no such parameter"):
+        moeref.check(block, case=LINE, params={"gate.weight": "W_x"})
+
+
+def test_bf16_and_memory_of_torch():
+    case = moeref.case(LINE.replace("fp32", "bf16"), framework="torch")
+    assert case.inputs["X"].dtype == torch.bfloat16
+    assert case.inputs["X"].data_ptr() == case.inputs.raw("X").torch().data_ptr()
+
+    def rounded(X, W_r, W1, W2):
+        weights, index = torch.softmax(X.float() @ W_r.float().T, -1).topk(2, -1)
+        return plain(X, index, weights, W1, W2).bfloat16()
+
+    assert_close_moe(rounded, case)
