@@ -129,7 +129,6 @@ moe_status cli_question_config(const char *path, int64_t tokens, const char *dty
     moe_case_init(&s.c);
     s.c.T = tokens > 0 ? tokens : 4096;
     moe_status status = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
-    if (!status)
     if (!status && dtype) {
         status = moe_dtype_parse(dtype, &wanted);
         if (status)
