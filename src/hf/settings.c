@@ -200,7 +200,7 @@ static moe_status read_act(const moe_int_hf_keys *k, const moe_int_family *f, mo
 }
 
 moe_status moe_int_hf_read_layer(const moe_int_hf_keys *k, const moe_int_family *f,
-                             moe_int_hf_config *ret) {
+                                 moe_int_hf_config *ret) {
     moe_status status = read_sizes(k, f, &ret->layer);
     if (!status)
         status = read_shared(k, f, &ret->layer);

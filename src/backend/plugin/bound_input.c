@@ -12,10 +12,10 @@ const char *moe_int_bound_name(int id) {
 }
 
 moe_operator_use moe_int_bound_use(const moe_use *use) {
-    return (moe_operator_use){
-        .dtype = use->dtype,
-        .pass = use->pass & MOE_PASS_BWD ? MOE_PASS_BOTH : MOE_PASS_FWD,
-        .routed = use->plan_given ? MOE_ROUTED_BY_CALLER : MOE_ROUTED_BY_LAYER};
+    return (moe_operator_use){.dtype = use->dtype,
+                              .pass = use->pass & MOE_PASS_BWD ? MOE_PASS_BOTH : MOE_PASS_FWD,
+                              .routed =
+                                  use->plan_given ? MOE_ROUTED_BY_CALLER : MOE_ROUTED_BY_LAYER};
 }
 
 bool moe_int_bound_is_result(const moe_int_bound_layer *l, moe_tensor_id id) {
@@ -133,7 +133,7 @@ static moe_status open_operator(moe_int_bound_layer *l) {
 }
 
 moe_status moe_int_bound_prepare(void *self, const moe_layer_desc *desc, const moe_use *use,
-                          const moe_tensors *params, void **ret) {
+                                 const moe_tensors *params, void **ret) {
     moe_int_bound_device *dev = self;
     moe_int_bound_layer *l = calloc(1, sizeof *l);
     if (!l)
@@ -225,7 +225,8 @@ static moe_status upload_plan(moe_int_bound_layer *l, const moe_plan *plan) {
     return status;
 }
 
-static moe_status upload_activation(moe_int_bound_layer *l, moe_tensor_id id, const moe_tensor *src) {
+static moe_status upload_activation(moe_int_bound_layer *l, moe_tensor_id id,
+                                    const moe_tensor *src) {
     if (!src->data)
         return MOE_OK;
     moe_status status = bind_tensor(l, id);

@@ -58,7 +58,8 @@ static moe_status compare_input(const moe_int_bound_layer *l, int id) {
         return MOE_OK;
     void *now = malloc((size_t)l->buffer[id].bytes);
     if (!now)
-        return moe_fail(l->dev->log, MOE_E_NOMEM, "no memory to look at %s", moe_int_bound_name(id));
+        return moe_fail(l->dev->log, MOE_E_NOMEM, "no memory to look at %s",
+                        moe_int_bound_name(id));
     moe_status status = moe_int_bound_download(&l->at, &l->buffer[id], now);
     if (!status && memcmp(now, l->given[id], (size_t)l->buffer[id].bytes) != 0)
         status = moe_int_caller_fault(l->dev->caller, "the operator changed its input %s",
