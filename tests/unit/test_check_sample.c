@@ -25,12 +25,14 @@ static both open_both(const char *line, moe_dtype arithmetic) {
     cr_assert_eq(moe_int_routing_settle(b.problem, NULL, MOE_INT_TOLD, arithmetic, 2, NULL,
                                         b.result, &b.routing),
                  MOE_OK);
-    cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, b.result, &b.full),
-                 MOE_OK);
+    cr_assert_eq(
+        moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &b.full),
+        MOE_OK);
     cr_expect_str_eq(b.result->sampled, "");
     params.sample_above_flops = 1;
-    cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, b.result, &b.sampled),
-                 MOE_OK);
+    cr_assert_eq(
+        moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &b.sampled),
+        MOE_OK);
     cr_expect(b.sampled.sampled && !b.full.sampled);
     return b;
 }

@@ -184,7 +184,7 @@ static void judge(moe_int_scan *s) {
     judge_gates(s, &over);
     v->gate = s->gate;
     v->floor_nmse = ratio(s->total.e2, s->total.r2);
-    if (v->verdict == MOE_VERDICT_FAIL) {
+    if (v->verdict == MOE_VERDICT_FAIL && !s->c->verdict_only) {
         moe_int_scene scene = {s->c, &s->layout, &s->rounding, s->groups, s->gate};
         moe_int_locate(&scene, v->where, sizeof v->where);
     } else if (s->total.n == 0 && v->not_compared > 0) {

@@ -36,6 +36,7 @@ typedef struct moe_int_comparison {
     const char *truth;            /* "oracle", "golden", "sampled" */
     bool exact;                   /* any difference is an error */
     bool infinite_only;           /* infinities went into the layer, but no NaN (due.c) */
+    bool verdict_only;            /* nobody asks where the error is */
     int64_t tile;                 /* rows, tokens or columns in a tile of its map; 0: as many as
                                      make the map fit */
     moe_check_result *maps;       /* takes the maps of a failing tensor; NULL: none are drawn */
