@@ -224,16 +224,23 @@ static void backward(const moe_int_expert_run *k, double *room) {
         f->dS[p] = dot(f->dXp + p * f->d, f->x + p * f->d, f->d);
 }
 
-moe_status moe_int_expert_make(const moe_int_expert_run *k) {
+static moe_status with_room(const moe_int_expert_run *k,
+                            void (*make)(const moe_int_expert_run *k, double *room)) {
     const moe_int_stage_rows *f = k->rows;
     if (k->count == 0)
         return MOE_OK;
     double *room = malloc(2 * (size_t)(f->d + f->n + f->hw) * sizeof *room);
     if (!room)
         return MOE_E_NOMEM;
-    forward(k, room);
-    if (k->scene->dO)
-        backward(k, room);
+    make(k, room);
     free(room);
     return MOE_OK;
+}
+
+moe_status moe_int_expert_forward(const moe_int_expert_run *k) {
+    return with_room(k, forward);
+}
+
+moe_status moe_int_expert_backward(const moe_int_expert_run *k) {
+    return with_room(k, backward);
 }
