@@ -17,19 +17,6 @@ static double ratio(double error, double reference) {
     return error == 0 ? 0 : error / reference;
 }
 
-void moe_int_group_add(moe_int_group *sum, const moe_int_group *g) {
-    sum->d2 += g->d2;
-    sum->r2 += g->r2;
-    sum->e2 += g->e2;
-    sum->z2 += g->z2;
-    sum->max_z = fmax(sum->max_z, g->max_z);
-    sum->n += g->n;
-    sum->off += g->off;
-    sum->nonzero += g->nonzero;
-    sum->bad += g->bad;
-    sum->e4 += g->e4;
-}
-
 /* Independent errors in a group: no more than its elements, nor than what they come from, and fewer
  * where a few dominate. */
 static double freedom(const moe_int_group *g) {

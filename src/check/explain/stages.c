@@ -60,9 +60,11 @@ static void take(const moe_int_expert_run *k, double *mine, const double *right,
 static double narrow_dot(const moe_int_change *c, unsigned which, const double *a, const double *b,
                          int64_t n) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        sum += a[i] * b[i];
-        moe_int_sum_stored(c, which, i, &sum, 1);
+    for (int64_t i = 0; i < n;) {
+        const int64_t end = c->sum_block < n - i ? i + c->sum_block : n;
+        for (; i < end; i++)
+            sum += a[i] * b[i];
+        moe_int_sum_stored(c, which, end - 1, &sum, 1);
     }
     return sum;
 }
