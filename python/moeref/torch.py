@@ -265,12 +265,13 @@ def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w
     """O [T, d]: the sum of each token's experts, weighted. Differentiable in x, top_k_weights,
     weights and biases, once.
 
-    x              [T, d] float32, bfloat16 or float16 (on the CPU float32).
+    x              [T, d] float32, bfloat16 or float16 (openblas computes in float32).
     top_k_index    [T, K] int32 or int64; -1, E or any other value outside 0 .. E-1: no expert. An
                    expert at most once a token.
     top_k_weights  [T, K] float32 or x's dtype.
     w1             [E, 2n, d], or [E, n, d] where `act` has no gate; `transposed`: [E, d, 2n].
-    w2             [E, d, n]; `transposed`: [E, n, d]. Used where they lie.
+    w2             [E, d, n]; `transposed`: [E, n, d]. Weights are used where they lie if the
+                   backend can multiply them so, and are converted in each call if not.
     b1, b2         [E, 2n or n], [E, d]; both or none.
     act            swiglu, geglu, reglu, swiglu_clamp (gpt-oss, with alpha and limit), relu2, relu,
                    gelu, silu.

@@ -195,6 +195,7 @@ def test_the_program_and_its_suite():
 
 INTERRUPTED = """
 import os, signal, threading, time, moeref
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 begin = time.monotonic()
 try:

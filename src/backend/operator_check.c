@@ -1,5 +1,6 @@
 /* Everything that an operator's plug-in may trust of a call. */
 #include "backend/operator.h"
+#include "layer/traits.h"
 
 /* What a call names, for the search for overlaps. */
 typedef struct range {
@@ -59,19 +60,6 @@ static bool is_dense(const moe_view *v, bool turned) {
         stride *= v->shape[k];
     }
     return true;
-}
-
-static bool may_be_turned(moe_tensor_id id) {
-    const moe_tensor_id param = moe_tensor_param_of(id);
-    switch ((int)(param == MOE_T_COUNT ? id : param)) {
-    case MOE_T_W1:
-    case MOE_T_W2:
-    case MOE_T_W1_SHARED:
-    case MOE_T_W2_SHARED:
-        return true;
-    default:
-        return false;
-    }
 }
 
 static moe_status check_place(const checker *c, const char *name, const moe_view *v) {
@@ -214,7 +202,7 @@ static moe_status check_tensor(checker *c, moe_tensor_id id) {
         return moe_fail(c->log, MOE_E_INVALID, "%s is %s, which an operator of %s does not take",
                         name, dtype_name(v->dtype), dtype_name(c->op->use.dtype));
     shape_of(c, id, &want);
-    moe_status status = check_view(c, name, v, &want, may_be_turned(id), is_written);
+    moe_status status = check_view(c, name, v, &want, moe_int_is_weight(id), is_written);
     if (!status)
         c->ret->t[id] = *v;
     return status;

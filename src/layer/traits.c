@@ -14,3 +14,16 @@ bool moe_int_pairs_are_known(const moe_layer_desc *desc) {
     return moe_int_select_rules[desc->router.select].pairs == MOE_INT_PAIRS_PER_TOKEN &&
            desc->n_zero == 0;
 }
+
+bool moe_int_is_weight(moe_tensor_id id) {
+    const moe_tensor_id param = moe_tensor_param_of(id);
+    switch ((int)(param == MOE_T_COUNT ? id : param)) {
+    case MOE_T_W1:
+    case MOE_T_W2:
+    case MOE_T_W1_SHARED:
+    case MOE_T_W2_SHARED:
+        return true;
+    default:
+        return false;
+    }
+}

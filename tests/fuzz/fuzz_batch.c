@@ -19,7 +19,7 @@ static void predict(const moe_gpu *gpu, const cli_question *s) {
     FILE *to = open_memstream(&text, &length);
     if (!to)
         abort();
-    cli_prediction_json(to, s->line, gpu, "moeref", p);
+    cli_prediction_json(to, &(cli_predicted){s, gpu, "moeref"}, p);
     fclose(to);
     json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
     if (!root || strchr(text, '\n') != text + length - 1 ||

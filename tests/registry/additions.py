@@ -80,8 +80,6 @@ VALUES = {
         (SELECT, "MOE_SELECT_GROUP_ZERO + 1 ==", "MOE_SELECT_COPIED + 1 =="),
         ("sim/kernels/counts.c", "    case MOE_SELECT_TOPK:\n",
          "    case MOE_SELECT_COPIED:\n..."),
-        ("src/route/slots.c", "    case MOE_SELECT_TOPK:\n",
-         "    case MOE_SELECT_COPIED:\n..."),
     ],
     "activation": [  # the identity
         (LAYER, "    MOE_ACT_COUNT\n", "    MOE_ACT_COPIED,\n..."),

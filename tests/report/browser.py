@@ -46,9 +46,17 @@ addEventListener('load', async () => {
     seen.after = figure.querySelector('.reading').textContent;
   }
   const button = [...document.querySelectorAll('.copy button')].pop();
-  button.click();
-  await new Promise((done) => setTimeout(done, 200));
-  seen.copied = button.textContent;
+  // The browser's own clipboard answers in real time, which this page's clock does not wait for.
+  const press = async (writeText) => {
+    Object.defineProperty(navigator, 'clipboard', {configurable: true, value: {writeText}});
+    button.click();
+    await new Promise((done) => setTimeout(done, 200));
+    return button.textContent;
+  };
+  seen.copied = await press(async (text) => { seen.clipboard = text; });
+  seen.refused = await press(async () => { throw new Error('not allowed'); });
+  seen.line = button.parentElement.querySelector('code').textContent;
+  seen.selected = getSelection().toString();
   const folded = document.querySelector('details.passed');
   if (folded) {
     seen.folded = !folded.open;
@@ -130,7 +138,10 @@ def check_failing(browser, folder):
            and "times what the gate allows" in reading, f"a cell reads '{reading}'")
     expect(seen.get("expert") == "1" and seen.get("after") == "", f"the map: {seen}")
     expect(seen.get("shades", 0) >= 2, "the map has one shade")
-    expect(seen.get("copied") in ("Copied", "Selected"), f"copy says '{seen.get('copied')}'")
+    expect(seen.get("copied") == "Copied" and seen["clipboard"] == seen["line"],
+           f"copy says '{seen.get('copied')}'")
+    expect(seen.get("refused") == "Selected" and seen["selected"].strip() == seen["line"].strip(),
+           f"copy, refused, says '{seen.get('refused')}'")
     expect(seen.get("folded") and seen.get("unfolded"), f"folding: {seen}")
     expect(not seen.get("wide"), "the page is wider than its window")
     _, dark = browser.look(path, DARK)

@@ -51,7 +51,8 @@ class Tester:
                 for e in jsonschema.Draft202012Validator(schema).iter_errors(report)]
 
     def reports(self, kind, code, arguments, lines=False):
-        """Runs the program; every report that it prints must be of that kind."""
+        """Runs the program; every report that it prints must be of that kind, or, of a tuple, each
+        of its own."""
         run = subprocess.run([self.program, *shlex.split(arguments), "--output", "json"],
                              capture_output=True, text=True, check=False)
         if run.returncode != code:
@@ -60,7 +61,10 @@ class Tester:
         found = [json.loads(text) for text in texts]
         if not found:
             self.fail(f"{arguments}: no report")
-        for report in found:
+        kinds = kind if isinstance(kind, tuple) else (kind,) * len(found)
+        if len(kinds) != len(found):
+            self.fail(f"{arguments}: {len(found)} reports, not {len(kinds)}")
+        for kind, report in zip(kinds, found):
             for error in self.errors(kind, report):
                 self.fail(f"{arguments}: {error}")
             if not self.whole.is_valid(report):
@@ -111,6 +115,8 @@ def main():
     t.reports("list", 0, "list")
     t.reports("kills", 0, "selftest --fault renorm_missing --dtype fp32")
     t.reports("prediction", 0, f"predict --method all --case '{LARGE} pass=fwd'", lines=True)
+    config = os.path.join(os.environ["MOEREF_GOLDEN"], "hf", "mixtral", "config.json")
+    t.reports(("prediction", "model"), 0, f"predict --config {config} --layers all", lines=True)
     t.reports("point", 0, f"sweep --vary seed=1,2 --vary K=4,8 --case '{LAYER}'", lines=True)
     # One that passes times a layer for half a minute; its timing is of bench's kind.
     t.reports("verdicts", 1, f"validate --backend {broken}:tail --case '{CASE}'")

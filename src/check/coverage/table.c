@@ -204,7 +204,7 @@ const moe_int_feature moe_int_features[] = {
     {"eps", "tokens whose weights eps changes", moe_int_count_eps, has_eps, 0},
     {"scale", "tokens whose weights scale changes", moe_int_count_scale, has_scale, 0},
     MOE_INT_SELECTS(SELECT_ROW)
-    {"group_mask", "tokens that masked scores of 0 instead of -inf would send elsewhere", moe_int_count_mask_by_zero, NULL, 0},
+    {"group_mask", "tokens that a mask of 0, not -inf, would send elsewhere", moe_int_count_mask_by_zero, NULL, 0},
     {"group_sum", "tokens that groups ranked by their best expert alone would send elsewhere", moe_int_count_group_by_best, NULL, 0},
     {"select_bias", "tokens whose experts b_select changes", moe_int_count_select_bias, has_select_bias, 0},
     {"select_bias_apart", "pairs whose weight b_select would change if it stayed in the score", moe_int_count_bias_in_weight, has_select_bias, 0},

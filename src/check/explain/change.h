@@ -173,4 +173,7 @@ static inline int64_t moe_int_gather_start(const moe_int_change *c, int64_t t, i
     return at < 0 || at + d > T * d ? of * d : at;
 }
 
+/* What a report calls a score. */
+extern const char *const moe_int_score_words[MOE_SCORE_COUNT];
+
 #endif

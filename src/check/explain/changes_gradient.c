@@ -118,17 +118,10 @@ bool moe_int_change_ds_norm(const moe_int_scene *s, int64_t trial, moe_int_chang
 
 bool moe_int_change_dz_score(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                              moe_int_finding *f) {
-    static const char *const names[MOE_SCORE_COUNT] = {"a softmax over all experts",
-                                                       "a softmax over the chosen",
-                                                       "a sigmoid",
-                                                       "SparseMixer",
-                                                       "a sigmoid of the chosen logits",
-                                                       "sqrt(softplus)",
-                                                       "a capped sigmoid"};
     if (trial >= MOE_SCORE_COUNT || !routes(s))
         return false;
     c->back.router.score = (int32_t)trial;
-    moe_int_finding_say(f, ", %s", names[trial]);
+    moe_int_finding_say(f, ", %s", moe_int_score_words[trial]);
     return true;
 }
 

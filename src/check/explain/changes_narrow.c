@@ -51,7 +51,7 @@ bool moe_int_change_router_narrow(const moe_int_scene *s, int64_t trial, moe_int
     const bool of_logits = trial < OF_LOGITS;
     const moe_int_narrow narrow = (moe_int_narrow)(1 + trial % OF_LOGITS);
     int64_t count = s->evidence->problem->T * c->plan->n_experts;
-    if (trial >= 2 * OF_LOGITS || !c->logits || !is_small(s))
+    if (trial / 2 >= OF_LOGITS || !c->logits || !is_small(s))
         return false;
     moe_int_finding_say(f, ": %s of %s", of_logits ? "logits" : "factors", name_of(narrow));
     if (!of_logits)
@@ -85,24 +85,24 @@ bool moe_int_change_operands_narrow(const moe_int_scene *s, int64_t trial, moe_i
 /* Sums that are kept narrow together, and the tensors that are wrong first then. */
 typedef struct kept_sums {
     unsigned sums;
-    int64_t block; /* 0: tried */
-    const char *said;
     moe_tensor_id first[5]; /* up to the first 0, X */
+    int64_t block;          /* 0: tried */
+    const char *said;
 } kept_sums;
 
 static const kept_sums kept[] = {
     {MOE_INT_SUM_H | MOE_INT_SUM_Y | MOE_INT_SUM_DA | MOE_INT_SUM_DXP,
+     {MOE_T_H, MOE_T_A, MOE_T_Y, MOE_T_O},
      0,
-     "all products'",
-     {MOE_T_H, MOE_T_A, MOE_T_Y, MOE_T_O}},
-    {MOE_INT_SUM_H | MOE_INT_SUM_Y, 0, "those of H and Y", {MOE_T_H, MOE_T_A, MOE_T_Y, MOE_T_O}},
-    {MOE_INT_SUM_H, 0, "those of H", {MOE_T_H, MOE_T_A, MOE_T_Y, MOE_T_O}},
-    {MOE_INT_SUM_Y, 0, "those of Y", {MOE_T_Y, MOE_T_O}},
-    {MOE_INT_SUM_DA, 0, "those of dA", {MOE_T_DS, MOE_T_DH, MOE_T_DXP, MOE_T_DX, MOE_T_DW1}},
-    {MOE_INT_SUM_DXP, 0, "those of dX~", {MOE_T_DXP, MOE_T_DX}},
-    {MOE_INT_SUM_DW, 0, "those of dW1 and dW2", {MOE_T_DW1, MOE_T_DW2}},
-    {MOE_INT_SUM_O, 1, "O's, over a token's experts", {MOE_T_O}},
-    {MOE_INT_SUM_DX, 1, "dX's, over a token's experts", {MOE_T_DX}}};
+     "all products'"},
+    {MOE_INT_SUM_H | MOE_INT_SUM_Y, {MOE_T_H, MOE_T_A, MOE_T_Y, MOE_T_O}, 0, "those of H and Y"},
+    {MOE_INT_SUM_H, {MOE_T_H, MOE_T_A, MOE_T_Y, MOE_T_O}, 0, "those of H"},
+    {MOE_INT_SUM_Y, {MOE_T_Y, MOE_T_O}, 0, "those of Y"},
+    {MOE_INT_SUM_DA, {MOE_T_DS, MOE_T_DH, MOE_T_DXP, MOE_T_DX, MOE_T_DW1}, 0, "those of dA"},
+    {MOE_INT_SUM_DXP, {MOE_T_DXP, MOE_T_DX}, 0, "those of dX~"},
+    {MOE_INT_SUM_DW, {MOE_T_DW1, MOE_T_DW2}, 0, "those of dW1 and dW2"},
+    {MOE_INT_SUM_O, {MOE_T_O}, 1, "O's, over a token's experts"},
+    {MOE_INT_SUM_DX, {MOE_T_DX}, 1, "dX's, over a token's experts"}};
 enum { KEPT = sizeof kept / sizeof *kept };
 
 static bool may_begin(const kept_sums *k, moe_tensor_id first) {
@@ -118,7 +118,7 @@ bool moe_int_change_sums_narrow(const moe_int_scene *s, int64_t trial, moe_int_c
                                 moe_int_finding *f) {
     static const int64_t blocks[] = {16, 32, 64, 128, 8, 1};
     enum { BLOCKS = sizeof blocks / sizeof *blocks };
-    const int64_t which = trial / (2 * BLOCKS), at = trial % BLOCKS;
+    const int64_t which = trial / 2 / BLOCKS, at = trial % BLOCKS;
     if (which >= KEPT || !is_small(s))
         return false;
     const bool one = kept[which].block > 0;

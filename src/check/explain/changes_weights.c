@@ -160,19 +160,23 @@ bool moe_int_change_renorm_other_sum(const moe_int_scene *s, int64_t trial, moe_
     return done;
 }
 
+const char *const moe_int_score_words[MOE_SCORE_COUNT] = {
+    "a softmax over all experts",
+    "a softmax over the chosen",
+    "a sigmoid",
+    "SparseMixer",
+    "a sigmoid of the chosen logits",
+    "sqrt(softplus)",
+    "a capped sigmoid",
+};
+
 bool moe_int_change_score_other(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                 moe_int_finding *f) {
-    static const char *const names[MOE_SCORE_COUNT] = {"a softmax over all experts",
-                                                       "a softmax over the chosen",
-                                                       "a sigmoid",
-                                                       "SparseMixer",
-                                                       "a sigmoid of the chosen logits",
-                                                       "sqrt(softplus)",
-                                                       "a capped sigmoid"};
     if (trial >= MOE_SCORE_COUNT || !c->logits)
         return false;
     c->desc.router.score = c->back.router.score = (int32_t)trial;
-    moe_int_finding_say(f, ", %s instead of %s", names[trial], names[layer_of(s)->router.score]);
+    moe_int_finding_say(f, ", %s instead of %s", moe_int_score_words[trial],
+                        moe_int_score_words[layer_of(s)->router.score]);
     return moe_int_reweigh(c);
 }
 

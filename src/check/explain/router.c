@@ -116,7 +116,7 @@ moe_status moe_int_router_slices_make(const moe_int_scene *s, const moe_int_chan
     const moe_problem *problem = s->evidence->problem;
     const moe_tensor *given = &s->evidence->got.t[MOE_T_DS];
     const moe_plan *plan = change->plan;
-    double *dz = malloc((size_t)(problem->T * plan->n_experts) * sizeof *dz);
+    double *dz = calloc((size_t)(problem->T * plan->n_experts), sizeof *dz);
     double *dS = moe_int_doubles(given, 0, plan->n_pairs);
     double *x = malloc((size_t)problem->layer.d * sizeof *x);
     moe_status status = dz && dS && x ? MOE_OK : MOE_E_NOMEM;

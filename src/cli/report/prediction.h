@@ -29,4 +29,8 @@ void cli_prediction_failure(FILE *to, cli_output output, const char *line, const
 moe_status cli_against(const char *path, const moe_gpu *gpu, const char *method,
                        const moe_workload *state, bool json, bool *ret_impossible);
 
+/* The sum over a model's MoE layers, `layers` of `all`, each as p; text or JSON. */
+void cli_prediction_layers(FILE *to, cli_output output, const char *method, int64_t layers,
+                           int64_t all, const moe_prediction *p);
+
 #endif

@@ -129,30 +129,21 @@ static moe_status predict_question(const answer *a, const cli_question *s) {
     return status;
 }
 
-/* All MoE layers of the model, one after another: they have the same shape. */
+/* All MoE layers of the model, one after another: they have the same shape. A method that cannot do
+ * one of them was said before. */
 static moe_status predict_layers(const answer *a, const cli_question *s) {
     int64_t layers, all;
     moe_status status = moe_layers_from_config(a->o->config, a->log, &layers, &all);
     for (size_t i = 0; !status && i < a->o->methods.count; i++) {
         moe_prediction *p = NULL;
         const char *method = a->o->methods.at[i];
-        status = cli_question_predict(s, a->gpu, method, a->state, a->log, &p);
-        if (status)
-            break;
-        const double n = (double)layers, us = n * p->pass[MOE_PASS_TOTAL].us;
-        if (a->o->output == CLI_JSON)
-            fprintf(
-                a->to,
-                "{\"moeref\": 1, \"method\": \"%s\", \"moe_layers\": %lld, \"all_layers\": %lld, "
-                "\"total_us\": %.6g, \"param_bytes\": %.17g, \"cached_bytes\": %.17g}\n",
-                method, (long long)layers, (long long)all, us, n * p->param_bytes,
-                n * p->cached_bytes);
-        else if (a->o->output == CLI_TEXT)
-            fprintf(a->to,
-                    "%s: %lld of the model's %lld layers have experts: %.1f ms, parameters and "
-                    "their gradients %.1f GB, cached activations %.1f GB\n",
-                    method, (long long)layers, (long long)all, us / 1e3, n * p->param_bytes / 1e9,
-                    n * p->cached_bytes / 1e9);
+        const moe_log silent = {0};
+        const bool is_said = a->o->all_methods;
+        status = cli_question_predict(s, a->gpu, method, a->state, is_said ? &silent : a->log, &p);
+        if (!status)
+            cli_prediction_layers(a->to, a->o->output, method, layers, all, p);
+        else if (is_said && status == MOE_E_UNSUPPORTED)
+            status = MOE_OK;
         moe_prediction_destroy(&p);
     }
     return status;
@@ -236,6 +227,8 @@ static int run(predict_options *o) {
         return cli_usage("--layers and --dtype go with --config");
     if (o->layers && strcmp(o->layers, "all") != 0)
         return cli_usage("--layers takes \"all\"");
+    if (o->layers && o->output == CLI_CSV)
+        return cli_usage("--layers has text and JSON, no CSV");
     if (o->sensitivities && o->output != CLI_TEXT)
         return cli_usage("--sensitivities are part of the text output");
     if (o->against && (o->methods.count > 1 || o->sensitivities || o->output == CLI_CSV ||

@@ -1,0 +1,15 @@
+/* Internal: the settings of one layer. */
+#ifndef MOE_HF_SETTINGS_H
+#define MOE_HF_SETTINGS_H
+
+#include "hf/hf.h"
+#include "hf/keys.h"
+
+/* Fills ret->layer and the factors beside it; ret->layer was initialised. */
+moe_status moe_int_hf_read_layer(const moe_int_hf_keys *k, const moe_int_family *f,
+                                 moe_int_hf_config *ret);
+
+/* What this layer of the family has beside what layer.h can say, or NULL. */
+const char *moe_int_hf_outside(const moe_int_hf_keys *k, const moe_int_family *f);
+
+#endif
