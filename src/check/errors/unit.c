@@ -84,7 +84,7 @@ static bool has_kink_at_0(const moe_layer_desc *desc) {
 }
 
 bool moe_int_has_kinks(const moe_layer_desc *desc) {
-    return has_kink_at_0(desc) || desc->act == MOE_ACT_SWIGLU_CLAMP;
+    return has_kink_at_0(desc) || clamps_up(desc);
 }
 
 /* Distance of h from the activation's nearest kink in its column, where the slope jumps; *size is

@@ -11,7 +11,6 @@ static void add(double scale, const double *x, int64_t n, double *sum) {
         sum[i] += scale * x[i];
 }
 
-/* The shared expert's gate at token i of the scene. */
 double moe_int_run_gate(const moe_int_runner *k, int64_t i) {
     const moe_tensor *w = &k->s->evidence->problem->in.t[MOE_T_W_GATE_SHARED];
     const moe_layer_desc *desc = moe_int_run_layer(k);
