@@ -194,14 +194,47 @@ static moe_status sum_counts(const moe_workload *w, const moe_log *log, moe_int_
     return MOE_OK;
 }
 
-static moe_status check(moe_int_system system, const moe_workload *w, const moe_log *log) {
+/* The methods that a GPU runs, for a message. */
+static void list_runnable(const moe_gpu *gpu, char *buf, size_t size) {
+    const double arch = gpu->p[MOE_INT_GP_ARCH];
+    buf[0] = '\0';
+    for (int s = 0; s < MOE_INT_SYS_COUNT; s++) {
+        const moe_int_method *m = moe_int_methods[s];
+        if (moe_int_method_runs(m, arch)) {
+            strncat(buf, " ", size - strlen(buf) - 1);
+            strncat(buf, moe_int_system_names[s], size - strlen(buf) - 1);
+        }
+    }
+}
+
+static moe_status check_arch(const moe_gpu *gpu, moe_int_system system, const moe_log *log) {
+    char list[512];
+    const moe_int_method *m = moe_int_methods[system];
+    if (moe_int_method_runs(m, gpu->p[MOE_INT_GP_ARCH]))
+        return MOE_OK;
+    list_runnable(gpu, list, sizeof list);
+    if (m->arch.least == m->arch.most)
+        return moe_fail(log, MOE_E_UNSUPPORTED,
+                        "method %s: the kernels that are modelled run on architecture %d, %s has "
+                        "%.0f; there:%s",
+                        moe_int_system_names[system], m->arch.least, gpu->name,
+                        gpu->p[MOE_INT_GP_ARCH], list);
+    return moe_fail(log, MOE_E_UNSUPPORTED,
+                    "method %s: the kernels that are modelled run on architectures %d to %d, %s "
+                    "has %.0f; there:%s",
+                    moe_int_system_names[system], m->arch.least, m->arch.most, gpu->name,
+                    gpu->p[MOE_INT_GP_ARCH], list);
+}
+
+static moe_status check(const moe_gpu *gpu, moe_int_system system, const moe_workload *w,
+                        const moe_log *log) {
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
     moe_status status = moe_layer_desc_check(w->layer, w->tokens, log);
     if (!status && (pass & MOE_PASS_BWD) && !moe_int_methods[system]->backward)
         status =
             moe_fail(log, MOE_E_UNSUPPORTED, "method %s has no backward pass; ask for pass=fwd",
                      moe_int_system_names[system]);
-    return status;
+    return status ? status : check_arch(gpu, system, log);
 }
 
 moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_workload *w,
@@ -211,7 +244,7 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
     if (system == MOE_INT_SYS_COUNT)
         return unknown_method(method, log);
     const moe_int_method *m = moe_int_methods[system];
-    moe_status status = check(system, w, log);
+    moe_status status = check(gpu, system, w, log);
     *l = (moe_int_list){.gpu = gpu,
                         .work = w,
                         .counts = w->counts,

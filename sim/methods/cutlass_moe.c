@@ -29,5 +29,8 @@ static void forward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_cutlass_moe = {"TensorRT-LLM's CUTLASS layer (forward)",
-                                                   forward, NULL, .given_logits = true,
-                                                   .constant_data = true};
+                                                   forward,
+                                                   NULL,
+                                                   .given_logits = true,
+                                                   .constant_data = true,
+                                                   .arch = {80, 103}};

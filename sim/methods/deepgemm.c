@@ -71,4 +71,4 @@ static void backward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_deepgemm = {"DeepGEMM contiguous grouped GEMMs", forward,
-                                                backward};
+                                                backward, .arch = {90, 103}};

@@ -13,14 +13,11 @@ static const moe_int_tile few_shape[] = {{16, 32, 1}}, many_shape[] = {{64, 64, 
 static const moe_int_tiles few = {few_shape, 1, 1, .cluster = 1},
                            many = {many_shape, 1, 1, .cluster = 1};
 
-/* The fallback above T = E steps 32 deep: weights come in 64-byte pieces, half a cache line, which
- * cost memory as if a quarter more were read. */
-#define HALF_LINES 0.25
-
 static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e;
-    const double more = tiles == &many ? HALF_LINES * l->active * l->d * e : 0;
+    /* The fallback above T = E steps 32 deep: weights come in pieces of half a cache line. */
+    const double more = tiles == &many ? l->r.half_lines * l->active * l->d * e : 0;
     moe_int_list_stream(l, MOE_STAGE_TOPK, l->T * l->E * e, l->P * 12);
     moe_int_list_stream(l, MOE_STAGE_ALIGN, l->P * 8, l->P * 8);
     moe_int_list_alloc(l, Td + Ph);
@@ -40,9 +37,9 @@ static void forward_tuned(moe_int_list *l) {
 }
 
 /* Shapes for which SGLang behaves as tuned on an H100; every other shape that was measured shows
- * the fallback's step at T = E. */
+ * the fallback's step at T = E, and on an A100 this one too. */
 static bool sglang_is_tuned(const moe_int_list *l) {
-    return l->E == 128 && l->n == 768;
+    return l->gpu->p[MOE_INT_GP_ARCH] == 90 && l->E == 128 && l->n == 768;
 }
 
 static void forward_sglang(moe_int_list *l) {

@@ -31,6 +31,12 @@ MOE_API moe_status moe_gpu_parse(const char *text, size_t size, const char *name
 MOE_API moe_status moe_gpu_clone(const moe_gpu *gpu, moe_gpu **ret);
 MOE_API void moe_gpu_destroy(moe_gpu **gpu);
 MOE_API const char *moe_gpu_name(const moe_gpu *gpu);
+/* What it is, and which measurements it was held to; "" where its file does not say. */
+MOE_API const char *moe_gpu_brief(const moe_gpu *gpu);
+MOE_API const char *moe_gpu_held_to(const moe_gpu *gpu);
+/* Whether the file leaves this parameter out: it follows from the architecture, or is that of the
+ * nearest measured GPU, *ret_from (NULL: of none; ret_from may be NULL). False for unknown keys. */
+MOE_API bool moe_gpu_is_derived(const moe_gpu *gpu, const char *key, const char **ret_from);
 
 /* One named number of a description.
  * Thread-safety: plain data. */
