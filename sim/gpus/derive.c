@@ -10,16 +10,21 @@ typedef struct generation {
     const char *nearest; /* the measured description */
     double mma_rows, mma_cols, mma_warps, tile_max, tile_pow2, cluster;
     double l2_parts, l2_bw, l2_latency, hbm_latency; /* of that description */
+    double fp8, fp4, int8, tf32;                     /* rates against bf16 */
 } generation;
 
 /* Tile shapes, clusters and latencies: as in the descriptions of that generation, with their
- * sources. sm_120 has neither wgmma nor tcgen05: it multiplies with mma.sync, as sm_80 does (PTX
+ * sources. Rates: dense figures of the data sheets (GB300: 15000 fp4, 165 int8 of 2500 TFLOP/s).
+ * sm_120 has neither wgmma nor tcgen05: it multiplies with mma.sync, as sm_80 does (PTX
  * ISA, target tables). */
 static const generation generations[] = {
-    {120, "a100-sxm", 64, 64, 4, 32768, 1, 1, 1, 47.4, 300, 650},
-    {100, "b200-sxm", 128, 256, 1, 32768, 0, 4, 2, 74, 370, 900},
-    {90, "h100-sxm", 64, 256, 1, 40960, 0, 2, 2, 41, 370, 665},
-    {0, "a100-sxm", 64, 64, 4, 32768, 1, 1, 2, 47.4, 250, 560},
+    {120, "a100-sxm", 64, 64, 4, 32768, 1, 1, 1, 47.4, 300, 650, 2, 4, 2, 0.5},
+    {103, "b200-sxm", 128, 256, 1, 32768, 0, 4, 2, 74, 370, 900, 2, 6, 1 / 15.0, 0.5},
+    {100, "b200-sxm", 128, 256, 1, 32768, 0, 4, 2, 74, 370, 900, 2, 4, 2, 0.5},
+    {90, "h100-sxm", 64, 256, 1, 40960, 0, 2, 2, 41, 370, 665, 2, 0, 2, 0.5},
+    {89, "a100-sxm", 64, 64, 4, 32768, 1, 1, 1, 47.4, 300, 650, 2, 0, 2, 0.5},
+    {80, "a100-sxm", 64, 64, 4, 32768, 1, 1, 2, 47.4, 250, 560, 0, 0, 2, 0.5},
+    {0, "a100-sxm", 64, 64, 4, 32768, 1, 1, 2, 47.4, 250, 560, 2, 0, 2, 0.5},
 };
 
 static const generation *generation_of(double arch) {
@@ -41,6 +46,10 @@ static bool of_generation(moe_int_gp i, double arch, double *ret) {
         moe_int_gp i;
         double value;
     } facts[] = {
+        {MOE_INT_GP_FP8_RATE, g->fp8},
+        {MOE_INT_GP_FP4_RATE, g->fp4},
+        {MOE_INT_GP_INT8_RATE, g->int8},
+        {MOE_INT_GP_TF32_RATE, g->tf32},
         {MOE_INT_GP_MMA_ROWS, g->mma_rows},
         {MOE_INT_GP_MMA_COLS, g->mma_cols},
         {MOE_INT_GP_MMA_WARPS, g->mma_warps},

@@ -101,6 +101,11 @@ static moe_int_operand operand_of(const moe_int_rates *r, moe_int_tile t) {
     return (moe_int_operand){r->mma_rows, fmin(t.n, r->mma_cols), r->mma_rows};
 }
 
+/* Clocks of a k-step in which no warp multiplies. */
+static double idle_clocks(const moe_int_rates *r, moe_int_tile t) {
+    return r->sync + r->promote * t.m * t.n;
+}
+
 void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t, double rows,
                        double miss, moe_int_step *ret) {
     const double step = KSTEP * g->element;
@@ -119,7 +124,7 @@ void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
     ret->smem = ret->smem_step_bytes / r->smem;
     ret->l2_step_bytes = bytes;
     ret->l2 = bytes / fmin(r->l2, r->inflight / latency);
-    ret->step = fmax(ret->tensor, fmax(ret->smem, ret->l2)) + r->sync;
+    ret->step = fmax(ret->tensor, fmax(ret->smem, ret->l2)) + idle_clocks(r, t);
     ret->epilogue = t.m * (double)t.n * g->epilogue / r->epilogue;
 }
 
@@ -197,7 +202,7 @@ void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
         .tail = sched.end - sched.full,
         .memory_tail = (bytes - full_bytes) / fmin(r->hbm, sched.active * per_sm),
         .rest = fixed + fix_up,
-        .bound = step.step > 0 ? (fmax(step.tensor, step.smem) + r->sync) / step.step : 1,
+        .bound = step.step > 0 ? (fmax(step.tensor, step.smem) + idle_clocks(r, t)) / step.step : 1,
     };
     ret->cost.us = join_times(r, ret_times, 1);
     ret->cost.flops = s.flops;

@@ -1,4 +1,5 @@
 #include "sim/kernels/rates.h"
+#include "sim/kernels/storage.h"
 
 #include <math.h>
 
@@ -12,15 +13,20 @@ void moe_int_rates_of(const moe_gpu *gpu, moe_int_system system, const moe_workl
     const double memory_scale = p[MOE_INT_GP_CLOCK] / mhz;
     const double inflight =
         s[MOE_INT_SP_INFLIGHT_KIB] > 0 ? s[MOE_INT_SP_INFLIGHT_KIB] : p[MOE_INT_GP_INFLIGHT_KIB];
+    const moe_int_storage *storage = moe_int_storage_of(state->storage);
+    const double flops =
+        p[MOE_INT_GP_TENSOR_FLOPS] * (storage ? moe_int_storage_rate(storage, p) : 1);
+    const double promote = moe_int_storage_promote(state->storage, p);
     *ret = (moe_int_rates){
         .sms = p[MOE_INT_GP_SMS],
         .clock = mhz,
-        .tensor = p[MOE_INT_GP_TENSOR_FLOPS] * p[MOE_INT_GP_TENSOR_EFF] * s[MOE_INT_SP_TENSOR],
-        .tensor_peak = p[MOE_INT_GP_TENSOR_FLOPS],
+        .tensor = flops * p[MOE_INT_GP_TENSOR_EFF] * s[MOE_INT_SP_TENSOR],
+        .tensor_peak = flops,
         .mma_rows = p[MOE_INT_GP_MMA_ROWS],
         .mma_cols = p[MOE_INT_GP_MMA_COLS],
         .warps = p[MOE_INT_GP_MMA_WARPS],
         .sync = p[MOE_INT_GP_SYNC],
+        .promote = promote,
         .smem = p[MOE_INT_GP_SMEM_BW],
         .l2 = p[MOE_INT_GP_L2_BW] * s[MOE_INT_SP_LOAD] * memory_scale,
         .l2_latency = p[MOE_INT_GP_L2_LATENCY] / memory_scale,
@@ -45,11 +51,11 @@ void moe_int_rates_of(const moe_gpu *gpu, moe_int_system system, const moe_workl
         .splitk = p[MOE_INT_GP_SPLITK_EFF] * p[MOE_INT_GP_HBM_BW] * 1e6,
         .refetch = p[MOE_INT_GP_REFETCH],
         .cluster = p[MOE_INT_GP_CLUSTER],
-        .tile_max = p[MOE_INT_GP_TILE_MAX],
+        .tile_max = p[MOE_INT_GP_TILE_MAX] / (promote > 0 ? 2 : 1),
         .tile_pow2 = p[MOE_INT_GP_TILE_POW2] > 0,
         .throttle = constant ? 0 : p[MOE_INT_GP_THROTTLE],
         .throttle_us = state->clock == MOE_CLOCK_SETTLED ? 0 : p[MOE_INT_GP_THROTTLE_MS] * 1e3,
-        .floor_flops = p[MOE_INT_GP_SMS] * p[MOE_INT_GP_TENSOR_FLOPS] * p[MOE_INT_GP_CLOCK_MAX],
+        .floor_flops = p[MOE_INT_GP_SMS] * flops * p[MOE_INT_GP_CLOCK_MAX],
     };
     ret->tensor = fmin(ret->tensor, ret->tensor_peak);
 }

@@ -11,10 +11,11 @@ typedef struct moe_int_rates {
     double tensor;      /* FLOP per clock and SM that a main loop reaches */
     double tensor_peak; /* the instruction rate itself */
     double mma_rows, mma_cols;
-    double warps; /* that each have operands of their own; 1: the SM's warps share them */
-    double sync;  /* clocks of a k-step without products */
-    double smem;  /* B per clock and SM */
-    double l2;    /* B per clock and SM */
+    double warps;   /* that each have operands of their own; 1: the SM's warps share them */
+    double sync;    /* clocks of a k-step without products */
+    double promote; /* clocks of a k-step for each accumulator that is scaled and added up apart */
+    double smem;    /* B per clock and SM */
+    double l2;      /* B per clock and SM */
     double l2_latency, hbm_latency; /* clocks */
     double inflight;                /* bytes */
     double l2_bytes;                /* capacity */

@@ -8,6 +8,7 @@ typedef struct moe_int_method {
     const char *brief;
     void (*forward)(moe_int_list *l);
     void (*backward)(moe_int_list *l); /* NULL: the system has none */
+    unsigned storages; /* MOE_INT_STORAGE_BITs that it has kernels for beside 16 bits */
     struct {
         int least, most;
     } arch;             /* architectures that its kernels are written for; 0, 0: any */

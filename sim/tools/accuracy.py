@@ -106,13 +106,13 @@ def main(tables):
     print("# Errors of the shipped descriptions\n")
     print(f"Made on {datetime.date.today()} by\n\n    sim/tools/accuracy.py MOEREF TABLES\n")
     print("from measured tables that are not part of this repository\n"
-          "([CALIBRATION.md](CALIBRATION.md) says what they are). These rows were fitted, four fifths"
-          "\nof them at least: errors on shapes that a fit had not seen are in CALIBRATION.md.\n")
+          "([CALIBRATION.md](CALIBRATION.md) says what they are). Of these rows four fifths\n"
+          "and more were fitted: errors on shapes that a fit had not seen are in CALIBRATION.md.\n")
     print(table(("GPU", "what", "rows", "mean, %", "median, %", "p90, %", "bias, %"), errors))
     print("Order: pairs of dense GEMMs of 20 us and more whose times are 5 to 50 % apart.\n")
     print(table(("GPU", "pairs", "in the measured order, %"), pairs))
-    print("What a term is worth: mean error of dense GEMMs of 20 us and more, in percent, with the\n"
-          "term switched off and everything else as shipped.\n")
+    print("What a term is worth: mean error of dense GEMMs of 20 us and more, in percent, with\n"
+          "the term switched off and everything else as shipped.\n")
     print(table(("without", *(f"`{gpu}`" for gpu in GPUS.values())),
                 [("nothing", *plain), *worth(tables)]), end="")
 
