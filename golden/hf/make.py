@@ -46,7 +46,8 @@ SETTINGS = dict(
     router_hidden_size=36, output_multiplier=0.75, d_model=48, encoder_ffn_dim=20,
     decoder_ffn_dim=20, moe_shared_expert_intermediate_size=28, encoder_layers=2, decoder_layers=2,
 )
-GEMMA = dict(enable_moe_block=True, num_kv_shared_layers=0, sliding_window=64,
+SMALL = dict(num_experts=8, num_local_experts=8, n_routed_experts=8, moe_intermediate_size=16)
+GEMMA = dict(SMALL, enable_moe_block=True, num_kv_shared_layers=0, sliding_window=64,
              layer_types=["sliding_attention", "full_attention"], head_dim=16, global_head_dim=16)
 # Variants of a family are entries of their own, with the family under "model_type".
 PER_FAMILY = {
@@ -57,18 +58,21 @@ PER_FAMILY = {
     "unlimited_ocr_text": dict(topk_method="greedy"),
     "deepseek_v2": dict(topk_method="group_limited_greedy"),
     "inkling2_loop_text": dict(unpadded_vocab_size=60),
-    "inkling_text": dict(unpadded_vocab_size=60),
+    "inkling_text": dict(SMALL, unpadded_vocab_size=60),
     "deepseek_v4": dict(mlp_layer_types=["moe", "moe"], n_shared_experts=1),
-    "deepseek_v4_hash": dict(model_type="deepseek_v4", mlp_layer_types=["hash_moe", "hash_moe"],
-                             n_shared_experts=1),
+    "deepseek_v4_hash": dict(SMALL, model_type="deepseek_v4", n_shared_experts=1,
+                             mlp_layer_types=["hash_moe", "hash_moe"]),
     "nemotron_h": dict(layer_types=["moe", "moe"]),
-    "nemotron_h_latent": dict(model_type="nemotron_h", layer_types=["moe", "moe"],
+    "nemotron_h_latent": dict(SMALL, model_type="nemotron_h", layer_types=["moe", "moe"],
                               moe_latent_size=40),
-    "doge": dict(is_moe=True, num_experts=16, intermediate_size=28),
-    "zaya": dict(num_experts_per_tok=1, layer_types=["hybrid", "hybrid"]),
+    "doge": dict(is_moe=True, num_experts=16, intermediate_size=28, norm_topk_prob=False),
+    "zaya": dict(SMALL, num_experts_per_tok=1, layer_types=["hybrid", "hybrid"]),
     "nllb-moe": dict(num_experts=6, moe_token_dropout=0.25, moe_eval_capacity_token_fraction=0.25,
                      encoder_sparse_step=1, decoder_sparse_step=1, encoder_attention_heads=4,
-                     decoder_attention_heads=4, router_dtype="float64", router_bias=True),
+                     decoder_attention_heads=4, router_bias=True),
+    "axk1": SMALL,
+    "jetmoe": dict(SMALL, intermediate_size=16),
+    "muse_spark_text": SMALL,
     "gemma4_text": GEMMA,
     "diffusion_gemma_text": GEMMA,
     "dbrx": dict(ffn_config=dict(moe_num_experts=12, moe_top_k=3, ffn_hidden_size=24),
@@ -80,7 +84,6 @@ PER_FAMILY = {
 # Attribute or tensor of a block, and the value with which it does nothing.
 EXERCISES = {
     "groups": (r"(^|\.)(n_group|num_group|n_groups)$", 1),
-    "groups kept": (r"(^|\.)topk_group$", lambda now: None),
     "scale": (r"(^|\.)(routed_scaling_factor|route_scale|router_scaling_factor|output_multiplier)$",
               1.0),
     "clamp": (r"(^|\.)(limit|swiglu_limit|clamp_limit)$", 1e9),
@@ -173,6 +176,8 @@ def randomise(block, generator):
             noise = noise / fan_in**0.5
         elif "norm" in name or "scale" in name:
             noise = 1 + 0.2 * noise
+        elif name.endswith("balancing_biases"):  # beside a softmax that is nearly even
+            noise = 0.01 * noise
         else:
             noise = 0.2 * noise
         with torch.no_grad():
@@ -183,10 +188,10 @@ def starve(block):
     """The idle expert: its logit falls with the first element of x, which is always 3. A bias for
     the choice could bring it back, and is 0 there."""
     for name, t in list(block.named_parameters()) + list(block.named_buffers()):
-        linear = re.search(r"(gate|router|proj|classifier|layer|wg)\.weight$", name) and t.dim() == 2
+        last = re.search(r"(gate|router|proj|classifier|layer|wg)\.weight$", name)
         with torch.no_grad():
-            if linear and ("gate" in name or "router" in name) and IDLE < len(t) <= 16 \
-                    and "experts" not in name and t.shape[1] == 48:
+            if last and ("gate" in name or "router" in name) and "experts" not in name \
+                    and t.dim() == 2 and IDLE < len(t) <= 16 and t.shape[1] == 48:
                 t[IDLE] = 0
                 t[IDLE, 0] = -4
             if re.search(EXERCISES["selection bias"][0], name):
@@ -199,6 +204,8 @@ def find_block(model):
     found = None
     for path, m in model.named_modules():
         children = dict(m.named_children())
+        if "attention" in path or "attn" in path:  # JetMoe's attention has experts too
+            continue
         if re.search(rf"\b(layers|blocks|block)\.{LAYER}\.", path + ".") and (
                 "experts" in children or "down_embed" in children or "input_linear" in children or
                 {"block_sparse_moe", "shared_mlp"} <= set(children)):
@@ -216,6 +223,7 @@ def forward(name, block, x, ids):
         _, weight, index = block.router(x[0])
         return block.experts(x[0], index, weight)
     if name == "nllb-moe":  # by the paper: its own loop calls the first two experts alone
+        block.router.dtype = torch.float64
         _, weight, _ = block.router(x[0])
         each = [e(x[0]) for e in block.experts.values() if hasattr(e, "fc1")]
         return (1 - block.experts.moe_token_dropout) * \
@@ -239,31 +247,37 @@ def run(name, block, x, ids):
     return out.reshape(x.shape[1], -1), seen["out"]
 
 
+def holders_of(block, pattern):
+    """(module, name, value now) of attributes, buffers and parameters of that name."""
+    found = []
+    for _, m in block.named_modules():
+        for k in list(vars(m)) + list(m._buffers) + list(m._parameters):
+            if re.search(pattern, k) and getattr(m, k) is not None:
+                now = getattr(m, k)
+                found.append((m, k, now.detach().clone() if torch.is_tensor(now) else now))
+    return found
+
+
+def put(module, name, value):
+    now = getattr(module, name)
+    if not torch.is_tensor(now):
+        setattr(module, name, value)
+    elif torch.is_tensor(value):
+        now.data.copy_(value)
+    else:
+        now.data.fill_(value)
+
+
 def exercised(name, block, x, ids, out):
     """What of the block's features its output does not show: a list of words."""
     silent = []
-    modules = [("", block)] + list(block.named_modules())
     for feature, (pattern, nothing) in EXERCISES.items():
-        holders = [(m, k) for path, m in modules
-                   for k in list(vars(m)) + list(m._buffers) + list(m._parameters)
-                   if re.search(pattern, k)]
-        kept = []
-        for m, k in holders:
-            now = getattr(m, k)
-            if now is None or (isinstance(now, (int, float)) and k in ("n_group", "num_group")
-                               and now == 1):
-                continue
-            kept.append((m, k, now.detach().clone() if torch.is_tensor(now) else now))
-        if not kept or feature == "groups kept":
+        holders = holders_of(block, pattern)
+        if not any(torch.is_tensor(now) or now != nothing for _, _, now in holders):
             continue
-        for m, k, now in kept:
-            if torch.is_tensor(now):
-                getattr(m, k).data.fill_(nothing)
-            else:
-                setattr(m, k, nothing)
-            if feature == "groups" and hasattr(m, "topk_group"):
-                kept.append((m, "topk_group", m.topk_group))
-                m.topk_group = 1
+        extra = holders_of(block, r"^topk_group$") if feature == "groups" else []
+        for m, k, _ in holders + extra:
+            put(m, k, nothing)
         try:
             with torch.no_grad():
                 other, _ = run(name, block, x, ids)
@@ -272,11 +286,8 @@ def exercised(name, block, x, ids, out):
                 silent.append(feature)
         except Exception as e:  # a group of one has no two best
             print(f"{name}: {feature} not tried: {str(e)[:70]}", file=sys.stderr)
-        for m, k, now in kept:
-            if torch.is_tensor(now):
-                getattr(m, k).data.copy_(now)
-            else:
-                setattr(m, k, now)
+        for m, k, now in holders + extra:
+            put(m, k, now)
     return silent
 
 
@@ -299,7 +310,7 @@ def layer_tensors(model, path):
 
 
 def idle_experts(routed, block):
-    index = [t for t in routed if not t.is_floating_point() and t.numel()]
+    index = [t for t in routed if torch.is_tensor(t) and not t.is_floating_point()]
     experts = getattr(router_of(getattr(block, "block_sparse_moe", block)), "num_experts", 0)
     if not index or not experts or index[0].dim() != 2 or index[0].shape[1] >= experts:
         return None

@@ -245,7 +245,7 @@ static const moe_int_family families[] = {
                [P(SHARED_DOWN)] = "down_proj.weight"}},
     {.model_type = "nllb-moe", .width_key = "encoder_ffn_dim", SOFTMAX(ALWAYS), .fixed_K = 2,
      .capacity_key = "expert_capacity", .ungated = true, .expert_bias = true,
-     .block = &moe_int_block_nllb,
+     .block = &moe_int_block_nllb, .reports = MOE_INT_REPORTS_DENSE,
      .names = {[P(UP)] = "experts.expert_%d.fc1.weight",
                [P(DOWN)] = "experts.expert_%d.fc2.weight",
                [P(GATE_UP_BIAS)] = "experts.expert_%d.fc1.bias",
