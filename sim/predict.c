@@ -306,6 +306,11 @@ moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workloa
     return status;
 }
 
+moe_status moe_int_list_storage(const moe_gpu *gpu, int32_t storage, const moe_log *log,
+                                moe_int_list *l) {
+    return set_storage(gpu, storage, MOE_INT_STORAGE_ALL, "cublas", log, l);
+}
+
 moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k, int64_t batch,
                             const moe_workload *state, const moe_log *log, moe_prediction **ret) {
     moe_workload w = state ? *state : (moe_workload){0};
@@ -315,7 +320,7 @@ moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k,
         return moe_fail(log, MOE_E_INVALID,
                         "gemm m=%lld n=%lld k=%lld batch=%lld: sizes are 1 to 2^31", (long long)m,
                         (long long)n, (long long)k, (long long)batch);
-    moe_status status = set_storage(gpu, w.storage, MOE_INT_STORAGE_ALL, "cublas", log, &l);
+    moe_status status = moe_int_list_storage(gpu, w.storage, log, &l);
     if (status)
         return status;
     w.layer = NULL;

@@ -141,8 +141,20 @@ static moe_status print_case(cli_question *s) {
     return MOE_OK;
 }
 
+static moe_status parse_pass(const char *word, int32_t *ret) {
+    static const char *const words[] = {
+        [MOE_PASS_FWD] = "fwd", [MOE_PASS_BWD] = "bwd", [MOE_PASS_BOTH] = "both"};
+    for (int32_t i = MOE_PASS_FWD; i <= MOE_PASS_BOTH; i++) {
+        if (strcmp(words[i], word) == 0) {
+            *ret = i;
+            return MOE_OK;
+        }
+    }
+    return moe_fail(cli_log(), MOE_E_INVALID, "--pass is fwd, bwd or both, not \"%s\"", word);
+}
+
 moe_status cli_question_config(const char *path, int64_t tokens, const char *dtype,
-                               cli_question *ret) {
+                               const char *pass, cli_question *ret) {
     moe_dtype wanted;
     cli_question s = {0};
     moe_case_init(&s.c);
@@ -155,6 +167,8 @@ moe_status cli_question_config(const char *path, int64_t tokens, const char *dty
         else
             s.c.dtype = (int32_t)wanted;
     }
+    if (!status && pass)
+        status = parse_pass(pass, &s.c.pass);
     if (!status)
         status = print_case(&s);
     if (!status)
