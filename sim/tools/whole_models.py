@@ -3,8 +3,8 @@
 
     whole_models.py MOEREF CONFIG
 
-CONFIG: the config.json of Qwen3-30B-A3B. Figures: Qwen's "Speed Benchmark" (qwen.readthedocs.io, 2025),
-SGLang 0.4.6 on one H20: prompt and 2048 tokens generated over the time of both, batch 1.
+CONFIG: the config.json of Qwen3-30B-A3B. Figures: Qwen's "Speed Benchmark" (qwen.readthedocs.io,
+2025), SGLang 0.4.6 on one H20: prompt and 2048 tokens generated over the time of both, batch 1.
 """
 import json
 import subprocess
