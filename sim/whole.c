@@ -52,8 +52,8 @@ static void weigh(whole *w, double values) {
 
 /* [rows][k] times weights [k][n], `times` times: and, backward, the gradients of both. Operands
  * with scales of their own are made before. */
-static void product(whole *w, double rows, double n, double k, double times) {
-    for (double i = 0; i < times && !w->l.out_of_memory; i++) {
+static void product(whole *w, double rows, double n, double k, int64_t times) {
+    for (int64_t i = 0; i < times && !w->l.out_of_memory; i++) {
         if (w->forward && w->l.operand != w->l.element)
             moe_int_list_stream(&w->l, MOE_STAGE_COUNT, rows * k * w->l.element,
                                 rows * k * w->l.operand);
@@ -64,7 +64,7 @@ static void product(whole *w, double rows, double n, double k, double times) {
             moe_int_list_product(&w->l, n, k, rows, 1);
         }
     }
-    weigh(w, n * k * times);
+    weigh(w, n * k * (double)times);
 }
 
 static void stream(whole *w, double read, double write) {
@@ -74,14 +74,15 @@ static void stream(whole *w, double read, double write) {
         moe_int_list_stream(&w->l, MOE_STAGE_COUNT, read + write, read);
 }
 
-static double attending(const moe_model_shape *m) {
-    return (double)(m->full + m->windowed);
+static int64_t attending(const moe_model_shape *m) {
+    return m->full + m->windowed;
 }
 
 static void latent_projections(whole *w) {
     const moe_model_shape *m = w->m;
     const double heads = (double)m->heads, d = (double)m->d, rank = (double)m->kv_rank;
-    const double nope = (double)(m->qk_dim - m->rope_dim), n = attending(m);
+    const double nope = (double)(m->qk_dim - m->rope_dim);
+    const int64_t n = attending(m);
     const double from = m->q_rank > 0 ? (double)m->q_rank : d;
     if (m->q_rank > 0)
         product(w, w->T, (double)m->q_rank, d, n);
@@ -111,7 +112,7 @@ static double kv_values(const moe_model_shape *m) {
     return (double)(m->kv_heads * (m->qk_dim + m->v_dim));
 }
 
-static void attend(whole *w, double keys, double layers) {
+static void attend(whole *w, double keys, int64_t layers) {
     const moe_model_shape *m = w->m;
     const moe_int_rates *r = &w->l.r;
     /* Decoding multiplies the latent vectors themselves. */
@@ -121,8 +122,8 @@ static void attend(whole *w, double keys, double layers) {
     const double flops = 2 * w->T * keys * heads * (qk + v), e = w->l.element;
     const double cached = kv_values(m) * e * (w->decoding ? w->T * keys : w->T);
     const double own = w->T * heads * (qk + v) * e;
-    w->flops += layers * flops * (w->forward + ATTENTION_BACKWARD * w->backward);
-    for (double i = 0; i < layers; i++) {
+    w->flops += (double)layers * flops * (w->forward + ATTENTION_BACKWARD * w->backward);
+    for (int64_t i = 0; i < layers; i++) {
         if (w->forward)
             moe_int_list_slow(&w->l, MOE_STAGE_COUNT, cached + own, own, flops,
                               ATTENTION_RATE * r->tensor);
@@ -133,16 +134,16 @@ static void attend(whole *w, double keys, double layers) {
 }
 
 static void attention(whole *w) {
-    attend(w, w->context, (double)w->m->full);
-    attend(w, fmin(w->context, (double)w->m->window), (double)w->m->windowed);
+    attend(w, w->context, w->m->full);
+    attend(w, fmin(w->context, (double)w->m->window), w->m->windowed);
 }
 
 static void dense_ffn(whole *w) {
     const moe_layer_desc *d = &w->m->layer;
     const double n = (double)w->m->dense_n, h = (double)moe_h_width(d, w->m->dense_n);
-    const double layers = n > 0 ? (double)w->m->dense_layers : 0;
+    const int64_t layers = n > 0 ? w->m->dense_layers : 0;
     product(w, w->T, h, (double)w->m->d, layers);
-    for (double i = 0; i < layers; i++)
+    for (int64_t i = 0; i < layers; i++)
         stream(w, w->T * h * w->l.element, w->T * n * w->l.element);
     product(w, w->T, (double)w->m->d, n, layers);
 }
@@ -151,7 +152,7 @@ static void router(whole *w, const char *method) {
     const moe_int_system system = moe_int_system_find(method, strlen(method));
     if (system < MOE_INT_SYS_COUNT && moe_int_methods[system]->given_logits) {
         const double outputs = (double)(w->m->layer.E + w->m->layer.n_zero);
-        product(w, w->T, outputs, (double)w->m->d, (double)w->m->moe_layers);
+        product(w, w->T, outputs, (double)w->m->d, w->m->moe_layers);
         /* The layer has counted them. */
         weigh(w, -outputs * (double)(w->m->d * w->m->moe_layers));
     }
@@ -166,7 +167,7 @@ static void norms(whole *w) {
         stream(w, 2 * row, 2 * row);
         stream(w, 2 * row, 2 * row);
     }
-    for (double i = 0; i < attending(m); i++)
+    for (int64_t i = 0; i < attending(m); i++)
         stream(w, turned, turned);
 }
 
