@@ -142,11 +142,10 @@ static moe_status print_case(cli_question *s) {
 }
 
 static moe_status parse_pass(const char *word, int32_t *ret) {
-    static const char *const words[] = {
-        [MOE_PASS_FWD] = "fwd", [MOE_PASS_BWD] = "bwd", [MOE_PASS_BOTH] = "both"};
-    for (int32_t i = MOE_PASS_FWD; i <= MOE_PASS_BOTH; i++) {
+    static const char *const words[] = {"fwd", "bwd", "both"}; /* MOE_PASS_FWD and on */
+    for (int32_t i = 0; i < 3; i++) {
         if (strcmp(words[i], word) == 0) {
-            *ret = i;
+            *ret = MOE_PASS_FWD + i;
             return MOE_OK;
         }
     }
