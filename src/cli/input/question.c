@@ -117,13 +117,12 @@ static moe_status parse_line(const char *line, const moe_log *log, cli_question 
 
 moe_status cli_question_parse(const char *line, const moe_log *log, cli_question *ret) {
     cli_question s = {.line = strdup(line)};
-    moe_status status = s.line ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory");
-    if (!status) {
-        size_t length = strlen(s.line);
-        while (length > 0 && strchr("\r\n", s.line[length - 1]))
-            s.line[--length] = '\0';
-        status = parse_line(s.line, log, &s);
-    }
+    if (!s.line)
+        return moe_fail(log, MOE_E_NOMEM, "out of memory");
+    size_t length = strlen(s.line);
+    while (length > 0 && strchr("\r\n", s.line[length - 1]))
+        s.line[--length] = '\0';
+    const moe_status status = parse_line(s.line, log, &s);
     if (status)
         cli_question_destroy(&s);
     else
