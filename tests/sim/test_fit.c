@@ -262,7 +262,7 @@ Test(sim_fit, intervals) {
     moe_fit_result r;
     moe_prediction *p = NULL;
     size_t used = (size_t)sprintf(text, "m\tn\tk\tmedian_us\n");
-    cr_assert_eq(moe_gpu_load("gb200", NULL, &gpu), MOE_OK);
+    cr_assert_eq(moe_gpu_load("l40s", NULL, &gpu), MOE_OK);
     for (int i = 0; i < 400; i++) {
         const int m = 1024 + 64 * (i % 40), n = 8192, k = 4096 + 512 * (i / 40);
         cr_assert_eq(moe_predict_gemm(gpu, m, n, k, 1, NULL, NULL, &p), MOE_OK);
