@@ -131,6 +131,10 @@ MOE_API moe_status moe_layer_of_config(const char *path, int64_t layer, const mo
 /* Names of the known families (model_type), NULL-terminated. */
 MOE_API const char *const *moe_families(void);
 
+/* What the family's block has beside a layer of layer.h, in some layers or all: "a norm of its
+ * output"; "" where it has nothing, or the name is unknown. */
+MOE_API const char *moe_family_block(const char *name);
+
 MOE_API void moe_problem_destroy(moe_problem **problem);
 
 #ifdef __cplusplus
