@@ -216,7 +216,7 @@ static void say_notes(const moe_int_hf_config *c, const char *path, const moe_lo
 
 moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
                                   int64_t *ret_all) {
-    moe_int_hf_config config;
+    moe_int_hf_config config = {0};
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;
@@ -231,7 +231,7 @@ moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t 
 
 moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
                                  int32_t *ret_dtype) {
-    moe_int_hf_config config;
+    moe_int_hf_config config = {0};
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;
@@ -243,7 +243,7 @@ moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer
 
 moe_status moe_layer_of_config(const char *path, int64_t layer, const moe_log *log,
                                moe_layer_desc *ret) {
-    moe_int_hf_config config;
+    moe_int_hf_config config = {0};
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;

@@ -30,12 +30,11 @@ def page(moeref):
     held = [name for name, _ in rows if name in folders]
     text = f"""# Families
 
-{len(rows)} of the {IN_TRANSFORMERS} model types of Transformers 5.24.0 with a routed MoE block are \
-read in full, forward
-and backward (nllb-moe forward alone); {len(held)} are held to a golden layer that Transformers \
-made, and
-every one to a twin of it in NumPy (`tests/twins`). This page is what `moeref list` says:
-`tests/golden/families_page.py MOEREF --write` writes it, and a test holds it to the table.
+{len(rows)} of the {IN_TRANSFORMERS} model types of Transformers 5.24.0 with a routed MoE block
+are read in full, forward and backward (nllb-moe forward alone); {len(held)} are held to a golden
+layer that Transformers made, and every one to a twin of it in NumPy (`tests/twins`). This page is
+what `moeref list` says: `tests/golden/families_page.py MOEREF --write` writes it, and a test holds
+it to the table.
 
 | family | golden | its block has beside a layer |
 |---|---|---|
