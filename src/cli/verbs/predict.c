@@ -131,29 +131,62 @@ static moe_status predict_question(const answer *a, const cli_question *s) {
 }
 
 static moe_status predict_whole(const answer *a, const cli_question *s, const char *method,
-                                const moe_prediction *layer) {
+                                const cli_layers *sum) {
     const cli_whole what = {
         .config = a->o->config, .run = {s->c.T, a->o->context, s->c.pass}, .output = a->o->output};
-    return cli_predict_whole(&what, a->gpu, method, a->state, layer, a->to);
+    return cli_predict_whole(&what, a->gpu, method, a->state, sum, a->to);
 }
 
-/* All MoE layers of the model, one after another: they have the same shape. A method that cannot do
+/* The question for one of the model's layers: that of the first, with the layer's own sizes.
+ * MOE_E_NOTFOUND: it has no experts. */
+static moe_status ask_layer(const answer *a, const cli_question *first, int64_t layer,
+                            cli_question *ret) {
+    moe_layer_desc desc;
+    moe_status status = moe_layer_of_config(a->o->config, layer, a->log, &desc);
+    return status ? status : cli_question_layer(first, &desc, ret);
+}
+
+static moe_status add_layer(const answer *a, const cli_question *s, const char *method,
+                            const moe_log *log, cli_layers *sum) {
+    moe_prediction *p = NULL;
+    moe_status status = cli_question_predict(s, a->gpu, method, a->state, log, &p);
+    if (status)
+        return status;
+    sum->us += p->pass[MOE_PASS_TOTAL].us;
+    sum->param_bytes += p->param_bytes;
+    sum->cached_bytes += p->cached_bytes;
+    sum->peak_bytes = fmax(sum->peak_bytes, p->peak_bytes);
+    moe_prediction_destroy(&p);
+    return MOE_OK;
+}
+
+/* All MoE layers of the model, one after another, each with its own sizes. A method that cannot do
  * one of them was said before. */
-static moe_status predict_layers(const answer *a, const cli_question *s) {
-    int64_t layers, all;
-    moe_status status = moe_layers_from_config(a->o->config, a->log, &layers, &all);
+static moe_status predict_layers(const answer *a, const cli_question *first) {
+    cli_layers sum = {0};
+    const moe_log silent = {0};
+    const bool is_said = a->o->all_methods;
+    moe_status status = moe_layers_from_config(a->o->config, a->log, &sum.with_experts, &sum.all);
     for (size_t i = 0; !status && i < a->o->methods.count; i++) {
-        moe_prediction *p = NULL;
         const char *method = a->o->methods.at[i];
-        const moe_log silent = {0};
-        const bool is_said = a->o->all_methods;
-        status = cli_question_predict(s, a->gpu, method, a->state, is_said ? &silent : a->log, &p);
+        sum.us = sum.param_bytes = sum.cached_bytes = sum.peak_bytes = 0;
+        for (int64_t layer = 0; !status && layer < sum.all; layer++) {
+            cli_question s;
+            status = ask_layer(a, first, layer, &s);
+            if (status == MOE_E_NOTFOUND) {
+                status = MOE_OK;
+                continue;
+            }
+            if (!status) {
+                status = add_layer(a, &s, method, is_said ? &silent : a->log, &sum);
+                cli_question_destroy(&s);
+            }
+        }
         if (!status) {
-            cli_prediction_layers(a->to, a->o->output, method, layers, all, p);
-            status = predict_whole(a, s, method, p);
+            cli_prediction_layers(a->to, a->o->output, method, &sum);
+            status = predict_whole(a, first, method, &sum);
         } else if (is_said && status == MOE_E_UNSUPPORTED)
             status = MOE_OK;
-        moe_prediction_destroy(&p);
     }
     return status;
 }
