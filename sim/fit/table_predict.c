@@ -36,8 +36,10 @@ static moe_status find_row(const moe_table *table, const moe_int_row *row, const
 static moe_status predict_layer(const moe_table *table, const moe_int_row *row, const moe_gpu *gpu,
                                 const moe_fit_params *params, const moe_log *log,
                                 moe_prediction **ret) {
-    const moe_workload state = {
-        .clock = params->clock, .entropy = params->entropy, .in_stream = params->in_stream};
+    const moe_workload state = {.clock = params->clock,
+                                .entropy = params->entropy,
+                                .in_stream = params->in_stream,
+                                .storage = params->storage};
     if (table->kind == MOE_TABLE_GEMMS)
         return moe_predict_gemm(gpu, row->m, row->n, row->k, row->batch, &state, log, ret);
     const moe_table_layer *l = &table->layers[row->layer];

@@ -9,17 +9,25 @@
 
 /* The order is that of the table in params.c. */
 typedef enum moe_int_gp {
+    MOE_INT_GP_ARCH,
     MOE_INT_GP_SMS,
-    MOE_INT_GP_CLOCK,
     MOE_INT_GP_CLOCK_MAX,
+    MOE_INT_GP_CLOCK,
     MOE_INT_GP_TENSOR_FLOPS,
+    MOE_INT_GP_FP8_RATE,
+    MOE_INT_GP_FP4_RATE,
+    MOE_INT_GP_INT8_RATE,
+    MOE_INT_GP_TF32_RATE,
     MOE_INT_GP_MMA_ROWS,
     MOE_INT_GP_MMA_COLS,
+    MOE_INT_GP_MMA_WARPS,
     MOE_INT_GP_TILE_MAX,
     MOE_INT_GP_TILE_POW2,
     MOE_INT_GP_CLUSTER,
+    MOE_INT_GP_HIDDEN,
     MOE_INT_GP_SMEM_BW,
     MOE_INT_GP_L2_MIB,
+    MOE_INT_GP_L2_PARTS,
     MOE_INT_GP_L2_BW,
     MOE_INT_GP_L2_LATENCY,
     MOE_INT_GP_HBM_BW,
@@ -32,6 +40,7 @@ typedef enum moe_int_gp {
     MOE_INT_GP_OVERLAP_P,
     MOE_INT_GP_KERNEL_US,
     MOE_INT_GP_TILE_US,
+    MOE_INT_GP_SYNC,
     MOE_INT_GP_EPILOGUE_BW,
     MOE_INT_GP_SPLITK_US,
     MOE_INT_GP_SPLITK_EFF,
@@ -50,6 +59,7 @@ typedef enum moe_int_sp {
     MOE_INT_SP_HIDDEN,
     MOE_INT_SP_GAP_US,
     MOE_INT_SP_FIXED_US,
+    MOE_INT_SP_HALF_LINES,
     MOE_INT_SP_COUNT
 } moe_int_sp;
 
@@ -59,10 +69,14 @@ typedef enum moe_int_system {
     MOE_INT_SYSTEMS(MOE_INT_SYSTEM_CONSTANT) MOE_INT_SYS_COUNT
 } moe_int_system;
 
+/* How the sources of sim/gpus/template.json begin, which nobody's description keeps. */
+#define MOE_INT_TEMPLATE_SOURCE "look here: "
+
 struct moe_gpu {
     char name[64];
     double p[MOE_INT_GP_COUNT];
     double sys[MOE_INT_SYS_COUNT][MOE_INT_SP_COUNT];
+    bool derived[MOE_INT_GP_COUNT];        /* its file does not say it */
     unsigned char set_p[MOE_INT_GP_COUNT]; /* changed since loading */
     unsigned char set_sys[MOE_INT_SYS_COUNT][MOE_INT_SP_COUNT];
     json_t *root; /* the file, for writing it again with its sources */

@@ -58,8 +58,9 @@ static void put(moe_int_list *l, moe_stage stage, const moe_kernel *kernel,
 }
 
 static moe_int_gemm expert_gemm(const moe_int_list *l, moe_int_op op) {
-    moe_int_gemm g = {.counts = l->counts, .groups = (int64_t)l->E, .element = l->element};
-    const double w1 = l->h * l->d * l->element, w2 = l->n * l->d * l->element;
+    moe_int_gemm g = {.counts = l->counts, .groups = (int64_t)l->E, .element = l->tiled};
+    const double w1 = l->h * l->d * l->weight, w2 = l->n * l->d * l->weight;
+    const double dw = l->d * l->element;
     switch (op) {
     case MOE_INT_OP_H:
         g.n = l->h, g.k = l->d, g.read = l->active * w1;
@@ -74,10 +75,10 @@ static moe_int_gemm expert_gemm(const moe_int_list *l, moe_int_op op) {
         g.n = l->d, g.k = l->h, g.read = l->active * w1;
         break;
     case MOE_INT_OP_DW2:
-        g.depth = true, g.m = l->d, g.n = l->n, g.write = l->E * w2;
+        g.depth = true, g.m = l->d, g.n = l->n, g.write = l->E * l->n * dw;
         break;
     case MOE_INT_OP_DW1:
-        g.depth = true, g.m = l->h, g.n = l->d, g.write = l->E * w1;
+        g.depth = true, g.m = l->h, g.n = l->d, g.write = l->E * l->h * dw;
         break;
     }
     return g;
@@ -108,8 +109,8 @@ void moe_int_list_dense(moe_int_list *l, moe_stage stage, double m, double n, do
                             .m = m,
                             .n = n,
                             .k = k,
-                            .element = l->element,
-                            .read = batch * (m * k + k * n) * l->element,
+                            .element = l->tiled,
+                            .read = batch * (m * k * l->operand + k * n * l->weight),
                             .write = batch * m * n * l->element,
                             .epilogue = l->element,
                             .load = 1,

@@ -22,7 +22,9 @@ typedef struct moe_int_list {
     const int64_t *counts;      /* [E] */
     double T, P, d, n, h, E, K; /* h = columns of H; P = pairs, T K unless some were dropped */
     double active;              /* experts with tokens */
-    double element;             /* bytes */
+    double element;             /* bytes of results, and of what lies between the products */
+    double tiled;               /* bytes of an operand's value in a tile of a product */
+    double operand, weight;     /* the same in memory, with its scales */
     bool backward;              /* kernels added now belong to the backward pass */
     bool host_first;            /* of the method */
     moe_kernel *kernels;

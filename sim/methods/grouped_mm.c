@@ -71,4 +71,4 @@ static void backward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_grouped_mm = {"PyTorch grouped_mm, the rest by autograd",
-                                                  forward, backward};
+                                                  forward, backward, .arch = {80, 120}};

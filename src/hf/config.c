@@ -135,9 +135,10 @@ static moe_status read_config(const json_t *object, const char *name, int64_t la
         status = read_dtype(moe_int_hf_has(&k, DTYPE_KEY) ? &at : &root, &config.dtype);
     if (!status)
         status = check_layer(&config.layer, name, log);
+    if (!status)
+        status = moe_int_hf_read_block(&k, config.family, &config);
     if (status)
         return status;
-    config.outside = moe_int_hf_outside(&k, config.family);
     const moe_int_hf_keys whole = {&root, -1};
     config.dtype_said = moe_int_hf_has(&k, DTYPE_KEY) || moe_int_hf_has(&whole, DTYPE_KEY);
     config.quantised = moe_int_json_has(&root, "quantization_config") ||
@@ -209,8 +210,8 @@ static void say_notes(const moe_int_hf_config *c, const char *path, const moe_lo
     if (c->quantised)
         moe_log_send(log, MOE_LOG_WARN, "%s: its weights are quantised; taken as %s", path,
                      moe_dtype_name((moe_dtype)c->dtype));
-    if (c->outside)
-        moe_log_send(log, MOE_LOG_WARN, "%s: the layer is taken without %s", path, c->outside);
+    if (c->block)
+        moe_log_send(log, MOE_LOG_WARN, "%s: the layer is taken without %s", path, c->block->what);
 }
 
 moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,

@@ -6,6 +6,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+static moe_status parse_operands(const char *word, int32_t *ret) {
+    for (int32_t s = 0; word && s < MOE_STORAGE_COUNT; s++) {
+        const char *name = moe_storage_name(s);
+        if (name && strcmp(name, word) == 0) {
+            *ret = s;
+            return MOE_OK;
+        }
+    }
+    return word ? moe_fail(cli_log(), MOE_E_INVALID,
+                           "--operands is bf16, fp16, fp8, mxfp8, nvfp4, mxfp4, int8 or tf32, not "
+                           "\"%s\"",
+                           word)
+                : MOE_OK;
+}
+
 moe_status cli_model_open(const cli_model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state) {
     moe_gpu *gpu = NULL;
     if (o->clock && strcmp(o->clock, "burst") != 0 && strcmp(o->clock, "settled") != 0)
@@ -14,7 +29,10 @@ moe_status cli_model_open(const cli_model_options *o, moe_gpu **ret_gpu, moe_wor
     if (o->data && strcmp(o->data, "random") != 0 && strcmp(o->data, "constant") != 0)
         return moe_fail(cli_log(), MOE_E_INVALID, "--data is random or constant, not \"%s\"",
                         o->data);
-    moe_status status = moe_gpu_load(o->gpu ? o->gpu : "h100-sxm", cli_log(), &gpu);
+    int32_t storage = MOE_STORAGE_BF16;
+    moe_status status = parse_operands(o->operands, &storage);
+    if (!status)
+        status = moe_gpu_load(o->gpu ? o->gpu : "h100-sxm", cli_log(), &gpu);
     for (size_t i = 0; !status && i < o->what_if.count; i++)
         status = moe_gpu_what_if(gpu, o->what_if.at[i], cli_log());
     if (status) {
@@ -26,6 +44,7 @@ moe_status cli_model_open(const cli_model_options *o, moe_gpu **ret_gpu, moe_wor
                                 .entropy = !o->data            ? MOE_ENTROPY_DEFAULT
                                            : o->data[0] == 'c' ? MOE_ENTROPY_CONSTANT
                                                                : MOE_ENTROPY_RANDOM,
+                                .storage = storage,
                                 .in_stream = o->in_stream};
     *ret_gpu = gpu;
     return MOE_OK;

@@ -81,7 +81,8 @@ moe_status cli_against(const char *path, const moe_gpu *gpu, const char *method,
                  .params = {.method = method,
                             .clock = state->clock,
                             .entropy = state->entropy,
-                            .in_stream = state->in_stream},
+                            .in_stream = state->in_stream,
+                            .storage = state->storage},
                  .json = json};
     moe_table *table = NULL;
     moe_status status = moe_table_load(path, cli_log(), &table);

@@ -120,6 +120,7 @@ static int run(calibrate_options *o) {
         o->fit.clock = state.clock;
         o->fit.entropy = state.entropy;
         o->fit.in_stream = state.in_stream;
+        o->fit.storage = state.storage;
         status = calibrate(o, gpu, table);
     }
     moe_table_destroy(&table);

@@ -31,6 +31,12 @@ MOE_API moe_status moe_gpu_parse(const char *text, size_t size, const char *name
 MOE_API moe_status moe_gpu_clone(const moe_gpu *gpu, moe_gpu **ret);
 MOE_API void moe_gpu_destroy(moe_gpu **gpu);
 MOE_API const char *moe_gpu_name(const moe_gpu *gpu);
+/* What it is, and which measurements it was held to; "" where its file does not say. */
+MOE_API const char *moe_gpu_brief(const moe_gpu *gpu);
+MOE_API const char *moe_gpu_held_to(const moe_gpu *gpu);
+/* Whether the file leaves this parameter out: it follows from the architecture, or is that of the
+ * nearest measured GPU, *ret_from (NULL: of none; ret_from may be NULL). False for unknown keys. */
+MOE_API bool moe_gpu_is_derived(const moe_gpu *gpu, const char *key, const char **ret_from);
 
 /* One named number of a description.
  * Thread-safety: plain data. */
@@ -77,12 +83,24 @@ typedef enum moe_entropy {
     MOE_ENTROPY_CONSTANT = 2 /* constant data: highest clock, no throttling */
 } moe_entropy;
 
-/* What tensors are stored in. */
+/* What the products' operands are stored in. Results and what lies between the products stay bf16,
+ * but for TF32. */
 typedef enum moe_storage {
     MOE_STORAGE_BF16 = 0,
     MOE_STORAGE_F16 = 1,
-    MOE_STORAGE_OTHER = 2 /* any other type of a case: the model does not know it */
+    MOE_STORAGE_OTHER = 2, /* any other type of a case: the model does not know it */
+    MOE_STORAGE_FP8 = 3,   /* a fp32 scale for 128 values of a row, and for 128 x 128 of weights */
+    MOE_STORAGE_MXFP8 = 4, /* a byte of scale for 32 values */
+    MOE_STORAGE_NVFP4 = 5, /* 4 bits, a byte of scale for 16 values */
+    MOE_STORAGE_MXFP4 = 6, /* 4 bits, a byte of scale for 32 values */
+    MOE_STORAGE_INT8 = 7,  /* a scale for each row and column */
+    MOE_STORAGE_TF32 = 8,  /* fp32 in memory, multiplied as TF32 */
+    MOE_STORAGE_COUNT
 } moe_storage;
+
+/* "bf16", "fp16", "fp8", "mxfp8", "nvfp4", "mxfp4", "int8", "tf32"; NULL for MOE_STORAGE_OTHER and
+ * what is none. */
+MOE_API const char *moe_storage_name(int32_t storage);
 
 /* What runs.
  * Thread-safety: plain data. */
@@ -100,8 +118,9 @@ typedef struct moe_workload {
     int32_t in_stream;   /* 0: kernels of a CUDA graph; 1: launched one by one in a stream */
 } moe_workload;
 
-/* The workload of a case: clock, entropy and in_stream are those of *state, the rest is the case's;
- * a case whose routing is given has no router. Points to c->layer and to counts, which may be NULL.
+/* The workload of a case: clock, entropy and in_stream are those of *state, and storage if it is
+ * none of the first two; the rest is the case's; a case whose routing is given has no router.
+ * Points to c->layer and to counts, which may be NULL.
  */
 MOE_API moe_workload moe_workload_of(const moe_case *c, const int64_t *counts,
                                      const moe_workload *state);
@@ -144,7 +163,8 @@ typedef struct moe_prediction {
 } moe_prediction;
 
 /* Predicts a MoE layer. MOE_E_NOTFOUND: no such method (the message lists them);
- * MOE_E_UNSUPPORTED: the method has no backward pass, or MOE_STORAGE_OTHER; MOE_E_INVALID;
+ * MOE_E_UNSUPPORTED: the method has no backward pass, not this storage, or its kernels are for
+ * another architecture; or the GPU has no such rate; MOE_E_INVALID;
  * MOE_E_NOMEM. Thread-safety: any thread. */
 MOE_API moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workload *work,
                                const moe_log *log, moe_prediction **ret);
@@ -204,6 +224,7 @@ typedef struct moe_fit_params {
     uint64_t seed;
     int32_t clock, entropy; /* moe_clock_state and moe_entropy of the table */
     int32_t in_stream;      /* 1: its kernels were launched one by one in a stream */
+    int32_t storage;        /* moe_storage, as in moe_workload_of */
 } moe_fit_params;
 
 /* What a row of a table is. */
