@@ -7,6 +7,7 @@
 #include "cli/verbs/verbs.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct predict_options {
@@ -14,7 +15,8 @@ typedef struct predict_options {
     cli_strings cases, methods;
     const char *batch, *config, *against;
     const char *layers, *dtype, *pass; /* with config */
-    int64_t tokens, context;
+    const char *tokens;                /* "T,T,.." */
+    int64_t context;
     cli_output output;
     bool sensitivities, all_methods;
     bool failed;     /* a line of the batch, or one of all methods */
@@ -218,6 +220,42 @@ static moe_status predict_batch(predict_options *o, const answer *a) {
     return status;
 }
 
+/* The next number of "T,T,.." at *at, which goes on; 0: the default; below 0: not a number. */
+static int64_t next_tokens(const char **at) {
+    char *end;
+    if (!*at)
+        return 0;
+    const long long value = strtoll(*at, &end, 10);
+    const bool is_number = end != *at && value >= 0 && (*end == ',' || *end == '\0');
+    *at = *end == ',' ? end + 1 : NULL;
+    return is_number ? value : -1;
+}
+
+/* One number of tokens after another. */
+static moe_status predict_config(const predict_options *o, const answer *a) {
+    const char *at = o->tokens;
+    moe_status status = MOE_OK;
+    do {
+        cli_question s;
+        status = cli_question_config(o->config, next_tokens(&at), o->dtype, o->pass, &s);
+        if (status)
+            return status;
+        status = predict_question(a, &s);
+        if (!status && o->layers)
+            status = predict_layers(a, &s);
+        cli_question_destroy(&s);
+    } while (!status && at);
+    return status;
+}
+
+static bool tokens_are_numbers(const char *at) {
+    while (at) {
+        if (next_tokens(&at) < 0)
+            return false;
+    }
+    return true;
+}
+
 static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_workload *state) {
     const answer a = {
         .o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout, .failed = &o->failed};
@@ -226,16 +264,8 @@ static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_
         cli_prediction_csv_header(stdout);
     for (size_t i = 0; !status && i < o->cases.count; i++)
         status = predict_line(&a, o->cases.at[i], cli_log(), stdout);
-    if (!status && o->config) {
-        cli_question s;
-        status = cli_question_config(o->config, o->tokens, o->dtype, o->pass, &s);
-        if (!status) {
-            status = predict_question(&a, &s);
-            if (!status && o->layers)
-                status = predict_layers(&a, &s);
-            cli_question_destroy(&s);
-        }
-    }
+    if (!status && o->config)
+        status = predict_config(o, &a);
     if (!status && o->batch)
         status = predict_batch(o, &a);
     if (!status && o->against)
@@ -263,8 +293,8 @@ static int run(predict_options *o) {
     if (o->cases.count == 0 && !o->batch && !o->config && !o->against)
         return cli_usage(
             "predict needs --case, --batch, --config or --against (moeref predict --help)");
-    if (o->tokens < 0)
-        return cli_usage("--tokens must not be negative");
+    if (!tokens_are_numbers(o->tokens))
+        return cli_usage("--tokens takes numbers, T or T,T,..; they must not be negative");
     if ((o->layers || o->dtype || o->pass) && !o->config)
         return cli_usage("--layers, --dtype and --pass go with --config");
     if (o->context < 0 || (o->context && !o->layers))
@@ -323,7 +353,8 @@ int cli_predict(int argc, char **argv) {
          "tokens (default: the T tokens are one sequence)"},
         {"pass", CLI_STRING, &o.pass, "fwd|bwd|both", "with --config (default both)"},
         {"dtype", CLI_STRING, &o.dtype, "bf16|fp16", "with --config (default: as the file says)"},
-        {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
+        {"tokens", CLI_STRING, &o.tokens, "T,T,..",
+         "with --config: one number after another (default 4096)"},
         {"method", CLI_STRINGS, &o.methods, "NAME",
          "who runs it, or all (default moeref); exit code 1 where one of all cannot"},
         CLI_MODEL_OPTIONS(o.model),
