@@ -122,7 +122,7 @@ static void carry(walk *w) {
 
 static void report(const walk *w, int64_t k) {
     if (w->watch)
-        w->watch(w->user, k, moe_int_f32_from_bits(w->acc[w->lane]), w->sum[w->lane]);
+        w->watch(w->user, k, moe_int_f32_from_bits(w->acc[w->lane]));
 }
 
 /* Blocks that a group of `block` products has. */

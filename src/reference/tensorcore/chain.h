@@ -44,9 +44,9 @@ void moe_int_packed_destroy(moe_int_packed *p);
 void moe_int_chain_row(const moe_int_chain *chain, const moe_int_packed *left, int64_t i,
                        const moe_int_packed *right, int64_t group, float *ret);
 
-/* What the chain does on its way to one element, for a report: called with each block of K, the
- * accumulator after it, and the sum of the parts that are done. */
-typedef void (*moe_int_watch)(void *user, int64_t first_k, float accumulator, float sum);
+/* What the chain does on its way to one element, for a report: called with each block of K and the
+ * accumulator after it. */
+typedef void (*moe_int_watch)(void *user, int64_t first_k, float accumulator);
 void moe_int_chain_watch(const moe_int_chain *chain, const moe_int_packed *left, int64_t i,
                          const moe_int_packed *right, int64_t group, int lane, moe_int_watch each,
                          void *user);
