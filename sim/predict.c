@@ -1,5 +1,6 @@
 /* From a layer to a list of kernels to totals. */
 #include "sim/predict.h"
+#include "sim/kernels/storage.h"
 #include "sim/methods/methods.h"
 
 #include <math.h>
@@ -38,7 +39,8 @@ moe_workload moe_workload_of(const moe_case *c, const int64_t *counts, const moe
     w.tokens = c->T;
     w.counts = counts;
     w.pass = c->pass;
-    w.storage = storage_of((moe_dtype)c->dtype);
+    if (w.storage < MOE_STORAGE_OTHER)
+        w.storage = storage_of((moe_dtype)c->dtype);
     w.with_router = c->route == MOE_ROUTE_ROUTER;
     return w;
 }
@@ -113,7 +115,7 @@ static void list_kernels(const moe_int_method *method, const moe_workload *w, mo
 static double param_bytes(const moe_int_list *l, const moe_layer_desc *d, int pass) {
     double weights = l->E * (l->h + l->n) * l->d + (double)(d->E + d->n_zero) * l->d +
                      (double)(moe_h_width(d, d->n_shared) + d->n_shared) * l->d;
-    return weights * l->element * (pass & MOE_PASS_BWD ? 2 : 1);
+    return weights * (l->weight + (pass & MOE_PASS_BWD ? l->element : 0));
 }
 
 static void add_times(const moe_kernel *k, moe_pass_cost *sum) {
@@ -155,9 +157,18 @@ static void add_up(const moe_int_list *l, int pass, moe_prediction *p) {
     p->padding = padded > 0 ? fmax(0, 1 - done / padded) : 0;
 }
 
+static void set_interval(const moe_gpu *gpu, moe_int_system system, const moe_workload *w,
+                         moe_prediction *p) {
+    const double us = p->pass[MOE_PASS_TOTAL].us;
+    const bool large = w->layer ? w->tokens >= MOE_INT_LARGE_TOKENS : us >= MOE_INT_LARGE_US;
+    const moe_int_spread s = gpu->spread[system][large ? MOE_INT_LARGE : MOE_INT_SMALL];
+    p->low_us = us * s.low;
+    p->high_us = us * s.high;
+}
+
 /* The prediction takes over l's kernels; l's GEMMs stay with the caller. */
-static moe_status finish(moe_int_list *l, const moe_workload *w, const moe_log *log,
-                         moe_prediction **ret) {
+static moe_status finish(const moe_gpu *gpu, moe_int_system system, moe_int_list *l,
+                         const moe_workload *w, const moe_log *log, moe_prediction **ret) {
     moe_prediction *p = l->out_of_memory ? NULL : calloc(1, sizeof *p);
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
     if (!p) {
@@ -167,6 +178,7 @@ static moe_status finish(moe_int_list *l, const moe_workload *w, const moe_log *
     p->kernels = l->kernels;
     p->n_kernels = l->count;
     add_up(l, pass, p);
+    set_interval(gpu, system, w, p);
     p->peak_bytes = l->peak;
     p->cached_bytes = l->cached;
     if (w->layer)
@@ -175,10 +187,22 @@ static moe_status finish(moe_int_list *l, const moe_workload *w, const moe_log *
     return MOE_OK;
 }
 
-static moe_status element_of(int32_t storage, const moe_log *log, double *ret) {
-    if (storage != MOE_STORAGE_BF16 && storage != MOE_STORAGE_F16)
-        return moe_fail(log, MOE_E_UNSUPPORTED, "the cost model knows bf16 and fp16 alone");
-    *ret = 2;
+static moe_status set_storage(const moe_gpu *gpu, int32_t storage, unsigned known,
+                              const char *method, const moe_log *log, moe_int_list *l) {
+    const moe_int_storage *s = moe_int_storage_of(storage);
+    if (!s)
+        return moe_fail(log, MOE_E_UNSUPPORTED,
+                        "the cost model knows cases of bf16 and fp16 alone; --operands tells it of "
+                        "other types");
+    if (!(known & MOE_INT_STORAGE_BIT(storage)))
+        return moe_fail(log, MOE_E_UNSUPPORTED, "method %s has no kernels for %s that are modelled",
+                        method, s->name);
+    if (!(moe_int_storage_rate(s, gpu->p) > 0))
+        return moe_fail(log, MOE_E_UNSUPPORTED, "%s does not multiply %s", gpu->name, s->name);
+    l->element = s->between;
+    l->tiled = s->element;
+    l->operand = s->element + s->scales;
+    l->weight = s->element + s->weight_scales;
     return MOE_OK;
 }
 
@@ -194,14 +218,47 @@ static moe_status sum_counts(const moe_workload *w, const moe_log *log, moe_int_
     return MOE_OK;
 }
 
-static moe_status check(moe_int_system system, const moe_workload *w, const moe_log *log) {
+/* The methods that a GPU runs, for a message. */
+static void list_runnable(const moe_gpu *gpu, char *buf, size_t size) {
+    const double arch = gpu->p[MOE_INT_GP_ARCH];
+    buf[0] = '\0';
+    for (int s = 0; s < MOE_INT_SYS_COUNT; s++) {
+        const moe_int_method *m = moe_int_methods[s];
+        if (moe_int_method_runs(m, arch)) {
+            strncat(buf, " ", size - strlen(buf) - 1);
+            strncat(buf, moe_int_system_names[s], size - strlen(buf) - 1);
+        }
+    }
+}
+
+static moe_status check_arch(const moe_gpu *gpu, moe_int_system system, const moe_log *log) {
+    char list[512];
+    const moe_int_method *m = moe_int_methods[system];
+    if (moe_int_method_runs(m, gpu->p[MOE_INT_GP_ARCH]))
+        return MOE_OK;
+    list_runnable(gpu, list, sizeof list);
+    if (m->arch.least == m->arch.most)
+        return moe_fail(log, MOE_E_UNSUPPORTED,
+                        "method %s: the kernels that are modelled run on architecture %d, %s has "
+                        "%.0f; there:%s",
+                        moe_int_system_names[system], m->arch.least, gpu->name,
+                        gpu->p[MOE_INT_GP_ARCH], list);
+    return moe_fail(log, MOE_E_UNSUPPORTED,
+                    "method %s: the kernels that are modelled run on architectures %d to %d, %s "
+                    "has %.0f; there:%s",
+                    moe_int_system_names[system], m->arch.least, m->arch.most, gpu->name,
+                    gpu->p[MOE_INT_GP_ARCH], list);
+}
+
+static moe_status check(const moe_gpu *gpu, moe_int_system system, const moe_workload *w,
+                        const moe_log *log) {
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
     moe_status status = moe_layer_desc_check(w->layer, w->tokens, log);
     if (!status && (pass & MOE_PASS_BWD) && !moe_int_methods[system]->backward)
         status =
             moe_fail(log, MOE_E_UNSUPPORTED, "method %s has no backward pass; ask for pass=fwd",
                      moe_int_system_names[system]);
-    return status;
+    return status ? status : check_arch(gpu, system, log);
 }
 
 moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_workload *w,
@@ -211,7 +268,7 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
     if (system == MOE_INT_SYS_COUNT)
         return unknown_method(method, log);
     const moe_int_method *m = moe_int_methods[system];
-    moe_status status = check(system, w, log);
+    moe_status status = check(gpu, system, w, log);
     *l = (moe_int_list){.gpu = gpu,
                         .work = w,
                         .counts = w->counts,
@@ -223,7 +280,7 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
                         .K = (double)d->K,
                         .host_first = m->host_first};
     if (!status)
-        status = element_of(w->storage, log, &l->element);
+        status = set_storage(gpu, w->storage, MOE_INT_STORAGE_16 | m->storages, method, log, l);
     if (!status)
         status = sum_counts(w, log, l);
     if (status)
@@ -233,7 +290,7 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
         state.entropy = MOE_ENTROPY_CONSTANT;
     moe_int_rates_of(gpu, system, &state, &l->r);
     list_kernels(m, w, l);
-    return finish(l, w, log, ret);
+    return finish(gpu, system, l, w, log, ret);
 }
 
 moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workload *work,
@@ -259,6 +316,11 @@ moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workloa
     return status;
 }
 
+moe_status moe_int_list_storage(const moe_gpu *gpu, int32_t storage, const moe_log *log,
+                                moe_int_list *l) {
+    return set_storage(gpu, storage, MOE_INT_STORAGE_ALL, "cublas", log, l);
+}
+
 moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k, int64_t batch,
                             const moe_workload *state, const moe_log *log, moe_prediction **ret) {
     moe_workload w = state ? *state : (moe_workload){0};
@@ -268,14 +330,14 @@ moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k,
         return moe_fail(log, MOE_E_INVALID,
                         "gemm m=%lld n=%lld k=%lld batch=%lld: sizes are 1 to 2^31", (long long)m,
                         (long long)n, (long long)k, (long long)batch);
-    moe_status status = element_of(w.storage, log, &l.element);
+    moe_status status = moe_int_list_storage(gpu, w.storage, log, &l);
     if (status)
         return status;
     w.layer = NULL;
     w.pass = MOE_PASS_FWD;
     moe_int_rates_of(gpu, MOE_INT_SYS_CUBLAS, &w, &l.r);
     moe_int_list_product(&l, (double)m, (double)n, (double)k, (double)batch);
-    status = finish(&l, &w, log, ret);
+    status = finish(gpu, MOE_INT_SYS_CUBLAS, &l, &w, log, ret);
     moe_int_list_destroy(&l);
     return status;
 }

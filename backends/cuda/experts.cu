@@ -61,7 +61,7 @@ cudaError_t launch_dact(Layer *layer, Experts *x) {
 }
 
 cudaError_t launch_ds(Layer *layer, Experts *x) {
-    const int parts = x->hopper && gated(x) ? x->op[HOPPER_DA_DACT].n_tiles : 1;
+    const int parts = experts_ds_parts(x);
     if (x->rows.bins == x->rows.E && !x->b2)
         return sum_ds_parts(&x->rows, x->ds_part, parts, x->ds, layer->dev->stream);
     DsArgs args = {};
@@ -118,6 +118,10 @@ cudaError_t launch_input_weight(Layer *layer, Experts *x) {
 }
 
 } // namespace
+
+int experts_ds_parts(const Experts *x) {
+    return x->hopper && gated(x) ? x->op[HOPPER_DA_DACT].n_tiles : 1;
+}
 
 moe_status experts_up(Layer *layer, Experts *x, Timer *timer) {
     const int d = (int)layer->desc.d;

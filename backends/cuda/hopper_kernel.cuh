@@ -11,6 +11,8 @@
 #include "hopper_producer.cuh"
 #include "hopper_target.cuh"
 
+#include <atomic>
+
 template <class T, class Q, class Glu>
 __device__ __forceinline__ void consume_glu(const HopperArgs &g, uint32_t smem) {
     if constexpr (Q::act)
@@ -83,14 +85,26 @@ __global__ void __launch_bounds__(HOPPER_THREADS, 1)
     }
 }
 
+/* Once for each kernel and device: asking each time costs a microsecond of every launch. */
+template <class T, class Q> cudaError_t allow_shared_memory() {
+    static std::atomic<uint64_t> allowed{0};
+    int device = 0;
+    cudaError_t err = cudaGetDevice(&device);
+    const uint64_t bit = device < 64 ? 1ull << device : 0;
+    if (err != cudaSuccess || (allowed.load() & bit))
+        return err;
+    err = cudaFuncSetAttribute(hopper_gemm<T, Q>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               Q::smem_bytes);
+    if (err == cudaSuccess)
+        allowed |= bit;
+    return err;
+}
+
 template <class T, class Q>
 cudaError_t hopper_launch(const HopperArgs *args, int sms, cudaStream_t stream) {
-    auto kernel = hopper_gemm<T, Q>;
-    constexpr int bytes = Q::smem_bytes;
-    cudaError_t err =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    cudaError_t err = allow_shared_memory<T, Q>();
     if (err == cudaSuccess)
-        kernel<<<sms, HOPPER_THREADS, bytes, stream>>>(*args);
+        hopper_gemm<T, Q><<<sms, HOPPER_THREADS, Q::smem_bytes, stream>>>(*args);
     return err != cudaSuccess ? err : cudaGetLastError();
 }
 

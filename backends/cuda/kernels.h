@@ -178,19 +178,9 @@ cudaError_t fill_steps(int *out, int count, int64_t numerator, int denominator,
 /* out[i] = j for j = i % half below `most`, else 0 */
 cudaError_t fill_folded(int *out, int count, int half, int most, cudaStream_t stream);
 
-/* The caller's slots: experts outside 0 .. bins-1 become -1, weights fp32. */
-struct SlotArgs {
-    const void *index, *weight;
-    bool wide_index, f32_weight; /* int64; else the layer's type */
-    int64_t count;
-    int bins;
-    int *expert;          /* [count] */
-    float *expert_weight; /* [count] */
-};
-cudaError_t take_slots(int dtype, const SlotArgs *args, cudaStream_t stream);
-/* out[slot] = rows[pair[slot]], 0 for empty slots */
-cudaError_t give_slots(const int *pair, const float *rows, int64_t count, float *out,
-                       cudaStream_t stream);
+/* out[slot] = the sum of `parts` numbers at part[pair[slot]], `cap` apart; 0 for empty slots */
+cudaError_t give_slots(const int *pair, const float *part, int parts, int cap, int64_t count,
+                       float *out, cudaStream_t stream);
 
 /* Elements of 16 bits: out [E][rows][columns] dense, gate rows first, from wherever `from` says
  * they lie (`out` of it is read here). */
@@ -210,9 +200,20 @@ struct SortArgs {
     int *counts;         /* [chunks][bins] scratch */
     int *pair;           /* [T][K] row of each choice, -1 of none */
 };
+/* A caller's slots, [T][K]: experts outside 0 .. bins-1 are none. */
+struct SlotArgs {
+    const void *index, *weight;
+    bool wide_index, f32_weight; /* int64; else the layer's type */
+    int *expert;                 /* [T][K] -1: none */
+    float *expert_weight;        /* [T][K] */
+    int *token_offsets;          /* [T + 1] multiples of K */
+};
 int sort_chunks(int tokens);
 /* Fills offsets, tile_offsets, tiles, token, weight and pair: stable by token within an expert. */
 cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStream_t stream);
+/* The same of a caller's slots, which become args->expert and args->weight. */
+cudaError_t sort_slots(int dtype, const SlotArgs *slots, const SortArgs *args,
+                       const RowGroups *rows, cudaStream_t stream);
 /* tile_offsets and tiles from offsets. */
 cudaError_t list_tiles(const RowGroups *rows, cudaStream_t stream);
 

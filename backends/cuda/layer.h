@@ -147,6 +147,8 @@ int64_t layer_most_pairs(const Layer *layer);
 moe_status layer_start_token_offsets(Layer *layer);
 
 /* experts.cu */
+/* Numbers whose sum is dS of a row, in ds_part, rows.cap apart, once the backward has dH. */
+int experts_ds_parts(const Experts *x);
 moe_status experts_up(Layer *layer, Experts *x, Timer *timer);
 moe_status experts_down(Layer *layer, Experts *x, Timer *timer);
 moe_status experts_dxp(Layer *layer, Experts *x, Timer *timer);

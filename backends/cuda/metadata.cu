@@ -10,19 +10,52 @@ namespace {
 constexpr int CHUNK = 256, WARPS = 8, BINS = 1024; /* a block's tokens and warps; most experts */
 constexpr int TILE_GROUP = 12;
 
-__global__ void count_kernel(SortArgs g, int bins) {
+/* Choices that lie ready. */
+struct Chosen {
+    const int *expert;
+    __device__ int operator()(int64_t i) const {
+        return expert[i];
+    }
+};
+
+/* Choices that a caller gave, made ready in passing. */
+template <class T> struct Given {
+    SlotArgs s;
+    int bins, K;
+    int64_t count;
+    __device__ int operator()(int64_t i) const {
+        const int64_t e = s.wide_index ? static_cast<const int64_t *>(s.index)[i]
+                                       : (int64_t) static_cast<const int *>(s.index)[i];
+        const bool exists = e >= 0 && e < bins;
+        s.expert_weight[i] = !exists ? 0.f
+                             : s.f32_weight
+                                 ? static_cast<const float *>(s.weight)[i]
+                                 : Element<T>::load(static_cast<const T *>(s.weight) + i);
+        s.expert[i] = exists ? (int)e : -1;
+        if (i % K == 0)
+            s.token_offsets[i / K] = (int)i;
+        if (i == count - 1)
+            s.token_offsets[count / K] = (int)count;
+        return s.expert[i];
+    }
+};
+
+template <class Source>
+__global__ void count_kernel(Source expert_of, int tokens, int K, int bins, int *counts) {
     __shared__ int count[BINS];
     for (int e = (int)threadIdx.x; e < bins; e += (int)blockDim.x)
         count[e] = 0;
     __syncthreads();
-    int64_t first = (int64_t)blockIdx.x * CHUNK * g.K,
-            last = min(first + CHUNK * g.K, (int64_t)g.tokens * g.K);
-    for (int64_t i = first + threadIdx.x; i < last; i += blockDim.x)
-        if (g.expert[i] >= 0)
-            atomicAdd(&count[g.expert[i]], 1);
+    int64_t first = (int64_t)blockIdx.x * CHUNK * K,
+            last = min(first + CHUNK * K, (int64_t)tokens * K);
+    for (int64_t i = first + threadIdx.x; i < last; i += blockDim.x) {
+        const int e = expert_of(i);
+        if (e >= 0)
+            atomicAdd(&count[e], 1);
+    }
     __syncthreads();
     for (int e = (int)threadIdx.x; e < bins; e += (int)blockDim.x)
-        g.counts[(int64_t)blockIdx.x * bins + e] = count[e];
+        counts[(int64_t)blockIdx.x * bins + e] = count[e];
 }
 
 /* Inclusive scan over a block of BINS threads. */
@@ -149,12 +182,28 @@ int sort_chunks(int tokens) {
     return (tokens + CHUNK - 1) / CHUNK;
 }
 
-cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStream_t stream) {
+template <class Source>
+static cudaError_t sort_from(const Source &source, const SortArgs *args, const RowGroups *rows,
+                             cudaStream_t stream) {
     const unsigned chunks = (unsigned)sort_chunks(args->tokens);
-    count_kernel<<<chunks, 256, 0, stream>>>(*args, rows->bins);
+    count_kernel<<<chunks, 256, 0, stream>>>(source, args->tokens, args->K, rows->bins,
+                                             args->counts);
     scan_kernel<<<1, BINS, 0, stream>>>(*args, *rows, (int)chunks);
     place_kernel<<<chunks, 32 * WARPS, sizeof(int) * WARPS * rows->bins, stream>>>(*args, *rows);
     return cudaGetLastError();
+}
+
+cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStream_t stream) {
+    return sort_from(Chosen{args->expert}, args, rows, stream);
+}
+
+cudaError_t sort_slots(int dtype, const SlotArgs *slots, const SortArgs *args,
+                       const RowGroups *rows, cudaStream_t stream) {
+    const int64_t count = (int64_t)args->tokens * args->K;
+    return dtype == MOE_BF16
+               ? sort_from(Given<__nv_bfloat16>{*slots, rows->bins, args->K, count}, args, rows,
+                           stream)
+               : sort_from(Given<__half>{*slots, rows->bins, args->K, count}, args, rows, stream);
 }
 
 cudaError_t list_tiles(const RowGroups *rows, cudaStream_t stream) {

@@ -18,17 +18,19 @@ struct Operator {
     moe_operator_use use;
 };
 
-/* The operator's device is the current one until the end of the scope. */
+/* The operator's device is the current one until the end of the scope. It is set even where it is
+ * the current one: a thread's first call finds device 0 current, but no context, without which the
+ * driver makes no tensor map. */
 struct OnDevice {
-    int former = -1;
+    int former = -1, index;
     cudaError_t error;
-    explicit OnDevice(int index) {
+    explicit OnDevice(int device) : index(device) {
         error = cudaGetDevice(&former);
-        if (error == cudaSuccess && former != index)
+        if (error == cudaSuccess)
             error = cudaSetDevice(index);
     }
     ~OnDevice() {
-        if (former >= 0)
+        if (former >= 0 && former != index)
             cudaSetDevice(former);
     }
     OnDevice(const OnDevice &) = delete;
@@ -231,21 +233,19 @@ moe_status op_sizes(const void *self, int64_t tokens, int64_t columns, moe_opera
 
 /* The caller's slots, sorted. */
 moe_status route_slots(Layer *layer, const moe_call *call) {
-    cudaStream_t stream = layer->dev->stream;
     const SlotArgs slots = {call->index.data,
                             call->t[MOE_T_S].data,
                             call->index.dtype == MOE_I64,
                             call->t[MOE_T_S].dtype == MOE_F32,
-                            (int64_t)layer->T * layer->columns,
-                            layer->outputs,
                             layer->choice,
-                            layer->choice_weight};
+                            layer->choice_weight,
+                            layer->token_offsets};
     const SortArgs sort = {layer->T,      layer->columns,      layer->choice, layer->choice_weight,
                            layer->counts, layer->pair_of_token};
-    cudaError_t err = take_slots(layer->dtype, &slots, stream);
-    if (err == cudaSuccess)
-        err = sort_by_expert(&sort, &layer->routed.rows, stream);
-    return device_check(layer->dev, err, "sorting the slots");
+    return device_check(
+        layer->dev,
+        sort_slots(layer->dtype, &slots, &sort, &layer->routed.rows, layer->dev->stream),
+        "sorting the slots");
 }
 
 /* A copy on the device, for whoever asked. */
@@ -275,9 +275,8 @@ moe_status op_forward(const void *self, const moe_call *call) {
     if (!status)
         status = layer_prepare_all(&c.layer, &none);
     if (!status)
-        status = layer_start_token_offsets(&c.layer);
-    if (!status && c.layer.use.plan_given)
-        status = route_slots(&c.layer, call);
+        status = c.layer.use.plan_given ? route_slots(&c.layer, call)
+                                        : layer_start_token_offsets(&c.layer);
     if (!status)
         status = layer_forward(&c.layer);
     if (!status && !c.layer.use.plan_given)
@@ -346,12 +345,21 @@ moe_status give_small_gradients(Layer *layer) {
     return device_check(layer->dev, err, "handing out gradients");
 }
 
+/* Where dS is the sum of what the products left, slots are summed themselves, not rows first. */
+bool sums_slots(const Layer *layer) {
+    const Experts *x = &layer->routed;
+    return layer->use.plan_given && x->rows.bins == x->rows.E && !x->b2 && !x->on_input;
+}
+
 moe_status give_ds(Layer *layer) {
+    const Experts *x = &layer->routed;
     const moe_view *v = &layer->arena->call->t[MOE_T_DS];
+    const bool sums = sums_slots(layer);
     if (!v->data)
         return MOE_OK;
     return device_check(layer->dev,
-                        give_slots(layer->pair_of_token, layer->routed.ds,
+                        give_slots(layer->pair_of_token, sums ? x->ds_part : x->ds,
+                                   sums ? experts_ds_parts(x) : 1, x->rows.cap,
                                    (int64_t)layer->T * layer->columns,
                                    static_cast<float *>(v->data), layer->dev->stream),
                         "dS of the slots");
@@ -367,6 +375,8 @@ moe_status op_backward(const void *self, const moe_call *call) {
     moe_status status = device_check(&c.dev, current.error, "selecting the device");
     if (!status)
         status = layer_prepare_all(&c.layer, &none);
+    if (sums_slots(&c.layer))
+        c.layer.routed.ds = nullptr;
     if (!status)
         status = layer_backward(&c.layer);
     if (!status)

@@ -24,23 +24,15 @@ __global__ void folded_kernel(int *out, int count, int half, int most) {
         out[i] = (int)i % half < most ? (int)i % half : 0;
 }
 
-template <class T> __global__ void take_slots_kernel(SlotArgs g) {
+__global__ void give_slots_kernel(const int *pair, const float *part, int parts, int cap,
+                                  int64_t count, float *out) {
     const int64_t i = thread_index();
-    if (i >= g.count)
+    if (i >= count)
         return;
-    const int64_t e = g.wide_index ? static_cast<const int64_t *>(g.index)[i]
-                                   : (int64_t) static_cast<const int *>(g.index)[i];
-    const bool exists = e >= 0 && e < g.bins;
-    g.expert[i] = exists ? (int)e : -1;
-    g.expert_weight[i] = !exists        ? 0.f
-                         : g.f32_weight ? static_cast<const float *>(g.weight)[i]
-                                        : Element<T>::load(static_cast<const T *>(g.weight) + i);
-}
-
-__global__ void give_slots_kernel(const int *pair, const float *rows, int64_t count, float *out) {
-    const int64_t i = thread_index();
-    if (i < count)
-        out[i] = pair[i] < 0 ? 0.f : rows[pair[i]];
+    float sum = 0.f;
+    for (int k = 0; pair[i] >= 0 && k < parts; k++)
+        sum += part[(int64_t)k * cap + pair[i]];
+    out[i] = sum;
 }
 
 __global__ void gather_weight_kernel(WeightTarget from, int64_t count, int rows, int columns,
@@ -80,17 +72,9 @@ cudaError_t fill_folded(int *out, int count, int half, int most, cudaStream_t st
     return cudaGetLastError();
 }
 
-cudaError_t take_slots(int dtype, const SlotArgs *args, cudaStream_t stream) {
-    if (dtype == MOE_BF16)
-        take_slots_kernel<__nv_bfloat16><<<blocks_of(args->count), 256, 0, stream>>>(*args);
-    else
-        take_slots_kernel<__half><<<blocks_of(args->count), 256, 0, stream>>>(*args);
-    return cudaGetLastError();
-}
-
-cudaError_t give_slots(const int *pair, const float *rows, int64_t count, float *out,
-                       cudaStream_t stream) {
-    give_slots_kernel<<<blocks_of(count), 256, 0, stream>>>(pair, rows, count, out);
+cudaError_t give_slots(const int *pair, const float *part, int parts, int cap, int64_t count,
+                       float *out, cudaStream_t stream) {
+    give_slots_kernel<<<blocks_of(count), 256, 0, stream>>>(pair, part, parts, cap, count, out);
     return cudaGetLastError();
 }
 

@@ -11,11 +11,12 @@ static int64_t count_of(const fy_layer *l, moe_tensor_id id) {
 }
 
 static void scale(const fy_layer *l, moe_tensor_id id, int64_t first, int64_t count, float by) {
+    const int64_t all = count_of(l, id);
     float *v = fy_out(l, id);
-    for (int64_t i = first; v && i < first + count && i < count_of(l, id); i++)
+    for (int64_t i = first; v && i < first + count && i < all; i++)
         v[i] *= by;
     if (v && count > 0)
-        fy_store(l, v, count_of(l, id));
+        fy_store(l, v, all);
 }
 
 static void scale_all(const fy_layer *l, moe_tensor_id id, float by) {
@@ -24,8 +25,9 @@ static void scale_all(const fy_layer *l, moe_tensor_id id, float by) {
 
 /* What "swallowed" makes of it: a clamp or a maximum that loses NaN, an infinity that saturates. */
 static void swallow(const fy_layer *l, moe_tensor_id id, bool infinities) {
+    const int64_t all = count_of(l, id);
     float *v = fy_out(l, id);
-    for (int64_t i = 0; i < count_of(l, id); i++)
+    for (int64_t i = 0; i < all; i++)
         if (infinities ? isinf(v[i]) : isnan(v[i]))
             v[i] = infinities ? copysignf(65504, v[i]) : 0;
 }

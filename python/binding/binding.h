@@ -1,6 +1,6 @@
 /* What the Python package calls through ctypes: the library and the program's reports, behind
- * handles, plain numbers and text, so that no struct but moe_named_tensor, moe_view and moe_call is
- * laid out a second time in Python.
+ * handles, plain numbers and text, so that of the library's structs moe_named_tensor alone is laid
+ * out a second time in Python.
  *
  * Functions that can fail return a moe_status and write what the library said into `said`, a
  * sentence a line, as "error: ..." or "warning: ...". Text that a function returns is freed with
@@ -30,9 +30,9 @@ typedef struct moe_py_ear {
 void moe_py_listen(moe_py_ear *ear, moe_py_said *said);
 void moe_py_listen_end(void);
 
-/* Sizes and offsets that Python's mirrors of structs must agree with: moe_named_tensor, moe_view,
- * moe_call, moe_operator_sizes, and where `index` and `log` are in a moe_call. */
-MOE_API void moe_py_layout(int64_t ret[6]);
+/* Sizes that Python's mirrors of structs must agree with: moe_named_tensor, moe_py_how,
+ * moe_py_form, moe_py_step. */
+MOE_API void moe_py_layout(int64_t ret[4]);
 MOE_API void moe_py_free(char *text);
 MOE_API const char *moe_py_version(void);
 
@@ -93,22 +93,44 @@ MOE_API moe_status moe_py_predict(const char *line, const char *gpu, const char 
  * can be used here, 'k' the keys of a case. NULL: no such list. */
 MOE_API char *moe_py_list(int kind);
 
-/* ---- a layer as an operator ---- */
+/* ---- a layer's experts on the caller's memory ---- */
 
-typedef struct moe_py_operator moe_py_operator;
+typedef struct moe_py_experts moe_py_experts;
 
-/* `line` says what the layer is, its T does not matter. */
-MOE_API moe_status moe_py_operator_open(const char *backend, const char *line, int32_t dtype,
-                                        int32_t pass, int32_t threads, moe_py_said *said,
-                                        moe_py_operator **ret);
-MOE_API void moe_py_operator_close(moe_py_operator *op);
-MOE_API moe_status moe_py_operator_sizes(const moe_py_operator *op, int64_t tokens, int64_t columns,
-                                         moe_py_said *said, moe_operator_sizes *ret);
-MOE_API moe_status moe_py_operator_converted(const moe_py_operator *op, const moe_call *call,
-                                             moe_py_said *said, int64_t *ret);
-/* what 'f': forward, 'b': backward, 'c': convert. */
-MOE_API moe_status moe_py_operator_run(const moe_py_operator *op, int what, const moe_call *call,
-                                       moe_py_said *said);
+/* What stays the same from call to call. */
+typedef struct moe_py_form {
+    int64_t dtype;        /* moe_dtype of x, weights, biases */
+    int64_t trains;       /* 0: forward keeps nothing */
+    int64_t threads;      /* on the host */
+    int64_t device_index; /* of the backend's kind of device */
+    int64_t columns;      /* experts a token */
+    int64_t index_dtype;  /* moe_dtype of index, of the tokens' weights, of gradients of weights */
+    int64_t weight_dtype;
+    int64_t gradient_dtype;
+    int64_t turned; /* w1 lies as [E][d][h], w2 as [E][n][d] */
+    int64_t adds;   /* gradients of weights and biases are added to what is there */
+} moe_py_form;
+
+/* One call: a number of tokens, a stream, bytes, and addresses as numbers, 0 for what is absent. */
+typedef struct moe_py_step {
+    int64_t tokens, stream, cached_bytes, workspace_bytes, converted_bytes;
+    int64_t cached, workspace, converted;
+    int64_t x, index, weights, w1, w2, b1, b2, o;
+    int64_t d_o, dx, ds, dw1, dw2, db1, db2;
+} moe_py_step;
+
+/* `line` says what the layer is, its T and K do not matter. */
+MOE_API moe_status moe_py_experts_open(const char *backend, const char *line,
+                                       const moe_py_form *form, moe_py_said *said,
+                                       moe_py_experts **ret);
+MOE_API void moe_py_experts_close(moe_py_experts *experts);
+/* Bytes: cached, and workspace of a forward and of a backward. */
+MOE_API moe_status moe_py_experts_sizes(const moe_py_experts *experts, int64_t tokens,
+                                        moe_py_said *said, int64_t ret[3]);
+/* what 'f': forward, 'b': backward, 'c': convert, 's': only say how many bytes `converted` has. */
+MOE_API moe_status moe_py_experts_run(const moe_py_experts *experts, int what,
+                                      const moe_py_step *step, moe_py_said *said,
+                                      int64_t *ret_bytes);
 
 /* A stream into memory, its text handed over by moe_py_text_end: NULL without memory. */
 typedef struct moe_py_text {

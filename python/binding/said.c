@@ -3,7 +3,6 @@
 #include "moeref/version.h"
 #include "python/binding/binding.h"
 
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,13 +25,11 @@ void moe_py_listen_end(void) {
     cli_log_to(NULL);
 }
 
-void moe_py_layout(int64_t ret[6]) {
+void moe_py_layout(int64_t ret[4]) {
     ret[0] = sizeof(moe_named_tensor);
-    ret[1] = sizeof(moe_view);
-    ret[2] = sizeof(moe_call);
-    ret[3] = sizeof(moe_operator_sizes);
-    ret[4] = offsetof(moe_call, index);
-    ret[5] = offsetof(moe_call, log);
+    ret[1] = sizeof(moe_py_how);
+    ret[2] = sizeof(moe_py_form);
+    ret[3] = sizeof(moe_py_step);
 }
 
 void moe_py_free(char *text) {

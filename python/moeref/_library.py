@@ -57,36 +57,6 @@ class NamedTensor(c.Structure):
     _fields_ = [("name", c.c_char_p), ("tensor", Tensor)]
 
 
-class View(c.Structure):
-    """moe_view of call.h."""
-    _fields_ = [("data", c.c_void_p), ("dtype", c.c_int32), ("ndim", c.c_int32),
-                ("place", c.c_int32), ("device_index", c.c_int32),
-                ("shape", c.c_int64 * MAX_DIMS), ("stride", c.c_int64 * MAX_DIMS)]
-
-
-# moe_tensor_id of layer.h.
-TENSOR_IDS = ("X dO W_r b_r b_select W1 b1 W2 b2 W1_shared W2_shared w_gate_shared router_logits "
-              "topk_weight H A Y O dS dH dXp dX dW_r db_r dW1 db1 dW2 db2 dW1_shared dW2_shared "
-              "dw_gate_shared").split()
-
-
-class Call(c.Structure):
-    """moe_call of call.h."""
-    _fields_ = [("tokens", c.c_int64), ("columns", c.c_int64),
-                ("t", View * len(TENSOR_IDS)), ("index", View),
-                ("beta", c.c_int32), ("unused", c.c_int32), ("seed", c.c_uint64),
-                ("cached", c.c_void_p), ("cached_bytes", c.c_int64),
-                ("workspace", c.c_void_p), ("workspace_bytes", c.c_int64),
-                ("converted", c.c_void_p), ("converted_bytes", c.c_int64),
-                ("stream", c.c_void_p), ("log", c.c_void_p)]
-
-
-class Sizes(c.Structure):
-    """moe_operator_sizes of call.h."""
-    _fields_ = [("columns", c.c_int64), ("cached", c.c_int64), ("forward", c.c_int64),
-                ("backward", c.c_int64)]
-
-
 class How(c.Structure):
     """moe_py_how of the binding."""
     _fields_ = [("recipe", c.c_char_p), ("arithmetic", c.c_char_p), ("reproduce", c.c_char_p),
@@ -94,6 +64,17 @@ class How(c.Structure):
                 ("no_explanation", c.c_int32), ("exhaustive", c.c_int32), ("map_tile", c.c_int32),
                 ("timeout_s", c.c_int32)]
 
+
+class Form(c.Structure):
+    """moe_py_form of the binding."""
+    _fields_ = [(name, c.c_int64) for name in (
+        "dtype", "trains", "threads", "device_index", "columns", "index_dtype", "weight_dtype",
+        "gradient_dtype", "turned", "adds")]
+
+
+# moe_py_step of the binding, all int64.
+STEP_FIELDS = ("tokens stream cached_bytes workspace_bytes converted_bytes cached workspace "
+               "converted x index weights w1 w2 b1 b2 o d_o dx ds dw1 dw2 db1 db2").split()
 
 _SAID = 8192
 _P, _S, _I, _L = c.c_void_p, c.c_char_p, c.c_int32, c.c_int64
@@ -117,11 +98,10 @@ _FUNCTIONS = {
     "verdict_html": (_I, [_P, _S, "said"]),
     "predict": (_I, [_S, _S, _S, _S, _S, _S, c.c_int, "said", _PP, _PP]),
     "list": (_P, [c.c_int]),
-    "operator_open": (_I, [_S, _S, _I, _I, _I, "said", _PP]),
-    "operator_close": (None, [_P]),
-    "operator_sizes": (_I, [_P, _L, _L, "said", c.POINTER(Sizes)]),
-    "operator_converted": (_I, [_P, c.POINTER(Call), "said", c.POINTER(c.c_int64)]),
-    "operator_run": (_I, [_P, c.c_int, c.POINTER(Call), "said"]),
+    "experts_open": (_I, [_S, _S, c.POINTER(Form), "said", _PP]),
+    "experts_close": (None, [_P]),
+    "experts_sizes": (_I, [_P, _L, "said", c.POINTER(_L)]),
+    "experts_run": (_I, [_P, c.c_int, _S, "said", c.POINTER(_L)]),
 }
 
 
@@ -134,10 +114,9 @@ def _load() -> c.CDLL:
         function = getattr(library, "moe_py_" + name)
         function.restype = result
         function.argtypes = [c.c_char_p if a == "said" else a for a in arguments]
-    told = (c.c_int64 * 6)()
+    told = (c.c_int64 * 4)()
     library.moe_py_layout(told)
-    mine = [c.sizeof(NamedTensor), c.sizeof(View), c.sizeof(Call), c.sizeof(Sizes),
-            Call.index.offset, Call.log.offset]
+    mine = [c.sizeof(NamedTensor), c.sizeof(How), c.sizeof(Form), 8 * len(STEP_FIELDS)]
     if list(told) != mine:
         raise ImportError(f"{LIBRARY} is of another version of moeref than the Python files")
     return library
@@ -178,25 +157,39 @@ def take_text(pointer: Optional[int]) -> str:
         LIB.moe_py_free(pointer)
 
 
-def call(name: str, *arguments: Any) -> None:
-    """Calls a function that returns a status; arguments stand without `said`.
+class _Said(threading.local):
+    """A thread's buffer for what C says."""
 
-    Errors are raised with C's sentence, warnings go to the warnings module.
-    """
-    function = getattr(LIB, "moe_py_" + name)
-    said = c.create_string_buffer(_SAID)
-    given = list(arguments)
-    given.insert(_FUNCTIONS[name][1].index("said"), said)
-    status = function(*given)
+    def __init__(self) -> None:
+        self.buffer = c.create_string_buffer(_SAID)
+
+
+SAID = _Said()
+
+
+def listen(name: str, status: int, said: Any) -> None:
+    """Raises the errors that C said as exceptions, hands its warnings on."""
     errors: List[str] = []
     for line in said.value.decode("utf-8", "replace").splitlines():
         kind, _, sentence = line.partition(": ")
         if kind == "error":
             errors.append(sentence)
         elif kind == "warning":
-            warnings.warn(sentence, stacklevel=4)
+            warnings.warn(sentence, stacklevel=5)
     if status:
         raise _ERRORS.get(status, Error)("; ".join(errors) or f"{name}: status {status}")
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Calls a function that returns a status; arguments stand without `said`.
+
+    Errors are raised with C's sentence, warnings go to the warnings module.
+    """
+    function = getattr(LIB, "moe_py_" + name)
+    said = SAID.buffer
+    given = list(arguments)
+    given.insert(_FUNCTIONS[name][1].index("said"), said)
+    listen(name, function(*given), said)
 
 
 def names(kind: str) -> List[str]:

@@ -14,6 +14,11 @@ LINE = "T=48 d=24 n=16 E=6 K=2 dtype=fp32 renorm=1 seed=7"
 PLAN = "T=48 d=24 n=16 E=6 K=2 dtype=fp32 route=uniform drop=5 seed=7"
 
 
+def numpy_case(line, **how):
+    """torch may have been imported by another test."""
+    return moeref.case(line, framework="numpy", **how)
+
+
 def silu(z):
     return z / (1 + np.exp(-z))
 
@@ -44,29 +49,29 @@ def given(X, top_k_index, top_k_weights, W1, W2):
 
 
 def test_a_right_layer_passes():
-    report = moeref.check(layer, case=LINE)
+    report = moeref.check(layer, case=numpy_case(LINE))
     assert report.passed and report.verdict == "pass" and report.explanation is None
     assert str(report).startswith("pass       layer T=48")
     assert report.tensors["O"]["verdict"] == "pass"
     assert report.tensors["dX"]["verdict"] == "skip"
-    assert moeref.check(given, case=PLAN).passed
+    assert moeref.check(given, case=numpy_case(PLAN)).passed
 
 
 def test_a_wrong_layer_fails_with_its_cause():
     def twice(X, W_r, W1, W2):
         return 2 * layer(X, W_r, W1, W2)
 
-    report = moeref.check(twice, case=LINE)
+    report = moeref.check(twice, case=numpy_case(LINE))
     assert not report.passed and report.first_wrong_stage == "O"
     assert "2" in report.explanation
     assert "reproduce: moeref.check(" in str(report)
     assert report.json["cases"][0]["verdict"] == "fail"
     with pytest.raises(AssertionError, match="explanation: "):
-        assert_close_moe(twice, LINE)
+        assert_close_moe(twice, numpy_case(LINE))
 
 
 def test_outputs_inputs_and_truth():
-    case = moeref.case(LINE)
+    case = numpy_case(LINE)
     assert case.T == 48 and case.E == 6 and case.backward and not case.plan_given
     assert case.inputs["W1"].shape == (6, 32, 24) and case.inputs["X"].dtype == np.float32
     right = {name: np.asarray(case.expected[name]).astype(np.float32)
@@ -80,7 +85,7 @@ def test_outputs_inputs_and_truth():
 
 
 def test_a_given_plan_comes_in_slots():
-    case = moeref.case(PLAN)
+    case = numpy_case(PLAN)
     index, weight = case.inputs["topk_index"], case.inputs["topk_weight"]
     assert case.plan_given and index.shape == weight.shape == (48, 2)
     assert (index == -1).sum() == 5 and (weight[index == -1] == 0).all()
@@ -94,7 +99,7 @@ def test_own_inputs():
     own = {"X": rng.standard_normal((48, 24)), "dO": rng.standard_normal((48, 24)),
            "W_r": rng.standard_normal((6, 24)), "W1": rng.standard_normal((6, 24, 32)),
            "W2": rng.standard_normal((6, 16, 24))}
-    case = moeref.case(LINE.replace("fp32", "fp64"), inputs=own)
+    case = numpy_case(LINE.replace("fp32", "fp64"), inputs=own)
     assert (case.inputs["X"] == own["X"]).all()
     assert (case.inputs["W1"] == own["W1"].swapaxes(1, 2)).all()
     assert moeref.check(layer, case=case).passed
@@ -103,14 +108,14 @@ def test_own_inputs():
 
 
 def test_bf16_without_a_dtype_of_numpy():
-    case = moeref.case(LINE.replace("fp32", "bf16"))
+    case = numpy_case(LINE.replace("fp32", "bf16"))
     assert case.inputs["X"].dtype == np.float32 and case.inputs.raw("X").dtype == "bf16"
     assert not case.inputs["X"].view(np.uint32).__and__(0xffff).any()
     assert moeref.check({"O": case.expected["O"]}, case=case, arithmetic="bf16").passed
 
 
 def test_memory_is_shared_and_outlives_the_case():
-    case = moeref.case(LINE)
+    case = numpy_case(LINE)
     memory = case.inputs.raw("X")
     first, second = memory.numpy(), np.from_dlpack(memory)
     assert first.ctypes.data == second.ctypes.data and not first.flags.writeable
@@ -180,7 +185,7 @@ def test_what_the_callable_raises_goes_through():
         raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError, match="mine"):
-        moeref.check(broken, case=LINE)
+        moeref.check(broken, case=numpy_case(LINE))
 
 
 def test_the_program_and_its_suite():

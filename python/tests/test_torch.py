@@ -124,6 +124,46 @@ def test_compiled_without_graph_breaks():
             assert not a.requires_grad or torch.equal(a.grad, b.grad)
 
 
+def test_who_looks_on_sees_the_operator():
+    from torch.utils._python_dispatch import TorchDispatchMode
+    seen = []
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    arguments = draw()
+    plain_out = experts(*arguments)
+    with Record():
+        out = experts(*arguments)
+    assert "moeref.experts.default" in seen and torch.equal(out, plain_out)
+
+
+def test_frozen_weights_and_gradients_added_elsewhere():
+    arguments = draw()
+    want = torch.autograd.grad(experts(*arguments).sum(), arguments[3:5])
+    mains = [torch.ones_like(t) for t in arguments[3:5]]
+    for _ in range(2):
+        experts(*arguments, add_to=mains).sum().backward()
+    assert arguments[3].grad is None and arguments[0].grad is not None
+    for main, dw in zip(mains, want):
+        close(main - 1, 2 * dw)
+    frozen = [a.detach().requires_grad_(i in (0, 4) or not a.is_floating_point())
+              if a.is_floating_point() else a for i, a in enumerate(arguments)]
+    experts(*frozen).sum().backward()
+    assert frozen[3].grad is None and torch.equal(frozen[4].grad, want[1])
+
+
+@pytest.mark.parametrize("add_to, sentence", [
+    ([torch.zeros(1)], "1 buffers for 2"), ([torch.zeros(5, 32, 24), 3], "no tensor of shape"),
+    ([torch.zeros(5, 32, 24).double(), torch.zeros(5, 24, 16).double()], "float64"),
+    ([torch.zeros(5, 24, 32).mT, torch.zeros(5, 24, 16)], "not contiguous")])
+def test_bad_add_to(add_to, sentence):
+    with pytest.raises(moeref.InvalidError, match=sentence):
+        experts(*draw(), add_to=add_to)
+
+
 def test_no_second_derivative():
     arguments = draw(T=4)
     first = torch.autograd.grad(experts(*arguments).square().sum(), arguments[0],

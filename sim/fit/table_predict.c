@@ -11,6 +11,10 @@ static moe_status find_pass(const char *name, const moe_prediction *p, moe_row_e
             ret->predicted_us = pass->us;
             ret->floor_us = pass->floor_us;
             ret->least_us = pass->least_us;
+            if (i == MOE_PASS_TOTAL) {
+                ret->low_us = p->low_us;
+                ret->high_us = p->high_us;
+            }
             return MOE_OK;
         }
     }
@@ -36,8 +40,10 @@ static moe_status find_row(const moe_table *table, const moe_int_row *row, const
 static moe_status predict_layer(const moe_table *table, const moe_int_row *row, const moe_gpu *gpu,
                                 const moe_fit_params *params, const moe_log *log,
                                 moe_prediction **ret) {
-    const moe_workload state = {
-        .clock = params->clock, .entropy = params->entropy, .in_stream = params->in_stream};
+    const moe_workload state = {.clock = params->clock,
+                                .entropy = params->entropy,
+                                .in_stream = params->in_stream,
+                                .storage = params->storage};
     if (table->kind == MOE_TABLE_GEMMS)
         return moe_predict_gemm(gpu, row->m, row->n, row->k, row->batch, &state, log, ret);
     const moe_table_layer *l = &table->layers[row->layer];

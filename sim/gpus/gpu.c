@@ -1,13 +1,15 @@
 /* GPU descriptions: shipped ones by name, anybody's own by path. */
 #include "core/file.h"
 #include "core/jsonx.h"
+#include "sim/gpus/derive.h"
 #include "sim/gpus/params.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define REFERENCE_GPU "h100-sxm" /* whose systems and efficiencies others start from */
-#define FILE_LIMIT    (1u << 20)
+#define REFERENCE_GPU                                                                              \
+    "h100-sxm" /* what a description that has no other to start from starts from */
+#define FILE_LIMIT (1u << 20)
 
 /* {"value": 3.35, "kind": "nominal", "source": "..."}: a number without its origin is refused. */
 static moe_status read_number(const moe_int_json *at, const moe_gpu_param *info, double *ret) {
@@ -23,6 +25,11 @@ static moe_status read_number(const moe_int_json *at, const moe_gpu_param *info,
         status = moe_int_json_str(&entry, "source", MOE_INT_JSON_REQUIRED, &source);
     if (status)
         return status;
+    if (strncmp(source, MOE_INT_TEMPLATE_SOURCE, strlen(MOE_INT_TEMPLATE_SOURCE)) == 0)
+        return moe_fail(at->log, MOE_E_FORMAT,
+                        "%s: %s is still the template's (the H100's): put in the number of your "
+                        "GPU and, as its source, where it is from",
+                        at->where, info->key);
     if (!moe_int_gpu_allows(info, value))
         return moe_fail(at->log, MOE_E_FORMAT,
                         "%s: %s is %g, not a %snumber in [%g, %g]%s%s: check its unit", at->where,
@@ -35,6 +42,21 @@ static moe_status read_number(const moe_int_json *at, const moe_gpu_param *info,
                         at->where, info->key, kind);
     *ret = value;
     return MOE_OK;
+}
+
+/* A description from before `arch` was a parameter tells it by its instruction and clusters. */
+static moe_status read_arch(const moe_int_json *at, double *ret) {
+    const moe_gpu_param *table = moe_int_gpu_params;
+    double rows, cluster;
+    if (moe_int_json_has(at, "arch") || !moe_int_json_has(at, "mma_rows") ||
+        !moe_int_json_has(at, "cluster"))
+        return read_number(at, &table[MOE_INT_GP_ARCH], ret);
+    moe_status status = read_number(at, &table[MOE_INT_GP_MMA_ROWS], &rows);
+    if (!status)
+        status = read_number(at, &table[MOE_INT_GP_CLUSTER], &cluster);
+    if (!status)
+        *ret = rows >= 128 ? 100 : cluster > 1 ? 90 : 80;
+    return status;
 }
 
 static moe_status refuse_unknown(const moe_int_json *at, const moe_gpu_param *table, size_t count) {
@@ -50,20 +72,30 @@ static moe_status refuse_unknown(const moe_int_json *at, const moe_gpu_param *ta
     return MOE_OK;
 }
 
-/* Efficiencies of a GPU that was never measured are those of the reference GPU. */
+/* What a description does not say follows from its architecture, or is that of the measured GPU
+ * nearest to it. */
+static moe_status read_parameter(const moe_int_json *at, moe_int_gp i, const moe_gpu *reference,
+                                 moe_gpu *gpu) {
+    const moe_gpu_param *info = &moe_int_gpu_params[i];
+    gpu->derived[i] = !moe_int_json_has(at, info->key);
+    if (!gpu->derived[i] || (i == MOE_INT_GP_ARCH))
+        return i == MOE_INT_GP_ARCH ? read_arch(at, &gpu->p[i]) : read_number(at, info, &gpu->p[i]);
+    if (moe_int_gpu_derive(i, gpu->p, &gpu->p[i]))
+        return MOE_OK;
+    if (!info->fitted || !reference)
+        return read_number(at, info, &gpu->p[i]); /* says that it is missing */
+    gpu->p[i] = reference->p[i];
+    return MOE_OK;
+}
+
 static moe_status read_parameters(const moe_int_json *root, const moe_gpu *reference,
                                   moe_gpu *gpu) {
     moe_int_json at;
     moe_status status = moe_int_json_object(root, "parameters", MOE_INT_JSON_REQUIRED, &at);
     if (!status)
         status = refuse_unknown(&at, moe_int_gpu_params, MOE_INT_GP_COUNT);
-    for (int i = 0; !status && i < MOE_INT_GP_COUNT; i++) {
-        const moe_gpu_param *info = &moe_int_gpu_params[i];
-        if (info->fitted && reference && !moe_int_json_has(&at, info->key))
-            gpu->p[i] = reference->p[i];
-        else
-            status = read_number(&at, info, &gpu->p[i]);
-    }
+    for (int i = 0; !status && i < MOE_INT_GP_COUNT; i++)
+        status = read_parameter(&at, (moe_int_gp)i, reference, gpu);
     if (!status && gpu->p[MOE_INT_GP_CLOCK] > gpu->p[MOE_INT_GP_CLOCK_MAX])
         status = moe_fail(root->log, MOE_E_FORMAT, "%s: clock_mhz %g is above clock_max_mhz %g",
                           at.where, gpu->p[MOE_INT_GP_CLOCK], gpu->p[MOE_INT_GP_CLOCK_MAX]);
@@ -97,6 +129,42 @@ static moe_status read_systems(const moe_int_json *root, moe_gpu *gpu) {
     return MOE_OK;
 }
 
+/* What no measurement bounds: A100's and B200's GEMMs by their nominal numbers and the H100's
+ * efficiencies, before they were measured (sim/CALIBRATION.md). */
+static const moe_int_spread unmeasured = {0.75, 1.4};
+
+static moe_status read_range(const moe_int_json *at, const char *key, moe_int_spread *ret) {
+    const json_t *range;
+    moe_status status = moe_int_json_array(at, key, MOE_INT_JSON_REQUIRED, &range);
+    if (status)
+        return status;
+    const double low = json_number_value(json_array_get(range, 0));
+    const double high = json_number_value(json_array_get(range, 1));
+    if (json_array_size(range) != 2 || !(low > 0 && low <= 1 && high >= 1 && high < 100))
+        return moe_fail(at->log, MOE_E_FORMAT,
+                        "%s: %s is not two shares of the predicted time around 1", at->where, key);
+    *ret = (moe_int_spread){low, high};
+    return MOE_OK;
+}
+
+static moe_status read_spread(const moe_int_json *root, moe_gpu *gpu) {
+    moe_int_json all, at;
+    moe_status status = MOE_OK;
+    if (!moe_int_json_has(root, "spread"))
+        return MOE_OK;
+    status = moe_int_json_object(root, "spread", MOE_INT_JSON_REQUIRED, &all);
+    for (int s = 0; !status && s < MOE_INT_SYS_COUNT; s++) {
+        if (!moe_int_json_has(&all, moe_int_system_names[s]))
+            continue;
+        status = moe_int_json_object(&all, moe_int_system_names[s], MOE_INT_JSON_REQUIRED, &at);
+        for (int i = 0; !status && i < MOE_INT_SIZES; i++) {
+            if (moe_int_json_has(&at, moe_int_size_names[i]))
+                status = read_range(&at, moe_int_size_names[i], &gpu->spread[s][i]);
+        }
+    }
+    return status;
+}
+
 static moe_status read_gpu(const moe_int_json *root, const moe_gpu *reference, moe_gpu *gpu) {
     int64_t version;
     const char *name;
@@ -112,25 +180,13 @@ static moe_status read_gpu(const moe_int_json *root, const moe_gpu *reference, m
     for (int s = 0; s < MOE_INT_SYS_COUNT; s++)
         memcpy(gpu->sys[s], reference ? reference->sys[s] : moe_int_system_defaults,
                sizeof gpu->sys[s]);
+    for (int s = 0; s < MOE_INT_SYS_COUNT; s++)
+        for (int i = 0; i < MOE_INT_SIZES; i++)
+            gpu->spread[s][i] = unmeasured;
     status = read_parameters(root, reference, gpu);
-    return status ? status : read_systems(root, gpu);
-}
-
-static moe_status parse(const char *text, size_t size, const char *name, const moe_gpu *reference,
-                        const moe_log *log, moe_gpu **ret) {
-    moe_gpu *gpu = calloc(1, sizeof *gpu);
-    if (!gpu)
-        return moe_fail(log, MOE_E_NOMEM, "%s: out of memory", name);
-    moe_status status = moe_int_json_parse(text, size, name, log, &gpu->root);
-    if (!status) {
-        moe_int_json root = moe_int_json_root(gpu->root, name, log);
-        status = read_gpu(&root, reference, gpu);
-    }
-    if (status)
-        moe_gpu_destroy(&gpu);
-    else
-        *ret = gpu;
-    return status;
+    if (!status)
+        status = read_systems(root, gpu);
+    return status ? status : read_spread(root, gpu);
 }
 
 static const moe_int_gpu_file *find_file(const char *name) {
@@ -141,15 +197,57 @@ static const moe_int_gpu_file *find_file(const char *name) {
     return NULL;
 }
 
+/* The description whose efficiencies this one starts from; NULL: it has all of its own. */
+static const char *reference_of(const moe_int_json *root, const char *name) {
+    const moe_log silent = {0};
+    double arch = 90;
+    moe_int_json at;
+    if (strcmp(name, REFERENCE_GPU) == 0)
+        return NULL;
+    if (moe_int_json_object(root, "parameters", MOE_INT_JSON_REQUIRED, &at) == MOE_OK) {
+        at.log = &silent;
+        read_arch(&at, &arch);
+    }
+    const char *nearest = moe_int_gpu_nearest(arch);
+    return strcmp(name, nearest) == 0 ? REFERENCE_GPU : nearest;
+}
+
+static moe_status parse(const char *text, size_t size, const char *name, const moe_log *log,
+                        moe_gpu **ret);
+
+static moe_status load_reference(const moe_int_json *root, const char *name, const moe_log *log,
+                                 moe_gpu **ret) {
+    const char *reference = reference_of(root, name);
+    if (!reference)
+        return MOE_OK;
+    const moe_int_gpu_file *file = find_file(reference);
+    return parse(file->text, file->size, file->name, log, ret);
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): at most the nearest GPU and then the reference */
+static moe_status parse(const char *text, size_t size, const char *name, const moe_log *log,
+                        moe_gpu **ret) {
+    moe_gpu *gpu = calloc(1, sizeof *gpu), *reference = NULL;
+    if (!gpu)
+        return moe_fail(log, MOE_E_NOMEM, "%s: out of memory", name);
+    moe_status status = moe_int_json_parse(text, size, name, log, &gpu->root);
+    if (!status) {
+        moe_int_json root = moe_int_json_root(gpu->root, name, log);
+        status = load_reference(&root, name, log, &reference);
+        if (!status)
+            status = read_gpu(&root, reference, gpu);
+    }
+    moe_gpu_destroy(&reference);
+    if (status)
+        moe_gpu_destroy(&gpu);
+    else
+        *ret = gpu;
+    return status;
+}
+
 moe_status moe_gpu_parse(const char *text, size_t size, const char *name, const moe_log *log,
                          moe_gpu **ret) {
-    const moe_int_gpu_file *file = find_file(REFERENCE_GPU);
-    moe_gpu *reference = NULL;
-    moe_status status = parse(file->text, file->size, file->name, NULL, log, &reference);
-    if (!status)
-        status = parse(text, size, name, reference, log, ret);
-    moe_gpu_destroy(&reference);
-    return status;
+    return parse(text, size, name, log, ret);
 }
 
 static moe_status unknown_gpu(const char *spec, const moe_log *log) {
@@ -200,4 +298,31 @@ void moe_gpu_destroy(moe_gpu **gpu) {
 
 const char *moe_gpu_name(const moe_gpu *gpu) {
     return gpu->name;
+}
+
+static const char *text_of(const moe_gpu *gpu, const char *key) {
+    const char *text = json_string_value(json_object_get(gpu->root, key));
+    return text ? text : "";
+}
+
+const char *moe_gpu_brief(const moe_gpu *gpu) {
+    return text_of(gpu, "brief");
+}
+
+const char *moe_gpu_held_to(const moe_gpu *gpu) {
+    return text_of(gpu, "held_to");
+}
+
+bool moe_gpu_is_derived(const moe_gpu *gpu, const char *key, const char **ret_from) {
+    double ignored;
+    for (int i = 0; i < MOE_INT_GP_COUNT; i++) {
+        if (strcmp(moe_int_gpu_params[i].key, key) != 0)
+            continue;
+        if (ret_from)
+            *ret_from = moe_int_gpu_derive((moe_int_gp)i, gpu->p, &ignored)
+                            ? NULL
+                            : moe_int_gpu_nearest(gpu->p[MOE_INT_GP_ARCH]);
+        return gpu->derived[i] && !gpu->set_p[i];
+    }
+    return false;
 }

@@ -85,6 +85,27 @@ static void sum_groups(const moe_int_gemm *g, moe_int_tile t, sums *s) {
         s->steps += s->batch[i].cost * s->batch[i].count;
 }
 
+/* What one instruction, or one warp that has operands of its own, reads from shared memory at once:
+ * m rows of A and n columns of B. A tile's rows are multiplied in multiples of `granule`. */
+typedef struct moe_int_operand {
+    double m, n, granule;
+} moe_int_operand;
+
+/* Four warps and more, two along each side of the tile at least: CUTLASS' warp tiles for mma.sync
+ * m16n8k16 (include/cutlass/gemm/device/default_gemm_configuration.h) are half a tile's side and at
+ * most mma_rows x mma_cols. */
+static moe_int_operand operand_of(const moe_int_rates *r, moe_int_tile t) {
+    if (r->warps > 1)
+        return (moe_int_operand){fmin(r->mma_rows, fmax(16, t.m / 2.0)),
+                                 fmin(r->mma_cols, fmax(16, t.n / 2.0)), 16};
+    return (moe_int_operand){r->mma_rows, fmin(t.n, r->mma_cols), r->mma_rows};
+}
+
+/* Clocks of a k-step in which no warp multiplies. */
+static double idle_clocks(const moe_int_rates *r, moe_int_tile t) {
+    return r->sync + r->promote * t.m * t.n;
+}
+
 void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t, double rows,
                        double miss, moe_int_step *ret) {
     const double step = KSTEP * g->element;
@@ -96,15 +117,14 @@ void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
     const double along_n = (g->n > t.n ? rows / share : rows) + cols;
     const double bytes = (g->cluster > 1 ? along_m : fmin(along_m, along_n)) * step * g->load;
     const double latency = r->l2_latency + miss * (r->hbm_latency - r->l2_latency);
-    const double block_n = fmin(t.n, r->mma_cols);
-    const double rows_done = ceil_div(t.m, r->mma_rows) * r->mma_rows;
+    const moe_int_operand block = operand_of(r, t);
+    const double rows_done = ceil_div(t.m, block.granule) * block.granule;
     ret->tensor = rows_done * t.n * KSTEP * 2 / (r->tensor * (g->tensor > 0 ? g->tensor : 1));
-    ret->smem_step_bytes =
-        rows_done / r->mma_rows * (t.n / block_n) * (r->mma_rows + block_n) * step;
+    ret->smem_step_bytes = ceil_div(t.m, block.m) * (t.n / block.n) * (block.m + block.n) * step;
     ret->smem = ret->smem_step_bytes / r->smem;
     ret->l2_step_bytes = bytes;
     ret->l2 = bytes / fmin(r->l2, r->inflight / latency);
-    ret->step = fmax(ret->tensor, fmax(ret->smem, ret->l2));
+    ret->step = fmax(ret->tensor, fmax(ret->smem, ret->l2)) + idle_clocks(r, t);
     ret->epilogue = t.m * (double)t.n * g->epilogue / r->epilogue;
 }
 
@@ -120,7 +140,7 @@ static double refetched(const moe_int_rates *r, const moe_int_gemm *g, moe_int_t
     const double waves = groups * fmax(1, per_group / wave);
     const double traffic = waves * (wm * t.m + wn * t.n) * k * g->element;
     const double inputs = groups * (s->tiles_m / groups * t.m + g->n) * k * g->element;
-    const double over = fmax(0, 1 - r->l2_bytes / (inputs / groups));
+    const double over = fmax(0, 1 - r->l2_shared / (inputs / groups));
     return r->refetch * over * fmax(0, traffic - inputs);
 }
 
@@ -133,9 +153,9 @@ static const char *bound_of(const moe_int_step *step, double epilogue, double st
         return "hbm";
     if (epilogue / clock > loop)
         return "epilogue";
-    if (step->step == step->tensor)
+    if (step->tensor >= fmax(step->l2, step->smem))
         return "tensor";
-    return step->step == step->l2 ? "l2" : "smem";
+    return step->l2 >= step->smem ? "l2" : "smem";
 }
 
 /* The SMs' clock is `slower`; what waits for L2 notices only once the SM needs longer than that. */
@@ -173,7 +193,7 @@ void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
     const double per_sm = r->inflight / r->hbm_latency * r->clock;
     const double share = sched.busy > 0 ? bytes / sched.busy : 0;
     const double full_bytes = share * sched.full * r->sms;
-    const double fixed = r->kernel_us + r->gap_us;
+    const double fixed = r->kernel_us + r->gap_us + r->drain * step.epilogue / r->clock;
     const double partial = t.split > 1 ? (double)g->groups * g->m * g->n * t.split * 8 : 0;
     const double fix_up = t.split > 1 ? r->splitk_us + partial / r->splitk : 0;
     *ret_times = (moe_int_times){
@@ -182,7 +202,7 @@ void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
         .tail = sched.end - sched.full,
         .memory_tail = (bytes - full_bytes) / fmin(r->hbm, sched.active * per_sm),
         .rest = fixed + fix_up,
-        .bound = step.step > 0 ? fmax(step.tensor, step.smem) / step.step : 1,
+        .bound = step.step > 0 ? (fmax(step.tensor, step.smem) + idle_clocks(r, t)) / step.step : 1,
     };
     ret->cost.us = join_times(r, ret_times, 1);
     ret->cost.flops = s.flops;

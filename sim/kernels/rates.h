@@ -11,18 +11,24 @@ typedef struct moe_int_rates {
     double tensor;      /* FLOP per clock and SM that a main loop reaches */
     double tensor_peak; /* the instruction rate itself */
     double mma_rows, mma_cols;
-    double smem;                    /* B per clock and SM */
-    double l2;                      /* B per clock and SM */
+    double warps;   /* that each have operands of their own; 1: the SM's warps share them */
+    double sync;    /* clocks of a k-step without products */
+    double promote; /* clocks of a k-step for each accumulator that is scaled and added up apart */
+    double smem;    /* B per clock and SM */
+    double l2;      /* B per clock and SM */
     double l2_latency, hbm_latency; /* clocks */
     double inflight;                /* bytes */
     double l2_bytes;                /* capacity */
+    double l2_shared;               /* capacity for what all SMs read */
     double hbm;                     /* B per us that a GEMM reaches */
     double stream;                  /* B per us that a memory-bound kernel reaches */
     double hbm_nominal;             /* B per us */
     double overlap_p;
     double kernel_us, gap_us, fixed_us, tile_us;
+    double half_lines;        /* of weights in pieces of half a line: so much more is read */
     double epilogue;          /* B per clock and SM */
     double hidden;            /* share of the epilogue behind the next tile's main loop */
+    double drain;             /* share of the last tile's that nothing hides, though that is 1 */
     double splitk_us, splitk; /* B per us of partial sums */
     double refetch;
     double cluster, tile_max;

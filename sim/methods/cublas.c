@@ -1,5 +1,6 @@
 /* The dense bound: one batched cuBLAS GEMM per stage with P/E rows for every expert, nothing but
  * the GEMMs. A heuristic picks tile shape and split-K; the model takes the fastest. */
+#include "sim/kernels/storage.h"
 #include "sim/methods/methods.h"
 
 static void forward(moe_int_list *l) {
@@ -22,4 +23,4 @@ static void backward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_cublas = {"batched cuBLAS GEMMs alone: the dense bound",
-                                              forward, backward};
+                                              forward, backward, .storages = MOE_INT_STORAGE_ALL};

@@ -4,6 +4,7 @@
  * gradients, K = f_e, are added in fp32 to what is there (csrc/apis/gemm.hpp,
  * k_grouped_bf16_gemm_tn_contiguous; TMA reductions), so that they are zeroed before and rounded
  * to the weights' type after. */
+#include "sim/kernels/storage.h"
 #include "sim/methods/methods.h"
 #include "sim/methods/padded.h"
 
@@ -17,20 +18,22 @@ static const moe_int_tiles rows = {row_shapes, sizeof row_shapes / sizeof *row_s
 
 static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, padded = moe_int_padded_rows(l) * e;
-    const double Rd = padded * l->d, Rn = padded * l->n, Rh = padded * l->h, Td = l->T * l->d * e;
+    const double Rd = padded * l->d, Rh = padded * l->h, Td = l->T * l->d * e;
+    /* The caller's kernels write what the products read. */
+    const double Xo = Rd / e * l->operand, Ao = padded / e * l->n * l->operand;
     moe_int_list_stream(l, MOE_STAGE_SORT, l->P * 24, l->P * 24);
     moe_int_list_cache(l, Td);
-    moe_int_list_cache(l, Rd);
-    moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Pd, Rd);
+    moe_int_list_cache(l, Xo);
+    moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Pd, Xo);
     moe_int_list_cache(l, Rh);
-    moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H, (moe_int_traffic){.read = Rd, .write = Rh},
+    moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H, (moe_int_traffic){.read = Xo, .write = Rh},
                       &rows);
-    moe_int_list_alloc(l, Rn);
-    moe_int_list_stream(l, MOE_STAGE_A, Rh, Rn);
+    moe_int_list_alloc(l, Ao);
+    moe_int_list_stream(l, MOE_STAGE_A, Rh, Ao);
     moe_int_list_alloc(l, Rd);
-    moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd},
+    moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Ao, .write = Rd},
                       &rows);
-    moe_int_list_free(l, Rn);
+    moe_int_list_free(l, Ao);
     moe_int_list_alloc(l, Td);
     moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
     moe_int_list_free(l, Rd);
@@ -71,4 +74,5 @@ static void backward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_deepgemm = {"DeepGEMM contiguous grouped GEMMs", forward,
-                                                backward};
+                                                backward, .storages = MOE_INT_STORAGE_FP8S,
+                                                .arch = {90, 103}};

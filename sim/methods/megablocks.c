@@ -82,4 +82,5 @@ static void backward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_megablocks = {"MegaBlocks dMoE: padded groups, block-sparse",
-                                                  forward, backward, .host_first = true};
+                                                  forward, backward, .host_first = true,
+                                                  .arch = {80, 120}};

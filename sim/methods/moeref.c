@@ -109,4 +109,4 @@ static void backward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_moeref = {"this project's own CUDA backend", forward, backward,
-                                              .own_router = true};
+                                              .own_router = true, .arch = {90, 90}};

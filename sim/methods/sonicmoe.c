@@ -32,4 +32,4 @@ static void backward(moe_int_list *l) {
 }
 
 const moe_int_method moe_int_method_sonicmoe = {
-    "SonicMoE: fused gathers and epilogues, minimal cache", forward, backward};
+    "SonicMoE: fused gathers and epilogues, minimal cache", forward, backward, .arch = {90, 90}};

@@ -2,6 +2,7 @@
  * on load, activation, GEMM2, sum. Both look for a file of tuned tiles for (E, n, GPU). With one,
  * or with vLLM's size-dependent fallback, the best tile is close to what runs. SGLang's fallback is
  * one rule: 16x32 while T <= E, 64x64 above. */
+#include "sim/kernels/storage.h"
 #include "sim/methods/methods.h"
 
 static const moe_int_tile tuned_shapes[] = {{16, 64, 1},  {16, 128, 1},  {16, 256, 1}, {32, 64, 1},
@@ -13,24 +14,30 @@ static const moe_int_tile few_shape[] = {{16, 32, 1}}, many_shape[] = {{64, 64, 
 static const moe_int_tiles few = {few_shape, 1, 1, .cluster = 1},
                            many = {many_shape, 1, 1, .cluster = 1};
 
-/* The fallback above T = E steps 32 deep: weights come in 64-byte pieces, half a cache line, which
- * cost memory as if a quarter more were read. */
-#define HALF_LINES 0.25
-
 static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    const double Td = l->T * l->d * e;
-    const double more = tiles == &many ? HALF_LINES * l->active * l->d * e : 0;
+    const double Td = l->T * l->d * e, To = l->T * l->d * l->operand, Ao = l->P * l->n * l->operand;
+    /* The fallback above T = E steps 32 deep: weights come in pieces of half a cache line. */
+    const double more = tiles == &many ? l->r.half_lines * l->active * l->d * l->weight : 0;
     moe_int_list_stream(l, MOE_STAGE_TOPK, l->T * l->E * e, l->P * 12);
     moe_int_list_stream(l, MOE_STAGE_ALIGN, l->P * 8, l->P * 8);
+    const bool converts = l->operand != e;
+    if (converts) { /* X in the products' type, in the order of tokens */
+        moe_int_list_alloc(l, To);
+        moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Td, To);
+    }
     moe_int_list_alloc(l, Td + Ph);
     moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H,
-                      (moe_int_traffic){.read = Td + more * l->h, .write = Ph}, tiles);
+                      (moe_int_traffic){.read = To + more * l->h, .write = Ph}, tiles);
     moe_int_list_alloc(l, Pn);
     moe_int_list_stream(l, MOE_STAGE_A, Ph, Pn);
+    if (converts) {
+        moe_int_list_alloc(l, Ao);
+        moe_int_list_stream(l, MOE_STAGE_A, Pn, Ao);
+    }
     moe_int_list_alloc(l, Pd);
     moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y,
-                      (moe_int_traffic){.read = Pn + more * l->n, .write = Pd}, tiles);
+                      (moe_int_traffic){.read = Ao + more * l->n, .write = Pd}, tiles);
     moe_int_list_alloc(l, Td);
     moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
 }
@@ -40,9 +47,9 @@ static void forward_tuned(moe_int_list *l) {
 }
 
 /* Shapes for which SGLang behaves as tuned on an H100; every other shape that was measured shows
- * the fallback's step at T = E. */
+ * the fallback's step at T = E, and on an A100 this one too. */
 static bool sglang_is_tuned(const moe_int_list *l) {
-    return l->E == 128 && l->n == 768;
+    return l->gpu->p[MOE_INT_GP_ARCH] == 90 && l->E == 128 && l->n == 768;
 }
 
 static void forward_sglang(moe_int_list *l) {
@@ -54,7 +61,7 @@ static void forward_sglang(moe_int_list *l) {
 
 const moe_int_method moe_int_method_triton_fused_moe = {
     "Triton fused MoE as in vLLM, well-chosen tiles (forward)", forward_tuned, NULL,
-    .given_logits = true};
+    .given_logits = true, .storages = MOE_INT_STORAGE_FP8S | MOE_INT_STORAGE_BIT(MOE_STORAGE_INT8)};
 const moe_int_method moe_int_method_sglang_fused_moe = {
     "the same as in SGLang, fallback tiles for most shapes (forward)", forward_sglang, NULL,
-    .given_logits = true};
+    .given_logits = true, .storages = MOE_INT_STORAGE_FP8S | MOE_INT_STORAGE_BIT(MOE_STORAGE_INT8)};

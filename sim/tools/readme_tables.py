@@ -192,6 +192,8 @@ def router():
 
 
 STATED = (  # who, what, file, options
+    ("cublas", "fp8 GEMMs, H800, nothing fitted", "golden/sim/deepgemm_fp8.tsv",
+     "--gpu h800-sxm --operands fp8"),
     ("cublas", "passes, 17 shapes", PEERS, "--kernel cublas --clock settled"),
     ("moeref", "kernels, 17 shapes", OWN, "--clock settled --stream"),
     ("moeref", "passes, 17 shapes", "golden/timing/h100-sxm/moeref.tsv", "--clock settled"),

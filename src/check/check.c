@@ -1,5 +1,6 @@
 /* Checking a backend: run it, judge what it gave, then say whether it repeated itself. Checking a
  * file: read it and judge what it holds. */
+#include "check/block.h"
 #include "check/bundle/bundle.h"
 #include "check/explain/explain.h"
 #include "check/judge.h"
@@ -132,6 +133,8 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const m
     subject.again[MOE_INT_SECOND] = more->t[MOE_INT_SECOND];
     subject.again[MOE_INT_POISONED] = more->t[MOE_INT_POISONED];
     moe_status status = moe_int_judge(&subject, params, log, r);
+    if (!status)
+        status = moe_int_judge_block(&subject, log, r);
     if (!status) {
         judge_repeats(run, r);
         judge_timings(run, r);

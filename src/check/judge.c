@@ -10,79 +10,13 @@
 #include "check/untold.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
-#include "core/elements.h"
 #include "reference/run.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef moe_int_trial trial;
-
-/* Are there numbers of that kind among the inputs and parameters? */
-static bool any_input(const moe_problem *problem, bool (*is)(double)) {
-    enum { CHUNK = 256 };
-    double v[CHUNK];
-    for (int id = 0; id < MOE_T_COUNT; id++) {
-        const moe_tensor *t = &problem->in.t[id];
-        int64_t count = t->data ? moe_tensor_count(t) : 0;
-        for (int64_t i = 0; i < count; i += CHUNK) {
-            int64_t n = count - i < CHUNK ? count - i : CHUNK;
-            moe_int_load(t, i, n, v);
-            for (int64_t k = 0; k < n; k++)
-                if (is(v[k]))
-                    return true;
-        }
-    }
-    return false;
-}
-
-static bool is_not_finite(double v) {
-    return !isfinite(v);
-}
-
-static bool is_nan(double v) {
-    return isnan(v);
-}
-
-static void judge_tensors(trial *b) {
-    const moe_problem *problem = b->subject->problem;
-    bool finite = !any_input(problem, is_not_finite), scan = b->truth.sampled && finite;
-    b->infinite_only = !finite && !any_input(problem, is_nan);
-    for (size_t i = 0; i < moe_int_order_count; i++) {
-        moe_tensor_id id = moe_int_order[i];
-        if (b->subject->got.t[id].data && !(problem->plan && id == MOE_T_S))
-            moe_int_judge_tensor(b, id, &b->subject->got.t[id], scan);
-    }
-}
-
-/* The stages inside, as far as the subject has them: a wrong one is a failure even where what is
- * made of it is right, since backward and later fetches start from it. */
-static void judge_stages(trial *b) {
-    for (size_t i = 0; b->subject->fetch && i < moe_int_order_count; i++) {
-        moe_tensor_id id = moe_int_order[i];
-        moe_tensor stage;
-        if (!moe_int_is_inner_stage(id) || b->subject->got.t[id].data ||
-            !b->truth.oracle->out.t[id].data ||
-            b->subject->fetch(b->subject->user, id, b->result, &stage) != MOE_OK)
-            continue;
-        moe_int_judge_tensor(b, id, &stage, false);
-        moe_tensor_destroy(&stage);
-    }
-}
-
-static moe_tensor_verdict *first_failing(moe_check_result *r) {
-    moe_tensor_verdict *v = moe_int_result_find(r, "topk_index");
-    if (v && v->verdict == MOE_VERDICT_FAIL)
-        return v;
-    for (size_t i = 0; i < moe_int_order_count; i++) {
-        v = moe_int_result_find(r, moe_tensor_name(moe_int_order[i]));
-        if (v && v->verdict == MOE_VERDICT_FAIL)
-            return v;
-    }
-    return NULL;
-}
 
 /* Position in the order of computation. */
 static size_t rank_of(const moe_tensor_verdict *v) {
@@ -128,13 +62,13 @@ static moe_status judge_identities(trial *b, const moe_check_params *params) {
 
 static moe_status conclude(trial *b, const moe_check_params *params) {
     moe_check_result *r = b->result;
-    const moe_tensor_verdict *wrong = first_failing(r);
-    judge_stages(b);
+    const moe_tensor_verdict *wrong = moe_int_first_failing(r);
+    moe_int_judge_stages(b);
     moe_status status = judge_identities(b, params);
     if (status)
         return status;
     if (!wrong) /* what is asked for comes before what it is made of */
-        wrong = first_failing(r);
+        wrong = moe_int_first_failing(r);
     const moe_tensor_verdict *open = not_judged(r);
     if (wrong) {
         bool guessed = strcmp(wrong->name, "topk_index") == 0 && b->routing.told != MOE_INT_TOLD;
@@ -152,11 +86,18 @@ static moe_status conclude(trial *b, const moe_check_params *params) {
     return MOE_OK;
 }
 
+/* Nothing more is asked of a reading that explains less than everything. */
+static moe_status conclude_probe(const trial *b) {
+    moe_int_result_set(b->result, MOE_VERDICT_FAIL, "%s", moe_int_first_failing(b->result)->why);
+    return MOE_OK;
+}
+
 /* Where a failure begins, what explains it, and the evidence. */
 static void find_cause(trial *b, const moe_check_params *params) {
     moe_check_result *r = b->result;
-    if (first_failing(r))
-        snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", first_failing(r)->name);
+    if (moe_int_first_failing(r))
+        snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s",
+                 moe_int_first_failing(r)->name);
     if (r->verdict == MOE_VERDICT_FAIL && !params->no_explanation && b->subject->stale)
         moe_int_explain_stale(b->subject->stale, r);
     if (r->verdict == MOE_VERDICT_FAIL && !params->no_explanation && !r->explanation.kind[0] &&
@@ -197,8 +138,9 @@ static moe_status add_router_part(trial *b) {
 static moe_status make_truth(trial *b, const moe_check_params *params) {
     moe_dtype arithmetic = b->subject->arithmetic;
     moe_int_rounding rounding = moe_int_rounding_at(arithmetic, b->reading.points);
-    moe_status status = moe_int_truth_make(b->subject->problem, &b->routing, &rounding, params,
-                                           b->log, b->result, &b->truth);
+    moe_status status =
+        moe_int_truth_make(b->subject->problem, &b->routing, &rounding, params,
+                           b->first ? &b->first->truth : NULL, b->log, b->result, &b->truth);
     if (!status)
         status = add_router_part(b);
     if (!status)
@@ -216,7 +158,7 @@ static moe_status judge_untold(trial *b, const moe_check_params *params,
     int threads = moe_int_thread_count(params->threads);
     moe_status status = MOE_OK;
     int guesses = b->truth.sampled ? MOST_GUESSES_OF_SAMPLES : 1;
-    for (int i = 0; !status && i < guesses && first_failing(b->result); i++) {
+    for (int i = 0; !status && i < guesses && moe_int_first_failing(b->result); i++) {
         const moe_check_result judged = *b->result;
         moe_int_routing guessed;
         moe_int_result_restore(b->result, before);
@@ -231,7 +173,7 @@ static moe_status judge_untold(trial *b, const moe_check_params *params,
         b->routing = guessed;
         status = make_truth(b, params);
         if (!status)
-            judge_tensors(b);
+            moe_int_judge_tensors(b);
     }
     return status;
 }
@@ -251,10 +193,33 @@ static moe_status read_subject(trial *b) {
     return status;
 }
 
+/* Is O not the sum of the subject's own terms? That needs no truth, and fails a probe as it would
+ * fail afterwards, where the inputs are numbers and O is compared. */
+static moe_status probe_sum(trial *b) {
+    const moe_problem *problem = b->subject->problem;
+    const moe_tensor *O = &b->subject->got.t[MOE_T_O];
+    const moe_check_result before = *b->result;
+    moe_status status = MOE_OK;
+    if (!b->first || !b->finite || !O->data || !moe_int_is_low(b->reading.arithmetic) ||
+        moe_tensor_count(O) != problem->T * problem->layer.d)
+        return MOE_OK;
+    moe_int_result_entry(b->result, moe_tensor_name(MOE_T_O));
+    status = moe_int_judge_own_O(b);
+    if (!moe_int_first_failing(b->result))
+        moe_int_result_restore(b->result, &before);
+    return status;
+}
+
 /* The verdict of one reading, without causes; `end` is due afterwards, also on failure. */
 static moe_status judge(trial *b, const moe_check_params *params) {
     moe_status status = read_subject(b);
     const moe_check_result before = *b->result;
+    b->finite =
+        b->first && !b->given ? b->first->finite : moe_int_inputs_finite(b->subject->problem);
+    if (!status)
+        status = probe_sum(b);
+    if (!status && b->first && moe_int_first_failing(b->result))
+        return conclude_probe(b);
     if (!status)
         status = moe_int_routing_settle(
             b->subject->problem, b->subject->plan, MOE_INT_TOLD, b->subject->arithmetic,
@@ -267,10 +232,12 @@ static moe_status judge(trial *b, const moe_check_params *params) {
         moe_int_result_set(b->result, MOE_VERDICT_SKIP, "%s", b->truth.out_of_range);
         return MOE_OK;
     }
-    judge_tensors(b);
+    moe_int_judge_tensors(b);
     status = judge_untold(b, params, &before);
     if (!status)
         status = moe_int_judge_sums(b);
+    if (!status && b->first && moe_int_first_failing(b->result))
+        return conclude_probe(b);
     return status ? status : conclude(b, params);
 }
 
@@ -281,11 +248,11 @@ static void end(trial *b) {
         moe_int_problem_free(b->given, &b->rounded);
 }
 
-static moe_status probe(const moe_int_subject *subject, const moe_int_reading *reading,
-                        const moe_check_params *params, const moe_log *log,
-                        moe_check_result *result) {
+static moe_status probe(const moe_int_subject *subject, const trial *first,
+                        const moe_int_reading *reading, const moe_check_params *params,
+                        const moe_log *log, moe_check_result *result) {
     trial b = {
-        .subject = subject, .reading = *reading, .probing = true, .log = log, .result = result};
+        .subject = subject, .reading = *reading, .first = first, .log = log, .result = result};
     moe_status status = judge(&b, params);
     end(&b);
     return status;
@@ -302,7 +269,7 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
     moe_status status = judge(&b, params);
     moe_int_name_reading(params, result);
     if (!status)
-        status = moe_int_other_readings(subject, params, log, probe, &before, result);
+        status = moe_int_other_readings(subject, &b, params, log, probe, &before, result);
     if (!status)
         status = cover(&b, params);
     if (!status)

@@ -25,12 +25,14 @@ static const moe_plan *plan_of(const moe_int_trial *b) {
     return b->subject->problem->plan ? b->subject->problem->plan : b->subject->plan;
 }
 
-static moe_status judge_O(const moe_int_trial *b) {
+moe_status moe_int_judge_own_O(const moe_int_trial *b) {
     const moe_problem *problem = b->subject->problem;
     const moe_tensor *got = b->subject->got.t;
     moe_tensor_verdict *O = passed(b, MOE_T_O);
     moe_tensor Y;
     bool fetched;
+    if (problem->layer.n_shared || problem->layer.n_zero)
+        return MOE_OK;
     if (!O || !plan_of(b) || !got[MOE_T_S].data || (b->reading.points & MOE_POINT_ADD_O) ||
         own_stage(b, MOE_T_Y, &fetched, &Y))
         return MOE_OK;
@@ -69,8 +71,8 @@ moe_status moe_int_judge_sums(const moe_int_trial *b) {
     if (dW_r && got[MOE_T_DS].data && !(b->reading.points & MOE_POINT_DLOGITS))
         status = moe_int_judge_dlogits(problem, &b->reading, &b->routing, &got[MOE_T_DS],
                                        &got[MOE_T_DW_R], dW_r);
-    if (!status && !problem->layer.n_shared && !problem->layer.n_zero)
-        status = judge_O(b);
+    if (!status)
+        status = moe_int_judge_own_O(b);
     if (!status && !problem->layer.n_shared && !problem->layer.n_zero)
         status = judge_dX(b);
     return status;

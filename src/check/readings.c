@@ -78,6 +78,7 @@ void moe_int_problem_free(const moe_problem *original, moe_problem *rounded) {
 /* What all readings share. */
 typedef struct reader {
     const moe_int_subject *subject;
+    const struct moe_int_trial *trial; /* of the first reading */
     const moe_check_params *params;
     const moe_log *log;
     moe_int_judge_fn *judge;
@@ -90,7 +91,7 @@ typedef struct reader {
 static bool passes(reader *k, moe_dtype arithmetic, uint32_t points) {
     moe_int_reading reading = {arithmetic, points};
     k->again = *k->before;
-    return k->judge(k->subject, &reading, k->params, k->log, &k->again) == MOE_OK &&
+    return k->judge(k->subject, k->trial, &reading, k->params, k->log, &k->again) == MOE_OK &&
            k->again.verdict <= MOE_VERDICT_AMBIGUOUS;
 }
 
@@ -208,10 +209,11 @@ static void take(const reader *k, const moe_recipe *recipe, moe_check_result *re
              "the first that explains it; moeref: %.120s", first.why);
 }
 
-moe_status moe_int_other_readings(const moe_int_subject *subject, const moe_check_params *params,
-                                  const moe_log *log, moe_int_judge_fn *judge,
-                                  const moe_check_result *before, moe_check_result *result) {
-    reader k = {subject, params, log, judge, before, result->arithmetic, {0}};
+moe_status moe_int_other_readings(const moe_int_subject *subject, const struct moe_int_trial *first,
+                                  const moe_check_params *params, const moe_log *log,
+                                  moe_int_judge_fn *judge, const moe_check_result *before,
+                                  moe_check_result *result) {
+    reader k = {subject, first, params, log, judge, before, result->arithmetic, {0}};
     if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL ||
         !may_be_rounding(result, subject->problem))
         return MOE_OK;

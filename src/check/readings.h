@@ -24,10 +24,13 @@ void moe_int_problem_free(const moe_problem *original, moe_problem *rounded);
 /* Would rounding its inputs change any? */
 bool moe_int_problem_rounds(const moe_problem *problem, moe_dtype arithmetic);
 
-/* Judges one reading, without looking for causes; *result is what was found before. */
-typedef moe_status moe_int_judge_fn(const moe_int_subject *subject, const moe_int_reading *reading,
-                                    const moe_check_params *params, const moe_log *log,
-                                    moe_check_result *result);
+/* Judges one more reading, without looking for causes; *result is what was found before. `first`
+ * is the trial of the first reading, whose truth may serve again. */
+struct moe_int_trial;
+typedef moe_status moe_int_judge_fn(const moe_int_subject *subject,
+                                    const struct moe_int_trial *first,
+                                    const moe_int_reading *reading, const moe_check_params *params,
+                                    const moe_log *log, moe_check_result *result);
 
 /* Says in `result` whose recipe that was. */
 void moe_int_name_reading(const moe_check_params *params, moe_check_result *result);
@@ -35,8 +38,9 @@ void moe_int_name_reading(const moe_check_params *params, moe_check_result *resu
 /* After a failure by values under the first reading: another recipe that explains the subject
  * becomes its verdict, if none was asked for. A recipe that must be asked for, or another
  * arithmetic, is suggested. `before` is the result as it was before the first reading. */
-moe_status moe_int_other_readings(const moe_int_subject *subject, const moe_check_params *params,
-                                  const moe_log *log, moe_int_judge_fn *judge,
-                                  const moe_check_result *before, moe_check_result *result);
+moe_status moe_int_other_readings(const moe_int_subject *subject, const struct moe_int_trial *first,
+                                  const moe_check_params *params, const moe_log *log,
+                                  moe_int_judge_fn *judge, const moe_check_result *before,
+                                  moe_check_result *result);
 
 #endif

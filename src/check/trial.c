@@ -94,8 +94,9 @@ static void compare(const moe_int_trial *b, moe_tensor_id id, const moe_tensor *
                             .got = got,
                             .plan = b->routing.plan,
                             .infinite_only = b->infinite_only,
+                            .verdict_only = b->first != NULL,
                             .tile = b->map_tile,
-                            .maps = b->probing ? NULL : b->result};
+                            .maps = b->first ? NULL : b->result};
     if (b->truth.sampled && !golden) {
         compare_sampled(b, &c, ret);
         return;

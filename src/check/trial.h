@@ -11,15 +11,17 @@
 typedef struct moe_int_trial {
     const moe_int_subject *subject; /* `read`, once it is judged */
     moe_int_reading reading;
-    moe_int_subject read;     /* the subject in the reading's arithmetic, */
-    moe_problem rounded;      /* with inputs as the reading has them, */
-    const moe_problem *given; /* which are made of these; NULL: they are these */
-    bool probing;             /* causes are not asked for */
+    moe_int_subject read;              /* the subject in the reading's arithmetic, */
+    moe_problem rounded;               /* with inputs as the reading has them, */
+    const moe_problem *given;          /* which are made of these; NULL: they are these */
+    const struct moe_int_trial *first; /* the first reading's: of this one nothing but its verdict
+                                          is asked for; NULL: it is the first */
     const moe_log *log;
     moe_check_result *result;
     int64_t map_tile;
     moe_int_routing routing;
     moe_int_truth truth;
+    bool finite;        /* every input is a number */
     bool infinite_only; /* infinities went in, but no NaN */
 } moe_int_trial;
 
@@ -27,9 +29,19 @@ typedef struct moe_int_trial {
  * element of a sampled tensor is looked at. */
 void moe_int_judge_tensor(moe_int_trial *b, moe_tensor_id id, const moe_tensor *got, bool scan);
 
+/* tensors.c: judges the results, and the stages inside that are no results. A trial that is not the
+ * first ends at the first result that fails. */
+void moe_int_judge_tensors(moe_int_trial *b);
+void moe_int_judge_stages(moe_int_trial *b);
+/* In the order of computation; NULL: none fails. */
+moe_tensor_verdict *moe_int_first_failing(moe_check_result *r);
+bool moe_int_inputs_finite(const moe_problem *problem);
+
 /* own_sums.c: fails O, dX and dW_r where they are not the sums of the subject's own terms.
  * MOE_E_NOMEM. */
 moe_status moe_int_judge_sums(const moe_int_trial *b);
+/* The same of O alone. */
+moe_status moe_int_judge_own_O(const moe_int_trial *b);
 /* Is nothing wrong but stages, which were fetched of another run than the results were? */
 bool moe_int_only_drifts(const moe_int_trial *b);
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GRADIENTS  "expected.grad."
-#define ROUTER_OUT "expected.router_out"
+#define GRADIENTS  MOE_INT_HF_GRADIENTS
+#define ROUTER_OUT MOE_INT_HF_ROUTER_OUT
 
 /* [T][d], T taken from hidden_states. */
 static moe_tensor token_shape(int64_t tokens, int64_t width) {
@@ -64,8 +64,8 @@ static moe_tensor_id gradient_of(moe_tensor_id param) {
     return MOE_T_COUNT;
 }
 
-static moe_int_part_source gradient_source(const moe_int_hf_case *c,
-                                           const moe_int_hf_config *config) {
+moe_int_part_source moe_int_hf_gradients(const moe_int_hf_case *c,
+                                         const moe_int_hf_config *config) {
     return (moe_int_part_source){.file = c->file,
                                  .path = c->path,
                                  .prefix = GRADIENTS,
@@ -103,7 +103,7 @@ static bool has_gradient(const moe_int_part_source *src, moe_tensor_id param) {
 
 static moe_status take_gradients(const moe_int_hf_case *c, const moe_int_hf_config *config,
                                  const moe_log *log, moe_problem *p) {
-    moe_int_part_source src = gradient_source(c, config);
+    moe_int_part_source src = moe_int_hf_gradients(c, config);
     for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
         if (!moe_int_part_used(&src, part) || !has_gradient(&src, moe_int_part_param(part)))
             continue;
@@ -254,7 +254,7 @@ static moe_status take_routing(const moe_int_hf_case *c, const moe_int_hf_config
     return status;
 }
 
-static bool is_gradient(const moe_int_part_source *src, const char *name) {
+bool moe_int_hf_is_gradient(const moe_int_part_source *src, const char *name) {
     char known[MOE_INT_NAME_BYTES];
     for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
         if (!moe_int_part_used(src, part))
@@ -271,10 +271,10 @@ static moe_status refuse_unknown(const moe_int_hf_case *c, const moe_int_hf_conf
                                  const moe_log *log) {
     static const char *const known[] = {"hidden_states", "grad_output", "expected.output",
                                         GRADIENTS "hidden_states"};
-    moe_int_part_source src = gradient_source(c, config);
+    moe_int_part_source src = moe_int_hf_gradients(c, config);
     for (size_t i = 0; i < moe_safetensors_count(c->file); i++) {
         const char *name = moe_safetensors_name(c->file, i);
-        bool ok = starts_with(name, ROUTER_OUT) || is_gradient(&src, name);
+        bool ok = starts_with(name, ROUTER_OUT) || moe_int_hf_is_gradient(&src, name);
         for (size_t k = 0; k < sizeof known / sizeof *known; k++)
             ok = ok || strcmp(name, known[k]) == 0;
         if (!ok)

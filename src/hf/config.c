@@ -135,9 +135,10 @@ static moe_status read_config(const json_t *object, const char *name, int64_t la
         status = read_dtype(moe_int_hf_has(&k, DTYPE_KEY) ? &at : &root, &config.dtype);
     if (!status)
         status = check_layer(&config.layer, name, log);
+    if (!status)
+        status = moe_int_hf_read_block(&k, config.family, &config);
     if (status)
         return status;
-    config.outside = moe_int_hf_outside(&k, config.family);
     const moe_int_hf_keys whole = {&root, -1};
     config.dtype_said = moe_int_hf_has(&k, DTYPE_KEY) || moe_int_hf_has(&whole, DTYPE_KEY);
     config.quantised = moe_int_json_has(&root, "quantization_config") ||
@@ -174,15 +175,21 @@ static char *without_infinities(const char *text, size_t size, size_t *ret_size)
     return copy;
 }
 
-moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name, int64_t layer,
-                                   const moe_log *log, moe_int_hf_config *ret) {
-    json_t *object = NULL;
+static moe_status parse_object(const char *text, size_t size, const char *name, const moe_log *log,
+                               json_t **ret) {
     size_t copied;
     char *copy = without_infinities(text, size, &copied);
     if (!copy)
         return moe_fail(log, MOE_E_NOMEM, "%s: out of memory", name);
-    moe_status status = moe_int_json_parse(copy, copied, name, log, &object);
+    const moe_status status = moe_int_json_parse(copy, copied, name, log, ret);
     free(copy);
+    return status;
+}
+
+moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name, int64_t layer,
+                                   const moe_log *log, moe_int_hf_config *ret) {
+    json_t *object = NULL;
+    moe_status status = parse_object(text, size, name, log, &object);
     if (!status)
         status = read_config(object, name, layer, log, ret);
     json_decref(object);
@@ -202,6 +209,16 @@ moe_status moe_int_hf_config_load(const char *path, int64_t layer, const moe_log
     return status;
 }
 
+static moe_status load_object(const char *path, const moe_log *log, json_t **ret) {
+    char *text = NULL;
+    size_t size = 0;
+    moe_status status = moe_int_file_read(path, FILE_LIMIT, log, &text, &size);
+    if (!status)
+        status = parse_object(text, size, path, log, ret);
+    free(text);
+    return status;
+}
+
 /* What a reader of shapes should know beside them. */
 static void say_notes(const moe_int_hf_config *c, const char *path, const moe_log *log) {
     if (!c->dtype_said)
@@ -209,8 +226,8 @@ static void say_notes(const moe_int_hf_config *c, const char *path, const moe_lo
     if (c->quantised)
         moe_log_send(log, MOE_LOG_WARN, "%s: its weights are quantised; taken as %s", path,
                      moe_dtype_name((moe_dtype)c->dtype));
-    if (c->outside)
-        moe_log_send(log, MOE_LOG_WARN, "%s: the layer is taken without %s", path, c->outside);
+    if (c->block)
+        moe_log_send(log, MOE_LOG_WARN, "%s: the layer is taken without %s", path, c->block->what);
 }
 
 moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
@@ -224,6 +241,31 @@ moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t 
     *ret_moe = config.moe_layers;
     *ret_all = config.all_layers;
     return MOE_OK;
+}
+
+moe_status moe_model_shape_from_config(const char *path, const moe_log *log, moe_model_shape *ret) {
+    moe_model_shape m = {0};
+    moe_int_hf_config config;
+    json_t *object = NULL;
+    moe_int_json root, at;
+    const moe_int_family *family;
+    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
+    if (!status)
+        status = load_object(path, log, &object);
+    if (!status) {
+        root = moe_int_json_root(object, path, log);
+        status = find_family(&root, &at, &family);
+    }
+    if (!status) {
+        const moe_int_hf_keys k = {&at, -1};
+        m.layer = config.layer;
+        m.d = config.layer.d;
+        status = moe_int_hf_read_shape(&k, &m);
+    }
+    json_decref(object);
+    if (!status)
+        *ret = m;
+    return status;
 }
 
 moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,

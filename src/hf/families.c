@@ -66,6 +66,10 @@ static const char *const common[P(COUNT)] = {
                               [P(DOWN)] = "experts.w2_weight|experts.down_proj",                   \
     }
 
+#define GEMMA4                                                                                     \
+    SOFTMAX(ALWAYS), .module = "", .block = &moe_int_block_gemma4,                                 \
+                     .names = {[P(ROUTER)] = "router.proj.weight"}
+
 /* A Granite decoder layer: the routed block and one fused shared part beside it. */
 #define GRANITE_SHARED                                                                             \
     INTERMEDIATE,                                                                                  \
@@ -123,8 +127,7 @@ static const moe_int_family families[] = {
     {.model_type = "kimi_linear", SHARED_COUNT, DEEPSEEK_V3},
     {.model_type = "beam", DEEPSEEK_V3, .reports = MOE_INT_REPORTS_UNSCALED},
     {.model_type = "nemotron_h", .shared_width_key = "moe_shared_expert_intermediate_size",
-     DEEPSEEK_V3, .ungated = true, .module = "mixer", .outside_key = "moe_latent_size",
-     .outside = "projections around its experts"},
+     DEEPSEEK_V3, .ungated = true, .module = "mixer", .block = &moe_int_block_latent},
     {.model_type = "mistral4", SHARED_COUNT, .score = MOE_SCORE_SOFTMAX,
      .select = MOE_SELECT_GROUP_TOPK, .scaled = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
      .renorm_eps = 1e-20},
@@ -162,7 +165,7 @@ static const moe_int_family families[] = {
     {.model_type = "hy_v4_vl_text", SHARED_COUNT, DEEPSEEK_V3, LIMIT, .shared_limit_key = ""},
     {.model_type = "deepseek_v4", SHARED_COUNT, .score = MOE_SCORE_SQRT_SOFTPLUS,
      .select_bias = true, .renorm = MOE_INT_RENORM_ALWAYS, .renorm_eps = 1e-20, .scaled = true,
-     LIMIT, .expect = {{"scoring_func", "sqrtsoftplus"}}},
+     LIMIT, .expect = {{"scoring_func", "sqrtsoftplus"}}, .block = &moe_int_block_hash},
     {.model_type = "step3p5|step3p7", .shared_width_key = "share_expert_dim", SIGMOID_BIAS(ALWAYS),
      .scaled = true, .silu = MOE_ACT_SWIGLU_LIMIT_AFTER, .limit_key = "swiglu_limits",
      .shared_limit_key = "swiglu_limits_shared", .reports = MOE_INT_REPORTS_UNSCALED},
@@ -216,18 +219,37 @@ static const moe_int_family families[] = {
      .glu_layout = MOE_GLU_CONCAT, .transposed = TRANSPOSED,
      .reports = MOE_INT_REPORTS_SHARE_OF_K},
 
-    /* blocks with parts around the layer: read for their shapes alone */
-    {.model_type = "axk1", SHARED_COUNT, DEEPSEEK_V3, .outside = "the norm of its output"},
-    {.model_type = "gemma4_text", SOFTMAX(ALWAYS),
-     .outside = "the router's norm and its scale of each expert"},
-    {.model_type = "diffusion_gemma_text", SOFTMAX(ALWAYS),
-     .outside = "the router's norm and its scale of each expert"},
+    /* blocks with more than a layer */
+    {.model_type = "axk1", SHARED_COUNT, DEEPSEEK_V3, .block = &moe_int_block_norm_out},
+    {.model_type = "gemma4_text", GEMMA4},
+    {.model_type = "diffusion_gemma_text", GEMMA4},
     {.model_type = "jetmoe", INTERMEDIATE, .score = MOE_SCORE_SOFTMAX_TOPK,
-     .outside = "the bias of its output"},
+     .block = &moe_int_block_bias_out},
     {.model_type = "muse_spark_text", SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-15, .scaled = true,
-     .outside = "projections and norms around its experts"},
-    {.model_type = "zaya", SOFTMAX(NEVER), .select_bias = true,
-     .outside = "the router's own network and its expert to skip"},
+     .block = &moe_int_block_muse_spark},
+    {.model_type = "zaya", SOFTMAX(NEVER), .select_bias = true, .block = &moe_int_block_zaya,
+     .names = {[P(ROUTER)] = "gate.router_mlp.out_proj.weight",
+               [P(SELECT_BIAS)] = "gate.balancing_biases"}},
+    {.model_type = "inkling_text", SHARED_COUNT, SIGMOID_BIAS(ALWAYS), .scaled = true,
+     .block = &moe_int_block_inkling,
+     .names = {[P(SHARED_GATE_UP)] = "shared_experts.gate_up_proj",
+               [P(SHARED_GATE)] = "shared_experts.gate_proj",
+               [P(SHARED_UP)] = "shared_experts.up_proj",
+               [P(SHARED_DOWN)] = "shared_experts.down_proj"}},
+    {.model_type = "doge", .fixed_n = 1, .shared_width_key = "intermediate_size",
+     .score = MOE_SCORE_SOFTMAX_TOPK, .renorm = MOE_INT_RENORM_CONFIG, .ungated = true,
+     .transposed = 1u << P(DOWN), .block = &moe_int_block_product_keys,
+     .names = {[P(ROUTER)] = "router_gate.weight", [P(UP)] = "down_embed.weight",
+               [P(DOWN)] = "up_embed.weight", [P(SHARED_GATE_UP)] = "gate_up_proj.weight",
+               [P(SHARED_GATE)] = "gate_proj.weight", [P(SHARED_UP)] = "up_proj.weight",
+               [P(SHARED_DOWN)] = "down_proj.weight"}},
+    {.model_type = "nllb-moe", .width_key = "encoder_ffn_dim", SOFTMAX(ALWAYS), .fixed_K = 2,
+     .capacity_key = "expert_capacity", .ungated = true, .expert_bias = true,
+     .block = &moe_int_block_nllb, .reports = MOE_INT_REPORTS_DENSE,
+     .names = {[P(UP)] = "experts.expert_%d.fc1.weight",
+               [P(DOWN)] = "experts.expert_%d.fc2.weight",
+               [P(GATE_UP_BIAS)] = "experts.expert_%d.fc1.bias",
+               [P(DOWN_BIAS)] = "experts.expert_%d.fc2.bias"}},
 
     /* T5 */
     {.model_type = "switch_transformers", .width_key = "d_ff", SOFTMAX(NEVER), .fixed_K = 1,

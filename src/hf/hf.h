@@ -2,6 +2,7 @@
 #ifndef MOE_LAYER_HF_H
 #define MOE_LAYER_HF_H
 
+#include "hf/blocks.h"
 #include "moeref/case.h"
 #include "moeref/safetensors.h"
 
@@ -60,12 +61,11 @@ typedef struct moe_int_family {
     const char *average_key;     /* "average" there: half the routed and half the shared output */
     const char *select_bias_key; /* false there: no selection bias */
     const char *score_key;       /* where it names other_score, that one is used */
-    const char *outside;         /* what of the block no layer of layer.h has: such a family's
-                                    shapes are read, its checkpoints are not */
-    const char *outside_key;     /* only where this setting is there; NULL: always */
-    const char *expect[2][2];    /* key and the only value that is understood, where present */
+    const moe_int_block_row *block; /* what the family's block has beside its layer; or NULL */
+    const char *expect[2][2];       /* key and the only value that is understood, where present */
 
     /* the layer */
+    int64_t fixed_n; /* every expert has this width; 0: the file says */
     int64_t fixed_K; /* the model's code takes this many whatever the file says; 0: no */
     int32_t score, select, weight_on;
     struct {
@@ -98,13 +98,21 @@ const moe_int_family *moe_int_family_find(const char *model_type);
 const char *moe_int_family_names(const moe_int_family *family, moe_int_part part);
 const char *moe_int_family_module(const moe_int_family *family);
 
+/* Settings of a block. */
+typedef struct moe_int_block_numbers {
+    double op[MOE_INT_PLACE_COUNT][MOE_INT_CHAIN_MAX]; /* under each map's key */
+    int64_t latent, sinks;
+    double fraction; /* 0 or less: the capacity is fixed */
+} moe_int_block_numbers;
+
 /* What config.json says about one layer. */
 typedef struct moe_int_hf_config {
     const moe_int_family *family;
     moe_layer_desc layer;
     int32_t dtype; /* moe_dtype; bf16 where the file does not say */
     bool dtype_said;
-    const char *outside;            /* as the family's, of this layer */
+    const moe_int_block_row *block; /* as the family's, where this layer has it */
+    moe_int_block_numbers numbers;  /* of it */
     bool quantised;                 /* the file has a quantization_config */
     int64_t moe_layers, all_layers; /* of the model; 0: the file does not say */
     double weight_factor; /* of the layer's weights over those that the router module hands out */
@@ -167,6 +175,14 @@ typedef struct moe_int_hf_case {
 /* Opens PATH and checks the inputs. The caller closes ret->file. */
 moe_status moe_int_hf_case_open(const char *path, const moe_int_hf_config *config,
                                 const moe_log *log, moe_int_hf_case *ret);
+
+/* How names of results begin: gradients, and what the router module returned. */
+#define MOE_INT_HF_GRADIENTS  "expected.grad."
+#define MOE_INT_HF_ROUTER_OUT "expected.router_out"
+/* The case's gradients as parts. */
+moe_int_part_source moe_int_hf_gradients(const moe_int_hf_case *c, const moe_int_hf_config *config);
+/* Is it the name of a part's gradient? */
+bool moe_int_hf_is_gradient(const moe_int_part_source *src, const char *name);
 
 /* Fills problem->expected and problem->expected_plan. */
 moe_status moe_int_hf_case_expected(const moe_int_hf_case *c, const moe_int_hf_config *config,

@@ -2,7 +2,7 @@
  * case.safetensors where there is one. */
 #include "core/elements.h"
 #include "core/shell.h"
-#include "hf/hf.h"
+#include "hf/block_load.h"
 #include "layer/problem.h"
 
 #include <stdlib.h>
@@ -40,9 +40,6 @@ static moe_status open_folder(folder *f, int64_t layer, const moe_log *log) {
         status = moe_int_hf_find_layer(f->weights, f->dir, f->config.family, layer, log, &f->place);
     if (!status && layer < 0) /* settings that are lists, one value a layer */
         status = moe_int_hf_config_load(f->config_path, f->place.layer, log, &f->config);
-    if (!status && f->config.outside)
-        return moe_fail(log, MOE_E_UNSUPPORTED, "%s: family %s has %s, which no layer here has",
-                        f->dir, f->config.family->model_type, f->config.outside);
     if (!status && access(f->case_path, F_OK) == 0)
         status = moe_int_hf_case_open(f->case_path, &f->config, log, &f->golden);
     return status;
@@ -61,7 +58,7 @@ static moe_int_part_source weight_source(const folder *f) {
 static moe_status common_dtype(const folder *f, const moe_int_part_source *src, const moe_log *log,
                                int32_t *ret) {
     moe_dtype dtype = MOE_DTYPE_COUNT;
-    for (int part = 0; part < MOE_INT_PART_COUNT; part++) {
+    for (int part = 0; !f->config.block && part < MOE_INT_PART_COUNT; part++) {
         moe_status status =
             moe_int_part_used(src, part) ? moe_int_part_check(src, part, log, &dtype) : MOE_OK;
         if (status)
@@ -71,7 +68,7 @@ static moe_status common_dtype(const folder *f, const moe_int_part_source *src, 
         dtype = moe_int_dtype_wider(dtype, f->golden.X.dtype);
     if (f->golden.dO.data)
         dtype = moe_int_dtype_wider(dtype, f->golden.dO.dtype);
-    *ret = dtype;
+    *ret = dtype == MOE_DTYPE_COUNT ? f->config.dtype : (int32_t)dtype;
     return MOE_OK;
 }
 
@@ -99,6 +96,7 @@ static moe_status copy_input(const moe_tensor *view, moe_tensor_id id, const moe
 }
 
 static moe_status load_inputs(const folder *f, const moe_log *log, moe_problem *p) {
+    const bool whole = !f->config.block;
     if (!f->golden.file) {
         moe_status status = moe_int_draw_input(p, MOE_T_X, MOE_FILL_NORMAL, 1.0, log);
         return status ? status : moe_int_draw_input(p, MOE_T_DO, MOE_FILL_NORMAL, 1.0, log);
@@ -106,7 +104,7 @@ static moe_status load_inputs(const folder *f, const moe_log *log, moe_problem *
     moe_status status = copy_input(&f->golden.X, MOE_T_X, log, p);
     if (!status && f->golden.dO.data)
         status = copy_input(&f->golden.dO, MOE_T_DO, log, p);
-    return status ? status : moe_int_hf_case_expected(&f->golden, &f->config, log, p);
+    return status || !whole ? status : moe_int_hf_case_expected(&f->golden, &f->config, log, p);
 }
 
 static moe_status name_problem(const folder *f, const moe_log *log, moe_problem *p) {
@@ -130,6 +128,11 @@ static moe_status fill_problem(const folder *f, int64_t tokens, const moe_log *l
         status = moe_layer_desc_check(&p->layer, p->T, log);
     if (!status)
         status = common_dtype(f, &src, log, &p->dtype);
+    if (!status && f->config.block) {
+        status = load_inputs(f, log, p);
+        return status ? status
+                      : moe_int_block_load(&src, f->golden.file ? &f->golden : NULL, log, p);
+    }
     if (!status)
         status = load_params(&src, log, p);
     return status ? status : load_inputs(f, log, p);

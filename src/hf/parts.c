@@ -1,246 +1,16 @@
 /* Pieces of checkpoints to parameters in the project's layouts: experts stacked, gate rows before
  * up rows, out-features first. Nothing is rounded. */
+#include "hf/parts.h"
 #include "core/elements.h"
-#include "hf/hf.h"
-#include "hf/keys.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef enum rows_of { ROWS_ALL, ROWS_FIRST_HALF, ROWS_SECOND_HALF } rows_of;
-
-static const struct {
-    moe_tensor_id param;
-    rows_of rows;
-} parts[MOE_INT_PART_COUNT] = {
-    [MOE_INT_PART_ROUTER] = {MOE_T_W_R, ROWS_ALL},
-    [MOE_INT_PART_ROUTER_BIAS] = {MOE_T_B_R, ROWS_ALL},
-    [MOE_INT_PART_SELECT_BIAS] = {MOE_T_B_SELECT, ROWS_ALL},
-    [MOE_INT_PART_GATE_UP] = {MOE_T_W1, ROWS_ALL},
-    [MOE_INT_PART_GATE] = {MOE_T_W1, ROWS_FIRST_HALF},
-    [MOE_INT_PART_UP] = {MOE_T_W1, ROWS_SECOND_HALF},
-    [MOE_INT_PART_DOWN] = {MOE_T_W2, ROWS_ALL},
-    [MOE_INT_PART_GATE_UP_BIAS] = {MOE_T_B1, ROWS_ALL},
-    [MOE_INT_PART_DOWN_BIAS] = {MOE_T_B2, ROWS_ALL},
-    [MOE_INT_PART_SHARED_GATE_UP] = {MOE_T_W1_SHARED, ROWS_ALL},
-    [MOE_INT_PART_SHARED_GATE] = {MOE_T_W1_SHARED, ROWS_FIRST_HALF},
-    [MOE_INT_PART_SHARED_UP] = {MOE_T_W1_SHARED, ROWS_SECOND_HALF},
-    [MOE_INT_PART_SHARED_DOWN] = {MOE_T_W2_SHARED, ROWS_ALL},
-    [MOE_INT_PART_SHARED_SIGMOID] = {MOE_T_W_GATE_SHARED, ROWS_ALL},
-};
-
-moe_tensor_id moe_int_part_param(moe_int_part part) {
-    return parts[part].param;
-}
-
-/* "PREFIX experts.7.w1.weight" from one spelling; "^" stands for the layer instead of the module.
- */
-static void spell(const moe_int_part_source *src, const char *word, int64_t expert, char *buf) {
-    const char *prefix = *word == '^' ? src->outer : src->prefix;
-    const char *name = word + (*word == '^' || *word == '~');
-    const char *hole = strstr(name, "%d");
-    if (hole)
-        snprintf(buf, MOE_INT_NAME_BYTES, "%s%.*s%lld%s", prefix, (int)(hole - name), name,
-                 (long long)expert, hole + 2);
-    else
-        snprintf(buf, MOE_INT_NAME_BYTES, "%s%s", prefix, name);
-}
-
-/* Is there a tensor of that spelling? The gradients of an expert without tokens may be missing. */
-static bool has_spelling(const moe_int_part_source *src, const char *word) {
-    int64_t experts = strstr(word, "%d") && src->gradients ? src->config->layer.E : 1;
-    char name[MOE_INT_NAME_BYTES];
-    moe_tensor t;
-    for (int64_t e = 0; e < experts; e++) {
-        spell(src, word, e, name);
-        if (moe_safetensors_get(src->file, name, &t) != MOE_E_NOTFOUND)
-            return true;
-    }
-    return false;
-}
-
-/* The spelling that the file has, in `word`; false: none, and `word` is the first. */
-static bool find_spelling(const moe_int_part_source *src, moe_int_part part, char *word) {
-    const char *all = moe_int_family_names(src->config->family, part);
-    for (const char *next = all; next;) {
-        next = moe_int_hf_next_word(next, word, MOE_INT_NAME_BYTES);
-        if (has_spelling(src, word))
-            return true;
-    }
-    moe_int_hf_next_word(all, word, MOE_INT_NAME_BYTES);
-    return false;
-}
-
-bool moe_int_part_present(const moe_int_part_source *src, moe_int_part part) {
-    char word[MOE_INT_NAME_BYTES];
-    return find_spelling(src, part, word);
-}
-
-/* Which rows of its parameter the part has in this layer: an up projection without a gate is all.
- */
-static rows_of rows_of_part(const moe_int_part_source *src, moe_int_part part) {
-    bool up = part == MOE_INT_PART_UP || part == MOE_INT_PART_SHARED_UP;
-    return up && !moe_act_is_gated(src->config->layer.act) ? ROWS_ALL : parts[part].rows;
-}
-
-bool moe_int_part_used(const moe_int_part_source *src, moe_int_part part) {
-    static const struct {
-        moe_int_part fused, gate, up;
-    } cuts[] = {
-        {MOE_INT_PART_GATE_UP, MOE_INT_PART_GATE, MOE_INT_PART_UP},
-        {MOE_INT_PART_SHARED_GATE_UP, MOE_INT_PART_SHARED_GATE, MOE_INT_PART_SHARED_UP},
-    };
-    char word[MOE_INT_NAME_BYTES];
-    if (!moe_tensor_exists(&src->config->layer, parts[part].param, 0))
-        return false;
-    const bool gated = moe_act_is_gated(src->config->layer.act);
-    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
-        bool fused = gated && find_spelling(src, cuts[i].fused, word);
-        if (part == cuts[i].fused)
-            return fused;
-        if (part == cuts[i].up)
-            return !fused;
-        if (part == cuts[i].gate)
-            return gated && !fused;
-    }
-    return true;
-}
-
-/* One tensor per expert, rather than one for all. */
-static bool is_per_expert(const moe_int_part_source *src, moe_int_part part) {
-    char word[MOE_INT_NAME_BYTES];
-    find_spelling(src, part, word);
-    return strstr(word, "%d") != NULL;
-}
-
-const char *moe_int_part_name(const moe_int_part_source *src, moe_int_part part, int64_t expert,
-                              char *buf) {
-    char word[MOE_INT_NAME_BYTES];
-    find_spelling(src, part, word);
-    spell(src, word, expert, buf);
-    return buf;
-}
-
-/* Shape of the part's parameter. */
-static moe_tensor param_shape(const moe_int_part_source *src, moe_int_part part) {
-    moe_tensor t = {0};
-    moe_tensor_shape(&src->config->layer, parts[part].param, 0, 0, 0, &t);
-    return t;
-}
-
-/* The zero experts' matrices that a gradient has beside the real ones'. */
-static int64_t zero_matrices(const moe_int_part_source *src, moe_int_part part) {
-    bool has = src->gradients && src->config->family->zero_gradients;
-    return has && part == MOE_INT_PART_GATE_UP ? src->config->layer.n_zero : 0;
-}
-
-/* Shape of one tensor of the part in the file, where nothing is turned round. */
-static moe_tensor stored_shape(const moe_int_part_source *src, moe_int_part part) {
-    moe_tensor t = param_shape(src, part);
-    if (t.ndim >= 2 && rows_of_part(src, part) != ROWS_ALL)
-        t.shape[t.ndim - 2] /= 2;
-    if (t.ndim == 3 && is_per_expert(src, part)) {
-        t.ndim = 2;
-        t.shape[0] = t.shape[1];
-        t.shape[1] = t.shape[2];
-    } else if (t.ndim == 3) {
-        t.shape[0] += zero_matrices(src, part);
-    }
-    return t;
-}
-
-static moe_tensor turned(const moe_tensor *t) {
-    moe_tensor ret = *t;
-    ret.shape[1] = t->shape[2];
-    ret.shape[2] = t->shape[1];
-    return ret;
-}
-
-/* Takes dimensions of 1 off the front, and cuts [E a][b] into [E][a][b], until `t` has as many
- * dimensions as it should. */
-static void reshape(moe_tensor *t, const moe_tensor *should) {
-    while (t->ndim > should->ndim && t->shape[0] == 1) {
-        t->ndim--;
-        memmove(t->shape, t->shape + 1, (size_t)t->ndim * sizeof *t->shape);
-    }
-    if (t->ndim == 2 && should->ndim == 3 && t->shape[0] % should->shape[0] == 0) {
-        t->ndim = 3;
-        t->shape[2] = t->shape[1];
-        t->shape[1] = t->shape[0] / should->shape[0];
-        t->shape[0] = should->shape[0];
-    }
-}
-
-static moe_status get_floating(const moe_safetensors *file, const char *path, const char *name,
-                               const moe_log *log, moe_tensor *ret) {
-    moe_tensor t;
-    moe_status status = moe_safetensors_get(file, name, &t);
-    if (status == MOE_E_NOTFOUND)
-        return moe_fail(log, MOE_E_FORMAT, "%s has no tensor %s", path, name);
-    if (status == MOE_E_UNSUPPORTED || (!status && moe_dtype_roundoff(t.dtype) == 0))
-        return moe_fail(log, MOE_E_UNSUPPORTED,
-                        "%s: %s is not stored as bf16, fp16, fp32 or fp64; convert or dequantise "
-                        "the checkpoint first",
-                        path, name);
-    if (status)
-        return moe_fail(log, status, "%s: cannot read %s", path, name);
-    *ret = t;
-    return MOE_OK;
-}
-
-static moe_status fail_shape(const char *path, const char *name, const moe_tensor *is,
-                             const moe_tensor *should, const moe_log *log) {
-    char a[96], b[96];
-    return moe_fail(log, MOE_E_FORMAT, "%s: %s has shape %s, config.json asks for %s", path, name,
-                    moe_tensor_shape_str(is, a, sizeof a),
-                    moe_tensor_shape_str(should, b, sizeof b));
-}
-
-moe_status moe_int_hf_get(const moe_safetensors *file, const char *path, const char *name,
-                          const moe_tensor *shape, const moe_log *log, moe_tensor *ret) {
-    moe_tensor t;
-    moe_status status = get_floating(file, path, name, log, &t);
-    if (status)
-        return status;
-    if (!moe_tensor_same_shape(&t, shape))
-        return fail_shape(path, name, &t, shape, log);
-    *ret = t;
-    return MOE_OK;
-}
-
-/* A view of the part's tensor, of stored_shape or, with *turn, with its matrices transposed. */
-static moe_status get_part(const moe_int_part_source *src, moe_int_part part, int64_t expert,
-                           const moe_log *log, moe_tensor *ret, bool *turn) {
-    char name[MOE_INT_NAME_BYTES];
-    moe_tensor t, should = stored_shape(src, part), other = turned(&should);
-    moe_int_part_name(src, part, expert, name);
-    moe_status status = get_floating(src->file, src->path, name, log, &t);
-    if (status)
-        return status;
-    const moe_tensor is = t;
-    bool prefer_turned = should.ndim == 3 && (src->config->family->transposed >> part & 1u);
-    reshape(&t, &should);
-    if (part == MOE_INT_PART_SELECT_BIAS && t.ndim == 2 && t.shape[1] == should.shape[0])
-        t = (moe_tensor){t.data, t.dtype, 1, {t.shape[1]}}; /* the text's, before the pictures' */
-    if (part == MOE_INT_PART_ROUTER && t.shape[0] == should.shape[1] && t.shape[0] != t.shape[1]) {
-        *turn = t.shape[1] == should.shape[0]; /* [d][E] */
-        *ret = t;
-        return *turn ? MOE_OK : fail_shape(src->path, name, &is, &should, log);
-    }
-    *turn = should.ndim == 3 && moe_tensor_same_shape(&t, &other) &&
-            (prefer_turned || !moe_tensor_same_shape(&t, &should));
-    if (!*turn && !moe_tensor_same_shape(&t, &should))
-        return fail_shape(src->path, name, &is, prefer_turned ? &other : &should, log);
-    *ret = t;
-    return MOE_OK;
-}
 
 /* An expert whose gradient is not in the file: it had no tokens, and what it has is 0. */
 static bool is_idle(const moe_int_part_source *src, moe_int_part part, int64_t expert) {
     char name[MOE_INT_NAME_BYTES];
     moe_tensor t;
-    if (!src->gradients || !is_per_expert(src, part))
+    if (!src->gradients || !moe_int_part_is_per_expert(src, part))
         return false;
     moe_int_part_name(src, part, expert, name);
     return moe_safetensors_get(src->file, name, &t) == MOE_E_NOTFOUND;
@@ -248,13 +18,13 @@ static bool is_idle(const moe_int_part_source *src, moe_int_part part, int64_t e
 
 moe_status moe_int_part_check(const moe_int_part_source *src, moe_int_part part, const moe_log *log,
                               moe_dtype *dtype) {
-    int64_t count = is_per_expert(src, part) ? src->config->layer.E : 1;
+    int64_t count = moe_int_part_is_per_expert(src, part) ? src->config->layer.E : 1;
     for (int64_t e = 0; e < count; e++) {
         moe_tensor t;
         bool turn;
         if (is_idle(src, part, e))
             continue;
-        moe_status status = get_part(src, part, e, log, &t, &turn);
+        moe_status status = moe_int_part_get(src, part, e, log, &t, &turn);
         if (status)
             return status;
         *dtype = moe_int_dtype_wider(*dtype, t.dtype);
@@ -279,7 +49,10 @@ static size_t part_offset(const moe_int_part_source *src, moe_int_part part, int
     size_t cols = (size_t)dst->shape[dst->ndim - 1];
     if (dst->ndim == 3)
         offset = (size_t)expert * rows * cols;
-    return rows_of_part(src, part) == ROWS_SECOND_HALF ? offset + rows / 2 * cols : offset;
+    else if (moe_int_part_is_per_expert(src, part)) /* a bias */
+        offset = (size_t)expert * cols;
+    return moe_int_part_rows(src, part) == MOE_INT_ROWS_SECOND_HALF ? offset + rows / 2 * cols
+                                                                    : offset;
 }
 
 /* Cuts the zero experts' matrices off the end of GATE_UP. */
@@ -308,10 +81,10 @@ static void scale_part(const moe_int_part_source *src, moe_int_part part, moe_te
 }
 
 /* Gate and up rows that alternate, gate first, become n gate rows and n up rows. */
-static moe_status part_rows(const moe_int_part_source *src, moe_int_part part, const moe_log *log,
+static moe_status sort_rows(const moe_int_part_source *src, moe_int_part part, const moe_log *log,
                             moe_tensor *dst) {
     char word[MOE_INT_NAME_BYTES];
-    find_spelling(src, part, word);
+    moe_int_part_spelling(src, part, word);
     if (*word != '~')
         return MOE_OK;
     size_t row = (size_t)dst->shape[2] * moe_dtype_size(dst->dtype), n = (size_t)dst->shape[1] / 2;
@@ -344,14 +117,14 @@ static void copy_experts(const moe_int_part_source *src, moe_int_part part,
 
 moe_status moe_int_part_copy(const moe_int_part_source *src, moe_int_part part, const moe_log *log,
                              moe_tensor *dst) {
-    int64_t count = is_per_expert(src, part) ? src->config->layer.E : 1;
+    int64_t count = moe_int_part_is_per_expert(src, part) ? src->config->layer.E : 1;
     for (int64_t e = 0; e < count; e++) {
         moe_tensor stored, cast = {0};
         bool turn;
         if (is_idle(src, part, e)) /* dst is 0 */
             continue;
-        moe_status status = get_part(src, part, e, log, &stored, &turn);
-        if (!status && zero_matrices(src, part))
+        moe_status status = moe_int_part_get(src, part, e, log, &stored, &turn);
+        if (!status && moe_int_part_zero_matrices(src, part))
             status = drop_zero_experts(src, log, &stored);
         if (!status && stored.dtype != dst->dtype) {
             status = moe_tensor_cast(&stored, dst->dtype, &cast);
@@ -370,5 +143,5 @@ moe_status moe_int_part_copy(const moe_int_part_source *src, moe_int_part part, 
         moe_tensor_destroy(&cast);
     }
     scale_part(src, part, dst);
-    return part_rows(src, part, log, dst);
+    return sort_rows(src, part, log, dst);
 }

@@ -26,7 +26,8 @@ static moe_status read_sizes(const moe_int_hf_keys *k, const moe_int_family *f,
                              moe_layer_desc *ret) {
     const moe_int_json_need need = MOE_INT_JSON_REQUIRED;
     moe_status status = moe_int_hf_size(k, MODEL_WIDTH_KEY, need, &ret->d);
-    if (!status)
+    ret->n = f->fixed_n;
+    if (!status && !f->fixed_n)
         status = moe_int_hf_size(k, f->width_key ? f->width_key : WIDTH_KEY, need, &ret->n);
     if (!status)
         status = moe_int_hf_size(k, EXPERTS_KEY, need, &ret->E);
@@ -209,11 +210,4 @@ moe_status moe_int_hf_read_layer(const moe_int_hf_keys *k, const moe_int_family 
     if (!status)
         status = read_factors(k, f, ret);
     return status ? status : read_act(k, f, &ret->layer);
-}
-
-const char *moe_int_hf_outside(const moe_int_hf_keys *k, const moe_int_family *f) {
-    const char *type = "";
-    if (k->layer >= 0 && !moe_int_hf_word(k, "mlp_layer_types", &type) && strstr(type, "hash"))
-        return "a choice of experts by token ids";
-    return f->outside && (!f->outside_key || moe_int_hf_has(k, f->outside_key)) ? f->outside : NULL;
 }

@@ -9,7 +9,8 @@
 moe_status moe_int_hf_read_layer(const moe_int_hf_keys *k, const moe_int_family *f,
                                  moe_int_hf_config *ret);
 
-/* What this layer of the family has beside what layer.h can say, or NULL. */
-const char *moe_int_hf_outside(const moe_int_hf_keys *k, const moe_int_family *f);
+/* Fills ret->block, its numbers, and what of the layer they decide; after moe_int_hf_read_layer. */
+moe_status moe_int_hf_read_block(const moe_int_hf_keys *k, const moe_int_family *f,
+                                 moe_int_hf_config *ret);
 
 #endif

@@ -27,5 +27,6 @@
 #include "moeref/suite.h"
 #include "moeref/tensor.h"
 #include "moeref/version.h"
+#include "moeref/whole.h"
 
 #endif

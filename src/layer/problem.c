@@ -161,6 +161,8 @@ void moe_problem_destroy(moe_problem **problem) {
     moe_plan_destroy(&p->plan);
     moe_plan_destroy(&p->expected_plan);
     free(p->masked);
+    if (p->block)
+        p->block_destroy(p->block);
     free(p);
     *problem = NULL;
 }

@@ -1,75 +1,159 @@
 #include "reference/loops.h"
+#include "core/simd.h"
 
 #include <string.h>
 
 /* Multiply-adds under which waking the other threads costs more than they save. */
 static const int64_t worth_threads = 4000000;
 
-/* Sums that are built side by side: their additions do not wait for each other. The order inside
- * each sum is that of the plain loop. */
-enum { AT_ONCE = 4 };
+/* A tile of results is built at once, TALL rows of WIDE columns, so that what is loaded serves more
+ * than one sum and no addition waits for another. Each sum is still added in ascending order: bits
+ * are those of the plain loop, with and without AVX2, which fuses nothing. */
+typedef real lane __attribute__((vector_size(32)));
+typedef real stored_lane __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
+enum {
+    TALL = 4,
+    LANES = 2,
+    LANE = (int)(sizeof(lane) / sizeof(real)),
+    WIDE = LANES * LANE,
+    DEPTH = 256 /* of a panel, which stays in the first-level cache */
+};
 
-/* ret[o] = sum_i x[i] w[o][i] + b[o] for AT_ONCE rows of w. */
-static void four_dots(const real *x, const real *w, int64_t in, const real *b, real *ret) {
-    real sum[AT_ONCE] = {0};
-    for (int64_t i = 0; i < in; i++)
-        for (int o = 0; o < AT_ONCE; o++)
-            sum[o] += x[i] * w[o * in + i];
-    for (int o = 0; o < AT_ONCE; o++)
-        ret[o] = b ? sum[o] + b[o] : sum[o];
+/* out[r][c] = sum_k a[r row + k step] b[k][c], where b[k][c] is at k b_step + c b_column. */
+typedef struct product {
+    const real *a, *b;
+    int64_t a_row, a_step, b_step, b_column;
+    int64_t rows, depth, columns;
+    const real *bias; /* [columns], or NULL */
+    real *out;
+} product;
+
+/* `count` steps of WIDE columns from column c on, zeros after the last. */
+static void pack(const product *p, int64_t k, int64_t count, int64_t c, real *panel) {
+    const int64_t width = p->columns - c < WIDE ? p->columns - c : WIDE;
+    const real *b = p->b + k * p->b_step + c * p->b_column;
+    if (width < WIDE)
+        memset(panel, 0, (size_t)(count * WIDE) * sizeof *panel);
+    if (p->b_column == 1) {
+        for (int64_t i = 0; i < count; i++)
+            memcpy(panel + i * WIDE, b + i * p->b_step, (size_t)width * sizeof *panel);
+        return;
+    }
+    for (int64_t j = 0; j < width; j++)
+        for (int64_t i = 0; i < count; i++)
+            panel[i * WIDE + j] = b[j * p->b_column + i * p->b_step];
 }
 
-static real dot(const real *x, const real *w, int64_t in) {
-    real sum = 0;
-    for (int64_t i = 0; i < in; i++)
-        sum += x[i] * w[i];
-    return sum;
+/* Goes on with the sums of TALL rows. */
+MOE_INT_INLINE void add_steps(const real *const row[TALL], int64_t step, int64_t count,
+                              const real *panel, real sum[TALL][WIDE]) {
+    lane s[TALL][LANES];
+    for (int t = 0; t < TALL; t++)
+        for (int i = 0; i < LANES; i++)
+            s[t][i] = *(const stored_lane *)(sum[t] + i * LANE);
+    for (int64_t k = 0; k < count; k++)
+        for (int i = 0; i < LANES; i++) {
+            const lane w = *(const stored_lane *)(panel + k * WIDE + i * LANE);
+            for (int t = 0; t < TALL; t++)
+                s[t][i] += row[t][k * step] * w;
+        }
+    for (int t = 0; t < TALL; t++)
+        for (int i = 0; i < LANES; i++)
+            *(stored_lane *)(sum[t] + i * LANE) = s[t][i];
+}
+
+#if MOE_INT_HAVE_AVX2
+MOE_INT_AVX2 static void add_steps_avx2(const real *const row[TALL], int64_t step, int64_t count,
+                                        const real *panel, real sum[TALL][WIDE]) {
+    add_steps(row, step, count, panel, sum);
+}
+#endif
+
+static void add_panel(const product *p, int64_t k, int64_t count, int64_t c, const real *panel) {
+    const size_t width = (size_t)(p->columns - c < WIDE ? p->columns - c : WIDE);
+    for (int64_t r = 0; r < p->rows; r += TALL) {
+        const int64_t tall = p->rows - r < TALL ? p->rows - r : TALL;
+        const real *row[TALL];
+        real sum[TALL][WIDE] = {{0}};
+        for (int64_t t = 0; t < TALL; t++) /* the last row fills what is missing of the tile */
+            row[t] = p->a + (r + (t < tall ? t : tall - 1)) * p->a_row + k * p->a_step;
+        for (int64_t t = 0; k > 0 && t < tall; t++)
+            memcpy(sum[t], p->out + (r + t) * p->columns + c, width * sizeof(real));
+#if MOE_INT_HAVE_AVX2
+        if (moe_int_cpu_avx2())
+            add_steps_avx2(row, p->a_step, count, panel, sum);
+        else
+#endif
+            add_steps(row, p->a_step, count, panel, sum);
+        for (int64_t t = 0; t < tall; t++)
+            memcpy(p->out + (r + t) * p->columns + c, sum[t], width * sizeof(real));
+    }
+}
+
+static void add_bias(const product *p, int64_t c) {
+    for (int64_t r = 0; p->bias && r < p->rows; r++)
+        for (int64_t i = c; i < c + WIDE && i < p->columns; i++)
+            p->out[r * p->columns + i] += p->bias[i];
+}
+
+static void multiply(const product *p, int threads) {
+    const int64_t panels = (p->columns + WIDE - 1) / WIDE;
+#pragma omp parallel for num_threads(threads) if (p->rows * p->columns * p->depth > worth_threads)
+    for (int64_t i = 0; i < panels; i++) {
+        real panel[DEPTH * WIDE];
+        for (int64_t k = 0; k == 0 || k < p->depth; k += DEPTH) {
+            const int64_t count = p->depth - k < DEPTH ? p->depth - k : DEPTH;
+            pack(p, k, count, i * WIDE, panel);
+            add_panel(p, k, count, i * WIDE, panel);
+        }
+        add_bias(p, i * WIDE);
+    }
 }
 
 void loop_linear(const real *x, int64_t rows, int64_t in, const real *w, int64_t outs,
                  const real *b, int threads, real *out) {
-    const int64_t blocks = (outs + AT_ONCE - 1) / AT_ONCE;
-#pragma omp parallel for num_threads(threads) if (rows * outs * in > worth_threads)
-    for (int64_t rb = 0; rb < rows * blocks; rb++) {
-        const int64_t r = rb / blocks, first = rb % blocks * AT_ONCE;
-        const real *xr = x + r * in;
-        if (first + AT_ONCE <= outs) {
-            four_dots(xr, w + first * in, in, b ? b + first : NULL, out + r * outs + first);
-            continue;
-        }
-        for (int64_t o = first; o < outs; o++)
-            out[r * outs + o] = b ? dot(xr, w + o * in, in) + b[o] : dot(xr, w + o * in, in);
-    }
-}
-
-/* sum[i] = sum_k g[k * stride] row[k][i] over `count` rows, in ascending k. */
-static void weighted_rows(const real *g, int64_t stride, int64_t count, const real *row, int64_t in,
-                          real *restrict sum) {
-    int64_t k = 0;
-    memset(sum, 0, (size_t)in * sizeof *sum);
-    for (; k + AT_ONCE <= count; k += AT_ONCE) {
-        const real *a = row + k * in, *b = a + in, *c = b + in, *d = c + in;
-        const real *ga = g + k * stride, *gb = ga + stride, *gc = gb + stride, *gd = gc + stride;
-        for (int64_t i = 0; i < in; i++)
-            sum[i] = sum[i] + *ga * a[i] + *gb * b[i] + *gc * c[i] + *gd * d[i];
-    }
-    for (; k < count; k++)
-        for (int64_t i = 0; i < in; i++)
-            sum[i] += g[k * stride] * row[k * in + i];
+    const product p = {.a = x,
+                       .b = w,
+                       .a_row = in,
+                       .a_step = 1,
+                       .b_step = 1,
+                       .b_column = in,
+                       .rows = rows,
+                       .depth = in,
+                       .columns = outs,
+                       .bias = b,
+                       .out = out};
+    multiply(&p, threads);
 }
 
 void loop_times(const real *g, int64_t rows, int64_t outs, const real *w, int64_t in, int threads,
                 real *out) {
-#pragma omp parallel for num_threads(threads) if (rows * outs * in > worth_threads)
-    for (int64_t r = 0; r < rows; r++)
-        weighted_rows(g + r * outs, 1, outs, w, in, out + r * in);
+    const product p = {.a = g,
+                       .b = w,
+                       .a_row = outs,
+                       .a_step = 1,
+                       .b_step = in,
+                       .b_column = 1,
+                       .rows = rows,
+                       .depth = outs,
+                       .columns = in,
+                       .out = out};
+    multiply(&p, threads);
 }
 
 void loop_outer(const real *g, int64_t rows, int64_t outs, const real *x, int64_t in, int threads,
                 real *out) {
-#pragma omp parallel for num_threads(threads) if (rows * outs * in > worth_threads)
-    for (int64_t o = 0; o < outs; o++)
-        weighted_rows(g + o, outs, rows, x, in, out + o * in);
+    const product p = {.a = g,
+                       .b = x,
+                       .a_row = 1,
+                       .a_step = outs,
+                       .b_step = in,
+                       .b_column = 1,
+                       .rows = outs,
+                       .depth = rows,
+                       .columns = in,
+                       .out = out};
+    multiply(&p, threads);
 }
 
 void loop_square(const real *x, int64_t count, real *out) {

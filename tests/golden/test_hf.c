@@ -75,10 +75,12 @@ ParameterizedTestParameters(golden_hf, reference_agrees) {
 
 ParameterizedTest(family_name *family, golden_hf, reference_agrees) {
     moe_problem *problem = load(family->text);
-    check_coverage(problem);
-    moe_reference_result *result = run(problem);
-    check_routing(problem, result->plan);
-    check_tensors(problem, result);
-    moe_reference_result_destroy(&result);
+    if (!problem->block) { /* test_hf_block.c */
+        check_coverage(problem);
+        moe_reference_result *result = run(problem);
+        check_routing(problem, result->plan);
+        check_tensors(problem, result);
+        moe_reference_result_destroy(&result);
+    }
     moe_problem_destroy(&problem);
 }

@@ -33,4 +33,20 @@ static inline int has_backward(const char *method) {
            strcmp(method, "sglang_fused_moe") != 0;
 }
 
+/* Kernels of some methods are written for one architecture. */
+static inline int runs_on(const moe_gpu *gpu, const char *method) {
+    static const struct {
+        const char *method;
+        double least, most;
+    } only[] = {{"sonicmoe", 90, 90},     {"moeref", 90, 90},      {"deepgemm", 90, 103},
+                {"cutlass_moe", 80, 103}, {"grouped_mm", 80, 120}, {"megablocks", 80, 120}};
+    double arch = 0;
+    cr_assert_eq(moe_gpu_get(gpu, "arch", &arch), MOE_OK);
+    for (size_t i = 0; i < sizeof only / sizeof *only; i++) {
+        if (strcmp(only[i].method, method) == 0)
+            return arch >= only[i].least && arch <= only[i].most;
+    }
+    return 1;
+}
+
 #endif

@@ -51,12 +51,44 @@ Test(sim_gpu, shipped_descriptions_load) {
     }
 }
 
-Test(sim_gpu, template_loads) {
-    char path[4096];
-    moe_gpu *gpu = NULL;
+/* `text` with every `from` replaced by `to`; the caller's. */
+static char *replaced(const char *text, const char *from, const char *to) {
+    char *made = calloc(1, 1 << 17), *end = made;
+    for (const char *at; (at = strstr(text, from)); text = at + strlen(from))
+        end += sprintf(end, "%.*s%s", (int)(at - text), text, to);
+    strcpy(end, text);
+    return made;
+}
+
+/* The template's numbers are the H100's: refused until each has a source of its own. Then what it
+ * leaves out follows from the architecture, or is a measured GPU's. */
+Test(sim_gpu, template_must_be_edited) {
+    char path[4096], *text = calloc(1, 1 << 16);
+    capture seen;
+    const moe_log log = capture_log(&seen);
+    moe_gpu *gpu = NULL, *h100 = NULL;
+    double ours = 0, theirs = 1;
+    const char *from = NULL;
     snprintf(path, sizeof path, "%s/sim/gpus/template.json", getenv("MOEREF_SOURCE_ROOT"));
-    cr_expect_eq(moe_gpu_load(path, NULL, &gpu), MOE_OK);
-    moe_gpu_destroy(&gpu);
+    cr_expect_eq(moe_gpu_load(path, &log, &gpu), MOE_E_FORMAT);
+    cr_expect(strstr(seen.text, "arch is still the template's"), "%s", seen.text);
+    FILE *in = fopen(path, "rb");
+    cr_assert(in && fread(text, 1, (1 << 16) - 1, in) > 0);
+    fclose(in);
+    char *edited = replaced(text, "\"source\": \"look here", "\"source\": \"data sheet");
+    cr_assert_eq(moe_gpu_parse(edited, strlen(edited), "mine", NULL, &gpu), MOE_OK);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &h100), MOE_OK);
+    static const char *const keys[] = {"clock_mhz", "mma_cols", "cluster", "tensor_eff", "hbm_eff"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        moe_gpu_get(gpu, keys[i], &ours), moe_gpu_get(h100, keys[i], &theirs);
+        cr_expect_float_eq(ours, theirs, 1e-9, "%s: %g, %g", keys[i], ours, theirs);
+        cr_expect(moe_gpu_is_derived(gpu, keys[i], &from) &&
+                  !moe_gpu_is_derived(h100, keys[i], NULL));
+    }
+    cr_expect_str_eq(from, "h100-sxm");
+    cr_expect(!moe_gpu_is_derived(gpu, "sms", NULL) && !moe_gpu_is_derived(gpu, "nope", NULL));
+    moe_gpu_destroy(&gpu), moe_gpu_destroy(&h100);
+    free(text), free(edited);
 }
 
 Test(sim_gpu, bad_files_are_named_with_their_key) {
@@ -73,6 +105,8 @@ Test(sim_gpu, bad_files_are_named_with_their_key) {
     refuse("\"clock_mhz\": {\"value\": 1000", "\"clock_mhz\": {\"value\": 2000", MOE_E_FORMAT,
            "clock_max_mhz");
     refuse("\"scattermoe\": {", "\"scatter\": {", MOE_E_FORMAT, "scatter");
+    refuse("\"systems\": {", "\"spread\": {\"cublas\": {\"large\": [1.1, 1.2]}}, \"systems\": {",
+           MOE_E_FORMAT, "large");
     refuse("\"moeref_gpu\": 1", "\"moeref_gpu\": 2", MOE_E_FORMAT, "moeref_gpu");
     refuse("\"name\": \"toy\"", "\"name\": \"\"", MOE_E_FORMAT, "name");
     refuse("\"parameters\": {", "\"parameters\": [", MOE_E_FORMAT, "bad.json");

@@ -12,6 +12,8 @@ static void expect_floors(const moe_layer_desc d, int64_t T) {
     for (const char *const *g = moe_gpu_names(); *g; g++) {
         moe_gpu *gpu = load(*g);
         for (const char *const *m = moe_methods(); *m; m++) {
+            if (!runs_on(gpu, *m))
+                continue;
             moe_prediction *p = predict(gpu, *m, &d, T, has_backward(*m) ? 3 : 1);
             double sum = 0;
             for (size_t i = 0; i < p->n_kernels; i++) {
@@ -38,6 +40,32 @@ Test(sim_predict, no_kernel_beats_its_floor) {
     expect_floors(layer_of(2048, 1024, 64, 8), 8192);
     expect_floors(layer_of(1024, 512, 64, 2), 31);
     expect_floors(layer_of(1024, 512, 127, 2), 8160);
+}
+
+/* It says which architecture, and what else runs there. */
+Test(sim_predict, a_method_of_another_architecture_is_refused) {
+    const moe_layer_desc d = layer_of(1024, 512, 16, 2);
+    const moe_workload w = {.layer = &d, .tokens = 512, .pass = MOE_PASS_FWD};
+    int refused = 0;
+    for (const char *const *g = moe_gpu_names(); *g; g++) {
+        moe_gpu *gpu = load(*g);
+        for (const char *const *m = moe_methods(); *m; m++) {
+            capture seen;
+            const moe_log log = capture_log(&seen);
+            moe_prediction *p = NULL;
+            const moe_status status = moe_predict(gpu, *m, &w, &log, &p);
+            cr_expect_eq(status, runs_on(gpu, *m) ? MOE_OK : MOE_E_UNSUPPORTED, "%s on %s", *m, *g);
+            if (status) {
+                refused++;
+                cr_expect(strstr(seen.text, *m) && strstr(seen.text, "architecture") &&
+                              strstr(seen.text, "; there: cublas"),
+                          "%s", seen.text);
+            }
+            moe_prediction_destroy(&p);
+        }
+        moe_gpu_destroy(&gpu);
+    }
+    cr_expect_gt(refused, 10);
 }
 
 Test(sim_predict, flops_are_the_layers) {

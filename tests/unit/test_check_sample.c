@@ -3,6 +3,7 @@
 #include "check/truth/truth.h"
 #include "check/verdict/result.h"
 #include "drawn.h"
+#include "layer/traits.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -25,12 +26,14 @@ static both open_both(const char *line, moe_dtype arithmetic) {
     cr_assert_eq(moe_int_routing_settle(b.problem, NULL, MOE_INT_TOLD, arithmetic, 2, NULL,
                                         b.result, &b.routing),
                  MOE_OK);
-    cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, b.result, &b.full),
-                 MOE_OK);
+    cr_assert_eq(
+        moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &b.full),
+        MOE_OK);
     cr_expect_str_eq(b.result->sampled, "");
     params.sample_above_flops = 1;
-    cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, b.result, &b.sampled),
-                 MOE_OK);
+    cr_assert_eq(
+        moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &b.sampled),
+        MOE_OK);
     cr_expect(b.sampled.sampled && !b.full.sampled);
     return b;
 }
@@ -342,6 +345,36 @@ Test(check_sample, units) {
                 cr_expect(seen[e][0] && seen[e][n - 1], "%s: an end of expert %d", line, e);
             cr_expect(all <= (shared ? 1 : 5) * (n < 4 ? n : 4), "%s: %d units", line, all);
         }
+        close_both(&b);
+    }
+}
+
+/* A further reading's truth: with the first one's oracle, or, where an error model marked kinks in
+ * that, with its own. Either way the same, element by element. */
+Test(check_sample, oracle_of_another_reading) {
+    for (int act = 0; act < MOE_ACT_COUNT; act++) {
+        char line[160];
+        snprintf(line, sizeof line, "T=96 d=32 n=16 E=4 K=2 act=%s limit=1 seed=6",
+                 moe_int_acts[act].name);
+        both b = open_both(line, MOE_BF16);
+        const moe_int_rounding r = moe_int_rounding_of(MOE_F32);
+        const moe_check_params params = {.sample_above_flops = -1, .threads = 1};
+        moe_int_truth fresh, further;
+        cr_assert_eq(
+            moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &fresh),
+            MOE_OK);
+        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, &b.full, NULL, b.result,
+                                        &further),
+                     MOE_OK);
+        const moe_tensor *want = fresh.oracle->out.t, *got = further.oracle->out.t;
+        for (int id = 0; id < MOE_T_COUNT; id++)
+            cr_expect(!want[id].data || memcmp(want[id].data, got[id].data,
+                                               (size_t)moe_tensor_bytes(&want[id])) == 0,
+                      "%s: %s", line, moe_tensor_name((moe_tensor_id)id));
+        if (act == MOE_ACT_SWIGLU)
+            cr_expect(further.borrowed);
+        moe_int_truth_destroy(&fresh);
+        moe_int_truth_destroy(&further);
         close_both(&b);
     }
 }

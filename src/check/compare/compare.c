@@ -17,19 +17,6 @@ static double ratio(double error, double reference) {
     return error == 0 ? 0 : error / reference;
 }
 
-void moe_int_group_add(moe_int_group *sum, const moe_int_group *g) {
-    sum->d2 += g->d2;
-    sum->r2 += g->r2;
-    sum->e2 += g->e2;
-    sum->z2 += g->z2;
-    sum->max_z = fmax(sum->max_z, g->max_z);
-    sum->n += g->n;
-    sum->off += g->off;
-    sum->nonzero += g->nonzero;
-    sum->bad += g->bad;
-    sum->e4 += g->e4;
-}
-
 /* Independent errors in a group: no more than its elements, nor than what they come from, and fewer
  * where a few dominate. */
 static double freedom(const moe_int_group *g) {
@@ -184,7 +171,7 @@ static void judge(moe_int_scan *s) {
     judge_gates(s, &over);
     v->gate = s->gate;
     v->floor_nmse = ratio(s->total.e2, s->total.r2);
-    if (v->verdict == MOE_VERDICT_FAIL) {
+    if (v->verdict == MOE_VERDICT_FAIL && !s->c->verdict_only) {
         moe_int_scene scene = {s->c, &s->layout, &s->rounding, s->groups, s->gate};
         moe_int_locate(&scene, v->where, sizeof v->where);
     } else if (s->total.n == 0 && v->not_compared > 0) {

@@ -9,6 +9,8 @@
 #include "check/errors/rows.h"
 #include "moeref/check.h"
 
+#include <math.h>
+
 /* The narrowest rows that the gates were measured on. */
 #define MOE_INT_GATE_WIDTH 768
 
@@ -36,6 +38,7 @@ typedef struct moe_int_comparison {
     const char *truth;            /* "oracle", "golden", "sampled" */
     bool exact;                   /* any difference is an error */
     bool infinite_only;           /* infinities went into the layer, but no NaN (due.c) */
+    bool verdict_only;            /* nobody asks where the error is */
     int64_t tile;                 /* rows, tokens or columns in a tile of its map; 0: as many as
                                      make the map fit */
     moe_check_result *maps;       /* takes the maps of a failing tensor; NULL: none are drawn */
@@ -67,7 +70,18 @@ typedef struct moe_int_group {
     int64_t bad;     /* unwritten, not finite where the truth is, or finite where it is not */
 } moe_int_group;
 
-void moe_int_group_add(moe_int_group *sum, const moe_int_group *g);
+static inline void moe_int_group_add(moe_int_group *sum, const moe_int_group *g) {
+    sum->d2 += g->d2;
+    sum->r2 += g->r2;
+    sum->e2 += g->e2;
+    sum->z2 += g->z2;
+    sum->max_z = fmax(sum->max_z, g->max_z);
+    sum->n += g->n;
+    sum->off += g->off;
+    sum->nonzero += g->nonzero;
+    sum->bad += g->bad;
+    sum->e4 += g->e4;
+}
 
 /* Squared error over the largest that passes; the larger of that and of (max z / its gate)^2.
  * Infinite: not finite, or not 0 where nothing but 0 is right. */

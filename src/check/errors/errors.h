@@ -69,6 +69,8 @@ typedef struct moe_int_unit {
                              0: there is none */
 } moe_int_unit;
 
+/* Does the layer's activation have a kink? */
+bool moe_int_has_kinks(const moe_layer_desc *desc);
 /* From h, vh, and (with `backward`) da, vda to the rest. */
 void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
                          moe_int_unit *unit);

@@ -79,14 +79,21 @@ static double gate_limit(const moe_layer_desc *desc) {
     return g;
 }
 
+static bool has_kink_at_0(const moe_layer_desc *desc) {
+    return desc->act == MOE_ACT_RELU || desc->act == MOE_ACT_REGLU;
+}
+
+bool moe_int_has_kinks(const moe_layer_desc *desc) {
+    return has_kink_at_0(desc) || clamps_up(desc);
+}
+
 /* Distance of h from the activation's nearest kink in its column, where the slope jumps; *size is
  * where the kink lies. relu has one at 0, the clamped ones at their limits. */
 static double kink_distance(const moe_layer_desc *desc, int part, double h, double *size) {
-    bool relu = desc->act == MOE_ACT_RELU || desc->act == MOE_ACT_REGLU;
     *size = clamps_up(desc) ? part ? desc->act_limit : gate_limit(desc) : 0;
     if (clamps_up(desc))
         return part ? fabs(fabs(h) - *size) : fabs(h - *size);
-    return relu && part == 0 ? fabs(h) : INFINITY;
+    return has_kink_at_0(desc) && part == 0 ? fabs(h) : INFINITY;
 }
 
 static void act_gradient(const moe_layer_desc *desc, const double *h, double da, double *ret) {

@@ -202,7 +202,7 @@ static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s,
             status = moe_int_variant_make(s, &c, base, &run);
             if (!status && stores && !stored->routed.block)
                 status = make_stored(e, s, base, stored);
-            if (!status)
+            if (!status && !run.refuted)
                 judge_change(e, s, base, stores ? stored : base, &run, &f);
             moe_int_variant_destroy(&run);
         }

@@ -1,5 +1,6 @@
 /* Rows and columns of a weight as the changed kernel reads them. */
 #include "check/explain/scene.h"
+#include "core/elements.h"
 
 #include <math.h>
 #include <string.h>
@@ -30,17 +31,29 @@ double moe_int_narrowed(moe_int_narrow narrow, double v) {
     return v;
 }
 
+/* Rounds to float and then to what `dtype` stores. */
+static void store_all(double *v, int64_t count, moe_dtype dtype) {
+    enum { CHUNK = 256 };
+    float wide[CHUNK];
+    double stored[CHUNK]; /* of any type: none is wider */
+    for (int64_t i = 0; i < count; i += CHUNK) {
+        const size_t n = (size_t)(count - i < CHUNK ? count - i : CHUNK);
+        moe_convert(wide, MOE_F32, v + i, MOE_F64, n);
+        moe_convert(stored, dtype, wide, MOE_F32, n);
+        moe_convert(v + i, MOE_F64, stored, dtype, n);
+    }
+}
+
 void moe_int_change_store(const moe_int_change *c, double *v, int64_t count) {
-    for (int64_t i = 0; c->store != MOE_F64 && i < count; i++)
-        v[i] = moe_round_to((float)v[i], c->store);
+    if (c->store != MOE_F64)
+        store_all(v, count, c->store);
 }
 
 void moe_int_sum_stored(const moe_int_change *c, unsigned sum, int64_t term, double *v,
                         int64_t count) {
     if (!(c->sums & sum) || term % c->sum_block != c->sum_block - 1)
         return;
-    for (int64_t i = 0; i < count; i++)
-        v[i] = moe_round_to((float)v[i], c->sum_type);
+    store_all(v, count, c->sum_type);
 }
 
 /* Row of the stored matrix that H's column c takes. */

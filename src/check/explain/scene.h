@@ -53,7 +53,8 @@ int64_t moe_int_gathered_token(const moe_int_change *c, int64_t e, int64_t at, i
 /* A run of the layer on the scene. */
 typedef struct moe_int_variant {
     moe_int_stage_rows routed, shared;
-    double *value[MOE_T_COUNT];        /* [spot.groups * spot.width], NULL where it is not made */
+    double *value[MOE_T_COUNT]; /* [spot.groups * spot.width], NULL where it is not made */
+    bool refuted; /* the first wrong tensor is not explained: what it does not need is not made */
     bool same_choice;                  /* pairs are those of the routing in force */
     double *dots[MOE_INT_SCENE_UNITS]; /* slices.c: [rows][3] gate, up and dA' of a hidden unit */
 } moe_int_variant;
@@ -112,8 +113,9 @@ typedef struct moe_int_expert_run {
 } moe_int_expert_run;
 moe_status moe_int_stage_rows_alloc(int64_t rows, int64_t d, int64_t n, int64_t hw,
                                     moe_int_stage_rows *ret);
-/* MOE_E_NOMEM. */
-moe_status moe_int_expert_make(const moe_int_expert_run *k);
+/* Up to Y, and from there back. MOE_E_NOMEM. */
+moe_status moe_int_expert_forward(const moe_int_expert_run *k);
+moe_status moe_int_expert_backward(const moe_int_expert_run *k);
 
 /* router.c: dW_r and db_r of the scene's experts, from the subject's own dS of all pairs. */
 moe_status moe_int_router_slices_make(const moe_int_scene *s, const moe_int_change *change,

@@ -38,10 +38,20 @@ bool moe_int_sight_is_whole(const moe_int_sight *p) {
     return !p->layout.base;
 }
 
-static void sum_row(moe_int_sight *p, int64_t r) {
+/* A row of the subject's; of a whole tensor it lies together. */
+static void load_got(const moe_int_sight *p, int64_t r, double *ret) {
+    if (moe_int_sight_is_whole(p))
+        moe_int_load(p->got, r * p->width, p->width, ret);
+    for (int64_t c = 0; !moe_int_sight_is_whole(p) && c < p->width; c++)
+        ret[c] = moe_int_sight_got(p, r, c);
+}
+
+static void sum_row(moe_int_sight *p, int64_t r, double *got, double *want) {
     moe_int_row *row = &p->row[r];
+    load_got(p, r, got);
+    moe_int_load(p->want, r * p->width, p->width, want);
     for (int64_t c = 0; c < p->width; c++) {
-        double g = moe_int_sight_got(p, r, c), w = moe_int_sight_want(p, r, c), d = g - w;
+        double g = got[c], w = want[c], d = g - w;
         if (isfinite(g) != isfinite(w))
             row->odd++;
         if (!isfinite(d))
@@ -91,12 +101,14 @@ void moe_int_sight_make(const moe_int_evidence *e, moe_tensor_id id, moe_int_sig
     ret->row = calloc((size_t)rows, sizeof *ret->row);
     ret->column_d2 = calloc((size_t)ret->width, sizeof *ret->column_d2);
     ret->column_r2 = calloc((size_t)ret->width, sizeof *ret->column_r2);
-    if (!ret->row || !ret->column_d2 || !ret->column_r2)
-        return;
-    ret->rows = rows;
-    for (int64_t r = 0; r < rows; r++)
-        sum_row(ret, r);
-    mark_rows(ret);
+    double *room = malloc(2 * (size_t)ret->width * sizeof *room);
+    if (ret->row && ret->column_d2 && ret->column_r2 && room) {
+        ret->rows = rows;
+        for (int64_t r = 0; r < rows; r++)
+            sum_row(ret, r, room, room + ret->width);
+        mark_rows(ret);
+    }
+    free(room);
 }
 
 void moe_int_sight_destroy(moe_int_sight *p) {

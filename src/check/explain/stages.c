@@ -60,9 +60,11 @@ static void take(const moe_int_expert_run *k, double *mine, const double *right,
 static double narrow_dot(const moe_int_change *c, unsigned which, const double *a, const double *b,
                          int64_t n) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        sum += a[i] * b[i];
-        moe_int_sum_stored(c, which, i, &sum, 1);
+    for (int64_t i = 0; i < n;) {
+        const int64_t end = c->sum_block < n - i ? i + c->sum_block : n;
+        for (; i < end; i++)
+            sum += a[i] * b[i];
+        moe_int_sum_stored(c, which, end - 1, &sum, 1);
     }
     return sum;
 }
@@ -224,16 +226,23 @@ static void backward(const moe_int_expert_run *k, double *room) {
         f->dS[p] = dot(f->dXp + p * f->d, f->x + p * f->d, f->d);
 }
 
-moe_status moe_int_expert_make(const moe_int_expert_run *k) {
+static moe_status with_room(const moe_int_expert_run *k,
+                            void (*make)(const moe_int_expert_run *k, double *room)) {
     const moe_int_stage_rows *f = k->rows;
     if (k->count == 0)
         return MOE_OK;
     double *room = malloc(2 * (size_t)(f->d + f->n + f->hw) * sizeof *room);
     if (!room)
         return MOE_E_NOMEM;
-    forward(k, room);
-    if (k->scene->dO)
-        backward(k, room);
+    make(k, room);
     free(room);
     return MOE_OK;
+}
+
+moe_status moe_int_expert_forward(const moe_int_expert_run *k) {
+    return with_room(k, forward);
+}
+
+moe_status moe_int_expert_backward(const moe_int_expert_run *k) {
+    return with_room(k, backward);
 }

@@ -1,25 +1,13 @@
-/* The changed layer on the scene: experts, shared expert, sums over a token's experts. */
-#include "check/explain/scene.h"
+/* The changed layer on the scene, step by step; first the step that makes the first wrong tensor,
+ * as most changes are refuted by it. */
+#include "check/explain/runner.h"
 #include "route/route.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* What one run passes around. */
-typedef struct runner {
-    const moe_int_scene *s;
-    const moe_int_change *c;
-    const moe_int_variant *base;
-    moe_int_variant *r;
-    moe_plan *sub;     /* of the scene's tokens, weighed as `S` is */
-    moe_plan *used;    /* and as the experts use it */
-    int64_t *position; /* [pairs of sub] place among all rows of its expert */
-} runner;
-
-static const moe_layer_desc *layer_of(const runner *k) {
-    return &k->s->evidence->problem->layer;
-}
+typedef moe_int_runner runner;
 
 static bool same_pairs(const moe_plan *a, const moe_plan *b) {
     return a->n_pairs == b->n_pairs &&
@@ -56,8 +44,9 @@ static int64_t gathered(const runner *k, int64_t p) {
     return moe_int_gathered_token(k->c, moe_int_plan_expert_of(k->sub, p), k->position[p], t);
 }
 
-static moe_status run_routed(runner *k) {
-    const moe_layer_desc *desc = layer_of(k);
+/* The rows that the experts see. */
+static moe_status load_routed(const runner *k) {
+    const moe_layer_desc *desc = moe_int_run_layer(k);
     moe_int_stage_rows *f = &k->r->routed;
     int64_t d = desc->d;
     moe_status status =
@@ -73,38 +62,33 @@ static moe_status run_routed(runner *k) {
                          f->dy + p * d);
         f->weight[p] = k->used->weight[p];
     }
-    bool alike = k->base && k->r->same_choice;
+    return MOE_OK;
+}
+
+typedef moe_status expert_fn(const moe_int_expert_run *run);
+
+static moe_status each_expert(const runner *k, expert_fn *make) {
+    const int64_t E = moe_int_run_layer(k)->E, *offsets = k->sub->offsets;
+    const bool alike = k->base && k->r->same_choice;
     int failed = 0;
 #pragma omp parallel for num_threads(k->s->evidence->threads) schedule(dynamic)                    \
     reduction(|                                                                                    \
               : failed)
-    for (int64_t e = 0; e < desc->E; e++) {
+    for (int64_t e = 0; e < E; e++) {
         moe_int_expert_run run = {.scene = k->s,
                                   .change = k->c,
                                   .e = e,
-                                  .rows = f,
+                                  .rows = &k->r->routed,
                                   .base = alike ? &k->base->routed : NULL,
-                                  .first = k->sub->offsets[e],
-                                  .count = k->sub->offsets[e + 1] - k->sub->offsets[e]};
-        failed |= moe_int_expert_make(&run) != MOE_OK;
+                                  .first = offsets[e],
+                                  .count = offsets[e + 1] - offsets[e]};
+        failed |= make(&run) != MOE_OK;
     }
     return failed ? MOE_E_NOMEM : MOE_OK;
 }
 
-/* The shared expert's gate at token i of the scene. */
-static double gate_of(const runner *k, int64_t i) {
-    const moe_tensor *w = &k->s->evidence->problem->in.t[MOE_T_W_GATE_SHARED];
-    const moe_layer_desc *desc = layer_of(k);
-    if (!desc->shared_gate || k->c->terms & MOE_INT_NO_SHARED_GATE)
-        return 1;
-    double z = 0;
-    for (int64_t c = 0; c < desc->d; c++)
-        z += k->s->X[i * desc->d + c] * moe_load(w->data, w->dtype, (size_t)c);
-    return k->c->terms & MOE_INT_GATE_LINEAR ? z : 1 / (1 + exp(-z));
-}
-
-static moe_status run_shared(runner *k) {
-    const moe_layer_desc *desc = layer_of(k);
+static moe_status load_shared(const runner *k) {
+    const moe_layer_desc *desc = moe_int_run_layer(k);
     moe_int_stage_rows *f = &k->r->shared;
     int64_t n = desc->n_shared, count = k->s->n_tokens * desc->d;
     moe_status status =
@@ -115,127 +99,36 @@ static moe_status run_shared(runner *k) {
     if (k->s->dO)
         memcpy(f->dy, k->s->dO, (size_t)count * sizeof *f->x);
     for (int64_t i = 0; i < k->s->n_tokens; i++)
-        f->weight[i] = k->c->shared_factor * gate_of(k, i);
-    moe_int_expert_run run = {.scene = k->s,
-                              .change = k->c,
-                              .e = -1,
-                              .rows = f,
-                              .base = k->base ? &k->base->shared : NULL,
-                              .count = k->s->n_tokens};
-    return moe_int_expert_make(&run);
+        f->weight[i] = k->c->shared_factor * moe_int_run_gate(k, i);
+    return MOE_OK;
 }
 
-static void add(double scale, const double *x, int64_t n, double *sum) {
-    for (int64_t i = 0; i < n; i++)
-        sum[i] += scale * x[i];
-}
-
-/* Token i's part of O and dX from pair p. */
-static void add_pair(const runner *k, int64_t i, int64_t p, double *o, double *dx) {
-    const moe_layer_desc *desc = layer_of(k);
-    const moe_int_stage_rows *f = &k->r->routed;
-    int64_t d = desc->d, e = moe_int_plan_expert_of(k->sub, p);
-    int64_t rows = k->c->plan->offsets[e + 1] - k->c->plan->offsets[e];
-    double w = k->used->weight[p];
-    if (!k->c->skip_dw && !moe_int_change_adds(k->c, e, k->position[p], rows))
-        return;
-    bool on_input = k->c->terms & MOE_INT_ON_INPUT;
-    bool scaled = on_input != ((k->c->terms & MOE_INT_DX_SCALE_OTHER) != 0);
-    if (e >= desc->E) {
-        w = k->c->terms & MOE_INT_NO_ZERO ? 0 : k->c->terms & MOE_INT_ZERO_UNWEIGHTED ? 1 : w;
-        add(w, k->s->X + i * d, d, o);
-        if (k->s->dO)
-            add(w, k->s->dO + i * d, d, dx);
-        return;
-    }
-    double out = k->c->terms & MOE_INT_ON_OUTPUT ? w : 1;
-    add(out, f->Y + p * d, d, o);
-    const moe_tensor *b2 = &k->s->evidence->problem->in.t[MOE_T_B2];
-    for (int64_t c = 0; k->c->terms & MOE_INT_B2_UNWEIGHTED && c < d; c++)
-        o[c] += (1 - out) * moe_load(b2->data, b2->dtype, (size_t)(e * d + c));
-    if (k->s->dO)
-        add(scaled ? w : 1, f->dXp + p * d, d, dx);
-}
-
-static void add_shared(const runner *k, int64_t i, double *o, double *dx) {
-    const moe_int_stage_rows *f = &k->r->shared;
-    const moe_tensor *w = &k->s->evidence->problem->in.t[MOE_T_W_GATE_SHARED];
-    int64_t d = f->d;
-    if (!layer_of(k)->n_shared || k->c->terms & MOE_INT_NO_SHARED)
-        return;
-    add(f->weight[i], f->Y + i * d, d, o);
-    if (!k->s->dO || k->c->terms & MOE_INT_NO_DX_SHARED)
-        return;
-    add(1, f->dXp + i * d, d, dx);
-    if (!layer_of(k)->shared_gate || k->c->terms & (MOE_INT_NO_DX_GATE | MOE_INT_NO_SHARED_GATE))
-        return;
-    double g = gate_of(k, i), slope = k->c->terms & MOE_INT_GATE_SLOPE ? g : g * (1 - g);
-    double dz = k->c->shared_factor * f->dS[i] * slope;
-    for (int64_t c = 0; c < d; c++)
-        dx[c] += dz * moe_load(w->data, w->dtype, (size_t)c);
-}
-
-static void fill_zero_experts(const runner *k) {
-    const moe_int_stage_rows *f = &k->r->routed;
-    for (int64_t p = k->sub->offsets[layer_of(k)->E]; k->s->dO && p < k->sub->n_pairs; p++) {
-        f->dS[p] = 0;
-        for (int64_t c = 0; c < f->d; c++)
-            f->dS[p] += f->dy[p * f->d + c] * f->x[p * f->d + c];
-    }
-}
-
-/* What passes back to dX through the router. */
-static moe_status add_router(const runner *k) {
-    const moe_tensor *w_r = &k->s->evidence->problem->in.t[MOE_T_W_R];
-    int64_t n = k->s->n_tokens, d = layer_of(k)->d, R = k->sub->n_experts;
-    double *z = malloc((size_t)(2 * n * R + d) * sizeof *z);
-    if (!z)
-        return MOE_E_NOMEM;
-    double *dz = z + n * R, *row = dz + n * R;
-    const double times = k->c->terms & MOE_INT_DX_ROUTER_TWICE ? 2 : 1;
-    for (int64_t i = 0; i < n; i++)
-        memcpy(z + i * R, k->c->logits + k->s->tokens[i] * R, (size_t)R * sizeof *z);
-    moe_status status = moe_int_changed_dz(k->c, z, k->sub, k->r->routed.dS, dz);
-    for (int64_t e = 0; !status && e < R; e++) {
-        moe_int_load(w_r, e * d, d, row);
-        for (int64_t i = 0; i < n; i++)
-            add(times * dz[i * R + e], row, d, k->r->value[MOE_T_DX] + i * d);
-    }
-    free(z);
-    return status;
-}
-
-static moe_status combine(const runner *k) {
-    int64_t d = layer_of(k)->d;
-    double **value = k->r->value;
-    fill_zero_experts(k);
-    for (int64_t i = 0; i < k->s->n_tokens; i++) {
-        double *o = value[MOE_T_O] + i * d, *dx = k->s->dO ? value[MOE_T_DX] + i * d : NULL;
-        for (int64_t j = k->sub->token_offsets[i]; j < k->sub->token_offsets[i + 1]; j++) {
-            add_pair(k, i, k->sub->pair_of_token[j], o, dx);
-            moe_int_sum_stored(k->c, MOE_INT_SUM_O, j, o, d);
-            moe_int_sum_stored(k->c, MOE_INT_SUM_DX, j, dx, dx ? d : 0);
-        }
-        add_shared(k, i, o, dx);
-    }
-    moe_status status = MOE_OK;
-    if (k->s->dO && k->c->logits && !(k->c->terms & MOE_INT_NO_DX_ROUTER))
-        status = add_router(k);
-    moe_int_change_store(k->c, value[MOE_T_O], k->s->n_tokens * d);
-    if (k->s->dO)
-        moe_int_change_store(k->c, value[MOE_T_DX], k->s->n_tokens * d);
-    return status;
+static moe_status shared_expert(const runner *k, expert_fn *make) {
+    const moe_int_expert_run run = {.scene = k->s,
+                                    .change = k->c,
+                                    .e = -1,
+                                    .rows = &k->r->shared,
+                                    .base = k->base ? &k->base->shared : NULL,
+                                    .count = k->s->n_tokens};
+    return moe_int_run_layer(k)->n_shared ? make(&run) : MOE_OK;
 }
 
 /* Views of the pairs' stages, where they can be compared with the subject's. */
-static void view_pairs(const runner *k) {
+static void view_forward(const runner *k) {
     const moe_int_stage_rows *f = &k->r->routed;
     double **value = k->r->value;
+    if (!k->r->same_choice)
+        return;
     value[MOE_T_H] = f->H;
     value[MOE_T_A] = f->A;
     value[MOE_T_Y] = f->Y;
     memcpy(value[MOE_T_S], k->sub->weight, (size_t)k->sub->n_pairs * sizeof(double));
-    if (!k->s->dO)
+}
+
+static void view_backward(const runner *k) {
+    const moe_int_stage_rows *f = &k->r->routed;
+    double **value = k->r->value;
+    if (!k->r->same_choice)
         return;
     value[MOE_T_DS] = f->dS;
     value[MOE_T_DH] = f->dH;
@@ -244,7 +137,7 @@ static void view_pairs(const runner *k) {
 
 static void view_logits(const runner *k) {
     int64_t R = k->c->plan->n_experts;
-    for (int64_t i = 0; i < k->s->n_tokens; i++)
+    for (int64_t i = 0; k->r->value[MOE_T_LOGITS] && i < k->s->n_tokens; i++)
         memcpy(k->r->value[MOE_T_LOGITS] + i * R, k->c->logits + k->s->tokens[i] * R,
                (size_t)R * sizeof(double));
 }
@@ -264,8 +157,9 @@ static bool makes(const runner *k, moe_tensor_id id) {
         return k->r->same_choice;
     if (id == MOE_T_DW_R || id == MOE_T_DB_R) /* starts from the subject's dS */
         return k->r->same_choice && k->c->logits && dS->data &&
-               moe_tensor_count(dS) == k->c->plan->n_pairs && moe_tensor_exists(layer_of(k), id, 0);
-    return moe_tensor_exists(layer_of(k), id, e->problem->plan != NULL);
+               moe_tensor_count(dS) == k->c->plan->n_pairs &&
+               moe_tensor_exists(moe_int_run_layer(k), id, 0);
+    return moe_tensor_exists(moe_int_run_layer(k), id, e->problem->plan != NULL);
 }
 
 static moe_status alloc_values(const runner *k) {
@@ -280,27 +174,94 @@ static moe_status alloc_values(const runner *k) {
     return MOE_OK;
 }
 
+/* Up to O. */
+static moe_status run_forward(const runner *k) {
+    moe_status status = load_routed(k);
+    if (!status && moe_int_run_layer(k)->n_shared)
+        status = load_shared(k);
+    if (!status)
+        status = each_expert(k, moe_int_expert_forward);
+    if (!status)
+        status = shared_expert(k, moe_int_expert_forward);
+    if (status)
+        return status;
+    moe_int_sum_outputs(k);
+    view_logits(k);
+    view_forward(k);
+    return MOE_OK;
+}
+
+/* Back to dX. */
+static moe_status run_backward(const runner *k) {
+    moe_status status = each_expert(k, moe_int_expert_backward);
+    if (!status)
+        status = shared_expert(k, moe_int_expert_backward);
+    if (!status)
+        status = moe_int_sum_gradients(k);
+    if (!status)
+        view_backward(k);
+    return status;
+}
+
+enum { FORWARD = 1, BACKWARD = 2, SLICES = 4, ROUTER = 8 };
+
+/* What has to be run for tensor `id`. */
+static unsigned steps_for(moe_tensor_id id) {
+    switch ((int)id) {
+    case MOE_T_DW1:
+    case MOE_T_DB1:
+    case MOE_T_DW2:
+    case MOE_T_DB2:
+    case MOE_T_DW1_SHARED:
+    case MOE_T_DW2_SHARED:
+        return SLICES;
+    case MOE_T_DW_R:
+    case MOE_T_DB_R:
+        return ROUTER;
+    default:
+        return moe_tensor_is_backward(id) ? FORWARD | BACKWARD : FORWARD;
+    }
+}
+
+static moe_status run_steps(const runner *k, unsigned steps) {
+    moe_status status = MOE_OK;
+    if (steps & FORWARD)
+        status = run_forward(k);
+    if (!status && steps & BACKWARD && k->s->dO)
+        status = run_backward(k);
+    if (!status && steps & SLICES && k->s->dO)
+        status = moe_int_slices_make(k->s, k->c, k->base, k->r);
+    if (!status && steps & ROUTER && k->r->value[MOE_T_DW_R])
+        status = moe_int_router_slices_make(k->s, k->c, k->r);
+    return status;
+}
+
+/* Does the change not explain the first wrong tensor? One that stores stages is held against
+ * another run than the base. */
+static bool refuted(const runner *k) {
+    const moe_int_evidence *e = k->s->evidence;
+    if (!k->base || k->c->store != MOE_F64)
+        return false;
+    double after =
+        moe_int_scene_residual(k->s, e->first, k->r->value[e->first], k->base->value[e->first]);
+    return k->s->error < 0 || after < 0 || !moe_int_explains(e, e->first, k->s->error, after);
+}
+
 moe_status moe_int_variant_make(const moe_int_scene *s, const moe_int_change *change,
                                 const moe_int_variant *base, moe_int_variant *ret) {
     memset(ret, 0, sizeof *ret);
     runner k = {.s = s, .c = change, .base = base, .r = ret};
+    const moe_tensor_id first = s->evidence->first;
+    const unsigned all = FORWARD | BACKWARD | SLICES | ROUTER;
+    const unsigned early = first == MOE_INT_CHOICE ? all : steps_for(first);
     moe_status status = make_plans(&k);
     if (!status)
         status = alloc_values(&k);
     if (!status)
-        status = run_routed(&k);
-    if (!status && layer_of(&k)->n_shared)
-        status = run_shared(&k);
-    if (!status)
-        status = combine(&k);
-    if (!status && s->dO)
-        status = moe_int_slices_make(s, change, base, ret);
-    if (!status && ret->value[MOE_T_DW_R])
-        status = moe_int_router_slices_make(s, change, ret);
-    if (!status && ret->value[MOE_T_LOGITS])
-        view_logits(&k);
-    if (!status && ret->same_choice)
-        view_pairs(&k);
+        status = run_steps(&k, early);
+    ret->refuted = !status && first != MOE_INT_CHOICE && refuted(&k);
+    if (!status && !ret->refuted)
+        status = run_steps(&k, all & ~early);
     moe_plan_destroy(&k.sub);
     moe_plan_destroy(&k.used);
     free(k.position);

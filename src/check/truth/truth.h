@@ -18,6 +18,7 @@ typedef struct moe_int_truth {
     moe_reference_result *oracle; /* of all tokens, or of the sampled ones */
     moe_tensors variance;         /* of its results, owned (errors.h) */
     moe_int_rows rows;            /* of its results, owned */
+    bool borrowed;                /* the oracle is another truth's */
     bool sampled;
     bool exact;      /* no correct kernel errs at all (errors/exact.h): variance is absent */
     int64_t *tokens; /* [n_tokens] the sampled ones, ascending */
@@ -27,10 +28,12 @@ typedef struct moe_int_truth {
 } moe_int_truth;
 
 /* Computes the truth for the routing in force; *ret is to be freed, also on failure. `result`
- * takes the description of a sample. */
+ * takes the description of a sample. `known`, or NULL, is another arithmetic's or recipe's truth
+ * that outlives *ret: where it is of the same inputs and choice, its oracle serves again. */
 moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing *routing,
                               const moe_int_rounding *rounding, const moe_check_params *params,
-                              const moe_log *log, moe_check_result *result, moe_int_truth *ret);
+                              const moe_int_truth *known, const moe_log *log,
+                              moe_check_result *result, moe_int_truth *ret);
 void moe_int_truth_destroy(moe_int_truth *t);
 /* Fills out_of_range. */
 void moe_int_truth_range(moe_dtype arithmetic, moe_int_truth *t);

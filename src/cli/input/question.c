@@ -6,6 +6,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+static moe_status parse_operands(const char *word, int32_t *ret) {
+    for (int32_t s = 0; word && s < MOE_STORAGE_COUNT; s++) {
+        const char *name = moe_storage_name(s);
+        if (name && strcmp(name, word) == 0) {
+            *ret = s;
+            return MOE_OK;
+        }
+    }
+    return word ? moe_fail(cli_log(), MOE_E_INVALID,
+                           "--operands is bf16, fp16, fp8, mxfp8, nvfp4, mxfp4, int8 or tf32, not "
+                           "\"%s\"",
+                           word)
+                : MOE_OK;
+}
+
 moe_status cli_model_open(const cli_model_options *o, moe_gpu **ret_gpu, moe_workload *ret_state) {
     moe_gpu *gpu = NULL;
     if (o->clock && strcmp(o->clock, "burst") != 0 && strcmp(o->clock, "settled") != 0)
@@ -14,7 +29,10 @@ moe_status cli_model_open(const cli_model_options *o, moe_gpu **ret_gpu, moe_wor
     if (o->data && strcmp(o->data, "random") != 0 && strcmp(o->data, "constant") != 0)
         return moe_fail(cli_log(), MOE_E_INVALID, "--data is random or constant, not \"%s\"",
                         o->data);
-    moe_status status = moe_gpu_load(o->gpu ? o->gpu : "h100-sxm", cli_log(), &gpu);
+    int32_t storage = MOE_STORAGE_BF16;
+    moe_status status = parse_operands(o->operands, &storage);
+    if (!status)
+        status = moe_gpu_load(o->gpu ? o->gpu : "h100-sxm", cli_log(), &gpu);
     for (size_t i = 0; !status && i < o->what_if.count; i++)
         status = moe_gpu_what_if(gpu, o->what_if.at[i], cli_log());
     if (status) {
@@ -26,6 +44,7 @@ moe_status cli_model_open(const cli_model_options *o, moe_gpu **ret_gpu, moe_wor
                                 .entropy = !o->data            ? MOE_ENTROPY_DEFAULT
                                            : o->data[0] == 'c' ? MOE_ENTROPY_CONSTANT
                                                                : MOE_ENTROPY_RANDOM,
+                                .storage = storage,
                                 .in_stream = o->in_stream};
     *ret_gpu = gpu;
     return MOE_OK;
@@ -98,13 +117,12 @@ static moe_status parse_line(const char *line, const moe_log *log, cli_question 
 
 moe_status cli_question_parse(const char *line, const moe_log *log, cli_question *ret) {
     cli_question s = {.line = strdup(line)};
-    moe_status status = s.line ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory");
-    if (!status) {
-        size_t length = strlen(s.line);
-        while (length > 0 && strchr("\r\n", s.line[length - 1]))
-            s.line[--length] = '\0';
-        status = parse_line(s.line, log, &s);
-    }
+    if (!s.line)
+        return moe_fail(log, MOE_E_NOMEM, "out of memory");
+    size_t length = strlen(s.line);
+    while (length > 0 && strchr("\r\n", s.line[length - 1]))
+        s.line[--length] = '\0';
+    const moe_status status = parse_line(s.line, log, &s);
     if (status)
         cli_question_destroy(&s);
     else
@@ -122,8 +140,19 @@ static moe_status print_case(cli_question *s) {
     return MOE_OK;
 }
 
+static moe_status parse_pass(const char *word, int32_t *ret) {
+    static const char *const words[] = {"fwd", "bwd", "both"}; /* MOE_PASS_FWD and on */
+    for (int32_t i = 0; i < 3; i++) {
+        if (strcmp(words[i], word) == 0) {
+            *ret = MOE_PASS_FWD + i;
+            return MOE_OK;
+        }
+    }
+    return moe_fail(cli_log(), MOE_E_INVALID, "--pass is fwd, bwd or both, not \"%s\"", word);
+}
+
 moe_status cli_question_config(const char *path, int64_t tokens, const char *dtype,
-                               cli_question *ret) {
+                               const char *pass, cli_question *ret) {
     moe_dtype wanted;
     cli_question s = {0};
     moe_case_init(&s.c);
@@ -136,6 +165,8 @@ moe_status cli_question_config(const char *path, int64_t tokens, const char *dty
         else
             s.c.dtype = (int32_t)wanted;
     }
+    if (!status && pass)
+        status = parse_pass(pass, &s.c.pass);
     if (!status)
         status = print_case(&s);
     if (!status)

@@ -7,11 +7,12 @@
 
 /* Which GPU, in which state. */
 typedef struct cli_model_options {
-    const char *gpu;     /* --gpu, NULL: h100-sxm */
-    cli_strings what_if; /* --what-if */
-    const char *clock;   /* --clock burst|settled */
-    const char *data;    /* --data random|constant */
-    bool in_stream;      /* --stream */
+    const char *gpu;      /* --gpu, NULL: h100-sxm */
+    cli_strings what_if;  /* --what-if */
+    const char *clock;    /* --clock burst|settled */
+    const char *data;     /* --data random|constant */
+    bool in_stream;       /* --stream */
+    const char *operands; /* --operands, NULL: as the case says */
 } cli_model_options;
 
 /* clang-format off */
@@ -24,6 +25,9 @@ typedef struct cli_model_options {
      "clock state: a cool GPU, or after 0.5 s of work (default burst)"},                           \
     {"data", CLI_STRING, &(o).data, "random|constant",                                             \
      "constant: highest clock, no throttling (default: as the method was timed)"},                 \
+    {"operands", CLI_STRING, &(o).operands, "TYPE",                                                \
+     "of the products: bf16, fp16, fp8, mxfp8, nvfp4, mxfp4, int8 or tf32 (default: the case's "   \
+     "dtype)"},                                                                                    \
     {"stream", CLI_FLAG, &(o).in_stream, NULL, "kernels launched one by one, not in a graph"}
 /* clang-format on */
 
@@ -43,9 +47,10 @@ typedef struct cli_question {
 moe_status cli_question_parse(const char *line, const moe_log *log, cli_question *ret);
 
 /* A layer whose description came from elsewhere (a checkpoint's config.json); its line is that of
- * the case that was understood. `dtype` is used instead of the file's, NULL: it is not. */
+ * the case that was understood. `dtype` is used instead of the file's, and `pass` instead of both;
+ * NULL: they are not. */
 moe_status cli_question_config(const char *path, int64_t tokens, const char *dtype,
-                               cli_question *ret);
+                               const char *pass, cli_question *ret);
 void cli_question_destroy(cli_question *s);
 
 moe_status cli_question_predict(const cli_question *s, const moe_gpu *gpu, const char *method,

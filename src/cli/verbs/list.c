@@ -3,6 +3,7 @@
 #include "cli/input/options.h"
 #include "cli/report/json.h"
 #include "cli/report/json_text.h"
+#include "cli/verbs/list_gpus.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/isolation.h"
 #include "moeref/recipe.h"
@@ -120,7 +121,12 @@ static json_t *recipes_json(void) {
 
 int cli_list(int argc, char **argv) {
     cli_output output = CLI_TEXT;
-    const cli_option options[] = {CLI_OUTPUT_OPTION(output, "text|json"), {0}};
+    bool gpus = false;
+    const cli_option options[] = {
+        {"gpus", CLI_FLAG, &gpus, NULL,
+         "GPU descriptions alone, and what each is held to (JSON has all)"},
+        CLI_OUTPUT_OPTION(output, "text|json"),
+        {0}};
     int code =
         cli_parse(argc, argv,
                   "Lists backends (and why one cannot be used here), the model families that "
@@ -129,6 +135,8 @@ int cli_list(int argc, char **argv) {
                   options, NULL, NULL);
     if (code >= 0)
         return code;
+    if (gpus && output == CLI_TEXT)
+        return cli_exit_code(cli_list_gpus_text());
     moe_backends *all = NULL;
     moe_status status = moe_backends_load_isolated(NULL, NULL, cli_log(), &all);
     if (status)
@@ -139,10 +147,11 @@ int cli_list(int argc, char **argv) {
     while (families[n_families])
         n_families++;
     if (output == CLI_JSON) {
-        json_t *root = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o}", "moeref", CLI_JSON_VERSION,
-                                 "backends", backends_json(all), "families",
-                                 names_json(families, n_families), "stages", stages_json(),
-                                 "recipes", recipes_json(), "cases", names_json(cases, n_cases));
+        json_t *root =
+            json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "moeref", CLI_JSON_VERSION, "backends",
+                      backends_json(all), "families", names_json(families, n_families), "stages",
+                      stages_json(), "recipes", recipes_json(), "gpus", cli_list_gpus_json(),
+                      "cases", names_json(cases, n_cases));
         json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);
@@ -151,6 +160,7 @@ int cli_list(int argc, char **argv) {
         list_names_text("families (--hf)", families, n_families);
         list_stages_text();
         list_recipes_text();
+        cli_list_gpus_text();
         list_names_text("edge cases", cases, n_cases);
     }
     moe_backends_destroy(&all);

@@ -3,6 +3,7 @@
 #include "cli/input/messages.h"
 #include "cli/input/question.h"
 #include "cli/report/prediction.h"
+#include "cli/verbs/predict_whole.h"
 #include "cli/verbs/verbs.h"
 
 #include <math.h>
@@ -12,8 +13,8 @@ typedef struct predict_options {
     cli_model_options model;
     cli_strings cases, methods;
     const char *batch, *config, *against;
-    const char *layers, *dtype; /* with config */
-    int64_t tokens;
+    const char *layers, *dtype, *pass; /* with config */
+    int64_t tokens, context;
     cli_output output;
     bool sensitivities, all_methods;
     bool failed;     /* a line of the batch, or one of all methods */
@@ -129,6 +130,13 @@ static moe_status predict_question(const answer *a, const cli_question *s) {
     return status;
 }
 
+static moe_status predict_whole(const answer *a, const cli_question *s, const char *method,
+                                const moe_prediction *layer) {
+    const cli_whole what = {
+        .config = a->o->config, .run = {s->c.T, a->o->context, s->c.pass}, .output = a->o->output};
+    return cli_predict_whole(&what, a->gpu, method, a->state, layer, a->to);
+}
+
 /* All MoE layers of the model, one after another: they have the same shape. A method that cannot do
  * one of them was said before. */
 static moe_status predict_layers(const answer *a, const cli_question *s) {
@@ -140,9 +148,10 @@ static moe_status predict_layers(const answer *a, const cli_question *s) {
         const moe_log silent = {0};
         const bool is_said = a->o->all_methods;
         status = cli_question_predict(s, a->gpu, method, a->state, is_said ? &silent : a->log, &p);
-        if (!status)
+        if (!status) {
             cli_prediction_layers(a->to, a->o->output, method, layers, all, p);
-        else if (is_said && status == MOE_E_UNSUPPORTED)
+            status = predict_whole(a, s, method, p);
+        } else if (is_said && status == MOE_E_UNSUPPORTED)
             status = MOE_OK;
         moe_prediction_destroy(&p);
     }
@@ -186,7 +195,7 @@ static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_
         status = predict_line(&a, o->cases.at[i], cli_log(), stdout);
     if (!status && o->config) {
         cli_question s;
-        status = cli_question_config(o->config, o->tokens, o->dtype, &s);
+        status = cli_question_config(o->config, o->tokens, o->dtype, o->pass, &s);
         if (!status) {
             status = predict_question(&a, &s);
             if (!status && o->layers)
@@ -223,8 +232,10 @@ static int run(predict_options *o) {
             "predict needs --case, --batch, --config or --against (moeref predict --help)");
     if (o->tokens < 0)
         return cli_usage("--tokens must not be negative");
-    if ((o->layers || o->dtype) && !o->config)
-        return cli_usage("--layers and --dtype go with --config");
+    if ((o->layers || o->dtype || o->pass) && !o->config)
+        return cli_usage("--layers, --dtype and --pass go with --config");
+    if (o->context < 0 || (o->context && !o->layers))
+        return cli_usage("--context is a number of tokens, with --layers all");
     if (o->layers && strcmp(o->layers, "all") != 0)
         return cli_usage("--layers takes \"all\"");
     if (o->layers && o->output == CLI_CSV)
@@ -270,7 +281,14 @@ int cli_predict(int argc, char **argv) {
         {"config", CLI_STRING, &o.config, "FILE", "a layer's shape from a config.json"},
         {"against", CLI_STRING, &o.against, "FILE",
          "measured beside predicted: what moeref bench --output json wrote"},
-        {"layers", CLI_STRING, &o.layers, "all", "with --config: all MoE layers of the model, too"},
+        {"layers", CLI_STRING, &o.layers, "all",
+         "with --config: the model's MoE layers, and then all of it: attention, dense FFNs, norms "
+         "and "
+         "head beside them, tokens/s, memory"},
+        {"context", CLI_INT, &o.context, "N",
+         "with --layers: decoding, each of the T tokens is the next of a sequence of its own of N "
+         "tokens (default: the T tokens are one sequence)"},
+        {"pass", CLI_STRING, &o.pass, "fwd|bwd|both", "with --config (default both)"},
         {"dtype", CLI_STRING, &o.dtype, "bf16|fp16", "with --config (default: as the file says)"},
         {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
         {"method", CLI_STRINGS, &o.methods, "NAME",

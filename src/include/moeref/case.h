@@ -77,6 +77,9 @@ typedef struct moe_problem {
     moe_plan *expected_plan; /* golden routing (choice and weights), owned; may be NULL */
     unsigned char *masked;   /* without `plan`: [T] 1: the token has no experts, whatever the router
                                 says; owned; NULL: all have. A backend cannot be told. */
+    struct moe_block *block; /* of a checkpoint: what its block has around the experts, which are
+                                this layer, with a given plan; owned; NULL: nothing */
+    void (*block_destroy)(struct moe_block *block);
 } moe_problem;
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)

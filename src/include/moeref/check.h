@@ -160,6 +160,8 @@ typedef struct moe_error_map {
     float nmse[MOE_MAP_ROWS][MOE_MAP_COLUMNS];
 } moe_error_map;
 
+#define MOE_BLOCK_RESULTS 40 /* most that a block around the layer adds to its tensors */
+
 /* Thread-safety: plain data. */
 typedef struct moe_check_result {
     char *case_name, *backend, *reproduce; /* owned by the result */
@@ -180,7 +182,7 @@ typedef struct moe_check_result {
     moe_coverage coverage;
     moe_invariance invariance;
     moe_bits bits;
-    moe_tensor_verdict tensor[MOE_T_COUNT + 1];
+    moe_tensor_verdict tensor[MOE_T_COUNT + 1 + MOE_BLOCK_RESULTS];
     size_t n_tensors;
     moe_error_map *map; /* [n_maps] of failing tensors, at most two of each; owned */
     size_t n_maps;

@@ -31,6 +31,12 @@ MOE_API moe_status moe_gpu_parse(const char *text, size_t size, const char *name
 MOE_API moe_status moe_gpu_clone(const moe_gpu *gpu, moe_gpu **ret);
 MOE_API void moe_gpu_destroy(moe_gpu **gpu);
 MOE_API const char *moe_gpu_name(const moe_gpu *gpu);
+/* What it is, and which measurements it was held to; "" where its file does not say. */
+MOE_API const char *moe_gpu_brief(const moe_gpu *gpu);
+MOE_API const char *moe_gpu_held_to(const moe_gpu *gpu);
+/* Whether the file leaves this parameter out: it follows from the architecture, or is that of the
+ * nearest measured GPU, *ret_from (NULL: of none; ret_from may be NULL). False for unknown keys. */
+MOE_API bool moe_gpu_is_derived(const moe_gpu *gpu, const char *key, const char **ret_from);
 
 /* One named number of a description.
  * Thread-safety: plain data. */
@@ -77,12 +83,24 @@ typedef enum moe_entropy {
     MOE_ENTROPY_CONSTANT = 2 /* constant data: highest clock, no throttling */
 } moe_entropy;
 
-/* What tensors are stored in. */
+/* What the products' operands are stored in. Results and what lies between the products stay bf16,
+ * but for TF32. */
 typedef enum moe_storage {
     MOE_STORAGE_BF16 = 0,
     MOE_STORAGE_F16 = 1,
-    MOE_STORAGE_OTHER = 2 /* any other type of a case: the model does not know it */
+    MOE_STORAGE_OTHER = 2, /* any other type of a case: the model does not know it */
+    MOE_STORAGE_FP8 = 3,   /* a fp32 scale for 128 values of a row, and for 128 x 128 of weights */
+    MOE_STORAGE_MXFP8 = 4, /* a byte of scale for 32 values */
+    MOE_STORAGE_NVFP4 = 5, /* 4 bits, a byte of scale for 16 values */
+    MOE_STORAGE_MXFP4 = 6, /* 4 bits, a byte of scale for 32 values */
+    MOE_STORAGE_INT8 = 7,  /* a scale for each row and column */
+    MOE_STORAGE_TF32 = 8,  /* fp32 in memory, multiplied as TF32 */
+    MOE_STORAGE_COUNT
 } moe_storage;
+
+/* "bf16", "fp16", "fp8", "mxfp8", "nvfp4", "mxfp4", "int8", "tf32"; NULL for MOE_STORAGE_OTHER and
+ * what is none. */
+MOE_API const char *moe_storage_name(int32_t storage);
 
 /* What runs.
  * Thread-safety: plain data. */
@@ -100,8 +118,9 @@ typedef struct moe_workload {
     int32_t in_stream;   /* 0: kernels of a CUDA graph; 1: launched one by one in a stream */
 } moe_workload;
 
-/* The workload of a case: clock, entropy and in_stream are those of *state, the rest is the case's;
- * a case whose routing is given has no router. Points to c->layer and to counts, which may be NULL.
+/* The workload of a case: clock, entropy and in_stream are those of *state, and storage if it is
+ * none of the first two; the rest is the case's; a case whose routing is given has no router.
+ * Points to c->layer and to counts, which may be NULL.
  */
 MOE_API moe_workload moe_workload_of(const moe_case *c, const int64_t *counts,
                                      const moe_workload *state);
@@ -135,16 +154,19 @@ typedef struct moe_prediction {
     moe_kernel *kernels; /* [n_kernels] */
     size_t n_kernels;
     moe_pass_cost pass[MOE_PASS_SUMS];
-    double overhead_us;  /* the part of the total that is in no kernel */
-    double padding;      /* share of the tensor cores' work that is padding, 0..1 */
-    double peak_bytes;   /* most activation memory alive at once (parameters not counted) */
-    double cached_bytes; /* kept from forward for backward */
-    double param_bytes;  /* parameters and, with a backward pass, their gradients */
-    double clock_mhz;    /* of the SMs, mean over the kernels' time */
+    double low_us, high_us; /* of the total: in 80 of 100 cases the measured time lies between, by
+                               the held-out errors of its kind, or of GPUs never measured */
+    double overhead_us;     /* the part of the total that is in no kernel */
+    double padding;         /* share of the tensor cores' work that is padding, 0..1 */
+    double peak_bytes;      /* most activation memory alive at once (parameters not counted) */
+    double cached_bytes;    /* kept from forward for backward */
+    double param_bytes;     /* parameters and, with a backward pass, their gradients */
+    double clock_mhz;       /* of the SMs, mean over the kernels' time */
 } moe_prediction;
 
 /* Predicts a MoE layer. MOE_E_NOTFOUND: no such method (the message lists them);
- * MOE_E_UNSUPPORTED: the method has no backward pass, or MOE_STORAGE_OTHER; MOE_E_INVALID;
+ * MOE_E_UNSUPPORTED: the method has no backward pass, not this storage, or its kernels are for
+ * another architecture; or the GPU has no such rate; MOE_E_INVALID;
  * MOE_E_NOMEM. Thread-safety: any thread. */
 MOE_API moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workload *work,
                                const moe_log *log, moe_prediction **ret);
@@ -204,6 +226,7 @@ typedef struct moe_fit_params {
     uint64_t seed;
     int32_t clock, entropy; /* moe_clock_state and moe_entropy of the table */
     int32_t in_stream;      /* 1: its kernels were launched one by one in a stream */
+    int32_t storage;        /* moe_storage, as in moe_workload_of */
 } moe_fit_params;
 
 /* What a row of a table is. */
@@ -222,6 +245,7 @@ typedef struct moe_row_error {
                            backward or total; else "" */
     int32_t kind;       /* moe_row_kind */
     double measured_us, predicted_us, floor_us, least_us; /* least_us: as of moe_kernel */
+    double low_us, high_us; /* as of moe_prediction; 0 of kernels and of passes beside others */
 } moe_row_error;
 
 /* Predicts row i as method, clock, entropy and in_stream of params say. MOE_E_INVALID: i is past
@@ -268,9 +292,10 @@ typedef struct moe_fit_result {
 /* Fits free_keys of `gpu` in place: minimises the mean |ln(predicted / measured)| with Nelder-Mead
  * over the logarithms of the parameters. Each fold leaves all rows of its shapes, (n,k) or
  * (d,n,K,E), out and is judged on them. The values kept are those of the fit without the last fold,
- * so that no description ever saw every row. Without free_keys nothing changes and as_given is
- * filled. Kernels that the method does not have are left out with a warning. MOE_E_NOTFOUND: an
- * unknown key or method, or no row left. */
+ * so that no description ever saw every row. The spread of the held-out errors becomes the interval
+ * of that method's predictions. Without free_keys only that changes, from errors as given, and
+ * as_given is filled. Kernels that the method does not have are left out with a warning.
+ * MOE_E_NOTFOUND: an unknown key or method, or no row left. */
 MOE_API moe_status moe_gpu_fit(moe_gpu *gpu, const moe_table *table, const moe_fit_params *params,
                                const moe_log *log, moe_fit_result *ret);
 

@@ -3,11 +3,13 @@
     python3 tests/bench/peers --lib build/src/libmoeref.so --backends build/backends/cuda \\
         --out golden/timing/h100-sxm/peers.json [--shapes 7b-n256,olmoe] \\
         [--peers bmm,ours,grouped_mm] [--kernels]
+    python3 tests/bench/peers --alternate --peers sonicmoe,scattermoe --out kernels.json
 
 Every candidate sees the same shape, the same uniform routing and N(0,1) data, and is checked
 against float64 before it is timed (oracle.py): one that is wrong is not timed. A measurement is the
 median over --seconds of continuous work that follows as long a warm-up (settled clocks). TFLOP/s
 are model FLOPs: 6 P d n forward, twice that backward. The router is in nobody's time. Peers:
+  moeref      this project's operator in torch (the package `moeref` on PYTHONPATH)
   ours        the backend that --backend names, through the C API; burst figures are its first tenth
               of a second
   bmm         one dense batched GEMM per product with P/E rows an expert: a bound, no layer
@@ -21,6 +23,8 @@ are model FLOPs: 6 P d n forward, twice that backward. The router is in nobody's
   loop        a plain loop over experts in PyTorch
 Without a GPU: --device cpu --backend openblas --backends build/backends/openblas --dtype fp32 \\
         --shapes smoke --peers ours,loop
+With --alternate each peer's passes and the operator's take turns in one queue, and the durations of
+their kernels alone are compared, without the sorting of choices (told apart).
 A peer that cannot run is recorded with the reason; one that is not installed is an error before
 anything is measured. The JSON is written again after every peer.
 """
@@ -34,6 +38,7 @@ from importlib.util import find_spec
 
 import torch
 
+from alternate import alternate, print_alternate
 from capi import Moeref, Ours
 from layers import LAYERS, PACKAGES, time_bmm
 from measure import NotFinished, profile_layer, time_layer, time_limit, time_ours
@@ -64,19 +69,33 @@ def run_peer(peer, p, oracle, moeref, args):
     return result
 
 
-def judge_peer(peer, p, oracle, moeref, args):
-    """run_peer's result, or why there is none: a peer that fails is a finding, not the end of the
-    run."""
+def run_alternate(peer, p, oracle, args):
+    layers = [LAYERS[name](p) for name in ("moeref", peer)]
+    for layer in layers:
+        layer.forward()
+        layer.backward()
+        oracle.check(layer)
+    return alternate(*layers, args.seconds)
+
+
+def limited(run, args):
+    """run's result, or why there is none: a peer that fails is a finding, not the end."""
     try:
         with time_limit(args.limit):
-            r = run_peer(peer, p, oracle, moeref, args)
-        return {**r, "fwd_tflops": p.tflops(r["fwd_us"], 1), "bwd_tflops": p.tflops(r["bwd_us"], 2)}
+            return run()
     except Wrong as wrong:
         return {"error": f"wrong: {wrong}"}
     except NotFinished as late:
         return {"error": str(late)}
     except Exception as error:
         return {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+
+
+def judge_peer(peer, p, oracle, moeref, args):
+    r = limited(lambda: run_peer(peer, p, oracle, moeref, args), args)
+    if "error" in r:
+        return r
+    return {**r, "fwd_tflops": p.tflops(r["fwd_us"], 1), "bwd_tflops": p.tflops(r["bwd_us"], 2)}
 
 
 def device_works(device):
@@ -104,9 +123,14 @@ def measure_shape(name, peers, moeref, args, result, write):
     for peer in peers:
         say(f"{name}: {peer} ... ", end="")
         start = time.perf_counter()
-        r = result[peer] = judge_peer(peer, p, oracle, moeref, args)
-        say(f"{time.perf_counter() - start:.1f} s, " +
-            (r.get("error") or f"{r['fwd_tflops']:.1f} / {r['bwd_tflops']:.1f} TFLOP/s"))
+        if args.alternate:
+            r = limited(lambda: run_alternate(peer, p, oracle, args), args)
+            result.setdefault("alternate", {})[peer] = r
+            said = f"{r.get('peer/ours fwd')} / {r.get('peer/ours bwd')} times ours"
+        else:
+            r = result[peer] = judge_peer(peer, p, oracle, moeref, args)
+            said = "" if "error" in r else f"{r['fwd_tflops']:.1f} / {r['bwd_tflops']:.1f} TFLOP/s"
+        say(f"{time.perf_counter() - start:.1f} s, " + (r.get("error") or said))
         write()
         gc.collect()
         if not device_works(args.device):
@@ -141,6 +165,8 @@ def parse():
     parser.add_argument("--peers", default="bmm,ours,grouped_mm,scattermoe,sonicmoe")
     parser.add_argument("--kernels", action="store_true",
                         help="also record the kernels of other people's layers")
+    parser.add_argument("--alternate", action="store_true",
+                        help="kernels of each peer beside those of the operator, in turns")
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--limit", type=float, default=600,
                         help="seconds that one peer may take for one shape")
@@ -149,6 +175,8 @@ def parse():
     args = parser.parse_args()
     if "ours" in args.peers.split(",") and not (args.lib and args.backends):
         parser.error("ours needs --lib and --backends")
+    if args.alternate and (args.device == "cpu" or {"ours", "bmm"} & set(args.peers.split(","))):
+        parser.error("--alternate compares layers of torch on a GPU: neither ours nor bmm")
     check_names(parser, args.peers.split(","), args.shapes.split(","))
     return args
 
@@ -169,7 +197,8 @@ def main():
         "gpu_and_driver": device_name(args.device),
         "torch": torch.__version__,
         "seconds": args.seconds,
-        "command": f"tests/bench/peers --peers {args.peers}{' --kernels' if args.kernels else ''}",
+        "command": f"tests/bench/peers --peers {args.peers}{' --kernels' if args.kernels else ''}"
+                   f"{' --alternate' if args.alternate else ''} --seconds {args.seconds:g}",
         "shapes": {},
     }
 
@@ -186,6 +215,9 @@ def main():
         if not measure_shape(name, peers, moeref, args, report["shapes"].setdefault(name, {}),
                              write):
             break
+    if args.alternate:
+        print_alternate(report["shapes"])
+        return
     print_ratios(report["shapes"], peers)
     print_kernels(report["shapes"], peers)
     print_checks(report["shapes"], peers)

@@ -71,6 +71,15 @@ def loop(p):
     return TorchLayer(p, x, weight, w1, w2, compute)
 
 
+def moeref(p):
+    """This project's operator in torch, which sorts the choices itself in each forward."""
+    import moeref.torch
+    x, w1, w2, weight = leaf(p.x), leaf(p.w1), leaf(p.w2), leaf(p.weight)
+    choice = p.choice.contiguous()
+    return TorchLayer(p, x, weight, w1, w2,
+                      lambda: moeref.torch.experts(x, choice, weight, w1, w2))
+
+
 def scattermoe(p):
     """github.com/shawntan/scattermoe. Its W1 has the up rows first; the sort of the pairs is inside
     its time."""
@@ -113,8 +122,9 @@ def sonicmoe(p):
                       lambda dw1: dw1.view(p.n, 2, p.d).transpose(0, 1).reshape(2 * p.n, p.d))
 
 
-LAYERS = {"grouped_mm": grouped_mm, "loop": loop, "scattermoe": scattermoe, "sonicmoe": sonicmoe}
-PACKAGES = ("scattermoe", "sonicmoe")  # layers that are modules of the same name
+LAYERS = {"grouped_mm": grouped_mm, "loop": loop, "moeref": moeref, "scattermoe": scattermoe,
+          "sonicmoe": sonicmoe}
+PACKAGES = ("moeref", "scattermoe", "sonicmoe")  # layers that are modules of the same name
 
 
 def time_bmm(p, seconds):

@@ -89,6 +89,22 @@ def time_ours(ours, seconds):
     }
 
 
+def host_us(run, device, calls=20, repeats=5):
+    """Median time that the host takes to put one call into an empty queue; 0 on the CPU, where
+    nothing is queued."""
+    if device == "cpu":
+        return 0.0
+    samples = []
+    for _ in range(repeats):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        samples.append(1e6 * (time.perf_counter() - start) / calls)
+    torch.cuda.synchronize()
+    return median(samples)
+
+
 def time_layer(layer, seconds):
     """A differentiable layer: forward alone, then forward with backward; backward is the
     difference."""
@@ -97,7 +113,9 @@ def time_layer(layer, seconds):
         layer.backward()
 
     fwd = settled_us(layer.forward, seconds, layer.device)
-    return {"fwd_us": fwd, "bwd_us": settled_us(both, seconds, layer.device) - fwd}
+    host_fwd = host_us(layer.forward, layer.device)
+    return {"fwd_us": fwd, "bwd_us": settled_us(both, seconds, layer.device) - fwd,
+            "host_fwd_us": host_fwd, "host_bwd_us": host_us(both, layer.device) - host_fwd}
 
 
 def short_name(name):

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Errors of the shipped GPU descriptions on measured tables: prints sim/ACCURACY.md.
+
+    accuracy.py MOEREF TABLES > sim/ACCURACY.md
+
+MOEREF: path of the program. TABLES: a folder of measured tables that are not part of this
+repository, one folder for each GPU (h100, a100, b200), with gemm.tsv (m n k ... median_us) and
+moe.tsv (kernel T d n K E ... median_us). sim/CALIBRATION.md says what they are.
+"""
+import datetime
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+GPUS = {"h100": "h100-sxm", "a100": "a100-sxm", "b200": "b200-sxm"}
+METHODS = {"moe_torch_flow_cutlass": "cutlass_moe",
+           "vllm_unquantizedfusedmoe_triton_tritonexperts": "triton_fused_moe",
+           "sglang_fused_moe_triton": "sglang_fused_moe"}
+ERRORS = re.compile(r"(>= 4 us|>= 20 us|m or T >= 1024) +(\d+) rows +mean +([\d.]+) % +"
+                    r"median +([\d.]+) % +p90 +([\d.]+) % +bias +([-+\d.]+) %")
+# Terms that descriptions differ in, and how each is switched off, everything else as shipped.
+TERMS = {"warps' own operands (`mma_warps=1`)": "mma_warps=1",
+         "barriers (`sync_clocks=0`)": "sync_clocks=0",
+         "refetch over partitions (`refetch=0`)": "refetch=0",
+         "hidden epilogues (`epilogue_hidden=0`)": "epilogue_hidden=0",
+         "multicast (`cluster=1`)": "cluster=1",
+         "split-K (`splitk_us=1000`)": "splitk_us=1000",
+         "imperfect overlap (`overlap_p=100`)": "overlap_p=100",
+         "bandwidth ramp (`inflight_kib=1024`)": "inflight_kib=1024"}
+NEAR, FAR = 1.05, 1.5  # times of a pair whose order counts
+
+
+def moeref(*args):
+    return subprocess.run([sys.argv[1], *args], check=True, text=True,
+                          stdout=subprocess.PIPE).stdout
+
+
+def judged(*args):
+    """Class of rows to [rows, mean, median, p90, bias]."""
+    return {found[0]: found[1:] for found in ERRORS.findall(moeref("calibrate", *args))}
+
+
+def predicted(*args, kernel=""):
+    """Rows of a table: measured, predicted, low and high end of the interval, us."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.tsv"
+        moeref("calibrate", *args, "--rows", str(path))
+        rows = [line.split("\t") for line in path.read_text().splitlines()[1:]]
+    return [[float(r[i]) for i in (2, 3, 5, 6)] for r in rows if r[1] == kernel]
+
+
+def covered(rows):
+    """Share of rows whose time lies in the 80 % interval."""
+    return f"{100 * sum(low <= us <= high for us, _, low, high in rows) / len(rows):.0f}"
+
+
+def order(gpu, table):
+    """Share of pairs of rows from 5 to 50 % apart that come out in the measured order."""
+    rows = predicted("--from", table, "--gpu", gpu)
+    rows = sorted((row[0], row[1]) for row in rows if row[0] >= 20)
+    right = pairs = 0
+    for i, (short, first) in enumerate(rows):
+        for long, second in rows[i + 1:]:
+            if long > FAR * short:
+                break
+            if long >= NEAR * short:
+                pairs += 1
+                right += second > first
+    return pairs, 100 * right / pairs
+
+
+def table(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+
+
+def dense(gpu, path):
+    inside = covered(predicted("--from", path, "--gpu", gpu))
+    rows = []
+    for what, values in judged("--from", path, "--gpu", gpu).items():
+        rows.append((f"`{gpu}`", f"dense GEMM, {what}", *values, "" if rows else inside))
+    return rows
+
+
+def layers(gpu, path):
+    kernels = {line.split("\t")[0] for line in Path(path).read_text().splitlines()[1:]}
+    rows = []
+    for kernel, method in METHODS.items():
+        if kernel in kernels:
+            args = "--from", path, "--gpu", gpu, "--kernel", kernel, "--method", method
+            found, inside = judged(*args), covered(predicted(*args, kernel=kernel))
+            rows.append((f"`{gpu}`", f"`{method}`, all T", *found[">= 4 us"], inside))
+            rows.append((f"`{gpu}`", f"`{method}`, T >= 1024", *found["m or T >= 1024"], ""))
+    return rows
+
+
+def worth(tables):
+    rows = []
+    for what, edit in TERMS.items():
+        cells = []
+        for name, gpu in GPUS.items():
+            found = judged("--from", f"{tables}/{name}/gemm.tsv", "--gpu", gpu, "--what-if", edit)
+            cells.append(found[">= 20 us"][1])
+        rows.append((what, *cells))
+    return rows
+
+
+def main(tables):
+    errors, pairs = [], []
+    for name, gpu in GPUS.items():
+        gemm = f"{tables}/{name}/gemm.tsv"
+        errors += dense(gpu, gemm) + layers(gpu, f"{tables}/{name}/moe.tsv")
+        count, share = order(gpu, gemm)
+        pairs.append((f"`{gpu}`", count, f"{share:.1f}"))
+    plain = [judged("--from", f"{tables}/{name}/gemm.tsv", "--gpu", gpu)[">= 20 us"][1]
+             for name, gpu in GPUS.items()]
+    print("# Errors of the shipped descriptions\n")
+    print(f"Made on {datetime.date.today()} by\n\n    sim/tools/accuracy.py MOEREF TABLES\n")
+    print("from measured tables that are not part of this repository\n"
+          "([CALIBRATION.md](CALIBRATION.md) says what they are). Of these rows four fifths\n"
+          "and more were fitted: errors on shapes that a fit had not seen are in CALIBRATION.md.\n")
+    print(table(("GPU", "what", "rows", "mean, %", "median, %", "p90, %", "bias, %",
+                 "in the 80 % interval, %"), errors))
+    print("Order: pairs of dense GEMMs of 20 us and more whose times are 5 to 50 % apart.\n")
+    print(table(("GPU", "pairs", "in the measured order, %"), pairs))
+    print("What a term is worth: mean error of dense GEMMs of 20 us and more, in percent, with\n"
+          "the term switched off and everything else as shipped.\n")
+    print(table(("without", *(f"`{gpu}`" for gpu in GPUS.values())),
+                [("nothing", *plain), *worth(tables)]), end="")
+
+
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+main(sys.argv[2])

@@ -1,0 +1,95 @@
+/* Families whose block has more than a layer: the block around the reference's experts gives what
+ * Transformers gave, and a fault anywhere in it shows. */
+#include "block/block.h"
+#include "golden.h"
+#include "moeref/backend.h"
+#include "moeref/check.h"
+
+static moe_verdict verdict_of(const moe_problem *problem, moe_check_result **ret) {
+    moe_backends *all = NULL;
+    moe_backend *reference = NULL;
+    const moe_check_params params = {.no_explanation = true};
+    cr_assert_eq(moe_backends_load(NULL, &to_stderr, &all), MOE_OK);
+    cr_assert_eq(moe_backend_open(all, "reference", NULL, &to_stderr, &reference), MOE_OK);
+    cr_assert_eq(moe_check_backend(reference, problem, &params, &to_stderr, ret), MOE_OK);
+    moe_backend_close(&reference);
+    moe_backends_destroy(&all);
+    return (*ret)->verdict;
+}
+
+static const moe_tensor_verdict *entry(const moe_check_result *r, const char *name) {
+    for (size_t i = 0; i < r->n_tensors; i++)
+        if (strcmp(r->tensor[i].name, name) == 0)
+            return &r->tensor[i];
+    return NULL;
+}
+
+static bool is_golden(const moe_check_result *r, const char *name) {
+    const moe_tensor_verdict *v = entry(r, name);
+    return v && strcmp(v->truth, "golden") == 0 && v->nonzero > 0;
+}
+
+/* What every block has must be held to golden values, not to the reference's own. */
+ParameterizedTestParameters(golden_hf_block, agrees) {
+    return every_family();
+}
+
+ParameterizedTest(family_name *family, golden_hf_block, agrees) {
+    static const char *const forward[] = {"block O", "block router_logits"};
+    static const char *const backward[] = {"block dX", "dW1", "dW2"};
+    moe_problem *problem = load(family->text);
+    moe_check_result *r = NULL;
+    if (problem->block) {
+        cr_expect_eq(verdict_of(problem, &r), MOE_VERDICT_PASS, "%s: %s", family->text, r->why);
+        for (size_t i = 0; i < sizeof forward / sizeof *forward; i++)
+            cr_expect(is_golden(r, forward[i]), "%s: no %s", family->text, forward[i]);
+        for (size_t i = 0; (problem->pass & MOE_PASS_BWD) && i < 3; i++)
+            cr_expect(is_golden(r, backward[i]), "%s: no %s", family->text, backward[i]);
+        for (size_t i = 0; i < r->n_tensors; i++)
+            cr_expect(r->tensor[i].nmse < 1e-12, "%s: %s", family->text, r->tensor[i].name);
+    }
+    moe_check_result_destroy(&r);
+    moe_problem_destroy(&problem);
+}
+
+/* Every number of a block, its parameters before all, must decide something. */
+static void expect_failure(moe_problem *problem, moe_tensor *t, const char *family,
+                           const char *what) {
+    moe_check_result *r = NULL;
+    double *v = t->data;
+    if (!v)
+        return;
+    const double keep = v[0];
+    v[0] = keep + 0.125;
+    cr_expect_eq(verdict_of(problem, &r), MOE_VERDICT_FAIL, "%s: %s changed nothing", family, what);
+    v[0] = keep;
+    moe_check_result_destroy(&r);
+}
+
+ParameterizedTestParameters(golden_hf_block, shows_faults) {
+    return every_family();
+}
+
+ParameterizedTest(family_name *family, golden_hf_block, shows_faults) {
+    moe_problem *problem = load(family->text);
+    moe_block *b = problem->block;
+    const bool backward = b && (problem->pass & MOE_PASS_BWD); /* routing is done when it loads */
+    for (int place = 0; backward && place < MOE_INT_PLACE_COUNT; place++) {
+        for (int i = 0; i < b->chain[place].n; i++) {
+            moe_int_chain_gradients *want = &b->want.chain[place];
+            expect_failure(problem, &b->chain[place].op[i].w, family->text, "a map's parameter");
+            expect_failure(problem, &want->w[i], family->text, "a map's gradient");
+            expect_failure(problem, &want->b[i], family->text, "a bias's gradient");
+        }
+    }
+    if (b) {
+        expect_failure(problem, &b->want.O, family->text, "O");
+        expect_failure(problem, &b->want.dX, family->text, "dX");
+        expect_failure(problem, &b->want.weight, family->text, "a weight");
+        expect_failure(problem, &b->want.logits, family->text, "a logit");
+        expect_failure(problem, &b->want.dscale, family->text, "a scale's gradient");
+        expect_failure(problem, &b->want.shared.t[MOE_T_DW1_SHARED], family->text, "dW1_shared");
+        expect_failure(problem, &problem->expected.t[MOE_T_DW1], family->text, "dW1");
+    }
+    moe_problem_destroy(&problem);
+}
