@@ -11,7 +11,7 @@
 typedef struct memory_options {
     cli_model_options model;
     cli_strings cases, methods;
-    const char *config, *layers, *dtype, *plot;
+    const char *config, *layers, *dtype, *pass, *plot;
     int64_t tokens;
     cli_output output;
     bool all_methods;
@@ -84,7 +84,8 @@ static moe_status answer(ledger *l, const cli_question *q) {
 static moe_status answer_config(ledger *l) {
     cli_question q;
     int64_t all;
-    moe_status status = cli_question_config(l->o->config, l->o->tokens, l->o->dtype, &q);
+    moe_status status =
+        cli_question_config(l->o->config, l->o->tokens, l->o->dtype, l->o->pass, &q);
     if (status)
         return status;
     if (l->o->layers)
@@ -176,8 +177,8 @@ static int run(memory_options *o) {
         return cli_usage("memory needs --case or --config (moeref memory --help)");
     if (o->tokens < 0)
         return cli_usage("--tokens must not be negative");
-    if ((o->layers || o->dtype) && !o->config)
-        return cli_usage("--layers and --dtype go with --config");
+    if ((o->layers || o->dtype || o->pass) && !o->config)
+        return cli_usage("--layers, --dtype and --pass go with --config");
     if (o->layers && strcmp(o->layers, "all") != 0)
         return cli_usage("--layers takes \"all\"");
     if (o->plot && cli_plot_check(o->plot) >= 0)
@@ -207,6 +208,7 @@ int cli_memory(int argc, char **argv) {
         {"layers", CLI_STRING, &o.layers, "all",
          "with --config: all MoE layers, each keeping its cache while one runs"},
         {"dtype", CLI_STRING, &o.dtype, "bf16|fp16", "with --config (default: as the file says)"},
+        {"pass", CLI_STRING, &o.pass, "fwd|bwd|both", "with --config (default both)"},
         {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
         {"method", CLI_STRINGS, &o.methods, "NAME",
          "who runs it (default all that can); may be repeated"},
