@@ -70,6 +70,7 @@ static moe_status round_counts(const moe_case *c, int64_t bins, const moe_log *l
     if (!drawn)
         return moe_fail(log, MOE_E_NOMEM, "tokens per expert: out of memory");
     memcpy(drawn, counts, (size_t)bins * sizeof *drawn);
+    moe_int_warn_rounding(r->tile, c->T * c->layer.K, bins, log);
     moe_status status =
         moe_int_round_counts(r->rounding, r->tile, c->seed, drawn, bins, c->T, counts);
     free(drawn);

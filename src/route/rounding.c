@@ -49,6 +49,14 @@ static void balance(int64_t tile, const int64_t *f, int64_t n, int64_t max, int6
     }
 }
 
+void moe_int_warn_rounding(int32_t tile, int64_t pairs, int64_t experts, const moe_log *log) {
+    if (2 * pairs <= tile * experts)
+        moe_log_send(log, MOE_LOG_WARN,
+                     "token rounding with %.1f tokens per expert and tile %d: half a tile or less "
+                     "per expert, so experts end empty and tokens lose all experts",
+                     (double)pairs / (double)experts, tile);
+}
+
 moe_status moe_int_round_counts(int32_t rule, int64_t tile, uint64_t seed, const int64_t *f,
                                 int64_t n, int64_t max, int64_t *ret) {
     for (int64_t e = 0; e < n; e++) {
@@ -119,11 +127,7 @@ moe_status moe_int_choose_token_rounding(const moe_int_selection *in, moe_int_pa
     rounding_work w = {0};
     moe_status status = work_alloc(in, &w);
     if (!status) {
-        if (2 * in->tokens * in->desc->K <= r->tile * in->n)
-            moe_log_send(in->log, MOE_LOG_WARN,
-                         "token rounding with %.1f tokens per expert and tile %d: half a tile or "
-                         "less per expert, so experts end empty and tokens lose all experts",
-                         (double)(in->tokens * in->desc->K) / (double)in->n, r->tile);
+        moe_int_warn_rounding(r->tile, in->tokens * in->desc->K, in->n, in->log);
         mark_topk(in, &w);
         status = moe_int_round_counts(r->rounding, r->tile, in->seed, w.count, in->n, in->tokens,
                                       w.rounded);

@@ -79,6 +79,9 @@ void moe_int_mask_groups(const moe_int_selection *in, const double *score, unsig
 
 moe_status moe_int_choose_token_rounding(const moe_int_selection *in, moe_int_pairs *ret);
 
+/* Warns where experts have half a tile of tokens or less on average. */
+void moe_int_warn_rounding(int32_t tile, int64_t pairs, int64_t experts, const moe_log *log);
+
 /* Rounded token counts f'[n] from counts f[n] (SonicMoE, section on token rounding). */
 moe_status moe_int_round_counts(int32_t rule, int64_t tile, uint64_t seed, const int64_t *f,
                                 int64_t n, int64_t max, int64_t *ret);

@@ -30,6 +30,8 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(2, "--tokens", "predict --tokens -1 --config nowhere.json");
     expect(2, "--tokens", "predict --tokens 8,x --config nowhere.json");
     expect(2, "--tokens", "predict --tokens 8, --config nowhere.json");
+    expect(0, "2.0 tokens per expert and tile 8: half a tile",
+           "predict --case \"T=8 d=8 n=8 E=4 K=1 select=token_rounding tile=8\"");
     expect(2, "needs --vary", "sweep");
     expect(2, "unknown key", "sweep --vary foo=1,2 " CASE);
     expect(2, "no such column", "sweep --y nope --vary K=1 --case \"T=64 d=64 n=64 E=4\"");
