@@ -13,6 +13,7 @@
 #include "moeref/home.h"
 #include "moeref/isolation.h"
 #include "moeref/layer.h"
+#include "moeref/loss.h"
 #include "moeref/model.h"
 #include "moeref/operator.h"
 #include "moeref/plan.h"

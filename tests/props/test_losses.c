@@ -1,0 +1,259 @@
+/* Losses of routers: gradients by finite differences, scopes, and what a bias update may do. */
+#include "moeref/loss.h"
+#include "moeref/rng.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { T = 12, E = 6, K = 2 };
+
+static moe_layer_desc layer_of(int64_t experts, int64_t chosen) {
+    moe_layer_desc d;
+    moe_layer_desc_init(&d);
+    d.d = d.n = 8;
+    d.E = experts;
+    d.K = chosen;
+    return d;
+}
+
+static moe_plan *choose(int64_t tokens, int64_t experts, int64_t chosen, const double *scores) {
+    const moe_layer_desc d = layer_of(experts, chosen);
+    moe_plan *plan = NULL;
+    cr_assert_eq(moe_route(&d, tokens, scores, NULL, 0, NULL, &plan), MOE_OK);
+    return plan;
+}
+
+static void draw(double *z, size_t n, uint64_t seed) {
+    moe_rng_fill(z, MOE_F64, 0, n, MOE_FILL_NORMAL, 1.5, seed, 71);
+}
+
+/* Every loss as a function of the batch alone. */
+typedef moe_status (*loss_fn)(const moe_loss_batch *b, double *ret, double *ret_dz);
+
+static moe_status of_batch(const moe_loss_batch *b, double *ret, double *ret_dz) {
+    return moe_loss_balance(b, MOE_LOSS_BATCH, NULL, ret, ret_dz);
+}
+static moe_status of_sequences(const moe_loss_batch *b, double *ret, double *ret_dz) {
+    return moe_loss_balance(b, MOE_LOSS_SEQUENCE, NULL, ret, ret_dz);
+}
+static moe_status of_z(const moe_loss_batch *b, double *ret, double *ret_dz) {
+    return moe_loss_z(b, NULL, ret, ret_dz);
+}
+static moe_status of_importance(const moe_loss_batch *b, double *ret, double *ret_dz) {
+    return moe_loss_importance(b, NULL, ret, ret_dz);
+}
+static moe_status of_load(const moe_loss_batch *b, double *ret, double *ret_dz) {
+    return moe_loss_load(b, K, 0.7, NULL, ret, ret_dz);
+}
+
+/* Central differences with the error of the step's square taken out. */
+static double slope(loss_fn loss, const moe_loss_batch *b, double *at) {
+    const double kept = *at, h = 1e-3;
+    double f[4];
+    for (int i = 0; i < 4; i++) {
+        *at = kept + h * (i < 2 ? i + 1 : 1 - i);
+        cr_assert_eq(loss(b, &f[i], NULL), MOE_OK);
+    }
+    *at = kept;
+    return (8 * (f[0] - f[2]) - (f[1] - f[3])) / (12 * h);
+}
+
+static void expect_gradient(loss_fn loss, int32_t sigmoid, const char *name) {
+    double z[T * E], dz[T * E], value, error = 0, size = 0;
+    draw(z, T * E, 3);
+    moe_plan *plan = choose(T, E, K, z);
+    const moe_loss_batch b = {z, T, E, sigmoid, 4, plan};
+    cr_assert_eq(loss(&b, &value, dz), MOE_OK);
+    cr_expect(value > 0, "%s: %g", name, value);
+    for (int i = 0; i < T * E; i++) {
+        const double want = slope(loss, &b, &z[i]);
+        error += (dz[i] - want) * (dz[i] - want);
+        size += want * want;
+    }
+    cr_expect(size > 0 && sqrt(error / size) < 1e-7, "%s, sigmoid %d: %g", name, (int)sigmoid,
+              sqrt(error / size));
+    moe_plan_destroy(&plan);
+}
+
+Test(losses, gradients_are_finite_differences) {
+    static const struct {
+        const char *name;
+        loss_fn loss;
+    } rows[] = {{"batch", of_batch},
+                {"sequence", of_sequences},
+                {"z", of_z},
+                {"importance", of_importance},
+                {"load", of_load}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int32_t sigmoid = 0; sigmoid < 2; sigmoid++)
+            expect_gradient(rows[i].loss, sigmoid, rows[i].name);
+}
+
+/* Three unequal shards are one batch, bit for bit, and not three batches. */
+Test(losses, shards_are_one_batch) {
+    static const int64_t first[] = {0, 3, 8, T};
+    double z[T * E], whole[T * E], parts[T * E], one, many, apart = 0;
+    moe_loss_batch shards[3];
+    double *to[3];
+    moe_plan *plans[3];
+    draw(z, T * E, 5);
+    moe_plan *plan = choose(T, E, K, z);
+    const moe_loss_batch b = {z, T, E, 0, 0, plan};
+    for (int j = 0; j < 3; j++) {
+        const int64_t n = first[j + 1] - first[j];
+        double alone;
+        plans[j] = choose(n, E, K, z + first[j] * E);
+        shards[j] = (moe_loss_batch){z + first[j] * E, n, E, 0, 0, plans[j]};
+        to[j] = parts + first[j] * E;
+        cr_assert_eq(moe_loss_balance(&shards[j], MOE_LOSS_BATCH, NULL, &alone, NULL), MOE_OK);
+        apart += alone / 3;
+    }
+    cr_assert_eq(moe_loss_balance(&b, MOE_LOSS_BATCH, NULL, &one, whole), MOE_OK);
+    cr_assert_eq(moe_loss_balance_global(shards, 3, NULL, &many, to), MOE_OK);
+    cr_expect_eq(one, many);
+    cr_expect_eq(memcmp(whole, parts, sizeof whole), 0);
+    cr_expect(fabs(apart - one) > 1e-3);
+    moe_plan_destroy(&plan);
+    for (int j = 0; j < 3; j++)
+        moe_plan_destroy(&plans[j]);
+}
+
+/* E/K sequences, each wholly at its own K experts: each by itself is as unbalanced as can be, all
+ * together are balanced. */
+Test(losses, scopes_differ_most_where_sequences_specialise) {
+    double z[T * E], sequence, batch;
+    for (int t = 0; t < T; t++)
+        for (int i = 0; i < E; i++)
+            z[t * E + i] = i / K == t / (T * K / E) ? 0 : -1000;
+    moe_plan *plan = choose(T, E, K, z);
+    const moe_loss_batch b = {z, T, E, 0, (int64_t)T * K / E, plan};
+    cr_assert_eq(moe_loss_balance(&b, MOE_LOSS_SEQUENCE, NULL, &sequence, NULL), MOE_OK);
+    cr_assert_eq(moe_loss_balance(&b, MOE_LOSS_BATCH, NULL, &batch, NULL), MOE_OK);
+    cr_expect_float_eq(sequence, (double)E / K, 1e-12);
+    cr_expect_float_eq(batch, 1, 1e-12);
+    moe_plan_destroy(&plan);
+}
+
+/* Balanced importance and load have no variance; logits of 0 have logsumexp ln E. */
+Test(losses, uniform_logits) {
+    double z[T * E] = {0}, value;
+    const moe_loss_batch b = {z, T, E, 0, 0, NULL};
+    cr_assert_eq(moe_loss_importance(&b, NULL, &value, NULL), MOE_OK);
+    cr_expect(value < 1e-25, "%g", value);
+    cr_assert_eq(moe_loss_load(&b, K, 1, NULL, &value, NULL), MOE_OK);
+    cr_expect(value < 1e-25, "%g", value);
+    cr_assert_eq(moe_loss_z(&b, NULL, &value, NULL), MOE_OK);
+    cr_expect_float_eq(value, log(E) * log(E), 1e-12);
+}
+
+Test(losses, refuse_what_does_not_fit) {
+    double z[T * E] = {0}, value = -1;
+    moe_plan *plan = choose(T, E, K, z);
+    moe_loss_batch b = {z, T, E, 0, 5, plan};
+    cr_expect_eq(moe_loss_balance(&b, MOE_LOSS_SEQUENCE, NULL, &value, NULL), MOE_E_INVALID);
+    b.sequence = 0, b.experts = E - 1;
+    cr_expect_eq(moe_loss_balance(&b, MOE_LOSS_BATCH, NULL, &value, NULL), MOE_E_INVALID);
+    b.experts = E;
+    cr_expect_eq(moe_loss_load(&b, E + 1, 1, NULL, &value, NULL), MOE_E_INVALID);
+    cr_expect_eq(moe_loss_load(&b, K, 0, NULL, &value, NULL), MOE_E_INVALID);
+    cr_expect_eq(moe_loss_balance_global(&b, 0, NULL, &value, NULL), MOE_E_INVALID);
+    cr_expect_eq(value, -1);
+    moe_plan_destroy(&plan);
+}
+
+/* ---- the bias, on scores that stay (arXiv 2512.03915) ---- */
+
+enum { TOKENS = 512, EXPERTS = 16, CHOSEN = 2 };
+
+typedef struct frozen {
+    double scores[TOKENS * EXPERTS], bias[EXPERTS];
+    int64_t counts[EXPERTS];
+    bool at[TOKENS][EXPERTS];
+} frozen;
+
+static void assign(frozen *f) {
+    double *biased = malloc(sizeof f->scores);
+    for (int i = 0; i < TOKENS * EXPERTS; i++)
+        biased[i] = f->scores[i] + f->bias[i % EXPERTS];
+    moe_plan *plan = choose(TOKENS, EXPERTS, CHOSEN, biased);
+    memset(f->at, 0, sizeof f->at);
+    for (int e = 0; e < EXPERTS; e++) {
+        f->counts[e] = plan->offsets[e + 1] - plan->offsets[e];
+        for (int64_t r = plan->offsets[e]; r < plan->offsets[e + 1]; r++)
+            f->at[plan->token[r]][e] = true;
+    }
+    moe_plan_destroy(&plan);
+    free(biased);
+}
+
+/* sum_t topK(s_t + b) - sum_i b_i T K / E */
+static double dual(const frozen *f) {
+    double sum = 0;
+    for (int e = 0; e < EXPERTS; e++) {
+        sum -= f->bias[e] * TOKENS * CHOSEN / EXPERTS;
+        for (int t = 0; t < TOKENS; t++)
+            sum += f->at[t][e] ? f->scores[t * EXPERTS + e] + f->bias[e] : 0;
+    }
+    return sum;
+}
+
+static double most_loaded(const frozen *f) {
+    int64_t most = 0;
+    for (int e = 0; e < EXPERTS; e++)
+        most = f->counts[e] > most ? f->counts[e] : most;
+    return (double)most * EXPERTS / (TOKENS * CHOSEN);
+}
+
+static frozen *freeze(void) {
+    frozen *f = calloc(1, sizeof *f);
+    draw(f->scores, TOKENS * EXPERTS, 9);
+    for (int i = 0; i < TOKENS * EXPERTS; i++) /* sigmoid scores, the first experts liked best */
+        f->scores[i] = 1 / (1 + exp(1.0 * (i % EXPERTS) / EXPERTS - f->scores[i]));
+    assign(f);
+    return f;
+}
+
+/* A token goes from an expert whose bias fell against that of the expert which it joins: with
+ * signs, none leaves an underloaded expert for an overloaded one. */
+static int against_the_rule(const frozen *f, const frozen *before) {
+    int wrong = 0;
+    for (int t = 0; t < TOKENS; t++)
+        for (int from = 0; from < EXPERTS; from++)
+            for (int to = 0; to < EXPERTS; to++)
+                if (before->at[t][from] && !f->at[t][from] && f->at[t][to] && !before->at[t][to])
+                    wrong += f->bias[from] - before->bias[from] >= f->bias[to] - before->bias[to];
+    return wrong;
+}
+
+static void descend(double rate, int32_t proportional, int steps, double limit) {
+    frozen *f = freeze(), *before = malloc(sizeof *before);
+    const double first = most_loaded(f);
+    for (int s = 0; s < steps; s++) {
+        *before = *f;
+        moe_bias_update(f->counts, EXPERTS, rate, proportional, f->bias);
+        assign(f);
+        cr_expect_eq(against_the_rule(f, before), 0, "step %d", s);
+        /* A proportional step is one down the dual's subgradient. */
+        if (proportional)
+            cr_expect(dual(f) <= dual(before) + 1e-9, "step %d: %.12g after %.12g", s, dual(f),
+                      dual(before));
+    }
+    cr_expect(first > 1.3 && most_loaded(f) < limit, "from %g to %g", first, most_loaded(f));
+    free(f);
+    free(before);
+}
+
+Test(losses, bias_moves_tokens_to_free_experts_until_they_balance) {
+    descend(1e-5, 1, 600, 1.1);
+    descend(1e-3, 0, 400, 1.1);
+}
+
+Test(losses, bias_stays_where_load_is_even) {
+    const int64_t counts[] = {4, 4, 4};
+    double bias[] = {0.5, -1, 2};
+    moe_bias_update(counts, 3, 1e-3, 0, bias);
+    moe_bias_update(counts, 3, 1e-3, 1, bias);
+    cr_expect(bias[0] == 0.5 && bias[1] == -1 && bias[2] == 2);
+}
