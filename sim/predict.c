@@ -157,9 +157,18 @@ static void add_up(const moe_int_list *l, int pass, moe_prediction *p) {
     p->padding = padded > 0 ? fmax(0, 1 - done / padded) : 0;
 }
 
+static void set_interval(const moe_gpu *gpu, moe_int_system system, const moe_workload *w,
+                         moe_prediction *p) {
+    const double us = p->pass[MOE_PASS_TOTAL].us;
+    const bool large = w->layer ? w->tokens >= MOE_INT_LARGE_TOKENS : us >= MOE_INT_LARGE_US;
+    const moe_int_spread s = gpu->spread[system][large ? MOE_INT_LARGE : MOE_INT_SMALL];
+    p->low_us = us * s.low;
+    p->high_us = us * s.high;
+}
+
 /* The prediction takes over l's kernels; l's GEMMs stay with the caller. */
-static moe_status finish(moe_int_list *l, const moe_workload *w, const moe_log *log,
-                         moe_prediction **ret) {
+static moe_status finish(const moe_gpu *gpu, moe_int_system system, moe_int_list *l,
+                         const moe_workload *w, const moe_log *log, moe_prediction **ret) {
     moe_prediction *p = l->out_of_memory ? NULL : calloc(1, sizeof *p);
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
     if (!p) {
@@ -169,6 +178,7 @@ static moe_status finish(moe_int_list *l, const moe_workload *w, const moe_log *
     p->kernels = l->kernels;
     p->n_kernels = l->count;
     add_up(l, pass, p);
+    set_interval(gpu, system, w, p);
     p->peak_bytes = l->peak;
     p->cached_bytes = l->cached;
     if (w->layer)
@@ -280,7 +290,7 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
         state.entropy = MOE_ENTROPY_CONSTANT;
     moe_int_rates_of(gpu, system, &state, &l->r);
     list_kernels(m, w, l);
-    return finish(l, w, log, ret);
+    return finish(gpu, system, l, w, log, ret);
 }
 
 moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workload *work,
@@ -306,6 +316,11 @@ moe_status moe_predict(const moe_gpu *gpu, const char *method, const moe_workloa
     return status;
 }
 
+moe_status moe_int_list_storage(const moe_gpu *gpu, int32_t storage, const moe_log *log,
+                                moe_int_list *l) {
+    return set_storage(gpu, storage, MOE_INT_STORAGE_ALL, "cublas", log, l);
+}
+
 moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k, int64_t batch,
                             const moe_workload *state, const moe_log *log, moe_prediction **ret) {
     moe_workload w = state ? *state : (moe_workload){0};
@@ -315,14 +330,14 @@ moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k,
         return moe_fail(log, MOE_E_INVALID,
                         "gemm m=%lld n=%lld k=%lld batch=%lld: sizes are 1 to 2^31", (long long)m,
                         (long long)n, (long long)k, (long long)batch);
-    moe_status status = set_storage(gpu, w.storage, MOE_INT_STORAGE_ALL, "cublas", log, &l);
+    moe_status status = moe_int_list_storage(gpu, w.storage, log, &l);
     if (status)
         return status;
     w.layer = NULL;
     w.pass = MOE_PASS_FWD;
     moe_int_rates_of(gpu, MOE_INT_SYS_CUBLAS, &w, &l.r);
     moe_int_list_product(&l, (double)m, (double)n, (double)k, (double)batch);
-    status = finish(&l, &w, log, ret);
+    status = finish(gpu, MOE_INT_SYS_CUBLAS, &l, &w, log, ret);
     moe_int_list_destroy(&l);
     return status;
 }

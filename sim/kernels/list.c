@@ -103,6 +103,66 @@ void moe_int_list_gemm(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_
     put(l, stage, &k, &g, &times);
 }
 
+static void add_kernel(moe_kernel *sum, const moe_kernel *k) {
+    sum->cost.us += k->cost.us;
+    sum->cost.flops += k->cost.flops;
+    sum->cost.hbm_bytes += k->cost.hbm_bytes;
+    sum->cost.l2_bytes += k->cost.l2_bytes;
+    sum->cost.tiles += k->cost.tiles;
+    sum->cost.waves += k->cost.waves;
+    sum->cost.floor_us += k->cost.floor_us;
+    sum->least_us += k->least_us;
+    sum->smem_bytes += k->smem_bytes;
+    sum->padded_flops += k->padded_flops;
+}
+
+/* One expert of `tokens` among all: its own weights, its share of the rest. */
+static moe_int_gemm one_expert(const moe_int_list *l, moe_int_op op, moe_int_traffic traffic,
+                               double tokens) {
+    moe_int_gemm g = expert_gemm(l, op);
+    const double share = l->P > 0 ? tokens / l->P : 0;
+    g.counts = NULL;
+    g.groups = 1;
+    g.read = (l->active > 0 ? g.read / l->active : 0) + traffic.read * share;
+    g.write = g.write / l->E + traffic.write * share;
+    if (g.depth)
+        g.k = tokens;
+    else
+        g.m = tokens;
+    g.depth = false;
+    g.epilogue = l->element;
+    g.load = 1;
+    g.hidden = l->r.hidden;
+    return g;
+}
+
+void moe_int_list_each(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_traffic traffic,
+                       double host_us) {
+    moe_kernel sum = {.split = 1}, k = {0};
+    moe_int_times times;
+    moe_int_gemm g = {0};
+    int64_t last = 0;
+    for (int64_t e = 0; e < (int64_t)l->E; e++) {
+        if (l->counts[e] == 0)
+            continue;
+        if (l->counts[e] != last) {
+            g = one_expert(l, op, traffic, (double)l->counts[e]);
+            moe_int_gemm_best(&l->r, &g, moe_int_cublas_tiles.shapes, moe_int_cublas_tiles.count,
+                              moe_int_cublas_tiles.max_split, &k, &times);
+            last = l->counts[e];
+        }
+        add_kernel(&sum, &k);
+    }
+    const double device_us = sum.cost.us;
+    sum.cost.us = fmax(device_us, l->active * host_us);
+    sum.tile_m = k.tile_m;
+    sum.tile_n = k.tile_n;
+    snprintf(sum.cost.bound_by, sizeof sum.cost.bound_by, "%s",
+             sum.cost.us > device_us ? "host" : k.cost.bound_by);
+    times = (moe_int_times){.rest = sum.cost.us, .bound = 1};
+    put(l, stage, &sum, NULL, &times);
+}
+
 void moe_int_list_dense(moe_int_list *l, moe_stage stage, double m, double n, double k,
                         double batch, const moe_int_tiles *tiles) {
     const moe_int_gemm g = {.groups = (int64_t)batch,

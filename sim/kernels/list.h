@@ -57,6 +57,10 @@ typedef struct moe_int_tiles {
 
 void moe_int_list_gemm(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_traffic traffic,
                        const moe_int_tiles *tiles);
+/* The same as one product of cuBLAS for each expert that has tokens, called in turn by a host that
+ * needs `host_us` for a call. */
+void moe_int_list_each(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_traffic traffic,
+                       double host_us);
 /* One dense GEMM C[m][n] = A[m][k] B[k][n], operands read and result written once. */
 void moe_int_list_dense(moe_int_list *l, moe_stage stage, double m, double n, double k,
                         double batch, const moe_int_tiles *tiles);

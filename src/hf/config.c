@@ -175,15 +175,21 @@ static char *without_infinities(const char *text, size_t size, size_t *ret_size)
     return copy;
 }
 
-moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name, int64_t layer,
-                                   const moe_log *log, moe_int_hf_config *ret) {
-    json_t *object = NULL;
+static moe_status parse_object(const char *text, size_t size, const char *name, const moe_log *log,
+                               json_t **ret) {
     size_t copied;
     char *copy = without_infinities(text, size, &copied);
     if (!copy)
         return moe_fail(log, MOE_E_NOMEM, "%s: out of memory", name);
-    moe_status status = moe_int_json_parse(copy, copied, name, log, &object);
+    const moe_status status = moe_int_json_parse(copy, copied, name, log, ret);
     free(copy);
+    return status;
+}
+
+moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name, int64_t layer,
+                                   const moe_log *log, moe_int_hf_config *ret) {
+    json_t *object = NULL;
+    moe_status status = parse_object(text, size, name, log, &object);
     if (!status)
         status = read_config(object, name, layer, log, ret);
     json_decref(object);
@@ -199,6 +205,16 @@ moe_status moe_int_hf_config_load(const char *path, int64_t layer, const moe_log
     moe_status status = moe_int_file_read(path, FILE_LIMIT, log, &text, &size);
     if (!status)
         status = moe_int_hf_config_parse(text, size, path, layer, log, ret);
+    free(text);
+    return status;
+}
+
+static moe_status load_object(const char *path, const moe_log *log, json_t **ret) {
+    char *text = NULL;
+    size_t size = 0;
+    moe_status status = moe_int_file_read(path, FILE_LIMIT, log, &text, &size);
+    if (!status)
+        status = parse_object(text, size, path, log, ret);
     free(text);
     return status;
 }
@@ -227,6 +243,31 @@ moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t 
         *ret_moe += config.has_experts[layer];
     *ret_all = config.layers;
     return MOE_OK;
+}
+
+moe_status moe_model_shape_from_config(const char *path, const moe_log *log, moe_model_shape *ret) {
+    moe_model_shape m = {0};
+    moe_int_hf_config config;
+    json_t *object = NULL;
+    moe_int_json root, at;
+    const moe_int_family *family;
+    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
+    if (!status)
+        status = load_object(path, log, &object);
+    if (!status) {
+        root = moe_int_json_root(object, path, log);
+        status = find_family(&root, &at, &family);
+    }
+    if (!status) {
+        const moe_int_hf_keys k = {&at, -1};
+        m.layer = config.layer;
+        m.d = config.layer.d;
+        status = moe_int_hf_read_shape(&k, &m);
+    }
+    json_decref(object);
+    if (!status)
+        *ret = m;
+    return status;
 }
 
 moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,

@@ -26,5 +26,6 @@
 #include "moeref/suite.h"
 #include "moeref/tensor.h"
 #include "moeref/version.h"
+#include "moeref/whole.h"
 
 #endif

@@ -28,7 +28,8 @@ static void print_pass(FILE *to, const moe_prediction *p, moe_pass_sum sum) {
     fprintf(to, "  %-12s %11.1f %8.1f", moe_pass_sum_name(sum), pass->us,
             rate(pass->flops, pass->us));
     if (sum == MOE_PASS_TOTAL)
-        fprintf(to, "   floor %.1f us, padding %.1f %%", pass->floor_us, 100 * p->padding);
+        fprintf(to, "   floor %.1f us, padding %.1f %%; 80 %% within %.1f to %.1f us",
+                pass->floor_us, 100 * p->padding, p->low_us, p->high_us);
     fprintf(to, "\n");
 }
 
@@ -104,6 +105,8 @@ void cli_prediction_json(FILE *to, const cli_predicted *what, const moe_predicti
     cli_json_string(&t, "gpu", moe_gpu_name(what->gpu));
     cli_json_string(&t, "method", what->method);
     cli_json_real(&t, "total_us", total->us);
+    cli_json_real(&t, "low_us", p->low_us);
+    cli_json_real(&t, "high_us", p->high_us);
     cli_json_real(&t, "forward_us", p->pass[MOE_PASS_FORWARD].us);
     cli_json_real(&t, "backward_us", p->pass[MOE_PASS_BACKWARD].us);
     cli_json_real(&t, "overhead_us", p->overhead_us);

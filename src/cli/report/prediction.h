@@ -33,6 +33,7 @@ moe_status cli_against(const char *path, const moe_gpu *gpu, const char *method,
 typedef struct cli_layers {
     int64_t with_experts, all;
     double us, param_bytes, cached_bytes;
+    double peak_bytes; /* of the layer that needs most, by itself */
 } cli_layers;
 
 /* Text or JSON. */
