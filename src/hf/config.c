@@ -145,7 +145,7 @@ static moe_status read_config(const json_t *object, const char *name, int64_t la
                        moe_int_json_has(&at, "quantization_config");
     moe_log silent = {0};
     at.log = &silent;
-    moe_int_hf_count_layers(&k, &config.moe_layers, &config.all_layers);
+    moe_int_hf_moe_layers(&k, config.has_experts, &config.layers);
     *ret = config;
     return MOE_OK;
 }
@@ -232,14 +232,16 @@ static void say_notes(const moe_int_hf_config *c, const char *path, const moe_lo
 
 moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
                                   int64_t *ret_all) {
-    moe_int_hf_config config;
+    moe_int_hf_config config = {0};
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;
-    if (!config.all_layers)
+    if (!config.layers)
         return moe_fail(log, MOE_E_FORMAT, "%s does not say how many layers the model has", path);
-    *ret_moe = config.moe_layers;
-    *ret_all = config.all_layers;
+    *ret_moe = 0;
+    for (int64_t layer = 0; layer < config.layers; layer++)
+        *ret_moe += config.has_experts[layer];
+    *ret_all = config.layers;
     return MOE_OK;
 }
 
@@ -270,7 +272,7 @@ moe_status moe_model_shape_from_config(const char *path, const moe_log *log, moe
 
 moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
                                  int32_t *ret_dtype) {
-    moe_int_hf_config config;
+    moe_int_hf_config config = {0};
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;
@@ -278,4 +280,18 @@ moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer
     *ret = config.layer;
     *ret_dtype = config.dtype;
     return MOE_OK;
+}
+
+moe_status moe_layer_of_config(const char *path, int64_t layer, const moe_log *log,
+                               moe_layer_desc *ret) {
+    moe_int_hf_config config = {0};
+    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
+    if (status)
+        return status;
+    if (layer < 0 || layer >= config.layers || !config.has_experts[layer])
+        return MOE_E_NOTFOUND;
+    status = moe_int_hf_config_load(path, layer, log, &config);
+    if (!status)
+        *ret = config.layer;
+    return status;
 }

@@ -76,7 +76,11 @@ static moe_status read_heads(const moe_int_hf_keys *k, moe_model_shape *m) {
 
 moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, moe_model_shape *m) {
     bool tied = false;
-    moe_status status = moe_int_hf_count_layers(k, &m->moe_layers, &m->layers);
+    unsigned char has_experts[MOE_INT_HF_LAYERS_MAX];
+    moe_status status = moe_int_hf_moe_layers(k, has_experts, &m->layers);
+    m->moe_layers = 0;
+    for (int64_t i = 0; !status && i < m->layers; i++)
+        m->moe_layers += has_experts[i] != 0;
     if (!status)
         status = read_kinds(k, m);
     if (!status)

@@ -178,6 +178,20 @@ moe_status cli_question_config(const char *path, int64_t tokens, const char *dty
     return status;
 }
 
+moe_status cli_question_layer(const cli_question *first, const moe_layer_desc *layer,
+                              cli_question *ret) {
+    cli_question s = {.c = first->c};
+    s.c.layer = *layer;
+    moe_status status = print_case(&s);
+    if (!status)
+        status = draw_counts(cli_log(), &s);
+    if (status)
+        cli_question_destroy(&s);
+    else
+        *ret = s;
+    return status;
+}
+
 void cli_question_destroy(cli_question *s) {
     free(s->line);
     free(s->counts);

@@ -185,26 +185,24 @@ void cli_prediction_failure(FILE *to, cli_output output, const char *line, const
     }
 }
 
-void cli_prediction_layers(FILE *to, cli_output output, const char *method, int64_t layers,
-                           int64_t all, const moe_prediction *p) {
-    const double n = (double)layers, us = n * p->pass[MOE_PASS_TOTAL].us;
+void cli_prediction_layers(FILE *to, cli_output output, const char *method, const cli_layers *sum) {
     if (output == CLI_TEXT) {
         fprintf(to,
                 "%s: %lld of the model's %lld layers have experts: %.1f ms, parameters and "
                 "their gradients %.1f GB, cached activations %.1f GB\n",
-                method, (long long)layers, (long long)all, us / 1e3, n * p->param_bytes / 1e9,
-                n * p->cached_bytes / 1e9);
+                method, (long long)sum->with_experts, (long long)sum->all, sum->us / 1e3,
+                sum->param_bytes / 1e9, sum->cached_bytes / 1e9);
         return;
     }
     cli_json t = {.to = to};
     cli_json_open(&t, NULL, '{');
     cli_json_int(&t, "moeref", CLI_JSON_VERSION);
     cli_json_string(&t, "method", method);
-    cli_json_int(&t, "moe_layers", layers);
-    cli_json_int(&t, "all_layers", all);
-    cli_json_real(&t, "total_us", us);
-    cli_json_real(&t, "param_bytes", n * p->param_bytes);
-    cli_json_real(&t, "cached_bytes", n * p->cached_bytes);
+    cli_json_int(&t, "moe_layers", sum->with_experts);
+    cli_json_int(&t, "all_layers", sum->all);
+    cli_json_real(&t, "total_us", sum->us);
+    cli_json_real(&t, "param_bytes", sum->param_bytes);
+    cli_json_real(&t, "cached_bytes", sum->cached_bytes);
     cli_json_close(&t, '}');
     cli_json_line(&t);
 }

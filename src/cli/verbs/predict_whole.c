@@ -77,7 +77,7 @@ static void say_unknown(const moe_model_shape *m, const char *config) {
 }
 
 moe_status cli_predict_whole(const cli_whole *what, const moe_gpu *gpu, const char *method,
-                             const moe_workload *state, const moe_prediction *layer, FILE *to) {
+                             const moe_workload *state, const cli_layers *layers, FILE *to) {
     moe_model_shape m;
     moe_model_rest rest;
     sum s = {.what = what, .m = &m, .rest = &rest, .method = method, .gpu = moe_gpu_name(gpu)};
@@ -87,12 +87,11 @@ moe_status cli_predict_whole(const cli_whole *what, const moe_gpu *gpu, const ch
     if (status)
         return status;
     say_unknown(&m, what->config);
-    s.moe_us = (double)m.moe_layers * layer->pass[MOE_PASS_TOTAL].us;
-    s.us = s.moe_us;
+    s.us = s.moe_us = layers->us;
     for (int p = 0; p < MOE_PART_COUNT; p++)
         s.us += rest.us[p];
-    s.weights = rest.param_bytes + (double)m.moe_layers * layer->param_bytes;
-    s.activations = (double)m.moe_layers * layer->cached_bytes + layer->peak_bytes;
+    s.weights = rest.param_bytes + layers->param_bytes;
+    s.activations = layers->cached_bytes + layers->peak_bytes;
     moe_gpu_get(gpu, "hbm_gib", &s.hbm_gib);
     if (what->output == CLI_TEXT)
         print_text(&s, to);

@@ -3,6 +3,7 @@
 #define MOE_CLI_VERBS_PREDICT_WHOLE_H
 
 #include "cli/input/options.h"
+#include "cli/report/prediction.h"
 #include "moeref/whole.h"
 
 #include <stdio.h>
@@ -14,8 +15,8 @@ typedef struct cli_whole {
     cli_output output;
 } cli_whole;
 
-/* Prints time, tokens a second and memory of the model whose MoE layers each take *layer. */
+/* Prints time, tokens a second and memory of the model whose MoE layers together take *layers. */
 moe_status cli_predict_whole(const cli_whole *what, const moe_gpu *gpu, const char *method,
-                             const moe_workload *state, const moe_prediction *layer, FILE *to);
+                             const moe_workload *state, const cli_layers *layers, FILE *to);
 
 #endif
