@@ -84,7 +84,7 @@ static moe_status answer(ledger *l, const cli_question *q) {
 static moe_status answer_config(ledger *l) {
     cli_question q;
     int64_t all;
-    moe_status status = cli_question_config(l->o->config, l->o->tokens, l->o->dtype, &q);
+    moe_status status = cli_question_config(l->o->config, l->o->tokens, l->o->dtype, NULL, &q);
     if (status)
         return status;
     if (l->o->layers)
