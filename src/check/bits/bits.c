@@ -256,20 +256,28 @@ static moe_status check_stage(comparison *c, moe_tensor_id id, moe_tensor_id fro
 /* The arithmetics to try as chains; the caller frees *ret. */
 static moe_status chains_of(const moe_check_params *params, moe_int_format format,
                             moe_int_chain **ret, size_t *count) {
-    const moe_arithmetic *bank = params->bits;
-    *count = params->bits->unit[0] ? 1 : moe_arithmetics(&bank);
+    moe_arithmetic asked;
+    const moe_arithmetic *bank = &asked;
+    moe_status status = MOE_OK;
+    *count = 1;
+    if (strcmp(params->bits, "find") == 0)
+        *count = moe_arithmetics(&bank);
+    else
+        status = moe_arithmetic_parse(params->bits, &asked);
+    if (status)
+        return status;
     *ret = calloc(*count, sizeof **ret);
-    moe_status status = *ret ? MOE_OK : MOE_E_NOMEM;
+    status = *ret ? MOE_OK : MOE_E_NOMEM;
     for (size_t i = 0; !status && i < *count; i++)
         status = moe_int_chain_make(&bank[i], format, &(*ret)[i]);
     return status;
 }
 
 /* Interleaved layers in the order of concat ones. */
-static moe_status order_hidden(comparison *c, const moe_check_params *params) {
+static moe_status order_hidden(comparison *c, const moe_arithmetic *how) {
     const moe_layer_desc *desc = &c->subject->problem->layer;
     const int64_t n = desc->n, hw = moe_h_width(desc, n);
-    if (!params->bits->gates_first || desc->glu_layout != MOE_GLU_INTERLEAVED || hw == n)
+    if (!how->gates_first || desc->glu_layout != MOE_GLU_INTERLEAVED || hw == n)
         return MOE_OK;
     c->gates_first = malloc((size_t)hw * sizeof *c->gates_first);
     if (!c->gates_first)
@@ -311,7 +319,7 @@ moe_status moe_int_bits(const moe_int_subject *subject, const moe_plan *plan,
     snprintf(result->bits.why, sizeof result->bits.why, "%s", why ? why : "");
     moe_status status = why ? MOE_OK : chains_of(params, format, &chains, &count);
     if (!status && !why)
-        status = order_hidden(&c, params);
+        status = order_hidden(&c, &chains->how);
     for (size_t i = 0; !status && !why && i < MOE_BITS_STAGES; i++)
         if (applies(&c, stages[i].id))
             status = check_stage(&c, stages[i].id, stages[i].from, chains, count);

@@ -3,6 +3,7 @@
 #include "cli/report/html.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
+#include "moeref/arithmetic.h"
 #include "moeref/recipe.h"
 
 #include <stdio.h>
@@ -17,7 +18,6 @@ typedef struct check_options {
     cli_html html;
     int64_t threads, repeats, map_tile;
     const char *outputs, *arithmetic, *recipe, *dump, *bits;
-    moe_arithmetic bits_as; /* unit "": look for it */
     bool full, exhaustive, no_explanation, coverage, invariant;
 } check_options;
 
@@ -29,7 +29,7 @@ static moe_check_params check_params(const check_options *o) {
                               .dump_dir = o->dump,
                               .no_explanation = o->no_explanation,
                               .recipe = o->recipe,
-                              .bits = o->bits ? &o->bits_as : NULL,
+                              .bits = o->bits,
                               .coverage = o->coverage,
                               .invariance = o->invariant};
 }
@@ -94,13 +94,14 @@ static int check_backends(check_options *o, const cli_items *items) {
 }
 
 static int run(check_options *o) {
+    moe_arithmetic how;
     if (o->output == CLI_CSV)
         return cli_usage("moeref check prints text or json");
     if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
         return cli_usage("--repeat and --threads take small positive numbers");
     if (o->recipe && !moe_recipe_find(o->recipe))
         return cli_usage("there is no recipe '%s'; moeref list names them", o->recipe);
-    if (o->bits && strcmp(o->bits, "find") != 0 && moe_arithmetic_parse(o->bits, &o->bits_as))
+    if (o->bits && strcmp(o->bits, "find") != 0 && moe_arithmetic_parse(o->bits, &how))
         return cli_usage("--bits takes \"find\" or an arithmetic such as sm_90, sm_80, fp32, "
                          "sm_90+split=4, sm_90+promote=128, not '%s'",
                          o->bits);

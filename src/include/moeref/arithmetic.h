@@ -22,7 +22,7 @@ typedef enum moe_k_order {
  * chains, whose sums are then added in fp32. All numbers 0: one ascending chain from zero.
  * Thread-safety: plain data. */
 typedef struct moe_arithmetic {
-    char unit[16];   /* "sm_90", "sm_80" ...: moeref list prints them; "" is not known */
+    char unit[16];   /* "sm_90", "sm_80" ...: src/reference/tensorcore/README.md lists them */
     int32_t order;   /* moe_k_order */
     int32_t split;   /* K in so many parts of whole blocks, each a chain; 0 or 1: not split */
     int32_t warps;   /* every `warps`-th group of `block` is a chain; 0 or 1: not so */

@@ -6,7 +6,6 @@
 #ifndef MOEREF_CHECK_H
 #define MOEREF_CHECK_H
 
-#include "moeref/arithmetic.h"
 #include "moeref/backend.h"
 #include "moeref/case.h"
 
@@ -206,8 +205,8 @@ typedef struct moe_check_params {
                              until the map has at most MOE_MAP_COLUMNS columns */
     bool no_explanation;  /* do not look for the cause of a failure, which takes longest */
     const char *spec;     /* how the backend was opened, for the reproducing line; NULL: its name */
-    const moe_arithmetic *bits; /* compare bit for bit in this arithmetic; unit "": in all of the
-                                   bank, to say which one it is. NULL: do not */
+    const char *bits;   /* compare bit for bit in this arithmetic, as moe_arithmetic_parse takes it;
+                           "find": in all of the bank, to say which one it is. NULL: do not */
     const char *recipe; /* whose rounding points the results must have (recipe.h); NULL: those of
                            any recipe that explains them all, this project's own first */
 } moe_check_params;
