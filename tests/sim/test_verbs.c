@@ -58,6 +58,22 @@ Test(sim_verbs, sensitivities_are_slopes) {
     expect(0, "whole numbers: arch sms mma_rows mma_cols mma_warps tile_max", "predict --help");
 }
 
+Test(sim_verbs, memory_lists_tensors) {
+    expect(2, "needs --case or --config", "memory");
+    expect(2, "go with --config", "memory --layers all " CASE);
+    expect(2, "a gemm keeps nothing", "memory --case \"gemm m=8 n=8 k=8\"");
+    expect(3, "backward", "memory --method cutlass_moe " CASE);
+    expect(3, "no method models",
+           "memory --plot no/folder/p --case \"T=8 d=8 n=8 E=2 K=1 dtype=fp32\"");
+    /* X and H are cached: 512 x 256 and 1024 pairs of 256, two bytes each. */
+    expect(0, "cached 786432, peak", "memory --method sonicmoe " CASE);
+    expect(0, "cached,524288,A,dS,", "memory --method sonicmoe --output csv " CASE);
+    outcome *o = moeref("memory " CASE);
+    cr_expect(strstr(o->text, "\nmegablocks, memory") && !strstr(o->text, "cutlass"), "%s",
+              o->text);
+    free(o);
+}
+
 Test(sim_verbs, json_has_the_documented_keys) {
     static const char *const keys[] = {"moeref",   "case",       "gpu",          "method",
                                        "total_us", "peak_bytes", "cached_bytes", "kernels"};

@@ -114,48 +114,75 @@ static moe_status answer_all(ledger *l) {
     return !status && l->o->config ? answer_config(l) : status;
 }
 
-/* x is the granularity d/n of the cases; a line for what each method keeps, one for its peak. */
-static moe_status plot(const ledger *l) {
-    const size_t n = l->o->methods.count, lines = 2 * n;
-    char(*names)[64] = calloc(lines, sizeof *names);
-    const char **name_at = calloc(lines, sizeof *name_at), **x = calloc(l->n_rows, sizeof *x);
-    double *y = calloc(l->n_rows * lines, sizeof *y), *none = calloc(l->n_rows * lines, sizeof *y);
-    moe_status status = names && name_at && x && y && none ? MOE_OK : MOE_E_NOMEM;
-    size_t used = 0;
-    for (size_t m = 0; !status && m < n; m++)
-        if (l->rows[0].peak[m] > 0)
-            used += 2;
-    for (size_t m = 0, s = 0; !status && m < n; m++) {
-        if (!(l->rows[0].peak[m] > 0))
+/* The lines of a plot: what each method keeps and its peak, in MB, over the cases' granularity. */
+typedef struct lines {
+    size_t count; /* two for each method that models the first case */
+    char (*text)[64];
+    const char **names, **x;
+    double *y, *none; /* [rows][count] */
+} lines;
+
+static bool is_modelled(const ledger *l, size_t method) {
+    return l->rows[0].peak[method] > 0;
+}
+
+static void fill_lines(const ledger *l, lines *to) {
+    size_t s = 0;
+    for (size_t m = 0; m < l->o->methods.count; m++) {
+        if (!is_modelled(l, m))
             continue;
         for (size_t i = 0; i < l->n_rows; i++) {
-            x[i] = l->rows[i].granularity;
-            y[i * used + s] = l->rows[i].cached[m] / 1e6;
-            y[i * used + s + 1] = l->rows[i].peak[m] / 1e6;
+            to->y[i * to->count + s] = l->rows[i].cached[m] / 1e6;
+            to->y[i * to->count + s + 1] = l->rows[i].peak[m] / 1e6;
         }
-        snprintf(names[s], sizeof *names, "%s cached", l->o->methods.at[m]);
-        snprintf(names[s + 1], sizeof *names, "%s peak", l->o->methods.at[m]);
-        name_at[s] = names[s], name_at[s + 1] = names[s + 1];
+        snprintf(to->text[s], sizeof *to->text, "%s cached", l->o->methods.at[m]);
+        snprintf(to->text[s + 1], sizeof *to->text, "%s peak", l->o->methods.at[m]);
+        to->names[s] = to->text[s];
+        to->names[s + 1] = to->text[s + 1];
         s += 2;
     }
+    for (size_t i = 0; i < l->n_rows; i++)
+        to->x[i] = l->rows[i].granularity;
+}
+
+static moe_status draw(const ledger *l, const lines *from) {
     const cli_plot p = {.title = "Activation memory of a layer",
                         .subtitle = l->o->cases.count ? l->o->cases.at[0] : l->o->config,
                         .x_label = "granularity d/n",
                         .y_label = "MB",
-                        .names = name_at,
-                        .n_series = used,
-                        .x = x,
+                        .names = from->names,
+                        .n_series = from->count,
+                        .x = from->x,
                         .n_x = l->n_rows,
-                        .y = y,
-                        .bound = none,
+                        .y = from->y,
+                        .bound = from->none,
                         .bound_name = ""};
-    if (!status)
-        status = cli_plot_write(&p, l->o->plot);
-    free(names);
-    free(name_at);
-    free(x);
-    free(y);
-    free(none);
+    return cli_plot_write(&p, l->o->plot);
+}
+
+static moe_status plot(const ledger *l) {
+    lines to = {0};
+    for (size_t m = 0; m < l->o->methods.count; m++)
+        to.count += is_modelled(l, m) ? 2 : 0;
+    if (!to.count)
+        return moe_fail(cli_log(), MOE_E_UNSUPPORTED, "--plot: no method models the first case");
+    to.text = calloc(to.count, sizeof *to.text);
+    to.names = calloc(to.count, sizeof *to.names);
+    to.x = calloc(l->n_rows, sizeof *to.x);
+    to.y = calloc(l->n_rows * to.count, sizeof *to.y);
+    to.none = calloc(l->n_rows * to.count, sizeof *to.none);
+    moe_status status = to.text && to.names && to.x && to.y && to.none
+                            ? MOE_OK
+                            : moe_fail(cli_log(), MOE_E_NOMEM, "memory: out of memory");
+    if (!status) {
+        fill_lines(l, &to);
+        status = draw(l, &to);
+    }
+    free(to.text);
+    free(to.names);
+    free(to.x);
+    free(to.y);
+    free(to.none);
     return status;
 }
 
@@ -171,8 +198,8 @@ static moe_status choose_methods(memory_options *o) {
     return status;
 }
 
-static int run(memory_options *o) {
-    ledger l = {.o = o, .layers = 1};
+/* -1, or an exit code after a sentence. */
+static int check_options(const memory_options *o) {
     if (o->cases.count == 0 && !o->config)
         return cli_usage("memory needs --case or --config (moeref memory --help)");
     if (o->tokens < 0)
@@ -181,8 +208,11 @@ static int run(memory_options *o) {
         return cli_usage("--layers, --dtype and --pass go with --config");
     if (o->layers && strcmp(o->layers, "all") != 0)
         return cli_usage("--layers takes \"all\"");
-    if (o->plot && cli_plot_check(o->plot) >= 0)
-        return CLI_USAGE;
+    return o->plot ? cli_plot_check(o->plot) : -1;
+}
+
+static int run(memory_options *o) {
+    ledger l = {.o = o, .layers = 1};
     moe_status status = choose_methods(o);
     if (!status)
         status = cli_model_open(&o->model, &l.gpu, &l.state);
@@ -226,6 +256,8 @@ int cli_memory(int argc, char **argv) {
                          "backward pass needs is cached,\nthe most that is alive at once is the "
                          "peak (its tensors are marked *). pass=fwd: inference alone.",
                          options, help, NULL);
+    if (code < 0)
+        code = check_options(&o);
     if (code < 0)
         code = run(&o);
     cli_strings_destroy(&o.cases);
