@@ -218,7 +218,7 @@ static int run(memory_options *o) {
         status = cli_model_open(&o->model, &l.gpu, &l.state);
     if (!status)
         status = answer_all(&l);
-    if (!status && o->plot)
+    if (!status && o->plot && l.n_rows > 0)
         status = plot(&l);
     for (size_t i = 0; i < l.n_rows; i++) {
         free(l.rows[i].cached);
