@@ -28,7 +28,7 @@ one_in() {
         "$moeref" "$1"
     one=$(($(date +%s) - begin + 1))
     awk -v n="$((faults * 3))" -v one="$one" -v p="$processes" -v t="$(($(left) * $2 / 100))" \
-        'BEGIN { x = n * one / (p * t * 0.7); print x > 1 ? int(x) + (x > int(x)) : 1 }'
+        'BEGIN { x = n * one / (p * t * 0.7); print (x > 1 ? int(x) + (x > int(x)) : 1) }'
 }
 
 # try SIZE N SHARE: every type, in a share of the time left.
