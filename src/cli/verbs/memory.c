@@ -123,7 +123,7 @@ typedef struct lines {
 } lines;
 
 static bool is_modelled(const ledger *l, size_t method) {
-    return l->rows[0].peak[method] > 0;
+    return l->rows[0].peak && l->rows[0].peak[method] > 0;
 }
 
 static void fill_lines(const ledger *l, lines *to) {
@@ -218,7 +218,7 @@ static int run(memory_options *o) {
         status = cli_model_open(&o->model, &l.gpu, &l.state);
     if (!status)
         status = answer_all(&l);
-    if (!status && o->plot && l.n_rows > 0)
+    if (!status && o->plot)
         status = plot(&l);
     for (size_t i = 0; i < l.n_rows; i++) {
         free(l.rows[i].cached);
