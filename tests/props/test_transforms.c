@@ -1,4 +1,5 @@
 /* Changes of the weights that change no layer: what compression of experts builds on. */
+#include "moeref/rng.h"
 #include "props.h"
 
 #include <criterion/criterion.h>
@@ -132,4 +133,79 @@ Test(transforms, smoothing_folds_exactly) {
     moe_problem_destroy(&p);
     moe_problem_destroy(&by_two);
     moe_problem_destroy(&by_any);
+}
+
+/* Expert e as scale and shift of one network: gamma_e * F(x) + beta_e. */
+static void modulate(moe_problem *p, const double *gamma, const double *beta) {
+    double *w1 = data_of(p, MOE_T_W1), *w2 = data_of(p, MOE_T_W2);
+    memset(data_of(p, MOE_T_B1), 0, sizeof(double) * E * 2 * N);
+    memcpy(data_of(p, MOE_T_B2), beta, sizeof(double) * E * D);
+    for (int e = E - 1; e >= 0; e--) {
+        memcpy(w1 + e * W1, w1, sizeof(double) * W1);
+        for (int i = 0; i < D; i++)
+            for (int j = 0; j < N; j++)
+                w2[e * W2 + i * N + j] = gamma[e * D + i] * w2[i * N + j];
+    }
+}
+
+/* F(x): the network that all experts modulate. */
+static void network(const double *x, const double *w1, const double *w2, double *ret) {
+    memset(ret, 0, sizeof(double) * D);
+    for (int j = 0; j < N; j++) {
+        double gate = 0, up = 0;
+        for (int i = 0; i < D; i++) {
+            gate += x[i] * w1[j * D + i];
+            up += x[i] * w1[(N + j) * D + i];
+        }
+        for (int i = 0; i < D; i++)
+            ret[i] += gate / (1 + exp(-gate)) * up * w2[i * N + j];
+    }
+}
+
+static int64_t expert_of(const moe_plan *plan, int64_t pair) {
+    int64_t e = 0;
+    while (plan->offsets[e + 1] <= pair)
+        e++;
+    return e;
+}
+
+/* Token t of the collapsed layer: o = (sum g gamma) * f + sum g beta, d_gamma += g dO * f. */
+static void collapsed(const moe_plan *plan, int64_t t, const double *gamma, const double *beta,
+                      const double *f, const double *dO, double *o, double *d_gamma) {
+    double scale[D] = {0}, shift[D] = {0};
+    for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
+        const int64_t pair = plan->pair_of_token[k], e = expert_of(plan, pair);
+        for (int i = 0; i < D; i++) {
+            scale[i] += plan->weight[pair] * gamma[e * D + i];
+            shift[i] += plan->weight[pair] * beta[e * D + i];
+            d_gamma[e * D + i] += plan->weight[pair] * dO[i] * f[i];
+        }
+    }
+    for (int i = 0; i < D; i++)
+        o[i] = scale[i] * f[i] + shift[i];
+}
+
+/* Experts that modulate one network (MoFME) are one network with summed scales and shifts, and the
+ * gradient of gamma is that of W2 through it. */
+Test(transforms, modulated_experts_collapse_to_one_network) {
+    moe_problem *p = props_problem(LINE " bias=1");
+    double gamma[E * D], beta[E * D], w2[W2], f[D], o[T * D], d_gamma[E * D] = {0}, got[E * D];
+    moe_rng_fill(gamma, MOE_F64, 0, E * D, MOE_FILL_NORMAL, 1, 5, 1);
+    moe_rng_fill(beta, MOE_F64, 0, E * D, MOE_FILL_NORMAL, 1, 5, 2);
+    memcpy(w2, data_of(p, MOE_T_W2), sizeof w2);
+    modulate(p, gamma, beta);
+    moe_reference_result *r = props_run(p, MOE_F64, 1);
+    for (int64_t t = 0; t < T; t++) {
+        network(data_of(p, MOE_T_X) + t * D, data_of(p, MOE_T_W1), w2, f);
+        collapsed(r->plan, t, gamma, beta, f, data_of(p, MOE_T_DO) + t * D, o + t * D, d_gamma);
+    }
+    for (int64_t row = 0; row < E * D; row++) {
+        got[row] = 0;
+        for (int j = 0; j < N; j++)
+            got[row] += props_values(r, MOE_T_DW2)[row * N + j] * w2[row % D * N + j];
+    }
+    cr_expect_lt(props_nmse(props_values(r, MOE_T_O), o, T * D), 1e-28);
+    cr_expect_lt(props_nmse(got, d_gamma, E * D), 1e-27);
+    moe_reference_result_destroy(&r);
+    moe_problem_destroy(&p);
 }
