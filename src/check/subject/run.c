@@ -2,11 +2,12 @@
  * hashed before and after, everything twice. */
 #include "check/subject/run.h"
 #include "backend/front.h"
+#include "check/subject/inputs.h"
+#include "check/subject/repeats.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "layer/traits.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,68 +20,11 @@ typedef struct runner {
     moe_check_result *result;
     moe_int_run *run;
     const moe_backend *backend;
-    uint64_t hash[MOE_T_COUNT];
-    uint64_t plan_hash;
 } runner;
 
 static bool is_input(moe_tensor_id id) {
     moe_tensor_role role = moe_tensor_role_of(id);
     return role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM;
-}
-
-static uint64_t hash_tensor(const moe_tensor *t) {
-    return t->data ? moe_int_hash(t->data, (size_t)moe_tensor_bytes(t)) : 0;
-}
-
-uint64_t moe_int_hash_plan(const moe_plan *plan) {
-    if (!plan)
-        return 0;
-    size_t pairs = (size_t)plan->n_pairs;
-    uint64_t h[] = {
-        moe_int_hash(plan->offsets, ((size_t)plan->n_experts + 1) * sizeof *plan->offsets),
-        moe_int_hash(plan->token, pairs * sizeof *plan->token),
-        moe_int_hash(plan->weight, pairs * sizeof *plan->weight),
-        moe_int_hash(plan->token_offsets,
-                     ((size_t)plan->n_tokens + 1) * sizeof *plan->token_offsets),
-        moe_int_hash(plan->pair_of_token, pairs * sizeof *plan->pair_of_token)};
-    return moe_int_hash(h, sizeof h);
-}
-
-static void hash_inputs(runner *k) {
-    for (int id = 0; id < MOE_T_COUNT; id++)
-        if (is_input((moe_tensor_id)id))
-            k->hash[id] = hash_tensor(&k->problem->in.t[id]);
-    k->plan_hash = moe_int_hash_plan(k->problem->plan);
-}
-
-/* An isolated backend could only change the copy that it works with. */
-static bool is_unchanged(const runner *k, moe_tensor_id id) {
-    const moe_tensor *seen = k->run->layer ? moe_int_layer_seen(k->run->layer, id) : NULL;
-    return k->hash[id] == hash_tensor(&k->problem->in.t[id]) &&
-           (!seen || k->hash[id] == hash_tensor(seen));
-}
-
-static bool plan_is_unchanged(const runner *k) {
-    const moe_plan *seen = k->run->layer ? moe_int_layer_seen_plan(k->run->layer) : NULL;
-    return k->plan_hash == moe_int_hash_plan(k->problem->plan) &&
-           (!seen || k->plan_hash == moe_int_hash_plan(seen));
-}
-
-/* Changed inputs are a failure by themselves, and no truth can start from them. */
-static bool inputs_unchanged(runner *k) {
-    bool unchanged = true;
-    for (int id = 0; id < MOE_T_COUNT; id++) {
-        if (!is_input((moe_tensor_id)id) || is_unchanged(k, (moe_tensor_id)id))
-            continue;
-        const char *name = moe_tensor_name((moe_tensor_id)id);
-        moe_int_entry_fail(moe_int_result_entry(k->result, name), "the backend changed this input");
-        moe_int_result_set(k->result, MOE_VERDICT_FAIL, "%s: the backend changed this input", name);
-        unchanged = false;
-    }
-    if (plan_is_unchanged(k))
-        return unchanged;
-    moe_int_result_set(k->result, MOE_VERDICT_FAIL, "the backend changed the given plan");
-    return false;
 }
 
 static moe_use use_of(const moe_problem *problem) {
@@ -258,48 +202,9 @@ static bool fetch_all(runner *k, moe_int_guarded *set) {
     return true;
 }
 
-/* False when some bits differ. */
-static bool compare_runs(runner *k, const moe_int_guarded *fresh) {
-    bool same = true;
-    for (int id = 0; id < MOE_T_COUNT; id++) {
-        const moe_int_guarded *a = &k->run->first[id], *b = &fresh[id];
-        if (b->tensor.data &&
-            (a->size != b->size || memcmp(a->tensor.data, b->tensor.data, a->size)))
-            same = k->run->repeats[id] = false;
-    }
-    return same;
-}
-
 static void free_set(moe_int_guarded *set) {
     for (int id = 0; id < MOE_T_COUNT; id++)
         moe_int_guard_destroy(&set[id]);
-}
-
-/* Sum of squared differences; a number in one run alone is infinitely far away. */
-static double distance(const moe_tensor *a, const moe_tensor *b) {
-    double sum = 0;
-    for (int64_t i = 0, count = moe_tensor_count(a); i < count; i++) {
-        double x = moe_load(a->data, a->dtype, (size_t)i);
-        double y = moe_load(b->data, b->dtype, (size_t)i);
-        double d = x == y || (isnan(x) && isnan(y)) ? 0 : x - y;
-        sum += isnan(d) ? INFINITY : d * d;
-    }
-    return sum;
-}
-
-/* `later` keeps of every result the run that lies farthest from the first, so that one wrong run
- * among many is judged. A deterministic backend's last run is the one that differs, if any does. */
-static void keep_farthest(runner *k, moe_int_guarded *fresh) {
-    for (int id = 0; id < MOE_T_COUNT; id++) {
-        const moe_int_guarded *first = &k->run->first[id];
-        moe_int_guarded *later = &k->run->later[id], former = *later;
-        bool choice = first->block && later->block && !k->run->support.deterministic;
-        if (!fresh[id].block || (choice && distance(&first->tensor, &fresh[id].tensor) <
-                                               distance(&first->tensor, &later->tensor)))
-            continue;
-        *later = fresh[id];
-        fresh[id] = former;
-    }
 }
 
 /* One more run, held against the first. False when a deterministic backend's differs, which `later`
@@ -312,8 +217,8 @@ static bool run_again(runner *k) {
         return false;
     }
     k->run->usable = fetch_all(k, fresh);
-    bool same = compare_runs(k, fresh) || !k->run->support.deterministic;
-    keep_farthest(k, fresh);
+    bool same = moe_int_run_compare(k->run, fresh) || !k->run->support.deterministic;
+    moe_int_run_keep(k->run, fresh);
     free_set(fresh);
     return k->run->usable && same;
 }
@@ -333,9 +238,9 @@ void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
         ret->repeats[id] = true;
     runner k = {.problem = problem, .result = result, .run = ret};
     int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
-    hash_inputs(&k);
+    const moe_int_inputs inputs = moe_int_inputs_of(problem);
     run_all(&k, backend, repeats);
-    ret->usable = inputs_unchanged(&k) && ret->usable;
+    ret->usable = moe_int_inputs_unchanged(&inputs, problem, ret, result) && ret->usable;
 }
 
 bool moe_int_run_on(const moe_backend *backend, moe_layer *layer, const moe_support *support,
