@@ -50,6 +50,25 @@ Test(selftest, full_form) {
     json_decref(root);
 }
 
+/* Three parts are the whole: each fault in one of them, the right copy on their layer once. */
+Test(selftest, shards) {
+    size_t faults = 0;
+    char args[300];
+    for (int i = 0; i < 3; i++) {
+        snprintf(args, sizeof args,
+                 "--size small --fault O_doubled --fault O_zero --dtype fp32 --dtype bf16 "
+                 "--shard %d/3",
+                 i);
+        json_t *root = selftest(args);
+        faults += json_array_size(json_object_get(root, "faults"));
+        cr_expect_leq(json_array_size(json_object_get(root, "faults")), 2);
+        json_decref(root);
+    }
+    cr_expect_eq(faults, 4);
+    expect(2, "--shard is I/N", "selftest --shard 3/3");
+    expect(2, "--shard is I/N", "selftest --shard 1/2x");
+}
+
 /* An eps of 1e-6 moves the weights by less than any gate: the case cannot show that it is ignored,
  * and a pass on it is mistrusted where it counts. */
 Test(selftest, a_case_that_shows_nothing_is_mistrusted) {

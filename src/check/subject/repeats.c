@@ -31,6 +31,8 @@ void moe_int_run_keep(moe_int_run *run, moe_int_guarded *fresh) {
         const moe_int_guarded *first = &run->first[id];
         moe_int_guarded *later = &run->later[id], former = *later;
         bool choice = first->block && later->block && !run->support.deterministic;
+        if (run->support.deterministic && run->repeats[id])
+            continue; /* the first run's bits once more: gigabytes of them, for large layers */
         if (!fresh[id].block || (choice && distance(&first->tensor, &fresh[id].tensor) <
                                                distance(&first->tensor, &later->tensor)))
             continue;

@@ -6,6 +6,7 @@
 #include "moeref/home.h"
 #include "moeref/suite.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,17 +91,19 @@ static moe_status try_right(cli_selftest_run *s, moe_dtype dtype, const char *li
     return status;
 }
 
-/* Has the right copy been tried there, with an earlier fault? */
-static bool is_known(const cli_selftest_run *s, moe_dtype dtype, const char *line) {
-    for (size_t i = 0; i < s->kills.count; i++)
-        if (s->kills.at[i].dtype == dtype && strcmp(s->kills.at[i].line, line) == 0)
+/* Is the right copy tried on this fault's layer with an earlier fault, in whichever shard? */
+static bool is_known(const cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype) {
+    size_t count;
+    const moe_fault *all = moe_faults(&count);
+    for (size_t i = 0; &all[i] < fault; i++)
+        if (all[i].layer == fault->layer && cli_selftest_due(s->o, &all[i], i, dtype))
             return true;
     return false;
 }
 
 static moe_status try_on(cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype,
                          const char *line) {
-    moe_status status = is_known(s, dtype, line) ? MOE_OK : try_right(s, dtype, line);
+    moe_status status = is_known(s, fault, dtype) ? MOE_OK : try_right(s, dtype, line);
     if (!status)
         status = try_fault(s, fault, dtype, line);
     if (!status && s->o->output == CLI_TEXT)
@@ -161,9 +164,11 @@ static moe_status try_all(cli_selftest_run *s) {
     size_t count;
     const moe_fault *fault = moe_faults(&count);
     moe_status status = MOE_OK;
+    int64_t due = 0;
     for (size_t i = 0; !status && i < count; i++)
         for (size_t k = 0; !status && k < CLI_SELFTEST_TYPES; k++)
-            if (cli_selftest_due(s->o, &fault[i], i, cli_selftest_types[k]))
+            if (cli_selftest_due(s->o, &fault[i], i, cli_selftest_types[k]) &&
+                due++ % s->shards == s->shard)
                 status = try_everywhere(s, &fault[i], cli_selftest_types[k]);
     return status;
 }
@@ -182,7 +187,7 @@ static int report(const cli_selftest_run *s) {
     } else {
         cli_kills_summary(stdout, &s->kills);
     }
-    if (!s->kills.count)
+    if (!s->kills.count && s->shards == 1)
         return cli_usage("no fault is named so; moeref selftest --list names all");
     return cli_kills_all(&s->kills) ? CLI_PASSED : CLI_FAILED;
 }
@@ -202,6 +207,17 @@ static bool is_size(const char *name) {
     return false;
 }
 
+/* --shard I/N. */
+static bool read_shard(cli_selftest_run *s, const char *text) {
+    int end = 0;
+    s->shard = 0;
+    s->shards = 1;
+    if (!text)
+        return true;
+    return sscanf(text, "%9" SCNd64 "/%9" SCNd64 "%n", &s->shard, &s->shards, &end) == 2 &&
+           !text[end] && s->shard >= 0 && s->shard < s->shards;
+}
+
 static int run(const cli_selftest_options *o) {
     cli_selftest_run s = {.o = o};
     moe_dtype dtype;
@@ -211,6 +227,8 @@ static int run(const cli_selftest_options *o) {
         return cli_usage("moeref selftest prints text or json");
     if (o->mistrust && !has_cases(o))
         return cli_usage("--mistrust lists cases: give --case, --cases, --hf or --on-suite");
+    if (!read_shard(&s, o->shard) || (o->shard && has_cases(o)))
+        return cli_usage("--shard is I/N, 0/16 to 15/16, and not for cases of your own");
     for (size_t i = 0; i < o->dtypes.count; i++)
         if (moe_dtype_parse(o->dtypes.at[i], &dtype) || dtype == MOE_F64 || dtype > MOE_BF16)
             return cli_usage("--dtype is fp32, bf16 or fp16, not '%s'", o->dtypes.at[i]);
@@ -248,6 +266,8 @@ int cli_selftest(int argc, char **argv) {
          "layer; suite: on the suite's cases until twelve have caught it; may be repeated"},
         {"full", CLI_FLAG, &o.full, NULL, "all three sizes"},
         {"sample", CLI_INT, &o.sample, "N", "one fault in N"},
+        {"shard", CLI_STRING, &o.shard, "I/N",
+         "part I, from 0, of N that together are the whole: a part for each process"},
         CLI_SELECTION_OPTIONS(o.selection),
         {"on-suite", CLI_FLAG, &o.on_suite, NULL,
          "every fault on every case of the suite that it changes a result of, and not on the "

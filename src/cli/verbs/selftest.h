@@ -20,6 +20,7 @@ typedef struct cli_selftest_options {
     cli_output output;
     int64_t threads;
     const char *mistrust; /* a file to write */
+    const char *shard;    /* I/N; NULL: all */
     int64_t sample;       /* one fault in so many; 0: all */
     bool full, quick, list, on_suite;
     cli_strings sizes; /* of cli_selftest_sizes */
@@ -29,6 +30,7 @@ typedef struct cli_selftest_run {
     const cli_selftest_options *o;
     moe_backends *all;
     char plugin[PATH_MAX];
+    int64_t shard, shards; /* of the faults that are due, this and how many */
     cli_kills kills;
 } cli_selftest_run;
 
