@@ -9,4 +9,8 @@
 moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_workload *w,
                               const moe_log *log, moe_int_list *l, moe_prediction **ret);
 
+/* Sets the bytes of values in a list of products that a vendor library runs. */
+moe_status moe_int_list_storage(const moe_gpu *gpu, int32_t storage, const moe_log *log,
+                                moe_int_list *l);
+
 #endif

@@ -14,9 +14,16 @@ static void d_act_body(const ob_job *job, const ob_task *t, float *pack) {
         ob_gather(e, job->layer->dO, t->row, t->rows, 0, e->d, false, pack);
     else
         dO = job->layer->dO + t->row * e->d;
-    const float *W2 = e->W2 + t->expert * e->d * e->n + t->col;
-    ob_gemm(job->layer, OB_NO_TRANS, OB_NO_TRANS, t->rows, t->cols, e->d, dO, e->d, W2, e->n, 0,
-            job->out + t->row * e->width + t->col, e->width);
+    ob_multiply(job->layer, &(ob_product){.w = &e->W2,
+                                          .across = true,
+                                          .expert = t->expert,
+                                          .col = t->col,
+                                          .rows = t->rows,
+                                          .cols = t->cols,
+                                          .x = dO,
+                                          .scratch = pack,
+                                          .y = job->out + t->row * e->width + t->col,
+                                          .ldy = e->width});
 }
 
 /* dA' -> dS, A' (into the work buffer) and dH. With the weight on the input, the expert's output
@@ -36,12 +43,18 @@ static void d_pre_act_body(const ob_job *job, const ob_task *t, float *pack) {
 }
 
 static void d_input_body(const ob_job *job, const ob_task *t, float *pack) {
-    (void)pack;
     const ob_experts *e = job->experts;
     const float *dH = job->layer->buffer[OB_BUF_DH].data;
-    const float *W1 = e->W1 + t->expert * e->width * e->d + t->col;
-    ob_gemm(job->layer, OB_NO_TRANS, OB_NO_TRANS, t->rows, t->cols, e->width,
-            dH + t->row * e->width, e->width, W1, e->d, 0, job->out + t->row * e->d + t->col, e->d);
+    ob_multiply(job->layer, &(ob_product){.w = &e->W1,
+                                          .across = true,
+                                          .expert = t->expert,
+                                          .col = t->col,
+                                          .rows = t->rows,
+                                          .cols = t->cols,
+                                          .x = dH + t->row * e->width,
+                                          .scratch = pack,
+                                          .y = job->out + t->row * e->d + t->col,
+                                          .ldy = e->d});
 }
 
 /* Weight on the input: it multiplied x, so its gradient is <dX~, x>. */

@@ -23,8 +23,16 @@ static void up_body(const ob_job *job, const ob_task *t, float *pack) {
     float *h = e->H + t->row * e->width + t->col;
     int64_t first_out = t->expert * e->width + t->col;
     float beta = start_with_bias(e->b1 ? e->b1 + first_out : NULL, t->rows, t->cols, h, e->width);
-    ob_gemm(job->layer, OB_NO_TRANS, OB_TRANS, t->rows, t->cols, d, x, d, e->W1 + first_out * d, d,
-            beta, h, e->width);
+    ob_multiply(job->layer, &(ob_product){.w = &e->W1,
+                                          .expert = t->expert,
+                                          .col = t->col,
+                                          .rows = t->rows,
+                                          .cols = t->cols,
+                                          .x = x,
+                                          .scratch = pack,
+                                          .beta = beta,
+                                          .y = h,
+                                          .ldy = e->width});
 }
 
 static void down_body(const ob_job *job, const ob_task *t, float *pack) {
@@ -35,8 +43,16 @@ static void down_body(const ob_job *job, const ob_task *t, float *pack) {
     float *y = job->out + t->row * d + t->col;
     int64_t first_out = t->expert * d + t->col;
     float beta = start_with_bias(e->b2 ? e->b2 + first_out : NULL, t->rows, t->cols, y, d);
-    ob_gemm(job->layer, OB_NO_TRANS, OB_TRANS, t->rows, t->cols, n, pack, n, e->W2 + first_out * n,
-            n, beta, y, d);
+    ob_multiply(job->layer, &(ob_product){.w = &e->W2,
+                                          .expert = t->expert,
+                                          .col = t->col,
+                                          .rows = t->rows,
+                                          .cols = t->cols,
+                                          .x = pack,
+                                          .scratch = pack,
+                                          .beta = beta,
+                                          .y = y,
+                                          .ldy = d});
 }
 
 /* Identity experts' pairs follow the real ones and add w x. */

@@ -4,11 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A view where the tensor is fp32 already, else a copy that the layer owns. */
+bool ob_is_matrix(moe_tensor_id id) {
+    return id == MOE_T_W1 || id == MOE_T_W2 || id == MOE_T_W1_SHARED || id == MOE_T_W2_SHARED;
+}
+
+/* A view where the tensor can stay as it is, else a copy in fp32 that the layer owns. */
 static moe_status take_parameter(ob_layer *layer, moe_tensor_id id, const moe_tensor *src) {
     if (!src->data)
         return MOE_OK;
-    if (src->dtype == MOE_F32) {
+    if (src->dtype == MOE_F32 || (ob_is_matrix(id) && ob_weights_readable(src->dtype))) {
         layer->param.t[id] = *src;
         return MOE_OK;
     }
@@ -46,11 +50,17 @@ static moe_status make_gradients(ob_layer *layer) {
             continue;
         moe_tensor *g = &layer->gradient.t[id];
         *g = layer->param.t[param];
+        g->dtype = MOE_F32;
         g->data = ob_allocate((size_t)moe_tensor_bytes(g));
         if (!g->data)
             return MOE_E_NOMEM;
     }
     return MOE_OK;
+}
+
+static ob_weights weights_of(const ob_layer *layer, moe_tensor_id id, int64_t rows, int64_t cols) {
+    const moe_tensor *t = &layer->param.t[id];
+    return (ob_weights){t->data, t->dtype, layer->turned[id], rows, cols};
 }
 
 /* What routed and shared experts take from the description; n is set already. */
@@ -63,8 +73,8 @@ static void make_experts(const ob_layer *layer, moe_tensor_id W1, moe_tensor_id 
     experts->act.n = experts->n;
     experts->act.alpha = (float)desc->act_alpha;
     experts->act.limit = (float)desc->act_limit;
-    experts->W1 = layer->param.t[W1].data;
-    experts->W2 = layer->param.t[W2].data;
+    experts->W1 = weights_of(layer, W1, experts->width, desc->d);
+    experts->W2 = weights_of(layer, W2, desc->d, experts->n);
 }
 
 static void make_routed(ob_layer *layer) {

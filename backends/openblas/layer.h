@@ -12,12 +12,19 @@
 #include "activation.h"
 #include "blas.h"
 #include "moeref/plugin.h"
+#include "weights.h"
 
 typedef struct ob_device {
     ob_blas blas;
     int threads;
+    bool invariant; /* the variant of that name: no product by OpenBLAS on which a token depends */
     const moe_log *log;
 } ob_device;
+
+/* moe_promise bits. Without the variant `invariant`, the number of an expert's rows chooses between
+ * products that add up in different orders, and OpenBLAS sums rows at a matrix's edge in another
+ * one. */
+int32_t ob_promise(const ob_device *dev);
 
 /* Growing memory; growth loses the content. */
 typedef struct ob_buffer {
@@ -53,7 +60,8 @@ typedef enum ob_buffer_id {
 typedef struct ob_experts {
     ob_act act;
     int64_t E, d, n, width; /* width: columns of H */
-    const float *W1, *b1, *W2, *b2;
+    ob_weights W1, W2;
+    const float *b1, *b2;
     bool on_input; /* the weight multiplies the expert's input */
 
     int64_t rows;           /* all experts' */
@@ -72,11 +80,12 @@ typedef struct ob_layer {
     moe_use use;
     int64_t T, R; /* tokens; router outputs E + n_zero */
 
-    moe_tensors param;     /* fp32; views of the caller's where those are fp32 */
-    moe_tensors converted; /* the copies among them, owned */
-    moe_tensors gradient;  /* fp32, by id of the gradient, owned */
-    double *W_r;           /* float64 [R][d]: logits are exact to float64 */
-    double *b_select;      /* float64 [R] or NULL */
+    moe_tensors param;        /* fp32, and views of the caller's W1, W2 ... as they lie */
+    moe_tensors converted;    /* the copies among them, owned */
+    bool turned[MOE_T_COUNT]; /* parameters whose matrices are transposed in memory */
+    moe_tensors gradient;     /* fp32, by id of the gradient, owned */
+    double *W_r;              /* float64 [R][d]: logits are exact to float64 */
+    double *b_select;         /* float64 [R] or NULL */
 
     ob_experts routed, shared;
     int64_t shared_offsets[2];
@@ -95,6 +104,9 @@ moe_status ob_layer_prepare(void *device, const moe_layer_desc *desc, const moe_
                             const moe_tensors *params, void **ret_layer);
 void ob_layer_release(void *layer);
 moe_status ob_layer_set_input(void *layer, const moe_input *input);
+
+/* Weights of experts: products read them as they lie, in any dtype of ob_weights_readable. */
+bool ob_is_matrix(moe_tensor_id id);
 
 /* Sets up routed and shared experts from the description, parameters, gradients and buffers. */
 void ob_layer_describe(ob_layer *layer);

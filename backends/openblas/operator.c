@@ -1,5 +1,6 @@
-/* The operator: a layer put together for one call from the caller's memory. fp32 is used where it
- * lies; other dtypes and orders of weights are converted once, of X, dO and results in each call.
+/* The operator: a layer put together for one call from the caller's memory. Weights
+ * of fp32, bf16 and fp16 are used where they lie, whichever way round; biases, a router's weights
+ * and other dtypes are converted once, X, dO and results in each call.
  *
  * OpenBLAS's number of threads is the process's, so calls wait for each other. */
 #include "moeref/operator.h"
@@ -24,14 +25,13 @@ static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 static moe_status op_supports(void *device, const moe_layer_desc *desc, const moe_operator_use *use,
                               moe_operator_support *ret) {
     moe_support support = {0};
-    (void)device;
     (void)use;
     if (moe_refuse_unknown(desc, &support)) {
         snprintf(ret->reason, sizeof ret->reason, "%s", support.reason);
         return MOE_E_UNSUPPORTED;
     }
     ret->arithmetic = MOE_F32;
-    ret->deterministic = MOE_PROMISE_REPEATS;
+    ret->deterministic = ob_promise(device);
     ret->place = MOE_PLACE_HOST;
     ret->alignment = sizeof(float);
     ret->free_dtypes = 1;
@@ -161,13 +161,29 @@ static moe_status op_sizes(const void *self, int64_t tokens, int64_t columns,
 
 /* ---- weights ---- */
 
-static bool is_row_major(const moe_view *v) {
-    const moe_view dense = moe_view_of(&(moe_tensor){
-        .ndim = v->ndim, .shape = {v->shape[0], v->shape[1], v->shape[2], v->shape[3]}});
-    for (int i = 0; i < v->ndim; i++)
-        if (v->shape[i] != 1 && v->stride[i] != dense.stride[i])
+/* Dense in the order of its dimensions; `turned`: with the last two exchanged. */
+static bool is_dense(const moe_view *v, bool turned) {
+    const int last = v->ndim - 1;
+    int64_t stride = 1;
+    for (int i = last; i >= 0; i--) {
+        const int axis = turned && i >= last - 1 ? 2 * last - 1 - i : i;
+        if (v->shape[axis] != 1 && v->stride[axis] != stride)
             return false;
+        stride *= v->shape[axis];
+    }
     return true;
+}
+
+static bool is_row_major(const moe_view *v) {
+    return is_dense(v, false);
+}
+
+/* Can products read it as it lies, and which way round is that? */
+static bool lies_well(moe_tensor_id id, const moe_view *v, bool *ret_turned) {
+    const bool matrix = ob_is_matrix(id);
+    *ret_turned = matrix && !is_row_major(v) && is_dense(v, true);
+    return (v->dtype == MOE_F32 || (matrix && ob_weights_readable(v->dtype))) &&
+           (is_row_major(v) || *ret_turned);
 }
 
 static moe_tensor tensor_of(const moe_view *v, moe_dtype dtype, void *data) {
@@ -176,18 +192,20 @@ static moe_tensor tensor_of(const moe_view *v, moe_dtype dtype, void *data) {
     return t;
 }
 
-/* fp32 [row-major] of every parameter: where it lies, or its part of `converted`. Returns the bytes
- * of the latter; `fill`: writes them. */
-static int64_t take_parameters(const moe_call *call, bool fill, moe_tensors *ret) {
+/* Every parameter of a call: where it lies, or as fp32 in its part of `converted`. Returns the
+ * bytes of the latter; `fill`: writes them. */
+static int64_t take_parameters(const moe_call *call, bool fill, ob_layer *ret) {
     int64_t at = 0;
     for (int id = 0; id < MOE_T_COUNT; id++) {
         const moe_view *v = &call->t[id];
         if (moe_tensor_role_of((moe_tensor_id)id) != MOE_ROLE_PARAM || v->ndim == 0)
             continue;
-        moe_tensor *t = &ret->t[id];
-        *t = tensor_of(v, MOE_F32, v->data);
-        if (v->dtype == MOE_F32 && is_row_major(v))
+        moe_tensor *t = &ret->param.t[id];
+        *t = tensor_of(v, (moe_dtype)v->dtype, v->data);
+        if (lies_well((moe_tensor_id)id, v, &ret->turned[id]))
             continue;
+        ret->turned[id] = false;
+        t->dtype = MOE_F32;
         t->data = call->converted ? (char *)call->converted + at : NULL;
         if (fill)
             moe_view_read(v, t);
@@ -197,13 +215,13 @@ static int64_t take_parameters(const moe_call *call, bool fill, moe_tensors *ret
 }
 
 static int64_t op_converted_bytes(const void *op, const moe_call *call) {
-    moe_tensors params = {0};
+    ob_layer params = {0};
     (void)op;
     return take_parameters(call, false, &params);
 }
 
 static moe_status op_convert(const void *op, const moe_call *call) {
-    moe_tensors params = {0};
+    ob_layer params = {0};
     (void)op;
     take_parameters(call, true, &params);
     return MOE_OK;
@@ -288,7 +306,7 @@ static moe_status take_call(const ob_operator *op, const moe_call *call, bool ba
         lay_out(l, CACHED, call->cached);
     lay_out(l, backward ? BACKWARD : FORWARD, call->workspace);
     l->use.pass = backward ? MOE_PASS_BOTH : MOE_PASS_FWD;
-    take_parameters(call, false, &l->param);
+    take_parameters(call, false, l);
     l->X = take_input(l, &call->t[MOE_T_X], OB_BUF_X);
     l->dO = take_input(l, &call->t[MOE_T_DO], OB_BUF_DO);
     take_output(l, &call->t[MOE_T_O], OB_BUF_O);

@@ -15,9 +15,10 @@ static moe_status probe(char *reason, size_t size) {
 
 static moe_status open_device(const moe_open_params *params, void **ret_device) {
     char reason[200];
-    if (params->variant[0])
-        return moe_fail(params->log, MOE_E_NOTFOUND, "openblas has no variant '%s'; it has none",
-                        params->variant);
+    const bool invariant = strcmp(params->variant, "invariant") == 0;
+    if (params->variant[0] && !invariant)
+        return moe_fail(params->log, MOE_E_NOTFOUND,
+                        "openblas has no variant '%s'; it has 'invariant'", params->variant);
     ob_device *dev = calloc(1, sizeof *dev);
     if (!dev)
         return moe_fail(params->log, MOE_E_NOMEM, "openblas: no memory for a device");
@@ -28,6 +29,7 @@ static moe_status open_device(const moe_open_params *params, void **ret_device) 
     }
     dev->threads = params->threads > 0 ? params->threads : omp_get_max_threads();
     dev->log = params->log;
+    dev->invariant = invariant;
     if (dev->blas.parallel() == OB_SEQUENTIAL && dev->threads > 1) {
         moe_log_send(params->log, MOE_LOG_WARN,
                      "this OpenBLAS is a sequential build, unsafe to call from several threads: "
@@ -51,15 +53,17 @@ static void close_device(void *device) {
     free(device);
 }
 
+int32_t ob_promise(const ob_device *dev) {
+    return dev->invariant ? MOE_PROMISE_REPEATS | MOE_PROMISE_BATCH_INVARIANT : MOE_PROMISE_REPEATS;
+}
+
 static moe_status supports(void *device, const moe_layer_desc *desc, const moe_use *use,
                            moe_support *ret) {
-    (void)device;
     (void)use;
     if (moe_refuse_unknown(desc, ret))
         return MOE_E_UNSUPPORTED;
     ret->arithmetic = MOE_F32;
-    /* Not batch invariant: OpenBLAS sums rows at a matrix's edge in another order. */
-    ret->deterministic = MOE_PROMISE_REPEATS;
+    ret->deterministic = ob_promise(device);
     return MOE_OK;
 }
 

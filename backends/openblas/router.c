@@ -3,8 +3,25 @@
  * The products are float64: the same choice of experts as the oracle makes, for a GEMM that is
  * E / (9 K n) of the layer's work. The gradients are fp32, as everything else. */
 #include "pack.h"
+#include "vector_math.h"
 
 #include <string.h>
+
+/* Up to so many tokens a sum of our own beats dgemm, which packs W_r first. */
+#define OB_LOGIT_ROWS 8
+
+/* z [rows][R] += x W_r^T. Each sum has one order, whatever tokens there are. */
+OB_CLONES static void add_logits(const double *x, const double *W_r, int64_t rows, int64_t R,
+                                 int64_t d, double *z) {
+    for (int64_t e = 0; e < R; e++)
+        for (int64_t i = 0; i < rows; i++) {
+            double sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t p = 0; p < d; p++)
+                sum += x[i * d + p] * W_r[e * d + p];
+            z[i * R + e] += sum;
+        }
+}
 
 static void logits_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_layer *l = job->layer;
@@ -13,11 +30,14 @@ static void logits_body(const ob_job *job, const ob_task *t, float *pack) {
     const float *b = l->param.t[MOE_T_B_R].data;
     z += t->row * R;
     moe_convert(x, MOE_F64, l->X + t->row * d, MOE_F32, (size_t)(t->rows * d));
-    for (int64_t i = 0; b && i < t->rows; i++)
+    for (int64_t i = 0; i < t->rows; i++)
         for (int64_t e = 0; e < R; e++)
-            z[i * R + e] = b[e];
-    l->dev->blas.dgemm(OB_ROW_MAJOR, OB_NO_TRANS, OB_TRANS, (int)t->rows, (int)R, (int)d, 1.0, x,
-                       (int)d, l->W_r, (int)d, b ? 1.0 : 0.0, z, (int)R);
+            z[i * R + e] = b ? b[e] : 0;
+    if (l->dev->invariant || l->T <= OB_LOGIT_ROWS)
+        add_logits(x, l->W_r, t->rows, R, d, z);
+    else
+        l->dev->blas.dgemm(OB_ROW_MAJOR, OB_NO_TRANS, OB_TRANS, (int)t->rows, (int)R, (int)d, 1.0,
+                           x, (int)d, l->W_r, (int)d, 1.0, z, (int)R);
 }
 
 moe_status ob_router_forward(ob_layer *layer) {
@@ -40,8 +60,16 @@ static void dX_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_layer *l = job->layer;
     const float *dz = l->buffer[OB_BUF_DZ].data, *W_r = l->param.t[MOE_T_W_R].data;
     int64_t d = l->desc.d;
-    ob_gemm(l, OB_NO_TRANS, OB_NO_TRANS, t->rows, t->cols, l->R, dz + t->row * l->R, l->R,
-            W_r + t->col, d, 1, job->out + t->row * d + t->col, d);
+    const ob_weights w = {W_r, MOE_F32, false, l->R, d};
+    ob_multiply(l, &(ob_product){.w = &w,
+                                 .across = true,
+                                 .col = t->col,
+                                 .rows = t->rows,
+                                 .cols = t->cols,
+                                 .x = dz + t->row * l->R,
+                                 .beta = 1,
+                                 .y = job->out + t->row * d + t->col,
+                                 .ldy = d});
 }
 
 /* dW_r = dz^T X, a block of columns at a time. */

@@ -25,7 +25,7 @@ static int64_t ceil_div(int64_t a, int64_t b) {
 size_t ob_pack_floats(const ob_layer *layer) {
     const ob_experts *r = &layer->routed, *s = &layer->shared;
     int64_t rows = max64(r->rows, layer->T), d = layer->desc.d;
-    int64_t widest = max64(d, max64(r->n, s->n));
+    int64_t widest = max64(d, max64(r->width, s->width));
     int64_t by_rows = min64(rows, OB_ROWS) * widest;
     int64_t by_doubles = 2 * max64(min64(layer->T, OB_ROUTER_ROWS) * d, OB_SUM_COLS);
     return (size_t)(max64(by_rows, by_doubles) + 63) / 64 * 64;

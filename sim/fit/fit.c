@@ -147,6 +147,18 @@ static moe_status fit_without(fit *f, int32_t fold, const double *start, const m
     return MOE_OK;
 }
 
+/* The interval of what the table is of, from the residuals as they stand. */
+static moe_status find_spread(fit *f) {
+    const moe_int_system s = f->table->kind == MOE_TABLE_GEMMS
+                                 ? MOE_INT_SYS_CUBLAS
+                                 : moe_int_system_find(f->p->method, strlen(f->p->method));
+    const moe_int_residuals all = residuals_of(f, -1);
+    if (f->table->kind == MOE_TABLE_KERNELS || s == MOE_INT_SYS_COUNT)
+        return MOE_OK;
+    f->gpu->set_spread[s] = true;
+    return moe_int_residuals_spread(&all, f->gpu->spread[s]);
+}
+
 static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret) {
     double start[MOE_INT_FREE_MAX];
     moe_status status = MOE_OK;
@@ -160,6 +172,8 @@ static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret
     const moe_int_residuals held_out = residuals_of(f, -1), fitted = residuals_of(f, f->folds - 1);
     if (!status)
         status = moe_int_residuals_by_class(&held_out, ret->held_out);
+    if (!status)
+        status = find_spread(f);
     if (!status && f->table->kind == MOE_TABLE_KERNELS)
         status = moe_int_residuals_by_kernel(&held_out, ret);
     if (!status)
@@ -244,6 +258,8 @@ static moe_status run(fit *f, uint64_t *order, const moe_log *log, moe_fit_resul
     status = judge(f, -1, log);
     if (!status)
         status = moe_int_residuals_by_class(&all, result.as_given);
+    if (!status && f->n_free == 0)
+        status = find_spread(f);
     if (!status && f->table->kind == MOE_TABLE_KERNELS)
         status = moe_int_residuals_by_kernel(&all, &result);
     if (!status && f->n_free > 0)

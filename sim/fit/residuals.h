@@ -3,6 +3,7 @@
 #define MOE_SIM_FIT_RESIDUALS_H
 
 #include "sim/fit/table.h"
+#include "sim/gpus/params.h"
 
 /* Which rows count: those with fold[i] >= 0, != but. */
 typedef struct moe_int_residuals {
@@ -17,5 +18,10 @@ moe_status moe_int_residuals_by_class(const moe_int_residuals *r,
 
 /* Rows of each kernel's name. */
 moe_status moe_int_residuals_by_kernel(const moe_int_residuals *r, moe_fit_result *ret);
+
+/* Where measured times lie around predicted ones, of each size: the tenth and the ninetieth of a
+ * hundred. A size of few rows keeps what *spread has. */
+moe_status moe_int_residuals_spread(const moe_int_residuals *r,
+                                    moe_int_spread spread[MOE_INT_SIZES]);
 
 #endif

@@ -11,6 +11,10 @@ static moe_status find_pass(const char *name, const moe_prediction *p, moe_row_e
             ret->predicted_us = pass->us;
             ret->floor_us = pass->floor_us;
             ret->least_us = pass->least_us;
+            if (i == MOE_PASS_TOTAL) {
+                ret->low_us = p->low_us;
+                ret->high_us = p->high_us;
+            }
             return MOE_OK;
         }
     }

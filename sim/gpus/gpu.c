@@ -129,6 +129,42 @@ static moe_status read_systems(const moe_int_json *root, moe_gpu *gpu) {
     return MOE_OK;
 }
 
+/* What no measurement bounds: A100's and B200's GEMMs by their nominal numbers and the H100's
+ * efficiencies, before they were measured (sim/CALIBRATION.md). */
+static const moe_int_spread unmeasured = {0.75, 1.4};
+
+static moe_status read_range(const moe_int_json *at, const char *key, moe_int_spread *ret) {
+    const json_t *range;
+    moe_status status = moe_int_json_array(at, key, MOE_INT_JSON_REQUIRED, &range);
+    if (status)
+        return status;
+    const double low = json_number_value(json_array_get(range, 0));
+    const double high = json_number_value(json_array_get(range, 1));
+    if (json_array_size(range) != 2 || !(low > 0 && low <= 1 && high >= 1 && high < 100))
+        return moe_fail(at->log, MOE_E_FORMAT,
+                        "%s: %s is not two shares of the predicted time around 1", at->where, key);
+    *ret = (moe_int_spread){low, high};
+    return MOE_OK;
+}
+
+static moe_status read_spread(const moe_int_json *root, moe_gpu *gpu) {
+    moe_int_json all, at;
+    moe_status status = MOE_OK;
+    if (!moe_int_json_has(root, "spread"))
+        return MOE_OK;
+    status = moe_int_json_object(root, "spread", MOE_INT_JSON_REQUIRED, &all);
+    for (int s = 0; !status && s < MOE_INT_SYS_COUNT; s++) {
+        if (!moe_int_json_has(&all, moe_int_system_names[s]))
+            continue;
+        status = moe_int_json_object(&all, moe_int_system_names[s], MOE_INT_JSON_REQUIRED, &at);
+        for (int i = 0; !status && i < MOE_INT_SIZES; i++) {
+            if (moe_int_json_has(&at, moe_int_size_names[i]))
+                status = read_range(&at, moe_int_size_names[i], &gpu->spread[s][i]);
+        }
+    }
+    return status;
+}
+
 static moe_status read_gpu(const moe_int_json *root, const moe_gpu *reference, moe_gpu *gpu) {
     int64_t version;
     const char *name;
@@ -144,8 +180,13 @@ static moe_status read_gpu(const moe_int_json *root, const moe_gpu *reference, m
     for (int s = 0; s < MOE_INT_SYS_COUNT; s++)
         memcpy(gpu->sys[s], reference ? reference->sys[s] : moe_int_system_defaults,
                sizeof gpu->sys[s]);
+    for (int s = 0; s < MOE_INT_SYS_COUNT; s++)
+        for (int i = 0; i < MOE_INT_SIZES; i++)
+            gpu->spread[s][i] = unmeasured;
     status = read_parameters(root, reference, gpu);
-    return status ? status : read_systems(root, gpu);
+    if (!status)
+        status = read_systems(root, gpu);
+    return status ? status : read_spread(root, gpu);
 }
 
 static const moe_int_gpu_file *find_file(const char *name) {

@@ -105,6 +105,19 @@ static json_t *member(json_t *parent, const char *key) {
     return child;
 }
 
+static int put_spread(json_t *parent, int system, const moe_int_spread *spread,
+                      const char *source) {
+    json_t *entry = json_object();
+    int bad = !entry;
+    for (int i = 0; i < MOE_INT_SIZES; i++) {
+        bad |= json_object_set_new(
+            entry, moe_int_size_names[i],
+            json_pack("[f,f]", rounded(spread[i].low), rounded(spread[i].high)));
+    }
+    bad |= json_object_set_new(entry, "source", json_string(source));
+    return bad | json_object_set_new(parent, moe_int_system_names[system], entry);
+}
+
 static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *source) {
     json_t *root = json_deep_copy(gpu->root);
     bool bad = !root;
@@ -119,6 +132,10 @@ static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *sou
                 bad |= put_entry(member(member(root, "systems"), moe_int_system_names[s]),
                                  &moe_int_system_params[i], gpu->sys[s][i], kind, source);
         }
+    }
+    for (int s = 0; !bad && s < MOE_INT_SYS_COUNT; s++) {
+        if (gpu->set_spread[s])
+            bad |= put_spread(member(root, "spread"), s, gpu->spread[s], source);
     }
     if (bad) {
         json_decref(root);

@@ -69,6 +69,18 @@ typedef enum moe_int_system {
     MOE_INT_SYSTEMS(MOE_INT_SYSTEM_CONSTANT) MOE_INT_SYS_COUNT
 } moe_int_system;
 
+/* Where the measured time lies, as a share of the predicted one, in 80 of 100 cases. */
+typedef struct moe_int_spread {
+    double low, high;
+} moe_int_spread;
+
+/* Classes of predictions: products of less than 20 us and layers of less than 1024 tokens, and the
+ * others. */
+typedef enum moe_int_size { MOE_INT_SMALL, MOE_INT_LARGE, MOE_INT_SIZES } moe_int_size;
+
+#define MOE_INT_LARGE_US     20
+#define MOE_INT_LARGE_TOKENS 1024
+
 /* How the sources of sim/gpus/template.json begin, which nobody's description keeps. */
 #define MOE_INT_TEMPLATE_SOURCE "look here: "
 
@@ -79,13 +91,17 @@ struct moe_gpu {
     bool derived[MOE_INT_GP_COUNT];        /* its file does not say it */
     unsigned char set_p[MOE_INT_GP_COUNT]; /* changed since loading */
     unsigned char set_sys[MOE_INT_SYS_COUNT][MOE_INT_SP_COUNT];
-    json_t *root; /* the file, for writing it again with its sources */
+    moe_int_spread spread[MOE_INT_SYS_COUNT][MOE_INT_SIZES];
+    bool set_spread[MOE_INT_SYS_COUNT]; /* found since loading */
+    json_t *root;                       /* the file, for writing it again with its sources */
 };
 
 extern const moe_gpu_param moe_int_gpu_params[MOE_INT_GP_COUNT];
 extern const moe_gpu_param moe_int_system_params[MOE_INT_SP_COUNT];
 extern const double moe_int_system_defaults[MOE_INT_SP_COUNT];
 extern const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1];
+
+extern const char *const moe_int_size_names[MOE_INT_SIZES]; /* their keys in a description */
 
 /* The system of that name, MOE_INT_SYS_COUNT for none. */
 moe_int_system moe_int_system_find(const char *name, size_t length);

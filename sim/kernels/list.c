@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Kernel names of cuBLAS on Hopper show tiles of 64 to 320 rows and 8 to 272 columns; this is that
  * family in steps of 32 columns. */
@@ -53,6 +54,9 @@ static void put(moe_int_list *l, moe_stage stage, const moe_kernel *kernel,
              stage == MOE_STAGE_COUNT ? "gemm" : moe_stage_name(stage));
     k->stage = stage;
     k->backward = l->backward;
+    l->stage = stage;
+    for (size_t i = l->n_tensors; i-- > 0 && l->tensors[i].first == MOE_STAGE_COUNT;)
+        l->tensors[i].first = stage;
     l->times[l->count] = times ? *times : (moe_int_times){0};
     l->gemms[l->count++] = gemm ? *gemm : (moe_int_gemm){0};
 }
@@ -103,6 +107,66 @@ void moe_int_list_gemm(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_
     put(l, stage, &k, &g, &times);
 }
 
+static void add_kernel(moe_kernel *sum, const moe_kernel *k) {
+    sum->cost.us += k->cost.us;
+    sum->cost.flops += k->cost.flops;
+    sum->cost.hbm_bytes += k->cost.hbm_bytes;
+    sum->cost.l2_bytes += k->cost.l2_bytes;
+    sum->cost.tiles += k->cost.tiles;
+    sum->cost.waves += k->cost.waves;
+    sum->cost.floor_us += k->cost.floor_us;
+    sum->least_us += k->least_us;
+    sum->smem_bytes += k->smem_bytes;
+    sum->padded_flops += k->padded_flops;
+}
+
+/* One expert of `tokens` among all: its own weights, its share of the rest. */
+static moe_int_gemm one_expert(const moe_int_list *l, moe_int_op op, moe_int_traffic traffic,
+                               double tokens) {
+    moe_int_gemm g = expert_gemm(l, op);
+    const double share = l->P > 0 ? tokens / l->P : 0;
+    g.counts = NULL;
+    g.groups = 1;
+    g.read = (l->active > 0 ? g.read / l->active : 0) + traffic.read * share;
+    g.write = g.write / l->E + traffic.write * share;
+    if (g.depth)
+        g.k = tokens;
+    else
+        g.m = tokens;
+    g.depth = false;
+    g.epilogue = l->element;
+    g.load = 1;
+    g.hidden = l->r.hidden;
+    return g;
+}
+
+void moe_int_list_each(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_traffic traffic,
+                       double host_us) {
+    moe_kernel sum = {.split = 1}, k = {0};
+    moe_int_times times;
+    moe_int_gemm g = {0};
+    int64_t last = 0;
+    for (int64_t e = 0; e < (int64_t)l->E; e++) {
+        if (l->counts[e] == 0)
+            continue;
+        if (l->counts[e] != last) {
+            g = one_expert(l, op, traffic, (double)l->counts[e]);
+            moe_int_gemm_best(&l->r, &g, moe_int_cublas_tiles.shapes, moe_int_cublas_tiles.count,
+                              moe_int_cublas_tiles.max_split, &k, &times);
+            last = l->counts[e];
+        }
+        add_kernel(&sum, &k);
+    }
+    const double device_us = sum.cost.us;
+    sum.cost.us = fmax(device_us, l->active * host_us);
+    sum.tile_m = k.tile_m;
+    sum.tile_n = k.tile_n;
+    snprintf(sum.cost.bound_by, sizeof sum.cost.bound_by, "%s",
+             sum.cost.us > device_us ? "host" : k.cost.bound_by);
+    times = (moe_int_times){.rest = sum.cost.us, .bound = 1};
+    put(l, stage, &sum, NULL, &times);
+}
+
 void moe_int_list_dense(moe_int_list *l, moe_stage stage, double m, double n, double k,
                         double batch, const moe_int_tiles *tiles) {
     const moe_int_gemm g = {.groups = (int64_t)batch,
@@ -145,16 +209,57 @@ void moe_int_list_slow(moe_int_list *l, moe_stage stage, double read, double wri
     put(l, stage, &k, NULL, NULL);
 }
 
-void moe_int_list_alloc(moe_int_list *l, double bytes) {
+/* NULL: the table is full, which fails the prediction. */
+static moe_live *add_tensor(moe_int_list *l, const char *name, moe_live_kind kind, double bytes) {
+    if (l->n_tensors == MOE_LIVE_MAX) {
+        l->out_of_memory = true;
+        return NULL;
+    }
+    moe_live *t = &l->tensors[l->n_tensors++];
+    *t = (moe_live){.name = name,
+                    .bytes = bytes,
+                    .kind = kind,
+                    .backward = l->backward,
+                    .first = MOE_STAGE_COUNT,
+                    .last = MOE_STAGE_COUNT};
+    return t;
+}
+
+static void make_alive(moe_int_list *l, const char *name, moe_live_kind kind, double bytes) {
+    moe_live *t = add_tensor(l, name, kind, bytes);
+    if (!t)
+        return;
+    t->until = MOE_LIVE_MAX;
     l->live += bytes;
-    l->peak = fmax(l->peak, l->live);
+    if (l->live > l->peak) {
+        l->peak = l->live;
+        l->peak_at = (size_t)(t - l->tensors);
+    }
 }
 
-void moe_int_list_free(moe_int_list *l, double bytes) {
-    l->live -= bytes;
+void moe_int_list_alloc(moe_int_list *l, const char *name, double bytes) {
+    make_alive(l, name, MOE_LIVE_WORK, bytes);
 }
 
-void moe_int_list_cache(moe_int_list *l, double bytes) {
-    moe_int_list_alloc(l, bytes);
+void moe_int_list_cache(moe_int_list *l, const char *name, double bytes) {
+    make_alive(l, name, MOE_LIVE_CACHED, bytes);
     l->cached += bytes;
+}
+
+void moe_int_list_free(moe_int_list *l, const char *name) {
+    for (size_t i = l->n_tensors; i-- > 0;) {
+        moe_live *t = &l->tensors[i];
+        if (t->until == MOE_LIVE_MAX && strcmp(t->name, name) == 0) {
+            t->until = (int32_t)l->n_tensors;
+            t->last = l->stage;
+            l->live -= t->bytes;
+            return;
+        }
+    }
+    l->out_of_memory = true; /* it never was, or did not fit the table */
+}
+
+void moe_int_list_param(moe_int_list *l, const char *name, moe_live_kind kind, double bytes) {
+    if (bytes > 0)
+        add_tensor(l, name, kind, bytes);
 }

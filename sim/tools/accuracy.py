@@ -42,13 +42,24 @@ def judged(*args):
     return {found[0]: found[1:] for found in ERRORS.findall(moeref("calibrate", *args))}
 
 
-def order(gpu, table):
-    """Share of pairs of rows from 5 to 50 % apart that come out in the measured order."""
+def predicted(*args, kernel=""):
+    """Rows of a table: measured, predicted, low and high end of the interval, us."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.tsv"
-        moeref("calibrate", "--from", table, "--gpu", gpu, "--rows", str(path))
-        rows = [line.split("\t")[2:4] for line in path.read_text().splitlines()[1:]]
-    rows = sorted((float(a), float(b)) for a, b in rows if float(a) >= 20)
+        moeref("calibrate", *args, "--rows", str(path))
+        rows = [line.split("\t") for line in path.read_text().splitlines()[1:]]
+    return [[float(r[i]) for i in (2, 3, 5, 6)] for r in rows if r[1] == kernel]
+
+
+def covered(rows):
+    """Share of rows whose time lies in the 80 % interval."""
+    return f"{100 * sum(low <= us <= high for us, _, low, high in rows) / len(rows):.0f}"
+
+
+def order(gpu, table):
+    """Share of pairs of rows from 5 to 50 % apart that come out in the measured order."""
+    rows = predicted("--from", table, "--gpu", gpu)
+    rows = sorted((row[0], row[1]) for row in rows if row[0] >= 20)
     right = pairs = 0
     for i, (short, first) in enumerate(rows):
         for long, second in rows[i + 1:]:
@@ -65,10 +76,11 @@ def table(header, rows):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
 
 
-def dense(name, gpu, path):
+def dense(gpu, path):
+    inside = covered(predicted("--from", path, "--gpu", gpu))
     rows = []
     for what, values in judged("--from", path, "--gpu", gpu).items():
-        rows.append((f"`{gpu}`", f"dense GEMM, {what}", *values))
+        rows.append((f"`{gpu}`", f"dense GEMM, {what}", *values, "" if rows else inside))
     return rows
 
 
@@ -77,9 +89,10 @@ def layers(gpu, path):
     rows = []
     for kernel, method in METHODS.items():
         if kernel in kernels:
-            found = judged("--from", path, "--gpu", gpu, "--kernel", kernel, "--method", method)
-            rows.append((f"`{gpu}`", f"`{method}`, all T", *found[">= 4 us"]))
-            rows.append((f"`{gpu}`", f"`{method}`, T >= 1024", *found["m or T >= 1024"]))
+            args = "--from", path, "--gpu", gpu, "--kernel", kernel, "--method", method
+            found, inside = judged(*args), covered(predicted(*args, kernel=kernel))
+            rows.append((f"`{gpu}`", f"`{method}`, all T", *found[">= 4 us"], inside))
+            rows.append((f"`{gpu}`", f"`{method}`, T >= 1024", *found["m or T >= 1024"], ""))
     return rows
 
 
@@ -98,7 +111,7 @@ def main(tables):
     errors, pairs = [], []
     for name, gpu in GPUS.items():
         gemm = f"{tables}/{name}/gemm.tsv"
-        errors += dense(name, gpu, gemm) + layers(gpu, f"{tables}/{name}/moe.tsv")
+        errors += dense(gpu, gemm) + layers(gpu, f"{tables}/{name}/moe.tsv")
         count, share = order(gpu, gemm)
         pairs.append((f"`{gpu}`", count, f"{share:.1f}"))
     plain = [judged("--from", f"{tables}/{name}/gemm.tsv", "--gpu", gpu)[">= 20 us"][1]
@@ -108,7 +121,8 @@ def main(tables):
     print("from measured tables that are not part of this repository\n"
           "([CALIBRATION.md](CALIBRATION.md) says what they are). Of these rows four fifths\n"
           "and more were fitted: errors on shapes that a fit had not seen are in CALIBRATION.md.\n")
-    print(table(("GPU", "what", "rows", "mean, %", "median, %", "p90, %", "bias, %"), errors))
+    print(table(("GPU", "what", "rows", "mean, %", "median, %", "p90, %", "bias, %",
+                 "in the 80 % interval, %"), errors))
     print("Order: pairs of dense GEMMs of 20 us and more whose times are 5 to 50 % apart.\n")
     print(table(("GPU", "pairs", "in the measured order, %"), pairs))
     print("What a term is worth: mean error of dense GEMMs of 20 us and more, in percent, with\n"

@@ -111,6 +111,8 @@ static inline int64_t moe_int_block_pairs(const moe_block *b) {
 moe_status moe_int_block_choose(moe_block *block, const double *logits, const moe_log *log);
 moe_status moe_int_block_unchoose(const moe_block *block, const double *logits, const double *dS,
                                   moe_tensor *ret_dscale, double **ret_d_logits);
+/* report.c: logits, weights and state, as the router module hands them out. */
+moe_status moe_int_block_report(const moe_block *block, moe_int_block_result *ret);
 /* Classes of the choice: experts, and the one without. */
 static inline int64_t moe_int_block_classes(const moe_block *b) {
     return b->layer.E + b->layer.n_zero;

@@ -3,14 +3,12 @@
 #include "core/elements.h"
 #include "moeref/reference.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* What lies between the experts and the block's output, kept for the way back. */
 typedef struct behind {
     moe_int_trace pair, after, out;
-    double *sum;                  /* [T][latent] of the experts, weighted */
     moe_reference_result *shared; /* NULL: there is none */
     double *g;                    /* [T][d] gradient of after(u), and of the shared expert */
     double *du;                   /* [T][latent] of the sum */
@@ -22,7 +20,6 @@ static void behind_destroy(behind *k) {
     moe_int_trace_destroy(&k->after);
     moe_int_trace_destroy(&k->out);
     moe_reference_result_destroy(&k->shared);
-    free(k->sum);
     free(k->g);
     free(k->du);
     free(k->dpair);
@@ -93,30 +90,32 @@ static void sum_pairs(const moe_block *b, const double *rows, double *sum) {
             sum[b->plan->token[p] * b->latent + i] += b->plan->weight[p] * rows[p * b->latent + i];
 }
 
-/* The experts' output, weighted and summed: [T][latent]. */
-static moe_status sum_experts(const moe_block *b, const double *core, behind *k) {
-    const moe_int_chain *pair = &b->chain[MOE_INT_PLACE_PAIR];
-    k->sum = zeros(b->T, b->latent);
-    if (!k->sum)
-        return MOE_E_NOMEM;
-    if (!moe_int_block_is_by_pairs(b)) {
-        memcpy(k->sum, core, (size_t)(b->T * b->latent) * sizeof *core);
-        return MOE_OK;
-    }
+/* The experts' output, weighted and summed: [T][latent], which the caller frees. */
+static moe_status sum_experts(const moe_block *b, const double *core, moe_int_trace *pair,
+                              double **ret) {
+    const moe_int_chain *chain = &b->chain[MOE_INT_PLACE_PAIR];
+    const bool apart = moe_int_block_is_by_pairs(b);
     moe_status status =
-        moe_int_chain_forward(pair, core, moe_int_block_pairs(b), b->latent, &k->pair);
-    if (!status)
-        sum_pairs(b, moe_int_trace_end(pair, &k->pair), k->sum);
-    return status;
+        apart ? moe_int_chain_forward(chain, core, moe_int_block_pairs(b), b->latent, pair)
+              : MOE_OK;
+    double *sum = status ? NULL : zeros(b->T, b->latent);
+    if (sum && apart)
+        sum_pairs(b, moe_int_trace_end(chain, pair), sum);
+    else if (sum)
+        memcpy(sum, core, (size_t)(b->T * b->latent) * sizeof *core);
+    *ret = sum;
+    return sum ? MOE_OK : MOE_E_NOMEM;
 }
 
 /* From the experts' output to the block's. */
 static moe_status go_on(const moe_block *b, const double *core, const moe_log *log, behind *k) {
     const moe_int_chain *after = &b->chain[MOE_INT_PLACE_AFTER];
     const int64_t count = b->T * b->layer.d;
-    moe_status status = sum_experts(b, core, k);
+    double *sum;
+    moe_status status = sum_experts(b, core, &k->pair, &sum);
     if (!status)
-        status = moe_int_chain_forward(after, k->sum, b->T, b->latent, &k->after);
+        status = moe_int_chain_forward(after, sum, b->T, b->latent, &k->after);
+    free(sum);
     if (!status && b->layer.n_shared)
         status = run_shared(b, NULL, log, &k->shared);
     if (status)
@@ -157,6 +156,8 @@ moe_status moe_int_block_back(const moe_block *b, const moe_tensors *core, const
                               moe_tensor *ret) {
     behind k = {0};
     moe_int_block_result r = {0};
+    if (!core->t[MOE_T_O].data)
+        return MOE_E_INVALID;
     moe_status status = go_on(b, core->t[MOE_T_O].data, log, &k);
     if (!status)
         status = come_back(b, &k, &r);
@@ -252,44 +253,6 @@ static moe_status backward(const moe_block *b, const moe_tensors *core, const mo
     return status;
 }
 
-static int by_size(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x < y) - (x > y);
-}
-
-/* softmax of each row, in place */
-static void to_probabilities(double *z, int64_t rows, int64_t n) {
-    for (int64_t r = 0; r < rows; r++) {
-        double *row = z + r * n, top = row[0], sum = 0;
-        for (int64_t i = 1; i < n; i++)
-            top = row[i] > top ? row[i] : top;
-        for (int64_t i = 0; i < n; i++)
-            sum += row[i] = exp(row[i] - top);
-        for (int64_t i = 0; i < n; i++)
-            row[i] /= sum;
-    }
-}
-
-/* What the router module hands out: logits, weights, state. */
-static moe_status report_router(const moe_block *b, moe_int_block_result *r) {
-    const int64_t n = moe_int_block_classes(b), columns = moe_int_block_columns(b);
-    const moe_int_chain *router = &b->chain[MOE_INT_PLACE_ROUTER];
-    moe_status status = copy(moe_int_trace_end(router, &b->router), b->T, columns, &r->logits);
-    if (!status && b->report_softmax)
-        to_probabilities(r->logits.data, b->T, columns);
-    if (!status && b->state_at)
-        status = copy(b->router.value[b->state_at], b->T, router->op[b->state_at].in, &r->state);
-    if (!status)
-        status = moe_tensor_alloc(MOE_F64, 2, (int64_t[]){b->T, n}, &r->weight);
-    double *w = r->weight.data;
-    for (int64_t e = 0; !status && e < n; e++)
-        for (int64_t p = b->plan->offsets[e]; p < b->plan->offsets[e + 1]; p++)
-            w[b->plan->token[p] * n + e] = b->plan->weight[p];
-    for (int64_t t = 0; !status && b->report_sorted && t < b->T; t++)
-        qsort(w + t * n, (size_t)n, sizeof *w, by_size);
-    return status;
-}
-
 /* The problem's results in float64; those that a forward pass lacks stay absent. */
 static moe_status widen(const moe_tensors *core, moe_tensors *ret) {
     static const moe_tensor_id ids[] = {MOE_T_O, MOE_T_DX, MOE_T_DS};
@@ -304,14 +267,14 @@ moe_status moe_int_block_leave(const moe_block *b, const moe_problem *p, const m
                                const moe_log *log, moe_int_block_result *ret) {
     behind k = {0};
     moe_tensors wide = {0};
-    moe_status status = widen(core, &wide);
+    moe_status status = core->t[MOE_T_O].data ? widen(core, &wide) : MOE_E_INVALID;
     if (!status)
         status = go_on(b, wide.t[MOE_T_O].data, log, &k);
     if (!status)
         status = copy(moe_int_trace_end(&b->chain[MOE_INT_PLACE_OUT], &k.out), b->T, b->layer.d,
                       &ret->O);
     if (!status)
-        status = report_router(b, ret);
+        status = moe_int_block_report(b, ret);
     if (!status && (p->pass & MOE_PASS_BWD))
         status = backward(b, &wide, log, &k, ret);
     behind_destroy(&k);

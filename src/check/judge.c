@@ -1,5 +1,6 @@
 /* From results to a verdict: routing first, then tensor by tensor in the order of computation. */
 #include "check/judge.h"
+#include "check/bits/bits.h"
 #include "check/bundle/bundle.h"
 #include "check/coverage/coverage.h"
 #include "check/explain/explain.h"
@@ -273,6 +274,8 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
         status = cover(&b, params);
     if (!status)
         find_cause(&b, params);
+    if (!status && params->bits)
+        status = moe_int_bits(subject, b.routing.plan, params, result);
     qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);
     end(&b);
     return status;

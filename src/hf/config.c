@@ -145,7 +145,7 @@ static moe_status read_config(const json_t *object, const char *name, int64_t la
                        moe_int_json_has(&at, "quantization_config");
     moe_log silent = {0};
     at.log = &silent;
-    moe_int_hf_count_layers(&k, &config.moe_layers, &config.all_layers);
+    moe_int_hf_moe_layers(&k, config.has_experts, &config.layers);
     *ret = config;
     return MOE_OK;
 }
@@ -175,15 +175,21 @@ static char *without_infinities(const char *text, size_t size, size_t *ret_size)
     return copy;
 }
 
-moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name, int64_t layer,
-                                   const moe_log *log, moe_int_hf_config *ret) {
-    json_t *object = NULL;
+static moe_status parse_object(const char *text, size_t size, const char *name, const moe_log *log,
+                               json_t **ret) {
     size_t copied;
     char *copy = without_infinities(text, size, &copied);
     if (!copy)
         return moe_fail(log, MOE_E_NOMEM, "%s: out of memory", name);
-    moe_status status = moe_int_json_parse(copy, copied, name, log, &object);
+    const moe_status status = moe_int_json_parse(copy, copied, name, log, ret);
     free(copy);
+    return status;
+}
+
+moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *name, int64_t layer,
+                                   const moe_log *log, moe_int_hf_config *ret) {
+    json_t *object = NULL;
+    moe_status status = parse_object(text, size, name, log, &object);
     if (!status)
         status = read_config(object, name, layer, log, ret);
     json_decref(object);
@@ -203,6 +209,16 @@ moe_status moe_int_hf_config_load(const char *path, int64_t layer, const moe_log
     return status;
 }
 
+static moe_status load_object(const char *path, const moe_log *log, json_t **ret) {
+    char *text = NULL;
+    size_t size = 0;
+    moe_status status = moe_int_file_read(path, FILE_LIMIT, log, &text, &size);
+    if (!status)
+        status = parse_object(text, size, path, log, ret);
+    free(text);
+    return status;
+}
+
 /* What a reader of shapes should know beside them. */
 static void say_notes(const moe_int_hf_config *c, const char *path, const moe_log *log) {
     if (!c->dtype_said)
@@ -216,20 +232,47 @@ static void say_notes(const moe_int_hf_config *c, const char *path, const moe_lo
 
 moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
                                   int64_t *ret_all) {
-    moe_int_hf_config config;
+    moe_int_hf_config config = {0};
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;
-    if (!config.all_layers)
+    if (!config.layers)
         return moe_fail(log, MOE_E_FORMAT, "%s does not say how many layers the model has", path);
-    *ret_moe = config.moe_layers;
-    *ret_all = config.all_layers;
+    *ret_moe = 0;
+    for (int64_t layer = 0; layer < config.layers; layer++)
+        *ret_moe += config.has_experts[layer];
+    *ret_all = config.layers;
     return MOE_OK;
+}
+
+moe_status moe_model_shape_from_config(const char *path, const moe_log *log, moe_model_shape *ret) {
+    moe_model_shape m = {0};
+    moe_int_hf_config config;
+    json_t *object = NULL;
+    moe_int_json root, at;
+    const moe_int_family *family;
+    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
+    if (!status)
+        status = load_object(path, log, &object);
+    if (!status) {
+        root = moe_int_json_root(object, path, log);
+        status = find_family(&root, &at, &family);
+    }
+    if (!status) {
+        const moe_int_hf_keys k = {&at, -1};
+        m.layer = config.layer;
+        m.d = config.layer.d;
+        status = moe_int_hf_read_shape(&k, &m);
+    }
+    json_decref(object);
+    if (!status)
+        *ret = m;
+    return status;
 }
 
 moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
                                  int32_t *ret_dtype) {
-    moe_int_hf_config config;
+    moe_int_hf_config config = {0};
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;
@@ -237,4 +280,18 @@ moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer
     *ret = config.layer;
     *ret_dtype = config.dtype;
     return MOE_OK;
+}
+
+moe_status moe_layer_of_config(const char *path, int64_t layer, const moe_log *log,
+                               moe_layer_desc *ret) {
+    moe_int_hf_config config = {0};
+    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
+    if (status)
+        return status;
+    if (layer < 0 || layer >= config.layers || !config.has_experts[layer])
+        return MOE_E_NOTFOUND;
+    status = moe_int_hf_config_load(path, layer, log, &config);
+    if (!status)
+        *ret = config.layer;
+    return status;
 }

@@ -298,3 +298,8 @@ const moe_int_family *moe_int_family_find(const char *model_type) {
     }
     return NULL;
 }
+
+const char *moe_family_block(const char *name) {
+    const moe_int_family *family = moe_int_family_find(name);
+    return family && family->block ? family->block->what : "";
+}

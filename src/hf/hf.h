@@ -3,6 +3,7 @@
 #define MOE_LAYER_HF_H
 
 #include "hf/blocks.h"
+#include "hf/moe_layers.h"
 #include "moeref/case.h"
 #include "moeref/safetensors.h"
 
@@ -114,7 +115,8 @@ typedef struct moe_int_hf_config {
     const moe_int_block_row *block; /* as the family's, where this layer has it */
     moe_int_block_numbers numbers;  /* of it */
     bool quantised;                 /* the file has a quantization_config */
-    int64_t moe_layers, all_layers; /* of the model; 0: the file does not say */
+    int64_t layers;                 /* of the model; 0: the file does not say */
+    unsigned char has_experts[MOE_INT_HF_LAYERS_MAX];
     double weight_factor; /* of the layer's weights over those that the router module hands out */
     double shared_factor; /* W2_shared is this times the stored one: a power of two */
 } moe_int_hf_config;

@@ -91,7 +91,7 @@ moe_status moe_int_hf_get(const moe_safetensors *file, const char *path, const c
 moe_status moe_int_part_get(const moe_int_part_source *src, moe_int_part part, int64_t expert,
                             const moe_log *log, moe_tensor *ret, bool *turn) {
     char name[MOE_INT_NAME_BYTES];
-    moe_tensor t, should = stored_shape(src, part), other = turned(&should);
+    moe_tensor t = {0}, should = stored_shape(src, part), other = turned(&should);
     moe_int_part_name(src, part, expert, name);
     moe_status status = get_floating(src->file, src->path, name, log, &t);
     if (status)

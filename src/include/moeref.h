@@ -2,6 +2,7 @@
 #ifndef MOEREF_H
 #define MOEREF_H
 
+#include "moeref/arithmetic.h"
 #include "moeref/backend.h"
 #include "moeref/bench.h"
 #include "moeref/call.h"
@@ -26,5 +27,6 @@
 #include "moeref/suite.h"
 #include "moeref/tensor.h"
 #include "moeref/version.h"
+#include "moeref/whole.h"
 
 #endif

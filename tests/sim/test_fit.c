@@ -252,3 +252,41 @@ Test(sim_fit, sonicmoe_bars) {
     moe_table_destroy(&table);
     moe_gpu_destroy(&gpu);
 }
+
+/* Times spread evenly over 0.8 to 1.2 of the prediction: nine tenths of a hundred lie below 1.16.
+ * The interval is written, read, and what every prediction of that kind says. */
+Test(sim_fit, intervals) {
+    char path[TEMPORARY_BYTES], to[TEMPORARY_BYTES], *text = calloc(1, 1 << 18);
+    moe_gpu *gpu, *again = NULL;
+    moe_table *table;
+    moe_fit_result r;
+    moe_prediction *p = NULL;
+    size_t used = (size_t)sprintf(text, "m\tn\tk\tmedian_us\n");
+    cr_assert_eq(moe_gpu_load("l40s", NULL, &gpu), MOE_OK);
+    for (int i = 0; i < 400; i++) {
+        const int m = 1024 + 64 * (i % 40), n = 8192, k = 4096 + 512 * (i / 40);
+        cr_assert_eq(moe_predict_gemm(gpu, m, n, k, 1, NULL, NULL, &p), MOE_OK);
+        const double us = p->pass[MOE_PASS_TOTAL].us;
+        cr_expect_float_eq(p->low_us / us, 0.75, 1e-9, "never measured");
+        used += (size_t)sprintf(text + used, "%d\t%d\t%d\t%.6f\n", m, n, k,
+                                us * (0.8 + 0.4 * (i * 37 % 400) / 399.));
+        moe_prediction_destroy(&p);
+    }
+    temporary_file(path, "", text, strlen(text));
+    temporary_file(to, ".json", NULL, 0);
+    cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
+    cr_assert_eq(moe_gpu_fit(gpu, table, &(moe_fit_params){0}, NULL, &r), MOE_OK);
+    cr_assert_eq(moe_gpu_write(gpu, to, "fitted", "a test", NULL), MOE_OK);
+    cr_assert_eq(moe_gpu_load(to, NULL, &again), MOE_OK);
+    cr_assert_eq(moe_predict_gemm(again, 8192, 8192, 8192, 1, NULL, NULL, &p), MOE_OK);
+    cr_expect_float_eq(p->low_us / p->pass[MOE_PASS_TOTAL].us, 0.84, 0.003);
+    cr_expect_float_eq(p->high_us / p->pass[MOE_PASS_TOTAL].us, 1.16, 0.003);
+    moe_prediction_destroy(&p);
+    cr_assert_eq(moe_predict_gemm(again, 1, 256, 256, 1, NULL, NULL, &p), MOE_OK);
+    cr_expect_float_eq(p->high_us / p->pass[MOE_PASS_TOTAL].us, 1.4, 1e-9, "no row was so small");
+    moe_prediction_destroy(&p);
+    moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu), moe_gpu_destroy(&again);
+    unlink(path), unlink(to);
+    free(text);
+}

@@ -105,6 +105,8 @@ Test(sim_gpu, bad_files_are_named_with_their_key) {
     refuse("\"clock_mhz\": {\"value\": 1000", "\"clock_mhz\": {\"value\": 2000", MOE_E_FORMAT,
            "clock_max_mhz");
     refuse("\"scattermoe\": {", "\"scatter\": {", MOE_E_FORMAT, "scatter");
+    refuse("\"systems\": {", "\"spread\": {\"cublas\": {\"large\": [1.1, 1.2]}}, \"systems\": {",
+           MOE_E_FORMAT, "large");
     refuse("\"moeref_gpu\": 1", "\"moeref_gpu\": 2", MOE_E_FORMAT, "moeref_gpu");
     refuse("\"name\": \"toy\"", "\"name\": \"\"", MOE_E_FORMAT, "name");
     refuse("\"parameters\": {", "\"parameters\": [", MOE_E_FORMAT, "bad.json");

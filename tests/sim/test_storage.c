@@ -45,11 +45,11 @@ Test(sim_storage, rates_of_gpus) {
         const char *gpu;
         int32_t storage;
         double least, most; /* times as fast as bf16, of a large product; 0: refused */
-    } rows[] = {{"a100-sxm", MOE_STORAGE_FP8, 0, 0},      {"a100-sxm", MOE_STORAGE_INT8, 1.5, 2},
+    } rows[] = {{"a100-sxm", MOE_STORAGE_FP8, 0, 0},       {"a100-sxm", MOE_STORAGE_INT8, 1.5, 2},
                 {"a100-sxm", MOE_STORAGE_TF32, 0.4, 0.52}, {"h100-sxm", MOE_STORAGE_FP8, 1.4, 2},
-                {"h100-sxm", MOE_STORAGE_MXFP8, 0, 0},    {"h100-sxm", MOE_STORAGE_NVFP4, 0, 0},
-                {"b200-sxm", MOE_STORAGE_MXFP8, 1.5, 2.1},  {"b200-sxm", MOE_STORAGE_NVFP4, 2, 4},
-                {"gb300", MOE_STORAGE_INT8, 0.05, 0.1},   {"mi300x", MOE_STORAGE_NVFP4, 0, 0}};
+                {"h100-sxm", MOE_STORAGE_MXFP8, 0, 0},     {"h100-sxm", MOE_STORAGE_NVFP4, 0, 0},
+                {"b200-sxm", MOE_STORAGE_MXFP8, 1.5, 2.1}, {"b200-sxm", MOE_STORAGE_NVFP4, 2, 4},
+                {"gb300", MOE_STORAGE_INT8, 0.05, 0.1},    {"mi300x", MOE_STORAGE_NVFP4, 0, 0}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         moe_gpu *gpu = load(rows[i].gpu);
         moe_prediction *p = gemm(gpu, rows[i].storage, 8192, 8192, 8192);

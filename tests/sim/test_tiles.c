@@ -35,18 +35,23 @@ static double tiles_of(const moe_gpu *gpu, const char *method, const char *kerne
 }
 
 /* Clusters take two row tiles of an expert: 256 rows are two tiles, 257 are four. On a GPU without
- * clusters they are three, and one of its expert's rows more or less pads one tile alone. */
+ * clusters they are three, and one of its expert's rows more or less pads one tile alone: a
+ * what-if, for kernels with clusters run nowhere else. */
 Test(sim_tiles, clusters_pad_rows) {
     static const struct {
-        const char *gpu;
+        const char *gpu, *edit;
         double over; /* row tiles of 255 and 257 rows */
-    } gpus[] = {
-        {"h100-sxm", 6}, {"h100-pcie", 6}, {"h200-sxm", 6}, {"b200-sxm", 6}, {"a100-sxm", 5}};
+    } gpus[] = {{"h100-sxm", "sms=132", 6},
+                {"h100-pcie", "sms=114", 6},
+                {"h200-sxm", "sms=132", 6},
+                {"b200-sxm", "sms=148", 6},
+                {"h100-sxm", "cluster=1", 5}};
     const moe_layer_desc d = layer_of(4096, 1024, 2, 1);
     const int64_t even[2] = {256, 256}, odd[2] = {255, 257};
     moe_workload w = {.layer = &d, .tokens = 512, .pass = MOE_PASS_FWD};
     for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++) {
         moe_gpu *gpu = load(gpus[i].gpu);
+        cr_assert_eq(moe_gpu_what_if(gpu, gpus[i].edit, NULL), MOE_OK);
         for (int m = 0; m < 2; m++) {
             const char *method = m ? "grouped_mm" : "sonicmoe", *kernel = m ? "H" : "A";
             if (!runs_on(gpu, method))
@@ -62,6 +67,35 @@ Test(sim_tiles, clusters_pad_rows) {
         }
         moe_gpu_destroy(&gpu);
     }
+}
+
+/* ATen loops over experts on an A100: a product each, and the host's time where they are short. */
+Test(sim_tiles, a_loop_over_experts) {
+    const moe_layer_desc d = layer_of(4096, 1024, 64, 1);
+    int64_t counts[64] = {0};
+    moe_workload w = {.layer = &d, .tokens = 96, .counts = counts, .pass = MOE_PASS_FWD};
+    moe_gpu *gpu = load("a100-sxm");
+    double us[2];
+    for (int i = 0; i < 2; i++) {
+        moe_prediction *p = NULL;
+        counts[3] = 32, counts[40] = 64;
+        if (i)
+            for (int e = 0; e < 64; e++)
+                counts[e] = e < 32 ? 2 : 1;
+        cr_assert_eq(moe_predict(gpu, "grouped_mm", &w, NULL, &p), MOE_OK);
+        cr_assert_str_eq(p->kernels[1].cost.name, "H");
+        us[i] = p->kernels[1].cost.us;
+        cr_expect_float_eq(p->kernels[1].cost.flops, 2. * 96 * 2048 * 4096, 1);
+        moe_prediction_destroy(&p);
+    }
+    moe_prediction *one = NULL, *two = NULL;
+    cr_assert_eq(moe_predict_gemm(gpu, 32, 2048, 4096, 1, NULL, NULL, &one), MOE_OK);
+    cr_assert_eq(moe_predict_gemm(gpu, 64, 2048, 4096, 1, NULL, NULL, &two), MOE_OK);
+    const double sum = one->kernels[0].cost.us + two->kernels[0].cost.us;
+    cr_expect_float_eq(us[0], sum, 0.01 * sum, "%g, two products %g", us[0], sum);
+    cr_expect(us[1] > 10 * us[0], "%g, then %g us", us[0], us[1]);
+    moe_prediction_destroy(&one), moe_prediction_destroy(&two);
+    moe_gpu_destroy(&gpu);
 }
 
 /* Kernels of Triton without clusters gain nothing from a GPU that has them. */

@@ -28,6 +28,8 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(0, "tile", "predict --case \"gemm m=128 n=128 k=128\"");
     expect(2, "gemm", "predict --case \"gemm m=128 n=128\"");
     expect(2, "--tokens", "predict --tokens -1 --config nowhere.json");
+    expect(2, "--tokens", "predict --tokens 8,x --config nowhere.json");
+    expect(2, "--tokens", "predict --tokens 8, --config nowhere.json");
     expect(2, "needs --vary", "sweep");
     expect(2, "unknown key", "sweep --vary foo=1,2 " CASE);
     expect(2, "no such column", "sweep --y nope --vary K=1 --case \"T=64 d=64 n=64 E=4\"");

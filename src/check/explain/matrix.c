@@ -34,7 +34,8 @@ double moe_int_narrowed(moe_int_narrow narrow, double v) {
 /* Rounds to float and then to what `dtype` stores. */
 static void store_all(double *v, int64_t count, moe_dtype dtype) {
     enum { CHUNK = 256 };
-    float wide[CHUNK], stored[CHUNK]; /* of any type that is not wider */
+    float wide[CHUNK];
+    double stored[CHUNK]; /* of any type: none is wider */
     for (int64_t i = 0; i < count; i += CHUNK) {
         const size_t n = (size_t)(count - i < CHUNK ? count - i : CHUNK);
         moe_convert(wide, MOE_F32, v + i, MOE_F64, n);

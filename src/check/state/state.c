@@ -90,10 +90,10 @@ static void try_mirror(const moe_backend *backend, const moe_problem *problem, i
             else if (moe_int_mirror_undo(&m, &other, plan, mirrored, &ret->t[MOE_INT_SECOND]))
                 no_memory(r);
         }
+        moe_int_run_clear(&other); /* not beside the results of one more run */
         moe_int_run_return(backend, problem, r,
                            run); /* the layer must not keep the mirror's plan */
     }
-    moe_int_run_clear(&other);
     moe_int_mirror_destroy(&m);
 }
 

@@ -226,6 +226,8 @@ static void keep_farthest(runner *k, moe_int_guarded *fresh) {
         const moe_int_guarded *first = &k->run->first[id];
         moe_int_guarded *later = &k->run->later[id], former = *later;
         bool choice = first->block && later->block && !k->run->support.deterministic;
+        if (k->run->support.deterministic && k->run->repeats[id])
+            continue; /* the first run's bits once more: gigabytes of them, for large layers */
         if (!fresh[id].block || (choice && distance(&first->tensor, &fresh[id].tensor) <
                                                distance(&first->tensor, &later->tensor)))
             continue;

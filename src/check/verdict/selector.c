@@ -11,16 +11,17 @@ static void print_options(const moe_check_params *params, int32_t arithmetic, ch
     char repeats[32] = "";
     if (params->repeats > 0)
         snprintf(repeats, sizeof repeats, " --repeat %d", (int)params->repeats);
-    snprintf(ret, size, "%s%s%s%s%s%s%s", arithmetic >= 0 ? " --arithmetic " : "",
+    snprintf(ret, size, "%s%s%s%s%s%s%s%s%s", arithmetic >= 0 ? " --arithmetic " : "",
              arithmetic >= 0 ? moe_dtype_name((moe_dtype)arithmetic) : "",
              params->recipe ? " --recipe " : "", params->recipe ? params->recipe : "", repeats,
+             params->bits ? " --bits " : "", params->bits ? params->bits : "",
              params->sample_above_flops < 0 ? " --exhaustive" : "",
              params->invariance ? " --invariant" : "");
 }
 
 char *moe_int_selector(const char *option, const char *subject, int32_t arithmetic,
                        const moe_check_params *params) {
-    char options[160], *out = NULL, *word = moe_int_shell_word(subject);
+    char options[288], *out = NULL, *word = moe_int_shell_word(subject);
     print_options(params, arithmetic, options, sizeof options);
     if (word) {
         size_t size = strlen(option) + strlen(word) + strlen(options) + 2;

@@ -117,13 +117,12 @@ static moe_status parse_line(const char *line, const moe_log *log, cli_question 
 
 moe_status cli_question_parse(const char *line, const moe_log *log, cli_question *ret) {
     cli_question s = {.line = strdup(line)};
-    moe_status status = s.line ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory");
-    if (!status) {
-        size_t length = strlen(s.line);
-        while (length > 0 && strchr("\r\n", s.line[length - 1]))
-            s.line[--length] = '\0';
-        status = parse_line(s.line, log, &s);
-    }
+    if (!s.line)
+        return moe_fail(log, MOE_E_NOMEM, "out of memory");
+    size_t length = strlen(s.line);
+    while (length > 0 && strchr("\r\n", s.line[length - 1]))
+        s.line[--length] = '\0';
+    const moe_status status = parse_line(s.line, log, &s);
     if (status)
         cli_question_destroy(&s);
     else
@@ -141,8 +140,19 @@ static moe_status print_case(cli_question *s) {
     return MOE_OK;
 }
 
+static moe_status parse_pass(const char *word, int32_t *ret) {
+    static const char *const words[] = {"fwd", "bwd", "both"}; /* MOE_PASS_FWD and on */
+    for (int32_t i = 0; i < 3; i++) {
+        if (strcmp(words[i], word) == 0) {
+            *ret = MOE_PASS_FWD + i;
+            return MOE_OK;
+        }
+    }
+    return moe_fail(cli_log(), MOE_E_INVALID, "--pass is fwd, bwd or both, not \"%s\"", word);
+}
+
 moe_status cli_question_config(const char *path, int64_t tokens, const char *dtype,
-                               cli_question *ret) {
+                               const char *pass, cli_question *ret) {
     moe_dtype wanted;
     cli_question s = {0};
     moe_case_init(&s.c);
@@ -155,8 +165,24 @@ moe_status cli_question_config(const char *path, int64_t tokens, const char *dty
         else
             s.c.dtype = (int32_t)wanted;
     }
+    if (!status && pass)
+        status = parse_pass(pass, &s.c.pass);
     if (!status)
         status = print_case(&s);
+    if (!status)
+        status = draw_counts(cli_log(), &s);
+    if (status)
+        cli_question_destroy(&s);
+    else
+        *ret = s;
+    return status;
+}
+
+moe_status cli_question_layer(const cli_question *first, const moe_layer_desc *layer,
+                              cli_question *ret) {
+    cli_question s = {.c = first->c};
+    s.c.layer = *layer;
+    moe_status status = print_case(&s);
     if (!status)
         status = draw_counts(cli_log(), &s);
     if (status)

@@ -20,8 +20,17 @@ typedef struct against {
     bool impossible;
 } against;
 
+/* By the interval of the prediction, where it has one. */
+static const char *verdict_of(const moe_row_error *e) {
+    if (!(e->high_us > 0) || cli_time_impossible(e->measured_us, e->least_us))
+        return cli_time_verdict(e->measured_us, e->predicted_us, e->least_us);
+    if (e->measured_us > e->high_us)
+        return "slow";
+    return e->measured_us < e->low_us ? "faster than the model" : "on model";
+}
+
 static void print_times(against *a, const moe_row_error *e) {
-    const char *says = cli_time_verdict(e->measured_us, e->predicted_us, e->least_us);
+    const char *says = verdict_of(e);
     a->rows++;
     a->impossible |= cli_time_impossible(e->measured_us, e->least_us);
     if (a->json) {

@@ -28,7 +28,8 @@ static void print_pass(FILE *to, const moe_prediction *p, moe_pass_sum sum) {
     fprintf(to, "  %-12s %11.1f %8.1f", moe_pass_sum_name(sum), pass->us,
             rate(pass->flops, pass->us));
     if (sum == MOE_PASS_TOTAL)
-        fprintf(to, "   floor %.1f us, padding %.1f %%", pass->floor_us, 100 * p->padding);
+        fprintf(to, "   floor %.1f us, padding %.1f %%; 80 %% within %.1f to %.1f us",
+                pass->floor_us, 100 * p->padding, p->low_us, p->high_us);
     fprintf(to, "\n");
 }
 
@@ -104,6 +105,8 @@ void cli_prediction_json(FILE *to, const cli_predicted *what, const moe_predicti
     cli_json_string(&t, "gpu", moe_gpu_name(what->gpu));
     cli_json_string(&t, "method", what->method);
     cli_json_real(&t, "total_us", total->us);
+    cli_json_real(&t, "low_us", p->low_us);
+    cli_json_real(&t, "high_us", p->high_us);
     cli_json_real(&t, "forward_us", p->pass[MOE_PASS_FORWARD].us);
     cli_json_real(&t, "backward_us", p->pass[MOE_PASS_BACKWARD].us);
     cli_json_real(&t, "overhead_us", p->overhead_us);
@@ -182,26 +185,24 @@ void cli_prediction_failure(FILE *to, cli_output output, const char *line, const
     }
 }
 
-void cli_prediction_layers(FILE *to, cli_output output, const char *method, int64_t layers,
-                           int64_t all, const moe_prediction *p) {
-    const double n = (double)layers, us = n * p->pass[MOE_PASS_TOTAL].us;
+void cli_prediction_layers(FILE *to, cli_output output, const char *method, const cli_layers *sum) {
     if (output == CLI_TEXT) {
         fprintf(to,
                 "%s: %lld of the model's %lld layers have experts: %.1f ms, parameters and "
                 "their gradients %.1f GB, cached activations %.1f GB\n",
-                method, (long long)layers, (long long)all, us / 1e3, n * p->param_bytes / 1e9,
-                n * p->cached_bytes / 1e9);
+                method, (long long)sum->with_experts, (long long)sum->all, sum->us / 1e3,
+                sum->param_bytes / 1e9, sum->cached_bytes / 1e9);
         return;
     }
     cli_json t = {.to = to};
     cli_json_open(&t, NULL, '{');
     cli_json_int(&t, "moeref", CLI_JSON_VERSION);
     cli_json_string(&t, "method", method);
-    cli_json_int(&t, "moe_layers", layers);
-    cli_json_int(&t, "all_layers", all);
-    cli_json_real(&t, "total_us", us);
-    cli_json_real(&t, "param_bytes", n * p->param_bytes);
-    cli_json_real(&t, "cached_bytes", n * p->cached_bytes);
+    cli_json_int(&t, "moe_layers", sum->with_experts);
+    cli_json_int(&t, "all_layers", sum->all);
+    cli_json_real(&t, "total_us", sum->us);
+    cli_json_real(&t, "param_bytes", sum->param_bytes);
+    cli_json_real(&t, "cached_bytes", sum->cached_bytes);
     cli_json_close(&t, '}');
     cli_json_line(&t);
 }

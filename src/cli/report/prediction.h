@@ -29,8 +29,14 @@ void cli_prediction_failure(FILE *to, cli_output output, const char *line, const
 moe_status cli_against(const char *path, const moe_gpu *gpu, const char *method,
                        const moe_workload *state, bool json, bool *ret_impossible);
 
-/* The sum over a model's MoE layers, `layers` of `all`, each as p; text or JSON. */
-void cli_prediction_layers(FILE *to, cli_output output, const char *method, int64_t layers,
-                           int64_t all, const moe_prediction *p);
+/* A model's MoE layers together. */
+typedef struct cli_layers {
+    int64_t with_experts, all;
+    double us, param_bytes, cached_bytes;
+    double peak_bytes; /* of the layer that needs most, by itself */
+} cli_layers;
+
+/* Text or JSON. */
+void cli_prediction_layers(FILE *to, cli_output output, const char *method, const cli_layers *sum);
 
 #endif

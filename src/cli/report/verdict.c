@@ -116,6 +116,24 @@ static void print_invariance(FILE *to, const moe_invariance *v) {
         fprintf(to, "    differ: %s\n    agree: %s\n", v->differ, v->agree[0] ? v->agree : "none");
 }
 
+static void print_bits(FILE *to, const moe_bits *b) {
+    if (b->asked && b->why[0])
+        fprintf(to, "  bits: not compared: %s\n", b->why);
+    for (int i = 0; i < b->n_stages; i++) {
+        const moe_bits_stage *s = &b->stage[i];
+        if (s->differ)
+            fprintf(to, "  bits: %-14s %lld of %lld elements are not %s's\n        %s\n", s->name,
+                    (long long)s->differ, (long long)s->elements, s->arithmetic, s->first);
+        else
+            fprintf(to, "  bits: %-14s %s bit for bit in all of %lld elements\n", s->name,
+                    s->arithmetic, (long long)s->elements);
+        if (s->explained_by > 1)
+            fprintf(to,
+                    "        %d arithmetics give the same here: the data do not tell them apart\n",
+                    (int)s->explained_by);
+    }
+}
+
 void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     bool failed = r->verdict >= MOE_VERDICT_MISTRUSTED;
     cli_tint_verdict(to, r->verdict, 10);
@@ -132,6 +150,7 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     if (r->verdict != MOE_VERDICT_SKIP && (failed || full || reading_matters(r)))
         print_reading(to, r);
     print_invariance(to, &r->invariance);
+    print_bits(to, &r->bits);
     if (!failed && !full)
         return;
     for (size_t i = 0; i < r->n_tensors; i++) {

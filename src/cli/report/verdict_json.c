@@ -86,21 +86,37 @@ static json_t *invariance_json(const moe_invariance *v) {
                      "first", first, "largest", json_real(v->largest));
 }
 
+/* Null where nobody asked. */
+static json_t *bits_json(const moe_bits *b) {
+    if (!b->asked)
+        return json_null();
+    json_t *stages = json_array();
+    for (int i = 0; i < b->n_stages; i++) {
+        const moe_bits_stage *s = &b->stage[i];
+        json_array_append_new(stages,
+                              json_pack("{s:s, s:s, s:I, s:I, s:i, s:s}", "name", s->name,
+                                        "arithmetic", s->arithmetic, "elements",
+                                        (json_int_t)s->elements, "differ", (json_int_t)s->differ,
+                                        "explained_by", (int)s->explained_by, "first", s->first));
+    }
+    return json_pack("{s:s, s:o}", "why", b->why, "stages", stages);
+}
+
 static json_t *case_json(const moe_check_result *r) {
     json_t *tensors = json_array();
     for (size_t i = 0; i < r->n_tensors; i++)
         json_array_append_new(tensors, tensor_json(r, &r->tensor[i]));
     return json_pack(
-        "{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:s, s:f}", "case",
-        cli_json_text(r->case_name), "backend", cli_json_text(r->backend), "verdict",
+        "{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:s, s:f}",
+        "case", cli_json_text(r->case_name), "backend", cli_json_text(r->backend), "verdict",
         moe_verdict_str(r->verdict), "why", cli_json_text(r->why), "tensors", tensors,
         "first_wrong_stage",
         r->first_wrong_stage[0] ? json_string(r->first_wrong_stage) : json_null(), "reading",
         reading_json(r), "where", where_json(r), "explanation", explanation_json(&r->explanation),
-        "invariance", invariance_json(&r->invariance), "reproduce", cli_json_text(r->reproduce),
-        "ambiguous_tokens", (json_int_t)r->ambiguous_tokens, "checked_elements",
-        (json_int_t)r->checked_elements, "sampled", r->sampled, "identities", r->identities,
-        "seconds", r->seconds);
+        "invariance", invariance_json(&r->invariance), "bits", bits_json(&r->bits), "reproduce",
+        cli_json_text(r->reproduce), "ambiguous_tokens", (json_int_t)r->ambiguous_tokens,
+        "checked_elements", (json_int_t)r->checked_elements, "sampled", r->sampled, "identities",
+        r->identities, "seconds", r->seconds);
 }
 
 json_t *cli_verdicts_json(const cli_verdicts *verdicts) {

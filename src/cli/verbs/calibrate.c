@@ -58,22 +58,25 @@ static moe_status write_rows(const calibrate_options *o, const moe_table *table,
     moe_status status =
         to ? MOE_OK : moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", o->rows);
     if (to)
-        fprintf(to, "what\tkernel\tmeasured_us\tpredicted_us\trelative_error\n");
+        fprintf(to, "what\tkernel\tmeasured_us\tpredicted_us\trelative_error\tlow_us\thigh_us\n");
     for (size_t i = 0; !status && i < moe_table_rows(table); i++) {
         moe_row_error e;
         status = moe_table_predict(table, i, gpu, &o->fit, cli_log(), &e);
         if (status == MOE_E_NOTFOUND) /* a kernel that the method lacks; the fit has said so */
             status = MOE_OK;
         else if (!status && e.kind != MOE_ROW_PASS)
-            fprintf(to, "%s\t%s\t%.3f\t%.3f\t%+.4f\n", e.what, e.kernel, e.measured_us,
-                    e.predicted_us, e.predicted_us / e.measured_us - 1);
+            fprintf(to, "%s\t%s\t%.3f\t%.3f\t%+.4f\t%.3f\t%.3f\n", e.what, e.kernel, e.measured_us,
+                    e.predicted_us, e.predicted_us / e.measured_us - 1, e.low_us, e.high_us);
     }
     if (to && fclose(to) != 0 && !status)
         status = moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", o->rows);
     return status;
 }
 
-static moe_status calibrate(const calibrate_options *o, moe_gpu *gpu, const moe_table *table) {
+/* `as_given` is the same description, of which nothing changes: where nothing is fitted, rows are
+ * judged by its intervals, not by those that the rows themselves make. */
+static moe_status calibrate(const calibrate_options *o, moe_gpu *gpu, const moe_gpu *as_given,
+                            const moe_table *table) {
     moe_fit_result r;
     if (o->fit.free_keys)
         cli_progress("fitting %s on %zu rows", o->fit.free_keys, moe_table_rows(table));
@@ -89,7 +92,7 @@ static moe_status calibrate(const calibrate_options *o, moe_gpu *gpu, const moe_
     if (o->fit.free_keys)
         print_free(gpu, o->fit.free_keys);
     if (o->rows)
-        status = write_rows(o, table, gpu);
+        status = write_rows(o, table, o->fit.free_keys ? gpu : as_given);
     if (!status && o->to) {
         const char *source = o->source ? o->source : "moeref calibrate";
         status = moe_gpu_write(gpu, o->to, "fitted", source, cli_log());
@@ -100,7 +103,7 @@ static moe_status calibrate(const calibrate_options *o, moe_gpu *gpu, const moe_
 }
 
 static int run(calibrate_options *o) {
-    moe_gpu *gpu = NULL;
+    moe_gpu *gpu = NULL, *as_given = NULL;
     moe_table *table = NULL;
     moe_workload state;
     if (!o->from)
@@ -111,6 +114,8 @@ static int run(calibrate_options *o) {
     moe_status status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
         status = moe_table_load(o->from, cli_log(), &table);
+    if (!status)
+        status = moe_gpu_clone(gpu, &as_given);
     if (!status) {
         o->fit.folds = (int32_t)o->folds;
         o->fit.evaluations = (int32_t)o->evaluations;
@@ -121,10 +126,11 @@ static int run(calibrate_options *o) {
         o->fit.entropy = state.entropy;
         o->fit.in_stream = state.in_stream;
         o->fit.storage = state.storage;
-        status = calibrate(o, gpu, table);
+        status = calibrate(o, gpu, as_given, table);
     }
     moe_table_destroy(&table);
     moe_gpu_destroy(&gpu);
+    moe_gpu_destroy(&as_given);
     return cli_exit_code(status);
 }
 

@@ -3,10 +3,12 @@
 #include "cli/report/html.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
+#include "moeref/arithmetic.h"
 #include "moeref/recipe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct check_options {
     cli_selection selection;
@@ -15,7 +17,7 @@ typedef struct check_options {
     cli_output output;
     cli_html html;
     int64_t threads, repeats, map_tile;
-    const char *outputs, *arithmetic, *recipe, *dump;
+    const char *outputs, *arithmetic, *recipe, *dump, *bits;
     bool full, exhaustive, no_explanation, coverage, invariant;
 } check_options;
 
@@ -27,6 +29,7 @@ static moe_check_params check_params(const check_options *o) {
                               .dump_dir = o->dump,
                               .no_explanation = o->no_explanation,
                               .recipe = o->recipe,
+                              .bits = o->bits,
                               .coverage = o->coverage,
                               .invariance = o->invariant};
 }
@@ -91,12 +94,17 @@ static int check_backends(check_options *o, const cli_items *items) {
 }
 
 static int run(check_options *o) {
+    moe_arithmetic how;
     if (o->output == CLI_CSV)
         return cli_usage("moeref check prints text or json");
     if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
         return cli_usage("--repeat and --threads take small positive numbers");
     if (o->recipe && !moe_recipe_find(o->recipe))
         return cli_usage("there is no recipe '%s'; moeref list names them", o->recipe);
+    if (o->bits && strcmp(o->bits, "find") != 0 && moe_arithmetic_parse(o->bits, &how))
+        return cli_usage("--bits takes \"find\" or an arithmetic such as sm_90, sm_80, fp32, "
+                         "sm_90+split=4, sm_90+promote=128, not '%s'",
+                         o->bits);
     if (o->map_tile < 0)
         return cli_usage("--map-tile takes a positive number");
     int code = cli_html_check(&o->html);
@@ -126,6 +134,16 @@ int cli_check(int argc, char **argv) {
         {"recipe", CLI_STRING, &o.recipe, "NAME",
          "in bf16 and fp16: where the kernel rounds, by a name of `moeref list`\n"
          "                             (default: accept what any recipe explains, and name it)"},
+        {"bits", CLI_STRING, &o.bits, "ARITHMETIC",
+         "bf16 and fp16: router_logits, H, Y, dXp and dW1 must be, bit for bit, what this "
+         "arithmetic\n"
+         "                             makes of the backend's own stages: sm_90 is one ascending "
+         "chain "
+         "of Hopper's\n"
+         "                             tensor core steps; +split=4, +promote=128, +warps=2, "
+         "+block=64, +descending,\n"
+         "                             +gates_first, +carry_bf16 change it; find: say which of "
+         "those known it is"},
         {"dump-on-fail", CLI_STRING, &o.dump, "DIR",
          "keep inputs, results and truth of failing cases here; moeref diagnose DIR judges them "
          "again"},

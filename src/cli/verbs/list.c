@@ -30,6 +30,14 @@ static void list_names_text(const char *title, const char *const *names, size_t 
         printf("  %s\n", names[i]);
 }
 
+static void list_families_text(void) {
+    printf("families (--hf)\n");
+    for (const char *const *name = moe_families(); *name; name++) {
+        const char *block = moe_family_block(*name);
+        printf("  %s%s%s\n", *name, *block ? ": " : "", block);
+    }
+}
+
 static json_t *names_json(const char *const *names, size_t count) {
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++)
@@ -157,7 +165,7 @@ int cli_list(int argc, char **argv) {
         json_decref(root);
     } else {
         list_backends_text(all);
-        list_names_text("families (--hf)", families, n_families);
+        list_families_text();
         list_stages_text();
         list_recipes_text();
         cli_list_gpus_text();

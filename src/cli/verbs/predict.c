@@ -3,17 +3,20 @@
 #include "cli/input/messages.h"
 #include "cli/input/question.h"
 #include "cli/report/prediction.h"
+#include "cli/verbs/predict_whole.h"
 #include "cli/verbs/verbs.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct predict_options {
     cli_model_options model;
     cli_strings cases, methods;
     const char *batch, *config, *against;
-    const char *layers, *dtype; /* with config */
-    int64_t tokens;
+    const char *layers, *dtype, *pass; /* with config */
+    const char *tokens;                /* "T,T,.." */
+    int64_t context;
     cli_output output;
     bool sensitivities, all_methods;
     bool failed;     /* a line of the batch, or one of all methods */
@@ -129,22 +132,63 @@ static moe_status predict_question(const answer *a, const cli_question *s) {
     return status;
 }
 
-/* All MoE layers of the model, one after another: they have the same shape. A method that cannot do
+static moe_status predict_whole(const answer *a, const cli_question *s, const char *method,
+                                const cli_layers *sum) {
+    const cli_whole what = {
+        .config = a->o->config, .run = {s->c.T, a->o->context, s->c.pass}, .output = a->o->output};
+    return cli_predict_whole(&what, a->gpu, method, a->state, sum, a->to);
+}
+
+/* The question for one of the model's layers: that of the first, with the layer's own sizes.
+ * MOE_E_NOTFOUND: it has no experts. */
+static moe_status ask_layer(const answer *a, const cli_question *first, int64_t layer,
+                            cli_question *ret) {
+    moe_layer_desc desc;
+    moe_status status = moe_layer_of_config(a->o->config, layer, a->log, &desc);
+    return status ? status : cli_question_layer(first, &desc, ret);
+}
+
+static moe_status add_layer(const answer *a, const cli_question *s, const char *method,
+                            const moe_log *log, cli_layers *sum) {
+    moe_prediction *p = NULL;
+    moe_status status = cli_question_predict(s, a->gpu, method, a->state, log, &p);
+    if (status)
+        return status;
+    sum->us += p->pass[MOE_PASS_TOTAL].us;
+    sum->param_bytes += p->param_bytes;
+    sum->cached_bytes += p->cached_bytes;
+    sum->peak_bytes = fmax(sum->peak_bytes, p->peak_bytes);
+    moe_prediction_destroy(&p);
+    return MOE_OK;
+}
+
+/* All MoE layers of the model, one after another, each with its own sizes. A method that cannot do
  * one of them was said before. */
-static moe_status predict_layers(const answer *a, const cli_question *s) {
-    int64_t layers, all;
-    moe_status status = moe_layers_from_config(a->o->config, a->log, &layers, &all);
+static moe_status predict_layers(const answer *a, const cli_question *first) {
+    cli_layers sum = {0};
+    const moe_log silent = {0};
+    const bool is_said = a->o->all_methods;
+    moe_status status = moe_layers_from_config(a->o->config, a->log, &sum.with_experts, &sum.all);
     for (size_t i = 0; !status && i < a->o->methods.count; i++) {
-        moe_prediction *p = NULL;
         const char *method = a->o->methods.at[i];
-        const moe_log silent = {0};
-        const bool is_said = a->o->all_methods;
-        status = cli_question_predict(s, a->gpu, method, a->state, is_said ? &silent : a->log, &p);
-        if (!status)
-            cli_prediction_layers(a->to, a->o->output, method, layers, all, p);
-        else if (is_said && status == MOE_E_UNSUPPORTED)
+        sum.us = sum.param_bytes = sum.cached_bytes = sum.peak_bytes = 0;
+        for (int64_t layer = 0; !status && layer < sum.all; layer++) {
+            cli_question s;
+            status = ask_layer(a, first, layer, &s);
+            if (status == MOE_E_NOTFOUND) {
+                status = MOE_OK;
+                continue;
+            }
+            if (!status) {
+                status = add_layer(a, &s, method, is_said ? &silent : a->log, &sum);
+                cli_question_destroy(&s);
+            }
+        }
+        if (!status) {
+            cli_prediction_layers(a->to, a->o->output, method, &sum);
+            status = predict_whole(a, first, method, &sum);
+        } else if (is_said && status == MOE_E_UNSUPPORTED)
             status = MOE_OK;
-        moe_prediction_destroy(&p);
     }
     return status;
 }
@@ -176,6 +220,42 @@ static moe_status predict_batch(predict_options *o, const answer *a) {
     return status;
 }
 
+/* The next number of "T,T,.." at *at, which goes on; 0: the default; below 0: not a number. */
+static int64_t next_tokens(const char **at) {
+    char *end;
+    if (!*at)
+        return 0;
+    const long long value = strtoll(*at, &end, 10);
+    const bool is_number = end != *at && value >= 0 && (*end == ',' || *end == '\0');
+    *at = *end == ',' ? end + 1 : NULL;
+    return is_number ? value : -1;
+}
+
+/* One number of tokens after another. */
+static moe_status predict_config(const predict_options *o, const answer *a) {
+    const char *at = o->tokens;
+    moe_status status = MOE_OK;
+    do {
+        cli_question s;
+        status = cli_question_config(o->config, next_tokens(&at), o->dtype, o->pass, &s);
+        if (status)
+            return status;
+        status = predict_question(a, &s);
+        if (!status && o->layers)
+            status = predict_layers(a, &s);
+        cli_question_destroy(&s);
+    } while (!status && at);
+    return status;
+}
+
+static bool tokens_are_numbers(const char *at) {
+    while (at) {
+        if (next_tokens(&at) < 0)
+            return false;
+    }
+    return true;
+}
+
 static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_workload *state) {
     const answer a = {
         .o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout, .failed = &o->failed};
@@ -184,16 +264,8 @@ static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_
         cli_prediction_csv_header(stdout);
     for (size_t i = 0; !status && i < o->cases.count; i++)
         status = predict_line(&a, o->cases.at[i], cli_log(), stdout);
-    if (!status && o->config) {
-        cli_question s;
-        status = cli_question_config(o->config, o->tokens, o->dtype, &s);
-        if (!status) {
-            status = predict_question(&a, &s);
-            if (!status && o->layers)
-                status = predict_layers(&a, &s);
-            cli_question_destroy(&s);
-        }
-    }
+    if (!status && o->config)
+        status = predict_config(o, &a);
     if (!status && o->batch)
         status = predict_batch(o, &a);
     if (!status && o->against)
@@ -221,10 +293,12 @@ static int run(predict_options *o) {
     if (o->cases.count == 0 && !o->batch && !o->config && !o->against)
         return cli_usage(
             "predict needs --case, --batch, --config or --against (moeref predict --help)");
-    if (o->tokens < 0)
-        return cli_usage("--tokens must not be negative");
-    if ((o->layers || o->dtype) && !o->config)
-        return cli_usage("--layers and --dtype go with --config");
+    if (!tokens_are_numbers(o->tokens))
+        return cli_usage("--tokens takes numbers, T or T,T,..; they must not be negative");
+    if ((o->layers || o->dtype || o->pass) && !o->config)
+        return cli_usage("--layers, --dtype and --pass go with --config");
+    if (o->context < 0 || (o->context && !o->layers))
+        return cli_usage("--context is a number of tokens, with --layers all");
     if (o->layers && strcmp(o->layers, "all") != 0)
         return cli_usage("--layers takes \"all\"");
     if (o->layers && o->output == CLI_CSV)
@@ -270,9 +344,17 @@ int cli_predict(int argc, char **argv) {
         {"config", CLI_STRING, &o.config, "FILE", "a layer's shape from a config.json"},
         {"against", CLI_STRING, &o.against, "FILE",
          "measured beside predicted: what moeref bench --output json wrote"},
-        {"layers", CLI_STRING, &o.layers, "all", "with --config: all MoE layers of the model, too"},
+        {"layers", CLI_STRING, &o.layers, "all",
+         "with --config: the model's MoE layers, and then all of it: attention, dense FFNs, norms "
+         "and "
+         "head beside them, tokens/s, memory"},
+        {"context", CLI_INT, &o.context, "N",
+         "with --layers: decoding, each of the T tokens is the next of a sequence of its own of N "
+         "tokens (default: the T tokens are one sequence)"},
+        {"pass", CLI_STRING, &o.pass, "fwd|bwd|both", "with --config (default both)"},
         {"dtype", CLI_STRING, &o.dtype, "bf16|fp16", "with --config (default: as the file says)"},
-        {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
+        {"tokens", CLI_STRING, &o.tokens, "T,T,..",
+         "with --config: one number after another (default 4096)"},
         {"method", CLI_STRINGS, &o.methods, "NAME",
          "who runs it, or all (default moeref); exit code 1 where one of all cannot"},
         CLI_MODEL_OPTIONS(o.model),

@@ -123,8 +123,17 @@ MOE_API moe_status moe_layer_from_config(const char *path, const moe_log *log, m
 MOE_API moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
                                           int64_t *ret_all);
 
+/* One layer of the model, where settings may be lists with one value a layer. MOE_E_NOTFOUND,
+ * without a message: it has no experts. */
+MOE_API moe_status moe_layer_of_config(const char *path, int64_t layer, const moe_log *log,
+                                       moe_layer_desc *ret);
+
 /* Names of the known families (model_type), NULL-terminated. */
 MOE_API const char *const *moe_families(void);
+
+/* What the family's block has beside a layer of layer.h, in some layers or all: "a norm of its
+ * output"; "" where it has nothing, or the name is unknown. */
+MOE_API const char *moe_family_block(const char *name);
 
 MOE_API void moe_problem_destroy(moe_problem **problem);
 

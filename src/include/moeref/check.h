@@ -117,6 +117,26 @@ typedef struct moe_invariance {
     double largest;         /* difference of all */
 } moe_invariance;
 
+/* One product of the layer in an arithmetic that is known bit for bit.
+ * Thread-safety: plain data. */
+typedef struct moe_bits_stage {
+    char name[24];            /* of the tensor */
+    char arithmetic[96];      /* the one given, or the one of the bank that has most elements */
+    int64_t elements, differ; /* compared, and those that have other bits */
+    int32_t explained_by;     /* arithmetics of the bank that give all of them; 0 where not tried */
+    char first[512];          /* the first difference, and the chain that leads to the right bits */
+} moe_bits_stage;
+
+#define MOE_BITS_STAGES 5
+/* The products of a layer from the subject's own stages: router_logits, H, Y, dXp, dW1.
+ * Thread-safety: plain data. */
+typedef struct moe_bits {
+    bool asked;    /* false: the rest is 0 */
+    char why[160]; /* "" or why nothing was compared */
+    int32_t n_stages;
+    moe_bits_stage stage[MOE_BITS_STAGES];
+} moe_bits;
+
 #define MOE_MAP_ROWS    64
 #define MOE_MAP_COLUMNS 48
 
@@ -160,6 +180,7 @@ typedef struct moe_check_result {
     char suggestion[96]; /* on failure: the reading under which all would pass; "" if none does */
     moe_coverage coverage;
     moe_invariance invariance;
+    moe_bits bits;
     moe_tensor_verdict tensor[MOE_T_COUNT + 1 + MOE_BLOCK_RESULTS];
     size_t n_tensors;
     moe_error_map *map; /* [n_maps] of failing tensors, at most two of each; owned */
@@ -184,8 +205,10 @@ typedef struct moe_check_params {
                              until the map has at most MOE_MAP_COLUMNS columns */
     bool no_explanation;  /* do not look for the cause of a failure, which takes longest */
     const char *spec;     /* how the backend was opened, for the reproducing line; NULL: its name */
-    const char *recipe;   /* whose rounding points the results must have (recipe.h); NULL: those of
-                             any recipe that explains them all, this project's own first */
+    const char *bits;   /* compare bit for bit in this arithmetic, as moe_arithmetic_parse takes it;
+                           "find": in all of the bank, to say which one it is. NULL: do not */
+    const char *recipe; /* whose rounding points the results must have (recipe.h); NULL: those of
+                           any recipe that explains them all, this project's own first */
 } moe_check_params;
 
 /* Runs `problem` on `backend` and judges it. Returns MOE_OK whenever a verdict was reached (also

@@ -148,19 +148,48 @@ typedef struct moe_pass_cost {
     double flops; /* model FLOPs: the layer's, whatever a method computes twice */
 } moe_pass_cost;
 
+typedef enum moe_live_kind {
+    MOE_LIVE_WORK = 0,   /* an activation that the pass itself uses up */
+    MOE_LIVE_CACHED = 1, /* one that forward keeps for backward */
+    MOE_LIVE_WEIGHT = 2,
+    MOE_LIVE_GRADIENT = 3 /* of a weight */
+} moe_live_kind;
+
+/* A tensor of a prediction, and how long it lives.
+ * Thread-safety: plain data. */
+typedef struct moe_live {
+    const char *name; /* static */
+    double bytes;
+    int32_t kind;        /* moe_live_kind */
+    int32_t backward;    /* 1: the backward pass makes it */
+    int32_t first, last; /* moe_stage of the first and the last kernel in its life;
+                            MOE_STAGE_COUNT: none, and to the end */
+    int32_t until;       /* gone when the tensor of this index comes */
+} moe_live;
+
+#define MOE_LIVE_MAX 48
+
 /* A prediction: kernels in launch order. Plain data, freed with moe_prediction_destroy.
  * Thread-safety: plain data. */
 typedef struct moe_prediction {
     moe_kernel *kernels; /* [n_kernels] */
     size_t n_kernels;
     moe_pass_cost pass[MOE_PASS_SUMS];
-    double overhead_us;  /* the part of the total that is in no kernel */
-    double padding;      /* share of the tensor cores' work that is padding, 0..1 */
-    double peak_bytes;   /* most activation memory alive at once (parameters not counted) */
-    double cached_bytes; /* kept from forward for backward */
-    double param_bytes;  /* parameters and, with a backward pass, their gradients */
-    double clock_mhz;    /* of the SMs, mean over the kernels' time */
+    double low_us, high_us; /* of the total: in 80 of 100 cases the measured time lies between, by
+                               the held-out errors of its kind, or of GPUs never measured */
+    double overhead_us;     /* the part of the total that is in no kernel */
+    double padding;         /* share of the tensor cores' work that is padding, 0..1 */
+    double peak_bytes;      /* most activation memory alive at once (parameters not counted) */
+    double cached_bytes;    /* kept from forward for backward */
+    double param_bytes;     /* parameters and, with a backward pass, their gradients */
+    double clock_mhz;       /* of the SMs, mean over the kernels' time */
+    moe_live tensors[MOE_LIVE_MAX]; /* activations in the order in which they come, then weights */
+    size_t n_tensors;
+    size_t peak_at; /* the activation with which most is alive */
 } moe_prediction;
+
+/* Whether tensor i is alive when most is. */
+MOE_API bool moe_prediction_at_peak(const moe_prediction *prediction, size_t i);
 
 /* Predicts a MoE layer. MOE_E_NOTFOUND: no such method (the message lists them);
  * MOE_E_UNSUPPORTED: the method has no backward pass, not this storage, or its kernels are for
@@ -243,6 +272,7 @@ typedef struct moe_row_error {
                            backward or total; else "" */
     int32_t kind;       /* moe_row_kind */
     double measured_us, predicted_us, floor_us, least_us; /* least_us: as of moe_kernel */
+    double low_us, high_us; /* as of moe_prediction; 0 of kernels and of passes beside others */
 } moe_row_error;
 
 /* Predicts row i as method, clock, entropy and in_stream of params say. MOE_E_INVALID: i is past
@@ -289,9 +319,10 @@ typedef struct moe_fit_result {
 /* Fits free_keys of `gpu` in place: minimises the mean |ln(predicted / measured)| with Nelder-Mead
  * over the logarithms of the parameters. Each fold leaves all rows of its shapes, (n,k) or
  * (d,n,K,E), out and is judged on them. The values kept are those of the fit without the last fold,
- * so that no description ever saw every row. Without free_keys nothing changes and as_given is
- * filled. Kernels that the method does not have are left out with a warning. MOE_E_NOTFOUND: an
- * unknown key or method, or no row left. */
+ * so that no description ever saw every row. The spread of the held-out errors becomes the interval
+ * of that method's predictions. Without free_keys only that changes, from errors as given, and
+ * as_given is filled. Kernels that the method does not have are left out with a warning.
+ * MOE_E_NOTFOUND: an unknown key or method, or no row left. */
 MOE_API moe_status moe_gpu_fit(moe_gpu *gpu, const moe_table *table, const moe_fit_params *params,
                                const moe_log *log, moe_fit_result *ret);
 

@@ -105,8 +105,8 @@ class Ours:
     """A problem's layer prepared on the backend; a context manager, since it holds device
     memory."""
 
-    def __init__(self, p, moeref):
-        self.p, self.moeref = p, moeref
+    def __init__(self, p, moeref, forward_only=False):
+        self.p, self.moeref, self.passes = p, moeref, 1 if forward_only else 3
         self.layer, self.plan = ctypes.c_void_p(), ctypes.c_void_p()
 
     def __enter__(self):
@@ -122,7 +122,7 @@ class Ours:
         self.host = [t.cpu() for t in (p.w1, p.w2, p.x, p.do)]
         self.params = (Tensor * N_TENSORS)()
         self.params[IDS["W1"]], self.params[IDS["W2"]] = view(self.host[0]), view(self.host[1])
-        use = Use(p.T, DTYPES[p.dtype], 3, 1)
+        use = Use(p.T, DTYPES[p.dtype], self.passes, 1)
         call("moe_layer_prepare", self.moeref.backend, ctypes.byref(desc), ctypes.byref(use),
              self.params, ctypes.byref(self.layer))
         self.step = Input(p.T, view(self.host[2]), view(self.host[3]), self.plan.value, 0)

@@ -1,0 +1,95 @@
+/* A whole model's sizes, from config.json. */
+#include "hf/hf.h"
+#include "hf/keys.h"
+#include "hf/moe_layers.h"
+#include "moeref/whole.h"
+
+#include <string.h>
+
+static int64_t count_words(const json_t *list, const char *part) {
+    int64_t n = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *word = json_string_value(json_array_get(list, i));
+        n += word && strstr(word, part);
+    }
+    return n;
+}
+
+static int64_t count_letter(const char *pattern, char letter) {
+    int64_t n = 0;
+    for (; *pattern; pattern++)
+        n += *pattern == letter;
+    return n;
+}
+
+/* Which layers attend to what. Families say it by a list, a pattern of letters, a step, or not at
+ * all: then every layer attends to all. */
+static moe_status read_kinds(const moe_int_hf_keys *k, moe_model_shape *m) {
+    const json_t *object = k->at->object, *types = json_object_get(object, "layer_types");
+    const char *pattern = json_string_value(json_object_get(object, "hybrid_override_pattern"));
+    int64_t step = 1;
+    moe_status status = moe_int_hf_size(k, "full_attention_interval", MOE_INT_JSON_OPTIONAL, &step);
+    if (!status)
+        status = moe_int_hf_size(k, "sliding_window", MOE_INT_JSON_OPTIONAL, &m->window);
+    m->dense_layers = m->layers - m->moe_layers;
+    if (json_is_array(types)) {
+        m->windowed = m->window > 0 ? count_words(types, "sliding") : 0;
+        m->full = count_words(types, "full") + count_words(types, "global") +
+                  (m->window > 0 ? 0 : count_words(types, "sliding"));
+    } else if (pattern) {
+        m->full = count_letter(pattern, '*');
+        m->dense_layers = count_letter(pattern, '-');
+    } else {
+        m->full = step > 1 ? m->layers / step : m->layers;
+    }
+    m->unknown = pattern ? m->layers - m->full - m->moe_layers - m->dense_layers
+                         : m->layers - m->full - m->windowed;
+    return status;
+}
+
+static moe_status read_heads(const moe_int_hf_keys *k, moe_model_shape *m) {
+    int64_t nope = 0;
+    moe_status status =
+        moe_int_hf_size(k, "num_attention_heads|n_heads|n_head", MOE_INT_JSON_REQUIRED, &m->heads);
+    m->kv_heads = m->heads;
+    m->qk_dim = m->heads > 0 ? m->d / m->heads : 0;
+    if (!status)
+        status = moe_int_hf_size(k, "num_key_value_heads|attn_config.kv_n_heads",
+                                 MOE_INT_JSON_OPTIONAL, &m->kv_heads);
+    if (!status)
+        status = moe_int_hf_size(k, "head_dim", MOE_INT_JSON_OPTIONAL, &m->qk_dim);
+    m->v_dim = m->qk_dim;
+    if (!status)
+        status = moe_int_hf_size(k, "kv_lora_rank", MOE_INT_JSON_OPTIONAL, &m->kv_rank);
+    if (status || m->kv_rank == 0)
+        return status;
+    status = moe_int_hf_size(k, "q_lora_rank", MOE_INT_JSON_OPTIONAL, &m->q_rank);
+    if (!status)
+        status = moe_int_hf_size(k, "qk_rope_head_dim", MOE_INT_JSON_REQUIRED, &m->rope_dim);
+    if (!status)
+        status = moe_int_hf_size(k, "qk_nope_head_dim", MOE_INT_JSON_REQUIRED, &nope);
+    if (!status)
+        status = moe_int_hf_size(k, "v_head_dim", MOE_INT_JSON_REQUIRED, &m->v_dim);
+    m->qk_dim = nope + m->rope_dim;
+    return status;
+}
+
+moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, moe_model_shape *m) {
+    bool tied = false;
+    unsigned char has_experts[MOE_INT_HF_LAYERS_MAX];
+    moe_status status = moe_int_hf_moe_layers(k, has_experts, &m->layers);
+    m->moe_layers = 0;
+    for (int64_t i = 0; !status && i < m->layers; i++)
+        m->moe_layers += has_experts[i] != 0;
+    if (!status)
+        status = read_kinds(k, m);
+    if (!status)
+        status = moe_int_hf_size(k, "vocab_size", MOE_INT_JSON_REQUIRED, &m->vocab);
+    if (!status)
+        status = moe_int_hf_size(k, "intermediate_size_mlp|intermediate_size|ffn_hidden_size",
+                                 MOE_INT_JSON_OPTIONAL, &m->dense_n);
+    if (!status)
+        status = moe_int_hf_flag(k, "tie_word_embeddings", &tied);
+    m->tied = tied;
+    return status ? status : read_heads(k, m);
+}

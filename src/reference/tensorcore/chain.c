@@ -1,0 +1,223 @@
+#include "reference/tensorcore/chain.h"
+#include "core/convert.h"
+#include "moeref/tensor.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LANES = MOE_INT_LANES, LONGEST_BLOCK = 32, MOST_PARTS = 1 << 20 };
+
+/* Products that are added between two decisions of the order. */
+static int block_of(const moe_int_chain *c) {
+    return moe_int_layouts[c->format].bytes == 1 ? 32 : 16;
+}
+
+moe_status moe_int_chain_make(const moe_arithmetic *how, moe_int_format format,
+                              moe_int_chain *ret) {
+    const moe_int_chain c = {moe_int_unit_find(how->unit), format, *how};
+    if (!c.unit || c.unit->rule[format].terms == 0)
+        return MOE_E_NOTFOUND;
+    const int block = block_of(&c);
+    const int32_t parts[] = {how->split, how->warps, how->block, how->promote};
+    for (int i = 0; i < 4; i++)
+        if (parts[i] < 0 || parts[i] > MOST_PARTS || (i >= 2 && parts[i] % block))
+            return MOE_E_INVALID;
+    const bool several = (how->split > 1) + (how->warps > 1) + (how->promote > 0) > 1;
+    if (several || how->order < 0 || how->order >= MOE_K_ORDER_COUNT ||
+        (how->carry && how->carry != MOE_BF16 && how->carry != MOE_F16))
+        return MOE_E_INVALID;
+    *ret = c;
+    return MOE_OK;
+}
+
+static uint32_t load_code(const void *codes, int bytes, int64_t at) {
+    return bytes == 1 ? ((const uint8_t *)codes)[at] : ((const uint16_t *)codes)[at];
+}
+
+static int64_t mapped(const int32_t *map, int64_t i) {
+    return map ? map[i] : i;
+}
+
+static void pack_one(const moe_int_operand *from, const moe_int_layout *l, moe_int_format format,
+                     int64_t i, int64_t k, const moe_int_factors *to, int64_t at) {
+    const int64_t where =
+        mapped(from->i_map, i) * from->i_stride + mapped(from->k_map, k) * from->k_stride;
+    const moe_int_factor f = moe_int_decode(format, load_code(from->codes, l->bytes, where));
+    to->sig[at] = f.sig;
+    to->exp[at] = f.exp;
+    if (!to->value)
+        return;
+    to->value[at] = f.exp != MOE_INT_SPECIAL ? ldexpf((float)f.sig, f.exp - l->fraction)
+                    : f.sig                  ? copysignf(INFINITY, (float)f.sig)
+                                             : NAN;
+}
+
+moe_status moe_int_pack(const moe_int_operand *from, moe_int_format format, moe_int_packing how,
+                        int64_t count, int64_t k, moe_int_packed *ret) {
+    const moe_int_layout *l = &moe_int_layouts[format];
+    const bool is_right = (how & MOE_INT_PACK_RIGHT) != 0;
+    const int64_t padded = (k + LONGEST_BLOCK - 1) / LONGEST_BLOCK * LONGEST_BLOCK;
+    const int64_t rows = is_right ? (count + LANES - 1) / LANES * LANES : count;
+    const size_t all = (size_t)(rows * padded) + 1;
+    moe_int_packed p = {
+        .all = {calloc(all, 2), malloc(all * 2), NULL}, .count = count, .k = k, .padded = padded};
+    if (how & MOE_INT_PACK_VALUES)
+        p.all.value = calloc(all, sizeof(float));
+    if (!p.all.sig || !p.all.exp || (!p.all.value && (how & MOE_INT_PACK_VALUES))) {
+        moe_int_packed_destroy(&p);
+        return MOE_E_NOMEM;
+    }
+    const moe_int_factor zero = moe_int_decode(format, 0);
+    for (size_t i = 0; i < all; i++)
+        p.all.exp[i] = zero.exp;
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < k; j++) {
+            int64_t at = is_right ? (i / LANES * padded + j) * LANES + i % LANES : i * padded + j;
+            pack_one(from, l, format, i, j, &p.all, at);
+        }
+    *ret = p;
+    return MOE_OK;
+}
+
+void moe_int_packed_destroy(moe_int_packed *p) {
+    free(p->all.sig);
+    free(p->all.exp);
+    free(p->all.value);
+    *p = (moe_int_packed){0};
+}
+
+/* The walk over one group of lanes. */
+typedef struct walk {
+    const moe_int_chain *chain;
+    const moe_int_dot_rule *rule;
+    moe_int_factors a, b;
+    int fraction, block;
+    int64_t blocks;      /* of K */
+    uint32_t acc[LANES]; /* of the chain at hand */
+    float sum[LANES];    /* of those that are done */
+    int64_t done;        /* blocks of the chain at hand */
+    bool any;            /* a chain is done */
+    moe_int_watch watch;
+    void *user;
+    int lane;
+} walk;
+
+static void add_fp32(walk *w, int64_t k, int count) {
+    for (int i = 0; i < count; i++) {
+        const float a = w->a.value[k + i], *b = w->b.value + (k + i) * LANES;
+        for (int l = 0; l < LANES; l++) {
+            float c = moe_int_f32_from_bits(w->acc[l]);
+            w->acc[l] = moe_int_f32_bits(c + a * b[l]);
+        }
+    }
+}
+
+static void carry(walk *w) {
+    for (int l = 0; l < LANES; l++) {
+        double v = moe_int_f32_from_bits(w->acc[l]);
+        w->acc[l] = moe_int_f32_bits((float)moe_round_to(v, (moe_dtype)w->chain->how.carry));
+    }
+}
+
+static void report(const walk *w, int64_t k) {
+    if (w->watch)
+        w->watch(w->user, k, moe_int_f32_from_bits(w->acc[w->lane]));
+}
+
+/* Blocks that a group of `block` products has. */
+static int64_t group_blocks(const walk *w) {
+    const int64_t n = w->chain->how.block / w->block;
+    return n > 0 ? n : 1;
+}
+
+static void add_block(walk *w, int64_t number) {
+    const int64_t at = w->chain->how.order == MOE_K_DESCENDING ? w->blocks - 1 - number : number;
+    const int64_t k = at * w->block;
+    if (w->chain->how.carry && w->done && w->done % group_blocks(w) == 0)
+        carry(w);
+    for (int i = 0; w->rule->kept && i < w->block; i += w->rule->terms)
+        moe_int_dot_lanes(w->rule, w->fraction, &w->a, &w->b, k + i, w->acc);
+    if (!w->rule->kept)
+        add_fp32(w, k, w->block);
+    w->done++;
+    report(w, k);
+}
+
+static void end_chain(walk *w) {
+    if (w->done == 0)
+        return;
+    for (int l = 0; l < LANES; l++) {
+        const float one = moe_int_f32_from_bits(w->acc[l]);
+        w->sum[l] = w->any ? w->sum[l] + one : one;
+        w->acc[l] = 0;
+    }
+    w->any = true;
+    w->done = 0;
+}
+
+/* Blocks first, first + step ... below `end` as one chain. */
+static void run_part(walk *w, int64_t first, int64_t end) {
+    for (int64_t b = first; b < end; b++)
+        add_block(w, b);
+    end_chain(w);
+}
+
+/* The groups of one warp. */
+static void run_warp(walk *w, int warp) {
+    const int64_t size = group_blocks(w);
+    for (int64_t first = warp * size; first < w->blocks; first += w->chain->how.warps * size)
+        for (int64_t b = first; b < first + size && b < w->blocks; b++)
+            add_block(w, b);
+    end_chain(w);
+}
+
+static void run(walk *w) {
+    const moe_arithmetic *how = &w->chain->how;
+    int64_t part = w->blocks;
+    if (how->warps > 1) {
+        for (int i = 0; i < how->warps; i++)
+            run_warp(w, i);
+        return;
+    }
+    if (how->split > 1)
+        part = (w->blocks + how->split - 1) / how->split;
+    if (how->promote > 0)
+        part = how->promote / w->block;
+    for (int64_t first = 0; first < w->blocks; first += part)
+        run_part(w, first, first + part < w->blocks ? first + part : w->blocks);
+}
+
+static moe_int_factors at(const moe_int_factors *f, int64_t first) {
+    return (moe_int_factors){f->sig + first, f->exp + first, f->value ? f->value + first : NULL};
+}
+
+static walk make_walk(const moe_int_chain *chain, const moe_int_packed *left, int64_t i,
+                      const moe_int_packed *right, int64_t group) {
+    const int64_t a = i * left->padded, b = group * right->padded * LANES;
+    walk w = {.chain = chain,
+              .rule = &chain->unit->rule[chain->format],
+              .a = at(&left->all, a),
+              .b = at(&right->all, b),
+              .fraction = moe_int_layouts[chain->format].fraction,
+              .block = block_of(chain)};
+    w.blocks = (left->k + w.block - 1) / w.block;
+    return w;
+}
+
+void moe_int_chain_row(const moe_int_chain *chain, const moe_int_packed *left, int64_t i,
+                       const moe_int_packed *right, int64_t group, float *ret) {
+    walk w = make_walk(chain, left, i, right, group);
+    run(&w);
+    memcpy(ret, w.sum, sizeof w.sum);
+}
+
+void moe_int_chain_watch(const moe_int_chain *chain, const moe_int_packed *left, int64_t i,
+                         const moe_int_packed *right, int64_t group, int lane, moe_int_watch each,
+                         void *user) {
+    walk w = make_walk(chain, left, i, right, group);
+    w.watch = each;
+    w.user = user;
+    w.lane = lane;
+    run(&w);
+}

@@ -1,0 +1,105 @@
+/* What is around the MoE layers: sizes from a config.json, products, bytes. */
+#include "capture.h"
+#include "layers.h"
+#include "moeref/whole.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+
+static moe_model_shape shape_of(const char *family) {
+    char path[4096];
+    moe_model_shape m;
+    snprintf(path, sizeof path, "%s/golden/hf/%s/config.json", getenv("MOEREF_SOURCE_ROOT"),
+             family);
+    cr_assert_eq(moe_model_shape_from_config(path, NULL, &m), MOE_OK, "%s", path);
+    return m;
+}
+
+/* By the numbers in those files. */
+Test(sim_whole, sizes_of_configs) {
+    const moe_model_shape plain = shape_of("mixtral"), latent = shape_of("deepseek_v3"),
+                          sliding = shape_of("gpt_oss"), mixed = shape_of("qwen3_next");
+    cr_expect(plain.full == plain.layers && plain.windowed == 0 && plain.kv_rank == 0);
+    cr_expect(plain.heads > 0 && plain.kv_heads > 0 && plain.qk_dim * plain.heads > 0);
+    cr_expect(latent.kv_rank > 0 && latent.rope_dim > 0 && latent.qk_dim > latent.rope_dim);
+    cr_expect_eq(latent.dense_layers, latent.layers - latent.moe_layers);
+    cr_expect(sliding.windowed > 0 && sliding.window > 0 &&
+              sliding.windowed + sliding.full == sliding.layers);
+    cr_expect_eq(mixed.full + mixed.unknown, mixed.layers);
+}
+
+/* Round numbers: 2 layers, one of them dense. */
+static moe_model_shape round_model(void) {
+    moe_model_shape m = {.layers = 2, .moe_layers = 1, .dense_layers = 1, .full = 2};
+    m.d = 1024, m.vocab = 32000, m.dense_n = 4096;
+    m.heads = 8, m.kv_heads = 2, m.qk_dim = m.v_dim = 128;
+    m.layer = layer_of(1024, 512, 8, 2);
+    return m;
+}
+
+static moe_model_rest rest_of(const char *method, const moe_model_shape *m, moe_model_run run,
+                              int32_t storage) {
+    const moe_workload state = {.storage = storage};
+    moe_gpu *gpu = load("h100-sxm");
+    moe_model_rest rest;
+    cr_assert_eq(moe_predict_rest(gpu, method, m, &run, &state, NULL, &rest), MOE_OK);
+    moe_gpu_destroy(&gpu);
+    return rest;
+}
+
+#define PROJECTIONS (2. * ((8 + 2 + 2) * 128 + 8 * 128) * 1024) /* weights of both layers */
+#define FFN         (3. * 4096 * 1024)
+#define HEAD        (32000. * 1024)
+
+Test(sim_whole, flops_weights_and_cache) {
+    const moe_model_shape m = round_model();
+    const moe_model_rest fwd = rest_of("cublas", &m, (moe_model_run){512, 0, MOE_PASS_FWD}, 0);
+    const moe_model_rest both = rest_of("cublas", &m, (moe_model_run){512, 0, 0}, 0);
+    /* Causal: half of 513 keys a token, products of both layers, the last token's logits. */
+    const double attend = 2 * 2. * 512 * 256.5 * 8 * 256;
+    cr_expect_float_eq(fwd.flops, 2 * 512 * (PROJECTIONS + FFN) + 2 * HEAD + attend, 1, "%g",
+                       fwd.flops);
+    cr_expect_float_eq(both.flops, 6 * 512 * (PROJECTIONS + FFN + HEAD) + 3.5 * attend, 1, "%g",
+                       both.flops);
+    cr_expect_float_eq(fwd.param_bytes, 2 * (PROJECTIONS + FFN + 2 * HEAD), 1);
+    cr_expect_float_eq(both.param_bytes, 2 * fwd.param_bytes, 1);
+    cr_expect_float_eq(fwd.kv_bytes, 2 * 512 * 2. * 2 * 256, 1);
+    const moe_model_rest next = rest_of("cublas", &m, (moe_model_run){512, 99, MOE_PASS_FWD}, 0);
+    cr_expect_float_eq(next.kv_bytes, 100 * fwd.kv_bytes, 1);
+    cr_expect(next.us[MOE_PART_HEAD] > fwd.us[MOE_PART_HEAD], "each sequence needs its logits");
+    cr_expect_eq(fwd.us[MOE_PART_ROUTER], 0);
+    const moe_model_rest triton =
+        rest_of("triton_fused_moe", &m, (moe_model_run){512, 0, MOE_PASS_FWD}, 0);
+    cr_expect(triton.us[MOE_PART_ROUTER] > 0 && triton.param_bytes == fwd.param_bytes);
+}
+
+/* Quantised products leave attention and head alone; a window bounds what a token attends to. */
+Test(sim_whole, types_and_windows) {
+    moe_model_shape m = round_model();
+    const moe_model_run run = {64, 8192, MOE_PASS_FWD};
+    const moe_model_rest wide = rest_of("cublas", &m, run, 0);
+    const moe_model_rest fp8 = rest_of("cublas", &m, run, MOE_STORAGE_FP8);
+    cr_expect_eq(fp8.us[MOE_PART_ATTENTION], wide.us[MOE_PART_ATTENTION]);
+    cr_expect_eq(fp8.us[MOE_PART_HEAD], wide.us[MOE_PART_HEAD]);
+    cr_expect_float_eq(fp8.param_bytes, (1 + 4. / 16384) * (PROJECTIONS + FFN) + 2 * 2 * HEAD, 1);
+    m.full = 0, m.windowed = 2, m.window = 128;
+    const moe_model_rest narrow = rest_of("cublas", &m, run, 0);
+    cr_expect_lt(narrow.us[MOE_PART_ATTENTION], 0.3 * wide.us[MOE_PART_ATTENTION]);
+    cr_expect_float_eq(narrow.kv_bytes, wide.kv_bytes * 128 / 8193, 1);
+}
+
+Test(sim_whole, refusals) {
+    const moe_model_shape m = round_model();
+    const moe_workload state = {0};
+    moe_gpu *gpu = load("h100-sxm");
+    moe_model_rest rest;
+    capture seen;
+    const moe_log log = capture_log(&seen);
+    const moe_model_run none = {0, 0, MOE_PASS_FWD}, back = {8, 8, MOE_PASS_BOTH};
+    cr_expect_eq(moe_predict_rest(gpu, "cublas", &m, &none, &state, &log, &rest), MOE_E_INVALID);
+    cr_expect_eq(moe_predict_rest(gpu, "cublas", &m, &back, &state, &log, &rest), MOE_E_INVALID);
+    cr_expect(strstr(seen.text, "no backward pass"), "%s", seen.text);
+    cr_expect_neq(moe_model_shape_from_config("nowhere.json", &log, &(moe_model_shape){0}), MOE_OK);
+    moe_gpu_destroy(&gpu);
+}
