@@ -66,26 +66,28 @@ static void router_backward(moe_int_list *l, double logits) {
 }
 
 static void shared_forward(moe_int_list *l, double n, double h) {
-    moe_int_list_cache(l, l->T * h * l->element);
+    moe_int_list_cache(l, "H shared", l->T * h * l->element);
     moe_int_list_dense(l, MOE_STAGE_H_SHARED, l->T, h, l->d, 1, &moe_int_cublas_tiles);
-    moe_int_list_alloc(l, l->T * n * l->element);
+    moe_int_list_alloc(l, "A shared", l->T * n * l->element);
     moe_int_list_stream(l, MOE_STAGE_A_SHARED, l->T * h * l->element, l->T * n * l->element);
     /* Adds to O. */
     moe_int_list_dense(l, MOE_STAGE_O_SHARED, l->T, l->d, n, 1, &moe_int_cublas_tiles);
-    moe_int_list_free(l, l->T * n * l->element);
+    moe_int_list_free(l, "A shared");
 }
 
 static void shared_backward(moe_int_list *l, double n, double h) {
-    moe_int_list_alloc(l, l->T * n * l->element);
+    moe_int_list_alloc(l, "dA shared", l->T * n * l->element);
     moe_int_list_dense(l, MOE_STAGE_DA_SHARED, l->T, n, l->d, 1, &moe_int_cublas_tiles);
-    moe_int_list_alloc(l, l->T * (h + n) * l->element); /* dH, and A once more */
+    moe_int_list_alloc(l, "dH shared", l->T * h * l->element);
+    moe_int_list_alloc(l, "A' shared", l->T * n * l->element);
     moe_int_list_stream(l, MOE_STAGE_DH_SHARED, l->T * (h + n) * l->element,
                         l->T * (h + n) * l->element);
-    moe_int_list_free(l, l->T * n * l->element);
+    moe_int_list_free(l, "dA shared");
     moe_int_list_dense(l, MOE_STAGE_DW2_SHARED, l->d, n, l->T, 1, &moe_int_cublas_tiles);
     moe_int_list_dense(l, MOE_STAGE_DX_SHARED, l->T, l->d, h, 1, &moe_int_cublas_tiles);
     moe_int_list_dense(l, MOE_STAGE_DW1_SHARED, h, l->d, l->T, 1, &moe_int_cublas_tiles);
-    moe_int_list_free(l, l->T * (h + n) * l->element);
+    moe_int_list_free(l, "dH shared");
+    moe_int_list_free(l, "A' shared");
 }
 
 static void list_kernels(const moe_int_method *method, const moe_workload *w, moe_int_list *l) {
@@ -112,10 +114,31 @@ static void list_kernels(const moe_int_method *method, const moe_workload *w, mo
         router_backward(l, logits);
 }
 
-static double param_bytes(const moe_int_list *l, const moe_layer_desc *d, int pass) {
-    double weights = l->E * (l->h + l->n) * l->d + (double)(d->E + d->n_zero) * l->d +
-                     (double)(moe_h_width(d, d->n_shared) + d->n_shared) * l->d;
-    return weights * (l->weight + (pass & MOE_PASS_BWD ? l->element : 0));
+/* Adds parameters and, with a backward pass, their gradients; returns their bytes. */
+static double list_params(moe_int_list *l, const moe_layer_desc *d, int pass) {
+    const struct {
+        const char *weight, *gradient;
+        double rows; /* of d values */
+    } params[] = {{"W1", "dW1", l->E * l->h},
+                  {"W2", "dW2", l->E * l->n},
+                  {"W_r", "dW_r", (double)(d->E + d->n_zero)},
+                  {"W1 shared", "dW1 shared", (double)moe_h_width(d, d->n_shared)},
+                  {"W2 shared", "dW2 shared", (double)d->n_shared}};
+    double sum = 0;
+    for (size_t i = 0; i < sizeof params / sizeof *params; i++) {
+        const double values = params[i].rows * l->d;
+        moe_int_list_param(l, params[i].weight, MOE_LIVE_WEIGHT, values * l->weight);
+        sum += values * l->weight;
+        if (pass & MOE_PASS_BWD) {
+            moe_int_list_param(l, params[i].gradient, MOE_LIVE_GRADIENT, values * l->element);
+            sum += values * l->element;
+        }
+    }
+    return sum;
+}
+
+bool moe_prediction_at_peak(const moe_prediction *p, size_t i) {
+    return i <= p->peak_at && (int64_t)p->peak_at < p->tensors[i].until;
 }
 
 static void add_times(const moe_kernel *k, moe_pass_cost *sum) {
@@ -169,8 +192,9 @@ static void set_interval(const moe_gpu *gpu, moe_int_system system, const moe_wo
 /* The prediction takes over l's kernels; l's GEMMs stay with the caller. */
 static moe_status finish(const moe_gpu *gpu, moe_int_system system, moe_int_list *l,
                          const moe_workload *w, const moe_log *log, moe_prediction **ret) {
-    moe_prediction *p = l->out_of_memory ? NULL : calloc(1, sizeof *p);
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
+    const double param_bytes = w->layer ? list_params(l, w->layer, pass) : 0;
+    moe_prediction *p = l->out_of_memory ? NULL : calloc(1, sizeof *p);
     if (!p) {
         free(l->kernels);
         return moe_fail(log, MOE_E_NOMEM, "prediction: out of memory");
@@ -181,8 +205,10 @@ static moe_status finish(const moe_gpu *gpu, moe_int_system system, moe_int_list
     set_interval(gpu, system, w, p);
     p->peak_bytes = l->peak;
     p->cached_bytes = l->cached;
-    if (w->layer)
-        p->param_bytes = param_bytes(l, w->layer, pass);
+    p->param_bytes = param_bytes;
+    memcpy(p->tensors, l->tensors, sizeof p->tensors);
+    p->n_tensors = l->n_tensors;
+    p->peak_at = l->peak_at;
     *ret = p;
     return MOE_OK;
 }

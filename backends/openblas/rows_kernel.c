@@ -85,10 +85,10 @@ OB_INLINE vec load(form f, const char *p, int half) {
     words w;
     switch (f) {
     case FORM_F32:
-        memcpy(&v, p + half * (int)sizeof v, sizeof v);
+        memcpy(&v, p + (ptrdiff_t)half * (ptrdiff_t)sizeof v, sizeof v);
         return v;
     case FORM_F16:
-        return vec_of_halves(p + half * 2 * V);
+        return vec_of_halves(p + (ptrdiff_t)half * 2 * V);
     case FORM_BF16:
         memcpy(&w, p, sizeof w);
         return half ? (vec)(w & 0xffff0000u) : (vec)(w << 16);
@@ -99,8 +99,8 @@ OB_INLINE vec load(form f, const char *p, int half) {
 OB_INLINE void arrange_step(float *x) {
     float even_odd[STEP];
     for (int i = 0; i < V; i++) {
-        even_odd[i] = x[2 * i];
-        even_odd[V + i] = x[2 * i + 1];
+        even_odd[i] = x[(ptrdiff_t)2 * i];
+        even_odd[V + i] = x[(ptrdiff_t)2 * i + 1];
     }
     memcpy(x, even_odd, sizeof even_odd);
 }
@@ -287,7 +287,7 @@ OB_INLINE void turn_block(form f, const char *w, int64_t row_bytes, float *ret) 
     const quad c[4] = {SHUFFLE(low01, low23, 0, 1, 4, 5), SHUFFLE(low01, low23, 2, 3, 6, 7),
                        SHUFFLE(high01, high23, 0, 1, 4, 5), SHUFFLE(high01, high23, 2, 3, 6, 7)};
     for (int i = 0; i < 4; i++)
-        memcpy(ret + i * PANEL_LD, &c[i], sizeof c[i]);
+        memcpy(ret + (ptrdiff_t)i * PANEL_LD, &c[i], sizeof c[i]);
 }
 
 /* Rows and columns that fill no block: these, of those [rows][cols]. */

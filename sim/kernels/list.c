@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Kernel names of cuBLAS on Hopper show tiles of 64 to 320 rows and 8 to 272 columns; this is that
  * family in steps of 32 columns. */
@@ -53,6 +54,9 @@ static void put(moe_int_list *l, moe_stage stage, const moe_kernel *kernel,
              stage == MOE_STAGE_COUNT ? "gemm" : moe_stage_name(stage));
     k->stage = stage;
     k->backward = l->backward;
+    l->stage = stage;
+    for (size_t i = l->n_tensors; i-- > 0 && l->tensors[i].first == MOE_STAGE_COUNT;)
+        l->tensors[i].first = stage;
     l->times[l->count] = times ? *times : (moe_int_times){0};
     l->gemms[l->count++] = gemm ? *gemm : (moe_int_gemm){0};
 }
@@ -205,16 +209,57 @@ void moe_int_list_slow(moe_int_list *l, moe_stage stage, double read, double wri
     put(l, stage, &k, NULL, NULL);
 }
 
-void moe_int_list_alloc(moe_int_list *l, double bytes) {
+/* NULL: the table is full, which fails the prediction. */
+static moe_live *add_tensor(moe_int_list *l, const char *name, moe_live_kind kind, double bytes) {
+    if (l->n_tensors == MOE_LIVE_MAX) {
+        l->out_of_memory = true;
+        return NULL;
+    }
+    moe_live *t = &l->tensors[l->n_tensors++];
+    *t = (moe_live){.name = name,
+                    .bytes = bytes,
+                    .kind = kind,
+                    .backward = l->backward,
+                    .first = MOE_STAGE_COUNT,
+                    .last = MOE_STAGE_COUNT};
+    return t;
+}
+
+static void make_alive(moe_int_list *l, const char *name, moe_live_kind kind, double bytes) {
+    moe_live *t = add_tensor(l, name, kind, bytes);
+    if (!t)
+        return;
+    t->until = MOE_LIVE_MAX;
     l->live += bytes;
-    l->peak = fmax(l->peak, l->live);
+    if (l->live > l->peak) {
+        l->peak = l->live;
+        l->peak_at = (size_t)(t - l->tensors);
+    }
 }
 
-void moe_int_list_free(moe_int_list *l, double bytes) {
-    l->live -= bytes;
+void moe_int_list_alloc(moe_int_list *l, const char *name, double bytes) {
+    make_alive(l, name, MOE_LIVE_WORK, bytes);
 }
 
-void moe_int_list_cache(moe_int_list *l, double bytes) {
-    moe_int_list_alloc(l, bytes);
+void moe_int_list_cache(moe_int_list *l, const char *name, double bytes) {
+    make_alive(l, name, MOE_LIVE_CACHED, bytes);
     l->cached += bytes;
+}
+
+void moe_int_list_free(moe_int_list *l, const char *name) {
+    for (size_t i = l->n_tensors; i-- > 0;) {
+        moe_live *t = &l->tensors[i];
+        if (t->until == MOE_LIVE_MAX && strcmp(t->name, name) == 0) {
+            t->until = (int32_t)l->n_tensors;
+            t->last = l->stage;
+            l->live -= t->bytes;
+            return;
+        }
+    }
+    l->out_of_memory = true; /* it never was, or did not fit the table */
+}
+
+void moe_int_list_param(moe_int_list *l, const char *name, moe_live_kind kind, double bytes) {
+    if (bytes > 0)
+        add_tensor(l, name, kind, bytes);
 }

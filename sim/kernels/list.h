@@ -31,8 +31,11 @@ typedef struct moe_int_list {
     moe_int_gemm *gemms;  /* of each kernel, for timelines; groups = 0: not a GEMM */
     moe_int_times *times; /* of each kernel that is a GEMM */
     size_t count, capacity;
+    moe_stage stage; /* of the last kernel */
     bool out_of_memory;
     double live, peak, cached; /* activation bytes */
+    moe_live tensors[MOE_LIVE_MAX];
+    size_t n_tensors, peak_at; /* peak_at: the tensor that made the peak */
 } moe_int_list;
 
 /* What a GEMM of a method moves besides its weights (or weight gradients). */
@@ -80,10 +83,13 @@ void moe_int_list_slow(moe_int_list *l, moe_stage stage, double read, double wri
 /* Frees what the list still owns; the kernels are the prediction's by then. */
 void moe_int_list_destroy(moe_int_list *l);
 
-/* Memory of activations: alive from here; gone from here; kept for the backward pass. */
-void moe_int_list_alloc(moe_int_list *l, double bytes);
-void moe_int_list_free(moe_int_list *l, double bytes);
-void moe_int_list_cache(moe_int_list *l, double bytes);
+/* Memory of activations: alive from the next kernel on; gone after the last one; alive and kept for
+ * the backward pass. `name` is a literal; a free is of the latest of that name. */
+void moe_int_list_alloc(moe_int_list *l, const char *name, double bytes);
+void moe_int_list_free(moe_int_list *l, const char *name);
+void moe_int_list_cache(moe_int_list *l, const char *name, double bytes);
+/* A parameter or its gradient: its bytes are no activation's. */
+void moe_int_list_param(moe_int_list *l, const char *name, moe_live_kind kind, double bytes);
 
 /* Tile shapes of cuBLAS, which every method leaves its dense GEMMs to: every multiple of 32 columns
  * that the registers hold. */

@@ -13,20 +13,21 @@ static void forward(moe_int_list *l) {
     const double Td = l->T * l->d * e, Xo = l->P * l->d * l->operand, Ao = l->P * l->n * l->operand;
     moe_int_list_stream(l, MOE_STAGE_TOPK, l->T * l->E * e, l->P * 12);
     moe_int_list_stream(l, MOE_STAGE_SORT, l->P * 24, l->P * 24);
-    moe_int_list_alloc(l, Td + Xo);
+    moe_int_list_alloc(l, "X", Td);
+    moe_int_list_alloc(l, "X~", Xo);
     moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Td, Xo);
-    moe_int_list_alloc(l, Ph);
+    moe_int_list_alloc(l, "H", Ph);
     moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H, (moe_int_traffic){.read = Xo, .write = Ph},
                       &tiles);
-    moe_int_list_free(l, Xo);
-    moe_int_list_alloc(l, Ao);
+    moe_int_list_free(l, "X~");
+    moe_int_list_alloc(l, "A", Ao);
     moe_int_list_stream(l, MOE_STAGE_A, Ph, Ao);
-    moe_int_list_free(l, Ph);
-    moe_int_list_alloc(l, Pd);
+    moe_int_list_free(l, "H");
+    moe_int_list_alloc(l, "Y", Pd);
     moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Ao, .write = Pd},
                       &tiles);
-    moe_int_list_free(l, Ao);
-    moe_int_list_alloc(l, Td);
+    moe_int_list_free(l, "A");
+    moe_int_list_alloc(l, "O", Td);
     moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
 }
 

@@ -4,29 +4,30 @@
 
 void moe_int_fused_forward(moe_int_list *l, const moe_int_fused *f) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
-    moe_int_list_cache(l, l->T * l->d * e);
-    moe_int_list_cache(l, Ph);
-    moe_int_list_alloc(l, Pn);
+    moe_int_list_cache(l, "X", l->T * l->d * e);
+    moe_int_list_cache(l, "H", Ph);
+    moe_int_list_alloc(l, "A", Pn);
     moe_int_list_gemm(l, MOE_STAGE_A, MOE_INT_OP_H,
                       (moe_int_traffic){.read = Pd,
                                         .write = Ph + Pn,
                                         .epilogue = e * (1 + l->n / l->h),
                                         .load = MOE_INT_GATHER_LOAD},
                       f->a);
-    moe_int_list_alloc(l, Pd);
+    moe_int_list_alloc(l, "Y", Pd);
     moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd},
                       f->y);
-    moe_int_list_free(l, Pn);
-    moe_int_list_alloc(l, l->T * l->d * e);
+    moe_int_list_free(l, "A");
+    moe_int_list_alloc(l, "O", l->T * l->d * e);
     moe_int_list_stream(l, MOE_STAGE_O, Pd + l->P * 12, l->T * l->d * e);
-    moe_int_list_free(l, Pd);
+    moe_int_list_free(l, "Y");
 }
 
 void moe_int_fused_backward(moe_int_list *l, const moe_int_fused *f) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double parts = ceil(l->n / f->ds_columns);
-    moe_int_list_alloc(l, l->T * l->d * e);
-    moe_int_list_alloc(l, Ph + Pn);
+    moe_int_list_alloc(l, "dO", l->T * l->d * e);
+    moe_int_list_alloc(l, "dH", Ph);
+    moe_int_list_alloc(l, "A'", Pn);
     moe_int_list_gemm(l, MOE_STAGE_DH, MOE_INT_OP_DA,
                       (moe_int_traffic){.read = Pd + Ph + l->P * 4,
                                         .write = Ph + Pn + l->P * 4 * parts,
@@ -34,19 +35,22 @@ void moe_int_fused_backward(moe_int_list *l, const moe_int_fused *f) {
                                         .load = MOE_INT_GATHER_LOAD},
                       f->dh);
     moe_int_list_stream(l, MOE_STAGE_DS, l->P * 4 * parts, l->P * 4);
-    moe_int_list_free(l, Ph); /* H */
+    moe_int_list_free(l, "H");
     moe_int_list_gemm(l, MOE_STAGE_DW2, MOE_INT_OP_DW2,
                       (moe_int_traffic){.read = Pd + Pn, .load = MOE_INT_GATHER_LOAD}, f->dw);
-    moe_int_list_free(l, Pn);
-    moe_int_list_alloc(l, Pd);
+    moe_int_list_free(l, "A'");
+    moe_int_list_alloc(l, "dX~", Pd);
     moe_int_list_gemm(l, MOE_STAGE_DXP, MOE_INT_OP_DXP, (moe_int_traffic){.read = Ph, .write = Pd},
                       f->dxp);
-    moe_int_list_alloc(l, f->dx_read);
-    if (f->before_dx)
+    if (f->before_dx) {
+        moe_int_list_alloc(l, "dX router", f->dx_read);
         f->before_dx(l);
-    moe_int_list_alloc(l, l->T * l->d * e);
+    }
+    moe_int_list_alloc(l, "dX", l->T * l->d * e);
     moe_int_list_stream(l, MOE_STAGE_DX, Pd + l->P * 8 + f->dx_read, l->T * l->d * e);
-    moe_int_list_free(l, Pd + f->dx_read);
+    moe_int_list_free(l, "dX~");
+    if (f->before_dx)
+        moe_int_list_free(l, "dX router");
     moe_int_list_gemm(l, MOE_STAGE_DW1, MOE_INT_OP_DW1,
                       (moe_int_traffic){.read = Pd + Ph, .load = MOE_INT_GATHER_LOAD}, f->dw);
 }

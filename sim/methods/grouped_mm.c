@@ -44,44 +44,45 @@ static void product(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_tra
 static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e, rows = l->P / l->E;
-    moe_int_list_cache(l, Td);
-    moe_int_list_cache(l, Pd);
+    moe_int_list_cache(l, "X", Td);
+    moe_int_list_cache(l, "X~", Pd);
     moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Pd, Pd);
-    moe_int_list_cache(l, Ph);
+    moe_int_list_cache(l, "H", Ph);
     product(l, MOE_STAGE_H, MOE_INT_OP_H, (moe_int_traffic){.read = Pd, .write = Ph},
             tiles_of(rows, l->h));
-    moe_int_list_cache(l, Pn);
+    moe_int_list_cache(l, "A", Pn);
     moe_int_list_slow(l, MOE_STAGE_A, Ph, Pn, l->P * l->n, SWIGLU);
-    moe_int_list_alloc(l, Pd);
+    moe_int_list_alloc(l, "Y by expert", Pd);
     product(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd},
             tiles_of(rows, l->d));
-    moe_int_list_cache(l, Pd);
+    moe_int_list_cache(l, "Y", Pd);
     moe_int_list_slow(l, MOE_STAGE_Y_BY_TOKEN, Pd, Pd, l->P * l->d, REORDER);
-    moe_int_list_free(l, Pd);
-    moe_int_list_alloc(l, Td);
+    moe_int_list_free(l, "Y by expert");
+    moe_int_list_alloc(l, "O", Td);
     moe_int_list_slow(l, MOE_STAGE_O, Pd, Td, l->T * l->d, COMBINE(l->K));
 }
 
 static void backward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e, rows = l->P / l->E;
-    moe_int_list_alloc(l, Td + Pd);
+    moe_int_list_alloc(l, "dO", Td);
+    moe_int_list_alloc(l, "dY", Pd);
     moe_int_list_slow(l, MOE_STAGE_DS, Pd + Td, l->P * 4, l->P * l->d, WEIGHTS);
     moe_int_list_slow(l, MOE_STAGE_ZERO_DY, 0, Pd, l->P * l->d, ZERO);
     moe_int_list_slow(l, MOE_STAGE_DY, Td + Pd, Pd, l->P * l->d, ATOMIC_ADD);
     product(l, MOE_STAGE_DW2, MOE_INT_OP_DW2, (moe_int_traffic){.read = Pd + Pn},
             tiles_of(l->d, l->n));
-    moe_int_list_alloc(l, Pn);
+    moe_int_list_alloc(l, "dA", Pn);
     product(l, MOE_STAGE_DA, MOE_INT_OP_DA, (moe_int_traffic){.read = Pd, .write = Pn},
             tiles_of(rows, l->n));
-    moe_int_list_alloc(l, Ph);
+    moe_int_list_alloc(l, "dH", Ph);
     moe_int_list_slow(l, MOE_STAGE_DH, Ph + Pn, Ph, l->P * l->n, SWIGLU_BACKWARD);
     product(l, MOE_STAGE_DW1, MOE_INT_OP_DW1, (moe_int_traffic){.read = Pd + Ph},
             tiles_of(l->h, l->d));
-    moe_int_list_alloc(l, Pd);
+    moe_int_list_alloc(l, "dX~", Pd);
     product(l, MOE_STAGE_DXP, MOE_INT_OP_DXP, (moe_int_traffic){.read = Ph, .write = Pd},
             tiles_of(rows, l->d));
-    moe_int_list_alloc(l, Td);
+    moe_int_list_alloc(l, "dX", Td);
     moe_int_list_stream(l, MOE_STAGE_ZERO_DX, 0, Td);
     moe_int_list_stream(l, MOE_STAGE_SORT, l->P * 48, l->P * 48);
     moe_int_list_slow(l, MOE_STAGE_DX, Pd, Td, l->P * l->d, INDEX_BACKWARD);

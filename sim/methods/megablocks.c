@@ -22,54 +22,58 @@ static void forward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, rows = moe_int_padded_rows(l) * e;
     const double Rd = rows * l->d, Rn = rows * l->n, Td = l->T * l->d * e;
     moe_int_list_stream(l, MOE_STAGE_SORT, l->P * 24, l->P * 24);
-    moe_int_list_cache(l, Td);
-    moe_int_list_cache(l, Rd);
+    moe_int_list_cache(l, "X", Td);
+    moe_int_list_cache(l, "X~", Rd);
     moe_int_list_stream(l, MOE_STAGE_ZERO_X, 0, Rd);
     moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Pd, Pd);
-    moe_int_list_cache(l, Rn);
+    moe_int_list_cache(l, "H gate", Rn);
     moe_int_list_gemm(l, MOE_STAGE_H_GATE, MOE_INT_OP_DA,
                       (moe_int_traffic){.read = Rd, .write = Rn}, &tiles);
     if (l->h > l->n) {
-        moe_int_list_cache(l, Rn);
+        moe_int_list_cache(l, "H up", Rn);
         moe_int_list_gemm(l, MOE_STAGE_H_UP, MOE_INT_OP_DA,
                           (moe_int_traffic){.read = Rd, .write = Rn}, &tiles);
     }
-    moe_int_list_cache(l, Rn);
+    moe_int_list_cache(l, "silu", Rn);
     moe_int_list_stream(l, MOE_STAGE_SILU, Rn, Rn);
     if (l->h > l->n) {
-        moe_int_list_cache(l, Rn);
+        moe_int_list_cache(l, "A", Rn);
         moe_int_list_stream(l, MOE_STAGE_A, 2 * Rn, Rn);
     }
-    moe_int_list_cache(l, Rd);
+    moe_int_list_cache(l, "Y", Rd);
     moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Rn, .write = Rd},
                       &tiles);
-    moe_int_list_alloc(l, Pd + Td);
+    moe_int_list_alloc(l, "Y by token", Pd);
+    moe_int_list_alloc(l, "O", Td);
     scatter(l, MOE_STAGE_Y_BY_TOKEN, MOE_STAGE_O);
-    moe_int_list_free(l, Pd);
+    moe_int_list_free(l, "Y by token");
 }
 
 static void backward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, rows = moe_int_padded_rows(l) * e;
     const double Rd = rows * l->d, Rn = rows * l->n, Td = l->T * l->d * e;
-    moe_int_list_alloc(l, Td + Rd);
+    moe_int_list_alloc(l, "dO", Td);
+    moe_int_list_alloc(l, "dY", Rd);
     moe_int_list_stream(l, MOE_STAGE_ZERO_DY, 0, Rd);
     moe_int_list_stream(l, MOE_STAGE_DY_GROUPED, Pd, Pd);
     moe_int_list_stream(l, MOE_STAGE_DS, 2 * Pd, l->P * 4);
-    moe_int_list_alloc(l, Rn);
+    moe_int_list_alloc(l, "dA", Rn);
     moe_int_list_gemm(l, MOE_STAGE_DA, MOE_INT_OP_DA, (moe_int_traffic){.read = Rd, .write = Rn},
                       &tiles);
     moe_int_list_gemm(l, MOE_STAGE_DW2, MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn}, &tiles);
     if (l->h > l->n) {
-        moe_int_list_alloc(l, 2 * Rn);
+        moe_int_list_alloc(l, "d silu", Rn);
+        moe_int_list_alloc(l, "dH up", Rn);
         moe_int_list_stream(l, MOE_STAGE_D_SILU, 2 * Rn, Rn);
         moe_int_list_stream(l, MOE_STAGE_D_UP, 2 * Rn, Rn);
-        moe_int_list_alloc(l, Rd);
+        moe_int_list_alloc(l, "dX~ up", Rd);
         moe_int_list_gemm(l, MOE_STAGE_DXP_UP, MOE_INT_OP_Y,
                           (moe_int_traffic){.read = Rn, .write = Rd}, &tiles);
         moe_int_list_gemm(l, MOE_STAGE_DW1_UP, MOE_INT_OP_DW2, (moe_int_traffic){.read = Rd + Rn},
                           &tiles);
     }
-    moe_int_list_alloc(l, Rn + Rd);
+    moe_int_list_alloc(l, "dH gate", Rn);
+    moe_int_list_alloc(l, "dX~ gate", Rd);
     moe_int_list_stream(l, MOE_STAGE_D_GATE, 2 * Rn, Rn);
     moe_int_list_gemm(l, MOE_STAGE_DXP_GATE, MOE_INT_OP_Y,
                       (moe_int_traffic){.read = Rn, .write = Rd}, &tiles);
@@ -77,7 +81,8 @@ static void backward(moe_int_list *l) {
                       &tiles);
     if (l->h > l->n)
         moe_int_list_stream(l, MOE_STAGE_DXP, 2 * Rd, Rd); /* the sum of the two */
-    moe_int_list_alloc(l, Pd + Td);
+    moe_int_list_alloc(l, "dX~ by token", Pd);
+    moe_int_list_alloc(l, "dX", Td);
     scatter(l, MOE_STAGE_DXP_BY_TOKEN, MOE_STAGE_DX);
 }
 

@@ -37,31 +37,34 @@ static void forward(moe_int_list *l) {
     moe_int_list_stream(l, MOE_STAGE_MASK, MASK_PASSES / 2.0 * mask, MASK_PASSES / 2.0 * mask);
     moe_int_list_stream(l, MOE_STAGE_COUNT_TOKENS, mask, l->E * 8);
     moe_int_list_stream(l, MOE_STAGE_SORT, mask, l->P * 8);
-    moe_int_list_cache(l, Td);
-    moe_int_list_alloc(l, Pn);
+    moe_int_list_cache(l, "X", Td);
+    moe_int_list_alloc(l, "A", Pn);
     moe_int_list_gemm(
         l, MOE_STAGE_A, MOE_INT_OP_H,
         (moe_int_traffic){
             .read = Pd, .write = Pn, .epilogue = e * l->n / l->h, .load = MOE_INT_GATHER_LOAD},
         &pair);
     empty(l, MOE_STAGE_A_EMPTY, 128, ceil(l->n / 128), GEMM_PLACES);
-    moe_int_list_alloc(l, Pd);
+    moe_int_list_alloc(l, "Y", Pd);
     moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd},
                       &square);
     empty(l, MOE_STAGE_Y_EMPTY, 128, ceil(l->d / 128), GEMM_PLACES);
-    moe_int_list_free(l, Pn);
-    moe_int_list_alloc(l, Td);
+    moe_int_list_free(l, "A");
+    moe_int_list_alloc(l, "O", Td);
     moe_int_list_slow(l, MOE_STAGE_O, Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
-    moe_int_list_free(l, Pd);
+    moe_int_list_free(l, "Y");
 }
 
 static void backward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e;
-    moe_int_list_alloc(l, Td + 2 * Pd);
+    moe_int_list_alloc(l, "dO", Td);
+    moe_int_list_alloc(l, "X~", Pd);
+    moe_int_list_alloc(l, "dO~", Pd);
     moe_int_list_stream(l, MOE_STAGE_GROUPED, 2 * Pd, 2 * Pd); /* X and dO */
     empty(l, MOE_STAGE_GROUPED_EMPTY, 64, ceil(l->d / 512), COPY_PLACES);
-    moe_int_list_alloc(l, Ph + Pn);
+    moe_int_list_alloc(l, "dH", Ph);
+    moe_int_list_alloc(l, "A'", Pn);
     /* One kernel computes dA and then H, which it keeps to itself. */
     moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H,
                       (moe_int_traffic){.read = Pd, .epilogue = e / 100, .recomputes = true},
@@ -73,12 +76,12 @@ static void backward(moe_int_list *l) {
     empty(l, MOE_STAGE_DH_EMPTY, 128, ceil(l->n / 128), GEMM_PLACES);
     moe_int_list_gemm(l, MOE_STAGE_DW2, MOE_INT_OP_DW2, (moe_int_traffic){.read = Pd + Pn},
                       &square);
-    moe_int_list_free(l, Pd);
+    moe_int_list_free(l, "dO~");
     moe_int_list_gemm(l, MOE_STAGE_DW1, MOE_INT_OP_DW1, (moe_int_traffic){.read = Pd + Ph},
                       &square);
-    moe_int_list_free(l, Pd);
+    moe_int_list_free(l, "X~");
     moe_int_list_stream(l, MOE_STAGE_ZERO_DS, 0, l->E * l->T * 4);
-    moe_int_list_alloc(l, Pd);
+    moe_int_list_alloc(l, "dX~", Pd);
     /* Another computes dX~ and then Y, for <dO, Y>. */
     moe_int_list_gemm(l, MOE_STAGE_DXP, MOE_INT_OP_DXP, (moe_int_traffic){.read = Ph, .write = Pd},
                       &square);
@@ -87,7 +90,7 @@ static void backward(moe_int_list *l) {
         (moe_int_traffic){.read = Pn + Pd, .write = l->P * 4, .epilogue = e, .recomputes = true},
         &square);
     empty(l, MOE_STAGE_DXP_EMPTY, 128, ceil(l->d / 128), GEMM_PLACES);
-    moe_int_list_alloc(l, Td);
+    moe_int_list_alloc(l, "dX", Td);
     moe_int_list_slow(l, MOE_STAGE_DX, Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 

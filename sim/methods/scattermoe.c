@@ -40,19 +40,19 @@ static void forward(moe_int_list *l) {
     const double Td = l->T * l->d * e;
     /* 64-bit keys and values, eight passes of a radix sort. */
     moe_int_list_stream(l, MOE_STAGE_SORT, l->P * 192, l->P * 192);
-    moe_int_list_cache(l, Td);
-    moe_int_list_cache(l, Ph);
+    moe_int_list_cache(l, "X", Td);
+    moe_int_list_cache(l, "H", Ph);
     moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H,
                       (moe_int_traffic){.read = Pd, .write = Ph, .load = MOE_INT_GATHER_LOAD},
                       &rows);
     if (l->h > l->n)
         moe_int_list_slow(l, MOE_STAGE_SILU, Pn, Pn, l->P * l->n, STRIDED);
-    moe_int_list_cache(l, Pn);
+    moe_int_list_cache(l, "A", Pn);
     moe_int_list_slow(l, MOE_STAGE_A, Ph, Pn, l->P * l->n, STRIDED);
-    moe_int_list_cache(l, Pd);
+    moe_int_list_cache(l, "Y", Pd);
     moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y, (moe_int_traffic){.read = Pn, .write = Pd},
                       &rows);
-    moe_int_list_alloc(l, Td);
+    moe_int_list_alloc(l, "O", Td);
     moe_int_list_slow(l, MOE_STAGE_O, Pd + l->P * 4, Td, l->T * l->d, COMBINE(l->K));
 }
 
@@ -70,23 +70,23 @@ static void act_backward(moe_int_list *l) {
 static void backward(moe_int_list *l) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e, w2 = l->E * l->n * l->d * e;
-    moe_int_list_alloc(l, Td);
+    moe_int_list_alloc(l, "dO", Td);
     moe_int_list_slow(l, MOE_STAGE_DS, Pd + Td, l->P * 4, l->T * l->d, WEIGHTS(l->K)); /* <dO, Y> */
-    moe_int_list_alloc(l, Pd);
+    moe_int_list_alloc(l, "dY", Pd);
     moe_int_list_stream(l, MOE_STAGE_DY_GROUPED, Pd, Pd); /* gathers and scales dO */
     moe_int_list_stream(l, MOE_STAGE_ZERO_DW2, 0, w2);
-    moe_int_list_alloc(l, Pn);
+    moe_int_list_alloc(l, "dA", Pn);
     moe_int_list_gemm(l, MOE_STAGE_DW2, MOE_INT_OP_DW2, deep(Pd, l->d, Pn, l->n), &depth);
     moe_int_list_gemm(l, MOE_STAGE_DA, MOE_INT_OP_DA, (moe_int_traffic){.read = Pd, .write = Pn},
                       &rows);
-    moe_int_list_alloc(l, Ph);
+    moe_int_list_alloc(l, "dH", Ph);
     act_backward(l);
     moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Pd, Pd);
     moe_int_list_stream(l, MOE_STAGE_ZERO_DW1, 0, w2 * l->h / l->n);
     moe_int_list_gemm(l, MOE_STAGE_DW1, MOE_INT_OP_DW1, deep(Ph, l->h, Pd, l->d), &depth);
     moe_int_list_gemm(l, MOE_STAGE_DXP, MOE_INT_OP_DXP, (moe_int_traffic){.read = Ph, .write = Pd},
                       &rows);
-    moe_int_list_alloc(l, Td);
+    moe_int_list_alloc(l, "dX", Td);
     moe_int_list_slow(l, MOE_STAGE_DX, Pd, Td, l->T * l->d, MOE_INT_SUM_RATE);
 }
 

@@ -23,22 +23,23 @@ static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     moe_int_list_stream(l, MOE_STAGE_ALIGN, l->P * 8, l->P * 8);
     const bool converts = l->operand != e;
     if (converts) { /* X in the products' type, in the order of tokens */
-        moe_int_list_alloc(l, To);
+        moe_int_list_alloc(l, "X converted", To);
         moe_int_list_stream(l, MOE_STAGE_X_GROUPED, Td, To);
     }
-    moe_int_list_alloc(l, Td + Ph);
+    moe_int_list_alloc(l, "X", Td);
+    moe_int_list_alloc(l, "H", Ph);
     moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H,
                       (moe_int_traffic){.read = To + more * l->h, .write = Ph}, tiles);
-    moe_int_list_alloc(l, Pn);
+    moe_int_list_alloc(l, "A", Pn);
     moe_int_list_stream(l, MOE_STAGE_A, Ph, Pn);
     if (converts) {
-        moe_int_list_alloc(l, Ao);
+        moe_int_list_alloc(l, "A converted", Ao);
         moe_int_list_stream(l, MOE_STAGE_A, Pn, Ao);
     }
-    moe_int_list_alloc(l, Pd);
+    moe_int_list_alloc(l, "Y", Pd);
     moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y,
                       (moe_int_traffic){.read = Ao + more * l->n, .write = Pd}, tiles);
-    moe_int_list_alloc(l, Td);
+    moe_int_list_alloc(l, "O", Td);
     moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
 }
 

@@ -118,6 +118,7 @@ def main():
     config = os.path.join(os.environ["MOEREF_GOLDEN"], "hf", "mixtral", "config.json")
     t.reports(("prediction", "model", "whole"), 0, f"predict --config {config} --layers all",
               lines=True)
+    t.reports("memory", 0, f"memory --config {config} --layers all", lines=True)
     t.reports("point", 0, f"sweep --vary seed=1,2 --vary K=4,8 --case '{LAYER}'", lines=True)
     # One that passes times a layer for half a minute; its timing is of bench's kind.
     t.reports("verdicts", 1, f"validate --backend {broken}:tail --case '{CASE}'")

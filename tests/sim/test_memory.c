@@ -1,5 +1,6 @@
 /* Bytes: what is alive, what is cached, what moves. */
 #include "layers.h"
+#include "moeref/reference.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -123,5 +124,94 @@ Test(sim_memory, backward_by_hand) {
     const moe_layer_desc wide = layer_of(512, 2048, 8, 2), narrow = layer_of(2048, 128, 8, 2);
     expect_both(gpu, &wide);
     expect_both(gpu, &narrow);
+    moe_gpu_destroy(&gpu);
+}
+
+/* The ledger's tensors against those that the reference allocates, of which each value takes eight
+ * bytes in place of two. */
+Test(sim_memory, tensors_are_the_reference_s) {
+    static const struct {
+        const char *name;
+        moe_tensor_id id;
+    } rows[] = {{"H", MOE_T_H},     {"A", MOE_T_A},      {"Y", MOE_T_Y},   {"O", MOE_T_O},
+                {"dH", MOE_T_DH},   {"dX~", MOE_T_DXP},  {"dX", MOE_T_DX}, {"dW1", MOE_T_DW1},
+                {"dW2", MOE_T_DW2}, {"dW_r", MOE_T_DW_R}};
+    moe_case c;
+    moe_problem *problem = NULL;
+    moe_reference_result *r = NULL;
+    cr_assert_eq(moe_case_parse("T=50 d=24 n=20 E=5 K=3", NULL, &c), MOE_OK);
+    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK);
+    cr_assert_eq(moe_reference_problem(problem, 1, NULL, &r), MOE_OK);
+    moe_gpu *gpu = load("h100-sxm");
+    moe_prediction *p = predict(gpu, "moeref", &c.layer, c.T, MOE_PASS_BOTH);
+    size_t met = 0;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+            if (strcmp(rows[k].name, p->tensors[i].name) != 0)
+                continue;
+            cr_expect_eq(4 * p->tensors[i].bytes, (double)moe_tensor_bytes(&r->out.t[rows[k].id]),
+                         "%s", rows[k].name);
+            met++;
+        }
+    }
+    cr_expect_eq(met, sizeof rows / sizeof *rows);
+    moe_prediction_destroy(&p);
+    moe_gpu_destroy(&gpu);
+    moe_reference_result_destroy(&r);
+    moe_problem_destroy(&problem);
+    moe_case_destroy(&c);
+}
+
+static double bytes_at_peak(const moe_prediction *p) {
+    double sum = 0;
+    for (size_t i = 0; i < p->n_tensors; i++)
+        sum += moe_prediction_at_peak(p, i) ? p->tensors[i].bytes : 0;
+    return sum;
+}
+
+static double bytes_of_kind(const moe_prediction *p, int32_t kind) {
+    double sum = 0;
+    for (size_t i = 0; i < p->n_tensors; i++)
+        sum += p->tensors[i].kind == kind ? p->tensors[i].bytes : 0;
+    return sum;
+}
+
+/* The tensors are the sums: what is alive at the peak, what is cached, and the weights. */
+Test(sim_memory, tensors_add_up) {
+    moe_layer_desc d = layer_of(512, 256, 16, 4);
+    moe_gpu *gpu = load("h100-sxm");
+    for (int shared = 0; shared < 2; shared++) {
+        d.n_shared = shared * 128;
+        for (const char *const *m = moe_methods(); *m; m++) {
+            const int pass = has_backward(*m) ? MOE_PASS_BOTH : MOE_PASS_FWD;
+            moe_prediction *p = predict(gpu, *m, &d, 1000, pass);
+            cr_expect_eq(bytes_at_peak(p), p->peak_bytes, "%s", *m);
+            cr_expect_eq(bytes_of_kind(p, MOE_LIVE_CACHED), p->cached_bytes, "%s", *m);
+            cr_expect_eq(bytes_of_kind(p, MOE_LIVE_WEIGHT) + bytes_of_kind(p, MOE_LIVE_GRADIENT),
+                         p->param_bytes, "%s", *m);
+            moe_prediction_destroy(&p);
+        }
+    }
+    moe_gpu_destroy(&gpu);
+}
+
+/* SonicMoE's claims, at its 7B layer and as its experts are cut finer while n K and n E stay: what
+ * it caches is constant, and its peak grows slower than ScatterMoE's and lies 45 % below. */
+Test(sim_memory, fine_experts_cost_no_cache) {
+    moe_gpu *gpu = load("h100-sxm");
+    double first = 0, before = 1;
+    for (int64_t n = 1024; n >= 128; n /= 2) {
+        const moe_layer_desc d = layer_of(1536, n, 32768 / n, 2048 / n);
+        moe_prediction *sonic = predict(gpu, "sonicmoe", &d, 24576, MOE_PASS_BOTH);
+        moe_prediction *scatter = predict(gpu, "scattermoe", &d, 24576, MOE_PASS_BOTH);
+        first = first > 0 ? first : sonic->cached_bytes;
+        cr_expect_eq(sonic->cached_bytes, first);
+        const double ratio = sonic->peak_bytes / scatter->peak_bytes;
+        cr_expect_lt(ratio, before, "n=%d: %g", (int)n, ratio);
+        before = ratio;
+        if (n == 256)
+            cr_expect(ratio < 0.55, "peak %g of ScatterMoE's", ratio);
+        moe_prediction_destroy(&sonic), moe_prediction_destroy(&scatter);
+    }
     moe_gpu_destroy(&gpu);
 }

@@ -2,6 +2,7 @@
  * a fast backend gets wrong first: stale buffers, thread counts, thread settings of the host. */
 #include "backend_run.h"
 #include "core/clock.h"
+#include "moeref/model.h"
 
 #include <limits.h>
 #include <omp.h>
@@ -217,6 +218,48 @@ Test(openblas, memory_is_the_ledger_s) {
     int64_t rest = H + P * 64 * 4 + 2 * 256 * 64 * 4 + P * 8 + 2 * 512 * 64 * 4 + 4096;
     cr_expect_leq(m.peak, m.cached + rest);
     run_close(&r);
+}
+
+static double ledger_bytes(const moe_prediction *p, const char *name) {
+    for (size_t i = 0; i < p->n_tensors; i++)
+        if (strcmp(p->tensors[i].name, name) == 0)
+            return 2 * p->tensors[i].bytes; /* four a value in place of two */
+    cr_assert_fail("the ledger has no %s", name);
+    return 0;
+}
+
+/* The model's ledger of this dataflow of values of four bytes against the backend's own account. X
+ * and dO are the caller's in fp32; the backend keeps combine weights and, at the end, dS, and has
+ * one buffer for Y, A' and dX~; packing and tasks are its own. */
+static void expect_ledger(const char *line, int64_t own) {
+    backend_run r;
+    moe_memory m;
+    moe_gpu *gpu = NULL;
+    moe_prediction *p = NULL;
+    open_or_skip(&r, 1);
+    run_prepare(&r, line);
+    run_step(&r, &r.input);
+    cr_assert_eq(moe_layer_memory(r.layer, &m), MOE_OK);
+    const moe_workload w = {.layer = &r.problem->layer, .tokens = r.problem->T};
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    cr_assert_eq(moe_predict(gpu, "moeref", &w, NULL, &p), MOE_OK);
+    const double pairs = (double)r.problem->plan->n_pairs;
+    const double cached = 2 * p->cached_bytes - ledger_bytes(p, "X") + 4 * pairs;
+    cr_expect_eq((double)m.cached, cached, "%s: cached %lld, not %.0f", line, (long long)m.cached,
+                 cached);
+    const double rest = (double)m.peak - cached - ledger_bytes(p, "dH") - ledger_bytes(p, "Y") -
+                        ledger_bytes(p, "O") - ledger_bytes(p, "dX") - 8 * pairs;
+    cr_expect(rest >= 0 && rest <= (double)own, "%s: %.0f bytes of its own", line, rest);
+    moe_prediction_destroy(&p);
+    moe_gpu_destroy(&gpu);
+    run_close(&r);
+}
+
+Test(openblas, memory_is_the_model_s) {
+    const int64_t tasks = 4096, packed = (int64_t)512 * 4;
+    expect_ledger("T=256 d=64 n=32 E=4 K=2 dtype=fp32 route=uniform", packed * 64 + tasks);
+    expect_ledger("T=1000 d=96 n=48 E=8 K=3 dtype=fp32 route=uniform", packed * 96 + tasks);
+    expect_ledger("T=300 d=64 n=16 E=2 K=1 dtype=fp32 route=balanced", packed * 64 + tasks);
 }
 
 Test(openblas, times_every_stage) {

@@ -85,8 +85,8 @@ Test(chain, orders_and_parts, .init = fill) {
         }
 }
 
-/* Every row of the bank makes another number of some element. */
-Test(chain, bank_differs, .init = fill) {
+/* Every row of the bank is an arithmetic of 16-bit factors. */
+Test(chain, bank_is_valid, .init = fill) {
     const moe_arithmetic *bank;
     size_t count = moe_arithmetics(&bank);
     cr_assert_geq(count, 20);

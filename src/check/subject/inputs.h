@@ -1,18 +1,26 @@
-/* Have the inputs of a run been left alone? */
+/* What a backend is given and must not change. */
 #ifndef MOE_CHECK_SUBJECT_INPUTS_H
 #define MOE_CHECK_SUBJECT_INPUTS_H
 
-#include "check/subject/run.h"
+#include "moeref/check.h"
 
-/* Digests of what goes into a run. */
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Hashes of a problem's inputs, parameters and plan. */
 typedef struct moe_int_inputs {
-    uint64_t tensor[MOE_T_COUNT]; /* 0: there is none */
-    uint64_t plan;
+    uint64_t tensor[MOE_T_COUNT], plan;
 } moe_int_inputs;
 
-moe_int_inputs moe_int_inputs_of(const moe_problem *problem);
-/* Changed inputs are a failure by themselves, and no truth can start from them. */
-bool moe_int_inputs_unchanged(const moe_int_inputs *before, const moe_problem *problem,
-                              const moe_int_run *run, moe_check_result *result);
+/* Is it an input or a parameter? */
+bool moe_int_is_given(moe_tensor_id id);
+/* 0 for no plan. */
+uint64_t moe_int_hash_plan(const moe_plan *plan);
+void moe_int_inputs_note(const moe_problem *problem, moe_int_inputs *ret);
+/* Are they as they were? Changed ones are a failure by themselves, told in `result`, and no truth
+ * can start from them. An isolated backend could only change the copy that its `layer`, or NULL,
+ * works with. */
+bool moe_int_inputs_kept(const moe_int_inputs *before, const moe_problem *problem,
+                         const moe_layer *layer, moe_check_result *result);
 
 #endif

@@ -1,13 +1,13 @@
 /* Running a backend the way a checker must: results into poisoned buffers between canaries, inputs
- * hashed before and after, everything twice. */
+ * hashed before and after (inputs.c), everything twice. */
 #include "check/subject/run.h"
 #include "backend/front.h"
 #include "check/subject/inputs.h"
-#include "check/subject/repeats.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "layer/traits.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,18 +21,6 @@ typedef struct runner {
     moe_int_run *run;
     const moe_backend *backend;
 } runner;
-
-static bool is_input(moe_tensor_id id) {
-    moe_tensor_role role = moe_tensor_role_of(id);
-    return role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM;
-}
-
-static moe_use use_of(const moe_problem *problem) {
-    return (moe_use){.tokens = problem->T,
-                     .dtype = problem->dtype,
-                     .pass = problem->pass,
-                     .plan_given = problem->plan != NULL};
-}
 
 static bool has_backward(const runner *k) {
     return (k->problem->pass & MOE_PASS_BWD) != 0;
@@ -62,7 +50,7 @@ static bool set_input(runner *k) {
 static bool load(runner *k, moe_backend *backend) {
     const moe_problem *p = k->problem;
     k->backend = backend;
-    moe_use use = use_of(p);
+    const moe_use use = {p->T, p->dtype, p->pass, p->plan != NULL};
     if (p->masked && !p->plan) {
         moe_int_result_set(k->result, MOE_VERDICT_SKIP,
                            "not supported: a backend that routes cannot be told of masked tokens");
@@ -179,7 +167,7 @@ static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
 static bool is_due(const runner *k, moe_tensor_id id, bool *optional) {
     moe_tensor_role role = moe_tensor_role_of(id);
     *optional = role == MOE_ROLE_STAGE || (k->run->bad_plan && moe_tensor_is_of_pairs(id));
-    if (moe_int_is_inner_stage(id) || is_input(id) ||
+    if (moe_int_is_inner_stage(id) || moe_int_is_given(id) ||
         !moe_tensor_exists(&k->problem->layer, id, k->problem->plan != NULL))
         return false;
     return role != MOE_ROLE_BACKWARD || has_backward(k);
@@ -202,9 +190,50 @@ static bool fetch_all(runner *k, moe_int_guarded *set) {
     return true;
 }
 
+/* False when some bits differ. */
+static bool compare_runs(runner *k, const moe_int_guarded *fresh) {
+    bool same = true;
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        const moe_int_guarded *a = &k->run->first[id], *b = &fresh[id];
+        if (b->tensor.data &&
+            (a->size != b->size || memcmp(a->tensor.data, b->tensor.data, a->size)))
+            same = k->run->repeats[id] = false;
+    }
+    return same;
+}
+
 static void free_set(moe_int_guarded *set) {
     for (int id = 0; id < MOE_T_COUNT; id++)
         moe_int_guard_destroy(&set[id]);
+}
+
+/* Sum of squared differences; a number in one run alone is infinitely far away. */
+static double distance(const moe_tensor *a, const moe_tensor *b) {
+    double sum = 0;
+    for (int64_t i = 0, count = moe_tensor_count(a); i < count; i++) {
+        double x = moe_load(a->data, a->dtype, (size_t)i);
+        double y = moe_load(b->data, b->dtype, (size_t)i);
+        double d = x == y || (isnan(x) && isnan(y)) ? 0 : x - y;
+        sum += isnan(d) ? INFINITY : d * d;
+    }
+    return sum;
+}
+
+/* `later` keeps of every result the run that lies farthest from the first, so that one wrong run
+ * among many is judged. A deterministic backend's last run is the one that differs, if any does. */
+static void keep_farthest(runner *k, moe_int_guarded *fresh) {
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        const moe_int_guarded *first = &k->run->first[id];
+        moe_int_guarded *later = &k->run->later[id], former = *later;
+        bool choice = first->block && later->block && !k->run->support.deterministic;
+        if (k->run->support.deterministic && k->run->repeats[id])
+            continue; /* the first run's bits once more: gigabytes of them, for large layers */
+        if (!fresh[id].block || (choice && distance(&first->tensor, &fresh[id].tensor) <
+                                               distance(&first->tensor, &later->tensor)))
+            continue;
+        *later = fresh[id];
+        fresh[id] = former;
+    }
 }
 
 /* One more run, held against the first. False when a deterministic backend's differs, which `later`
@@ -217,8 +246,8 @@ static bool run_again(runner *k) {
         return false;
     }
     k->run->usable = fetch_all(k, fresh);
-    bool same = moe_int_run_compare(k->run, fresh) || !k->run->support.deterministic;
-    moe_int_run_keep(k->run, fresh);
+    bool same = compare_runs(k, fresh) || !k->run->support.deterministic;
+    keep_farthest(k, fresh);
     free_set(fresh);
     return k->run->usable && same;
 }
@@ -238,9 +267,10 @@ void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
         ret->repeats[id] = true;
     runner k = {.problem = problem, .result = result, .run = ret};
     int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
-    const moe_int_inputs inputs = moe_int_inputs_of(problem);
+    moe_int_inputs before;
+    moe_int_inputs_note(problem, &before);
     run_all(&k, backend, repeats);
-    ret->usable = moe_int_inputs_unchanged(&inputs, problem, ret, result) && ret->usable;
+    ret->usable = moe_int_inputs_kept(&before, problem, ret->layer, result) && ret->usable;
 }
 
 bool moe_int_run_on(const moe_backend *backend, moe_layer *layer, const moe_support *support,

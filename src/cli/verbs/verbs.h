@@ -13,6 +13,7 @@
     VERB(diagnose, "judge again, elsewhere, what check --dump-on-fail kept of a failure")          \
     VERB(bench, "how fast is a backend, against its device's roofline?")                          \
     VERB(predict, "how long would this layer take on that GPU, how much memory, what bounds it?") \
+    VERB(memory, "which tensors does a layer keep, for how long, and what is its peak?")           \
     VERB(trace, "a predicted timeline, one row per SM, for Perfetto")                             \
     VERB(sweep, "predictions over a cross product of values")                                     \
     VERB(calibrate, "fit a GPU description to measured times")                                    \

@@ -148,6 +148,27 @@ typedef struct moe_pass_cost {
     double flops; /* model FLOPs: the layer's, whatever a method computes twice */
 } moe_pass_cost;
 
+typedef enum moe_live_kind {
+    MOE_LIVE_WORK = 0,   /* an activation that the pass itself uses up */
+    MOE_LIVE_CACHED = 1, /* one that forward keeps for backward */
+    MOE_LIVE_WEIGHT = 2,
+    MOE_LIVE_GRADIENT = 3 /* of a weight */
+} moe_live_kind;
+
+/* A tensor of a prediction, and how long it lives.
+ * Thread-safety: plain data. */
+typedef struct moe_live {
+    const char *name; /* static */
+    double bytes;
+    int32_t kind;        /* moe_live_kind */
+    int32_t backward;    /* 1: the backward pass makes it */
+    int32_t first, last; /* moe_stage of the first and the last kernel in its life;
+                            MOE_STAGE_COUNT: none, and to the end */
+    int32_t until;       /* gone when the tensor of this index comes */
+} moe_live;
+
+#define MOE_LIVE_MAX 48
+
 /* A prediction: kernels in launch order. Plain data, freed with moe_prediction_destroy.
  * Thread-safety: plain data. */
 typedef struct moe_prediction {
@@ -162,7 +183,13 @@ typedef struct moe_prediction {
     double cached_bytes;    /* kept from forward for backward */
     double param_bytes;     /* parameters and, with a backward pass, their gradients */
     double clock_mhz;       /* of the SMs, mean over the kernels' time */
+    moe_live tensors[MOE_LIVE_MAX]; /* activations in the order in which they come, then weights */
+    size_t n_tensors;
+    size_t peak_at; /* the activation with which most is alive */
 } moe_prediction;
+
+/* Whether tensor i is alive when most is. */
+MOE_API bool moe_prediction_at_peak(const moe_prediction *prediction, size_t i);
 
 /* Predicts a MoE layer. MOE_E_NOTFOUND: no such method (the message lists them);
  * MOE_E_UNSUPPORTED: the method has no backward pass, not this storage, or its kernels are for

@@ -1,0 +1,232 @@
+/* moeref memory: which tensors does a layer keep, for how long, and what is that at its peak? */
+#include "cli/input/messages.h"
+#include "cli/input/question.h"
+#include "cli/report/ledger.h"
+#include "cli/report/plot.h"
+#include "cli/verbs/verbs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct memory_options {
+    cli_model_options model;
+    cli_strings cases, methods;
+    const char *config, *layers, *dtype, *plot;
+    int64_t tokens;
+    cli_output output;
+    bool all_methods;
+} memory_options;
+
+/* What was found for each question and method, for the plot. */
+typedef struct found {
+    char granularity[32];  /* d / n */
+    double *cached, *peak; /* [methods] bytes; 0: not modelled */
+} found;
+
+typedef struct ledger {
+    const memory_options *o;
+    moe_gpu *gpu;
+    moe_workload state;
+    int64_t layers;
+    found *rows; /* [n_rows] */
+    size_t n_rows;
+} ledger;
+
+static void print(const ledger *l, const cli_predicted *what, const moe_prediction *p) {
+    switch (l->o->output) {
+    case CLI_TEXT:
+        cli_ledger_text(stdout, what, l->layers, p);
+        break;
+    case CLI_JSON:
+        cli_ledger_json(stdout, what, l->layers, p);
+        break;
+    case CLI_CSV:
+        cli_ledger_csv(stdout, what, l->layers, p);
+        break;
+    }
+}
+
+/* Of all methods, those that do not model the case are left out. */
+static moe_status answer_one(const ledger *l, const cli_question *q, size_t method, found *row) {
+    const moe_log silent = {0};
+    const char *name = l->o->methods.at[method];
+    moe_prediction *p = NULL;
+    moe_status status = cli_question_predict(q, l->gpu, name, &l->state,
+                                             l->o->all_methods ? &silent : cli_log(), &p);
+    if (status)
+        return l->o->all_methods && status == MOE_E_UNSUPPORTED ? MOE_OK : status;
+    const cli_ledger_sums s = cli_ledger_sum(p, l->layers);
+    const cli_predicted what = {q, l->gpu, name};
+    row->cached[method] = s.cached;
+    row->peak[method] = s.peak;
+    print(l, &what, p);
+    moe_prediction_destroy(&p);
+    return MOE_OK;
+}
+
+static moe_status answer(ledger *l, const cli_question *q) {
+    const size_t n = l->o->methods.count;
+    if (q->is_gemm)
+        return moe_fail(cli_log(), MOE_E_INVALID, "memory is of a layer; a gemm keeps nothing");
+    found *row = &l->rows[l->n_rows++];
+    row->cached = calloc(n, sizeof *row->cached);
+    row->peak = calloc(n, sizeof *row->peak);
+    if (!row->cached || !row->peak)
+        return moe_fail(cli_log(), MOE_E_NOMEM, "memory: out of memory");
+    snprintf(row->granularity, sizeof row->granularity, "%g",
+             (double)q->c.layer.d / (double)q->c.layer.n);
+    moe_status status = MOE_OK;
+    for (size_t i = 0; !status && i < n; i++)
+        status = answer_one(l, q, i, row);
+    return status;
+}
+
+static moe_status answer_config(ledger *l) {
+    cli_question q;
+    int64_t all;
+    moe_status status = cli_question_config(l->o->config, l->o->tokens, l->o->dtype, NULL, &q);
+    if (status)
+        return status;
+    if (l->o->layers)
+        status = moe_layers_from_config(l->o->config, cli_log(), &l->layers, &all);
+    if (!status)
+        status = answer(l, &q);
+    cli_question_destroy(&q);
+    return status;
+}
+
+static moe_status answer_all(ledger *l) {
+    moe_status status = MOE_OK;
+    l->rows = calloc(l->o->cases.count + 1, sizeof *l->rows);
+    if (!l->rows)
+        return moe_fail(cli_log(), MOE_E_NOMEM, "memory: out of memory");
+    if (l->o->output == CLI_CSV)
+        cli_ledger_csv_header(stdout);
+    for (size_t i = 0; !status && i < l->o->cases.count; i++) {
+        cli_question q;
+        status = cli_question_parse(l->o->cases.at[i], cli_log(), &q);
+        if (!status) {
+            status = answer(l, &q);
+            cli_question_destroy(&q);
+        }
+    }
+    return !status && l->o->config ? answer_config(l) : status;
+}
+
+/* x is the granularity d/n of the cases; a line for what each method keeps, one for its peak. */
+static moe_status plot(const ledger *l) {
+    const size_t n = l->o->methods.count, lines = 2 * n;
+    char(*names)[64] = calloc(lines, sizeof *names);
+    const char **name_at = calloc(lines, sizeof *name_at), **x = calloc(l->n_rows, sizeof *x);
+    double *y = calloc(l->n_rows * lines, sizeof *y), *none = calloc(l->n_rows * lines, sizeof *y);
+    moe_status status = names && name_at && x && y && none ? MOE_OK : MOE_E_NOMEM;
+    size_t used = 0;
+    for (size_t m = 0; !status && m < n; m++)
+        if (l->rows[0].peak[m] > 0)
+            used += 2;
+    for (size_t m = 0, s = 0; !status && m < n; m++) {
+        if (!(l->rows[0].peak[m] > 0))
+            continue;
+        for (size_t i = 0; i < l->n_rows; i++) {
+            x[i] = l->rows[i].granularity;
+            y[i * used + s] = l->rows[i].cached[m] / 1e6;
+            y[i * used + s + 1] = l->rows[i].peak[m] / 1e6;
+        }
+        snprintf(names[s], sizeof *names, "%s cached", l->o->methods.at[m]);
+        snprintf(names[s + 1], sizeof *names, "%s peak", l->o->methods.at[m]);
+        name_at[s] = names[s], name_at[s + 1] = names[s + 1];
+        s += 2;
+    }
+    const cli_plot p = {.title = "Activation memory of a layer",
+                        .subtitle = l->o->cases.count ? l->o->cases.at[0] : l->o->config,
+                        .x_label = "granularity d/n",
+                        .y_label = "MB",
+                        .names = name_at,
+                        .n_series = used,
+                        .x = x,
+                        .n_x = l->n_rows,
+                        .y = y,
+                        .bound = none,
+                        .bound_name = ""};
+    if (!status)
+        status = cli_plot_write(&p, l->o->plot);
+    free(names);
+    free(name_at);
+    free(x);
+    free(y);
+    free(none);
+    return status;
+}
+
+static moe_status choose_methods(memory_options *o) {
+    moe_status status = MOE_OK;
+    o->all_methods =
+        o->methods.count == 0 || (o->methods.count == 1 && strcmp(o->methods.at[0], "all") == 0);
+    if (!o->all_methods)
+        return MOE_OK;
+    o->methods.count = 0;
+    for (const char *const *m = moe_methods(); !status && *m; m++)
+        status = cli_strings_add(&o->methods, *m);
+    return status;
+}
+
+static int run(memory_options *o) {
+    ledger l = {.o = o, .layers = 1};
+    if (o->cases.count == 0 && !o->config)
+        return cli_usage("memory needs --case or --config (moeref memory --help)");
+    if (o->tokens < 0)
+        return cli_usage("--tokens must not be negative");
+    if ((o->layers || o->dtype) && !o->config)
+        return cli_usage("--layers and --dtype go with --config");
+    if (o->layers && strcmp(o->layers, "all") != 0)
+        return cli_usage("--layers takes \"all\"");
+    if (o->plot && cli_plot_check(o->plot) >= 0)
+        return CLI_USAGE;
+    moe_status status = choose_methods(o);
+    if (!status)
+        status = cli_model_open(&o->model, &l.gpu, &l.state);
+    if (!status)
+        status = answer_all(&l);
+    if (!status && o->plot)
+        status = plot(&l);
+    for (size_t i = 0; i < l.n_rows; i++) {
+        free(l.rows[i].cached);
+        free(l.rows[i].peak);
+    }
+    free(l.rows);
+    moe_gpu_destroy(&l.gpu);
+    return cli_exit_code(status);
+}
+
+int cli_memory(int argc, char **argv) {
+    memory_options o = {0};
+    char help[4096];
+    const cli_option options[] = {
+        {"case", CLI_STRINGS, &o.cases, "\"T=.. d=..\"", "a layer; may be repeated"},
+        {"config", CLI_STRING, &o.config, "FILE", "a layer's shape from a config.json"},
+        {"layers", CLI_STRING, &o.layers, "all",
+         "with --config: all MoE layers, each keeping its cache while one runs"},
+        {"dtype", CLI_STRING, &o.dtype, "bf16|fp16", "with --config (default: as the file says)"},
+        {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
+        {"method", CLI_STRINGS, &o.methods, "NAME",
+         "who runs it (default all that can); may be repeated"},
+        {"gpu", CLI_STRING, &o.model.gpu, "NAME|FILE",
+         "whose methods (default h100-sxm); memory is the same on all"},
+        {"operands", CLI_STRING, &o.model.operands, "TYPE",
+         "of the products: bf16, fp16, fp8, mxfp8, nvfp4, mxfp4, int8 or tf32"},
+        {"plot", CLI_STRING, &o.plot, "FILE",
+         "a picture, .svg or .png, by gnuplot: cached and peak over the cases' granularity d/n"},
+        {"output", CLI_OUTPUT, &o.output, "text|json|csv", "json: one object a line"},
+        {0}};
+    cli_method_help(help, sizeof help);
+    int code = cli_parse(argc, argv,
+                         "Lists the tensors of a layer with their bytes and lives: what the "
+                         "backward pass needs is cached,\nthe most that is alive at once is the "
+                         "peak (its tensors are marked *). pass=fwd: inference alone.",
+                         options, help, NULL);
+    if (code < 0)
+        code = run(&o);
+    cli_strings_destroy(&o.cases);
+    cli_strings_destroy(&o.methods);
+    return code;
+}
