@@ -6,6 +6,7 @@
 #include "moeref/safetensors.h"
 #include "moeref/suite.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,15 @@ static moe_status run_case(size_t i, const moe_log *log, moe_problem **ret,
     return status;
 }
 
+/* Whether a NaN is written with a sign is the machine's and the compiler's: here none has one, so
+ * that a file is the same wherever it is made. */
+static void unsign_nan(const moe_tensor *t) {
+    float *x = t->data;
+    for (int64_t i = 0, count = x ? moe_tensor_count(t) : 0; i < count; i++)
+        if (isnan(x[i]))
+            x[i] = NAN;
+}
+
 static moe_status write_case(const char *path, const moe_problem *p,
                              const moe_reference_result *oracle, const moe_log *log) {
     moe_named_tensor list[MOE_T_COUNT + 2];
@@ -50,6 +60,8 @@ static moe_status write_case(const char *path, const moe_problem *p,
         if (!oracle->out.t[id].data || !is_stored((moe_tensor_id)id))
             continue;
         status = moe_tensor_cast(&oracle->out.t[id], MOE_F32, &rounded.t[id]);
+        if (!status)
+            unsign_nan(&rounded.t[id]);
         list[n++] = (moe_named_tensor){moe_tensor_name((moe_tensor_id)id), rounded.t[id]};
     }
     list[n++] =

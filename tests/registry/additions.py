@@ -165,3 +165,25 @@ def add_key(tree):
 def add_edge_case(tree):
     tree.edit("src/suite/suite.c", "    C(one_token,  ", f'    C(copied, 0, "{SMALL}") \\\n'
               "    C(one_token,  ")
+
+
+def add_recipe(tree):
+    tree.edit("src/reference/recipe.c", '    {"unfused", ',
+              '    {"copied", "as the first", STORED | MOE_POINT_SA, 0},\n    {"unfused", ')
+
+
+def add_hypothesis(tree):
+    """Says the same as the one that follows, which is then not reported."""
+    row = "    CHANGE(renorm_missing, "
+    tree.edit("src/check/explain/bank.h", row, f'    CHANGE(copied, "copied") \\\n{row}')
+    path = "src/check/explain/changes_weights.c"
+    body = re.search(r"bool moe_int_change_renorm_missing\(.*?\n}\n", tree.read(path), re.S)[0]
+    tree.edit(path, body, body.replace("renorm_missing", "copied") + "\n" + body)
+
+
+def add_fault(tree):
+    row = '    F(renorm_missing, "renorm", '
+    tree.edit("src/selftest/faults.h", row, '    F(copied, "renorm", PLAIN, ANY_, "copied", "", '
+              f'"as the next") \\\n{row}')
+    tree.edit("backends/faulty/router.c", "!FAULT(l, renorm_missing)",
+              "!FAULT(l, renorm_missing) && !FAULT(l, copied)")

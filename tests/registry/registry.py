@@ -103,6 +103,19 @@ def ask_stage(moeref):
     return [s["part_of"] for s in stages if s["name"] == NAME] == ["dX"]
 
 
+def ask_recipe(moeref):
+    recipes = {r["name"]: r for r in json.loads(moeref("list", "--output", "json"))["recipes"]}
+    return (NAME in recipes and recipes[NAME]["points"] == recipes["moeref"]["points"]
+            and moeref("check", "--backend", f"reference:bf16.{NAME}", "--recipe", NAME, "--case",
+                       SMALL + " dtype=bf16"))
+
+
+def ask_fault(moeref):
+    """Is it caught, and named by the new hypothesis?"""
+    killed = moeref("selftest", "--fault", NAME, "--dtype", "fp32")
+    return re.search(rf"^named +fp32\.{NAME} +{NAME} ", killed, re.M)
+
+
 # Kind, as the table calls it: what adds one, and whether the program then has it.
 KINDS = {
     "family": (additions.add_family, ask_family),
@@ -117,6 +130,9 @@ KINDS = {
     "verb": (additions.add_verb, lambda moeref: moeref(NAME) == "1 copied\n"),
     "stage": (additions.add_stage, ask_stage),
     "case key": (additions.add_key, lambda moeref: moeref.passes(SMALL + " copied=1")),
+    "recipe": (additions.add_recipe, ask_recipe),
+    "hypothesis": (additions.add_hypothesis, ask_fault),
+    "fault": (additions.add_fault, ask_fault),
     "edge case": (additions.add_edge_case, lambda moeref: SMALL in json.loads(
         moeref("list", "--output", "json"))["cases"]),
 }

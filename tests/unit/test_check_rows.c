@@ -1,5 +1,6 @@
 /* Rows of dX and dW1 that have two sides (src/check/errors/rows.c). The sides' vectors are
  * multiples of unit vectors here, so the nearest choice is known element by element. */
+#include "check/compare/compare.h"
 #include "check/errors/errors.h"
 
 #include <criterion/criterion.h>
@@ -32,7 +33,7 @@ TestSuite(check_rows, .init = set_up);
 Test(check_rows, each_side_is_the_nearer_one) {
     moe_int_rows rows;
     double got[ROWS * D], want[ROWS * D];
-    cr_assert_eq(moe_int_rows_alloc(ROWS, &rows), MOE_OK);
+    cr_assert_eq(moe_int_rows_alloc(ROWS, 0, &rows), MOE_OK);
     for (int i = 0; i < ROWS * D; i++) {
         want[i] = i;
         got[i] = i + 0.01;
@@ -67,7 +68,7 @@ Test(check_rows, each_side_is_the_nearer_one) {
 Test(check_rows, no_number_no_choice) {
     moe_int_rows rows;
     double got[ROWS * D] = {0}, want[ROWS * D] = {0};
-    cr_assert_eq(moe_int_rows_alloc(ROWS, &rows), MOE_OK);
+    cr_assert_eq(moe_int_rows_alloc(ROWS, 0, &rows), MOE_OK);
     for (int row = 0; row < ROWS; row++) {
         add(&rows, MOE_T_DX, row, 2, 1);
         got[row * D + 2] = 1;
@@ -90,7 +91,7 @@ Test(check_rows, too_many_sides_hide_the_row) {
     double vdX[ROWS * D] = {0};
     moe_tensors out = {0};
     out.t[MOE_T_DX] = matrix(vdX);
-    cr_assert_eq(moe_int_rows_alloc(ROWS, &rows), MOE_OK);
+    cr_assert_eq(moe_int_rows_alloc(ROWS, 0, &rows), MOE_OK);
     add(&rows, MOE_T_DX, 1, 0, 1);
     add(&rows, MOE_T_DX, 0, 0, 1);
     add(&rows, MOE_T_DX, 2, 1, INFINITY);
@@ -104,6 +105,40 @@ Test(check_rows, too_many_sides_hide_the_row) {
     for (int i = 0; i < ROWS * D; i++)
         cr_expect_eq(isnan(vdX[i]) != 0, i / D != 1, "element %d", i);
     moe_int_rows_destroy(&rows);
+}
+
+/* A row of dH errs as a whole by its weight: as far as one random number may, not as the mean of
+ * its elements' errors. */
+Test(check_rows, a_weight_errs_once_for_its_row) {
+    enum { WIDTH = 64, ERRS = 8 };
+    double got[WIDTH], want[WIDTH], variance[WIDTH], weight[1] = {ERRS * ERRS};
+    const moe_int_rows rows = {.weight = weight};
+    const double u = sqrt(moe_int_rounding_of(MOE_F32).u2);
+    moe_tensor_verdict v;
+    moe_tensor g = {.data = got, .dtype = MOE_F64, .ndim = 2, .shape = {1, WIDTH}};
+    moe_tensor w = g, s = g;
+    w.data = want;
+    s.data = variance;
+    for (int i = 0; i < WIDTH; i++) {
+        want[i] = 1 + i;
+        got[i] = want[i] * (1 + 4 * ERRS * 4 * u);
+        variance[i] = ERRS * ERRS * 16 * want[i] * want[i];
+    }
+    weight[0] *= 16;
+    const moe_layer_desc desc = {.d = WIDTH, .n = WIDTH / 2, .E = 1, .K = 1};
+    moe_int_comparison c = {.id = MOE_T_DH,
+                            .arithmetic = MOE_F32,
+                            .desc = &desc,
+                            .got = &g,
+                            .want = &w,
+                            .variance = &s,
+                            .rows = &rows,
+                            .truth = "oracle"};
+    moe_int_compare(&c, &v);
+    cr_expect_neq(v.verdict, MOE_VERDICT_FAIL, "four times sigma: %s", v.why);
+    c.rows = NULL;
+    moe_int_compare(&c, &v);
+    cr_expect_eq(v.verdict, MOE_VERDICT_FAIL, "that far as a mean of 64");
 }
 
 /* Only the sides that count are looked at, wherever the last one lies. */
@@ -120,7 +155,7 @@ Test(check_rows, which_tensors_are_split) {
 /* Any number of sides: the list grows and keeps what it has. */
 Test(check_rows, many_sides) {
     moe_int_rows rows;
-    cr_assert_eq(moe_int_rows_alloc(ROWS, &rows), MOE_OK);
+    cr_assert_eq(moe_int_rows_alloc(ROWS, 0, &rows), MOE_OK);
     for (int i = 0; i < 1000; i++)
         add(&rows, MOE_T_DX, i, i % D, i);
     cr_assert_eq(rows.kinks, 1000);

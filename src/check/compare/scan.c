@@ -198,4 +198,8 @@ void moe_int_scan_group(moe_int_scan *s, int64_t g) {
     group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
     if (c->rows && c->id == MOE_T_DX)
         group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
+    if (c->rows && (c->id == MOE_T_DH || c->id == MOE_T_DXP)) {
+        const double as_whole = s->rounding.u2 * c->rows->weight[g] * group->r2;
+        group->e4 += as_whole * as_whole;
+    }
 }

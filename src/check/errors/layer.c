@@ -233,6 +233,8 @@ static moe_status fill(moe_int_error_run *k) {
         status = expert_errors(k, e);
     if (status)
         return status;
+    if (k->desc->router.weight_on != MOE_WEIGHT_ON_INPUT)
+        memcpy(k->rows->weight, k->vweight, (size_t)k->oracle->plan->n_pairs * sizeof *k->vweight);
     sum_over_experts(k);
     zero_expert_gradients(k);
     store_gradient_parts(k, routed);
@@ -260,7 +262,7 @@ moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *i
                            .pairs = oracle->plan->offsets[desc->E]};
     k.rounding.exact_h = moe_int_exact_h(desc, in, oracle, rounding->arithmetic);
     memset(ret, 0, sizeof *ret);
-    moe_status status = moe_int_rows_alloc(k.T, ret_rows);
+    moe_status status = moe_int_rows_alloc(k.T, oracle->plan->n_pairs, ret_rows);
     if (!status)
         status = prepare(&k);
     if (!status)

@@ -11,14 +11,19 @@
 /* Kinks that a row may have for each of its elements: the choice must remain one of few. */
 #define KINKS_MAX 0.25
 
-moe_status moe_int_rows_alloc(int64_t tokens, moe_int_rows *ret) {
+moe_status moe_int_rows_alloc(int64_t tokens, int64_t pairs, moe_int_rows *ret) {
     memset(ret, 0, sizeof *ret);
     ret->common = calloc((size_t)tokens + 1, sizeof *ret->common);
-    return ret->common ? MOE_OK : MOE_E_NOMEM;
+    ret->weight = calloc((size_t)pairs + 1, sizeof *ret->weight);
+    if (ret->common && ret->weight)
+        return MOE_OK;
+    moe_int_rows_destroy(ret);
+    return MOE_E_NOMEM;
 }
 
 void moe_int_rows_destroy(moe_int_rows *rows) {
     free(rows->common);
+    free(rows->weight);
     free(rows->kink);
     memset(rows, 0, sizeof *rows);
 }

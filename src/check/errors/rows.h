@@ -1,4 +1,4 @@
-/* What rows of dX and dW1 need beside every element's variance (rows.c says why). */
+/* What rows of dX, dH, dX~ and dW1 need beside every element's variance (rows.c says why). */
 #ifndef MOE_CHECK_ERRORS_ROWS_H
 #define MOE_CHECK_ERRORS_ROWS_H
 
@@ -21,11 +21,14 @@ typedef struct moe_int_rows {
     /* [tokens] Of dX: errors that are one vector times one random number: of each of them the
      * expected sum of squares over the row, squared; their sum. In units of (u^2/3)^2. */
     double *common;
+    /* [all pairs] relative variance of a pair's weight, in units of u^2/3: rows of dH and dX~ are
+     * the weight times a vector, and err by it as a whole, where it is on the output. Else 0. */
+    double *weight;
     moe_int_kink *kink; /* [kinks] by tensor and row */
     int64_t kinks, room;
 } moe_int_rows;
 
-moe_status moe_int_rows_alloc(int64_t tokens, moe_int_rows *ret);
+moe_status moe_int_rows_alloc(int64_t tokens, int64_t pairs, moe_int_rows *ret);
 void moe_int_rows_destroy(moe_int_rows *rows);
 moe_status moe_int_rows_add(moe_int_rows *rows, const moe_int_kink *kink);
 /* Puts the kinks in order. Rows with too many of them, or with one that is no number, cannot be

@@ -6,6 +6,7 @@
 #include "check/compare/layout.h"
 #include "check/routing/routing.h"
 #include "check/state/mirror.h"
+#include "check/subject/inputs.h"
 #include "check/verdict/result.h"
 
 #include <math.h>

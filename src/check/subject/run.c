@@ -1,7 +1,8 @@
 /* Running a backend the way a checker must: results into poisoned buffers between canaries, inputs
- * hashed before and after, everything twice. */
+ * hashed before and after (inputs.c), everything twice. */
 #include "check/subject/run.h"
 #include "backend/front.h"
+#include "check/subject/inputs.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "layer/traits.h"
@@ -19,76 +20,7 @@ typedef struct runner {
     moe_check_result *result;
     moe_int_run *run;
     const moe_backend *backend;
-    uint64_t hash[MOE_T_COUNT];
-    uint64_t plan_hash;
 } runner;
-
-static bool is_input(moe_tensor_id id) {
-    moe_tensor_role role = moe_tensor_role_of(id);
-    return role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM;
-}
-
-static uint64_t hash_tensor(const moe_tensor *t) {
-    return t->data ? moe_int_hash(t->data, (size_t)moe_tensor_bytes(t)) : 0;
-}
-
-uint64_t moe_int_hash_plan(const moe_plan *plan) {
-    if (!plan)
-        return 0;
-    size_t pairs = (size_t)plan->n_pairs;
-    uint64_t h[] = {
-        moe_int_hash(plan->offsets, ((size_t)plan->n_experts + 1) * sizeof *plan->offsets),
-        moe_int_hash(plan->token, pairs * sizeof *plan->token),
-        moe_int_hash(plan->weight, pairs * sizeof *plan->weight),
-        moe_int_hash(plan->token_offsets,
-                     ((size_t)plan->n_tokens + 1) * sizeof *plan->token_offsets),
-        moe_int_hash(plan->pair_of_token, pairs * sizeof *plan->pair_of_token)};
-    return moe_int_hash(h, sizeof h);
-}
-
-static void hash_inputs(runner *k) {
-    for (int id = 0; id < MOE_T_COUNT; id++)
-        if (is_input((moe_tensor_id)id))
-            k->hash[id] = hash_tensor(&k->problem->in.t[id]);
-    k->plan_hash = moe_int_hash_plan(k->problem->plan);
-}
-
-/* An isolated backend could only change the copy that it works with. */
-static bool is_unchanged(const runner *k, moe_tensor_id id) {
-    const moe_tensor *seen = k->run->layer ? moe_int_layer_seen(k->run->layer, id) : NULL;
-    return k->hash[id] == hash_tensor(&k->problem->in.t[id]) &&
-           (!seen || k->hash[id] == hash_tensor(seen));
-}
-
-static bool plan_is_unchanged(const runner *k) {
-    const moe_plan *seen = k->run->layer ? moe_int_layer_seen_plan(k->run->layer) : NULL;
-    return k->plan_hash == moe_int_hash_plan(k->problem->plan) &&
-           (!seen || k->plan_hash == moe_int_hash_plan(seen));
-}
-
-/* Changed inputs are a failure by themselves, and no truth can start from them. */
-static bool inputs_unchanged(runner *k) {
-    bool unchanged = true;
-    for (int id = 0; id < MOE_T_COUNT; id++) {
-        if (!is_input((moe_tensor_id)id) || is_unchanged(k, (moe_tensor_id)id))
-            continue;
-        const char *name = moe_tensor_name((moe_tensor_id)id);
-        moe_int_entry_fail(moe_int_result_entry(k->result, name), "the backend changed this input");
-        moe_int_result_set(k->result, MOE_VERDICT_FAIL, "%s: the backend changed this input", name);
-        unchanged = false;
-    }
-    if (plan_is_unchanged(k))
-        return unchanged;
-    moe_int_result_set(k->result, MOE_VERDICT_FAIL, "the backend changed the given plan");
-    return false;
-}
-
-static moe_use use_of(const moe_problem *problem) {
-    return (moe_use){.tokens = problem->T,
-                     .dtype = problem->dtype,
-                     .pass = problem->pass,
-                     .plan_given = problem->plan != NULL};
-}
 
 static bool has_backward(const runner *k) {
     return (k->problem->pass & MOE_PASS_BWD) != 0;
@@ -118,7 +50,7 @@ static bool set_input(runner *k) {
 static bool load(runner *k, moe_backend *backend) {
     const moe_problem *p = k->problem;
     k->backend = backend;
-    moe_use use = use_of(p);
+    const moe_use use = {p->T, p->dtype, p->pass, p->plan != NULL};
     if (p->masked && !p->plan) {
         moe_int_result_set(k->result, MOE_VERDICT_SKIP,
                            "not supported: a backend that routes cannot be told of masked tokens");
@@ -235,7 +167,7 @@ static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
 static bool is_due(const runner *k, moe_tensor_id id, bool *optional) {
     moe_tensor_role role = moe_tensor_role_of(id);
     *optional = role == MOE_ROLE_STAGE || (k->run->bad_plan && moe_tensor_is_of_pairs(id));
-    if (moe_int_is_inner_stage(id) || is_input(id) ||
+    if (moe_int_is_inner_stage(id) || moe_int_is_given(id) ||
         !moe_tensor_exists(&k->problem->layer, id, k->problem->plan != NULL))
         return false;
     return role != MOE_ROLE_BACKWARD || has_backward(k);
@@ -335,9 +267,10 @@ void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
         ret->repeats[id] = true;
     runner k = {.problem = problem, .result = result, .run = ret};
     int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
-    hash_inputs(&k);
+    moe_int_inputs before;
+    moe_int_inputs_note(problem, &before);
     run_all(&k, backend, repeats);
-    ret->usable = inputs_unchanged(&k) && ret->usable;
+    ret->usable = moe_int_inputs_kept(&before, problem, ret->layer, result) && ret->usable;
 }
 
 bool moe_int_run_on(const moe_backend *backend, moe_layer *layer, const moe_support *support,

@@ -28,7 +28,6 @@ bool moe_int_run_on(const moe_backend *backend, moe_layer *layer, const moe_supp
 /* Back to the inputs of the first run, once more: it counts as one of the repeats. */
 void moe_int_run_return(const moe_backend *backend, const moe_problem *problem,
                         moe_check_result *result, moe_int_run *run);
-uint64_t moe_int_hash_plan(const moe_plan *plan);
 /* Frees what was fetched, but not the layer. */
 void moe_int_run_clear(moe_int_run *run);
 /* One more stage of the last run, as a tensor that the caller frees. */
