@@ -42,8 +42,8 @@ try() {
     limit=$(($(left) * $3 / 100))
     until=$(($(date +%s) + limit))
     # shellcheck disable=SC2016
-    for type in $types; do
-        for i in $(seq 0 $((processes - 1))); do echo "$type $i"; done
+    for i in $(seq 0 $((processes - 1))); do
+        for type in $types; do echo "$type $i"; done
     done | xargs -P "$processes" -L 1 sh -c \
         'left=$(($4 - $(date +%s))); [ "$left" -gt 0 ] || exit 0
          timeout "$left" "$0" selftest --threads 1 --size "$1" --dtype "$6" --sample "$2" \
