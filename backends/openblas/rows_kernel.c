@@ -403,10 +403,10 @@ static void multiply(const ob_rows_product *product) {
     }
 }
 
-#define NAME_OF(isa)  ob_rows_kernels_##isa
-#define NAME(isa)     NAME_OF(isa)
-#define QUOTE_OF(isa) #isa
-#define QUOTE(isa)    QUOTE_OF(isa)
+#define ob_rows_paste(isa) ob_rows_kernels_##isa
+#define ob_rows_of(isa)    ob_rows_paste(isa)
+#define QUOTE_OF(isa)      #isa
+#define QUOTE(isa)         QUOTE_OF(isa)
 
-extern const ob_rows_kernels NAME(OB_ISA);
-const ob_rows_kernels NAME(OB_ISA) = {QUOTE(OB_ISA), multiply, arrange};
+extern const ob_rows_kernels ob_rows_of(OB_ISA);
+const ob_rows_kernels ob_rows_of(OB_ISA) = {QUOTE(OB_ISA), multiply, arrange};

@@ -37,8 +37,8 @@ moe_int_factor moe_int_decode(moe_int_format format, uint32_t code) {
 static const moe_int_unit units[] = {
     {"sm_90", "Hopper's wgmma", true,
      {{16, 25, 23}, {16, 25, 23}, {32, 13, 13}, {32, 13, 13}}},
-    {"sm_90.mma", "Hopper's mma.sync", false,
-     {{16, 25, 23}, {16, 25, 23}, {32, 25, 23}, {32, 25, 23}}},
+    {"sm_90.mma", "Hopper's mma.sync", true,
+     {{16, 25, 23}, {16, 25, 23}, NO_FP8}},
     {"sm_100", "Blackwell's tcgen05.mma", false,
      {{16, 25, 23}, {16, 25, 23}, {32, 25, 23}, {32, 25, 23}}},
     {"sm_89", "Ada's mma.sync: K = 16 in two sums of 8, fp8's K = 32 in two of 16", false,

@@ -138,9 +138,10 @@ def main():
     args = parse()
     moeref.transformers.register()
     ways, model = args.ways.split(","), make_model(args)
-    report = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__,
+    report = {**{k: v for k, v in vars(args).items() if k != "out"},
+              "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__,
               "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
-              "parameters": sum(p.numel() for p in model.parameters()), **vars(args)}
+              "parameters": sum(p.numel() for p in model.parameters())}
     report["layer"] = whole_layer(args, model, ways)
     report["model"] = whole_model(args, model, ways)
     if args.device == "cuda":
