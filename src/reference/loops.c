@@ -49,17 +49,17 @@ MOE_INT_INLINE void add_steps(const real *const row[TALL], int64_t step, int64_t
                               const real *panel, real sum[TALL][WIDE]) {
     lane s[TALL][LANES];
     for (int t = 0; t < TALL; t++)
-        for (int i = 0; i < LANES; i++)
-            s[t][i] = *(const stored_lane *)(sum[t] + i * LANE);
+        for (int64_t i = 0; i < LANES; i++)
+            s[t][i] = *(const stored_lane *)&sum[t][i * LANE];
     for (int64_t k = 0; k < count; k++)
-        for (int i = 0; i < LANES; i++) {
-            const lane w = *(const stored_lane *)(panel + k * WIDE + i * LANE);
+        for (int64_t i = 0; i < LANES; i++) {
+            const lane w = *(const stored_lane *)&panel[k * WIDE + i * LANE];
             for (int t = 0; t < TALL; t++)
                 s[t][i] += row[t][k * step] * w;
         }
     for (int t = 0; t < TALL; t++)
-        for (int i = 0; i < LANES; i++)
-            *(stored_lane *)(sum[t] + i * LANE) = s[t][i];
+        for (int64_t i = 0; i < LANES; i++)
+            *(stored_lane *)&sum[t][i * LANE] = s[t][i];
 }
 
 #if MOE_INT_HAVE_AVX2

@@ -104,6 +104,8 @@ typedef struct walk {
 } walk;
 
 static void add_fp32(walk *w, int64_t k, int count) {
+    if (!w->a.value || !w->b.value) /* packed for a unit that multiplies in integers */
+        return;
     for (int i = 0; i < count; i++) {
         const float a = w->a.value[k + i], *b = w->b.value + (k + i) * LANES;
         for (int l = 0; l < LANES; l++) {
