@@ -27,3 +27,9 @@ bool moe_int_is_weight(moe_tensor_id id) {
         return false;
     }
 }
+
+bool moe_int_is_expert_gradient(moe_tensor_id id) {
+    const moe_tensor_id param = moe_tensor_param_of(id);
+    return param == MOE_T_B1 || param == MOE_T_B2 ||
+           (param != MOE_T_COUNT && moe_int_is_weight(id));
+}

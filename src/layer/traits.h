@@ -65,6 +65,9 @@ static inline bool moe_int_has_groups(int32_t select) {
 /* Is it a matrix of experts, routed or shared (W1, W2), or the gradient of one? */
 bool moe_int_is_weight(moe_tensor_id id);
 
+/* Is it the gradient of a parameter of experts, biases included? */
+bool moe_int_is_expert_gradient(moe_tensor_id id);
+
 /* Does every token get K pairs of real experts, whatever the logits are? */
 bool moe_int_pairs_are_known(const moe_layer_desc *desc);
 

@@ -80,6 +80,10 @@ Test(bits, one_last_place) {
         const int64_t at = 5 + 3 * (rows[i].id == MOE_T_H ? 96 : 80);
         moe_check_result *r = judge(LINE " dtype=bf16", MOE_BF16, "fp32", rows[i].id, at);
         const moe_bits_stage *s = stage(r, moe_tensor_name(rows[i].id));
+        moe_check_result *gated =
+            judge(LINE " dtype=bf16", MOE_BF16, NULL, rows[i].id, at); /* by tolerances alone */
+        cr_expect_eq(gated->verdict, MOE_VERDICT_PASS, "%s", gated->why);
+        moe_check_result_destroy(&gated);
         cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
         cr_expect_eq(s->differ, 1);
         cr_expect_eq(strncmp(s->first, rows[i].where, strlen(rows[i].where)), 0, "%s", s->first);
@@ -99,5 +103,6 @@ Test(bits, not_of_wider_types) {
     moe_check_result *r = judge(LINE " dtype=fp32", MOE_BF16, "fp32", MOE_T_COUNT, 0);
     cr_expect_eq(r->bits.n_stages, 0);
     cr_expect_str_not_empty(r->bits.why);
+    cr_expect_neq(r->verdict, MOE_VERDICT_PASS, "nothing was compared");
     moe_check_result_destroy(&r);
 }

@@ -37,6 +37,7 @@
  * float64 results (their own NMSE is about u^2/3 = 1.2e-15) and against another order of
  * summation. A wrong formula shows at 1e-6 and above. */
 #include "check/compare/compare.h"
+#include "layer/traits.h"
 
 #include <math.h>
 
@@ -78,14 +79,9 @@ moe_gate moe_int_gate_in_fp32(void) {
 }
 
 static gate_class class_of(moe_tensor_id id) {
-    switch ((int)id) {
-    case MOE_T_DW1:
-    case MOE_T_DB1:
-    case MOE_T_DW2:
-    case MOE_T_DB2:
-    case MOE_T_DW1_SHARED:
-    case MOE_T_DW2_SHARED:
+    if (moe_int_is_expert_gradient(id))
         return CLASS_WEIGHTS;
+    switch ((int)id) {
     case MOE_T_S:
     case MOE_T_DS:
     case MOE_T_DW_R:

@@ -1,6 +1,7 @@
 /* The changed layer on the scene, step by step; first the step that makes the first wrong tensor,
  * as most changes are refuted by it. */
 #include "check/explain/runner.h"
+#include "layer/traits.h"
 #include "route/route.h"
 
 #include <math.h>
@@ -207,20 +208,11 @@ enum { FORWARD = 1, BACKWARD = 2, SLICES = 4, ROUTER = 8 };
 
 /* What has to be run for tensor `id`. */
 static unsigned steps_for(moe_tensor_id id) {
-    switch ((int)id) {
-    case MOE_T_DW1:
-    case MOE_T_DB1:
-    case MOE_T_DW2:
-    case MOE_T_DB2:
-    case MOE_T_DW1_SHARED:
-    case MOE_T_DW2_SHARED:
+    if (moe_int_is_expert_gradient(id))
         return SLICES;
-    case MOE_T_DW_R:
-    case MOE_T_DB_R:
+    if (id == MOE_T_DW_R || id == MOE_T_DB_R)
         return ROUTER;
-    default:
-        return moe_tensor_is_backward(id) ? FORWARD | BACKWARD : FORWARD;
-    }
+    return moe_tensor_is_backward(id) ? FORWARD | BACKWARD : FORWARD;
 }
 
 static moe_status run_steps(const runner *k, unsigned steps) {

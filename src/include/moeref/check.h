@@ -122,6 +122,7 @@ typedef struct moe_invariance {
 typedef struct moe_bits_stage {
     char name[24];            /* of the tensor */
     char arithmetic[96];      /* the one given, or the one of the bank that has most elements */
+    int64_t total;            /* elements of the tensor; of large ones rows are left out */
     int64_t elements, differ; /* compared, and those that have other bits */
     int32_t explained_by;     /* arithmetics of the bank that give all of them; 0 where not tried */
     char first[512];          /* the first difference, and the chain that leads to the right bits */

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from measure import clock_and_power, device_events, median, short_name
+from measure import clock_and_power, device_events, median, median_and_spread, short_name
 
 MARK = "spin_kernel"  # what torch.cuda._sleep launches
 PASSES = ("ours fwd", "peer fwd", "ours bwd", "peer bwd")
@@ -55,10 +55,8 @@ def waiting(kernels):
 
 
 def summary(samples):
-    ordered = sorted(samples)
-    quarter = len(ordered) // 4
-    return {"us": round(median(ordered), 1),
-            "spread": round((ordered[-1 - quarter] - ordered[quarter]) / median(ordered), 4)}
+    us, spread = median_and_spread(samples)
+    return {"us": round(us, 1), "spread": round(spread, 4)}
 
 
 def alternate(ours, peer, seconds):

@@ -32,6 +32,13 @@ def median(values):
     return sorted(values)[len(values) // 2]
 
 
+def median_and_spread(values):
+    """The median, and the middle half's width as a share of it."""
+    ordered = sorted(values)
+    quarter = len(ordered) // 4
+    return median(ordered), (ordered[-1 - quarter] - ordered[quarter]) / median(ordered)
+
+
 def once_us(run, device):
     if device == "cpu":
         start = time.perf_counter()

@@ -16,7 +16,7 @@ import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 import moeref.transformers
-from measure import clock_and_power, median
+from measure import clock_and_power, median_and_spread
 
 
 def parse():
@@ -86,12 +86,11 @@ def turns(args, model, runs):
                 samples[way].append(figures)
     result = {}
     for way, rows in samples.items():
-        seconds = sorted(row[0] for row in rows)
-        quarter = len(seconds) // 4
+        seconds, spread = median_and_spread([row[0] for row in rows])
         result[way] = {
-            "tokens_per_s": round(args.tokens / median(seconds)),
-            "ms": round(1e3 * median(seconds), 3),
-            "spread": round((seconds[-1 - quarter] - seconds[quarter]) / median(seconds), 4),
+            "tokens_per_s": round(args.tokens / seconds),
+            "ms": round(1e3 * seconds, 3),
+            "spread": round(spread, 4),
             "peak_bytes": max(row[1] for row in rows)}
     return result
 
