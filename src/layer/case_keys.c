@@ -29,6 +29,8 @@
     N("integer", MOE_FILL_INTEGER) N("zero", MOE_FILL_ZERO) N("exact", MOE_FILL_EXACT)
 #define INJECT_NAMES(N) N("none", 0) N("nan", 1) N("inf", 2)
 #define PASS_NAMES(N) N("fwd", MOE_PASS_FWD) N("bwd", MOE_PASS_BWD) N("both", MOE_PASS_BOTH)
+#define COMBINE_NAMES(N) N("pairs", 0) N("ranks", 1)
+#define WIRE_NAMES(N) N("own", -1) DTYPE_NAMES(N)
 #define NO_NAMES(N)
 
 /* KEY(key, padding for the help text, kind, field of moe_case, names, default, meaning) */
@@ -85,6 +87,14 @@
     KEY("inject", "      ", INJECT, inject, INJECT, "none",                                       \
       "X[TOKEN][d/2] becomes nan@TOKEN or inf@TOKEN:")                                            \
     KEY("pass", "        ", NAME, pass, PASS, "both", "what runs:")                               \
+    KEY("ep", "          ", I32, split.ranks, NO, "0",                                            \
+      "ranks that tokens and experts are spread over, 0: one device alone")                       \
+    KEY("combine", "     ", NAME, split.combine, COMBINE, "pairs",                                \
+      "ep: what goes home, a row for each pair or a sum for each token and rank:")                \
+    KEY("wire", "        ", NAME, split.wire, WIRE, "own",                                        \
+      "ep: type of the rows that go home:")                                                       \
+    KEY("skew", "        ", REAL, split.skew, NO, "0", "ep: rank r has (r+1)^-skew parts of the tokens") \
+    KEY("tokens", "      ", LIST, split.tokens, NO, "even", "ep: tokens of each rank, 8+0+24")        \
     KEY("seed", "        ", U64, seed, NO, "0", "of every random number")
 
 #define N_ROW(word, value, ...) {word, value},
@@ -100,6 +110,8 @@ static const moe_int_name ROUTE[] = NAMES(ROUTE_NAMES);
 static const moe_int_name DATA[] = NAMES(DATA_NAMES);
 static const moe_int_name INJECT[] = NAMES(INJECT_NAMES);
 static const moe_int_name PASS[] = NAMES(PASS_NAMES);
+static const moe_int_name COMBINE[] = NAMES(COMBINE_NAMES);
+static const moe_int_name WIRE[] = NAMES(WIRE_NAMES);
 static const moe_int_name NO[] = NAMES(NO_NAMES);
 
 /* A value of an enum without a word could not be asked for. */
@@ -142,6 +154,7 @@ void moe_case_init(moe_case *ret) {
     ret->r_scale = 1.0;
     ret->b_scale = 1.0;
     ret->pass = MOE_PASS_BOTH;
+    ret->split.wire = -1;
 }
 
 int32_t moe_int_case_default_renorm(const moe_case *c) {

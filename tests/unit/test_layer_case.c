@@ -65,6 +65,11 @@ static const struct {
     {"b_scale", "50", " select_bias=1"},
     {"inject", "inf@63", ""},
     {"pass", "fwd", ""},
+    {"ep", "5", ""},
+    {"combine", "ranks", " ep=2"},
+    {"wire", "bf16", " ep=2"},
+    {"skew", "1.5", " ep=2"},
+    {"tokens", "60+0+4", " ep=3"},
     {"seed", "18446744073709551615", ""},
 };
 #define SAMPLE_COUNT (sizeof samples / sizeof *samples)

@@ -51,6 +51,17 @@ static moe_status mistrust(moe_backend *backend, const cli_selection *selection,
                   : cli_mistrust_apply(selection->mistrust, (moe_dtype)support.arithmetic, result);
 }
 
+/* Over ranks where the problem asks for them. */
+static moe_status judge_problem(moe_backend *backend, const cli_selection *selection,
+                                const moe_problem *problem, const moe_check_params *params,
+                                moe_check_result **ret) {
+    moe_ep_params ep;
+    if (!problem->split.ranks)
+        return moe_check_backend(backend, problem, params, cli_log(), ret);
+    moe_status status = cli_ranks_params(&selection->ranks, problem, &ep);
+    return status ? status : moe_check_ranks(&backend, 1, &ep, problem, params, cli_log(), ret);
+}
+
 static moe_status judge_item(moe_backend *backend, const cli_selection *selection,
                              const cli_item *item, const moe_check_params *params,
                              cli_verdicts *verdicts) {
@@ -60,7 +71,7 @@ static moe_status judge_item(moe_backend *backend, const cli_selection *selectio
     of_item.must_decide = item->must_decide;
     moe_status status = cli_problem(selection, item, &problem);
     if (!status)
-        status = moe_check_backend(backend, problem, &of_item, cli_log(), &result);
+        status = judge_problem(backend, selection, problem, &of_item, &result);
     if (!status && selection->mistrust)
         status = mistrust(backend, selection, problem, result);
     if (!status)

@@ -151,6 +151,7 @@ int cli_check(int argc, char **argv) {
          "never sample the oracle, however long it takes"},
         {"no-explanation", CLI_FLAG, &o.no_explanation, NULL,
          "do not look for the cause of a failure, which takes longest"},
+        CLI_RANKS_OPTIONS(o.selection.ranks),
         {"mistrust", CLI_STRING, &o.selection.mistrust, "FILE",
          "a pass on a case of this list, which moeref selftest --mistrust wrote, is none"},
         {"repeat", CLI_INT, &o.repeats, "N",

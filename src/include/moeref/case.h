@@ -23,6 +23,17 @@ typedef enum moe_route_kind {
     MOE_ROUTE_BALANCED = 5 /* route=balanced: counts differ by at most one */
 } moe_route_kind;
 
+/* A layer over several ranks, as ep.h has them.
+ * Thread-safety: plain data. */
+typedef struct moe_split {
+    int32_t ranks;   /* 0: one device, as it is */
+    int32_t combine; /* moe_ep_combine */
+    int32_t wire;    /* moe_dtype; -1: the backend's */
+    double skew;     /* of tokens over ranks */
+    int64_t *tokens; /* [n_tokens] of each rank, owned by whom the split is in; NULL: by skew */
+    int64_t n_tokens;
+} moe_split;
+
 /* Thread-safety: plain data. */
 typedef struct moe_case {
     moe_layer_desc layer;
@@ -42,6 +53,7 @@ typedef struct moe_case {
     int64_t masked; /* tokens without experts; route=counts has none */
     int64_t drop;   /* given routes but route=counts: pairs that are left out besides */
     double b_scale; /* multiplies b_select, whose standard deviation is 0.02 */
+    moe_split split;
 } moe_case;
 
 /* Every key's default, as moe_case_help() lists them; T, d, n, E and K, which have none, become 0.
@@ -80,6 +92,7 @@ typedef struct moe_problem {
     struct moe_block *block; /* of a checkpoint: what its block has around the experts, which are
                                 this layer, with a given plan; owned; NULL: nothing */
     void (*block_destroy)(struct moe_block *block);
+    moe_split split; /* over which ranks a backend should run it */
 } moe_problem;
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)

@@ -1,0 +1,57 @@
+#include "check/ranks/ranks.h"
+#include "check/verdict/result.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void moe_int_ranks_fail(moe_ranks *found, moe_verdict verdict, const char *format, ...) {
+    if (verdict <= found->verdict)
+        return;
+    found->verdict = verdict;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(found->why, sizeof found->why, format, args);
+    va_end(args);
+}
+
+static moe_status look(const moe_int_ranks *k, moe_backend *backend) {
+    moe_status status = moe_int_ranks_payload(k, backend);
+    if (!status && k->found->verdict < MOE_VERDICT_FAIL)
+        status = moe_int_ranks_same(k, backend);
+    const char *fault = moe_backend_fault(backend);
+    if (status && fault[0]) {
+        moe_int_ranks_fail(k->found, MOE_VERDICT_FAIL, "%s", fault);
+        return MOE_OK;
+    }
+    return status;
+}
+
+moe_status moe_check_ranks(moe_backend *const *inner, int32_t count, const moe_ep_params *ep,
+                           const moe_problem *problem, const moe_check_params *params,
+                           const moe_log *log, moe_check_result **ret) {
+    moe_backend *backend = NULL;
+    moe_check_result *r = NULL;
+    moe_status status = moe_ep_open(inner, count, ep, log, &backend);
+    if (!status)
+        status = moe_check_backend(backend, problem, params, log, &r);
+    if (!status) {
+        moe_ranks *found = &r->over_ranks;
+        const moe_transport *transport = ep->transport ? ep->transport : moe_transport_threads();
+        *found = (moe_ranks){.asked = true, .ranks = ep->ranks};
+        snprintf(found->transport, sizeof found->transport, "%s", transport->name);
+        snprintf(found->combine, sizeof found->combine, "%s", moe_ep_combine_name(ep->combine));
+        const moe_int_ranks k = {inner, count, ep, problem, log, found};
+        if (r->verdict == MOE_VERDICT_SKIP)
+            found->verdict = MOE_VERDICT_SKIP;
+        else if (r->verdict < MOE_VERDICT_ERROR)
+            status = look(&k, backend);
+        if (found->verdict >= MOE_VERDICT_FAIL)
+            moe_int_result_set(r, found->verdict, "%s", found->why);
+    }
+    moe_backend_close(&backend);
+    if (status)
+        moe_check_result_destroy(&r);
+    else
+        *ret = r;
+    return status;
+}
