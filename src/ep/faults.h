@@ -18,6 +18,8 @@
     ROW(SUM_WITHOUT_LAST, "sum_without_last", "the last rank's part of dW_r is not added")         \
     ROW(SUM_TWICE, "sum_twice", "the first rank's part of dW_r is added twice")                    \
     ROW(ROWS_HOME_UNPERMUTED, "rows_home_unpermuted", "Y goes home in the owner's order of rows")  \
+    ROW(RANK_SLEEPS, "rank_sleeps", "a rank sleeps before it combines, longer than others wait")    \
+    ROW(RANK_DIES, "rank_dies", "a rank's process is killed before it combines")                   \
     ROW(DX_NOT_SUMMED, "dx_not_summed", "home takes the last rank's part of dX alone")
 
 /* clang-format on */

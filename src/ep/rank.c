@@ -1,8 +1,10 @@
 /* One rank's two passes: four exchanges of tokens, two each. */
 #include "ep/rank.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool is_dedup(const moe_int_ep_rank *r) {
     return r->layer->dev->params.combine == MOE_EP_RANKS;
@@ -30,6 +32,17 @@ static moe_status made(moe_int_ep_rank *r, moe_tensor_id id, moe_tensor *ret) {
     return status;
 }
 
+/* The last rank does not come in time, or never. */
+static void be_late(const moe_int_ep_rank *r) {
+    const moe_int_ep_device *dev = r->layer->dev;
+    if (r->comm.rank != r->comm.ranks - 1)
+        return;
+    if (dev->fault == MOE_INT_EP_RANK_SLEEPS)
+        usleep((useconds_t)(3e6 * dev->params.limit_s));
+    if (dev->fault == MOE_INT_EP_RANK_DIES && dev->count < dev->params.ranks)
+        raise(SIGKILL);
+}
+
 /* Rows of Y or dX~ for each pair, or sums of them for each copy, to their homes, and added up. */
 static moe_status combine(moe_int_ep_rank *r, bool backward) {
     const moe_int_handle *h = &r->handle;
@@ -37,6 +50,7 @@ static moe_status combine(moe_int_ep_rank *r, bool backward) {
     moe_tensor rows = {0}, home = {0};
     const moe_tensor_id of_pairs = backward ? MOE_T_DXP : MOE_T_Y;
     const moe_tensor_id of_copies = backward ? MOE_T_DX : MOE_T_O;
+    be_late(r);
     moe_status status = made(r, is_dedup(r) ? of_copies : of_pairs, &rows);
     if (!status)
         status = rows_of(r, is_dedup(r) ? h->copies : h->pairs, &home);

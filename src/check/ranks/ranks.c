@@ -4,6 +4,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define LEAST_LIMIT_S    10.0
+#define LIMIT_S_PER_FLOP 3e-9 /* plain loops, forward twice */
+
 void moe_int_ranks_fail(moe_ranks *found, moe_verdict verdict, const char *format, ...) {
     if (verdict <= found->verdict)
         return;
@@ -26,24 +29,40 @@ static moe_status look(const moe_int_ranks *k, moe_backend *backend) {
     return status;
 }
 
+static double work_of(const moe_problem *p) {
+    return moe_layer_flops(&p->layer, p->T, p->T * p->layer.K, 0) +
+           moe_layer_flops(&p->layer, p->T, p->T * p->layer.K, 1);
+}
+
 moe_status moe_check_ranks(moe_backend *const *inner, int32_t count, const moe_ep_params *ep,
                            const moe_problem *problem, const moe_check_params *params,
                            const moe_log *log, moe_check_result **ret) {
     moe_backend *backend = NULL;
     moe_check_result *r = NULL;
-    moe_status status = moe_ep_open(inner, count, ep, log, &backend);
+    moe_ep_params own = *ep; /* time for the experts of ranks that take turns */
+    moe_check_params how = params ? *params : (moe_check_params){0};
+    if (own.limit_s <= 0)
+        own.limit_s = LEAST_LIMIT_S + LIMIT_S_PER_FLOP * work_of(problem);
+    if (ep->combine == MOE_EP_RANKS && !how.recipe)
+        how.recipe = "ranks";
+    moe_status status = moe_ep_open(inner, count, &own, log, &backend);
+    if (!status) {
+        int32_t first, here;
+        moe_ep_place(backend, &first, &here);
+        how.lockstep = here < own.ranks;
+    }
     if (!status)
-        status = moe_check_backend(backend, problem, params, log, &r);
+        status = moe_check_backend(backend, problem, &how, log, &r);
     if (!status) {
         moe_ranks *found = &r->over_ranks;
         const moe_transport *transport = ep->transport ? ep->transport : moe_transport_threads();
         *found = (moe_ranks){.asked = true, .ranks = ep->ranks};
         snprintf(found->transport, sizeof found->transport, "%s", transport->name);
         snprintf(found->combine, sizeof found->combine, "%s", moe_ep_combine_name(ep->combine));
-        const moe_int_ranks k = {inner, count, ep, problem, log, found};
+        const moe_int_ranks k = {inner, count, &own, problem, log, found};
         if (r->verdict == MOE_VERDICT_SKIP)
             found->verdict = MOE_VERDICT_SKIP;
-        else if (r->verdict < MOE_VERDICT_ERROR)
+        else if (r->verdict < MOE_VERDICT_ERROR && !moe_backend_fault(backend)[0])
             status = look(&k, backend);
         if (found->verdict >= MOE_VERDICT_FAIL)
             moe_int_result_set(r, found->verdict, "%s", found->why);

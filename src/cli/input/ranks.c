@@ -1,9 +1,11 @@
 #include "cli/input/ranks.h"
 #include "cli/input/messages.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* `--ep` takes what a case says after "ep=". */
 static moe_status parse(const char *words, int64_t T, moe_case *ret) {
@@ -25,6 +27,45 @@ static moe_status extend(char **line, const cli_ranks *ranks) {
     free(*line);
     *line = longer;
     return MOE_OK;
+}
+
+static moe_status run_under(const moe_transport *transport, int32_t ranks, char **argv) {
+    enum { MOST_WORDS = 256 };
+    const char *word[MOST_WORDS];
+    char number[16], program[PATH_MAX];
+    const ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    int n = 0;
+    if (length < 0)
+        return moe_fail(cli_log(), MOE_E_IO, "this program's own file cannot be found");
+    program[length] = '\0';
+    snprintf(number, sizeof number, "%d", (int)ranks);
+    for (int i = 0; transport->launcher[i] && n < MOST_WORDS - 4; i++)
+        word[n++] = transport->launcher[i];
+    word[n++] = number;
+    word[n++] = program;
+    for (int i = 0; argv[i] && n < MOST_WORDS - 1; i++)
+        word[n++] = argv[i];
+    word[n] = NULL;
+    setenv("OMP_NUM_THREADS", "1", 0); /* ranks share the machine */
+    execvp(word[0], (char *const *)word);
+    return moe_fail(cli_log(), MOE_E_UNSUPPORTED, "%s cannot be started", word[0]);
+}
+
+moe_status cli_ranks_launch(const cli_ranks *ranks, char **argv) {
+    const moe_transport *transport;
+    if (!ranks->transport)
+        return MOE_OK;
+    moe_status status = moe_transport_find(ranks->transport, cli_log(), &transport);
+    if (status || !transport->launcher)
+        return status;
+    if (!ranks->words)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--transport %s takes its ranks from --ep",
+                        transport->name);
+    if (transport->started() > 0 && !freopen("/dev/null", "w", stdout))
+        return moe_fail(cli_log(), MOE_E_IO, "/dev/null cannot be opened");
+    if (transport->started() >= 0)
+        return MOE_OK;
+    return run_under(transport, (int32_t)strtol(ranks->words, NULL, 10), argv);
 }
 
 moe_status cli_ranks_apply(const cli_ranks *ranks, moe_problem *problem) {
@@ -49,8 +90,8 @@ moe_status cli_ranks_params(const cli_ranks *ranks, const moe_problem *problem,
                            .wire = s->wire,
                            .skew = s->skew,
                            .tokens = s->tokens,
+                           .limit_s = (double)ranks->limit_s,
                            .fault = ranks->fault};
-    if (!ranks->transport || strcmp(ranks->transport, "threads") == 0)
-        return MOE_OK;
-    return moe_fail(cli_log(), MOE_E_NOTFOUND, "there is no transport '%s'", ranks->transport);
+    return ranks->transport ? moe_transport_find(ranks->transport, cli_log(), &ret->transport)
+                            : MOE_OK;
 }

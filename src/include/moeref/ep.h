@@ -122,6 +122,12 @@ typedef struct moe_exchange {
 typedef struct moe_transport {
     uint32_t abi; /* MOE_TRANSPORT_ABI */
     const char *name, *brief;
+    int32_t devices; /* 1: rank r's rows go by GPU r, on which its backend should run */
+    /* Of transports with a process for each rank, which all run the same program: words that go
+     * before the number of ranks and the program's own, NULL after them, and the rank of this
+     * process, -1: nobody has started it so. NULL: ranks are threads. */
+    const char *const *launcher;
+    int32_t (*started)(void);
     /* The ranks of this process: all, or one of several processes' that were started alike. */
     moe_status (*open)(const moe_transport_params *params, void **ret_group);
     void (*close)(void *group);
@@ -134,6 +140,11 @@ typedef struct moe_transport {
 
 /* Threads of one process that copy from each other's memory. */
 MOE_API const moe_transport *moe_transport_threads(void);
+
+/* Of that name: "threads", or the file transport-NAME.so among the backends, or a path. It stays
+ * loaded. MOE_E_NOTFOUND. Thread-safety: any thread. */
+MOE_API moe_status moe_transport_find(const char *name, const moe_log *log,
+                                      const moe_transport **ret);
 
 /* ---- a backend of several ranks ---- */
 
