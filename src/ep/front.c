@@ -347,12 +347,13 @@ moe_status moe_ep_open(moe_backend *const *inner, int32_t count, const moe_ep_pa
 
 /* ---- what it tells ---- */
 
-const moe_plan *moe_ep_received(const moe_layer *layer, int32_t rank, const moe_tensor **ret_rows) {
+const moe_plan *moe_ep_received(const moe_layer *layer, int32_t rank, int32_t backward,
+                                const moe_tensor **ret_rows) {
     const moe_int_ep_layer *l = moe_int_layer_plugged(layer);
     const int32_t i = rank - l->dev->first;
     if (i < 0 || i >= l->dev->count)
         return NULL;
-    *ret_rows = &l->rank[i].experts.X;
+    *ret_rows = backward ? &l->rank[i].experts.dO : &l->rank[i].experts.X;
     return l->rank[i].handle.plan;
 }
 

@@ -200,6 +200,8 @@ static moe_status parse_value(const moe_int_case_key *key, moe_int_word value, c
     case MOE_INT_KEY_NAME:
         return parse_name(key, value, log, field);
     case MOE_INT_KEY_LIST:
+        if (word_is(value, key->fallback))
+            return MOE_OK;
         return parse_list(key, value, log, &c->split.tokens, &c->split.n_tokens);
     case MOE_INT_KEY_ROUTE:
         return parse_route(key, value, log, c);

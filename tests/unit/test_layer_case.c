@@ -314,10 +314,11 @@ Test(layer_case, help_names_every_key_value_and_default) {
     for (size_t i = 0; i < moe_int_case_key_count; i++) {
         char start[64];
         const moe_int_case_key *key = &moe_int_case_keys[i];
-        snprintf(start, sizeof start, "  %s ", key->name);
+        snprintf(start, sizeof start, "%s  %s ", i ? "\n" : "", key->name);
         const char *row = strstr(help, start);
         cr_assert(row, "no row for %s", key->name);
         char line[LINE] = "";
+        row += i != 0;
         memcpy(line, row, strcspn(row, "\n"));
         cr_expect(strstr(line, key->meaning), "%s", line);
         cr_expect(strstr(line, key->required ? "required" : key->fallback), "%s", line);

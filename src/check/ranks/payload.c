@@ -33,7 +33,7 @@ static int64_t read_token(const moe_tensor *rows, int64_t row) {
 
 /* The rows of the owner's plan are those of its experts in the plan of all tokens. */
 static void look_at_rank(const moe_ep_layout *l, const moe_plan *all, const moe_plan *got,
-                         const moe_tensor *rows, int32_t q, moe_ranks *found) {
+                         const moe_tensor *rows, int32_t q, bool backward, moe_ranks *found) {
     const int64_t first = moe_ep_first_expert(l->experts, l->ranks, q);
     const int64_t base = all->offsets[first];
     const int64_t due = all->offsets[moe_ep_first_expert(l->experts, l->ranks, q + 1)] - base;
@@ -48,8 +48,9 @@ static void look_at_rank(const moe_ep_layout *l, const moe_plan *all, const moe_
                 continue;
             moe_int_ranks_fail(
                 found, MOE_VERDICT_FAIL,
-                "dispatch: row %lld of expert %lld on rank %d should be token %lld "
-                "of rank %d, is token %lld of rank %d",
+                "%s: row %lld of expert %lld on rank %d should be token %lld of "
+                "rank %d, is token %lld of rank %d",
+                moe_ep_phase_name(backward ? MOE_EP_DISPATCH_BACK : MOE_EP_DISPATCH),
                 (long long)(i - got->offsets[e]), (long long)(first + e), (int)q, (long long)want,
                 (int)rank_of(l, want), (long long)is,
                 (int)moe_load(rows->data, rows->dtype, (size_t)(got->token[i] * rows->shape[1])));
@@ -74,6 +75,10 @@ static void look_at_bytes(const moe_backend *backend, const moe_ep_layout *l,
     }
 }
 
+static bool is_backward(const moe_int_ranks *k) {
+    return (k->problem->pass & MOE_PASS_BWD) != 0;
+}
+
 static moe_status look(const moe_int_ranks *k, moe_backend *backend, moe_layer *layer,
                        bool numbered) {
     moe_ep_layout layout;
@@ -90,24 +95,26 @@ static moe_status look(const moe_int_ranks *k, moe_backend *backend, moe_layer *
         moe_ep_place(backend, &first, &count);
         if (r < first || r >= first + count)
             continue;
-        const moe_plan *got = moe_ep_received(layer, r, &rows);
-        if (numbered)
-            look_at_rank(&layout, all, got, rows, r, k->found);
+        for (int backward = 0; numbered && backward <= is_backward(k); backward++) {
+            const moe_plan *got = moe_ep_received(layer, r, backward, &rows);
+            look_at_rank(&layout, all, got, rows, r, backward, k->found);
+        }
         look_at_bytes(backend, &layout, &wire, r, k->problem->pass, k->found);
     }
     moe_ep_layout_destroy(&layout);
     return MOE_OK;
 }
 
+/* The same rows as X and dO: what goes the same way must come to the same place. */
 static moe_status run(const moe_int_ranks *k, moe_layer *layer, const moe_tensor *X) {
     const moe_problem *p = k->problem;
     moe_input input = {.tokens = p->T, .X = *X, .plan = p->plan, .seed = p->seed};
-    if (p->pass & MOE_PASS_BWD)
-        input.dO = p->in.t[MOE_T_DO];
+    if (is_backward(k))
+        input.dO = *X;
     moe_status status = moe_layer_set_input(layer, &input);
     if (!status)
         status = moe_layer_forward(layer);
-    if (!status && p->pass & MOE_PASS_BWD)
+    if (!status && is_backward(k))
         status = moe_layer_backward(layer);
     return status;
 }

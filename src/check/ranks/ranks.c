@@ -17,10 +17,12 @@ void moe_int_ranks_fail(moe_ranks *found, moe_verdict verdict, const char *forma
     va_end(args);
 }
 
-static moe_status look(const moe_int_ranks *k, moe_backend *backend) {
+static moe_status look(const moe_int_ranks *k, moe_backend *backend, const moe_check_params *params,
+                       moe_check_result *r) {
+    const bool failed = r->verdict >= MOE_VERDICT_FAIL;
     moe_status status = moe_int_ranks_payload(k, backend);
-    if (!status && k->found->verdict < MOE_VERDICT_FAIL)
-        status = moe_int_ranks_same(k, backend);
+    if (!status && k->found->verdict < MOE_VERDICT_FAIL && !(failed && params->no_explanation))
+        status = moe_int_ranks_same(k, backend, r);
     const char *fault = moe_backend_fault(backend);
     if (status && fault[0]) {
         moe_int_ranks_fail(k->found, MOE_VERDICT_FAIL, "%s", fault);
@@ -63,7 +65,7 @@ moe_status moe_check_ranks(moe_backend *const *inner, int32_t count, const moe_e
         if (r->verdict == MOE_VERDICT_SKIP)
             found->verdict = MOE_VERDICT_SKIP;
         else if (r->verdict < MOE_VERDICT_ERROR && !moe_backend_fault(backend)[0])
-            status = look(&k, backend);
+            status = look(&k, backend, &how, r);
         if (found->verdict >= MOE_VERDICT_FAIL)
             moe_int_result_set(r, found->verdict, "%s", found->why);
     }

@@ -21,7 +21,9 @@ void moe_int_ranks_fail(moe_ranks *found, moe_verdict verdict, const char *forma
 /* payload.c: runs tokens that hold their own numbers and looks where they arrive; and do the bytes
  * that were sent follow from the plans? */
 moe_status moe_int_ranks_payload(const moe_int_ranks *k, moe_backend *backend);
-/* same.c: one rank's bits, and the same bits after random delays. */
-moe_status moe_int_ranks_same(const moe_int_ranks *k, moe_backend *backend);
+/* same.c: one rank's bits, and the same bits after random delays; of results that are wrong already
+ * the cause. */
+moe_status moe_int_ranks_same(const moe_int_ranks *k, moe_backend *backend,
+                              moe_check_result *result);
 
 #endif

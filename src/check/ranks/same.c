@@ -1,6 +1,5 @@
 /* One rank's bits, which `pairs` promises, and the same bits whatever rank is late. */
-#include "check/ranks/ranks.h"
-#include "check/subject/run.h"
+#include "check/ranks/cause.h"
 #include "check/verdict/order.h"
 
 #include <stdio.h>
@@ -68,45 +67,94 @@ static void compare(const moe_int_ranks *k, const moe_int_run *got, const moe_in
     }
 }
 
-/* The same ranks, or one, with other delays. */
-static moe_status run_other(const moe_int_ranks *k, bool alone, const moe_int_run *want) {
+static moe_ep_params one_rank(const moe_int_ranks *k) {
+    moe_ep_params ep = *k->ep;
+    ep.ranks = 1;
+    ep.tokens = NULL;
+    ep.transport = NULL;
+    ep.fault = NULL;
+    return ep;
+}
+
+/* Stages too, as far as the backend has them: causes are made of them. */
+static void fetch_stages(const moe_int_ranks *k, moe_int_run *run) {
+    static const moe_tensor_id stages[] = {MOE_T_Y, MOE_T_DXP};
+    moe_check_result *scratch = calloc(1, sizeof *scratch);
+    for (size_t i = 0; scratch && i < sizeof stages / sizeof *stages; i++) {
+        moe_int_guarded *g = &run->first[stages[i]];
+        moe_tensor t = {0};
+        if (moe_int_run_stage(run, k->problem, scratch, stages[i], &t))
+            continue;
+        if (!moe_int_guard_alloc(&t, t.dtype, g))
+            memcpy(g->tensor.data, t.data, (size_t)moe_tensor_bytes(&t));
+        moe_tensor_destroy(&t);
+    }
+    moe_check_result_destroy(&scratch);
+}
+
+static void find_cause(const moe_int_ranks *k, const moe_layer *layer, const moe_int_run *got,
+                       moe_int_run *right, moe_check_result *result) {
+    moe_ep_layout layout;
+    moe_ep_wire wire;
+    if (moe_ep_layout_of(layer, &layout, &wire))
+        return;
+    fetch_stages(k, right);
+    moe_int_ranks_cause(k, &layout, got, right, result);
+    moe_ep_layout_destroy(&layout);
+}
+
+/* One rank's results, for their bits or, after a failure, to find its cause. */
+static moe_status run_alone(const moe_int_ranks *k, const moe_layer *layer, const moe_int_run *got,
+                            bool failed, moe_check_result *result) {
+    const moe_ep_params ep = one_rank(k);
+    moe_backend *backend = NULL;
+    moe_layer *alone = NULL;
+    moe_int_run right = {.layer = NULL};
+    moe_status status = moe_ep_open(k->inner, k->count, &ep, k->log, &backend);
+    if (!status)
+        status = run(k, backend, &right, &alone);
+    if (!status && failed)
+        find_cause(k, layer, got, &right, result);
+    else if (!status)
+        compare(k, got, &right, "one rank's",
+                right.support.deterministic & MOE_PROMISE_BATCH_INVARIANT, true);
+    moe_int_run_clear(&right);
+    moe_layer_destroy(&alone);
+    moe_backend_close(&backend);
+    return status;
+}
+
+static moe_status run_delayed(const moe_int_ranks *k, const moe_int_run *want) {
     moe_ep_params ep = *k->ep;
     moe_backend *backend = NULL;
     moe_layer *layer = NULL;
-    moe_int_run run_of = {.layer = NULL};
-    if (alone) {
-        ep.ranks = 1;
-        ep.tokens = NULL;
-        ep.transport = NULL;
-        ep.fault = NULL;
-    } else {
-        ep.delay_us = delay_us;
-    }
+    moe_int_run got = {.layer = NULL};
+    ep.delay_us = delay_us;
     moe_status status = moe_ep_open(k->inner, k->count, &ep, k->log, &backend);
     if (!status)
-        status = run(k, backend, &run_of, &layer);
-    const int32_t promise = run_of.support.deterministic;
-    if (!status && alone)
-        compare(k, want, &run_of, "one rank's", promise & MOE_PROMISE_BATCH_INVARIANT, true);
-    else if (!status)
-        compare(k, &run_of, want, "without delays", promise & MOE_PROMISE_REPEATS, false);
-    if (!status && !alone && promise)
+        status = run(k, backend, &got, &layer);
+    if (!status && got.support.deterministic) {
+        compare(k, &got, want, "without delays", true, false);
         k->found->repeats++;
-    moe_int_run_clear(&run_of);
+    }
+    moe_int_run_clear(&got);
     moe_layer_destroy(&layer);
     moe_backend_close(&backend);
     return status;
 }
 
-moe_status moe_int_ranks_same(const moe_int_ranks *k, moe_backend *backend) {
+moe_status moe_int_ranks_same(const moe_int_ranks *k, moe_backend *backend,
+                              moe_check_result *result) {
+    const bool exact = k->ep->combine == MOE_EP_PAIRS && k->ep->wire < 0;
+    const bool failed = result->verdict >= MOE_VERDICT_FAIL;
     moe_layer *layer = NULL;
     moe_int_run first = {.layer = NULL};
     moe_status status = run(k, backend, &first, &layer);
-    if (!status && k->ep->combine == MOE_EP_PAIRS && k->ep->wire < 0)
-        status = run_other(k, true, &first);
-    if (!status)
-        status = run_other(k, false, &first);
-    if (k->problem->layer.n_shared && k->problem->pass & MOE_PASS_BWD)
+    if (!status && (failed || exact))
+        status = run_alone(k, layer, &first, failed, result);
+    if (!status && !failed)
+        status = run_delayed(k, &first);
+    if (exact && k->problem->layer.n_shared && k->problem->pass & MOE_PASS_BWD)
         snprintf(k->found->not_same, sizeof k->found->not_same, "dW1_shared, dW2_shared");
     moe_int_run_clear(&first);
     moe_layer_destroy(&layer);

@@ -191,10 +191,10 @@ MOE_API void moe_ep_place(const moe_backend *backend, int32_t *ret_first, int32_
 /* Of the last layer that ran on it. MOE_E_INVALID: none has, or rank is in another process. */
 MOE_API moe_status moe_ep_traffic_of(const moe_backend *backend, int32_t rank, moe_ep_traffic *ret);
 
-/* What `rank` received in the last forward of a layer of such a backend: the plan of its experts
- * and [copies][d] rows. NULL: nothing came, or the rank is in another process. Valid until the next
- * call. */
-MOE_API const moe_plan *moe_ep_received(const moe_layer *layer, int32_t rank,
+/* What `rank` received in the last passes of a layer of such a backend: the plan of its experts,
+ * and [copies][d] rows of X, or with `backward` of dO. NULL: nothing came, or the rank is in
+ * another process. Valid until the next call. */
+MOE_API const moe_plan *moe_ep_received(const moe_layer *layer, int32_t rank, int32_t backward,
                                         const moe_tensor **ret_rows);
 
 /* The layout of the last forward of a layer of such a backend, and the wire's types. */
