@@ -57,8 +57,9 @@ static int check_file(check_options *o, const cli_items *items) {
         return cli_usage("--arithmetic is fp64, fp32, fp16 or bf16, not '%s'", o->arithmetic);
     moe_status status = cli_problem(&o->selection, &items->at[0], &problem);
     if (!status)
-        status = moe_check_outputs(o->outputs, problem, o->arithmetic ? (int32_t)arithmetic : -1,
-                                   &params, cli_log(), &result);
+        status = (strstr(o->outputs, "%d") ? moe_check_rank_outputs : moe_check_outputs)(
+            o->outputs, problem, o->arithmetic ? (int32_t)arithmetic : -1, &params, cli_log(),
+            &result);
     if (!status)
         status = cli_verdicts_add(&verdicts, result);
     int code = cli_exit_code(status);
@@ -128,7 +129,9 @@ int cli_check(int argc, char **argv) {
                             "canaries; may be repeated"),
         CLI_SELECTION_OPTIONS(o.selection),
         {"outputs", CLI_STRING, &o.outputs, "FILE",
-         "judge the tensors in this safetensors file instead of a backend"},
+         "judge the tensors in this safetensors file instead of a backend; rank%d.safetensors: one "
+         "of\n                             each rank, whose tokens and experts follow those of the "
+         "rank before"},
         {"arithmetic", CLI_STRING, &o.arithmetic, "TYPE",
          "with --outputs: fp32, fp16 or bf16, whose gates apply (default: the dtype of O)"},
         {"recipe", CLI_STRING, &o.recipe, "NAME",

@@ -266,6 +266,14 @@ MOE_API moe_status moe_check_tensors(const moe_safetensors *tensors, const char 
                                      const moe_check_params *params, const moe_log *log,
                                      moe_check_result **ret);
 
+/* The same of outputs that ranks wrote into a file each, "out/rank%d.safetensors" for rank 0 and so
+ * on: as many as the problem's split says, or as there are. Tokens, experts and pairs of rank r
+ * follow those of rank r-1 (a rank without may leave a tensor out); what every rank has, dW_r and
+ * the shared expert's gradients, must have the same bits in all. MOE_E_INVALID: no %d. */
+MOE_API moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *problem,
+                                          int32_t arithmetic, const moe_check_params *params,
+                                          const moe_log *log, moe_check_result **ret);
+
 /* Judges again what `dump_dir` kept of a failure: inputs, results and routing are in the file, so
  * neither the backend nor its device is needed. MOE_E_FORMAT: not such a file, or a damaged one. */
 MOE_API moe_status moe_check_bundle(const char *path, const moe_check_params *params,

@@ -1,0 +1,173 @@
+/* Outputs that ranks wrote, each into a file of its own: put together as one device's, and judged
+ * as those. */
+#include "check/verdict/result.h"
+#include "moeref/check.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char marker[] = "%d";
+
+typedef struct files {
+    moe_safetensors *file[MOE_EP_MAX_RANKS];
+    int32_t count;
+    moe_named_tensor *tensor; /* [n], data owned */
+    size_t n;
+    char differs[64]; /* the first gradient that ranks have of different bits; "" */
+    int32_t rank;     /* the first whose are not rank 0's */
+} files;
+
+static void name_file(const char *pattern, int32_t rank, char *ret) {
+    const char *at = strstr(pattern, marker);
+    snprintf(ret, PATH_MAX, "%.*s%d%s", (int)(at - pattern), pattern, (int)rank,
+             at + sizeof marker - 1);
+}
+
+static moe_status open_all(const char *pattern, int32_t ranks, const moe_log *log, files *f) {
+    char path[PATH_MAX];
+    moe_status status = MOE_OK;
+    while (!status && f->count < (ranks ? ranks : MOE_EP_MAX_RANKS)) {
+        name_file(pattern, f->count, path);
+        if (!ranks && f->count && access(path, F_OK) != 0)
+            break;
+        status = moe_safetensors_open(path, log, &f->file[f->count]);
+        f->count += !status;
+    }
+    return status;
+}
+
+/* What every rank has in full: the router's gradients and the shared expert's. */
+static bool is_everybodys(const char *name) {
+    moe_tensor_id id;
+    if (moe_tensor_id_parse(name, &id))
+        return false;
+    return id == MOE_T_DW_R || id == MOE_T_DB_R || id == MOE_T_DW1_SHARED ||
+           id == MOE_T_DW2_SHARED || id == MOE_T_DW_GATE_SHARED;
+}
+
+/* A rank's part; one without rows may leave a tensor out. */
+static moe_tensor part_of(const files *f, int32_t rank, const char *name) {
+    moe_tensor t = {0};
+    moe_safetensors_get(f->file[rank], name, &t);
+    return t;
+}
+
+static void compare_ranks(files *f, const char *name) {
+    const moe_tensor first = part_of(f, 0, name);
+    for (int32_t r = 1; r < f->count && !f->differs[0]; r++) {
+        const moe_tensor t = part_of(f, r, name);
+        if (t.data && t.dtype == first.dtype && moe_tensor_same_shape(&t, &first) &&
+            memcmp(t.data, first.data, (size_t)moe_tensor_bytes(&t)) == 0)
+            continue;
+        snprintf(f->differs, sizeof f->differs, "%s", name);
+        f->rank = r;
+    }
+}
+
+/* Can t's rows follow those of the others? */
+static bool goes_with(const moe_tensor *all, const moe_tensor *t) {
+    bool same = all->dtype == t->dtype && all->ndim == t->ndim;
+    for (int i = 1; same && i < t->ndim; i++)
+        same = all->shape[i] == t->shape[i];
+    return same;
+}
+
+/* The ranks' rows one after the other; everybody's gradients are rank 0's. */
+static moe_status join(files *f, const char *name, const moe_log *log, moe_tensor *ret) {
+    moe_tensor shape = {0};
+    const int32_t last = is_everybodys(name) ? 1 : f->count;
+    for (int32_t r = 0; r < last; r++) {
+        const moe_tensor t = part_of(f, r, name);
+        if (!t.data || t.ndim < 1)
+            continue;
+        if (shape.ndim && !goes_with(&shape, &t))
+            return moe_fail(log, MOE_E_INVALID, "%s of rank %d has another type or width", name,
+                            (int)r);
+        const int64_t before = shape.ndim ? shape.shape[0] : 0;
+        shape = t;
+        shape.shape[0] += before;
+    }
+    moe_status status = moe_tensor_alloc(shape.dtype, shape.ndim, shape.shape, ret);
+    char *to = status ? NULL : ret->data;
+    for (int32_t r = 0; !status && r < last; r++) {
+        const moe_tensor t = part_of(f, r, name);
+        const size_t bytes = t.data && t.ndim >= 1 ? (size_t)moe_tensor_bytes(&t) : 0;
+        if (bytes)
+            memcpy(to, t.data, bytes);
+        to += bytes;
+    }
+    return status;
+}
+
+static bool is_listed(const files *f, const char *name) {
+    for (size_t i = 0; i < f->n; i++)
+        if (strcmp(f->tensor[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static moe_status join_all(files *f, const moe_log *log) {
+    size_t room = 0;
+    for (int32_t r = 0; r < f->count; r++)
+        room += moe_safetensors_count(f->file[r]);
+    f->tensor = calloc(room + 1, sizeof *f->tensor);
+    moe_status status = f->tensor ? MOE_OK : MOE_E_NOMEM;
+    for (int32_t r = 0; r < f->count; r++)
+        for (size_t i = 0; !status && i < moe_safetensors_count(f->file[r]); i++) {
+            const char *name = moe_safetensors_name(f->file[r], i);
+            if (is_listed(f, name))
+                continue;
+            if (is_everybodys(name))
+                compare_ranks(f, name);
+            f->tensor[f->n].name = name;
+            status = join(f, name, log, &f->tensor[f->n].tensor);
+            f->n += !status;
+        }
+    return status;
+}
+
+static void destroy(files *f) {
+    for (size_t i = 0; i < f->n; i++)
+        moe_tensor_destroy(&f->tensor[i].tensor);
+    free(f->tensor);
+    for (int32_t r = 0; r < f->count; r++)
+        moe_safetensors_close(&f->file[r]);
+}
+
+static void judge_copies(const files *f, moe_check_result *r) {
+    if (!f->differs[0])
+        return;
+    moe_int_entry_fail(moe_int_result_entry(r, f->differs),
+                       "rank %d has another one than rank 0: it is not summed over ranks",
+                       (int)f->rank);
+    moe_int_result_set(r, MOE_VERDICT_FAIL,
+                       "%s: rank %d has another one than rank 0: it is not summed over ranks",
+                       f->differs, (int)f->rank);
+}
+
+moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *problem,
+                                  int32_t arithmetic, const moe_check_params *params,
+                                  const moe_log *log, moe_check_result **ret) {
+    files f = {.count = 0};
+    moe_safetensors *all = NULL;
+    moe_check_result *r = NULL;
+    if (!strstr(pattern, marker) || strlen(pattern) > PATH_MAX - 16)
+        return moe_fail(log, MOE_E_INVALID, "'%s' has no %%d for the rank", pattern);
+    moe_status status = open_all(pattern, problem->split.ranks, log, &f);
+    if (!status)
+        status = join_all(&f, log);
+    if (!status)
+        status = moe_safetensors_of(f.tensor, f.n, pattern, log, &all);
+    if (!status)
+        status = moe_check_tensors(all, pattern, problem, arithmetic, params, log, &r);
+    if (!status) {
+        judge_copies(&f, r);
+        *ret = r;
+    }
+    moe_safetensors_close(&all);
+    destroy(&f);
+    return status;
+}
