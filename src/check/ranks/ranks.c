@@ -43,16 +43,12 @@ moe_status moe_check_ranks(moe_backend *const *inner, int32_t count, const moe_e
     moe_check_result *r = NULL;
     moe_ep_params own = *ep; /* time for the experts of ranks that take turns */
     moe_check_params how = params ? *params : (moe_check_params){0};
+    how.unwatched = true;
     if (own.limit_s <= 0)
         own.limit_s = LEAST_LIMIT_S + LIMIT_S_PER_FLOP * work_of(problem);
     if (ep->combine == MOE_EP_RANKS && !how.recipe)
         how.recipe = "ranks";
     moe_status status = moe_ep_open(inner, count, &own, log, &backend);
-    if (!status) {
-        int32_t first, here;
-        moe_ep_place(backend, &first, &here);
-        how.lockstep = here < own.ranks;
-    }
     if (!status)
         status = moe_check_backend(backend, problem, &how, log, &r);
     if (!status) {

@@ -223,8 +223,8 @@ typedef struct moe_check_params {
                              (moe_check_bundle); NULL: no */
     int64_t map_tile;     /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
                              until the map has at most MOE_MAP_COLUMNS columns */
-    bool lockstep;        /* other processes judge the same: only what is the same in all of them
-                             decides what is run, and so nobody's memory is watched */
+    bool unwatched;       /* memory is not watched: threads of several ranks have it, or other
+                             processes judge the same and must run what this one runs */
     bool no_explanation;  /* do not look for the cause of a failure, which takes longest */
     const char *spec;     /* how the backend was opened, for the reproducing line; NULL: its name */
     const char *bits;   /* compare bit for bit in this arithmetic, as moe_arithmetic_parse takes it;
