@@ -136,6 +136,8 @@ moe_status moe_int_add_kink(const moe_int_error_run *k, const moe_int_kink *kink
  * of O or dX. */
 void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const double *v_stage,
                        const double *stage, double relative, int64_t d);
+/* Adds to a row's errors (rows.h) that of one number of variance v, which multiplies `row` [d]. */
+void moe_int_add_common(double *common, double v, const double *row, int64_t d);
 /* Sets elements first .. first+count-1 of an oracle's result to NaN, if it has that result. */
 void moe_int_blank(moe_tensor *t, int64_t first, int64_t count);
 
