@@ -25,12 +25,12 @@
 /* How an arithmetic errs. */
 typedef struct moe_int_rounding {
     moe_dtype arithmetic;
-    double u2;          /* u^2 / 3, the unit */
-    double least2;      /* square of the smallest normal number: below it spacing is fixed */
-    double sum;         /* L terms add sum * L * (sum of squares); of fp32 in bf16 and fp16 */
-    double eval;        /* evaluating the activation adds eval * value^2, over its storing */
-    double eval_least2; /* least2 of the type in which it is evaluated */
-    double router;      /* eval of the router, which computes in fp32 or better */
+    double u2;       /* u^2 / 3, the unit */
+    double least2;   /* square of the smallest normal number: below it spacing is fixed */
+    double sum;      /* L terms add sum * L * (sum of squares); of fp32 in bf16 and fp16 */
+    double eval;     /* evaluating the activation adds eval * value^2, over its storing */
+    double flushed2; /* square of the least normal number of the type in which it is evaluated */
+    double router;   /* eval of the router, which computes in fp32 or better */
     double result_u2, result_least2; /* u2 and least2 of the type that the result is stored in */
     uint32_t points;                 /* of the recipe: moe_point bits */
     bool exact_h; /* H does not err (exact.h): no kernel is on another side of a kink */
