@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Which arithmetic torch's products on a device have: H of a layer whose sums cancel, one expert at a
-time (torch.matmul), batched (torch.bmm) and grouped (grouped_mm), each held to the bank.
+"""Which arithmetic torch's products on a device have: H of a layer whose sums cancel, one expert
+at a time (torch.matmul), batched (torch.bmm) and grouped (grouped_mm), each held to the bank.
 
 torch_products.py MOEREF FOLDER. By hand, on a device with torch and safetensors."""
 import subprocess
@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 MOEREF, FOLDER = sys.argv[1], Path(sys.argv[2])
-LINE = "T={T} d={d} n={n} E=4 K=1 route=counts:{T4}+{T4}+{T4}+{T4} data=cancel dtype={dtype} seed=7"
+LINE = ("T={T} d={d} n={n} E=4 K=1 route=counts:{T4}+{T4}+{T4}+{T4} data=cancel "
+        "dtype={dtype} seed=7")
 SHAPES = [(64, 320, 384), (512, 1024, 768), (512, 4096, 1536)]
 
 

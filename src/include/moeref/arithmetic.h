@@ -31,13 +31,13 @@ typedef struct moe_arithmetic {
     int32_t carry;   /* moe_dtype that an accumulator takes between groups of `block`; 0: none */
     int32_t gates_first; /* interleaved layers: in dX~ the hidden units' gates are added before all
                             ups, as they lie in a concat layer */
-    int32_t fused;       /* 1: O, dX: a pair is added by one fused multiply-add; 0: its product with
-                            the weight is rounded to fp32 first. Weighted sums, with bias: as well */
-    int32_t weighs_sums; /* weights on the input: 1: the sum over x is multiplied by it, and dW1 is
-                            made of s*dH, rounded; 0: s*x is rounded, and multiplied */
-    int32_t act_ulp;     /* A, dH and dW2's s*A are the rounding of a value that errs by at most
-                            act_ulp (1 + y) 2^-24 of it (of the sum of its terms' sizes), y what the
-                            activation takes the exponential of; 0: 16 (README.md beside the units) */
+    int32_t fused; /* 1: in O and dX a pair is added by one fused multiply-add, as a bias to a sum
+                      that is multiplied by its weight; 0: the product is rounded to fp32 first */
+    int32_t weighs_sums; /* weights on the input: 1: the sum over x is multiplied by the weight, and
+                            dW1 is made of s*dH, rounded; 0: s*x is rounded, and multiplied */
+    int32_t act_ulp;     /* A, dH and dW2's s*A are roundings of a value that errs by act_ulp (1+y)
+                            2^-24 of itself at most (of the sum of its terms' sizes), where y is
+                            what the activation takes the exponential of; 0: 16 */
 } moe_arithmetic;
 
 /* Arithmetics that moeref knows, 0 ..: what a backend may use, and what may be mistaken for it.
