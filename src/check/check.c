@@ -189,7 +189,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                           &more);
     if (run.usable)
         status = judge(&run, &more, problem, params, log, r);
-    if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
+    if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL && !params->lockstep)
         moe_int_leak_try(backend, problem, params->repeats, r, &run);
     if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
         moe_int_alike_try(backend, problem, log, r, &run);

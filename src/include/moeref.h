@@ -10,6 +10,7 @@
 #include "moeref/check.h"
 #include "moeref/cost.h"
 #include "moeref/dtype.h"
+#include "moeref/ep.h"
 #include "moeref/home.h"
 #include "moeref/isolation.h"
 #include "moeref/layer.h"

@@ -186,7 +186,8 @@ static moe_status attach_golden(const cli_selection *selection, moe_problem **pr
     return status;
 }
 
-moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe_problem **ret) {
+static moe_status make_problem(const cli_selection *selection, const cli_item *item,
+                               moe_problem **ret) {
     moe_case c;
     if (item->kind == 'h')
         return moe_problem_from_hf(item->name, selection->layer, selection->tokens, cli_log(), ret);
@@ -201,6 +202,18 @@ moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe
     status = moe_problem_from_case(&c, cli_log(), ret);
     moe_case_destroy(&c);
     return status ? status : attach_golden(selection, ret);
+}
+
+moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe_problem **ret) {
+    moe_problem *problem = NULL;
+    moe_status status = make_problem(selection, item, &problem);
+    if (!status)
+        status = cli_ranks_apply(&selection->ranks, problem);
+    if (status)
+        moe_problem_destroy(&problem);
+    else
+        *ret = problem;
+    return status;
 }
 
 static moe_status load_backends(const cli_isolation *isolation, moe_backends **ret) {

@@ -2,7 +2,7 @@
 #ifndef MOE_CLI_INPUT_SELECT_H
 #define MOE_CLI_INPUT_SELECT_H
 
-#include "cli/input/options.h"
+#include "cli/input/ranks.h"
 #include "moeref/backend.h"
 #include "moeref/case.h"
 #include "moeref/isolation.h"
@@ -17,6 +17,7 @@ typedef struct cli_selection {
     int64_t layer;        /* --layer, -1: the first MoE layer */
     int64_t tokens;       /* --tokens for --config and checkpoints without inputs, 0: 128 */
     const char *golden;   /* --golden, NULL: found beside the library */
+    cli_ranks ranks;      /* --ep: over which ranks a problem runs */
     const char *mistrust; /* --mistrust: cases that cannot show faults (mistrust.h), or NULL */
 } cli_selection;
 

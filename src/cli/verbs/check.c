@@ -151,6 +151,7 @@ int cli_check(int argc, char **argv) {
          "never sample the oracle, however long it takes"},
         {"no-explanation", CLI_FLAG, &o.no_explanation, NULL,
          "do not look for the cause of a failure, which takes longest"},
+        CLI_RANKS_OPTIONS(o.selection.ranks),
         {"mistrust", CLI_STRING, &o.selection.mistrust, "FILE",
          "a pass on a case of this list, which moeref selftest --mistrust wrote, is none"},
         {"repeat", CLI_INT, &o.repeats, "N",
@@ -176,8 +177,10 @@ int cli_check(int argc, char **argv) {
         "Without "
         "--case, --hf\nor --config it runs the suite: the golden layers, then the edge cases.",
         options, CLI_CASE_HELP, NULL);
-    if (code < 0)
-        code = run(&o);
+    if (code < 0) {
+        code = cli_exit_code(cli_ranks_launch(&o.selection.ranks, argv));
+        code = code == CLI_PASSED ? run(&o) : code;
+    }
     cli_html_destroy(&o.html);
     cli_strings_destroy(&o.backends);
     cli_selection_destroy(&o.selection);

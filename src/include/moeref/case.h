@@ -23,6 +23,17 @@ typedef enum moe_route_kind {
     MOE_ROUTE_BALANCED = 5 /* route=balanced: counts differ by at most one */
 } moe_route_kind;
 
+/* A layer over several ranks, as ep.h has them.
+ * Thread-safety: plain data. */
+typedef struct moe_split {
+    int32_t ranks;   /* 0: one device, as it is */
+    int32_t combine; /* moe_ep_combine */
+    int32_t wire;    /* moe_dtype; -1: the backend's */
+    double skew;     /* of tokens over ranks */
+    int64_t *tokens; /* [n_tokens] of each rank, owned by whom the split is in; NULL: by skew */
+    int64_t n_tokens;
+} moe_split;
+
 /* Thread-safety: plain data. */
 typedef struct moe_case {
     moe_layer_desc layer;
@@ -46,6 +57,7 @@ typedef struct moe_case {
                        they are not quantised */
     int32_t quant_bits;                /* as in moe_quant_desc */
     int64_t quant_rows, quant_columns; /* of a block in one expert's matrix; 0: all */
+    moe_split split;
 } moe_case;
 
 /* Every key's default, as moe_case_help() lists them; T, d, n, E and K, which have none, become 0.
@@ -86,6 +98,7 @@ typedef struct moe_problem {
     void (*block_destroy)(struct moe_block *block);
     int32_t cancels; /* 1: data=cancel; values are as the order of sums makes them, so that only an
                         arithmetic known bit for bit can judge them */
+    moe_split split; /* over which ranks a backend should run it */
 } moe_problem;
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)
