@@ -29,6 +29,7 @@ const moe_gpu_param moe_int_carrier_params[MOE_INT_CP_COUNT] = {
     {"token_gbps", "GB/s", "rate at which one SM adds up or writes a token's own row; 0: no matter", 0, 1e4, 1},
     {"local_gbps", "GB/s", "rate of all copies through the GPU's own memory; 0: no matter", 0, 1e5, 1},
     {"sms", "", "SMs that it takes; 0: those of the GPU", 0, 1024, 0, .whole = 1},
+    {"gemm_eff", "", "rate of products in kernels that transfer too, against the GPU's own; 0: 1", 0, 2, 1},
 };
 /* clang-format on */
 

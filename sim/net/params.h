@@ -34,6 +34,7 @@ typedef enum moe_int_cp {
     MOE_INT_CP_TOKEN_GBPS,
     MOE_INT_CP_LOCAL_GBPS,
     MOE_INT_CP_SMS,
+    MOE_INT_CP_GEMM_EFF,
     MOE_INT_CP_COUNT
 } moe_int_cp;
 
@@ -50,7 +51,11 @@ typedef enum moe_int_cp {
     CARRIER(ONE_DISPATCH, onesided_dispatch, "gb200-x72", "TensorRT-LLM's one-sided dispatch")     \
     CARRIER(ONE_COMBINE, onesided_combine, "gb200-x72", "TensorRT-LLM's one-sided combine")        \
     CARRIER(TWO_DISPATCH, twosided_dispatch, "gb200-x72", "TensorRT-LLM's two-sided dispatch")     \
-    CARRIER(TWO_COMBINE, twosided_combine, "gb200-x72", "TensorRT-LLM's two-sided combine")
+    CARRIER(TWO_COMBINE, twosided_combine, "gb200-x72", "TensorRT-LLM's two-sided combine")     \
+    CARRIER(COMET_GATHER, comet_gather, "h800-x8", "Comet's layer 0: rows come to waiting tiles")  \
+    CARRIER(COMET_REDUCE, comet_reduce, "h800-x8", "Comet's layer 1: columns leave as they finish") \
+    CARRIER(FLASHMOE, flashmoe, "h100-x8", "FlashMoE's one kernel")                                \
+    CARRIER(PEER, peer, "h200-x2", "kernels that read and write other GPUs' memory themselves")
 /* clang-format on */
 
 #define MOE_INT_CARRIER_CONSTANT(constant, name, home, what) MOE_INT_CARRIER_##constant,

@@ -40,6 +40,58 @@ MOE_API bool moe_node_has(const moe_node *node, const char *what_if);
 MOE_API moe_status moe_node_write(const moe_node *node, const char *path, const char *kind,
                                   const char *source, const moe_log *log);
 
+/* Names of the methods of several devices, NULL-terminated, and a line about each; NULL for an
+ * unknown name. */
+MOE_API const char *const *moe_ep_methods(void);
+MOE_API const char *moe_ep_method_brief(const char *method);
+
+/* How a layer is spread.
+ * Thread-safety: plain data. */
+typedef struct moe_ep_options {
+    const char *method;
+    const char *compute; /* whose kernels run on each GPU, of moe_methods; NULL: grouped_mm, or
+                            moeref in moeref_ep on its own architecture */
+    int64_t ep, tp;      /* groups of experts, and GPUs that share each expert's width */
+    int64_t chunks;      /* 0: the best of 1, 2, 4, 8, 16, for each pass */
+    int64_t comm_sms;    /* SMs that communicate, where some do nothing else; 0: the best */
+    double beside_us;    /* hecate: work outside the layer that transfers may hide behind */
+    double cached;       /* hybrimoe: share of the experts whose weights are on the GPU */
+    int32_t serial;      /* 1: nothing overlaps */
+} moe_ep_options;
+
+/* What the rank with most work does. Plain data.
+ * Thread-safety: plain data. */
+typedef struct moe_ep_task {
+    const char *name; /* static */
+    const char *row;  /* static: "SMs", "link out" ... */
+    const char *also; /* another row that it keeps busy; NULL: none */
+    double start_us, us, bytes;
+    int32_t chunk, backward;
+} moe_ep_task;
+
+/* Thread-safety: plain data. */
+typedef struct moe_ep_prediction {
+    moe_ep_task *tasks; /* [n_tasks] in the order in which they were given out */
+    size_t n_tasks;
+    double forward_us, backward_us, total_us;
+    double serial_us;       /* the sum of all tasks */
+    double busiest_us;      /* no schedule is shorter */
+    const char *busiest;    /* its row */
+    double link_us;         /* of the links, out */
+    double exposed_us;      /* total less the SMs' work */
+    double mean_us, max_us; /* experts' work, over ranks: the straggler waits for nobody */
+    double sent_bytes;      /* off the rank that sends or receives most */
+    int64_t chunks[2];      /* of forward and backward */
+    int64_t comm_sms;
+} moe_ep_prediction;
+
+/* Predicts a case whose T tokens are each rank's. MOE_E_NOTFOUND, MOE_E_UNSUPPORTED, MOE_E_INVALID,
+ * MOE_E_NOMEM. */
+MOE_API moe_status moe_predict_ep(const moe_node *node, const moe_gpu *gpu, const moe_case *c,
+                                  const moe_workload *state, const moe_ep_options *options,
+                                  const moe_log *log, moe_ep_prediction **ret);
+MOE_API void moe_ep_prediction_destroy(moe_ep_prediction **prediction);
+
 #ifdef __cplusplus
 }
 #endif
