@@ -16,6 +16,7 @@
 #include "moeref/layer.h"
 #include "moeref/loss.h"
 #include "moeref/model.h"
+#include "moeref/node.h"
 #include "moeref/operator.h"
 #include "moeref/plan.h"
 #include "moeref/quant.h"
