@@ -1,4 +1,5 @@
 /* Making a layer (parameters to fp32, gradient buffers) and feeding it (inputs, plan). */
+#include "core/memory.h"
 #include "layer.h"
 
 #include <stdlib.h>
@@ -51,7 +52,7 @@ static moe_status make_gradients(ob_layer *layer) {
         moe_tensor *g = &layer->gradient.t[id];
         *g = layer->param.t[param];
         g->dtype = MOE_F32;
-        g->data = ob_allocate((size_t)moe_tensor_bytes(g));
+        g->data = moe_int_allocate((size_t)moe_tensor_bytes(g));
         if (!g->data)
             return MOE_E_NOMEM;
     }

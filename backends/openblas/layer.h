@@ -114,8 +114,7 @@ void ob_layer_describe(ob_layer *layer);
 /* operator.c */
 extern const moe_operator_slots ob_operators;
 
-/* memory.c; ob_allocate's memory is not zeroed and goes to free() */
-void *ob_allocate(size_t bytes);
+/* memory.c */
 moe_status ob_reserve(ob_layer *layer, ob_buffer_id id, size_t bytes);
 void ob_buffers_destroy(ob_layer *layer);
 moe_status ob_layer_memory(void *layer, moe_memory *ret);

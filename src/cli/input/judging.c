@@ -58,6 +58,8 @@ static moe_status judge_item(moe_backend *backend, const cli_selection *selectio
     moe_check_result *result = NULL;
     moe_check_params of_item = *params;
     of_item.must_decide = item->must_decide;
+    if (item->kind == 'p' && !params->sample_above_flops) /* float64 gradients fit no piece */
+        of_item.sample_above_flops = 1;
     moe_status status = cli_problem(selection, item, &problem);
     if (!status)
         status = moe_check_backend(backend, problem, &of_item, cli_log(), &result);
