@@ -17,6 +17,7 @@
 #include "moeref/model.h"
 #include "moeref/operator.h"
 #include "moeref/plan.h"
+#include "moeref/quant.h"
 #include "moeref/recipe.h"
 #include "moeref/reference.h"
 #include "moeref/rng.h"

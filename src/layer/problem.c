@@ -103,6 +103,8 @@ static moe_status draw_params(const moe_case *c, const moe_log *log, moe_problem
 static moe_status draw_tensors(const moe_case *c, const moe_log *log, moe_problem *p) {
     moe_status status = draw_params(c, log, p);
     if (!status)
+        status = moe_int_quantise_experts(c, log, p);
+    if (!status)
         status = moe_int_draw_input(p, MOE_T_X, (moe_fill_kind)c->data, c->x_scale, log);
     if (!status && (c->pass & MOE_PASS_BWD))
         status = moe_int_draw_input(p, MOE_T_DO, (moe_fill_kind)c->data, c->x_scale, log);

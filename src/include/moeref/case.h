@@ -42,6 +42,10 @@ typedef struct moe_case {
     int64_t masked; /* tokens without experts; route=counts has none */
     int64_t drop;   /* given routes but route=counts: pairs that are left out besides */
     double b_scale; /* multiplies b_select, whose standard deviation is 0.02 */
+    int32_t quant;  /* drawn W1 and W2 are what codes of this kind stand for: 1 + moe_quant_kind; 0:
+                       they are not quantised */
+    int32_t quant_bits;                /* as in moe_quant_desc */
+    int64_t quant_rows, quant_columns; /* of a block in one expert's matrix; 0: all */
 } moe_case;
 
 /* Every key's default, as moe_case_help() lists them; T, d, n, E and K, which have none, become 0.
