@@ -39,6 +39,7 @@ moe_status ob_layer_memory(void *self, moe_memory *ret) {
     moe_memory m = {0};
     for (int i = 0; i < MOE_T_COUNT; i++)
         m.weights += tensor_bytes(&layer->converted.t[i]);
+    m.weights += ob_codes_bytes(&layer->W1_codes) + ob_codes_bytes(&layer->W2_codes);
     if (layer->W_r)
         m.weights += layer->R * layer->desc.d * (int64_t)sizeof *layer->W_r;
     if (layer->b_select)

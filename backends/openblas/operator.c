@@ -27,7 +27,9 @@ static moe_status op_supports(void *device, const moe_layer_desc *desc, const mo
                               moe_operator_support *ret) {
     moe_support support = {0};
     (void)use;
-    if (moe_refuse_unknown(desc, &support)) {
+    if (((const ob_device *)device)->coded)
+        snprintf(support.reason, sizeof support.reason, "operators read no codes");
+    if (support.reason[0] || moe_refuse_unknown(desc, &support)) {
         snprintf(ret->reason, sizeof ret->reason, "%s", support.reason);
         return MOE_E_UNSUPPORTED;
     }
