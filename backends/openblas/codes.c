@@ -75,23 +75,24 @@ static moe_status make_one(const ob_codes *k, int64_t e, const float *w, float *
     return MOE_OK;
 }
 
+/* From all experts' weights; `room` is a matrix of the calling thread's own, or NULL. */
+static moe_status make_some(const ob_codes *k, const float *w, int64_t e, float *room) {
+    return room ? make_one(k, e, w + e * k->rows * k->columns, room) : MOE_E_NOMEM;
+}
+
 static moe_status make_all(const ob_codes *k, const float *w, int threads) {
-    moe_status status = MOE_OK;
-#pragma omp parallel num_threads(threads)
+    int worst = MOE_OK;
+#pragma omp parallel num_threads(threads) reduction(max : worst)
     {
-        float *values = malloc((size_t)(k->rows * k->columns) * sizeof *values);
+        float *room = malloc((size_t)(k->rows * k->columns) * sizeof *room);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t e = 0; e < k->experts; e++) {
-            moe_status one =
-                values ? make_one(k, e, w + e * k->rows * k->columns, values) : MOE_E_NOMEM;
-            if (one) {
-#pragma omp atomic write
-                status = one;
-            }
+            const int made = make_some(k, w, e, room);
+            worst = made > worst ? made : worst;
         }
-        free(values);
+        free(room);
     }
-    return status;
+    return (moe_status)worst;
 }
 
 moe_status ob_codes_make(const moe_quant_desc *form, const moe_tensor *w, int threads,
