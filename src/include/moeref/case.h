@@ -118,6 +118,30 @@ MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, 
 MOE_API moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t tokens,
                                        const moe_log *log, moe_problem **ret);
 
+/* A piece of a checkpoint's layer, itself a layer: for layers that are larger than memory. Only the
+ * piece's own weights are read.
+ * Thread-safety: plain data. */
+typedef struct moe_hf_piece {
+    int64_t units;        /* above 0: every expert, cut to its first `units` hidden units, with the
+                             layer's own router and shared expert */
+    int64_t first, count; /* else these experts, whole, under the plan that the reference's router
+                             makes of the layer's tokens */
+} moe_hf_piece;
+
+#define MOE_HF_ROUTER_UNITS 16 /* of moe_hf_pieces; all, where experts are narrower */
+
+/* The pieces that together are the layer: the router's, then the experts in order, each so small
+ * that judging it takes about `bytes` of memory, of all processes together. None where the layer
+ * itself takes no more. *ret is to be freed. */
+MOE_API moe_status moe_hf_pieces(const char *dir, int64_t layer, int64_t tokens, int64_t bytes,
+                                 const moe_log *log, moe_hf_piece **ret, size_t *ret_count);
+
+/* moe_problem_from_hf of a piece. Inputs are those of the whole layer; golden outputs, which are
+ * the whole layer's, are not taken. */
+MOE_API moe_status moe_problem_from_hf_piece(const char *dir, int64_t layer, int64_t tokens,
+                                             const moe_hf_piece *piece, const moe_log *log,
+                                             moe_problem **ret);
+
 /* Own data: inputs and parameters from a safetensors file, under their names in the table of
  * tensors ("X", "dO", "W_r", "W1" ...), of any floating types; all get the narrowest one that holds
  * every one of them. `line` is the case that says what the layer is (NULL: the file's metadata
