@@ -1,6 +1,7 @@
 /* Rules of a case that go beyond the layer's: given routing, injected values, input types. */
 #include "layer/case_keys.h"
 #include "layer/traits.h"
+#include "moeref/quant.h"
 
 #include <math.h>
 
@@ -108,12 +109,15 @@ moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {
         return status;
     if (moe_dtype_roundoff((moe_dtype)c->dtype) == 0)
         return moe_fail(log, MOE_E_INVALID, "dtype %d is not a floating type", c->dtype);
-    if (c->data < MOE_FILL_NORMAL || c->data > MOE_FILL_EXACT)
+    if (c->data < MOE_FILL_NORMAL || c->data > MOE_FILL_CANCEL)
         return moe_fail(log, MOE_E_INVALID, "data kind %d is unknown", c->data);
     if (c->pass < MOE_PASS_FWD || c->pass > MOE_PASS_BOTH)
         return moe_fail(log, MOE_E_INVALID, "pass %d is unknown", c->pass);
     if (!isfinite(c->x_scale) || !isfinite(c->r_scale) || !isfinite(c->b_scale))
         return moe_fail(log, MOE_E_INVALID, "x_scale, r_scale and b_scale must be finite");
+    if (c->quant < 0 || c->quant > MOE_QUANT_COUNT || c->quant_bits < 2 || c->quant_bits > 4)
+        return moe_fail(log, MOE_E_INVALID, "quant kind %d of %d bits is unknown", c->quant,
+                        c->quant_bits);
     if (c->inject < 0 || c->inject > 2)
         return moe_fail(log, MOE_E_INVALID, "inject kind %d is unknown", c->inject);
     if (c->inject && (c->inject_token < 0 || c->inject_token >= c->T))

@@ -1,6 +1,7 @@
 /* The keys of a case line. A new key is one row here and nothing else. */
 #include "layer/case_keys.h"
 #include "layer/traits.h"
+#include "moeref/quant.h"
 
 #include <string.h>
 
@@ -26,9 +27,14 @@
     N("counts", MOE_ROUTE_COUNTS) N("hot", MOE_ROUTE_HOT) N("balanced", MOE_ROUTE_BALANCED)
 #define DATA_NAMES(N)                                                                             \
     N("normal", MOE_FILL_NORMAL) N("outlier", MOE_FILL_OUTLIER)                                   \
-    N("integer", MOE_FILL_INTEGER) N("zero", MOE_FILL_ZERO) N("exact", MOE_FILL_EXACT)
+    N("integer", MOE_FILL_INTEGER) N("zero", MOE_FILL_ZERO) N("exact", MOE_FILL_EXACT)              \
+    N("cancel", MOE_FILL_CANCEL)
 #define INJECT_NAMES(N) N("none", 0) N("nan", 1) N("inf", 2)
 #define PASS_NAMES(N) N("fwd", MOE_PASS_FWD) N("bwd", MOE_PASS_BWD) N("both", MOE_PASS_BOTH)
+#define QUANT_NAMES(N)                                                                            \
+    N("none", 0) N("int8", 1 + MOE_QUANT_INT8) N("int4", 1 + MOE_QUANT_INT4)                      \
+    N("fp8", 1 + MOE_QUANT_FP8) N("ternary", 1 + MOE_QUANT_TERNARY)                               \
+    N("nested", 1 + MOE_QUANT_NESTED)
 #define COMBINE_NAMES(N) N("pairs", 0) N("ranks", 1)
 #define WIRE_NAMES(N) N("own", -1) DTYPE_NAMES(N)
 #define NO_NAMES(N)
@@ -80,10 +86,15 @@
     KEY("drop", "        ", I64, drop, NO, "0",                                                   \
       "given routes: (token, expert) pairs left out of the others; drawn")                        \
     KEY("data", "        ", NAME, data, DATA, "normal",                                           \
-      "values of X and dO (integer, exact: of the experts too):")                                 \
+      "values of X and dO (integer, exact, cancel: of the experts too):")                                 \
     KEY("x_scale", "     ", REAL, x_scale, NO, "1", "multiplies X and dO")                        \
     KEY("r_scale", "     ", REAL, r_scale, NO, "1", "multiplies W_r; 0 makes all logits equal")   \
     KEY("b_scale", "     ", REAL, b_scale, NO, "1", "multiplies b_select")                        \
+    KEY("quant", "       ", NAME, quant, QUANT, "none",                                           \
+      "W1 and W2 are drawn, then become what codes of few bits stand for:")                       \
+    KEY("quant_rows", "  ", I64, quant_rows, NO, "1", "rows of W1, W2 that share a scale, 0: all") \
+    KEY("quant_cols", "  ", I64, quant_columns, NO, "0", "columns that share a scale, 0: all")   \
+    KEY("quant_bits", "  ", I32, quant_bits, NO, "4", "quant=nested: bits that are read, 2 to 4") \
     KEY("inject", "      ", INJECT, inject, INJECT, "none",                                       \
       "X[TOKEN][d/2] becomes nan@TOKEN or inf@TOKEN:")                                            \
     KEY("pass", "        ", NAME, pass, PASS, "both", "what runs:")                               \
@@ -110,6 +121,7 @@ static const moe_int_name ROUTE[] = NAMES(ROUTE_NAMES);
 static const moe_int_name DATA[] = NAMES(DATA_NAMES);
 static const moe_int_name INJECT[] = NAMES(INJECT_NAMES);
 static const moe_int_name PASS[] = NAMES(PASS_NAMES);
+static const moe_int_name QUANT[] = NAMES(QUANT_NAMES);
 static const moe_int_name COMBINE[] = NAMES(COMBINE_NAMES);
 static const moe_int_name WIRE[] = NAMES(WIRE_NAMES);
 static const moe_int_name NO[] = NAMES(NO_NAMES);
@@ -123,6 +135,7 @@ ALL_NAMED(SCORE, MOE_SCORE_COUNT);
 ALL_NAMED(SELECT, MOE_SELECT_COUNT);
 ALL_NAMED(ROUNDING, MOE_ROUND_COUNT);
 ALL_NAMED(ON, MOE_WEIGHT_ON_COUNT);
+ALL_NAMED(QUANT, 1 + MOE_QUANT_COUNT);
 
 #define ROW(key, pad, kind, field, names, fallback, meaning)                                      \
     {key, MOE_INT_KEY_##kind, offsetof(moe_case, field), names, sizeof fallback == 1, fallback,   \
@@ -153,6 +166,8 @@ void moe_case_init(moe_case *ret) {
     ret->x_scale = 1.0;
     ret->r_scale = 1.0;
     ret->b_scale = 1.0;
+    ret->quant_rows = 1;
+    ret->quant_bits = 4;
     ret->pass = MOE_PASS_BOTH;
     ret->split.wire = -1;
 }

@@ -98,6 +98,8 @@ static moe_status judge_item(devices *d, const cli_selection *selection, const c
     moe_check_result *result = NULL;
     moe_check_params of_item = *params;
     of_item.must_decide = item->must_decide;
+    if (item->kind == 'p' && !params->sample_above_flops) /* float64 gradients fit no piece */
+        of_item.sample_above_flops = 1;
     moe_status status = cli_problem(selection, item, &problem);
     if (!status)
         status = judge_problem(d, selection, problem, &of_item, &result);

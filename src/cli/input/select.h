@@ -19,6 +19,9 @@ typedef struct cli_selection {
     const char *golden;   /* --golden, NULL: found beside the library */
     cli_ranks ranks;      /* --ep: over which ranks a problem runs */
     const char *mistrust; /* --mistrust: cases that cannot show faults (mistrust.h), or NULL */
+    bool in_pieces;       /* checkpoints that are too large are taken piece by piece (pieces.h) */
+    const char *piece;    /* --piece, one of them; NULL: all */
+    int64_t memory;       /* --memory: MiB that judging may take; 0: what is free */
 } cli_selection;
 
 void cli_selection_destroy(cli_selection *selection);
@@ -44,8 +47,10 @@ void cli_selection_destroy(cli_selection *selection);
  * layers under golden/hf, then the edge cases. */
 typedef struct cli_item {
     char *name;
-    char kind;        /* 'c' case, 'h' checkpoint folder, 'f' config.json, 'i' own inputs */
-    bool must_decide; /* a case of the suite: whatever it carries has to matter */
+    char kind;          /* 'c' case, 'h' checkpoint folder, 'p' a piece of its layer,
+                           'f' config.json, 'i' own inputs */
+    bool must_decide;   /* a case of the suite: whatever it carries has to matter */
+    moe_hf_piece piece; /* of kind 'p' */
 } cli_item;
 
 typedef struct cli_items {

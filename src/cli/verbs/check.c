@@ -1,5 +1,6 @@
 /* moeref check: verdicts. */
 #include "cli/input/messages.h"
+#include "cli/input/pieces.h"
 #include "cli/report/html.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
@@ -106,12 +107,15 @@ static int run(check_options *o) {
         return cli_usage("--bits takes \"find\" or an arithmetic such as sm_90, sm_80, fp32, "
                          "sm_90+split=4, sm_90+promote=128, not '%s'",
                          o->bits);
+    if (o->selection.memory < 0 || o->selection.memory > INT64_MAX >> 20)
+        return cli_usage("--memory takes a positive number of MiB");
     if (o->map_tile < 0)
         return cli_usage("--map-tile takes a positive number");
     int code = cli_html_check(&o->html);
     if (code >= 0)
         return code;
     cli_items items;
+    o->selection.in_pieces = !o->outputs;
     moe_status status = cli_select(&o->selection, &items);
     if (status)
         return cli_exit_code(status);
@@ -128,6 +132,7 @@ int cli_check(int argc, char **argv) {
                             "in reference:bf16, NAME:bound runs its operators on memory between "
                             "canaries; may be repeated"),
         CLI_SELECTION_OPTIONS(o.selection),
+        CLI_PIECES_OPTIONS(o.selection),
         {"outputs", CLI_STRING, &o.outputs, "FILE",
          "judge the tensors in this safetensors file instead of a backend; rank%d.safetensors: one "
          "of\n                             each rank, whose tokens and experts follow those of the "
