@@ -186,12 +186,14 @@ static void choose_senders(moe_int_devices *x, const moe_int_devices_method *m, 
 
 static void set_spread(moe_int_devices *x, moe_ep_prediction *p) {
     const int64_t group = x->group, ep = (int64_t)x->ep;
+    double most = 0;
     for (x->group = 0; x->group < ep; x->group++) {
         const moe_int_local l = moe_int_devices_all(x, 1);
         const double us = moe_int_local_us(&l);
         p->mean_us += us / x->ep;
-        p->max_us = fmax(p->max_us, us);
+        most = fmax(most, us);
     }
+    p->max_us += most;
     x->group = group;
 }
 
