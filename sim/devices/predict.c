@@ -158,7 +158,7 @@ static void choose(moe_int_devices *x, const moe_int_devices_method *m, const mo
     x->chunks = x->o->chunks > 0 ? x->o->chunks : 1;
     if (!m->chunked || x->o->chunks > 0)
         return;
-    for (x->chunks = 1; x->chunks <= CHUNKS_MOST; x->chunks *= 2) {
+    for (x->chunks = 1; x->chunks <= CHUNKS_MOST; x->chunks += m->any_chunks ? 1 : x->chunks) {
         const double us = try_pass(x, m, c);
         if (us < best) {
             best = us;

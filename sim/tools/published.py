@@ -1,5 +1,5 @@
-"""Published times of several GPUs against the model, each left out of the fit of the numbers that it
-would be fitted with. Used by accuracy.py.
+"""Published times of several GPUs against the model, each left out of the fit of the numbers that
+it would be fitted with. Used by accuracy.py.
 
 The rows are facts of papers and documentation, so they stand here: microseconds.
 """
