@@ -204,7 +204,7 @@ static void finish(moe_int_devices *x, moe_ep_prediction *p) {
     p->serial_us = x->t.sum_us;
     p->comm_sms = x->comm_sms;
     p->link_us = x->t.busy_us[MOE_INT_TL_OUT];
-    p->exposed_us = p->total_us - x->t.busy_us[MOE_INT_TL_SMS];
+    p->exposed_us = fmax(0, p->total_us - x->t.busy_us[MOE_INT_TL_SMS]);
     for (int row = 0; row < MOE_INT_TL_COUNT; row++) {
         if (x->t.busy_us[row] > p->busiest_us) {
             p->busiest_us = x->t.busy_us[row];
