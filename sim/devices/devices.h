@@ -52,6 +52,7 @@ typedef struct moe_int_devices_method {
     const char *brief;
     void (*run)(moe_int_devices *x); /* adds the tasks of one pass */
     bool chunked;                    /* its number of chunks is free */
+    bool any_chunks;                 /* and need not be a power of two */
     bool senders;                    /* some SMs do nothing but send */
     bool forward_only;
     void (*place)(moe_int_devices *x); /* chooses owner[]; NULL: contiguous */

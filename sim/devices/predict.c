@@ -158,7 +158,7 @@ static void choose(moe_int_devices *x, const moe_int_devices_method *m, const mo
     x->chunks = x->o->chunks > 0 ? x->o->chunks : 1;
     if (!m->chunked || x->o->chunks > 0)
         return;
-    for (x->chunks = 1; x->chunks <= CHUNKS_MOST; x->chunks *= 2) {
+    for (x->chunks = 1; x->chunks <= CHUNKS_MOST; x->chunks += m->any_chunks ? 1 : x->chunks) {
         const double us = try_pass(x, m, c);
         if (us < best) {
             best = us;
@@ -186,12 +186,14 @@ static void choose_senders(moe_int_devices *x, const moe_int_devices_method *m, 
 
 static void set_spread(moe_int_devices *x, moe_ep_prediction *p) {
     const int64_t group = x->group, ep = (int64_t)x->ep;
+    double most = 0;
     for (x->group = 0; x->group < ep; x->group++) {
         const moe_int_local l = moe_int_devices_all(x, 1);
         const double us = moe_int_local_us(&l);
         p->mean_us += us / x->ep;
-        p->max_us = fmax(p->max_us, us);
+        most = fmax(most, us);
     }
+    p->max_us += most;
     x->group = group;
 }
 
@@ -202,7 +204,7 @@ static void finish(moe_int_devices *x, moe_ep_prediction *p) {
     p->serial_us = x->t.sum_us;
     p->comm_sms = x->comm_sms;
     p->link_us = x->t.busy_us[MOE_INT_TL_OUT];
-    p->exposed_us = p->total_us - x->t.busy_us[MOE_INT_TL_SMS];
+    p->exposed_us = fmax(0, p->total_us - x->t.busy_us[MOE_INT_TL_SMS]);
     for (int row = 0; row < MOE_INT_TL_COUNT; row++) {
         if (x->t.busy_us[row] > p->busiest_us) {
             p->busiest_us = x->t.busy_us[row];

@@ -6,11 +6,18 @@
 
 #define TILE 128 /* rows */
 
-/* Rows multiplied against rows that are: half a tile more for each source and expert. */
+/* Rows multiplied against rows that are: those of a source and expert fill whole tiles. Its
+ * capacity, the mean, is one, and what is above is dropped: even routing wastes nothing there. */
 static double padding(const moe_int_devices *x) {
-    const double experts = (double)moe_int_devices_experts(x, x->group);
-    const double rows = moe_int_devices_pairs(x, x->group) / (experts * x->ranks);
-    return rows > 0 ? (rows + TILE / 2.0) / rows : 1;
+    double real = 0, padded = 0;
+    for (int64_t e = 0; e < x->layer->E; e++) {
+        if (x->owner[e] != x->group)
+            continue;
+        const double rows = (double)x->counts[e] / x->ranks;
+        real += rows;
+        padded += ceil(rows / TILE) * TILE;
+    }
+    return real > 0 ? padded / real : 1;
 }
 
 static void run(moe_int_devices *x) {
@@ -20,16 +27,12 @@ static void run(moe_int_devices *x) {
     const moe_int_load load = moe_int_devices_rows(x, 1, x->d * x->element);
     const double eff = p[MOE_INT_CP_GEMM_EFF] > 0 ? p[MOE_INT_CP_GEMM_EFF] : 1;
     const double product = (l.first + l.second) * padding(x) / eff;
-    /* SMs put the rows into others' memory themselves, going and coming. */
-    double sms = 132;
-    moe_gpu_get(x->gpu, "sms", &sms);
-    const double put = p[MOE_INT_CP_SM_GBPS] > 0
-                           ? 2 * (load.near + load.far) / (p[MOE_INT_CP_SM_GBPS] * 1e3 * sms)
-                           : 0;
     const double link = moe_int_transfer_link_us(x->node, c, &load);
     const int sources = (int)x->ep;
-    const int launch = moe_int_tl_add(&x->t, "launch", MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
-                                      p[MOE_INT_CP_START_US], 0, MOE_INT_NO_TASK, MOE_INT_NO_TASK);
+    /* Packets and flags of every rank are set up and waited for. */
+    const double start = p[MOE_INT_CP_START_US] + x->ep * p[MOE_INT_CP_RANK_US];
+    const int launch = moe_int_tl_add(&x->t, "launch", MOE_INT_TL_SMS, MOE_INT_TL_COUNT, start, 0,
+                                      MOE_INT_NO_TASK, MOE_INT_NO_TASK);
     for (int s = 0; s < sources; s++) {
         int rows = launch;
         x->t.chunk = s;
@@ -38,7 +41,7 @@ static void run(moe_int_devices *x) {
                                   link / (sources - 1), load.near / (sources - 1), launch,
                                   MOE_INT_NO_TASK);
         const int tiles = moe_int_tl_add(&x->t, "tiles of a rank", MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
-                                         (product + put) / sources, 0, rows, MOE_INT_NO_TASK);
+                                         product / sources, 0, rows, MOE_INT_NO_TASK);
         if (s > 0)
             moe_int_tl_add(&x->t, "O of a rank", MOE_INT_TL_OUT, MOE_INT_TL_COUNT,
                            link / (sources - 1), load.near / (sources - 1), tiles, MOE_INT_NO_TASK);

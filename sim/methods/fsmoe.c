@@ -36,4 +36,5 @@ static void run(moe_int_devices *x) {
 const moe_int_devices_method moe_int_devices_fsmoe = {
     .brief = "FSMoE: chunks over network, host links and SMs, forward and backward apart",
     .run = run,
-    .chunked = true};
+    .chunked = true,
+    .any_chunks = true};

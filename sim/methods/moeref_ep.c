@@ -8,12 +8,14 @@
 
 #define CHUNKS_MOST 64
 
-/* Products are slower by the SMs that copy, while anything is beside them. */
-static double slowed(const moe_int_devices *x, double us, int64_t chunks) {
+/* SM time that copying a chunk's rows, in and out, takes from the products beside it. */
+static double taken_us(const moe_int_devices *x, const moe_int_load *rows, int64_t chunks) {
     double sms = 132;
     moe_gpu_get(x->gpu, "sms", &sms);
-    const double taken = x->node->c[MOE_INT_CARRIER_PEER][MOE_INT_CP_SMS];
-    return chunks > 1 && x->ep > 1 && taken < sms ? us * sms / (sms - taken) : us;
+    const double share = fmin(1, x->node->c[MOE_INT_CARRIER_PEER][MOE_INT_CP_SMS] / sms);
+    return chunks > 1 && x->ep > 1
+               ? 2 * share * moe_int_transfer_us(x->node, MOE_INT_CARRIER_PEER, rows)
+               : 0;
 }
 
 typedef struct chunk {
@@ -32,17 +34,20 @@ static void prepare(moe_int_devices *x, int64_t chunks, chunk *all) {
     }
 }
 
-/* Weight gradients wait for nothing that is sent. */
+/* Weight gradients come last: results of all chunks leave beside them. */
 static void add_experts(moe_int_devices *x, int64_t chunks, chunk *all, const int *ready) {
     for (int64_t i = 0; i < chunks; i++) {
         const moe_int_local *l = &all[i].local;
         x->t.chunk = (int32_t)i;
-        all[i].experts =
-            moe_int_tl_add(&x->t, "experts", MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
-                           slowed(x, l->first + l->second, chunks), 0, ready[i], MOE_INT_NO_TASK);
-        if (l->rest > 0)
-            moe_int_tl_add(&x->t, "dW", MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
-                           slowed(x, l->rest, chunks), 0, all[i].experts, MOE_INT_NO_TASK);
+        all[i].experts = moe_int_tl_add(&x->t, "experts", MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
+                                        l->first + l->second + taken_us(x, &all[i].rows, chunks), 0,
+                                        ready[i], MOE_INT_NO_TASK);
+    }
+    for (int64_t i = 0; i < chunks; i++) {
+        x->t.chunk = (int32_t)i;
+        if (all[i].local.rest > 0)
+            moe_int_tl_add(&x->t, "dW", MOE_INT_TL_SMS, MOE_INT_TL_COUNT, all[i].local.rest, 0,
+                           all[i].experts, MOE_INT_NO_TASK);
     }
 }
 

@@ -4,7 +4,10 @@
 #include "sim/devices/devices.h"
 #include "sim/methods/place.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#define SWAPS_MOST 64
 
 static int64_t group_sum(const int64_t *counts, const int32_t *owner, int64_t E, int64_t g) {
     int64_t sum = 0;
@@ -77,10 +80,25 @@ static bool improve(const int64_t *counts, int64_t E, int32_t *owner) {
     return false;
 }
 
-void moe_int_place(const int64_t *counts, int64_t E, int64_t groups, int32_t *owner) {
-    deal(counts, E, groups, owner);
-    for (int64_t swaps = 0; swaps < 64 && improve(counts, E, owner); swaps++) {
+static void improve_all(const int64_t *counts, int64_t E, int32_t *owner) {
+    for (int64_t swaps = 0; swaps < SWAPS_MOST && improve(counts, E, owner); swaps++) {
     }
+}
+
+/* From the dealt placement and from the contiguous one, which swaps alone may not reach. */
+void moe_int_place(const int64_t *counts, int64_t E, int64_t groups, int32_t *owner) {
+    int32_t *other = malloc((size_t)E * sizeof *other);
+    deal(counts, E, groups, owner);
+    improve_all(counts, E, owner);
+    for (int64_t g = 0; other && g < groups; g++)
+        for (int64_t e = g * E / groups; e < (g + 1) * E / groups; e++)
+            other[e] = (int32_t)g;
+    if (other)
+        improve_all(counts, E, other);
+    if (other &&
+        moe_int_place_most(counts, other, E, groups) < moe_int_place_most(counts, owner, E, groups))
+        memcpy(owner, other, (size_t)E * sizeof *owner);
+    free(other);
 }
 
 static void place(moe_int_devices *x) {

@@ -15,7 +15,7 @@ const moe_gpu_param moe_int_node_params[MOE_INT_NP_COUNT] = {
 const moe_gpu_param moe_int_carrier_params[MOE_INT_CP_COUNT] = {
     {"floor_us", "us", "no call is shorter", 0, 1000, 1},
     {"start_us", "us", "launch, handshakes and the first bytes", 0, 1000, 1},
-    {"rank_us", "us", "for each rank", 0, 100, 1},
+    {"rank_us", "us", "for each rank", 0, 1000, 1},
     {"expert_us", "us", "for each expert: counts and flags", 0, 10, 1},
     {"first_gbps", "GB/s", "rate at which the first row passes through one warp; 0: no matter", 0, 1e4, 1},
     {"ramp", "us/sqrt(MiB)", "channels that open one after another as messages grow", 0, 1000, 1},

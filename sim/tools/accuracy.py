@@ -5,7 +5,8 @@
 
 MOEREF: path of the program. TABLES: a folder of measured tables that are not part of this
 repository, one folder for each GPU (h100, a100, b200), with gemm.tsv (m n k ... median_us) and
-moe.tsv (kernel T d n K E ... median_us). sim/CALIBRATION.md says what they are.
+moe.tsv (kernel T d n K E ... median_us), and transfers between GPUs in net/. sim/CALIBRATION.md
+says what they are.
 """
 import datetime
 import re
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import published
 
 GPUS = {"h100": "h100-sxm", "a100": "a100-sxm", "b200": "b200-sxm"}
 METHODS = {"moe_torch_flow_cutlass": "cutlass_moe",
@@ -107,6 +110,44 @@ def worth(tables):
     return rows
 
 
+# Carrier, table, node, lines, what is fitted, and the class of rows that counts.
+TRANSFERS = [
+    ("alltoall", "nccl", "h100-x8", "system=h100_sxm", "start_us ramp link_eff near", 15, "m or T"),
+    ("alltoall", "nccl", "a100-x8", "system=a100_sxm", "start_us ramp link_eff near", 15, "m or T"),
+    ("deepep_dispatch", "deepep-normal", "h100-x8", "nodes=1",
+     "start_us fill_us link_eff sm_gbps visit_us", 4, "m or T"),
+    ("deepep_combine", "deepep-normal", "h100-x8", "nodes=1",
+     "start_us fill_us first_gbps link_eff sm_gbps copy_us token_gbps", 4, "m or T"),
+    ("ll_dispatch", "deepep-ll", "h100-x8", "nodes=1",
+     "start_us expert_us first_gbps link_eff sm_gbps", 4, ">= 4 us"),
+    ("ll_combine", "deepep-ll", "h100-x8", "nodes=1",
+     "start_us expert_us first_gbps link_eff", 4, ">= 4 us")]
+HELD_OUT = re.compile(r"held-out shapes.*?(?=held-out, by)", re.S)
+
+
+def transfers(tables):
+    """Errors with sizes or shapes left out."""
+    rows = []
+    for carrier, table_name, node, where, keys, least, which in TRANSFERS:
+        said = moeref("calibrate", "--from", f"{tables}/net/{table_name}-calibrate.tsv", "--node",
+                      node, "--where", where, "--kernel", carrier, "--free",
+                      ",".join(f"{carrier}.{key}" for key in keys.split()), "--folds", "1000",
+                      "--evaluations", "1500", "--sample", "5000", "--min-us", str(least))
+        found = ERRORS.findall(HELD_OUT.search(said)[0])
+        rows += [(f"`{node}`", f"`{carrier}`, {what[0].replace('m or T >= 1024', 'large')}",
+                  *what[1:]) for what in found if what[0].startswith(which)]
+    return rows
+
+
+def left_out():
+    rows = []
+    for what, shipped, errors, _ in published.tables(sys.argv[1]):
+        mean = [100 * sum(map(abs, e)) / len(e) for e in (shipped, errors)]
+        worst = 100 * max(map(abs, errors))
+        rows.append((what, len(errors), *(f"{e:.1f}" for e in mean), f"{worst:.1f}"))
+    return rows
+
+
 def main(tables):
     errors, pairs = [], []
     for name, gpu in GPUS.items():
@@ -125,6 +166,13 @@ def main(tables):
                  "in the 80 % interval, %"), errors))
     print("Order: pairs of dense GEMMs of 20 us and more whose times are 5 to 50 % apart.\n")
     print(table(("GPU", "pairs", "in the measured order, %"), pairs))
+    print("Transfers between GPUs, sizes (NCCL, from 1 MiB) or shapes (DeepEP, T >= 1024; low "
+          "latency:\nall) left out.\n")
+    print(table(("node", "what", "rows", "mean, %", "median, %", "p90, %", "bias, %"),
+                transfers(tables)))
+    print("Published times of several GPUs, each row left out.\n")
+    print(table(("what", "rows", "as shipped, mean, %", "left out, mean, %", "worst, %"),
+                left_out()))
     print("What a term is worth: mean error of dense GEMMs of 20 us and more, in percent, with\n"
           "the term switched off and everything else as shipped.\n")
     print(table(("without", *(f"`{gpu}`" for gpu in GPUS.values())),

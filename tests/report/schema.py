@@ -115,6 +115,7 @@ def main():
     t.reports("list", 0, "list")
     t.reports("kills", 0, "selftest --fault renorm_missing --dtype fp32")
     t.reports("prediction", 0, f"predict --method all --case '{LARGE} pass=fwd'", lines=True)
+    t.reports("spread", 0, f"predict --ep 4 --method all --case '{LARGE} pass=fwd'", lines=True)
     config = os.path.join(os.environ["MOEREF_GOLDEN"], "hf", "mixtral", "config.json")
     t.reports(("prediction", "model", "whole"), 0, f"predict --config {config} --layers all",
               lines=True)

@@ -1,0 +1,328 @@
+/* Layers over several GPUs: what holds of every method, and the signs of published trends. */
+#include "sim/devices/devices.h"
+#include "sim/methods/alltoall.h"
+#include "sim/methods/cache.h"
+#include "sim/methods/hybrimoe.h"
+#include "sim/methods/place.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct asked {
+    const char *node, *line;
+    moe_ep_options o;
+} asked;
+
+static moe_ep_prediction *predict(const asked *a) {
+    moe_node *node = NULL;
+    moe_gpu *gpu = NULL;
+    moe_case c;
+    moe_ep_prediction *p = NULL;
+    const moe_workload state = {0};
+    cr_assert_eq(moe_node_load(a->node, NULL, &node), MOE_OK);
+    cr_assert_eq(moe_gpu_load(moe_node_gpu(node), NULL, &gpu), MOE_OK);
+    cr_assert_eq(moe_case_parse(a->line, NULL, &c), MOE_OK);
+    cr_assert_eq(moe_predict_ep(node, gpu, &c, &state, &a->o, NULL, &p), MOE_OK, "%s %s",
+                 a->o.method, a->line);
+    moe_case_destroy(&c);
+    moe_gpu_destroy(&gpu);
+    moe_node_destroy(&node);
+    return p;
+}
+
+static const char small[] = "T=2048 d=2048 n=768 E=32 K=4 route=uniform pass=fwd seed=3";
+
+static asked ask(const char *method, int64_t ep, int64_t tp) {
+    return (asked){"h100-x8", small, {.method = method, .ep = ep, .tp = tp, .cached = 0.5}};
+}
+
+static double sum_of(const moe_ep_prediction *p) {
+    double sum = 0;
+    for (size_t i = 0; i < p->n_tasks; i++)
+        sum += p->tasks[i].us;
+    return sum;
+}
+
+static void check_bounds(const char *method, int64_t ep, int64_t tp) {
+    asked a = ask(method, ep, tp);
+    moe_ep_prediction *p = predict(&a);
+    cr_expect_geq(p->total_us, p->busiest_us * (1 - 1e-12), "%s", method);
+    cr_expect_leq(p->total_us, sum_of(p) * (1 + 1e-12), "%s", method);
+    cr_expect_float_eq(p->serial_us, sum_of(p), 1e-6 * p->serial_us, "%s", method);
+    a.o.serial = 1;
+    a.o.chunks = p->chunks[0];
+    a.o.comm_sms = p->comm_sms;
+    moe_ep_prediction *serial = predict(&a);
+    cr_expect_float_eq(serial->total_us, sum_of(serial), 1e-6 * serial->total_us, "%s", method);
+    cr_expect_geq(serial->total_us, p->total_us * (1 - 1e-12), "%s", method);
+    moe_ep_prediction_destroy(&p);
+    moe_ep_prediction_destroy(&serial);
+}
+
+Test(sim_devices, no_method_beats_its_busiest_row_and_without_overlap_is_the_sum) {
+    for (const char *const *m = moe_ep_methods(); *m; m++) {
+        check_bounds(*m, 8, 1);
+        check_bounds(*m, 2, 4);
+        check_bounds(*m, 1, 1);
+    }
+}
+
+Test(sim_devices, one_chunk_is_the_sum) {
+    static const char *const chunked[] = {"tutel", "fsmoe", "moeref_ep"};
+    for (size_t i = 0; i < sizeof chunked / sizeof *chunked; i++) {
+        asked a = ask(chunked[i], 8, 1);
+        a.o.chunks = 1;
+        moe_ep_prediction *one = predict(&a);
+        cr_expect_float_eq(one->total_us, sum_of(one), 1e-6 * one->total_us, "%s", chunked[i]);
+        a.o.chunks = 0;
+        moe_ep_prediction *best = predict(&a);
+        cr_expect_leq(best->total_us, one->total_us * (1 + 1e-12), "%s", chunked[i]);
+        moe_ep_prediction_destroy(&one);
+        moe_ep_prediction_destroy(&best);
+    }
+}
+
+Test(sim_devices, faster_links_never_take_longer) {
+    for (const char *const *m = moe_ep_methods(); *m; m++) {
+        double us[2];
+        for (int i = 0; i < 2; i++) {
+            moe_node *node = NULL;
+            moe_gpu *gpu = NULL;
+            moe_case c;
+            moe_ep_prediction *p = NULL;
+            const moe_workload state = {0};
+            const asked a = ask(*m, 8, 1);
+            cr_assert_eq(moe_node_load("h100-x8", NULL, &node), MOE_OK);
+            cr_assert_eq(moe_node_what_if(node, i ? "link_gbps*2" : "link_gbps*1", NULL), MOE_OK);
+            cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+            cr_assert_eq(moe_case_parse(small, NULL, &c), MOE_OK);
+            cr_assert_eq(moe_predict_ep(node, gpu, &c, &state, &a.o, NULL, &p), MOE_OK);
+            us[i] = p->total_us;
+            moe_ep_prediction_destroy(&p);
+            moe_case_destroy(&c);
+            moe_gpu_destroy(&gpu);
+            moe_node_destroy(&node);
+        }
+        cr_expect_leq(us[1], us[0], "%s", *m);
+    }
+}
+
+/* Comet's figure: 18 blocks at M = 4096, 26 at 16384 (TP = 8). */
+Test(sim_devices, comets_senders_rise_with_tokens) {
+    static const char *const lines[] = {"T=512 d=4096 n=14336 E=8 K=2 route=uniform pass=fwd",
+                                        "T=2048 d=4096 n=14336 E=8 K=2 route=uniform pass=fwd"};
+    int64_t sms[2];
+    for (int i = 0; i < 2; i++) {
+        asked a = {"h800-x8", lines[i], {.method = "comet", .ep = 1, .tp = 8}};
+        moe_ep_prediction *p = predict(&a);
+        sms[i] = p->comm_sms;
+        moe_ep_prediction_destroy(&p);
+    }
+    cr_expect_lt(sms[0], sms[1], "%d %d", (int)sms[0], (int)sms[1]);
+    cr_expect_leq(abs((int)sms[0] - 18), 6);
+    cr_expect_leq(abs((int)sms[1] - 26), 6);
+}
+
+static const moe_ep_task *find(const moe_ep_prediction *p, const char *name) {
+    for (size_t i = 0; i < p->n_tasks; i++) {
+        if (strcmp(p->tasks[i].name, name) == 0)
+            return &p->tasks[i];
+    }
+    return NULL;
+}
+
+static double exposed(double beside_us, int64_t replicas) {
+    asked a = ask("hecate", 8, 1);
+    a.o.beside_us = beside_us;
+    a.o.chunks = replicas;
+    moe_ep_prediction *p = predict(&a);
+    const moe_ep_task *in = find(p, "hot experts in");
+    const double late = in->start_us + in->us - beside_us;
+    moe_ep_prediction_destroy(&p);
+    return late;
+}
+
+/* An expert is 9.4 MB, of which 7/8 come at 360 GB/s or so: some 20 us. */
+Test(sim_devices, hecate_hides_as_many_experts_as_the_work_beside_it_covers) {
+    for (double beside = 50; beside < 800; beside += 50)
+        cr_expect_leq(exposed(beside, 0), 1e-6, "%g us", beside);
+    cr_expect_gt(exposed(50, 8), 0);
+}
+
+Test(sim_devices, two_level_all_to_all_is_faster_for_small_messages_alone) {
+    moe_node *node = NULL;
+    moe_gpu *gpu = NULL;
+    const moe_workload state = {0};
+    cr_assert_eq(moe_node_load("h100-x16-ib", NULL, &node), MOE_OK);
+    cr_assert_eq(moe_node_what_if(node, "hosts=32", NULL), MOE_OK);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    const moe_int_devices x = {
+        .node = node, .gpu = gpu, .state = &state, .ranks = 256, .here = 8, .ep = 256};
+    int crossings = 0;
+    bool before = true;
+    for (double bytes = 256 * 64; bytes < 1e9; bytes *= 2) {
+        const moe_int_load rows = {.ranks = 256,
+                                   .copies = bytes / 4096,
+                                   .row = 4096,
+                                   .near = bytes * 7 / 256,
+                                   .far = bytes * 248 / 256};
+        const bool two =
+            moe_int_alltoall_two_level_us(&x, &rows) < moe_int_alltoall_linear_us(&x, &rows);
+        crossings += two != before;
+        before = two;
+    }
+    cr_expect_eq(crossings, 1);
+    cr_expect_not(before);
+    moe_gpu_destroy(&gpu);
+    moe_node_destroy(&node);
+}
+
+static int64_t best_of_two(const int64_t counts[8]) {
+    int64_t best = INT64_MAX;
+    for (int set = 0; set < 256; set++) {
+        int32_t owner[8];
+        int size = 0;
+        for (int e = 0; e < 8; e++) {
+            owner[e] = set >> e & 1;
+            size += owner[e];
+        }
+        const int64_t most = moe_int_place_most(counts, owner, 8, 2);
+        if (size == 4 && most < best)
+            best = most;
+    }
+    return best;
+}
+
+Test(sim_devices, placement_is_near_what_trying_all_finds) {
+    double ratios = 0;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        int64_t counts[8];
+        int32_t owner[8], contiguous[8];
+        int ones = 0;
+        for (uint64_t e = 0; e < 8; e++) {
+            counts[e] = (int64_t)(moe_rng_bits(seed, e, 0) % 1000);
+            contiguous[e] = e >= 4;
+        }
+        moe_int_place(counts, 8, 2, owner);
+        for (int e = 0; e < 8; e++)
+            ones += owner[e];
+        cr_expect_eq(ones, 4);
+        const int64_t most = moe_int_place_most(counts, owner, 8, 2);
+        cr_expect_leq(most, moe_int_place_most(counts, contiguous, 8, 2));
+        const double ratio = (double)most / (double)best_of_two(counts);
+        cr_expect_leq(ratio, 1.1, "seed %d", (int)seed);
+        ratios += ratio / 200;
+    }
+    cr_expect_leq(ratios, 1.01);
+}
+
+#define STEPS 200
+
+Test(sim_devices, no_cache_misses_less_than_belady) {
+    int32_t use[STEPS * 2];
+    double scores[STEPS * 16];
+    int64_t misses[MOE_INT_CACHE_COUNT];
+    for (int step = 0; step < STEPS; step++) {
+        for (int e = 0; e < 16; e++) { /* what was likely before is likely again */
+            const double before = step ? scores[(step - 1) * 16 + e] : 0.5;
+            scores[step * 16 + e] =
+                0.7 * before + 0.3 * moe_rng_uniform(7, 1, (uint64_t)(step * 16 + e));
+        }
+        use[2 * step] = 0;
+        for (int e = 1; e < 16; e++)
+            if (scores[step * 16 + e] > scores[step * 16 + use[2 * step]])
+                use[2 * step] = e;
+        use[2 * step + 1] = use[2 * step] == 0;
+        for (int e = 0; e < 16; e++)
+            if (e != use[2 * step] && scores[step * 16 + e] > scores[step * 16 + use[2 * step + 1]])
+                use[2 * step + 1] = e;
+    }
+    for (int c = 0; c < MOE_INT_CACHE_COUNT; c++)
+        misses[c] = moe_int_cache_misses((moe_int_cache)c, use, scores, STEPS, 2, 16, 6);
+    cr_expect_leq(misses[MOE_INT_CACHE_BELADY], misses[MOE_INT_CACHE_MRS]);
+    cr_expect_lt(misses[MOE_INT_CACHE_MRS], misses[MOE_INT_CACHE_LRU], "%d %d",
+                 (int)misses[MOE_INT_CACHE_MRS], (int)misses[MOE_INT_CACHE_LRU]);
+    cr_expect_leq(moe_int_cache_misses(MOE_INT_CACHE_LRU, use, scores, STEPS, 2, 16, 16), 16);
+    cr_expect_eq(moe_int_cache_misses(MOE_INT_CACHE_LRU, use, scores, STEPS, 2, 16, 1), -1);
+}
+
+static double end_of(const moe_int_hybrid *h, int count) {
+    double gpu = 0, copy = 0, cpu = 0;
+    for (int head = 0, tail = count - 1; head <= tail;) {
+        double g, c, p;
+        const int next = moe_int_hybrid_next(h, head, tail, gpu, copy, cpu, &g, &c, &p);
+        if (next == tail && p < g) {
+            cpu = p;
+            tail--;
+        } else {
+            gpu = g;
+            copy = c;
+            head++;
+        }
+    }
+    return fmax(gpu, cpu);
+}
+
+static double best_end(const moe_int_hybrid *h, int count) {
+    double best = HUGE_VAL;
+    for (int set = 0; set < 1 << count; set++) {
+        double gpu = 0, copy = 0, cpu = 0;
+        for (int i = 0; i < count; i++) {
+            if (set >> i & 1) {
+                cpu += h[i].cpu_us;
+            } else {
+                copy += h[i].copy_us;
+                gpu = fmax(gpu, h[i].copy_us > 0 ? copy : 0) + h[i].gpu_us;
+            }
+        }
+        best = fmin(best, fmax(gpu, cpu));
+    }
+    return best;
+}
+
+/* Small experts cost the CPU least against the GPU; copies all cost the same. */
+Test(sim_devices, hybrid_lists_are_within_a_third_of_the_best) {
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        moe_int_hybrid h[8];
+        for (uint64_t e = 0; e < 8; e++) {
+            const double rows = 1 + 100 * moe_rng_uniform(seed, 2, e);
+            h[e] = (moe_int_hybrid){.expert = (int64_t)e,
+                                    .rows = rows,
+                                    .gpu_us = 30 + rows / 10,
+                                    .cpu_us = 40 + 6 * rows,
+                                    .copy_us = e % 2 ? 300 : 0};
+        }
+        moe_int_hybrid_sort(h, 8);
+        cr_expect_leq(end_of(h, 8), best_end(h, 8) * 4 / 3, "seed %d: %g, best %g", (int)seed,
+                      end_of(h, 8), best_end(h, 8));
+    }
+}
+
+/* A row of FSMoE's kind of grid: the expert-sharding group within a host, experts over hosts. */
+static bool chunks_differ(const char *line) {
+    const asked a = {"h100-x16-ib", line, {.method = "fsmoe", .ep = 2, .tp = 8}};
+    moe_ep_prediction *p = predict(&a);
+    const bool differ = p->chunks[0] != p->chunks[1];
+    moe_ep_prediction_destroy(&p);
+    return differ;
+}
+
+Test(sim_devices, fsmoes_best_chunks_of_forward_and_backward_often_differ) {
+    static const int tokens[] = {512, 2048, 8192}, widths[] = {1024, 2048, 4096}, top[] = {1, 2};
+    int differ = 0, all = 0;
+    for (int t = 0; t < 3; t++) {
+        for (int w = 0; w < 3; w++) {
+            for (int k = 0; k < 2; k++) {
+                char line[128];
+                snprintf(line, sizeof line, "T=%d d=%d n=%d E=8 K=%d act=relu route=balanced",
+                         tokens[t], widths[w], 4 * widths[w], top[k]);
+                differ += chunks_differ(line);
+                all++;
+            }
+        }
+    }
+    cr_expect_geq(differ, all * 3 / 10, "%d of %d", differ, all);
+    cr_expect_lt(differ, all, "%d of %d", differ, all);
+}
