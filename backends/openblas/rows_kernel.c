@@ -35,7 +35,7 @@ enum { COLS = 4, ALONE = 8 };
 /* bf16 comes in words of two: STEP values are the even ones of V words, then the odd ones. */
 enum { STEP = 2 * V };
 /* Rows of x from which on decoding costs less than it saves: measured on AVX2 (Zen 1). */
-enum { DECODE_F16 = 5, DECODE_BF16 = 24 };
+enum { DECODE_F16 = 5, DECODE_BF16 = 48 };
 /* Up to FEW rows of x, W streams past once, row by row. More of them reread BLOCK rows of W from
  * the second cache. A panel of turned W is PANEL wide: one line of the cache. */
 enum { FEW = 8, BLOCK = 128, PANEL = 16, PANEL_LD = OB_CHUNK + 16 };
