@@ -230,6 +230,10 @@ moe_status moe_int_layer_expect(moe_layer *layer, const moe_tensor form[MOE_T_CO
     return moe_int_backend_settle(layer->backend, status);
 }
 
+void *moe_int_layer_plugged(const moe_layer *layer) {
+    return layer->plugged;
+}
+
 size_t moe_layer_timings(moe_layer *layer, moe_cost *ret, size_t capacity) {
     size_t count = 0;
     if (plugin_of(layer)->timings)

@@ -192,7 +192,10 @@ moe_status moe_int_guest_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     status = moe_int_guest_layer_request(l, &request, fresh ? &g->scratch : NULL, &reply);
     if (status) /* and, where the worker has ended, no memory to look at */
         return status;
-    return moe_int_guest_copy_out(g, id, request.fetch.dst.at, dst);
+    status = moe_int_guest_copy_out(g, id, request.fetch.dst.at, dst);
+    if (!status)
+        moe_int_shared_forget(&g->scratch);
+    return status;
 }
 
 /* Sizes that a worker tells, before anything is allocated for them. */
