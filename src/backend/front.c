@@ -184,15 +184,23 @@ static moe_status check_fetch(moe_layer *layer, moe_tensor_id id, const moe_tens
     return MOE_OK;
 }
 
-moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) {
-    moe_status status = check_fetch(layer, id, dst);
+/* The shape that `id` has now. */
+static moe_status shape_of(moe_layer *layer, moe_tensor_id id, moe_tensor *ret) {
     int64_t pairs = 0, all_pairs = 0;
-    if (!status && moe_tensor_is_of_pairs(id))
-        status = count_pairs(layer, &pairs, &all_pairs);
+    moe_status status =
+        moe_tensor_is_of_pairs(id) ? count_pairs(layer, &pairs, &all_pairs) : MOE_OK;
+    if (!status)
+        moe_tensor_shape(&layer->desc, id, layer->use.tokens, pairs, all_pairs, ret);
+    return status;
+}
+
+moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) {
+    moe_tensor want = {0};
+    moe_status status = check_fetch(layer, id, dst);
+    if (!status)
+        status = shape_of(layer, id, &want);
     if (status)
         return status;
-    moe_tensor want = {0};
-    moe_tensor_shape(&layer->desc, id, layer->use.tokens, pairs, all_pairs, &want);
     if (dst->ndim < 0 || dst->ndim > MOE_MAX_DIMS || !moe_tensor_same_shape(dst, &want)) {
         char is[96], should[96];
         return moe_fail(log_of(layer), MOE_E_INVALID, "%s has shape %s, not %s",
@@ -200,6 +208,25 @@ moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) 
                         moe_tensor_shape_str(dst, is, sizeof is));
     }
     status = moe_int_call_fetch(caller_of(layer), layer->plugged, id, dst);
+    return moe_int_backend_settle(layer->backend, status);
+}
+
+/* A shape that another run had is no longer right where this one has other pairs. */
+moe_status moe_int_layer_expect(moe_layer *layer, const moe_tensor form[MOE_T_COUNT]) {
+    moe_tensor now[MOE_T_COUNT] = {0};
+    moe_status status = MOE_OK;
+    if (!layer->backend->is_isolated)
+        return MOE_OK;
+    for (int id = 0; !status && id < MOE_T_COUNT; id++) {
+        moe_tensor want = {0};
+        if (form[id].ndim == 0 || layer->state < state_needed((moe_tensor_id)id))
+            continue;
+        status = shape_of(layer, (moe_tensor_id)id, &want);
+        if (!status && moe_tensor_same_shape(&form[id], &want))
+            now[id] = form[id];
+    }
+    if (!status)
+        status = moe_int_guest_fetch_ahead(layer->plugged, now);
     return moe_int_backend_settle(layer->backend, status);
 }
 

@@ -33,6 +33,10 @@ int moe_int_backend_pid(const moe_backend *backend);
  * before would not make it larger. */
 void moe_int_backend_trim(const moe_backend *backend);
 
+/* Results of those shapes and types (ndim 0: not that one) are fetched next, all of which the layer
+ * has: an isolated backend may bring them at once. */
+moe_status moe_int_layer_expect(moe_layer *layer, const moe_tensor form[MOE_T_COUNT]);
+
 /* The copy of a parameter or input, and of the given plan, that an isolated backend works with;
  * NULL where it has none but the caller's own. */
 const moe_tensor *moe_int_layer_seen(const moe_layer *layer, moe_tensor_id id);

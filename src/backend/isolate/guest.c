@@ -64,13 +64,26 @@ static void pass_on(moe_int_guest *g, const moe_int_reply *r) {
 
 /* ---- ends ---- */
 
+/* How many results of a fetch ahead are done, as the worker says. */
+static int64_t done_of(const moe_int_guest *g, const moe_int_request *request) {
+    int64_t done = 0;
+    if (request->slot == MOE_INT_SLOT_FETCH_AHEAD)
+        memcpy(&done, g->scratch.base, sizeof done);
+    return done < 0 ? 0 : done < request->ahead.count ? done : request->ahead.count - 1;
+}
+
 /* "fetch of dW1" */
-static void name_call(const moe_int_request *request, char *ret, size_t size) {
+static void name_call(const moe_int_guest *g, const moe_int_request *request, char *ret,
+                      size_t size) {
     const char *slot = moe_int_slot_name((moe_int_slot)request->slot);
-    if (request->slot == MOE_INT_SLOT_FETCH)
-        snprintf(ret, size, "%s of %s", slot, moe_tensor_name((moe_tensor_id)request->fetch.id));
-    else
+    if (request->slot == MOE_INT_SLOT_FETCH || request->slot == MOE_INT_SLOT_FETCH_AHEAD) {
+        const int32_t id = request->slot == MOE_INT_SLOT_FETCH
+                               ? request->fetch.id
+                               : request->ahead.id[done_of(g, request)];
+        snprintf(ret, size, "%s of %s", slot, moe_tensor_name((moe_tensor_id)id));
+    } else {
         snprintf(ret, size, "%s", slot);
+    }
 }
 
 static void end_worker(moe_int_guest *g, moe_int_slot slot, int patience_ms, bool *ret_killed) {
@@ -85,7 +98,7 @@ static void end_worker(moe_int_guest *g, moe_int_slot slot, int patience_ms, boo
 static moe_status has_ended(moe_int_guest *g, const moe_int_request *request) {
     char call[64], how[96];
     bool killed;
-    name_call(request, call, sizeof call);
+    name_call(g, request, call, sizeof call);
     end_worker(g, (moe_int_slot)request->slot, PATIENCE_MS, &killed);
     moe_int_process_ending(&g->process, how, sizeof how);
     return moe_int_caller_fault(g->caller, "%s %s", call,
@@ -96,7 +109,7 @@ static moe_status is_ended(moe_int_guest *g, const moe_int_request *request, con
                            double seconds) {
     char call[64];
     bool killed;
-    name_call(request, call, sizeof call);
+    name_call(g, request, call, sizeof call);
     end_worker(g, (moe_int_slot)request->slot, 0, &killed);
     if (seconds > 0)
         return moe_int_caller_fault(g->caller, "%s took longer than %g s", call, seconds);
@@ -121,8 +134,14 @@ static moe_status finish(moe_int_guest *g, const moe_int_request *request, const
 }
 
 static moe_status await(moe_int_guest *g, const moe_int_request *request, moe_int_reply *ret) {
-    const double limit_s = limit_of(g), start_us = moe_int_now_us();
+    const double limit_s = limit_of(g);
+    double start_us = moe_int_now_us();
+    int64_t done = 0;
     for (;;) {
+        if (request->slot == MOE_INT_SLOT_FETCH_AHEAD && done_of(g, request) != done) {
+            done = done_of(g, request); /* each of them has that time */
+            start_us = moe_int_now_us();
+        }
         const double left_ms = 1e3 * limit_s - 1e-3 * (moe_int_now_us() - start_us);
         if (left_ms <= 0)
             return is_ended(g, request, "", limit_s);
@@ -153,6 +172,7 @@ moe_status moe_int_guest_call(moe_int_guest *g, moe_int_request *request,
         return moe_int_caller_fault(g->caller, "%s: its process has ended before",
                                     moe_int_slot_name((moe_int_slot)request->slot));
     g->said = 0;
+    g->ahead.layer = NULL;
     request->number = ++g->number;
     request->memory = memory ? (int64_t)memory->size : 0;
     if (!moe_int_process_send(g->process.calls, request, memory ? memory->file : -1))

@@ -14,6 +14,15 @@ typedef struct moe_int_isolation {
     double timeout_s; /* 0: grows with the layer's work */
 } moe_int_isolation;
 
+/* Results that were fetched before they are asked for: what a call costs between two processes,
+ * small ones cost together. They lie in the scratch until the next call. */
+typedef struct moe_int_ahead {
+    const void *layer; /* whose; NULL: there are none */
+    int32_t count;
+    int32_t id[MOE_T_COUNT], status[MOE_T_COUNT];
+    moe_int_wire_tensor at[MOE_T_COUNT];
+} moe_int_ahead;
+
 /* An opened device in a worker. Its table's slots are those of proxy.c. */
 typedef struct moe_int_guest {
     const moe_int_isolation *how;
@@ -29,6 +38,7 @@ typedef struct moe_int_guest {
     double limit_s;                   /* of a call, for the layer that was prepared last */
     bool layers[MOE_INT_WIRE_LAYERS]; /* numbers in use */
     moe_int_shared scratch;
+    moe_int_ahead ahead;
     char line[256]; /* of what the worker prints, not yet ended */
     size_t line_length;
     int said; /* messages and lines of this call */

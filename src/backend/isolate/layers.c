@@ -7,8 +7,8 @@
 /* FLOP/s that even the slowest backend is expected to reach; see moe_isolation. */
 static const double slowest_rate = 1e9;
 
-static moe_status call(moe_int_guest_layer *l, moe_int_request *request,
-                       const moe_int_shared *memory, moe_int_reply *ret) {
+moe_status moe_int_guest_layer_request(moe_int_guest_layer *l, moe_int_request *request,
+                                       const moe_int_shared *memory, moe_int_reply *ret) {
     moe_int_guest *g = l->guest;
     if (l->generation != g->generation)
         return moe_int_caller_fault(g->caller, "%s: the process that held the layer has ended",
@@ -19,7 +19,7 @@ static moe_status call(moe_int_guest_layer *l, moe_int_request *request,
 
 moe_status moe_int_guest_layer_call(moe_int_guest_layer *l, moe_int_slot slot, moe_int_reply *ret) {
     moe_int_request request = {.slot = slot, .capacity = MOE_INT_WIRE_COSTS};
-    return call(l, &request, NULL, ret);
+    return moe_int_guest_layer_request(l, &request, NULL, ret);
 }
 
 static moe_status no_memory(const moe_int_guest *g, size_t bytes) {
@@ -86,7 +86,7 @@ moe_status moe_int_guest_prepare(void *device, const moe_layer_desc *desc, const
     g->limit_s = work_of(desc, use) / slowest_rate;
     status = l->number < 0 ? MOE_E_NOMEM : share_params(l, params, &request);
     if (!status)
-        status = call(l, &request, &l->params, &reply);
+        status = moe_int_guest_layer_request(l, &request, &l->params, &reply);
     if (status) {
         moe_int_shared_drop(&l->params);
         free(l);
@@ -139,7 +139,7 @@ moe_status moe_int_guest_set_input(void *self, const moe_input *input) {
     l->seen.t[MOE_T_DO] = put(&request.input.dO, &input->dO, &l->input);
     put_plan(l, plan, &request.input.plan);
     moe_plan_destroy(&l->chosen);
-    return call(l, &request, fresh ? &l->input : NULL, &reply);
+    return moe_int_guest_layer_request(l, &request, fresh ? &l->input : NULL, &reply);
 }
 
 moe_status moe_int_guest_forward(void *self) {
@@ -156,6 +156,17 @@ moe_status moe_int_guest_backward(void *self) {
 
 /* ---- results ---- */
 
+moe_status moe_int_guest_copy_out(moe_int_guest *g, moe_tensor_id id, int64_t at, moe_tensor *dst) {
+    const size_t bytes = (size_t)moe_tensor_bytes(dst);
+    const unsigned char *data = g->scratch.base + at;
+    const bool before = moe_int_canary_is_whole(data - MOE_INT_CANARY_BYTES);
+    if (!before || !moe_int_canary_is_whole(data + bytes))
+        return moe_int_caller_fault(g->caller, "fetch of %s wrote %s the buffer",
+                                    moe_tensor_name(id), before ? "after" : "before");
+    memcpy(dst->data, data, bytes);
+    return MOE_OK;
+}
+
 /* The worker writes between canaries, into what the caller had there: its poison stays where
  * nothing was written. */
 moe_status moe_int_guest_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
@@ -167,7 +178,10 @@ moe_status moe_int_guest_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
         .slot = MOE_INT_SLOT_FETCH,
         .fetch = {.id = (int32_t)id, .dst = {.at = MOE_INT_CANARY_BYTES, .form = *dst}}};
     moe_int_reply reply;
+    moe_status status;
     bool fresh;
+    if (moe_int_guest_take_ahead(l, id, dst, &status))
+        return status;
     request.fetch.dst.form.data = NULL;
     if (moe_int_shared_reserve(&g->scratch, total, &fresh))
         return no_memory(g, total);
@@ -175,16 +189,13 @@ moe_status moe_int_guest_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     moe_int_canary_set(before);
     memcpy(data, dst->data, bytes);
     moe_int_canary_set(data + bytes);
-    moe_status status = call(l, &request, fresh ? &g->scratch : NULL, &reply);
+    status = moe_int_guest_layer_request(l, &request, fresh ? &g->scratch : NULL, &reply);
     if (status) /* and, where the worker has ended, no memory to look at */
         return status;
-    if (!moe_int_canary_is_whole(before) || !moe_int_canary_is_whole(data + bytes))
-        return moe_int_caller_fault(g->caller, "fetch of %s wrote %s the buffer",
-                                    moe_tensor_name(id),
-                                    moe_int_canary_is_whole(before) ? "after" : "before");
-    memcpy(dst->data, data, bytes);
-    moe_int_shared_forget(&g->scratch);
-    return MOE_OK;
+    status = moe_int_guest_copy_out(g, id, request.fetch.dst.at, dst);
+    if (!status)
+        moe_int_shared_forget(&g->scratch);
+    return status;
 }
 
 /* Sizes that a worker tells, before anything is allocated for them. */
@@ -225,7 +236,8 @@ static moe_status bring_plan(moe_int_guest_layer *l, const moe_int_wire_plan *si
         moe_plan_destroy(&plan);
         return no_memory(g, end);
     }
-    moe_status status = call(l, &request, fresh ? &g->scratch : NULL, &reply);
+    moe_status status =
+        moe_int_guest_layer_request(l, &request, fresh ? &g->scratch : NULL, &reply);
     if (status) {
         moe_plan_destroy(&plan);
         return status;

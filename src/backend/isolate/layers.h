@@ -24,6 +24,19 @@ moe_status moe_int_guest_forward(void *layer);
 moe_status moe_int_guest_backward(void *layer);
 moe_status moe_int_guest_fetch(void *layer, moe_tensor_id id, moe_tensor *dst);
 moe_status moe_int_guest_routing(void *layer, const moe_plan **ret);
+/* ahead.c: brings results of those shapes and types (ndim 0: not that one), which are asked for
+ * next. Does nothing where they are large. */
+moe_status moe_int_guest_fetch_ahead(void *layer, const moe_tensor form[MOE_T_COUNT]);
+/* Has `id` been brought, in that form? Then *ret_status is what its fetch returned, and *dst has
+ * it. */
+bool moe_int_guest_take_ahead(moe_int_guest_layer *layer, moe_tensor_id id, moe_tensor *dst,
+                              moe_status *ret_status);
+/* A call of its layer. */
+moe_status moe_int_guest_layer_request(moe_int_guest_layer *layer, moe_int_request *request,
+                                       const moe_int_shared *memory, moe_int_reply *ret);
+/* Copies a result out from between its canaries in the scratch; a fault where they are broken. */
+moe_status moe_int_guest_copy_out(moe_int_guest *guest, moe_tensor_id id, int64_t at,
+                                  moe_tensor *dst);
 /* A call without arguments or results of its own. */
 moe_status moe_int_guest_layer_call(moe_int_guest_layer *layer, moe_int_slot slot,
                                     moe_int_reply *ret);

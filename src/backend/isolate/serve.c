@@ -181,6 +181,22 @@ static moe_status do_fetch(host *h, const moe_int_request *q, int file) {
                               &dst);
 }
 
+/* Ends before a fetch that breaks the contract, which is then asked for by itself. */
+static moe_status do_fetch_ahead(host *h, const moe_int_request *q, int file, moe_int_reply *r) {
+    moe_status status = take_scratch(h, q, file);
+    for (int64_t i = 0; !status && i < q->ahead.count; i++) {
+        moe_tensor dst = moe_int_wire_tensor_view(&q->ahead.dst[i], h->scratch.base);
+        r->ahead.status[i] = (int32_t)moe_int_call_fetch(&h->caller, layer_of(h, q)->plugged,
+                                                         (moe_tensor_id)q->ahead.id[i], &dst);
+        if (h->caller.fault[0])
+            break;
+        r->ahead.done = (int32_t)i + 1;
+        memcpy(h->scratch.base, &(int64_t){i + 1}, sizeof(int64_t));
+    }
+    h->caller.fault[0] = '\0';
+    return status;
+}
+
 static moe_status do_routing(host *h, const moe_int_request *q, moe_int_reply *r) {
     hosted_layer *l = layer_of(h, q);
     moe_status status = moe_int_call_routing(&h->caller, l->plugged, &l->chosen);
@@ -237,6 +253,8 @@ static moe_status run_slot(host *h, const moe_int_request *q, int file, moe_int_
         return moe_int_call_backward(&h->caller, layer_of(h, q)->plugged);
     case MOE_INT_SLOT_FETCH:
         return do_fetch(h, q, file);
+    case MOE_INT_SLOT_FETCH_AHEAD:
+        return do_fetch_ahead(h, q, file, r);
     case MOE_INT_SLOT_ROUTING:
         return do_routing(h, q, r);
     case MOE_INT_SLOT_COPY_PLAN:

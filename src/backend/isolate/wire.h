@@ -61,6 +61,11 @@ typedef struct moe_int_request {
             int32_t id; /* moe_tensor_id */
             moe_int_wire_tensor dst;
         } fetch;
+        struct { /* of several results; shared memory begins with how many are done, int64_t */
+            int32_t count;
+            int32_t id[MOE_T_COUNT];
+            moe_int_wire_tensor dst[MOE_T_COUNT];
+        } ahead;
         moe_int_wire_plan plan; /* copy_plan: where to put it */
         int64_t capacity;       /* timings */
     };
@@ -81,6 +86,10 @@ typedef struct moe_int_reply {
             char name[64], brief[160], reason[256];
         } entry;
         moe_support support;
+        struct { /* fetch ahead: it ends before a fetch that is at fault */
+            int32_t done;
+            int32_t status[MOE_T_COUNT];
+        } ahead;
         moe_int_wire_plan plan; /* routing: its sizes */
         moe_memory memory;
         moe_roofline roofline;

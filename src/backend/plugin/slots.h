@@ -17,6 +17,7 @@
     X(FORWARD, "forward")      \
     X(BACKWARD, "backward")    \
     X(FETCH, "fetch")          \
+    X(FETCH_AHEAD, "fetch")    \
     X(ROUTING, "routing")      \
     X(COPY_PLAN, "routing")    \
     X(TIMINGS, "timings")      \

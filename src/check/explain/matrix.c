@@ -61,7 +61,10 @@ void moe_int_sum_stored(const moe_int_change *c, unsigned sum, int64_t term, dou
                         int64_t count) {
     if (!(c->sums & sum) || term % c->sum_block != c->sum_block - 1)
         return;
-    store_all(v, count, c->sum_type, true);
+    if (count == 1) /* a dot product's: one number at a time, many times */
+        *v = moe_round_to((float)*v, c->sum_type);
+    else
+        store_all(v, count, c->sum_type, true);
 }
 
 /* Row of the stored matrix that H's column c takes. */

@@ -134,16 +134,25 @@ static bool pairs_of(const runner *k, int64_t *pairs, int64_t *all) {
     return moe_int_pairs_are_known(desc);
 }
 
-/* Fetches into a fresh guarded buffer. MOE_E_UNSUPPORTED: the backend does not keep it. */
-static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
-    moe_tensor shape = {0};
-    moe_int_guarded g;
+/* Shape and type of a result; false: nobody knows them. */
+static bool form_of(const runner *k, moe_tensor_id id, moe_tensor *ret) {
     int64_t pairs, all;
     bool known = pairs_of(k, &pairs, &all);
-    moe_tensor_shape(&k->problem->layer, id, k->problem->T, pairs, all, &shape);
+    *ret = (moe_tensor){0};
     if ((!known || k->run->bad_plan) && moe_tensor_is_of_pairs(id))
+        return false;
+    moe_tensor_shape(&k->problem->layer, id, k->problem->T, pairs, all, ret);
+    ret->dtype = fetch_dtype(k, id);
+    return true;
+}
+
+/* Fetches into a fresh guarded buffer. MOE_E_UNSUPPORTED: the backend does not keep it. */
+static moe_status fetch(runner *k, moe_tensor_id id, moe_int_guarded *ret) {
+    moe_tensor shape;
+    moe_int_guarded g;
+    if (!form_of(k, id, &shape))
         return MOE_E_UNSUPPORTED;
-    moe_status status = moe_int_guard_alloc(&shape, fetch_dtype(k, id), &g);
+    moe_status status = moe_int_guard_alloc(&shape, shape.dtype, &g);
     if (status)
         return status;
     moe_tensor view = g.tensor;
@@ -173,9 +182,26 @@ static bool is_due(const runner *k, moe_tensor_id id, bool *optional) {
     return role != MOE_ROLE_BACKWARD || has_backward(k);
 }
 
+/* Has all of them brought at once, where that is cheaper. */
+static bool expect_all(runner *k) {
+    moe_tensor form[MOE_T_COUNT] = {0};
+    for (size_t i = 0; i < moe_int_order_count; i++) {
+        const moe_tensor_id id = moe_int_order[i];
+        bool optional;
+        if (is_due(k, id, &optional) && !form_of(k, id, &form[id]))
+            form[id] = (moe_tensor){0};
+    }
+    moe_status status = moe_int_layer_expect(k->run->layer, form);
+    if (status)
+        stop(k, "fetch", status);
+    return !status;
+}
+
 /* Fetches every result that is due; `take` gets each one and may empty it, what it leaves is freed.
  */
 static bool fetch_each(runner *k, void (*take)(runner *, moe_tensor_id, moe_int_guarded *)) {
+    if (!expect_all(k))
+        return false;
     for (size_t i = 0; i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
         bool optional;
