@@ -116,7 +116,23 @@ static void print_invariance(FILE *to, const moe_invariance *v) {
         fprintf(to, "    differ: %s\n    agree: %s\n", v->differ, v->agree[0] ? v->agree : "none");
 }
 
-static void print_bits(FILE *to, const moe_bits *b) {
+/* One line for what the backend itself declares and keeps. */
+static bool print_kept(FILE *to, const moe_bits *b) {
+    int64_t elements = 0;
+    for (int i = 0; i < b->n_stages; i++) {
+        if (b->stage[i].differ)
+            return false;
+        elements += b->stage[i].elements;
+    }
+    if (b->n_stages)
+        fprintf(to, "  bits: %d stages, all %lld elements as declared\n", (int)b->n_stages,
+                (long long)elements);
+    return true;
+}
+
+static void print_bits(FILE *to, const moe_bits *b, bool full) {
+    if (b->declared && !full && print_kept(to, b))
+        return;
     if (b->asked && b->why[0])
         fprintf(to, "  bits: not compared: %s\n", b->why);
     for (int i = 0; i < b->n_stages; i++) {
@@ -156,7 +172,7 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     if (r->verdict != MOE_VERDICT_SKIP && (failed || full || reading_matters(r)))
         print_reading(to, r);
     print_invariance(to, &r->invariance);
-    print_bits(to, &r->bits);
+    print_bits(to, &r->bits, full);
     if (!failed && !full)
         return;
     for (size_t i = 0; i < r->n_tensors; i++) {

@@ -101,10 +101,12 @@ static int run(check_options *o) {
         return cli_usage("--repeat and --threads take small positive numbers");
     if (o->recipe && !moe_recipe_find(o->recipe))
         return cli_usage("there is no recipe '%s'; moeref list names them", o->recipe);
-    if (o->bits && strcmp(o->bits, "find") != 0 && moe_arithmetic_parse(o->bits, &how))
-        return cli_usage("--bits takes \"find\" or an arithmetic such as sm_90, sm_80, fp32, "
-                         "sm_90+split=4, sm_90+promote=128, not '%s'",
-                         o->bits);
+    if (o->bits && strcmp(o->bits, "find") != 0 && strcmp(o->bits, "none") != 0 &&
+        moe_arithmetic_parse(o->bits, &how))
+        return cli_usage(
+            "--bits takes \"find\", \"none\" or an arithmetic such as sm_90, sm_80, fp32, "
+            "sm_90+split=4, sm_90+promote=128, not '%s'",
+            o->bits);
     if (o->map_tile < 0)
         return cli_usage("--map-tile takes a positive number");
     int code = cli_html_check(&o->html);
