@@ -224,6 +224,13 @@ static moe_status judge(trial *b, const moe_check_params *params) {
         status = moe_int_routing_settle(
             b->subject->problem, b->subject->plan, MOE_INT_TOLD, b->subject->arithmetic,
             moe_int_thread_count(params->threads), b->log, b->result, &b->routing);
+    bool refuted = false;
+    if (!status)
+        status = moe_int_refute(b, params, &refuted);
+    if (!status && refuted) {
+        moe_int_result_set(b->result, MOE_VERDICT_FAIL, "wrong where the first reading is");
+        return MOE_OK;
+    }
     if (!status)
         status = make_truth(b, params);
     if (status)

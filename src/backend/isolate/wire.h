@@ -95,7 +95,10 @@ typedef struct moe_int_reply {
 } moe_int_reply;
 
 /* Slots that may be NULL; which of them are there is told by bits in this order. */
-#define MOE_INT_OPTIONAL(X)        X(routing) X(timings) X(memory) X(roofline) X(board) X(arithmetic)
+/* clang-format off */
+#define MOE_INT_OPTIONAL(X) \
+    X(routing) X(timings) X(memory) X(roofline) X(board) X(arithmetic)
+/* clang-format on */
 #define MOE_INT_OPTIONAL_BIT(slot) MOE_INT_HAS_##slot,
 enum { MOE_INT_OPTIONAL(MOE_INT_OPTIONAL_BIT) MOE_INT_OPTIONAL_COUNT };
 

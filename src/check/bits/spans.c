@@ -28,7 +28,7 @@ static growth growth_of(const moe_layer_desc *desc, double x) {
     const double factor = x != 0 ? a / x : dh[0], rest = dh[0] - factor;
     /* 1 + tanh(q) errs as 1 does */
     const double one = desc->act == MOE_ACT_GEGLU_TANH ? 1 + fabs(x) : 0;
-    return (growth){fabs(x) + (factor != 0 ? fabs(log(fabs(factor))) : 0),
+    return (growth){fabs(x) + (one > 0 ? x * x : 0) + (factor != 0 ? fabs(log(fabs(factor))) : 0),
                     fabs(factor) + fabs(rest) + one, one};
 }
 
