@@ -38,8 +38,8 @@ static float twice(const place *p) {
     return p->sum + 0x1p-20f * p->sum;
 }
 
-static float lost_bit(const place *p) {
-    return p->sum - 0x1p-15f;
+static float lost_place(const place *p) {
+    return p->sum - 0x1p-18f;
 }
 
 static float toward_zero(const place *p) {
@@ -52,7 +52,7 @@ static float half_step_lost(const place *p) {
 }
 
 static const planted bugs[] = {
-    {"one bit of one product lost in a tile", MOE_T_H, MOE_T_COUNT, "sm_90", lost_bit, 16, 16},
+    {"2^-18 of a sum lost in a tile", MOE_T_H, MOE_T_COUNT, "sm_90", lost_place, 32, 64},
     {"an accumulator not cleared, 1e-6", MOE_T_Y, MOE_T_A, "sm_90", stale, 0, 0},
     {"an element added twice at 2^-20", MOE_T_DXP, MOE_T_DH, "sm_90", twice, 0, 0},
     {"rounded toward zero in a tile", MOE_T_Y, MOE_T_A, "sm_90", toward_zero, 8, 8},
