@@ -10,7 +10,7 @@
 
 struct Device {
     const moe_log *log;
-    int index, sms, major;
+    int index, sms, major, minor;
     bool hopper; /* wgmma and TMA exist and are not switched off (variant "portable") */
     cudaStream_t stream;
     void *board; /* NVML's handle; NULL: not sought yet, or unknown */

@@ -41,13 +41,12 @@ moe_status open_device(const moe_open_params *params, void **ret) {
         return moe_fail(log, MOE_E_NOMEM, "cuda: no memory for a device");
     dev->log = log;
     dev->index = params->device_index;
-    int minor = 0;
     const OnDevice current(dev);
     cudaError_t err = cudaDeviceGetAttribute(&dev->sms, cudaDevAttrMultiProcessorCount, dev->index);
     if (err == cudaSuccess)
         err = cudaDeviceGetAttribute(&dev->major, cudaDevAttrComputeCapabilityMajor, dev->index);
     if (err == cudaSuccess)
-        err = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, dev->index);
+        err = cudaDeviceGetAttribute(&dev->minor, cudaDevAttrComputeCapabilityMinor, dev->index);
     if (err == cudaSuccess)
         err = cudaStreamCreate(&dev->stream);
     moe_status status =
@@ -55,8 +54,8 @@ moe_status open_device(const moe_open_params *params, void **ret) {
     if (!status && dev->major < 8)
         status = moe_fail(log, MOE_E_DEVICE,
                           "cuda: device %d has compute capability %d.%d; 8.0 is needed", dev->index,
-                          dev->major, minor);
-    dev->hopper = dev->major == 9 && minor == 0 && !portable;
+                          dev->major, dev->minor);
+    dev->hopper = dev->major == 9 && dev->minor == 0 && !portable;
     if (status)
         close_device(dev);
     else
@@ -98,6 +97,16 @@ moe_status supports(void *, const moe_layer_desc *desc, const moe_use *use, moe_
     return MOE_OK;
 }
 
+/* One ascending chain of the unit's steps for every element of every product, gates before ups;
+ * O and dX by fused multiply-adds (README.md). Other architectures' units were compared with no
+ * device: nothing is declared for them. */
+const char *arithmetic(void *device, const moe_layer_desc *, const moe_use *) {
+    const Device *dev = static_cast<const Device *>(device);
+    if (dev->hopper)
+        return "sm_90+gates_first+fused+weighs_sums";
+    return dev->major == 9 && dev->minor == 0 ? "sm_90.mma+gates_first+fused+weighs_sums" : nullptr;
+}
+
 } // namespace
 
 extern "C" {
@@ -123,5 +132,6 @@ const moe_plugin moe_plugin_v = {
     device_roofline,
     device_board,
     &cuda_operators,
+    arithmetic,
 };
 }

@@ -214,6 +214,13 @@ moe_status moe_backend_roofline(moe_backend *backend, moe_roofline *ret) {
     return moe_int_backend_settle(backend, status);
 }
 
+moe_status moe_backend_arithmetic(moe_backend *backend, const moe_layer_desc *desc,
+                                  const moe_use *use, char *ret, size_t size) {
+    moe_status status =
+        moe_int_call_arithmetic(&backend->caller, backend->device, desc, use, ret, size);
+    return status == MOE_E_UNSUPPORTED ? status : moe_int_backend_settle(backend, status);
+}
+
 moe_status moe_backend_board(moe_backend *backend, moe_board *ret) {
     moe_board board = {0};
     moe_status status = moe_int_call_board(backend->caller.plugin, backend->device, &board);

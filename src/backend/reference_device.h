@@ -11,6 +11,7 @@ typedef struct moe_int_reference_device {
     const moe_recipe *recipe; /* NULL: this project's own */
     bool emulates;            /* products as `products` says */
     moe_arithmetic products;
+    char declared[128];
     int32_t threads;
     const moe_log *log;
 } moe_int_reference_device;

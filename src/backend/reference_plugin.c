@@ -7,6 +7,7 @@
 #include "backend/registry.h"
 #include "moeref/reference.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ static bool parse_variant(const char *variant, device *dev) {
     bool known = length == 0 || moe_dtype_parse(type, &dev->precision) == MOE_OK;
     const bool narrow = dev->precision == MOE_BF16 || dev->precision == MOE_F16;
     dev->emulates = dot && !dev->recipe && narrow && !moe_arithmetic_parse(dot + 1, &dev->products);
+    snprintf(dev->declared, sizeof dev->declared, "%s", dot ? dot + 1 : "");
     return known && moe_dtype_roundoff(dev->precision) > 0 &&
            (dev->recipe || dev->emulates || !dot);
 }
@@ -76,6 +78,13 @@ static moe_status reference_supports(void *dev, const moe_layer_desc *desc, cons
     ret->arithmetic = (int32_t)self->precision;
     ret->deterministic = MOE_PROMISE_REPEATS | MOE_PROMISE_BATCH_INVARIANT;
     return MOE_OK;
+}
+
+static const char *reference_arithmetic(void *dev, const moe_layer_desc *desc, const moe_use *use) {
+    const device *self = dev;
+    (void)desc;
+    (void)use;
+    return self->emulates ? self->declared : NULL;
 }
 
 static moe_status reference_prepare(void *dev, const moe_layer_desc *desc, const moe_use *use,
@@ -170,4 +179,5 @@ const moe_plugin moe_int_reference_plugin = {
     .fetch = reference_fetch,
     .routing = reference_routing,
     .operators = &moe_int_reference_operators,
+    .arithmetic = reference_arithmetic,
 };

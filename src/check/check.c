@@ -129,6 +129,7 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const m
     if (!run->support.deterministic && run->same_plan)
         subject.again[MOE_INT_LATER] = views(run->later, NULL);
     subject.drifts = !repeats_itself(run);
+    subject.declared = run->declared[0] ? run->declared : NULL;
     subject.stale = more->stale;
     subject.again[MOE_INT_SECOND] = views(more->set[MOE_INT_SECOND], NULL);
     subject.again[MOE_INT_POISONED] = views(more->set[MOE_INT_POISONED], NULL);

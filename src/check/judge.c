@@ -269,7 +269,7 @@ static moe_status probe(const moe_int_subject *subject, const trial *first,
 static moe_status judge_cancelling(const moe_int_subject *subject, const moe_check_params *params,
                                    const moe_log *log, moe_check_result *result) {
     moe_int_routing routing = {0};
-    if (!params->bits) {
+    if (!moe_int_bits_wanted(subject, params)) {
         moe_int_result_set(result, MOE_VERDICT_MISTRUSTED,
                            "data=cancel is judged by bits alone: check --bits");
         return MOE_OK;
@@ -302,7 +302,7 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
         status = cover(&b, params);
     if (!status)
         find_cause(&b, params);
-    if (!status && params->bits)
+    if (!status)
         status = moe_int_bits(subject, b.routing.plan, params, result);
     qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);
     end(&b);

@@ -9,7 +9,7 @@
 #include <criterion/criterion.h>
 #include <stddef.h>
 
-#define PINNED_ABI    3u
+#define PINNED_ABI    4u
 #define PINNED_OLDEST 1u
 
 typedef struct number {
@@ -172,7 +172,7 @@ static const number layouts[] = {
     FIELD(moe_operator_slots, allocate, 64),
     FIELD(moe_operator_slots, free, 72),
     FIELD(moe_operator_slots, copy, 80),
-    SIZE(moe_plugin, 152), /* 136 in interface 1, which ends before board; 144 in interface 2 */
+    SIZE(moe_plugin, 160), /* 136 in interface 1, 144 in 2, 152 in 3 */
     FIELD(moe_plugin, abi, 0),
     FIELD(moe_plugin, priority, 4),
     FIELD(moe_plugin, name, 8),
@@ -193,6 +193,7 @@ static const number layouts[] = {
     FIELD(moe_plugin, roofline, 128),
     FIELD(moe_plugin, board, 136),
     FIELD(moe_plugin, operators, 144),
+    FIELD(moe_plugin, arithmetic, 152),
 };
 
 static const number values[] = {

@@ -1,6 +1,6 @@
 /* moeref-activation-check: how far the kernels' activations and slopes are from the exact ones, for
  * every number of bf16 and fp16: in 2^-24 of the value (of the sum of its terms' sizes), and in
- * that times 1 + y, y what the exponential is taken of: the act_ulp of moe_arithmetic. Then the
+ * that times 1 + y, y = |x| + |log(phi(x) / x)|: the act_ulp of moe_arithmetic. Then the
  * instructions alone. By hand, on a device. */
 #include "../../backends/cuda/activation.cuh"
 
@@ -66,7 +66,7 @@ __global__ void evaluate(int f, bool fp16, float2 *out) {
     out[code] = on_device((Function)f, x);
 }
 
-/* The exact value, the size that errors are told of, and what the exponential is taken of. */
+/* The exact value, the size that errors are told of, and y. */
 struct Exact {
     double value, size, power;
 };
@@ -74,16 +74,18 @@ struct Exact {
 Exact of_sigmoid(double x, double alpha, bool slope) {
     const double e = exp(-fabs(alpha * x)), s = (x * alpha >= 0 ? 1 : e) / (1 + e);
     const double other = (x * alpha >= 0 ? e : 1) / (1 + e); /* 1 - s */
+    const double y = fabs(x) + fabs(log(s));
     if (slope)
-        return {s * (1 + alpha * x * other), s * (1 + fabs(alpha * x) * other), fabs(alpha * x)};
-    return {x * s, fabs(x * s), fabs(alpha * x)};
+        return {s * (1 + alpha * x * other), s * (1 + fabs(alpha * x) * other), y};
+    return {x * s, fabs(x * s), y};
 }
 
 Exact of_gelu(double x, bool slope) {
     const double s = 0.5 * erfc(-x * sqrt(0.5)), density = exp(-x * x / 2) / sqrt(2 * M_PI);
+    const double y = fabs(x) + fabs(log(s));
     if (slope)
-        return {s + x * density, s + fabs(x) * density, x * x / 2};
-    return {x * s, fabs(x * s), x * x / 2};
+        return {s + x * density, s + fabs(x) * density, y};
+    return {x * s, fabs(x * s), y};
 }
 
 Exact exact(Function f, double x, bool slope) {

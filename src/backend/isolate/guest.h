@@ -39,7 +39,8 @@ typedef struct moe_int_guest {
     bool layers[MOE_INT_WIRE_LAYERS]; /* numbers in use */
     moe_int_shared scratch;
     moe_int_ahead ahead;
-    char line[256]; /* of what the worker prints, not yet ended */
+    char arithmetic[MOE_INT_WIRE_ARITHMETIC]; /* that was declared last */
+    char line[256];                           /* of what the worker prints, not yet ended */
     size_t line_length;
     int said; /* messages and lines of this call */
 } moe_int_guest;

@@ -47,6 +47,18 @@ static moe_status proxy_supports(void *device, const moe_layer_desc *desc, const
     return status;
 }
 
+static const char *proxy_arithmetic(void *device, const moe_layer_desc *desc, const moe_use *use) {
+    moe_int_guest *g = device;
+    moe_int_request request = {.slot = MOE_INT_SLOT_ARITHMETIC,
+                               .prepare = {.desc = *desc, .use = *use}};
+    moe_int_reply reply;
+    if (moe_int_guest_revive(g) || moe_int_guest_call(g, &request, NULL, &reply))
+        return NULL;
+    memcpy(g->arithmetic, reply.arithmetic, sizeof g->arithmetic);
+    moe_int_clean_text(g->arithmetic, sizeof g->arithmetic);
+    return g->arithmetic;
+}
+
 static size_t proxy_timings(void *layer, moe_cost *ret, size_t capacity) {
     moe_int_reply reply;
     if (moe_int_guest_layer_call(layer, MOE_INT_SLOT_TIMINGS, &reply))
@@ -126,6 +138,7 @@ static void fill_table(moe_int_guest *g, moe_int_reply *entry) {
         .memory = has(entry, MOE_INT_HAS_memory) ? proxy_memory : NULL,
         .roofline = has(entry, MOE_INT_HAS_roofline) ? proxy_roofline : NULL,
         .board = has(entry, MOE_INT_HAS_board) ? proxy_board : NULL,
+        .arithmetic = has(entry, MOE_INT_HAS_arithmetic) ? proxy_arithmetic : NULL,
     };
 }
 

@@ -94,7 +94,8 @@ static void tell_entry(const host *h, moe_int_reply *r) {
                         (p->timings ? 1u << MOE_INT_HAS_timings : 0) |
                         (p->memory ? 1u << MOE_INT_HAS_memory : 0) |
                         (p->roofline ? 1u << MOE_INT_HAS_roofline : 0) |
-                        (p->abi >= 2 && p->board ? 1u << MOE_INT_HAS_board : 0);
+                        (p->abi >= 2 && p->board ? 1u << MOE_INT_HAS_board : 0) |
+                        (p->abi >= 4 && p->arithmetic ? 1u << MOE_INT_HAS_arithmetic : 0);
 }
 
 static moe_status do_load(host *h, const moe_int_request *q, moe_int_reply *r) {
@@ -241,6 +242,9 @@ static moe_status run_slot(host *h, const moe_int_request *q, int file, moe_int_
     case MOE_INT_SLOT_SUPPORTS:
         return moe_int_call_supports(&h->caller, h->device, &q->prepare.desc, &q->prepare.use,
                                      &r->support);
+    case MOE_INT_SLOT_ARITHMETIC:
+        return moe_int_call_arithmetic(&h->caller, h->device, &q->prepare.desc, &q->prepare.use,
+                                       r->arithmetic, sizeof r->arithmetic);
     case MOE_INT_SLOT_PREPARE:
         return do_prepare(h, q, file);
     case MOE_INT_SLOT_RELEASE:

@@ -17,6 +17,7 @@ enum {
     MOE_INT_WIRE_LAYERS = 64, /* prepared at one time on one device */
     MOE_INT_WIRE_COSTS = 64,  /* stages that timings may tell of */
     MOE_INT_WIRE_TEXT = 1024,
+    MOE_INT_WIRE_ARITHMETIC = 128,
     /* Descriptors of a worker. */
     MOE_INT_WIRE_CALLS = 3, /* slots, one at a time */
     MOE_INT_WIRE_SIDE = 4   /* `board`; its end is the end of the judge */
@@ -94,6 +95,7 @@ typedef struct moe_int_reply {
         moe_memory memory;
         moe_roofline roofline;
         moe_board board;
+        char arithmetic[MOE_INT_WIRE_ARITHMETIC];
         struct {
             int64_t count;
             moe_cost cost[MOE_INT_WIRE_COSTS];
@@ -102,7 +104,10 @@ typedef struct moe_int_reply {
 } moe_int_reply;
 
 /* Slots that may be NULL; which of them are there is told by bits in this order. */
-#define MOE_INT_OPTIONAL(X)        X(routing) X(timings) X(memory) X(roofline) X(board)
+/* clang-format off */
+#define MOE_INT_OPTIONAL(X) \
+    X(routing) X(timings) X(memory) X(roofline) X(board) X(arithmetic)
+/* clang-format on */
 #define MOE_INT_OPTIONAL_BIT(slot) MOE_INT_HAS_##slot,
 enum { MOE_INT_OPTIONAL(MOE_INT_OPTIONAL_BIT) MOE_INT_OPTIONAL_COUNT };
 

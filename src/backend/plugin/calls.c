@@ -2,6 +2,7 @@
 #include "backend/plugin/bound.h"
 #include "core/clock.h"
 #include "core/utf8.h"
+#include "moeref/arithmetic.h"
 
 #include <fenv.h>
 #include <math.h>
@@ -196,6 +197,25 @@ moe_status moe_int_call_roofline(moe_int_caller *c, void *device, moe_roofline *
     if (!status && !(isfinite(ret->gemm_flops) && isfinite(ret->memory_rate)))
         return moe_int_caller_fault(c, "roofline tells of rates that are no numbers");
     return status;
+}
+
+moe_status moe_int_call_arithmetic(moe_int_caller *c, void *device, const moe_layer_desc *desc,
+                                   const moe_use *use, char *ret, size_t size) {
+    moe_arithmetic how;
+    if (c->plugin->abi < 4 || !c->plugin->arithmetic)
+        return MOE_E_UNSUPPORTED;
+    const call k = begin(c);
+    const char *text = c->plugin->arithmetic(device, desc, use);
+    moe_status status = end(c, &k, MOE_INT_SLOT_ARITHMETIC, MOE_OK);
+    if (!status && !text)
+        return MOE_E_UNSUPPORTED;
+    if (status)
+        return status;
+    snprintf(ret, size, "%s", text);
+    moe_int_clean_text(ret, size);
+    if (moe_arithmetic_parse(ret, &how))
+        return moe_int_caller_fault(c, "arithmetic declares '%.60s', which is none", ret);
+    return MOE_OK;
 }
 
 /* Behind the table of an older plug-in lies memory that is not the table's. */

@@ -38,6 +38,9 @@ moe_status moe_int_call_memory(moe_int_caller *c, void *layer, moe_memory *ret);
 moe_status moe_int_call_roofline(moe_int_caller *c, void *device, moe_roofline *ret);
 /* Beside the others, from another thread: leaves the caller alone. MOE_E_UNSUPPORTED without the
  * slot. */
+/* MOE_E_UNSUPPORTED: it declares none. */
+moe_status moe_int_call_arithmetic(moe_int_caller *c, void *device, const moe_layer_desc *desc,
+                                   const moe_use *use, char *ret, size_t size);
 moe_status moe_int_call_board(const moe_plugin *plugin, void *device, moe_board *ret);
 
 #endif

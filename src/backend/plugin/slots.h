@@ -24,6 +24,7 @@
     X(MEMORY, "memory")        \
     X(ROOFLINE, "roofline")    \
     X(BOARD, "board")          \
+    X(ARITHMETIC, "arithmetic") \
     X(TRIM, "trim")
 /* clang-format on */
 

@@ -81,7 +81,7 @@ moe_status moe_int_bits_activations(const moe_int_bits_run *c, moe_tensor_id id,
                                     size_t count, moe_int_bits_outcome *ret) {
     const moe_layer_desc *desc = &c->subject->problem->layer;
     const int64_t rows = c->source.plan->offsets[desc->E];
-    const int64_t step = moe_int_bits_step(rows * desc->n * ((desc->d + 15) / 16), count);
+    const int64_t step = moe_int_bits_step(c, rows * desc->n * ((desc->d + 15) / 16), count);
     moe_status status = MOE_OK;
     if (id == MOE_T_A) { /* the same for all chains */
         hold_acts(c, got, chains, &ret[0]);

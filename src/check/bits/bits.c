@@ -8,17 +8,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *moe_int_bits_wanted(const moe_int_subject *subject, const moe_check_params *params) {
+    if (!params->bits)
+        return subject->declared;
+    return strcmp(params->bits, "none") == 0 ? NULL : params->bits;
+}
+
 /* The arithmetics to try as chains; the caller frees *ret. */
-static moe_status chains_of(const moe_check_params *params, moe_int_format format,
-                            moe_int_chain **ret, size_t *count) {
+static moe_status chains_of(const char *wanted, moe_int_format format, moe_int_chain **ret,
+                            size_t *count) {
     moe_arithmetic asked;
     const moe_arithmetic *bank = &asked;
     moe_status status = MOE_OK;
     *count = 1;
-    if (strcmp(params->bits, "find") == 0)
+    if (strcmp(wanted, "find") == 0)
         *count = moe_arithmetics(&bank);
     else
-        status = moe_arithmetic_parse(params->bits, &asked);
+        status = moe_arithmetic_parse(wanted, &asked);
     if (status)
         return status;
     *ret = calloc(*count, sizeof **ret);
@@ -54,11 +60,15 @@ static void nothing_compared(moe_check_result *result) {
 moe_status moe_int_bits(const moe_int_subject *subject, const moe_plan *plan,
                         const moe_check_params *params, moe_check_result *result) {
     const moe_problem *p = subject->problem;
-    const char *why = why_not(subject, plan);
+    const char *wanted = moe_int_bits_wanted(subject, params), *why = why_not(subject, plan);
+    const bool declared = !params->bits;
+    if (!wanted || (declared && why))
+        return MOE_OK;
     const moe_int_format format =
         subject->arithmetic == MOE_BF16 ? MOE_INT_FORMAT_BF16 : MOE_INT_FORMAT_FP16;
     moe_int_bits_run c = {.subject = subject,
                           .dtype = subject->arithmetic,
+                          .brief = declared,
                           .threads = moe_int_thread_count(params->threads),
                           .source = {.problem = p,
                                      .plan = plan,
@@ -72,8 +82,9 @@ moe_status moe_int_bits(const moe_int_subject *subject, const moe_plan *plan,
     moe_int_chain *chains = NULL;
     size_t count = 0;
     result->bits.asked = true;
+    result->bits.declared = declared;
     snprintf(result->bits.why, sizeof result->bits.why, "%s", why ? why : "");
-    moe_status status = why ? MOE_OK : chains_of(params, format, &chains, &count);
+    moe_status status = why ? MOE_OK : chains_of(wanted, format, &chains, &count);
     if (!status && !why)
         status = moe_int_gates_first(&chains->how, p->layer.glu_layout, p->layer.n,
                                      moe_h_width(&p->layer, p->layer.n), &c.gates_first);

@@ -16,8 +16,8 @@ static bool same(float got, float want) {
     return moe_int_f32_bits(got) == moe_int_f32_bits(want) || (isnan(got) && isnan(want));
 }
 
-int64_t moe_int_bits_step(int64_t blocks, size_t count) {
-    return blocks / (count > 1 ? most_blocks_of_bank : most_blocks) + 1;
+int64_t moe_int_bits_step(const moe_int_bits_run *c, int64_t blocks, size_t count) {
+    return blocks / (count > 1 || c->brief ? most_blocks_of_bank : most_blocks) + 1;
 }
 
 moe_int_spans moe_int_bits_spans(const moe_int_bits_run *c, const moe_int_chain *chain) {
@@ -125,7 +125,7 @@ moe_status moe_int_bits_compare(const moe_int_bits_run *c, moe_tensor_id id, con
                                 const moe_int_chain *chains, size_t count,
                                 moe_int_bits_outcome *ret) {
     int64_t total;
-    const int64_t step = moe_int_bits_step(work_of(c, id, &total), count);
+    const int64_t step = moe_int_bits_step(c, work_of(c, id, &total), count);
     moe_status status = MOE_OK;
     for (size_t a = 0; a < count; a++)
         ret[a].total = total;

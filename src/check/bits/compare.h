@@ -9,6 +9,7 @@
 typedef struct moe_int_bits_run {
     const moe_int_subject *subject;
     moe_dtype dtype;
+    bool brief; /* fewer rows: seconds, not minutes */
     int threads;
     moe_int_source source;
     int32_t *gates_first;
@@ -28,7 +29,7 @@ typedef struct moe_int_bits_outcome {
 moe_int_spans moe_int_bits_spans(const moe_int_bits_run *c, const moe_int_chain *chain);
 
 /* Of `blocks` of 16 products, under `count` chains: every so many rows are looked at. */
-int64_t moe_int_bits_step(int64_t blocks, size_t count);
+int64_t moe_int_bits_step(const moe_int_bits_run *c, int64_t blocks, size_t count);
 /* Element `at` of `got` is one of a span. */
 void moe_int_bits_hold(const moe_tensor *got, int64_t at, moe_int_span span,
                        moe_int_bits_outcome *ret);

@@ -1,5 +1,4 @@
 #include "check/bits/spans.h"
-#include "core/closed.h"
 #include "reference/activation.h"
 
 #include <math.h>
@@ -9,40 +8,28 @@ enum { SLOPE_ROUNDINGS = 3 };
 /* Units that flush what is smaller to zero are right too. */
 #define FLUSHED 0x1p-120
 
-/* What the exponential is taken of, and the sum of the sizes of the slope's terms. */
+/* How far an activation's factor phi(x)/x is from 1, by which errors of the exponential's argument
+ * grow, and the sum of the sizes of its slope's terms, phi/x and the rest. */
 typedef struct growth {
     double power, slope;
+    double act; /* of A, for an up of 1; 0: its own size */
 } growth;
 
-static growth of_sigmoid(double x, double alpha) {
-    const double e = exp(-fabs(alpha * x)), one = alpha * x >= 0 ? 1 : e, other = 1 + e - one;
-    return (growth){fabs(alpha * x), one / (1 + e) * (1 + fabs(alpha * x) * other / (1 + e))};
+/* What is added to ups. */
+static double offset_of(const moe_layer_desc *desc) {
+    return desc->act == MOE_ACT_SWIGLU_CLAMP ? 1 : 0;
 }
 
+/* An up that counts as 1 leaves the gate's own phi, or a multiple of it. */
 static growth growth_of(const moe_layer_desc *desc, double x) {
-    switch ((moe_act)desc->act) {
-    case MOE_ACT_SWIGLU:
-    case MOE_ACT_SILU:
-    case MOE_ACT_SWIGLU_LIMIT:
-    case MOE_ACT_SWIGLU_LIMIT_AFTER:
-        return of_sigmoid(x, 1);
-    case MOE_ACT_SWIGLU_CLAMP:
-        return of_sigmoid(x, desc->act_alpha);
-    case MOE_ACT_GEGLU:
-    case MOE_ACT_GELU:
-        return (growth){x * x / 2, erfc(-x * sqrt(0.5)) / 2 + fabs(x) * exp(-x * x / 2)};
-    case MOE_ACT_REGLU:
-    case MOE_ACT_RELU:
-        return (growth){0, 1};
-    case MOE_ACT_RELU2:
-        return (growth){0, 2 * fabs(x)};
-    case MOE_ACT_GEGLU_TANH:
-    case MOE_ACT_SWIGLU_SOFTCAP:
-        return (growth){x * x, 1 + fabs(x)};
-    case MOE_ACT_COUNT:
-        break;
-    }
-    MOE_INT_NO_OTHER_VALUE();
+    const double h[2] = {x, 1 - offset_of(desc)};
+    double dh[2] = {0, 0};
+    const double a = moe_int_act_unit_f64(desc, h, 1, dh);
+    const double factor = x != 0 ? a / x : dh[0], rest = dh[0] - factor;
+    /* 1 + tanh(q) errs as 1 does */
+    const double one = desc->act == MOE_ACT_GEGLU_TANH ? 1 + fabs(x) : 0;
+    return (growth){fabs(x) + (one > 0 ? x * x : 0) + (factor != 0 ? fabs(log(fabs(factor))) : 0),
+                    fabs(factor) + fabs(rest) + one, one};
 }
 
 static moe_int_span span_of(const moe_int_spans *s, double exact, double error) {
@@ -78,7 +65,8 @@ moe_int_span moe_int_span_of_act(const moe_int_spans *s, const double *h, double
     const double exact = factor * moe_int_act_unit_f64(s->desc, h, 1, dh);
     const growth g = growth_of(s->desc, seen(s->desc, h[0]));
     const double ulps = allowed(s, &g, roundings);
-    return span_of(s, exact, ulps * 0x1p-24 * fabs(exact) + FLUSHED * sizes(s, h) * fabs(factor));
+    const double size = fabs(exact) + fabs(factor) * g.act * sizes(s, h);
+    return span_of(s, exact, ulps * 0x1p-24 * size + FLUSHED * sizes(s, h) * fabs(factor));
 }
 
 moe_int_span moe_int_span_of_slope(const moe_int_spans *s, const double *h, double da, int up) {
@@ -88,8 +76,7 @@ moe_int_span moe_int_span_of_slope(const moe_int_spans *s, const double *h, doub
     double size = fabs(dh[up]);
     if (up == 0 && dh[0] != 0) {
         const bool gated = moe_act_is_gated(s->desc->act);
-        const double offset = s->desc->act == MOE_ACT_SWIGLU_CLAMP ? 1 : 0;
-        size = fabs(da) * g.slope * (gated ? fabs(h[1]) + offset : 1);
+        size = fabs(da) * g.slope * (gated ? fabs(h[1]) + offset_of(s->desc) : 1);
     }
     const double ulps = allowed(s, &g, SLOPE_ROUNDINGS);
     return span_of(s, dh[up], ulps * 0x1p-24 * size + FLUSHED * sizes(s, h) * fabs(da));

@@ -173,8 +173,10 @@ static moe_status compare_either(moe_int_bits_run *c, const trial *t) {
     return status;
 }
 
-/* Sums of pairs know two ways whatever multiplies. */
+/* Sums of pairs know two ways whatever multiplies, and nothing is multiplied for A. */
 static void narrow(trial *t) {
+    if (t->stage->kind == ACTIVATION)
+        t->count = 1;
     if (t->stage->kind != PAIRS || !t->finds)
         return;
     t->count = 2;

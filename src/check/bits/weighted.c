@@ -207,7 +207,7 @@ moe_status moe_int_bits_weighted(const moe_int_bits_run *c, const moe_tensor *go
                         .rows = plan->offsets[e + 1] - plan->offsets[e],
                         .d = desc->d,
                         .n = desc->n};
-            status = hold_expert(&x, moe_int_bits_step(blocks, count), &ret[a]);
+            status = hold_expert(&x, moe_int_bits_step(c, blocks, count), &ret[a]);
         }
     }
     return status;

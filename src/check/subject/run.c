@@ -64,6 +64,12 @@ static bool load(runner *k, moe_backend *backend) {
         return false;
     }
     if (!status) {
+        step = "arithmetic";
+        status = moe_backend_arithmetic(backend, &p->layer, &use, k->run->declared,
+                                        sizeof k->run->declared);
+        status = status == MOE_E_UNSUPPORTED ? MOE_OK : status;
+    }
+    if (!status) {
         step = "prepare";
         status = moe_layer_prepare(backend, &p->layer, &use, &p->in, &k->run->layer);
     }

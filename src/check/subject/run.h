@@ -8,6 +8,7 @@
 typedef struct moe_int_run {
     moe_layer *layer;
     moe_support support;
+    char declared[128]; /* arithmetic, as moe_arithmetic_parse takes it; "": none */
     moe_int_guarded first[MOE_T_COUNT], later[MOE_T_COUNT];
     moe_plan *plan; /* its choice; NULL: given, or not told */
     bool bad_plan;  /* it told one that contradicts itself: nothing of pairs is to be had */

@@ -36,8 +36,9 @@ typedef struct moe_int_subject {
      * `result`. NULL: there are no more. */
     moe_status (*fetch)(void *user, moe_tensor_id id, moe_check_result *result, moe_tensor *ret);
     void *user;
-    const bool *stale; /* [MOE_T_COUNT] the second input's has the first one's bits; or NULL */
-    bool drifts;       /* what is fetched is of a later run, whose results have other bits */
+    const bool *stale;    /* [MOE_T_COUNT] the second input's has the first one's bits; or NULL */
+    const char *declared; /* its arithmetic, as moe_arithmetic_parse takes it; NULL: unknown */
+    bool drifts;          /* what is fetched is of a later run, whose results have other bits */
 } moe_int_subject;
 
 #endif

@@ -131,7 +131,23 @@ static void print_ranks(FILE *to, const moe_ranks *v) {
     fprintf(to, "%s%s\n", v->why[0] ? "\n    " : "", v->why);
 }
 
-static void print_bits(FILE *to, const moe_bits *b) {
+/* One line for what the backend itself declares and keeps. */
+static bool print_kept(FILE *to, const moe_bits *b) {
+    int64_t elements = 0;
+    for (int i = 0; i < b->n_stages; i++) {
+        if (b->stage[i].differ)
+            return false;
+        elements += b->stage[i].elements;
+    }
+    if (b->n_stages)
+        fprintf(to, "  bits: %d stages, all %lld elements as declared\n", (int)b->n_stages,
+                (long long)elements);
+    return true;
+}
+
+static void print_bits(FILE *to, const moe_bits *b, bool full) {
+    if (b->declared && !full && print_kept(to, b))
+        return;
     if (b->asked && b->why[0])
         fprintf(to, "  bits: not compared: %s\n", b->why);
     for (int i = 0; i < b->n_stages; i++) {
@@ -173,7 +189,7 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     print_invariance(to, &r->invariance);
     if (full || failed || r->verdict == MOE_VERDICT_PASS)
         print_ranks(to, &r->over_ranks);
-    print_bits(to, &r->bits);
+    print_bits(to, &r->bits, full);
     if (!failed && !full)
         return;
     for (size_t i = 0; i < r->n_tensors; i++) {

@@ -103,10 +103,12 @@ static int run(check_options *o) {
         return cli_usage("--repeat and --threads take small positive numbers");
     if (o->recipe && !moe_recipe_find(o->recipe))
         return cli_usage("there is no recipe '%s'; moeref list names them", o->recipe);
-    if (o->bits && strcmp(o->bits, "find") != 0 && moe_arithmetic_parse(o->bits, &how))
-        return cli_usage("--bits takes \"find\" or an arithmetic such as sm_90, sm_80, fp32, "
-                         "sm_90+split=4, sm_90+promote=128, not '%s'",
-                         o->bits);
+    if (o->bits && strcmp(o->bits, "find") != 0 && strcmp(o->bits, "none") != 0 &&
+        moe_arithmetic_parse(o->bits, &how))
+        return cli_usage(
+            "--bits takes \"find\", \"none\" or an arithmetic such as sm_90, sm_80, fp32, "
+            "sm_90+split=4, sm_90+promote=128, not '%s'",
+            o->bits);
     if (o->selection.memory < 0 || o->selection.memory > INT64_MAX >> 20)
         return cli_usage("--memory takes a positive number of MiB");
     if (o->map_tile < 0)
@@ -143,15 +145,15 @@ int cli_check(int argc, char **argv) {
          "in bf16 and fp16: where the kernel rounds, by a name of `moeref list`\n"
          "                             (default: accept what any recipe explains, and name it)"},
         {"bits", CLI_STRING, &o.bits, "ARITHMETIC",
-         "bf16 and fp16: router_logits, H, Y, dXp and dW1 must be, bit for bit, what this "
-         "arithmetic\n"
-         "                             makes of the backend's own stages: sm_90 is one ascending "
-         "chain "
-         "of Hopper's\n"
-         "                             tensor core steps; +split=4, +promote=128, +warps=2, "
-         "+block=64, +descending,\n"
-         "                             +gates_first, +carry_bf16 change it; find: say which of "
-         "those known it is"},
+         "bf16 and fp16: every stage must be, bit for bit, what this arithmetic makes of the\n"
+         "                             backend's own stages: sm_90 is one ascending chain of "
+         "Hopper's tensor core\n"
+         "                             steps; +split=4, +promote=128, +warps=2, +block=64, "
+         "+descending,\n"
+         "                             +gates_first, +carry_bf16, +fused, +weighs_sums, +act=N "
+         "change it; find: say\n"
+         "                             which of those known it is; none: not even what the "
+         "backend declares"},
         {"dump-on-fail", CLI_STRING, &o.dump, "DIR",
          "keep inputs, results and truth of failing cases here; moeref diagnose DIR judges them "
          "again"},

@@ -36,8 +36,8 @@ typedef struct moe_arithmetic {
     int32_t weighs_sums; /* weights on the input: 1: the sum over x is multiplied by the weight, and
                             dW1 is made of s*dH, rounded; 0: s*x is rounded, and multiplied */
     int32_t act_ulp;     /* A, dH and dW2's s*A are roundings of a value that errs by act_ulp (1+y)
-                            2^-24 of itself at most (of the sum of its terms' sizes), where y is
-                            what the activation takes the exponential of; 0: 16 */
+                            2^-24 of itself at most (of the sum of its terms' sizes), with
+                            y = |x| + |log(phi(x) / x)| of the activation phi; 0: 16 */
 } moe_arithmetic;
 
 /* Arithmetics that moeref knows, 0 ..: what a backend may use, and what may be mistaken for it.

@@ -68,6 +68,10 @@ MOE_API const char *moe_backend_fault(const moe_backend *backend);
 
 MOE_API moe_status moe_backend_supports(moe_backend *backend, const moe_layer_desc *desc,
                                         const moe_use *use, moe_support *ret);
+/* The arithmetic that the backend declares for a layer, as moe_arithmetic_parse takes it.
+ * MOE_E_UNSUPPORTED, without a message: none; MOE_E_CONTRACT: a text that is none. */
+MOE_API moe_status moe_backend_arithmetic(moe_backend *backend, const moe_layer_desc *desc,
+                                          const moe_use *use, char *ret, size_t size);
 /* MOE_E_UNSUPPORTED, without a message: the plug-in has no such measurement. */
 MOE_API moe_status moe_backend_roofline(moe_backend *backend, moe_roofline *ret);
 /* MOE_E_UNSUPPORTED, without a message: the plug-in does not tell. Thread-safety: one thread at a

@@ -153,6 +153,7 @@ typedef struct moe_bits_stage {
  * Thread-safety: plain data. */
 typedef struct moe_bits {
     bool asked;    /* false: the rest is 0 */
+    bool declared; /* nobody but the backend itself named the arithmetic */
     char why[160]; /* "" or why nothing was compared */
     int32_t n_stages;
     moe_bits_stage stage[MOE_BITS_STAGES];
@@ -230,7 +231,8 @@ typedef struct moe_check_params {
     bool no_explanation;  /* do not look for the cause of a failure, which takes longest */
     const char *spec;     /* how the backend was opened, for the reproducing line; NULL: its name */
     const char *bits;   /* compare bit for bit in this arithmetic, as moe_arithmetic_parse takes it;
-                           "find": in all of the bank, to say which one it is. NULL: do not */
+                           "find": in all of the bank, to say which one it is; "none": do not. NULL:
+                           in the one that the backend declares, if it does, and in fewer rows */
     const char *recipe; /* whose rounding points the results must have (recipe.h); NULL: those of
                            any recipe that explains them all, this project's own first */
 } moe_check_params;

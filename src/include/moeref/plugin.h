@@ -26,7 +26,7 @@ extern "C" {
 /* Raised whenever a struct that crosses this interface changes (tests/abi holds the offsets).
  * Plug-ins from MOE_PLUGIN_ABI_OLDEST on still load: since then optional slots were only added at
  * the table's end, and an older table counts as one in which they are NULL. */
-#define MOE_PLUGIN_ABI        3u
+#define MOE_PLUGIN_ABI        4u
 #define MOE_PLUGIN_ABI_OLDEST 1u
 #define MOE_PLUGIN_SYMBOL     "moe_plugin_v"
 
@@ -225,6 +225,13 @@ typedef struct moe_plugin {
 
     /* optional: NULL means that layers run on the plug-in's own memory alone. */
     const moe_operator_slots *operators;
+
+    /* ---- since interface 4 ---- */
+
+    /* The bits that a layer's results have, as moe_arithmetic_parse takes it: "sm_90+fused". A
+     * check then holds every stage to it. Constant text, or NULL where nothing is known of that
+     * layer. optional: NULL means the same. */
+    const char *(*arithmetic)(void *device, const moe_layer_desc *desc, const moe_use *use);
 } moe_plugin;
 
 #ifdef __cplusplus
