@@ -130,7 +130,7 @@ static moe_status name_problem(const moe_case *c, const moe_log *log, moe_proble
     return p->reproduce ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory for a case's name");
 }
 
-moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret) {
+moe_status moe_int_problem_drawn(const moe_case *c, const moe_log *log, moe_problem **ret) {
     moe_status status = moe_int_case_check(c, log);
     if (status)
         return status;
