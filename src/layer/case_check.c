@@ -113,7 +113,7 @@ moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {
         return status;
     if (moe_dtype_roundoff((moe_dtype)c->dtype) == 0)
         return moe_fail(log, MOE_E_INVALID, "dtype %d is not a floating type", c->dtype);
-    if (c->data < MOE_FILL_NORMAL || c->data > MOE_FILL_EXACT)
+    if (c->data < MOE_FILL_NORMAL || c->data > MOE_FILL_CANCEL)
         return moe_fail(log, MOE_E_INVALID, "data kind %d is unknown", c->data);
     if (c->pass < MOE_PASS_FWD || c->pass > MOE_PASS_BOTH)
         return moe_fail(log, MOE_E_INVALID, "pass %d is unknown", c->pass);

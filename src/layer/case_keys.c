@@ -28,7 +28,8 @@
     N("counts", MOE_ROUTE_COUNTS) N("hot", MOE_ROUTE_HOT) N("balanced", MOE_ROUTE_BALANCED)
 #define DATA_NAMES(N)                                                                             \
     N("normal", MOE_FILL_NORMAL) N("outlier", MOE_FILL_OUTLIER)                                   \
-    N("integer", MOE_FILL_INTEGER) N("zero", MOE_FILL_ZERO) N("exact", MOE_FILL_EXACT)
+    N("integer", MOE_FILL_INTEGER) N("zero", MOE_FILL_ZERO) N("exact", MOE_FILL_EXACT)              \
+    N("cancel", MOE_FILL_CANCEL)
 #define INJECT_NAMES(N) N("none", 0) N("nan", 1) N("inf", 2)
 #define PASS_NAMES(N) N("fwd", MOE_PASS_FWD) N("bwd", MOE_PASS_BWD) N("both", MOE_PASS_BOTH)
 #define QUANT_NAMES(N)                                                                            \
@@ -85,7 +86,7 @@
     KEY("drop", "        ", I64, drop, NO, "0",                                                   \
       "given routes: (token, expert) pairs left out of the others; drawn")                        \
     KEY("data", "        ", NAME, data, DATA, "normal",                                           \
-      "values of X and dO (integer, exact: of the experts too):")                                 \
+      "values of X and dO (integer, exact, cancel: of the experts too):")                                 \
     KEY("x_scale", "     ", REAL, x_scale, NO, "1", "multiplies X and dO")                        \
     KEY("r_scale", "     ", REAL, r_scale, NO, "1", "multiplies W_r; 0 makes all logits equal")   \
     KEY("b_scale", "     ", REAL, b_scale, NO, "1", "multiplies b_select")                        \

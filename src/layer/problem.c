@@ -1,5 +1,6 @@
 /* From a case to tensors. */
 #include "layer/problem.h"
+#include "layer/cancel.h"
 #include "layer/case_keys.h"
 
 #include <math.h>
@@ -108,6 +109,8 @@ static moe_status draw_tensors(const moe_case *c, const moe_log *log, moe_proble
         status = moe_int_draw_input(p, MOE_T_X, (moe_fill_kind)c->data, c->x_scale, log);
     if (!status && (c->pass & MOE_PASS_BWD))
         status = moe_int_draw_input(p, MOE_T_DO, (moe_fill_kind)c->data, c->x_scale, log);
+    if (!status && c->data == MOE_FILL_CANCEL)
+        moe_int_cancel(p);
     if (!status && c->inject) {
         const moe_tensor *x = &p->in.t[MOE_T_X];
         size_t index = (size_t)(c->inject_token * c->layer.d + c->layer.d / 2);

@@ -46,6 +46,9 @@ static moe_status check_request(const moe_layer_desc *desc, const moe_tensors *i
             moe_tensor_exists(desc, id, params->plan && params->plan_given))
             status = check_tensor(desc, in, id, params->tokens, log);
     }
+    if (!status && params->products && params->precision != MOE_BF16 &&
+        params->precision != MOE_F16)
+        status = moe_fail(log, MOE_E_INVALID, "only products of bf16 and fp16 can be emulated");
     if (!status && params->plan &&
         (params->plan->n_tokens != params->tokens ||
          params->plan->n_experts != desc->E + desc->n_zero))

@@ -127,6 +127,9 @@ static void print_bits(FILE *to, const moe_bits *b) {
         else
             fprintf(to, "  bits: %-14s %s bit for bit in all of %lld elements\n", s->name,
                     s->arithmetic, (long long)s->elements);
+        if (s->undecided)
+            fprintf(to, "        %lld of them may be either of two numbers\n",
+                    (long long)s->undecided);
         if (s->elements < s->total)
             fprintf(to, "        looked at: %lld of the tensor's %lld elements\n",
                     (long long)s->elements, (long long)s->total);

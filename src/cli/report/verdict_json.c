@@ -94,10 +94,11 @@ static json_t *bits_json(const moe_bits *b) {
     for (int i = 0; i < b->n_stages; i++) {
         const moe_bits_stage *s = &b->stage[i];
         json_array_append_new(
-            stages, json_pack("{s:s, s:s, s:I, s:I, s:I, s:i, s:s}", "name", s->name, "arithmetic",
-                              s->arithmetic, "total", (json_int_t)s->total, "elements",
-                              (json_int_t)s->elements, "differ", (json_int_t)s->differ,
-                              "explained_by", (int)s->explained_by, "first", s->first));
+            stages, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:s}", "name", s->name,
+                              "arithmetic", s->arithmetic, "total", (json_int_t)s->total,
+                              "elements", (json_int_t)s->elements, "differ", (json_int_t)s->differ,
+                              "undecided", (json_int_t)s->undecided, "explained_by",
+                              (int)s->explained_by, "first", s->first));
     }
     return json_pack("{s:s, s:o}", "why", b->why, "stages", stages);
 }

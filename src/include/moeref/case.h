@@ -87,6 +87,8 @@ typedef struct moe_problem {
     struct moe_block *block; /* of a checkpoint: what its block has around the experts, which are
                                 this layer, with a given plan; owned; NULL: nothing */
     void (*block_destroy)(struct moe_block *block);
+    int32_t cancels; /* 1: data=cancel; values are as the order of sums makes them, so that only an
+                        arithmetic known bit for bit can judge them */
 } moe_problem;
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)
@@ -94,7 +96,9 @@ typedef struct moe_problem {
  * parameters are integers in [-3, 3], the latter times a power of two near their usual size, so
  * that sums of their products are exact in float32. With data=exact they are -1, 0 or 1, and the
  * weights of a given plan 1 or 1/2: with relu, relu2 or reglu every result is then exact in bf16,
- * in any order of sums, as long as the layer is small. */
+ * in any order of sums, as long as the layer is small. With data=cancel the first and the last term
+ * of every sum over d, n or an expert's tokens are large and opposite: what is left of them is
+ * rounding, and tells one arithmetic from another (src/layer/cancel.h). */
 MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret);
 
 /* Reads a Hugging Face checkpoint folder: config.json, the layer's own tensors and, where a

@@ -124,12 +124,14 @@ typedef struct moe_bits_stage {
     char arithmetic[96];      /* the one given, or the one of the bank that has most elements */
     int64_t total;            /* elements of the tensor; of large ones rows are left out */
     int64_t elements, differ; /* compared, and those that have other bits */
+    int64_t undecided;        /* of the compared: what they are made of leaves two numbers open */
     int32_t explained_by;     /* arithmetics of the bank that give all of them; 0 where not tried */
     char first[512];          /* the first difference, and the chain that leads to the right bits */
 } moe_bits_stage;
 
-#define MOE_BITS_STAGES 5
-/* The products of a layer from the subject's own stages: router_logits, H, Y, dXp, dW1.
+#define MOE_BITS_STAGES 10
+/* The stages of a layer, each from the subject's own ones before it: router_logits, H, A, Y, O, dH,
+ * dXp, dX, dW1, dW2.
  * Thread-safety: plain data. */
 typedef struct moe_bits {
     bool asked;    /* false: the rest is 0 */
