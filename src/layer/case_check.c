@@ -8,6 +8,7 @@
 
 /* Steeper than this the last of 2^20 experts would have no representable probability. */
 #define STEEPEST_ZIPF 20.0
+#define STEEPEST_SKEW 20.0 /* likewise, of ranks' tokens */
 
 /* What a tape's steps and parameters suffice for. */
 enum { BLOCK_LAYERS_MAX = 6 };
@@ -103,12 +104,31 @@ static moe_status check_block(const moe_case *c, const moe_log *log) {
     return MOE_OK;
 }
 
+static moe_status check_split(const moe_case *c, const moe_log *log) {
+    const moe_split *s = &c->split;
+    int64_t sum = 0;
+    if (s->ranks < 0 || !(s->skew >= 0 && s->skew <= STEEPEST_SKEW))
+        return moe_fail(log, MOE_E_INVALID, "ep=%d skew=%g: skew is 0 to %g", (int)s->ranks,
+                        s->skew, STEEPEST_SKEW);
+    if (s->n_tokens && s->n_tokens != s->ranks)
+        return moe_fail(log, MOE_E_INVALID, "tokens= names %lld ranks, ep=%d",
+                        (long long)s->n_tokens, (int)s->ranks);
+    for (int64_t r = 0; r < s->n_tokens; r++)
+        sum += s->tokens[r];
+    if (s->n_tokens && sum != c->T)
+        return moe_fail(log, MOE_E_INVALID, "tokens= names %lld in all, but there are T=%lld",
+                        (long long)sum, (long long)c->T);
+    return MOE_OK;
+}
+
 moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {
     moe_status status = moe_layer_desc_check(&c->layer, c->T, log);
     if (!status)
         status = check_route(c, log);
     if (!status)
         status = check_empty(c, log);
+    if (!status)
+        status = check_split(c, log);
     if (status)
         return status;
     if (moe_dtype_roundoff((moe_dtype)c->dtype) == 0)

@@ -37,6 +37,8 @@
     N("fp8", 1 + MOE_QUANT_FP8) N("ternary", 1 + MOE_QUANT_TERNARY)                               \
     N("nested", 1 + MOE_QUANT_NESTED)
 #define BLOCK_NAMES(N) N("none", MOE_INT_BLOCK_NONE) MOE_INT_BLOCKS(NAMED_##N)
+#define COMBINE_NAMES(N) N("pairs", 0) N("ranks", 1)
+#define WIRE_NAMES(N) N("own", -1) DTYPE_NAMES(N)
 #define NO_NAMES(N)
 
 /* KEY(key, padding for the help text, kind, field of moe_case, names, default, meaning) */
@@ -102,6 +104,14 @@
     KEY("inject", "      ", INJECT, inject, INJECT, "none",                                       \
       "X[TOKEN][d/2] becomes nan@TOKEN or inf@TOKEN:")                                            \
     KEY("pass", "        ", NAME, pass, PASS, "both", "what runs:")                               \
+    KEY("ep", "          ", I32, split.ranks, NO, "0",                                            \
+      "ranks that tokens and experts are spread over, 0: one device alone")                       \
+    KEY("combine", "     ", NAME, split.combine, COMBINE, "pairs",                                \
+      "ep: what goes home, a row for each pair or a sum for each token and rank:")                \
+    KEY("wire", "        ", NAME, split.wire, WIRE, "own",                                        \
+      "ep: type of the rows that go home:")                                                       \
+    KEY("skew", "        ", REAL, split.skew, NO, "0", "ep: rank r has (r+1)^-skew parts of the tokens") \
+    KEY("tokens", "      ", LIST, split.tokens, NO, "even", "ep: tokens of each rank, 8+0+24")        \
     KEY("seed", "        ", U64, seed, NO, "0", "of every random number")
 
 #define N_ROW(word, value, ...) {word, value},
@@ -120,6 +130,8 @@ static const moe_int_name INJECT[] = NAMES(INJECT_NAMES);
 static const moe_int_name PASS[] = NAMES(PASS_NAMES);
 static const moe_int_name BLOCK[] = NAMES(BLOCK_NAMES);
 static const moe_int_name QUANT[] = NAMES(QUANT_NAMES);
+static const moe_int_name COMBINE[] = NAMES(COMBINE_NAMES);
+static const moe_int_name WIRE[] = NAMES(WIRE_NAMES);
 static const moe_int_name NO[] = NAMES(NO_NAMES);
 
 /* A value of an enum without a word could not be asked for. */
@@ -167,6 +179,7 @@ void moe_case_init(moe_case *ret) {
     ret->quant_bits = 4;
     ret->layers = 2;
     ret->pass = MOE_PASS_BOTH;
+    ret->split.wire = -1;
 }
 
 int32_t moe_int_case_default_renorm(const moe_case *c) {

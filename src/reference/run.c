@@ -1,5 +1,6 @@
 /* The whole layer: route, run every expert forward and backward, combine. */
 #include "reference/run.h"
+#include "core/memory.h"
 #include "reference/combine.h"
 #include "reference/ffn.h"
 #include "reference/loops.h"
@@ -27,7 +28,8 @@ static moe_status load(const run_state *r, moe_tensor_id id, int64_t first, int6
     const moe_tensor *t = &r->in->t[id];
     if (!t->data)
         return MOE_OK;
-    moe_status status = alloc_real(count, ret);
+    *ret = moe_int_allocate((size_t)count * sizeof **ret);
+    moe_status status = *ret ? MOE_OK : MOE_E_NOMEM;
     if (!status)
         moe_convert(*ret, MOE_REAL_DTYPE,
                     (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype), t->dtype,
@@ -191,6 +193,8 @@ static moe_status run_experts(run_state *r) {
                  .gates_first = r->gates_first,
                  .X = r->X,
                  .dO = r->dO};
+        if (f.rows == 0) /* what it has is 0, as results are */
+            continue;
         point_at_results(r, e, &f);
         status = load_expert(r, e, &f);
         if (!status)

@@ -42,7 +42,10 @@ moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic);
 moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points);
 
 /* What storing v adds, in units of u^2/3; an exact 0 is stored exactly. */
-double moe_int_stored(const moe_int_rounding *r, double v);
+static inline double moe_int_stored(const moe_int_rounding *r, double v) {
+    const double square = v * v, least = v == 0 ? 0 : r->least2;
+    return square > least ? square : least;
+}
 /* Variance of a result v, V before it was stored; no longer in units of u^2/3. */
 static inline double moe_int_result_variance(const moe_int_rounding *r, double v, double before) {
     double square = v * v, stored = square > r->result_least2 ? square : r->result_least2;

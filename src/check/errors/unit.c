@@ -41,11 +41,6 @@ moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points) {
                               .points = low ? points : points | MOE_POINT_DS};
 }
 
-double moe_int_stored(const moe_int_rounding *r, double v) {
-    double square = v * v;
-    return v == 0 ? 0 : square > r->least2 ? square : r->least2;
-}
-
 double moe_int_at(const moe_int_rounding *r, moe_point point, double times) {
     return r->points & (uint32_t)point ? times : 0;
 }

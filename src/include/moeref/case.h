@@ -23,6 +23,17 @@ typedef enum moe_route_kind {
     MOE_ROUTE_BALANCED = 5 /* route=balanced: counts differ by at most one */
 } moe_route_kind;
 
+/* A layer over several ranks, as ep.h has them.
+ * Thread-safety: plain data. */
+typedef struct moe_split {
+    int32_t ranks;   /* 0: one device, as it is */
+    int32_t combine; /* moe_ep_combine */
+    int32_t wire;    /* moe_dtype; -1: the backend's */
+    double skew;     /* of tokens over ranks */
+    int64_t *tokens; /* [n_tokens] of each rank, owned by whom the split is in; NULL: by skew */
+    int64_t n_tokens;
+} moe_split;
+
 /* Thread-safety: plain data. */
 typedef struct moe_case {
     moe_layer_desc layer;
@@ -49,6 +60,7 @@ typedef struct moe_case {
     int32_t block;  /* 0: none; else of `moeref help case`, a router or experts beyond the layer's
                        own: the problem is its last experts with their plan, weights and dO */
     int64_t layers; /* of blocks that have several */
+    moe_split split;
 } moe_case;
 
 /* Every key's default, as moe_case_help() lists them; T, d, n, E and K, which have none, become 0.
@@ -89,6 +101,7 @@ typedef struct moe_problem {
     void (*block_destroy)(struct moe_block *block);
     int32_t cancels; /* 1: data=cancel; values are as the order of sums makes them, so that only an
                         arithmetic known bit for bit can judge them */
+    moe_split split; /* over which ranks a backend should run it */
 } moe_problem;
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)
@@ -107,6 +120,30 @@ MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, 
  * parameters get the narrowest type that holds every one of them exactly. */
 MOE_API moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t tokens,
                                        const moe_log *log, moe_problem **ret);
+
+/* A piece of a checkpoint's layer, itself a layer: for layers that are larger than memory. Only the
+ * piece's own weights are read.
+ * Thread-safety: plain data. */
+typedef struct moe_hf_piece {
+    int64_t units;        /* above 0: every expert, cut to its first `units` hidden units, with the
+                             layer's own router and shared expert */
+    int64_t first, count; /* else these experts, whole, under the plan that the reference's router
+                             makes of the layer's tokens */
+} moe_hf_piece;
+
+#define MOE_HF_ROUTER_UNITS 16 /* of moe_hf_pieces; all, where experts are narrower */
+
+/* The pieces that together are the layer: the router's, then the experts in order, each so small
+ * that judging it takes about `bytes` of memory, of all processes together. None where the layer
+ * itself takes no more. *ret is to be freed. */
+MOE_API moe_status moe_hf_pieces(const char *dir, int64_t layer, int64_t tokens, int64_t bytes,
+                                 const moe_log *log, moe_hf_piece **ret, size_t *ret_count);
+
+/* moe_problem_from_hf of a piece. Inputs are those of the whole layer; golden outputs, which are
+ * the whole layer's, are not taken. */
+MOE_API moe_status moe_problem_from_hf_piece(const char *dir, int64_t layer, int64_t tokens,
+                                             const moe_hf_piece *piece, const moe_log *log,
+                                             moe_problem **ret);
 
 /* Own data: inputs and parameters from a safetensors file, under their names in the table of
  * tensors ("X", "dO", "W_r", "W1" ...), of any floating types; all get the narrowest one that holds
