@@ -1,4 +1,5 @@
 /* Rules of a case that go beyond the layer's: given routing, injected values, input types. */
+#include "layer/blocks.h"
 #include "layer/case_keys.h"
 #include "layer/traits.h"
 #include "moeref/quant.h"
@@ -8,6 +9,9 @@
 /* Steeper than this the last of 2^20 experts would have no representable probability. */
 #define STEEPEST_ZIPF 20.0
 #define STEEPEST_SKEW 20.0 /* likewise, of ranks' tokens */
+
+/* What a tape's steps and parameters suffice for. */
+enum { BLOCK_LAYERS_MAX = 6 };
 
 static moe_status check_counts(const moe_case *c, const moe_log *log) {
     int64_t bins = c->layer.E + c->layer.n_zero, pairs = 0;
@@ -80,6 +84,26 @@ static moe_status check_empty(const moe_case *c, const moe_log *log) {
     return MOE_OK;
 }
 
+/* A block gives the plan, out of experts that are all networks of one description. */
+static moe_status check_block(const moe_case *c, const moe_log *log) {
+    if (c->block < 0 || c->block >= MOE_INT_BLOCK_COUNT)
+        return moe_fail(log, MOE_E_INVALID, "block %d is unknown", c->block);
+    if (!c->block)
+        return MOE_OK;
+    if (c->layers < 1 || c->layers > BLOCK_LAYERS_MAX)
+        return moe_fail(log, MOE_E_INVALID, "layers=%lld is outside 1..%d", (long long)c->layers,
+                        BLOCK_LAYERS_MAX);
+    if (c->route != MOE_ROUTE_ROUTER || c->masked || c->inject || c->layer.n_zero ||
+        c->layer.n_shared || c->layer.expert_bias || c->layer.router.bias ||
+        c->layer.router.select_bias || c->layer.router.weight_on != MOE_WEIGHT_ON_OUTPUT)
+        return moe_fail(log, MOE_E_INVALID,
+                        "block= goes with none of route=, masked=, inject=, zero=, shared=, bias=, "
+                        "router_bias=, select_bias= and on=input");
+    if (c->block == MOE_INT_BLOCK_modalities && c->layer.E < 2)
+        return moe_fail(log, MOE_E_INVALID, "block=modalities needs two experts or more");
+    return MOE_OK;
+}
+
 static moe_status check_split(const moe_case *c, const moe_log *log) {
     const moe_split *s = &c->split;
     int64_t sum = 0;
@@ -118,6 +142,9 @@ moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {
     if (c->quant < 0 || c->quant > MOE_QUANT_COUNT || c->quant_bits < 2 || c->quant_bits > 4)
         return moe_fail(log, MOE_E_INVALID, "quant kind %d of %d bits is unknown", c->quant,
                         c->quant_bits);
+    status = check_block(c, log);
+    if (status)
+        return status;
     if (c->inject < 0 || c->inject > 2)
         return moe_fail(log, MOE_E_INVALID, "inject kind %d is unknown", c->inject);
     if (c->inject && (c->inject_token < 0 || c->inject_token >= c->T))

@@ -1,5 +1,6 @@
 /* The keys of a case line. A new key is one row here and nothing else. */
 #include "layer/case_keys.h"
+#include "layer/blocks.h"
 #include "layer/traits.h"
 #include "moeref/quant.h"
 
@@ -35,6 +36,7 @@
     N("none", 0) N("int8", 1 + MOE_QUANT_INT8) N("int4", 1 + MOE_QUANT_INT4)                      \
     N("fp8", 1 + MOE_QUANT_FP8) N("ternary", 1 + MOE_QUANT_TERNARY)                               \
     N("nested", 1 + MOE_QUANT_NESTED)
+#define BLOCK_NAMES(N) N("none", MOE_INT_BLOCK_NONE) MOE_INT_BLOCKS(NAMED_##N)
 #define COMBINE_NAMES(N) N("pairs", 0) N("ranks", 1)
 #define WIRE_NAMES(N) N("own", -1) DTYPE_NAMES(N)
 #define NO_NAMES(N)
@@ -95,6 +97,10 @@
     KEY("quant_rows", "  ", I64, quant_rows, NO, "1", "rows of W1, W2 that share a scale, 0: all") \
     KEY("quant_cols", "  ", I64, quant_columns, NO, "0", "columns that share a scale, 0: all")   \
     KEY("quant_bits", "  ", I32, quant_bits, NO, "4", "quant=nested: bits that are read, 2 to 4") \
+    KEY("block", "       ", NAME, block, BLOCK, "none",                                           \
+      "router, or experts, beyond the layer's own choices; its last experts are the problem:")    \
+    KEY("layers", "      ", I64, layers, NO, "2",                                                 \
+      "block=recursions, chained, chained_skip, recurrent, constants: how many")                  \
     KEY("inject", "      ", INJECT, inject, INJECT, "none",                                       \
       "X[TOKEN][d/2] becomes nan@TOKEN or inf@TOKEN:")                                            \
     KEY("pass", "        ", NAME, pass, PASS, "both", "what runs:")                               \
@@ -109,6 +115,7 @@
     KEY("seed", "        ", U64, seed, NO, "0", "of every random number")
 
 #define N_ROW(word, value, ...) {word, value},
+#define NAMED_N_ROW(name, meaning) N_ROW(#name, MOE_INT_BLOCK_##name)
 #define NAMES(list) {list(N_ROW) {NULL, 0}}
 static const moe_int_name ACT[] = NAMES(ACT_NAMES);
 static const moe_int_name GLU[] = NAMES(GLU_NAMES);
@@ -121,6 +128,7 @@ static const moe_int_name ROUTE[] = NAMES(ROUTE_NAMES);
 static const moe_int_name DATA[] = NAMES(DATA_NAMES);
 static const moe_int_name INJECT[] = NAMES(INJECT_NAMES);
 static const moe_int_name PASS[] = NAMES(PASS_NAMES);
+static const moe_int_name BLOCK[] = NAMES(BLOCK_NAMES);
 static const moe_int_name QUANT[] = NAMES(QUANT_NAMES);
 static const moe_int_name COMBINE[] = NAMES(COMBINE_NAMES);
 static const moe_int_name WIRE[] = NAMES(WIRE_NAMES);
@@ -143,6 +151,7 @@ ALL_NAMED(QUANT, 1 + MOE_QUANT_COUNT);
 const moe_int_case_key moe_int_case_keys[] = {REQUIRED_KEYS(ROW) OPTIONAL_KEYS(ROW)};
 
 #define N_HELP(word, ...) " " word
+#define NAMED_N_HELP(name, meaning) " " #name
 #define HELP_REQUIRED(key, pad, kind, field, names, fallback, meaning)                            \
     "  " key pad meaning " (required)\n"
 #define HELP_OPTIONAL(key, pad, kind, field, names, fallback, meaning)                            \
@@ -168,6 +177,7 @@ void moe_case_init(moe_case *ret) {
     ret->b_scale = 1.0;
     ret->quant_rows = 1;
     ret->quant_bits = 4;
+    ret->layers = 2;
     ret->pass = MOE_PASS_BOTH;
     ret->split.wire = -1;
 }

@@ -146,7 +146,7 @@ moe_status moe_int_problem_stored(const moe_int_prefixed *stored, const moe_case
     bool plan_given = gives_plan(stored, c);
     if (plan_given && own.route == MOE_ROUTE_ROUTER)
         own.route = MOE_ROUTE_UNIFORM; /* drawn, then replaced */
-    moe_status status = moe_problem_from_case(&own, log, &r.problem);
+    moe_status status = moe_int_problem_drawn(&own, log, &r.problem);
     if (!status)
         status = take_all(&r);
     if (!status && plan_given)

@@ -144,7 +144,7 @@ static moe_status copy_split(const moe_split *from, moe_split *ret) {
     return ret->tokens ? (memcpy(ret->tokens, from->tokens, size), MOE_OK) : MOE_E_NOMEM;
 }
 
-moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret) {
+moe_status moe_int_problem_drawn(const moe_case *c, const moe_log *log, moe_problem **ret) {
     moe_status status = moe_int_case_check(c, log);
     if (status)
         return status;

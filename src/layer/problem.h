@@ -5,6 +5,9 @@
 #include "layer/stored_plan.h"
 #include "moeref/case.h"
 
+/* moe_problem_from_case without the case's block. */
+moe_status moe_int_problem_drawn(const moe_case *c, const moe_log *log, moe_problem **ret);
+
 /* Draws the plan that c->route (not MOE_ROUTE_ROUTER) describes. A pure function of the case. */
 moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **ret);
 

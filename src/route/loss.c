@@ -138,6 +138,41 @@ moe_status moe_loss_balance(const moe_loss_batch *b, moe_loss_scope scope, const
     return moe_loss_balance_global(b, 1, log, ret_loss, ret_d_logits ? &ret_d_logits : NULL);
 }
 
+/* Each expert's share becomes eta times the mean of its device's. */
+static void share_devices(const int32_t *device, const double *eta, int64_t E, const double *own,
+                          double *ret) {
+    for (int64_t i = 0; i < E; i++) {
+        double sum = 0, n = 0;
+        for (int64_t j = 0; j < E; j++) {
+            if (device ? device[j] != device[i] : j != i)
+                continue;
+            sum += own[j];
+            n++;
+        }
+        ret[i] = (eta ? eta[i] : 1) * sum / n;
+    }
+}
+
+moe_status moe_loss_balance_weighted(const moe_loss_batch *b, const int32_t *device,
+                                     const double *eta, const moe_log *log, double *ret_loss,
+                                     double *ret_d_logits) {
+    const int64_t E = b->experts;
+    moe_status status = check(b, true, log);
+    if (status)
+        return status;
+    double *own = calloc((size_t)(3 * E), sizeof *own), sum = 0;
+    if (!own)
+        return moe_fail(log, MOE_E_NOMEM, "a loss: out of memory");
+    add_counts(b->plan, b->tokens, own);
+    to_shares(own, E);
+    share_devices(device, eta, E, own, own + E);
+    balance_tokens(b, 0, b->tokens, own + E, 1 / (double)b->tokens, own + 2 * E, &sum,
+                   ret_d_logits);
+    *ret_loss = sum / (double)b->tokens;
+    free(own);
+    return MOE_OK;
+}
+
 /* ---- z ---- */
 
 moe_status moe_loss_z(const moe_loss_batch *b, const moe_log *log, double *ret_loss,

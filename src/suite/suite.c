@@ -117,6 +117,27 @@
     C(quant_fp8,         1, "T=6 d=16 n=8 E=3 K=2 dtype=fp32 quant=fp8 quant_rows=8 quant_cols=8 seed=182") \
     C(quant_ternary,     1, "T=6 d=16 n=8 E=3 K=1 quant=ternary quant_rows=0 shared=8 seed=183") \
     C(quant_nested,      0, "T=16 d=40 n=24 E=4 K=2 dtype=fp32 quant=nested quant_bits=3 seed=184") \
+    /* blocks: the last experts of each */ \
+    C(block_activated,     1, "T=6 d=8 n=4 E=4 K=2 block=activated seed=190") \
+    C(block_cosine,        1, "T=6 d=8 n=4 E=4 K=2 block=cosine score=sigmoid renorm=1 seed=191") \
+    C(block_tanh,          1, "T=6 d=8 n=4 E=4 K=2 block=tanh score=softmax_topk seed=192") \
+    C(block_frozen,        1, "T=6 d=8 n=4 E=4 K=2 block=frozen seed=193") \
+    C(block_rewired,       1, "T=6 d=8 n=4 E=4 K=2 block=rewired seed=194") \
+    C(block_sequences,     1, "T=6 d=8 n=4 E=4 K=2 block=sequences seed=195") \
+    C(block_relu_rms,      1, "T=6 d=8 n=4 E=4 K=2 block=relu_rms act=silu seed=196") \
+    C(block_similarity,    1, "T=6 d=8 n=4 E=4 K=2 block=similarity seed=197") \
+    C(block_attention,     1, "T=6 d=8 n=4 E=4 K=2 block=attention seed=198") \
+    C(block_modalities,    1, "T=6 d=8 n=4 E=4 K=2 block=modalities seed=199") \
+    C(block_depths,        1, "T=6 d=8 n=4 E=1 K=1 block=depths capacity=3 seed=200") \
+    C(block_recursions,    1, "T=6 d=8 n=4 E=1 K=1 block=recursions capacity=4 seed=201") \
+    C(block_unweighted,    1, "T=6 d=8 n=4 E=4 K=2 block=unweighted act=gelu select=expert_choice seed=202") \
+    C(block_chained,       1, "T=6 d=8 n=4 E=4 K=2 block=chained seed=203") \
+    C(block_chained_skip,  1, "T=6 d=8 n=4 E=4 K=2 block=chained_skip seed=204") \
+    C(block_recurrent,     1, "T=6 d=8 n=4 E=4 K=2 block=recurrent seed=205") \
+    C(block_constants,     1, "T=6 d=8 n=4 E=4 K=2 block=constants seed=206") \
+    C(block_masked_units,  1, "T=6 d=8 n=4 E=4 K=2 block=masked_units seed=207") \
+    C(block_modulated,     1, "T=6 d=8 n=4 E=4 K=2 block=modulated seed=208") \
+    C(block_low_rank,      1, "T=6 d=8 n=4 E=4 K=2 block=low_rank seed=209") \
     /* every feature decides 20 tokens, pairs or elements or more in each of three types */ \
     EACH(C, large_E,     "T=8 d=8 n=8 E=512 K=22 renorm=1 eps=0.02 scale=2.5 router_bias=1 seed=140") \
     EACH(C, groups_of_many, "T=26 d=8 n=8 E=160 K=17 score=sigmoid select=group_topk groups=8 topk_groups=1 select_bias=1 b_scale=60 renorm=1 eps=0.5 scale=2.5 shared=8 shared_gate=1 seed=147") \

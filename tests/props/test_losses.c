@@ -48,6 +48,27 @@ static moe_status of_load(const moe_loss_batch *b, double *ret, double *ret_dz) 
     return moe_loss_load(b, K, 0.7, NULL, ret, ret_dz);
 }
 
+static moe_status of_devices(const moe_loss_batch *b, double *ret, double *ret_dz) {
+    static const int32_t device[E] = {0, 1, 0, 2, 2, 1};
+    static const double eta[E] = {1, 1, 1, 1, 0.5, 0.25};
+    return moe_loss_balance_weighted(b, device, eta, NULL, ret, ret_dz);
+}
+static moe_status of_locality(const moe_loss_batch *b, double *ret, double *ret_dz) {
+    return moe_loss_locality(b, 1.5, NULL, ret, ret_dz);
+}
+/* Of z^2, since activations are not negative. */
+static moe_status of_chunks(const moe_loss_batch *b, double *ret, double *ret_dz) {
+    double x[T * E];
+    moe_loss_batch squares = *b;
+    squares.logits = x;
+    for (int i = 0; i < T * E; i++)
+        x[i] = b->logits[i] * b->logits[i];
+    moe_status status = moe_loss_chunks(&squares, 3, NULL, ret, ret_dz);
+    for (int i = 0; ret_dz && i < T * E; i++)
+        ret_dz[i] *= 2 * b->logits[i];
+    return status;
+}
+
 /* Central differences with the error of the step's square taken out. */
 static double slope(loss_fn loss, const moe_loss_batch *b, double *at) {
     const double kept = *at, h = 1e-3;
@@ -81,14 +102,46 @@ Test(losses, gradients_are_finite_differences) {
     static const struct {
         const char *name;
         loss_fn loss;
-    } rows[] = {{"batch", of_batch},
-                {"sequence", of_sequences},
-                {"z", of_z},
-                {"importance", of_importance},
-                {"load", of_load}};
+    } rows[] = {{"batch", of_batch},           {"sequence", of_sequences}, {"z", of_z},
+                {"importance", of_importance}, {"load", of_load},          {"devices", of_devices},
+                {"locality", of_locality},     {"chunks", of_chunks}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int32_t sigmoid = 0; sigmoid < 2; sigmoid++)
             expect_gradient(rows[i].loss, sigmoid, rows[i].name);
+}
+
+/* One device is one expert's share for all: 1 whatever the scores. Devices of one expert, and none,
+ * are the plain balance. */
+Test(losses, devices_are_between_one_and_all) {
+    static const int32_t one[E] = {0}, each[E] = {5, 4, 3, 2, 1, 0};
+    double z[T * E], all, apart, none, plain;
+    draw(z, T * E, 4);
+    moe_plan *plan = choose(T, E, K, z);
+    const moe_loss_batch b = {z, T, E, 0, 0, plan};
+    cr_assert_eq(moe_loss_balance_weighted(&b, one, NULL, NULL, &all, NULL), MOE_OK);
+    cr_assert_eq(moe_loss_balance_weighted(&b, each, NULL, NULL, &apart, NULL), MOE_OK);
+    cr_assert_eq(moe_loss_balance_weighted(&b, NULL, NULL, NULL, &none, NULL), MOE_OK);
+    cr_assert_eq(moe_loss_balance(&b, MOE_LOSS_BATCH, NULL, &plain, NULL), MOE_OK);
+    cr_expect_float_eq(all, 1, 1e-14);
+    cr_expect_eq(apart, plain);
+    cr_expect_eq(none, plain);
+    cr_expect_gt(plain, 1.01);
+    moe_plan_destroy(&plan);
+}
+
+/* Larger chunks are never sparser; tokens that are alike lose nothing. */
+Test(losses, sparsity_of_chunks) {
+    double z[T * E], alike[T * E];
+    draw(z, T * E, 5);
+    for (int i = 0; i < T * E; i++)
+        alike[i] = z[i % E];
+    int active = 0;
+    for (int i = 0; i < T * E; i++)
+        active += z[i] > 0;
+    cr_expect_float_eq(moe_sparsity(z, T, E, 1), 1 - active / (double)(T * E), 1e-15);
+    for (int64_t C = 1; C < T; C = C == 1 ? 3 : 2 * C)
+        cr_expect_leq(moe_sparsity(z, T, E, C == 1 ? 3 : 2 * C), moe_sparsity(z, T, E, C));
+    cr_expect_eq(moe_sparsity(alike, T, E, T), moe_sparsity(alike, T, E, 1));
 }
 
 /* Three unequal shards are one batch, bit for bit, and not three batches. */

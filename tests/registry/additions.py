@@ -167,6 +167,14 @@ def add_edge_case(tree):
               "    C(one_token,  ")
 
 
+def add_block(tree):
+    tree.edit("src/layer/blocks.h", "    R(rewired, ", '    R(copied, "as the next") \\\n'
+              "    R(rewired, ")
+    path = "src/block/routers/logits.c"
+    body = re.search(r"int moe_int_write_rewired\(.*?\n}\n", tree.read(path), re.S)[0]
+    tree.edit(path, body, body.replace("rewired", NAME) + "\n" + body)
+
+
 def add_recipe(tree):
     tree.edit("src/reference/recipe.c", '    {"unfused", ',
               '    {"copied", "as the first", STORED | MOE_POINT_SA, 0},\n    {"unfused", ')

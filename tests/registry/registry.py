@@ -133,6 +133,7 @@ KINDS = {
     "recipe": (additions.add_recipe, ask_recipe),
     "hypothesis": (additions.add_hypothesis, ask_fault),
     "fault": (additions.add_fault, ask_fault),
+    "block": (additions.add_block, lambda moeref: moeref.same("block", "rewired")),
     "edge case": (additions.add_edge_case, lambda moeref: SMALL in json.loads(
         moeref("list", "--output", "json"))["cases"]),
 }

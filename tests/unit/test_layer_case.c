@@ -67,6 +67,8 @@ static const struct {
     {"quant_rows", "8", " quant=fp8"},
     {"quant_cols", "8", " quant=fp8"},
     {"quant_bits", "3", " quant=nested"},
+    {"block", "cosine", ""},
+    {"layers", "3", " block=chained"},
     {"inject", "inf@63", ""},
     {"pass", "fwd", ""},
     {"ep", "5", ""},

@@ -57,6 +57,9 @@ typedef struct moe_case {
                        they are not quantised */
     int32_t quant_bits;                /* as in moe_quant_desc */
     int64_t quant_rows, quant_columns; /* of a block in one expert's matrix; 0: all */
+    int32_t block;  /* 0: none; else of `moeref help case`, a router or experts beyond the layer's
+                       own: the problem is its last experts with their plan, weights and dO */
+    int64_t layers; /* of blocks that have several */
     moe_split split;
 } moe_case;
 

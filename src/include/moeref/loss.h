@@ -45,6 +45,13 @@ MOE_API moe_status moe_loss_balance_global(const moe_loss_batch *shards, int64_t
                                            const moe_log *log, double *ret_loss,
                                            double *const *ret_d_logits);
 
+/* E sum_i eta_i f'_i P_i, over all tokens. `device` [E]: experts of the same number share f', the
+ * mean of theirs (DeepSeekMoE's balance of devices, arXiv 2401.06066, eq. 15 to 17); NULL: each has
+ * its own. eta [E]: weights of unlike experts (MoE++, arXiv 2410.07348); NULL: 1. */
+MOE_API moe_status moe_loss_balance_weighted(const moe_loss_batch *b, const int32_t *device,
+                                             const double *eta, const moe_log *log,
+                                             double *ret_loss, double *ret_d_logits);
+
 /* ---- mean_t logsumexp(z_t)^2 (ST-MoE, arXiv 2202.08906); without a plan ---- */
 MOE_API moe_status moe_loss_z(const moe_loss_batch *b, const moe_log *log, double *ret_loss,
                               double *ret_d_logits);
@@ -58,6 +65,24 @@ MOE_API moe_status moe_loss_importance(const moe_loss_batch *b, const moe_log *l
 /* MOE_E_INVALID too: noise not above 0, or K not 1 to experts. */
 MOE_API moe_status moe_loss_load(const moe_loss_batch *b, int64_t K, double noise,
                                  const moe_log *log, double *ret_loss, double *ret_d_logits);
+
+/* ---- sparsity that lasts over neighbouring tokens (BlockFFN, arXiv 2507.08771) ----
+ * Of activations a [tokens][experts]; an expert is active where a > 0. */
+
+/* 1 - the share of active pairs; for chunks of C tokens (C divides the tokens) 1 - the share of
+ * experts that any token of a chunk makes active. C = 1 is the first. */
+MOE_API double moe_sparsity(const double *a, int64_t tokens, int64_t experts, int64_t C);
+
+/* mean over t, i of BCE(sigmoid(sharp z_(t-1)i), sigmoid(sharp z_ti)), of b->logits; gradients flow
+ * through both sides. Pairs of tokens across a border of b->sequence are left out. */
+MOE_API moe_status moe_loss_locality(const moe_loss_batch *b, double sharp, const moe_log *log,
+                                     double *ret_loss, double *ret_d_logits);
+
+/* 1 - mean over chunks and experts of prod_(t in chunk) (1 - q_ti + 1e-5), q = x / (sum_i x +
+ * 1e-5), of x [tokens][experts] = b->logits >= 0, which are activations here; ret_d_logits is dx.
+ */
+MOE_API moe_status moe_loss_chunks(const moe_loss_batch *b, int64_t C, const moe_log *log,
+                                   double *ret_loss, double *ret_d_logits);
 
 /* ---- DeepSeek-V3's balance without a loss (arXiv 2408.15664) ----
  * bias_i += rate sign(mean c - c_i), or rate (mean c - c_i) where `proportional`: a dual step of
