@@ -11,7 +11,8 @@ explanation that says only where never counts.
   unseen.py --build build --only dS_of_O -v     one, with what the report says
   unseen.py --build build --sample 12 --one     every 12th: what the test suite runs
 
-Exit code: 0 at least 99 % were caught and 85 % named, 1 fewer, 2 usage or an edit that fits nowhere.
+Exit code: 0 at least 99 % were caught and 85 % named, 1 fewer, or an edit that fits nowhere, 2
+usage.
 """
 import argparse
 import json
@@ -156,7 +157,8 @@ def main():
                 state = "named" if r["named"] else "caught" if r["caught"] else "SURVIVED"
                 if state != "named" or options.verbose:
                     print("%-8s %s.%s (%.1f s)  %s\n         at: %s" % (
-                        state, r["dtype"], r["bug"], r["seconds"], r["says"], r["place"]), flush=True)
+                        state, r["dtype"], r["bug"], r["seconds"], r["says"], r["place"]),
+                        flush=True)
     table(results)
     caught, named = (sum(r[k] for r in results) for k in ("caught", "named"))
     tried = len(results)

@@ -223,7 +223,8 @@ static bool settled(const moe_int_evidence *e) {
     int wrong = e->first == MOE_INT_CHOICE;
     for (int id = 0; id < MOE_T_COUNT; id++)
         wrong += e->wrong[id] && e->first != MOE_INT_CHOICE;
-    return e->found && !e->best.place && e->best.contradicted + e->best.excused + e->best.partial == 0 &&
+    return e->found && !e->best.place &&
+           e->best.contradicted + e->best.excused + e->best.partial == 0 &&
            e->best.explained >= wrong &&
            (e->first == MOE_INT_CHOICE || e->best.is.after <= e->gate[e->first]);
 }

@@ -26,8 +26,8 @@ static double group_score(const double *score, int64_t size, int64_t count) {
 
 /* A group router as it might be written otherwise. */
 typedef struct group_rule {
-    int64_t best; /* experts that a group counts by: 1, 2, or all */
-    double mask;  /* score of experts of the groups that are out */
+    int64_t best;  /* experts that a group counts by: 1, 2, or all */
+    double mask;   /* score of experts of the groups that are out */
     bool biasless; /* groups count by scores without the selection's bias */
 } group_rule;
 

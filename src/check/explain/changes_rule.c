@@ -26,8 +26,7 @@ static bool choose(const moe_int_scene *s, const double *key, int64_t parts, moe
             status = moe_int_pairs_add(&pairs, t, first + best[k]);
     }
     if (!status)
-        status =
-            moe_plan_create(T, R, pairs.count, pairs.token, pairs.expert, NULL, NULL, &plan);
+        status = moe_plan_create(T, R, pairs.count, pairs.token, pairs.expert, NULL, NULL, &plan);
     if (!status)
         moe_int_take_choice(plan, c);
     moe_int_pairs_destroy(&pairs);

@@ -129,11 +129,10 @@ static bool is_finer(const moe_int_evidence *e, const moe_int_finding *f) {
 
 void moe_int_offer(moe_int_evidence *e, const moe_int_finding *finding) {
     const moe_int_finding *best = &e->best;
-    const bool explains = finding->rough ? finding->is.after < finding->is.before / 8
-                                         : moe_int_explains(e, finding->of, finding->is.before,
-                                                            finding->is.after);
-    if (!explains ||
-        (finding->contradicted > 0 && finding->contradicted >= finding->explained))
+    const bool explains =
+        finding->rough ? finding->is.after < finding->is.before / 3
+                       : moe_int_explains(e, finding->of, finding->is.before, finding->is.after);
+    if (!explains || (finding->contradicted > 0 && finding->contradicted >= finding->explained))
         return;
     int gain = score_of(finding) - score_of(best);
     bool better =

@@ -10,18 +10,18 @@
 enum { POINTS = 6000, ASKED = 250, NEAR = 12 };
 
 typedef struct point {
-    double at[2];      /* gate and up */
+    double at[2]; /* gate and up */
     double got, want;
-    double there;      /* what the right formula makes of `at` */
+    double there; /* what the right formula makes of `at` */
 } point;
 
 typedef struct cloud {
     const moe_int_local *l;
-    int64_t shift;     /* the up is that of the unit so far on */
-    int part;          /* of dH: 0 the gate's, 1 the up's */
-    point *point;      /* [count] */
+    int64_t shift; /* the up is that of the unit so far on */
+    int part;      /* of dH: 0 the gate's, 1 the up's */
+    point *point;  /* [count] */
     int64_t count;
-    double scale[2];   /* of at */
+    double scale[2]; /* of at */
 } cloud;
 
 /* Unit j of row r, if it is one that can be used. */
@@ -154,10 +154,11 @@ static void say_example(const cloud *k, moe_int_finding *f) {
     moe_int_finding_param(f, "should_be", worst->want);
 }
 
-/* Interpolation leaves of a kink what is within its spacing; a tenth is another function's. */
+/* Interpolation leaves of kinks and steps what is within its spacing; of what is no function of
+ * these two it would leave all and more. */
 static bool is_function(const cloud *k, moe_int_finding *f) {
     const double share = unexpected(k);
-    if (share > 0.1)
+    if (share > 0.25)
         return false;
     moe_int_local_residuals(k->l->p, share, 1, f);
     f->rough = true;

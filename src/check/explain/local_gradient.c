@@ -2,7 +2,7 @@
  * how often each row counts, its neighbours in other experts' rows included; or, where one operand
  * is right, what the other one was. */
 #include "check/explain/bank.h"
-#include "check/explain/local.h"
+#include "check/explain/outer.h"
 #include "core/elements.h"
 #include "route/route.h"
 
@@ -10,170 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_ROWS = 512, BESIDE = 16 };
-
-typedef struct outer_sum {
-    const moe_int_evidence *e;
-    moe_tensor_id id;
-    int64_t expert;              /* -1: of all tokens (dW_r) */
-    int64_t a, b;                /* left's and right's width; the gradient is [a][b] */
-    int64_t own, before, rows;   /* rows: those before its own, its own, those after */
-    int64_t first;               /* pair (or token) of the first row */
-    double *left, *right;        /* [rows][a], [rows][b] */
-    double *got, *error;         /* [a][b]: the gradient, and it less its own rows' */
-    double d2;
-    const char *left_name, *right_name;
-} outer_sum;
-
-/* A token's or pair's row of the operands. */
-static void load_rows(const outer_sum *k, int64_t r) {
-    const moe_int_evidence *e = k->e;
-    const moe_tensor *in = e->problem->in.t, *h = moe_int_local_operand(e, MOE_T_DH);
-    const moe_plan *plan = e->routing->plan;
-    const moe_router_desc *router = &e->problem->layer.router;
-    const int64_t p = k->first + r, t = plan->token[p];
-    const double w = plan->weight[p];
-    double *left = k->left + r * k->a, *right = k->right + r * k->b;
-    const bool on_input = router->weight_on == MOE_WEIGHT_ON_INPUT;
-    double scale = 1;
-    if (k->id == MOE_T_DW1 || k->id == MOE_T_DB1) {
-        moe_int_load(h, p * k->a, k->a, left);
-        scale = on_input ? w : 1;
-    } else {
-        moe_int_load(&in[MOE_T_DO], t * k->a, k->a, left);
-        scale = on_input ? 1 : w;
-    }
-    if (k->id == MOE_T_DW1)
-        moe_int_load(&in[MOE_T_X], t * k->b, k->b, right);
-    else if (k->id == MOE_T_DW2)
-        moe_int_load(moe_int_local_operand(e, MOE_T_A), p * k->b, k->b, right);
-    else
-        right[0] = 1;
-    for (int64_t c = 0; k->id != MOE_T_DB1 && c < k->b; c++)
-        right[c] *= scale;
-}
-
-/* The logits' gradients that the subject's dS makes, as left rows, and X. */
-static bool load_tokens(const outer_sum *k) {
-    const moe_int_evidence *e = k->e;
-    const moe_tensor *dS = &e->got.t[MOE_T_DS], *X = &e->problem->in.t[MOE_T_X];
-    const moe_plan *plan = e->routing->plan;
-    if (!dS->data || !e->routing->logits || moe_tensor_count(dS) != plan->n_pairs)
-        return false;
-    double *ds = moe_int_doubles(dS, 0, plan->n_pairs);
-    const bool done = ds && !moe_route_backward(&e->problem->layer, e->routing->logits, plan, ds,
-                                                k->left);
-    free(ds);
-    moe_int_load(X, 0, k->rows * k->b, k->right);
-    return done;
-}
-
-/* Adds sign times row r's product to `sum`. */
-static void add_product(const outer_sum *k, int64_t r, double sign, double *sum) {
-    for (int64_t i = 0; i < k->a; i++)
-        for (int64_t j = 0; j < k->b; j++)
-            sum[i * k->b + j] += sign * k->left[r * k->a + i] * k->right[r * k->b + j];
-}
-
-/* Of the wrong experts the one with the most rows that still leave every row to be told. */
-static int64_t choose_expert(const moe_int_sight *p, int64_t most) {
-    const moe_plan *plan = p->e->routing->plan;
-    int64_t best = -1, rows_best = 0;
-    for (int64_t r = 0; r < p->rows; r++) {
-        const int64_t e = moe_int_sight_expert(p, r);
-        if (!p->row[r].wrong || e < 0 || e == best)
-            continue;
-        const int64_t rows = plan->offsets[e + 1] - plan->offsets[e];
-        if (rows > rows_best && rows <= most) {
-            best = e;
-            rows_best = rows;
-        }
-    }
-    return best;
-}
-
-static bool describe(const moe_int_sight *p, outer_sum *k) {
-    const moe_layer_desc *desc = &p->e->problem->layer;
-    const int64_t hw = moe_h_width(desc, desc->n);
-    k->e = p->e;
-    k->id = p->id;
-    switch ((int)p->id) { /* those that are sums over rows */
-    case MOE_T_DW1:
-        k->a = hw, k->b = desc->d, k->left_name = "dH", k->right_name = "X";
-        return moe_int_local_operand(p->e, MOE_T_DH) != NULL;
-    case MOE_T_DB1:
-        k->a = hw, k->b = 1, k->left_name = "dH";
-        return moe_int_local_operand(p->e, MOE_T_DH) != NULL;
-    case MOE_T_DW2:
-        k->a = desc->d, k->b = desc->n, k->left_name = "dO", k->right_name = "s A";
-        return moe_int_local_operand(p->e, MOE_T_A) != NULL;
-    case MOE_T_DB2:
-        k->a = desc->d, k->b = 1, k->left_name = "dO";
-        return true;
-    case MOE_T_DW_R:
-        k->a = p->e->routing->plan->n_experts, k->b = desc->d;
-        k->left_name = "dlogits", k->right_name = "X";
-        return true;
-    }
-    return false;
-}
-
-/* Which rows; those of an expert with those beside it. */
-static bool choose_rows(const moe_int_sight *p, outer_sum *k) {
-    const moe_plan *plan = p->e->routing->plan;
-    const int64_t E = p->e->problem->layer.E, unknowns = k->b == 1 ? k->a / 2 : MOST_ROWS / 2;
-    if (k->id == MOE_T_DW_R) {
-        k->expert = -1;
-        k->own = k->rows = p->e->problem->T;
-        return k->rows <= MOST_ROWS;
-    }
-    k->expert = choose_expert(p, unknowns);
-    if (k->expert < 0)
-        return false;
-    const int64_t from = plan->offsets[k->expert], end = plan->offsets[k->expert + 1];
-    const int64_t all = plan->offsets[E], beside = k->b == 1 ? 0 : BESIDE;
-    k->own = end - from;
-    k->before = from < beside ? from : beside;
-    k->first = from - k->before;
-    k->rows = k->before + k->own + (all - end < BESIDE ? all - end : BESIDE);
-    return k->own > 0 && k->rows < (k->b == 1 ? k->a : MOST_ROWS);
-}
-
-static bool outer_sum_make(const moe_int_local *l, outer_sum *k) {
-    const moe_int_sight *p = l->p;
-    memset(k, 0, sizeof *k);
-    if (!moe_int_sight_is_whole(p) || p->odd > 0 || !describe(p, k) || !choose_rows(p, k))
-        return false;
-    const int64_t whole = k->a * k->b;
-    k->left = calloc((size_t)(k->rows * (k->a + k->b) + 2 * whole), sizeof *k->left);
-    if (!k->left)
-        return false;
-    k->right = k->left + k->rows * k->a;
-    k->got = k->right + k->rows * k->b;
-    k->error = k->got + whole;
-    if (k->expert < 0 && !load_tokens(k))
-        return false;
-    for (int64_t r = 0; k->expert >= 0 && r < k->rows; r++)
-        load_rows(k, r);
-    moe_int_load(p->got, k->expert < 0 ? 0 : k->expert * whole, whole, k->got);
-    memcpy(k->error, k->got, (size_t)whole * sizeof *k->error);
-    for (int64_t r = k->before; r < k->before + k->own; r++)
-        add_product(k, r, -1, k->error);
-    k->d2 = moe_int_inner(k->error, k->error, whole);
-    return k->d2 > 0;
-}
-
 /* left_r^T m right_r */
-static double between(const outer_sum *k, const double *m, int64_t r) {
+static double between(const moe_int_outer *k, const double *m, int64_t r) {
     double sum = 0;
     for (int64_t i = 0; i < k->a; i++)
-        sum += k->left[r * k->a + i] *
-               moe_int_inner(m + i * k->b, k->right + r * k->b, k->b);
+        sum += k->left[r * k->a + i] * moe_int_inner(m + i * k->b, k->right + r * k->b, k->b);
     return sum;
 }
 
 /* Writes how many more times than it should each row counts; returns what is left, or -1. */
-static double count_rows(const outer_sum *k, double *ret) {
+static double count_rows(const moe_int_outer *k, double *ret) {
     double *g = malloc((size_t)(k->rows * k->rows + k->rows) * sizeof *g), left = k->d2;
     if (!g)
         return -1;
@@ -226,7 +72,7 @@ static bool say_marked(const marked *m, int64_t of, const char *what, moe_int_fi
     return true;
 }
 
-static void say_whose(const outer_sum *k, moe_int_finding *f) {
+static void say_whose(const moe_int_outer *k, moe_int_finding *f) {
     if (k->expert < 0)
         moe_int_finding_say(f, ": of all tokens");
     else
@@ -235,7 +81,7 @@ static void say_whose(const outer_sum *k, moe_int_finding *f) {
         moe_int_finding_param(f, "expert", (double)k->expert);
 }
 
-static void say_row_factors(const outer_sum *k, const double *off, moe_int_finding *f) {
+static void say_row_factors(const moe_int_outer *k, const double *off, moe_int_finding *f) {
     int64_t *pair = malloc((size_t)k->own * sizeof *pair);
     double *factor = malloc((size_t)k->own * sizeof *factor);
     for (int64_t r = 0; pair && factor && r < k->own; r++) {
@@ -250,7 +96,7 @@ static void say_row_factors(const outer_sum *k, const double *off, moe_int_findi
     free(factor);
 }
 
-static void say_counts(const outer_sum *k, const double *off, moe_int_finding *f) {
+static void say_counts(const moe_int_outer *k, const double *off, moe_int_finding *f) {
     const int64_t from = k->before, end = k->before + k->own;
     const marked out = mark(off, from, end, -1), twice = mark(off, from, end, 1);
     const marked earlier = mark(off, 0, from, 1), later = mark(off, end, k->rows, 1);
@@ -274,12 +120,11 @@ static void say_counts(const outer_sum *k, const double *off, moe_int_finding *f
 }
 
 bool moe_int_local_gradient_rows(const moe_int_local *l, moe_int_finding *f) {
-    outer_sum k;
-    bool found = outer_sum_make(l, &k);
+    moe_int_outer k;
+    bool found = moe_int_outer_make(l, &k);
     double *off = found ? malloc((size_t)k.rows * sizeof *off) : NULL;
     const double left = off ? count_rows(&k, off) : -1;
-    found = found && off && left >= -1e-6 * k.d2 &&
-            left <= moe_int_local_limit(k.e, k.id, k.d2);
+    found = found && off && left >= -1e-6 * k.d2 && left <= moe_int_local_limit(k.e, k.id, k.d2);
     if (found) {
         moe_int_local_residuals(l->p, left, k.d2, f);
         say_counts(&k, off, f);
@@ -291,8 +136,8 @@ bool moe_int_local_gradient_rows(const moe_int_local *l, moe_int_finding *f) {
 
 /* What the other operand was: own rows of `known` [a] give it back from the gradient turned so that
  * it is [a][b]. ret [own][b]. False: not so, as some of the gradient is left. */
-static bool recover(const outer_sum *k, const double *known, int64_t a, const double *m, int64_t b,
-                    double *ret, double *left) {
+static bool recover(const moe_int_outer *k, const double *known, int64_t a, const double *m,
+                    int64_t b, double *ret, double *left) {
     const int64_t R = k->own;
     double *g = malloc((size_t)(R * R) * sizeof *g);
     if (!g || R > a) {
@@ -339,7 +184,7 @@ static int64_t nearest(const moe_tensor *t, int64_t count, int64_t b, const doub
 }
 
 /* Says which rows of `t` were taken for the own ones, if most of them are rows of it. */
-static bool say_operand(const outer_sum *k, const char *name, const moe_tensor *t, int64_t b,
+static bool say_operand(const moe_int_outer *k, const char *name, const moe_tensor *t, int64_t b,
                         const double *rows, bool tokens, moe_int_finding *f) {
     const moe_plan *plan = k->e->routing->plan;
     moe_int_moved *moved = malloc((size_t)k->own * sizeof *moved);
@@ -364,9 +209,9 @@ static bool say_operand(const outer_sum *k, const char *name, const moe_tensor *
 }
 
 bool moe_int_local_gradient_operand(const moe_int_local *l, moe_int_finding *f) {
-    outer_sum k;
+    moe_int_outer k;
     double left = 0;
-    bool found = false, made = outer_sum_make(l, &k) && k.expert >= 0 && k.b > 1;
+    bool found = false, made = moe_int_outer_make(l, &k) && k.expert >= 0 && k.b > 1;
     const int64_t a = k.a, b = k.b;
     double *turned = made ? malloc((size_t)(a * b + k.own * (a + b)) * sizeof *turned) : NULL;
     if (turned) {

@@ -92,28 +92,27 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Single values (dS, S): are those of the wrong rows the right ones in another order? */
+/* Single values (dS, S): are they the right ones in another order? */
 static bool same_values(const moe_int_sight *p, double *room) {
-    int64_t count = 0, unlike = 0;
-    double *want = room + p->wrong_rows;
-    for (int64_t r = 0; r < p->rows; r++)
-        if (p->row[r].wrong) {
-            room[count] = moe_int_sight_got(p, r, 0);
-            want[count++] = moe_int_sight_want(p, r, 0);
-        }
-    qsort(room, (size_t)count, sizeof *room, ascending);
-    qsort(want, (size_t)count, sizeof *want, ascending);
+    int64_t unlike = 0;
+    double *want = room + p->rows;
+    for (int64_t r = 0; r < p->rows; r++) {
+        room[r] = moe_int_sight_got(p, r, 0);
+        want[r] = moe_int_sight_want(p, r, 0);
+    }
+    qsort(room, (size_t)p->rows, sizeof *room, ascending);
+    qsort(want, (size_t)p->rows, sizeof *want, ascending);
     const double unit = sqrt(p->r2 / (double)p->rows);
-    for (int64_t i = 0; i < count; i++)
-        unlike += fabs(room[i] - want[i]) > 0.02 * (fabs(want[i]) + 0.05 * unit);
-    return count >= 8 && 50 * unlike <= count;
+    for (int64_t r = 0; r < p->rows; r++)
+        unlike += fabs(room[r] - want[r]) > 0.02 * (fabs(want[r]) + 0.05 * unit);
+    return 20 * unlike <= p->wrong_rows;
 }
 
 bool moe_int_local_reordered(const moe_int_local *l, moe_int_finding *f) {
     const moe_int_sight *p = l->p;
     if (p->width != 1 || !moe_int_sight_is_whole(p) || p->odd > 0 || p->wrong_rows < 8)
         return false;
-    double *room = malloc(2 * (size_t)p->wrong_rows * sizeof *room);
+    double *room = malloc(2 * (size_t)p->rows * sizeof *room);
     const bool found = room && same_values(p, room);
     free(room);
     if (!found)

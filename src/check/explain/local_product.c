@@ -133,10 +133,10 @@ bool moe_int_local_matrix_of_others(const moe_int_local *l, moe_int_finding *f) 
                             same && shift == 1    ? "the next expert"
                             : same && shift == -1 ? "the expert before"
                                                   : "another expert");
-        moe_int_finding_say(f, " in %s for %lld of %lld rows; expert %lld's row %lld has expert %lld's",
-                            v.equation, (long long)l->p->wrong_rows, (long long)l->p->rows,
-                            (long long)own, (long long)(v.pair[first] - plan->offsets[own]),
-                            (long long)has);
+        moe_int_finding_say(
+            f, " in %s for %lld of %lld rows; expert %lld's row %lld has expert %lld's", v.equation,
+            (long long)l->p->wrong_rows, (long long)l->p->rows, (long long)own,
+            (long long)(v.pair[first] - plan->offsets[own]), (long long)has);
         moe_int_finding_param(f, "expert", (double)own);
         moe_int_finding_param(f, "has", (double)has);
     }
@@ -262,79 +262,5 @@ bool moe_int_local_product_terms(const moe_int_local *l, moe_int_finding *f) {
             moe_int_finding_say(f, "; %lld more such ranges", (long long)runs - 1);
     }
     ranges_destroy(&k);
-    return found;
-}
-
-/* ret[c]: what all rows have beside the product, on average; returns the square of what differs. */
-static double added(const moe_int_product_view *v, double *ret) {
-    double *w = malloc((size_t)((v->outs + 1) * v->depth) * sizeof *w), spread = INFINITY;
-    double *x = w ? w + v->outs * v->depth : NULL;
-    if (w) {
-        moe_int_product_matrix(v, moe_int_product_expert(v, 0), w);
-        memset(ret, 0, (size_t)v->outs * sizeof *ret);
-        spread = 0;
-    }
-    for (int pass = 0; w && pass < 2; pass++)
-        for (int64_t i = 0; i < v->rows; i++) {
-            moe_int_product_source(v, i, v->own[i], x);
-            for (int64_t c = 0; c < v->outs; c++) {
-                const double more =
-                    v->out[i * v->outs + c] - moe_int_inner(w + c * v->depth, x, v->depth);
-                if (pass == 0)
-                    ret[c] += more / (double)v->rows;
-                else
-                    spread += (more - ret[c]) * (more - ret[c]);
-            }
-        }
-    free(w);
-    return spread;
-}
-
-/* The element of the bias [count] that v is, -1. */
-static int64_t element_is(const double *bias, int64_t count, double v) {
-    for (int64_t i = 0; i < count; i++)
-        if (fabs(bias[i] - v) <= 0.01 * fabs(v) + 1e-6)
-            return i;
-    return -1;
-}
-
-/* Rows of one expert that have the same vector too much: a bias that is not the bias. */
-bool moe_int_local_own_bias(const moe_int_local *l, moe_int_finding *f) {
-    moe_int_product_view v;
-    double d2 = 0, left = 0;
-    bool found = moe_int_product_view_make(l, true, &v) && v.rows >= 3 && v.experts;
-    double *more = found ? malloc(2 * (size_t)v.outs * sizeof *more) : NULL;
-    for (int64_t i = 0; more && i < v.rows; i++)
-        d2 += v.d2[i];
-    found = more && (left = added(&v, more)) <= moe_int_local_limit(v.e, v.id, d2);
-    if (found) {
-        double *bias = more + v.outs;
-        const int64_t e = moe_int_product_expert(&v, 0), at = e * v.outs;
-        int64_t first = -1, is = -1, known = 0, wrong = 0;
-        for (int64_t c = 0; c < v.outs; c++)
-            bias[c] = v.bias && v.bias->data
-                          ? moe_load(v.bias->data, v.bias->dtype, (size_t)(at + c))
-                          : 0;
-        for (int64_t c = 0; c < v.outs; c++) {
-            if (fabs(more[c]) <= 0.01 * fabs(bias[c]) + 1e-6)
-                continue;
-            const int64_t from = element_is(bias, v.outs, bias[c] + more[c]);
-            known += from >= 0;
-            is = wrong == 0 ? from : is;
-            first = wrong++ == 0 ? c : first;
-        }
-        moe_int_local_residuals(l->p, left, d2, f);
-        if (10 * known >= 9 * wrong)
-            moe_int_finding_say(f, ": the bias is in another order, its column %lld is %lld's",
-                                (long long)first, (long long)is);
-        else
-            moe_int_finding_say(f, ": in column %lld expert %lld adds %.4g, its bias is %.4g",
-                                (long long)first, (long long)e, bias[first] + more[first],
-                                bias[first]);
-        moe_int_finding_param(f, "expert", (double)e);
-        moe_int_finding_param(f, "column", (double)first);
-    }
-    free(more);
-    moe_int_product_view_destroy(&v);
     return found;
 }

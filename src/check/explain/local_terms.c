@@ -14,16 +14,16 @@ enum { MOST_TERMS = 40, CLASSES = 6 };
 typedef enum term_class { PAIRS, BIAS, SHARED, GATE, ROUTER, ZERO } term_class;
 
 static const char *const class_words[CLASSES] = {
-    "an expert's part",         "b2's part",        "the shared expert's part",
+    "an expert's part",       "b2's part",         "the shared expert's part",
     "the shared gate's part", "the router's part", "a zero expert's part"};
 
 typedef struct terms {
     const moe_int_local *l;
     int64_t d, count;
-    double *row, *error;             /* [MOST_TERMS][d], [d] */
+    double *row, *error; /* [MOST_TERMS][d], [d] */
     term_class of[MOST_TERMS];
-    int64_t pair[MOST_TERMS];        /* of the whole plan; -1: none's */
-    double *factor[CLASSES];         /* [noted] of wrong rows' terms that count otherwise */
+    int64_t pair[MOST_TERMS]; /* of the whole plan; -1: none's */
+    double *factor[CLASSES];  /* [noted] of wrong rows' terms that count otherwise */
     int64_t *noted_pair[CLASSES], noted[CLASSES], right[CLASSES];
     double left, d2;
 } terms;
@@ -166,7 +166,8 @@ static void say_class(const terms *k, int of, bool more, moe_int_finding *f) {
 
 bool moe_int_local_token_terms(const moe_int_local *l, moe_int_finding *f) {
     const int64_t d = l->p->width;
-    if ((l->p->id != MOE_T_O && l->p->id != MOE_T_DX) || l->p->odd > 0 || !l->right->value[l->p->id])
+    if ((l->p->id != MOE_T_O && l->p->id != MOE_T_DX) || l->p->odd > 0 ||
+        !l->right->value[l->p->id])
         return false;
     terms k = {.l = l, .d = d, .row = malloc((size_t)((MOST_TERMS + 1) * d) * sizeof(double))};
     k.error = k.row ? k.row + MOST_TERMS * d : NULL;

@@ -270,3 +270,26 @@ bool moe_int_look_stored_narrow(const moe_int_sight *p, moe_int_finding *f) {
     moe_int_finding_say(f, ": %s", moe_dtype_name(type));
     return true;
 }
+
+/* Nearly no element of H is larger than it should be; of rounded ones half are. */
+bool moe_int_look_cut_off(const moe_int_sight *p, moe_int_finding *f) {
+    const moe_int_evidence *e = p->e;
+    const moe_tensor *got = &e->got.t[MOE_T_H], *want = &e->truth->oracle->out.t[MOE_T_H];
+    int64_t seen = 0, larger = 0;
+    if ((e->arithmetic != MOE_BF16 && e->arithmetic != MOE_F16) || e->wrong[MOE_T_H] ||
+        e->truth->sampled || !got->data || !want->data)
+        return false;
+    const int64_t count = moe_tensor_count(got), step = count / 4096 + 1;
+    for (int64_t i = 0; i < count; i += step) {
+        const double v = fabs(moe_load(got->data, got->dtype, (size_t)i));
+        const double w = fabs(moe_load(want->data, want->dtype, (size_t)i));
+        seen += v != w;
+        larger += v > w * (1 + 1e-5);
+    }
+    if (seen < 64 || 20 * larger > seen)
+        return false;
+    moe_int_sight_residuals(p, 0, f);
+    moe_int_finding_say(f, ": of %lld elements of H %lld are larger than they should be",
+                        (long long)seen, (long long)larger);
+    return true;
+}

@@ -11,8 +11,8 @@ static double distance(const moe_int_scene *s, moe_tensor_id id, int64_t g, cons
     const moe_tensor *got = &s->evidence->got.t[id];
     double sum = 0;
     for (int64_t c = 0; c < spot->width; c++) {
-        const double v = moe_load(got->data, got->dtype,
-                                  (size_t)(spot->base[g] + c * spot->stride));
+        const double v =
+            moe_load(got->data, got->dtype, (size_t)(spot->base[g] + c * spot->stride));
         const double want = value[g * spot->width + c], d = v - want;
         sum += isfinite(d) ? d * d : isfinite(v) == isfinite(want) ? 0 : INFINITY;
     }

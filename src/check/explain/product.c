@@ -39,29 +39,61 @@ static bool describe(const moe_int_local *l, moe_int_product_view *v) {
     const int64_t hw = moe_h_width(desc, desc->n);
     switch ((int)v->id) { /* those that are products */
     case MOE_T_LOGITS:
-        v->equation = "router_logits = X W_r^T", v->operand = "X", v->matrix = "W_r";
-        v->in = &in[MOE_T_X], v->w = &in[MOE_T_W_R], v->bias = &in[MOE_T_B_R];
-        v->outs = e->routing->plan->n_experts, v->depth = desc->d, v->tokens = true;
+        v->equation = "router_logits = X W_r^T";
+        v->operand = "X";
+        v->matrix = "W_r";
+        v->in = &in[MOE_T_X];
+        v->w = &in[MOE_T_W_R];
+        v->bias = &in[MOE_T_B_R];
+        v->outs = e->routing->plan->n_experts;
+        v->depth = desc->d;
+        v->tokens = true;
         break;
     case MOE_T_H:
-        v->equation = "H = x W1^T", v->operand = "X", v->matrix = "W1";
-        v->in = &in[MOE_T_X], v->w = &in[MOE_T_W1], v->bias = &in[MOE_T_B1];
-        v->outs = hw, v->depth = desc->d, v->tokens = true, v->experts = desc->E;
+        v->equation = "H = x W1^T";
+        v->operand = "X";
+        v->matrix = "W1";
+        v->in = &in[MOE_T_X];
+        v->w = &in[MOE_T_W1];
+        v->bias = &in[MOE_T_B1];
+        v->outs = hw;
+        v->depth = desc->d;
+        v->tokens = true;
+        v->experts = desc->E;
         break;
     case MOE_T_Y:
-        v->equation = "Y = A W2^T", v->operand = "A", v->matrix = "W2";
-        v->in = moe_int_local_operand(e, MOE_T_A), v->w = &in[MOE_T_W2], v->bias = &in[MOE_T_B2];
-        v->outs = desc->d, v->depth = desc->n, v->experts = desc->E;
+        v->equation = "Y = A W2^T";
+        v->operand = "A";
+        v->matrix = "W2";
+        v->in = moe_int_local_operand(e, MOE_T_A);
+        v->w = &in[MOE_T_W2];
+        v->bias = &in[MOE_T_B2];
+        v->outs = desc->d;
+        v->depth = desc->n;
+        v->experts = desc->E;
         break;
     case MOE_T_DH:
-        v->equation = "dA' = dO W2", v->operand = "dO", v->matrix = "W2";
-        v->in = &in[MOE_T_DO], v->w = &in[MOE_T_W2], v->turned = true;
-        v->outs = desc->n, v->depth = desc->d, v->tokens = true, v->experts = desc->E;
+        v->equation = "dA' = dO W2";
+        v->operand = "dO";
+        v->matrix = "W2";
+        v->in = &in[MOE_T_DO];
+        v->w = &in[MOE_T_W2];
+        v->turned = true;
+        v->outs = desc->n;
+        v->depth = desc->d;
+        v->tokens = true;
+        v->experts = desc->E;
         break;
     case MOE_T_DXP:
-        v->equation = "dX~ = dH W1", v->operand = "dH", v->matrix = "W1";
-        v->in = moe_int_local_operand(e, MOE_T_DH), v->w = &in[MOE_T_W1], v->turned = true;
-        v->outs = desc->d, v->depth = hw, v->experts = desc->E;
+        v->equation = "dX~ = dH W1";
+        v->operand = "dH";
+        v->matrix = "W1";
+        v->in = moe_int_local_operand(e, MOE_T_DH);
+        v->w = &in[MOE_T_W1];
+        v->turned = true;
+        v->outs = desc->d;
+        v->depth = hw;
+        v->experts = desc->E;
         break;
     }
     return v->in && v->in->data && v->w && v->w->data && l->p->odd == 0;

@@ -9,21 +9,21 @@ enum { MOE_INT_PRODUCT_ROWS = 12 };
 
 typedef struct moe_int_product_view {
     const moe_int_evidence *e;
-    moe_tensor_id id;        /* MOE_T_DH stands for dA' */
-    const char *equation;    /* "H = x W1^T" */
-    const char *operand;     /* "X" */
-    const char *matrix;      /* "W1" */
-    int64_t outs, depth;     /* a row's elements, and the terms of each */
-    int64_t experts;         /* matrices; 0: one for all */
-    const moe_tensor *in;    /* [sources][depth] */
+    moe_tensor_id id;     /* MOE_T_DH stands for dA' */
+    const char *equation; /* "H = x W1^T" */
+    const char *operand;  /* "X" */
+    const char *matrix;   /* "W1" */
+    int64_t outs, depth;  /* a row's elements, and the terms of each */
+    int64_t experts;      /* matrices; 0: one for all */
+    const moe_tensor *in; /* [sources][depth] */
     int64_t sources;
-    bool tokens;             /* sources are tokens, not pairs */
+    bool tokens; /* sources are tokens, not pairs */
     const moe_tensor *w, *bias;
-    bool turned;             /* an expert's matrix lies as [depth][outs] */
-    int64_t rows;            /* wrong ones that are looked at */
+    bool turned;                        /* an expert's matrix lies as [depth][outs] */
+    int64_t rows;                       /* wrong ones that are looked at */
     int64_t pair[MOE_INT_PRODUCT_ROWS]; /* or tokens, where `experts` is 0 */
     int64_t own[MOE_INT_PRODUCT_ROWS];  /* their sources */
-    double *out;             /* [rows][outs] as it came, without bias; owned */
+    double *out;                        /* [rows][outs] as it came, without bias; owned */
     double d2[MOE_INT_PRODUCT_ROWS];    /* its squared error */
 } moe_int_product_view;
 
