@@ -60,6 +60,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(groups_number, "another number of groups is kept")                                     \
     CHANGE(capacity_other, "experts are full at another number of tokens")                        \
     CHANGE(choose_capped, "experts from a number on are never chosen")                            \
+    CHANGE(choose_unseen, "some experts are out of sight of the choice")                          \
     CHANGE(choose_lowest, "the worst experts are chosen")                                         \
     CHANGE(router_k_dropped, "the last inputs of the router are left out")                        \
     CHANGE(choose_fewer, "a token gets fewer experts than K")                                     \
@@ -150,14 +151,17 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(router_slope, "the gradient is taken otherwise through weights and score")              \
     LOCAL(limited, "%s is cut off at a limit")                                                    \
     LOCAL(reordered, "%s has the right values in the wrong order")                                \
+    LOCAL(values_of_others, "%s has the values of other pairs")                                   \
     LOCAL(rows_elsewhere, "rows of %s stand in other rows' places")                               \
     LOCAL(columns_of_others, "columns of %s stand in other columns' places")                      \
     LOCAL(rows_of_others, "%s is made of other rows")                                             \
     LOCAL(matrix_of_others, "rows of %s are made with another matrix")                            \
     LOCAL(product_terms, "%s is not the sum of all terms, each once")                             \
     LOCAL(own_bias, "what is added to %s is not the bias")                                        \
+    LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
     LOCAL(gradient_rows, "%s is not the sum over its rows, each once")                            \
+    LOCAL(gradient_shifted, "%s is made of shifted rows")                                         \
     LOCAL(gradient_operand, "%s is made of other rows")                                           \
     LOCAL(own_formula, "the activation is another function of gate and up")                       \
     LOCAL(own_slope, "the activation's derivative is another function of gate and up")            \

@@ -190,11 +190,25 @@ static int64_t slot_after(const moe_plan *plan, int64_t p, int64_t by) {
     return p;
 }
 
-/* Another row of p's expert, round its ends. */
-static int64_t row_after(const moe_plan *plan, int64_t p, int64_t by) {
-    const int64_t e = moe_int_plan_expert_of(plan, p), first = plan->offsets[e];
-    const int64_t count = plan->offsets[e + 1] - first;
-    return first + (p - first + by + count) % count;
+/* The number of rows further on whose weight all pairs have for their own; 0: there is none. At an
+ * expert's end the next one is its first, or the next expert's. */
+static int64_t rows_on(const moe_plan *plan, const int64_t *pair, const double *factor,
+                       int64_t count) {
+    enum { FAR = 16 };
+    for (int64_t by = -FAR; by <= FAR; by++) {
+        int64_t as = 0;
+        for (int64_t i = 0; by && i < count; i++) {
+            const int64_t p = pair[i], e = moe_int_plan_expert_of(plan, p);
+            const int64_t first = plan->offsets[e], rows = plan->offsets[e + 1] - first;
+            const int64_t round = first + ((p - first + by) % rows + rows) % rows;
+            const int64_t on = (p + by + plan->n_pairs) % plan->n_pairs;
+            const double want = factor[i] * plan->weight[p], room = 0.03 * fabs(want);
+            as += fabs(plan->weight[round] - want) <= room || fabs(plan->weight[on] - want) <= room;
+        }
+        if (count > 0 && as == count)
+            return by;
+    }
+    return 0;
 }
 
 static double own(const moe_plan *plan, int64_t p) {
@@ -207,14 +221,6 @@ static double own_again(const moe_plan *plan, int64_t p) {
 
 static double over_own(const moe_plan *plan, int64_t p) {
     return 1 / plan->weight[p];
-}
-
-static double next_row(const moe_plan *plan, int64_t p) {
-    return plan->weight[row_after(plan, p, 1)] / plan->weight[p];
-}
-
-static double last_row(const moe_plan *plan, int64_t p) {
-    return plan->weight[row_after(plan, p, -1)] / plan->weight[p];
 }
 
 static double next_slot(const moe_plan *plan, int64_t p) {
@@ -235,8 +241,6 @@ void moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const d
         {"the combine weight once more", own},
         {"the combine weight twice more", own_again},
         {"one over the combine weight", over_own},
-        {"the weight of the next row for its own", next_row},
-        {"the weight of the row before for its own", last_row},
         {"the weight of the next slot for its own", next_slot},
         {"the weight of the token's first slot", first_slot},
         {"the weight of the token's first slot for its own", first_slot_for_own},
@@ -261,5 +265,10 @@ void moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const d
         moe_int_finding_say(f, ": it has %s", names[n].name);
         return;
     }
-    moe_int_finding_say(f, ", from %.3g to %.3g", low, high);
+    const int64_t by = rows_on(plan, pair, factor, count);
+    if (by)
+        moe_int_finding_say(f, ": it has the weight of the row %lld %s for its own", llabs(by),
+                            by > 0 ? "after" : "before");
+    else
+        moe_int_finding_say(f, ", from %.3g to %.3g", low, high);
 }

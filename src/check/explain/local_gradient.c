@@ -234,3 +234,41 @@ bool moe_int_local_gradient_operand(const moe_int_local *l, moe_int_finding *f) 
     free(k.left);
     return found;
 }
+
+/* The gradient if row r's right operand is that of row r + by, round the end; what is left. */
+static double left_shifted(const moe_int_outer *k, int64_t by, double *sum) {
+    const int64_t whole = k->a * k->b, R = k->own;
+    memcpy(sum, k->got, (size_t)whole * sizeof *sum);
+    for (int64_t r = 0; r < R; r++) {
+        const double *left = k->left + (k->before + r) * k->a;
+        const double *right = k->right + (k->before + (r + by + R) % R) * k->b;
+        for (int64_t i = 0; i < k->a; i++)
+            for (int64_t j = 0; j < k->b; j++)
+                sum[i * k->b + j] -= left[i] * right[j];
+    }
+    return moe_int_inner(sum, sum, whole);
+}
+
+bool moe_int_local_gradient_shifted(const moe_int_local *l, moe_int_finding *f) {
+    static const int64_t shifts[] = {1, -1, 2, -2};
+    moe_int_outer k;
+    const bool made = moe_int_outer_make(l, &k) && k.b > 1 && k.own > 2;
+    double *sum = made ? malloc((size_t)(k.a * k.b) * sizeof *sum) : NULL;
+    bool found = false;
+    for (size_t i = 0; sum && !found && i < sizeof shifts / sizeof *shifts; i++) {
+        const double left = left_shifted(&k, shifts[i], sum);
+        /* The row at the end may come from beyond it. */
+        found = left <= k.d2 * fmax(1.0 / 30, 3.0 / (double)k.own);
+        if (!found)
+            continue;
+        moe_int_local_residuals(l->p, left, k.d2, f);
+        f->rough = true;
+        moe_int_finding_say(f, ": %s of the %s %lld %s it", k.right_name,
+                            k.expert < 0 ? "token" : "row", llabs(shifts[i]),
+                            shifts[i] > 0 ? "after" : "before");
+        moe_int_finding_param(f, "by", (double)shifts[i]);
+    }
+    free(sum);
+    free(k.left);
+    return found;
+}

@@ -134,6 +134,57 @@ bool moe_int_local_reordered(const moe_int_local *l, moe_int_finding *f) {
     return true;
 }
 
+/* The pair whose value pair p has: of its token's slots, or of rows beside it. */
+static int64_t related(const moe_plan *plan, int64_t p, int how) {
+    const int64_t t = plan->token[p], from = plan->token_offsets[t];
+    const int64_t n = plan->token_offsets[t + 1] - from;
+    int64_t at = 0;
+    while (plan->pair_of_token[from + at] != p)
+        at++;
+    switch (how) {
+    case 0:
+        return plan->pair_of_token[from];
+    case 1:
+        return plan->pair_of_token[from + n - 1];
+    case 2:
+        return plan->pair_of_token[from + (at + 1) % n];
+    case 3:
+        return plan->pair_of_token[from + (at + n - 1) % n];
+    default:
+        return (p + (how % 2 ? 1 : -1) * (how / 2 - 1) + plan->n_pairs) % plan->n_pairs;
+    }
+}
+
+bool moe_int_local_values_of_others(const moe_int_local *l, moe_int_finding *f) {
+    enum { WAYS = 20, SLOTS = 4 };
+    static const char *const slots[SLOTS] = {"first", "last", "next", "previous"};
+    const moe_int_sight *p = l->p;
+    const moe_plan *plan = p->e->routing->plan;
+    if (p->width != 1 || p->layout.by != MOE_INT_BY_PAIR || !moe_int_sight_is_whole(p) ||
+        p->odd > 0 || p->rows != plan->n_pairs || p->wrong_rows < 4)
+        return false;
+    for (int how = 0; how < WAYS; how++) {
+        double left = 0;
+        for (int64_t r = 0; r < p->rows && left <= moe_int_local_limit(p->e, p->id, p->d2); r++)
+            if (p->row[r].wrong)
+                left += pow(moe_int_sight_got(p, r, 0) -
+                                moe_int_sight_want(p, related(plan, r, how), 0),
+                            2);
+        if (left > moe_int_local_limit(p->e, p->id, p->d2))
+            continue;
+        moe_int_sight_residuals(p, left, f);
+        if (how < SLOTS)
+            moe_int_finding_say(f, ": of the token's %s slot", slots[how]);
+        else
+            moe_int_finding_say(f, ": of the row %d %s it", how / 2 - 1,
+                                how % 2 ? "after" : "before");
+        moe_int_finding_say(f, "; %lld of %lld are wrong", (long long)p->wrong_rows,
+                            (long long)p->rows);
+        return true;
+    }
+    return false;
+}
+
 /* Rows of any other number, each a right row. */
 static int64_t row_is(const moe_int_sight *p, int64_t r, double *left) {
     const double limit = moe_int_local_limit(p->e, p->id, p->row[r].d2);
