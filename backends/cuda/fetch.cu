@@ -91,7 +91,8 @@ void interleave(const char *src, char *dst, int64_t blocks, int64_t n, size_t ru
 
 moe_status layer_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     Layer *layer = static_cast<Layer *>(self);
-    moe_status status = recompute(layer, id);
+    const OnDevice current(layer->dev);
+    moe_status status = current.status ? current.status : recompute(layer, id);
     if (status)
         return status;
     Source from = source_of(layer, id);

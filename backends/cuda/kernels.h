@@ -198,6 +198,7 @@ struct SortArgs {
     const int *expert;   /* [T][K]; -1: none */
     const float *weight; /* [T][K] */
     int *counts;         /* [chunks][bins] scratch */
+    int chunk;           /* tokens of a chunk, as sort_chunk says */
     int *pair;           /* [T][K] row of each choice, -1 of none */
 };
 /* A caller's slots, [T][K]: experts outside 0 .. bins-1 are none. */
@@ -208,7 +209,8 @@ struct SlotArgs {
     float *expert_weight;        /* [T][K] */
     int *token_offsets;          /* [T + 1] multiples of K */
 };
-int sort_chunks(int tokens);
+/* Tokens that a block sorts, of at most as many blocks as there are multiprocessors. */
+int sort_chunk(int tokens, int sms);
 /* Fills offsets, tile_offsets, tiles, token, weight and pair: stable by token within an expert. */
 cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStream_t stream);
 /* The same of a caller's slots, which become args->expert and args->weight. */

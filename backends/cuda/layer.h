@@ -17,6 +17,29 @@ struct Device {
     bool board_sought;
 };
 
+/* MOE_OK, or MOE_E_DEVICE / MOE_E_NOMEM with a sentence "cuda: WHAT: reason". */
+moe_status device_check(const Device *dev, cudaError_t err, const char *what);
+
+/* The device is the current one until the end of the scope, and the caller's is again afterwards.
+ * It is set even where it is the current one: a thread's first call finds device 0 current, but no
+ * context, without which the driver makes no tensor map. */
+struct OnDevice {
+    int former = -1, index;
+    moe_status status;
+    explicit OnDevice(const Device *dev) : index(dev->index) {
+        cudaError_t err = cudaGetDevice(&former);
+        if (err == cudaSuccess)
+            err = cudaSetDevice(index);
+        status = device_check(dev, err, "selecting the device");
+    }
+    ~OnDevice() {
+        if (former >= 0 && former != index)
+            cudaSetDevice(former);
+    }
+    OnDevice(const OnDevice &) = delete;
+    OnDevice &operator=(const OnDevice &) = delete;
+};
+
 /* What a buffer counts as in moe_memory. */
 enum BufferKind { BUFFER_WEIGHTS, BUFFER_CACHED, BUFFER_WORK, BUFFER_GRADIENTS, BUFFER_KINDS };
 
@@ -93,9 +116,6 @@ struct Layer {
     Timer forward_timer, backward_timer;
 };
 
-/* MOE_OK, or MOE_E_DEVICE / MOE_E_NOMEM with a sentence "cuda: WHAT: reason". */
-moe_status device_check(const Device *dev, cudaError_t err, const char *what);
-
 /* memory.cu */
 moe_status layer_alloc(Layer *layer, size_t bytes, BufferKind kind, void **ret);
 void layer_free(Layer *layer, void *data);
@@ -143,6 +163,8 @@ moe_status layer_route(Layer *layer);
 moe_status layer_route_backward(Layer *layer);
 moe_status layer_routing(void *self, const moe_plan **ret);
 int64_t layer_most_pairs(const Layer *layer);
+/* What the sort of all choices takes. */
+SortArgs layer_sort_args(const Layer *layer);
 /* Every token has `columns` choices. */
 moe_status layer_start_token_offsets(Layer *layer);
 

@@ -1,13 +1,18 @@
-/* From every token's choices to rows sorted by expert, stable in token order: count per chunk of
- * tokens, scan, place. No floating point and no order-dependent atomics: the same plan every time.
- */
+/* From every token's choices to rows sorted by expert, stable in token order, in one launch: a
+ * block counts its chunk of tokens, waits for all blocks' counts, and places its rows. No floating
+ * point and no order-dependent atomics: the same plan every time. */
 #include "kernels.h"
 
+#include <algorithm>
+#include <cooperative_groups.h>
+#include <cub/block/block_scan.cuh>
 #include <stdint.h>
 
 namespace {
 
-constexpr int CHUNK = 256, WARPS = 8, BINS = 1024; /* a block's tokens and warps; most experts */
+constexpr int WARPS = 8, THREADS = 32 * WARPS;
+constexpr int BINS = 1024;         /* most experts */
+constexpr int FEWEST_TOKENS = 256; /* of a chunk, if there is more than one */
 constexpr int TILE_GROUP = 12;
 
 /* Choices that lie ready. */
@@ -40,157 +45,188 @@ template <class T> struct Given {
     }
 };
 
-template <class Source>
-__global__ void count_kernel(Source expert_of, int tokens, int K, int bins, int *counts) {
-    __shared__ int count[BINS];
-    for (int e = (int)threadIdx.x; e < bins; e += (int)blockDim.x)
-        count[e] = 0;
+/* x[0 .. count-1] in shared memory becomes its running sum, each sum without its own number, and
+ * x[count] the sum of all. */
+__device__ void scan_shared(int *x, int count) {
+    constexpr int PER_THREAD = BINS / THREADS;
+    typedef cub::BlockScan<int, THREADS> Scan;
+    __shared__ typename Scan::TempStorage room;
+    int mine[PER_THREAD], sum;
+    const int first = (int)threadIdx.x * PER_THREAD;
+#pragma unroll
+    for (int i = 0; i < PER_THREAD; i++)
+        mine[i] = first + i < count ? x[first + i] : 0;
+    Scan(room).ExclusiveSum(mine, mine, sum);
+#pragma unroll
+    for (int i = 0; i < PER_THREAD; i++)
+        if (first + i < count)
+            x[first + i] = mine[i];
+    if (threadIdx.x == 0)
+        x[count] = sum;
     __syncthreads();
-    int64_t first = (int64_t)blockIdx.x * CHUNK * K,
-            last = min(first + CHUNK * K, (int64_t)tokens * K);
-    for (int64_t i = first + threadIdx.x; i < last; i += blockDim.x) {
+}
+
+/* One expert's list entries, by a block. A group of tiles is of one expert, at most TILE_GROUP
+ * high, and all groups of an expert are equally high but for one. */
+__device__ void list_tiles_of(RowTile *out, int e, int row0, int count, int first) {
+    const int tiles = (count + 127) / 128, groups = (tiles + TILE_GROUP - 1) / TILE_GROUP;
+    const int height = groups ? (tiles + groups - 1) / groups : 0;
+    for (int m = (int)threadIdx.x; m < tiles; m += THREADS) {
+        const int start = m / height * height;
+        out[first + m] = {e, m, row0, count, first + start, min(height, tiles - start), {0, 0}};
+    }
+}
+
+/* From the experts' running sums of rows to those of tiles, and to the list of tiles, of which each
+ * block makes a part. row0 [E + 1] and tile0 [E + 1] lie in shared memory. */
+__device__ void make_tiles(const RowGroups &rows, const int *row0, int *tile0) {
+    for (int e = (int)threadIdx.x; e < rows.E; e += THREADS)
+        tile0[e] = (row0[e + 1] - row0[e] + 127) / 128;
+    __syncthreads();
+    scan_shared(tile0, rows.E);
+    for (int e = (int)threadIdx.x; blockIdx.x == 0 && e <= rows.E; e += THREADS)
+        rows.tile_offsets[e] = tile0[e];
+    for (int e = (int)blockIdx.x; e < rows.E; e += (int)gridDim.x)
+        list_tiles_of(rows.tiles, e, row0[e], row0[e + 1] - row0[e], tile0[e]);
+}
+
+/* What a block keeps in shared memory while it sorts. */
+struct Room {
+    int *row0;   /* [bins + 1] the experts' first rows */
+    int *tile0;  /* [bins + 1] their first tiles */
+    int *before; /* [bins] rows of earlier chunks */
+    int *warps;  /* [WARPS][bins] */
+    __device__ Room(int *shared, int bins)
+        : row0(shared), tile0(row0 + bins + 1), before(tile0 + bins + 1), warps(before + bins) {
+        for (int i = (int)threadIdx.x; i < ints(bins); i += THREADS)
+            shared[i] = 0;
+        __syncthreads();
+    }
+    __host__ __device__ static int ints(int bins) {
+        return (3 + WARPS) * bins + 2;
+    }
+};
+
+/* The slots of [T][K] that a warp sorts. */
+struct Segment {
+    int64_t first, last;
+    __device__ Segment(const SortArgs &g) {
+        const int64_t slots = (int64_t)g.chunk / WARPS * g.K, end = (int64_t)g.tokens * g.K;
+        first = min(((int64_t)blockIdx.x * WARPS + (threadIdx.x >> 5)) * slots, end);
+        last = min(first + slots, end);
+    }
+};
+
+/* How often each expert is chosen: of the warps, how often by earlier warps; of the block, in all.
+ */
+template <class Source>
+__device__ void count_chunk(const Source &expert_of, const SortArgs &g, int bins,
+                            const Segment &segment, const Room &room) {
+    int *mine = room.warps + (threadIdx.x >> 5) * bins;
+    for (int64_t i = segment.first + (threadIdx.x & 31); i < segment.last; i += 32) {
         const int e = expert_of(i);
         if (e >= 0)
-            atomicAdd(&count[e], 1);
+            atomicAdd(&mine[e], 1);
     }
     __syncthreads();
-    for (int e = (int)threadIdx.x; e < bins; e += (int)blockDim.x)
-        counts[(int64_t)blockIdx.x * bins + e] = count[e];
-}
-
-/* Inclusive scan over a block of BINS threads. */
-__device__ int block_scan(int x, int *shared) {
-    const int i = (int)threadIdx.x;
-    shared[i] = x;
-    __syncthreads();
-    for (int step = 1; step < BINS; step *= 2) {
-        int add = i >= step ? shared[i - step] : 0;
-        __syncthreads();
-        shared[i] += add;
-        __syncthreads();
-    }
-    int sum = shared[i];
-    __syncthreads();
-    return sum;
-}
-
-/* counts[chunk][e] becomes the first row of that chunk's tokens in expert e. */
-__global__ void scan_kernel(SortArgs g, RowGroups rows, int chunks) {
-    __shared__ int shared[BINS];
-    const int e = (int)threadIdx.x;
-    int total = 0;
-    if (e < rows.bins)
-#pragma unroll 16
-        for (int c = 0; c < chunks; c++)
-            total += g.counts[(int64_t)c * rows.bins + e];
-    int end = block_scan(total, shared), next = end - total;
-    if (e < rows.bins) {
-        rows.offsets[e + 1] = end;
-        for (int c = 0; c < chunks; c++) {
-            int here = g.counts[(int64_t)c * rows.bins + e];
-            g.counts[(int64_t)c * rows.bins + e] = next;
-            next += here;
+    for (int e = (int)threadIdx.x; e < bins; e += THREADS) {
+        int sum = 0;
+        for (int w = 0; w < WARPS; w++) {
+            const int here = room.warps[w * bins + e];
+            room.warps[w * bins + e] = sum;
+            sum += here;
         }
-    }
-    int tiles = block_scan(e < rows.E ? (total + 127) / 128 : 0, shared);
-    if (e < rows.E)
-        rows.tile_offsets[e + 1] = tiles;
-    if (e == 0)
-        rows.offsets[0] = rows.tile_offsets[0] = 0;
-}
-
-/* A block writes the list entries of experts blockIdx.x, blockIdx.x + gridDim.x ... A group is of
- * one expert, at most TILE_GROUP high, and all groups of an expert are equally high but for one. */
-__device__ void list_tiles_of_block(const RowGroups &rows) {
-    for (int e = (int)blockIdx.x; e < rows.E; e += (int)gridDim.x) {
-        const int first = rows.tile_offsets[e], tiles = rows.tile_offsets[e + 1] - first;
-        const int groups = (tiles + TILE_GROUP - 1) / TILE_GROUP;
-        const int height = groups ? (tiles + groups - 1) / groups : 0;
-        const int row0 = rows.offsets[e], count = rows.offsets[e + 1] - row0;
-        for (int m = (int)threadIdx.x; m < tiles; m += (int)blockDim.x) {
-            const int start = m / height * height;
-            rows.tiles[first + m] = {
-                e, m, row0, count, first + start, min(height, tiles - start), {0, 0}};
-        }
+        g.counts[(int64_t)blockIdx.x * bins + e] = sum;
     }
 }
 
-/* Each warp places a segment of its chunk's choices, 32 at a time. A choice's row: where its
- * expert's rows of this segment start, plus the equal choices before it. */
-__global__ void place_kernel(SortArgs g, RowGroups rows) {
-    extern __shared__ int shared[]; /* [WARPS][bins] */
-    const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
-    const int token0 = (int)blockIdx.x * CHUNK, segment = CHUNK / WARPS * g.K;
-    const int first = warp * segment;
-    const int last = min(first + segment, min(CHUNK, g.tokens - token0) * g.K);
-    const int *expert = g.expert + (int64_t)token0 * g.K;
-    int *next = shared + warp * rows.bins;
-    for (int i = (int)threadIdx.x; i < WARPS * rows.bins; i += (int)blockDim.x)
-        shared[i] = 0;
-    __syncthreads();
-    for (int i = first + lane; i < last; i += 32)
-        if (expert[i] >= 0)
-            atomicAdd(&next[expert[i]], 1);
-    __syncthreads();
-    for (int e = (int)threadIdx.x; e < rows.bins; e += (int)blockDim.x) {
-        int row = g.counts[(int64_t)blockIdx.x * rows.bins + e];
-        for (int *count = shared + e; count < shared + WARPS * rows.bins; count += rows.bins) {
-            const int here = *count;
-            *count = row;
-            row += here;
-        }
+/* From all blocks' counts to the experts' first rows, and this chunk's first rows in each. */
+__device__ void sum_chunks(const SortArgs &g, const RowGroups &rows, const Room &room) {
+    const int bins = rows.bins, count = (int)gridDim.x * bins, earlier = (int)blockIdx.x * bins;
+#pragma unroll 8
+    for (int i = (int)threadIdx.x; i < count; i += THREADS) {
+        const int here = __ldcg(g.counts + i), e = i % bins;
+        atomicAdd(&room.row0[e], here);
+        if (i < earlier)
+            atomicAdd(&room.before[e], here);
     }
     __syncthreads();
-    for (int i = first + lane; i - lane < last; i += 32) {
-        const int e = i < last ? expert[i] : -1;
+    scan_shared(room.row0, bins);
+    for (int e = (int)threadIdx.x; blockIdx.x == 0 && e <= bins; e += THREADS)
+        rows.offsets[e] = room.row0[e];
+    for (int i = (int)threadIdx.x; i < WARPS * bins; i += THREADS)
+        room.warps[i] += room.row0[i % bins] + room.before[i % bins];
+    __syncthreads();
+}
+
+/* A slot's row: the next of its expert's rows in this segment, plus the equal choices before it, 32
+ * slots at a time. */
+__device__ void place(const SortArgs &g, const RowGroups &rows, const Segment &segment, int *next) {
+    const int lane = (int)threadIdx.x & 31;
+    for (int64_t i = segment.first + lane; i - lane < segment.last; i += 32) {
+        const int e = i < segment.last ? g.expert[i] : -1;
         const uint32_t same = __match_any_sync(~0u, e);
         const int before = __popc(same & ((1u << lane) - 1));
-        const int row = e < 0 ? 0 : next[e] + before;
+        const int row = e < 0 ? -1 : next[e] + before;
         __syncwarp();
         if (e >= 0 && before == 0)
             next[e] += __popc(same);
         __syncwarp();
-        const int64_t choice = (int64_t)token0 * g.K + i;
         if (e >= 0) {
-            rows.token[row] = token0 + i / g.K;
-            rows.weight[row] = g.weight[choice];
+            rows.token[row] = (int)(i / g.K);
+            rows.weight[row] = g.weight[i];
         }
-        if (i < last)
-            g.pair[choice] = e < 0 ? -1 : row;
+        if (i < segment.last)
+            g.pair[i] = row;
     }
-    list_tiles_of_block(rows);
 }
 
-__global__ void count_tiles_kernel(RowGroups rows) {
-    __shared__ int shared[BINS];
-    const int e = (int)threadIdx.x;
-    int count = e < rows.E ? rows.offsets[e + 1] - rows.offsets[e] : 0;
-    int tiles = block_scan((count + 127) / 128, shared);
-    if (e < rows.E)
-        rows.tile_offsets[e + 1] = tiles;
-    if (e == 0)
-        rows.tile_offsets[0] = 0;
+template <class Source>
+__global__ void __launch_bounds__(THREADS)
+    sort_kernel(Source expert_of, SortArgs g, RowGroups rows) {
+    extern __shared__ int shared[];
+    const Room room(shared, rows.bins);
+    const Segment segment(g);
+    count_chunk(expert_of, g, rows.bins, segment, room);
+    if (gridDim.x > 1)
+        cooperative_groups::this_grid().sync();
+    else
+        __syncthreads();
+    sum_chunks(g, rows, room);
+    place(g, rows, segment, room.warps + (threadIdx.x >> 5) * rows.bins);
+    make_tiles(rows, room.row0, room.tile0);
 }
 
-__global__ void list_tiles_kernel(RowGroups rows) {
-    list_tiles_of_block(rows);
+__global__ void __launch_bounds__(THREADS) list_tiles_kernel(RowGroups rows) {
+    __shared__ int row0[BINS + 1], tile0[BINS + 1];
+    for (int e = (int)threadIdx.x; e <= rows.E; e += THREADS)
+        row0[e] = rows.offsets[e];
+    __syncthreads();
+    make_tiles(rows, row0, tile0);
+}
+
+/* All blocks run at once, one a multiprocessor at most: they wait for each other. */
+template <class Source>
+cudaError_t sort_from(const Source &source, const SortArgs *args, const RowGroups *rows,
+                      cudaStream_t stream) {
+    cudaLaunchAttribute together = {};
+    together.id = cudaLaunchAttributeCooperative;
+    together.val.cooperative = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)((args->tokens + args->chunk - 1) / args->chunk));
+    config.blockDim = dim3(THREADS);
+    config.dynamicSmemBytes = sizeof(int) * (size_t)Room::ints(rows->bins);
+    config.stream = stream;
+    config.attrs = &together;
+    config.numAttrs = config.gridDim.x > 1;
+    return cudaLaunchKernelEx(&config, sort_kernel<Source>, source, *args, *rows);
 }
 
 } // namespace
 
-int sort_chunks(int tokens) {
-    return (tokens + CHUNK - 1) / CHUNK;
-}
-
-template <class Source>
-static cudaError_t sort_from(const Source &source, const SortArgs *args, const RowGroups *rows,
-                             cudaStream_t stream) {
-    const unsigned chunks = (unsigned)sort_chunks(args->tokens);
-    count_kernel<<<chunks, 256, 0, stream>>>(source, args->tokens, args->K, rows->bins,
-                                             args->counts);
-    scan_kernel<<<1, BINS, 0, stream>>>(*args, *rows, (int)chunks);
-    place_kernel<<<chunks, 32 * WARPS, sizeof(int) * WARPS * rows->bins, stream>>>(*args, *rows);
-    return cudaGetLastError();
+int sort_chunk(int tokens, int sms) {
+    const int even = (tokens + sms - 1) / sms;
+    return std::max(FEWEST_TOKENS, (even + WARPS - 1) / WARPS * WARPS);
 }
 
 cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStream_t stream) {
@@ -207,7 +243,6 @@ cudaError_t sort_slots(int dtype, const SlotArgs *slots, const SortArgs *args,
 }
 
 cudaError_t list_tiles(const RowGroups *rows, cudaStream_t stream) {
-    count_tiles_kernel<<<1, BINS, 0, stream>>>(*rows);
-    list_tiles_kernel<<<(unsigned)rows->E, 128, 0, stream>>>(*rows);
+    list_tiles_kernel<<<(unsigned)rows->E, THREADS, 0, stream>>>(*rows);
     return cudaGetLastError();
 }

@@ -18,24 +18,6 @@ struct Operator {
     moe_operator_use use;
 };
 
-/* The operator's device is the current one until the end of the scope. It is set even where it is
- * the current one: a thread's first call finds device 0 current, but no context, without which the
- * driver makes no tensor map. */
-struct OnDevice {
-    int former = -1, index;
-    cudaError_t error;
-    explicit OnDevice(int device) : index(device) {
-        error = cudaGetDevice(&former);
-        if (error == cudaSuccess)
-            error = cudaSetDevice(index);
-    }
-    ~OnDevice() {
-        if (former >= 0 && former != index)
-            cudaSetDevice(former);
-    }
-    OnDevice(const OnDevice &) = delete;
-};
-
 int64_t padded(int64_t bytes) {
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
@@ -150,8 +132,12 @@ int64_t op_converted_bytes(const void *self, const moe_call *call) {
 
 moe_status op_convert(const void *self, const moe_call *call) {
     const Operator *op = static_cast<const Operator *>(self);
-    const OnDevice current(op->dev->index);
-    cudaError_t err = current.error;
+    Device dev = *op->dev;
+    dev.log = call->log;
+    const OnDevice current(&dev);
+    if (current.status)
+        return current.status;
+    cudaError_t err = cudaSuccess;
     for_converted(&op->desc, call, [&](moe_tensor_id id, const moe_view *v, int64_t at) {
         const WeightTarget from = target_of(&op->desc, id, v);
         const bool is_bias = id == MOE_T_B1;
@@ -162,8 +148,6 @@ moe_status op_convert(const void *self, const moe_call *call) {
                                 aligned(call->converted) + at,
                                 static_cast<cudaStream_t>(call->stream));
     });
-    Device dev = *op->dev;
-    dev.log = call->log;
     return device_check(&dev, err, "converting weights");
 }
 
@@ -240,8 +224,7 @@ moe_status route_slots(Layer *layer, const moe_call *call) {
                             layer->choice,
                             layer->choice_weight,
                             layer->token_offsets};
-    const SortArgs sort = {layer->T,      layer->columns,      layer->choice, layer->choice_weight,
-                           layer->counts, layer->pair_of_token};
+    const SortArgs sort = layer_sort_args(layer);
     return device_check(
         layer->dev,
         sort_slots(layer->dtype, &slots, &sort, &layer->routed.rows, layer->dev->stream),
@@ -267,11 +250,11 @@ moe_status give_routing(Layer *layer, const moe_call *call) {
 
 moe_status op_forward(const void *self, const moe_call *call) {
     const Operator *op = static_cast<const Operator *>(self);
-    const OnDevice current(op->dev->index);
     const moe_tensors none = {};
     Call c(op, call->tokens, call->columns, false, call->log);
+    const OnDevice current(&c.dev);
     c.take(call);
-    moe_status status = device_check(&c.dev, current.error, "selecting the device");
+    moe_status status = current.status;
     if (!status)
         status = layer_prepare_all(&c.layer, &none);
     if (!status)
@@ -367,12 +350,12 @@ moe_status give_ds(Layer *layer) {
 
 moe_status op_backward(const void *self, const moe_call *call) {
     const Operator *op = static_cast<const Operator *>(self);
-    const OnDevice current(op->dev->index);
     const moe_tensors none = {};
     Call c(op, call->tokens, call->columns, true, call->log);
+    const OnDevice current(&c.dev);
     c.take(call);
     bind_gradients(&c.layer);
-    moe_status status = device_check(&c.dev, current.error, "selecting the device");
+    moe_status status = current.status;
     if (!status)
         status = layer_prepare_all(&c.layer, &none);
     if (sums_slots(&c.layer))
@@ -388,31 +371,30 @@ moe_status op_backward(const void *self, const moe_call *call) {
 
 moe_status op_allocate(const void *self, int64_t bytes, void **ret) {
     const Operator *op = static_cast<const Operator *>(self);
-    const OnDevice current(op->dev->index);
+    const OnDevice current(op->dev);
     void *data = nullptr;
     char what[64];
     snprintf(what, sizeof what, "allocating %lld bytes on the device", (long long)bytes);
-    cudaError_t err = current.error;
-    if (err == cudaSuccess)
-        err = cudaMalloc(&data, bytes ? (size_t)bytes : 16);
-    moe_status status = device_check(op->dev, err, what);
+    moe_status status = current.status;
+    if (!status)
+        status = device_check(op->dev, cudaMalloc(&data, bytes ? (size_t)bytes : 16), what);
     if (!status)
         *ret = data;
     return status;
 }
 
 void op_free(const void *self, void *data) {
-    const OnDevice current(static_cast<const Operator *>(self)->dev->index);
+    const OnDevice current(static_cast<const Operator *>(self)->dev);
     cudaFree(data);
 }
 
 moe_status op_copy(const void *self, void *dst, const void *src, int64_t bytes, void *stream) {
     const Operator *op = static_cast<const Operator *>(self);
-    const OnDevice current(op->dev->index);
+    const OnDevice current(op->dev);
     cudaStream_t on = static_cast<cudaStream_t>(stream);
-    cudaError_t err = current.error;
-    if (err == cudaSuccess)
-        err = cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDefault, on);
+    if (current.status)
+        return current.status;
+    cudaError_t err = cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDefault, on);
     if (err == cudaSuccess)
         err = cudaStreamSynchronize(on);
     return device_check(op->dev, err, "copying");

@@ -78,9 +78,10 @@ moe_status forward_of(Layer *layer, Experts *x) {
 moe_status layer_forward(void *self) {
     Layer *layer = static_cast<Layer *>(self);
     cudaStream_t stream = layer->dev->stream;
+    const OnDevice current(layer->dev);
     layer->backward_timer.cost.clear();
     timer_start(&layer->forward_timer, stream);
-    moe_status status = layer_route(layer);
+    moe_status status = current.status ? current.status : layer_route(layer);
     if (!status && layer->gate)
         status = device_check(layer->dev,
                               gate_forward(layer->dtype, layer->T, (int)layer->desc.d, layer->x,
@@ -97,8 +98,11 @@ moe_status layer_forward(void *self) {
 
 moe_status layer_backward(void *self) {
     Layer *layer = static_cast<Layer *>(self);
+    const OnDevice current(layer->dev);
     timer_start(&layer->backward_timer, layer->dev->stream);
-    moe_status status = experts_backward(layer, &layer->routed, &layer->backward_timer);
+    moe_status status = current.status;
+    if (!status)
+        status = experts_backward(layer, &layer->routed, &layer->backward_timer);
     if (!status && layer->desc.n_shared)
         status = experts_backward(layer, &layer->shared, &layer->backward_timer);
     if (!status)

@@ -42,16 +42,16 @@ moe_status open_device(const moe_open_params *params, void **ret) {
     dev->log = log;
     dev->index = params->device_index;
     int minor = 0;
-    cudaError_t err = cudaSetDevice(dev->index);
-    if (err == cudaSuccess)
-        err = cudaDeviceGetAttribute(&dev->sms, cudaDevAttrMultiProcessorCount, dev->index);
+    const OnDevice current(dev);
+    cudaError_t err = cudaDeviceGetAttribute(&dev->sms, cudaDevAttrMultiProcessorCount, dev->index);
     if (err == cudaSuccess)
         err = cudaDeviceGetAttribute(&dev->major, cudaDevAttrComputeCapabilityMajor, dev->index);
     if (err == cudaSuccess)
         err = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, dev->index);
     if (err == cudaSuccess)
         err = cudaStreamCreate(&dev->stream);
-    moe_status status = device_check(dev, err, "opening the device");
+    moe_status status =
+        current.status ? current.status : device_check(dev, err, "opening the device");
     if (!status && dev->major < 8)
         status = moe_fail(log, MOE_E_DEVICE,
                           "cuda: device %d has compute capability %d.%d; 8.0 is needed", dev->index,

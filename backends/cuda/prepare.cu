@@ -160,6 +160,12 @@ moe_status take_select_bias(Layer *layer, const moe_tensors *params) {
     return status;
 }
 
+/* How often each expert is chosen in each chunk of the tokens. */
+size_t counts_bytes(const Layer *layer) {
+    const int chunk = sort_chunk(layer->T, layer->dev->sms);
+    return (size_t)((layer->T + chunk - 1) / chunk) * (size_t)layer->outputs * 4;
+}
+
 moe_status prepare_router(Layer *layer, const moe_tensors *params) {
     const size_t T = (size_t)layer->T, outputs = (size_t)layer->outputs, K = (size_t)layer->desc.K;
     const moe_router_desc *r = &layer->desc.router;
@@ -172,7 +178,7 @@ moe_status prepare_router(Layer *layer, const moe_tensors *params) {
     get.get(&layer->logits, T * outputs * 4, BUFFER_CACHED);
     get.get(&layer->choice, T * K * 4, BUFFER_CACHED);
     get.get(&layer->choice_weight, T * K * 4, BUFFER_WORK);
-    get.get(&layer->counts, (size_t)sort_chunks(layer->T) * outputs * 4, BUFFER_WORK);
+    get.get(&layer->counts, counts_bytes(layer), BUFFER_WORK);
     if (!(layer->use.pass & MOE_PASS_BWD))
         return get.status;
     get.get(&layer->dz, T * (size_t)layer->dz_ld * 2, BUFFER_WORK);
@@ -228,8 +234,7 @@ moe_status prepare_slots(Layer *layer) {
         return MOE_OK;
     get.get(&layer->choice, slots * 4, BUFFER_WORK);
     get.get(&layer->choice_weight, slots * 4, BUFFER_WORK);
-    get.get(&layer->counts, (size_t)sort_chunks(layer->T) * (size_t)layer->outputs * 4,
-            BUFFER_WORK);
+    get.get(&layer->counts, counts_bytes(layer), BUFFER_WORK);
     return get.status;
 }
 
@@ -330,7 +335,8 @@ moe_status layer_prepare(void *device, const moe_layer_desc *desc, const moe_use
     if (!layer)
         return moe_fail(dev->log, MOE_E_NOMEM, "cuda: no memory for a layer");
     layer_describe(layer, dev, desc, use);
-    moe_status status = device_check(dev, cudaSetDevice(dev->index), "selecting the device");
+    const OnDevice current(dev);
+    moe_status status = current.status;
     if (!status)
         status = layer_prepare_all(layer, params);
     if (status)

@@ -97,9 +97,8 @@ moe_status device_roofline(void *device, moe_roofline *ret) {
     Device *dev = static_cast<Device *>(device);
     char *buffer = nullptr;
     double copy_us = 0, gemm_us = 0;
-    cudaError_t err = cudaSetDevice(dev->index);
-    if (err == cudaSuccess)
-        err = cudaMalloc(&buffer, 2 * COPY_BYTES);
+    const OnDevice current(dev);
+    cudaError_t err = cudaMalloc(&buffer, 2 * COPY_BYTES);
     if (err == cudaSuccess) {
         fill<<<1024, 256, 0, dev->stream>>>(reinterpret_cast<unsigned short *>(buffer), COPY_BYTES);
         err = time_copy(dev, buffer, &copy_us);

@@ -93,8 +93,7 @@ moe_status route_on_device(Layer *layer, Timer *timer) {
     RouterArgs g = router_args(layer);
     cudaError_t err = router_choose(&g, stream);
     timer_mark(timer, nullptr, MOE_STAGE_TOPK, 0, stream);
-    SortArgs sort = {layer->T,      layer->columns,      layer->choice, layer->choice_weight,
-                     layer->counts, layer->pair_of_token};
+    const SortArgs sort = layer_sort_args(layer);
     if (err == cudaSuccess)
         err = sort_by_expert(&sort, &layer->routed.rows, stream);
     timer_mark(timer, nullptr, MOE_STAGE_METADATA, 0, stream);
@@ -150,6 +149,16 @@ cudaError_t router_gradients(Layer *layer) {
 
 } // namespace
 
+SortArgs layer_sort_args(const Layer *layer) {
+    return {layer->T,
+            layer->columns,
+            layer->choice,
+            layer->choice_weight,
+            layer->counts,
+            sort_chunk(layer->T, layer->dev->sms),
+            layer->pair_of_token};
+}
+
 moe_status layer_start_token_offsets(Layer *layer) {
     return device_check(
         layer->dev,
@@ -178,9 +187,12 @@ int64_t layer_most_pairs(const Layer *layer) {
 moe_status layer_set_input(void *self, const moe_input *input) {
     Layer *layer = static_cast<Layer *>(self);
     const size_t bytes = (size_t)layer->T * (size_t)layer->desc.d * 2;
+    const OnDevice current(layer->dev);
     layer->given = input->plan;
     layer->seed = input->seed;
-    moe_status status = layer_upload(layer, layer->x, input->X.data, bytes);
+    moe_status status = current.status;
+    if (!status)
+        status = layer_upload(layer, layer->x, input->X.data, bytes);
     if (!status && layer->dout && input->dO.data)
         status = layer_upload(layer, layer->dout, input->dO.data, bytes);
     if (!status && input->plan)
@@ -242,7 +254,10 @@ moe_status layer_routing(void *self, const moe_plan **ret) {
     if (!layer->plan_is_current) {
         std::vector<int32_t> expert(count), token(count);
         std::vector<float> weight(count);
-        moe_status status = layer_download(layer, expert.data(), layer->choice, count * 4);
+        const OnDevice current(layer->dev);
+        moe_status status = current.status;
+        if (!status)
+            status = layer_download(layer, expert.data(), layer->choice, count * 4);
         if (!status)
             status = layer_download(layer, weight.data(), layer->choice_weight, count * 4);
         if (status)

@@ -1,5 +1,6 @@
 /* Making a layer (parameters to fp32, gradient buffers) and feeding it (inputs, plan). */
 #include "layer.h"
+#include "core/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,15 @@ static moe_status take_parameters(ob_layer *layer, const moe_tensors *params) {
     return status;
 }
 
+static moe_status take_codes(ob_layer *layer) {
+    const ob_device *dev = layer->dev;
+    moe_status status = ob_codes_make(&dev->codes, &layer->param.t[MOE_T_W1], dev->threads,
+                                      dev->log, &layer->W1_codes);
+    return status ? status
+                  : ob_codes_make(&dev->codes, &layer->param.t[MOE_T_W2], dev->threads, dev->log,
+                                  &layer->W2_codes);
+}
+
 /* Not zeroed: backward overwrites all of them. */
 static moe_status make_gradients(ob_layer *layer) {
     for (int i = 0; i < MOE_T_COUNT; i++) {
@@ -51,7 +61,7 @@ static moe_status make_gradients(ob_layer *layer) {
         moe_tensor *g = &layer->gradient.t[id];
         *g = layer->param.t[param];
         g->dtype = MOE_F32;
-        g->data = ob_allocate((size_t)moe_tensor_bytes(g));
+        g->data = moe_int_allocate((size_t)moe_tensor_bytes(g));
         if (!g->data)
             return MOE_E_NOMEM;
     }
@@ -60,7 +70,8 @@ static moe_status make_gradients(ob_layer *layer) {
 
 static ob_weights weights_of(const ob_layer *layer, moe_tensor_id id, int64_t rows, int64_t cols) {
     const moe_tensor *t = &layer->param.t[id];
-    return (ob_weights){t->data, t->dtype, layer->turned[id], rows, cols};
+    return (ob_weights){
+        .data = t->data, .type = t->dtype, .turned = layer->turned[id], .rows = rows, .cols = cols};
 }
 
 /* What routed and shared experts take from the description; n is set already. */
@@ -82,6 +93,8 @@ static void make_routed(ob_layer *layer) {
     *e = (ob_experts){.E = layer->desc.E, .n = layer->desc.n};
     make_experts(layer, MOE_T_W1, MOE_T_W2, e);
     e->act.layout = layer->desc.glu_layout;
+    e->W1.codes = layer->W1_codes.code ? &layer->W1_codes : NULL;
+    e->W2.codes = layer->W2_codes.code ? &layer->W2_codes : NULL;
     _Static_assert(MOE_WEIGHT_ON_COUNT == 2, "not on the input is on the output");
     e->on_input = layer->desc.router.weight_on == MOE_WEIGHT_ON_INPUT;
     e->b1 = layer->param.t[MOE_T_B1].data;
@@ -198,6 +211,8 @@ moe_status ob_layer_prepare(void *device, const moe_layer_desc *desc, const moe_
         moe_fail(dev->log, status, "openblas: no memory for the layer's parameters or gradients");
     else
         status = reserve_fixed(layer);
+    if (!status && dev->coded)
+        status = take_codes(layer);
     if (status) {
         ob_layer_release(layer);
         return status;
@@ -212,6 +227,8 @@ void ob_layer_release(void *self) {
     moe_tensors_destroy(&layer->converted);
     for (int i = 0; i < MOE_T_COUNT; i++)
         free(layer->gradient.t[i].data);
+    ob_codes_destroy(&layer->W1_codes);
+    ob_codes_destroy(&layer->W2_codes);
     free(layer->W_r);
     free(layer->b_select);
     moe_plan_destroy(&layer->own_plan);

@@ -18,6 +18,8 @@ typedef struct ob_device {
     ob_blas blas;
     int threads;
     bool invariant; /* the variant of that name: no product by OpenBLAS on which a token depends */
+    bool coded;     /* W1 and W2 are read as codes of this form */
+    moe_quant_desc codes;
     const moe_log *log;
 } ob_device;
 
@@ -80,12 +82,13 @@ typedef struct ob_layer {
     moe_use use;
     int64_t T, R; /* tokens; router outputs E + n_zero */
 
-    moe_tensors param;        /* fp32, and views of the caller's W1, W2 ... as they lie */
-    moe_tensors converted;    /* the copies among them, owned */
-    bool turned[MOE_T_COUNT]; /* parameters whose matrices are transposed in memory */
-    moe_tensors gradient;     /* fp32, by id of the gradient, owned */
-    double *W_r;              /* float64 [R][d]: logits are exact to float64 */
-    double *b_select;         /* float64 [R] or NULL */
+    moe_tensors param;           /* fp32, and views of the caller's W1, W2 ... as they lie */
+    moe_tensors converted;       /* the copies among them, owned */
+    ob_codes W1_codes, W2_codes; /* in place of W1 and W2; owned */
+    bool turned[MOE_T_COUNT];    /* parameters whose matrices are transposed in memory */
+    moe_tensors gradient;        /* fp32, by id of the gradient, owned */
+    double *W_r;                 /* float64 [R][d]: logits are exact to float64 */
+    double *b_select;            /* float64 [R] or NULL */
 
     ob_experts routed, shared;
     int64_t shared_offsets[2];
@@ -114,8 +117,7 @@ void ob_layer_describe(ob_layer *layer);
 /* operator.c */
 extern const moe_operator_slots ob_operators;
 
-/* memory.c; ob_allocate's memory is not zeroed and goes to free() */
-void *ob_allocate(size_t bytes);
+/* memory.c */
 moe_status ob_reserve(ob_layer *layer, ob_buffer_id id, size_t bytes);
 void ob_buffers_destroy(ob_layer *layer);
 moe_status ob_layer_memory(void *layer, moe_memory *ret);

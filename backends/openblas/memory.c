@@ -1,26 +1,8 @@
 /* The layer's buffers: growing, and counted. */
+#include "core/memory.h"
 #include "layer.h"
 
 #include <stdlib.h>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
-#define HUGE_PAGE ((size_t)2 << 20)
-
-/* Large buffers ask for huge pages: GEMMs over gigabytes miss the TLB otherwise. */
-void *ob_allocate(size_t bytes) {
-    size_t align = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
-    if (bytes > SIZE_MAX - align)
-        return NULL;
-    size_t rounded = (bytes + align - 1) / align * align;
-    void *data = aligned_alloc(align, rounded ? rounded : align);
-#ifdef MADV_HUGEPAGE
-    if (data && align == HUGE_PAGE)
-        madvise(data, rounded, MADV_HUGEPAGE); /* only a hint */
-#endif
-    return data;
-}
 
 moe_status ob_reserve(ob_layer *layer, ob_buffer_id id, size_t bytes) {
     ob_buffer *buffer = &layer->buffer[id];
@@ -28,7 +10,7 @@ moe_status ob_reserve(ob_layer *layer, ob_buffer_id id, size_t bytes) {
         return MOE_OK;
     free(buffer->data);
     buffer->bytes = 0;
-    buffer->data = ob_allocate(bytes);
+    buffer->data = moe_int_allocate(bytes);
     if (!buffer->data)
         return moe_fail(layer->dev->log, MOE_E_NOMEM,
                         "openblas: no memory for a buffer of %zu bytes", bytes);
@@ -57,6 +39,7 @@ moe_status ob_layer_memory(void *self, moe_memory *ret) {
     moe_memory m = {0};
     for (int i = 0; i < MOE_T_COUNT; i++)
         m.weights += tensor_bytes(&layer->converted.t[i]);
+    m.weights += ob_codes_bytes(&layer->W1_codes) + ob_codes_bytes(&layer->W2_codes);
     if (layer->W_r)
         m.weights += layer->R * layer->desc.d * (int64_t)sizeof *layer->W_r;
     if (layer->b_select)

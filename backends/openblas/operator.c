@@ -4,6 +4,7 @@
  *
  * OpenBLAS's number of threads is the process's, so calls wait for each other. */
 #include "moeref/operator.h"
+#include "core/memory.h"
 #include "layer.h"
 #include "tasks.h"
 
@@ -26,7 +27,9 @@ static moe_status op_supports(void *device, const moe_layer_desc *desc, const mo
                               moe_operator_support *ret) {
     moe_support support = {0};
     (void)use;
-    if (moe_refuse_unknown(desc, &support)) {
+    if (((const ob_device *)device)->coded)
+        snprintf(support.reason, sizeof support.reason, "operators read no codes");
+    if (support.reason[0] || moe_refuse_unknown(desc, &support)) {
         snprintf(ret->reason, sizeof ret->reason, "%s", support.reason);
         return MOE_E_UNSUPPORTED;
     }
@@ -277,7 +280,7 @@ static moe_status take_gradients(ob_layer *l, const moe_call *call) {
         moe_tensor *g = &l->gradient.t[id];
         *g = tensor_of(v, MOE_F32, v->data);
         if (!direct)
-            g->data = ob_allocate((size_t)moe_tensor_bytes(g));
+            g->data = moe_int_allocate((size_t)moe_tensor_bytes(g));
         if (!g->data)
             return MOE_E_NOMEM;
     }
@@ -397,7 +400,7 @@ static moe_status op_backward(const void *self, const moe_call *call) {
 }
 
 static moe_status op_allocate(const void *op, int64_t bytes, void **ret) {
-    void *data = ob_allocate((size_t)bytes);
+    void *data = moe_int_allocate((size_t)bytes);
     if (!data)
         return moe_fail(((const ob_operator *)op)->dev->log, MOE_E_NOMEM,
                         "openblas: no memory for %lld bytes", (long long)bytes);

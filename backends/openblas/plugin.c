@@ -15,10 +15,14 @@ static moe_status probe(char *reason, size_t size) {
 
 static moe_status open_device(const moe_open_params *params, void **ret_device) {
     char reason[200];
+    moe_quant_desc codes = {0};
     const bool invariant = strcmp(params->variant, "invariant") == 0;
-    if (params->variant[0] && !invariant)
+    const bool coded = ob_codes_parse(params->variant, &codes);
+    if (params->variant[0] && !invariant && !coded)
         return moe_fail(params->log, MOE_E_NOTFOUND,
-                        "openblas has no variant '%s'; it has 'invariant'", params->variant);
+                        "openblas has no variant '%s'; it has 'invariant', and 'int8', 'int4' and "
+                        "'fp8', with the rows and columns of a block as in 'int4.1x32'",
+                        params->variant);
     ob_device *dev = calloc(1, sizeof *dev);
     if (!dev)
         return moe_fail(params->log, MOE_E_NOMEM, "openblas: no memory for a device");
@@ -30,6 +34,8 @@ static moe_status open_device(const moe_open_params *params, void **ret_device) 
     dev->threads = params->threads > 0 ? params->threads : omp_get_max_threads();
     dev->log = params->log;
     dev->invariant = invariant;
+    dev->coded = coded;
+    dev->codes = codes;
     if (dev->blas.parallel() == OB_SEQUENTIAL && dev->threads > 1) {
         moe_log_send(params->log, MOE_LOG_WARN,
                      "this OpenBLAS is a sequential build, unsafe to call from several threads: "
@@ -59,9 +65,14 @@ int32_t ob_promise(const ob_device *dev) {
 
 static moe_status supports(void *device, const moe_layer_desc *desc, const moe_use *use,
                            moe_support *ret) {
-    (void)use;
+    const ob_device *dev = device;
     if (moe_refuse_unknown(desc, ret))
         return MOE_E_UNSUPPORTED;
+    if (dev->coded && (use->dtype != MOE_F32 || use->pass != MOE_PASS_FWD)) {
+        snprintf(ret->reason, sizeof ret->reason,
+                 "codes are read forward only, and made of fp32 values: dtype=fp32 pass=fwd");
+        return MOE_E_UNSUPPORTED;
+    }
     ret->arithmetic = MOE_F32;
     ret->deterministic = ob_promise(device);
     return MOE_OK;

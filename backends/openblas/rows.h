@@ -7,6 +7,7 @@
 #define MOEREF_OPENBLAS_ROWS_H
 
 #include "moeref/dtype.h"
+#include "moeref/quant.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,12 +15,17 @@
 /* Columns of x whose products are added up before they are added to y. */
 #define OB_CHUNK 512
 
-/* A matrix W [columns of y][columns of x] of fp32, bf16 or fp16. */
+/* A matrix W [columns of y][columns of x] of fp32, bf16 or fp16, or of codes. */
 typedef struct ob_matrix {
     const void *data;
     int32_t type; /* moe_dtype */
     bool turned;  /* element (j, p) is not at j * ld + p but at p * ld + j */
     int64_t ld;
+    /* Codes in place of values (moeref/quant.h), rows of `ld` of them; scale NULL: values. */
+    const float *scale; /* of the whole matrix, */
+    int64_t first_row;  /* in which `data` begins with this row */
+    int32_t kind;       /* moe_quant_kind: int8, int4 or fp8 */
+    int64_t block_rows, block_columns;
 } ob_matrix;
 
 /* y [rows][cols] = x [rows][depth] W^T + beta y, beta 0 or 1. x is as ob_rows_arrange left it. */

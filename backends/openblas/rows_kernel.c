@@ -42,15 +42,20 @@ enum { FEW = 8, BLOCK = 128, PANEL = 16, PANEL_LD = OB_CHUNK + 16 };
 
 typedef float vec __attribute__((vector_size(4 * V)));
 typedef uint32_t words __attribute__((vector_size(4 * V)));
+typedef int32_t integers __attribute__((vector_size(4 * V)));
 typedef float quad __attribute__((vector_size(16)));
 
 /* How values lie that a tile reads. */
-typedef enum form { FORM_F32, FORM_F16, FORM_BF16 } form;
+typedef enum form { FORM_F32, FORM_F16, FORM_BF16, FORM_INT8, FORM_INT4, FORM_FP8 } form;
 
 /* ---- values ---- */
 
+OB_INLINE int64_t value_bits(form f) {
+    return f == FORM_F32 ? 32 : f <= FORM_BF16 ? 16 : f == FORM_INT4 ? 4 : 8;
+}
+
 OB_INLINE int64_t value_bytes(form f) {
-    return f == FORM_F32 ? 4 : 2;
+    return value_bits(f) / 8;
 }
 
 #ifndef HAVE_HALVES
@@ -92,6 +97,10 @@ OB_INLINE vec load(form f, const char *p, int half) {
     case FORM_BF16:
         memcpy(&w, p, sizeof w);
         return half ? (vec)(w & 0xffff0000u) : (vec)(w << 16);
+    case FORM_INT8:
+    case FORM_INT4:
+    case FORM_FP8: /* decoded first */
+        break;
     }
     return (vec){0};
 }
@@ -319,6 +328,8 @@ OB_INLINE void turn_panel(form f, const char *w, int64_t row_bytes, int64_t cols
             ret[c * PANEL_LD + p] = 0;
 }
 
+#include "rows_codes.h"
+
 /* ---- the product ---- */
 
 /* COLS columns of y and one chunk of x: all rows. */
@@ -354,6 +365,20 @@ static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* Codes, which any number of rows reads as a panel. */
+OB_INLINE void coded_group(form f, const ob_rows_product *o, int64_t col, int64_t p, tile_args t) {
+    float panel[ALONE * PANEL_LD];
+    for (int64_t c = 0; c < t.kept; c++)
+        decode_codes(f, &o->w, col + c, p, t.depth, panel + c * PANEL_LD);
+    t.w = (const char *)panel;
+    t.ldw = PANEL_LD * (int64_t)sizeof *panel;
+    t.padded = true;
+    if (o->rows == 1)
+        tile(FORM_F32, 1, ALONE, &t);
+    else
+        tiles_of(FORM_F32, o->rows, t);
+}
+
 OB_INLINE void columns(form f, const ob_rows_product *o, int64_t col, int64_t cols, int64_t p) {
     const int64_t size = value_bytes(f);
     const int64_t at = o->w.turned ? p * o->w.ld + col : col * o->w.ld + p;
@@ -367,7 +392,9 @@ OB_INLINE void columns(form f, const ob_rows_product *o, int64_t col, int64_t co
                    .add = p > 0 || o->beta != 0,
                    .y = o->y + col,
                    .ldy = o->ldy};
-    if (o->w.turned)
+    if (f > FORM_BF16)
+        coded_group(f, o, col, p, t);
+    else if (o->w.turned)
         turned_group(f, o->rows, t);
     else if (o->rows == 1)
         tile(f, 1, ALONE, &t);
@@ -388,16 +415,26 @@ OB_INLINE void multiply_form(form f, const ob_rows_product *o) {
 /* So many rows at a time that a chunk of them stays in the second cache. */
 enum { MANY = 128 };
 
+static void multiply_any(const ob_rows_product *o) {
+    if (o->w.scale && o->w.kind == MOE_QUANT_INT8)
+        multiply_form(FORM_INT8, o);
+    else if (o->w.scale && o->w.kind == MOE_QUANT_INT4)
+        multiply_form(FORM_INT4, o);
+    else if (o->w.scale)
+        multiply_form(FORM_FP8, o);
+    else if (o->w.type == MOE_F32)
+        multiply_form(FORM_F32, o);
+    else if (o->w.type == MOE_F16)
+        multiply_form(FORM_F16, o);
+    else
+        multiply_form(FORM_BF16, o);
+}
+
 static void multiply(const ob_rows_product *product) {
     ob_rows_product o = *product;
     for (int64_t done = 0; done < product->rows; done += MANY) {
         o.rows = least(MANY, product->rows - done);
-        if (o.w.type == MOE_F32)
-            multiply_form(FORM_F32, &o);
-        else if (o.w.type == MOE_F16)
-            multiply_form(FORM_F16, &o);
-        else
-            multiply_form(FORM_BF16, &o);
+        multiply_any(&o);
         o.x += MANY * o.ldx;
         o.y += MANY * o.ldy;
     }

@@ -25,10 +25,25 @@ bool ob_weights_readable(int32_t dtype) {
 }
 
 static bool suits(const ob_matrix *w, int64_t rows) {
+    if (w->scale)
+        return true;
     for (size_t i = 0; i < sizeof suited / sizeof *suited; i++)
         if (suited[i].type == w->type && suited[i].turned == w->turned)
             return rows >= suited[i].least && rows <= suited[i].most;
     return false;
+}
+
+static ob_matrix coded(const ob_product *p) {
+    const ob_codes *k = p->w->codes;
+    const int64_t bytes = moe_quant_code_bytes(&k->form, 1, k->columns);
+    return (ob_matrix){.data = k->code + (p->expert * k->rows + p->col) * bytes,
+                       .ld = k->columns,
+                       .scale =
+                           k->scale + p->expert * moe_quant_scales(&k->form, k->rows, k->columns),
+                       .first_row = p->col,
+                       .kind = k->form.kind,
+                       .block_rows = k->form.block_rows,
+                       .block_columns = k->form.block_columns};
 }
 
 /* The matrix whose rows are columns `col` .. of y. */
@@ -38,12 +53,15 @@ static ob_matrix matrix_of(const ob_product *p) {
     const int64_t depth = p->across ? w->rows : w->cols, wide = p->across ? w->cols : w->rows;
     const int64_t ld = turned ? wide : depth;
     const int64_t at = p->expert * w->rows * w->cols + (turned ? p->col : p->col * ld);
-    return (ob_matrix){(const char *)w->data + (size_t)at * moe_dtype_size((moe_dtype)w->type),
-                       w->type, turned, ld};
+    return (ob_matrix){.data =
+                           (const char *)w->data + (size_t)at * moe_dtype_size((moe_dtype)w->type),
+                       .type = w->type,
+                       .turned = turned,
+                       .ld = ld};
 }
 
 void ob_multiply(const ob_layer *layer, const ob_product *p) {
-    const ob_matrix w = matrix_of(p);
+    const ob_matrix w = p->w->codes ? coded(p) : matrix_of(p);
     const int64_t depth = p->across ? p->w->rows : p->w->cols;
     if (!layer->dev->invariant && !suits(&w, p->rows)) {
         ob_gemm(layer, OB_NO_TRANS, w.turned ? OB_NO_TRANS : OB_TRANS, p->rows, p->cols, depth,

@@ -2,6 +2,7 @@
 #ifndef MOEREF_OPENBLAS_WEIGHTS_H
 #define MOEREF_OPENBLAS_WEIGHTS_H
 
+#include "codes.h"
 #include "rows.h"
 
 struct ob_layer;
@@ -12,6 +13,7 @@ typedef struct ob_weights {
     int32_t type; /* moe_dtype */
     bool turned;  /* in memory they are [cols][rows] */
     int64_t rows, cols;
+    const ob_codes *codes; /* in place of data; NULL: values */
 } ob_weights;
 
 /* Can products read weights of this dtype? */

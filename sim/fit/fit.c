@@ -147,13 +147,18 @@ static moe_status fit_without(fit *f, int32_t fold, const double *start, const m
     return MOE_OK;
 }
 
+/* Whether its rows are of several names, with errors of their own. */
+static bool by_name(const fit *f) {
+    return f->table->kind == MOE_TABLE_KERNELS || f->table->kind == MOE_TABLE_TRANSFERS;
+}
+
 /* The interval of what the table is of, from the residuals as they stand. */
 static moe_status find_spread(fit *f) {
     const moe_int_system s = f->table->kind == MOE_TABLE_GEMMS
                                  ? MOE_INT_SYS_CUBLAS
                                  : moe_int_system_find(f->p->method, strlen(f->p->method));
     const moe_int_residuals all = residuals_of(f, -1);
-    if (f->table->kind == MOE_TABLE_KERNELS || s == MOE_INT_SYS_COUNT)
+    if (by_name(f) || s == MOE_INT_SYS_COUNT)
         return MOE_OK;
     f->gpu->set_spread[s] = true;
     return moe_int_residuals_spread(&all, f->gpu->spread[s]);
@@ -174,7 +179,7 @@ static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret
         status = moe_int_residuals_by_class(&held_out, ret->held_out);
     if (!status)
         status = find_spread(f);
-    if (!status && f->table->kind == MOE_TABLE_KERNELS)
+    if (!status && by_name(f))
         status = moe_int_residuals_by_kernel(&held_out, ret);
     if (!status)
         status = judge(f, -1, messages);
@@ -196,9 +201,12 @@ static moe_status find_free(fit *f, const moe_log *log) {
         memcpy(key, at, length);
         key[length] = '\0';
         at += length + (at[length] == ',');
-        f->slot[f->n_free] = moe_int_gpu_slot(f->gpu, key, &f->info[f->n_free], &f->set[f->n_free]);
+        f->slot[f->n_free] =
+            f->table->kind == MOE_TABLE_TRANSFERS
+                ? moe_int_node_slot(f->p->node, key, &f->info[f->n_free], &f->set[f->n_free])
+                : moe_int_gpu_slot(f->gpu, key, &f->info[f->n_free], &f->set[f->n_free]);
         if (!f->slot[f->n_free])
-            return moe_fail(log, MOE_E_NOTFOUND, "a GPU description has no \"%s\"", key);
+            return moe_fail(log, MOE_E_NOTFOUND, "no description has a \"%s\"", key);
         if (!f->info[f->n_free]->fitted)
             return moe_fail(log, MOE_E_INVALID, "%s is a fact about the GPU, not to be fitted",
                             key);
@@ -260,7 +268,7 @@ static moe_status run(fit *f, uint64_t *order, const moe_log *log, moe_fit_resul
         status = moe_int_residuals_by_class(&all, result.as_given);
     if (!status && f->n_free == 0)
         status = find_spread(f);
-    if (!status && f->table->kind == MOE_TABLE_KERNELS)
+    if (!status && by_name(f))
         status = moe_int_residuals_by_kernel(&all, &result);
     if (!status && f->n_free > 0)
         status = shapes > 1

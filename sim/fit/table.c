@@ -28,7 +28,7 @@ typedef enum column {
 } column;
 
 typedef struct reader {
-    const char *path;
+    const char *path, *where;
     const moe_log *log;
     int line;
     column columns[COLUMNS_MAX];
@@ -63,6 +63,8 @@ moe_status moe_int_table_add_row(moe_table *table, const moe_int_row *row, const
     table->rows = rows;
     rows += table->count++;
     *rows = *row;
+    if (table->kind == MOE_TABLE_TRANSFERS)
+        return MOE_OK;
     rows->shape = shape_hash(row->n, row->k, 0, 0, 0);
     if (table->kind == MOE_TABLE_GEMMS) {
         snprintf(rows->gemm, sizeof rows->gemm, "gemm m=%lld n=%lld k=%lld batch=%lld",
@@ -251,20 +253,57 @@ static moe_status read_row(const reader *r, const char *line, moe_table *table) 
     return add_fields(r, &f, table);
 }
 
-static moe_status read_rows(reader *r, const char *text, moe_table *table) {
-    moe_status status = read_header(r, text, &table->kind);
-    for (const char *line = strchr(text, '\n'); !status && line; line = strchr(line, '\n')) {
-        line++;
-        r->line++;
-        if (!strchr("\r\n", *line))
-            status = read_row(r, line, table);
+static moe_status read_transfer(const reader *r, const char *header, const char *line,
+                                moe_table *table) {
+    moe_int_measured found[MOE_INT_MEASURED_MAX] = {0};
+    int count;
+    if (!moe_int_read_transfers(header, line, r->where, found, &count))
+        return moe_fail(r->log, MOE_E_FORMAT,
+                        "%s:%d: a number is missing, negative or none, or the op is unknown",
+                        r->path, r->line);
+    moe_status status = MOE_OK;
+    for (int i = 0; !status && i < count; i++) {
+        moe_int_row row = {.us = found[i].us,
+                           .moved = found[i].moved,
+                           .m = found[i].size,
+                           .shape = found[i].shape};
+        strcpy(row.kernel, found[i].kernel);
+        snprintf(row.gemm, sizeof row.gemm, "%.30s size=%lld", found[i].kernel,
+                 (long long)found[i].size);
+        status = moe_int_table_add_row(table, &row, r->log);
     }
     return status;
 }
 
-static moe_status read_text(const char *text, size_t size, const char *path, const moe_log *log,
-                            moe_table *table) {
-    reader r = {.path = path, .log = log, .line = 1};
+/* Comments stand before the header. */
+static const char *skip_comments(reader *r, const char *text) {
+    while (*text == '#' && strchr(text, '\n')) {
+        text = strchr(text, '\n') + 1;
+        r->line++;
+    }
+    return text;
+}
+
+static moe_status read_rows(reader *r, const char *text, moe_table *table) {
+    text = skip_comments(r, text);
+    const bool moved = moe_int_is_transfers(text);
+    moe_status status = MOE_OK;
+    if (moved)
+        table->kind = MOE_TABLE_TRANSFERS;
+    else
+        status = read_header(r, text, &table->kind);
+    for (const char *line = strchr(text, '\n'); !status && line; line = strchr(line, '\n')) {
+        line++;
+        r->line++;
+        if (!strchr("\r\n", *line))
+            status = moved ? read_transfer(r, text, line, table) : read_row(r, line, table);
+    }
+    return status;
+}
+
+static moe_status read_text(const char *text, size_t size, const char *path, const char *where,
+                            const moe_log *log, moe_table *table) {
+    reader r = {.path = path, .where = where, .log = log, .line = 1};
     if (strlen(text) != size)
         return moe_fail(log, MOE_E_FORMAT, "%s: a NUL byte stands in it", path);
     moe_status status = text[strspn(text, " \t\r\n")] == '{'
@@ -275,10 +314,10 @@ static moe_status read_text(const char *text, size_t size, const char *path, con
     return status;
 }
 
-moe_status moe_int_table_parse(const char *text, size_t size, const char *path, const moe_log *log,
-                               moe_table **ret) {
+moe_status moe_int_table_parse(const char *text, size_t size, const char *path, const char *where,
+                               const moe_log *log, moe_table **ret) {
     moe_table *table = calloc(1, sizeof *table);
-    moe_status status = table ? read_text(text, size, path, log, table)
+    moe_status status = table ? read_text(text, size, path, where, log, table)
                               : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
     if (status)
         moe_table_destroy(&table);
@@ -288,12 +327,17 @@ moe_status moe_int_table_parse(const char *text, size_t size, const char *path, 
 }
 
 moe_status moe_table_load(const char *path, const moe_log *log, moe_table **ret) {
+    return moe_table_load_where(path, NULL, log, ret);
+}
+
+moe_status moe_table_load_where(const char *path, const char *where, const moe_log *log,
+                                moe_table **ret) {
     char *text;
     size_t size;
     moe_status status = moe_int_file_read(path, LIMIT, log, &text, &size);
     if (status)
         return status;
-    status = moe_int_table_parse(text, size, path, log, ret);
+    status = moe_int_table_parse(text, size, path, where, log, ret);
     free(text);
     return status;
 }

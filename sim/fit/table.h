@@ -2,12 +2,14 @@
 #ifndef MOE_SIM_TABLE_H
 #define MOE_SIM_TABLE_H
 
-#include "moeref/model.h"
+#include "moeref/node.h"
+#include "sim/net/transfers.h"
 
 typedef enum moe_int_table_kind {
     MOE_TABLE_GEMMS,
-    MOE_TABLE_LAYERS, /* a row is a pass, or both */
-    MOE_TABLE_KERNELS /* a row is one kernel of a layer, or a pass beside its kernels */
+    MOE_TABLE_LAYERS,  /* a row is a pass, or both */
+    MOE_TABLE_KERNELS, /* a row is one kernel of a layer, or a pass beside its kernels */
+    MOE_TABLE_TRANSFERS
 } moe_int_table_kind;
 
 /* A layer that rows were measured on. */
@@ -22,7 +24,8 @@ typedef struct moe_int_row {
     char gemm[64];          /* GEMMs: the line of `moeref predict` */
     bool is_pass;           /* kernels: a pass beside them */
     size_t layer;           /* which of the table's; GEMMs: unused */
-    int64_t m, n, k, batch; /* GEMMs; m is the tokens of a layer */
+    int64_t m, n, k, batch; /* GEMMs; m is the tokens of a layer, or a transfer's size */
+    moe_int_moved moved;    /* transfers */
     double us;
     uint64_t shape; /* rows of the same weights' shape share it: they are left out together */
 } moe_int_row;
@@ -41,9 +44,9 @@ moe_status moe_int_table_add_layer(moe_table *table, const char *line, const cha
 /* Adds a row, of the layer added last unless it is a GEMM's. */
 moe_status moe_int_table_add_row(moe_table *table, const moe_int_row *row, const moe_log *log);
 
-/* moe_table_load for text of `size` bytes and a NUL behind them. */
-moe_status moe_int_table_parse(const char *text, size_t size, const char *path, const moe_log *log,
-                               moe_table **ret);
+/* moe_table_load_where for text of `size` bytes and a NUL behind them. */
+moe_status moe_int_table_parse(const char *text, size_t size, const char *path, const char *where,
+                               const moe_log *log, moe_table **ret);
 
 /* Fills an empty table from what `moeref bench --output json` wrote. */
 moe_status moe_int_table_read_bench(const char *text, size_t size, const char *path,

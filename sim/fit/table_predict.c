@@ -53,7 +53,17 @@ static moe_status predict_layer(const moe_table *table, const moe_int_row *row, 
 
 static const moe_row_kind row_kinds[] = {[MOE_TABLE_GEMMS] = MOE_ROW_GEMM,
                                          [MOE_TABLE_LAYERS] = MOE_ROW_LAYER,
-                                         [MOE_TABLE_KERNELS] = MOE_ROW_KERNEL};
+                                         [MOE_TABLE_KERNELS] = MOE_ROW_KERNEL,
+                                         [MOE_TABLE_TRANSFERS] = MOE_ROW_TRANSFER};
+
+static moe_status predict_transfer(const moe_int_row *row, const moe_fit_params *params,
+                                   const moe_log *log, const moe_row_error *e, moe_row_error *ret) {
+    if (!params->node)
+        return moe_fail(log, MOE_E_INVALID, "a table of transfers needs a node");
+    *ret = *e;
+    ret->predicted_us = moe_int_moved_us(params->node, &row->moved);
+    return MOE_OK;
+}
 
 moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gpu,
                              const moe_fit_params *params, const moe_log *log, moe_row_error *ret) {
@@ -65,6 +75,8 @@ moe_status moe_table_predict(const moe_table *table, size_t i, const moe_gpu *gp
                        .kind = r->is_pass ? MOE_ROW_PASS : row_kinds[table->kind],
                        .measured_us = r->us};
     moe_prediction *p = NULL;
+    if (table->kind == MOE_TABLE_TRANSFERS)
+        return predict_transfer(r, params, log, &e, ret);
     moe_status status = predict_layer(table, r, gpu, params, log, &p);
     if (table->kind != MOE_TABLE_GEMMS)
         e.what = table->layers[r->layer].line;
@@ -100,6 +112,14 @@ moe_status moe_int_table_times(const moe_table *table, const size_t *rows, size_
                                const moe_gpu *gpu, const moe_fit_params *params, const moe_log *log,
                                double *ret_us) {
     moe_status worst = MOE_OK;
+    if (table->kind == MOE_TABLE_TRANSFERS) {
+        for (size_t i = 0; i < count; i++) {
+            moe_row_error e;
+            worst = moe_table_predict(table, rows[i], gpu, params, log, &e);
+            ret_us[rows[i]] = worst ? 0 : e.predicted_us;
+        }
+        return worst;
+    }
 #pragma omp parallel for schedule(dynamic, 16)
     for (size_t i = 0; i < count; i++) {
         if (i > 0 && same_prediction(table, rows[i - 1], rows[i]))

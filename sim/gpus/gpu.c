@@ -12,7 +12,7 @@
 #define FILE_LIMIT (1u << 20)
 
 /* {"value": 3.35, "kind": "nominal", "source": "..."}: a number without its origin is refused. */
-static moe_status read_number(const moe_int_json *at, const moe_gpu_param *info, double *ret) {
+moe_status moe_int_gpu_read_number(const moe_int_json *at, const moe_gpu_param *info, double *ret) {
     moe_int_json entry;
     const char *kind, *source;
     double value;
@@ -50,16 +50,17 @@ static moe_status read_arch(const moe_int_json *at, double *ret) {
     double rows, cluster;
     if (moe_int_json_has(at, "arch") || !moe_int_json_has(at, "mma_rows") ||
         !moe_int_json_has(at, "cluster"))
-        return read_number(at, &table[MOE_INT_GP_ARCH], ret);
-    moe_status status = read_number(at, &table[MOE_INT_GP_MMA_ROWS], &rows);
+        return moe_int_gpu_read_number(at, &table[MOE_INT_GP_ARCH], ret);
+    moe_status status = moe_int_gpu_read_number(at, &table[MOE_INT_GP_MMA_ROWS], &rows);
     if (!status)
-        status = read_number(at, &table[MOE_INT_GP_CLUSTER], &cluster);
+        status = moe_int_gpu_read_number(at, &table[MOE_INT_GP_CLUSTER], &cluster);
     if (!status)
         *ret = rows >= 128 ? 100 : cluster > 1 ? 90 : 80;
     return status;
 }
 
-static moe_status refuse_unknown(const moe_int_json *at, const moe_gpu_param *table, size_t count) {
+moe_status moe_int_gpu_refuse_unknown(const moe_int_json *at, const moe_gpu_param *table,
+                                      size_t count) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)at->object, key, value) {
@@ -79,11 +80,12 @@ static moe_status read_parameter(const moe_int_json *at, moe_int_gp i, const moe
     const moe_gpu_param *info = &moe_int_gpu_params[i];
     gpu->derived[i] = !moe_int_json_has(at, info->key);
     if (!gpu->derived[i] || (i == MOE_INT_GP_ARCH))
-        return i == MOE_INT_GP_ARCH ? read_arch(at, &gpu->p[i]) : read_number(at, info, &gpu->p[i]);
+        return i == MOE_INT_GP_ARCH ? read_arch(at, &gpu->p[i])
+                                    : moe_int_gpu_read_number(at, info, &gpu->p[i]);
     if (moe_int_gpu_derive(i, gpu->p, &gpu->p[i]))
         return MOE_OK;
     if (!info->fitted || !reference)
-        return read_number(at, info, &gpu->p[i]); /* says that it is missing */
+        return moe_int_gpu_read_number(at, info, &gpu->p[i]); /* says that it is missing */
     gpu->p[i] = reference->p[i];
     return MOE_OK;
 }
@@ -93,7 +95,7 @@ static moe_status read_parameters(const moe_int_json *root, const moe_gpu *refer
     moe_int_json at;
     moe_status status = moe_int_json_object(root, "parameters", MOE_INT_JSON_REQUIRED, &at);
     if (!status)
-        status = refuse_unknown(&at, moe_int_gpu_params, MOE_INT_GP_COUNT);
+        status = moe_int_gpu_refuse_unknown(&at, moe_int_gpu_params, MOE_INT_GP_COUNT);
     for (int i = 0; !status && i < MOE_INT_GP_COUNT; i++)
         status = read_parameter(&at, (moe_int_gp)i, reference, gpu);
     if (!status && gpu->p[MOE_INT_GP_CLOCK] > gpu->p[MOE_INT_GP_CLOCK_MAX])
@@ -118,10 +120,10 @@ static moe_status read_systems(const moe_int_json *root, moe_gpu *gpu) {
                             name);
         status = moe_int_json_object(&systems, name, MOE_INT_JSON_REQUIRED, &at);
         if (!status)
-            status = refuse_unknown(&at, moe_int_system_params, MOE_INT_SP_COUNT);
+            status = moe_int_gpu_refuse_unknown(&at, moe_int_system_params, MOE_INT_SP_COUNT);
         for (int i = 0; !status && i < MOE_INT_SP_COUNT; i++) {
             if (moe_int_json_has(&at, moe_int_system_params[i].key))
-                status = read_number(&at, &moe_int_system_params[i], &gpu->sys[s][i]);
+                status = moe_int_gpu_read_number(&at, &moe_int_system_params[i], &gpu->sys[s][i]);
         }
         if (status)
             return status;

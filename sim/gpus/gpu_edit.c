@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEY_MAX 64
-
 const char *const *moe_gpu_names(void) {
     return moe_int_gpu_names;
 }
@@ -45,39 +43,45 @@ moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_lo
     return MOE_OK;
 }
 
-static double apply(char op, double old, double value) {
-    switch (op) {
+double moe_int_what_if_apply(const moe_int_what_if *w, double old) {
+    switch (w->op) {
     case '*':
-        return old * value;
+        return old * w->value;
     case '/':
-        return value != 0.0 ? old / value : INFINITY;
+        return w->value != 0.0 ? old / w->value : INFINITY;
     case '+':
-        return old + value;
+        return old + w->value;
     case '-':
-        return old - value;
+        return old - w->value;
     default:
-        return value;
+        return w->value;
     }
 }
 
-moe_status moe_gpu_what_if(moe_gpu *gpu, const char *text, const moe_log *log) {
-    size_t length = strcspn(text, "*/+-=");
-    char key[KEY_MAX];
-    double old, value;
-    if (text[length] == '\0' || length == 0 || length >= sizeof key)
+moe_status moe_int_what_if_parse(const char *text, const moe_log *log, moe_int_what_if *ret) {
+    const size_t length = strcspn(text, "*/+-=");
+    if (text[length] == '\0' || length == 0 || length >= sizeof ret->key)
         return moe_fail(log, MOE_E_INVALID,
                         "what-if \"%s\": write KEY*NUMBER, KEY/NUMBER, KEY+NUMBER, KEY-NUMBER or "
                         "KEY=NUMBER",
                         text);
-    memcpy(key, text, length);
-    key[length] = '\0';
+    memcpy(ret->key, text, length);
+    ret->key[length] = '\0';
+    ret->op = text[length];
     const char *number = text + length + 1;
-    if (moe_int_parse_real((moe_int_word){number, strlen(number)}, &value) != MOE_OK)
+    if (moe_int_parse_real((moe_int_word){number, strlen(number)}, &ret->value) != MOE_OK)
         return moe_fail(log, MOE_E_INVALID, "what-if \"%s\": \"%s\" is not a number", text, number);
-    if (moe_gpu_get(gpu, key, &old) != MOE_OK)
-        return moe_fail(log, MOE_E_NOTFOUND, "what-if \"%s\": a GPU description has no \"%s\"",
-                        text, key);
-    return moe_gpu_set(gpu, key, apply(text[length], old, value), log);
+    return MOE_OK;
+}
+
+moe_status moe_gpu_what_if(moe_gpu *gpu, const char *text, const moe_log *log) {
+    moe_int_what_if w;
+    double old;
+    moe_status status = moe_int_what_if_parse(text, log, &w);
+    if (!status && moe_gpu_get(gpu, w.key, &old) != MOE_OK)
+        status = moe_fail(log, MOE_E_NOTFOUND, "what-if \"%s\": a GPU description has no \"%s\"",
+                          text, w.key);
+    return status ? status : moe_gpu_set(gpu, w.key, moe_int_what_if_apply(&w, old), log);
 }
 
 /* A fit is not good to seventeen digits; five keep the file readable. */
@@ -88,15 +92,15 @@ static double rounded(double value) {
     return round(value * unit) / unit;
 }
 
-static int put_entry(json_t *parent, const moe_gpu_param *info, double value, const char *kind,
-                     const char *source) {
+int moe_int_gpu_put_number(json_t *parent, const moe_gpu_param *info, double value,
+                           const char *kind, const char *source) {
     return json_object_set_new(parent, info->key,
                                json_pack("{s:f,s:s,s:s}", "value",
                                          info->whole ? value : rounded(value), "kind", kind,
                                          "source", source));
 }
 
-static json_t *member(json_t *parent, const char *key) {
+json_t *moe_int_gpu_member(json_t *parent, const char *key) {
     json_t *child = json_object_get(parent, key);
     if (!child) {
         child = json_object();
@@ -123,19 +127,21 @@ static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *sou
     bool bad = !root;
     for (int i = 0; !bad && i < MOE_INT_GP_COUNT; i++) {
         if (gpu->set_p[i])
-            bad |= put_entry(member(root, "parameters"), &moe_int_gpu_params[i], gpu->p[i], kind,
-                             source);
+            bad |= moe_int_gpu_put_number(moe_int_gpu_member(root, "parameters"),
+                                          &moe_int_gpu_params[i], gpu->p[i], kind, source);
     }
     for (int s = 0; s < MOE_INT_SYS_COUNT; s++) {
         for (int i = 0; !bad && i < MOE_INT_SP_COUNT; i++) {
             if (gpu->set_sys[s][i])
-                bad |= put_entry(member(member(root, "systems"), moe_int_system_names[s]),
-                                 &moe_int_system_params[i], gpu->sys[s][i], kind, source);
+                bad |=
+                    moe_int_gpu_put_number(moe_int_gpu_member(moe_int_gpu_member(root, "systems"),
+                                                              moe_int_system_names[s]),
+                                           &moe_int_system_params[i], gpu->sys[s][i], kind, source);
         }
     }
     for (int s = 0; !bad && s < MOE_INT_SYS_COUNT; s++) {
         if (gpu->set_spread[s])
-            bad |= put_spread(member(root, "spread"), s, gpu->spread[s], source);
+            bad |= put_spread(moe_int_gpu_member(root, "spread"), s, gpu->spread[s], source);
     }
     if (bad) {
         json_decref(root);
@@ -144,16 +150,21 @@ static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *sou
     return root;
 }
 
-moe_status moe_gpu_write(const moe_gpu *gpu, const char *path, const char *kind, const char *source,
-                         const moe_log *log) {
-    json_t *root = edited_root(gpu, kind, source);
+moe_status moe_int_gpu_write_json(const json_t *root, const char *path, const moe_log *log) {
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) : NULL;
     const size_t length = text ? strlen(text) : 0;
     if (text)
         text[length] = '\n'; /* in the NUL's place */
-    moe_status status = text ? moe_int_file_write(path, text, length + 1, log)
-                             : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
+    const moe_status status = text ? moe_int_file_write(path, text, length + 1, log)
+                                   : moe_fail(log, MOE_E_NOMEM, "%s: out of memory", path);
     free(text);
+    return status;
+}
+
+moe_status moe_gpu_write(const moe_gpu *gpu, const char *path, const char *kind, const char *source,
+                         const moe_log *log) {
+    json_t *root = edited_root(gpu, kind, source);
+    const moe_status status = moe_int_gpu_write_json(root, path, log);
     json_decref(root);
     return status;
 }

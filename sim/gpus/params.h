@@ -2,6 +2,7 @@
 #ifndef MOE_SIM_PARAMS_H
 #define MOE_SIM_PARAMS_H
 
+#include "core/jsonx.h"
 #include "moeref/model.h"
 #include "sim/gpus/systems.h"
 
@@ -117,6 +118,29 @@ extern const char *const moe_int_gpu_names[]; /* theirs, ending with NULL */
 
 /* Whether a parameter may have this value: in its range, and whole if it must be. */
 bool moe_int_gpu_allows(const moe_gpu_param *info, double value);
+
+/* {"value": 3.35, "kind": "nominal", "source": "..."}: a number without its origin is refused, and
+ * so is a key that the table does not have. */
+moe_status moe_int_gpu_read_number(const moe_int_json *at, const moe_gpu_param *info, double *ret);
+moe_status moe_int_gpu_refuse_unknown(const moe_int_json *at, const moe_gpu_param *table,
+                                      size_t count);
+
+/* Writing them: an entry (not 0: no memory), a member that is made where it is missing, and the
+ * whole (NULL: no memory). */
+int moe_int_gpu_put_number(json_t *parent, const moe_gpu_param *info, double value,
+                           const char *kind, const char *source);
+json_t *moe_int_gpu_member(json_t *parent, const char *key);
+moe_status moe_int_gpu_write_json(const json_t *root, const char *path, const moe_log *log);
+
+/* "KEY*NUMBER". */
+typedef struct moe_int_what_if {
+    char key[64];
+    char op; /* one of "*" "/" "+" "-" "=" */
+    double value;
+} moe_int_what_if;
+
+moe_status moe_int_what_if_parse(const char *text, const moe_log *log, moe_int_what_if *ret);
+double moe_int_what_if_apply(const moe_int_what_if *w, double old);
 
 /* Where "KEY" or "SYSTEM.KEY" lives; NULL when unknown. ret_info and ret_set may be NULL. */
 double *moe_int_gpu_slot(moe_gpu *gpu, const char *key, const moe_gpu_param **ret_info,

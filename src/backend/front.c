@@ -203,6 +203,10 @@ moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) 
     return moe_int_backend_settle(layer->backend, status);
 }
 
+void *moe_int_layer_plugged(const moe_layer *layer) {
+    return layer->plugged;
+}
+
 size_t moe_layer_timings(moe_layer *layer, moe_cost *ret, size_t capacity) {
     size_t count = 0;
     if (plugin_of(layer)->timings)

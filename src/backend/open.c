@@ -157,6 +157,25 @@ moe_status moe_backend_open(moe_backends *all, const char *spec, const moe_open_
     return status;
 }
 
+moe_status moe_int_backend_wrap(const moe_plugin *plugin, void *device, const char *name,
+                                const moe_log *log, moe_backend **ret) {
+    moe_backend *backend = calloc(1, sizeof *backend);
+    char *own = strdup(name);
+    if (!backend || !own) {
+        free(backend);
+        free(own);
+        return moe_fail(log, MOE_E_NOMEM, "no memory to open '%s'", name);
+    }
+    if (log)
+        backend->outer = *log;
+    backend->log = (moe_log){pass_on, backend};
+    backend->caller.plugin = plugin;
+    backend->device = device;
+    backend->name = own;
+    *ret = backend;
+    return MOE_OK;
+}
+
 moe_status moe_backend_close(moe_backend **backend) {
     if (!backend || !*backend)
         return MOE_OK;

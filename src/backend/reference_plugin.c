@@ -21,7 +21,7 @@ typedef struct layer {
     moe_reference_result *result; /* of the last pass */
 } layer;
 
-/* --backend reference:VARIANT, "TYPE" or "TYPE.RECIPE" */
+/* --backend reference:VARIANT, "TYPE", "TYPE.RECIPE" or "TYPE.ARITHMETIC" */
 static bool parse_variant(const char *variant, device *dev) {
     const char *dot = strchr(variant, '.');
     size_t length = dot ? (size_t)(dot - variant) : strlen(variant);
@@ -31,7 +31,10 @@ static bool parse_variant(const char *variant, device *dev) {
     dev->recipe = dot ? moe_recipe_find(dot + 1) : NULL;
     dev->precision = MOE_F64;
     bool known = length == 0 || moe_dtype_parse(type, &dev->precision) == MOE_OK;
-    return known && moe_dtype_roundoff(dev->precision) > 0 && (dev->recipe || !dot);
+    const bool narrow = dev->precision == MOE_BF16 || dev->precision == MOE_F16;
+    dev->emulates = dot && !dev->recipe && narrow && !moe_arithmetic_parse(dot + 1, &dev->products);
+    return known && moe_dtype_roundoff(dev->precision) > 0 &&
+           (dev->recipe || dev->emulates || !dot);
 }
 
 static moe_status reference_probe(char *reason, size_t size) {
@@ -45,7 +48,8 @@ static moe_status reference_open(const moe_open_params *params, void **ret_devic
     if (!parse_variant(params->variant, &parsed))
         return moe_fail(params->log, MOE_E_NOTFOUND,
                         "reference has no variant '%s'; known: fp64 (default), fp32, bf16, fp16, "
-                        "and TYPE.RECIPE with a recipe that moeref list names",
+                        "TYPE.RECIPE with a recipe that moeref list names, and bf16 or fp16 with "
+                        "an arithmetic of check --bits, bf16.sm_90",
                         params->variant);
     device *dev = malloc(sizeof *dev);
     if (!dev)
@@ -61,10 +65,15 @@ static void reference_close(void *dev) {
 
 static moe_status reference_supports(void *dev, const moe_layer_desc *desc, const moe_use *use,
                                      moe_support *ret) {
-    (void)use;
+    const device *self = dev;
     if (moe_refuse_unknown(desc, ret))
         return MOE_E_UNSUPPORTED;
-    ret->arithmetic = (int32_t)((const device *)dev)->precision;
+    if (self->emulates && use->dtype != (int32_t)self->precision) {
+        snprintf(ret->reason, sizeof ret->reason, "products of %s are emulated, the inputs are %s",
+                 moe_dtype_name(self->precision), moe_dtype_name((moe_dtype)use->dtype));
+        return MOE_E_UNSUPPORTED;
+    }
+    ret->arithmetic = (int32_t)self->precision;
     ret->deterministic = MOE_PROMISE_REPEATS | MOE_PROMISE_BATCH_INVARIANT;
     return MOE_OK;
 }
@@ -107,6 +116,7 @@ static moe_status run(layer *l, bool backward) {
         .precision = (int32_t)l->dev->precision,
         .threads = l->dev->threads,
         .recipe = l->dev->recipe,
+        .products = l->dev->emulates ? &l->dev->products : NULL,
         .plan = l->plan,
         .plan_given = l->plan != NULL,
         .seed = l->seed,

@@ -34,6 +34,13 @@ void moe_int_backend_forget(moe_backend *backend);
 /* Says a fault once, where there is one; returns the status. */
 moe_status moe_int_backend_settle(moe_backend *backend, moe_status status);
 
+/* A backend of a table and an open device that come from elsewhere in the library. Closing it
+ * closes the device. MOE_E_NOMEM. */
+moe_status moe_int_backend_wrap(const moe_plugin *plugin, void *device, const char *name,
+                                const moe_log *log, moe_backend **ret);
+/* The device of such a backend's layer. */
+void *moe_int_layer_plugged(const moe_layer *layer);
+
 /* The built-in plug-in: reference_plugin.c. */
 extern const moe_plugin moe_int_reference_plugin;
 

@@ -130,8 +130,8 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const m
         subject.again[MOE_INT_LATER] = views(run->later, NULL);
     subject.drifts = !repeats_itself(run);
     subject.stale = more->stale;
-    subject.again[MOE_INT_SECOND] = more->t[MOE_INT_SECOND];
-    subject.again[MOE_INT_POISONED] = more->t[MOE_INT_POISONED];
+    subject.again[MOE_INT_SECOND] = views(more->set[MOE_INT_SECOND], NULL);
+    subject.again[MOE_INT_POISONED] = views(more->set[MOE_INT_POISONED], NULL);
     moe_status status = moe_int_judge(&subject, params, log, r);
     if (!status)
         status = moe_int_judge_block(&subject, log, r);
@@ -189,7 +189,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                           &more);
     if (run.usable)
         status = judge(&run, &more, problem, params, log, r);
-    if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
+    if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL && !params->lockstep)
         moe_int_leak_try(backend, problem, params->repeats, r, &run);
     if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
         moe_int_alike_try(backend, problem, log, r, &run);

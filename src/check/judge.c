@@ -224,6 +224,13 @@ static moe_status judge(trial *b, const moe_check_params *params) {
         status = moe_int_routing_settle(
             b->subject->problem, b->subject->plan, MOE_INT_TOLD, b->subject->arithmetic,
             moe_int_thread_count(params->threads), b->log, b->result, &b->routing);
+    bool refuted = false;
+    if (!status)
+        status = moe_int_refute(b, params, &refuted);
+    if (!status && refuted) {
+        moe_int_result_set(b->result, MOE_VERDICT_FAIL, "wrong where the first reading is");
+        return MOE_OK;
+    }
     if (!status)
         status = make_truth(b, params);
     if (status)
@@ -258,8 +265,29 @@ static moe_status probe(const moe_int_subject *subject, const trial *first,
     return status;
 }
 
+/* Values that are made of rounding: nothing but their bits can be judged. */
+static moe_status judge_cancelling(const moe_int_subject *subject, const moe_check_params *params,
+                                   const moe_log *log, moe_check_result *result) {
+    moe_int_routing routing = {0};
+    if (!params->bits) {
+        moe_int_result_set(result, MOE_VERDICT_MISTRUSTED,
+                           "data=cancel is judged by bits alone: check --bits");
+        return MOE_OK;
+    }
+    result->arithmetic = (int32_t)subject->arithmetic;
+    moe_status status =
+        moe_int_routing_settle(subject->problem, subject->plan, MOE_INT_TOLD, subject->arithmetic,
+                               moe_int_thread_count(params->threads), log, result, &routing);
+    if (!status)
+        status = moe_int_bits(subject, routing.plan, params, result);
+    moe_int_routing_destroy(&routing);
+    return status;
+}
+
 moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params *params,
                          const moe_log *log, moe_check_result *result) {
+    if (subject->problem->cancels)
+        return judge_cancelling(subject, params, log, result);
     const moe_check_result before = *result;
     trial b = {.subject = subject,
                .reading = {subject->arithmetic, moe_int_recipe_points(params)},

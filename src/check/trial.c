@@ -28,7 +28,7 @@ static const moe_tensor *golden_of(const moe_int_trial *b, moe_tensor_id id, moe
 
 /* May a row of it err as a whole, or have kinks (errors/rows.h)? */
 static bool has_common_errors(moe_tensor_id id) {
-    return id == MOE_T_DX || id == MOE_T_DH || id == MOE_T_DXP;
+    return id == MOE_T_O || id == MOE_T_DX || id == MOE_T_DH || id == MOE_T_DXP;
 }
 static bool has_kinks(moe_tensor_id id) {
     return id == MOE_T_DX || id == MOE_T_DW1 || id == MOE_T_DW1_SHARED;

@@ -37,6 +37,10 @@ void moe_int_judge_stages(moe_int_trial *b);
 moe_tensor_verdict *moe_int_first_failing(moe_check_result *r);
 bool moe_int_inputs_finite(const moe_problem *problem);
 
+/* refute.c: does a trial that is not the first fail at the first one's worst tokens and hidden
+ * unit? Then its whole truth need not be known. MOE_E_NOMEM. */
+moe_status moe_int_refute(const moe_int_trial *b, const moe_check_params *params, bool *ret);
+
 /* own_sums.c: fails O, dX and dW_r where they are not the sums of the subject's own terms.
  * MOE_E_NOMEM. */
 moe_status moe_int_judge_sums(const moe_int_trial *b);

@@ -1,4 +1,5 @@
 #include "core/elements.h"
+#include "core/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@ void moe_int_load(const moe_tensor *t, int64_t first, int64_t count, double *ret
 }
 
 double *moe_int_doubles(const moe_tensor *t, int64_t first, int64_t count) {
-    double *out = malloc((size_t)(count > 0 ? count : 1) * sizeof *out);
+    double *out = moe_int_allocate((size_t)count * sizeof *out);
     if (out)
         moe_int_load(t, first, count, out);
     return out;

@@ -124,6 +124,7 @@ MOE_INT_INLINE void words_to_values(double *restrict out, const chunk_words *w, 
     const double scale = plan->scale;
     switch (plan->kind) {
     case MOE_FILL_NORMAL:
+    case MOE_FILL_CANCEL:
         for (size_t i = 0; i < count; i++)
             out[i] = scale * normal_of(w->w0[i], w->w1[i], w->w2[i], w->w3[i]);
         break;

@@ -1,11 +1,10 @@
 /* Shapes and memory of dense tensors. */
 #include "moeref/tensor.h"
+#include "core/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ALIGNMENT 64 /* a cache line, and the widest vector register */
 
 int64_t moe_tensor_count(const moe_tensor *tensor) {
     if (tensor->ndim < 0 || tensor->ndim > MOE_MAX_DIMS)
@@ -46,10 +45,10 @@ moe_status moe_tensor_alloc(moe_dtype dtype, int32_t ndim, const int64_t *shape,
     int64_t bytes = moe_tensor_bytes(&tensor);
     if (bytes < 0)
         return MOE_E_INVALID;
-    size_t size = bytes > 0 ? (size_t)bytes : 1;
-    if (posix_memalign(&tensor.data, ALIGNMENT, size) != 0)
+    tensor.data = moe_int_allocate((size_t)bytes);
+    if (!tensor.data)
         return MOE_E_NOMEM;
-    memset(tensor.data, 0, size);
+    memset(tensor.data, 0, (size_t)bytes);
     *ret = tensor;
     return MOE_OK;
 }

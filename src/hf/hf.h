@@ -135,7 +135,8 @@ typedef struct moe_int_part_source {
     const char *prefix; /* before every name: "model.layers.1.block_sparse_moe." */
     const char *outer;  /* before names outside the module: "model.layers.1." */
     const moe_int_hf_config *config;
-    bool gradients; /* of the parts, in the running model's layout */
+    bool gradients;       /* of the parts, in the running model's layout */
+    int64_t first, count; /* of experts' parts these experts alone; count 0: all */
 } moe_int_part_source;
 
 /* The parameter that the part belongs to. */
@@ -166,6 +167,13 @@ moe_status moe_int_part_copy(const moe_int_part_source *src, moe_int_part part, 
 /* Looks up a tensor of exactly this shape and of a floating type. */
 moe_status moe_int_hf_get(const moe_safetensors *file, const char *path, const char *name,
                           const moe_tensor *shape, const moe_log *log, moe_tensor *ret);
+
+/* piece.c: the piece's layer, plan and parameters, once X is there. */
+moe_status moe_int_hf_piece_load(const moe_int_part_source *src, const moe_hf_piece *piece,
+                                 const moe_log *log, moe_problem *p);
+/* moe_hf_pieces of a layer. MOE_E_NOMEM. */
+moe_status moe_int_hf_cut(const moe_layer_desc *layer, int32_t dtype, int64_t tokens, int64_t bytes,
+                          moe_hf_piece **ret, size_t *ret_count);
 
 /* A case.safetensors: inputs, and what the family's own code made of them. */
 typedef struct moe_int_hf_case {

@@ -101,6 +101,11 @@ static moe_status sort_rows(const moe_int_part_source *src, moe_int_part part, c
     return MOE_OK;
 }
 
+static bool is_of_experts(moe_int_part part) {
+    moe_tensor_id id = moe_int_part_param(part);
+    return id == MOE_T_W1 || id == MOE_T_B1 || id == MOE_T_W2 || id == MOE_T_B2;
+}
+
 /* All experts in one tensor: each one's matrix, or half of it, goes to its own place. */
 static void copy_experts(const moe_int_part_source *src, moe_int_part part,
                          const moe_tensor *stored, bool turn, moe_tensor *dst) {
@@ -115,32 +120,54 @@ static void copy_experts(const moe_int_part_source *src, moe_int_part part,
     }
 }
 
+/* Of all experts' tensor those that are wanted. */
+static void keep_wanted(const moe_int_part_source *src, moe_int_part part, moe_tensor *stored) {
+    if (!src->count || !is_of_experts(part) || moe_int_part_is_per_expert(src, part))
+        return;
+    const int64_t bytes = moe_tensor_bytes(stored) / stored->shape[0];
+    stored->data = (char *)stored->data + src->first * bytes;
+    stored->shape[0] = src->count;
+}
+
+/* One stored tensor of the part to its place; `at` counts the experts that are wanted. */
+static moe_status copy_one(const moe_int_part_source *src, moe_int_part part, int64_t expert,
+                           int64_t at, const moe_log *log, moe_tensor *dst) {
+    moe_tensor stored, cast = {0};
+    bool turn;
+    moe_status status = moe_int_part_get(src, part, expert, log, &stored, &turn);
+    if (!status && moe_int_part_zero_matrices(src, part))
+        status = drop_zero_experts(src, log, &stored);
+    if (!status)
+        keep_wanted(src, part, &stored);
+    if (!status && stored.dtype != dst->dtype) {
+        status = moe_tensor_cast(&stored, dst->dtype, &cast);
+        if (status)
+            moe_fail(log, status, "%s: cannot convert a tensor", src->path);
+        stored = cast;
+    }
+    if (status)
+        return status;
+    if (stored.ndim == 3)
+        copy_experts(src, part, &stored, turn, dst);
+    else
+        copy_stored(&stored, turn,
+                    (char *)dst->data +
+                        part_offset(src, part, at, dst) * moe_dtype_size(dst->dtype));
+    moe_tensor_destroy(&cast);
+    return MOE_OK;
+}
+
 moe_status moe_int_part_copy(const moe_int_part_source *src, moe_int_part part, const moe_log *log,
                              moe_tensor *dst) {
-    int64_t count = moe_int_part_is_per_expert(src, part) ? src->config->layer.E : 1;
-    for (int64_t e = 0; e < count; e++) {
-        moe_tensor stored, cast = {0};
-        bool turn;
+    const bool each = moe_int_part_is_per_expert(src, part);
+    const int64_t first = each ? src->first : 0;
+    const int64_t count = !each ? 1 : src->count ? src->count : src->config->layer.E;
+    for (int64_t e = first; e < first + count; e++) {
         if (is_idle(src, part, e)) /* dst is 0 */
             continue;
-        moe_status status = moe_int_part_get(src, part, e, log, &stored, &turn);
-        if (!status && moe_int_part_zero_matrices(src, part))
-            status = drop_zero_experts(src, log, &stored);
-        if (!status && stored.dtype != dst->dtype) {
-            status = moe_tensor_cast(&stored, dst->dtype, &cast);
-            if (status)
-                moe_fail(log, status, "%s: cannot convert a tensor", src->path);
-            stored = cast;
-        }
+        moe_status status = copy_one(src, part, e, e - first, log, dst);
         if (status)
             return status;
-        if (stored.ndim == 3)
-            copy_experts(src, part, &stored, turn, dst);
-        else
-            copy_stored(&stored, turn,
-                        (char *)dst->data +
-                            part_offset(src, part, e, dst) * moe_dtype_size(dst->dtype));
-        moe_tensor_destroy(&cast);
     }
     scale_part(src, part, dst);
     return sort_rows(src, part, log, dst);

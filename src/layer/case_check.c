@@ -1,11 +1,13 @@
 /* Rules of a case that go beyond the layer's: given routing, injected values, input types. */
 #include "layer/case_keys.h"
 #include "layer/traits.h"
+#include "moeref/quant.h"
 
 #include <math.h>
 
 /* Steeper than this the last of 2^20 experts would have no representable probability. */
 #define STEEPEST_ZIPF 20.0
+#define STEEPEST_SKEW 20.0 /* likewise, of ranks' tokens */
 
 static moe_status check_counts(const moe_case *c, const moe_log *log) {
     int64_t bins = c->layer.E + c->layer.n_zero, pairs = 0;
@@ -78,22 +80,44 @@ static moe_status check_empty(const moe_case *c, const moe_log *log) {
     return MOE_OK;
 }
 
+static moe_status check_split(const moe_case *c, const moe_log *log) {
+    const moe_split *s = &c->split;
+    int64_t sum = 0;
+    if (s->ranks < 0 || !(s->skew >= 0 && s->skew <= STEEPEST_SKEW))
+        return moe_fail(log, MOE_E_INVALID, "ep=%d skew=%g: skew is 0 to %g", (int)s->ranks,
+                        s->skew, STEEPEST_SKEW);
+    if (s->n_tokens && s->n_tokens != s->ranks)
+        return moe_fail(log, MOE_E_INVALID, "tokens= names %lld ranks, ep=%d",
+                        (long long)s->n_tokens, (int)s->ranks);
+    for (int64_t r = 0; r < s->n_tokens; r++)
+        sum += s->tokens[r];
+    if (s->n_tokens && sum != c->T)
+        return moe_fail(log, MOE_E_INVALID, "tokens= names %lld in all, but there are T=%lld",
+                        (long long)sum, (long long)c->T);
+    return MOE_OK;
+}
+
 moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {
     moe_status status = moe_layer_desc_check(&c->layer, c->T, log);
     if (!status)
         status = check_route(c, log);
     if (!status)
         status = check_empty(c, log);
+    if (!status)
+        status = check_split(c, log);
     if (status)
         return status;
     if (moe_dtype_roundoff((moe_dtype)c->dtype) == 0)
         return moe_fail(log, MOE_E_INVALID, "dtype %d is not a floating type", c->dtype);
-    if (c->data < MOE_FILL_NORMAL || c->data > MOE_FILL_EXACT)
+    if (c->data < MOE_FILL_NORMAL || c->data > MOE_FILL_CANCEL)
         return moe_fail(log, MOE_E_INVALID, "data kind %d is unknown", c->data);
     if (c->pass < MOE_PASS_FWD || c->pass > MOE_PASS_BOTH)
         return moe_fail(log, MOE_E_INVALID, "pass %d is unknown", c->pass);
     if (!isfinite(c->x_scale) || !isfinite(c->r_scale) || !isfinite(c->b_scale))
         return moe_fail(log, MOE_E_INVALID, "x_scale, r_scale and b_scale must be finite");
+    if (c->quant < 0 || c->quant > MOE_QUANT_COUNT || c->quant_bits < 2 || c->quant_bits > 4)
+        return moe_fail(log, MOE_E_INVALID, "quant kind %d of %d bits is unknown", c->quant,
+                        c->quant_bits);
     if (c->inject < 0 || c->inject > 2)
         return moe_fail(log, MOE_E_INVALID, "inject kind %d is unknown", c->inject);
     if (c->inject && (c->inject_token < 0 || c->inject_token >= c->T))

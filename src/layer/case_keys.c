@@ -1,6 +1,7 @@
 /* The keys of a case line. A new key is one row here and nothing else. */
 #include "layer/case_keys.h"
 #include "layer/traits.h"
+#include "moeref/quant.h"
 
 #include <string.h>
 
@@ -26,9 +27,16 @@
     N("counts", MOE_ROUTE_COUNTS) N("hot", MOE_ROUTE_HOT) N("balanced", MOE_ROUTE_BALANCED)
 #define DATA_NAMES(N)                                                                             \
     N("normal", MOE_FILL_NORMAL) N("outlier", MOE_FILL_OUTLIER)                                   \
-    N("integer", MOE_FILL_INTEGER) N("zero", MOE_FILL_ZERO) N("exact", MOE_FILL_EXACT)
+    N("integer", MOE_FILL_INTEGER) N("zero", MOE_FILL_ZERO) N("exact", MOE_FILL_EXACT)              \
+    N("cancel", MOE_FILL_CANCEL)
 #define INJECT_NAMES(N) N("none", 0) N("nan", 1) N("inf", 2)
 #define PASS_NAMES(N) N("fwd", MOE_PASS_FWD) N("bwd", MOE_PASS_BWD) N("both", MOE_PASS_BOTH)
+#define QUANT_NAMES(N)                                                                            \
+    N("none", 0) N("int8", 1 + MOE_QUANT_INT8) N("int4", 1 + MOE_QUANT_INT4)                      \
+    N("fp8", 1 + MOE_QUANT_FP8) N("ternary", 1 + MOE_QUANT_TERNARY)                               \
+    N("nested", 1 + MOE_QUANT_NESTED)
+#define COMBINE_NAMES(N) N("pairs", 0) N("ranks", 1)
+#define WIRE_NAMES(N) N("own", -1) DTYPE_NAMES(N)
 #define NO_NAMES(N)
 
 /* KEY(key, padding for the help text, kind, field of moe_case, names, default, meaning) */
@@ -78,13 +86,26 @@
     KEY("drop", "        ", I64, drop, NO, "0",                                                   \
       "given routes: (token, expert) pairs left out of the others; drawn")                        \
     KEY("data", "        ", NAME, data, DATA, "normal",                                           \
-      "values of X and dO (integer, exact: of the experts too):")                                 \
+      "values of X and dO (integer, exact, cancel: of the experts too):")                                 \
     KEY("x_scale", "     ", REAL, x_scale, NO, "1", "multiplies X and dO")                        \
     KEY("r_scale", "     ", REAL, r_scale, NO, "1", "multiplies W_r; 0 makes all logits equal")   \
     KEY("b_scale", "     ", REAL, b_scale, NO, "1", "multiplies b_select")                        \
+    KEY("quant", "       ", NAME, quant, QUANT, "none",                                           \
+      "W1 and W2 are drawn, then become what codes of few bits stand for:")                       \
+    KEY("quant_rows", "  ", I64, quant_rows, NO, "1", "rows of W1, W2 that share a scale, 0: all") \
+    KEY("quant_cols", "  ", I64, quant_columns, NO, "0", "columns that share a scale, 0: all")   \
+    KEY("quant_bits", "  ", I32, quant_bits, NO, "4", "quant=nested: bits that are read, 2 to 4") \
     KEY("inject", "      ", INJECT, inject, INJECT, "none",                                       \
       "X[TOKEN][d/2] becomes nan@TOKEN or inf@TOKEN:")                                            \
     KEY("pass", "        ", NAME, pass, PASS, "both", "what runs:")                               \
+    KEY("ep", "          ", I32, split.ranks, NO, "0",                                            \
+      "ranks that tokens and experts are spread over, 0: one device alone")                       \
+    KEY("combine", "     ", NAME, split.combine, COMBINE, "pairs",                                \
+      "ep: what goes home, a row for each pair or a sum for each token and rank:")                \
+    KEY("wire", "        ", NAME, split.wire, WIRE, "own",                                        \
+      "ep: type of the rows that go home:")                                                       \
+    KEY("skew", "        ", REAL, split.skew, NO, "0", "ep: rank r has (r+1)^-skew parts of the tokens") \
+    KEY("tokens", "      ", LIST, split.tokens, NO, "even", "ep: tokens of each rank, 8+0+24")        \
     KEY("seed", "        ", U64, seed, NO, "0", "of every random number")
 
 #define N_ROW(word, value, ...) {word, value},
@@ -100,6 +121,9 @@ static const moe_int_name ROUTE[] = NAMES(ROUTE_NAMES);
 static const moe_int_name DATA[] = NAMES(DATA_NAMES);
 static const moe_int_name INJECT[] = NAMES(INJECT_NAMES);
 static const moe_int_name PASS[] = NAMES(PASS_NAMES);
+static const moe_int_name QUANT[] = NAMES(QUANT_NAMES);
+static const moe_int_name COMBINE[] = NAMES(COMBINE_NAMES);
+static const moe_int_name WIRE[] = NAMES(WIRE_NAMES);
 static const moe_int_name NO[] = NAMES(NO_NAMES);
 
 /* A value of an enum without a word could not be asked for. */
@@ -111,6 +135,7 @@ ALL_NAMED(SCORE, MOE_SCORE_COUNT);
 ALL_NAMED(SELECT, MOE_SELECT_COUNT);
 ALL_NAMED(ROUNDING, MOE_ROUND_COUNT);
 ALL_NAMED(ON, MOE_WEIGHT_ON_COUNT);
+ALL_NAMED(QUANT, 1 + MOE_QUANT_COUNT);
 
 #define ROW(key, pad, kind, field, names, fallback, meaning)                                      \
     {key, MOE_INT_KEY_##kind, offsetof(moe_case, field), names, sizeof fallback == 1, fallback,   \
@@ -141,7 +166,10 @@ void moe_case_init(moe_case *ret) {
     ret->x_scale = 1.0;
     ret->r_scale = 1.0;
     ret->b_scale = 1.0;
+    ret->quant_rows = 1;
+    ret->quant_bits = 4;
     ret->pass = MOE_PASS_BOTH;
+    ret->split.wire = -1;
 }
 
 int32_t moe_int_case_default_renorm(const moe_case *c) {

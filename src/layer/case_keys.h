@@ -25,6 +25,7 @@ typedef enum moe_int_key_kind {
     MOE_INT_KEY_FLAG,  /* int32_t, 0 or 1 */
     MOE_INT_KEY_REAL,  /* double, finite */
     MOE_INT_KEY_NAME,  /* int32_t out of `names` */
+    MOE_INT_KEY_LIST,  /* int64_t *, as many as `+` say, beside their number */
     MOE_INT_KEY_ROUTE, /* route, route_arg and counts: NAME or NAME:ARGUMENT */
     MOE_INT_KEY_INJECT /* inject and inject_token: NAME or NAME@TOKEN */
 } moe_int_key_kind;

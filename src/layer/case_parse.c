@@ -122,17 +122,17 @@ static moe_status parse_name(const moe_int_case_key *key, moe_int_word value, co
 }
 
 /* "32+0+96"; the case owns the array. */
-static moe_status parse_counts(const moe_int_case_key *key, moe_int_word list, const moe_log *log,
-                               moe_case *c) {
+static moe_status parse_list(const moe_int_case_key *key, moe_int_word list, const moe_log *log,
+                             int64_t **ret, int64_t *ret_count) {
     size_t n = 1;
     for (size_t i = 0; i < list.length; i++)
         n += list.text[i] == '+';
-    c->counts = calloc(n, sizeof *c->counts);
-    if (!c->counts)
+    *ret = calloc(n, sizeof **ret);
+    if (!*ret)
         return moe_fail(log, MOE_E_NOMEM, "out of memory for %zu counts", n);
-    for (c->n_counts = 0; (size_t)c->n_counts < n; c->n_counts++) {
+    for (*ret_count = 0; (size_t)*ret_count < n; (*ret_count)++) {
         moe_int_word rest, count = split(list, '+', &rest);
-        moe_status status = parse_int64(key, count, log, &c->counts[c->n_counts]);
+        moe_status status = parse_int64(key, count, log, &(*ret)[*ret_count]);
         if (status)
             return status;
         list = rest;
@@ -157,7 +157,7 @@ static moe_status parse_route(const moe_int_case_key *key, moe_int_word value, c
     case MOE_ROUTE_ZIPF:
         return parse_real(key, argument, log, &c->route_arg);
     case MOE_ROUTE_COUNTS:
-        return parse_counts(key, argument, log, c);
+        return parse_list(key, argument, log, &c->counts, &c->n_counts);
     case MOE_ROUTE_HOT:
         status = parse_int64(key, argument, log, &expert);
         if (!status)
@@ -199,6 +199,10 @@ static moe_status parse_value(const moe_int_case_key *key, moe_int_word value, c
         return parse_real(key, value, log, field);
     case MOE_INT_KEY_NAME:
         return parse_name(key, value, log, field);
+    case MOE_INT_KEY_LIST:
+        if (word_is(value, key->fallback))
+            return MOE_OK;
+        return parse_list(key, value, log, &c->split.tokens, &c->split.n_tokens);
     case MOE_INT_KEY_ROUTE:
         return parse_route(key, value, log, c);
     case MOE_INT_KEY_INJECT:
@@ -276,4 +280,7 @@ void moe_case_destroy(moe_case *c) {
     free(c->counts);
     c->counts = NULL;
     c->n_counts = 0;
+    free(c->split.tokens);
+    c->split.tokens = NULL;
+    c->split.n_tokens = 0;
 }

@@ -41,15 +41,22 @@ static void put_name(line *out, const moe_int_case_key *key, int32_t value) {
     put(out, name ? name : "?");
 }
 
+static void put_list(line *out, const int64_t *list, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        put(out, i ? "+" : "");
+        put_int(out, list[i]);
+    }
+}
+
 static void put_route(line *out, const moe_int_case_key *key, const moe_case *c) {
     put_name(out, key, c->route);
     if (c->route == MOE_ROUTE_ZIPF || c->route == MOE_ROUTE_HOT) {
         put(out, ":");
         put_real(out, c->route_arg);
     }
-    for (int64_t e = 0; c->route == MOE_ROUTE_COUNTS && e < c->n_counts; e++) {
-        put(out, e ? "+" : ":");
-        put_int(out, c->counts[e]);
+    if (c->route == MOE_ROUTE_COUNTS) {
+        put(out, ":");
+        put_list(out, c->counts, c->n_counts);
     }
 }
 
@@ -82,6 +89,9 @@ static void put_value(line *out, const moe_int_case_key *key, const moe_case *c)
     case MOE_INT_KEY_NAME:
         put_name(out, key, *(const int32_t *)field);
         break;
+    case MOE_INT_KEY_LIST:
+        put_list(out, c->split.tokens, c->split.n_tokens);
+        break;
     case MOE_INT_KEY_ROUTE:
         put_route(out, key, c);
         break;
@@ -98,6 +108,8 @@ static bool is_default(const moe_int_case_key *key, const moe_case *c, const moe
     case MOE_INT_KEY_I64:
     case MOE_INT_KEY_U64:
         return memcmp(a, b, sizeof(int64_t)) == 0;
+    case MOE_INT_KEY_LIST:
+        return c->split.n_tokens == 0;
     case MOE_INT_KEY_REAL:
         return *(const double *)a == *(const double *)b;
     case MOE_INT_KEY_I32:

@@ -2,6 +2,7 @@
  * and exactly rounded operations only, so that the plan is the same on every machine. */
 #include "core/closed.h"
 #include "core/streams.h"
+#include "layer/cancel.h"
 #include "layer/problem.h"
 
 #include <math.h>
@@ -219,9 +220,12 @@ static void draw_exact_weights(const moe_case *c, moe_plan *plan) {
 
 /* Weights uniform in (0, 1], then divided by their sum over the token. */
 static void draw_weights(const moe_case *c, moe_plan *plan) {
+    const bool cancels = c->data == MOE_FILL_CANCEL;
     for (int64_t e = 0; e < plan->n_experts; e++) {
         for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++) {
-            uint64_t index = (uint64_t)(plan->token[p] * plan->n_experts + e);
+            const int64_t t = plan->token[p];
+            const int64_t as = cancels ? moe_int_cancel_twin(t, plan->n_tokens) : t;
+            uint64_t index = (uint64_t)(as * plan->n_experts + e);
             plan->weight[p] = 1.0 - moe_rng_uniform(c->seed, MOE_INT_STREAM_WEIGHT, index);
         }
     }
@@ -254,6 +258,15 @@ static moe_status draw_pairs(drawing *d) {
     MOE_INT_NO_OTHER_VALUE();
 }
 
+/* Twins have the same experts, where tokens come one after the other with K pairs each. */
+static void pair_twins(drawing *d) {
+    const int64_t K = d->c->layer.K;
+    if (d->c->route == MOE_ROUTE_COUNTS || d->c->route == MOE_ROUTE_BALANCED)
+        return;
+    for (int64_t i = 0; i < d->pairs; i++)
+        d->expert[i] = d->expert[moe_int_cancel_twin(i / K, d->c->T) * K + i % K];
+}
+
 moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **ret) {
     drawing d = {c, c->layer.E + c->layer.n_zero, 0, NULL, NULL};
     size_t room = (size_t)count_pairs(c) + 1;
@@ -263,6 +276,8 @@ moe_status moe_int_draw_plan(const moe_case *c, const moe_log *log, moe_plan **r
     d.expert = malloc(room * sizeof *d.expert);
     if (d.token && d.expert)
         status = draw_pairs(&d);
+    if (!status && c->data == MOE_FILL_CANCEL)
+        pair_twins(&d);
     if (!status)
         status = moe_int_leave_out(c, d.token, d.expert, &d.pairs);
     if (status)

@@ -121,10 +121,15 @@ static moe_status check_router(const moe_layer_desc *desc, const moe_log *log) {
             return moe_fail(log, MOE_E_INVALID,
                             "score=sparsemixer makes its own choice: select=topk, no select_bias");
     }
+    /* Weights there are normalised over all K that a token chose. Those that were dropped since are
+     * no part of the plan, and are found again by the logits alone, which a bias does not follow.
+     */
     if (r->select_bias &&
         (r->select == MOE_SELECT_CAPACITY || r->select == MOE_SELECT_TOKEN_ROUNDING))
         return moe_fail(log, MOE_E_INVALID,
-                        "select_bias goes with select=topk, group_topk or expert_choice");
+                        "select=%s takes no select_bias: its weights are normalised over the K "
+                        "best logits, dropped ones too, and a bias would choose others",
+                        r->select == MOE_SELECT_CAPACITY ? "capacity" : "token_rounding");
     if (r->select == MOE_SELECT_TOKEN_ROUNDING && r->score != MOE_SCORE_SOFTMAX)
         return moe_fail(log, MOE_E_INVALID, "select=token_rounding needs score=softmax");
     if (r->score == MOE_SCORE_SIGMOID_CAP && (!(r->jitter > 0) || !isfinite(r->jitter)))

@@ -1,11 +1,13 @@
 /* From a case to tensors. */
 #include "layer/problem.h"
+#include "layer/cancel.h"
 #include "layer/case_keys.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Standard deviations of drawn biases; weights have 1/sqrt(fan_in). */
 #define BIAS_STDDEV        0.1
@@ -103,9 +105,13 @@ static moe_status draw_params(const moe_case *c, const moe_log *log, moe_problem
 static moe_status draw_tensors(const moe_case *c, const moe_log *log, moe_problem *p) {
     moe_status status = draw_params(c, log, p);
     if (!status)
+        status = moe_int_quantise_experts(c, log, p);
+    if (!status)
         status = moe_int_draw_input(p, MOE_T_X, (moe_fill_kind)c->data, c->x_scale, log);
     if (!status && (c->pass & MOE_PASS_BWD))
         status = moe_int_draw_input(p, MOE_T_DO, (moe_fill_kind)c->data, c->x_scale, log);
+    if (!status && c->data == MOE_FILL_CANCEL)
+        moe_int_cancel(p);
     if (!status && c->inject) {
         const moe_tensor *x = &p->in.t[MOE_T_X];
         size_t index = (size_t)(c->inject_token * c->layer.d + c->layer.d / 2);
@@ -128,6 +134,16 @@ static moe_status name_problem(const moe_case *c, const moe_log *log, moe_proble
     return p->reproduce ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory for a case's name");
 }
 
+static moe_status copy_split(const moe_split *from, moe_split *ret) {
+    *ret = *from;
+    ret->tokens = NULL;
+    if (!from->n_tokens)
+        return MOE_OK;
+    const size_t size = (size_t)from->n_tokens * sizeof *from->tokens;
+    ret->tokens = malloc(size);
+    return ret->tokens ? (memcpy(ret->tokens, from->tokens, size), MOE_OK) : MOE_E_NOMEM;
+}
+
 moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret) {
     moe_status status = moe_int_case_check(c, log);
     if (status)
@@ -141,6 +157,8 @@ moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_prob
     p->dtype = c->dtype;
     p->seed = c->seed;
     status = name_problem(c, log, p);
+    if (!status)
+        status = copy_split(&c->split, &p->split);
     if (!status)
         status = draw_tensors(c, log, p);
     if (status)
@@ -161,6 +179,7 @@ void moe_problem_destroy(moe_problem **problem) {
     moe_plan_destroy(&p->plan);
     moe_plan_destroy(&p->expected_plan);
     free(p->masked);
+    free(p->split.tokens);
     if (p->block)
         p->block_destroy(p->block);
     free(p);

@@ -22,6 +22,9 @@ moe_status moe_int_alloc_input(moe_problem *problem, moe_tensor_id id, const moe
 moe_status moe_int_draw_input(moe_problem *problem, moe_tensor_id id, moe_fill_kind kind,
                               double scale, const moe_log *log);
 
+/* Replaces W1 and W2 by what c->quant makes of them. */
+moe_status moe_int_quantise_experts(const moe_case *c, const moe_log *log, moe_problem *p);
+
 /* moe_problem_from_file for tensors under a prefix. The case says what the layer is; its `route`
  * may become a given plan. */
 moe_status moe_int_problem_stored(const moe_int_prefixed *stored, const moe_case *c,

@@ -3,6 +3,7 @@
 #ifndef MOE_REFERENCE_COMBINE_H
 #define MOE_REFERENCE_COMBINE_H
 
+#include "reference/emulated.h"
 #include "reference/real.h"
 
 #define run_state        REAL(moe_int_run_state)
@@ -30,6 +31,8 @@ typedef struct run_state {
     int64_t T, pairs;          /* pairs of real experts */
     real *X, *dO;              /* [T][d] */
     double *logits, *d_logits; /* [T][E + n_zero] */
+    moe_int_chain chain;       /* as ffn.h has it; without a unit: none */
+    int32_t *gates_first;
     shared_state shared;
 } run_state;
 

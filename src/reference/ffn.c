@@ -58,21 +58,60 @@ static void gather_gradient(const ffn *f, real *rows) {
         loop_round(rows, f->rows * d, f->storage);
 }
 
+/* The three kinds of product (loops.h) on the unit that is played, of float32 alone. */
+static moe_status linear(const ffn *f, const real *x, int64_t in, const real *w, int64_t outs,
+                         const real *b, real *out) {
+    if (!f->chain) {
+        loop_linear(x, f->rows, in, w, outs, b, f->threads, out);
+        return MOE_OK;
+    }
+    const moe_int_matrix left = {(const void *)x, f->rows * in, in, 1, NULL};
+    const moe_int_matrix right = {(const void *)w, outs * in, in, 1, NULL};
+    return moe_int_multiply_emulated(f->chain, &left, &right, f->rows, outs, in, (const void *)b,
+                                     f->threads, (void *)out);
+}
+
+static moe_status times(const ffn *f, const real *g, int64_t outs, const real *w, int64_t in,
+                        const int32_t *k_map, real *out) {
+    if (!f->chain) {
+        loop_times(g, f->rows, outs, w, in, f->threads, out);
+        return MOE_OK;
+    }
+    const moe_int_matrix left = {(const void *)g, f->rows * outs, outs, 1, k_map};
+    const moe_int_matrix right = {(const void *)w, outs * in, 1, in, k_map};
+    return moe_int_multiply_emulated(f->chain, &left, &right, f->rows, in, outs, NULL, f->threads,
+                                     (void *)out);
+}
+
+static moe_status outer(const ffn *f, const real *g, int64_t outs, const real *x, int64_t in,
+                        real *out) {
+    if (!f->chain) {
+        loop_outer(g, f->rows, outs, x, in, f->threads, out);
+        return MOE_OK;
+    }
+    const moe_int_matrix left = {(const void *)g, f->rows * outs, 1, outs, NULL};
+    const moe_int_matrix right = {(const void *)x, f->rows * in, 1, in, NULL};
+    return moe_int_multiply_emulated(f->chain, &left, &right, outs, in, f->rows, NULL, f->threads,
+                                     (void *)out);
+}
+
 moe_status ffn_forward(const ffn *f) {
     int64_t d = f->desc->d, rows = f->rows;
     real *x = alloc(rows * d);
     if (!x)
         return MOE_E_NOMEM;
     gather_input(f, x);
-    loop_linear(x, rows, d, f->W1, f->hw, f->b1, f->threads, f->H);
+    moe_status status = linear(f, x, d, f->W1, f->hw, f->b1, f->H);
     free(x);
+    if (status)
+        return status;
     store(f, MOE_POINT_H, f->H, rows * f->hw);
     for (int64_t r = 0; r < rows; r++)
         act_forward_in(f->desc, f->layout, f->n, inner_of(f), f->H + r * f->hw, f->A + r * f->n);
     store(f, MOE_POINT_A, f->A, rows * f->n);
-    loop_linear(f->A, rows, f->n, f->W2, d, f->b2, f->threads, f->Y);
+    status = linear(f, f->A, f->n, f->W2, d, f->b2, f->Y);
     store(f, MOE_POINT_Y, f->Y, rows * d);
-    return MOE_OK;
+    return status;
 }
 
 /* sum_r s_r g[r][i], rounded; s NULL means 1. */
@@ -118,16 +157,18 @@ static void backward_row(const ffn *f, int64_t r, const real *dy, real *da, real
 }
 
 /* Parameter gradients: dy = gathered dO, a = A' (or s*dO and A), x = the expert's input rows. */
-static void parameter_gradients(const ffn *f, const real *dy, const real *a, const real *x) {
+static moe_status parameter_gradients(const ffn *f, const real *dy, const real *a, const real *x) {
     int64_t d = f->desc->d, n = f->n, hw = f->hw;
-    loop_outer(dy, f->rows, d, a, n, f->threads, f->dW2);
+    moe_status status = outer(f, dy, d, a, n, f->dW2);
     loop_round(f->dW2, d * n, f->storage);
-    loop_outer(f->dH, f->rows, hw, x, d, f->threads, f->dW1);
+    if (!status)
+        status = outer(f, f->dH, hw, x, d, f->dW1);
     loop_round(f->dW1, hw * d, f->storage);
     if (f->db2)
         column_sums(f, dy, d, f->on_input || weighs_gradient(f) ? NULL : f->weight, f->db2);
     if (f->db1)
         column_sums(f, f->dH, hw, NULL, f->db1);
+    return status;
 }
 
 /* With the weight on the input, w_r scales x_r: dS_r = <dX~_r, x_r>. */
@@ -142,6 +183,26 @@ static void input_weight_gradient(const ffn *f) {
     }
 }
 
+/* From dy = gathered dO to dH, dS and dX~; a becomes A' (or A), `fresh` is room for a row of it. */
+static moe_status row_gradients(const ffn *f, const real *dy, real *a, real *fresh) {
+    int64_t d = f->desc->d, rows = f->rows;
+    moe_status status = times(f, dy, d, f->W2, f->n, NULL, a);
+    store(f, MOE_POINT_DA, a, rows * f->n);
+    for (int64_t r = 0; r < rows; r++)
+        if (weighs_gradient(f))
+            backward_weighted_row(f, r, a + r * f->n);
+        else
+            backward_row(f, r, dy + r * d, a + r * f->n, fresh);
+    store(f, f->on_input ? MOE_POINT_A : MOE_POINT_SA, a, rows * f->n);
+    store(f, MOE_POINT_DH, f->dH, rows * f->hw);
+    if (!status)
+        status = times(f, f->dH, f->hw, f->W1, d, f->gates_first, f->dXp);
+    store(f, MOE_POINT_DXP, f->dXp, rows * d);
+    if (f->on_input)
+        input_weight_gradient(f);
+    return status;
+}
+
 moe_status ffn_backward(const ffn *f) {
     int64_t d = f->desc->d, rows = f->rows;
     real *dy = alloc(rows * d), *a = alloc(rows * f->n), *fresh = alloc(f->n);
@@ -149,23 +210,11 @@ moe_status ffn_backward(const ffn *f) {
     moe_status status = dy && a && fresh && (x || !f->dW1) ? MOE_OK : MOE_E_NOMEM;
     if (!status) {
         gather_gradient(f, dy);
-        loop_times(dy, rows, d, f->W2, f->n, f->threads, a);
-        store(f, MOE_POINT_DA, a, rows * f->n);
-        for (int64_t r = 0; r < rows; r++)
-            if (weighs_gradient(f))
-                backward_weighted_row(f, r, a + r * f->n);
-            else
-                backward_row(f, r, dy + r * d, a + r * f->n, fresh);
-        store(f, f->on_input ? MOE_POINT_A : MOE_POINT_SA, a, rows * f->n);
-        store(f, MOE_POINT_DH, f->dH, rows * f->hw);
-        loop_times(f->dH, rows, f->hw, f->W1, d, f->threads, f->dXp);
-        store(f, MOE_POINT_DXP, f->dXp, rows * d);
-        if (f->on_input)
-            input_weight_gradient(f);
+        status = row_gradients(f, dy, a, fresh);
     }
     if (!status && f->dW1) {
         gather_input(f, x);
-        parameter_gradients(f, dy, a, x);
+        status = parameter_gradients(f, dy, a, x);
     }
     free(dy);
     free(a);

@@ -2,6 +2,7 @@
 #ifndef MOE_REFERENCE_FFN_H
 #define MOE_REFERENCE_FFN_H
 
+#include "reference/emulated.h"
 #include "reference/real.h"
 
 #define ffn          REAL(moe_int_ffn)
@@ -18,9 +19,11 @@ typedef struct ffn {
     uint32_t points;   /* of the recipe */
 
     int64_t rows;
-    const int32_t *token; /* [rows]; NULL: row r is token r */
-    const real *weight;   /* [rows] combine weights */
-    bool on_input;        /* the expert sees weight * x, its output counts once */
+    const int32_t *token;       /* [rows]; NULL: row r is token r */
+    const real *weight;         /* [rows] combine weights */
+    bool on_input;              /* the expert sees weight * x, its output counts once */
+    const moe_int_chain *chain; /* float32: the unit that multiplies; NULL: plain loops */
+    const int32_t *gates_first; /* [hw] or NULL: order of the sums of dX~ */
 
     const real *X, *dO;            /* [T][d] */
     const real *W1, *b1, *W2, *b2; /* [hw][d], [hw], [d][n], [d]; biases may be NULL */

@@ -29,6 +29,8 @@ static const moe_recipe recipes[] = {
     {"scattermoe", "ScatterMoE: as compiled, with an eager activation",
      STORED | AUTOGRAD | MOE_POINT_INNER | MOE_POINT_ADD_DX, 0},
     {"eager", "eager PyTorch and autograd: every operator stores what it returns", EAGER, 0},
+    {"ranks", "this project's kernels over ranks that send sums of their experts: combine=ranks",
+     STORED | MOE_POINT_SA | MOE_POINT_ADD_O | MOE_POINT_ADD_DX, 1},
     {"transformers", "Transformers' eager layers: router, weights and O's sums in 16 bits too",
      EAGER | MOE_POINT_ADD_O | MOE_POINT_LOGITS | MOE_POINT_S | MOE_POINT_DS | MOE_POINT_DLOGITS,
      1},

@@ -35,17 +35,26 @@ static moe_status check_tensor(const moe_layer_desc *desc, const moe_tensors *in
     return MOE_OK;
 }
 
+/* Does routing alone read it? */
+static bool is_router_input(moe_tensor_id id) {
+    return id == MOE_T_X || id == MOE_T_W_R || id == MOE_T_B_R || id == MOE_T_B_SELECT;
+}
+
 static moe_status check_request(const moe_layer_desc *desc, const moe_tensors *in,
-                                const moe_reference_params *params, const moe_log *log) {
+                                const moe_reference_params *params, bool route_only,
+                                const moe_log *log) {
     moe_status status = moe_layer_desc_check(desc, params->tokens, log);
     for (int i = 0; !status && i < MOE_T_COUNT; i++) {
         moe_tensor_id id = (moe_tensor_id)i;
         moe_tensor_role role = moe_tensor_role_of(id);
-        bool optional = id == MOE_T_DO && !in->t[id].data;
+        bool optional = (id == MOE_T_DO && !in->t[id].data) || (route_only && !is_router_input(id));
         if ((role == MOE_ROLE_INPUT || role == MOE_ROLE_PARAM) && !optional &&
             moe_tensor_exists(desc, id, params->plan && params->plan_given))
             status = check_tensor(desc, in, id, params->tokens, log);
     }
+    if (!status && params->products && params->precision != MOE_BF16 &&
+        params->precision != MOE_F16)
+        status = moe_fail(log, MOE_E_INVALID, "only products of bf16 and fp16 can be emulated");
     if (!status && params->plan &&
         (params->plan->n_tokens != params->tokens ||
          params->plan->n_experts != desc->E + desc->n_zero))
@@ -57,7 +66,7 @@ static moe_status check_request(const moe_layer_desc *desc, const moe_tensors *i
 moe_status moe_reference_run(const moe_layer_desc *desc, const moe_tensors *in,
                              const moe_reference_params *params, const moe_log *log,
                              moe_reference_result **ret) {
-    moe_status status = check_request(desc, in, params, log);
+    moe_status status = check_request(desc, in, params, false, log);
     if (status)
         return status;
     moe_reference_result *res = calloc(1, sizeof *res);
@@ -123,7 +132,7 @@ static moe_status route_only(const moe_layer_desc *desc, const moe_tensors *in,
 moe_status moe_reference_route(const moe_layer_desc *desc, const moe_tensors *in,
                                const moe_reference_params *params, const moe_log *log,
                                double **ret_logits, moe_plan **ret_plan) {
-    moe_status status = check_request(desc, in, params, log);
+    moe_status status = check_request(desc, in, params, true, log);
     double *logits = NULL;
     moe_plan *plan = NULL;
     if (!status)

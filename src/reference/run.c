@@ -1,5 +1,6 @@
 /* The whole layer: route, run every expert forward and backward, combine. */
 #include "reference/run.h"
+#include "core/memory.h"
 #include "reference/combine.h"
 #include "reference/ffn.h"
 #include "reference/loops.h"
@@ -27,7 +28,8 @@ static moe_status load(const run_state *r, moe_tensor_id id, int64_t first, int6
     const moe_tensor *t = &r->in->t[id];
     if (!t->data)
         return MOE_OK;
-    moe_status status = alloc_real(count, ret);
+    *ret = moe_int_allocate((size_t)count * sizeof **ret);
+    moe_status status = *ret ? MOE_OK : MOE_E_NOMEM;
     if (!status)
         moe_convert(*ret, MOE_REAL_DTYPE,
                     (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype), t->dtype,
@@ -35,6 +37,18 @@ static moe_status load(const run_state *r, moe_tensor_id id, int64_t first, int6
     if (!status && has(r, MOE_POINT_INPUT))
         loop_round(*ret, count, r->storage);
     return status;
+}
+
+static moe_status multiply_logits(const run_state *r, const real *w, const real *b, real *z) {
+    const int64_t n = r->desc->E + r->desc->n_zero, d = r->desc->d;
+    if (!r->chain.unit) {
+        loop_linear(r->X, r->T, d, w, n, b, r->threads, z);
+        return MOE_OK;
+    }
+    const moe_int_matrix left = {(const void *)r->X, r->T * d, d, 1, NULL};
+    const moe_int_matrix right = {(const void *)w, n * d, d, 1, NULL};
+    return moe_int_multiply_emulated(&r->chain, &left, &right, r->T, n, d, (const void *)b,
+                                     r->threads, (void *)z);
 }
 
 static moe_status compute_logits(run_state *r) {
@@ -49,8 +63,9 @@ static moe_status compute_logits(run_state *r) {
     r->logits = malloc((size_t)count * sizeof *r->logits);
     if (!status && !r->logits)
         status = MOE_E_NOMEM;
+    if (!status)
+        status = multiply_logits(r, w, b, z);
     if (!status) {
-        loop_linear(r->X, r->T, desc->d, w, n, b, r->threads, z);
         if (has(r, MOE_POINT_LOGITS))
             loop_round(z, count, r->storage);
         moe_convert(r->logits, MOE_F64, z, MOE_REAL_DTYPE, (size_t)count);
@@ -174,8 +189,12 @@ static moe_status run_experts(run_state *r) {
                  .token = plan->token + plan->offsets[e],
                  .weight = (real *)out_of(r, MOE_T_S) + plan->offsets[e],
                  .on_input = r->desc->router.weight_on == MOE_WEIGHT_ON_INPUT,
+                 .chain = r->chain.unit ? &r->chain : NULL,
+                 .gates_first = r->gates_first,
                  .X = r->X,
                  .dO = r->dO};
+        if (f.rows == 0) /* what it has is 0, as results are */
+            continue;
         point_at_results(r, e, &f);
         status = load_expert(r, e, &f);
         if (!status)
@@ -212,6 +231,7 @@ static moe_status run_shared(run_state *r) {
                  .points = r->points,
                  .rows = T,
                  .weight = sh->gate,
+                 .chain = r->chain.unit ? &r->chain : NULL,
                  .X = r->X,
                  .dO = r->dO,
                  .W1 = w1,
@@ -236,9 +256,24 @@ static moe_status run_shared(run_state *r) {
     return status;
 }
 
+/* The unit that is played, in the run's 16-bit type. */
+static moe_status take_products(run_state *r) {
+    const moe_arithmetic *how = r->params->products;
+    const moe_layer_desc *desc = r->desc;
+    if (!how)
+        return MOE_OK;
+    moe_status status = moe_int_chain_make(
+        how, r->storage == MOE_BF16 ? MOE_INT_FORMAT_BF16 : MOE_INT_FORMAT_FP16, &r->chain);
+    return status ? status
+                  : moe_int_gates_first(how, desc->glu_layout, desc->n, moe_h_width(desc, desc->n),
+                                        &r->gates_first);
+}
+
 static moe_status prepare(run_state *r) {
     int64_t count = r->T * r->desc->d;
-    moe_status status = load(r, MOE_T_X, 0, count, &r->X);
+    moe_status status = take_products(r);
+    if (!status)
+        status = load(r, MOE_T_X, 0, count, &r->X);
     if (!status)
         status = load(r, MOE_T_DO, 0, count, &r->dO);
     if (!status)
@@ -260,6 +295,7 @@ static moe_status prepare(run_state *r) {
 static void run_destroy(run_state *r) {
     free(r->X);
     free(r->dO);
+    free(r->gates_first);
     free(r->logits);
     free(r->d_logits);
     free(r->shared.w_gate);

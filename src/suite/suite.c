@@ -111,6 +111,12 @@
     C(inputs_fp16,       0, "T=32 d=32 n=24 E=4 K=2 dtype=fp16 seed=130") \
     C(inputs_fp32,       0, "T=32 d=32 n=24 E=4 K=2 dtype=fp32 seed=131") \
     C(inputs_fp64,       0, "T=32 d=32 n=24 E=4 K=2 dtype=fp64 seed=132") \
+    /* weights of few bits */ \
+    C(quant_int8,        0, "T=16 d=40 n=24 E=4 K=2 quant=int8 seed=180") \
+    C(quant_int4,        1, "T=6 d=16 n=8 E=3 K=2 quant=int4 quant_cols=8 seed=181") \
+    C(quant_fp8,         1, "T=6 d=16 n=8 E=3 K=2 dtype=fp32 quant=fp8 quant_rows=8 quant_cols=8 seed=182") \
+    C(quant_ternary,     1, "T=6 d=16 n=8 E=3 K=1 quant=ternary quant_rows=0 shared=8 seed=183") \
+    C(quant_nested,      0, "T=16 d=40 n=24 E=4 K=2 dtype=fp32 quant=nested quant_bits=3 seed=184") \
     /* every feature decides 20 tokens, pairs or elements or more in each of three types */ \
     EACH(C, large_E,     "T=8 d=8 n=8 E=512 K=22 renorm=1 eps=0.02 scale=2.5 router_bias=1 seed=140") \
     EACH(C, groups_of_many, "T=26 d=8 n=8 E=160 K=17 score=sigmoid select=group_topk groups=8 topk_groups=1 select_bias=1 b_scale=60 renorm=1 eps=0.5 scale=2.5 shared=8 shared_gate=1 seed=147") \

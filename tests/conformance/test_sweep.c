@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { FEW = 250 };
 
@@ -90,9 +91,9 @@ Test(sweep, known) {
     moe_backends_destroy(&s.all);
 }
 
-static void sweep_backend(const char *path, const char *spec) {
+static void sweep_backend(const char *path, const char *spec, long few) {
     const char *wanted = getenv("MOEREF_SWEEP");
-    long count = wanted ? strtol(wanted, NULL, 10) : FEW;
+    long count = wanted ? strtol(wanted, NULL, 10) : few;
     sweep s = {0};
     moe_open_params params = {.threads = 1};
     cr_assert_eq(moe_backends_load(path, NULL, &s.all), MOE_OK);
@@ -113,20 +114,64 @@ static void sweep_backend(const char *path, const char *spec) {
 }
 
 Test(sweep, fp32, .timeout = 3000) {
-    sweep_backend("", "reference:fp32");
+    sweep_backend("", "reference:fp32", FEW);
 }
 
 Test(sweep, bf16, .timeout = 3000) {
-    sweep_backend("", "reference:bf16");
+    sweep_backend("", "reference:bf16", FEW);
 }
 
 Test(sweep, fp16, .timeout = 3000) {
-    sweep_backend("", "reference:fp16");
+    sweep_backend("", "reference:fp16", FEW);
+}
+
+/* A plug-in of the build tree; false: it is not built. */
+static bool is_built(const char *file, const char *variant, char *ret, size_t size) {
+    snprintf(ret, size, "%s/backends/%s", getenv("MOEREF_BUILD_ROOT"), file);
+    const bool there = access(ret, R_OK) == 0;
+    snprintf(ret + strlen(ret), size - strlen(ret), "%s", variant);
+    return there;
+}
+
+/* Plain loops, and a fast library, by whose order of sums no gate was measured. */
+Test(sweep, plugins, .timeout = 6000) {
+    static const char *const plugins[][2] = {{"faulty/faulty.so", ":fp32"},
+                                             {"faulty/faulty.so", ":bf16"},
+                                             {"faulty/faulty.so", ":fp16"},
+                                             {"openblas/moeref-openblas.so", ""}};
+    char spec[4096];
+    for (size_t i = 0; i < sizeof plugins / sizeof *plugins; i++)
+        if (is_built(plugins[i][0], plugins[i][1], spec, sizeof spec))
+            sweep_backend("", spec, FEW / 5);
+}
+
+/* Activations far out in their tail, which is below the normal numbers of fp32: vectors of exp
+ * flush it to 0. */
+Test(sweep, flushed) {
+    static const char *const lines[] = {
+        "T=130 d=24 n=8 E=16 K=3 seed=1289 act=geglu data=outlier route=balanced",
+        "T=16 d=16 n=48 E=8 K=4 seed=1513 act=gelu bias=1 data=outlier route=uniform",
+        "T=1 d=24 n=4 E=8 K=2 seed=1735 act=gelu bias=1 data=outlier score=sigmoid scale=1 "
+        "renorm=1 select=expert_choice zero=2"};
+    char spec[4096];
+    sweep s = {0};
+    moe_open_params params = {.threads = 1};
+    if (!is_built("openblas/moeref-openblas.so", "", spec, sizeof spec))
+        cr_skip_test("no openblas backend");
+    cr_assert_eq(moe_backends_load("", NULL, &s.all), MOE_OK);
+    cr_assert_eq(moe_backend_open(s.all, spec, &params, NULL, &s.backend), MOE_OK);
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        judge(&s, lines[i], -1);
+        judge(&s, lines[i], 1);
+    }
+    cr_expect_eq((size_t)s.passed, 2 * sizeof lines / sizeof *lines);
+    moe_backend_close(&s.backend);
+    moe_backends_destroy(&s.all);
 }
 
 Test(sweep, chosen, .timeout = 3000) {
     const char *spec = getenv("MOEREF_SWEEP_BACKEND");
     if (!spec)
         cr_skip_test("MOEREF_SWEEP_BACKEND names no backend");
-    sweep_backend(getenv("MOEREF_BACKEND_PATH"), spec);
+    sweep_backend(getenv("MOEREF_BACKEND_PATH"), spec, FEW);
 }

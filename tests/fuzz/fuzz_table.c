@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     memcpy(text, data, size);
     text[size] = '\0';
-    if (moe_int_table_parse(text, size, "fuzz", NULL, &table) == MOE_OK) {
+    if (moe_int_table_parse(text, size, "fuzz", "ranks=8", NULL, &table) == MOE_OK) {
         if (moe_table_rows(table) == 0)
             abort();
         for (size_t i = 0; i < moe_table_rows(table) && i < 3; i++) {

@@ -24,8 +24,9 @@ typedef struct problem {
 
 /* Values that bf16 and fp16 hold exactly are drawn, so all types have the same products. */
 static problem draw(int64_t rows, int64_t cols, int64_t depth, moe_dtype type, bool turned) {
-    problem p = {rows, cols, depth, {NULL, type, turned, turned ? cols + 3 : depth + 5},
-                 NULL, NULL};
+    problem p = {rows,  cols,
+                 depth, {.type = type, .turned = turned, .ld = turned ? cols + 3 : depth + 5},
+                 NULL,  NULL};
     const size_t count = (size_t)((turned ? depth : cols) * p.w.ld);
     double *w = malloc(count * sizeof *w);
     char *data = malloc(count * moe_dtype_size(type));
@@ -141,7 +142,8 @@ Test(openblas_rows, reads_every_half) {
     float *y = malloc(COUNT * sizeof *y), one = 1;
     for (int i = 0; i < COUNT; i++)
         half[i] = (uint16_t)i;
-    const ob_rows_product product = {1, COUNT, 1, &one, 1, {half, MOE_F16, false, 1}, 0, y, COUNT};
+    const ob_rows_product product = {
+        1, COUNT, 1, &one, 1, {.data = half, .type = MOE_F16, .ld = 1}, 0, y, COUNT};
     ob_rows_kernels_base.multiply(&product);
     for (int i = 0; i < COUNT; i++) {
         const float want = moe_f16_to_f32((uint16_t)i);
@@ -150,4 +152,69 @@ Test(openblas_rows, reads_every_half) {
     }
     free(half);
     free(y);
+}
+
+/* Codes, with any blocks, give the bits that the values give. */
+static void expect_codes(const ob_rows_kernels *k, const moe_quant_desc *q, int64_t rows,
+                         int64_t cols, int64_t depth) {
+    const size_t count = (size_t)(cols * depth);
+    float *w = malloc(count * sizeof *w), *x = malloc((size_t)(rows * depth) * sizeof *x);
+    float *of_codes = malloc((size_t)(rows * cols) * sizeof *x);
+    float *of_values = malloc((size_t)(rows * cols) * sizeof *x);
+    unsigned char *code = malloc((size_t)moe_quant_code_bytes(q, cols, depth));
+    float *scale = malloc((size_t)moe_quant_scales(q, cols, depth) * sizeof *scale);
+    for (size_t i = 0; i < count; i++)
+        w[i] = (float)(moe_rng_uniform(9, 0, i) - 0.5);
+    for (size_t i = 0; i < (size_t)(rows * depth); i++)
+        x[i] = (float)(moe_rng_uniform(8, 0, i) - 0.5);
+    cr_assert_eq(moe_quantise(q, w, MOE_F32, cols, depth, NULL, code, scale), MOE_OK);
+    moe_dequantise(q, code, scale, cols, depth, MOE_F32, w);
+    const ob_matrix coded = {.data = code,
+                             .ld = depth,
+                             .scale = scale,
+                             .kind = q->kind,
+                             .block_rows = q->block_rows,
+                             .block_columns = q->block_columns};
+    k->multiply(&(ob_rows_product){rows, cols, depth, x, depth, coded, 0, of_codes, cols});
+    k->multiply(&(ob_rows_product){rows,
+                                   cols,
+                                   depth,
+                                   x,
+                                   depth,
+                                   {.data = w, .type = MOE_F32, .ld = depth},
+                                   0,
+                                   of_values,
+                                   cols});
+    cr_expect_eq(memcmp(of_codes, of_values, (size_t)(rows * cols) * sizeof *x), 0,
+                 "%s, %s in blocks of %d x %d, [%d][%d][%d]", k->isa, moe_quant_kind_name(q->kind),
+                 (int)q->block_rows, (int)q->block_columns, (int)rows, (int)cols, (int)depth);
+    free(w);
+    free(x);
+    free(of_codes);
+    free(of_values);
+    free(code);
+    free(scale);
+}
+
+static void expect_all_codes(const ob_rows_kernels *k) {
+    static const int64_t block[][2] = {{1, 0}, {1, 32}, {128, 128}, {3, 7}, {0, 0}, {1, 1}};
+    static const int64_t size[][3] = {{1, 9, 33}, {2, 5, 520}, {7, 140, 131}};
+    for (int32_t kind = MOE_QUANT_INT8; kind <= MOE_QUANT_FP8; kind++)
+        for (size_t b = 0; b < sizeof block / sizeof *block; b++)
+            for (size_t s = 0; s < sizeof size / sizeof *size; s++) {
+                const moe_quant_desc q = {
+                    .kind = kind, .block_rows = block[b][0], .block_columns = block[b][1]};
+                expect_codes(k, &q, size[s][0], size[s][1], size[s][2]);
+            }
+}
+
+Test(openblas_rows, codes) {
+    expect_all_codes(&ob_rows_kernels_base);
+#ifdef OB_HAVE_X86_ROWS
+    const char *isa = ob_rows_isa();
+    if (strcmp(isa, "avx512") == 0)
+        expect_all_codes(&ob_rows_kernels_avx512);
+    if (strcmp(isa, "base") != 0)
+        expect_all_codes(&ob_rows_kernels_avx2);
+#endif
 }

@@ -402,3 +402,16 @@ Test(check_errors, weight_on_the_input) {
     EXPECT_SHARE(v.vdb2, 0);
     cr_expect_eq(v.jump, 0);
 }
+
+/* What lies below the normal numbers of fp32 may be flushed to 0; what lies above may not. */
+Test(check_errors, a_tail_may_be_flushed) {
+    const moe_int_rounding r = moe_int_rounding_of(MOE_F32);
+    moe_layer_desc desc;
+    moe_layer_desc_init(&desc);
+    desc.act = MOE_ACT_GELU;
+    moe_int_unit tail = {.parts = 1, .h = {-14}}, near = {.parts = 1, .h = {-8}};
+    moe_int_unit_errors(&desc, &r, false, &tail);
+    moe_int_unit_errors(&desc, &r, false, &near);
+    cr_expect(tail.a != 0 && tail.a * tail.a <= r.u2 * tail.va, "%g", tail.a);
+    cr_expect_lt(r.u2 * near.va, 1e-11 * near.a * near.a, "%g", near.a);
+}

@@ -107,12 +107,12 @@ Test(check_rows, too_many_sides_hide_the_row) {
     moe_int_rows_destroy(&rows);
 }
 
-/* A row of dH errs as a whole by its weight: as far as one random number may, not as the mean of
- * its elements' errors. */
-Test(check_rows, a_weight_errs_once_for_its_row) {
-    enum { WIDTH = 64, ERRS = 8 };
-    double got[WIDTH], want[WIDTH], variance[WIDTH], weight[1] = {ERRS * ERRS};
-    const moe_int_rows rows = {.weight = weight};
+/* A row errs as a whole by its weight: as far as one random number may, not as the mean of its
+ * elements' errors. */
+static void errs_once(moe_tensor_id id, const double *variance_of_weight,
+                      const moe_int_rows *rows) {
+    enum { WIDTH = 64 };
+    double got[WIDTH], want[WIDTH], variance[WIDTH];
     const double u = sqrt(moe_int_rounding_of(MOE_F32).u2);
     moe_tensor_verdict v;
     moe_tensor g = {.data = got, .dtype = MOE_F64, .ndim = 2, .shape = {1, WIDTH}};
@@ -121,24 +121,45 @@ Test(check_rows, a_weight_errs_once_for_its_row) {
     s.data = variance;
     for (int i = 0; i < WIDTH; i++) {
         want[i] = 1 + i;
-        got[i] = want[i] * (1 + 4 * ERRS * 4 * u);
-        variance[i] = ERRS * ERRS * 16 * want[i] * want[i];
+        got[i] = want[i] * (1 + 4 * sqrt(*variance_of_weight) * u);
+        variance[i] = *variance_of_weight * want[i] * want[i];
     }
-    weight[0] *= 16;
     const moe_layer_desc desc = {.d = WIDTH, .n = WIDTH / 2, .E = 1, .K = 1};
-    moe_int_comparison c = {.id = MOE_T_DH,
+    moe_int_comparison c = {.id = id,
                             .arithmetic = MOE_F32,
                             .desc = &desc,
                             .got = &g,
                             .want = &w,
                             .variance = &s,
-                            .rows = &rows,
+                            .rows = rows,
                             .truth = "oracle"};
     moe_int_compare(&c, &v);
     cr_expect_neq(v.verdict, MOE_VERDICT_FAIL, "four times sigma: %s", v.why);
     c.rows = NULL;
     moe_int_compare(&c, &v);
     cr_expect_eq(v.verdict, MOE_VERDICT_FAIL, "that far as a mean of 64");
+}
+
+Test(check_rows, a_weight_errs_once_for_its_row) {
+    const double variance = 1024;
+    double weight[1] = {variance}, common[1] = {0}, row[64];
+    for (int i = 0; i < 64; i++)
+        row[i] = 1 + i;
+    moe_int_add_common(common, variance, row, 64);
+    const moe_int_rows of_dh = {.weight = weight};
+    const moe_int_rows of_o = {.common_o = common}, of_dx = {.common_dx = common};
+    errs_once(MOE_T_DH, &variance, &of_dh);
+    errs_once(MOE_T_O, &variance, &of_o);
+    errs_once(MOE_T_DX, &variance, &of_dx);
+}
+
+/* A weight that does not err, or a row that is no number, adds nothing. */
+Test(check_rows, nothing_in_common) {
+    double common = 3;
+    const double row[2] = {1, INFINITY};
+    moe_int_add_common(&common, 0, row, 1);
+    moe_int_add_common(&common, 1, row, 2);
+    cr_expect_eq(common, 3);
 }
 
 /* Only the sides that count are looked at, wherever the last one lies. */

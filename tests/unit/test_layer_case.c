@@ -63,8 +63,17 @@ static const struct {
     {"x_scale", "0.001", ""},
     {"r_scale", "0", ""},
     {"b_scale", "50", " select_bias=1"},
+    {"quant", "int4", ""},
+    {"quant_rows", "8", " quant=fp8"},
+    {"quant_cols", "8", " quant=fp8"},
+    {"quant_bits", "3", " quant=nested"},
     {"inject", "inf@63", ""},
     {"pass", "fwd", ""},
+    {"ep", "5", ""},
+    {"combine", "ranks", " ep=2"},
+    {"wire", "bf16", " ep=2"},
+    {"skew", "1.5", " ep=2"},
+    {"tokens", "60+0+4", " ep=3"},
     {"seed", "18446744073709551615", ""},
 };
 #define SAMPLE_COUNT (sizeof samples / sizeof *samples)
@@ -309,10 +318,11 @@ Test(layer_case, help_names_every_key_value_and_default) {
     for (size_t i = 0; i < moe_int_case_key_count; i++) {
         char start[64];
         const moe_int_case_key *key = &moe_int_case_keys[i];
-        snprintf(start, sizeof start, "  %s ", key->name);
+        snprintf(start, sizeof start, "%s  %s ", i ? "\n" : "", key->name);
         const char *row = strstr(help, start);
         cr_assert(row, "no row for %s", key->name);
         char line[LINE] = "";
+        row += i != 0;
         memcpy(line, row, strcspn(row, "\n"));
         cr_expect(strstr(line, key->meaning), "%s", line);
         cr_expect(strstr(line, key->required ? "required" : key->fallback), "%s", line);

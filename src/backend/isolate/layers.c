@@ -183,6 +183,7 @@ moe_status moe_int_guest_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
                                     moe_tensor_name(id),
                                     moe_int_canary_is_whole(before) ? "after" : "before");
     memcpy(dst->data, data, bytes);
+    moe_int_shared_forget(&g->scratch);
     return MOE_OK;
 }
 

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 64, LARGE = 1 << 26 };
 
 static moe_status map(int file, size_t size, unsigned char **ret) {
     void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -24,6 +24,11 @@ void moe_int_shared_drop(moe_int_shared *shared) {
             close(shared->file);
     }
     *shared = (moe_int_shared){.file = -1};
+}
+
+void moe_int_shared_forget(const moe_int_shared *shared) {
+    if (shared->base && shared->size >= LARGE)
+        madvise(shared->base, shared->size, MADV_REMOVE); /* what fails here costs memory only */
 }
 
 /* A sealed file of that size, or -1. Its pages come when they are written, as those of malloc. */

@@ -19,6 +19,9 @@ moe_status moe_int_shared_reserve(moe_int_shared *shared, size_t size, bool *ret
 /* Maps what came with a request; takes the file over. */
 moe_status moe_int_shared_map(moe_int_shared *shared, int file, size_t size);
 void moe_int_shared_drop(moe_int_shared *shared);
+/* Gives the pages of a large one back to the system, in every process that has it mapped; what was
+ * in them is 0 then. */
+void moe_int_shared_forget(const moe_int_shared *shared);
 
 /* Where tensors and plans lie in it: each begins at a multiple of 64 bytes from *end, which moves
  * behind it. Sizes are the front end's, which has checked them. */

@@ -16,11 +16,42 @@ static bool same(float got, float want) {
     return moe_int_f32_bits(got) == moe_int_f32_bits(want) || (isnan(got) && isnan(want));
 }
 
+int64_t moe_int_bits_step(int64_t blocks, size_t count) {
+    return blocks / (count > 1 ? most_blocks_of_bank : most_blocks) + 1;
+}
+
+moe_int_spans moe_int_bits_spans(const moe_int_bits_run *c, const moe_int_chain *chain) {
+    enum { DEFAULT_ULP = 16 };
+    const int32_t ulp = chain->how.act_ulp;
+    return (moe_int_spans){&c->subject->problem->layer, ulp ? ulp : DEFAULT_ULP, c->dtype};
+}
+
+void moe_int_bits_hold(const moe_tensor *got, int64_t at, moe_int_span span,
+                       moe_int_bits_outcome *ret) {
+    const float is = (float)moe_load(got->data, got->dtype, (size_t)at);
+    const bool open = span.any || !same(span.low, span.high);
+    ret->elements++;
+    ret->undecided += open;
+    if (span.any || same(is, span.low) ||
+        ((open || span.signless) && is >= span.low && is <= span.high))
+        return;
+    if (ret->differ++ == 0) {
+        ret->at = at;
+        ret->want = span.low;
+    }
+}
+
 /* Element (i, j): what a chain's sum becomes when it is stored. */
-static float stored(const moe_int_bits_run *c, const moe_int_exact_product *p, int64_t j,
-                    float sum) {
-    if (p->bias)
-        sum += (float)moe_load(p->bias->data, p->bias->dtype, (size_t)(p->bias_at + j));
+static float stored(const moe_int_bits_run *c, const moe_int_exact_product *p, int64_t i, int64_t j,
+                    bool fused, float sum) {
+    const float bias =
+        p->bias ? (float)moe_load(p->bias->data, p->bias->dtype, (size_t)(p->bias_at + j)) : 0;
+    if (p->first_pair >= 0) {
+        const float s = moe_int_weight_of(&c->source, p->first_pair + i);
+        sum = !p->bias ? s * sum : fused ? fmaf(s, sum, bias) : s * sum + bias;
+    } else if (p->bias) {
+        sum += bias;
+    }
     return p->stored ? (float)moe_round_to(sum, c->dtype) : sum;
 }
 
@@ -32,21 +63,18 @@ static void compare_row(const moe_int_bits_run *c, const moe_int_chain *chain,
     for (int64_t j = 0; j < p->N; j++) {
         if (j % LANES == 0)
             moe_int_chain_row(chain, left, i, right, j / LANES, sum);
-        const int64_t at = p->out + i * p->N + j;
-        const float want = stored(c, p, j, sum[j % LANES]);
-        ret->elements++;
-        if (same((float)moe_load(got->data, got->dtype, (size_t)at), want))
-            continue;
-        if (ret->differ++ == 0) {
-            ret->at = at;
+        const float want = stored(c, p, i, j, chain->how.fused, sum[j % LANES]);
+        const int64_t before = ret->differ;
+        moe_int_bits_hold(got, p->out + i * p->N + j, (moe_int_span){.low = want, .high = want},
+                          ret);
+        if (before == 0 && ret->differ) {
             ret->i = i;
             ret->j = j;
-            ret->want = want;
         }
     }
 }
 
-static void add(moe_int_bits_outcome *all, const moe_int_bits_outcome *one, int64_t e) {
+void moe_int_bits_add(moe_int_bits_outcome *all, const moe_int_bits_outcome *one, int64_t e) {
     if (one->differ && (all->differ == 0 || one->at < all->at)) {
         all->at = one->at;
         all->e = e;
@@ -56,15 +84,7 @@ static void add(moe_int_bits_outcome *all, const moe_int_bits_outcome *one, int6
     }
     all->elements += one->elements;
     all->differ += one->differ;
-}
-
-static moe_status pack(const moe_int_exact_product *p, moe_int_format format, moe_int_packed *left,
-                       moe_int_packed *right) {
-    moe_status status = moe_int_pack(&p->left, format, MOE_INT_PACK_VALUES, p->M, p->K, left);
-    if (!status)
-        status = moe_int_pack(&p->right, format, MOE_INT_PACK_RIGHT | MOE_INT_PACK_VALUES, p->N,
-                              p->K, right);
-    return status;
+    all->undecided += one->undecided;
 }
 
 /* Every `step`-th row of product e under `count` chains. */
@@ -75,14 +95,14 @@ static moe_status compare_product(const moe_int_bits_run *c, moe_tensor_id id,
     moe_int_packed left = {0}, right = {0};
     if (p.M == 0)
         return MOE_OK;
-    moe_status status = pack(&p, chains->format, &left, &right);
+    moe_status status = moe_int_exact_pack(&p, chains->format, &left, &right);
 #pragma omp parallel for num_threads(c->threads) schedule(dynamic)
     for (int64_t i = e % step; i < (status ? 0 : p.M); i += step)
         for (size_t a = 0; a < count; a++) {
             moe_int_bits_outcome one = {0};
             compare_row(c, &chains[a], &p, &left, &right, got, i, &one);
 #pragma omp critical(moe_int_bits_outcome)
-            add(&ret[a], &one, e);
+            moe_int_bits_add(&ret[a], &one, e);
         }
     moe_int_packed_destroy(&left);
     moe_int_packed_destroy(&right);
@@ -104,15 +124,29 @@ static int64_t work_of(const moe_int_bits_run *c, moe_tensor_id id, int64_t *ret
 moe_status moe_int_bits_compare(const moe_int_bits_run *c, moe_tensor_id id, const moe_tensor *got,
                                 const moe_int_chain *chains, size_t count,
                                 moe_int_bits_outcome *ret) {
-    const int64_t most = count > 1 ? most_blocks_of_bank : most_blocks;
     int64_t total;
-    const int64_t step = work_of(c, id, &total) / most + 1;
+    const int64_t step = moe_int_bits_step(work_of(c, id, &total), count);
     moe_status status = MOE_OK;
     for (size_t a = 0; a < count; a++)
         ret[a].total = total;
     for (int64_t e = 0; !status && e < moe_int_exact_products(c->subject->problem, id); e++)
         status = compare_product(c, id, got, e, chains, count, step, ret);
     return status;
+}
+
+/* "element 5 of row 3 is 0.5 (0x3f000000), should be ..." */
+static int say_first(const moe_tensor *got, const moe_int_bits_outcome *o, moe_bits_stage *ret) {
+    const float value = (float)moe_load(got->data, got->dtype, (size_t)o->at);
+    const int64_t width = got->shape[got->ndim - 1];
+    return snprintf(ret->first, sizeof ret->first,
+                    "element %lld of row %lld is %.9g (0x%08x), should be %.9g (0x%08x)",
+                    (long long)(o->at % width), (long long)(o->at / width), value,
+                    moe_int_f32_bits(value), o->want, moe_int_f32_bits(o->want));
+}
+
+void moe_int_bits_lay_out_plain(const moe_tensor *got, const moe_int_bits_outcome *o,
+                                moe_bits_stage *ret) {
+    say_first(got, o, ret);
 }
 
 /* The chain that leads to an element, its first blocks and its last ones. */
@@ -139,15 +173,10 @@ moe_status moe_int_bits_lay_out(const moe_int_bits_run *c, moe_tensor_id id, con
                                 moe_bits_stage *ret) {
     const moe_int_exact_product p = moe_int_exact_product_of(&c->source, id, o->e);
     moe_int_packed left = {0}, right = {0};
-    moe_status status = pack(&p, chain->format, &left, &right);
-    const float value = (float)moe_load(got->data, got->dtype, (size_t)o->at);
-    const int64_t width = got->shape[got->ndim - 1];
-    int length =
-        snprintf(ret->first, sizeof ret->first,
-                 "element %lld of row %lld is %.9g (0x%08x), should be %.9g (0x%08x); "
-                 "product %lld, the accumulator after",
-                 (long long)(o->at % width), (long long)(o->at / width), value,
-                 moe_int_f32_bits(value), o->want, moe_int_f32_bits(o->want), (long long)o->e);
+    moe_status status = moe_int_exact_pack(&p, chain->format, &left, &right);
+    int length = say_first(got, o, ret);
+    length += snprintf(ret->first + length, sizeof ret->first - (size_t)length,
+                       "; product %lld, the accumulator after", (long long)o->e);
     laid_out l = {ret->first + length, sizeof ret->first - (size_t)length, 0, 0, 0};
     if (!status)
         moe_int_chain_watch(chain, &left, o->i, &right, o->j / LANES, (int)(o->j % LANES),

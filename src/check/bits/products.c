@@ -11,6 +11,24 @@ moe_status moe_int_codes_of(const moe_tensor *t, moe_dtype dtype, moe_int_codes 
     return MOE_OK;
 }
 
+float moe_int_weight_of(const moe_int_source *s, int64_t pair) {
+    return s->S->data ? (float)moe_load(s->S->data, s->S->dtype, (size_t)pair)
+                      : (float)s->plan->weight[pair];
+}
+
+uint16_t *moe_int_weighted_rows(const moe_int_source *s, const uint16_t *rows,
+                                const uint16_t *tokens, int64_t width, moe_dtype dtype) {
+    const int64_t pairs = s->plan->offsets[s->problem->layer.E];
+    uint16_t *ret = malloc((size_t)(pairs * width + 1) * sizeof *ret);
+    for (int64_t i = 0; ret && i < pairs * width; i++) {
+        const int64_t pair = i / width, t = s->plan->token[pair];
+        const double x = rows ? moe_load(rows, dtype, (size_t)i)
+                              : moe_load(tokens, dtype, (size_t)(t * width + i % width));
+        moe_store(ret, dtype, (size_t)i, (double)(moe_int_weight_of(s, pair) * (float)x));
+    }
+    return ret;
+}
+
 int64_t moe_int_exact_products(const moe_problem *problem, moe_tensor_id id) {
     return id == MOE_T_LOGITS ? 1 : problem->layer.E;
 }
@@ -42,16 +60,18 @@ moe_int_exact_product moe_int_exact_product_of(const moe_int_source *s, moe_tens
     const int64_t first = s->plan->offsets[e], rows = s->plan->offsets[e + 1] - first;
     const int32_t *tokens = s->plan->token + first;
     const moe_int_operand X = rows_of(s->X, 0, d);
-    moe_int_exact_product p = {.M = rows, .N = d, .out = first * d, .stored = true};
+    moe_int_exact_product p = {
+        .M = rows, .N = d, .out = first * d, .first_pair = -1, .stored = true};
     switch ((int)id) {
     case MOE_T_LOGITS:
         p = (moe_int_exact_product){
-            .M = s->problem->T, .N = desc->E + desc->n_zero, .K = d, .left = X};
+            .M = s->problem->T, .N = desc->E + desc->n_zero, .K = d, .left = X, .first_pair = -1};
         p.right = rows_of(s->W_r, 0, d);
         p.bias = bias_of(s, MOE_T_B_R, desc->router.bias);
         break;
     case MOE_T_H:
-        p.left = gathered(X, tokens);
+        p.left = s->weighted ? rows_of(s->weighted, first, d) : gathered(X, tokens);
+        p.first_pair = s->weighs_sums ? first : -1;
         p.right = rows_of(s->W1, e * hw, d);
         p.N = hw;
         p.K = d;
@@ -73,12 +93,33 @@ moe_int_exact_product moe_int_exact_product_of(const moe_int_source *s, moe_tens
         p.K = hw;
         break;
     default: /* dW1 */
-        p.left = along_k(rows_of(s->from, first, hw));
-        p.right = along_k(gathered(X, tokens));
+        p.left = along_k(rows_of(s->weighted && s->weighs_sums ? s->weighted : s->from, first, hw));
+        p.right = along_k(s->weighted && !s->weighs_sums ? rows_of(s->weighted, first, d)
+                                                         : gathered(X, tokens));
         p.M = hw;
         p.K = rows;
         p.out = e * hw * d;
         break;
     }
     return p;
+}
+
+moe_int_exact_product moe_int_exact_gradient_of(const moe_int_source *s, int64_t e) {
+    const moe_layer_desc *desc = &s->problem->layer;
+    const int64_t d = desc->d, first = s->plan->offsets[e];
+    return (moe_int_exact_product){.left = gathered(rows_of(s->dO, 0, d), s->plan->token + first),
+                                   .right = along_k(rows_of(s->W2, e * d, desc->n)),
+                                   .M = s->plan->offsets[e + 1] - first,
+                                   .N = desc->n,
+                                   .K = d,
+                                   .first_pair = -1};
+}
+
+moe_status moe_int_exact_pack(const moe_int_exact_product *p, moe_int_format format,
+                              moe_int_packed *left, moe_int_packed *right) {
+    moe_status status = moe_int_pack(&p->left, format, MOE_INT_PACK_VALUES, p->M, p->K, left);
+    if (!status)
+        status = moe_int_pack(&p->right, format, MOE_INT_PACK_RIGHT | MOE_INT_PACK_VALUES, p->N,
+                              p->K, right);
+    return status;
 }

@@ -196,8 +196,9 @@ void moe_int_scan_group(moe_int_scan *s, int64_t g) {
     if (c->points & MOE_POINT_DA)
         sources = fmax(sources / 3, 1);
     group->e4 = fmax(group->e4, group->e2 * group->e2 / sources);
-    if (c->rows && c->id == MOE_T_DX)
-        group->e4 += s->rounding.u2 * s->rounding.u2 * c->rows->common[g];
+    if (c->rows && (c->id == MOE_T_O || c->id == MOE_T_DX))
+        group->e4 += s->rounding.u2 * s->rounding.u2 *
+                     (c->id == MOE_T_O ? c->rows->common_o : c->rows->common_dx)[g];
     if (c->rows && (c->id == MOE_T_DH || c->id == MOE_T_DXP)) {
         const double as_whole = s->rounding.u2 * c->rows->weight[g] * group->r2;
         group->e4 += as_whole * as_whole;

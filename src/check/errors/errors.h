@@ -25,12 +25,12 @@
 /* How an arithmetic errs. */
 typedef struct moe_int_rounding {
     moe_dtype arithmetic;
-    double u2;          /* u^2 / 3, the unit */
-    double least2;      /* square of the smallest normal number: below it spacing is fixed */
-    double sum;         /* L terms add sum * L * (sum of squares); of fp32 in bf16 and fp16 */
-    double eval;        /* evaluating the activation adds eval * value^2, over its storing */
-    double eval_least2; /* least2 of the type in which it is evaluated */
-    double router;      /* eval of the router, which computes in fp32 or better */
+    double u2;       /* u^2 / 3, the unit */
+    double least2;   /* square of the smallest normal number: below it spacing is fixed */
+    double sum;      /* L terms add sum * L * (sum of squares); of fp32 in bf16 and fp16 */
+    double eval;     /* evaluating the activation adds eval * value^2, over its storing */
+    double flushed2; /* square of the least normal number of the type in which it is evaluated */
+    double router;   /* eval of the router, which computes in fp32 or better */
     double result_u2, result_least2; /* u2 and least2 of the type that the result is stored in */
     uint32_t points;                 /* of the recipe: moe_point bits */
     bool exact_h; /* H does not err (exact.h): no kernel is on another side of a kink */
@@ -42,7 +42,10 @@ moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic);
 moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points);
 
 /* What storing v adds, in units of u^2/3; an exact 0 is stored exactly. */
-double moe_int_stored(const moe_int_rounding *r, double v);
+static inline double moe_int_stored(const moe_int_rounding *r, double v) {
+    const double square = v * v, least = v == 0 ? 0 : r->least2;
+    return square > least ? square : least;
+}
 /* Variance of a result v, V before it was stored; no longer in units of u^2/3. */
 static inline double moe_int_result_variance(const moe_int_rounding *r, double v, double before) {
     double square = v * v, stored = square > r->result_least2 ? square : r->result_least2;
@@ -136,6 +139,8 @@ moe_status moe_int_add_kink(const moe_int_error_run *k, const moe_int_kink *kink
  * of O or dX. */
 void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const double *v_stage,
                        const double *stage, double relative, int64_t d);
+/* Adds to a row's errors (rows.h) that of one number of variance v, which multiplies `row` [d]. */
+void moe_int_add_common(double *common, double v, const double *row, int64_t d);
 /* Sets elements first .. first+count-1 of an oracle's result to NaN, if it has that result. */
 void moe_int_blank(moe_tensor *t, int64_t first, int64_t count);
 

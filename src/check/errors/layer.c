@@ -13,6 +13,11 @@ void moe_int_add_stage(const moe_int_rounding *r, double *v, double scale, const
                 (v_stage[i] + moe_int_stored(r, stage[i]) + stage[i] * stage[i] * relative);
 }
 
+void moe_int_add_common(double *common, double v, const double *row, int64_t d) {
+    const double whole = v > 0 ? v * moe_int_norm2(row, d) : 0;
+    *common += isfinite(whole) ? whole * whole : 0;
+}
+
 void moe_int_blank(moe_tensor *t, int64_t first, int64_t count) {
     for (int64_t i = 0; t->data && i < count; i++)
         ((double *)t->data)[first + i] = NAN;
@@ -98,10 +103,13 @@ static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
     return status;
 }
 
-/* A zero expert stores nothing: only its weight errs. */
-static void add_zero_expert(const moe_int_error_run *k, int64_t t, double w, double of_o,
+/* A zero expert stores nothing: only its weight errs, by `vs`. */
+static void add_zero_expert(const moe_int_error_run *k, int64_t t, double w, double vs, double of_o,
                             double of_dx) {
     int64_t d = k->desc->d;
+    moe_int_add_common(&k->rows->common_o[t], w * w * vs, k->X + t * d, d);
+    if (k->dO)
+        moe_int_add_common(&k->rows->common_dx[t], w * w * vs, k->dO + t * d, d);
     for (int64_t i = t * d; i < (t + 1) * d; i++) {
         *at(&k->v->t[MOE_T_O], i) += w * w * of_o * k->X[i] * k->X[i];
         if (k->dO)
@@ -126,6 +134,19 @@ static double stored_output(const moe_int_error_run *k, double w, const double *
     return moe_int_stored_share(&k->rounding, w, y, k->desc->d);
 }
 
+/* A pair's weight moves its rows of O and dX as a whole: where it is on the output, w Y, and dX~ by
+ * way of dH; where it is on the input, all that comes after. */
+static void add_common(const moe_int_error_run *k, int64_t t, int64_t p, double of_o,
+                       double of_dx) {
+    const moe_tensor *out = k->oracle->out.t;
+    const int64_t d = k->desc->d;
+    moe_int_add_common(&k->rows->common_o[t], of_o * of_o * k->vweight[p], at(&out[MOE_T_Y], p * d),
+                       d);
+    if (k->dO)
+        moe_int_add_common(&k->rows->common_dx[t], of_dx * of_dx * k->vweight[p],
+                           at(&out[MOE_T_DXP], p * d), d);
+}
+
 /* O_t = sum of w Y, dX_t = sum of dX~: stored stages, weights, and adding them up. */
 static void sum_over_experts(const moe_int_error_run *k) {
     const moe_plan *plan = k->oracle->plan;
@@ -146,9 +167,10 @@ static void sum_over_experts(const moe_int_error_run *k) {
             else if (w != 1 && p >= k->pairs)
                 stored = stored_output(k, w, k->X + t * d);
             if (p >= k->pairs) {
-                add_zero_expert(k, t, w, vs + added_o + stored, vs + added_dx);
+                add_zero_expert(k, t, w, vs, vs + added_o + stored, vs + added_dx);
                 continue;
             }
+            add_common(k, t, p, on_input ? 1 : w, on_input ? w : 1);
             moe_int_add_stage(&k->rounding, at(&v[MOE_T_O], t * d), on_input ? 1 : w,
                               at(&v[MOE_T_Y], p * d), at(&out[MOE_T_Y], p * d),
                               added_o + stored + (on_input ? 0 : vs), d);

@@ -115,7 +115,7 @@ static void add_slot(const moe_int_error_run *k, const double *z, int64_t slot, 
         double row = add_pair(k, plan->pair_of_token[from + slot], w->slope + t * R, w->share,
                               w->chosen, w->norms, w->vdz + t * R);
         if (k->rows)
-            k->rows->common[t] += row * row;
+            k->rows->common_dx[t] += row * row;
     }
 }
 

@@ -13,16 +13,18 @@
 
 moe_status moe_int_rows_alloc(int64_t tokens, int64_t pairs, moe_int_rows *ret) {
     memset(ret, 0, sizeof *ret);
-    ret->common = calloc((size_t)tokens + 1, sizeof *ret->common);
+    ret->common_o = calloc((size_t)tokens + 1, sizeof *ret->common_o);
+    ret->common_dx = calloc((size_t)tokens + 1, sizeof *ret->common_dx);
     ret->weight = calloc((size_t)pairs + 1, sizeof *ret->weight);
-    if (ret->common && ret->weight)
+    if (ret->common_o && ret->common_dx && ret->weight)
         return MOE_OK;
     moe_int_rows_destroy(ret);
     return MOE_E_NOMEM;
 }
 
 void moe_int_rows_destroy(moe_int_rows *rows) {
-    free(rows->common);
+    free(rows->common_o);
+    free(rows->common_dx);
     free(rows->weight);
     free(rows->kink);
     memset(rows, 0, sizeof *rows);

@@ -1,4 +1,4 @@
-/* What rows of dX, dH, dX~ and dW1 need beside every element's variance (rows.c says why). */
+/* What rows of O, dX, dH, dX~ and dW1 need beside every element's variance (rows.c says why). */
 #ifndef MOE_CHECK_ERRORS_ROWS_H
 #define MOE_CHECK_ERRORS_ROWS_H
 
@@ -18,9 +18,10 @@ typedef struct moe_int_kink {
 
 /* What rows of d need beside every element's variance. */
 typedef struct moe_int_rows {
-    /* [tokens] Of dX: errors that are one vector times one random number: of each of them the
-     * expected sum of squares over the row, squared; their sum. In units of (u^2/3)^2. */
-    double *common;
+    /* [tokens] Of O and of dX: errors that are one vector times one random number, such as that of
+     * a combine weight: of each of them the expected sum of squares over the row, squared; their
+     * sum. In units of (u^2/3)^2. */
+    double *common_o, *common_dx;
     /* [all pairs] relative variance of a pair's weight, in units of u^2/3: rows of dH and dX~ are
      * the weight times a vector, and err by it as a whole, where it is on the output. Else 0. */
     double *weight;

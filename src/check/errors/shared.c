@@ -74,7 +74,7 @@ static moe_status gate_errors(const moe_int_error_run *k, const double *g, const
             vdw[i] += (v + added) * x * x;
             vdx[t * d + i] += v * w[i] * w[i];
         }
-        k->rows->common[t] += v * ww * v * ww;
+        k->rows->common_dx[t] += v * ww * v * ww;
     }
     free(w);
     return MOE_OK;
@@ -91,8 +91,11 @@ static moe_status add_to_tokens(const moe_int_error_run *k, const moe_reference_
         double stored = f->weight[t] == 1 ? 0 : moe_int_at(&k->rounding, MOE_POINT_SY, 1);
         moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_O].data + t * d, f->weight[t],
                           f->vY + t * d, Y + t * d, f->vweight[t] + stored + added_o, d);
+        moe_int_add_common(&k->rows->common_o[t], f->weight[t] * f->weight[t] * f->vweight[t],
+                           Y + t * d, d);
         if (!k->dO)
             continue;
+        moe_int_add_common(&k->rows->common_dx[t], f->vweight[t], dXp + t * d, d);
         moe_int_add_stage(&k->rounding, (double *)k->v->t[MOE_T_DX].data + t * d, 1,
                           f->vdXp + t * d, dXp + t * d, added, d);
         for (int64_t col = 0; !status && col < f->hw; col++) {

@@ -33,16 +33,12 @@ moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points) {
                               .least2 = least * least,
                               .sum = 0.5 * fp32 * fp32,
                               .eval = eval * fp32 * fp32,
-                              .eval_least2 = low ? (double)FLT_MIN * FLT_MIN : least * least,
+                              .flushed2 =
+                                  (low ? (double)FLT_MIN * FLT_MIN : least * least) / (u * u / 3),
                               .router = eval * fp32 * fp32,
                               .result_u2 = u * u / 3,
                               .result_least2 = least * least,
                               .points = low ? points : points | MOE_POINT_DS};
-}
-
-double moe_int_stored(const moe_int_rounding *r, double v) {
-    double square = v * v;
-    return v == 0 ? 0 : square > r->least2 ? square : r->least2;
 }
 
 double moe_int_at(const moe_int_rounding *r, moe_point point, double times) {
@@ -205,17 +201,18 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
                          moe_int_unit *u) {
     double slope[2] = {0}, dh[2] = {0};
     u->a = moe_int_act_unit_f64(desc, u->h, u->da, dh);
-    /* phi(g) and its slope, x times what underflows, may lie below the normal numbers of fp32 */
+    /* phi(g) and its slope, x times what underflows, may lie below the normal numbers of fp32: a
+     * kernel may keep those, or flush them to 0 (vectors of exp, GPUs with -ftz) */
     double up = factor_of_up(desc, u), size = 1 + fabs(u->h[0]);
-    double least = r->eval_least2 * size * size, da2 = u->da * u->da;
-    const double floors[2] = {up * up * da2 * least, da2 * least};
-    u->va = u->a == 0 ? 0 : r->eval * fmax(u->a * u->a, up * up * least);
+    double lost = r->flushed2 * size * size, da2 = u->da * u->da;
+    const double floors[2] = {up * up * da2 * lost, da2 * lost};
+    u->va = u->a == 0 ? 0 : fmax(r->eval * u->a * u->a, up * up * lost);
     if (backward) {
         act_gradient(desc, u->h, 1, slope);
         memcpy(u->dh, dh, sizeof dh);
         for (int i = 0; i < 2 && i < u->parts; i++)
             u->vdh[i] = slope[i] * slope[i] * u->vda +
-                        (u->dh[i] == 0 ? 0 : r->eval * fmax(u->dh[i] * u->dh[i], floors[i]));
+                        (u->dh[i] == 0 ? 0 : fmax(r->eval * u->dh[i] * u->dh[i], floors[i]));
     }
     sigmoid_errors(desc, r, backward, u);
     if (u->parts == 2 && moe_int_at(r, MOE_POINT_INNER, 1) > 0)

@@ -178,41 +178,77 @@ static void judge_choice(moe_int_evidence *e, const moe_plan *plan, moe_int_find
         moe_int_offer(e, f);
 }
 
-/* The right layer with stages rounded as the kernel stores them: what a change that rounds them too
- * is held against, as their rounding is no part of what it explains. */
-static moe_status make_stored(const moe_int_evidence *e, const moe_int_scene *s,
-                              const moe_int_variant *base, moe_int_variant *ret) {
+/* Where changes are tried: the scene, and first its worst place alone. */
+typedef struct ground {
+    moe_int_scene whole, probe;
+    moe_int_variant base, probe_base; /* the right layer there */
+    moe_int_variant stored;           /* and with stages rounded as the kernel stores them */
+} ground;
+
+static moe_status make_right(const moe_int_scene *s, moe_dtype store, const moe_int_variant *base,
+                             moe_int_variant *ret) {
     moe_int_change c;
-    moe_status status = change_init(e, &c);
-    c.store = e->arithmetic;
+    moe_status status = change_init(s->evidence, &c);
+    c.store = store;
     if (!status)
         status = moe_int_variant_make(s, &c, base, ret);
     change_destroy(&c);
     return status;
 }
 
-static moe_status try_change(moe_int_evidence *e, const moe_int_scene *s,
-                             const moe_int_variant *base, moe_int_variant *stored,
-                             const moe_int_hypothesis *h) {
+static moe_status make_probe(ground *g) {
+    const moe_tensor_id first = g->whole.evidence->first;
+    const double *right = g->base.value[first];
+    const int64_t groups = g->whole.spot[first].groups;
+    g->whole.error = moe_int_scene_residual(&g->whole, first, right, right);
+    if (g->whole.error < 0)
+        return MOE_OK;
+    g->whole.r2 = moe_int_scene_squares(&g->whole, first, 0, groups, right, right).r2;
+    moe_status status = moe_int_scene_probe(&g->whole, right, &g->probe);
+    return status ? status : make_right(&g->probe, MOE_F64, NULL, &g->probe_base);
+}
+
+/* What a change that rounds stages as they are stored is held against: their rounding is no part of
+ * what it explains. */
+static moe_status make_stored(ground *g) {
+    const moe_int_evidence *e = g->whole.evidence;
+    moe_status status = make_right(&g->whole, e->arithmetic, &g->base, &g->stored);
+    if (!status)
+        g->whole.stored_error = g->probe.stored_error = moe_int_scene_residual(
+            &g->whole, e->first, g->stored.value[e->first], g->base.value[e->first]);
+    return status;
+}
+
+static moe_status run_change(moe_int_evidence *e, ground *g, const moe_int_change *c,
+                             moe_int_finding *f) {
+    const bool stores = c->store != MOE_F64;
+    moe_int_variant run = {0};
+    moe_status status = stores && !g->stored.routed.block ? make_stored(g) : MOE_OK;
+    if (!status)
+        status = moe_int_variant_make(&g->probe, c, &g->probe_base, &run);
+    const bool refuted = run.refuted;
+    moe_int_variant_destroy(&run);
+    if (status || refuted)
+        return status;
+    status = moe_int_variant_make(&g->whole, c, &g->base, &run);
+    if (!status && !run.refuted)
+        judge_change(e, &g->whole, &g->base, stores ? &g->stored : &g->base, &run, f);
+    moe_int_variant_destroy(&run);
+    return status;
+}
+
+static moe_status try_change(moe_int_evidence *e, ground *g, const moe_int_hypothesis *h) {
     moe_status status = MOE_OK;
     bool more = true;
     for (int64_t trial = 0; !status && more; trial++) {
         moe_int_finding f = start(h, e->first);
         moe_int_change c;
-        moe_int_variant run;
         status = change_init(e, &c);
-        more = !status && h->change(s, trial, &c, &f);
-        if (more && e->first == MOE_INT_CHOICE && c.rerouted) {
+        more = !status && h->change(&g->whole, trial, &c, &f);
+        if (more && e->first == MOE_INT_CHOICE && c.rerouted)
             judge_choice(e, c.plan, &f);
-        } else if (more && e->first != MOE_INT_CHOICE) {
-            const bool stores = c.store != MOE_F64;
-            status = moe_int_variant_make(s, &c, base, &run);
-            if (!status && stores && !stored->routed.block)
-                status = make_stored(e, s, base, stored);
-            if (!status && !run.refuted)
-                judge_change(e, s, base, stores ? stored : base, &run, &f);
-            moe_int_variant_destroy(&run);
-        }
+        else if (more && e->first != MOE_INT_CHOICE)
+            status = run_change(e, g, &c, &f);
         change_destroy(&c);
     }
     return status;
@@ -255,26 +291,23 @@ static void try_locals(moe_int_evidence *e, const moe_int_scene *s, const moe_in
 }
 
 static void try_changes(moe_int_evidence *e) {
-    moe_int_scene s;
-    moe_int_variant base = {.same_choice = true}, stored = {.same_choice = true};
-    moe_int_change right;
-    moe_status status = moe_int_scene_make(e, &s);
+    ground g = {.base = {.same_choice = true}, .stored = {.same_choice = true}};
+    moe_status status = moe_int_scene_make(e, &g.whole);
     if (!status)
-        status = change_init(e, &right);
-    if (!status) {
-        status = moe_int_variant_make(&s, &right, NULL, &base);
-        change_destroy(&right);
-    }
+        status = make_right(&g.whole, MOE_F64, NULL, &g.base);
     if (!status && e->first != MOE_INT_CHOICE)
-        s.error = moe_int_scene_residual(&s, e->first, base.value[e->first], base.value[e->first]);
-    for (size_t i = 0; !status && !settled(e) && i < moe_int_bank_count; i++)
+        status = make_probe(&g);
+    /* Not one of tensors that no run makes can be explained. */
+    for (size_t i = 0; !status && g.whole.error >= 0 && !settled(e) && i < moe_int_bank_count; i++)
         if (moe_int_bank[i].change)
-            status = try_change(e, &s, &base, &stored, &moe_int_bank[i]);
+            status = try_change(e, &g, &moe_int_bank[i]);
     if (!status && e->first != MOE_INT_CHOICE && is_open(e))
-        try_locals(e, &s, &base);
-    moe_int_variant_destroy(&base);
-    moe_int_variant_destroy(&stored);
-    moe_int_scene_destroy(&s);
+        try_locals(e, &g.whole, &g.base);
+    moe_int_variant_destroy(&g.base);
+    moe_int_variant_destroy(&g.probe_base);
+    moe_int_variant_destroy(&g.stored);
+    moe_int_scene_destroy(&g.probe);
+    moe_int_scene_destroy(&g.whole);
 }
 
 void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *routing,

@@ -28,9 +28,9 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOOK(not_written, "elements of %s are not written")                                           \
     LOOK(not_finite, "elements of %s are NaN or infinite")                                        \
     LOOK(nan_swallowed, "values of %s that should not be finite are numbers")                     \
+    LOOK(cut_off, "16-bit results are cut off toward zero, not rounded")                          \
     LOOK(factor, "%s is right but for a factor")                                                  \
     LOOK(stored_narrow, "%s holds values of a narrower type than its own")                        \
-    LOOK(cut_off, "16-bit results are cut off toward zero, not rounded")                          \
     LOOK(zero_rows, "rows of %s are zero")                                                        \
     LOOK(garbage_empty, "%s is not zero where an expert has no token")                            \
     LOOK(factor_by_expert, "each expert's part of %s is right but for a factor")                  \

@@ -83,14 +83,14 @@ enum {
 
 /* What a number is rounded to on its way into a product. TF32 keeps 10 bits of a float's fraction;
  * hardware that is handed floats cuts off the rest, conversions round to the nearest. */
-typedef enum moe_int_narrow {
+typedef enum moe_int_narrowing {
     MOE_INT_NARROW_NOT,
     MOE_INT_NARROW_BF16,
     MOE_INT_NARROW_F16,
     MOE_INT_NARROW_TF32,
     MOE_INT_NARROW_TF32_CUT,
     MOE_INT_NARROW_COUNT
-} moe_int_narrow;
+} moe_int_narrowing;
 
 /* Sums that may be kept in a narrow type between blocks of their terms. */
 enum {
@@ -130,9 +130,9 @@ typedef struct moe_int_change {
     int64_t period; /* A's column j of an odd tile of `period` is that of the tile before; with
                        `from_start` it is column j mod period */
     bool from_start;
-    moe_int_narrow operand; /* factors of all products are rounded to it */
-    unsigned sums;          /* of MOE_INT_SUM_H ... that are rounded to sum_type */
-    moe_dtype sum_type;     /* after every sum_block terms */
+    moe_int_narrowing operand; /* factors of all products are rounded to it */
+    unsigned sums;             /* of MOE_INT_SUM_H ... that are rounded to sum_type */
+    moe_dtype sum_type;        /* after every sum_block terms */
     int64_t sum_block;
     moe_dtype store;   /* stages and results are rounded to it, as the kernel's own; MOE_F64: not */
     moe_dtype dz_type; /* and the logits' gradients to this */

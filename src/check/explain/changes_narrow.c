@@ -16,19 +16,23 @@ static bool is_small(const moe_int_scene *s) {
 }
 
 /* The logits of the scene's tokens from rounded factors, as own_logits. */
-static bool narrow_logits(const moe_int_scene *s, moe_int_narrow narrow, moe_int_change *c) {
+static bool narrow_logits(const moe_int_scene *s, moe_int_narrowing narrow, moe_int_change *c) {
     const moe_problem *p = s->evidence->problem;
     const moe_tensor *b = &p->in.t[MOE_T_B_R];
     int64_t R = c->plan->n_experts, d = p->layer.d;
-    double *w = malloc(2 * (size_t)d * sizeof *w), *x = w ? w + d : NULL;
+    double *w = malloc((size_t)(s->n_tokens + 1) * (size_t)d * sizeof *w), *X = w ? w + d : NULL;
     c->own_logits = moe_int_copy_logits(s, c);
+    if (w) {
+        memcpy(X, s->X, (size_t)(s->n_tokens * d) * sizeof *X);
+        moe_int_narrow(narrow, X, s->n_tokens * d);
+    }
     for (int64_t e = 0; w && c->own_logits && e < R; e++) {
         moe_int_load(&p->in.t[MOE_T_W_R], e * d, d, w);
+        moe_int_narrow(narrow, w, d);
         for (int64_t t = 0; t < s->n_tokens; t++) {
             double z = layer_of(s)->router.bias ? moe_load(b->data, b->dtype, (size_t)e) : 0;
-            memcpy(x, s->X + t * d, (size_t)d * sizeof *x);
             for (int64_t i = 0; i < d; i++)
-                z += moe_int_narrowed(narrow, w[i]) * moe_int_narrowed(narrow, x[i]);
+                z += w[i] * X[t * d + i];
             c->own_logits[s->tokens[t] * R + e] = z;
         }
     }
@@ -38,7 +42,7 @@ static bool narrow_logits(const moe_int_scene *s, moe_int_narrow narrow, moe_int
     return made;
 }
 
-static const char *name_of(moe_int_narrow narrow) {
+static const char *name_of(moe_int_narrowing narrow) {
     static const char *const names[MOE_INT_NARROW_COUNT] = {"as they are", "bf16", "fp16", "TF32",
                                                             "TF32, the rest cut off"};
     return names[narrow];
@@ -49,7 +53,7 @@ bool moe_int_change_router_narrow(const moe_int_scene *s, int64_t trial, moe_int
                                   moe_int_finding *f) {
     enum { OF_LOGITS = MOE_INT_NARROW_COUNT - 1 };
     const bool of_logits = trial < OF_LOGITS;
-    const moe_int_narrow narrow = (moe_int_narrow)(1 + trial % OF_LOGITS);
+    const moe_int_narrowing narrow = (moe_int_narrowing)(1 + trial % OF_LOGITS);
     int64_t count = s->evidence->problem->T * c->plan->n_experts;
     if (trial / 2 >= OF_LOGITS || !c->logits || !is_small(s))
         return false;
@@ -57,8 +61,8 @@ bool moe_int_change_router_narrow(const moe_int_scene *s, int64_t trial, moe_int
     if (!of_logits)
         return narrow_logits(s, narrow, c) && moe_int_reweigh(c);
     c->own_logits = moe_int_copy_logits(s, c);
-    for (int64_t i = 0; c->own_logits && i < count; i++)
-        c->own_logits[i] = moe_int_narrowed(narrow, c->own_logits[i]);
+    if (c->own_logits)
+        moe_int_narrow(narrow, c->own_logits, count);
     if (s->evidence->first == MOE_INT_CHOICE)
         return moe_int_reroute_own(s, c);
     c->logits = c->own_logits ? c->own_logits : c->logits;
@@ -77,7 +81,7 @@ bool moe_int_change_operands_narrow(const moe_int_scene *s, int64_t trial, moe_i
                                     moe_int_finding *f) {
     if (trial + 1 >= MOE_INT_NARROW_COUNT || !is_small(s))
         return false;
-    c->operand = (moe_int_narrow)(trial + 1);
+    c->operand = (moe_int_narrowing)(trial + 1);
     moe_int_finding_say(f, ": %s", name_of(c->operand));
     return !c->logits || (narrow_logits(s, c->operand, c) && moe_int_reweigh(c));
 }

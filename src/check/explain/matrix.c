@@ -5,55 +5,63 @@
 #include <math.h>
 #include <string.h>
 
-/* v with 10 bits of fraction, as a float's; cut off or rounded, halves away from 0. */
-static double tf32(double v, bool cut) {
-    int exponent;
-    double fraction = frexp(v, &exponent);
-    if (!isfinite(v) || v == 0)
-        return v;
-    fraction = ldexp(fraction, 11);
-    return ldexp(cut ? trunc(fraction) : round(fraction), exponent - 11);
-}
-
-double moe_int_narrowed(moe_int_narrow narrow, double v) {
-    switch (narrow) {
-    case MOE_INT_NARROW_NOT:
-    case MOE_INT_NARROW_COUNT:
-        break;
-    case MOE_INT_NARROW_BF16:
-        return moe_round_to(v, MOE_BF16);
-    case MOE_INT_NARROW_F16:
-        return moe_round_to(v, MOE_F16);
-    case MOE_INT_NARROW_TF32:
-    case MOE_INT_NARROW_TF32_CUT:
-        return tf32((float)v, narrow == MOE_INT_NARROW_TF32_CUT);
-    }
+/* v, a float's value, with 10 bits of fraction; cut off or rounded, halves away from 0. */
+static double tf32(float v, bool cut) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    bits = (bits + (cut ? 0 : 0x1000)) & ~UINT32_C(0x1fff);
+    if (isfinite(v))
+        memcpy(&v, &bits, sizeof bits);
     return v;
 }
 
-/* Rounds to float and then to what `dtype` stores. */
-static void store_all(double *v, int64_t count, moe_dtype dtype) {
+/* Rounds to what `dtype` stores, at once or by way of float. */
+static void store_all(double *v, int64_t count, moe_dtype dtype, bool by_float) {
     enum { CHUNK = 256 };
     float wide[CHUNK];
     double stored[CHUNK]; /* of any type: none is wider */
     for (int64_t i = 0; i < count; i += CHUNK) {
         const size_t n = (size_t)(count - i < CHUNK ? count - i : CHUNK);
-        moe_convert(wide, MOE_F32, v + i, MOE_F64, n);
-        moe_convert(stored, dtype, wide, MOE_F32, n);
+        if (by_float)
+            moe_convert(wide, MOE_F32, v + i, MOE_F64, n);
+        moe_convert(stored, dtype, by_float ? (const void *)wide : v + i,
+                    by_float ? MOE_F32 : MOE_F64, n);
         moe_convert(v + i, MOE_F64, stored, dtype, n);
     }
 }
 
+void moe_int_narrow(moe_int_narrowing narrow, double *v, int64_t count) {
+    switch (narrow) {
+    case MOE_INT_NARROW_NOT:
+    case MOE_INT_NARROW_COUNT:
+        break;
+    case MOE_INT_NARROW_BF16:
+    case MOE_INT_NARROW_F16:
+        store_all(v, count, narrow == MOE_INT_NARROW_BF16 ? MOE_BF16 : MOE_F16, false);
+        break;
+    case MOE_INT_NARROW_TF32:
+    case MOE_INT_NARROW_TF32_CUT:
+        for (int64_t i = 0; i < count; i++)
+            v[i] = tf32((float)v[i], narrow == MOE_INT_NARROW_TF32_CUT);
+        break;
+    }
+}
+
+static double narrowed(moe_int_narrowing narrow, double v) {
+    moe_int_narrow(narrow, &v, 1);
+    return v;
+}
+
 void moe_int_change_store(const moe_int_change *c, double *v, int64_t count) {
     if (c->store != MOE_F64)
-        store_all(v, count, c->store);
+        store_all(v, count, c->store, true);
 }
 
 void moe_int_sum_stored(const moe_int_change *c, unsigned sum, int64_t term, double *v,
                         int64_t count) {
     if (!(c->sums & sum) || term % c->sum_block != c->sum_block - 1)
         return;
-    store_all(v, count, c->sum_type);
+    store_all(v, count, c->sum_type, true);
 }
 
 /* Row of the stored matrix that H's column c takes. */
@@ -86,7 +94,7 @@ static double element(const moe_int_matrix *m, int64_t r, int64_t c) {
                       : r >= m->rows - m->drop_rows || c >= m->cols - m->drop_cols)
         return 0;
     double v = moe_load(m->t->data, m->t->dtype, (size_t)flat(m, r, c));
-    return moe_int_narrowed(m->operand, v);
+    return narrowed(m->operand, v);
 }
 
 /* A row that is stored as one: loaded at once, since some hundred changed layers read it. */
@@ -99,8 +107,7 @@ static void stored_row(const moe_int_matrix *m, int64_t r, double *ret) {
     }
     moe_int_load(m->t, m->first + row_of(m, r) * m->cols, m->cols, ret);
     memset(ret + first, 0, (size_t)m->drop_cols * sizeof *ret);
-    for (int64_t c = 0; m->operand && c < m->cols; c++)
-        ret[c] = moe_int_narrowed(m->operand, ret[c]);
+    moe_int_narrow(m->operand, ret, m->cols);
 }
 
 void moe_int_matrix_row(const moe_int_matrix *m, int64_t r, double *ret) {

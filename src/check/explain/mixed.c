@@ -19,20 +19,25 @@ static double distance(const moe_int_scene *s, moe_tensor_id id, int64_t g, cons
     return sum;
 }
 
-double moe_int_scene_mixed(const moe_int_scene *s, moe_tensor_id id, const double *value,
-                           const double *base) {
+double moe_int_scene_mixed_squares(const moe_int_scene *s, moe_tensor_id id, const double *value,
+                                   const double *base) {
     enum { ENOUGH = 8 }; /* elements of a row: fewer fit by chance */
     const moe_int_spot *spot = &s->spot[id];
-    double d2 = 0, r2 = 0;
+    double d2 = 0;
     if (!s->evidence->got.t[id].data || !value || !base || spot->width < ENOUGH)
-        return -1;
-    for (int64_t g = 0; g < spot->groups; g++) {
+        return INFINITY;
+    for (int64_t g = 0; g < spot->groups; g++)
         d2 += fmin(distance(s, id, g, value), distance(s, id, g, base));
-        for (int64_t c = 0; c < spot->width; c++) {
-            const double b = base[g * spot->width + c];
-            r2 += isfinite(b) ? b * b : 0;
-        }
-    }
+    return d2;
+}
+
+double moe_int_scene_mixed(const moe_int_scene *s, moe_tensor_id id, const double *value,
+                           const double *base) {
+    const moe_int_spot *spot = &s->spot[id];
+    const double d2 = moe_int_scene_mixed_squares(s, id, value, base);
+    double r2 = 0;
+    for (int64_t i = 0; isfinite(d2) && i < spot->groups * spot->width; i++)
+        r2 += isfinite(base[i]) ? base[i] * base[i] : 0;
     return r2 > 0 ? d2 / r2 : -1;
 }
 

@@ -217,9 +217,19 @@ static double *gather(const moe_int_scene *s, moe_tensor_id id) {
     return out;
 }
 
+moe_status moe_int_scene_settle(moe_int_scene *s) {
+    const moe_int_evidence *e = s->evidence;
+    bool done = !moe_plan_subset(e->routing->plan, s->tokens, s->n_tokens, &s->sub) &&
+                spot_rows(s) && spot_slices(s, false) && spot_slices(s, true) && spot_experts(s) &&
+                (s->X = gather(s, MOE_T_X)) != NULL;
+    if (done && e->problem->pass & MOE_PASS_BWD)
+        done = (s->dO = gather(s, MOE_T_DO)) != NULL;
+    return done ? MOE_OK : MOE_E_NOMEM;
+}
+
 moe_status moe_int_scene_make(const moe_int_evidence *e, moe_int_scene *ret) {
     int64_t T = e->problem->T, R = e->routing->plan->n_experts;
-    *ret = (moe_int_scene){.evidence = e};
+    *ret = (moe_int_scene){.evidence = e, .stored_error = NAN};
     double *token = calloc((size_t)T, sizeof *token), *expert = calloc((size_t)R, sizeof *expert);
     ret->tokens = calloc(MOE_INT_SCENE_TOKENS, sizeof *ret->tokens);
     bool done = token && expert && ret->tokens;
@@ -230,15 +240,10 @@ moe_status moe_int_scene_make(const moe_int_evidence *e, moe_int_scene *ret) {
         choose_tokens(token, tokens_of(e->problem), ret);
         choose_experts(expert, ret);
         choose_slices(ret);
-        done = !moe_plan_subset(e->routing->plan, ret->tokens, ret->n_tokens, &ret->sub);
     }
     free(token);
     free(expert);
-    done = done && spot_rows(ret) && spot_slices(ret, false) && spot_slices(ret, true) &&
-           spot_experts(ret) && (ret->X = gather(ret, MOE_T_X)) != NULL;
-    if (done && e->problem->pass & MOE_PASS_BWD)
-        done = (ret->dO = gather(ret, MOE_T_DO)) != NULL;
-    return done ? MOE_OK : MOE_E_NOMEM;
+    return done ? moe_int_scene_settle(ret) : MOE_E_NOMEM;
 }
 
 void moe_int_scene_destroy(moe_int_scene *s) {
@@ -251,22 +256,28 @@ void moe_int_scene_destroy(moe_int_scene *s) {
     memset(s, 0, sizeof *s);
 }
 
-double moe_int_scene_residual(const moe_int_scene *s, moe_tensor_id id, const double *value,
-                              const double *base) {
+moe_int_squares moe_int_scene_squares(const moe_int_scene *s, moe_tensor_id id, int64_t first,
+                                      int64_t end, const double *value, const double *base) {
     const moe_int_spot *spot = &s->spot[id];
     const moe_tensor *got = &s->evidence->got.t[id];
-    double d2 = 0, r2 = 0;
-    if (!got->data || !value || !base)
-        return -1;
-    for (int64_t i = 0; i < spot->groups * spot->width; i++) {
+    moe_int_squares sum = {0};
+    for (int64_t i = first * spot->width; i < end * spot->width; i++) {
         int64_t at = spot->base[i / spot->width] + i % spot->width * spot->stride;
         double v = moe_load(got->data, got->dtype, (size_t)at), d = v - value[i];
         if (isfinite(base[i]))
-            r2 += base[i] * base[i];
+            sum.r2 += base[i] * base[i];
         if (isfinite(value[i]))
-            d2 += isfinite(d) ? d * d : INFINITY;
+            sum.d2 += isfinite(d) ? d * d : INFINITY;
         else if (isfinite(v))
-            d2 = INFINITY;
+            sum.d2 = INFINITY;
     }
-    return r2 > 0 ? d2 / r2 : d2 > 0 ? INFINITY : 0;
+    return sum;
+}
+
+double moe_int_scene_residual(const moe_int_scene *s, moe_tensor_id id, const double *value,
+                              const double *base) {
+    if (!s->evidence->got.t[id].data || !value || !base)
+        return -1;
+    moe_int_squares k = moe_int_scene_squares(s, id, 0, s->spot[id].groups, value, base);
+    return k.r2 > 0 ? k.d2 / k.r2 : k.d2 > 0 ? INFINITY : 0;
 }

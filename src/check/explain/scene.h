@@ -28,12 +28,24 @@ typedef struct moe_int_scene {
     moe_plan *sub; /* of the tokens, in the routing in force; owned */
     moe_int_spot spot[MOE_T_COUNT];
     double *X, *dO; /* [n_tokens][d], owned; dO NULL: forward only */
-    double error;   /* NMSE of the first wrong tensor here */
+    /* NMSE of the first wrong tensor here; `stored_error` as against the right layer with stages
+     * rounded as stored, NaN: not known yet. Those of the whole scene in its probe too. */
+    double error, stored_error;
+    double r2;  /* sum of the first wrong tensor's squares; in the probe too the whole scene's */
+    bool probe; /* nothing is asked of it but that tensor */
 } moe_int_scene;
 
 /* MOE_E_NOMEM; *ret is to be freed in any case. */
 moe_status moe_int_scene_make(const moe_int_evidence *e, moe_int_scene *ret);
 void moe_int_scene_destroy(moe_int_scene *s);
+
+/* probe.c: the one token, hidden unit or expert of the scene at which the first wrong tensor is
+ * farthest from `right`, its truth there. What a change leaves at the probe it leaves at the whole
+ * scene at least, so most changes are refuted by a small part of the work. MOE_E_NOMEM; *ret is to
+ * be freed in any case. */
+moe_status moe_int_scene_probe(const moe_int_scene *s, const double *right, moe_int_scene *ret);
+/* Where tokens, slices and experts are chosen: the rest. MOE_E_NOMEM. */
+moe_status moe_int_scene_settle(moe_int_scene *s);
 
 /* Rows of experts with their stages: the routed pairs', or the shared expert's. */
 typedef struct moe_int_stage_rows {
@@ -70,11 +82,20 @@ void moe_int_variant_destroy(moe_int_variant *r);
  * that are no numbers in `value` must be none in got. */
 double moe_int_scene_residual(const moe_int_scene *s, moe_tensor_id id, const double *value,
                               const double *base);
+/* The two sums of groups first .. end-1. */
+typedef struct moe_int_squares {
+    double d2, r2;
+} moe_int_squares;
+moe_int_squares moe_int_scene_squares(const moe_int_scene *s, moe_tensor_id id, int64_t first,
+                                      int64_t end, const double *value, const double *base);
 
 /* The same where each row is either changed or right, whichever is nearer: a kernel that is wrong
  * for some rows alone. Negative: it has none, or too short ones to tell. */
 double moe_int_scene_mixed(const moe_int_scene *s, moe_tensor_id id, const double *value,
                            const double *base);
+/* Its sum of squares alone; infinite: as negative there. */
+double moe_int_scene_mixed_squares(const moe_int_scene *s, moe_tensor_id id, const double *value,
+                                   const double *base);
 /* Says which rows are changed then. */
 void moe_int_scene_say_mixed(const moe_int_scene *s, moe_tensor_id id, const double *value,
                              const double *base, moe_int_finding *f);
@@ -88,7 +109,7 @@ typedef struct moe_int_matrix {
     bool drop_first;
     moe_int_row_order order;
     bool interleaved; /* its rows are, by the layer's description */
-    moe_int_narrow operand;
+    moe_int_narrowing operand;
     bool right; /* none of that applies, and the expert is the right one */
 } moe_int_matrix;
 
@@ -100,8 +121,8 @@ moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c
 /* W2, MOE_INT_PRODUCT_Y or _DA. */
 moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c, int64_t e,
                                  moe_int_product product);
-/* v rounded to what goes into a product. */
-double moe_int_narrowed(moe_int_narrow narrow, double v);
+/* Rounds to what goes into a product. */
+void moe_int_narrow(moe_int_narrowing narrow, double *v, int64_t count);
 /* Rounds to what the changed kernel keeps stages in. */
 void moe_int_change_store(const moe_int_change *c, double *v, int64_t count);
 /* A narrow sum (MOE_INT_SUM_...) after term number `term`: rounded where a block ends there. */

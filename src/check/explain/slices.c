@@ -40,8 +40,7 @@ static void load_row(const slice_run *k, int64_t r) {
     int64_t dy = k->at.e < 0 ? t : (t + k->c->gather_dO + T) % T;
     moe_int_load(&in[MOE_T_X], x, k->d, k->x);
     moe_int_load(&in[MOE_T_DO], dy * k->d, k->d, k->dy);
-    for (int64_t i = 0; k->c->operand && i < 2 * k->d; i++) /* x and dy */
-        k->x[i] = moe_int_narrowed(k->c->operand, k->x[i]);
+    moe_int_narrow(k->c->operand, k->x, 2 * k->d); /* x and dy */
 }
 
 static int32_t layout_seen(const slice_run *k) {
@@ -117,7 +116,8 @@ static void add_product(const slice_run *k, unsigned which, int64_t r, double sc
                         const double *row, double *sum) {
     if (!sum || ((k->c->skip_dw & which) && !adds(k, r)))
         return;
-    add(moe_int_narrowed(k->c->operand, scale), row, k->d, sum);
+    moe_int_narrow(k->c->operand, &scale, 1);
+    add(scale, row, k->d, sum);
     if (k->at.e >= 0)
         moe_int_sum_stored(k->c, MOE_INT_SUM_DW, r, sum, k->d);
 }

@@ -69,19 +69,25 @@ static double narrow_dot(const moe_int_change *c, unsigned which, const double *
     return sum;
 }
 
+/* The rows of `in` as they go into a product with m, from row 0 on; `room` takes copies. */
+static const double *factors(const moe_int_expert_run *k, const moe_int_matrix *m, int64_t width,
+                             const double *in, double *room) {
+    const double *first = in + k->first * width;
+    if (!m->operand)
+        return first;
+    memcpy(room, first, (size_t)(k->count * width) * sizeof *room);
+    moe_int_narrow(m->operand, room, k->count * width);
+    return room;
+}
+
 /* out = in M^T, [count][rows of M]. */
 static void times_rows(const moe_int_expert_run *k, const moe_int_matrix *m, unsigned sum,
                        const double *in, double *row, double *out) {
-    double *operand = row + m->cols;
+    const double *factor = factors(k, m, m->cols, in, row + m->cols);
     for (int64_t r = 0; r < m->rows; r++) {
         moe_int_matrix_row(m, r, row);
         for (int64_t p = k->first; p < k->first + k->count; p++) {
-            const double *x = in + p * m->cols;
-            if (m->operand) {
-                for (int64_t i = 0; i < m->cols; i++)
-                    operand[i] = moe_int_narrowed(m->operand, x[i]);
-                x = operand;
-            }
+            const double *x = factor + (p - k->first) * m->cols;
             out[p * m->rows + r] = k->change->sums & sum
                                        ? narrow_dot(k->change, sum, x, row, m->cols)
                                        : dot(x, row, m->cols);
@@ -92,12 +98,12 @@ static void times_rows(const moe_int_expert_run *k, const moe_int_matrix *m, uns
 /* out = in M, [count][columns of M]. */
 static void times_columns(const moe_int_expert_run *k, const moe_int_matrix *m, unsigned sum,
                           const double *in, double *row, double *out) {
+    const double *factor = factors(k, m, m->rows, in, row + m->cols);
     memset(out + k->first * m->cols, 0, (size_t)(k->count * m->cols) * sizeof *out);
     for (int64_t r = 0; r < m->rows; r++) {
         moe_int_matrix_row(m, r, row);
         for (int64_t p = k->first; p < k->first + k->count; p++) {
-            double scale = moe_int_narrowed(m->operand, in[p * m->rows + r]);
-            add(scale, row, m->cols, out + p * m->cols);
+            add(factor[(p - k->first) * m->rows + r], row, m->cols, out + p * m->cols);
             moe_int_sum_stored(k->change, sum, r, out + p * m->cols, m->cols);
         }
     }
@@ -231,7 +237,7 @@ static moe_status with_room(const moe_int_expert_run *k,
     const moe_int_stage_rows *f = k->rows;
     if (k->count == 0)
         return MOE_OK;
-    double *room = malloc(2 * (size_t)(f->d + f->n + f->hw) * sizeof *room);
+    double *room = malloc((size_t)(k->count + 1) * (size_t)(f->d + f->n + f->hw) * sizeof *room);
     if (!room)
         return MOE_E_NOMEM;
     make(k, room);

@@ -232,18 +232,24 @@ static moe_status run_steps(const runner *k, unsigned steps) {
 /* Does the change not explain the first wrong tensor? One that stores stages is held against
  * another run than the base. */
 static bool refuted(const runner *k) {
-    const moe_int_evidence *e = k->s->evidence;
-    if (!k->base || k->c->store != MOE_F64)
+    const moe_int_scene *s = k->s;
+    const moe_tensor_id first = s->evidence->first;
+    const double *value = k->r->value[first];
+    const double before = k->c->store == MOE_F64 ? s->error : s->stored_error;
+    if (!k->base || isnan(before))
         return false;
-    const double *value = k->r->value[e->first], *right = k->base->value[e->first];
-    double after = moe_int_scene_residual(k->s, e->first, value, right);
-    if (k->s->error < 0 || after < 0)
+    const double *right = k->base->value[first];
+    if (!value || !right)
         return true;
-    if (moe_int_explains(e, e->first, k->s->error, after))
+    const double d2 = moe_int_scene_squares(s, first, 0, s->spot[first].groups, value, right).d2;
+    if (moe_int_explains(s->evidence, first, before,
+                         s->r2 > 0 ? d2 / s->r2
+                         : d2 > 0  ? INFINITY
+                                   : 0))
         return false;
-    after = moe_int_scene_mixed(k->s, e->first, value, right);
     /* Whichever is nearer is always a little nearer: no gate alone will do. */
-    k->r->partial = after >= 0 && after <= moe_int_local_limit(e, e->first, k->s->error);
+    const double mixed = moe_int_scene_mixed_squares(s, first, value, right);
+    k->r->partial = s->r2 > 0 && mixed / s->r2 <= moe_int_local_limit(s->evidence, first, before);
     return !k->r->partial;
 }
 
@@ -260,7 +266,7 @@ moe_status moe_int_variant_make(const moe_int_scene *s, const moe_int_change *ch
     if (!status)
         status = run_steps(&k, early);
     ret->refuted = !status && first != MOE_INT_CHOICE && refuted(&k);
-    if (!status && !ret->refuted)
+    if (!status && !ret->refuted && !s->probe)
         status = run_steps(&k, all & ~early);
     moe_plan_destroy(&k.sub);
     moe_plan_destroy(&k.used);

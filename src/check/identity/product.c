@@ -3,6 +3,7 @@
  * of operands, sum_k left(i,k)^2 p_k^2 and sum_jk left(i,k)^2 right(j,k)^2, where p = right^T s:
  * signs leave the squares alone, and independent errors add. */
 #include "check/identity/product.h"
+#include "core/simd.h"
 #include "core/streams.h"
 #include "moeref/rng.h"
 
@@ -34,23 +35,77 @@ static void load_row(const moe_int_view *m, int64_t i, double *work) {
     int64_t row = m->row ? m->row[i] : m->first + i;
     if (m->t)
         moe_int_load(m->t, row * m->width, m->width, work);
-    for (int64_t k = 0; k < m->width; k++)
+    for (int64_t k = 0; k < m->width && (!m->t || m->scale); k++)
         work[k] = m->t ? scale * work[k] : scale;
 }
 
+/* Sums along a row are kept LANES apart, in an order that no instruction set changes. */
+enum { LANES = 8 };
+
+/* An entry for each column: row i adds to all of them. */
+MOE_INT_INLINE void add_row(const pass *k, const moe_int_rounding *r, int64_t i, int64_t width) {
+    const double *x = k->work, v = k->v[i];
+    double *sum = k->sum;
+    for (int64_t j = 0; j < width; j++)
+        sum[j] += x[j] * v;
+    for (int q = 0; q < 2; q++) {
+        double *square = k->square[q];
+        const double w = k->w[q] ? k->w[q][i] : 1;
+        for (int64_t j = 0; square && j < width; j++)
+            square[j] += moe_int_stored(r, x[j]) * w;
+    }
+}
+
+/* sum of x times v (NULL: 1), or of what storing x adds, times v */
+MOE_INT_INLINE double add_lanes(const moe_int_rounding *r, bool stored, const double *x,
+                                const double *v, int64_t width) {
+    double lane[LANES] = {0};
+    const int64_t whole = width / LANES * LANES;
+    for (int64_t j = 0; j < whole; j += LANES)
+        for (int64_t l = 0; l < LANES; l++)
+            lane[l] += (stored ? moe_int_stored(r, x[j + l]) : x[j + l]) * (v ? v[j + l] : 1);
+    for (int64_t j = whole; j < width; j++)
+        lane[j - whole] += (stored ? moe_int_stored(r, x[j]) : x[j]) * (v ? v[j] : 1);
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+}
+
+/* An entry for each row: row i's. */
+MOE_INT_INLINE void sum_row(const pass *k, const moe_int_rounding *r, int64_t i, int64_t width) {
+    k->sum[i] += add_lanes(r, false, k->work, k->v, width);
+    for (int q = 0; q < 2; q++)
+        if (k->square[q])
+            k->square[q][i] += k->w[q] ? add_lanes(r, true, k->work, k->w[q], width)
+                                       : add_lanes(r, true, k->work, NULL, width);
+}
+
 /* `down`: sums run down the rows, an entry for each column; else along each row. */
-static void run(const moe_int_view *m, const moe_int_rounding *r, bool down, const pass *k) {
+MOE_INT_INLINE void run_body(const moe_int_view *m, const moe_int_rounding *r, bool down,
+                             const pass *k) {
     for (int64_t i = 0; i < m->rows; i++) {
         load_row(m, i, k->work);
-        for (int64_t j = 0; j < m->width; j++) {
-            int64_t from = down ? i : j, to = down ? j : i;
-            double stored = moe_int_stored(r, k->work[j]);
-            k->sum[to] += k->work[j] * k->v[from];
-            for (int q = 0; q < 2; q++)
-                if (k->square[q])
-                    k->square[q][to] += stored * (k->w[q] ? k->w[q][from] : 1);
-        }
+        if (down)
+            add_row(k, r, i, m->width);
+        else
+            sum_row(k, r, i, m->width);
     }
+}
+
+#if MOE_INT_HAVE_AVX2
+MOE_INT_AVX2 static void run_avx2(const moe_int_view *m, const moe_int_rounding *r, bool down,
+                                  const pass *k) {
+    run_body(m, r, down, k);
+}
+#endif
+
+static void run(const moe_int_view *m, const moe_int_rounding *r, bool down, const pass *k) {
+#if MOE_INT_HAVE_AVX2
+    if (moe_int_cpu_avx2()) {
+        run_avx2(m, r, down, k);
+        return;
+    }
+#endif
+    run_body(m, r, down, k);
 }
 
 /* s[J] and what the products and their errors need. */

@@ -102,13 +102,12 @@ bool moe_int_mirror_same_choice(const moe_int_mirror *m, const moe_plan *plan,
     return true;
 }
 
-static void undo_rows(const moe_int_mirror *m, const moe_int_layout *layout, const moe_tensor *src,
-                      const moe_plan *plan, const moe_plan *mirrored, moe_tensor *dst) {
-    if (layout->by != MOE_INT_BY_TOKEN && layout->by != MOE_INT_BY_PAIR) {
-        memcpy(dst->data, src->data, (size_t)moe_tensor_bytes(src));
-        return;
-    }
-    for (int64_t i = 0; i < m->problem.T; i++) {
+static moe_status undo_rows(const moe_int_mirror *m, const moe_int_layout *layout,
+                            const moe_tensor *src, const moe_plan *plan, const moe_plan *mirrored,
+                            moe_int_guarded *ret) {
+    moe_status status = moe_int_guard_alloc(src, src->dtype, ret);
+    moe_tensor *dst = &ret->tensor;
+    for (int64_t i = 0; !status && i < m->problem.T; i++) {
         int64_t t = m->order[i];
         if (layout->by == MOE_INT_BY_TOKEN)
             copy_row(src, i, t, dst);
@@ -116,23 +115,23 @@ static void undo_rows(const moe_int_mirror *m, const moe_int_layout *layout, con
             copy_row(src, pair_of(mirrored, i, k), plan->pair_of_token[plan->token_offsets[t] + k],
                      dst);
     }
+    return status;
 }
 
-moe_status moe_int_mirror_undo(const moe_int_mirror *m, const moe_int_run *run,
-                               const moe_plan *plan, const moe_plan *mirrored, moe_tensors *ret) {
+moe_status moe_int_mirror_undo(const moe_int_mirror *m, moe_int_run *run, const moe_plan *plan,
+                               const moe_plan *mirrored, moe_int_guarded *ret) {
     moe_status status = MOE_OK;
-    memset(ret, 0, sizeof *ret);
     for (int id = 0; !status && id < MOE_T_COUNT; id++) {
         const moe_tensor *src = &run->first[id].tensor;
         moe_int_layout layout = moe_int_layout_of((moe_tensor_id)id, src);
         if (!src->data || (layout.by == MOE_INT_BY_PAIR && (!plan || !mirrored)))
             continue;
-        status = moe_tensor_alloc(src->dtype, src->ndim, src->shape, &ret->t[id]);
-        if (status)
-            break;
-        undo_rows(m, &layout, src, plan, mirrored, &ret->t[id]);
-        if (moe_tensor_is_backward((moe_tensor_id)id))
-            negate(&ret->t[id]);
+        if (layout.by == MOE_INT_BY_TOKEN || layout.by == MOE_INT_BY_PAIR)
+            status = undo_rows(m, &layout, src, plan, mirrored, &ret[id]);
+        else
+            moe_int_guard_move(&run->first[id], &ret[id]);
+        if (!status && moe_tensor_is_backward((moe_tensor_id)id))
+            negate(&ret[id].tensor);
     }
     return status;
 }

@@ -20,9 +20,10 @@ bool moe_int_mirror_differs(const moe_int_mirror *m);
 /* Has every token the experts in `mirrored` that it has in `plan`? */
 bool moe_int_mirror_same_choice(const moe_int_mirror *m, const moe_plan *plan,
                                 const moe_plan *mirrored);
-/* A run of the mirrored problem in the original's order and sign. Without plans (NULL) tensors of
- * pairs stay out. The caller frees *ret, also on failure. */
-moe_status moe_int_mirror_undo(const moe_int_mirror *m, const moe_int_run *run,
-                               const moe_plan *plan, const moe_plan *mirrored, moe_tensors *ret);
+/* A run of the mirrored problem in the original's order and sign; what has neither rows of tokens
+ * nor of pairs is taken out of the run. Without plans (NULL) tensors of pairs stay out. The caller
+ * frees ret[MOE_T_COUNT], also on failure. */
+moe_status moe_int_mirror_undo(const moe_int_mirror *m, moe_int_run *run, const moe_plan *plan,
+                               const moe_plan *mirrored, moe_int_guarded *ret);
 
 #endif

@@ -18,7 +18,8 @@
 
 void moe_int_more_runs_destroy(moe_int_more_runs *more) {
     for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
-        moe_tensors_destroy(&more->t[i]);
+        for (int id = 0; id < MOE_T_COUNT; id++)
+            moe_int_guard_destroy(&more->set[i][id]);
 }
 
 /* Zero has no sign, and looks the same in any order. */
@@ -87,7 +88,7 @@ static void try_mirror(const moe_backend *backend, const moe_problem *problem, i
             const moe_plan *mirrored = problem->plan ? m.problem.plan : other.plan;
             if (plan && mirrored && !moe_int_mirror_same_choice(&m, plan, mirrored))
                 judge_choice(&m.problem, &other, threads, log, r);
-            else if (moe_int_mirror_undo(&m, &other, plan, mirrored, &ret->t[MOE_INT_SECOND]))
+            else if (moe_int_mirror_undo(&m, &other, plan, mirrored, ret->set[MOE_INT_SECOND]))
                 no_memory(r);
         }
         moe_int_run_clear(&other); /* not beside the results of one more run */
@@ -134,14 +135,9 @@ static void run_poisoned(moe_backend *backend, const moe_problem *problem, moe_c
     if (status)
         moe_int_result_set(r, MOE_VERDICT_ERROR, "a second prepare: %s", moe_status_str(status));
     else if (moe_int_run_on(backend, layer, &run->support, problem, r, &other) &&
-             (!run->plan || moe_int_hash_plan(run->plan) == moe_int_hash_plan(other.plan))) {
-        moe_tensors *kept = &ret->t[MOE_INT_POISONED];
+             (!run->plan || moe_int_hash_plan(run->plan) == moe_int_hash_plan(other.plan)))
         for (int id = 0; id < MOE_T_COUNT; id++)
-            if (other.first[id].tensor.data &&
-                moe_tensor_cast(&other.first[id].tensor, other.first[id].tensor.dtype,
-                                &kept->t[id]))
-                no_memory(r);
-    }
+            moe_int_guard_move(&other.first[id], &ret->set[MOE_INT_POISONED][id]);
     moe_int_run_clear(&other);
     moe_layer_destroy(&layer);
 }

@@ -6,8 +6,8 @@
 
 /* Results of more runs, in the order of the first one's; MOE_INT_LATER is not among them. */
 typedef struct moe_int_more_runs {
-    moe_tensors t[MOE_INT_AGAIN_COUNT]; /* owned */
-    bool stale[MOE_T_COUNT];            /* of a second input, and the first one's */
+    moe_int_guarded set[MOE_INT_AGAIN_COUNT][MOE_T_COUNT]; /* owned */
+    bool stale[MOE_T_COUNT]; /* of a second input, and the first one's */
 } moe_int_more_runs;
 
 /* Gives the prepared layer another input, then the first one again, and the backend a layer in

@@ -1,6 +1,7 @@
 /* Buffers that notice misuse: canaries on both sides, and a poison that no computation produces. */
 #include "check/subject/guard.h"
 #include "core/canary.h"
+#include "core/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +19,7 @@ moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int
     if (bytes < 0)
         return MOE_E_INVALID;
     g.size = (size_t)bytes;
-    /* aligned_alloc wants a multiple of the alignment */
-    size_t total = (g.size + 2 * (size_t)CANARY + 63) / 64 * 64;
-    g.block = aligned_alloc(64, total);
+    g.block = moe_int_allocate(g.size + 2 * (size_t)CANARY);
     if (!g.block)
         return MOE_E_NOMEM;
     moe_int_canary_set(g.block);
@@ -34,6 +33,11 @@ moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int
 void moe_int_guard_destroy(moe_int_guarded *g) {
     free(g->block);
     memset(g, 0, sizeof *g);
+}
+
+void moe_int_guard_move(moe_int_guarded *from, moe_int_guarded *to) {
+    *to = *from;
+    memset(from, 0, sizeof *from);
 }
 
 const char *moe_int_guard_broken(const moe_int_guarded *g) {

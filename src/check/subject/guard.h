@@ -15,6 +15,8 @@ typedef struct moe_int_guarded {
 
 moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret);
 void moe_int_guard_destroy(moe_int_guarded *g);
+/* Leaves `from` empty; what `to` had is not freed. */
+void moe_int_guard_move(moe_int_guarded *from, moe_int_guarded *to);
 /* NULL when both canaries are whole, else "before" or "after". */
 const char *moe_int_guard_broken(const moe_int_guarded *g);
 /* Is element `index` as the poison left it? */

@@ -173,13 +173,19 @@ static bool is_due(const runner *k, moe_tensor_id id, bool *optional) {
     return role != MOE_ROLE_BACKWARD || has_backward(k);
 }
 
-static bool fetch_all(runner *k, moe_int_guarded *set) {
+/* Fetches every result that is due; `take` gets each one and may empty it, what it leaves is freed.
+ */
+static bool fetch_each(runner *k, void (*take)(runner *, moe_tensor_id, moe_int_guarded *)) {
     for (size_t i = 0; i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
         bool optional;
         if (!is_due(k, id, &optional))
             continue;
-        moe_status status = fetch(k, id, &set[id]);
+        moe_int_guarded fresh = {.block = NULL};
+        moe_status status = fetch(k, id, &fresh);
+        if (!status)
+            take(k, id, &fresh);
+        moe_int_guard_destroy(&fresh);
         if (status == MOE_OK || (status == MOE_E_UNSUPPORTED && optional))
             continue;
         char step[64];
@@ -190,16 +196,12 @@ static bool fetch_all(runner *k, moe_int_guarded *set) {
     return true;
 }
 
-/* False when some bits differ. */
-static bool compare_runs(runner *k, const moe_int_guarded *fresh) {
-    bool same = true;
-    for (int id = 0; id < MOE_T_COUNT; id++) {
-        const moe_int_guarded *a = &k->run->first[id], *b = &fresh[id];
-        if (b->tensor.data &&
-            (a->size != b->size || memcmp(a->tensor.data, b->tensor.data, a->size)))
-            same = k->run->repeats[id] = false;
-    }
-    return same;
+static void take_first(runner *k, moe_tensor_id id, moe_int_guarded *fresh) {
+    moe_int_guard_move(fresh, &k->run->first[id]);
+}
+
+static bool fetch_first(runner *k) {
+    return fetch_each(k, take_first);
 }
 
 static void free_set(moe_int_guarded *set) {
@@ -220,40 +222,39 @@ static double distance(const moe_tensor *a, const moe_tensor *b) {
 }
 
 /* `later` keeps of every result the run that lies farthest from the first, so that one wrong run
- * among many is judged. A deterministic backend's last run is the one that differs, if any does. */
-static void keep_farthest(runner *k, moe_int_guarded *fresh) {
-    for (int id = 0; id < MOE_T_COUNT; id++) {
-        const moe_int_guarded *first = &k->run->first[id];
-        moe_int_guarded *later = &k->run->later[id], former = *later;
-        bool choice = first->block && later->block && !k->run->support.deterministic;
-        if (k->run->support.deterministic && k->run->repeats[id])
-            continue; /* the first run's bits once more: gigabytes of them, for large layers */
-        if (!fresh[id].block || (choice && distance(&first->tensor, &fresh[id].tensor) <
-                                               distance(&first->tensor, &later->tensor)))
-            continue;
-        *later = fresh[id];
-        fresh[id] = former;
-    }
+ * among many is judged. A deterministic backend's last run is the one that differs, if any does;
+ * the first run's bits once more are not kept: gigabytes of them, for large layers. */
+static void take_later(runner *k, moe_tensor_id id, moe_int_guarded *fresh) {
+    const moe_int_guarded *first = &k->run->first[id];
+    moe_int_guarded *later = &k->run->later[id];
+    const bool same = first->size == fresh->size &&
+                      memcmp(first->tensor.data, fresh->tensor.data, fresh->size) == 0;
+    k->run->repeats[id] &= same;
+    if (k->run->support.deterministic
+            ? k->run->repeats[id]
+            : later->block && distance(&first->tensor, &fresh->tensor) <
+                                  distance(&first->tensor, &later->tensor))
+        return;
+    moe_int_guard_destroy(later);
+    moe_int_guard_move(fresh, later);
 }
 
 /* One more run, held against the first. False when a deterministic backend's differs, which `later`
  * then shows, and when there are no results to go on with. */
 static bool run_again(runner *k) {
-    moe_int_guarded fresh[MOE_T_COUNT] = {{.block = NULL}};
-    bool complete = compute(k) && take_plan(k);
+    bool complete = compute(k) && take_plan(k), same = true;
     if (!complete || !k->run->same_plan) { /* results of other pairs */
         k->run->usable = complete;
         return false;
     }
-    k->run->usable = fetch_all(k, fresh);
-    bool same = compare_runs(k, fresh) || !k->run->support.deterministic;
-    keep_farthest(k, fresh);
-    free_set(fresh);
+    k->run->usable = fetch_each(k, take_later);
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        same &= k->run->repeats[id] || !k->run->support.deterministic;
     return k->run->usable && same;
 }
 
 static void run_all(runner *k, moe_backend *backend, int repeats) {
-    k->run->usable = load(k, backend) && compute(k) && take_plan(k) && fetch_all(k, k->run->first);
+    k->run->usable = load(k, backend) && compute(k) && take_plan(k) && fetch_first(k);
     bool go_on = k->run->usable;
     for (int i = 1; i < repeats && go_on; i++)
         go_on = run_again(k);
@@ -277,7 +278,7 @@ bool moe_int_run_on(const moe_backend *backend, moe_layer *layer, const moe_supp
                     const moe_problem *problem, moe_check_result *result, moe_int_run *ret) {
     *ret = (moe_int_run){.layer = layer, .support = *support};
     runner k = {.problem = problem, .result = result, .run = ret, .backend = backend};
-    ret->usable = set_input(&k) && compute(&k) && take_plan(&k) && fetch_all(&k, ret->first);
+    ret->usable = set_input(&k) && compute(&k) && take_plan(&k) && fetch_first(&k);
     return ret->usable;
 }
 

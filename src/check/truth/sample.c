@@ -146,7 +146,7 @@ moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routi
     int64_t *row_of_pair = NULL;
     moe_tensor X = t->in.t[MOE_T_X], dO = t->in.t[MOE_T_DO];
     t->in.t[MOE_T_X] = t->in.t[MOE_T_DO] = (moe_tensor){0}; /* from here on copies, owned */
-    moe_status status = choose_tokens(problem, routing->plan, t);
+    moe_status status = t->tokens ? MOE_OK : choose_tokens(problem, routing->plan, t);
     if (!status)
         status = gather_rows(&X, t->tokens, t->n_tokens, &t->in.t[MOE_T_X]);
     if (!status)

@@ -44,13 +44,18 @@ moe_status moe_int_truth_suspects(const moe_problem *problem, const moe_int_rout
                                   const moe_int_truth *t, const moe_tensor *O, moe_dtype arithmetic,
                                   int threads, int64_t **ret, int64_t *ret_count);
 
-/* Rows of sampled tokens: O, dX, dS and the stages. */
+/* Rows of sampled tokens: O, dX, dS and the stages. t->tokens, where they are set, are the sample;
+ * ascending. */
 moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routing *routing,
                                  const moe_int_rounding *rounding, int threads, const moe_log *log,
                                  moe_int_truth *t);
 /* dW1, db1, dW2, db2 (and the shared expert's) at sampled hidden units, in time linear in them. */
 moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
                                 const moe_int_rounding *rounding, int threads, moe_int_truth *t);
+/* The same at one hidden unit of expert e; e < 0: of the shared expert. */
+moe_status moe_int_sample_unit(const moe_problem *problem, const moe_plan *plan,
+                               const moe_int_rounding *rounding, int64_t e, int64_t unit,
+                               moe_int_truth *t);
 /* dW_r and db_r of sampled experts from all of the subject's own dS [all pairs]. */
 moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routing *routing,
                                  const moe_tensor *dS, const moe_int_rounding *rounding,

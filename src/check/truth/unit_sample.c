@@ -92,59 +92,72 @@ static moe_status run_db2(const moe_int_unit_ffn *experts, int64_t count, moe_in
     return status;
 }
 
-static moe_status run_shared(const moe_problem *problem, const moe_int_rounding *rounding,
-                             int threads, moe_int_truth *t) {
+static moe_int_unit_ffn shared_ffn(const moe_problem *problem, const moe_int_rounding *rounding) {
     const moe_layer_desc *desc = &problem->layer;
-    moe_int_unit_ffn u = {.problem = problem,
-                          .rounding = *rounding,
-                          .w1 = MOE_T_W1_SHARED,
-                          .b1 = MOE_T_COUNT,
-                          .w2 = MOE_T_W2_SHARED,
-                          .dw1 = MOE_T_DW1_SHARED,
-                          .db1 = MOE_T_COUNT,
-                          .dw2 = MOE_T_DW2_SHARED,
-                          .n = desc->n_shared,
-                          .hw = moe_h_width(desc, desc->n_shared),
-                          .rows = problem->T,
-                          .layout = MOE_GLU_CONCAT};
-    if (desc->shared_gate)
-        u.logit2 = moe_int_row_square(&problem->in.t[MOE_T_W_GATE_SHARED], 0, desc->d);
-    choose_units(&u);
-    return run_units(&u, 1, threads, t);
+    const moe_tensor *gate = &problem->in.t[MOE_T_W_GATE_SHARED];
+    return (moe_int_unit_ffn){.problem = problem,
+                              .rounding = *rounding,
+                              .w1 = MOE_T_W1_SHARED,
+                              .b1 = MOE_T_COUNT,
+                              .w2 = MOE_T_W2_SHARED,
+                              .dw1 = MOE_T_DW1_SHARED,
+                              .db1 = MOE_T_COUNT,
+                              .dw2 = MOE_T_DW2_SHARED,
+                              .logit2 =
+                                  desc->shared_gate ? moe_int_row_square(gate, 0, desc->d) : 0,
+                              .n = desc->n_shared,
+                              .hw = moe_h_width(desc, desc->n_shared),
+                              .rows = problem->T,
+                              .layout = MOE_GLU_CONCAT};
+}
+
+static moe_int_unit_ffn expert_ffn(const moe_problem *problem, const moe_plan *plan,
+                                   const moe_int_rounding *rounding, int64_t e) {
+    const moe_layer_desc *desc = &problem->layer;
+    const moe_tensor *w_r = &problem->in.t[MOE_T_W_R];
+    return (moe_int_unit_ffn){.problem = problem,
+                              .plan = plan,
+                              .rounding = *rounding,
+                              .w1 = MOE_T_W1,
+                              .b1 = desc->expert_bias ? MOE_T_B1 : MOE_T_COUNT,
+                              .w2 = MOE_T_W2,
+                              .dw1 = MOE_T_DW1,
+                              .db1 = desc->expert_bias ? MOE_T_DB1 : MOE_T_COUNT,
+                              .dw2 = MOE_T_DW2,
+                              .logit2 = problem->plan ? 0 : 2 * moe_int_row_square(w_r, e, desc->d),
+                              .e = e,
+                              .n = desc->n,
+                              .hw = moe_h_width(desc, desc->n),
+                              .rows = plan->offsets[e + 1] - plan->offsets[e],
+                              .layout = desc->glu_layout};
+}
+
+moe_status moe_int_sample_unit(const moe_problem *problem, const moe_plan *plan,
+                               const moe_int_rounding *rounding, int64_t e, int64_t unit,
+                               moe_int_truth *t) {
+    moe_int_unit_ffn u =
+        e < 0 ? shared_ffn(problem, rounding) : expert_ffn(problem, plan, rounding, e);
+    u.unit[u.n_units++] = unit;
+    return run_units(&u, 1, 1, t);
 }
 
 moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
                                 const moe_int_rounding *rounding, int threads, moe_int_truth *t) {
     const moe_layer_desc *desc = &problem->layer;
-    const moe_tensor *w_r = &problem->in.t[MOE_T_W_R];
-    bool plan_given = problem->plan != NULL;
     int64_t chosen[EXPERTS];
     int64_t count = moe_int_sample_experts(problem, plan, EXPERTS, chosen);
     moe_int_unit_ffn experts[EXPERTS];
     for (int64_t i = 0; i < count; i++) {
-        int64_t e = chosen[i];
-        experts[i] =
-            (moe_int_unit_ffn){.problem = problem,
-                               .plan = plan,
-                               .rounding = *rounding,
-                               .w1 = MOE_T_W1,
-                               .b1 = desc->expert_bias ? MOE_T_B1 : MOE_T_COUNT,
-                               .w2 = MOE_T_W2,
-                               .dw1 = MOE_T_DW1,
-                               .db1 = desc->expert_bias ? MOE_T_DB1 : MOE_T_COUNT,
-                               .dw2 = MOE_T_DW2,
-                               .logit2 = plan_given ? 0 : 2 * moe_int_row_square(w_r, e, desc->d),
-                               .e = e,
-                               .n = desc->n,
-                               .hw = moe_h_width(desc, desc->n),
-                               .rows = plan->offsets[e + 1] - plan->offsets[e],
-                               .layout = desc->glu_layout};
+        experts[i] = expert_ffn(problem, plan, rounding, chosen[i]);
         choose_units(&experts[i]);
     }
     moe_status status = run_units(experts, count, threads, t);
     if (!status && desc->expert_bias)
         status = run_db2(experts, count, t);
-    if (!status && desc->n_shared)
-        status = run_shared(problem, rounding, threads, t);
+    if (!status && desc->n_shared) {
+        moe_int_unit_ffn shared = shared_ffn(problem, rounding);
+        choose_units(&shared);
+        status = run_units(&shared, 1, threads, t);
+    }
     return status;
 }

@@ -3,6 +3,7 @@
 #include "cli/input/select.h"
 #include "cli/input/lines.h"
 #include "cli/input/messages.h"
+#include "cli/input/pieces.h"
 #include "moeref/home.h"
 #include "moeref/suite.h"
 
@@ -33,6 +34,7 @@ static moe_status add_item(cli_items *items, char kind, const char *name) {
     at[items->count].name = strdup(name);
     at[items->count].kind = kind;
     at[items->count].must_decide = false;
+    at[items->count].piece = (moe_hf_piece){0};
     return at[items->count++].name ? MOE_OK : MOE_E_NOMEM;
 }
 
@@ -125,6 +127,22 @@ static moe_status add_list(cli_items *items, const char *path) {
                                   : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
 }
 
+/* A checkpoint, or its pieces. */
+static moe_status add_hf(cli_items *items, const cli_selection *s, const char *dir) {
+    moe_hf_piece *pieces;
+    size_t count;
+    moe_status status = cli_pieces(s, dir, &pieces, &count);
+    if (!status && !count)
+        status = add_item(items, 'h', dir);
+    for (size_t i = 0; !status && i < count; i++) {
+        status = add_item(items, 'p', dir);
+        if (!status)
+            items->at[items->count - 1].piece = pieces[i];
+    }
+    free(pieces);
+    return status;
+}
+
 /* Own inputs stand for one case, which --case says, or else the file. */
 static moe_status add_inputs(cli_items *items, const cli_selection *s) {
     if (s->cases.count > 1 || s->list || s->hf.count || s->config)
@@ -143,7 +161,7 @@ moe_status cli_select(const cli_selection *selection, cli_items *ret) {
     if (!status && selection->list)
         status = add_list(ret, selection->list);
     for (size_t i = 0; !status && i < selection->hf.count; i++)
-        status = add_item(ret, 'h', selection->hf.at[i]);
+        status = add_hf(ret, selection, selection->hf.at[i]);
     if (!status && selection->config)
         status = add_item(ret, 'f', selection->config);
     if (!status && !ret->count)
@@ -186,10 +204,14 @@ static moe_status attach_golden(const cli_selection *selection, moe_problem **pr
     return status;
 }
 
-moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe_problem **ret) {
+static moe_status make_problem(const cli_selection *selection, const cli_item *item,
+                               moe_problem **ret) {
     moe_case c;
     if (item->kind == 'h')
         return moe_problem_from_hf(item->name, selection->layer, selection->tokens, cli_log(), ret);
+    if (item->kind == 'p')
+        return moe_problem_from_hf_piece(item->name, selection->layer, selection->tokens,
+                                         &item->piece, cli_log(), ret);
     if (item->kind == 'i')
         return moe_problem_from_file(selection->inputs, *item->name ? item->name : NULL, cli_log(),
                                      ret);
@@ -201,6 +223,18 @@ moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe
     status = moe_problem_from_case(&c, cli_log(), ret);
     moe_case_destroy(&c);
     return status ? status : attach_golden(selection, ret);
+}
+
+moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe_problem **ret) {
+    moe_problem *problem = NULL;
+    moe_status status = make_problem(selection, item, &problem);
+    if (!status)
+        status = cli_ranks_apply(&selection->ranks, problem);
+    if (status)
+        moe_problem_destroy(&problem);
+    else
+        *ret = problem;
+    return status;
 }
 
 static moe_status load_backends(const cli_isolation *isolation, moe_backends **ret) {

@@ -2,7 +2,7 @@
 #ifndef MOE_CLI_INPUT_SELECT_H
 #define MOE_CLI_INPUT_SELECT_H
 
-#include "cli/input/options.h"
+#include "cli/input/ranks.h"
 #include "moeref/backend.h"
 #include "moeref/case.h"
 #include "moeref/isolation.h"
@@ -17,7 +17,11 @@ typedef struct cli_selection {
     int64_t layer;        /* --layer, -1: the first MoE layer */
     int64_t tokens;       /* --tokens for --config and checkpoints without inputs, 0: 128 */
     const char *golden;   /* --golden, NULL: found beside the library */
+    cli_ranks ranks;      /* --ep: over which ranks a problem runs */
     const char *mistrust; /* --mistrust: cases that cannot show faults (mistrust.h), or NULL */
+    bool in_pieces;       /* checkpoints that are too large are taken piece by piece (pieces.h) */
+    const char *piece;    /* --piece, one of them; NULL: all */
+    int64_t memory;       /* --memory: MiB that judging may take; 0: what is free */
 } cli_selection;
 
 void cli_selection_destroy(cli_selection *selection);
@@ -43,8 +47,10 @@ void cli_selection_destroy(cli_selection *selection);
  * layers under golden/hf, then the edge cases. */
 typedef struct cli_item {
     char *name;
-    char kind;        /* 'c' case, 'h' checkpoint folder, 'f' config.json, 'i' own inputs */
-    bool must_decide; /* a case of the suite: whatever it carries has to matter */
+    char kind;          /* 'c' case, 'h' checkpoint folder, 'p' a piece of its layer,
+                           'f' config.json, 'i' own inputs */
+    bool must_decide;   /* a case of the suite: whatever it carries has to matter */
+    moe_hf_piece piece; /* of kind 'p' */
 } cli_item;
 
 typedef struct cli_items {

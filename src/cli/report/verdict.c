@@ -116,6 +116,21 @@ static void print_invariance(FILE *to, const moe_invariance *v) {
         fprintf(to, "    differ: %s\n    agree: %s\n", v->differ, v->agree[0] ? v->agree : "none");
 }
 
+static void print_ranks(FILE *to, const moe_ranks *v) {
+    if (!v->asked || v->verdict == MOE_VERDICT_SKIP)
+        return;
+    fprintf(to, "  %d ranks, %s, %s: %lld rows in their places, %lld bytes as the plans make them",
+            (int)v->ranks, v->transport, v->combine, (long long)v->rows, (long long)v->bytes);
+    if (v->same || v->differ)
+        fprintf(to, ", %lld of %lld elements with one rank's bits", (long long)v->same,
+                (long long)(v->same + v->differ));
+    if (v->not_same[0])
+        fprintf(to, " (sums of parts: %s)", v->not_same);
+    if (v->repeats)
+        fprintf(to, ", the same bits after random delays");
+    fprintf(to, "%s%s\n", v->why[0] ? "\n    " : "", v->why);
+}
+
 static void print_bits(FILE *to, const moe_bits *b) {
     if (b->asked && b->why[0])
         fprintf(to, "  bits: not compared: %s\n", b->why);
@@ -127,6 +142,9 @@ static void print_bits(FILE *to, const moe_bits *b) {
         else
             fprintf(to, "  bits: %-14s %s bit for bit in all of %lld elements\n", s->name,
                     s->arithmetic, (long long)s->elements);
+        if (s->undecided)
+            fprintf(to, "        %lld of them may be either of two numbers\n",
+                    (long long)s->undecided);
         if (s->elements < s->total)
             fprintf(to, "        looked at: %lld of the tensor's %lld elements\n",
                     (long long)s->elements, (long long)s->total);
@@ -153,6 +171,8 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     if (r->verdict != MOE_VERDICT_SKIP && (failed || full || reading_matters(r)))
         print_reading(to, r);
     print_invariance(to, &r->invariance);
+    if (full || failed || r->verdict == MOE_VERDICT_PASS)
+        print_ranks(to, &r->over_ranks);
     print_bits(to, &r->bits);
     if (!failed && !full)
         return;

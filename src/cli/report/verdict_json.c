@@ -94,12 +94,24 @@ static json_t *bits_json(const moe_bits *b) {
     for (int i = 0; i < b->n_stages; i++) {
         const moe_bits_stage *s = &b->stage[i];
         json_array_append_new(
-            stages, json_pack("{s:s, s:s, s:I, s:I, s:I, s:i, s:s}", "name", s->name, "arithmetic",
-                              s->arithmetic, "total", (json_int_t)s->total, "elements",
-                              (json_int_t)s->elements, "differ", (json_int_t)s->differ,
-                              "explained_by", (int)s->explained_by, "first", s->first));
+            stages, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:s}", "name", s->name,
+                              "arithmetic", s->arithmetic, "total", (json_int_t)s->total,
+                              "elements", (json_int_t)s->elements, "differ", (json_int_t)s->differ,
+                              "undecided", (json_int_t)s->undecided, "explained_by",
+                              (int)s->explained_by, "first", s->first));
     }
     return json_pack("{s:s, s:o}", "why", b->why, "stages", stages);
+}
+
+/* Null where nobody asked. */
+static json_t *ranks_json(const moe_ranks *v) {
+    if (!v->asked)
+        return json_null();
+    return json_pack("{s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:i}", "verdict",
+                     moe_verdict_str(v->verdict), "why", v->why, "ranks", (int)v->ranks,
+                     "transport", v->transport, "combine", v->combine, "rows", (json_int_t)v->rows,
+                     "bytes", (json_int_t)v->bytes, "same", (json_int_t)v->same, "differ",
+                     (json_int_t)v->differ, "not_same", v->not_same, "repeats", (int)v->repeats);
 }
 
 static json_t *case_json(const moe_check_result *r) {
@@ -107,16 +119,17 @@ static json_t *case_json(const moe_check_result *r) {
     for (size_t i = 0; i < r->n_tensors; i++)
         json_array_append_new(tensors, tensor_json(r, &r->tensor[i]));
     return json_pack(
-        "{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:s, s:f}",
+        "{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:s, "
+        "s:f}",
         "case", cli_json_text(r->case_name), "backend", cli_json_text(r->backend), "verdict",
         moe_verdict_str(r->verdict), "why", cli_json_text(r->why), "tensors", tensors,
         "first_wrong_stage",
         r->first_wrong_stage[0] ? json_string(r->first_wrong_stage) : json_null(), "reading",
         reading_json(r), "where", where_json(r), "explanation", explanation_json(&r->explanation),
-        "invariance", invariance_json(&r->invariance), "bits", bits_json(&r->bits), "reproduce",
-        cli_json_text(r->reproduce), "ambiguous_tokens", (json_int_t)r->ambiguous_tokens,
-        "checked_elements", (json_int_t)r->checked_elements, "sampled", r->sampled, "identities",
-        r->identities, "seconds", r->seconds);
+        "invariance", invariance_json(&r->invariance), "bits", bits_json(&r->bits), "over_ranks",
+        ranks_json(&r->over_ranks), "reproduce", cli_json_text(r->reproduce), "ambiguous_tokens",
+        (json_int_t)r->ambiguous_tokens, "checked_elements", (json_int_t)r->checked_elements,
+        "sampled", r->sampled, "identities", r->identities, "seconds", r->seconds);
 }
 
 json_t *cli_verdicts_json(const cli_verdicts *verdicts) {

@@ -2,6 +2,7 @@
 #include "cli/input/messages.h"
 #include "cli/input/question.h"
 #include "cli/verbs/verbs.h"
+#include "moeref/node.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 typedef struct calibrate_options {
     cli_model_options model;
     moe_fit_params fit;
-    const char *from, *to, *source, *rows;
+    const char *from, *where, *node, *to, *source, *rows;
     int64_t folds, evaluations, sample, min_us, seed;
 } calibrate_options;
 
@@ -38,13 +39,13 @@ static void print_kernels(const moe_fit_result *r) {
                    r->kernels[i].name, &r->kernels[i].error);
 }
 
-static void print_free(const moe_gpu *gpu, const char *keys) {
+static void print_free(const moe_node *node, const moe_gpu *gpu, const char *keys) {
     char key[64];
     while (*keys) {
         const size_t length = strcspn(keys, ",");
         double value;
         snprintf(key, sizeof key, "%.*s", (int)length, keys);
-        if (moe_gpu_get(gpu, key, &value) == MOE_OK)
+        if ((node ? moe_node_get(node, key, &value) : moe_gpu_get(gpu, key, &value)) == MOE_OK)
             printf("  %-28s %.5g\n", key, value);
         keys += length + (keys[length] == ',');
     }
@@ -84,18 +85,19 @@ static moe_status calibrate(const calibrate_options *o, moe_gpu *gpu, const moe_
     cli_progress_clear();
     if (status)
         return status;
-    printf("%s on %s\n", o->from, moe_gpu_name(gpu));
+    printf("%s on %s\n", o->from, o->fit.node ? moe_node_name(o->fit.node) : moe_gpu_name(gpu));
     print_error("as given", r.as_given);
     print_error("fitted rows", r.fitted);
     print_error("held-out shapes", r.held_out);
     print_kernels(&r);
     if (o->fit.free_keys)
-        print_free(gpu, o->fit.free_keys);
+        print_free(o->fit.node, gpu, o->fit.free_keys);
     if (o->rows)
         status = write_rows(o, table, o->fit.free_keys ? gpu : as_given);
     if (!status && o->to) {
         const char *source = o->source ? o->source : "moeref calibrate";
-        status = moe_gpu_write(gpu, o->to, "fitted", source, cli_log());
+        status = o->fit.node ? moe_node_write(o->fit.node, o->to, "fitted", source, cli_log())
+                             : moe_gpu_write(gpu, o->to, "fitted", source, cli_log());
         if (!status)
             printf("wrote %s\n", o->to);
     }
@@ -113,7 +115,9 @@ static int run(calibrate_options *o) {
         return cli_usage("--folds, --evaluations and --sample are counts");
     moe_status status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
-        status = moe_table_load(o->from, cli_log(), &table);
+        status = moe_table_load_where(o->from, o->where, cli_log(), &table);
+    if (!status && o->node)
+        status = moe_node_load(o->node, cli_log(), &o->fit.node);
     if (!status)
         status = moe_gpu_clone(gpu, &as_given);
     if (!status) {
@@ -129,6 +133,7 @@ static int run(calibrate_options *o) {
         status = calibrate(o, gpu, as_given, table);
     }
     moe_table_destroy(&table);
+    moe_node_destroy(&o->fit.node);
     moe_gpu_destroy(&gpu);
     moe_gpu_destroy(&as_given);
     return cli_exit_code(status);
@@ -143,6 +148,10 @@ int cli_calibrate(int argc, char **argv) {
         {"free", CLI_STRING, &o.fit.free_keys, "KEY,KEY",
          "parameters to fit: tensor_eff, cutlass_moe.stream ... (without it: judge only)"},
         {"kernel", CLI_STRING, &o.fit.kernel, "NAME", "only rows of this kernel"},
+        {"node", CLI_STRING, &o.node, "NAME|FILE",
+         "for transfers between GPUs: the node that is fitted, in the GPU's place"},
+        {"where", CLI_STRING, &o.where, "COL=VALUE,..",
+         "for transfers: only lines whose columns have these values"},
         {"method", CLI_STRING, &o.fit.method, "NAME",
          "for layers and their kernels: who ran (default cublas)"},
         {"min-us", CLI_INT, &o.min_us, "US", "shorter rows are not fitted (default 4)"},

@@ -1,5 +1,6 @@
 /* moeref check: verdicts. */
 #include "cli/input/messages.h"
+#include "cli/input/pieces.h"
 #include "cli/report/html.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
@@ -105,12 +106,15 @@ static int run(check_options *o) {
         return cli_usage("--bits takes \"find\" or an arithmetic such as sm_90, sm_80, fp32, "
                          "sm_90+split=4, sm_90+promote=128, not '%s'",
                          o->bits);
+    if (o->selection.memory < 0 || o->selection.memory > INT64_MAX >> 20)
+        return cli_usage("--memory takes a positive number of MiB");
     if (o->map_tile < 0)
         return cli_usage("--map-tile takes a positive number");
     int code = cli_html_check(&o->html);
     if (code >= 0)
         return code;
     cli_items items;
+    o->selection.in_pieces = !o->outputs;
     moe_status status = cli_select(&o->selection, &items);
     if (status)
         return cli_exit_code(status);
@@ -127,6 +131,7 @@ int cli_check(int argc, char **argv) {
                             "in reference:bf16, NAME:bound runs its operators on memory between "
                             "canaries; may be repeated"),
         CLI_SELECTION_OPTIONS(o.selection),
+        CLI_PIECES_OPTIONS(o.selection),
         {"outputs", CLI_STRING, &o.outputs, "FILE",
          "judge the tensors in this safetensors file instead of a backend"},
         {"arithmetic", CLI_STRING, &o.arithmetic, "TYPE",
@@ -151,6 +156,7 @@ int cli_check(int argc, char **argv) {
          "never sample the oracle, however long it takes"},
         {"no-explanation", CLI_FLAG, &o.no_explanation, NULL,
          "do not look for the cause of a failure, which takes longest"},
+        CLI_RANKS_OPTIONS(o.selection.ranks),
         {"mistrust", CLI_STRING, &o.selection.mistrust, "FILE",
          "a pass on a case of this list, which moeref selftest --mistrust wrote, is none"},
         {"repeat", CLI_INT, &o.repeats, "N",
@@ -176,8 +182,10 @@ int cli_check(int argc, char **argv) {
         "Without "
         "--case, --hf\nor --config it runs the suite: the golden layers, then the edge cases.",
         options, CLI_CASE_HELP, NULL);
-    if (code < 0)
-        code = run(&o);
+    if (code < 0) {
+        code = cli_exit_code(cli_ranks_launch(&o.selection.ranks, argv));
+        code = code == CLI_PASSED ? run(&o) : code;
+    }
     cli_html_destroy(&o.html);
     cli_strings_destroy(&o.backends);
     cli_selection_destroy(&o.selection);

@@ -129,10 +129,12 @@ static json_t *recipes_json(void) {
 
 int cli_list(int argc, char **argv) {
     cli_output output = CLI_TEXT;
-    bool gpus = false;
+    bool gpus = false, nodes = false;
     const cli_option options[] = {
         {"gpus", CLI_FLAG, &gpus, NULL,
          "GPU descriptions alone, and what each is held to (JSON has all)"},
+        {"nodes", CLI_FLAG, &nodes, NULL,
+         "node descriptions alone: GPUs and the links between them (JSON has all)"},
         CLI_OUTPUT_OPTION(output, "text|json"),
         {0}};
     int code =
@@ -145,6 +147,8 @@ int cli_list(int argc, char **argv) {
         return code;
     if (gpus && output == CLI_TEXT)
         return cli_exit_code(cli_list_gpus_text());
+    if (nodes && output == CLI_TEXT)
+        return cli_exit_code(cli_list_nodes_text());
     moe_backends *all = NULL;
     moe_status status = moe_backends_load_isolated(NULL, NULL, cli_log(), &all);
     if (status)
@@ -155,11 +159,11 @@ int cli_list(int argc, char **argv) {
     while (families[n_families])
         n_families++;
     if (output == CLI_JSON) {
-        json_t *root =
-            json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "moeref", CLI_JSON_VERSION, "backends",
-                      backends_json(all), "families", names_json(families, n_families), "stages",
-                      stages_json(), "recipes", recipes_json(), "gpus", cli_list_gpus_json(),
-                      "cases", names_json(cases, n_cases));
+        json_t *root = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "moeref",
+                                 CLI_JSON_VERSION, "backends", backends_json(all), "families",
+                                 names_json(families, n_families), "stages", stages_json(),
+                                 "recipes", recipes_json(), "gpus", cli_list_gpus_json(), "nodes",
+                                 cli_list_nodes_json(), "cases", names_json(cases, n_cases));
         json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);
@@ -169,6 +173,7 @@ int cli_list(int argc, char **argv) {
         list_stages_text();
         list_recipes_text();
         cli_list_gpus_text();
+        cli_list_nodes_text();
         list_names_text("edge cases", cases, n_cases);
     }
     moe_backends_destroy(&all);

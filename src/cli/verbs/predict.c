@@ -3,6 +3,7 @@
 #include "cli/input/messages.h"
 #include "cli/input/question.h"
 #include "cli/report/prediction.h"
+#include "cli/verbs/predict_spread.h"
 #include "cli/verbs/predict_whole.h"
 #include "cli/verbs/verbs.h"
 
@@ -12,6 +13,7 @@
 
 typedef struct predict_options {
     cli_model_options model;
+    cli_spread_options spread;
     cli_strings cases, methods;
     const char *batch, *config, *against;
     const char *layers, *dtype, *pass; /* with config */
@@ -287,9 +289,20 @@ static moe_status choose_methods(predict_options *o) {
     return status;
 }
 
+/* Several GPUs: lines of cases alone. */
+static int run_spread(const predict_options *o) {
+    if (o->cases.count == 0 || o->batch || o->config || o->against || o->sensitivities ||
+        o->output == CLI_CSV)
+        return cli_usage("--ep and --node go with --case, and print text or json");
+    return cli_exit_code(
+        cli_predict_spread(&o->spread, &o->model, &o->cases, &o->methods, o->output == CLI_JSON));
+}
+
 static int run(predict_options *o) {
     moe_gpu *gpu = NULL;
     moe_workload state;
+    if (cli_spread_is_asked(&o->spread))
+        return run_spread(o);
     if (o->cases.count == 0 && !o->batch && !o->config && !o->against)
         return cli_usage(
             "predict needs --case, --batch, --config or --against (moeref predict --help)");
@@ -333,8 +346,8 @@ static void help_whole(char *buf, size_t size) {
 }
 
 int cli_predict(int argc, char **argv) {
-    predict_options o = {0};
-    char help[4096];
+    predict_options o = {.spread = CLI_SPREAD_DEFAULTS};
+    char help[8192];
     const cli_option options[] = {
         {"case", CLI_STRINGS, &o.cases, "\"T=.. d=..\"",
          "a layer, or \"gemm m=.. n=.. k=.. [batch=..]\"; may be repeated"},
@@ -358,11 +371,13 @@ int cli_predict(int argc, char **argv) {
         {"method", CLI_STRINGS, &o.methods, "NAME",
          "who runs it, or all (default moeref); exit code 1 where one of all cannot"},
         CLI_MODEL_OPTIONS(o.model),
+        CLI_SPREAD_OPTIONS(o.spread),
         {"sensitivities", CLI_FLAG, &o.sensitivities, NULL,
          "slope of the time in each parameter of the GPU that may change little by little"},
         {"output", CLI_OUTPUT, &o.output, "text|json|csv", "json: one object a line"},
         {0}};
     cli_method_help(help, sizeof help);
+    cli_spread_help(help, sizeof help);
     help_whole(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts time, traffic and memory of a layer on a GPU, without one. With "

@@ -1,15 +1,19 @@
 /* moeref trace: the predicted timeline of a layer, for https://ui.perfetto.dev. */
 #include "cli/input/messages.h"
 #include "cli/input/question.h"
+#include "cli/verbs/predict_spread.h"
 #include "cli/verbs/verbs.h"
 
 #include <stdio.h>
 
 typedef struct trace_options {
     cli_model_options model;
+    cli_spread_options spread;
     const char *line, *method, *to;
     int64_t max_tiles;
 } trace_options;
+
+#define WROTE "wrote %s: open it in https://ui.perfetto.dev\n"
 
 static int run(const trace_options *o) {
     moe_gpu *gpu = NULL;
@@ -19,6 +23,13 @@ static int run(const trace_options *o) {
         return cli_usage("trace needs --case \"T=.. d=.. n=.. E=.. K=..\"");
     if (o->max_tiles < 0)
         return cli_usage("--max-tiles must not be negative");
+    if (cli_spread_is_asked(&o->spread)) {
+        const moe_status done = cli_trace_spread(&o->spread, &o->model, o->line, o->method, o->to);
+        if (!done)
+            printf(WROTE, o->to);
+        return cli_exit_code(done);
+    }
+    const char *method = o->method ? o->method : "moeref";
     moe_status status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
         status = cli_question_parse(o->line, cli_log(), &s);
@@ -27,29 +38,34 @@ static int run(const trace_options *o) {
                           "a trace shows a layer; use one expert, E=1 K=1, for a dense one");
     if (!status) {
         const moe_workload w = moe_workload_of(&s.c, s.counts, &state);
-        status = moe_trace_write(gpu, o->method, &w, o->max_tiles, o->to, cli_log());
+        status = moe_trace_write(gpu, method, &w, o->max_tiles, o->to, cli_log());
     }
     if (!status)
-        printf("wrote %s: open it in https://ui.perfetto.dev\n", o->to);
+        printf(WROTE, o->to);
     cli_question_destroy(&s);
     moe_gpu_destroy(&gpu);
     return cli_exit_code(status);
 }
 
 int cli_trace(int argc, char **argv) {
-    trace_options o = {.method = "moeref", .to = "trace.json"};
-    char help[4096];
+    trace_options o = {.spread = CLI_SPREAD_DEFAULTS, .to = "trace.json"};
+    char help[8192];
     const cli_option options[] = {
         {"case", CLI_STRING, &o.line, "\"T=.. d=..\"", "the layer"},
-        {"method", CLI_STRING, &o.method, "NAME", "who runs it (default moeref)"},
+        {"method", CLI_STRING, &o.method, "NAME", "who runs it (default moeref, or moeref_ep)"},
         {"to", CLI_STRING, &o.to, "FILE", "what to write (default trace.json)"},
         {"max-tiles", CLI_INT, &o.max_tiles, "N",
          "slices drawn at most, neighbours are merged beyond (default 200000)"},
         CLI_MODEL_OPTIONS(o.model),
+        CLI_SPREAD_OPTIONS(o.spread),
         {0}};
     cli_method_help(help, sizeof help);
-    int code = cli_parse(argc, argv, "Writes a Chrome trace: one row for kernels, one for each SM.",
-                         options, help, NULL);
+    cli_spread_help(help, sizeof help);
+    int code = cli_parse(
+        argc, argv,
+        "Writes a Chrome trace: one row for kernels, one for each SM. Of several GPUs\n(--ep, "
+        "--node): a row for the SMs, those that send, and each direction of the links.",
+        options, help, NULL);
     if (code < 0)
         code = run(&o);
     cli_strings_destroy(&o.model.what_if);

@@ -31,15 +31,22 @@ typedef struct moe_arithmetic {
     int32_t carry;   /* moe_dtype that an accumulator takes between groups of `block`; 0: none */
     int32_t gates_first; /* interleaved layers: in dX~ the hidden units' gates are added before all
                             ups, as they lie in a concat layer */
+    int32_t fused; /* 1: in O and dX a pair is added by one fused multiply-add, as a bias to a sum
+                      that is multiplied by its weight; 0: the product is rounded to fp32 first */
+    int32_t weighs_sums; /* weights on the input: 1: the sum over x is multiplied by the weight, and
+                            dW1 is made of s*dH, rounded; 0: s*x is rounded, and multiplied */
+    int32_t act_ulp;     /* A, dH and dW2's s*A are roundings of a value that errs by act_ulp (1+y)
+                            2^-24 of itself at most (of the sum of its terms' sizes), where y is
+                            what the activation takes the exponential of; 0: 16 */
 } moe_arithmetic;
 
 /* Arithmetics that moeref knows, 0 ..: what a backend may use, and what may be mistaken for it.
  * Returns how many there are. */
 MOE_API size_t moe_arithmetics(const moe_arithmetic **ret);
-/* "sm_90", "sm_90 in 4 parts of K", "sm_90 with sums promoted every 128" ... */
+/* "sm_90", "sm_90 in 4 parts of K", "sm_90, a new sum every 128 products" ... */
 MOE_API char *moe_arithmetic_name(const moe_arithmetic *how, char *buf, size_t size);
-/* The unit's name, then "+split=4", "+promote=128", "+warps=2", "+block=64", "+descending" ... as
- * check --bits takes it. MOE_E_NOTFOUND leaves *ret alone. */
+/* The unit's name, then "+split=4", "+promote=128", "+warps=2", "+block=64", "+descending",
+ * "+fused" ... as check --bits takes it. MOE_E_NOTFOUND leaves *ret alone. */
 MOE_API moe_status moe_arithmetic_parse(const char *text, moe_arithmetic *ret);
 
 #ifdef __cplusplus

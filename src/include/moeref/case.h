@@ -23,6 +23,17 @@ typedef enum moe_route_kind {
     MOE_ROUTE_BALANCED = 5 /* route=balanced: counts differ by at most one */
 } moe_route_kind;
 
+/* A layer over several ranks, as ep.h has them.
+ * Thread-safety: plain data. */
+typedef struct moe_split {
+    int32_t ranks;   /* 0: one device, as it is */
+    int32_t combine; /* moe_ep_combine */
+    int32_t wire;    /* moe_dtype; -1: the backend's */
+    double skew;     /* of tokens over ranks */
+    int64_t *tokens; /* [n_tokens] of each rank, owned by whom the split is in; NULL: by skew */
+    int64_t n_tokens;
+} moe_split;
+
 /* Thread-safety: plain data. */
 typedef struct moe_case {
     moe_layer_desc layer;
@@ -42,6 +53,11 @@ typedef struct moe_case {
     int64_t masked; /* tokens without experts; route=counts has none */
     int64_t drop;   /* given routes but route=counts: pairs that are left out besides */
     double b_scale; /* multiplies b_select, whose standard deviation is 0.02 */
+    int32_t quant;  /* drawn W1 and W2 are what codes of this kind stand for: 1 + moe_quant_kind; 0:
+                       they are not quantised */
+    int32_t quant_bits;                /* as in moe_quant_desc */
+    int64_t quant_rows, quant_columns; /* of a block in one expert's matrix; 0: all */
+    moe_split split;
 } moe_case;
 
 /* Every key's default, as moe_case_help() lists them; T, d, n, E and K, which have none, become 0.
@@ -80,6 +96,9 @@ typedef struct moe_problem {
     struct moe_block *block; /* of a checkpoint: what its block has around the experts, which are
                                 this layer, with a given plan; owned; NULL: nothing */
     void (*block_destroy)(struct moe_block *block);
+    int32_t cancels; /* 1: data=cancel; values are as the order of sums makes them, so that only an
+                        arithmetic known bit for bit can judge them */
+    moe_split split; /* over which ranks a backend should run it */
 } moe_problem;
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)
@@ -87,7 +106,9 @@ typedef struct moe_problem {
  * parameters are integers in [-3, 3], the latter times a power of two near their usual size, so
  * that sums of their products are exact in float32. With data=exact they are -1, 0 or 1, and the
  * weights of a given plan 1 or 1/2: with relu, relu2 or reglu every result is then exact in bf16,
- * in any order of sums, as long as the layer is small. */
+ * in any order of sums, as long as the layer is small. With data=cancel the first and the last term
+ * of every sum over d, n or an expert's tokens are large and opposite: what is left of them is
+ * rounding, and tells one arithmetic from another (src/layer/cancel.h). */
 MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret);
 
 /* Reads a Hugging Face checkpoint folder: config.json, the layer's own tensors and, where a
@@ -96,6 +117,30 @@ MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, 
  * parameters get the narrowest type that holds every one of them exactly. */
 MOE_API moe_status moe_problem_from_hf(const char *dir, int64_t layer, int64_t tokens,
                                        const moe_log *log, moe_problem **ret);
+
+/* A piece of a checkpoint's layer, itself a layer: for layers that are larger than memory. Only the
+ * piece's own weights are read.
+ * Thread-safety: plain data. */
+typedef struct moe_hf_piece {
+    int64_t units;        /* above 0: every expert, cut to its first `units` hidden units, with the
+                             layer's own router and shared expert */
+    int64_t first, count; /* else these experts, whole, under the plan that the reference's router
+                             makes of the layer's tokens */
+} moe_hf_piece;
+
+#define MOE_HF_ROUTER_UNITS 16 /* of moe_hf_pieces; all, where experts are narrower */
+
+/* The pieces that together are the layer: the router's, then the experts in order, each so small
+ * that judging it takes about `bytes` of memory, of all processes together. None where the layer
+ * itself takes no more. *ret is to be freed. */
+MOE_API moe_status moe_hf_pieces(const char *dir, int64_t layer, int64_t tokens, int64_t bytes,
+                                 const moe_log *log, moe_hf_piece **ret, size_t *ret_count);
+
+/* moe_problem_from_hf of a piece. Inputs are those of the whole layer; golden outputs, which are
+ * the whole layer's, are not taken. */
+MOE_API moe_status moe_problem_from_hf_piece(const char *dir, int64_t layer, int64_t tokens,
+                                             const moe_hf_piece *piece, const moe_log *log,
+                                             moe_problem **ret);
 
 /* Own data: inputs and parameters from a safetensors file, under their names in the table of
  * tensors ("X", "dO", "W_r", "W1" ...), of any floating types; all get the narrowest one that holds

@@ -8,6 +8,7 @@
 
 #include "moeref/backend.h"
 #include "moeref/case.h"
+#include "moeref/ep.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -117,6 +118,23 @@ typedef struct moe_invariance {
     double largest;         /* difference of all */
 } moe_invariance;
 
+/* A layer over several ranks, beside its results: what went where, how much of it, and whether that
+ * gives one rank's bits.
+ * Thread-safety: plain data. */
+typedef struct moe_ranks {
+    bool asked; /* false: the rest is 0 */
+    moe_verdict verdict;
+    char why[256];
+    int32_t ranks;
+    char transport[24], combine[8];
+    int64_t rows;      /* whose places were checked by what lies in them; 0: too narrow for that */
+    int64_t bytes;     /* sent by all ranks of this process in a forward and a backward */
+    int64_t same;      /* elements with one rank's bits */
+    int64_t differ;    /* and those without */
+    char not_same[64]; /* tensors whose bits may differ: sums of ranks' parts */
+    int32_t repeats;   /* runs with random delays that gave the same bits */
+} moe_ranks;
+
 /* One product of the layer in an arithmetic that is known bit for bit.
  * Thread-safety: plain data. */
 typedef struct moe_bits_stage {
@@ -124,12 +142,14 @@ typedef struct moe_bits_stage {
     char arithmetic[96];      /* the one given, or the one of the bank that has most elements */
     int64_t total;            /* elements of the tensor; of large ones rows are left out */
     int64_t elements, differ; /* compared, and those that have other bits */
+    int64_t undecided;        /* of the compared: what they are made of leaves two numbers open */
     int32_t explained_by;     /* arithmetics of the bank that give all of them; 0 where not tried */
     char first[512];          /* the first difference, and the chain that leads to the right bits */
 } moe_bits_stage;
 
-#define MOE_BITS_STAGES 5
-/* The products of a layer from the subject's own stages: router_logits, H, Y, dXp, dW1.
+#define MOE_BITS_STAGES 10
+/* The stages of a layer, each from the subject's own ones before it: router_logits, H, A, Y, O, dH,
+ * dXp, dX, dW1, dW2.
  * Thread-safety: plain data. */
 typedef struct moe_bits {
     bool asked;    /* false: the rest is 0 */
@@ -182,6 +202,7 @@ typedef struct moe_check_result {
     moe_coverage coverage;
     moe_invariance invariance;
     moe_bits bits;
+    moe_ranks over_ranks;
     moe_tensor_verdict tensor[MOE_T_COUNT + 1 + MOE_BLOCK_RESULTS];
     size_t n_tensors;
     moe_error_map *map; /* [n_maps] of failing tensors, at most two of each; owned */
@@ -204,6 +225,8 @@ typedef struct moe_check_params {
                              (moe_check_bundle); NULL: no */
     int64_t map_tile;     /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
                              until the map has at most MOE_MAP_COLUMNS columns */
+    bool lockstep;        /* other processes judge the same: only what is the same in all of them
+                             decides what is run, and so nobody's memory is watched */
     bool no_explanation;  /* do not look for the cause of a failure, which takes longest */
     const char *spec;     /* how the backend was opened, for the reproducing line; NULL: its name */
     const char *bits;   /* compare bit for bit in this arithmetic, as moe_arithmetic_parse takes it;
@@ -217,6 +240,13 @@ typedef struct moe_check_params {
 MOE_API moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                                      const moe_check_params *params, const moe_log *log,
                                      moe_check_result **ret);
+
+/* The same of a layer over ranks (moe_ep_open): results are judged as any backend's, and then what
+ * crosses between ranks. */
+MOE_API moe_status moe_check_ranks(moe_backend *const *inner, int32_t count,
+                                   const moe_ep_params *ep, const moe_problem *problem,
+                                   const moe_check_params *params, const moe_log *log,
+                                   moe_check_result **ret);
 
 /* *ret holds whatever was found, errors too. */
 MOE_API void moe_check_invariance(moe_backend *backend, const moe_problem *problem,

@@ -238,8 +238,16 @@ typedef struct moe_table moe_table;
  * rows are the kernels and then the passes of every case in it. MOE_E_IO, MOE_E_FORMAT with the
  * line number. */
 MOE_API moe_status moe_table_load(const char *path, const moe_log *log, moe_table **ret);
+/* Tables of transfers between GPUs too (sim/README.md has their columns), and of those the lines
+ * alone whose columns have the values of `where`, "system=h100_sxm,nodes=1"; NULL: all. */
+MOE_API moe_status moe_table_load_where(const char *path, const char *where, const moe_log *log,
+                                        moe_table **ret);
 MOE_API void moe_table_destroy(moe_table **table);
 MOE_API size_t moe_table_rows(const moe_table *table);
+
+/* A description of several GPUs: moeref/node.h.
+ * Thread-safety: const calls from any thread; moe_node_set and moe_node_what_if from one. */
+typedef struct moe_node moe_node;
 
 /* Thread-safety: plain data. */
 typedef struct moe_fit_params {
@@ -254,6 +262,7 @@ typedef struct moe_fit_params {
     int32_t clock, entropy; /* moe_clock_state and moe_entropy of the table */
     int32_t in_stream;      /* 1: its kernels were launched one by one in a stream */
     int32_t storage;        /* moe_storage, as in moe_workload_of */
+    moe_node *node;         /* tables of transfers: what is judged and fitted, in the GPU's place */
 } moe_fit_params;
 
 /* What a row of a table is. */
@@ -261,7 +270,8 @@ typedef enum moe_row_kind {
     MOE_ROW_GEMM = 0,
     MOE_ROW_LAYER = 1,
     MOE_ROW_KERNEL = 2, /* of a report */
-    MOE_ROW_PASS = 3    /* of a report; never fitted */
+    MOE_ROW_PASS = 3,   /* of a report; never fitted */
+    MOE_ROW_TRANSFER = 4
 } moe_row_kind;
 
 /* One row with its prediction, for error tables and plots. Strings live as long as the table.

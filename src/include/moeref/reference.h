@@ -7,6 +7,7 @@
 #ifndef MOEREF_REFERENCE_H
 #define MOEREF_REFERENCE_H
 
+#include "moeref/arithmetic.h"
 #include "moeref/case.h"
 #include "moeref/recipe.h"
 
@@ -23,9 +24,11 @@ typedef struct moe_reference_params {
     int32_t plan_given;   /* with plan: 1 it is an input (no router gradients), 0 it is the router's
                              own choice (weights are recomputed from the logits, gradients flow) */
     uint64_t seed;        /* stochastic token rounding */
-    int32_t skip_weight_gradients; /* 1: leave dW1, db1, dW2, db2 out (the sampled oracle) */
-    const moe_recipe *recipe;      /* where values are rounded to `precision`, and what is computed
-                                      from what; NULL: this project's own recipe */
+    int32_t skip_weight_gradients;  /* 1: leave dW1, db1, dW2, db2 out (the sampled oracle) */
+    const moe_recipe *recipe;       /* where values are rounded to `precision`, and what is computed
+                                       from what; NULL: this project's own recipe */
+    const moe_arithmetic *products; /* bf16 and fp16: the products of the experts and the router as
+                                       this unit makes them; NULL: in fp32, one after the other */
 } moe_reference_params;
 
 /* Results in the run's arithmetic type (MOE_F64 or MOE_F32); every tensor that exists is set.

@@ -38,8 +38,10 @@ typedef enum moe_fill_kind {
     MOE_FILL_INTEGER = 2, /* uniform integers in [-3, 3], floor(7 * word 0 / 2^32) - 3, times
                              scale: sums stay exact */
     MOE_FILL_ZERO = 3,
-    MOE_FILL_EXACT = 4 /* -1, 0, 0 or 1, by the top two bits of word 0, times scale: so small that
-                          every result of a linear layer fits into bf16 */
+    MOE_FILL_EXACT = 4, /* -1, 0, 0 or 1, by the top two bits of word 0, times scale: so small that
+                           every result of a linear layer fits into bf16 */
+    MOE_FILL_CANCEL = 5 /* as normal; a case then makes the first and last terms of its sums large
+                           and opposite (case.h) */
 } moe_fill_kind;
 
 /* Fills data[0..count) with elements first .. first+count-1 of the stream, each rounded once to

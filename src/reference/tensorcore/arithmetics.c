@@ -52,6 +52,7 @@ static const struct {
     {"warps", " in blocks of K dealt to %d sums", offsetof(moe_arithmetic, warps)},
     {"promote", ", a new sum every %d products", offsetof(moe_arithmetic, promote)},
     {"block", ", blocks of %d", offsetof(moe_arithmetic, block)},
+    {"act", ", activations within %d", offsetof(moe_arithmetic, act_ulp)},
 };
 
 static int32_t *field_of(moe_arithmetic *how, size_t i) {
@@ -96,6 +97,10 @@ static moe_status take_word(const char *word, moe_arithmetic *ret) {
         ret->carry = MOE_BF16;
     else if (strcmp(word, "gates_first") == 0)
         ret->gates_first = 1;
+    else if (strcmp(word, "fused") == 0)
+        ret->fused = 1;
+    else if (strcmp(word, "weighs_sums") == 0)
+        ret->weighs_sums = 1;
     else
         return MOE_E_NOTFOUND;
     return MOE_OK;

@@ -9,7 +9,7 @@ from measure import clock_and_power, device_events, median, median_and_spread, s
 MARK = "spin_kernel"  # what torch.cuda._sleep launches
 PASSES = ("ours fwd", "peer fwd", "ours bwd", "peer bwd")
 # Sorting of the caller's choices; the others' is done before their passes begin.
-METADATA = ("count_kernel", "scan_kernel", "place_kernel")
+METADATA = ("sort_kernel",)
 ROUNDS = 4  # in one recording
 
 

@@ -1,0 +1,79 @@
+/* Reading, changing and writing single numbers of a node description. */
+#include "core/file.h"
+#include "sim/gpus/params.h"
+#include "sim/net/params.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+moe_status moe_node_get(const moe_node *node, const char *key, double *ret) {
+    const double *slot = moe_int_node_slot((moe_node *)node, key, NULL, NULL);
+    if (!slot)
+        return MOE_E_NOTFOUND;
+    *ret = *slot;
+    return MOE_OK;
+}
+
+moe_status moe_node_set(moe_node *node, const char *key, double value, const moe_log *log) {
+    const moe_gpu_param *info;
+    unsigned char *set;
+    double *slot = moe_int_node_slot(node, key, &info, &set);
+    if (!slot)
+        return moe_fail(log, MOE_E_NOTFOUND, "a node description has no \"%s\"", key);
+    if (!moe_int_gpu_allows(info, value))
+        return moe_fail(log, MOE_E_INVALID, "%s = %g is not a %snumber in [%g, %g]%s%s", key, value,
+                        info->whole ? "whole " : "", info->least, info->greatest,
+                        info->unit[0] ? " " : "", info->unit);
+    *slot = value;
+    *set = 1;
+    return MOE_OK;
+}
+
+moe_status moe_node_what_if(moe_node *node, const char *text, const moe_log *log) {
+    moe_int_what_if w;
+    double old;
+    moe_status status = moe_int_what_if_parse(text, log, &w);
+    if (!status && moe_node_get(node, w.key, &old) != MOE_OK)
+        status = moe_fail(log, MOE_E_NOTFOUND, "what-if \"%s\": a node description has no \"%s\"",
+                          text, w.key);
+    return status ? status : moe_node_set(node, w.key, moe_int_what_if_apply(&w, old), log);
+}
+
+bool moe_node_has(const moe_node *node, const char *what_if) {
+    moe_int_what_if w;
+    double ignored;
+    return moe_int_what_if_parse(what_if, NULL, &w) == MOE_OK &&
+           moe_node_get(node, w.key, &ignored) == MOE_OK;
+}
+
+static json_t *edited_root(const moe_node *node, const char *kind, const char *source) {
+    json_t *root = json_deep_copy(node->root);
+    bool bad = !root;
+    for (int i = 0; !bad && i < MOE_INT_NP_COUNT; i++) {
+        if (node->set_p[i])
+            bad |= moe_int_gpu_put_number(moe_int_gpu_member(root, "parameters"),
+                                          &moe_int_node_params[i], node->p[i], kind, source);
+    }
+    for (int c = 0; c < MOE_INT_CARRIER_COUNT; c++) {
+        for (int i = 0; !bad && i < MOE_INT_CP_COUNT; i++) {
+            if (node->set_c[c][i])
+                bad |=
+                    moe_int_gpu_put_number(moe_int_gpu_member(moe_int_gpu_member(root, "carriers"),
+                                                              moe_int_carrier_names[c]),
+                                           &moe_int_carrier_params[i], node->c[c][i], kind, source);
+        }
+    }
+    if (bad) {
+        json_decref(root);
+        return NULL;
+    }
+    return root;
+}
+
+moe_status moe_node_write(const moe_node *node, const char *path, const char *kind,
+                          const char *source, const moe_log *log) {
+    json_t *root = edited_root(node, kind, source);
+    moe_status status = moe_int_gpu_write_json(root, path, log);
+    json_decref(root);
+    return status;
+}

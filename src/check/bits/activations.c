@@ -1,0 +1,97 @@
+/* A from H, and dH from H and dA', which is an exact chain: each element within the span that its
+ * activation allows. */
+#include "check/bits/compare.h"
+
+enum { LANES = MOE_INT_LANES };
+
+/* Columns of hidden unit j. */
+typedef struct unit {
+    int64_t column[2];
+    double h[2];
+    int columns;
+} unit;
+
+static unit unit_of(const moe_int_bits_run *c, int64_t row, int64_t j) {
+    const moe_layer_desc *desc = &c->subject->problem->layer;
+    const int64_t n = desc->n, hw = moe_h_width(desc, n);
+    unit u = {.columns = (int)(hw / n)};
+    for (int up = 0; up < u.columns; up++) {
+        u.column[up] = moe_h_column(desc->glu_layout, n, hw, j, up);
+        u.h[up] = moe_load(c->source.from, c->dtype, (size_t)(row * hw + u.column[up]));
+    }
+    return u;
+}
+
+static void hold_acts(const moe_int_bits_run *c, const moe_tensor *got, const moe_int_chain *chain,
+                      moe_int_bits_outcome *ret) {
+    const moe_int_spans spans = moe_int_bits_spans(c, chain);
+    const int64_t n = spans.desc->n, rows = c->source.plan->offsets[spans.desc->E];
+    ret->total = rows * n;
+    for (int64_t at = 0; at < rows * n; at++) {
+        const unit u = unit_of(c, at / n, at % n);
+        moe_int_bits_hold(got, at, moe_int_span_of_act(&spans, u.h, 1, 0), ret);
+    }
+}
+
+/* Row `row` of all, number i of its expert. */
+static void hold_slopes(const moe_int_bits_run *c, const moe_tensor *got,
+                        const moe_int_chain *chain, const moe_int_packed *left,
+                        const moe_int_packed *right, int64_t row, int64_t i,
+                        moe_int_bits_outcome *ret) {
+    const moe_int_spans spans = moe_int_bits_spans(c, chain);
+    const int64_t n = spans.desc->n, hw = moe_h_width(spans.desc, n);
+    const bool on_input = spans.desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    const float s = on_input ? 1 : moe_int_weight_of(&c->source, row);
+    float da[LANES];
+    for (int64_t j = 0; j < n; j++) {
+        if (j % LANES == 0)
+            moe_int_chain_row(chain, left, i, right, j / LANES, da);
+        const unit u = unit_of(c, row, j);
+        for (int up = 0; up < u.columns; up++)
+            moe_int_bits_hold(got, row * hw + u.column[up],
+                              moe_int_span_of_slope(&spans, u.h, (double)s * da[j % LANES], up),
+                              ret);
+    }
+}
+
+static moe_status hold_expert(const moe_int_bits_run *c, const moe_tensor *got, int64_t e,
+                              const moe_int_chain *chains, size_t count, int64_t step,
+                              moe_int_bits_outcome *ret) {
+    const moe_int_exact_product p = moe_int_exact_gradient_of(&c->source, e);
+    const int64_t first = c->source.plan->offsets[e];
+    moe_int_packed left = {0}, right = {0};
+    if (p.M == 0)
+        return MOE_OK;
+    moe_status status = moe_int_exact_pack(&p, chains->format, &left, &right);
+#pragma omp parallel for num_threads(c->threads) schedule(dynamic)
+    for (int64_t i = e % step; i < (status ? 0 : p.M); i += step)
+        for (size_t a = 0; a < count; a++) {
+            moe_int_bits_outcome one = {0};
+            hold_slopes(c, got, &chains[a], &left, &right, first + i, i, &one);
+#pragma omp critical(moe_int_bits_outcome)
+            moe_int_bits_add(&ret[a], &one, e);
+        }
+    moe_int_packed_destroy(&left);
+    moe_int_packed_destroy(&right);
+    return status;
+}
+
+moe_status moe_int_bits_activations(const moe_int_bits_run *c, moe_tensor_id id,
+                                    const moe_tensor *got, const moe_int_chain *chains,
+                                    size_t count, moe_int_bits_outcome *ret) {
+    const moe_layer_desc *desc = &c->subject->problem->layer;
+    const int64_t rows = c->source.plan->offsets[desc->E];
+    const int64_t step = moe_int_bits_step(rows * desc->n * ((desc->d + 15) / 16), count);
+    moe_status status = MOE_OK;
+    if (id == MOE_T_A) { /* the same for all chains */
+        hold_acts(c, got, chains, &ret[0]);
+        for (size_t a = 1; a < count; a++)
+            ret[a] = ret[0];
+        return MOE_OK;
+    }
+    for (size_t a = 0; a < count; a++)
+        ret[a].total = rows * moe_h_width(desc, desc->n);
+    for (int64_t e = 0; !status && e < desc->E; e++)
+        status = hold_expert(c, got, e, chains, count, step, ret);
+    return status;
+}

@@ -1,0 +1,78 @@
+#include "check/ranks/ranks.h"
+#include "check/verdict/result.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define LEAST_LIMIT_S    10.0
+#define LIMIT_S_PER_FLOP 3e-9 /* plain loops, forward twice */
+
+void moe_int_ranks_fail(moe_ranks *found, moe_verdict verdict, const char *format, ...) {
+    if (verdict <= found->verdict)
+        return;
+    found->verdict = verdict;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(found->why, sizeof found->why, format, args);
+    va_end(args);
+}
+
+static moe_status look(const moe_int_ranks *k, moe_backend *backend, const moe_check_params *params,
+                       moe_check_result *r) {
+    const bool failed = r->verdict >= MOE_VERDICT_FAIL;
+    moe_status status = moe_int_ranks_payload(k, backend);
+    if (!status && k->found->verdict < MOE_VERDICT_FAIL && !(failed && params->no_explanation))
+        status = moe_int_ranks_same(k, backend, r);
+    const char *fault = moe_backend_fault(backend);
+    if (status && fault[0]) {
+        moe_int_ranks_fail(k->found, MOE_VERDICT_FAIL, "%s", fault);
+        return MOE_OK;
+    }
+    return status;
+}
+
+static double work_of(const moe_problem *p) {
+    return moe_layer_flops(&p->layer, p->T, p->T * p->layer.K, 0) +
+           moe_layer_flops(&p->layer, p->T, p->T * p->layer.K, 1);
+}
+
+moe_status moe_check_ranks(moe_backend *const *inner, int32_t count, const moe_ep_params *ep,
+                           const moe_problem *problem, const moe_check_params *params,
+                           const moe_log *log, moe_check_result **ret) {
+    moe_backend *backend = NULL;
+    moe_check_result *r = NULL;
+    moe_ep_params own = *ep; /* time for the experts of ranks that take turns */
+    moe_check_params how = params ? *params : (moe_check_params){0};
+    if (own.limit_s <= 0)
+        own.limit_s = LEAST_LIMIT_S + LIMIT_S_PER_FLOP * work_of(problem);
+    if (ep->combine == MOE_EP_RANKS && !how.recipe)
+        how.recipe = "ranks";
+    moe_status status = moe_ep_open(inner, count, &own, log, &backend);
+    if (!status) {
+        int32_t first, here;
+        moe_ep_place(backend, &first, &here);
+        how.lockstep = here < own.ranks;
+    }
+    if (!status)
+        status = moe_check_backend(backend, problem, &how, log, &r);
+    if (!status) {
+        moe_ranks *found = &r->over_ranks;
+        const moe_transport *transport = ep->transport ? ep->transport : moe_transport_threads();
+        *found = (moe_ranks){.asked = true, .ranks = ep->ranks};
+        snprintf(found->transport, sizeof found->transport, "%s", transport->name);
+        snprintf(found->combine, sizeof found->combine, "%s", moe_ep_combine_name(ep->combine));
+        const moe_int_ranks k = {inner, count, &own, problem, log, found};
+        if (r->verdict == MOE_VERDICT_SKIP)
+            found->verdict = MOE_VERDICT_SKIP;
+        else if (r->verdict < MOE_VERDICT_ERROR && !moe_backend_fault(backend)[0])
+            status = look(&k, backend, &how, r);
+        if (found->verdict >= MOE_VERDICT_FAIL)
+            moe_int_result_set(r, found->verdict, "%s", found->why);
+    }
+    moe_backend_close(&backend);
+    if (status)
+        moe_check_result_destroy(&r);
+    else
+        *ret = r;
+    return status;
+}

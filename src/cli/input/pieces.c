@@ -1,0 +1,57 @@
+#include "cli/input/pieces.h"
+#include "cli/input/messages.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Bytes that the system would give to processes now; INT64_MAX where it does not tell. */
+static int64_t free_bytes(void) {
+    char line[128];
+    long long kib = -1;
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && kib < 0 && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
+            kib = -1;
+    if (f)
+        fclose(f);
+    return kib < 0 ? INT64_MAX : kib * 1024;
+}
+
+static moe_status parse(const char *word, moe_hf_piece *ret) {
+    long long first, last;
+    char after;
+    *ret = (moe_hf_piece){.units = MOE_HF_ROUTER_UNITS};
+    if (strcmp(word, "router") == 0)
+        return MOE_OK;
+    if (sscanf(word, "%lld-%lld%c", &first, &last, &after) != 2 || first < 0 || last < first)
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--piece is router, or the first and the last of some experts as in 0-15, "
+                        "not '%s'",
+                        word);
+    *ret = (moe_hf_piece){.first = first, .count = last - first + 1};
+    return MOE_OK;
+}
+
+moe_status cli_pieces(const cli_selection *selection, const char *dir, moe_hf_piece **ret,
+                      size_t *ret_count) {
+    *ret = NULL;
+    *ret_count = 0;
+    if (selection->piece) {
+        *ret_count = 1;
+        *ret = malloc(sizeof **ret);
+        return *ret ? parse(selection->piece, *ret) : MOE_E_NOMEM;
+    }
+    const int64_t bytes = selection->memory > 0 ? selection->memory << 20 : free_bytes();
+    if (!selection->in_pieces)
+        return MOE_OK;
+    /* Whatever is wrong with the folder is said when it is read. */
+    if (moe_hf_pieces(dir, selection->layer, selection->tokens, bytes, NULL, ret, ret_count))
+        return MOE_OK;
+    if (*ret_count)
+        moe_log_send(cli_log(), MOE_LOG_INFO,
+                     "%s: in %zu pieces, as the check of the whole layer would hold more than %.1f "
+                     "GiB of memory",
+                     dir, *ret_count, (double)bytes / (1 << 30));
+    return MOE_OK;
+}

@@ -1,0 +1,97 @@
+#include "cli/input/ranks.h"
+#include "cli/input/messages.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* `--ep` takes what a case says after "ep=". */
+static moe_status parse(const char *words, int64_t T, moe_case *ret) {
+    char text[1024];
+    const int length =
+        snprintf(text, sizeof text, "T=%lld d=1 n=1 E=1 K=1 ep=%s", (long long)T, words);
+    if (length < 0 || (size_t)length >= sizeof text)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--ep takes a number of ranks and few words");
+    return moe_case_parse(text, cli_log(), ret);
+}
+
+static moe_status extend(char **line, const cli_ranks *ranks) {
+    const char *transport = ranks->transport ? ranks->transport : "threads";
+    const size_t size = strlen(*line) + strlen(ranks->words) + strlen(transport) + 32;
+    char *longer = malloc(size);
+    if (!longer)
+        return MOE_E_NOMEM;
+    snprintf(longer, size, "%s --ep \"%s\" --transport %s", *line, ranks->words, transport);
+    free(*line);
+    *line = longer;
+    return MOE_OK;
+}
+
+static moe_status run_under(const moe_transport *transport, int32_t ranks, char **argv) {
+    enum { MOST_WORDS = 256 };
+    const char *word[MOST_WORDS];
+    char number[16], program[PATH_MAX];
+    const ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    int n = 0;
+    if (length < 0)
+        return moe_fail(cli_log(), MOE_E_IO, "this program's own file cannot be found");
+    program[length] = '\0';
+    snprintf(number, sizeof number, "%d", (int)ranks);
+    for (int i = 0; transport->launcher[i] && n < MOST_WORDS - 4; i++)
+        word[n++] = transport->launcher[i];
+    word[n++] = number;
+    word[n++] = program;
+    for (int i = 0; argv[i] && n < MOST_WORDS - 1; i++)
+        word[n++] = argv[i];
+    word[n] = NULL;
+    setenv("OMP_NUM_THREADS", "1", 0); /* ranks share the machine */
+    execvp(word[0], (char *const *)word);
+    return moe_fail(cli_log(), MOE_E_UNSUPPORTED, "%s cannot be started", word[0]);
+}
+
+moe_status cli_ranks_launch(const cli_ranks *ranks, char **argv) {
+    const moe_transport *transport;
+    if (!ranks->transport)
+        return MOE_OK;
+    moe_status status = moe_transport_find(ranks->transport, cli_log(), &transport);
+    if (status || !transport->launcher)
+        return status;
+    if (!ranks->words)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--transport %s takes its ranks from --ep",
+                        transport->name);
+    if (transport->started() > 0 && !freopen("/dev/null", "w", stdout))
+        return moe_fail(cli_log(), MOE_E_IO, "/dev/null cannot be opened");
+    if (transport->started() >= 0)
+        return MOE_OK;
+    return run_under(transport, (int32_t)strtol(ranks->words, NULL, 10), argv);
+}
+
+moe_status cli_ranks_apply(const cli_ranks *ranks, moe_problem *problem) {
+    moe_case c;
+    if (!ranks->words)
+        return MOE_OK;
+    moe_status status = parse(ranks->words, problem->T, &c);
+    if (status)
+        return status;
+    free(problem->split.tokens);
+    problem->split = c.split;
+    c.split.tokens = NULL;
+    moe_case_destroy(&c);
+    return problem->reproduce ? extend(&problem->reproduce, ranks) : MOE_OK;
+}
+
+moe_status cli_ranks_params(const cli_ranks *ranks, const moe_problem *problem,
+                            moe_ep_params *ret) {
+    const moe_split *s = &problem->split;
+    *ret = (moe_ep_params){.ranks = s->ranks,
+                           .combine = s->combine,
+                           .wire = s->wire,
+                           .skew = s->skew,
+                           .tokens = s->tokens,
+                           .limit_s = (double)ranks->limit_s,
+                           .fault = ranks->fault};
+    return ranks->transport ? moe_transport_find(ranks->transport, cli_log(), &ret->transport)
+                            : MOE_OK;
+}

@@ -1,0 +1,63 @@
+#include "cli/input/spread.h"
+#include "cli/input/messages.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool cli_spread_is_asked(const cli_spread_options *s) {
+    return s->node || s->ep || s->tp;
+}
+
+/* The GPU's what-ifs stay in *rest, which the caller destroys. */
+static moe_status change_node(const cli_strings *what_if, moe_node *node, cli_strings *rest) {
+    moe_status status = MOE_OK;
+    for (size_t i = 0; !status && i < what_if->count; i++) {
+        if (moe_node_has(node, what_if->at[i]))
+            status = moe_node_what_if(node, what_if->at[i], cli_log());
+        else
+            status = cli_strings_add(rest, what_if->at[i]);
+    }
+    return status;
+}
+
+moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options *m,
+                           moe_node **ret_node, moe_gpu **ret_gpu, moe_workload *ret_state) {
+    cli_model_options model = *m;
+    moe_node *node = NULL;
+    model.what_if = (cli_strings){0};
+    moe_status status = moe_node_load(s->node ? s->node : "h100-x8", cli_log(), &node);
+    if (!status)
+        status = change_node(&m->what_if, node, &model.what_if);
+    if (!status && !model.gpu)
+        model.gpu = moe_node_gpu(node);
+    if (!status)
+        status = cli_model_open(&model, ret_gpu, ret_state);
+    cli_strings_destroy(&model.what_if);
+    if (status)
+        moe_node_destroy(&node);
+    else
+        *ret_node = node;
+    return status;
+}
+
+moe_ep_options cli_spread_for(const cli_spread_options *s, const char *method) {
+    return (moe_ep_options){.method = method ? method : "moeref_ep",
+                            .compute = s->compute,
+                            .ep = s->ep ? s->ep : 1,
+                            .tp = s->tp ? s->tp : 1,
+                            .chunks = s->chunks,
+                            .comm_sms = s->comm_sms,
+                            .beside_us = (double)s->beside_us,
+                            .cached = (double)s->cached_percent / 100,
+                            .serial = s->serial};
+}
+
+void cli_spread_help(char *buf, size_t size) {
+    size_t used = strlen(buf);
+    used +=
+        (size_t)snprintf(buf + used, size - used,
+                         "methods of several GPUs (--ep, --node; --method all: each of them):\n");
+    for (const char *const *m = moe_ep_methods(); *m && used < size; m++)
+        used +=
+            (size_t)snprintf(buf + used, size - used, "  %-18s %s\n", *m, moe_ep_method_brief(*m));
+}

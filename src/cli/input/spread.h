@@ -1,0 +1,51 @@
+/* How a layer is spread over several GPUs, as predict, sweep and trace are asked. */
+#ifndef MOE_CLI_INPUT_SPREAD_H
+#define MOE_CLI_INPUT_SPREAD_H
+
+#include "cli/input/question.h"
+#include "moeref/node.h"
+
+typedef struct cli_spread_options {
+    const char *node; /* --node, NULL: h100-x8 */
+    int64_t ep, tp;   /* 0: not given */
+    int64_t chunks, comm_sms, beside_us, cached_percent;
+    const char *compute;
+    bool serial;
+} cli_spread_options;
+
+/* clang-format off */
+#define CLI_SPREAD_OPTIONS(s)                                                                      \
+    {"ep", CLI_INT, &(s).ep, "N", "experts are spread over N groups of GPUs; T is each GPU's"},    \
+    {"tp", CLI_INT, &(s).tp, "N", "N GPUs share each expert's width (default 1)"},                 \
+    {"node", CLI_STRING, &(s).node, "NAME|FILE",                                                   \
+     "GPUs and links, shipped or your own (default h100-x8; moeref list --nodes); --what-if "      \
+     "changes its numbers too: link_gbps*2, alltoall.link_eff=1"},                                 \
+    {"chunks", CLI_INT, &(s).chunks, "N", "parts that overlap (default: the best of 1 to 16)"},    \
+    {"comm-sms", CLI_INT, &(s).comm_sms, "N", "SMs that send (comet; default: the best)"},         \
+    {"compute", CLI_STRING, &(s).compute, "NAME",                                                  \
+     "whose kernels run on each GPU (default grouped_mm; moeref in moeref_ep)"},                   \
+    {"beside-us", CLI_INT, &(s).beside_us, "US", "work outside the layer to hide behind (hecate)"},\
+    {"cached", CLI_INT, &(s).cached_percent, "PERCENT",                                            \
+     "experts whose weights are on the GPU (hybrimoe; default 50)"},                               \
+    {"no-overlap", CLI_FLAG, &(s).serial, NULL, "one task after another"}
+/* clang-format on */
+
+/* What they are where nothing is said. */
+#define CLI_SPREAD_DEFAULTS                                                                        \
+    { .cached_percent = 50 }
+
+/* Whether several GPUs are asked about. */
+bool cli_spread_is_asked(const cli_spread_options *s);
+
+/* Loads the node and its GPU, or the one that *m names, and applies each what-if to what it is of;
+ * fills *ret_state as cli_model_open. */
+moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options *m,
+                           moe_node **ret_node, moe_gpu **ret_gpu, moe_workload *ret_state);
+
+/* For moe_predict_ep; method NULL: moeref_ep. */
+moe_ep_options cli_spread_for(const cli_spread_options *s, const char *method);
+
+/* Names of the methods, below those of one GPU. */
+void cli_spread_help(char *buf, size_t size);
+
+#endif

@@ -1,0 +1,381 @@
+/* The table of a backend whose layers run over ranks. */
+#include "ep/rank.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double default_limit_s = 10;
+
+static const moe_ep_fault faults[] = {
+#define MOE_INT_EP_FAULT_ROW(value, name, what) {name, what},
+    MOE_INT_EP_FAULTS(MOE_INT_EP_FAULT_ROW)
+#undef MOE_INT_EP_FAULT_ROW
+};
+
+const moe_ep_fault *moe_ep_faults(size_t *ret_count) {
+    *ret_count = sizeof faults / sizeof *faults;
+    return faults;
+}
+
+/* ---- device ---- */
+
+static moe_status open_group(moe_int_ep_device *dev) {
+    const moe_transport_params params = {dev->params.ranks, dev->params.limit_s, &dev->log};
+    moe_status status = dev->transport->open(&params, &dev->group);
+    if (!status)
+        dev->transport->place(dev->group, &dev->first, &dev->count);
+    return status;
+}
+
+static void close_group(moe_int_ep_device *dev) {
+    if (dev->group)
+        dev->transport->close(dev->group);
+    dev->group = NULL;
+}
+
+static void close_device(void *self) {
+    moe_int_ep_device *dev = self;
+    close_group(dev);
+    for (int32_t i = 0; i < dev->n_inner; i++)
+        pthread_mutex_destroy(&dev->inner[i].lock);
+    free(dev->inner);
+    free(dev->tokens);
+    free(dev);
+}
+
+static moe_status supports(void *self, const moe_layer_desc *desc, const moe_use *use,
+                           moe_support *ret) {
+    const moe_int_ep_device *dev = self;
+    int64_t sum = 0;
+    moe_status status = moe_refuse_unknown(desc, ret);
+    for (int32_t q = 0; dev->tokens && q < dev->params.ranks; q++)
+        sum += dev->tokens[q];
+    if (!status && dev->tokens && sum != use->tokens) {
+        snprintf(ret->reason, sizeof ret->reason, "ranks have %lld tokens, the layer has %lld",
+                 (long long)sum, (long long)use->tokens);
+        return MOE_E_UNSUPPORTED;
+    }
+    if (!status)
+        status = moe_int_ep_supports(dev, desc, use, ret);
+    if (!status && dev->params.wire >= 0 && /* rows that are rounded on their way */
+        moe_dtype_roundoff((moe_dtype)dev->params.wire) >
+            moe_dtype_roundoff((moe_dtype)ret->arithmetic))
+        ret->arithmetic = dev->params.wire;
+    return status;
+}
+
+/* ---- layers ---- */
+
+/* Ranks that hold their share of a whole number of tokens: about (r+1)^-skew parts each. */
+static int64_t skewed_first(const moe_int_ep_layer *l, int32_t rank) {
+    const moe_ep_params *p = &l->dev->params;
+    double before = 0, all = 0;
+    for (int32_t q = 0; q < p->ranks; q++) {
+        const double part = pow(q + 1, -p->skew);
+        before += q < rank ? part : 0;
+        all += part;
+    }
+    return rank == p->ranks ? l->use.tokens : (int64_t)(before / all * (double)l->use.tokens);
+}
+
+int64_t moe_int_ep_first_token(const moe_int_ep_layer *l, int32_t rank) {
+    int64_t first = 0;
+    if (!l->dev->tokens)
+        return l->dev->params.skew != 0 ? skewed_first(l, rank)
+                                        : rank * l->use.tokens / l->dev->params.ranks;
+    for (int32_t q = 0; q < rank; q++)
+        first += l->dev->tokens[q];
+    return first;
+}
+
+static void release(void *self) {
+    moe_int_ep_layer *l = self;
+    for (int32_t i = 0; l->rank && i < l->dev->count; i++)
+        moe_int_ep_rank_clear(&l->rank[i]);
+    for (int32_t q = 0; l->plans && q < l->dev->params.ranks; q++)
+        moe_plan_destroy(&l->plans[q]);
+    moe_plan_destroy(&l->plan);
+    free(l->plans);
+    free(l->rank);
+    free(l);
+}
+
+static void make_rank(moe_int_ep_layer *l, int32_t i) {
+    moe_int_ep_device *dev = l->dev;
+    const int32_t rank = dev->first + i;
+    moe_int_ep_rank *r = &l->rank[i];
+    r->layer = l;
+    r->inner = &dev->inner[dev->n_inner > 1 ? i : 0];
+    r->comm = (moe_int_comm){.transport = dev->transport,
+                             .rank = rank,
+                             .ranks = dev->params.ranks,
+                             .delay_us = dev->params.delay_us,
+                             .seed = dev->params.seed};
+    r->token = moe_int_ep_first_token(l, rank);
+    r->T = moe_int_ep_first_token(l, rank + 1) - r->token;
+    moe_int_ep_describe(l, rank, r);
+}
+
+static moe_status prepare(void *self, const moe_layer_desc *desc, const moe_use *use,
+                          const moe_tensors *params, void **ret) {
+    moe_int_ep_device *dev = self;
+    moe_int_ep_layer *l = calloc(1, sizeof *l);
+    if (!l)
+        return moe_fail(&dev->log, MOE_E_NOMEM, "no memory for a layer over ranks");
+    *l = (moe_int_ep_layer){.dev = dev, .desc = *desc, .use = *use, .params = *params};
+    l->rank = calloc((size_t)dev->count, sizeof *l->rank);
+    l->plans = calloc((size_t)dev->params.ranks, sizeof *l->plans);
+    moe_status status =
+        l->rank && l->plans ? moe_int_ep_supports(dev, desc, use, &l->inner) : MOE_E_NOMEM;
+    if (status) {
+        release(l);
+        return moe_fail(&dev->log, status, "a layer over ranks cannot be made");
+    }
+    l->held = l->inner.arithmetic == MOE_F64 ? MOE_F64 : MOE_F32;
+    l->wire =
+        (moe_ep_wire){.d = desc->d,
+                      .input = use->dtype,
+                      .output = dev->params.wire >= 0 ? dev->params.wire : l->inner.arithmetic,
+                      .weight = (int32_t)l->held};
+    for (int32_t i = 0; i < dev->count; i++)
+        make_rank(l, i);
+    *ret = l;
+    return MOE_OK;
+}
+
+static moe_tensor rows_of(const moe_tensor *all, const moe_int_ep_rank *r) {
+    moe_tensor rows = *all;
+    if (!all->data)
+        return rows;
+    rows.data = (char *)all->data + r->token * all->shape[1] * (int64_t)moe_dtype_size(all->dtype);
+    rows.shape[0] = r->T;
+    return rows;
+}
+
+static moe_status set_input(void *self, const moe_input *input) {
+    moe_int_ep_layer *l = self;
+    l->input = *input;
+    for (int32_t i = 0; i < l->dev->count; i++) {
+        l->rank[i].X = rows_of(&input->X, &l->rank[i]);
+        l->rank[i].dO = rows_of(&input->dO, &l->rank[i]);
+    }
+    return MOE_OK;
+}
+
+/* ---- passes ---- */
+
+typedef moe_status (*pass_fn)(moe_int_ep_rank *r);
+
+typedef struct job {
+    moe_int_ep_rank *r;
+    pass_fn pass;
+} job;
+
+/* A rank that cannot go on says so: the others need not wait. */
+static void *run_rank(void *user) {
+    const job *j = user;
+    moe_int_ep_rank *r = j->r;
+    char why[sizeof r->why + 32];
+    r->why[0] = '\0';
+    r->status = j->pass(r);
+    if (r->status && r->status != MOE_E_DEVICE) {
+        snprintf(why, sizeof why, "rank %d: %s", (int)r->comm.rank,
+                 r->why[0] ? r->why : moe_status_str(r->status));
+        r->comm.transport->abandon(r->comm.group, r->comm.rank, why);
+    }
+    return NULL;
+}
+
+static void run_threads(moe_int_ep_layer *l, pass_fn pass) {
+    pthread_t thread[MOE_EP_MAX_RANKS];
+    bool started[MOE_EP_MAX_RANKS] = {false};
+    job jobs[MOE_EP_MAX_RANKS];
+    for (int32_t i = 0; i < l->dev->count; i++) {
+        jobs[i] = (job){&l->rank[i], pass};
+        if (l->dev->count > 1)
+            started[i] = pthread_create(&thread[i], NULL, run_rank, &jobs[i]) == 0;
+        else
+            run_rank(&jobs[i]);
+        if (l->dev->count > 1 && !started[i]) {
+            l->rank[i].status = MOE_E_NOMEM;
+            l->dev->transport->abandon(l->dev->group, l->rank[i].comm.rank, "no thread for a rank");
+        }
+    }
+    for (int32_t i = 0; i < l->dev->count; i++)
+        if (started[i])
+            pthread_join(thread[i], NULL);
+}
+
+/* What one rank did is the backend's fault: a verdict, not an error of whoever judges it. */
+static moe_status outcome(moe_int_ep_layer *l) {
+    moe_int_ep_device *dev = l->dev;
+    moe_status worst = MOE_OK;
+    for (int32_t i = 0; i < dev->count; i++) {
+        dev->traffic[dev->first + i] = l->rank[i].comm.sent;
+        if (!worst || worst == MOE_E_DEVICE)
+            worst = l->rank[i].status ? l->rank[i].status : worst;
+    }
+    if (!worst || worst == MOE_E_NOMEM)
+        return worst;
+    moe_int_caller_fault(dev->caller, "%s", dev->transport->fault(dev->group));
+    close_group(dev);
+    return MOE_E_CONTRACT;
+}
+
+static moe_status run_pass(moe_int_ep_layer *l, pass_fn pass) {
+    moe_status status = l->dev->group ? MOE_OK : open_group(l->dev);
+    for (int32_t i = 0; i < l->dev->count; i++)
+        l->rank[i].comm.group = l->dev->group;
+    if (status)
+        return status;
+    run_threads(l, pass);
+    return outcome(l);
+}
+
+static moe_status forward(void *self) {
+    moe_int_ep_layer *l = self;
+    for (int32_t i = 0; i < l->dev->count; i++)
+        l->rank[i].comm.sent = (moe_ep_traffic){0};
+    moe_status status = run_pass(l, moe_int_ep_forward);
+    return status ? status : moe_int_ep_gather_plan(l);
+}
+
+static moe_status backward(void *self) {
+    return run_pass(self, moe_int_ep_backward);
+}
+
+static moe_status routing(void *self, const moe_plan **ret) {
+    *ret = ((moe_int_ep_layer *)self)->plan;
+    return MOE_OK;
+}
+
+static const moe_plugin table = {
+    .abi = MOE_PLUGIN_ABI,
+    .name = "ep",
+    .brief = "another backend over ranks",
+    .close = close_device,
+    .supports = supports,
+    .prepare = prepare,
+    .release = release,
+    .set_input = set_input,
+    .forward = forward,
+    .backward = backward,
+    .fetch = moe_int_ep_layer_fetch,
+    .routing = routing,
+};
+
+/* ---- opening one ---- */
+
+static moe_status find_fault(const char *name, const moe_log *log, moe_int_ep_fault *ret) {
+    *ret = MOE_INT_EP_RIGHT;
+    for (size_t i = 0; name && i < sizeof faults / sizeof *faults; i++)
+        if (strcmp(faults[i].name, name) == 0)
+            *ret = (moe_int_ep_fault)(i + 1);
+    return name && !*ret ? moe_fail(log, MOE_E_NOTFOUND, "no fault is called '%s'", name) : MOE_OK;
+}
+
+static moe_status check_params(const moe_ep_params *p, const moe_log *log) {
+    if (p->ranks < 1 || p->ranks > MOE_EP_MAX_RANKS)
+        return moe_fail(log, MOE_E_INVALID, "%d ranks; 1 to %d are possible", (int)p->ranks,
+                        MOE_EP_MAX_RANKS);
+    if (p->combine < 0 || p->combine >= MOE_EP_COMBINE_COUNT)
+        return moe_fail(log, MOE_E_INVALID, "combine = %d is neither pairs nor ranks",
+                        (int)p->combine);
+    if (p->wire >= 0 && moe_dtype_roundoff((moe_dtype)p->wire) == 0)
+        return moe_fail(log, MOE_E_INVALID, "rows on the wire need a floating type");
+    for (int32_t q = 0; p->tokens && q < p->ranks; q++)
+        if (p->tokens[q] < 0)
+            return moe_fail(log, MOE_E_INVALID, "rank %d has %lld tokens", (int)q,
+                            (long long)p->tokens[q]);
+    return MOE_OK;
+}
+
+static moe_status make_device(moe_backend *const *inner, int32_t count, const moe_ep_params *params,
+                              const moe_log *log, moe_int_ep_device **ret) {
+    moe_int_ep_device *dev = calloc(1, sizeof *dev);
+    if (!dev)
+        return MOE_E_NOMEM;
+    *ret = dev;
+    dev->params = *params;
+    dev->transport = params->transport ? params->transport : moe_transport_threads();
+    dev->params.limit_s = params->limit_s > 0 ? params->limit_s : default_limit_s;
+    if (log)
+        dev->log = *log;
+    dev->inner = calloc((size_t)count, sizeof *dev->inner);
+    if (params->tokens)
+        dev->tokens = calloc((size_t)params->ranks, sizeof *dev->tokens);
+    if (!dev->inner || (params->tokens && !dev->tokens))
+        return MOE_E_NOMEM;
+    if (params->tokens)
+        memcpy(dev->tokens, params->tokens, (size_t)params->ranks * sizeof *dev->tokens);
+    dev->n_inner = count;
+    for (int32_t i = 0; i < count; i++) {
+        dev->inner[i].backend = inner[i];
+        pthread_mutex_init(&dev->inner[i].lock, NULL);
+    }
+    return find_fault(params->fault, log, &dev->fault);
+}
+
+static void name_it(const moe_int_ep_device *dev, char *ret, size_t size) {
+    snprintf(ret, size, "%s over %d ranks, %s, %s", moe_backend_name(dev->inner[0].backend),
+             (int)dev->params.ranks, moe_ep_combine_name(dev->params.combine),
+             dev->transport->name);
+}
+
+moe_status moe_ep_open(moe_backend *const *inner, int32_t count, const moe_ep_params *params,
+                       const moe_log *log, moe_backend **ret) {
+    moe_int_ep_device *dev = NULL;
+    char name[256];
+    moe_status status = check_params(params, log);
+    if (status)
+        return status;
+    status = make_device(inner, count, params, log, &dev);
+    if (!status)
+        status = open_group(dev);
+    if (!status) {
+        name_it(dev, name, sizeof name);
+        status = moe_int_backend_wrap(&table, dev, name, log, ret);
+    }
+    if (status && dev)
+        close_device(dev);
+    if (!status)
+        dev->caller = &(*ret)->caller;
+    return status;
+}
+
+/* ---- what it tells ---- */
+
+const moe_plan *moe_ep_received(const moe_layer *layer, int32_t rank, int32_t backward,
+                                const moe_tensor **ret_rows) {
+    const moe_int_ep_layer *l = moe_int_layer_plugged(layer);
+    const int32_t i = rank - l->dev->first;
+    if (i < 0 || i >= l->dev->count)
+        return NULL;
+    *ret_rows = backward ? &l->rank[i].experts.dO : &l->rank[i].experts.X;
+    return l->rank[i].handle.plan;
+}
+
+void moe_ep_place(const moe_backend *backend, int32_t *ret_first, int32_t *ret_count) {
+    const moe_int_ep_device *dev = backend->device;
+    *ret_first = dev->first;
+    *ret_count = dev->count;
+}
+
+moe_status moe_ep_traffic_of(const moe_backend *backend, int32_t rank, moe_ep_traffic *ret) {
+    const moe_int_ep_device *dev = backend->device;
+    if (rank < dev->first || rank >= dev->first + dev->count)
+        return MOE_E_INVALID;
+    *ret = dev->traffic[rank];
+    return MOE_OK;
+}
+
+moe_status moe_ep_layout_of(const moe_layer *layer, moe_ep_layout *ret, moe_ep_wire *ret_wire) {
+    const moe_int_ep_layer *l = moe_int_layer_plugged(layer);
+    if (!l->plan)
+        return MOE_E_INVALID;
+    *ret_wire = l->wire;
+    return moe_ep_layout_make((const moe_plan *const *)l->plans, l->dev->params.ranks, l->desc.E,
+                              l->dev->params.combine, ret);
+}

@@ -1,0 +1,286 @@
+#include "ep/handle.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void *some(int64_t count, size_t size) {
+    return calloc(count > 0 ? (size_t)count : 1, size);
+}
+
+static int64_t first_of(const moe_int_handle *h, int64_t experts, int32_t rank) {
+    return moe_ep_first_expert(experts, h->ranks, rank);
+}
+
+static int64_t total(const int64_t *counts, int32_t ranks) {
+    int64_t sum = 0;
+    for (int32_t q = 0; q < ranks; q++)
+        sum += counts[q];
+    return sum;
+}
+
+/* ---- counts ---- */
+
+/* Numbers the copies that go to rank q, which are of tokens with an expert there in ascending
+ * order. `number` [T] is scratch. */
+static void list_copies(moe_int_handle *h, const moe_plan *plan, int64_t begin, int64_t end,
+                        int32_t q, int32_t *number) {
+    int64_t count = 0;
+    for (int64_t t = 0; t < plan->n_tokens; t++)
+        number[t] = -1;
+    for (int64_t p = begin; p < end; p++)
+        number[plan->token[p]] = 0;
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        if (number[t] < 0)
+            continue;
+        h->send_token[h->copies + count] = (int32_t)t;
+        number[t] = (int32_t)count++;
+    }
+    for (int64_t p = begin; p < end; p++)
+        h->send_copy[p] = number[plan->token[p]];
+    h->send_copies[q] = count;
+    h->copies += count;
+}
+
+static moe_status list_sends(moe_int_handle *h, const moe_plan *plan, int64_t experts) {
+    int32_t *number = some(plan->n_tokens, sizeof *number);
+    if (!number)
+        return MOE_E_NOMEM;
+    for (int32_t q = 0; q < h->ranks; q++) {
+        const int64_t begin = plan->offsets[first_of(h, experts, q)];
+        const int64_t end = plan->offsets[first_of(h, experts, q + 1)];
+        h->send_pairs[q] = end - begin;
+        if (h->dedup) {
+            list_copies(h, plan, begin, end, q, number);
+            continue;
+        }
+        for (int64_t p = begin; p < end; p++)
+            h->send_token[h->copies++] = plan->token[p];
+        h->send_copies[q] = end - begin;
+    }
+    free(number);
+    return MOE_OK;
+}
+
+/* A destination gets the counts of its experts and, deduplicated, how many copies they are of. */
+static void fill_counts(const moe_int_handle *h, const moe_plan *plan, int64_t experts,
+                        int64_t *ret, int64_t *ret_bytes) {
+    for (int32_t q = 0; q < h->ranks; q++) {
+        const int64_t *at = ret;
+        for (int64_t e = first_of(h, experts, q); e < first_of(h, experts, q + 1); e++)
+            *ret++ = plan->offsets[e + 1] - plan->offsets[e];
+        if (h->dedup)
+            *ret++ = h->send_copies[q];
+        ret_bytes[q] = (ret - at) * (int64_t)sizeof *ret;
+    }
+}
+
+static void take_counts(moe_int_handle *h, const int64_t *counts) {
+    for (int32_t q = 0; q < h->ranks; q++) {
+        memcpy(h->receive_counts + q * h->own, counts, (size_t)h->own * sizeof *counts);
+        h->receive_pairs[q] = 0;
+        for (int64_t e = 0; e < h->own; e++)
+            h->receive_pairs[q] += counts[e];
+        counts += h->own;
+        h->receive_copies[q] = h->dedup ? *counts++ : h->receive_pairs[q];
+    }
+    h->received_pairs = total(h->receive_pairs, h->ranks);
+    h->received_copies = total(h->receive_copies, h->ranks);
+}
+
+static moe_status exchange_counts(moe_int_handle *h, moe_int_comm *c, const moe_plan *plan,
+                                  int64_t experts) {
+    int64_t send_bytes[MOE_EP_MAX_RANKS], receive_bytes[MOE_EP_MAX_RANKS];
+    int64_t *sent = some(experts + h->ranks, sizeof *sent);
+    int64_t *came = some((h->own + 1) * h->ranks, sizeof *came);
+    moe_status status = sent && came ? MOE_OK : MOE_E_NOMEM;
+    if (!status) {
+        fill_counts(h, plan, experts, sent, send_bytes);
+        for (int32_t q = 0; q < h->ranks; q++)
+            receive_bytes[q] = (h->own + h->dedup) * (int64_t)sizeof *came;
+        status = moe_int_comm_exchange(c, MOE_EP_COUNTS, sent, send_bytes, came, receive_bytes);
+    }
+    if (!status)
+        take_counts(h, came);
+    free(sent);
+    free(came);
+    return status;
+}
+
+/* ---- weights, and with them the plan of what is received ---- */
+
+/* Expert, copy and weight of each received pair. */
+typedef struct received {
+    int32_t *token, *expert;
+    double *weight;
+} received;
+
+/* Places by rank, expert and then token; copies of a rank follow those of the ranks before it. */
+static void name_pairs(const moe_int_handle *h, received *r) {
+    int64_t j = 0, base = 0;
+    for (int32_t q = 0; q < h->ranks; q++) {
+        const int64_t begin = j;
+        for (int64_t e = 0; e < h->own; e++)
+            for (int64_t i = 0; i < h->receive_counts[q * h->own + e]; i++, j++) {
+                r->expert[j] = (int32_t)e;
+                r->token[j] = (int32_t)(base + (h->dedup ? r->token[j] : j - begin));
+            }
+        base += h->receive_copies[q];
+    }
+}
+
+/* Where its scan is off, a rank takes each source's copies for those of the next. */
+static void shift_sources(const moe_int_handle *h, received *r) {
+    int64_t base[MOE_EP_MAX_RANKS + 1] = {0};
+    for (int32_t q = 0; q < h->ranks; q++)
+        base[q + 1] = base[q] + h->receive_copies[q];
+    const int64_t by = h->fault == MOE_INT_EP_SCAN_SHIFTED ? h->receive_copies[0] : 0;
+    for (int64_t j = 0; j < h->received_pairs && h->received_copies; j++)
+        r->token[j] = (int32_t)((r->token[j] + by) % h->received_copies);
+}
+
+static void keep_first_expert(const moe_int_handle *h, received *r) {
+    unsigned char *seen = some(h->received_copies, 1);
+    for (int64_t j = 0; seen && j < h->received_pairs; j++) {
+        if (seen[r->token[j]])
+            r->weight[j] = 0;
+        seen[r->token[j]] = 1;
+    }
+    free(seen);
+}
+
+/* A stable counting sort by expert, as the plan has it: tokens ascend within an expert, as ranks do
+ * and tokens within a rank. */
+static void find_rows(moe_int_handle *h, const received *r) {
+    int64_t *next = some(h->own + 1, sizeof *next);
+    for (int64_t e = 0; next && e < h->own; e++)
+        next[e] = h->plan->offsets[e];
+    for (int64_t j = 0; next && j < h->received_pairs; j++)
+        h->row_of[j] = next[r->expert[j]]++;
+    free(next);
+}
+
+static moe_status make_plan(moe_int_handle *h, received *r) {
+    name_pairs(h, r);
+    if (h->fault == MOE_INT_EP_SCAN_SHIFTED)
+        shift_sources(h, r);
+    if (h->fault == MOE_INT_EP_FIRST_EXPERT_ONLY && h->dedup)
+        keep_first_expert(h, r);
+    h->row_of = some(h->received_pairs, sizeof *h->row_of);
+    if (!h->row_of)
+        return MOE_E_NOMEM;
+    if (!h->received_pairs)
+        return MOE_OK;
+    moe_status status = moe_plan_create(h->received_copies, h->own, h->received_pairs, r->token,
+                                        r->expert, r->weight, NULL, &h->plan);
+    if (!status)
+        find_rows(h, r);
+    return status;
+}
+
+/* Records of a weight and, deduplicated, a copy's number. */
+static void pack_pairs(const moe_int_handle *h, const moe_plan *plan, moe_dtype weight, char *ret) {
+    const size_t size = moe_dtype_size(weight);
+    for (int64_t p = 0; p < h->pairs; p++) {
+        double w; /* aligned room for any type */
+        moe_store(&w, weight, 0, plan->weight[p]);
+        memcpy(ret, &w, size);
+        ret += size;
+        if (h->dedup) {
+            memcpy(ret, &h->send_copy[p], sizeof *h->send_copy);
+            ret += sizeof *h->send_copy;
+        }
+    }
+}
+
+static void unpack_pairs(const moe_int_handle *h, const char *from, moe_dtype weight, received *r) {
+    const size_t size = moe_dtype_size(weight);
+    for (int64_t j = 0; j < h->received_pairs; j++) {
+        double w;
+        memcpy(&w, from, size);
+        from += size;
+        r->weight[j] = moe_load(&w, weight, 0);
+        if (h->dedup) {
+            memcpy(&r->token[j], from, sizeof *r->token);
+            from += sizeof *r->token;
+        }
+    }
+}
+
+static moe_status exchange_weights(moe_int_handle *h, moe_int_comm *c, const moe_plan *plan,
+                                   moe_dtype weight) {
+    const int64_t size =
+        (int64_t)moe_dtype_size(weight) + (h->dedup ? (int64_t)sizeof(int32_t) : 0);
+    int64_t send_bytes[MOE_EP_MAX_RANKS], receive_bytes[MOE_EP_MAX_RANKS];
+    char *sent = some(h->pairs * size, 1), *came = some(h->received_pairs * size, 1);
+    received r = {some(h->received_pairs, sizeof *r.token),
+                  some(h->received_pairs, sizeof *r.expert),
+                  some(h->received_pairs, sizeof *r.weight)};
+    moe_status status = sent && came && r.token && r.expert && r.weight ? MOE_OK : MOE_E_NOMEM;
+    if (!status) {
+        pack_pairs(h, plan, weight, sent);
+        for (int32_t q = 0; q < h->ranks; q++) {
+            send_bytes[q] = h->send_pairs[q] * size;
+            receive_bytes[q] = h->receive_pairs[q] * size;
+        }
+        status = moe_int_comm_exchange(c, MOE_EP_WEIGHTS, sent, send_bytes, came, receive_bytes);
+    }
+    if (!status) {
+        unpack_pairs(h, came, weight, &r);
+        status = make_plan(h, &r);
+    }
+    free(sent);
+    free(came);
+    free(r.token);
+    free(r.expert);
+    free(r.weight);
+    return status;
+}
+
+/* ---- making one ---- */
+
+static moe_status allocate(moe_int_handle *h, int64_t tokens, int64_t pairs) {
+    const int64_t most = h->dedup ? tokens * h->ranks : 0;
+    h->send_pairs = some(h->ranks, sizeof *h->send_pairs);
+    h->send_copies = some(h->ranks, sizeof *h->send_copies);
+    h->receive_pairs = some(h->ranks, sizeof *h->receive_pairs);
+    h->receive_copies = some(h->ranks, sizeof *h->receive_copies);
+    h->receive_counts = some(h->ranks * h->own, sizeof *h->receive_counts);
+    h->send_token = some(pairs < most || !h->dedup ? pairs : most, sizeof *h->send_token);
+    h->send_copy = some(h->dedup ? pairs : 0, sizeof *h->send_copy);
+    return h->send_pairs && h->send_copies && h->receive_pairs && h->receive_copies &&
+                   h->receive_counts && h->send_token && h->send_copy
+               ? MOE_OK
+               : MOE_E_NOMEM;
+}
+
+moe_status moe_int_handle_make(moe_int_comm *c, const moe_plan *plan, int64_t experts,
+                               int32_t combine, moe_dtype weight, moe_int_ep_fault fault,
+                               moe_int_handle *ret) {
+    *ret = (moe_int_handle){.ranks = c->ranks,
+                            .dedup = combine == MOE_EP_RANKS,
+                            .pairs = plan->offsets[experts],
+                            .fault = fault};
+    ret->first = first_of(ret, experts, c->rank);
+    ret->own = first_of(ret, experts, c->rank + 1) - ret->first;
+    moe_status status = allocate(ret, plan->n_tokens, ret->pairs);
+    if (!status)
+        status = list_sends(ret, plan, experts);
+    if (!status)
+        status = exchange_counts(ret, c, plan, experts);
+    if (!status)
+        status = exchange_weights(ret, c, plan, weight);
+    return status;
+}
+
+void moe_int_handle_destroy(moe_int_handle *h) {
+    free(h->send_pairs);
+    free(h->send_copies);
+    free(h->receive_pairs);
+    free(h->receive_copies);
+    free(h->send_token);
+    free(h->send_copy);
+    free(h->receive_counts);
+    free(h->row_of);
+    moe_plan_destroy(&h->plan);
+    *h = (moe_int_handle){0};
+}

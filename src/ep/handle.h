@@ -1,0 +1,47 @@
+/* Where a rank's rows go and come from: made once a forward from counts, used four times. */
+#ifndef MOEREF_EP_HANDLE_H
+#define MOEREF_EP_HANDLE_H
+
+#include "ep/comm.h"
+#include "ep/faults.h"
+
+/* Rows that are sent lie by destination, and for each by pair (expert, token) or, deduplicated, by
+ * token. Pairs on the way lie as in the home's plan, of which a destination's are a slice. */
+typedef struct moe_int_handle {
+    int32_t ranks;
+    bool dedup;
+    int64_t first, own;    /* experts of this rank */
+    int64_t pairs, copies; /* sent */
+    int64_t *send_pairs;   /* [R] each */
+    int64_t *send_copies;
+    int64_t *receive_pairs;
+    int64_t *receive_copies;
+    int32_t *send_token;     /* [copies] home token */
+    int32_t *send_copy;      /* [pairs] dedup: number of the copy among the destination's */
+    int64_t *receive_counts; /* [R][own] pairs of each rank for each expert */
+    int64_t received_pairs, received_copies;
+    int64_t *row_of; /* [received_pairs] row in `plan` of each pair as it came */
+    moe_plan *plan;  /* of received copies and own experts; NULL: nothing came */
+    moe_int_ep_fault fault;
+} moe_int_handle;
+
+/* Exchanges counts and weights. `plan` is the rank's own, over all experts; `weight` a moe_dtype.
+ */
+moe_status moe_int_handle_make(moe_int_comm *c, const moe_plan *plan, int64_t experts,
+                               int32_t combine, moe_dtype weight, moe_int_ep_fault fault,
+                               moe_int_handle *ret);
+void moe_int_handle_destroy(moe_int_handle *h);
+
+/* Rows of `tokens` [T][d] to the owners; ret has room for received_copies rows. */
+moe_status moe_int_dispatch(const moe_int_handle *h, moe_int_comm *c, int32_t phase,
+                            const moe_tensor *tokens, void *ret);
+/* Rows for each copy go home: from [received_copies] as they came to [copies] as they were sent.
+ */
+moe_status moe_int_copies_home(const moe_int_handle *h, moe_int_comm *c, int32_t phase,
+                               const void *rows, int64_t row_bytes, void *ret);
+/* Rows for each pair go home: from [received_pairs] in the order of `plan` to [pairs] in that of
+ * the home's. */
+moe_status moe_int_pairs_home(const moe_int_handle *h, moe_int_comm *c, int32_t phase,
+                              const void *rows, int64_t row_bytes, void *ret);
+
+#endif

@@ -1,0 +1,207 @@
+/* Expert parallelism: a layer's tokens and experts over several ranks.
+ *
+ * Rank r of R holds T_r tokens, which follow those of rank r-1, and owns experts
+ * [r E / R, (r+1) E / R), rounded down. Its router works at home. A rank without tokens, or without
+ * experts, takes part in every exchange, forward and backward:
+ *
+ *     counts      pairs of each rank for each expert; exclusive scans of them on both sides are all
+ *                 that anybody needs to place rows
+ *     dispatch    rows of X go to the owners of their tokens' experts
+ *     combine     what the experts made goes home and is summed there
+ *     dispatch    rows of dO take the way of X again: the same handle, no counts
+ *     combine     rows of dX~ go home and are summed there, dS beside them by pair
+ *
+ * A receiver's rows are sorted by expert, then source rank, then token: the slice of the plan that
+ * one device would have. Gradients of experts stay with their owners.
+ *
+ * moe_ep_open puts all that around any backend: what it returns is a backend again. */
+#ifndef MOEREF_EP_H
+#define MOEREF_EP_H
+
+#include "moeref/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Who multiplies weights and adds. Values are pinned. */
+typedef enum moe_ep_combine {
+    MOE_EP_PAIRS = 0, /* a row for each pair, home unreduced, where s*Y is summed in ascending order
+                         of all experts: one device's bits, if its GEMMs' do not depend on M */
+    MOE_EP_RANKS = 1, /* a row for each (token, rank): its owner sums s*Y over its own experts and
+                         rounds to the wire's type, home sums ranks in ascending order in fp32 and
+                         rounds once more. One more rounding point, `wire` */
+    MOE_EP_COMBINE_COUNT
+} moe_ep_combine;
+
+/* "pairs", "ranks". */
+MOE_API const char *moe_ep_combine_name(int32_t combine);
+
+/* ---- layout: a pure function of plans ---- */
+
+/* First expert of a rank; of rank R it is E. */
+MOE_API int64_t moe_ep_first_expert(int64_t experts, int32_t ranks, int32_t rank);
+
+/* Who sends how much to whom. Arrays are owned by the layout.
+ * Thread-safety: plain data. */
+typedef struct moe_ep_layout {
+    int32_t ranks;
+    int32_t combine; /* moe_ep_combine */
+    int64_t experts;
+    int64_t *tokens; /* [R] */
+    int64_t *counts; /* [R][E] pairs of rank r for expert e */
+    int64_t *pairs;  /* [R][R] pairs of rank r whose experts rank q owns */
+    int64_t *copies; /* [R][R] rows that r sends to q: pairs, or tokens with an expert there */
+} moe_ep_layout;
+
+/* plans[r] is of rank r's tokens over all experts; bins from `experts` on (zero experts) stay at
+ * home. MOE_E_NOMEM. */
+MOE_API moe_status moe_ep_layout_make(const moe_plan *const *plans, int32_t ranks, int64_t experts,
+                                      int32_t combine, moe_ep_layout *ret);
+MOE_API void moe_ep_layout_destroy(moe_ep_layout *layout);
+
+/* What goes over the wire. Values are pinned. */
+typedef enum moe_ep_phase {
+    MOE_EP_COUNTS = 0,    /* int64 for each expert, and with MOE_EP_RANKS the copies */
+    MOE_EP_DISPATCH,      /* copies of X, [d] each */
+    MOE_EP_WEIGHTS,       /* a pair's weight, with MOE_EP_RANKS also which copy it is of, int32 */
+    MOE_EP_COMBINE,       /* rows of Y, or sums of them */
+    MOE_EP_DISPATCH_BACK, /* copies of dO */
+    MOE_EP_COMBINE_BACK,  /* rows of dX~, or sums of them */
+    MOE_EP_WEIGHT_GRADIENTS, /* dS, one a pair */
+    MOE_EP_SUMS,             /* gradients of what every rank has: router and shared expert */
+    MOE_EP_RESULTS,          /* for a judge alone: results of ranks in other processes */
+    MOE_EP_PHASE_COUNT
+} moe_ep_phase;
+
+/* "counts", "dispatch" ... */
+MOE_API const char *moe_ep_phase_name(int32_t phase);
+
+/* Element types on the wire.
+ * Thread-safety: plain data. */
+typedef struct moe_ep_wire {
+    int64_t d;
+    int32_t input;  /* moe_dtype of X and dO */
+    int32_t output; /* of Y, dX~ and their sums */
+    int32_t weight; /* of weights and dS */
+} moe_ep_wire;
+
+/* Bytes from rank `from` to rank `to` in one of the phases but the last two; what a rank sends to
+ * itself counts as any other. */
+MOE_API int64_t moe_ep_layout_bytes(const moe_ep_layout *layout, const moe_ep_wire *wire,
+                                    int32_t phase, int32_t from, int32_t to);
+
+/* ---- transports ---- */
+
+#define MOE_TRANSPORT_ABI    1u
+#define MOE_TRANSPORT_SYMBOL "moe_transport_v"
+
+/* Thread-safety: plain data. */
+typedef struct moe_transport_params {
+    int32_t ranks;
+    double limit_s; /* most that a rank may wait for others in one exchange */
+    const moe_log *log;
+} moe_transport_params;
+
+/* One exchange as one rank sees it: bytes for and from each rank, laid out one after the other.
+ * `same`: all ranks get the same bytes, which lie there once.
+ * Thread-safety: plain data. */
+typedef struct moe_exchange {
+    int32_t phase; /* moe_ep_phase; all ranks are in the same one, or it is an error */
+    int32_t same;
+    const void *send;
+    void *receive;
+    const int64_t *send_bytes, *receive_bytes; /* [R] */
+} moe_exchange;
+
+/* How ranks reach each other. Every rank that is left waiting longer than the limit, or whose peers
+ * do something else, gets a status, the group's `fault` says which rank was in which phase, and
+ * every other rank's calls fail from then on: nobody hangs.
+ * Thread-safety: constant. `exchange`, `abandon` and `fault` are called by one thread for each rank
+ * of this process, at the same time. */
+typedef struct moe_transport {
+    uint32_t abi; /* MOE_TRANSPORT_ABI */
+    const char *name, *brief;
+    int32_t devices; /* 1: rank r's rows go by GPU r, on which its backend should run */
+    /* Of transports with a process for each rank, which all run the same program: words that go
+     * before the number of ranks and the program's own, NULL after them, and the rank of this
+     * process, -1: nobody has started it so. NULL: ranks are threads. */
+    const char *const *launcher;
+    int32_t (*started)(void);
+    /* The ranks of this process: all, or one of several processes' that were started alike. */
+    moe_status (*open)(const moe_transport_params *params, void **ret_group);
+    void (*close)(void *group);
+    void (*place)(const void *group, int32_t *ret_first, int32_t *ret_count);
+    moe_status (*exchange)(void *group, int32_t rank, const moe_exchange *what);
+    /* A rank gives up: `why`, a sentence, is the group's fault if there is none yet. */
+    void (*abandon)(void *group, int32_t rank, const char *why);
+    const char *(*fault)(void *group); /* "": none */
+} moe_transport;
+
+/* Threads of one process that copy from each other's memory. */
+MOE_API const moe_transport *moe_transport_threads(void);
+
+/* Of that name: "threads", or the file transport-NAME.so among the backends, or a path. It stays
+ * loaded. MOE_E_NOTFOUND. Thread-safety: any thread. */
+MOE_API moe_status moe_transport_find(const char *name, const moe_log *log,
+                                      const moe_transport **ret);
+
+/* ---- a backend of several ranks ---- */
+
+#define MOE_EP_MAX_RANKS 256
+
+/* Thread-safety: plain data. */
+typedef struct moe_ep_params {
+    int32_t ranks;
+    int32_t combine;       /* moe_ep_combine */
+    int32_t wire;          /* moe_dtype of rows on the way home; -1: the backend's arithmetic */
+    const int64_t *tokens; /* [R] tokens of each rank; NULL: as even as can be, or by skew */
+    double skew;           /* 0: even; else rank r has about (r+1)^-skew parts of the tokens */
+    double limit_s;        /* 0: 10 s */
+    int32_t delay_us;      /* before each exchange a rank sleeps up to so long, at random */
+    uint64_t seed;         /* of those delays */
+    const moe_transport *transport; /* NULL: threads */
+    const char *fault;              /* something to do wrong, of moe_ep_faults; NULL: nothing */
+} moe_ep_params;
+
+/* What a rank has sent since the last forward began.
+ * Thread-safety: plain data. */
+typedef struct moe_ep_traffic {
+    int64_t bytes[MOE_EP_PHASE_COUNT];
+} moe_ep_traffic;
+
+/* Faults that the front end can be told to have, for whoever tries a judge.
+ * Thread-safety: constant. */
+typedef struct moe_ep_fault {
+    const char *name, *what;
+} moe_ep_fault;
+MOE_API const moe_ep_fault *moe_ep_faults(size_t *ret_count);
+
+/* A backend whose layers run on `ranks` ranks, each of which runs its experts on one of the `count`
+ * backends: on its own, or all on one, one at a time. Routing, combine, zero experts and the router
+ * are the front end's, in float64 or, with sums in fp32, for everything but float64 backends. The
+ * backends and what `params` points to must outlive it. A layer needs the stages Y and dXp of them
+ * with MOE_EP_PAIRS. */
+MOE_API moe_status moe_ep_open(moe_backend *const *inner, int32_t count,
+                               const moe_ep_params *params, const moe_log *log, moe_backend **ret);
+
+/* Of a backend that moe_ep_open made: ranks of this process. */
+MOE_API void moe_ep_place(const moe_backend *backend, int32_t *ret_first, int32_t *ret_count);
+
+/* Of the last layer that ran on it. MOE_E_INVALID: none has, or rank is in another process. */
+MOE_API moe_status moe_ep_traffic_of(const moe_backend *backend, int32_t rank, moe_ep_traffic *ret);
+
+/* What `rank` received in the last passes of a layer of such a backend: the plan of its experts,
+ * and [copies][d] rows of X, or with `backward` of dO. NULL: nothing came, or the rank is in
+ * another process. Valid until the next call. */
+MOE_API const moe_plan *moe_ep_received(const moe_layer *layer, int32_t rank, int32_t backward,
+                                        const moe_tensor **ret_rows);
+
+/* The layout of the last forward of a layer of such a backend, and the wire's types. */
+MOE_API moe_status moe_ep_layout_of(const moe_layer *layer, moe_ep_layout *ret,
+                                    moe_ep_wire *ret_wire);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Four processes over an MPI: right, a rank that sleeps, a rank that dies. The two are ended with a
+# sentence, and so are the others. (Two ranks are as many as the sleepers need.)
+# usage: mpi.sh MOEREF NAME
+moeref=$1 name=$2 out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+case_line="T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=1"
+fail() {
+    echo "$1"
+    cat "$out"
+    exit 1
+}
+run() {
+    timeout 50 "$moeref" check --backend reference --case "$case_line" --transport "$name" \
+        --no-explanation "$@" > "$out" 2>&1
+}
+run --ep 4 || fail "four ranks over $name do not pass"
+grep -q "3456 of 3456 elements with one rank's bits" "$out" || fail "other bits than one rank's"
+run --ep 2 --ep-fault rank_sleeps --ep-limit 1 && fail "a rank that sleeps passes"
+grep -q "rank 0 waited 1 s for rank 1 in combine" "$out" || fail "nobody says who sleeps"
+run --ep 2 --ep-fault rank_dies --ep-limit 1 && fail "a rank that dies passes"
+exit 0

@@ -1,0 +1,193 @@
+/* Layouts from plans, and bits: a layer over any number of ranks is the layer on one device. */
+#include "capture.h"
+#include "moeref/ep.h"
+#include "over_ranks.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static moe_problem *problem_of(const char *line) {
+    moe_case c;
+    moe_problem *problem = NULL;
+    capture seen;
+    moe_log log = capture_log(&seen);
+    cr_assert_eq(moe_case_parse(line, &log, &c), MOE_OK, "%s: %s", line, seen.text);
+    cr_assert_eq(moe_problem_from_case(&c, &log, &problem), MOE_OK, "%s: %s", line, seen.text);
+    moe_case_destroy(&c);
+    return problem;
+}
+
+static moe_ep_params params_of(const moe_problem *p, const char *fault, double limit_s) {
+    return (moe_ep_params){.ranks = p->split.ranks,
+                           .combine = p->split.combine,
+                           .wire = p->split.wire,
+                           .skew = p->split.skew,
+                           .tokens = p->split.tokens,
+                           .limit_s = limit_s,
+                           .fault = fault};
+}
+
+static moe_backend *open_backend(const char *spec, moe_backends **all) {
+    moe_backend *backend = NULL;
+    cr_assert_eq(moe_backends_load(NULL, NULL, all), MOE_OK);
+    moe_open_params open = {.threads = 1};
+    return moe_backend_open(*all, spec, &open, NULL, &backend) ? NULL : backend;
+}
+
+moe_check_result *check_over_ranks(const char *spec, const char *line, const char *fault,
+                                   double limit_s) {
+    moe_backends *all = NULL;
+    moe_backend *backend = open_backend(spec, &all);
+    moe_check_result *result = NULL;
+    if (backend) {
+        moe_problem *problem = problem_of(line);
+        const moe_ep_params ep = params_of(problem, fault, limit_s);
+        const moe_check_params params = {.threads = 1};
+        cr_assert_eq(moe_check_ranks(&backend, 1, &ep, problem, &params, NULL, &result), MOE_OK,
+                     "%s", line);
+        moe_problem_destroy(&problem);
+        moe_backend_close(&backend);
+    }
+    moe_backends_destroy(&all);
+    return result;
+}
+
+static void assert_exact(const char *spec, const char *line) {
+    moe_check_result *r = check_over_ranks(spec, line, NULL, 0);
+    if (!r)
+        return; /* the backend is not built */
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s on %s: %s", line, spec, r->why);
+    cr_expect_eq(r->over_ranks.differ, 0, "%s on %s: %lld elements", line, spec,
+                 (long long)r->over_ranks.differ);
+    cr_expect_gt(r->over_ranks.same, 0);
+    cr_expect_eq(r->over_ranks.repeats, 1);
+    moe_check_result_destroy(&r);
+}
+
+/* ---- layouts ---- */
+
+Test(ep, a_layout_is_what_the_plans_say) {
+    /* Three experts over two ranks: rank 0 owns expert 0, rank 1 experts 1 and 2. */
+    static const int32_t token[2][4] = {{0, 0, 1, 1}, {0}}, expert[2][4] = {{0, 1, 1, 2}, {2}};
+    moe_plan *plans[2];
+    cr_assert_eq(moe_plan_create(2, 4, 4, token[0], expert[0], NULL, NULL, &plans[0]), MOE_OK);
+    cr_assert_eq(moe_plan_create(1, 4, 1, token[1], expert[1], NULL, NULL, &plans[1]), MOE_OK);
+    for (int32_t combine = 0; combine < MOE_EP_COMBINE_COUNT; combine++) {
+        const bool dedup = combine == MOE_EP_RANKS;
+        const moe_ep_wire wire = {10, MOE_BF16, MOE_F32, MOE_F32};
+        moe_ep_layout l;
+        cr_assert_eq(moe_ep_layout_make((const moe_plan *const *)plans, 2, 3, combine, &l), MOE_OK);
+        cr_expect_eq(l.pairs[0], 1);
+        cr_expect_eq(l.pairs[1], 3);
+        cr_expect_eq(l.copies[1], dedup ? 2 : 3);
+        cr_expect_eq(l.pairs[2], 0);
+        cr_expect_eq(l.pairs[3], 1);
+        cr_expect_eq(moe_ep_layout_bytes(&l, &wire, MOE_EP_DISPATCH, 0, 1), l.copies[1] * 20);
+        cr_expect_eq(moe_ep_layout_bytes(&l, &wire, MOE_EP_COMBINE, 1, 0), l.copies[1] * 40);
+        cr_expect_eq(moe_ep_layout_bytes(&l, &wire, MOE_EP_WEIGHTS, 0, 1), 3 * (dedup ? 8 : 4));
+        cr_expect_eq(moe_ep_layout_bytes(&l, &wire, MOE_EP_COUNTS, 1, 0), dedup ? 16 : 8);
+        cr_expect_eq(moe_ep_layout_bytes(&l, &wire, MOE_EP_WEIGHT_GRADIENTS, 1, 0), 12);
+        moe_ep_layout_destroy(&l);
+    }
+    moe_plan_destroy(&plans[0]);
+    moe_plan_destroy(&plans[1]);
+}
+
+Test(ep, every_expert_has_one_owner) {
+    for (int64_t experts = 1; experts < 12; experts++)
+        for (int32_t ranks = 1; ranks < 16; ranks++) {
+            cr_expect_eq(moe_ep_first_expert(experts, ranks, 0), 0);
+            cr_expect_eq(moe_ep_first_expert(experts, ranks, ranks), experts);
+            for (int32_t r = 0; r < ranks; r++)
+                cr_expect_leq(moe_ep_first_expert(experts, ranks, r),
+                              moe_ep_first_expert(experts, ranks, r + 1));
+        }
+}
+
+/* ---- bits ---- */
+
+Test(ep, any_number_of_ranks_has_one_ranks_bits) {
+    static const char *const lines[] = {
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=1 ep=1",
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=1 ep=2",
+        "T=40 d=24 n=16 E=5 K=2 dtype=fp32 bias=1 on=input router_bias=1 seed=2 ep=3",
+        "T=33 d=16 n=12 E=7 K=2 dtype=fp32 shared=8 shared_gate=1 zero=2 seed=3 ep=5",
+        "T=48 d=16 n=8 E=6 K=2 dtype=fp32 select=expert_choice seed=4 ep=8",
+        "T=70 d=8 n=8 E=16 K=2 dtype=fp32 seed=5 ep=64",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        assert_exact("reference", lines[i]);
+    assert_exact("reference:fp32", lines[2]);
+    assert_exact("openblas:invariant", lines[2]);
+    assert_exact("openblas:invariant", lines[3]);
+}
+
+Test(ep, edges) {
+    static const char *const lines[] = {
+        /* without tokens; everything to one rank, so that others receive nothing */
+        "T=20 d=16 n=8 E=4 K=2 dtype=fp32 seed=6 ep=3 tokens=9+0+11",
+        "T=12 d=16 n=8 E=4 K=1 dtype=fp32 route=hot:3 seed=7 ep=4",
+        /* more ranks than experts or tokens; more experts per token than a rank has */
+        "T=5 d=16 n=8 E=3 K=3 dtype=fp32 seed=8 ep=7",
+        "T=20 d=16 n=8 E=6 K=5 dtype=fp32 seed=9 ep=4 skew=1.5",
+        /* tokens without experts */
+        "T=20 d=16 n=8 E=4 K=2 dtype=fp32 route=uniform masked=6 drop=5 seed=10 ep=3",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        assert_exact("reference", lines[i]);
+}
+
+/* Sums of a rank's experts on the wire: one more rounding, and no more than that. */
+Test(ep, sums_of_ranks_are_right_by_their_recipe) {
+    static const char *const lines[][2] = {
+        {"reference", "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=1 ep=3 combine=ranks"},
+        {"reference:bf16", "T=40 d=32 n=16 E=8 K=4 seed=11 ep=3 combine=ranks"},
+        {"reference:fp32",
+         "T=40 d=32 n=16 E=8 K=4 dtype=fp32 seed=11 ep=4 combine=ranks wire=bf16"},
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        moe_check_result *r = check_over_ranks(lines[i][0], lines[i][1], NULL, 0);
+        cr_assert(r);
+        cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s: %s", lines[i][1], r->why);
+        cr_expect_gt(r->over_ranks.rows, 0);
+        moe_check_result_destroy(&r);
+    }
+}
+
+/* The reference over ranks has the bits of the reference alone, not only those of one rank. */
+Test(ep, the_references_own_bits) {
+    static const moe_tensor_id ids[] = {MOE_T_O, MOE_T_DX, MOE_T_DS, MOE_T_DW1, MOE_T_DW_R};
+    moe_problem *p = problem_of("T=30 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=12 ep=4");
+    const moe_ep_params ep = params_of(p, NULL, 0);
+    const moe_use use = {p->T, p->dtype, p->pass, 0};
+    const moe_input input = {.tokens = p->T, .X = p->in.t[MOE_T_X], .dO = p->in.t[MOE_T_DO]};
+    moe_backends *all = NULL;
+    moe_backend *backend[2] = {open_backend("reference", &all)};
+    moe_layer *layer[2] = {NULL};
+    cr_assert_eq(moe_ep_open(backend, 1, &ep, NULL, &backend[1]), MOE_OK);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(moe_layer_prepare(backend[i], &p->layer, &use, &p->in, &layer[i]), MOE_OK);
+        cr_assert_eq(moe_layer_set_input(layer[i], &input), MOE_OK);
+        cr_assert_eq(moe_layer_forward(layer[i]), MOE_OK);
+        cr_assert_eq(moe_layer_backward(layer[i]), MOE_OK);
+    }
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        moe_tensor shape = {0}, got[2];
+        moe_tensor_shape(&p->layer, ids[i], p->T, p->T * 3, p->T * 3, &shape);
+        for (int b = 0; b < 2; b++) {
+            cr_assert_eq(moe_tensor_alloc(MOE_F64, shape.ndim, shape.shape, &got[b]), MOE_OK);
+            cr_assert_eq(moe_layer_fetch(layer[b], ids[i], &got[b]), MOE_OK);
+        }
+        cr_expect_eq(memcmp(got[0].data, got[1].data, (size_t)moe_tensor_bytes(&got[0])), 0, "%s",
+                     moe_tensor_name(ids[i]));
+        moe_tensor_destroy(&got[0]);
+        moe_tensor_destroy(&got[1]);
+    }
+    for (int i = 1; i >= 0; i--) {
+        moe_layer_destroy(&layer[i]);
+        moe_backend_close(&backend[i]);
+    }
+    moe_backends_destroy(&all);
+    moe_problem_destroy(&p);
+}

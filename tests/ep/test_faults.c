@@ -1,0 +1,61 @@
+/* Every fault between ranks is noticed, and its cause named. */
+#include "moeref/ep.h"
+#include "over_ranks.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+#define LINE "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=1 ep=3 tokens=10+0+14"
+
+/* `named`: what the report has to say. A fault of one way to combine does nothing in the other. */
+static const struct {
+    const char *fault, *combine, *named;
+} rows[] = {
+    {"weight_never", "pairs", "weights are not applied"},
+    {"weight_twice", "pairs", "weights are applied twice"},
+    {"gradient_weight_twice", "pairs", "dX~ weighted again"},
+    {"scan_shifted", "pairs",
+     "dispatch: row 10 of expert 0 on rank 0 should be token 10 of rank 2"},
+    {"scan_shifted", "ranks", "dispatch: row 0 of expert 1 on rank 0 should be token 0 of rank 0"},
+    {"peers_swapped", "pairs", "is token 10 of rank 2"},
+    {"peers_swapped", "ranks", "is token 10 of rank 2"},
+    {"stale_handle", "pairs", "backward dispatch: row"},
+    {"stale_handle", "ranks", "backward dispatch: row"},
+    {"first_expert_only", "ranks", "experts on a rank only the first counts"},
+    {"empty_rank_skips", "pairs", "for rank 1 in backward dispatch"},
+    {"ds_wrong_pair", "pairs", "dS goes home in the owner's order"},
+    {"ds_wrong_pair", "ranks", "dS goes home in the owner's order"},
+    {"sum_without_last", "pairs", "lacks the tokens of rank 2"},
+    {"sum_twice", "ranks", "has the tokens of rank 0 twice"},
+    {"rows_home_unpermuted", "pairs", "rows of Y go home in the owner's order"},
+    {"rank_sleeps", "ranks", "for rank 2 in combine"},
+    {"dx_not_summed", "ranks", "part of a token's last rank alone"},
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+Test(ep_faults, are_noticed_and_named) {
+    for (int i = 0; i < ROWS; i++) {
+        char line[256];
+        snprintf(line, sizeof line, LINE " combine=%s", rows[i].combine);
+        moe_check_result *r = check_over_ranks("reference:fp32", line, rows[i].fault, 0.5);
+        cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s, %s is not noticed", rows[i].fault,
+                     rows[i].combine);
+        cr_expect(strstr(r->explanation.text, rows[i].named) || strstr(r->why, rows[i].named) ||
+                      strstr(r->over_ranks.why, rows[i].named),
+                  "%s, %s: \"%s\", \"%s\", \"%s\"", rows[i].fault, rows[i].combine,
+                  r->explanation.text, r->why, r->over_ranks.why);
+        moe_check_result_destroy(&r);
+    }
+}
+
+/* But for the one that ends a process. */
+Test(ep_faults, all_are_tried) {
+    size_t count;
+    const moe_ep_fault *all = moe_ep_faults(&count);
+    for (size_t i = 0; i < count; i++) {
+        int found = strcmp(all[i].name, "rank_dies") == 0;
+        for (int k = 0; k < ROWS; k++)
+            found += strcmp(all[i].name, rows[k].fault) == 0;
+        cr_expect(found, "%s has no row", all[i].name);
+    }
+}
