@@ -121,6 +121,7 @@ static bool has_chosen(const moe_int_scene *s, const double *key, int64_t t, int
 
 bool moe_int_change_choice_of_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                         moe_int_finding *f) {
+    enum { ENOUGH = 4 }; /* tokens: fewer have it by chance */
     const int64_t T = s->evidence->problem->T, R = c->plan->n_experts, by = trial ? 1 : -1;
     if (trial > 1 || !is_top_k(s, c) || T < 2)
         return false;
@@ -136,7 +137,7 @@ bool moe_int_change_choice_of_neighbour(const moe_int_scene *s, int64_t trial, m
     }
     moe_int_finding_say(f, ", that %s it: token %lld and %lld more", trial ? "after" : "before",
                         (long long)first, (long long)(count - 1));
-    const bool done = key && moved && best && choose(s, moved, 1, c);
+    const bool done = key && moved && best && count >= ENOUGH && choose(s, moved, 1, c);
     free(key);
     free(moved);
     free(best);
