@@ -165,7 +165,7 @@
     F(clamp_slope_missing, "activation", CLAMP, ANY_, "slope_missing", "", "gradients pass outside the limits") \
     F(plus_one_missing, "activation", CLAMP, ANY_, "one_missing", "", "up in place of up + 1") \
     F(alpha_missing, "activation", CLAMP, ANY_, "alpha_other", "", "sigmoid(g) in place of sigmoid(alpha g)") \
-    F(gelu_tanh, "activation", GEGLU, FP32_, "gelu_approximated", "", "gelu by tanh in place of erf") \
+    F(gelu_tanh, "activation", GEGLU, FP32_, "gelu_approximated activation_other", "", "gelu by tanh in place of erf") \
     F(gelu_sigmoid, "activation", GEGLU, ANY_, "gelu_approximated", "", "gelu by a sigmoid in place of erf") \
     F(gelu_slope_cdf, "activation", GEGLU, ANY_, "slope_missing", "", "gelu' without x times its density") \
     F(silu_as_gelu, "activation", RAW, ANY_, "activation_other", "", "gelu in place of silu") \

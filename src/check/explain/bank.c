@@ -9,14 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_ROW(kind, sentence)   {#kind, sentence, moe_int_look_##kind, NULL, false},
-#define CHANGE_ROW(kind, sentence) {#kind, sentence, NULL, moe_int_change_##kind, false},
-#define PLACE_ROW(kind, sentence)  {#kind, sentence, moe_int_look_##kind, NULL, true},
-const moe_int_hypothesis moe_int_bank[] = {MOE_INT_HYPOTHESES(LOOK_ROW, CHANGE_ROW, PLACE_ROW)};
+#define LOOK_ROW(kind, sentence)   {#kind, sentence, .look = moe_int_look_##kind},
+#define CHANGE_ROW(kind, sentence) {#kind, sentence, .change = moe_int_change_##kind},
+#define LOCAL_ROW(kind, sentence)  {#kind, sentence, .local = moe_int_local_##kind},
+#define PLACE_ROW(kind, sentence)  {#kind, sentence, .look = moe_int_look_##kind, .place = true},
+const moe_int_hypothesis moe_int_bank[] = {
+    MOE_INT_HYPOTHESES(LOOK_ROW, CHANGE_ROW, LOCAL_ROW, PLACE_ROW)};
 const size_t moe_int_bank_count = sizeof moe_int_bank / sizeof *moe_int_bank;
 
 static moe_int_finding start(const moe_int_hypothesis *h, moe_tensor_id id) {
-    moe_int_finding f = {.place = h->place};
+    moe_int_finding f = {.of = id, .place = h->place};
     snprintf(f.is.kind, sizeof f.is.kind, "%s", h->kind);
     snprintf(f.is.tensor, sizeof f.is.tensor, "%s",
              id == MOE_INT_CHOICE ? "topk_index" : moe_tensor_name(id));
@@ -105,7 +107,8 @@ static void weigh(const moe_int_scene *s, const moe_int_variant *base,
     const moe_int_evidence *e = s->evidence;
     const double *right = base->value[id];
     double before = moe_int_scene_residual(s, id, control->value[id], right), gate;
-    double after = moe_int_scene_residual(s, id, run->value[id], right);
+    double after = run->partial ? moe_int_scene_mixed(s, id, run->value[id], right)
+                                : moe_int_scene_residual(s, id, run->value[id], right);
     if (before < 0 || after < 0)
         return;
     gate = e->gate[id];
@@ -142,6 +145,10 @@ static void judge_change(moe_int_evidence *e, const moe_int_scene *s, const moe_
         else
             f->contradicted += pass[i].contradicted;
         f->explained += pass[i].explained;
+    }
+    if (run->partial) {
+        moe_int_scene_say_mixed(s, e->first, run->value[e->first], base->value[e->first], f);
+        f->partial = true;
     }
     moe_int_offer(e, f);
 }
@@ -252,9 +259,35 @@ static bool settled(const moe_int_evidence *e) {
     int wrong = e->first == MOE_INT_CHOICE;
     for (int id = 0; id < MOE_T_COUNT; id++)
         wrong += e->wrong[id] && e->first != MOE_INT_CHOICE;
-    return e->found && !e->best.place && e->best.contradicted + e->best.excused == 0 &&
+    return e->found && !e->best.place &&
+           e->best.contradicted + e->best.excused + e->best.partial == 0 &&
            e->best.explained >= wrong &&
            (e->first == MOE_INT_CHOICE || e->best.is.after <= e->gate[e->first]);
+}
+
+/* Steps ------------------------------------------------------------------------------------------
+ */
+
+/* Is there no explanation, or one that leaves far more than a right kernel would? */
+static bool is_open(const moe_int_evidence *e) {
+    return !e->found || (!e->best.rough && e->best.is.after > 10 * e->gate[e->best.of]);
+}
+
+static void try_locals(moe_int_evidence *e, const moe_int_scene *s, const moe_int_variant *base) {
+    moe_int_sight p = {0};
+    /* dS and dH are both made of dA', which dH shows as a row. */
+    const moe_tensor_id id = e->first == MOE_T_DS && e->wrong[MOE_T_DH] ? MOE_T_DH : e->first;
+    moe_int_sight_make(e, id, &p);
+    const moe_int_local l = {&p, s, base};
+    for (size_t i = 0; p.rows && is_open(e) && i < moe_int_bank_count; i++) {
+        moe_int_finding f = start(&moe_int_bank[i], id);
+        if (!moe_int_bank[i].local || !moe_int_bank[i].local(&l, &f))
+            continue;
+        f.explains[id] = true;
+        f.explained = 1;
+        moe_int_offer(e, &f);
+    }
+    moe_int_sight_destroy(&p);
 }
 
 static void try_changes(moe_int_evidence *e) {
@@ -268,6 +301,8 @@ static void try_changes(moe_int_evidence *e) {
     for (size_t i = 0; !status && g.whole.error >= 0 && !settled(e) && i < moe_int_bank_count; i++)
         if (moe_int_bank[i].change)
             status = try_change(e, &g, &moe_int_bank[i]);
+    if (!status && e->first != MOE_INT_CHOICE && is_open(e))
+        try_locals(e, &g.whole, &g.base);
     moe_int_variant_destroy(&g.base);
     moe_int_variant_destroy(&g.probe_base);
     moe_int_variant_destroy(&g.stored);

@@ -2,6 +2,7 @@
 #ifndef MOE_CHECK_EXPLAIN_BANK_H
 #define MOE_CHECK_EXPLAIN_BANK_H
 
+#include "check/explain/local.h"
 #include "check/explain/scene.h"
 #include "check/explain/sight.h"
 
@@ -11,18 +12,23 @@ typedef bool moe_int_look_fn(const moe_int_sight *p, moe_int_finding *f);
  * parameters to f. False: there is no such trial for this layer, nor any after it. */
 typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f);
+/* Looks at the step that makes the first wrong tensor, as a look does. */
+typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
 
 /* clang-format off */
 
 /* LOOK(kind, sentence): moe_int_look_KIND, about one tensor, called %s in the sentence.
  * CHANGE(kind, sentence): moe_int_change_KIND, about the layer.
+ * LOCAL(kind, sentence): moe_int_local_KIND, about the step that makes that tensor, called %s;
+ * tried where no change of the whole layer explains it.
  * PLACE(kind, sentence): a look that says where, not why; reported where nothing else fits.
  * Of explanations that are as good as each other the earlier row is reported. */
-#define MOE_INT_HYPOTHESES(LOOK, CHANGE, PLACE)                                                   \
+#define MOE_INT_HYPOTHESES(LOOK, CHANGE, LOCAL, PLACE)                                            \
     LOOK(all_zero, "%s is all zero")                                                              \
     LOOK(not_written, "elements of %s are not written")                                           \
     LOOK(not_finite, "elements of %s are NaN or infinite")                                        \
     LOOK(nan_swallowed, "values of %s that should not be finite are numbers")                     \
+    LOOK(cut_off, "16-bit results are cut off toward zero, not rounded")                          \
     LOOK(factor, "%s is right but for a factor")                                                  \
     LOOK(stored_narrow, "%s holds values of a narrower type than its own")                        \
     LOOK(zero_rows, "rows of %s are zero")                                                        \
@@ -45,12 +51,16 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(ties_high, "ties go to the higher expert index")                                       \
     CHANGE(groups_zero, "groups are masked with 0, not with -inf")                                \
     CHANGE(groups_missing, "groups do not limit the choice of experts")                           \
-    CHANGE(groups_score, "a group counts by other experts than its two best")                     \
+    CHANGE(groups_score, "a group counts by something else than its two best")                     \
     CHANGE(select_bias_missing, "the selection bias is not added for the choice")                 \
+    CHANGE(select_bias_otherwise, "the selection bias is not added to the score")                 \
+    CHANGE(choose_parts, "parts of the experts are chosen from apart")                            \
+    CHANGE(choice_of_neighbour, "tokens have the choice of the token beside")                     \
     CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
     CHANGE(groups_number, "another number of groups is kept")                                     \
     CHANGE(capacity_other, "experts are full at another number of tokens")                        \
     CHANGE(choose_capped, "experts from a number on are never chosen")                            \
+    CHANGE(choose_unseen, "some experts are out of sight of the choice")                          \
     CHANGE(choose_lowest, "the worst experts are chosen")                                         \
     CHANGE(router_k_dropped, "the last inputs of the router are left out")                        \
     CHANGE(choose_fewer, "a token gets fewer experts than K")                                     \
@@ -135,6 +145,26 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
     CHANGE(dx_gate, "dX lacks the part of the shared expert's gate")                              \
     CHANGE(dx_scale, "dX adds dX~")                                                               \
     CHANGE(dw1_input, "dW1 is taken of the unweighted input")                                     \
+    /* single steps */                                                                            \
+    LOCAL(own_weights, "weights are another function of the logits")                              \
+    LOCAL(score_products, "%s is another product")                                                \
+    LOCAL(router_slope, "the gradient is taken otherwise through weights and score")              \
+    LOCAL(limited, "%s is cut off at a limit")                                                    \
+    LOCAL(reordered, "%s has the right values in the wrong order")                                \
+    LOCAL(values_of_others, "%s has the values of other pairs")                                   \
+    LOCAL(rows_elsewhere, "rows of %s stand in other rows' places")                               \
+    LOCAL(columns_of_others, "columns of %s stand in other columns' places")                      \
+    LOCAL(rows_of_others, "%s is made of other rows")                                             \
+    LOCAL(matrix_of_others, "rows of %s are made with another matrix")                            \
+    LOCAL(product_terms, "%s is not the sum of all terms, each once")                             \
+    LOCAL(own_bias, "what is added to %s is not the bias")                                        \
+    LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
+    LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
+    LOCAL(gradient_rows, "%s is not the sum over its rows, each once")                            \
+    LOCAL(gradient_shifted, "%s is made of shifted rows")                                         \
+    LOCAL(gradient_operand, "%s is made of other rows")                                           \
+    LOCAL(own_formula, "the activation is another function of gate and up")                       \
+    LOCAL(own_slope, "the activation's derivative is another function of gate and up")            \
     /* places */                                                                                  \
     PLACE(elements, "a few elements of %s are wrong")                                             \
     PLACE(wrong_block, "a block of %s is wrong, the rest is right")                               \
@@ -144,8 +174,9 @@ typedef bool moe_int_change_fn(const moe_int_scene *s, int64_t trial, moe_int_ch
 
 typedef struct moe_int_hypothesis {
     const char *kind, *sentence;
-    moe_int_look_fn *look; /* one of the two */
+    moe_int_look_fn *look; /* one of the three */
     moe_int_change_fn *change;
+    moe_int_local_fn *local;
     bool place;
 } moe_int_hypothesis;
 
@@ -167,6 +198,8 @@ double *moe_int_selection_bias(const moe_int_scene *s);
 
 #define MOE_INT_DECLARE_LOOK(kind, sentence)   moe_int_look_fn moe_int_look_##kind;
 #define MOE_INT_DECLARE_CHANGE(kind, sentence) moe_int_change_fn moe_int_change_##kind;
-MOE_INT_HYPOTHESES(MOE_INT_DECLARE_LOOK, MOE_INT_DECLARE_CHANGE, MOE_INT_DECLARE_LOOK)
+#define MOE_INT_DECLARE_LOCAL(kind, sentence)  moe_int_local_fn moe_int_local_##kind;
+MOE_INT_HYPOTHESES(MOE_INT_DECLARE_LOOK, MOE_INT_DECLARE_CHANGE, MOE_INT_DECLARE_LOCAL,
+                   MOE_INT_DECLARE_LOOK)
 
 #endif

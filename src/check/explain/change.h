@@ -137,6 +137,7 @@ typedef struct moe_int_change {
     moe_dtype store;   /* stages and results are rounded to it, as the kernel's own; MOE_F64: not */
     moe_dtype dz_type; /* and the logits' gradients to this */
     unsigned terms;    /* of the enum above */
+    bool of_shared;    /* those about a gradient's weight are of the shared expert's gate */
     double shared_factor;
     moe_int_slope_fault slope;
     int64_t tokens_dropped; /* last ones, left out of dW_r */

@@ -172,6 +172,32 @@ bool moe_int_change_capacity_other(const moe_int_scene *s, int64_t trial, moe_in
     return done;
 }
 
+/* Is there an expert that the subject chose for no token? Their logits become the least. */
+static bool forbid_unchosen(const moe_int_scene *s, moe_int_change *c, moe_int_finding *f) {
+    const moe_plan *got = s->evidence->routing->plan;
+    int64_t R = got->n_experts, first = -1, count = 0;
+    for (int64_t e = 0; e < R; e++) {
+        if (got->offsets[e + 1] > got->offsets[e])
+            continue;
+        first = first < 0 ? e : first;
+        count++;
+        for (int64_t t = 0; c->own_logits && t < s->evidence->problem->T; t++)
+            c->own_logits[t * R + e] = -1e300;
+    }
+    moe_int_finding_say(f, ": expert %lld and %lld more are never chosen", (long long)first,
+                        (long long)(count - 1));
+    moe_int_finding_param(f, "expert", (double)first);
+    return count > 0;
+}
+
+bool moe_int_change_choose_unseen(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    if (trial > 0)
+        return false;
+    c->own_logits = moe_int_copy_logits(s, c);
+    return forbid_unchosen(s, c, f) && moe_int_reroute_own(s, c);
+}
+
 bool moe_int_change_choose_capped(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
     static const int64_t caps[] = {32, 64, 128, 256};

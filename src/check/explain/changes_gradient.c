@@ -45,10 +45,14 @@ bool moe_int_change_dh_weight(const moe_int_scene *s, int64_t trial, moe_int_cha
 
 bool moe_int_change_dw2_weight(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
-    if (trial > 1 || !s->dO)
+    const bool gated = layer_of(s)->shared_gate;
+    if (trial > (gated ? 3 : 1) || !s->dO)
         return false;
-    c->terms |= trial ? MOE_INT_DW2_WEIGHT_TWICE : MOE_INT_NO_DW2_WEIGHT;
-    moe_int_finding_say(f, trial ? ": twice" : ": not at all");
+    c->terms |= trial % 2 ? MOE_INT_DW2_WEIGHT_TWICE : MOE_INT_NO_DW2_WEIGHT;
+    c->of_shared = trial > 1;
+    moe_int_finding_say(f, trial % 2 ? ": twice" : ": not at all");
+    if (c->of_shared)
+        moe_int_finding_say(f, "; the shared expert's, which is its gate");
     return true;
 }
 

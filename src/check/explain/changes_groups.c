@@ -26,18 +26,23 @@ static double group_score(const double *score, int64_t size, int64_t count) {
 
 /* A group router as it might be written otherwise. */
 typedef struct group_rule {
-    int64_t best; /* experts that a group counts by: 1, 2, or all */
-    double mask;  /* score of experts of the groups that are out */
+    int64_t best;  /* experts that a group counts by: 1, 2, or all */
+    double mask;   /* score of experts of the groups that are out */
+    bool biasless; /* groups count by scores without the selection's bias */
 } group_rule;
 
 /* One token's scores with the mask in the groups that are out. */
-static void mask_groups(const moe_router_desc *r, const group_rule *rule, int64_t R, double *score,
-                        double *group) {
+static void mask_groups(const moe_router_desc *r, const group_rule *rule, int64_t R,
+                        const double *b, double *score, double *group) {
     int32_t kept[256];
     unsigned char in[256] = {0};
     int64_t size = R / r->groups;
+    for (int64_t e = 0; rule->biasless && b && e < R; e++)
+        score[e] -= b[e];
     for (int64_t g = 0; g < r->groups; g++)
         group[g] = group_score(score + g * size, size, rule->best);
+    for (int64_t e = 0; rule->biasless && b && e < R; e++)
+        score[e] += b[e];
     int64_t n = moe_int_topk(group, NULL, r->groups, r->topk_groups, kept);
     for (int64_t i = 0; i < n; i++)
         in[kept[i]] = 1;
@@ -61,7 +66,7 @@ static bool reroute_groups(const moe_int_scene *s, const group_rule *rule, moe_i
     if (!status)
         moe_route_selection_scores(&c->desc, p->T, c->logits, b, score);
     for (int64_t t = 0; !status && t < p->T; t++) {
-        mask_groups(r, rule, R, score + t * R, score + p->T * R);
+        mask_groups(r, rule, R, b, score + t * R, score + p->T * R);
         int64_t n = moe_int_topk(score + t * R, NULL, R, K, best);
         for (int64_t k = 0; !status && k < n; k++)
             status = moe_int_pairs_add(&pairs, t, best[k]);
@@ -85,12 +90,17 @@ bool moe_int_change_groups_zero(const moe_int_scene *s, int64_t trial, moe_int_c
     return trial == 0 && reroute_groups(s, &rule, c);
 }
 
-/* By its best expert alone, or by all of them. */
+/* By its best expert alone, by all of them, or without the bias that the choice has. */
 bool moe_int_change_groups_score(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
-    const group_rule rule = {.best = trial ? INT64_MAX : 1, .mask = -INFINITY};
-    moe_int_finding_say(f, trial ? ": all of its experts" : ": its best one alone");
-    return trial < 2 && reroute_groups(s, &rule, c);
+    static const char *const words[] = {": its best one alone", ": all of its experts",
+                                        ": those without the selection bias"};
+    static const int64_t best[] = {1, INT64_MAX, 2};
+    if (trial > 2)
+        return false;
+    const group_rule rule = {.best = best[trial], .mask = -INFINITY, .biasless = trial == 2};
+    moe_int_finding_say(f, "%s", words[trial]);
+    return reroute_groups(s, &rule, c);
 }
 
 bool moe_int_change_groups_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,

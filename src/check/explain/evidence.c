@@ -113,7 +113,7 @@ bool moe_int_explains(const moe_int_evidence *e, moe_tensor_id id, double before
 }
 
 static int score_of(const moe_int_finding *f) {
-    return f->explained - f->contradicted;
+    return f->explained - f->contradicted - f->partial;
 }
 
 /* Of findings with the same score: does it leave far less than the best one, whose rest is more
@@ -129,13 +129,19 @@ static bool is_finer(const moe_int_evidence *e, const moe_int_finding *f) {
 
 void moe_int_offer(moe_int_evidence *e, const moe_int_finding *finding) {
     const moe_int_finding *best = &e->best;
-    if (!moe_int_explains(e, e->first, finding->is.before, finding->is.after) ||
-        (finding->contradicted > 0 && finding->contradicted >= finding->explained))
+    const bool explains =
+        finding->rough ? finding->is.after < finding->is.before / 3
+                       : moe_int_explains(e, finding->of, finding->is.before, finding->is.after);
+    if (!explains || (finding->contradicted > 0 && finding->contradicted >= finding->explained))
         return;
     int gain = score_of(finding) - score_of(best);
     bool better =
         !e->found || (best->place && !finding->place) ||
         (best->place == finding->place && (gain > 0 || (gain == 0 && is_finer(e, finding))));
+    /* Whatever else it explains, what leaves far more than rounding is not the cause. */
+    if (e->found && finding->of < MOE_INT_CHOICE && finding->of == best->of && !finding->rough &&
+        best->is.after > 10 * e->gate[best->of] && finding->is.after < best->is.after / 30)
+        better = true;
     if (finding->place && e->found && !best->place)
         better = false;
     if (better) {

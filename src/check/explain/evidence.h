@@ -11,10 +11,13 @@
 /* An explanation of some tensors. */
 typedef struct moe_int_finding {
     moe_explanation is;          /* `before` and `after` of the first wrong tensor */
+    moe_tensor_id of;            /* the tensor that it must explain */
     bool explains[MOE_T_COUNT];  /* wrong tensors that become right */
     int explained, contradicted; /* how many do; right tensors that would become wrong */
     int excused;                 /* right ones of a forward pass that has it right */
     bool place;                  /* says only where the error is */
+    bool partial;                /* of some rows alone */
+    bool rough;                  /* `after` is an interpolation's, which leaves more */
 } moe_int_finding;
 
 typedef struct moe_int_evidence {

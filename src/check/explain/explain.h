@@ -5,13 +5,18 @@
  *     sight.c      one failing tensor, row by row and column by column, without running anything
  *     scene.c      a few tokens, and a few hidden units of a few experts, where the layer is run
  *                  again; change.h says what can be different in it
+ *     mixed.c      a change that holds for some rows alone
+ *     local.c      one step from its own operands: product.c rows of a product, outer.c the rows
+ *                  that a gradient of weights is a sum over, local_*.c what may be wrong with them
  *     repeat.c     two runs that differ, results that are an earlier input's
  *     variant.c    the layer on the scene; gather.c which rows, stages.c its experts, slices.c the
  *                  weight gradients
  *
- * Two kinds of hypothesis. One looks at a failing tensor beside its truth ("got = 2 want"). The
- * other changes the layer, as a wrong kernel would, runs it again in float64 on the scene, and sees
- * whether the results become the subject's.
+ * Three kinds of hypothesis. One looks at a failing tensor beside its truth ("got = 2 want"). One
+ * changes the layer, as a wrong kernel would, runs it again in float64 on the scene, and sees
+ * whether the results, or those of some rows, become the subject's. Where none of these does, the
+ * third kind solves for what is wrong about the step that makes the first wrong tensor: which terms
+ * count how often, whose rows an operand's are, what function of its inputs it is.
  *
  * A hypothesis explains a tensor when the NMSE against the changed truth is what a correct kernel
  * would have: below the tensor's gate, or lower by a factor of 1e3 (30 in 16 bits, where rounding

@@ -1,6 +1,7 @@
 /* Looks for factors: the whole tensor, experts, tokens, combine weights; and values that are zero,
  * no numbers, or of another type. */
 #include "check/explain/bank.h"
+#include "check/explain/local.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -198,6 +199,20 @@ bool moe_int_look_factor_by_weight(const moe_int_sight *p, moe_int_finding *f) {
     return p->odd == 0;
 }
 
+/* The wrong rows' factors by a name that all of them have, where rows are pairs'. */
+static void say_pair_factors(const moe_int_sight *p, moe_int_finding *f) {
+    enum { SEEN = 64 };
+    int64_t row[SEEN], pair[SEEN];
+    double factor[SEEN];
+    const int64_t count = moe_int_local_rows(p, SEEN, row);
+    for (int64_t i = 0; i < count; i++) {
+        pair[i] = moe_int_layout_group(&p->layout, row[i]);
+        factor[i] = p->row[row[i]].gr / p->row[row[i]].r2;
+    }
+    if (p->layout.by == MOE_INT_BY_PAIR && count > 1)
+        moe_int_say_factors(p->e, pair, factor, count, f);
+}
+
 bool moe_int_look_factor_by_token(const moe_int_sight *p, moe_int_finding *f) {
     double left = 0, low = INFINITY, high = -INFINITY;
     int64_t shown = -1;
@@ -222,6 +237,7 @@ bool moe_int_look_factor_by_token(const moe_int_sight *p, moe_int_finding *f) {
     moe_int_finding_say(f, " from %.4g to %.4g (token %lld: %.4g)", low, high,
                         (long long)moe_int_sight_token(p, shown),
                         p->row[shown].gr / p->row[shown].r2);
+    say_pair_factors(p, f);
     moe_int_finding_param(f, "least", low);
     moe_int_finding_param(f, "largest", high);
     return true;
@@ -252,5 +268,28 @@ bool moe_int_look_stored_narrow(const moe_int_sight *p, moe_int_finding *f) {
         return false;
     moe_int_sight_residuals(p, 0, f);
     moe_int_finding_say(f, ": %s", moe_dtype_name(type));
+    return true;
+}
+
+/* Nearly no element of H is larger than it should be; of rounded ones half are. */
+bool moe_int_look_cut_off(const moe_int_sight *p, moe_int_finding *f) {
+    const moe_int_evidence *e = p->e;
+    const moe_tensor *got = &e->got.t[MOE_T_H], *want = &e->truth->oracle->out.t[MOE_T_H];
+    int64_t seen = 0, larger = 0;
+    if ((e->arithmetic != MOE_BF16 && e->arithmetic != MOE_F16) || e->wrong[MOE_T_H] ||
+        e->truth->sampled || !got->data || !want->data)
+        return false;
+    const int64_t count = moe_tensor_count(got), step = count / 4096 + 1;
+    for (int64_t i = 0; i < count; i += step) {
+        const double v = fabs(moe_load(got->data, got->dtype, (size_t)i));
+        const double w = fabs(moe_load(want->data, want->dtype, (size_t)i));
+        seen += v != w;
+        larger += v > w * (1 + 1e-5);
+    }
+    if (seen < 64 || 20 * larger > seen)
+        return false;
+    moe_int_sight_residuals(p, 0, f);
+    moe_int_finding_say(f, ": of %lld elements of H %lld are larger than they should be",
+                        (long long)seen, (long long)larger);
     return true;
 }

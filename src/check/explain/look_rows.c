@@ -94,9 +94,10 @@ static bool slice_is(const moe_int_sight *p, int64_t e, int64_t from, double *su
     double all = 0;
     for (int64_t r = start; source >= 0 && r < p->rows && moe_int_sight_expert(p, r) == e; r++) {
         double left = p->row[r].d2;
-        if (p->row[r].wrong && !equals(p, r, source + r - start, &left))
+        const bool empty = p->row[r].g2 == 0 && p->row[source + r - start].r2 == 0;
+        if (p->row[r].wrong && !empty && !equals(p, r, source + r - start, &left))
             return false;
-        all += left;
+        all += empty ? 0 : left;
     }
     *sum += all;
     return source >= 0;

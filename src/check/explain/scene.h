@@ -67,6 +67,7 @@ typedef struct moe_int_variant {
     moe_int_stage_rows routed, shared;
     double *value[MOE_T_COUNT]; /* [spot.groups * spot.width], NULL where it is not made */
     bool refuted; /* the first wrong tensor is not explained: what it does not need is not made */
+    bool partial; /* it explains wrong rows of the first wrong tensor; the others are right */
     bool same_choice;                  /* pairs are those of the routing in force */
     double *dots[MOE_INT_SCENE_UNITS]; /* slices.c: [rows][3] gate, up and dA' of a hidden unit */
 } moe_int_variant;
@@ -87,6 +88,17 @@ typedef struct moe_int_squares {
 } moe_int_squares;
 moe_int_squares moe_int_scene_squares(const moe_int_scene *s, moe_tensor_id id, int64_t first,
                                       int64_t end, const double *value, const double *base);
+
+/* The same where each row is either changed or right, whichever is nearer: a kernel that is wrong
+ * for some rows alone. Negative: it has none, or too short ones to tell. */
+double moe_int_scene_mixed(const moe_int_scene *s, moe_tensor_id id, const double *value,
+                           const double *base);
+/* Its sum of squares alone; infinite: as negative there. */
+double moe_int_scene_mixed_squares(const moe_int_scene *s, moe_tensor_id id, const double *value,
+                                   const double *base);
+/* Says which rows are changed then. */
+void moe_int_scene_say_mixed(const moe_int_scene *s, moe_tensor_id id, const double *value,
+                             const double *base, moe_int_finding *f);
 
 /* A factor of a product as the changed kernel reads it. */
 typedef struct moe_int_matrix {

@@ -101,7 +101,7 @@ static double bias_of(const slice_run *k, int up) {
 
 /* What a weight w that is missing or there twice adds as a factor. */
 static double extra_weight(const slice_run *k, double w, unsigned missing, unsigned twice) {
-    unsigned terms = k->at.e >= 0 ? k->c->terms : 0;
+    unsigned terms = (k->at.e < 0) == k->c->of_shared ? k->c->terms : 0;
     if (terms & missing)
         return w != 0 ? 1 / w : 0;
     return terms & twice ? w : 1;

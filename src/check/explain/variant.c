@@ -1,5 +1,6 @@
 /* The changed layer on the scene, step by step; first the step that makes the first wrong tensor,
  * as most changes are refuted by it. */
+#include "check/explain/local.h"
 #include "check/explain/runner.h"
 #include "layer/traits.h"
 #include "route/route.h"
@@ -237,14 +238,19 @@ static bool refuted(const runner *k) {
     const double before = k->c->store == MOE_F64 ? s->error : s->stored_error;
     if (!k->base || isnan(before))
         return false;
-    if (!value || !k->base->value[first])
+    const double *right = k->base->value[first];
+    if (!value || !right)
         return true;
-    const double d2 =
-        moe_int_scene_squares(s, first, 0, s->spot[first].groups, value, k->base->value[first]).d2;
-    return !moe_int_explains(s->evidence, first, before,
-                             s->r2 > 0 ? d2 / s->r2
-                             : d2 > 0  ? INFINITY
-                                       : 0);
+    const double d2 = moe_int_scene_squares(s, first, 0, s->spot[first].groups, value, right).d2;
+    if (moe_int_explains(s->evidence, first, before,
+                         s->r2 > 0 ? d2 / s->r2
+                         : d2 > 0  ? INFINITY
+                                   : 0))
+        return false;
+    /* Whichever is nearer is always a little nearer: no gate alone will do. */
+    const double mixed = moe_int_scene_mixed_squares(s, first, value, right);
+    k->r->partial = s->r2 > 0 && mixed / s->r2 <= moe_int_local_limit(s->evidence, first, before);
+    return !k->r->partial;
 }
 
 moe_status moe_int_variant_make(const moe_int_scene *s, const moe_int_change *change,

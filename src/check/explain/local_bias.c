@@ -1,0 +1,89 @@
+/* A product's rows of one expert that have the same vector too much: a bias that is not the bias.
+ */
+#include "check/explain/bank.h"
+#include "check/explain/product.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ret[c]: what all rows have beside the product, on average; returns the square of what differs. */
+static double added(const moe_int_product_view *v, double *ret) {
+    double *w = malloc((size_t)((v->outs + 1) * v->depth) * sizeof *w), spread = INFINITY;
+    double *x = w ? w + v->outs * v->depth : NULL;
+    if (w) {
+        moe_int_product_matrix(v, moe_int_product_expert(v, 0), w);
+        memset(ret, 0, (size_t)v->outs * sizeof *ret);
+        spread = 0;
+    }
+    for (int pass = 0; w && pass < 2; pass++)
+        for (int64_t i = 0; i < v->rows; i++) {
+            moe_int_product_source(v, i, v->own[i], x);
+            for (int64_t c = 0; c < v->outs; c++) {
+                const double more =
+                    v->out[i * v->outs + c] - moe_int_inner(w + c * v->depth, x, v->depth);
+                if (pass == 0)
+                    ret[c] += more / (double)v->rows;
+                else
+                    spread += (more - ret[c]) * (more - ret[c]);
+            }
+        }
+    free(w);
+    return spread;
+}
+
+/* Where column c of H finds its bias in another layout's order, or with the halves changed. */
+static int64_t other_order(int which, int64_t c, int64_t outs) {
+    const int64_t half = outs / 2;
+    return which == 0   ? c % 2 * half + c / 2
+           : which == 1 ? c % half * 2 + c / half
+                        : (c + half) % outs;
+}
+
+/* Says what the bias was taken for, `more` beside it; `noise`: expected square of an element. */
+static void say_bias(const moe_int_product_view *v, const double *bias, const double *more,
+                     double noise, moe_int_finding *f) {
+    static const char *const orders[] = {"taken for interleaved", "taken for concatenated",
+                                         "with its halves swapped"};
+    int64_t worst = 0;
+    for (int64_t c = 1; c < v->outs; c++)
+        worst = fabs(more[c]) > fabs(more[worst]) ? c : worst;
+    for (int which = 0; which < 3; which++) {
+        double left = 0;
+        for (int64_t c = 0; c < v->outs; c++)
+            left += pow(bias[c] + more[c] - bias[other_order(which, c, v->outs)], 2);
+        if (left > 4 * noise * (double)v->outs + 1e-4 * moe_int_inner(more, more, v->outs))
+            continue;
+        moe_int_finding_say(f, ": the bias is in another order, %s (another layout)",
+                            orders[which]);
+        return;
+    }
+    moe_int_finding_say(f, ": in column %lld expert %lld adds %.4g, its bias is %.4g",
+                        (long long)worst, (long long)moe_int_product_expert(v, 0),
+                        bias[worst] + more[worst], bias[worst]);
+    moe_int_finding_param(f, "column", (double)worst);
+}
+
+bool moe_int_local_own_bias(const moe_int_local *l, moe_int_finding *f) {
+    moe_int_product_view v;
+    double d2 = 0, left = 0;
+    bool found = moe_int_product_view_make(l, true, &v) && v.rows >= 3 && v.experts;
+    double *more = found ? malloc(2 * (size_t)v.outs * sizeof *more) : NULL;
+    for (int64_t i = 0; more && i < v.rows; i++)
+        d2 += v.d2[i];
+    found = more && (left = added(&v, more)) <= moe_int_local_limit(v.e, v.id, d2);
+    if (found) {
+        double *bias = more + v.outs;
+        const int64_t e = moe_int_product_expert(&v, 0), at = e * v.outs;
+        for (int64_t c = 0; c < v.outs; c++)
+            bias[c] = v.bias && v.bias->data
+                          ? moe_load(v.bias->data, v.bias->dtype, (size_t)(at + c))
+                          : 0;
+        moe_int_local_residuals(l->p, left, d2, f);
+        say_bias(&v, bias, more, left / (double)(v.rows * (v.rows - 1) * v.outs), f);
+        moe_int_finding_param(f, "expert", (double)e);
+    }
+    free(more);
+    moe_int_product_view_destroy(&v);
+    return found;
+}

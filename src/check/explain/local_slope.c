@@ -1,0 +1,175 @@
+/* What is wrong with the gradients of the logits: they follow from dX, less what the experts made.
+ */
+#include "check/explain/bank.h"
+#include "check/explain/local.h"
+#include "core/elements.h"
+#include "route/route.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct slopes {
+    const moe_int_local *l;
+    int64_t R, d, T;
+    double *w_r;      /* [R][d] */
+    double *dz, *off; /* [T][R]: right, and what the subject has more, of the scene's tokens */
+    bool *wrong;      /* [T] */
+    double left, d2;
+} slopes;
+
+static bool slopes_make(const moe_int_local *l, slopes *k) {
+    const moe_int_scene *s = l->scene;
+    const moe_tensor *w_r = &s->evidence->problem->in.t[MOE_T_W_R];
+    const moe_layer_desc *desc = &s->evidence->problem->layer;
+    *k = (slopes){.l = l, .R = s->sub->n_experts, .d = desc->d, .T = s->n_tokens};
+    if (!w_r->data || !s->evidence->routing->logits || 2 * k->R > k->d ||
+        !l->right->value[MOE_T_DX])
+        return false;
+    k->w_r = moe_int_doubles(w_r, 0, k->R * k->d);
+    k->dz = calloc((size_t)(3 * k->T * k->R), sizeof *k->dz);
+    k->wrong = calloc((size_t)k->T, sizeof *k->wrong);
+    if (!k->w_r || !k->dz || !k->wrong)
+        return false;
+    k->off = k->dz + k->T * k->R;
+    double *z = k->off + k->T * k->R;
+    for (int64_t i = 0; i < k->T; i++)
+        memcpy(z + i * k->R, s->evidence->routing->logits + s->tokens[i] * k->R,
+               (size_t)k->R * sizeof *z);
+    return !moe_route_backward(desc, z, s->sub, l->right->routed.dS, k->dz);
+}
+
+static void slopes_destroy(slopes *k) {
+    free(k->w_r);
+    free(k->dz);
+    free(k->wrong);
+}
+
+/* off of token i, from dX's error there. False: it is not the router's alone. */
+static bool take_token(slopes *k, int64_t i) {
+    const moe_int_sight *p = k->l->p;
+    const double *right = k->l->right->value[MOE_T_DX] + i * k->d;
+    double *error = malloc((size_t)k->d * sizeof *error), d2 = 0;
+    const int64_t at = k->l->scene->tokens[i] * k->d;
+    for (int64_t c = 0; error && c < k->d; c++) {
+        error[c] = moe_load(p->got->data, p->got->dtype, (size_t)(at + c)) - right[c];
+        d2 += error[c] * error[c];
+    }
+    k->wrong[i] = d2 > 10 * p->e->gate[MOE_T_DX] * moe_int_inner(right, right, k->d);
+    double left = 0;
+    if (error && k->wrong[i]) {
+        left = moe_int_fit(k->w_r, k->R, k->d, error, k->off + i * k->R);
+        k->left += left;
+        k->d2 += d2;
+    }
+    free(error);
+    return left >= 0 && left <= d2 / 20; /* that of a projection is R/d of the rounding too */
+}
+
+/* Is pair q of the scene's token its best expert? */
+static bool is_best(const moe_plan *plan, const double *z, int64_t t, int64_t q) {
+    for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++)
+        if (z[moe_int_plan_expert_of(plan, plan->pair_of_token[j])] >
+            z[moe_int_plan_expert_of(plan, q)])
+            return false;
+    return true;
+}
+
+/* What the subject's gradients are at experts of three kinds: 0 or not. */
+typedef struct kinds {
+    int64_t zero[3], count[3]; /* not chosen, chosen but not the best, the best */
+} kinds;
+
+static kinds count_kinds(const slopes *k) {
+    const moe_plan *sub = k->l->scene->sub;
+    kinds n = {{0}, {0}};
+    for (int64_t i = 0; i < k->T; i++) {
+        const double *z = k->l->scene->evidence->routing->logits + k->l->scene->tokens[i] * k->R;
+        const double *dz = k->dz + i * k->R;
+        const double unit = sqrt(moe_int_inner(dz, dz, k->R) / (double)k->R);
+        for (int64_t e = 0; k->wrong[i] && e < k->R; e++) {
+            int kind = 0;
+            for (int64_t j = sub->token_offsets[i]; j < sub->token_offsets[i + 1]; j++)
+                if (moe_int_plan_expert_of(sub, sub->pair_of_token[j]) == e)
+                    kind = is_best(sub, z, i, sub->pair_of_token[j]) ? 2 : 1;
+            if (fabs(dz[e]) < 1e-3 * unit)
+                continue;
+            n.count[kind]++;
+            n.zero[kind] += fabs(dz[e] + k->off[i * k->R + e]) < 0.05 * fabs(dz[e]) + 0.01 * unit;
+        }
+    }
+    return n;
+}
+
+static bool all_zero(const kinds *n, int kind) {
+    return n->count[kind] > 0 && 10 * n->zero[kind] >= 9 * n->count[kind];
+}
+
+/* Is all that is wrong what raw scores get when the same is added to each of their gradients? That
+ * is how a renormalisation's sum enters. */
+static bool by_the_sum(const slopes *k) {
+    const moe_int_scene *s = k->l->scene;
+    moe_layer_desc raw = s->evidence->problem->layer;
+    raw.router.renorm = 0;
+    raw.router.scale = 1;
+    double *ones = malloc((size_t)(s->sub->n_pairs + 1) * sizeof *ones), left = 0, d2 = 0;
+    double *sum = malloc((size_t)(2 * k->T * k->R) * sizeof *sum);
+    double *z = sum ? sum + k->T * k->R : NULL;
+    for (int64_t p = 0; ones && p < s->sub->n_pairs; p++)
+        ones[p] = 1;
+    for (int64_t i = 0; z && i < k->T; i++)
+        memcpy(z + i * k->R, s->evidence->routing->logits + s->tokens[i] * k->R,
+               (size_t)k->R * sizeof *z);
+    bool done = ones && z && !moe_route_backward(&raw, z, s->sub, ones, sum);
+    for (int64_t i = 0; done && i < k->T; i++) {
+        const double *off = k->off + i * k->R, *one = sum + i * k->R;
+        const double oo = moe_int_inner(off, off, k->R), vv = moe_int_inner(one, one, k->R);
+        const double ov = moe_int_inner(off, one, k->R);
+        d2 += oo;
+        left += vv > 0 ? oo - ov * ov / vv : oo;
+    }
+    free(ones);
+    free(sum);
+    return done && left < 0.02 * d2 && s->evidence->problem->layer.router.renorm;
+}
+
+static void say_slopes(const slopes *k, moe_int_finding *f) {
+    const kinds n = count_kinds(k);
+    if (all_zero(&n, 0) && n.zero[2] == 0)
+        moe_int_finding_say(f, ": in dX, logits that were not chosen get none");
+    if (all_zero(&n, 1) && !all_zero(&n, 2))
+        moe_int_finding_say(f, ": of a token's slots its first (best) expert alone has one");
+    if (by_the_sum(k))
+        moe_int_finding_say(f, ": wrong by the term of the renormalisation's sum");
+    for (int64_t i = 0; i < k->T; i++) {
+        int64_t worst = 0;
+        for (int64_t e = 1; k->wrong[i] && e < k->R; e++)
+            worst = fabs(k->off[i * k->R + e]) > fabs(k->off[i * k->R + worst]) ? e : worst;
+        if (!k->wrong[i])
+            continue;
+        const double dz = k->dz[i * k->R + worst];
+        moe_int_finding_say(f, "; at token %lld logit %lld has %.4g, should have %.4g",
+                            (long long)k->l->scene->tokens[i], (long long)worst,
+                            dz + k->off[i * k->R + worst], dz);
+        moe_int_finding_param(f, "token", (double)k->l->scene->tokens[i]);
+        moe_int_finding_param(f, "expert", (double)worst);
+        return;
+    }
+}
+
+bool moe_int_local_router_slope(const moe_int_local *l, moe_int_finding *f) {
+    slopes k;
+    if (l->p->id != MOE_T_DX || l->p->odd > 0)
+        return false;
+    bool found = slopes_make(l, &k);
+    for (int64_t i = 0; found && i < k.T; i++)
+        found = take_token(&k, i);
+    found = found && k.d2 > 0;
+    if (found) {
+        moe_int_local_residuals(l->p, k.left, k.d2, f);
+        f->rough = true;
+        say_slopes(&k, f);
+    }
+    slopes_destroy(&k);
+    return found;
+}
