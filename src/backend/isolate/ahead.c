@@ -65,6 +65,8 @@ moe_status moe_int_guest_fetch_ahead(void *layer, const moe_tensor form[MOE_T_CO
     memcpy(g->ahead.id, request.ahead.id, sizeof g->ahead.id);
     memcpy(g->ahead.at, request.ahead.dst, sizeof g->ahead.at);
     memcpy(g->ahead.status, reply.ahead.status, sizeof g->ahead.status);
+    reply.ahead.fault[sizeof reply.ahead.fault - 1] = '\0';
+    memcpy(g->ahead.fault, reply.ahead.fault, sizeof g->ahead.fault);
     return MOE_OK;
 }
 
@@ -76,6 +78,8 @@ bool moe_int_guest_take_ahead(moe_int_guest_layer *l, moe_tensor_id id, moe_tens
         if (a->id[i] != (int32_t)id || !same_form(&a->at[i].form, dst))
             continue;
         *ret_status = (moe_status)a->status[i];
+        if (i == a->count - 1 && a->fault[0])
+            *ret_status = moe_int_caller_fault(g->caller, "%s", a->fault);
         if (*ret_status == MOE_OK)
             *ret_status = moe_int_guest_copy_out(g, id, a->at[i].at, dst);
         return true;

@@ -21,6 +21,7 @@ typedef struct moe_int_ahead {
     int32_t count;
     int32_t id[MOE_T_COUNT], status[MOE_T_COUNT];
     moe_int_wire_tensor at[MOE_T_COUNT];
+    char fault[MOE_INT_WIRE_TEXT]; /* of the last; "": none */
 } moe_int_ahead;
 
 /* An opened device in a worker. Its table's slots are those of proxy.c. */

@@ -182,18 +182,20 @@ static moe_status do_fetch(host *h, const moe_int_request *q, int file) {
                               &dst);
 }
 
-/* Ends before a fetch that breaks the contract, which is then asked for by itself. */
+/* Ends with a fetch that breaks the contract. Its fault is told when that result is asked for: some
+ * faults, as memory that was written beside a buffer, a plug-in is looked at for but once. */
 static moe_status do_fetch_ahead(host *h, const moe_int_request *q, int file, moe_int_reply *r) {
     moe_status status = take_scratch(h, q, file);
     for (int64_t i = 0; !status && i < q->ahead.count; i++) {
         moe_tensor dst = moe_int_wire_tensor_view(&q->ahead.dst[i], h->scratch.base);
         r->ahead.status[i] = (int32_t)moe_int_call_fetch(&h->caller, layer_of(h, q)->plugged,
                                                          (moe_tensor_id)q->ahead.id[i], &dst);
-        if (h->caller.fault[0])
-            break;
         r->ahead.done = (int32_t)i + 1;
         memcpy(h->scratch.base, &(int64_t){i + 1}, sizeof(int64_t));
+        if (h->caller.fault[0])
+            break;
     }
+    snprintf(r->ahead.fault, sizeof r->ahead.fault, "%s", h->caller.fault);
     h->caller.fault[0] = '\0';
     return status;
 }

@@ -87,9 +87,10 @@ typedef struct moe_int_reply {
             char name[64], brief[160], reason[256];
         } entry;
         moe_support support;
-        struct { /* fetch ahead: it ends before a fetch that is at fault */
+        struct { /* fetch ahead: it ends with a fetch that is at fault */
             int32_t done;
             int32_t status[MOE_T_COUNT];
+            char fault[MOE_INT_WIRE_TEXT]; /* of the last; "": none */
         } ahead;
         moe_int_wire_plan plan; /* routing: its sizes */
         moe_memory memory;

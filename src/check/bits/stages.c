@@ -109,10 +109,12 @@ static bool take(const moe_int_bits_run *c, moe_tensor_id id, moe_tensor *ret, b
     return ret->data != NULL;
 }
 
-/* A shared expert, the router and identity experts add to sums what no stage tells. */
+/* A shared expert, the router and identity experts add to sums what no stage tells, and no stage
+ * tells in which order a router of the backend's own has chosen a token's experts, which is the
+ * order of the sum. */
 static bool applies(const moe_int_bits_run *c, const stage *s) {
     const moe_problem *p = c->subject->problem;
-    if (s->kind == PAIRS && p->layer.n_shared)
+    if (s->kind == PAIRS && (p->layer.n_shared || (!p->plan && p->layer.K > 1)))
         return false;
     if (s->id == MOE_T_DX && (!p->plan || p->layer.n_zero))
         return false;
