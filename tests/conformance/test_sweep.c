@@ -151,8 +151,8 @@ Test(sweep, flushed) {
     static const char *const lines[] = {
         "T=130 d=24 n=8 E=16 K=3 seed=1289 act=geglu data=outlier route=balanced",
         "T=16 d=16 n=48 E=8 K=4 seed=1513 act=gelu bias=1 data=outlier route=uniform",
-        "T=1 d=24 n=4 E=8 K=2 seed=1735 act=gelu bias=1 data=outlier score=sigmoid scale=1 "
-        "renorm=1 select=expert_choice zero=2"};
+        ("T=1 d=24 n=4 E=8 K=2 seed=1735 act=gelu bias=1 data=outlier score=sigmoid scale=1 "
+         "renorm=1 select=expert_choice zero=2")};
     char spec[4096];
     sweep s = {0};
     moe_open_params params = {.threads = 1};
