@@ -103,8 +103,9 @@ moe_status supports(void *, const moe_layer_desc *desc, const moe_use *use, moe_
 const char *arithmetic(void *device, const moe_layer_desc *, const moe_use *) {
     const Device *dev = static_cast<const Device *>(device);
     if (dev->hopper)
-        return "sm_90+gates_first+fused+weighs_sums";
-    return dev->major == 9 && dev->minor == 0 ? "sm_90.mma+gates_first+fused+weighs_sums" : nullptr;
+        return "sm_90+gates_first+fused+weighs_sums+act=4";
+    return dev->major == 9 && dev->minor == 0 ? "sm_90.mma+gates_first+fused+weighs_sums+act=4"
+                                              : nullptr;
 }
 
 } // namespace

@@ -35,7 +35,7 @@ done <"$here/../../golden/bits/cases.txt"
 [ -x "$device/moeref-products" ] &&
     step products "$device/moeref-products" "$out/golden/cublas.safetensors"
 
-declared=sm_90+gates_first+fused+weighs_sums
+declared=sm_90+gates_first+fused+weighs_sums+act=4
 cases=$here/../conformance/tiles.txt
 for backend in cuda cuda:portable; do
     plain=$(echo "$backend" | tr : _)

@@ -43,10 +43,7 @@ def main():
             exported = str(FOLDER / "torch_case.safetensors")
             run("golden", "--case", line, "--export", exported)
             t = {k: v.cuda() for k, v in load_file(exported).items()}
-            # rows of H: expert by expert, tokens ascending
-            index = t["topk_index"].flatten()
-            order = torch.cat([torch.nonzero(index == e).flatten() for e in range(4)])
-            x = t["X"][order].view(4, T // 4, d)
+            x = t["X"][t["plan_token"].long()].view(4, T // 4, d)
             for how in (one_by_one, batched, grouped):
                 try:
                     h = how(x, t["W1"])
