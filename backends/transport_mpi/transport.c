@@ -137,8 +137,8 @@ static moe_status move(const group *g, const moe_exchange *what) {
     int at;
     for (int32_t q = 0; q < R; q++)
         pieces += what->send_bytes[q] / MOST_BYTES + what->receive_bytes[q] / MOST_BYTES + 2;
-    MPI_Request *request = malloc((size_t)pieces * sizeof *request);
-    int32_t *whose = malloc((size_t)pieces * sizeof *whose);
+    MPI_Request *request = malloc((size_t)(pieces + 1) * sizeof *request);
+    int32_t *whose = malloc((size_t)(pieces + 1) * sizeof *whose);
     for (int32_t q = 0; request && whose && q < R; q++) {
         for (int64_t b = 0; b < what->receive_bytes[q]; b += MOST_BYTES) {
             const int64_t rest = what->receive_bytes[q] - b;

@@ -32,7 +32,7 @@ static void update_scores(cache *c, int64_t step) {
 static double next_use(const cache *c, int64_t step, int64_t e) {
     for (int64_t i = (step + 1) * c->K; i < c->steps * c->K; i++) {
         if (c->use[i] == e)
-            return -(double)(i / c->K - step);
+            return (double)(step - i / c->K);
     }
     return -(double)(c->steps + 1);
 }

@@ -47,7 +47,8 @@ static int64_t lightest(const int64_t *counts, const int32_t *owner, int64_t E, 
 }
 
 static void deal(const int64_t *counts, int64_t E, int64_t groups, int32_t *owner) {
-    memset(owner, 0xff, (size_t)E * sizeof *owner); /* -1: none */
+    for (int64_t e = 0; e < E; e++)
+        owner[e] = -1; /* none */
     for (int64_t i = 0; i < E; i++) {
         int64_t heavy = -1;
         for (int64_t e = 0; e < E; e++) {

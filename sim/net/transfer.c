@@ -81,7 +81,7 @@ double moe_int_collective_us(const moe_node *node, moe_int_collective op, double
 
 double moe_int_reach(double held, double E, double K) {
     double none = 1;
-    for (double i = 0; i < K; i++)
+    for (int i = 0; i < (int)ceil(K); i++)
         none *= fmax(0, E - held - i) / (E - i);
     return 1 - none;
 }

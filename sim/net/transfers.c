@@ -58,7 +58,7 @@ static bool next_field(const char **at, moe_int_word *ret) {
 }
 
 static bool is_word(moe_int_word w, const char *text, size_t length) {
-    return w.length == length && memcmp(w.text, text, length) == 0;
+    return w.text && w.length == length && memcmp(w.text, text, length) == 0;
 }
 
 /* The field of the column of that name; length 0 and text NULL: there is none. */

@@ -37,7 +37,7 @@ static char *place_of(const pieces *p, int32_t i) {
 
 /* Pieces of this process are in place; those of others come from them. */
 static moe_status share(const pieces *p) {
-    int64_t bytes[MOE_EP_MAX_RANKS];
+    int64_t bytes[MOE_EP_MAX_RANKS] = {0};
     const int32_t R = ranks_of(p->l);
     if (is_here(p->l))
         return MOE_OK;

@@ -15,7 +15,7 @@
  * the backend; gradients in fp32 three times, the backend's, the first run's and the mirrored
  * input's, and two thirds of them twice more while dW1 travels. */
 static int64_t bytes_of_element(int32_t dtype) {
-    return 2 * (int64_t)moe_dtype_size((moe_dtype)dtype) + 4 * 3 + 6;
+    return 2 * (int64_t)moe_dtype_size((moe_dtype)dtype) + (int64_t)4 * 3 + 6;
 }
 
 /* Beside that: programs, OpenBLAS's workspaces, and the float64 weights of one expert at a time in
@@ -34,7 +34,7 @@ static int64_t bytes_of_pairs(const moe_layer_desc *layer, int64_t tokens) {
 moe_status moe_int_hf_cut(const moe_layer_desc *layer, int32_t dtype, int64_t tokens, int64_t bytes,
                           moe_hf_piece **ret, size_t *ret_count) {
     const int64_t E = layer->E, element = elements_of_expert(layer);
-    const int64_t fixed = FIXED_BYTES + 3 * 8 * element;
+    const int64_t fixed = FIXED_BYTES + (int64_t)3 * 8 * element;
     const int64_t each = element * bytes_of_element(dtype) + bytes_of_pairs(layer, tokens) / E;
     int64_t most = bytes > fixed ? (bytes - fixed) / each : 0;
     if (most >= E)

@@ -17,7 +17,8 @@ double moe_sparsity(const double *a, int64_t tokens, int64_t experts, int64_t C)
             active += any;
         }
     }
-    return 1 - active / (double)(tokens / C * experts);
+    const int64_t chunks = tokens / C;
+    return 1 - active / (double)(chunks * experts);
 }
 
 static double softplus(double x) {
@@ -32,7 +33,8 @@ moe_status moe_loss_locality(const moe_loss_batch *b, double sharp, const moe_lo
     if (T < 1 || E < 1 || sequence < 2 || T % sequence)
         return moe_fail(log, MOE_E_INVALID, "a loss of %lld tokens in sequences of %lld",
                         (long long)T, (long long)sequence);
-    const double pairs = (double)((T - T / sequence) * E);
+    const int64_t sequences = T / sequence;
+    const double pairs = (double)((T - sequences) * E);
     double loss = 0;
     if (ret_d_logits)
         memset(ret_d_logits, 0, (size_t)(T * E) * sizeof *ret_d_logits);
@@ -84,7 +86,8 @@ moe_status moe_loss_chunks(const moe_loss_batch *b, int64_t C, const moe_log *lo
         rows[k / E] += b->logits[k] + (k % E ? 0 : SMALL);
     if (ret_d_logits)
         memset(ret_d_logits, 0, (size_t)(T * E) * sizeof *ret_d_logits);
-    const double count = (double)(T / C * E);
+    const int64_t chunks = T / C;
+    const double count = (double)(chunks * E);
     for (int64_t t = 0; t < T; t += C)
         sum += chunk(b->logits + t * E, C, E, rows + t, count,
                      ret_d_logits ? ret_d_logits + t * E : NULL);

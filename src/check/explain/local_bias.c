@@ -48,7 +48,7 @@ static void say_bias(const moe_int_product_view *v, const double *bias, const do
     int64_t worst = 0;
     for (int64_t c = 1; c < v->outs; c++)
         worst = fabs(more[c]) > fabs(more[worst]) ? c : worst;
-    for (int which = 0; which < 3; which++) {
+    for (int which = 0; which < 3 && v->outs % 2 == 0; which++) {
         double left = 0;
         for (int64_t c = 0; c < v->outs; c++)
             left += pow(bias[c] + more[c] - bias[other_order(which, c, v->outs)], 2);
@@ -68,7 +68,7 @@ bool moe_int_local_own_bias(const moe_int_local *l, moe_int_finding *f) {
     moe_int_product_view v;
     double d2 = 0, left = 0;
     bool found = moe_int_product_view_make(l, true, &v) && v.rows >= 3 && v.experts;
-    double *more = found ? malloc(2 * (size_t)v.outs * sizeof *more) : NULL;
+    double *more = found ? calloc(2 * (size_t)v.outs, sizeof *more) : NULL;
     for (int64_t i = 0; more && i < v.rows; i++)
         d2 += v.d2[i];
     found = more && (left = added(&v, more)) <= moe_int_local_limit(v.e, v.id, d2);

@@ -104,7 +104,7 @@ static void find_near(const cloud *k, int64_t q, int64_t *near) {
 
 /* The error at point q as a plane through those near it has it. */
 static double expected(const cloud *k, int64_t q) {
-    int64_t near[NEAR];
+    int64_t near[NEAR] = {0};
     double g[9] = {0}, b[3] = {0};
     if (k->shift)
         return k->point[q].there - k->point[q].want;

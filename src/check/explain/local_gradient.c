@@ -20,7 +20,7 @@ static double between(const moe_int_outer *k, const double *m, int64_t r) {
 
 /* Writes how many more times than it should each row counts; returns what is left, or -1. */
 static double count_rows(const moe_int_outer *k, double *ret) {
-    double *g = malloc((size_t)(k->rows * k->rows + k->rows) * sizeof *g), left = k->d2;
+    double *g = calloc((size_t)(k->rows * k->rows + k->rows), sizeof *g), left = k->d2;
     if (!g)
         return -1;
     double *rhs = g + k->rows * k->rows;
@@ -122,7 +122,7 @@ static void say_counts(const moe_int_outer *k, const double *off, moe_int_findin
 bool moe_int_local_gradient_rows(const moe_int_local *l, moe_int_finding *f) {
     moe_int_outer k;
     bool found = moe_int_outer_make(l, &k);
-    double *off = found ? malloc((size_t)k.rows * sizeof *off) : NULL;
+    double *off = found ? calloc((size_t)k.rows, sizeof *off) : NULL;
     const double left = off ? count_rows(&k, off) : -1;
     found = found && off && left >= -1e-6 * k.d2 && left <= moe_int_local_limit(k.e, k.id, k.d2);
     if (found) {

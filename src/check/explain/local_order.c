@@ -151,7 +151,7 @@ static int64_t related(const moe_plan *plan, int64_t p, int how) {
     case 3:
         return plan->pair_of_token[from + (at + n - 1) % n];
     default:
-        return (p + (how % 2 ? 1 : -1) * (how / 2 - 1) + plan->n_pairs) % plan->n_pairs;
+        return (p + (how % 2 ? 1 : -1) * (int64_t)(how / 2 - 1) + plan->n_pairs) % plan->n_pairs;
     }
 }
 

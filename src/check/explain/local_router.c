@@ -161,9 +161,9 @@ static bool unit_blocks(const moe_int_local *l, moe_int_finding *f) {
     const moe_int_stage_rows *rows = &l->right->routed;
     const moe_int_spot *spot = &l->scene->spot[MOE_T_DS];
     const int64_t P = spot->groups < rows->rows ? spot->groups : rows->rows;
-    if (rows->n % BLOCKS || P < 2 * BLOCKS || !rows->block)
+    if (rows->n % BLOCKS || P / 2 < BLOCKS || !rows->block)
         return false;
-    double *term = calloc((size_t)((BLOCKS + 1) * P), sizeof *term), off[BLOCKS], d2 = 0;
+    double *term = calloc((size_t)((BLOCKS + 1) * P), sizeof *term), off[BLOCKS] = {0}, d2 = 0;
     for (int64_t p = 0; term && p < P; p++) {
         const moe_tensor *got = l->p->got;
         double *error = term + BLOCKS * P;
@@ -187,7 +187,7 @@ static bool unit_blocks(const moe_int_local *l, moe_int_finding *f) {
     f->rough = true;
     const int64_t size = rows->n / BLOCKS;
     moe_int_finding_say(f, " of dA' and A: hidden units %lld to %lld of %lld count %.2g times",
-                        (long long)(first * size), (long long)((last + 1) * size - 1),
+                        (long long)first * size, ((long long)last + 1) * size - 1,
                         (long long)rows->n, 1 + off[first]);
     moe_int_finding_param(f, "first_unit", (double)(first * size));
     moe_int_finding_param(f, "last_unit", (double)((last + 1) * size - 1));

@@ -135,29 +135,29 @@ static void router_with_rank_twice(const scene *s, int32_t rank, double *ret) {
 
 typedef struct cause {
     const char *kind, *text; /* %d: a rank */
+    make_fn make;
     moe_tensor_id tensor;
     bool of_rank; /* tried for each */
-    make_fn make;
     bool needs_Y, needs_dXp, needs_dz;
 } cause;
 
 static const cause causes[] = {
-    {"ranks_dS_owner_order", "dS goes home in the owner's order of rows", MOE_T_DS, false,
-     dS_in_owner_order, false, false, false},
-    {"ranks_Y_owner_order", "rows of Y go home in the owner's order", MOE_T_O, false,
-     O_in_owner_order, true, false, false},
-    {"ranks_first_expert", "of a token's experts on a rank only the first counts", MOE_T_O, false,
-     O_of_first_experts, true, false, false},
-    {"ranks_O_part_missing", "O lacks what rank %d made", MOE_T_O, true, O_without_rank, true,
+    {"ranks_dS_owner_order", "dS goes home in the owner's order of rows", dS_in_owner_order,
+     MOE_T_DS, false, false, false, false},
+    {"ranks_Y_owner_order", "rows of Y go home in the owner's order", O_in_owner_order, MOE_T_O,
+     false, true, false, false},
+    {"ranks_first_expert", "of a token's experts on a rank only the first counts",
+     O_of_first_experts, MOE_T_O, false, true, false, false},
+    {"ranks_O_part_missing", "O lacks what rank %d made", O_without_rank, MOE_T_O, true, true,
      false, false},
-    {"ranks_dX_last_part", "dX is the part of a token's last rank alone", MOE_T_DX, false,
-     dX_of_last_rank, false, true, false},
-    {"ranks_dX_part_missing", "dX lacks what rank %d made", MOE_T_DX, true, dX_without_rank, false,
+    {"ranks_dX_last_part", "dX is the part of a token's last rank alone", dX_of_last_rank, MOE_T_DX,
+     false, false, true, false},
+    {"ranks_dX_part_missing", "dX lacks what rank %d made", dX_without_rank, MOE_T_DX, true, false,
      true, false},
-    {"ranks_sum_missing", "dW_r lacks the tokens of rank %d", MOE_T_DW_R, true, router_without_rank,
+    {"ranks_sum_missing", "dW_r lacks the tokens of rank %d", router_without_rank, MOE_T_DW_R, true,
      false, false, true},
-    {"ranks_sum_twice", "dW_r has the tokens of rank %d twice", MOE_T_DW_R, true,
-     router_with_rank_twice, false, false, true},
+    {"ranks_sum_twice", "dW_r has the tokens of rank %d twice", router_with_rank_twice, MOE_T_DW_R,
+     true, false, false, true},
 };
 
 static double distance(const double *a, const double *b, int64_t count) {

@@ -139,7 +139,7 @@ moe_status moe_int_ranks_payload(const moe_int_ranks *k, moe_backend *backend) {
     const moe_problem *p = k->problem;
     const moe_use use = {p->T, p->dtype, p->pass, p->plan != NULL};
     const moe_tensor *given = &p->in.t[MOE_T_X];
-    const bool numbered = p->layer.d >= DIGITS && p->T < BASE * BASE * BASE;
+    const bool numbered = p->layer.d >= DIGITS && p->T < (int64_t)BASE * BASE * BASE;
     moe_layer *layer = NULL;
     moe_tensor X = {0};
     moe_status status = moe_tensor_alloc(given->dtype, given->ndim, given->shape, &X);

@@ -123,7 +123,7 @@ static void print_ranks(FILE *to, const moe_ranks *v) {
             (int)v->ranks, v->transport, v->combine, (long long)v->rows, (long long)v->bytes);
     if (v->same || v->differ)
         fprintf(to, ", %lld of %lld elements with one rank's bits", (long long)v->same,
-                (long long)(v->same + v->differ));
+                (long long)v->same + v->differ);
     if (v->not_same[0])
         fprintf(to, " (sums of parts: %s)", v->not_same);
     if (v->repeats)
