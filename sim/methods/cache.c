@@ -31,8 +31,9 @@ static void update_scores(cache *c, int64_t step) {
 /* Steps until the expert is used again, negated. */
 static double next_use(const cache *c, int64_t step, int64_t e) {
     for (int64_t i = (step + 1) * c->K; i < c->steps * c->K; i++) {
+        const int64_t at = i / c->K;
         if (c->use[i] == e)
-            return (double)(step - i / c->K);
+            return (double)(step - at);
     }
     return -(double)(c->steps + 1);
 }

@@ -116,12 +116,12 @@ static double expected(const cloud *k, int64_t q) {
         for (int a = 0; a < 3; a++) {
             b[a] += at[a] * (o->got - o->want);
             for (int c = 0; c < 3; c++)
-                g[3 * a + c] += at[a] * at[c];
+                g[(size_t)3 * a + c] += at[a] * at[c];
         }
     }
     const double mean = b[0] / NEAR;
     for (int a = 0; a < 3; a++)
-        g[4 * a] += 1e-9 * g[0]; /* points on a line, where there is no up */
+        g[(size_t)4 * a] += 1e-9 * g[0]; /* points on a line, where there is no up */
     return moe_int_solve(g, 3, b, 1) ? b[0] : mean;
 }
 

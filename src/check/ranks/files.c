@@ -95,7 +95,7 @@ static moe_status join(files *f, const char *name, const moe_log *log, moe_tenso
     for (int32_t r = 0; !status && r < last; r++) {
         const moe_tensor t = part_of(f, r, name);
         const size_t bytes = t.data && t.ndim >= 1 ? (size_t)moe_tensor_bytes(&t) : 0;
-        if (!to || !bytes)
+        if (!to || !t.data || !bytes)
             continue;
         memcpy(to, t.data, bytes);
         to += bytes;
