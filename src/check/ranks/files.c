@@ -95,7 +95,7 @@ static moe_status join(files *f, const char *name, const moe_log *log, moe_tenso
     for (int32_t r = 0; !status && r < last; r++) {
         const moe_tensor t = part_of(f, r, name);
         const size_t bytes = t.data && t.ndim >= 1 ? (size_t)moe_tensor_bytes(&t) : 0;
-        if (!to || !t.data || !bytes)
+        if (!to || !bytes)
             continue;
         memcpy(to, t.data, bytes);
         to += bytes;
@@ -105,7 +105,7 @@ static moe_status join(files *f, const char *name, const moe_log *log, moe_tenso
 
 static bool is_listed(const files *f, const char *name) {
     for (size_t i = 0; i < f->n; i++)
-        if (strcmp(f->tensor[i].name, name) == 0)
+        if (f->tensor[i].name && strcmp(f->tensor[i].name, name) == 0)
             return true;
     return false;
 }
