@@ -114,10 +114,19 @@ static void act_fork(void) {
     (void)!fork(); /* the copy comes back as well, and answers */
 }
 
-static void act_leak(void) {
-    void *lost = mmap(NULL, (size_t)64 << 20, PROT_READ | PROT_WRITE,
+static void lose_pages(size_t bytes) {
+    void *lost = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     sink = lost == MAP_FAILED;
+}
+
+static void act_leak(void) {
+    lose_pages((size_t)64 << 20);
+}
+
+/* Hardly more than what can be seen. */
+static void act_seep(void) {
+    lose_pages((size_t)8 << 10);
 }
 
 static void act_chdir(void) {
@@ -166,6 +175,7 @@ static const struct {
     {"print", act_print},
     {"fork", act_fork},
     {"leak", act_leak},
+    {"seep", act_seep},
     {"chdir", act_chdir},
     {"ignore_signals", act_ignore_signals},
     {"child_sleeps", act_child_sleeps},

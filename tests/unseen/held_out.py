@@ -1,6 +1,6 @@
 """More bugs, written after the hypotheses that bugs.py led to, and tried before anything was mended
 for them: README.md has what was named then."""
-from bugs import (AFTER_H, AFTER_UP, ANY, DSCALE, ROW_END, SPOIL, TOKEN_END, UNIT)
+from edits import (AFTER_H, AFTER_UP, ANY, DSCALE, ROW_END, SPOIL, TOKEN_END, UNIT)
 
 OUTER = "        fy_product(l, id, turned, width_l, rows, right, width_r, sum);"
 UP = "    fy_product(l, FY_UP, rows, x->rows, d, turned, x->hw, x->H);"

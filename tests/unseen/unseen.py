@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import bugs
+import edits
 import held_out
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +100,7 @@ def located(case):
 
 def judge(shop, bug, plugin, dtype, large):
     name, layer, _, words, _ = bug
-    line = bugs.layer(layer, large)
+    line = edits.layer(layer, large)
     case = shop.check(plugin, dtype, line)
     text = said(case)
     caught = case["verdict"] == "fail"

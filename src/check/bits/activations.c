@@ -33,11 +33,11 @@ static void hold_acts(const moe_int_bits_run *c, const moe_tensor *got, const mo
     }
 }
 
-/* Row `row` of all, number i of its expert. */
-static void hold_slopes(const moe_int_bits_run *c, const moe_tensor *got,
-                        const moe_int_chain *chain, const moe_int_packed *left,
-                        const moe_int_packed *right, int64_t row, int64_t i,
+/* dH in row i of an expert; the product is dA'. */
+static void hold_slopes(const moe_int_bits_product *p, const moe_int_chain *chain, int64_t i,
                         moe_int_bits_outcome *ret) {
+    const moe_int_bits_run *c = p->c;
+    const int64_t row = c->source.plan->offsets[p->e] + i;
     const moe_int_spans spans = moe_int_bits_spans(c, chain);
     const int64_t n = spans.desc->n, hw = moe_h_width(spans.desc, n);
     const bool on_input = spans.desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
@@ -45,35 +45,13 @@ static void hold_slopes(const moe_int_bits_run *c, const moe_tensor *got,
     float da[LANES];
     for (int64_t j = 0; j < n; j++) {
         if (j % LANES == 0)
-            moe_int_chain_row(chain, left, i, right, j / LANES, da);
+            moe_int_chain_row(chain, &p->left, i, &p->right, j / LANES, da);
         const unit u = unit_of(c, row, j);
         for (int up = 0; up < u.columns; up++)
-            moe_int_bits_hold(got, row * hw + u.column[up],
+            moe_int_bits_hold(p->got, row * hw + u.column[up],
                               moe_int_span_of_slope(&spans, u.h, (double)s * da[j % LANES], up),
                               ret);
     }
-}
-
-static moe_status hold_expert(const moe_int_bits_run *c, const moe_tensor *got, int64_t e,
-                              const moe_int_chain *chains, size_t count, int64_t step,
-                              moe_int_bits_outcome *ret) {
-    const moe_int_exact_product p = moe_int_exact_gradient_of(&c->source, e);
-    const int64_t first = c->source.plan->offsets[e];
-    moe_int_packed left = {0}, right = {0};
-    if (p.M == 0)
-        return MOE_OK;
-    moe_status status = moe_int_exact_pack(&p, chains->format, &left, &right);
-#pragma omp parallel for num_threads(c->threads) schedule(dynamic)
-    for (int64_t i = e % step; i < (status ? 0 : p.M); i += step)
-        for (size_t a = 0; a < count; a++) {
-            moe_int_bits_outcome one = {0};
-            hold_slopes(c, got, &chains[a], &left, &right, first + i, i, &one);
-#pragma omp critical(moe_int_bits_outcome)
-            moe_int_bits_add(&ret[a], &one, e);
-        }
-    moe_int_packed_destroy(&left);
-    moe_int_packed_destroy(&right);
-    return status;
 }
 
 moe_status moe_int_bits_activations(const moe_int_bits_run *c, moe_tensor_id id,
@@ -91,7 +69,10 @@ moe_status moe_int_bits_activations(const moe_int_bits_run *c, moe_tensor_id id,
     }
     for (size_t a = 0; a < count; a++)
         ret[a].total = rows * moe_h_width(desc, desc->n);
-    for (int64_t e = 0; !status && e < desc->E; e++)
-        status = hold_expert(c, got, e, chains, count, step, ret);
+    for (int64_t e = 0; !status && e < desc->E; e++) {
+        moe_int_bits_product p = {
+            .c = c, .got = got, .exact = moe_int_exact_gradient_of(&c->source, e), .e = e};
+        status = moe_int_bits_rows(&p, hold_slopes, chains, count, step, ret);
+    }
     return status;
 }

@@ -55,17 +55,16 @@ static float stored(const moe_int_bits_run *c, const moe_int_exact_product *p, i
     return p->stored ? (float)moe_round_to(sum, c->dtype) : sum;
 }
 
-static void compare_row(const moe_int_bits_run *c, const moe_int_chain *chain,
-                        const moe_int_exact_product *p, const moe_int_packed *left,
-                        const moe_int_packed *right, const moe_tensor *got, int64_t i,
+static void compare_row(const moe_int_bits_product *p, const moe_int_chain *chain, int64_t i,
                         moe_int_bits_outcome *ret) {
+    const moe_int_exact_product *x = &p->exact;
     float sum[LANES];
-    for (int64_t j = 0; j < p->N; j++) {
+    for (int64_t j = 0; j < x->N; j++) {
         if (j % LANES == 0)
-            moe_int_chain_row(chain, left, i, right, j / LANES, sum);
-        const float want = stored(c, p, i, j, chain->how.fused, sum[j % LANES]);
+            moe_int_chain_row(chain, &p->left, i, &p->right, j / LANES, sum);
+        const float want = stored(p->c, x, i, j, chain->how.fused, sum[j % LANES]);
         const int64_t before = ret->differ;
-        moe_int_bits_hold(got, p->out + i * p->N + j, (moe_int_span){.low = want, .high = want},
+        moe_int_bits_hold(p->got, x->out + i * x->N + j, (moe_int_span){.low = want, .high = want},
                           ret);
         if (before == 0 && ret->differ) {
             ret->i = i;
@@ -87,25 +86,23 @@ void moe_int_bits_add(moe_int_bits_outcome *all, const moe_int_bits_outcome *one
     all->undecided += one->undecided;
 }
 
-/* Every `step`-th row of product e under `count` chains. */
-static moe_status compare_product(const moe_int_bits_run *c, moe_tensor_id id,
-                                  const moe_tensor *got, int64_t e, const moe_int_chain *chains,
-                                  size_t count, int64_t step, moe_int_bits_outcome *ret) {
-    const moe_int_exact_product p = moe_int_exact_product_of(&c->source, id, e);
-    moe_int_packed left = {0}, right = {0};
-    if (p.M == 0)
+moe_status moe_int_bits_rows(moe_int_bits_product *p, moe_int_bits_row_fn hold_row,
+                             const moe_int_chain *chains, size_t count, int64_t step,
+                             moe_int_bits_outcome *ret) {
+    const int64_t M = p->exact.M;
+    if (M == 0)
         return MOE_OK;
-    moe_status status = moe_int_exact_pack(&p, chains->format, &left, &right);
-#pragma omp parallel for num_threads(c->threads) schedule(dynamic)
-    for (int64_t i = e % step; i < (status ? 0 : p.M); i += step)
+    moe_status status = moe_int_exact_pack(&p->exact, chains->format, &p->left, &p->right);
+#pragma omp parallel for num_threads(p->c->threads) schedule(dynamic)
+    for (int64_t i = p->e % step; i < (status ? 0 : M); i += step)
         for (size_t a = 0; a < count; a++) {
             moe_int_bits_outcome one = {0};
-            compare_row(c, &chains[a], &p, &left, &right, got, i, &one);
+            hold_row(p, &chains[a], i, &one);
 #pragma omp critical(moe_int_bits_outcome)
-            moe_int_bits_add(&ret[a], &one, e);
+            moe_int_bits_add(&ret[a], &one, p->e);
         }
-    moe_int_packed_destroy(&left);
-    moe_int_packed_destroy(&right);
+    moe_int_packed_destroy(&p->left);
+    moe_int_packed_destroy(&p->right);
     return status;
 }
 
@@ -129,8 +126,11 @@ moe_status moe_int_bits_compare(const moe_int_bits_run *c, moe_tensor_id id, con
     moe_status status = MOE_OK;
     for (size_t a = 0; a < count; a++)
         ret[a].total = total;
-    for (int64_t e = 0; !status && e < moe_int_exact_products(c->subject->problem, id); e++)
-        status = compare_product(c, id, got, e, chains, count, step, ret);
+    for (int64_t e = 0; !status && e < moe_int_exact_products(c->subject->problem, id); e++) {
+        moe_int_bits_product p = {
+            .c = c, .got = got, .exact = moe_int_exact_product_of(&c->source, id, e), .e = e};
+        status = moe_int_bits_rows(&p, compare_row, chains, count, step, ret);
+    }
     return status;
 }
 

@@ -36,6 +36,22 @@ void moe_int_bits_hold(const moe_tensor *got, int64_t at, moe_int_span span,
 /* Adds what was found of product e. */
 void moe_int_bits_add(moe_int_bits_outcome *all, const moe_int_bits_outcome *one, int64_t e);
 
+/* Product e of a stage, packed, and the stage as the subject has it. */
+typedef struct moe_int_bits_product {
+    const moe_int_bits_run *c;
+    const moe_tensor *got;
+    moe_int_exact_product exact;
+    moe_int_packed left, right;
+    int64_t e;
+} moe_int_bits_product;
+/* Holds row i of the product to one chain. */
+typedef void (*moe_int_bits_row_fn)(const moe_int_bits_product *p, const moe_int_chain *chain,
+                                    int64_t i, moe_int_bits_outcome *ret);
+/* Every `step`-th row of a product, not yet packed, under `count` chains. MOE_E_NOMEM. */
+moe_status moe_int_bits_rows(moe_int_bits_product *p, moe_int_bits_row_fn hold_row,
+                             const moe_int_chain *chains, size_t count, int64_t step,
+                             moe_int_bits_outcome *ret);
+
 /* Stage `id`, as the subject has it in `got`, under `count` chains: an outcome of each. Of very
  * large ones rows are left out. MOE_E_NOMEM. */
 moe_status moe_int_bits_compare(const moe_int_bits_run *c, moe_tensor_id id, const moe_tensor *got,
