@@ -264,6 +264,15 @@ def rule_machine_paths(tree):
                 yield path, number, f"{match[0]} is a folder of one machine"
 
 
+def rule_build_entered(tree):
+    """A folder's meson.build that no other enters builds nothing and tests nothing."""
+    text = {os.path.dirname(p): tree.text(p) for p in tree.some("meson.build")}
+    for folder in sorted(f for f in text if f and "project(" not in text[f]):
+        above = [a for a in text if a != folder and (not a or folder.startswith(a + "/"))]
+        if not any(f"'{os.path.relpath(folder, a or '.')}'" in text[a] for a in above):
+            yield folder + "/meson.build", 1, "is entered by no other meson.build"
+
+
 def rule_umbrella(tree):
     """moeref.h is all that a program may call; plugin.h is for authors of backends."""
     folder, umbrella = "src/include/moeref/", "src/include/moeref.h"
