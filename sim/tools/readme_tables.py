@@ -196,7 +196,7 @@ OWN = "golden/timing/h100-sxm/moeref.json"
 ROUTED = "golden/timing/h100-sxm/bench.json"
 FIGURE = "golden/sim/sonicmoe_figure.tsv"
 PEERS = "golden/sim/peers.tsv"
-STAGES = ("router", "topk", "metadata", "router_backward", "dX")
+STAGES = ("router", "topk", "router_backward", "dX")
 
 
 def router():
