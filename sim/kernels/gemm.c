@@ -106,8 +106,8 @@ static double idle_clocks(const moe_int_rates *r, moe_int_tile t) {
     return r->sync + r->promote * t.m * t.n;
 }
 
-/* Rows of A that a tile's k-step loads: those gathered from a region that L2 does not hold count for
- * more. */
+/* Rows of A that a tile's k-step loads: those gathered from a region that L2 does not hold count
+ * for more. */
 static double rows_loaded(const moe_int_rates *r, const moe_int_gemm *g, double rows) {
     return rows * (1 + (g->region > 0 ? r->scattered * fmax(0, 1 - r->l2_bytes / g->region) : 0));
 }
