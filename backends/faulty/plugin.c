@@ -42,6 +42,7 @@ static moe_status fy_open(const moe_open_params *params, void **ret_device) {
     if (!dev)
         return moe_fail(params->log, MOE_E_NOMEM, "faulty: no memory");
     dev->log = params->log;
+    dev->threads = params->threads > 0 ? params->threads : 1;
     moe_status status = parse_variant(params->variant, dev);
     if (status)
         free(dev);
@@ -208,6 +209,21 @@ static moe_status lose_memory(const fy_layer *l) {
     return MOE_OK; /* NOLINT(clang-analyzer-unix.Malloc): the planted fault */
 }
 
+/* Experts share nothing that is written, so that threads change no bit. */
+static moe_status each_expert(const fy_layer *l,
+                              moe_status (*run)(const fy_layer *l, const fy_expert *x)) {
+    bool failed = false;
+#pragma omp parallel for schedule(dynamic) num_threads(l->dev->threads)
+    for (int64_t e = 0; e < l->desc.E; e++) {
+        const fy_expert x = fy_expert_of(l, e);
+        if (run(l, &x)) {
+#pragma omp atomic write
+            failed = true;
+        }
+    }
+    return failed ? MOE_E_NOMEM : MOE_OK; /* nothing else can be missing */
+}
+
 static moe_status fy_forward(void *self) {
     fy_layer *l = self;
     l->forwards++;
@@ -221,10 +237,7 @@ static moe_status fy_forward(void *self) {
     if (status)
         return status;
     take_weights(l);
-    for (int64_t e = 0; !status && e < l->desc.E; e++) {
-        const fy_expert x = fy_expert_of(l, e);
-        status = fy_expert_forward(l, &x);
-    }
+    status = each_expert(l, fy_expert_forward);
     if (!status && l->desc.n_shared) {
         fy_shared_gates(l);
         const fy_expert x = fy_shared_expert(l);
@@ -242,11 +255,7 @@ static moe_status fy_backward(void *self) {
     l->backwards++;
     if (l->backwards > 1 && FAULT(l, backward_once))
         return MOE_OK;
-    moe_status status = MOE_OK;
-    for (int64_t e = 0; !status && e < l->desc.E; e++) {
-        const fy_expert x = fy_expert_of(l, e);
-        status = fy_expert_backward(l, &x);
-    }
+    moe_status status = each_expert(l, fy_expert_backward);
     if (!status && l->desc.n_shared) {
         const fy_expert x = fy_shared_expert(l);
         status = fy_expert_backward(l, &x);

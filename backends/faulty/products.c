@@ -1,6 +1,8 @@
 /* Products of row-major matrices in float32, and rounding. */
 #include "faulty.h"
 
+#include "core/simd.h"
+
 #include <string.h>
 
 enum { K_BLOCK = 16 };
@@ -66,23 +68,53 @@ static void round_row(float *v, int64_t count) {
         v[i] = fy_bf16(v[i]);
 }
 
-/* A product without a fault: four terms at a time, in the order of the plain loop. */
-static void plain_product(const float *a, int64_t rows, int64_t depth, const float *b,
-                          int64_t width, float *out) {
+/* Rows [rows] and columns [width] of `out` that stay in the cache: four terms at a time, in the
+ * order of the plain loop. */
+MOE_INT_INLINE void block_body(const float *a, int64_t rows, int64_t depth, const float *b,
+                               int64_t ld, int64_t width, float *out) {
     int64_t k = 0;
-    memset(out, 0, (size_t)(rows * width) * sizeof *out);
+    for (int64_t r = 0; r < rows; r++)
+        memset(out + r * ld, 0, (size_t)width * sizeof *out);
     for (; k + 4 <= depth; k += 4)
         for (int64_t r = 0; r < rows; r++) {
-            const float *s = a + r * depth + k, *row = b + k * width;
-            float *restrict y = out + r * width;
+            const float *s = a + r * depth + k, *row = b + k * ld;
+            float *restrict y = out + r * ld;
             for (int64_t j = 0; j < width; j++)
-                y[j] = y[j] + s[0] * row[j] + s[1] * row[width + j] + s[2] * row[2 * width + j] +
-                       s[3] * row[3 * width + j];
+                y[j] = y[j] + s[0] * row[j] + s[1] * row[ld + j] + s[2] * row[2 * ld + j] +
+                       s[3] * row[3 * ld + j];
         }
     for (; k < depth; k++)
         for (int64_t r = 0; r < rows; r++)
             for (int64_t j = 0; j < width; j++)
-                out[r * width + j] += a[r * depth + k] * b[k * width + j];
+                out[r * ld + j] += a[r * depth + k] * b[k * ld + j];
+}
+
+#if MOE_INT_HAVE_AVX2
+MOE_INT_AVX2 static void block_avx2(const float *a, int64_t rows, int64_t depth, const float *b,
+                                    int64_t ld, int64_t width, float *out) {
+    block_body(a, rows, depth, b, ld, width, out);
+}
+#endif
+
+static void plain_block(const float *a, int64_t rows, int64_t depth, const float *b, int64_t ld,
+                        int64_t width, float *out) {
+#if MOE_INT_HAVE_AVX2
+    if (moe_int_cpu_avx2()) {
+        block_avx2(a, rows, depth, b, ld, width, out);
+        return;
+    }
+#endif
+    block_body(a, rows, depth, b, ld, width, out);
+}
+
+/* A product without a fault. */
+static void plain_product(const float *a, int64_t rows, int64_t depth, const float *b,
+                          int64_t width, float *out) {
+    enum { ROWS = 16, COLUMNS = 256 };
+    for (int64_t j = 0; j < width; j += COLUMNS)
+        for (int64_t r = 0; r < rows; r += ROWS)
+            plain_block(a + r * depth, r + ROWS < rows ? ROWS : rows - r, depth, b + j, width,
+                        j + COLUMNS < width ? COLUMNS : width - j, out + r * width + j);
 }
 
 void fy_product(const fy_layer *l, fy_product_id id, const float *a, int64_t rows, int64_t depth,
