@@ -1,6 +1,6 @@
 /* Products of row-major matrices in float32, and rounding. */
-#include "faulty.h"
 #include "core/simd.h"
+#include "faulty.h"
 
 #include <string.h>
 
@@ -67,9 +67,9 @@ static void round_row(float *v, int64_t count) {
         v[i] = fy_bf16(v[i]);
 }
 
-/* A product without a fault: tiles of TALL rows and WIDE columns, whose sums stay in registers, over
- * panels of b that stay in the cache. An element's terms are added in the order of the plain loop,
- * whatever the sizes. */
+/* A product without a fault: tiles of TALL rows and WIDE columns, whose sums stay in registers,
+ * over panels of b that stay in the cache. An element's terms are added in the order of the plain
+ * loop, whatever the sizes. */
 enum { TALL = 6, LANES = 8, WIDE = 2 * LANES, DEPTH = 256 };
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef float stored __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
@@ -139,8 +139,7 @@ static void plain_product(const float *a, int64_t rows, int64_t depth, const flo
         for (int64_t k = 0; k < depth; k += DEPTH) {
             const int64_t terms = depth - k < DEPTH ? depth - k : DEPTH;
             for (int64_t i = 0; i < terms; i++)
-                memcpy(panel + i * WIDE, b + (k + i) * width + c,
-                       (size_t)columns * sizeof *panel);
+                memcpy(panel + i * WIDE, b + (k + i) * width + c, (size_t)columns * sizeof *panel);
             add_panel(a + k, rows, depth, terms, panel, columns, width, out + c);
         }
     }
