@@ -218,6 +218,14 @@ Test(sim_verbs, names_of_points_and_refusals) {
     cr_expect(strstr(o->text, "\"gpu\":\"h200-sxm\",\"method\":\"scattermoe\""), "%s", o->text);
     cr_expect_null(strstr(o->text, "\"method\":\"moeref\""), "%s", o->text);
     free(o);
+    o = moeref("sweep --case \"T=64 d=64 n=64 E=4 K=2 route=uniform\" --method sonicmoe "
+               "--vary gpu=a100-sxm,h100-sxm 2>&1");
+    cr_expect(strstr(o->text, "\na100-sxm,,,") && strstr(o->text, "run on architecture 90"), "%s",
+              o->text);
+    cr_expect(strstr(o->text, "\nh100-sxm,") && strstr(o->text, "1 of 2 points were refused"), "%s",
+              o->text);
+    free(o);
+    expect(3, "1 of 2 points", "sweep --vary gpu=a100-sxm,h100-sxm --method sonicmoe " CASE);
     expect(2, "one --method", "predict --against no.json --method moeref --method sonicmoe");
     expect(2, "one --method", "predict --against no.json --output csv");
     expect(2, "name a --gpu", "bench --method moeref");

@@ -8,6 +8,7 @@
 #include "cli/report/sweep_point.h"
 #include "cli/verbs/verbs.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ typedef struct sweep {
     moe_gpu *gpu; /* of the command line */
     moe_workload state;
     cli_sweep_point *points;
+    char **refused; /* why a point has no prediction; NULL: it has one */
     size_t count;
 } sweep;
 
@@ -96,13 +98,35 @@ static void clear_work(sweep_work *w) {
     moe_gpu_destroy(&w->gpu);
 }
 
+typedef char sentence[512];
+
+static void keep_error(void *user, moe_log_level level, const char *message) {
+    if (level == MOE_LOG_ERROR)
+        snprintf(user, sizeof(sentence), "%s", message);
+    else
+        moe_log_send(cli_log(), level, "%s", message);
+}
+
+/* A method that has no kernels for this GPU or these operands is no error of the sweep: the point
+ * keeps why. */
+static moe_status ask(const sweep *s, const sweep_work *w, size_t i, moe_prediction **ret) {
+    sentence why = "";
+    const moe_log log = {keep_error, why};
+    moe_status status = cli_question_predict(&w->question, w->gpu, w->method, &s->state, &log, ret);
+    if (status == MOE_E_UNSUPPORTED) {
+        s->refused[i] = strdup(why);
+        return s->refused[i] ? MOE_OK : moe_fail(cli_log(), MOE_E_NOMEM, "sweep: out of memory");
+    }
+    return status && why[0] ? moe_fail(cli_log(), status, "%s", why) : status;
+}
+
 static moe_status predict_point(const sweep *s, size_t i, cli_sweep_point *p) {
     sweep_work w;
     moe_prediction *r = NULL;
     moe_status status = prepare_point(s, i, &w);
     if (!status)
-        status = cli_question_predict(&w.question, w.gpu, w.method, &s->state, cli_log(), &r);
-    if (!status)
+        status = ask(s, &w, i, &r);
+    if (!status && r)
         *p = cli_sweep_point_of(r);
     moe_prediction_destroy(&r);
     clear_work(&w);
@@ -143,7 +167,8 @@ static void print_csv(const sweep *s) {
             printf("%s,", s->axes.at[a].keys[k]);
     }
     for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++)
-        printf("%s%s", cli_sweep_columns[c].name, c + 1 < CLI_SWEEP_COLUMNS ? "," : "\n");
+        printf("%s,", cli_sweep_columns[c].name);
+    puts("refused");
     for (size_t i = 0; i < s->count; i++) {
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
@@ -151,8 +176,12 @@ static void print_csv(const sweep *s) {
                 putchar(',');
             }
         }
-        for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++)
-            printf("%.9g%s", s->points[i].at[c], c + 1 < CLI_SWEEP_COLUMNS ? "," : "\n");
+        for (size_t c = 0; c < CLI_SWEEP_COLUMNS && !s->refused[i]; c++)
+            printf("%.9g,", s->points[i].at[c]);
+        for (size_t c = 0; c < CLI_SWEEP_COLUMNS && s->refused[i]; c++)
+            putchar(',');
+        cli_csv_text(stdout, s->refused[i] ? s->refused[i] : "");
+        putchar('\n');
     }
 }
 
@@ -182,7 +211,9 @@ static void print_json(const sweep *s) {
                 cli_json_string(&t, s->axes.at[a].keys[k], cli_axes_value(&s->axes, a, k, i));
         }
         cli_json_close(&t, '}');
-        for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++)
+        if (s->refused[i])
+            cli_json_string(&t, "refused", s->refused[i]);
+        for (size_t c = 0; c < CLI_SWEEP_COLUMNS && !s->refused[i]; c++)
             cli_json_real(&t, cli_sweep_columns[c].name, s->points[i].at[c]);
         cli_json_close(&t, '}');
         cli_json_line(&t);
@@ -234,7 +265,7 @@ static moe_status plot(const sweep *s, const cli_sweep_column *c) {
     double *y = calloc(s->count, sizeof *y), *bound = calloc(s->count, sizeof *bound);
     moe_status status = names && name_at && x && y && bound ? MOE_OK : MOE_E_NOMEM;
     for (size_t i = 0; !status && i < s->count; i++) {
-        y[i] = s->points[i].at[c - cli_sweep_columns];
+        y[i] = s->refused[i] ? NAN : s->points[i].at[c - cli_sweep_columns];
         bound[i] = cli_sweep_bound(c, &s->points[i]);
         if (i % lines == 0)
             x[i / lines] = cli_axes_value(&s->axes, 0, 0, i);
@@ -255,6 +286,18 @@ static moe_status plot(const sweep *s, const cli_sweep_column *c) {
     return status;
 }
 
+/* The exit code says that something is missing. */
+static moe_status tell_refusals(const sweep *s) {
+    size_t refused = 0, last = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        refused += s->refused[i] != NULL;
+        last = s->refused[i] ? i : last;
+    }
+    return refused ? moe_fail(cli_log(), MOE_E_UNSUPPORTED, "%zu of %zu points were refused: %s",
+                              refused, s->count, s->refused[last])
+                   : MOE_OK;
+}
+
 static moe_status run(sweep *s) {
     size_t column = 0;
     moe_status status = cli_sweep_column_find(s->o->y, &column);
@@ -265,7 +308,8 @@ static moe_status run(sweep *s) {
     if (status)
         return status;
     s->points = calloc(cli_axes_points(&s->axes), sizeof *s->points);
-    if (!s->points)
+    s->refused = calloc(cli_axes_points(&s->axes), sizeof *s->refused);
+    if (!s->points || !s->refused)
         return moe_fail(cli_log(), MOE_E_NOMEM, "sweep: out of memory");
     s->count = cli_axes_points(&s->axes);
     status = predict_points(s);
@@ -273,7 +317,9 @@ static moe_status run(sweep *s) {
         print_json(s);
     else if (!status)
         print_csv(s);
-    return !status && s->o->plot ? plot(s, &cli_sweep_columns[column]) : status;
+    if (!status && s->o->plot)
+        status = plot(s, &cli_sweep_columns[column]);
+    return status ? status : tell_refusals(s);
 }
 
 int cli_sweep(int argc, char **argv) {
@@ -295,7 +341,8 @@ int cli_sweep(int argc, char **argv) {
     cli_method_help(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts a cross product of values. Keys that move together share an "
-                         "axis: n/E/K=256/128/8,512/64/4",
+                         "axis: n/E/K=256/128/8,512/64/4.\nA method that has no kernels for a "
+                         "GPU refuses: the point says why (column refused), the exit code is 3.",
                          options, help, NULL);
     if (code < 0 && o.vary.count == 0)
         code = cli_usage("sweep needs --vary KEY=VALUE,VALUE (moeref sweep --help)");
@@ -303,6 +350,9 @@ int cli_sweep(int argc, char **argv) {
         code = cli_plot_check(o.plot);
     if (code < 0)
         code = cli_exit_code(run(&s));
+    for (size_t i = 0; i < s.count; i++)
+        free(s.refused[i]);
+    free(s.refused);
     free(s.points);
     moe_gpu_destroy(&s.gpu);
     cli_axes_destroy(&s.axes);
