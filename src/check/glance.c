@@ -3,6 +3,7 @@
 #include "check/trial.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
+#include "reference/run.h"
 
 #include <stdlib.h>
 #include <string.h>

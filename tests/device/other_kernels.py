@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Products that cancel as other people's kernels make them, for moeref-explain: Triton's tl.dot with
-16 and 8 bits, ScatterMoE's two kernels, torch's products of 8 bits, DeepGEMM. What is not installed
-is left out, and said.
+"""Products that cancel as other people's kernels make them, for moeref-explain: Triton's tl.dot
+with 16 and 8 bits, ScatterMoE's two kernels, torch's products of 8 bits, DeepGEMM. What is not
+installed is left out, and said.
 
 other_kernels.py EXPLAIN OUT.safetensors. By hand, on a device with torch."""
 import os
@@ -159,7 +159,8 @@ def main():
         try:
             part()
         except Exception as error:  # not there
-            print(f"{part.__name__} left out: {type(error).__name__}: {str(error)[:200]}")
+            why = error.__cause__ or error.__context__ or error
+            print(f"{part.__name__} left out: {type(error).__name__}: {str(why)[:300]}")
         save_file(record, OUT)
     return 0
 
