@@ -153,7 +153,8 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows);
 extern const moe_operator_slots cuda_operators;
 /* The parameter as the kernels read it: where it lies, or its converted copy. */
 void *operator_parameter(const Layer *layer, moe_tensor_id id);
-const char *why_not(const moe_layer_desc *desc, const moe_use *use); /* plugin.cu; NULL: it can */
+/* ep/plugin.cu; NULL: it can */
+const char *why_not(const moe_layer_desc *desc, const moe_use *use);
 
 /* tensor_maps.cu: fills x->op for the buffers as they are. */
 moe_status experts_make_maps(Layer *layer, Experts *x);
