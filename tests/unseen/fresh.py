@@ -1,5 +1,5 @@
-"""A third set, written without a look at what is named: mixed rows, factors of blocks, terms that do
-not belong, two causes at once. README.md has what was named at first sight."""
+"""A third set, written without a look at what is named: mixed rows, factors of blocks, terms that
+do not belong, two causes at once. README.md has what was named at first sight."""
 from edits import (AFTER_DOWN, AFTER_H, AFTER_UP, ANY, SPOIL, UNIT)
 
 UP = "    fy_product(l, FY_UP, rows, x->rows, d, turned, x->hw, x->H);"
