@@ -24,22 +24,26 @@ __global__ void chase(const uint32_t *next, long long *ret) {
 
 /* Sixteen-byte loads that skip L1, eight in flight for each thread; volatile, or a compiler would
  * read once what is read in rounds. */
+__device__ __forceinline__ uint32_t read_past_l1(const uint4 *x) {
+    uint4 v;
+    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(x));
+    return v.x ^ v.y ^ v.z ^ v.w;
+}
+
 __global__ void read_all(const uint4 *x, size_t count, int rounds, uint4 *sink) {
     const size_t step = (size_t)gridDim.x * blockDim.x;
     uint32_t sum = 0;
     for (int r = 0; r < rounds; r++) {
-        for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i + 7 * step < count;
-             i += 8 * step) {
-            uint4 v[8];
+        size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+        for (; i + 7 * step < count; i += 8 * step) {
 #pragma unroll
             for (int j = 0; j < 8; j++)
-                asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
-                             : "=r"(v[j].x), "=r"(v[j].y), "=r"(v[j].z), "=r"(v[j].w)
-                             : "l"(x + i + j * step));
-#pragma unroll
-            for (int j = 0; j < 8; j++)
-                sum ^= v[j].x ^ v[j].y ^ v[j].z ^ v[j].w;
+                sum ^= read_past_l1(x + i + j * step);
         }
+        for (; i < count; i += step)
+            sum ^= read_past_l1(x + i);
     }
     if (sum == 0x12345678u)
         sink->x = sum;
@@ -64,7 +68,7 @@ struct Measured {
     double l2_latency, hbm_latency; /* clocks */
     double read, copy_both;         /* bytes a second; both: read and written */
     double ramp[8];                 /* bytes a second that 1, 2, 4 ... SMs read */
-    double l2_rate;                 /* bytes a clock and SM */
+    double l2_rate;                 /* bytes a second */
     double graph_us, stream_us;
     double sync_rate, wide_rate[3];
 };
@@ -137,7 +141,7 @@ void measure_memory(Measured *m, cudaStream_t stream) {
         m->ramp[i] = seconds_of(stream, 1, (double)(BIG / 8), from, BIG / 8, 1 << i, 1, sink);
     /* A third of L2, so that both halves may hold it. */
     const size_t inside = (size_t)(m->l2_mib * 1048576 / 3);
-    m->l2_rate = seconds_of(stream, 4, 50.0 * (double)inside, from, inside, 2 * m->sms, 50, sink);
+    m->l2_rate = seconds_of(stream, 4, 50.0 * (double)inside, from, inside, m->sms, 50, sink);
     m->l2_latency = chase_clocks(stream, reinterpret_cast<uint32_t *>(x), (size_t)8 << 20, nullptr);
     m->hbm_latency = chase_clocks(stream, reinterpret_cast<uint32_t *>(x), CHASED, x + BIG);
     cudaFree(x);
