@@ -13,6 +13,9 @@
  * recipes share. */
 #define HOPELESS       0.25
 #define HOPELESS_GATES 4
+/* Nor is an error hopeless in which few elements cancel: other points make some of them 2 times as
+ * large as the first recipe's, measured by its deviations. */
+#define HOPELESS_Z 2
 
 bool moe_int_is_low(moe_dtype arithmetic) {
     return arithmetic == MOE_BF16 || arithmetic == MOE_F16;
@@ -106,6 +109,12 @@ static double hopeless_of(const char *name) {
     return HOPELESS;
 }
 
+static bool is_hopeless(const moe_tensor_verdict *v) {
+    const double most = HOPELESS_Z * moe_gate_for(MOE_T_O, MOE_BF16).max_z;
+    const bool near = v->max_z > 0 && v->max_z <= most;
+    return (!near && !(v->nmse < hopeless_of(v->name))) || strcmp(v->name, "topk_index") == 0;
+}
+
 /* Can rounding be why it failed? Not where numbers are missing. Where inputs lose digits anything
  * else may be, from the choice of experts on; else no error is that large, and experts are right.
  */
@@ -117,7 +126,7 @@ static bool may_be_rounding(const moe_check_result *r, const moe_problem *proble
             continue;
         if (v->bad_elements > 0)
             return false;
-        hopeless |= !(v->nmse < hopeless_of(v->name)) || strcmp(v->name, "topk_index") == 0;
+        hopeless |= is_hopeless(v);
     }
     return !hopeless || moe_int_problem_rounds(problem, MOE_BF16);
 }
