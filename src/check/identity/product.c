@@ -39,14 +39,6 @@ static void load_row(const moe_int_view *m, int64_t i, double *work) {
         work[k] = m->t ? scale * work[k] : scale;
 }
 
-/* What storing x added, where x is what was stored: a 0 may have been less than the smallest
- * number.
- */
-MOE_INT_INLINE double was_stored(const moe_int_rounding *r, double x) {
-    const double square = x * x;
-    return square > r->least2 ? square : r->least2;
-}
-
 /* Sums along a row are kept LANES apart, in an order that no instruction set changes. */
 enum { LANES = 8 };
 
@@ -60,7 +52,7 @@ MOE_INT_INLINE void add_row(const pass *k, const moe_int_rounding *r, int64_t i,
         double *square = k->square[q];
         const double w = k->w[q] ? k->w[q][i] : 1;
         for (int64_t j = 0; square && j < width; j++)
-            square[j] += was_stored(r, x[j]) * w;
+            square[j] += moe_int_stored(r, x[j]) * w;
     }
 }
 
@@ -71,9 +63,9 @@ MOE_INT_INLINE double add_lanes(const moe_int_rounding *r, bool stored, const do
     const int64_t whole = width / LANES * LANES;
     for (int64_t j = 0; j < whole; j += LANES)
         for (int64_t l = 0; l < LANES; l++)
-            lane[l] += (stored ? was_stored(r, x[j + l]) : x[j + l]) * (v ? v[j + l] : 1);
+            lane[l] += (stored ? moe_int_stored(r, x[j + l]) : x[j + l]) * (v ? v[j + l] : 1);
     for (int64_t j = whole; j < width; j++)
-        lane[j - whole] += (stored ? was_stored(r, x[j]) : x[j]) * (v ? v[j] : 1);
+        lane[j - whole] += (stored ? moe_int_stored(r, x[j]) : x[j]) * (v ? v[j] : 1);
     return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
            ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
@@ -171,7 +163,9 @@ static void compare(const moe_int_product *p, const moe_int_rounding *r, bool fl
     for (int64_t i = 0; i < p->I; i++) {
         if (flipped)
             bias = add_bias(p, true, i, b->s, &square);
-        double v = b->gq[i] + p->rounded * (b->lq[i] + b->fq[i]) + added * (b->fq[i] + square);
+        /* A 0 may be what was too small to store, which its own square does not tell. */
+        const double stored = b->gq[i] + (double)p->J * r->least2;
+        double v = stored + p->rounded * (b->lq[i] + b->fq[i]) + added * (b->fq[i] + square);
         moe_int_gap one = {
             .got = b->got[i], .want = b->want[i] + bias, .index = i, .column = flipped};
         one.z = moe_int_gap_z(one.got, one.want, r->u2 * v);
