@@ -1,5 +1,5 @@
 /* The backend `cuda`: bf16 and fp16 on NVIDIA GPUs, Hopper's kernels on sm_90. */
-#include "ep/ranks.h"
+#include "ranks.h"
 
 #include <new>
 #include <stdio.h>

@@ -41,7 +41,8 @@ def tensors(path):
 
 def main():
     folder, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    header, data = {"__metadata__": {"made_by": (folder / "device.txt").read_text().split("\n")[0]}}, b""
+    made_by = (folder / "device.txt").read_text().split("\n")[0]
+    header, data = {"__metadata__": {"made_by": made_by}}, b""
     for file, chosen in CHOSEN.items():
         found = list(tensors(folder / f"{file}.safetensors"))
         for prefix, arithmetic in chosen.items():

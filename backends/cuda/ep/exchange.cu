@@ -1,7 +1,8 @@
 /* Counts and rows between ranks. Rows are read once and written straight into memory of the rank
  * that needs them; a warp moves a row, 16 bytes a thread. */
-#include "chunks.h"
 #include "exchange.h"
+
+#include "chunks.h"
 #include "signals.cuh"
 
 #include <cub/block/block_scan.cuh>

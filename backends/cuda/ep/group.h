@@ -2,7 +2,7 @@
 #ifndef MOE_CUDA_EP_GROUP_H
 #define MOE_CUDA_EP_GROUP_H
 
-#include "../layer.h"
+#include "../ranks.h"
 
 enum { RANKS_MOST = 16 };
 
@@ -41,18 +41,6 @@ struct GroupRank {
     cudaEvent_t made, moved; /* rows to be moved are there; they are moved */
 };
 
-/* What the variant says: "ranks2", "ranks8+chunks4+sms16+limit2+late". */
-struct GroupWords {
-    int ranks;  /* 0: one device, no group */
-    int chunks; /* that each rank's experts are multiplied in; 1: nothing overlaps */
-    int sms;    /* multiprocessors that move rows while others multiply */
-    int limit_s;
-    bool late; /* the last rank does not say that its rows are there: the others must notice */
-    bool portable;
-};
-/* NULL, or what is wrong. */
-const char *group_parse(const char *variant, GroupWords *ret);
-
 struct Group {
     GroupWords words;
     GroupRank *rank; /* [ranks] */
@@ -60,9 +48,6 @@ struct Group {
     unsigned pass;
 };
 
-/* Device r mod the number of devices for rank r: ranks may share one. */
-moe_status group_open(Device *dev, const GroupWords *words);
-void group_close(Device *dev);
 Signals group_signals(const Group *group, int rank);
 /* After all streams: a sentence about the first rank that waited in vain. */
 moe_status group_check(const Device *dev);
