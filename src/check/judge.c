@@ -210,6 +210,11 @@ static moe_status probe_sum(trial *b) {
     return status;
 }
 
+static moe_status conclude_beyond_range(const trial *b) {
+    moe_int_result_set(b->result, MOE_VERDICT_SKIP, "%s", b->truth.out_of_range);
+    return MOE_OK;
+}
+
 /* The verdict of one reading, without causes; `end` is due afterwards, also on failure. */
 static moe_status judge(trial *b, const moe_check_params *params) {
     moe_status status = read_subject(b);
@@ -235,11 +240,11 @@ static moe_status judge(trial *b, const moe_check_params *params) {
         status = make_truth(b, params);
     if (status)
         return status;
-    if (b->truth.out_of_range[0]) {
-        moe_int_result_set(b->result, MOE_VERDICT_SKIP, "%s", b->truth.out_of_range);
-        return MOE_OK;
-    }
+    if (b->truth.out_of_range[0])
+        return conclude_beyond_range(b);
     moe_int_judge_tensors(b);
+    if (b->truth.out_of_range[0] && !moe_int_first_failing(b->result)) /* beside the sample */
+        return conclude_beyond_range(b);
     status = judge_untold(b, params, &before);
     if (!status)
         status = moe_int_judge_sums(b);

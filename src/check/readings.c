@@ -14,6 +14,9 @@
  * recipes share. */
 #define HOPELESS       0.25
 #define HOPELESS_GATES 4
+/* Nor is an error hopeless where a sum cancels: other points make it as many times as large as the
+ * first recipe's, measured by its deviations. */
+#define HOPELESS_Z 2
 
 bool moe_int_is_low(moe_dtype arithmetic) {
     return arithmetic == MOE_BF16 || arithmetic == MOE_F16;
@@ -110,6 +113,12 @@ static double hopeless_of(const moe_tensor_verdict *v) {
     return HOPELESS;
 }
 
+static bool is_hopeless(const moe_tensor_verdict *v) {
+    const double most = HOPELESS_Z * moe_gate_for(MOE_T_O, MOE_BF16).max_z;
+    const bool near = v->max_z > 0 && v->max_z <= most;
+    return (!near && !(v->nmse < hopeless_of(v))) || strcmp(v->name, "topk_index") == 0;
+}
+
 bool moe_int_may_be_rounding(const moe_check_result *r, const moe_problem *problem) {
     bool hopeless = false;
     for (size_t i = 0; i < r->n_tensors; i++) {
@@ -118,7 +127,7 @@ bool moe_int_may_be_rounding(const moe_check_result *r, const moe_problem *probl
             continue;
         if (v->bad_elements > 0)
             return false;
-        hopeless |= !(v->nmse < hopeless_of(v)) || strcmp(v->name, "topk_index") == 0;
+        hopeless |= is_hopeless(v);
     }
     return !hopeless || moe_int_problem_rounds(problem, MOE_BF16);
 }

@@ -117,28 +117,56 @@ static void compare(const moe_int_trial *b, moe_tensor_id id, const moe_tensor *
         compare_lost(b, &c, ret);
 }
 
-/* Of a sampled tensor every element is at least looked at: is it written, is it a number? */
-static void scan_whole(const moe_tensor *got, moe_tensor_verdict *v) {
-    int64_t count = moe_tensor_count(got), bad = 0, first = -1;
+/* What is there beside numbers: how many elements, the first of them, and the largest number. */
+typedef struct beside {
+    int64_t bad, infinite, first;
+    double largest;
+} beside;
+
+static beside look_beside(const moe_tensor *got) {
+    const int64_t count = moe_tensor_count(got);
+    beside n = {.first = -1};
     for (int64_t i = 0; i < count; i++) {
-        if (isfinite(moe_load(got->data, got->dtype, (size_t)i)))
+        const double v = moe_load(got->data, got->dtype, (size_t)i);
+        if (isfinite(v)) {
+            n.largest = fmax(n.largest, fabs(v));
             continue;
-        if (bad++ == 0)
-            first = i;
+        }
+        n.infinite += isinf(v) != 0;
+        if (n.bad++ == 0)
+            n.first = i;
     }
-    if (bad == 0)
+    return n;
+}
+
+/* Infinities of fp16, beside numbers of a quarter of its range: right, as far as the sample tells.
+ */
+static bool overflows(const moe_int_trial *b, const beside *n) {
+    const double quarter = 65504.0 / 4;
+    return b->subject->arithmetic == MOE_F16 && n->infinite == n->bad && n->largest >= quarter;
+}
+
+/* Of a sampled tensor every element is at least looked at: is it written, is it a number? */
+static void scan_whole(moe_int_trial *b, const moe_tensor *got, moe_tensor_verdict *v) {
+    const beside n = look_beside(got);
+    const char *what = "are not finite";
+    if (n.bad == 0)
         return;
-    v->bad_elements = bad;
+    if (overflows(b, &n)) {
+        snprintf(b->truth.out_of_range, sizeof b->truth.out_of_range,
+                 "%s (largest %.1e, %lld infinite) is outside the range of fp16", v->name,
+                 n.largest, (long long)n.infinite);
+        return;
+    }
+    v->bad_elements = n.bad;
     v->worst_ndim = got->ndim;
-    moe_int_unravel(got, first, v->worst_index);
-    v->got = moe_load(got->data, got->dtype, (size_t)first);
+    moe_int_unravel(got, n.first, v->worst_index);
+    v->got = moe_load(got->data, got->dtype, (size_t)n.first);
     v->want = 0;
-    if (moe_int_is_poison(got, first))
-        moe_int_entry_fail(v, "%lld of %lld elements were not written or are not finite",
-                           (long long)bad, (long long)count);
-    else
-        moe_int_entry_fail(v, "%lld of %lld elements are not finite", (long long)bad,
-                           (long long)count);
+    if (moe_int_is_poison(got, n.first))
+        what = "were not written or are not finite";
+    moe_int_entry_fail(v, "%lld of %lld elements %s", (long long)n.bad,
+                       (long long)moe_tensor_count(got), what);
 }
 
 /* The same tensor of another run: its failure is the tensor's. Of a sample the router's gradients
@@ -175,7 +203,7 @@ void moe_int_judge_tensor(moe_int_trial *b, moe_tensor_id id, const moe_tensor *
     moe_int_result_drop_maps(b->result, v->name);
     compare(b, id, got, &fresh);
     if (scan)
-        scan_whole(got, &fresh);
+        scan_whole(b, got, &fresh);
     *v = fresh;
     if (before.verdict == MOE_VERDICT_FAIL) {
         v->verdict = before.verdict;
