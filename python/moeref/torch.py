@@ -8,7 +8,7 @@ Plain tensors go straight to the kernels. Where torch looks on (torch.compile, t
 FakeTensorMode and other dispatch modes) the same runs as torch.ops.moeref.experts. Transforms of
 torch.func do not take operators like it.
 """
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -106,7 +106,6 @@ _operator_backward.register_autograd(_no_double_backward, setup_context=lambda c
 
 # ---- plain tensors: the same without the dispatcher, which takes longer than the launches ----
 
-_PLAIN = (Tensor, torch.nn.Parameter)
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 _transforms = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: 1)
 
@@ -149,10 +148,6 @@ class _Direct(torch.autograd.Function):
         return (None, None, None, None, grads[0], None, ds, *made)
 
 
-_known: dict = {}  # what has been checked and opened, by everything that this depends on
-_MOST_KNOWN = 256
-
-
 def _shaped(t: Tensor, what: str, shape: Tuple[int, ...]) -> None:
     if tuple(t.shape) != shape:
         raise lib.InvalidError(f"{what} has shape {list(t.shape)}, not {list(shape)}")
@@ -191,7 +186,20 @@ def _check(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1
 
 
 _NAMES = ("x", "top_k_index", "top_k_weights", "w1", "w2", "b1", "b2")
+_PLAIN = (Tensor, torch.nn.Parameter)
 ACTIVATIONS = ("swiglu", "geglu", "reglu", "swiglu_clamp", "relu2", "relu", "gelu", "silu")
+
+
+def _plain(tensors: Sequence[Any]) -> bool:
+    """Whether the kernels may have them as they are; a subclass of Tensor may mean more."""
+    for name, t in zip(_NAMES, tensors):
+        if not isinstance(t, Tensor) and not (t is None and name in ("b1", "b2")):
+            raise lib.InvalidError(f"{name} is a torch.Tensor, not {type(t).__name__}")
+    return all(t is None or type(t) in _PLAIN for t in tensors)
+
+
+def _trains(tensors: Sequence[Any]) -> bool:
+    return any(t is not None and t.requires_grad for t in tensors)
 
 
 def _config(x: Tensor, act: str, layout: str, alpha: float, limit: float, weight_on: str,
@@ -228,39 +236,80 @@ def _check_add_to(add_to: Sequence[Tensor], parameters: Sequence[Tensor]) -> Non
             raise lib.InvalidError(f"add_to[{i}] is not contiguous")
 
 
-def _opened(key: Any, trains: bool, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Any:
-    """The open operator and its config, after all checks, remembered under `key`."""
+# ---- calls whose like has been checked before ----
+
+# What torch.compile checks its own calls with; without it every call is checked in full.
+_Guards = getattr(getattr(getattr(torch._C, "_dynamo", None), "guards", None), "TensorGuards", None)
+_MOST_CALLS = 64  # of one `how`
+
+
+class _Call(NamedTuple):
+    """An operator, open for tensors that `fits` tells: of the same classes, devices, dtypes,
+    strides and sizes, but for T, and of the same requires_grad."""
+
+    fits: Callable[..., bool]
+    op: Experts
+    config: str
+    trains: bool
+
+
+_calls: Dict[Any, List[_Call]] = {}
+
+
+def _fits(given: Sequence[Tensor]) -> Callable[..., bool]:
+    sizes = [[None if i < 3 and dim == 0 else int(size) for dim, size in enumerate(t.shape)]
+             for i, t in enumerate(given)]
+    return _Guards(*given, dynamic_dims_sizes=sizes,
+                   dynamic_dims_strides=[list(t.stride()) for t in given]).check
+
+
+def _recalled(key: Any, given: Sequence[Tensor]) -> Optional[_Call]:
+    for call in _calls.get(key, ()):
+        if call.fits(*given):
+            chosen = given[1].shape
+            fits = chosen == given[2].shape and chosen[0] == given[0].shape[0]
+            return call if fits else None
+    return None
+
+
+def _opened(key: Any, how: Any, trains: bool, tensors: Sequence[Any], add_to: Sequence[Tensor]
+            ) -> _Call:
+    """The operator of a call that is like none before, after all checks."""
     x, index, weights, w1, w2, b1, b2 = tensors
-    act, layout, transposed, alpha, limit, weight_on, backend = key[0]
+    act, layout, transposed, alpha, limit, weight_on, backend = how
     config = _config(x, act, layout, alpha, limit, weight_on, backend)
     _check(x, index, weights, w1, w2, b1, b2, act in ACTIVATIONS[:4], transposed)
+    given = [t for t in tensors if t is not None]
+    if add_to:
+        _check_add_to(add_to, given[3:])
     op = _open(x, index, weights, w1, w2, b1 is not None, config, transposed, trains,
                add_to[0].dtype if add_to else None, bool(add_to))
-    if len(_known) >= _MOST_KNOWN:
-        _known.clear()
-    _known[key] = op, config
-    return _known[key]
+    if _Guards is None or not all(t.is_contiguous() for t in given):
+        return _Call(bool, op, config, trains)
+    call = _Call(_fits(given), op, config, trains)
+    calls = _calls.setdefault(key, [])
+    if len(calls) >= _MOST_CALLS:
+        calls.clear()
+    calls.append(call)
+    return call
 
 
-def _directly(how: Any, trains: bool, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Tensor:
-    x, index, weights, w1, w2, b1, b2 = tensors
-    rows = x.shape[0]
-    key = (how, trains, x.shape[1:], index.shape[1:], weights.shape[1:], w1.shape, w2.shape,
-           x.dtype, index.dtype, weights.dtype, w1.dtype, w2.dtype, x.get_device(),
-           index.get_device(), weights.get_device(), w1.get_device(), w2.get_device(),
-           None if b1 is None else (b1.shape, b1.dtype, b1.get_device()),
-           None if b2 is None else (b2.shape, b2.dtype, b2.get_device()),
-           add_to[0].dtype if add_to else None)
-    found = _known.get(key)
-    if found is None or index.shape[0] != rows or weights.shape[0] != rows:
-        found = _opened(key, trains, tensors, add_to)
-    op, config = found
-    if not (x.is_contiguous() and index.is_contiguous() and weights.is_contiguous() and
-            w1.is_contiguous() and w2.is_contiguous()) or b1 is not None:
+def _directly(how: Any, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Optional[Tensor]:
+    """O of plain tensors; None: they are not plain."""
+    grad = torch.is_grad_enabled()
+    given = tensors[:5] if tensors[5] is None and tensors[6] is None else tensors
+    key = (how, grad, len(given), getattr(add_to[0], "dtype", None) if add_to else None)
+    call = _recalled(key, given)
+    if call is None:
+        if not _plain(tensors):
+            return None
+        call = _opened(key, how, grad and _trains(tensors), tensors, add_to)
         tensors = [t if t is None else t.contiguous() for t in tensors]
-    if not trains:
-        return _experts.forward(op, None, *tensors)[0]
-    return _Direct.apply(op, config, how[2], add_to, *tensors)
+    elif add_to:
+        _check_add_to(add_to, given[3:])
+    if not call.trains:
+        return _experts.forward(call.op, None, *tensors)[0]
+    return _Direct.apply(call.op, call.config, how[2], add_to, *tensors)
 
 
 def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w2: Tensor,
@@ -292,25 +341,19 @@ def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w
     do; NotFoundError for a backend that is not there.
     """
     tensors = (x, top_k_index, top_k_weights, w1, w2, b1, b2)
-    plain = True
-    for name, t in zip(_NAMES, tensors):
-        if type(t) not in _PLAIN and not (t is None and name in ("b1", "b2")):
-            plain = False
-            if not isinstance(t, Tensor):
-                raise lib.InvalidError(f"{name} is a torch.Tensor, not {type(t).__name__}")
-    keep = torch.is_grad_enabled() and (
-        x.requires_grad or top_k_weights.requires_grad or w1.requires_grad or w2.requires_grad or
-        (b1 is not None and b1.requires_grad) or (b2 is not None and b2.requires_grad))
-    if plain and _nobody_looks_on():
-        if add_to:
-            _check_add_to(add_to, [t for t in tensors[3:] if t is not None])
+    if _nobody_looks_on():
         how = (act, layout, bool(transposed), alpha, limit, weight_on, backend)
-        return _directly(how, keep, tensors, add_to)
+        out = _directly(how, tensors, add_to)
+        if out is not None:
+            return out
+    else:
+        _plain(tensors)
     if add_to:
         raise lib.UnsupportedError("add_to is for eager mode: torch.compile and other tracers do "
                                    "not see what it writes")
     config = _config(x, act, layout, alpha, limit, weight_on, backend)
     _check(x, top_k_index, top_k_weights, w1, w2, b1, b2, act in ACTIVATIONS[:4], transposed)
+    keep = torch.is_grad_enabled() and _trains(tensors)
     out, _ = torch.ops.moeref.experts(
         x.contiguous(), top_k_index.contiguous(), top_k_weights.contiguous(), w1.contiguous(),
         w2.contiguous(), None if b1 is None else b1.contiguous(),

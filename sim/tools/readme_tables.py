@@ -16,10 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from measured import is_busy
-
 ROOT = Path(__file__).resolve().parents[2]
-TIMING = ROOT / "golden/timing/h100-sxm"
+TIMING = ROOT / "golden/timing"
 FILES = ("README.md", "backends/cuda/README.md", "golden/timing/README.md", "sim/README.md",
          "sim/CALIBRATION.md")
 PLACE = re.compile(r"(<!-- table: (\w+) -->)(.*?)(<!-- end -->)", re.S)
@@ -29,13 +27,14 @@ NAMES = {"olmoe": "OLMoE", "qwen3-235b": "Qwen3-235B", "qwen3-next": "Qwen3-Next
 KERNELS = ("A", "Y", "O", "dH", "dS", "dW2", "dXp", "dW1", "dX")
 # Who is compared with the project's kernels, and the runs that timed both, best first. A star for
 # each run further down; what has two stars counts in no mean.
-RUNS = {"bmm": ("kernels",), "grouped_mm": ("kernels", None, "peers"), "scattermoe": ("kernels",),
-        "sonicmoe": ("kernels_sonicmoe", "kernels_peers", "peers")}
+RUNS = {"bmm": ("kernels",), "grouped_mm": ("kernels", None, "peers"), "scattermoe": ("kernels",)}
+# Runs whose passes took turns in one queue: kernels against kernels.
+TURNS = (("sonicmoe", "SonicMoE", "sonicmoe"), ("grouped_mm", "grouped_mm", "alternate"))
 
 
 @functools.cache
-def shapes(run):
-    return json.loads((TIMING / f"{run}.json").read_text())["shapes"]
+def shapes(run, gpu="h100-sxm"):
+    return json.loads((TIMING / gpu / f"{run}.json").read_text())["shapes"]
 
 
 def speed_up(peer, name):
@@ -58,10 +57,10 @@ def ratios(peer, but_stars=2):
     return {name: both for name, both, stars in every if both and stars < but_stars}
 
 
-def unhindered():
-    """SonicMoE's ratios on shapes where its device hardly waits for its host."""
-    alone = {name: shape["sonicmoe"] for name, shape in shapes("peers").items()}
-    return {name: r for name, r in ratios("sonicmoe").items() if is_busy(alone[name])}
+def in_turns(peer, run):
+    """{shape: the peer's kernels over the project's, forward and backward}."""
+    return {name: [shape["alternate"][peer][f"peer/ours {p}"] for p in PASSES]
+            for name, shape in shapes(run, "h200").items()}
 
 
 def mean(values):
@@ -88,7 +87,7 @@ def speed_row(name, shape):
     cells = [NAMES.get(name, name), ",".join(str(shape[x]) for x in "TdnEK")]
     cells.append(both((shape["ours"][p + "_tflops"] for p in PASSES), "{:.0f}"))
     cells.append(both(of_bound(name)))
-    for peer in ("grouped_mm", "scattermoe", "sonicmoe"):
+    for peer in ("grouped_mm", "scattermoe"):
         found, stars = speed_up(peer, name)
         cells.append(both(found) + "*" * stars if found else "failed")
     return cells
@@ -97,47 +96,63 @@ def speed_row(name, shape):
 def speed():
     """Every shape: TFLOP/s forward/backward, and the project's speed over that of others."""
     run = shapes("kernels")
-    peers = [ratios(peer) for peer in ("grouped_mm", "scattermoe", "sonicmoe")]
+    peers = [ratios(peer) for peer in ("grouped_mm", "scattermoe")]
     bound = [of_bound(name) for name in run]
     rows = [speed_row(name, shape) for name, shape in run.items()]
     over = [both(means(values)) for values in (bound, *(p.values() for p in peers))]
     rows.append(["**mean**", "", "", *over])
     rows.append(["shapes in it", "", "", len(bound), *map(len, peers)])
-    header = ("shape", "T,d,n,E,K", "ours", "/bmm", "/grouped_mm", "/ScatterMoE", "/SonicMoE")
+    header = ("shape", "T,d,n,E,K", "ours", "/bmm", "/grouped_mm", "/ScatterMoE")
     return table(header, rows)
 
 
+def ranged(who, values):
+    ranges = [f"{min(v):.2f} to {max(v):.2f}" for v in zip(*values)]
+    m = means(values)
+    return (who, len(values), f"{m[0]:.2f}", ranges[0], f"{m[1]:.2f}", ranges[1])
+
+
 def speed_means():
-    """The means of `speed` alone."""
-    rows = [("cuBLAS, the six products alone", [of_bound(name) for name in shapes("kernels")])]
+    """The means of `speed` alone, and of `turns`."""
+    rows = [ranged("cuBLAS, the six products alone", [of_bound(n) for n in shapes("kernels")])]
     for peer, who in (("grouped_mm", "`torch.nn.functional.grouped_mm`"),
-                      ("scattermoe", "ScatterMoE"), ("sonicmoe", "SonicMoE")):
-        rows.append((who, list(ratios(peer).values())))
-    busy = list(unhindered().values())
-    rows.append(("SonicMoE where it hardly waits for its host", busy))
-    cells = []
-    for who, values in rows:
-        ranges = [f"{min(v):.2f} to {max(v):.2f}" for v in zip(*values)]
-        m = means(values)
-        cells.append((who, len(values), f"{m[0]:.2f}", ranges[0], f"{m[1]:.2f}", ranges[1]))
-    return table(("times as fast as", "shapes", "forward", "range", "backward", "range"), cells)
+                      ("scattermoe", "ScatterMoE")):
+        rows.append(ranged(who, list(ratios(peer).values())))
+    peer, who, run = TURNS[0]
+    rows.append(ranged(f"{who}, kernels alone, on an H200", list(in_turns(peer, run).values())))
+    return table(("times as fast as", "shapes", "forward", "range", "backward", "range"), rows)
+
+
+def turns():
+    """Every shape whose passes took turns with another's: our kernels' time, theirs over it."""
+    rows = []
+    found = [in_turns(peer, run) for peer, _, run in TURNS]
+    for name in dict.fromkeys(name for peer in found for name in peer):
+        peer, run = next((p, r) for (p, _, r), f in zip(TURNS, found) if name in f)
+        shape = shapes(run, "h200")[name]
+        ours = [shape["alternate"][peer][f"ours {p}"]["us"] for p in PASSES]
+        rows.append([NAMES.get(name, name), ",".join(str(shape[x]) for x in "TdnEK"),
+                     both(ours, "{:.0f}"), *(both(f[name]) if name in f else "" for f in found)])
+    rows.append(["**mean**", "", "", *(both(means(f.values())) for f in found)])
+    header = ("shape", "T,d,n,E,K", "ours, us", *(f"/{who}" for _, who, _ in TURNS))
+    return table(header, rows)
 
 
 def speed_phrase():
     """The same in a sentence, of the shapes that every peer ran."""
     common = [name for name in shapes("kernels") if name in ratios("scattermoe")]
     bound = means([of_bound(name) for name in common])
-    grouped, scatter, sonic = (means([ratios(peer)[name] for name in common])
-                               for peer in ("grouped_mm", "scattermoe", "sonicmoe"))
-    busy = list(unhindered().values())
-    spans = [f"{min(v):.2f} to {max(v):.2f}" for v in zip(*busy)]
-    least = min(min(r) for r in ratios("sonicmoe").values())
+    grouped, scatter = (means([ratios(peer)[name] for name in common])
+                        for peer in ("grouped_mm", "scattermoe"))
+    peer, _, run = TURNS[0]
+    sonic = in_turns(peer, run).values()
+    least, mid = min(map(min, sonic)), means(sonic)
     return (f"{len(common)} layer shapes, means, forward and backward: "
             f"{bound[0]:.2f} and {bound[1]:.2f} of the dense cuBLAS bound; "
             f"{grouped[0]:.2f} and {grouped[1]:.2f} times `torch.nn.functional.grouped_mm`; "
-            f"{scatter[0]:.2f} and {scatter[1]:.2f} times ScatterMoE; "
-            f"{sonic[0]:.2f} and {sonic[1]:.2f} times SonicMoE (at least {least:.2f}; "
-            f"{spans[0]} and {spans[1]} where its device hardly waits for its host)")
+            f"{scatter[0]:.2f} and {scatter[1]:.2f} times ScatterMoE. Kernels alone, in turns, "
+            f"{len(sonic)} shapes on an H200: {mid[0]:.2f} and {mid[1]:.2f} times SonicMoE, "
+            f"at least {least:.2f}")
 
 
 def moeref(*args):
@@ -181,7 +196,7 @@ OWN = "golden/timing/h100-sxm/moeref.json"
 ROUTED = "golden/timing/h100-sxm/bench.json"
 FIGURE = "golden/sim/sonicmoe_figure.tsv"
 PEERS = "golden/sim/peers.tsv"
-STAGES = ("router", "topk", "metadata", "router_backward", "dX")
+STAGES = ("router", "topk", "router_backward", "dX")
 
 
 def router():
@@ -226,7 +241,7 @@ def accuracy():
                  rows)
 
 
-TABLES = {"speed": speed, "speed_means": speed_means, "speed_phrase": speed_phrase,
+TABLES = {"speed": speed, "turns": turns, "speed_means": speed_means, "speed_phrase": speed_phrase,
           "against": against, "router": router, "accuracy": accuracy}
 
 

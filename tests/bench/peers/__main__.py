@@ -17,9 +17,9 @@ are model FLOPs: 6 P d n forward, twice that backward. The router is in nobody's
               compiled
   scattermoe  needs `scattermoe` (github.com/shawntan/scattermoe) on PYTHONPATH
   sonicmoe    needs `sonic-moe`, `quack-kernels` and the nvidia-cutlass-dsl they pin. quack compiles
-              some 80 kernels at first use: minutes, unless QUACK_CACHE_DIR holds them. Its compile
-              workers start one after the other; QUACK_COMPILE_WORKERS=1 does without them. Every
-              shape is tuned anew, before its time is taken
+              some 80 kernels at first use: minutes, unless QUACK_CACHE_DIR holds them. Set
+              QUACK_COMPILE_WORKERS=1: with compile workers it may wait for ever. Every shape is
+              tuned anew, before its time is taken
   loop        a plain loop over experts in PyTorch
 Without a GPU: --device cpu --backend openblas --backends build/backends/openblas --dtype fp32 \\
         --shapes smoke --peers ours,loop
@@ -31,7 +31,6 @@ anything is measured. The JSON is written again after every peer.
 import argparse
 import gc
 import json
-import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -41,7 +40,7 @@ import torch
 from alternate import alternate, print_alternate
 from capi import Moeref, Ours
 from layers import LAYERS, PACKAGES, time_bmm
-from measure import NotFinished, profile_layer, time_layer, time_limit, time_ours
+from measure import NotFinished, profile_layer, smi, time_layer, time_limit, time_ours
 from oracle import Oracle, Wrong
 from problem import DEFAULT_SHAPES, SHAPES, Problem
 from report import print_checks, print_kernels, print_ratios
@@ -184,8 +183,7 @@ def parse():
 def device_name(device):
     if device == "cpu":
         return f"CPU, {torch.get_num_threads()} threads"
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    return subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    return smi("name,driver_version")
 
 
 def main():

@@ -62,10 +62,16 @@ def settled_us(run, seconds, device):
     return median([us for at, us in samples if at >= seconds] or [us for _, us in samples])
 
 
+def smi(fields):
+    """What nvidia-smi says of the device in use."""
+    query = ["nvidia-smi", f"--id={torch.cuda.current_device()}", f"--query-gpu={fields}",
+             "--format=csv,noheader,nounits"]
+    return subprocess.run(query, capture_output=True, text=True).stdout.strip()
+
+
 def clock_and_power():
-    query = ["nvidia-smi", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits"]
-    out = subprocess.run(query, capture_output=True, text=True).stdout.split(",")
-    return {"sm_clock_mhz": float(out[0]), "power_w": float(out[1])}
+    clock, power = smi("clocks.sm,power.draw").split(",")
+    return {"sm_clock_mhz": float(clock), "power_w": float(power)}
 
 
 def time_ours(ours, seconds):
