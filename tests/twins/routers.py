@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every block of `moeref help case` against a twin of it in torch: routers.py BLOCK_VALUES [GOLDEN].
+"""Each block of `moeref help case` against a twin of it in torch: routers.py BLOCK_VALUES [GOLDEN].
 
 A twin is written from the paper's equations, token by token in float64, and shares nothing with the
 C; gradients are autograd's. BLOCK_VALUES (tests/twins/block_values.c) draws the parameters of a
@@ -297,8 +297,8 @@ SIZES = ("T=5 d=4 n=2 E=4 K=2 capacity=3 layers=2", "T=13 d=9 n=7 E=6 K=3 capaci
 
 
 def nmse(got, want):
-    """Elements below 1e-4 are a gradient of a weight that is 1 whatever the logits (one chosen score
-    over its own sum): rounding alone, held to 1e-14."""
+    """Elements below 1e-4 are a gradient of a weight that is 1 whatever the logits (one score over
+    its own sum): rounding alone, held to 1e-14."""
     error, norm = ((got - want) ** 2).sum().item(), (want ** 2).sum().item()
     return error / max(norm, 1e-8 * want.numel()) if error < math.inf else math.inf
 
