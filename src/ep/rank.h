@@ -81,6 +81,14 @@ typedef struct moe_int_ep_layer {
 /* Where one rank's tokens begin. */
 int64_t moe_int_ep_first_token(const moe_int_ep_layer *l, int32_t rank);
 
+/* open.c: the group's ranks meet; opened again after a fault. */
+moe_status moe_int_ep_open_group(moe_int_ep_device *dev);
+void moe_int_ep_close_group(moe_int_ep_device *dev);
+void moe_int_ep_close_device(void *dev);
+
+/* front.c */
+extern const moe_plugin moe_int_ep_table;
+
 /* rank.c: the two passes of one rank. */
 moe_status moe_int_ep_forward(moe_int_ep_rank *r);
 moe_status moe_int_ep_backward(moe_int_ep_rank *r);

@@ -172,6 +172,9 @@ uint32_t emulate(const moe_int_dot_rule &r, int format, const uint8_t *a, const 
         exp[i / count][i % count] = f.exp;
     }
     memcpy(&ret, &c, 4);
+    if (r.by_fp16)
+        return moe_int_dot_by_fp16(&r, vector_formats[format].fraction, sig[0], exp[0], sig[1],
+                                   exp[1], 1, ret);
     for (int i = 0; i < count; i += r.terms)
         ret = moe_int_dot(&r, vector_formats[format].fraction, sig[0] + i, exp[0] + i, sig[1] + i,
                           exp[1] + i, 1, ret);
@@ -231,7 +234,7 @@ bool check_random(const char *unit, int format, int span, const Tiles &t) {
                 if (kept > 13 || terms > 8)
                     printf("  sums of %d, %d bits kept, fraction of %d: %ld different\n", terms,
                            kept, out,
-                           differences({terms, kept, out}, format, TILES / 16, t, false));
+                           differences({terms, kept, out, false}, format, TILES / 16, t, false));
     return false;
 }
 
