@@ -22,7 +22,8 @@ __global__ void chase(const uint32_t *next, long long *ret) {
     ret[1] = at;
 }
 
-/* Sixteen-byte loads that skip L1, eight in flight for each thread. */
+/* Sixteen-byte loads that skip L1, eight in flight for each thread; volatile, or a compiler would
+ * read once what is read in rounds. */
 __global__ void read_all(const uint4 *x, size_t count, int rounds, uint4 *sink) {
     const size_t step = (size_t)gridDim.x * blockDim.x;
     uint32_t sum = 0;
@@ -32,7 +33,9 @@ __global__ void read_all(const uint4 *x, size_t count, int rounds, uint4 *sink) 
             uint4 v[8];
 #pragma unroll
             for (int j = 0; j < 8; j++)
-                v[j] = __ldcg(x + i + j * step);
+                asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+                             : "=r"(v[j].x), "=r"(v[j].y), "=r"(v[j].z), "=r"(v[j].w)
+                             : "l"(x + i + j * step));
 #pragma unroll
             for (int j = 0; j < 8; j++)
                 sum ^= v[j].x ^ v[j].y ^ v[j].z ^ v[j].w;

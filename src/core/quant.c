@@ -92,9 +92,8 @@ static const struct kind {
     [MOE_QUANT_FP8] = {"fp8", false, E4M3_MAX, code_fp8, value_fp8},
     [MOE_QUANT_TERNARY] = {"ternary", false, 0, code_ternary, value_signed},
     [MOE_QUANT_NESTED] = {"nested", true, 7.5, code_nested, value_nested},
-    [MOE_QUANT_TERNARY_MAX] = {"ternary_max", false, 1, code_ternary, value_signed},
 };
-_Static_assert(MOE_QUANT_TERNARY_MAX + 1 == MOE_QUANT_COUNT, "one row for every moe_quant_kind");
+_Static_assert(MOE_QUANT_NESTED + 1 == MOE_QUANT_COUNT, "one row for every moe_quant_kind");
 
 const char *moe_quant_kind_name(int32_t kind) {
     return kind >= 0 && kind < MOE_QUANT_COUNT ? kinds[kind].name : NULL;

@@ -211,6 +211,24 @@ static moe_status routing(void *self, const moe_plan **ret) {
     return MOE_OK;
 }
 
+/* Of each stage the slowest rank's of this process. */
+static size_t timings(void *self, moe_cost *ret, size_t capacity) {
+    static const moe_stage stages[] = {
+        MOE_STAGE_METADATA,      MOE_STAGE_DISPATCH,     MOE_STAGE_EXPERTS, MOE_STAGE_O,
+        MOE_STAGE_DISPATCH_BACK, MOE_STAGE_EXPERTS_BACK, MOE_STAGE_DX};
+    const moe_int_ep_layer *l = self;
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        moe_cost cost = {.us = 0};
+        snprintf(cost.name, sizeof cost.name, "%s", moe_stage_name(stages[i]));
+        for (int32_t r = 0; r < l->dev->count; r++)
+            cost.us = fmax(cost.us, l->rank[r].stage_us[stages[i]]);
+        if (cost.us > 0 && count < capacity)
+            ret[count++] = cost;
+    }
+    return count;
+}
+
 const moe_plugin moe_int_ep_table = {
     .abi = MOE_PLUGIN_ABI,
     .name = "ep",
@@ -224,4 +242,5 @@ const moe_plugin moe_int_ep_table = {
     .backward = backward,
     .fetch = moe_int_ep_layer_fetch,
     .routing = routing,
+    .timings = timings,
 };

@@ -35,7 +35,7 @@
 #define QUANT_NAMES(N)                                                                            \
     N("none", 0) N("int8", 1 + MOE_QUANT_INT8) N("int4", 1 + MOE_QUANT_INT4)                      \
     N("fp8", 1 + MOE_QUANT_FP8) N("ternary", 1 + MOE_QUANT_TERNARY)                               \
-    N("nested", 1 + MOE_QUANT_NESTED) N("ternary_max", 1 + MOE_QUANT_TERNARY_MAX)
+    N("nested", 1 + MOE_QUANT_NESTED)
 #define BLOCK_NAMES(N) N("none", MOE_INT_BLOCK_NONE) MOE_INT_BLOCKS(NAMED_##N)
 #define COMBINE_NAMES(N) N("pairs", 0) N("ranks", 1)
 #define WIRE_NAMES(N) N("own", -1) DTYPE_NAMES(N)

@@ -198,38 +198,6 @@ moe_status moe_loss_z(const moe_loss_batch *b, const moe_log *log, double *ret_l
     return MOE_OK;
 }
 
-/* ---- alignment ---- */
-
-moe_status moe_loss_alignment(const moe_loss_batch *b, const double *want, const moe_log *log,
-                              double *ret_loss, double *ret_d_logits) {
-    const int64_t E = b->experts;
-    moe_loss_batch wanted = *b;
-    double loss = 0;
-    moe_status status = check(b, false, log);
-    double *q = status ? NULL : malloc((size_t)(3 * E) * sizeof *q), *p = q + E, *dq = p + E;
-    wanted.logits = want;
-    if (!status && !q)
-        status = moe_fail(log, MOE_E_NOMEM, "a loss: out of memory");
-    for (int64_t t = 0; !status && t < b->tokens; t++) {
-        const double *z = b->logits + t * E;
-        double *dz = ret_d_logits ? ret_d_logits + t * E : NULL;
-        probabilities(b, t, q);
-        probabilities(&wanted, t, p);
-        for (int64_t i = 0; i < E; i++) {
-            const double off = z[i] - want[t * E + i];
-            loss += off * off + (p[i] > 0 ? p[i] * log1p((p[i] - q[i]) / q[i]) : 0);
-            dq[i] = -p[i] / q[i];
-        }
-        if (dz)
-            through_probabilities(b, t, q, dq, dz);
-        for (int64_t i = 0; dz && i < E; i++)
-            dz[i] = (dz[i] + 2 * (z[i] - want[t * E + i])) / (double)b->tokens;
-    }
-    free(q);
-    *ret_loss = loss / (double)b->tokens;
-    return status;
-}
-
 /* ---- CV^2 ---- */
 
 /* CV^2 of x [E], and in place of x its gradient. */

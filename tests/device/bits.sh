@@ -7,6 +7,7 @@ out=$2
 here=$(dirname "$0")
 moeref=$build/src/cli/moeref
 device=$build/tests/device
+explain=$build/tests/bits/moeref-explain
 failed=""
 mkdir -p "$out/golden" "$out/logs"
 
@@ -35,7 +36,7 @@ done <"$here/../../golden/bits/cases.txt"
 if [ -x "$device/moeref-products" ]; then
     step products "$device/moeref-products" "$out/golden/cublas.safetensors" \
         "$out/products.safetensors"
-    step cublas "$device/moeref-explain" --as sm_90 "$out/golden/cublas.safetensors"
+    step cublas "$explain" --as sm_90 "$out/golden/cublas.safetensors"
 fi
 
 declared=sm_90+gates_first+fused+weighs_sums+act=4

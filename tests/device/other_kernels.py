@@ -159,7 +159,8 @@ def main():
         try:
             part()
         except Exception as error:  # not there
-            print(f"{part.__name__} left out: {type(error).__name__}: {str(error)[:200]}")
+            why = error.__cause__ or error.__context__ or error
+            print(f"{part.__name__} left out: {type(error).__name__}: {str(why)[:300]}")
         save_file(record, OUT)
     return 0
 

@@ -3,6 +3,7 @@
 # for moeref-explain, and cuBLAS's golden. By hand, on a device.
 set -u
 device=$1/tests/device
+explain=$1/tests/bits/moeref-explain
 out=$2
 here=$(dirname "$0")
 mkdir -p "$out"
@@ -10,7 +11,7 @@ mkdir -p "$out"
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
     date -u
 } >"$out/device.txt" 2>&1
-python3 "$here/other_kernels.py" "$device/moeref-explain" "$out/others.safetensors" \
+python3 "$here/other_kernels.py" "$explain" "$out/others.safetensors" \
     >"$out/others.txt" 2>&1 &
 "$device/moeref-tensorcore-check" >"$out/tensorcore.txt" 2>&1
 echo "tensorcore: $(tail -n 1 "$out/tensorcore.txt")"

@@ -270,10 +270,12 @@ struct Bench {
                is_new ? "" : ", bits as before");
         if (!is_new)
             return;
-        record(file, p, label + (same ? "" : ",varies"), first);
-        if (split > 1 && p.format == 0 && p.out == CUDA_R_32F)
+        record(file, p, label + "," + p.out_name() + (same ? "" : ",varies"), first);
+        const std::string counts =
+            split > 1 && p.format == 0 && p.out == CUDA_R_32F ? order(algo) : "";
+        if (!counts.empty())
             file->add(p.name() + "/" + label + "/order", "I32", {PRODUCT_PLACES, PRODUCT_PLACES},
-                      order(algo));
+                      counts);
     }
     void try_all() {
         cublasLtMatmulHeuristicResult_t found[Lt::MOST];
@@ -294,7 +296,7 @@ void try_problem(cublasHandle_t handle, cublasLtHandle_t lt, const Problem &p, R
     Bench bench(lt, p, file);
     printf("%s batch %d to %s\n", p.name().c_str(), p.batch, p.out_name());
     gemm(handle, p, bench.a.at, bench.b.at, bench.out.at);
-    record(file, p, p.batch > 1 ? "cublas,batched" : std::string("cublas,") + p.out_name(),
+    record(file, p, std::string(p.batch > 1 ? "cublas,batched," : "cublas,") + p.out_name(),
            bench.out.load());
     if (p.batch == 1)
         bench.try_all();

@@ -149,6 +149,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(own_weights, "weights are another function of the logits")                              \
     LOCAL(score_products, "%s is another product")                                                \
     LOCAL(router_slope, "the gradient is taken otherwise through weights and score")              \
+    LOCAL(few_bits, "%s is rounded to a narrower type than its own")                              \
     LOCAL(limited, "%s is cut off at a limit")                                                    \
     LOCAL(reordered, "%s has the right values in the wrong order")                                \
     LOCAL(values_of_others, "%s has the values of other pairs")                                   \
@@ -157,6 +158,8 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(rows_of_others, "%s is made of other rows")                                             \
     LOCAL(matrix_of_others, "rows of %s are made with another matrix")                            \
     LOCAL(product_terms, "%s is not the sum of all terms, each once")                             \
+    LOCAL(terms_elsewhere, "the terms of %s meet factors that are not theirs")                    \
+    LOCAL(bias_factor, "the bias in %s has a factor")                                             \
     LOCAL(own_bias, "what is added to %s is not the bias")                                        \
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
@@ -165,6 +168,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(gradient_operand, "%s is made of other rows")                                           \
     LOCAL(own_formula, "the activation is another function of gate and up")                       \
     LOCAL(own_slope, "the activation's derivative is another function of gate and up")            \
+    LOCAL(function_of_itself, "values of %s are another function of what they should be")         \
     /* places */                                                                                  \
     PLACE(elements, "a few elements of %s are wrong")                                             \
     PLACE(wrong_block, "a block of %s is wrong, the rest is right")                               \

@@ -12,7 +12,7 @@ static const moe_layer_desc *layer_of(const moe_int_scene *s) {
 /* A group's `count` best scores together. */
 static double group_score(const double *score, int64_t size, int64_t count) {
     double sum = 0;
-    int32_t two[2];
+    int32_t two[4]; /* the most that a rule asks for */
     if (count >= size) {
         for (int64_t i = 0; i < size; i++)
             sum += score[i];
@@ -26,7 +26,7 @@ static double group_score(const double *score, int64_t size, int64_t count) {
 
 /* A group router as it might be written otherwise. */
 typedef struct group_rule {
-    int64_t best;  /* experts that a group counts by: 1, 2, or all */
+    int64_t best;  /* experts that a group counts by: 1 to 4, or all */
     double mask;   /* score of experts of the groups that are out */
     bool biasless; /* groups count by scores without the selection's bias */
 } group_rule;
@@ -94,9 +94,10 @@ bool moe_int_change_groups_zero(const moe_int_scene *s, int64_t trial, moe_int_c
 bool moe_int_change_groups_score(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
     static const char *const words[] = {": its best one alone", ": all of its experts",
-                                        ": those without the selection bias"};
-    static const int64_t best[] = {1, INT64_MAX, 2};
-    if (trial > 2)
+                                        ": those without the selection bias", ": its three best",
+                                        ": its four best"};
+    static const int64_t best[] = {1, INT64_MAX, 2, 3, 4};
+    if (trial > 4)
         return false;
     const group_rule rule = {.best = best[trial], .mask = -INFINITY, .biasless = trial == 2};
     moe_int_finding_say(f, "%s", words[trial]);

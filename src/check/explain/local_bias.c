@@ -87,3 +87,33 @@ bool moe_int_local_own_bias(const moe_int_local *l, moe_int_finding *f) {
     moe_int_product_view_destroy(&v);
     return found;
 }
+
+/* Rows that have the bias so many times, not once. */
+bool moe_int_local_bias_factor(const moe_int_local *l, moe_int_finding *f) {
+    moe_int_product_view v;
+    double factor[MOE_INT_PRODUCT_ROWS], d2 = 0, left = 0;
+    bool found = moe_int_product_view_make(l, false, &v) && v.experts && v.bias && v.bias->data;
+    double *w = found ? malloc((size_t)((v.outs + 1) * v.depth + v.outs) * sizeof *w) : NULL;
+    for (int64_t i = 0; w && i < v.rows; i++) {
+        const int64_t e = moe_int_product_expert(&v, i);
+        double *x = w + v.outs * v.depth, *bias = x + v.depth, *more = v.out + i * v.outs;
+        moe_int_product_matrix(&v, e, w);
+        moe_int_product_source(&v, i, v.own[i], x);
+        moe_int_load(v.bias, e * v.outs, v.outs, bias);
+        for (int64_t c = 0; c < v.outs; c++)
+            more[c] -= moe_int_inner(w + c * v.depth, x, v.depth);
+        const double size = moe_int_inner(bias, bias, v.outs);
+        const double times = size > 0 ? moe_int_inner(bias, more, v.outs) / size : 0;
+        factor[i] = 1 + times;
+        d2 += v.d2[i];
+        left += fmax(v.d2[i] - times * times * size, 0);
+    }
+    found = w && left <= moe_int_local_limit(v.e, v.id, d2);
+    if (found) {
+        moe_int_local_residuals(l->p, left, d2, f);
+        moe_int_say_factors(v.e, v.pair, factor, v.rows, f);
+    }
+    free(w);
+    moe_int_product_view_destroy(&v);
+    return found;
+}

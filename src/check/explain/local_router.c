@@ -130,29 +130,36 @@ static const moe_tensor *tensor_of(const moe_int_evidence *e, moe_tensor_id id) 
     return in->data ? in : moe_int_local_operand(e, id);
 }
 
-static double product_at(const moe_int_evidence *e, const row_pair *k, int64_t p, double *room) {
+/* The right row is that of the pair `by` rows on. */
+static double product_at(const moe_int_evidence *e, const row_pair *k, int64_t p, int64_t by,
+                         double *room) {
     const moe_tensor *a = tensor_of(e, k->left), *b = tensor_of(e, k->right);
     const int64_t width = a->shape[1];
     moe_int_load(a, row_of(e, k->left, p) * width, width, room);
-    moe_int_load(b, row_of(e, k->right, p) * width, width, room + width);
+    const int64_t on = (p + by + e->routing->plan->n_pairs) % e->routing->plan->n_pairs;
+    moe_int_load(b, row_of(e, k->right, on) * width, width, room + width);
     return moe_int_inner(room, room + width, width);
 }
 
-static bool is_product(const moe_int_sight *p, const row_pair *k, double *ret) {
+/* Of rows `by` apart some cross an expert's end, and may be another's. */
+static bool is_product(const moe_int_sight *p, const row_pair *k, int64_t by, double *ret) {
     const moe_tensor *a = tensor_of(p->e, k->left), *b = tensor_of(p->e, k->right);
     int64_t row[64];
     if (!a || !b || a->ndim != 2 || b->ndim != 2 || a->shape[1] != b->shape[1])
         return false;
     const int64_t count = moe_int_local_rows(p, 64, row);
     double *room = malloc(2 * (size_t)a->shape[1] * sizeof *room), left = 0, d2 = 0;
+    int64_t as = 0;
     for (int64_t i = 0; room && i < count; i++) {
-        const double v = product_at(p->e, k, moe_int_layout_group(&p->layout, row[i]), room);
-        left += pow(moe_int_sight_got(p, row[i], 0) - v, 2);
-        d2 += p->row[row[i]].d2;
+        const double v = product_at(p->e, k, moe_int_layout_group(&p->layout, row[i]), by, room);
+        const double rest = pow(moe_int_sight_got(p, row[i], 0) - v, 2), own = p->row[row[i]].d2;
+        as += rest < own / 30;
+        left += by ? fmin(rest, own) : rest;
+        d2 += own;
     }
     free(room);
     *ret = d2 > 0 ? left / d2 : INFINITY;
-    return count >= 8 && *ret < 1.0 / 30;
+    return count >= 8 && (*ret < 1.0 / 30 || (by && 5 * as >= 4 * count));
 }
 
 /* dS = <dA', A> in blocks of hidden units: which of them count, and how often? On the scene. */
@@ -199,16 +206,22 @@ bool moe_int_local_score_products(const moe_int_local *l, moe_int_finding *f) {
         {MOE_T_DO, MOE_T_O}, {MOE_T_DO, MOE_T_X}, {MOE_T_DXP, MOE_T_X}, {MOE_T_DX, MOE_T_X},
         {MOE_T_DO, MOE_T_Y}, {MOE_T_DH, MOE_T_H}, {MOE_T_DX, MOE_T_O},
     };
+    enum { SHIFTS = 5 };
+    static const int64_t shifts[SHIFTS] = {0, 1, -1, 2, -2};
     if (l->p->id != MOE_T_DS || l->p->odd > 0)
         return false;
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+    for (size_t i = 0; i < SHIFTS * (sizeof pairs / sizeof *pairs); i++) {
         double left;
-        if (!is_product(l->p, &pairs[i], &left))
+        const int64_t by = shifts[i % SHIFTS];
+        const row_pair *k = &pairs[i / SHIFTS];
+        if (!is_product(l->p, k, by, &left))
             continue;
         moe_int_local_residuals(l->p, left, 1, f);
         f->rough = true;
-        moe_int_finding_say(f, ", of %s and %s", moe_tensor_name(pairs[i].left),
-                            moe_tensor_name(pairs[i].right));
+        moe_int_finding_say(f, ", of %s and %s", moe_tensor_name(k->left),
+                            moe_tensor_name(k->right));
+        if (by)
+            moe_int_finding_say(f, " of the row %lld %s", llabs(by), by > 0 ? "after" : "before");
         return true;
     }
     return unit_blocks(l, f);

@@ -20,7 +20,8 @@ static const char *const class_words[CLASSES] = {
 typedef struct terms {
     const moe_int_local *l;
     int64_t d, count;
-    double *row, *error; /* [MOST_TERMS][d], [d] */
+    double *row, *error;      /* [MOST_TERMS][d], [d] */
+    int64_t *column, columns; /* [columns], those that are wrong */
     term_class of[MOST_TERMS];
     int64_t pair[MOST_TERMS]; /* of the whole plan; -1: none's */
     double *factor[CLASSES];  /* [noted] of wrong rows' terms that count otherwise */
@@ -42,6 +43,17 @@ static void add_scaled(terms *k, term_class of, int64_t pair, double scale, cons
         to[c] = scale * row[c];
 }
 
+/* Zero experts all add x, so those of a token are one term. */
+static void add_zero(terms *k, int64_t pair, double scale, const double *x) {
+    for (int64_t j = 0; j < k->count; j++)
+        if (k->of[j] == ZERO) {
+            for (int64_t c = 0; c < k->d; c++)
+                k->row[j * k->d + c] += scale * x[c];
+            return;
+        }
+    add_scaled(k, ZERO, pair, scale, x);
+}
+
 /* Pair `q` of the scene's own plan is pair p of the whole. */
 static void add_pair(terms *k, int64_t i, int64_t q, int64_t p) {
     const moe_int_scene *s = k->l->scene;
@@ -53,7 +65,7 @@ static void add_pair(terms *k, int64_t i, int64_t q, int64_t p) {
     const double w = s->sub->weight[q];
     const int64_t e = moe_int_plan_expert_of(s->sub, q);
     if (e >= desc->E) {
-        add_scaled(k, ZERO, p, w, (forward ? s->X : s->dO) + i * k->d);
+        add_zero(k, p, w, (forward ? s->X : s->dO) + i * k->d);
         return;
     }
     const double scale = forward == on_input ? 1 : w;
@@ -126,6 +138,13 @@ static bool note(terms *k, const double *off) {
     return true;
 }
 
+/* Leaves of `count` rows of d elements the wrong columns alone, close together. */
+static void keep_columns(const terms *k, int64_t count, double *rows) {
+    for (int64_t j = 0; k->columns < k->d && j < count; j++)
+        for (int64_t c = 0; c < k->columns; c++)
+            rows[j * k->columns + c] = rows[j * k->d + k->column[c]];
+}
+
 /* Token i of the scene, if it is wrong. */
 static bool fit_token(terms *k, int64_t i) {
     const moe_int_sight *p = k->l->p;
@@ -141,9 +160,11 @@ static bool fit_token(terms *k, int64_t i) {
     if (d2 <= 10 * p->e->gate[p->id] * size)
         return true;
     collect(k, i);
-    if (k->count == 0 || 2 * k->count > k->d)
+    if (k->count == 0 || 2 * k->count > k->columns)
         return false;
-    const double left = moe_int_fit(k->row, k->count, k->d, k->error, off);
+    keep_columns(k, k->count, k->row);
+    keep_columns(k, 1, k->error);
+    const double left = moe_int_fit(k->row, k->count, k->columns, k->error, off);
     k->d2 += d2;
     k->left += left;
     return left >= 0 && left <= moe_int_local_limit(p->e, p->id, d2) && note(k, off);
@@ -164,6 +185,16 @@ static void say_class(const terms *k, int of, bool more, moe_int_finding *f) {
     moe_int_say_factors(k->l->p->e, k->noted_pair[of], k->factor[of], k->noted[of], f);
 }
 
+/* All columns count, unless it is a part of them that is wrong. */
+static void choose_columns(terms *k) {
+    for (int64_t c = 0; c < k->d; c++)
+        if (moe_int_sight_wrong_column(k->l->p, c))
+            k->column[k->columns++] = c;
+    if (4 * k->columns > 3 * k->d || k->columns == 0)
+        for (k->columns = 0; k->columns < k->d; k->columns++)
+            k->column[k->columns] = k->columns;
+}
+
 bool moe_int_local_token_terms(const moe_int_local *l, moe_int_finding *f) {
     const int64_t d = l->p->width;
     if ((l->p->id != MOE_T_O && l->p->id != MOE_T_DX) || l->p->odd > 0 ||
@@ -171,7 +202,10 @@ bool moe_int_local_token_terms(const moe_int_local *l, moe_int_finding *f) {
         return false;
     terms k = {.l = l, .d = d, .row = malloc((size_t)((MOST_TERMS + 1) * d) * sizeof(double))};
     k.error = k.row ? k.row + MOST_TERMS * d : NULL;
-    bool found = k.row != NULL, more = false;
+    k.column = malloc((size_t)d * sizeof *k.column);
+    bool found = k.row && k.column, more = false;
+    if (found)
+        choose_columns(&k);
     for (int64_t i = 0; found && i < l->scene->n_tokens; i++)
         found = fit_token(&k, i);
     found = found && k.d2 > 0;
@@ -185,6 +219,10 @@ bool moe_int_local_token_terms(const moe_int_local *l, moe_int_finding *f) {
         free(k.factor[of]);
         free(k.noted_pair[of]);
     }
+    if (found && more && k.columns < d)
+        moe_int_finding_say(f, "; in %lld columns, from %lld to %lld", (long long)k.columns,
+                            (long long)k.column[0], (long long)k.column[k.columns - 1]);
     free(k.row);
+    free(k.column);
     return found && more;
 }

@@ -46,14 +46,22 @@ static void load_got(const moe_int_sight *p, int64_t r, double *ret) {
         ret[c] = moe_int_sight_got(p, r, c);
 }
 
+/* The truth of dH is NaN where rounding decides on which side of a clamp's or relu's edge a unit
+ * is: there everything is right. What swallows a NaN of the input swallows a whole row of them. */
+static bool is_edge(const moe_int_sight *p, const moe_int_row *row, int64_t edges) {
+    return p->id == MOE_T_DH && row->odd == edges && 2 * edges <= p->width;
+}
+
 static void sum_row(moe_int_sight *p, int64_t r, double *got, double *want) {
     moe_int_row *row = &p->row[r];
+    int64_t edges = 0;
     load_got(p, r, got);
     moe_int_load(p->want, r * p->width, p->width, want);
     for (int64_t c = 0; c < p->width; c++) {
         double g = got[c], w = want[c], d = g - w;
         if (isfinite(g) != isfinite(w))
             row->odd++;
+        edges += isfinite(g) && isnan(w);
         if (!isfinite(d))
             continue;
         row->d2 += d * d;
@@ -63,6 +71,8 @@ static void sum_row(moe_int_sight *p, int64_t r, double *got, double *want) {
         p->column_d2[c] += d * d;
         p->column_r2[c] += w * w;
     }
+    if (is_edge(p, row, edges))
+        row->odd = 0;
     p->d2 += row->d2;
     p->r2 += row->r2;
     p->g2 += row->g2;

@@ -84,10 +84,10 @@ MOE_API moe_status moe_loss_locality(const moe_loss_batch *b, double sharp, cons
 MOE_API moe_status moe_loss_chunks(const moe_loss_batch *b, int64_t C, const moe_log *log,
                                    double *ret_loss, double *ret_d_logits);
 
-/* ---- a router whose weights or input are quantised (EAQuant) ----
- * mean over tokens of |z - want|^2 + KL(p(want) || p(z)), want [tokens][experts] the logits of the
- * router as it was; the gradient is that of z. MOE_E_NOMEM. */
-MOE_API moe_status moe_loss_alignment(const moe_loss_batch *b, const double *want,
+/* ---- a router of quantised weights beside its model's (EAQuant) ----
+ * mean over t of |z_t - full_t|^2 + KL(softmax full_t || softmax z_t), full [tokens][experts] the
+ * logits before weights were quantised, which are constants. Without a plan. */
+MOE_API moe_status moe_loss_alignment(const moe_loss_batch *b, const double *full,
                                       const moe_log *log, double *ret_loss, double *ret_d_logits);
 
 /* ---- DeepSeek-V3's balance without a loss (arXiv 2408.15664) ----

@@ -24,8 +24,6 @@ typedef enum moe_quant_kind {
     MOE_QUANT_TERNARY = 3, /* q = -1, 0, 1; scale = mean |w| (BitNet b1.58, MoTE); a byte each */
     MOE_QUANT_NESTED = 4,  /* q = c - 7.5, c = 0 .. 15; scale = max |w| / 7.5; packed as int4, c in
                               place of q + 8. Codes of fewer bits are c's upper ones (D2MoE) */
-    MOE_QUANT_TERNARY_MAX = 5, /* q = -1, 0, 1; scale = max |w|, so that most codes are 0 (QMoE, who
-                                  has a scale for each sign); a byte each */
     MOE_QUANT_COUNT
 } moe_quant_kind;
 
@@ -53,23 +51,26 @@ MOE_API moe_status moe_quantise(const moe_quant_desc *q, const void *w, moe_dtyp
 MOE_API void moe_dequantise(const moe_quant_desc *q, const void *code, const float *scale,
                             int64_t rows, int64_t columns, moe_dtype dtype, void *ret_w);
 
-/* ---- ternary codes in less than a bit (QMoE, Frantar and Alistarh) ----
- * A word of 16 bits stands for a sequence of 2 to 28 codes, one of the 65536 likeliest where each
- * code is 0 with chance `zeros` and -1 and 1 are alike. Rows are packed by themselves. Codes are
- * bytes -1, 0 and 1, as of MOE_QUANT_TERNARY. Thread-safety: const calls from any thread. */
-typedef struct moe_trits moe_trits;
+/* ---- ternary codes in less than a bit each (QMoE, Frantar and Alistarh) ----
+ * A word of 16 bits stands for a run of 2 to 28 codes -1, 0 or 1: of all runs the 65536 that are
+ * likeliest where a share `zeros` of codes is 0 and -1 is as frequent as 1. Rows are packed one by
+ * one, longest run first; at 88 % of zeros a code takes some 0.8 bits.
+ * Thread-safety: const calls from any thread. */
+typedef struct moe_ternary_words moe_ternary_words;
 
-/* MOE_E_INVALID: `zeros` is not between 0 and 1; MOE_E_NOMEM. */
-MOE_API moe_status moe_trits_create(double zeros, const moe_log *log, moe_trits **ret);
-MOE_API void moe_trits_destroy(moe_trits **dictionary);
+/* MOE_E_INVALID: zeros is not 0.34 to 0.9999; MOE_E_NOMEM. */
+MOE_API moe_status moe_ternary_words_make(double zeros, const moe_log *log,
+                                          moe_ternary_words **ret);
+MOE_API void moe_ternary_words_destroy(moe_ternary_words **words);
 
-/* Number of words: row r has those from ret_offset[r] on, ret_offset [rows + 1]. ret_word has room
- * for one for every two codes, rows (columns + 1) / 2. */
-MOE_API int64_t moe_trits_pack(const moe_trits *dictionary, const void *code, int64_t rows,
-                               int64_t columns, int64_t *ret_offset, uint16_t *ret_word);
-/* Any words are read; ret_code [rows][columns] is filled as far as they reach. */
-MOE_API void moe_trits_unpack(const moe_trits *dictionary, const uint16_t *word,
-                              const int64_t *offset, int64_t rows, int64_t columns, void *ret_code);
+/* Packs codes [rows][columns], each -1, 0 or 1 as moe_quantise makes them of MOE_QUANT_TERNARY.
+ * Returns the number of words; ret_word has room for rows ceil(columns / 2), NULL: they are
+ * counted alone. Row r's are ret_offset[r] .. ret_offset[r+1]-1, [rows + 1]; NULL: not wanted. */
+MOE_API int64_t moe_ternary_pack(const moe_ternary_words *words, const int8_t *code, int64_t rows,
+                                 int64_t columns, uint16_t *ret_word, int64_t *ret_offset);
+/* The codes [columns] of one row, from its `count` words. */
+MOE_API void moe_ternary_unpack(const moe_ternary_words *words, const uint16_t *word, int64_t count,
+                                int64_t columns, int8_t *ret_code);
 
 /* e4m3 as in OCP's 8-bit format (E4M3, bias 7, 0x7f is NaN): to nearest, ties to even; what is
  * above 448 becomes 448. */

@@ -192,8 +192,10 @@ static void run(walk *w) {
             run_warp(w, i);
         return;
     }
-    if (how->split > 1)
-        part = (w->blocks + how->split - 1) / how->split;
+    if (how->split > 1) {
+        const int64_t size = group_blocks(w), groups = (w->blocks + size - 1) / size;
+        part = (groups + how->split - 1) / how->split * size;
+    }
     if (how->promote > 0)
         part = how->promote / w->block;
     for (int64_t first = 0; first < w->blocks; first += part)

@@ -1,9 +1,10 @@
 /* moeref-explain draw FILE NAME...: factors of products that cancel (product_data.h), tensors
  * NAME.left [M][K] and NAME.right [N][K], their codes as the type's or as bytes.
- * moeref-explain [--as ARITHMETIC | --not ARITHMETIC] FILE: of each tensor FORMAT_MxNxK/LABEL, sums
- * of such a product as somebody's kernel made them, the arithmetic that explains all of its
- * elements, or the nearest one; or how many elements the one that is named has. Exit 1: not all
- * tensors are explained, or one that should not be is. */
+ * moeref-explain [--as ARITHMETIC | --not ARITHMETIC | --named] FILE: of each tensor
+ * FORMAT_MxNxK/LABEL, sums of such a product as somebody's kernel made them, the arithmetic that
+ * explains all of its elements, or the nearest one; or how many elements the one that is named has,
+ * or that the LABEL has after its last slash. Exit 1: not all tensors are explained, or one that
+ * should not be is. */
 #include "core/convert.h"
 #include "moeref/safetensors.h"
 #include "product_data.h"
@@ -106,7 +107,7 @@ static int candidates(moe_int_format format, const char *as, moe_int_chain *ret)
     for (size_t i = 0; i < known; i++)
         count += moe_int_chain_make(&bank[i], format, &ret[count]) == MOE_OK;
     for (int split = 2; split <= 32; split++)
-        for (int block = 0; block <= 256; block = block ? 2 * block : 16) {
+        for (int block = 0; block <= 128; block = block ? 2 * block : 32) {
             char text[64];
             snprintf(text, sizeof text, "sm_90+split=%d+block=%d", split, block);
             if (moe_arithmetic_parse(text, &how) == MOE_OK)
@@ -180,18 +181,23 @@ static bool explain(const char *name, const product *p, const moe_tensor *got, c
     return whole > 0;
 }
 
-static int explain_file(const char *path, const char *as, bool is_not) {
+/* How tensors are to be explained. */
+typedef enum mode { BY_ANY, BY_ONE, NOT_BY_ONE, BY_ITS_NAME } mode;
+
+static int explain_file(const char *path, mode how, const char *one) {
     moe_safetensors *file = NULL;
     int wrong = 0, count = 0;
     must(moe_safetensors_open(path, &log_to_stderr, &file), path);
     for (size_t i = 0; i < moe_safetensors_count(file); i++) {
-        const char *name = moe_safetensors_name(file, i);
+        const char *name = moe_safetensors_name(file, i), *last = strrchr(name, '/');
         moe_tensor got;
         product p;
         if (!parse_name(name, &p) || moe_safetensors_get(file, name, &got) != MOE_OK ||
             got.dtype == MOE_I32)
             continue;
-        wrong += explain(name, &p, &got, as) == is_not;
+        must(how != BY_ITS_NAME || last ? MOE_OK : MOE_E_FORMAT, name);
+        wrong +=
+            explain(name, &p, &got, how == BY_ITS_NAME ? last + 1 : one) == (how == NOT_BY_ONE);
         count++;
     }
     moe_safetensors_close(&file);
@@ -202,12 +208,15 @@ static int explain_file(const char *path, const char *as, bool is_not) {
 int main(int argc, char **argv) {
     if (argc > 3 && strcmp(argv[1], "draw") == 0)
         return draw_all(argv[2], argc - 3, argv + 3);
-    const bool is_not = argc == 4 && strcmp(argv[1], "--not") == 0;
-    const bool named = is_not || (argc == 4 && strcmp(argv[1], "--as") == 0);
-    if (!named && argc != 2) {
-        fprintf(stderr, "usage: moeref-explain [--as ARITHMETIC | --not ARITHMETIC] FILE\n"
-                        "       moeref-explain draw FILE NAME...\n");
-        return 2;
-    }
-    return explain_file(argv[argc - 1], named ? argv[2] : NULL, is_not);
+    if (argc == 4 && strcmp(argv[1], "--as") == 0)
+        return explain_file(argv[3], BY_ONE, argv[2]);
+    if (argc == 4 && strcmp(argv[1], "--not") == 0)
+        return explain_file(argv[3], NOT_BY_ONE, argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--named") == 0)
+        return explain_file(argv[2], BY_ITS_NAME, NULL);
+    if (argc == 2)
+        return explain_file(argv[1], BY_ANY, NULL);
+    fprintf(stderr, "usage: moeref-explain [--as ARITHMETIC | --not ARITHMETIC | --named] FILE\n"
+                    "       moeref-explain draw FILE NAME...\n");
+    return 2;
 }
