@@ -115,7 +115,8 @@ def rewired(c, x):
 def sequences(c, x):
     second = (2 * np.arange(c.T) >= c.T).astype(int)
     near = cosines(c.p["e_task"], c.p["e_expert"]) * c.p["scale"]
-    z = rms(x, 1e-6) @ c.p["W_r0"].T * c.d**-0.5 + near[second]
+    normed = rms(x - x.sum() / c.d, 1e-5)  # a LayerNorm without parameters
+    z = normed @ c.p["W_r0"].T * c.d**-0.5 + near[second]
     return c.experts(x, c.weigh(z))
 
 

@@ -50,8 +50,15 @@ int moe_int_write_rewired(const moe_int_writing *k) {
                           TWO(k->tape, MOE_INT_STEP_ADD, moe_int_logits(k, k->x, 0), delta));
 }
 
-/* z = W_r rms(x) / sqrt(d) + scale cos(e of the sequence's task, e of expert i) (Glider, arXiv
- * 2410.07172), without its bias in the norm. The tokens are two sequences, one after the other. */
+/* (x - mean) / sqrt(variance + 1e-5) of each row: a LayerNorm without parameters. */
+static int layer_norm(const moe_int_writing *k, int x) {
+    const int sum = OF(k->tape, MOE_INT_STEP_SUM, x, 0);
+    const int less = OF(k->tape, MOE_INT_STEP_TIMES, sum, -1 / (double)k->desc.d);
+    return OF(k->tape, MOE_INT_STEP_RMS, TWO(k->tape, MOE_INT_STEP_ADD, x, less), 1e-5);
+}
+
+/* z = W_r norm(x) / sqrt(d) + scale cos(e of the sequence's task, e of expert i) (Glider, arXiv
+ * 2410.07172). The tokens are two sequences, one after the other. */
 int moe_int_write_sequences(const moe_int_writing *k) {
     const int64_t width = (k->desc.d + 1) / 2, T = k->T;
     double *is_of = calloc((size_t)(2 * T), sizeof *is_of);
@@ -68,7 +75,7 @@ int moe_int_write_sequences(const moe_int_writing *k) {
     const int near = moe_int_cosine(k, task, moe_int_matrix(k, "e_expert", k->desc.E, width));
     const int added =
         TWO(k->tape, MOE_INT_STEP_MIX, sequence, TWO(k->tape, MOE_INT_STEP_MUL, near, scale));
-    const int z = moe_int_logits(k, OF(k->tape, MOE_INT_STEP_RMS, k->x, 1e-6), 0);
+    const int z = moe_int_logits(k, layer_norm(k, k->x), 0);
     return moe_int_routed(k, k->x,
                           TWO(k->tape, MOE_INT_STEP_ADD,
                               OF(k->tape, MOE_INT_STEP_TIMES, z, 1 / sqrt((double)k->desc.d)),

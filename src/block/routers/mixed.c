@@ -1,6 +1,8 @@
 /* Routers whose scores are mixed over tokens before the choice: r~ = S r, r = softmax(z), and the
- * chosen weights divided by their sum. No stored text gives the equations of the papers
- * (arXiv 2505.00792); this form is a reconstruction. A token mixes with those before it alone. */
+ * chosen weights divided by their sum + 1e-20, as a token may have none. The idea is that of
+ * "Improving Routing in Sparse Mixture of Experts with Graph of Tokens" (Nguyen et al., arXiv
+ * 2505.00792); the equations are not taken from its text. A token mixes with those before it alone.
+ */
 #include "block/routers/routers.h"
 
 #include <math.h>
@@ -18,10 +20,10 @@ static int mixed(const moe_int_writing *k, int S) {
     const int r = moe_int_tape_of(k->tape, MOE_INT_STEP_SOFTMAX, moe_int_logits(k, k->x, 0), 0);
     const int scores = TWO(k->tape, MOE_INT_STEP_MIX, S, r);
     const moe_plan *plan = moe_int_chosen(k, scores);
-    return moe_int_experts(k, k->x, moe_int_shares(k, moe_int_kept(k, scores, plan), 0), plan);
+    return moe_int_experts(k, k->x, moe_int_shares(k, moe_int_kept(k, scores, plan), 1e-20), plan);
 }
 
-/* S = softmax(X W_s X^T / sqrt(d)) */
+/* S = softmax(X W_s^T X^T / sqrt(d)) */
 int moe_int_write_similarity(const moe_int_writing *k) {
     const int w = moe_int_matrix(k, "W_s", k->desc.d, k->desc.d);
     const int xw = TWO(k->tape, MOE_INT_STEP_LINEAR, k->x, w);
