@@ -8,7 +8,8 @@
 namespace {
 
 constexpr int WARPS = 8;
-constexpr int STEP = 256; /* columns that a warp loads at once */
+constexpr int FULL_WARPS = 16; /* as many as a multiprocessor has registers for */
+constexpr int STEP = 256;      /* columns that a warp loads at once */
 
 template <class T>
 __device__ __forceinline__ void add(float (&sum)[8], const T *row, int c, float w) {
@@ -31,9 +32,10 @@ __device__ __forceinline__ void add_pairs(const CombineArgs &g, float (&sum)[STE
 #pragma unroll
         for (int i = 0; i < PAIRS; i++) {
             int pair = first + i < end ? __ldg(g.pair_of_token + first + i) : -1;
-            const T *row = pair < 0      ? nullptr
-                           : pair < real ? rows + (int64_t)pair * g.d
-                                         : identity + (int64_t)t * g.d;
+            const T *row = pair < 0       ? nullptr
+                           : pair >= real ? identity + (int64_t)t * g.d
+                           : g.row_at     ? static_cast<const T *>(g.row_at[pair])
+                                          : rows + (int64_t)pair * g.d;
             w[i] = pair < 0 ? 0.f : pair < real && !g.weigh_rows ? 1.f : __ldg(g.weight + pair);
 #pragma unroll
             for (int s = 0; s < STEPS; s++)
@@ -66,10 +68,7 @@ __device__ __forceinline__ void finish(const CombineArgs &g, float (&sum)[8], in
 }
 
 template <class T, int PAIRS, int STEPS>
-__global__ void __launch_bounds__(256) combine_kernel(const CombineArgs g) {
-    const int t = (int)(blockIdx.x * WARPS + (threadIdx.x >> 5));
-    if (t >= g.tokens)
-        return;
+__device__ __forceinline__ void combine_token(const CombineArgs &g, int t) {
     for (int c = ((int)threadIdx.x & 31) * 8; c < g.d; c += STEP * STEPS) {
         float sum[STEPS][8] = {};
 #pragma unroll
@@ -85,12 +84,29 @@ __global__ void __launch_bounds__(256) combine_kernel(const CombineArgs g) {
     }
 }
 
-template <class T> void launch(const CombineArgs &g, cudaStream_t stream) {
-    const unsigned blocks = (unsigned)((g.tokens + WARPS - 1) / WARPS);
+/* Blocks of WARPS; every warp takes a token, and where there are few blocks further ones. */
+template <class T, int PAIRS, int STEPS, int WARPS>
+__global__ void __launch_bounds__(WARPS * 32) combine_kernel(const CombineArgs g) {
+    const int warps = (int)gridDim.x * WARPS;
+    if (g.broken && *g.broken)
+        return;
+    for (int t = (int)(blockIdx.x * WARPS + (threadIdx.x >> 5)); t < g.tokens; t += warps)
+        combine_token<T, PAIRS, STEPS>(g, t);
+}
+
+template <class T, int WARPS>
+void launch_on(const CombineArgs &g, unsigned blocks, cudaStream_t stream) {
     if (g.K <= 2)
-        combine_kernel<T, 2, 4><<<blocks, WARPS * 32, 0, stream>>>(g);
+        combine_kernel<T, 2, 4, WARPS><<<blocks, WARPS * 32, 0, stream>>>(g);
     else
-        combine_kernel<T, 8, 1><<<blocks, WARPS * 32, 0, stream>>>(g);
+        combine_kernel<T, 8, 1, WARPS><<<blocks, WARPS * 32, 0, stream>>>(g);
+}
+
+template <class T> void launch(const CombineArgs &g, cudaStream_t stream) {
+    if (g.blocks)
+        launch_on<T, FULL_WARPS>(g, (unsigned)g.blocks, stream);
+    else
+        launch_on<T, WARPS>(g, (unsigned)((g.tokens + WARPS - 1) / WARPS), stream);
 }
 
 } // namespace

@@ -157,7 +157,7 @@ moe_status experts_dxp(Layer *layer, Experts *x, Timer *timer) {
     return device_check(layer->dev, err, "dX~");
 }
 
-moe_status experts_backward(Layer *layer, Experts *x, Timer *timer) {
+moe_status experts_dh(Layer *layer, Experts *x, Timer *timer) {
     cudaStream_t stream = layer->dev->stream;
     cudaError_t err = launch_dact(layer, x);
     x->a_is_gradient = true;
@@ -170,20 +170,36 @@ moe_status experts_backward(Layer *layer, Experts *x, Timer *timer) {
         err = launch_bias_gradients(layer, x);
         timer_mark(timer, x, MOE_STAGE_DB, 0, stream);
     }
-    if (err == cudaSuccess) {
-        err = launch_dw2(layer, x);
-        timer_mark(timer, x, MOE_STAGE_DW2, gemm_flops(layer, x, x->n), stream);
-    }
-    moe_status status = device_check(layer->dev, err, "backward of the experts");
+    return device_check(layer->dev, err, "backward of the experts");
+}
+
+moe_status experts_dw2(Layer *layer, Experts *x, Timer *timer) {
+    cudaError_t err = launch_dw2(layer, x);
+    timer_mark(timer, x, MOE_STAGE_DW2, gemm_flops(layer, x, x->n), layer->dev->stream);
+    return device_check(layer->dev, err, "gradient of W2");
+}
+
+moe_status experts_input_weight(Layer *layer, Experts *x, Timer *timer) {
+    if (!x->on_input)
+        return MOE_OK;
+    cudaError_t err = launch_input_weight(layer, x);
+    timer_mark(timer, x, MOE_STAGE_DS, 0, layer->dev->stream);
+    return device_check(layer->dev, err, "dS of weights on the input");
+}
+
+moe_status experts_dw1(Layer *layer, Experts *x, Timer *timer) {
+    cudaError_t err = launch_dw1(layer, x);
+    timer_mark(timer, x, MOE_STAGE_DW1, gemm_flops(layer, x, x->hw), layer->dev->stream);
+    return device_check(layer->dev, err, "gradient of W1");
+}
+
+moe_status experts_backward(Layer *layer, Experts *x, Timer *timer) {
+    moe_status status = experts_dh(layer, x, timer);
+    if (!status)
+        status = experts_dw2(layer, x, timer);
     if (!status && (layer->dx || x->on_input))
         status = experts_dxp(layer, x, timer);
-    if (!status && x->on_input) {
-        err = launch_input_weight(layer, x);
-        timer_mark(timer, x, MOE_STAGE_DS, 0, stream);
-    }
-    if (!status && err == cudaSuccess) {
-        err = launch_dw1(layer, x);
-        timer_mark(timer, x, MOE_STAGE_DW1, gemm_flops(layer, x, x->hw), stream);
-    }
-    return status ? status : device_check(layer->dev, err, "gradient of W1");
+    if (!status)
+        status = experts_input_weight(layer, x, timer);
+    return status ? status : experts_dw1(layer, x, timer);
 }

@@ -37,7 +37,8 @@ struct HopperArgs {
     const float *row_scale;  /* up: H = scale * acc + bias, or NULL */
     const float *weight;     /* dact: combine weights, or NULL for 1 */
     float *ds_part;          /* dact: [n_tiles][rows_cap] row sums of dA' * A */
-    int E, rows_cap, gather_width;
+    int first, E;            /* tiles of experts first ... E - 1 are made; weight gradients: all */
+    int rows_cap, gather_width;
     int columns;         /* of C; n for act and dact */
     int m_tiles;         /* weight gradients: row tiles of one expert */
     int n_tiles;         /* columns over hopper_tile_columns(), rounded up */

@@ -87,15 +87,18 @@ template <class Q> struct Ring {
     }
 };
 
-/* Tiles of C, all experts'. */
-template <bool ragged_k> __device__ __forceinline__ int tile_count(const HopperArgs &g) {
+/* Where tiles of C begin and end, all experts' from g.first on. */
+template <bool ragged_k> __device__ __forceinline__ int first_tile(const HopperArgs &g) {
+    return ragged_k ? 0 : __ldg(g.tile_offsets + g.first) * g.n_tiles;
+}
+template <bool ragged_k> __device__ __forceinline__ int tiles_end(const HopperArgs &g) {
     return (ragged_k ? g.E * g.m_tiles : __ldg(g.tile_offsets + g.E)) * g.n_tiles;
 }
 
 /* How many of them are this CTA's. */
 template <bool ragged_k> __device__ __forceinline__ int tiles_of_cta(const HopperArgs &g) {
     const int grid = (int)gridDim.x;
-    return (tile_count<ragged_k>(g) + grid - 1 - (int)blockIdx.x) / grid;
+    return (tiles_end<ragged_k>(g) - first_tile<ragged_k>(g) + grid - 1 - (int)blockIdx.x) / grid;
 }
 
 /* The tiles of one CTA: blockIdx.x, blockIdx.x + gridDim.x ... in an order that keeps the tiles in
@@ -105,14 +108,15 @@ template <bool ragged_k> __device__ __forceinline__ int tiles_of_cta(const Hoppe
 template <bool ragged_k> struct TileWalk {
     enum { STEPS = 3, GROUP = 16 }; /* row tiles of a weight gradient's group */
     const HopperArgs &g;
-    int id, count, local;
+    int id, end, local;
     int2 group; /* its first row tile and height */
     int4 found; /* expert, m, row0, rows */
     Tile tile;
     bool more; /* tile exists */
 
     __device__ __forceinline__ explicit TileWalk(const HopperArgs &args)
-        : g(args), id((int)blockIdx.x), count(tile_count<ragged_k>(args)) {
+        : g(args), id(first_tile<ragged_k>(args) + (int)blockIdx.x),
+          end(tiles_end<ragged_k>(args)) {
         for (int i = 0; i < STEPS; i++)
             step(i);
     }
@@ -127,7 +131,7 @@ template <bool ragged_k> struct TileWalk {
 
   private:
     __device__ __forceinline__ void begin() {
-        more = id < count;
+        more = id < end;
         if (!more)
             return;
         local = id;

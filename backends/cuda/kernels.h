@@ -141,6 +141,9 @@ struct CombineArgs {
     const float *weight;        /* of all pairs */
     int weigh_rows;             /* 0: real pairs count once */
     const void *rows;           /* [pairs][d] */
+    const void *const *row_at;  /* [pairs] where rows lie instead, or NULL */
+    const int *broken;          /* NULL, or 1 there: nothing is read or written */
+    int blocks;                 /* that may run, a multiprocessor each; 0: all that help */
     const void *identity;       /* [T][d] */
     const void *shared;         /* [T][d] or NULL */
     const float *shared_weight; /* [T] or NULL: 1 */

@@ -8,6 +8,8 @@
 
 #include <vector>
 
+struct Group; /* ep/group.h */
+
 struct Device {
     const moe_log *log;
     int index, sms, major, minor;
@@ -15,6 +17,7 @@ struct Device {
     cudaStream_t stream;
     void *board; /* NVML's handle; NULL: not sought yet, or unknown */
     bool board_sought;
+    Group *group; /* NULL: this device alone; else the ranks of all layers, and no stream */
 };
 
 /* MOE_OK, or MOE_E_DEVICE / MOE_E_NOMEM with a sentence "cuda: WHAT: reason". */
@@ -85,8 +88,20 @@ struct Timer {
     std::vector<moe_cost> cost;
 };
 
+/* Where a layer's tokens lie whose routed experts run elsewhere (ep/). */
+struct Home {
+    void *x, *dout;            /* [T][d] */
+    const void *const *row_at; /* [pairs] Y or dX~ of each pair */
+    const int *broken;         /* not 0: what row_at says is not to be trusted */
+    int blocks;                /* that sum them; 0: all that help */
+};
+
+struct RanksLayer;
+
 struct Layer {
     Device *dev;
+    const Home *home;  /* NULL: the layer runs its own experts */
+    RanksLayer *ranks; /* NULL: the layer runs on one device; else nothing here counts */
     moe_layer_desc desc;
     moe_use use;
     int dtype, T, outputs; /* outputs = E + n_zero */
@@ -138,7 +153,8 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows);
 extern const moe_operator_slots cuda_operators;
 /* The parameter as the kernels read it: where it lies, or its converted copy. */
 void *operator_parameter(const Layer *layer, moe_tensor_id id);
-const char *why_not(const moe_layer_desc *desc, const moe_use *use); /* plugin.cu; NULL: it can */
+/* ep/plugin.cu; NULL: it can */
+const char *why_not(const moe_layer_desc *desc, const moe_use *use);
 
 /* tensor_maps.cu: fills x->op for the buffers as they are. */
 moe_status experts_make_maps(Layer *layer, Experts *x);
@@ -174,9 +190,20 @@ int experts_ds_parts(const Experts *x);
 moe_status experts_up(Layer *layer, Experts *x, Timer *timer);
 moe_status experts_down(Layer *layer, Experts *x, Timer *timer);
 moe_status experts_dxp(Layer *layer, Experts *x, Timer *timer);
+/* All of backward, or its steps: dH and A' with dS and biases, then the others in any order but for
+ * the weights on inputs, which come between dX~ and dW1. */
 moe_status experts_backward(Layer *layer, Experts *x, Timer *timer);
+moe_status experts_dh(Layer *layer, Experts *x, Timer *timer);
+moe_status experts_dw2(Layer *layer, Experts *x, Timer *timer);
+moe_status experts_input_weight(Layer *layer, Experts *x, Timer *timer);
+moe_status experts_dw1(Layer *layer, Experts *x, Timer *timer);
 
 /* passes.cu */
+/* The steps that are of tokens: O, and what dX is made of beside the experts. */
+moe_status layer_shared_gate(Layer *layer);
+moe_status layer_combine_output(Layer *layer);
+moe_status layer_gate_gradient(Layer *layer);
+moe_status layer_combine_gradient(Layer *layer);
 moe_status layer_forward(void *self);
 moe_status layer_backward(void *self);
 

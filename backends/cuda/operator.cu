@@ -37,7 +37,7 @@ moe_status op_supports(void *device, const moe_layer_desc *desc, const moe_opera
         return MOE_E_UNSUPPORTED;
     }
     const moe_use one = {1, use->dtype, use->pass, use->routed == MOE_ROUTED_BY_CALLER};
-    const char *why = why_not(desc, &one);
+    const char *why = dev->group ? "operators run on one device" : why_not(desc, &one);
     if (!why && use->routed == MOE_ROUTED_BY_LAYER && !router_on_device(&desc->router))
         why = "this router runs on the host, and an operator's stream does not wait for it";
     if (why) {

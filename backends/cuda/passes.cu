@@ -17,6 +17,11 @@ CombineArgs combine_args(const Layer *layer) {
     g.weight = x->rows.weight;
     g.rows = x->y;
     g.shared = layer->desc.n_shared ? layer->shared.y : nullptr;
+    if (layer->home) {
+        g.row_at = layer->home->row_at;
+        g.broken = layer->home->broken;
+        g.blocks = layer->home->blocks;
+    }
     return g;
 }
 
@@ -30,7 +35,23 @@ moe_status finish(Layer *layer, Timer *timer, const char *what) {
     return status;
 }
 
-moe_status combine_output(Layer *layer) {
+moe_status forward_of(Layer *layer, Experts *x) {
+    moe_status status = experts_up(layer, x, &layer->forward_timer);
+    return status ? status : experts_down(layer, x, &layer->forward_timer);
+}
+
+} // namespace
+
+moe_status layer_shared_gate(Layer *layer) {
+    if (!layer->gate)
+        return MOE_OK;
+    return device_check(layer->dev,
+                        gate_forward(layer->dtype, layer->T, (int)layer->desc.d, layer->x,
+                                     layer->w_gate, layer->gate, layer->dev->stream),
+                        "gate of the shared expert");
+}
+
+moe_status layer_combine_output(Layer *layer) {
     CombineArgs g = combine_args(layer);
     g.weigh_rows = !layer->routed.on_input;
     g.identity = layer->x;
@@ -41,7 +62,7 @@ moe_status combine_output(Layer *layer) {
     return device_check(layer->dev, err, "combining the experts' outputs");
 }
 
-moe_status combine_gradient(Layer *layer) {
+moe_status layer_combine_gradient(Layer *layer) {
     if (!layer->dx)
         return MOE_OK;
     CombineArgs g = combine_args(layer);
@@ -56,7 +77,7 @@ moe_status combine_gradient(Layer *layer) {
     return device_check(layer->dev, err, "combining dX");
 }
 
-moe_status gate_gradient(Layer *layer) {
+moe_status layer_gate_gradient(Layer *layer) {
     if (!layer->desc.shared_gate || !layer->desc.n_shared)
         return MOE_OK;
     cudaStream_t stream = layer->dev->stream;
@@ -68,13 +89,6 @@ moe_status gate_gradient(Layer *layer) {
     return device_check(layer->dev, err, "gradient of the shared expert's gate");
 }
 
-moe_status forward_of(Layer *layer, Experts *x) {
-    moe_status status = experts_up(layer, x, &layer->forward_timer);
-    return status ? status : experts_down(layer, x, &layer->forward_timer);
-}
-
-} // namespace
-
 moe_status layer_forward(void *self) {
     Layer *layer = static_cast<Layer *>(self);
     cudaStream_t stream = layer->dev->stream;
@@ -82,17 +96,14 @@ moe_status layer_forward(void *self) {
     layer->backward_timer.cost.clear();
     timer_start(&layer->forward_timer, stream);
     moe_status status = current.status ? current.status : layer_route(layer);
-    if (!status && layer->gate)
-        status = device_check(layer->dev,
-                              gate_forward(layer->dtype, layer->T, (int)layer->desc.d, layer->x,
-                                           layer->w_gate, layer->gate, stream),
-                              "gate of the shared expert");
+    if (!status)
+        status = layer_shared_gate(layer);
     if (!status)
         status = forward_of(layer, &layer->routed);
     if (!status && layer->desc.n_shared)
         status = forward_of(layer, &layer->shared);
     if (!status)
-        status = combine_output(layer);
+        status = layer_combine_output(layer);
     return status ? status : finish(layer, &layer->forward_timer, "forward");
 }
 
@@ -108,8 +119,8 @@ moe_status layer_backward(void *self) {
     if (!status)
         status = layer_route_backward(layer);
     if (!status)
-        status = gate_gradient(layer);
+        status = layer_gate_gradient(layer);
     if (!status)
-        status = combine_gradient(layer);
+        status = layer_combine_gradient(layer);
     return status ? status : finish(layer, &layer->backward_timer, "backward");
 }

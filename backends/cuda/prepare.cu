@@ -217,10 +217,16 @@ moe_status prepare_activations(Layer *layer) {
     Allocator get = {layer};
     if (layer->arena)
         return MOE_OK;
-    get.get(&layer->x, bytes, BUFFER_CACHED);
+    if (layer->home) {
+        layer->x = layer->home->x;
+        layer->dout = layer->home->dout;
+    } else {
+        get.get(&layer->x, bytes, BUFFER_CACHED);
+    }
     get.get(&layer->o, bytes, BUFFER_WORK);
     if (layer->use.pass & MOE_PASS_BWD) {
-        get.get(&layer->dout, bytes, BUFFER_WORK);
+        if (!layer->home)
+            get.get(&layer->dout, bytes, BUFFER_WORK);
         get.get(&layer->dx, bytes, BUFFER_WORK);
     }
     return get.status;
@@ -254,7 +260,7 @@ moe_status layer_prepare_all(Layer *layer, const moe_tensors *params) {
     get.get(&x->rows.tile_offsets, ((size_t)layer->desc.E + 1) * 4, BUFFER_CACHED);
     get.get(&layer->token_offsets, (T + 1) * 4, BUFFER_CACHED);
     moe_status status = get.status;
-    if (!status)
+    if (!status && !layer->home)
         status = prepare_experts(layer, x, params);
     if (!status && (!layer->use.plan_given || layer->desc.n_shared))
         status = prepare_dense(layer);
@@ -300,6 +306,8 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows) {
         if (backward)
             get.get(&x->ds, R * 4, BUFFER_WORK);
     }
+    if (layer->home && !x->shared)
+        return get.status;
     const bool keeps = !layer->arena || layer->arena->keeps;
     if (keeps || !x->hopper || hw == n) /* else A alone is stored */
         get.get(&x->h, R * hw * 2, BUFFER_CACHED);

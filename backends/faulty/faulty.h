@@ -15,6 +15,7 @@
 typedef struct fy_device {
     moe_dtype precision; /* what stages and results are stored in */
     moe_int_fault fault;
+    int32_t threads; /* most that experts are shared among */
     const moe_log *log;
 } fy_device;
 

@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 static moe_status fy_probe(char *reason, size_t size) {
     (void)reason;
@@ -37,11 +40,20 @@ static moe_status parse_variant(const char *variant, fy_device *ret) {
                     "faulty has no fault '%s'; moeref selftest --list names them", variant);
 }
 
+static int32_t most_threads(void) {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
 static moe_status fy_open(const moe_open_params *params, void **ret_device) {
     fy_device *dev = calloc(1, sizeof *dev);
     if (!dev)
         return moe_fail(params->log, MOE_E_NOMEM, "faulty: no memory");
     dev->log = params->log;
+    dev->threads = params->threads > 0 ? params->threads : most_threads();
     moe_status status = parse_variant(params->variant, dev);
     if (status)
         free(dev);
@@ -208,6 +220,26 @@ static moe_status lose_memory(const fy_layer *l) {
     return MOE_OK; /* NOLINT(clang-analyzer-unix.Malloc): the planted fault */
 }
 
+typedef moe_status fy_expert_pass(const fy_layer *l, const fy_expert *x);
+
+/* Every routed expert's pass; each writes its own rows and gradients alone. */
+static moe_status each_expert(const fy_layer *l, fy_expert_pass *pass) {
+    const int64_t worth_threads = 4000000; /* multiply-adds */
+    const int64_t work = fy_plan(l)->n_pairs * l->desc.d * l->desc.n;
+    const int threads = l->dev->threads;
+    moe_status status = MOE_OK;
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (work > worth_threads)
+    for (int64_t e = 0; e < l->desc.E; e++) {
+        const fy_expert x = fy_expert_of(l, e);
+        const moe_status failed = pass(l, &x);
+        if (failed) {
+#pragma omp atomic write
+            status = failed;
+        }
+    }
+    return status;
+}
+
 static moe_status fy_forward(void *self) {
     fy_layer *l = self;
     l->forwards++;
@@ -221,10 +253,7 @@ static moe_status fy_forward(void *self) {
     if (status)
         return status;
     take_weights(l);
-    for (int64_t e = 0; !status && e < l->desc.E; e++) {
-        const fy_expert x = fy_expert_of(l, e);
-        status = fy_expert_forward(l, &x);
-    }
+    status = each_expert(l, fy_expert_forward);
     if (!status && l->desc.n_shared) {
         fy_shared_gates(l);
         const fy_expert x = fy_shared_expert(l);
@@ -242,11 +271,7 @@ static moe_status fy_backward(void *self) {
     l->backwards++;
     if (l->backwards > 1 && FAULT(l, backward_once))
         return MOE_OK;
-    moe_status status = MOE_OK;
-    for (int64_t e = 0; !status && e < l->desc.E; e++) {
-        const fy_expert x = fy_expert_of(l, e);
-        status = fy_expert_backward(l, &x);
-    }
+    moe_status status = each_expert(l, fy_expert_backward);
     if (!status && l->desc.n_shared) {
         const fy_expert x = fy_shared_expert(l);
         status = fy_expert_backward(l, &x);

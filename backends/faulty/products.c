@@ -1,4 +1,5 @@
 /* Products of row-major matrices in float32, and rounding. */
+#include "core/simd.h"
 #include "faulty.h"
 
 #include <string.h>
@@ -66,23 +67,82 @@ static void round_row(float *v, int64_t count) {
         v[i] = fy_bf16(v[i]);
 }
 
-/* A product without a fault: four terms at a time, in the order of the plain loop. */
+/* A product without a fault: tiles of TALL rows and WIDE columns, whose sums stay in registers,
+ * over panels of b that stay in the cache. An element's terms are added in the order of the plain
+ * loop, whatever the sizes. */
+enum { TALL = 6, LANES = 8, WIDE = 2 * LANES, DEPTH = 256 };
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef float stored __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+
+/* sum[t] += row[t][0] panel[0] + row[t][1] panel[1] ... */
+MOE_INT_INLINE void add_terms(const float *const row[TALL], int64_t terms, const float *panel,
+                              float sum[TALL][WIDE]) {
+    lanes left[TALL], right[TALL];
+    for (int t = 0; t < TALL; t++) {
+        left[t] = *(const stored *)sum[t];
+        right[t] = *(const stored *)(sum[t] + LANES);
+    }
+    for (int64_t k = 0; k < terms; k++) {
+        const lanes b0 = *(const stored *)(panel + k * WIDE);
+        const lanes b1 = *(const stored *)(panel + k * WIDE + LANES);
+        for (int t = 0; t < TALL; t++) {
+            left[t] += row[t][k] * b0;
+            right[t] += row[t][k] * b1;
+        }
+    }
+    for (int t = 0; t < TALL; t++) {
+        *(stored *)sum[t] = left[t];
+        *(stored *)(sum[t] + LANES) = right[t];
+    }
+}
+
+static void add_terms_base(const float *const row[TALL], int64_t terms, const float *panel,
+                           float sum[TALL][WIDE]) {
+    add_terms(row, terms, panel, sum);
+}
+
+#if MOE_INT_HAVE_AVX2
+MOE_INT_AVX2 static void add_terms_avx2(const float *const row[TALL], int64_t terms,
+                                        const float *panel, float sum[TALL][WIDE]) {
+    add_terms(row, terms, panel, sum);
+}
+#else
+#define add_terms_avx2     add_terms_base
+#define moe_int_cpu_avx2() 0
+#endif
+
+/* out[r][0 .. columns) += the panel's terms, for all rows. `a` begins at the panel's first term. */
+static void add_panel(const float *a, int64_t rows, int64_t depth, int64_t terms,
+                      const float *panel, int64_t columns, int64_t width, float *out) {
+    const bool wide = moe_int_cpu_avx2();
+    for (int64_t r = 0; r < rows; r += TALL) {
+        const int64_t tall = rows - r < TALL ? rows - r : TALL;
+        const float *row[TALL];
+        float sum[TALL][WIDE] = {{0}};
+        for (int64_t t = 0; t < TALL; t++) { /* the last row fills the tile */
+            const int64_t at = r + (t < tall ? t : tall - 1);
+            row[t] = a + at * depth;
+            memcpy(sum[t], out + at * width, (size_t)columns * sizeof(float));
+        }
+        (wide ? add_terms_avx2 : add_terms_base)(row, terms, panel, sum);
+        for (int64_t t = 0; t < tall; t++)
+            memcpy(out + (r + t) * width, sum[t], (size_t)columns * sizeof(float));
+    }
+}
+
 static void plain_product(const float *a, int64_t rows, int64_t depth, const float *b,
                           int64_t width, float *out) {
-    int64_t k = 0;
+    float panel[DEPTH * WIDE] = {0};
     memset(out, 0, (size_t)(rows * width) * sizeof *out);
-    for (; k + 4 <= depth; k += 4)
-        for (int64_t r = 0; r < rows; r++) {
-            const float *s = a + r * depth + k, *row = b + k * width;
-            float *restrict y = out + r * width;
-            for (int64_t j = 0; j < width; j++)
-                y[j] = y[j] + s[0] * row[j] + s[1] * row[width + j] + s[2] * row[2 * width + j] +
-                       s[3] * row[3 * width + j];
+    for (int64_t c = 0; c < width; c += WIDE) {
+        const int64_t columns = width - c < WIDE ? width - c : WIDE;
+        for (int64_t k = 0; k < depth; k += DEPTH) {
+            const int64_t terms = depth - k < DEPTH ? depth - k : DEPTH;
+            for (int64_t i = 0; i < terms; i++)
+                memcpy(panel + i * WIDE, b + (k + i) * width + c, (size_t)columns * sizeof *panel);
+            add_panel(a + k, rows, depth, terms, panel, columns, width, out + c);
         }
-    for (; k < depth; k++)
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t j = 0; j < width; j++)
-                out[r * width + j] += a[r * depth + k] * b[k * width + j];
+    }
 }
 
 void fy_product(const fy_layer *l, fy_product_id id, const float *a, int64_t rows, int64_t depth,

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { TAG_MEET = 1, TAG_ROWS, POLL_US = 20, FAREWELL_S = 2, MOST_BYTES = 1 << 30 };
@@ -26,12 +25,6 @@ typedef struct group {
     MPI_Comm comm;
     double limit_s;
 } group;
-
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static moe_status give_up(const char *why) {
     if (!world.fault[0])
@@ -72,14 +65,14 @@ static moe_status open_world(const moe_log *log) {
 
 /* Until all are done. False: time is over, and *ret_late is the first that is not. */
 static bool wait_for(MPI_Request *request, int count, double limit_s, int *ret_late) {
-    const double end = now_s() + limit_s;
+    const double end = moe_transport_now_s() + limit_s;
     for (*ret_late = 0; *ret_late < count;) {
         int done = 0;
         if (MPI_Test(&request[*ret_late], &done, MPI_STATUS_IGNORE) != MPI_SUCCESS)
             return false;
         if (done)
             ++*ret_late;
-        else if (now_s() > end)
+        else if (moe_transport_now_s() > end)
             return false;
         else
             usleep(POLL_US);
@@ -89,23 +82,15 @@ static bool wait_for(MPI_Request *request, int count, double limit_s, int *ret_l
 
 static moe_status late(const group *g, int32_t phase, int32_t whom) {
     char why[sizeof world.fault];
-    snprintf(why, sizeof why, "rank %d waited %g s for rank %d in %s", (int)world.rank, g->limit_s,
-             (int)whom, moe_ep_phase_name(phase));
+    moe_transport_say_late(world.rank, g->limit_s, whom, phase, why, sizeof why);
     return give_up(why);
 }
 
 static moe_status check(int32_t q, const moe_exchange *what, const int64_t *told) {
     char why[sizeof world.fault];
-    if (told[0] != what->phase)
-        snprintf(why, sizeof why, "rank %d is in %s while rank %d is in %s", (int)world.rank,
-                 moe_ep_phase_name(what->phase), (int)q, moe_ep_phase_name((int32_t)told[0]));
-    else if (told[1] != what->receive_bytes[q])
-        snprintf(why, sizeof why, "in %s rank %d expects %lld bytes of rank %d, which sends %lld",
-                 moe_ep_phase_name(what->phase), (int)world.rank, (long long)what->receive_bytes[q],
-                 (int)q, (long long)told[1]);
-    else
-        return MOE_OK;
-    return give_up(why);
+    return moe_transport_agree(world.rank, what, q, (int32_t)told[0], told[1], why, sizeof why)
+               ? MOE_OK
+               : give_up(why);
 }
 
 static moe_status meet(const group *g, const moe_exchange *what) {

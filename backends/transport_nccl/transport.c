@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { POLL_US = 20 };
@@ -38,12 +37,6 @@ typedef struct group {
     peer *peer; /* [ranks] */
     bool is_open;
 } group;
-
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* The first failure is what all are told. */
 static moe_status give_up(group *g, int32_t rank, int32_t phase, const char *what) {
@@ -82,7 +75,7 @@ static int64_t total(const int64_t *bytes, int32_t ranks) {
 /* Everybody tells everybody how much is coming: it is what is expected, or nothing is sent. */
 static moe_status meet(group *g, int32_t rank, const moe_exchange *what) {
     int64_t number[MOE_EP_MAX_RANKS], told[MOE_EP_MAX_RANKS];
-    char why[120];
+    char why[200];
     for (int32_t q = 0; q < g->ranks; q++)
         number[q] = (int64_t)sizeof *told;
     const moe_exchange counts = {.phase = what->phase,
@@ -92,11 +85,10 @@ static moe_status meet(group *g, int32_t rank, const moe_exchange *what) {
                                  .receive_bytes = number};
     moe_status status = g->host->exchange(g->meeting, rank, &counts);
     for (int32_t q = 0; !status && q < g->ranks; q++) {
-        if (told[q] == what->receive_bytes[q])
+        if (moe_transport_agree(rank, what, q, what->phase, told[q], why, sizeof why))
             continue;
-        snprintf(why, sizeof why, "expects %lld bytes of rank %d, which sends %lld",
-                 (long long)what->receive_bytes[q], (int)q, (long long)told[q]);
-        status = give_up(g, rank, what->phase, why);
+        g->host->abandon(g->meeting, rank, why);
+        status = MOE_E_DEVICE;
     }
     return status;
 }
@@ -123,7 +115,7 @@ static int enqueue(const group *g, int32_t rank, const moe_exchange *what) {
 /* A stream that is not done in time stays behind: its communicator is aborted, which ends it. */
 static moe_status wait_for(group *g, int32_t rank, int32_t phase) {
     peer *p = &g->peer[rank];
-    const double end = now_s() + g->limit_s;
+    const double end = moe_transport_now_s() + g->limit_s;
     for (;;) {
         int result = NCCL_OK;
         const cudaError_t error = cudaStreamQuery(p->stream);
@@ -132,7 +124,7 @@ static moe_status wait_for(group *g, int32_t rank, int32_t phase) {
         if (error != cudaErrorNotReady)
             return check_cuda(g, rank, phase, error);
         g->nccl.comm_async_error(p->comm, &result);
-        const bool late = now_s() > end, others = g->host->fault(g->meeting)[0];
+        const bool late = moe_transport_now_s() > end, others = g->host->fault(g->meeting)[0];
         if (result == NCCL_OK && !late && !others) {
             usleep(POLL_US);
             continue;

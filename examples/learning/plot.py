@@ -5,12 +5,14 @@ import sys
 import matplotlib
 
 matplotlib.use("svg")
+matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "moeref"})  # text as text
 from matplotlib import pyplot  # noqa: E402  (after the choice of a backend)
 
 COLOURS = {"topk": "tab:blue", "rounding": "tab:orange"}
 
 
 def main(path, image):
+    pyplot.figure(figsize=(5, 3))
     curves = {}
     with open(path, encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -22,7 +24,7 @@ def main(path, image):
     pyplot.xlabel("step")
     pyplot.ylabel("held-out loss with top-K, nats a character")
     pyplot.legend()
-    pyplot.savefig(image)
+    pyplot.savefig(image, metadata={"Date": None}, bbox_inches="tight")
 
 
 if __name__ == "__main__":

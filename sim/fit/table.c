@@ -1,6 +1,8 @@
-/* Measured tables: tab-separated text with a header line, or the kernels of a bench report. */
+/* Measured tables: text with a header line, in tabs or commas, rows as JSON, or the kernels of a
+ * bench report. sim/README.md has the columns. */
 #include "sim/fit/table.h"
 #include "core/file.h"
+#include "core/jsonx.h"
 #include "layer/number.h"
 
 #include <stdio.h>
@@ -31,6 +33,7 @@ typedef struct reader {
     const char *path, *where;
     const moe_log *log;
     int line;
+    char separator;
     column columns[COLUMNS_MAX];
     int n_columns;
 } reader;
@@ -122,12 +125,13 @@ static column name_column(moe_int_word w, bool layers) {
 }
 
 /* The next field of the line at *at, which moves behind it; false at the end of the line. */
-static bool next_field(const char **at, moe_int_word *ret) {
+static bool next_field(const reader *r, const char **at, moe_int_word *ret) {
+    const char ends[] = {r->separator, '\r', '\n', 0};
     if (!*at)
         return false;
-    const size_t length = strcspn(*at, "\t\r\n");
+    const size_t length = strcspn(*at, ends);
     *ret = (moe_int_word){*at, length};
-    *at = (*at)[length] == '\t' ? *at + length + 1 : NULL;
+    *at = (*at)[length] == r->separator ? *at + length + 1 : NULL;
     return true;
 }
 
@@ -136,8 +140,9 @@ static moe_status read_header(reader *r, const char *line, moe_int_table_kind *r
     unsigned seen = 0;
     const char *at = line;
     const size_t length = strcspn(line, "\r\n");
-    const bool layers = length >= 7 && memcmp(line, "kernel\t", 7) == 0;
-    while (next_field(&at, &w)) {
+    r->separator = memchr(line, '\t', length) ? '\t' : ',';
+    const bool layers = length >= 7 && memcmp(line, "kernel", 6) == 0 && line[6] == r->separator;
+    while (next_field(r, &at, &w)) {
         if (r->n_columns == COLUMNS_MAX)
             return moe_fail(r->log, MOE_E_FORMAT, "%s: more than %d columns", r->path, COLUMNS_MAX);
         const column c = name_column(w, layers);
@@ -241,7 +246,7 @@ static moe_status read_row(const reader *r, const char *line, moe_table *table) 
     moe_int_word w;
     const char *at = line;
     int i = 0;
-    for (; next_field(&at, &w); i++) {
+    for (; next_field(r, &at, &w); i++) {
         if (i >= r->n_columns || !read_field(r->columns[i], w, &f))
             return moe_fail(r->log, MOE_E_FORMAT, "%s:%d: column %d cannot be \"%.*s\"%s", r->path,
                             r->line, i + 1, (int)(w.length < 40 ? w.length : 40), w.text,
@@ -301,14 +306,33 @@ static moe_status read_rows(reader *r, const char *text, moe_table *table) {
     return status;
 }
 
+static moe_status read_json(reader *r, const char *text, size_t size, moe_table *table) {
+    json_t *root;
+    char *lines;
+    moe_status status = moe_int_json_parse(text, size, r->path, r->log, &root);
+    if (status)
+        return status;
+    const json_t *rows = json_object_get(root, "rows");
+    if (!rows) {
+        status = moe_int_table_read_bench(text, size, r->path, r->log, table);
+    } else {
+        status = moe_int_table_text_of(rows, r->path, r->log, &lines);
+        if (!status) {
+            status = read_rows(r, lines, table);
+            free(lines);
+        }
+    }
+    json_decref(root);
+    return status;
+}
+
 static moe_status read_text(const char *text, size_t size, const char *path, const char *where,
                             const moe_log *log, moe_table *table) {
     reader r = {.path = path, .where = where, .log = log, .line = 1};
     if (strlen(text) != size)
         return moe_fail(log, MOE_E_FORMAT, "%s: a NUL byte stands in it", path);
-    moe_status status = text[strspn(text, " \t\r\n")] == '{'
-                            ? moe_int_table_read_bench(text, size, path, log, table)
-                            : read_rows(&r, text, table);
+    moe_status status = text[strspn(text, " \t\r\n")] == '{' ? read_json(&r, text, size, table)
+                                                             : read_rows(&r, text, table);
     if (!status && table->count == 0)
         status = moe_fail(log, MOE_E_FORMAT, "%s: no rows", path);
     return status;

@@ -5,6 +5,8 @@
 #include "moeref/node.h"
 #include "sim/net/transfers.h"
 
+#include <jansson.h>
+
 typedef enum moe_int_table_kind {
     MOE_TABLE_GEMMS,
     MOE_TABLE_LAYERS,  /* a row is a pass, or both */
@@ -51,6 +53,10 @@ moe_status moe_int_table_parse(const char *text, size_t size, const char *path, 
 /* Fills an empty table from what `moeref bench --output json` wrote. */
 moe_status moe_int_table_read_bench(const char *text, size_t size, const char *path,
                                     const moe_log *log, moe_table *table);
+
+/* Rows of a report {"rows": [{"m": 1, ...}, ...]} as the text of a table, for free(). */
+moe_status moe_int_table_text_of(const json_t *rows, const char *path, const moe_log *log,
+                                 char **ret);
 
 /* Predicts `count` rows, in the table's order, with one prediction for the neighbours of a layer.
  * ret_us is indexed by row; 0 where there is no prediction, and the worst status says why.

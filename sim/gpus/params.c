@@ -56,10 +56,11 @@ const moe_gpu_param moe_int_system_params[MOE_INT_SP_COUNT] = {
     {"gap_us", "us", "beyond kernel_us, for each kernel", 0, 10000, 1},
     {"fixed_us", "us", "once per pass: sorting, metadata, host work", 0, 100000, 1},
     {"half_lines", "", "what memory loses on weights that come in pieces of 64 bytes, as if so much more were read", 0, 2, 1},
+    {"scattered", "", "what L2 loses on gathered rows that it does not hold, as if so much more were loaded", 0, 8, 1},
 };
 /* clang-format on */
 
-const double moe_int_system_defaults[MOE_INT_SP_COUNT] = {1, 1, 1, 1, 0, 0, 0, 0, 0.25};
+const double moe_int_system_defaults[MOE_INT_SP_COUNT] = {1, 1, 1, 1, 0, 0, 0, 0, 0.25, 0};
 
 #define NAME(constant, name) #name,
 const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1] = {MOE_INT_SYSTEMS(NAME)};

@@ -61,6 +61,7 @@ typedef enum moe_int_sp {
     MOE_INT_SP_GAP_US,
     MOE_INT_SP_FIXED_US,
     MOE_INT_SP_HALF_LINES,
+    MOE_INT_SP_SCATTERED,
     MOE_INT_SP_COUNT
 } moe_int_sp;
 

@@ -106,6 +106,12 @@ static double idle_clocks(const moe_int_rates *r, moe_int_tile t) {
     return r->sync + r->promote * t.m * t.n;
 }
 
+/* Rows of A that a tile's k-step loads: those gathered from a region that L2 does not hold count
+ * for more. */
+static double rows_loaded(const moe_int_rates *r, const moe_int_gemm *g, double rows) {
+    return rows * (1 + (g->region > 0 ? r->scattered * fmax(0, 1 - r->l2_bytes / g->region) : 0));
+}
+
 void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t, double rows,
                        double miss, moe_int_step *ret) {
     const double step = KSTEP * g->element;
@@ -113,8 +119,9 @@ void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
     /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
      * if there is a second tile. */
     const bool second = rows >= t.m * 0.999 || g->depth || g->cluster > 1;
-    const double along_m = rows + (second ? cols / share : cols);
-    const double along_n = (g->n > t.n ? rows / share : rows) + cols;
+    const double loaded = rows_loaded(r, g, rows);
+    const double along_m = loaded + (second ? cols / share : cols);
+    const double along_n = (g->n > t.n ? loaded / share : loaded) + cols;
     const double bytes = (g->cluster > 1 ? along_m : fmin(along_m, along_n)) * step * g->load;
     const double latency = r->l2_latency + miss * (r->hbm_latency - r->l2_latency);
     const moe_int_operand block = operand_of(r, t);

@@ -24,6 +24,7 @@ typedef struct moe_int_gemm {
     double write;    /* bytes written */
     double epilogue; /* bytes that the epilogue moves for each accumulator */
     double load;     /* factor on the operand loads: above 1 for gathered rows */
+    double region;   /* bytes that rows are gathered from all over; 0: rows are not gathered */
     double tensor;   /* share of the tensor rate that its main loop gets; 0: all of it */
     double hidden;   /* share of the epilogue behind the next tile's main loop (ping-pong) */
 } moe_int_gemm;

@@ -98,6 +98,7 @@ void moe_int_list_gemm(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_
     g.write += traffic.write;
     g.epilogue = traffic.epilogue > 0 ? traffic.epilogue : l->element;
     g.load = traffic.load > 0 ? traffic.load : 1;
+    g.region = traffic.region;
     g.hidden = fmax(l->r.hidden, tiles->hidden);
     /* Where a GPU has no clusters, or smaller ones, a library's kernels for it do without. */
     g.cluster = (int32_t)fmin(tiles->cluster, l->r.cluster);

@@ -45,6 +45,7 @@ typedef struct moe_int_traffic {
     bool recomputes;    /* the product was computed before and not kept */
     double epilogue;    /* bytes for each accumulator; 0: just its own element */
     double load;        /* factor on operand loads; 0: 1 */
+    double region;      /* bytes that rows are gathered from; 0: they are not */
 } moe_int_traffic;
 
 typedef struct moe_int_tiles {

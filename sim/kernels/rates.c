@@ -43,6 +43,7 @@ void moe_int_rates_of(const moe_gpu *gpu, moe_int_system system, const moe_workl
         .gap_us = s[MOE_INT_SP_GAP_US] + (state->in_stream ? p[MOE_INT_GP_STREAM_GAP_US] : 0),
         .fixed_us = s[MOE_INT_SP_FIXED_US],
         .half_lines = s[MOE_INT_SP_HALF_LINES],
+        .scattered = s[MOE_INT_SP_SCATTERED],
         .tile_us = p[MOE_INT_GP_TILE_US],
         .epilogue = p[MOE_INT_GP_EPILOGUE_BW],
         .hidden = fmax(s[MOE_INT_SP_HIDDEN], p[MOE_INT_GP_HIDDEN]),

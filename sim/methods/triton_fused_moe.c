@@ -29,7 +29,8 @@ static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     moe_int_list_alloc(l, "X", Td);
     moe_int_list_alloc(l, "H", Ph);
     moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H,
-                      (moe_int_traffic){.read = To + more * l->h, .write = Ph}, tiles);
+                      (moe_int_traffic){.read = To + more * l->h, .write = Ph, .region = To},
+                      tiles);
     moe_int_list_alloc(l, "A", Pn);
     moe_int_list_stream(l, MOE_STAGE_A, Ph, Pn);
     if (converts) {
@@ -38,7 +39,8 @@ static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     }
     moe_int_list_alloc(l, "Y", Pd);
     moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y,
-                      (moe_int_traffic){.read = Ao + more * l->n, .write = Pd}, tiles);
+                      (moe_int_traffic){.read = Ao + more * l->n, .write = Pd, .region = Ao},
+                      tiles);
     moe_int_list_alloc(l, "O", Td);
     moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
 }

@@ -39,9 +39,10 @@ half="half of its shapes, rows of 4 us and more"
 m=sglang_fused_moe
 "$moeref" calibrate --gpu "$out/a1.json" --from "$tables/a100/moe.tsv" \
     --kernel sglang_fused_moe_triton --method $m \
-    --what-if $m.hbm=1.46 --what-if $m.stream=1.4 --what-if $m.load=0.55 --what-if $m.tensor=1 \
-    --what-if $m.fixed_us=8 --what-if $m.gap_us=1.7 --what-if $m.half_lines=0.77 \
-    --free "$(keys $m hbm stream fixed_us gap_us load half_lines)" --folds 7 --evaluations 300 \
+    --what-if $m.hbm=1.46 --what-if $m.stream=1.4 --what-if $m.load=0.8 --what-if $m.tensor=1 \
+    --what-if $m.fixed_us=8 --what-if $m.gap_us=1.7 --what-if $m.half_lines=0.83 \
+    --what-if $m.scattered=2 \
+    --free "$(keys $m hbm stream fixed_us gap_us load half_lines scattered)" --folds 7 --evaluations 300 \
     --to "$out/a2.json" --source "aiconfigurator MoE table, A100 SXM, bf16, half of its shapes"
 
 "$moeref" calibrate --gpu sim/gpus/b200-sxm.json --from "$tables/b200/gemm.tsv" \

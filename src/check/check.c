@@ -9,6 +9,7 @@
 #include "check/state/state.h"
 #include "check/subject/outputs.h"
 #include "check/subject/run.h"
+#include "check/trial.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "check/verdict/selector.h"
@@ -143,6 +144,16 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const m
     return status;
 }
 
+/* Is it wrong already, so that other inputs need not be tried? */
+static moe_status glance(const moe_int_run *run, const moe_problem *problem,
+                         const moe_check_params *params, const moe_log *log, bool *ret_wrong) {
+    const moe_int_subject subject = {.problem = problem,
+                                     .arithmetic = (moe_dtype)run->support.arithmetic,
+                                     .got = views(run->first, run->plan),
+                                     .plan = run->plan};
+    return moe_int_glance(&subject, params, log, ret_wrong);
+}
+
 static moe_status create_result(const moe_problem *problem, const char *name, const char *option,
                                 const char *subject, int32_t arithmetic,
                                 const moe_check_params *params, const moe_log *log,
@@ -185,10 +196,13 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     moe_int_run_make(backend, problem, params, r, &run);
     snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "the backend says so");
     moe_int_more_runs more = {0};
-    if (run.usable && repeats_itself(&run))
+    bool wrong = !run.usable || !repeats_itself(&run);
+    if (!wrong)
+        status = glance(&run, problem, params, log, &wrong);
+    if (!status && !wrong)
         moe_int_state_try(backend, problem, moe_int_thread_count(params->threads), log, r, &run,
                           &more);
-    if (run.usable)
+    if (!status && run.usable)
         status = judge(&run, &more, problem, params, log, r);
     if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL && !params->unwatched)
         moe_int_leak_try(backend, problem, params->repeats, r, &run);

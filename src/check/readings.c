@@ -2,6 +2,7 @@
  * that fails, by all recipes at once (their points together allow at least what each allows), and
  * only if that explains every tensor, recipe by recipe, for the name. */
 #include "check/readings.h"
+#include "check/compare/compare.h"
 #include "check/verdict/result.h"
 
 #include <math.h>
@@ -95,21 +96,21 @@ static bool passes(reader *k, moe_dtype arithmetic, uint32_t points) {
            k->again.verdict <= MOE_VERDICT_AMBIGUOUS;
 }
 
-static double hopeless_of(const char *name) {
+/* Few elements scatter more than many do. */
+static double hopeless_of(const moe_tensor_verdict *v) {
     for (int id = 0; id < MOE_T_COUNT; id++) {
         bool router = id == MOE_T_LOGITS || id == MOE_T_S || id == MOE_T_DS || id == MOE_T_DW_R ||
                       id == MOE_T_DB_R;
         double gate = moe_gate_for((moe_tensor_id)id, MOE_BF16).nmse;
-        if (strcmp(moe_tensor_name((moe_tensor_id)id), name) == 0)
-            return router || gate <= 0 ? HOPELESS : HOPELESS_GATES * gate;
+        if (strcmp(moe_tensor_name((moe_tensor_id)id), v->name) == 0)
+            return router || gate <= 0
+                       ? HOPELESS
+                       : HOPELESS_GATES * gate * moe_int_chi2_quantile((double)v->nonzero);
     }
     return HOPELESS;
 }
 
-/* Can rounding be why it failed? Not where numbers are missing. Where inputs lose digits anything
- * else may be, from the choice of experts on; else no error is that large, and experts are right.
- */
-static bool may_be_rounding(const moe_check_result *r, const moe_problem *problem) {
+bool moe_int_may_be_rounding(const moe_check_result *r, const moe_problem *problem) {
     bool hopeless = false;
     for (size_t i = 0; i < r->n_tensors; i++) {
         const moe_tensor_verdict *v = &r->tensor[i];
@@ -117,7 +118,7 @@ static bool may_be_rounding(const moe_check_result *r, const moe_problem *proble
             continue;
         if (v->bad_elements > 0)
             return false;
-        hopeless |= !(v->nmse < hopeless_of(v->name)) || strcmp(v->name, "topk_index") == 0;
+        hopeless |= !(v->nmse < hopeless_of(v)) || strcmp(v->name, "topk_index") == 0;
     }
     return !hopeless || moe_int_problem_rounds(problem, MOE_BF16);
 }
@@ -215,7 +216,7 @@ moe_status moe_int_other_readings(const moe_int_subject *subject, const struct m
                                   moe_check_result *result) {
     reader k = {subject, first, params, log, judge, before, result->arithmetic, {0}};
     if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL ||
-        !may_be_rounding(result, subject->problem))
+        !moe_int_may_be_rounding(result, subject->problem))
         return MOE_OK;
     const moe_dtype arithmetic = (moe_dtype)result->arithmetic;
     const moe_recipe *r = moe_int_is_low(arithmetic) ? recipe_of(&k, arithmetic) : NULL;

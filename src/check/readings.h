@@ -32,6 +32,11 @@ typedef moe_status moe_int_judge_fn(const moe_int_subject *subject,
                                     const moe_int_reading *reading, const moe_check_params *params,
                                     const moe_log *log, moe_check_result *result);
 
+/* Can rounding be why it failed? Not where numbers are missing. Where inputs lose digits anything
+ * else may be, from the choice of experts on; else no error is that large, and experts are right.
+ */
+bool moe_int_may_be_rounding(const moe_check_result *r, const moe_problem *problem);
+
 /* Says in `result` whose recipe that was. */
 void moe_int_name_reading(const moe_check_params *params, moe_check_result *result);
 

@@ -41,6 +41,11 @@ bool moe_int_inputs_finite(const moe_problem *problem);
  * unit? Then its whole truth need not be known. MOE_E_NOMEM. */
 moe_status moe_int_refute(const moe_int_trial *b, const moe_check_params *params, bool *ret);
 
+/* glance.c: is a run of a layer that will be sampled wrong at its tokens? Where the choice of
+ * experts is told, and no recipe explains it. */
+moe_status moe_int_glance(const moe_int_subject *subject, const moe_check_params *params,
+                          const moe_log *log, bool *ret_wrong);
+
 /* own_sums.c: fails O, dX and dW_r where they are not the sums of the subject's own terms.
  * MOE_E_NOMEM. */
 moe_status moe_int_judge_sums(const moe_int_trial *b);

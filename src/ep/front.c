@@ -1,49 +1,9 @@
-/* The table of a backend whose layers run over ranks. */
+/* The table of a backend whose layers run over ranks, and a thread for each rank. */
 #include "ep/rank.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-static const double default_limit_s = 10;
-
-static const moe_ep_fault faults[] = {
-#define MOE_INT_EP_FAULT_ROW(value, name, what) {name, what},
-    MOE_INT_EP_FAULTS(MOE_INT_EP_FAULT_ROW)
-#undef MOE_INT_EP_FAULT_ROW
-};
-
-const moe_ep_fault *moe_ep_faults(size_t *ret_count) {
-    *ret_count = sizeof faults / sizeof *faults;
-    return faults;
-}
-
-/* ---- device ---- */
-
-static moe_status open_group(moe_int_ep_device *dev) {
-    const moe_transport_params params = {dev->params.ranks, dev->params.limit_s, &dev->log};
-    moe_status status = dev->transport->open(&params, &dev->group);
-    if (!status)
-        dev->transport->place(dev->group, &dev->first, &dev->count);
-    return status;
-}
-
-static void close_group(moe_int_ep_device *dev) {
-    if (dev->group)
-        dev->transport->close(dev->group);
-    dev->group = NULL;
-}
-
-static void close_device(void *self) {
-    moe_int_ep_device *dev = self;
-    close_group(dev);
-    for (int32_t i = 0; i < dev->n_inner; i++)
-        pthread_mutex_destroy(&dev->inner[i].lock);
-    free(dev->inner);
-    free(dev->tokens);
-    free(dev);
-}
 
 static moe_status supports(void *self, const moe_layer_desc *desc, const moe_use *use,
                            moe_support *ret) {
@@ -220,12 +180,12 @@ static moe_status outcome(moe_int_ep_layer *l) {
     if (!worst || worst == MOE_E_NOMEM)
         return worst;
     moe_int_caller_fault(dev->caller, "%s", dev->transport->fault(dev->group));
-    close_group(dev);
+    moe_int_ep_close_group(dev);
     return MOE_E_CONTRACT;
 }
 
 static moe_status run_pass(moe_int_ep_layer *l, pass_fn pass) {
-    moe_status status = l->dev->group ? MOE_OK : open_group(l->dev);
+    moe_status status = l->dev->group ? MOE_OK : moe_int_ep_open_group(l->dev);
     for (int32_t i = 0; i < l->dev->count; i++)
         l->rank[i].comm.group = l->dev->group;
     if (status)
@@ -251,11 +211,29 @@ static moe_status routing(void *self, const moe_plan **ret) {
     return MOE_OK;
 }
 
-static const moe_plugin table = {
+/* Of each stage the slowest rank's of this process. */
+static size_t timings(void *self, moe_cost *ret, size_t capacity) {
+    static const moe_stage stages[] = {
+        MOE_STAGE_METADATA,      MOE_STAGE_DISPATCH,     MOE_STAGE_EXPERTS, MOE_STAGE_O,
+        MOE_STAGE_DISPATCH_BACK, MOE_STAGE_EXPERTS_BACK, MOE_STAGE_DX};
+    const moe_int_ep_layer *l = self;
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        moe_cost cost = {.us = 0};
+        snprintf(cost.name, sizeof cost.name, "%s", moe_stage_name(stages[i]));
+        for (int32_t r = 0; r < l->dev->count; r++)
+            cost.us = fmax(cost.us, l->rank[r].stage_us[stages[i]]);
+        if (cost.us > 0 && count < capacity)
+            ret[count++] = cost;
+    }
+    return count;
+}
+
+const moe_plugin moe_int_ep_table = {
     .abi = MOE_PLUGIN_ABI,
     .name = "ep",
     .brief = "another backend over ranks",
-    .close = close_device,
+    .close = moe_int_ep_close_device,
     .supports = supports,
     .prepare = prepare,
     .release = release,
@@ -264,118 +242,5 @@ static const moe_plugin table = {
     .backward = backward,
     .fetch = moe_int_ep_layer_fetch,
     .routing = routing,
+    .timings = timings,
 };
-
-/* ---- opening one ---- */
-
-static moe_status find_fault(const char *name, const moe_log *log, moe_int_ep_fault *ret) {
-    *ret = MOE_INT_EP_RIGHT;
-    for (size_t i = 0; name && i < sizeof faults / sizeof *faults; i++)
-        if (strcmp(faults[i].name, name) == 0)
-            *ret = (moe_int_ep_fault)(i + 1);
-    return name && !*ret ? moe_fail(log, MOE_E_NOTFOUND, "no fault is called '%s'", name) : MOE_OK;
-}
-
-static moe_status check_params(const moe_ep_params *p, const moe_log *log) {
-    if (p->ranks < 1 || p->ranks > MOE_EP_MAX_RANKS)
-        return moe_fail(log, MOE_E_INVALID, "%d ranks; 1 to %d are possible", (int)p->ranks,
-                        MOE_EP_MAX_RANKS);
-    if (p->combine < 0 || p->combine >= MOE_EP_COMBINE_COUNT)
-        return moe_fail(log, MOE_E_INVALID, "combine = %d is neither pairs nor ranks",
-                        (int)p->combine);
-    if (p->wire >= 0 && moe_dtype_roundoff((moe_dtype)p->wire) == 0)
-        return moe_fail(log, MOE_E_INVALID, "rows on the wire need a floating type");
-    for (int32_t q = 0; p->tokens && q < p->ranks; q++)
-        if (p->tokens[q] < 0)
-            return moe_fail(log, MOE_E_INVALID, "rank %d has %lld tokens", (int)q,
-                            (long long)p->tokens[q]);
-    return MOE_OK;
-}
-
-static moe_status make_device(moe_backend *const *inner, int32_t count, const moe_ep_params *params,
-                              const moe_log *log, moe_int_ep_device **ret) {
-    moe_int_ep_device *dev = calloc(1, sizeof *dev);
-    if (!dev)
-        return MOE_E_NOMEM;
-    *ret = dev;
-    dev->params = *params;
-    dev->transport = params->transport ? params->transport : moe_transport_threads();
-    dev->params.limit_s = params->limit_s > 0 ? params->limit_s : default_limit_s;
-    if (log)
-        dev->log = *log;
-    dev->inner = calloc((size_t)count, sizeof *dev->inner);
-    if (params->tokens)
-        dev->tokens = calloc((size_t)params->ranks, sizeof *dev->tokens);
-    if (!dev->inner || (params->tokens && !dev->tokens))
-        return MOE_E_NOMEM;
-    if (params->tokens)
-        memcpy(dev->tokens, params->tokens, (size_t)params->ranks * sizeof *dev->tokens);
-    dev->n_inner = count;
-    for (int32_t i = 0; i < count; i++) {
-        dev->inner[i].backend = inner[i];
-        pthread_mutex_init(&dev->inner[i].lock, NULL);
-    }
-    return find_fault(params->fault, log, &dev->fault);
-}
-
-static void name_it(const moe_int_ep_device *dev, char *ret, size_t size) {
-    snprintf(ret, size, "%s over %d ranks, %s, %s", moe_backend_name(dev->inner[0].backend),
-             (int)dev->params.ranks, moe_ep_combine_name(dev->params.combine),
-             dev->transport->name);
-}
-
-moe_status moe_ep_open(moe_backend *const *inner, int32_t count, const moe_ep_params *params,
-                       const moe_log *log, moe_backend **ret) {
-    moe_int_ep_device *dev = NULL;
-    char name[256];
-    moe_status status = check_params(params, log);
-    if (status)
-        return status;
-    status = make_device(inner, count, params, log, &dev);
-    if (!status)
-        status = open_group(dev);
-    if (!status) {
-        name_it(dev, name, sizeof name);
-        status = moe_int_backend_wrap(&table, dev, name, log, ret);
-    }
-    if (status && dev)
-        close_device(dev);
-    if (!status)
-        dev->caller = &(*ret)->caller;
-    return status;
-}
-
-/* ---- what it tells ---- */
-
-const moe_plan *moe_ep_received(const moe_layer *layer, int32_t rank, int32_t backward,
-                                const moe_tensor **ret_rows) {
-    const moe_int_ep_layer *l = moe_int_layer_plugged(layer);
-    const int32_t i = rank - l->dev->first;
-    if (i < 0 || i >= l->dev->count)
-        return NULL;
-    *ret_rows = backward ? &l->rank[i].experts.dO : &l->rank[i].experts.X;
-    return l->rank[i].handle.plan;
-}
-
-void moe_ep_place(const moe_backend *backend, int32_t *ret_first, int32_t *ret_count) {
-    const moe_int_ep_device *dev = backend->device;
-    *ret_first = dev->first;
-    *ret_count = dev->count;
-}
-
-moe_status moe_ep_traffic_of(const moe_backend *backend, int32_t rank, moe_ep_traffic *ret) {
-    const moe_int_ep_device *dev = backend->device;
-    if (rank < dev->first || rank >= dev->first + dev->count)
-        return MOE_E_INVALID;
-    *ret = dev->traffic[rank];
-    return MOE_OK;
-}
-
-moe_status moe_ep_layout_of(const moe_layer *layer, moe_ep_layout *ret, moe_ep_wire *ret_wire) {
-    const moe_int_ep_layer *l = moe_int_layer_plugged(layer);
-    if (!l->plan)
-        return MOE_E_INVALID;
-    *ret_wire = l->wire;
-    return moe_ep_layout_make((const moe_plan *const *)l->plans, l->dev->params.ranks, l->desc.E,
-                              l->dev->params.combine, ret);
-}

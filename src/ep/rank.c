@@ -6,6 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
+void moe_int_ep_lap(moe_int_ep_rank *r, moe_stage stage) {
+    const double now = moe_transport_now_s();
+    if (stage < MOE_STAGE_COUNT)
+        r->stage_us[stage] = 1e6 * (now - r->lap_s);
+    r->lap_s = now;
+}
+
 static bool is_dedup(const moe_int_ep_rank *r) {
     return r->layer->dev->params.combine == MOE_EP_RANKS;
 }
@@ -127,6 +134,7 @@ static moe_status dispatch_forward(moe_int_ep_rank *r) {
                                         (moe_dtype)r->layer->use.dtype, backward);
     if (!status)
         status = moe_int_dispatch(&r->handle, &r->comm, MOE_EP_DISPATCH, &r->X, r->experts.X.data);
+    moe_int_ep_lap(r, MOE_STAGE_DISPATCH);
     if (!status && r->handle.plan)
         status = moe_int_ep_run_forward(r, &r->experts, r->handle.plan);
     return status;
@@ -137,19 +145,23 @@ moe_status moe_int_ep_forward(moe_int_ep_rank *r) {
     const bool has_shared = r->layer->desc.n_shared && r->T;
     free(r->gate);
     r->gate = calloc((size_t)r->T + 1, sizeof *r->gate);
+    moe_int_ep_lap(r, MOE_STAGE_COUNT);
     moe_status status = r->gate ? moe_int_ep_load(r) : MOE_E_NOMEM;
     if (!status)
         status = moe_int_ep_route(r);
     if (!status)
         status = make_handle(r);
+    moe_int_ep_lap(r, MOE_STAGE_METADATA);
     if (!status)
         status = dispatch_forward(r);
     if (!status && has_shared)
         status = forward_shared(r, &shared);
+    moe_int_ep_lap(r, MOE_STAGE_EXPERTS);
     if (!status)
         status = combine(r, false);
     if (!status)
         moe_int_ep_finish_forward(r, shared.data);
+    moe_int_ep_lap(r, MOE_STAGE_O);
     moe_tensor_destroy(&shared);
     return status;
 }
@@ -171,6 +183,7 @@ static moe_status dispatch_backward(moe_int_ep_rank *r) {
     moe_status status =
         moe_int_dispatch(&used, &r->comm, MOE_EP_DISPATCH_BACK, &r->dO, r->experts.dO.data);
     free(stale);
+    moe_int_ep_lap(r, MOE_STAGE_DISPATCH_BACK);
     if (!status && r->handle.plan)
         status = moe_int_ep_run_backward(r, &r->experts, r->handle.plan);
     return status;
@@ -244,9 +257,11 @@ moe_status moe_int_ep_backward(moe_int_ep_rank *r) {
         return MOE_OK;
     free(r->dX);
     r->dX = calloc((size_t)(r->T * r->layer->desc.d) + 1, sizeof *r->dX);
+    moe_int_ep_lap(r, MOE_STAGE_COUNT);
     moe_status status = r->dX ? dispatch_backward(r) : MOE_E_NOMEM;
     if (!status)
         status = keep_gradients(r);
+    moe_int_ep_lap(r, MOE_STAGE_EXPERTS_BACK);
     if (!status)
         status = weight_gradients(r);
     if (!status)
@@ -255,6 +270,7 @@ moe_status moe_int_ep_backward(moe_int_ep_rank *r) {
         status = backward_shared(r, &shared, &d_gate);
     if (!status)
         status = moe_int_ep_finish_backward(r, shared.data, d_gate.data);
+    moe_int_ep_lap(r, MOE_STAGE_DX);
     moe_tensor_destroy(&shared);
     moe_tensor_destroy(&d_gate);
     return status;

@@ -4,6 +4,7 @@
 
 #include "backend/registry.h"
 #include "ep/handle.h"
+#include "moeref/stage.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -45,6 +46,8 @@ typedef struct moe_int_ep_rank {
     moe_int_ep_inner *inner;
     moe_status status;
     char why[200]; /* a failure of its own, without the transport's */
+    double lap_s;  /* when its last stage ended */
+    double stage_us[MOE_STAGE_COUNT];
 
     /* home */
     int64_t token, T; /* its tokens of all */
@@ -81,10 +84,21 @@ typedef struct moe_int_ep_layer {
 /* Where one rank's tokens begin. */
 int64_t moe_int_ep_first_token(const moe_int_ep_layer *l, int32_t rank);
 
+/* open.c: the group's ranks meet; opened again after a fault. */
+moe_status moe_int_ep_open_group(moe_int_ep_device *dev);
+void moe_int_ep_close_group(moe_int_ep_device *dev);
+void moe_int_ep_close_device(void *dev);
+
+/* front.c */
+extern const moe_plugin moe_int_ep_table;
+
 /* rank.c: the two passes of one rank. */
 moe_status moe_int_ep_forward(moe_int_ep_rank *r);
 moe_status moe_int_ep_backward(moe_int_ep_rank *r);
 void moe_int_ep_rank_clear(moe_int_ep_rank *r);
+
+/* A stage ends now; MOE_STAGE_COUNT: a pass begins. */
+void moe_int_ep_lap(moe_int_ep_rank *r, moe_stage stage);
 
 /* home.c: what a rank does with its own tokens alone. */
 moe_status moe_int_ep_load(moe_int_ep_rank *r);

@@ -35,12 +35,9 @@ static void end_locked(group *g, const char *why) {
 }
 
 static struct timespec deadline_of(const group *g) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    const double end = (double)t.tv_nsec * 1e-9 + g->limit_s;
-    t.tv_sec += (time_t)end;
-    t.tv_nsec = (long)((end - (double)(time_t)end) * 1e9);
-    return t;
+    const double end = moe_transport_now_s() + g->limit_s;
+    const time_t whole = (time_t)end;
+    return (struct timespec){whole, (long)((end - (double)whole) * 1e9)};
 }
 
 static void time_out(group *g, int32_t rank, int32_t phase) {
@@ -48,8 +45,7 @@ static void time_out(group *g, int32_t rank, int32_t phase) {
     int32_t late = 0;
     while (late < g->ranks - 1 && g->post[late].count > g->step)
         late++;
-    snprintf(why, sizeof why, "rank %d waited %g s for rank %d in %s", (int)rank, g->limit_s,
-             (int)late, moe_ep_phase_name(phase));
+    moe_transport_say_late(rank, g->limit_s, late, phase, why, sizeof why);
     end_locked(g, why);
 }
 
@@ -70,19 +66,14 @@ static moe_status wait_for_all(group *g, int32_t rank, int32_t phase) {
 
 /* Do all agree on what this exchange is? */
 static moe_status check_locked(group *g, int32_t rank, const moe_exchange *mine) {
-    char why[sizeof g->fault] = "";
-    for (int32_t q = 0; q < g->ranks && !why[0]; q++) {
+    char why[sizeof g->fault];
+    bool agree = true;
+    for (int32_t q = 0; q < g->ranks && agree; q++) {
         const moe_exchange *theirs = g->post[q].what;
-        if (theirs->phase != mine->phase)
-            snprintf(why, sizeof why, "rank %d is in %s while rank %d is in %s", (int)rank,
-                     moe_ep_phase_name(mine->phase), (int)q, moe_ep_phase_name(theirs->phase));
-        else if (theirs->send_bytes[rank] != mine->receive_bytes[q])
-            snprintf(why, sizeof why,
-                     "in %s rank %d expects %lld bytes of rank %d, which sends %lld",
-                     moe_ep_phase_name(mine->phase), (int)rank, (long long)mine->receive_bytes[q],
-                     (int)q, (long long)theirs->send_bytes[rank]);
+        agree = moe_transport_agree(rank, mine, q, theirs->phase, theirs->send_bytes[rank], why,
+                                    sizeof why);
     }
-    if (!why[0])
+    if (agree)
         return MOE_OK;
     end_locked(g, why);
     return MOE_E_DEVICE;

@@ -5,7 +5,7 @@
 
 /* clang-format off */
 #define MOE_INT_BLOCKS(R) \
-    R(activated,      "softmax(gelu(z) / tau), tau learned (arXiv 2405.13997)") \
+    R(activated,      "softmax(gelu(z) / tau), tau learned (arXiv 2401.13875)") \
     R(cosine,         "cosine of a projection with prototypes, learned temperature (X-MoE)") \
     R(tanh,           "logits of two layers with tanh between") \
     R(frozen,         "a random router that is not trained (SMoE-Dropout)") \

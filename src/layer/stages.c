@@ -153,6 +153,11 @@ static const row table[MOE_STAGE_COUNT] = {
 
     PART(H_SHARED,  "H_shared",  FWD, NONE, A_SHARED),
     PART(DA_SHARED, "dA_shared", BWD, NONE, DH_SHARED),
+
+    PART(DISPATCH,      "dispatch",         FWD, NONE, A),
+    PART(EXPERTS,       "experts",          FWD, NONE, Y),
+    PART(DISPATCH_BACK, "dispatch dO",      BWD, NONE, DH),
+    PART(EXPERTS_BACK,  "experts backward", BWD, NONE, DXP),
 };
 /* clang-format on */
 

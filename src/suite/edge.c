@@ -1,3 +1,4 @@
+#include "block/tape/tape.h"
 #include "check/compare/compare.h"
 #include "check/verdict/result.h"
 #include "layer/stored_plan.h"
@@ -22,21 +23,24 @@ static bool is_stored(moe_tensor_id id) {
            id == MOE_T_S;
 }
 
-/* The problem of suite line i with the oracle's results. */
+/* The problem of suite line i with the oracle's results, and its block's values. */
 static moe_status run_case(size_t i, const moe_log *log, moe_problem **ret,
-                           moe_reference_result **ret_oracle) {
+                           moe_reference_result **ret_oracle, moe_block_values *ret_block) {
     size_t count;
     moe_case c;
     moe_status status = moe_case_parse(moe_suite(&count)[i], log, &c);
     if (status)
         return status;
     status = moe_problem_from_case(&c, log, ret);
+    if (!status)
+        status = moe_block_values_make(&c, log, ret_block);
     moe_case_destroy(&c);
-    if (status)
-        return status;
-    status = moe_reference_problem(*ret, 0, log, ret_oracle);
-    if (status)
+    if (!status)
+        status = moe_reference_problem(*ret, 0, log, ret_oracle);
+    if (status) {
         moe_problem_destroy(ret);
+        moe_block_values_destroy(ret_block);
+    }
     return status;
 }
 
@@ -49,9 +53,32 @@ static void unsign_nan(const moe_tensor *t) {
             x[i] = NAN;
 }
 
+/* Of a block's values its output and gradients are stored; the rest is drawn. */
+static bool is_result(const char *name) {
+    return strcmp(name, "block.O") == 0 || strncmp(name, "block.grad.", 11) == 0;
+}
+
+/* Rounds the block's results to float32, and adds them to the list. */
+static moe_status add_block(moe_block_values *block, moe_named_tensor *list, size_t *n) {
+    for (size_t i = 0; i < block->count; i++) {
+        moe_named_tensor *v = &block->at[i];
+        moe_tensor narrow = {0};
+        if (!is_result(v->name))
+            continue;
+        const moe_status status = moe_tensor_cast(&v->tensor, MOE_F32, &narrow);
+        if (status)
+            return status;
+        moe_tensor_destroy(&v->tensor);
+        v->tensor = narrow;
+        list[(*n)++] = *v;
+    }
+    return MOE_OK;
+}
+
 static moe_status write_case(const char *path, const moe_problem *p,
-                             const moe_reference_result *oracle, const moe_log *log) {
-    moe_named_tensor list[MOE_T_COUNT + 2];
+                             const moe_reference_result *oracle, moe_block_values *block,
+                             const moe_log *log) {
+    moe_named_tensor list[MOE_T_COUNT + 3 + MOE_INT_PARAMETERS_MAX];
     moe_tensors rounded = {0};
     const moe_plan *plan = oracle->plan;
     moe_status status = MOE_OK;
@@ -67,6 +94,8 @@ static moe_status write_case(const char *path, const moe_problem *p,
     list[n++] =
         (moe_named_tensor){"plan_offsets", {plan->offsets, MOE_I64, 1, {plan->n_experts + 1}}};
     list[n++] = (moe_named_tensor){"plan_token", {plan->token, MOE_I32, 1, {plan->n_pairs}}};
+    if (!status)
+        status = add_block(block, list, &n);
     const char *const metadata[][2] = {{"case", p->name}, {"format", "moeref-edge-1"}};
     if (!status)
         status = moe_safetensors_write(path, list, n, metadata, 2, log);
@@ -82,13 +111,15 @@ moe_status moe_suite_write(const char *dir, const moe_log *log, size_t *ret_file
         char path[4096];
         moe_problem *p = NULL;
         moe_reference_result *oracle = NULL;
+        moe_block_values block = {0};
         if (!moe_suite_is_stored(i))
             continue;
         file_path(dir, i, path, sizeof path);
-        status = run_case(i, log, &p, &oracle);
+        status = run_case(i, log, &p, &oracle, &block);
         if (!status)
-            status = write_case(path, p, oracle, log);
+            status = write_case(path, p, oracle, &block, log);
         files += !status;
+        moe_block_values_destroy(&block);
         moe_reference_result_destroy(&oracle);
         moe_problem_destroy(&p);
     }
@@ -201,6 +232,42 @@ static moe_status compare_case(const char *name, const moe_problem *p,
     return status;
 }
 
+/* Does `stored` differ from `made` by more than its own rounding? What is next to 0 is so by
+ * cancelling: there the last places of sums count, 1e-12 of the largest element being many. */
+static bool block_differs(const moe_tensor *made, const moe_tensor *stored) {
+    const double *x = made->data;
+    const float *y = stored->data;
+    double most = 0;
+    if (stored->dtype != MOE_F32 || moe_tensor_count(stored) != moe_tensor_count(made))
+        return true;
+    for (int64_t i = 0; i < moe_tensor_count(made); i++)
+        most = fmax(most, fabs(x[i]));
+    for (int64_t i = 0; i < moe_tensor_count(made); i++)
+        if (!(fabs(x[i] - (double)y[i]) <= 0x1p-23 * fabs(x[i]) + 1e-12 * most))
+            return true;
+    return false;
+}
+
+static moe_status compare_block(const char *dir, size_t i, const moe_block_values *block,
+                                const moe_log *log) {
+    char path[4096];
+    moe_safetensors *file = NULL;
+    file_path(dir, i, path, sizeof path);
+    moe_status status = block->count ? moe_safetensors_open(path, log, &file) : MOE_OK;
+    for (size_t k = 0; !status && k < block->count; k++) {
+        const moe_named_tensor *v = &block->at[k];
+        moe_tensor stored;
+        if (!is_result(v->name))
+            continue;
+        if (moe_safetensors_get(file, v->name, &stored))
+            status = moe_fail(log, MOE_E_INVALID, "%s: %s is missing", path, v->name);
+        else if (block_differs(&v->tensor, &stored))
+            status = moe_fail(log, MOE_E_INVALID, "%s: %s differs", path, v->name);
+    }
+    moe_safetensors_close(&file);
+    return status;
+}
+
 moe_status moe_suite_verify(const char *dir, const moe_log *log, size_t *ret_files) {
     size_t count, files = 0;
     moe_status worst = MOE_OK;
@@ -208,13 +275,17 @@ moe_status moe_suite_verify(const char *dir, const moe_log *log, size_t *ret_fil
     for (size_t i = 0; i < count; i++) {
         moe_problem *p = NULL;
         moe_reference_result *oracle = NULL;
+        moe_block_values block = {0};
         if (!moe_suite_is_stored(i))
             continue;
-        moe_status status = run_case(i, log, &p, &oracle);
+        moe_status status = run_case(i, log, &p, &oracle, &block);
         if (!status)
             status = attach(dir, i, log, p);
         if (!status)
             status = compare_case(moe_suite_name(i), p, oracle, log);
+        if (!status)
+            status = compare_block(dir, i, &block, log);
+        moe_block_values_destroy(&block);
         files += !status;
         if (status)
             worst = status;

@@ -262,6 +262,7 @@ static const number values[] = {
     VALUE(MOE_STAGE_GROUPED, 44),
     VALUE(MOE_STAGE_ZERO_DW2, 56),
     VALUE(MOE_STAGE_DA_SHARED, 68),
+    VALUE(MOE_STAGE_EXPERTS_BACK, 72),
     VALUE(MOE_T_X, 0),
     VALUE(MOE_T_DO, 1),
     VALUE(MOE_T_W_R, 2),

@@ -7,6 +7,7 @@ out=$2
 here=$(dirname "$0")
 moeref=$build/src/cli/moeref
 device=$build/tests/device
+explain=$build/tests/bits/moeref-explain
 failed=""
 mkdir -p "$out/golden" "$out/logs"
 
@@ -32,8 +33,11 @@ while IFS='|' read -r name backend line; do
     step "golden_$name" "$device/moeref-store-bits" "$backend" "$out/golden/$name.safetensors" \
         "$line"
 done <"$here/../../golden/bits/cases.txt"
-[ -x "$device/moeref-products" ] &&
-    step products "$device/moeref-products" "$out/golden/cublas.safetensors"
+if [ -x "$device/moeref-products" ]; then
+    step products "$device/moeref-products" "$out/golden/cublas.safetensors" \
+        "$out/products.safetensors"
+    step cublas "$explain" --as sm_90 "$out/golden/cublas.safetensors"
+fi
 
 declared=sm_90+gates_first+fused+weighs_sums+act=4
 cases=$here/../conformance/tiles.txt

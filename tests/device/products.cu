@@ -1,15 +1,14 @@
-/* moeref-products [FILE.safetensors]: which arithmetic cuBLAS multiplies by. Products that cancel
- * (product_data.h), dense, batched, and by each algorithm that cublasLt proposes, split K among
- * them; their fp32 sums are held against every arithmetic of the bank. FILE: results of small ones,
- * for golden/bits. By hand, on a device. */
-extern "C" {
-#include "reference/tensorcore/chain.h"
-}
+/* moeref-products GOLDEN.safetensors RECORD.safetensors: what cuBLAS makes of products that cancel
+ * (product_data.h), for moeref-explain to find the arithmetic of. GOLDEN: small ones in their own
+ * type, for golden/bits. RECORD: fp32 sums, dense, batched, and by each algorithm that cublasLt
+ * proposes, as it is and with K split by several schemes; of split ones also in which order parts
+ * of K meet. By hand, on a device. */
 #include "product_data.h"
 
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
+#include <set>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,160 +26,158 @@ void must(int error, const char *what) {
 
 /* M x N sums of K products, `batch` times. */
 struct Problem {
-    int M, N, K, batch;
-    bool fp16;
-};
-
-/* Element e of all sums under arithmetic a is sums[a][e]; rows and columns are sampled. */
-struct Expected {
-    std::vector<moe_arithmetic> how;
-    std::vector<std::vector<float>> sums;
-    std::vector<int64_t> at;
-};
-
-struct Data {
-    std::vector<uint16_t> a, b;
-    uint16_t *on_a, *on_b;
-    void *out; /* [batch][M][N], room for fp32 */
-    explicit Data(const Problem &p)
-        : a((size_t)p.batch * p.M * p.K), b((size_t)p.batch * p.N * p.K) {
-        for (size_t i = 0; i < a.size(); i++)
-            a[i] = product_element(p.fp16, 1, (int64_t)i / p.K, (int64_t)i % p.K, p.K, 0);
-        for (size_t i = 0; i < b.size(); i++)
-            b[i] = product_element(p.fp16, 2, (int64_t)i / p.K, (int64_t)i % p.K, p.K, 1);
-        must(cudaMalloc(&on_a, a.size() * 2), "cudaMalloc");
-        must(cudaMalloc(&on_b, b.size() * 2), "cudaMalloc");
-        must(cudaMalloc(&out, (size_t)p.batch * p.M * p.N * 4), "cudaMalloc");
-        must(cudaMemcpy(on_a, a.data(), a.size() * 2, cudaMemcpyHostToDevice), "cudaMemcpy");
-        must(cudaMemcpy(on_b, b.data(), b.size() * 2, cudaMemcpyHostToDevice), "cudaMemcpy");
+    int M, N, K, batch, format;
+    cudaDataType out;
+    cudaDataType in() const {
+        return format == 0 ? CUDA_R_16BF : CUDA_R_16F;
     }
-    ~Data() {
-        cudaFree(on_a);
-        cudaFree(on_b);
-        cudaFree(out);
+    size_t out_size() const {
+        return out == CUDA_R_32F ? 4 : 2;
+    }
+    const char *out_name() const {
+        return out == CUDA_R_32F ? "F32" : out == CUDA_R_16F ? "F16" : "BF16";
+    }
+    std::string name() const {
+        return std::string(product_formats[format].name) + "_" + std::to_string(M) + "x" +
+               std::to_string(N) + "x" + std::to_string(K);
     }
 };
 
-/* The bank, and every number of parts up to 32. */
-std::vector<moe_arithmetic> arithmetics(moe_int_format format) {
-    const moe_arithmetic *bank;
-    const size_t count = moe_arithmetics(&bank);
-    std::vector<moe_arithmetic> ret(bank, bank + count);
-    for (const char *unit : {"sm_90", "sm_80", "fp32"})
-        for (int split = 2; split <= 32; split++) {
-            moe_arithmetic how = {};
-            strcpy(how.unit, unit);
-            how.split = split;
-            ret.push_back(how);
+/* Tensors of a safetensors file. */
+struct Record {
+    std::string header = "{\"__metadata__\":{}", bytes;
+    void add(const std::string &name, const char *dtype, const std::vector<int> &shape,
+             const std::string &data) {
+        std::string dims;
+        for (int n : shape)
+            dims += (dims.empty() ? "" : ",") + std::to_string(n);
+        header += ",\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + dims +
+                  "],\"data_offsets\":[" + std::to_string(bytes.size()) + "," +
+                  std::to_string(bytes.size() + data.size()) + "]}";
+        bytes += data;
+    }
+    void write(const char *path) {
+        header += "}";
+        header.resize((header.size() + 7) / 8 * 8, ' ');
+        const uint64_t length = header.size();
+        FILE *file = fopen(path, "wb");
+        if (!file || fwrite(&length, 8, 1, file) != 1 ||
+            fwrite(header.data(), header.size(), 1, file) != 1 ||
+            fwrite(bytes.data(), bytes.size(), 1, file) != 1 || fclose(file)) {
+            printf("cannot write %s\n", path);
+            exit(3);
         }
-    std::vector<moe_arithmetic> usable;
-    moe_int_chain chain;
-    for (const moe_arithmetic &how : ret)
-        if (moe_int_chain_make(&how, format, &chain) == MOE_OK)
-            usable.push_back(how);
-    return usable;
-}
-
-/* Of the first batch: up to 8 rows of up to 32 columns. */
-Expected expected(const Problem &p, const Data &data) {
-    const moe_int_format format = p.fp16 ? MOE_INT_FORMAT_FP16 : MOE_INT_FORMAT_BF16;
-    const int columns = p.N < 32 ? p.N : 32, step = p.M <= 8 ? 1 : p.M / 8;
-    const moe_int_operand left = {data.a.data(), p.K, 1, NULL, NULL},
-                          right = {data.b.data(), p.K, 1, NULL, NULL};
-    moe_int_packed a = {}, b = {};
-    Expected ret = {arithmetics(format), {}, {}};
-    must(moe_int_pack(&left, format, MOE_INT_PACK_VALUES, p.M, p.K, &a), "pack");
-    must(moe_int_pack(&right, format, (moe_int_packing)(MOE_INT_PACK_RIGHT | MOE_INT_PACK_VALUES),
-                      columns, p.K, &b),
-         "pack");
-    for (int i = 0; i < p.M; i += step)
-        for (int j = 0; j < columns; j++)
-            ret.at.push_back((int64_t)i * p.N + j);
-    for (const moe_arithmetic &how : ret.how) {
-        moe_int_chain chain;
-        std::vector<float> sums;
-        float group[MOE_INT_LANES];
-        must(moe_int_chain_make(&how, format, &chain), "chain");
-        for (int i = 0; i < p.M; i += step)
-            for (int j = 0; j < columns; j++) {
-                if (j % MOE_INT_LANES == 0)
-                    moe_int_chain_row(&chain, &a, i, &b, j / MOE_INT_LANES, group);
-                sums.push_back(group[j % MOE_INT_LANES]);
-            }
-        ret.sums.push_back(sums);
     }
-    moe_int_packed_destroy(&a);
-    moe_int_packed_destroy(&b);
+};
+
+/* Memory on the device. */
+struct Buffer {
+    void *at = nullptr;
+    size_t size;
+    explicit Buffer(size_t size) : size(size) {
+        must(cudaMalloc(&at, size), "cudaMalloc");
+    }
+    explicit Buffer(const std::vector<uint16_t> &from) : Buffer(from.size() * 2) {
+        must(cudaMemcpy(at, from.data(), size, cudaMemcpyHostToDevice), "cudaMemcpy");
+    }
+    Buffer(const Buffer &) = delete;
+    ~Buffer() {
+        cudaFree(at);
+    }
+    std::string load() const {
+        std::string ret(size, '\0');
+        must(cudaDeviceSynchronize(), "synchronise");
+        must(cudaMemcpy(&ret[0], at, size, cudaMemcpyDeviceToHost), "cudaMemcpy");
+        return ret;
+    }
+};
+
+std::vector<uint16_t> drawn(const Problem &p, int64_t rows, int seed) {
+    std::vector<uint16_t> ret((size_t)(rows * p.K));
+    for (size_t i = 0; i < ret.size(); i++)
+        ret[i] = product_element(p.format, seed, (int64_t)i / p.K, (int64_t)i % p.K, p.K,
+                                 seed == PRODUCT_RIGHT);
     return ret;
 }
 
-std::vector<float> download(const Problem &p, const Data &data) {
-    std::vector<float> ret((size_t)p.batch * p.M * p.N);
-    must(cudaDeviceSynchronize(), "synchronise");
-    must(cudaMemcpy(ret.data(), data.out, ret.size() * 4, cudaMemcpyDeviceToHost), "cudaMemcpy");
+/* Rows of ones, row i with `huge` at place i % PRODUCT_PLACES; as many as fill chunks of `chunk`.
+ */
+std::vector<uint16_t> probes(const Problem &p, int chunk, uint16_t huge) {
+    const int rows = (PRODUCT_PLACES + chunk - 1) / chunk * chunk;
+    std::vector<uint16_t> ret((size_t)rows * p.K, product_code(p.format, 0, 0));
+    for (int i = 0; i < rows; i++)
+        ret[(size_t)i * p.K + product_place(i % PRODUCT_PLACES, p.K)] = huge;
     return ret;
 }
 
-/* "sm_90: all of 256 (and 2 others)", or the nearest. */
-std::string explain(const Expected &want, const std::vector<float> &got) {
-    size_t best = 0, equal_best = 0, all = 0;
-    char name[96], text[256];
-    for (size_t a = 0; a < want.how.size(); a++) {
-        size_t equal = 0;
-        for (size_t e = 0; e < want.at.size(); e++)
-            equal += memcmp(&got[want.at[e]], &want.sums[a][e], 4) == 0;
-        all += equal == want.at.size();
-        if (equal > equal_best) {
-            best = a;
-            equal_best = equal;
-        }
-    }
-    moe_arithmetic_name(&want.how[best], name, sizeof name);
-    if (all)
-        snprintf(text, sizeof text, "%s, all of %zu (%zu of the bank explain it)", name,
-                 want.at.size(), all);
-    else
-        snprintf(text, sizeof text, "none of the bank; the nearest, %s, has %zu of %zu", name,
-                 equal_best, want.at.size());
-    return text;
-}
-
-void gemm(cublasHandle_t handle, const Problem &p, const Data &data, cudaDataType out) {
+void gemm(cublasHandle_t handle, const Problem &p, const void *a, const void *b, void *out) {
     const float one = 1, zero = 0;
-    const cudaDataType in = p.fp16 ? CUDA_R_16F : CUDA_R_16BF;
     if (p.batch == 1)
-        must(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, p.N, p.M, p.K, &one, data.on_b, in, p.K,
-                          data.on_a, in, p.K, &zero, data.out, out, p.N, CUBLAS_COMPUTE_32F,
+        must(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, p.N, p.M, p.K, &one, b, p.in(), p.K, a,
+                          p.in(), p.K, &zero, out, p.out, p.N, CUBLAS_COMPUTE_32F,
                           CUBLAS_GEMM_DEFAULT),
              "cublasGemmEx");
     else
         must(cublasGemmStridedBatchedEx(
-                 handle, CUBLAS_OP_T, CUBLAS_OP_N, p.N, p.M, p.K, &one, data.on_b, in, p.K,
-                 (long long)p.N * p.K, data.on_a, in, p.K, (long long)p.M * p.K, &zero, data.out,
-                 out, p.N, (long long)p.M * p.N, p.batch, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+                 handle, CUBLAS_OP_T, CUBLAS_OP_N, p.N, p.M, p.K, &one, b, p.in(), p.K,
+                 (long long)p.N * p.K, a, p.in(), p.K, (long long)p.M * p.K, &zero, out, p.out, p.N,
+                 (long long)p.M * p.N, p.batch, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
              "cublasGemmStridedBatchedEx");
 }
 
-/* The descriptors of one product for cublasLt. */
+/* One product for cublasLt. */
 struct Lt {
+    enum { MOST = 24, ROOM = 64 << 20 };
+    cublasLtHandle_t handle;
+    const Problem &p;
     cublasLtMatmulDesc_t product;
     cublasLtMatrixLayout_t left, right, out;
-    Lt(const Problem &p) {
-        const cudaDataType in = p.fp16 ? CUDA_R_16F : CUDA_R_16BF;
+    Buffer workspace{ROOM};
+    Lt(cublasLtHandle_t handle, const Problem &p) : handle(handle), p(p) {
         const cublasOperation_t turned = CUBLAS_OP_T;
         must(cublasLtMatmulDescCreate(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "desc");
         must(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &turned,
                                             sizeof turned),
              "attribute");
-        must(cublasLtMatrixLayoutCreate(&left, in, p.K, p.N, p.K), "layout");
-        must(cublasLtMatrixLayoutCreate(&right, in, p.K, p.M, p.K), "layout");
-        must(cublasLtMatrixLayoutCreate(&out, CUDA_R_32F, p.N, p.M, p.N), "layout");
+        must(cublasLtMatrixLayoutCreate(&left, p.in(), p.K, p.N, p.K), "layout");
+        must(cublasLtMatrixLayoutCreate(&right, p.in(), p.K, p.M, p.K), "layout");
+        must(cublasLtMatrixLayoutCreate(&out, p.out, p.N, p.M, p.N), "layout");
     }
     ~Lt() {
         cublasLtMatrixLayoutDestroy(left);
         cublasLtMatrixLayoutDestroy(right);
         cublasLtMatrixLayoutDestroy(out);
         cublasLtMatmulDescDestroy(product);
+    }
+    int propose(cublasLtMatmulHeuristicResult_t (&found)[MOST]) {
+        const size_t room = ROOM;
+        int count = 0;
+        cublasLtMatmulPreference_t preference;
+        must(cublasLtMatmulPreferenceCreate(&preference), "preference");
+        must(cublasLtMatmulPreferenceSetAttribute(
+                 preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &room, sizeof room),
+             "preference");
+        cublasLtMatmulAlgoGetHeuristic(handle, product, left, right, out, out, preference, MOST,
+                                       found, &count);
+        cublasLtMatmulPreferenceDestroy(preference);
+        return count;
+    }
+    /* The algorithm with K split otherwise; false: there is none. */
+    bool resplit(cublasLtMatmulAlgo_t *algo, uint32_t split, uint32_t scheme) {
+        cublasLtMatmulHeuristicResult_t result;
+        const int32_t parts = (int32_t)split;
+        return !cublasLtMatmulAlgoConfigSetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts,
+                                                     sizeof parts) &&
+               !cublasLtMatmulAlgoConfigSetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
+                                                     &scheme, sizeof scheme) &&
+               !cublasLtMatmulAlgoCheck(handle, product, left, right, out, out, algo, &result) &&
+               result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= ROOM;
+    }
+    bool run(const cublasLtMatmulAlgo_t &algo, const void *a, const void *b, const Buffer &to) {
+        const float one = 1, zero = 0;
+        must(cudaMemset(to.at, 0xff, to.size), "cudaMemset");
+        return !cublasLtMatmul(handle, product, &one, b, left, a, right, &zero, to.at, out, to.at,
+                               out, &algo, workspace.at, ROOM, 0);
     }
 };
 
@@ -191,113 +188,174 @@ uint32_t setting(const cublasLtMatmulAlgo_t &algo, cublasLtMatmulAlgoConfigAttri
     return value;
 }
 
-/* Every algorithm that cublasLt proposes. */
-void try_algorithms(cublasLtHandle_t handle, const Problem &p, const Data &data,
-                    const Expected &want) {
-    enum { MOST = 24 };
-    const size_t room = 64u << 20;
-    const float one = 1, zero = 0;
-    void *workspace;
-    cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t found[MOST];
-    int count = 0;
-    Lt lt(p);
-    must(cudaMalloc(&workspace, room), "cudaMalloc");
-    must(cublasLtMatmulPreferenceCreate(&preference), "preference");
-    must(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                              &room, sizeof room),
-         "preference");
-    cublasLtMatmulAlgoGetHeuristic(handle, lt.product, lt.left, lt.right, lt.out, lt.out,
-                                   preference, MOST, found, &count);
-    for (int i = 0; i < count; i++) {
-        cudaMemset(data.out, 0xff, (size_t)p.M * p.N * 4);
-        if (cublasLtMatmul(handle, lt.product, &one, data.on_b, lt.left, data.on_a, lt.right, &zero,
-                           data.out, lt.out, data.out, lt.out, &found[i].algo, workspace, room, 0))
-            continue;
-        printf("    Lt algorithm %2u, tile %3u, split K %2u, reduction %u: %s\n",
-               setting(found[i].algo, CUBLASLT_ALGO_CONFIG_ID),
-               setting(found[i].algo, CUBLASLT_ALGO_CONFIG_TILE_ID),
-               setting(found[i].algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
-               setting(found[i].algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME),
-               explain(want, download(p, data)).c_str());
-    }
-    cublasLtMatmulPreferenceDestroy(preference);
-    cudaFree(workspace);
+std::string label_of(const cublasLtMatmulAlgo_t &algo) {
+    char text[160];
+    snprintf(text, sizeof text, "lt%u,split%u,scheme%u,tile%u,stages%u,swizzle%u,custom%u",
+             setting(algo, CUBLASLT_ALGO_CONFIG_ID), setting(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
+             setting(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME),
+             setting(algo, CUBLASLT_ALGO_CONFIG_TILE_ID),
+             setting(algo, CUBLASLT_ALGO_CONFIG_STAGES_ID),
+             setting(algo, CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING),
+             setting(algo, CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION));
+    return text;
 }
 
-void try_problem(cublasHandle_t handle, cublasLtHandle_t lt, const Problem &p) {
-    const Data data(p);
-    const Expected want = expected(p, data);
-    gemm(handle, p, data, CUDA_R_32F);
-    printf("%s M=%d N=%d K=%d batch=%d\n    cublas: %s\n", p.fp16 ? "fp16" : "bf16", p.M, p.N, p.K,
-           p.batch, explain(want, download(p, data)).c_str());
+/* Sampled elements of the first batch. */
+std::string sample(const Problem &p, const std::string &all, int *ret_rows, int *ret_columns) {
+    std::string ret;
+    const int columns = p.N < PRODUCT_COLUMNS ? p.N : PRODUCT_COLUMNS;
+    *ret_rows = 0;
+    *ret_columns = columns;
+    for (int64_t i = 0; i < p.M; i += product_row_step(p.M), ++*ret_rows)
+        ret += all.substr((size_t)i * p.N * p.out_size(), columns * p.out_size());
+    return ret;
+}
+
+void record(Record *file, const Problem &p, const std::string &label, const std::string &all) {
+    int rows, columns;
+    const std::string kept = sample(p, all, &rows, &columns);
+    file->add(p.name() + "/" + label, p.out_name(), {rows, columns}, kept);
+}
+
+/* The problem's products and whoever multiplies them. */
+struct Bench {
+    Problem p;
+    Lt lt;
+    Record *file;
+    Buffer a, b, out;
+    Buffer probe_a, probe_b;
+    std::set<std::string> seen; /* bits */
+    Bench(cublasLtHandle_t handle, const Problem &problem, Record *file)
+        : p(problem), lt(handle, p), file(file), a(drawn(p, (int64_t)p.batch * p.M, PRODUCT_LEFT)),
+          b(drawn(p, (int64_t)p.batch * p.N, PRODUCT_RIGHT)),
+          out((size_t)p.batch * p.M * p.N * p.out_size()),
+          probe_a(probes(p, p.M, product_code(p.format, 0, huge()))),
+          probe_b(probes(p, p.N, product_code(p.format, (uint64_t)1 << 63, huge()))) {
+    }
+    int huge() const {
+        return p.format == 0 ? 40 : 15;
+    }
+    /* Counts of ones, [place of the huge][of its opposite]. */
+    std::string order(const cublasLtMatmulAlgo_t &algo) {
+        std::vector<int32_t> ret(PRODUCT_PLACES * PRODUCT_PLACES);
+        for (int i = 0; i < PRODUCT_PLACES; i += p.M)
+            for (int j = 0; j < PRODUCT_PLACES; j += p.N) {
+                if (!lt.run(algo, (uint16_t *)probe_a.at + (size_t)i * p.K,
+                            (uint16_t *)probe_b.at + (size_t)j * p.K, out))
+                    return "";
+                const std::string got = out.load();
+                for (int e = 0; e < p.M * p.N; e++) {
+                    const int row = i + e / p.N, column = j + e % p.N;
+                    float count;
+                    memcpy(&count, &got[(size_t)e * 4], 4);
+                    if (row < PRODUCT_PLACES && column < PRODUCT_PLACES)
+                        ret[row * PRODUCT_PLACES + column] = (int32_t)count;
+                }
+            }
+        return std::string((const char *)ret.data(), ret.size() * sizeof ret[0]);
+    }
+    /* What is new of an algorithm; split ones with their order, twice, since it may vary. */
+    void try_one(const cublasLtMatmulAlgo_t &algo) {
+        const std::string label = label_of(algo);
+        const uint32_t split = setting(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
+        if (!lt.run(algo, a.at, b.at, out))
+            return;
+        const uint32_t scheme = setting(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME);
+        const std::string first = out.load(),
+                          key = std::to_string(split) + "," + std::to_string(scheme) + ":";
+        lt.run(algo, a.at, b.at, out);
+        const bool same = out.load() == first;
+        const bool is_new = seen.insert(key + first).second;
+        printf("  %s%s%s\n", label.c_str(), same ? "" : ", other bits each time",
+               is_new ? "" : ", bits as before");
+        if (!is_new)
+            return;
+        record(file, p, label + "," + p.out_name() + (same ? "" : ",varies"), first);
+        const std::string counts =
+            split > 1 && p.format == 0 && p.out == CUDA_R_32F ? order(algo) : "";
+        if (!counts.empty())
+            file->add(p.name() + "/" + label + "/order", "I32", {PRODUCT_PLACES, PRODUCT_PLACES},
+                      counts);
+    }
+    void try_all() {
+        cublasLtMatmulHeuristicResult_t found[Lt::MOST];
+        const int count = lt.propose(found);
+        for (int i = 0; i < count; i++)
+            try_one(found[i].algo);
+        for (int i = 0; i < count; i++)
+            for (uint32_t split : {2, 3, 5, 8})
+                for (uint32_t scheme : {1, 2, 4}) {
+                    cublasLtMatmulAlgo_t algo = found[i].algo;
+                    if (lt.resplit(&algo, split, scheme))
+                        try_one(algo);
+                }
+    }
+};
+
+void try_problem(cublasHandle_t handle, cublasLtHandle_t lt, const Problem &p, Record *file) {
+    Bench bench(lt, p, file);
+    printf("%s batch %d to %s\n", p.name().c_str(), p.batch, p.out_name());
+    gemm(handle, p, bench.a.at, bench.b.at, bench.out.at);
+    record(file, p, std::string(p.batch > 1 ? "cublas,batched," : "cublas,") + p.out_name(),
+           bench.out.load());
     if (p.batch == 1)
-        try_algorithms(lt, p, data, want);
+        bench.try_all();
     fflush(stdout);
 }
 
-/* Results of `p` in its own type, as one more tensor of a safetensors file. */
-void keep(cublasHandle_t handle, const Problem &p, std::string *header, std::string *bytes) {
-    const Data data(p);
-    const size_t size = (size_t)p.batch * p.M * p.N * 2;
-    char text[256];
-    std::string raw(size, '\0');
-    gemm(handle, p, data, p.fp16 ? CUDA_R_16F : CUDA_R_16BF);
-    must(cudaDeviceSynchronize(), "synchronise");
-    must(cudaMemcpy(&raw[0], data.out, size, cudaMemcpyDeviceToHost), "cudaMemcpy");
-    snprintf(text, sizeof text,
-             ",\"%s_%dx%dx%d\":{\"dtype\":\"%s\",\"shape\":[%d,%d,%d],\"data_offsets\":[%zu,%zu]}",
-             p.fp16 ? "fp16" : "bf16", p.M, p.N, p.K, p.fp16 ? "F16" : "BF16", p.batch, p.M, p.N,
-             bytes->size(), bytes->size() + size);
-    *header += text;
-    *bytes += raw;
+/* All of p's results in its own type. */
+void keep(cublasHandle_t handle, const Problem &p, Record *file) {
+    const Buffer a(drawn(p, (int64_t)p.batch * p.M, PRODUCT_LEFT)),
+        b(drawn(p, (int64_t)p.batch * p.N, PRODUCT_RIGHT)), out((size_t)p.batch * p.M * p.N * 2);
+    gemm(handle, p, a.at, b.at, out.at);
+    file->add(p.name(), p.out_name(), {p.batch, p.M, p.N}, out.load());
 }
 
-void write_file(cublasHandle_t handle, const char *path) {
+void write_golden(cublasHandle_t handle, const char *path) {
     int version = 0;
     cudaDeviceProp board;
     must(cublasGetVersion(handle, &version), "version");
     must(cudaGetDeviceProperties(&board, 0), "device");
-    std::string bytes, header = "{\"__metadata__\":{\"made_by\":\"cuBLAS " +
-                                std::to_string(version) + " on " + board.name + "\"}";
-    for (bool fp16 : {false, true}) {
-        keep(handle, {16, 64, 1024, 1, fp16}, &header, &bytes);
-        keep(handle, {24, 32, 328, 2, fp16}, &header, &bytes);
-        keep(handle, {64, 64, 192, 1, fp16}, &header, &bytes);
+    Record file;
+    file.header = "{\"__metadata__\":{\"made_by\":\"cuBLAS " + std::to_string(version) + " on " +
+                  board.name + "\"}";
+    printf("cuBLAS %d on %s\n", version, board.name);
+    for (int format : {0, 1}) {
+        const cudaDataType own = format == 0 ? CUDA_R_16BF : CUDA_R_16F;
+        keep(handle, {16, 64, 1024, 1, format, own}, &file);
+        keep(handle, {24, 32, 328, 2, format, own}, &file);
+        keep(handle, {64, 64, 192, 1, format, own}, &file);
     }
-    header += "}";
-    header.resize((header.size() + 7) / 8 * 8, ' ');
-    const uint64_t length = header.size();
-    FILE *file = fopen(path, "wb");
-    if (!file || fwrite(&length, 8, 1, file) != 1 ||
-        fwrite(header.data(), header.size(), 1, file) != 1 ||
-        fwrite(bytes.data(), bytes.size(), 1, file) != 1 || fclose(file)) {
-        printf("cannot write %s\n", path);
-        exit(3);
-    }
+    file.write(path);
 }
 
 } // namespace
 
 int main(int argc, char **argv) {
-    static const Problem problems[] = {
-        {64, 64, 64, 1, false},     {128, 128, 320, 1, false},    {256, 256, 1024, 1, false},
-        {512, 768, 2048, 1, false}, {2048, 2048, 2048, 1, false}, {128, 128, 4096, 1, false},
-        {16, 32, 16384, 1, false},  {1, 64, 4096, 1, false},      {128, 256, 768, 8, false},
-        {8, 64, 2048, 64, false},
+    static const int sizes[][4] = {
+        {64, 64, 64, 1},   {128, 128, 320, 1}, {256, 256, 1024, 1}, {512, 768, 2048, 1},
+        {64, 64, 2080, 1}, {64, 64, 4096, 1},  {128, 128, 4096, 1}, {16, 32, 16384, 1},
+        {1, 64, 4096, 1},  {128, 256, 768, 8}, {8, 64, 2048, 64},   {2048, 2048, 2048, 1},
     };
     cublasHandle_t handle;
     cublasLtHandle_t lt;
+    Record file;
+    if (argc != 3) {
+        printf("usage: moeref-products GOLDEN.safetensors RECORD.safetensors\n");
+        return 2;
+    }
     must(cublasCreate(&handle), "cublasCreate");
     must(cublasLtCreate(&lt), "cublasLtCreate");
     must(cublasSetMathMode(handle, CUBLAS_DEFAULT_MATH), "math mode");
-    if (argc > 1)
-        write_file(handle, argv[1]);
-    for (Problem p : problems)
-        for (bool fp16 : {false, true}) {
-            p.fp16 = fp16;
-            try_problem(handle, lt, p);
-        }
+    write_golden(handle, argv[1]);
+    for (const auto &s : sizes)
+        for (int format : {0, 1})
+            for (bool wide : {true, false}) {
+                const cudaDataType own = format == 0 ? CUDA_R_16BF : CUDA_R_16F;
+                try_problem(handle, lt, {s[0], s[1], s[2], s[3], format, wide ? CUDA_R_32F : own},
+                            &file);
+            }
+    file.write(argv[2]);
     cublasLtDestroy(lt);
     cublasDestroy(handle);
     return 0;

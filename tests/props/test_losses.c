@@ -69,6 +69,12 @@ static moe_status of_chunks(const moe_loss_batch *b, double *ret, double *ret_dz
     return status;
 }
 
+static moe_status of_alignment(const moe_loss_batch *b, double *ret, double *ret_dz) {
+    double full[T * E];
+    draw(full, T * E, 11);
+    return moe_loss_alignment(b, full, NULL, ret, ret_dz);
+}
+
 /* Central differences with the error of the step's square taken out. */
 static double slope(loss_fn loss, const moe_loss_batch *b, double *at) {
     const double kept = *at, h = 1e-3;
@@ -102,12 +108,47 @@ Test(losses, gradients_are_finite_differences) {
     static const struct {
         const char *name;
         loss_fn loss;
-    } rows[] = {{"batch", of_batch},           {"sequence", of_sequences}, {"z", of_z},
-                {"importance", of_importance}, {"load", of_load},          {"devices", of_devices},
-                {"locality", of_locality},     {"chunks", of_chunks}};
+    } rows[] = {
+        {"batch", of_batch},           {"sequence", of_sequences}, {"z", of_z},
+        {"importance", of_importance}, {"load", of_load},          {"devices", of_devices},
+        {"locality", of_locality},     {"chunks", of_chunks},      {"alignment", of_alignment}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int32_t sigmoid = 0; sigmoid < 2; sigmoid++)
             expect_gradient(rows[i].loss, sigmoid, rows[i].name);
+}
+
+static int agreeing(const double *z, const double *full) {
+    moe_plan *a = choose(T, E, K, z), *b = choose(T, E, K, full);
+    int same = 0;
+    for (int e = 0; e < E; e++)
+        for (int64_t i = a->offsets[e]; i < a->offsets[e + 1]; i++)
+            for (int64_t j = b->offsets[e]; j < b->offsets[e + 1]; j++)
+                same += a->token[i] == b->token[j];
+    moe_plan_destroy(&a);
+    moe_plan_destroy(&b);
+    return same;
+}
+
+/* A router that goes down its alignment's gradient comes to choose what the full one chooses; where
+ * they agree the loss is 0. */
+Test(losses, alignment_brings_choices_together) {
+    double full[T * E], z[T * E], dz[T * E], loss;
+    draw(full, T * E, 12);
+    draw(z, T * E, 13);
+    for (int i = 0; i < T * E; i++)
+        z[i] = full[i] + 0.7 * z[i];
+    const moe_loss_batch b = {z, T, E, 0, 0, NULL};
+    const int before = agreeing(z, full);
+    for (int step = 0; step < 60; step++) {
+        cr_assert_eq(moe_loss_alignment(&b, full, NULL, &loss, dz), MOE_OK);
+        for (int i = 0; i < T * E; i++)
+            z[i] -= 0.3 * T * dz[i];
+    }
+    cr_expect_lt(before, T * K);
+    cr_expect_eq(agreeing(z, full), T * K);
+    cr_expect_lt(loss, 1e-12);
+    cr_assert_eq(moe_loss_alignment(&b, z, NULL, &loss, NULL), MOE_OK);
+    cr_expect_lt(fabs(loss), 1e-15);
 }
 
 /* One device is one expert's share for all: 1 whatever the scores. Devices of one expert, and none,

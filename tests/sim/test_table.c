@@ -45,6 +45,24 @@ Test(sim_table, a_stage_is_the_sum_of_its_kernels) {
     unlink(path);
 }
 
+/* The same rows in tabs, in commas and as JSON. */
+Test(sim_table, three_forms_are_one_table) {
+    static const char *const texts[] = {
+        "kernel\tT\td\tn\tK\tE\tmedian_us\na\t4\t8\t16\t1\t2\t7.5\n",
+        "kernel,T,d,n,K,E,median_us\r\na,4,8,16,1,2,7.5\r\n",
+        "{\"rows\":[{\"T\":4,\"kernel\":\"a\",\"d\":8,\"n\":16,\"K\":1,\"E\":2,\"median_us\":7.5}]"
+        "}"};
+    for (size_t i = 0; i < 3; i++) {
+        moe_table *table = NULL;
+        cr_assert_eq(moe_int_table_parse(texts[i], strlen(texts[i]), "t", NULL, NULL, &table),
+                     MOE_OK, "%s", texts[i]);
+        cr_expect(table->kind == MOE_TABLE_LAYERS && table->count == 1);
+        cr_expect(table->rows[0].m == 4 && table->rows[0].n == 16 && table->rows[0].us == 7.5);
+        cr_expect_str_eq(table->rows[0].kernel, "a");
+        moe_table_destroy(&table);
+    }
+}
+
 Test(sim_table, bad_tables_are_named_with_their_line) {
     static const struct {
         const char *text, *word;
@@ -75,7 +93,11 @@ Test(sim_table, bad_tables_are_named_with_their_line) {
                {REPORT("{\"name\":\"A\",\"measured_us\":\"1\"}"), "a string"},
                {REPORT("],\"passes\":[{\"name\":\"total\",\"measured_us\":-1}"), "pass \"total\""},
                {REPORT("],\"passes\":[{\"name\":\"total\"}"), "\"measured_us\""},
-               {REPORT("7"), "\"name\""}};
+               {REPORT("7"), "\"name\""},
+               {"m,n,k,median_us\n1,2,x,4\n", "\"x\""},
+               {"{\"rows\":[]}", "\"rows\""},
+               {"{\"rows\":[{\"m\":1,\"n\":2,\"k\":3}]}", "header"},
+               {"{\"rows\":[{\"m\":1,\"median_us\":4},{\"m\":1}]}", "rows[1]"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char path[TEMPORARY_BYTES];
         capture seen;

@@ -104,6 +104,22 @@ Test(sim_verbs, sweep_is_a_cross_product_in_order) {
     free(o);
 }
 
+/* What a GPU cannot run is a row without figures, wherever it stands; the others have theirs. */
+Test(sim_verbs, sweep_goes_on_past_a_refusal) {
+    const char *const orders[] = {"a100-sxm,h100-sxm", "h100-sxm,a100-sxm"};
+    for (int i = 0; i < 2; i++) {
+        char args[200];
+        snprintf(args, sizeof args, "sweep --vary gpu=%s --case \"T=512 d=256 n=64 E=8 K=2\"",
+                 orders[i]);
+        outcome *o = moeref(args);
+        cr_expect_eq(o->code, 1, "%s", o->text);
+        cr_expect(strstr(o->text, "a100-sxm,,,,,,,,,,,") && strstr(o->text, "run on architecture"));
+        cr_expect(strstr(o->text, "h100-sxm,1") || strstr(o->text, "h100-sxm,2"), "%s", o->text);
+        free(o);
+    }
+    expect(2, "whole number", "sweep --vary T=64,x --case \"d=64 n=64 E=4 K=2\"");
+}
+
 /* A report with a slow kernel, one that is slow or impossible, and passes of which the case has no
  * backward one; the same case twice, as of two backends, is told twice. */
 #define TIMES                                                                                      \

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = [(16, 7, -126, True), (16, 10, -14, True), (8, 3, -6, False), (8, 2, -14, True)]
-UNITS = {"sm_90": [(16, 25, 23)] * 2 + [(32, 13, 13)] * 2, "sm_90.mma": [(16, 25, 23)] * 2,
+UNITS = {"sm_90": [(16, 25, 23)] * 2 + [(32, 13, 13)] * 2, "sm_90.mma": [(16, 25, 23)] * 4,
          "sm_89": [(8, 24, 23)] * 2 + [(16, 13, 13)] * 2,
          "sm_80": [(8, 24, 23)] * 2}
 
@@ -24,7 +24,7 @@ def library():
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-I", ROOT / "src", "-I", ROOT / "src/include",
                     "-o", out, ROOT / "src/reference/tensorcore/dot.c"], check=True)
     lib = ctypes.CDLL(str(out))
-    lib.moe_int_dot.restype = ctypes.c_uint32
+    lib.moe_int_dot.restype = lib.moe_int_dot_by_fp16.restype = ctypes.c_uint32
     return lib
 
 
@@ -66,6 +66,24 @@ def step(rule, pairs, c):
     return struct.unpack("<I", struct.pack("<f", float(total)))[0]
 
 
+def f32(bits):
+    return struct.unpack("<f", struct.pack("<I", bits))[0]
+
+
+def exponent_of(bits):
+    return (bits >> 23 & 255) - 127 if bits >> 23 & 255 else -126
+
+
+def two_steps(rule, pairs, c):
+    """8-bit factors as fp16: k % 4 < 2 from zero, then the others, added to C to nearest."""
+    total = 0
+    for half in ((0, 1), (2, 3)):
+        total = step(rule, [p for k, p in enumerate(pairs) if k % 4 in half],
+                     (Fraction(f32(total)), exponent_of(total)))
+    total = f32(total) + float(c[0])  # exact in double for these sizes
+    return struct.unpack("<I", struct.pack("<f", total))[0]
+
+
 def draw(fmt, span):
     bits, fraction, least, _ = FORMATS[fmt]
     top = (1 << (bits - 1 - fraction)) - 2
@@ -77,21 +95,21 @@ def draw(fmt, span):
 
 def compare(lib, unit, fmt, span):
     rule = UNITS[unit][fmt]
-    terms, fraction = rule[0], FORMATS[fmt][1]
+    by_fp16 = unit == "sm_90.mma" and FORMATS[fmt][0] == 8
+    terms, fraction = 32 if by_fp16 else rule[0], FORMATS[fmt][1]
     codes = [[draw(fmt, span) for _ in range(terms)] for _ in range(2)]
     factors = [[value(fmt, x) for x in side] for side in codes]
     c = random.choice([0, struct.unpack("<I", struct.pack("<f", random.choice([-1, 1]) * (
         1 + random.random()) * 2.0 ** random.randint(-2 * span, 2 * span)))[0]])
-    c_value = struct.unpack("<f", struct.pack("<I", c))[0]
-    field = c >> 23 & 255
     arrays = []
     for side in factors:
         scaled = [v / Fraction(2) ** (e - fraction) for v, e in side]
         arrays += [(ctypes.c_int16 * terms)(*[int(x) for x in scaled]),
                    (ctypes.c_int16 * terms)(*[e for _, e in side])]
-    want = step(rule, list(zip(*factors)), (Fraction(c_value), field - 127 if field else -126))
-    got = lib.moe_int_dot((ctypes.c_int * 3)(*rule), fraction, arrays[0], arrays[1], arrays[2],
-                          arrays[3], 1, ctypes.c_uint32(c))
+    model, emulate = (two_steps, lib.moe_int_dot_by_fp16) if by_fp16 else (step, lib.moe_int_dot)
+    want = model(rule, list(zip(*factors)), (Fraction(f32(c)), exponent_of(c)))
+    got = emulate((ctypes.c_int * 4)(*rule, by_fp16), fraction, arrays[0], arrays[1], arrays[2],
+                  arrays[3], 1, ctypes.c_uint32(c))
     if got & 0x7fffffff == 0 and want == 0:
         return True
     if got != want:

@@ -69,6 +69,11 @@ Test(chain, orders_and_parts, .init = fill) {
                          by_hand(row, column, BLOCKS - 1, -1, -1));
             cr_assert_eq(element("sm_90+split=2", row, column),
                          by_hand(row, column, 0, 7, 1) + by_hand(row, column, 7, BLOCKS, 1));
+            cr_assert_eq(element("sm_90+split=3+block=64", row, column),
+                         by_hand(row, column, 0, 8, 1) + by_hand(row, column, 8, BLOCKS, 1),
+                         "of four tiles two are the first part, two the second");
+            cr_assert_eq(element("sm_90+split=2+block=96", row, column),
+                         by_hand(row, column, 0, 12, 1) + by_hand(row, column, 12, BLOCKS, 1));
             cr_assert_eq(element("sm_90+promote=96", row, column),
                          by_hand(row, column, 0, 6, 1) + by_hand(row, column, 6, 12, 1) +
                              by_hand(row, column, 12, BLOCKS, 1));

@@ -57,9 +57,9 @@ Test(tensorcore, vectors_tell_rules_apart) {
         moe_int_dot_rule rule;
         uint32_t want;
     } rows[] = {
-        {0, {16, 24, 23}, 0x3f800000}, {1, {16, 26, 23}, 0x3f800001},
-        {4, {8, 25, 23}, 0x3f800001},  {7, {32, 12, 13}, 0x3f800000},
-        {8, {32, 14, 13}, 0x3f800400}, {10, {16, 13, 13}, 0x3f802000},
+        {0, {16, 24, 23, false}, 0x3f800000}, {1, {16, 26, 23, false}, 0x3f800001},
+        {4, {8, 25, 23, false}, 0x3f800001},  {7, {32, 12, 13, false}, 0x3f800000},
+        {8, {32, 14, 13, false}, 0x3f800400}, {10, {16, 13, 13, false}, 0x3f802000},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         uint32_t got = vector_result(&rows[i].rule, &vectors[rows[i].vector]);
@@ -96,6 +96,28 @@ Test(tensorcore, special_values) {
     const uint32_t e4m3_nan[32] = {0x7f}, e4m3_one[32] = {0x38}, e4m3_most[32] = {0x7e};
     cr_expect_eq(dot_of(&r[MOE_INT_FORMAT_E4M3], 2, e4m3_nan, e4m3_one, 32, 0), 0x7fffffff);
     cr_expect_eq(dot_of(&r[MOE_INT_FORMAT_E4M3], 2, e4m3_most, e4m3_one, 32, 0), 0x43e00000);
+}
+
+/* mma.sync makes fp16 of 8-bit factors: a large product of k = 0 and its opposite of k = 1 leave
+ * what another one of `small` is, if that is in the second sum. C comes last, to nearest. */
+Test(tensorcore, eight_bits_as_fp16) {
+    const moe_int_dot_rule *r = &moe_int_unit_find("sm_90.mma")->rule[MOE_INT_FORMAT_E4M3];
+    const uint32_t large = 0x78, minus = 0x80, tiny = 0x01, quarter = 0x28; /* 256, 2^-9, 2^-2 */
+    for (int small = 2; small < MOST; small++) {
+        uint32_t a[MOST] = {large, large}, b[MOST] = {large, large | minus};
+        a[small] = tiny;
+        b[small] = quarter;
+        const factors x = decode(MOE_INT_FORMAT_E4M3, a, MOST);
+        const factors y = decode(MOE_INT_FORMAT_E4M3, b, MOST);
+        const uint32_t got = moe_int_dot_by_fp16(r, 3, x.sig, x.exp, y.sig, y.exp, 1, 0);
+        cr_expect_eq(got, small % 4 < 2 ? 0 : 0x3a000000u, "k %d: 0x%08x", small, got);
+    }
+    const uint32_t a[MOST] = {tiny, tiny, tiny}, b[MOST] = {0x38, 0x38, 0x38};
+    const factors x = decode(MOE_INT_FORMAT_E4M3, a, MOST);
+    const factors y = decode(MOE_INT_FORMAT_E4M3, b, MOST);
+    cr_expect_eq(moe_int_dot_by_fp16(r, 3, x.sig, x.exp, y.sig, y.exp, 1, 0x47800000), 0x47800001,
+                 "2^16 + 0.75 of its last place");
+    cr_expect_eq(moe_int_dot_by_fp16(r, 3, x.sig, x.exp, y.sig, y.exp, 1, 0xffc01234), 0x7fffffff);
 }
 
 static uint64_t seed = 88172645463325252u;
@@ -147,11 +169,15 @@ static void compare_lanes(const moe_int_unit *unit, int format, int span) {
                      moe_int_layouts[format].name, c[l], want[l]);
 }
 
+static bool takes_lanes(const moe_int_dot_rule *r) {
+    return r->kept && !r->by_fp16;
+}
+
 Test(tensorcore, lanes_are_the_rules) {
     size_t count;
     const moe_int_unit *units = moe_int_units(&count);
     for (size_t u = 0; u < count; u++)
         for (int format = 0; format < MOE_INT_FORMATS; format++)
-            for (int i = 0; units[u].rule[format].kept && i < 4000; i++)
+            for (int i = 0; takes_lanes(&units[u].rule[format]) && i < 4000; i++)
                 compare_lanes(&units[u], format, i % 3 == 0 ? 2 : i % 3 == 1 ? 12 : 120);
 }

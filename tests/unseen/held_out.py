@@ -113,7 +113,8 @@ BUGS = [
     *slope = quick + x * 1.702f * quick * (1 - quick);
     if (FAULT(l, gelu_slope_cdf))""")]),
     ("up_clamped_at_twice_the_limit", "clamp", ANY, r"clamp|limit", [
-        ("act.c", "u = clamp(l, u, FAULT(l, clamp_up_one_side) ? -INFINITY : -limit, limit, &up_in);",
+        ("act.c",
+         "u = clamp(l, u, FAULT(l, clamp_up_one_side) ? -INFINITY : -limit, limit, &up_in);",
          "u = clamp(l, u, -2 * limit, 2 * limit, &up_in);")]),
     ("dW1_tiles_transposed", "plain", ANY, r"dW1: .*(transpos|tile|column)", [
         ("stores.c", SPOIL, """

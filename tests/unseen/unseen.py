@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does the judge notice bugs that it was not written beside, and does it say what they are?
 
-Each bug of bugs.py (and, with --held-out, of held_out.py) is an edit of a copy of backends/faulty,
+Each bug of bugs.py (or, with --set, of another file) is an edit of a copy of backends/faulty,
 built to a plug-in of its own and checked on its layer. Caught: the verdict is fail. Named: the
 explanation, or where none is needed the reason, holds the words that were decided beforehand; an
 explanation that says only where never counts.
@@ -27,6 +27,7 @@ from pathlib import Path
 
 import bugs
 import edits
+import fresh
 import held_out
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +36,7 @@ FLAGS = ["-std=gnu11", "-O2", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden
 PLACES = {"", "elements", "wrong_block", "wrong_experts"}
 TYPES = ["fp32", "bf16", "fp16"]
 CAUGHT, NAMED = 0.99, 0.85
+SETS = {"bugs": bugs.BUGS, "held_out": held_out.BUGS, "fresh": fresh.BUGS}
 
 
 class Workshop:
@@ -111,7 +113,7 @@ def judge(shop, bug, plugin, dtype, large):
 
 def tasks(options):
     """(bug, types), in order."""
-    chosen = held_out.BUGS if options.held_out else bugs.BUGS
+    chosen = SETS[options.set]
     unknown = set(options.only) - {b[0] for b in chosen}
     if unknown:
         sys.exit("unseen: no such bug: " + ", ".join(sorted(unknown)))
@@ -138,7 +140,7 @@ def main():
     parser.add_argument("--one", action="store_true", help="each bug in one type, taking turns")
     parser.add_argument("--only", action="append", default=[], metavar="BUG")
     parser.add_argument("--sample", type=int, default=1, metavar="N", help="every Nth bug")
-    parser.add_argument("--held-out", action="store_true", help="the bugs of held_out.py instead")
+    parser.add_argument("--set", choices=SETS, default="bugs", help="whose bugs; default: bugs.py")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-v", "--verbose", action="store_true", help="what every report says")
     options = parser.parse_args()

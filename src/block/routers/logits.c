@@ -7,7 +7,7 @@
 #define OF  moe_int_tape_of
 #define TWO moe_int_tape_of_two
 
-/* s = softmax(gelu(z) / tau), weights s of the K best (arXiv 2405.13997, 2401.13875). */
+/* s = softmax(gelu(z) / tau), weights s of the K best (arXiv 2401.13875). */
 int moe_int_write_activated(const moe_int_writing *k) {
     const int tau =
         OF(k->tape, MOE_INT_STEP_PLUS, moe_int_tape_parameter(k->tape, "tau-1", 1, 1, 0.1), 1);

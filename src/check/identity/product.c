@@ -163,7 +163,9 @@ static void compare(const moe_int_product *p, const moe_int_rounding *r, bool fl
     for (int64_t i = 0; i < p->I; i++) {
         if (flipped)
             bias = add_bias(p, true, i, b->s, &square);
-        double v = b->gq[i] + p->rounded * (b->lq[i] + b->fq[i]) + added * (b->fq[i] + square);
+        /* A 0 may be what was too small to store, which its own square does not tell. */
+        const double stored = b->gq[i] + (double)p->J * r->least2;
+        double v = stored + p->rounded * (b->lq[i] + b->fq[i]) + added * (b->fq[i] + square);
         moe_int_gap one = {
             .got = b->got[i], .want = b->want[i] + bias, .index = i, .column = flipped};
         one.z = moe_int_gap_z(one.got, one.want, r->u2 * v);

@@ -18,8 +18,8 @@ static bool has_backward(const moe_problem *problem) {
     return (problem->pass & MOE_PASS_BWD) != 0;
 }
 
-static bool wants_sample(const moe_problem *problem, const moe_plan *plan,
-                         const moe_check_params *params) {
+bool moe_int_wants_sample(const moe_problem *problem, const moe_plan *plan,
+                          const moe_check_params *params) {
     const moe_layer_desc *desc = &problem->layer;
     int64_t above = params->sample_above_flops;
     if (above < 0)
@@ -190,7 +190,7 @@ moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing 
     if (!has_backward(problem))
         ret->in.t[MOE_T_DO] = (moe_tensor){0};
     moe_status status;
-    if (wants_sample(problem, routing->plan, params))
+    if (moe_int_wants_sample(problem, routing->plan, params))
         status = sample(problem, routing, rounding, params->threads, log, result, ret);
     else
         status = run_oracle(problem, routing, rounding, params->threads, known, log, ret);

@@ -27,6 +27,10 @@ typedef struct moe_int_truth {
     char out_of_range[120];         /* a stage that the arithmetic cannot hold; "" */
 } moe_int_truth;
 
+/* Is the layer so large that a sample is judged? */
+bool moe_int_wants_sample(const moe_problem *problem, const moe_plan *plan,
+                          const moe_check_params *params);
+
 /* Computes the truth for the routing in force; *ret is to be freed, also on failure. `result`
  * takes the description of a sample. `known`, or NULL, is another arithmetic's or recipe's truth
  * that outlives *ret: where it is of the same inputs and choice, its oracle serves again. */

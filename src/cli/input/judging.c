@@ -1,4 +1,5 @@
 #include "cli/input/judging.h"
+#include "cli/input/devices.h"
 #include "cli/input/messages.h"
 #include "cli/input/mistrust.h"
 
@@ -51,48 +52,18 @@ static moe_status mistrust(moe_backend *backend, const cli_selection *selection,
                   : cli_mistrust_apply(selection->mistrust, (moe_dtype)support.arithmetic, result);
 }
 
-/* A backend on the first device, and on more of them where ranks need one each. */
-typedef struct devices {
-    moe_backends *all;
-    const char *spec;
-    moe_open_params params;
-    moe_backend *at[MOE_EP_MAX_RANKS];
-    int32_t count;
-} devices;
-
-static moe_status open_devices(devices *d, int32_t count) {
-    moe_status status = MOE_OK;
-    for (; !status && d->count < count; d->count += !status) {
-        d->params.device_index = d->count;
-        status = moe_backend_open(d->all, d->spec, &d->params, cli_log(), &d->at[d->count]);
-    }
-    return status;
-}
-
-static moe_status close_devices(devices *d) {
-    moe_status worst = MOE_OK;
-    for (int32_t i = 0; i < d->count; i++) {
-        moe_status status = moe_backend_close(&d->at[i]);
-        worst = status ? status : worst;
-    }
-    return worst;
-}
-
 /* Over ranks where the problem asks for them. */
-static moe_status judge_problem(devices *d, const cli_selection *selection,
+static moe_status judge_problem(cli_devices *d, const cli_selection *selection,
                                 const moe_problem *problem, const moe_check_params *params,
                                 moe_check_result **ret) {
     moe_ep_params ep;
     if (!problem->split.ranks)
         return moe_check_backend(d->at[0], problem, params, cli_log(), ret);
-    moe_status status = cli_ranks_params(&selection->ranks, problem, &ep);
-    const int32_t count = !status && ep.transport && ep.transport->devices ? ep.ranks : 1;
-    if (!status)
-        status = open_devices(d, count);
-    return status ? status : moe_check_ranks(d->at, count, &ep, problem, params, cli_log(), ret);
+    moe_status status = cli_devices_open_ranks(d, &selection->ranks, problem, &ep);
+    return status ? status : moe_check_ranks(d->at, d->count, &ep, problem, params, cli_log(), ret);
 }
 
-static moe_status judge_item(devices *d, const cli_selection *selection, const cli_item *item,
+static moe_status judge_item(cli_devices *d, const cli_selection *selection, const cli_item *item,
                              const moe_check_params *params, cli_verdicts *verdicts) {
     moe_problem *problem = NULL;
     moe_check_result *result = NULL;
@@ -117,13 +88,13 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
                       const cli_selection *selection, const cli_items *items,
                       const moe_check_params *params, cli_verdict_fn each, void *user,
                       cli_verdicts *verdicts) {
-    devices d = {.all = backends->all,
-                 .spec = spec,
-                 .params = {.threads = params->threads, .log = cli_log()}};
+    cli_devices d = {.all = backends->all,
+                     .spec = spec,
+                     .params = {.threads = params->threads, .log = cli_log()}};
     size_t first = verdicts->count;
     moe_check_params as_named = *params;
     as_named.spec = spec;
-    moe_status status = open_devices(&d, 1);
+    moe_status status = cli_devices_open(&d, 1);
     int code = cli_exit_code(status);
     for (size_t i = 0; !status && i < items->count; i++) {
         cli_progress("%s: case %zu of %zu, %s", spec, i + 1, items->count, items->at[i].name);
@@ -134,7 +105,7 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
         if (!judged && each)
             each(user, verdicts->at[verdicts->count - 1]);
     }
-    moe_status closed = close_devices(&d);
+    moe_status closed = cli_devices_close(&d);
     if (closed && cli_exit_code(closed) > code)
         code = cli_exit_code(closed);
     int judged_code = status ? code : cli_verdicts_exit_code(verdicts, first);

@@ -42,6 +42,17 @@ int cli_usage(const char *format, ...) {
     return CLI_USAGE;
 }
 
+static void hear(void *user, moe_log_level level, const char *message) {
+    cli_heard *h = user;
+    if (level == MOE_LOG_ERROR)
+        snprintf(h->why, sizeof h->why, "%s", message);
+    moe_log_send(h->log, level, "%s", message);
+}
+
+moe_log cli_hear(cli_heard *heard) {
+    return (moe_log){hear, heard};
+}
+
 int cli_exit_code(moe_status status) {
     switch ((int)status) {
     case MOE_OK:

@@ -24,6 +24,13 @@ int cli_usage(const char *format, ...) MOE_PRINTF(1, 2);
 /* The exit code for a status: usage for what the user named wrongly, not-run for the rest. */
 int cli_exit_code(moe_status status);
 
+/* Keeps the last error's sentence beside passing messages on to `log`, where there is one. */
+typedef struct cli_heard {
+    const moe_log *log;
+    char why[512];
+} cli_heard;
+moe_log cli_hear(cli_heard *heard);
+
 /* Progress on a terminal's stderr, overwritten in place and cut at its width; nothing elsewhere. */
 void cli_progress(const char *format, ...) MOE_PRINTF(1, 2);
 void cli_progress_clear(void);

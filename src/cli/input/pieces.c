@@ -5,8 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes that the system would give to processes now; INT64_MAX where it does not tell. */
-static int64_t free_bytes(void) {
+/* What a check takes unless --memory says more: it leaves room for others on a machine of 4 GiB,
+ * and pieces of a layer cost hardly more time than the whole (README). */
+static const int64_t most_bytes = (int64_t)7 << 29;
+
+/* Three quarters of what the system would give to processes now, at most `most_bytes`, which it is
+ * where the system does not tell. */
+static int64_t default_bytes(void) {
     char line[128];
     long long kib = -1;
     FILE *f = fopen("/proc/meminfo", "re");
@@ -15,7 +20,8 @@ static int64_t free_bytes(void) {
             kib = -1;
     if (f)
         fclose(f);
-    return kib < 0 ? INT64_MAX : kib * 1024;
+    const int64_t share = kib * 768;
+    return kib < 0 || share > most_bytes ? most_bytes : share;
 }
 
 static moe_status parse(const char *word, moe_hf_piece *ret) {
@@ -42,16 +48,17 @@ moe_status cli_pieces(const cli_selection *selection, const char *dir, moe_hf_pi
         *ret = malloc(sizeof **ret);
         return *ret ? parse(selection->piece, *ret) : MOE_E_NOMEM;
     }
-    const int64_t bytes = selection->memory > 0 ? selection->memory << 20 : free_bytes();
+    const int64_t bytes = selection->memory > 0 ? selection->memory << 20 : default_bytes();
     if (!selection->in_pieces)
         return MOE_OK;
     /* Whatever is wrong with the folder is said when it is read. */
     if (moe_hf_pieces(dir, selection->layer, selection->tokens, bytes, NULL, ret, ret_count))
         return MOE_OK;
     if (*ret_count)
-        moe_log_send(cli_log(), MOE_LOG_INFO,
+        moe_log_send(cli_log(), MOE_LOG_WARN,
                      "%s: in %zu pieces, as the check of the whole layer would hold more than %.1f "
-                     "GiB of memory",
-                     dir, *ret_count, (double)bytes / (1 << 30));
+                     "GiB of memory%s",
+                     dir, *ret_count, (double)bytes / (1 << 30),
+                     selection->memory > 0 ? "" : " (--memory MIB allows another amount)");
     return MOE_OK;
 }

@@ -15,7 +15,9 @@ moe_status cli_pieces(const cli_selection *selection, const char *dir, moe_hf_pi
      "is\n"                                                                                        \
      "                             judged in pieces: its router with a few hidden units of every " \
      "expert, then\n"                                                                              \
-     "                             some experts at a time (default: what is free)"},               \
+     "                             some experts at a time (default: three quarters of what is "    \
+     "free, at most\n"                                                                             \
+     "                             3584)"},                                                        \
     {                                                                                              \
         "piece", CLI_STRING, &(s).piece, "WORD",                                                   \
             "with --hf: such a piece alone, \"router\", or experts \"0-15\""                       \

@@ -51,7 +51,7 @@ static moe_status run_under(const moe_transport *transport, int32_t ranks, char 
     return moe_fail(cli_log(), MOE_E_UNSUPPORTED, "%s cannot be started", word[0]);
 }
 
-moe_status cli_ranks_launch(const cli_ranks *ranks, char **argv) {
+static moe_status launch(const cli_ranks *ranks, char **argv) {
     const moe_transport *transport;
     if (!ranks->transport)
         return MOE_OK;
@@ -66,6 +66,24 @@ moe_status cli_ranks_launch(const cli_ranks *ranks, char **argv) {
     if (transport->started() >= 0)
         return MOE_OK;
     return run_under(transport, (int32_t)strtol(ranks->words, NULL, 10), argv);
+}
+
+static moe_status use_own(cli_ranks *ranks, cli_strings *backends) {
+    const char *words = ranks->words;
+    if (!words || strspn(words, "0123456789") != strlen(words) || backends->count != 1)
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--transport peer takes one --backend and --ep with a number alone");
+    const char *spec = backends->at[0];
+    snprintf(ranks->own, sizeof ranks->own, "%s%cranks%s", spec, strchr(spec, ':') ? '+' : ':',
+             words);
+    backends->at[0] = ranks->own;
+    ranks->transport = ranks->words = NULL;
+    return MOE_OK;
+}
+
+moe_status cli_ranks_start(cli_ranks *ranks, cli_strings *backends, char **argv) {
+    return ranks->transport && strcmp(ranks->transport, "peer") == 0 ? use_own(ranks, backends)
+                                                                     : launch(ranks, argv);
 }
 
 moe_status cli_ranks_apply(const cli_ranks *ranks, moe_problem *problem) {

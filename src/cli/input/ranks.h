@@ -11,6 +11,7 @@ typedef struct cli_ranks {
     const char *transport; /* NULL: threads */
     const char *fault;     /* NULL: none */
     int64_t limit_s;       /* 0: the library's */
+    char own[256];         /* a backend with ranks of its own; "": none */
 } cli_ranks;
 
 /* clang-format off */
@@ -21,7 +22,8 @@ typedef struct cli_ranks {
      "combine=pairs|ranks, wire=TYPE, skew=S,\n                             tokens=8+0+24, as in " \
      "a case"},                                                                                    \
     {"transport", CLI_STRING, &(r).transport, "NAME",                                              \
-     "with --ep: how ranks reach each other, threads (default), or one that moeref list names"},   \
+     "with --ep: how ranks reach each other, threads (default), or one that moeref list names; "   \
+     "peer:\n                             the backend's own way, --backend NAME:ranksR"},           \
     {"ep-limit", CLI_INT, &(r).limit_s, "SECONDS",                                                 \
      "with --ep: most that a rank waits for others in an exchange (default: 10, more for large "   \
      "cases)"},                                                                                    \
@@ -29,9 +31,11 @@ typedef struct cli_ranks {
      "with --ep: what should go wrong between ranks, to see that it is noticed"}
 /* clang-format on */
 
-/* Where the transport needs a process for each rank and this is none of them: becomes the command
- * that starts them, all with the same words. In all of them but the first stdout leads nowhere. */
-moe_status cli_ranks_launch(const cli_ranks *ranks, char **argv);
+/* Before anything is run. Where the transport needs a process for each rank and this is none of
+ * them: becomes the command that starts them, all with the same words. In all of them but the first
+ * stdout leads nowhere. --transport peer: the backend that is named runs over ranks by itself, by a
+ * variant of its own, and no --ep is left. */
+moe_status cli_ranks_start(cli_ranks *ranks, cli_strings *backends, char **argv);
 /* Gives a problem the split that --ep asks for. */
 moe_status cli_ranks_apply(const cli_ranks *ranks, moe_problem *problem);
 /* How to run a problem that has a split; *ret points into it. */

@@ -21,7 +21,7 @@ typedef struct cli_selection {
     const char *mistrust; /* --mistrust: cases that cannot show faults (mistrust.h), or NULL */
     bool in_pieces;       /* checkpoints that are too large are taken piece by piece (pieces.h) */
     const char *piece;    /* --piece, one of them; NULL: all */
-    int64_t memory;       /* --memory: MiB that judging may take; 0: what is free */
+    int64_t memory;       /* --memory: MiB that judging may take; 0: the default */
 } cli_selection;
 
 void cli_selection_destroy(cli_selection *selection);

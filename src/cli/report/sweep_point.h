@@ -19,6 +19,7 @@ extern const cli_sweep_column cli_sweep_columns[CLI_SWEEP_COLUMNS];
 typedef struct cli_sweep_point {
     double at[CLI_SWEEP_COLUMNS];
     float floor_us[MOE_PASS_SUMS], most_tflops[MOE_PASS_SUMS]; /* for pictures */
+    char *refused; /* why there are no numbers (NaN); owned; NULL: there are */
 } cli_sweep_point;
 
 cli_sweep_point cli_sweep_point_of(const moe_prediction *p);

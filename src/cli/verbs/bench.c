@@ -1,5 +1,6 @@
 /* moeref bench: correct first, then timed. */
 #include "cli/report/bench.h"
+#include "cli/input/devices.h"
 #include "cli/input/messages.h"
 #include "cli/input/select.h"
 #include "cli/report/html.h"
@@ -24,13 +25,42 @@ typedef struct bench_options {
     bool no_check;
 } bench_options;
 
+/* A problem on a backend, over ranks where it asks for them. */
+typedef struct subject {
+    cli_devices devices;
+    const moe_problem *problem;
+    moe_ep_params ep;
+    moe_backend *over_ranks; /* NULL: one device */
+} subject;
+
+static moe_backend *timed(const subject *s) {
+    return s->over_ranks ? s->over_ranks : s->devices.at[0];
+}
+
+static moe_status spread(subject *s, const moe_problem *problem, const cli_ranks *ranks) {
+    s->problem = problem;
+    s->over_ranks = NULL;
+    if (!problem->split.ranks)
+        return MOE_OK;
+    moe_status status = cli_devices_open_ranks(&s->devices, ranks, problem, &s->ep);
+    return status ? status
+                  : moe_ep_open(s->devices.at, s->devices.count, &s->ep, cli_log(), &s->over_ranks);
+}
+
+static moe_status check_subject(const subject *s, const moe_check_params *params,
+                                moe_check_result **ret) {
+    return s->over_ranks ? moe_check_ranks(s->devices.at, s->devices.count, &s->ep, s->problem,
+                                           params, cli_log(), ret)
+                         : moe_check_backend(s->devices.at[0], s->problem, params, cli_log(), ret);
+}
+
 /* A wrong result has no speed. Returns an exit code, CLI_PASSED to go on. */
-static int check_first(moe_backend *backend, const char *spec, const moe_problem *problem,
-                       bench_options *options) {
+static int check_first(const subject *s, bench_options *options) {
     moe_check_result *r = NULL;
-    moe_check_params params = {.threads = (int32_t)options->threads, .spec = spec};
+    const moe_problem *problem = s->problem;
+    moe_check_params params = {.threads = (int32_t)options->threads, .spec = s->devices.spec};
     cli_progress("checking %s before it is timed", problem->name);
-    moe_status status = moe_check_backend(backend, problem, &params, cli_log(), &r);
+    moe_status status = check_subject(s, &params, &r);
     cli_progress_clear();
     if (!status)
         status = cli_verdicts_add(&options->verdicts, r);
@@ -47,13 +77,14 @@ static int check_first(moe_backend *backend, const char *spec, const moe_problem
     return verdict > MOE_VERDICT_AMBIGUOUS ? CLI_FAILED : CLI_PASSED;
 }
 
-static int bench_one(moe_backend *backend, const char *spec, const moe_problem *problem,
-                     bench_options *options, json_t *results) {
+static int bench_one(const subject *s, bench_options *options, json_t *results) {
     moe_bench_result result;
-    int code = options->no_check ? CLI_PASSED : check_first(backend, spec, problem, options);
+    const moe_problem *problem = s->problem;
+    int code = options->no_check ? CLI_PASSED : check_first(s, options);
     if (code)
         return code;
-    moe_status status = cli_bench_time(backend, problem, &options->timing, &result);
+    const char *spec = s->over_ranks ? moe_backend_name(s->over_ranks) : s->devices.spec;
+    moe_status status = cli_bench_time(timed(s), problem, &options->timing, &result);
     if (!status)
         status =
             cli_html_add_timing(&options->html, problem->name, spec, &result, !options->no_check);
@@ -77,21 +108,26 @@ static int bench_one(moe_backend *backend, const char *spec, const moe_problem *
 /* Every selected problem on one backend; the worst exit code. */
 static int bench_backend(const cli_backends *backends, const char *spec, const cli_items *items,
                          bench_options *options, json_t *results) {
-    moe_open_params open = {.threads = (int32_t)options->threads, .log = cli_log()};
-    moe_backend *backend = NULL;
-    moe_status status = moe_backend_open(backends->all, spec, &open, cli_log(), &backend);
+    subject s = {.devices = {.all = backends->all,
+                             .spec = spec,
+                             .params = {.threads = (int32_t)options->threads, .log = cli_log()}}};
+    moe_status status = cli_devices_open(&s.devices, 1);
     int worst = cli_exit_code(status);
     for (size_t i = 0; !status && i < items->count; i++) {
         moe_problem *problem = NULL;
         cli_progress("drawing %s", items->at[i].name);
         moe_status made = cli_problem(&options->selection, &items->at[i], &problem);
         cli_progress_clear();
-        int code = made ? cli_exit_code(made) : bench_one(backend, spec, problem, options, results);
+        if (!made)
+            made = spread(&s, problem, &options->selection.ranks);
+        int code = made ? cli_exit_code(made) : bench_one(&s, options, results);
+        if (s.over_ranks)
+            moe_backend_close(&s.over_ranks);
         if (code > worst)
             worst = code;
         moe_problem_destroy(&problem);
     }
-    int closed = cli_exit_code(moe_backend_close(&backend));
+    int closed = cli_exit_code(cli_devices_close(&s.devices));
     return closed > worst ? closed : worst;
 }
 
@@ -149,6 +185,7 @@ int cli_bench(int argc, char **argv) {
         CLI_BACKENDS_OPTION(o.backends,
                             "what to time (default: the preferred one); may be repeated"),
         CLI_SELECTION_OPTIONS(o.selection),
+        CLI_RANKS_OPTIONS(o.selection.ranks),
         CLI_TIMING_OPTIONS(o.timing),
         CLI_THREADS_OPTION(o.threads),
         CLI_ISOLATION_OPTIONS(o.isolation),
@@ -171,8 +208,10 @@ int cli_bench(int argc, char **argv) {
         "is 1.\nThe clock that the GPU model assumed stands beside the measured one.\nWithout "
         "--case or --hf it times OLMoE's layer at 2048 tokens (3 GiB of memory).",
         options, CLI_CASE_HELP, NULL);
-    if (code < 0)
-        code = run(&o);
+    if (code < 0) {
+        code = cli_exit_code(cli_ranks_start(&o.selection.ranks, &o.backends, argv));
+        code = code == CLI_PASSED ? run(&o) : code;
+    }
     cli_html_destroy(&o.html);
     cli_verdicts_destroy(&o.verdicts);
     cli_strings_destroy(&o.backends);

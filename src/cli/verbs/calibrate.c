@@ -143,8 +143,8 @@ int cli_calibrate(int argc, char **argv) {
     calibrate_options o = {.min_us = 4};
     const cli_option options[] = {
         {"from", CLI_STRING, &o.from, "FILE",
-         "the measured table, tab-separated, or the kernels of what moeref bench --output json "
-         "wrote"},
+         "the measured table, in tabs, commas or as JSON (sim/README.md has the columns), or the "
+         "kernels of what moeref bench --output json wrote"},
         {"free", CLI_STRING, &o.fit.free_keys, "KEY,KEY",
          "parameters to fit: tensor_eff, cutlass_moe.stream ... (without it: judge only)"},
         {"kernel", CLI_STRING, &o.fit.kernel, "NAME", "only rows of this kernel"},

@@ -188,7 +188,7 @@ int cli_check(int argc, char **argv) {
         "--case, --hf\nor --config it runs the suite: the golden layers, then the edge cases.",
         options, CLI_CASE_HELP, NULL);
     if (code < 0) {
-        code = cli_exit_code(cli_ranks_launch(&o.selection.ranks, argv));
+        code = cli_exit_code(cli_ranks_start(&o.selection.ranks, &o.backends, argv));
         code = code == CLI_PASSED ? run(&o) : code;
     }
     cli_html_destroy(&o.html);

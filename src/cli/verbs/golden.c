@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct golden_options {
     cli_selection selection;
@@ -37,7 +38,39 @@ static size_t collect(const moe_problem *problem, const moe_reference_result *or
     return n;
 }
 
-static moe_status export_problem(const golden_options *o, const moe_problem *problem) {
+static moe_status write_export(const golden_options *o, const moe_problem *problem,
+                               const moe_named_tensor *list, size_t n,
+                               const moe_block_values *block) {
+    const char *const metadata[][2] = {{"case", problem->name}, {"reproduce", problem->reproduce}};
+    moe_named_tensor *all = malloc((n + block->count) * sizeof *all);
+    if (!all)
+        return MOE_E_NOMEM;
+    memcpy(all, list, n * sizeof *list);
+    if (block->count)
+        memcpy(all + n, block->at, block->count * sizeof *all);
+    const moe_status status =
+        moe_safetensors_write(o->export_to, all, n + block->count, metadata, 2, cli_log());
+    if (!status)
+        printf("%s: %zu tensors of %s\n", o->export_to, n + block->count, problem->name);
+    free(all);
+    return status;
+}
+
+/* What a case's block is made of and makes, unless only the inputs of its problem are wanted. */
+static moe_status block_of(const golden_options *o, const cli_item *item, moe_block_values *ret) {
+    moe_case c;
+    if (item->kind != 'c' || o->inputs_only)
+        return MOE_OK;
+    moe_status status = moe_case_parse(item->name, cli_log(), &c);
+    if (status)
+        return status;
+    status = moe_block_values_make(&c, cli_log(), ret);
+    moe_case_destroy(&c);
+    return status;
+}
+
+static moe_status export_problem(const golden_options *o, const moe_problem *problem,
+                                 const moe_block_values *block) {
     moe_named_tensor list[MOE_T_COUNT + 4];
     moe_tensor slots = {0};
     moe_reference_result *oracle = NULL;
@@ -60,11 +93,8 @@ static moe_status export_problem(const golden_options *o, const moe_problem *pro
     }
     if (problem->masked)
         list[n++] = (moe_named_tensor){"masked", {problem->masked, MOE_U8, 1, {problem->T}}};
-    const char *const metadata[][2] = {{"case", problem->name}, {"reproduce", problem->reproduce}};
     if (!status)
-        status = moe_safetensors_write(o->export_to, list, n, metadata, 2, cli_log());
-    if (!status)
-        printf("%s: %zu tensors of %s\n", o->export_to, n, problem->name);
+        status = write_export(o, problem, list, n, block);
     moe_tensors_destroy(&rounded);
     moe_tensor_destroy(&slots);
     moe_reference_result_destroy(&oracle);
@@ -74,6 +104,7 @@ static moe_status export_problem(const golden_options *o, const moe_problem *pro
 static int export_selected(const golden_options *o) {
     cli_items items;
     moe_problem *problem = NULL;
+    moe_block_values block = {0};
     moe_status status = cli_select(&o->selection, &items);
     if (status)
         return cli_exit_code(status);
@@ -83,7 +114,10 @@ static int export_selected(const golden_options *o) {
     }
     status = cli_problem(&o->selection, &items.at[0], &problem);
     if (!status)
-        status = export_problem(o, problem);
+        status = block_of(o, &items.at[0], &block);
+    if (!status)
+        status = export_problem(o, problem, &block);
+    moe_block_values_destroy(&block);
     moe_problem_destroy(&problem);
     cli_items_destroy(&items);
     return cli_exit_code(status);

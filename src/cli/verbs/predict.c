@@ -98,23 +98,10 @@ static moe_status predict_one(const answer *a, const cli_question *s, const char
     return status;
 }
 
-/* Keeps a sentence beside passing it on. */
-typedef struct heard {
-    const moe_log *log;
-    char why[512];
-} heard;
-
-static void hear(void *user, moe_log_level level, const char *message) {
-    heard *h = user;
-    if (level == MOE_LOG_ERROR)
-        snprintf(h->why, sizeof h->why, "%s", message);
-    moe_log_send(h->log, level, "%s", message);
-}
-
 /* One of all methods: that it cannot do this is a record, and does not keep the others from it. */
 static moe_status predict_one_of_all(const answer *a, const cli_question *s, const char *method) {
-    heard h = {.log = a->log};
-    const moe_log log = {hear, &h};
+    cli_heard h = {.log = a->log};
+    const moe_log log = cli_hear(&h);
     answer aloud = *a;
     aloud.log = &log;
     const moe_status status = predict_one(&aloud, s, method);

@@ -1,149 +1,34 @@
 /* moeref sweep: predictions over a cross product of values, on all cores. */
-#include "cli/input/axes.h"
 #include "cli/input/messages.h"
-#include "cli/input/question.h"
 #include "cli/report/csv.h"
 #include "cli/report/json.h"
 #include "cli/report/plot.h"
-#include "cli/report/sweep_point.h"
+#include "cli/verbs/sweep_points.h"
 #include "cli/verbs/verbs.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct sweep_options {
-    cli_model_options model;
-    const char *line, *method, *plot, *y;
-    cli_strings vary;
-    cli_output output;
-} sweep_options;
-
-typedef struct sweep {
-    const sweep_options *o;
-    cli_axes axes;
-    moe_gpu *gpu; /* of the command line */
-    moe_workload state;
-    cli_sweep_point *points;
-    size_t count;
-} sweep;
-
-static bool is_gpu_key(const char *key) {
-    moe_gpu_param info;
-    for (size_t i = 0; (info = moe_gpu_param_at(i)).key; i++) {
-        if (strcmp(info.key, key) == 0)
-            return true;
+/* A refused point leaves its numbers empty. */
+static void print_csv_point(const cli_sweep_point *p) {
+    for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++) {
+        if (!p->refused)
+            printf("%.9g", p->at[c]);
+        putchar(',');
     }
-    return strchr(key, '.') != NULL;
+    if (p->refused)
+        cli_csv_text(stdout, p->refused);
+    putchar('\n');
 }
 
-/* A clone of the GPU of the command line, or the one that the point names; its other GPU keys
- * change it afterwards. */
-static moe_status choose_gpu(const sweep *s, size_t point, moe_gpu **ret) {
-    for (size_t a = 0; a < s->axes.count; a++) {
-        for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
-            if (strcmp(s->axes.at[a].keys[k], "gpu") == 0) {
-                cli_model_options m = s->o->model;
-                moe_workload state;
-                m.gpu = cli_axes_value(&s->axes, a, k, point);
-                return cli_model_open(&m, ret, &state);
-            }
-        }
-    }
-    return moe_gpu_clone(s->gpu, ret);
-}
-
-/* A point while it is predicted. */
-typedef struct sweep_work {
-    cli_question question;
-    moe_gpu *gpu;
-    const char *method;
-    char line[4096];
-} sweep_work;
-
-static moe_status prepare_key(const char *key, const char *value, sweep_work *w) {
-    char edit[256];
-    const size_t used = strlen(w->line);
-    if (strcmp(key, "gpu") == 0)
-        return MOE_OK;
-    if (strcmp(key, "method") == 0) {
-        w->method = value;
-        return MOE_OK;
-    }
-    if (is_gpu_key(key)) {
-        snprintf(edit, sizeof edit, "%s=%s", key, value);
-        return moe_gpu_what_if(w->gpu, edit, cli_log());
-    }
-    if ((size_t)snprintf(w->line + used, sizeof w->line - used, " %s=%s", key, value) >=
-        sizeof w->line - used)
-        return moe_fail(cli_log(), MOE_E_INVALID, "a case line of more than %zu characters",
-                        sizeof w->line);
-    return MOE_OK;
-}
-
-static moe_status prepare_point(const sweep *s, size_t i, sweep_work *w) {
-    *w = (sweep_work){.method = s->o->method};
-    snprintf(w->line, sizeof w->line, "%s", s->o->line ? s->o->line : "moe");
-    moe_status status = choose_gpu(s, i, &w->gpu);
-    for (size_t a = 0; !status && a < s->axes.count; a++) {
-        for (size_t k = 0; !status && k < s->axes.at[a].n_keys; k++)
-            status = prepare_key(s->axes.at[a].keys[k], cli_axes_value(&s->axes, a, k, i), w);
-    }
-    return status ? status : cli_question_parse(w->line, cli_log(), &w->question);
-}
-
-static void clear_work(sweep_work *w) {
-    cli_question_destroy(&w->question);
-    moe_gpu_destroy(&w->gpu);
-}
-
-static moe_status predict_point(const sweep *s, size_t i, cli_sweep_point *p) {
-    sweep_work w;
-    moe_prediction *r = NULL;
-    moe_status status = prepare_point(s, i, &w);
-    if (!status)
-        status = cli_question_predict(&w.question, w.gpu, w.method, &s->state, cli_log(), &r);
-    if (!status)
-        *p = cli_sweep_point_of(r);
-    moe_prediction_destroy(&r);
-    clear_work(&w);
-    return status;
-}
-
-/* The first point alone, so that what is wrong with all of them is said once. */
-static moe_status predict_points(sweep *s) {
-    size_t done = 1;
-    moe_status first = predict_point(s, 0, &s->points[0]);
-#pragma omp parallel for schedule(dynamic, 64)
-    for (size_t i = 1; i < s->count; i++) {
-        moe_status before, status;
-        size_t now;
-#pragma omp atomic read
-        before = first;
-        if (before)
-            continue;
-        status = predict_point(s, i, &s->points[i]);
-        if (status) {
-#pragma omp atomic write
-            first = status;
-        }
-#pragma omp atomic capture
-        now = ++done;
-        if (now % 1024 == 0) {
-#pragma omp critical
-            cli_progress("%zu of %zu points", now, s->count);
-        }
-    }
-    cli_progress_clear();
-    return first;
-}
-
-static void print_csv(const sweep *s) {
+static void print_csv(const cli_sweep_run *s) {
     for (size_t a = 0; a < s->axes.count; a++) {
         for (size_t k = 0; k < s->axes.at[a].n_keys; k++)
             printf("%s,", s->axes.at[a].keys[k]);
     }
     for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++)
-        printf("%s%s", cli_sweep_columns[c].name, c + 1 < CLI_SWEEP_COLUMNS ? "," : "\n");
+        printf("%s,", cli_sweep_columns[c].name);
+    printf("refused\n");
     for (size_t i = 0; i < s->count; i++) {
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
@@ -151,13 +36,13 @@ static void print_csv(const sweep *s) {
                 putchar(',');
             }
         }
-        for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++)
-            printf("%.9g%s", s->points[i].at[c], c + 1 < CLI_SWEEP_COLUMNS ? "," : "\n");
+        print_csv_point(&s->points[i]);
     }
 }
 
 /* What an axis says of a key at a point, or what holds for all points. */
-static const char *value_at(const sweep *s, const char *key, size_t point, const char *otherwise) {
+static const char *value_at(const cli_sweep_run *s, const char *key, size_t point,
+                            const char *otherwise) {
     for (size_t a = 0; a < s->axes.count; a++) {
         for (size_t k = 0; k < s->axes.at[a].n_keys; k++) {
             if (strcmp(s->axes.at[a].keys[k], key) == 0)
@@ -168,7 +53,7 @@ static const char *value_at(const sweep *s, const char *key, size_t point, const
 }
 
 /* "case" is what all points share of theirs; "at" is what is their own. */
-static void print_json(const sweep *s) {
+static void print_json(const cli_sweep_run *s) {
     cli_json t = {.to = stdout};
     for (size_t i = 0; i < s->count; i++) {
         cli_json_open(&t, NULL, '{');
@@ -184,6 +69,8 @@ static void print_json(const sweep *s) {
         cli_json_close(&t, '}');
         for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++)
             cli_json_real(&t, cli_sweep_columns[c].name, s->points[i].at[c]);
+        if (s->points[i].refused)
+            cli_json_string(&t, "refused", s->points[i].refused);
         cli_json_close(&t, '}');
         cli_json_line(&t);
     }
@@ -199,7 +86,7 @@ static void label_axis(const char *key, char *ret, size_t size) {
 }
 
 /* What the values of the axes behind the first are at a point. */
-static void name_series(const sweep *s, size_t point, char *ret, size_t size) {
+static void name_series(const cli_sweep_run *s, size_t point, char *ret, size_t size) {
     ret[0] = '\0';
     for (size_t a = 1; a < s->axes.count; a++) {
         const size_t used = strlen(ret);
@@ -211,7 +98,7 @@ static void name_series(const sweep *s, size_t point, char *ret, size_t size) {
 }
 
 /* `series` has the points alone. */
-static moe_status draw(const sweep *s, const cli_sweep_column *c, const cli_plot *series) {
+static moe_status draw(const cli_sweep_run *s, const cli_sweep_column *c, const cli_plot *series) {
     char title[256], x_label[64];
     cli_plot p = *series;
     const char *gpu = value_at(s, "gpu", 0, NULL), *method = value_at(s, "method", 0, NULL);
@@ -227,7 +114,7 @@ static moe_status draw(const sweep *s, const cli_sweep_column *c, const cli_plot
 }
 
 /* The first axis is the plot's x; every combination of the others is a line. */
-static moe_status plot(const sweep *s, const cli_sweep_column *c) {
+static moe_status plot(const cli_sweep_run *s, const cli_sweep_column *c) {
     const size_t n_x = s->axes.at[0].n_values, lines = s->count / n_x;
     char(*names)[256] = calloc(lines, sizeof *names);
     const char **name_at = calloc(lines, sizeof *name_at), **x = calloc(n_x, sizeof *x);
@@ -255,7 +142,7 @@ static moe_status plot(const sweep *s, const cli_sweep_column *c) {
     return status;
 }
 
-static moe_status run(sweep *s) {
+static moe_status run(cli_sweep_run *s) {
     size_t column = 0;
     moe_status status = cli_sweep_column_find(s->o->y, &column);
     if (!status)
@@ -268,7 +155,7 @@ static moe_status run(sweep *s) {
     if (!s->points)
         return moe_fail(cli_log(), MOE_E_NOMEM, "sweep: out of memory");
     s->count = cli_axes_points(&s->axes);
-    status = predict_points(s);
+    status = cli_sweep_predict(s);
     if (!status && s->o->output == CLI_JSON)
         print_json(s);
     else if (!status)
@@ -277,8 +164,8 @@ static moe_status run(sweep *s) {
 }
 
 int cli_sweep(int argc, char **argv) {
-    sweep_options o = {.method = "moeref", .y = "tflops", .output = CLI_CSV};
-    sweep s = {.o = &o};
+    cli_sweep_options o = {.method = "moeref", .y = "tflops", .output = CLI_CSV};
+    cli_sweep_run s = {.o = &o};
     char help[4096];
     const cli_option options[] = {
         {"vary", CLI_STRINGS, &o.vary, "KEY=V,V,..",
@@ -295,7 +182,8 @@ int cli_sweep(int argc, char **argv) {
     cli_method_help(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts a cross product of values. Keys that move together share an "
-                         "axis: n/E/K=256/128/8,512/64/4",
+                         "axis: n/E/K=256/128/8,512/64/4. A point that a method or GPU cannot do "
+                         "says so in `refused`; the others go on, and the exit code is 1",
                          options, help, NULL);
     if (code < 0 && o.vary.count == 0)
         code = cli_usage("sweep needs --vary KEY=VALUE,VALUE (moeref sweep --help)");
@@ -303,6 +191,10 @@ int cli_sweep(int argc, char **argv) {
         code = cli_plot_check(o.plot);
     if (code < 0)
         code = cli_exit_code(run(&s));
+    if (code == CLI_PASSED && s.refused)
+        code = CLI_FAILED;
+    for (size_t i = 0; i < s.count; i++)
+        free(s.points[i].refused);
     free(s.points);
     moe_gpu_destroy(&s.gpu);
     cli_axes_destroy(&s.axes);

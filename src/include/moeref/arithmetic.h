@@ -24,7 +24,9 @@ typedef enum moe_k_order {
 typedef struct moe_arithmetic {
     char unit[16];   /* "sm_90", "sm_80" ...: src/reference/tensorcore/README.md lists them */
     int32_t order;   /* moe_k_order */
-    int32_t split;   /* K in so many parts of whole blocks, each a chain; 0 or 1: not split */
+    int32_t split;   /* K in so many parts of whole groups of `block`, each a chain, all as long as
+                        the first but for the last ones, which have what is left (so there may be
+                        fewer); 0 or 1: not split */
     int32_t warps;   /* every `warps`-th group of `block` is a chain; 0 or 1: not so */
     int32_t block;   /* products in such a group; 0: one block */
     int32_t promote; /* after so many products a chain ends and the next one begins; 0: never */

@@ -114,6 +114,20 @@ typedef struct moe_problem {
  * rounding, and tells one arithmetic from another (src/layer/cancel.h). */
 MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret);
 
+/* Around the problem of a case with a block: all that the block is made of (block.X, block.W1,
+ * block.W2, block.dO and its own parameters, as block.W_r0), its output block.O, and with a
+ * backward pass the gradient of each parameter under block.grad.NAME; float64 matrices.
+ * Thread-safety: plain data. */
+typedef struct moe_block_values {
+    moe_named_tensor *at; /* [count], owned, with names and data */
+    size_t count;         /* 0: the case has no block */
+} moe_block_values;
+
+/* MOE_E_NOMEM, or what the case's problem cannot be made for; *ret is to be destroyed. */
+MOE_API moe_status moe_block_values_make(const moe_case *c, const moe_log *log,
+                                         moe_block_values *ret);
+MOE_API void moe_block_values_destroy(moe_block_values *values);
+
 /* Reads a Hugging Face checkpoint folder: config.json, the layer's own tensors and, where a
  * case.safetensors lies beside them, inputs and golden outputs. layer < 0: the first MoE layer
  * present. Without case.safetensors inputs are drawn, `tokens` of them (0: 128). All inputs and

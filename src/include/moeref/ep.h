@@ -138,6 +138,17 @@ typedef struct moe_transport {
     const char *(*fault)(void *group); /* "": none */
 } moe_transport;
 
+/* For authors of transports, so that all say the same. Seconds of a clock that only goes forward.
+ */
+MOE_API double moe_transport_now_s(void);
+/* "rank 0 waited 10 s for rank 2 in combine" */
+MOE_API void moe_transport_say_late(int32_t rank, double limit_s, int32_t whom, int32_t phase,
+                                    char *ret, size_t size);
+/* What rank q says of an exchange with `rank`, its phase and the bytes that it sends there, against
+ * what that one expects: 1 if they agree, else 0 and a sentence. */
+MOE_API int moe_transport_agree(int32_t rank, const moe_exchange *mine, int32_t q, int32_t phase,
+                                int64_t bytes, char *ret, size_t size);
+
 /* Threads of one process that copy from each other's memory. */
 MOE_API const moe_transport *moe_transport_threads(void);
 

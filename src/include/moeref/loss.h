@@ -84,6 +84,12 @@ MOE_API moe_status moe_loss_locality(const moe_loss_batch *b, double sharp, cons
 MOE_API moe_status moe_loss_chunks(const moe_loss_batch *b, int64_t C, const moe_log *log,
                                    double *ret_loss, double *ret_d_logits);
 
+/* ---- a router of quantised weights beside its model's (EAQuant) ----
+ * mean over t of |z_t - full_t|^2 + KL(softmax full_t || softmax z_t), full [tokens][experts] the
+ * logits before weights were quantised, which are constants. Without a plan. */
+MOE_API moe_status moe_loss_alignment(const moe_loss_batch *b, const double *full,
+                                      const moe_log *log, double *ret_loss, double *ret_d_logits);
+
 /* ---- DeepSeek-V3's balance without a loss (arXiv 2408.15664) ----
  * bias_i += rate sign(mean c - c_i), or rate (mean c - c_i) where `proportional`: a dual step of
  * the assignment of tokens to experts (arXiv 2512.03915). */

@@ -51,6 +51,27 @@ MOE_API moe_status moe_quantise(const moe_quant_desc *q, const void *w, moe_dtyp
 MOE_API void moe_dequantise(const moe_quant_desc *q, const void *code, const float *scale,
                             int64_t rows, int64_t columns, moe_dtype dtype, void *ret_w);
 
+/* ---- ternary codes in less than a bit each (QMoE, Frantar and Alistarh) ----
+ * A word of 16 bits stands for a run of 2 to 28 codes -1, 0 or 1: of all runs the 65536 that are
+ * likeliest where a share `zeros` of codes is 0 and -1 is as frequent as 1. Rows are packed one by
+ * one, longest run first; at 88 % of zeros a code takes some 0.8 bits.
+ * Thread-safety: const calls from any thread. */
+typedef struct moe_ternary_words moe_ternary_words;
+
+/* MOE_E_INVALID: zeros is not 0.34 to 0.9999; MOE_E_NOMEM. */
+MOE_API moe_status moe_ternary_words_make(double zeros, const moe_log *log,
+                                          moe_ternary_words **ret);
+MOE_API void moe_ternary_words_destroy(moe_ternary_words **words);
+
+/* Packs codes [rows][columns], each -1, 0 or 1 as moe_quantise makes them of MOE_QUANT_TERNARY.
+ * Returns the number of words; ret_word has room for rows ceil(columns / 2), NULL: they are
+ * counted alone. Row r's are ret_offset[r] .. ret_offset[r+1]-1, [rows + 1]; NULL: not wanted. */
+MOE_API int64_t moe_ternary_pack(const moe_ternary_words *words, const int8_t *code, int64_t rows,
+                                 int64_t columns, uint16_t *ret_word, int64_t *ret_offset);
+/* The codes [columns] of one row, from its `count` words. */
+MOE_API void moe_ternary_unpack(const moe_ternary_words *words, const uint16_t *word, int64_t count,
+                                int64_t columns, int8_t *ret_code);
+
 /* e4m3 as in OCP's 8-bit format (E4M3, bias 7, 0x7f is NaN): to nearest, ties to even; what is
  * above 448 becomes 448. */
 MOE_API uint8_t moe_e4m3_from_f64(double value);

@@ -95,6 +95,12 @@ typedef enum moe_stage {
     /* parts of the shared expert's A and dH */
     MOE_STAGE_H_SHARED,
     MOE_STAGE_DA_SHARED,
+    /* over ranks: rows to the owners of their experts, and all that these do; rows on their way
+     * home are in O and dX */
+    MOE_STAGE_DISPATCH,
+    MOE_STAGE_EXPERTS,
+    MOE_STAGE_DISPATCH_BACK,
+    MOE_STAGE_EXPERTS_BACK,
     MOE_STAGE_COUNT
 } moe_stage;
 

@@ -115,6 +115,13 @@ static void add_fp32(walk *w, int64_t k, int count) {
     }
 }
 
+static void add_by_fp16(walk *w, int64_t k) {
+    for (int l = 0; l < LANES; l++)
+        w->acc[l] = moe_int_dot_by_fp16(w->rule, w->fraction, w->a.sig + k, w->a.exp + k,
+                                        w->b.sig + k * LANES + l, w->b.exp + k * LANES + l, LANES,
+                                        w->acc[l]);
+}
+
 static void carry(walk *w) {
     for (int l = 0; l < LANES; l++) {
         double v = moe_int_f32_from_bits(w->acc[l]);
@@ -138,10 +145,13 @@ static void add_block(walk *w, int64_t number) {
     const int64_t k = at * w->block;
     if (w->chain->how.carry && w->done && w->done % group_blocks(w) == 0)
         carry(w);
-    for (int i = 0; w->rule->kept && i < w->block; i += w->rule->terms)
+    const bool lanes = w->rule->kept && !w->rule->by_fp16;
+    for (int i = 0; lanes && i < w->block; i += w->rule->terms)
         moe_int_dot_lanes(w->rule, w->fraction, &w->a, &w->b, k + i, w->acc);
     if (!w->rule->kept)
         add_fp32(w, k, w->block);
+    if (w->rule->by_fp16)
+        add_by_fp16(w, k);
     w->done++;
     report(w, k);
 }
@@ -182,8 +192,10 @@ static void run(walk *w) {
             run_warp(w, i);
         return;
     }
-    if (how->split > 1)
-        part = (w->blocks + how->split - 1) / how->split;
+    if (how->split > 1) {
+        const int64_t size = group_blocks(w), groups = (w->blocks + size - 1) / size;
+        part = (groups + how->split - 1) / how->split * size;
+    }
     if (how->promote > 0)
         part = how->promote / w->block;
     for (int64_t first = 0; first < w->blocks; first += part)

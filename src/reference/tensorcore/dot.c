@@ -1,4 +1,5 @@
 /* One fused sum, in 64-bit integers: the rules as they are written down, and all special cases. */
+#include "core/convert.h"
 #include "reference/tensorcore/unit.h"
 
 #include <stdlib.h>
@@ -82,4 +83,25 @@ uint32_t moe_int_dot(const moe_int_dot_rule *rule, int fraction, const int16_t *
         sum += cut((int64_t)a_sig[i] * b_sig[b], unit - (a_exp[i] + b_exp[b] - 2 * fraction));
     }
     return normalised(sum, unit, rule->out);
+}
+
+/* Exponents stay: fp16 has e5m2's, and those of e4m3's few subnormals do not reach what is cut. */
+uint32_t moe_int_dot_by_fp16(const moe_int_dot_rule *rule, int fraction, const int16_t *a_sig,
+                             const int16_t *a_exp, const int16_t *b_sig, const int16_t *b_exp,
+                             int stride, uint32_t c) {
+    enum { HALF = 16 };
+    int16_t sig[2][HALF], exp[2][HALF];
+    uint32_t sum = 0;
+    for (int half = 0; half < 2; half++) {
+        for (int i = 0; i < HALF; i++) {
+            const int k = i / 2 * 4 + 2 * half + i % 2;
+            sig[0][i] = a_sig[k];
+            exp[0][i] = a_exp[k];
+            sig[1][i] = b_sig[k * stride];
+            exp[1][i] = b_exp[k * stride];
+        }
+        sum = moe_int_dot(rule, fraction, sig[0], exp[0], sig[1], exp[1], 1, sum);
+    }
+    const float all = moe_int_f32_from_bits(c) + moe_int_f32_from_bits(sum);
+    return isnan(all) ? NAN_BITS : moe_int_f32_bits(all);
 }

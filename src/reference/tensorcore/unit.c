@@ -31,24 +31,26 @@ moe_int_factor moe_int_decode(moe_int_format format, uint32_t code) {
 /* clang-format off */
 
 /* Without 8-bit formats. */
-#define NO_FP8 {0, 0, 0}, {0, 0, 0}
-#define ALL(terms, kept, out) {{terms, kept, out}, {terms, kept, out}, {terms, kept, out}, {terms, kept, out}}
+#define SUM(terms, kept, out) {terms, kept, out, false}
+#define BY_FP16(terms, kept, out) {terms, kept, out, true}
+#define NO_FP8 SUM(0, 0, 0), SUM(0, 0, 0)
+#define ALL(terms, kept, out) {SUM(terms, kept, out), SUM(terms, kept, out), SUM(terms, kept, out), SUM(terms, kept, out)}
 
 static const moe_int_unit units[] = {
     {"sm_90", "Hopper's wgmma", true,
-     {{16, 25, 23}, {16, 25, 23}, {32, 13, 13}, {32, 13, 13}}},
+     {SUM(16, 25, 23), SUM(16, 25, 23), SUM(32, 13, 13), SUM(32, 13, 13)}},
     {"sm_90.mma", "Hopper's mma.sync", true,
-     {{16, 25, 23}, {16, 25, 23}, NO_FP8}},
+     {SUM(16, 25, 23), SUM(16, 25, 23), BY_FP16(16, 25, 23), BY_FP16(16, 25, 23)}},
     {"sm_100", "Blackwell's tcgen05.mma", false,
-     {{16, 25, 23}, {16, 25, 23}, {32, 25, 23}, {32, 25, 23}}},
+     {SUM(16, 25, 23), SUM(16, 25, 23), SUM(32, 25, 23), SUM(32, 25, 23)}},
     {"sm_89", "Ada's mma.sync: K = 16 in two sums of 8, fp8's K = 32 in two of 16", false,
-     {{8, 24, 23}, {8, 24, 23}, {16, 13, 13}, {16, 13, 13}}},
+     {SUM(8, 24, 23), SUM(8, 24, 23), SUM(16, 13, 13), SUM(16, 13, 13)}},
     {"sm_80", "Ampere's mma.sync: K = 16 in two sums of 8", false,
-     {{8, 24, 23}, {8, 24, 23}, NO_FP8}},
+     {SUM(8, 24, 23), SUM(8, 24, 23), NO_FP8}},
     {"sm_90.tf32", "Hopper's tf32 on the same values: sums of 8", false,
-     {{8, 25, 23}, {8, 25, 23}, NO_FP8}},
+     {SUM(8, 25, 23), SUM(8, 25, 23), NO_FP8}},
     {"sm_80.tf32", "Ampere's tf32 on the same values: sums of 4", false,
-     {{4, 24, 23}, {4, 24, 23}, NO_FP8}},
+     {SUM(4, 24, 23), SUM(4, 24, 23), NO_FP8}},
     {"fp32", "fp32 multiply and add, one product after the other", true, ALL(1, 0, 23)},
 };
 

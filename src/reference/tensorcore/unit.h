@@ -48,6 +48,7 @@ moe_int_factor moe_int_decode(moe_int_format format, uint32_t code);
  * in fp32 (a product of 16-bit factors is exact there: fused or not is the same). */
 typedef struct moe_int_dot_rule {
     int terms, kept, out;
+    bool by_fp16; /* 8-bit factors are made fp16, and moe_int_dot_by_fp16 is the step */
 } moe_int_dot_rule;
 
 typedef struct moe_int_unit {
@@ -65,5 +66,12 @@ const moe_int_unit *moe_int_unit_find(const char *name); /* NULL: there is none 
 uint32_t moe_int_dot(const moe_int_dot_rule *rule, int fraction, const int16_t *a_sig,
                      const int16_t *a_exp, const int16_t *b_sig, const int16_t *b_exp, int stride,
                      uint32_t c);
+
+/* One block of 32 products of 8-bit factors where they are multiplied as fp16: those with
+ * k % 4 < 2 are a first sum, from zero, the others a second one on top of it, and what they make is
+ * added to c in fp32, to nearest. The same arguments. */
+uint32_t moe_int_dot_by_fp16(const moe_int_dot_rule *rule, int fraction, const int16_t *a_sig,
+                             const int16_t *a_exp, const int16_t *b_sig, const int16_t *b_exp,
+                             int stride, uint32_t c);
 
 #endif

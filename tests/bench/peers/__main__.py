@@ -216,7 +216,8 @@ def main():
     if args.alternate:
         print_alternate(report["shapes"])
         return
-    print_ratios(report["shapes"], peers)
+    if "ours" in peers:
+        print_ratios(report["shapes"], peers)
     print_kernels(report["shapes"], peers)
     print_checks(report["shapes"], peers)
 

@@ -1,5 +1,5 @@
 /* The backend `cuda`: bf16 and fp16 on NVIDIA GPUs, Hopper's kernels on sm_90. */
-#include "layer.h"
+#include "ranks.h"
 
 #include <new>
 #include <stdio.h>
@@ -25,6 +25,7 @@ moe_status probe(char *reason, size_t size) {
 
 void close_device(void *device) {
     Device *dev = static_cast<Device *>(device);
+    group_close(dev);
     if (dev->stream)
         cudaStreamDestroy(dev->stream);
     delete dev;
@@ -32,10 +33,11 @@ void close_device(void *device) {
 
 moe_status open_device(const moe_open_params *params, void **ret) {
     const moe_log *log = params->log;
-    const bool portable = strcmp(params->variant, "portable") == 0;
-    if (params->variant[0] && !portable)
-        return moe_fail(log, MOE_E_NOTFOUND, "cuda has no variant '%s'; it has: portable",
-                        params->variant);
+    GroupWords words;
+    const char *wrong = group_parse(params->variant, &words);
+    if (wrong)
+        return moe_fail(log, MOE_E_NOTFOUND, "cuda has no variant '%s': %s", params->variant,
+                        wrong);
     Device *dev = new (std::nothrow) Device();
     if (!dev)
         return moe_fail(log, MOE_E_NOMEM, "cuda: no memory for a device");
@@ -55,7 +57,9 @@ moe_status open_device(const moe_open_params *params, void **ret) {
         status = moe_fail(log, MOE_E_DEVICE,
                           "cuda: device %d has compute capability %d.%d; 8.0 is needed", dev->index,
                           dev->major, dev->minor);
-    dev->hopper = dev->major == 9 && dev->minor == 0 && !portable;
+    dev->hopper = dev->major == 9 && dev->minor == 0 && !words.portable;
+    if (!status && words.ranks)
+        status = group_open(dev, &words);
     if (status)
         close_device(dev);
     else
@@ -84,7 +88,9 @@ const char *why_not(const moe_layer_desc *desc, const moe_use *use) {
 
 namespace {
 
-moe_status supports(void *, const moe_layer_desc *desc, const moe_use *use, moe_support *ret) {
+moe_status supports(void *device, const moe_layer_desc *desc, const moe_use *use,
+                    moe_support *ret) {
+    const Device *dev = static_cast<const Device *>(device);
     if (moe_refuse_unknown(desc, ret))
         return MOE_E_UNSUPPORTED;
     const char *why = why_not(desc, use);
@@ -94,7 +100,7 @@ moe_status supports(void *, const moe_layer_desc *desc, const moe_use *use, moe_
     }
     ret->arithmetic = use->dtype;
     ret->deterministic = 1;
-    return MOE_OK;
+    return dev->group ? ranks_supports(dev, desc, use, ret->reason, sizeof ret->reason) : MOE_OK;
 }
 
 /* One ascending chain of the unit's steps for every element of every product, gates before ups;
@@ -106,6 +112,57 @@ const char *arithmetic(void *device, const moe_layer_desc *, const moe_use *) {
         return "sm_90+gates_first+fused+weighs_sums+act=4";
     return dev->major == 9 && dev->minor == 0 ? "sm_90.mma+gates_first+fused+weighs_sums+act=4"
                                               : nullptr;
+}
+
+/* ---- a layer on one device, or over ranks ---- */
+
+RanksLayer *over_ranks(void *layer) {
+    return static_cast<Layer *>(layer)->ranks;
+}
+
+moe_status prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
+                   const moe_tensors *params, void **ret) {
+    Device *dev = static_cast<Device *>(device);
+    return dev->group ? ranks_prepare(dev, desc, use, params, ret)
+                      : layer_prepare(device, desc, use, params, ret);
+}
+
+void release(void *layer) {
+    if (!over_ranks(layer))
+        return layer_release(layer);
+    ranks_release(over_ranks(layer));
+    delete static_cast<Layer *>(layer);
+}
+
+moe_status set_input(void *layer, const moe_input *input) {
+    return over_ranks(layer) ? ranks_set_input(over_ranks(layer), input)
+                             : layer_set_input(layer, input);
+}
+
+moe_status forward(void *layer) {
+    return over_ranks(layer) ? ranks_forward(over_ranks(layer)) : layer_forward(layer);
+}
+
+moe_status backward(void *layer) {
+    return over_ranks(layer) ? ranks_backward(over_ranks(layer)) : layer_backward(layer);
+}
+
+moe_status fetch(void *layer, moe_tensor_id id, moe_tensor *dst) {
+    return over_ranks(layer) ? ranks_fetch(over_ranks(layer), id, dst)
+                             : layer_fetch(layer, id, dst);
+}
+
+moe_status routing(void *layer, const moe_plan **ret) {
+    return over_ranks(layer) ? ranks_routing(over_ranks(layer), ret) : layer_routing(layer, ret);
+}
+
+size_t timings(void *layer, moe_cost *ret, size_t capacity) {
+    return over_ranks(layer) ? ranks_timings(over_ranks(layer), ret, capacity)
+                             : layer_timings(layer, ret, capacity);
+}
+
+moe_status memory(void *layer, moe_memory *ret) {
+    return over_ranks(layer) ? ranks_memory(over_ranks(layer), ret) : layer_memory(layer, ret);
 }
 
 } // namespace
@@ -121,15 +178,15 @@ const moe_plugin moe_plugin_v = {
     open_device,
     close_device,
     supports,
-    layer_prepare,
-    layer_release,
-    layer_set_input,
-    layer_forward,
-    layer_backward,
-    layer_fetch,
-    layer_routing,
-    layer_timings,
-    layer_memory,
+    prepare,
+    release,
+    set_input,
+    forward,
+    backward,
+    fetch,
+    routing,
+    timings,
+    memory,
     device_roofline,
     device_board,
     &cuda_operators,

@@ -1,0 +1,57 @@
+/* The ranks of a backend: a device each, streams, and flags in each other's memory. */
+#ifndef MOE_CUDA_EP_GROUP_H
+#define MOE_CUDA_EP_GROUP_H
+
+#include "../ranks.h"
+
+enum { RANKS_MOST = 16 };
+
+/* What a rank tells the others, once a pass. */
+enum Phase {
+    PHASE_COUNTS,   /* its pairs for each expert are there */
+    PHASE_DISPATCH, /* its rows are */
+    PHASE_ROWS,     /* what its experts made may be read */
+    PHASE_STAGED,   /* what it brought home itself is there */
+    PHASE_WEIGHTS,  /* dS may be read */
+    PHASES
+};
+
+/* In memory of the host: whom a rank waited for in vain. */
+struct Late {
+    int rank_plus_one, phase;
+};
+
+/* One rank's way to signal and wait. Flags hold the number of the pass. */
+struct Signals {
+    int ranks, rank;
+    unsigned *flag[RANKS_MOST]; /* of each rank, [PHASES][ranks] */
+    unsigned *done;             /* blocks that have ended */
+    int *broken;                /* this rank has waited in vain: it touches nobody's memory */
+    Late *late;
+    unsigned long long limit_ns;
+};
+
+struct GroupRank {
+    Device dev;  /* all multiprocessors, the stream of the products */
+    Device few;  /* the same stream, without those that move rows meanwhile */
+    Device comm; /* a stream that moves rows */
+    unsigned *flags;
+    int *broken;
+    unsigned *done;
+    cudaEvent_t made, moved; /* rows to be moved are there; they are moved */
+};
+
+struct Group {
+    GroupWords words;
+    GroupRank *rank; /* [ranks] */
+    Late *late;      /* [ranks] pinned */
+    unsigned pass;
+};
+
+Signals group_signals(const Group *group, int rank);
+/* After all streams: a sentence about the first rank that waited in vain. */
+moe_status group_check(const Device *dev);
+/* Waits for all streams of all ranks. */
+moe_status group_wait(const Device *dev, const char *what);
+
+#endif

@@ -1,0 +1,66 @@
+/* Internal: micro-benchmarks of one device, for a description that the cost model reads. */
+#ifndef MOE_CUDA_MEASURE_H
+#define MOE_CUDA_MEASURE_H
+
+#include <cuda_runtime.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Ends the program: half a measurement is none. */
+#define MEASURE_CUDA(call)                                                                         \
+    do {                                                                                           \
+        const cudaError_t measure_err_ = (call);                                                   \
+        if (measure_err_ != cudaSuccess) {                                                         \
+            fprintf(stderr, "moeref-measure: %s: %s\n", #call, cudaGetErrorString(measure_err_));  \
+            exit(3);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+/* Median us of one of `launches` launches by `run`, captured into a graph that is replayed. */
+template <class Run> double measure_graph_us(cudaStream_t stream, int launches, Run run);
+
+/* Times dense bf16 products of the vendor's library, as the model's tables are timed: in a graph,
+ * each with other weights than the last. Writes a line "m n k median_us" for each to `to`. */
+void measure_products(FILE *to, cudaStream_t stream);
+/* FLOP a clock and SM of tensor instructions alone: mma.sync in `ret_sync`, and where there is
+ * wgmma (else 0) with 64, 128 and 256 columns in `ret_wide`. */
+void measure_tensor(int sms, double *ret_sync, double ret_wide[3]);
+
+/* Random-looking finite bf16 values: power draw, and with it the clock, depends on the data. */
+void measure_fill(void *values, size_t count, cudaStream_t stream);
+
+constexpr int MEASURE_REPEATS = 5;
+
+#include <algorithm>
+
+template <class Run> double measure_graph_us(cudaStream_t stream, int launches, Run run) {
+    cudaGraph_t graph;
+    cudaGraphExec_t ready;
+    cudaEvent_t begin, end;
+    double us[MEASURE_REPEATS];
+    MEASURE_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < launches; i++)
+        run(i);
+    MEASURE_CUDA(cudaStreamEndCapture(stream, &graph));
+    MEASURE_CUDA(cudaGraphInstantiate(&ready, graph, 0));
+    MEASURE_CUDA(cudaEventCreate(&begin));
+    MEASURE_CUDA(cudaEventCreate(&end));
+    for (int i = -1; i < MEASURE_REPEATS; i++) { /* the first replay warms up */
+        float ms;
+        MEASURE_CUDA(cudaEventRecord(begin, stream));
+        MEASURE_CUDA(cudaGraphLaunch(ready, stream));
+        MEASURE_CUDA(cudaEventRecord(end, stream));
+        MEASURE_CUDA(cudaEventSynchronize(end));
+        MEASURE_CUDA(cudaEventElapsedTime(&ms, begin, end));
+        if (i >= 0)
+            us[i] = 1e3 * ms / launches;
+    }
+    std::sort(us, us + MEASURE_REPEATS);
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    cudaGraphExecDestroy(ready);
+    cudaGraphDestroy(graph);
+    return us[MEASURE_REPEATS / 2];
+}
+
+#endif

@@ -1,0 +1,161 @@
+/* moeref-ranks-bench REPEATS CASE BACKEND...: a case whose plan is given, drawn once, on one
+ * backend after the other: medians of forward, backward and their stages in us, and what moves
+ * between ranks. One JSON object a backend and line; "rate" is GB/s of the rank that moves most,
+ * over the stage's whole time. */
+#include "moeref/backend.h"
+#include "moeref/case.h"
+#include "moeref/ep.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MOST_REPEATS = 100, MOST_STAGES = 40, WARMUP = 3 };
+
+static void say(void *user, moe_log_level level, const char *message) {
+    (void)user;
+    if (level == MOE_LOG_ERROR)
+        fprintf(stderr, "%s\n", message);
+}
+
+static const moe_log log_to_stderr = {say, NULL};
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
+static int ascending(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *x, int count) {
+    qsort(x, (size_t)count, sizeof *x, ascending);
+    return count ? x[count / 2] : 0;
+}
+
+typedef struct samples {
+    double pass[2][MOST_REPEATS];
+    double stage[MOST_STAGES][MOST_REPEATS];
+    moe_cost last[MOST_STAGES];
+    size_t stages;
+} samples;
+
+static moe_status run_once(moe_layer *layer, const moe_problem *p, int i, samples *s) {
+    const double start = now_us();
+    moe_status status = moe_layer_forward(layer);
+    const double middle = now_us();
+    if (!status && p->pass & MOE_PASS_BWD)
+        status = moe_layer_backward(layer);
+    const double end = now_us();
+    if (status || i < 0)
+        return status;
+    s->pass[0][i] = middle - start;
+    s->pass[1][i] = end - middle;
+    s->stages = moe_layer_timings(layer, s->last, MOST_STAGES);
+    for (size_t k = 0; k < s->stages && k < MOST_STAGES; k++)
+        s->stage[k][i] = s->last[k].us;
+    return MOE_OK;
+}
+
+/* Most bytes that one of the ranks sends to or gets from others: rows of tokens on the way there,
+ * rows of pairs on the way home. */
+static double most_bytes(const moe_problem *p, int ranks, int combine) {
+    moe_plan *plan[MOE_EP_MAX_RANKS] = {NULL};
+    moe_ep_layout layout;
+    double most = 0;
+    for (int r = 0; r < ranks; r++) {
+        const int64_t first = r * p->T / ranks, count = (r + 1) * p->T / ranks - first;
+        int64_t *tokens = malloc((size_t)(count + 1) * sizeof *tokens);
+        for (int64_t t = 0; tokens && t < count; t++)
+            tokens[t] = first + t;
+        if (!tokens || moe_plan_subset(p->plan, tokens, count, &plan[r]))
+            return 0;
+        free(tokens);
+    }
+    if (moe_ep_layout_make((const moe_plan *const *)plan, ranks, p->layer.E, combine, &layout))
+        return 0;
+    for (int r = 0; r < ranks; r++) {
+        double sent = 0, got = 0;
+        for (int q = 0; q < ranks; q++) {
+            sent += q == r ? 0 : (double)layout.copies[r * ranks + q];
+            got += q == r ? 0 : (double)layout.copies[q * ranks + r];
+        }
+        most = sent > most ? sent : most;
+        most = got > most ? got : most;
+    }
+    moe_ep_layout_destroy(&layout);
+    for (int r = 0; r < ranks; r++)
+        moe_plan_destroy(&plan[r]);
+    return most * (double)p->layer.d * 2;
+}
+
+static void print_stages(samples *s, int repeats, double there, double home) {
+    for (size_t k = 0; k < s->stages && k < MOST_STAGES; k++) {
+        const char *name = s->last[k].name;
+        const double us = median(s->stage[k], repeats);
+        const bool sends = !strcmp(name, "dispatch") || !strcmp(name, "dispatch dO");
+        const bool sums = !strcmp(name, "O") || !strcmp(name, "dX");
+        printf(", \"%s\": %.1f", name, us);
+        if (sends || sums)
+            printf(", \"%s rate\": %.1f", name, (sends ? there : home) / (us > 0 ? us : 1) * 1e-3);
+    }
+}
+
+static int bench(moe_backends *all, const moe_problem *p, const char *spec, int repeats) {
+    static samples s;
+    const moe_open_params open = {.log = &log_to_stderr};
+    const moe_use use = {p->T, p->dtype, p->pass, p->plan != NULL};
+    const moe_input input = {p->T, p->in.t[MOE_T_X], p->in.t[MOE_T_DO], p->plan, p->seed};
+    moe_backend *backend = NULL;
+    moe_layer *layer = NULL;
+    moe_status status = moe_backend_open(all, spec, &open, &log_to_stderr, &backend);
+    if (!status)
+        status = moe_layer_prepare(backend, &p->layer, &use, &p->in, &layer);
+    if (!status)
+        status = moe_layer_set_input(layer, &input);
+    for (int i = -WARMUP; !status && i < repeats; i++)
+        status = run_once(layer, p, i, &s);
+    if (!status) {
+        const char *word = strstr(spec, "ranks");
+        const int ranks = word ? atoi(word + 5) : 1;
+        const double there = most_bytes(p, ranks, MOE_EP_RANKS);
+        const double home = most_bytes(p, ranks, MOE_EP_PAIRS);
+        double least = s.pass[0][0];
+        for (int i = 0; i < repeats; i++)
+            least = s.pass[0][i] < least ? s.pass[0][i] : least;
+        printf("{\"backend\": \"%s\", \"case\": \"%s\", \"fwd\": %.1f, \"bwd\": %.1f, "
+               "\"fwd_least\": %.1f, \"there_mb\": %.1f, \"home_mb\": %.1f",
+               spec, p->name, median(s.pass[0], repeats), median(s.pass[1], repeats), least,
+               there * 1e-6, home * 1e-6);
+        print_stages(&s, repeats, there, home);
+        printf("}\n");
+        fflush(stdout);
+    }
+    moe_layer_destroy(&layer);
+    moe_backend_close(&backend);
+    return status != MOE_OK;
+}
+
+int main(int argc, char **argv) {
+    moe_backends *all = NULL;
+    moe_problem *p = NULL;
+    moe_case c;
+    int failed = 0;
+    if (argc < 4)
+        return 2;
+    const int repeats = atoi(argv[1]) < MOST_REPEATS ? atoi(argv[1]) : MOST_REPEATS;
+    if (moe_case_parse(argv[2], &log_to_stderr, &c) ||
+        moe_problem_from_case(&c, &log_to_stderr, &p) ||
+        moe_backends_load(NULL, &log_to_stderr, &all))
+        return 3;
+    for (int i = 3; i < argc; i++)
+        failed |= bench(all, p, argv[i], repeats);
+    moe_problem_destroy(&p);
+    moe_case_destroy(&c);
+    moe_backends_destroy(&all);
+    return failed;
+}

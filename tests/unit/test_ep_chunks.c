@@ -1,0 +1,37 @@
+/* Owners and chunks of experts, as the CUDA backend's kernels and their host count them. */
+#include "../../backends/cuda/ep/chunks.h"
+#include "moeref/ep.h"
+
+#include <criterion/criterion.h>
+
+Test(ep_chunks, experts_have_the_owners_of_the_library) {
+    for (int E = 1; E <= 70; E++)
+        for (int R = 1; R <= 16 && R <= E; R++) {
+            for (int r = 0; r <= R; r++)
+                cr_assert_eq(ep_first_expert(E, R, r), moe_ep_first_expert(E, R, r));
+            for (int e = 0; e < E; e++) {
+                const int q = ep_owner(E, R, e);
+                cr_assert(ep_first_expert(E, R, q) <= e && e < ep_first_expert(E, R, q + 1),
+                          "E=%d R=%d: expert %d is not rank %d's", E, R, e, q);
+            }
+        }
+}
+
+Test(ep_chunks, chunks_cover_all_experts_once) {
+    for (int own = 0; own <= 70; own++)
+        for (int chunks = 1; chunks <= 64; chunks++) {
+            cr_assert_eq(ep_chunk_begin(own, chunks, 0), 0);
+            cr_assert_eq(ep_chunk_begin(own, chunks, chunks), own);
+            for (int i = 0; i < chunks; i++)
+                cr_assert_leq(ep_chunk_begin(own, chunks, i), ep_chunk_begin(own, chunks, i + 1));
+        }
+}
+
+/* What is brought home while others are multiplied are the chunks before the last. */
+Test(ep_chunks, the_last_chunk_is_not_brought) {
+    for (int own = 1; own <= 70; own++)
+        for (int chunks = 1; chunks <= 64; chunks++)
+            for (int e = 0; e < own; e++)
+                cr_assert_eq(!ep_is_staged(own, chunks, e),
+                             e >= ep_chunk_begin(own, chunks, chunks - 1));
+}
