@@ -226,9 +226,8 @@ typedef moe_status fy_expert_pass(const fy_layer *l, const fy_expert *x);
 static moe_status each_expert(const fy_layer *l, fy_expert_pass *pass) {
     const int64_t worth_threads = 4000000; /* multiply-adds */
     const int64_t work = fy_plan(l)->n_pairs * l->desc.d * l->desc.n;
-    const int threads = l->dev->threads;
     moe_status status = MOE_OK;
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (work > worth_threads)
+#pragma omp parallel for schedule(dynamic) num_threads(l->dev->threads) if (work > worth_threads)
     for (int64_t e = 0; e < l->desc.E; e++) {
         const fy_expert x = fy_expert_of(l, e);
         const moe_status failed = pass(l, &x);

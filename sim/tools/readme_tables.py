@@ -138,6 +138,55 @@ def turns():
     return table(header, rows)
 
 
+def predicted_ranks(method):
+    """{(case without its pass, pass): us} of golden/sim/two_gpus.tsv."""
+    rows = (line.rstrip("\n").split("\t") for line in open(ROOT / "golden/sim/two_gpus.tsv")
+            if not line.startswith("#"))
+    return {(r[6].split(" route")[0], r[1]): float(r[3]) for r in rows if r[0] == method}
+
+
+def two_gpus():
+    """A layer over two GPUs: measured in each way, torch's exchange around the same kernels, and
+    what had been predicted. A case's T is both ranks'."""
+    run = json.loads((TIMING / "h200/two_gpus.json").read_text())
+    sizes = {x["case"]: (x["forward"], x["both"] - x["forward"]) for x in run["torch"]}
+    rows = []
+    for case in dict.fromkeys(x["case"] for x in run["layers"]):
+        T, *others = (int(w.split("=")[1]) for w in case.split()[:5])
+        d, n, E, K = others
+        of_rank = f"T={T // 2} d={d} n={n} E={E} K={K}"
+        for x in (x for x in run["layers"] if x["case"] == case):
+            rows.append((of_rank, f"`{x['backend']}`", f"{x['fwd']:.0f}", f"{x['bwd']:.0f}"))
+        rows.append((of_rank, "torch's all_to_all_single around the same kernels",
+                     *(f"{us:.0f}" for us in sizes[f"{T // 2},{d},{n},{E},{K}"])))
+        for method in ("moeref_ep", "ep_serial"):
+            known = predicted_ranks(method)
+            rows.append((of_rank, f"predicted, `{method}`",
+                         *(f"{known[of_rank, p]:.0f}" for p in PASSES)))
+    return table(("layer, T of each rank", "how", "forward, us", "backward, us"), rows)
+
+
+def links():
+    """Rates of rows over NVLink beside plain copies of as many bytes, both ways at once, GB/s."""
+    run = json.loads((TIMING / "h200/two_gpus.json").read_text())
+    rows = []
+    for x in (x for x in run["layers"] if x["backend"] == "cuda:ranks2+chunks1"):
+        for what, rate, mb in (("X there", "X grouped rate", "there_mb"),
+                               ("dO there", "grouped rate", "there_mb"),
+                               ("Y home, summed", "O rate", "home_mb"),
+                               ("dX~ home, summed", "dX rate", "home_mb")):
+            plain = {y["by"]: y["gbps"] for y in run["rates"]
+                     if y["ways"] == 2 and y["blocks"] in (0, 132)
+                     and y["mib"] == min((z["mib"] for z in run["rates"]),
+                                         key=lambda mib: abs(math.log(mib / x[mb])))}
+            kernel = plain["writes" if "there" in what else "reads"]
+            rows.append((" ".join(x["case"].split()[1:2]), what, f"{x[mb]:.0f}",
+                         f"{x[rate]:.0f}", f"{x[rate] / kernel:.2f}",
+                         f"{x[rate] / plain['engine']:.2f}"))
+    return table(("layer", "rows", "MB each way", "GB/s", "of a kernel that copies",
+                  "of cudaMemcpy"), rows)
+
+
 def speed_phrase():
     """The same in a sentence, of the shapes that every peer ran."""
     common = [name for name in shapes("kernels") if name in ratios("scattermoe")]
@@ -241,8 +290,9 @@ def accuracy():
                  rows)
 
 
-TABLES = {"speed": speed, "turns": turns, "speed_means": speed_means, "speed_phrase": speed_phrase,
-          "against": against, "router": router, "accuracy": accuracy}
+TABLES = {"speed": speed, "turns": turns, "two_gpus": two_gpus, "links": links,
+          "speed_means": speed_means, "speed_phrase": speed_phrase, "against": against,
+          "router": router, "accuracy": accuracy}
 
 
 def filled(match):

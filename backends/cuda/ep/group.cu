@@ -111,7 +111,7 @@ moe_status open_ranks(Device *dev, Group *g) {
 } // namespace
 
 const char *group_parse(const char *variant, GroupWords *ret) {
-    *ret = {0, 4, 16, 10, false, false};
+    *ret = {0, 1, 16, 10, false, false}; /* one chunk: README.md has what more gain */
     for (const char *at = variant; *at;) {
         const size_t length = strcspn(at, "+");
         if (!take_word(at, length, ret))
