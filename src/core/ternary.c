@@ -131,9 +131,9 @@ void moe_ternary_unpack(const moe_ternary_words *w, const uint16_t *word, int64_
                         int64_t columns, int8_t *ret_code) {
     int64_t at = 0;
     for (int64_t i = 0; i < count; i++) {
-        const int64_t end = at + 2 * w->pairs[word[i] + 1];
+        const int64_t end = at + 2 * (int64_t)w->pairs[word[i] + 1];
         for (int32_t run = word[i] + 1; run; run = w->before[run]) {
-            const int64_t c = at + 2 * (w->pairs[run] - 1);
+            const int64_t c = at + 2 * ((int64_t)w->pairs[run] - 1);
             if (c < columns)
                 ret_code[c] = (int8_t)(w->last[run] / 3 - 1);
             if (c + 1 < columns)

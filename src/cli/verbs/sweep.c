@@ -116,6 +116,8 @@ static moe_status draw(const cli_sweep_run *s, const cli_sweep_column *c, const 
 /* The first axis is the plot's x; every combination of the others is a line. */
 static moe_status plot(const cli_sweep_run *s, const cli_sweep_column *c) {
     const size_t n_x = s->axes.at[0].n_values, lines = s->count / n_x;
+    if (lines == 0)
+        return MOE_OK;
     char(*names)[256] = calloc(lines, sizeof *names);
     const char **name_at = calloc(lines, sizeof *name_at), **x = calloc(n_x, sizeof *x);
     double *y = calloc(s->count, sizeof *y), *bound = calloc(s->count, sizeof *bound);

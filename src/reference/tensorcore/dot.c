@@ -97,8 +97,8 @@ uint32_t moe_int_dot_by_fp16(const moe_int_dot_rule *rule, int fraction, const i
             const int k = i / 2 * 4 + 2 * half + i % 2;
             sig[0][i] = a_sig[k];
             exp[0][i] = a_exp[k];
-            sig[1][i] = b_sig[k * stride];
-            exp[1][i] = b_exp[k * stride];
+            sig[1][i] = b_sig[(ptrdiff_t)k * stride];
+            exp[1][i] = b_exp[(ptrdiff_t)k * stride];
         }
         sum = moe_int_dot(rule, fraction, sig[0], exp[0], sig[1], exp[1], 1, sum);
     }
