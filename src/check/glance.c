@@ -17,14 +17,23 @@ static moe_status sample(moe_int_trial *b, int threads) {
     return moe_int_sample_tokens(problem, &b->routing, &rounding, threads, b->log, &b->truth);
 }
 
+static moe_status judge(moe_int_trial *b) {
+    for (size_t i = 0; i < moe_int_order_count; i++) {
+        const moe_tensor_id id = moe_int_order[i];
+        const moe_tensor *got = &b->subject->got.t[id];
+        if (!got->data || b->truth.part[id].layout.groups == 0)
+            continue;
+        moe_int_judge_tensor(b, id, got, false);
+        const moe_tensor_verdict *v = moe_int_result_entry(b->result, moe_tensor_name(id));
+        if (v->verdict == MOE_VERDICT_ERROR)
+            return moe_fail(b->log, MOE_E_NOMEM, "%s: %s", v->name, v->why);
+    }
+    return MOE_OK;
+}
+
 /* Another recipe may explain what only rounding makes; other inputs are then still worth a run. */
 static bool is_wrong(moe_int_trial *b) {
     const moe_dtype arithmetic = b->reading.arithmetic;
-    for (size_t i = 0; i < moe_int_order_count; i++) {
-        const moe_tensor_id id = moe_int_order[i];
-        if (b->subject->got.t[id].data && b->truth.part[id].layout.groups > 0)
-            moe_int_judge_tensor(b, id, &b->subject->got.t[id], false);
-    }
     moe_int_truth_range(arithmetic, &b->truth);
     return !b->truth.out_of_range[0] && moe_int_first_failing(b->result) &&
            !(moe_int_is_low(arithmetic) && moe_int_may_be_rounding(b->result, b->subject->problem));
@@ -47,6 +56,8 @@ moe_status moe_int_glance(const moe_int_subject *subject, const moe_check_params
                                         threads, log, b.result, &b.routing);
     if (!status && b.routing.plan)
         status = sample(&b, threads);
+    if (!status && b.truth.oracle)
+        status = judge(&b);
     if (!status && b.truth.oracle)
         *ret_wrong = is_wrong(&b);
     moe_int_truth_destroy(&b.truth);
