@@ -50,8 +50,8 @@ Test(sim_table, three_forms_are_one_table) {
     static const char *const texts[] = {
         "kernel\tT\td\tn\tK\tE\tmedian_us\na\t4\t8\t16\t1\t2\t7.5\n",
         "kernel,T,d,n,K,E,median_us\r\na,4,8,16,1,2,7.5\r\n",
-        "{\"rows\":[{\"T\":4,\"kernel\":\"a\",\"d\":8,\"n\":16,\"K\":1,\"E\":2,\"median_us\":7.5}]"
-        "}"};
+        ("{\"rows\":[{\"T\":4,\"kernel\":\"a\",\"d\":8,\"n\":16,\"K\":1,\"E\":2,\"median_us\":7.5}]"
+         "}")};
     for (size_t i = 0; i < 3; i++) {
         moe_table *table = NULL;
         cr_assert_eq(moe_int_table_parse(texts[i], strlen(texts[i]), "t", NULL, NULL, &table),
