@@ -108,10 +108,7 @@ Test(sim_verbs, sweep_is_a_cross_product_in_order) {
 Test(sim_verbs, sweep_goes_on_past_a_refusal) {
     const char *const orders[] = {"a100-sxm,h100-sxm", "h100-sxm,a100-sxm"};
     for (int i = 0; i < 2; i++) {
-        char args[200];
-        snprintf(args, sizeof args, "sweep --vary gpu=%s --case \"T=512 d=256 n=64 E=8 K=2\"",
-                 orders[i]);
-        outcome *o = moeref(args);
+        outcome *o = moeref("sweep --vary gpu=%s --case \"T=512 d=256 n=64 E=8 K=2\"", orders[i]);
         cr_expect_eq(o->code, 1, "%s", o->text);
         cr_expect(strstr(o->text, "a100-sxm,,,,,,,,,,,") && strstr(o->text, "run on architecture"));
         cr_expect(strstr(o->text, "h100-sxm,1") || strstr(o->text, "h100-sxm,2"), "%s", o->text);
