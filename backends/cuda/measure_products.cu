@@ -1,6 +1,8 @@
 /* Dense products of cuBLAS, timed as the model's tables are: sim/README.md, "A GPU of your own". */
 #include "measure.h"
 
+#include "fill.cuh"
+
 #include <cublas_v2.h>
 
 namespace {
@@ -23,16 +25,6 @@ void expect(cublasStatus_t status, const char *what) {
         return;
     fprintf(stderr, "moeref-measure: %s: %s\n", what, cublasGetStatusString(status));
     exit(3);
-}
-
-__global__ void fill(unsigned short *x, size_t count) {
-    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < count;
-         i += (size_t)gridDim.x * blockDim.x) {
-        unsigned h = (unsigned)i * 2654435761u;
-        h ^= h >> 15;
-        h *= 2246822519u;
-        x[i] = (unsigned short)(0x3f00u | (h >> 13 & 0x80ffu));
-    }
 }
 
 double time_one(cublasHandle_t blas, cudaStream_t stream, char *a, char *b, char *c, Size s,

@@ -1,5 +1,6 @@
 /* The device's ceilings as this backend can reach them: one large product through the same kernel
  * that the experts use, one large copy. */
+#include "fill.cuh"
 #include "layer.h"
 
 #include <algorithm>
@@ -9,17 +10,6 @@ namespace {
 
 constexpr size_t COPY_BYTES = (size_t)1 << 30;
 constexpr int SIZE = 8192, REPEATS = 9;
-
-/* Random-looking finite bf16 values: power draw, and with it the clock, depends on the data. */
-__global__ void fill(unsigned short *x, size_t count) {
-    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < count;
-         i += (size_t)gridDim.x * blockDim.x) {
-        unsigned h = (unsigned)i * 2654435761u;
-        h ^= h >> 15;
-        h *= 2246822519u;
-        x[i] = (unsigned short)(0x3f00u | (h >> 13 & 0x80ffu));
-    }
-}
 
 template <class Run> cudaError_t median_us(cudaStream_t stream, Run run, double *ret) {
     double us[REPEATS];

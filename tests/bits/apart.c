@@ -8,6 +8,7 @@
 #include "moeref/reference.h"
 #include "product_data.h"
 #include "reference/tensorcore/chain.h"
+#include "tool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +20,6 @@
 enum { STAGES = 5, NOTHING = -1, LANES = MOE_INT_LANES };
 static const char *const stages[STAGES] = {"H", "Y", "dXp", "dW1", "dW2"};
 static const char *const usual[] = {LAYER "bf16", LAYER "fp16"};
-
-static void must(moe_status status, const char *what) {
-    if (status == MOE_OK)
-        return;
-    fprintf(stderr, "%s: %s\n", what, moe_status_str(status));
-    exit(3);
-}
 
 static bool same_rule(const moe_int_dot_rule *a, const moe_int_dot_rule *b) {
     return a->terms == b->terms && a->kept == b->kept && a->out == b->out &&

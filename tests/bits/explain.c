@@ -9,6 +9,7 @@
 #include "moeref/safetensors.h"
 #include "product_data.h"
 #include "reference/tensorcore/chain.h"
+#include "tool.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,21 +17,6 @@
 #include <string.h>
 
 enum { LANES = MOE_INT_LANES, MOST_ARITHMETICS = 1024 };
-
-static void say(void *user, moe_log_level level, const char *message) {
-    (void)user;
-    if (level == MOE_LOG_ERROR)
-        fprintf(stderr, "%s\n", message);
-}
-
-static const moe_log log_to_stderr = {say, NULL};
-
-static void must(moe_status status, const char *what) {
-    if (status == MOE_OK)
-        return;
-    fprintf(stderr, "%s: %s\n", what, moe_status_str(status));
-    exit(3);
-}
 
 /* A record's name: what was multiplied. */
 typedef struct product {

@@ -5,6 +5,7 @@
 #include "moeref/backend.h"
 #include "moeref/case.h"
 #include "moeref/ep.h"
+#include "tool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,14 +13,6 @@
 #include <time.h>
 
 enum { MOST_REPEATS = 100, MOST_STAGES = 40, WARMUP = 3 };
-
-static void say(void *user, moe_log_level level, const char *message) {
-    (void)user;
-    if (level == MOE_LOG_ERROR)
-        fprintf(stderr, "%s\n", message);
-}
-
-static const moe_log log_to_stderr = {say, NULL};
 
 static double now_us(void) {
     struct timespec t;

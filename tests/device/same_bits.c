@@ -4,18 +4,11 @@
  * expert) may differ where their names are printed. */
 #include "moeref/backend.h"
 #include "moeref/case.h"
+#include "tool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void say(void *user, moe_log_level level, const char *message) {
-    (void)user;
-    if (level == MOE_LOG_ERROR)
-        fprintf(stderr, "%s\n", message);
-}
-
-static const moe_log log_to_stderr = {say, NULL};
 
 typedef struct run {
     moe_layer *layer;

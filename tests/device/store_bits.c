@@ -3,24 +3,10 @@
  * --outputs FILE --case CASE --bits ...` judges anywhere. */
 #include "moeref/backend.h"
 #include "moeref/case.h"
+#include "tool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-static void say(void *user, moe_log_level level, const char *message) {
-    (void)user;
-    if (level == MOE_LOG_ERROR)
-        fprintf(stderr, "%s\n", message);
-}
-
-static const moe_log log_to_stderr = {say, NULL};
-
-static void must(moe_status status, const char *what) {
-    if (status == MOE_OK)
-        return;
-    fprintf(stderr, "%s: %s\n", what, moe_status_str(status));
-    exit(3);
-}
 
 /* In the order of the file. */
 static const moe_tensor_id kept[] = {MOE_T_LOGITS, MOE_T_S,   MOE_T_H,  MOE_T_A,

@@ -9,7 +9,7 @@
  *     rows                         | bring 0 | bring 1 |                               were made |
  */
 #include "chunks.h"
-#include "ranks.h"
+#include "parts.h"
 
 #include <algorithm>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Preparing a layer over ranks: each rank's two layers, and what they know of each other's memory.
  */
 #include "chunks.h"
-#include "ranks.h"
+#include "parts.h"
 
 #include <algorithm>
 #include <new>

@@ -2,7 +2,7 @@
  * of tokens the homes'; what belongs to pairs lies by expert and then by rank. Gradients of what
  * every rank has are the ranks' sums, added in their order. */
 #include "chunks.h"
-#include "ranks.h"
+#include "parts.h"
 
 #include <stdlib.h>
 

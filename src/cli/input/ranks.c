@@ -74,8 +74,9 @@ static moe_status use_own(cli_ranks *ranks, cli_strings *backends) {
         return moe_fail(cli_log(), MOE_E_INVALID,
                         "--transport peer takes one --backend and --ep with a number alone");
     const char *spec = backends->at[0];
-    snprintf(ranks->own, sizeof ranks->own, "%s%cranks%s", spec, strchr(spec, ':') ? '+' : ':',
-             words);
+    if (snprintf(ranks->own, sizeof ranks->own, "%s%cranks%s", spec, strchr(spec, ':') ? '+' : ':',
+                 words) >= (int)sizeof ranks->own)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--backend %s: too long", spec);
     backends->at[0] = ranks->own;
     ranks->transport = ranks->words = NULL;
     return MOE_OK;

@@ -1,7 +1,7 @@
 /* A layer over the ranks of a group: for each rank one layer of its tokens (router, shared expert,
  * sums) and one of its experts, which sees the windows of all ranks' tokens. */
-#ifndef MOE_CUDA_EP_RANKS_H
-#define MOE_CUDA_EP_RANKS_H
+#ifndef MOE_CUDA_EP_PARTS_H
+#define MOE_CUDA_EP_PARTS_H
 
 #include "exchange.h"
 
