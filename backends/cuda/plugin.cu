@@ -88,6 +88,11 @@ const char *why_not(const moe_layer_desc *desc, const moe_use *use) {
 
 namespace {
 
+/* What is supported can be asked where there is no device. */
+bool is_over_ranks(const Device *dev) {
+    return dev && dev->group;
+}
+
 moe_status supports(void *device, const moe_layer_desc *desc, const moe_use *use,
                     moe_support *ret) {
     const Device *dev = static_cast<const Device *>(device);
@@ -100,7 +105,8 @@ moe_status supports(void *device, const moe_layer_desc *desc, const moe_use *use
     }
     ret->arithmetic = use->dtype;
     ret->deterministic = 1;
-    return dev->group ? ranks_supports(dev, desc, use, ret->reason, sizeof ret->reason) : MOE_OK;
+    return is_over_ranks(dev) ? ranks_supports(dev, desc, use, ret->reason, sizeof ret->reason)
+                              : MOE_OK;
 }
 
 /* One ascending chain of the unit's steps for every element of every product, gates before ups;
