@@ -189,81 +189,81 @@ template <class T> const T *typed(const void *p) {
 template <class T> struct Launch {
     static constexpr int threads = WARPS * 32;
 
-    static void act_forward(const RowGroups *rows, const ActParams *act, int n, const void *h,
-                            void *a, cudaStream_t stream) {
-        act_forward_kernel<T><<<row_blocks(rows), threads, 0, stream>>>(
-            *rows, *act, moe_act_is_gated(act->kind), n, typed<T>(h), static_cast<T *>(a));
+    static LaunchShape shape(const RowGroups *rows) {
+        return {row_blocks(rows), threads};
     }
-    static void act_backward(const RowGroups *rows, const ActParams *act, int n, const void *h,
-                             const float *weight, const float *da, void *a, void *dh, float *ds,
-                             cudaStream_t stream) {
-        act_backward_kernel<T><<<row_blocks(rows), threads, 0, stream>>>(
-            *rows, *act, moe_act_is_gated(act->kind), n, typed<T>(h), weight, da,
-            static_cast<T *>(a), static_cast<T *>(dh), ds);
+
+    static cudaError_t act_forward(const RowGroups *rows, const ActParams *act, int n,
+                                   const void *h, void *a, const Stream &stream) {
+        return launch(stream, shape(rows), act_forward_kernel<T>, *rows, *act,
+                      moe_act_is_gated(act->kind), n, typed<T>(h), static_cast<T *>(a));
     }
-    static void finish_ds(const RowGroups *rows, const DsArgs *args, cudaStream_t stream) {
-        finish_ds_kernel<T><<<row_blocks(rows), threads, 0, stream>>>(*rows, *args);
+    static cudaError_t act_backward(const RowGroups *rows, const ActParams *act, int n,
+                                    const void *h, const float *weight, const float *da, void *a,
+                                    void *dh, float *ds, const Stream &stream) {
+        return launch(stream, shape(rows), act_backward_kernel<T>, *rows, *act,
+                      moe_act_is_gated(act->kind), n, typed<T>(h), weight, da, static_cast<T *>(a),
+                      static_cast<T *>(dh), ds);
     }
-    static void input_weight_ds(const RowGroups *rows, int d, const void *dxp, const void *x,
-                                float *ds, cudaStream_t stream) {
-        input_weight_ds_kernel<T>
-            <<<row_blocks(rows), threads, 0, stream>>>(*rows, d, typed<T>(dxp), typed<T>(x), ds);
+    static cudaError_t finish_ds(const RowGroups *rows, const DsArgs *args, const Stream &stream) {
+        return launch(stream, shape(rows), finish_ds_kernel<T>, *rows, *args);
     }
-    static void scale_rows(const RowGroups *rows, int width, const void *in, void *out,
-                           cudaStream_t stream) {
-        scale_rows_kernel<T><<<row_blocks(rows), threads, 0, stream>>>(*rows, width, typed<T>(in),
-                                                                       static_cast<T *>(out));
+    static cudaError_t input_weight_ds(const RowGroups *rows, int d, const void *dxp, const void *x,
+                                       float *ds, const Stream &stream) {
+        return launch(stream, shape(rows), input_weight_ds_kernel<T>, *rows, d, typed<T>(dxp),
+                      typed<T>(x), ds);
     }
-    static void column_sums(const RowGroups *rows, int width, const void *in, int ld,
-                            const int *map, const float *weight, float *out, cudaStream_t stream) {
+    static cudaError_t scale_rows(const RowGroups *rows, int width, const void *in, void *out,
+                                  const Stream &stream) {
+        return launch(stream, shape(rows), scale_rows_kernel<T>, *rows, width, typed<T>(in),
+                      static_cast<T *>(out));
+    }
+    static cudaError_t column_sums(const RowGroups *rows, int width, const void *in, int ld,
+                                   const int *map, const float *weight, float *out,
+                                   const Stream &stream) {
         dim3 grid((unsigned)((width + 255) / 256), (unsigned)rows->E);
-        column_sums_kernel<T>
-            <<<grid, threads, 0, stream>>>(*rows, width, typed<T>(in), ld, map, weight, out);
+        return launch(stream, {grid, threads}, column_sums_kernel<T>, *rows, width, typed<T>(in),
+                      ld, map, weight, out);
     }
 };
 
 } // namespace
 
 #define MOE_BY_TYPE(call)                                                                          \
-    if (dtype == MOE_BF16)                                                                         \
-        Launch<__nv_bfloat16>::call;                                                               \
-    else                                                                                           \
-        Launch<__half>::call;                                                                      \
-    return cudaGetLastError()
+    return dtype == MOE_BF16 ? Launch<__nv_bfloat16>::call : Launch<__half>::call
 
 cudaError_t act_forward(int dtype, const RowGroups *rows, const ActParams *act, int n,
-                        const void *h, void *a, cudaStream_t stream) {
+                        const void *h, void *a, const Stream &stream) {
     MOE_BY_TYPE(act_forward(rows, act, n, h, a, stream));
 }
 
 cudaError_t act_backward(int dtype, const RowGroups *rows, const ActParams *act, int n,
                          const void *h, const float *weight, const float *da, void *a, void *dh,
-                         float *ds, cudaStream_t stream) {
+                         float *ds, const Stream &stream) {
     MOE_BY_TYPE(act_backward(rows, act, n, h, weight, da, a, dh, ds, stream));
 }
 
 cudaError_t sum_ds_parts(const RowGroups *rows, const float *part, int parts, float *ds,
-                         cudaStream_t stream) {
+                         const Stream &stream) {
     unsigned blocks = (unsigned)((rows->cap + 255) / 256);
-    sum_ds_parts_kernel<<<blocks, 256, 0, stream>>>(*rows, part, parts, ds);
-    return cudaGetLastError();
+    return launch(stream, {blocks, 256}, sum_ds_parts_kernel, *rows, part, parts, ds);
 }
 
-cudaError_t finish_ds(int dtype, const RowGroups *rows, const DsArgs *args, cudaStream_t stream) {
+cudaError_t finish_ds(int dtype, const RowGroups *rows, const DsArgs *args, const Stream &stream) {
     MOE_BY_TYPE(finish_ds(rows, args, stream));
 }
 
 cudaError_t input_weight_ds(int dtype, const RowGroups *rows, int d, const void *dxp, const void *x,
-                            float *ds, cudaStream_t stream) {
+                            float *ds, const Stream &stream) {
     MOE_BY_TYPE(input_weight_ds(rows, d, dxp, x, ds, stream));
 }
 
 cudaError_t scale_rows(int dtype, const RowGroups *rows, int width, const void *in, void *out,
-                       cudaStream_t stream) {
+                       const Stream &stream) {
     MOE_BY_TYPE(scale_rows(rows, width, in, out, stream));
 }
 
 cudaError_t column_sums(int dtype, const RowGroups *rows, int width, const void *in, int ld,
-                        const int *map, const float *weight, float *out, cudaStream_t stream) {
+                        const int *map, const float *weight, float *out, const Stream &stream) {
     MOE_BY_TYPE(column_sums(rows, width, in, ld, map, weight, out, stream));
 }

@@ -49,7 +49,7 @@ cudaError_t weight_gemm(const Layer *layer, const Experts *x, const void *a, con
 
 cudaError_t launch_dact(Layer *layer, Experts *x) {
     const int d = (int)layer->desc.d;
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     if (x->hopper && gated(x))
         return hopper(layer, x, HOPPER_DA_DACT);
     cudaError_t err = rows_gemm(layer, x, false, layer->dout, x->rows.token, x->w2, x->n, d,
@@ -77,7 +77,7 @@ cudaError_t launch_ds(Layer *layer, Experts *x) {
 
 cudaError_t launch_bias_gradients(Layer *layer, Experts *x) {
     const int d = (int)layer->desc.d;
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     cudaError_t err =
         column_sums(layer->dtype, &x->rows, x->hw, x->dh, x->hw, nullptr, nullptr, x->db1, stream);
     if (err != cudaSuccess)
@@ -109,7 +109,7 @@ cudaError_t launch_dw1(Layer *layer, Experts *x) {
 
 /* The weight sat on the input: dS from dX~, and dW1 needs w * dH. */
 cudaError_t launch_input_weight(Layer *layer, Experts *x) {
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     cudaError_t err =
         input_weight_ds(layer->dtype, &x->rows, (int)layer->desc.d, x->y, layer->x, x->ds, stream);
     if (err != cudaSuccess)
@@ -125,7 +125,7 @@ int experts_ds_parts(const Experts *x) {
 
 moe_status experts_up(Layer *layer, Experts *x, Timer *timer) {
     const int d = (int)layer->desc.d;
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     cudaError_t err;
     if (x->hopper)
         err = hopper(layer, x, gated(x) ? HOPPER_UP_ACT : HOPPER_UP);
@@ -158,7 +158,7 @@ moe_status experts_dxp(Layer *layer, Experts *x, Timer *timer) {
 }
 
 moe_status experts_dh(Layer *layer, Experts *x, Timer *timer) {
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     cudaError_t err = launch_dact(layer, x);
     x->a_is_gradient = true;
     timer_mark(timer, x, MOE_STAGE_DH, gemm_flops(layer, x, x->n), stream);

@@ -36,20 +36,19 @@ __global__ void gate_slope_kernel(int tokens, const float *s, const float *ds, f
 } // namespace
 
 cudaError_t gate_forward(int dtype, int tokens, int d, const void *x, const void *w, float *s,
-                         cudaStream_t stream) {
+                         const Stream &stream) {
     unsigned blocks = (unsigned)((tokens + WARPS - 1) / WARPS);
-    if (dtype == MOE_BF16)
-        gate_kernel<<<blocks, WARPS * 32, 0, stream>>>(tokens, d,
-                                                       static_cast<const __nv_bfloat16 *>(x),
-                                                       static_cast<const __nv_bfloat16 *>(w), s);
-    else
-        gate_kernel<<<blocks, WARPS * 32, 0, stream>>>(tokens, d, static_cast<const __half *>(x),
-                                                       static_cast<const __half *>(w), s);
-    return cudaGetLastError();
+    const LaunchShape shape = {blocks, WARPS * 32};
+    return dtype == MOE_BF16
+               ? launch(stream, shape, gate_kernel<__nv_bfloat16>, tokens, d,
+                        static_cast<const __nv_bfloat16 *>(x),
+                        static_cast<const __nv_bfloat16 *>(w), s)
+               : launch(stream, shape, gate_kernel<__half>, tokens, d,
+                        static_cast<const __half *>(x), static_cast<const __half *>(w), s);
 }
 
 cudaError_t gate_slope(int tokens, const float *s, const float *ds, float *dz,
-                       cudaStream_t stream) {
-    gate_slope_kernel<<<(unsigned)((tokens + 255) / 256), 256, 0, stream>>>(tokens, s, ds, dz);
-    return cudaGetLastError();
+                       const Stream &stream) {
+    return launch(stream, {(unsigned)((tokens + 255) / 256), 256}, gate_slope_kernel, tokens, s, ds,
+                  dz);
 }

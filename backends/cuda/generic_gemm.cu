@@ -178,27 +178,27 @@ __global__ void __launch_bounds__(THREADS)
     store_tile<T>(g, acc, out0, e, row0, m0, m_limit, n0);
 }
 
-template <class T, GenericForm form> cudaError_t launch(const GenericArgs *g, cudaStream_t stream) {
+template <class T, GenericForm form>
+cudaError_t launch_form(const GenericArgs *g, const Stream &stream) {
     int m_tiles = form == GENERIC_TN ? g->rows->E * ((g->M + BM - 1) / BM)
                                      : row_tiles_cap(g->rows->cap, g->rows->E);
     dim3 grid((unsigned)m_tiles, (unsigned)((g->N + BN - 1) / BN));
-    generic_kernel<T, form><<<grid, THREADS, 0, stream>>>(*g, *g->rows);
-    return cudaGetLastError();
+    return launch(stream, {grid, THREADS}, generic_kernel<T, form>, *g, *g->rows);
 }
 
 template <class T>
-cudaError_t dispatch(GenericForm form, const GenericArgs *g, cudaStream_t stream) {
+cudaError_t dispatch(GenericForm form, const GenericArgs *g, const Stream &stream) {
     if (form == GENERIC_NT)
-        return launch<T, GENERIC_NT>(g, stream);
+        return launch_form<T, GENERIC_NT>(g, stream);
     if (form == GENERIC_NN)
-        return launch<T, GENERIC_NN>(g, stream);
-    return launch<T, GENERIC_TN>(g, stream);
+        return launch_form<T, GENERIC_NN>(g, stream);
+    return launch_form<T, GENERIC_TN>(g, stream);
 }
 
 } // namespace
 
 cudaError_t generic_gemm(int dtype, GenericForm form, const GenericArgs *args,
-                         cudaStream_t stream) {
+                         const Stream &stream) {
     return dtype == MOE_BF16 ? dispatch<__nv_bfloat16>(form, args, stream)
                              : dispatch<__half>(form, args, stream);
 }

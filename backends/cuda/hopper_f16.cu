@@ -1,5 +1,5 @@
 #include "hopper_kernel.cuh"
 
-cudaError_t hopper_gemm_f16(HopperOp op, const HopperArgs *args, int sms, cudaStream_t stream) {
+cudaError_t hopper_gemm_f16(HopperOp op, const HopperArgs *args, int sms, const Stream &stream) {
     return hopper_dispatch<__half>(op, args, sms, stream);
 }

@@ -67,7 +67,7 @@ __host__ __device__ constexpr int hopper_tile_columns(HopperOp op, bool pingpong
 }
 
 /* Launches on `stream` with one CTA per multiprocessor. */
-cudaError_t hopper_gemm_bf16(HopperOp op, const HopperArgs *args, int sms, cudaStream_t stream);
-cudaError_t hopper_gemm_f16(HopperOp op, const HopperArgs *args, int sms, cudaStream_t stream);
+cudaError_t hopper_gemm_bf16(HopperOp op, const HopperArgs *args, int sms, const Stream &stream);
+cudaError_t hopper_gemm_f16(HopperOp op, const HopperArgs *args, int sms, const Stream &stream);
 
 #endif

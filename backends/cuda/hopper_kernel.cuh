@@ -101,21 +101,21 @@ template <class T, class Q> cudaError_t allow_shared_memory() {
 }
 
 template <class T, class Q>
-cudaError_t hopper_launch(const HopperArgs *args, int sms, cudaStream_t stream) {
+cudaError_t hopper_launch(const HopperArgs *args, int sms, const Stream &stream) {
     cudaError_t err = allow_shared_memory<T, Q>();
-    if (err == cudaSuccess)
-        hopper_gemm<T, Q><<<sms, HOPPER_THREADS, Q::smem_bytes, stream>>>(*args);
-    return err != cudaSuccess ? err : cudaGetLastError();
+    if (err != cudaSuccess)
+        return err;
+    return launch(stream, {(unsigned)sms, HOPPER_THREADS, Q::smem_bytes}, hopper_gemm<T, Q>, *args);
 }
 
 template <class T, HopperOp op>
-cudaError_t hopper_launch_either(const HopperArgs *args, int sms, cudaStream_t stream) {
+cudaError_t hopper_launch_either(const HopperArgs *args, int sms, const Stream &stream) {
     return args->pingpong ? hopper_launch<T, Gemm<op, true>>(args, sms, stream)
                           : hopper_launch<T, Gemm<op, false>>(args, sms, stream);
 }
 
 template <class T>
-cudaError_t hopper_dispatch(HopperOp op, const HopperArgs *args, int sms, cudaStream_t stream) {
+cudaError_t hopper_dispatch(HopperOp op, const HopperArgs *args, int sms, const Stream &stream) {
     switch (op) {
     case HOPPER_UP_ACT:
         return hopper_launch<T, Gemm<HOPPER_UP_ACT, false>>(args, sms, stream);

@@ -4,6 +4,7 @@
 #define MOE_CUDA_KERNELS_H
 
 #include "activation.cuh"
+#include "launch.h"
 #include "weight_target.cuh"
 
 #include <cuda_runtime.h>
@@ -89,18 +90,19 @@ struct GenericArgs {
         return g;
     }
 };
-cudaError_t generic_gemm(int dtype, GenericForm form, const GenericArgs *args, cudaStream_t stream);
+cudaError_t generic_gemm(int dtype, GenericForm form, const GenericArgs *args,
+                         const Stream &stream);
 
 /* expert_kernels.cu ------------------------------------------------------------------------ */
 
 /* A from H; H is [rows][2n] (gates, then ups) or [rows][n]. */
 cudaError_t act_forward(int dtype, const RowGroups *rows, const ActParams *act, int n,
-                        const void *h, void *a, cudaStream_t stream);
+                        const void *h, void *a, const Stream &stream);
 
 /* From da = dA' and H: A' = s A, dH and ds[row] = <dA', A>. weight NULL: s = 1. */
 cudaError_t act_backward(int dtype, const RowGroups *rows, const ActParams *act, int n,
                          const void *h, const float *weight, const float *da, void *a, void *dh,
-                         float *ds, cudaStream_t stream);
+                         float *ds, const Stream &stream);
 
 /* ds[row] = sum of `parts` partial sums, plus <dO, b2> where b2 is given; rows of identity experts
  * get <dO, x>. part NULL: only the identity experts' rows are written. */
@@ -112,21 +114,21 @@ struct DsArgs {
     float *ds;
 };
 cudaError_t sum_ds_parts(const RowGroups *rows, const float *part, int parts, float *ds,
-                         cudaStream_t stream);
-cudaError_t finish_ds(int dtype, const RowGroups *rows, const DsArgs *args, cudaStream_t stream);
+                         const Stream &stream);
+cudaError_t finish_ds(int dtype, const RowGroups *rows, const DsArgs *args, const Stream &stream);
 
 /* ds[row] = <dxp[row], x[token]>: the weight sat on the input. */
 cudaError_t input_weight_ds(int dtype, const RowGroups *rows, int d, const void *dxp, const void *x,
-                            float *ds, cudaStream_t stream);
+                            float *ds, const Stream &stream);
 
 /* out[row] = weight[row] * in[row]. */
 cudaError_t scale_rows(int dtype, const RowGroups *rows, int width, const void *in, void *out,
-                       cudaStream_t stream);
+                       const Stream &stream);
 
 /* out[e][c] = sum over the expert's rows of s * in[map(row)][c], fp32; map and weight may be NULL.
  */
 cudaError_t column_sums(int dtype, const RowGroups *rows, int width, const void *in, int ld,
-                        const int *map, const float *weight, float *out, cudaStream_t stream);
+                        const int *map, const float *weight, float *out, const Stream &stream);
 
 /* combine.cu ------------------------------------------------------------------------------- */
 
@@ -142,8 +144,8 @@ struct CombineArgs {
     int weigh_rows;             /* 0: real pairs count once */
     const void *rows;           /* [pairs][d] */
     const void *const *row_at;  /* [pairs] where rows lie instead, or NULL */
-    const int *broken;          /* NULL, or 1 there: nothing is read or written */
-    int blocks;                 /* that may run, a multiprocessor each; 0: all that help */
+    const int *broken;          /* with row_at: 1 there, and nothing is read or written */
+    int blocks;                 /* with row_at: that may run, one a multiprocessor; 0: all */
     const void *identity;       /* [T][d] */
     const void *shared;         /* [T][d] or NULL */
     const float *shared_weight; /* [T] or NULL: 1 */
@@ -152,7 +154,7 @@ struct CombineArgs {
     const float *start;         /* [T][d] or NULL */
     void *out;
 };
-cudaError_t combine(int dtype, const CombineArgs *args, cudaStream_t stream);
+cudaError_t combine(int dtype, const CombineArgs *args, const Stream &stream);
 
 /* router.cu -------------------------------------------------------------------------------- */
 
@@ -170,29 +172,29 @@ struct RouterArgs {
 };
 /* 1 if the device chooses by itself; otherwise the host does. */
 int router_on_device(const moe_router_desc *desc);
-cudaError_t router_choose(const RouterArgs *args, cudaStream_t stream);
-cudaError_t router_backward(int dtype, const RouterArgs *args, cudaStream_t stream);
+cudaError_t router_choose(const RouterArgs *args, const Stream &stream);
+cudaError_t router_backward(int dtype, const RouterArgs *args, const Stream &stream);
 
 /* slots.cu: a call of an operator --------------------------------------------------------- */
 
 /* out[i] = i * numerator / denominator */
 cudaError_t fill_steps(int *out, int count, int64_t numerator, int denominator,
-                       cudaStream_t stream);
+                       const Stream &stream);
 /* out[i] = j for j = i % half below `most`, else 0 */
-cudaError_t fill_folded(int *out, int count, int half, int most, cudaStream_t stream);
+cudaError_t fill_folded(int *out, int count, int half, int most, const Stream &stream);
 
 /* out[slot] = the sum of `parts` numbers at part[pair[slot]], `cap` apart; 0 for empty slots */
 cudaError_t give_slots(const int *pair, const float *part, int parts, int cap, int64_t count,
-                       float *out, cudaStream_t stream);
+                       float *out, const Stream &stream);
 
 /* Elements of 16 bits: out [E][rows][columns] dense, gate rows first, from wherever `from` says
  * they lie (`out` of it is read here). */
 cudaError_t gather_weight(const WeightTarget *from, int E, int rows, int columns, void *out,
-                          cudaStream_t stream);
+                          const Stream &stream);
 /* to: a dense gradient [E][rows] in the layer's type or fp32, gates and ups interleaved or not. */
 cudaError_t give_gradient(int dtype, const WeightTarget *to, int E, int64_t rows, const float *in,
-                          cudaStream_t stream);
-cudaError_t widen(int dtype, const void *in, int count, float *out, cudaStream_t stream);
+                          const Stream &stream);
+cudaError_t widen(int dtype, const void *in, int count, float *out, const Stream &stream);
 
 /* metadata.cu ------------------------------------------------------------------------------ */
 
@@ -215,19 +217,20 @@ struct SlotArgs {
 /* Tokens that a block sorts, of at most as many blocks as there are multiprocessors. */
 int sort_chunk(int tokens, int sms);
 /* Fills offsets, tile_offsets, tiles, token, weight and pair: stable by token within an expert. */
-cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStream_t stream);
+cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, const Stream &stream);
 /* The same of a caller's slots, which become args->expert and args->weight. */
 cudaError_t sort_slots(int dtype, const SlotArgs *slots, const SortArgs *args,
-                       const RowGroups *rows, cudaStream_t stream);
+                       const RowGroups *rows, const Stream &stream);
 /* tile_offsets and tiles from offsets. */
-cudaError_t list_tiles(const RowGroups *rows, cudaStream_t stream);
+cudaError_t list_tiles(const RowGroups *rows, const Stream &stream);
 
 /* gate.cu: the shared expert's gate -------------------------------------------------------- */
 
 /* s[t] = sigmoid(<x_t, w>) */
 cudaError_t gate_forward(int dtype, int tokens, int d, const void *x, const void *w, float *s,
-                         cudaStream_t stream);
+                         const Stream &stream);
 /* dz[t] = ds[t] s (1 - s) */
-cudaError_t gate_slope(int tokens, const float *s, const float *ds, float *dz, cudaStream_t stream);
+cudaError_t gate_slope(int tokens, const float *s, const float *ds, float *dz,
+                       const Stream &stream);
 
 #endif

@@ -14,7 +14,7 @@ struct Device {
     const moe_log *log;
     int index, sms, major, minor;
     bool hopper; /* wgmma and TMA exist and are not switched off (variant "portable") */
-    cudaStream_t stream;
+    Stream stream;
     void *board; /* NVML's handle; NULL: not sought yet, or unknown */
     bool board_sought;
     Group *group; /* NULL: this device alone; else the ranks of all layers, and no stream */

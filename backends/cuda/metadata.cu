@@ -208,18 +208,11 @@ __global__ void __launch_bounds__(THREADS) list_tiles_kernel(RowGroups rows) {
 /* All blocks run at once, one a multiprocessor at most: they wait for each other. */
 template <class Source>
 cudaError_t sort_from(const Source &source, const SortArgs *args, const RowGroups *rows,
-                      cudaStream_t stream) {
-    cudaLaunchAttribute together = {};
-    together.id = cudaLaunchAttributeCooperative;
-    together.val.cooperative = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)((args->tokens + args->chunk - 1) / args->chunk));
-    config.blockDim = dim3(THREADS);
-    config.dynamicSmemBytes = sizeof(int) * (size_t)Room::ints(rows->bins);
-    config.stream = stream;
-    config.attrs = &together;
-    config.numAttrs = config.gridDim.x > 1;
-    return cudaLaunchKernelEx(&config, sort_kernel<Source>, source, *args, *rows);
+                      const Stream &stream) {
+    const unsigned blocks = (unsigned)((args->tokens + args->chunk - 1) / args->chunk);
+    const size_t shared = sizeof(int) * (size_t)Room::ints(rows->bins);
+    return launch(stream, {blocks, THREADS, shared, blocks > 1}, sort_kernel<Source>, source, *args,
+                  *rows);
 }
 
 } // namespace
@@ -229,12 +222,12 @@ int sort_chunk(int tokens, int sms) {
     return std::max(FEWEST_TOKENS, (even + WARPS - 1) / WARPS * WARPS);
 }
 
-cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, cudaStream_t stream) {
+cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, const Stream &stream) {
     return sort_from(Chosen{args->expert}, args, rows, stream);
 }
 
 cudaError_t sort_slots(int dtype, const SlotArgs *slots, const SortArgs *args,
-                       const RowGroups *rows, cudaStream_t stream) {
+                       const RowGroups *rows, const Stream &stream) {
     const int64_t count = (int64_t)args->tokens * args->K;
     return dtype == MOE_BF16
                ? sort_from(Given<__nv_bfloat16>{*slots, rows->bins, args->K, count}, args, rows,
@@ -242,7 +235,6 @@ cudaError_t sort_slots(int dtype, const SlotArgs *slots, const SortArgs *args,
                : sort_from(Given<__half>{*slots, rows->bins, args->K, count}, args, rows, stream);
 }
 
-cudaError_t list_tiles(const RowGroups *rows, cudaStream_t stream) {
-    list_tiles_kernel<<<(unsigned)rows->E, THREADS, 0, stream>>>(*rows);
-    return cudaGetLastError();
+cudaError_t list_tiles(const RowGroups *rows, const Stream &stream) {
+    return launch(stream, {(unsigned)rows->E, THREADS}, list_tiles_kernel, *rows);
 }

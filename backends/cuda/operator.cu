@@ -16,6 +16,7 @@ struct Operator {
     const Device *dev;
     moe_layer_desc desc;
     moe_operator_use use;
+    mutable Graphs graphs;
 };
 
 int64_t padded(int64_t bytes) {
@@ -56,7 +57,7 @@ moe_status op_supports(void *device, const moe_layer_desc *desc, const moe_opera
 moe_status op_open(void *device, const moe_layer_desc *desc, const moe_operator_use *use,
                    void **ret) {
     const Device *dev = static_cast<const Device *>(device);
-    Operator *op = new (std::nothrow) Operator{dev, *desc, *use};
+    Operator *op = new (std::nothrow) Operator{dev, *desc, *use, {}};
     if (!op)
         return moe_fail(dev->log, MOE_E_NOMEM, "cuda: no memory for an operator");
     *ret = op;
@@ -158,9 +159,10 @@ struct Call {
     Device dev;
     Arena arena = {};
     Layer layer = {};
+    LaunchList list;
 
     Call(const Operator *op, int64_t tokens, int64_t columns, bool backward, const moe_log *log)
-        : dev(*op->dev) {
+        : dev(*op->dev), list(&op->graphs) {
         const bool trains = op->use.pass & MOE_PASS_BWD;
         const moe_use use = {tokens, op->use.dtype, backward ? MOE_PASS_BOTH : MOE_PASS_FWD,
                              op->use.routed == MOE_ROUTED_BY_CALLER};
@@ -181,8 +183,15 @@ struct Call {
         return arena.used[part] ? (int64_t)arena.used[part] + ALIGN : 0;
     }
 
+    /* What the pass has put on the list, to the stream. */
+    moe_status launch_all(moe_status status) {
+        if (status)
+            return status;
+        return device_check(&dev, list.graphs->run(&list, dev.stream), "launching");
+    }
+
     void take(const moe_call *call) {
-        dev.stream = static_cast<cudaStream_t>(call->stream);
+        dev.stream = {static_cast<cudaStream_t>(call->stream), &list};
         arena.dry = false;
         arena.call = call;
         arena.at[ARENA_CACHED] = aligned(call->cached);
@@ -262,6 +271,7 @@ moe_status op_forward(const void *self, const moe_call *call) {
                                         : layer_start_token_offsets(&c.layer);
     if (!status)
         status = layer_forward(&c.layer);
+    status = c.launch_all(status);
     if (!status && !c.layer.use.plan_given)
         status = give_routing(&c.layer, call);
     return status;
@@ -364,7 +374,9 @@ moe_status op_backward(const void *self, const moe_call *call) {
         status = layer_backward(&c.layer);
     if (!status)
         status = give_ds(&c.layer);
-    return status ? status : give_small_gradients(&c.layer);
+    if (!status)
+        status = give_small_gradients(&c.layer);
+    return c.launch_all(status);
 }
 
 /* ---- memory ---- */

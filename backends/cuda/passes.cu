@@ -80,7 +80,7 @@ moe_status layer_combine_gradient(Layer *layer) {
 moe_status layer_gate_gradient(Layer *layer) {
     if (!layer->desc.shared_gate || !layer->desc.n_shared)
         return MOE_OK;
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     cudaError_t err = gate_slope(layer->T, layer->gate, layer->shared.ds, layer->gate_dz, stream);
     if (err == cudaSuccess)
         err = token_column_sums(layer, layer->x, (int)layer->desc.d, (int)layer->desc.d,
@@ -91,7 +91,7 @@ moe_status layer_gate_gradient(Layer *layer) {
 
 moe_status layer_forward(void *self) {
     Layer *layer = static_cast<Layer *>(self);
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     const OnDevice current(layer->dev);
     layer->backward_timer.cost.clear();
     timer_start(&layer->forward_timer, stream);

@@ -50,7 +50,7 @@ moe_status open_device(const moe_open_params *params, void **ret) {
     if (err == cudaSuccess)
         err = cudaDeviceGetAttribute(&dev->minor, cudaDevAttrComputeCapabilityMinor, dev->index);
     if (err == cudaSuccess)
-        err = cudaStreamCreate(&dev->stream);
+        err = cudaStreamCreate(&dev->stream.handle);
     moe_status status =
         current.status ? current.status : device_check(dev, err, "opening the device");
     if (!status && dev->major < 8)

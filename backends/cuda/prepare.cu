@@ -116,7 +116,7 @@ moe_status prepare_dense(Layer *layer) {
     get.get(&r->token, (size_t)T * 4, BUFFER_WORK);
     if (get.status || is_dry(layer))
         return get.status;
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     cudaError_t err = fill_steps(r->offsets, 2, T, 1, stream);
     if (err == cudaSuccess)
         err = list_tiles(r, stream);

@@ -128,15 +128,14 @@ template <class T> __global__ void backward_kernel(RouterArgs g, moe_router_desc
 
 /* Launches with the shared memory that n and K need. */
 template <class Kernel>
-cudaError_t launch(Kernel kernel, const RouterArgs *g, cudaStream_t stream) {
+cudaError_t launch_router(Kernel kernel, const RouterArgs *g, const Stream &stream) {
     size_t bytes = WARPS * warp_bytes(g->outputs, g->K);
     cudaError_t err =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     if (err != cudaSuccess)
         return err;
     unsigned blocks = (unsigned)((g->tokens + WARPS - 1) / WARPS);
-    kernel<<<blocks, WARPS * 32, bytes, stream>>>(*g, *g->desc);
-    return cudaGetLastError();
+    return launch(stream, {blocks, WARPS * 32, bytes}, kernel, *g, *g->desc);
 }
 
 } // namespace
@@ -160,11 +159,11 @@ int router_on_device(const moe_router_desc *r) {
     return 0;
 }
 
-cudaError_t router_choose(const RouterArgs *args, cudaStream_t stream) {
-    return launch(choose_kernel, args, stream);
+cudaError_t router_choose(const RouterArgs *args, const Stream &stream) {
+    return launch_router(choose_kernel, args, stream);
 }
 
-cudaError_t router_backward(int dtype, const RouterArgs *args, cudaStream_t stream) {
-    return dtype == MOE_BF16 ? launch(backward_kernel<__nv_bfloat16>, args, stream)
-                             : launch(backward_kernel<__half>, args, stream);
+cudaError_t router_backward(int dtype, const RouterArgs *args, const Stream &stream) {
+    return dtype == MOE_BF16 ? launch_router(backward_kernel<__nv_bfloat16>, args, stream)
+                             : launch_router(backward_kernel<__half>, args, stream);
 }

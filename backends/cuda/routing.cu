@@ -89,7 +89,7 @@ RouterArgs router_args(const Layer *layer) {
 }
 
 moe_status route_on_device(Layer *layer, Timer *timer) {
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     RouterArgs g = router_args(layer);
     cudaError_t err = router_choose(&g, stream);
     timer_mark(timer, nullptr, MOE_STAGE_TOPK, 0, stream);
@@ -132,7 +132,7 @@ moe_status host_router_backward(Layer *layer) {
 /* The router's part of dX is dz W_r; dW_r = dz^T X; db_r = sum dz. dz comes as the sum of two
  * 16-bit numbers: one alone would make the router's gradients less accurate than the experts'. */
 cudaError_t router_gradients(Layer *layer) {
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     const int d = (int)layer->desc.d;
     GenericArgs to_x = GenericArgs::of_rows(&layer->dense, GENERIC_NN, layer->dz, layer->w_r, d,
                                             layer->dz_ld, layer->dx_router);
@@ -207,7 +207,7 @@ moe_status layer_set_input(void *self, const moe_input *input) {
 moe_status layer_route(Layer *layer) {
     if (layer->use.plan_given)
         return MOE_OK;
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     GenericArgs g = GenericArgs::of_rows(&layer->dense, GENERIC_NT, layer->x, layer->w_r,
                                          layer->outputs, (int)layer->desc.d, layer->logits);
     g.out_f32 = 1;
@@ -229,7 +229,7 @@ moe_status layer_route(Layer *layer) {
 moe_status layer_route_backward(Layer *layer) {
     if (layer->use.plan_given)
         return MOE_OK;
-    cudaStream_t stream = layer->dev->stream;
+    const Stream &stream = layer->dev->stream;
     moe_status status = MOE_OK;
     cudaError_t err = cudaSuccess;
     if (host_routes(layer)) {

@@ -62,47 +62,41 @@ template <class T> __global__ void widen_kernel(const T *in, int count, float *o
 } // namespace
 
 cudaError_t fill_steps(int *out, int count, int64_t numerator, int denominator,
-                       cudaStream_t stream) {
-    steps_kernel<<<blocks_of(count), 256, 0, stream>>>(out, count, numerator, denominator);
-    return cudaGetLastError();
+                       const Stream &stream) {
+    return launch(stream, {blocks_of(count), 256}, steps_kernel, out, count, numerator,
+                  denominator);
 }
 
-cudaError_t fill_folded(int *out, int count, int half, int most, cudaStream_t stream) {
-    folded_kernel<<<blocks_of(count), 256, 0, stream>>>(out, count, half, most);
-    return cudaGetLastError();
+cudaError_t fill_folded(int *out, int count, int half, int most, const Stream &stream) {
+    return launch(stream, {blocks_of(count), 256}, folded_kernel, out, count, half, most);
 }
 
 cudaError_t give_slots(const int *pair, const float *part, int parts, int cap, int64_t count,
-                       float *out, cudaStream_t stream) {
-    give_slots_kernel<<<blocks_of(count), 256, 0, stream>>>(pair, part, parts, cap, count, out);
-    return cudaGetLastError();
+                       float *out, const Stream &stream) {
+    return launch(stream, {blocks_of(count), 256}, give_slots_kernel, pair, part, parts, cap, count,
+                  out);
 }
 
 cudaError_t gather_weight(const WeightTarget *from, int E, int rows, int columns, void *out,
-                          cudaStream_t stream) {
+                          const Stream &stream) {
     const int64_t count = (int64_t)E * rows * columns;
-    gather_weight_kernel<<<blocks_of(count), 256, 0, stream>>>(*from, count, rows, columns,
-                                                               static_cast<uint16_t *>(out));
-    return cudaGetLastError();
+    return launch(stream, {blocks_of(count), 256}, gather_weight_kernel, *from, count, rows,
+                  columns, static_cast<uint16_t *>(out));
 }
 
 cudaError_t give_gradient(int dtype, const WeightTarget *to, int E, int64_t rows, const float *in,
-                          cudaStream_t stream) {
+                          const Stream &stream) {
     const int64_t count = E * rows;
-    if (dtype == MOE_BF16)
-        give_gradient_kernel<__nv_bfloat16>
-            <<<blocks_of(count), 256, 0, stream>>>(*to, count, rows, in);
-    else
-        give_gradient_kernel<__half><<<blocks_of(count), 256, 0, stream>>>(*to, count, rows, in);
-    return cudaGetLastError();
+    return launch(stream, {blocks_of(count), 256},
+                  dtype == MOE_BF16 ? give_gradient_kernel<__nv_bfloat16>
+                                    : give_gradient_kernel<__half>,
+                  *to, count, rows, in);
 }
 
-cudaError_t widen(int dtype, const void *in, int count, float *out, cudaStream_t stream) {
-    if (dtype == MOE_BF16)
-        widen_kernel<<<blocks_of(count), 256, 0, stream>>>(static_cast<const __nv_bfloat16 *>(in),
-                                                           count, out);
-    else
-        widen_kernel<<<blocks_of(count), 256, 0, stream>>>(static_cast<const __half *>(in), count,
-                                                           out);
-    return cudaGetLastError();
+cudaError_t widen(int dtype, const void *in, int count, float *out, const Stream &stream) {
+    const LaunchShape shape = {blocks_of(count), 256};
+    return dtype == MOE_BF16 ? launch(stream, shape, widen_kernel<__nv_bfloat16>,
+                                      static_cast<const __nv_bfloat16 *>(in), count, out)
+                             : launch(stream, shape, widen_kernel<__half>,
+                                      static_cast<const __half *>(in), count, out);
 }

@@ -24,9 +24,8 @@ __global__ void sum_slices_kernel(const float *part, int slices, int64_t stride,
 
 cudaError_t sum_slices(const Layer *layer, int64_t stride, int64_t low, int64_t count, float *out) {
     const unsigned blocks = (unsigned)((count + 255) / 256);
-    sum_slices_kernel<<<blocks, 256, 0, layer->dev->stream>>>(layer->slice_sums, layer->slices.E,
-                                                              stride, low, count, out);
-    return cudaGetLastError();
+    return launch(layer->dev->stream, {blocks, 256}, sum_slices_kernel, layer->slice_sums,
+                  layer->slices.E, stride, low, count, out);
 }
 
 } // namespace

@@ -73,10 +73,10 @@ cudaError_t make_rank(const GroupWords *words, int index, GroupRank *r) {
     r->dev.index = index;
     cudaError_t err = cudaDeviceGetStreamPriorityRange(&least, &most);
     if (err == cudaSuccess)
-        err = cudaStreamCreate(&r->dev.stream);
+        err = cudaStreamCreate(&r->dev.stream.handle);
     r->few = r->comm = r->dev;
     if (err == cudaSuccess)
-        err = cudaStreamCreateWithPriority(&r->comm.stream, cudaStreamDefault, most);
+        err = cudaStreamCreateWithPriority(&r->comm.stream.handle, cudaStreamDefault, most);
     r->few.sms = r->dev.sms - words->sms;
     if (err == cudaSuccess)
         err = cudaMalloc(&r->flags, flags + 2 * sizeof(int));

@@ -103,7 +103,7 @@ moe_status route(const At &at) {
 }
 
 moe_status dispatch(const At &at) {
-    cudaStream_t stream = at.g->dev.stream;
+    const Stream &stream = at.g->dev.stream;
     cudaError_t err = exchange_place(&at.p->exchange, stream);
     if (err == cudaSuccess)
         err = list_tiles(&at.p->owner->routed.rows, stream);
