@@ -1,7 +1,8 @@
-/* measure as its users meet it, without a device. */
+/* measure without a device, and lines that ask for several GPUs, as their users meet them. */
 #include "run_moeref.h"
 #include "temporary.h"
 
+#include <math.h>
 #include <sys/stat.h>
 
 #define CASE "--case \"T=512 d=256 n=128 E=8 K=2 route=uniform\""
@@ -37,4 +38,30 @@ Test(sim_verbs, measure_starts_the_program_and_fits) {
     expect(3, "moeref-measure, which a build with", args);
     expect(2, "needs --to", "measure");
     temporary_remove(folder);
+}
+
+static double total_of(const char *args) {
+    outcome *o = moeref("%s", args);
+    const char *at = strstr(o->text, "\"total_us\":");
+    cr_assert(o->code == 0 && at, "%s", o->text);
+    const double us = atof(at + strlen("\"total_us\":"));
+    free(o);
+    return us;
+}
+
+/* Words of a line say what options say, in predict's lines and in sweep's axes. */
+Test(sim_verbs, lines_over_several_gpus) {
+#define LAYER "T=512 d=256 n=128 E=8 K=2"
+    const double us = total_of("predict --ep 4 --chunks 2 --output json --case '" LAYER "'");
+    cr_expect_eq(us, total_of("predict --output json --case '" LAYER " ep=4 chunks=2'"));
+    cr_expect_neq(us, total_of("predict --output json --case '" LAYER "'"));
+    expect(2, "\"ep=x\": a whole number", "predict --case '" LAYER " ep=x'");
+    expect(3, "text or json", "predict --output csv --case '" LAYER " ep=2'");
+    expect(2, "no \"link_gbps\"", "predict --what-if link_gbps*2 --case '" LAYER " ep=2'");
+    outcome *o = moeref("sweep --vary ep=1,4 --vary chunks=2 --case '" LAYER "'");
+    const char *row = strstr(o->text, "4,2,");
+    cr_expect(row && fabs(atof(row + 4) - us) < 1e-6 * us, "%s", o->text);
+    free(o);
+    expect(0, "\"tflops\":null",
+           "sweep --output json --vary K=1,2 --ep 2 --case 'T=64 d=64 n=64 E=4'");
 }

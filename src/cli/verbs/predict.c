@@ -3,11 +3,11 @@
 #include "cli/input/messages.h"
 #include "cli/input/question.h"
 #include "cli/report/prediction.h"
+#include "cli/verbs/predict_slopes.h"
 #include "cli/verbs/predict_spread.h"
 #include "cli/verbs/predict_whole.h"
 #include "cli/verbs/verbs.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,59 +23,16 @@ typedef struct predict_options {
     bool impossible; /* a measured time lies further below its floor than L2 explains */
 } predict_options;
 
-/* A sensitivity is the slope over +10 % of a parameter, in logarithms, or over -10 % where more is
- * not allowed: of a share of 1, say. */
-#define NUDGE 1.1
-#define SHOWN 0.01
-
 /* What answers a line, and where to. */
 typedef struct answer {
     const predict_options *o;
     const moe_gpu *gpu;
     const moe_workload *state;
+    const cli_spread_job *spread;
     const moe_log *log;
     FILE *to;
     bool *failed; /* set by any thread */
 } answer;
-
-/* A copy of the GPU with one parameter nudged; *ret_by is by how much, or 0 if it cannot be. */
-static moe_status nudge(const moe_gpu *gpu, const char *key, moe_gpu **ret, double *ret_by) {
-    double value = 0;
-    moe_status status = moe_gpu_clone(gpu, ret);
-    *ret_by = 0;
-    if (status || moe_gpu_get(*ret, key, &value))
-        return status;
-    if (moe_gpu_set(*ret, key, value * NUDGE, NULL) == MOE_OK)
-        *ret_by = NUDGE;
-    else if (moe_gpu_set(*ret, key, value / NUDGE, NULL) == MOE_OK)
-        *ret_by = 1 / NUDGE;
-    return MOE_OK;
-}
-
-/* d ln(time) / d ln(parameter), for every parameter that moves the time and not in steps. */
-static moe_status print_sensitivities(const answer *a, const cli_question *s, const char *method,
-                                      double base_us) {
-    moe_gpu_param info;
-    moe_status status = MOE_OK;
-    fprintf(a->to, "  sensitivities, %% of time for +1 %% of:");
-    for (size_t i = 0; !status && (info = moe_gpu_param_at(i)).key; i++) {
-        moe_gpu *nudged = NULL;
-        moe_prediction *p = NULL;
-        double by = 0;
-        if (!info.whole)
-            status = nudge(a->gpu, info.key, &nudged, &by);
-        if (!status && by > 0) {
-            status = cli_question_predict(s, nudged, method, a->state, a->log, &p);
-            const double slope = status ? 0 : log(p->pass[MOE_PASS_TOTAL].us / base_us) / log(by);
-            if (fabs(slope) >= SHOWN)
-                fprintf(a->to, " %s %+.2f", info.key, slope);
-        }
-        moe_prediction_destroy(&p);
-        moe_gpu_destroy(&nudged);
-    }
-    fprintf(a->to, "\n");
-    return status;
-}
 
 static moe_status predict_one(const answer *a, const cli_question *s, const char *method) {
     moe_prediction *p = NULL;
@@ -86,7 +43,8 @@ static moe_status predict_one(const answer *a, const cli_question *s, const char
     if (a->o->output == CLI_TEXT) {
         cli_prediction_text(a->to, &what, p);
         if (a->o->sensitivities)
-            status = print_sensitivities(a, s, method, p->pass[MOE_PASS_TOTAL].us);
+            status = cli_slopes_print(a->to, a->gpu, s, method, a->state, a->log,
+                                      p->pass[MOE_PASS_TOTAL].us);
     } else if (a->o->output == CLI_CSV) {
         cli_prediction_csv(a->to, &what, p);
     } else {
@@ -119,17 +77,34 @@ static moe_status predict_question(const answer *a, const cli_question *s) {
     return status;
 }
 
+/* A line that asks for several GPUs, in words of its own or as the command line does. */
+static moe_status predict_spread(const answer *a, const cli_spread_options *spread,
+                                 const char *line) {
+    if (a->o->output == CLI_CSV || a->o->sensitivities)
+        return moe_fail(a->log, MOE_E_UNSUPPORTED,
+                        "a layer over several GPUs is told as text or json, without sensitivities");
+    return cli_spread_job_line(a->spread, spread, line, a->log, a->to);
+}
+
 /* Of a cli_batch_job, as the next. */
 static moe_status predict_line(const void *user, const char *line, const moe_log *log, FILE *to) {
     answer a = *(const answer *)user;
+    cli_spread_options spread = a.o->spread;
     cli_question s;
+    char *rest = NULL;
     a.log = log;
     a.to = to;
-    moe_status status = cli_question_parse(line, log, &s);
-    if (status)
-        return status;
-    status = predict_question(&a, &s);
-    cli_question_destroy(&s);
+    moe_status status = cli_spread_take(line, log, &spread, &rest);
+    if (!status && cli_spread_is_asked(&spread)) {
+        status = predict_spread(&a, &spread, rest ? rest : line);
+    } else if (!status) {
+        status = cli_question_parse(rest ? rest : line, log, &s);
+        if (!status) {
+            status = predict_question(&a, &s);
+            cli_question_destroy(&s);
+        }
+    }
+    free(rest);
     return status;
 }
 
@@ -169,9 +144,14 @@ static moe_status predict_config(const predict_options *o, const answer *a) {
     return status;
 }
 
-static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_workload *state) {
-    const answer a = {
-        .o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout, .failed = &o->failed};
+static moe_status predict_all(predict_options *o, const cli_spread_job *spread) {
+    const answer a = {.o = o,
+                      .gpu = spread->gpu,
+                      .state = &spread->state,
+                      .spread = spread,
+                      .log = cli_log(),
+                      .to = stdout,
+                      .failed = &o->failed};
     moe_status status = MOE_OK;
     if (o->output == CLI_CSV)
         cli_prediction_csv_header(stdout);
@@ -182,7 +162,7 @@ static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_
     if (!status && o->batch)
         status = predict_batch(o, &a);
     if (!status && o->against)
-        status = cli_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
+        status = cli_against(o->against, a.gpu, o->methods.at[0], a.state, o->output == CLI_JSON,
                              &o->impossible);
     return status;
 }
@@ -200,20 +180,26 @@ static moe_status choose_methods(predict_options *o) {
     return status;
 }
 
-/* Several GPUs: lines of cases alone. */
-static int run_spread(const predict_options *o) {
-    if (o->cases.count == 0 || o->batch || o->whole.config || o->against || o->sensitivities ||
-        o->output == CLI_CSV)
-        return cli_usage("--ep and --node go with --case, and print text or json");
-    return cli_exit_code(
-        cli_predict_spread(&o->spread, &o->model, &o->cases, &o->methods, o->output == CLI_JSON));
+static int answer_all(predict_options *o) {
+    cli_strings named = {0};
+    cli_spread_job spread = {.methods = &named, .json = o->output == CLI_JSON};
+    moe_status status = MOE_OK;
+    for (size_t i = 0; !status && i < o->methods.count; i++)
+        status = cli_strings_add(&named, o->methods.at[i]);
+    if (!status)
+        status = choose_methods(o);
+    if (!status)
+        status = cli_spread_job_open(&spread, &o->spread, &o->model);
+    if (!status)
+        status = predict_all(o, &spread);
+    cli_spread_job_close(&spread);
+    cli_strings_destroy(&named);
+    return !status && (o->impossible || o->failed) ? CLI_FAILED : cli_exit_code(status);
 }
 
 static int run(predict_options *o) {
-    moe_gpu *gpu = NULL;
-    moe_workload state;
-    if (cli_spread_is_asked(&o->spread))
-        return run_spread(o);
+    if (cli_spread_is_asked(&o->spread) && (o->whole.config || o->against))
+        return cli_usage("--ep and --node go with --case or --batch");
     if (o->cases.count == 0 && !o->batch && !o->whole.config && !o->against)
         return cli_usage(
             "predict needs --case, --batch, --config or --against (moeref predict --help)");
@@ -225,28 +211,7 @@ static int run(predict_options *o) {
     if (o->against && (o->methods.count > 1 || o->sensitivities || o->output == CLI_CSV ||
                        (o->methods.count && strcmp(o->methods.at[0], "all") == 0)))
         return cli_usage("--against judges one --method and prints text or json");
-    moe_status status = choose_methods(o);
-    if (!status)
-        status = cli_model_open(&o->model, &gpu, &state);
-    if (!status)
-        status = predict_all(o, gpu, &state);
-    moe_gpu_destroy(&gpu);
-    return !status && (o->impossible || o->failed) ? CLI_FAILED : cli_exit_code(status);
-}
-
-/* Below the methods: what --sensitivities leaves out. */
-static void help_whole(char *buf, size_t size) {
-    moe_gpu_param info;
-    size_t used = strlen(buf);
-    used +=
-        (size_t)snprintf(buf + used, size - used, "without sensitivities, being whole numbers:");
-    for (size_t i = 0; (info = moe_gpu_param_at(i)).key && used < size; i++) {
-        if (info.whole)
-            used += (size_t)snprintf(buf + used, size - used, " %s", info.key);
-    }
-    if (used < size)
-        snprintf(buf + used, size - used,
-                 "\n  (--what-if sms=144 tells what another one brings)\n");
+    return answer_all(o);
 }
 
 int cli_predict(int argc, char **argv) {
@@ -271,7 +236,7 @@ int cli_predict(int argc, char **argv) {
         {0}};
     cli_method_help(help, sizeof help);
     cli_spread_help(help, sizeof help);
-    help_whole(help, sizeof help);
+    cli_slopes_help(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts time, traffic and memory of a layer on a GPU, without one. With "
                          "--against a measured\ntime further below its floor than L2 explains is a "
