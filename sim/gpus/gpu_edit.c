@@ -109,17 +109,17 @@ json_t *moe_int_gpu_member(json_t *parent, const char *key) {
     return child;
 }
 
-static int put_spread(json_t *parent, int system, const moe_int_spread *spread,
-                      const char *source) {
-    json_t *entry = json_object();
+/* Those of a system that were found; the source is theirs all. */
+static int put_spread(json_t *parent, const moe_gpu *gpu, int system, const char *source) {
+    json_t *entry = moe_int_gpu_member(parent, moe_int_system_names[system]);
     int bad = !entry;
-    for (int i = 0; i < MOE_INT_SIZES; i++) {
-        bad |= json_object_set_new(
-            entry, moe_int_size_names[i],
-            json_pack("[f,f]", rounded(spread[i].low), rounded(spread[i].high)));
+    for (int i = 0; !bad && i < MOE_INT_SIZES; i++) {
+        const moe_int_spread s = gpu->spread[system][i];
+        if (gpu->set_spread[system][i])
+            bad |= json_object_set_new(entry, moe_int_size_names[i],
+                                       json_pack("[f,f]", rounded(s.low), rounded(s.high)));
     }
-    bad |= json_object_set_new(entry, "source", json_string(source));
-    return bad | json_object_set_new(parent, moe_int_system_names[system], entry);
+    return bad || json_object_set_new(entry, "source", json_string(source));
 }
 
 static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *source) {
@@ -140,8 +140,8 @@ static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *sou
         }
     }
     for (int s = 0; !bad && s < MOE_INT_SYS_COUNT; s++) {
-        if (gpu->set_spread[s])
-            bad |= put_spread(moe_int_gpu_member(root, "spread"), s, gpu->spread[s], source);
+        if (gpu->set_spread[s][MOE_INT_SMALL] || gpu->set_spread[s][MOE_INT_LARGE])
+            bad |= put_spread(moe_int_gpu_member(root, "spread"), gpu, s, source);
     }
     if (bad) {
         json_decref(root);

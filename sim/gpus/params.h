@@ -94,8 +94,8 @@ struct moe_gpu {
     unsigned char set_p[MOE_INT_GP_COUNT]; /* changed since loading */
     unsigned char set_sys[MOE_INT_SYS_COUNT][MOE_INT_SP_COUNT];
     moe_int_spread spread[MOE_INT_SYS_COUNT][MOE_INT_SIZES];
-    bool set_spread[MOE_INT_SYS_COUNT]; /* found since loading */
-    json_t *root;                       /* the file, for writing it again with its sources */
+    bool set_spread[MOE_INT_SYS_COUNT][MOE_INT_SIZES]; /* found since loading */
+    json_t *root; /* the file, for writing it again with its sources */
 };
 
 extern const moe_gpu_param moe_int_gpu_params[MOE_INT_GP_COUNT];
