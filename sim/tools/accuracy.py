@@ -5,8 +5,8 @@
 
 MOEREF: path of the program. TABLES: a folder of measured tables that are not part of this
 repository, one folder for each GPU (h100, a100, b200), with gemm.tsv (m n k ... median_us) and
-moe.tsv (kernel T d n K E ... median_us), and transfers between GPUs in net/. sim/CALIBRATION.md
-says what they are.
+moe.tsv (kernel T d n K E ... median_us), h100/gemm_fp8.tsv by public_fp8.py, and transfers between
+GPUs in net/. sim/CALIBRATION.md says what they are.
 """
 import datetime
 import re
@@ -33,6 +33,7 @@ TERMS = {"warps' own operands (`mma_warps=1`)": "mma_warps=1",
          "split-K (`splitk_us=1000`)": "splitk_us=1000",
          "imperfect overlap (`overlap_p=100`)": "overlap_p=100",
          "bandwidth ramp (`inflight_kib=1024`)": "inflight_kib=1024"}
+ROOT = Path(__file__).parents[2]
 NEAR, FAR = 1.05, 1.5  # times of a pair whose order counts
 # Mean errors that are aimed at, of shapes that a fit had not seen.
 AIMS = {("h100", "dense GEMM, >= 20 us"): "5", ("h100", "dense GEMM, >= 4 us"): "6.5",
@@ -115,6 +116,25 @@ def layers(gpu, path):
     return rows
 
 
+# Where nothing was fitted: description, what, table (of the project, or of TABLES), options, aim.
+UNSEEN = [("h200-sxm", "cuBLAS, bf16", "golden/timing/h200/gemm.tsv", (), "5"),
+          ("h800-sxm", "DeepGEMM, fp8 in blocks", "golden/sim/deepgemm_fp8.tsv",
+           ("--operands", "fp8"), ""),
+          ("h100-sxm", "fp8 in blocks, three systems", "{tables}/h100/gemm_fp8.tsv",
+           ("--operands", "fp8"), "")]
+
+
+def unseen(tables):
+    rows = []
+    for gpu, what, path, options, aim in UNSEEN:
+        path = Path(path.format(tables=tables))
+        path = path if path.is_absolute() else ROOT / path
+        for of, values in judged("--from", str(path), "--gpu", gpu, *options).items():
+            rows.append((f"`{gpu}`", f"{what}, {of}", *values[:2],
+                         aim if of == ">= 20 us" else "", *values[2:]))
+    return rows
+
+
 def worth(tables):
     rows = []
     for what, edit in TERMS.items():
@@ -182,6 +202,11 @@ def main(tables):
                  "in the 80 % interval, %"), errors))
     print("Aims are those of shapes that a fit had not seen. Intervals: as shipped, and made\n"
           "without the row's shape; 75 to 88 are aimed at.\n")
+    print("Products of descriptions and types to which nothing was fitted. fp4, int8, TF32 and\n"
+          "the types of layers are held to nothing: rates are those of data sheets, scales of\n"
+          "formats.\n")
+    print(table(("GPU", "what", "rows", "mean, %", "aim, %", "median, %", "p90, %", "bias, %"),
+                unseen(tables)))
     print("Order: pairs of dense GEMMs of 20 us and more whose times are 5 to 50 % apart.\n")
     print(table(("GPU", "pairs", "in the measured order, %", "aim, %"),
                 [(*pair, "95") for pair in pairs]))

@@ -1,7 +1,7 @@
 """How often a measured time lies in an interval that was made without its shape.
 
-Twice left out: a shape, and of the others one after another, by which sim/fit/spread.c finds how long
-the interval must be. Rows: (what, measured, predicted), us, as `moeref calibrate --rows` writes them.
+Twice left out: a shape, and of the others one after another, by which sim/fit/spread.c finds how
+long the interval must be. Rows: (what, measured, predicted), us, of `moeref calibrate --rows`.
 """
 TAILS = [i / 100 for i in range(10, -1, -1)]
 GROUPS = 12
@@ -37,7 +37,8 @@ def interval(groups):
     everything = [share for group in groups for share in group]
     for tail in TAILS:
         rest = [[s for j, g in enumerate(groups) if j != i for s in g] for i in range(len(groups))]
-        if sum(inside(g, inner(r, tail)) for g, r in zip(groups, rest) if r) >= 0.8 * len(everything):
+        hits = sum(inside(g, inner(r, tail)) for g, r in zip(groups, rest) if r)
+        if hits >= 0.8 * len(everything):
             break
     return inner(everything, tail)
 

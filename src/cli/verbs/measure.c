@@ -12,8 +12,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-/* What products tell of a GPU; all else is measured by itself, or follows from its architecture. */
-#define FREE "tensor_eff,hbm_eff,inflight_kib,overlap_p,kernel_us,tile_us,epilogue_bw,splitk_us"
+/* What products tell of a GPU; all else is measured by itself, or follows from its architecture.
+ * L2's rate by plain loads is less than copies with multicast get, and is where the search starts.
+ */
+#define FREE                                                                                       \
+    "tensor_eff,hbm_eff,inflight_kib,overlap_p,kernel_us,tile_us,epilogue_bw,splitk_us,l2_bw"
+#define EVALUATIONS "1000" /* of nine numbers that start from another GPU's */
 
 extern char **environ;
 
@@ -56,24 +60,18 @@ static int fit(const measure_options *o) {
     snprintf(gpu, sizeof gpu, "%s/gpu.json", o->to);
     snprintf(from, sizeof from, "%s/gemm.tsv", o->to);
     snprintf(to, sizeof to, "%s/fitted.json", o->to);
-    const char *const words[] = {"calibrate",
-                                 "--gpu",
-                                 gpu,
-                                 "--from",
-                                 from,
-                                 "--free",
-                                 FREE,
-                                 "--to",
-                                 to,
-                                 "--source",
-                                 o->source ? o->source : "moeref measure"};
+    const char *source = o->source ? o->source : "moeref measure";
+    /* clang-format off */
+    const char *const words[] = {"calibrate", "--gpu", gpu, "--from", from, "--to", to,
+                                 "--free", FREE, "--evaluations", EVALUATIONS, "--source", source};
+    /* clang-format on */
     enum { COUNT = sizeof words / sizeof *words };
     char *argv[COUNT + 1] = {NULL};
     for (int i = 0; i < COUNT; i++)
         argv[i] = (char *)words[i];
     printf("measured: %s, %s/micro.tsv, %s\nmoeref calibrate --gpu %s --from %s --to %s \\\n"
-           "    --free %s\n",
-           gpu, o->to, from, gpu, from, to, FREE);
+           "    --evaluations %s --free %s\n",
+           gpu, o->to, from, gpu, from, to, EVALUATIONS, FREE);
     return cli_calibrate(COUNT, argv);
 }
 
