@@ -146,6 +146,37 @@ def worth(tables):
     return rows
 
 
+# Layers of few tokens, and what their times are made of: {0} is the method.
+FEW = 64
+SMALL_TERMS = {"nothing": None, "bandwidth ramp (`inflight_kib=1024`)": "inflight_kib=1024",
+               "launch, first loads and drain (`kernel_us=0.001`)": "kernel_us=0.001",
+               "host and metadata (`METHOD.fixed_us=0`)": "{0}.fixed_us=0",
+               "gaps (`METHOD.gap_us=0`)": "{0}.gap_us=0",
+               "halves of lines (`METHOD.half_lines=0`)": "{0}.half_lines=0",
+               "imperfect overlap (`overlap_p=100`)": "overlap_p=100"}
+
+
+def few_tokens(gpu, path, kernel, edit):
+    method = METHODS[kernel]
+    args = ["--from", path, "--gpu", gpu, "--kernel", kernel, "--method", method]
+    args += ["--what-if", edit.format(method)] if edit else []
+    sizes = sorted(100 * abs(ours / us - 1)
+                   for what, us, ours, *_ in predicted(*args, kernel=kernel)
+                   if int(intervals.words(what)["T"]) <= FEW)
+    return f"{sum(sizes) / len(sizes):.1f} ({sizes[9 * len(sizes) // 10]:.1f})"
+
+
+def small(tables):
+    systems = []
+    for name, gpu in GPUS.items():
+        path = f"{tables}/{name}/moe.tsv"
+        kernels = {line.split("\t")[0] for line in Path(path).read_text().splitlines()[1:]}
+        systems += [(gpu, path, kernel) for kernel in METHODS if kernel in kernels]
+    header = ["without", *(f"`{METHODS[kernel]}`, {gpu}" for gpu, _, kernel in systems)]
+    return table(header, [[what, *(few_tokens(*system, edit) for system in systems)]
+                          for what, edit in SMALL_TERMS.items()])
+
+
 # Carrier, table, node, lines, what is fitted, and the class of rows that counts.
 TRANSFERS = [
     ("alltoall", "nccl", "h100-x8", "system=h100_sxm", "start_us ramp link_eff near", 15, "m or T"),
@@ -220,7 +251,10 @@ def main(tables):
     print("What a term is worth: mean error of dense GEMMs of 20 us and more, in percent, with\n"
           "the term switched off and everything else as shipped.\n")
     print(table(("without", *(f"`{gpu}`" for gpu in GPUS.values())),
-                [("nothing", *plain), *worth(tables)]), end="")
+                [("nothing", *plain), *worth(tables)]))
+    print(f"Layers of at most {FEW} tokens: mean error and, in brackets, p90, in percent, as\n"
+          "shipped and with a term switched off.\n")
+    print(small(tables), end="")
 
 
 if len(sys.argv) != 3:

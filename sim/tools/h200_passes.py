@@ -4,8 +4,8 @@
     h200_passes.py MOEREF GPU.json
 
 Measured: golden/timing/h200/sonicmoe.json, kernels' sums without the sort. A shape for which the
-board drew less than 650 of its 700 W was not slowed by its power limit: it is predicted at the clock
-of a cool device (burst), the others at the settled one.
+board drew less than 650 of its 700 W was not slowed by its power limit: it is predicted at the
+clock of a cool device (burst), the others at the settled one.
 """
 import json
 import subprocess

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Dense products in blocks of fp8 on an H100 from aiconfigurator's tables, as `calibrate` reads them.
+"""Dense products in blocks of fp8 on an H100, of aiconfigurator's tables, for `calibrate`.
 
     public_fp8.py REPOSITORY > TABLES/h100/gemm_fp8.tsv
 
@@ -21,10 +21,10 @@ AGREE = 1.1
 def main(repository):
     times = {}
     for collection in COLLECTIONS:
-        rows = pyarrow.parquet.read_table(Path(repository) / DATA / collection / "gemm_perf.parquet",
-                                          columns=["m", "n", "k", "latency"],
-                                          filters=[("gemm_dtype", "=", "fp8_block")]).to_pylist()
-        for row in rows:
+        path = Path(repository) / DATA / collection / "gemm_perf.parquet"
+        rows = pyarrow.parquet.read_table(path, columns=["m", "n", "k", "latency"],
+                                          filters=[("gemm_dtype", "=", "fp8_block")])
+        for row in rows.to_pylist():
             times.setdefault((row["m"], row["n"], row["k"]), []).append(1e3 * row["latency"])
     print("m\tn\tk\tmedian_us")
     for size, us in sorted(times.items()):
