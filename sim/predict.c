@@ -2,6 +2,7 @@
 #include "sim/predict.h"
 #include "sim/kernels/storage.h"
 #include "sim/methods/methods.h"
+#include "sim/passes.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -52,89 +53,6 @@ static moe_status unknown_method(const char *name, const moe_log *log) {
         strncat(list, *known, sizeof list - strlen(list) - 1);
     }
     return moe_fail(log, MOE_E_NOTFOUND, "no method \"%s\"; known:%s", name, list);
-}
-
-static void router_forward(moe_int_list *l, double logits) {
-    moe_int_list_dense(l, MOE_STAGE_ROUTER, l->T, logits, l->d, 1, &moe_int_cublas_tiles);
-    moe_int_list_stream(l, MOE_STAGE_TOPK, l->T * logits * 4, l->P * 8);
-}
-
-static void router_backward(moe_int_list *l, double logits) {
-    moe_int_list_stream(l, MOE_STAGE_D_LOGITS, l->T * logits * 4 + l->P * 8, l->T * logits * 4);
-    moe_int_list_dense(l, MOE_STAGE_DX_ROUTER, l->T, l->d, logits, 1, &moe_int_cublas_tiles);
-    moe_int_list_dense(l, MOE_STAGE_DW_R, logits, l->d, l->T, 1, &moe_int_cublas_tiles);
-}
-
-static void shared_forward(moe_int_list *l, double n, double h) {
-    moe_int_list_cache(l, "H shared", l->T * h * l->element);
-    moe_int_list_dense(l, MOE_STAGE_H_SHARED, l->T, h, l->d, 1, &moe_int_cublas_tiles);
-    moe_int_list_alloc(l, "A shared", l->T * n * l->element);
-    moe_int_list_stream(l, MOE_STAGE_A_SHARED, l->T * h * l->element, l->T * n * l->element);
-    /* Adds to O. */
-    moe_int_list_dense(l, MOE_STAGE_O_SHARED, l->T, l->d, n, 1, &moe_int_cublas_tiles);
-    moe_int_list_free(l, "A shared");
-}
-
-static void shared_backward(moe_int_list *l, double n, double h) {
-    moe_int_list_alloc(l, "dA shared", l->T * n * l->element);
-    moe_int_list_dense(l, MOE_STAGE_DA_SHARED, l->T, n, l->d, 1, &moe_int_cublas_tiles);
-    moe_int_list_alloc(l, "dH shared", l->T * h * l->element);
-    moe_int_list_alloc(l, "A' shared", l->T * n * l->element);
-    moe_int_list_stream(l, MOE_STAGE_DH_SHARED, l->T * (h + n) * l->element,
-                        l->T * (h + n) * l->element);
-    moe_int_list_free(l, "dA shared");
-    moe_int_list_dense(l, MOE_STAGE_DW2_SHARED, l->d, n, l->T, 1, &moe_int_cublas_tiles);
-    moe_int_list_dense(l, MOE_STAGE_DX_SHARED, l->T, l->d, h, 1, &moe_int_cublas_tiles);
-    moe_int_list_dense(l, MOE_STAGE_DW1_SHARED, h, l->d, l->T, 1, &moe_int_cublas_tiles);
-    moe_int_list_free(l, "dH shared");
-    moe_int_list_free(l, "A' shared");
-}
-
-static void list_kernels(const moe_int_method *method, const moe_workload *w, moe_int_list *l) {
-    const moe_layer_desc *d = w->layer;
-    const double logits = (double)(d->E + d->n_zero);
-    const double shared_h = (double)moe_h_width(d, d->n_shared);
-    const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
-    /* The forward list is built for a backward pass alone too: it fills the caches. */
-    const bool router = w->with_router && !method->own_router;
-    if (router && !method->given_logits)
-        router_forward(l, logits);
-    method->forward(l);
-    if (d->n_shared > 0)
-        shared_forward(l, (double)d->n_shared, shared_h);
-    if (!(pass & MOE_PASS_FWD))
-        l->count = 0;
-    if (!(pass & MOE_PASS_BWD))
-        return;
-    l->backward = true;
-    method->backward(l);
-    if (d->n_shared > 0)
-        shared_backward(l, (double)d->n_shared, shared_h);
-    if (router)
-        router_backward(l, logits);
-}
-
-/* Adds parameters and, with a backward pass, their gradients; returns their bytes. */
-static double list_params(moe_int_list *l, const moe_layer_desc *d, int pass) {
-    const struct {
-        const char *weight, *gradient;
-        double rows; /* of d values */
-    } params[] = {{"W1", "dW1", l->E * l->h},
-                  {"W2", "dW2", l->E * l->n},
-                  {"W_r", "dW_r", (double)(d->E + d->n_zero)},
-                  {"W1 shared", "dW1 shared", (double)moe_h_width(d, d->n_shared)},
-                  {"W2 shared", "dW2 shared", (double)d->n_shared}};
-    double sum = 0;
-    for (size_t i = 0; i < sizeof params / sizeof *params; i++) {
-        const double values = params[i].rows * l->d;
-        moe_int_list_param(l, params[i].weight, MOE_LIVE_WEIGHT, values * l->weight);
-        sum += values * l->weight;
-        if (pass & MOE_PASS_BWD) {
-            moe_int_list_param(l, params[i].gradient, MOE_LIVE_GRADIENT, values * l->element);
-            sum += values * l->element;
-        }
-    }
-    return sum;
 }
 
 bool moe_prediction_at_peak(const moe_prediction *p, size_t i) {
@@ -193,7 +111,7 @@ static void set_interval(const moe_gpu *gpu, moe_int_system system, const moe_wo
 static moe_status finish(const moe_gpu *gpu, moe_int_system system, moe_int_list *l,
                          const moe_workload *w, const moe_log *log, moe_prediction **ret) {
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
-    const double param_bytes = w->layer ? list_params(l, w->layer, pass) : 0;
+    const double param_bytes = w->layer ? moe_int_passes_params(l, w->layer, pass) : 0;
     moe_prediction *p = l->out_of_memory ? NULL : calloc(1, sizeof *p);
     if (!p) {
         free(l->kernels);
@@ -315,7 +233,7 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
     if (state.entropy == MOE_ENTROPY_DEFAULT && m->constant_data)
         state.entropy = MOE_ENTROPY_CONSTANT;
     moe_int_rates_of(gpu, system, &state, &l->r);
-    list_kernels(m, w, l);
+    moe_int_passes_list(m, w, l);
     return finish(gpu, system, l, w, log, ret);
 }
 

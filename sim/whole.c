@@ -12,6 +12,8 @@
  * 2407.08608). */
 #define ATTENTION_RATE     0.65
 #define ATTENTION_BACKWARD 2.5 /* products: five for two (arXiv 2307.08691, section 2.3) */
+#define WIDE_ROWS          64  /* of wgmma; mma.sync has 16: PTX ISA */
+#define SYNC_ROWS          16
 
 /* What products cost in a type. Attention, router and head stay in 16 bits, whatever the operands
  * of the other products. */
@@ -34,7 +36,8 @@ typedef struct whole {
 
 const char *moe_model_part_name(moe_model_part part) {
     static const char *const names[MOE_PART_COUNT] = {
-        "attention projections", "attention", "dense FFN", "router", "norms", "embedding and head"};
+        "attention projections", "attention", "dense FFN", "router", "norms",
+        "embedding and head",    "host"};
     return names[part];
 }
 
@@ -112,6 +115,23 @@ static double kv_values(const moe_model_shape *m) {
     return (double)(m->kv_heads * (m->qk_dim + m->v_dim));
 }
 
+/* Tokens that decode one at a time have too few heads for all SMs: keys are cut into `parts`, and a
+ * second kernel adds up what each part left in fp32 (Flash-Decoding,
+ * crfm.stanford.edu/2023/10/12/flashdecoding.html). 1: they are not cut. */
+static double parts_of_keys(const whole *w, double blocks) {
+    return w->decoding ? fmax(1, floor(w->l.r.sms / (w->T * blocks))) : 1;
+}
+
+/* A token that decodes has the heads that share keys and values for rows of its products, which the
+ * tensor cores fill up to those of an instruction (FlashAttention-3 packs them so). *ret_blocks:
+ * of such rows, for one token. */
+static double rows_of_token(const whole *w, double *ret_blocks) {
+    const double heads = (double)w->m->heads, least = w->l.r.warps > 1 ? SYNC_ROWS : WIDE_ROWS;
+    const double shared = w->m->kv_rank > 0 ? 1 : (double)w->m->kv_heads;
+    *ret_blocks = shared * ceil(heads / shared / WIDE_ROWS);
+    return w->decoding ? shared * ceil(heads / shared / least) * least : heads;
+}
+
 static void attend(whole *w, double keys, int64_t layers) {
     const moe_model_shape *m = w->m;
     const moe_int_rates *r = &w->l.r;
@@ -119,14 +139,22 @@ static void attend(whole *w, double keys, int64_t layers) {
     const bool latent = m->kv_rank > 0 && w->decoding;
     const double qk = latent ? (double)(m->kv_rank + m->rope_dim) : (double)m->qk_dim;
     const double v = latent ? (double)m->kv_rank : (double)m->v_dim, heads = (double)m->heads;
+    double blocks;
+    const double rows = rows_of_token(w, &blocks), parts = parts_of_keys(w, blocks);
     const double flops = 2 * w->T * keys * heads * (qk + v), e = w->l.element;
+    const double done = flops * rows / heads;
     const double cached = kv_values(m) * e * (w->decoding ? w->T * keys : w->T);
-    const double own = w->T * heads * (qk + v) * e;
+    const double own = w->T * heads * (qk + v) * e, kept = kv_values(m) * w->T * e;
     w->flops += (double)layers * flops * (w->forward + ATTENTION_BACKWARD * w->backward);
     for (int64_t i = 0; i < layers; i++) {
+        if (!w->backward) /* keys and values go where later tokens find them */
+            moe_int_list_stream(&w->l, MOE_STAGE_COUNT, kept, kept);
         if (w->forward)
-            moe_int_list_slow(&w->l, MOE_STAGE_COUNT, cached + own, own, flops,
+            moe_int_list_slow(&w->l, MOE_STAGE_COUNT, cached + own, own, done,
                               ATTENTION_RATE * r->tensor);
+        if (parts > 1)
+            moe_int_list_stream(&w->l, MOE_STAGE_COUNT, parts * w->T * heads * v * 4,
+                                w->T * heads * v * e);
         if (w->backward)
             moe_int_list_slow(&w->l, MOE_STAGE_COUNT, 2 * (cached + own), cached + own,
                               ATTENTION_BACKWARD * flops, ATTENTION_RATE * r->tensor);
@@ -158,7 +186,8 @@ static void router(whole *w, const char *method) {
     }
 }
 
-/* Two norms with their residuals a layer, and queries and keys turned by their positions. */
+/* Two norms with their residuals a layer; queries and keys are turned by their positions and, in
+ * some families, normalised before, in a kernel each (vLLM's and SGLang's qwen3_moe.py). */
 static void norms(whole *w) {
     const moe_model_shape *m = w->m;
     const double e = w->l.element, row = w->T * (double)m->d * e;
@@ -167,17 +196,27 @@ static void norms(whole *w) {
         stream(w, 2 * row, 2 * row);
         stream(w, 2 * row, 2 * row);
     }
-    for (int64_t i = 0; i < attending(m); i++)
+    for (int64_t i = 0; i < attending(m); i++) {
+        for (int side = 0; side < 2 && m->head_norms; side++) {
+            const double heads = (double)(side ? m->kv_heads : m->heads);
+            const double bytes = w->T * heads * (double)m->qk_dim * e;
+            stream(w, bytes, bytes);
+        }
         stream(w, turned, turned);
+    }
 }
 
-/* A prompt needs the logits of its last token alone. */
+/* A prompt needs the logits of its last token alone. They go to fp32, from which a token is chosen
+ * or a loss made. */
 static void head(whole *w) {
     const moe_model_shape *m = w->m;
     const double row = w->T * (double)m->d * w->l.element;
     const double rows = w->decoding || w->backward ? w->T : 1;
     stream(w, row, row);
     product(w, rows, (double)m->vocab, (double)m->d, 1);
+    const double logits = rows * (double)m->vocab;
+    stream(w, logits * w->l.element, logits * 4);
+    stream(w, logits * 4, rows * 4);
     if (!m->tied)
         weigh(w, (double)(m->vocab * m->d));
 }
@@ -214,7 +253,7 @@ static void list_parts(whole *w, const char *method) {
     norms(w);
     w->end[MOE_PART_NORMS] = w->l.count;
     head(w);
-    w->end[MOE_PART_HEAD] = w->l.count;
+    w->end[MOE_PART_HEAD] = w->end[MOE_PART_HOST] = w->l.count;
 }
 
 static double kv_bytes(const whole *w) {
@@ -266,6 +305,8 @@ moe_status moe_predict_rest(const moe_gpu *gpu, const char *method, const moe_mo
         status = moe_fail(log, MOE_E_NOMEM, "prediction: out of memory");
     } else {
         add_up(&w, &rest);
+        rest.us[MOE_PART_HOST] =
+            run->step_us + (w.decoding ? run->sequence_us * (double)run->tokens : 0);
         rest.param_bytes = w.weights + (w.backward ? w.values * w.l.element : 0);
         rest.kv_bytes = kv_bytes(&w);
         *ret = rest;

@@ -160,8 +160,7 @@ static moe_status find_spread(fit *f) {
     const moe_int_residuals all = residuals_of(f, -1);
     if (by_name(f) || s == MOE_INT_SYS_COUNT)
         return MOE_OK;
-    f->gpu->set_spread[s] = true;
-    return moe_int_residuals_spread(&all, f->gpu->spread[s]);
+    return moe_int_residuals_spread(&all, f->gpu->spread[s], f->gpu->set_spread[s]);
 }
 
 static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret) {

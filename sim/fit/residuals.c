@@ -67,34 +67,3 @@ moe_status moe_int_residuals_by_kernel(const moe_int_residuals *r, moe_fit_resul
     free(size);
     return MOE_OK;
 }
-
-static moe_int_size size_of(const moe_table *table, const moe_int_row *row, double predicted_us) {
-    const bool large = table->kind == MOE_TABLE_GEMMS ? predicted_us >= MOE_INT_LARGE_US
-                                                      : row->m >= MOE_INT_LARGE_TOKENS;
-    return large ? MOE_INT_LARGE : MOE_INT_SMALL;
-}
-
-#define FEWEST 20 /* rows that tell a tenth */
-
-moe_status moe_int_residuals_spread(const moe_int_residuals *r,
-                                    moe_int_spread spread[MOE_INT_SIZES]) {
-    double *share = malloc(r->table->count * sizeof *share);
-    if (!share)
-        return MOE_E_NOMEM;
-    for (int size = 0; size < MOE_INT_SIZES; size++) {
-        size_t count = 0;
-        for (size_t i = 0; i < r->table->count; i++) {
-            const moe_int_row *row = &r->table->rows[i];
-            const double predicted = 1 + r->residual[i];
-            if (r->fold[i] >= 0 && predicted > 0 &&
-                size_of(r->table, row, predicted * row->us) == (moe_int_size)size)
-                share[count++] = 1 / predicted;
-        }
-        if (count < FEWEST)
-            continue;
-        moe_int_sort(share, count);
-        spread[size] = (moe_int_spread){fmin(1, share[count / 10]), fmax(1, share[count * 9 / 10])};
-    }
-    free(share);
-    return MOE_OK;
-}

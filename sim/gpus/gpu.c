@@ -1,5 +1,4 @@
 /* GPU descriptions: shipped ones by name, anybody's own by path. */
-#include "core/file.h"
 #include "core/jsonx.h"
 #include "sim/gpus/derive.h"
 #include "sim/gpus/params.h"
@@ -9,7 +8,6 @@
 
 #define REFERENCE_GPU                                                                              \
     "h100-sxm" /* what a description that has no other to start from starts from */
-#define FILE_LIMIT (1u << 20)
 
 /* {"value": 3.35, "kind": "nominal", "source": "..."}: a number without its origin is refused. */
 moe_status moe_int_gpu_read_number(const moe_int_json *at, const moe_gpu_param *info, double *ret) {
@@ -191,14 +189,6 @@ static moe_status read_gpu(const moe_int_json *root, const moe_gpu *reference, m
     return status ? status : read_spread(root, gpu);
 }
 
-static const moe_int_gpu_file *find_file(const char *name) {
-    for (const moe_int_gpu_file *f = moe_int_gpu_files; f->name; f++) {
-        if (strcmp(f->name, name) == 0)
-            return f;
-    }
-    return NULL;
-}
-
 /* The description whose efficiencies this one starts from; NULL: it has all of its own. */
 static const char *reference_of(const moe_int_json *root, const char *name) {
     const moe_log silent = {0};
@@ -222,7 +212,7 @@ static moe_status load_reference(const moe_int_json *root, const char *name, con
     const char *reference = reference_of(root, name);
     if (!reference)
         return MOE_OK;
-    const moe_int_gpu_file *file = find_file(reference);
+    const moe_int_gpu_file *file = moe_int_file_find(moe_int_gpu_files, reference);
     return parse(file->text, file->size, file->name, log, ret);
 }
 
@@ -252,31 +242,13 @@ moe_status moe_gpu_parse(const char *text, size_t size, const char *name, const 
     return parse(text, size, name, log, ret);
 }
 
-static moe_status unknown_gpu(const char *spec, const moe_log *log) {
-    char list[512] = "";
-    for (const moe_int_gpu_file *f = moe_int_gpu_files; f->name; f++) {
-        strncat(list, " ", sizeof list - strlen(list) - 1);
-        strncat(list, f->name, sizeof list - strlen(list) - 1);
-    }
-    return moe_fail(log, MOE_E_NOTFOUND,
-                    "no GPU description \"%s\"; shipped:%s; a file's name holds a '/' or ends in "
-                    ".json",
-                    spec, list);
-}
-
 moe_status moe_gpu_load(const char *spec, const moe_log *log, moe_gpu **ret) {
-    const moe_int_gpu_file *file = find_file(spec);
-    size_t length = strlen(spec), size;
-    char *text;
-    if (file)
-        return moe_gpu_parse(file->text, file->size, file->name, log, ret);
-    if (!strchr(spec, '/') && (length < 5 || strcmp(spec + length - 5, ".json") != 0))
-        return unknown_gpu(spec, log);
-    moe_status status = moe_int_file_read(spec, FILE_LIMIT, log, &text, &size);
-    if (status)
-        return status;
-    status = moe_gpu_parse(text, size, spec, log, ret);
-    free(text);
+    moe_int_file file;
+    char *own;
+    moe_status status = moe_int_file_open("GPU", moe_int_gpu_files, spec, log, &file, &own);
+    if (!status)
+        status = parse(file.text, file.size, file.name, log, ret);
+    free(own);
     return status;
 }
 
@@ -302,17 +274,12 @@ const char *moe_gpu_name(const moe_gpu *gpu) {
     return gpu->name;
 }
 
-static const char *text_of(const moe_gpu *gpu, const char *key) {
-    const char *text = json_string_value(json_object_get(gpu->root, key));
-    return text ? text : "";
-}
-
 const char *moe_gpu_brief(const moe_gpu *gpu) {
-    return text_of(gpu, "brief");
+    return moe_int_described_text(gpu->root, "brief");
 }
 
 const char *moe_gpu_held_to(const moe_gpu *gpu) {
-    return text_of(gpu, "held_to");
+    return moe_int_described_text(gpu->root, "held_to");
 }
 
 bool moe_gpu_is_derived(const moe_gpu *gpu, const char *key, const char **ret_from) {

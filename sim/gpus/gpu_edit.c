@@ -25,10 +25,9 @@ moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_lo
     double *slot = moe_int_gpu_slot(gpu, key, &info, &set);
     if (!slot)
         return moe_fail(log, MOE_E_NOTFOUND, "a GPU description has no \"%s\"", key);
-    if (!moe_int_gpu_allows(info, value))
-        return moe_fail(log, MOE_E_INVALID, "%s = %g is not a %snumber in [%g, %g]%s%s", key, value,
-                        info->whole ? "whole " : "", info->least, info->greatest,
-                        info->unit[0] ? " " : "", info->unit);
+    const moe_status status = moe_int_number_check(info, key, value, log);
+    if (status)
+        return status;
     const double old = *slot;
     *slot = value;
     /* The highest clock bounds what any kernel can do: a prediction above it would beat its floor.
@@ -109,39 +108,30 @@ json_t *moe_int_gpu_member(json_t *parent, const char *key) {
     return child;
 }
 
-static int put_spread(json_t *parent, int system, const moe_int_spread *spread,
-                      const char *source) {
-    json_t *entry = json_object();
+/* Those of a system that were found; the source is theirs all. */
+static int put_spread(json_t *parent, const moe_gpu *gpu, int system, const char *source) {
+    json_t *entry = moe_int_gpu_member(parent, moe_int_system_names[system]);
     int bad = !entry;
-    for (int i = 0; i < MOE_INT_SIZES; i++) {
-        bad |= json_object_set_new(
-            entry, moe_int_size_names[i],
-            json_pack("[f,f]", rounded(spread[i].low), rounded(spread[i].high)));
+    for (int i = 0; !bad && i < MOE_INT_SIZES; i++) {
+        const moe_int_spread s = gpu->spread[system][i];
+        if (gpu->set_spread[system][i])
+            bad |= json_object_set_new(entry, moe_int_size_names[i],
+                                       json_pack("[f,f]", rounded(s.low), rounded(s.high)));
     }
-    bad |= json_object_set_new(entry, "source", json_string(source));
-    return bad | json_object_set_new(parent, moe_int_system_names[system], entry);
+    return bad || json_object_set_new(entry, "source", json_string(source));
 }
 
 static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *source) {
     json_t *root = json_deep_copy(gpu->root);
     bool bad = !root;
-    for (int i = 0; !bad && i < MOE_INT_GP_COUNT; i++) {
-        if (gpu->set_p[i])
-            bad |= moe_int_gpu_put_number(moe_int_gpu_member(root, "parameters"),
-                                          &moe_int_gpu_params[i], gpu->p[i], kind, source);
-    }
-    for (int s = 0; s < MOE_INT_SYS_COUNT; s++) {
-        for (int i = 0; !bad && i < MOE_INT_SP_COUNT; i++) {
-            if (gpu->set_sys[s][i])
-                bad |=
-                    moe_int_gpu_put_number(moe_int_gpu_member(moe_int_gpu_member(root, "systems"),
-                                                              moe_int_system_names[s]),
-                                           &moe_int_system_params[i], gpu->sys[s][i], kind, source);
-        }
-    }
+    moe_gpu *of = (moe_gpu *)gpu; /* which is but read */
+    bad = bad || moe_int_numbers_put(moe_int_gpu_numbers(of), root, "parameters", kind, source);
+    for (int s = 0; !bad && s < MOE_INT_SYS_COUNT; s++)
+        bad = moe_int_numbers_put_in(moe_int_gpu_numbers_of(of, s), root, "systems",
+                                     moe_int_system_names[s], kind, source);
     for (int s = 0; !bad && s < MOE_INT_SYS_COUNT; s++) {
-        if (gpu->set_spread[s])
-            bad |= put_spread(moe_int_gpu_member(root, "spread"), s, gpu->spread[s], source);
+        if (gpu->set_spread[s][MOE_INT_SMALL] || gpu->set_spread[s][MOE_INT_LARGE])
+            bad |= put_spread(moe_int_gpu_member(root, "spread"), gpu, s, source);
     }
     if (bad) {
         json_decref(root);

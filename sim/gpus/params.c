@@ -68,11 +68,7 @@ const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1] = {MOE_INT_SYSTEMS
 const char *const moe_int_size_names[MOE_INT_SIZES] = {"small", "large"};
 
 moe_int_system moe_int_system_find(const char *name, size_t length) {
-    int s = 0;
-    while (s < MOE_INT_SYS_COUNT && (strlen(moe_int_system_names[s]) != length ||
-                                     memcmp(moe_int_system_names[s], name, length) != 0))
-        s++;
-    return (moe_int_system)s;
+    return (moe_int_system)moe_int_described_name(moe_int_system_names, name, length);
 }
 
 bool moe_int_gpu_allows(const moe_gpu_param *info, double value) {
@@ -84,34 +80,22 @@ moe_gpu_param moe_gpu_param_at(size_t i) {
     return i < MOE_INT_GP_COUNT ? moe_int_gpu_params[i] : (moe_gpu_param){0};
 }
 
-static double *system_slot(moe_gpu *gpu, const char *key, size_t prefix,
-                           const moe_gpu_param **ret_info, unsigned char **ret_set) {
-    const moe_int_system s = moe_int_system_find(key, prefix);
-    for (int i = 0; s < MOE_INT_SYS_COUNT && i < MOE_INT_SP_COUNT; i++) {
-        if (strcmp(moe_int_system_params[i].key, key + prefix + 1) == 0) {
-            if (ret_info)
-                *ret_info = &moe_int_system_params[i];
-            if (ret_set)
-                *ret_set = &gpu->set_sys[s][i];
-            return &gpu->sys[s][i];
-        }
-    }
-    return NULL;
+moe_int_numbers moe_int_gpu_numbers(moe_gpu *gpu) {
+    return (moe_int_numbers){moe_int_gpu_params, MOE_INT_GP_COUNT, gpu->p, gpu->set_p};
+}
+
+moe_int_numbers moe_int_gpu_numbers_of(moe_gpu *gpu, int system) {
+    return (moe_int_numbers){moe_int_system_params, MOE_INT_SP_COUNT, gpu->sys[system],
+                             gpu->set_sys[system]};
 }
 
 double *moe_int_gpu_slot(moe_gpu *gpu, const char *key, const moe_gpu_param **ret_info,
                          unsigned char **ret_set) {
     const char *dot = strchr(key, '.');
-    if (dot)
-        return system_slot(gpu, key, (size_t)(dot - key), ret_info, ret_set);
-    for (int i = 0; i < MOE_INT_GP_COUNT; i++) {
-        if (strcmp(moe_int_gpu_params[i].key, key) == 0) {
-            if (ret_info)
-                *ret_info = &moe_int_gpu_params[i];
-            if (ret_set)
-                *ret_set = &gpu->set_p[i];
-            return &gpu->p[i];
-        }
-    }
-    return NULL;
+    if (!dot)
+        return moe_int_numbers_slot(moe_int_gpu_numbers(gpu), key, ret_info, ret_set);
+    const moe_int_system s = moe_int_system_find(key, (size_t)(dot - key));
+    return s == MOE_INT_SYS_COUNT ? NULL
+                                  : moe_int_numbers_slot(moe_int_gpu_numbers_of(gpu, (int)s),
+                                                         dot + 1, ret_info, ret_set);
 }

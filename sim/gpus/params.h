@@ -4,6 +4,7 @@
 
 #include "core/jsonx.h"
 #include "moeref/model.h"
+#include "sim/gpus/described.h"
 #include "sim/gpus/systems.h"
 
 #include <jansson.h>
@@ -94,8 +95,8 @@ struct moe_gpu {
     unsigned char set_p[MOE_INT_GP_COUNT]; /* changed since loading */
     unsigned char set_sys[MOE_INT_SYS_COUNT][MOE_INT_SP_COUNT];
     moe_int_spread spread[MOE_INT_SYS_COUNT][MOE_INT_SIZES];
-    bool set_spread[MOE_INT_SYS_COUNT]; /* found since loading */
-    json_t *root;                       /* the file, for writing it again with its sources */
+    bool set_spread[MOE_INT_SYS_COUNT][MOE_INT_SIZES]; /* found since loading */
+    json_t *root; /* the file, for writing it again with its sources */
 };
 
 extern const moe_gpu_param moe_int_gpu_params[MOE_INT_GP_COUNT];
@@ -108,12 +109,8 @@ extern const char *const moe_int_size_names[MOE_INT_SIZES]; /* their keys in a d
 /* The system of that name, MOE_INT_SYS_COUNT for none. */
 moe_int_system moe_int_system_find(const char *name, size_t length);
 
-/* Shipped description files, made at build time: name and text, ending with a NULL name. */
-typedef struct moe_int_gpu_file {
-    const char *name;
-    const char *text;
-    size_t size;
-} moe_int_gpu_file;
+/* Shipped description files. */
+typedef moe_int_file moe_int_gpu_file;
 extern const moe_int_gpu_file moe_int_gpu_files[];
 extern const char *const moe_int_gpu_names[]; /* theirs, ending with NULL */
 
@@ -142,6 +139,10 @@ typedef struct moe_int_what_if {
 
 moe_status moe_int_what_if_parse(const char *text, const moe_log *log, moe_int_what_if *ret);
 double moe_int_what_if_apply(const moe_int_what_if *w, double old);
+
+/* Its own numbers, and those of a system on it. */
+moe_int_numbers moe_int_gpu_numbers(moe_gpu *gpu);
+moe_int_numbers moe_int_gpu_numbers_of(moe_gpu *gpu, int system);
 
 /* Where "KEY" or "SYSTEM.KEY" lives; NULL when unknown. ret_info and ret_set may be NULL. */
 double *moe_int_gpu_slot(moe_gpu *gpu, const char *key, const moe_gpu_param **ret_info,

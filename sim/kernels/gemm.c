@@ -91,11 +91,16 @@ typedef struct moe_int_operand {
     double m, n, granule;
 } moe_int_operand;
 
+/* What mma.sync reaches where the SM has a wider instruction: of an H800's dense rate, arXiv
+ * 2402.13499, table of mma's throughput. */
+#define SYNC_RATE 0.629
+#define WIDE_ROWS 64 /* least of wgmma and of tcgen05.mma: PTX ISA */
+
 /* Four warps and more, two along each side of the tile at least: CUTLASS' warp tiles for mma.sync
  * m16n8k16 (include/cutlass/gemm/device/default_gemm_configuration.h) are half a tile's side and at
  * most mma_rows x mma_cols. */
-static moe_int_operand operand_of(const moe_int_rates *r, moe_int_tile t) {
-    if (r->warps > 1)
+static moe_int_operand operand_of(const moe_int_rates *r, bool warps_alone, moe_int_tile t) {
+    if (warps_alone)
         return (moe_int_operand){fmin(r->mma_rows, fmax(16, t.m / 2.0)),
                                  fmin(r->mma_cols, fmax(16, t.n / 2.0)), 16};
     return (moe_int_operand){r->mma_rows, fmin(t.n, r->mma_cols), r->mma_rows};
@@ -124,9 +129,11 @@ void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
     const double along_n = (g->n > t.n ? loaded / share : loaded) + cols;
     const double bytes = (g->cluster > 1 ? along_m : fmin(along_m, along_n)) * step * g->load;
     const double latency = r->l2_latency + miss * (r->hbm_latency - r->l2_latency);
-    const moe_int_operand block = operand_of(r, t);
+    const bool narrow = g->narrow && r->warps <= 1 && t.m < WIDE_ROWS;
+    const moe_int_operand block = operand_of(r, narrow || r->warps > 1, t);
     const double rows_done = ceil_div(t.m, block.granule) * block.granule;
-    ret->tensor = rows_done * t.n * KSTEP * 2 / (r->tensor * (g->tensor > 0 ? g->tensor : 1));
+    const double tensor = narrow ? fmin(r->tensor, SYNC_RATE * r->tensor_peak) : r->tensor;
+    ret->tensor = rows_done * t.n * KSTEP * 2 / (tensor * (g->tensor > 0 ? g->tensor : 1));
     ret->smem_step_bytes = ceil_div(t.m, block.m) * (t.n / block.n) * (block.m + block.n) * step;
     ret->smem = ret->smem_step_bytes / r->smem;
     ret->l2_step_bytes = bytes;

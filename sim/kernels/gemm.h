@@ -15,13 +15,14 @@ typedef struct moe_int_gemm {
     bool depth;      /* counts are k_g */
     int32_t cluster; /* CTAs of a fixed cluster, along the rows: they take as many row tiles as one,
                         full or not; 1: no clusters; 0: whatever multicast saves most */
-    bool packed;     /* row tiles run on over the ends of groups; one that straddles an end is
-                        multiplied for each of its groups */
-    double m, n, k;  /* the one that counts give is ignored */
-    double element;  /* bytes of an operand's element */
-    double read;     /* bytes read from memory: operands once each, and what the epilogue reads */
-    double again;    /* bytes of operands read from memory a second time and more */
-    double write;    /* bytes written */
+    bool narrow;    /* tiles of fewer rows than wgmma and tcgen05 have are multiplied by mma.sync */
+    bool packed;    /* row tiles run on over the ends of groups; one that straddles an end is
+                       multiplied for each of its groups */
+    double m, n, k; /* the one that counts give is ignored */
+    double element; /* bytes of an operand's element */
+    double read;    /* bytes read from memory: operands once each, and what the epilogue reads */
+    double again;   /* bytes of operands read from memory a second time and more */
+    double write;   /* bytes written */
     double epilogue; /* bytes that the epilogue moves for each accumulator */
     double load;     /* factor on the operand loads: above 1 for gathered rows */
     double region;   /* bytes that rows are gathered from all over; 0: rows are not gathered */

@@ -103,6 +103,7 @@ void moe_int_list_gemm(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_
     /* Where a GPU has no clusters, or smaller ones, a library's kernels for it do without. */
     g.cluster = (int32_t)fmin(tiles->cluster, l->r.cluster);
     g.packed = tiles->packed;
+    g.narrow = tiles->narrow;
     moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, tiles->max_split, &k, &times);
     k.again = traffic.recomputes;
     put(l, stage, &k, &g, &times);

@@ -54,6 +54,7 @@ typedef struct moe_int_tiles {
     int max_split;
     int cluster;   /* as in moe_int_gemm, on a GPU that has such clusters */
     bool packed;   /* as in moe_int_gemm */
+    bool narrow;   /* as in moe_int_gemm */
     double hidden; /* share of the epilogue that overlaps, if more than the system's own */
 } moe_int_tiles;
 

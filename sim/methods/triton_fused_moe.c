@@ -9,10 +9,10 @@ static const moe_int_tile tuned_shapes[] = {{16, 64, 1},  {16, 128, 1},  {16, 25
                                             {32, 128, 1}, {64, 64, 1},   {64, 128, 1}, {64, 256, 1},
                                             {128, 64, 1}, {128, 128, 1}, {128, 256, 1}};
 static const moe_int_tiles tuned = {tuned_shapes, sizeof tuned_shapes / sizeof *tuned_shapes, 1,
-                                    .cluster = 1};
+                                    .cluster = 1, .narrow = true};
 static const moe_int_tile few_shape[] = {{16, 32, 1}}, many_shape[] = {{64, 64, 1}};
-static const moe_int_tiles few = {few_shape, 1, 1, .cluster = 1},
-                           many = {many_shape, 1, 1, .cluster = 1};
+static const moe_int_tiles few = {few_shape, 1, 1, .cluster = 1, .narrow = true},
+                           many = {many_shape, 1, 1, .cluster = 1, .narrow = true};
 
 static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;

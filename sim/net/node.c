@@ -1,5 +1,4 @@
 /* Node descriptions: shipped ones by name, anybody's own by path. */
-#include "core/file.h"
 #include "core/jsonx.h"
 #include "sim/gpus/params.h"
 #include "sim/net/params.h"
@@ -7,22 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_LIMIT (1u << 20)
-
 static moe_status parse(const char *text, size_t size, const char *name, bool is_home,
                         const moe_log *log, moe_node **ret);
-
-static const moe_int_node_file *find_file(const char *name) {
-    const moe_int_node_file *f = moe_int_node_files;
-    while (f->name && strcmp(f->name, name) != 0)
-        f++;
-    return f->name ? f : NULL;
-}
 
 /* The numbers of a carrier's home, which lies among the shipped files.
  * NOLINTNEXTLINE(misc-no-recursion): a home is read without homes of its own */
 static moe_status inherit(moe_int_carrier c, const moe_log *log, moe_node *node) {
-    const moe_int_node_file *file = find_file(moe_int_carrier_homes[c]);
+    const moe_int_file *file = moe_int_file_find(moe_int_node_files, moe_int_carrier_homes[c]);
     moe_node *home = NULL;
     moe_status status = parse(file->text, file->size, file->name, true, log, &home);
     if (!status)
@@ -120,32 +110,13 @@ static moe_status parse(const char *text, size_t size, const char *name, bool is
     return status;
 }
 
-static moe_status unknown_node(const char *spec, const moe_log *log) {
-    char list[512] = "";
-    for (const moe_int_node_file *f = moe_int_node_files; f->name; f++) {
-        strncat(list, " ", sizeof list - strlen(list) - 1);
-        strncat(list, f->name, sizeof list - strlen(list) - 1);
-    }
-    return moe_fail(log, MOE_E_NOTFOUND,
-                    "no node description \"%s\"; shipped:%s; a file's name holds a '/' or ends in "
-                    ".json",
-                    spec, list);
-}
-
 moe_status moe_node_load(const char *spec, const moe_log *log, moe_node **ret) {
-    const moe_int_node_file *file = find_file(spec);
-    const size_t length = strlen(spec);
-    size_t size;
-    char *text;
-    if (file)
-        return parse(file->text, file->size, file->name, false, log, ret);
-    if (!strchr(spec, '/') && (length < 5 || strcmp(spec + length - 5, ".json") != 0))
-        return unknown_node(spec, log);
-    moe_status status = moe_int_file_read(spec, FILE_LIMIT, log, &text, &size);
-    if (status)
-        return status;
-    status = parse(text, size, spec, false, log, ret);
-    free(text);
+    moe_int_file file;
+    char *own;
+    moe_status status = moe_int_file_open("node", moe_int_node_files, spec, log, &file, &own);
+    if (!status)
+        status = parse(file.text, file.size, file.name, false, log, ret);
+    free(own);
     return status;
 }
 
@@ -179,17 +150,12 @@ const char *moe_node_gpu(const moe_node *node) {
     return node->gpu;
 }
 
-static const char *text_of(const moe_node *node, const char *key) {
-    const char *text = json_string_value(json_object_get(node->root, key));
-    return text ? text : "";
-}
-
 const char *moe_node_brief(const moe_node *node) {
-    return text_of(node, "brief");
+    return moe_int_described_text(node->root, "brief");
 }
 
 const char *moe_node_held_to(const moe_node *node) {
-    return text_of(node, "held_to");
+    return moe_int_described_text(node->root, "held_to");
 }
 
 const char *moe_node_carrier(const moe_node *node, size_t i, bool *ret_derived,

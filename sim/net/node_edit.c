@@ -20,10 +20,9 @@ moe_status moe_node_set(moe_node *node, const char *key, double value, const moe
     double *slot = moe_int_node_slot(node, key, &info, &set);
     if (!slot)
         return moe_fail(log, MOE_E_NOTFOUND, "a node description has no \"%s\"", key);
-    if (!moe_int_gpu_allows(info, value))
-        return moe_fail(log, MOE_E_INVALID, "%s = %g is not a %snumber in [%g, %g]%s%s", key, value,
-                        info->whole ? "whole " : "", info->least, info->greatest,
-                        info->unit[0] ? " " : "", info->unit);
+    const moe_status status = moe_int_number_check(info, key, value, log);
+    if (status)
+        return status;
     *slot = value;
     *set = 1;
     return MOE_OK;
@@ -49,20 +48,11 @@ bool moe_node_has(const moe_node *node, const char *what_if) {
 static json_t *edited_root(const moe_node *node, const char *kind, const char *source) {
     json_t *root = json_deep_copy(node->root);
     bool bad = !root;
-    for (int i = 0; !bad && i < MOE_INT_NP_COUNT; i++) {
-        if (node->set_p[i])
-            bad |= moe_int_gpu_put_number(moe_int_gpu_member(root, "parameters"),
-                                          &moe_int_node_params[i], node->p[i], kind, source);
-    }
-    for (int c = 0; c < MOE_INT_CARRIER_COUNT; c++) {
-        for (int i = 0; !bad && i < MOE_INT_CP_COUNT; i++) {
-            if (node->set_c[c][i])
-                bad |=
-                    moe_int_gpu_put_number(moe_int_gpu_member(moe_int_gpu_member(root, "carriers"),
-                                                              moe_int_carrier_names[c]),
-                                           &moe_int_carrier_params[i], node->c[c][i], kind, source);
-        }
-    }
+    moe_node *of = (moe_node *)node; /* which is but read */
+    bad = bad || moe_int_numbers_put(moe_int_node_numbers(of), root, "parameters", kind, source);
+    for (int c = 0; !bad && c < MOE_INT_CARRIER_COUNT; c++)
+        bad = moe_int_numbers_put_in(moe_int_node_numbers_of(of, c), root, "carriers",
+                                     moe_int_carrier_names[c], kind, source);
     if (bad) {
         json_decref(root);
         return NULL;

@@ -40,41 +40,25 @@ const char *const moe_int_carrier_names[MOE_INT_CARRIER_COUNT + 1] = {MOE_INT_CA
 const char *const moe_int_carrier_homes[MOE_INT_CARRIER_COUNT] = {MOE_INT_CARRIERS(HOME)};
 
 moe_int_carrier moe_int_carrier_find(const char *name, size_t length) {
-    int c = 0;
-    while (c < MOE_INT_CARRIER_COUNT && (strlen(moe_int_carrier_names[c]) != length ||
-                                         memcmp(moe_int_carrier_names[c], name, length) != 0))
-        c++;
-    return (moe_int_carrier)c;
+    return (moe_int_carrier)moe_int_described_name(moe_int_carrier_names, name, length);
 }
 
-static double *carrier_slot(moe_node *node, const char *key, size_t prefix,
-                            const moe_gpu_param **ret_info, unsigned char **ret_set) {
-    const moe_int_carrier c = moe_int_carrier_find(key, prefix);
-    for (int i = 0; c < MOE_INT_CARRIER_COUNT && i < MOE_INT_CP_COUNT; i++) {
-        if (strcmp(moe_int_carrier_params[i].key, key + prefix + 1) == 0) {
-            if (ret_info)
-                *ret_info = &moe_int_carrier_params[i];
-            if (ret_set)
-                *ret_set = &node->set_c[c][i];
-            return &node->c[c][i];
-        }
-    }
-    return NULL;
+moe_int_numbers moe_int_node_numbers(moe_node *node) {
+    return (moe_int_numbers){moe_int_node_params, MOE_INT_NP_COUNT, node->p, node->set_p};
+}
+
+moe_int_numbers moe_int_node_numbers_of(moe_node *node, int carrier) {
+    return (moe_int_numbers){moe_int_carrier_params, MOE_INT_CP_COUNT, node->c[carrier],
+                             node->set_c[carrier]};
 }
 
 double *moe_int_node_slot(moe_node *node, const char *key, const moe_gpu_param **ret_info,
                           unsigned char **ret_set) {
     const char *dot = strchr(key, '.');
-    if (dot)
-        return carrier_slot(node, key, (size_t)(dot - key), ret_info, ret_set);
-    for (int i = 0; i < MOE_INT_NP_COUNT; i++) {
-        if (strcmp(moe_int_node_params[i].key, key) == 0) {
-            if (ret_info)
-                *ret_info = &moe_int_node_params[i];
-            if (ret_set)
-                *ret_set = &node->set_p[i];
-            return &node->p[i];
-        }
-    }
-    return NULL;
+    if (!dot)
+        return moe_int_numbers_slot(moe_int_node_numbers(node), key, ret_info, ret_set);
+    const moe_int_carrier c = moe_int_carrier_find(key, (size_t)(dot - key));
+    return c == MOE_INT_CARRIER_COUNT ? NULL
+                                      : moe_int_numbers_slot(moe_int_node_numbers_of(node, (int)c),
+                                                             dot + 1, ret_info, ret_set);
 }

@@ -4,6 +4,7 @@
 #define MOE_SIM_NET_PARAMS_H
 
 #include "moeref/node.h"
+#include "sim/gpus/described.h"
 
 #include <jansson.h>
 
@@ -82,14 +83,14 @@ extern const char *const moe_int_carrier_homes[MOE_INT_CARRIER_COUNT];
 /* The carrier of that name, MOE_INT_CARRIER_COUNT for none. */
 moe_int_carrier moe_int_carrier_find(const char *name, size_t length);
 
-/* Shipped description files, made at build time. */
-typedef struct moe_int_node_file {
-    const char *name;
-    const char *text;
-    size_t size;
-} moe_int_node_file;
+/* Shipped description files. */
+typedef moe_int_file moe_int_node_file;
 extern const moe_int_node_file moe_int_node_files[];
 extern const char *const moe_int_node_names[]; /* theirs, ending with NULL */
+
+/* Its own numbers, and those of a carrier. */
+moe_int_numbers moe_int_node_numbers(moe_node *node);
+moe_int_numbers moe_int_node_numbers_of(moe_node *node, int carrier);
 
 /* Where "KEY" or "CARRIER.KEY" lives; NULL when unknown. ret_info and ret_set may be NULL. */
 double *moe_int_node_slot(moe_node *node, const char *key, const moe_gpu_param **ret_info,

@@ -37,6 +37,9 @@ static const struct part {
                          NULL,
                          {DATA "moeref.schema.json", LIB "moeref.schema.json",
                           "../../src/cli/report/moeref.schema.json"}},
+    [MOE_HOME_MEASURE] = {"the program moeref-measure, which a build with -Dcuda=enabled has,",
+                          "MOEREF_MEASURE",
+                          {LIB "moeref-measure", "../backends/cuda/moeref-measure"}},
 };
 
 /* The folder of the file that this library is in; false where it is not told. Of the file itself,

@@ -74,6 +74,19 @@ static moe_status read_heads(const moe_int_hf_keys *k, moe_model_shape *m) {
     return status;
 }
 
+/* Families whose attention always has them, by the modeling files of Transformers 5.24.0; others
+ * say it by a key. */
+static moe_status read_head_norms(const moe_int_hf_keys *k, moe_model_shape *m) {
+    static const char *const always[] = {"qwen3", "olmoe", "flex_olmo", "lfm2", "dots1", "gemma4"};
+    const char *type = json_string_value(json_object_get(k->at->object, "model_type"));
+    bool norms = false;
+    for (size_t i = 0; type && i < sizeof always / sizeof *always; i++)
+        norms |= strncmp(type, always[i], strlen(always[i])) == 0;
+    const moe_status status = moe_int_hf_flag(k, "use_qk_norm", &norms);
+    m->head_norms = norms;
+    return status;
+}
+
 moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, moe_model_shape *m) {
     bool tied = false;
     unsigned char has_experts[MOE_INT_HF_LAYERS_MAX];
@@ -91,5 +104,7 @@ moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, moe_model_shape *m) {
     if (!status)
         status = moe_int_hf_flag(k, "tie_word_embeddings", &tied);
     m->tied = tied;
+    if (!status)
+        status = read_head_norms(k, m);
     return status ? status : read_heads(k, m);
 }

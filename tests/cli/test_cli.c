@@ -41,9 +41,9 @@ Test(cli, usage_errors_free_their_lists) {
     expect(2, "must not be negative", "predict --case \"T=4\" --tokens -1");
 }
 
-static const char *const verbs[] = {"validate", "check",     "bench",    "golden",
-                                    "list",     "diagnose",  "predict",  "trace",
-                                    "sweep",    "calibrate", "selftest", "memory"};
+static const char *const verbs[] = {"validate", "check",   "bench",  "golden", "list",
+                                    "diagnose", "predict", "trace",  "sweep",  "calibrate",
+                                    "selftest", "memory",  "measure"};
 
 Test(cli, help_teaches) {
     expect(0, "exit codes", "--help");

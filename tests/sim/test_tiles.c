@@ -165,3 +165,23 @@ Test(sim_tiles, split_depths) {
     cr_expect_eq(k.padded_flops, (8 + 1) * 4 * 2. * 128 * 128 * 64);
     moe_gpu_destroy(&gpu);
 }
+
+/* wgmma multiplies 64 rows, of which a tile of 16 has 48 to spare; mma.sync 16, at 0.629 of its
+ * rate. In warps of half a tile's side, which the operand's bytes show. */
+Test(sim_tiles, narrow_tiles_take_the_narrow_instruction) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_workload state = {0};
+    moe_int_rates r;
+    moe_int_step wide, narrow, large;
+    moe_int_rates_of(gpu, MOE_INT_SYS_TRITON, &state, &r);
+    moe_int_gemm g = {.groups = 1, .m = 16, .n = 128, .k = 4096, .element = 2, .load = 1};
+    moe_int_gemm_step(&r, &g, (moe_int_tile){16, 128, 1}, 16, 0, &wide);
+    g.narrow = true;
+    moe_int_gemm_step(&r, &g, (moe_int_tile){16, 128, 1}, 16, 0, &narrow);
+    moe_int_gemm_step(&r, &g, (moe_int_tile){64, 128, 1}, 64, 0, &large);
+    cr_expect_float_eq(wide.tensor, large.tensor, 1e-9);
+    cr_expect_float_eq(narrow.tensor, 16. / 64 * wide.tensor * r.tensor / (0.629 * r.tensor_peak),
+                       1e-9);
+    cr_expect_float_eq(narrow.smem_step_bytes, 2 * (16 + 64) * 64 * 2, 1e-9);
+    moe_gpu_destroy(&gpu);
+}

@@ -22,6 +22,7 @@ Test(sim_whole, sizes_of_configs) {
                           sliding = shape_of("gpt_oss"), mixed = shape_of("qwen3_next");
     cr_expect(plain.full == plain.layers && plain.windowed == 0 && plain.kv_rank == 0);
     cr_expect(plain.heads > 0 && plain.kv_heads > 0 && plain.qk_dim * plain.heads > 0);
+    cr_expect(!plain.head_norms && mixed.head_norms);
     cr_expect(latent.kv_rank > 0 && latent.rope_dim > 0 && latent.qk_dim > latent.rope_dim);
     cr_expect_eq(latent.dense_layers, latent.layers - latent.moe_layers);
     cr_expect(sliding.windowed > 0 && sliding.window > 0 &&
@@ -72,6 +73,36 @@ Test(sim_whole, flops_weights_and_cache) {
     const moe_model_rest triton =
         rest_of("triton_fused_moe", &m, (moe_model_run){512, 0, MOE_PASS_FWD}, 0);
     cr_expect(triton.us[MOE_PART_ROUTER] > 0 && triton.param_bytes == fwd.param_bytes);
+}
+
+/* By hand, on an H100: 132 SMs, one instruction has 64 rows. */
+Test(sim_whole, heads_and_host) {
+    moe_model_shape m = round_model();
+    const moe_model_run next = {1, 8192, MOE_PASS_FWD};
+    const moe_model_rest plain = rest_of("cublas", &m, next, 0);
+    m.head_norms = 1;
+    const moe_model_rest normed = rest_of("cublas", &m, next, 0);
+    const moe_model_rest norms = rest_of("cublas", &m, (moe_model_run){1, 0, MOE_PASS_FWD}, 0);
+    /* Two kernels for each of two layers beside two norms and a turn of each; all are launches. */
+    cr_expect_float_eq(normed.us[MOE_PART_NORMS] / plain.us[MOE_PART_NORMS], 10 / 6., 0.01);
+    cr_expect_float_eq(normed.us[MOE_PART_NORMS], norms.us[MOE_PART_NORMS], 1e-6);
+    /* A token alone cuts its keys, 70 tokens have heads enough: no second kernel. */
+    const moe_model_rest many = rest_of("cublas", &m, (moe_model_run){70, 1, MOE_PASS_FWD}, 0);
+    const moe_model_rest one = rest_of("cublas", &m, (moe_model_run){1, 1, MOE_PASS_FWD}, 0);
+    cr_expect_float_eq(one.us[MOE_PART_ATTENTION] / many.us[MOE_PART_ATTENTION], 3 / 2., 0.1);
+    /* 64 heads share keys and values, or 32: 64 rows are multiplied for both. */
+    m.heads = 512;
+    m.kv_heads = 8;
+    const moe_model_run far = {64, 1 << 20, MOE_PASS_FWD};
+    const moe_model_rest full = rest_of("cublas", &m, far, 0);
+    m.heads = 256;
+    const moe_model_rest half = rest_of("cublas", &m, far, 0);
+    cr_expect_float_eq(half.us[MOE_PART_ATTENTION] / full.us[MOE_PART_ATTENTION], 1, 0.01);
+    cr_expect_lt(half.flops, 0.51 * full.flops);
+    const moe_model_rest host =
+        rest_of("cublas", &m, (moe_model_run){64, 8, MOE_PASS_FWD, 1000, 50}, 0);
+    cr_expect_float_eq(host.us[MOE_PART_HOST], 1000 + 64 * 50, 1e-9);
+    cr_expect_eq(full.us[MOE_PART_HOST], 0);
 }
 
 /* Quantised products leave attention and head alone; a window bounds what a token attends to. */

@@ -151,8 +151,20 @@ static moe_status parse_pass(const char *word, int32_t *ret) {
     return moe_fail(cli_log(), MOE_E_INVALID, "--pass is fwd, bwd or both, not \"%s\"", word);
 }
 
+/* The two that a config.json can bear: it says nothing of skew or of a router's weights. */
+static moe_status parse_route(const char *word, int32_t *ret) {
+    if (strcmp(word, "balanced") == 0)
+        *ret = MOE_ROUTE_BALANCED;
+    else if (strcmp(word, "uniform") == 0)
+        *ret = MOE_ROUTE_UNIFORM;
+    else
+        return moe_fail(cli_log(), MOE_E_INVALID, "--route is balanced or uniform, not \"%s\"",
+                        word);
+    return MOE_OK;
+}
+
 moe_status cli_question_config(const char *path, int64_t tokens, const char *dtype,
-                               const char *pass, cli_question *ret) {
+                               const char *pass, const char *route, cli_question *ret) {
     moe_dtype wanted;
     cli_question s = {0};
     moe_case_init(&s.c);
@@ -167,6 +179,8 @@ moe_status cli_question_config(const char *path, int64_t tokens, const char *dty
     }
     if (!status && pass)
         status = parse_pass(pass, &s.c.pass);
+    if (!status && route)
+        status = parse_route(route, &s.c.route);
     if (!status)
         status = print_case(&s);
     if (!status)

@@ -47,10 +47,10 @@ typedef struct cli_question {
 moe_status cli_question_parse(const char *line, const moe_log *log, cli_question *ret);
 
 /* A layer whose description came from elsewhere (a checkpoint's config.json); its line is that of
- * the case that was understood. `dtype` is used instead of the file's, and `pass` instead of both;
- * NULL: they are not. */
+ * the case that was understood. `dtype` is used instead of the file's, `pass` instead of both and
+ * `route` instead of balanced; NULL: they are not. */
 moe_status cli_question_config(const char *path, int64_t tokens, const char *dtype,
-                               const char *pass, cli_question *ret);
+                               const char *pass, const char *route, cli_question *ret);
 /* The question of a config.json for another of the model's layers. */
 moe_status cli_question_layer(const cli_question *first, const moe_layer_desc *layer,
                               cli_question *ret);

@@ -2,10 +2,74 @@
 #include "cli/input/messages.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool cli_spread_is_asked(const cli_spread_options *s) {
     return s->node || s->ep || s->tp;
+}
+
+static int64_t *word_slot(cli_spread_options *s, const char *word) {
+    const struct {
+        const char *key;
+        int64_t *slot;
+    } words[] = {
+        {"ep=", &s->ep}, {"tp=", &s->tp}, {"chunks=", &s->chunks}, {"comm_sms=", &s->comm_sms}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strncmp(word, words[i].key, strlen(words[i].key)) == 0)
+            return words[i].slot;
+    }
+    return NULL;
+}
+
+/* One word of `length`, into its slot or behind the others in `rest`. */
+static moe_status take_word(const char *word, size_t length, const moe_log *log,
+                            cli_spread_options *s, char *rest) {
+    int64_t *slot = word_slot(s, word);
+    if (!slot) {
+        if (rest[0])
+            strcat(rest, " ");
+        strncat(rest, word, length);
+        return MOE_OK;
+    }
+    char *end;
+    const long long value = strtoll(strchr(word, '=') + 1, &end, 10);
+    if (end != word + length || value < 1)
+        return moe_fail(log, MOE_E_INVALID, "\"%.*s\": a whole number from 1 on is needed",
+                        (int)length, word);
+    *slot = value;
+    return MOE_OK;
+}
+
+#define BLANKS " \t\r\n"
+
+static bool has_words(const char *line) {
+    cli_spread_options none;
+    for (const char *at = line + strspn(line, BLANKS); *at;
+         at += strcspn(at, BLANKS), at += strspn(at, BLANKS)) {
+        if (word_slot(&none, at))
+            return true;
+    }
+    return false;
+}
+
+moe_status cli_spread_take(const char *line, const moe_log *log, cli_spread_options *s,
+                           char **ret_rest) {
+    *ret_rest = NULL;
+    if (!has_words(line))
+        return MOE_OK;
+    char *rest = calloc(strlen(line) + 2, 1);
+    moe_status status = rest ? MOE_OK : MOE_E_NOMEM;
+    for (const char *at = line + strspn(line, BLANKS); !status && *at; at += strspn(at, BLANKS)) {
+        const size_t length = strcspn(at, BLANKS);
+        status = take_word(at, length, log, s, rest);
+        at += length;
+    }
+    if (status)
+        free(rest);
+    else
+        *ret_rest = rest;
+    return status;
 }
 
 /* The GPU's what-ifs stay in *rest, which the caller destroys. */
@@ -26,8 +90,11 @@ moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options 
     moe_node *node = NULL;
     model.what_if = (cli_strings){0};
     moe_status status = moe_node_load(s->node ? s->node : "h100-x8", cli_log(), &node);
-    if (!status)
+    /* Where lines alone ask for several GPUs, numbers of the node are not changed. */
+    if (!status && cli_spread_is_asked(s))
         status = change_node(&m->what_if, node, &model.what_if);
+    for (size_t i = 0; !status && !cli_spread_is_asked(s) && i < m->what_if.count; i++)
+        status = cli_strings_add(&model.what_if, m->what_if.at[i]);
     if (!status && !model.gpu)
         model.gpu = moe_node_gpu(node);
     if (!status)

@@ -37,6 +37,11 @@ typedef struct cli_spread_options {
 /* Whether several GPUs are asked about. */
 bool cli_spread_is_asked(const cli_spread_options *s);
 
+/* Takes "ep=N", "tp=N", "chunks=N" and "comm_sms=N" out of a line of a case: into *s, and what is
+ * left into *ret_rest, which the caller frees. NULL: the line has no such word. */
+moe_status cli_spread_take(const char *line, const moe_log *log, cli_spread_options *s,
+                           char **ret_rest);
+
 /* Loads the node and its GPU, or the one that *m names, and applies each what-if to what it is of;
  * fills *ret_state as cli_model_open. */
 moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options *m,

@@ -1,6 +1,7 @@
 #include "cli/report/sweep_point.h"
 #include "cli/input/messages.h"
 
+#include <math.h>
 #include <string.h>
 
 const cli_sweep_column cli_sweep_columns[CLI_SWEEP_COLUMNS] = {
@@ -31,6 +32,13 @@ cli_sweep_point cli_sweep_point_of(const moe_prediction *r) {
         p.floor_us[i] = (float)floor_us;
         p.most_tflops[i] = (float)(floor_us > 0 ? r->pass[i].flops / floor_us / 1e6 : 0);
     }
+    return p;
+}
+
+cli_sweep_point cli_sweep_point_spread(const moe_ep_prediction *r) {
+    cli_sweep_point p = {.at = {r->total_us, r->forward_us, r->backward_us}};
+    for (size_t c = 3; c < CLI_SWEEP_COLUMNS; c++)
+        p.at[c] = NAN;
     return p;
 }
 

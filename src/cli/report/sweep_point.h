@@ -3,6 +3,7 @@
 #define MOE_CLI_REPORT_SWEEP_POINT_H
 
 #include "moeref/model.h"
+#include "moeref/node.h"
 
 #define CLI_SWEEP_COLUMNS 10
 
@@ -23,6 +24,8 @@ typedef struct cli_sweep_point {
 } cli_sweep_point;
 
 cli_sweep_point cli_sweep_point_of(const moe_prediction *p);
+/* Of the rank with most work; what is not told of several GPUs is NaN. */
+cli_sweep_point cli_sweep_point_spread(const moe_ep_prediction *p);
 
 /* What no kernel beats: the floor of a time, the most of a rate; 0: nothing is known. */
 double cli_sweep_bound(const cli_sweep_column *column, const cli_sweep_point *point);

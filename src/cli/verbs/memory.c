@@ -104,7 +104,7 @@ static moe_status answer_config(ledger *l) {
     cli_question q;
     int64_t all = 0;
     moe_status status =
-        cli_question_config(l->o->config, l->o->tokens, l->o->dtype, l->o->pass, &q);
+        cli_question_config(l->o->config, l->o->tokens, l->o->dtype, l->o->pass, NULL, &q);
     if (status)
         return status;
     if (l->o->layers)

@@ -3,11 +3,11 @@
 #include "cli/input/messages.h"
 #include "cli/input/question.h"
 #include "cli/report/prediction.h"
+#include "cli/verbs/predict_slopes.h"
 #include "cli/verbs/predict_spread.h"
 #include "cli/verbs/predict_whole.h"
 #include "cli/verbs/verbs.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,69 +15,24 @@ typedef struct predict_options {
     cli_model_options model;
     cli_spread_options spread;
     cli_strings cases, methods;
-    const char *batch, *config, *against;
-    const char *layers, *dtype, *pass; /* with config */
-    const char *tokens;                /* "T,T,.." */
-    int64_t context;
+    const char *batch, *against;
+    cli_whole whole;
     cli_output output;
     bool sensitivities, all_methods;
     bool failed;     /* a line of the batch, or one of all methods */
     bool impossible; /* a measured time lies further below its floor than L2 explains */
 } predict_options;
 
-/* A sensitivity is the slope over +10 % of a parameter, in logarithms, or over -10 % where more is
- * not allowed: of a share of 1, say. */
-#define NUDGE 1.1
-#define SHOWN 0.01
-
 /* What answers a line, and where to. */
 typedef struct answer {
     const predict_options *o;
     const moe_gpu *gpu;
     const moe_workload *state;
+    const cli_spread_job *spread;
     const moe_log *log;
     FILE *to;
     bool *failed; /* set by any thread */
 } answer;
-
-/* A copy of the GPU with one parameter nudged; *ret_by is by how much, or 0 if it cannot be. */
-static moe_status nudge(const moe_gpu *gpu, const char *key, moe_gpu **ret, double *ret_by) {
-    double value = 0;
-    moe_status status = moe_gpu_clone(gpu, ret);
-    *ret_by = 0;
-    if (status || moe_gpu_get(*ret, key, &value))
-        return status;
-    if (moe_gpu_set(*ret, key, value * NUDGE, NULL) == MOE_OK)
-        *ret_by = NUDGE;
-    else if (moe_gpu_set(*ret, key, value / NUDGE, NULL) == MOE_OK)
-        *ret_by = 1 / NUDGE;
-    return MOE_OK;
-}
-
-/* d ln(time) / d ln(parameter), for every parameter that moves the time and not in steps. */
-static moe_status print_sensitivities(const answer *a, const cli_question *s, const char *method,
-                                      double base_us) {
-    moe_gpu_param info;
-    moe_status status = MOE_OK;
-    fprintf(a->to, "  sensitivities, %% of time for +1 %% of:");
-    for (size_t i = 0; !status && (info = moe_gpu_param_at(i)).key; i++) {
-        moe_gpu *nudged = NULL;
-        moe_prediction *p = NULL;
-        double by = 0;
-        if (!info.whole)
-            status = nudge(a->gpu, info.key, &nudged, &by);
-        if (!status && by > 0) {
-            status = cli_question_predict(s, nudged, method, a->state, a->log, &p);
-            const double slope = status ? 0 : log(p->pass[MOE_PASS_TOTAL].us / base_us) / log(by);
-            if (fabs(slope) >= SHOWN)
-                fprintf(a->to, " %s %+.2f", info.key, slope);
-        }
-        moe_prediction_destroy(&p);
-        moe_gpu_destroy(&nudged);
-    }
-    fprintf(a->to, "\n");
-    return status;
-}
 
 static moe_status predict_one(const answer *a, const cli_question *s, const char *method) {
     moe_prediction *p = NULL;
@@ -88,7 +43,8 @@ static moe_status predict_one(const answer *a, const cli_question *s, const char
     if (a->o->output == CLI_TEXT) {
         cli_prediction_text(a->to, &what, p);
         if (a->o->sensitivities)
-            status = print_sensitivities(a, s, method, p->pass[MOE_PASS_TOTAL].us);
+            status = cli_slopes_print(a->to, a->gpu, s, method, a->state, a->log,
+                                      p->pass[MOE_PASS_TOTAL].us);
     } else if (a->o->output == CLI_CSV) {
         cli_prediction_csv(a->to, &what, p);
     } else {
@@ -121,78 +77,34 @@ static moe_status predict_question(const answer *a, const cli_question *s) {
     return status;
 }
 
-static moe_status predict_whole(const answer *a, const cli_question *s, const char *method,
-                                const cli_layers *sum) {
-    const cli_whole what = {
-        .config = a->o->config, .run = {s->c.T, a->o->context, s->c.pass}, .output = a->o->output};
-    return cli_predict_whole(&what, a->gpu, method, a->state, sum, a->to);
-}
-
-/* The question for one of the model's layers: that of the first, with the layer's own sizes.
- * MOE_E_NOTFOUND: it has no experts. */
-static moe_status ask_layer(const answer *a, const cli_question *first, int64_t layer,
-                            cli_question *ret) {
-    moe_layer_desc desc;
-    moe_status status = moe_layer_of_config(a->o->config, layer, a->log, &desc);
-    return status ? status : cli_question_layer(first, &desc, ret);
-}
-
-static moe_status add_layer(const answer *a, const cli_question *s, const char *method,
-                            const moe_log *log, cli_layers *sum) {
-    moe_prediction *p = NULL;
-    moe_status status = cli_question_predict(s, a->gpu, method, a->state, log, &p);
-    if (status)
-        return status;
-    sum->us += p->pass[MOE_PASS_TOTAL].us;
-    sum->param_bytes += p->param_bytes;
-    sum->cached_bytes += p->cached_bytes;
-    sum->peak_bytes = fmax(sum->peak_bytes, p->peak_bytes);
-    moe_prediction_destroy(&p);
-    return MOE_OK;
-}
-
-/* All MoE layers of the model, one after another, each with its own sizes. A method that cannot do
- * one of them was said before. */
-static moe_status predict_layers(const answer *a, const cli_question *first) {
-    cli_layers sum = {0};
-    const moe_log silent = {0};
-    const bool is_said = a->o->all_methods;
-    moe_status status = moe_layers_from_config(a->o->config, a->log, &sum.with_experts, &sum.all);
-    for (size_t i = 0; !status && i < a->o->methods.count; i++) {
-        const char *method = a->o->methods.at[i];
-        sum.us = sum.param_bytes = sum.cached_bytes = sum.peak_bytes = 0;
-        for (int64_t layer = 0; !status && layer < sum.all; layer++) {
-            cli_question s;
-            status = ask_layer(a, first, layer, &s);
-            if (status == MOE_E_NOTFOUND) {
-                status = MOE_OK;
-                continue;
-            }
-            if (!status) {
-                status = add_layer(a, &s, method, is_said ? &silent : a->log, &sum);
-                cli_question_destroy(&s);
-            }
-        }
-        if (!status) {
-            cli_prediction_layers(a->to, a->o->output, method, &sum);
-            status = predict_whole(a, first, method, &sum);
-        } else if (is_said && status == MOE_E_UNSUPPORTED)
-            status = MOE_OK;
-    }
-    return status;
+/* A line that asks for several GPUs, in words of its own or as the command line does. */
+static moe_status predict_spread(const answer *a, const cli_spread_options *spread,
+                                 const char *line) {
+    if (a->o->output == CLI_CSV || a->o->sensitivities)
+        return moe_fail(a->log, MOE_E_UNSUPPORTED,
+                        "a layer over several GPUs is told as text or json, without sensitivities");
+    return cli_spread_job_line(a->spread, spread, line, a->log, a->to);
 }
 
 /* Of a cli_batch_job, as the next. */
 static moe_status predict_line(const void *user, const char *line, const moe_log *log, FILE *to) {
     answer a = *(const answer *)user;
+    cli_spread_options spread = a.o->spread;
     cli_question s;
+    char *rest = NULL;
     a.log = log;
     a.to = to;
-    moe_status status = cli_question_parse(line, log, &s);
-    if (status)
-        return status;
-    status = predict_question(&a, &s);
-    cli_question_destroy(&s);
+    moe_status status = cli_spread_take(line, log, &spread, &rest);
+    if (!status && cli_spread_is_asked(&spread)) {
+        status = predict_spread(&a, &spread, rest ? rest : line);
+    } else if (!status) {
+        status = cli_question_parse(rest ? rest : line, log, &s);
+        if (!status) {
+            status = predict_question(&a, &s);
+            cli_question_destroy(&s);
+        }
+    }
+    free(rest);
     return status;
 }
 
@@ -209,56 +121,48 @@ static moe_status predict_batch(predict_options *o, const answer *a) {
     return status;
 }
 
-/* The next number of "T,T,.." at *at, which goes on; 0: the default; below 0: not a number. */
-static int64_t next_tokens(const char **at) {
-    char *end;
-    if (!*at)
-        return 0;
-    const long long value = strtoll(*at, &end, 10);
-    const bool is_number = end != *at && value >= 0 && (*end == ',' || *end == '\0');
-    *at = *end == ',' ? end + 1 : NULL;
-    return is_number ? value : -1;
-}
-
 /* One number of tokens after another. */
 static moe_status predict_config(const predict_options *o, const answer *a) {
-    const char *at = o->tokens;
+    const cli_whole_job job = {.gpu = a->gpu,
+                               .state = a->state,
+                               .methods = &o->methods,
+                               .all_methods = o->all_methods,
+                               .output = o->output,
+                               .to = a->to};
+    const char *at = o->whole.tokens;
     moe_status status = MOE_OK;
     do {
         cli_question s;
-        status = cli_question_config(o->config, next_tokens(&at), o->dtype, o->pass, &s);
+        status = cli_whole_question(&o->whole, &at, &s);
         if (status)
             return status;
         status = predict_question(a, &s);
-        if (!status && o->layers)
-            status = predict_layers(a, &s);
+        if (!status && o->whole.layers)
+            status = cli_whole_layers(&o->whole, &job, &s);
         cli_question_destroy(&s);
     } while (!status && at);
     return status;
 }
 
-static bool tokens_are_numbers(const char *at) {
-    while (at) {
-        if (next_tokens(&at) < 0)
-            return false;
-    }
-    return true;
-}
-
-static moe_status predict_all(predict_options *o, const moe_gpu *gpu, const moe_workload *state) {
-    const answer a = {
-        .o = o, .gpu = gpu, .state = state, .log = cli_log(), .to = stdout, .failed = &o->failed};
+static moe_status predict_all(predict_options *o, const cli_spread_job *spread) {
+    const answer a = {.o = o,
+                      .gpu = spread->gpu,
+                      .state = &spread->state,
+                      .spread = spread,
+                      .log = cli_log(),
+                      .to = stdout,
+                      .failed = &o->failed};
     moe_status status = MOE_OK;
     if (o->output == CLI_CSV)
         cli_prediction_csv_header(stdout);
     for (size_t i = 0; !status && i < o->cases.count; i++)
         status = predict_line(&a, o->cases.at[i], cli_log(), stdout);
-    if (!status && o->config)
+    if (!status && o->whole.config)
         status = predict_config(o, &a);
     if (!status && o->batch)
         status = predict_batch(o, &a);
     if (!status && o->against)
-        status = cli_against(o->against, gpu, o->methods.at[0], state, o->output == CLI_JSON,
+        status = cli_against(o->against, a.gpu, o->methods.at[0], a.state, o->output == CLI_JSON,
                              &o->impossible);
     return status;
 }
@@ -276,60 +180,38 @@ static moe_status choose_methods(predict_options *o) {
     return status;
 }
 
-/* Several GPUs: lines of cases alone. */
-static int run_spread(const predict_options *o) {
-    if (o->cases.count == 0 || o->batch || o->config || o->against || o->sensitivities ||
-        o->output == CLI_CSV)
-        return cli_usage("--ep and --node go with --case, and print text or json");
-    return cli_exit_code(
-        cli_predict_spread(&o->spread, &o->model, &o->cases, &o->methods, o->output == CLI_JSON));
+static int answer_all(predict_options *o) {
+    cli_strings named = {0};
+    cli_spread_job spread = {.methods = &named, .json = o->output == CLI_JSON};
+    moe_status status = MOE_OK;
+    for (size_t i = 0; !status && i < o->methods.count; i++)
+        status = cli_strings_add(&named, o->methods.at[i]);
+    if (!status)
+        status = choose_methods(o);
+    if (!status)
+        status = cli_spread_job_open(&spread, &o->spread, &o->model);
+    if (!status)
+        status = predict_all(o, &spread);
+    cli_spread_job_close(&spread);
+    cli_strings_destroy(&named);
+    return !status && (o->impossible || o->failed) ? CLI_FAILED : cli_exit_code(status);
 }
 
 static int run(predict_options *o) {
-    moe_gpu *gpu = NULL;
-    moe_workload state;
-    if (cli_spread_is_asked(&o->spread))
-        return run_spread(o);
-    if (o->cases.count == 0 && !o->batch && !o->config && !o->against)
+    if (cli_spread_is_asked(&o->spread) && (o->whole.config || o->against))
+        return cli_usage("--ep and --node go with --case or --batch");
+    if (o->cases.count == 0 && !o->batch && !o->whole.config && !o->against)
         return cli_usage(
             "predict needs --case, --batch, --config or --against (moeref predict --help)");
-    if (!tokens_are_numbers(o->tokens))
-        return cli_usage("--tokens takes numbers, T or T,T,..; they must not be negative");
-    if ((o->layers || o->dtype || o->pass) && !o->config)
-        return cli_usage("--layers, --dtype and --pass go with --config");
-    if (o->context < 0 || (o->context && !o->layers))
-        return cli_usage("--context is a number of tokens, with --layers all");
-    if (o->layers && strcmp(o->layers, "all") != 0)
-        return cli_usage("--layers takes \"all\"");
-    if (o->layers && o->output == CLI_CSV)
-        return cli_usage("--layers has text and JSON, no CSV");
+    const char *wrong = cli_whole_wrong(&o->whole, o->output);
+    if (wrong)
+        return cli_usage("%s", wrong);
     if (o->sensitivities && o->output != CLI_TEXT)
         return cli_usage("--sensitivities are part of the text output");
     if (o->against && (o->methods.count > 1 || o->sensitivities || o->output == CLI_CSV ||
                        (o->methods.count && strcmp(o->methods.at[0], "all") == 0)))
         return cli_usage("--against judges one --method and prints text or json");
-    moe_status status = choose_methods(o);
-    if (!status)
-        status = cli_model_open(&o->model, &gpu, &state);
-    if (!status)
-        status = predict_all(o, gpu, &state);
-    moe_gpu_destroy(&gpu);
-    return !status && (o->impossible || o->failed) ? CLI_FAILED : cli_exit_code(status);
-}
-
-/* Below the methods: what --sensitivities leaves out. */
-static void help_whole(char *buf, size_t size) {
-    moe_gpu_param info;
-    size_t used = strlen(buf);
-    used +=
-        (size_t)snprintf(buf + used, size - used, "without sensitivities, being whole numbers:");
-    for (size_t i = 0; (info = moe_gpu_param_at(i)).key && used < size; i++) {
-        if (info.whole)
-            used += (size_t)snprintf(buf + used, size - used, " %s", info.key);
-    }
-    if (used < size)
-        snprintf(buf + used, size - used,
-                 "\n  (--what-if sms=144 tells what another one brings)\n");
+    return answer_all(o);
 }
 
 int cli_predict(int argc, char **argv) {
@@ -341,20 +223,9 @@ int cli_predict(int argc, char **argv) {
         {"batch", CLI_STRING, &o.batch, "FILE",
          "one such line each; - is standard input. A line that is wrong becomes a record with its "
          "error and exit code 1; the others are answered"},
-        {"config", CLI_STRING, &o.config, "FILE", "a layer's shape from a config.json"},
         {"against", CLI_STRING, &o.against, "FILE",
          "measured beside predicted: what moeref bench --output json wrote"},
-        {"layers", CLI_STRING, &o.layers, "all",
-         "with --config: the model's MoE layers, and then all of it: attention, dense FFNs, norms "
-         "and "
-         "head beside them, tokens/s, memory"},
-        {"context", CLI_INT, &o.context, "N",
-         "with --layers: decoding, each of the T tokens is the next of a sequence of its own of N "
-         "tokens (default: the T tokens are one sequence)"},
-        {"pass", CLI_STRING, &o.pass, "fwd|bwd|both", "with --config (default both)"},
-        {"dtype", CLI_STRING, &o.dtype, "bf16|fp16", "with --config (default: as the file says)"},
-        {"tokens", CLI_STRING, &o.tokens, "T,T,..",
-         "with --config: one number after another (default 4096)"},
+        CLI_WHOLE_OPTIONS(o.whole),
         {"method", CLI_STRINGS, &o.methods, "NAME",
          "who runs it, or all (default moeref); exit code 1 where one of all cannot"},
         CLI_MODEL_OPTIONS(o.model),
@@ -365,7 +236,7 @@ int cli_predict(int argc, char **argv) {
         {0}};
     cli_method_help(help, sizeof help);
     cli_spread_help(help, sizeof help);
-    help_whole(help, sizeof help);
+    cli_slopes_help(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts time, traffic and memory of a layer on a GPU, without one. With "
                          "--against a measured\ntime further below its floor than L2 explains is a "

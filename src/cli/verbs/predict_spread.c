@@ -3,82 +3,73 @@
 #include "cli/input/messages.h"
 #include "cli/report/spread.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-typedef struct spread {
-    const cli_spread_options *s;
-    moe_node *node;
-    moe_gpu *gpu;
-    moe_workload state;
-} spread;
+moe_status cli_spread_job_open(cli_spread_job *job, const cli_spread_options *s,
+                               const cli_model_options *m) {
+    return cli_spread_open(s, m, &job->node, &job->gpu, &job->state);
+}
 
-static void close_spread(spread *x) {
-    moe_gpu_destroy(&x->gpu);
-    moe_node_destroy(&x->node);
+void cli_spread_job_close(cli_spread_job *job) {
+    moe_gpu_destroy(&job->gpu);
+    moe_node_destroy(&job->node);
 }
 
 /* Asks about a line; the caller destroys *ret. */
-static moe_status ask(const spread *x, const cli_question *q, const moe_ep_options *o,
-                      moe_ep_prediction **ret) {
+static moe_status ask(const cli_spread_job *x, const cli_question *q, const moe_ep_options *o,
+                      const moe_log *log, moe_ep_prediction **ret) {
     if (q->is_gemm)
-        return moe_fail(cli_log(), MOE_E_UNSUPPORTED, "a product is not spread over GPUs");
-    return moe_predict_ep(x->node, x->gpu, &q->c, &x->state, o, cli_log(), ret);
+        return moe_fail(log, MOE_E_UNSUPPORTED, "a product is not spread over GPUs");
+    return moe_predict_ep(x->node, x->gpu, &q->c, &x->state, o, log, ret);
 }
 
-static moe_status predict_one(const spread *x, const cli_question *q, const char *method,
-                              bool json) {
-    const moe_ep_options o = cli_spread_for(x->s, method);
+static moe_status predict_one(const cli_spread_job *x, const cli_spread_options *s,
+                              const cli_question *q, const char *method, const moe_log *log,
+                              FILE *to) {
+    const moe_ep_options o = cli_spread_for(s, method);
     const cli_spread_asked what = {q->line, x->node, x->gpu, &o};
     moe_ep_prediction *p = NULL;
-    const moe_status status = ask(x, q, &o, &p);
+    const moe_status status = ask(x, q, &o, log, &p);
     if (!status)
-        (json ? cli_spread_json : cli_spread_text)(stdout, &what, p);
+        (x->json ? cli_spread_json : cli_spread_text)(to, &what, p);
     moe_ep_prediction_destroy(&p);
     return status;
 }
 
-static moe_status predict_line(const spread *x, const char *line, const cli_strings *methods,
-                               bool json) {
+moe_status cli_spread_job_line(const cli_spread_job *x, const cli_spread_options *s,
+                               const char *line, const moe_log *log, FILE *to) {
+    const cli_strings *methods = x->methods;
     const bool all = methods->count == 1 && strcmp(methods->at[0], "all") == 0;
     cli_question q;
-    moe_status status = cli_question_parse(line, cli_log(), &q);
+    moe_status status = cli_question_parse(line, log, &q);
     if (status)
         return status;
     if (methods->count == 0)
-        status = predict_one(x, &q, NULL, json);
+        status = predict_one(x, s, &q, NULL, log, to);
     for (size_t i = 0; !all && !status && i < methods->count; i++)
-        status = predict_one(x, &q, methods->at[i], json);
+        status = predict_one(x, s, &q, methods->at[i], log, to);
     for (const char *const *m = moe_ep_methods(); all && !status && *m; m++)
-        status = predict_one(x, &q, *m, json);
+        status = predict_one(x, s, &q, *m, log, to);
     cli_question_destroy(&q);
-    return status;
-}
-
-moe_status cli_predict_spread(const cli_spread_options *s, const cli_model_options *m,
-                              const cli_strings *lines, const cli_strings *methods, bool json) {
-    spread x = {.s = s};
-    moe_status status = cli_spread_open(s, m, &x.node, &x.gpu, &x.state);
-    for (size_t i = 0; !status && i < lines->count; i++)
-        status = predict_line(&x, lines->at[i], methods, json);
-    close_spread(&x);
     return status;
 }
 
 moe_status cli_trace_spread(const cli_spread_options *s, const cli_model_options *m,
                             const char *line, const char *method, const char *path) {
-    spread x = {.s = s};
+    cli_spread_job x = {0};
     cli_question q = {0};
     moe_ep_prediction *p = NULL;
     const moe_ep_options o = cli_spread_for(s, method);
-    moe_status status = cli_spread_open(s, m, &x.node, &x.gpu, &x.state);
+    moe_status status = cli_spread_job_open(&x, s, m);
     if (!status)
         status = cli_question_parse(line, cli_log(), &q);
     if (!status)
-        status = ask(&x, &q, &o, &p);
+        status = ask(&x, &q, &o, cli_log(), &p);
     if (!status)
         status = cli_spread_trace(path, p);
     moe_ep_prediction_destroy(&p);
     cli_question_destroy(&q);
-    close_spread(&x);
+    cli_spread_job_close(&x);
     return status;
 }

@@ -4,9 +4,24 @@
 
 #include "cli/input/spread.h"
 
-/* Every line by every method; no method: moeref_ep. */
-moe_status cli_predict_spread(const cli_spread_options *s, const cli_model_options *m,
-                              const cli_strings *lines, const cli_strings *methods, bool json);
+#include <stdio.h>
+
+/* Who answers lines. Of the command line, but node, GPU and state. */
+typedef struct cli_spread_job {
+    const cli_strings *methods; /* "all": each of them; empty: moeref_ep */
+    bool json;
+    moe_node *node;
+    moe_gpu *gpu;
+    moe_workload state;
+} cli_spread_job;
+
+moe_status cli_spread_job_open(cli_spread_job *job, const cli_spread_options *s,
+                               const cli_model_options *m);
+void cli_spread_job_close(cli_spread_job *job);
+
+/* A line by every method, spread as *s says. */
+moe_status cli_spread_job_line(const cli_spread_job *job, const cli_spread_options *s,
+                               const char *line, const moe_log *log, FILE *to);
 
 /* The timeline of a line. */
 moe_status cli_trace_spread(const cli_spread_options *s, const cli_model_options *m,

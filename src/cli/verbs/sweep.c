@@ -6,13 +6,14 @@
 #include "cli/verbs/sweep_points.h"
 #include "cli/verbs/verbs.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A refused point leaves its numbers empty. */
+/* A refused point leaves its numbers empty, and one of several GPUs those that are not told. */
 static void print_csv_point(const cli_sweep_point *p) {
     for (size_t c = 0; c < CLI_SWEEP_COLUMNS; c++) {
-        if (!p->refused)
+        if (!p->refused && !isnan(p->at[c]))
             printf("%.9g", p->at[c]);
         putchar(',');
     }
@@ -52,6 +53,13 @@ static const char *value_at(const cli_sweep_run *s, const char *key, size_t poin
     return otherwise;
 }
 
+/* Of points that name none. */
+static const char *method_of(const cli_sweep_run *s) {
+    return s->o->method                         ? s->o->method
+           : cli_spread_is_asked(&s->o->spread) ? "moeref_ep"
+                                                : "moeref";
+}
+
 /* "case" is what all points share of theirs; "at" is what is their own. */
 static void print_json(const cli_sweep_run *s) {
     cli_json t = {.to = stdout};
@@ -60,7 +68,7 @@ static void print_json(const cli_sweep_run *s) {
         cli_json_int(&t, "moeref", CLI_JSON_VERSION);
         cli_json_string(&t, "case", s->o->line ? s->o->line : "");
         cli_json_string(&t, "gpu", value_at(s, "gpu", i, moe_gpu_name(s->gpu)));
-        cli_json_string(&t, "method", value_at(s, "method", i, s->o->method));
+        cli_json_string(&t, "method", value_at(s, "method", i, method_of(s)));
         cli_json_open(&t, "at", '{');
         for (size_t a = 0; a < s->axes.count; a++) {
             for (size_t k = 0; k < s->axes.at[a].n_keys; k++)
@@ -94,7 +102,7 @@ static void name_series(const cli_sweep_run *s, size_t point, char *ret, size_t 
                  cli_axes_value(&s->axes, a, 0, point));
     }
     if (!ret[0])
-        snprintf(ret, size, "%s", value_at(s, "method", point, s->o->method));
+        snprintf(ret, size, "%s", value_at(s, "method", point, method_of(s)));
 }
 
 /* `series` has the points alone. */
@@ -103,7 +111,7 @@ static moe_status draw(const cli_sweep_run *s, const cli_sweep_column *c, const 
     cli_plot p = *series;
     const char *gpu = value_at(s, "gpu", 0, NULL), *method = value_at(s, "method", 0, NULL);
     snprintf(title, sizeof title, "Predicted on %s, method %s",
-             gpu ? "GPUs as named" : moe_gpu_name(s->gpu), method ? "as named" : s->o->method);
+             gpu ? "GPUs as named" : moe_gpu_name(s->gpu), method ? "as named" : method_of(s));
     label_axis(s->axes.at[0].keys[0], x_label, sizeof x_label);
     p.title = title;
     p.subtitle = s->o->line ? s->o->line : "";
@@ -148,7 +156,7 @@ static moe_status run(cli_sweep_run *s) {
     size_t column = 0;
     moe_status status = cli_sweep_column_find(s->o->y, &column);
     if (!status)
-        status = cli_model_open(&s->o->model, &s->gpu, &s->state);
+        status = cli_spread_open(&s->o->spread, &s->o->model, &s->node, &s->gpu, &s->state);
     if (!status)
         status = cli_axes_parse(&s->o->vary, &s->axes);
     if (status)
@@ -166,15 +174,18 @@ static moe_status run(cli_sweep_run *s) {
 }
 
 int cli_sweep(int argc, char **argv) {
-    cli_sweep_options o = {.method = "moeref", .y = "tflops", .output = CLI_CSV};
+    cli_sweep_options o = {.spread = CLI_SPREAD_DEFAULTS, .y = "tflops", .output = CLI_CSV};
     cli_sweep_run s = {.o = &o};
-    char help[4096];
+    char help[8192];
     const cli_option options[] = {
         {"vary", CLI_STRINGS, &o.vary, "KEY=V,V,..",
-         "an axis: a case key, gpu, method or a GPU parameter; may be repeated"},
+         "an axis: a case key, gpu, method, a GPU parameter, or ep, tp, chunks and comm_sms; may "
+         "be "
+         "repeated"},
         {"case", CLI_STRING, &o.line, "\"T=..\"", "what stays: the other words of the case"},
-        {"method", CLI_STRING, &o.method, "NAME", "who runs it (default moeref)"},
+        {"method", CLI_STRING, &o.method, "NAME", "who runs it (default moeref, or moeref_ep)"},
         CLI_MODEL_OPTIONS(o.model),
+        CLI_SPREAD_OPTIONS(o.spread),
         {"output", CLI_OUTPUT, &o.output, "csv|json", "default csv; json: one object a line"},
         {"plot", CLI_STRING, &o.plot, "FILE",
          "a picture, .svg or .png, by gnuplot, whose script goes beside it; any other name: the "
@@ -182,6 +193,7 @@ int cli_sweep(int argc, char **argv) {
         {"y", CLI_STRING, &o.y, "COLUMN", "what is plotted (default tflops)"},
         {0}};
     cli_method_help(help, sizeof help);
+    cli_spread_help(help, sizeof help);
     int code = cli_parse(argc, argv,
                          "Predicts a cross product of values. Keys that move together share an "
                          "axis: n/E/K=256/128/8,512/64/4. A point that a method or GPU cannot do "
@@ -199,6 +211,7 @@ int cli_sweep(int argc, char **argv) {
         free(s.points[i].refused);
     free(s.points);
     moe_gpu_destroy(&s.gpu);
+    moe_node_destroy(&s.node);
     cli_axes_destroy(&s.axes);
     cli_strings_destroy(&o.vary);
     cli_strings_destroy(&o.model.what_if);

@@ -34,8 +34,9 @@ static moe_status choose_gpu(const cli_sweep_run *s, size_t point, moe_gpu **ret
 /* A point while it is predicted. */
 typedef struct point_work {
     cli_question question;
+    cli_spread_options spread;
     moe_gpu *gpu;
-    const char *method;
+    const char *method; /* NULL: the default */
     char line[4096];
 } point_work;
 
@@ -62,14 +63,20 @@ static moe_status prepare_key(const char *key, const char *value, const moe_log 
 
 static moe_status prepare_point(const cli_sweep_run *s, size_t i, const moe_log *log,
                                 point_work *w) {
-    *w = (point_work){.method = s->o->method};
+    *w = (point_work){.method = s->o->method, .spread = s->o->spread};
     snprintf(w->line, sizeof w->line, "%s", s->o->line ? s->o->line : "moe");
     moe_status status = choose_gpu(s, i, &w->gpu);
     for (size_t a = 0; !status && a < s->axes.count; a++) {
         for (size_t k = 0; !status && k < s->axes.at[a].n_keys; k++)
             status = prepare_key(s->axes.at[a].keys[k], cli_axes_value(&s->axes, a, k, i), log, w);
     }
-    return status ? status : cli_question_parse(w->line, log, &w->question);
+    char *rest = NULL;
+    if (!status)
+        status = cli_spread_take(w->line, log, &w->spread, &rest);
+    if (!status)
+        status = cli_question_parse(rest ? rest : w->line, log, &w->question);
+    free(rest);
+    return status;
 }
 
 static void clear_work(point_work *w) {
@@ -85,17 +92,36 @@ static moe_status refuse(cli_sweep_point *p, const char *why) {
     return p->refused ? MOE_OK : MOE_E_NOMEM;
 }
 
+static moe_status predict_alone(const cli_sweep_run *s, const point_work *w, const moe_log *log,
+                                cli_sweep_point *p) {
+    moe_prediction *r = NULL;
+    const moe_status status = cli_question_predict(
+        &w->question, w->gpu, w->method ? w->method : "moeref", &s->state, log, &r);
+    if (!status)
+        *p = cli_sweep_point_of(r);
+    moe_prediction_destroy(&r);
+    return status;
+}
+
+static moe_status predict_spread(const cli_sweep_run *s, const point_work *w, const moe_log *log,
+                                 cli_sweep_point *p) {
+    const moe_ep_options o = cli_spread_for(&w->spread, w->method);
+    moe_ep_prediction *r = NULL;
+    const moe_status status =
+        moe_predict_ep(s->node, w->gpu, &w->question.c, &s->state, &o, log, &r);
+    if (!status)
+        *p = cli_sweep_point_spread(r);
+    moe_ep_prediction_destroy(&r);
+    return status;
+}
+
 static moe_status predict_point(const cli_sweep_run *s, size_t i, cli_sweep_point *p) {
     cli_heard heard = {0};
     const moe_log log = cli_hear(&heard);
     point_work w;
-    moe_prediction *r = NULL;
     moe_status status = prepare_point(s, i, &log, &w);
     if (!status)
-        status = cli_question_predict(&w.question, w.gpu, w.method, &s->state, &log, &r);
-    if (!status)
-        *p = cli_sweep_point_of(r);
-    moe_prediction_destroy(&r);
+        status = (cli_spread_is_asked(&w.spread) ? predict_spread : predict_alone)(s, &w, &log, p);
     clear_work(&w);
     if (status == MOE_E_UNSUPPORTED)
         return refuse(p, heard.why);

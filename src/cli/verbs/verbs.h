@@ -16,6 +16,7 @@
     VERB(memory, "which tensors does a layer keep, for how long, and what is its peak?")           \
     VERB(trace, "a predicted timeline, one row per SM, for Perfetto")                             \
     VERB(sweep, "predictions over a cross product of values")                                     \
+    VERB(measure, "a description of the GPU of this machine, measured and fitted on it")           \
     VERB(calibrate, "fit a GPU description to measured times")                                    \
     VERB(selftest, "does the judge notice what it must? Faults planted in a backend, and who saw them")\
     VERB(golden, "list, verify, regenerate or export golden outputs")                             \

@@ -19,7 +19,8 @@ typedef enum moe_home_part {
     MOE_HOME_FAULTY,   /* the backend that `moeref selftest` plants faults in */
     MOE_HOME_GOLDEN,   /* folder of golden outputs; $MOEREF_GOLDEN goes before */
     MOE_HOME_GPUS,     /* folder of GPU descriptions to copy; the library holds them, too */
-    MOE_HOME_SCHEMA    /* the JSON Schema of reports */
+    MOE_HOME_SCHEMA,   /* the JSON Schema of reports */
+    MOE_HOME_MEASURE   /* the program that measures a GPU; $MOEREF_MEASURE goes before */
 } moe_home_part;
 
 /* The absolute path of a part, in ret of `size` bytes. `named`, where it is not NULL, is the user's

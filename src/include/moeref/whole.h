@@ -21,6 +21,7 @@ typedef struct moe_model_shape {
     int64_t heads, kv_heads, qk_dim, v_dim; /* of a head */
     int64_t q_rank, kv_rank, rope_dim;      /* latent attention; kv_rank 0: it is none */
     int32_t tied;                           /* 1: the head is the embedding */
+    int32_t head_norms;                     /* 1: each head's queries and keys are normalised */
     moe_layer_desc layer;                   /* of its first MoE layer */
 } moe_model_shape;
 
@@ -35,15 +36,18 @@ typedef struct moe_model_run {
     int64_t context; /* 0: the tokens are one sequence, each attends to those before it. Else each
                         is the next of a sequence of its own, with so many before it: decoding */
     int32_t pass;    /* moe_pass; 0: both */
+    double step_us, sequence_us; /* what the host adds that no kernel covers: to every step, and for
+                                    each token that is the next of a sequence */
 } moe_model_run;
 
 typedef enum moe_model_part {
     MOE_PART_PROJECTIONS = 0, /* products of attention's weights */
-    MOE_PART_ATTENTION = 1,   /* keys and values */
+    MOE_PART_ATTENTION = 1,   /* keys and values, kept and read */
     MOE_PART_FFN = 2,         /* dense layers */
     MOE_PART_ROUTER = 3,      /* where the method's layer starts from given logits */
     MOE_PART_NORMS = 4,       /* norms and residuals, rotary embeddings */
-    MOE_PART_HEAD = 5,        /* embedding and head */
+    MOE_PART_HEAD = 5,        /* embedding, head, and the choice of a token or the loss */
+    MOE_PART_HOST = 6,        /* as moe_model_run says */
     MOE_PART_COUNT
 } moe_model_part;
 

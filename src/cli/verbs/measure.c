@@ -1,0 +1,114 @@
+/* moeref measure: from an unknown GPU to a description that was fitted on it. */
+#include "cli/input/messages.h"
+#include "cli/input/options.h"
+#include "cli/verbs/verbs.h"
+#include "moeref/home.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+/* What products tell of a GPU; all else is measured by itself, or follows from its architecture.
+ * L2's rate by plain loads is less than copies with multicast get, and is where the search starts.
+ */
+#define FREE                                                                                       \
+    "tensor_eff,hbm_eff,inflight_kib,overlap_p,kernel_us,tile_us,epilogue_bw,splitk_us,l2_bw"
+#define EVALUATIONS "1000" /* of nine numbers that start from another GPU's */
+
+extern char **environ;
+
+typedef struct measure_options {
+    const char *to, *program, *source;
+    bool no_fit;
+} measure_options;
+
+static moe_status make_folder(const char *path) {
+    struct stat seen;
+    if (mkdir(path, 0777) == 0 || (errno == EEXIST && !stat(path, &seen) && S_ISDIR(seen.st_mode)))
+        return MOE_OK;
+    return moe_fail(cli_log(), MOE_E_IO, "%s: no folder can be made there: %s", path,
+                    strerror(errno));
+}
+
+/* The program is one of its own, for it needs the vendor's libraries. It says itself what fails. */
+static moe_status start(const char *program, const char *folder) {
+    char *const argv[] = {(char *)program, (char *)folder, NULL};
+    pid_t child;
+    int ended = 0;
+    fflush(stdout);
+    const int error = posix_spawn(&child, program, NULL, NULL, argv, environ);
+    if (error)
+        return moe_fail(cli_log(), MOE_E_IO, "%s cannot be started: %s", program, strerror(error));
+    while (waitpid(child, &ended, 0) < 0) {
+        if (errno != EINTR)
+            return moe_fail(cli_log(), MOE_E_IO, "%s cannot be waited for", program);
+    }
+    if (WIFEXITED(ended) && WEXITSTATUS(ended) == 0)
+        return MOE_OK;
+    return moe_fail(cli_log(), MOE_E_IO, "%s measured nothing (%s %d)", program,
+                    WIFEXITED(ended) ? "exit code" : "signal",
+                    WIFEXITED(ended) ? WEXITSTATUS(ended) : WTERMSIG(ended));
+}
+
+/* What the user could have called by hand, printed before it runs. */
+static int fit(const measure_options *o) {
+    char gpu[PATH_MAX + 16], from[PATH_MAX + 16], to[PATH_MAX + 16];
+    snprintf(gpu, sizeof gpu, "%s/gpu.json", o->to);
+    snprintf(from, sizeof from, "%s/gemm.tsv", o->to);
+    snprintf(to, sizeof to, "%s/fitted.json", o->to);
+    const char *source = o->source ? o->source : "moeref measure";
+    /* clang-format off */
+    const char *const words[] = {"calibrate", "--gpu", gpu, "--from", from, "--to", to,
+                                 "--free", FREE, "--evaluations", EVALUATIONS, "--source", source};
+    /* clang-format on */
+    enum { COUNT = sizeof words / sizeof *words };
+    char *argv[COUNT + 1] = {NULL};
+    for (int i = 0; i < COUNT; i++)
+        argv[i] = (char *)words[i];
+    printf("measured: %s, %s/micro.tsv, %s\nmoeref calibrate --gpu %s --from %s --to %s \\\n"
+           "    --evaluations %s --free %s\n",
+           gpu, o->to, from, gpu, from, to, EVALUATIONS, FREE);
+    return cli_calibrate(COUNT, argv);
+}
+
+static int run(const measure_options *o) {
+    char program[PATH_MAX];
+    if (!o->to || strlen(o->to) >= PATH_MAX)
+        return cli_usage("measure needs --to FOLDER");
+    moe_status status =
+        moe_home_find(MOE_HOME_MEASURE, o->program, cli_log(), program, sizeof program);
+    if (!status)
+        status = make_folder(o->to);
+    if (!status)
+        status = start(program, o->to);
+    if (status)
+        return status == MOE_E_NOTFOUND ? CLI_NOT_RUN : cli_exit_code(status);
+    const int code = o->no_fit ? CLI_PASSED : fit(o);
+    if (code == CLI_PASSED)
+        printf("predict with --gpu %s/%s\n", o->to, o->no_fit ? "gpu.json" : "fitted.json");
+    return code;
+}
+
+int cli_measure(int argc, char **argv) {
+    measure_options o = {0};
+    const cli_option options[] = {
+        {"to", CLI_STRING, &o.to, "FOLDER",
+         "gpu.json (a description), gemm.tsv (products of cuBLAS), micro.tsv (what was seen) and "
+         "fitted.json (the description fitted to them); it is made if need be"},
+        {"no-fit", CLI_FLAG, &o.no_fit, NULL, "measure alone"},
+        {"source", CLI_STRING, &o.source, "TEXT", "where this was measured, for fitted.json"},
+        {"program", CLI_STRING, &o.program, "FILE",
+         "what measures (default: $MOEREF_MEASURE, or moeref-measure beside the library)"},
+        {0}};
+    int code =
+        cli_parse(argc, argv,
+                  "Measures the first CUDA device, in less than a minute, and fits a "
+                  "description to it. What\nmeasures is a program of its own, moeref-measure, "
+                  "that a build with -Dcuda=enabled has.",
+                  options, NULL, NULL);
+    return code < 0 ? run(&o) : code;
+}

@@ -1,0 +1,67 @@
+/* measure without a device, and lines that ask for several GPUs, as their users meet them. */
+#include "run_moeref.h"
+#include "temporary.h"
+
+#include <math.h>
+#include <sys/stat.h>
+
+#define CASE "--case \"T=512 d=256 n=128 E=8 K=2 route=uniform\""
+
+/* A stand-in for the program that needs a device: it copies a description and a table. */
+Test(sim_verbs, measure_starts_the_program_and_fits) {
+    char folder[TEMPORARY_BYTES], path[TEMPORARY_BYTES + 16];
+    temporary_folder(folder);
+    snprintf(path, sizeof path, "%s/program", folder);
+    FILE *to = fopen(path, "w");
+    cr_assert(to);
+    fprintf(to,
+            "#!/bin/sh\nset -e\ncp '%s/sim/gpus/h200-sxm.json' \"$1/gpu.json\"\n"
+            "printf 'm n k median_us\\n' | tr ' ' '\\t' >\"$1/gemm.tsv\"\n"
+            "for k in 512 2048 4096 8192 16384\n"
+            "do printf '4096 4096 %%s %%s\\n' $k $((3 + k / 18)) | tr ' ' '\\t'\ndone "
+            ">>\"$1/gemm.tsv\"\n",
+            getenv("MOEREF_SOURCE_ROOT"));
+    fclose(to);
+    cr_assert_eq(chmod(path, 0700), 0);
+    char args[512];
+    snprintf(args, sizeof args, "measure --program %s --to %s/out --source here", path, folder);
+    expect(0, "held-out shapes", args);
+    snprintf(args, sizeof args, "predict --gpu %s/out/fitted.json " CASE, folder);
+    expect(0, "floor", args);
+    snprintf(args, sizeof args, "measure --program %s --no-fit --to %s/out", path, folder);
+    expect(0, "gpu.json", args);
+    snprintf(args, sizeof args, "measure --program /bin/false --to %s/out", folder);
+    expect(3, "measured nothing (exit code 1)", args);
+    snprintf(args, sizeof args, "measure --program %s --to %s", path, path);
+    expect(3, "no folder", args);
+    snprintf(args, sizeof args, "measure --program %s/nowhere --to %s/out", folder, folder);
+    expect(3, "moeref-measure, which a build with", args);
+    expect(2, "needs --to", "measure");
+    temporary_remove(folder);
+}
+
+static double total_of(const char *args) {
+    outcome *o = moeref("%s", args);
+    const char *at = strstr(o->text, "\"total_us\":");
+    cr_assert(o->code == 0 && at, "%s", o->text);
+    const double us = atof(at + strlen("\"total_us\":"));
+    free(o);
+    return us;
+}
+
+/* Words of a line say what options say, in predict's lines and in sweep's axes. */
+Test(sim_verbs, lines_over_several_gpus) {
+#define LAYER "T=512 d=256 n=128 E=8 K=2"
+    const double us = total_of("predict --ep 4 --chunks 2 --output json --case '" LAYER "'");
+    cr_expect_eq(us, total_of("predict --output json --case '" LAYER " ep=4 chunks=2'"));
+    cr_expect_neq(us, total_of("predict --output json --case '" LAYER "'"));
+    expect(2, "\"ep=x\": a whole number", "predict --case '" LAYER " ep=x'");
+    expect(3, "text or json", "predict --output csv --case '" LAYER " ep=2'");
+    expect(2, "no \"link_gbps\"", "predict --what-if link_gbps*2 --case '" LAYER " ep=2'");
+    outcome *o = moeref("sweep --vary ep=1,4 --vary chunks=2 --case '" LAYER "'");
+    const char *row = strstr(o->text, "4,2,");
+    cr_expect(row && fabs(atof(row + 4) - us) < 1e-6 * us, "%s", o->text);
+    free(o);
+    expect(0, "\"tflops\":null",
+           "sweep --output json --vary K=1,2 --ep 2 --case 'T=64 d=64 n=64 E=4'");
+}
