@@ -20,7 +20,8 @@
     ROW(ROWS_HOME_UNPERMUTED, "rows_home_unpermuted", "Y goes home in the owner's order of rows")  \
     ROW(RANK_SLEEPS, "rank_sleeps", "a rank sleeps before it combines, longer than others wait")    \
     ROW(RANK_DIES, "rank_dies", "a rank's process is killed before it combines")                   \
-    ROW(DX_NOT_SUMMED, "dx_not_summed", "home takes the last rank's part of dX alone")
+    ROW(DX_NOT_SUMMED, "dx_not_summed", "home takes the last rank's part of dX alone")             \
+    ROW(SCALES_SHIFTED, "scales_shifted", "a coded row is read with the scales of the one before")
 
 /* clang-format on */
 

@@ -98,7 +98,8 @@ static moe_status prepare(void *self, const moe_layer_desc *desc, const moe_use 
         (moe_ep_wire){.d = desc->d,
                       .input = use->dtype,
                       .output = dev->params.wire >= 0 ? dev->params.wire : l->inner.arithmetic,
-                      .weight = (int32_t)l->held};
+                      .weight = (int32_t)l->held,
+                      .coded = dev->coded};
     for (int32_t i = 0; i < dev->count; i++)
         make_rank(l, i);
     *ret = l;

@@ -35,6 +35,9 @@ void moe_int_handle_destroy(moe_int_handle *h);
 /* Rows of `tokens` [T][d] to the owners; ret has room for received_copies rows. */
 moe_status moe_int_dispatch(const moe_int_handle *h, moe_int_comm *c, int32_t phase,
                             const moe_tensor *tokens, void *ret);
+/* The same of X in 8 bits: coded at home, and read again at the owners. */
+moe_status moe_int_dispatch_coded(const moe_int_handle *h, moe_int_comm *c,
+                                  const moe_tensor *tokens, void *ret);
 /* Rows for each copy go home: from [received_copies] as they came to [copies] as they were sent.
  */
 moe_status moe_int_copies_home(const moe_int_handle *h, moe_int_comm *c, int32_t phase,

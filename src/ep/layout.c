@@ -1,4 +1,5 @@
 /* Who sends how much to whom, from plans alone. */
+#include "core/coded.h"
 #include "moeref/ep.h"
 
 #include <stdlib.h>
@@ -105,6 +106,7 @@ int64_t moe_ep_layout_bytes(const moe_ep_layout *l, const moe_ep_wire *wire, int
     case MOE_EP_COUNTS:
         return (own + dedup) * (int64_t)sizeof(int64_t);
     case MOE_EP_DISPATCH:
+        return copies * (wire->coded ? moe_int_coded_bytes(wire->d) : input);
     case MOE_EP_DISPATCH_BACK:
         return copies * input;
     case MOE_EP_WEIGHTS:

@@ -57,7 +57,7 @@ static moe_status check_params(const moe_ep_params *p, const moe_log *log) {
     if (p->combine < 0 || p->combine >= MOE_EP_COMBINE_COUNT)
         return moe_fail(log, MOE_E_INVALID, "combine = %d is neither pairs nor ranks",
                         (int)p->combine);
-    if (p->wire >= 0 && moe_dtype_roundoff((moe_dtype)p->wire) == 0)
+    if (p->wire >= 0 && p->wire != MOE_EP_WIRE_E4M3 && moe_dtype_roundoff((moe_dtype)p->wire) == 0)
         return moe_fail(log, MOE_E_INVALID, "rows on the wire need a floating type");
     for (int32_t q = 0; p->tokens && q < p->ranks; q++)
         if (p->tokens[q] < 0)
@@ -74,6 +74,9 @@ static moe_status make_device(moe_backend *const *inner, int32_t count, const mo
     *ret = dev;
     dev->params = *params;
     dev->transport = params->transport ? params->transport : moe_transport_threads();
+    dev->coded = params->wire == MOE_EP_WIRE_E4M3;
+    if (dev->coded)
+        dev->params.wire = MOE_EP_WIRE_OWN;
     dev->params.limit_s = params->limit_s > 0 ? params->limit_s : default_limit_s;
     if (log)
         dev->log = *log;

@@ -132,7 +132,9 @@ static moe_status dispatch_forward(moe_int_ep_rank *r) {
     const bool backward = r->layer->use.pass & MOE_PASS_BWD;
     moe_status status = moe_int_ep_room(&r->experts, r->handle.received_copies,
                                         (moe_dtype)r->layer->use.dtype, backward);
-    if (!status)
+    if (!status && r->layer->wire.coded)
+        status = moe_int_dispatch_coded(&r->handle, &r->comm, &r->X, r->experts.X.data);
+    else if (!status)
         status = moe_int_dispatch(&r->handle, &r->comm, MOE_EP_DISPATCH, &r->X, r->experts.X.data);
     moe_int_ep_lap(r, MOE_STAGE_DISPATCH);
     if (!status && r->handle.plan)

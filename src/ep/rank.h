@@ -18,8 +18,9 @@ typedef struct moe_int_ep_inner {
 typedef struct moe_int_ep_device {
     moe_int_ep_inner *inner;
     int32_t n_inner;
-    moe_ep_params params; /* tokens: a copy, owned, or NULL */
+    moe_ep_params params; /* tokens: a copy, owned, or NULL; wire: of rows home alone */
     int64_t *tokens;
+    bool coded; /* X goes out in e4m3 */
     moe_int_ep_fault fault;
     const moe_transport *transport;
     void *group;          /* opened again after a fault */

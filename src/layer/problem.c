@@ -1,7 +1,9 @@
 /* From a case to tensors. */
 #include "layer/problem.h"
+#include "core/coded.h"
 #include "layer/cancel.h"
 #include "layer/case_keys.h"
+#include "moeref/ep.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -117,6 +119,8 @@ static moe_status draw_tensors(const moe_case *c, const moe_log *log, moe_proble
         size_t index = (size_t)(c->inject_token * c->layer.d + c->layer.d / 2);
         moe_store(x->data, x->dtype, index, c->inject == 1 ? (double)NAN : (double)INFINITY);
     }
+    if (!status && c->split.ranks && c->split.wire == MOE_EP_WIRE_E4M3)
+        moe_int_settle_rows(p->in.t[MOE_T_X].data, (moe_dtype)p->dtype, p->T, p->layer.d);
     if (!status && c->route != MOE_ROUTE_ROUTER)
         status = moe_int_draw_plan(c, log, &p->plan);
     else if (!status && c->masked)

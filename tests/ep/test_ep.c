@@ -115,6 +115,7 @@ Test(ep, any_number_of_ranks_has_one_ranks_bits) {
         "T=33 d=16 n=12 E=7 K=2 dtype=fp32 shared=8 shared_gate=1 zero=2 seed=3 ep=5",
         "T=48 d=16 n=8 E=6 K=2 dtype=fp32 select=expert_choice seed=4 ep=8",
         "T=70 d=8 n=8 E=16 K=2 dtype=fp32 seed=5 ep=64",
+        "T=24 d=300 n=8 E=6 K=3 renorm=1 seed=13 ep=3 wire=e4m3 tokens=10+0+14",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         assert_exact("reference", lines[i]);
@@ -145,6 +146,9 @@ Test(ep, sums_of_ranks_are_right_by_their_recipe) {
         {"reference:bf16", "T=40 d=32 n=16 E=8 K=4 seed=11 ep=3 combine=ranks"},
         {"reference:fp32",
          "T=40 d=32 n=16 E=8 K=4 dtype=fp32 seed=11 ep=4 combine=ranks wire=bf16"},
+        {"reference:fp32",
+         "T=24 d=160 n=8 E=6 K=3 dtype=fp32 seed=14 ep=3 combine=ranks wire=e4m3"},
+        {"reference:bf16", "T=24 d=160 n=8 E=6 K=3 inject=nan@3 seed=15 ep=3 wire=e4m3"},
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         moe_check_result *r = check_over_ranks(lines[i][0], lines[i][1], NULL, 0);

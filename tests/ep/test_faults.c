@@ -32,6 +32,9 @@ static const struct {
     {"rows_home_unpermuted", "pairs", "rows of Y go home in the owner's order"},
     {"rank_sleeps", "ranks", "for rank 2 in combine"},
     {"dx_not_summed", "ranks", "part of a token's last rank alone"},
+    {"scales_shifted", "pairs wire=e4m3", "token 2 on rank 0: value 0 is 0.372"},
+    {"scales_shifted", "ranks wire=e4m3", "the scale of token"},
+    {"peers_swapped", "pairs wire=e4m3", "is token 10 of rank 2"},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 

@@ -70,6 +70,7 @@ static void compare(const moe_int_ranks *k, const moe_int_run *got, const moe_in
 static moe_ep_params one_rank(const moe_int_ranks *k) {
     moe_ep_params ep = *k->ep;
     ep.ranks = 1;
+    ep.wire = MOE_EP_WIRE_OWN;
     ep.tokens = NULL;
     ep.transport = NULL;
     ep.fault = NULL;
@@ -145,7 +146,8 @@ static moe_status run_delayed(const moe_int_ranks *k, const moe_int_run *want) {
 
 moe_status moe_int_ranks_same(const moe_int_ranks *k, moe_backend *backend,
                               moe_check_result *result) {
-    const bool exact = k->ep->combine == MOE_EP_PAIRS && k->ep->wire < 0;
+    const bool exact =
+        k->ep->combine == MOE_EP_PAIRS && (k->ep->wire < 0 || k->ep->wire == MOE_EP_WIRE_E4M3);
     const bool failed = result->verdict >= MOE_VERDICT_FAIL;
     moe_layer *layer = NULL;
     moe_int_run first = {.layer = NULL};

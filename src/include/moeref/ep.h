@@ -77,6 +77,15 @@ typedef enum moe_ep_phase {
 /* "counts", "dispatch" ... */
 MOE_API const char *moe_ep_phase_name(int32_t phase);
 
+/* What rows of X go out as, in moe_ep_params.wire beside a moe_dtype. */
+enum {
+    MOE_EP_WIRE_OWN = -1,  /* as they are; rows go home in the backend's arithmetic */
+    MOE_EP_WIRE_E4M3 = 100 /* the same, but rows of X in 8 bits: codes of e4m3, then a float32 scale
+                              for each 128 of them, max |x| / 448. A token is coded once, at home;
+                              its owners see codes times scales, rounded to X's type. dO goes as it
+                              is, and backward takes the coding for the identity */
+};
+
 /* Element types on the wire.
  * Thread-safety: plain data. */
 typedef struct moe_ep_wire {
@@ -84,6 +93,7 @@ typedef struct moe_ep_wire {
     int32_t input;  /* moe_dtype of X and dO */
     int32_t output; /* of Y, dX~ and their sums */
     int32_t weight; /* of weights and dS */
+    int32_t coded;  /* 1: X goes out in e4m3, with scales */
 } moe_ep_wire;
 
 /* Bytes from rank `from` to rank `to` in one of the phases but the last two; what a rank sends to
@@ -165,7 +175,7 @@ MOE_API moe_status moe_transport_find(const char *name, const moe_log *log,
 typedef struct moe_ep_params {
     int32_t ranks;
     int32_t combine;       /* moe_ep_combine */
-    int32_t wire;          /* moe_dtype of rows on the way home; -1: the backend's arithmetic */
+    int32_t wire;          /* moe_dtype of rows on the way home, MOE_EP_WIRE_OWN or _E4M3 */
     const int64_t *tokens; /* [R] tokens of each rank; NULL: as even as can be, or by skew */
     double skew;           /* 0: even; else rank r has about (r+1)^-skew parts of the tokens */
     double limit_s;        /* 0: 10 s */
