@@ -59,10 +59,11 @@ static void release(void *self) {
     moe_plan_destroy(&l->plan);
     free(l->plans);
     free(l->rank);
+    moe_ep_slots_destroy(&l->slots);
     free(l);
 }
 
-static void make_rank(moe_int_ep_layer *l, int32_t i) {
+static moe_status make_rank(moe_int_ep_layer *l, int32_t i) {
     moe_int_ep_device *dev = l->dev;
     const int32_t rank = dev->first + i;
     moe_int_ep_rank *r = &l->rank[i];
@@ -75,7 +76,7 @@ static void make_rank(moe_int_ep_layer *l, int32_t i) {
                              .seed = dev->params.seed};
     r->token = moe_int_ep_first_token(l, rank);
     r->T = moe_int_ep_first_token(l, rank + 1) - r->token;
-    moe_int_ep_describe(l, rank, r);
+    return moe_int_ep_describe(l, rank, r);
 }
 
 static moe_status prepare(void *self, const moe_layer_desc *desc, const moe_use *use,
@@ -89,6 +90,9 @@ static moe_status prepare(void *self, const moe_layer_desc *desc, const moe_use 
     l->plans = calloc((size_t)dev->params.ranks, sizeof *l->plans);
     moe_status status =
         l->rank && l->plans ? moe_int_ep_supports(dev, desc, use, &l->inner) : MOE_E_NOMEM;
+    if (!status)
+        status = moe_ep_slots_make(desc->E, dev->params.ranks, dev->params.tp, dev->params.replicas,
+                                   dev->params.n_replicas, &dev->log, &l->slots);
     if (status) {
         release(l);
         return moe_fail(&dev->log, status, "a layer over ranks cannot be made");
@@ -100,10 +104,13 @@ static moe_status prepare(void *self, const moe_layer_desc *desc, const moe_use 
                       .output = dev->params.wire >= 0 ? dev->params.wire : l->inner.arithmetic,
                       .weight = (int32_t)l->held,
                       .coded = dev->coded};
-    for (int32_t i = 0; i < dev->count; i++)
-        make_rank(l, i);
-    *ret = l;
-    return MOE_OK;
+    for (int32_t i = 0; !status && i < dev->count; i++)
+        status = make_rank(l, i);
+    if (status)
+        release(l);
+    else
+        *ret = l;
+    return status;
 }
 
 static moe_tensor rows_of(const moe_tensor *all, const moe_int_ep_rank *r) {

@@ -5,12 +5,12 @@
 #include "ep/comm.h"
 #include "ep/faults.h"
 
-/* Rows that are sent lie by destination, and for each by pair (expert, token) or, deduplicated, by
+/* Rows that are sent lie by destination, and for each by pair (slot, token) or, deduplicated, by
  * token. Pairs on the way lie as in the home's plan, of which a destination's are a slice. */
 typedef struct moe_int_handle {
     int32_t ranks;
     bool dedup;
-    int64_t first, own;    /* experts of this rank */
+    int64_t own;           /* slots of this rank */
     int64_t pairs, copies; /* sent */
     int64_t *send_pairs;   /* [R] each */
     int64_t *send_copies;
@@ -21,13 +21,13 @@ typedef struct moe_int_handle {
     int64_t *receive_counts; /* [R][own] pairs of each rank for each expert */
     int64_t received_pairs, received_copies;
     int64_t *row_of; /* [received_pairs] row in `plan` of each pair as it came */
-    moe_plan *plan;  /* of received copies and own experts; NULL: nothing came */
+    moe_plan *plan;  /* of received copies and own slots; NULL: nothing came */
     moe_int_ep_fault fault;
 } moe_int_handle;
 
-/* Exchanges counts and weights. `plan` is the rank's own, over all experts; `weight` a moe_dtype.
- */
-moe_status moe_int_handle_make(moe_int_comm *c, const moe_plan *plan, int64_t experts,
+/* Exchanges counts and weights. `plan` is of the rank's tokens over all slots, of which rank r has
+ * first[r] .. first[r+1]; `weight` a moe_dtype. */
+moe_status moe_int_handle_make(moe_int_comm *c, const moe_plan *plan, const int64_t *first,
                                int32_t combine, moe_dtype weight, moe_int_ep_fault fault,
                                moe_int_handle *ret);
 void moe_int_handle_destroy(moe_int_handle *h);

@@ -113,6 +113,10 @@
       "ep: type of the rows that go home; e4m3: of those of X that go out, with scales:")                                                       \
     KEY("skew", "        ", REAL, split.skew, NO, "0", "ep: rank r has (r+1)^-skew parts of the tokens") \
     KEY("tokens", "      ", LIST, split.tokens, NO, "even", "ep: tokens of each rank, 8+0+24")        \
+    KEY("tp", "          ", I32, split.tp, NO, "1",                                                \
+      "ep: of ep groups of so many ranks each, whose experts have n/tp of their units on each")      \
+    KEY("replicas", "    ", LIST, split.replicas, NO, "one",                                       \
+      "ep: how often each of the first experts lies, 3+1+2, on the groups after its owner")        \
     KEY("seed", "        ", U64, seed, NO, "0", "of every random number")
 
 #define N_ROW(word, value, ...) {word, value},
@@ -181,6 +185,7 @@ void moe_case_init(moe_case *ret) {
     ret->layers = 2;
     ret->pass = MOE_PASS_BOTH;
     ret->split.wire = MOE_EP_WIRE_OWN;
+    ret->split.tp = 1;
 }
 
 int32_t moe_int_case_default_renorm(const moe_case *c) {

@@ -49,6 +49,7 @@ static moe_status settle(const moe_problem *problem, const moe_ep_params *ep, mo
     if (memcmp(settled->data, X->data, (size_t)moe_tensor_bytes(X)) != 0) {
         ret->expected = (moe_tensors){0};
         ret->expected_plan = NULL;
+        ret->block = NULL;
     }
     return status;
 }

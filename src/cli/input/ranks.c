@@ -51,6 +51,13 @@ static moe_status run_under(const moe_transport *transport, int32_t ranks, char 
     return moe_fail(cli_log(), MOE_E_UNSUPPORTED, "%s cannot be started", word[0]);
 }
 
+/* Before there is a problem: groups, times the ranks of one. */
+static int32_t ranks_in(const char *words) {
+    const char *tp = strstr(words, " tp=");
+    const long of_group = tp ? strtol(tp + strlen(" tp="), NULL, 10) : 1;
+    return (int32_t)(strtol(words, NULL, 10) * (of_group > 1 ? of_group : 1));
+}
+
 static moe_status launch(const cli_ranks *ranks, char **argv) {
     const moe_transport *transport;
     if (!ranks->transport)
@@ -65,7 +72,7 @@ static moe_status launch(const cli_ranks *ranks, char **argv) {
         return moe_fail(cli_log(), MOE_E_IO, "/dev/null cannot be opened");
     if (transport->started() >= 0)
         return MOE_OK;
-    return run_under(transport, (int32_t)strtol(ranks->words, NULL, 10), argv);
+    return run_under(transport, ranks_in(ranks->words), argv);
 }
 
 static moe_status use_own(cli_ranks *ranks, cli_strings *backends) {
@@ -95,8 +102,9 @@ moe_status cli_ranks_apply(const cli_ranks *ranks, moe_problem *problem) {
     if (status)
         return status;
     free(problem->split.tokens);
+    free(problem->split.replicas);
     problem->split = c.split;
-    c.split.tokens = NULL;
+    c.split.tokens = c.split.replicas = NULL;
     moe_case_destroy(&c);
     return problem->reproduce ? extend(&problem->reproduce, ranks) : MOE_OK;
 }
@@ -104,11 +112,14 @@ moe_status cli_ranks_apply(const cli_ranks *ranks, moe_problem *problem) {
 moe_status cli_ranks_params(const cli_ranks *ranks, const moe_problem *problem,
                             moe_ep_params *ret) {
     const moe_split *s = &problem->split;
-    *ret = (moe_ep_params){.ranks = s->ranks,
+    *ret = (moe_ep_params){.ranks = moe_split_ranks(s),
                            .combine = s->combine,
                            .wire = s->wire,
                            .skew = s->skew,
                            .tokens = s->tokens,
+                           .tp = s->tp,
+                           .replicas = s->replicas,
+                           .n_replicas = s->n_replicas,
                            .limit_s = (double)ranks->limit_s,
                            .fault = ranks->fault};
     return ranks->transport ? moe_transport_find(ranks->transport, cli_log(), &ret->transport)
