@@ -146,8 +146,11 @@ static void *run_rank(void *user) {
     const job *j = user;
     moe_int_ep_rank *r = j->r;
     char why[sizeof r->why + 32];
+    const double start = moe_transport_now_s();
     r->why[0] = '\0';
+    r->comm.exchange_s = 0;
     r->status = j->pass(r);
+    r->time = (moe_ep_time){1e6 * (moe_transport_now_s() - start), 1e6 * r->comm.exchange_s};
     if (r->status && r->status != MOE_E_DEVICE) {
         snprintf(why, sizeof why, "rank %d: %s", (int)r->comm.rank,
                  r->why[0] ? r->why : moe_status_str(r->status));
@@ -177,11 +180,12 @@ static void run_threads(moe_int_ep_layer *l, pass_fn pass) {
 }
 
 /* What one rank did is the backend's fault: a verdict, not an error of whoever judges it. */
-static moe_status outcome(moe_int_ep_layer *l) {
+static moe_status outcome(moe_int_ep_layer *l, bool backward) {
     moe_int_ep_device *dev = l->dev;
     moe_status worst = MOE_OK;
     for (int32_t i = 0; i < dev->count; i++) {
         dev->traffic[dev->first + i] = l->rank[i].comm.sent;
+        dev->time[dev->first + i][backward] = l->rank[i].time;
         if (!worst || worst == MOE_E_DEVICE)
             worst = l->rank[i].status ? l->rank[i].status : worst;
     }
@@ -199,7 +203,7 @@ static moe_status run_pass(moe_int_ep_layer *l, pass_fn pass) {
     if (status)
         return status;
     run_threads(l, pass);
-    return outcome(l);
+    return outcome(l, pass == moe_int_ep_backward);
 }
 
 static moe_status forward(void *self) {
@@ -237,6 +241,19 @@ static size_t timings(void *self, moe_cost *ret, size_t capacity) {
     return count;
 }
 
+/* Ranks of one process share its devices' rates; what other processes have is not known here. */
+static moe_status roofline(void *self, moe_roofline *ret) {
+    const moe_int_ep_device *dev = self;
+    moe_status status = dev->count < dev->params.ranks
+                            ? MOE_E_UNSUPPORTED
+                            : moe_backend_roofline(dev->inner[0].backend, ret);
+    if (!status) {
+        ret->gemm_flops *= dev->n_inner;
+        ret->memory_rate *= dev->n_inner;
+    }
+    return status;
+}
+
 const moe_plugin moe_int_ep_table = {
     .abi = MOE_PLUGIN_ABI,
     .name = "ep",
@@ -251,4 +268,5 @@ const moe_plugin moe_int_ep_table = {
     .fetch = moe_int_ep_layer_fetch,
     .routing = routing,
     .timings = timings,
+    .roofline = roofline,
 };

@@ -150,6 +150,15 @@ void moe_ep_place(const moe_backend *backend, int32_t *ret_first, int32_t *ret_c
     *ret_count = dev->count;
 }
 
+moe_status moe_ep_time_of(const moe_backend *backend, int32_t rank, int32_t backward,
+                          moe_ep_time *ret) {
+    const moe_int_ep_device *dev = backend->device;
+    if (rank < dev->first || rank >= dev->first + dev->count)
+        return MOE_E_INVALID;
+    *ret = dev->time[rank][backward != 0];
+    return MOE_OK;
+}
+
 moe_status moe_ep_traffic_of(const moe_backend *backend, int32_t rank, moe_ep_traffic *ret) {
     const moe_int_ep_device *dev = backend->device;
     if (rank < dev->first || rank >= dev->first + dev->count)

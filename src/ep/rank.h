@@ -28,6 +28,7 @@ typedef struct moe_int_ep_device {
     moe_log log;
     moe_int_caller *caller;                   /* faults go there */
     moe_ep_traffic traffic[MOE_EP_MAX_RANKS]; /* of the last layer that ran */
+    moe_ep_time time[MOE_EP_MAX_RANKS][2];    /* likewise; forward, backward */
 } moe_int_ep_device;
 
 /* What the experts of a rank run on: layers of the inner backend, made for a number of rows. */
@@ -47,8 +48,9 @@ typedef struct moe_int_ep_rank {
     moe_int_comm comm;
     moe_int_ep_inner *inner;
     moe_status status;
-    char why[200]; /* a failure of its own, without the transport's */
-    double lap_s;  /* when its last stage ended */
+    char why[200];    /* a failure of its own, without the transport's */
+    double lap_s;     /* when its last stage ended */
+    moe_ep_time time; /* of its last pass */
     double stage_us[MOE_STAGE_COUNT];
 
     /* home */

@@ -5,7 +5,8 @@ Ranks that own experts and tokens, and send each other rows, written from includ
 what they put on the wire, bytes included, what an 8-bit wire makes of a row, and how rows are
 summed. Three comparisons:
 
-1. tokens that `moeref` made for wire=e4m3 are those that this coding leaves as they are, bit for bit;
+1. tokens that `moeref` made for wire=e4m3 are those that this coding leaves as they are, bit for
+   bit;
 2. what the ranks here make, each into its own file, passes `moeref check --outputs`;
 3. the bytes that they sent are those that `moeref check --ep` counts. (It counts them on tokens of
    its own, so that where copies depend on the choice of experts that is given.)
@@ -221,9 +222,9 @@ def compare_line(moeref, folder, line, tokens, combine, wire):
         if tokens[r] == 0:
             tensors = {name: t for name, t in tensors.items() if name not in ("O", "dX")}
         write_safetensors(folder / f"rank{r}.safetensors", tensors)
+    arithmetic = "fp64" if "W_r" in case else "fp32"  # of a given plan's weights
     judged = subprocess.run([moeref, "check", "--outputs", str(folder / "rank%d.safetensors"),
-                             "--arithmetic", "fp64" if "W_r" in case else "fp32",  # of stored weights
-                             "--case", line], capture_output=True,
+                             "--arithmetic", arithmetic, "--case", line], capture_output=True,
                             text=True, check=False)
     told = subprocess.run([moeref, "check", "--backend", "reference", "--case", line, "--output",
                            "json"], capture_output=True, text=True, check=False)

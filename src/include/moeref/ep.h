@@ -288,6 +288,17 @@ MOE_API void moe_ep_place(const moe_backend *backend, int32_t *ret_first, int32_
 /* Of the last layer that ran on it. MOE_E_INVALID: none has, or rank is in another process. */
 MOE_API moe_status moe_ep_traffic_of(const moe_backend *backend, int32_t rank, moe_ep_traffic *ret);
 
+/* How long a rank's last pass took, and what of it were exchanges: moving rows, and waiting for
+ * ranks that are not there yet.
+ * Thread-safety: plain data. */
+typedef struct moe_ep_time {
+    double pass_us, exchange_us;
+} moe_ep_time;
+
+/* Of the last layer that ran on it. MOE_E_INVALID: rank is in another process. */
+MOE_API moe_status moe_ep_time_of(const moe_backend *backend, int32_t rank, int32_t backward,
+                                  moe_ep_time *ret);
+
 /* What `rank` received in the last passes of a layer of such a backend: the plan of its experts,
  * and [copies][d] rows of X, or with `backward` of dO. NULL: nothing came, or the rank is in
  * another process. Valid until the next call. */
