@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,18 +112,21 @@ Test(sim_devices, faster_links_never_take_longer) {
 
 /* Comet's figure: 18 blocks at M = 4096, 26 at 16384 (TP = 8). */
 Test(sim_devices, comets_senders_rise_with_tokens) {
-    static const char *const lines[] = {"T=512 d=4096 n=14336 E=8 K=2 route=uniform pass=fwd",
-                                        "T=2048 d=4096 n=14336 E=8 K=2 route=uniform pass=fwd"};
-    int64_t sms[2];
-    for (int i = 0; i < 2; i++) {
-        asked a = {"h800-x8", lines[i], {.method = "comet", .ep = 1, .tp = 8}};
+    enum { FIRST = 128, COUNT = 6, AT_4096 = 2, AT_16384 = 4 }; /* tokens a GPU, M = 8 T */
+    int sms[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        char line[96];
+        snprintf(line, sizeof line, "T=%d d=4096 n=14336 E=8 K=2 route=uniform pass=fwd",
+                 FIRST << i);
+        asked a = {"h800-x8", line, {.method = "comet", .ep = 1, .tp = 8}};
         moe_ep_prediction *p = predict(&a);
-        sms[i] = p->comm_sms;
+        sms[i] = (int)p->comm_sms;
         moe_ep_prediction_destroy(&p);
+        cr_expect(i == 0 || sms[i] >= sms[i - 1], "%s: %d after %d", line, sms[i], sms[i - 1]);
     }
-    cr_expect_lt(sms[0], sms[1], "%d %d", (int)sms[0], (int)sms[1]);
-    cr_expect_leq(abs((int)sms[0] - 18), 6);
-    cr_expect_leq(abs((int)sms[1] - 26), 6);
+    cr_expect_lt(sms[AT_4096], sms[AT_16384]);
+    cr_expect_leq(abs(sms[AT_4096] - 18), 6, "%d", sms[AT_4096]);
+    cr_expect_leq(abs(sms[AT_16384] - 26), 6, "%d", sms[AT_16384]);
 }
 
 static const moe_ep_task *find(const moe_ep_prediction *p, const char *name) {
@@ -133,22 +137,49 @@ static const moe_ep_task *find(const moe_ep_prediction *p, const char *name) {
     return NULL;
 }
 
-static double exposed(double beside_us, int64_t replicas) {
+/* Of the weights that come beside other work: experts, the time after that work that they still
+ * need, and what they say of themselves. */
+typedef struct gathered {
+    double experts, late_us, gbps, hot_waits_us;
+} gathered;
+
+/* ask()'s experts, of which a rank lacks 7/8: gate, up and down in bf16. */
+static gathered gather_beside(double beside_us, int64_t replicas) {
     asked a = ask("hecate", 8, 1);
+    moe_case c;
     a.o.beside_us = beside_us;
     a.o.chunks = replicas;
+    cr_assert_eq(moe_case_parse(a.line, NULL, &c), MOE_OK);
+    const double missing = 3.0 * (double)(c.layer.n * c.layer.d) * 2 * 7 / 8;
+    moe_case_destroy(&c);
     moe_ep_prediction *p = predict(&a);
-    const moe_ep_task *in = find(p, "hot experts in");
-    const double late = in->start_us + in->us - beside_us;
+    const moe_ep_task *in = find(p, "hot experts in"), *hot = find(p, "hot experts");
+    const double end = in->start_us + in->us;
+    const gathered ret = {in->bytes / missing, end - beside_us, in->bytes / in->us * 1e-3,
+                          hot->start_us - end};
     moe_ep_prediction_destroy(&p);
-    return late;
+    return ret;
 }
 
-/* An expert is 9.4 MB, of which 7/8 come at 360 GB/s or so: some 20 us. */
+/* t is the most experts that the work covers (t = T bandwidth / bytes of one): so many are in
+ * time, one more is not, and what is late is waited for. */
 Test(sim_devices, hecate_hides_as_many_experts_as_the_work_beside_it_covers) {
-    for (double beside = 50; beside < 800; beside += 50)
-        cr_expect_leq(exposed(beside, 0), 1e-6, "%g us", beside);
-    cr_expect_gt(exposed(50, 8), 0);
+    double before = 0;
+    for (double beside = 50; beside < 800; beside += 50) {
+        const gathered own = gather_beside(beside, 0);
+        const int64_t t = llround(own.experts);
+        cr_expect_float_eq(own.experts, (double)t, 1e-6, "%g us: %g experts", beside, own.experts);
+        cr_expect_leq(own.late_us, 1e-6, "%g us", beside);
+        cr_expect_geq(own.experts, before, "%g us", beside);
+        cr_expect(own.gbps > 225 && own.gbps < 450, "%g GB/s", own.gbps); /* of NVLink's 450 */
+        before = own.experts;
+        if (t == 32)
+            continue; /* there are no more */
+        const gathered more = gather_beside(beside, t + 1);
+        cr_expect_gt(more.late_us, 0, "%g us: %g experts are not the most", beside, own.experts);
+        cr_expect_geq(more.hot_waits_us, -1e-6, "%g us", beside);
+    }
+    cr_expect_geq(before, 10);
 }
 
 Test(sim_devices, two_level_all_to_all_is_faster_for_small_messages_alone) {
