@@ -1,10 +1,14 @@
 #include "cli/input/ranks.h"
 #include "cli/input/messages.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* `--ep` takes what a case says after "ep=". */
@@ -29,6 +33,38 @@ static moe_status extend(char **line, const cli_ranks *ranks) {
     return MOE_OK;
 }
 
+/* What a launcher's exit code says beyond those of the ranks: one was ended by a signal, which the
+ * code is, or is 128 below it. Its own lines, above, say which rank. */
+static int code_of(const char *launcher, int waited) {
+    const int code = WIFEXITED(waited) ? WEXITSTATUS(waited) : 128 + WTERMSIG(waited);
+    if (code <= CLI_NOT_RUN)
+        return code;
+    moe_log_send(cli_log(), MOE_LOG_ERROR,
+                 "a rank's process ended without a word (%s), and the others with it: no verdict; "
+                 "%s says above which one",
+                 strsignal(code > 128 ? code - 128 : code), launcher);
+    return CLI_FAILED;
+}
+
+/* The process of the ranks is another one: if a rank is killed, this one is left to say so. */
+static moe_status run_and_exit(const char *const *word) {
+    int waited = 0;
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child < 0)
+        return moe_fail(cli_log(), MOE_E_NOMEM, "no process for %s", word[0]);
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* who ends this program ends its ranks */
+        execvp(word[0], (char *const *)word);
+        moe_fail(cli_log(), MOE_E_UNSUPPORTED, "%s cannot be started", word[0]);
+        _exit(CLI_NOT_RUN);
+    }
+    while (waitpid(child, &waited, 0) < 0)
+        if (errno != EINTR)
+            return moe_fail(cli_log(), MOE_E_IO, "%s is lost", word[0]);
+    exit(code_of(word[0], waited));
+}
+
 static moe_status run_under(const moe_transport *transport, int32_t ranks, char **argv) {
     enum { MOST_WORDS = 256 };
     const char *word[MOST_WORDS];
@@ -47,8 +83,7 @@ static moe_status run_under(const moe_transport *transport, int32_t ranks, char 
         word[n++] = argv[i];
     word[n] = NULL;
     setenv("OMP_NUM_THREADS", "1", 0); /* ranks share the machine */
-    execvp(word[0], (char *const *)word);
-    return moe_fail(cli_log(), MOE_E_UNSUPPORTED, "%s cannot be started", word[0]);
+    return run_and_exit(word);
 }
 
 /* Before there is a problem: groups, times the ranks of one. */
