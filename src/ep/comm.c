@@ -18,7 +18,10 @@ static moe_status exchange(moe_int_comm *c, const moe_exchange *what) {
     sleep_a_little(c);
     for (int32_t q = 0; q < c->ranks; q++)
         c->sent.bytes[what->phase] += what->send_bytes[q];
-    return c->transport->exchange(c->group, c->rank, what);
+    const double start = moe_transport_now_s();
+    moe_status status = c->transport->exchange(c->group, c->rank, what);
+    c->exchange_s += moe_transport_now_s() - start;
+    return status;
 }
 
 moe_status moe_int_comm_exchange(moe_int_comm *c, int32_t phase, const void *send,

@@ -12,6 +12,7 @@ typedef struct moe_int_comm {
     int32_t delay_us; /* most that it sleeps before an exchange */
     uint64_t drawn, seed;
     moe_ep_traffic sent;
+    double exchange_s; /* spent in exchanges since it was set to 0 */
 } moe_int_comm;
 
 /* Arrays of bytes are [ranks]. */

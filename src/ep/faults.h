@@ -20,7 +20,12 @@
     ROW(ROWS_HOME_UNPERMUTED, "rows_home_unpermuted", "Y goes home in the owner's order of rows")  \
     ROW(RANK_SLEEPS, "rank_sleeps", "a rank sleeps before it combines, longer than others wait")    \
     ROW(RANK_DIES, "rank_dies", "a rank's process is killed before it combines")                   \
-    ROW(DX_NOT_SUMMED, "dx_not_summed", "home takes the last rank's part of dX alone")
+    ROW(DX_NOT_SUMMED, "dx_not_summed", "home takes the last rank's part of dX alone")             \
+    ROW(SCALES_SHIFTED, "scales_shifted", "a coded row is read with the scales of the one before") \
+    ROW(REPLICA_TWICE, "replica_twice", "a pair goes to two of its expert's replicas")             \
+    ROW(PART_MISSING, "part_missing", "home leaves out the last part of each pair's row")          \
+    ROW(BIAS_OF_EVERY_PART, "bias_of_every_part", "each part of an expert adds b2")                \
+    ROW(REPLICAS_NOT_SUMMED, "replicas_not_summed", "dW is that of an expert's first replica")
 
 /* clang-format on */
 

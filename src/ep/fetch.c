@@ -144,46 +144,19 @@ moe_status moe_int_ep_gather_plan(moe_int_ep_layer *l) {
 
 /* ---- tensors ---- */
 
-typedef enum placed { OF_TOKENS, OF_PAIRS, OF_EXPERTS, OF_ROWS, OF_ALL } placed;
-
-static placed placed_of(moe_tensor_id id) {
-    switch ((int)id) {
-    case MOE_T_LOGITS:
-    case MOE_T_O:
-    case MOE_T_DX:
-        return OF_TOKENS;
-    case MOE_T_S:
-    case MOE_T_DS:
-        return OF_PAIRS;
-    case MOE_T_DW1:
-    case MOE_T_DB1:
-    case MOE_T_DW2:
-    case MOE_T_DB2:
-        return OF_EXPERTS;
-    case MOE_T_H:
-    case MOE_T_A:
-    case MOE_T_Y:
-    case MOE_T_DH:
-    case MOE_T_DXP:
-        return OF_ROWS;
-    default:
-        return OF_ALL;
-    }
-}
-
-static int64_t rows_of_rank(const moe_int_ep_layer *l, placed kind, int32_t q) {
+static int64_t rows_of_rank(const moe_int_ep_layer *l, moe_ep_placed kind, int32_t q) {
     const int64_t first = moe_ep_first_expert(l->desc.E, ranks_of(l), q);
     const int64_t end = moe_ep_first_expert(l->desc.E, ranks_of(l), q + 1);
     switch (kind) {
-    case OF_TOKENS:
+    case MOE_EP_OF_TOKENS:
         return moe_int_ep_first_token(l, q + 1) - moe_int_ep_first_token(l, q);
-    case OF_PAIRS:
+    case MOE_EP_OF_PAIRS:
         return l->plans[q]->n_pairs;
-    case OF_EXPERTS:
+    case MOE_EP_OF_EXPERTS:
         return end - first;
-    case OF_ROWS:
+    case MOE_EP_OF_ROWS:
         return l->plan->offsets[end] - l->plan->offsets[first];
-    case OF_ALL:
+    case MOE_EP_OF_ALL:
         break;
     }
     return 0;
@@ -204,20 +177,25 @@ static const double *home_result(const moe_int_ep_rank *r, moe_tensor_id id) {
     }
 }
 
+static const moe_tensor *own_gradient(const moe_int_ep_rank *r, moe_tensor_id id) {
+    int i = 0;
+    while (moe_int_ep_expert_gradients[i] != id)
+        i++;
+    return &r->dW[i];
+}
+
 static moe_status fill_piece(moe_int_ep_rank *r, moe_tensor_id id, moe_dtype dtype, int64_t count,
                              char *ret) {
-    const placed kind = placed_of(id);
-    if (kind == OF_TOKENS || kind == OF_PAIRS) {
+    const moe_ep_placed kind = moe_ep_placed_of(id);
+    if (kind == MOE_EP_OF_TOKENS || kind == MOE_EP_OF_PAIRS) {
         if (count)
             moe_convert(ret, dtype, home_result(r, id), MOE_F64, (size_t)count);
         return MOE_OK;
     }
-    if (kind == OF_EXPERTS) {
-        int i = 0;
-        while (moe_int_ep_expert_gradients[i] != id)
-            i++;
+    if (kind == MOE_EP_OF_EXPERTS) {
+        const moe_tensor *mine = own_gradient(r, id);
         if (count)
-            moe_convert(ret, dtype, r->dW[i].data, r->dW[i].dtype, (size_t)count);
+            moe_convert(ret, dtype, mine->data, mine->dtype, (size_t)count);
         return MOE_OK;
     }
     moe_tensor rows = {0};
@@ -247,12 +225,12 @@ static void sort_pairs(const moe_int_ep_layer *l, const char *from, size_t size,
 }
 
 static moe_status fetch_pieces(moe_int_ep_layer *l, moe_tensor_id id, moe_tensor *dst) {
-    const placed kind = placed_of(id);
+    const moe_ep_placed kind = moe_ep_placed_of(id);
     const int64_t rows = dst->shape[0] > 0 ? dst->shape[0] : 1;
     pieces p = {.l = l, .dtype = dst->dtype, .all = dst->data};
     char *unsorted = NULL;
     moe_status status = MOE_OK;
-    if (kind == OF_PAIRS)
+    if (kind == MOE_EP_OF_PAIRS)
         p.all = unsorted = malloc((size_t)moe_tensor_bytes(dst) + 1);
     if (!p.all)
         return MOE_E_NOMEM;
@@ -268,10 +246,39 @@ static moe_status fetch_pieces(moe_int_ep_layer *l, moe_tensor_id id, moe_tensor
     return status;
 }
 
+/* Gradients of parts and replicas, slot by slot, become those of experts. */
+static moe_status fetch_parts(moe_int_ep_layer *l, moe_tensor_id id, moe_tensor *dst) {
+    pieces p = {.l = l, .dtype = l->held};
+    const size_t count = (size_t)moe_tensor_count(dst);
+    for (int32_t q = 0; q < ranks_of(l); q++)
+        p.count[q] =
+            (l->slots.first[q + 1] - l->slots.first[q]) * moe_int_ep_slot_elements(l, id, q);
+    double *sum = calloc(count + 1, sizeof *sum);
+    p.all = malloc((size_t)offset_of(&p, ranks_of(l)) * moe_dtype_size(p.dtype) + 1);
+    moe_status status = sum && p.all ? MOE_OK : MOE_E_NOMEM;
+    for (int32_t i = 0; !status && i < l->dev->count; i++)
+        memcpy(place_of(&p, i), own_gradient(&l->rank[i], id)->data,
+               (size_t)p.count[l->dev->first + i] * moe_dtype_size(p.dtype));
+    if (!status)
+        status = share(&p);
+    if (!status) {
+        moe_int_ep_join(l, id, p.all, sum);
+        moe_convert(dst->data, dst->dtype, sum, MOE_F64, count);
+    }
+    free(sum);
+    free(p.all);
+    return status;
+}
+
 moe_status moe_int_ep_layer_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     moe_int_ep_layer *l = self;
+    const moe_ep_placed kind = moe_ep_placed_of(id);
     int64_t first;
-    if (placed_of(id) != OF_ALL)
+    if (!moe_int_ep_is_plain(&l->slots) && kind == MOE_EP_OF_ROWS)
+        return MOE_E_UNSUPPORTED; /* of experts that lie nowhere as a whole */
+    if (!moe_int_ep_is_plain(&l->slots) && kind == MOE_EP_OF_EXPERTS)
+        return fetch_parts(l, id, dst);
+    if (kind != MOE_EP_OF_ALL)
         return fetch_pieces(l, id, dst);
     const int64_t count = moe_int_ep_sum_of(l, id, &first);
     moe_convert(dst->data, dst->dtype, l->rank[0].sums + first, MOE_F64, (size_t)count);

@@ -59,10 +59,11 @@ static void release(void *self) {
     moe_plan_destroy(&l->plan);
     free(l->plans);
     free(l->rank);
+    moe_ep_slots_destroy(&l->slots);
     free(l);
 }
 
-static void make_rank(moe_int_ep_layer *l, int32_t i) {
+static moe_status make_rank(moe_int_ep_layer *l, int32_t i) {
     moe_int_ep_device *dev = l->dev;
     const int32_t rank = dev->first + i;
     moe_int_ep_rank *r = &l->rank[i];
@@ -75,7 +76,7 @@ static void make_rank(moe_int_ep_layer *l, int32_t i) {
                              .seed = dev->params.seed};
     r->token = moe_int_ep_first_token(l, rank);
     r->T = moe_int_ep_first_token(l, rank + 1) - r->token;
-    moe_int_ep_describe(l, rank, r);
+    return moe_int_ep_describe(l, rank, r);
 }
 
 static moe_status prepare(void *self, const moe_layer_desc *desc, const moe_use *use,
@@ -89,6 +90,9 @@ static moe_status prepare(void *self, const moe_layer_desc *desc, const moe_use 
     l->plans = calloc((size_t)dev->params.ranks, sizeof *l->plans);
     moe_status status =
         l->rank && l->plans ? moe_int_ep_supports(dev, desc, use, &l->inner) : MOE_E_NOMEM;
+    if (!status)
+        status = moe_ep_slots_make(desc->E, dev->params.ranks, dev->params.tp, dev->params.replicas,
+                                   dev->params.n_replicas, &dev->log, &l->slots);
     if (status) {
         release(l);
         return moe_fail(&dev->log, status, "a layer over ranks cannot be made");
@@ -98,11 +102,15 @@ static moe_status prepare(void *self, const moe_layer_desc *desc, const moe_use 
         (moe_ep_wire){.d = desc->d,
                       .input = use->dtype,
                       .output = dev->params.wire >= 0 ? dev->params.wire : l->inner.arithmetic,
-                      .weight = (int32_t)l->held};
-    for (int32_t i = 0; i < dev->count; i++)
-        make_rank(l, i);
-    *ret = l;
-    return MOE_OK;
+                      .weight = (int32_t)l->held,
+                      .coded = dev->coded};
+    for (int32_t i = 0; !status && i < dev->count; i++)
+        status = make_rank(l, i);
+    if (status)
+        release(l);
+    else
+        *ret = l;
+    return status;
 }
 
 static moe_tensor rows_of(const moe_tensor *all, const moe_int_ep_rank *r) {
@@ -138,8 +146,11 @@ static void *run_rank(void *user) {
     const job *j = user;
     moe_int_ep_rank *r = j->r;
     char why[sizeof r->why + 32];
+    const double start = moe_transport_now_s();
     r->why[0] = '\0';
+    r->comm.exchange_s = 0;
     r->status = j->pass(r);
+    r->time = (moe_ep_time){1e6 * (moe_transport_now_s() - start), 1e6 * r->comm.exchange_s};
     if (r->status && r->status != MOE_E_DEVICE) {
         snprintf(why, sizeof why, "rank %d: %s", (int)r->comm.rank,
                  r->why[0] ? r->why : moe_status_str(r->status));
@@ -169,11 +180,12 @@ static void run_threads(moe_int_ep_layer *l, pass_fn pass) {
 }
 
 /* What one rank did is the backend's fault: a verdict, not an error of whoever judges it. */
-static moe_status outcome(moe_int_ep_layer *l) {
+static moe_status outcome(moe_int_ep_layer *l, bool backward) {
     moe_int_ep_device *dev = l->dev;
     moe_status worst = MOE_OK;
     for (int32_t i = 0; i < dev->count; i++) {
         dev->traffic[dev->first + i] = l->rank[i].comm.sent;
+        dev->time[dev->first + i][backward] = l->rank[i].time;
         if (!worst || worst == MOE_E_DEVICE)
             worst = l->rank[i].status ? l->rank[i].status : worst;
     }
@@ -191,7 +203,7 @@ static moe_status run_pass(moe_int_ep_layer *l, pass_fn pass) {
     if (status)
         return status;
     run_threads(l, pass);
-    return outcome(l);
+    return outcome(l, pass == moe_int_ep_backward);
 }
 
 static moe_status forward(void *self) {
@@ -229,6 +241,19 @@ static size_t timings(void *self, moe_cost *ret, size_t capacity) {
     return count;
 }
 
+/* Ranks of one process share its devices' rates; what other processes have is not known here. */
+static moe_status roofline(void *self, moe_roofline *ret) {
+    const moe_int_ep_device *dev = self;
+    moe_status status = dev->count < dev->params.ranks
+                            ? MOE_E_UNSUPPORTED
+                            : moe_backend_roofline(dev->inner[0].backend, ret);
+    if (!status) {
+        ret->gemm_flops *= dev->n_inner;
+        ret->memory_rate *= dev->n_inner;
+    }
+    return status;
+}
+
 const moe_plugin moe_int_ep_table = {
     .abi = MOE_PLUGIN_ABI,
     .name = "ep",
@@ -243,4 +268,5 @@ const moe_plugin moe_int_ep_table = {
     .fetch = moe_int_ep_layer_fetch,
     .routing = routing,
     .timings = timings,
+    .roofline = roofline,
 };

@@ -7,10 +7,6 @@ static void *some(int64_t count, size_t size) {
     return calloc(count > 0 ? (size_t)count : 1, size);
 }
 
-static int64_t first_of(const moe_int_handle *h, int64_t experts, int32_t rank) {
-    return moe_ep_first_expert(experts, h->ranks, rank);
-}
-
 static int64_t total(const int64_t *counts, int32_t ranks) {
     int64_t sum = 0;
     for (int32_t q = 0; q < ranks; q++)
@@ -41,13 +37,13 @@ static void list_copies(moe_int_handle *h, const moe_plan *plan, int64_t begin, 
     h->copies += count;
 }
 
-static moe_status list_sends(moe_int_handle *h, const moe_plan *plan, int64_t experts) {
+static moe_status list_sends(moe_int_handle *h, const moe_plan *plan, const int64_t *first) {
     int32_t *number = some(plan->n_tokens, sizeof *number);
     if (!number)
         return MOE_E_NOMEM;
     for (int32_t q = 0; q < h->ranks; q++) {
-        const int64_t begin = plan->offsets[first_of(h, experts, q)];
-        const int64_t end = plan->offsets[first_of(h, experts, q + 1)];
+        const int64_t begin = plan->offsets[first[q]];
+        const int64_t end = plan->offsets[first[q + 1]];
         h->send_pairs[q] = end - begin;
         if (h->dedup) {
             list_copies(h, plan, begin, end, q, number);
@@ -61,13 +57,13 @@ static moe_status list_sends(moe_int_handle *h, const moe_plan *plan, int64_t ex
     return MOE_OK;
 }
 
-/* A destination gets the counts of its experts and, deduplicated, how many copies they are of. */
-static void fill_counts(const moe_int_handle *h, const moe_plan *plan, int64_t experts,
+/* A destination gets the counts of its slots and, deduplicated, how many copies they are of. */
+static void fill_counts(const moe_int_handle *h, const moe_plan *plan, const int64_t *first,
                         int64_t *ret, int64_t *ret_bytes) {
     for (int32_t q = 0; q < h->ranks; q++) {
         const int64_t *at = ret;
-        for (int64_t e = first_of(h, experts, q); e < first_of(h, experts, q + 1); e++)
-            *ret++ = plan->offsets[e + 1] - plan->offsets[e];
+        for (int64_t s = first[q]; s < first[q + 1]; s++)
+            *ret++ = plan->offsets[s + 1] - plan->offsets[s];
         if (h->dedup)
             *ret++ = h->send_copies[q];
         ret_bytes[q] = (ret - at) * (int64_t)sizeof *ret;
@@ -88,13 +84,13 @@ static void take_counts(moe_int_handle *h, const int64_t *counts) {
 }
 
 static moe_status exchange_counts(moe_int_handle *h, moe_int_comm *c, const moe_plan *plan,
-                                  int64_t experts) {
+                                  const int64_t *first) {
     int64_t send_bytes[MOE_EP_MAX_RANKS], receive_bytes[MOE_EP_MAX_RANKS];
-    int64_t *sent = some(experts + h->ranks, sizeof *sent);
+    int64_t *sent = some(plan->n_experts + h->ranks, sizeof *sent);
     int64_t *came = some((h->own + 1) * h->ranks, sizeof *came);
     moe_status status = sent && came ? MOE_OK : MOE_E_NOMEM;
     if (!status) {
-        fill_counts(h, plan, experts, sent, send_bytes);
+        fill_counts(h, plan, first, sent, send_bytes);
         for (int32_t q = 0; q < h->ranks; q++)
             receive_bytes[q] = (h->own + h->dedup) * (int64_t)sizeof *came;
         status = moe_int_comm_exchange(c, MOE_EP_COUNTS, sent, send_bytes, came, receive_bytes);
@@ -253,20 +249,19 @@ static moe_status allocate(moe_int_handle *h, int64_t tokens, int64_t pairs) {
                : MOE_E_NOMEM;
 }
 
-moe_status moe_int_handle_make(moe_int_comm *c, const moe_plan *plan, int64_t experts,
+moe_status moe_int_handle_make(moe_int_comm *c, const moe_plan *plan, const int64_t *first,
                                int32_t combine, moe_dtype weight, moe_int_ep_fault fault,
                                moe_int_handle *ret) {
     *ret = (moe_int_handle){.ranks = c->ranks,
                             .dedup = combine == MOE_EP_RANKS,
-                            .pairs = plan->offsets[experts],
+                            .own = first[c->rank + 1] - first[c->rank],
+                            .pairs = plan->n_pairs,
                             .fault = fault};
-    ret->first = first_of(ret, experts, c->rank);
-    ret->own = first_of(ret, experts, c->rank + 1) - ret->first;
     moe_status status = allocate(ret, plan->n_tokens, ret->pairs);
     if (!status)
-        status = list_sends(ret, plan, experts);
+        status = list_sends(ret, plan, first);
     if (!status)
-        status = exchange_counts(ret, c, plan, experts);
+        status = exchange_counts(ret, c, plan, first);
     if (!status)
         status = exchange_weights(ret, c, plan, weight);
     return status;

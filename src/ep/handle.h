@@ -5,12 +5,12 @@
 #include "ep/comm.h"
 #include "ep/faults.h"
 
-/* Rows that are sent lie by destination, and for each by pair (expert, token) or, deduplicated, by
+/* Rows that are sent lie by destination, and for each by pair (slot, token) or, deduplicated, by
  * token. Pairs on the way lie as in the home's plan, of which a destination's are a slice. */
 typedef struct moe_int_handle {
     int32_t ranks;
     bool dedup;
-    int64_t first, own;    /* experts of this rank */
+    int64_t own;           /* slots of this rank */
     int64_t pairs, copies; /* sent */
     int64_t *send_pairs;   /* [R] each */
     int64_t *send_copies;
@@ -21,13 +21,13 @@ typedef struct moe_int_handle {
     int64_t *receive_counts; /* [R][own] pairs of each rank for each expert */
     int64_t received_pairs, received_copies;
     int64_t *row_of; /* [received_pairs] row in `plan` of each pair as it came */
-    moe_plan *plan;  /* of received copies and own experts; NULL: nothing came */
+    moe_plan *plan;  /* of received copies and own slots; NULL: nothing came */
     moe_int_ep_fault fault;
 } moe_int_handle;
 
-/* Exchanges counts and weights. `plan` is the rank's own, over all experts; `weight` a moe_dtype.
- */
-moe_status moe_int_handle_make(moe_int_comm *c, const moe_plan *plan, int64_t experts,
+/* Exchanges counts and weights. `plan` is of the rank's tokens over all slots, of which rank r has
+ * first[r] .. first[r+1]; `weight` a moe_dtype. */
+moe_status moe_int_handle_make(moe_int_comm *c, const moe_plan *plan, const int64_t *first,
                                int32_t combine, moe_dtype weight, moe_int_ep_fault fault,
                                moe_int_handle *ret);
 void moe_int_handle_destroy(moe_int_handle *h);
@@ -35,6 +35,9 @@ void moe_int_handle_destroy(moe_int_handle *h);
 /* Rows of `tokens` [T][d] to the owners; ret has room for received_copies rows. */
 moe_status moe_int_dispatch(const moe_int_handle *h, moe_int_comm *c, int32_t phase,
                             const moe_tensor *tokens, void *ret);
+/* The same of X in 8 bits: coded at home, and read again at the owners. */
+moe_status moe_int_dispatch_coded(const moe_int_handle *h, moe_int_comm *c,
+                                  const moe_tensor *tokens, void *ret);
 /* Rows for each copy go home: from [received_copies] as they came to [copies] as they were sent.
  */
 moe_status moe_int_copies_home(const moe_int_handle *h, moe_int_comm *c, int32_t phase,

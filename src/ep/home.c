@@ -139,15 +139,47 @@ static double home_weight(const moe_int_ep_rank *r, int64_t pair, bool backward)
     return on_input == backward ? s : 1;
 }
 
-void moe_int_ep_sum_pairs(moe_int_ep_rank *r, const moe_tensor *rows, bool backward) {
+/* Rows of a pair that count. */
+static int32_t parts_of(const moe_int_ep_rank *r) {
+    return r->width - (r->layer->dev->fault == MOE_INT_EP_PART_MISSING);
+}
+
+/* A pair's row is the sum of its parts', in the order of ranks. */
+static moe_tensor put_together(const moe_int_ep_rank *r, const moe_tensor *rows, int64_t pair,
+                               double *sum) {
+    const int64_t d = r->layer->desc.d, *row = r->row_of + pair * r->width;
+    memset(sum, 0, (size_t)d * sizeof *sum);
+    for (int32_t i = 0; i < parts_of(r); i++)
+        if (row[i] >= 0)
+            add(r->layer, 1, rows, row[i], sum);
+    return (moe_tensor){.data = sum, .dtype = MOE_F64, .ndim = 2, .shape = {1, d}};
+}
+
+moe_status moe_int_ep_sum_pairs(moe_int_ep_rank *r, const moe_tensor *rows, bool backward) {
     const moe_plan *plan = r->plan;
     const int64_t pairs = moe_int_ep_real_pairs(r), d = r->layer->desc.d;
-    double *sums = backward ? r->dX : r->O;
-    for (int64_t t = 0; t < r->T; t++)
+    double *sums = backward ? r->dX : r->O, *y = some(d, sizeof *y);
+    for (int64_t t = 0; y && t < r->T; t++)
         for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
             const int64_t p = plan->pair_of_token[k];
-            if (p < pairs)
-                add(r->layer, home_weight(r, p, backward), rows, p, sums + t * d);
+            if (p >= pairs)
+                continue;
+            const moe_tensor row = put_together(r, rows, p, y);
+            add(r->layer, home_weight(r, p, backward), &row, 0, sums + t * d);
+        }
+    const moe_status status = y ? MOE_OK : MOE_E_NOMEM;
+    free(y);
+    return status;
+}
+
+void moe_int_ep_sum_weight_gradients(moe_int_ep_rank *r, const void *rows, moe_dtype type) {
+    for (int64_t p = 0; p < moe_int_ep_real_pairs(r); p++)
+        for (int32_t i = 0; i < r->width; i++) {
+            const int64_t row = r->row_of[p * r->width + i];
+            if (row < 0)
+                continue;
+            const double x = moe_load(rows, type, (size_t)row);
+            r->dS[p] = i ? moe_int_ep_step(r->layer, r->dS[p] + x) : x;
         }
 }
 

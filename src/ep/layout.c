@@ -1,4 +1,5 @@
 /* Who sends how much to whom, from plans alone. */
+#include "core/coded.h"
 #include "moeref/ep.h"
 
 #include <stdlib.h>
@@ -28,14 +29,7 @@ int64_t moe_ep_first_expert(int64_t experts, int32_t ranks, int32_t rank) {
     return rank * experts / ranks;
 }
 
-static int32_t owner_of(int64_t experts, int32_t ranks, int64_t expert) {
-    int32_t q = (int32_t)(expert * ranks / experts);
-    while (moe_ep_first_expert(experts, ranks, q + 1) <= expert)
-        q++;
-    return q;
-}
-
-/* Tokens of a plan with an expert of [first, end). */
+/* Tokens of a plan with a slot of [first, end). */
 static int64_t tokens_with(const moe_plan *plan, int64_t first, int64_t end) {
     int64_t count = 0;
     for (int64_t t = 0; t < plan->n_tokens; t++) {
@@ -49,41 +43,69 @@ static int64_t tokens_with(const moe_plan *plan, int64_t first, int64_t end) {
     return count;
 }
 
+/* `plan` is over slots, and may have bins behind them. */
 static void fill_rank(const moe_plan *plan, int32_t r, moe_ep_layout *l) {
-    int64_t *pairs = l->pairs + (size_t)r * (size_t)l->ranks;
-    int64_t *copies = l->copies + (size_t)r * (size_t)l->ranks;
     l->tokens[r] = plan->n_tokens;
-    for (int64_t e = 0; e < l->experts; e++) {
-        const int64_t count = plan->offsets[e + 1] - plan->offsets[e];
-        l->counts[r * l->experts + e] = count;
-        pairs[owner_of(l->experts, l->ranks, e)] += count;
-    }
+    for (int64_t s = 0; s < l->slots; s++)
+        l->counts[r * l->slots + s] = plan->offsets[s + 1] - plan->offsets[s];
     for (int32_t q = 0; q < l->ranks; q++) {
-        const int64_t first = moe_ep_first_expert(l->experts, l->ranks, q);
-        const int64_t end = moe_ep_first_expert(l->experts, l->ranks, q + 1);
-        copies[q] = l->combine == MOE_EP_PAIRS ? pairs[q] : tokens_with(plan, first, end);
+        const int64_t first = l->first[q], end = l->first[q + 1], at = (int64_t)r * l->ranks + q;
+        l->pairs[at] = plan->offsets[end] - plan->offsets[first];
+        l->copies[at] = l->combine == MOE_EP_PAIRS ? l->pairs[at] : tokens_with(plan, first, end);
     }
+}
+
+static moe_status make_room(int32_t ranks, int64_t slots, int32_t combine, moe_ep_layout *ret) {
+    const size_t R = (size_t)ranks;
+    moe_ep_layout l = {.ranks = ranks, .combine = combine, .slots = slots};
+    l.first = calloc(R + 1, sizeof *l.first);
+    l.tokens = calloc(R, sizeof *l.tokens);
+    l.counts = calloc(R * (size_t)slots + 1, sizeof *l.counts);
+    l.pairs = calloc(R * R, sizeof *l.pairs);
+    l.copies = calloc(R * R, sizeof *l.copies);
+    *ret = l;
+    return l.first && l.tokens && l.counts && l.pairs && l.copies ? MOE_OK : MOE_E_NOMEM;
 }
 
 moe_status moe_ep_layout_make(const moe_plan *const *plans, int32_t ranks, int64_t experts,
                               int32_t combine, moe_ep_layout *ret) {
-    const size_t R = (size_t)ranks;
-    moe_ep_layout l = {.ranks = ranks, .combine = combine, .experts = experts};
-    l.tokens = calloc(R, sizeof *l.tokens);
-    l.counts = calloc(R * (size_t)experts, sizeof *l.counts);
-    l.pairs = calloc(R * R, sizeof *l.pairs);
-    l.copies = calloc(R * R, sizeof *l.copies);
-    if (!l.tokens || !l.counts || !l.pairs || !l.copies) {
-        moe_ep_layout_destroy(&l);
-        return MOE_E_NOMEM;
-    }
-    for (int32_t r = 0; r < ranks; r++)
+    moe_ep_layout l;
+    moe_status status = make_room(ranks, experts, combine, &l);
+    for (int32_t r = 0; !status && r <= ranks; r++)
+        l.first[r] = moe_ep_first_expert(experts, ranks, r);
+    for (int32_t r = 0; !status && r < ranks; r++)
         fill_rank(plans[r], r, &l);
-    *ret = l;
-    return MOE_OK;
+    if (status)
+        moe_ep_layout_destroy(&l);
+    else
+        *ret = l;
+    return status;
+}
+
+moe_status moe_ep_layout_of_slots(const moe_plan *const *plans, const moe_ep_slots *slots,
+                                  int32_t combine, moe_ep_layout *ret) {
+    moe_ep_layout l;
+    int64_t token = 0;
+    moe_status status = make_room(slots->ranks, slots->count, combine, &l);
+    if (!status)
+        memcpy(l.first, slots->first, ((size_t)slots->ranks + 1) * sizeof *l.first);
+    for (int32_t r = 0; !status && r < slots->ranks; r++) {
+        moe_plan *plan = NULL;
+        status = moe_ep_slots_plan(slots, plans[r], r, token, NULL, &plan);
+        if (!status)
+            fill_rank(plan, r, &l);
+        token += plans[r]->n_tokens;
+        moe_plan_destroy(&plan);
+    }
+    if (status)
+        moe_ep_layout_destroy(&l);
+    else
+        *ret = l;
+    return status;
 }
 
 void moe_ep_layout_destroy(moe_ep_layout *layout) {
+    free(layout->first);
     free(layout->tokens);
     free(layout->counts);
     free(layout->pairs);
@@ -94,8 +116,7 @@ void moe_ep_layout_destroy(moe_ep_layout *layout) {
 int64_t moe_ep_layout_bytes(const moe_ep_layout *l, const moe_ep_wire *wire, int32_t phase,
                             int32_t from, int32_t to) {
     const int64_t at = (int64_t)from * l->ranks + to, pairs = l->pairs[at], copies = l->copies[at];
-    const int64_t own = moe_ep_first_expert(l->experts, l->ranks, to + 1) -
-                        moe_ep_first_expert(l->experts, l->ranks, to);
+    const int64_t own = l->first[to + 1] - l->first[to];
     const int64_t input = (int64_t)moe_dtype_size((moe_dtype)wire->input) * wire->d;
     const int64_t output = (int64_t)moe_dtype_size((moe_dtype)wire->output) * wire->d;
     const int64_t weight = (int64_t)moe_dtype_size((moe_dtype)wire->weight);
@@ -105,6 +126,7 @@ int64_t moe_ep_layout_bytes(const moe_ep_layout *l, const moe_ep_wire *wire, int
     case MOE_EP_COUNTS:
         return (own + dedup) * (int64_t)sizeof(int64_t);
     case MOE_EP_DISPATCH:
+        return copies * (wire->coded ? moe_int_coded_bytes(wire->d) : input);
     case MOE_EP_DISPATCH_BACK:
         return copies * input;
     case MOE_EP_WEIGHTS:

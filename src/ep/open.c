@@ -39,6 +39,7 @@ void moe_int_ep_close_device(void *self) {
         pthread_mutex_destroy(&dev->inner[i].lock);
     free(dev->inner);
     free(dev->tokens);
+    free(dev->replicas);
     free(dev);
 }
 
@@ -54,16 +55,25 @@ static moe_status check_params(const moe_ep_params *p, const moe_log *log) {
     if (p->ranks < 1 || p->ranks > MOE_EP_MAX_RANKS)
         return moe_fail(log, MOE_E_INVALID, "%d ranks; 1 to %d are possible", (int)p->ranks,
                         MOE_EP_MAX_RANKS);
+    if (p->tp < 0 || (p->tp > 0 && p->ranks % p->tp))
+        return moe_fail(log, MOE_E_INVALID, "%d ranks are no whole groups of tp=%d", (int)p->ranks,
+                        (int)p->tp);
     if (p->combine < 0 || p->combine >= MOE_EP_COMBINE_COUNT)
         return moe_fail(log, MOE_E_INVALID, "combine = %d is neither pairs nor ranks",
                         (int)p->combine);
-    if (p->wire >= 0 && moe_dtype_roundoff((moe_dtype)p->wire) == 0)
+    if (p->wire >= 0 && p->wire != MOE_EP_WIRE_E4M3 && moe_dtype_roundoff((moe_dtype)p->wire) == 0)
         return moe_fail(log, MOE_E_INVALID, "rows on the wire need a floating type");
     for (int32_t q = 0; p->tokens && q < p->ranks; q++)
         if (p->tokens[q] < 0)
             return moe_fail(log, MOE_E_INVALID, "rank %d has %lld tokens", (int)q,
                             (long long)p->tokens[q]);
     return MOE_OK;
+}
+
+/* NULL: none, or no memory. */
+static int64_t *copy_list(const int64_t *list, int64_t count) {
+    int64_t *ret = list ? calloc((size_t)count + 1, sizeof *ret) : NULL;
+    return ret ? memcpy(ret, list, (size_t)count * sizeof *ret) : NULL;
 }
 
 static moe_status make_device(moe_backend *const *inner, int32_t count, const moe_ep_params *params,
@@ -74,16 +84,19 @@ static moe_status make_device(moe_backend *const *inner, int32_t count, const mo
     *ret = dev;
     dev->params = *params;
     dev->transport = params->transport ? params->transport : moe_transport_threads();
+    dev->coded = params->wire == MOE_EP_WIRE_E4M3;
+    if (dev->coded)
+        dev->params.wire = MOE_EP_WIRE_OWN;
     dev->params.limit_s = params->limit_s > 0 ? params->limit_s : default_limit_s;
     if (log)
         dev->log = *log;
     dev->inner = calloc((size_t)count, sizeof *dev->inner);
-    if (params->tokens)
-        dev->tokens = calloc((size_t)params->ranks, sizeof *dev->tokens);
-    if (!dev->inner || (params->tokens && !dev->tokens))
+    dev->tokens = copy_list(params->tokens, params->ranks);
+    dev->replicas = copy_list(params->replicas, params->n_replicas);
+    if (!dev->inner || (params->tokens && !dev->tokens) || (params->replicas && !dev->replicas))
         return MOE_E_NOMEM;
-    if (params->tokens)
-        memcpy(dev->tokens, params->tokens, (size_t)params->ranks * sizeof *dev->tokens);
+    dev->params.replicas = dev->replicas;
+    dev->params.n_replicas = params->replicas ? params->n_replicas : 0;
     dev->n_inner = count;
     for (int32_t i = 0; i < count; i++) {
         dev->inner[i].backend = inner[i];
@@ -137,6 +150,15 @@ void moe_ep_place(const moe_backend *backend, int32_t *ret_first, int32_t *ret_c
     *ret_count = dev->count;
 }
 
+moe_status moe_ep_time_of(const moe_backend *backend, int32_t rank, int32_t backward,
+                          moe_ep_time *ret) {
+    const moe_int_ep_device *dev = backend->device;
+    if (rank < dev->first || rank >= dev->first + dev->count)
+        return MOE_E_INVALID;
+    *ret = dev->time[rank][backward != 0];
+    return MOE_OK;
+}
+
 moe_status moe_ep_traffic_of(const moe_backend *backend, int32_t rank, moe_ep_traffic *ret) {
     const moe_int_ep_device *dev = backend->device;
     if (rank < dev->first || rank >= dev->first + dev->count)
@@ -145,11 +167,16 @@ moe_status moe_ep_traffic_of(const moe_backend *backend, int32_t rank, moe_ep_tr
     return MOE_OK;
 }
 
+const moe_ep_slots *moe_ep_slots_of(const moe_layer *layer) {
+    const moe_int_ep_layer *l = moe_int_layer_plugged(layer);
+    return &l->slots;
+}
+
 moe_status moe_ep_layout_of(const moe_layer *layer, moe_ep_layout *ret, moe_ep_wire *ret_wire) {
     const moe_int_ep_layer *l = moe_int_layer_plugged(layer);
     if (!l->plan)
         return MOE_E_INVALID;
     *ret_wire = l->wire;
-    return moe_ep_layout_make((const moe_plan *const *)l->plans, l->dev->params.ranks, l->desc.E,
-                              l->dev->params.combine, ret);
+    return moe_ep_layout_of_slots((const moe_plan *const *)l->plans, &l->slots,
+                                  l->dev->params.combine, ret);
 }

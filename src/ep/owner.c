@@ -48,30 +48,62 @@ static moe_tensor one_expert(const moe_tensor *matrix) {
                         .shape = {1, matrix->shape[0], matrix->shape[1]}};
 }
 
-void moe_int_ep_describe(const moe_int_ep_layer *l, int32_t rank, moe_int_ep_rank *ret) {
+/* Whole experts that follow one another are a slice of the caller's. */
+static moe_status describe_experts(const moe_int_ep_layer *l, int32_t rank,
+                                   moe_int_ep_experts *ret) {
     static const moe_tensor_id of_experts[] = {MOE_T_W1, MOE_T_B1, MOE_T_W2, MOE_T_B2};
-    const int32_t R = l->dev->params.ranks;
-    const int64_t first = moe_ep_first_expert(l->desc.E, R, rank);
-    const int64_t count = moe_ep_first_expert(l->desc.E, R, rank + 1) - first;
-    ret->experts.desc = without_routing(&l->desc, count);
+    const int64_t first = l->slots.first[rank], count = l->slots.first[rank + 1] - first;
+    ret->desc = without_routing(&l->desc, count);
+    ret->desc.n = moe_int_ep_units(l, rank);
+    ret->parts = !moe_int_ep_is_plain(&l->slots);
+    if (ret->parts)
+        return moe_int_ep_cut(l, rank, &ret->params);
     for (size_t i = 0; i < sizeof of_experts / sizeof *of_experts; i++)
-        ret->experts.params.t[of_experts[i]] = slice(&l->params.t[of_experts[i]], first, count);
-    if (!l->desc.n_shared)
-        return;
+        ret->params.t[of_experts[i]] = slice(&l->params.t[of_experts[i]], first, count);
+    return MOE_OK;
+}
+
+moe_status moe_int_ep_describe(const moe_int_ep_layer *l, int32_t rank, moe_int_ep_rank *ret) {
+    moe_status status = describe_experts(l, rank, &ret->experts);
+    if (status || !l->desc.n_shared)
+        return status;
     ret->shared.desc = shared_alone(&l->desc);
     ret->shared.params.t[MOE_T_W1] = one_expert(&l->params.t[MOE_T_W1_SHARED]);
     ret->shared.params.t[MOE_T_W2] = one_expert(&l->params.t[MOE_T_W2_SHARED]);
+    return MOE_OK;
 }
 
-/* The most experts that a rank has stand for all. */
+static int64_t most_slots(const moe_ep_slots *s) {
+    int64_t most = 0;
+    for (int32_t r = 0; r < s->ranks; r++)
+        most = s->first[r + 1] - s->first[r] > most ? s->first[r + 1] - s->first[r] : most;
+    return most;
+}
+
+/* The most slots that a rank has, and its widest part, stand for all. */
 moe_status moe_int_ep_supports(const moe_int_ep_device *dev, const moe_layer_desc *desc,
                                const moe_use *use, moe_support *ret) {
-    const int64_t most = (desc->E + dev->params.ranks - 1) / dev->params.ranks;
-    const moe_layer_desc own = without_routing(desc, most), shared = shared_alone(desc);
+    const moe_ep_params *p = &dev->params;
+    moe_ep_slots slots;
+    moe_status status =
+        moe_ep_slots_make(desc->E, p->ranks, p->tp, p->replicas, p->n_replicas, NULL, &slots);
+    if (!status && (slots.tp > desc->n || p->n_replicas > desc->E)) {
+        moe_ep_slots_destroy(&slots);
+        status = MOE_E_INVALID;
+    }
+    if (status) {
+        snprintf(ret->reason, sizeof ret->reason,
+                 "its %lld experts of width %lld do not lie so on %d ranks", (long long)desc->E,
+                 (long long)desc->n, (int)p->ranks);
+        return status == MOE_E_INVALID ? MOE_E_UNSUPPORTED : status;
+    }
+    moe_layer_desc own = without_routing(desc, most_slots(&slots)), shared = shared_alone(desc);
+    own.n = (desc->n + slots.tp - 1) / slots.tp;
+    moe_ep_slots_destroy(&slots);
     moe_use given = *use;
     given.plan_given = 1;
     moe_backend *backend = dev->inner[0].backend;
-    moe_status status = moe_backend_supports(backend, &own, &given, ret);
+    status = moe_backend_supports(backend, &own, &given, ret);
     if (!status && desc->n_shared)
         status = moe_backend_supports(backend, &shared, &given, ret);
     return status;
@@ -147,4 +179,6 @@ void moe_int_ep_experts_destroy(moe_int_ep_experts *e) {
     moe_layer_destroy(&e->layer);
     moe_tensor_destroy(&e->X);
     moe_tensor_destroy(&e->dO);
+    if (e->parts)
+        moe_tensors_destroy(&e->params);
 }

@@ -68,7 +68,7 @@ static moe_status combine(moe_int_ep_rank *r, bool backward) {
     if (!status && is_dedup(r))
         moe_int_ep_sum_ranks(r, &home, backward);
     else if (!status)
-        moe_int_ep_sum_pairs(r, &home, backward);
+        status = moe_int_ep_sum_pairs(r, &home, backward);
     moe_tensor_destroy(&rows);
     moe_tensor_destroy(&home);
     return status;
@@ -78,7 +78,11 @@ static moe_status make_handle(moe_int_ep_rank *r) {
     const moe_int_ep_layer *l = r->layer;
     moe_int_handle_destroy(&r->former);
     r->former = r->handle;
-    return moe_int_handle_make(&r->comm, r->plan, l->desc.E, l->dev->params.combine,
+    r->handle = (moe_int_handle){0};
+    moe_status status = moe_int_ep_spread(r);
+    if (status)
+        return status;
+    return moe_int_handle_make(&r->comm, r->sent, l->slots.first, l->dev->params.combine,
                                (moe_dtype)l->wire.weight, l->dev->fault, &r->handle);
 }
 
@@ -132,7 +136,9 @@ static moe_status dispatch_forward(moe_int_ep_rank *r) {
     const bool backward = r->layer->use.pass & MOE_PASS_BWD;
     moe_status status = moe_int_ep_room(&r->experts, r->handle.received_copies,
                                         (moe_dtype)r->layer->use.dtype, backward);
-    if (!status)
+    if (!status && r->layer->wire.coded)
+        status = moe_int_dispatch_coded(&r->handle, &r->comm, &r->X, r->experts.X.data);
+    else if (!status)
         status = moe_int_dispatch(&r->handle, &r->comm, MOE_EP_DISPATCH, &r->X, r->experts.X.data);
     moe_int_ep_lap(r, MOE_STAGE_DISPATCH);
     if (!status && r->handle.plan)
@@ -207,7 +213,7 @@ static moe_status weight_gradients(moe_int_ep_rank *r) {
         status =
             moe_int_pairs_home(h, &r->comm, MOE_EP_WEIGHT_GRADIENTS, made_here.data, size, home);
     if (!status)
-        moe_convert(r->dS, MOE_F64, home, type, (size_t)pairs);
+        moe_int_ep_sum_weight_gradients(r, home, type);
     free(home);
     moe_tensor_destroy(&made_here);
     return status;
@@ -281,6 +287,8 @@ void moe_int_ep_rank_clear(moe_int_ep_rank *r) {
     free(r->dy);
     free(r->logits);
     moe_plan_destroy(&r->plan);
+    moe_plan_destroy(&r->sent);
+    free(r->row_of);
     free(r->gate);
     free(r->O);
     free(r->dX);

@@ -18,8 +18,9 @@ typedef struct moe_int_ep_inner {
 typedef struct moe_int_ep_device {
     moe_int_ep_inner *inner;
     int32_t n_inner;
-    moe_ep_params params; /* tokens: a copy, owned, or NULL */
-    int64_t *tokens;
+    moe_ep_params params; /* tokens, replicas: copies, owned, or NULL; wire: of rows home alone */
+    int64_t *tokens, *replicas;
+    bool coded; /* X goes out in e4m3 */
     moe_int_ep_fault fault;
     const moe_transport *transport;
     void *group;          /* opened again after a fault */
@@ -27,12 +28,14 @@ typedef struct moe_int_ep_device {
     moe_log log;
     moe_int_caller *caller;                   /* faults go there */
     moe_ep_traffic traffic[MOE_EP_MAX_RANKS]; /* of the last layer that ran */
+    moe_ep_time time[MOE_EP_MAX_RANKS][2];    /* likewise; forward, backward */
 } moe_int_ep_device;
 
 /* What the experts of a rank run on: layers of the inner backend, made for a number of rows. */
 typedef struct moe_int_ep_experts {
     moe_layer_desc desc;
-    moe_tensors params; /* views */
+    moe_tensors params; /* views, but for parts of experts */
+    bool parts;         /* params are copies, owned */
     moe_layer *layer;
     int64_t tokens;   /* that it was made for */
     moe_tensor X, dO; /* that it sees, owned */
@@ -45,8 +48,9 @@ typedef struct moe_int_ep_rank {
     moe_int_comm comm;
     moe_int_ep_inner *inner;
     moe_status status;
-    char why[200]; /* a failure of its own, without the transport's */
-    double lap_s;  /* when its last stage ended */
+    char why[200];    /* a failure of its own, without the transport's */
+    double lap_s;     /* when its last stage ended */
+    moe_ep_time time; /* of its last pass */
     double stage_us[MOE_STAGE_COUNT];
 
     /* home */
@@ -55,10 +59,13 @@ typedef struct moe_int_ep_rank {
     double *x, *dy;   /* [T][d] */
     double *logits;   /* [T][E+n_zero]; NULL: the plan was given */
     moe_plan *plan;   /* of its tokens */
-    double *gate;     /* [T] weights of the shared expert */
-    double *O, *dX;   /* [T][d] */
-    double *dS;       /* [all pairs] */
-    double *sums;     /* gradients that every rank has, once they are sums */
+    moe_plan *sent;   /* the same over slots */
+    int64_t *row_of;  /* [pairs][width] rows in `sent` of a pair of `plan`, by rank; -1: none */
+    int32_t width;
+    double *gate;   /* [T] weights of the shared expert */
+    double *O, *dX; /* [T][d] */
+    double *dS;     /* [all pairs] */
+    double *sums;   /* gradients that every rank has, once they are sums */
 
     /* owner */
     moe_int_handle handle, former; /* former: of the input before */
@@ -76,6 +83,7 @@ typedef struct moe_int_ep_layer {
     moe_ep_wire wire;
     moe_dtype held; /* in which stages are fetched: fp32, or fp64 of float64 backends */
     moe_input input;
+    moe_ep_slots slots;
     moe_int_ep_rank *rank; /* [count] those of this process */
     moe_plan *plan;        /* of all tokens, after a forward */
     moe_plan **plans;      /* [R] of each rank's */
@@ -105,13 +113,31 @@ moe_status moe_int_ep_load(moe_int_ep_rank *r);
 moe_status moe_int_ep_route(moe_int_ep_rank *r);
 void moe_int_ep_gate(moe_int_ep_rank *r);
 /* O and dX start from what came home, in ascending order of experts or ranks. */
-void moe_int_ep_sum_pairs(moe_int_ep_rank *r, const moe_tensor *rows, bool backward);
+moe_status moe_int_ep_sum_pairs(moe_int_ep_rank *r, const moe_tensor *rows, bool backward);
 void moe_int_ep_sum_ranks(moe_int_ep_rank *r, const moe_tensor *rows, bool backward);
+/* dS of each pair, from those of its rows. */
+void moe_int_ep_sum_weight_gradients(moe_int_ep_rank *r, const void *rows, moe_dtype type);
 /* Zero experts, and Y [T][d] of the shared expert; NULL: there is none. */
 void moe_int_ep_finish_forward(moe_int_ep_rank *r, const double *shared);
 /* dX [T][d] of the shared expert and d_gate [T] of its weight. */
 moe_status moe_int_ep_finish_backward(moe_int_ep_rank *r, const double *shared,
                                       const double *d_gate);
+
+/* spread.c: fills `sent`, by which rows go to the slots of their experts. */
+moe_status moe_int_ep_spread(moe_int_ep_rank *r);
+
+/* parts.c: does every rank have whole experts, each once? */
+bool moe_int_ep_is_plain(const moe_ep_slots *slots);
+/* Hidden units of an expert of which a rank has a part. */
+int64_t moe_int_ep_first_unit(const moe_int_ep_layer *l, int32_t rank);
+int64_t moe_int_ep_units(const moe_int_ep_layer *l, int32_t rank);
+/* The experts of a rank's slots, cut to its units; owned. */
+moe_status moe_int_ep_cut(const moe_int_ep_layer *l, int32_t rank, moe_tensors *ret);
+/* Gradients of all slots, rank by rank as those have them and in the type `held`: put together in
+ * ret, shaped as experts', the replicas of one added in the order of their ranks. */
+void moe_int_ep_join(const moe_int_ep_layer *l, moe_tensor_id id, const void *slots, double *ret);
+/* Elements of one slot's on a rank. */
+int64_t moe_int_ep_slot_elements(const moe_int_ep_layer *l, moe_tensor_id id, int32_t rank);
 
 /* sums.c */
 /* Elements of the gradient `id` in rank->sums, and where they begin; 0: the layer has none. */
@@ -121,7 +147,7 @@ moe_status moe_int_ep_sum_gradients(moe_int_ep_rank *r, const double *d_logits,
 
 /* owner.c: the experts of a rank, on the inner backend. */
 extern const moe_tensor_id moe_int_ep_expert_gradients[4], moe_int_ep_shared_gradients[2];
-void moe_int_ep_describe(const moe_int_ep_layer *l, int32_t rank, moe_int_ep_rank *ret);
+moe_status moe_int_ep_describe(const moe_int_ep_layer *l, int32_t rank, moe_int_ep_rank *ret);
 moe_status moe_int_ep_supports(const moe_int_ep_device *dev, const moe_layer_desc *desc,
                                const moe_use *use, moe_support *ret);
 /* X and dO of `experts` are filled; runs them by `plan` and fetches one stage or result. */

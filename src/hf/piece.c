@@ -3,6 +3,7 @@
  * made. Each is a layer, so whatever judges layers judges it. */
 #include "core/elements.h"
 #include "hf/hf.h"
+#include "layer/cut.h"
 #include "layer/problem.h"
 #include "moeref/reference.h"
 
@@ -89,22 +90,27 @@ static void copy_elements(const moe_tensor *src, int64_t from, int64_t count, mo
 }
 
 /* Expert e's first units, from the whole expert `one`. */
-static void cut_expert(const moe_layer_desc *whole, const moe_layer_desc *cut,
-                       const moe_tensors *one, int64_t e, moe_tensors *in) {
-    const int64_t d = whole->d, n = cut->n;
-    const int64_t hw = moe_h_width(cut, n), wide = moe_h_width(whole, whole->n);
-    for (int up = 0; up < (hw == n ? 1 : 2); up++)
-        for (int64_t j = 0; j < n; j++) {
-            const int64_t from = moe_h_column(whole->glu_layout, whole->n, wide, j, up);
-            const int64_t to = e * hw + moe_h_column(cut->glu_layout, n, hw, j, up);
-            copy_elements(&one->t[MOE_T_W1], from * d, d, &in->t[MOE_T_W1], to * d);
-            if (whole->expert_bias)
-                copy_elements(&one->t[MOE_T_B1], from, 1, &in->t[MOE_T_B1], to);
-        }
-    for (int64_t i = 0; i < d; i++)
-        copy_elements(&one->t[MOE_T_W2], i * whole->n, n, &in->t[MOE_T_W2], (e * d + i) * n);
-    if (whole->expert_bias)
-        copy_elements(&one->t[MOE_T_B2], 0, d, &in->t[MOE_T_B2], e * d);
+typedef struct cutting {
+    const moe_tensor *one;
+    moe_tensor *in;
+    int64_t at; /* of the expert in `in` */
+} cutting;
+
+static void copy_cut(void *user, int64_t whole, int64_t part, int64_t count) {
+    const cutting *k = user;
+    copy_elements(k->one, whole, count, k->in, k->at + part);
+}
+
+static void cut_expert(const moe_layer_desc *whole, int64_t units, const moe_tensors *one,
+                       int64_t e, moe_tensors *in) {
+    static const moe_tensor_id of_experts[] = {MOE_T_W1, MOE_T_B1, MOE_T_W2, MOE_T_B2};
+    for (int i = 0; i < 4; i++) {
+        moe_tensor *to = &in->t[of_experts[i]];
+        cutting k = {&one->t[of_experts[i]], to,
+                     to->data ? e * moe_tensor_count(to) / to->shape[0] : 0};
+        if (to->data)
+            moe_int_cut(whole, of_experts[i], 0, units, copy_cut, &k);
+    }
 }
 
 static moe_status load_router(const moe_int_part_source *src, const moe_hf_piece *piece,
@@ -125,7 +131,7 @@ static moe_status load_router(const moe_int_part_source *src, const moe_hf_piece
         of_one.count = 1;
         status = read_params(&of_one, &single, true, p->dtype, log, &one);
         if (!status)
-            cut_expert(&whole, &p->layer, &one, e, &p->in);
+            cut_expert(&whole, p->layer.n, &one, e, &p->in);
         moe_tensors_destroy(&one);
     }
     return status;

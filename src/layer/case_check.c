@@ -110,9 +110,15 @@ static moe_status check_split(const moe_case *c, const moe_log *log) {
     if (s->ranks < 0 || !(s->skew >= 0 && s->skew <= STEEPEST_SKEW))
         return moe_fail(log, MOE_E_INVALID, "ep=%d skew=%g: skew is 0 to %g", (int)s->ranks,
                         s->skew, STEEPEST_SKEW);
-    if (s->n_tokens && s->n_tokens != s->ranks)
-        return moe_fail(log, MOE_E_INVALID, "tokens= names %lld ranks, ep=%d",
-                        (long long)s->n_tokens, (int)s->ranks);
+    if (s->tp < 1 || (s->ranks && s->tp > INT32_MAX / s->ranks))
+        return moe_fail(log, MOE_E_INVALID, "tp=%d: 1 or more", (int)s->tp);
+    if (s->n_tokens && s->n_tokens != moe_split_ranks(s))
+        return moe_fail(log, MOE_E_INVALID, "tokens= names %lld ranks, there are %d",
+                        (long long)s->n_tokens, (int)moe_split_ranks(s));
+    for (int64_t e = 0; e < s->n_replicas; e++)
+        if (s->replicas[e] < 1 || s->replicas[e] > s->ranks)
+            return moe_fail(log, MOE_E_INVALID, "replicas=: expert %lld %lld times on %d groups",
+                            (long long)e, (long long)s->replicas[e], (int)s->ranks);
     for (int64_t r = 0; r < s->n_tokens; r++)
         sum += s->tokens[r];
     if (s->n_tokens && sum != c->T)

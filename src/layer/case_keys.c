@@ -2,6 +2,7 @@
 #include "layer/case_keys.h"
 #include "layer/blocks.h"
 #include "layer/traits.h"
+#include "moeref/ep.h"
 #include "moeref/quant.h"
 
 #include <string.h>
@@ -38,7 +39,7 @@
     N("nested", 1 + MOE_QUANT_NESTED)
 #define BLOCK_NAMES(N) N("none", MOE_INT_BLOCK_NONE) MOE_INT_BLOCKS(NAMED_##N)
 #define COMBINE_NAMES(N) N("pairs", 0) N("ranks", 1)
-#define WIRE_NAMES(N) N("own", -1) DTYPE_NAMES(N)
+#define WIRE_NAMES(N) N("own", -1) DTYPE_NAMES(N) N("e4m3", MOE_EP_WIRE_E4M3)
 #define NO_NAMES(N)
 
 /* KEY(key, padding for the help text, kind, field of moe_case, names, default, meaning) */
@@ -109,9 +110,13 @@
     KEY("combine", "     ", NAME, split.combine, COMBINE, "pairs",                                \
       "ep: what goes home, a row for each pair or a sum for each token and rank:")                \
     KEY("wire", "        ", NAME, split.wire, WIRE, "own",                                        \
-      "ep: type of the rows that go home:")                                                       \
+      "ep: type of the rows that go home; e4m3: of those of X that go out, with scales:")                                                       \
     KEY("skew", "        ", REAL, split.skew, NO, "0", "ep: rank r has (r+1)^-skew parts of the tokens") \
     KEY("tokens", "      ", LIST, split.tokens, NO, "even", "ep: tokens of each rank, 8+0+24")        \
+    KEY("tp", "          ", I32, split.tp, NO, "1",                                                \
+      "ep: of ep groups of so many ranks each, whose experts have n/tp of their units on each")      \
+    KEY("replicas", "    ", LIST, split.replicas, NO, "one",                                       \
+      "ep: how often each of the first experts lies, 3+1+2, on the groups after its owner")        \
     KEY("seed", "        ", U64, seed, NO, "0", "of every random number")
 
 #define N_ROW(word, value, ...) {word, value},
@@ -179,7 +184,8 @@ void moe_case_init(moe_case *ret) {
     ret->quant_bits = 4;
     ret->layers = 2;
     ret->pass = MOE_PASS_BOTH;
-    ret->split.wire = -1;
+    ret->split.wire = MOE_EP_WIRE_OWN;
+    ret->split.tp = 1;
 }
 
 int32_t moe_int_case_default_renorm(const moe_case *c) {

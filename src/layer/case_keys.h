@@ -25,10 +25,16 @@ typedef enum moe_int_key_kind {
     MOE_INT_KEY_FLAG,  /* int32_t, 0 or 1 */
     MOE_INT_KEY_REAL,  /* double, finite */
     MOE_INT_KEY_NAME,  /* int32_t out of `names` */
-    MOE_INT_KEY_LIST,  /* int64_t *, as many as `+` say, beside their number */
+    MOE_INT_KEY_LIST,  /* moe_int_list, as many as `+` say */
     MOE_INT_KEY_ROUTE, /* route, route_arg and counts: NAME or NAME:ARGUMENT */
     MOE_INT_KEY_INJECT /* inject and inject_token: NAME or NAME@TOKEN */
 } moe_int_key_kind;
+
+/* How a list lies in moe_case. */
+typedef struct moe_int_list {
+    int64_t *at;
+    int64_t count;
+} moe_int_list;
 
 typedef struct moe_int_case_key {
     const char *name;

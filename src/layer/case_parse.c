@@ -202,7 +202,8 @@ static moe_status parse_value(const moe_int_case_key *key, moe_int_word value, c
     case MOE_INT_KEY_LIST:
         if (word_is(value, key->fallback))
             return MOE_OK;
-        return parse_list(key, value, log, &c->split.tokens, &c->split.n_tokens);
+        return parse_list(key, value, log, &((moe_int_list *)field)->at,
+                          &((moe_int_list *)field)->count);
     case MOE_INT_KEY_ROUTE:
         return parse_route(key, value, log, c);
     case MOE_INT_KEY_INJECT:
@@ -283,4 +284,7 @@ void moe_case_destroy(moe_case *c) {
     free(c->split.tokens);
     c->split.tokens = NULL;
     c->split.n_tokens = 0;
+    free(c->split.replicas);
+    c->split.replicas = NULL;
+    c->split.n_replicas = 0;
 }

@@ -90,7 +90,7 @@ static void put_value(line *out, const moe_int_case_key *key, const moe_case *c)
         put_name(out, key, *(const int32_t *)field);
         break;
     case MOE_INT_KEY_LIST:
-        put_list(out, c->split.tokens, c->split.n_tokens);
+        put_list(out, ((const moe_int_list *)field)->at, ((const moe_int_list *)field)->count);
         break;
     case MOE_INT_KEY_ROUTE:
         put_route(out, key, c);
@@ -109,7 +109,7 @@ static bool is_default(const moe_int_case_key *key, const moe_case *c, const moe
     case MOE_INT_KEY_U64:
         return memcmp(a, b, sizeof(int64_t)) == 0;
     case MOE_INT_KEY_LIST:
-        return c->split.n_tokens == 0;
+        return ((const moe_int_list *)a)->count == 0;
     case MOE_INT_KEY_REAL:
         return *(const double *)a == *(const double *)b;
     case MOE_INT_KEY_I32:

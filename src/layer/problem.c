@@ -1,7 +1,9 @@
 /* From a case to tensors. */
 #include "layer/problem.h"
+#include "core/coded.h"
 #include "layer/cancel.h"
 #include "layer/case_keys.h"
+#include "moeref/ep.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -117,6 +119,8 @@ static moe_status draw_tensors(const moe_case *c, const moe_log *log, moe_proble
         size_t index = (size_t)(c->inject_token * c->layer.d + c->layer.d / 2);
         moe_store(x->data, x->dtype, index, c->inject == 1 ? (double)NAN : (double)INFINITY);
     }
+    if (!status && c->split.ranks && c->split.wire == MOE_EP_WIRE_E4M3)
+        moe_int_settle_rows(p->in.t[MOE_T_X].data, (moe_dtype)p->dtype, p->T, p->layer.d);
     if (!status && c->route != MOE_ROUTE_ROUTER)
         status = moe_int_draw_plan(c, log, &p->plan);
     else if (!status && c->masked)
@@ -134,14 +138,18 @@ static moe_status name_problem(const moe_case *c, const moe_log *log, moe_proble
     return p->reproduce ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "out of memory for a case's name");
 }
 
+/* NULL: none, or no memory. */
+static int64_t *copy_list(const int64_t *list, int64_t count) {
+    int64_t *ret = list ? malloc((size_t)count * sizeof *ret + 1) : NULL;
+    return ret ? memcpy(ret, list, (size_t)count * sizeof *ret) : NULL;
+}
+
 static moe_status copy_split(const moe_split *from, moe_split *ret) {
     *ret = *from;
-    ret->tokens = NULL;
-    if (!from->n_tokens)
-        return MOE_OK;
-    const size_t size = (size_t)from->n_tokens * sizeof *from->tokens;
-    ret->tokens = malloc(size);
-    return ret->tokens ? (memcpy(ret->tokens, from->tokens, size), MOE_OK) : MOE_E_NOMEM;
+    ret->tokens = copy_list(from->tokens, from->n_tokens);
+    ret->replicas = copy_list(from->replicas, from->n_replicas);
+    return (ret->tokens || !from->tokens) && (ret->replicas || !from->replicas) ? MOE_OK
+                                                                                : MOE_E_NOMEM;
 }
 
 moe_status moe_int_problem_drawn(const moe_case *c, const moe_log *log, moe_problem **ret) {
@@ -180,6 +188,7 @@ void moe_problem_destroy(moe_problem **problem) {
     moe_plan_destroy(&p->expected_plan);
     free(p->masked);
     free(p->split.tokens);
+    free(p->split.replicas);
     if (p->block)
         p->block_destroy(p->block);
     free(p);

@@ -239,3 +239,30 @@ Test(cli_bench, names_are_quoted_in_csv) {
     expect(0, "\",reference,total,", "bench --backend reference --output csv " TINY);
     temporary_remove(dir);
 }
+
+/* A time that nobody could predict or split over ranks would say nothing of where it went. */
+Test(cli_bench, times_over_ranks_stand_beside_a_nodes) {
+    static const char args[] =
+        "--backend reference:bf16 --ep 2 --node h100-x8 --repeat 2 --no-check "
+        "--case \"T=8 d=128 n=128 E=2 K=1\"";
+    json_t *root;
+    const json_t *entry = bench_json(args, &root);
+    const json_t *total = json_array_get(json_object_get(entry, "passes"), 2);
+    const double floor = json_number_value(json_object_get(total, "floor_us"));
+    cr_expect_gt(floor, 0);
+    cr_expect_geq(json_number_value(json_object_get(total, "predicted_us")), floor);
+    cr_expect(strstr(json_string_value(json_object_get(entry, "model")), "ep_serial on h100-x8"));
+    static const char *const passes[] = {"forward", "backward"};
+    for (int i = 0; i < 2; i++) {
+        const json_t *ranks = json_object_get(json_object_get(entry, "ranks"), passes[i]);
+        const json_t *pass = json_object_get(ranks, "pass_us");
+        const json_t *exchange = json_object_get(ranks, "exchange_us");
+        const double least = json_number_value(json_object_get(pass, "min"));
+        const double most = json_number_value(json_object_get(pass, "max"));
+        cr_expect(least > 0 && least <= most, "%s: %g to %g us", passes[i], least, most);
+        cr_expect_leq(json_number_value(json_object_get(exchange, "max")), most);
+    }
+    json_decref(root);
+    expect(2, "no method 'warp'",
+           "bench --ep 2 --node h100-x8 --node-method warp --case \"T=8 d=8 n=8 E=2 K=1\"");
+}

@@ -19,4 +19,5 @@ grep -q "3456 of 3456 elements with one rank's bits" "$out" || fail "other bits 
 run --ep 2 --ep-fault rank_sleeps --ep-limit 1 && fail "a rank that sleeps passes"
 grep -q "rank 0 waited 1 s for rank 1 in combine" "$out" || fail "nobody says who sleeps"
 run --ep 2 --ep-fault rank_dies --ep-limit 1 && fail "a rank that dies passes"
+grep -q "a rank's process ended without a word (Killed)" "$out" || fail "nobody says who is gone"
 exit 0

@@ -19,11 +19,14 @@ static moe_problem *problem_of(const char *line) {
 }
 
 static moe_ep_params params_of(const moe_problem *p, const char *fault, double limit_s) {
-    return (moe_ep_params){.ranks = p->split.ranks,
+    return (moe_ep_params){.ranks = moe_split_ranks(&p->split),
                            .combine = p->split.combine,
                            .wire = p->split.wire,
                            .skew = p->split.skew,
                            .tokens = p->split.tokens,
+                           .tp = p->split.tp,
+                           .replicas = p->split.replicas,
+                           .n_replicas = p->split.n_replicas,
                            .limit_s = limit_s,
                            .fault = fault};
 }
@@ -115,6 +118,9 @@ Test(ep, any_number_of_ranks_has_one_ranks_bits) {
         "T=33 d=16 n=12 E=7 K=2 dtype=fp32 shared=8 shared_gate=1 zero=2 seed=3 ep=5",
         "T=48 d=16 n=8 E=6 K=2 dtype=fp32 select=expert_choice seed=4 ep=8",
         "T=70 d=8 n=8 E=16 K=2 dtype=fp32 seed=5 ep=64",
+        "T=24 d=300 n=8 E=6 K=3 renorm=1 seed=13 ep=3 wire=e4m3 tokens=10+0+14",
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=16 ep=3 replicas=2+3",
+        "T=30 d=16 n=8 E=5 K=2 dtype=fp32 bias=1 zero=1 shared=8 seed=17 ep=4 replicas=4+1+2+3+4",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         assert_exact("reference", lines[i]);
@@ -138,13 +144,20 @@ Test(ep, edges) {
         assert_exact("reference", lines[i]);
 }
 
-/* Sums of a rank's experts on the wire: one more rounding, and no more than that. */
+/* Sums of a rank's experts on the wire, or of parts of an expert: one more rounding, no more. */
 Test(ep, sums_of_ranks_are_right_by_their_recipe) {
     static const char *const lines[][2] = {
         {"reference", "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=1 ep=3 combine=ranks"},
         {"reference:bf16", "T=40 d=32 n=16 E=8 K=4 seed=11 ep=3 combine=ranks"},
         {"reference:fp32",
          "T=40 d=32 n=16 E=8 K=4 dtype=fp32 seed=11 ep=4 combine=ranks wire=bf16"},
+        {"reference:fp32",
+         "T=24 d=160 n=8 E=6 K=3 dtype=fp32 seed=14 ep=3 combine=ranks wire=e4m3"},
+        {"reference:fp32", "T=24 d=16 n=7 E=6 K=3 dtype=fp32 bias=1 glu=interleaved seed=18 "
+                           "ep=2 tp=3 combine=ranks wire=e4m3 replicas=2"},
+        {"reference", "T=24 d=16 n=8 E=6 K=3 dtype=fp32 bias=1 on=input seed=19 ep=2 tp=2"},
+        {"reference:bf16", "T=40 d=32 n=16 E=8 K=4 shared=8 seed=20 ep=2 tp=2 replicas=2+2"},
+        {"reference:bf16", "T=24 d=160 n=8 E=6 K=3 inject=nan@3 seed=15 ep=3 wire=e4m3"},
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         moe_check_result *r = check_over_ranks(lines[i][0], lines[i][1], NULL, 0);

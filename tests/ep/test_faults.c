@@ -7,11 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LINE "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=1 ep=3 tokens=10+0+14"
+#define LINE "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=1 ep=3"
+#define SOME " tokens=10+0+14"
 
-/* `named`: what the report has to say. A fault of one way to combine does nothing in the other. */
+/* `named`: what the report has to say. A fault of one way to combine does nothing in the other.
+ * `more`: NULL: one rank without tokens. */
 static const struct {
-    const char *fault, *combine, *named;
+    const char *fault, *combine, *named, *more;
 } rows[] = {
     {"weight_never", "pairs", "weights are not applied"},
     {"weight_twice", "pairs", "weights are applied twice"},
@@ -32,13 +34,26 @@ static const struct {
     {"rows_home_unpermuted", "pairs", "rows of Y go home in the owner's order"},
     {"rank_sleeps", "ranks", "for rank 2 in combine"},
     {"dx_not_summed", "ranks", "part of a token's last rank alone"},
+    {"scales_shifted", "pairs", "token 2 on rank 0: value 0 is 0.372", SOME " wire=e4m3"},
+    {"scales_shifted", "ranks", "the scale of token", SOME " wire=e4m3"},
+    {"peers_swapped", "pairs", "is token 10 of rank 2", SOME " wire=e4m3"},
+    {"replica_twice", "pairs", "a replica of expert 0 gets pairs that another one has",
+     " replicas=2+3"},
+    {"replica_twice", "ranks", "a replica of expert 0 gets pairs that another one has",
+     " replicas=2+3"},
+    {"replicas_not_summed", "pairs", "of expert 0's rows; rows left out", " replicas=2+3"},
+    {"part_missing", "pairs", "O lacks part 1 of every expert's units", " tp=2"},
+    {"bias_of_every_part", "pairs", "biases are added twice: b2", " tp=2 bias=1"},
+    {"bias_of_every_part", "ranks", "biases are added twice: b2", " tp=2 bias=1"},
+    {"peers_swapped", "pairs", "is token 4 of rank 1", " tp=2 replicas=2"},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
 Test(ep_faults, are_noticed_and_named) {
     for (int i = 0; i < ROWS; i++) {
         char line[256];
-        snprintf(line, sizeof line, LINE " combine=%s", rows[i].combine);
+        snprintf(line, sizeof line, LINE " combine=%s%s", rows[i].combine,
+                 rows[i].more ? rows[i].more : SOME);
         const bool waits = strstr(rows[i].named, "for rank") != NULL;
         moe_check_result *r =
             check_over_ranks("reference:fp32", line, rows[i].fault, waits ? 1.5 : 0);

@@ -123,7 +123,8 @@ def main():
     t.reports("point", 0, f"sweep --vary seed=1,2 --vary K=4,8 --case '{LAYER}'", lines=True)
     # One that passes times a layer for half a minute; its timing is of bench's kind.
     t.reports("verdicts", 1, f"validate --backend {broken}:tail --case '{CASE}'")
-    timed = [("", "reference"), ("--gpu h100-sxm", "reference")]
+    timed = [("--ep 2 --node h100-x8", "reference"), ("", "reference"),
+             ("--gpu h100-sxm", "reference")]
     if openblas == "yes":
         timed += [("", "openblas"), ("--gpu h100-sxm", "openblas")]
     with tempfile.TemporaryDirectory() as folder:

@@ -76,6 +76,8 @@ static const struct {
     {"wire", "bf16", " ep=2"},
     {"skew", "1.5", " ep=2"},
     {"tokens", "60+0+4", " ep=3"},
+    {"tp", "2", " ep=3"},
+    {"replicas", "3+1+2", " ep=3"},
     {"seed", "18446744073709551615", ""},
 };
 #define SAMPLE_COUNT (sizeof samples / sizeof *samples)

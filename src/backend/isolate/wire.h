@@ -14,8 +14,9 @@
 #include <limits.h>
 
 enum {
-    MOE_INT_WIRE_LAYERS = 64, /* prepared at one time on one device */
-    MOE_INT_WIRE_COSTS = 64,  /* stages that timings may tell of */
+    MOE_INT_WIRE_LAYERS = 1024, /* prepared at one time on one device: two for each of 256 ranks,
+                                   and those of the ranks that they are compared with */
+    MOE_INT_WIRE_COSTS = 64,    /* stages that timings may tell of */
     MOE_INT_WIRE_TEXT = 1024,
     MOE_INT_WIRE_ARITHMETIC = 128,
     /* Descriptors of a worker. */

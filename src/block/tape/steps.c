@@ -1,77 +1,11 @@
 /* The operations of a tape: value and gradient of each kind. */
-#include "block/tape/tape.h"
-#include "reference/loops.h"
+#include "block/tape/step.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { THREADS = 1 };
-
-typedef struct args {
-    const moe_int_step *s, *a, *b;
-    double *da, *db;
-} args;
-
-static int64_t count_of(const moe_int_step *s) {
-    return s->rows * s->columns;
-}
-
-/* ---- products; a gradient is made apart and then added ---- */
-
-static moe_status add_product(void (*product)(const double *, int64_t, int64_t, const double *,
-                                              int64_t, int, double *),
-                              const double *g, int64_t rows, int64_t outs, const double *x,
-                              int64_t in, int64_t count, double *to) {
-    double *made = malloc((size_t)(count + 1) * sizeof *made);
-    if (!made)
-        return MOE_E_NOMEM;
-    product(g, rows, outs, x, in, THREADS, made);
-    for (int64_t i = 0; i < count; i++)
-        to[i] += made[i];
-    free(made);
-    return MOE_OK;
-}
-
-static moe_status linear_forward(const args *k, double *y) {
-    moe_int_loop_linear_f64(k->a->x, k->a->rows, k->a->columns, k->b->x, k->b->rows, NULL, THREADS,
-                            y);
-    return MOE_OK;
-}
-
-static moe_status linear_backward(const args *k) {
-    const moe_int_step *s = k->s;
-    moe_status status = add_product(moe_int_loop_times_f64, s->g, s->rows, s->columns, k->b->x,
-                                    k->b->columns, count_of(k->a), k->da);
-    return status ? status
-                  : add_product(moe_int_loop_outer_f64, s->g, s->rows, s->columns, k->a->x,
-                                k->a->columns, count_of(k->b), k->db);
-}
-
-/* Block i of a is [p][q], of b [q][r], of y [p][r]. */
-static moe_status mix_forward(const args *k, double *y) {
-    const int64_t n = k->s->count, p = k->a->rows / n, q = k->a->columns, r = k->b->columns;
-    for (int64_t i = 0; i < n; i++)
-        moe_int_loop_times_f64(k->a->x + i * p * q, p, q, k->b->x + i * q * r, r, THREADS,
-                               y + i * p * r);
-    return MOE_OK;
-}
-
-static moe_status mix_backward(const args *k) {
-    const int64_t n = k->s->count, p = k->a->rows / n, q = k->a->columns, r = k->b->columns;
-    for (int64_t i = 0; i < n * p; i++) {
-        const double *g = k->s->g + i * r;
-        for (int64_t j = 0; j < q; j++) {
-            const double *b = k->b->x + (i / p * q + j) * r, a = k->a->x[i * q + j];
-            double *db = k->db + (i / p * q + j) * r;
-            for (int64_t c = 0; c < r; c++) {
-                k->da[i * q + j] += g[c] * b[c];
-                db[c] += g[c] * a;
-            }
-        }
-    }
-    return MOE_OK;
-}
+typedef moe_int_step_args args;
 
 /* ---- two values element by element ---- */
 
@@ -82,13 +16,13 @@ static int64_t beside(const args *k, int64_t i) {
 }
 
 static moe_status add_forward(const args *k, double *y) {
-    for (int64_t i = 0; i < count_of(k->a); i++)
+    for (int64_t i = 0; i < moe_int_step_count(k->a); i++)
         y[i] = k->a->x[i] + k->b->x[beside(k, i)];
     return MOE_OK;
 }
 
 static moe_status add_backward(const args *k) {
-    for (int64_t i = 0; i < count_of(k->a); i++) {
+    for (int64_t i = 0; i < moe_int_step_count(k->a); i++) {
         k->da[i] += k->s->g[i];
         k->db[beside(k, i)] += k->s->g[i];
     }
@@ -96,13 +30,13 @@ static moe_status add_backward(const args *k) {
 }
 
 static moe_status mul_forward(const args *k, double *y) {
-    for (int64_t i = 0; i < count_of(k->a); i++)
+    for (int64_t i = 0; i < moe_int_step_count(k->a); i++)
         y[i] = k->a->x[i] * k->b->x[beside(k, i)];
     return MOE_OK;
 }
 
 static moe_status mul_backward(const args *k) {
-    for (int64_t i = 0; i < count_of(k->a); i++) {
+    for (int64_t i = 0; i < moe_int_step_count(k->a); i++) {
         k->da[i] += k->s->g[i] * k->b->x[beside(k, i)];
         k->db[beside(k, i)] += k->s->g[i] * k->a->x[i];
     }
@@ -147,14 +81,14 @@ static double pointwise(moe_int_step_kind kind, double x, double number, double 
 
 static moe_status point_forward(const args *k, double *y) {
     double slope;
-    for (int64_t i = 0; i < count_of(k->a); i++)
+    for (int64_t i = 0; i < moe_int_step_count(k->a); i++)
         y[i] = pointwise(k->s->kind, k->a->x[i], k->s->number, &slope);
     return MOE_OK;
 }
 
 static moe_status point_backward(const args *k) {
     double slope;
-    for (int64_t i = 0; i < count_of(k->a); i++) {
+    for (int64_t i = 0; i < moe_int_step_count(k->a); i++) {
         pointwise(k->s->kind, k->a->x[i], k->s->number, &slope);
         k->da[i] += slope * k->s->g[i];
     }
@@ -172,7 +106,7 @@ static double dot(const double *a, const double *b, int64_t n) {
 
 static moe_status rms_forward(const args *k, double *y) {
     const int64_t n = k->a->columns;
-    for (int64_t i = 0; i < count_of(k->a); i++) {
+    for (int64_t i = 0; i < moe_int_step_count(k->a); i++) {
         const double *x = k->a->x + i / n * n;
         y[i] = k->a->x[i] / sqrt(dot(x, x, n) / (double)n + k->s->number);
     }
@@ -224,30 +158,30 @@ static int64_t from(const args *k, int64_t i) {
     case MOE_INT_STEP_COLUMNS:
         return r * k->a->columns + k->s->first + c;
     default: /* MOE_INT_STEP_TILE */
-        return i % count_of(k->a);
+        return i % moe_int_step_count(k->a);
     }
 }
 
 static moe_status move_forward(const args *k, double *y) {
-    for (int64_t i = 0; i < count_of(k->s); i++)
+    for (int64_t i = 0; i < moe_int_step_count(k->s); i++)
         y[i] = k->a->x[from(k, i)];
     return MOE_OK;
 }
 
 static moe_status move_backward(const args *k) {
-    for (int64_t i = 0; i < count_of(k->s); i++)
+    for (int64_t i = 0; i < moe_int_step_count(k->s); i++)
         k->da[from(k, i)] += k->s->g[i];
     return MOE_OK;
 }
 
 static moe_status sum_forward(const args *k, double *y) {
-    for (int64_t i = 0; i < count_of(k->a); i++)
+    for (int64_t i = 0; i < moe_int_step_count(k->a); i++)
         y[i / k->a->columns] += k->a->x[i];
     return MOE_OK;
 }
 
 static moe_status sum_backward(const args *k) {
-    for (int64_t i = 0; i < count_of(k->a); i++)
+    for (int64_t i = 0; i < moe_int_step_count(k->a); i++)
         k->da[i] += k->s->g[i / k->a->columns];
     return MOE_OK;
 }
@@ -298,13 +232,13 @@ static moe_status route_forward(const args *k, double *y) {
 
 static moe_status route_backward(const args *k) {
     double *dw = malloc((size_t)(k->s->plan->n_pairs + 1) * sizeof *dw);
-    double *dz = malloc((size_t)(count_of(k->a) + 1) * sizeof *dz);
+    double *dz = malloc((size_t)(moe_int_step_count(k->a) + 1) * sizeof *dz);
     moe_status status = dw && dz ? MOE_OK : MOE_E_NOMEM;
     if (!status) {
         gather(k->s->plan, k->s->g, k->s->columns, dw);
         status = moe_route_backward(&k->s->desc, k->a->x, k->s->plan, dw, dz);
     }
-    for (int64_t i = 0; !status && i < count_of(k->a); i++)
+    for (int64_t i = 0; !status && i < moe_int_step_count(k->a); i++)
         k->da[i] += dz[i];
     free(dw);
     free(dz);
@@ -321,8 +255,8 @@ typedef struct kind {
 #define MOVE                                                                                       \
     { move_forward, move_backward }
 static const kind kinds[MOE_INT_STEP_COUNT] = {
-    [MOE_INT_STEP_LINEAR] = {linear_forward, linear_backward},
-    [MOE_INT_STEP_MIX] = {mix_forward, mix_backward},
+    [MOE_INT_STEP_LINEAR] = {moe_int_linear_forward, moe_int_linear_backward},
+    [MOE_INT_STEP_MIX] = {moe_int_mix_forward, moe_int_mix_backward},
     [MOE_INT_STEP_ADD] = {add_forward, add_backward},
     [MOE_INT_STEP_MUL] = {mul_forward, mul_backward},
     [MOE_INT_STEP_TANH] = POINT,

@@ -14,23 +14,19 @@ typedef struct scene {
     const moe_ep_layout *layout;
     const moe_plan *plan; /* of all tokens */
     double *Y, *dXp;      /* [P][d]; NULL: not to be had */
-    double *dS;           /* [pairs] */
-    double *dz;           /* [T][E+n_zero]; NULL: no router */
-    double *X;            /* [T][d] */
-    int64_t *came_as;     /* [P] row that a pair has in its owner's message, as if of the plan */
+    double *A;            /* [P][n], where experts lie in parts; else NULL */
+    int32_t tp;
+    bool plain;       /* experts lie whole and once */
+    double *dS;       /* [pairs] */
+    double *dz;       /* [T][E+n_zero]; NULL: no router */
+    double *X;        /* [T][d] */
+    int64_t *came_as; /* [P] row that a pair has in its owner's message, as if of the plan */
     int64_t P;
 } scene;
 
-static int32_t rank_of_token(const moe_ep_layout *l, int64_t t) {
-    int32_t r = 0;
-    for (int64_t end = l->tokens[0]; t >= end; end += l->tokens[r])
-        r++;
-    return r;
-}
-
 static int32_t owner_of(const moe_ep_layout *l, int64_t expert) {
     int32_t q = 0;
-    while (moe_ep_first_expert(l->experts, l->ranks, q + 1) <= expert)
+    while (l->first[q + 1] <= expert)
         q++;
     return q;
 }
@@ -72,8 +68,8 @@ static void O_in_owner_order(const scene *s, int32_t rank, double *ret) {
 }
 
 static void without_rank(const scene *s, int32_t rank, bool backward, double *ret) {
-    const int64_t first = moe_ep_first_expert(s->layout->experts, s->layout->ranks, rank);
-    const int64_t end = moe_ep_first_expert(s->layout->experts, s->layout->ranks, rank + 1);
+    const int64_t first = s->layout->first[rank];
+    const int64_t end = s->layout->first[rank + 1];
     for (int64_t p = s->plan->offsets[first]; p < s->plan->offsets[end]; p++)
         add_pair(s, -1, p, p, backward, ret);
 }
@@ -117,7 +113,7 @@ static void dX_of_last_rank(const scene *s, int32_t rank, double *ret) {
 static void add_router_part(const scene *s, int32_t rank, double scale, double *ret) {
     const int64_t n = s->plan->n_experts, d = s->problem->layer.d;
     for (int64_t t = 0; t < s->plan->n_tokens; t++)
-        if (rank_of_token(s->layout, t) == rank)
+        if (moe_int_ranks_home_of(s->layout, t) == rank)
             for (int64_t e = 0; e < n; e++)
                 for (int64_t i = 0; i < d; i++)
                     ret[e * d + i] += scale * s->dz[t * n + e] * s->X[t * d + i];
@@ -131,6 +127,21 @@ static void router_with_rank_twice(const scene *s, int32_t rank, double *ret) {
     add_router_part(s, rank, 1, ret);
 }
 
+/* O_t lacks s A W2 of the hidden units that are part `part` of each expert. */
+static void O_without_part(const scene *s, int32_t part, double *ret) {
+    const int64_t d = s->problem->layer.d, n = s->problem->layer.n;
+    const moe_tensor *W2 = &s->problem->in.t[MOE_T_W2];
+    const int64_t first = part * n / s->tp, end = (part + 1) * n / s->tp;
+    for (int64_t p = 0; p < s->P; p++) {
+        const int64_t row = moe_int_plan_expert_of(s->plan, p) * d;
+        double *to = ret + s->plan->token[p] * d;
+        for (int64_t i = 0; i < d; i++)
+            for (int64_t j = first; j < end; j++)
+                to[i] -= weight_of(s, p, false) * s->A[p * n + j] *
+                         moe_load(W2->data, W2->dtype, (size_t)((row + i) * n + j));
+    }
+}
+
 /* ---- the bank ---- */
 
 typedef struct cause {
@@ -139,6 +150,7 @@ typedef struct cause {
     moe_tensor_id tensor;
     bool of_rank; /* tried for each */
     bool needs_Y, needs_dXp, needs_dz;
+    bool of_part; /* where experts lie in parts: tried for each; else for whole ones */
 } cause;
 
 static const cause causes[] = {
@@ -158,6 +170,11 @@ static const cause causes[] = {
      false, false, true},
     {"ranks_sum_twice", "dW_r has the tokens of rank %d twice", router_with_rank_twice, MOE_T_DW_R,
      true, false, false, true},
+    {.kind = "ranks_part_missing",
+     .text = "O lacks part %d of every expert's units",
+     .make = O_without_part,
+     .tensor = MOE_T_O,
+     .of_part = true},
 };
 
 static double distance(const double *a, const double *b, int64_t count) {
@@ -179,7 +196,7 @@ static double *doubles_of(const moe_tensor *t) {
 
 static bool is_possible(const cause *c, const scene *s) {
     return (s->Y || !c->needs_Y) && (s->dXp || !c->needs_dXp) && (s->dz || !c->needs_dz) &&
-           (s->dS || c->tensor != MOE_T_DS);
+           (s->dS || c->tensor != MOE_T_DS) && (c->of_part ? s->A != NULL : s->plain);
 }
 
 static void note(const cause *c, int32_t rank, double before, double after, moe_explanation *ret) {
@@ -193,6 +210,10 @@ static void note(const cause *c, int32_t rank, double before, double after, moe_
     *ret = x;
 }
 
+static int32_t times(const cause *c, const scene *s) {
+    return c->of_part ? s->tp : c->of_rank ? s->layout->ranks : 1;
+}
+
 static bool try_one(const cause *c, const scene *s, const moe_int_run *got,
                     const moe_int_run *right, moe_explanation *ret) {
     const moe_tensor *is = &got->first[c->tensor].tensor, *due = &right->first[c->tensor].tensor;
@@ -201,7 +222,7 @@ static bool try_one(const cause *c, const scene *s, const moe_int_run *got,
     bool found = false;
     if (a && b && made && moe_tensor_same_shape(is, due)) {
         const double before = distance(a, b, count);
-        for (int32_t r = 0; !found && r < (c->of_rank ? s->layout->ranks : 1); r++) {
+        for (int32_t r = 0; !found && r < times(c, s); r++) {
             memcpy(made, b, (size_t)count * sizeof *made);
             c->make(s, r, made);
             const double after = distance(a, made, count);
@@ -222,15 +243,15 @@ static bool try_one(const cause *c, const scene *s, const moe_int_run *got,
 static void list_messages(scene *s) {
     const moe_ep_layout *l = s->layout;
     for (int32_t q = 0; q < l->ranks; q++) {
-        const int64_t first = moe_ep_first_expert(l->experts, l->ranks, q);
-        const int64_t end = moe_ep_first_expert(l->experts, l->ranks, q + 1);
+        const int64_t first = l->first[q];
+        const int64_t end = l->first[q + 1];
         int64_t j = s->plan->offsets[first];
         for (int32_t r = 0; r < l->ranks; r++)
             for (int64_t e = first; e < end; e++) {
                 int64_t row = s->plan->offsets[e];
                 for (int32_t p = 0; p < r; p++)
-                    row += l->counts[p * l->experts + e];
-                for (int64_t i = 0; i < l->counts[r * l->experts + e]; i++)
+                    row += l->counts[p * l->slots + e];
+                for (int64_t i = 0; i < l->counts[r * l->slots + e]; i++)
                     s->came_as[row + i] = j++;
             }
     }
@@ -257,15 +278,19 @@ void moe_int_ranks_cause(const moe_int_ranks *k, const moe_ep_layout *layout,
     scene s = {.problem = k->problem,
                .layout = layout,
                .plan = plan,
-               .P = plan->offsets[layout->experts],
+               .P = plan->offsets[k->problem->layer.E],
                .Y = doubles_of(&right->first[MOE_T_Y].tensor),
                .dXp = doubles_of(&right->first[MOE_T_DXP].tensor),
                .dS = doubles_of(&right->first[MOE_T_DS].tensor),
-               .X = doubles_of(&k->problem->in.t[MOE_T_X])};
+               .X = doubles_of(&k->problem->in.t[MOE_T_X]),
+               .tp = k->ep->tp,
+               .plain = k->ep->tp <= 1 && !k->ep->n_replicas};
+    if (s.tp > 1)
+        s.A = doubles_of(&right->first[MOE_T_A].tensor);
     s.came_as = calloc((size_t)s.P + 1, sizeof *s.came_as);
     s.dz = gradient_of_logits(&s, right);
     bool found = !s.came_as || !s.X;
-    if (!found)
+    if (!found && s.plain)
         list_messages(&s);
     for (size_t i = 0; !found && i < sizeof causes / sizeof *causes; i++)
         found = is_possible(&causes[i], &s) &&
@@ -274,6 +299,7 @@ void moe_int_ranks_cause(const moe_int_ranks *k, const moe_ep_layout *layout,
     free(s.dXp);
     free(s.dS);
     free(s.X);
+    free(s.A);
     free(s.dz);
     free(s.came_as);
 }

@@ -44,8 +44,7 @@ static bool is_everybodys(const char *name) {
     moe_tensor_id id;
     if (moe_tensor_id_parse(name, &id))
         return false;
-    return id == MOE_T_DW_R || id == MOE_T_DB_R || id == MOE_T_DW1_SHARED ||
-           id == MOE_T_DW2_SHARED || id == MOE_T_DW_GATE_SHARED;
+    return moe_ep_placed_of(id) == MOE_EP_OF_ALL;
 }
 
 /* A rank's part; one without rows may leave a tensor out. */
@@ -157,7 +156,7 @@ moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *proble
     moe_check_result *r = NULL;
     if (!strstr(pattern, marker) || strlen(pattern) > PATH_MAX - 16)
         return moe_fail(log, MOE_E_INVALID, "'%s' has no %%d for the rank", pattern);
-    moe_status status = open_all(pattern, problem->split.ranks, log, &f);
+    moe_status status = open_all(pattern, moe_split_ranks(&problem->split), log, &f);
     if (!status)
         status = join_all(&f, log);
     if (!status)

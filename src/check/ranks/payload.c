@@ -2,59 +2,58 @@
  * wrong place says which one it is. */
 #include "check/ranks/ranks.h"
 
-#include <stdlib.h>
+#include <math.h>
 #include <string.h>
 
-/* X[t] = rank, then the token's number in three digits. */
-enum { DIGITS = 4, BASE = 128 };
+/* X[t] = the digits of its rank, then those of its number, and a number that makes the scale of a
+ * coded row 1: digits below 16 are then codes of e4m3. */
+typedef struct numbering {
+    int64_t base;
+    int rank_digits, digits;
+    double largest; /* 0: none */
+} numbering;
 
-static int32_t rank_of(const moe_ep_layout *l, int64_t token) {
-    int32_t r = 0;
-    for (int64_t end = l->tokens[0]; token >= end; end += l->tokens[r])
-        r++;
-    return r;
+static numbering numbering_for(const moe_ep_params *ep) {
+    return ep->wire == MOE_EP_WIRE_E4M3 ? (numbering){16, 2, 6, 448} : (numbering){128, 1, 3, 0};
 }
 
-static void write_token(const moe_tensor *X, int64_t t, int64_t digit_of_rank) {
-    const int64_t d = X->shape[1];
-    const int64_t digit[DIGITS] = {digit_of_rank, t / BASE / BASE % BASE, t / BASE % BASE,
-                                   t % BASE};
-    for (int i = 0; i < DIGITS; i++)
-        moe_store(X->data, X->dtype, (size_t)(t * d + i), (double)digit[i]);
+static int width_of(const numbering *n) {
+    return n->rank_digits + n->digits + (n->largest > 0);
 }
 
-static int64_t read_token(const moe_tensor *rows, int64_t row) {
-    int64_t t = 0;
-    for (int i = 1; i < DIGITS; i++)
-        t = t * BASE +
-            (int64_t)moe_load(rows->data, rows->dtype, (size_t)(row * rows->shape[1] + i));
-    return t;
+static void write_digits(const moe_tensor *X, int64_t at, int64_t base, int count, int64_t number) {
+    for (int i = count - 1; i >= 0; i--, number /= base)
+        moe_store(X->data, X->dtype, (size_t)(at + i), (double)(number % base));
 }
 
-/* The rows of the owner's plan are those of its experts in the plan of all tokens. */
-static void look_at_rank(const moe_ep_layout *l, const moe_plan *all, const moe_plan *got,
-                         const moe_tensor *rows, int32_t q, bool backward, moe_ranks *found) {
-    const int64_t first = moe_ep_first_expert(l->experts, l->ranks, q);
-    const int64_t base = all->offsets[first];
-    const int64_t due = all->offsets[moe_ep_first_expert(l->experts, l->ranks, q + 1)] - base;
-    const int64_t came = got ? got->n_pairs : 0;
-    if (came != due)
-        moe_int_ranks_fail(found, MOE_VERDICT_FAIL, "rank %d received %lld pairs, %lld are due",
-                           (int)q, (long long)came, (long long)due);
-    for (int64_t e = 0; came == due && got && e < got->n_experts; e++)
-        for (int64_t i = got->offsets[e]; i < got->offsets[e + 1]; i++, found->rows++) {
-            const int64_t want = all->token[base + i], is = read_token(rows, got->token[i]);
-            if (want == is)
-                continue;
-            moe_int_ranks_fail(
-                found, MOE_VERDICT_FAIL,
-                "%s: row %lld of expert %lld on rank %d should be token %lld of "
-                "rank %d, is token %lld of rank %d",
-                moe_ep_phase_name(backward ? MOE_EP_DISPATCH_BACK : MOE_EP_DISPATCH),
-                (long long)(i - got->offsets[e]), (long long)(first + e), (int)q, (long long)want,
-                (int)rank_of(l, want), (long long)is,
-                (int)moe_load(rows->data, rows->dtype, (size_t)(got->token[i] * rows->shape[1])));
-        }
+static int64_t read_digits(const moe_tensor *X, int64_t at, int64_t base, int count) {
+    int64_t number = 0;
+    for (int i = 0; i < count; i++)
+        number = number * base + (int64_t)moe_load(X->data, X->dtype, (size_t)(at + i));
+    return number;
+}
+
+static void write_token(const numbering *n, const moe_tensor *X, int64_t t, int64_t rank) {
+    const int64_t at = t * X->shape[1];
+    write_digits(X, at, n->base, n->rank_digits, rank);
+    write_digits(X, at + n->rank_digits, n->base, n->digits, t);
+    if (n->largest > 0)
+        moe_store(X->data, X->dtype, (size_t)(at + width_of(n) - 1), n->largest);
+}
+
+static void look_at_number(const moe_int_arrival *a, moe_ranks *found, void *user) {
+    const numbering *n = user;
+    const int64_t at = a->row * a->rows->shape[1];
+    const int64_t is = read_digits(a->rows, at + n->rank_digits, n->base, n->digits);
+    if (is == a->token)
+        return;
+    moe_int_ranks_fail(found, MOE_VERDICT_FAIL,
+                       "%s: row %lld of expert %lld on rank %d should be token %lld of "
+                       "rank %d, is token %lld of rank %d",
+                       moe_ep_phase_name(a->backward ? MOE_EP_DISPATCH_BACK : MOE_EP_DISPATCH),
+                       (long long)a->place, (long long)a->expert, (int)a->rank, (long long)a->token,
+                       (int)moe_int_ranks_home_of(a->layout, a->token), (long long)is,
+                       (int)read_digits(a->rows, at, n->base, n->rank_digits));
 }
 
 static void look_at_bytes(const moe_backend *backend, const moe_ep_layout *l,
@@ -79,28 +78,15 @@ static bool is_backward(const moe_int_ranks *k) {
     return (k->problem->pass & MOE_PASS_BWD) != 0;
 }
 
-static moe_status look(const moe_int_ranks *k, moe_backend *backend, moe_layer *layer,
-                       bool numbered) {
+static moe_status look_at_traffic(const moe_int_ranks *k, moe_backend *backend,
+                                  const moe_layer *layer) {
     moe_ep_layout layout;
     moe_ep_wire wire;
-    const moe_plan *all;
-    moe_status status = moe_layer_routing(layer, &all);
-    if (!status)
-        status = moe_ep_layout_of(layer, &layout, &wire);
+    moe_status status = moe_ep_layout_of(layer, &layout, &wire);
     if (status)
         return status;
-    for (int32_t r = 0; r < layout.ranks; r++) {
-        int32_t first, count;
-        const moe_tensor *rows = NULL;
-        moe_ep_place(backend, &first, &count);
-        if (r < first || r >= first + count)
-            continue;
-        for (int backward = 0; numbered && backward <= is_backward(k); backward++) {
-            const moe_plan *got = moe_ep_received(layer, r, backward, &rows);
-            look_at_rank(&layout, all, got, rows, r, backward, k->found);
-        }
+    for (int32_t r = 0; r < layout.ranks; r++)
         look_at_bytes(backend, &layout, &wire, r, k->problem->pass, k->found);
-    }
     moe_ep_layout_destroy(&layout);
     return MOE_OK;
 }
@@ -120,7 +106,8 @@ static moe_status run(const moe_int_ranks *k, moe_layer *layer, const moe_tensor
 }
 
 /* Each token's rank is not known before a layout is: one is made of the problem's own tokens. */
-static moe_status number_tokens(const moe_int_ranks *k, moe_layer *layer, moe_tensor *X) {
+static moe_status number_tokens(const moe_int_ranks *k, const numbering *n, moe_layer *layer,
+                                moe_tensor *X) {
     moe_ep_layout layout;
     moe_ep_wire wire;
     moe_status status = run(k, layer, &k->problem->in.t[MOE_T_X]);
@@ -130,7 +117,7 @@ static moe_status number_tokens(const moe_int_ranks *k, moe_layer *layer, moe_te
         return status;
     memset(X->data, 0, (size_t)moe_tensor_bytes(X));
     for (int64_t t = 0; t < k->problem->T; t++)
-        write_token(X, t, rank_of(&layout, t) % BASE);
+        write_token(n, X, t, moe_int_ranks_home_of(&layout, t));
     moe_ep_layout_destroy(&layout);
     return MOE_OK;
 }
@@ -139,18 +126,22 @@ moe_status moe_int_ranks_payload(const moe_int_ranks *k, moe_backend *backend) {
     const moe_problem *p = k->problem;
     const moe_use use = {p->T, p->dtype, p->pass, p->plan != NULL};
     const moe_tensor *given = &p->in.t[MOE_T_X];
-    const bool numbered = p->layer.d >= DIGITS && p->T < (int64_t)BASE * BASE * BASE;
+    numbering n = numbering_for(k->ep);
+    const bool numbered =
+        p->layer.d >= width_of(&n) && (double)p->T < pow((double)n.base, n.digits);
     moe_layer *layer = NULL;
     moe_tensor X = {0};
     moe_status status = moe_tensor_alloc(given->dtype, given->ndim, given->shape, &X);
     if (!status)
         status = moe_layer_prepare(backend, &p->layer, &use, &p->in, &layer);
     if (!status && numbered)
-        status = number_tokens(k, layer, &X);
+        status = number_tokens(k, &n, layer, &X);
     if (!status)
         status = run(k, layer, numbered ? &X : given);
+    if (!status && numbered)
+        status = moe_int_ranks_arrivals(k, backend, layer, look_at_number, &n);
     if (!status)
-        status = look(k, backend, layer, numbered);
+        status = look_at_traffic(k, backend, layer);
     moe_layer_destroy(&layer);
     moe_tensor_destroy(&X);
     return status;

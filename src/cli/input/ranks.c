@@ -1,10 +1,14 @@
 #include "cli/input/ranks.h"
 #include "cli/input/messages.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* `--ep` takes what a case says after "ep=". */
@@ -29,6 +33,38 @@ static moe_status extend(char **line, const cli_ranks *ranks) {
     return MOE_OK;
 }
 
+/* What a launcher's exit code says beyond those of the ranks: one was ended by a signal, which the
+ * code is, or is 128 below it. Its own lines, above, say which rank. */
+static int code_of(const char *launcher, int waited) {
+    const int code = WIFEXITED(waited) ? WEXITSTATUS(waited) : 128 + WTERMSIG(waited);
+    if (code <= CLI_NOT_RUN)
+        return code;
+    moe_log_send(cli_log(), MOE_LOG_ERROR,
+                 "a rank's process ended without a word (%s), and the others with it: no verdict; "
+                 "%s says above which one",
+                 strsignal(code > 128 ? code - 128 : code), launcher);
+    return CLI_FAILED;
+}
+
+/* The process of the ranks is another one: if a rank is killed, this one is left to say so. */
+static moe_status run_and_exit(const char *const *word) {
+    int waited = 0;
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child < 0)
+        return moe_fail(cli_log(), MOE_E_NOMEM, "no process for %s", word[0]);
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* who ends this program ends its ranks */
+        execvp(word[0], (char *const *)word);
+        moe_fail(cli_log(), MOE_E_UNSUPPORTED, "%s cannot be started", word[0]);
+        _exit(CLI_NOT_RUN);
+    }
+    while (waitpid(child, &waited, 0) < 0)
+        if (errno != EINTR)
+            return moe_fail(cli_log(), MOE_E_IO, "%s is lost", word[0]);
+    exit(code_of(word[0], waited));
+}
+
 static moe_status run_under(const moe_transport *transport, int32_t ranks, char **argv) {
     enum { MOST_WORDS = 256 };
     const char *word[MOST_WORDS];
@@ -47,8 +83,14 @@ static moe_status run_under(const moe_transport *transport, int32_t ranks, char 
         word[n++] = argv[i];
     word[n] = NULL;
     setenv("OMP_NUM_THREADS", "1", 0); /* ranks share the machine */
-    execvp(word[0], (char *const *)word);
-    return moe_fail(cli_log(), MOE_E_UNSUPPORTED, "%s cannot be started", word[0]);
+    return run_and_exit(word);
+}
+
+/* Before there is a problem: groups, times the ranks of one. */
+static int32_t ranks_in(const char *words) {
+    const char *tp = strstr(words, " tp=");
+    const long of_group = tp ? strtol(tp + strlen(" tp="), NULL, 10) : 1;
+    return (int32_t)(strtol(words, NULL, 10) * (of_group > 1 ? of_group : 1));
 }
 
 static moe_status launch(const cli_ranks *ranks, char **argv) {
@@ -65,7 +107,7 @@ static moe_status launch(const cli_ranks *ranks, char **argv) {
         return moe_fail(cli_log(), MOE_E_IO, "/dev/null cannot be opened");
     if (transport->started() >= 0)
         return MOE_OK;
-    return run_under(transport, (int32_t)strtol(ranks->words, NULL, 10), argv);
+    return run_under(transport, ranks_in(ranks->words), argv);
 }
 
 static moe_status use_own(cli_ranks *ranks, cli_strings *backends) {
@@ -95,8 +137,9 @@ moe_status cli_ranks_apply(const cli_ranks *ranks, moe_problem *problem) {
     if (status)
         return status;
     free(problem->split.tokens);
+    free(problem->split.replicas);
     problem->split = c.split;
-    c.split.tokens = NULL;
+    c.split.tokens = c.split.replicas = NULL;
     moe_case_destroy(&c);
     return problem->reproduce ? extend(&problem->reproduce, ranks) : MOE_OK;
 }
@@ -104,11 +147,14 @@ moe_status cli_ranks_apply(const cli_ranks *ranks, moe_problem *problem) {
 moe_status cli_ranks_params(const cli_ranks *ranks, const moe_problem *problem,
                             moe_ep_params *ret) {
     const moe_split *s = &problem->split;
-    *ret = (moe_ep_params){.ranks = s->ranks,
+    *ret = (moe_ep_params){.ranks = moe_split_ranks(s),
                            .combine = s->combine,
                            .wire = s->wire,
                            .skew = s->skew,
                            .tokens = s->tokens,
+                           .tp = s->tp,
+                           .replicas = s->replicas,
+                           .n_replicas = s->n_replicas,
                            .limit_s = (double)ranks->limit_s,
                            .fault = ranks->fault};
     return ranks->transport ? moe_transport_find(ranks->transport, cli_log(), &ret->transport)

@@ -32,9 +32,9 @@ typedef struct cli_ranks {
 /* clang-format on */
 
 /* Before anything is run. Where the transport needs a process for each rank and this is none of
- * them: becomes the command that starts them, all with the same words. In all of them but the first
- * stdout leads nowhere. --transport peer: the backend that is named runs over ranks by itself, by a
- * variant of its own, and no --ep is left. */
+ * them: runs the command that starts them, all with the same words, and exits as they do. In all of
+ * them but the first stdout leads nowhere. --transport peer: the backend that is named runs over
+ * ranks by itself, by a variant of its own, and no --ep is left. */
 moe_status cli_ranks_start(cli_ranks *ranks, cli_strings *backends, char **argv);
 /* Gives a problem the split that --ep asks for. */
 moe_status cli_ranks_apply(const cli_ranks *ranks, moe_problem *problem);

@@ -106,8 +106,9 @@ static void print_range(FILE *to, const char *between, const moe_bench_range *r,
 
 static void print_source(FILE *to, const moe_bench_result *r) {
     if (r->model[0]) {
-        fprintf(to, "  predicted: GPU cost model, method %s: %.0f MHz assumed", r->model,
-                r->model_mhz);
+        fprintf(to, "  predicted: GPU cost model, method %s", r->model);
+        if (r->model_mhz > 0)
+            fprintf(to, ": %.0f MHz assumed", r->model_mhz);
         print_range(to, ", measured ", &r->board.sm_mhz, "MHz");
         fprintf(to, "\n");
     } else if (r->has_roofline)

@@ -3,6 +3,7 @@
 #include "cli/input/devices.h"
 #include "cli/input/messages.h"
 #include "cli/input/select.h"
+#include "cli/report/bench_ranks.h"
 #include "cli/report/html.h"
 #include "cli/report/json.h"
 #include "cli/verbs/verbs.h"
@@ -19,6 +20,7 @@ typedef struct bench_options {
     cli_isolation isolation;
     cli_output output;
     cli_timing timing;
+    cli_node_model node; /* over ranks */
     cli_html html;
     cli_verdicts verdicts; /* of what was checked before it was timed */
     int64_t threads;
@@ -85,6 +87,8 @@ static int bench_one(const subject *s, bench_options *options, json_t *results) 
         return code;
     const char *spec = s->over_ranks ? moe_backend_name(s->over_ranks) : s->devices.spec;
     moe_status status = cli_bench_time(timed(s), problem, &options->timing, &result);
+    if (!status && s->over_ranks && options->node.node)
+        status = cli_bench_by_node(&options->node, problem, &s->ep, &result);
     if (!status)
         status =
             cli_html_add_timing(&options->html, problem->name, spec, &result, !options->no_check);
@@ -92,6 +96,8 @@ static int bench_one(const subject *s, bench_options *options, json_t *results) 
         return cli_exit_code(status);
     if (options->output == CLI_TEXT) {
         cli_bench_text(stdout, problem, spec, &result);
+        if (s->over_ranks)
+            cli_bench_ranks_text(stdout, s->over_ranks, problem);
         if (options->no_check)
             printf("  NOT CHECKED: these times may belong to a wrong result\n");
     } else if (options->output == CLI_CSV) {
@@ -99,6 +105,8 @@ static int bench_one(const subject *s, bench_options *options, json_t *results) 
     } else {
         json_t *object = cli_bench_json(problem, spec, &result);
         json_object_set_new(object, "checked", json_boolean(!options->no_check));
+        if (s->over_ranks)
+            json_object_set_new(object, "ranks", cli_bench_ranks_json(s->over_ranks, problem));
         json_array_append_new(results, object);
     }
     fflush(stdout);
@@ -167,7 +175,9 @@ static int bench_all(bench_options *options) {
 }
 
 static int run(bench_options *o) {
-    int code = cli_timing_check(&o->timing);
+    int code = cli_node_model_check(&o->node);
+    if (code < 0)
+        code = cli_timing_check(&o->timing);
     if (code < 0)
         code = cli_html_check(&o->html);
     if (code >= 0)
@@ -187,6 +197,11 @@ int cli_bench(int argc, char **argv) {
         CLI_SELECTION_OPTIONS(o.selection),
         CLI_RANKS_OPTIONS(o.selection.ranks),
         CLI_TIMING_OPTIONS(o.timing),
+        {"node", CLI_STRING, &o.node.node, "NAME|FILE",
+         "with --ep: predict passes for these GPUs and links (moeref list --nodes), each rank one "
+         "of them"},
+        {"node-method", CLI_STRING, &o.node.method, "NAME",
+         "with --node: the model's method (default: ep_serial)"},
         CLI_THREADS_OPTION(o.threads),
         CLI_ISOLATION_OPTIONS(o.isolation),
         {"settle", CLI_INT, &o.timing.settle_ms, "MS",

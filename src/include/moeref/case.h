@@ -26,13 +26,21 @@ typedef enum moe_route_kind {
 /* A layer over several ranks, as ep.h has them.
  * Thread-safety: plain data. */
 typedef struct moe_split {
-    int32_t ranks;   /* 0: one device, as it is */
+    int32_t ranks;   /* 0: one device, as it is; with tp: groups */
     int32_t combine; /* moe_ep_combine */
-    int32_t wire;    /* moe_dtype; -1: the backend's */
+    int32_t wire;    /* moe_dtype, -1: the backend's, or MOE_EP_WIRE_E4M3 of ep.h */
     double skew;     /* of tokens over ranks */
     int64_t *tokens; /* [n_tokens] of each rank, owned by whom the split is in; NULL: by skew */
     int64_t n_tokens;
+    int64_t *replicas; /* [n_replicas] of the first experts, owned; NULL: each expert lies once */
+    int64_t n_replicas;
+    int32_t tp; /* ranks of each of `ranks` groups, which share their experts; 0: 1 */
 } moe_split;
+
+/* All ranks of a split. */
+static inline int32_t moe_split_ranks(const moe_split *split) {
+    return split->ranks * (split->tp > 1 ? split->tp : 1);
+}
 
 /* Thread-safety: plain data. */
 typedef struct moe_case {
@@ -111,7 +119,8 @@ typedef struct moe_problem {
  * weights of a given plan 1 or 1/2: with relu, relu2 or reglu every result is then exact in bf16,
  * in any order of sums, as long as the layer is small. With data=cancel the first and the last term
  * of every sum over d, n or an expert's tokens are large and opposite: what is left of them is
- * rounding, and tells one arithmetic from another (src/layer/cancel.h). */
+ * rounding, and tells one arithmetic from another (src/layer/cancel.h). With wire=e4m3 X is made of
+ * values that its coding leaves as they are: the result is then that of one device. */
 MOE_API moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret);
 
 /* Around the problem of a case with a block: all that the block is made of (block.X, block.W1,

@@ -37,9 +37,41 @@ typedef enum moe_ep_combine {
 /* "pairs", "ranks". */
 MOE_API const char *moe_ep_combine_name(int32_t combine);
 
+/* ---- slots: where experts lie ---- */
+
+/* A slot is an expert, or a part of one, on a rank. Ranks are groups of `tp` ranks that follow one
+ * another: a group's ranks have the same experts, and of each the hidden units
+ * [j n / tp, (j+1) n / tp) on the j-th of them (Comet's "TP"). Group g of G owns the experts
+ * [g E / G, (g+1) E / G); of an expert with several replicas (EPLB) the c-th lies on the c-th group
+ * after its owner, so that no rank has two.
+ *
+ * A pair goes to one replica and there to all tp parts: to the replica of its home's own group if
+ * that has one, else to number (token mod replicas), `token` counted over all ranks.
+ * Thread-safety: plain data. */
+typedef struct moe_ep_slots {
+    int32_t ranks, tp;
+    int64_t experts, count;
+    int64_t *first;    /* [R+1] slots of rank r are first[r] .. first[r+1], by expert */
+    int32_t *expert;   /* [count] */
+    int32_t *replicas; /* [E] */
+} moe_ep_slots;
+
+/* replicas[i], for the first n_replicas experts; all others lie once. MOE_E_INVALID: one has fewer
+ * than 1, or more than there are groups; tp does not divide the ranks. MOE_E_NOMEM. */
+MOE_API moe_status moe_ep_slots_make(int64_t experts, int32_t ranks, int32_t tp,
+                                     const int64_t *replicas, int64_t n_replicas,
+                                     const moe_log *log, moe_ep_slots *ret);
+MOE_API void moe_ep_slots_destroy(moe_ep_slots *slots);
+
+/* The plan over slots that follows from one over experts, whose zero experts are left out. `home`
+ * is the rank of its tokens, the first of which is number `token`; -1: they are everybody's,
+ * tokens[r] of rank r (NULL otherwise). MOE_E_NOMEM. */
+MOE_API moe_status moe_ep_slots_plan(const moe_ep_slots *slots, const moe_plan *plan, int32_t home,
+                                     int64_t token, const int64_t *tokens, moe_plan **ret);
+
 /* ---- layout: a pure function of plans ---- */
 
-/* First expert of a rank; of rank R it is E. */
+/* First of the experts that a rank, or a group of ranks, owns; of rank R it is E. */
 MOE_API int64_t moe_ep_first_expert(int64_t experts, int32_t ranks, int32_t rank);
 
 /* Who sends how much to whom. Arrays are owned by the layout.
@@ -47,22 +79,26 @@ MOE_API int64_t moe_ep_first_expert(int64_t experts, int32_t ranks, int32_t rank
 typedef struct moe_ep_layout {
     int32_t ranks;
     int32_t combine; /* moe_ep_combine */
-    int64_t experts;
+    int64_t slots;
+    int64_t *first;  /* [R+1] slots of rank r are first[r] .. first[r+1] */
     int64_t *tokens; /* [R] */
-    int64_t *counts; /* [R][E] pairs of rank r for expert e */
-    int64_t *pairs;  /* [R][R] pairs of rank r whose experts rank q owns */
-    int64_t *copies; /* [R][R] rows that r sends to q: pairs, or tokens with an expert there */
+    int64_t *counts; /* [R][slots] pairs of rank r for each slot */
+    int64_t *pairs;  /* [R][R] pairs of rank r whose slots rank q has */
+    int64_t *copies; /* [R][R] rows that r sends to q: pairs, or tokens with a slot there */
 } moe_ep_layout;
 
-/* plans[r] is of rank r's tokens over all experts; bins from `experts` on (zero experts) stay at
- * home. MOE_E_NOMEM. */
+/* plans[r] is of rank r's tokens over all experts, each of which lies once and whole; bins from
+ * `experts` on (zero experts) stay at home. MOE_E_NOMEM. */
 MOE_API moe_status moe_ep_layout_make(const moe_plan *const *plans, int32_t ranks, int64_t experts,
                                       int32_t combine, moe_ep_layout *ret);
+/* The same of any slots. */
+MOE_API moe_status moe_ep_layout_of_slots(const moe_plan *const *plans, const moe_ep_slots *slots,
+                                          int32_t combine, moe_ep_layout *ret);
 MOE_API void moe_ep_layout_destroy(moe_ep_layout *layout);
 
 /* What goes over the wire. Values are pinned. */
 typedef enum moe_ep_phase {
-    MOE_EP_COUNTS = 0,    /* int64 for each expert, and with MOE_EP_RANKS the copies */
+    MOE_EP_COUNTS = 0,    /* int64 for each slot, and with MOE_EP_RANKS the copies */
     MOE_EP_DISPATCH,      /* copies of X, [d] each */
     MOE_EP_WEIGHTS,       /* a pair's weight, with MOE_EP_RANKS also which copy it is of, int32 */
     MOE_EP_COMBINE,       /* rows of Y, or sums of them */
@@ -77,6 +113,15 @@ typedef enum moe_ep_phase {
 /* "counts", "dispatch" ... */
 MOE_API const char *moe_ep_phase_name(int32_t phase);
 
+/* What rows of X go out as, in moe_ep_params.wire beside a moe_dtype. */
+enum {
+    MOE_EP_WIRE_OWN = -1,  /* as they are; rows go home in the backend's arithmetic */
+    MOE_EP_WIRE_E4M3 = 100 /* the same, but rows of X in 8 bits: codes of e4m3, then a float32 scale
+                              for each 128 of them, max |x| / 448. A token is coded once, at home;
+                              its owners see codes times scales, rounded to X's type. dO goes as it
+                              is, and backward takes the coding for the identity */
+};
+
 /* Element types on the wire.
  * Thread-safety: plain data. */
 typedef struct moe_ep_wire {
@@ -84,12 +129,50 @@ typedef struct moe_ep_wire {
     int32_t input;  /* moe_dtype of X and dO */
     int32_t output; /* of Y, dX~ and their sums */
     int32_t weight; /* of weights and dS */
+    int32_t coded;  /* 1: X goes out in e4m3, with scales */
 } moe_ep_wire;
 
 /* Bytes from rank `from` to rank `to` in one of the phases but the last two; what a rank sends to
  * itself counts as any other. */
 MOE_API int64_t moe_ep_layout_bytes(const moe_ep_layout *layout, const moe_ep_wire *wire,
                                     int32_t phase, int32_t from, int32_t to);
+
+/* Which part of a tensor a rank has, and how the ranks' parts make one device's. Values are pinned.
+ */
+typedef enum moe_ep_placed {
+    MOE_EP_OF_TOKENS = 0, /* its own tokens' rows: the ranks' one after the other */
+    MOE_EP_OF_PAIRS,      /* its own tokens' pairs: by expert, and then by rank */
+    MOE_EP_OF_EXPERTS,    /* its own experts': one after the other */
+    MOE_EP_OF_ROWS,       /* its own experts' rows: one after the other */
+    MOE_EP_OF_ALL         /* every rank has all of it, a sum over the ranks */
+} moe_ep_placed;
+
+static inline moe_ep_placed moe_ep_placed_of(moe_tensor_id id) {
+    switch ((int)id) {
+    case MOE_T_S:
+    case MOE_T_DS:
+        return MOE_EP_OF_PAIRS;
+    case MOE_T_DW1:
+    case MOE_T_DB1:
+    case MOE_T_DW2:
+    case MOE_T_DB2:
+        return MOE_EP_OF_EXPERTS;
+    case MOE_T_H:
+    case MOE_T_A:
+    case MOE_T_Y:
+    case MOE_T_DH:
+    case MOE_T_DXP:
+        return MOE_EP_OF_ROWS;
+    case MOE_T_DW_R:
+    case MOE_T_DB_R:
+    case MOE_T_DW1_SHARED:
+    case MOE_T_DW2_SHARED:
+    case MOE_T_DW_GATE_SHARED:
+        return MOE_EP_OF_ALL;
+    default:
+        return MOE_EP_OF_TOKENS;
+    }
+}
 
 /* ---- transports ---- */
 
@@ -164,13 +247,16 @@ MOE_API moe_status moe_transport_find(const char *name, const moe_log *log,
 /* Thread-safety: plain data. */
 typedef struct moe_ep_params {
     int32_t ranks;
-    int32_t combine;       /* moe_ep_combine */
-    int32_t wire;          /* moe_dtype of rows on the way home; -1: the backend's arithmetic */
-    const int64_t *tokens; /* [R] tokens of each rank; NULL: as even as can be, or by skew */
-    double skew;           /* 0: even; else rank r has about (r+1)^-skew parts of the tokens */
-    double limit_s;        /* 0: 10 s */
-    int32_t delay_us;      /* before each exchange a rank sleeps up to so long, at random */
-    uint64_t seed;         /* of those delays */
+    int32_t combine;         /* moe_ep_combine */
+    int32_t wire;            /* moe_dtype of rows on the way home, MOE_EP_WIRE_OWN or _E4M3 */
+    const int64_t *tokens;   /* [R] tokens of each rank; NULL: as even as can be, or by skew */
+    int32_t tp;              /* ranks of a group that share its experts; 0: 1 */
+    const int64_t *replicas; /* [n_replicas] of the first experts, NULL: each lies once */
+    int64_t n_replicas;
+    double skew;      /* 0: even; else rank r has about (r+1)^-skew parts of the tokens */
+    double limit_s;   /* 0: 10 s */
+    int32_t delay_us; /* before each exchange a rank sleeps up to so long, at random */
+    uint64_t seed;    /* of those delays */
     const moe_transport *transport; /* NULL: threads */
     const char *fault;              /* something to do wrong, of moe_ep_faults; NULL: nothing */
 } moe_ep_params;
@@ -202,11 +288,25 @@ MOE_API void moe_ep_place(const moe_backend *backend, int32_t *ret_first, int32_
 /* Of the last layer that ran on it. MOE_E_INVALID: none has, or rank is in another process. */
 MOE_API moe_status moe_ep_traffic_of(const moe_backend *backend, int32_t rank, moe_ep_traffic *ret);
 
+/* How long a rank's last pass took, and what of it were exchanges: moving rows, and waiting for
+ * ranks that are not there yet.
+ * Thread-safety: plain data. */
+typedef struct moe_ep_time {
+    double pass_us, exchange_us;
+} moe_ep_time;
+
+/* Of the last layer that ran on it. MOE_E_INVALID: rank is in another process. */
+MOE_API moe_status moe_ep_time_of(const moe_backend *backend, int32_t rank, int32_t backward,
+                                  moe_ep_time *ret);
+
 /* What `rank` received in the last passes of a layer of such a backend: the plan of its experts,
  * and [copies][d] rows of X, or with `backward` of dO. NULL: nothing came, or the rank is in
  * another process. Valid until the next call. */
 MOE_API const moe_plan *moe_ep_received(const moe_layer *layer, int32_t rank, int32_t backward,
                                         const moe_tensor **ret_rows);
+
+/* Where the experts of such a layer lie; owned by the layer. */
+MOE_API const moe_ep_slots *moe_ep_slots_of(const moe_layer *layer);
 
 /* The layout of the last forward of a layer of such a backend, and the wire's types. */
 MOE_API moe_status moe_ep_layout_of(const moe_layer *layer, moe_ep_layout *ret,
