@@ -215,6 +215,13 @@ static moe_status conclude_beyond_range(const trial *b) {
     return MOE_OK;
 }
 
+/* What the sample has is right; whether what overflows beside it ought to, nobody has computed. */
+static moe_status conclude_beside_sample(const trial *b) {
+    moe_int_result_set(b->result, MOE_VERDICT_MISTRUSTED, "beside the sample %s",
+                       b->truth.out_of_range);
+    return MOE_OK;
+}
+
 /* The verdict of one reading, without causes; `end` is due afterwards, also on failure. */
 static moe_status judge(trial *b, const moe_check_params *params) {
     moe_status status = read_subject(b);
@@ -243,8 +250,8 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     if (b->truth.out_of_range[0])
         return conclude_beyond_range(b);
     moe_int_judge_tensors(b);
-    if (b->truth.out_of_range[0] && !moe_int_first_failing(b->result)) /* beside the sample */
-        return conclude_beyond_range(b);
+    if (b->truth.out_of_range[0] && !moe_int_first_failing(b->result))
+        return conclude_beside_sample(b);
     status = judge_untold(b, params, &before);
     if (!status)
         status = moe_int_judge_sums(b);

@@ -39,6 +39,9 @@ Test(isolation, a_dead_slot_fails_its_case_and_the_next_one_passes) {
     expect_run(1, "backward took longer than 1 s", "check", "backward.sleep",
                "--timeout 1 " FAULTY SOUND);
     expect_run(1, "open " CRASHED, "check", "open.segv", SOUND);
+    expect_run(1, "1 passed, 1 failed", "check", "forward.plan", FAULTY SOUND);
+    expect_run(1, "contract:forward.plan: forward fails on what is valid", "check", "forward.plan",
+               FAULTY SOUND);
     expect_run(1, "close exited with code 0", "check", "close.exit0", SOUND);
     expect_run(1, "forward " CRASHED, "bench", "forward.segv", "--no-check " FAULTY);
     expect_run(3, "open failed without a word", "check", "open.silent", SOUND);

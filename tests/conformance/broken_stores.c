@@ -34,6 +34,10 @@ void broken_spoil(const broken_layer *l, moe_tensor_id id, float *v, int64_t cou
         memcpy(v, v + d, (size_t)d * sizeof *v);
     if (has(l, "all_zero"))
         memset(v, 0, (size_t)count * sizeof *v);
+    if (has(l, "overflow") && id == MOE_T_O) { /* as fp16 may */
+        v[101 * d] = INFINITY;
+        v[101 * d + 1] = 30000;
+    }
     if (has(l, "sign") && id == MOE_T_O)
         v[2 * d + 5] = -v[2 * d + 5];
     if (has(l, "row") && id == MOE_T_O)

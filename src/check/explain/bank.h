@@ -66,6 +66,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(choose_lowest, "the worst experts are chosen")                                         \
     CHANGE(router_k_dropped, "the last inputs of the router are left out")                        \
     CHANGE(choose_fewer, "a token gets fewer experts than K")                                     \
+    CHANGE(choose_masked, "a chosen expert masks another one beside itself")                      \
     CHANGE(choose_narrow, "the choice is made by scores of few bits")                             \
     CHANGE(room_unused, "an expert's capacity does not go to the first tokens")                   \
     CHANGE(room_elsewhere, "tokens that a full expert turns away get another")                    \
@@ -165,6 +166,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(columns_of_others, "columns of %s stand in other columns' places")                      \
     LOCAL(rows_of_others, "%s is made of other rows")                                             \
     LOCAL(operand_bits, "a factor of the product that makes %s has few bits")                     \
+    LOCAL(operand_stride, "rows of a factor of %s are read with a wrong step")                     \
     LOCAL(matrix_of_others, "rows of %s are made with another matrix")                            \
     LOCAL(product_terms, "%s is not the sum of all terms, each once")                             \
     LOCAL(terms_elsewhere, "the terms of %s meet factors that are not theirs")                    \

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { SEEN = 24, WAYS = 3, MOST_ROWS = 8192 };
 
@@ -133,8 +134,13 @@ bool moe_int_local_added_tensor(const moe_int_local *l, moe_int_finding *f) {
     return found;
 }
 
-/* The right row that is most of what row i has too much; -1: none is. */
-static int64_t most_alike(const extra *k, int64_t i) {
+/* Row q as it should be, or as the subject has it: what is left in a buffer is that. */
+static double other(const extra *k, bool stale, int64_t q, int64_t c) {
+    return stale ? moe_int_sight_got(k->p, q, c) : moe_int_sight_want(k->p, q, c);
+}
+
+/* The row that is most of what row i has too much; -1: none is. */
+static int64_t most_alike(const extra *k, bool stale, int64_t i) {
     const int64_t width = k->p->width, rows = k->p->rows < MOST_ROWS ? k->p->rows : MOST_ROWS;
     const double *more = k->more + i * width, *first = k->room;
     double best = 0;
@@ -149,7 +155,7 @@ static int64_t most_alike(const extra *k, int64_t i) {
     for (int64_t q = 0; q < rows && own[1] > 0; q++) {
         double qq = 0, qm = 0, qw = 0;
         for (int64_t c = 0; q != k->row[i] && c < width; c++) {
-            const double w = moe_int_sight_want(k->p, q, c);
+            const double w = other(k, stale, q, c);
             qq += w * w;
             qm += w * more[c];
             qw += w * first[c];
@@ -165,47 +171,59 @@ static int64_t most_alike(const extra *k, int64_t i) {
 }
 
 /* Row i as a sum of itself and row q; returns what is left. */
-static double fit_two(const extra *k, int64_t i, int64_t q, double *terms, double ret[2]) {
+static double fit_two(const extra *k, bool stale, int64_t i, int64_t q, double *terms,
+                      double ret[2]) {
     const int64_t width = k->p->width;
     for (int64_t c = 0; c < width; c++) {
         terms[c] = moe_int_sight_want(k->p, k->row[i], c);
-        terms[width + c] = moe_int_sight_want(k->p, q, c);
+        terms[width + c] = other(k, stale, q, c);
         k->room[c] = moe_int_sight_got(k->p, k->row[i], c);
     }
     return moe_int_fit(terms, 2, width, k->room, ret);
 }
 
+/* Rows that are all such sums: how many, what is left, and the first one's. */
+typedef struct mixed {
+    int64_t known, has, shift;
+    double part[2], left;
+    bool same; /* all have the row so far on */
+} mixed;
+
+static bool mix(const extra *k, bool stale, double *terms, mixed *ret) {
+    *ret = (mixed){.has = -1, .same = true};
+    for (int64_t i = 0; i < k->rows; i++) {
+        const int64_t q = most_alike(k, stale, i), width = k->p->width;
+        const double *more = k->more + i * width, d2 = moe_int_inner(more, more, width);
+        double part[2] = {0, 0};
+        const double rest = q < 0 ? -1 : fit_two(k, stale, i, q, terms, part);
+        if (rest < 0 || rest > moe_int_local_limit(k->p->e, k->p->id, d2) || fabs(part[1]) < 0.02)
+            return false;
+        ret->same &= ret->known == 0 || q - k->row[i] == ret->shift;
+        ret->shift = q - k->row[i];
+        if (ret->known++ == 0) {
+            ret->has = q;
+            memcpy(ret->part, part, sizeof part);
+        }
+        ret->left += rest;
+    }
+    return ret->known > 0;
+}
+
 bool moe_int_local_rows_mixed(const moe_int_local *l, moe_int_finding *f) {
     extra k;
-    double part[2] = {0}, factor[2], left = 0;
-    int64_t has = -1, known = 0, shift = 0;
-    bool same = true, made = extra_make(l->p, &k) && l->p->width >= 8 && l->p->rows > 1;
+    mixed m;
+    const bool made = extra_make(l->p, &k) && l->p->width >= 8 && l->p->rows > 1;
     double *terms = made ? malloc(2 * (size_t)l->p->width * sizeof *terms) : NULL;
-    for (int64_t i = 0; terms && i < k.rows; i++) {
-        const int64_t q = most_alike(&k, i);
-        const double *more = k.more + i * l->p->width, d2 = moe_int_inner(more, more, l->p->width);
-        const double rest = q < 0 ? -1 : fit_two(&k, i, q, terms, factor);
-        if (rest < 0 || rest > moe_int_local_limit(l->p->e, l->p->id, d2) || fabs(factor[1]) < 0.02)
-            break;
-        same &= known == 0 || q - k.row[i] == shift;
-        shift = q - k.row[i];
-        if (known++ == 0) {
-            has = q;
-            part[0] = factor[0];
-            part[1] = factor[1];
-        }
-        left += rest;
-    }
-    const bool found = known > 0 && known == k.rows;
+    const bool found = terms && (mix(&k, false, terms, &m) || mix(&k, true, terms, &m));
     if (found) {
-        moe_int_local_residuals(l->p, left, k.d2, f);
-        moe_int_finding_say(f, ": row %lld is %.3g of itself and %.3g of row %lld",
-                            (long long)k.row[0], part[0], part[1], (long long)has);
-        if (same && known > 1)
-            moe_int_finding_say(f, "; each has the row %lld %s it", llabs(shift),
-                                shift > 0 ? "after" : "before");
+        moe_int_local_residuals(l->p, m.left, k.d2, f);
+        moe_int_finding_say(f, ": row %lld is %.3g of itself and %.3g of row %lld, added or stale",
+                            (long long)k.row[0], m.part[0], m.part[1], (long long)m.has);
+        if (m.same && m.known > 1)
+            moe_int_finding_say(f, "; each has the row %lld %s it", llabs(m.shift),
+                                m.shift > 0 ? "after" : "before");
         moe_int_finding_param(f, "row", (double)k.row[0]);
-        moe_int_finding_param(f, "has", (double)has);
+        moe_int_finding_param(f, "has", (double)m.has);
     }
     free(terms);
     free(k.more);

@@ -23,13 +23,8 @@ static bool has_backward(const runner *k) {
     return (k->problem->pass & MOE_PASS_BWD) != 0;
 }
 
-/* A step that could not be done: an error, unless the backend broke its contract there. */
 static void stop(const runner *k, const char *step, moe_status status) {
-    if (status == MOE_E_CONTRACT)
-        moe_int_result_set(k->result, MOE_VERDICT_FAIL, "%s: %s", moe_backend_name(k->backend),
-                           moe_backend_fault(k->backend));
-    else
-        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(status));
+    moe_int_result_stopped(k->result, k->backend, step, status);
 }
 
 static bool set_input(runner *k) {
