@@ -10,8 +10,8 @@ enum { SEEN = 24, WAYS = 3, MOST_ROWS = 8192 };
 
 /* What may have been added, its row of the same token or pair, or of those beside. */
 typedef struct candidate {
-    moe_tensor_id id;
     const moe_tensor *t;
+    moe_tensor_id id;
     bool of_token; /* a row a token, though the wrong tensor has a row a pair */
 } candidate;
 
@@ -96,16 +96,16 @@ static int64_t candidates(const moe_int_sight *p, candidate *ret) {
         const moe_tensor *in = &e->problem->in.t[tokens[i]];
         const moe_tensor *t = in->data ? in : moe_int_local_operand(e, tokens[i]);
         if (t && tokens[i] != p->id && p->stride == e->problem->layer.d)
-            ret[count++] = (candidate){tokens[i], t, by_pair};
+            ret[count++] = (candidate){t, tokens[i], by_pair};
     }
     for (size_t i = 0; by_pair && i < sizeof pairs / sizeof *pairs; i++) {
         const moe_tensor *t = moe_int_local_operand(e, pairs[i]);
         if (t && pairs[i] != p->id && t->shape[1] == p->stride)
-            ret[count++] = (candidate){pairs[i], t, false};
+            ret[count++] = (candidate){t, pairs[i], false};
     }
     const int of = parameter_of(p->id);
     if (of >= 0)
-        ret[count++] = (candidate){(moe_tensor_id)of, &e->problem->in.t[of], false};
+        ret[count++] = (candidate){&e->problem->in.t[of], (moe_tensor_id)of, false};
     return count;
 }
 

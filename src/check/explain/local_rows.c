@@ -86,7 +86,7 @@ bool moe_int_local_slope_of_others(const moe_int_local *l, moe_int_finding *f) {
     if (!h || l->p->odd > 0 || !l->right->routed.dA || !l->right->value[MOE_T_DH])
         return false;
     const int64_t all = moe_tensor_count(h) / l->right->routed.hw;
-    for (int64_t step = 0; pairs > 0 && step < 2 * FAR; step++) {
+    for (int64_t step = 0; pairs > 0 && step < (int64_t)2 * FAR; step++) {
         const int64_t by = step % 2 ? -(step / 2 + 1) : step / 2 + 1;
         double left = 0, d2 = 0;
         int64_t first = -1, wrong = 0, so = 0;

@@ -181,7 +181,7 @@ static void say(const tiles *k, const stand_in *in, moe_int_finding *f) {
     else
         moe_int_finding_say(f, "they have factors (a block's scale), up to %.3g off", k->farthest);
     moe_int_finding_say(f, "; %lld of %lld tiles, such as terms from %lld, columns from %lld on",
-                        (long long)k->wrong, (long long)(k->terms * k->columns),
+                        (long long)k->wrong, (long long)k->terms * (long long)k->columns,
                         (long long)k->first_term, (long long)k->first_column);
     moe_int_finding_param(f, "tile", (double)k->size);
     moe_int_finding_param(f, "first_term", (double)k->first_term);
