@@ -60,6 +60,25 @@ Test(isolation, options_that_contradict_each_other) {
     expect_run(2, "--timeout", "check", "", "--timeout -1 " SOUND);
 }
 
+/* A judge's threads sleep while they wait, unless the user says otherwise; those of a verb that
+ * times do as OpenMP has it. */
+static void expect_waiting(const char *line, bool sleeps) {
+    outcome *o = moeref("%s", line);
+    cr_expect(strstr(o->text, "OMP_WAIT_POLICY"), "%s: OpenMP says nothing\n%s", line, o->text);
+    cr_expect_eq(strstr(o->text, "PASSIVE") != NULL, sleeps, "%s\n%s", line, o->text);
+    free(o);
+}
+
+Test(isolation, threads_of_a_judge_sleep) {
+    setenv("OMP_DISPLAY_ENV", "true", 1);
+    unsetenv("OMP_WAIT_POLICY");
+    unsetenv("GOMP_SPINCOUNT");
+    expect_waiting("check --backend reference " SOUND, true);
+    expect_waiting("list --gpus", false);
+    setenv("OMP_WAIT_POLICY", "active", 1);
+    expect_waiting("check --backend reference " SOUND, false);
+}
+
 /* Reads the program's standard output alone. */
 static json_t *report(const char *backend, const char *more) {
     char line[2 * PATH_MAX];

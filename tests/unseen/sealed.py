@@ -1,12 +1,10 @@
 """The last set: written after everything that was mended for the others, tried, and nothing mended
 for it since. README.md has what was named."""
-from edits import (AFTER_DOWN, AFTER_H, AFTER_UP, ANY, DSCALE, ROW_END, SPOIL, TOKEN_END, hole)
+from edits import (AFTER_DOWN, AFTER_H, AFTER_UP, ANY, DSCALE, DX_END, ROW_END, SPOIL, SUM,
+                   TOKEN_END, UP, hole)
 
-UP = "    fy_product(l, FY_UP, rows, x->rows, d, turned, x->hw, x->H);"
 DX_PRODUCT = "        fy_product(l, FY_DX, x->dH, x->rows, x->hw, x->W1, d, x->dXp);"
 OUTER_DW2 = "    moe_status status = outer(l, FY_DW2, dy, d, a, x->n, x->rows, x->dW2);"
-SUM = "    spoil_tokens(l, o);"
-DX_END = "    zero_experts_backward(l);"
 SUMS = """    for (int64_t k = 0; k < l->desc.K; k++) {
         sum += raw[k];"""
 TWICE = """if (k < 8)

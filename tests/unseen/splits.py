@@ -1,12 +1,9 @@
 """A fifth set: shuffles, strides, splits, stale tiles and lost halves, written after what was
 mended for the fourth. README.md has what was named at first sight."""
-from edits import AFTER_DOWN, AFTER_H, ANY, SPOIL, hole
+from edits import AFTER_DOWN, AFTER_H, ANY, DX, OUTER, SPOIL, UP, hole
 
-UP = "    fy_product(l, FY_UP, rows, x->rows, d, turned, x->hw, x->H);"
 DOWN = "    fy_product(l, FY_DOWN, x->A, x->rows, x->n, turned, d, x->Y);"
 ADD = "        const bool zero = p >= plan->offsets[l->desc.E];\n        add_row(o, s,"
-DX = "        add_row(dx, s, fy_out(l, MOE_T_DXP) + p * d, d);"
-OUTER = "        fy_product(l, id, turned, width_l, rows, right, width_r, sum);"
 LOGITS = "    fy_product(l, FY_LOGITS, l->X, l->T, d, turned, R, z);"
 DW_R = "        fy_product(l, FY_DW_R, turned, R, T, l->X, d, fy_out(l, MOE_T_DW_R));"
 DH_STORE = "        fy_store(l, x->dH, x->rows * x->hw);"

@@ -1,13 +1,10 @@
 """A fourth set: tiles, swizzles, scales, splits, stores and gathers as they go wrong in grouped
 kernels; words decided before any was tried. README.md has what was named at first sight."""
-from edits import (AFTER_DOWN, AFTER_UP, ANY, DSCALE, ROW_END, SPOIL, TOKEN_END, hole)
+from edits import (AFTER_DOWN, AFTER_UP, ANY, DSCALE, DX, OUTER, ROW_END, SPOIL, SUM, TOKEN_END,
+                   UP, hole)
 
-UP = "    fy_product(l, FY_UP, rows, x->rows, d, turned, x->hw, x->H);"
 DA = "        fy_product(l, FY_DA, dy, x->rows, d, x->W2, x->n, a);"
-DX = "        add_row(dx, s, fy_out(l, MOE_T_DXP) + p * d, d);"
 DX_ROUTER = "        fy_product(l, FY_DX_ROUTER, dz, T, R, fy_param(l, MOE_T_W_R), d, dx);"
-OUTER = "        fy_product(l, id, turned, width_l, rows, right, width_r, sum);"
-SUM = "    spoil_tokens(l, o);"
 WEIGHT = "    return p < pairs && FAULT(l, weight_twice) ? s * s : s;"
 SOFTMAX = "        sum += exp(z[i] - top);\n    return exp(z[e] - top) / sum;"
 

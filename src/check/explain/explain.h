@@ -6,6 +6,7 @@
  *     scene.c      a few tokens, and a few hidden units of a few experts, where the layer is run
  *                  again; change.h says what can be different in it
  *     mixed.c      a change that holds for some rows alone
+ *     looks.c      looks at whole tensors; part.c at the wrong columns or rows of one alone
  *     local.c      one step from its own operands: product.c rows of a product, outer.c the rows
  *                  that a gradient of weights is a sum over, local_*.c what may be wrong with them
  *     repeat.c     two runs that differ, results that are an earlier input's

@@ -57,8 +57,9 @@ static int64_t element_of(const tiles *k, const stand_in *in, int64_t c, int64_t
     return in->turned ? row * depth + column + at : (row + at) * depth + column;
 }
 
-/* ret [rows][outs][terms] */
-static void make_parts(const tiles *k, const stand_in *in, double *ret) {
+/* ret [rows][outs][terms], of the columns first .. end - 1. */
+static void make_parts(const tiles *k, const stand_in *in, int64_t first, int64_t end,
+                       double *ret) {
     const moe_int_product_view *v = &k->v;
     int64_t of = -1;
     memset(ret, 0, (size_t)(v->rows * v->outs * k->terms) * sizeof *ret);
@@ -70,7 +71,7 @@ static void make_parts(const tiles *k, const stand_in *in, double *ret) {
         if (e != of)
             moe_int_product_matrix(v, of = e, k->w);
         moe_int_product_source(v, i, q, k->x);
-        for (int64_t c = 0; c < v->outs; c++)
+        for (int64_t c = first; c < end; c++)
             for (int64_t b = 0; b < k->terms; b++) {
                 int64_t step;
                 const int64_t at = element_of(k, in, c, b, &step), from = (b + in->of_x) * k->size;
@@ -140,14 +141,35 @@ static bool fit_block(tiles *k, int64_t block, bool replaced) {
     return left <= moe_int_local_limit(k->v.e, k->v.id, d2);
 }
 
-static bool fit_all(tiles *k, const stand_in *in) {
+/* Column blocks first .. end - 1. */
+static bool fit_blocks(tiles *k, const stand_in *in, int64_t first, int64_t end) {
+    const int64_t columns = end * k->size < k->v.outs ? end * k->size : k->v.outs;
     k->total = k->left = k->farthest = 0;
     k->wrong = 0;
-    make_parts(k, in, k->other);
-    for (int64_t j = 0; j < k->columns; j++)
+    make_parts(k, in, first * k->size, columns, k->other);
+    for (int64_t j = first; j < end; j++)
         if (!fit_block(k, j, in->words != NULL))
             return false;
     return k->wrong > 0;
+}
+
+/* The column block with the largest error: most stand-ins are refuted there. */
+static int64_t worst_block(const tiles *k) {
+    int64_t worst = 0;
+    double most = -1;
+    for (int64_t j = 0; j < k->columns; j++) {
+        double d2 = 0;
+        for (int64_t i = 0; i < k->v.rows; i++)
+            for (int64_t c = j * k->size; c < (j + 1) * k->size && c < k->v.outs; c++) {
+                double error = k->v.out[i * k->v.outs + c];
+                for (int64_t b = 0; b < k->terms; b++)
+                    error -= k->own[(i * k->v.outs + c) * k->terms + b];
+                d2 += error * error;
+            }
+        worst = d2 > most ? j : worst;
+        most = fmax(most, d2);
+    }
+    return worst;
 }
 
 static bool tiles_make(const moe_int_local *l, int64_t size, tiles *k) {
@@ -169,7 +191,7 @@ static bool tiles_make(const moe_int_local *l, int64_t size, tiles *k) {
     k->other = k->own + parts;
     k->g = k->other + parts;
     k->off = k->g + most * most;
-    make_parts(k, &stand_ins[0], k->own);
+    make_parts(k, &stand_ins[0], 0, outs, k->own);
     return true;
 }
 
@@ -194,8 +216,10 @@ bool moe_int_local_product_tiles(const moe_int_local *l, moe_int_finding *f) {
     for (size_t s = 0; !found && s < sizeof sizes / sizeof *sizes; s++) {
         tiles k;
         const bool made = tiles_make(l, sizes[s], &k);
+        const int64_t worst = made ? worst_block(&k) : 0;
         for (size_t n = 0; made && !found && n < STAND_INS; n++) {
-            found = fit_all(&k, &stand_ins[n]);
+            found = fit_blocks(&k, &stand_ins[n], worst, worst + 1) &&
+                    fit_blocks(&k, &stand_ins[n], 0, k.columns);
             if (!found)
                 continue;
             moe_int_local_residuals(l->p, k.left, k.total, f);
