@@ -22,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_TIMINGS = 64 };
+enum { MOST_TIMINGS = 64, DEFAULT_REPEATS = 2 };
 
 typedef struct stage_source {
     moe_int_run *run;
@@ -62,8 +62,11 @@ static void fail_repeat(const moe_int_run *run, moe_tensor_id id, moe_check_resu
     const moe_tensor *a = &run->first[id].tensor, *b = &run->later[id].tensor;
     const char *name = moe_tensor_name(id);
     moe_tensor_verdict *v = moe_int_result_entry(r, name);
-    if (v->verdict == MOE_VERDICT_FAIL)
+    if (v->verdict == MOE_VERDICT_FAIL) {
+        if (!moe_int_is_cause(&r->explanation) && moe_tensor_same_shape(a, b))
+            moe_int_explain_repeat(id, a, b, r);
         return;
+    }
     if (!moe_tensor_same_shape(a, b)) {
         moe_int_entry_fail(v, "another run gave another shape");
     } else {
@@ -82,13 +85,6 @@ static void fail_repeat(const moe_int_run *run, moe_tensor_id id, moe_check_resu
     moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", name, v->why);
     if (!r->first_wrong_stage[0])
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s", name);
-}
-
-static bool repeats_itself(const moe_int_run *run) {
-    bool same = run->same_plan;
-    for (int id = 0; id < MOE_T_COUNT; id++)
-        same = same && (run->repeats[id] || !run->support.deterministic);
-    return same;
 }
 
 /* A backend that calls itself deterministic must give the same bits again. */
@@ -129,7 +125,7 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const m
                                .user = &source};
     if (!run->support.deterministic && run->same_plan)
         subject.again[MOE_INT_LATER] = views(run->later, NULL);
-    subject.drifts = !repeats_itself(run);
+    subject.drifts = !moe_int_run_repeats(run);
     subject.declared = run->declared[0] ? run->declared : NULL;
     subject.stale = more->stale;
     subject.again[MOE_INT_SECOND] = views(more->set[MOE_INT_SECOND], NULL);
@@ -179,6 +175,28 @@ static void judge_invariance(moe_backend *backend, const moe_problem *problem,
         moe_int_result_set(r, r->invariance.verdict, "%s", r->invariance.why);
 }
 
+/* A run that is known to be wrong is not made again, nor other inputs tried. */
+static void run_more(moe_backend *backend, moe_int_run *run, bool wrong, const moe_problem *problem,
+                     const moe_check_params *params, const moe_log *log, moe_check_result *r,
+                     moe_int_more_runs *ret_more) {
+    const int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
+    moe_int_run_repeat(backend, problem, wrong ? 0 : repeats - 1, r, run);
+    if (!wrong && run->usable && moe_int_run_repeats(run))
+        moe_int_state_try(backend, problem, moe_int_thread_count(params->threads), log, r, run,
+                          ret_more);
+}
+
+/* A wrong run of which no cause is known may be one of those that come out differently every time.
+ */
+static void try_again(const moe_backend *backend, moe_int_run *run, const moe_problem *problem,
+                      const moe_check_params *params, moe_check_result *r) {
+    if (params->no_explanation || moe_int_is_cause(&r->explanation))
+        return;
+    moe_int_run_repeat(backend, problem, 1, r, run);
+    if (run->usable)
+        judge_repeats(run, r);
+}
+
 moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                              const moe_check_params *params, const moe_log *log,
                              moe_check_result **ret) {
@@ -193,17 +211,18 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                                       params->spec ? params->spec : name, -1, params, log, &r);
     if (status)
         return status;
-    moe_int_run_make(backend, problem, params, r, &run);
     snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "the backend says so");
     moe_int_more_runs more = {0};
-    bool wrong = !run.usable || !repeats_itself(&run);
-    if (!wrong)
+    bool wrong = false;
+    moe_int_run_make(backend, problem, r, &run);
+    if (run.usable)
         status = glance(&run, problem, params, log, &wrong);
-    if (!status && !wrong)
-        moe_int_state_try(backend, problem, moe_int_thread_count(params->threads), log, r, &run,
-                          &more);
+    if (!status)
+        run_more(backend, &run, wrong, problem, params, log, r, &more);
     if (!status && run.usable)
         status = judge(&run, &more, problem, params, log, r);
+    if (!status && run.usable && wrong)
+        try_again(backend, &run, problem, params, r);
     if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL && !params->unwatched)
         moe_int_leak_try(backend, problem, params->repeats, r, &run);
     if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL)

@@ -210,8 +210,11 @@ static moe_status probe_sum(trial *b) {
     return status;
 }
 
-static moe_status conclude_beyond_range(const trial *b) {
-    moe_int_result_set(b->result, MOE_VERDICT_SKIP, "%s", b->truth.out_of_range);
+/* Nothing can be told of what overflows; of what does so beside the sample, which is right, nobody
+ * has computed whether it ought to. */
+static moe_status conclude_out_of_range(const trial *b, bool beside) {
+    moe_int_result_set(b->result, beside ? MOE_VERDICT_MISTRUSTED : MOE_VERDICT_SKIP, "%s%s",
+                       beside ? "beside the sample " : "", b->truth.out_of_range);
     return MOE_OK;
 }
 
@@ -241,10 +244,10 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     if (status)
         return status;
     if (b->truth.out_of_range[0])
-        return conclude_beyond_range(b);
+        return conclude_out_of_range(b, false);
     moe_int_judge_tensors(b);
-    if (b->truth.out_of_range[0] && !moe_int_first_failing(b->result)) /* beside the sample */
-        return conclude_beyond_range(b);
+    if (b->truth.out_of_range[0] && !moe_int_first_failing(b->result))
+        return conclude_out_of_range(b, true);
     status = judge_untold(b, params, &before);
     if (!status)
         status = moe_int_judge_sums(b);

@@ -39,6 +39,9 @@ Test(isolation, a_dead_slot_fails_its_case_and_the_next_one_passes) {
     expect_run(1, "backward took longer than 1 s", "check", "backward.sleep",
                "--timeout 1 " FAULTY SOUND);
     expect_run(1, "open " CRASHED, "check", "open.segv", SOUND);
+    expect_run(1, "1 passed, 1 failed", "check", "forward.plan", FAULTY SOUND);
+    expect_run(1, "contract:forward.plan: forward fails on what is valid", "check", "forward.plan",
+               FAULTY SOUND);
     expect_run(1, "close exited with code 0", "check", "close.exit0", SOUND);
     expect_run(1, "forward " CRASHED, "bench", "forward.segv", "--no-check " FAULTY);
     expect_run(3, "open failed without a word", "check", "open.silent", SOUND);
@@ -55,6 +58,26 @@ Test(isolation, other_backends_go_on) {
 Test(isolation, options_that_contradict_each_other) {
     expect_run(2, "--timeout", "check", "", "--timeout 5 --no-isolation " SOUND);
     expect_run(2, "--timeout", "check", "", "--timeout -1 " SOUND);
+}
+
+/* A judge's threads sleep while they wait, unless the user says otherwise; those of a verb that
+ * times do as OpenMP has it. */
+static void expect_waiting(const char *line, bool sleeps) {
+    outcome *o = moeref("%s", line);
+    if (strstr(o->text, "GOMP_SPINCOUNT")) /* GNU's; another OpenMP tells otherwise */
+        cr_expect_eq(strstr(o->text, "GOMP_SPINCOUNT = '0'") != NULL, sleeps, "%s\n%s", line,
+                     o->text);
+    free(o);
+}
+
+Test(isolation, threads_of_a_judge_sleep) {
+    setenv("OMP_DISPLAY_ENV", "verbose", 1);
+    unsetenv("OMP_WAIT_POLICY");
+    unsetenv("GOMP_SPINCOUNT");
+    expect_waiting("check --backend reference " SOUND, true);
+    expect_waiting("list --gpus", false);
+    setenv("OMP_WAIT_POLICY", "active", 1);
+    expect_waiting("check --backend reference " SOUND, false);
 }
 
 /* Reads the program's standard output alone. */

@@ -200,9 +200,12 @@ static moe_status run(broken_layer *l, int backward) {
     return MOE_OK;
 }
 
+int broken_forwards;
+
 static moe_status broken_forward(void *self) {
     broken_layer *l = self;
     l->runs++;
+    broken_forwards++;
     board_wait(&l->dev->board);
     if (has(l, "forward"))
         return moe_fail(l->dev->log, MOE_E_DEVICE, "forward fails by order");

@@ -28,6 +28,9 @@ typedef struct broken_layer {
     moe_reference_result *result;
 } broken_layer;
 
+/* Calls of forward so far, of all layers of this process. */
+extern MOE_API int broken_forwards;
+
 static inline int has(const broken_layer *l, const char *fault) {
     return strcmp(l->dev->fault, fault) == 0;
 }

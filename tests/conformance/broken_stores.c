@@ -18,14 +18,26 @@ static void drop_tail(const broken_layer *l, moe_tensor_id id, float *v) {
         }
 }
 
+/* Threads that do not wait for each other: wrong everywhere, and every time otherwise. */
+static void race(const broken_layer *l, float *v, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        v[i] += sinf((float)(i * 7919 % 1009 * (l->runs + 3)));
+}
+
 void broken_spoil(const broken_layer *l, moe_tensor_id id, float *v, int64_t count) {
     int64_t d = l->desc.d;
+    if (has(l, "race") && id == MOE_T_O)
+        race(l, v, count);
     if (has(l, "zero") && id == MOE_T_DX)
         memset(v, 0, (size_t)count * sizeof *v);
     if (has(l, "second_row") && id == MOE_T_DX)
         memcpy(v, v + d, (size_t)d * sizeof *v);
     if (has(l, "all_zero"))
         memset(v, 0, (size_t)count * sizeof *v);
+    if (has(l, "overflow") && id == MOE_T_O) { /* as fp16 may */
+        v[101 * d] = INFINITY;
+        v[101 * d + 1] = 30000;
+    }
     if (has(l, "sign") && id == MOE_T_O)
         v[2 * d + 5] = -v[2 * d + 5];
     if (has(l, "row") && id == MOE_T_O)

@@ -149,9 +149,18 @@ static moe_status contract_set_input(void *self, const moe_input *input) {
     return answer(l->dev, acts_now, status);
 }
 
+/* A router that chooses an expert which there is not, and lets the library find that out. */
+static moe_status wrong_plan(const moe_log *log) {
+    static const int32_t token[] = {0}, expert[] = {4};
+    moe_plan *plan = NULL;
+    return moe_plan_create(1, 4, 1, token, expert, NULL, log, &plan);
+}
+
 static moe_status contract_forward(void *self) {
     layer *l = self;
     const bool acts_now = turn(l->dev, l->armed, "forward");
+    if (acts_now && strcmp(l->dev->act, "plan") == 0)
+        return wrong_plan(l->dev->log);
     if (acts_now && strcmp(l->dev->act, "words") == 0)
         return moe_fail(l->dev->log, MOE_E_DEVICE, "\033]0;title\007 \xc3\x28 lost");
     if (acts_now && strcmp(l->dev->act, "chatter") == 0)

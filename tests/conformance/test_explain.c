@@ -5,6 +5,7 @@
 #include "moeref/check.h"
 
 #include <criterion/criterion.h>
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,4 +103,33 @@ Test(explain, nothing_is_made_up) {
     cr_expect_str_eq(r->explanation.kind, "");
     cr_expect_eq(r->explanation.tried, 0);
     moe_check_result_destroy(&r);
+}
+
+/* How often a check of a sampled layer ran the backend forward. */
+static int forwards_of(const char *fault, moe_verdict want, const char *kind) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s/tests/conformance/moe_broken.so", getenv("MOEREF_BUILD_ROOT"));
+    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL); /* the one that is checked */
+    int *count = object ? dlsym(object, "broken_forwards") : NULL;
+    cr_assert(count, "%s", dlerror());
+    *count = 0;
+    moe_check_result *r = check(fault, PLAIN, 1);
+    cr_expect_eq(r->verdict, want, "%s: %s", fault, r->why);
+    cr_expect_str_eq(r->explanation.kind, kind, "%s: %s", fault, r->explanation.text);
+    moe_check_result_destroy(&r);
+    const int forwards = *count;
+    dlclose(object);
+    return forwards;
+}
+
+/* A sampled run that is wrong at its tokens is not made again, nor are other inputs tried; but
+ * whatever is not explained so, and what only another run shows, has those runs. */
+Test(explain, wrong_samples_are_not_run_again) {
+    cr_expect_eq(forwards_of("scale", MOE_VERDICT_FAIL, "factor"), 1);
+    cr_expect_eq(forwards_of("swap", MOE_VERDICT_FAIL, "w1_swapped"), 1);
+    cr_expect_eq(forwards_of("race", MOE_VERDICT_FAIL, "nondeterministic"), 2);
+    cr_expect_geq(forwards_of("random", MOE_VERDICT_FAIL, "nondeterministic"), 2);
+    cr_expect_geq(forwards_of("stale_dw", MOE_VERDICT_FAIL, "accumulated"), 2);
+    cr_expect_geq(forwards_of("fourth", MOE_VERDICT_FAIL, "nondeterministic"), 4);
+    cr_expect_geq(forwards_of("", MOE_VERDICT_PASS, ""), 4);
 }

@@ -278,6 +278,20 @@ Test(negative, silent_routing) {
     moe_check_result_destroy(&r);
 }
 
+/* What overflows where nothing was computed may be right or wrong: no pass, nor nothing at all. In
+ * a type that reaches so far it is wrong. */
+Test(negative, overflow_beside_the_sample_is_said) {
+    static const char wide[] = "T=400 d=16 n=8 E=4 K=2 seed=171";
+    const moe_check_params params = {.sample_above_flops = 1};
+    moe_check_result *r = check("fp16.overflow", wide, &params);
+    cr_expect_eq(r->verdict, MOE_VERDICT_MISTRUSTED, "%s", r->why);
+    cr_expect(strstr(r->why, "beside the sample O (largest 3.0e+04, 1 infinite)"), "%s", r->why);
+    moe_check_result_destroy(&r);
+    r = check("bf16.overflow", wide, &params);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s", r->why);
+    moe_check_result_destroy(&r);
+}
+
 /* Of a plan that contradicts itself nothing is read, but what has no pairs is judged. */
 Test(negative, malformed_plan) {
     static const struct {

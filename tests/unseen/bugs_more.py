@@ -1,8 +1,6 @@
 """More of all subjects: once held out, and mended for since."""
-from edits import (AFTER_H, AFTER_UP, ANY, DSCALE, ROW_END, SPOIL, TOKEN_END, UNIT)
+from edits import AFTER_H, AFTER_UP, ANY, DSCALE, OUTER, ROW_END, SPOIL, TOKEN_END, UNIT, UP
 
-OUTER = "        fy_product(l, id, turned, width_l, rows, right, width_r, sum);"
-UP = "    fy_product(l, FY_UP, rows, x->rows, d, turned, x->hw, x->H);"
 
 BUGS = [
     ("W1_up_rows_late", "raw", ANY, r"H: .*column", [

@@ -1,13 +1,10 @@
 """A third set, written without a look at what is named: mixed rows, factors of blocks, terms that
 do not belong, two causes at once. README.md has what was named at first sight."""
-from edits import (AFTER_DOWN, AFTER_H, AFTER_UP, ANY, SPOIL, UNIT)
+from edits import AFTER_DOWN, AFTER_H, AFTER_UP, ANY, DX_END, SPOIL, SUM, UNIT, UP
 
-UP = "    fy_product(l, FY_UP, rows, x->rows, d, turned, x->hw, x->H);"
 OUTER_END = "        fy_store(l, ret, width_l * width_r);"
-SUM = "    spoil_tokens(l, o);"
 LOGIT = "            *at += b ? b[e] : 0;"
 WEIGHED = "        w[k] *= scale_of(l);"
-DX_END = "    zero_experts_backward(l);"
 COARSE = "{ int at; const float m = frexpf(%s, &at); %s = ldexpf(roundf(m * 16) / 16, at); }"
 MATH = "#include <stdlib.h>", "#include <math.h>\n#include <stdlib.h>"
 

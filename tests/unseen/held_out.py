@@ -1,8 +1,7 @@
 """Bugs written after the hypotheses that bugs.py led to, and tried before anything was mended for
 them: README.md has what was named then."""
-from edits import (AFTER_DOWN, AFTER_H, AFTER_UP, ANY, DSCALE, ROW_END, SPOIL, TOKEN_END, hole)
+from edits import AFTER_DOWN, AFTER_H, AFTER_UP, ANY, DSCALE, DX, ROW_END, SPOIL, TOKEN_END, hole
 
-DX = "        add_row(dx, s, fy_out(l, MOE_T_DXP) + p * d, d);"
 MATH = ("expert.c", "#include <stdlib.h>", "#include <math.h>\n#include <stdlib.h>")
 AGAIN = """if (k >= depth - 8)
                 for (int64_t j = 0; j < width; j++)

@@ -29,6 +29,9 @@ import bugs
 import edits
 import fresh
 import held_out
+import sealed
+import splits
+import tiles
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTY = ROOT / "backends" / "faulty"
@@ -36,7 +39,8 @@ FLAGS = ["-std=gnu11", "-O2", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden
 PLACES = {"", "elements", "wrong_block", "wrong_experts"}
 TYPES = ["fp32", "bf16", "fp16"]
 CAUGHT, NAMED = 0.99, 0.85
-SETS = {"bugs": bugs.BUGS, "held_out": held_out.BUGS, "fresh": fresh.BUGS}
+SETS = {"bugs": bugs.BUGS, "held_out": held_out.BUGS, "fresh": fresh.BUGS,
+        "tiles": tiles.BUGS, "splits": splits.BUGS, "sealed": sealed.BUGS}
 
 
 class Workshop:

@@ -17,7 +17,7 @@ const moe_int_hypothesis moe_int_bank[] = {
     MOE_INT_HYPOTHESES(LOOK_ROW, CHANGE_ROW, LOCAL_ROW, PLACE_ROW)};
 const size_t moe_int_bank_count = sizeof moe_int_bank / sizeof *moe_int_bank;
 
-static moe_int_finding start(const moe_int_hypothesis *h, moe_tensor_id id) {
+moe_int_finding moe_int_finding_start(const moe_int_hypothesis *h, moe_tensor_id id) {
     moe_int_finding f = {.of = id, .place = h->place};
     snprintf(f.is.kind, sizeof f.is.kind, "%s", h->kind);
     snprintf(f.is.tensor, sizeof f.is.tensor, "%s",
@@ -27,46 +27,6 @@ static moe_int_finding start(const moe_int_hypothesis *h, moe_tensor_id id) {
     else
         snprintf(f.is.text, sizeof f.is.text, h->sentence, f.is.tensor);
     return f;
-}
-
-/* Looks ----------------------------------------------------------------------------------------
- */
-
-/* A look at the first wrong tensor; if it is so there, at the others too. */
-static void try_look(moe_int_evidence *e, const moe_int_hypothesis *h, moe_int_sight *sights) {
-    moe_int_finding f = start(h, e->first), other = f;
-    if (!sights[e->first].rows || !h->look(&sights[e->first], &f) ||
-        !moe_int_explains(e, e->first, f.is.before, f.is.after))
-        return;
-    for (int id = 0; id < MOE_T_COUNT; id++) {
-        if (!e->wrong[id] || !sights[id].rows)
-            continue;
-        other = start(h, (moe_tensor_id)id);
-        if (id != (int)e->first &&
-            (!h->look(&sights[id], &other) ||
-             !moe_int_explains(e, (moe_tensor_id)id, other.is.before, other.is.after)))
-            continue;
-        f.explains[id] = true;
-        f.explained++;
-    }
-    moe_int_offer(e, &f);
-}
-
-static void try_looks(moe_int_evidence *e, bool place) {
-    moe_int_sight *sights = calloc(MOE_T_COUNT, sizeof *sights);
-    if (!sights || e->first == MOE_INT_CHOICE) {
-        free(sights);
-        return;
-    }
-    for (int id = 0; id < MOE_T_COUNT; id++)
-        if (e->wrong[id])
-            moe_int_sight_make(e, (moe_tensor_id)id, &sights[id]);
-    for (size_t i = 0; i < moe_int_bank_count; i++)
-        if (moe_int_bank[i].look && moe_int_bank[i].place == place)
-            try_look(e, &moe_int_bank[i], sights);
-    for (int id = 0; id < MOE_T_COUNT; id++)
-        moe_int_sight_destroy(&sights[id]);
-    free(sights);
 }
 
 /* Changes --------------------------------------------------------------------------------------
@@ -241,7 +201,7 @@ static moe_status try_change(moe_int_evidence *e, ground *g, const moe_int_hypot
     moe_status status = MOE_OK;
     bool more = true;
     for (int64_t trial = 0; !status && more; trial++) {
-        moe_int_finding f = start(h, e->first);
+        moe_int_finding f = moe_int_finding_start(h, e->first);
         moe_int_change c;
         status = change_init(e, &c);
         more = !status && h->change(&g->whole, trial, &c, &f);
@@ -280,13 +240,15 @@ static void try_locals(moe_int_evidence *e, const moe_int_scene *s, const moe_in
     moe_int_sight_make(e, id, &p);
     const moe_int_local l = {&p, s, base};
     for (size_t i = 0; p.rows && is_open(e) && i < moe_int_bank_count; i++) {
-        moe_int_finding f = start(&moe_int_bank[i], id);
+        moe_int_finding f = moe_int_finding_start(&moe_int_bank[i], id);
         if (!moe_int_bank[i].local || !moe_int_bank[i].local(&l, &f))
             continue;
         f.explains[id] = true;
         f.explained = 1;
         moe_int_offer(e, &f);
     }
+    if (p.rows && is_open(e))
+        moe_int_try_parts(e, &l);
     moe_int_sight_destroy(&p);
 }
 
@@ -310,15 +272,22 @@ static void try_changes(moe_int_evidence *e) {
     moe_int_scene_destroy(&g.whole);
 }
 
+bool moe_int_is_cause(const moe_explanation *x) {
+    for (size_t i = 0; i < moe_int_bank_count; i++)
+        if (strcmp(moe_int_bank[i].kind, x->kind) == 0)
+            return !moe_int_bank[i].place;
+    return x->kind[0] != 0; /* told by two runs */
+}
+
 void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *routing,
                      const moe_int_truth *truth, const moe_check_params *params,
                      moe_check_result *result) {
     moe_int_evidence e;
     if (moe_int_evidence_make(subject, routing, truth, params, result, &e)) {
-        try_looks(&e, false);
+        moe_int_try_looks(&e, false);
         try_changes(&e);
         if (!e.found)
-            try_looks(&e, true);
+            moe_int_try_looks(&e, true);
         if (e.found)
             result->explanation = e.best.is;
         result->explanation.tried = (int32_t)moe_int_bank_count;

@@ -38,6 +38,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOOK(other_expert, "an expert's part of %s is another expert's")                              \
     LOOK(moved_rows, "rows of %s are those of a neighbour")                                       \
     LOOK(transposed, "%s is transposed within each expert")                                       \
+    LOOK(tiles_transposed, "tiles of %s are transposed")                                          \
     LOOK(halves_swapped, "gate's and up's parts of %s have changed places")                       \
     LOOK(layout_mixed, "%s is in the other layout of gate and up")                                \
     LOOK(zero_columns, "columns of %s are zero")                                                  \
@@ -54,6 +55,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(groups_score, "a group counts by something else than its two best")                     \
     CHANGE(select_bias_missing, "the selection bias is not added for the choice")                 \
     CHANGE(select_bias_otherwise, "the selection bias is not added to the score")                 \
+    CHANGE(select_bias_neighbour, "the selection bias is that of an expert beside")               \
     CHANGE(choose_parts, "parts of the experts are chosen from apart")                            \
     CHANGE(choice_of_neighbour, "tokens have the choice of the token beside")                     \
     CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
@@ -64,6 +66,10 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(choose_lowest, "the worst experts are chosen")                                         \
     CHANGE(router_k_dropped, "the last inputs of the router are left out")                        \
     CHANGE(choose_fewer, "a token gets fewer experts than K")                                     \
+    CHANGE(choose_masked, "a chosen expert masks another one beside itself")                      \
+    CHANGE(choose_narrow, "the choice is made by scores of few bits")                             \
+    CHANGE(room_unused, "an expert's capacity does not go to the first tokens")                   \
+    CHANGE(room_elsewhere, "tokens that a full expert turns away get another")                    \
     /* combine weights */                                                                         \
     CHANGE(renorm_missing, "weights are not renormalised")                                        \
     CHANGE(renorm_added, "weights are divided by their sum, and should not be")                   \
@@ -132,6 +138,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(ds_weighted, "dS is taken of the weighted dA")                                         \
     CHANGE(ds_slope, "dS is taken of the activation's slope, not of A") \
     CHANGE(ds_bias, "dS lacks <dO, b2>")                                                          \
+    CHANGE(dx_router, "dX has the router's part not once")                                               \
     CHANGE(ds_norm, "the gradient does not pass through the renormalisation")                     \
     CHANGE(dz_score, "the gradient passes through another score")                                 \
     CHANGE(dz_narrow, "gradients of the logits are rounded to a narrower type") \
@@ -140,7 +147,6 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(dwr_tail, "the last tokens are left out of dW_r")                                      \
     CHANGE(gate_slope, "the shared gate's slope lacks 1 - g")                                     \
     CHANGE(dz_scale, "the gradient lacks the routed scale")                                       \
-    CHANGE(dx_router, "dX has the router's part not once")                                               \
     CHANGE(dx_shared, "dX lacks the shared expert's part")                                        \
     CHANGE(dx_gate, "dX lacks the part of the shared expert's gate")                              \
     CHANGE(dx_scale, "dX adds dX~")                                                               \
@@ -148,24 +154,36 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     /* single steps */                                                                            \
     LOCAL(own_weights, "weights are another function of the logits")                              \
     LOCAL(score_products, "%s is another product")                                                \
+    LOCAL(inner_product, "%s is the inner product of other vectors")                              \
     LOCAL(router_slope, "the gradient is taken otherwise through weights and score")              \
+    LOCAL(weight_power, "weights are a power of what they should be")                             \
     LOCAL(few_bits, "%s is rounded to a narrower type than its own")                              \
+    LOCAL(few_levels, "%s is rounded to a few steps of its rows' largest values")                 \
     LOCAL(limited, "%s is cut off at a limit")                                                    \
     LOCAL(reordered, "%s has the right values in the wrong order")                                \
     LOCAL(values_of_others, "%s has the values of other pairs")                                   \
     LOCAL(rows_elsewhere, "rows of %s stand in other rows' places")                               \
     LOCAL(columns_of_others, "columns of %s stand in other columns' places")                      \
     LOCAL(rows_of_others, "%s is made of other rows")                                             \
+    LOCAL(operand_bits, "a factor of the product that makes %s has few bits")                     \
+    LOCAL(operand_stride, "rows of a factor of %s are read with a wrong step")                     \
     LOCAL(matrix_of_others, "rows of %s are made with another matrix")                            \
     LOCAL(product_terms, "%s is not the sum of all terms, each once")                             \
     LOCAL(terms_elsewhere, "the terms of %s meet factors that are not theirs")                    \
+    LOCAL(slope_of_others, "the activation's derivative in %s is taken of another row")           \
     LOCAL(bias_factor, "the bias in %s has a factor")                                             \
+    LOCAL(bias_elsewhere, "the bias in %s is read from another place")                            \
     LOCAL(own_bias, "what is added to %s is not the bias")                                        \
+    LOCAL(shared_elsewhere, "the shared expert's part of %s is another token's")                  \
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
     LOCAL(gradient_rows, "%s is not the sum over its rows, each once")                            \
     LOCAL(gradient_shifted, "%s is made of shifted rows")                                         \
     LOCAL(gradient_operand, "%s is made of other rows")                                           \
+    LOCAL(product_tiles, "tiles of the product that makes %s are not their own")                  \
+    LOCAL(units_elsewhere, "%s is right, but of other columns of H")                              \
+    LOCAL(added_tensor, "something is added to %s that does not belong")                          \
+    LOCAL(rows_mixed, "rows of %s are mixed with other rows")                                     \
     LOCAL(own_formula, "the activation is another function of gate and up")                       \
     LOCAL(own_slope, "the activation's derivative is another function of gate and up")            \
     LOCAL(function_of_itself, "values of %s are another function of what they should be")         \
@@ -186,6 +204,14 @@ typedef struct moe_int_hypothesis {
 
 extern const moe_int_hypothesis moe_int_bank[];
 extern const size_t moe_int_bank_count;
+
+/* A finding of hypothesis h about tensor `id`, with the sentence that it begins with. */
+moe_int_finding moe_int_finding_start(const moe_int_hypothesis *h, moe_tensor_id id);
+
+/* looks.c: offers what looks find: causes, or places. */
+void moe_int_try_looks(moe_int_evidence *e, bool place);
+/* part.c: offers what holds of the wrong columns, or the wrong rows, of l's tensor alone. */
+void moe_int_try_parts(moe_int_evidence *e, const moe_int_local *l);
 
 /* changes_choice.c: what hypotheses about the router share. The weights of the changed description
  * for the plan's choice. */

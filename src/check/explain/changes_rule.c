@@ -144,3 +144,39 @@ bool moe_int_change_choice_of_neighbour(const moe_int_scene *s, int64_t trial, m
     free(b);
     return done;
 }
+
+/* The expert that is masked beside e, in a way that `rule` numbers; -1: none. */
+static int64_t masked_by(int64_t rule, int64_t e, int64_t R) {
+    static const int64_t steps[] = {1, -1}, flips[] = {1, 2, 4};
+    const int64_t other = rule < 2 ? e + steps[rule] : e ^ flips[rule - 2];
+    return other < 0 || other >= R ? -1 : other;
+}
+
+/* A chosen expert is masked for the choices after it, and another one with it. */
+bool moe_int_change_choose_masked(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    static const char *const words[] = {"the one after it", "the one before it",
+                                        "the other of its pair", "number e xor 2",
+                                        "number e xor 4"};
+    const int64_t R = c->plan->n_experts, K = layer_of(s)->K;
+    if (trial >= (int64_t)(sizeof words / sizeof *words) || !is_top_k(s, c))
+        return false;
+    double *b = moe_int_selection_bias(s), *key = scores_of(s, c, b);
+    for (int64_t t = 0; key && t < s->evidence->problem->T; t++) {
+        double *of = key + t * R;
+        for (int64_t k = 0; k < K; k++) {
+            int64_t best = -1;
+            for (int64_t e = 0; e < R; e++)
+                best = of[e] < 1e300 && (best < 0 || of[e] > of[best]) ? e : best;
+            const int64_t other = masked_by(trial, best, R);
+            of[best] = 1e301;
+            if (other >= 0 && of[other] < 1e300)
+                of[other] = -1e300;
+        }
+    }
+    moe_int_finding_say(f, ": %s", words[trial]);
+    const bool done = key && choose(s, key, 1, c);
+    free(key);
+    free(b);
+    return done;
+}

@@ -6,6 +6,7 @@
  *     scene.c      a few tokens, and a few hidden units of a few experts, where the layer is run
  *                  again; change.h says what can be different in it
  *     mixed.c      a change that holds for some rows alone
+ *     looks.c      looks at whole tensors; part.c at the wrong columns or rows of one alone
  *     local.c      one step from its own operands: product.c rows of a product, outer.c the rows
  *                  that a gradient of weights is a sum over, local_*.c what may be wrong with them
  *     repeat.c     two runs that differ, results that are an earlier input's
@@ -37,8 +38,11 @@ void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *rout
                      const moe_int_truth *truth, const moe_check_params *params,
                      moe_check_result *result);
 
+/* Does it say why, not only where, nor nothing? */
+bool moe_int_is_cause(const moe_explanation *x);
+
 /* Why another run of the same input gave other bits: it adds up, or differs by chance. Fills
- * result->explanation unless there is one. Both have one shape. */
+ * result->explanation unless that is a cause already. Both have one shape. */
 void moe_int_explain_repeat(moe_tensor_id id, const moe_tensor *first, const moe_tensor *later,
                             moe_check_result *result);
 

@@ -117,3 +117,72 @@ bool moe_int_local_bias_factor(const moe_int_local *l, moe_int_finding *f) {
     moe_int_product_view_destroy(&v);
     return found;
 }
+
+/* The columns by which `added` is expert e's bias further on; -1: it is not. bias [outs]. */
+static int64_t shift_of(const moe_int_product_view *v, int64_t e, const double *added, double *bias,
+                        double limit, double *left) {
+    moe_int_load(v->bias, e * v->outs, v->outs, bias);
+    for (int64_t by = 0; by < v->outs; by++) {
+        *left = 0;
+        for (int64_t c = 0; c < v->outs && *left <= limit; c++)
+            *left += pow(added[c] - bias[(c + by) % v->outs], 2);
+        if (*left <= limit)
+            return by;
+    }
+    return -1;
+}
+
+/* added [outs]: what row i has beside its product. */
+static void take_added(const moe_int_product_view *v, int64_t i, double *w, double *x,
+                       double *added) {
+    const int64_t e = moe_int_product_expert(v, i);
+    moe_int_product_matrix(v, e, w);
+    moe_int_product_source(v, i, v->own[i], x);
+    for (int64_t c = 0; c < v->outs; c++)
+        added[c] = v->out[i * v->outs + c] - moe_int_inner(w + c * v->depth, x, v->depth) +
+                   moe_load(v->bias->data, v->bias->dtype, (size_t)(e * v->outs + c));
+}
+
+/* Each row adds a bias, but begins elsewhere in it, or has another expert's. */
+bool moe_int_local_bias_elsewhere(const moe_int_local *l, moe_int_finding *f) {
+    moe_int_product_view v;
+    double left = 0, d2 = 0, rest = 0;
+    int64_t known = 0, row = -1, by = 0, of = 0;
+    bool made = moe_int_product_view_make(l, false, &v) && v.experts && v.bias && v.bias->data;
+    double *w = made ? malloc((size_t)((v.outs + 1) * v.depth + 2 * v.outs) * sizeof *w) : NULL;
+    for (int64_t i = 0; w && i < v.rows; i++) {
+        const int64_t own = moe_int_product_expert(&v, i);
+        const double limit = moe_int_local_limit(v.e, v.id, v.d2[i]);
+        double *x = w + v.outs * v.depth, *added = x + v.depth;
+        int64_t shift = -1, e = own;
+        take_added(&v, i, w, x, added);
+        for (int64_t step = 0; shift < 0 && step < v.experts; step++) {
+            e = (own + step) % v.experts;
+            shift = shift_of(&v, e, added, added + v.outs, limit, &rest);
+        }
+        if (shift < 0)
+            break;
+        d2 += v.d2[i];
+        left += rest;
+        if (known++ == 0) {
+            row = i;
+            by = shift;
+            of = e;
+        }
+    }
+    const bool found = known > 0 && known == v.rows;
+    if (found) {
+        const int64_t own = moe_int_product_expert(&v, row);
+        const int64_t first = v.e->routing->plan->offsets[own];
+        moe_int_local_residuals(l->p, left, d2, f);
+        moe_int_finding_say(
+            f, ": expert %lld's row %lld adds that of expert %lld, from column %lld on",
+            (long long)own, (long long)(v.pair[row] - first), (long long)of, (long long)by);
+        moe_int_finding_param(f, "expert", (double)own);
+        moe_int_finding_param(f, "has", (double)of);
+        moe_int_finding_param(f, "by", (double)by);
+    }
+    free(w);
+    moe_int_product_view_destroy(&v);
+    return found;
+}

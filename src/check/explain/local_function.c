@@ -24,55 +24,73 @@ typedef struct cloud {
     double scale[2]; /* of at */
 } cloud;
 
-/* Unit j of row r, if it is one that can be used. */
-static bool point_of(const cloud *k, int64_t r, int64_t j, point *ret) {
+/* Unit j of row r. */
+static void point_of(const cloud *k, int64_t r, int64_t j, point *ret) {
     const moe_int_sight *p = k->l->p;
     const moe_int_evidence *e = p->e;
     const moe_layer_desc *desc = &e->problem->layer;
     const moe_tensor *h = moe_int_local_operand(e, MOE_T_H);
     const int64_t hw = moe_h_width(desc, desc->n), pair = moe_int_layout_group(&p->layout, r);
-    double unit[2] = {0, 0};
     *ret = (point){{0, 0}, 0, 0, 0};
     for (int up = 0; up < (hw == desc->n ? 1 : 2); up++) {
         const int64_t other = (j + (up ? k->shift : 0) + desc->n) % desc->n;
-        const int64_t c = moe_h_column(desc->glu_layout, desc->n, hw, j, up);
         const int64_t seen = moe_h_column(desc->glu_layout, desc->n, hw, other, up);
-        unit[up] = moe_load(h->data, h->dtype, (size_t)(pair * hw + c));
         ret->at[up] = moe_load(h->data, h->dtype, (size_t)(pair * hw + seen));
     }
-    double a, slope[2] = {0, 0};
+    double slope[2] = {0, 0};
     const moe_int_change right = {.desc = *desc};
-    if (p->id == MOE_T_A) {
-        moe_int_changed_act(&right, ret->at, &ret->there, slope);
-        ret->got = moe_int_sight_got(p, r, j);
-        ret->want = moe_int_sight_want(p, r, j);
-        return true;
-    }
-    /* What dH is a multiple of, by a number of its own: w dA'. */
-    moe_int_changed_act(&right, unit, &a, slope);
-    const int64_t c = moe_h_column(desc->glu_layout, desc->n, hw, j, k->part);
-    const int64_t o = moe_h_column(desc->glu_layout, desc->n, hw, j, !k->part);
-    const bool other = k->part == 0 && hw > desc->n;
-    const double want = moe_int_sight_want(p, r, c);
-    const double times = other && fabs(slope[1]) > fabs(slope[0])
-                             ? moe_int_sight_want(p, r, o) / slope[1]
-                             : want / slope[k->part];
-    if (!isfinite(times) || fabs(times) < 0.05)
-        return false;
-    ret->got = moe_int_sight_got(p, r, c) / times;
+    moe_int_changed_act(&right, ret->at, &ret->there, slope);
+    ret->got = moe_int_sight_got(p, r, j);
+    ret->want = moe_int_sight_want(p, r, j);
+}
+
+/* Unit j of row p of the scene, where w dA', which the slopes multiply, is known. */
+static bool slope_of(const cloud *k, int64_t p, int64_t j, point *ret) {
+    const moe_int_evidence *e = k->l->p->e;
+    const moe_layer_desc *desc = &e->problem->layer;
+    const moe_int_stage_rows *rows = &k->l->right->routed;
+    const bool weighted = desc->router.weight_on == MOE_WEIGHT_ON_OUTPUT;
+    const double times = (weighted ? rows->weight[p] : 1) * rows->dA[p * rows->n + j];
+    const moe_int_change right = {.desc = *desc};
+    double a, slope[2] = {0, 0};
+    *ret = (point){{0, 0}, 0, 0, 0};
+    for (int up = 0; up < (rows->hw == rows->n ? 1 : 2); up++)
+        ret->at[up] =
+            rows->H[p * rows->hw + moe_h_column(desc->glu_layout, rows->n, rows->hw, j, up)];
+    const int64_t c = moe_h_column(desc->glu_layout, rows->n, rows->hw, j, k->part);
+    const int64_t at = k->l->scene->spot[MOE_T_DH].base[p] + c;
+    moe_int_changed_act(&right, ret->at, &a, slope);
+    ret->got = moe_load(k->l->p->got->data, k->l->p->got->dtype, (size_t)at) / times;
     ret->want = slope[k->part];
-    return true;
+    return isfinite(ret->got) && fabs(times) >= 0.05;
+}
+
+/* Points of A's wrong rows. */
+static void add_units(cloud *k, int64_t n) {
+    const moe_int_sight *p = k->l->p;
+    const int64_t step = p->wrong_rows * n / POINTS + 1;
+    int64_t seen = 0;
+    for (int64_t r = 0; r < p->rows; r++)
+        for (int64_t j = 0; p->row[r].wrong && j < n; j++)
+            if (seen++ % step == 0 && k->count < POINTS)
+                point_of(k, r, j, &k->point[k->count++]);
+}
+
+/* Points of dH's rows in the scene. */
+static void add_slopes(cloud *k, int64_t n) {
+    const int64_t rows = k->l->right->routed.rows, step = rows * n / POINTS + 1;
+    for (int64_t i = 0; i < rows * n && k->count < POINTS; i += step)
+        if (slope_of(k, i / n, i % n, &k->point[k->count]))
+            k->count++;
 }
 
 static bool cloud_make(const moe_int_local *l, int part, int64_t shift, cloud *k) {
     const int64_t n = l->p->e->problem->layer.n;
     *k = (cloud){.l = l, .part = part, .shift = shift, .point = malloc(POINTS * sizeof *k->point)};
-    const int64_t step = l->p->wrong_rows * n / POINTS + 1;
-    int64_t seen = 0;
-    for (int64_t r = 0; k->point && r < l->p->rows; r++)
-        for (int64_t j = 0; l->p->row[r].wrong && j < n; j++)
-            if (seen++ % step == 0 && k->count < POINTS && point_of(k, r, j, &k->point[k->count]))
-                k->count++;
+    if (k->point && l->p->id == MOE_T_A)
+        add_units(k, n);
+    else if (k->point)
+        add_slopes(k, n);
     for (int up = 0; up < 2; up++) {
         double sum = 0;
         for (int64_t i = 0; i < k->count; i++)

@@ -20,7 +20,10 @@ static double between(const moe_int_outer *k, const double *m, int64_t r) {
 
 /* Writes how many more times than it should each row counts; returns what is left, or -1. */
 static double count_rows(const moe_int_outer *k, double *ret) {
-    double *g = calloc((size_t)(k->rows * k->rows + k->rows), sizeof *g), left = k->d2;
+    double left = k->d2;
+    if (k->expert < 0 && 4 * k->rows > 3 * k->a * k->b) /* too few elements to tell */
+        return -1;
+    double *g = calloc((size_t)(k->rows * k->rows + k->rows), sizeof *g);
     if (!g)
         return -1;
     double *rhs = g + k->rows * k->rows;

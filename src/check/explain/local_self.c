@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { VALUES = 4096, FEWEST = 200 };
+enum { VALUES = 4096, FEWEST = 200, FEWEST_BITS = 64, LEVEL_ROWS = 16 };
 
 typedef struct value {
     double want, got;
@@ -71,7 +71,7 @@ static int bits_of(double v) {
 /* Rounding to so few bits that the tensor's own type does not show. */
 bool moe_int_local_few_bits(const moe_int_local *l, moe_int_finding *f) {
     const moe_int_sight *p = l->p;
-    const moe_dtype own = p->e->arithmetic;
+    const moe_dtype own = p->e->gate[p->id] < 1e-7 ? MOE_F32 : p->e->arithmetic;
     const int kept = own == MOE_BF16 ? 8 : own == MOE_F16 ? 11 : 24;
     const int64_t all = p->rows * p->width, step = all / VALUES + 1;
     int64_t seen = 0;
@@ -85,10 +85,55 @@ bool moe_int_local_few_bits(const moe_int_local *l, moe_int_finding *f) {
         seen += v != 0;
     }
     /* The square of a rounding's error is that of half a step over 3. */
-    if (seen < FEWEST || most >= kept - 1 || p->d2 / p->r2 > ldexp(1, -2 * most))
+    if (seen < FEWEST_BITS || most >= kept - 1 || p->d2 / p->r2 > ldexp(1, -2 * most))
         return false;
     moe_int_sight_residuals(p, 0, f);
     moe_int_finding_say(f, ": %d bits, of %d that its type has", most, kept);
     moe_int_finding_param(f, "bits", most);
     return true;
+}
+
+/* Row r's largest value. */
+static double largest(const moe_int_sight *p, int64_t r) {
+    double most = 0;
+    for (int64_t c = 0; c < p->width; c++)
+        most = fmax(most, fabs(moe_int_sight_got(p, r, c)));
+    return most;
+}
+
+/* The square by which row r's values miss whole numbers of `step`; of any values it is step^2 / 12
+ * an element. */
+static double missed(const moe_int_sight *p, int64_t r, double step) {
+    double sum = 0;
+    for (int64_t c = 0; c < p->width; c++) {
+        const double v = moe_int_sight_got(p, r, c) / step;
+        sum += pow((v - rint(v)) * step, 2);
+    }
+    return sum;
+}
+
+/* Integers with a scale for each row, one less than a power of two of them on each side. */
+bool moe_int_local_few_levels(const moe_int_local *l, moe_int_finding *f) {
+    const moe_int_sight *p = l->p;
+    int64_t row[LEVEL_ROWS];
+    const int64_t count = moe_int_local_rows(p, LEVEL_ROWS, row);
+    if (p->odd > 0 || p->width < 16 || count < 4 || p->d2 > 0.03 * p->r2)
+        return false;
+    for (int64_t levels = 7; levels <= 255; levels = 2 * levels + 1) {
+        double left = 0, d2 = 0, any = 0;
+        for (int64_t i = 0; i < count; i++) {
+            const double step = largest(p, row[i]) / (double)levels;
+            left += missed(p, row[i], step);
+            any += step * step / 12 * (double)p->width;
+            d2 += p->row[row[i]].d2;
+        }
+        if (left > moe_int_local_limit(p->e, p->id, d2) || left > any / 10 || d2 > 3 * any)
+            continue;
+        moe_int_local_residuals(p, left, d2, f);
+        moe_int_finding_say(f, ": to %lld on each side of 0, as integers with a scale for each row",
+                            (long long)levels);
+        moe_int_finding_param(f, "levels", (double)levels);
+        return true;
+    }
+    return false;
 }

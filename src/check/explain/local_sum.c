@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEEN = 6, MOST_SLOTS = 16 };
+enum { SEEN = 6, MOST_SLOTS = 16, MORE = 2 /* rows that a token has too many */ };
 
 typedef struct row_sum {
     const moe_int_sight *p;
@@ -42,8 +42,9 @@ static int64_t most_alike(const row_sum *k) {
     return is;
 }
 
-/* Finds the rows whose sum token t has, one by one. Returns what is left of it. */
-static double find_rows(row_sum *k, int64_t r, int64_t t, int64_t *count) {
+/* Finds the rows whose sum token t has, one by one, until no more than `enough` is left. Returns
+ * what is. */
+static double find_rows(row_sum *k, int64_t r, int64_t t, double enough, int64_t *count) {
     const moe_plan *plan = k->p->e->routing->plan;
     const int64_t from = plan->token_offsets[t], slots = plan->token_offsets[t + 1] - from;
     double *sum = malloc((size_t)k->d * sizeof *sum), factor[MOST_SLOTS], left = INFINITY;
@@ -57,9 +58,9 @@ static double find_rows(row_sum *k, int64_t r, int64_t t, int64_t *count) {
     }
     if (sum)
         memcpy(k->rest, sum, (size_t)k->d * sizeof *sum);
-    for (*count = 0; sum && *count < slots && *count < MOST_SLOTS;) {
+    for (*count = 0; sum && *count < slots + MORE && *count < MOST_SLOTS;) {
         const int64_t q = most_alike(k);
-        if (q < 0)
+        if (q < 0 || left <= enough)
             break;
         moe_int_load(k->part, q * k->d, k->d, k->taken + *count * k->d);
         k->row[(*count)++] = q;
@@ -112,17 +113,18 @@ bool moe_int_local_rows_in_sum(const moe_int_local *l, moe_int_finding *f) {
     for (; seen < count; seen++) {
         const int64_t t = moe_int_sight_token(p, row[seen]);
         int64_t found = 0;
-        const double rest = find_rows(&k, row[seen], t, &found);
+        const double enough = moe_int_local_limit(e, p->id, p->row[row[seen]].d2);
+        const double rest = find_rows(&k, row[seen], t, enough, &found);
         const int64_t other = foreign(&k, t, found);
-        if (rest > moe_int_local_limit(e, p->id, p->row[row[seen]].d2) || other < 0)
+        if (rest > enough) /* all of its own, but not all: it lacks one, which another has */
             break;
-        first = seen == 0 ? t : first;
-        has = seen == 0 ? other : has;
+        first = has < 0 && other >= 0 ? t : first;
+        has = has < 0 ? other : has;
         left += rest;
         d2 += p->row[row[seen]].d2;
     }
     free(k.rest);
-    if (count == 0 || seen < count)
+    if (has < 0 || seen < count)
         return false;
     moe_int_local_residuals(p, left, d2, f);
     say(&k, first, has, f);

@@ -43,6 +43,45 @@ bool moe_int_look_transposed(const moe_int_sight *p, moe_int_finding *f) {
     return true;
 }
 
+/* First row of r's expert, or slice. */
+static int64_t base_of(const moe_int_sight *p, int64_t r) {
+    const int64_t e = p->layout.by == MOE_INT_BY_PAIR ? moe_int_sight_expert(p, r) : -1;
+    return e >= 0 ? p->e->routing->plan->offsets[e] : r - r % p->per_group;
+}
+
+/* Rows of the same expert, or slice. */
+static int64_t rows_together(const moe_int_sight *p, int64_t r) {
+    const moe_plan *plan = p->e->routing->plan;
+    const int64_t e = p->layout.by == MOE_INT_BY_PAIR ? moe_int_sight_expert(p, r) : -1;
+    return e >= 0                             ? plan->offsets[e + 1] - plan->offsets[e]
+           : p->layout.by == MOE_INT_BY_TOKEN ? p->rows
+                                              : p->per_group;
+}
+
+static source tile_turned(const moe_int_sight *p, int64_t r, int64_t c, int64_t size) {
+    const int64_t base = p->layout.by == MOE_INT_BY_TOKEN ? 0 : base_of(p, r), at = r - base;
+    const int64_t row = at / size * size, column = c / size * size;
+    if (row + size > rows_together(p, r) || column + size > p->width)
+        return (source){r, c};
+    return (source){base + row + c - column, column + at - row};
+}
+
+bool moe_int_look_tiles_transposed(const moe_int_sight *p, moe_int_finding *f) {
+    for (int64_t size = 4; size <= 64 && size <= p->width; size *= 2) {
+        if (!moe_int_sight_is_whole(p) || p->odd > 0)
+            return false;
+        const double left = left_with(p, tile_turned, size);
+        if (left >= p->d2 / 30)
+            continue;
+        moe_int_sight_residuals(p, left, f);
+        moe_int_finding_say(f, ": each of %lld x %lld within itself", (long long)size,
+                            (long long)size);
+        moe_int_finding_param(f, "tile", (double)size);
+        return true;
+    }
+    return false;
+}
+
 /* Is gate and up along the rows (dW1), the columns (H, dH, db1), or neither? */
 typedef enum gated_along { ALONG_NEITHER, ALONG_ROWS, ALONG_COLUMNS } gated_along;
 

@@ -169,7 +169,11 @@ bool moe_int_look_factor_by_expert(const moe_int_sight *p, moe_int_finding *f) {
     if (wrong == 0 || p->odd > 0)
         return false;
     moe_int_sight_residuals(p, left, f);
-    moe_int_finding_say(f, ": expert %lld's is %s times what it should be", (long long)first, name);
+    if (fabs(shown) < 1e-3)
+        moe_int_finding_say(f, ": expert %lld's is zero", (long long)first);
+    else
+        moe_int_finding_say(f, ": expert %lld's is %s times what it should be", (long long)first,
+                            name);
     if (wrong > 1)
         moe_int_finding_say(f, "; %lld more have one", (long long)wrong - 1);
     moe_int_finding_param(f, "expert", (double)first);

@@ -1,5 +1,6 @@
 /* The rows of a gradient of weights: an expert's with those beside it, or all tokens. */
 #include "check/explain/outer.h"
+#include "check/explain/shared.h"
 #include "core/elements.h"
 #include "route/route.h"
 
@@ -51,6 +52,30 @@ static bool load_tokens(const moe_int_outer *k) {
     return done;
 }
 
+static bool is_shared(moe_tensor_id id) {
+    return id == MOE_T_DW1_SHARED || id == MOE_T_DW2_SHARED || id == MOE_T_DW_GATE_SHARED;
+}
+
+/* The shared expert's rows, all tokens. Its gate g = sigmoid(z) has dz = g (1 - g) <dO, Y>. */
+static bool load_shared(const moe_int_local *l, const moe_int_outer *k) {
+    moe_int_stage_rows s;
+    const bool done = moe_int_shared_rows(l, &s) && s.rows == k->rows;
+    for (int64_t t = 0; done && t < k->rows; t++) {
+        const double g = s.weight[t];
+        double *left = k->left + t * k->a, *right = k->right + t * k->b;
+        const bool second = k->id == MOE_T_DW2_SHARED;
+        memcpy(right, second ? s.A + t * s.n : s.x + t * s.d, (size_t)k->b * sizeof *right);
+        if (k->id == MOE_T_DW_GATE_SHARED)
+            left[0] = s.dS[t] * g * (1 - g);
+        else
+            memcpy(left, second ? s.dy + t * s.d : s.dH + t * s.hw, (size_t)k->a * sizeof *left);
+        for (int64_t c = 0; second && c < k->b; c++)
+            right[c] *= g;
+    }
+    free(s.block);
+    return done;
+}
+
 /* Adds sign times row r's product to `sum`. */
 static void add_product(const moe_int_outer *k, int64_t r, double sign, double *sum) {
     for (int64_t i = 0; i < k->a; i++)
@@ -77,7 +102,7 @@ static int64_t choose_expert(const moe_int_sight *p, int64_t most) {
 
 static bool describe(const moe_int_sight *p, moe_int_outer *k) {
     const moe_layer_desc *desc = &p->e->problem->layer;
-    const int64_t hw = moe_h_width(desc, desc->n);
+    const int64_t hw = moe_h_width(desc, desc->n), n_shared = desc->n_shared;
     k->e = p->e;
     k->id = p->id;
     switch ((int)p->id) { /* those that are sums over rows */
@@ -109,6 +134,24 @@ static bool describe(const moe_int_sight *p, moe_int_outer *k) {
         k->left_name = "dlogits";
         k->right_name = "X";
         return true;
+    case MOE_T_DW1_SHARED:
+        k->a = moe_h_width(desc, n_shared);
+        k->b = desc->d;
+        k->left_name = "dH";
+        k->right_name = "X";
+        return true;
+    case MOE_T_DW2_SHARED:
+        k->a = desc->d;
+        k->b = n_shared;
+        k->left_name = "dO";
+        k->right_name = "the gated A";
+        return true;
+    case MOE_T_DW_GATE_SHARED:
+        k->a = 1;
+        k->b = desc->d;
+        k->left_name = "dz";
+        k->right_name = "X";
+        return true;
     }
     return false;
 }
@@ -117,7 +160,7 @@ static bool describe(const moe_int_sight *p, moe_int_outer *k) {
 static bool choose_rows(const moe_int_sight *p, moe_int_outer *k) {
     const moe_plan *plan = p->e->routing->plan;
     const int64_t E = p->e->problem->layer.E, unknowns = k->b == 1 ? k->a / 2 : MOST_ROWS / 2;
-    if (k->id == MOE_T_DW_R) {
+    if (k->id == MOE_T_DW_R || is_shared(k->id)) {
         k->expert = -1;
         k->own = k->rows = p->e->problem->T;
         return k->rows <= MOST_ROWS;
@@ -146,7 +189,7 @@ bool moe_int_outer_make(const moe_int_local *l, moe_int_outer *k) {
     k->right = k->left + k->rows * k->a;
     k->got = k->right + k->rows * k->b;
     k->error = k->got + whole;
-    if (k->expert < 0 && !load_tokens(k))
+    if (k->expert < 0 && !(is_shared(k->id) ? load_shared(l, k) : load_tokens(k)))
         return false;
     for (int64_t r = 0; k->expert >= 0 && r < k->rows; r++)
         load_rows(k, r);

@@ -11,8 +11,19 @@ static int64_t rows_of_group(const moe_tensor *want, const moe_int_layout *l) {
     return slice ? want->shape[1] : l->by == MOE_INT_WHOLE && want->ndim == 2 ? want->shape[0] : 1;
 }
 
+/* The number in the whole tensor. */
+static int64_t row_number(const moe_int_sight *p, int64_t r) {
+    return p->only_row ? p->only_row[r] : r;
+}
+
+static int64_t column_number(const moe_int_sight *p, int64_t c) {
+    return p->only_column ? p->only_column[c] : c;
+}
+
 int64_t moe_int_sight_flat(const moe_int_sight *p, int64_t r, int64_t c) {
-    return moe_int_layout_flat(&p->layout, r / p->per_group, r % p->per_group * p->width + c);
+    const int64_t row = row_number(p, r);
+    return moe_int_layout_flat(&p->layout, row / p->per_group,
+                               row % p->per_group * p->stride + column_number(p, c));
 }
 
 double moe_int_sight_got(const moe_int_sight *p, int64_t r, int64_t c) {
@@ -20,15 +31,16 @@ double moe_int_sight_got(const moe_int_sight *p, int64_t r, int64_t c) {
 }
 
 double moe_int_sight_want(const moe_int_sight *p, int64_t r, int64_t c) {
-    return moe_load(p->want->data, p->want->dtype, (size_t)(r * p->width + c));
+    return moe_load(p->want->data, p->want->dtype,
+                    (size_t)(row_number(p, r) * p->stride + column_number(p, c)));
 }
 
 int64_t moe_int_sight_expert(const moe_int_sight *p, int64_t r) {
-    return moe_int_layout_expert(&p->layout, p->e->routing->plan, r / p->per_group);
+    return moe_int_layout_expert(&p->layout, p->e->routing->plan, row_number(p, r) / p->per_group);
 }
 
 int64_t moe_int_sight_token(const moe_int_sight *p, int64_t r) {
-    int64_t g = moe_int_layout_group(&p->layout, r / p->per_group);
+    int64_t g = moe_int_layout_group(&p->layout, row_number(p, r) / p->per_group);
     if (p->layout.by == MOE_INT_BY_TOKEN)
         return g;
     return p->layout.by == MOE_INT_BY_PAIR ? p->e->routing->plan->token[g] : -1;
@@ -38,12 +50,18 @@ bool moe_int_sight_is_whole(const moe_int_sight *p) {
     return !p->layout.base;
 }
 
-/* A row of the subject's; of a whole tensor it lies together. */
-static void load_got(const moe_int_sight *p, int64_t r, double *ret) {
-    if (moe_int_sight_is_whole(p))
-        moe_int_load(p->got, r * p->width, p->width, ret);
-    for (int64_t c = 0; !moe_int_sight_is_whole(p) && c < p->width; c++)
-        ret[c] = moe_int_sight_got(p, r, c);
+/* Row r of both; of a whole tensor the subject's lies together. */
+static void load_row(const moe_int_sight *p, int64_t r, double *got, double *want) {
+    const bool together = moe_int_sight_is_whole(p) && !p->only_column;
+    const int64_t first = row_number(p, r) * p->stride;
+    if (together)
+        moe_int_load(p->got, first, p->width, got);
+    if (!p->only_column)
+        moe_int_load(p->want, first, p->width, want);
+    for (int64_t c = 0; !together && c < p->width; c++)
+        got[c] = moe_int_sight_got(p, r, c);
+    for (int64_t c = 0; p->only_column && c < p->width; c++)
+        want[c] = moe_int_sight_want(p, r, c);
 }
 
 /* The truth of dH is NaN where rounding decides on which side of a clamp's or relu's edge a unit
@@ -55,8 +73,7 @@ static bool is_edge(const moe_int_sight *p, const moe_int_row *row, int64_t edge
 static void sum_row(moe_int_sight *p, int64_t r, double *got, double *want) {
     moe_int_row *row = &p->row[r];
     int64_t edges = 0;
-    load_got(p, r, got);
-    moe_int_load(p->want, r * p->width, p->width, want);
+    load_row(p, r, got, want);
     for (int64_t c = 0; c < p->width; c++) {
         double g = got[c], w = want[c], d = g - w;
         if (isfinite(g) != isfinite(w))
@@ -95,6 +112,22 @@ static void mark_rows(moe_int_sight *p) {
     }
 }
 
+static void fill(moe_int_sight *p, int64_t rows) {
+    if (rows == 0 || p->width == 0)
+        return;
+    p->row = calloc((size_t)rows, sizeof *p->row);
+    p->column_d2 = calloc((size_t)p->width, sizeof *p->column_d2);
+    p->column_r2 = calloc((size_t)p->width, sizeof *p->column_r2);
+    double *room = malloc(2 * (size_t)p->width * sizeof *room);
+    if (p->row && p->column_d2 && p->column_r2 && room) {
+        p->rows = rows;
+        for (int64_t r = 0; r < rows; r++)
+            sum_row(p, r, room, room + p->width);
+        mark_rows(p);
+    }
+    free(room);
+}
+
 void moe_int_sight_make(const moe_int_evidence *e, moe_tensor_id id, moe_int_sight *ret) {
     const moe_int_part *part = &e->truth->part[id];
     bool sampled = e->truth->sampled;
@@ -104,24 +137,50 @@ void moe_int_sight_make(const moe_int_evidence *e, moe_tensor_id id, moe_int_sig
         return;
     ret->layout = sampled ? part->layout : moe_int_layout_of(id, want);
     ret->per_group = rows_of_group(want, &ret->layout);
-    ret->width = ret->layout.width / (ret->per_group > 0 ? ret->per_group : 1);
-    int64_t rows = ret->layout.groups * ret->per_group;
-    if (rows == 0 || ret->width == 0)
+    ret->stride = ret->width = ret->layout.width / (ret->per_group > 0 ? ret->per_group : 1);
+    fill(ret, ret->layout.groups * ret->per_group);
+}
+
+/* A sight of the same tensor, as yet of nothing; *ret_list has room for `count` numbers. */
+static bool part_of(const moe_int_sight *p, int64_t count, moe_int_sight *ret, int64_t **ret_list) {
+    *ret = (moe_int_sight){.e = p->e,
+                           .id = p->id,
+                           .got = p->got,
+                           .want = p->want,
+                           .layout = p->layout,
+                           .per_group = p->per_group,
+                           .width = p->width,
+                           .stride = p->stride};
+    *ret_list = malloc((size_t)(count + 1) * sizeof **ret_list);
+    return *ret_list != NULL;
+}
+
+void moe_int_sight_of_columns(const moe_int_sight *p, moe_int_sight *ret) {
+    int64_t count = 0;
+    if (!part_of(p, p->width, ret, &ret->only_column))
         return;
-    ret->row = calloc((size_t)rows, sizeof *ret->row);
-    ret->column_d2 = calloc((size_t)ret->width, sizeof *ret->column_d2);
-    ret->column_r2 = calloc((size_t)ret->width, sizeof *ret->column_r2);
-    double *room = malloc(2 * (size_t)ret->width * sizeof *room);
-    if (ret->row && ret->column_d2 && ret->column_r2 && room) {
-        ret->rows = rows;
-        for (int64_t r = 0; r < rows; r++)
-            sum_row(ret, r, room, room + ret->width);
-        mark_rows(ret);
-    }
-    free(room);
+    for (int64_t c = 0; c < p->width; c++)
+        if (moe_int_sight_wrong_column(p, c))
+            ret->only_column[count++] = c;
+    ret->width = count;
+    if (count < p->width)
+        fill(ret, p->rows);
+}
+
+void moe_int_sight_of_rows(const moe_int_sight *p, moe_int_sight *ret) {
+    int64_t count = 0;
+    if (!part_of(p, p->rows, ret, &ret->only_row))
+        return;
+    for (int64_t r = 0; r < p->rows; r++)
+        if (p->row[r].wrong)
+            ret->only_row[count++] = r;
+    if (count < p->rows)
+        fill(ret, count);
 }
 
 void moe_int_sight_destroy(moe_int_sight *p) {
+    free(p->only_row);
+    free(p->only_column);
     free(p->row);
     free(p->column_d2);
     free(p->column_r2);

@@ -18,15 +18,22 @@ typedef struct moe_int_sight {
     moe_int_layout layout; /* of the truth; a sampled one has fewer groups */
     int64_t rows, width;   /* rows of `width` elements; `per_group` rows are a group */
     int64_t per_group;
-    moe_int_row *row;              /* [rows], owned */
-    double *column_d2, *column_r2; /* [width], owned */
-    double d2, r2, g2, gr;         /* sums over all rows */
-    int64_t odd, wrong_rows;       /* rows that are wrong */
+    int64_t stride;                  /* elements of a whole row */
+    int64_t *only_row, *only_column; /* numbers of those that are seen, owned; NULL: all are */
+    moe_int_row *row;                /* [rows], owned */
+    double *column_d2, *column_r2;   /* [width], owned */
+    double d2, r2, g2, gr;           /* sums over all rows */
+    int64_t odd, wrong_rows;         /* rows that are wrong */
 } moe_int_sight;
 
 /* rows stay 0 where there is no memory or no truth. */
 void moe_int_sight_make(const moe_int_evidence *e, moe_tensor_id id, moe_int_sight *ret);
 void moe_int_sight_destroy(moe_int_sight *p);
+
+/* What is seen of p when its wrong columns, or its wrong rows, are looked at alone; rows stay 0
+ * where they are no proper part. Of rows alone nothing is known but their values. */
+void moe_int_sight_of_columns(const moe_int_sight *p, moe_int_sight *ret);
+void moe_int_sight_of_rows(const moe_int_sight *p, moe_int_sight *ret);
 
 /* Element c of row r. */
 double moe_int_sight_got(const moe_int_sight *p, int64_t r, int64_t c);

@@ -49,12 +49,8 @@ static bool pass(const measured *m) {
     moe_status status = moe_layer_forward(m->layer);
     if (!status && (m->problem->pass & MOE_PASS_BWD))
         status = moe_layer_backward(m->layer);
-    if (status == MOE_E_CONTRACT)
-        moe_int_result_set(m->result, MOE_VERDICT_FAIL, "%s: %s", moe_backend_name(m->backend),
-                           moe_backend_fault(m->backend));
-    else if (status)
-        moe_int_result_set(m->result, MOE_VERDICT_ERROR, "one more run: %s",
-                           moe_status_str(status));
+    if (status)
+        moe_int_result_stopped(m->result, m->backend, "one more run", status);
     return !status;
 }
 

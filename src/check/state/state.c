@@ -133,7 +133,7 @@ static void run_poisoned(moe_backend *backend, const moe_problem *problem, moe_c
     moe_int_run other = {.layer = NULL};
     moe_status status = moe_layer_prepare(backend, &problem->layer, &use, &problem->in, &layer);
     if (status)
-        moe_int_result_set(r, MOE_VERDICT_ERROR, "a second prepare: %s", moe_status_str(status));
+        moe_int_result_stopped(r, backend, "a second prepare", status);
     else if (moe_int_run_on(backend, layer, &run->support, problem, r, &other) &&
              (!run->plan || moe_int_hash_plan(run->plan) == moe_int_hash_plan(other.plan)))
         for (int id = 0; id < MOE_T_COUNT; id++)

@@ -2,7 +2,6 @@
  * hashed before and after (inputs.c), everything twice. */
 #include "check/subject/run.h"
 #include "backend/front.h"
-#include "check/subject/inputs.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "layer/traits.h"
@@ -11,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { DEFAULT_REPEATS = 2 };
 
 /* What one run passes around. */
 typedef struct runner {
@@ -26,13 +23,8 @@ static bool has_backward(const runner *k) {
     return (k->problem->pass & MOE_PASS_BWD) != 0;
 }
 
-/* A step that could not be done: an error, unless the backend broke its contract there. */
 static void stop(const runner *k, const char *step, moe_status status) {
-    if (status == MOE_E_CONTRACT)
-        moe_int_result_set(k->result, MOE_VERDICT_FAIL, "%s: %s", moe_backend_name(k->backend),
-                           moe_backend_fault(k->backend));
-    else
-        moe_int_result_set(k->result, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(status));
+    moe_int_result_stopped(k->result, k->backend, step, status);
 }
 
 static bool set_input(runner *k) {
@@ -274,36 +266,40 @@ static void take_later(runner *k, moe_tensor_id id, moe_int_guarded *fresh) {
 /* One more run, held against the first. False when a deterministic backend's differs, which `later`
  * then shows, and when there are no results to go on with. */
 static bool run_again(runner *k) {
-    bool complete = compute(k) && take_plan(k), same = true;
+    bool complete = compute(k) && take_plan(k);
     if (!complete || !k->run->same_plan) { /* results of other pairs */
         k->run->usable = complete;
         return false;
     }
     k->run->usable = fetch_each(k, take_later);
-    for (int id = 0; id < MOE_T_COUNT; id++)
-        same &= k->run->repeats[id] || !k->run->support.deterministic;
-    return k->run->usable && same;
+    return k->run->usable && moe_int_run_repeats(k->run);
 }
 
-static void run_all(runner *k, moe_backend *backend, int repeats) {
-    k->run->usable = load(k, backend) && compute(k) && take_plan(k) && fetch_first(k);
-    bool go_on = k->run->usable;
-    for (int i = 1; i < repeats && go_on; i++)
-        go_on = run_again(k);
-}
-
-void moe_int_run_make(moe_backend *backend, const moe_problem *problem,
-                      const moe_check_params *params, moe_check_result *result, moe_int_run *ret) {
+void moe_int_run_make(moe_backend *backend, const moe_problem *problem, moe_check_result *result,
+                      moe_int_run *ret) {
     memset(ret, 0, sizeof *ret);
     ret->same_plan = true;
     for (int id = 0; id < MOE_T_COUNT; id++)
         ret->repeats[id] = true;
     runner k = {.problem = problem, .result = result, .run = ret};
-    int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
-    moe_int_inputs before;
-    moe_int_inputs_note(problem, &before);
-    run_all(&k, backend, repeats);
-    ret->usable = moe_int_inputs_kept(&before, problem, ret->layer, result) && ret->usable;
+    moe_int_inputs_note(problem, &ret->given);
+    ret->usable = load(&k, backend) && compute(&k) && take_plan(&k) && fetch_first(&k);
+}
+
+void moe_int_run_repeat(const moe_backend *backend, const moe_problem *problem, int times,
+                        moe_check_result *result, moe_int_run *run) {
+    runner k = {.problem = problem, .result = result, .run = run, .backend = backend};
+    bool go_on = run->usable;
+    for (int i = 0; i < times && go_on; i++)
+        go_on = run_again(&k);
+    run->usable = moe_int_inputs_kept(&run->given, problem, run->layer, result) && run->usable;
+}
+
+bool moe_int_run_repeats(const moe_int_run *run) {
+    bool same = run->same_plan;
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        same = same && (run->repeats[id] || !run->support.deterministic);
+    return same;
 }
 
 bool moe_int_run_on(const moe_backend *backend, moe_layer *layer, const moe_support *support,

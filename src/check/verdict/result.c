@@ -122,3 +122,22 @@ void moe_int_result_set(moe_check_result *r, moe_verdict verdict, const char *fo
     vsnprintf(r->why, sizeof r->why, format, args);
     va_end(args);
 }
+
+/* What is asked of a slot is valid, and no file's: a backend that finds it is not has itself to
+ * blame. Memory and devices may fail anybody. */
+static bool is_its_own(moe_status status) {
+    return status == MOE_E_INVALID || status == MOE_E_FORMAT || status == MOE_E_NOTFOUND ||
+           status == MOE_E_ABI;
+}
+
+void moe_int_result_stopped(moe_check_result *r, const moe_backend *backend, const char *step,
+                            moe_status status) {
+    if (status == MOE_E_CONTRACT)
+        moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s", moe_backend_name(backend),
+                           moe_backend_fault(backend));
+    else if (is_its_own(status))
+        moe_int_result_set(r, MOE_VERDICT_FAIL, "%s: %s fails on what is valid: %s",
+                           moe_backend_name(backend), step, moe_status_str(status));
+    else
+        moe_int_result_set(r, MOE_VERDICT_ERROR, "%s: %s", step, moe_status_str(status));
+}

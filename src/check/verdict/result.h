@@ -21,5 +21,8 @@ void moe_int_entry_fail(moe_tensor_verdict *v, const char *format, ...) MOE_PRIN
 /* The case's own verdict, when it is worse than the one it has; the first reason stays. */
 void moe_int_result_set(moe_check_result *r, moe_verdict verdict, const char *format, ...)
     MOE_PRINTF(3, 4);
+/* A slot of the backend failed in `step`: an error, unless it is the backend's own fault. */
+void moe_int_result_stopped(moe_check_result *r, const moe_backend *backend, const char *step,
+                            moe_status status);
 
 #endif
