@@ -62,7 +62,7 @@ static int open_before(const expert *x, int64_t j, int64_t row) {
 static moe_status pack(const expert *x, int64_t j0, const uint32_t *choice, moe_int_packed *ret) {
     const int64_t width = x->n - j0 < LANES ? x->n - j0 : LANES;
     uint16_t *codes = malloc((size_t)(x->rows * LANES) * sizeof *codes);
-    const moe_int_operand from = {codes, 1, LANES, NULL, NULL};
+    const moe_int_operand from = {codes, 1, LANES, NULL, NULL, false};
     if (!codes)
         return MOE_E_NOMEM;
     for (int64_t l = 0; l < width; l++)
@@ -71,8 +71,9 @@ static moe_status pack(const expert *x, int64_t j0, const uint32_t *choice, moe_
             const bool up = x->low[at] != x->high[at] && (choice[l] >> open++ & 1);
             codes[r * LANES + l] = up ? x->high[at] : x->low[at];
         }
-    moe_status status = moe_int_pack(&from, x->chain->format,
-                                     MOE_INT_PACK_RIGHT | MOE_INT_PACK_VALUES, width, x->rows, ret);
+    moe_status status =
+        moe_int_pack(&from, x->chain->format, MOE_INT_PACK_RIGHT | moe_int_chain_packing(x->chain),
+                     0, width, x->rows, ret);
     free(codes);
     return status;
 }
@@ -174,7 +175,8 @@ static moe_status hold_expert(expert *x, int64_t step, moe_int_bits_outcome *ret
     x->any = calloc((size_t)x->n, sizeof *x->any);
     moe_status status = x->low && x->high && x->any ? MOE_OK : MOE_E_NOMEM;
     if (!status)
-        status = moe_int_pack(&dO, x->chain->format, MOE_INT_PACK_VALUES, x->d, x->rows, &x->left);
+        status = moe_int_pack(&dO, x->chain->format, moe_int_chain_packing(x->chain), 0, x->d,
+                              x->rows, &x->left);
     if (!status) {
         fill_codes(x);
 #pragma omp parallel for num_threads(c->threads) schedule(dynamic)
