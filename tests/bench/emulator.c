@@ -16,7 +16,7 @@ static const char help[] =
     "Steps of a unit (default sm_90) and elements packed for it, millions a second on one core: "
     "the\n"
     "median of 9 runs of 0.2 s of CPU time. With a case in bf16 or fp16: its forward and backward\n"
-    "by the reference on that unit, on all threads.\n\n"
+    "by the reference on that unit.\n\n"
     "Exit codes: 0 done, 2 usage, 3 could not run.\n";
 
 enum { EXIT_USAGE = 2, EXIT_CANNOT_RUN = 3, REPEATS = 9 };
@@ -110,7 +110,7 @@ static void measure_formats(const moe_arithmetic *how) {
         moe_int_chain chain;
         if (moe_int_chain_make(how, (moe_int_format)f, &chain) || !chain.unit->rule[f].kept)
             continue;
-        draw((moe_int_format)f, COLUMNS * K, wide, narrow);
+        draw((moe_int_format)f, (int64_t)COLUMNS * K, wide, narrow);
         const moe_int_operand from = {
             moe_int_layouts[f].bytes == 1 ? (const void *)narrow : wide, K, 1, NULL, NULL, false};
         printf("%-12s %-6s %16.1f %26.0f\n", how->unit, moe_int_layouts[f].name,
