@@ -4,45 +4,48 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const moe_dtype dtype_of[MOE_INT_FORMATS] = {
-    [MOE_INT_FORMAT_BF16] = MOE_BF16, [MOE_INT_FORMAT_FP16] = MOE_F16};
+/* Columns that one thread takes: what it packs of them stays in its second-level cache. */
+enum { LANES = MOE_INT_LANES };
 
-static moe_status pack(const moe_int_chain *chain, const moe_int_matrix *m, moe_int_packing how,
-                       int64_t count, int64_t K, moe_int_packed *ret) {
-    uint16_t *codes = malloc((size_t)(m->count + 1) * sizeof *codes);
-    moe_int_operand from = {codes, m->i_stride, m->k_stride, NULL, m->k_map};
-    if (!codes)
-        return MOE_E_NOMEM;
-    moe_convert(codes, dtype_of[chain->format], m->at, MOE_F32, (size_t)m->count);
+/* A product, the left operand packed. */
+typedef struct product {
+    const moe_int_chain *chain;
+    moe_int_packed left;
+    moe_int_operand right;
+    int64_t M, N, K;
+    const float *bias;
+    float *out;
+} product;
+
+/* Columns j .. of all rows. */
+static moe_status multiply_lanes(const product *p, int64_t j) {
+    const int64_t width = p->N - j < LANES ? p->N - j : LANES;
+    float sum[LANES];
+    moe_int_packed right = {0};
     moe_status status =
-        moe_int_pack(&from, chain->format, how | MOE_INT_PACK_VALUES, count, K, ret);
-    free(codes);
-    return status;
-}
-
-static void multiply_row(const moe_int_chain *chain, const moe_int_packed *left, int64_t i,
-                         const moe_int_packed *right, int64_t N, const float *bias, float *out) {
-    float sum[MOE_INT_LANES];
-    for (int64_t j = 0; j < N; j++) {
-        if (j % MOE_INT_LANES == 0)
-            moe_int_chain_row(chain, left, i, right, j / MOE_INT_LANES, sum);
-        out[j] = sum[j % MOE_INT_LANES] + (bias ? bias[j] : 0);
+        moe_int_pack(&p->right, p->chain->format,
+                     MOE_INT_PACK_RIGHT | moe_int_chain_packing(p->chain), j, width, p->K, &right);
+    for (int64_t i = 0; !status && i < p->M; i++) {
+        moe_int_chain_row(p->chain, &p->left, i, &right, 0, sum);
+        for (int64_t l = 0; l < width; l++)
+            p->out[i * p->N + j + l] = sum[l] + (p->bias ? p->bias[j + l] : 0);
     }
+    moe_int_packed_destroy(&right);
+    return status;
 }
 
-moe_status moe_int_multiply_emulated(const moe_int_chain *chain, const moe_int_matrix *left,
-                                     const moe_int_matrix *right, int64_t M, int64_t N, int64_t K,
+moe_status moe_int_multiply_emulated(const moe_int_chain *chain, const moe_int_operand *left,
+                                     const moe_int_operand *right, int64_t M, int64_t N, int64_t K,
                                      const float *bias, int threads, float *out) {
-    moe_int_packed a = {.count = 0}, b = {.count = 0};
-    moe_status status = pack(chain, left, MOE_INT_PACK_LEFT, M, K, &a);
-    if (!status)
-        status = pack(chain, right, MOE_INT_PACK_RIGHT, N, K, &b);
-#pragma omp parallel for num_threads(threads) if (M > 16)
-    for (int64_t i = 0; i < (status ? 0 : M); i++)
-        multiply_row(chain, &a, i, &b, N, bias, out + i * N);
-    moe_int_packed_destroy(&a);
-    moe_int_packed_destroy(&b);
-    return status;
+    product p = {.chain = chain, .right = *right, .M = M, .N = N, .K = K, .bias = bias, .out = out};
+    bool failed =
+        moe_int_pack(left, chain->format, moe_int_chain_packing(chain), 0, M, K, &p.left) != MOE_OK;
+#pragma omp parallel for num_threads(threads) if (N > LANES) schedule(dynamic) reduction(||        \
+                                                                                         : failed)
+    for (int64_t j = 0; j < (p.left.all.sig ? N : 0); j += LANES)
+        failed = failed || multiply_lanes(&p, j) != MOE_OK;
+    moe_int_packed_destroy(&p.left);
+    return failed ? MOE_E_NOMEM : MOE_OK;
 }
 
 moe_status moe_int_gates_first(const moe_arithmetic *how, int32_t glu_layout, int64_t n,

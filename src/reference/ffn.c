@@ -65,8 +65,8 @@ static moe_status linear(const ffn *f, const real *x, int64_t in, const real *w,
         loop_linear(x, f->rows, in, w, outs, b, f->threads, out);
         return MOE_OK;
     }
-    const moe_int_matrix left = {(const void *)x, f->rows * in, in, 1, NULL};
-    const moe_int_matrix right = {(const void *)w, outs * in, in, 1, NULL};
+    const moe_int_operand left = {x, in, 1, NULL, NULL, true};
+    const moe_int_operand right = {w, in, 1, NULL, NULL, true};
     return moe_int_multiply_emulated(f->chain, &left, &right, f->rows, outs, in, (const void *)b,
                                      f->threads, (void *)out);
 }
@@ -77,8 +77,8 @@ static moe_status times(const ffn *f, const real *g, int64_t outs, const real *w
         loop_times(g, f->rows, outs, w, in, f->threads, out);
         return MOE_OK;
     }
-    const moe_int_matrix left = {(const void *)g, f->rows * outs, outs, 1, k_map};
-    const moe_int_matrix right = {(const void *)w, outs * in, 1, in, k_map};
+    const moe_int_operand left = {g, outs, 1, NULL, k_map, true};
+    const moe_int_operand right = {w, 1, in, NULL, k_map, true};
     return moe_int_multiply_emulated(f->chain, &left, &right, f->rows, in, outs, NULL, f->threads,
                                      (void *)out);
 }
@@ -89,8 +89,8 @@ static moe_status outer(const ffn *f, const real *g, int64_t outs, const real *x
         loop_outer(g, f->rows, outs, x, in, f->threads, out);
         return MOE_OK;
     }
-    const moe_int_matrix left = {(const void *)g, f->rows * outs, 1, outs, NULL};
-    const moe_int_matrix right = {(const void *)x, f->rows * in, 1, in, NULL};
+    const moe_int_operand left = {g, 1, outs, NULL, NULL, true};
+    const moe_int_operand right = {x, 1, in, NULL, NULL, true};
     return moe_int_multiply_emulated(f->chain, &left, &right, outs, in, f->rows, NULL, f->threads,
                                      (void *)out);
 }

@@ -162,8 +162,11 @@ void loop_square(const real *x, int64_t count, real *out) {
 }
 
 void loop_round(real *x, int64_t count, moe_dtype dtype) {
-    if (dtype == MOE_F64 || dtype == MOE_F32)
-        return;
-    for (int64_t i = 0; i < count; i++)
-        x[i] = (real)moe_round_to((double)x[i], dtype);
+    enum { PIECE = 4096 };
+    uint16_t codes[PIECE];
+    for (int64_t first = 0; dtype != MOE_F64 && dtype != MOE_F32 && first < count; first += PIECE) {
+        const size_t n = (size_t)(count - first < PIECE ? count - first : PIECE);
+        moe_convert(codes, dtype, x + first, MOE_REAL_DTYPE, n);
+        moe_convert(x + first, MOE_REAL_DTYPE, codes, dtype, n);
+    }
 }

@@ -45,8 +45,8 @@ static moe_status multiply_logits(const run_state *r, const real *w, const real 
         loop_linear(r->X, r->T, d, w, n, b, r->threads, z);
         return MOE_OK;
     }
-    const moe_int_matrix left = {(const void *)r->X, r->T * d, d, 1, NULL};
-    const moe_int_matrix right = {(const void *)w, n * d, d, 1, NULL};
+    const moe_int_operand left = {r->X, d, 1, NULL, NULL, true};
+    const moe_int_operand right = {w, d, 1, NULL, NULL, true};
     return moe_int_multiply_emulated(&r->chain, &left, &right, r->T, n, d, (const void *)b,
                                      r->threads, (void *)z);
 }

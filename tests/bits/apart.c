@@ -178,11 +178,11 @@ static double bytes_of(moe_int_format format) {
     must(moe_arithmetic_parse(RIGHT, &how), RIGHT);
     must(moe_int_chain_make(&how, format, &right), RIGHT);
     for (int side = 0; side < 2; side++) {
-        const moe_int_operand from = {codes[side], K, 1, NULL, NULL};
+        const moe_int_operand from = {codes[side], K, 1, NULL, NULL, false};
         for (int i = 0; i < SIZE * K; i++)
             codes[side][i] = code_of(format, (uint64_t)(side * SIZE * K + i));
         must(moe_int_pack(&from, format,
-                          MOE_INT_PACK_VALUES | (side ? MOE_INT_PACK_RIGHT : MOE_INT_PACK_LEFT),
+                          MOE_INT_PACK_VALUES | (side ? MOE_INT_PACK_RIGHT : MOE_INT_PACK_LEFT), 0,
                           SIZE, K, &p[side]),
              "pack");
     }

@@ -126,11 +126,12 @@ static void pack(const product *p, const moe_tensor *got, int64_t batch, moe_int
     const int64_t step = got->ndim == 2 ? product_row_step(p->M) : 1;
     void *a = draw(p, PRODUCT_LEFT, batch * p->M, step, rows);
     void *b = draw(p, PRODUCT_RIGHT, batch * p->N, 1, columns);
-    const moe_int_operand from_a = {a, p->K, 1, NULL, NULL}, from_b = {b, p->K, 1, NULL, NULL};
-    must(moe_int_pack(&from_a, (moe_int_format)p->format, MOE_INT_PACK_VALUES, rows, p->K, left),
+    const moe_int_operand from_a = {a, p->K, 1, NULL, NULL, false},
+                          from_b = {b, p->K, 1, NULL, NULL, false};
+    must(moe_int_pack(&from_a, (moe_int_format)p->format, MOE_INT_PACK_VALUES, 0, rows, p->K, left),
          "pack");
     must(moe_int_pack(&from_b, (moe_int_format)p->format, MOE_INT_PACK_RIGHT | MOE_INT_PACK_VALUES,
-                      columns, p->K, right),
+                      0, columns, p->K, right),
          "pack");
     free(a);
     free(b);

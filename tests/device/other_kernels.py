@@ -3,7 +3,8 @@
 with 16 and 8 bits, ScatterMoE's two kernels, torch's products of 8 bits, DeepGEMM. What is not
 installed is left out, and said.
 
-other_kernels.py EXPLAIN OUT.safetensors. By hand, on a device with torch."""
+other_kernels.py EXPLAIN OUT.safetensors [PART...], all parts where none is named (triton_dots,
+scattermoe, torch_of_8_bits, deep_gemm). By hand, on a device with torch."""
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tempfile
 import torch
 from safetensors.torch import load_file, save_file
 
-EXPLAIN, OUT = sys.argv[1:3]
+EXPLAIN, OUT, *PARTS = sys.argv[1:]
 SIZES = {"bf16": ["128x128x1024", "256x128x4096"], "fp16": ["128x128x1024"],
          "e4m3": ["128x128x1024", "256x128x4096"], "e5m2": ["128x128x1024"]}
 FP8 = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
@@ -156,6 +157,8 @@ def deep_gemm():
 def main():
     print("torch", torch.__version__, torch.cuda.get_device_name(), flush=True)
     for part in (triton_dots, scattermoe, torch_of_8_bits, deep_gemm):
+        if PARTS and part.__name__ not in PARTS:
+            continue
         try:
             part()
         except Exception as error:  # not there

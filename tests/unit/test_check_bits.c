@@ -6,6 +6,7 @@
 #include "moeref/reference.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
 #define LINE "T=40 d=80 n=48 E=4 K=2 bias=1 renorm=1 seed=7"
@@ -14,15 +15,19 @@
 static moe_check_result *judge(const char *line, moe_dtype dtype, const char *bits,
                                moe_tensor_id wrong, int64_t element) {
     moe_problem *p = drawn(line);
-    moe_reference_params play = {
-        .tokens = p->T, .precision = (int32_t)dtype, .threads = 1, .seed = p->seed};
+    moe_reference_params play = {.tokens = p->T,
+                                 .precision = (int32_t)dtype,
+                                 .threads = 1,
+                                 .seed = p->seed,
+                                 .plan = p->plan,
+                                 .plan_given = p->plan != NULL};
     moe_check_params params = {.threads = 1, .no_explanation = true, .bits = bits};
     moe_reference_result *res = NULL;
     moe_check_result *r = NULL;
     cr_assert_eq(moe_reference_run(&p->layer, &p->in, &play, NULL, &res), MOE_OK);
     if (wrong != MOE_T_COUNT) {
         float *x = (float *)res->out.t[wrong].data + element;
-        *x *= 1 + (float)(2 * moe_dtype_roundoff(dtype));
+        *x = !isfinite(*x) ? 1 : *x * (1 + (float)(2 * moe_dtype_roundoff(dtype)));
         *x = (float)moe_round_to(*x, dtype);
     }
     cr_assert_eq(moe_int_result_create(p, "test", "--backend test", NULL, &r), MOE_OK);
@@ -87,6 +92,21 @@ Test(bits, one_last_place) {
         cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
         cr_expect_eq(s->differ, 1);
         cr_expect_eq(strncmp(s->first, rows[i].where, strlen(rows[i].where)), 0, "%s", s->first);
+        moe_check_result_destroy(&r);
+    }
+}
+
+/* What an infinite token makes of dW2 is known, and a number in its place is wrong. */
+Test(bits, columns_that_are_not_finite) {
+    const char line[] = "T=8 d=16 n=8 E=4 K=2 route=uniform inject=inf@5 seed=41 dtype=bf16";
+    moe_check_result *r = judge(line, MOE_BF16, "fp32", MOE_T_COUNT, 0);
+    cr_expect_eq(stage(r, "dW2")->differ, 0, "%s", stage(r, "dW2")->first);
+    cr_expect_eq(stage(r, "dW2")->undecided, 0);
+    moe_check_result_destroy(&r);
+    for (int64_t e = 0; e < 4;
+         e++) { /* two of them have the token, which makes inf or NaN: 1 instead */
+        r = judge(line, MOE_BF16, "fp32", MOE_T_DW2, e * 16 * 8);
+        cr_expect_eq(stage(r, "dW2")->differ, 1, "expert %d", (int)e);
         moe_check_result_destroy(&r);
     }
 }

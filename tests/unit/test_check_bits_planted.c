@@ -107,7 +107,10 @@ static int64_t plant_in(const bench *b, moe_dtype dtype, const planted *bug,
     moe_int_packed left, right;
     float *out = b->res->out.t[bug->id].data, sum[MOE_INT_LANES];
     int64_t changed = 0;
-    cr_assert_eq(moe_int_exact_pack(&p, chain->format, &left, &right), MOE_OK);
+    cr_assert_eq(moe_int_pack(&p.left, chain->format, MOE_INT_PACK_LEFT, 0, p.M, p.K, &left),
+                 MOE_OK);
+    cr_assert_eq(moe_int_pack(&p.right, chain->format, MOE_INT_PACK_RIGHT, 0, p.N, p.K, &right),
+                 MOE_OK);
     for (int64_t i = 0; i < p.M && (bug->rows == 0 || i < bug->rows); i++)
         for (int64_t j = 0; j < p.N && (bug->columns == 0 || j < bug->columns); j++) {
             if (j % MOE_INT_LANES == 0)

@@ -27,11 +27,13 @@ static float element(const char *text, int row, int column) {
     moe_int_chain chain;
     moe_int_packed a, b;
     float out[LANES];
-    const moe_int_operand l = {left, K, 1, NULL, NULL}, r = {right, 1, COLUMNS, NULL, NULL};
+    const moe_int_operand l = {left, K, 1, NULL, NULL, false},
+                          r = {right, 1, COLUMNS, NULL, NULL, false};
     cr_assert_eq(moe_arithmetic_parse(text, &how), MOE_OK, "%s", text);
     cr_assert_eq(moe_int_chain_make(&how, MOE_INT_FORMAT_BF16, &chain), MOE_OK);
-    cr_assert_eq(moe_int_pack(&l, MOE_INT_FORMAT_BF16, MOE_INT_PACK_VALUES, ROWS, K, &a), MOE_OK);
-    cr_assert_eq(moe_int_pack(&r, MOE_INT_FORMAT_BF16, MOE_INT_PACK_RIGHT | MOE_INT_PACK_VALUES,
+    cr_assert_eq(moe_int_pack(&l, MOE_INT_FORMAT_BF16, MOE_INT_PACK_VALUES, 0, ROWS, K, &a),
+                 MOE_OK);
+    cr_assert_eq(moe_int_pack(&r, MOE_INT_FORMAT_BF16, MOE_INT_PACK_RIGHT | MOE_INT_PACK_VALUES, 0,
                               COLUMNS, K, &b),
                  MOE_OK);
     moe_int_chain_row(&chain, &a, row, &b, column / LANES, out);

@@ -163,7 +163,7 @@ static void compare_lanes(const moe_int_unit *unit, int format, int span) {
                               b_exp + l, LANES, c[l]);
     }
     const moe_int_factors a = {a_sig, a_exp, NULL}, b = {b_sig, b_exp, NULL};
-    moe_int_dot_lanes(r, moe_int_layouts[format].fraction, &a, &b, 0, c);
+    moe_int_dot_lanes(r, moe_int_layouts[format].fraction, &a, &b, 0, r->terms, c);
     for (int l = 0; l < LANES; l++)
         cr_assert_eq(c[l], want[l], "%s %s: 0x%08x, not 0x%08x", unit->name,
                      moe_int_layouts[format].name, c[l], want[l]);

@@ -33,24 +33,20 @@ static void hold_acts(const moe_int_bits_run *c, const moe_tensor *got, const mo
     }
 }
 
-/* dH in row i of an expert; the product is dA'. */
+/* dH in row i of an expert, units j ..; the sums are dA'. */
 static void hold_slopes(const moe_int_bits_product *p, const moe_int_chain *chain, int64_t i,
-                        moe_int_bits_outcome *ret) {
+                        int64_t j, const float *da, moe_int_bits_outcome *ret) {
     const moe_int_bits_run *c = p->c;
     const int64_t row = c->source.plan->offsets[p->e] + i;
     const moe_int_spans spans = moe_int_bits_spans(c, chain);
     const int64_t n = spans.desc->n, hw = moe_h_width(spans.desc, n);
     const bool on_input = spans.desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     const float s = on_input ? 1 : moe_int_weight_of(&c->source, row);
-    float da[LANES];
-    for (int64_t j = 0; j < n; j++) {
-        if (j % LANES == 0)
-            moe_int_chain_row(chain, &p->left, i, &p->right, j / LANES, da);
-        const unit u = unit_of(c, row, j);
+    for (int64_t l = 0; l < LANES && j + l < n; l++) {
+        const unit u = unit_of(c, row, j + l);
         for (int up = 0; up < u.columns; up++)
             moe_int_bits_hold(p->got, row * hw + u.column[up],
-                              moe_int_span_of_slope(&spans, u.h, (double)s * da[j % LANES], up),
-                              ret);
+                              moe_int_span_of_slope(&spans, u.h, (double)s * da[l], up), ret);
     }
 }
 
@@ -59,7 +55,9 @@ moe_status moe_int_bits_activations(const moe_int_bits_run *c, moe_tensor_id id,
                                     size_t count, moe_int_bits_outcome *ret) {
     const moe_layer_desc *desc = &c->subject->problem->layer;
     const int64_t rows = c->source.plan->offsets[desc->E];
-    const int64_t step = moe_int_bits_step(c, rows * desc->n * ((desc->d + 15) / 16), count);
+    const moe_int_bits_under under = {
+        hold_slopes, chains, count,
+        moe_int_bits_step(c, rows * desc->n * ((desc->d + 15) / 16), count)};
     moe_status status = MOE_OK;
     if (id == MOE_T_A) { /* the same for all chains */
         hold_acts(c, got, chains, &ret[0]);
@@ -72,7 +70,7 @@ moe_status moe_int_bits_activations(const moe_int_bits_run *c, moe_tensor_id id,
     for (int64_t e = 0; !status && e < desc->E; e++) {
         moe_int_bits_product p = {
             .c = c, .got = got, .exact = moe_int_exact_gradient_of(&c->source, e), .e = e};
-        status = moe_int_bits_rows(&p, hold_slopes, chains, count, step, ret);
+        status = moe_int_bits_rows(&p, &under, ret);
     }
     return status;
 }

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { LANES = MOE_INT_LANES };
@@ -55,20 +56,17 @@ static float stored(const moe_int_bits_run *c, const moe_int_exact_product *p, i
     return p->stored ? (float)moe_round_to(sum, c->dtype) : sum;
 }
 
-static void compare_row(const moe_int_bits_product *p, const moe_int_chain *chain, int64_t i,
-                        moe_int_bits_outcome *ret) {
+static void compare_lanes(const moe_int_bits_product *p, const moe_int_chain *chain, int64_t i,
+                          int64_t j, const float *sum, moe_int_bits_outcome *ret) {
     const moe_int_exact_product *x = &p->exact;
-    float sum[LANES];
-    for (int64_t j = 0; j < x->N; j++) {
-        if (j % LANES == 0)
-            moe_int_chain_row(chain, &p->left, i, &p->right, j / LANES, sum);
-        const float want = stored(p->c, x, i, j, chain->how.fused, sum[j % LANES]);
+    for (int64_t l = 0; l < LANES && j + l < x->N; l++) {
+        const float want = stored(p->c, x, i, j + l, chain->how.fused, sum[l]);
         const int64_t before = ret->differ;
-        moe_int_bits_hold(p->got, x->out + i * x->N + j, (moe_int_span){.low = want, .high = want},
-                          ret);
+        moe_int_bits_hold(p->got, x->out + i * x->N + j + l,
+                          (moe_int_span){.low = want, .high = want}, ret);
         if (before == 0 && ret->differ) {
             ret->i = i;
-            ret->j = j;
+            ret->j = j + l;
         }
     }
 }
@@ -86,24 +84,51 @@ void moe_int_bits_add(moe_int_bits_outcome *all, const moe_int_bits_outcome *one
     all->undecided += one->undecided;
 }
 
-moe_status moe_int_bits_rows(moe_int_bits_product *p, moe_int_bits_row_fn hold_row,
-                             const moe_int_chain *chains, size_t count, int64_t step,
+/* What all chains multiply. */
+static moe_int_packing packing_of(const moe_int_chain *chains, size_t count) {
+    moe_int_packing all = MOE_INT_PACK_LEFT;
+    for (size_t a = 0; a < count; a++)
+        all |= moe_int_chain_packing(&chains[a]);
+    return all;
+}
+
+/* Columns j .. of every `step`-th row. */
+static moe_status hold_lanes(const moe_int_bits_product *p, const moe_int_bits_under *u, int64_t j,
                              moe_int_bits_outcome *ret) {
-    const int64_t M = p->exact.M;
-    if (M == 0)
-        return MOE_OK;
-    moe_status status = moe_int_exact_pack(&p->exact, chains->format, &p->left, &p->right);
-#pragma omp parallel for num_threads(p->c->threads) schedule(dynamic)
-    for (int64_t i = p->e % step; i < (status ? 0 : M); i += step)
-        for (size_t a = 0; a < count; a++) {
-            moe_int_bits_outcome one = {0};
-            hold_row(p, &chains[a], i, &one);
-#pragma omp critical(moe_int_bits_outcome)
-            moe_int_bits_add(&ret[a], &one, p->e);
+    const moe_int_exact_product *x = &p->exact;
+    float sum[LANES];
+    moe_int_packed right = {0};
+    moe_int_bits_outcome *all = calloc(u->count, sizeof *all);
+    moe_status status = all ? MOE_OK : MOE_E_NOMEM;
+    if (!status)
+        status = moe_int_pack(&x->right, u->chains->format,
+                              MOE_INT_PACK_RIGHT | packing_of(u->chains, u->count), j,
+                              x->N - j < LANES ? x->N - j : LANES, x->K, &right);
+    for (int64_t i = p->e % u->step; !status && i < x->M; i += u->step)
+        for (size_t a = 0; a < u->count; a++) {
+            moe_int_chain_row(&u->chains[a], &p->left, i, &right, 0, sum);
+            u->hold(p, &u->chains[a], i, j, sum, &all[a]);
         }
-    moe_int_packed_destroy(&p->left);
-    moe_int_packed_destroy(&p->right);
+#pragma omp critical(moe_int_bits_outcome)
+    for (size_t a = 0; !status && a < u->count; a++)
+        moe_int_bits_add(&ret[a], &all[a], p->e);
+    moe_int_packed_destroy(&right);
+    free(all);
     return status;
+}
+
+moe_status moe_int_bits_rows(moe_int_bits_product *p, const moe_int_bits_under *u,
+                             moe_int_bits_outcome *ret) {
+    const moe_int_exact_product *x = &p->exact;
+    if (x->M <= p->e % u->step) /* no row of it */
+        return MOE_OK;
+    bool failed = moe_int_pack(&x->left, u->chains->format, packing_of(u->chains, u->count), 0,
+                               x->M, x->K, &p->left) != MOE_OK;
+#pragma omp parallel for num_threads(p->c->threads) schedule(dynamic) reduction(|| : failed)
+    for (int64_t j = 0; j < (p->left.all.sig ? x->N : 0); j += LANES)
+        failed = failed || hold_lanes(p, u, j, ret) != MOE_OK;
+    moe_int_packed_destroy(&p->left);
+    return failed ? MOE_E_NOMEM : MOE_OK;
 }
 
 /* Blocks of K of all elements. */
@@ -122,14 +147,15 @@ moe_status moe_int_bits_compare(const moe_int_bits_run *c, moe_tensor_id id, con
                                 const moe_int_chain *chains, size_t count,
                                 moe_int_bits_outcome *ret) {
     int64_t total;
-    const int64_t step = moe_int_bits_step(c, work_of(c, id, &total), count);
+    const moe_int_bits_under under = {compare_lanes, chains, count,
+                                      moe_int_bits_step(c, work_of(c, id, &total), count)};
     moe_status status = MOE_OK;
     for (size_t a = 0; a < count; a++)
         ret[a].total = total;
     for (int64_t e = 0; !status && e < moe_int_exact_products(c->subject->problem, id); e++) {
         moe_int_bits_product p = {
             .c = c, .got = got, .exact = moe_int_exact_product_of(&c->source, id, e), .e = e};
-        status = moe_int_bits_rows(&p, compare_row, chains, count, step, ret);
+        status = moe_int_bits_rows(&p, &under, ret);
     }
     return status;
 }
@@ -172,15 +198,18 @@ moe_status moe_int_bits_lay_out(const moe_int_bits_run *c, moe_tensor_id id, con
                                 const moe_int_chain *chain, const moe_int_bits_outcome *o,
                                 moe_bits_stage *ret) {
     const moe_int_exact_product p = moe_int_exact_product_of(&c->source, id, o->e);
+    const moe_int_packing how = moe_int_chain_packing(chain);
     moe_int_packed left = {0}, right = {0};
-    moe_status status = moe_int_exact_pack(&p, chain->format, &left, &right);
+    moe_status status = moe_int_pack(&p.left, chain->format, how, o->i, 1, p.K, &left);
+    if (!status)
+        status =
+            moe_int_pack(&p.right, chain->format, MOE_INT_PACK_RIGHT | how, o->j, 1, p.K, &right);
     int length = say_first(got, o, ret);
     length += snprintf(ret->first + length, sizeof ret->first - (size_t)length,
                        "; product %lld, the accumulator after", (long long)o->e);
     laid_out l = {ret->first + length, sizeof ret->first - (size_t)length, 0, 0, 0};
     if (!status)
-        moe_int_chain_watch(chain, &left, o->i, &right, o->j / LANES, (int)(o->j % LANES),
-                            lay_block, &l);
+        moe_int_chain_watch(chain, &left, 0, &right, 0, 0, lay_block, &l);
     const size_t used = strlen(ret->first);
     snprintf(ret->first + used, sizeof ret->first - used, " ... k %lld: 0x%08x",
              (long long)l.last_k, moe_int_f32_bits(l.last));

@@ -36,20 +36,27 @@ void moe_int_bits_hold(const moe_tensor *got, int64_t at, moe_int_span span,
 /* Adds what was found of product e. */
 void moe_int_bits_add(moe_int_bits_outcome *all, const moe_int_bits_outcome *one, int64_t e);
 
-/* Product e of a stage, packed, and the stage as the subject has it. */
+/* Product e of a stage, and the stage as the subject has it. */
 typedef struct moe_int_bits_product {
     const moe_int_bits_run *c;
     const moe_tensor *got;
     moe_int_exact_product exact;
-    moe_int_packed left, right;
+    moe_int_packed left;
     int64_t e;
 } moe_int_bits_product;
-/* Holds row i of the product to one chain. */
-typedef void (*moe_int_bits_row_fn)(const moe_int_bits_product *p, const moe_int_chain *chain,
-                                    int64_t i, moe_int_bits_outcome *ret);
-/* Every `step`-th row of a product, not yet packed, under `count` chains. MOE_E_NOMEM. */
-moe_status moe_int_bits_rows(moe_int_bits_product *p, moe_int_bits_row_fn hold_row,
-                             const moe_int_chain *chains, size_t count, int64_t step,
+/* Holds elements (i, j) .. (i, j + MOE_INT_LANES - 1), those that there are, to a chain's sums. */
+typedef void (*moe_int_bits_hold_fn)(const moe_int_bits_product *p, const moe_int_chain *chain,
+                                     int64_t i, int64_t j, const float *sum,
+                                     moe_int_bits_outcome *ret);
+/* Every `step`-th row under `count` chains. */
+typedef struct moe_int_bits_under {
+    moe_int_bits_hold_fn hold;
+    const moe_int_chain *chains;
+    size_t count;
+    int64_t step;
+} moe_int_bits_under;
+/* A product that is not yet packed: an outcome of each chain. MOE_E_NOMEM. */
+moe_status moe_int_bits_rows(moe_int_bits_product *p, const moe_int_bits_under *under,
                              moe_int_bits_outcome *ret);
 
 /* Stage `id`, as the subject has it in `got`, under `count` chains: an outcome of each. Of very

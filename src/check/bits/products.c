@@ -41,7 +41,7 @@ static moe_int_operand rows_of(const uint16_t *codes, int64_t row, int64_t width
 
 /* The same with its rows along K. */
 static moe_int_operand along_k(moe_int_operand o) {
-    return (moe_int_operand){o.codes, o.k_stride, o.i_stride, o.k_map, o.i_map};
+    return (moe_int_operand){o.codes, o.k_stride, o.i_stride, o.k_map, o.i_map, o.is_fp32};
 }
 
 static moe_int_operand gathered(moe_int_operand o, const int32_t *rows) {
@@ -113,13 +113,4 @@ moe_int_exact_product moe_int_exact_gradient_of(const moe_int_source *s, int64_t
                                    .N = desc->n,
                                    .K = d,
                                    .first_pair = -1};
-}
-
-moe_status moe_int_exact_pack(const moe_int_exact_product *p, moe_int_format format,
-                              moe_int_packed *left, moe_int_packed *right) {
-    moe_status status = moe_int_pack(&p->left, format, MOE_INT_PACK_VALUES, p->M, p->K, left);
-    if (!status)
-        status = moe_int_pack(&p->right, format, MOE_INT_PACK_RIGHT | MOE_INT_PACK_VALUES, p->N,
-                              p->K, right);
-    return status;
 }

@@ -48,7 +48,5 @@ moe_int_exact_product moe_int_exact_product_of(const moe_int_source *s, moe_tens
                                                int64_t e);
 /* dA' = dO W2 of expert e, which is stored nowhere. */
 moe_int_exact_product moe_int_exact_gradient_of(const moe_int_source *s, int64_t e);
-moe_status moe_int_exact_pack(const moe_int_exact_product *p, moe_int_format format,
-                              moe_int_packed *left, moe_int_packed *right);
 
 #endif

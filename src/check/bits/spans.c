@@ -35,9 +35,11 @@ static growth growth_of(const moe_layer_desc *desc, double x) {
 static moe_int_span span_of(const moe_int_spans *s, double exact, double error) {
     if (exact == 0) /* a factor is, and stays so */
         return (moe_int_span){.signless = true};
+    if (!isfinite(exact) || !isfinite(error))
+        return (moe_int_span){(float)exact, isnan(exact) ? 0 : NAN, true, true};
     const float low = (float)moe_round_to(exact - error, s->dtype);
     const float high = (float)moe_round_to(exact + error, s->dtype);
-    return (moe_int_span){low, high, !isfinite(exact) || !isfinite(error), true};
+    return (moe_int_span){low, high, false, true};
 }
 
 /* No special function, and no more than 22 bits: exact in fp32. */

@@ -8,8 +8,9 @@
 
 #include <stdbool.h>
 
-/* A stored number lies in [low, high]; any: the exact one is not finite, so that all may be;
- * signless: a zero may have either sign. */
+/* A stored number lies in [low, high]; any: the exact one is not finite, and formulas that are
+ * equal elsewhere differ there: it is `low`, as a rule, or `high` (inf * 0 is a NaN, or nobody
+ * multiplies); signless: a zero may have either sign. */
 typedef struct moe_int_span {
     float low, high;
     bool any, signless;

@@ -20,7 +20,6 @@ typedef struct expert {
     int64_t e, first, rows, d, n;
     moe_int_packed left;  /* dO, [d][rows] */
     uint16_t *low, *high; /* A' [rows][n] */
-    bool *any;            /* [n] some element of the column may be anything: it is not finite */
 } expert;
 
 static uint16_t code_of(float x, moe_dtype dtype) {
@@ -46,7 +45,6 @@ static void fill_codes(const expert *x) {
         const moe_int_span span = moe_int_span_of_act(&spans, h, s, 1);
         x->low[i] = code_of(span.low, c->dtype);
         x->high[i] = code_of(span.high, c->dtype);
-        x->any[i % x->n] |= span.any;
     }
 }
 
@@ -62,7 +60,7 @@ static int open_before(const expert *x, int64_t j, int64_t row) {
 static moe_status pack(const expert *x, int64_t j0, const uint32_t *choice, moe_int_packed *ret) {
     const int64_t width = x->n - j0 < LANES ? x->n - j0 : LANES;
     uint16_t *codes = malloc((size_t)(x->rows * LANES) * sizeof *codes);
-    const moe_int_operand from = {codes, 1, LANES, NULL, NULL};
+    const moe_int_operand from = {codes, 1, LANES, NULL, NULL, false};
     if (!codes)
         return MOE_E_NOMEM;
     for (int64_t l = 0; l < width; l++)
@@ -71,8 +69,9 @@ static moe_status pack(const expert *x, int64_t j0, const uint32_t *choice, moe_
             const bool up = x->low[at] != x->high[at] && (choice[l] >> open++ & 1);
             codes[r * LANES + l] = up ? x->high[at] : x->low[at];
         }
-    moe_status status = moe_int_pack(&from, x->chain->format,
-                                     MOE_INT_PACK_RIGHT | MOE_INT_PACK_VALUES, width, x->rows, ret);
+    moe_status status =
+        moe_int_pack(&from, x->chain->format, MOE_INT_PACK_RIGHT | moe_int_chain_packing(x->chain),
+                     0, width, x->rows, ret);
     free(codes);
     return status;
 }
@@ -153,7 +152,7 @@ static moe_status hold_group(const expert *x, int64_t j0, moe_int_bits_outcome *
     if (!status)
         hold_rows(x, j0, &right, x->d, o);
     for (int64_t l = 0; !status && l < right.count; l++) {
-        if (open[l] > MOST_OPEN || x->any[j0 + l])
+        if (open[l] > MOST_OPEN)
             o[l] = (moe_int_bits_outcome){.elements = x->d, .undecided = x->d};
 #pragma omp critical(moe_int_bits_outcome)
         moe_int_bits_add(ret, &o[l], x->e);
@@ -171,10 +170,10 @@ static moe_status hold_expert(expert *x, int64_t step, moe_int_bits_outcome *ret
     const size_t bytes = (size_t)(x->rows * x->n + 1) * sizeof *x->low;
     x->low = malloc(bytes);
     x->high = malloc(bytes);
-    x->any = calloc((size_t)x->n, sizeof *x->any);
-    moe_status status = x->low && x->high && x->any ? MOE_OK : MOE_E_NOMEM;
+    moe_status status = x->low && x->high ? MOE_OK : MOE_E_NOMEM;
     if (!status)
-        status = moe_int_pack(&dO, x->chain->format, MOE_INT_PACK_VALUES, x->d, x->rows, &x->left);
+        status = moe_int_pack(&dO, x->chain->format, moe_int_chain_packing(x->chain), 0, x->d,
+                              x->rows, &x->left);
     if (!status) {
         fill_codes(x);
 #pragma omp parallel for num_threads(c->threads) schedule(dynamic)
@@ -187,7 +186,6 @@ static moe_status hold_expert(expert *x, int64_t step, moe_int_bits_outcome *ret
     moe_int_packed_destroy(&x->left);
     free(x->low);
     free(x->high);
-    free(x->any);
     return status;
 }
 

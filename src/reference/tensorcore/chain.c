@@ -2,11 +2,9 @@
 #include "core/convert.h"
 #include "moeref/tensor.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { LANES = MOE_INT_LANES, LONGEST_BLOCK = 32, MOST_PARTS = 1 << 20 };
+enum { LANES = MOE_INT_LANES, MOST_PARTS = 1 << 20 };
 
 /* Products that are added between two decisions of the order. */
 static int block_of(const moe_int_chain *c) {
@@ -31,60 +29,8 @@ moe_status moe_int_chain_make(const moe_arithmetic *how, moe_int_format format,
     return MOE_OK;
 }
 
-static uint32_t load_code(const void *codes, int bytes, int64_t at) {
-    return bytes == 1 ? ((const uint8_t *)codes)[at] : ((const uint16_t *)codes)[at];
-}
-
-static int64_t mapped(const int32_t *map, int64_t i) {
-    return map ? map[i] : i;
-}
-
-static void pack_one(const moe_int_operand *from, const moe_int_layout *l, moe_int_format format,
-                     int64_t i, int64_t k, const moe_int_factors *to, int64_t at) {
-    const int64_t where =
-        mapped(from->i_map, i) * from->i_stride + mapped(from->k_map, k) * from->k_stride;
-    const moe_int_factor f = moe_int_decode(format, load_code(from->codes, l->bytes, where));
-    to->sig[at] = f.sig;
-    to->exp[at] = f.exp;
-    if (!to->value)
-        return;
-    to->value[at] = f.exp != MOE_INT_SPECIAL ? ldexpf((float)f.sig, f.exp - l->fraction)
-                    : f.sig                  ? copysignf(INFINITY, (float)f.sig)
-                                             : NAN;
-}
-
-moe_status moe_int_pack(const moe_int_operand *from, moe_int_format format, moe_int_packing how,
-                        int64_t count, int64_t k, moe_int_packed *ret) {
-    const moe_int_layout *l = &moe_int_layouts[format];
-    const bool is_right = (how & MOE_INT_PACK_RIGHT) != 0;
-    const int64_t padded = (k + LONGEST_BLOCK - 1) / LONGEST_BLOCK * LONGEST_BLOCK;
-    const int64_t rows = is_right ? (count + LANES - 1) / LANES * LANES : count;
-    const size_t all = (size_t)(rows * padded) + 1;
-    moe_int_packed p = {
-        .all = {calloc(all, 2), malloc(all * 2), NULL}, .count = count, .k = k, .padded = padded};
-    if (how & MOE_INT_PACK_VALUES)
-        p.all.value = calloc(all, sizeof(float));
-    if (!p.all.sig || !p.all.exp || (!p.all.value && (how & MOE_INT_PACK_VALUES))) {
-        moe_int_packed_destroy(&p);
-        return MOE_E_NOMEM;
-    }
-    const moe_int_factor zero = moe_int_decode(format, 0);
-    for (size_t i = 0; i < all; i++)
-        p.all.exp[i] = zero.exp;
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t j = 0; j < k; j++) {
-            int64_t at = is_right ? (i / LANES * padded + j) * LANES + i % LANES : i * padded + j;
-            pack_one(from, l, format, i, j, &p.all, at);
-        }
-    *ret = p;
-    return MOE_OK;
-}
-
-void moe_int_packed_destroy(moe_int_packed *p) {
-    free(p->all.sig);
-    free(p->all.exp);
-    free(p->all.value);
-    *p = (moe_int_packed){0};
+moe_int_packing moe_int_chain_packing(const moe_int_chain *chain) {
+    return chain->unit->rule[chain->format].kept ? MOE_INT_PACK_LEFT : MOE_INT_PACK_VALUES;
 }
 
 /* The walk over one group of lanes. */
@@ -145,13 +91,12 @@ static void add_block(walk *w, int64_t number) {
     const int64_t k = at * w->block;
     if (w->chain->how.carry && w->done && w->done % group_blocks(w) == 0)
         carry(w);
-    const bool lanes = w->rule->kept && !w->rule->by_fp16;
-    for (int i = 0; lanes && i < w->block; i += w->rule->terms)
-        moe_int_dot_lanes(w->rule, w->fraction, &w->a, &w->b, k + i, w->acc);
     if (!w->rule->kept)
         add_fp32(w, k, w->block);
-    if (w->rule->by_fp16)
+    else if (w->rule->by_fp16)
         add_by_fp16(w, k);
+    else
+        moe_int_dot_lanes(w->rule, w->fraction, &w->a, &w->b, k, k + w->block, w->acc);
     w->done++;
     report(w, k);
 }
@@ -168,9 +113,22 @@ static void end_chain(walk *w) {
     w->done = 0;
 }
 
-/* Blocks first, first + step ... below `end` as one chain. */
+/* Nothing happens between ascending blocks: they are one run of steps. */
+static bool is_one_run(const walk *w) {
+    const moe_arithmetic *how = &w->chain->how;
+    return w->rule->kept && !w->rule->by_fp16 && how->order == MOE_K_ASCENDING && !how->carry &&
+           !w->watch;
+}
+
+/* Blocks first .. end - 1 as one chain. */
 static void run_part(walk *w, int64_t first, int64_t end) {
-    for (int64_t b = first; b < end; b++)
+    const bool at_once = is_one_run(w);
+    if (at_once) {
+        moe_int_dot_lanes(w->rule, w->fraction, &w->a, &w->b, first * w->block, end * w->block,
+                          w->acc);
+        w->done = end - first;
+    }
+    for (int64_t b = first; !at_once && b < end; b++)
         add_block(w, b);
     end_chain(w);
 }

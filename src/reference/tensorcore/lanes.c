@@ -89,27 +89,38 @@ MOE_INT_INLINE uint32_t dot_lanes(const lane_rule *r, const int16_t *a_sig, cons
     return any;
 }
 
+/* The loop over steps; what lanes do not do is done by the rule. */
+MOE_INT_INLINE void dot_steps(const moe_int_dot_rule *rule, int fraction, const moe_int_factors *a,
+                              const moe_int_factors *b, int64_t k, int64_t end, uint32_t *c) {
+    const lane_rule r = lane_rule_of(rule, fraction);
+    for (; k < end; k += r.terms) {
+        const int16_t *a_sig = a->sig + k, *a_exp = a->exp + k;
+        const int16_t *b_sig = b->sig + k * LANES, *b_exp = b->exp + k * LANES;
+        uint32_t odd[LANES];
+        if (dot_lanes(&r, a_sig, a_exp, b_sig, b_exp, c, odd))
+            for (int l = 0; l < LANES; l++)
+                if (odd[l])
+                    c[l] = moe_int_dot(rule, fraction, a_sig, a_exp, b_sig + l, b_exp + l, LANES,
+                                       c[l]);
+    }
+}
+
 #if MOE_INT_HAVE_AVX2
-MOE_INT_AVX2 static uint32_t dot_lanes_avx2(const lane_rule *r, const int16_t *a_sig,
-                                            const int16_t *a_exp, const int16_t *b_sig,
-                                            const int16_t *b_exp, uint32_t *c, uint32_t *odd) {
-    return dot_lanes(r, a_sig, a_exp, b_sig, b_exp, c, odd);
+MOE_INT_AVX2 static void dot_steps_avx2(const moe_int_dot_rule *rule, int fraction,
+                                        const moe_int_factors *a, const moe_int_factors *b,
+                                        int64_t k, int64_t end, uint32_t *c) {
+    dot_steps(rule, fraction, a, b, k, end, c);
 }
 #endif
 
 void moe_int_dot_lanes(const moe_int_dot_rule *rule, int fraction, const moe_int_factors *a,
-                       const moe_int_factors *b, int64_t k, uint32_t c[MOE_INT_LANES]) {
-    const lane_rule r = lane_rule_of(rule, fraction);
-    const int16_t *a_sig = a->sig + k, *a_exp = a->exp + k;
-    const int16_t *b_sig = b->sig + k * LANES, *b_exp = b->exp + k * LANES;
-    uint32_t odd[LANES], any;
+                       const moe_int_factors *b, int64_t k, int64_t end,
+                       uint32_t c[MOE_INT_LANES]) {
 #if MOE_INT_HAVE_AVX2
-    any = moe_int_cpu_avx2() ? dot_lanes_avx2(&r, a_sig, a_exp, b_sig, b_exp, c, odd)
-                             : dot_lanes(&r, a_sig, a_exp, b_sig, b_exp, c, odd);
-#else
-    any = dot_lanes(&r, a_sig, a_exp, b_sig, b_exp, c, odd);
+    if (moe_int_cpu_avx2()) {
+        dot_steps_avx2(rule, fraction, a, b, k, end, c);
+        return;
+    }
 #endif
-    for (int l = 0; any && l < LANES; l++)
-        if (odd[l])
-            c[l] = moe_int_dot(rule, fraction, a_sig, a_exp, b_sig + l, b_exp + l, LANES, c[l]);
+    dot_steps(rule, fraction, a, b, k, end, c);
 }

@@ -13,8 +13,8 @@ typedef struct moe_int_factors {
     float *value;
 } moe_int_factors;
 
-/* Continues the sums c with the products of k .. k + rule->terms - 1. */
+/* Continues the sums c with the products of k .. end - 1, rule->terms at a time. */
 void moe_int_dot_lanes(const moe_int_dot_rule *rule, int fraction, const moe_int_factors *a,
-                       const moe_int_factors *b, int64_t k, uint32_t c[MOE_INT_LANES]);
+                       const moe_int_factors *b, int64_t k, int64_t end, uint32_t c[MOE_INT_LANES]);
 
 #endif

@@ -1,5 +1,6 @@
 /* Formats and units. A new unit is a row of the table. */
 #include "reference/tensorcore/unit.h"
+#include "core/simd.h"
 
 #include <string.h>
 
@@ -12,20 +13,49 @@ const moe_int_layout moe_int_layouts[MOE_INT_FORMATS] = {
 
 enum { ZERO_EXPONENT = -126 };
 
+/* Straight-line code, so that compilers vectorise it. */
+MOE_INT_INLINE void decode(const moe_int_layout *l, const uint16_t *codes, int64_t count,
+                           int16_t *sig, int16_t *exp) {
+    const int bits = 8 * l->bytes - 1, fraction = l->fraction;
+    const uint16_t sizes = (uint16_t)((1 << bits) - 1), fractions = (uint16_t)((1 << fraction) - 1);
+    const uint16_t infinity = l->infinities ? sizes ^ fractions : 0xffff;
+    const uint16_t special = l->infinities ? infinity : sizes;
+    const int16_t least = (int16_t)l->least, hidden = (int16_t)(1 << fraction);
+    for (int64_t i = 0; i < count; i++) {
+        const uint16_t size = codes[i] & sizes, field = (uint16_t)(size >> fraction);
+        int16_t s = (int16_t)((size & fractions) | (field ? hidden : 0));
+        int16_t e = (int16_t)(field ? field - 1 + least : least);
+        e = s ? e : ZERO_EXPONENT;
+        s = size >= special ? size == infinity : s;
+        e = size >= special ? MOE_INT_SPECIAL : e;
+        sig[i] = (int16_t)(codes[i] > sizes ? -s : s);
+        exp[i] = e;
+    }
+}
+
+#if MOE_INT_HAVE_AVX2
+MOE_INT_AVX2 static void decode_avx2(const moe_int_layout *l, const uint16_t *codes, int64_t count,
+                                     int16_t *sig, int16_t *exp) {
+    decode(l, codes, count, sig, exp);
+}
+#endif
+
+void moe_int_decode_all(moe_int_format format, const uint16_t *codes, int64_t count, int16_t *sig,
+                        int16_t *exp) {
+#if MOE_INT_HAVE_AVX2
+    if (moe_int_cpu_avx2()) {
+        decode_avx2(&moe_int_layouts[format], codes, count, sig, exp);
+        return;
+    }
+#endif
+    decode(&moe_int_layouts[format], codes, count, sig, exp);
+}
+
 moe_int_factor moe_int_decode(moe_int_format format, uint32_t code) {
-    const moe_int_layout *l = &moe_int_layouts[format];
-    const int bits = 8 * l->bytes - 1;
-    const uint32_t fraction = code & ((1u << l->fraction) - 1);
-    const uint32_t field = (code & ((1u << bits) - 1)) >> l->fraction;
-    const uint32_t top = (1u << (bits - l->fraction)) - 1;
-    const int sign = code >> bits & 1 ? -1 : 1;
-    if (field == top && l->infinities)
-        return (moe_int_factor){(int16_t)(fraction ? 0 : sign), MOE_INT_SPECIAL};
-    if (field == top && fraction == (1u << l->fraction) - 1)
-        return (moe_int_factor){0, MOE_INT_SPECIAL};
-    const int sig = (int)(field ? fraction | 1u << l->fraction : fraction);
-    const int exp = sig == 0 ? ZERO_EXPONENT : field ? (int)field - 1 + l->least : l->least;
-    return (moe_int_factor){(int16_t)(sign * sig), (int16_t)exp};
+    const uint16_t one = (uint16_t)code;
+    moe_int_factor f;
+    moe_int_decode_all(format, &one, 1, &f.sig, &f.exp);
+    return f;
 }
 
 /* clang-format off */

@@ -43,6 +43,9 @@ typedef struct moe_int_factor {
 } moe_int_factor;
 enum { MOE_INT_SPECIAL = 8192 };
 moe_int_factor moe_int_decode(moe_int_format format, uint32_t code);
+/* Many; those of 8 bits lie in 16. */
+void moe_int_decode_all(moe_int_format format, const uint16_t *codes, int64_t count, int16_t *sig,
+                        int16_t *exp);
 
 /* terms 0: the unit does not take that format; kept 0: a product and a sum, both rounded to nearest
  * in fp32 (a product of 16-bit factors is exact there: fused or not is the same). */
