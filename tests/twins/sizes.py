@@ -1,5 +1,5 @@
-"""Sizes and type of the checkpoints that are drawn: d, n, E, K and the shared width differ from each
-other and from T. MOEREF_TWINS="32 16 8 3 24 40 bfloat16" draws others, E a multiple of 4.
+"""Sizes and type of the checkpoints that are drawn: d, n, E, K and the shared width differ from
+each other and from T. MOEREF_TWINS="32 16 8 3 24 40 bfloat16" draws others, E a multiple of 4.
 """
 
 import os
