@@ -6,13 +6,14 @@ output, logits, weights and what else a case holds.
 import numpy as np
 
 from parts import experts, glu, route, shared_expert, top
+from sizes import rounded
 from tape import V, gelu, join, rms, sigmoid, silu, softmax, softplus
 
 
 def own(p, rng, name, *shape, one=False):
     """A parameter: a matrix, or a vector around 1 or 0."""
     noise = rng.standard_normal(shape)
-    p[name] = V(noise / shape[-1]**0.5 if len(shape) > 1 else 0.2 * noise + one)
+    p[name] = V(rounded(noise / shape[-1]**0.5 if len(shape) > 1 else 0.2 * noise + one))
     return p[name]
 
 
@@ -67,7 +68,7 @@ def zaya(x, p, c, rng):
     for fc in ("fc1", "fc2"):
         h = h @ own(p, rng, name + fc + ".weight", r, r).T
         h = gelu(h + own(p, rng, name + fc + ".bias", r))
-    p["router"] = V(rng.standard_normal((classes, r)))
+    p["router"] = V(rounded(rng.standard_normal((classes, r))))
     z = h @ p["router"].T
     w = route(z, c, p["b_select"].data)
     skip = np.ones(classes)

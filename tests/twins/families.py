@@ -1,8 +1,10 @@
 """Every family as a layer of parts.py or a block of blocks.py: settings of config.json, what they
-mean, and names of tensors. d, n, E, K and the shared width differ from each other and from T.
+mean, and names of tensors.
 """
 
-D, N, E, K, S, T = 12, 6, 8, 3, 10, 13
+from math import ceil
+
+from sizes import K, N, S, T
 
 EXPERTS = {"W1": "experts.gate_up_proj", "W2": "experts.down_proj"}
 
@@ -19,7 +21,7 @@ TRANSPOSED = {"gpt_oss": ("W1", "W2"), "llama4_text": ("W1", "W2"), "aria_text":
 # What a router module hands out instead of the weights that count: a factor, "dense" weights, or
 # nothing that has their form.
 REPORTS = {"beam": 1 / 2.5, "laguna": 1 / 2.5, "minimax_m3_vl_text": 1 / 2.5, "step3p5": 1 / 2.5,
-           "openai_privacy_filter": 1 / 3, "llama4_text": "dense", "nllb-moe": "dense",
+           "openai_privacy_filter": 1 / K, "llama4_text": "dense", "nllb-moe": "dense",
            "switch_transformers": None, "jetmoe": None}
 
 
@@ -258,7 +260,7 @@ FAMILIES = {
     "nllb-moe": family({"expert_capacity": 64, "moe_eval_capacity_token_fraction": 0.3,
                         "moe_token_dropout": 0.25, "activation_function": "relu"},
                        {"score": "softmax", "norm": True, "act": "relu", "gated": False, "K": 2,
-                        "capacity": 4, "scale": 0.75},
+                        "capacity": ceil(0.3 * T), "scale": 0.75},
                        names={"router": "router.classifier.weight",
                               "W1": "experts.expert_%d.fc1.weight",
                               "W2": "experts.expert_%d.fc2.weight",

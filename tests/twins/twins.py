@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Every family against a twin of it in numpy: twins.py MOEREF FOLDER.
+"""Every family against a twin of it in numpy: twins.py MOEREF FOLDER. Checkpoints alone:
+MOEREF_TWINS="32 16 8 3 24 40 bfloat16" twins.py --draw FOLDER SEED (sizes.py).
 
 A random checkpoint and case of each family, of odd small sizes, is computed by blocks.py and
 parts.py, which were written from the models' own code and share nothing with the C; gradients come
@@ -20,12 +21,18 @@ except ImportError:
     sys.exit(77)
 
 from blocks import BLOCKS
-from families import D, E, FAMILIES, N, REPORTS, T, TRANSPOSED
+from families import FAMILIES, REPORTS, TRANSPOSED
 from parts import experts, route, shared_expert
+from sizes import D, E, N, T, TYPE, rounded
 from tape import V, tanh
 
 LIMIT = 1e-20
-TYPES = {"float64": "F64", "int64": "I64"}
+TYPES = {"float64": "F64", "int64": "I64", "uint16": "BF16"}
+
+
+def upper_half(t):
+    """bf16 numbers as 16 bits each."""
+    return (t.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
 
 
 def write_safetensors(path, tensors):
@@ -33,6 +40,8 @@ def write_safetensors(path, tensors):
     blobs = []
     for name, t in tensors.items():
         t = np.ascontiguousarray(t)
+        if TYPE == "bfloat16" and t.dtype == float and not name.startswith("expected"):
+            t = upper_half(t)
         header[name] = {"dtype": TYPES[str(t.dtype)], "shape": list(t.shape),
                         "data_offsets": [offset, offset + t.nbytes]}
         offset += t.nbytes
@@ -52,11 +61,11 @@ def make_params(f, rng):
     hw = 2 * n if gated else n
 
     def draw(*shape):
-        return V(rng.standard_normal(shape) / shape[-1]**0.5)
+        return V(rounded(rng.standard_normal(shape) / shape[-1]**0.5))
 
     p = {"router": draw(rows, D), "W1": draw(count, hw, latent), "W2": draw(count, latent, n)}
     if f["bias"]:
-        p["b_select"] = V(0.2 * rng.standard_normal(classes))
+        p["b_select"] = V(rounded(0.2 * rng.standard_normal(classes)))
     if "br" in names:
         p["br"] = draw(rows)
     if "b1" in names:
@@ -127,7 +136,7 @@ def set_key(config, path, value):
 
 
 def config_of(name, f):
-    config = {"model_type": name.split()[0], "dtype": "float64", "num_hidden_layers": 1,
+    config = {"model_type": name.split()[0], "dtype": TYPE, "num_hidden_layers": 1,
               **{k: v for k, v in f["config"].items() if v is not None}}
     sizes = {"d": D, "n": N, "E": 16 if f["block"] == "product_keys" else E, "K": f["c"]["K"]}
     for k, path in f["keys"].items():
@@ -164,8 +173,8 @@ def router_outputs(name, f, z, w, extra):
 
 def make(name, f, folder, rng):
     p = make_params(f, rng)
-    x = V(rng.standard_normal((T, D)))
-    g = rng.standard_normal((T, D))
+    x = V(rounded(rng.standard_normal((T, D))))
+    g = rounded(rng.standard_normal((T, D)))
     run = BLOCKS[f["block"]] if f["block"] else None
     out, z, w, extra = run(x, p, f["c"], rng) if run else plain(x, p, f["c"])
     forward_only = name == "nllb-moe"
@@ -204,17 +213,22 @@ def judge(case, name):
     return None
 
 
+def draw(out, seed):
+    """A checkpoint of every family; their folders by name."""
+    rng = np.random.default_rng(seed)
+    folders = {name: pathlib.Path(out) / name.replace(" ", "_") for name in FAMILIES}
+    for name, folder in folders.items():
+        make(name, FAMILIES[name], folder, rng)
+    return folders
+
+
 def main(moeref, out):
     listed = json.loads(subprocess.run([moeref, "list", "--output", "json"], check=True,
                                        capture_output=True, text=True).stdout)
     known = [f["name"] if isinstance(f, dict) else f for f in listed["families"]]
     faults = [f"{name}: no twin" for name in known
               if name not in {n.split()[0] for n in FAMILIES}]
-    rng = np.random.default_rng(20261129)
-    folders = {}
-    for name, f in FAMILIES.items():
-        folders[name] = pathlib.Path(out) / name.replace(" ", "_")
-        make(name, f, folders[name], rng)
+    folders = draw(out, 20261129)
     command = [moeref, "check", "--backend", "reference", "--no-isolation", "--no-explanation",
                "--threads", "1", "--output", "json"]
     for folder in folders.values():
@@ -234,4 +248,7 @@ def main(moeref, out):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    if sys.argv[1] == "--draw":  # --draw FOLDER SEED: nothing but checkpoints
+        draw(sys.argv[2], int(sys.argv[3]))
+    else:
+        sys.exit(main(*sys.argv[1:]))

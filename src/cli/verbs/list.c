@@ -5,6 +5,7 @@
 #include "cli/report/json_text.h"
 #include "cli/verbs/list_gpus.h"
 #include "cli/verbs/verbs.h"
+#include "layer/blocks.h"
 #include "moeref/isolation.h"
 #include "moeref/recipe.h"
 #include "moeref/suite.h"
@@ -36,6 +37,26 @@ static void list_families_text(void) {
         const char *block = moe_family_block(*name);
         printf("  %s%s%s\n", *name, *block ? ": " : "", block);
     }
+}
+
+static const struct {
+    const char *name, *what;
+} blocks[] = {
+#define BLOCK(name, what) {#name, what},
+    MOE_INT_BLOCKS(BLOCK)};
+
+static void list_blocks_text(void) {
+    printf("blocks (block=, in a case)\n");
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        printf("  %-12s %s\n", blocks[i].name, blocks[i].what);
+}
+
+static json_t *blocks_json(void) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        json_array_append_new(
+            list, json_pack("{s:s, s:s}", "name", blocks[i].name, "what", blocks[i].what));
+    return list;
 }
 
 static json_t *names_json(const char *const *names, size_t count) {
@@ -140,8 +161,9 @@ int cli_list(int argc, char **argv) {
     int code =
         cli_parse(argc, argv,
                   "Lists backends (and why one cannot be used here), the model families that "
-                  "--hf reads, the\nstages that are timed and predicted, the recipes of rounding "
-                  "points, and the edge cases that run\nwhen no case is named.",
+                  "--hf reads, the\nblocks that a case can name, the stages that are timed and "
+                  "predicted, the recipes of rounding\npoints, and the edge cases that run when no "
+                  "case is named.",
                   options, NULL, NULL);
     if (code >= 0)
         return code;
@@ -159,17 +181,19 @@ int cli_list(int argc, char **argv) {
     while (families[n_families])
         n_families++;
     if (output == CLI_JSON) {
-        json_t *root = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "moeref",
-                                 CLI_JSON_VERSION, "backends", backends_json(all), "families",
-                                 names_json(families, n_families), "stages", stages_json(),
-                                 "recipes", recipes_json(), "gpus", cli_list_gpus_json(), "nodes",
-                                 cli_list_nodes_json(), "cases", names_json(cases, n_cases));
+        json_t *root =
+            json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "moeref", CLI_JSON_VERSION,
+                      "backends", backends_json(all), "families", names_json(families, n_families),
+                      "blocks", blocks_json(), "stages", stages_json(), "recipes", recipes_json(),
+                      "gpus", cli_list_gpus_json(), "nodes", cli_list_nodes_json(), "cases",
+                      names_json(cases, n_cases));
         json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);
     } else {
         list_backends_text(all);
         list_families_text();
+        list_blocks_text();
         list_stages_text();
         list_recipes_text();
         cli_list_gpus_text();
