@@ -26,7 +26,7 @@ void ob_rows_multiply(const ob_rows_product *product) {
 }
 
 bool ob_rows_arranges(const ob_matrix *w) {
-    return !w->scale && w->type == MOE_BF16 && !w->turned;
+    return choose()->arranges(w);
 }
 
 void ob_rows_arrange(int64_t rows, int64_t depth, float *x) {

@@ -14,6 +14,9 @@
 
 /* Columns of x whose products are added up before they are added to y. */
 #define OB_CHUNK 512
+/* Codes whose blocks are so many columns wide, or times as many, or whole rows, are read where they
+ * lie. */
+#define OB_GROUP 32
 
 /* A matrix W [columns of y][columns of x] of fp32, bf16 or fp16, or of codes. */
 typedef struct ob_matrix {
@@ -52,6 +55,7 @@ const char *ob_rows_isa(void);
 typedef struct ob_rows_kernels {
     const char *isa;
     void (*multiply)(const ob_rows_product *product);
+    bool (*arranges)(const ob_matrix *w);
     void (*arrange)(int64_t rows, int64_t depth, float *x);
 } ob_rows_kernels;
 
