@@ -33,6 +33,11 @@ void ob_rows_arrange(int64_t rows, int64_t depth, float *x) {
     choose()->arrange(rows, depth, x);
 }
 
+void ob_rows_decode(const ob_matrix *w, int64_t row, int64_t rows, int64_t p, int64_t count,
+                    float *ret) {
+    choose()->decode(w, row, rows, p, count, ret);
+}
+
 const char *ob_rows_isa(void) {
     return choose()->isa;
 }

@@ -48,6 +48,11 @@ void ob_rows_multiply(const ob_rows_product *product);
 bool ob_rows_arranges(const ob_matrix *w);
 void ob_rows_arrange(int64_t rows, int64_t depth, float *x);
 
+/* Rows row .. row+rows-1 of W as it lies, turned or not, and of those the `count` values from p on,
+ * to fp32: ret [rows][count], and room for OB_GROUP more. */
+void ob_rows_decode(const ob_matrix *w, int64_t row, int64_t rows, int64_t p, int64_t count,
+                    float *ret);
+
 /* The instruction set in use: "avx512", "avx2" or "base". */
 const char *ob_rows_isa(void);
 
@@ -57,6 +62,8 @@ typedef struct ob_rows_kernels {
     void (*multiply)(const ob_rows_product *product);
     bool (*arranges)(const ob_matrix *w);
     void (*arrange)(int64_t rows, int64_t depth, float *x);
+    void (*decode)(const ob_matrix *w, int64_t row, int64_t rows, int64_t p, int64_t count,
+                   float *ret);
 } ob_rows_kernels;
 
 #endif

@@ -47,7 +47,7 @@ OB_INLINE void decode_row(form f, const ob_matrix *w, int64_t row, int64_t p, in
     }
 }
 
-/* The same of int4 whose blocks end anywhere, in W's own order. */
+/* The same of int4 in W's own order, blocks of any width. */
 static void decode_odd_row(const ob_matrix *w, int64_t row, int64_t p, int64_t depth, float *ret) {
     const unsigned char *from =
         (const unsigned char *)w->data + row * values_bytes(FORM_INT4, w->ld);
@@ -57,6 +57,12 @@ static void decode_odd_row(const ob_matrix *w, int64_t row, int64_t p, int64_t d
         ret[at - p] = (float)((from[at / 2] >> 4 * (at % 2) & 15) - 8) * scale[at / wide];
     for (int64_t i = depth; i % STEP; i++)
         ret[i] = 0;
+}
+
+static void decode_bf16(const ob_matrix *w, int64_t row, int64_t p, int64_t count, float *ret) {
+    const uint16_t *from = (const uint16_t *)w->data + row * w->ld + p;
+    for (int64_t i = 0; i < count; i++)
+        ret[i] = ob_float_of((uint32_t)from[i] << 16);
 }
 
 /* ---- turned round ---- */
