@@ -7,9 +7,9 @@
  * its blocks are odd, a panel of it is decoded to fp32 first. */
 #include "rows_tile.h"
 
-/* Up to FEW rows of x, W streams past once, row by row. More of them reread BLOCK rows of W, which
- * stay in the first or second cache. */
-enum { FEW = 8, BLOCK = 16 };
+/* Up to FEW rows of x, W streams past once, row by row. More of them reread BLOCK rows of W, a
+ * chunk of columns at a time. PANEL rows of turned W are one line of the cache. */
+enum { FEW = 8, BLOCK = 128, PANEL = 16 };
 
 /* Rows of x from which on decoding costs less than it saves. Measured on one core with AVX-512, of
  * a Xeon of 2023, and on the same one with AVX2. */
@@ -104,7 +104,7 @@ static bool arranges(const ob_matrix *w) {
 }
 
 static void meet_decoded(form f, const ob_rows_product *o, tile_args t) {
-    float panel[BLOCK * PANEL_LD + STEP];
+    float panel[PANEL * PANEL_LD + STEP];
     decode(f, &o->w, &t, panel);
     t.w = (const char *)panel;
     t.ldw = PANEL_LD * (int64_t)sizeof *panel;
@@ -116,29 +116,31 @@ static void multiply_some(const ob_rows_product *o) {
     const form f = form_of(&o->w);
     const bool decoded =
         o->w.turned || (o->w.scale && !streams(&o->w)) || o->rows >= decoded_from[f];
-    const int64_t block = decoded || o->rows > FEW ? BLOCK : o->rows == 1 ? ALONE : COLS;
-    const int64_t ldw = values_bytes(f, o->w.ld);
-    for (int64_t col = 0; col < o->cols; col += block)
-        for (int64_t p = 0; p < o->depth; p += OB_CHUNK) {
-            const tile_args t = {.x = o->x + p,
-                                 .ldx = o->ldx,
-                                 .depth = least(OB_CHUNK, o->depth - p),
-                                 .w = (const char *)o->w.data + col * ldw + values_bytes(f, p),
-                                 .ldw = ldw,
-                                 .ahead = block < BLOCK ? block * ldw : 0,
-                                 .kept = least(block, o->cols - col),
-                                 .codes = &o->w,
-                                 .col = col,
-                                 .first = p,
-                                 .arranged = arranges(&o->w),
-                                 .add = p > 0 || o->beta != 0,
-                                 .y = o->y + col,
-                                 .ldy = o->ldy};
-            if (decoded)
-                meet_decoded(f, o, t);
-            else
-                meet_form(f, o->rows, &t);
-        }
+    const int64_t wide = o->w.turned ? PANEL : o->rows == 1 ? ALONE : COLS;
+    const bool once = !o->w.turned && o->rows <= FEW;
+    const int64_t block = once ? wide : BLOCK, ldw = values_bytes(f, o->w.ld);
+    for (int64_t first = 0; first < o->cols; first += block)
+        for (int64_t p = 0; p < o->depth; p += OB_CHUNK)
+            for (int64_t col = first; col < least(first + block, o->cols); col += wide) {
+                const tile_args t = {.x = o->x + p,
+                                     .ldx = o->ldx,
+                                     .depth = least(OB_CHUNK, o->depth - p),
+                                     .w = (const char *)o->w.data + col * ldw + values_bytes(f, p),
+                                     .ldw = ldw,
+                                     .ahead = once ? wide * ldw : 0,
+                                     .kept = least(wide, o->cols - col),
+                                     .codes = &o->w,
+                                     .col = col,
+                                     .first = p,
+                                     .arranged = arranges(&o->w),
+                                     .add = p > 0 || o->beta != 0,
+                                     .y = o->y + col,
+                                     .ldy = o->ldy};
+                if (decoded)
+                    meet_decoded(f, o, t);
+                else
+                    meet_form(f, o->rows, &t);
+            }
 }
 
 static void multiply(const ob_rows_product *product) {

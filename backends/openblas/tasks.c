@@ -29,7 +29,7 @@ static bool is_fp32(const ob_experts *e) {
 /* Will OpenBLAS meet weights that it cannot read? */
 static bool has_panel(const ob_layer *layer) {
     const ob_experts *r = &layer->routed, *s = &layer->shared;
-    return max64(r->rows, layer->T) > OB_ROWS_SUITED && !layer->dev->invariant &&
+    return max64(r->rows, layer->T) > OB_ROWS_DECODED && !layer->dev->invariant &&
            (!is_fp32(r) || (s->W1.data && !is_fp32(s)));
 }
 

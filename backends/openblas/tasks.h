@@ -9,8 +9,10 @@
  * little; few enough that a thread's copy of rows [OB_ROWS][d] stays a few megabytes. A weight
  * gradient adds up so many rows per GEMM. */
 #define OB_ROWS 512
-/* Up to so many rows, products of our own are as fast as OpenBLAS's. */
-#define OB_ROWS_SUITED 128
+/* Up to so many rows, products of our own are as fast as OpenBLAS's with fp32 weights, and with
+ * others, which have to be decoded for it. */
+#define OB_ROWS_SUITED  128
+#define OB_ROWS_DECODED 256
 /* Weights that are decoded for one GEMM: two megabytes, which the second cache holds. */
 #define OB_PANEL_FLOATS (1 << 19)
 /* Columns of one task that sums them in float64. */

@@ -15,9 +15,9 @@ static const struct {
     bool turned;
     int64_t least, most;
 } suited[] = {
-    {MOE_F32, false, 1, OB_ROWS_SUITED},  {MOE_F32, true, 12, 64},
-    {MOE_BF16, false, 1, OB_ROWS_SUITED}, {MOE_BF16, true, 1, OB_ROWS_SUITED},
-    {MOE_F16, false, 1, OB_ROWS_SUITED},  {MOE_F16, true, 1, OB_ROWS_SUITED},
+    {MOE_F32, false, 1, OB_ROWS_SUITED},   {MOE_F32, true, 12, 64},
+    {MOE_BF16, false, 1, OB_ROWS_DECODED}, {MOE_BF16, true, 1, OB_ROWS_DECODED},
+    {MOE_F16, false, 1, OB_ROWS_DECODED},  {MOE_F16, true, 1, OB_ROWS_DECODED},
 };
 
 bool ob_weights_readable(int32_t dtype) {
@@ -36,7 +36,7 @@ static bool suits(const ob_matrix *w, int64_t rows, int64_t depth) {
     if (!is_plain(w) && depth > OB_PANEL_FLOATS) /* not even one column would fit a panel */
         return true;
     if (w->scale)
-        return rows <= OB_ROWS_SUITED;
+        return rows <= OB_ROWS_DECODED;
     for (size_t i = 0; i < sizeof suited / sizeof *suited; i++)
         if (suited[i].type == w->type && suited[i].turned == w->turned)
             return rows >= suited[i].least && rows <= suited[i].most;
