@@ -1,4 +1,5 @@
 #include "codes.h"
+#include "core/memory.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -99,8 +100,8 @@ moe_status ob_codes_make(const moe_quant_desc *form, const moe_tensor *w, int th
                          const moe_log *log, ob_codes *ret) {
     ob_codes k = {
         .form = *form, .experts = w->shape[0], .rows = w->shape[1], .columns = w->shape[2]};
-    k.code = malloc((size_t)(k.experts * code_bytes(&k)) + 1);
-    k.scale = malloc((size_t)(k.experts * scales(&k) + 1) * sizeof *k.scale);
+    k.code = moe_int_allocate((size_t)(k.experts * code_bytes(&k)));
+    k.scale = moe_int_allocate((size_t)(k.experts * scales(&k)) * sizeof *k.scale);
     moe_status status = k.code && k.scale ? MOE_OK : MOE_E_NOMEM;
     if (!status)
         status = make_all(&k, w->data, threads);

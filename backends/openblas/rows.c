@@ -26,11 +26,16 @@ void ob_rows_multiply(const ob_rows_product *product) {
 }
 
 bool ob_rows_arranges(const ob_matrix *w) {
-    return !w->scale && w->type == MOE_BF16 && !w->turned;
+    return choose()->arranges(w);
 }
 
 void ob_rows_arrange(int64_t rows, int64_t depth, float *x) {
     choose()->arrange(rows, depth, x);
+}
+
+void ob_rows_decode(const ob_matrix *w, int64_t row, int64_t rows, int64_t p, int64_t count,
+                    float *ret) {
+    choose()->decode(w, row, rows, p, count, ret);
 }
 
 const char *ob_rows_isa(void) {

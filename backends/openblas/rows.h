@@ -14,6 +14,9 @@
 
 /* Columns of x whose products are added up before they are added to y. */
 #define OB_CHUNK 512
+/* Codes whose blocks are so many columns wide, or times as many, or whole rows, are read where they
+ * lie. */
+#define OB_GROUP 32
 
 /* A matrix W [columns of y][columns of x] of fp32, bf16 or fp16, or of codes. */
 typedef struct ob_matrix {
@@ -45,6 +48,11 @@ void ob_rows_multiply(const ob_rows_product *product);
 bool ob_rows_arranges(const ob_matrix *w);
 void ob_rows_arrange(int64_t rows, int64_t depth, float *x);
 
+/* Rows row .. row+rows-1 of W as it lies, turned or not, and of those the `count` values from p on,
+ * to fp32: ret [rows][count], and room for OB_GROUP more. */
+void ob_rows_decode(const ob_matrix *w, int64_t row, int64_t rows, int64_t p, int64_t count,
+                    float *ret);
+
 /* The instruction set in use: "avx512", "avx2" or "base". */
 const char *ob_rows_isa(void);
 
@@ -52,7 +60,10 @@ const char *ob_rows_isa(void);
 typedef struct ob_rows_kernels {
     const char *isa;
     void (*multiply)(const ob_rows_product *product);
+    bool (*arranges)(const ob_matrix *w);
     void (*arrange)(int64_t rows, int64_t depth, float *x);
+    void (*decode)(const ob_matrix *w, int64_t row, int64_t rows, int64_t p, int64_t count,
+                   float *ret);
 } ob_rows_kernels;
 
 #endif

@@ -154,13 +154,36 @@ Test(openblas_rows, reads_every_half) {
     free(y);
 }
 
+/* Rows of whole steps, zeros behind what there is, in the order that the codes ask for. */
+static float *whole_steps(const ob_rows_kernels *k, const ob_matrix *coded, int64_t rows,
+                          int64_t depth, const float *from) {
+    const int64_t wide = (depth + 31) / 32 * 32;
+    float *ret = calloc((size_t)(rows * wide), sizeof *ret);
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(ret + i * wide, from + i * depth, (size_t)depth * sizeof *ret);
+    if (k->arranges(coded))
+        k->arrange(rows, wide, ret);
+    return ret;
+}
+
+static void multiply_values(const ob_rows_kernels *k, const ob_rows_product *coded,
+                            const float *values, float *y) {
+    const int64_t wide = (coded->depth + 31) / 32 * 32;
+    float *w = whole_steps(k, &coded->w, coded->cols, coded->depth, values);
+    float *x = whole_steps(k, &coded->w, coded->rows, coded->depth, coded->x);
+    const ob_matrix plain = {.data = w, .type = MOE_F32, .ld = wide};
+    k->multiply(
+        &(ob_rows_product){coded->rows, coded->cols, wide, x, wide, plain, 0, y, coded->cols});
+    free(w);
+    free(x);
+}
+
 /* Codes, with any blocks, give the bits that the values give. */
 static void expect_codes(const ob_rows_kernels *k, const moe_quant_desc *q, int64_t rows,
                          int64_t cols, int64_t depth) {
-    const size_t count = (size_t)(cols * depth);
+    const size_t count = (size_t)(cols * depth), bytes = (size_t)(rows * cols) * sizeof(float);
     float *w = malloc(count * sizeof *w), *x = malloc((size_t)(rows * depth) * sizeof *x);
-    float *of_codes = malloc((size_t)(rows * cols) * sizeof *x);
-    float *of_values = malloc((size_t)(rows * cols) * sizeof *x);
+    float *of_codes = malloc(bytes), *of_values = malloc(bytes);
     unsigned char *code = malloc((size_t)moe_quant_code_bytes(q, cols, depth));
     float *scale = malloc((size_t)moe_quant_scales(q, cols, depth) * sizeof *scale);
     for (size_t i = 0; i < count; i++)
@@ -175,19 +198,14 @@ static void expect_codes(const ob_rows_kernels *k, const moe_quant_desc *q, int6
                              .kind = q->kind,
                              .block_rows = q->block_rows,
                              .block_columns = q->block_columns};
-    k->multiply(&(ob_rows_product){rows, cols, depth, x, depth, coded, 0, of_codes, cols});
-    k->multiply(&(ob_rows_product){rows,
-                                   cols,
-                                   depth,
-                                   x,
-                                   depth,
-                                   {.data = w, .type = MOE_F32, .ld = depth},
-                                   0,
-                                   of_values,
-                                   cols});
-    cr_expect_eq(memcmp(of_codes, of_values, (size_t)(rows * cols) * sizeof *x), 0,
-                 "%s, %s in blocks of %d x %d, [%d][%d][%d]", k->isa, moe_quant_kind_name(q->kind),
-                 (int)q->block_rows, (int)q->block_columns, (int)rows, (int)cols, (int)depth);
+    const ob_rows_product product = {rows, cols, depth, x, depth, coded, 0, of_codes, cols};
+    multiply_values(k, &product, w, of_values);
+    if (k->arranges(&coded))
+        k->arrange(rows, depth, x);
+    k->multiply(&product);
+    cr_expect_eq(memcmp(of_codes, of_values, bytes), 0, "%s, %s in blocks of %d x %d, [%d][%d][%d]",
+                 k->isa, moe_quant_kind_name(q->kind), (int)q->block_rows, (int)q->block_columns,
+                 (int)rows, (int)cols, (int)depth);
     free(w);
     free(x);
     free(of_codes);
@@ -197,8 +215,9 @@ static void expect_codes(const ob_rows_kernels *k, const moe_quant_desc *q, int6
 }
 
 static void expect_all_codes(const ob_rows_kernels *k) {
-    static const int64_t block[][2] = {{1, 0}, {1, 32}, {128, 128}, {3, 7}, {0, 0}, {1, 1}};
-    static const int64_t size[][3] = {{1, 9, 33}, {2, 5, 520}, {7, 140, 131}};
+    static const int64_t block[][2] = {{1, 0},  {1, 32}, {128, 128}, {3, 7},
+                                       {2, 96}, {0, 0},  {1, 1}};
+    static const int64_t size[][3] = {{1, 9, 33}, {2, 5, 520}, {7, 140, 131}, {17, 18, 1100}};
     for (int32_t kind = MOE_QUANT_INT8; kind <= MOE_QUANT_FP8; kind++)
         for (size_t b = 0; b < sizeof block / sizeof *block; b++)
             for (size_t s = 0; s < sizeof size / sizeof *size; s++) {

@@ -139,13 +139,22 @@ Test(openblas_tasks, tokens_are_one_group) {
 
 /* A thread's packing: rows of a block by the widest matrix, and float64 sums; in whole lines. */
 Test(openblas_tasks, packing_holds_what_tasks_gather) {
-    ob_layer layer = {.T = 2000, .desc = {.d = 300}};
-    layer.routed = (ob_experts){.rows = 100, .width = 200};
+    const ob_device dev = {.threads = 1}, invariant = {.threads = 1, .invariant = true};
+    ob_layer layer = {.dev = &dev, .T = 2000, .desc = {.d = 300}};
+    layer.routed = (ob_experts){.rows = 100, .width = 200, .W1.type = MOE_F32};
     cr_expect_eq(ob_pack_floats(&layer), (512 * 300 + 63) / 64 * 64);
     layer.shared = (ob_experts){.rows = 2000, .width = 1000};
     cr_expect_eq(ob_pack_floats(&layer), 512 * 1000);
-    layer = (ob_layer){.T = 1, .desc = {.d = 8}, .routed = {.rows = 1, .width = 8}};
+    cr_expect_null(ob_panel(&layer, NULL));
+    layer.routed.W1.type = MOE_BF16; /* and decoded weights behind them */
+    cr_expect_geq(ob_pack_floats(&layer), 512 * 1000 + OB_PANEL_FLOATS + OB_GROUP);
+    static float pack[512 * 1000 + 1];
+    cr_expect_eq(ob_panel(&layer, pack), pack + 512 * 1000);
+    layer.dev = &invariant;
+    cr_expect_eq(ob_pack_floats(&layer), 512 * 1000);
+    layer = (ob_layer){.dev = &dev, .T = 1, .desc = {.d = 8}, .routed = {.rows = 1, .width = 8}};
     cr_expect_eq(ob_pack_floats(&layer), 2 * OB_SUM_COLS);
-    layer = (ob_layer){.T = 100, .desc = {.d = 3001}, .routed = {.rows = 100, .width = 8}};
+    layer =
+        (ob_layer){.dev = &dev, .T = 100, .desc = {.d = 3001}, .routed = {.rows = 100, .width = 8}};
     cr_expect_eq(ob_pack_floats(&layer), (2 * 100 * 3001 + 63) / 64 * 64);
 }

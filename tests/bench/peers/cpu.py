@@ -1,15 +1,22 @@
-"""The CPU backend beside torch's layers, forward, on few tokens and many.
+"""The CPU backend beside other people's layers, forward, on few tokens and many.
 
-    python3 tests/bench/peers/cpu.py --lib build/src/libmoeref.so --backends build/backends/openblas
+    GGML_LIBRARIES=ggml/build/src python3 tests/bench/peers/cpu.py \\
+        --lib build/src/libmoeref.so --backends build/backends/openblas --shape qwen3-30b
 
 Every candidate has the same data, routing and number of threads, and is checked against float64
 before it is timed. They take turns, --rounds times, each turn a warm-up and a timed pass; printed
 are medians of ours and ours over theirs, in CPU time of the whole process and in wall time: above 1
-is slower. Weights never fit the caches, so each turn reads them from memory. Peers:
-  loop        a plain loop over the experts that have tokens
-  grouped_mm  torch.nn.functional.grouped_mm with an index gather, SwiGLU and a weighted sum
+is slower. Weights: fp32, bf16, or int8 (codes that share a scale by 32, which `openblas:int8.1x32`
+reads; the others have the values). Peers; one that is not there says so:
+  fp32         ours, fp32 weights of the same values
+  loop         a plain loop of torch over the experts that have tokens
+  grouped_mm   torch.nn.functional.grouped_mm with an index gather, SwiGLU and a weighted sum
+  onnxruntime  com.microsoft.MoE (fp32)
+  ggml         mul_mat_id on f32, bf16 or q8_0, from the folder that GGML_LIBRARIES names
 """
 import argparse
+import contextlib
+import copy
 import os
 import time
 
@@ -18,35 +25,40 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a peer's idle threads are
 import torch  # noqa: E402
 
 from capi import Moeref, Ours  # noqa: E402
-from layers import grouped_mm, swiglu  # noqa: E402
+from cpu_layers import GGML_BF16, GGML_F32, GGML_Q8_0, Ggml, Loop, OnnxRuntime  # noqa: E402
+from layers import grouped_mm  # noqa: E402
 from measure import median  # noqa: E402
 from oracle import GATES, Oracle, nmse  # noqa: E402
 from problem import SHAPES, Problem  # noqa: E402
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# Weights: the problem's dtype, our variant, who reads them, and ggml's type.
+KINDS = {
+    "fp32": (torch.float32, "", "loop grouped_mm onnxruntime ggml", GGML_F32),
+    "bf16": (torch.bfloat16, "", "fp32 loop grouped_mm ggml", GGML_BF16),
+    "int8": (torch.float32, ":int8.1x32", "fp32 ggml", GGML_Q8_0),
+}
+GROUP = 32
+# ggml rounds activations to eight bits: a step is max / 127 of 32 values, and its square over 12 is
+# the error's. The maximum is some 2.3 rms in X, whose error reaches both factors of A, and 4 rms in
+# A. Twice what follows, as for others.
+GATE_Q8 = 2 * (2 * 2.3 ** 2 + 4 ** 2) / 127 ** 2 / 12
 
 
-class Loop:
-    def __init__(self, p):
-        self.p, self.out = p, None
-        self.rows = [(e, *p.rows(e)) for e in range(p.E) if p.load[e]]
-
-    def forward(self):
-        p = self.p
-        self.out = torch.zeros_like(p.x)
-        for e, token, place in self.rows:
-            y = swiglu(p.x[token] @ p.w1[e].T, p.n) @ p.w2[e].T
-            self.out.index_add_(0, token, (p.weight[token, place, None] * y).to(p.dtype))
-
-    def output(self, _name):
-        return self.out
+def round_to_codes(w):
+    """As moe_quantise: scale = max |w| / 127 of GROUP columns, in fp32."""
+    groups = w.view(*w.shape[:-1], -1, GROUP)
+    scale = groups.abs().amax(-1, keepdim=True) / 127
+    groups.copy_((groups / scale).round_().mul_(scale))
 
 
-def check(layer, oracle):
+def check(name, layer, oracle, kind):
     layer.forward()
     error = float(nmse(layer.output("O")[oracle.tokens], oracle.rows["O"]))
-    if not error <= 2 * GATES[oracle.p.dtype][0]:  # who rounds more often than a fused kernel, too
-        raise RuntimeError(f"wrong: O has NMSE {error:.1e}")
+    gate = 2 * GATES[oracle.p.dtype][0]  # who rounds more often than a fused kernel, too
+    if kind == GGML_Q8_0 and name == "ggml":
+        gate = GATE_Q8
+    if not error <= gate:
+        raise RuntimeError(f"wrong: O has NMSE {error:.1e}, over {gate:.1e}")
 
 
 def turn(layer):
@@ -56,25 +68,42 @@ def turn(layer):
     return 1e3 * (time.process_time() - cpu), 1e3 * (time.perf_counter() - wall)
 
 
-def candidates(p, oracle, ours, names):
-    layers = {"ours": ours}
-    for name in names:
-        layers[name] = {"loop": Loop, "grouped_mm": grouped_mm}[name](p)
-    for name, layer in list(layers.items()):
+def as_fp32(p):
+    """The same problem with fp32 tensors."""
+    ret = copy.copy(p)
+    ret.dtype = torch.float32
+    ret.x, ret.do, ret.w1, ret.w2 = (t.float() for t in (p.x, p.do, p.w1, p.w2))
+    return ret
+
+
+def make(name, p, moeref, kind, stack):
+    if name == "fp32":
+        return stack.enter_context(Ours(as_fp32(p), moeref, forward_only=True))
+    if name == "ggml":
+        return stack.enter_context(contextlib.closing(Ggml(p, kind)))
+    return {"loop": Loop, "grouped_mm": grouped_mm, "onnxruntime": OnnxRuntime}[name](p)
+
+
+def candidates(p, ours, moeref, names, kind, stack):
+    """Those that are here and right."""
+    oracle, layers = Oracle(p), {}
+    for name in ["ours", *names]:
         try:
-            check(layer, oracle)
-        except RuntimeError as error:
-            print(f"  {name}: {str(error)[:80]}")
-            del layers[name]
+            layer = ours if name == "ours" else make(name, p, moeref, kind, stack)
+            check(name, layer, oracle, kind)
+            layers[name] = layer
+        except (ImportError, OSError, RuntimeError) as error:
+            print(f"  {name}: {str(error)[:160]}")
     return layers
 
 
-def measure(p, moeref, args):
-    oracle = Oracle(p)
-    with Ours(p, moeref, forward_only=True) as ours, torch.no_grad():
-        layers = candidates(p, oracle, ours, args.peers.split(","))
+def measure(p, opened, names, kind, rounds):
+    plain, own = opened
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        ours = stack.enter_context(Ours(p, own, forward_only=True))
+        layers = candidates(p, ours, plain, names, kind, stack)
         times = {name: [] for name in layers}
-        for _ in range(args.rounds):
+        for _ in range(rounds):
             for name, layer in layers.items():
                 times[name].append(turn(layer))
     return {name: [median([t[i] for t in turns]) for i in range(2)]
@@ -88,22 +117,37 @@ def parse():
     parser.add_argument("--backends", required=True, help="folder of the backend's shared object")
     parser.add_argument("--backend", default="openblas", help="NAME or NAME:VARIANT")
     parser.add_argument("--shape", default="olmoe", choices=SHAPES, help="d, n, E and K")
-    parser.add_argument("--tokens", default="1,16,128,1024")
-    parser.add_argument("--dtypes", default="fp32,bf16")
-    parser.add_argument("--peers", default="loop,grouped_mm")
+    parser.add_argument("--tokens", default="1,4,16,128,1024")
+    parser.add_argument("--weights", default="fp32,bf16,int8")
+    parser.add_argument("--peers", default="fp32,loop,grouped_mm,onnxruntime,ggml")
     parser.add_argument("--rounds", type=int, default=7)
     return parser.parse_args()
 
 
+def describe():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = next((line.split(":")[1].strip() for line in file if "model name" in line), "?")
+    core = os.environ.get("OPENBLAS_CORETYPE") or "not set"
+    return f"{model}, {torch.get_num_threads()} threads, OPENBLAS_CORETYPE {core}"
+
+
 def main():
     args = parse()
-    moeref = Moeref(args.lib, args.backends, args.backend)
-    for dtype in args.dtypes.split(","):
+    print(describe())
+    plain = Moeref(args.lib, args.backends, args.backend)
+    for weights in args.weights.split(","):
+        dtype, variant, readers, kind = KINDS[weights]
+        own = Moeref(args.lib, args.backends, args.backend + variant) if variant else plain
+        names = [name for name in args.peers.split(",") if name in readers.split()]
         for tokens in map(int, args.tokens.split(",")):
             SHAPES["asked"] = (tokens, *SHAPES[args.shape][1:])
-            ms = measure(Problem("asked", "cpu", DTYPES[dtype]), moeref, args)
+            p = Problem("asked", "cpu", dtype)
+            if weights == "int8":
+                round_to_codes(p.w1)
+                round_to_codes(p.w2)
+            ms = measure(p, (plain, own), names, kind, args.rounds)
             ours = ms["ours"]
-            print(f"{dtype} T={tokens}: ours {ours[0]:.1f} ms CPU, {ours[1]:.1f} ms wall; over "
+            print(f"{weights} T={tokens}: ours {ours[0]:.1f} ms CPU, {ours[1]:.1f} ms wall; over "
                   + ", ".join(f"{name} {ours[0] / t[0]:.2f} CPU {ours[1] / t[1]:.2f} wall"
                               for name, t in ms.items() if name != "ours"), flush=True)
 

@@ -1,0 +1,167 @@
+/* Part of rows_kernel.c: a few rows of W meet a few rows of x, all in registers; each pair has one
+ * vector of partial sums, whose order depends on the columns alone. */
+#ifndef MOEREF_OPENBLAS_ROWS_TILE_H
+#define MOEREF_OPENBLAS_ROWS_TILE_H
+
+#include "rows_panel.h"
+
+/* W's rows in a tile; ALONE where there is one row of x, whose four sums would wait for each other.
+ */
+enum { COLS = 4, ALONE = 8 };
+
+OB_INLINE void arrange_step(float *x) {
+    float even_odd[STEP];
+    for (int i = 0; i < V; i++) {
+        even_odd[i] = x[(ptrdiff_t)2 * i];
+        even_odd[V + i] = x[(ptrdiff_t)2 * i + 1];
+    }
+    memcpy(x, even_odd, sizeof even_odd);
+}
+
+/* The sum of each of four vectors. */
+OB_INLINE quad add_up(const vec *a, ptrdiff_t next) {
+    quad q[4];
+    for (int c = 0; c < 4; c++) {
+        quad part[V / 4];
+        memcpy(part, &a[c * next], sizeof part);
+        for (int width = V / 8; width; width /= 2)
+            for (int i = 0; i < width; i++)
+                part[i] += part[i + width];
+        q[c] = part[0];
+    }
+    quad ab = SHUFFLE(q[0], q[1], 0, 4, 1, 5) + SHUFFLE(q[0], q[1], 2, 6, 3, 7);
+    quad cd = SHUFFLE(q[2], q[3], 0, 4, 1, 5) + SHUFFLE(q[2], q[3], 2, 6, 3, 7);
+    return SHUFFLE(ab, cd, 0, 1, 4, 5) + SHUFFLE(ab, cd, 2, 3, 6, 7);
+}
+
+typedef struct tile_args {
+    const float *x;
+    int64_t ldx, depth;
+    const char *w; /* rows of W, ldw bytes apart; `kept` of them */
+    int64_t ldw;
+    int64_t ahead; /* bytes to the tile that follows in memory; 0: this one was read before */
+    int64_t kept;
+    const ob_matrix *codes; /* their scales: those of row `col` on, from column `first` on */
+    int64_t col, first;
+    bool padded;   /* W has something finite up to a whole step */
+    bool arranged; /* x is */
+    bool add;      /* to y */
+    float *y;
+    int64_t ldy;
+} tile_args;
+
+#define UNROLL _Pragma("GCC unroll 8")
+
+/* V columns of x, `half` of a step; the columns that follow `at` bytes from each row's start. */
+OB_INLINE void add_products(form f, int rows, int cols, int half, const float *x, int64_t ldx,
+                            const char *const *w, int64_t at, const vec *scale, vec (*sum)[ROWS]) {
+    vec v[ROWS];
+    UNROLL for (int i = 0; i < rows; i++) v[i] = load_x(x + i * ldx, half);
+    UNROLL for (int c = 0; c < cols; c++) {
+        vec weight = load(f, w[c] + at, half, scale[c]);
+        UNROLL for (int i = 0; i < rows; i++) sum[c][i] += weight * v[i];
+    }
+}
+
+/* The columns after the last whole step, with zeros behind them. */
+OB_INLINE void add_rest(form f, int rows, int cols, const tile_args *t, int64_t p,
+                        const char *const *w, const vec *scale, vec (*sum)[ROWS]) {
+    float x[ROWS][STEP] = {{0}};
+    char tail[ALONE][STEP * 4] = {{0}};
+    const char *rest[ALONE];
+    const int64_t count = t->depth - p;
+    for (int i = 0; i < rows; i++) {
+        memcpy(x[i], t->x + i * t->ldx + p, (size_t)count * sizeof(float));
+        if (t->arranged)
+            arrange_step(x[i]);
+    }
+    for (int c = 0; c < cols; c++) {
+        rest[c] = w[c] + values_bytes(f, p);
+        if (!t->padded)
+            rest[c] = memcpy(tail[c], rest[c], (size_t)values_bytes(f, count));
+    }
+    add_products(f, rows, cols, 0, x[0], STEP, rest, 0, scale, sum);
+    add_products(f, rows, cols, 1, x[0], STEP, rest, 0, scale, sum);
+}
+
+/* The line that the next tile has here; the processor itself finds rows of fp32, which are long. */
+OB_INLINE void fetch_ahead(form f, int cols, const tile_args *t, int64_t at, const char *const *w) {
+    if (f != FORM_F32 && t->ahead && at % 64 == 0)
+        UNROLL for (int c = 0; c < cols; c++) __builtin_prefetch(w[c] + at + t->ahead);
+}
+
+/* Columns p .. end-1, whole steps. */
+OB_INLINE void add_steps(form f, int rows, int cols, const tile_args *t, int64_t p, int64_t end,
+                         const char *const *w, const vec *scale, vec (*sum)[ROWS]) {
+    const int64_t step = alternates(f) || is_code(f) ? STEP : V; /* as registers allow */
+    for (; p < end; p += step) {
+        const int64_t at = values_bytes(f, p);
+        fetch_ahead(f, cols, t, at, w);
+        for (int half = 0; half < step / V; half++)
+            add_products(f, rows, cols, half, t->x + p, t->ldx, w, at, scale, sum);
+    }
+}
+
+OB_INLINE int64_t last_row(const tile_args *t, int c) {
+    return c < t->kept ? c : t->kept - 1;
+}
+
+OB_INLINE void tile(form f, int rows, int cols, const tile_args *t) {
+    vec sum[ALONE][ROWS], scale[ALONE] = {{0}};
+    const char *w[ALONE];
+    const float *scales[ALONE];
+    const int64_t whole = t->depth / STEP * STEP;
+    const int64_t wide = is_code(f) ? scale_width(t->codes) : INT64_MAX;
+    UNROLL for (int c = 0; c < cols; c++) {
+        w[c] = t->w + last_row(t, c) * t->ldw;
+        scales[c] = is_code(f) ? scales_of(t->codes, t->col + last_row(t, c)) : NULL;
+        UNROLL for (int i = 0; i < rows; i++) sum[c][i] = (vec){0};
+    }
+    for (int64_t p = 0, end; p < t->depth; p = end) {
+        const int64_t block = is_code(f) ? (t->first + p) / wide : 0;
+        end = is_code(f) ? least((block + 1) * wide - t->first, t->depth) : t->depth;
+        if (is_code(f))
+            UNROLL for (int c = 0; c < cols; c++) scale[c] = scale_vec(f, scales[c][block]);
+        add_steps(f, rows, cols, t, p, least(end, whole), w, scale, sum);
+    }
+    if (whole < t->depth)
+        add_rest(f, rows, cols, t, whole, w, scale, sum);
+    for (int i = 0; i < rows; i++)
+        for (int c = 0; c < cols && c < t->kept; c += 4) {
+            quad total = add_up(&sum[c][i], ROWS);
+            float *y = t->y + i * t->ldy + c;
+            for (int j = 0; j < 4 && c + j < t->kept; j++)
+                y[j] = t->add ? y[j] + total[j] : total[j];
+        }
+}
+
+OB_INLINE void tiles_of(form f, int64_t rows, tile_args t) {
+    for (int64_t i = 0, now; i < rows; i += now) {
+        now = rows - i < ROWS ? rows - i : ROWS;
+        switch (now) {
+        case 1:
+            tile(f, 1, COLS, &t);
+            break;
+        case 2:
+            tile(f, 2, COLS, &t);
+            break;
+        case 3:
+            tile(f, 3, COLS, &t);
+            break;
+#if ROWS > 3
+        case 4:
+            tile(f, 4, COLS, &t);
+            break;
+        case 5:
+            tile(f, 5, COLS, &t);
+            break;
+        default:
+            tile(f, 6, COLS, &t);
+#endif
+        }
+        t.x += now * t.ldx;
+        t.y += now * t.ldy;
+    }
+}
+
+#endif
