@@ -16,15 +16,6 @@ static void to_bits(int bits, double *v, int64_t count) {
     }
 }
 
-/* Squared distance of row i's first `outs` elements from the product of w and x. */
-static double distance(const moe_int_product_view *v, int64_t i, const double *w, const double *x,
-                       int64_t outs) {
-    double sum = 0;
-    for (int64_t c = 0; c < outs; c++)
-        sum += pow(v->out[i * v->outs + c] - moe_int_inner(w + c * v->depth, x, v->depth), 2);
-    return sum;
-}
-
 /* What is left of all rows; INFINITY: it is not so. w [outs][depth], then x [depth]. */
 static double left_with(const moe_int_product_view *v, int which, int bits, double *w) {
     double *x = w + v->outs * v->depth, left = 0;
@@ -40,9 +31,9 @@ static double left_with(const moe_int_product_view *v, int which, int bits, doub
         moe_int_product_source(v, i, v->own[i], x);
         if (which & OF_OPERAND)
             to_bits(bits, x, v->depth);
-        if (distance(v, i, w, x, few) > 4 * limit)
+        if (moe_int_product_distance(v, i, w, x, few) > 4 * limit)
             return INFINITY;
-        left += distance(v, i, w, x, v->outs);
+        left += moe_int_product_distance(v, i, w, x, v->outs);
         if (left > 4 * limit * (double)v->rows)
             return INFINITY;
     }

@@ -17,15 +17,6 @@ static double sign_of(int64_t which, int64_t c) {
     return h >> 63 ? 1 : -1;
 }
 
-/* Squared distance of row i from the product of x. */
-static double distance(const moe_int_product_view *v, int64_t i, const double *w, const double *x,
-                       int64_t outs) {
-    double sum = 0;
-    for (int64_t c = 0; c < outs; c++)
-        sum += pow(v->out[i * v->outs + c] - moe_int_inner(w + c * v->depth, x, v->depth), 2);
-    return sum;
-}
-
 /* The source whose product is nearest to row i along some random directions; x [depth] is room. */
 static int64_t nearest_source(const moe_int_product_view *v, int64_t i, const double *w,
                               double *turned, double *x) {
@@ -65,7 +56,7 @@ bool moe_int_local_rows_of_others(const moe_int_local *l, moe_int_finding *f) {
             moe_int_product_matrix(&v, of = moe_int_product_expert(&v, i), w);
         const int64_t q = nearest_source(&v, i, w, turned, x);
         moe_int_product_source(&v, i, q, x);
-        const double rest = distance(&v, i, w, x, v.outs);
+        const double rest = moe_int_product_distance(&v, i, w, x, v.outs);
         d2 += v.d2[i];
         left += fmin(rest, v.d2[i]);
         if (q != v.own[i] && rest <= moe_int_local_limit(v.e, v.id, v.d2[i]))
@@ -94,9 +85,9 @@ static int64_t owner_of(const moe_int_product_view *v, int64_t i, const double *
         const int64_t by = step % 2 ? (step + 1) / 2 : -step / 2;
         const int64_t e = (own + by + v->experts) % v->experts;
         moe_int_product_matrix(v, e, w);
-        if (distance(v, i, w, x, few) > 4 * limit)
+        if (moe_int_product_distance(v, i, w, x, few) > 4 * limit)
             continue;
-        *rest = distance(v, i, w, x, v->outs);
+        *rest = moe_int_product_distance(v, i, w, x, v->outs);
         if (*rest <= limit)
             return e;
     }

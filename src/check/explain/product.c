@@ -11,6 +11,14 @@ int64_t moe_int_product_expert(const moe_int_product_view *v, int64_t i) {
     return v->experts ? moe_int_plan_expert_of(v->e->routing->plan, v->pair[i]) : 0;
 }
 
+double moe_int_product_distance(const moe_int_product_view *v, int64_t i, const double *w,
+                                const double *x, int64_t outs) {
+    double sum = 0;
+    for (int64_t c = 0; c < outs; c++)
+        sum += pow(v->out[i * v->outs + c] - moe_int_inner(w + c * v->depth, x, v->depth), 2);
+    return sum;
+}
+
 void moe_int_product_matrix(const moe_int_product_view *v, int64_t e, double *ret) {
     const int64_t count = v->outs * v->depth;
     moe_int_load(v->w, e * count, count, ret);

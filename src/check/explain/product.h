@@ -35,6 +35,9 @@ void moe_int_product_view_destroy(moe_int_product_view *v);
 int64_t moe_int_product_expert(const moe_int_product_view *v, int64_t i);
 /* The matrix of expert e as [outs][depth]. */
 void moe_int_product_matrix(const moe_int_product_view *v, int64_t e, double *ret);
+/* Squared distance of row i's first `outs` elements from the product of w [outs][depth] and x. */
+double moe_int_product_distance(const moe_int_product_view *v, int64_t i, const double *w,
+                                const double *x, int64_t outs);
 /* Source q as row i's product takes it: with i's weight where weights are on the input. */
 void moe_int_product_source(const moe_int_product_view *v, int64_t i, int64_t q, double *ret);
 
