@@ -1,14 +1,18 @@
 /* O and dX: every token gathers its experts' rows and sums them in fp32, in the order of its pairs.
- * A warp owns a token: its pairs are looked up once and stay in L1 while the warp walks the row in
- * steps of 256 columns, with eight loads in flight: of eight pairs or, where a token has but two,
- * of four steps. Memory-bound: the rows are read once, the result is written once. */
+ * A warp owns a token, or a slice of one: its pairs are looked up once and stay in L1 while the
+ * warp walks the row in steps of 256 columns, with eight loads in flight: of eight pairs or, where
+ * a token has but two, of four steps. Memory-bound: the rows are read once, the result is written
+ * once. */
 #include "element.cuh"
 #include "kernels.h"
+
+#include <algorithm>
 
 namespace {
 
 constexpr int WARPS = 8;
-constexpr int FULL_WARPS = 16; /* as many as a multiprocessor has registers for */
+constexpr int MOST_WARPS = 24; /* that a multiprocessor runs at once */
+constexpr int FILLED = 3072;   /* warps that fill a device */
 constexpr int STEP = 256;      /* columns that a warp loads at once */
 
 template <class T>
@@ -75,9 +79,11 @@ __device__ __forceinline__ void finish(const CombineArgs &g, float (&sum)[8], in
     *reinterpret_cast<uint4 *>(static_cast<T *>(g.out) + (int64_t)t * g.d + c) = pack8<T>(sum);
 }
 
+/* Every `slices`-th piece of the token's row. */
 template <class T, int PAIRS, int STEPS, bool AWAY>
-__device__ __forceinline__ void combine_token(const CombineArgs &g, int t) {
-    for (int c = ((int)threadIdx.x & 31) * 8; c < g.d; c += STEP * STEPS) {
+__device__ __forceinline__ void combine_token(const CombineArgs &g, int t, int slice, int slices) {
+    const int piece = STEP * STEPS;
+    for (int c = slice * piece + ((int)threadIdx.x & 31) * 8; c < g.d; c += piece * slices) {
         float sum[STEPS][8] = {};
 #pragma unroll
         for (int s = 0; s < STEPS; s++)
@@ -92,31 +98,32 @@ __device__ __forceinline__ void combine_token(const CombineArgs &g, int t) {
     }
 }
 
-/* Blocks of WARPS; every warp takes a token, and where there are few blocks further ones. Bounds of
- * 24 warps a multiprocessor let loads stay in flight: unasked, the compiler saves registers down to
- * 32, and each row waits for the one before it. */
-template <class T, int PAIRS, int STEPS, int WARPS, bool AWAY>
-__global__ void __launch_bounds__(WARPS * 32, 24 / WARPS) combine_kernel(const CombineArgs g) {
-    const int warps = (int)gridDim.x * WARPS;
+/* A warp takes a token or, of few tokens, a slice of one. Bounds of 24 warps a multiprocessor let
+ * loads stay in flight: unasked, the compiler saves registers down to 32, and each row waits for
+ * the one before it. */
+template <class T, int PAIRS, int STEPS, bool AWAY>
+__global__ void __launch_bounds__(WARPS * 32, MOST_WARPS / WARPS)
+    combine_kernel(const CombineArgs g, int slices) {
+    const int warp = (int)(blockIdx.x * WARPS + (threadIdx.x >> 5)), t = warp / slices;
     if (AWAY && *g.broken)
         return;
-    for (int t = (int)(blockIdx.x * WARPS + (threadIdx.x >> 5)); t < g.tokens; t += warps)
-        combine_token<T, PAIRS, STEPS, AWAY>(g, t);
+    if (t < g.tokens)
+        combine_token<T, PAIRS, STEPS, AWAY>(g, t, warp % slices, slices);
 }
 
-template <class T, int WARPS, bool AWAY>
-cudaError_t launch_on(const CombineArgs &g, unsigned blocks, const Stream &stream) {
-    const LaunchShape shape = {blocks, WARPS * 32};
-    return g.K <= 2 ? launch(stream, shape, combine_kernel<T, 2, 4, WARPS, AWAY>, g)
-                    : launch(stream, shape, combine_kernel<T, 8, 1, WARPS, AWAY>, g);
+template <class T, int PAIRS, int STEPS>
+cudaError_t launch_pieces(const CombineArgs &g, const Stream &stream) {
+    const int pieces = (g.d + STEP * STEPS - 1) / (STEP * STEPS);
+    const int slices = std::max(1, std::min(pieces, FILLED / std::max(g.tokens, 1)));
+    const LaunchShape shape = {(unsigned)((g.tokens * slices + WARPS - 1) / WARPS), WARPS * 32};
+    return launch(stream, shape,
+                  g.row_at ? combine_kernel<T, PAIRS, STEPS, true>
+                           : combine_kernel<T, PAIRS, STEPS, false>,
+                  g, slices);
 }
 
 template <class T> cudaError_t combine_of(const CombineArgs &g, const Stream &stream) {
-    const unsigned most = (unsigned)((g.tokens + WARPS - 1) / WARPS);
-    if (g.blocks)
-        return launch_on<T, FULL_WARPS, true>(g, (unsigned)g.blocks, stream);
-    return g.row_at ? launch_on<T, WARPS, true>(g, most, stream)
-                    : launch_on<T, WARPS, false>(g, most, stream);
+    return g.K <= 2 ? launch_pieces<T, 2, 4>(g, stream) : launch_pieces<T, 8, 1>(g, stream);
 }
 
 } // namespace

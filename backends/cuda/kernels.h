@@ -145,7 +145,6 @@ struct CombineArgs {
     const void *rows;           /* [pairs][d] */
     const void *const *row_at;  /* [pairs] where rows lie instead, or NULL */
     const int *broken;          /* with row_at: 1 there, and nothing is read or written */
-    int blocks;                 /* with row_at: that may run, one a multiprocessor; 0: all */
     const void *identity;       /* [T][d] */
     const void *shared;         /* [T][d] or NULL */
     const float *shared_weight; /* [T] or NULL: 1 */

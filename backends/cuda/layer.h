@@ -93,7 +93,6 @@ struct Home {
     void *x, *dout;            /* [T][d] */
     const void *const *row_at; /* [pairs] Y or dX~ of each pair */
     const int *broken;         /* not 0: what row_at says is not to be trusted */
-    int blocks;                /* that sum them; 0: all that help */
 };
 
 struct RanksLayer;
@@ -215,6 +214,7 @@ void timer_start(Timer *timer, cudaStream_t stream);
 /* Marks the end of the kernel (or few) of a stage, the shared expert's where x is; flops are model
  * FLOPs. */
 void timer_mark(Timer *timer, const Experts *x, moe_stage stage, double flops, cudaStream_t stream);
+void timer_mark_as(Timer *timer, const char *name, double flops, cudaStream_t stream);
 void timer_finish(Timer *timer);
 void timer_destroy(Timer *timer);
 size_t layer_timings(void *self, moe_cost *ret, size_t capacity);

@@ -20,7 +20,6 @@ CombineArgs combine_args(const Layer *layer) {
     if (layer->home) {
         g.row_at = layer->home->row_at;
         g.broken = layer->home->broken;
-        g.blocks = layer->home->blocks;
     }
     return g;
 }

@@ -4,13 +4,13 @@
 
 #include "layer.h"
 
-/* What the variant says: "ranks2", "ranks8+chunks4+sms16+limit2+late". */
+/* What the variant says: "ranks2", "ranks8+chunks4+limit2+late". */
 struct GroupWords {
     int ranks;  /* 0: one device, no group */
-    int chunks; /* that each rank's experts are multiplied in; 1: nothing overlaps */
-    int sms;    /* multiprocessors that move rows while others multiply */
+    int chunks; /* that each rank's experts are multiplied in; 0: as many as pay */
     int limit_s;
-    bool late; /* the last rank does not say that its rows are there: the others must notice */
+    bool late;  /* the last rank does not say that its rows are there: the others must notice */
+    bool links; /* timings tell of copies between ranks too, which run beside the others */
     bool portable;
 };
 /* NULL, or what is wrong. */
@@ -31,6 +31,8 @@ moe_status ranks_set_input(RanksLayer *l, const moe_input *input);
 /* ep/passes.cu, */
 moe_status ranks_forward(RanksLayer *l);
 moe_status ranks_backward(RanksLayer *l);
+
+/* ep/timings.cu, */
 size_t ranks_timings(const RanksLayer *l, moe_cost *ret, size_t capacity);
 
 /* ep/results.cu. */

@@ -21,11 +21,15 @@ void timer_start(Timer *timer, cudaStream_t stream) {
 
 void timer_mark(Timer *timer, const Experts *x, moe_stage stage, double flops,
                 cudaStream_t stream) {
+    timer_mark_as(timer, moe_stage_name(x && x->shared ? moe_stage_of_shared(stage) : stage), flops,
+                  stream);
+}
+
+void timer_mark_as(Timer *timer, const char *name, double flops, cudaStream_t stream) {
     if (!timer || timer->is_off)
         return;
     moe_cost cost = {};
-    snprintf(cost.name, sizeof cost.name, "%s",
-             moe_stage_name(x && x->shared ? moe_stage_of_shared(stage) : stage));
+    snprintf(cost.name, sizeof cost.name, "%s", name);
     cost.flops = flops;
     timer->cost.push_back(cost);
     cudaEventRecord(event_at(timer, timer->cost.size()), stream);

@@ -56,7 +56,7 @@ typedef enum moe_int_cp {
     CARRIER(COMET_GATHER, comet_gather, "h800-x8", "Comet's layer 0: rows come to waiting tiles")  \
     CARRIER(COMET_REDUCE, comet_reduce, "h800-x8", "Comet's layer 1: columns leave as they finish") \
     CARRIER(FLASHMOE, flashmoe, "h100-x8", "FlashMoE's one kernel")                                \
-    CARRIER(PEER, peer, "h200-x2", "kernels that read and write other GPUs' memory themselves")
+    CARRIER(PEER, peer, "h200-x2", "plain copies into other GPUs' memory, by copy engines")
 /* clang-format on */
 
 #define MOE_INT_CARRIER_CONSTANT(constant, name, home, what) MOE_INT_CARRIER_##constant,

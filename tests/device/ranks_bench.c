@@ -1,7 +1,7 @@
 /* moeref-ranks-bench REPEATS CASE BACKEND...: a case whose plan is given, drawn once, on one
  * backend after the other: medians of forward, backward and their stages in us, and what moves
  * between ranks. One JSON object a backend and line; "rate" is GB/s of the rank that moves most,
- * over the stage's whole time. */
+ * while it copies (the word `links` of ranks): X and dO whole, dX~ a row a pair. */
 #include "moeref/backend.h"
 #include "moeref/case.h"
 #include "moeref/ep.h"
@@ -54,9 +54,8 @@ static moe_status run_once(moe_layer *layer, const moe_problem *p, int i, sample
     return MOE_OK;
 }
 
-/* Most bytes that one of the ranks sends to or gets from others: rows of tokens on the way there,
- * rows of pairs on the way home. */
-static double most_bytes(const moe_problem *p, int ranks, int combine) {
+/* Most bytes of pairs' rows that one of the ranks sends to or gets from others. */
+static double most_bytes(const moe_problem *p, int ranks) {
     moe_plan *plan[MOE_EP_MAX_RANKS] = {NULL};
     moe_ep_layout layout;
     double most = 0;
@@ -69,7 +68,7 @@ static double most_bytes(const moe_problem *p, int ranks, int combine) {
             return 0;
         free(tokens);
     }
-    if (moe_ep_layout_make((const moe_plan *const *)plan, ranks, p->layer.E, combine, &layout))
+    if (moe_ep_layout_make((const moe_plan *const *)plan, ranks, p->layer.E, MOE_EP_PAIRS, &layout))
         return 0;
     for (int r = 0; r < ranks; r++) {
         double sent = 0, got = 0;
@@ -90,10 +89,10 @@ static void print_stages(samples *s, int repeats, double there, double home) {
     for (size_t k = 0; k < s->stages && k < MOST_STAGES; k++) {
         const char *name = s->last[k].name;
         const double us = median(s->stage[k], repeats);
-        const bool sends = !strcmp(name, "dispatch") || !strcmp(name, "dispatch dO");
-        const bool sums = !strcmp(name, "O") || !strcmp(name, "dX");
+        const bool sends = !strcmp(name, "X there") || !strcmp(name, "dO there");
+        const bool brings = !strcmp(name, "dX~ home");
         printf(", \"%s\": %.1f", name, us);
-        if (sends || sums)
+        if (sends || brings)
             printf(", \"%s rate\": %.1f", name, (sends ? there : home) / (us > 0 ? us : 1) * 1e-3);
     }
 }
@@ -115,8 +114,9 @@ static int bench(moe_backends *all, const moe_problem *p, const char *spec, int 
     if (!status) {
         const char *word = strstr(spec, "ranks");
         const int ranks = word ? atoi(word + 5) : 1;
-        const double there = most_bytes(p, ranks, MOE_EP_RANKS);
-        const double home = most_bytes(p, ranks, MOE_EP_PAIRS);
+        const double there =
+            (double)((p->T + ranks - 1) / ranks * (ranks - 1)) * (double)p->layer.d * 2;
+        const double home = most_bytes(p, ranks);
         double least = s.pass[0][0];
         for (int i = 0; i < repeats; i++)
             least = s.pass[0][i] < least ? s.pass[0][i] : least;

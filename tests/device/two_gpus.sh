@@ -43,6 +43,8 @@ late() {
     fi
 }
 
+qwen_one="T=8192 d=2048 n=768 E=64 K=8 route=uniform seed=7"   # as many pairs as one of two has
+large_one="T=8192 d=7168 n=2048 E=32 K=8 route=uniform seed=7"
 small="T=2048 d=1024 n=512 E=32 K=4 route=uniform seed=7"
 qwen="T=16384 d=2048 n=768 E=128 K=8 route=uniform seed=7"
 large="T=16384 d=7168 n=2048 E=64 K=8 route=uniform seed=7"
@@ -58,9 +60,13 @@ late
 if [ "$devices" -lt 2 ]; then
     part time_qwen 120 "$times" 15 "$qwen" cuda cuda:ranks1 cuda:ranks2 cuda:ranks2+chunks4
 else
-    part time_qwen 120 "$times" 15 "$qwen" cuda:ranks2 cuda:ranks2+chunks4 cuda:ranks2+chunks2 \
-        cuda:ranks2+chunks8 cuda:ranks2+chunks4+sms8 cuda:ranks2+chunks4+sms24
-    part time_large 150 "$times" 9 "$large" cuda:ranks2 cuda:ranks2+chunks4 cuda:ranks2+chunks8
+    part time_qwen 120 "$times" 15 "$qwen" cuda:ranks2 cuda:ranks2+chunks1 cuda:ranks2+chunks2 \
+        cuda:ranks2+chunks3 cuda:ranks2+chunks6 cuda:ranks2+chunks8 cuda:ranks2+links
+    part time_large 150 "$times" 9 "$large" cuda:ranks2 cuda:ranks2+chunks2 cuda:ranks2+chunks8 \
+        cuda:ranks2+links
+    part time_one 120 "$times" 15 "$qwen_one" cuda
+    part time_one_large 120 "$times" 9 "$large_one" cuda
+    cat "$out"/time_one*.txt
     cat "$out/time_large.txt"
 fi
 cat "$out/time_qwen.txt"

@@ -26,10 +26,27 @@ EP_ANYWHERE static inline int ep_chunk_begin(int own, int chunks, int chunk) {
     return (int)((long long)chunk * own / chunks);
 }
 
-/* Rows of the last chunk are read from where they were made; those of the others are brought home
- * while the next chunk is multiplied. */
+/* Chunks that pay: of at least 8192 pairs each, so that their products fill a device many times
+ * over, and at most four. */
+EP_ANYWHERE static inline int ep_chunks(int ranks, long long pairs) {
+    const long long chunks = pairs / ranks / 8192;
+    return ranks == 1 || chunks < 2 ? 1 : chunks < 4 ? (int)chunks : 4;
+}
+
+/* Whether an expert's rows are brought home in forward, while later chunks are multiplied. Those of
+ * the last chunk are read from where they were made. */
 EP_ANYWHERE static inline int ep_is_staged(int own, int chunks, int expert) {
     return expert < ep_chunk_begin(own, chunks, chunks - 1);
+}
+
+/* Whether a rank's tokens go whole to every other rank, by a plain copy: where, of K of E experts
+ * drawn evenly, at least three of four tokens go there anyway. A kernel that picks rows is slower,
+ * and starts when the choice is known. */
+EP_ANYWHERE static inline int ep_sends_all(int ranks, int chosen) {
+    double stays = 1;
+    for (int k = 0; k < chosen; k++)
+        stays *= 1 - 1.0 / ranks;
+    return stays <= 0.25;
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* Counts and rows between ranks. Rows are read once and written straight into memory of the rank
- * that needs them; a warp moves a row, 16 bytes a thread. */
+/* Counts, pairs and rows between ranks. What is sent is written straight into memory of the rank
+ * that needs it; a warp moves a row, 16 bytes a thread. */
 #include "exchange.h"
 
 #include "chunks.h"
@@ -11,8 +11,8 @@
 namespace {
 
 constexpr int MOST_EXPERTS = 1024;
-constexpr int THREADS = 1024; /* a block fills a multiprocessor: as many as may move rows do */
-constexpr int IN_FLIGHT = 8;  /* loads of a thread before it stores */
+constexpr int THREADS = 1024;
+constexpr int IN_FLIGHT = 8; /* loads of a thread before it stores */
 
 __global__ void tell_kernel(const __grid_constant__ Exchange x) {
     const int count = x.E + 1;
@@ -59,6 +59,8 @@ __global__ void __launch_bounds__(MOST_EXPERTS) place_kernel(const __grid_consta
     const bool fits = start[own0 + x.own.E] - start[own0] <= x.own.cap;
     if (!fits && e == 0)
         *x.s.broken = 1;
+    for (int i = e; i < x.s.ranks * (x.E + 1); i += MOST_EXPERTS)
+        x.table[i] = fits && !is_broken(x.s) ? __ldcg(x.peer[x.s.rank].counts + i) : 0;
     for (int i = e; i <= x.own.E; i += MOST_EXPERTS)
         x.own.offsets[i] = fits ? start[own0 + i] - start[own0] : 0;
     if (e < x.E) {
@@ -88,14 +90,13 @@ __device__ void send_pair(const Exchange &x, int pair) {
     const int row = pair + x.shift[e];
     const PeerMemory &to = x.peer[q];
     const int64_t bytes = (int64_t)x.d * 2;
-    const bool staged = q != x.s.rank && ep_is_staged(own, x.chunks, e - first);
-    char *at = x.staging + pair * bytes;
+    const bool away = q != x.s.rank;
+    const char *here = x.staging + pair * bytes, *there = to.y + row * bytes;
     to.token[row] = x.s.rank * x.room + x.token[pair];
     to.weight[row] = x.weight[pair];
-    to.home_at[row] = staged ? at : nullptr;
     x.row[pair] = row;
-    x.back_at[pair] = to.y + row * bytes;
-    x.made_at[pair] = staged ? at : to.y + row * bytes;
+    x.back_at[pair] = away ? here : there;
+    x.made_at[pair] = away && ep_is_staged(own, x.chunks, e - first) ? here : there;
 }
 
 /* The ranks that own an expert of a token, a bit each; first_pair[q] is the first pair of rank q's
@@ -142,46 +143,27 @@ __device__ __forceinline__ int warps_of_grid() {
     return (int)(gridDim.x * blockDim.x >> 5);
 }
 
-__device__ void send_rows(const Exchange &x, bool backward, const int *first_pair) {
-    const int bytes = 2 * x.d;
+__global__ void __launch_bounds__(THREADS, 1)
+    send_pairs_kernel(const __grid_constant__ Exchange x) {
+    const int pairs = is_broken(x.s) ? 0 : x.offsets[x.E], threads = (int)(gridDim.x * blockDim.x);
+    for (int p = (int)(blockIdx.x * blockDim.x + threadIdx.x); p < pairs; p += threads)
+        send_pair(x, p);
+}
+
+__global__ void __launch_bounds__(THREADS, 1)
+    send_rows_kernel(const __grid_constant__ Exchange x, bool backward) {
+    __shared__ int first_pair[RANKS_MOST + 1];
+    if (threadIdx.x <= x.s.ranks)
+        first_pair[threadIdx.x] = x.offsets[ep_first_expert(x.E, x.s.ranks, (int)threadIdx.x)];
+    __syncthreads();
+    const int bytes = 2 * x.d, tokens = is_broken(x.s) ? 0 : x.tokens;
     const char *mine = backward ? x.peer[x.s.rank].dout : x.peer[x.s.rank].x;
-    for (int t = warp_of_grid(); t < x.tokens; t += warps_of_grid()) {
+    for (int t = warp_of_grid(); t < tokens; t += warps_of_grid()) {
         const int64_t at = (int64_t)(x.s.rank * x.room + t) * bytes;
         const unsigned others = ranks_of(x, t, first_pair) & ~(1u << x.s.rank);
         copy_row(mine + at, bytes, others,
                  [&](int q) { return (backward ? x.peer[q].dout : x.peer[q].x) + at; });
     }
-}
-
-__global__ void __launch_bounds__(THREADS, 1)
-    send_kernel(const __grid_constant__ Exchange x, bool backward) {
-    __shared__ int first_pair[RANKS_MOST + 1];
-    if (threadIdx.x <= x.s.ranks)
-        first_pair[threadIdx.x] = x.offsets[ep_first_expert(x.E, x.s.ranks, (int)threadIdx.x)];
-    __syncthreads();
-    if (!is_broken(x.s)) {
-        const int threads = (int)(gridDim.x * blockDim.x);
-        for (int p = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-             !backward && p < first_pair[x.s.ranks]; p += threads)
-            send_pair(x, p);
-        send_rows(x, backward, first_pair);
-    }
-    signal_when_all_end(x.s, PHASE_DISPATCH, x.pass, x.late);
-}
-
-__global__ void __launch_bounds__(THREADS, 1)
-    bring_kernel(const __grid_constant__ Exchange x, int first, int end, bool last) {
-    const PeerMemory &mine = x.peer[x.s.rank];
-    const int bytes = 2 * x.d, stop = is_broken(x.s) ? 0 : x.own.offsets[end];
-    for (int row = x.own.offsets[first] + warp_of_grid(); row < stop; row += warps_of_grid()) {
-        char *to = static_cast<char *>(mine.home_at[row]);
-        if (to)
-            copy_row(mine.y + (int64_t)row * bytes, bytes, 1u, [&](int) { return to; });
-    }
-    if (last)
-        signal_when_all_end(x.s, PHASE_STAGED, x.pass, false);
-    else
-        __threadfence_system();
 }
 
 __global__ void __launch_bounds__(THREADS, 1) take_ds_kernel(const __grid_constant__ Exchange x) {
@@ -210,14 +192,13 @@ cudaError_t exchange_place(const Exchange *x, cudaStream_t stream) {
     return cudaGetLastError();
 }
 
-cudaError_t exchange_send(const Exchange *x, bool backward, int blocks, cudaStream_t stream) {
-    send_kernel<<<(unsigned)blocks, THREADS, 0, stream>>>(*x, backward);
+cudaError_t exchange_send_pairs(const Exchange *x, int blocks, cudaStream_t stream) {
+    send_pairs_kernel<<<(unsigned)blocks, THREADS, 0, stream>>>(*x);
     return cudaGetLastError();
 }
 
-cudaError_t exchange_bring(const Exchange *x, int first, int end, bool last, int blocks,
-                           cudaStream_t stream) {
-    bring_kernel<<<(unsigned)blocks, THREADS, 0, stream>>>(*x, first, end, last);
+cudaError_t exchange_send_rows(const Exchange *x, bool backward, int blocks, cudaStream_t stream) {
+    send_rows_kernel<<<(unsigned)blocks, THREADS, 0, stream>>>(*x, backward);
     return cudaGetLastError();
 }
 

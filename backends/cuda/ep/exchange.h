@@ -12,7 +12,6 @@ struct PeerMemory {
     int *token;     /* [received pairs] index in the windows */
     float *weight;  /* [received pairs] */
     float *ds;      /* [received pairs] */
-    void **home_at; /* [received pairs] where a row of y is brought; NULL: its home reads it */
     int *counts;    /* [ranks][E + 1] offsets of everybody's plan */
 };
 
@@ -30,23 +29,22 @@ struct Exchange {
     int *row;                 /* [pairs] that row */
     const void **made_at;     /* [pairs] where Y lies once all have signalled */
     const void **back_at;     /* [pairs] and dX~ */
-    char *staging;            /* [pairs][d] rows that owners bring */
+    char *staging;            /* [pairs][d] where owners' rows are brought */
     float *ds;                /* [pairs] at home */
     RowGroups own;            /* rows of this rank's experts */
+    int *table;               /* of the host: everybody's offsets, for its copies */
     bool late;                /* signals no dispatch */
     PeerMemory peer[RANKS_MOST];
 };
 
 /* Tells everybody this rank's counts. */
 cudaError_t exchange_tell(const Exchange *x, cudaStream_t stream);
-/* Waits for everybody's; from them own.offsets and shift. */
+/* Waits for everybody's; from them own.offsets, shift and table. */
 cudaError_t exchange_place(const Exchange *x, cudaStream_t stream);
-/* Each token's row to every rank that has one of its experts; forward also the plan of the pairs.
- * Signals. */
-cudaError_t exchange_send(const Exchange *x, bool backward, int blocks, cudaStream_t stream);
-/* Rows of y of own experts first ... end - 1 to their homes; `last` signals. */
-cudaError_t exchange_bring(const Exchange *x, int first, int end, bool last, int blocks,
-                           cudaStream_t stream);
+/* What owners need of this rank's pairs, but for their rows. */
+cudaError_t exchange_send_pairs(const Exchange *x, int blocks, cudaStream_t stream);
+/* Each token's row, of X or dO, to every rank that has one of its experts. */
+cudaError_t exchange_send_rows(const Exchange *x, bool backward, int blocks, cudaStream_t stream);
 /* ds of the pairs from the owners. */
 cudaError_t exchange_take_ds(const Exchange *x, int blocks, cudaStream_t stream);
 cudaError_t exchange_signal(const Exchange *x, Phase phase, cudaStream_t stream);

@@ -28,14 +28,11 @@ bool take_word(const char *word, size_t length, GroupWords *ret) {
     const struct {
         const char *name;
         int *value;
-    } numbers[] = {{"ranks", &ret->ranks},
-                   {"chunks", &ret->chunks},
-                   {"sms", &ret->sms},
-                   {"limit", &ret->limit_s}};
+    } numbers[] = {{"ranks", &ret->ranks}, {"chunks", &ret->chunks}, {"limit", &ret->limit_s}};
     const struct {
         const char *name;
         bool *value;
-    } flags[] = {{"late", &ret->late}, {"portable", &ret->portable}};
+    } flags[] = {{"late", &ret->late}, {"links", &ret->links}, {"portable", &ret->portable}};
     for (const auto &n : numbers) {
         const int value = number_after(word, length, n.name);
         if (value >= 0) {
@@ -67,26 +64,23 @@ moe_status let_reach(const Device *dev, int device, int other) {
 }
 
 /* Streams that wait for the legacy one, by which inputs come. */
-cudaError_t make_rank(const GroupWords *words, int index, GroupRank *r) {
+cudaError_t make_rank(int index, GroupRank *r) {
     const size_t flags = PHASES * RANKS_MOST * sizeof *r->flags;
-    int least = 0, most = 0;
     r->dev.index = index;
-    cudaError_t err = cudaDeviceGetStreamPriorityRange(&least, &most);
+    cudaError_t err = cudaStreamCreate(&r->dev.stream.handle);
     if (err == cudaSuccess)
-        err = cudaStreamCreate(&r->dev.stream.handle);
-    r->few = r->comm = r->dev;
+        err = cudaStreamCreate(&r->copies);
     if (err == cudaSuccess)
-        err = cudaStreamCreateWithPriority(&r->comm.stream.handle, cudaStreamDefault, most);
-    r->few.sms = r->dev.sms - words->sms;
+        err = cudaMalloc(&r->flags, flags + sizeof(int));
     if (err == cudaSuccess)
-        err = cudaMalloc(&r->flags, flags + 2 * sizeof(int));
-    if (err == cudaSuccess)
-        err = cudaMemset(r->flags, 0, flags + 2 * sizeof(int));
-    r->done = r->flags + PHASES * RANKS_MOST;
-    r->broken = reinterpret_cast<int *>(r->done + 1);
-    for (cudaEvent_t *event : {&r->made, &r->moved})
+        err = cudaMemset(r->flags, 0, flags + sizeof(int));
+    r->broken = reinterpret_cast<int *>(r->flags + PHASES * RANKS_MOST);
+    for (cudaEvent_t *event : {&r->placed, &r->moved})
         if (err == cudaSuccess)
             err = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
+    for (cudaEvent_t &event : r->made)
+        if (err == cudaSuccess)
+            err = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
     return err;
 }
 
@@ -101,7 +95,7 @@ moe_status open_ranks(Device *dev, Group *g) {
         const OnDevice current(&rank->dev);
         status = current.status;
         if (!status)
-            status = device_check(dev, make_rank(&g->words, r % devices, rank), "opening a rank");
+            status = device_check(dev, make_rank(r % devices, rank), "opening a rank");
         for (int q = 0; !status && q < g->words.ranks; q++)
             status = let_reach(dev, r % devices, q % devices);
     }
@@ -111,18 +105,18 @@ moe_status open_ranks(Device *dev, Group *g) {
 } // namespace
 
 const char *group_parse(const char *variant, GroupWords *ret) {
-    *ret = {0, 1, 16, 10, false, false}; /* one chunk: README.md has what more gain */
+    *ret = {0, 0, 10, false, false, false};
     for (const char *at = variant; *at;) {
         const size_t length = strcspn(at, "+");
         if (!take_word(at, length, ret))
-            return "it has: portable, ranksN, and with that chunksN, smsN, limitN, late, joined "
+            return "it has: portable, ranksN, and with that chunksN, limitN, links, late, joined "
                    "by +";
         at += length + (at[length] == '+');
     }
     if (ret->ranks > RANKS_MOST)
         return "there are at most 16 ranks";
-    if (ret->chunks < 1 || ret->chunks > 64 || ret->sms < 1 || ret->sms > 64 || ret->limit_s < 1)
-        return "chunks and sms are 1 to 64, limit is at least 1";
+    if (ret->chunks < 0 || ret->chunks > CHUNKS_MOST || ret->limit_s < 1)
+        return "chunks are at most 64, limit is at least 1";
     return nullptr;
 }
 
@@ -144,10 +138,13 @@ void group_close(Device *dev) {
     for (int r = 0; g && g->rank && r < g->words.ranks; r++) {
         GroupRank *rank = &g->rank[r];
         const OnDevice current(&rank->dev);
-        for (cudaEvent_t event : {rank->made, rank->moved})
+        for (cudaEvent_t event : {rank->placed, rank->moved})
             if (event)
                 cudaEventDestroy(event);
-        for (cudaStream_t stream : {rank->dev.stream, rank->comm.stream})
+        for (cudaEvent_t event : rank->made)
+            if (event)
+                cudaEventDestroy(event);
+        for (cudaStream_t stream : {rank->dev.stream.handle, rank->copies})
             if (stream)
                 cudaStreamDestroy(stream);
         cudaFree(rank->flags);
@@ -166,7 +163,6 @@ Signals group_signals(const Group *group, int rank) {
     s.rank = rank;
     for (int q = 0; q < s.ranks; q++)
         s.flag[q] = group->rank[q].flags;
-    s.done = group->rank[rank].done;
     s.broken = group->rank[rank].broken;
     s.late = &group->late[rank];
     s.limit_ns = (unsigned long long)group->words.limit_s * 1000000000ull;
@@ -182,7 +178,7 @@ moe_status group_wait(const Device *dev, const char *what) {
         if (!status)
             status = device_check(dev, cudaStreamSynchronize(rank->dev.stream), what);
         if (!status)
-            status = device_check(dev, cudaStreamSynchronize(rank->comm.stream), what);
+            status = device_check(dev, cudaStreamSynchronize(rank->copies), what);
     }
     return status;
 }

@@ -4,14 +4,14 @@
 
 #include "../ranks.h"
 
-enum { RANKS_MOST = 16 };
+enum { RANKS_MOST = 16, CHUNKS_MOST = 64 };
 
 /* What a rank tells the others, once a pass. */
 enum Phase {
     PHASE_COUNTS,   /* its pairs for each expert are there */
     PHASE_DISPATCH, /* its rows are */
     PHASE_ROWS,     /* what its experts made may be read */
-    PHASE_STAGED,   /* what it brought home itself is there */
+    PHASE_STAGED,   /* and what it brought home is there */
     PHASE_WEIGHTS,  /* dS may be read */
     PHASES
 };
@@ -25,20 +25,18 @@ struct Late {
 struct Signals {
     int ranks, rank;
     unsigned *flag[RANKS_MOST]; /* of each rank, [PHASES][ranks] */
-    unsigned *done;             /* blocks that have ended */
     int *broken;                /* this rank has waited in vain: it touches nobody's memory */
     Late *late;
     unsigned long long limit_ns;
 };
 
 struct GroupRank {
-    Device dev;  /* all multiprocessors, the stream of the products */
-    Device few;  /* the same stream, without those that move rows meanwhile */
-    Device comm; /* a stream that moves rows */
+    Device dev;          /* with the stream of the products */
+    cudaStream_t copies; /* that the copy engines follow */
     unsigned *flags;
     int *broken;
-    unsigned *done;
-    cudaEvent_t made, moved; /* rows to be moved are there; they are moved */
+    cudaEvent_t placed;                   /* the host's table is there */
+    cudaEvent_t made[CHUNKS_MOST], moved; /* rows to be moved are there; they are moved */
 };
 
 struct Group {

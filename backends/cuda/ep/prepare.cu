@@ -92,8 +92,14 @@ moe_status make_exchange(RanksLayer *l, int r) {
     x->room = (int)l->room;
     x->d = (int)l->desc.d;
     x->E = (int)l->desc.E;
-    x->chunks = l->dev->group->words.chunks;
-    moe_status status = zeros(p, (int64_t)x->s.ranks * (x->E + 1), &x->peer[r].counts);
+    x->chunks = l->dev->group->words.chunks ? l->dev->group->words.chunks
+                                            : ep_chunks(x->s.ranks, l->use.tokens * l->desc.K);
+    const size_t counts = (size_t)x->s.ranks * (size_t)(x->E + 1);
+    moe_status status = zeros(p, (int64_t)counts, &x->peer[r].counts);
+    if (!status)
+        status = device_check(
+            l->dev, cudaHostAlloc(&x->table, counts * sizeof *x->table, cudaHostAllocPortable),
+            "memory for what goes where");
     if (!status)
         status = zeros(p, x->E, &x->shift);
     if (!status && !p->home)
@@ -132,8 +138,7 @@ moe_status make_rows(RanksLayer *l, int r, int64_t sent, int64_t received) {
     moe_status status = current.status
                             ? current.status
                             : experts_alloc_rows(p->owner, &p->owner->routed, (int)received);
-    for (void *old : {(void *)x->row, (void *)x->made_at, (void *)x->back_at, (void *)x->staging,
-                      (void *)x->peer[r].home_at})
+    for (void *old : {(void *)x->row, (void *)x->made_at, (void *)x->back_at, (void *)x->staging})
         drop(p->owner, old);
     if (!status)
         status = zeros(p, sent, &x->row);
@@ -141,10 +146,8 @@ moe_status make_rows(RanksLayer *l, int r, int64_t sent, int64_t received) {
         status = zeros(p, sent, &x->made_at);
     if (!status)
         status = zeros(p, sent, &x->back_at);
-    if (!status && x->chunks > 1)
+    if (!status && x->s.ranks > 1)
         status = zeros(p, sent * x->d * 2, &x->staging);
-    if (!status)
-        status = zeros(p, p->owner->routed.rows.cap, &x->peer[r].home_at);
     return status;
 }
 
@@ -170,7 +173,6 @@ void meet(RanksLayer *l, int r) {
                       e->rows.token,
                       e->rows.weight,
                       e->ds,
-                      theirs->home_at,
                       theirs->counts};
     }
 }
@@ -277,8 +279,9 @@ void ranks_release(RanksLayer *l) {
         const OnDevice current(&l->dev->group->rank[r].dev);
         layer_release(p->home);
         layer_release(p->owner);
-        timer_destroy(&p->forward);
-        timer_destroy(&p->backward);
+        cudaFreeHost(p->exchange.table);
+        for (Timer *timer : {&p->forward, &p->backward, &p->links[0], &p->links[1]})
+            timer_destroy(timer);
     }
     moe_plan_destroy(&l->plan);
     delete[] l->part;

@@ -28,23 +28,6 @@ __device__ __forceinline__ void signal_all(const Signals &s, Phase phase, unsign
         store_release(s.flag[q] + phase * s.ranks + s.rank, pass);
 }
 
-/* By all threads of a block: the last block of the grid signals. */
-__device__ __forceinline__ void signal_when_all_end(const Signals &s, Phase phase, unsigned pass,
-                                                    bool silent) {
-    __shared__ bool last;
-    __threadfence_system();
-    __syncthreads();
-    if (threadIdx.x == 0)
-        last = atomicAdd(s.done, 1u) == gridDim.x - 1;
-    __syncthreads();
-    if (!last || threadIdx.x >= 32)
-        return;
-    if (threadIdx.x == 0)
-        *s.done = 0;
-    if (!silent)
-        signal_all(s, phase, pass);
-}
-
 /* By the first warp of a block; all threads synchronise after it. */
 __device__ __forceinline__ void wait_all(const Signals &s, Phase phase, unsigned pass) {
     const unsigned long long end = now_ns() + s.limit_ns;
