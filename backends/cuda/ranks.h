@@ -7,7 +7,8 @@
 /* What the variant says: "ranks2", "ranks8+chunks4+limit2+late". */
 struct GroupWords {
     int ranks;  /* 0: one device, no group */
-    int chunks; /* that each rank's experts are multiplied in; 0: as many as pay */
+    int chunks; /* of experts, whose rows are brought home while the next is multiplied; 1: rows are
+                   read from where they are made; 0: what pays */
     int limit_s;
     bool late;  /* the last rank does not say that its rows are there: the others must notice */
     bool links; /* timings tell of copies between ranks too, which run beside the others */

@@ -26,11 +26,12 @@ EP_ANYWHERE static inline int ep_chunk_begin(int own, int chunks, int chunk) {
     return (int)((long long)chunk * own / chunks);
 }
 
-/* Chunks that pay: of at least 8192 pairs each, so that their products fill a device many times
- * over, and at most four. */
-EP_ANYWHERE static inline int ep_chunks(int ranks, long long pairs) {
-    const long long chunks = pairs / ranks / 8192;
-    return ranks == 1 || chunks < 2 ? 1 : chunks < 4 ? (int)chunks : 4;
+/* Chunks that pay: rows are brought by a copy for each expert and rank, which is not worth its
+ * launch below some 256 KiB; then they are read from where they are made, and there is one chunk.
+ */
+EP_ANYWHERE static inline int ep_chunks(int ranks, long long pairs, int experts,
+                                        long long row_bytes) {
+    return ranks > 1 && pairs * row_bytes / ranks / experts >= 256 * 1024 ? 4 : 1;
 }
 
 /* Whether an expert's rows are brought home in forward, while later chunks are multiplied. Those of

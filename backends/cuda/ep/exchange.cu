@@ -16,6 +16,8 @@ constexpr int IN_FLIGHT = 8; /* loads of a thread before it stores */
 
 __global__ void tell_kernel(const __grid_constant__ Exchange x) {
     const int count = x.E + 1;
+    if (threadIdx.x == 0)
+        *x.s.broken = 0;
     for (int i = (int)threadIdx.x; i < count * x.s.ranks; i += (int)blockDim.x)
         x.peer[i / count].counts[x.s.rank * count + i % count] = x.offsets[i % count];
     __threadfence_system();
@@ -95,7 +97,7 @@ __device__ void send_pair(const Exchange &x, int pair) {
     to.token[row] = x.s.rank * x.room + x.token[pair];
     to.weight[row] = x.weight[pair];
     x.row[pair] = row;
-    x.back_at[pair] = away ? here : there;
+    x.back_at[pair] = away && x.chunks > 1 ? here : there;
     x.made_at[pair] = away && ep_is_staged(own, x.chunks, e - first) ? here : there;
 }
 
@@ -176,8 +178,9 @@ __global__ void signal_kernel(const __grid_constant__ Exchange x, Phase phase) {
     signal_all(x.s, phase, x.pass);
 }
 
-__global__ void wait_kernel(const __grid_constant__ Exchange x, Phase phase) {
-    wait_all(x.s, phase, x.pass);
+__global__ void wait_kernel(const __grid_constant__ Exchange x, int first, int last) {
+    for (int phase = first; phase <= last; phase++)
+        wait_all(x.s, (Phase)phase, x.pass);
 }
 
 } // namespace
@@ -212,7 +215,7 @@ cudaError_t exchange_signal(const Exchange *x, Phase phase, cudaStream_t stream)
     return cudaGetLastError();
 }
 
-cudaError_t exchange_wait(const Exchange *x, Phase phase, cudaStream_t stream) {
-    wait_kernel<<<1, 32, 0, stream>>>(*x, phase);
+cudaError_t exchange_wait(const Exchange *x, Phase first, Phase last, cudaStream_t stream) {
+    wait_kernel<<<1, 32, 0, stream>>>(*x, first, last);
     return cudaGetLastError();
 }

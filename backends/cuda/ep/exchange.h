@@ -37,7 +37,7 @@ struct Exchange {
     PeerMemory peer[RANKS_MOST];
 };
 
-/* Tells everybody this rank's counts. */
+/* Tells everybody this rank's counts. What an earlier pass has broken is whole again. */
 cudaError_t exchange_tell(const Exchange *x, cudaStream_t stream);
 /* Waits for everybody's; from them own.offsets, shift and table. */
 cudaError_t exchange_place(const Exchange *x, cudaStream_t stream);
@@ -48,6 +48,7 @@ cudaError_t exchange_send_rows(const Exchange *x, bool backward, int blocks, cud
 /* ds of the pairs from the owners. */
 cudaError_t exchange_take_ds(const Exchange *x, int blocks, cudaStream_t stream);
 cudaError_t exchange_signal(const Exchange *x, Phase phase, cudaStream_t stream);
-cudaError_t exchange_wait(const Exchange *x, Phase phase, cudaStream_t stream);
+/* Until everybody has signalled these phases. */
+cudaError_t exchange_wait(const Exchange *x, Phase first, Phase last, cudaStream_t stream);
 
 #endif

@@ -1,6 +1,7 @@
 /* Opening the ranks: devices, streams, peer access, flags. */
 #include "group.h"
 
+#include <array>
 #include <new>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,19 +64,25 @@ moe_status let_reach(const Device *dev, int device, int other) {
     return device_check(dev, err, "reaching another device's memory");
 }
 
+std::array<cudaStream_t, 3> streams_of(const GroupRank &r) {
+    return {r.dev.stream.handle, r.beside.stream.handle, r.copies};
+}
+
 /* Streams that wait for the legacy one, by which inputs come. */
 cudaError_t make_rank(int index, GroupRank *r) {
     const size_t flags = PHASES * RANKS_MOST * sizeof *r->flags;
     r->dev.index = index;
     cudaError_t err = cudaStreamCreate(&r->dev.stream.handle);
-    if (err == cudaSuccess)
-        err = cudaStreamCreate(&r->copies);
+    r->beside = r->dev;
+    for (cudaStream_t *stream : {&r->beside.stream.handle, &r->copies})
+        if (err == cudaSuccess)
+            err = cudaStreamCreate(stream);
     if (err == cudaSuccess)
         err = cudaMalloc(&r->flags, flags + sizeof(int));
     if (err == cudaSuccess)
         err = cudaMemset(r->flags, 0, flags + sizeof(int));
     r->broken = reinterpret_cast<int *>(r->flags + PHASES * RANKS_MOST);
-    for (cudaEvent_t *event : {&r->placed, &r->moved})
+    for (cudaEvent_t *event : {&r->placed, &r->point})
         if (err == cudaSuccess)
             err = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
     for (cudaEvent_t &event : r->made)
@@ -138,13 +145,13 @@ void group_close(Device *dev) {
     for (int r = 0; g && g->rank && r < g->words.ranks; r++) {
         GroupRank *rank = &g->rank[r];
         const OnDevice current(&rank->dev);
-        for (cudaEvent_t event : {rank->placed, rank->moved})
+        for (cudaEvent_t event : {rank->placed, rank->point})
             if (event)
                 cudaEventDestroy(event);
         for (cudaEvent_t event : rank->made)
             if (event)
                 cudaEventDestroy(event);
-        for (cudaStream_t stream : {rank->dev.stream.handle, rank->copies})
+        for (cudaStream_t stream : streams_of(*rank))
             if (stream)
                 cudaStreamDestroy(stream);
         cudaFree(rank->flags);
@@ -175,10 +182,9 @@ moe_status group_wait(const Device *dev, const char *what) {
         const GroupRank *rank = &dev->group->rank[r];
         const OnDevice current(&rank->dev);
         status = current.status;
-        if (!status)
-            status = device_check(dev, cudaStreamSynchronize(rank->dev.stream), what);
-        if (!status)
-            status = device_check(dev, cudaStreamSynchronize(rank->copies), what);
+        for (cudaStream_t stream : streams_of(*rank))
+            if (!status)
+                status = device_check(dev, cudaStreamSynchronize(stream), what);
     }
     return status;
 }

@@ -32,11 +32,13 @@ struct Signals {
 
 struct GroupRank {
     Device dev;          /* with the stream of the products */
-    cudaStream_t copies; /* that the copy engines follow */
+    Device beside;       /* the same device: products of every second chunk */
+    cudaStream_t copies; /* that copy engines follow */
     unsigned *flags;
     int *broken;
-    cudaEvent_t placed;                   /* the host's table is there */
-    cudaEvent_t made[CHUNKS_MOST], moved; /* rows to be moved are there; they are moved */
+    cudaEvent_t placed;            /* the host's table is there */
+    cudaEvent_t made[CHUNKS_MOST]; /* rows of a chunk are */
+    cudaEvent_t point;             /* of one stream that another is to wait for */
 };
 
 struct Group {

@@ -38,40 +38,20 @@ bool has_shared(const At &at) {
     return at.p->home && at.l->desc.n_shared;
 }
 
-moe_status begin(const At &at, bool backward) {
-    Timer *timer = &at.p->links[backward];
-    at.p->exchange.pass = at.l->dev->group->pass;
-    cudaError_t err = cudaMemsetAsync(at.g->broken, 0, sizeof *at.g->broken, at.g->dev.stream);
-    timer_start(backward ? &at.p->backward : &at.p->forward, at.g->dev.stream);
-    timer->is_off = !at.l->dev->group->words.links;
-    timer_start(timer, at.g->copies);
-    return checked(at, err, "starting a pass");
-}
-
 void mark(const At &at, Timer *timer, moe_stage stage) {
     timer_mark(timer, nullptr, stage, 0, at.g->dev.stream);
 }
 
-/* What the stream of copies has done since the last mark; "": it has waited. */
-void mark_link(const At &at, bool backward, const char *name) {
-    timer_mark_as(&at.p->links[backward], name, 0, at.g->copies);
-}
-
-/* What copies do from now on follows the products, and the other way round. */
-cudaError_t copies_follow(const At &at) {
-    cudaError_t err = cudaEventRecord(at.g->moved, at.g->dev.stream);
-    return err == cudaSuccess ? cudaStreamWaitEvent(at.g->copies, at.g->moved, 0) : err;
-}
-
-moe_status products_follow(const At &at) {
-    cudaError_t err = cudaEventRecord(at.g->moved, at.g->copies);
+/* What `stream` does from now on follows what `first` has been given so far. */
+moe_status follow(const At &at, cudaStream_t stream, cudaStream_t first) {
+    cudaError_t err = cudaEventRecord(at.g->point, first);
     if (err == cudaSuccess)
-        err = cudaStreamWaitEvent(at.g->dev.stream, at.g->moved, 0);
+        err = cudaStreamWaitEvent(stream, at.g->point, 0);
     return checked(at, err, "ordering streams");
 }
 
-moe_status wait_for(const At &at, Phase phase) {
-    return checked(at, exchange_wait(&at.p->exchange, phase, at.g->dev.stream),
+moe_status wait_for(const At &at, Phase first, Phase last) {
+    return checked(at, exchange_wait(&at.p->exchange, first, last, at.g->dev.stream),
                    "waiting for ranks");
 }
 
@@ -85,16 +65,24 @@ bool sends_all(const At &at) {
     return ep_sends_all(at.p->exchange.s.ranks, (int)at.l->desc.K);
 }
 
-/* At the start of a pass: the rows of tokens that go to all ranks alike. */
-moe_status send_all(const At &at, bool backward) {
-    if (!sends_all(at))
-        return MOE_OK;
-    cudaError_t err = copies_follow(at);
-    mark_link(at, backward, "");
+/* Copies behind an event, or at once. Timed, where that is asked for, without the wait. */
+template <class Copies>
+moe_status copy_behind(const At &at, cudaEvent_t event, bool backward, const char *name,
+                       const Copies &copies) {
+    Timer *timer = &at.p->links[backward];
+    cudaError_t err = event ? cudaStreamWaitEvent(at.g->copies, event, 0) : cudaSuccess;
+    timer_mark_as(timer, "", 0, at.g->copies);
     if (err == cudaSuccess)
-        err = copy_tokens(at, backward);
-    mark_link(at, backward, backward ? "dO there" : "X there");
-    return checked(at, err, "copying tokens' rows");
+        err = copies();
+    timer_mark_as(timer, name, 0, at.g->copies);
+    return checked(at, err, name);
+}
+
+/* The rows of tokens that go to all ranks alike, if they do. */
+moe_status send_all(const At &at, bool backward) {
+    return sends_all(at) ? copy_behind(at, nullptr, backward, backward ? "dO there" : "X there",
+                                       [&] { return copy_tokens(at, backward); })
+                         : MOE_OK;
 }
 
 /* The rows of tokens where it is known whose experts want them; then all are told. */
@@ -102,22 +90,38 @@ moe_status send_rest(const At &at, bool backward) {
     const Exchange *x = &at.p->exchange;
     moe_status status =
         sends_all(at)
-            ? products_follow(at)
+            ? follow(at, at.g->dev.stream, at.g->copies)
             : checked(at, exchange_send_rows(x, backward, at.g->dev.sms, at.g->dev.stream),
                       "sending tokens' rows");
     return status || x->late ? status : tell_all(at, PHASE_DISPATCH, at.g->dev.stream);
 }
 
+/* Nothing of an earlier pass is under way: the host has waited for it. */
+moe_status begin(const At &at, bool backward) {
+    Timer *timer = &at.p->links[backward];
+    at.p->exchange.pass = at.l->dev->group->pass;
+    timer_start(backward ? &at.p->backward : &at.p->forward, at.g->dev.stream);
+    timer->is_off = !at.l->dev->group->words.links;
+    timer_start(timer, at.g->copies);
+    return send_all(at, backward);
+}
+
+/* Rows that own experts first ... end - 1 have made, and then `made`. */
+moe_status bring(const At &at, cudaEvent_t made, bool backward, int first, int end) {
+    return copy_behind(at, made, backward, backward ? "dX~ home" : "Y home",
+                       [&] { return copy_home(at, first, end); });
+}
+
 /* ---- forward ---- */
 
-moe_status route(const At &at) {
-    moe_status status = begin(at, false);
+moe_status begin_forward(const At &at) {
     at.p->backward.cost.clear();
     at.p->links[true].cost.clear();
-    if (!status)
-        status = send_all(at, false);
-    if (!status && at.p->home)
-        status = layer_route(at.p->home);
+    return begin(at, false);
+}
+
+moe_status route(const At &at) {
+    moe_status status = at.p->home ? layer_route(at.p->home) : MOE_OK;
     if (!status && at.p->home)
         status = layer_shared_gate(at.p->home);
     return status ? status
@@ -167,21 +171,33 @@ bool is_chunked(const At &at) {
     return x->hopper && x->hw != x->n;
 }
 
-/* Each chunk's end is an event. */
-moe_status run_experts(const At &at) {
+/* Chunks take turns on two streams, so that the first tiles of one fill what the last of another
+ * leave idle. Each chunk's end is an event. */
+moe_status run_chunks(const At &at) {
     const int own = at.p->owner->routed.rows.E, chunks = at.p->exchange.chunks;
-    moe_status status = wait_for(at, PHASE_DISPATCH);
-    mark(at, &at.p->forward, MOE_STAGE_DISPATCH);
+    Device *const turns[] = {&at.g->dev, &at.g->beside};
+    moe_status status = follow(at, at.g->beside.stream, at.g->dev.stream);
     if (!status && !is_chunked(at))
         status = multiply(at, 0, own);
     for (int i = 0; !status && i < chunks; i++) {
+        at.p->owner->dev = turns[i & is_chunked(at)];
         if (is_chunked(at))
             status =
                 multiply(at, ep_chunk_begin(own, chunks, i), ep_chunk_begin(own, chunks, i + 1));
         if (!status)
-            status = checked(at, cudaEventRecord(at.g->made[i], at.g->dev.stream), "an event");
+            status =
+                checked(at, cudaEventRecord(at.g->made[i], at.p->owner->dev->stream), "an event");
     }
+    at.p->owner->dev = &at.g->dev;
     set_range(&at.p->owner->routed, 0, own);
+    return status ? status : follow(at, at.g->dev.stream, at.g->beside.stream);
+}
+
+moe_status run_experts(const At &at) {
+    moe_status status = wait_for(at, PHASE_DISPATCH, PHASE_DISPATCH);
+    mark(at, &at.p->forward, MOE_STAGE_DISPATCH);
+    if (!status)
+        status = run_chunks(at);
     if (!status)
         status = tell_all(at, PHASE_ROWS, at.g->dev.stream);
     mark(at, &at.p->forward, MOE_STAGE_EXPERTS);
@@ -189,25 +205,19 @@ moe_status run_experts(const At &at) {
 }
 
 /* All chunks but the last: O's sum reads that from where it was made. */
-moe_status bring_rows(const At &at) {
+moe_status bring_output(const At &at) {
     const int own = at.p->owner->routed.rows.E, chunks = at.p->exchange.chunks;
-    cudaError_t err = cudaEventSynchronize(at.g->placed);
-    for (int i = 0; i + 1 < chunks && err == cudaSuccess; i++) {
-        err = cudaStreamWaitEvent(at.g->copies, at.g->made[i], 0);
-        mark_link(at, false, "");
-        if (err == cudaSuccess)
-            err = copy_home(at, ep_chunk_begin(own, chunks, i), ep_chunk_begin(own, chunks, i + 1));
-        mark_link(at, false, "Y home");
-    }
-    moe_status status = checked(at, err, "copying rows home");
+    moe_status status =
+        chunks > 1 ? checked(at, cudaEventSynchronize(at.g->placed), "waiting for counts") : MOE_OK;
+    for (int i = 0; !status && i + 1 < chunks; i++)
+        status = bring(at, at.g->made[i], false, ep_chunk_begin(own, chunks, i),
+                       ep_chunk_begin(own, chunks, i + 1));
     return status ? status : tell_all(at, PHASE_STAGED, at.g->copies);
 }
 
 moe_status sum_output(const At &at) {
     RankPart *p = at.p;
-    moe_status status = wait_for(at, PHASE_ROWS);
-    if (!status)
-        status = wait_for(at, PHASE_STAGED);
+    moe_status status = wait_for(at, PHASE_ROWS, PHASE_STAGED);
     p->place.row_at = p->exchange.made_at;
     if (!status && p->home)
         status = layer_combine_output(p->home);
@@ -221,8 +231,6 @@ moe_status dispatch_back(const At &at) {
     Layer *home = at.p->home;
     moe_status status = begin(at, true);
     if (!status)
-        status = send_all(at, true);
-    if (!status)
         status = send_rest(at, true);
     if (!status && has_shared(at))
         status = experts_backward(home, &home->shared, nullptr);
@@ -232,7 +240,7 @@ moe_status dispatch_back(const At &at) {
 moe_status run_rows_back(const At &at) {
     Layer *owner = at.p->owner;
     Experts *x = &owner->routed;
-    moe_status status = wait_for(at, PHASE_DISPATCH);
+    moe_status status = wait_for(at, PHASE_DISPATCH, PHASE_DISPATCH);
     mark(at, &at.p->backward, MOE_STAGE_DISPATCH_BACK);
     if (!status)
         status = experts_dh(owner, x, nullptr);
@@ -243,18 +251,17 @@ moe_status run_rows_back(const At &at) {
         status = experts_input_weight(owner, x, nullptr);
     if (!status)
         status = tell_all(at, PHASE_WEIGHTS, at.g->dev.stream);
+    if (!status)
+        status = tell_all(at, PHASE_ROWS, at.g->dev.stream);
     mark(at, &at.p->backward, MOE_STAGE_DXP);
     return status;
 }
 
 /* While the weights' gradients are made. */
-moe_status bring_rows_back(const At &at) {
-    cudaError_t err = copies_follow(at);
-    mark_link(at, true, "");
-    if (err == cudaSuccess)
-        err = copy_home(at, 0, at.p->owner->routed.rows.E);
-    mark_link(at, true, "dX~ home");
-    moe_status status = checked(at, err, "copying rows home");
+moe_status bring_gradient(const At &at) {
+    moe_status status = checked(at, cudaEventRecord(at.g->made[0], at.g->dev.stream), "an event");
+    if (!status && at.p->exchange.chunks > 1)
+        status = bring(at, at.g->made[0], true, 0, at.p->owner->routed.rows.E);
     return status ? status : tell_all(at, PHASE_STAGED, at.g->copies);
 }
 
@@ -273,7 +280,7 @@ cudaError_t zero_experts_ds(const At &at) {
 
 moe_status take_ds(const At &at) {
     Layer *home = at.p->home;
-    moe_status status = wait_for(at, PHASE_WEIGHTS);
+    moe_status status = wait_for(at, PHASE_WEIGHTS, PHASE_WEIGHTS);
     if (status || !home)
         return status;
     cudaError_t err = exchange_take_ds(&at.p->exchange, at.g->dev.sms, at.g->dev.stream);
@@ -300,7 +307,7 @@ moe_status run_weights(const At &at) {
 
 moe_status sum_gradient(const At &at) {
     RankPart *p = at.p;
-    moe_status status = wait_for(at, PHASE_STAGED);
+    moe_status status = wait_for(at, PHASE_ROWS, PHASE_STAGED);
     p->place.row_at = p->exchange.back_at;
     if (!status && p->home)
         status = layer_combine_gradient(p->home);
@@ -326,7 +333,8 @@ moe_status run(RanksLayer *l, const Step *steps, const char *what) {
 } // namespace
 
 moe_status ranks_forward(RanksLayer *l) {
-    static const Step steps[] = {route, dispatch, run_experts, bring_rows, sum_output, nullptr};
+    static const Step steps[] = {begin_forward, route,      dispatch, run_experts,
+                                 bring_output,  sum_output, nullptr};
     const moe_status status = run(l, steps, "forward over ranks");
     if (!status)
         finish_timers(l, false);
@@ -335,7 +343,7 @@ moe_status ranks_forward(RanksLayer *l) {
 }
 
 moe_status ranks_backward(RanksLayer *l) {
-    static const Step steps[] = {dispatch_back, run_rows_back, bring_rows_back,
+    static const Step steps[] = {dispatch_back, run_rows_back, bring_gradient,
                                  run_weights,   sum_gradient,  nullptr};
     const moe_status status = run(l, steps, "backward over ranks");
     if (!status)

@@ -92,8 +92,9 @@ moe_status make_exchange(RanksLayer *l, int r) {
     x->room = (int)l->room;
     x->d = (int)l->desc.d;
     x->E = (int)l->desc.E;
-    x->chunks = l->dev->group->words.chunks ? l->dev->group->words.chunks
-                                            : ep_chunks(x->s.ranks, l->use.tokens * l->desc.K);
+    x->chunks = l->dev->group->words.chunks
+                    ? l->dev->group->words.chunks
+                    : ep_chunks(x->s.ranks, l->use.tokens * l->desc.K, x->E, 2 * l->desc.d);
     const size_t counts = (size_t)x->s.ranks * (size_t)(x->E + 1);
     moe_status status = zeros(p, (int64_t)counts, &x->peer[r].counts);
     if (!status)
@@ -146,7 +147,7 @@ moe_status make_rows(RanksLayer *l, int r, int64_t sent, int64_t received) {
         status = zeros(p, sent, &x->made_at);
     if (!status)
         status = zeros(p, sent, &x->back_at);
-    if (!status && x->s.ranks > 1)
+    if (!status && x->chunks > 1)
         status = zeros(p, sent * x->d * 2, &x->staging);
     return status;
 }
