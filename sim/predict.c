@@ -1,5 +1,6 @@
 /* From a layer to a list of kernels to totals. */
 #include "sim/predict.h"
+#include "sim/gpus/held.h"
 #include "sim/kernels/storage.h"
 #include "sim/methods/methods.h"
 #include "sim/passes.h"
@@ -102,7 +103,8 @@ static void set_interval(const moe_gpu *gpu, moe_int_system system, const moe_wo
                          moe_prediction *p) {
     const double us = p->pass[MOE_PASS_TOTAL].us;
     const bool large = w->layer ? w->tokens >= MOE_INT_LARGE_TOKENS : us >= MOE_INT_LARGE_US;
-    const moe_int_spread s = gpu->spread[system][large ? MOE_INT_LARGE : MOE_INT_SMALL];
+    const moe_int_spread s =
+        moe_int_spread_of(gpu, system, w->storage, large ? MOE_INT_LARGE : MOE_INT_SMALL);
     p->low_us = us * s.low;
     p->high_us = us * s.high;
 }
@@ -121,6 +123,8 @@ static moe_status finish(const moe_gpu *gpu, moe_int_system system, moe_int_list
     p->n_kernels = l->count;
     add_up(l, pass, p);
     set_interval(gpu, system, w, p);
+    p->storage = w->storage;
+    p->held_to = moe_int_held_to(gpu, system, w->layer, w->storage);
     p->peak_bytes = l->peak;
     p->cached_bytes = l->cached;
     p->param_bytes = param_bytes;

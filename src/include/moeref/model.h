@@ -34,6 +34,10 @@ MOE_API const char *moe_gpu_name(const moe_gpu *gpu);
 /* What it is, and which measurements it was held to; "" where its file does not say. */
 MOE_API const char *moe_gpu_brief(const moe_gpu *gpu);
 MOE_API const char *moe_gpu_held_to(const moe_gpu *gpu);
+/* The rate of products of a type (moe_storage) against bf16's, 0 where the GPU has none; and what it
+ * was held to, measured rows of dense products: "" for nothing, which leaves the vendor's peak. */
+MOE_API double moe_gpu_rate(const moe_gpu *gpu, int32_t storage);
+MOE_API const char *moe_gpu_rate_held_to(const moe_gpu *gpu, int32_t storage);
 /* Whether the file leaves this parameter out: it follows from the architecture, or is that of the
  * nearest measured GPU, *ret_from (NULL: of none; ret_from may be NULL). False for unknown keys. */
 MOE_API bool moe_gpu_is_derived(const moe_gpu *gpu, const char *key, const char **ret_from);
@@ -177,6 +181,9 @@ typedef struct moe_prediction {
     moe_pass_cost pass[MOE_PASS_SUMS];
     double low_us, high_us; /* of the total: in 80 of 100 cases the measured time lies between, by
                                the held-out errors of its kind, or of GPUs never measured */
+    int32_t storage;        /* moe_storage of the products' operands */
+    const char *held_to; /* measured times of this kind (dense products of that type, layers of that
+                            method) on this GPU; "" for none. Lives as long as the GPU */
     double overhead_us;     /* the part of the total that is in no kernel */
     double padding;         /* share of the tensor cores' work that is padding, 0..1 */
     double peak_bytes;      /* most activation memory alive at once (parameters not counted) */
