@@ -26,8 +26,8 @@ const char *moe_gpu_rate_held_to(const moe_gpu *gpu, int32_t storage) {
 /* The source of a system's interval, where it was measured on this GPU. */
 static const char *system_held_to(const moe_gpu *gpu, moe_int_system system) {
     const json_t *spread = json_object_get(gpu->root, "spread");
-    const char *source = moe_int_described_text(
-        json_object_get(spread, moe_int_system_names[system]), "source");
+    const char *source =
+        moe_int_described_text(json_object_get(spread, moe_int_system_names[system]), "source");
     if (strncmp(source, ASSUMED, strlen(ASSUMED)) == 0)
         return "";
     return strncmp(source, ERRORS, strlen(ERRORS)) == 0 ? source + strlen(ERRORS) : source;

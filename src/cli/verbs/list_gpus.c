@@ -23,7 +23,8 @@ static int count_derived(const moe_gpu *gpu, const char **ret_from) {
     return count;
 }
 
-/* Of each type that it multiplies: what its rate is held to; those of the vendor's peak together. */
+/* Of each type that it multiplies: what its rate is held to; those of the vendor's peak together.
+ */
 static void print_rates(const moe_gpu *gpu) {
     char alone[128] = "";
     for (int32_t s = 0; s < MOE_STORAGE_COUNT; s++) {
@@ -86,8 +87,8 @@ static json_t *gpu_json(const char *name, const moe_gpu *gpu) {
     }
     return json_pack("{s:s, s:o, s:o, s:o, s:o}", "name", name, "brief",
                      cli_json_text(moe_gpu_brief(gpu)), "held_to",
-                     cli_json_text(moe_gpu_held_to(gpu)), "rates", rates_json(gpu),
-                     "derived", derived);
+                     cli_json_text(moe_gpu_held_to(gpu)), "rates", rates_json(gpu), "derived",
+                     derived);
 }
 
 json_t *cli_list_gpus_json(void) {
