@@ -97,7 +97,7 @@ struct moe_gpu {
     moe_int_spread spread[MOE_INT_SYS_COUNT][MOE_INT_SIZES];
     bool set_spread[MOE_INT_SYS_COUNT][MOE_INT_SIZES]; /* found since loading */
     bool set_held[MOE_STORAGE_COUNT]; /* whose rate a table was fitted to since loading */
-    json_t *root; /* the file, for writing it again with its sources */
+    json_t *root;                     /* the file, for writing it again with its sources */
 };
 
 extern const moe_gpu_param moe_int_gpu_params[MOE_INT_GP_COUNT];
