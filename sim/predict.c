@@ -1,7 +1,7 @@
 /* From a layer to a list of kernels to totals. */
 #include "sim/predict.h"
 #include "sim/gpus/held.h"
-#include "sim/kernels/storage.h"
+#include "sim/gpus/storage.h"
 #include "sim/methods/methods.h"
 #include "sim/passes.h"
 

@@ -1,6 +1,6 @@
 /* What the numbers of a description were held to: measured rows, or nothing but a data sheet. */
 #include "sim/gpus/held.h"
-#include "sim/kernels/storage.h"
+#include "sim/gpus/storage.h"
 
 #include <string.h>
 
