@@ -103,10 +103,12 @@ static void set_interval(const moe_gpu *gpu, moe_int_system system, const moe_wo
                          moe_prediction *p) {
     const double us = p->pass[MOE_PASS_TOTAL].us;
     const bool large = w->layer ? w->tokens >= MOE_INT_LARGE_TOKENS : us >= MOE_INT_LARGE_US;
-    const moe_int_spread s =
-        moe_int_spread_of(gpu, system, w->storage, large ? MOE_INT_LARGE : MOE_INT_SMALL);
+    const moe_int_size size = large ? MOE_INT_LARGE : MOE_INT_SMALL;
+    const moe_int_spread s = moe_int_spread_of(gpu, system, w->storage, size);
     p->low_us = us * s.low;
     p->high_us = us * s.high;
+    p->storage = w->storage;
+    p->held_to = moe_int_held_to(gpu, system, w->layer, w->storage, size);
 }
 
 /* The prediction takes over l's kernels; l's GEMMs stay with the caller. */
@@ -123,8 +125,6 @@ static moe_status finish(const moe_gpu *gpu, moe_int_system system, moe_int_list
     p->n_kernels = l->count;
     add_up(l, pass, p);
     set_interval(gpu, system, w, p);
-    p->storage = w->storage;
-    p->held_to = moe_int_held_to(gpu, system, w->layer, w->storage);
     p->peak_bytes = l->peak;
     p->cached_bytes = l->cached;
     p->param_bytes = param_bytes;

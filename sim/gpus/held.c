@@ -23,21 +23,22 @@ const char *moe_gpu_rate_held_to(const moe_gpu *gpu, int32_t storage) {
     return name ? moe_int_described_text(json_object_get(gpu->root, MEMBER), name) : "";
 }
 
-/* The source of a system's interval, where it was measured on this GPU. */
-static const char *system_held_to(const moe_gpu *gpu, moe_int_system system) {
+/* The source of a system's interval, where layers of that size were measured on this GPU. */
+static const char *system_held_to(const moe_gpu *gpu, moe_int_system system, moe_int_size size) {
     const json_t *spread = json_object_get(gpu->root, "spread");
-    const char *source =
-        moe_int_described_text(json_object_get(spread, moe_int_system_names[system]), "source");
-    if (strncmp(source, ASSUMED, strlen(ASSUMED)) == 0)
+    const json_t *entry = json_object_get(spread, moe_int_system_names[system]);
+    const char *source = moe_int_described_text(entry, "source");
+    if (!json_object_get(entry, moe_int_size_names[size]) ||
+        strncmp(source, ASSUMED, strlen(ASSUMED)) == 0)
         return "";
     return strncmp(source, ERRORS, strlen(ERRORS)) == 0 ? source + strlen(ERRORS) : source;
 }
 
-const char *moe_int_held_to(const moe_gpu *gpu, moe_int_system system, bool layer,
-                            int32_t storage) {
+const char *moe_int_held_to(const moe_gpu *gpu, moe_int_system system, bool layer, int32_t storage,
+                            moe_int_size size) {
     if (!layer)
         return moe_gpu_rate_held_to(gpu, storage);
-    return same_rate(storage) == MOE_STORAGE_BF16 ? system_held_to(gpu, system) : "";
+    return same_rate(storage) == MOE_STORAGE_BF16 ? system_held_to(gpu, system, size) : "";
 }
 
 moe_int_spread moe_int_spread_of(const moe_gpu *gpu, moe_int_system system, int32_t storage,

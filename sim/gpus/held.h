@@ -4,9 +4,10 @@
 
 #include "sim/gpus/params.h"
 
-/* Of a layer by a system, or of a dense product of that type; "" for nothing. Lives as long as
- * `gpu`. */
-const char *moe_int_held_to(const moe_gpu *gpu, moe_int_system system, bool layer, int32_t storage);
+/* Of a layer of that size by a system, or of a dense product of that type; "" for nothing. Lives as
+ * long as `gpu`. */
+const char *moe_int_held_to(const moe_gpu *gpu, moe_int_system system, bool layer, int32_t storage,
+                            moe_int_size size);
 
 /* Intervals are those of 16 bits; other types get that of what was never measured. */
 moe_int_spread moe_int_spread_of(const moe_gpu *gpu, moe_int_system system, int32_t storage,

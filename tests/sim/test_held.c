@@ -14,15 +14,21 @@ static moe_gpu *load(const char *name) {
     return gpu;
 }
 
-static moe_prediction *layer(const moe_gpu *gpu, const char *method, int32_t storage) {
+static moe_prediction *layer_of_tokens(const moe_gpu *gpu, const char *method, int32_t storage,
+                                       int64_t tokens) {
     moe_case c;
     moe_prediction *p = NULL;
     const moe_workload state = {.storage = storage};
     cr_assert_eq(moe_case_parse("T=4096 d=2048 n=768 E=64 K=8 pass=fwd route=balanced", NULL, &c),
                  MOE_OK);
+    c.T = tokens;
     const moe_workload w = moe_workload_of(&c, NULL, &state);
     cr_assert_eq(moe_predict(gpu, method, &w, NULL, &p), MOE_OK);
     return p;
+}
+
+static moe_prediction *layer(const moe_gpu *gpu, const char *method, int32_t storage) {
+    return layer_of_tokens(gpu, method, storage, 4096);
 }
 
 static moe_prediction *product(const moe_gpu *gpu, int32_t storage) {
@@ -58,6 +64,8 @@ Test(sim_held, predictions_say_what_they_are_held_to) {
     expect_held(layer(h100, "cutlass_moe", MOE_STORAGE_BF16), "MoE table", true);
     expect_nothing(layer(h100, "cutlass_moe", MOE_STORAGE_FP8), "fp8 layer");
     expect_nothing(layer(b200, "cutlass_moe", MOE_STORAGE_NVFP4), "fp4 layer");
+    expect_held(layer(h100, "grouped_mm", MOE_STORAGE_BF16), "peers.tsv", true);
+    expect_nothing(layer_of_tokens(h100, "grouped_mm", MOE_STORAGE_BF16, 64), "few tokens");
     moe_gpu_destroy(&h100);
     moe_gpu_destroy(&b200);
 }
