@@ -60,8 +60,8 @@ static void print_held_to(FILE *to, const cli_predicted *what, const moe_predict
     const char *of = "bf16 there";
     if (p->storage <= MOE_STORAGE_F16) /* whose efficiency is the file's, or another GPU's */
         of = moe_gpu_is_derived(what->gpu, "tensor_eff", &of) && of ? of : "its own file";
-    fprintf(to, "  the rate of %s on %s is the vendor's peak, with the efficiency of %s\n", type, gpu,
-            of);
+    fprintf(to, "  the rate of %s on %s is the vendor's peak, with the efficiency of %s\n", type,
+            gpu, of);
 }
 
 void cli_prediction_text(FILE *to, const cli_predicted *what, const moe_prediction *p) {
