@@ -6,8 +6,8 @@
 MOEREF: path of the program. TABLES: a folder of measured tables that are not part of this
 repository, one folder for each GPU (h100, a100, b200), with gemm.tsv (m n k ... median_us) and
 moe.tsv (kernel T d n K E ... median_us), h100/gemm_fp8.tsv by public_fp8.py, and transfers between
-GPUs in net/. sim/CALIBRATION.md says what they are. Where gemm_fp8.tsv is not there, its rows of the
-page that stands are kept, and say so.
+GPUs in net/. sim/CALIBRATION.md says what they are. Where gemm_fp8.tsv is not there, its rows of
+the page that stands are kept, and say so.
 """
 import datetime
 import json
