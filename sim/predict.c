@@ -1,6 +1,7 @@
 /* From a layer to a list of kernels to totals. */
 #include "sim/predict.h"
-#include "sim/kernels/storage.h"
+#include "sim/gpus/held.h"
+#include "sim/gpus/storage.h"
 #include "sim/methods/methods.h"
 #include "sim/passes.h"
 
@@ -102,9 +103,12 @@ static void set_interval(const moe_gpu *gpu, moe_int_system system, const moe_wo
                          moe_prediction *p) {
     const double us = p->pass[MOE_PASS_TOTAL].us;
     const bool large = w->layer ? w->tokens >= MOE_INT_LARGE_TOKENS : us >= MOE_INT_LARGE_US;
-    const moe_int_spread s = gpu->spread[system][large ? MOE_INT_LARGE : MOE_INT_SMALL];
+    const moe_int_size size = large ? MOE_INT_LARGE : MOE_INT_SMALL;
+    const moe_int_spread s = moe_int_spread_of(gpu, system, w->storage, size);
     p->low_us = us * s.low;
     p->high_us = us * s.high;
+    p->storage = w->storage;
+    p->held_to = moe_int_held_to(gpu, system, w->layer, w->storage, size);
 }
 
 /* The prediction takes over l's kernels; l's GEMMs stay with the caller. */

@@ -2,6 +2,7 @@
 #include "moeref/whole.h"
 #include "sim/methods/methods.h"
 #include "sim/predict.h"
+#include "sim/shared.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ typedef struct whole {
     const moe_model_shape *m;
     double T, context; /* context: keys that a token attends to, on average */
     bool decoding, forward, backward;
+    bool routed; /* the MoE layers count their router */
     moe_int_list l;
     size_t end[MOE_PART_COUNT]; /* kernels of the list up to and with this part */
     type own, plain;
@@ -36,8 +38,8 @@ typedef struct whole {
 
 const char *moe_model_part_name(moe_model_part part) {
     static const char *const names[MOE_PART_COUNT] = {
-        "attention projections", "attention", "dense FFN", "router", "norms",
-        "embedding and head",    "host"};
+        "attention projections", "attention", "dense FFN",     "router", "norms",
+        "embedding and head",    "host",      "sums over GPUs"};
     return names[part];
 }
 
@@ -108,13 +110,6 @@ static void projections(whole *w) {
     product(w, w->T, (double)m->d, v, attending(m));
 }
 
-/* Values of a token's keys and values in one layer. */
-static double kv_values(const moe_model_shape *m) {
-    if (m->kv_rank > 0)
-        return (double)(m->kv_rank + m->rope_dim);
-    return (double)(m->kv_heads * (m->qk_dim + m->v_dim));
-}
-
 /* Tokens that decode one at a time have too few heads for all SMs: keys are cut into `parts`, and a
  * second kernel adds up what each part left in fp32 (Flash-Decoding,
  * crfm.stanford.edu/2023/10/12/flashdecoding.html). 1: they are not cut. */
@@ -143,8 +138,8 @@ static void attend(whole *w, double keys, int64_t layers) {
     const double rows = rows_of_token(w, &blocks), parts = parts_of_keys(w, blocks);
     const double flops = 2 * w->T * keys * heads * (qk + v), e = w->l.element;
     const double done = flops * rows / heads;
-    const double cached = kv_values(m) * e * (w->decoding ? w->T * keys : w->T);
-    const double own = w->T * heads * (qk + v) * e, kept = kv_values(m) * w->T * e;
+    const double cached = moe_int_kv_values(m) * e * (w->decoding ? w->T * keys : w->T);
+    const double own = w->T * heads * (qk + v) * e, kept = moe_int_kv_values(m) * w->T * e;
     w->flops += (double)layers * flops * (w->forward + ATTENTION_BACKWARD * w->backward);
     for (int64_t i = 0; i < layers; i++) {
         if (!w->backward) /* keys and values go where later tokens find them */
@@ -178,7 +173,7 @@ static void dense_ffn(whole *w) {
 
 static void router(whole *w, const char *method) {
     const moe_int_system system = moe_int_system_find(method, strlen(method));
-    if (system < MOE_INT_SYS_COUNT && moe_int_methods[system]->given_logits) {
+    if (system < MOE_INT_SYS_COUNT && (moe_int_methods[system]->given_logits || !w->routed)) {
         const double outputs = (double)(w->m->layer.E + w->m->layer.n_zero);
         product(w, w->T, outputs, (double)w->m->d, w->m->moe_layers);
         /* The layer has counted them. */
@@ -253,11 +248,11 @@ static void list_parts(whole *w, const char *method) {
     norms(w);
     w->end[MOE_PART_NORMS] = w->l.count;
     head(w);
-    w->end[MOE_PART_HEAD] = w->end[MOE_PART_HOST] = w->l.count;
+    w->end[MOE_PART_HEAD] = w->end[MOE_PART_HOST] = w->end[MOE_PART_SHARING] = w->l.count;
 }
 
 static double kv_bytes(const whole *w) {
-    const double value = kv_values(w->m) * w->l.element, T = w->T;
+    const double value = moe_int_kv_values(w->m) * w->l.element, T = w->T;
     const double full = w->decoding ? w->context + 1 : 1;
     const double windowed = fmin(full, (double)w->m->window);
     return value * T * (full * (double)w->m->full + windowed * (double)w->m->windowed);
@@ -281,10 +276,12 @@ moe_status moe_predict_rest(const moe_gpu *gpu, const char *method, const moe_mo
     moe_model_rest rest = {{0}};
     const int pass = run->pass ? run->pass : MOE_PASS_BOTH;
     moe_workload work = *state;
-    whole w = {.m = shape,
+    moe_model_shape own;
+    whole w = {.m = &own,
                .T = (double)run->tokens,
                .context = run->context > 0 ? (double)run->context : (double)(run->tokens + 1) / 2,
                .decoding = run->context > 0,
+               .routed = state->with_router,
                .forward = pass & MOE_PASS_FWD,
                .backward = pass & MOE_PASS_BWD};
     if (run->tokens < 1 || run->context < 0 || shape->layers < 1)
@@ -293,7 +290,9 @@ moe_status moe_predict_rest(const moe_gpu *gpu, const char *method, const moe_mo
         return moe_fail(log, MOE_E_INVALID, "decoding has no backward pass; ask for pass=fwd");
     w.l.work = &work;
     work.layer = NULL;
-    moe_status status = set_type(gpu, &work, log, &w.l, &w.own);
+    moe_status status = moe_int_share_model(shape, run->node ? run->attention_tp : 1, log, &own);
+    if (!status)
+        status = set_type(gpu, &work, log, &w.l, &w.own);
     if (work.storage != MOE_STORAGE_TF32 && work.storage != MOE_STORAGE_F16)
         work.storage = MOE_STORAGE_BF16;
     if (!status)
@@ -307,7 +306,10 @@ moe_status moe_predict_rest(const moe_gpu *gpu, const char *method, const moe_mo
         add_up(&w, &rest);
         rest.us[MOE_PART_HOST] =
             run->step_us + (w.decoding ? run->sequence_us * (double)run->tokens : 0);
-        rest.param_bytes = w.weights + (w.backward ? w.values * w.l.element : 0);
+        const double gradients = w.backward ? w.values * w.l.element : 0;
+        if (run->node)
+            rest.us[MOE_PART_SHARING] = moe_int_share_us(shape, run, w.l.element, gradients);
+        rest.param_bytes = w.weights + gradients;
         rest.kv_bytes = kv_bytes(&w);
         *ret = rest;
     }

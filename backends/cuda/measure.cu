@@ -2,8 +2,10 @@
  * micro-benchmarks, and a table of dense products to fit it to. */
 #include "measure.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <string.h>
+#include <string>
 #include <vector>
 
 namespace {
@@ -92,17 +94,17 @@ double chase_clocks(cudaStream_t stream, uint32_t *buffer, size_t bytes, char *f
         next[at * 32] = (uint32_t)(to * 32);
         at = to;
     }
-    long long *ret;
-    MEASURE_CUDA(cudaMallocManaged(&ret, 2 * sizeof *ret));
+    long long *ret = measure_results(2);
     MEASURE_CUDA(cudaMemcpy(buffer, next.data(), bytes, cudaMemcpyHostToDevice));
     for (int i = 0; i < 2; i++) {
         if (flush)
             MEASURE_CUDA(cudaMemsetAsync(flush, 0, BIG, stream));
         chase<<<1, 1, 0, stream>>>(buffer, ret);
+        MEASURE_CUDA(cudaGetLastError());
     }
     MEASURE_CUDA(cudaStreamSynchronize(stream));
     const double clocks = (double)ret[0] / CHASE_STEPS;
-    cudaFree(ret);
+    cudaFreeHost(ret);
     return clocks;
 }
 
@@ -151,7 +153,7 @@ void measure_memory(Measured *m, cudaStream_t stream) {
 void measure_launches(Measured *m, cudaStream_t stream) {
     cudaEvent_t begin, end;
     float ms;
-    long long *clocks;
+    long long *clocks = measure_results(1);
     m->graph_us = measure_graph_us(stream, EMPTY, [&](int) { nothing<<<1, 32, 0, stream>>>(); });
     MEASURE_CUDA(cudaEventCreate(&begin));
     MEASURE_CUDA(cudaEventCreate(&end));
@@ -164,14 +166,14 @@ void measure_launches(Measured *m, cudaStream_t stream) {
     }
     MEASURE_CUDA(cudaEventElapsedTime(&ms, begin, end));
     m->stream_us = 1e3 * ms / EMPTY;
-    MEASURE_CUDA(cudaMallocManaged(&clocks, sizeof *clocks));
     MEASURE_CUDA(cudaEventRecord(begin, stream));
     clocks_of_a_while<<<1, 1, 0, stream>>>(clocks);
+    MEASURE_CUDA(cudaGetLastError());
     MEASURE_CUDA(cudaEventRecord(end, stream));
     MEASURE_CUDA(cudaEventSynchronize(end));
     MEASURE_CUDA(cudaEventElapsedTime(&ms, begin, end));
     m->mhz = (double)*clocks / (1e3 * ms);
-    cudaFree(clocks);
+    cudaFreeHost(clocks);
     cudaEventDestroy(begin);
     cudaEventDestroy(end);
 }
@@ -182,8 +184,15 @@ void put(FILE *to, const char *key, double value, const char *kind, const char *
             key, value, kind, source);
 }
 
+/* Datacenter Blackwell multiplies by instructions that this program does not have. */
+bool other_instructions(const Measured *m) {
+    return m->arch == 100 || m->arch == 103;
+}
+
 /* The instruction's own rate is a power of two; what was measured lies a little below. */
 double tensor_flops(const Measured *m) {
+    if (other_instructions(m))
+        return 8192; /* dense bf16 of B200's and B300's data sheets over SMs and clock */
     double best = m->sync_rate;
     for (double rate : m->wide_rate)
         best = std::max(best, rate);
@@ -203,15 +212,21 @@ void write_description(FILE *to, const Measured *m) {
             m->name, m->arch);
     put(to, "sms", m->sms, "nominal", "the device's attributes");
     put(to, "clock_max_mhz", m->clock_max_mhz, "nominal", "the device's attributes");
-    put(to, "tensor_flops", tensor_flops(m), "measured",
-        "the power of two above the rate of tensor instructions alone");
+    put(to, "tensor_flops", tensor_flops(m), other_instructions(m) ? "nominal" : "measured",
+        other_instructions(m) ? "tcgen05 of this compute capability, by data sheets: not measured"
+                              : "the power of two above the rate of tensor instructions alone");
     put(to, "l2_mib", m->l2_mib, "nominal", "the device's attributes");
     put(to, "hbm_gib", m->hbm_gib, "nominal", "the device's attributes");
-    put(to, "hbm_bw", m->hbm_nominal / 1e12, "nominal", "twice the memory's clock x its width");
+    /* A driver may tell no clock, or that of another state: a rate that was seen is possible. */
+    const bool told = m->hbm_nominal >= m->read;
+    const double hbm_bw = told ? m->hbm_nominal : m->read;
+    put(to, "hbm_bw", hbm_bw / 1e12, told ? "nominal" : "measured",
+        told ? "twice the memory's clock x its width"
+             : "all SMs read 1 GiB: the attributes tell less");
     put(to, "l2_latency", m->l2_latency, "measured", "a chain of loads in 8 MiB");
     put(to, "hbm_latency", m->hbm_latency, "measured", "a chain of loads in 512 MiB");
     put(to, "l2_bw", m->l2_rate / clock / m->sms, "measured", "all SMs read a third of L2");
-    put(to, "hbm_eff", std::min(1.0, m->read / m->hbm_nominal), "measured", "all SMs read 1 GiB");
+    put(to, "hbm_eff", m->read / hbm_bw, "measured", "all SMs read 1 GiB");
     put(to, "inflight_kib", m->ramp[0] / clock * m->hbm_latency / 1024, "measured",
         "what one SM reads x the latency");
     put(to, "stream_gap_us", std::max(0.0, m->stream_us - m->graph_us), "measured",
@@ -235,15 +250,25 @@ void write_table(FILE *to, const Measured *m) {
         fprintf(to, "wgmma m64n%dk16\t%.0f\tFLOP/clock/SM\n", 64 << i, m->wide_rate[i]);
 }
 
-FILE *open_in(const char *folder, const char *name) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *to = fopen(path, "w");
-    if (!to) {
-        fprintf(stderr, "moeref-measure: %s cannot be written\n", path);
-        exit(2);
-    }
-    return to;
+std::string in(const char *folder, const char *name, const char *ending) {
+    return std::string(folder) + "/" + name + ending;
+}
+
+[[noreturn]] void cannot_write(const std::string &path) {
+    fprintf(stderr, "moeref-measure: %s cannot be written: %s\n", path.c_str(), strerror(errno));
+    exit(2);
+}
+
+/* Beside the file, which takes its place once all of it is on the disk. */
+template <class Write> void write_file(const char *folder, const char *name, Write write) {
+    const std::string part = in(folder, name, ".part"), whole = in(folder, name, "");
+    FILE *to = fopen(part.c_str(), "w");
+    if (!to)
+        cannot_write(part);
+    write(to);
+    const bool bad = ferror(to);
+    if (fclose(to) != 0 || bad || rename(part.c_str(), whole.c_str()) != 0)
+        cannot_write(part);
 }
 
 } // namespace
@@ -265,14 +290,8 @@ int main(int argc, char **argv) {
     measure_launches(&m, stream);
     measure_memory(&m, stream);
     measure_tensor(m.sms, &m.sync_rate, m.wide_rate);
-    FILE *to = open_in(argv[1], "gpu.json");
-    write_description(to, &m);
-    fclose(to);
-    to = open_in(argv[1], "micro.tsv");
-    write_table(to, &m);
-    fclose(to);
-    to = open_in(argv[1], "gemm.tsv");
-    measure_products(to, stream);
-    fclose(to);
+    write_file(argv[1], "gpu.json", [&](FILE *to) { write_description(to, &m); });
+    write_file(argv[1], "micro.tsv", [&](FILE *to) { write_table(to, &m); });
+    write_file(argv[1], "gemm.tsv", [&](FILE *to) { measure_products(to, stream); });
     return 0;
 }

@@ -26,6 +26,16 @@ void measure_products(FILE *to, cudaStream_t stream);
  * wgmma (else 0) with 64, 128 and 256 columns in `ret_wide`. */
 void measure_tensor(int sms, double *ret_sync, double ret_wide[3]);
 
+/* `count` zeros that kernels and the host write and read: pinned, not managed, since a host may not
+ * look at managed memory while any kernel runs on some systems. Freed by cudaFreeHost. */
+inline long long *measure_results(int count) {
+    long long *ret;
+    MEASURE_CUDA(cudaMallocHost(&ret, (size_t)count * sizeof *ret));
+    for (int i = 0; i < count; i++)
+        ret[i] = 0;
+    return ret;
+}
+
 /* Random-looking finite bf16 values: power draw, and with it the clock, depends on the data. */
 void measure_fill(void *values, size_t count, cudaStream_t stream);
 
@@ -41,6 +51,7 @@ template <class Run> double measure_graph_us(cudaStream_t stream, int launches, 
     MEASURE_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     for (int i = 0; i < launches; i++)
         run(i);
+    MEASURE_CUDA(cudaGetLastError()); /* a kernel that this device cannot run is left out */
     MEASURE_CUDA(cudaStreamEndCapture(stream, &graph));
     MEASURE_CUDA(cudaGraphInstantiate(&ready, graph, 0));
     MEASURE_CUDA(cudaEventCreate(&begin));

@@ -53,16 +53,16 @@ template <int columns> __global__ void wide_rate(long long *clocks, float *sink)
 
 /* flops: of a block. The slowest block counts. */
 template <class Kernel> double rate(Kernel kernel, int sms, int threads, double flops) {
-    long long *clocks, slowest = 0;
+    long long *clocks = measure_results(sms), slowest = 0;
     float *sink;
-    MEASURE_CUDA(cudaMallocManaged(&clocks, (size_t)sms * sizeof *clocks));
     MEASURE_CUDA(cudaMalloc(&sink, sizeof *sink));
     for (int i = 0; i < 2; i++)
         kernel<<<sms, threads>>>(clocks, sink);
+    MEASURE_CUDA(cudaGetLastError());
     MEASURE_CUDA(cudaDeviceSynchronize());
     for (int i = 0; i < sms; i++)
         slowest = std::max(slowest, clocks[i]);
-    cudaFree(clocks);
+    cudaFreeHost(clocks);
     cudaFree(sink);
     return slowest > 0 ? flops / (double)slowest : 0;
 }

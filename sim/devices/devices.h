@@ -10,6 +10,7 @@
 /* clang-format off */
 #define MOE_INT_EP_METHODS(METHOD)                                                                 \
     METHOD(SERIAL, ep_serial)                                                                      \
+    METHOD(ALLREDUCE, allreduce)                                                                   \
     METHOD(DEEPEP, deepep)                                                                         \
     METHOD(COMET, comet)                                                                           \
     METHOD(FLASHMOE, flashmoe)                                                                     \
@@ -55,6 +56,7 @@ typedef struct moe_int_devices_method {
     bool any_chunks;                 /* and need not be a power of two */
     bool senders;                    /* some SMs do nothing but send */
     bool forward_only;
+    bool replicated;                   /* the T tokens are all ranks' */
     void (*place)(moe_int_devices *x); /* chooses owner[]; NULL: contiguous */
 } moe_int_devices_method;
 

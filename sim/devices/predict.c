@@ -98,15 +98,19 @@ static bool is_router(moe_stage part) {
     return part == MOE_STAGE_ROUTER || part == MOE_STAGE_TOPK || part == MOE_STAGE_ROUTER_BACKWARD;
 }
 
-/* Router and shared expert of a rank's own tokens. */
-static void add_home(moe_int_devices *x, const moe_case *c) {
+/* Router and shared expert of a rank's own tokens; of tokens that all ranks have each computes a
+ * part of the shared expert's width. */
+static void add_home(moe_int_devices *x, const moe_int_devices_method *m, const moe_case *c) {
     const bool router = c->route == MOE_ROUTE_ROUTER;
     moe_prediction *p = NULL;
     double router_us = 0, shared_us = 0;
     moe_workload w = *x->state;
+    moe_layer_desc layer = *x->layer;
     if (x->status || (!router && x->layer->n_shared == 0))
         return;
-    w.layer = x->layer;
+    if (m->replicated)
+        layer.n_shared = (int64_t)ceil((double)layer.n_shared / x->ranks);
+    w.layer = &layer;
     w.tokens = c->T;
     w.with_router = router;
     w.pass = x->backward ? MOE_PASS_BWD : MOE_PASS_FWD;
@@ -131,7 +135,7 @@ static void add_home(moe_int_devices *x, const moe_case *c) {
 static void run_pass(moe_int_devices *x, const moe_int_devices_method *m, const moe_case *c) {
     x->t.backward = x->backward;
     moe_int_tl_barrier(&x->t);
-    add_home(x, c);
+    add_home(x, m, c);
     m->run(x);
     x->t.chunk = 0;
 }
@@ -274,7 +278,7 @@ static moe_status predict(const moe_node *node, const moe_gpu *gpu, const moe_ca
                          .d = (double)c->layer.d,
                          .element = w.storage == MOE_STORAGE_TF32 ? 4 : 2,
                          .t.serial = o->serial != 0};
-    x.status = draw(c, ranks, log, counts);
+    x.status = draw(c, m->replicated ? 1 : ranks, log, counts);
     place_contiguously(&x);
     if (!x.status && m->place)
         m->place(&x);

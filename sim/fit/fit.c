@@ -158,7 +158,7 @@ static moe_status find_spread(fit *f) {
                                  ? MOE_INT_SYS_CUBLAS
                                  : moe_int_system_find(f->p->method, strlen(f->p->method));
     const moe_int_residuals all = residuals_of(f, -1);
-    if (by_name(f) || s == MOE_INT_SYS_COUNT)
+    if (by_name(f) || s == MOE_INT_SYS_COUNT || f->p->storage > MOE_STORAGE_F16)
         return MOE_OK;
     return moe_int_residuals_spread(&all, f->gpu->spread[s], f->gpu->set_spread[s]);
 }
@@ -186,6 +186,8 @@ static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret
         status = moe_int_residuals_by_class(&fitted, ret->fitted);
     for (size_t i = 0; i < f->n_free; i++)
         *f->set[i] = 1;
+    if (f->table->kind == MOE_TABLE_GEMMS)
+        f->gpu->set_held[f->p->storage] = true;
     return status;
 }
 

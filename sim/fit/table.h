@@ -50,6 +50,11 @@ moe_status moe_int_table_add_row(moe_table *table, const moe_int_row *row, const
 moe_status moe_int_table_parse(const char *text, size_t size, const char *path, const char *where,
                                const moe_log *log, moe_table **ret);
 
+/* Fills an empty table from text with a header line; json: made of an array's objects, which
+ * messages then count. */
+moe_status moe_int_table_read_text(const char *text, const char *path, const char *where, bool json,
+                                   const moe_log *log, moe_table *table);
+
 /* Fills an empty table from what `moeref bench --output json` wrote. */
 moe_status moe_int_table_read_bench(const char *text, size_t size, const char *path,
                                     const moe_log *log, moe_table *table);

@@ -1,6 +1,7 @@
 /* GPU descriptions: shipped ones by name, anybody's own by path. */
 #include "core/jsonx.h"
 #include "sim/gpus/derive.h"
+#include "sim/gpus/held.h"
 #include "sim/gpus/params.h"
 
 #include <stdlib.h>
@@ -129,9 +130,9 @@ static moe_status read_systems(const moe_int_json *root, moe_gpu *gpu) {
     return MOE_OK;
 }
 
-/* What no measurement bounds: A100's and B200's GEMMs by their nominal numbers and the H100's
- * efficiencies, before they were measured (sim/CALIBRATION.md). */
-static const moe_int_spread unmeasured = {0.75, 1.4};
+/* A100's and B200's GEMMs by their nominal numbers and the H100's efficiencies, before they were
+ * measured (sim/CALIBRATION.md). */
+const moe_int_spread moe_int_unmeasured = {0.75, 1.4};
 
 static moe_status read_range(const moe_int_json *at, const char *key, moe_int_spread *ret) {
     const json_t *range;
@@ -182,10 +183,12 @@ static moe_status read_gpu(const moe_int_json *root, const moe_gpu *reference, m
                sizeof gpu->sys[s]);
     for (int s = 0; s < MOE_INT_SYS_COUNT; s++)
         for (int i = 0; i < MOE_INT_SIZES; i++)
-            gpu->spread[s][i] = unmeasured;
+            gpu->spread[s][i] = moe_int_unmeasured;
     status = read_parameters(root, reference, gpu);
     if (!status)
         status = read_systems(root, gpu);
+    if (!status)
+        status = moe_int_held_check(root);
     return status ? status : read_spread(root, gpu);
 }
 

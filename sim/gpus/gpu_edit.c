@@ -1,7 +1,7 @@
 /* Reading, changing and writing single numbers of a GPU description. */
 #include "core/file.h"
 #include "layer/number.h"
-#include "sim/gpus/params.h"
+#include "sim/gpus/held.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -133,6 +133,7 @@ static json_t *edited_root(const moe_gpu *gpu, const char *kind, const char *sou
         if (gpu->set_spread[s][MOE_INT_SMALL] || gpu->set_spread[s][MOE_INT_LARGE])
             bad |= put_spread(moe_int_gpu_member(root, "spread"), gpu, s, source);
     }
+    bad = bad || moe_int_held_put(gpu, root, source);
     if (bad) {
         json_decref(root);
         return NULL;

@@ -96,13 +96,17 @@ struct moe_gpu {
     unsigned char set_sys[MOE_INT_SYS_COUNT][MOE_INT_SP_COUNT];
     moe_int_spread spread[MOE_INT_SYS_COUNT][MOE_INT_SIZES];
     bool set_spread[MOE_INT_SYS_COUNT][MOE_INT_SIZES]; /* found since loading */
-    json_t *root; /* the file, for writing it again with its sources */
+    bool set_held[MOE_STORAGE_COUNT]; /* whose rate a table was fitted to since loading */
+    json_t *root;                     /* the file, for writing it again with its sources */
 };
 
 extern const moe_gpu_param moe_int_gpu_params[MOE_INT_GP_COUNT];
 extern const moe_gpu_param moe_int_system_params[MOE_INT_SP_COUNT];
 extern const double moe_int_system_defaults[MOE_INT_SP_COUNT];
 extern const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1];
+
+/* The interval where no measurement bounds it. */
+extern const moe_int_spread moe_int_unmeasured;
 
 extern const char *const moe_int_size_names[MOE_INT_SIZES]; /* their keys in a description */
 

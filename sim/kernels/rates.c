@@ -1,5 +1,5 @@
 #include "sim/kernels/rates.h"
-#include "sim/kernels/storage.h"
+#include "sim/gpus/storage.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* The dense bound: one batched cuBLAS GEMM per stage with P/E rows for every expert, nothing but
  * the GEMMs. A heuristic picks tile shape and split-K; the model takes the fastest. */
-#include "sim/kernels/storage.h"
+#include "sim/gpus/storage.h"
 #include "sim/methods/methods.h"
 
 static void forward(moe_int_list *l) {

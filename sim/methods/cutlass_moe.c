@@ -1,6 +1,6 @@
 /* TensorRT-LLM's CUTLASS MoE, an inference layer: top-k from given logits, expand, GEMM1, gated
  * activation, GEMM2, finalize. Its autotuner tries every compiled tile; the model does too. */
-#include "sim/kernels/storage.h"
+#include "sim/gpus/storage.h"
 #include "sim/methods/methods.h"
 
 static const moe_int_tile shapes[] = {{128, 16, 1},  {128, 32, 1},  {128, 64, 1},

@@ -4,7 +4,7 @@
  * gradients, K = f_e, are added in fp32 to what is there (csrc/apis/gemm.hpp,
  * k_grouped_bf16_gemm_tn_contiguous; TMA reductions), so that they are zeroed before and rounded
  * to the weights' type after. */
-#include "sim/kernels/storage.h"
+#include "sim/gpus/storage.h"
 #include "sim/methods/methods.h"
 #include "sim/methods/padded.h"
 

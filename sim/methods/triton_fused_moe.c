@@ -2,7 +2,7 @@
  * on load, activation, GEMM2, sum. Both look for a file of tuned tiles for (E, n, GPU). With one,
  * or with vLLM's size-dependent fallback, the best tile is close to what runs. SGLang's fallback is
  * one rule: 16x32 while T <= E, 64x64 above. */
-#include "sim/kernels/storage.h"
+#include "sim/gpus/storage.h"
 #include "sim/methods/methods.h"
 
 static const moe_int_tile tuned_shapes[] = {{16, 64, 1},  {16, 128, 1},  {16, 256, 1}, {32, 64, 1},

@@ -6,9 +6,11 @@
 MOEREF: path of the program. TABLES: a folder of measured tables that are not part of this
 repository, one folder for each GPU (h100, a100, b200), with gemm.tsv (m n k ... median_us) and
 moe.tsv (kernel T d n K E ... median_us), h100/gemm_fp8.tsv by public_fp8.py, and transfers between
-GPUs in net/. sim/CALIBRATION.md says what they are.
+GPUs in net/. sim/CALIBRATION.md says what they are. Where gemm_fp8.tsv is not there, its rows of
+the page that stands are kept, and say so.
 """
 import datetime
+import json
 import re
 import subprocess
 import sys
@@ -34,6 +36,8 @@ TERMS = {"warps' own operands (`mma_warps=1`)": "mma_warps=1",
          "imperfect overlap (`overlap_p=100`)": "overlap_p=100",
          "bandwidth ramp (`inflight_kib=1024`)": "inflight_kib=1024"}
 ROOT = Path(__file__).parents[2]
+# Layers of a table that another system's settings ran: sim/CALIBRATION.md, weak spots.
+ELSEWHERE = {("b200-sxm", "cutlass_moe"): {"d": "5120", "n": "8192", "E": "16"}}
 NEAR, FAR = 1.05, 1.5  # times of a pair whose order counts
 # Mean errors that are aimed at, of shapes that a fit had not seen.
 AIMS = {("h100", "dense GEMM, >= 20 us"): "5", ("h100", "dense GEMM, >= 4 us"): "6.5",
@@ -104,15 +108,37 @@ def dense(gpu, path):
     return rows
 
 
+def errors_of(rows):
+    """[rows, mean, median, p90, bias] in percent, as calibrate prints them."""
+    errors = [100 * (ours / us - 1) for _, us, ours, *_ in rows]
+    sizes = sorted(map(abs, errors))
+    return [len(rows), f"{sum(sizes) / len(sizes):.2f}", f"{sizes[len(sizes) // 2]:.2f}",
+            f"{sizes[9 * len(sizes) // 10]:.1f}", f"{sum(errors) / len(errors):+.2f}"]
+
+
+def without_elsewhere(gpu, method, rows):
+    """Lines of errors without the layers that the method's own settings did not run."""
+    shape = ELSEWHERE.get((gpu, method))
+    if not shape:
+        return []
+    rest = [row for row in rows if shape.items() - intervals.words(row[0]).items()]
+    large = [row for row in rest if int(intervals.words(row[0])["T"]) >= 1024]
+    what = f"`{method}` without {' '.join('='.join(item) for item in shape.items())}"
+    return [line(gpu, f"{what}, all T", errors_of(rest), covered(rest)),
+            line(gpu, f"{what}, T >= 1024", errors_of(large))]
+
+
 def layers(gpu, path):
     kernels = {line.split("\t")[0] for line in Path(path).read_text().splitlines()[1:]}
     rows = []
     for kernel, method in METHODS.items():
         if kernel in kernels:
             args = "--from", path, "--gpu", gpu, "--kernel", kernel, "--method", method
-            found, inside = judged(*args), covered(predicted(*args, kernel=kernel))
+            found, all_rows = judged(*args), predicted(*args, kernel=kernel)
+            inside = covered(all_rows)
             rows.append(line(gpu, f"`{method}`, all T", found[">= 4 us"], inside))
             rows.append(line(gpu, f"`{method}`, T >= 1024", found["m or T >= 1024"]))
+            rows += without_elsewhere(gpu, method, all_rows)
     return rows
 
 
@@ -124,14 +150,40 @@ UNSEEN = [("h200-sxm", "cuBLAS, bf16", "golden/timing/h200/gemm.tsv", (), "5"),
            ("--operands", "fp8"), "")]
 
 
+def kept(what):
+    """Lines of the page that stands whose second column begins so."""
+    page = (ROOT / "sim/ACCURACY.md").read_text().splitlines()
+    lines = [line.strip("|").split("|") for line in page if line.startswith("|")]
+    lines = [[cell.strip() for cell in line] for line in lines]
+    mark = " (an earlier page's)"
+    return [[line[0], line[1].removesuffix(mark) + mark, *line[2:]]
+            for line in lines if line[1].startswith(what)]
+
+
 def unseen(tables):
     rows = []
     for gpu, what, path, options, aim in UNSEEN:
         path = Path(path.format(tables=tables))
         path = path if path.is_absolute() else ROOT / path
+        if not path.exists():
+            rows += kept(what)
+            continue
         for of, values in judged("--from", str(path), "--gpu", gpu, *options).items():
             rows.append((f"`{gpu}`", f"{what}, {of}", *values[:2],
                          aim if of == ">= 20 us" else "", *values[2:]))
+    return rows
+
+
+def rates():
+    """Of each GPU: types whose rate is held to measured products, with those, and the others."""
+    rows = []
+    for gpu in json.loads(moeref("list", "--output", "json"))["gpus"]:
+        held = {}
+        for rate in gpu["rates"]:
+            held.setdefault(rate["held_to"], []).append(rate["type"])
+        alone = ", ".join(held.pop(None, []))
+        said = "; ".join(f"{', '.join(types)}: {text}" for text, types in held.items())
+        rows.append((f"`{gpu['name']}`", said or "nothing", alone))
     return rows
 
 
@@ -233,9 +285,10 @@ def main(tables):
                  "in the 80 % interval, %"), errors))
     print("Aims are those of shapes that a fit had not seen. Intervals: as shipped, and made\n"
           "without the row's shape; 75 to 88 are aimed at.\n")
-    print("Products of descriptions and types to which nothing was fitted. fp4, int8, TF32 and\n"
-          "the types of layers are held to nothing: rates are those of data sheets, scales of\n"
-          "formats.\n")
+    print("What the rate of each type is held to. The types of layers are held to nothing but\n"
+          "bf16's.\n")
+    print(table(("GPU", "measured", "the vendor's peak alone"), rates()))
+    print("Products of descriptions and types to which nothing was fitted.\n")
     print(table(("GPU", "what", "rows", "mean, %", "aim, %", "median, %", "p90, %", "bias, %"),
                 unseen(tables)))
     print("Order: pairs of dense GEMMs of 20 us and more whose times are 5 to 50 % apart.\n")

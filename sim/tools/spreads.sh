@@ -45,7 +45,11 @@ half="half of aiconfigurator's"
 spread a100-sxm "$half gemm table" --from "$tables/a100/gemm.tsv"
 layers a100-sxm a100 "$half MoE table" sglang_fused_moe $sglang
 spread b200-sxm "$half gemm table" --from "$tables/b200/gemm.tsv"
-layers b200-sxm b200 "$half MoE table" cutlass_moe $cutlass
+# Without the layer that another layer's settings ran: sim/CALIBRATION.md, weak spots.
+own=$(mktemp)
+trap 'rm -f "$own"' EXIT
+awk '!($3 == 5120 && $4 == 8192 && $6 == 16)' "$tables/b200/moe.tsv" >"$own"
+spread b200-sxm "$half MoE table" --from "$own" --method cutlass_moe --kernel $cutlass
 
 # The same chips.
 python3 - <<'PYTHON'
@@ -62,3 +66,5 @@ for of, names in {"h100-sxm": ("h100-pcie", "h200-sxm", "h800-sxm"),
         gpu["spread"] = spread
         path.write_text(json.dumps(gpu, indent=1, ensure_ascii=False) + "\n")
 PYTHON
+# The same chip, measured on another board.
+spread h200-sxm golden/timing/h200/gemm.tsv --from golden/timing/h200/gemm.tsv

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Published speeds of whole models beside predicted ones: prints Markdown tables.
 
-    whole_models.py MOEREF CONFIG
+    whole_models.py MOEREF CONFIG LARGE
 
-CONFIG: the config.json of Qwen3-30B-A3B. What a host adds is no part of a GPU's description: one
-number for each serving loop is taken from the rows marked "taken", and all others are held out.
+CONFIG and LARGE: the config.json of Qwen3-30B-A3B and of Qwen3-235B-A22B. What a host adds is no
+part of a GPU's description: one number for each serving loop is taken from the rows marked "taken",
+and all others are held out.
 """
 import json
 import math
@@ -26,14 +27,25 @@ ENERGY = {"h100-sxm": {8: 12.85, 16: 17.55, 32: 22.57, 64: 28.94, 88: 32.07},
                        256: 26.27}}
 FOLLOWS = 975
 
+# The same file, Qwen3-235B-A22B-Instruct-2507 on eight H100: vLLM's tensor parallelism with experts
+# spread over the same GPUs ("expert_parallel": 8). Sequences at once on average.
+LARGE = {"bf16": {8: 20.24, 16: 25.35, 32: 34.71, 64: 40.34, 96: 43.68, 128: 46.64, 192: 52.36,
+                  228: 55.48},
+         "fp8": {8: 24.74, 16: 26.79, 32: 30.16, 64: 34.67, 96: 38.74, 128: 42.14, 192: 49.61,
+                 256: 54.93}}
 
-def model_us(gpu, method, operands, *options):
-    out = subprocess.run([sys.argv[1], "predict", "--config", sys.argv[2], "--dtype", "bf16",
-                          "--operands", operands, "--layers", "all", "--pass", "fwd", "--gpu", gpu,
-                          "--method", method, "--output", "json", *options],
+
+def ask(config, operands, *options):
+    out = subprocess.run([sys.argv[1], "predict", "--config", config, "--dtype", "bf16",
+                          "--operands", operands, "--layers", "all", "--pass", "fwd",
+                          "--output", "json", *options],
                          check=True, text=True, stdout=subprocess.PIPE,
                          stderr=subprocess.DEVNULL).stdout
     return json.loads(out.splitlines()[-1])["model_us"]
+
+
+def model_us(gpu, method, operands, *options):
+    return ask(sys.argv[2], operands, "--gpu", gpu, "--method", method, *options)
 
 
 def sglang_us(operands, prompt, step_us):
@@ -77,9 +89,24 @@ def energy():
             print(f"| `{gpu}`{' (taken)' if gpu == 'h100-sxm' else ''} | {batch} | {ms:.2f} | "
                   f"{ours:.2f} | {100 * (ours / ms - 1):+.0f} % | "
                   f"{100 * (bare[gpu][batch] / ms - 1):+.0f} % |")
+    return us
 
 
-if len(sys.argv) != 3:
+def eight(us):
+    print(f"\nvLLM on eight H100, --ep 8 --attention-tp 8, --sequence-us {us}:\n\n"
+          "| operands | sequences | published, ms | predicted | error | without a host |\n"
+          "|---|---|---|---|---|---|")
+    for operands, rows in LARGE.items():
+        for batch, ms in rows.items():
+            bare = ask(sys.argv[3], operands, "--node", "h100-x8", "--ep", "8", "--attention-tp",
+                       "8", "--compute", "triton_fused_moe", "--tokens", str(batch),
+                       "--context", str(FOLLOWS)) / 1e3
+            ours = bare + us * batch / 1e3
+            print(f"| {operands} | {batch} | {ms:.2f} | {ours:.2f} | "
+                  f"{100 * (ours / ms - 1):+.0f} % | {100 * (bare / ms - 1):+.0f} % |")
+
+
+if len(sys.argv) != 4:
     sys.exit(__doc__)
 qwen()
-energy()
+eight(energy())

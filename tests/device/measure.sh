@@ -1,7 +1,8 @@
 #!/bin/sh
 # measure.sh BUILD OUT: what a GPU says of itself, and the project's own passes on it, to hold the
-# cost model's description of it to. By hand, on a device, some three minutes. OUT gets gpu.json,
-# gemm.tsv and micro.tsv (moeref-measure), large.json and small.json (moeref bench, settled clocks).
+# cost model's description of it to. By hand, on a device, some four minutes. OUT gets gpu.json,
+# gemm.tsv, micro.tsv and fitted.json (moeref measure), large.json and small.json (moeref bench,
+# settled clocks).
 set -u
 build=$1
 out=$2
@@ -13,8 +14,11 @@ moeref=$build/src/cli/moeref
     date -u
 } >"$out/device.txt" 2>&1
 begin=$(date +%s)
-"$build/backends/cuda/moeref-measure" "$out" || exit 1
-echo "moeref-measure: $(($(date +%s) - begin)) s"
+"$moeref" measure --no-fit --to "$out" || exit 1
+echo "measure --no-fit: $(($(date +%s) - begin)) s"
+begin=$(date +%s)
+"$moeref" measure --to "$out" --source "this device" || exit 1
+echo "measure: $(($(date +%s) - begin)) s"
 cat "$out/device.txt" "$out/micro.tsv" "$out/gpu.json"
 
 # bench NAME CASE...: times in OUT/NAME.json; a line a kernel on standard output.
@@ -33,6 +37,8 @@ bench large "T=32768 d=2048 n=1024 E=64 K=8 route=uniform" \
 bench small "T=16 d=2048 n=768 E=128 K=8 route=uniform" \
     "T=128 d=2048 n=768 E=128 K=8 route=uniform" "T=512 d=2048 n=768 E=128 K=8 route=uniform" \
     "T=2048 d=2048 n=768 E=128 K=8 route=uniform" "T=128 d=2048 n=1024 E=64 K=8 route=uniform"
-"$moeref" predict --against "$out/large.json" --gpu h200-sxm --clock settled --stream
-"$moeref" predict --against "$out/small.json" --gpu h200-sxm --clock settled --stream
+for gpu in h200-sxm "$out/fitted.json"; do
+    "$moeref" predict --against "$out/large.json" --gpu "$gpu" --clock settled --stream
+    "$moeref" predict --against "$out/small.json" --gpu "$gpu" --clock settled --stream
+done
 "$moeref" calibrate --gpu h200-sxm --from "$out/gemm.tsv" --source "this device"

@@ -119,6 +119,8 @@ def main():
     config = os.path.join(os.environ["MOEREF_GOLDEN"], "hf", "mixtral", "config.json")
     t.reports(("prediction", "model", "whole"), 0, f"predict --config {config} --layers all",
               lines=True)
+    for spread in ("--tp 2", "--ep 2", "--ep 2 --attention-tp 2"):
+        t.reports("whole", 0, f"predict --config {config} --layers all {spread}", lines=True)
     t.reports("memory", 0, f"memory --config {config} --layers all", lines=True)
     t.reports("point", 0, f"sweep --vary seed=1,2 --vary K=4,8 --case '{LAYER}'", lines=True)
     # One that passes times a layer for half a minute; its timing is of bench's kind.

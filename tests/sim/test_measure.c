@@ -49,6 +49,35 @@ static double total_of(const char *args) {
     return us;
 }
 
+/* --ep, --tp and --attention-tp say who has what of a whole model, or that it cannot be so. */
+Test(sim_verbs, whole_models_over_several_gpus) {
+    char args[4300], config[4096];
+    snprintf(config, sizeof config,
+             "predict --layers all --tokens 64 --config %s/golden/hf/mixtral/config.json",
+             getenv("MOEREF_SOURCE_ROOT"));
+#define WHOLE(says, code, options)                                                                 \
+    snprintf(args, sizeof args, "%s " options, config);                                            \
+    expect(code, says, args)
+    WHOLE("allreduce with kernels of grouped_mm: ep=1 tp=2, attention over 2, 1 replica ", 0,
+          "--tp 2");
+    WHOLE("ep_serial with kernels of grouped_mm: ep=2 tp=1, attention over 1, 2 replicas", 0,
+          "--ep 2");
+    WHOLE("allreduce with kernels of momoe: ep=2 tp=1, attention over 2", 0,
+          "--ep 2 --attention-tp 2 --compute momoe");
+    WHOLE("memory of GPUs 0 to 1: ", 0, "--ep 2");
+    WHOLE("memory of GPU 0: ", 0, "--ep 3"); /* eight experts: two, three and three */
+    WHOLE("memory of GPUs 1 to 2: ", 0, "--ep 3");
+    WHOLE("say --attention-tp 2, or another method", 2, "--ep 2 --method allreduce");
+    WHOLE("or --method allreduce", 2, "--tp 2 --method deepep");
+    WHOLE("--attention-tp 3 does not divide 2 GPUs", 2, "--ep 2 --attention-tp 3");
+    WHOLE("do not divide over its 4 GPUs", 2, "--ep 8 --attention-tp 4 --tokens 63");
+    WHOLE("more than the 8 GPUs of h100-x8", 2, "--ep 16");
+    WHOLE("--attention-tp goes with --ep or --tp", 2, "--attention-tp 2");
+    WHOLE("a number of GPUs", 2, "--ep 2 --attention-tp -1");
+    WHOLE("no method \"nonsense\"", 2, "--ep 2 --method nonsense");
+#undef WHOLE
+}
+
 /* Words of a line say what options say, in predict's lines and in sweep's axes. */
 Test(sim_verbs, lines_over_several_gpus) {
 #define LAYER "T=512 d=256 n=128 E=8 K=2"

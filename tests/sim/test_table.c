@@ -74,7 +74,9 @@ Test(sim_table, bad_tables_are_named_with_their_line) {
                {"m\tn\tk\tmedian_us\n1\t2\t3\t4\n1\tx\t3\t4\n", ":3"},
                {"m\tn\tk\tmedian_us\n1\t2\t3\t-4\n", "-4"},
                {"m\tn\tk\tmedian_us\n1\t2\t3\tnan\n", "nan"},
-               {"m\tn\tk\tmedian_us\n0\t2\t3\t4\n", ":2"},
+               {"m\tn\tk\tmedian_us\n0\t2\t3\t4\n", ":2: m cannot be \"0\""},
+               {"m\tn\tk\tmedian_us\n1\t2\t3\t4\t5\n", "5 columns where the header has 4"},
+               {"m\tn\tk\tmedian_us\n1\t2\t3\tx\t5\n", "median_us cannot be \"x\""},
                {"m\tn\tk\tmedian_us\n99999999999\t2\t3\t4\n", ":2"},
                {"kernel\tT\td\tn\tK\tE\tpass\tmedian_us\na\t1\t8\t8\t1\t1\tup\t4\n", "up"},
                {LAYERS "default\tbalanced\t4\n", "\"default\": fwd, bwd or both"},
@@ -97,6 +99,9 @@ Test(sim_table, bad_tables_are_named_with_their_line) {
                {"m,n,k,median_us\n1,2,x,4\n", "\"x\""},
                {"{\"rows\":[]}", "\"rows\""},
                {"{\"rows\":[{\"m\":1,\"n\":2,\"k\":3}]}", "header"},
+               {"{\"rows\":[{\"m\":1,\"n\":2,\"k\":3,\"median_us\":1},"
+                "{\"m\":1,\"n\":2,\"k\":3,\"median_us\":\"fast\"}]}",
+                "rows[1]: median_us cannot be \"fast\""},
                {"{\"rows\":[{\"m\":1,\"median_us\":4},{\"m\":1}]}", "rows[1]"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char path[TEMPORARY_BYTES];

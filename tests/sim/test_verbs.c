@@ -352,7 +352,8 @@ Test(sim_verbs, plots_are_drawn_or_refused) {
                                          "time, us",
                                          "set logscale x",
                                          "set logscale y",
-                                         "floor of K=2"};
+                                         "floor of K=2",
+                                         "noborder lc 1 title \"80 % interval\""};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
         cr_expect(strstr(script, pieces[i]), "no '%s' in %s", pieces[i], script);
     unlink(name);

@@ -52,6 +52,7 @@ static moe_model_rest rest_of(const char *method, const moe_model_shape *m, moe_
 #define PROJECTIONS (2. * ((8 + 2 + 2) * 128 + 8 * 128) * 1024) /* weights of both layers */
 #define FFN         (3. * 4096 * 1024)
 #define HEAD        (32000. * 1024)
+#define ROUTER      (8. * 1024)
 
 Test(sim_whole, flops_weights_and_cache) {
     const moe_model_shape m = round_model();
@@ -59,20 +60,37 @@ Test(sim_whole, flops_weights_and_cache) {
     const moe_model_rest both = rest_of("cublas", &m, (moe_model_run){512, 0, 0}, 0);
     /* Causal: half of 513 keys a token, products of both layers, the last token's logits. */
     const double attend = 2 * 2. * 512 * 256.5 * 8 * 256;
-    cr_expect_float_eq(fwd.flops, 2 * 512 * (PROJECTIONS + FFN) + 2 * HEAD + attend, 1, "%g",
-                       fwd.flops);
-    cr_expect_float_eq(both.flops, 6 * 512 * (PROJECTIONS + FFN + HEAD) + 3.5 * attend, 1, "%g",
-                       both.flops);
+    cr_expect_float_eq(fwd.flops, 2 * 512 * (PROJECTIONS + FFN + ROUTER) + 2 * HEAD + attend, 1,
+                       "%g", fwd.flops);
+    cr_expect_float_eq(both.flops, 6 * 512 * (PROJECTIONS + FFN + ROUTER + HEAD) + 3.5 * attend, 1,
+                       "%g", both.flops);
     cr_expect_float_eq(fwd.param_bytes, 2 * (PROJECTIONS + FFN + 2 * HEAD), 1);
     cr_expect_float_eq(both.param_bytes, 2 * fwd.param_bytes, 1);
     cr_expect_float_eq(fwd.kv_bytes, 2 * 512 * 2. * 2 * 256, 1);
     const moe_model_rest next = rest_of("cublas", &m, (moe_model_run){512, 99, MOE_PASS_FWD}, 0);
     cr_expect_float_eq(next.kv_bytes, 100 * fwd.kv_bytes, 1);
     cr_expect(next.us[MOE_PART_HEAD] > fwd.us[MOE_PART_HEAD], "each sequence needs its logits");
-    cr_expect_eq(fwd.us[MOE_PART_ROUTER], 0);
+    cr_expect_eq(fwd.us[MOE_PART_SHARING], 0);
     const moe_model_rest triton =
         rest_of("triton_fused_moe", &m, (moe_model_run){512, 0, MOE_PASS_FWD}, 0);
-    cr_expect(triton.us[MOE_PART_ROUTER] > 0 && triton.param_bytes == fwd.param_bytes);
+    cr_expect_eq(triton.param_bytes, fwd.param_bytes);
+}
+
+/* Where the layers count their router, only those that start from given logits need it beside. */
+Test(sim_whole, the_router_counts_once) {
+    const moe_model_shape m = round_model();
+    const moe_model_run run = {512, 0, MOE_PASS_FWD};
+    moe_gpu *gpu = load("h100-sxm");
+    for (int32_t counted = 0; counted < 2; counted++) {
+        const moe_workload state = {.with_router = counted};
+        moe_model_rest plain, given;
+        cr_assert_eq(moe_predict_rest(gpu, "cublas", &m, &run, &state, NULL, &plain), MOE_OK);
+        cr_assert_eq(moe_predict_rest(gpu, "triton_fused_moe", &m, &run, &state, NULL, &given),
+                     MOE_OK);
+        cr_expect_gt(given.us[MOE_PART_ROUTER], 0);
+        cr_expect_eq(plain.us[MOE_PART_ROUTER], counted ? 0 : given.us[MOE_PART_ROUTER]);
+    }
+    moe_gpu_destroy(&gpu);
 }
 
 /* By hand, on an H100: 132 SMs, one instruction has 64 rows. */

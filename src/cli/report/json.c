@@ -61,6 +61,11 @@ void cli_json_string(cli_json *t, const char *key, const char *value) {
     put_quoted(t->to, value);
 }
 
+void cli_json_null(cli_json *t, const char *key) {
+    begin(t, key);
+    fputs("null", t->to);
+}
+
 static void put_whole(FILE *to, long long value) {
     char digits[24], *at = digits + sizeof digits;
     unsigned long long rest = value < 0 ? 0 - (unsigned long long)value : (unsigned long long)value;

@@ -21,6 +21,8 @@ void cli_json_close(cli_json *t, char bracket);
 /* Any bytes: quotes and control characters are escaped, what is not UTF-8 becomes U+FFFD. */
 void cli_json_string(cli_json *t, const char *key, const char *value);
 
+void cli_json_null(cli_json *t, const char *key);
+
 /* All digits that a double is good for, 15, always with a point or an exponent; null for what JSON
  * has no number for. */
 void cli_json_real(cli_json *t, const char *key, double value);

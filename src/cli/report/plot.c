@@ -110,6 +110,8 @@ static void write_axes(FILE *to, const cli_plot *p) {
         widen(&y, p->y[i]);
         if (p->bound[i] > 0)
             widen(&y, p->bound[i]);
+        if (p->low)
+            widen(&y, p->low[i]), widen(&y, p->high[i]);
     }
     if (spans_a_decade(y))
         fprintf(to, "set logscale y\n");
@@ -125,14 +127,17 @@ static void write_axes(FILE *to, const cli_plot *p) {
                 "horizontal\nset grid\n");
 }
 
-/* x, y, bound; a name where x is one. */
+/* x, y, bound, and the interval's ends; a name where x is one. */
 static void write_block(FILE *to, const cli_plot *p, size_t series) {
     fprintf(to, "$s%zu << EOD\n", series);
     for (size_t i = 0; i < p->n_x; i++) {
         const size_t at = i * p->n_series + series;
         fprintf(to, "\"");
         put_text(to, p->x[i]);
-        fprintf(to, "\" %.9g %.9g\n", p->y[at], p->bound[at]);
+        fprintf(to, "\" %.9g %.9g", p->y[at], p->bound[at]);
+        if (p->low)
+            fprintf(to, " %.9g %.9g", p->low[at], p->high[at]);
+        fprintf(to, "\n");
     }
     fprintf(to, "EOD\n");
 }
@@ -152,6 +157,17 @@ static bool bound_is_shared(const cli_plot *p) {
     return true;
 }
 
+/* Bands below the lines; the key says once what they are. */
+static void write_bands(FILE *to, const cli_plot *p, const char *at) {
+    for (size_t s = 0; p->low && s < p->n_series; s++) {
+        fprintf(to,
+                "$s%zu using %s:4:5 with filledcurves fs transparent solid 0.15 noborder lc %zu ",
+                s, at, s + 1);
+        fprintf(to, s ? "notitle" : "title \"%s\"", p->interval_name);
+        fprintf(to, ", \\\n  ");
+    }
+}
+
 static void write_lines(FILE *to, const cli_plot *p) {
     range x = {INFINITY, -INFINITY};
     const bool numeric = x_is_numeric(p, &x), shared = bound_is_shared(p);
@@ -159,6 +175,7 @@ static void write_lines(FILE *to, const cli_plot *p) {
     if (numeric && spans_a_decade(x))
         fprintf(to, "set logscale x\n");
     fprintf(to, "plot ");
+    write_bands(to, p, at);
     for (size_t s = 0; s < p->n_series; s++) {
         fprintf(to, "%s$s%zu using %s:2:xtic(1) with linespoints lc %zu title \"",
                 s ? ", \\\n  " : "", s, at, s + 1);

@@ -17,6 +17,8 @@ typedef struct cli_plot {
     const double *y;     /* [n_x][n_series] */
     const double *bound; /* [n_x][n_series] what no kernel passes; 0: not known */
     const char *bound_name;
+    const double *low, *high; /* [n_x][n_series] an interval around y; NULL: there is none */
+    const char *interval_name;
 } cli_plot;
 
 /* -1, or an exit code after a sentence: can it be a plot's name? */

@@ -45,6 +45,25 @@ static void print_memory(FILE *to, const moe_gpu *gpu, const moe_prediction *p) 
                 gib * 1073.741824);
 }
 
+/* What was measured of this kind; where nothing was, that it was not. */
+static void print_held_to(FILE *to, const cli_predicted *what, const moe_prediction *p) {
+    const char *gpu = moe_gpu_name(what->gpu), *type = moe_storage_name(p->storage);
+    if (p->held_to[0])
+        fprintf(to, "  held to %s\n", p->held_to);
+    else if (what->question->is_gemm)
+        fprintf(to, "  held to nothing: no product of %s was measured on %s\n", type, gpu);
+    else
+        fprintf(to, "  held to nothing: no layer of %s by %s was measured on %s\n", type,
+                what->method, gpu);
+    if (moe_gpu_rate_held_to(what->gpu, p->storage)[0])
+        return;
+    const char *of = "bf16 there";
+    if (p->storage <= MOE_STORAGE_F16) /* whose efficiency is the file's, or another GPU's */
+        of = moe_gpu_is_derived(what->gpu, "tensor_eff", &of) && of ? of : "its own file";
+    fprintf(to, "  the rate of %s on %s is the vendor's peak, with the efficiency of %s\n", type,
+            gpu, of);
+}
+
 void cli_prediction_text(FILE *to, const cli_predicted *what, const moe_prediction *p) {
     fprintf(to, "%s\n%s on %s (predicted)\n", what->question->line, what->method,
             moe_gpu_name(what->gpu));
@@ -57,6 +76,7 @@ void cli_prediction_text(FILE *to, const cli_predicted *what, const moe_predicti
         fprintf(to, "  %-12s %11.1f\n", "(overhead)", p->overhead_us);
     for (int i = 0; i < MOE_PASS_SUMS; i++)
         print_pass(to, p, (moe_pass_sum)i);
+    print_held_to(to, what, p);
     if (p->peak_bytes > 0)
         print_memory(to, what->gpu, p);
 }
@@ -84,6 +104,14 @@ static void put_kernel(cli_json *t, const moe_kernel *k) {
     cli_json_close(t, '}');
 }
 
+/* null: nothing. */
+static void put_held_to(cli_json *t, const char *key, const char *text) {
+    if (text[0])
+        cli_json_string(t, key, text);
+    else
+        cli_json_null(t, key);
+}
+
 /* The sizes that were understood, of a case's line or of a config.json. */
 static void put_layer(cli_json *t, const moe_case *c) {
     cli_json_open(t, "layer", '{');
@@ -107,6 +135,9 @@ void cli_prediction_json(FILE *to, const cli_predicted *what, const moe_predicti
     cli_json_real(&t, "total_us", total->us);
     cli_json_real(&t, "low_us", p->low_us);
     cli_json_real(&t, "high_us", p->high_us);
+    cli_json_string(&t, "operands", moe_storage_name(p->storage));
+    put_held_to(&t, "held_to", p->held_to);
+    put_held_to(&t, "rate_held_to", moe_gpu_rate_held_to(what->gpu, p->storage));
     cli_json_real(&t, "forward_us", p->pass[MOE_PASS_FORWARD].us);
     cli_json_real(&t, "backward_us", p->pass[MOE_PASS_BACKWARD].us);
     cli_json_real(&t, "overhead_us", p->overhead_us);

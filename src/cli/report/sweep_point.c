@@ -15,6 +15,8 @@ const cli_sweep_column cli_sweep_columns[CLI_SWEEP_COLUMNS] = {
     {"padding", "share of the tensor cores' work that is padding", false, false, MOE_PASS_TOTAL},
     {"peak_bytes", "activation memory at peak, bytes", false, false, MOE_PASS_TOTAL},
     {"cached_bytes", "kept from forward for backward, bytes", false, false, MOE_PASS_TOTAL},
+    {"low_us", "lower end of the time's 80 % interval, us", false, false, MOE_PASS_TOTAL},
+    {"high_us", "upper end of the time's 80 % interval, us", false, false, MOE_PASS_TOTAL},
 };
 
 static double tflops(const moe_pass_cost *pass) {
@@ -26,7 +28,7 @@ cli_sweep_point cli_sweep_point_of(const moe_prediction *r) {
                         *total = &r->pass[MOE_PASS_TOTAL];
     cli_sweep_point p = {.at = {total->us, fwd->us, bwd->us, tflops(total), tflops(fwd),
                                 tflops(bwd), total->floor_us, r->padding, r->peak_bytes,
-                                r->cached_bytes}};
+                                r->cached_bytes, r->low_us, r->high_us}};
     for (int i = 0; i < MOE_PASS_SUMS; i++) {
         const double floor_us = r->pass[i].floor_us;
         p.floor_us[i] = (float)floor_us;
@@ -44,6 +46,19 @@ cli_sweep_point cli_sweep_point_spread(const moe_ep_prediction *r) {
 
 double cli_sweep_bound(const cli_sweep_column *c, const cli_sweep_point *p) {
     return c->is_time ? p->floor_us[c->pass] : c->is_rate ? p->most_tflops[c->pass] : 0;
+}
+
+enum { US, LOW = CLI_SWEEP_COLUMNS - 2, HIGH };
+
+bool cli_sweep_interval(const cli_sweep_column *c, const cli_sweep_point *p, double *ret_low,
+                        double *ret_high) {
+    const double us = p->at[US], low = p->at[LOW], high = p->at[HIGH];
+    if (p->refused || !(low > 0) || c->pass != MOE_PASS_TOTAL || !(c->is_time || c->is_rate))
+        return false;
+    const double here = p->at[c - cli_sweep_columns];
+    *ret_low = c->is_time ? low : here * us / high;
+    *ret_high = c->is_time ? high : here * us / low;
+    return true;
 }
 
 moe_status cli_sweep_column_find(const char *name, size_t *ret) {

@@ -5,7 +5,7 @@
 #include "moeref/model.h"
 #include "moeref/node.h"
 
-#define CLI_SWEEP_COLUMNS 10
+#define CLI_SWEEP_COLUMNS 12
 
 /* A column, with its unit in `label`, of a pass where it is a time or a rate. */
 typedef struct cli_sweep_column {
@@ -29,6 +29,10 @@ cli_sweep_point cli_sweep_point_spread(const moe_ep_prediction *p);
 
 /* What no kernel beats: the floor of a time, the most of a rate; 0: nothing is known. */
 double cli_sweep_bound(const cli_sweep_column *column, const cli_sweep_point *point);
+
+/* Where 80 of 100 measured values of a column lie; false: that is not known of it. */
+bool cli_sweep_interval(const cli_sweep_column *column, const cli_sweep_point *point,
+                        double *ret_low, double *ret_high);
 
 /* MOE_E_NOTFOUND with a sentence. */
 moe_status cli_sweep_column_find(const char *name, size_t *ret);

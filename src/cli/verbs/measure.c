@@ -70,8 +70,8 @@ static int fit(const measure_options *o) {
     for (int i = 0; i < COUNT; i++)
         argv[i] = (char *)words[i];
     printf("measured: %s, %s/micro.tsv, %s\nmoeref calibrate --gpu %s --from %s --to %s \\\n"
-           "    --evaluations %s --free %s\n",
-           gpu, o->to, from, gpu, from, to, EVALUATIONS, FREE);
+           "    --evaluations %s --free %s --source '%s'\n",
+           gpu, o->to, from, gpu, from, to, EVALUATIONS, FREE, source);
     return cli_calibrate(COUNT, argv);
 }
 

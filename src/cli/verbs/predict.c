@@ -123,9 +123,12 @@ static moe_status predict_batch(predict_options *o, const answer *a) {
 
 /* One number of tokens after another. */
 static moe_status predict_config(const predict_options *o, const answer *a) {
+    const bool spread = cli_spread_is_asked(&o->spread);
     const cli_whole_job job = {.gpu = a->gpu,
                                .state = a->state,
-                               .methods = &o->methods,
+                               .methods = spread ? a->spread->methods : &o->methods,
+                               .spread = &o->spread,
+                               .node = a->spread->node,
                                .all_methods = o->all_methods,
                                .output = o->output,
                                .to = a->to};
@@ -136,9 +139,10 @@ static moe_status predict_config(const predict_options *o, const answer *a) {
         status = cli_whole_question(&o->whole, &at, &s);
         if (status)
             return status;
-        status = predict_question(a, &s);
+        if (!spread)
+            status = predict_question(a, &s);
         if (!status && o->whole.layers)
-            status = cli_whole_layers(&o->whole, &job, &s);
+            status = (spread ? cli_whole_spread : cli_whole_layers)(&o->whole, &job, &s);
         cli_question_destroy(&s);
     } while (!status && at);
     return status;
@@ -198,8 +202,10 @@ static int answer_all(predict_options *o) {
 }
 
 static int run(predict_options *o) {
-    if (cli_spread_is_asked(&o->spread) && (o->whole.config || o->against))
-        return cli_usage("--ep and --node go with --case or --batch");
+    if (cli_spread_is_asked(&o->spread) && ((o->whole.config && !o->whole.layers) || o->against))
+        return cli_usage("--ep, --tp and --node go with --case, --batch, or --config and --layers");
+    if (o->whole.attention_tp && !cli_spread_is_asked(&o->spread))
+        return cli_usage("--attention-tp goes with --ep or --tp");
     if (o->cases.count == 0 && !o->batch && !o->whole.config && !o->against)
         return cli_usage(
             "predict needs --case, --batch, --config or --against (moeref predict --help)");

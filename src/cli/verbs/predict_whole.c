@@ -1,14 +1,12 @@
 /* moeref predict --config: a layer, all layers, and the whole model around them. */
 #include "cli/verbs/predict_whole.h"
 #include "cli/input/messages.h"
-#include "cli/report/json.h"
+#include "cli/report/whole.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define GIB 1073741824.0
 
 /* The next number of "T,T,.." at *at, which goes on; 0: the default; below 0: not a number. */
 static int64_t next_tokens(const char **at) {
@@ -40,6 +38,8 @@ const char *cli_whole_wrong(const cli_whole *w, cli_output output) {
         return "--step-us and --sequence-us are microseconds, with --layers all";
     if (w->layers && strcmp(w->layers, "all") != 0)
         return "--layers takes \"all\"";
+    if (w->attention_tp < 0 || (w->attention_tp && !w->layers))
+        return "--attention-tp is a number of GPUs, with --layers all and --ep or --tp";
     if (w->layers && output == CLI_CSV)
         return "--layers has text and JSON, no CSV";
     return NULL;
@@ -51,65 +51,6 @@ moe_status cli_whole_question(const cli_whole *w, const char **at, cli_question 
                                w->route || !w->layers ? w->route : "uniform", ret);
 }
 
-/* What a model adds up to. */
-typedef struct told {
-    const moe_model_run *run;
-    const moe_model_rest *rest;
-    const char *method, *gpu;
-    double moe_us, us, weights, activations, hbm_gib;
-} told;
-
-static double tokens_per_s(const told *s) {
-    return s->us > 0 ? (double)s->run->tokens / s->us * 1e6 : 0;
-}
-
-static double memory(const told *s) {
-    return s->weights + s->rest->kv_bytes + s->activations;
-}
-
-static void print_text(const told *s, FILE *to) {
-    const double needed = memory(s), gpus = ceil(needed / (s->hbm_gib * GIB));
-    fprintf(to, "whole model, %lld tokens", (long long)s->run->tokens);
-    if (s->run->context > 0)
-        fprintf(to, ", each after %lld of its own", (long long)s->run->context);
-    fprintf(to, ", on %s\n  %-22s %11.1f us\n", s->gpu, "MoE layers", s->moe_us);
-    for (int p = 0; p < MOE_PART_COUNT; p++) {
-        if (s->rest->us[p] > 0)
-            fprintf(to, "  %-22s %11.1f us\n", moe_model_part_name((moe_model_part)p),
-                    s->rest->us[p]);
-    }
-    fprintf(to, "  %-22s %11.1f us, %.1f tokens/s\n", "total", s->us, tokens_per_s(s));
-    fprintf(to, "  memory: weights%s %.1f GB, keys and values %.2f GB, activations %.2f GB",
-            s->run->pass == MOE_PASS_FWD ? "" : " and gradients", s->weights / 1e9,
-            s->rest->kv_bytes / 1e9, s->activations / 1e9);
-    if (gpus > 1)
-        fprintf(to, ": more than %s has, %.0f of them at least", s->gpu, gpus);
-    fprintf(to, "\n");
-}
-
-static void print_json(const told *s, FILE *to) {
-    cli_json t = {.to = to};
-    cli_json_open(&t, NULL, '{');
-    cli_json_int(&t, "moeref", CLI_JSON_VERSION);
-    cli_json_string(&t, "gpu", s->gpu);
-    cli_json_string(&t, "method", s->method);
-    cli_json_int(&t, "tokens", s->run->tokens);
-    cli_json_int(&t, "context", s->run->context);
-    cli_json_open(&t, "parts", '{');
-    cli_json_real(&t, "MoE layers", s->moe_us);
-    for (int p = 0; p < MOE_PART_COUNT; p++)
-        cli_json_real(&t, moe_model_part_name((moe_model_part)p), s->rest->us[p]);
-    cli_json_close(&t, '}');
-    cli_json_real(&t, "model_us", s->us);
-    cli_json_real(&t, "tokens_per_s", tokens_per_s(s));
-    cli_json_real(&t, "weight_bytes", s->weights);
-    cli_json_real(&t, "kv_bytes", s->rest->kv_bytes);
-    cli_json_real(&t, "activation_bytes", s->activations);
-    cli_json_real(&t, "gpu_bytes", s->hbm_gib * GIB);
-    cli_json_close(&t, '}');
-    cli_json_line(&t);
-}
-
 static void say_unknown(const moe_model_shape *m, const char *config) {
     if (m->unknown > 0)
         moe_log_send(cli_log(), MOE_LOG_WARN,
@@ -118,30 +59,39 @@ static void say_unknown(const moe_model_shape *m, const char *config) {
                      config, (long long)m->unknown, (long long)m->layers);
 }
 
-/* The model whose MoE layers together take *layers. */
+/* The model whose MoE layers together take *layers; layout and rank_bytes as in cli_model_told. */
 static moe_status predict_whole(const cli_whole *w, const cli_whole_job *job, const char *method,
-                                const moe_case *c, const cli_layers *layers) {
+                                const moe_case *c, const cli_layers *layers,
+                                const cli_layout *layout, const double *rank_bytes) {
     moe_model_shape m;
     moe_model_rest rest;
-    const moe_model_run run = {c->T, w->context, c->pass, (double)w->step_us,
-                               (double)w->sequence_us};
-    told s = {.run = &run, .rest = &rest, .method = method, .gpu = moe_gpu_name(job->gpu)};
+    const moe_model_run run = {.tokens = c->T,
+                               .context = w->context,
+                               .pass = c->pass,
+                               .step_us = (double)w->step_us,
+                               .sequence_us = (double)w->sequence_us,
+                               .node = layout ? layout->node : NULL,
+                               .attention_tp = layout ? layout->attention_tp : 1,
+                               .replicas = layout ? layout->replicas : 1};
+    cli_model_told s = {.run = &run,
+                        .rest = &rest,
+                        .method = method,
+                        .gpu = moe_gpu_name(job->gpu),
+                        .layout = layout,
+                        .rank_bytes = rank_bytes};
     moe_status status = moe_model_shape_from_config(w->config, cli_log(), &m);
     if (!status)
-        status = moe_predict_rest(job->gpu, method, &m, &run, job->state, cli_log(), &rest);
+        status = moe_predict_rest(job->gpu, layout ? layout->o.compute : method, &m, &run,
+                                  job->state, cli_log(), &rest);
     if (status)
         return status;
     say_unknown(&m, w->config);
     s.us = s.moe_us = layers->us;
     for (int p = 0; p < MOE_PART_COUNT; p++)
         s.us += rest.us[p];
-    s.weights = rest.param_bytes + layers->param_bytes;
     s.activations = layers->cached_bytes + layers->peak_bytes;
     moe_gpu_get(job->gpu, "hbm_gib", &s.hbm_gib);
-    if (job->output == CLI_TEXT)
-        print_text(&s, job->to);
-    else
-        print_json(&s, job->to);
+    (job->output == CLI_TEXT ? cli_model_text : cli_model_json)(job->to, &s);
     return MOE_OK;
 }
 
@@ -169,10 +119,24 @@ static moe_status add_layer(const cli_whole_job *job, const cli_question *s, con
     return MOE_OK;
 }
 
-static moe_status add_layers(const cli_whole *w, const cli_whole_job *job,
-                             const cli_question *first, const char *method, cli_layers *sum) {
+/* How a layer is added up: on one GPU, or spread. */
+typedef struct adder {
+    const cli_whole_job *job;
+    const char *method;
+    const cli_layout *layout; /* NULL: one GPU */
+    cli_layers *sum;
+    double *rank_bytes;
+} adder;
+
+static moe_status add_one(const adder *a, const cli_question *s) {
+    return a->layout
+               ? cli_layout_add(a->layout, a->job->gpu, a->job->state, s, a->sum, a->rank_bytes)
+               : add_layer(a->job, s, a->method, a->sum);
+}
+
+static moe_status add_layers(const cli_whole *w, const cli_question *first, const adder *a) {
     moe_status status = MOE_OK;
-    for (int64_t layer = 0; !status && layer < sum->all; layer++) {
+    for (int64_t layer = 0; !status && layer < a->sum->all; layer++) {
         cli_question s;
         status = ask_layer(w, first, layer, &s);
         if (status == MOE_E_NOTFOUND) {
@@ -180,10 +144,37 @@ static moe_status add_layers(const cli_whole *w, const cli_whole_job *job,
             continue;
         }
         if (!status) {
-            status = add_layer(job, &s, method, sum);
+            status = add_one(a, &s);
             cli_question_destroy(&s);
         }
     }
+    return status;
+}
+
+static moe_status spread_by(const cli_whole *w, const cli_whole_job *job, const cli_question *first,
+                            const char *method) {
+    cli_layout layout = {0};
+    cli_layers sum = {0};
+    double *rank_bytes = NULL;
+    moe_status status = cli_layout_of(job->spread, job->node, w->attention_tp, method, &layout);
+    if (!status)
+        status = moe_layers_from_config(w->config, cli_log(), &sum.with_experts, &sum.all);
+    if (!status && !(rank_bytes = calloc((size_t)layout.gpus, sizeof *rank_bytes)))
+        status = moe_fail(cli_log(), MOE_E_NOMEM, "prediction: out of memory");
+    const adder a = {job, layout.o.method, &layout, &sum, rank_bytes};
+    if (!status)
+        status = add_layers(w, first, &a);
+    if (!status)
+        status = predict_whole(w, job, layout.o.method, &first->c, &sum, &layout, rank_bytes);
+    free(rank_bytes);
+    return status;
+}
+
+moe_status cli_whole_spread(const cli_whole *w, const cli_whole_job *job,
+                            const cli_question *first) {
+    moe_status status = job->methods->count ? MOE_OK : spread_by(w, job, first, NULL);
+    for (size_t i = 0; !status && i < job->methods->count; i++)
+        status = spread_by(w, job, first, job->methods->at[i]);
     return status;
 }
 
@@ -194,10 +185,11 @@ moe_status cli_whole_layers(const cli_whole *w, const cli_whole_job *job,
     for (size_t i = 0; !status && i < job->methods->count; i++) {
         const char *method = job->methods->at[i];
         sum.us = sum.param_bytes = sum.cached_bytes = sum.peak_bytes = 0;
-        status = add_layers(w, job, first, method, &sum);
+        const adder a = {job, method, NULL, &sum, NULL};
+        status = add_layers(w, first, &a);
         if (!status) {
             cli_prediction_layers(job->to, job->output, method, &sum);
-            status = predict_whole(w, job, method, &first->c, &sum);
+            status = predict_whole(w, job, method, &first->c, &sum, NULL, &sum.param_bytes);
         } else if (job->all_methods && status == MOE_E_UNSUPPORTED) {
             status = MOE_OK;
         }

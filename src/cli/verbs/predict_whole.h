@@ -6,6 +6,7 @@
 #include "cli/input/options.h"
 #include "cli/input/question.h"
 #include "cli/report/prediction.h"
+#include "cli/verbs/predict_shared.h"
 #include "moeref/whole.h"
 
 #include <stdio.h>
@@ -14,6 +15,7 @@ typedef struct cli_whole {
     const char *config, *layers, *dtype, *pass, *route;
     const char *tokens; /* "T,T,.." */
     int64_t context, step_us, sequence_us;
+    int64_t attention_tp; /* 0: not given */
 } cli_whole;
 
 #define CLI_WHOLE_OPTIONS(w)                                                                       \
@@ -28,6 +30,9 @@ typedef struct cli_whole {
          "with --layers: what the host adds to a step that no kernel covers (default 0)"},         \
         {"sequence-us", CLI_INT, &(w).sequence_us, "US",                                           \
          "with --context: what it adds for each sequence (default 0)"},                            \
+        {"attention-tp", CLI_INT, &(w).attention_tp, "N",                                          \
+         "with --layers and --ep or --tp: GPUs that share attention's heads, dense FFNs and "      \
+         "vocabulary, and the T tokens; the others have tokens of their own (default: --tp)"},     \
         {"route", CLI_STRING, &(w).route, "balanced|uniform",                                      \
          "with --config: experts' shares of the tokens (default balanced, with --layers "          \
          "uniform)"},                                                                              \
@@ -51,10 +56,16 @@ typedef struct cli_whole_job {
     const moe_gpu *gpu;
     const moe_workload *state;
     const cli_strings *methods;
+    const cli_spread_options *spread; /* of cli_whole_spread, and the node */
+    const moe_node *node;
     bool all_methods; /* one that cannot do a layer was said before */
     cli_output output;
     FILE *to;
 } cli_whole_job;
+
+/* The same over several GPUs, by each method of theirs; none: the one that the layout asks for. */
+moe_status cli_whole_spread(const cli_whole *w, const cli_whole_job *job,
+                            const cli_question *first);
 
 /* Prints time and memory of all MoE layers, each with its own sizes, and then of the whole model,
  * by each method. `first`: the question of the first layer. */

@@ -121,34 +121,55 @@ static moe_status draw(const cli_sweep_run *s, const cli_sweep_column *c, const 
     return cli_plot_write(&p, s->o->plot);
 }
 
+/* What a plot shows of the points, [count] each. */
+typedef struct shown {
+    double *y, *bound, *low, *high;
+    bool intervals; /* every point that is not refused has one */
+} shown;
+
+static bool show(const cli_sweep_run *s, const cli_sweep_column *c, shown *ret) {
+    double *all = calloc(4 * s->count, sizeof *all);
+    *ret = (shown){all, all + s->count, all + 2 * s->count, all + 3 * s->count, all != NULL};
+    for (size_t i = 0; all && i < s->count; i++) {
+        const cli_sweep_point *p = &s->points[i];
+        ret->y[i] = ret->low[i] = ret->high[i] = p->at[c - cli_sweep_columns];
+        ret->bound[i] = cli_sweep_bound(c, p);
+        if (!cli_sweep_interval(c, p, &ret->low[i], &ret->high[i]) && !p->refused)
+            ret->intervals = false;
+    }
+    return all != NULL;
+}
+
 /* The first axis is the plot's x; every combination of the others is a line. */
 static moe_status plot(const cli_sweep_run *s, const cli_sweep_column *c) {
     const size_t n_x = s->axes.at[0].n_values, lines = s->count / n_x;
     if (lines == 0)
         return MOE_OK;
+    shown d;
     char(*names)[256] = calloc(lines, sizeof *names);
     const char **name_at = calloc(lines, sizeof *name_at), **x = calloc(n_x, sizeof *x);
-    double *y = calloc(s->count, sizeof *y), *bound = calloc(s->count, sizeof *bound);
-    moe_status status = names && name_at && x && y && bound ? MOE_OK : MOE_E_NOMEM;
-    for (size_t i = 0; !status && i < s->count; i++) {
-        y[i] = s->points[i].at[c - cli_sweep_columns];
-        bound[i] = cli_sweep_bound(c, &s->points[i]);
-        if (i % lines == 0)
-            x[i / lines] = cli_axes_value(&s->axes, 0, 0, i);
-    }
+    moe_status status = show(s, c, &d) && names && name_at && x ? MOE_OK : MOE_E_NOMEM;
+    for (size_t i = 0; !status && i < n_x; i++)
+        x[i] = cli_axes_value(&s->axes, 0, 0, i * lines);
     for (size_t i = 0; !status && i < lines; i++) {
         name_series(s, i, names[i], sizeof *names);
         name_at[i] = names[i];
     }
-    const cli_plot p = {
-        .names = name_at, .n_series = lines, .x = x, .n_x = n_x, .y = y, .bound = bound};
+    const cli_plot p = {.names = name_at,
+                        .n_series = lines,
+                        .x = x,
+                        .n_x = n_x,
+                        .y = d.y,
+                        .bound = d.bound,
+                        .low = d.intervals ? d.low : NULL,
+                        .high = d.intervals ? d.high : NULL,
+                        .interval_name = "80 % interval"};
     if (!status)
         status = draw(s, c, &p);
     free(names);
     free(name_at);
     free(x);
-    free(y);
-    free(bound);
+    free(d.y);
     return status;
 }
 
@@ -189,7 +210,9 @@ int cli_sweep(int argc, char **argv) {
         {"output", CLI_OUTPUT, &o.output, "csv|json", "default csv; json: one object a line"},
         {"plot", CLI_STRING, &o.plot, "FILE",
          "a picture, .svg or .png, by gnuplot, whose script goes beside it; any other name: the "
-         "script alone. x is the first axis, and what no kernel beats is a dashed line"},
+         "script alone. x is the first axis, what no kernel beats is a dashed line, and where 80 "
+         "of "
+         "100 measured times lie a band (us and tflops)"},
         {"y", CLI_STRING, &o.y, "COLUMN", "what is plotted (default tflops)"},
         {0}};
     cli_method_help(help, sizeof help);

@@ -34,6 +34,11 @@ MOE_API const char *moe_gpu_name(const moe_gpu *gpu);
 /* What it is, and which measurements it was held to; "" where its file does not say. */
 MOE_API const char *moe_gpu_brief(const moe_gpu *gpu);
 MOE_API const char *moe_gpu_held_to(const moe_gpu *gpu);
+/* The rate of products of a type (moe_storage) against bf16's, 0 where the GPU has none; and what
+ * it was held to, measured rows of dense products: "" for nothing, which leaves the vendor's peak.
+ */
+MOE_API double moe_gpu_rate(const moe_gpu *gpu, int32_t storage);
+MOE_API const char *moe_gpu_rate_held_to(const moe_gpu *gpu, int32_t storage);
 /* Whether the file leaves this parameter out: it follows from the architecture, or is that of the
  * nearest measured GPU, *ret_from (NULL: of none; ret_from may be NULL). False for unknown keys. */
 MOE_API bool moe_gpu_is_derived(const moe_gpu *gpu, const char *key, const char **ret_from);
@@ -177,12 +182,15 @@ typedef struct moe_prediction {
     moe_pass_cost pass[MOE_PASS_SUMS];
     double low_us, high_us; /* of the total: in 80 of 100 cases the measured time lies between, by
                                the held-out errors of its kind, or of GPUs never measured */
-    double overhead_us;     /* the part of the total that is in no kernel */
-    double padding;         /* share of the tensor cores' work that is padding, 0..1 */
-    double peak_bytes;      /* most activation memory alive at once (parameters not counted) */
-    double cached_bytes;    /* kept from forward for backward */
-    double param_bytes;     /* parameters and, with a backward pass, their gradients */
-    double clock_mhz;       /* of the SMs, mean over the kernels' time */
+    int32_t storage;        /* moe_storage of the products' operands */
+    const char *held_to; /* measured times of this kind (dense products of that type, layers of that
+                            method) on this GPU; "" for none. Lives as long as the GPU */
+    double overhead_us;  /* the part of the total that is in no kernel */
+    double padding;      /* share of the tensor cores' work that is padding, 0..1 */
+    double peak_bytes;   /* most activation memory alive at once (parameters not counted) */
+    double cached_bytes; /* kept from forward for backward */
+    double param_bytes;  /* parameters and, with a backward pass, their gradients */
+    double clock_mhz;    /* of the SMs, mean over the kernels' time */
     moe_live tensors[MOE_LIVE_MAX]; /* activations in the order in which they come, then weights */
     size_t n_tensors;
     size_t peak_at; /* the activation with which most is alive */

@@ -1,4 +1,4 @@
-/* A whole model on one GPU: what is around its MoE layers, from its config.json alone.
+/* A whole model on one GPU or several: what is around its MoE layers, from its config.json alone.
  * sim/README.md says what is modelled and what is left out. */
 #ifndef MOEREF_WHOLE_H
 #define MOEREF_WHOLE_H
@@ -38,22 +38,29 @@ typedef struct moe_model_run {
     int32_t pass;    /* moe_pass; 0: both */
     double step_us, sequence_us; /* what the host adds that no kernel covers: to every step, and for
                                     each token that is the next of a sequence */
+    const moe_node *node; /* NULL: one GPU. Else `replicas` of the model outside its experts, each
+                             with `tokens` of its own, whose heads, dense FFNs and vocabulary
+                             attention_tp GPUs share; 0: 1 */
+    int64_t attention_tp, replicas;
 } moe_model_run;
 
 typedef enum moe_model_part {
     MOE_PART_PROJECTIONS = 0, /* products of attention's weights */
     MOE_PART_ATTENTION = 1,   /* keys and values, kept and read */
     MOE_PART_FFN = 2,         /* dense layers */
-    MOE_PART_ROUTER = 3,      /* where the method's layer starts from given logits */
-    MOE_PART_NORMS = 4,       /* norms and residuals, rotary embeddings */
-    MOE_PART_HEAD = 5,        /* embedding, head, and the choice of a token or the loss */
-    MOE_PART_HOST = 6,        /* as moe_model_run says */
+    MOE_PART_ROUTER = 3,  /* unless the MoE layers count it: state->with_router, and the method's
+                             layer does not start from given logits */
+    MOE_PART_NORMS = 4,   /* norms and residuals, rotary embeddings */
+    MOE_PART_HEAD = 5,    /* embedding, head, and the choice of a token or the loss */
+    MOE_PART_HOST = 6,    /* as moe_model_run says */
+    MOE_PART_SHARING = 7, /* sums over the GPUs that share attention, dense FFNs, embedding and
+                             head; gradients over replicas */
     MOE_PART_COUNT
 } moe_model_part;
 
 MOE_API const char *moe_model_part_name(moe_model_part part);
 
-/* All that is no MoE layer.
+/* All that is no MoE layer, of one GPU.
  * Thread-safety: plain data. */
 typedef struct moe_model_rest {
     double us[MOE_PART_COUNT];
@@ -63,7 +70,8 @@ typedef struct moe_model_rest {
 } moe_model_rest;
 
 /* Time and memory of what is around the MoE layers, in products of a vendor library and in bytes;
- * `method` runs the MoE layers. Errors as moe_predict's. Thread-safety: any thread. */
+ * `method` runs the MoE layers. Errors as moe_predict's; MOE_E_INVALID
+ * too where heads cannot be shared. Thread-safety: any thread. */
 MOE_API moe_status moe_predict_rest(const moe_gpu *gpu, const char *method,
                                     const moe_model_shape *shape, const moe_model_run *run,
                                     const moe_workload *state, const moe_log *log,

@@ -1,4 +1,4 @@
-#include "sim/kernels/storage.h"
+#include "sim/gpus/storage.h"
 
 /* Layouts of scales: DeepSeek-V3's (arXiv 2412.19437, section 3.3.2) as DeepGEMM takes them; OCP
  * Microscaling Formats v1.0; NVFP4 as cuBLAS' documentation of narrow types describes it. */
