@@ -25,7 +25,8 @@
     ROW(REPLICA_TWICE, "replica_twice", "a pair goes to two of its expert's replicas")             \
     ROW(PART_MISSING, "part_missing", "home leaves out the last part of each pair's row")          \
     ROW(BIAS_OF_EVERY_PART, "bias_of_every_part", "each part of an expert adds b2")                \
-    ROW(REPLICAS_NOT_SUMMED, "replicas_not_summed", "dW is that of an expert's first replica")
+    ROW(REPLICAS_NOT_SUMMED, "replicas_not_summed", "dW is that of an expert's first replica")     \
+    ROW(CAPACITY_OF_RANK, "capacity_of_rank", "a capacity of all tokens is each rank's")
 
 /* clang-format on */
 

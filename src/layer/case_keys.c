@@ -71,6 +71,8 @@
     KEY("jitter", "      ", REAL, layer.router.jitter, NO, "0.01", "score=sparsemixer: epsilon")  \
     KEY("capacity", "    ", I64, layer.router.capacity, NO, "1",                                  \
       "select=capacity: tokens an expert keeps")                                                  \
+    KEY("capacity_group", "", I64, layer.router.capacity_group, NO, "0",                           \
+      " select=capacity: of each so many tokens in a row, as a rank has; 0: of all")              \
     KEY("tile", "        ", I32, layer.router.tile, NO, "128",                                    \
       "select=token_rounding: counts become multiples of it")                                     \
     KEY("rounding", "    ", NAME, layer.router.rounding, ROUNDING, "nr",                          \

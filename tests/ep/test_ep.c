@@ -121,6 +121,11 @@ Test(ep, any_number_of_ranks_has_one_ranks_bits) {
         "T=24 d=300 n=8 E=6 K=3 renorm=1 seed=13 ep=3 wire=e4m3 tokens=10+0+14",
         "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=16 ep=3 replicas=2+3",
         "T=30 d=16 n=8 E=5 K=2 dtype=fp32 bias=1 zero=1 shared=8 seed=17 ep=4 replicas=4+1+2+3+4",
+        /* a capacity of all tokens, of each rank's, and of groups that lie across ranks */
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 select=capacity capacity=7 renorm=1 seed=20 ep=3",
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 select=capacity capacity=3 capacity_group=8 seed=20 ep=3",
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 select=capacity capacity=3 capacity_group=8 seed=20 ep=4 "
+        "tokens=8+0+11+5",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         assert_exact("reference", lines[i]);

@@ -46,6 +46,7 @@ static const struct {
     {"bias_of_every_part", "pairs", "biases are added twice: b2", " tp=2 bias=1"},
     {"bias_of_every_part", "ranks", "biases are added twice: b2", " tp=2 bias=1"},
     {"peers_swapped", "pairs", "is token 4 of rank 1", " tp=2 replicas=2"},
+    {"capacity_of_rank", "pairs", "5 of each 8 tokens", " select=capacity capacity=5"},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 

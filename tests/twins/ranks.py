@@ -8,8 +8,8 @@ summed. Three comparisons:
 1. tokens that `moeref` made for wire=e4m3 are those that this coding leaves as they are, bit for
    bit;
 2. what the ranks here make, each into its own file, passes `moeref check --outputs`;
-3. the bytes that they sent are those that `moeref check --ep` counts. (It counts them on tokens of
-   its own, so that where copies depend on the choice of experts that is given.)
+3. the bytes that they sent are those that `moeref check --ep` counts. It counts them on tokens that
+   hold their own numbers, and so does this where they depend on a choice that is not given.
 """
 
 import json
@@ -34,6 +34,9 @@ LINES = [  # line, ranks, tokens of each, combine, wire
     (f"T=24 {BASE} seed=34 ep=3 wire=e4m3", [8, 8, 8], "pairs", "e4m3"),
     (f"T=24 {BASE} route=uniform seed=35 ep=5 combine=ranks wire=e4m3 tokens=0+9+4+11+0",
      [0, 9, 4, 11, 0], "ranks", "e4m3"),
+    (f"T=24 {BASE} select=capacity capacity=9 seed=37 ep=3", [8, 8, 8], "pairs", "own"),
+    (f"T=24 {BASE} select=capacity capacity=3 capacity_group=8 seed=38 ep=3", [8, 8, 8], "pairs",
+     "own"),
 ]
 BLOCK = 128
 WORD = 8  # bytes of a value, a weight and a count here
@@ -96,6 +99,19 @@ def choose(x, w_r, k):
     return index, weight / weight.sum(axis=1, keepdims=True)
 
 
+def keep(index, line):
+    """Which of all tokens' pairs their experts have room for."""
+    words = dict(word.split("=") for word in line.split())
+    room, group = int(words.get("capacity", len(index))), int(words.get("capacity_group", 0))
+    kept = np.zeros(index.shape, bool)
+    for first in range(0, len(index), group or len(index)):
+        part = index[first:first + (group or len(index))]
+        for e in range(index.max() + 1):
+            t, slot = np.nonzero(part == e)
+            kept[first + t[:room], slot[:room]] = True
+    return kept
+
+
 def told(case, rank):
     """A given plan's choice for the tokens of a rank, and its weights, which lie in plan order."""
     index = case["topk_index"]
@@ -134,7 +150,7 @@ class Rank:
         return dh @ self.w1[e], ds
 
 
-def run(case, tokens, combine, wire):
+def run(case, line, tokens, combine, wire):
     """Outputs of every rank, and the bytes that all sent."""
     k, world = 3, len(tokens)
     starts = np.concatenate([[0], np.cumsum(tokens)])
@@ -145,14 +161,16 @@ def run(case, tokens, combine, wire):
     out, back, d_weight = {}, {}, {}
     given = "W_r" not in case
     routed = [told(case, r) if given else choose(r.x, case["W_r"], k) for r in ranks]
+    kept_pairs = keep(np.concatenate([index for index, _ in routed]), line)
     seen = [coded(r.x) if wire == "e4m3" else r.x for r in ranks]
     row_out = d + 4 * -(-d // BLOCK) if wire == "e4m3" else d * WORD
     for home, (index, weight) in zip(ranks, routed):
         out[home.number], back[home.number] = np.zeros((2, home.t1 - home.t0, d))
         d_weight[home.number] = np.zeros(index.shape)
     for home, (index, weight) in zip(ranks, routed):
+        has_room = kept_pairs[home.t0:home.t1]
         for owner in ranks:
-            mine = (index >= owner.e0) & (index < owner.e1)
+            mine = has_room & (index >= owner.e0) & (index < owner.e1)
             pairs, copies = mine.sum(), mine.any(axis=1).sum()
             rows = copies if dedup else pairs
             sent += (owner.e1 - owner.e0 + dedup) * 8 + pairs * (WORD + 4 * dedup)
@@ -160,7 +178,7 @@ def run(case, tokens, combine, wire):
             sent += rows * 2 * d * WORD + pairs * WORD  # combine, combine of dX~, dS
             part, part_back = np.zeros((2, home.t1 - home.t0, d))
             for e in range(owner.e0, owner.e1):
-                t, slot = np.nonzero(index == e)
+                t, slot = np.nonzero(has_room & (index == e))
                 if not len(t):
                     continue
                 s = weight[t, slot]
@@ -215,9 +233,19 @@ def compare_coding(moeref, folder):
     return differ == 0 and moved > 0
 
 
+def numbered(case, tokens):
+    """Rank and number of each token, the latter in three digits of 128, then zeros."""
+    rank, t = np.repeat(np.arange(len(tokens)), tokens), np.arange(sum(tokens))
+    x = np.zeros_like(case["X"])
+    x[:, :4] = np.stack([rank, t // 128**2, t // 128 % 128, t % 128], axis=1)
+    return case | {"X": x}
+
+
 def compare_line(moeref, folder, line, tokens, combine, wire):
     case = export(moeref, line, folder)
-    files, sent = run(case, tokens, combine, wire)
+    files, sent = run(case, line, tokens, combine, wire)
+    if "capacity" in line:
+        sent = run(numbered(case, tokens), line, tokens, combine, wire)[1]
     for r, tensors in enumerate(files):
         if tokens[r] == 0:
             tensors = {name: t for name, t in tensors.items() if name not in ("O", "dX")}

@@ -49,6 +49,7 @@ static const struct {
     {"on", "input", ""},
     {"jitter", "0.1", ""},
     {"capacity", "12", ""},
+    {"capacity_group", "8", ""},
     {"tile", "16", ""},
     {"rounding", "balance", ""},
     {"zero", "3", ""},

@@ -11,6 +11,9 @@
  *     dispatch    rows of dO take the way of X again: the same handle, no counts
  *     combine     rows of dX~ go home and are summed there, dS beside them by pair
  *
+ * A capacity (select=capacity) is one of all ranks' tokens, whose logits then go to everybody, or
+ * of each `capacity_group` tokens in a row: with T_r of them, or a part, one inside each rank.
+ *
  * A receiver's rows are sorted by expert, then source rank, then token: the slice of the plan that
  * one device would have. Gradients of experts stay with their owners.
  *
