@@ -202,6 +202,8 @@ void moe_int_ep_sum_ranks(moe_int_ep_rank *r, const moe_tensor *rows, bool backw
     const int64_t d = r->layer->desc.d;
     double *sums = backward ? r->dX : r->O;
     for (int64_t i = 0; i < r->handle.copies; i++) {
+        if (r->handle.send_token[i] < 0)
+            continue;
         double *sum = sums + r->handle.send_token[i] * d;
         if (r->layer->dev->fault == MOE_INT_EP_DX_NOT_SUMMED && backward)
             memset(sum, 0, (size_t)d * sizeof *sum);

@@ -2,8 +2,8 @@
 """A layer over ranks in numpy: ranks.py MOEREF FOLDER.
 
 Ranks that own experts and tokens, and send each other rows, written from include/moeref/ep.h alone:
-what they put on the wire, bytes included, what an 8-bit wire makes of a row, and how rows are
-summed. Three comparisons:
+what they put on the wire, bytes and rows of nobody included, what an 8-bit wire makes of a row, and
+how rows are summed. Three comparisons:
 
 1. tokens that `moeref` made for wire=e4m3 are those that this coding leaves as they are, bit for
    bit;
@@ -37,6 +37,12 @@ LINES = [  # line, ranks, tokens of each, combine, wire
     (f"T=24 {BASE} select=capacity capacity=9 seed=37 ep=3", [8, 8, 8], "pairs", "own"),
     (f"T=24 {BASE} select=capacity capacity=3 capacity_group=8 seed=38 ep=3", [8, 8, 8], "pairs",
      "own"),
+    (f"T=24 {BASE} seed=39 ep=3 padding=wire pad=4", [8, 8, 8], "pairs", "own"),
+    (f"T=24 {BASE} seed=40 ep=4 combine=ranks padding=wire pad=5 tokens=10+0+8+6", [10, 0, 8, 6],
+     "ranks", "own"),
+    (f"T=24 {BASE} select=capacity capacity=4 capacity_group=8 seed=41 ep=3 padding=capacity",
+     [8, 8, 8], "pairs", "own"),
+    (f"T=24 {BASE} seed=42 ep=3 padding=owner pad=16", [8, 8, 8], "pairs", "own"),
 ]
 BLOCK = 128
 WORD = 8  # bytes of a value, a weight and a count here
@@ -112,6 +118,15 @@ def keep(index, line):
     return kept
 
 
+def rows_sent(counts, line, dedup):
+    """Rows of a message whose parts (experts, or all copies) have so many."""
+    words = dict(word.split("=") for word in line.split())
+    if words.get("padding") == "capacity":
+        return len(counts) * int(words["capacity"])
+    pad = int(words["pad"]) if words.get("padding") == "wire" else 1
+    return sum(-(-c // pad) * pad for c in ([counts] if dedup else counts))
+
+
 def told(case, rank):
     """A given plan's choice for the tokens of a rank, and its weights, which lie in plan order."""
     index = case["topk_index"]
@@ -172,7 +187,8 @@ def run(case, line, tokens, combine, wire):
         for owner in ranks:
             mine = has_room & (index >= owner.e0) & (index < owner.e1)
             pairs, copies = mine.sum(), mine.any(axis=1).sum()
-            rows = copies if dedup else pairs
+            of_experts = [(mine & (index == e)).sum() for e in range(owner.e0, owner.e1)]
+            rows = rows_sent(copies if dedup else of_experts, line, dedup)
             sent += (owner.e1 - owner.e0 + dedup) * 8 + pairs * (WORD + 4 * dedup)
             sent += rows * (row_out + d * WORD)   # dispatch of X and of dO
             sent += rows * 2 * d * WORD + pairs * WORD  # combine, combine of dX~, dS
@@ -244,7 +260,7 @@ def numbered(case, tokens):
 def compare_line(moeref, folder, line, tokens, combine, wire):
     case = export(moeref, line, folder)
     files, sent = run(case, line, tokens, combine, wire)
-    if "capacity" in line:
+    if "capacity" in line or "padding" in line:
         sent = run(numbered(case, tokens), line, tokens, combine, wire)[1]
     for r, tensors in enumerate(files):
         if tokens[r] == 0:

@@ -50,6 +50,8 @@ static const struct {
     {"jitter", "0.1", ""},
     {"capacity", "12", ""},
     {"capacity_group", "8", ""},
+    {"padding", "wire", " ep=2"},
+    {"pad", "16", " ep=2 padding=owner"},
     {"tile", "16", ""},
     {"rounding", "balance", ""},
     {"zero", "3", ""},
