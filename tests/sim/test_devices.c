@@ -179,6 +179,25 @@ Test(sim_devices, hecate_hides_as_many_experts_as_the_work_beside_it_covers) {
     cr_expect_geq(before, 10);
 }
 
+/* FlashMoE's figures: as long with 8 experts as with 128, and with 2 GPUs as with 4. */
+Test(sim_devices, flashmoe_takes_as_long_with_more_experts) {
+    double us[2][2];
+    for (int e = 0; e < 2; e++)
+        for (int g = 0; g < 2; g++) {
+            char line[128];
+            snprintf(line, sizeof line,
+                     "T=16384 d=2048 n=2048 E=%d K=2 act=relu pass=fwd route=balanced",
+                     e ? 128 : 8);
+            asked a = {"h100-x8", line, {.method = "flashmoe", .ep = g ? 4 : 2, .tp = 1}};
+            moe_ep_prediction *p = predict(&a);
+            us[e][g] = p->total_us;
+            cr_expect_lt(p->total_us - p->busiest_us, 0.02 * p->total_us);
+            moe_ep_prediction_destroy(&p);
+        }
+    cr_expect_float_eq(us[1][0], us[0][0], 0.01 * us[0][0]);
+    cr_expect_float_eq(us[1][1], us[1][0], 0.1 * us[1][0]);
+}
+
 Test(sim_devices, two_level_all_to_all_is_faster_for_small_messages_alone) {
     moe_node *node = NULL;
     moe_gpu *gpu = NULL;
