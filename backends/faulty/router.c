@@ -175,13 +175,22 @@ static bool has_room(const fy_layer *l, int64_t load) {
     return load < r->capacity - FAULT(l, capacity_one_less);
 }
 
+/* The group of tokens that share a capacity. */
+static int64_t group_of(const fy_layer *l, int64_t t) {
+    const int64_t size = l->desc.router.capacity_group;
+    return size && !FAULT(l, capacity_of_all) ? t / size : 0;
+}
+
 /* Lists the pairs that are kept, in order of tokens. Returns their number. */
 static int64_t list_pairs(const fy_layer *l, int64_t *load, int32_t *token, int32_t *expert,
                           double *weight) {
     const int64_t K = l->desc.K;
-    int64_t count = 0;
+    int64_t count = 0, group = -1;
     for (int64_t i = 0; i < l->T; i++) {
         const int64_t t = FAULT(l, capacity_keeps_last) ? l->T - 1 - i : i;
+        if (group_of(l, t) != group)
+            memset(load, 0, (size_t)l->R * sizeof *load);
+        group = group_of(l, t);
         for (int64_t k = 0; k < K; k++) {
             const int32_t e = l->router.chosen[t * K + k];
             l->router.row[t * K + k] = -1;

@@ -51,9 +51,10 @@ static moe_status check(const moe_node *node, const moe_case *c, const moe_ep_op
                         (long long)o->tp, gpus, node->name);
     if (c->T < 1)
         return moe_fail(log, MOE_E_INVALID, "a rank needs a token");
-    if (!(o->beside_us >= 0) || !(o->cached >= 0 && o->cached <= 1))
+    if (!(o->beside_us >= 0) || !(o->beside_bytes >= 0) || !(o->cached >= 0 && o->cached <= 1))
         return moe_fail(log, MOE_E_INVALID,
-                        "the work beside is a time, and the cached share lies between 0 and 1");
+                        "the work beside is a time and bytes, and the cached share lies between "
+                        "0 and 1");
     if (m->forward_only && (pass & MOE_PASS_BWD))
         return moe_fail(log, MOE_E_UNSUPPORTED, "method %s has no backward pass; ask for pass=fwd",
                         o->method);

@@ -41,6 +41,11 @@ extern const char *const moe_int_tl_names[MOE_INT_TL_COUNT];
 int moe_int_tl_add(moe_int_timeline *t, const char *name, moe_int_tl_row row, moe_int_tl_row also,
                    double us, double bytes, int a, int b);
 
+/* Puts work of `us` and `bytes` into the row's gaps from the time `from` on, in pieces that each
+ * take start_us more, and behind everything what they do not hold. */
+void moe_int_tl_fill(moe_int_timeline *t, const char *name, moe_int_tl_row row, double from,
+                     double start_us, double us, double bytes);
+
 /* When the task ends; 0 of none. */
 double moe_int_tl_end(const moe_int_timeline *t, int task);
 

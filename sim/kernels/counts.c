@@ -82,6 +82,9 @@ static moe_status apply_selection(const moe_case *c, int64_t bins, const moe_log
                                   int64_t *counts) {
     const moe_router_desc *r = &c->layer.router;
     const int64_t chosen = (c->T * c->layer.K + bins - 1) / bins;
+    /* Groups are taken to have equal shares of what an expert is chosen for. */
+    const int64_t groups = r->capacity_group ? (c->T - 1) / r->capacity_group + 1 : 1;
+    const int64_t room = r->capacity * groups;
     switch ((moe_select)r->select) {
     case MOE_SELECT_TOPK:
     case MOE_SELECT_GROUP_TOPK:
@@ -95,7 +98,7 @@ static moe_status apply_selection(const moe_case *c, int64_t bins, const moe_log
         break;
     case MOE_SELECT_CAPACITY:
         for (int64_t e = 0; e < bins; e++)
-            counts[e] = counts[e] < r->capacity ? counts[e] : r->capacity;
+            counts[e] = counts[e] < room ? counts[e] : room;
         break;
     case MOE_SELECT_TOKEN_ROUNDING:
         return round_counts(c, bins, log, counts);

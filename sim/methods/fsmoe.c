@@ -5,7 +5,30 @@
 
 #include <math.h>
 
+/* An all-reduce over all ranks: within hosts a sum and a copy, of which each rank passes its part
+ * on to the other hosts; there the network, else the links, are what it takes. */
+static double all_reduce_us(const moe_int_devices *x, double bytes) {
+    const double hosts = x->ranks / x->here;
+    moe_int_load load = {.ranks = hosts > 1 ? hosts : x->ranks};
+    if (hosts > 1)
+        load.far = 2 * (hosts - 1) / hosts * bytes / x->here;
+    else
+        load.near = 2 * (x->ranks - 1) / x->ranks * bytes;
+    return moe_int_transfer_us(x->node, MOE_INT_CARRIER_ALLTOALL, &load);
+}
+
+/* Gradients of what the backward pass has been through before. */
+static void reduce_beside(moe_int_devices *x, double from) {
+    const double bytes = x->backward && x->ranks > 1 ? x->o->beside_bytes : 0;
+    const double start = all_reduce_us(x, 0);
+    if (bytes > 0)
+        moe_int_tl_fill(&x->t, "gradients beside",
+                        x->ranks > x->here ? MOE_INT_TL_NETWORK : MOE_INT_TL_OUT, from, start,
+                        all_reduce_us(x, bytes) - start, bytes);
+}
+
 static void run(moe_int_devices *x) {
+    const double from = x->t.end_us;
     const double share = 1.0 / (double)x->chunks;
     const moe_int_local l = moe_int_devices_all(x, share);
     const moe_int_load rows = moe_int_devices_rows(x, share, x->d * x->element);
@@ -14,23 +37,18 @@ static void run(moe_int_devices *x) {
     int ready[MOE_INT_CHUNKS_MOST];
     for (int64_t i = 0; i < x->chunks && i < MOE_INT_CHUNKS_MOST; i++) {
         x->t.chunk = (int32_t)i;
-        int last = moe_int_alltoall_add(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"), us,
-                                        &rows, MOE_INT_NO_TASK);
-        last = moe_int_devices_gather(x, share, last);
-        last = moe_int_tl_add(&x->t, "experts", MOE_INT_TL_SMS, MOE_INT_TL_COUNT, work, 0, last,
-                              MOE_INT_NO_TASK);
-        ready[i] = last;
-        /* The chunk before is through by now: its results leave while this one is multiplied. */
-        if (i > 0) {
-            x->t.chunk = (int32_t)i - 1;
-            last = moe_int_devices_scatter(x, share, ready[i - 1]);
-            moe_int_alltoall_add(x, moe_int_pass_name(x, "combine Y", "combine dX~"), us, &rows,
-                                 last);
-        }
+        const int rows_in = moe_int_alltoall_add(
+            x, moe_int_pass_name(x, "dispatch X", "dispatch dO"), us, &rows, MOE_INT_NO_TASK);
+        ready[i] = moe_int_tl_add(&x->t, "experts", MOE_INT_TL_SMS, MOE_INT_TL_COUNT, work, 0,
+                                  moe_int_devices_gather(x, share, rows_in), MOE_INT_NO_TASK);
     }
-    x->t.chunk = (int32_t)x->chunks - 1;
-    const int end = moe_int_devices_scatter(x, share, ready[x->chunks - 1]);
-    moe_int_alltoall_add(x, moe_int_pass_name(x, "combine Y", "combine dX~"), us, &rows, end);
+    /* What comes goes before what leaves: no SM waits for rows while the network sends results. */
+    for (int64_t i = 0; i < x->chunks && i < MOE_INT_CHUNKS_MOST; i++) {
+        x->t.chunk = (int32_t)i;
+        moe_int_alltoall_add(x, moe_int_pass_name(x, "combine Y", "combine dX~"), us, &rows,
+                             moe_int_devices_scatter(x, share, ready[i]));
+    }
+    reduce_beside(x, from);
 }
 
 const moe_int_devices_method moe_int_devices_fsmoe = {

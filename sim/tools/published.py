@@ -4,6 +4,7 @@ it would be fitted with. Used by accuracy.py.
 The rows are facts of papers and documentation, so they stand here: microseconds.
 """
 import json
+import math
 import subprocess
 
 # Flux, docs/performance.md at db4ffe0: 8 H800, 8192 tokens in all, d = n = 8192. Its benchmark of
@@ -50,26 +51,44 @@ def flashmoe(moeref, row, values):
                    *what_ifs(values))["total_us"]
 
 
-def fit(rows, model, start, rounds=5):
-    """Coordinate descent over factors; the mean relative error is what falls."""
-    values = dict(start)
+def lower(points, error):
+    """One step of Nelder and Mead's: the worst of sorted (error, logarithms) moves, or all but the
+    best do."""
+    best, worst, n = points[0][1], points[-1][1], len(points) - 1
+    centre = [sum(v[i] for _, v in points[:-1]) / n for i in range(n)]
 
-    def error(v):
+    def at(factor):
+        v = [c + factor * (w - c) for c, w in zip(centre, worst)]
+        return error(v), v
+    moved = at(-1)
+    if moved < points[0]:
+        moved = min(moved, at(-2))
+    elif moved >= points[-2]:
+        moved = min(at(0.5), at(-0.5))
+    if moved < points[-1]:
+        return sorted(points[:-1] + [moved])
+    shrunk = [[(b + x) / 2 for b, x in zip(best, v)] for _, v in points[1:]]
+    return sorted([points[0]] + [(error(v), v) for v in shrunk])
+
+
+def fit(rows, model, start, steps=80):
+    """Factors of `start` by Nelder and Mead's simplex; the mean relative error is what falls. One
+    number at a time would end where two rows fit, for all of them move what these say."""
+    def values(logs):
+        return {key: math.exp(v) for key, v in zip(start, logs)}
+
+    def error(logs):
+        v = values(logs)
+        if any(key.endswith("eff") and x > 1 for key, x in v.items()):
+            return math.inf
         return sum(abs(model(row, v) / us - 1) for row, us in rows) / len(rows)
-    best, step = error(values), 1.16
-    for _ in range(rounds):
-        for key in values:
-            for factor in (step, 1 / step):
-                while True:
-                    trial = {**values, key: values[key] * factor}
-                    if key.endswith("eff") and trial[key] > 1:
-                        break
-                    found = error(trial)
-                    if found >= best - 1e-6:
-                        break
-                    best, values = found, trial
-        step **= 0.5
-    return values
+    first = [math.log(v) for v in start.values()]
+    logs = [first] + [[v + (0.15 if i == k else 0) for i, v in enumerate(first)]
+                      for k in range(len(first))]
+    points = sorted((error(v), v) for v in logs)
+    for _ in range(steps):
+        points = lower(points, error)
+    return values(points[0][1])
 
 
 def left_out(rows, model, start):
@@ -83,9 +102,9 @@ def left_out(rows, model, start):
 
 def tables(moeref):
     """(what, rows, errors when each is left out)."""
-    gather = {"comet_gather.gemm_eff": 0.68, "comet_gather.start_us": 23}
-    reduce = {"comet_reduce.gemm_eff": 0.68, "comet_reduce.sm_gbps": 5.4}
-    one = {"flashmoe.gemm_eff": 0.2, "flashmoe.rank_us": 58}
+    gather = {"comet_gather.gemm_eff": 0.5, "comet_gather.start_us": 10}
+    reduce = {"comet_reduce.gemm_eff": 0.5, "comet_reduce.sm_gbps": 4}
+    one = {"flashmoe.gemm_eff": 0.3, "flashmoe.rank_us": 30}
     return [("Flux, layer 0", *both([(r, r[5]) for r in FLUX],
                                     lambda r, v: flux(moeref, r, 0, v), gather)),
             ("Flux, layer 1", *both([(r, r[6]) for r in FLUX],

@@ -25,7 +25,11 @@
     ROW(REPLICA_TWICE, "replica_twice", "a pair goes to two of its expert's replicas")             \
     ROW(PART_MISSING, "part_missing", "home leaves out the last part of each pair's row")          \
     ROW(BIAS_OF_EVERY_PART, "bias_of_every_part", "each part of an expert adds b2")                \
-    ROW(REPLICAS_NOT_SUMMED, "replicas_not_summed", "dW is that of an expert's first replica")
+    ROW(REPLICAS_NOT_SUMMED, "replicas_not_summed", "dW is that of an expert's first replica")     \
+    ROW(CAPACITY_OF_RANK, "capacity_of_rank", "a capacity of all tokens is each rank's")                   \
+    ROW(PADDING_NOT_SENT, "padding_not_sent", "rows of nobody are not sent")                       \
+    ROW(PADDING_NOT_SCANNED, "padding_not_scanned", "the receiver's scan leaves them out")         \
+    ROW(PADDING_REPEATS, "padding_repeats", "rows of nobody are an expert's last row again")
 
 /* clang-format on */
 

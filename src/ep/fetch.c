@@ -184,6 +184,16 @@ static const moe_tensor *own_gradient(const moe_int_ep_rank *r, moe_tensor_id id
     return &r->dW[i];
 }
 
+/* Somebody's rows: a slot's first ones. */
+static void take_rows(const moe_int_handle *h, const moe_tensor *rows, char *ret) {
+    const size_t size = moe_dtype_size(rows->dtype) * (size_t)rows->shape[1];
+    for (int64_t e = 0; e < h->own; e++) {
+        const size_t bytes = (size_t)moe_int_handle_rows(h, e) * size;
+        memcpy(ret, (const char *)rows->data + (size_t)h->plan->offsets[e] * size, bytes);
+        ret += bytes;
+    }
+}
+
 static moe_status fill_piece(moe_int_ep_rank *r, moe_tensor_id id, moe_dtype dtype, int64_t count,
                              char *ret) {
     const moe_ep_placed kind = moe_ep_placed_of(id);
@@ -203,7 +213,7 @@ static moe_status fill_piece(moe_int_ep_rank *r, moe_tensor_id id, moe_dtype dty
         return MOE_OK;
     moe_status status = moe_int_ep_fetch(r, &r->experts, r->handle.plan, id, dtype, &rows);
     if (!status)
-        memcpy(ret, rows.data, (size_t)moe_tensor_bytes(&rows));
+        take_rows(&r->handle, &rows, ret);
     moe_tensor_destroy(&rows);
     return status;
 }

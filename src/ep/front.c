@@ -17,6 +17,12 @@ static moe_status supports(void *self, const moe_layer_desc *desc, const moe_use
                  (long long)sum, (long long)use->tokens);
         return MOE_E_UNSUPPORTED;
     }
+    if (!status && dev->params.padding == MOE_EP_PAD_CAPACITY &&
+        (use->plan_given || desc->router.select != MOE_SELECT_CAPACITY)) {
+        snprintf(ret->reason, sizeof ret->reason,
+                 "padding up to a capacity needs a router that has one: select=capacity");
+        return MOE_E_UNSUPPORTED;
+    }
     if (!status)
         status = moe_int_ep_supports(dev, desc, use, ret);
     if (!status && dev->params.wire >= 0 && /* rows that are rounded on their way */
@@ -97,6 +103,9 @@ static moe_status prepare(void *self, const moe_layer_desc *desc, const moe_use 
         release(l);
         return moe_fail(&dev->log, status, "a layer over ranks cannot be made");
     }
+    l->pad = (moe_int_pad){dev->params.padding, dev->params.padding == MOE_EP_PAD_CAPACITY
+                                                    ? desc->router.capacity
+                                                    : dev->params.pad};
     l->held = l->inner.arithmetic == MOE_F64 ? MOE_F64 : MOE_F32;
     l->wire =
         (moe_ep_wire){.d = desc->d,

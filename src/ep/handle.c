@@ -14,6 +14,12 @@ static int64_t total(const int64_t *counts, int32_t ranks) {
     return sum;
 }
 
+/* Rows of nobody, up to `count` copies for one destination. */
+static void fill_up(moe_int_handle *h, int64_t count) {
+    for (; count > 0; count--)
+        h->send_token[h->copies++] = -1;
+}
+
 /* ---- counts ---- */
 
 /* Numbers the copies that go to rank q, which are of tokens with an expert there in ascending
@@ -33,8 +39,18 @@ static void list_copies(moe_int_handle *h, const moe_plan *plan, int64_t begin, 
     }
     for (int64_t p = begin; p < end; p++)
         h->send_copy[p] = number[plan->token[p]];
-    h->send_copies[q] = count;
+    h->send_copies[q] = moe_int_sent_rows(&h->pad, count);
     h->copies += count;
+    fill_up(h, h->send_copies[q] - count);
+}
+
+static void list_slot(moe_int_handle *h, const moe_plan *plan, int64_t slot) {
+    const int64_t first = plan->offsets[slot], count = plan->offsets[slot + 1] - first;
+    for (int64_t p = first; p < first + count; p++) {
+        h->send_at[p] = h->copies;
+        h->send_token[h->copies++] = plan->token[p];
+    }
+    fill_up(h, moe_int_sent_rows(&h->pad, count) - count);
 }
 
 static moe_status list_sends(moe_int_handle *h, const moe_plan *plan, const int64_t *first) {
@@ -49,9 +65,10 @@ static moe_status list_sends(moe_int_handle *h, const moe_plan *plan, const int6
             list_copies(h, plan, begin, end, q, number);
             continue;
         }
-        for (int64_t p = begin; p < end; p++)
-            h->send_token[h->copies++] = plan->token[p];
-        h->send_copies[q] = end - begin;
+        const int64_t before = h->copies;
+        for (int64_t s = first[q]; s < first[q + 1]; s++)
+            list_slot(h, plan, s);
+        h->send_copies[q] = h->copies - before;
     }
     free(number);
     return MOE_OK;
@@ -73,11 +90,14 @@ static void fill_counts(const moe_int_handle *h, const moe_plan *plan, const int
 static void take_counts(moe_int_handle *h, const int64_t *counts) {
     for (int32_t q = 0; q < h->ranks; q++) {
         memcpy(h->receive_counts + q * h->own, counts, (size_t)h->own * sizeof *counts);
-        h->receive_pairs[q] = 0;
-        for (int64_t e = 0; e < h->own; e++)
+        h->receive_pairs[q] = h->receive_copies[q] = 0;
+        for (int64_t e = 0; e < h->own; e++) {
             h->receive_pairs[q] += counts[e];
+            h->receive_copies[q] += moe_int_sent_rows(&h->pad, counts[e]);
+        }
         counts += h->own;
-        h->receive_copies[q] = h->dedup ? *counts++ : h->receive_pairs[q];
+        if (h->dedup)
+            h->receive_copies[q] = *counts++;
     }
     h->received_pairs = total(h->receive_pairs, h->ranks);
     h->received_copies = total(h->receive_copies, h->ranks);
@@ -104,22 +124,35 @@ static moe_status exchange_counts(moe_int_handle *h, moe_int_comm *c, const moe_
 
 /* ---- weights, and with them the plan of what is received ---- */
 
-/* Expert, copy and weight of each received pair. */
+/* Expert, copy and weight of each received pair, and of those of nobody. */
 typedef struct received {
     int32_t *token, *expert;
     double *weight;
+    int64_t *count; /* [own] received pairs */
 } received;
+
+int64_t moe_int_handle_rows(const moe_int_handle *h, int64_t slot) {
+    int64_t sum = 0;
+    for (int32_t q = 0; q < h->ranks; q++)
+        sum += h->receive_counts[q * h->own + slot];
+    return sum;
+}
 
 /* Places by rank, expert and then token; copies of a rank follow those of the ranks before it. */
 static void name_pairs(const moe_int_handle *h, received *r) {
+    const bool scanned = h->fault != MOE_INT_EP_PADDING_NOT_SCANNED;
     int64_t j = 0, base = 0;
     for (int32_t q = 0; q < h->ranks; q++) {
-        const int64_t begin = j;
-        for (int64_t e = 0; e < h->own; e++)
-            for (int64_t i = 0; i < h->receive_counts[q * h->own + e]; i++, j++) {
+        int64_t at = base;
+        for (int64_t e = 0; e < h->own; e++) {
+            const int64_t count = h->receive_counts[q * h->own + e];
+            for (int64_t i = 0; i < count; i++, j++) {
                 r->expert[j] = (int32_t)e;
-                r->token[j] = (int32_t)(base + (h->dedup ? r->token[j] : j - begin));
+                r->token[j] = (int32_t)(h->dedup ? base + r->token[j] : at + i);
+                h->receive_at[j] = r->token[j];
             }
+            at += scanned ? moe_int_sent_rows(&h->pad, count) : count;
+        }
         base += h->receive_copies[q];
     }
 }
@@ -156,6 +189,9 @@ static void find_rows(moe_int_handle *h, const received *r) {
 }
 
 static moe_status make_plan(moe_int_handle *h, received *r) {
+    h->receive_at = some(h->received_pairs, sizeof *h->receive_at);
+    if (!h->receive_at)
+        return MOE_E_NOMEM;
     name_pairs(h, r);
     if (h->fault == MOE_INT_EP_SCAN_SHIFTED)
         shift_sources(h, r);
@@ -166,8 +202,11 @@ static moe_status make_plan(moe_int_handle *h, received *r) {
         return MOE_E_NOMEM;
     if (!h->received_pairs)
         return MOE_OK;
-    moe_status status = moe_plan_create(h->received_copies, h->own, h->received_pairs, r->token,
-                                        r->expert, r->weight, NULL, &h->plan);
+    moe_int_pad_pairs(&h->pad, r->count, h->own, h->received_copies, h->received_pairs, r->token,
+                      r->expert, r->weight);
+    moe_status status =
+        moe_plan_create(h->received_copies + h->added, h->own, h->received_pairs + h->added,
+                        r->token, r->expert, r->weight, NULL, &h->plan);
     if (!status)
         find_rows(h, r);
     return status;
@@ -202,16 +241,25 @@ static void unpack_pairs(const moe_int_handle *h, const char *from, moe_dtype we
     }
 }
 
+static moe_status make_room(moe_int_handle *h, received *r) {
+    for (int64_t e = 0; e < h->own; e++)
+        r->count[e] = moe_int_handle_rows(h, e);
+    h->added = moe_int_owner_padding(&h->pad, r->count, h->own);
+    const int64_t pairs = h->received_pairs + h->added;
+    r->token = some(pairs, sizeof *r->token);
+    r->expert = some(pairs, sizeof *r->expert);
+    r->weight = some(pairs, sizeof *r->weight);
+    return r->token && r->expert && r->weight ? MOE_OK : MOE_E_NOMEM;
+}
+
 static moe_status exchange_weights(moe_int_handle *h, moe_int_comm *c, const moe_plan *plan,
                                    moe_dtype weight) {
     const int64_t size =
         (int64_t)moe_dtype_size(weight) + (h->dedup ? (int64_t)sizeof(int32_t) : 0);
     int64_t send_bytes[MOE_EP_MAX_RANKS], receive_bytes[MOE_EP_MAX_RANKS];
     char *sent = some(h->pairs * size, 1), *came = some(h->received_pairs * size, 1);
-    received r = {some(h->received_pairs, sizeof *r.token),
-                  some(h->received_pairs, sizeof *r.expert),
-                  some(h->received_pairs, sizeof *r.weight)};
-    moe_status status = sent && came && r.token && r.expert && r.weight ? MOE_OK : MOE_E_NOMEM;
+    received r = {.count = some(h->own, sizeof *r.count)};
+    moe_status status = sent && came && r.count ? make_room(h, &r) : MOE_E_NOMEM;
     if (!status) {
         pack_pairs(h, plan, weight, sent);
         for (int32_t q = 0; q < h->ranks; q++) {
@@ -229,35 +277,51 @@ static moe_status exchange_weights(moe_int_handle *h, moe_int_comm *c, const moe
     free(r.token);
     free(r.expert);
     free(r.weight);
+    free(r.count);
     return status;
 }
 
 /* ---- making one ---- */
 
-static moe_status allocate(moe_int_handle *h, int64_t tokens, int64_t pairs) {
-    const int64_t most = h->dedup ? tokens * h->ranks : 0;
+/* Copies that there may be. */
+static int64_t most_copies(const moe_int_handle *h, const moe_plan *plan) {
+    const int64_t pairs = plan->n_pairs, most = plan->n_tokens * h->ranks;
+    int64_t sum = 0;
+    if (h->dedup) /* a destination's are filled up by less than a multiple */
+        return (pairs < most ? pairs : most) + h->ranks * (moe_int_sent_rows(&h->pad, 1) - 1);
+    for (int64_t s = 0; s < plan->n_experts; s++)
+        sum += moe_int_sent_rows(&h->pad, plan->offsets[s + 1] - plan->offsets[s]);
+    return sum;
+}
+
+static moe_status allocate(moe_int_handle *h, const moe_plan *plan) {
+    const int64_t pairs = plan->n_pairs;
     h->send_pairs = some(h->ranks, sizeof *h->send_pairs);
     h->send_copies = some(h->ranks, sizeof *h->send_copies);
     h->receive_pairs = some(h->ranks, sizeof *h->receive_pairs);
     h->receive_copies = some(h->ranks, sizeof *h->receive_copies);
     h->receive_counts = some(h->ranks * h->own, sizeof *h->receive_counts);
-    h->send_token = some(pairs < most || !h->dedup ? pairs : most, sizeof *h->send_token);
+    h->send_token = some(most_copies(h, plan), sizeof *h->send_token);
+    h->send_at = some(h->dedup ? 0 : pairs, sizeof *h->send_at);
     h->send_copy = some(h->dedup ? pairs : 0, sizeof *h->send_copy);
     return h->send_pairs && h->send_copies && h->receive_pairs && h->receive_copies &&
-                   h->receive_counts && h->send_token && h->send_copy
+                   h->receive_counts && h->send_token && h->send_at && h->send_copy
                ? MOE_OK
                : MOE_E_NOMEM;
 }
 
 moe_status moe_int_handle_make(moe_int_comm *c, const moe_plan *plan, const int64_t *first,
-                               int32_t combine, moe_dtype weight, moe_int_ep_fault fault,
-                               moe_int_handle *ret) {
+                               int32_t combine, const moe_int_pad *pad, moe_dtype weight,
+                               moe_int_ep_fault fault, moe_int_handle *ret) {
     *ret = (moe_int_handle){.ranks = c->ranks,
                             .dedup = combine == MOE_EP_RANKS,
                             .own = first[c->rank + 1] - first[c->rank],
                             .pairs = plan->n_pairs,
+                            .pad = *pad,
                             .fault = fault};
-    moe_status status = allocate(ret, plan->n_tokens, ret->pairs);
+    if (fault == MOE_INT_EP_PADDING_NOT_SENT)
+        ret->pad.where = MOE_EP_PAD_NONE;
+    moe_status status = allocate(ret, plan);
     if (!status)
         status = list_sends(ret, plan, first);
     if (!status)
@@ -273,8 +337,10 @@ void moe_int_handle_destroy(moe_int_handle *h) {
     free(h->receive_pairs);
     free(h->receive_copies);
     free(h->send_token);
+    free(h->send_at);
     free(h->send_copy);
     free(h->receive_counts);
+    free(h->receive_at);
     free(h->row_of);
     moe_plan_destroy(&h->plan);
     *h = (moe_int_handle){0};

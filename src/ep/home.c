@@ -60,7 +60,21 @@ static moe_status subset(const moe_int_ep_rank *r, const moe_plan *all, moe_plan
     return status;
 }
 
-/* A choice that depends on other tokens is made by every rank for all, from everybody's logits. */
+/* Does a choice depend on other ranks' tokens? Capacities of groups do not that lie on one rank. */
+static bool needs_others(const moe_int_ep_rank *r) {
+    const moe_int_ep_layer *l = r->layer;
+    const moe_router_desc *router = &l->desc.router;
+    const int64_t group = router->capacity_group;
+    if (!moe_int_select_rules[router->select].other_tokens ||
+        l->dev->fault == MOE_INT_EP_CAPACITY_OF_RANK)
+        return false;
+    bool whole = router->select == MOE_SELECT_CAPACITY && group;
+    for (int32_t q = 1; whole && q < r->comm.ranks; q++)
+        whole = moe_int_ep_first_token(l, q) % group == 0;
+    return !whole;
+}
+
+/* Then it is made by every rank for all, from everybody's logits. */
 static moe_status route_all(moe_int_ep_rank *r, const double *b_select, moe_plan **ret) {
     const moe_int_ep_layer *l = r->layer;
     const int64_t n = l->desc.E + l->desc.n_zero;
@@ -90,7 +104,7 @@ moe_status moe_int_ep_route(moe_int_ep_rank *r) {
     moe_status status = compute_logits(r);
     if (!status && l->desc.router.select_bias)
         status = as_doubles(&l->params.t[MOE_T_B_SELECT], &b_select);
-    if (!status && moe_int_select_rules[l->desc.router.select].other_tokens)
+    if (!status && needs_others(r))
         status = route_all(r, b_select, &r->plan);
     else if (!status && r->T)
         status = moe_route(&l->desc, r->T, r->logits, b_select, l->input.seed, NULL, &r->plan);
@@ -188,6 +202,8 @@ void moe_int_ep_sum_ranks(moe_int_ep_rank *r, const moe_tensor *rows, bool backw
     const int64_t d = r->layer->desc.d;
     double *sums = backward ? r->dX : r->O;
     for (int64_t i = 0; i < r->handle.copies; i++) {
+        if (r->handle.send_token[i] < 0)
+            continue;
         double *sum = sums + r->handle.send_token[i] * d;
         if (r->layer->dev->fault == MOE_INT_EP_DX_NOT_SUMMED && backward)
             memset(sum, 0, (size_t)d * sizeof *sum);

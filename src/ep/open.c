@@ -6,6 +6,7 @@
 #include <string.h>
 
 static const double default_limit_s = 10;
+static const int64_t most_pad = 1 << 20;
 
 static const moe_ep_fault faults[] = {
 #define MOE_INT_EP_FAULT_ROW(value, name, what) {name, what},
@@ -63,6 +64,11 @@ static moe_status check_params(const moe_ep_params *p, const moe_log *log) {
                         (int)p->combine);
     if (p->wire >= 0 && p->wire != MOE_EP_WIRE_E4M3 && moe_dtype_roundoff((moe_dtype)p->wire) == 0)
         return moe_fail(log, MOE_E_INVALID, "rows on the wire need a floating type");
+    if (p->padding < 0 || p->padding >= MOE_EP_PADDING_COUNT || p->pad < 0 || p->pad > most_pad)
+        return moe_fail(log, MOE_E_INVALID, "padding %d to a multiple of %lld rows, at most %lld",
+                        (int)p->padding, (long long)p->pad, (long long)most_pad);
+    if (p->padding == MOE_EP_PAD_CAPACITY && p->combine != MOE_EP_PAIRS)
+        return moe_fail(log, MOE_E_INVALID, "padding up to a capacity needs combine=pairs");
     for (int32_t q = 0; p->tokens && q < p->ranks; q++)
         if (p->tokens[q] < 0)
             return moe_fail(log, MOE_E_INVALID, "rank %d has %lld tokens", (int)q,
@@ -84,6 +90,7 @@ static moe_status make_device(moe_backend *const *inner, int32_t count, const mo
     *ret = dev;
     dev->params = *params;
     dev->transport = params->transport ? params->transport : moe_transport_threads();
+    dev->params.pad = params->pad > 0 ? params->pad : 1;
     dev->coded = params->wire == MOE_EP_WIRE_E4M3;
     if (dev->coded)
         dev->params.wire = MOE_EP_WIRE_OWN;
@@ -177,6 +184,9 @@ moe_status moe_ep_layout_of(const moe_layer *layer, moe_ep_layout *ret, moe_ep_w
     if (!l->plan)
         return MOE_E_INVALID;
     *ret_wire = l->wire;
-    return moe_ep_layout_of_slots((const moe_plan *const *)l->plans, &l->slots,
-                                  l->dev->params.combine, ret);
+    moe_status status = moe_ep_layout_of_slots((const moe_plan *const *)l->plans, &l->slots,
+                                               l->dev->params.combine, ret);
+    if (!status)
+        moe_ep_layout_pad(ret, l->pad.where, l->pad.rows);
+    return status;
 }

@@ -82,7 +82,7 @@ static moe_status make_handle(moe_int_ep_rank *r) {
     moe_status status = moe_int_ep_spread(r);
     if (status)
         return status;
-    return moe_int_handle_make(&r->comm, r->sent, l->slots.first, l->dev->params.combine,
+    return moe_int_handle_make(&r->comm, r->sent, l->slots.first, l->dev->params.combine, &l->pad,
                                (moe_dtype)l->wire.weight, l->dev->fault, &r->handle);
 }
 
@@ -132,14 +132,20 @@ static moe_status forward_shared(moe_int_ep_rank *r, moe_tensor *ret) {
     return status;
 }
 
+static void repeat_rows(const moe_int_ep_rank *r, const moe_tensor *rows) {
+    if (r->layer->dev->fault == MOE_INT_EP_PADDING_REPEATS && r->handle.plan)
+        moe_int_repeat_rows(r->handle.plan, r->handle.received_copies, rows);
+}
+
 static moe_status dispatch_forward(moe_int_ep_rank *r) {
     const bool backward = r->layer->use.pass & MOE_PASS_BWD;
-    moe_status status = moe_int_ep_room(&r->experts, r->handle.received_copies,
+    moe_status status = moe_int_ep_room(&r->experts, r->handle.received_copies + r->handle.added,
                                         (moe_dtype)r->layer->use.dtype, backward);
     if (!status && r->layer->wire.coded)
         status = moe_int_dispatch_coded(&r->handle, &r->comm, &r->X, r->experts.X.data);
     else if (!status)
         status = moe_int_dispatch(&r->handle, &r->comm, MOE_EP_DISPATCH, &r->X, r->experts.X.data);
+    repeat_rows(r, &r->experts.X);
     moe_int_ep_lap(r, MOE_STAGE_DISPATCH);
     if (!status && r->handle.plan)
         status = moe_int_ep_run_forward(r, &r->experts, r->handle.plan);
@@ -189,6 +195,7 @@ static moe_status dispatch_backward(moe_int_ep_rank *r) {
     moe_status status =
         moe_int_dispatch(&used, &r->comm, MOE_EP_DISPATCH_BACK, &r->dO, r->experts.dO.data);
     free(stale);
+    repeat_rows(r, &r->experts.dO);
     moe_int_ep_lap(r, MOE_STAGE_DISPATCH_BACK);
     if (!status && r->handle.plan)
         status = moe_int_ep_run_backward(r, &r->experts, r->handle.plan);

@@ -84,6 +84,7 @@ typedef struct moe_int_ep_layer {
     moe_dtype held; /* in which stages are fetched: fp32, or fp64 of float64 backends */
     moe_input input;
     moe_ep_slots slots;
+    moe_int_pad pad;
     moe_int_ep_rank *rank; /* [count] those of this process */
     moe_plan *plan;        /* of all tokens, after a forward */
     moe_plan **plans;      /* [R] of each rank's */

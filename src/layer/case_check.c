@@ -2,6 +2,7 @@
 #include "layer/blocks.h"
 #include "layer/case_keys.h"
 #include "layer/traits.h"
+#include "moeref/ep.h"
 #include "moeref/quant.h"
 
 #include <math.h>
@@ -9,6 +10,8 @@
 /* Steeper than this the last of 2^20 experts would have no representable probability. */
 #define STEEPEST_ZIPF 20.0
 #define STEEPEST_SKEW 20.0 /* likewise, of ranks' tokens */
+
+enum { MOST_PAD = 1 << 20 };
 
 /* What a tape's steps and parameters suffice for. */
 enum { BLOCK_LAYERS_MAX = 6 };
@@ -112,6 +115,11 @@ static moe_status check_split(const moe_case *c, const moe_log *log) {
                         s->skew, STEEPEST_SKEW);
     if (s->tp < 1 || (s->ranks && s->tp > INT32_MAX / s->ranks))
         return moe_fail(log, MOE_E_INVALID, "tp=%d: 1 or more", (int)s->tp);
+    if (s->pad < 1 || s->pad > MOST_PAD)
+        return moe_fail(log, MOE_E_INVALID, "pad=%lld is outside 1..%d", (long long)s->pad,
+                        MOST_PAD);
+    if (s->padding == MOE_EP_PAD_CAPACITY && s->combine != MOE_EP_PAIRS)
+        return moe_fail(log, MOE_E_INVALID, "padding=capacity goes with combine=pairs");
     if (s->n_tokens && s->n_tokens != moe_split_ranks(s))
         return moe_fail(log, MOE_E_INVALID, "tokens= names %lld ranks, there are %d",
                         (long long)s->n_tokens, (int)moe_split_ranks(s));

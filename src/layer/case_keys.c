@@ -40,6 +40,9 @@
 #define BLOCK_NAMES(N) N("none", MOE_INT_BLOCK_NONE) MOE_INT_BLOCKS(NAMED_##N)
 #define COMBINE_NAMES(N) N("pairs", 0) N("ranks", 1)
 #define WIRE_NAMES(N) N("own", -1) DTYPE_NAMES(N) N("e4m3", MOE_EP_WIRE_E4M3)
+#define PADDING_NAMES(N)                                                                          \
+    N("none", MOE_EP_PAD_NONE) N("owner", MOE_EP_PAD_OWNER) N("wire", MOE_EP_PAD_WIRE)            \
+    N("capacity", MOE_EP_PAD_CAPACITY)
 #define NO_NAMES(N)
 
 /* KEY(key, padding for the help text, kind, field of moe_case, names, default, meaning) */
@@ -71,6 +74,8 @@
     KEY("jitter", "      ", REAL, layer.router.jitter, NO, "0.01", "score=sparsemixer: epsilon")  \
     KEY("capacity", "    ", I64, layer.router.capacity, NO, "1",                                  \
       "select=capacity: tokens an expert keeps")                                                  \
+    KEY("capacity_group", "", I64, layer.router.capacity_group, NO, "0",                           \
+      " select=capacity: of each so many tokens in a row, as a rank has; 0: of all")              \
     KEY("tile", "        ", I32, layer.router.tile, NO, "128",                                    \
       "select=token_rounding: counts become multiples of it")                                     \
     KEY("rounding", "    ", NAME, layer.router.rounding, ROUNDING, "nr",                          \
@@ -117,6 +122,9 @@
       "ep: of ep groups of so many ranks each, whose experts have n/tp of their units on each")      \
     KEY("replicas", "    ", LIST, split.replicas, NO, "one",                                       \
       "ep: how often each of the first experts lies, 3+1+2, on the groups after its owner")        \
+    KEY("padding", "     ", NAME, split.padding, PADDING, "none",                                  \
+      "ep: rows of nobody, at an expert's owner, on the wire, or there up to capacity:")            \
+    KEY("pad", "         ", I64, split.pad, NO, "1", "padding=owner, wire: up to a multiple of it") \
     KEY("seed", "        ", U64, seed, NO, "0", "of every random number")
 
 #define N_ROW(word, value, ...) {word, value},
@@ -137,6 +145,7 @@ static const moe_int_name BLOCK[] = NAMES(BLOCK_NAMES);
 static const moe_int_name QUANT[] = NAMES(QUANT_NAMES);
 static const moe_int_name COMBINE[] = NAMES(COMBINE_NAMES);
 static const moe_int_name WIRE[] = NAMES(WIRE_NAMES);
+static const moe_int_name PADDING[] = NAMES(PADDING_NAMES);
 static const moe_int_name NO[] = NAMES(NO_NAMES);
 
 /* A value of an enum without a word could not be asked for. */
@@ -148,6 +157,7 @@ ALL_NAMED(SCORE, MOE_SCORE_COUNT);
 ALL_NAMED(SELECT, MOE_SELECT_COUNT);
 ALL_NAMED(ROUNDING, MOE_ROUND_COUNT);
 ALL_NAMED(ON, MOE_WEIGHT_ON_COUNT);
+ALL_NAMED(PADDING, MOE_EP_PADDING_COUNT);
 ALL_NAMED(QUANT, 1 + MOE_QUANT_COUNT);
 
 #define ROW(key, pad, kind, field, names, fallback, meaning)                                      \
@@ -186,6 +196,7 @@ void moe_case_init(moe_case *ret) {
     ret->pass = MOE_PASS_BOTH;
     ret->split.wire = MOE_EP_WIRE_OWN;
     ret->split.tp = 1;
+    ret->split.pad = 1;
 }
 
 int32_t moe_int_case_default_renorm(const moe_case *c) {

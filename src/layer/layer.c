@@ -105,6 +105,7 @@ static moe_status check_router(const moe_layer_desc *desc, const moe_log *log) {
         {"renorm", r->renorm, 0, 1},
         {"tile", r->tile, 1, INT32_MAX},
         {"capacity", r->capacity, 1, max_tokens},
+        {"capacity_group", r->capacity_group, 0, max_tokens},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         moe_status status =

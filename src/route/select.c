@@ -197,12 +197,18 @@ static moe_status choose_expert_choice(const moe_int_selection *in, moe_int_pair
     return status;
 }
 
-/* Top-K, then every expert keeps its first `capacity` tokens in token order (arXiv 2006.16668). */
+/* Top-K, then every expert keeps its first `capacity` tokens in token order, of each group
+ * (arXiv 2006.16668). */
 static moe_status choose_capacity(const moe_int_selection *in, moe_int_pairs *ret) {
+    const int64_t size = in->desc->router.capacity_group;
     int64_t *load = calloc((size_t)in->n, sizeof *load);
     moe_status status = load ? choose_topk(in, ret) : MOE_E_NOMEM;
-    int64_t kept = 0;
+    int64_t kept = 0, group = 0;
     for (int64_t i = 0; !status && i < ret->count; i++) {
+        if (size && ret->token[i] / size != group) {
+            group = ret->token[i] / size;
+            memset(load, 0, (size_t)in->n * sizeof *load);
+        }
         if (load[ret->expert[i]]++ >= in->desc->router.capacity)
             continue;
         ret->token[kept] = ret->token[i];

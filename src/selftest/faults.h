@@ -30,6 +30,8 @@
     BOTH_(CASE, TIES, "r_scale=0 score=sigmoid seed=16") \
     CASE(CAPACITY, SMALL_ "select=capacity capacity=12 renorm=1 seed=17", \
          LARGE_ "select=capacity capacity=28 renorm=1 seed=17") \
+    CASE(CAPACITY_GROUP, SMALL_ "select=capacity capacity=6 capacity_group=24 renorm=1 seed=17", \
+         LARGE_ "select=capacity capacity=14 capacity_group=256 renorm=1 seed=17") \
     CASE(NO_EXPERT, SMALL_ "route=counts:20+0+13+11+0+9+7+3 seed=18", \
          "T=512 d=768 n=256 E=8 K=4 route=counts:100+0+60+50+0+40+30+20 seed=18") \
     CASE(WIDE_64, "T=48 d=32 n=8 E=96 K=4 seed=19", "T=512 d=768 n=64 E=96 K=4 seed=19") \
@@ -143,6 +145,7 @@
     F(capacity_ignored, "choice", CAPACITY, ANY_, "capacity_other", "", "no expert is ever full") \
     F(capacity_one_less, "choice", CAPACITY, ANY_, "capacity_other", "", "experts are full one token early") \
     F(capacity_keeps_last, "choice", CAPACITY, ANY_, "capacity_other", "", "experts keep their last tokens") \
+    F(capacity_of_all, "choice", CAPACITY_GROUP, ANY_, "capacity_other", "", "capacity is that of all tokens together") \
     /* logits */ \
     F(router_bf16, "precision", RAW, FP32_, "router_narrow stored_narrow", "", "logits rounded to bf16") \
     F(router_bias_missing, "router", R_BIAS, ANY_, "router_bias_missing", "", "logits without b_r") \

@@ -27,6 +27,8 @@ static moe_ep_params params_of(const moe_problem *p, const char *fault, double l
                            .tp = p->split.tp,
                            .replicas = p->split.replicas,
                            .n_replicas = p->split.n_replicas,
+                           .padding = p->split.padding,
+                           .pad = p->split.pad,
                            .limit_s = limit_s,
                            .fault = fault};
 }
@@ -97,6 +99,43 @@ Test(ep, a_layout_is_what_the_plans_say) {
     moe_plan_destroy(&plans[1]);
 }
 
+/* Counts 1, 0, 3 and 0, 2, 1 of ranks 0 and 1 for expert 0 of rank 0 and 1, 2 of rank 1. */
+Test(ep, a_padded_layout_has_rows_of_nobody) {
+    static const int32_t token[2][4] = {{0, 0, 1, 2}, {0, 1, 1}};
+    static const int32_t expert[2][4] = {{0, 2, 2, 2}, {1, 1, 2}};
+    static const struct {
+        int32_t combine, padding;
+        int64_t rows, copies[4];
+    } due[] = {
+        {MOE_EP_PAIRS, MOE_EP_PAD_NONE, 2, {1, 3, 0, 3}},
+        {MOE_EP_PAIRS, MOE_EP_PAD_OWNER, 2, {1, 3, 0, 3}},
+        {MOE_EP_PAIRS, MOE_EP_PAD_WIRE, 2, {2, 4, 0, 4}},
+        {MOE_EP_PAIRS, MOE_EP_PAD_CAPACITY, 3, {3, 6, 3, 6}},
+        {MOE_EP_RANKS, MOE_EP_PAD_WIRE, 4, {4, 4, 0, 4}},
+    };
+    const moe_ep_wire wire = {10, MOE_BF16, MOE_F32, MOE_F32, 0};
+    moe_plan *plans[2];
+    cr_assert_eq(moe_plan_create(3, 3, 4, token[0], expert[0], NULL, NULL, &plans[0]), MOE_OK);
+    cr_assert_eq(moe_plan_create(2, 3, 3, token[1], expert[1], NULL, NULL, &plans[1]), MOE_OK);
+    for (size_t i = 0; i < sizeof due / sizeof *due; i++) {
+        moe_ep_layout l;
+        cr_assert_eq(moe_ep_layout_make((const moe_plan *const *)plans, 2, 3, due[i].combine, &l),
+                     MOE_OK);
+        moe_ep_layout_pad(&l, due[i].padding, due[i].rows);
+        for (int k = 0; k < 4; k++) {
+            cr_expect_eq(l.copies[k], due[i].copies[k], "%zu: %d", i, k);
+            cr_expect_eq(moe_ep_layout_bytes(&l, &wire, MOE_EP_DISPATCH, k / 2, k % 2),
+                         due[i].copies[k] * 20);
+            cr_expect_eq(moe_ep_layout_bytes(&l, &wire, MOE_EP_COMBINE, k % 2, k / 2),
+                         due[i].copies[k] * 40);
+        }
+        cr_expect_eq(l.pairs[1], 3);
+        moe_ep_layout_destroy(&l);
+    }
+    moe_plan_destroy(&plans[0]);
+    moe_plan_destroy(&plans[1]);
+}
+
 Test(ep, every_expert_has_one_owner) {
     for (int64_t experts = 1; experts < 12; experts++)
         for (int32_t ranks = 1; ranks < 16; ranks++) {
@@ -121,6 +160,18 @@ Test(ep, any_number_of_ranks_has_one_ranks_bits) {
         "T=24 d=300 n=8 E=6 K=3 renorm=1 seed=13 ep=3 wire=e4m3 tokens=10+0+14",
         "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=16 ep=3 replicas=2+3",
         "T=30 d=16 n=8 E=5 K=2 dtype=fp32 bias=1 zero=1 shared=8 seed=17 ep=4 replicas=4+1+2+3+4",
+        /* rows of nobody, at owners and on the wire */
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 bias=1 renorm=1 seed=21 ep=3 padding=owner pad=8",
+        "T=20 d=16 n=8 E=4 K=2 dtype=fp32 on=input seed=22 ep=3 tokens=9+0+11 padding=wire pad=4",
+        "T=20 d=16 n=8 E=4 K=2 seed=23 ep=3 wire=e4m3 padding=wire pad=3 replicas=2",
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 select=capacity capacity=4 capacity_group=8 seed=24 ep=3 "
+        "padding=capacity",
+        "T=12 d=16 n=8 E=4 K=1 dtype=fp32 route=hot:3 seed=25 ep=4 padding=owner pad=5",
+        /* a capacity of all tokens, of each rank's, and of groups that lie across ranks */
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 select=capacity capacity=7 renorm=1 seed=20 ep=3",
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 select=capacity capacity=3 capacity_group=8 seed=20 ep=3",
+        "T=24 d=16 n=8 E=6 K=3 dtype=fp32 select=capacity capacity=3 capacity_group=8 seed=20 ep=4 "
+        "tokens=8+0+11+5",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         assert_exact("reference", lines[i]);
@@ -156,6 +207,9 @@ Test(ep, sums_of_ranks_are_right_by_their_recipe) {
         {"reference:fp32", "T=24 d=16 n=7 E=6 K=3 dtype=fp32 bias=1 glu=interleaved seed=18 "
                            "ep=2 tp=3 combine=ranks wire=e4m3 replicas=2"},
         {"reference", "T=24 d=16 n=8 E=6 K=3 dtype=fp32 bias=1 on=input seed=19 ep=2 tp=2"},
+        {"reference:bf16", "T=40 d=32 n=16 E=8 K=4 seed=26 ep=3 combine=ranks padding=wire pad=8"},
+        {"reference:bf16", "T=40 d=32 n=16 E=8 K=4 seed=27 ep=2 tp=2 combine=ranks padding=owner "
+                           "pad=16 replicas=2"},
         {"reference:bf16", "T=40 d=32 n=16 E=8 K=4 shared=8 seed=20 ep=2 tp=2 replicas=2+2"},
         {"reference:bf16", "T=24 d=160 n=8 E=6 K=3 inject=nan@3 seed=15 ep=3 wire=e4m3"},
     };

@@ -46,6 +46,13 @@ static const struct {
     {"bias_of_every_part", "pairs", "biases are added twice: b2", " tp=2 bias=1"},
     {"bias_of_every_part", "ranks", "biases are added twice: b2", " tp=2 bias=1"},
     {"peers_swapped", "pairs", "is token 4 of rank 1", " tp=2 replicas=2"},
+    {"padding_not_sent", "pairs", "bytes, the plans make it", " padding=wire pad=4"},
+    {"padding_not_sent", "ranks", "bytes, the plans make it", " padding=wire pad=5"},
+    {"padding_not_scanned", "pairs", "row 0 of expert 3 on rank 1 should be token 1 of rank 0",
+     " padding=wire pad=5"},
+    {"padding_repeats", "pairs", "is nobody's, but has a weight", " padding=owner pad=8"},
+    {"padding_repeats", "ranks", "is nobody's, but has a weight", " padding=owner pad=8"},
+    {"capacity_of_rank", "pairs", "5 of each 8 tokens", " select=capacity capacity=5"},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 

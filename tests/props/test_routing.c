@@ -178,6 +178,32 @@ Test(routing, capacity_keeps_the_first_tokens) {
     free(z);
 }
 
+/* A group's choice is that of its tokens alone, the last one's too, which is shorter. */
+Test(routing, capacity_of_groups_is_each_groups_own) {
+    enum { T = 64, E = 4, K = 2, CAPACITY = 5, GROUP = 24 };
+    moe_layer_desc desc = layer(E, K, MOE_SELECT_CAPACITY);
+    double *z = draw_logits(T, E, 5);
+    desc.router.capacity = CAPACITY;
+    moe_plan *together = route(&desc, T, z, NULL, 0);
+    desc.router.capacity_group = GROUP;
+    moe_plan *all = route(&desc, T, z, NULL, 0);
+    cr_assert_gt(all->n_pairs, together->n_pairs);
+    desc.router.capacity_group = 0;
+    for (int64_t first = 0, pairs = 0; first < T; first += GROUP) {
+        const int64_t tokens = T - first < GROUP ? T - first : GROUP;
+        moe_plan *own = route(&desc, tokens, z + first * E, NULL, 0);
+        for (int64_t e = 0; e < E; e++)
+            for (int64_t p = own->offsets[e]; p < own->offsets[e + 1]; p++)
+                cr_assert(has_pair(all, first + own->token[p], e));
+        pairs += own->n_pairs;
+        cr_assert(first + GROUP < T || pairs == all->n_pairs);
+        moe_plan_destroy(&own);
+    }
+    moe_plan_destroy(&together);
+    moe_plan_destroy(&all);
+    free(z);
+}
+
 /* One expert's tokens under token rounding, against plain top-K. */
 static void expect_rounded(const moe_plan *topk, const moe_plan *rounded, int64_t e, int32_t rule,
                            int64_t tile) {

@@ -2,14 +2,14 @@
 """A layer over ranks in numpy: ranks.py MOEREF FOLDER.
 
 Ranks that own experts and tokens, and send each other rows, written from include/moeref/ep.h alone:
-what they put on the wire, bytes included, what an 8-bit wire makes of a row, and how rows are
-summed. Three comparisons:
+what they put on the wire, bytes and rows of nobody included, what an 8-bit wire makes of a row, and
+how rows are summed. Three comparisons:
 
 1. tokens that `moeref` made for wire=e4m3 are those that this coding leaves as they are, bit for
    bit;
 2. what the ranks here make, each into its own file, passes `moeref check --outputs`;
-3. the bytes that they sent are those that `moeref check --ep` counts. (It counts them on tokens of
-   its own, so that where copies depend on the choice of experts that is given.)
+3. the bytes that they sent are those that `moeref check --ep` counts. It counts them on tokens that
+   hold their own numbers, and so does this where they depend on a choice that is not given.
 """
 
 import json
@@ -34,6 +34,15 @@ LINES = [  # line, ranks, tokens of each, combine, wire
     (f"T=24 {BASE} seed=34 ep=3 wire=e4m3", [8, 8, 8], "pairs", "e4m3"),
     (f"T=24 {BASE} route=uniform seed=35 ep=5 combine=ranks wire=e4m3 tokens=0+9+4+11+0",
      [0, 9, 4, 11, 0], "ranks", "e4m3"),
+    (f"T=24 {BASE} select=capacity capacity=9 seed=37 ep=3", [8, 8, 8], "pairs", "own"),
+    (f"T=24 {BASE} select=capacity capacity=3 capacity_group=8 seed=38 ep=3", [8, 8, 8], "pairs",
+     "own"),
+    (f"T=24 {BASE} seed=39 ep=3 padding=wire pad=4", [8, 8, 8], "pairs", "own"),
+    (f"T=24 {BASE} seed=40 ep=4 combine=ranks padding=wire pad=5 tokens=10+0+8+6", [10, 0, 8, 6],
+     "ranks", "own"),
+    (f"T=24 {BASE} select=capacity capacity=4 capacity_group=8 seed=41 ep=3 padding=capacity",
+     [8, 8, 8], "pairs", "own"),
+    (f"T=24 {BASE} seed=42 ep=3 padding=owner pad=16", [8, 8, 8], "pairs", "own"),
 ]
 BLOCK = 128
 WORD = 8  # bytes of a value, a weight and a count here
@@ -96,6 +105,28 @@ def choose(x, w_r, k):
     return index, weight / weight.sum(axis=1, keepdims=True)
 
 
+def keep(index, line):
+    """Which of all tokens' pairs their experts have room for."""
+    words = dict(word.split("=") for word in line.split())
+    room, group = int(words.get("capacity", len(index))), int(words.get("capacity_group", 0))
+    kept = np.zeros(index.shape, bool)
+    for first in range(0, len(index), group or len(index)):
+        part = index[first:first + (group or len(index))]
+        for e in range(index.max() + 1):
+            t, slot = np.nonzero(part == e)
+            kept[first + t[:room], slot[:room]] = True
+    return kept
+
+
+def rows_sent(counts, line, dedup):
+    """Rows of a message whose parts (experts, or all copies) have so many."""
+    words = dict(word.split("=") for word in line.split())
+    if words.get("padding") == "capacity":
+        return len(counts) * int(words["capacity"])
+    pad = int(words["pad"]) if words.get("padding") == "wire" else 1
+    return sum(-(-c // pad) * pad for c in ([counts] if dedup else counts))
+
+
 def told(case, rank):
     """A given plan's choice for the tokens of a rank, and its weights, which lie in plan order."""
     index = case["topk_index"]
@@ -134,7 +165,7 @@ class Rank:
         return dh @ self.w1[e], ds
 
 
-def run(case, tokens, combine, wire):
+def run(case, line, tokens, combine, wire):
     """Outputs of every rank, and the bytes that all sent."""
     k, world = 3, len(tokens)
     starts = np.concatenate([[0], np.cumsum(tokens)])
@@ -145,22 +176,25 @@ def run(case, tokens, combine, wire):
     out, back, d_weight = {}, {}, {}
     given = "W_r" not in case
     routed = [told(case, r) if given else choose(r.x, case["W_r"], k) for r in ranks]
+    kept_pairs = keep(np.concatenate([index for index, _ in routed]), line)
     seen = [coded(r.x) if wire == "e4m3" else r.x for r in ranks]
     row_out = d + 4 * -(-d // BLOCK) if wire == "e4m3" else d * WORD
     for home, (index, weight) in zip(ranks, routed):
         out[home.number], back[home.number] = np.zeros((2, home.t1 - home.t0, d))
         d_weight[home.number] = np.zeros(index.shape)
     for home, (index, weight) in zip(ranks, routed):
+        has_room = kept_pairs[home.t0:home.t1]
         for owner in ranks:
-            mine = (index >= owner.e0) & (index < owner.e1)
+            mine = has_room & (index >= owner.e0) & (index < owner.e1)
             pairs, copies = mine.sum(), mine.any(axis=1).sum()
-            rows = copies if dedup else pairs
+            of_experts = [(mine & (index == e)).sum() for e in range(owner.e0, owner.e1)]
+            rows = rows_sent(copies if dedup else of_experts, line, dedup)
             sent += (owner.e1 - owner.e0 + dedup) * 8 + pairs * (WORD + 4 * dedup)
             sent += rows * (row_out + d * WORD)   # dispatch of X and of dO
             sent += rows * 2 * d * WORD + pairs * WORD  # combine, combine of dX~, dS
             part, part_back = np.zeros((2, home.t1 - home.t0, d))
             for e in range(owner.e0, owner.e1):
-                t, slot = np.nonzero(index == e)
+                t, slot = np.nonzero(has_room & (index == e))
                 if not len(t):
                     continue
                 s = weight[t, slot]
@@ -215,9 +249,19 @@ def compare_coding(moeref, folder):
     return differ == 0 and moved > 0
 
 
+def numbered(case, tokens):
+    """Rank and number of each token, the latter in three digits of 128, then zeros."""
+    rank, t = np.repeat(np.arange(len(tokens)), tokens), np.arange(sum(tokens))
+    x = np.zeros_like(case["X"])
+    x[:, :4] = np.stack([rank, t // 128**2, t // 128 % 128, t % 128], axis=1)
+    return case | {"X": x}
+
+
 def compare_line(moeref, folder, line, tokens, combine, wire):
     case = export(moeref, line, folder)
-    files, sent = run(case, tokens, combine, wire)
+    files, sent = run(case, line, tokens, combine, wire)
+    if "capacity" in line or "padding" in line:
+        sent = run(numbered(case, tokens), line, tokens, combine, wire)[1]
     for r, tensors in enumerate(files):
         if tokens[r] == 0:
             tensors = {name: t for name, t in tensors.items() if name not in ("O", "dX")}

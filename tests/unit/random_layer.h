@@ -72,7 +72,8 @@ static inline void put_router(drawing *d, int64_t T, int64_t E, int64_t K) {
     if (select == 0 && (score == 0 || score == 2))
         put(d, " select=expert_choice");
     else if (select == 1 && score != 3)
-        put(d, " select=capacity capacity=%lld", (long long)(1 + T * K / (2 * E)));
+        put(d, " select=capacity capacity=%lld capacity_group=%lld",
+            (long long)(1 + T * K / (2 * E)), (long long)(below(d, 2) ? 1 + T / 2 : 0));
     else if (select == 2 && score == 0)
         put(d, " select=token_rounding tile=%d rounding=%s", below(d, 2) ? 1 : 4,
             rounds[below(d, 5)]);

@@ -149,11 +149,21 @@ static bool reroute_backwards(const moe_int_scene *s, const double *b, moe_int_c
     return done;
 }
 
-/* Never, a token early, a token late; or they keep the last tokens. */
+/* Of all groups together, or of each rank's tokens; 0: neither is another capacity. */
+static int64_t other_group(const moe_int_scene *s, const moe_router_desc *r) {
+    const moe_problem *p = s->evidence->problem;
+    const int64_t ranks = moe_split_ranks(&p->split);
+    if (r->capacity_group)
+        return p->T;
+    return ranks > 1 && p->T % ranks == 0 ? p->T / ranks : 0;
+}
+
+/* Never, a token early, a token late; they keep the last tokens; or of other groups. */
 bool moe_int_change_capacity_other(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                    moe_int_finding *f) {
     moe_router_desc *r = &c->desc.router;
-    if (trial > 3 || r->select != MOE_SELECT_CAPACITY)
+    const int64_t group = other_group(s, r);
+    if (trial > (group ? 4 : 3) || r->select != MOE_SELECT_CAPACITY)
         return false;
     double *b = moe_int_selection_bias(s);
     if (trial == 3) {
@@ -164,9 +174,13 @@ bool moe_int_change_capacity_other(const moe_int_scene *s, int64_t trial, moe_in
     }
     if (trial == 0)
         r->select = MOE_SELECT_TOPK;
+    else if (trial == 4)
+        r->capacity_group = group;
     else
         r->capacity += trial == 1 ? -1 : 1;
     moe_int_finding_say(f, trial ? ": %lld" : ": never", (long long)r->capacity);
+    if (trial == 4)
+        moe_int_finding_say(f, " of each %lld tokens", (long long)group);
     bool done = r->capacity < 1 || moe_int_reroute(s, b, c);
     free(b);
     return done;

@@ -239,6 +239,14 @@ static bool try_one(const cause *c, const scene *s, const moe_int_run *got,
 
 /* ---- the scene ---- */
 
+/* Did the ranks choose as one does? Rows are compared pair by pair. */
+static bool is_same_choice(const moe_int_ranks *k, const moe_int_run *got, const moe_plan *plan) {
+    const int64_t bins = plan->n_experts;
+    return k->problem->plan ||
+           (got->plan && got->plan->n_experts == bins && got->plan->n_pairs == plan->n_pairs &&
+            memcmp(got->plan->offsets, plan->offsets, ((size_t)bins + 1) * sizeof(int64_t)) == 0);
+}
+
 /* Pairs come to their owner rank by rank, and lie there expert by expert. */
 static void list_messages(scene *s) {
     const moe_ep_layout *l = s->layout;
@@ -273,7 +281,7 @@ void moe_int_ranks_cause(const moe_int_ranks *k, const moe_ep_layout *layout,
                          const moe_int_run *got, const moe_int_run *right,
                          moe_check_result *result) {
     const moe_plan *plan = k->problem->plan ? k->problem->plan : right->plan;
-    if (!plan)
+    if (!plan || !is_same_choice(k, got, plan))
         return;
     scene s = {.problem = k->problem,
                .layout = layout,

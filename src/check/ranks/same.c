@@ -86,6 +86,7 @@ static moe_ep_params one_rank(const moe_int_ranks *k) {
     ep.tokens = NULL;
     ep.tp = 1;
     ep.n_replicas = 0;
+    ep.padding = MOE_EP_PAD_NONE;
     ep.transport = NULL;
     ep.fault = NULL;
     return ep;

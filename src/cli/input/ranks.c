@@ -155,6 +155,8 @@ moe_status cli_ranks_params(const cli_ranks *ranks, const moe_problem *problem,
                            .tp = s->tp,
                            .replicas = s->replicas,
                            .n_replicas = s->n_replicas,
+                           .padding = s->padding,
+                           .pad = s->pad,
                            .limit_s = (double)ranks->limit_s,
                            .fault = ranks->fault};
     return ranks->transport ? moe_transport_find(ranks->transport, cli_log(), &ret->transport)

@@ -115,6 +115,7 @@ moe_ep_options cli_spread_for(const cli_spread_options *s, const char *method) {
                             .chunks = s->chunks,
                             .comm_sms = s->comm_sms,
                             .beside_us = (double)s->beside_us,
+                            .beside_bytes = (double)s->beside_bytes,
                             .cached = (double)s->cached_percent / 100,
                             .serial = s->serial};
 }

@@ -8,7 +8,7 @@
 typedef struct cli_spread_options {
     const char *node; /* --node, NULL: h100-x8 */
     int64_t ep, tp;   /* 0: not given */
-    int64_t chunks, comm_sms, beside_us, cached_percent;
+    int64_t chunks, comm_sms, beside_us, beside_bytes, cached_percent;
     const char *compute;
     bool serial;
 } cli_spread_options;
@@ -25,6 +25,8 @@ typedef struct cli_spread_options {
     {"compute", CLI_STRING, &(s).compute, "NAME",                                                  \
      "whose kernels run on each GPU (default grouped_mm; moeref in moeref_ep)"},                   \
     {"beside-us", CLI_INT, &(s).beside_us, "US", "work outside the layer to hide behind (hecate)"},\
+    {"beside-bytes", CLI_INT, &(s).beside_bytes, "BYTES",                                          \
+     "gradients outside the layer to all-reduce where the network is idle (fsmoe)"},               \
     {"cached", CLI_INT, &(s).cached_percent, "PERCENT",                                            \
      "experts whose weights are on the GPU (hybrimoe; default 50)"},                               \
     {"no-overlap", CLI_FLAG, &(s).serial, NULL, "one task after another"}

@@ -34,7 +34,9 @@ typedef struct moe_split {
     int64_t n_tokens;
     int64_t *replicas; /* [n_replicas] of the first experts, owned; NULL: each expert lies once */
     int64_t n_replicas;
-    int32_t tp; /* ranks of each of `ranks` groups, which share their experts; 0: 1 */
+    int32_t padding; /* moe_ep_padding */
+    int64_t pad;     /* rows; of which padding fills up a multiple */
+    int32_t tp;      /* ranks of each of `ranks` groups, which share their experts; 0: 1 */
 } moe_split;
 
 /* All ranks of a split. */

@@ -11,6 +11,9 @@
  *     dispatch    rows of dO take the way of X again: the same handle, no counts
  *     combine     rows of dX~ go home and are summed there, dS beside them by pair
  *
+ * A capacity (select=capacity) is one of all ranks' tokens, whose logits then go to everybody, or
+ * of each `capacity_group` tokens in a row: with T_r of them, or a part, one inside each rank.
+ *
  * A receiver's rows are sorted by expert, then source rank, then token: the slice of the plan that
  * one device would have. Gradients of experts stay with their owners.
  *
@@ -84,7 +87,8 @@ typedef struct moe_ep_layout {
     int64_t *tokens; /* [R] */
     int64_t *counts; /* [R][slots] pairs of rank r for each slot */
     int64_t *pairs;  /* [R][R] pairs of rank r whose slots rank q has */
-    int64_t *copies; /* [R][R] rows that r sends to q: pairs, or tokens with a slot there */
+    int64_t *copies; /* [R][R] rows that r sends to q: pairs, or tokens with a slot there, and rows
+                        of nobody */
 } moe_ep_layout;
 
 /* plans[r] is of rank r's tokens over all experts, each of which lies once and whole; bins from
@@ -95,6 +99,29 @@ MOE_API moe_status moe_ep_layout_make(const moe_plan *const *plans, int32_t rank
 MOE_API moe_status moe_ep_layout_of_slots(const moe_plan *const *plans, const moe_ep_slots *slots,
                                           int32_t combine, moe_ep_layout *ret);
 MOE_API void moe_ep_layout_destroy(moe_ep_layout *layout);
+
+/* Rows of nobody: zeros, which make the sizes of what is sent or multiplied rounder. No result
+ * changes by them. Values are pinned. */
+typedef enum moe_ep_padding {
+    MOE_EP_PAD_NONE = 0,
+    MOE_EP_PAD_OWNER = 1, /* at the owner each slot's rows are filled up to a multiple, by pairs of
+                             weight 0 behind its own (DeepEP's expert_alignment): nothing of them is
+                             sent, and a slot without rows has none */
+    MOE_EP_PAD_WIRE = 2,  /* rows of tokens and of what is made of them are filled up to a multiple
+                             on the wire, both ways: for each source and slot, or with MOE_EP_RANKS
+                             for each source and rank. The owner multiplies none of them */
+    MOE_EP_PAD_CAPACITY = 3, /* the same, up to the layer's `capacity` for each source and slot,
+                                however many are routed there (GShard): select=capacity, with
+                                MOE_EP_PAIRS */
+    MOE_EP_PADDING_COUNT
+} moe_ep_padding;
+
+/* "none", "owner", "wire", "capacity". */
+MOE_API const char *moe_ep_padding_name(int32_t padding);
+
+/* Adds to a layout's `copies` the rows of nobody that are sent; `rows`: the multiple, or the
+ * capacity. */
+MOE_API void moe_ep_layout_pad(moe_ep_layout *layout, int32_t padding, int64_t rows);
 
 /* What goes over the wire. Values are pinned. */
 typedef enum moe_ep_phase {
@@ -253,6 +280,8 @@ typedef struct moe_ep_params {
     int32_t tp;              /* ranks of a group that share its experts; 0: 1 */
     const int64_t *replicas; /* [n_replicas] of the first experts, NULL: each lies once */
     int64_t n_replicas;
+    int32_t padding;  /* moe_ep_padding */
+    int64_t pad;      /* rows that it fills up to a multiple of; 0: 1 */
     double skew;      /* 0: even; else rank r has about (r+1)^-skew parts of the tokens */
     double limit_s;   /* 0: 10 s */
     int32_t delay_us; /* before each exchange a rank sleeps up to so long, at random */

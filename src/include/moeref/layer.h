@@ -63,7 +63,7 @@ typedef enum moe_select {
     MOE_SELECT_EXPERT_CHOICE =
         2,                   /* each expert takes its best ceil(T*K/E) tokens (arXiv 2202.09368) */
     MOE_SELECT_CAPACITY = 3, /* top-K, then each expert keeps its first `capacity` tokens in
-                                token order (GShard, arXiv 2006.16668) */
+                                token order, of all or of each group (GShard, arXiv 2006.16668) */
     MOE_SELECT_TOKEN_ROUNDING = 4, /* SonicMoE (arXiv 2512.14080): counts rounded to `tile` */
     MOE_SELECT_GROUP_MAX = 5,      /* DeepSeek-V2: as group top-K, a group's score is its best */
     MOE_SELECT_GROUP_ZERO = 6,     /* A.X-K2: as group top-K, but experts outside the kept groups
@@ -105,8 +105,10 @@ typedef struct moe_router_desc {
     int32_t tile;        /* token rounding: M >= 1 */
     int64_t capacity;    /* capacity: tokens an expert keeps, >= 1 */
     double renorm_eps;
-    double scale;  /* multiplies every weight, after renormalisation */
-    double jitter; /* SparseMixer's epsilon; the cap of sigmoid_cap */
+    double scale;           /* multiplies every weight, after renormalisation */
+    double jitter;          /* SparseMixer's epsilon; the cap of sigmoid_cap */
+    int64_t capacity_group; /* capacity: it holds for each so many tokens in a row, as those of a
+                               rank; 0: for all together */
 } moe_router_desc;
 
 /* Thread-safety: plain data. */

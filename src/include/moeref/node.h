@@ -57,6 +57,8 @@ typedef struct moe_ep_options {
     double beside_us;    /* hecate: work outside the layer that transfers may hide behind */
     double cached;       /* hybrimoe: share of the experts whose weights are on the GPU */
     int32_t serial;      /* 1: nothing overlaps */
+    double beside_bytes; /* fsmoe: gradients outside the layer that its backward pass all-reduces
+                            where the network is idle */
 } moe_ep_options;
 
 /* What the rank with most work does. Plain data.
