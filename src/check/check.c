@@ -182,7 +182,7 @@ static void run_more(moe_backend *backend, moe_int_run *run, bool wrong, const m
     const int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
     moe_int_run_repeat(backend, problem, wrong ? 0 : repeats - 1, r, run);
     if (!wrong && run->usable && moe_int_run_repeats(run))
-        moe_int_state_try(backend, problem, moe_int_thread_count(params->threads), log, r, run,
+        moe_int_state_try(backend, problem, params, log, r, run,
                           ret_more);
 }
 

@@ -2,14 +2,8 @@
 #ifndef MOE_CHECK_READINGS_H
 #define MOE_CHECK_READINGS_H
 
+#include "check/reading.h"
 #include "check/subject/subject.h"
-#include "moeref/recipe.h"
-
-/* One reading of a subject. */
-typedef struct moe_int_reading {
-    moe_dtype arithmetic;
-    uint32_t points; /* moe_point bits */
-} moe_int_reading;
 
 /* The points of the recipe that `params` names, or of this project's own. */
 uint32_t moe_int_recipe_points(const moe_check_params *params);
