@@ -182,8 +182,7 @@ static void run_more(moe_backend *backend, moe_int_run *run, bool wrong, const m
     const int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
     moe_int_run_repeat(backend, problem, wrong ? 0 : repeats - 1, r, run);
     if (!wrong && run->usable && moe_int_run_repeats(run))
-        moe_int_state_try(backend, problem, params, log, r, run,
-                          ret_more);
+        moe_int_state_try(backend, problem, params, log, r, run, ret_more);
 }
 
 /* A wrong run of which no cause is known may be one of those that come out differently every time.
