@@ -20,16 +20,6 @@
 /* Of fewer rows all may be made of one sum that cancels: then no multiple bounds either. */
 #define HOPELESS_ROWS 16
 
-bool moe_int_is_low(moe_dtype arithmetic) {
-    return arithmetic == MOE_BF16 || arithmetic == MOE_F16;
-}
-
-uint32_t moe_int_recipe_points(const moe_check_params *params) {
-    const moe_recipe *named = params->recipe ? moe_recipe_find(params->recipe) : NULL;
-    size_t count;
-    return named ? named->points : moe_recipes(&count)->points;
-}
-
 /* Inputs that a kernel keeps in its own type. What only chooses experts stays as it is. */
 static bool is_kept(moe_tensor_id id) {
     moe_tensor_role role = moe_tensor_role_of(id);

@@ -2,7 +2,7 @@
 #ifndef MOE_CHECK_ROUTING_ROUTING_H
 #define MOE_CHECK_ROUTING_ROUTING_H
 
-#include "check/reading.h"
+#include "check/routing/reading.h"
 #include "moeref/check.h"
 
 #include <stdbool.h>

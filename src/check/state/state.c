@@ -4,7 +4,6 @@
  * on: weights of experts that have no tokens. */
 #include "check/state/state.h"
 #include "check/compare/layout.h"
-#include "check/readings.h"
 #include "check/routing/routing.h"
 #include "check/state/mirror.h"
 #include "check/subject/inputs.h"
