@@ -2,7 +2,7 @@
  * without the backend that made it.
  *
  *     in.X, in.W1 ... in.plan_offsets ...  the problem's tensors, and its plan where it was given
- *     got.O, got.dW1 ... got.plan_...      the results, and the choice of experts where it is known
+ *     got.O, got.dW1 ... got.plan_...      results, stages, and the choice of experts where known
  *     later.O ... second.O, poisoned.O     those of other runs that are judged too
  *     want.O ...                           the truth in float64
  *     metadata                             layer (a case line), arithmetic, and the verdict as text
@@ -23,7 +23,7 @@ extern const char *const moe_int_bundle_again[MOE_INT_AGAIN_COUNT];
 /* Writes a bundle into the folder `dir` and says where; a failure to do so is said too, and changes
  * no verdict. */
 void moe_int_bundle_write(const moe_int_subject *subject, const moe_int_truth *truth,
-                          const char *dir, const moe_log *log, const moe_check_result *result);
+                          const char *dir, const moe_log *log, moe_check_result *result);
 
 /* A bundle that was read: `subject` points into it. */
 typedef struct moe_int_bundle {
