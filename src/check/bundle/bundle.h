@@ -2,7 +2,8 @@
  * without the backend that made it.
  *
  *     in.X, in.W1 ... in.plan_offsets ...  the problem's tensors, and its plan where it was given
- *     got.O, got.dW1 ... got.plan_...      results, stages, and the choice of experts where known
+ *     got.O, got.dW1 ... got.plan_...      the results, and the choice of experts where it is known
+ *     stage.H, stage.A ...                 inner stages, where the backend offers them
  *     later.O ... second.O, poisoned.O     those of other runs that are judged too
  *     want.O ...                           the truth in float64
  *     metadata                             layer (a case line), arithmetic, and the verdict as text
@@ -15,9 +16,10 @@
 #include "moeref/safetensors.h"
 
 /* The prefixes of names. */
-#define MOE_INT_BUNDLE_IN   "in."
-#define MOE_INT_BUNDLE_GOT  "got."
-#define MOE_INT_BUNDLE_WANT "want."
+#define MOE_INT_BUNDLE_IN    "in."
+#define MOE_INT_BUNDLE_GOT   "got."
+#define MOE_INT_BUNDLE_STAGE "stage."
+#define MOE_INT_BUNDLE_WANT  "want."
 extern const char *const moe_int_bundle_again[MOE_INT_AGAIN_COUNT];
 
 /* Writes a bundle into the folder `dir` and says where; a failure to do so is said too, and changes
@@ -31,7 +33,8 @@ typedef struct moe_int_bundle {
     moe_problem *problem;
     moe_plan *plan;
     const char *verdict; /* as it was reached first */
-    moe_int_subject subject;
+    moe_tensors stages;
+    moe_int_subject subject; /* its `user` is the bundle, which stays where it is */
 } moe_int_bundle;
 
 /* *ret is to be freed, also on failure. MOE_E_FORMAT: no bundle, or a damaged one. */

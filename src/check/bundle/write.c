@@ -84,7 +84,7 @@ static void fill(bundle *b, const moe_int_subject *s, const moe_tensors *stages,
     add_plan(b, MOE_INT_BUNDLE_IN, s->problem->plan, &s->problem->in);
     add(b, MOE_INT_BUNDLE_GOT, &s->got);
     add_plan(b, MOE_INT_BUNDLE_GOT, s->plan, &s->got);
-    add(b, MOE_INT_BUNDLE_GOT, stages);
+    add(b, MOE_INT_BUNDLE_STAGE, stages);
     for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
         add(b, moe_int_bundle_again[i], &s->again[i]);
     add(b, MOE_INT_BUNDLE_WANT, &truth->oracle->out);
