@@ -38,11 +38,18 @@ static moe_status case_of_file(const moe_int_prefixed *s, const moe_log *log, mo
 
 /* Does the plan of the file replace the layer's router? Always where the case asks for a given one;
  * else where there is nothing to route with. */
-static bool gives_plan(const moe_int_prefixed *s, const moe_case *c) {
+static bool gives_plan(const moe_int_prefixed *s, const moe_case *c, const moe_log *log) {
     moe_tensor t;
     bool routes_itself = c->route == MOE_ROUTE_ROUTER &&
                          moe_int_prefixed_get(s, moe_tensor_name(MOE_T_W_R), &t) == MOE_OK;
-    return moe_int_stored_has_plan(s) && !routes_itself;
+    if (!moe_int_stored_has_plan(s))
+        return false;
+    if (routes_itself)
+        moe_log_send(log, MOE_LOG_WARN,
+                     "%s: its plan is not read, %sW_r chooses experts; with route=uniform in the "
+                     "case, or without %sW_r, the plan does",
+                     s->path, s->prefix, s->prefix);
+    return !routes_itself;
 }
 
 static bool is_transposed(const moe_tensor *view, const moe_tensor *want) {
@@ -143,7 +150,7 @@ moe_status moe_int_problem_stored(const moe_int_prefixed *stored, const moe_case
                                   const moe_log *log, moe_problem **ret) {
     reader r = {.stored = stored, .log = log, .dtype = MOE_DTYPE_COUNT};
     moe_case own = *c;
-    bool plan_given = gives_plan(stored, c);
+    bool plan_given = gives_plan(stored, c, log);
     if (plan_given && own.route == MOE_ROUTE_ROUTER)
         own.route = MOE_ROUTE_UNIFORM; /* drawn, then replaced */
     moe_status status = moe_int_problem_drawn(&own, log, &r.problem);
