@@ -15,6 +15,7 @@
 #include "check/verdict/selector.h"
 #include "core/clock.h"
 #include "core/elements.h"
+#include "core/shell.h"
 #include "layer/problem.h"
 #include "reference/run.h"
 
@@ -293,7 +294,9 @@ static moe_status bundle_result(const char *path, const moe_int_bundle *b, const
     if (status)
         return status;
     free((*ret)->reproduce);
-    (*ret)->reproduce = moe_int_format("moeref diagnose '%s'", path);
+    char *word = moe_int_shell_word(path);
+    (*ret)->reproduce = word ? moe_int_format("moeref diagnose %s", word) : NULL;
+    free(word);
     return (*ret)->reproduce ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "no memory for a result");
 }
 

@@ -1,6 +1,7 @@
 /* A problem with tensors that a user brought: the case says what the layer is, a file holds its
  * inputs and parameters. */
 #include "core/elements.h"
+#include "core/shell.h"
 #include "layer/case_keys.h"
 #include "layer/problem.h"
 
@@ -134,14 +135,14 @@ static moe_status take_plan(reader *r) {
 static moe_status rename_problem(reader *r, const moe_case *c) {
     moe_problem *p = r->problem;
     size_t size = moe_case_print(c, NULL, 0) + 1;
-    char *line = malloc(size);
+    char *line = malloc(size), *file = moe_int_shell_word(r->stored->path);
     if (line)
         moe_case_print(c, line, size);
     free(p->name);
     free(p->reproduce);
     p->name = line ? moe_int_format("%s %s", r->stored->path, line) : NULL;
-    p->reproduce =
-        line ? moe_int_format("--inputs '%s' --case \"%s\"", r->stored->path, line) : NULL;
+    p->reproduce = line && file ? moe_int_format("--inputs %s --case \"%s\"", file, line) : NULL;
+    free(file);
     free(line);
     return p->name && p->reproduce ? MOE_OK : moe_fail(r->log, MOE_E_NOMEM, "no memory for a name");
 }

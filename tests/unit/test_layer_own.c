@@ -8,7 +8,8 @@
 
 #define LINE   "T=6 d=8 n=4 E=3 K=2 dtype=fp32 bias=1 shared=4 seed=3"
 #define ROUTED "T=6 d=8 n=4 E=3 K=2 dtype=fp32 route=zipf:1 seed=4"
-#define PATH   "own.safetensors"
+#define PATH   "it's own.safetensors"
+#define QUOTED "'it'\\''s own.safetensors'" /* as a shell reads it */
 
 /* The tensors of a drawn problem, as a list that a test changes and writes. */
 typedef struct own {
@@ -91,7 +92,7 @@ Test(layer_own, every_tensor) {
         if (o->drawn->in.t[id].data)
             expect_same(&o->drawn->in.t[id], &p->in.t[id], moe_tensor_name(id));
     cr_expect_null(p->plan);
-    cr_expect(strstr(p->reproduce, "--inputs '" PATH "' --case \"T=6"), "%s", p->reproduce);
+    cr_expect(strstr(p->reproduce, "--inputs " QUOTED " --case \"T=6"), "%s", p->reproduce);
     moe_problem_destroy(&p);
     own_close(o);
 }
