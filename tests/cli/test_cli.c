@@ -300,39 +300,6 @@ Test(cli, swapped_gate_and_up_are_found) {
     temporary_remove(dir);
 }
 
-/* The line of a report that begins with `start`; the caller's. */
-static char *line_of(const char *text, const char *start) {
-    const char *at = strstr(text, start);
-    return at ? strndup(at, strcspn(at, "\n")) : strdup("");
-}
-
-/* A failing backend's files are judged alike without the backend, and for the same cause: its
- * stages are kept too. The folder is made. */
-Test(cli, kept_failures_are_judged_again) {
-    static const char *const faults[] = {"swap", "k_block", "tail", "activation"};
-    static const char *const lines[] = {"  O: NMSE", "  first wrong stage: ", "  explanation: "};
-    char dir[TEMPORARY_BYTES];
-    temporary_folder(dir);
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
-        outcome *first = moeref("check --backend %s/tests/conformance/moe_broken.so:%s --case " CASE
-                                " --dump-on-fail '%s/of %s'",
-                                getenv("MOEREF_BUILD_ROOT"), faults[i], dir, faults[i]);
-        outcome *again = moeref("diagnose '%s/of %s'", dir, faults[i]);
-        cr_expect(first->code == 1 && again->code == 1, "%s", again->text);
-        cr_expect(strstr(again->text, "fail       broken:"), "%s", again->text);
-        for (size_t k = 0; k < sizeof lines / sizeof *lines; k++) {
-            char *was = line_of(first->text, lines[k]), *is = line_of(again->text, lines[k]);
-            cr_expect(*was, "%s: no '%s' in %s", faults[i], lines[k], first->text);
-            cr_expect_str_eq(is, was, "%s", faults[i]);
-            free(was);
-            free(is);
-        }
-        free(first);
-        free(again);
-    }
-    temporary_remove(dir);
-}
-
 Test(cli, a_report_that_cannot_be_written_is_no_success) {
     outcome *o = moeref("golden --case " CASE " --export /nonexistent/x.safetensors");
     cr_expect_eq(o->code, 3, "exit %d\n%s", o->code, o->text);
