@@ -15,6 +15,7 @@
 #include "check/verdict/selector.h"
 #include "core/clock.h"
 #include "core/elements.h"
+#include "core/shell.h"
 #include "layer/problem.h"
 #include "reference/run.h"
 
@@ -182,8 +183,7 @@ static void run_more(moe_backend *backend, moe_int_run *run, bool wrong, const m
     const int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
     moe_int_run_repeat(backend, problem, wrong ? 0 : repeats - 1, r, run);
     if (!wrong && run->usable && moe_int_run_repeats(run))
-        moe_int_state_try(backend, problem, moe_int_thread_count(params->threads), log, r, run,
-                          ret_more);
+        moe_int_state_try(backend, problem, params, log, r, run, ret_more);
 }
 
 /* A wrong run of which no cause is known may be one of those that come out differently every time.
@@ -294,7 +294,9 @@ static moe_status bundle_result(const char *path, const moe_int_bundle *b, const
     if (status)
         return status;
     free((*ret)->reproduce);
-    (*ret)->reproduce = moe_int_format("moeref diagnose '%s'", path);
+    char *word = moe_int_shell_word(path);
+    (*ret)->reproduce = word ? moe_int_format("moeref diagnose %s", word) : NULL;
+    free(word);
     return (*ret)->reproduce ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "no memory for a result");
 }
 

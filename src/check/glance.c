@@ -52,8 +52,8 @@ moe_status moe_int_glance(const moe_int_subject *subject, const moe_check_params
         return MOE_OK;
     moe_status status = moe_int_result_create(problem, "", "", log, &b.result);
     if (!status)
-        status = moe_int_routing_settle(problem, subject->plan, MOE_INT_TOLD, subject->arithmetic,
-                                        threads, log, b.result, &b.routing);
+        status = moe_int_routing_settle(problem, subject->plan, MOE_INT_TOLD, &b.reading, threads,
+                                        log, b.result, &b.routing);
     if (!status && b.routing.plan)
         status = sample(&b, threads);
     if (!status && b.truth.oracle)

@@ -162,8 +162,8 @@ static moe_status judge_untold(trial *b, const moe_check_params *params,
         const moe_check_result judged = *b->result;
         moe_int_routing guessed;
         moe_int_result_restore(b->result, before);
-        status = moe_int_untold_routing(b->subject, &b->routing, &b->truth, threads, b->log,
-                                        b->result, &guessed);
+        status = moe_int_untold_routing(b->subject, &b->routing, &b->truth, &b->reading, threads,
+                                        b->log, b->result, &guessed);
         if (status || !guessed.plan) {
             moe_int_result_restore(b->result, &judged);
             break;
@@ -229,9 +229,11 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     if (!status && b->first && moe_int_first_failing(b->result))
         return conclude_probe(b);
     if (!status)
-        status = moe_int_routing_settle(
-            b->subject->problem, b->subject->plan, MOE_INT_TOLD, b->subject->arithmetic,
-            moe_int_thread_count(params->threads), b->log, b->result, &b->routing);
+        status = moe_int_routing_settle(b->subject->problem, b->subject->plan, MOE_INT_TOLD,
+                                        &b->reading, moe_int_thread_count(params->threads), b->log,
+                                        b->result, &b->routing);
+    if (!status && b->first && moe_int_first_failing(b->result))
+        return conclude_probe(b);
     bool refuted = false;
     if (!status)
         status = moe_int_refute(b, params, &refuted);
@@ -276,6 +278,7 @@ static moe_status probe(const moe_int_subject *subject, const trial *first,
 /* Values that are made of rounding: nothing but their bits can be judged. */
 static moe_status judge_cancelling(const moe_int_subject *subject, const moe_check_params *params,
                                    const moe_log *log, moe_check_result *result) {
+    const moe_int_reading reading = {subject->arithmetic, moe_int_recipe_points(params)};
     moe_int_routing routing = {0};
     if (!moe_int_bits_wanted(subject, params)) {
         moe_int_result_set(result, MOE_VERDICT_MISTRUSTED,
@@ -284,7 +287,7 @@ static moe_status judge_cancelling(const moe_int_subject *subject, const moe_che
     }
     result->arithmetic = (int32_t)subject->arithmetic;
     moe_status status =
-        moe_int_routing_settle(subject->problem, subject->plan, MOE_INT_TOLD, subject->arithmetic,
+        moe_int_routing_settle(subject->problem, subject->plan, MOE_INT_TOLD, &reading,
                                moe_int_thread_count(params->threads), log, result, &routing);
     if (!status)
         status = moe_int_bits(subject, routing.plan, params, result);

@@ -17,16 +17,8 @@
 /* Nor is an error hopeless where a sum cancels: other points make it as many times as large as the
  * first recipe's, measured by its deviations. */
 #define HOPELESS_Z 2
-
-bool moe_int_is_low(moe_dtype arithmetic) {
-    return arithmetic == MOE_BF16 || arithmetic == MOE_F16;
-}
-
-uint32_t moe_int_recipe_points(const moe_check_params *params) {
-    const moe_recipe *named = params->recipe ? moe_recipe_find(params->recipe) : NULL;
-    size_t count;
-    return named ? named->points : moe_recipes(&count)->points;
-}
+/* Of fewer rows all may be made of one sum that cancels: then no multiple bounds either. */
+#define HOPELESS_ROWS 16
 
 /* Inputs that a kernel keeps in its own type. What only chooses experts stays as it is. */
 static bool is_kept(moe_tensor_id id) {
@@ -99,37 +91,62 @@ static bool passes(reader *k, moe_dtype arithmetic, uint32_t points) {
            k->again.verdict <= MOE_VERDICT_AMBIGUOUS;
 }
 
+static bool has_few_rows(moe_tensor_id id, const moe_tensor_verdict *v,
+                         const moe_problem *problem) {
+    moe_tensor like = {0};
+    moe_tensor_shape(&problem->layer, id, problem->T, 1, 1, &like);
+    return v->nonzero < HOPELESS_ROWS * like.shape[like.ndim - 1];
+}
+
 /* Few elements scatter more than many do. */
-static double hopeless_of(const moe_tensor_verdict *v) {
+static double hopeless_of(const moe_tensor_verdict *v, const moe_problem *problem) {
     for (int id = 0; id < MOE_T_COUNT; id++) {
         bool router = id == MOE_T_LOGITS || id == MOE_T_S || id == MOE_T_DS || id == MOE_T_DW_R ||
                       id == MOE_T_DB_R;
         double gate = moe_gate_for((moe_tensor_id)id, MOE_BF16).nmse;
         if (strcmp(moe_tensor_name((moe_tensor_id)id), v->name) == 0)
-            return router || gate <= 0
+            return router || gate <= 0 || has_few_rows((moe_tensor_id)id, v, problem)
                        ? HOPELESS
                        : HOPELESS_GATES * gate * moe_int_chi2_quantile((double)v->nonzero);
     }
     return HOPELESS;
 }
 
-static bool is_hopeless(const moe_tensor_verdict *v) {
+static bool is_hopeless(const moe_tensor_verdict *v, const moe_problem *problem) {
     const double most = HOPELESS_Z * moe_gate_for(MOE_T_O, MOE_BF16).max_z;
     const bool near = v->max_z > 0 && v->max_z <= most;
-    return (!near && !(v->nmse < hopeless_of(v))) || strcmp(v->name, "topk_index") == 0;
+    return !near && !(v->nmse < hopeless_of(v, problem));
 }
 
-bool moe_int_may_be_rounding(const moe_check_result *r, const moe_problem *problem) {
-    bool hopeless = false;
+static bool is_choice(const moe_tensor_verdict *v) {
+    return strcmp(v->name, "topk_index") == 0;
+}
+
+/* Why it cannot be rounding. */
+typedef enum hope {
+    NO_NUMBER, /* what is missing, or not finite */
+    TOO_FAR,   /* an error that no rounding makes */
+    CHOICE,    /* other experts alone, which logits in 16 bits may choose */
+    HOPE
+} hope;
+
+static hope hope_of(const moe_check_result *r, const moe_problem *problem) {
+    hope least = HOPE;
     for (size_t i = 0; i < r->n_tensors; i++) {
         const moe_tensor_verdict *v = &r->tensor[i];
         if (v->verdict != MOE_VERDICT_FAIL)
             continue;
         if (v->bad_elements > 0)
-            return false;
-        hopeless |= is_hopeless(v);
+            return NO_NUMBER;
+        hope one = is_choice(v) ? CHOICE : is_hopeless(v, problem) ? TOO_FAR : HOPE;
+        least = one < least ? one : least;
     }
-    return !hopeless || moe_int_problem_rounds(problem, MOE_BF16);
+    return least;
+}
+
+bool moe_int_may_be_rounding(const moe_check_result *r, const moe_problem *problem) {
+    const hope least = hope_of(r, problem);
+    return least == HOPE || (least != NO_NUMBER && moe_int_problem_rounds(problem, MOE_BF16));
 }
 
 static uint32_t points_of_all(void) {
@@ -224,20 +241,23 @@ moe_status moe_int_other_readings(const moe_int_subject *subject, const struct m
                                   moe_int_judge_fn *judge, const moe_check_result *before,
                                   moe_check_result *result) {
     reader k = {subject, first, params, log, judge, before, result->arithmetic, {0}};
-    if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL ||
-        !moe_int_may_be_rounding(result, subject->problem))
+    if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL)
         return MOE_OK;
     const moe_dtype arithmetic = (moe_dtype)result->arithmetic;
-    const moe_recipe *r = moe_int_is_low(arithmetic) ? recipe_of(&k, arithmetic) : NULL;
+    const bool low = moe_int_is_low(arithmetic);
+    const bool rounding = moe_int_may_be_rounding(result, subject->problem);
+    if (!rounding && !(low && hope_of(result, subject->problem) == CHOICE))
+        return MOE_OK;
+    const moe_recipe *r = low && rounding ? recipe_of(&k, arithmetic) : NULL;
     if (r && !params->recipe) {
         take(&k, r, result);
         return MOE_OK;
     }
-    if (!r && moe_int_is_low(arithmetic))
+    if (!r && low)
         r = named_only(&k, arithmetic);
     if (r)
         snprintf(result->suggestion, sizeof result->suggestion, "--recipe %s would pass", r->name);
-    else
+    else if (rounding)
         suggest_arithmetic(&k, result);
     return MOE_OK;
 }

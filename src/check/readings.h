@@ -2,19 +2,8 @@
 #ifndef MOE_CHECK_READINGS_H
 #define MOE_CHECK_READINGS_H
 
+#include "check/routing/reading.h"
 #include "check/subject/subject.h"
-#include "moeref/recipe.h"
-
-/* One reading of a subject. */
-typedef struct moe_int_reading {
-    moe_dtype arithmetic;
-    uint32_t points; /* moe_point bits */
-} moe_int_reading;
-
-/* The points of the recipe that `params` names, or of this project's own. */
-uint32_t moe_int_recipe_points(const moe_check_params *params);
-/* bf16 or fp16: only there recipes differ. */
-bool moe_int_is_low(moe_dtype arithmetic);
 
 /* `problem` as a kernel sees it that keeps its inputs in `arithmetic`: golden values do not hold
  * for it. ret->in is owned where it had to be rounded; moe_int_problem_free ends it. */

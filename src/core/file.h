@@ -43,4 +43,7 @@ void moe_int_writer_discard(moe_int_writer **writer);
 /* All of the above in one call. */
 moe_status moe_int_file_write(const char *path, const void *data, size_t size, const moe_log *log);
 
+/* A folder that is there, or that is made in one that is. MOE_E_IO. */
+moe_status moe_int_folder_make(const char *path, const moe_log *log);
+
 #endif

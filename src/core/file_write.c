@@ -144,3 +144,10 @@ moe_status moe_int_file_write(const char *path, const void *data, size_t size, c
     moe_int_writer_discard(&writer);
     return status;
 }
+
+moe_status moe_int_folder_make(const char *path, const moe_log *log) {
+    struct stat seen;
+    if (mkdir(path, 0777) == 0 || (errno == EEXIST && !stat(path, &seen) && S_ISDIR(seen.st_mode)))
+        return MOE_OK;
+    return moe_fail(log, MOE_E_IO, "%s: no folder can be made there: %s", path, strerror(errno));
+}

@@ -132,8 +132,10 @@ static moe_status name_problem(const folder *f, const moe_log *log, moe_problem 
                                           layer, (long long)p->T, word);
     } else {
         p->name = moe_int_format("hf:%s", f->dir);
+        if (!f->golden.file) /* inputs are drawn */
+            snprintf(word, sizeof word, " --tokens %lld", (long long)p->T);
         if (dir)
-            p->reproduce = moe_int_format("--hf %s --layer %lld", dir, layer);
+            p->reproduce = moe_int_format("--hf %s --layer %lld%s", dir, layer, word);
     }
     free(dir);
     return p->name && p->reproduce ? MOE_OK

@@ -1,6 +1,7 @@
 /* A problem with tensors that a user brought: the case says what the layer is, a file holds its
  * inputs and parameters. */
 #include "core/elements.h"
+#include "core/shell.h"
 #include "layer/case_keys.h"
 #include "layer/problem.h"
 
@@ -38,11 +39,18 @@ static moe_status case_of_file(const moe_int_prefixed *s, const moe_log *log, mo
 
 /* Does the plan of the file replace the layer's router? Always where the case asks for a given one;
  * else where there is nothing to route with. */
-static bool gives_plan(const moe_int_prefixed *s, const moe_case *c) {
+static bool gives_plan(const moe_int_prefixed *s, const moe_case *c, const moe_log *log) {
     moe_tensor t;
     bool routes_itself = c->route == MOE_ROUTE_ROUTER &&
                          moe_int_prefixed_get(s, moe_tensor_name(MOE_T_W_R), &t) == MOE_OK;
-    return moe_int_stored_has_plan(s) && !routes_itself;
+    if (!moe_int_stored_has_plan(s))
+        return false;
+    if (routes_itself)
+        moe_log_send(log, MOE_LOG_WARN,
+                     "%s: its plan is not read, %sW_r chooses experts; with route=uniform in the "
+                     "case, or without %sW_r, the plan does",
+                     s->path, s->prefix, s->prefix);
+    return !routes_itself;
 }
 
 static bool is_transposed(const moe_tensor *view, const moe_tensor *want) {
@@ -127,14 +135,14 @@ static moe_status take_plan(reader *r) {
 static moe_status rename_problem(reader *r, const moe_case *c) {
     moe_problem *p = r->problem;
     size_t size = moe_case_print(c, NULL, 0) + 1;
-    char *line = malloc(size);
+    char *line = malloc(size), *file = moe_int_shell_word(r->stored->path);
     if (line)
         moe_case_print(c, line, size);
     free(p->name);
     free(p->reproduce);
     p->name = line ? moe_int_format("%s %s", r->stored->path, line) : NULL;
-    p->reproduce =
-        line ? moe_int_format("--inputs '%s' --case \"%s\"", r->stored->path, line) : NULL;
+    p->reproduce = line && file ? moe_int_format("--inputs %s --case \"%s\"", file, line) : NULL;
+    free(file);
     free(line);
     return p->name && p->reproduce ? MOE_OK : moe_fail(r->log, MOE_E_NOMEM, "no memory for a name");
 }
@@ -143,7 +151,7 @@ moe_status moe_int_problem_stored(const moe_int_prefixed *stored, const moe_case
                                   const moe_log *log, moe_problem **ret) {
     reader r = {.stored = stored, .log = log, .dtype = MOE_DTYPE_COUNT};
     moe_case own = *c;
-    bool plan_given = gives_plan(stored, c);
+    bool plan_given = gives_plan(stored, c, log);
     if (plan_given && own.route == MOE_ROUTE_ROUTER)
         own.route = MOE_ROUTE_UNIFORM; /* drawn, then replaced */
     moe_status status = moe_int_problem_drawn(&own, log, &r.problem);

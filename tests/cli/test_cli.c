@@ -300,21 +300,6 @@ Test(cli, swapped_gate_and_up_are_found) {
     temporary_remove(dir);
 }
 
-/* A failing backend's files are judged alike without the backend. */
-Test(cli, kept_failures_are_judged_again) {
-    char dir[TEMPORARY_BYTES], args[600];
-    temporary_folder(dir);
-    snprintf(args, sizeof args,
-             "check --backend %s/tests/conformance/moe_broken.so:swap --case " CASE
-             " --dump-on-fail %s",
-             getenv("MOEREF_BUILD_ROOT"), dir);
-    expect(1, "O: NMSE", args);
-    snprintf(args, sizeof args, "diagnose %s", dir);
-    expect(1, "fail       broken:swap", args);
-    expect(1, "O: NMSE", args);
-    temporary_remove(dir);
-}
-
 Test(cli, a_report_that_cannot_be_written_is_no_success) {
     outcome *o = moeref("golden --case " CASE " --export /nonexistent/x.safetensors");
     cr_expect_eq(o->code, 3, "exit %d\n%s", o->code, o->text);

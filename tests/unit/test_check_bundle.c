@@ -69,7 +69,6 @@ static void judge_twice(moe_problem *problem, moe_tensor_id wrong, bool explaine
     moe_check_params again = {.no_explanation = !explained};
     moe_check_result *first = NULL, *second = NULL;
     scratch_enter();
-    cr_assert_eq(mkdir("dump", 0777), 0);
     write_outputs(problem, wrong);
     cr_assert_eq(moe_check_outputs("outputs.safetensors", problem, -1, &params, &log, &first),
                  MOE_OK, "%s", seen.text);

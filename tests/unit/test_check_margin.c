@@ -34,7 +34,8 @@ Test(check_margin, score_shifts_either_way) {
         moe_problem *p =
             drawn("T=1 d=8 n=4 E=8 K=2 dtype=fp32 score=sigmoid select_bias=1 r_scale=0");
         fill(&p->in.t[MOE_T_B_SELECT], (float)bias);
-        cr_assert_eq(moe_int_routing_margin(p, z, MOE_F32, 1, up, down), MOE_OK);
+        cr_assert_eq(moe_int_routing_margin(p, z, &(moe_int_reading){MOE_F32, 0}, 1, up, down),
+                     MOE_OK);
         for (int i = 0; i < 8; i++) {
             double s = sigmoid(z[i]), ds = score_error(s, 0, bias);
             if (s + ds >= 1)
@@ -70,7 +71,8 @@ static moe_verdict choose_the_lower(const char *line, double gap) {
     cr_assert_eq(moe_plan_create(1, 2, 1, (int32_t[]){0}, (int32_t[]){1}, NULL, NULL, &got),
                  MOE_OK);
     cr_assert_eq(moe_int_result_create(p, "test", "--backend test", NULL, &result), MOE_OK);
-    cr_assert_eq(moe_int_routing_settle(p, got, MOE_INT_TOLD, MOE_F32, 1, NULL, result, &routing),
+    cr_assert_eq(moe_int_routing_settle(p, got, MOE_INT_TOLD, &(moe_int_reading){MOE_F32, 0}, 1,
+                                        NULL, result, &routing),
                  MOE_OK);
     moe_verdict verdict = moe_int_result_find(result, "topk_index")->verdict;
     moe_int_routing_destroy(&routing);
@@ -95,21 +97,27 @@ Test(check_margin, both_sides_count) {
 }
 
 /* No score beside the logits: the margin is the GEMM's, 8 u sqrt((1 + d/2) sum (x w)^2), and one
- * rounding of the logit where a bias is added; u is fp32's except beside float64. */
+ * rounding of the logit where a bias is added; u is fp32's except beside float64. Where the recipe
+ * stores the logit in 16 bits, half a step of bf16 comes to it. */
 Test(check_margin, sums_of_products) {
     const struct {
         moe_dtype arithmetic;
-        double u;
-    } kinds[] = {{MOE_F32, 0x1p-24}, {MOE_BF16, 0x1p-24}, {MOE_F64, 0x1p-53}};
+        uint32_t points;
+        double u, stored;
+    } kinds[] = {{MOE_F32, 0, 0x1p-24, 0},
+                 {MOE_BF16, ~(uint32_t)MOE_POINT_LOGITS, 0x1p-24, 0},
+                 {MOE_BF16, MOE_POINT_LOGITS, 0x1p-24, 0x1p-8},
+                 {MOE_F64, 0, 0x1p-53, 0}};
     for (int bias = 0; bias < 2; bias++)
-        for (int k = 0; k < 3; k++) {
+        for (int k = 0; k < 4; k++) {
             moe_problem *p = drawn(bias ? "T=3 d=5 n=4 E=4 K=2 score=softmax_topk router_bias=1"
                                         : "T=3 d=5 n=4 E=4 K=2 score=softmax_topk");
             const double u = kinds[k].u;
             double z[12], up[12], down[12];
             for (int i = 0; i < 12; i++)
                 z[i] = i - 5.5;
-            cr_assert_eq(moe_int_routing_margin(p, z, kinds[k].arithmetic, 1, up, down), MOE_OK);
+            const moe_int_reading reading = {kinds[k].arithmetic, kinds[k].points};
+            cr_assert_eq(moe_int_routing_margin(p, z, &reading, 1, up, down), MOE_OK);
             for (int i = 0; i < 12; i++) {
                 const moe_tensor *x = &p->in.t[MOE_T_X], *w = &p->in.t[MOE_T_W_R];
                 double sum = 0;
@@ -117,7 +125,8 @@ Test(check_margin, sums_of_products) {
                     sum += pow(moe_load(x->data, x->dtype, (size_t)(i / 4 * 5 + c)) *
                                    moe_load(w->data, w->dtype, (size_t)(i % 4 * 5 + c)),
                                2);
-                double want = 8 * u * sqrt(3.5 * sum) + (bias ? u * fabs(z[i]) : 0);
+                double want =
+                    8 * u * sqrt(3.5 * sum) + ((bias ? u : 0) + kinds[k].stored) * fabs(z[i]);
                 cr_expect_float_eq(up[i] / want, 1, 1e-12, "up %d: %g, not %g", i, up[i], want);
                 cr_expect_eq(down[i], up[i]);
             }
@@ -133,7 +142,8 @@ Test(check_margin, softmax_shifts) {
         moe_problem *p = drawn("T=1 d=8 n=4 E=4 K=2 dtype=fp32 score=softmax select_bias=1 "
                                "r_scale=0");
         fill(&p->in.t[MOE_T_B_SELECT], (float)bias);
-        cr_assert_eq(moe_int_routing_margin(p, z, MOE_F32, 1, up, down), MOE_OK);
+        cr_assert_eq(moe_int_routing_margin(p, z, &(moe_int_reading){MOE_F32, 0}, 1, up, down),
+                     MOE_OK);
         double sum = 0;
         for (int i = 0; i < 4; i++)
             sum += exp(z[i]);

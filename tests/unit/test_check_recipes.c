@@ -114,6 +114,25 @@ Test(check_recipes, rounded_inputs) {
     }
 }
 
+/* Logits in bf16 choose other experts: 10 of 512 tokens, all by as much as a recipe that stores
+ * them allows, which is said where it was not asked for. */
+Test(check_recipes, logits_in_sixteen_bits_choose) {
+    const char *line = "T=512 d=96 n=8 E=64 K=4 dtype=bf16 renorm=1 seed=7";
+    const uint32_t points = points_of("transformers");
+    moe_check_result *r = judge(line, MOE_BF16, points, "transformers");
+    cr_expect_eq(r->verdict, MOE_VERDICT_AMBIGUOUS, "%s", r->why);
+    cr_expect_gt(r->ambiguous_tokens, 4);
+    moe_check_result_destroy(&r);
+    r = judge(line, MOE_BF16, points, NULL);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect_eq(entry(r, "topk_index")->verdict, MOE_VERDICT_FAIL);
+    cr_expect_str_eq(r->suggestion, "--recipe transformers would pass");
+    moe_check_result_destroy(&r);
+    r = judge(line, MOE_F16, points, "transformers");
+    cr_expect_leq(r->verdict, MOE_VERDICT_AMBIGUOUS, "%s", r->why);
+    moe_check_result_destroy(&r);
+}
+
 /* What is rounded although every recipe promises it in fp32: the tensor and the words that say so.
  */
 Test(check_recipes, promised_precision) {

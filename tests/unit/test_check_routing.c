@@ -59,9 +59,9 @@ static outcome settle(const moe_problem *p, const moe_plan *got, moe_dtype arith
     moe_int_routing routing;
     outcome o = {0};
     cr_assert_eq(moe_int_result_create(p, "test", "--backend test", NULL, &result), MOE_OK);
-    cr_assert_eq(
-        moe_int_routing_settle(p, got, MOE_INT_TOLD, arithmetic, 1, NULL, result, &routing),
-        MOE_OK);
+    cr_assert_eq(moe_int_routing_settle(p, got, MOE_INT_TOLD, &(moe_int_reading){arithmetic, 0}, 1,
+                                        NULL, result, &routing),
+                 MOE_OK);
     const moe_tensor_verdict *v = moe_int_result_find(result, "topk_index");
     o.ambiguous = routing.ambiguous;
     o.wrong = routing.wrong;

@@ -23,8 +23,9 @@ static both open_both(const char *line, moe_dtype arithmetic) {
     const moe_int_rounding r = moe_int_rounding_of(arithmetic);
     cr_assert_eq(moe_int_result_create(b.problem, "test", "--backend test", NULL, &b.result),
                  MOE_OK);
-    cr_assert_eq(moe_int_routing_settle(b.problem, NULL, MOE_INT_TOLD, arithmetic, 2, NULL,
-                                        b.result, &b.routing),
+    cr_assert_eq(moe_int_routing_settle(b.problem, NULL, MOE_INT_TOLD,
+                                        &(moe_int_reading){arithmetic, 0}, 2, NULL, b.result,
+                                        &b.routing),
                  MOE_OK);
     cr_assert_eq(
         moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &b.full),

@@ -1,6 +1,8 @@
 /* Checkpoint folders: layouts, the choice of a layer, and weights in which something is wrong. */
 #include "hf_folder.h"
 
+#include <limits.h>
+
 #define MIXTRAL_AT  "model.layers.1.block_sparse_moe."
 #define DEEPSEEK_AT "model.layers.1.mlp."
 
@@ -72,6 +74,20 @@ Test(layer_hf_load, the_layer_that_is_asked_for) {
     cr_expect(strstr(p->reproduce, " --layer 1"), "%s", p->reproduce);
     cr_expect(strncmp(p->reproduce, "--hf /", 6) == 0 && strncmp(p->name, "hf:/", 4) == 0);
     moe_problem_destroy(&p);
+}
+
+/* Of inputs that are drawn the line that runs it again says how many. */
+Test(layer_hf_load, drawn_inputs_are_drawn_again) {
+    edited f = edit("mixtral");
+    char path[PATH_MAX];
+    moe_problem *p = NULL;
+    write_folder(&f);
+    snprintf(path, sizeof path, "%s/case.safetensors", f.dir);
+    cr_assert_eq(remove(path), 0);
+    cr_assert_eq(moe_problem_from_hf(f.dir, -1, 5, NULL, &p), MOE_OK);
+    cr_expect(strstr(p->reproduce, " --layer 1 --tokens 5"), "%s", p->reproduce);
+    moe_problem_destroy(&p);
+    remove_folder(&f);
 }
 
 Test(layer_hf_load, a_language_model_inside_another) {

@@ -8,7 +8,8 @@
 
 #define LINE   "T=6 d=8 n=4 E=3 K=2 dtype=fp32 bias=1 shared=4 seed=3"
 #define ROUTED "T=6 d=8 n=4 E=3 K=2 dtype=fp32 route=zipf:1 seed=4"
-#define PATH   "own.safetensors"
+#define PATH   "it's own.safetensors"
+#define QUOTED "'it'\\''s own.safetensors'" /* as a shell reads it */
 
 /* The tensors of a drawn problem, as a list that a test changes and writes. */
 typedef struct own {
@@ -91,7 +92,7 @@ Test(layer_own, every_tensor) {
         if (o->drawn->in.t[id].data)
             expect_same(&o->drawn->in.t[id], &p->in.t[id], moe_tensor_name(id));
     cr_expect_null(p->plan);
-    cr_expect(strstr(p->reproduce, "--inputs '" PATH "' --case \"T=6"), "%s", p->reproduce);
+    cr_expect(strstr(p->reproduce, "--inputs " QUOTED " --case \"T=6"), "%s", p->reproduce);
     moe_problem_destroy(&p);
     own_close(o);
 }
@@ -165,6 +166,29 @@ Test(layer_own, ids_and_plans) {
     expect_refused(o, LINE, MOE_E_FORMAT, "topk_weight has shape [6, 1], the plan has [6, 2]");
     o->count--;
     expect_refused(o, LINE, MOE_E_FORMAT, "no floating topk_weight");
+    own_close(o);
+}
+
+/* A plan beside a router of which the case makes use is not taken silently for nothing. */
+Test(layer_own, plan_beside_a_router) {
+    static int32_t index[6][1] = {{0}, {1}, {2}, {0}, {1}, {2}};
+    static float weight[6][1] = {{1}, {2}, {3}, {4}, {5}, {6}};
+    own *o = own_open(LINE);
+    capture seen;
+    moe_log log = capture_log(&seen);
+    moe_problem *p = NULL;
+    o->list[o->count++] = (moe_named_tensor){"topk_index", {index, MOE_I32, 2, {6, 1}}};
+    o->list[o->count++] = (moe_named_tensor){"topk_weight", {weight, MOE_F32, 2, {6, 1}}};
+    write_own(o, LINE);
+    cr_assert_eq(moe_problem_from_file(PATH, NULL, &log, &p), MOE_OK, "%s", seen.text);
+    cr_expect_null(p->plan);
+    cr_expect(strstr(seen.text, "its plan is not read, W_r chooses experts"), "%s", seen.text);
+    moe_problem_destroy(&p);
+    p = read_back(o, LINE " route=uniform");
+    cr_assert(p->plan);
+    cr_expect_eq(p->plan->n_pairs, 6);
+    cr_expect_eq(p->plan->weight[1], 4); /* expert 0: tokens 0 and 3 */
+    moe_problem_destroy(&p);
     own_close(o);
 }
 

@@ -39,6 +39,22 @@ static moe_status read_problem(moe_int_bundle *b, const char *path, const moe_lo
     return status;
 }
 
+/* Who fetches a stage may rely on its shape, which is that of the pairs. */
+static moe_status fetch_kept(void *user, moe_tensor_id id, moe_check_result *result,
+                             moe_tensor *ret) {
+    const moe_int_bundle *b = user;
+    const moe_plan *plan = b->problem->plan ? b->problem->plan : b->plan;
+    const moe_layer_desc *desc = &b->problem->layer;
+    const moe_tensor *kept = &b->stages.t[id];
+    moe_tensor due = {0};
+    (void)result;
+    if (!kept->data || !plan)
+        return MOE_E_UNSUPPORTED;
+    moe_tensor_shape(desc, id, b->problem->T, plan->offsets[desc->E], plan->n_pairs, &due);
+    return moe_tensor_same_shape(kept, &due) ? moe_tensor_cast(kept, kept->dtype, ret)
+                                             : MOE_E_UNSUPPORTED;
+}
+
 /* The backend's own choice, where the problem left it one. */
 static moe_status read_plan(moe_int_bundle *b, const char *path, const moe_log *log) {
     moe_int_prefixed got = {b->file, path, MOE_INT_BUNDLE_GOT};
@@ -57,6 +73,8 @@ moe_status moe_int_bundle_read(const char *path, const moe_log *log, moe_int_bun
         status = read_plan(b, path, log);
     if (!status)
         status = read_results(b, path, MOE_INT_BUNDLE_GOT, log, &b->subject.got);
+    if (!status)
+        status = read_results(b, path, MOE_INT_BUNDLE_STAGE, log, &b->stages);
     for (int i = 0; !status && i < MOE_INT_AGAIN_COUNT; i++)
         status = read_results(b, path, moe_int_bundle_again[i], log, &b->subject.again[i]);
     if (status)
@@ -64,6 +82,8 @@ moe_status moe_int_bundle_read(const char *path, const moe_log *log, moe_int_bun
     b->verdict = moe_safetensors_metadata(b->file, "why");
     b->subject.problem = b->problem;
     b->subject.plan = b->plan;
+    b->subject.fetch = fetch_kept;
+    b->subject.user = b;
     return MOE_OK;
 }
 

@@ -1,11 +1,13 @@
 #include "check/bundle/bundle.h"
+#include "check/verdict/order.h"
+#include "core/file.h"
 #include "layer/stored_plan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = (3 + MOE_INT_AGAIN_COUNT) * MOE_T_COUNT + 6 };
+enum { MOST = (4 + MOE_INT_AGAIN_COUNT) * MOE_T_COUNT + 6 };
 
 typedef struct bundle {
     moe_named_tensor tensor[MOST];
@@ -65,23 +67,37 @@ static char *layer_line(const moe_problem *p) {
     return line;
 }
 
-static void fill(bundle *b, const moe_int_subject *s, const moe_int_truth *truth) {
+/* Stages that are still to be had tell where it begins; those of a run with other bits do not. */
+static void fetch_stages(const moe_int_subject *s, moe_check_result *result, moe_tensors *ret) {
+    const bool backward = (s->problem->pass & MOE_PASS_BWD) != 0;
+    for (size_t i = 0; i < moe_int_order_count && s->fetch && !s->drifts; i++) {
+        const moe_tensor_id id = moe_int_order[i];
+        if (moe_int_is_inner_stage(id) && !s->got.t[id].data &&
+            (backward || !moe_tensor_is_backward(id)) && s->fetch(s->user, id, result, &ret->t[id]))
+            ret->t[id] = (moe_tensor){0};
+    }
+}
+
+static void fill(bundle *b, const moe_int_subject *s, const moe_tensors *stages,
+                 const moe_int_truth *truth) {
     add(b, MOE_INT_BUNDLE_IN, &s->problem->in);
     add_plan(b, MOE_INT_BUNDLE_IN, s->problem->plan, &s->problem->in);
     add(b, MOE_INT_BUNDLE_GOT, &s->got);
     add_plan(b, MOE_INT_BUNDLE_GOT, s->plan, &s->got);
+    add(b, MOE_INT_BUNDLE_STAGE, stages);
     for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
         add(b, moe_int_bundle_again[i], &s->again[i]);
     add(b, MOE_INT_BUNDLE_WANT, &truth->oracle->out);
 }
 
 void moe_int_bundle_write(const moe_int_subject *subject, const moe_int_truth *truth,
-                          const char *dir, const moe_log *log, const moe_check_result *result) {
+                          const char *dir, const moe_log *log, moe_check_result *result) {
     char path[4096];
     path_of(dir, result, path, sizeof path);
     char *layer = layer_line(subject->problem);
     bundle *b = calloc(1, sizeof *b);
-    if (b && layer) {
+    moe_tensors stages = {0};
+    if (b && layer && !moe_int_folder_make(dir, log)) {
         const char *const metadata[][2] = {
             {"case", result->case_name},
             {"layer", layer},
@@ -91,14 +107,16 @@ void moe_int_bundle_write(const moe_int_subject *subject, const moe_int_truth *t
             {"reproduce", result->reproduce},
             {"sampled", result->sampled},
         };
-        fill(b, subject, truth);
+        fetch_stages(subject, result, &stages);
+        fill(b, subject, &stages, truth);
         if (!moe_safetensors_write(path, b->tensor, b->count, metadata,
                                    sizeof metadata / sizeof *metadata, log))
             moe_log_send(log, MOE_LOG_INFO, "%s: inputs, results and truth; moeref diagnose %s",
                          path, path);
-    } else {
+    } else if (!b || !layer) {
         moe_fail(log, MOE_E_NOMEM, "no memory to write a failure into %s", path);
     }
+    moe_tensors_destroy(&stages);
     free(layer);
     free(b);
 }

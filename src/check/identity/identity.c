@@ -97,7 +97,9 @@ static moe_int_view by_column(moe_int_view v) {
     return v;
 }
 
-static moe_int_product product_of(const identities *k, moe_tensor_id id, int64_t e) {
+/* Weights are on rows of A, s*A, or, where `on_left`, on those of dO: what is too small to store is
+ * another element of each. */
+static moe_int_product product_of(const identities *k, moe_tensor_id id, int64_t e, bool on_left) {
     const moe_tensor *in = k->subject->problem->in.t;
     bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     moe_int_product p = {.rounded = on_input ? 1 : 0};
@@ -130,9 +132,9 @@ static moe_int_product product_of(const identities *k, moe_tensor_id id, int64_t
         break;
     case MOE_T_DW2: /* s*A from an A that was not stored yet, or s*dO: two roundings */
         p.out = slice_of(&k->stage.t[id], e);
-        p.left = by_column(gathered(k, MOE_T_DO, e, false));
+        p.left = by_column(gathered(k, MOE_T_DO, e, on_left && !on_input));
         p.right = by_column(stage_of(k, MOE_T_A, e));
-        p.right.scale = on_input ? NULL : k->weight + k->plan->offsets[e];
+        p.right.scale = on_left || on_input ? NULL : k->weight + k->plan->offsets[e];
         p.rounded = 2;
         break;
     default: /* db2 */
@@ -155,14 +157,31 @@ static bool is_weighed(const identities *k, moe_tensor_id id) {
     return on_input ? id == MOE_T_H || id == MOE_T_DW1 : id == MOE_T_DW2 || id == MOE_T_DB2;
 }
 
+/* The widest gap of expert e's product. Points of several recipes allow for either way to weigh. */
+static moe_status check_product(const identities *k, moe_tensor_id id, int64_t e,
+                                moe_int_gap *ret) {
+    const uint64_t key = (uint64_t)(id * k->desc->E + e);
+    const bool stored_dO = id == MOE_T_DW2 && moe_int_at(&k->rounding, MOE_POINT_SDO, 1) > 0;
+    const bool stored_A = moe_int_at(&k->rounding, MOE_POINT_SA, 1) > 0;
+    moe_int_gap other = {0};
+    moe_int_product p = product_of(k, id, e, stored_dO);
+    moe_status status = moe_int_product_check(&p, &k->rounding, key, ret);
+    if (status || !stored_dO || !stored_A || !is_wide(k, id, ret))
+        return status;
+    p = product_of(k, id, e, false);
+    status = moe_int_product_check(&p, &k->rounding, key, &other);
+    if (!status && other.z < ret->z)
+        *ret = other;
+    return status;
+}
+
 static moe_status check_products(identities *k, moe_tensor_id id) {
     int64_t E = k->desc->E, worst = 0;
     moe_int_gap *gap = calloc((size_t)E, sizeof *gap);
     moe_status status = gap ? MOE_OK : MOE_E_NOMEM;
 #pragma omp parallel for num_threads(k->threads) schedule(dynamic)
     for (int64_t e = 0; e < (gap ? E : 0); e++) {
-        moe_int_product p = product_of(k, id, e);
-        if (moe_int_product_check(&p, &k->rounding, (uint64_t)(id * E + e), &gap[e])) {
+        if (check_product(k, id, e, &gap[e])) {
 #pragma omp atomic write
             status = MOE_E_NOMEM; /* nothing else can fail */
         }

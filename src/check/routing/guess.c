@@ -94,8 +94,8 @@ static moe_status batch_start(const search *s, const int64_t *tokens, int64_t co
         return MOE_E_NOMEM;
     moe_status status = gather(s, b);
     if (!status)
-        status = moe_int_routing_margin(&b->problem, b->logits, s->p->arithmetic, s->p->threads,
-                                        b->up, b->down);
+        status = moe_int_routing_margin(&b->problem, b->logits, s->p->reading, s->p->threads, b->up,
+                                        b->down);
     if (!status)
         moe_route_selection_scores(&b->problem.layer, count, b->logits, s->b_select, b->score);
     return status;
@@ -252,7 +252,7 @@ static moe_status make_plan(const search *s, moe_plan **ret) {
 static moe_status start(search *s) {
     const moe_problem *p = s->p->problem;
     s->n = p->layer.E + p->layer.n_zero;
-    s->gate = moe_gate_for(MOE_T_O, s->p->arithmetic).group_nmse;
+    s->gate = moe_gate_for(MOE_T_O, s->p->reading->arithmetic).group_nmse;
     s->flops_left = FLOPS_MAX;
     s->found = calloc((size_t)s->p->n_suspects, sizeof *s->found);
     if (p->layer.router.select_bias)

@@ -11,7 +11,7 @@ typedef struct moe_int_guess_params {
     const moe_tensor *O;            /* the subject's, [T][d] */
     const int64_t *suspects;        /* [n_suspects] tokens whose O may be wrong, the worst first */
     int64_t n_suspects;
-    moe_dtype arithmetic;
+    const moe_int_reading *reading;
     bool drops; /* also an expert fewer or more, where other tokens may have moved one */
     int threads;
 } moe_int_guess_params;

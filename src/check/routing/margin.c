@@ -4,6 +4,8 @@
  * (u^2 / 3) (1 + d/2) sum_i (x_i w_i)^2 (see errors.h); the bound is 8 u sqrt((1 + d/2) sum (x
  * w)^2), some 14 standard deviations of a sequential sum. A bias adds the roundoff of one addition.
  *
+ * Logits that the recipe stores in 16 bits (MOE_POINT_LOGITS) move by half a step of that type.
+ *
  * The score. A backend may choose by softmax(z) or sigmoid(z) evaluated in fp32, with b_select
  * added. An error ds of the score s is the same as a shift of the logit by which s becomes s + ds:
  * log(1 + ds/s) for softmax; logit(s + ds) - z up and z - logit(s - ds) down for sigmoid, where
@@ -78,17 +80,19 @@ static void add_score_shift(const moe_problem *problem, const double *z, int64_t
 }
 
 moe_status moe_int_routing_margin(const moe_problem *problem, const double *logits,
-                                  moe_dtype arithmetic, int threads, double *ret_up,
+                                  const moe_int_reading *reading, int threads, double *ret_up,
                                   double *ret_down) {
     int64_t n = problem->layer.E + problem->layer.n_zero, count = problem->T * n;
-    double u = moe_dtype_roundoff(arithmetic == MOE_F64 ? MOE_F64 : MOE_F32);
+    double u = moe_dtype_roundoff(reading->arithmetic == MOE_F64 ? MOE_F64 : MOE_F32);
+    double stored =
+        reading->points & MOE_POINT_LOGITS ? moe_dtype_roundoff(reading->arithmetic) : 0;
     double terms = 1 + (double)problem->layer.d / 2;
     moe_status status = sum_squares(problem, n, threads, ret_up);
     if (status)
         return status;
     for (int64_t i = 0; i < count; i++) {
         double bias = problem->layer.router.bias ? u * fabs(logits[i]) : 0;
-        ret_up[i] = ret_down[i] = 8 * u * sqrt(terms * ret_up[i]) + bias;
+        ret_up[i] = ret_down[i] = 8 * u * sqrt(terms * ret_up[i]) + bias + stored * fabs(logits[i]);
     }
     for (int64_t t = 0; t < problem->T; t++)
         add_score_shift(problem, logits + t * n, n, u, ret_up + t * n, ret_down + t * n);

@@ -68,14 +68,14 @@ static moe_status route_again(const moe_problem *problem, const double *z, moe_p
 
 /* The plan that the router makes of logits that lean towards `got`. */
 static moe_status route_leaning(const moe_problem *problem, const moe_plan *got,
-                                const double *logits, moe_dtype arithmetic, int threads,
+                                const double *logits, const moe_int_reading *reading, int threads,
                                 moe_plan **ret) {
     int64_t n = got->n_experts;
     size_t count = (size_t)(problem->T * n);
     double *up = malloc(count * sizeof *up), *down = malloc(count * sizeof *down);
     double *z = malloc(count * sizeof *z);
     moe_status status = up && down && z
-                            ? moe_int_routing_margin(problem, logits, arithmetic, threads, up, down)
+                            ? moe_int_routing_margin(problem, logits, reading, threads, up, down)
                             : MOE_E_NOMEM;
     if (!status) {
         lean(got, n, logits, up, down, z);
@@ -171,16 +171,16 @@ static bool all_same(const moe_plan *a, const moe_plan *b) {
 }
 
 static moe_status judge_against(const moe_problem *problem, const moe_plan *got,
-                                const moe_plan *want, moe_dtype arithmetic, int threads,
+                                const moe_plan *want, const moe_int_reading *reading, int threads,
                                 moe_check_result *result, moe_int_routing *ret) {
     moe_tensor_verdict *v = moe_int_result_entry(result, "topk_index");
     v->truth = problem->expected_plan ? "golden" : "oracle";
     if (all_same(got, want))
         return MOE_OK;
     leanings leaning = {0};
-    moe_status status = route_leaning(problem, got, ret->logits, arithmetic, threads, &leaning.got);
+    moe_status status = route_leaning(problem, got, ret->logits, reading, threads, &leaning.got);
     if (!status)
-        status = route_leaning(problem, want, ret->logits, arithmetic, threads, &leaning.want);
+        status = route_leaning(problem, want, ret->logits, reading, threads, &leaning.want);
     if (!status)
         judge_choice(got, want, &leaning, ret->logits, ret, v);
     moe_plan_destroy(&leaning.got);
@@ -188,9 +188,9 @@ static moe_status judge_against(const moe_problem *problem, const moe_plan *got,
     return status;
 }
 
-static moe_status settle(const moe_problem *problem, const moe_plan *got, moe_dtype arithmetic,
-                         int threads, const moe_log *log, moe_check_result *result,
-                         moe_int_routing *ret) {
+static moe_status settle(const moe_problem *problem, const moe_plan *got,
+                         const moe_int_reading *reading, int threads, const moe_log *log,
+                         moe_check_result *result, moe_int_routing *ret) {
     moe_reference_params params = {
         .tokens = problem->T, .precision = MOE_F64, .threads = threads, .seed = problem->seed};
     moe_plan *routed = NULL;
@@ -204,7 +204,7 @@ static moe_status settle(const moe_problem *problem, const moe_plan *got, moe_dt
     }
     const moe_plan *want = problem->expected_plan ? problem->expected_plan : routed;
     if (got)
-        status = judge_against(problem, got, want, arithmetic, threads, result, ret);
+        status = judge_against(problem, got, want, reading, threads, result, ret);
     if (!status)
         status = moe_plan_copy(ret->foreign ? got : want, &ret->plan);
     if (!status)
@@ -228,12 +228,12 @@ static moe_status settle_given(const moe_problem *problem, const moe_plan *got,
 }
 
 moe_status moe_int_routing_settle(const moe_problem *problem, const moe_plan *got,
-                                  moe_int_told told, moe_dtype arithmetic, int threads,
+                                  moe_int_told told, const moe_int_reading *reading, int threads,
                                   const moe_log *log, moe_check_result *result,
                                   moe_int_routing *ret) {
     moe_int_routing r = {.told = told};
     moe_status status = problem->plan ? settle_given(problem, got, result, &r)
-                                      : settle(problem, got, arithmetic, threads, log, result, &r);
+                                      : settle(problem, got, reading, threads, log, result, &r);
     if (status) {
         moe_int_routing_destroy(&r);
         return status == MOE_E_NOMEM

@@ -2,6 +2,7 @@
 #ifndef MOE_CHECK_ROUTING_ROUTING_H
 #define MOE_CHECK_ROUTING_ROUTING_H
 
+#include "check/routing/reading.h"
 #include "moeref/check.h"
 
 #include <stdbool.h>
@@ -25,21 +26,21 @@ typedef struct moe_int_routing {
 /* Judges the choice `got` (NULL: not known) and settles the plan. MOE_OK with a verdict in
  * result's topk_index. */
 moe_status moe_int_routing_settle(const moe_problem *problem, const moe_plan *got,
-                                  moe_int_told told, moe_dtype arithmetic, int threads,
+                                  moe_int_told told, const moe_int_reading *reading, int threads,
                                   const moe_log *log, moe_check_result *result,
                                   moe_int_routing *ret);
 void moe_int_routing_destroy(moe_int_routing *r);
 
 /* How far rounding may move each logit up and down; both [T][E+n_zero]. */
 moe_status moe_int_routing_margin(const moe_problem *problem, const double *logits,
-                                  moe_dtype arithmetic, int threads, double *ret_up,
+                                  const moe_int_reading *reading, int threads, double *ret_up,
                                   double *ret_down);
 
 /* The first tokens, `most` of them at most, that may choose otherwise within the margin. For
  * routers that choose token by token. */
 moe_status moe_int_routing_ties(const moe_problem *problem, const moe_int_routing *routing,
-                                moe_dtype arithmetic, int threads, int64_t most, int64_t *ret,
-                                int64_t *ret_count);
+                                const moe_int_reading *reading, int threads, int64_t most,
+                                int64_t *ret, int64_t *ret_count);
 
 /* Less than rounding in float64 moves a logit z, and more than 0: what parts exact ties. */
 double moe_int_tie_break(double z);

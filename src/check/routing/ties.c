@@ -40,13 +40,13 @@ typedef struct ties_work {
 } ties_work;
 
 static moe_status scan(const moe_problem *problem, const moe_int_routing *routing, int64_t first,
-                       int64_t count, moe_dtype arithmetic, int threads, const ties_work *w,
-                       int64_t most, int64_t *ret, int64_t *ret_count) {
+                       int64_t count, const moe_int_reading *reading, int threads,
+                       const ties_work *w, int64_t most, int64_t *ret, int64_t *ret_count) {
     const moe_problem part = part_of(problem, first, count);
     int64_t n = routing->plan->n_experts;
     const double *z = routing->logits + first * n;
     moe_plan *other = NULL;
-    moe_status status = moe_int_routing_margin(&part, z, arithmetic, threads, w->up, w->down);
+    moe_status status = moe_int_routing_margin(&part, z, reading, threads, w->up, w->down);
     if (status)
         return status;
     lean_away(routing->plan, first, count, z, w->up, w->down, w->z);
@@ -59,8 +59,8 @@ static moe_status scan(const moe_problem *problem, const moe_int_routing *routin
 }
 
 moe_status moe_int_routing_ties(const moe_problem *problem, const moe_int_routing *routing,
-                                moe_dtype arithmetic, int threads, int64_t most, int64_t *ret,
-                                int64_t *ret_count) {
+                                const moe_int_reading *reading, int threads, int64_t most,
+                                int64_t *ret, int64_t *ret_count) {
     size_t room = (size_t)(CHUNK * routing->plan->n_experts);
     ties_work w = {.up = malloc(room * sizeof *w.up),
                    .down = malloc(room * sizeof *w.down),
@@ -72,7 +72,7 @@ moe_status moe_int_routing_ties(const moe_problem *problem, const moe_int_routin
     *ret_count = 0;
     for (int64_t t = 0; !status && t < problem->T && *ret_count < most; t += CHUNK) {
         int64_t count = problem->T - t < CHUNK ? problem->T - t : CHUNK;
-        status = scan(problem, routing, t, count, arithmetic, threads, &w, most, ret, ret_count);
+        status = scan(problem, routing, t, count, reading, threads, &w, most, ret, ret_count);
     }
     free(w.up);
     free(w.down);

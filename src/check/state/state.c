@@ -8,6 +8,7 @@
 #include "check/state/mirror.h"
 #include "check/subject/inputs.h"
 #include "check/verdict/result.h"
+#include "reference/run.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -36,13 +37,15 @@ static void no_memory(moe_check_result *r) {
 
 /* A choice that is not the first input's may still be right, inside the margin of rounding: then
  * the results belong to other pairs and cannot be compared with the first's. */
-static void judge_choice(const moe_problem *problem, const moe_int_run *other, int32_t threads,
-                         const moe_log *log, moe_check_result *r) {
+static void judge_choice(const moe_problem *problem, const moe_int_run *other,
+                         const moe_check_params *params, const moe_log *log, moe_check_result *r) {
     moe_check_result *scratch = calloc(1, sizeof *scratch);
     moe_int_routing routing = {0};
-    if (!scratch || moe_int_routing_settle(problem, other->plan, MOE_INT_TOLD,
-                                           (moe_dtype)other->support.arithmetic, threads, log,
-                                           scratch, &routing)) {
+    const moe_int_reading reading = {(moe_dtype)other->support.arithmetic,
+                                     moe_int_recipe_points(params)};
+    if (!scratch ||
+        moe_int_routing_settle(problem, other->plan, MOE_INT_TOLD, &reading,
+                               moe_int_thread_count(params->threads), log, scratch, &routing)) {
         no_memory(r);
     } else {
         const moe_tensor_verdict *v = moe_int_result_entry(scratch, "topk_index");
@@ -72,9 +75,9 @@ static void find_stale(const moe_int_mirror *m, const moe_int_run *run, const mo
     }
 }
 
-static void try_mirror(const moe_backend *backend, const moe_problem *problem, int32_t threads,
-                       const moe_log *log, moe_check_result *r, moe_int_run *run,
-                       moe_int_more_runs *ret) {
+static void try_mirror(const moe_backend *backend, const moe_problem *problem,
+                       const moe_check_params *params, const moe_log *log, moe_check_result *r,
+                       moe_int_run *run, moe_int_more_runs *ret) {
     moe_int_mirror m;
     moe_int_run other = {.layer = NULL};
     if (moe_int_mirror_make(problem, log, &m)) {
@@ -87,7 +90,7 @@ static void try_mirror(const moe_backend *backend, const moe_problem *problem, i
             const moe_plan *plan = problem->plan ? problem->plan : run->plan;
             const moe_plan *mirrored = problem->plan ? m.problem.plan : other.plan;
             if (plan && mirrored && !moe_int_mirror_same_choice(&m, plan, mirrored))
-                judge_choice(&m.problem, &other, threads, log, r);
+                judge_choice(&m.problem, &other, params, log, r);
             else if (moe_int_mirror_undo(&m, &other, plan, mirrored, ret->set[MOE_INT_SECOND]))
                 no_memory(r);
         }
@@ -163,11 +166,11 @@ static void try_poison(moe_backend *backend, const moe_problem *problem, moe_che
     moe_tensors_destroy(&own);
 }
 
-void moe_int_state_try(moe_backend *backend, const moe_problem *problem, int32_t threads,
-                       const moe_log *log, moe_check_result *result, moe_int_run *run,
-                       moe_int_more_runs *ret) {
+void moe_int_state_try(moe_backend *backend, const moe_problem *problem,
+                       const moe_check_params *params, const moe_log *log, moe_check_result *result,
+                       moe_int_run *run, moe_int_more_runs *ret) {
     memset(ret, 0, sizeof *ret);
-    try_mirror(backend, problem, threads, log, result, run, ret);
+    try_mirror(backend, problem, params, log, result, run, ret);
     try_poison(backend, problem, result, run, ret);
 }
 

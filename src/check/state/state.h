@@ -14,9 +14,9 @@ typedef struct moe_int_more_runs {
  * which the weights of experts without tokens are NaN. What is found about buffers, choices and
  * calls goes into `result`; what is to be judged into *ret, which is to be freed. `log` is for
  * failures of memory. */
-void moe_int_state_try(moe_backend *backend, const moe_problem *problem, int32_t threads,
-                       const moe_log *log, moe_check_result *result, moe_int_run *run,
-                       moe_int_more_runs *ret);
+void moe_int_state_try(moe_backend *backend, const moe_problem *problem,
+                       const moe_check_params *params, const moe_log *log, moe_check_result *result,
+                       moe_int_run *run, moe_int_more_runs *ret);
 void moe_int_more_runs_destroy(moe_int_more_runs *more);
 
 /* 2, 3 ... when `b` is that many times `a`, as it is where results are added to what was there;

@@ -56,11 +56,11 @@ static bool is_sampled(const moe_int_truth *t, int64_t token) {
 }
 
 static moe_status list_ties(const moe_problem *problem, const moe_int_routing *routing,
-                            const moe_int_truth *t, moe_dtype arithmetic, int threads, suspect *ret,
-                            int64_t *ret_count) {
+                            const moe_int_truth *t, const moe_int_reading *reading, int threads,
+                            suspect *ret, int64_t *ret_count) {
     int64_t tied[MOST_TIES], count;
     moe_status status =
-        moe_int_routing_ties(problem, routing, arithmetic, threads, MOST_TIES, tied, &count);
+        moe_int_routing_ties(problem, routing, reading, threads, MOST_TIES, tied, &count);
     for (int64_t i = 0; !status && i < count; i++)
         if (!is_sampled(t, tied[i]))
             ret[(*ret_count)++] = (suspect){tied[i], -1};
@@ -68,14 +68,16 @@ static moe_status list_ties(const moe_problem *problem, const moe_int_routing *r
 }
 
 moe_status moe_int_truth_suspects(const moe_problem *problem, const moe_int_routing *routing,
-                                  const moe_int_truth *t, const moe_tensor *O, moe_dtype arithmetic,
-                                  int threads, int64_t **ret, int64_t *ret_count) {
+                                  const moe_int_truth *t, const moe_tensor *O,
+                                  const moe_int_reading *reading, int threads, int64_t **ret,
+                                  int64_t *ret_count) {
     int64_t rows = t->oracle->out.t[MOE_T_O].shape[0], count = 0;
     suspect *list = malloc((size_t)(rows + MOST_TIES) * sizeof *list);
     int64_t *tokens = malloc((size_t)(rows + MOST_TIES) * sizeof *tokens);
-    moe_status status = list && tokens ? list_wrong(t, O, arithmetic, list, &count) : MOE_E_NOMEM;
+    moe_status status =
+        list && tokens ? list_wrong(t, O, reading->arithmetic, list, &count) : MOE_E_NOMEM;
     if (!status && t->sampled && moe_int_chooses_by_token(&problem->layer))
-        status = list_ties(problem, routing, t, arithmetic, threads, list, &count);
+        status = list_ties(problem, routing, t, reading, threads, list, &count);
     if (!status) {
         qsort(list, (size_t)count, sizeof *list, by_size);
         for (int64_t i = 0; i < count; i++)

@@ -45,8 +45,9 @@ void moe_int_truth_range(moe_dtype arithmetic, moe_int_truth *t);
 /* Tokens whose O is beyond the gate, the worst first; of a sampled truth then those that were not
  * sampled and whose choice of experts the rounding margin leaves open. *ret is to be freed. */
 moe_status moe_int_truth_suspects(const moe_problem *problem, const moe_int_routing *routing,
-                                  const moe_int_truth *t, const moe_tensor *O, moe_dtype arithmetic,
-                                  int threads, int64_t **ret, int64_t *ret_count);
+                                  const moe_int_truth *t, const moe_tensor *O,
+                                  const moe_int_reading *reading, int threads, int64_t **ret,
+                                  int64_t *ret_count);
 
 /* Rows of sampled tokens: O, dX, dS and the stages. t->tokens, where they are set, are the sample;
  * ascending. */

@@ -23,11 +23,14 @@ static moe_status parse(const char *words, int64_t T, moe_case *ret) {
 
 static moe_status extend(char **line, const cli_ranks *ranks) {
     const char *transport = ranks->transport ? ranks->transport : "threads";
-    const size_t size = strlen(*line) + strlen(ranks->words) + strlen(transport) + 32;
+    const char *fault = ranks->fault ? ranks->fault : "";
+    const size_t size =
+        strlen(*line) + strlen(ranks->words) + strlen(transport) + strlen(fault) + 48;
     char *longer = malloc(size);
     if (!longer)
         return MOE_E_NOMEM;
-    snprintf(longer, size, "%s --ep \"%s\" --transport %s", *line, ranks->words, transport);
+    snprintf(longer, size, "%s --ep \"%s\" --transport %s%s%s", *line, ranks->words, transport,
+             *fault ? " --ep-fault " : "", fault);
     free(*line);
     *line = longer;
     return MOE_OK;

@@ -102,9 +102,9 @@ static void print_reading(FILE *to, const moe_check_result *r) {
     fprintf(to, "\n");
 }
 
-/* Must even a short report say it? What was guessed, or is not the project's own. */
+/* Must even a short report say it? What no backend declares, or is not the project's own. */
 static bool reading_matters(const moe_check_result *r) {
-    return strstr(r->arithmetic_why, "stored") ||
+    return strcmp(r->arithmetic_why, "the backend says so") != 0 ||
            (r->recipe[0] && strcmp(r->recipe, "moeref") != 0);
 }
 

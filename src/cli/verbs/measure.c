@@ -2,6 +2,7 @@
 #include "cli/input/messages.h"
 #include "cli/input/options.h"
 #include "cli/verbs/verbs.h"
+#include "core/file.h"
 #include "moeref/home.h"
 
 #include <errno.h>
@@ -9,7 +10,6 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 /* What products tell of a GPU; all else is measured by itself, or follows from its architecture.
@@ -25,14 +25,6 @@ typedef struct measure_options {
     const char *to, *program, *source;
     bool no_fit;
 } measure_options;
-
-static moe_status make_folder(const char *path) {
-    struct stat seen;
-    if (mkdir(path, 0777) == 0 || (errno == EEXIST && !stat(path, &seen) && S_ISDIR(seen.st_mode)))
-        return MOE_OK;
-    return moe_fail(cli_log(), MOE_E_IO, "%s: no folder can be made there: %s", path,
-                    strerror(errno));
-}
 
 /* The program is one of its own, for it needs the vendor's libraries. It says itself what fails. */
 static moe_status start(const char *program, const char *folder) {
@@ -82,7 +74,7 @@ static int run(const measure_options *o) {
     moe_status status =
         moe_home_find(MOE_HOME_MEASURE, o->program, cli_log(), program, sizeof program);
     if (!status)
-        status = make_folder(o->to);
+        status = moe_int_folder_make(o->to, cli_log());
     if (!status)
         status = start(program, o->to);
     if (status)

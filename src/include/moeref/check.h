@@ -222,8 +222,8 @@ typedef struct moe_check_params {
     bool invariance;      /* moe_check_invariance too, unless the check failed */
     bool coverage;        /* count what the case decides */
     bool must_decide;     /* and distrust it if it carries a feature that decides nothing */
-    const char *dump_dir; /* on failure write inputs, outputs and the oracle into this folder
-                             (moe_check_bundle); NULL: no */
+    const char *dump_dir; /* on failure write inputs, outputs and the oracle into this folder,
+                             which is made if need be (moe_check_bundle); NULL: no */
     int64_t map_tile;     /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
                              until the map has at most MOE_MAP_COLUMNS columns */
     bool unwatched;       /* memory is not watched: threads of several ranks have it, or other

@@ -1,0 +1,20 @@
+/* One way to read a subject: an arithmetic and the rounding points of a recipe. */
+#ifndef MOE_CHECK_ROUTING_READING_H
+#define MOE_CHECK_ROUTING_READING_H
+
+#include "moeref/check.h"
+#include "moeref/recipe.h"
+
+#include <stdbool.h>
+
+typedef struct moe_int_reading {
+    moe_dtype arithmetic;
+    uint32_t points; /* moe_point bits */
+} moe_int_reading;
+
+/* The points of the recipe that `params` names, or of this project's own. */
+uint32_t moe_int_recipe_points(const moe_check_params *params);
+/* bf16 or fp16: only there recipes differ. */
+bool moe_int_is_low(moe_dtype arithmetic);
+
+#endif
