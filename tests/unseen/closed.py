@@ -1,9 +1,9 @@
 """A closed set: written with the wide one before either was tried, and tried last. README.md has
 what was named."""
-from edits import (A_PRIME, AFTER_DOWN, AFTER_H, AFTER_UP, ANY, B1, B2_TWICE, DA, DH_STORE, DS, DSCALE,
-                   DUP, DW1, DW2, DW_R, DX, DX_END, DX_ROUTER, DX_ROUTER_SUM, DXP_PRODUCT, DXP_STORE,
-                   LOGITS, MATH, OUTER, ROW_END, SHARED_O, SPOIL, SUM, TOKEN_END, UP, WEIGHED, Z_END,
-                   before, coarse, hole, operand)
+from edits import (A_PRIME, AFTER_DOWN, AFTER_H, AFTER_UP, ANY, B1, B2_TWICE, DA, DH_STORE, DS,
+                   DSCALE, DUP, DW1, DW2, DW_R, DX, DX_END, DX_ROUTER, DX_ROUTER_SUM, DXP_PRODUCT,
+                   DXP_STORE, LOGITS, MATH, OUTER, ROW_END, SHARED_O, SPOIL, SUM, TOKEN_END, UP,
+                   WEIGHED, Z_END, before, coarse, operand)
 
 FORWARD_MATH, GRAD_MATH = ("expert.c", *MATH), ("expert_grad.c", *MATH)
 
@@ -31,29 +31,34 @@ BUGS = [
         before(DX_ROUTER, """        for (int64_t i = 0; i < T * R; i++)
             dz[i] = i % R == R - 1 ? 0 : dz[i];""")]),
     ("X_tile_of_token_beside_in_dW1", "plain", ANY, r"dW1: .*(X\b|row|term|token|column)", [
-        before(OUTER, """        for (int64_t i = 0; id == FY_DW1 && i + width_r < rows * width_r; i++)
+        before(OUTER, """
+        for (int64_t i = 0; id == FY_DW1 && i + width_r < rows * width_r; i++)
             if (i % width_r >= 16 && i % width_r < 24)
                 ((float *)right)[i] = right[i + width_r];""")]),
     ("second_tile_keeps_first_H", "tails", ANY, r"H: .*(row|stale|tile|column)", [
         before(AFTER_H, """    for (int64_t r = 16; x->e >= 0 && r < x->rows; r++)
         memcpy(x->H + r * x->hw + 8, x->H + (r - 16) * x->hw + 8, 8 * sizeof *x->H);""")]),
     ("Y_rows_of_expert_before_added", "plain", ANY, r"Y: .*(row|added|mixed|expert)", [
-        before(AFTER_DOWN, """    const int64_t back = x->e > 0 ? x->first - fy_plan(l)->offsets[x->e - 1] : 0;
+        before(AFTER_DOWN, """
+    const int64_t back = x->e > 0 ? x->first - fy_plan(l)->offsets[x->e - 1] : 0;
     for (int64_t i = 0; x->e > 0 && i < 4 * d && i < x->rows * d && i < back * d; i++)
         x->Y[i] += x->Y[i - back * d];""")]),
     ("dW2_stale_where_rows_are_few", "tails", ANY, r"dW2: .*(zero|stale|expert|left out|missing)", [
         before(SPOIL, """    const int64_t w2 = part_of(l, MOE_T_DW2);
+    const int64_t *first = fy_plan(l)->offsets;
     for (int64_t i = 0; i < count_of(l, MOE_T_DW2); i++)
-        fy_out(l, MOE_T_DW2)[i] *= fy_plan(l)->offsets[i / w2 + 1] - fy_plan(l)->offsets[i / w2] > 12;
+        fy_out(l, MOE_T_DW2)[i] *= first[i / w2 + 1] - first[i / w2] > 12;
 """)]),
     ("H_last_row_lost", "tails", ANY, r"H: .*(row|zero|left out)", [
         before(AFTER_H, """    for (int64_t i = 0; x->e >= 0 && i < x->hw; i++)
         x->H[(x->rows - 1) * x->hw + i] = 0;""")]),
     ("dH_of_last_tile_zero", "tails", ANY, r"dH: .*(row|zero|left out)", [
-        before(DH_STORE, """        for (int64_t i = x->rows / 16 * 16 * x->hw; x->e >= 0 && i < x->rows * x->hw; i++)
+        before(DH_STORE, """
+        for (int64_t i = x->rows / 16 * 16 * x->hw; x->e >= 0 && i < x->rows * x->hw; i++)
             x->dH[i] = 0;""")]),
     ("O_column_tile_without_last_slot", "slots", ANY, r"O: .*(column|missing|left out|slot)", [
-        ("combine.c", "        const bool zero = p >= plan->offsets[l->desc.E];\n        add_row(o, s,",
+        ("combine.c",
+         "        const bool zero = p >= plan->offsets[l->desc.E];\n        add_row(o, s,",
          "        const bool zero = p >= plan->offsets[l->desc.E];\n        if (i == count - 1) {\n"
          "            add_row(o + 8, s, fy_out(l, MOE_T_Y) + p * d + 8, d - 8);\n"
          "            continue;\n        }\n        add_row(o, s,")]),

@@ -23,7 +23,8 @@ BUGS = [
     ("softmax_without_last_expert", "raw", ANY, r"topk_weight: .*(sum|score|softmax|expert)", [
         ("router.c", "        sum += exp(z[i] - top);\n    return exp(z[e] - top) / sum;",
          "        sum += i + 1 < n ? exp(z[i] - top) : 0;\n    return exp(z[e] - top) / sum;")]),
-    ("sigmoid_of_twice_the_logit", "sigmoid", ANY, r"topk_weight: .*(score|function|logit|factor)", [
+    ("sigmoid_of_twice_the_logit", "sigmoid", ANY,
+     r"topk_weight: .*(score|function|logit|factor)", [
         ("router.c", "    return is_sigmoid(l) ? sigmoid(z[e])",
          "    return is_sigmoid(l) ? sigmoid(2 * z[e])")]),
     ("scale_in_first_slot_alone", "eps", ANY, r"topk_weight: .*(scale|factor|slot)", [
@@ -33,8 +34,8 @@ BUGS = [
     ("weights_of_first_tile_for_second", "plain", ANY,
      r"topk_weight: .*(token|row|place|order|value|slot)", [
          ("router.c", "            weight[count++] = l->router.weight[t * K + k];",
-          "            weight[count++] = l->router.weight[(t >= 16 && t < 32 ? t - 16 : t) * K + k];"
-          )]),
+          "            weight[count++] =\n"
+          "                l->router.weight[(t >= 16 && t < 32 ? t - 16 : t) * K + k];")]),
     ("weights_of_nearby_steps", "plain", ANY, r"topk_weight: .*(narrow|round|bits|step)", [
         ("router.c", WEIGHED, WEIGHED + "\n        w[k] = rint(w[k] * 32) / 32;")]),
     # The choice.
@@ -43,7 +44,8 @@ BUGS = [
     ("groups_begin_one_late", "groups", ANY, r"group", [
         ("choice.c", ALLOW, "            allowed[(g * size + i + 1) % l->R] = 1;")]),
     ("one_group_alone", "groups", ANY, r"group", [
-        ("choice.c", "    int kept = r->topk_groups -", "    int kept = 1 + 0 * r->topk_groups -")]),
+        ("choice.c", "    int kept = r->topk_groups -",
+         "    int kept = 1 + 0 * r->topk_groups -")]),
     ("group_score_of_next_group", "groups", ANY, r"group", [
         ("choice.c", "group_score(l, score + g * size, size);",
          "group_score(l, score + (g + 1) % r->groups * size, size);")]),
@@ -60,13 +62,14 @@ BUGS = [
         ("router.c", BIAS, "rint(4 * b[e]) / 4;")]),
     ("room_for_two_less", "capacity", ANY, r"capacity|full", [
         ("router.c", ROOM, "    return load + 2 < r->capacity;")]),
-    ("room_of_tenth_token_on", "capacity", ANY, r"capacity|full|token|missing|left out|zero", [
+    ("room_for_less_at_first", "capacity", ANY, r"capacity|full|token|missing|left out|zero", [
         ("router.c", "            if (!has_room(l, load[e]))",
-         "            if (!has_room(l, load[e] + (t < 10 ? 4 : 0)))")]),
+         "            if (!has_room(l, load[e] + (t < 40 ? 4 : 0)))")]),
     ("router_bias_twice", "router_bias", ANY, r"router_logits: .*bias", [
         ("router.c", "            *at += b ? b[e] : 0;", "            *at += b ? 2 * b[e] : 0;")]),
     ("router_bias_of_next", "router_bias", ANY, r"router_logits: .*bias", [
-        ("router.c", "            *at += b ? b[e] : 0;", "            *at += b ? b[(e + 1) % R] : 0;")]),
+        ("router.c", "            *at += b ? b[e] : 0;",
+         "            *at += b ? b[(e + 1) % R] : 0;")]),
     ("router_bias_for_choice_alone", "router_bias", ANY, r"(router_logits|topk_weight): .*bias", [
         ("router.c", "            raw[k] = fy_score(l, t, chosen[k]);",
          """ {
@@ -135,7 +138,8 @@ BUGS = [
     ("shared_gate_of_half_the_width", "shared_gate", ANY, r"shared.*gate|gate.*shared", [
         ("combine.c", "for (int64_t i = 0; w && i < d; i++)",
          "for (int64_t i = 0; w && i < d / 2; i++)")]),
-    ("shared_gate_gradient_of_weight", "shared_gate", ANY, r"dw_gate_shared: .*(gate|slope|factor)", [
+    ("shared_gate_gradient_of_weight", "shared_gate", ANY,
+     r"dw_gate_shared: .*(gate|slope|factor)", [
         ("combine.c", "FAULT(l, shared_gate_slope) ? g : g * (1 - g)", "g * g")]),
     # Zero experts, weights on the input.
     ("zero_expert_twice", "zero", ANY, r"O: .*zero", [
@@ -143,7 +147,8 @@ BUGS = [
          "    if (p >= pairs)\n        return 2 * fy_out(l, MOE_T_S)[weight_slot(l, t, i)];")]),
     ("zero_expert_of_next_token", "zero", ANY, r"O: .*zero", [
         ("combine.c", "        add_row(o, s, zero ? l->X + t * d : fy_out(l, MOE_T_Y) + row_read",
-         "        add_row(o, s, zero ? l->X + (t + 1) % l->T * d : fy_out(l, MOE_T_Y) + row_read")]),
+         "        add_row(o, s, zero ? l->X + (t + 1) % l->T * d\n"
+         "                           : fy_out(l, MOE_T_Y) + row_read")]),
     ("zero_expert_gradient_unweighted", "zero", ANY, r"dX: .*(zero|weight)", [
         ("combine.c", "add_row(fy_out(l, MOE_T_DX) + t * d, fy_out(l, MOE_T_S)[p], dO, d);",
          "add_row(fy_out(l, MOE_T_DX) + t * d, 1, dO, d);")]),

@@ -1,7 +1,8 @@
 """A wide set, part 1: rows, tiles, tails and stale buffers. Written in one sitting, with its words,
 before any of it was tried; README.md has what was named at first sight."""
 from edits import (AFTER_DOWN, AFTER_H, AFTER_UP, ANY, B2_TWICE, DA, DH_STORE, DOWN, DX_END,
-                   DXP_STORE, LOGITS, OUTER, ROW_END, SPOIL, SUM, TOKEN_END, UP, Z_END, before, hole)
+                   DXP_STORE, LOGITS, OUTER, ROW_END, SPOIL, SUM, TOKEN_END, UP, Z_END, before,
+                   hole)
 
 GATHER = r"row|token|gather"
 
@@ -89,7 +90,8 @@ BUGS = [
         before(AFTER_H, """    const int64_t last = (x->rows - 1) / 16 * 16;
     if (x->e >= 0 && x->e + 1 < l->desc.E && x->rows) {
         fy_transpose(x->W1 + x->hw * d, x->hw, d, turned);
-        fy_product(l, FY_UP, rows + last * d, x->rows - last, d, turned, x->hw, x->H + last * x->hw);
+        fy_product(l, FY_UP, rows + last * d, x->rows - last, d, turned, x->hw,
+                   x->H + last * x->hw);
     }""")]),
     ("local_index_of_upper_experts", "plain", ANY, r"expert|weights", [
         ("expert.c", "    return e;\n}\n\nstatic const float *param_of",
@@ -99,7 +101,8 @@ BUGS = [
          "                   .b2 = param_of(l, desc->E - 1 - e, MOE_T_B2),")]),
     ("W1_of_expert_by_rows_before", "tails", ANY, r"H: .*(W1|weights|expert)", [
         ("expert.c", "                   .W1 = param_of(l, e, MOE_T_W1),",
-         "                   .W1 = param_of(l, first / 16 < desc->E ? first / 16 : e, MOE_T_W1),")]),
+         "                   .W1 = param_of(l, first / 16 < desc->E ? first / 16 : e,\n"
+         "                                  MOE_T_W1),")]),
     # Stale and shared buffers.
     ("A_last_units_of_expert_before", "raw", ANY, r"A: .*(row|stale|expert|column)", [
         before(AFTER_UP, """    const int64_t start = x->e > 0 ? fy_plan(l)->offsets[x->e - 1] : 0;
@@ -117,7 +120,8 @@ BUGS = [
         before(AFTER_DOWN, """    for (int64_t i = 16 * d; x->e >= 0 && i < x->rows * d; i++)
         x->Y[i] += x->Y[i - 16 * d];""")]),
     ("dW1_accumulators_not_cleared", "plain", ANY, r"dW1: .*(expert|added|mixed|row|sum)", [
-        before(SPOIL, """    for (int64_t i = count_of(l, MOE_T_DW1) - 1; i >= part_of(l, MOE_T_DW1); i--)
+        before(SPOIL, """
+    for (int64_t i = count_of(l, MOE_T_DW1) - 1; i >= part_of(l, MOE_T_DW1); i--)
         fy_out(l, MOE_T_DW1)[i] += fy_out(l, MOE_T_DW1)[i - part_of(l, MOE_T_DW1)];""")]),
     ("dW2_adds_the_expert_before", "plain", ANY, r"dW2: .*(expert|added|mixed|row|sum)", [
         before(SPOIL, """    const int64_t w2 = part_of(l, MOE_T_DW2);
@@ -145,7 +149,8 @@ BUGS = [
         before(DXP_STORE, """        for (int64_t i = 0; i < x->rows * d; i++)
             x->dXp[i] *= i % d < d - 8;""")]),
     ("dX_tile_without_experts", "plain", ANY, r"dX: .*(token|expert|missing|left out|zero)", [
-        before(DX_END, """    memset(fy_out(l, MOE_T_DX) + 16 * d, 0, (size_t)(16 * d) * sizeof(float));
+        before(DX_END, """
+    memset(fy_out(l, MOE_T_DX) + 16 * d, 0, (size_t)(16 * d) * sizeof(float));
 """)]),
     ("logits_last_tokens_zero", "raw", ANY, r"router_logits: .*(zero|token|row)", [
         before(Z_END, """    memset(z + (l->T - 8) * R, 0, (size_t)(8 * R) * sizeof *z);""")]),
@@ -168,7 +173,8 @@ BUGS = [
         before(B2_TWICE, """    for (int64_t i = 0; x->b2 && i < x->rows * d; i++)
         x->Y[i] += x->b2[(i + 8) % d] - x->b2[i % d];""")]),
     ("small_experts_without_b1", "bias_tails", ANY, r"H: .*(b1|bias)", [
-        before(AFTER_H, """    for (int64_t i = 0; x->rows < 16 && x->b1 && i < x->rows * x->hw; i++)
+        before(AFTER_H, """
+    for (int64_t i = 0; x->rows < 16 && x->b1 && i < x->rows * x->hw; i++)
         x->H[i] -= x->b1[i % x->hw];""")]),
     ("dW1_rows_tile_twice", "tails", ANY, r"dW1: .*(twice|row)", [
         before(OUTER, """        for (int64_t i = 0; id == FY_DW1 && i < width_l * rows; i++)

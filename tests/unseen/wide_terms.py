@@ -44,7 +44,8 @@ BUGS = [
     ("db2_of_Y", "bias", ANY, r"db2: .*(Y\b|dO|operand)", [
         ("expert_grad.c", "column_sums(l, dy, FAULT", "column_sums(l, x->Y, FAULT")]),
     ("db2_of_first_weight", "bias", ANY, r"db2: .*weight", [
-        ("expert_grad.c", "            ret[i] += s ? s[r] * g", "            ret[i] += s ? s[0] * g")]),
+        ("expert_grad.c", "            ret[i] += s ? s[r] * g",
+         "            ret[i] += s ? s[0] * g")]),
     ("db2_weight_twice", "bias", ANY, r"db2: .*weight", [
         ("expert_grad.c", "            ret[i] += s ? s[r] * g",
          "            ret[i] += s ? s[r] * s[r] * g")]),

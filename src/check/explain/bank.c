@@ -228,9 +228,10 @@ static bool settled(const moe_int_evidence *e) {
 /* Steps ------------------------------------------------------------------------------------------
  */
 
-/* Is there no explanation, or one that leaves far more than a right kernel would? */
+/* Is there no explanation but a place, or one that leaves far more than a right kernel would? */
 static bool is_open(const moe_int_evidence *e) {
-    return !e->found || (!e->best.rough && e->best.is.after > 10 * e->gate[e->best.of]);
+    return !e->found || e->best.place ||
+           (!e->best.rough && e->best.is.after > 10 * e->gate[e->best.of]);
 }
 
 static void try_locals(moe_int_evidence *e, const moe_int_scene *s, const moe_int_variant *base) {
@@ -241,14 +242,16 @@ static void try_locals(moe_int_evidence *e, const moe_int_scene *s, const moe_in
     const moe_int_local l = {&p, s, base};
     for (size_t i = 0; p.rows && is_open(e) && i < moe_int_bank_count; i++) {
         moe_int_finding f = moe_int_finding_start(&moe_int_bank[i], id);
-        if (!moe_int_bank[i].local || !moe_int_bank[i].local(&l, &f))
+        if (moe_int_bank[i].local == moe_int_local_own_formula)
+            moe_int_try_parts(e, &l); /* whatever is exact comes before what is interpolated */
+        if (!moe_int_bank[i].local || !is_open(e) || !moe_int_bank[i].local(&l, &f))
             continue;
         f.explains[id] = true;
         f.explained = 1;
         moe_int_offer(e, &f);
     }
     if (p.rows && is_open(e))
-        moe_int_try_parts(e, &l);
+        moe_int_try_smooth_parts(e, &l);
     moe_int_sight_destroy(&p);
 }
 

@@ -54,6 +54,8 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(groups_missing, "groups do not limit the choice of experts")                           \
     CHANGE(groups_score, "a group counts by something else than its two best")                     \
     CHANGE(select_bias_missing, "the selection bias is not added for the choice")                 \
+    CHANGE(groups_otherwise, "groups are of other experts, or go by another score")               \
+    CHANGE(select_bias_part, "the selection bias is added in part, or more than once")            \
     CHANGE(select_bias_otherwise, "the selection bias is not added to the score")                 \
     CHANGE(select_bias_neighbour, "the selection bias is that of an expert beside")               \
     CHANGE(choose_parts, "parts of the experts are chosen from apart")                            \
@@ -166,17 +168,23 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(columns_of_others, "columns of %s stand in other columns' places")                      \
     LOCAL(rows_of_others, "%s is made of other rows")                                             \
     LOCAL(operand_bits, "a factor of the product that makes %s has few bits")                     \
+    LOCAL(operand_tensor, "%s is the product of another tensor, not of its own")                  \
     LOCAL(operand_stride, "rows of a factor of %s are read with a wrong step")                     \
     LOCAL(matrix_of_others, "rows of %s are made with another matrix")                            \
     LOCAL(product_terms, "%s is not the sum of all terms, each once")                             \
     LOCAL(terms_elsewhere, "the terms of %s meet factors that are not theirs")                    \
-    LOCAL(slope_of_others, "the activation's derivative in %s is taken of another row")           \
+    LOCAL(block_beside, "terms of %s read a factor beside their own")                             \
+    LOCAL(slope_of_others, "the activation's derivative in %s is taken of another row or unit")   \
     LOCAL(bias_factor, "the bias in %s has a factor")                                             \
     LOCAL(bias_elsewhere, "the bias in %s is read from another place")                            \
     LOCAL(own_bias, "what is added to %s is not the bias")                                        \
     LOCAL(shared_elsewhere, "the shared expert's part of %s is another token's")                  \
+    LOCAL(shared_weights, "the shared expert's part of %s is made with another expert's weights") \
+    LOCAL(zero_elsewhere, "zero experts' part of %s is another token's X")                        \
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
+    LOCAL(gradient_tensor, "%s is the sum over its rows of other vectors than its own")           \
+    LOCAL(gradient_bits, "a factor of the sum that makes %s has few bits")                        \
     LOCAL(gradient_rows, "%s is not the sum over its rows, each once")                            \
     LOCAL(gradient_shifted, "%s is made of shifted rows")                                         \
     LOCAL(gradient_operand, "%s is made of other rows")                                           \
@@ -210,8 +218,10 @@ moe_int_finding moe_int_finding_start(const moe_int_hypothesis *h, moe_tensor_id
 
 /* looks.c: offers what looks find: causes, or places. */
 void moe_int_try_looks(moe_int_evidence *e, bool place);
-/* part.c: offers what holds of the wrong columns, or the wrong rows, of l's tensor alone. */
+/* part.c: offers what holds of the wrong columns, or the wrong rows, of l's tensor alone; apart,
+ * which function of its inputs they are, by interpolation. */
 void moe_int_try_parts(moe_int_evidence *e, const moe_int_local *l);
+void moe_int_try_smooth_parts(moe_int_evidence *e, const moe_int_local *l);
 
 /* changes_choice.c: what hypotheses about the router share. The weights of the changed description
  * for the plan's choice. */
@@ -225,6 +235,10 @@ bool moe_int_reroute_own(const moe_int_scene *s, moe_int_change *c);
 /* Copies that the caller frees: of the logits (NULL: none), of b_select (NULL: there is none). */
 double *moe_int_copy_logits(const moe_int_scene *s, const moe_int_change *c);
 double *moe_int_selection_bias(const moe_int_scene *s);
+/* changes_rule.c: the K best of `key` [T][R] for each token, `parts` equal parts of the experts
+ * apart, and their weights. */
+bool moe_int_choose_best(const moe_int_scene *s, const double *key, int64_t parts,
+                         moe_int_change *c);
 
 #define MOE_INT_DECLARE_LOOK(kind, sentence)   moe_int_look_fn moe_int_look_##kind;
 #define MOE_INT_DECLARE_CHANGE(kind, sentence) moe_int_change_fn moe_int_change_##kind;
