@@ -63,6 +63,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
     CHANGE(groups_number, "another number of groups is kept")                                     \
     CHANGE(capacity_other, "experts are full at another number of tokens")                        \
+    CHANGE(capacity_of_some, "some experts are full at another number of tokens")                 \
     CHANGE(choose_capped, "experts from a number on are never chosen")                            \
     CHANGE(choose_unseen, "some experts are out of sight of the choice")                          \
     CHANGE(choose_lowest, "the worst experts are chosen")                                         \
@@ -157,6 +158,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(own_weights, "weights are another function of the logits")                              \
     LOCAL(score_products, "%s is another product")                                                \
     LOCAL(inner_product, "%s is the inner product of other vectors")                              \
+    LOCAL(router_matrix, "the router's part of %s is made with another matrix than W_r")          \
     LOCAL(router_slope, "the gradient is taken otherwise through weights and score")              \
     LOCAL(weight_power, "weights are a power of what they should be")                             \
     LOCAL(few_bits, "%s is rounded to a narrower type than its own")                              \
@@ -169,6 +171,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(rows_of_others, "%s is made of other rows")                                             \
     LOCAL(operand_bits, "a factor of the product that makes %s has few bits")                     \
     LOCAL(operand_tensor, "%s is the product of another tensor, not of its own")                  \
+    LOCAL(operand_limited, "a factor of the product that makes %s is cut off at a limit")         \
     LOCAL(operand_stride, "rows of a factor of %s are read with a wrong step")                     \
     LOCAL(matrix_of_others, "rows of %s are made with another matrix")                            \
     LOCAL(product_terms, "%s is not the sum of all terms, each once")                             \
@@ -179,11 +182,12 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(bias_elsewhere, "the bias in %s is read from another place")                            \
     LOCAL(own_bias, "what is added to %s is not the bias")                                        \
     LOCAL(shared_elsewhere, "the shared expert's part of %s is another token's")                  \
-    LOCAL(shared_weights, "the shared expert's part of %s is made with another expert's weights") \
+    LOCAL(shared_otherwise, "the shared expert's part of %s is made otherwise")                   \
     LOCAL(zero_elsewhere, "zero experts' part of %s is another token's X")                        \
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
     LOCAL(gradient_tensor, "%s is the sum over its rows of other vectors than its own")           \
+    LOCAL(gradient_beside, "rows of the two factors of %s do not belong together")                \
     LOCAL(gradient_bits, "a factor of the sum that makes %s has few bits")                        \
     LOCAL(gradient_rows, "%s is not the sum over its rows, each once")                            \
     LOCAL(gradient_shifted, "%s is made of shifted rows")                                         \

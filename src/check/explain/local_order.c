@@ -196,7 +196,7 @@ static bool of_another_token(const moe_int_sight *p, moe_int_finding *f) {
 }
 
 bool moe_int_local_values_of_others(const moe_int_local *l, moe_int_finding *f) {
-    enum { WAYS = 20, SLOTS = 4 };
+    enum { SLOTS = 4, FAR = 128, WAYS = SLOTS + 2 * FAR };
     static const char *const slots[SLOTS] = {"first", "last", "next", "previous"};
     const moe_int_sight *p = l->p;
     const moe_plan *plan = p->e->routing->plan;

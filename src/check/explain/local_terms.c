@@ -145,6 +145,23 @@ static void keep_columns(const terms *k, int64_t count, double *rows) {
             rows[j * k->columns + c] = rows[j * k->d + k->column[c]];
 }
 
+/* One term alone is off where the columns are too few to tell of more: which? Returns what is left.
+ */
+static double fit_few(const terms *k, double *off) {
+    double least = INFINITY;
+    int64_t is = 0;
+    for (int64_t j = 0; j < k->count; j++) {
+        const double left = moe_int_fit(k->row + j * k->columns, 1, k->columns, k->error, &off[j]);
+        if (left >= 0 && left < least) {
+            least = left;
+            is = j;
+        }
+    }
+    for (int64_t j = 0; j < k->count; j++)
+        off[j] = j == is ? off[j] : 0;
+    return isfinite(least) ? least : -1;
+}
+
 /* Token i of the scene, if it is wrong. */
 static bool fit_token(terms *k, int64_t i) {
     const moe_int_sight *p = k->l->p;
@@ -160,11 +177,13 @@ static bool fit_token(terms *k, int64_t i) {
     if (d2 <= 10 * p->e->gate[p->id] * size)
         return true;
     collect(k, i);
-    if (k->count == 0 || 2 * k->count > k->columns)
+    if (k->count == 0 || k->columns < 4)
         return false;
     keep_columns(k, k->count, k->row);
     keep_columns(k, 1, k->error);
-    const double left = moe_int_fit(k->row, k->count, k->columns, k->error, off);
+    const double left = 2 * k->count > k->columns
+                            ? fit_few(k, off)
+                            : moe_int_fit(k->row, k->count, k->columns, k->error, off);
     k->d2 += d2;
     k->left += left;
     return left >= 0 && left <= moe_int_local_limit(p->e, p->id, d2) && note(k, off);

@@ -14,14 +14,18 @@ typedef enum moe_int_vector {
     MOE_INT_VECTOR_H,
     MOE_INT_VECTOR_DH,
     MOE_INT_VECTOR_A,
-    MOE_INT_VECTOR_GATE,   /* of H */
-    MOE_INT_VECTOR_UP,     /* of H */
-    MOE_INT_VECTOR_PHI,    /* the gate's activation: what the up is multiplied by */
-    MOE_INT_VECTOR_SLOPE,  /* dA/dgate */
-    MOE_INT_VECTOR_DGATE,  /* of dH */
-    MOE_INT_VECTOR_DUP,    /* of dH */
-    MOE_INT_VECTOR_DGATES, /* dH with the gates' part for the ups' as well */
-    MOE_INT_VECTOR_DUPS,   /* and the other way about */
+    MOE_INT_VECTOR_GATE,       /* of H */
+    MOE_INT_VECTOR_UP,         /* of H */
+    MOE_INT_VECTOR_PHI,        /* the gate's activation: what the up is multiplied by */
+    MOE_INT_VECTOR_SLOPE,      /* dA/dgate */
+    MOE_INT_VECTOR_A_FREE,     /* A from H again, without the clamp's limits */
+    MOE_INT_VECTOR_A_NO_ONE,   /* without the 1 that is added to a clamped up */
+    MOE_INT_VECTOR_A_IDENTITY, /* without the gate's nonlinearity */
+    MOE_INT_VECTOR_A_ALPHA,    /* with an alpha of 1 */
+    MOE_INT_VECTOR_DGATE,      /* of dH */
+    MOE_INT_VECTOR_DUP,        /* of dH */
+    MOE_INT_VECTOR_DGATES,     /* dH with the gates' part for the ups' as well */
+    MOE_INT_VECTOR_DUPS,       /* and the other way about */
     MOE_INT_VECTOR_COUNT
 } moe_int_vector;
 
