@@ -30,6 +30,7 @@ import closed
 import edits
 import fresh
 import held_out
+import last
 import sealed
 import splits
 import tiles
@@ -46,7 +47,7 @@ CAUGHT, NAMED = 0.99, 0.85
 SETS = {"bugs": bugs.BUGS, "held_out": held_out.BUGS, "fresh": fresh.BUGS,
         "tiles": tiles.BUGS, "splits": splits.BUGS, "sealed": sealed.BUGS,
         "wide": wide_rows.BUGS + wide_terms.BUGS + wide_router.BUGS,
-        "closed": closed.BUGS}
+        "closed": closed.BUGS, "last": last.BUGS}
 
 
 class Workshop:

@@ -171,6 +171,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(rows_of_others, "%s is made of other rows")                                             \
     LOCAL(operand_bits, "a factor of the product that makes %s has few bits")                     \
     LOCAL(operand_tensor, "%s is the product of another tensor, not of its own")                  \
+    LOCAL(operand_affine, "a factor of the product that makes %s has a number added to a row")    \
     LOCAL(operand_limited, "a factor of the product that makes %s is cut off at a limit")         \
     LOCAL(operand_stride, "rows of a factor of %s are read with a wrong step")                     \
     LOCAL(matrix_of_others, "rows of %s are made with another matrix")                            \
@@ -186,6 +187,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(zero_elsewhere, "zero experts' part of %s is another token's X")                        \
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
+    LOCAL(foreign_terms, "%s has terms that are not its own in the place of its own")             \
     LOCAL(gradient_tensor, "%s is the sum over its rows of other vectors than its own")           \
     LOCAL(gradient_beside, "rows of the two factors of %s do not belong together")                \
     LOCAL(gradient_bits, "a factor of the sum that makes %s has few bits")                        \
@@ -195,6 +197,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(product_tiles, "tiles of the product that makes %s are not their own")                  \
     LOCAL(units_elsewhere, "%s is right, but of other columns of H")                              \
     LOCAL(added_tensor, "something is added to %s that does not belong")                          \
+    LOCAL(row_constant, "a number is added to all elements of rows of %s")                        \
     LOCAL(rows_mixed, "rows of %s are mixed with other rows")                                     \
     LOCAL(own_formula, "the activation is another function of gate and up")                       \
     LOCAL(own_slope, "the activation's derivative is another function of gate and up")            \
@@ -226,6 +229,12 @@ void moe_int_try_looks(moe_int_evidence *e, bool place);
  * which function of its inputs they are, by interpolation. */
 void moe_int_try_parts(moe_int_evidence *e, const moe_int_local *l);
 void moe_int_try_smooth_parts(moe_int_evidence *e, const moe_int_local *l);
+
+/* choice.c: offers a change whose choice `plan` is the subject's, of all tokens or of those alone
+ * that chose otherwise than `right` (NULL: unknown). The residual is the share of tokens whose
+ * experts are not those of `plan`, instead of an NMSE. */
+void moe_int_judge_choice(moe_int_evidence *e, const moe_plan *plan, const moe_plan *right,
+                          moe_int_finding *f);
 
 /* changes_choice.c: what hypotheses about the router share. The weights of the changed description
  * for the plan's choice. */

@@ -5,12 +5,20 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { MOST_GROUPS = 256 };
+enum { MOST_GROUPS = 256, MOST_EXPERTS = 1024 };
 
 /* Experts 0 .. R-1 in groups of R / G. */
 typedef enum partition { CONTIGUOUS, REMAINDER, ONE_LATE, ONE_EARLY, INSIDE_OUT } partition;
 /* Which of a group's experts, in their order. */
-typedef enum members { ALL, FIRST_HALF, SECOND_HALF, FIRST_EXPERT } members;
+typedef enum members {
+    ALL,
+    FIRST_HALF,
+    SECOND_HALF,
+    FIRST_EXPERT,
+    BEST_ONE, /* by their scores */
+    BEST_TWO,
+    BEST_THREE
+} members;
 /* Whose score group g goes by. */
 typedef enum scored { OWN, NEXT, BEFORE, BESIDE, LEAST_BEST, LEAST_MEMBER } scored;
 
@@ -41,6 +49,9 @@ static const group_form forms[] = {
     {"the first half of a group's experts is let in", CONTIGUOUS, CONTIGUOUS, ALL, FIRST_HALF, OWN},
     {"the second half of a group's experts is let in", CONTIGUOUS, CONTIGUOUS, ALL, SECOND_HALF,
      OWN},
+    {"no more than one expert of a group", CONTIGUOUS, CONTIGUOUS, ALL, BEST_ONE, OWN},
+    {"no more than two experts of a group", CONTIGUOUS, CONTIGUOUS, ALL, BEST_TWO, OWN},
+    {"no more than three experts of a group", CONTIGUOUS, CONTIGUOUS, ALL, BEST_THREE, OWN},
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 
@@ -57,7 +68,7 @@ static int64_t group_of(partition form, int64_t e, int64_t R, int64_t G, int64_t
 }
 
 static bool is_in(members which, int64_t place, int64_t size) {
-    return which == ALL || (which == FIRST_HALF && place < size / 2) ||
+    return which == ALL || which >= BEST_ONE || (which == FIRST_HALF && place < size / 2) ||
            (which == SECOND_HALF && place >= size / 2) || (which == FIRST_EXPERT && place == 0);
 }
 
@@ -92,6 +103,15 @@ static void score_groups(const group_form *form, const double *score, int64_t R,
     }
 }
 
+/* How many experts of e's group have a better score. */
+static int64_t better_in_group(const double *score, int64_t e, int64_t R, int64_t G) {
+    const int64_t size = R / G, first = e / size * size;
+    int64_t count = 0;
+    for (int64_t o = first; o < first + size; o++)
+        count += score[o] > score[e] || (score[o] == score[e] && o < e);
+    return count;
+}
+
 /* One token's scores; those that are not let in become the least. */
 static void mask_groups(const group_form *form, const moe_router_desc *r, int64_t R,
                         double *score) {
@@ -102,10 +122,14 @@ static void mask_groups(const group_form *form, const moe_router_desc *r, int64_
     const int64_t n = moe_int_topk(group, NULL, r->groups, r->topk_groups, kept);
     for (int64_t i = 0; i < n; i++)
         open[kept[i]] = true;
+    const int64_t most = form->let_in < BEST_ONE ? R : form->let_in - BEST_ONE + 1;
+    bool beaten[MOST_EXPERTS];
+    for (int64_t e = 0; e < R; e++)
+        beaten[e] = most < R && better_in_group(score, e, R, r->groups) >= most;
     for (int64_t e = 0; e < R; e++) {
         int64_t place;
         const int64_t g = group_of(form->mask, e, R, r->groups, &place);
-        if (!open[g] || !is_in(form->let_in, place, R / r->groups))
+        if (!open[g] || beaten[e] || !is_in(form->let_in, place, R / r->groups))
             score[e] = -INFINITY;
     }
 }
@@ -116,7 +140,7 @@ bool moe_int_change_groups_otherwise(const moe_int_scene *s, int64_t trial, moe_
     const moe_router_desc *r = &p->layer.router;
     const int64_t R = c->plan->n_experts, T = p->T;
     if (trial >= FORMS || !c->logits || r->select != MOE_SELECT_GROUP_TOPK ||
-        r->groups > MOST_GROUPS || R % r->groups)
+        r->groups > MOST_GROUPS || R > MOST_EXPERTS || R % r->groups)
         return false;
     double *b = moe_int_selection_bias(s), *score = malloc((size_t)(T * R) * sizeof *score);
     if (score)

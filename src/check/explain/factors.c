@@ -12,7 +12,9 @@ static const char *const weight_words[MOE_INT_WEIGHTS] = {
     " times the combine weight squared",
     " times the weight of the expert's first row",
     " times the weight of the next row",
-    " times the weight of the row before"};
+    " times the weight of the row before",
+    " times the weight of the pair that has the row's number",
+    " times 1 less the combine weight"};
 
 /* The wrong expert with the most rows of up to `most`, else any wrong one's. */
 static int64_t choose_expert(const moe_int_sight *p, int64_t most) {
@@ -60,6 +62,18 @@ static bool describe(moe_int_factors *k, moe_tensor_id id) {
         k->own = (moe_int_sum_of){
             .left = MOE_INT_VECTOR_DO, .right = MOE_INT_VECTOR_ONES, .weight = out};
         return true;
+    case MOE_T_DW1_SHARED:
+        k->a = moe_h_width(desc, desc->n_shared);
+        k->b = desc->d;
+        k->own = (moe_int_sum_of){.left = MOE_INT_VECTOR_SHARED_DH, .right = MOE_INT_VECTOR_X};
+        return k->tokens = true;
+    case MOE_T_DW2_SHARED:
+        k->a = desc->d;
+        k->b = desc->n_shared;
+        k->own = (moe_int_sum_of){.left = MOE_INT_VECTOR_DO,
+                                  .right = MOE_INT_VECTOR_SHARED_A,
+                                  .weight = MOE_INT_WEIGHT_ONCE};
+        return k->tokens = true;
     case MOE_T_DW_R:
         k->a = k->e->routing->plan->n_experts;
         k->b = desc->d;
@@ -71,9 +85,26 @@ static bool describe(moe_int_factors *k, moe_tensor_id id) {
     return false;
 }
 
+/* The shared expert's rows of a vector, and their width; NULL: it is none of its. */
+static const double *shared_rows(const moe_int_factors *k, int which, int64_t *width) {
+    const moe_int_stage_rows *s = &k->s;
+    *width = which == MOE_INT_VECTOR_SHARED_A                                         ? s->n
+             : which == MOE_INT_VECTOR_SHARED_Y || which == MOE_INT_VECTOR_SHARED_DXP ? s->d
+                                                                                      : s->hw;
+    return which == MOE_INT_VECTOR_SHARED_H     ? s->H
+           : which == MOE_INT_VECTOR_SHARED_DH  ? s->dH
+           : which == MOE_INT_VECTOR_SHARED_A   ? s->A
+           : which == MOE_INT_VECTOR_SHARED_Y   ? s->Y
+           : which == MOE_INT_VECTOR_SHARED_DXP ? s->dXp
+                                                : NULL;
+}
+
 bool moe_int_factors_have(const moe_int_factors *k, int which, int64_t width) {
+    int64_t own;
     if (which == MOE_INT_VECTOR_ONES)
         return width == 1;
+    if (which >= MOE_INT_VECTOR_SHARED_H)
+        return shared_rows(k, which, &own) != NULL && own == width;
     if (which >= MOE_INT_VECTOR_DLOGITS)
         return k->dz != NULL && width == k->a;
     return (!k->tokens || moe_int_vector_of_token((moe_int_vector)which)) &&
@@ -89,7 +120,7 @@ static void to_bits(int bits, double *v, int64_t count) {
 }
 
 static double weight_at(const moe_int_factors *k, moe_int_row_weight which, int64_t r) {
-    const double *w = k->e->routing->plan->weight + k->first;
+    const double *w = k->s.block ? k->s.weight : k->e->routing->plan->weight + k->first;
     switch (which) {
     case MOE_INT_WEIGHT_NONE:
     case MOE_INT_WEIGHTS:
@@ -102,6 +133,10 @@ static double weight_at(const moe_int_factors *k, moe_int_row_weight which, int6
         return w[0];
     case MOE_INT_WEIGHT_NEXT_ROW:
         return w[(r + 1) % k->rows];
+    case MOE_INT_WEIGHT_LOCAL:
+        return k->e->routing->plan->weight[r >= 0 ? r : 0];
+    case MOE_INT_WEIGHT_REST:
+        return 1 - w[r];
     case MOE_INT_WEIGHT_ROW_BEFORE:
         return w[(r + k->rows - 1) % k->rows];
     }
@@ -116,8 +151,12 @@ static int64_t row_on(const moe_int_factors *k, int64_t r, int64_t by, bool roun
 }
 
 static void load(const moe_int_factors *k, int which, int64_t r, double *ret) {
+    int64_t width;
+    const double *of_shared = shared_rows(k, which, &width);
     if (which == MOE_INT_VECTOR_ONES)
         ret[0] = 1;
+    else if (of_shared)
+        memcpy(ret, of_shared + r * width, (size_t)width * sizeof *ret);
     else if (which >= MOE_INT_VECTOR_DLOGITS)
         memcpy(ret, (which == MOE_INT_VECTOR_DLOGITS ? k->dz : k->z) + r * k->a,
                (size_t)k->a * sizeof *ret);
@@ -221,8 +260,9 @@ bool moe_int_factors_make(const moe_int_local *l, moe_int_factors *k) {
     if (!moe_int_sight_is_whole(p) || p->odd > 0 || !describe(k, p->id))
         return false;
     const int64_t e = k->tokens ? 0 : choose_expert(p, MOST_ROWS);
-    if (e < 0 || (k->tokens && !load_tokens(k)) || !moe_int_factors_have(k, k->own.left, k->a) ||
-        !moe_int_factors_have(k, k->own.right, k->b))
+    if (e < 0 || (p->id == MOE_T_DW_R && !load_tokens(k)) ||
+        (k->tokens && p->id != MOE_T_DW_R && !moe_int_shared_rows(l, &k->s)) ||
+        !moe_int_factors_have(k, k->own.left, k->a) || !moe_int_factors_have(k, k->own.right, k->b))
         return false;
     choose_rows(p, k, e);
     if (!make_room(k))
@@ -243,6 +283,7 @@ bool moe_int_factors_make(const moe_int_local *l, moe_int_factors *k) {
 void moe_int_factors_destroy(moe_int_factors *k) {
     free(k->probe);
     free(k->dz);
+    free(k->s.block);
 }
 
 bool moe_int_factors_explain(const moe_int_factors *k, double left) {
@@ -250,7 +291,14 @@ bool moe_int_factors_explain(const moe_int_factors *k, double left) {
 }
 
 void moe_int_factors_say(const moe_int_sum_of *s, moe_int_finding *f) {
-    static const char *const more[] = {"1", "dlogits", "logits"};
+    static const char *const more[] = {"1",
+                                       "dlogits",
+                                       "logits",
+                                       "the shared H",
+                                       "the shared dH",
+                                       "the shared A",
+                                       "the shared Y",
+                                       "the shared dX~"};
     const int left = s->left, right = s->right, first = MOE_INT_VECTOR_COUNT;
     moe_int_finding_say(f, "%s", left < first ? moe_int_vector_words[left] : more[left - first]);
     if (right != MOE_INT_VECTOR_ONES)

@@ -4,6 +4,7 @@
 #ifndef MOE_CHECK_EXPLAIN_FACTORS_H
 #define MOE_CHECK_EXPLAIN_FACTORS_H
 
+#include "check/explain/shared.h"
 #include "check/explain/vectors.h"
 
 /* What multiplies row r's product. */
@@ -14,6 +15,8 @@ typedef enum moe_int_row_weight {
     MOE_INT_WEIGHT_FIRST_ROW, /* its own for the expert's first row's */
     MOE_INT_WEIGHT_NEXT_ROW,
     MOE_INT_WEIGHT_ROW_BEFORE,
+    MOE_INT_WEIGHT_LOCAL, /* as if the expert's rows were the first of all */
+    MOE_INT_WEIGHT_REST,  /* 1 less it */
     MOE_INT_WEIGHTS
 } moe_int_row_weight;
 
@@ -22,6 +25,11 @@ enum {
     MOE_INT_VECTOR_ONES = MOE_INT_VECTOR_COUNT,
     MOE_INT_VECTOR_DLOGITS,
     MOE_INT_VECTOR_LOGITS,
+    MOE_INT_VECTOR_SHARED_H, /* the shared expert's */
+    MOE_INT_VECTOR_SHARED_DH,
+    MOE_INT_VECTOR_SHARED_A,
+    MOE_INT_VECTOR_SHARED_Y,
+    MOE_INT_VECTOR_SHARED_DXP,
     MOE_INT_VECTORS
 };
 
@@ -48,7 +56,8 @@ typedef struct moe_int_factors {
     double *probe;        /* [probes][b], 0 in columns that are right; owned */
     double *got, *sum;    /* [probes][seen] */
     double *left, *right; /* [a], [b] */
-    double *dz, *z;       /* [T][R] where `tokens`; owned */
+    double *dz, *z;       /* [T][R] of the router's; owned */
+    moe_int_stage_rows s; /* of the shared expert's; owned */
     double d2;            /* of the right sum */
 } moe_int_factors;
 

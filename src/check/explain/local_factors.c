@@ -12,7 +12,7 @@ static bool trial_of(const moe_int_factors *k, int n, moe_int_sum_of *ret) {
     const int which = n / MOE_INT_WEIGHTS % MOE_INT_VECTORS;
     *ret = k->own;
     ret->weight = (moe_int_row_weight)(n % MOE_INT_WEIGHTS);
-    if (k->tokens && ret->weight)
+    if (k->tokens && ret->weight > (k->s.block ? MOE_INT_WEIGHT_TWICE : MOE_INT_WEIGHT_NONE))
         return false;
     if (n < ways)
         ret->left = which;

@@ -40,7 +40,7 @@ static void reversed(int64_t size, int64_t depth, int64_t *c, int64_t *k) {
 
 static void shifted(int64_t size, int64_t depth, int64_t *c, int64_t *k) {
     (void)c;
-    *k = (*k + size + depth) % depth;
+    *k = ((*k + size) % depth + depth) % depth;
 }
 
 static void turned(int64_t size, int64_t depth, int64_t *c, int64_t *k) {
@@ -76,6 +76,14 @@ static const order orders[] = {
     {reversed, 16, "the terms' order is reversed in blocks of 16"},
     {shifted, 1, "term k takes number k + 1, shifted"},
     {shifted, -1, "term k takes number k - 1, shifted"},
+    {shifted, 2, "term k takes number k + 2, shifted"},
+    {shifted, -2, "term k takes number k - 2, shifted"},
+    {shifted, 4, "term k takes number k + 4, shifted"},
+    {shifted, -4, "term k takes number k - 4, shifted"},
+    {shifted, 8, "term k takes number k + 8, shifted"},
+    {shifted, -8, "term k takes number k - 8, shifted"},
+    {shifted, 16, "term k takes number k + 16, shifted"},
+    {shifted, -16, "term k takes number k - 16, shifted"},
     {turned, 4, "tiles of 4 x 4 are transposed within"},
     {turned, 8, "tiles of 8 x 8 are transposed within"},
     {turned, 16, "tiles of 16 x 16 are transposed within"},

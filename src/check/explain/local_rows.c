@@ -52,16 +52,18 @@ bool moe_int_local_weight_power(const moe_int_local *l, moe_int_finding *f) {
 }
 
 /* Where the H is whose derivative is taken: another pair's, or of a gate so many units on (or, `by`
- * 0, of the neighbour in its pair of units), for both derivatives or the gate's alone. */
+ * 0, of the neighbour in its pair of units) or of few bits, for both derivatives or the gate's
+ * alone. */
 typedef struct slope_at {
     int64_t pair;
     bool of_unit, both;
     int64_t by;
+    int bits; /* that are left of the gate; 0: all */
 } slope_at;
 
 static int64_t unit_at(const slope_at *at, int64_t j, int64_t n) {
     const int64_t pair = (j ^ 1) < n ? j ^ 1 : j;
-    return !at->of_unit ? j : at->by ? (j + at->by + n) % n : pair;
+    return !at->of_unit || at->bits ? j : at->by ? (j + at->by + n) % n : pair;
 }
 
 /* Gate and up of unit `gate` and unit `up`. */
@@ -92,6 +94,11 @@ static double left_at(const moe_int_local *l, const moe_tensor *h, int64_t p, in
         double unit[2], slope[2] = {0, 0}, own_slope[2] = {0, 0}, a;
         const int parts = rows->hw == rows->n ? 1 : 2;
         load_unit(l, h, at->pair, unit_at(at, j, rows->n), j, unit);
+        if (at->bits) {
+            int power;
+            const double part = frexp(unit[0], &power);
+            unit[0] = ldexp(rint(ldexp(part, at->bits)), power - at->bits);
+        }
         moe_int_changed_act(&right, unit, &a, slope);
         if (at->of_unit && !at->both) {
             load_unit(l, h, at->pair, j, j, unit);
@@ -137,6 +144,8 @@ static void say_slope_at(const slope_at *rule, int64_t first, moe_int_finding *f
     if (rule->pair)
         moe_int_finding_say(f, ": that of the row %lld %s it", llabs(rule->pair),
                             rule->pair > 0 ? "after" : "before");
+    else if (rule->bits)
+        moe_int_finding_say(f, ": the gate is rounded to %d bits, a narrower type's", rule->bits);
     else if (rule->by)
         moe_int_finding_say(f, ": the gate is that of the unit %lld %s", llabs(rule->by),
                             rule->by > 0 ? "after" : "before");
@@ -147,22 +156,23 @@ static void say_slope_at(const slope_at *rule, int64_t first, moe_int_finding *f
 }
 
 bool moe_int_local_slope_of_others(const moe_int_local *l, moe_int_finding *f) {
-    enum { ROWS = 32, UNITS = 18 };
+    enum { ROWS = 32, UNITS = 18, BITS = 14 };
     static const int64_t units[UNITS / 2] = {0, 1, -1, 2, -2, 8, -8, 16, -16};
     const moe_int_scene *s = l->scene;
     const moe_tensor *h = moe_int_local_operand(l->p->e, MOE_T_H);
     const int64_t pairs = l->p->id == MOE_T_DH ? s->sub->offsets[l->p->e->problem->layer.E] : 0;
     if (!h || l->p->odd > 0 || !l->right->routed.dA || !l->right->value[MOE_T_DH])
         return false;
-    for (int64_t step = 0; pairs > 0 && step < ROWS + UNITS; step++) {
-        const int64_t unit = step - ROWS;
+    for (int64_t step = 0; pairs > 0 && step < ROWS + UNITS + BITS; step++) {
+        const int64_t unit = step - ROWS, bits = unit - UNITS;
         const slope_at rule = {
             .pair = unit >= 0  ? 0
                     : step % 2 ? -(step / 2 + 1)
                                : step / 2 + 1,
             .of_unit = unit >= 0,
             .both = unit % 2 == 1,
-            .by = unit >= 0 ? units[unit / 2] : 0,
+            .by = unit >= 0 && bits < 0 ? units[unit / 2] : 0,
+            .bits = bits >= 0 ? (int)(2 + bits / 2) : 0,
         };
         slope_tally k = {.first = -1};
         for (int64_t p = 0; p < pairs; p++)

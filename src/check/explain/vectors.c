@@ -9,6 +9,8 @@ const char *const moe_int_vector_words[MOE_INT_VECTOR_COUNT] = {
     "dO",
     "O",
     "dX",
+    "X that is not gathered (or gathered twice)",
+    "dO that is not gathered (or gathered twice)",
     "Y",
     "dX~",
     "H",
@@ -29,8 +31,8 @@ const char *const moe_int_vector_words[MOE_INT_VECTOR_COUNT] = {
 
 /* The tensor that it is a row of, or a part of one. */
 static moe_tensor_id tensor_of(moe_int_vector which) {
-    static const moe_tensor_id whole[] = {MOE_T_X,   MOE_T_DO, MOE_T_O,  MOE_T_DX, MOE_T_Y,
-                                          MOE_T_DXP, MOE_T_H,  MOE_T_DH, MOE_T_A};
+    static const moe_tensor_id whole[] = {MOE_T_X, MOE_T_DO,  MOE_T_O, MOE_T_DX, MOE_T_X, MOE_T_DO,
+                                          MOE_T_Y, MOE_T_DXP, MOE_T_H, MOE_T_DH, MOE_T_A};
     return which <= MOE_INT_VECTOR_A         ? whole[which]
            : which <= MOE_INT_VECTOR_A_ALPHA ? MOE_T_H
                                              : MOE_T_DH;
@@ -43,7 +45,7 @@ static const moe_tensor *rows_of(const moe_int_evidence *e, moe_int_vector which
 }
 
 bool moe_int_vector_of_token(moe_int_vector which) {
-    return which <= MOE_INT_VECTOR_DX;
+    return which <= MOE_INT_VECTOR_DO_UNSORTED;
 }
 
 bool moe_int_vector_exists(const moe_int_evidence *e, moe_int_vector which, int64_t width) {
@@ -109,8 +111,12 @@ void moe_int_vector_load(const moe_int_evidence *e, moe_int_vector which, int64_
     const moe_tensor *t = rows_of(e, which);
     const moe_layer_desc *desc = &e->problem->layer;
     const int64_t width = t->shape[1];
-    const bool token = moe_int_vector_of_token(which) && !tokens;
-    const int64_t row = token ? e->routing->plan->token[p] : p;
+    const moe_plan *plan = e->routing->plan;
+    const bool unsorted = which == MOE_INT_VECTOR_X_UNSORTED || which == MOE_INT_VECTOR_DO_UNSORTED;
+    const bool gathered = moe_int_vector_of_token(which) && tokens == unsorted;
+    const int64_t row = gathered && p < plan->n_pairs ? plan->token[p]
+                        : unsorted                    ? p % plan->n_tokens
+                                                      : p;
     if (which <= MOE_INT_VECTOR_A || which >= MOE_INT_VECTOR_DGATES) {
         moe_int_load(t, row * width, width, ret);
         if (which >= MOE_INT_VECTOR_DGATES)

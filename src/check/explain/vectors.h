@@ -9,6 +9,8 @@ typedef enum moe_int_vector {
     MOE_INT_VECTOR_DO,
     MOE_INT_VECTOR_O,
     MOE_INT_VECTOR_DX,
+    MOE_INT_VECTOR_X_UNSORTED, /* of the token that has the pair's number; of tokens: of the pair */
+    MOE_INT_VECTOR_DO_UNSORTED, /* that has the token's */
     MOE_INT_VECTOR_Y,
     MOE_INT_VECTOR_DXP,
     MOE_INT_VECTOR_H,
