@@ -34,6 +34,8 @@ LAYERS = {
     "deep": ("T=64 d=192 n=384 E=4 K=2 seed=142", LARGE + "seed=142"),
     "given": "route=uniform seed=137",
     "nan": "route=uniform inject=nan@3 seed=138",
+    "router_bias": "router_bias=1 seed=143",
+    "reglu": "act=reglu seed=144",
     "slots": ("T=64 d=48 n=32 E=16 K=8 renorm=1 seed=141", LARGE + "renorm=1 seed=141"),
 }
 ANY, FP32, BF16 = ("fp32", "bf16", "fp16"), ("fp32",), ("bf16",)
@@ -67,3 +69,49 @@ OUTER = "        fy_product(l, id, turned, width_l, rows, right, width_r, sum);"
 DX = "        add_row(dx, s, fy_out(l, MOE_T_DXP) + p * d, d);"
 SUM = "    spoil_tokens(l, o);"
 DX_END = "    zero_experts_backward(l);"
+DA = "        fy_product(l, FY_DA, dy, x->rows, d, x->W2, x->n, a);"
+DXP_PRODUCT = "        fy_product(l, FY_DX, x->dH, x->rows, x->hw, x->W1, d, x->dXp);"
+DW2 = "    moe_status status = outer(l, FY_DW2, dy, d, a, x->n, x->rows, x->dW2);"
+DW1 = "        status = outer(l, FY_DW1, x->dH, x->hw, in, d, x->rows, x->dW1);"
+DOWN = "    fy_product(l, FY_DOWN, x->A, x->rows, x->n, turned, d, x->Y);"
+LOGITS = "    fy_product(l, FY_LOGITS, l->X, l->T, d, turned, R, z);"
+DW_R = "        fy_product(l, FY_DW_R, turned, R, T, l->X, d, fy_out(l, MOE_T_DW_R));"
+DX_ROUTER = "        fy_product(l, FY_DX_ROUTER, dz, T, R, fy_param(l, MOE_T_W_R), d, dx);"
+DH_STORE = "        fy_store(l, x->dH, x->rows * x->hw);"
+DXP_STORE = "        fy_store(l, x->dXp, x->rows * d);"
+DS = "        ds += da[j] * (FAULT(l, dS_of_slope) ? unit.d_gate : unit.a);"
+DUP = "dh[u] = s_da * da[j] * unit.d_up;"
+A_PRIME = "da[j] = s_a * unit.a;"
+B1 = "        add_bias(x->b1, x->rows, x->hw, x->H);"
+B2 = "    add_bias(x->b2, x->rows, d, x->Y);\n    if (FAULT(l, b2_twice))"
+B2_TWICE = "    if (FAULT(l, b2_twice))"
+WEIGHED = "        w[k] *= scale_of(l);"
+SHARED_O = "            add_row(o, shared_weight(l, t), l->shared.Y + t * d, d);"
+SHARED_DX = "        add_row(dx, 1, l->shared.dXp + t * d, d);"
+DX_ROUTER_SUM = "sum[i] += (FAULT(l, dX_router_twice) ? 2 : 1) * dx[i];"
+Z_END = "    free(turned);\n    for (int64_t t = 0; t < l->T; t++)"
+MATH = "#include <stdlib.h>", "#include <math.h>\n#include <stdlib.h>"
+FILE_OF = {
+    AFTER_H: "expert.c", AFTER_UP: "expert.c", AFTER_DOWN: "expert.c", UP: "expert.c",
+    DOWN: "expert.c", B2_TWICE: "expert.c", OUTER: "expert_grad.c", DA: "expert_grad.c",
+    DH_STORE: "expert_grad.c", DXP_STORE: "expert_grad.c", DXP_PRODUCT: "expert_grad.c",
+    SPOIL: "stores.c", SUM: "stores.c", DX_END: "combine.c", SHARED_O: "combine.c",
+    DW_R: "router_grad.c", DX_ROUTER: "router_grad.c", LOGITS: "router.c", Z_END: "router.c"}
+
+
+def before(place, code):
+    """The edit that puts `code` before a place of FILE_OF."""
+    return FILE_OF[place], place, "\n" + code + "\n" + place
+
+
+def operand(place, old, new):
+    """The edit of a place that takes another operand."""
+    assert place.count(old) == 1, (place, old)
+    file = FILE_OF.get(place, "expert_grad.c")
+    return file, place, place.replace(old, new)
+
+
+def coarse(value, steps=16):
+    """C: the value with as many steps to a power of two as given; needs math.h."""
+    return ("{ int at; const float m = frexpf(%s, &at); %s = ldexpf(rintf(m * %d) / %d, at); }"
+            % (value, value, steps, steps))

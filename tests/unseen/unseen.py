@@ -26,12 +26,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import bugs
+import closed
 import edits
 import fresh
 import held_out
+import last
 import sealed
 import splits
 import tiles
+import wide_router
+import wide_rows
+import wide_terms
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTY = ROOT / "backends" / "faulty"
@@ -40,7 +45,9 @@ PLACES = {"", "elements", "wrong_block", "wrong_experts"}
 TYPES = ["fp32", "bf16", "fp16"]
 CAUGHT, NAMED = 0.99, 0.85
 SETS = {"bugs": bugs.BUGS, "held_out": held_out.BUGS, "fresh": fresh.BUGS,
-        "tiles": tiles.BUGS, "splits": splits.BUGS, "sealed": sealed.BUGS}
+        "tiles": tiles.BUGS, "splits": splits.BUGS, "sealed": sealed.BUGS,
+        "wide": wide_rows.BUGS + wide_terms.BUGS + wide_router.BUGS,
+        "closed": closed.BUGS, "last": last.BUGS}
 
 
 class Workshop:

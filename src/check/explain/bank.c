@@ -2,7 +2,6 @@
 #include "check/explain/bank.h"
 #include "check/explain/explain.h"
 #include "check/verdict/order.h"
-#include "route/route.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -113,37 +112,27 @@ static void judge_change(moe_int_evidence *e, const moe_int_scene *s, const moe_
     moe_int_offer(e, f);
 }
 
-static bool same_experts(const moe_plan *a, const moe_plan *b, int64_t t) {
-    int64_t from = a->token_offsets[t], to = b->token_offsets[t];
-    int64_t n = a->token_offsets[t + 1] - from;
-    if (b->token_offsets[t + 1] - to != n)
-        return false;
-    for (int64_t i = 0; i < n; i++)
-        if (moe_int_plan_expert_of(a, a->pair_of_token[from + i]) !=
-            moe_int_plan_expert_of(b, b->pair_of_token[to + i]))
-            return false;
-    return true;
-}
-
-/* The share of tokens whose experts are not those of `plan`, instead of an NMSE. */
-static void judge_choice(moe_int_evidence *e, const moe_plan *plan, moe_int_finding *f) {
-    const moe_plan *got = e->routing->plan; /* its own choice, told or found */
-    int64_t differ = 0;
-    for (int64_t t = 0; t < got->n_tokens; t++)
-        differ += !same_experts(got, plan, t);
-    f->is.before = (double)e->routing->wrong / (double)got->n_tokens;
-    f->is.after = (double)differ / (double)got->n_tokens;
-    f->explained = 1;
-    if (differ == 0 || differ * 30 < e->routing->wrong)
-        moe_int_offer(e, f);
-}
-
 /* Where changes are tried: the scene, and first its worst place alone. */
 typedef struct ground {
     moe_int_scene whole, probe;
     moe_int_variant base, probe_base; /* the right layer there */
     moe_int_variant stored;           /* and with stages rounded as the kernel stores them */
+    moe_plan *choice; /* the right one, where that is what is wrong; NULL: unknown */
 } ground;
+
+/* The choice of the router that nothing is changed in. */
+static moe_plan *right_choice(const moe_int_scene *s) {
+    moe_int_change c;
+    moe_plan *ret = NULL;
+    double *b = moe_int_selection_bias(s);
+    if (!change_init(s->evidence, &c) && c.logits && moe_int_reroute(s, b, &c)) {
+        ret = c.plan;
+        c.plan = NULL;
+    }
+    change_destroy(&c);
+    free(b);
+    return ret;
+}
 
 static moe_status make_right(const moe_int_scene *s, moe_dtype store, const moe_int_variant *base,
                              moe_int_variant *ret) {
@@ -206,7 +195,7 @@ static moe_status try_change(moe_int_evidence *e, ground *g, const moe_int_hypot
         status = change_init(e, &c);
         more = !status && h->change(&g->whole, trial, &c, &f);
         if (more && e->first == MOE_INT_CHOICE && c.rerouted)
-            judge_choice(e, c.plan, &f);
+            moe_int_judge_choice(e, c.plan, g->choice, &f);
         else if (more && e->first != MOE_INT_CHOICE)
             status = run_change(e, g, &c, &f);
         change_destroy(&c);
@@ -228,9 +217,10 @@ static bool settled(const moe_int_evidence *e) {
 /* Steps ------------------------------------------------------------------------------------------
  */
 
-/* Is there no explanation, or one that leaves far more than a right kernel would? */
+/* Is there no explanation but a place, or one that leaves far more than a right kernel would? */
 static bool is_open(const moe_int_evidence *e) {
-    return !e->found || (!e->best.rough && e->best.is.after > 10 * e->gate[e->best.of]);
+    return !e->found || e->best.place ||
+           (!e->best.rough && e->best.is.after > 10 * e->gate[e->best.of]);
 }
 
 static void try_locals(moe_int_evidence *e, const moe_int_scene *s, const moe_int_variant *base) {
@@ -241,14 +231,16 @@ static void try_locals(moe_int_evidence *e, const moe_int_scene *s, const moe_in
     const moe_int_local l = {&p, s, base};
     for (size_t i = 0; p.rows && is_open(e) && i < moe_int_bank_count; i++) {
         moe_int_finding f = moe_int_finding_start(&moe_int_bank[i], id);
-        if (!moe_int_bank[i].local || !moe_int_bank[i].local(&l, &f))
+        if (moe_int_bank[i].local == moe_int_local_own_formula)
+            moe_int_try_parts(e, &l); /* whatever is exact comes before what is interpolated */
+        if (!moe_int_bank[i].local || !is_open(e) || !moe_int_bank[i].local(&l, &f))
             continue;
         f.explains[id] = true;
         f.explained = 1;
         moe_int_offer(e, &f);
     }
     if (p.rows && is_open(e))
-        moe_int_try_parts(e, &l);
+        moe_int_try_smooth_parts(e, &l);
     moe_int_sight_destroy(&p);
 }
 
@@ -259,6 +251,8 @@ static void try_changes(moe_int_evidence *e) {
         status = make_right(&g.whole, MOE_F64, NULL, &g.base);
     if (!status && e->first != MOE_INT_CHOICE)
         status = make_probe(&g);
+    else if (!status)
+        g.choice = right_choice(&g.whole);
     /* Not one of tensors that no run makes can be explained. */
     for (size_t i = 0; !status && g.whole.error >= 0 && !settled(e) && i < moe_int_bank_count; i++)
         if (moe_int_bank[i].change)
@@ -268,6 +262,7 @@ static void try_changes(moe_int_evidence *e) {
     moe_int_variant_destroy(&g.base);
     moe_int_variant_destroy(&g.probe_base);
     moe_int_variant_destroy(&g.stored);
+    moe_plan_destroy(&g.choice);
     moe_int_scene_destroy(&g.probe);
     moe_int_scene_destroy(&g.whole);
 }

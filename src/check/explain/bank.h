@@ -54,6 +54,8 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(groups_missing, "groups do not limit the choice of experts")                           \
     CHANGE(groups_score, "a group counts by something else than its two best")                     \
     CHANGE(select_bias_missing, "the selection bias is not added for the choice")                 \
+    CHANGE(groups_otherwise, "groups are of other experts, or go by another score")               \
+    CHANGE(select_bias_part, "the selection bias is added in part, or more than once")            \
     CHANGE(select_bias_otherwise, "the selection bias is not added to the score")                 \
     CHANGE(select_bias_neighbour, "the selection bias is that of an expert beside")               \
     CHANGE(choose_parts, "parts of the experts are chosen from apart")                            \
@@ -61,6 +63,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
     CHANGE(groups_number, "another number of groups is kept")                                     \
     CHANGE(capacity_other, "experts are full at another number of tokens")                        \
+    CHANGE(capacity_of_some, "some experts are full at another number of tokens")                 \
     CHANGE(choose_capped, "experts from a number on are never chosen")                            \
     CHANGE(choose_unseen, "some experts are out of sight of the choice")                          \
     CHANGE(choose_lowest, "the worst experts are chosen")                                         \
@@ -155,6 +158,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(own_weights, "weights are another function of the logits")                              \
     LOCAL(score_products, "%s is another product")                                                \
     LOCAL(inner_product, "%s is the inner product of other vectors")                              \
+    LOCAL(router_matrix, "the router's part of %s is made with another matrix than W_r")          \
     LOCAL(router_slope, "the gradient is taken otherwise through weights and score")              \
     LOCAL(weight_power, "weights are a power of what they should be")                             \
     LOCAL(few_bits, "%s is rounded to a narrower type than its own")                              \
@@ -166,23 +170,34 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(columns_of_others, "columns of %s stand in other columns' places")                      \
     LOCAL(rows_of_others, "%s is made of other rows")                                             \
     LOCAL(operand_bits, "a factor of the product that makes %s has few bits")                     \
+    LOCAL(operand_tensor, "%s is the product of another tensor, not of its own")                  \
+    LOCAL(operand_affine, "a factor of the product that makes %s has a number added to a row")    \
+    LOCAL(operand_limited, "a factor of the product that makes %s is cut off at a limit")         \
     LOCAL(operand_stride, "rows of a factor of %s are read with a wrong step")                     \
     LOCAL(matrix_of_others, "rows of %s are made with another matrix")                            \
     LOCAL(product_terms, "%s is not the sum of all terms, each once")                             \
     LOCAL(terms_elsewhere, "the terms of %s meet factors that are not theirs")                    \
-    LOCAL(slope_of_others, "the activation's derivative in %s is taken of another row")           \
+    LOCAL(block_beside, "terms of %s read a factor beside their own")                             \
+    LOCAL(slope_of_others, "the activation's derivative in %s is taken of another row or unit")   \
     LOCAL(bias_factor, "the bias in %s has a factor")                                             \
     LOCAL(bias_elsewhere, "the bias in %s is read from another place")                            \
     LOCAL(own_bias, "what is added to %s is not the bias")                                        \
     LOCAL(shared_elsewhere, "the shared expert's part of %s is another token's")                  \
+    LOCAL(shared_otherwise, "the shared expert's part of %s is made otherwise")                   \
+    LOCAL(zero_elsewhere, "zero experts' part of %s is another token's X")                        \
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
+    LOCAL(foreign_terms, "%s has terms that are not its own in the place of its own")             \
+    LOCAL(gradient_tensor, "%s is the sum over its rows of other vectors than its own")           \
+    LOCAL(gradient_beside, "rows of the two factors of %s do not belong together")                \
+    LOCAL(gradient_bits, "a factor of the sum that makes %s has few bits")                        \
     LOCAL(gradient_rows, "%s is not the sum over its rows, each once")                            \
     LOCAL(gradient_shifted, "%s is made of shifted rows")                                         \
     LOCAL(gradient_operand, "%s is made of other rows")                                           \
     LOCAL(product_tiles, "tiles of the product that makes %s are not their own")                  \
     LOCAL(units_elsewhere, "%s is right, but of other columns of H")                              \
     LOCAL(added_tensor, "something is added to %s that does not belong")                          \
+    LOCAL(row_constant, "a number is added to all elements of rows of %s")                        \
     LOCAL(rows_mixed, "rows of %s are mixed with other rows")                                     \
     LOCAL(own_formula, "the activation is another function of gate and up")                       \
     LOCAL(own_slope, "the activation's derivative is another function of gate and up")            \
@@ -210,8 +225,16 @@ moe_int_finding moe_int_finding_start(const moe_int_hypothesis *h, moe_tensor_id
 
 /* looks.c: offers what looks find: causes, or places. */
 void moe_int_try_looks(moe_int_evidence *e, bool place);
-/* part.c: offers what holds of the wrong columns, or the wrong rows, of l's tensor alone. */
+/* part.c: offers what holds of the wrong columns, or the wrong rows, of l's tensor alone; apart,
+ * which function of its inputs they are, by interpolation. */
 void moe_int_try_parts(moe_int_evidence *e, const moe_int_local *l);
+void moe_int_try_smooth_parts(moe_int_evidence *e, const moe_int_local *l);
+
+/* choice.c: offers a change whose choice `plan` is the subject's, of all tokens or of those alone
+ * that chose otherwise than `right` (NULL: unknown). The residual is the share of tokens whose
+ * experts are not those of `plan`, instead of an NMSE. */
+void moe_int_judge_choice(moe_int_evidence *e, const moe_plan *plan, const moe_plan *right,
+                          moe_int_finding *f);
 
 /* changes_choice.c: what hypotheses about the router share. The weights of the changed description
  * for the plan's choice. */
@@ -225,6 +248,10 @@ bool moe_int_reroute_own(const moe_int_scene *s, moe_int_change *c);
 /* Copies that the caller frees: of the logits (NULL: none), of b_select (NULL: there is none). */
 double *moe_int_copy_logits(const moe_int_scene *s, const moe_int_change *c);
 double *moe_int_selection_bias(const moe_int_scene *s);
+/* changes_rule.c: the K best of `key` [T][R] for each token, `parts` equal parts of the experts
+ * apart, and their weights. */
+bool moe_int_choose_best(const moe_int_scene *s, const double *key, int64_t parts,
+                         moe_int_change *c);
 
 #define MOE_INT_DECLARE_LOOK(kind, sentence)   moe_int_look_fn moe_int_look_##kind;
 #define MOE_INT_DECLARE_CHANGE(kind, sentence) moe_int_change_fn moe_int_change_##kind;

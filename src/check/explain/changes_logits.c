@@ -12,8 +12,7 @@ bool moe_int_change_router_bias_missing(const moe_int_scene *s, int64_t trial, m
                                         moe_int_finding *f) {
     const moe_tensor *b = &s->evidence->problem->in.t[MOE_T_B_R];
     int64_t R = c->plan->n_experts, count = s->evidence->problem->T * R;
-    (void)f;
-    if (trial > 0 || !c->logits || !layer_of(s)->router.bias)
+    if (trial > 1 || !c->logits || !layer_of(s)->router.bias)
         return false;
     double *bias = moe_int_selection_bias(s);
     c->own_logits = malloc((size_t)count * sizeof *c->own_logits);
@@ -21,7 +20,9 @@ bool moe_int_change_router_bias_missing(const moe_int_scene *s, int64_t trial, m
         c->own_logits[i] = c->logits[i] - moe_load(b->data, b->dtype, (size_t)(i % R));
     if (c->own_logits)
         c->logits = c->own_logits;
-    bool done = c->own_logits && moe_int_reroute(s, bias, c);
+    if (trial)
+        moe_int_finding_say(f, " of weights; those that choose have it");
+    bool done = c->own_logits && (trial ? moe_int_reweigh(c) : moe_int_reroute(s, bias, c));
     free(bias);
     return done;
 }

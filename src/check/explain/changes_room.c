@@ -162,3 +162,54 @@ bool moe_int_change_select_bias_neighbour(const moe_int_scene *s, int64_t trial,
     free(moved);
     return done;
 }
+
+/* The tokens of each expert, in their order, up to a number of its own: as many as the subject has
+ * where that is not what the capacity allows. Returns how many experts that are; negative: without
+ * memory. */
+static int64_t trim(const moe_plan *all, const moe_plan *got, int64_t capacity, moe_plan **ret,
+                    int64_t *first) {
+    moe_int_pairs pairs = {0};
+    moe_status status = MOE_OK;
+    int64_t other = 0;
+    for (int64_t e = 0; e < all->n_experts; e++) {
+        const int64_t asked = all->offsets[e + 1] - all->offsets[e];
+        const int64_t has = got->offsets[e + 1] - got->offsets[e];
+        const int64_t most = asked < capacity ? asked : capacity;
+        *first = has != most && other == 0 ? e : *first;
+        other += has != most;
+        for (int64_t i = 0; !status && i < has && i < asked; i++)
+            status = moe_int_pairs_add(&pairs, all->token[all->offsets[e] + i], e);
+    }
+    if (!status)
+        status = moe_plan_create(all->n_tokens, all->n_experts, pairs.count, pairs.token,
+                                 pairs.expert, NULL, NULL, ret);
+    moe_int_pairs_destroy(&pairs);
+    return status ? -1 : other;
+}
+
+bool moe_int_change_capacity_of_some(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                     moe_int_finding *f) {
+    const moe_problem *p = s->evidence->problem;
+    const int64_t capacity = c->desc.router.capacity;
+    moe_layer_desc free_of = c->desc;
+    moe_plan *all = NULL, *mine = NULL;
+    int64_t first = -1;
+    free_of.router.select = MOE_SELECT_TOPK;
+    if (trial > 0 || !c->logits || c->desc.router.select != MOE_SELECT_CAPACITY ||
+        moe_route(&free_of, p->T, c->logits, NULL, p->seed, NULL, &all))
+        return false;
+    const moe_plan *got = s->evidence->routing->plan;
+    const int64_t other = trim(all, got, capacity, &mine, &first);
+    moe_plan_destroy(&all);
+    if (other <= 0) {
+        moe_plan_destroy(&mine);
+        return false;
+    }
+    moe_int_take_choice(mine, c);
+    moe_int_finding_say(f, ": %lld of them, the first expert %lld, which has %lld of capacity %lld",
+                        (long long)other, (long long)first,
+                        (long long)(got->offsets[first + 1] - got->offsets[first]),
+                        (long long)capacity);
+    moe_int_finding_param(f, "expert", (double)first);
+    return moe_int_reweigh(c);
+}

@@ -11,8 +11,8 @@ static const moe_layer_desc *layer_of(const moe_int_scene *s) {
     return &s->evidence->problem->layer;
 }
 
-/* Takes the K best of `key` [T][R] for each token, `parts` equal parts of the experts apart. */
-static bool choose(const moe_int_scene *s, const double *key, int64_t parts, moe_int_change *c) {
+bool moe_int_choose_best(const moe_int_scene *s, const double *key, int64_t parts,
+                         moe_int_change *c) {
     const int64_t T = s->evidence->problem->T, R = c->plan->n_experts, K = layer_of(s)->K;
     const int64_t size = R / parts, each = K / parts;
     int32_t *best = malloc((size_t)K * sizeof *best);
@@ -34,6 +34,50 @@ static bool choose(const moe_int_scene *s, const double *key, int64_t parts, moe
     return !status && moe_int_reweigh(c);
 }
 
+/* What a part of the selection bias, or a multiple of it, is by mistake. */
+typedef struct bias_part {
+    const char *words;
+    double factor, first, last; /* of the experts from first * R on, below last * R */
+    int64_t every, at;          /* and of those alone whose number mod every is at */
+} bias_part;
+
+static const bias_part bias_parts[] = {
+    {"half of it", 0.5, 0, 1, 1, 0},
+    {"twice", 2, 0, 1, 1, 0},
+    {"a quarter of it", 0.25, 0, 1, 1, 0},
+    {"a tenth of it", 0.1, 0, 1, 1, 0},
+    {"three times", 3, 0, 1, 1, 0},
+    {"four times", 4, 0, 1, 1, 0},
+    {"ten times", 10, 0, 1, 1, 0},
+    {"three quarters of it", 0.75, 0, 1, 1, 0},
+    {"one and a half times", 1.5, 0, 1, 1, 0},
+    {"that of the upper half of the experts alone", 1, 0.5, 1, 1, 0},
+    {"that of the lower half of the experts alone", 1, 0, 0.5, 1, 0},
+    {"that of the first quarter of the experts alone", 1, 0, 0.25, 1, 0},
+    {"all but that of the last quarter of the experts", 1, 0, 0.75, 1, 0},
+    {"that of even experts alone", 1, 0, 1, 2, 0},
+    {"that of odd experts alone", 1, 0, 1, 2, 1},
+};
+
+bool moe_int_change_select_bias_part(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                     moe_int_finding *f) {
+    double *b = moe_int_selection_bias(s);
+    const int64_t R = c->plan->n_experts;
+    if (trial >= (int64_t)(sizeof bias_parts / sizeof *bias_parts) || !b) {
+        free(b);
+        return false;
+    }
+    const bias_part *part = &bias_parts[trial];
+    for (int64_t e = 0; e < R; e++) {
+        const bool in = (double)e >= part->first * (double)R && (double)e < part->last * (double)R;
+        b[e] *= in && e % part->every == part->at ? part->factor : 0;
+    }
+    moe_int_finding_say(f, ": %s", part->words);
+    const bool done = moe_int_reroute(s, b, c);
+    free(b);
+    return done;
+}
+
 static bool is_top_k(const moe_int_scene *s, const moe_int_change *c) {
     return c->logits && layer_of(s)->router.select == MOE_SELECT_TOPK;
 }
@@ -48,7 +92,7 @@ static double *scores_of(const moe_int_scene *s, const moe_int_change *c, const 
 }
 
 /* What a bias may do to a score, beside being added: z is the logit. */
-typedef enum bias_rule { TIMES_ONE_MORE, TIMES, ON_LOGIT, ALONE, TWICE, RULES } bias_rule;
+typedef enum bias_rule { TIMES_ONE_MORE, TIMES, ON_LOGIT, ALONE, RULES } bias_rule;
 
 static double key_by(int64_t rule, double score, double z, double b) {
     switch ((bias_rule)rule) {
@@ -60,8 +104,6 @@ static double key_by(int64_t rule, double score, double z, double b) {
         return z + b;
     case ALONE:
         return b;
-    case TWICE:
-        return score + 2 * b;
     case RULES:
         break;
     }
@@ -71,8 +113,7 @@ static double key_by(int64_t rule, double score, double z, double b) {
 bool moe_int_change_select_bias_otherwise(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                           moe_int_finding *f) {
     static const char *const words[RULES] = {"score * (1 + bias)", "score * bias",
-                                             "the logits, with the bias", "the bias alone",
-                                             "the score and twice the bias"};
+                                             "the logits, with the bias", "the bias alone"};
     double *b = moe_int_selection_bias(s);
     if (trial >= RULES || !b || !is_top_k(s, c)) {
         free(b);
@@ -83,7 +124,7 @@ bool moe_int_change_select_bias_otherwise(const moe_int_scene *s, int64_t trial,
     for (int64_t i = 0; key && i < s->evidence->problem->T * R; i++)
         key[i] = key_by(trial, key[i] - b[i % R], c->logits[i], b[i % R]);
     moe_int_finding_say(f, ": %s", words[trial]);
-    const bool done = key && choose(s, key, 1, c);
+    const bool done = key && moe_int_choose_best(s, key, 1, c);
     free(key);
     free(b);
     return done;
@@ -101,7 +142,7 @@ bool moe_int_change_choose_parts(const moe_int_scene *s, int64_t trial, moe_int_
     moe_int_finding_say(f, ": the best %lld of each of %lld", (long long)(K / parts),
                         (long long)parts);
     moe_int_finding_param(f, "parts", (double)parts);
-    const bool done = key && choose(s, key, parts, c);
+    const bool done = key && moe_int_choose_best(s, key, parts, c);
     free(key);
     free(b);
     return done;
@@ -137,7 +178,8 @@ bool moe_int_change_choice_of_neighbour(const moe_int_scene *s, int64_t trial, m
     }
     moe_int_finding_say(f, ", that %s it: token %lld and %lld more", trial ? "after" : "before",
                         (long long)first, (long long)(count - 1));
-    const bool done = key && moved && best && count >= ENOUGH && choose(s, moved, 1, c);
+    const bool done =
+        key && moved && best && count >= ENOUGH && moe_int_choose_best(s, moved, 1, c);
     free(key);
     free(moved);
     free(best);
@@ -175,7 +217,7 @@ bool moe_int_change_choose_masked(const moe_int_scene *s, int64_t trial, moe_int
         }
     }
     moe_int_finding_say(f, ": %s", words[trial]);
-    const bool done = key && choose(s, key, 1, c);
+    const bool done = key && moe_int_choose_best(s, key, 1, c);
     free(key);
     free(b);
     return done;

@@ -92,7 +92,7 @@ bool moe_int_local_own_bias(const moe_int_local *l, moe_int_finding *f) {
 bool moe_int_local_bias_factor(const moe_int_local *l, moe_int_finding *f) {
     moe_int_product_view v;
     double factor[MOE_INT_PRODUCT_ROWS], d2 = 0, left = 0;
-    bool found = moe_int_product_view_make(l, false, &v) && v.experts && v.bias && v.bias->data;
+    bool found = moe_int_product_view_make(l, false, &v) && v.bias && v.bias->data;
     double *w = found ? malloc((size_t)((v.outs + 1) * v.depth + v.outs) * sizeof *w) : NULL;
     for (int64_t i = 0; w && i < v.rows; i++) {
         const int64_t e = moe_int_product_expert(&v, i);
@@ -148,7 +148,7 @@ bool moe_int_local_bias_elsewhere(const moe_int_local *l, moe_int_finding *f) {
     moe_int_product_view v;
     double left = 0, d2 = 0, rest = 0;
     int64_t known = 0, row = -1, by = 0, of = 0;
-    bool made = moe_int_product_view_make(l, false, &v) && v.experts && v.bias && v.bias->data;
+    bool made = moe_int_product_view_make(l, false, &v) && v.bias && v.bias->data;
     double *w = made ? malloc((size_t)((v.outs + 1) * v.depth + 2 * v.outs) * sizeof *w) : NULL;
     for (int64_t i = 0; w && i < v.rows; i++) {
         const int64_t own = moe_int_product_expert(&v, i);
@@ -156,8 +156,8 @@ bool moe_int_local_bias_elsewhere(const moe_int_local *l, moe_int_finding *f) {
         double *x = w + v.outs * v.depth, *added = x + v.depth;
         int64_t shift = -1, e = own;
         take_added(&v, i, w, x, added);
-        for (int64_t step = 0; shift < 0 && step < v.experts; step++) {
-            e = (own + step) % v.experts;
+        for (int64_t step = 0; shift < 0 && step < (v.experts ? v.experts : 1); step++) {
+            e = own + step < v.experts ? own + step : own + step - v.experts;
             shift = shift_of(&v, e, added, added + v.outs, limit, &rest);
         }
         if (shift < 0)
@@ -175,9 +175,12 @@ bool moe_int_local_bias_elsewhere(const moe_int_local *l, moe_int_finding *f) {
         const int64_t own = moe_int_product_expert(&v, row);
         const int64_t first = v.e->routing->plan->offsets[own];
         moe_int_local_residuals(l->p, left, d2, f);
-        moe_int_finding_say(
-            f, ": expert %lld's row %lld adds that of expert %lld, from column %lld on",
-            (long long)own, (long long)(v.pair[row] - first), (long long)of, (long long)by);
+        if (v.experts)
+            moe_int_finding_say(
+                f, ": expert %lld's row %lld adds that of expert %lld, from column %lld on",
+                (long long)own, (long long)(v.pair[row] - first), (long long)of, (long long)by);
+        else
+            moe_int_finding_say(f, ": it is added from column %lld on", (long long)by);
         moe_int_finding_param(f, "expert", (double)own);
         moe_int_finding_param(f, "has", (double)of);
         moe_int_finding_param(f, "by", (double)by);

@@ -24,9 +24,10 @@ typedef struct cloud {
     double scale[2]; /* of at */
 } cloud;
 
-/* Unit j of row r. */
-static void point_of(const cloud *k, int64_t r, int64_t j, point *ret) {
+/* Column c of row r, which is a unit. */
+static void point_of(const cloud *k, int64_t r, int64_t c, point *ret) {
     const moe_int_sight *p = k->l->p;
+    const int64_t j = p->only_column ? p->only_column[c] : c;
     const moe_int_evidence *e = p->e;
     const moe_layer_desc *desc = &e->problem->layer;
     const moe_tensor *h = moe_int_local_operand(e, MOE_T_H);
@@ -40,8 +41,8 @@ static void point_of(const cloud *k, int64_t r, int64_t j, point *ret) {
     double slope[2] = {0, 0};
     const moe_int_change right = {.desc = *desc};
     moe_int_changed_act(&right, ret->at, &ret->there, slope);
-    ret->got = moe_int_sight_got(p, r, j);
-    ret->want = moe_int_sight_want(p, r, j);
+    ret->got = moe_int_sight_got(p, r, c);
+    ret->want = moe_int_sight_want(p, r, c);
 }
 
 /* Unit j of row p of the scene, where w dA', which the slopes multiply, is known. */
@@ -66,8 +67,9 @@ static bool slope_of(const cloud *k, int64_t p, int64_t j, point *ret) {
 }
 
 /* Points of A's wrong rows. */
-static void add_units(cloud *k, int64_t n) {
+static void add_units(cloud *k) {
     const moe_int_sight *p = k->l->p;
+    const int64_t n = p->width;
     const int64_t step = p->wrong_rows * n / POINTS + 1;
     int64_t seen = 0;
     for (int64_t r = 0; r < p->rows; r++)
@@ -88,7 +90,7 @@ static bool cloud_make(const moe_int_local *l, int part, int64_t shift, cloud *k
     const int64_t n = l->p->e->problem->layer.n;
     *k = (cloud){.l = l, .part = part, .shift = shift, .point = malloc(POINTS * sizeof *k->point)};
     if (k->point && l->p->id == MOE_T_A)
-        add_units(k, n);
+        add_units(k);
     else if (k->point)
         add_slopes(k, n);
     for (int up = 0; up < 2; up++) {
@@ -193,6 +195,8 @@ bool moe_int_local_own_formula(const moe_int_local *l, moe_int_finding *f) {
     for (size_t i = 0; !found && i < (gated ? sizeof shifts / sizeof *shifts : 1); i++) {
         cloud k;
         moe_int_finding try = *f;
+        if (shifts[i] && l->p->only_column)
+            break;
         if (shifts[i])
             moe_int_finding_say(&try, ", of the up of column j %+lld", (long long)shifts[i]);
         found = cloud_make(l, 0, shifts[i], &k) && is_function(&k, &try);

@@ -3,8 +3,8 @@
 #include "check/explain/bank.h"
 #include "check/explain/product.h"
 
-#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Element (c, k) of the matrix, [outs][depth], becomes the one that is read for it. */
 typedef void map_fn(int64_t size, int64_t depth, int64_t *c, int64_t *k);
@@ -40,7 +40,7 @@ static void reversed(int64_t size, int64_t depth, int64_t *c, int64_t *k) {
 
 static void shifted(int64_t size, int64_t depth, int64_t *c, int64_t *k) {
     (void)c;
-    *k = (*k + size + depth) % depth;
+    *k = ((*k + size) % depth + depth) % depth;
 }
 
 static void turned(int64_t size, int64_t depth, int64_t *c, int64_t *k) {
@@ -76,64 +76,44 @@ static const order orders[] = {
     {reversed, 16, "the terms' order is reversed in blocks of 16"},
     {shifted, 1, "term k takes number k + 1, shifted"},
     {shifted, -1, "term k takes number k - 1, shifted"},
+    {shifted, 2, "term k takes number k + 2, shifted"},
+    {shifted, -2, "term k takes number k - 2, shifted"},
+    {shifted, 4, "term k takes number k + 4, shifted"},
+    {shifted, -4, "term k takes number k - 4, shifted"},
+    {shifted, 8, "term k takes number k + 8, shifted"},
+    {shifted, -8, "term k takes number k - 8, shifted"},
+    {shifted, 16, "term k takes number k + 16, shifted"},
+    {shifted, -16, "term k takes number k - 16, shifted"},
     {turned, 4, "tiles of 4 x 4 are transposed within"},
     {turned, 8, "tiles of 8 x 8 are transposed within"},
     {turned, 16, "tiles of 16 x 16 are transposed within"},
     {turned, 32, "tiles of 32 x 32 are transposed within"},
 };
 
-/* Squared distance of row i's first `outs` elements from the product in another order. */
-static double distance(const moe_int_product_view *v, int64_t i, const order *o, const double *w,
-                       const double *x, int64_t outs) {
-    double sum = 0;
-    for (int64_t c = 0; c < outs; c++) {
-        double out = 0;
+/* w [outs][depth] in another order. */
+static bool reorder(const moe_int_product_view *v, int n, double *w) {
+    const order *o = &orders[n];
+    const size_t size = (size_t)(v->outs * v->depth) * sizeof *w;
+    double *right = malloc(size);
+    if (!right)
+        return false;
+    memcpy(right, w, size);
+    for (int64_t c = 0; c < v->outs; c++)
         for (int64_t k = 0; k < v->depth; k++) {
             int64_t from = c, at = k;
             o->map(o->size, v->depth, &from, &at);
-            out += x[k] * w[(from < v->outs ? from : c) * v->depth + at];
+            w[c * v->depth + k] = right[(from < v->outs ? from : c) * v->depth + at];
         }
-        sum += pow(v->out[i * v->outs + c] - out, 2);
-    }
-    return sum;
+    free(right);
+    return true;
 }
 
-/* What is left of all rows; INFINITY: it is not this order. w [outs][depth], then x [depth]. */
-static double left_with(const moe_int_product_view *v, const order *o, double *w) {
-    enum { FEW = 16 };
-    double *x = w + v->outs * v->depth, left = 0;
-    int64_t of = -1;
-    for (int64_t i = 0; i < v->rows; i++) {
-        const double limit = moe_int_local_limit(v->e, v->id, v->d2[i]);
-        if (moe_int_product_expert(v, i) != of)
-            moe_int_product_matrix(v, of = moe_int_product_expert(v, i), w);
-        moe_int_product_source(v, i, v->own[i], x);
-        if (distance(v, i, o, w, x, v->outs < FEW ? v->outs : FEW) > 4 * limit)
-            return INFINITY;
-        const double rest = distance(v, i, o, w, x, v->outs);
-        if (rest > limit)
-            return INFINITY;
-        left += rest;
-    }
-    return left;
+static void say_order(const moe_int_product_view *v, int n, moe_int_finding *f) {
+    moe_int_finding_say(f, ": of %s in %s, %s", v->matrix, v->equation, orders[n].words);
 }
 
 bool moe_int_local_terms_elsewhere(const moe_int_local *l, moe_int_finding *f) {
-    moe_int_product_view v;
-    const bool made = moe_int_product_view_make(l, false, &v);
-    double *w = made ? malloc((size_t)((v.outs + 1) * v.depth) * sizeof *w) : NULL, d2 = 0;
-    bool found = false;
-    for (int64_t i = 0; w && i < v.rows; i++)
-        d2 += v.d2[i];
-    for (size_t n = 0; w && !found && n < sizeof orders / sizeof *orders; n++) {
-        const double left = left_with(&v, &orders[n], w);
-        found = left < d2;
-        if (!found)
-            continue;
-        moe_int_local_residuals(l->p, left, d2, f);
-        moe_int_finding_say(f, ": of %s in %s, %s", v.matrix, v.equation, orders[n].words);
-    }
-    free(w);
-    moe_int_product_view_destroy(&v);
-    return found;
+    static const moe_int_product_trials trials = {
+        .count = sizeof orders / sizeof *orders, .matrix = reorder, .say = say_order};
+    return moe_int_product_try(l, &trials, f);
 }

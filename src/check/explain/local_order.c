@@ -155,8 +155,48 @@ static int64_t related(const moe_plan *plan, int64_t p, int how) {
     }
 }
 
+/* The value of the same place, by weight, of the token `by` on; NaN: it has none. */
+static double value_of_token(const moe_int_sight *p, int64_t r, int64_t by) {
+    const moe_plan *plan = p->e->routing->plan;
+    const int64_t t = plan->token[r], o = (t + by + plan->n_tokens) % plan->n_tokens;
+    int64_t rank = 0;
+    for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++)
+        rank += plan->weight[plan->pair_of_token[j]] > plan->weight[r];
+    for (int64_t i = plan->token_offsets[o]; i < plan->token_offsets[o + 1]; i++) {
+        const int64_t q = plan->pair_of_token[i];
+        int64_t at = 0;
+        for (int64_t j = plan->token_offsets[o]; j < plan->token_offsets[o + 1]; j++)
+            at += plan->weight[plan->pair_of_token[j]] > plan->weight[q];
+        if (at == rank)
+            return moe_int_sight_want(p, q, 0);
+    }
+    return NAN;
+}
+
+/* The wrong values are those of a token so far on. */
+static bool of_another_token(const moe_int_sight *p, moe_int_finding *f) {
+    enum { FAR = 64 };
+    for (int64_t step = 2; step < (int64_t)2 * FAR + 2; step++) {
+        const int64_t by = step % 2 ? -(step / 2) : step / 2;
+        const double limit = moe_int_local_limit(p->e, p->id, p->d2);
+        double left = 0;
+        for (int64_t r = 0; r < p->rows && left <= limit; r++)
+            if (p->row[r].wrong)
+                left += pow(moe_int_sight_got(p, r, 0) - value_of_token(p, r, by), 2);
+        if (!(left <= limit))
+            continue;
+        moe_int_sight_residuals(p, left, f);
+        moe_int_finding_say(f, ": of the same slot, by weight, of the token %lld %s; %lld of %lld",
+                            llabs(by), by > 0 ? "after" : "before", (long long)p->wrong_rows,
+                            (long long)p->rows);
+        moe_int_finding_param(f, "by", (double)by);
+        return true;
+    }
+    return false;
+}
+
 bool moe_int_local_values_of_others(const moe_int_local *l, moe_int_finding *f) {
-    enum { WAYS = 20, SLOTS = 4 };
+    enum { SLOTS = 4, FAR = 128, WAYS = SLOTS + 2 * FAR };
     static const char *const slots[SLOTS] = {"first", "last", "next", "previous"};
     const moe_int_sight *p = l->p;
     const moe_plan *plan = p->e->routing->plan;
@@ -182,7 +222,7 @@ bool moe_int_local_values_of_others(const moe_int_local *l, moe_int_finding *f) 
                             (long long)p->rows);
         return true;
     }
-    return false;
+    return of_another_token(p, f);
 }
 
 /* Rows of any other number, each a right row. */

@@ -162,8 +162,9 @@ static bool is_product(const moe_int_sight *p, const row_pair *k, int64_t by, do
     return count >= 8 && (*ret < 1.0 / 30 || (by && 5 * as >= 4 * count));
 }
 
-/* dS = <dA', A> in blocks of hidden units: which of them count, and how often? On the scene. */
-static bool unit_blocks(const moe_int_local *l, moe_int_finding *f) {
+/* dS = <dA', A> in eight parts of hidden units, blocks of them or every eighth: which of them
+ * count, and how often? On the scene. */
+static bool unit_parts(const moe_int_local *l, bool every, moe_int_finding *f) {
     enum { BLOCKS = 8 };
     const moe_int_stage_rows *rows = &l->right->routed;
     const moe_int_spot *spot = &l->scene->spot[MOE_T_DS];
@@ -177,22 +178,31 @@ static bool unit_blocks(const moe_int_local *l, moe_int_finding *f) {
         error[p] = moe_load(got->data, got->dtype, (size_t)spot->base[p]) - rows->dS[p];
         d2 += error[p] * error[p];
         for (int64_t j = 0; j < rows->n; j++)
-            term[j / (rows->n / BLOCKS) * P + p] +=
+            term[(every ? j % BLOCKS : j / (rows->n / BLOCKS)) * P + p] +=
                 rows->dA[p * rows->n + j] * rows->A[p * rows->n + j];
     }
     const double left = term ? moe_int_fit(term, BLOCKS, P, term + BLOCKS * P, off) : -1;
     free(term);
-    int64_t first = -1, last = -1;
+    int64_t first = -1, last = -1, wrong = 0;
     for (int64_t b = 0; b < BLOCKS; b++)
         if (fabs(off[b]) > 0.1) {
             first = first < 0 ? b : first;
             last = b;
+            wrong++;
         }
-    if (!(left >= 0) || left > d2 / 30 || first < 0)
+    if (!(left >= 0) || left > d2 / 30 || first < 0 || wrong == BLOCKS)
         return false;
     moe_int_local_residuals(l->p, left, d2, f);
     f->rough = true;
     const int64_t size = rows->n / BLOCKS;
+    if (every) {
+        moe_int_finding_say(f,
+                            " of dA' and A: of %d hidden units in a row %lld, the first number "
+                            "%lld, count %.2g times",
+                            BLOCKS, (long long)wrong, (long long)first, 1 + off[first]);
+        moe_int_finding_param(f, "first_unit", (double)first);
+        return true;
+    }
     moe_int_finding_say(f, " of dA' and A: hidden units %lld to %lld of %lld count %.2g times",
                         (long long)first * size, ((long long)last + 1) * size - 1,
                         (long long)rows->n, 1 + off[first]);
@@ -224,5 +234,5 @@ bool moe_int_local_score_products(const moe_int_local *l, moe_int_finding *f) {
             moe_int_finding_say(f, " of the row %lld %s", llabs(by), by > 0 ? "after" : "before");
         return true;
     }
-    return unit_blocks(l, f);
+    return unit_parts(l, false, f) || unit_parts(l, true, f);
 }

@@ -51,9 +51,39 @@ bool moe_int_local_weight_power(const moe_int_local *l, moe_int_finding *f) {
     return true;
 }
 
-/* What is left of row p of the scene, pair `own`, with the derivative at the H of pair q. */
+/* Where the H is whose derivative is taken: another pair's, or of a gate so many units on (or, `by`
+ * 0, of the neighbour in its pair of units) or of few bits, for both derivatives or the gate's
+ * alone. */
+typedef struct slope_at {
+    int64_t pair;
+    bool of_unit, both;
+    int64_t by;
+    int bits; /* that are left of the gate; 0: all */
+} slope_at;
+
+static int64_t unit_at(const slope_at *at, int64_t j, int64_t n) {
+    const int64_t pair = (j ^ 1) < n ? j ^ 1 : j;
+    return !at->of_unit || at->bits ? j : at->by ? (j + at->by + n) % n : pair;
+}
+
+/* Gate and up of unit `gate` and unit `up`. */
+static void load_unit(const moe_int_local *l, const moe_tensor *h, int64_t pair, int64_t gate,
+                      int64_t up, double ret[2]) {
+    const moe_layer_desc *desc = &l->p->e->problem->layer;
+    const moe_int_stage_rows *rows = &l->right->routed;
+    const int64_t first = pair * rows->hw;
+    ret[0] = moe_load(h->data, h->dtype,
+                      (size_t)(first + moe_h_column(desc->glu_layout, rows->n, rows->hw, gate, 0)));
+    ret[1] = 0;
+    if (rows->hw > rows->n)
+        ret[1] =
+            moe_load(h->data, h->dtype,
+                     (size_t)(first + moe_h_column(desc->glu_layout, rows->n, rows->hw, up, 1)));
+}
+
+/* What is left of row p of the scene, pair `own`, with the derivative at another place. */
 static double left_at(const moe_int_local *l, const moe_tensor *h, int64_t p, int64_t own,
-                      int64_t q) {
+                      const slope_at *at) {
     const moe_layer_desc *desc = &l->p->e->problem->layer;
     const moe_int_stage_rows *rows = &l->right->routed;
     const moe_int_change right = {.desc = *desc};
@@ -61,13 +91,20 @@ static double left_at(const moe_int_local *l, const moe_tensor *h, int64_t p, in
     const double w = weighted ? rows->weight[p] : 1;
     double left = 0;
     for (int64_t j = 0; j < rows->n; j++) {
-        double unit[2] = {0, 0}, slope[2] = {0, 0}, a;
+        double unit[2], slope[2] = {0, 0}, own_slope[2] = {0, 0}, a;
         const int parts = rows->hw == rows->n ? 1 : 2;
-        for (int up = 0; up < parts; up++)
-            unit[up] = moe_load(
-                h->data, h->dtype,
-                (size_t)(q * rows->hw + moe_h_column(desc->glu_layout, rows->n, rows->hw, j, up)));
+        load_unit(l, h, at->pair, unit_at(at, j, rows->n), j, unit);
+        if (at->bits) {
+            int power;
+            const double part = frexp(unit[0], &power);
+            unit[0] = ldexp(rint(ldexp(part, at->bits)), power - at->bits);
+        }
         moe_int_changed_act(&right, unit, &a, slope);
+        if (at->of_unit && !at->both) {
+            load_unit(l, h, at->pair, j, j, unit);
+            moe_int_changed_act(&right, unit, &a, own_slope);
+            slope[1] = own_slope[1];
+        }
         for (int up = 0; up < parts; up++) {
             const int64_t c = moe_h_column(desc->glu_layout, rows->n, rows->hw, j, up);
             const double got =
@@ -78,37 +115,72 @@ static double left_at(const moe_int_local *l, const moe_tensor *h, int64_t p, in
     return left;
 }
 
+/* What is so at one place for all rows of the scene. */
+typedef struct slope_tally {
+    double left, d2;
+    int64_t first, wrong, so;
+} slope_tally;
+
+/* Row p of the scene with the derivative at `rule`, whose pair is so many on. */
+static void tally_row(const moe_int_local *l, const moe_tensor *h, int64_t p, const slope_at *rule,
+                      slope_tally *k) {
+    const moe_int_spot *spot = &l->scene->spot[MOE_T_DH];
+    const int64_t own = spot->base[p] / spot->width, q = own + rule->pair;
+    const slope_at right = {.pair = own};
+    slope_at at = *rule;
+    if (!l->p->row[own < l->p->rows ? own : 0].wrong || q < 0 ||
+        q >= moe_tensor_count(h) / l->right->routed.hw)
+        return;
+    at.pair = q;
+    const double is = left_at(l, h, p, own, &right), rest = left_at(l, h, p, own, &at);
+    k->wrong++;
+    k->so += rest <= moe_int_local_limit(l->p->e, MOE_T_DH, is);
+    k->left += fmin(rest, is);
+    k->d2 += is;
+    k->first = k->first < 0 ? own : k->first;
+}
+
+static void say_slope_at(const slope_at *rule, int64_t first, moe_int_finding *f) {
+    if (rule->pair)
+        moe_int_finding_say(f, ": that of the row %lld %s it", llabs(rule->pair),
+                            rule->pair > 0 ? "after" : "before");
+    else if (rule->bits)
+        moe_int_finding_say(f, ": the gate is rounded to %d bits, a narrower type's", rule->bits);
+    else if (rule->by)
+        moe_int_finding_say(f, ": the gate is that of the unit %lld %s", llabs(rule->by),
+                            rule->by > 0 ? "after" : "before");
+    else
+        moe_int_finding_say(f, ": the gate is that of the other unit of a pair");
+    moe_int_finding_say(f, "; such as row %lld", (long long)first);
+    moe_int_finding_param(f, "by", (double)(rule->pair ? rule->pair : rule->by));
+}
+
 bool moe_int_local_slope_of_others(const moe_int_local *l, moe_int_finding *f) {
-    enum { FAR = 16 };
+    enum { ROWS = 32, UNITS = 18, BITS = 14 };
+    static const int64_t units[UNITS / 2] = {0, 1, -1, 2, -2, 8, -8, 16, -16};
     const moe_int_scene *s = l->scene;
     const moe_tensor *h = moe_int_local_operand(l->p->e, MOE_T_H);
     const int64_t pairs = l->p->id == MOE_T_DH ? s->sub->offsets[l->p->e->problem->layer.E] : 0;
     if (!h || l->p->odd > 0 || !l->right->routed.dA || !l->right->value[MOE_T_DH])
         return false;
-    const int64_t all = moe_tensor_count(h) / l->right->routed.hw;
-    for (int64_t step = 0; pairs > 0 && step < (int64_t)2 * FAR; step++) {
-        const int64_t by = step % 2 ? -(step / 2 + 1) : step / 2 + 1;
-        double left = 0, d2 = 0;
-        int64_t first = -1, wrong = 0, so = 0;
-        for (int64_t p = 0; p < pairs; p++) {
-            const int64_t own = s->spot[MOE_T_DH].base[p] / s->spot[MOE_T_DH].width;
-            const double is = left_at(l, h, p, own, own);
-            const double limit = moe_int_local_limit(l->p->e, MOE_T_DH, is);
-            if (!l->p->row[own < l->p->rows ? own : 0].wrong || own + by < 0 || own + by >= all)
-                continue;
-            const double rest = left_at(l, h, p, own, own + by);
-            wrong++;
-            so += rest <= limit;
-            left += fmin(rest, is);
-            d2 += is;
-            first = first < 0 ? own : first;
-        }
-        if (so == 0 || 8 * so < 7 * wrong)
+    for (int64_t step = 0; pairs > 0 && step < ROWS + UNITS + BITS; step++) {
+        const int64_t unit = step - ROWS, bits = unit - UNITS;
+        const slope_at rule = {
+            .pair = unit >= 0  ? 0
+                    : step % 2 ? -(step / 2 + 1)
+                               : step / 2 + 1,
+            .of_unit = unit >= 0,
+            .both = unit % 2 == 1,
+            .by = unit >= 0 && bits < 0 ? units[unit / 2] : 0,
+            .bits = bits >= 0 ? (int)(2 + bits / 2) : 0,
+        };
+        slope_tally k = {.first = -1};
+        for (int64_t p = 0; p < pairs; p++)
+            tally_row(l, h, p, &rule, &k);
+        if (k.so == 0 || 8 * k.so < 7 * k.wrong)
             continue;
-        moe_int_local_residuals(l->p, left, d2, f);
-        moe_int_finding_say(f, ": that of the row %lld %s it; such as row %lld", llabs(by),
-                            by > 0 ? "after" : "before", (long long)first);
-        moe_int_finding_param(f, "by", (double)by);
+        moe_int_local_residuals(l->p, k.left, k.d2, f);
+        say_slope_at(&rule, k.first, f);
         return true;
     }
     return false;

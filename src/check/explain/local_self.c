@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { VALUES = 4096, FEWEST = 200, FEWEST_BITS = 64, LEVEL_ROWS = 16 };
+enum { VALUES = 4096, FEWEST = 64, LEVEL_ROWS = 16 };
 
 typedef struct value {
     double want, got;
@@ -85,7 +85,7 @@ bool moe_int_local_few_bits(const moe_int_local *l, moe_int_finding *f) {
         seen += v != 0;
     }
     /* The square of a rounding's error is that of half a step over 3. */
-    if (seen < FEWEST_BITS || most >= kept - 1 || p->d2 / p->r2 > ldexp(1, -2 * most))
+    if (seen < FEWEST || most >= kept - 1 || p->d2 / p->r2 > ldexp(1, -2 * most))
         return false;
     moe_int_sight_residuals(p, 0, f);
     moe_int_finding_say(f, ": %d bits, of %d that its type has", most, kept);

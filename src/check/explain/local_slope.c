@@ -157,6 +157,115 @@ static void say_slopes(const slopes *k, moe_int_finding *f) {
     }
 }
 
+/* A pair's place among its token's by weight, and the pair at such a place. */
+static int64_t rank_of(const moe_plan *plan, int64_t p) {
+    const int64_t t = plan->token[p];
+    int64_t rank = 0;
+    for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++) {
+        const int64_t q = plan->pair_of_token[j];
+        rank += plan->weight[q] > plan->weight[p] || (plan->weight[q] == plan->weight[p] && q < p);
+    }
+    return rank;
+}
+
+static int64_t pair_at(const moe_plan *plan, int64_t t, int64_t rank) {
+    for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++)
+        if (rank_of(plan, plan->pair_of_token[j]) == rank)
+            return plan->pair_of_token[j];
+    return plan->pair_of_token[plan->token_offsets[t]];
+}
+
+/* What dS may be taken for: slots are in order of their weights. */
+typedef enum ds_taken {
+    DS_OWN,
+    DS_BESIDE,
+    DS_NEXT,
+    DS_BEFORE,
+    DS_FIRST,
+    DS_WEIGHTED,
+    DS_OVER_WEIGHT,
+    DS_WAYS
+} ds_taken;
+
+static const char *const ds_words[DS_WAYS] = {"",
+                                              "dS of the other slot of a pair of slots",
+                                              "dS of the next slot",
+                                              "dS of the slot before",
+                                              "dS of the first slot",
+                                              "dS times the combine weight",
+                                              "dS over the combine weight"};
+
+static double ds_as(const moe_plan *plan, const double *dS, ds_taken how, int64_t p) {
+    const int64_t t = plan->token[p], n = plan->token_offsets[t + 1] - plan->token_offsets[t];
+    const int64_t rank = rank_of(plan, p), beside = (rank ^ 1) < n ? rank ^ 1 : rank;
+    switch (how) {
+    case DS_BESIDE:
+        return dS[pair_at(plan, t, beside)];
+    case DS_NEXT:
+        return dS[pair_at(plan, t, (rank + 1) % n)];
+    case DS_BEFORE:
+        return dS[pair_at(plan, t, (rank + n - 1) % n)];
+    case DS_FIRST:
+        return dS[pair_at(plan, t, 0)];
+    case DS_WEIGHTED:
+        return dS[p] * plan->weight[p];
+    case DS_OVER_WEIGHT:
+        return plan->weight[p] != 0 ? dS[p] / plan->weight[p] : 0;
+    case DS_OWN:
+    case DS_WAYS:
+        break;
+    }
+    return dS[p];
+}
+
+/* How much of the subject's gradients is left beside a number, which is set, times `other` [T][R];
+ * in parts of what is wrong with them. */
+static double left_beside(const slopes *k, const double *other, double *factor) {
+    double gg = 0, gv = 0, vv = 0, wrong = 0;
+    for (int64_t i = 0; i < k->T * k->R; i++) {
+        const double got = k->dz[i] + k->off[i];
+        if (!k->wrong[i / k->R])
+            continue;
+        gg += got * got;
+        gv += got * other[i];
+        vv += other[i] * other[i];
+        wrong += k->off[i] * k->off[i];
+    }
+    *factor = vv > 0 ? gv / vv : 0;
+    return wrong > 0 ? (gg - *factor * gv) / wrong : 1;
+}
+
+/* Are they a multiple of the right ones, or those of another dS? */
+static bool say_taken(const slopes *k, moe_int_finding *f) {
+    const moe_int_scene *s = k->l->scene;
+    const moe_layer_desc *desc = &s->evidence->problem->layer;
+    const int64_t P = s->sub->n_pairs;
+    double *dS = malloc((size_t)(P + 2 * k->T * k->R) * sizeof *dS), factor = 1;
+    double *z = dS ? dS + P : NULL, *other = z ? z + k->T * k->R : NULL;
+    bool found = false;
+    for (int64_t i = 0; z && i < k->T; i++)
+        memcpy(z + i * k->R, s->evidence->routing->logits + s->tokens[i] * k->R,
+               (size_t)k->R * sizeof *z);
+    for (int how = 0; z && !found && how < DS_WAYS; how++) {
+        for (int64_t p = 0; p < P; p++)
+            dS[p] = ds_as(s->sub, k->l->right->routed.dS, (ds_taken)how, p);
+        memset(other, 0, (size_t)(k->T * k->R) * sizeof *other);
+        found = !moe_route_backward(desc, z, s->sub, dS, other) &&
+                left_beside(k, other, &factor) < 0.02;
+        if (!found)
+            continue;
+        if (how)
+            moe_int_finding_say(f, ": it is that of %s", ds_words[how]);
+        if (fabs(factor - 1) > 0.02)
+            moe_int_finding_say(
+                f, ": it is times %.4g%s", factor,
+                fabs(factor / desc->router.scale - 1) < 0.01 ? ", the routed scale once more" : "");
+        moe_int_finding_param(f, "factor", factor);
+    }
+    free(dS);
+    return found;
+}
+
 bool moe_int_local_router_slope(const moe_int_local *l, moe_int_finding *f) {
     slopes k;
     if (l->p->id != MOE_T_DX || l->p->odd > 0)
@@ -168,7 +277,8 @@ bool moe_int_local_router_slope(const moe_int_local *l, moe_int_finding *f) {
     if (found) {
         moe_int_local_residuals(l->p, k.left, k.d2, f);
         f->rough = true;
-        say_slopes(&k, f);
+        if (!say_taken(&k, f))
+            say_slopes(&k, f);
     }
     slopes_destroy(&k);
     return found;

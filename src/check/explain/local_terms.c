@@ -1,7 +1,7 @@
 /* What is wrong with a sum of a token's terms: how often does each of them count? O is made of the
  * experts' Y, b2, the shared expert's Y; dX of dX~, the shared expert's and the router's part. */
 #include "check/explain/bank.h"
-#include "check/explain/local.h"
+#include "check/explain/vectors.h"
 #include "core/elements.h"
 #include "route/route.h"
 
@@ -9,13 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_TERMS = 40, CLASSES = 6 };
+enum { MOST_TERMS = 40, CLASSES = 7 };
 
-typedef enum term_class { PAIRS, BIAS, SHARED, GATE, ROUTER, ZERO } term_class;
+typedef enum term_class { PAIRS, BIAS, SHARED, GATE, ROUTER, ZERO, FOREIGN } term_class;
 
 static const char *const class_words[CLASSES] = {
     "an expert's part",       "b2's part",         "the shared expert's part",
-    "the shared gate's part", "the router's part", "a zero expert's part"};
+    "the shared gate's part", "the router's part", "a zero expert's part",
+    "what does not belong"};
 
 typedef struct terms {
     const moe_int_local *l;
@@ -27,6 +28,7 @@ typedef struct terms {
     double *factor[CLASSES];  /* [noted] of wrong rows' terms that count otherwise */
     int64_t *noted_pair[CLASSES], noted[CLASSES], right[CLASSES];
     double left, d2;
+    int foreign; /* the vector that is tried beside the terms; negative: none */
 } terms;
 
 static double *add_term(terms *k, term_class of, int64_t pair) {
@@ -116,6 +118,23 @@ static void collect(terms *k, int64_t i) {
         add_rest(k, i);
 }
 
+/* The vector that is tried: a token's, or that of each of its pairs. */
+static void add_foreign(terms *k, int64_t i) {
+    const moe_int_evidence *e = k->l->p->e;
+    const moe_plan *plan = e->routing->plan;
+    const moe_int_vector which = (moe_int_vector)k->foreign;
+    const int64_t t = k->l->scene->tokens[i];
+    const bool one = moe_int_vector_of_token(which);
+    for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++) {
+        const int64_t p = plan->pair_of_token[j];
+        double *to = p < plan->offsets[e->problem->layer.E] || one ? add_term(k, FOREIGN, p) : NULL;
+        if (to)
+            moe_int_vector_load(e, which, one ? t : p, one, to);
+        if (one)
+            break;
+    }
+}
+
 static bool note(terms *k, const double *off) {
     for (int64_t j = 0; j < k->count; j++) {
         const term_class of = k->of[j];
@@ -130,7 +149,7 @@ static bool note(terms *k, const double *off) {
         k->noted_pair[of] = pairs ? pairs : k->noted_pair[of];
         if (!pairs)
             return false;
-        k->factor[of][k->noted[of]] = 1 + off[j];
+        k->factor[of][k->noted[of]] = (of != FOREIGN) + off[j];
         k->noted_pair[of][k->noted[of]++] =
             k->pair[j] >= 0 ? k->pair[j]
                             : k->l->p->e->routing->plan->pair_of_token[0]; /* a weight of none */
@@ -143,6 +162,23 @@ static void keep_columns(const terms *k, int64_t count, double *rows) {
     for (int64_t j = 0; k->columns < k->d && j < count; j++)
         for (int64_t c = 0; c < k->columns; c++)
             rows[j * k->columns + c] = rows[j * k->d + k->column[c]];
+}
+
+/* One term alone is off where the columns are too few to tell of more: which? Returns what is left.
+ */
+static double fit_few(const terms *k, double *off) {
+    double least = INFINITY;
+    int64_t is = 0;
+    for (int64_t j = 0; j < k->count; j++) {
+        const double left = moe_int_fit(k->row + j * k->columns, 1, k->columns, k->error, &off[j]);
+        if (left >= 0 && left < least) {
+            least = left;
+            is = j;
+        }
+    }
+    for (int64_t j = 0; j < k->count; j++)
+        off[j] = j == is ? off[j] : 0;
+    return isfinite(least) ? least : -1;
 }
 
 /* Token i of the scene, if it is wrong. */
@@ -160,11 +196,15 @@ static bool fit_token(terms *k, int64_t i) {
     if (d2 <= 10 * p->e->gate[p->id] * size)
         return true;
     collect(k, i);
-    if (k->count == 0 || 2 * k->count > k->columns)
+    if (k->foreign >= 0)
+        add_foreign(k, i);
+    if (k->count == 0 || k->columns < 4)
         return false;
     keep_columns(k, k->count, k->row);
     keep_columns(k, 1, k->error);
-    const double left = moe_int_fit(k->row, k->count, k->columns, k->error, off);
+    const double left = 2 * k->count > k->columns
+                            ? fit_few(k, off)
+                            : moe_int_fit(k->row, k->count, k->columns, k->error, off);
     k->d2 += d2;
     k->left += left;
     return left >= 0 && left <= moe_int_local_limit(p->e, p->id, d2) && note(k, off);
@@ -179,6 +219,8 @@ static void say_class(const terms *k, int of, bool more, moe_int_finding *f) {
         moe_int_finding_say(f, " is missing%s", k->right[of] ? " at some tokens" : "");
         return;
     }
+    if (of == FOREIGN)
+        moe_int_finding_say(f, ", %s,", moe_int_vector_words[k->foreign]);
     if (of == SHARED && k->l->p->e->problem->layer.shared_gate)
         moe_int_finding_say(f, ", so its gate,");
     moe_int_finding_say(f, " has a factor");
@@ -195,34 +237,84 @@ static void choose_columns(terms *k) {
             k->column[k->columns] = k->columns;
 }
 
-bool moe_int_local_token_terms(const moe_int_local *l, moe_int_finding *f) {
+static bool terms_make(const moe_int_local *l, terms *k) {
     const int64_t d = l->p->width;
+    *k = (terms){.l = l, .d = d, .foreign = -1};
     if ((l->p->id != MOE_T_O && l->p->id != MOE_T_DX) || l->p->odd > 0 ||
         !l->right->value[l->p->id])
         return false;
-    terms k = {.l = l, .d = d, .row = malloc((size_t)((MOST_TERMS + 1) * d) * sizeof(double))};
-    k.error = k.row ? k.row + MOST_TERMS * d : NULL;
-    k.column = malloc((size_t)d * sizeof *k.column);
-    bool found = k.row && k.column, more = false;
-    if (found)
-        choose_columns(&k);
-    for (int64_t i = 0; found && i < l->scene->n_tokens; i++)
-        found = fit_token(&k, i);
-    found = found && k.d2 > 0;
-    if (found)
-        moe_int_local_residuals(l->p, k.left, k.d2, f);
+    k->row = malloc((size_t)((MOST_TERMS + 1) * d) * sizeof(double));
+    k->error = k->row ? k->row + MOST_TERMS * d : NULL;
+    k->column = malloc((size_t)d * sizeof *k->column);
+    if (!k->row || !k->column)
+        return false;
+    choose_columns(k);
+    return true;
+}
+
+static void forget(terms *k) {
     for (int of = 0; of < CLASSES; of++) {
-        if (found && k.noted[of] > 0) {
-            say_class(&k, of, more, f);
-            more = true;
-        }
-        free(k.factor[of]);
-        free(k.noted_pair[of]);
+        free(k->factor[of]);
+        free(k->noted_pair[of]);
+        k->factor[of] = NULL;
+        k->noted_pair[of] = NULL;
+        k->noted[of] = k->right[of] = 0;
     }
-    if (found && more && k.columns < d)
-        moe_int_finding_say(f, "; in %lld columns, from %lld to %lld", (long long)k.columns,
-                            (long long)k.column[0], (long long)k.column[k.columns - 1]);
-    free(k.row);
-    free(k.column);
-    return found && more;
+    k->left = k->d2 = 0;
+}
+
+static void terms_destroy(terms *k) {
+    forget(k);
+    free(k->row);
+    free(k->column);
+}
+
+/* All wrong tokens of the scene, with the terms as they are and the vector that is tried. */
+static bool fit_tokens(terms *k, moe_int_finding *f) {
+    bool found = true, more = false;
+    forget(k);
+    for (int64_t i = 0; found && i < k->l->scene->n_tokens; i++)
+        found = fit_token(k, i);
+    if (!found || k->d2 == 0 || (k->foreign >= 0 && k->noted[FOREIGN] == 0))
+        return false;
+    moe_int_local_residuals(k->l->p, k->left, k->d2, f);
+    for (int of = 0; of < CLASSES; of++) {
+        if (k->noted[of] == 0)
+            continue;
+        say_class(k, of, more, f);
+        more = true;
+    }
+    if (more && k->columns < k->d)
+        moe_int_finding_say(f, "; in %lld columns, from %lld to %lld", (long long)k->columns,
+                            (long long)k->column[0], (long long)k->column[k->columns - 1]);
+    return more;
+}
+
+bool moe_int_local_token_terms(const moe_int_local *l, moe_int_finding *f) {
+    terms k;
+    const bool found = terms_make(l, &k) && fit_tokens(&k, f);
+    terms_destroy(&k);
+    return found;
+}
+
+bool moe_int_local_foreign_terms(const moe_int_local *l, moe_int_finding *f) {
+    terms k;
+    bool found = false;
+    const bool made = terms_make(l, &k);
+    for (int which = 0; made && !found && which < MOE_INT_VECTOR_COUNT; which++) {
+        moe_int_finding try = *f;
+        const moe_tensor_id own = l->p->id;
+        const bool itself = (which == MOE_INT_VECTOR_O && own == MOE_T_O) ||
+                            (which == MOE_INT_VECTOR_DX && own == MOE_T_DX) ||
+                            (which == MOE_INT_VECTOR_Y && own == MOE_T_O) ||
+                            (which == MOE_INT_VECTOR_DXP && own == MOE_T_DX);
+        if (itself || !moe_int_vector_exists(l->p->e, (moe_int_vector)which, l->p->width))
+            continue;
+        k.foreign = which;
+        found = fit_tokens(&k, &try);
+        if (found)
+            *f = try;
+    }
+    terms_destroy(&k);
+    return found;
 }

@@ -189,17 +189,19 @@ static double weight_of(const moe_int_sight *p, int64_t r) {
 }
 
 bool moe_int_look_factor_by_weight(const moe_int_sight *p, moe_int_finding *f) {
-    double times = 0, over = 0;
+    double times = 0, over = 0, twice = 0;
     for (int64_t r = 0; r < p->rows; r++) {
         double w = weight_of(p, r);
         if (isnan(w))
             return false;
         times += left_with(&p->row[r], w);
+        twice += left_with(&p->row[r], w * w);
         over += w != 0 ? left_with(&p->row[r], 1 / w) : p->row[r].d2;
     }
-    moe_int_sight_residuals(p, fmin(times, over), f);
-    moe_int_finding_say(f, times < over ? ", which multiplies them here already"
-                                        : ", which they lack");
+    moe_int_sight_residuals(p, fmin(fmin(times, twice), over), f);
+    moe_int_finding_say(f, twice < fmin(times, over) ? ", which multiplies them here twice more"
+                           : times < over            ? ", which multiplies them here already"
+                                                     : ", which they lack");
     return p->odd == 0;
 }
 

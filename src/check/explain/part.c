@@ -8,8 +8,9 @@
 static const char *const of_columns[] = {"factor",       "factor_by_expert", "factor_by_weight",
                                          "moved_rows",   "other_expert",     "factor_by_token",
                                          "added_tensor", "rows_elsewhere",   "few_bits",
-                                         "limited",      "rows_mixed",       "function_of_itself"};
-static const char *const of_rows[] = {"factor", "few_bits", "limited", "function_of_itself"};
+                                         "limited",      "rows_mixed"};
+static const char *const of_rows[] = {"factor", "few_bits", "limited"};
+static const char *const smooth[] = {"own_formula", "function_of_itself"};
 
 static const moe_int_hypothesis *row_called(const char *kind) {
     size_t i = 0;
@@ -63,18 +64,37 @@ static bool try_one(moe_int_evidence *e, const moe_int_hypothesis *h, const moe_
     return e->found && !e->best.place;
 }
 
-void moe_int_try_parts(moe_int_evidence *e, const moe_int_local *l) {
+/* Tries `count` kinds on both parts: on the columns, then on the rows. */
+typedef struct kinds {
+    const char *const *of_columns, *const *of_rows;
+    size_t columns, rows;
+} kinds;
+
+static void try_kinds(moe_int_evidence *e, const moe_int_local *l, const kinds *k) {
     moe_int_sight columns = {0}, rows = {0};
     bool found = false;
-    if (l->p->odd > 0 || l->p->width < 2)
+    if (l->p->odd > 0)
         return;
-    moe_int_sight_of_columns(l->p, &columns);
+    if (l->p->width > 1)
+        moe_int_sight_of_columns(l->p, &columns);
     moe_int_sight_of_rows(l->p, &rows);
     const moe_int_local parts[] = {{&columns, l->scene, l->right}, {&rows, l->scene, l->right}};
-    for (size_t i = 0; columns.rows && !found && i < sizeof of_columns / sizeof *of_columns; i++)
-        found = try_one(e, row_called(of_columns[i]), &parts[0], l->p);
-    for (size_t i = 0; rows.rows && !found && i < sizeof of_rows / sizeof *of_rows; i++)
-        found = try_one(e, row_called(of_rows[i]), &parts[1], l->p);
+    for (size_t i = 0; columns.rows && !found && i < k->columns; i++)
+        found = try_one(e, row_called(k->of_columns[i]), &parts[0], l->p);
+    for (size_t i = 0; rows.rows && !found && i < k->rows; i++)
+        found = try_one(e, row_called(k->of_rows[i]), &parts[1], l->p);
     moe_int_sight_destroy(&columns);
     moe_int_sight_destroy(&rows);
+}
+
+void moe_int_try_parts(moe_int_evidence *e, const moe_int_local *l) {
+    const kinds k = {of_columns, of_rows, sizeof of_columns / sizeof *of_columns,
+                     sizeof of_rows / sizeof *of_rows};
+    try_kinds(e, l, &k);
+}
+
+void moe_int_try_smooth_parts(moe_int_evidence *e, const moe_int_local *l) {
+    const size_t count = sizeof smooth / sizeof *smooth;
+    const kinds k = {smooth, smooth + 1, count, count - 1}; /* a row's units are all its own */
+    try_kinds(e, l, &k);
 }

@@ -41,4 +41,19 @@ double moe_int_product_distance(const moe_int_product_view *v, int64_t i, const 
 /* Source q as row i's product takes it: with i's weight where weights are on the input. */
 void moe_int_product_source(const moe_int_product_view *v, int64_t i, int64_t q, double *ret);
 
+/* Ways in which a product's factors may be others than its own, tried in turn: the first that
+ * leaves no more than rounding is said. */
+typedef struct moe_int_product_trials {
+    int count;
+    bool (*exists)(const moe_int_product_view *v, int n); /* NULL: all do */
+    /* Makes w [outs][depth], an expert's matrix, that of trial n; false: it has none. */
+    bool (*matrix)(const moe_int_product_view *v, int n, double *w);
+    /* Makes x [depth], row i's source, that of trial n. */
+    void (*source)(const moe_int_product_view *v, int n, int64_t i, double *x);
+    void (*say)(const moe_int_product_view *v, int n, moe_int_finding *f);
+} moe_int_product_trials;
+
+bool moe_int_product_try(const moe_int_local *l, const moe_int_product_trials *trials,
+                         moe_int_finding *f);
+
 #endif

@@ -97,10 +97,14 @@ void moe_int_explain_left(moe_tensor_id id, int64_t expert, bool of_first,
     x->param[0].value = (double)expert;
 }
 
-static bool is_wrong(const moe_check_result *result, const char *name) {
+/* Is it wrong, and of the second input alone where it is no choice? What is wrong of the first one
+ * too may have its bits again for want of what changes, as X^T H has of tokens in another order. */
+static bool is_wrong(const moe_check_result *result, const char *name, bool of_second) {
+    const char *word = moe_int_again_word(MOE_INT_SECOND);
     for (size_t i = 0; i < result->n_tensors; i++)
         if (strcmp(result->tensor[i].name, name) == 0)
-            return result->tensor[i].verdict == MOE_VERDICT_FAIL;
+            return result->tensor[i].verdict == MOE_VERDICT_FAIL &&
+                   (!of_second || strncmp(result->tensor[i].why, word, strlen(word)) == 0);
     return false;
 }
 
@@ -111,8 +115,8 @@ void moe_int_explain_stale(const bool stale[MOE_T_COUNT], moe_check_result *resu
     for (size_t i = 0; i < moe_int_order_count; i++) {
         const moe_tensor_id id = moe_int_order[i];
         const char *name = moe_tensor_name(id);
-        const bool chosen = !moe_tensor_is_backward(id) && is_wrong(result, "topk_index");
-        if (!stale[id] || !(chosen || is_wrong(result, name)) ||
+        const bool chosen = !moe_tensor_is_backward(id) && is_wrong(result, "topk_index", false);
+        if (!stale[id] || !(chosen || is_wrong(result, name, true)) ||
             used + strlen(name) + 3 > sizeof names)
             continue;
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", name);
