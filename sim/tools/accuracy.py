@@ -289,8 +289,8 @@ def main(tables):
           "bf16's.\n")
     print(table(("GPU", "measured", "the vendor's peak alone"), rates()))
     print("Products of descriptions and types to which nothing was fitted. Times of fp8 in blocks\n"
-          "hold the kernel that makes fp8 of A, and so do predictions (`--converts`), but for rows of\n"
-          "an earlier page: those lack it, by 3 to 28 % of the time at m >= 1024.\n")
+          "hold the kernel that makes fp8 of A, and so do predictions (`--converts`), but for\n"
+          "rows of an earlier page: those lack it, 3 to 28 % of the time at m >= 1024.\n")
     print(table(("GPU", "what", "rows", "mean, %", "aim, %", "median, %", "p90, %", "bias, %"),
                 unseen(tables)))
     print("Order: pairs of dense GEMMs of 20 us and more whose times are 5 to 50 % apart.\n")
