@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t BIG = (size_t)1 << 30, CHASED = (size_t)512 << 20;
 constexpr int CHASE_STEPS = 4096, EMPTY = 200;
+constexpr long long BUSY = 40000; /* clocks, some 20 us: longer than a host needs for a launch */
 
 __global__ void chase(const uint32_t *next, long long *ret) {
     uint32_t at = 0;
@@ -54,6 +55,12 @@ __global__ void read_all(const uint4 *x, size_t count, int rounds, uint4 *sink) 
 __global__ void nothing() {
 }
 
+__global__ void busy() {
+    const long long begin = clock64();
+    while (clock64() - begin < BUSY) {
+    }
+}
+
 __global__ void clocks_of_a_while(long long *ret) {
     const long long begin = clock64();
     long long now = begin;
@@ -71,7 +78,8 @@ struct Measured {
     double read, copy_both;         /* bytes a second; both: read and written */
     double ramp[8];                 /* bytes a second that 1, 2, 4 ... SMs read */
     double l2_rate;                 /* bytes a second */
-    double graph_us, stream_us;
+    double graph_us, stream_us; /* of empty kernels: in a stream, what a host needs for a launch */
+    double gap_us;              /* between kernels of a stream, more than in a graph */
     double sync_rate, wide_rate[3];
 };
 
@@ -150,22 +158,41 @@ void measure_memory(Measured *m, cudaStream_t stream) {
     cudaFree(sink);
 }
 
-void measure_launches(Measured *m, cudaStream_t stream) {
+/* us of each of EMPTY launches by `launch`, one after another in a stream. */
+template <class Launch> double stream_us(cudaStream_t stream, Launch launch) {
     cudaEvent_t begin, end;
     float ms;
-    long long *clocks = measure_results(1);
-    m->graph_us = measure_graph_us(stream, EMPTY, [&](int) { nothing<<<1, 32, 0, stream>>>(); });
     MEASURE_CUDA(cudaEventCreate(&begin));
     MEASURE_CUDA(cudaEventCreate(&end));
     for (int round = 0; round < 2; round++) { /* the first warms up */
         MEASURE_CUDA(cudaEventRecord(begin, stream));
         for (int i = 0; i < EMPTY; i++)
-            nothing<<<1, 32, 0, stream>>>();
+            launch(i);
+        MEASURE_CUDA(cudaGetLastError());
         MEASURE_CUDA(cudaEventRecord(end, stream));
         MEASURE_CUDA(cudaEventSynchronize(end));
     }
     MEASURE_CUDA(cudaEventElapsedTime(&ms, begin, end));
-    m->stream_us = 1e3 * ms / EMPTY;
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    return 1e3 * ms / EMPTY;
+}
+
+void measure_launches(Measured *m, cudaStream_t stream) {
+    const auto empty = [&](int) { nothing<<<1, 32, 0, stream>>>(); };
+    const auto long_one = [&](int) { busy<<<1, 32, 0, stream>>>(); };
+    m->graph_us = measure_graph_us(stream, EMPTY, empty);
+    m->stream_us = stream_us(stream, empty);
+    m->gap_us =
+        std::max(0.0, stream_us(stream, long_one) - measure_graph_us(stream, EMPTY, long_one));
+}
+
+void measure_clock(Measured *m, cudaStream_t stream) {
+    cudaEvent_t begin, end;
+    float ms;
+    long long *clocks = measure_results(1);
+    MEASURE_CUDA(cudaEventCreate(&begin));
+    MEASURE_CUDA(cudaEventCreate(&end));
     MEASURE_CUDA(cudaEventRecord(begin, stream));
     clocks_of_a_while<<<1, 1, 0, stream>>>(clocks);
     MEASURE_CUDA(cudaGetLastError());
@@ -229,8 +256,8 @@ void write_description(FILE *to, const Measured *m) {
     put(to, "hbm_eff", m->read / hbm_bw, "measured", "all SMs read 1 GiB");
     put(to, "inflight_kib", m->ramp[0] / clock * m->hbm_latency / 1024, "measured",
         "what one SM reads x the latency");
-    put(to, "stream_gap_us", std::max(0.0, m->stream_us - m->graph_us), "measured",
-        "empty kernels in a stream less those in a graph");
+    put(to, "stream_gap_us", m->gap_us, "measured",
+        "kernels of 40000 clocks in a stream less the same in a graph");
     fprintf(to, "\n }\n}\n");
 }
 
@@ -244,6 +271,7 @@ void write_table(FILE *to, const Measured *m) {
     fprintf(to, "latency, L2\t%.0f\tclocks\nlatency, memory\t%.0f\tclocks\n", m->l2_latency,
             m->hbm_latency);
     fprintf(to, "launch, graph\t%.2f\tus\nlaunch, stream\t%.2f\tus\n", m->graph_us, m->stream_us);
+    fprintf(to, "gap of a stream\t%.2f\tus\n", m->gap_us);
     fprintf(to, "clock of an SM alone\t%.0f\tMHz\n", m->mhz);
     fprintf(to, "mma.sync m16n8k16\t%.0f\tFLOP/clock/SM\n", m->sync_rate);
     for (int i = 0; i < 3 && m->wide_rate[i] > 0; i++)
@@ -288,6 +316,7 @@ int main(int argc, char **argv) {
     MEASURE_CUDA(cudaStreamCreate(&stream));
     read_facts(&m);
     measure_launches(&m, stream);
+    measure_clock(&m, stream);
     measure_memory(&m, stream);
     measure_tensor(m.sms, &m.sync_rate, m.wide_rate);
     write_file(argv[1], "gpu.json", [&](FILE *to) { write_description(to, &m); });
