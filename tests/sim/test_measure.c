@@ -69,6 +69,25 @@ Test(sim_verbs, a_prompt_keeps_no_activations) {
     }
 }
 
+/* What a rate and a prediction are held to is told, and that they are held to nothing. */
+Test(sim_verbs, what_is_not_measured_says_so) {
+#define PRODUCT "predict --case \"gemm m=64 n=64 k=64\" --gpu "
+    expect(0, "held to 2522 dense products", PRODUCT "h100-sxm");
+    expect(0, "held to nothing: no product of nvfp4 was measured on b200-sxm",
+           PRODUCT "b200-sxm --operands nvfp4");
+    expect(0, "nvfp4 on b200-sxm is the vendor's peak, with the efficiency of bf16 there",
+           PRODUCT "b200-sxm --operands nvfp4");
+    expect(0, "bf16 on l40s is the vendor's peak, with the efficiency of a100-sxm", PRODUCT "l40s");
+    expect(0, "held to nothing: no layer of bf16 by momoe was measured on h100-pcie",
+           "predict --method momoe --gpu h100-pcie " CASE);
+    expect(0, "\"operands\":\"int8\",\"held_to\":null,\"rate_held_to\":null",
+           PRODUCT "h200-sxm --operands int8 --output json");
+    expect(0, "convert A", PRODUCT "h100-sxm --operands fp8 --converts");
+    expect(0, "int8, tf32: the vendor's peak alone", "list --gpus");
+    expect(0, "bf16, fp16: rate held to 2522", "list --gpus");
+#undef PRODUCT
+}
+
 /* --ep, --tp and --attention-tp say who has what of a whole model, or that it cannot be so. */
 Test(sim_verbs, whole_models_over_several_gpus) {
     char args[4300], config[4096];

@@ -44,13 +44,20 @@ static void print_times(against *a, const moe_row_error *e) {
         cli_json_real(&t, "measured_us", e->measured_us);
         cli_json_real(&t, "predicted_us", e->predicted_us);
         cli_json_real(&t, "floor_us", e->floor_us);
+        if (e->high_us > 0) {
+            cli_json_real(&t, "low_us", e->low_us);
+            cli_json_real(&t, "high_us", e->high_us);
+        }
         cli_json_string(&t, "verdict", says);
         cli_json_close(&t, '}');
         cli_json_line(&t);
         return;
     }
-    printf("  %-15s %12.1f %12.1f %12.1f %+8.1f %%  %s\n", e->kernel, e->measured_us,
-           e->predicted_us, e->floor_us, 100 * (e->predicted_us / e->measured_us - 1), says);
+    printf("  %-15s %12.1f %12.1f %12.1f %+8.1f %%  %s", e->kernel, e->measured_us, e->predicted_us,
+           e->floor_us, 100 * (e->predicted_us / e->measured_us - 1), says);
+    if (e->high_us > 0)
+        printf(" (80 %% within %.1f to %.1f)", e->low_us, e->high_us);
+    printf("\n");
 }
 
 /* One row. The first of a case, whose line all its rows point to, stands below that line. */
