@@ -1,4 +1,5 @@
 /* A spread layer, from ranks' loads to a timeline. */
+#include "moeref/ep.h"
 #include "sim/devices/devices.h"
 
 #include <math.h>
@@ -38,6 +39,12 @@ static moe_status unknown_method(const char *name, const moe_log *log) {
                     list);
 }
 
+/* What a method sends is its own: a word that would change nothing is an error. */
+static bool says_what_is_sent(const moe_split *s) {
+    return s->combine || s->wire != MOE_EP_WIRE_OWN || s->skew > 0 || s->tokens || s->replicas ||
+           s->padding;
+}
+
 static moe_status check(const moe_node *node, const moe_case *c, const moe_ep_options *o,
                         const moe_int_devices_method *m, const moe_log *log) {
     const double gpus = node->p[MOE_INT_NP_GPUS] * node->p[MOE_INT_NP_HOSTS];
@@ -55,6 +62,11 @@ static moe_status check(const moe_node *node, const moe_case *c, const moe_ep_op
         return moe_fail(log, MOE_E_INVALID,
                         "the work beside is a time and bytes, and the cached share lies between "
                         "0 and 1");
+    if (says_what_is_sent(&c->split))
+        return moe_fail(
+            log, MOE_E_UNSUPPORTED,
+            "combine=, wire=, skew=, tokens=, replicas= and padding= are words of check "
+            "and bench: what a method sends is its own");
     if (m->forward_only && (pass & MOE_PASS_BWD))
         return moe_fail(log, MOE_E_UNSUPPORTED, "method %s has no backward pass; ask for pass=fwd",
                         o->method);
