@@ -6,8 +6,6 @@
 
 #include <math.h>
 
-#define CHUNKS_MOST 64
-
 /* SM time that copying a chunk's rows, in and out, takes from the products beside it. */
 static double taken_us(const moe_int_devices *x, const moe_int_load *rows, int64_t chunks) {
     double sms = 132;
@@ -54,9 +52,9 @@ static void add_experts(moe_int_devices *x, int64_t chunks, chunk *all, const in
 static void run(moe_int_devices *x) {
     const int64_t experts = moe_int_devices_experts(x, x->group);
     int64_t chunks = x->chunks < experts ? x->chunks : experts;
-    chunk all[CHUNKS_MOST];
-    int ready[CHUNKS_MOST];
-    chunks = chunks < 1 ? 1 : chunks > CHUNKS_MOST ? CHUNKS_MOST : chunks;
+    chunk all[MOE_INT_CHUNKS_MOST];
+    int ready[MOE_INT_CHUNKS_MOST];
+    chunks = chunks < 1 ? 1 : chunks > MOE_INT_CHUNKS_MOST ? MOE_INT_CHUNKS_MOST : chunks;
     prepare(x, chunks, all);
     for (int64_t i = 0; i < chunks; i++) {
         x->t.chunk = (int32_t)i;
