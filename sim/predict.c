@@ -269,6 +269,12 @@ moe_status moe_int_list_storage(const moe_gpu *gpu, int32_t storage, const moe_l
     return set_storage(gpu, storage, MOE_INT_STORAGE_ALL, "cublas", log, l);
 }
 
+static void convert(moe_int_list *l, double values) {
+    moe_int_list_stream(l, MOE_STAGE_COUNT, values * l->element, values * l->operand);
+    if (l->count > 0)
+        strcpy(l->kernels[0].cost.name, "convert A");
+}
+
 moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k, int64_t batch,
                             const moe_workload *state, const moe_log *log, moe_prediction **ret) {
     moe_workload w = state ? *state : (moe_workload){0};
@@ -284,6 +290,8 @@ moe_status moe_predict_gemm(const moe_gpu *gpu, int64_t m, int64_t n, int64_t k,
     w.layer = NULL;
     w.pass = MOE_PASS_FWD;
     moe_int_rates_of(gpu, MOE_INT_SYS_CUBLAS, &w, &l.r);
+    if (w.converts && l.operand != l.element)
+        convert(&l, (double)m * (double)k * (double)batch);
     moe_int_list_product(&l, (double)m, (double)n, (double)k, (double)batch);
     status = finish(gpu, MOE_INT_SYS_CUBLAS, &l, &w, log, ret);
     moe_int_list_destroy(&l);

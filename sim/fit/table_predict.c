@@ -43,7 +43,8 @@ static moe_status predict_layer(const moe_table *table, const moe_int_row *row, 
     const moe_workload state = {.clock = params->clock,
                                 .entropy = params->entropy,
                                 .in_stream = params->in_stream,
-                                .storage = params->storage};
+                                .storage = params->storage,
+                                .converts = params->converts};
     if (table->kind == MOE_TABLE_GEMMS)
         return moe_predict_gemm(gpu, row->m, row->n, row->k, row->batch, &state, log, ret);
     const moe_table_layer *l = &table->layers[row->layer];

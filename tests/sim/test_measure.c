@@ -40,13 +40,33 @@ Test(sim_verbs, measure_starts_the_program_and_fits) {
     temporary_remove(folder);
 }
 
-static double total_of(const char *args) {
+static double number_of(const char *args, const char *member) {
     outcome *o = moeref("%s", args);
-    const char *at = strstr(o->text, "\"total_us\":");
+    const char *at = strstr(o->text, member);
     cr_assert(o->code == 0 && at, "%s", o->text);
-    const double us = atof(at + strlen("\"total_us\":"));
+    const double value = atof(at + strlen(member));
     free(o);
-    return us;
+    return value;
+}
+
+static double total_of(const char *args) {
+    return number_of(args, "\"total_us\":");
+}
+
+/* What a step of training keeps of every layer, a prompt does not: its activations are those of one
+ * layer, and a layer's own prediction says the same. */
+Test(sim_verbs, a_prompt_keeps_no_activations) {
+    char args[4400];
+    double bytes[2];
+    for (int both = 0; both < 2; both++) {
+        snprintf(args, sizeof args,
+                 "predict --layers all --tokens 64 --method deepgemm --output json --pass %s "
+                 "--config %s/golden/hf/mixtral/config.json",
+                 both ? "both" : "fwd", getenv("MOEREF_SOURCE_ROOT"));
+        bytes[both] = number_of(args, "\"activation_bytes\":");
+        const double peak = number_of(args, "\"peak_bytes\":");
+        cr_expect(both ? bytes[both] > peak : bytes[both] == peak, "%g of %g", bytes[both], peak);
+    }
 }
 
 /* --ep, --tp and --attention-tp say who has what of a whole model, or that it cannot be so. */

@@ -91,3 +91,43 @@ Test(sim_storage, methods) {
     cr_expect_eq(refused, 6);
     moe_gpu_destroy(&gpu);
 }
+
+/* A linear layer makes its operands: 2 bytes of each value are read, and those of the type and its
+ * scales written, by a kernel of its own. Other types have nothing to make. */
+Test(sim_storage, products_convert) {
+    static const struct {
+        int32_t storage;
+        double bytes; /* written for a value; 0: nothing is made */
+    } types[] = {{MOE_STORAGE_FP8, 1 + 4. / 128},
+                 {MOE_STORAGE_MXFP8, 1 + 1. / 32},
+                 {MOE_STORAGE_NVFP4, 0.5 + 1. / 16},
+                 {MOE_STORAGE_INT8, 1},
+                 {MOE_STORAGE_BF16, 0},
+                 {MOE_STORAGE_F16, 0},
+                 {MOE_STORAGE_TF32, 0}};
+    moe_gpu *gpu = NULL;
+    cr_assert_eq(moe_gpu_load("b200-sxm", NULL, &gpu), MOE_OK);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        moe_prediction *p[2];
+        for (int32_t converts = 0; converts < 2; converts++) {
+            const moe_workload state = {.storage = types[i].storage, .converts = converts};
+            cr_assert_eq(moe_predict_gemm(gpu, 1024, 512, 4096, 2, &state, NULL, &p[converts]),
+                         MOE_OK);
+        }
+        const double more = p[1]->pass[MOE_PASS_TOTAL].us - p[0]->pass[MOE_PASS_TOTAL].us;
+        if (types[i].bytes > 0) {
+            cr_assert_eq(p[1]->n_kernels, 2);
+            cr_expect_str_eq(p[1]->kernels[0].cost.name, "convert A");
+            cr_expect_float_eq(p[1]->kernels[0].cost.hbm_bytes,
+                               2 * 1024 * 4096. * (2 + types[i].bytes), 1, "%s",
+                               moe_storage_name(types[i].storage));
+            cr_expect_float_eq(more, p[1]->kernels[0].cost.us, 0.01 * more, "throttling aside");
+        } else {
+            cr_expect_eq(p[1]->n_kernels, 1);
+            cr_expect_eq(more, 0);
+        }
+        moe_prediction_destroy(&p[0]);
+        moe_prediction_destroy(&p[1]);
+    }
+    moe_gpu_destroy(&gpu);
+}

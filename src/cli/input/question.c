@@ -45,7 +45,8 @@ moe_status cli_model_open(const cli_model_options *o, moe_gpu **ret_gpu, moe_wor
                                            : o->data[0] == 'c' ? MOE_ENTROPY_CONSTANT
                                                                : MOE_ENTROPY_RANDOM,
                                 .storage = storage,
-                                .in_stream = o->in_stream};
+                                .in_stream = o->in_stream,
+                                .converts = o->converts};
     *ret_gpu = gpu;
     return MOE_OK;
 }

@@ -13,6 +13,7 @@ typedef struct cli_model_options {
     const char *data;     /* --data random|constant */
     bool in_stream;       /* --stream */
     const char *operands; /* --operands, NULL: as the case says */
+    bool converts;        /* --converts */
 } cli_model_options;
 
 /* clang-format off */
@@ -28,6 +29,9 @@ typedef struct cli_model_options {
     {"operands", CLI_STRING, &(o).operands, "TYPE",                                                \
      "of the products: bf16, fp16, fp8, mxfp8, nvfp4, mxfp4, int8 or tf32 (default: the case's "   \
      "dtype)"},                                                                                    \
+    {"converts", CLI_FLAG, &(o).converts, NULL,                                                    \
+     "of products \"gemm ...\": A comes in 16 bits and is made that type before, as a serving "    \
+     "system's linear layer does"},                                                                \
     {"stream", CLI_FLAG, &(o).in_stream, NULL, "kernels launched one by one, not in a graph"}
 /* clang-format on */
 

@@ -27,7 +27,9 @@ static void print_memory(const cli_model_told *s, int64_t first, int64_t count, 
     fprintf(to, ": weights%s %.1f GB, keys and values %.2f GB, activations %.2f GB",
             s->run->pass == MOE_PASS_FWD ? "" : " and gradients", weights(s, first) / 1e9,
             s->rest->kv_bytes / 1e9, s->activations / 1e9);
-    if (gpus > 1)
+    if (gpus > 1 && s->layout)
+        fprintf(to, ": more than a %s has", s->gpu);
+    else if (gpus > 1)
         fprintf(to, ": more than %s has, %.0f of them at least", s->gpu, gpus);
     fprintf(to, "\n");
 }

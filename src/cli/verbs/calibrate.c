@@ -130,6 +130,7 @@ static int run(calibrate_options *o) {
         o->fit.entropy = state.entropy;
         o->fit.in_stream = state.in_stream;
         o->fit.storage = state.storage;
+        o->fit.converts = state.converts;
         status = calibrate(o, gpu, as_given, table);
     }
     moe_table_destroy(&table);

@@ -89,7 +89,8 @@ static moe_status predict_whole(const cli_whole *w, const cli_whole_job *job, co
     s.us = s.moe_us = layers->us;
     for (int p = 0; p < MOE_PART_COUNT; p++)
         s.us += rest.us[p];
-    s.activations = layers->cached_bytes + layers->peak_bytes;
+    /* What a forward pass would keep for a backward pass goes where there is none. */
+    s.activations = layers->peak_bytes + (run.pass == MOE_PASS_FWD ? 0 : layers->cached_bytes);
     moe_gpu_get(job->gpu, "hbm_gib", &s.hbm_gib);
     (job->output == CLI_TEXT ? cli_model_text : cli_model_json)(job->to, &s);
     return MOE_OK;

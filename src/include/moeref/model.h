@@ -121,6 +121,8 @@ typedef struct moe_workload {
     int32_t with_router; /* 1: router GEMM and top-K are part of the work, unless the method's layer
                             starts from given logits */
     int32_t in_stream;   /* 0: kernels of a CUDA graph; 1: launched one by one in a stream */
+    int32_t converts;    /* 1: a dense product's A comes in 16 bits, and a kernel of its own makes
+                            its type and scales of it; nothing for types of 16 bits and TF32 */
 } moe_workload;
 
 /* The workload of a case: clock, entropy and in_stream are those of *state, and storage if it is
@@ -270,6 +272,7 @@ typedef struct moe_fit_params {
     int32_t clock, entropy; /* moe_clock_state and moe_entropy of the table */
     int32_t in_stream;      /* 1: its kernels were launched one by one in a stream */
     int32_t storage;        /* moe_storage, as in moe_workload_of */
+    int32_t converts;       /* as in moe_workload: the times of dense products have it in them */
     moe_node *node;         /* tables of transfers: what is judged and fitted, in the GPU's place */
 } moe_fit_params;
 
