@@ -96,7 +96,8 @@ static double stored_gradient(const moe_int_unit_ffn *u, const unit_work *k, dou
 
 /* Row r's part in one unit's sums, values and variances (errors/ffn.c has the same steps). */
 static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit_sums *s) {
-    const moe_layer_desc *desc = &u->problem->layer;
+    const moe_layer_desc *layer = &u->problem->layer;
+    const moe_layer_desc own = moe_shared_desc(layer), *desc = u->plan ? layer : &own;
     int64_t d = desc->d;
     bool on_input = u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     double w = on_input ? 1 : k->weight, vs = on_input ? 0 : k->vweight, sum = u->rounding.sum;
