@@ -256,10 +256,19 @@ static void gradient_squares(const moe_int_error_ffn *f, const work *k) {
     }
 }
 
+/* x^2; where s x is stored, likewise. */
+static void input_squares(const moe_int_error_ffn *f, const work *k) {
+    const int64_t count = f->rows * f->desc->d;
+    const bool stored = f->on_input && moe_int_at(f->rounding, MOE_POINT_SX, 1) > 0;
+    moe_int_loop_square_f64(f->x, count, k->squares);
+    for (int64_t i = 0; stored && i < count; i++)
+        k->squares[i] = moe_int_stored(f->rounding, f->x[i]);
+}
+
 static void parameter_gradients(const moe_int_error_ffn *f, const work *k) {
     int64_t d = f->desc->d, rows = f->rows;
     double added = f->rounding->sum * (double)rows;
-    moe_int_loop_square_f64(f->x, rows * d, k->squares);
+    input_squares(f, k);
     moe_int_loop_outer_f64(k->gdh, rows, f->hw, k->squares, d, f->threads, f->vdW1);
     if (f->vdb1)
         column_sums(k->bdh, rows, f->hw, f->vdb1);
