@@ -70,14 +70,16 @@ static void print_floors(const sweep *s, const char *spec, long count) {
 }
 
 /* Layers that failed once, on the reference of their arithmetic: a third of what a row of dX may
- * err comes back through the router there, four numbers times four rows, which scatter as few do.
- */
+ * err comes back through the router there, four numbers times four rows, which scatter as few do;
+ * experts that share W1, so that all of a token's pairs are on the other side of a kink at once. */
 Test(sweep, known) {
     static const char *const known[][2] = {
         {"reference:fp16", "T=256 d=256 n=256 E=16 K=4 act=swiglu_clamp limit=1 on=input renorm=1 "
                            "seed=3"},
         {"reference:fp16", "T=40 d=64 n=24 E=8 K=2 act=relu on=input shared=16 shared_gate=1 "
                            "data=outlier seed=32"},
+        {"reference:bf16", "T=64 d=130 n=4 E=8 K=3 act=swiglu_clamp dtype=fp16 score=softmax_topk "
+                           "limit=1 data=outlier block=modulated seed=1725"},
     };
     sweep s = {0};
     moe_open_params params = {.threads = 1};

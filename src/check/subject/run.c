@@ -126,13 +126,10 @@ static double distance(const moe_tensor *a, const moe_tensor *b) {
 static void take_later(moe_int_runner *k, moe_tensor_id id, moe_int_guarded *fresh) {
     const moe_int_guarded *first = &k->run->first[id];
     moe_int_guarded *later = &k->run->later[id];
-    const bool same = first->size == fresh->size &&
-                      memcmp(first->tensor.data, fresh->tensor.data, fresh->size) == 0;
-    k->run->repeats[id] &= same;
-    if (k->run->support.deterministic
-            ? k->run->repeats[id]
-            : later->block && distance(&first->tensor, &fresh->tensor) <
-                                  distance(&first->tensor, &later->tensor))
+    k->run->repeats[id] &= k->same;
+    if (k->same ||
+        (!k->run->support.deterministic && later->block &&
+         distance(&first->tensor, &fresh->tensor) < distance(&first->tensor, &later->tensor)))
         return;
     moe_int_guard_destroy(later);
     moe_int_guard_move(fresh, later);
@@ -141,6 +138,7 @@ static void take_later(moe_int_runner *k, moe_tensor_id id, moe_int_guarded *fre
 /* One more run, held against the first. False when a deterministic backend's differs, which `later`
  * then shows, and when there are no results to go on with. */
 static bool run_again(moe_int_runner *k) {
+    k->again = true;
     bool complete = compute(k) && take_plan(k);
     if (!complete || !k->run->same_plan) { /* results of other pairs */
         k->run->usable = complete;

@@ -9,6 +9,8 @@ typedef struct moe_int_runner {
     moe_check_result *result;
     moe_int_run *run;
     const moe_backend *backend;
+    bool again; /* results may have the first run's bits once more */
+    bool same;  /* the one that was fetched last has, and its buffer holds nothing */
 } moe_int_runner;
 
 static inline bool moe_int_runner_has_backward(const moe_int_runner *k) {
