@@ -9,11 +9,10 @@
 /* dA' [rows][n] goes to where dH will be, in rows of dH's width. */
 static void d_act_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_experts *e = job->experts;
-    const float *dO = pack;
+    const int64_t ldx = e->token ? ob_pitch(e->d) : e->d;
+    const float *dO = e->token ? pack : job->layer->dO + t->row * e->d;
     if (e->token)
-        ob_gather(e, job->layer->dO, t->row, t->rows, 0, e->d, false, pack);
-    else
-        dO = job->layer->dO + t->row * e->d;
+        ob_gather(e, job->layer->dO, t->row, t->rows, 0, e->d, false, pack, ldx);
     ob_multiply(job->layer, &(ob_product){.w = &e->W2,
                                           .across = true,
                                           .expert = t->expert,
@@ -21,6 +20,7 @@ static void d_act_body(const ob_job *job, const ob_task *t, float *pack) {
                                           .rows = t->rows,
                                           .cols = t->cols,
                                           .x = dO,
+                                          .ldx = ldx,
                                           .scratch = pack,
                                           .y = job->out + t->row * e->width + t->col,
                                           .ldy = e->width});
@@ -52,6 +52,7 @@ static void d_input_body(const ob_job *job, const ob_task *t, float *pack) {
                                           .rows = t->rows,
                                           .cols = t->cols,
                                           .x = dH + t->row * e->width,
+                                          .ldx = e->width,
                                           .scratch = pack,
                                           .y = job->out + t->row * e->d + t->col,
                                           .ldy = e->d});

@@ -14,12 +14,11 @@ static float start_with_bias(const float *bias, int64_t rows, int64_t cols, floa
 
 static void up_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_experts *e = job->experts;
-    int64_t d = e->d;
-    const float *x = pack;
-    if (e->token || e->on_input)
-        ob_gather(e, job->layer->X, t->row, t->rows, 0, d, e->on_input, pack);
-    else
-        x = job->layer->X + t->row * d;
+    const bool packed = e->token || e->on_input;
+    const int64_t d = e->d, ldx = packed ? ob_pitch(d) : d;
+    const float *x = packed ? pack : job->layer->X + t->row * d;
+    if (packed)
+        ob_gather(e, job->layer->X, t->row, t->rows, 0, d, e->on_input, pack, ldx);
     float *h = e->H + t->row * e->width + t->col;
     int64_t first_out = t->expert * e->width + t->col;
     float beta = start_with_bias(e->b1 ? e->b1 + first_out : NULL, t->rows, t->cols, h, e->width);
@@ -29,6 +28,7 @@ static void up_body(const ob_job *job, const ob_task *t, float *pack) {
                                           .rows = t->rows,
                                           .cols = t->cols,
                                           .x = x,
+                                          .ldx = ldx,
                                           .scratch = pack,
                                           .beta = beta,
                                           .y = h,
@@ -37,9 +37,9 @@ static void up_body(const ob_job *job, const ob_task *t, float *pack) {
 
 static void down_body(const ob_job *job, const ob_task *t, float *pack) {
     const ob_experts *e = job->experts;
-    int64_t d = e->d, n = e->n;
+    const int64_t d = e->d, ldx = ob_pitch(e->n);
     for (int64_t i = 0; i < t->rows; i++)
-        ob_act_forward(&e->act, e->H + (t->row + i) * e->width, pack + i * n);
+        ob_act_forward(&e->act, e->H + (t->row + i) * e->width, pack + i * ldx);
     float *y = job->out + t->row * d + t->col;
     int64_t first_out = t->expert * d + t->col;
     float beta = start_with_bias(e->b2 ? e->b2 + first_out : NULL, t->rows, t->cols, y, d);
@@ -49,6 +49,7 @@ static void down_body(const ob_job *job, const ob_task *t, float *pack) {
                                           .rows = t->rows,
                                           .cols = t->cols,
                                           .x = pack,
+                                          .ldx = ldx,
                                           .scratch = pack,
                                           .beta = beta,
                                           .y = y,

@@ -16,13 +16,13 @@ OB_CLONES void ob_scale(float *y, float a, const float *x, int64_t count) {
 }
 
 void ob_gather(const ob_experts *experts, const float *src, int64_t row, int64_t rows, int64_t col,
-               int64_t cols, bool weighted, float *ret) {
+               int64_t cols, bool weighted, float *ret, int64_t ld) {
     for (int64_t i = 0; i < rows; i++) {
         const float *from = src + ob_token_of(experts, row + i) * experts->d + col;
         if (weighted)
-            ob_scale(ret + i * cols, ob_weight_of(experts, row + i), from, cols);
+            ob_scale(ret + i * ld, ob_weight_of(experts, row + i), from, cols);
         else
-            memcpy(ret + i * cols, from, (size_t)cols * sizeof *ret);
+            memcpy(ret + i * ld, from, (size_t)cols * sizeof *ret);
     }
 }
 

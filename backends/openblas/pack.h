@@ -4,10 +4,10 @@
 
 #include "tasks.h"
 
-/* ret[i][0..cols) = scale * src[token of row+i][col .. col+cols), src [T][d]. The scale is the
- * row's weight if `weighted`, else 1. */
+/* ret[i * ld + 0..cols) = scale * src[token of row+i][col .. col+cols), src [T][d]. The scale is
+ * the row's weight if `weighted`, else 1. */
 void ob_gather(const ob_experts *experts, const float *src, int64_t row, int64_t rows, int64_t col,
-               int64_t cols, bool weighted, float *ret);
+               int64_t cols, bool weighted, float *ret, int64_t ld);
 
 /* y += a x */
 void ob_add_scaled(float *y, float a, const float *x, int64_t count);

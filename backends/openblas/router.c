@@ -67,6 +67,7 @@ static void dX_body(const ob_job *job, const ob_task *t, float *pack) {
                                  .rows = t->rows,
                                  .cols = t->cols,
                                  .x = dz + t->row * l->R,
+                                 .ldx = l->R,
                                  .beta = 1,
                                  .y = job->out + t->row * d + t->col,
                                  .ldy = d});

@@ -25,17 +25,20 @@ void ob_rows_multiply(const ob_rows_product *product) {
     choose()->multiply(product);
 }
 
+void ob_rows_multiply_many(const ob_rows_product *product) {
+    choose()->multiply_many(product);
+}
+
+bool ob_rows_reads(const ob_matrix *w) {
+    return choose()->reads(w);
+}
+
 bool ob_rows_arranges(const ob_matrix *w) {
     return choose()->arranges(w);
 }
 
-void ob_rows_arrange(int64_t rows, int64_t depth, float *x) {
-    choose()->arrange(rows, depth, x);
-}
-
-void ob_rows_decode(const ob_matrix *w, int64_t row, int64_t rows, int64_t p, int64_t count,
-                    float *ret) {
-    choose()->decode(w, row, rows, p, count, ret);
+void ob_rows_arrange(int64_t rows, int64_t depth, float *x, int64_t ldx) {
+    choose()->arrange(rows, depth, x, ldx);
 }
 
 const char *ob_rows_isa(void) {

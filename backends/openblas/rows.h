@@ -1,8 +1,8 @@
-/* Products of rows with a matrix of weights as it lies in memory, of any size, in fp32: few rows,
- * for which OpenBLAS would pack all of W first, and weights of 16 bits, which it cannot read.
+/* Products of rows with a matrix of weights as it lies in memory, of any size, in fp32: of few
+ * rows, for which OpenBLAS would pack all of W first, and of many with weights that it cannot read.
  *
- * A row's result has the same bits whatever rows stand beside it, and whatever columns of it are
- * asked for. */
+ * Within either function a row's result has the same bits whatever rows stand beside it, and
+ * whatever columns of it are asked for. The two add up in different orders. */
 #ifndef MOEREF_OPENBLAS_ROWS_H
 #define MOEREF_OPENBLAS_ROWS_H
 
@@ -31,7 +31,7 @@ typedef struct ob_matrix {
     int64_t block_rows, block_columns;
 } ob_matrix;
 
-/* y [rows][cols] = x [rows][depth] W^T + beta y, beta 0 or 1. x is as ob_rows_arrange left it. */
+/* y [rows][cols] = x [rows][depth] W^T + beta y, beta 0 or 1. */
 typedef struct ob_rows_product {
     int64_t rows, cols, depth;
     const float *x;
@@ -42,16 +42,16 @@ typedef struct ob_rows_product {
     int64_t ldy;
 } ob_rows_product;
 
+/* Few rows: W is read once, where it lies, at the speed of memory. Not every W: */
 void ob_rows_multiply(const ob_rows_product *product);
+bool ob_rows_reads(const ob_matrix *w);
 
-/* Must rows of x be put into another order, in place, before they meet such weights? */
+/* Must rows of x be put into another order, in place, before they meet such weights there? */
 bool ob_rows_arranges(const ob_matrix *w);
-void ob_rows_arrange(int64_t rows, int64_t depth, float *x);
+void ob_rows_arrange(int64_t rows, int64_t depth, float *x, int64_t ldx);
 
-/* Rows row .. row+rows-1 of W as it lies, turned or not, and of those the `count` values from p on,
- * to fp32: ret [rows][count], and room for OB_GROUP more. */
-void ob_rows_decode(const ob_matrix *w, int64_t row, int64_t rows, int64_t p, int64_t count,
-                    float *ret);
+/* Many rows, in their own order, and any W: it is decoded to fp32 in small panels. */
+void ob_rows_multiply_many(const ob_rows_product *product);
 
 /* The instruction set in use: "avx512", "avx2" or "base". */
 const char *ob_rows_isa(void);
@@ -60,10 +60,10 @@ const char *ob_rows_isa(void);
 typedef struct ob_rows_kernels {
     const char *isa;
     void (*multiply)(const ob_rows_product *product);
+    void (*multiply_many)(const ob_rows_product *product);
+    bool (*reads)(const ob_matrix *w);
     bool (*arranges)(const ob_matrix *w);
-    void (*arrange)(int64_t rows, int64_t depth, float *x);
-    void (*decode)(const ob_matrix *w, int64_t row, int64_t rows, int64_t p, int64_t count,
-                   float *ret);
+    void (*arrange)(int64_t rows, int64_t depth, float *x, int64_t ldx);
 } ob_rows_kernels;
 
 #endif

@@ -5,9 +5,17 @@
 
 #include "rows_panel.h"
 
-/* W's rows in a tile; ALONE where there is one row of x, whose four sums would wait for each other.
- */
-enum { COLS = 4, ALONE = 8 };
+typedef float quad __attribute__((vector_size(16)));
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE __builtin_shufflevector
+#else
+typedef int32_t quad_bits __attribute__((vector_size(16)));
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (quad_bits){__VA_ARGS__})
+#endif
+
+/* W's rows in a tile. */
+enum { COLS = 4 };
 
 OB_INLINE void arrange_step(float *x) {
     float even_odd[STEP];
@@ -39,11 +47,11 @@ typedef struct tile_args {
     int64_t ldx, depth;
     const char *w; /* rows of W, ldw bytes apart; `kept` of them */
     int64_t ldw;
-    int64_t ahead; /* bytes to the tile that follows in memory; 0: this one was read before */
+    int64_t ahead; /* bytes to what is read later, to be fetched now; 0: it was read before */
+    bool along;    /* one row of W, all columns of it */
     int64_t kept;
     const ob_matrix *codes; /* their scales: those of row `col` on, from column `first` on */
     int64_t col, first;
-    bool padded;   /* W has something finite up to a whole step */
     bool arranged; /* x is */
     bool add;      /* to y */
     float *y;
@@ -67,8 +75,8 @@ OB_INLINE void add_products(form f, int rows, int cols, int half, const float *x
 OB_INLINE void add_rest(form f, int rows, int cols, const tile_args *t, int64_t p,
                         const char *const *w, const vec *scale, vec (*sum)[ROWS]) {
     float x[ROWS][STEP] = {{0}};
-    char tail[ALONE][STEP * 4] = {{0}};
-    const char *rest[ALONE];
+    char tail[COLS][STEP * 4] = {{0}};
+    const char *rest[COLS];
     const int64_t count = t->depth - p;
     for (int i = 0; i < rows; i++) {
         memcpy(x[i], t->x + i * t->ldx + p, (size_t)count * sizeof(float));
@@ -76,17 +84,14 @@ OB_INLINE void add_rest(form f, int rows, int cols, const tile_args *t, int64_t 
             arrange_step(x[i]);
     }
     for (int c = 0; c < cols; c++) {
-        rest[c] = w[c] + values_bytes(f, p);
-        if (!t->padded)
-            rest[c] = memcpy(tail[c], rest[c], (size_t)values_bytes(f, count));
+        rest[c] = memcpy(tail[c], w[c] + values_bytes(f, p), (size_t)values_bytes(f, count));
     }
     add_products(f, rows, cols, 0, x[0], STEP, rest, 0, scale, sum);
     add_products(f, rows, cols, 1, x[0], STEP, rest, 0, scale, sum);
 }
 
-/* The line that the next tile has here; the processor itself finds rows of fp32, which are long. */
-OB_INLINE void fetch_ahead(form f, int cols, const tile_args *t, int64_t at, const char *const *w) {
-    if (f != FORM_F32 && t->ahead && at % 64 == 0)
+OB_INLINE void fetch_ahead(int cols, const tile_args *t, int64_t at, const char *const *w) {
+    if (t->ahead && at % 64 == 0)
         UNROLL for (int c = 0; c < cols; c++) __builtin_prefetch(w[c] + at + t->ahead);
 }
 
@@ -96,7 +101,7 @@ OB_INLINE void add_steps(form f, int rows, int cols, const tile_args *t, int64_t
     const int64_t step = alternates(f) || is_code(f) ? STEP : V; /* as registers allow */
     for (; p < end; p += step) {
         const int64_t at = values_bytes(f, p);
-        fetch_ahead(f, cols, t, at, w);
+        fetch_ahead(cols, t, at, w);
         for (int half = 0; half < step / V; half++)
             add_products(f, rows, cols, half, t->x + p, t->ldx, w, at, scale, sum);
     }
@@ -106,10 +111,11 @@ OB_INLINE int64_t last_row(const tile_args *t, int c) {
     return c < t->kept ? c : t->kept - 1;
 }
 
-OB_INLINE void tile(form f, int rows, int cols, const tile_args *t) {
-    vec sum[ALONE][ROWS], scale[ALONE] = {{0}};
-    const char *w[ALONE];
-    const float *scales[ALONE];
+/* A chunk of columns. */
+OB_INLINE void add_chunk(form f, int rows, int cols, const tile_args *t, vec (*sum)[ROWS]) {
+    vec scale[COLS] = {{0}};
+    const char *w[COLS];
+    const float *scales[COLS];
     const int64_t whole = t->depth / STEP * STEP;
     const int64_t wide = is_code(f) ? scale_width(t->codes) : INT64_MAX;
     UNROLL for (int c = 0; c < cols; c++) {
@@ -126,6 +132,11 @@ OB_INLINE void tile(form f, int rows, int cols, const tile_args *t) {
     }
     if (whole < t->depth)
         add_rest(f, rows, cols, t, whole, w, scale, sum);
+}
+
+OB_INLINE void tile(form f, int rows, int cols, const tile_args *t) {
+    vec sum[COLS][ROWS];
+    add_chunk(f, rows, cols, t, sum);
     for (int i = 0; i < rows; i++)
         for (int c = 0; c < cols && c < t->kept; c += 4) {
             quad total = add_up(&sum[c][i], ROWS);
@@ -133,6 +144,31 @@ OB_INLINE void tile(form f, int rows, int cols, const tile_args *t) {
             for (int j = 0; j < 4 && c + j < t->kept; j++)
                 y[j] = t->add ? y[j] + total[j] : total[j];
         }
+}
+
+/* One row of W, all of its columns: four chunks, then their sums one by one, as tiles add them. */
+OB_INLINE void stream(form f, int rows, const tile_args *all) {
+    bool add = all->add;
+    for (int64_t p = 0; p < all->depth; p += (int64_t)4 * OB_CHUNK) {
+        vec sum[4][ROWS] = {{{0}}};
+        int chunks = 0;
+        for (tile_args t = *all; chunks < 4 && p + chunks * OB_CHUNK < all->depth; chunks++) {
+            vec part[1][ROWS];
+            t.first = p + (int64_t)chunks * OB_CHUNK;
+            t.depth = least(OB_CHUNK, all->depth - t.first);
+            t.x = all->x + t.first;
+            t.w = all->w + values_bytes(f, t.first);
+            add_chunk(f, rows, 1, &t, part);
+            UNROLL for (int i = 0; i < rows; i++) sum[chunks][i] = part[0][i];
+        }
+        for (int i = 0; i < rows; i++) {
+            const quad total = add_up(&sum[0][i], ROWS);
+            float *y = all->y + i * all->ldy;
+            for (int c = 0; c < chunks; c++)
+                *y = add || c ? *y + total[c] : total[c];
+        }
+        add = true;
+    }
 }
 
 OB_INLINE void tiles_of(form f, int64_t rows, tile_args t) {

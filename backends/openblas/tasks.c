@@ -22,32 +22,13 @@ static int64_t ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-static bool is_fp32(const ob_experts *e) {
-    return !e->W1.codes && e->W1.type == MOE_F32;
-}
-
-/* Will OpenBLAS meet weights that it cannot read? */
-static bool has_panel(const ob_layer *layer) {
-    const ob_experts *r = &layer->routed, *s = &layer->shared;
-    return max64(r->rows, layer->T) > OB_ROWS_DECODED && !layer->dev->invariant &&
-           (!is_fp32(r) || (s->W1.data && !is_fp32(s)));
-}
-
-static size_t panel_floats(const ob_layer *layer) {
-    return has_panel(layer) ? OB_PANEL_FLOATS + 64 : 0;
-}
-
-float *ob_panel(const ob_layer *layer, float *pack) {
-    return has_panel(layer) ? pack + ob_pack_floats(layer) - panel_floats(layer) : NULL;
-}
-
 size_t ob_pack_floats(const ob_layer *layer) {
     const ob_experts *r = &layer->routed, *s = &layer->shared;
     int64_t rows = max64(r->rows, layer->T), d = layer->desc.d;
     int64_t widest = max64(d, max64(r->width, s->width));
-    int64_t by_rows = min64(rows, OB_ROWS) * widest;
+    int64_t by_rows = min64(rows, OB_ROWS) * ob_pitch(widest);
     int64_t by_doubles = 2 * max64(min64(layer->T, OB_ROUTER_ROWS) * d, OB_SUM_COLS);
-    return (size_t)(max64(by_rows, by_doubles) + 63) / 64 * 64 + panel_floats(layer);
+    return (size_t)(max64(by_rows, by_doubles) + 63) / 64 * 64;
 }
 
 /* Rows of a group are cut evenly: 600 rows in blocks of at most 512 are 2 x 300. */

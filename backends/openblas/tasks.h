@@ -9,12 +9,6 @@
  * little; few enough that a thread's copy of rows [OB_ROWS][d] stays a few megabytes. A weight
  * gradient adds up so many rows per GEMM. */
 #define OB_ROWS 512
-/* Up to so many rows, products of our own are as fast as OpenBLAS's with fp32 weights, and with
- * others, which have to be decoded for it. */
-#define OB_ROWS_SUITED  128
-#define OB_ROWS_DECODED 256
-/* Weights that are decoded for one GEMM: two megabytes, which the second cache holds. */
-#define OB_PANEL_FLOATS (1 << 19)
 /* Columns of one task that sums them in float64. */
 #define OB_SUM_COLS 512
 /* Tokens whose rows are widened to float64 at a time. */
@@ -55,8 +49,12 @@ moe_status ob_run_tokens(const ob_job *job, int64_t block, int64_t depth, ob_bod
 
 /* Floats of one thread's packing buffer, for the plan as it is now. */
 size_t ob_pack_floats(const ob_layer *layer);
-/* The part of it, OB_PANEL_FLOATS and some, that decoded weights go to; NULL: there is none. */
-float *ob_panel(const ob_layer *layer, float *pack);
+
+/* From one packed row of so many floats to the next: rows whole half pages apart would displace
+ * each other in the caches, which costs 8 % at 128 rows of 2048. */
+static inline int64_t ob_pitch(int64_t cols) {
+    return cols % 512 ? cols : cols + 48;
+}
 
 /* Single-threaded C = op(A) op(B) + beta C, row-major fp32. */
 static inline void ob_gemm(const ob_layer *layer, int trans_a, int trans_b, int64_t m, int64_t n,

@@ -14,7 +14,7 @@ static void dW2_body(const ob_job *job, const ob_task *t, float *pack) {
         memset(dW2, 0, (size_t)(t->cols * e->n) * sizeof *dW2);
     for (int64_t done = 0; done < t->rows; done += OB_ROWS) {
         int64_t row = t->row + done, rows = t->rows - done < OB_ROWS ? t->rows - done : OB_ROWS;
-        ob_gather(e, job->layer->dO, row, rows, t->col, t->cols, false, pack);
+        ob_gather(e, job->layer->dO, row, rows, t->col, t->cols, false, pack, t->cols);
         ob_gemm(job->layer, OB_TRANS, OB_NO_TRANS, t->cols, e->n, rows, pack, t->cols,
                 scaled + row * e->n, e->n, done || adds ? 1 : 0, dW2, e->n);
     }
@@ -30,7 +30,7 @@ static void dW1_body(const ob_job *job, const ob_task *t, float *pack) {
         memset(dW1 + i * e->d, 0, (size_t)t->cols * sizeof *dW1);
     for (int64_t done = 0; done < t->rows; done += OB_ROWS) {
         int64_t row = t->row + done, rows = t->rows - done < OB_ROWS ? t->rows - done : OB_ROWS;
-        ob_gather(e, job->layer->X, row, rows, t->col, t->cols, e->on_input, pack);
+        ob_gather(e, job->layer->X, row, rows, t->col, t->cols, e->on_input, pack, t->cols);
         ob_gemm(job->layer, OB_TRANS, OB_NO_TRANS, e->width, t->cols, rows, dH + row * e->width,
                 e->width, pack, t->cols, done || adds ? 1 : 0, dW1, e->d);
     }

@@ -3,44 +3,30 @@
 
 #include <string.h>
 
-/* Where the kernels of rows.h are used: from `least` to `most` rows of x. OpenBLAS packs all of W
- * before it multiplies, which many rows pay back; it reads fp32 alone, so that other weights are
- * decoded for it a panel at a time. Measured with OpenBLAS 0.3.21 with W 2048 x 2048 in memory. Two
- * cores with AVX2 (Zen 1): ours over OpenBLAS's time is 0.27 at one row, 0.4 at 16, 0.73 at 64, 1
- * at 128 and 1.14 at 512; turned, where OpenBLAS packs less, 1.2 at 1, 1.45 at 8, 0.5 at 12, 0.6 at
- * 24, 0.9 at 64. One core with AVX-512 (Xeon of 2023), not turned: 0.45 at 1, 0.65 at 16, 0.87 at
- * 64, 0.9 at 128, 1.2 at 256. */
-static const struct {
-    int32_t type;
-    bool turned;
-    int64_t least, most;
-} suited[] = {
-    {MOE_F32, false, 1, OB_ROWS_SUITED},   {MOE_F32, true, 12, 64},
-    {MOE_BF16, false, 1, OB_ROWS_DECODED}, {MOE_BF16, true, 1, OB_ROWS_DECODED},
-    {MOE_F16, false, 1, OB_ROWS_DECODED},  {MOE_F16, true, 1, OB_ROWS_DECODED},
-};
+/* Who multiplies, by the number of rows of x. Measured with OpenBLAS 0.3.21 and W 2048 x 2048 in
+ * memory on one core with AVX-512 (EPYC of family 26, 2026-11-29); times in ms of rows, of panels,
+ * of OpenBLAS:
+ *   fp32   1 row: 0.45, 1.1, 1.55; 8: 1.05, 1.25, 1.65; 16: 1.6, 1.5, 1.8; 64: -, 3.3, 3.5;
+ *          128: -, 5.5, 5.8; 192: -, 8.0, 8.0; 512: -, 20.0, 18.7
+ *   bf16   1 row: 0.32, 1.0; 8: 0.75, 1.1; 16: 1.45, 1.4; 128: -, 5.4; 512: -, 20.2
+ *   turned 2 rows: panels 1.4, OpenBLAS 1.65; 16: 1.85, 1.95; 128: 5.6, 5.5; 512: 20.9, 18.7
+ * and with AVX2 on the same core panels and OpenBLAS are within 5 % of each other from 16 rows on.
+ * Weights that OpenBLAS cannot read meet panels however many the rows. */
+enum { ROWS_MOST = 14, PANELS_MOST = 192, PANELS_MOST_TURNED = 64 };
+
+typedef enum way { WAY_ROWS, WAY_PANELS, WAY_BLAS } way;
 
 bool ob_weights_readable(int32_t dtype) {
-    for (size_t i = 0; i < sizeof suited / sizeof *suited; i++)
-        if (suited[i].type == dtype)
-            return true;
-    return false;
+    return dtype == MOE_F32 || dtype == MOE_BF16 || dtype == MOE_F16;
 }
 
-/* Can OpenBLAS read it? */
-static bool is_plain(const ob_matrix *w) {
-    return !w->scale && w->type == MOE_F32;
-}
-
-static bool suits(const ob_matrix *w, int64_t rows, int64_t depth) {
-    if (!is_plain(w) && depth > OB_PANEL_FLOATS) /* not even one column would fit a panel */
-        return true;
-    if (w->scale)
-        return rows <= OB_ROWS_DECODED;
-    for (size_t i = 0; i < sizeof suited / sizeof *suited; i++)
-        if (suited[i].type == w->type && suited[i].turned == w->turned)
-            return rows >= suited[i].least && rows <= suited[i].most;
-    return false;
+/* An invariant layer has one way for each matrix. */
+static way choose(const ob_matrix *w, int64_t rows, bool invariant) {
+    if (ob_rows_reads(w) && (invariant || rows <= ROWS_MOST))
+        return WAY_ROWS;
+    const bool plain = !w->scale && w->type == MOE_F32;
+    const int64_t most = w->turned ? PANELS_MOST_TURNED : PANELS_MOST;
+    return plain && !invariant && rows > most ? WAY_BLAS : WAY_PANELS;
 }
 
 static ob_matrix coded(const ob_product *p) {
@@ -70,30 +56,11 @@ static ob_matrix matrix_of(const ob_product *p) {
                        .ld = ld};
 }
 
-/* By OpenBLAS, of fp32 weights, or of others by way of a panel. */
-static void multiply_many(const ob_layer *layer, const ob_product *p, const ob_matrix *w,
-                          int64_t depth) {
-    const int64_t cols = is_plain(w) ? p->cols : OB_PANEL_FLOATS / depth;
-    float *panel = is_plain(w) ? NULL : ob_panel(layer, p->scratch);
-    for (int64_t col = 0; col < p->cols; col += cols) {
-        const int64_t now = p->cols - col < cols ? p->cols - col : cols;
-        const float *values = panel ? panel : w->data;
-        if (panel && w->turned)
-            ob_rows_decode(w, 0, depth, col, now, panel);
-        else if (panel)
-            ob_rows_decode(w, col, now, 0, depth, panel);
-        const int64_t ld = !panel ? w->ld : w->turned ? now : depth;
-        ob_gemm(layer, OB_NO_TRANS, w->turned ? OB_NO_TRANS : OB_TRANS, p->rows, now, depth, p->x,
-                depth, values, ld, p->beta, p->y + col, p->ldy);
-    }
-}
-
-static void multiply_rows(const ob_product *p, const ob_matrix *w, int64_t depth) {
-    ob_rows_product rows = {p->rows, p->cols, depth, p->x, depth, *w, p->beta, p->y, p->ldy};
-    if (ob_rows_arranges(w)) {
-        if (p->x != p->scratch)
-            memcpy(p->scratch, p->x, (size_t)(p->rows * depth) * sizeof *p->x);
-        ob_rows_arrange(p->rows, depth, p->scratch);
+static void multiply_rows(const ob_product *p, ob_rows_product rows) {
+    if (ob_rows_arranges(&rows.w)) {
+        for (int64_t i = 0; p->x != p->scratch && i < p->rows; i++)
+            memcpy(p->scratch + i * p->ldx, p->x + i * p->ldx, (size_t)rows.depth * sizeof *p->x);
+        ob_rows_arrange(p->rows, rows.depth, p->scratch, p->ldx);
         rows.x = p->scratch;
     }
     ob_rows_multiply(&rows);
@@ -102,8 +69,18 @@ static void multiply_rows(const ob_product *p, const ob_matrix *w, int64_t depth
 void ob_multiply(const ob_layer *layer, const ob_product *p) {
     const ob_matrix w = p->w->codes ? coded(p) : matrix_of(p);
     const int64_t depth = p->across ? p->w->rows : p->w->cols;
-    if (layer->dev->invariant || suits(&w, p->rows, depth))
-        multiply_rows(p, &w, depth);
-    else
-        multiply_many(layer, p, &w, depth);
+    const ob_rows_product product = {p->rows, p->cols, depth, p->x,  p->ldx,
+                                     w,       p->beta, p->y,  p->ldy};
+    switch (choose(&w, p->rows, layer->dev->invariant)) {
+    case WAY_ROWS:
+        multiply_rows(p, product);
+        break;
+    case WAY_PANELS:
+        ob_rows_multiply_many(&product);
+        break;
+    case WAY_BLAS:
+        ob_gemm(layer, OB_NO_TRANS, w.turned ? OB_NO_TRANS : OB_TRANS, p->rows, p->cols, depth,
+                p->x, p->ldx, w.data, w.ld, p->beta, p->y, p->ldy);
+        break;
+    }
 }

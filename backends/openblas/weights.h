@@ -20,20 +20,21 @@ typedef struct ob_weights {
 bool ob_weights_readable(int32_t dtype);
 
 /* y [rows][cols] = x W^T + beta y where W is an expert's matrix, or, `across`, its transpose; the
- * columns of y are those from `col` on. x is dense. */
+ * columns of y are those from `col` on. */
 typedef struct ob_product {
     const ob_weights *w;
     bool across;
     int64_t expert, col;
     int64_t rows, cols;
     const float *x;
+    int64_t ldx;
     float *scratch; /* room for x, or x itself, which is lost then */
     float beta;     /* 0 or 1 */
     float *y;
     int64_t ldy;
 } ob_product;
 
-/* By OpenBLAS on one thread, or by rows.h, whichever is faster for so many rows of such weights. */
+/* On one thread, by OpenBLAS or by rows.h, whichever is faster for so many rows of such weights. */
 void ob_multiply(const struct ob_layer *layer, const ob_product *product);
 
 #endif

@@ -116,36 +116,37 @@ def _nobody_looks_on() -> bool:
 
 class _Direct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, op, config, turned, add_to, x, index, weights, w1, w2, b1, b2):
-        out, cached = _experts.forward(op, None, x, index, weights, w1, w2, b1, b2)
-        ctx.save_for_backward(x, index, weights, w1, w2, b1, b2, cached)
-        ctx.op, ctx.config, ctx.turned, ctx.add_to = op, config, turned, add_to
+    def forward(ctx, how, *tensors):
+        out, cached = _experts.forward(how[0], None, *tensors)
+        ctx.save_for_backward(*tensors, cached)
+        ctx.how = how  # one attribute and few arguments: each costs the host time
         return out
 
     @staticmethod
     def backward(ctx, d_out):
+        op, ctx.config, ctx.turned, add_to = ctx.how
         saved = ctx.saved_tensors
         x, weights, parameters = saved[0], saved[2], saved[3:7]
-        needed = ctx.needs_input_grad[4:]
+        needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():  # somebody wants to differentiate this: the operator says no
-            return (None,) * 4 + _backward(ctx, d_out, None)[:7]
+            return (None,) + _backward(ctx, d_out, None)[:7]
         grads = [torch.empty_like(x, memory_format=torch.contiguous_format) if needed[0] else None,
                  torch.empty_like(weights, dtype=torch.float32) if needed[2] else None]
         made: List[Optional[Tensor]] = [torch.empty_like(t) if wanted and t is not None else None
                                         for t, wanted in zip(parameters, needed[3:])]
         into = made
-        if ctx.add_to:
-            made, into = [None] * 4, [*ctx.add_to, None, None][:4]
+        if add_to:
+            made, into = [None] * 4, [*add_to, None, None][:4]
         if x.shape[0] == 0:
             for g in grads + made:
                 if g is not None:
                     g.zero_()
         else:
-            _experts.backward(ctx.op, grads + into, d_out, *saved)
+            _experts.backward(op, grads + into, d_out, *saved)
         ds = grads[1]
         if ds is not None and weights.dtype != torch.float32:
             ds = ds.to(weights.dtype)
-        return (None, None, None, None, grads[0], None, ds, *made)
+        return (None, grads[0], None, ds, *made)
 
 
 def _shaped(t: Tensor, what: str, shape: Tuple[int, ...]) -> None:
@@ -309,7 +310,7 @@ def _directly(how: Any, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Opt
         _check_add_to(add_to, given[3:])
     if not call.trains:
         return _experts.forward(call.op, None, *tensors)[0]
-    return _Direct.apply(call.op, call.config, how[2], add_to, *tensors)
+    return _Direct.apply((call.op, call.config, how[2], add_to), *tensors)
 
 
 def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w2: Tensor,

@@ -23,6 +23,8 @@
     METHOD(MOEREF_EP, moeref_ep)
 /* clang-format on */
 
+#define MOE_INT_CHUNKS_MOST 64
+
 #define MOE_INT_EP_CONSTANT(constant, name) MOE_INT_EP_##constant,
 typedef enum moe_int_ep_method {
     MOE_INT_EP_METHODS(MOE_INT_EP_CONSTANT) MOE_INT_EP_COUNT
@@ -63,6 +65,9 @@ typedef struct moe_int_devices_method {
 #define MOE_INT_EP_DECLARED(constant, name)                                                        \
     extern const moe_int_devices_method moe_int_devices_##name;
 MOE_INT_EP_METHODS(MOE_INT_EP_DECLARED)
+
+moe_status moe_int_devices_check(const moe_node *node, const moe_case *c, const moe_ep_options *o,
+                                 const moe_int_devices_method *m, const moe_log *log);
 
 /* What one GPU does for some experts in the pass, us. */
 typedef struct moe_int_local {

@@ -38,29 +38,6 @@ static moe_status unknown_method(const char *name, const moe_log *log) {
                     list);
 }
 
-static moe_status check(const moe_node *node, const moe_case *c, const moe_ep_options *o,
-                        const moe_int_devices_method *m, const moe_log *log) {
-    const double gpus = node->p[MOE_INT_NP_GPUS] * node->p[MOE_INT_NP_HOSTS];
-    const int pass = c->pass ? c->pass : MOE_PASS_BOTH;
-    if (o->ep < 1 || o->tp < 1 || o->ep > 4096 || o->tp > 4096 || o->chunks < 0 ||
-        o->comm_sms < 0 || o->chunks > 4096 || o->comm_sms > 1024)
-        return moe_fail(log, MOE_E_INVALID, "ep, tp, chunks and communicating SMs are counts");
-    if ((double)(o->ep * o->tp) > gpus)
-        return moe_fail(log, MOE_E_INVALID,
-                        "ep=%lld times tp=%lld is more than the %.0f GPUs of %s", (long long)o->ep,
-                        (long long)o->tp, gpus, node->name);
-    if (c->T < 1)
-        return moe_fail(log, MOE_E_INVALID, "a rank needs a token");
-    if (!(o->beside_us >= 0) || !(o->beside_bytes >= 0) || !(o->cached >= 0 && o->cached <= 1))
-        return moe_fail(log, MOE_E_INVALID,
-                        "the work beside is a time and bytes, and the cached share lies between "
-                        "0 and 1");
-    if (m->forward_only && (pass & MOE_PASS_BWD))
-        return moe_fail(log, MOE_E_UNSUPPORTED, "method %s has no backward pass; ask for pass=fwd",
-                        o->method);
-    return moe_layer_desc_check(&c->layer, c->T, log);
-}
-
 /* Pairs of each expert from all ranks: drawn for all tokens at once, or as many times those given.
  */
 static moe_status draw(const moe_case *c, int64_t ranks, const moe_log *log, int64_t *counts) {
@@ -294,7 +271,7 @@ moe_status moe_predict_ep(const moe_node *node, const moe_gpu *gpu, const moe_ca
     if (method == MOE_INT_EP_COUNT)
         return unknown_method(options->method, log);
     const moe_int_devices_method *m = moe_int_devices_methods[method];
-    moe_status status = check(node, c, options, m, log);
+    moe_status status = moe_int_devices_check(node, c, options, m, log);
     if (status)
         return status;
     moe_ep_prediction *p = calloc(1, sizeof *p);

@@ -35,7 +35,8 @@ double moe_int_alltoall_us(const moe_int_devices *x, const moe_int_load *rows) {
 
 int moe_int_alltoall_add(moe_int_devices *x, const char *name, double us, const moe_int_load *rows,
                          int after) {
-    const moe_int_tl_row row = rows->far > 0 ? MOE_INT_TL_NETWORK : MOE_INT_TL_OUT;
-    return moe_int_tl_add(&x->t, name, row, MOE_INT_TL_COUNT, us, rows->near + rows->far, after,
+    const bool far = rows->far > 0;
+    return moe_int_tl_add(&x->t, name, far ? MOE_INT_TL_NETWORK : MOE_INT_TL_OUT,
+                          far ? MOE_INT_TL_COUNT : MOE_INT_TL_IN, us, rows->near + rows->far, after,
                           MOE_INT_NO_TASK);
 }

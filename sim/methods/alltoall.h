@@ -4,8 +4,6 @@
 
 #include "sim/devices/devices.h"
 
-#define MOE_INT_CHUNKS_MOST 64
-
 /* Linear: a message to every rank of every host. Two-level: within the host, then one message to
  * each host. us; the second is 0 where there is one host. */
 double moe_int_alltoall_linear_us(const moe_int_devices *x, const moe_int_load *rows);

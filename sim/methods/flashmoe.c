@@ -13,8 +13,8 @@
 #define PARTS     128.0 /* of all results, at most: rounds beyond are sent together */
 #define SCHEDULER 1.0
 
-/* Row tiles of all sources. A source's capacity, the mean, is one, and what is above is dropped:
- * even routing wastes nothing there. */
+/* Row tiles of all sources. Its own runs drop what is above a capacity, the mean; here every pair
+ * is multiplied. */
 static double row_tiles(const moe_int_devices *x) {
     double tiles = 0;
     for (int64_t e = 0; e < x->layer->E; e++)

@@ -34,8 +34,8 @@ static void run(moe_int_devices *x) {
     const moe_int_load rows = moe_int_devices_rows(x, share, x->d * x->element);
     const double us = moe_int_alltoall_us(x, &rows);
     const double work = moe_int_local_us(&l);
-    int ready[MOE_INT_CHUNKS_MOST];
-    for (int64_t i = 0; i < x->chunks && i < MOE_INT_CHUNKS_MOST; i++) {
+    int ready[MOE_INT_CHUNKS_MOST] = {0};
+    for (int64_t i = 0; i < x->chunks; i++) {
         x->t.chunk = (int32_t)i;
         const int rows_in = moe_int_alltoall_add(
             x, moe_int_pass_name(x, "dispatch X", "dispatch dO"), us, &rows, MOE_INT_NO_TASK);
@@ -43,7 +43,7 @@ static void run(moe_int_devices *x) {
                                   moe_int_devices_gather(x, share, rows_in), MOE_INT_NO_TASK);
     }
     /* What comes goes before what leaves: no SM waits for rows while the network sends results. */
-    for (int64_t i = 0; i < x->chunks && i < MOE_INT_CHUNKS_MOST; i++) {
+    for (int64_t i = 0; i < x->chunks; i++) {
         x->t.chunk = (int32_t)i;
         moe_int_alltoall_add(x, moe_int_pass_name(x, "combine Y", "combine dX~"), us, &rows,
                              moe_int_devices_scatter(x, share, ready[i]));

@@ -6,8 +6,6 @@
  * that are at home. */
 #include "sim/devices/devices.h"
 
-#define CHUNKS_MOST 64
-
 typedef struct chunk {
     double share;      /* of the experts */
     int experts, home; /* tasks */
@@ -53,8 +51,8 @@ static void run(moe_int_devices *x) {
     const moe_int_load tokens = moe_int_devices_tokens(x, 1, x->d * x->element);
     const moe_int_local all = moe_int_devices_all(x, 1);
     int64_t chunks = x->backward ? 1 : x->chunks < experts ? x->chunks : experts;
-    chunk part[CHUNKS_MOST];
-    chunks = chunks < 1 ? 1 : chunks > CHUNKS_MOST ? CHUNKS_MOST : chunks;
+    chunk part[MOE_INT_CHUNKS_MOST];
+    chunks = chunks < 1 ? 1 : chunks > MOE_INT_CHUNKS_MOST ? MOE_INT_CHUNKS_MOST : chunks;
     for (int64_t i = 0; i < chunks; i++)
         part[i].share = (double)((i + 1) * experts / chunks - i * experts / chunks) /
                         (double)(experts > 0 ? experts : 1);

@@ -9,7 +9,7 @@ static void run(moe_int_devices *x) {
     const moe_int_load rows = moe_int_devices_rows(x, share, x->d * x->element);
     const double us = moe_int_alltoall_us(x, &rows);
     int experts[MOE_INT_CHUNKS_MOST] = {0};
-    for (int64_t i = 0; i < x->chunks && i < MOE_INT_CHUNKS_MOST; i++) {
+    for (int64_t i = 0; i < x->chunks; i++) {
         x->t.chunk = (int32_t)i;
         int last = moe_int_alltoall_add(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"), us,
                                         &rows, MOE_INT_NO_TASK);
@@ -18,7 +18,7 @@ static void run(moe_int_devices *x) {
                               moe_int_local_us(&l), 0, last, MOE_INT_NO_TASK);
         experts[i] = moe_int_devices_scatter(x, share, last);
     }
-    for (int64_t i = 0; i < x->chunks && i < MOE_INT_CHUNKS_MOST; i++) {
+    for (int64_t i = 0; i < x->chunks; i++) {
         x->t.chunk = (int32_t)i;
         moe_int_alltoall_add(x, moe_int_pass_name(x, "combine Y", "combine dX~"), us, &rows,
                              experts[i]);

@@ -146,15 +146,20 @@ def predicted_ranks(method):
 
 
 def two_gpus():
-    """A layer over two GPUs: measured in each way, torch's exchange around the same kernels, and
-    what had been predicted. A case's T is both ranks'."""
+    """A layer over two GPUs: measured in each way, beside one GPU with as many pairs as one of them
+    has, torch's exchange around the same kernels, and what had been predicted. T is a rank's."""
     run = json.loads((TIMING / "h200/two_gpus.json").read_text())
     sizes = {x["case"]: (x["forward"], x["both"] - x["forward"]) for x in run["torch"]}
-    rows = []
-    for case in dict.fromkeys(x["case"] for x in run["layers"]):
-        T, *others = (int(w.split("=")[1]) for w in case.split()[:5])
-        d, n, E, K = others
+    rows, alone = [], {}
+    for x in run["layers"]:
+        T, d, n, E, K = (int(w.split("=")[1]) for w in x["case"].split()[:5])
+        if x["backend"] == "cuda":
+            alone[d] = (f"T={T} d={d} n={n} E={E} K={K}", "one GPU, `cuda`", f"{x['fwd']:.0f}",
+                        f"{x['bwd']:.0f}")
+    for case in dict.fromkeys(x["case"] for x in run["layers"] if x["backend"] != "cuda"):
+        T, d, n, E, K = (int(w.split("=")[1]) for w in case.split()[:5])
         of_rank = f"T={T // 2} d={d} n={n} E={E} K={K}"
+        rows.append(alone[d])
         for x in (x for x in run["layers"] if x["case"] == case):
             rows.append((of_rank, f"`{x['backend']}`", f"{x['fwd']:.0f}", f"{x['bwd']:.0f}"))
         rows.append((of_rank, "torch's all_to_all_single around the same kernels",
@@ -169,22 +174,16 @@ def two_gpus():
 def links():
     """Rates of rows over NVLink beside plain copies of as many bytes, both ways at once, GB/s."""
     run = json.loads((TIMING / "h200/two_gpus.json").read_text())
+    plain = {y["mib"]: y["gbps"] for y in run["rates"] if y["ways"] == 2 and y["by"] == "engine"}
     rows = []
-    for x in (x for x in run["layers"] if x["backend"] == "cuda:ranks2+chunks1"):
-        for what, rate, mb in (("X there", "X grouped rate", "there_mb"),
-                               ("dO there", "grouped rate", "there_mb"),
-                               ("Y home, summed", "O rate", "home_mb"),
-                               ("dX~ home, summed", "dX rate", "home_mb")):
-            plain = {y["by"]: y["gbps"] for y in run["rates"]
-                     if y["ways"] == 2 and y["blocks"] in (0, 132)
-                     and y["mib"] == min((z["mib"] for z in run["rates"]),
-                                         key=lambda mib: abs(math.log(mib / x[mb])))}
-            kernel = plain["writes" if "there" in what else "reads"]
-            rows.append((" ".join(x["case"].split()[1:2]), what, f"{x[mb]:.0f}",
-                         f"{x[rate]:.0f}", f"{x[rate] / kernel:.2f}",
-                         f"{x[rate] / plain['engine']:.2f}"))
-    return table(("layer", "rows", "MB each way", "GB/s", "of a kernel that copies",
-                  "of cudaMemcpy"), rows)
+    for x in (x for x in run["layers"] if x["backend"].endswith("+links")):
+        for what, mb in (("X there", "there_mb"), ("dO there", "there_mb"),
+                         ("dX~ home", "home_mb")):
+            near = min(plain, key=lambda mib: abs(math.log(mib / x[mb])))
+            rate = x[what + " rate"]
+            rows.append((x["case"].split()[1], what, f"{x[mb]:.0f}", f"{rate:.0f}",
+                         f"{rate / plain[near]:.2f}"))
+    return table(("layer", "rows", "MB each way", "GB/s", "of cudaMemcpy"), rows)
 
 
 def speed_phrase():

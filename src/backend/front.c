@@ -1,10 +1,12 @@
 /* The front end of a prepared layer: the order of calls, and shapes of what is fetched. */
 #include "backend/front.h"
+#include "core/canary.h"
 #include "layer/traits.h"
 
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static const moe_plugin *plugin_of(const moe_layer *layer) {
@@ -209,6 +211,27 @@ moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) 
     }
     status = moe_int_call_fetch(caller_of(layer), layer->plugged, id, dst);
     return moe_int_backend_settle(layer->backend, status);
+}
+
+moe_status moe_int_layer_fetch_again(moe_layer *layer, moe_tensor_id id, const moe_tensor *as,
+                                     moe_tensor *dst, bool *ret_same) {
+    moe_int_guest *g = layer->backend->is_isolated ? layer->backend->device : NULL;
+    const size_t bytes = (size_t)moe_tensor_bytes(as);
+    if (!g)
+        memset(dst->data, MOE_INT_POISON, bytes);
+    else
+        g->as = as->data;
+    moe_status status = moe_layer_fetch(layer, id, dst);
+    *ret_same = !status && (g ? g->same : memcmp(dst->data, as->data, bytes) == 0);
+    if (g)
+        g->as = NULL;
+    return status;
+}
+
+void moe_int_backend_rest(const moe_backend *backend) {
+    const moe_int_guest *g = backend->device;
+    if (backend->is_isolated)
+        moe_int_shared_forget(&g->scratch);
 }
 
 /* A shape that another run had is no longer right where this one has other pairs. */

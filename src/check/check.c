@@ -1,5 +1,6 @@
 /* Checking a backend: run it, judge what it gave, then say whether it repeated itself. Checking a
  * file: read it and judge what it holds. */
+#include "backend/front.h"
 #include "check/block.h"
 #include "check/bundle/bundle.h"
 #include "check/explain/explain.h"
@@ -115,13 +116,15 @@ static void judge_timings(const moe_int_run *run, moe_check_result *r) {
     }
 }
 
-static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const moe_problem *problem,
+static moe_status judge(moe_int_run *run, const moe_int_more_runs *more,
+                        const moe_int_truth *glanced, const moe_problem *problem,
                         const moe_check_params *params, const moe_log *log, moe_check_result *r) {
     stage_source source = {run, problem};
     moe_int_subject subject = {.problem = problem,
                                .arithmetic = (moe_dtype)run->support.arithmetic,
                                .got = views(run->first, run->plan),
                                .plan = run->plan,
+                               .known = glanced,
                                .fetch = fetch_stage,
                                .user = &source};
     if (!run->support.deterministic && run->same_plan)
@@ -143,12 +146,13 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more, const m
 
 /* Is it wrong already, so that other inputs need not be tried? */
 static moe_status glance(const moe_int_run *run, const moe_problem *problem,
-                         const moe_check_params *params, const moe_log *log, bool *ret_wrong) {
+                         const moe_check_params *params, const moe_log *log, bool *ret_wrong,
+                         moe_int_truth *ret_truth) {
     const moe_int_subject subject = {.problem = problem,
                                      .arithmetic = (moe_dtype)run->support.arithmetic,
                                      .got = views(run->first, run->plan),
                                      .plan = run->plan};
-    return moe_int_glance(&subject, params, log, ret_wrong);
+    return moe_int_glance(&subject, params, log, ret_wrong, ret_truth);
 }
 
 static moe_status create_result(const moe_problem *problem, const char *name, const char *option,
@@ -213,20 +217,23 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
         return status;
     snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "the backend says so");
     moe_int_more_runs more = {0};
+    moe_int_truth glanced = {0};
     bool wrong = false;
     moe_int_run_make(backend, problem, r, &run);
     if (run.usable)
-        status = glance(&run, problem, params, log, &wrong);
+        status = glance(&run, problem, params, log, &wrong, &glanced);
     if (!status)
         run_more(backend, &run, wrong, problem, params, log, r, &more);
+    moe_int_backend_rest(backend);
     if (!status && run.usable)
-        status = judge(&run, &more, problem, params, log, r);
+        status = judge(&run, &more, &glanced, problem, params, log, r);
     if (!status && run.usable && wrong)
         try_again(backend, &run, problem, params, r);
     if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL && !params->unwatched)
         moe_int_leak_try(backend, problem, params->repeats, r, &run);
     if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
         moe_int_alike_try(backend, problem, log, r, &run);
+    moe_int_truth_destroy(&glanced);
     moe_int_more_runs_destroy(&more);
     moe_int_run_destroy(&run);
     if (params->invariance && run.usable && !status && r->verdict < MOE_VERDICT_FAIL)

@@ -14,7 +14,7 @@ static moe_status sample(moe_int_trial *b, int threads) {
     b->truth = (moe_int_truth){.in = problem->in, .sampled = true};
     if (!(problem->pass & MOE_PASS_BWD))
         b->truth.in.t[MOE_T_DO] = (moe_tensor){0};
-    return moe_int_sample_tokens(problem, &b->routing, &rounding, threads, b->log, &b->truth);
+    return moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL, b->log, &b->truth);
 }
 
 static moe_status judge(moe_int_trial *b) {
@@ -40,7 +40,7 @@ static bool is_wrong(moe_int_trial *b) {
 }
 
 moe_status moe_int_glance(const moe_int_subject *subject, const moe_check_params *params,
-                          const moe_log *log, bool *ret_wrong) {
+                          const moe_log *log, bool *ret_wrong, moe_int_truth *ret_truth) {
     const moe_problem *problem = subject->problem;
     const moe_plan *plan = problem->plan ? problem->plan : subject->plan;
     const int threads = moe_int_thread_count(params->threads);
@@ -60,7 +60,7 @@ moe_status moe_int_glance(const moe_int_subject *subject, const moe_check_params
         status = judge(&b);
     if (!status && b.truth.oracle)
         *ret_wrong = is_wrong(&b);
-    moe_int_truth_destroy(&b.truth);
+    *ret_truth = b.truth;
     moe_int_routing_destroy(&b.routing);
     moe_check_result_destroy(&b.result);
     return status;

@@ -98,18 +98,20 @@ static bool has_few_rows(moe_tensor_id id, const moe_tensor_verdict *v,
     return v->nonzero < HOPELESS_ROWS * like.shape[like.ndim - 1];
 }
 
-/* Few elements scatter more than many do. */
+/* Few elements scatter more than many do. Where the shared expert's gate is nearly 1, all of 1 - g
+ * may be what storing g did. */
 static double hopeless_of(const moe_tensor_verdict *v, const moe_problem *problem) {
-    for (int id = 0; id < MOE_T_COUNT; id++) {
-        bool router = id == MOE_T_LOGITS || id == MOE_T_S || id == MOE_T_DS || id == MOE_T_DW_R ||
-                      id == MOE_T_DB_R;
-        double gate = moe_gate_for((moe_tensor_id)id, MOE_BF16).nmse;
-        if (strcmp(moe_tensor_name((moe_tensor_id)id), v->name) == 0)
-            return router || gate <= 0 || has_few_rows((moe_tensor_id)id, v, problem)
-                       ? HOPELESS
-                       : HOPELESS_GATES * gate * moe_int_chi2_quantile((double)v->nonzero);
-    }
-    return HOPELESS;
+    moe_tensor_id id;
+    if (moe_tensor_id_parse(v->name, &id))
+        return HOPELESS;
+    if (id == MOE_T_DW_GATE_SHARED)
+        return INFINITY;
+    const bool router = id == MOE_T_LOGITS || id == MOE_T_S || id == MOE_T_DS || id == MOE_T_DW_R ||
+                        id == MOE_T_DB_R;
+    const double gate = moe_gate_for(id, MOE_BF16).nmse;
+    return router || gate <= 0 || has_few_rows(id, v, problem)
+               ? HOPELESS
+               : HOPELESS_GATES * gate * moe_int_chi2_quantile((double)v->nonzero);
 }
 
 static bool is_hopeless(const moe_tensor_verdict *v, const moe_problem *problem) {

@@ -42,9 +42,10 @@ bool moe_int_inputs_finite(const moe_problem *problem);
 moe_status moe_int_refute(const moe_int_trial *b, const moe_check_params *params, bool *ret);
 
 /* glance.c: is a run of a layer that will be sampled wrong at its tokens? Where the choice of
- * experts is told, and no recipe explains it. */
+ * experts is told, and no recipe explains it. *ret_truth, all 0 before, is to be freed, also on
+ * failure. */
 moe_status moe_int_glance(const moe_int_subject *subject, const moe_check_params *params,
-                          const moe_log *log, bool *ret_wrong);
+                          const moe_log *log, bool *ret_wrong, moe_int_truth *ret_truth);
 
 /* own_sums.c: fails O, dX and dW_r where they are not the sums of the subject's own terms.
  * MOE_E_NOMEM. */

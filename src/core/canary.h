@@ -1,4 +1,5 @@
-/* Guard zones around a buffer that others write: a write outside is seen afterwards. */
+/* Guard zones around a buffer that others write: a write outside is seen afterwards. And what the
+ * buffer holds before. */
 #ifndef MOE_CORE_CANARY_H
 #define MOE_CORE_CANARY_H
 
@@ -8,6 +9,9 @@
 
 /* The pattern repeats after 256 bytes. */
 enum { MOE_INT_CANARY_BYTES = 4096, MOE_INT_CANARY_PERIOD = 256 };
+
+/* Every byte of it: a NaN in every floating type, which no computation gives. */
+enum { MOE_INT_POISON = 0xff };
 
 /* No two neighbouring bytes are alike, so that neither a fill nor a shifted copy passes. */
 static inline unsigned char moe_int_canary_at(size_t i) {

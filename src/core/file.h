@@ -16,6 +16,8 @@ typedef struct moe_int_map {
 /* MOE_E_IO: PATH cannot be opened or is not a regular file; MOE_E_NOMEM: no address space. */
 moe_status moe_int_file_map(const char *path, const moe_log *log, moe_int_map *ret);
 void moe_int_file_unmap(moe_int_map *map);
+/* What was read of it leaves this process's memory; reading on brings it back. */
+void moe_int_file_forget(const moe_int_map *map);
 
 /* Reads a text file of at most `limit` bytes. *ret_text ends with a NUL that *ret_size does not
  * count; the caller frees it. MOE_E_IO, MOE_E_FORMAT (longer than limit), MOE_E_NOMEM. */

@@ -39,6 +39,11 @@ moe_status moe_int_file_map(const char *path, const moe_log *log, moe_int_map *r
     return status;
 }
 
+void moe_int_file_forget(const moe_int_map *map) {
+    if (map->data)
+        madvise((void *)map->data, map->size, MADV_DONTNEED);
+}
+
 void moe_int_file_unmap(moe_int_map *map) {
     if (map->data)
         munmap((void *)map->data, map->size);

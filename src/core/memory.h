@@ -26,4 +26,26 @@ static inline void *moe_int_allocate(size_t bytes) {
     return data;
 }
 
+/* Memory that one user after another has for a while: pages that are given back and asked for again
+ * are cleared every time, which takes longer than most of what is done with them. */
+typedef struct moe_int_room {
+    void *data;
+    size_t bytes;
+} moe_int_room;
+
+/* At least so many bytes, of any content. NULL: there are none. */
+static inline void *moe_int_room_take(moe_int_room *room, size_t bytes) {
+    if (room->data && room->bytes >= bytes)
+        return room->data;
+    free(room->data);
+    room->data = moe_int_allocate(bytes);
+    room->bytes = room->data ? bytes : 0;
+    return room->data;
+}
+
+static inline void moe_int_room_destroy(moe_int_room *room) {
+    free(room->data);
+    *room = (moe_int_room){NULL, 0};
+}
+
 #endif

@@ -33,6 +33,9 @@ moe_status moe_int_st_parse(const void *data, size_t size, const char *name, con
                             moe_int_st_image *ret);
 void moe_int_st_image_clear(moe_int_st_image *image);
 
+/* What was read of the files leaves this process's memory; reading on brings it back. */
+void moe_int_st_forget(const moe_safetensors *file);
+
 /* NULL when there is no such tensor. */
 const moe_int_st_entry *moe_int_st_find(const moe_int_st_entry *entries, size_t count,
                                         const char *name);

@@ -51,6 +51,11 @@ void moe_safetensors_close(moe_safetensors **file_ref) {
     *file_ref = NULL;
 }
 
+void moe_int_st_forget(const moe_safetensors *file) {
+    for (size_t i = 0; i < file->n_shards; i++)
+        moe_int_file_forget(&file->shards[i].map);
+}
+
 /* Makes the only shard's tensors the checkpoint's. */
 static moe_status adopt_single(moe_safetensors *file, const char *name, const moe_log *log) {
     const moe_int_st_image *image = &file->shards[0].image;

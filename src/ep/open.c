@@ -128,6 +128,10 @@ moe_status moe_ep_open(moe_backend *const *inner, int32_t count, const moe_ep_pa
     status = make_device(inner, count, params, log, &dev);
     if (!status)
         status = moe_int_ep_open_group(dev);
+    if (!status && dev->fault == MOE_INT_EP_RANK_DIES && dev->count == dev->params.ranks)
+        status = moe_fail(log, MOE_E_UNSUPPORTED,
+                          "rank_dies kills a process; the ranks of %s are threads of one",
+                          dev->transport->name);
     if (!status) {
         name_it(dev, name, sizeof name);
         status = moe_int_backend_wrap(&moe_int_ep_table, dev, name, log, ret);
@@ -155,6 +159,22 @@ void moe_ep_place(const moe_backend *backend, int32_t *ret_first, int32_t *ret_c
     const moe_int_ep_device *dev = backend->device;
     *ret_first = dev->first;
     *ret_count = dev->count;
+}
+
+moe_status moe_ep_gather(const moe_backend *backend, const void *mine, int64_t bytes, void *ret) {
+    const moe_int_ep_device *dev = backend->device;
+    int64_t all[MOE_EP_MAX_RANKS];
+    moe_int_comm comm = {.transport = dev->transport,
+                         .group = dev->group,
+                         .rank = dev->first,
+                         .ranks = dev->params.ranks};
+    if (dev->count == dev->params.ranks) {
+        memcpy(ret, mine, (size_t)(bytes * dev->count));
+        return MOE_OK;
+    }
+    for (int32_t q = 0; q < comm.ranks; q++)
+        all[q] = bytes;
+    return dev->group ? moe_int_comm_gather(&comm, MOE_EP_RESULTS, mine, ret, all) : MOE_E_DEVICE;
 }
 
 moe_status moe_ep_time_of(const moe_backend *backend, int32_t rank, int32_t backward,

@@ -133,6 +133,14 @@ static moe_status set_input(const moe_int_ep_experts *e, const moe_plan *plan) {
     return moe_layer_set_input(e->layer, &input);
 }
 
+/* What the backend says of a call that failed, before another rank's call on it. */
+static void end_call(moe_int_ep_rank *r, moe_status status) {
+    const char *fault = moe_backend_fault(r->inner->backend);
+    if (status == MOE_E_CONTRACT && fault[0])
+        snprintf(r->why, sizeof r->why, "%s", fault);
+    pthread_mutex_unlock(&r->inner->lock);
+}
+
 moe_status moe_int_ep_run_forward(moe_int_ep_rank *r, moe_int_ep_experts *e, const moe_plan *plan) {
     pthread_mutex_lock(&r->inner->lock);
     moe_status status = prepare(r, e, plan->n_tokens);
@@ -140,7 +148,7 @@ moe_status moe_int_ep_run_forward(moe_int_ep_rank *r, moe_int_ep_experts *e, con
         status = set_input(e, plan);
     if (!status)
         status = moe_layer_forward(e->layer);
-    pthread_mutex_unlock(&r->inner->lock);
+    end_call(r, status);
     return status;
 }
 
@@ -148,10 +156,11 @@ moe_status moe_int_ep_run_forward(moe_int_ep_rank *r, moe_int_ep_experts *e, con
 moe_status moe_int_ep_run_backward(moe_int_ep_rank *r, moe_int_ep_experts *e,
                                    const moe_plan *plan) {
     moe_status status = moe_int_ep_run_forward(r, e, plan);
+    if (status)
+        return status;
     pthread_mutex_lock(&r->inner->lock);
-    if (!status)
-        status = moe_layer_backward(e->layer);
-    pthread_mutex_unlock(&r->inner->lock);
+    status = moe_layer_backward(e->layer);
+    end_call(r, status);
     return status;
 }
 
@@ -164,7 +173,7 @@ moe_status moe_int_ep_fetch(moe_int_ep_rank *r, const moe_int_ep_experts *e, con
         return status;
     pthread_mutex_lock(&r->inner->lock);
     status = moe_layer_fetch(e->layer, id, &t);
-    pthread_mutex_unlock(&r->inner->lock);
+    end_call(r, status);
     if (status == MOE_E_UNSUPPORTED)
         snprintf(r->why, sizeof r->why, "%s does not give %s, which goes home in pairs",
                  moe_backend_name(r->inner->backend), moe_tensor_name(id));

@@ -46,7 +46,7 @@ static void be_late(const moe_int_ep_rank *r) {
         return;
     if (dev->fault == MOE_INT_EP_RANK_SLEEPS)
         usleep((useconds_t)(3e6 * dev->params.limit_s));
-    if (dev->fault == MOE_INT_EP_RANK_DIES && dev->count < dev->params.ranks)
+    if (dev->fault == MOE_INT_EP_RANK_DIES)
         raise(SIGKILL);
 }
 

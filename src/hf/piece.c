@@ -2,6 +2,7 @@
  * hidden units of each; the others have some experts as they are, and the plan that the router
  * made. Each is a layer, so whatever judges layers judges it. */
 #include "core/elements.h"
+#include "core/safetensors_int.h"
 #include "hf/hf.h"
 #include "layer/cut.h"
 #include "layer/problem.h"
@@ -14,9 +15,9 @@
 
 /* What judging holds at its worst, over a parameter's own element: its copies for the judge and
  * the backend; gradients in fp32 three times, the backend's, the first run's and the mirrored
- * input's, and two thirds of them twice more while dW1 travels. */
+ * input's, and two thirds of them once more while dW1 travels. */
 static int64_t bytes_of_element(int32_t dtype) {
-    return 2 * (int64_t)moe_dtype_size((moe_dtype)dtype) + (int64_t)4 * 3 + 6;
+    return 2 * (int64_t)moe_dtype_size((moe_dtype)dtype) + (int64_t)4 * 3 + 3;
 }
 
 /* Beside that: programs, OpenBLAS's workspaces, and the float64 weights of one expert at a time in
@@ -124,16 +125,17 @@ static moe_status load_router(const moe_int_part_source *src, const moe_hf_piece
     for (int i = 0; !status && i < 4; i++)
         if (moe_tensor_exists(&whole, of_experts[i], 0))
             status = moe_int_alloc_input(p, of_experts[i], log);
+    moe_tensors one = {0};
     for (int64_t e = 0; !status && e < whole.E; e++) {
-        moe_tensors one = {0};
         moe_int_part_source of_one = *src;
         of_one.first = e;
         of_one.count = 1;
         status = read_params(&of_one, &single, true, p->dtype, log, &one);
         if (!status)
             cut_expert(&whole, p->layer.n, &one, e, &p->in);
-        moe_tensors_destroy(&one);
+        moe_int_st_forget(src->file); /* all experts may be more than there is memory */
     }
+    moe_tensors_destroy(&one);
     return status;
 }
 

@@ -15,19 +15,20 @@ static real normal_pdf(real x) {
     return (real)0.39894228040143267794 * MOE_REAL_FN(exp)(-x * x / 2);
 }
 
-/* c tanh(x / c) and its slope. */
+/* c tanh(x / c) and its slope, 1 - tanh^2 without its cancellation far out. */
 static real softcap(real x, real c, real *slope) {
-    real t = MOE_REAL_FN(tanh)(x / c);
-    *slope = 1 - t * t;
-    return c * t;
+    real y = 2 * x / c;
+    *slope = 4 * sigmoid(y) * sigmoid(-y);
+    return c * MOE_REAL_FN(tanh)(x / c);
 }
 
-/* gelu by tanh: x (1 + tanh(q)) / 2, q = sqrt(2 / pi) (x + 0.044715 x^3). */
+/* gelu by tanh: x (1 + tanh(q)) / 2, q = sqrt(2 / pi) (x + 0.044715 x^3). (1 + tanh(q)) / 2 is
+ * sigmoid(2 q), of which something is left far below 0. */
 static real gelu_tanh(real x, real *slope) {
     const real c = (real)0.79788456080286535588, k = (real)0.044715;
-    real t = MOE_REAL_FN(tanh)(c * (x + k * x * x * x));
-    *slope = (1 + t) / 2 + x * (1 - t * t) * c * (1 + 3 * k * x * x) / 2;
-    return x * (1 + t) / 2;
+    real q = 2 * c * (x + k * x * x * x), s = sigmoid(q);
+    *slope = s * (1 + x * sigmoid(-q) * 2 * c * (1 + 3 * k * x * x));
+    return x * s;
 }
 
 /* phi(x) of the activation's nonlinear factor, and its derivative in *slope. */
@@ -47,7 +48,7 @@ static real nonlinearity(const moe_layer_desc *desc, real x, real *slope) {
     case MOE_ACT_SWIGLU_SOFTCAP: {
         real bend, capped = softcap(x, (real)desc->act_alpha, &bend);
         s = sigmoid(x);
-        *slope = bend * s + capped * s * (1 - s);
+        *slope = s * (bend + capped * sigmoid(-x));
         return capped * s;
     }
     case MOE_ACT_GEGLU_TANH:

@@ -3,6 +3,7 @@
 #ifndef MOE_REFERENCE_COMBINE_H
 #define MOE_REFERENCE_COMBINE_H
 
+#include "core/memory.h"
 #include "reference/emulated.h"
 #include "reference/real.h"
 
@@ -34,6 +35,7 @@ typedef struct run_state {
     moe_int_chain chain;       /* as ffn.h has it; without a unit: none */
     int32_t *gates_first;
     shared_state shared;
+    moe_int_room weights[2]; /* W1 and W2 of one expert after another */
 } run_state;
 
 /* Fills shared.gate. */

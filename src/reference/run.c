@@ -22,21 +22,37 @@ static bool has(const run_state *r, moe_point point) {
     return (r->points & (uint32_t)point) != 0;
 }
 
-/* An input's values as `real`, rounded where the recipe does; *ret stays NULL for an absent one. */
+/* An input's values as `real`, rounded where the recipe does. */
+static void convert(const run_state *r, moe_tensor_id id, int64_t first, int64_t count, real *ret) {
+    const moe_tensor *t = &r->in->t[id];
+    moe_convert(ret, MOE_REAL_DTYPE,
+                (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype), t->dtype,
+                (size_t)count);
+    if (has(r, MOE_POINT_INPUT))
+        loop_round(ret, count, r->storage);
+}
+
+/* The same into fresh memory; *ret stays NULL for an absent one. */
 static moe_status load(const run_state *r, moe_tensor_id id, int64_t first, int64_t count,
                        real **ret) {
-    const moe_tensor *t = &r->in->t[id];
-    if (!t->data)
+    if (!r->in->t[id].data)
         return MOE_OK;
     *ret = moe_int_allocate((size_t)count * sizeof **ret);
-    moe_status status = *ret ? MOE_OK : MOE_E_NOMEM;
-    if (!status)
-        moe_convert(*ret, MOE_REAL_DTYPE,
-                    (const char *)t->data + (size_t)first * moe_dtype_size(t->dtype), t->dtype,
-                    (size_t)count);
-    if (!status && has(r, MOE_POINT_INPUT))
-        loop_round(*ret, count, r->storage);
-    return status;
+    if (!*ret)
+        return MOE_E_NOMEM;
+    convert(r, id, first, count, *ret);
+    return MOE_OK;
+}
+
+/* The same into a room, of which the former content is not asked for again. */
+static moe_status load_into(const run_state *r, moe_tensor_id id, int64_t first, int64_t count,
+                            moe_int_room *room, const real **ret) {
+    real *data = moe_int_room_take(room, (size_t)count * sizeof *data);
+    if (!data)
+        return MOE_E_NOMEM;
+    convert(r, id, first, count, data);
+    *ret = data;
+    return MOE_OK;
 }
 
 static moe_status multiply_logits(const run_state *r, const real *w, const real *b, real *z) {
@@ -129,28 +145,24 @@ static moe_status alloc_results(run_state *r) {
     return status;
 }
 
-/* Points f at expert e's rows and parameters; load_expert allocates the parameters. */
-static moe_status load_expert(const run_state *r, int64_t e, ffn *f) {
+/* Expert e's parameters; biases are allocated. */
+static moe_status load_expert(run_state *r, int64_t e, ffn *f) {
     const moe_layer_desc *desc = r->desc;
     int64_t d = desc->d, n = desc->n, hw = moe_h_width(desc, n);
-    real *w1 = NULL, *w2 = NULL, *b1 = NULL, *b2 = NULL;
-    moe_status status = load(r, MOE_T_W1, e * hw * d, hw * d, &w1);
+    real *b1 = NULL, *b2 = NULL;
+    moe_status status = load_into(r, MOE_T_W1, e * hw * d, hw * d, &r->weights[0], &f->W1);
     if (!status)
-        status = load(r, MOE_T_W2, e * d * n, d * n, &w2);
+        status = load_into(r, MOE_T_W2, e * d * n, d * n, &r->weights[1], &f->W2);
     if (!status && desc->expert_bias)
         status = load(r, MOE_T_B1, e * hw, hw, &b1);
     if (!status && desc->expert_bias)
         status = load(r, MOE_T_B2, e * d, d, &b2);
-    f->W1 = w1;
-    f->W2 = w2;
     f->b1 = b1;
     f->b2 = b2;
     return status;
 }
 
-static void free_parameters(const ffn *f) {
-    free((void *)f->W1);
-    free((void *)f->W2);
+static void free_biases(const ffn *f) {
     free((void *)f->b1);
     free((void *)f->b2);
 }
@@ -201,7 +213,7 @@ static moe_status run_experts(run_state *r) {
             status = ffn_forward(&f);
         if (!status && r->dO)
             status = ffn_backward(&f);
-        free_parameters(&f);
+        free_biases(&f);
     }
     return status;
 }
@@ -293,6 +305,8 @@ static moe_status prepare(run_state *r) {
 }
 
 static void run_destroy(run_state *r) {
+    for (int i = 0; i < 2; i++)
+        moe_int_room_destroy(&r->weights[i]);
     free(r->X);
     free(r->dO);
     free(r->gates_first);

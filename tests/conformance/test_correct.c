@@ -95,26 +95,50 @@ static void print(const tally *n, long layers) {
     fprintf(stderr, "\n");
 }
 
-/* Layer i as kernel number `which`. */
+/* A layer as kernel number `which`. */
+static void play(drawing *d, long i, uint64_t which, tally *n) {
+    if (moe_rng_bits(14, (uint64_t)i, 0) % 3 == 0)
+        put(d, " dtype=fp32");
+    kernel k = kernel_of((uint64_t)i, which, d->line);
+    judge(d->line, &k, which % 2 ? 1 : -1, n);
+}
+
 static void try_layer(long i, uint64_t which, tally *n) {
     drawing d;
     draw_layer((uint64_t)i + 100000, &d);
-    if (moe_rng_bits(14, (uint64_t)i, 0) % 3 == 0)
-        put(&d, " dtype=fp32");
-    kernel k = kernel_of((uint64_t)i, which, d.line);
-    judge(d.line, &k, which % 2 ? 1 : -1, n);
+    play(&d, i, which, n);
 }
 
-Test(correct, however_it_adds, .timeout = 6000) {
+/* The same of the first rare one from i on that is a layer. */
+static void try_rare(long i, uint64_t which, tally *n) {
+    drawing d;
+    moe_case c;
+    uint64_t at = (uint64_t)i;
+    do
+        draw_rare_layer(at, &d);
+    while (moe_case_parse(d.line, NULL, &c) && ((at += 1000000), true));
+    moe_case_destroy(&c);
+    play(&d, i, which, n);
+}
+
+static void sweep(void (*attempt)(long i, uint64_t which, tally *n)) {
     const char *wanted = getenv("MOEREF_SWEEP"), *first = getenv("MOEREF_SWEEP_FROM");
     long count = wanted ? strtol(wanted, NULL, 10) : FEW,
          from = first ? strtol(first, NULL, 10) : 0;
     tally n = {0};
     for (long i = from; i < from + count; i++)
         for (uint64_t turn = 0; turn < (wanted ? RECIPES : 1); turn++)
-            try_layer(i, wanted ? turn : (uint64_t)i, &n);
+            attempt(i, wanted ? turn : (uint64_t)i, &n);
     if (wanted)
         print(&n, count);
+}
+
+Test(correct, however_it_adds, .timeout = 6000) {
+    sweep(try_layer);
+}
+
+Test(correct, whatever_it_chooses, .timeout = 6000) {
+    sweep(try_rare);
 }
 
 /* Layers that failed once: a Y too small for fp16, stored as 0; four numbers of dH, of which
@@ -129,4 +153,17 @@ Test(correct, known) {
             try_layer(known[i], which, &n);
     cr_expect_eq(n.failed, 0);
     cr_expect_eq(n.other, 2);
+}
+
+/* Of the rarer ones: a shared expert with a limit of its own in a sampled layer, twice; an up of
+ * which bf16 makes the limit itself, times a gate that is mostly rounding; an A too small for fp16,
+ * which dW2 is made of all the same. */
+Test(correct, known_rare) {
+    static const long known[] = {8, 20, 54, 586};
+    tally n = {0};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        for (uint64_t which = 0; which < RECIPES; which++)
+            try_rare(known[i], which, &n);
+    cr_expect_eq(n.failed, 0);
+    cr_expect_eq(n.other, 0);
 }

@@ -70,14 +70,16 @@ static void print_floors(const sweep *s, const char *spec, long count) {
 }
 
 /* Layers that failed once, on the reference of their arithmetic: a third of what a row of dX may
- * err comes back through the router there, four numbers times four rows, which scatter as few do.
- */
+ * err comes back through the router there, four numbers times four rows, which scatter as few do;
+ * experts that share W1, so that all of a token's pairs are on the other side of a kink at once. */
 Test(sweep, known) {
     static const char *const known[][2] = {
         {"reference:fp16", "T=256 d=256 n=256 E=16 K=4 act=swiglu_clamp limit=1 on=input renorm=1 "
                            "seed=3"},
         {"reference:fp16", "T=40 d=64 n=24 E=8 K=2 act=relu on=input shared=16 shared_gate=1 "
                            "data=outlier seed=32"},
+        {"reference:bf16", "T=64 d=130 n=4 E=8 K=3 act=swiglu_clamp dtype=fp16 score=softmax_topk "
+                           "limit=1 data=outlier block=modulated seed=1725"},
     };
     sweep s = {0};
     moe_open_params params = {.threads = 1};
@@ -146,13 +148,17 @@ Test(sweep, plugins, .timeout = 6000) {
 }
 
 /* Activations far out in their tail, which is below the normal numbers of fp32: vectors of exp
- * flush it to 0. */
+ * flush it to 0; (1 + tanh) / 2 has nothing left there, and a sigmoid, which is the same, has. */
 Test(sweep, flushed) {
     static const char *const lines[] = {
         "T=130 d=24 n=8 E=16 K=3 seed=1289 act=geglu data=outlier route=balanced",
         "T=16 d=16 n=48 E=8 K=4 seed=1513 act=gelu bias=1 data=outlier route=uniform",
         ("T=1 d=24 n=4 E=8 K=2 seed=1735 act=gelu bias=1 data=outlier score=sigmoid scale=1 "
-         "renorm=1 select=expert_choice zero=2")};
+         "renorm=1 select=expert_choice zero=2"),
+        ("T=3 d=8 n=16 E=12 K=12 act=geglu_tanh score=sigmoid renorm=1 eps=1e-06 scale=2.5 "
+         "on=input x_scale=8 seed=370"),
+        "T=64 d=40 n=5 E=64 K=1 act=geglu_tanh score=sigmoid_logit route=uniform x_scale=8 "
+        "seed=670"};
     char spec[4096];
     sweep s = {0};
     moe_open_params params = {.threads = 1};

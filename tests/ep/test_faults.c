@@ -1,10 +1,14 @@
 /* Every fault between ranks is noticed, and its cause named. */
+#include "capture.h"
+#include "moeref/case.h"
 #include "moeref/ep.h"
+#include "moeref/isolation.h"
 #include "over_ranks.h"
 
 #include <criterion/criterion.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LINE "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=1 ep=3"
@@ -84,4 +88,55 @@ Test(ep_faults, all_are_tried) {
             found += strcmp(all[i].name, rows[k].fault) == 0;
         cr_expect(found, "%s has no row", all[i].name);
     }
+}
+
+/* A backend that ends, or does not end, in a process of its own: the verdict says which rank's, and
+ * what it did. */
+Test(ep_faults, a_ranks_backend_that_ends_is_a_verdict) {
+    static const char *const variants[][2] = {
+        {"backward.segv", "backward "},
+        {"forward.sleep", "forward took longer than 0.5 s"},
+        {"backward.exit_now", "backward exited with code 0"},
+    };
+    const moe_isolation how = {.timeout_s = 0.5};
+    moe_backends *all = NULL;
+    moe_problem *problem = NULL;
+    moe_case c;
+    char path[1024];
+    snprintf(path, sizeof path, "%s/tests/conformance/moe_contract.so",
+             getenv("MOEREF_BUILD_ROOT"));
+    cr_assert_eq(moe_case_parse("T=24 d=17 n=8 E=6 K=3 dtype=fp32 seed=1 ep=3", NULL, &c), MOE_OK);
+    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK);
+    moe_case_destroy(&c);
+    cr_assert_eq(moe_backends_load_isolated("", &how, NULL, &all), MOE_OK);
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+        const moe_open_params open = {.variant = variants[i][0], .threads = 1};
+        const moe_ep_params ep = {.ranks = 3, .wire = MOE_EP_WIRE_OWN};
+        moe_backend *backend = NULL;
+        moe_check_result *r = NULL;
+        cr_assert_eq(moe_backend_open(all, path, &open, NULL, &backend), MOE_OK);
+        cr_assert_eq(moe_check_ranks(&backend, 1, &ep, problem, NULL, NULL, &r), MOE_OK);
+        cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+        cr_expect(strstr(r->why, ": rank ") && strstr(r->why, variants[i][1]), "%s: \"%s\"",
+                  variants[i][0], r->why);
+        moe_check_result_destroy(&r);
+        moe_backend_close(&backend);
+    }
+    moe_problem_destroy(&problem);
+    moe_backends_destroy(&all);
+}
+
+/* Threads of one process cannot be killed one by one. */
+Test(ep_faults, no_thread_dies) {
+    const moe_ep_params ep = {.ranks = 2, .wire = MOE_EP_WIRE_OWN, .fault = "rank_dies"};
+    moe_backends *all = NULL;
+    moe_backend *backend = NULL, *over = NULL;
+    capture seen;
+    const moe_log log = capture_log(&seen);
+    cr_assert_eq(moe_backends_load("", NULL, &all), MOE_OK);
+    cr_assert_eq(moe_backend_open(all, "reference", NULL, NULL, &backend), MOE_OK);
+    cr_expect_eq(moe_ep_open(&backend, 1, &ep, &log, &over), MOE_E_UNSUPPORTED);
+    cr_expect(strstr(seen.text, "threads"), "%s", seen.text);
+    moe_backend_close(&backend);
+    moe_backends_destroy(&all);
 }

@@ -54,6 +54,49 @@ Test(sim_devices, one_chunk_is_the_sum) {
     }
 }
 
+/* Words of the case that say what ranks send would change nothing. */
+Test(sim_devices, words_that_change_nothing_are_refused) {
+    static const char *const words[] = {"combine=ranks",    "wire=e4m3",  "skew=1",
+                                        "tokens=1024+1024", "replicas=2", "padding=wire pad=8"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        char line[160];
+        moe_node *node = NULL;
+        moe_gpu *gpu = NULL;
+        moe_case c;
+        moe_ep_prediction *p = NULL;
+        const moe_workload state = {0};
+        const moe_ep_options o = {.method = "deepep", .ep = 2, .tp = 1};
+        snprintf(line, sizeof line, "%s ep=2 %s", small, words[i]);
+        cr_assert_eq(moe_node_load("h100-x8", NULL, &node), MOE_OK);
+        cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+        cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "%s", line);
+        cr_expect_eq(moe_predict_ep(node, gpu, &c, &state, &o, NULL, &p), MOE_E_UNSUPPORTED, "%s",
+                     words[i]);
+        moe_case_destroy(&c);
+        moe_gpu_destroy(&gpu);
+        moe_node_destroy(&node);
+    }
+}
+
+Test(sim_devices, there_are_at_most_64_chunks) {
+    moe_node *node = NULL;
+    moe_gpu *gpu = NULL;
+    moe_case c;
+    moe_ep_prediction *p = NULL;
+    const moe_workload state = {0};
+    moe_ep_options o = {.method = "tutel", .ep = 8, .tp = 1, .chunks = 64};
+    cr_assert_eq(moe_node_load("h100-x8", NULL, &node), MOE_OK);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    cr_assert_eq(moe_case_parse(small, NULL, &c), MOE_OK);
+    cr_assert_eq(moe_predict_ep(node, gpu, &c, &state, &o, NULL, &p), MOE_OK);
+    moe_ep_prediction_destroy(&p);
+    o.chunks = 65;
+    cr_expect_eq(moe_predict_ep(node, gpu, &c, &state, &o, NULL, &p), MOE_E_INVALID);
+    moe_case_destroy(&c);
+    moe_gpu_destroy(&gpu);
+    moe_node_destroy(&node);
+}
+
 Test(sim_devices, faster_links_never_take_longer) {
     for (const char *const *m = moe_ep_methods(); *m; m++) {
         double us[2];

@@ -95,4 +95,37 @@ static inline void draw_layer(uint64_t index, drawing *ret) {
         put(ret, " zero=2");
 }
 
+static inline const char *pick(drawing *d, const char *const *words, uint64_t count) {
+    return words[below(d, count)];
+}
+#define PICK(d, ...)                                                                               \
+    pick(d, (const char *const[]){__VA_ARGS__},                                                    \
+         sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
+
+/* What the layers above do not have: many experts, rarer activations, scores and choices, eps,
+ * masks, values of other sizes. Not every combination is a layer. */
+static inline void draw_rare_layer(uint64_t index, drawing *ret) {
+    drawing *d = ret;
+    *d = (drawing){.index = index + 5000000};
+    put(d, "T=%s d=%s n=%s E=%s K=%s seed=%llu", PICK(d, "1", "3", "17", "64", "150"),
+        PICK(d, "8", "17", "40", "96"), PICK(d, "1", "5", "16", "40"),
+        PICK(d, "4", "8", "12", "64", "160"), PICK(d, "1", "2", "4", "8", "12"),
+        (unsigned long long)index);
+    put(d, " act=%s",
+        PICK(d, "swiglu_limit limit=1", "swiglu_limit_after limit=0.5", "geglu_tanh",
+             "swiglu_softcap alpha=2 limit=1.5", "swiglu_clamp alpha=1 limit=0.5", "swiglu"));
+    put(d, " score=%s%s",
+        PICK(d, "softmax", "sigmoid", "sigmoid_logit", "sqrt_softplus", "sigmoid_cap jitter=0.5",
+             "softmax_topk"),
+        PICK(d, "", " renorm=1", " renorm=1 eps=0.125", " renorm=1 eps=1e-06 scale=2.5"));
+    put(d, "%s",
+        PICK(d, "", " select=group_topk groups=4 topk_groups=2",
+             " select=group_max groups=4 topk_groups=2",
+             " select=group_zero groups=4 topk_groups=1", " route=uniform drop=3",
+             " route=zipf:1.5 masked=1"));
+    put(d, "%s%s%s", PICK(d, "", "", " select_bias=1 b_scale=20"),
+        PICK(d, "", "", " bias=1 zero=3", " shared=12 shared_gate=1", " on=input"),
+        PICK(d, "", "", "", " data=outlier", " x_scale=8", " x_scale=0.1", " r_scale=4"));
+}
+
 #endif

@@ -139,19 +139,15 @@ Test(openblas_tasks, tokens_are_one_group) {
 
 /* A thread's packing: rows of a block by the widest matrix, and float64 sums; in whole lines. */
 Test(openblas_tasks, packing_holds_what_tasks_gather) {
-    const ob_device dev = {.threads = 1}, invariant = {.threads = 1, .invariant = true};
+    const ob_device dev = {.threads = 1};
     ob_layer layer = {.dev = &dev, .T = 2000, .desc = {.d = 300}};
-    layer.routed = (ob_experts){.rows = 100, .width = 200, .W1.type = MOE_F32};
+    layer.routed = (ob_experts){.rows = 100, .width = 200};
     cr_expect_eq(ob_pack_floats(&layer), (512 * 300 + 63) / 64 * 64);
     layer.shared = (ob_experts){.rows = 2000, .width = 1000};
     cr_expect_eq(ob_pack_floats(&layer), 512 * 1000);
-    cr_expect_null(ob_panel(&layer, NULL));
-    layer.routed.W1.type = MOE_BF16; /* and decoded weights behind them */
-    cr_expect_geq(ob_pack_floats(&layer), 512 * 1000 + OB_PANEL_FLOATS + OB_GROUP);
-    static float pack[512 * 1000 + 1];
-    cr_expect_eq(ob_panel(&layer, pack), pack + 512 * 1000);
-    layer.dev = &invariant;
-    cr_expect_eq(ob_pack_floats(&layer), 512 * 1000);
+    layer.shared.width = 1024; /* rows are kept apart */
+    cr_expect_eq(ob_pack_floats(&layer), 512 * ob_pitch(1024));
+    cr_expect_gt(ob_pitch(1024), 1024);
     layer = (ob_layer){.dev = &dev, .T = 1, .desc = {.d = 8}, .routed = {.rows = 1, .width = 8}};
     cr_expect_eq(ob_pack_floats(&layer), 2 * OB_SUM_COLS);
     layer =

@@ -336,6 +336,7 @@ static one_row errors_of_one_row(bool on_input, double w, double V) {
     const double raw = on_input ? 2 / w : 2, x = 2, dy = 4, W1 = 3, W2 = 0.5, H = 6, A = 6, Y = 3;
     const double dH = on_input ? 2 : 2 * w, dXp = dH * W1;
     one_row v = {0};
+    moe_int_room squares[2] = {{0}};
     const moe_int_error_ffn b = {.desc = &desc,
                                  .rounding = &rounding,
                                  .on_input = on_input,
@@ -365,8 +366,11 @@ static one_row errors_of_one_row(bool on_input, double w, double V) {
                                  .vdW1 = &v.vdW1,
                                  .vdW2 = &v.vdW2,
                                  .vdb1 = &v.vdb1,
-                                 .vdb2 = &v.vdb2};
+                                 .vdb2 = &v.vdb2,
+                                 .squares = squares};
     cr_assert_eq(moe_int_ffn_errors(&b), MOE_OK);
+    for (int i = 0; i < 2; i++)
+        moe_int_room_destroy(&squares[i]);
     return v;
 }
 

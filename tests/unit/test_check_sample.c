@@ -379,3 +379,40 @@ Test(check_sample, oracle_of_another_reading) {
         close_both(&b);
     }
 }
+
+/* The same of a sample, of another rounding, whose errors are its own, and of the same one. */
+Test(check_sample, sample_of_another_reading) {
+    static const char *const lines[] = {"T=96 d=32 n=16 E=4 K=2 shared=8 seed=7",
+                                        "T=96 d=32 n=16 E=4 K=2 act=relu seed=7"};
+    for (int i = 0; i < 4; i++) {
+        both b = open_both(lines[i % 2], MOE_BF16);
+        const bool same_rounding = i < 2, kinks = i % 2 == 1;
+        const moe_int_rounding r = moe_int_rounding_of(same_rounding ? MOE_BF16 : MOE_F32);
+        const moe_check_params params = {.sample_above_flops = 1, .threads = 1};
+        moe_int_truth known, fresh, further;
+        const moe_int_rounding first = moe_int_rounding_of(MOE_BF16);
+        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &first, &params, NULL, NULL,
+                                        b.result, &known),
+                     MOE_OK);
+        cr_assert_eq(
+            moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &fresh),
+            MOE_OK);
+        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, &known, NULL, b.result,
+                                        &further),
+                     MOE_OK);
+        for (int id = 0; id < MOE_T_COUNT; id++) {
+            const moe_tensor *want[] = {&fresh.part[id].want, &fresh.part[id].variance};
+            const moe_tensor *got[] = {&further.part[id].want, &further.part[id].variance};
+            for (int k = 0; k < 2; k++)
+                cr_expect(!want[k]->data || memcmp(want[k]->data, got[k]->data,
+                                                   (size_t)moe_tensor_bytes(want[k])) == 0,
+                          "%s: %s", lines[i % 2], moe_tensor_name((moe_tensor_id)id));
+        }
+        cr_expect_eq(further.borrowed, !kinks);
+        cr_expect_eq(further.borrowed_errors, !kinks && same_rounding);
+        moe_int_truth_destroy(&fresh);
+        moe_int_truth_destroy(&further);
+        moe_int_truth_destroy(&known);
+        close_both(&b);
+    }
+}

@@ -28,6 +28,8 @@ from pathlib import Path
 import bugs
 import closed
 import edits
+import fifth
+import fourth
 import fresh
 import held_out
 import last
@@ -46,8 +48,9 @@ TYPES = ["fp32", "bf16", "fp16"]
 CAUGHT, NAMED = 0.99, 0.85
 SETS = {"bugs": bugs.BUGS, "held_out": held_out.BUGS, "fresh": fresh.BUGS,
         "tiles": tiles.BUGS, "splits": splits.BUGS, "sealed": sealed.BUGS,
-        "wide": wide_rows.BUGS + wide_terms.BUGS + wide_router.BUGS,
-        "closed": closed.BUGS, "last": last.BUGS}
+        "wide": wide_rows.BUGS + wide_terms.BUGS + wide_router.BUGS, "closed": closed.BUGS,
+        "last": last.BUGS, "fourth": fourth.BUGS, "fifth": fifth.BUGS}
+SETS["all"] = sum(SETS.values(), [])
 
 
 class Workshop:

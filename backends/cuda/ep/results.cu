@@ -4,11 +4,38 @@
 #include "chunks.h"
 #include "parts.h"
 
-#include "moeref/ep.h"
-
 #include <stdlib.h>
 
 namespace {
+
+enum Kind { OF_OWNERS, OF_ROWS, OF_TOKENS, OF_PAIRS, OF_ALL };
+
+Kind kind_of(moe_tensor_id id) {
+    switch ((int)id) {
+    case MOE_T_DW1:
+    case MOE_T_DB1:
+    case MOE_T_DW2:
+    case MOE_T_DB2:
+        return OF_OWNERS;
+    case MOE_T_H:
+    case MOE_T_A:
+    case MOE_T_Y:
+    case MOE_T_DH:
+    case MOE_T_DXP:
+        return OF_ROWS;
+    case MOE_T_S:
+    case MOE_T_DS:
+        return OF_PAIRS;
+    case MOE_T_DW_R:
+    case MOE_T_DB_R:
+    case MOE_T_DW1_SHARED:
+    case MOE_T_DW2_SHARED:
+    case MOE_T_DW_GATE_SHARED:
+        return OF_ALL;
+    default:
+        return OF_TOKENS;
+    }
+}
 
 int64_t row_elements(const moe_tensor *t) {
     int64_t count = 1;
@@ -134,16 +161,16 @@ moe_status fetch_sum(RanksLayer *l, moe_tensor_id id, moe_tensor *dst) {
 } // namespace
 
 moe_status ranks_fetch(RanksLayer *l, moe_tensor_id id, moe_tensor *dst) {
-    switch (moe_ep_placed_of(id)) {
-    case MOE_EP_OF_EXPERTS:
+    switch (kind_of(id)) {
+    case OF_OWNERS:
         return fetch_of_owners(l, id, false, dst);
-    case MOE_EP_OF_ROWS:
+    case OF_ROWS:
         return fetch_of_owners(l, id, true, dst);
-    case MOE_EP_OF_PAIRS:
+    case OF_PAIRS:
         return fetch_of_pairs(l, id, dst);
-    case MOE_EP_OF_ALL:
+    case OF_ALL:
         return fetch_sum(l, id, dst);
-    case MOE_EP_OF_TOKENS:
+    case OF_TOKENS:
         break;
     }
     return fetch_of_tokens(l, id, dst);

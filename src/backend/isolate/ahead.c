@@ -6,9 +6,8 @@
 
 enum {
     CANARY = MOE_INT_CANARY_BYTES,
-    ALIGNMENT = 64,       /* of data, and room for the number that are done */
-    MOST_BYTES = 1 << 20, /* in all: beyond, a call's cost is nothing beside the copies */
-    POISON = 0xff         /* what the judge's buffers hold before (check/subject/guard.c) */
+    ALIGNMENT = 64,      /* of data, and room for the number that are done */
+    MOST_BYTES = 1 << 20 /* in all: beyond, a call's cost is nothing beside the copies */
 };
 
 static bool same_form(const moe_tensor *a, const moe_tensor *b) {
@@ -40,7 +39,7 @@ static void fill(const moe_int_request *q, unsigned char *base) {
         unsigned char *data = base + q->ahead.dst[i].at;
         const size_t bytes = (size_t)moe_tensor_bytes(&q->ahead.dst[i].form);
         moe_int_canary_set(data - CANARY);
-        memset(data, POISON, bytes);
+        memset(data, MOE_INT_POISON, bytes);
         moe_int_canary_set(data + bytes);
     }
 }

@@ -34,7 +34,8 @@ bool moe_int_guest_take_ahead(moe_int_guest_layer *layer, moe_tensor_id id, moe_
 /* A call of its layer. */
 moe_status moe_int_guest_layer_request(moe_int_guest_layer *layer, moe_int_request *request,
                                        const moe_int_shared *memory, moe_int_reply *ret);
-/* Copies a result out from between its canaries in the scratch; a fault where they are broken. */
+/* Copies a result out from between its canaries in the scratch, unless it is the one that may come
+ * again; a fault where they are broken. */
 moe_status moe_int_guest_copy_out(moe_int_guest *guest, moe_tensor_id id, int64_t at,
                                   moe_tensor *dst);
 /* A call without arguments or results of its own. */

@@ -179,6 +179,7 @@ void moe_int_process_stop(moe_int_process *p, int patience_ms, bool *ret_killed)
         poll(NULL, 0, 1);
     *ret_killed = !ended;
     kill(-p->pid, SIGKILL); /* what it has started goes along */
+    kill(p->pid, SIGKILL);  /* and it itself, should it have left its group */
     while (waitpid(p->pid, &p->ending, 0) < 0 && errno == EINTR)
         ;
     p->pid = 0;
@@ -202,7 +203,10 @@ void moe_int_process_ending(const moe_int_process *p, char *ret, size_t size) {
                    {SIGKILL, "SIGKILL (by itself, or the system for lack of memory)"},
                    {SIGTERM, "SIGTERM"},
                    {SIGPIPE, "SIGPIPE"},
-                   {SIGTRAP, "SIGTRAP"}};
+                   {SIGTRAP, "SIGTRAP"},
+                   {SIGHUP, "SIGHUP"},
+                   {SIGINT, "SIGINT"},
+                   {SIGALRM, "SIGALRM"}};
     if (WIFEXITED(p->ending)) {
         snprintf(ret, size, "exited with code %d", WEXITSTATUS(p->ending));
         return;

@@ -300,7 +300,8 @@ static void serve(host *h) {
 
 /* ---- the process ---- */
 
-/* The judge's end closes the channel, however it ended; then nothing of this group may go on. */
+/* The judge's end closes the channel, however it ended; then nothing of the group that this process
+ * began may go on, nor itself. Another group, where a plug-in has changed it, is not its to end. */
 static void *serve_side(void *user) {
     const host *h = user;
     moe_int_request request;
@@ -310,8 +311,10 @@ static void *serve_side(void *user) {
         reply.status = (int32_t)moe_int_call_board(h->entry.plugin, h->device, &reply.board);
         send_reply(h, MOE_INT_WIRE_SIDE, &reply);
     }
-    if (getpid() == h->self)
-        kill(0, SIGKILL);
+    if (getpid() == h->self) {
+        kill(-h->self, SIGKILL);
+        kill(h->self, SIGKILL);
+    }
     return NULL;
 }
 

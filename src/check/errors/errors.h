@@ -20,6 +20,7 @@
 
 #include "check/errors/rows.h"
 #include "core/elements.h"
+#include "core/memory.h"
 #include "moeref/reference.h"
 
 /* How an arithmetic errs. */
@@ -95,6 +96,7 @@ typedef struct moe_int_error_ffn {
     double *vH, *vA, *vY, *vdS, *vdH, *vdXp; /* [rows][...] */
     double *vdW1, *vdb1, *vdW2, *vdb2;       /* as the parameters; NULL: not wanted */
     double *jump;                            /* [rows][hw] of the units */
+    moe_int_room *squares;                   /* [2] for those of W1 and W2 */
 } moe_int_error_ffn;
 
 moe_status moe_int_ffn_errors(const moe_int_error_ffn *f);
@@ -114,14 +116,24 @@ typedef struct moe_int_error_run {
     moe_int_rounding rounding;
     int threads;
     moe_reference_result *oracle;
-    moe_tensors *v;     /* results */
-    moe_int_rows *rows; /* results; NULL: only dz is asked for */
-    int64_t T, pairs;   /* pairs of real experts */
-    double *X, *dO;     /* [T][d]; dO NULL: forward only */
-    double *xx;         /* [T] squared norms of X */
-    double *vweight;    /* [all pairs] relative variance of combine weights */
-    double *jump;       /* [pairs][hw] of the units */
+    moe_tensors *v;                      /* results */
+    moe_int_rows *rows;                  /* results; NULL: only dz is asked for */
+    int64_t T, pairs;                    /* pairs of real experts */
+    double *X, *dO;                      /* [T][d]; dO NULL: forward only */
+    double *xx;                          /* [T] squared norms of X */
+    double *vweight;                     /* [all pairs] relative variance of combine weights */
+    double *jump;                        /* [pairs][hw] of the units */
+    moe_int_room weights[2], squares[2]; /* W1 and W2 of one expert after another */
 } moe_int_error_run;
+
+/* count elements of a weight from `first` on, in a room; NULL: no memory. */
+static inline const double *moe_int_error_weight(const moe_tensor *t, int64_t first, int64_t count,
+                                                 moe_int_room *room) {
+    double *ret = moe_int_room_take(room, (size_t)count * sizeof *ret);
+    if (ret)
+        moe_int_load(t, first, count, ret);
+    return ret;
+}
 
 /* router.c: relative variances of the combine weights, and V of logits and topk_weight.
  * Needs xx, not X. */

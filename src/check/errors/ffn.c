@@ -14,7 +14,7 @@
 
 /* Scratch of one feed-forward. */
 typedef struct work {
-    double *w1, *w2;     /* squared weights */
+    double *w1, *w2;     /* squared weights, in the caller's rooms */
     double *w1_rows;     /* [hw] |W1_o|^2 */
     double *w2_cols;     /* [n] |W2_:j|^2 */
     double *da;          /* [rows][n] dA' = dO W2 */
@@ -71,8 +71,8 @@ static void release(work *k) {
 static moe_status prepare(const moe_int_error_ffn *f, work *k) {
     int64_t d = f->desc->d, n = f->n, hw = f->hw, rows = f->rows;
     memset(k, 0, sizeof *k);
-    k->w1 = take(k, hw * d);
-    k->w2 = take(k, d * n);
+    k->w1 = moe_int_room_take(&f->squares[0], (size_t)(hw * d) * sizeof *k->w1);
+    k->w2 = moe_int_room_take(&f->squares[1], (size_t)(d * n) * sizeof *k->w2);
     k->w1_rows = keep(k, moe_int_row_squares(f->W1, hw, d));
     k->w2_cols = take(k, n);
     k->va = take(k, rows * n);
@@ -87,6 +87,8 @@ static moe_status prepare(const moe_int_error_ffn *f, work *k) {
     for (int i = 0; i < k->blocks; i++)
         if (!k->block[i])
             return MOE_E_NOMEM;
+    if (!k->w1 || !k->w2)
+        return MOE_E_NOMEM;
     moe_int_loop_square_f64(f->W1, hw * d, k->w1);
     moe_int_loop_square_f64(f->W2, d * n, k->w2);
     for (int64_t i = 0; i < d; i++)
@@ -256,10 +258,19 @@ static void gradient_squares(const moe_int_error_ffn *f, const work *k) {
     }
 }
 
+/* x^2; where s x is stored, likewise. */
+static void input_squares(const moe_int_error_ffn *f, const work *k) {
+    const int64_t count = f->rows * f->desc->d;
+    const bool stored = f->on_input && moe_int_at(f->rounding, MOE_POINT_SX, 1) > 0;
+    moe_int_loop_square_f64(f->x, count, k->squares);
+    for (int64_t i = 0; stored && i < count; i++)
+        k->squares[i] = moe_int_stored(f->rounding, f->x[i]);
+}
+
 static void parameter_gradients(const moe_int_error_ffn *f, const work *k) {
     int64_t d = f->desc->d, rows = f->rows;
     double added = f->rounding->sum * (double)rows;
-    moe_int_loop_square_f64(f->x, rows * d, k->squares);
+    input_squares(f, k);
     moe_int_loop_outer_f64(k->gdh, rows, f->hw, k->squares, d, f->threads, f->vdW1);
     if (f->vdb1)
         column_sums(k->bdh, rows, f->hw, f->vdb1);

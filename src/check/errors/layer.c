@@ -62,7 +62,7 @@ static void point_at_stages(const moe_int_error_run *k, int64_t e, moe_int_error
     f->jump = k->jump + first * hw;
 }
 
-static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
+static moe_status expert_errors(moe_int_error_run *k, int64_t e) {
     const moe_plan *plan = k->oracle->plan;
     const moe_layer_desc *desc = k->desc;
     int64_t first = plan->offsets[e], rows = plan->offsets[e + 1] - first;
@@ -72,8 +72,9 @@ static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
     bool on_input = desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     double *raw = gather(k, k->X, first, rows, false), *x = gather(k, k->X, first, rows, on_input);
     double *dy = k->dO ? gather(k, k->dO, first, rows, false) : NULL;
-    double *w1 = moe_int_doubles(&k->in->t[MOE_T_W1], e * hw * d, hw * d);
-    double *w2 = moe_int_doubles(&k->in->t[MOE_T_W2], e * d * n, d * n);
+    const double *w1 =
+        moe_int_error_weight(&k->in->t[MOE_T_W1], e * hw * d, hw * d, &k->weights[0]);
+    const double *w2 = moe_int_error_weight(&k->in->t[MOE_T_W2], e * d * n, d * n, &k->weights[1]);
     double *b2 = desc->expert_bias ? moe_int_doubles(&k->in->t[MOE_T_B2], e * d, d) : NULL;
     moe_int_error_ffn f = {.desc = desc,
                            .rounding = &k->rounding,
@@ -90,15 +91,14 @@ static moe_status expert_errors(const moe_int_error_run *k, int64_t e) {
                            .vweight = k->vweight + first,
                            .W1 = w1,
                            .W2 = w2,
-                           .b2 = b2};
+                           .b2 = b2,
+                           .squares = k->squares};
     bool complete = raw && x && w1 && w2 && (dy || !k->dO) && (b2 || !desc->expert_bias);
     point_at_stages(k, e, &f);
     moe_status status = complete ? moe_int_ffn_errors(&f) : MOE_E_NOMEM;
     free(raw);
     free(x);
     free(dy);
-    free(w1);
-    free(w2);
     free(b2);
     return status;
 }
@@ -294,6 +294,10 @@ moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *i
     free(k.dO);
     free(k.vweight);
     free(k.jump);
+    for (int i = 0; i < 2; i++) {
+        moe_int_room_destroy(&k.weights[i]);
+        moe_int_room_destroy(&k.squares[i]);
+    }
     if (status) {
         moe_tensors_destroy(ret);
         moe_int_rows_destroy(ret_rows);

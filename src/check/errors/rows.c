@@ -90,30 +90,83 @@ static double dot(const double *a, const double *b, int64_t d) {
     return sum;
 }
 
-/* Crosses that kink which brings want nearest to got, while there is one. The row's kinks are
- * `vector` [n][d], what crossing each adds from the side where it is now; it and `rest`, which is
- * got - want, are over what each element errs, `scale` [d]. */
-static void settle_row(int64_t n, int64_t d, const double *scale, double *vector, double *rest,
-                       double *want) {
-    for (;;) {
-        int64_t best = -1;
-        double most = 0;
-        for (int64_t k = 0; k < n; k++) {
-            const double *v = vector + k * d;
-            double square = moe_int_norm2(v, d), gain = 2 * dot(rest, v, d) - square;
-            if (gain > most && gain > 1e-6 * square) { /* no endless to and fro of roundings */
-                most = gain;
-                best = k;
-            }
-        }
-        if (best < 0)
-            return;
-        for (int64_t i = 0; i < d; i++) {
-            double *v = &vector[best * d + i];
-            want[i] += *v * scale[i];
-            rest[i] -= *v;
+/* A row while its sides are chosen. `vector` [n][d] is what crossing each kink adds from the side
+ * where it is now; it and `rest` [d], which is got - want, are over what each element errs,
+ * `scale` [d]. */
+typedef struct sides {
+    int64_t n, d;
+    const int64_t *group; /* [n] the first kink of the same unit: experts may share their W1 */
+    double *scale, *vector, *rest, *want;
+    double *sum; /* [d] */
+} sides;
+
+/* Kinks of one unit: its pre-activation is the same in all pairs of the token, so they are crossed
+ * together, and none of them alone need bring want nearer. Alone: kink k itself. */
+static bool moves(const sides *s, int64_t k, int64_t first, bool together) {
+    return together ? s->group[k] == first : k == first;
+}
+
+/* By how much a move brings want nearer, in squares. */
+static double gain_of(const sides *s, int64_t first, bool together) {
+    memset(s->sum, 0, (size_t)s->d * sizeof *s->sum);
+    for (int64_t k = first; k < (together ? s->n : first + 1); k++)
+        for (int64_t i = 0; moves(s, k, first, together) && i < s->d; i++)
+            s->sum[i] += s->vector[k * s->d + i];
+    const double square = moe_int_norm2(s->sum, s->d);
+    const double gain = 2 * dot(s->rest, s->sum, s->d) - square;
+    return gain > 1e-6 * square ? gain : 0; /* no endless to and fro of roundings */
+}
+
+static void cross(const sides *s, int64_t first, bool together) {
+    for (int64_t k = first; k < (together ? s->n : first + 1); k++)
+        for (int64_t i = 0; moves(s, k, first, together) && i < s->d; i++) {
+            double *v = &s->vector[k * s->d + i];
+            s->want[i] += *v * s->scale[i];
+            s->rest[i] -= *v;
             *v = -*v;
         }
+}
+
+/* Is it the first of several? */
+static bool leads(const sides *s, int64_t first) {
+    for (int64_t k = first + 1; s->group[first] == first && k < s->n; k++)
+        if (s->group[k] == first)
+            return true;
+    return false;
+}
+
+/* Makes that move which brings want nearest to got, while there is one. */
+static void settle_row(const sides *s) {
+    for (;;) {
+        int64_t best = -1;
+        bool together = false;
+        double most = 0;
+        for (int64_t k = 0; k < s->n; k++)
+            for (int all = 0; all < (leads(s, k) ? 2 : 1); all++) {
+                const double gain = gain_of(s, k, all);
+                if (gain > most) {
+                    most = gain;
+                    best = k;
+                    together = all;
+                }
+            }
+        if (best < 0)
+            return;
+        cross(s, best, together);
+    }
+}
+
+/* Rows of W1 that are the same are one unit's. */
+static void find_groups(const moe_int_kink *kink, int64_t n, int64_t d, int64_t *ret) {
+    for (int64_t k = 0; k < n; k++) {
+        const size_t bytes = (size_t)d * moe_dtype_size(kink[k].from->dtype);
+        const char *row = (const char *)kink[k].from->data + (size_t)kink[k].column * bytes;
+        ret[k] = k;
+        for (int64_t i = 0; i < k && ret[k] == k; i++)
+            if (ret[i] == i && kink[i].from == kink[k].from &&
+                memcmp(row, (const char *)kink[i].from->data + (size_t)kink[i].column * bytes,
+                       bytes) == 0)
+                ret[k] = i;
     }
 }
 
@@ -128,12 +181,13 @@ static void scale_of(const moe_int_kink *kink, const double *want, const moe_ten
     }
 }
 
-/* Row `kink->row` with its n kinks; `work` [n + 2][d]. A row with something that is no number stays
- * as it is. */
+/* Row `kink->row` with its n kinks; `work` [n + 3][d], `group` [n]. A row with something that is no
+ * number stays as it is. */
 static void settle(const moe_int_kink *kink, int64_t n, const moe_tensor *got,
-                   const moe_tensor *variance, double *work, double *want) {
+                   const moe_tensor *variance, double *work, int64_t *group, double *want) {
     int64_t d = width_of(got);
-    double *rest = work, *scale = work + d, *vector = work + 2 * d, sum = 0;
+    double *rest = work, *scale = work + d, *vector = work + 3 * d, sum = 0;
+    const sides s = {n, d, group, scale, vector, rest, want, work + 2 * d};
     moe_int_load(got, kink->row * d, d, rest);
     scale_of(kink, want, variance, d, scale);
     for (int64_t i = 0; i < d; i++)
@@ -144,8 +198,10 @@ static void settle(const moe_int_kink *kink, int64_t n, const moe_tensor *got,
             vector[k * d + i] *= kink[k].step / scale[i];
         sum += moe_int_norm2(vector + k * d, d);
     }
-    if (isfinite(sum + moe_int_norm2(rest, d) + moe_int_norm2(want, d)))
-        settle_row(n, d, scale, vector, rest, want);
+    if (isfinite(sum + moe_int_norm2(rest, d) + moe_int_norm2(want, d))) {
+        find_groups(kink, n, d, group);
+        settle_row(&s);
+    }
 }
 
 bool moe_int_rows_have_kinks(const moe_int_rows *rows, moe_tensor_id id) {
@@ -163,14 +219,16 @@ moe_status moe_int_rows_settle(const moe_int_rows *rows, moe_tensor_id id, const
         n = run_of(rows, first);
         most = n > most ? n : most;
     }
-    double *work = malloc((size_t)((most + 2) * d + 1) * sizeof *work);
-    moe_status status = work ? moe_tensor_cast(want, MOE_F64, ret) : MOE_E_NOMEM;
+    double *work = malloc((size_t)((most + 3) * d + 1) * sizeof *work);
+    int64_t *group = malloc((size_t)(most + 1) * sizeof *group);
+    moe_status status = work && group ? moe_tensor_cast(want, MOE_F64, ret) : MOE_E_NOMEM;
     for (int64_t first = 0, n; !status && first < rows->kinks; first += n) {
         const moe_int_kink *kink = rows->kink + first;
         n = run_of(rows, first);
         if (kink->of == id)
-            settle(kink, n, got, variance, work, (double *)ret->data + kink->row * d);
+            settle(kink, n, got, variance, work, group, (double *)ret->data + kink->row * d);
     }
     free(work);
+    free(group);
     return status;
 }

@@ -124,8 +124,8 @@ static moe_status ffn_errors(moe_int_error_run *k, const moe_layer_desc *desc,
         v[i] = calloc((size_t)sizes[i], sizeof *v[i]);
         complete = complete && v[i];
     }
-    double *w1 = moe_int_doubles(&k->in->t[MOE_T_W1_SHARED], 0, hw * d);
-    double *w2 = moe_int_doubles(&k->in->t[MOE_T_W2_SHARED], 0, d * n);
+    const double *w1 = moe_int_error_weight(&k->in->t[MOE_T_W1_SHARED], 0, hw * d, &k->weights[0]);
+    const double *w2 = moe_int_error_weight(&k->in->t[MOE_T_W2_SHARED], 0, d * n, &k->weights[1]);
     moe_int_error_ffn f = {.desc = desc,
                            .rounding = &k->rounding,
                            .layout = MOE_GLU_CONCAT,
@@ -153,7 +153,8 @@ static moe_status ffn_errors(moe_int_error_run *k, const moe_layer_desc *desc,
                            .vdXp = v[5],
                            .jump = v[6],
                            .vdW1 = k->v->t[MOE_T_DW1_SHARED].data,
-                           .vdW2 = k->v->t[MOE_T_DW2_SHARED].data};
+                           .vdW2 = k->v->t[MOE_T_DW2_SHARED].data,
+                           .squares = k->squares};
     moe_status status = complete && w1 && w2 ? moe_int_ffn_errors(&f) : MOE_E_NOMEM;
     if (!status)
         status = add_to_tokens(k, one, &f);
@@ -161,8 +162,6 @@ static moe_status ffn_errors(moe_int_error_run *k, const moe_layer_desc *desc,
         status = gate_errors(k, g, vg, out[MOE_T_DS].data, f.vdS);
     for (int i = 0; i < 7; i++)
         free(v[i]);
-    free(w1);
-    free(w2);
     return status;
 }
 

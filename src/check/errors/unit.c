@@ -110,9 +110,9 @@ static double steeper_side(const moe_layer_desc *desc, const moe_int_unit *u, in
 
 /* Can rounding carry column k of h across a kink? Six deviations of what h is before it is stored;
  * storing moves it by at most u|h| and keeps its sign. What dh[k] gains if it does, else 0;
- * *slope becomes that of dh[k] beside the kink. */
+ * *slope becomes that of dh[k] beside the kink, *beyond where h[k] is then. */
 static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, int k,
-                        const moe_int_unit *u, double *slope) {
+                        const moe_int_unit *u, double *slope, double *beyond) {
     if (r->exact_h)
         return 0;
     double size, distance = kink_distance(desc, k, u->h[k], &size);
@@ -127,7 +127,24 @@ static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, i
     act_gradient(desc, high, u->da, above);
     *slope = steeper_side(desc, u, k, low, high, below[k], above[k]);
     bool up = fabs(above[k] - u->dh[k]) > fabs(below[k] - u->dh[k]);
+    *beyond = up ? high[k] : low[k];
     return (up ? above[k] : below[k]) - u->dh[k];
+}
+
+/* Beyond column k's kink: what the other column's error, `deviation` of it, makes of dh[k],
+ * squared. On this side dh[k] may be flat, and tell nothing of it. */
+static double error_beyond(const moe_layer_desc *desc, const moe_int_unit *u, int k, double beyond,
+                           double deviation) {
+    const int other = 1 - k;
+    double low[2] = {u->h[0], u->h[1]}, high[2] = {u->h[0], u->h[1]}, down[2], up[2];
+    if (u->parts == 1)
+        return 0;
+    low[k] = high[k] = beyond;
+    low[other] -= 3 * deviation;
+    high[other] += 3 * deviation;
+    act_gradient(desc, low, u->da, down);
+    act_gradient(desc, high, u->da, up);
+    return (up[k] - down[k]) * (up[k] - down[k]) / 36;
 }
 
 /* How a and dh change with h[k]: secants over three deviations to each side, which see a bend or a
@@ -217,16 +234,20 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
     sigmoid_errors(desc, r, backward, u);
     if (u->parts == 2 && moe_int_at(r, MOE_POINT_INNER, 1) > 0)
         inner_errors(desc, r, backward, u);
+    double stored_h[2] = {0};
+    for (int k = 0; k < u->parts && !r->exact_h; k++)
+        stored_h[k] = u->vh[k] + moe_int_stored_at(r, MOE_POINT_H, u->h[k]);
     for (int k = 0; k < u->parts; k++) {
-        double stored = r->exact_h ? 0 : u->vh[k] + moe_int_stored_at(r, MOE_POINT_H, u->h[k]);
-        double da_dh, dh_dh[2] = {0};
+        const double stored = stored_h[k];
+        double da_dh, dh_dh[2] = {0}, beyond = u->h[k];
         secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
         u->va += da_dh * da_dh * stored;
-        u->jump[k] = backward ? find_jump(desc, r, k, u, &dh_dh[k]) : 0;
+        u->jump[k] = backward ? find_jump(desc, r, k, u, &dh_dh[k], &beyond) : 0;
         for (int i = 0; backward && i < u->parts; i++)
             u->vdh[i] += dh_dh[i] * dh_dh[i] * stored;
         /* where this side is flat, the other one errs */
         if (fabs(u->dh[k] + u->jump[k]) > fabs(u->dh[k]))
-            u->vdh[k] += u->jump[k] * u->jump[k] * (r->eval + u->vda / (u->da * u->da));
+            u->vdh[k] += u->jump[k] * u->jump[k] * (r->eval + u->vda / (u->da * u->da)) +
+                         error_beyond(desc, u, k, beyond, sqrt(r->u2 * stored_h[1 - k])) / r->u2;
     }
 }

@@ -57,7 +57,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(groups_otherwise, "groups are of other experts, or go by another score")               \
     CHANGE(select_bias_part, "the selection bias is added in part, or more than once")            \
     CHANGE(select_bias_otherwise, "the selection bias is not added to the score")                 \
-    CHANGE(select_bias_neighbour, "the selection bias is that of an expert beside")               \
+    CHANGE(select_bias_neighbour, "the selection bias is that of another expert")                 \
     CHANGE(choose_parts, "parts of the experts are chosen from apart")                            \
     CHANGE(choice_of_neighbour, "tokens have the choice of the token beside")                     \
     CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
@@ -168,6 +168,8 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(values_of_others, "%s has the values of other pairs")                                   \
     LOCAL(rows_elsewhere, "rows of %s stand in other rows' places")                               \
     LOCAL(columns_of_others, "columns of %s stand in other columns' places")                      \
+    LOCAL(factor_by_column, "each column of %s is right but for a factor")                        \
+    LOCAL(value_factor, "values of %s are right but for a weight")                                \
     LOCAL(rows_of_others, "%s is made of other rows")                                             \
     LOCAL(operand_bits, "a factor of the product that makes %s has few bits")                     \
     LOCAL(operand_tensor, "%s is the product of another tensor, not of its own")                  \

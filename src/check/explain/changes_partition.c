@@ -76,7 +76,7 @@ static bool is_in(members which, int64_t place, int64_t size) {
 static void score_groups(const group_form *form, const double *score, int64_t R, int64_t G,
                          double *ret) {
     double best[MOST_GROUPS], second[MOST_GROUPS], least[MOST_GROUPS], own[MOST_GROUPS];
-    for (int64_t g = 0; g < G; g++) {
+    for (int64_t g = 0; g < MOST_GROUPS; g++) {
         best[g] = second[g] = -INFINITY;
         least[g] = INFINITY;
     }

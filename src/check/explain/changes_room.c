@@ -148,16 +148,42 @@ bool moe_int_change_room_elsewhere(const moe_int_scene *s, int64_t trial, moe_in
     return true;
 }
 
-/* The bias of an expert beside. */
+/* Whose bias expert e of R has by a wrong index. */
+static int64_t index_of(int64_t trial, int64_t e, int64_t R) {
+    const int64_t power = trial < 5 ? 1 : (int64_t)2 << ((trial - 5) / 2);
+    switch (trial) {
+    case 0:
+        return (e + 1) % R;
+    case 1:
+        return (e + R - 1) % R;
+    case 2:
+        return R - 1 - e;
+    case 3:
+        return 0;
+    case 4:
+        return (e ^ 1) < R ? e ^ 1 : e;
+    default: /* rounded down to a multiple, and the rest: of 2, 4, 8, 16 */
+        return trial % 2 ? e / power * power : e % power;
+    }
+}
+
 bool moe_int_change_select_bias_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                           moe_int_finding *f) {
-    const int64_t R = c->plan->n_experts, by = trial ? R - 1 : 1;
+    enum { TRIALS = 13 };
+    const int64_t R = c->plan->n_experts;
     double *b = moe_int_selection_bias(s), *moved = malloc((size_t)R * sizeof *moved);
-    bool done = trial < 2 && b && moved && R > 1;
-    for (int64_t e = 0; done && e < R; e++)
-        moved[e] = b[(e + by) % R];
+    bool done = trial < TRIALS && b && moved && R > 1;
+    int64_t shown = 0;
+    for (int64_t e = 0; done && e < R; e++) {
+        moved[e] = b[index_of(trial, e, R)];
+        shown = index_of(trial, e, R) != e ? e : shown;
+    }
     done = done && moe_int_reroute(s, moved, c);
-    moe_int_finding_say(f, trial ? ": the expert before's" : ": the next expert's");
+    if (done && trial < 2)
+        moe_int_finding_say(f, trial ? ": the expert before's" : ": the next expert's");
+    else if (done)
+        moe_int_finding_say(f, ": expert %lld has expert %lld's", (long long)shown,
+                            (long long)index_of(trial, shown, R));
     free(b);
     free(moved);
     return done;

@@ -7,8 +7,11 @@
  *                  again; change.h says what can be different in it
  *     mixed.c      a change that holds for some rows alone
  *     looks.c      looks at whole tensors; part.c at the wrong columns or rows of one alone
- *     local.c      one step from its own operands: product.c rows of a product, outer.c the rows
- *                  that a gradient of weights is a sum over, local_*.c what may be wrong with them
+ *     local.c      one step from its own operands: product.c rows of a product and
+ *                  product_trials.c what may be tried on them, outer.c and factors.c the rows that
+ *                  a gradient of weights is a sum over, vectors.c what else they may be made of,
+ *                  local_*.c what may be wrong with them
+ *     choice.c     a change of the choice of experts, held against the subject's
  *     repeat.c     two runs that differ, results that are an earlier input's
  *     variant.c    the layer on the scene; gather.c which rows, stages.c its experts, slices.c the
  *                  weight gradients

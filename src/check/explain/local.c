@@ -174,6 +174,16 @@ void moe_int_say_moved(const moe_int_evidence *e, const moe_int_moved *m, int64_
     moe_int_finding_param(f, "has", (double)m->has);
 }
 
+int64_t moe_int_rank_of(const moe_plan *plan, int64_t p) {
+    const int64_t t = plan->token[p];
+    int64_t rank = 0;
+    for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++) {
+        const int64_t q = plan->pair_of_token[j];
+        rank += plan->weight[q] > plan->weight[p] || (plan->weight[q] == plan->weight[p] && q < p);
+    }
+    return rank;
+}
+
 /* What a factor may be, at pair p. */
 typedef struct named_factor {
     const char *name;
@@ -223,6 +233,18 @@ static double over_own(const moe_plan *plan, int64_t p) {
     return 1 / plan->weight[p];
 }
 
+static double next_row(const moe_plan *plan, int64_t p) {
+    return plan->weight[(p + 1) % plan->n_pairs];
+}
+
+static double row_before(const moe_plan *plan, int64_t p) {
+    return plan->weight[(p + plan->n_pairs - 1) % plan->n_pairs];
+}
+
+static double rest_of_own(const moe_plan *plan, int64_t p) {
+    return 1 - plan->weight[p];
+}
+
 static double next_slot(const moe_plan *plan, int64_t p) {
     return plan->weight[slot_after(plan, p, 1)] / plan->weight[p];
 }
@@ -235,12 +257,15 @@ static double first_slot_for_own(const moe_plan *plan, int64_t p) {
     return first_slot(plan, p) / plan->weight[p];
 }
 
-void moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const double *factor,
+bool moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const double *factor,
                          int64_t count, moe_int_finding *f) {
     static const named_factor names[] = {
         {"the combine weight once more", own},
         {"the combine weight twice more", own_again},
         {"one over the combine weight", over_own},
+        {"the weight of the next row beside it", next_row},
+        {"the weight of the row before beside it", row_before},
+        {"1 less the combine weight", rest_of_own},
         {"the weight of the next slot for its own", next_slot},
         {"the weight of the token's first slot", first_slot},
         {"the weight of the token's first slot for its own", first_slot_for_own},
@@ -254,7 +279,7 @@ void moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const d
     if (high - low <= 0.02 * fmax(fabs(high), 0.1)) {
         moe_int_finding_say(f, ": times %.3g", (low + high) / 2);
         moe_int_finding_param(f, "factor", (low + high) / 2);
-        return;
+        return true;
     }
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
         int64_t as = 0;
@@ -263,7 +288,17 @@ void moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const d
         if (as < count)
             continue;
         moe_int_finding_say(f, ": it has %s", names[n].name);
-        return;
+        return true;
+    }
+    int64_t zeros = 0, twos = 0;
+    for (int64_t i = 0; i < count; i++) {
+        zeros += fabs(factor[i]) < 0.03;
+        twos += fabs(factor[i] - 2) < 0.03;
+    }
+    if (zeros + twos == count) {
+        moe_int_finding_say(f, ": it is missing in %lld places and there twice in %lld",
+                            (long long)zeros, (long long)twos);
+        return true;
     }
     const int64_t by = rows_on(plan, pair, factor, count);
     if (by)
@@ -271,4 +306,5 @@ void moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const d
                             by > 0 ? "after" : "before");
     else
         moe_int_finding_say(f, ", from %.3g to %.3g", low, high);
+    return by != 0;
 }

@@ -46,9 +46,13 @@ typedef struct moe_int_moved {
 void moe_int_say_moved(const moe_int_evidence *e, const moe_int_moved *m, int64_t count,
                        bool tokens, moe_int_finding *f);
 
+/* A pair's place among its token's, the largest weight first. */
+int64_t moe_int_rank_of(const moe_plan *plan, int64_t p);
+
 /* What multiplies a row's part that should not: 1 + ... at pair p. Appends it by its name where
- * all `count` factors have one: a number, or a weight of this or another pair. */
-void moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const double *factor,
+ * all `count` factors have one: a number, or a weight of this or another pair. False: they have
+ * none. */
+bool moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const double *factor,
                          int64_t count, moe_int_finding *f);
 
 #endif

@@ -14,6 +14,8 @@ enum { BLOCKS = 128, MOST_OUTS = 512 };
  * in the operand. */
 typedef struct beside {
     int64_t out, term, x_term, x_row;
+    bool x_first; /* the operand's row is the expert's first */
+    bool added;   /* beside its own term, as where the sum runs on into what lies behind */
 } beside;
 
 typedef struct blocks {
@@ -66,11 +68,12 @@ static void blocks_destroy(blocks *k) {
 }
 
 /* The source of the operand's row beside row i's, -1. */
-static int64_t source_beside(const blocks *k, int64_t i, int64_t by) {
+static int64_t source_beside(const blocks *k, int64_t i, const beside *at) {
     const moe_int_product_view *v = &k->v;
     const moe_plan *plan = v->e->routing->plan;
-    const int64_t p = v->pair[i] + by;
-    if (!by)
+    const int64_t first = v->experts ? plan->offsets[moe_int_product_expert(v, i)] : 0;
+    const int64_t p = at->x_first ? first : v->pair[i] + at->x_row;
+    if (p == v->pair[i])
         return v->own[i];
     if (v->experts ? p < 0 || p >= plan->offsets[v->experts] ||
                          moe_int_plan_expert_of(plan, p) != moe_int_product_expert(v, i)
@@ -86,8 +89,8 @@ static void make_parts(const blocks *k, const beside *at, int64_t c, double *par
     for (int64_t t = 0; t < depth; t++) {
         const int64_t x = t + at->x_term, w = t + at->term;
         if (x >= 0 && x < depth && w >= 0 && w < depth)
-            part[t / k->block] +=
-                k->other[x] * k->w[row * depth + w] - k->x[t] * k->w[c * depth + t];
+            part[t / k->block] += k->other[x] * k->w[row * depth + w] -
+                                  (at->added ? 0 : k->x[t] * k->w[c * depth + t]);
     }
 }
 
@@ -123,7 +126,7 @@ static void make_equations(blocks *k, const beside *at) {
     k->d2 = 0;
     memset(k->rhs, 0, (size_t)(k->count * (k->count + 1)) * sizeof *k->rhs);
     for (int64_t i = 0; i < k->v.rows; i++) {
-        const int64_t q = source_beside(k, i, at->x_row);
+        const int64_t q = source_beside(k, i, at);
         if (q < 0)
             continue;
         if (moe_int_product_expert(&k->v, i) != of)
@@ -173,33 +176,59 @@ static void say(const blocks *k, const beside *at, const double *off, moe_int_fi
             last = (b + 1) * k->block - 1;
         }
     last = last < k->v.depth ? last : k->v.depth - 1;
-    const bool matrix = at->out || at->term;
+    moe_int_finding_say(f, ": terms %lld to %lld of %lld in %s", (long long)first, (long long)last,
+                        (long long)k->v.depth, k->v.equation);
+    if (at->added)
+        moe_int_finding_say(f, " are added again, with %s%s%s", at->x_row ? k->v.operand : "",
+                            at->x_row && at->out ? " and " : "", at->out ? k->v.matrix : "");
+    else
+        moe_int_finding_say(f, " take %s", at->out || at->term ? k->v.matrix : k->v.operand);
     const int64_t by = at->out      ? at->out
                        : at->term   ? at->term
                        : at->x_term ? at->x_term
                                     : at->x_row;
-    moe_int_finding_say(f, ": terms %lld to %lld of %lld in %s take %s from %lld %s %s",
-                        (long long)first, (long long)last, (long long)k->v.depth, k->v.equation,
-                        matrix ? k->v.matrix : k->v.operand, llabs(by),
-                        at->out || at->x_row ? "row(s)" : "column(s)", by > 0 ? "on" : "back");
+    if (at->x_first)
+        moe_int_finding_say(f, " of the expert's first row");
+    else
+        moe_int_finding_say(f, " from %lld %s %s", llabs(by),
+                            at->out || at->x_row ? "row(s)" : "column(s)", by > 0 ? "on" : "back");
     moe_int_finding_param(f, "first_term", (double)first);
     moe_int_finding_param(f, "last_term", (double)last);
     moe_int_finding_param(f, "by", (double)by);
 }
 
-bool moe_int_local_block_beside(const moe_int_local *l, moe_int_finding *f) {
+/* Trial number n. False: there is none. */
+static bool trial_of(int n, beside *ret) {
     static const int64_t steps[] = {1, -1, 2, -2, 3, -3, 4, -4, 8, -8, 16, -16, 32, -32};
-    enum { STEPS = sizeof steps / sizeof *steps };
+    static const beside others[] = {
+        {.x_first = true},
+        {.out = 1, .x_row = 1, .added = true},
+        {.x_row = 1, .added = true},
+        {.out = 1, .added = true},
+        {.x_row = -1, .added = true},
+        {.out = -1, .added = true},
+    };
+    enum { STEPS = 4 * sizeof steps / sizeof *steps, OTHERS = sizeof others / sizeof *others };
+    if (n >= STEPS + OTHERS)
+        return false;
+    const int64_t by = steps[n < STEPS ? n / 4 : 0];
+    const beside at = {.out = n % 4 == 0 ? by : 0,
+                       .term = n % 4 == 1 ? by : 0,
+                       .x_term = n % 4 == 2 ? by : 0,
+                       .x_row = n % 4 == 3 ? by : 0};
+    *ret = n < STEPS ? at : others[n - STEPS];
+    return true;
+}
+
+bool moe_int_local_block_beside(const moe_int_local *l, moe_int_finding *f) {
     blocks k;
+    beside at;
     double off[BLOCKS];
     bool found = false;
     const bool made = blocks_make(l, &k);
     if (made)
         make_errors(&k);
-    for (int n = 0; made && !found && n < 4 * STEPS; n++) {
-        const int64_t by = steps[n / 4];
-        const beside at = {n % 4 == 0 ? by : 0, n % 4 == 1 ? by : 0, n % 4 == 2 ? by : 0,
-                           n % 4 == 3 ? by : 0};
+    for (int n = 0; made && !found && trial_of(n, &at); n++) {
         make_equations(&k, &at);
         const double left = fit(&k, off);
         found = k.d2 > 0 && left <= moe_int_local_limit(k.v.e, k.v.id, k.d2);

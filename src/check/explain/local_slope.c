@@ -157,20 +157,10 @@ static void say_slopes(const slopes *k, moe_int_finding *f) {
     }
 }
 
-/* A pair's place among its token's by weight, and the pair at such a place. */
-static int64_t rank_of(const moe_plan *plan, int64_t p) {
-    const int64_t t = plan->token[p];
-    int64_t rank = 0;
-    for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++) {
-        const int64_t q = plan->pair_of_token[j];
-        rank += plan->weight[q] > plan->weight[p] || (plan->weight[q] == plan->weight[p] && q < p);
-    }
-    return rank;
-}
-
+/* The pair at a place by weight among a token's. */
 static int64_t pair_at(const moe_plan *plan, int64_t t, int64_t rank) {
     for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++)
-        if (rank_of(plan, plan->pair_of_token[j]) == rank)
+        if (moe_int_rank_of(plan, plan->pair_of_token[j]) == rank)
             return plan->pair_of_token[j];
     return plan->pair_of_token[plan->token_offsets[t]];
 }
@@ -197,7 +187,7 @@ static const char *const ds_words[DS_WAYS] = {"",
 
 static double ds_as(const moe_plan *plan, const double *dS, ds_taken how, int64_t p) {
     const int64_t t = plan->token[p], n = plan->token_offsets[t + 1] - plan->token_offsets[t];
-    const int64_t rank = rank_of(plan, p), beside = (rank ^ 1) < n ? rank ^ 1 : rank;
+    const int64_t rank = moe_int_rank_of(plan, p), beside = (rank ^ 1) < n ? rank ^ 1 : rank;
     switch (how) {
     case DS_BESIDE:
         return dS[pair_at(plan, t, beside)];

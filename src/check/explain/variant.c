@@ -11,12 +11,6 @@
 
 typedef moe_int_runner runner;
 
-static bool same_pairs(const moe_plan *a, const moe_plan *b) {
-    return a->n_pairs == b->n_pairs &&
-           memcmp(a->offsets, b->offsets, ((size_t)a->n_experts + 1) * sizeof *a->offsets) == 0 &&
-           memcmp(a->token, b->token, (size_t)a->n_pairs * sizeof *a->token) == 0;
-}
-
 static moe_status make_plans(runner *k) {
     moe_plan full = *k->c->plan;
     moe_status status = moe_plan_subset(&full, k->s->tokens, k->s->n_tokens, &k->sub);
@@ -26,7 +20,7 @@ static moe_status make_plans(runner *k) {
         status = moe_plan_subset(&full, k->s->tokens, k->s->n_tokens, &k->used);
     if (status)
         return status;
-    k->r->same_choice = same_pairs(k->c->plan, k->s->evidence->routing->plan);
+    k->r->same_choice = moe_int_same_pairs(k->c->plan, k->s->evidence->routing->plan);
     k->position = calloc((size_t)k->sub->n_pairs + 1, sizeof *k->position);
     if (!k->position)
         return MOE_E_NOMEM;

@@ -134,6 +134,7 @@ static moe_int_product product_of(const identities *k, moe_tensor_id id, int64_t
         p.out = slice_of(&k->stage.t[id], e);
         p.left = by_column(gathered(k, MOE_T_DO, e, on_left && !on_input));
         p.right = by_column(stage_of(k, MOE_T_A, e));
+        p.right.may_vanish = true;
         p.right.scale = on_left || on_input ? NULL : k->weight + k->plan->offsets[e];
         p.rounded = 2;
         break;

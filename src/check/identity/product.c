@@ -15,6 +15,7 @@ typedef struct pass {
     const double *v;         /* sum = M v */
     const double *w[2];      /* square[q] = sum of stored squares times w[q]; NULL: 1 */
     double *sum, *square[2]; /* zeroed; square may be NULL */
+    double zero;             /* what a 0 adds to them */
     double *work;            /* [width] */
 } pass;
 
@@ -52,31 +53,35 @@ MOE_INT_INLINE void add_row(const pass *k, const moe_int_rounding *r, int64_t i,
         double *square = k->square[q];
         const double w = k->w[q] ? k->w[q][i] : 1;
         for (int64_t j = 0; square && j < width; j++)
-            square[j] += moe_int_stored(r, x[j]) * w;
+            square[j] += (x[j] == 0 ? k->zero : moe_int_stored(r, x[j])) * w;
     }
 }
 
+MOE_INT_INLINE double term(const moe_int_rounding *r, bool stored, double zero, double x) {
+    return !stored ? x : x == 0 ? zero : moe_int_stored(r, x);
+}
+
 /* sum of x times v (NULL: 1), or of what storing x adds, times v */
-MOE_INT_INLINE double add_lanes(const moe_int_rounding *r, bool stored, const double *x,
-                                const double *v, int64_t width) {
+MOE_INT_INLINE double add_lanes(const moe_int_rounding *r, bool stored, double zero,
+                                const double *x, const double *v, int64_t width) {
     double lane[LANES] = {0};
     const int64_t whole = width / LANES * LANES;
     for (int64_t j = 0; j < whole; j += LANES)
         for (int64_t l = 0; l < LANES; l++)
-            lane[l] += (stored ? moe_int_stored(r, x[j + l]) : x[j + l]) * (v ? v[j + l] : 1);
+            lane[l] += term(r, stored, zero, x[j + l]) * (v ? v[j + l] : 1);
     for (int64_t j = whole; j < width; j++)
-        lane[j - whole] += (stored ? moe_int_stored(r, x[j]) : x[j]) * (v ? v[j] : 1);
+        lane[j - whole] += term(r, stored, zero, x[j]) * (v ? v[j] : 1);
     return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
            ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
 /* An entry for each row: row i's. */
 MOE_INT_INLINE void sum_row(const pass *k, const moe_int_rounding *r, int64_t i, int64_t width) {
-    k->sum[i] += add_lanes(r, false, k->work, k->v, width);
+    k->sum[i] += add_lanes(r, false, 0, k->work, k->v, width);
     for (int q = 0; q < 2; q++)
         if (k->square[q])
-            k->square[q][i] += k->w[q] ? add_lanes(r, true, k->work, k->w[q], width)
-                                       : add_lanes(r, true, k->work, NULL, width);
+            k->square[q][i] += k->w[q] ? add_lanes(r, true, k->zero, k->work, k->w[q], width)
+                                       : add_lanes(r, true, k->zero, k->work, NULL, width);
 }
 
 /* `down`: sums run down the rows, an entry for each column; else along each row. */
@@ -180,9 +185,17 @@ static moe_status check_rows(const moe_int_product *p, const moe_int_rounding *r
     if (status)
         return status;
     pass out = {.v = b.s, .sum = b.got, .square = {b.gq}, .work = b.work};
-    pass right = {.v = b.s, .sum = b.p, .square = {b.pq}, .work = b.work};
-    pass left = {
-        .v = b.p, .w = {b.p2, b.pq}, .sum = b.want, .square = {b.lq, b.fq}, .work = b.work};
+    pass right = {.v = b.s,
+                  .sum = b.p,
+                  .square = {b.pq},
+                  .work = b.work,
+                  .zero = p->right.may_vanish ? r->least2 : 0};
+    pass left = {.v = b.p,
+                 .w = {b.p2, b.pq},
+                 .sum = b.want,
+                 .square = {b.lq, b.fq},
+                 .work = b.work,
+                 .zero = p->left.may_vanish ? r->least2 : 0};
     run(&p->out, r, p->out.by_column, &out);
     run(&p->right, r, !p->right.by_column, &right);
     for (int64_t k = 0; k < p->K; k++)

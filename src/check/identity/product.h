@@ -15,6 +15,7 @@ typedef struct moe_int_view {
     const int32_t *row;         /* or these ones [rows], or NULL */
     const double *scale;        /* [rows] of each row, or NULL */
     bool by_column;             /* element (i, k) lies in row k */
+    bool may_vanish;            /* a 0 may be what was too small to store */
 } moe_int_view;
 
 /* out(i, j) = sum_k left(i, k) right(j, k) + bias(j). */

@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LEAST_LIMIT_S    10.0
@@ -19,12 +20,36 @@ void moe_int_ranks_fail(moe_ranks *found, moe_verdict verdict, const char *forma
     va_end(args);
 }
 
+/* What ranks of all processes found: rows and bytes of all, and the worst verdict's sentence. Where
+ * one has found something, the others must not go on and wait for it. */
+static moe_status agree(const moe_int_ranks *k, const moe_backend *backend) {
+    moe_ranks *found = k->found;
+    int32_t first, count;
+    moe_ep_place(backend, &first, &count);
+    if (count == k->ep->ranks || moe_backend_fault(backend)[0])
+        return MOE_OK;
+    moe_ranks *all = calloc((size_t)k->ep->ranks, sizeof *all);
+    moe_status status =
+        all ? moe_ep_gather(backend, found, (int64_t)sizeof *found, all) : MOE_E_NOMEM;
+    if (!status)
+        found->rows = found->bytes = 0;
+    for (int32_t q = 0; !status && q < k->ep->ranks; q++) {
+        found->rows += all[q].rows;
+        found->bytes += all[q].bytes;
+        moe_int_ranks_fail(found, all[q].verdict, "%s", all[q].why);
+    }
+    free(all);
+    return status;
+}
+
 static moe_status look(const moe_int_ranks *k, moe_backend *backend, const moe_check_params *params,
                        moe_check_result *r) {
     const bool failed = r->verdict >= MOE_VERDICT_FAIL;
     moe_status status = moe_int_ranks_payload(k, backend);
     if (!status && k->ep->wire == MOE_EP_WIRE_E4M3)
         status = moe_int_ranks_coded(k, backend);
+    if (!status)
+        status = agree(k, backend);
     if (!status && k->found->verdict < MOE_VERDICT_FAIL && !(failed && params->no_explanation))
         status = moe_int_ranks_same(k, backend, r);
     const char *fault = moe_backend_fault(backend);

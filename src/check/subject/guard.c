@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANARY = MOE_INT_CANARY_BYTES, POISON = 0xff };
+enum { CANARY = MOE_INT_CANARY_BYTES };
 
 static unsigned char *after(const moe_int_guarded *g) {
     return g->block + CANARY + g->size;
 }
 
-moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret) {
+moe_status moe_int_guard_reserve(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret) {
     moe_int_guarded g = {.tensor = *shape};
     g.tensor.dtype = dtype;
     int64_t bytes = moe_tensor_bytes(&g.tensor);
@@ -25,9 +25,15 @@ moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int
     moe_int_canary_set(g.block);
     moe_int_canary_set(after(&g));
     g.tensor.data = g.block + CANARY;
-    memset(g.tensor.data, POISON, g.size);
     *ret = g;
     return MOE_OK;
+}
+
+moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret) {
+    moe_status status = moe_int_guard_reserve(shape, dtype, ret);
+    if (!status)
+        memset(ret->tensor.data, MOE_INT_POISON, ret->size);
+    return status;
 }
 
 void moe_int_guard_destroy(moe_int_guarded *g) {
@@ -50,7 +56,7 @@ bool moe_int_is_poison(const moe_tensor *tensor, int64_t index) {
     size_t size = moe_dtype_size(tensor->dtype);
     const unsigned char *p = (const unsigned char *)tensor->data + (size_t)index * size;
     for (size_t i = 0; i < size; i++)
-        if (p[i] != POISON)
+        if (p[i] != MOE_INT_POISON)
             return false;
     return true;
 }

@@ -38,7 +38,8 @@ typedef struct moe_int_subject {
     void *user;
     const bool *stale;    /* [MOE_T_COUNT] the second input's has the first one's bits; or NULL */
     const char *declared; /* its arithmetic, as moe_arithmetic_parse takes it; NULL: unknown */
-    bool drifts;          /* what is fetched is of a later run, whose results have other bits */
+    const struct moe_int_truth *known; /* a truth that may be made already (truth.h); or NULL */
+    bool drifts; /* what is fetched is of a later run, whose results have other bits */
 } moe_int_subject;
 
 #endif

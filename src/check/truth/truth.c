@@ -43,7 +43,7 @@ static bool same_inputs(const moe_tensors *a, const moe_tensors *b) {
     return true;
 }
 
-static bool same_pairs(const moe_plan *a, const moe_plan *b) {
+bool moe_int_same_pairs(const moe_plan *a, const moe_plan *b) {
     return a->n_pairs == b->n_pairs &&
            memcmp(a->offsets, b->offsets, ((size_t)a->n_experts + 1) * sizeof *a->offsets) == 0 &&
            memcmp(a->token, b->token, (size_t)a->n_pairs * sizeof *a->token) == 0;
@@ -53,7 +53,8 @@ static bool same_pairs(const moe_plan *a, const moe_plan *b) {
 static bool can_borrow(const moe_problem *problem, const moe_int_routing *routing,
                        const moe_int_truth *known, const moe_int_truth *t) {
     return known && known->oracle && !known->sampled && !moe_int_has_kinks(&problem->layer) &&
-           same_inputs(&known->in, &t->in) && same_pairs(known->oracle->plan, routing->plan);
+           same_inputs(&known->in, &t->in) &&
+           moe_int_same_pairs(known->oracle->plan, routing->plan);
 }
 
 static moe_status run_oracle(const moe_problem *problem, const moe_int_routing *routing,
@@ -161,11 +162,12 @@ static int64_t experts_in(const moe_int_part *part) {
 }
 
 static moe_status sample(const moe_problem *problem, const moe_int_routing *routing,
-                         const moe_int_rounding *rounding, int32_t threads, const moe_log *log,
-                         moe_check_result *result, moe_int_truth *t) {
+                         const moe_int_rounding *rounding, int32_t threads,
+                         const moe_int_truth *known, const moe_log *log, moe_check_result *result,
+                         moe_int_truth *t) {
     int workers = moe_int_thread_count(threads);
     t->sampled = true;
-    moe_status status = moe_int_sample_tokens(problem, routing, rounding, workers, log, t);
+    moe_status status = moe_int_sample_tokens(problem, routing, rounding, workers, known, log, t);
     if (status || !has_backward(problem)) {
         snprintf(result->sampled, sizeof result->sampled, "%lld of %lld tokens",
                  (long long)t->n_tokens, (long long)problem->T);
@@ -191,7 +193,7 @@ moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing 
         ret->in.t[MOE_T_DO] = (moe_tensor){0};
     moe_status status;
     if (moe_int_wants_sample(problem, routing->plan, params))
-        status = sample(problem, routing, rounding, params->threads, log, result, ret);
+        status = sample(problem, routing, rounding, params->threads, known, log, result, ret);
     else
         status = run_oracle(problem, routing, rounding, params->threads, known, log, ret);
     if (status == MOE_E_NOMEM)
@@ -202,8 +204,10 @@ moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing 
 void moe_int_truth_destroy(moe_int_truth *t) {
     if (!t->borrowed)
         moe_reference_result_destroy(&t->oracle);
-    moe_tensors_destroy(&t->variance);
-    moe_int_rows_destroy(&t->rows);
+    if (!t->borrowed_errors) {
+        moe_tensors_destroy(&t->variance);
+        moe_int_rows_destroy(&t->rows);
+    }
     for (int id = 0; id < MOE_T_COUNT; id++)
         moe_int_part_destroy(&t->part[id]);
     if (t->sampled) {

@@ -19,6 +19,9 @@ typedef struct moe_int_truth {
     moe_tensors variance;         /* of its results, owned (errors.h) */
     moe_int_rows rows;            /* of its results, owned */
     bool borrowed;                /* the oracle is another truth's */
+    bool borrowed_errors;         /* variance and rows are, too */
+    moe_dtype arithmetic;         /* of the rounding that they are of, */
+    uint32_t points;              /* and its recipe's */
     bool sampled;
     bool exact;      /* no correct kernel errs at all (errors/exact.h): variance is absent */
     int64_t *tokens; /* [n_tokens] the sampled ones, ascending */
@@ -32,13 +35,16 @@ bool moe_int_wants_sample(const moe_problem *problem, const moe_plan *plan,
                           const moe_check_params *params);
 
 /* Computes the truth for the routing in force; *ret is to be freed, also on failure. `result`
- * takes the description of a sample. `known`, or NULL, is another arithmetic's or recipe's truth
- * that outlives *ret: where it is of the same inputs and choice, its oracle serves again. */
+ * takes the description of a sample. `known`, or NULL, is another truth, which outlives *ret: where
+ * it is of the same inputs and choice, its oracle serves again, and where it is of the same
+ * rounding, what a sample errs by. */
 moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing *routing,
                               const moe_int_rounding *rounding, const moe_check_params *params,
                               const moe_int_truth *known, const moe_log *log,
                               moe_check_result *result, moe_int_truth *ret);
 void moe_int_truth_destroy(moe_int_truth *t);
+/* The same pairs in the same order? */
+bool moe_int_same_pairs(const moe_plan *a, const moe_plan *b);
 /* Fills out_of_range. */
 void moe_int_truth_range(moe_dtype arithmetic, moe_int_truth *t);
 
@@ -50,10 +56,10 @@ moe_status moe_int_truth_suspects(const moe_problem *problem, const moe_int_rout
                                   int64_t *ret_count);
 
 /* Rows of sampled tokens: O, dX, dS and the stages. t->tokens, where they are set, are the sample;
- * ascending. */
+ * ascending. Of `known`, as moe_int_truth_make has it, whatever is the same serves again. */
 moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routing *routing,
-                                 const moe_int_rounding *rounding, int threads, const moe_log *log,
-                                 moe_int_truth *t);
+                                 const moe_int_rounding *rounding, int threads,
+                                 const moe_int_truth *known, const moe_log *log, moe_int_truth *t);
 /* dW1, db1, dW2, db2 (and the shared expert's) at sampled hidden units, in time linear in them. */
 moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
                                 const moe_int_rounding *rounding, int threads, moe_int_truth *t);

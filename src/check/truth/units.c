@@ -96,12 +96,14 @@ static double stored_gradient(const moe_int_unit_ffn *u, const unit_work *k, dou
 
 /* Row r's part in one unit's sums, values and variances (errors/ffn.c has the same steps). */
 static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit_sums *s) {
-    const moe_layer_desc *desc = &u->problem->layer;
+    const moe_layer_desc *layer = &u->problem->layer;
+    const moe_layer_desc own = moe_shared_desc(layer), *desc = u->plan ? layer : &own;
     int64_t d = desc->d;
     bool on_input = u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     double w = on_input ? 1 : k->weight, vs = on_input ? 0 : k->vweight, sum = u->rounding.sum;
     double scale = on_input ? k->weight : 1, xx = scale * scale * k->xx;
     double stored_x = 0, stored_dy = stored_gradient(u, k, w);
+    const bool stores_x = on_input && moe_int_at(&u->rounding, MOE_POINT_SX, 1) > 0;
     if (on_input)
         stored_x = k->vweight + moe_int_at(&u->rounding, MOE_POINT_SX,
                                            moe_int_stored_share(&u->rounding, scale, k->x, d));
@@ -124,6 +126,10 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
         v += square * rows;
         add_outer(scale * dh, scale * scale * (v + square * stored_x), k->x, d, s->dw1[p],
                   s->var1[p]);
+        for (int64_t i = 0; stores_x && i < d; i++) /* below the normal numbers */
+            s->var1[p][i] +=
+                (v + square * stored_x) *
+                (moe_int_stored(&u->rounding, scale * k->x[i]) - scale * scale * k->x[i] * k->x[i]);
         if (s->db1[p]) {
             *s->db1[p] += dh;
             *s->var_b1[p] += v;

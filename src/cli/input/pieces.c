@@ -7,7 +7,7 @@
 
 /* What a check takes unless --memory says more: it leaves room for others on a machine of 4 GiB,
  * and pieces of a layer cost hardly more time than the whole (README). */
-static const int64_t most_bytes = (int64_t)7 << 29;
+static const int64_t most_bytes = (int64_t)5 << 29;
 
 /* Three quarters of what the system would give to processes now, at most `most_bytes`, which it is
  * where the system does not tell. */

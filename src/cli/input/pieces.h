@@ -17,7 +17,7 @@ moe_status cli_pieces(const cli_selection *selection, const char *dir, moe_hf_pi
      "expert, then\n"                                                                              \
      "                             some experts at a time (default: three quarters of what is "    \
      "free, at most\n"                                                                             \
-     "                             3584)"},                                                        \
+     "                             2560)"},                                                        \
     {                                                                                              \
         "piece", CLI_STRING, &(s).piece, "WORD",                                                   \
             "with --hf: such a piece alone, \"router\", or experts \"0-15\""                       \

@@ -86,6 +86,8 @@ static moe_status run_under(const moe_transport *transport, int32_t ranks, char 
         word[n++] = argv[i];
     word[n] = NULL;
     setenv("OMP_NUM_THREADS", "1", 0); /* ranks share the machine */
+    if (!isatty(STDOUT_FILENO))        /* a launcher's terminals are none of the caller's */
+        setenv("NO_COLOR", "1", 1);
     return run_and_exit(word);
 }
 

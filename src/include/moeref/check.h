@@ -128,7 +128,7 @@ typedef struct moe_ranks {
     int32_t ranks;
     char transport[24], combine[8];
     int64_t rows;      /* whose places were checked by what lies in them; 0: too narrow for that */
-    int64_t bytes;     /* sent by all ranks of this process in a forward and a backward */
+    int64_t bytes;     /* sent by all ranks in a forward and a backward */
     int64_t same;      /* elements with one rank's bits */
     int64_t differ;    /* and those without */
     char not_same[64]; /* tensors whose bits may differ: sums of ranks' parts */

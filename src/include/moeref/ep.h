@@ -314,6 +314,11 @@ MOE_API moe_status moe_ep_open(moe_backend *const *inner, int32_t count,
 /* Of a backend that moe_ep_open made: ranks of this process. */
 MOE_API void moe_ep_place(const moe_backend *backend, int32_t *ret_first, int32_t *ret_count);
 
+/* `bytes` of each rank of this process, to all processes: ret[ranks][bytes], in rank order. Every
+ * process calls it, at the same place between passes. MOE_E_DEVICE: others did not. */
+MOE_API moe_status moe_ep_gather(const moe_backend *backend, const void *mine, int64_t bytes,
+                                 void *ret);
+
 /* Of the last layer that ran on it. MOE_E_INVALID: none has, or rank is in another process. */
 MOE_API moe_status moe_ep_traffic_of(const moe_backend *backend, int32_t rank, moe_ep_traffic *ret);
 
