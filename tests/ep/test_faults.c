@@ -78,6 +78,17 @@ Test(ep_faults, are_noticed_and_named) {
     }
 }
 
+/* With one expert on a rank rows stay in their places, and weights do not. */
+Test(ep_faults, weights_of_other_rows_are_named) {
+    moe_check_result *r = check_over_ranks(
+        "reference", "T=24 d=16 n=8 E=6 K=3 dtype=fp32 renorm=1 seed=1 ep=8", "scan_shifted", 0);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(r->over_ranks.why, "weights: row 0 of expert 0 on rank 1") &&
+                  strstr(r->over_ranks.why, "another row's"),
+              "\"%s\"", r->over_ranks.why);
+    moe_check_result_destroy(&r);
+}
+
 /* But for the one that ends a process. */
 Test(ep_faults, all_are_tried) {
     size_t count;

@@ -131,8 +131,8 @@ double *moe_int_copy_logits(const moe_int_scene *s, const moe_int_change *c) {
 static bool reroute_backwards(const moe_int_scene *s, const double *b, moe_int_change *c) {
     const moe_problem *p = s->evidence->problem;
     int64_t T = p->T, R = c->plan->n_experts;
-    double *z = c->logits ? malloc((size_t)(T * R) * sizeof *z) : NULL;
-    int64_t *order = malloc((size_t)T * sizeof *order);
+    double *z = c->logits ? malloc((size_t)(T * R) * sizeof *z + 1) : NULL;
+    int64_t *order = malloc((size_t)T * sizeof *order + 1);
     moe_plan *reversed = NULL, *plan = NULL;
     bool done = z && order;
     for (int64_t t = 0; done && t < T; t++) {

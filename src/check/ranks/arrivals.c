@@ -1,6 +1,7 @@
 /* Every row that came to a rank of this process, beside the token that it should be. */
 #include "check/ranks/ranks.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -15,6 +16,7 @@ typedef struct looker {
     const moe_ep_slots *slots;
     const moe_plan *due; /* of all tokens over all slots */
     const moe_ep_params *ep;
+    moe_dtype weight; /* of weights on the wire */
     moe_int_arrival_fn look;
     void *user;
 } looker;
@@ -97,6 +99,26 @@ static moe_status look_at_rank(const looker *k, const moe_plan *got, moe_int_arr
     return somebodys || !got ? MOE_OK : MOE_E_NOMEM;
 }
 
+/* A pair's weight is its token's. (One of 0 leaves a pair out: what lacks it says so.) */
+static void look_at_weights(const looker *k, const moe_plan *got, int32_t rank, moe_ranks *found) {
+    for (int64_t s = 0; got && s < got->n_experts; s++) {
+        const int64_t slot = k->slots->first[rank] + s, base = k->due->offsets[slot];
+        for (int64_t i = 0; i < k->due->offsets[slot + 1] - base; i++) {
+            const double is = got->weight[got->offsets[s] + i], due = k->due->weight[base + i];
+            double rounded;
+            moe_store(&rounded, k->weight, 0, due);
+            if (is == 0 || isnan(due) || is == moe_load(&rounded, k->weight, 0))
+                continue;
+            moe_int_ranks_fail(found, MOE_VERDICT_FAIL,
+                               "%s: row %lld of expert %d on rank %d, token %lld, has weight %.9g, "
+                               "not %.9g: another row's",
+                               moe_ep_phase_name(MOE_EP_WEIGHTS), (long long)i,
+                               (int)k->slots->expert[slot], (int)rank,
+                               (long long)k->due->token[base + i], is, due);
+        }
+    }
+}
+
 moe_status moe_int_ranks_arrivals(const moe_int_ranks *k, moe_backend *backend, moe_layer *layer,
                                   moe_int_arrival_fn look, void *user) {
     moe_ep_layout layout;
@@ -111,7 +133,7 @@ moe_status moe_int_ranks_arrivals(const moe_int_ranks *k, moe_backend *backend, 
         return status;
     const moe_ep_slots *slots = moe_ep_slots_of(layer);
     status = moe_ep_slots_plan(slots, all, -1, 0, layout.tokens, &due);
-    const looker who = {slots, due, k->ep, look, user};
+    const looker who = {slots, due, k->ep, (moe_dtype)wire.weight, look, user};
     moe_ep_place(backend, &first, &count);
     for (int32_t r = first; !status && r < first + count; r++)
         for (int backward = 0; backward <= ((k->problem->pass & MOE_PASS_BWD) != 0); backward++) {
@@ -120,6 +142,12 @@ moe_status moe_int_ranks_arrivals(const moe_int_ranks *k, moe_backend *backend, 
             if (!status)
                 status = look_at_rank(&who, got, a, k->found);
         }
+    /* Where rows are in their places, and so as many as are due. */
+    for (int32_t r = first; !status && r < first + count; r++) {
+        const moe_tensor *rows;
+        if (k->found->verdict < MOE_VERDICT_FAIL)
+            look_at_weights(&who, moe_ep_received(layer, r, 0, &rows), r, k->found);
+    }
     moe_plan_destroy(&due);
     moe_ep_layout_destroy(&layout);
     return status;
