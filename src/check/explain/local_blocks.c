@@ -119,13 +119,13 @@ static void make_errors(blocks *k) {
     }
 }
 
-/* Adds up the equations of all elements that have a factor there. What one at an edge reads is
- * anybody's guess. */
-static void make_equations(blocks *k, const beside *at) {
+/* Adds up the equations of all elements of the first rows that have a factor there. What one at an
+ * edge reads is anybody's guess. */
+static void make_equations(blocks *k, const beside *at, int64_t rows) {
     int64_t of = -1;
     k->d2 = 0;
     memset(k->rhs, 0, (size_t)(k->count * (k->count + 1)) * sizeof *k->rhs);
-    for (int64_t i = 0; i < k->v.rows; i++) {
+    for (int64_t i = 0; i < rows; i++) {
         const int64_t q = source_beside(k, i, at);
         if (q < 0)
             continue;
@@ -220,6 +220,14 @@ static bool trial_of(int n, beside *ret) {
     return true;
 }
 
+/* Do a few rows leave it open that it is so? Most of what may be is refuted by them. */
+static bool may_be(blocks *k, const beside *at, double *off) {
+    enum { FEW = 3 };
+    const int64_t rows = k->v.rows < FEW ? k->v.rows : FEW;
+    make_equations(k, at, rows);
+    return rows * k->columns < 2 * k->count || k->d2 == 0 || fit(k, off) < k->d2 / 4;
+}
+
 bool moe_int_local_block_beside(const moe_int_local *l, moe_int_finding *f) {
     blocks k;
     beside at;
@@ -229,7 +237,9 @@ bool moe_int_local_block_beside(const moe_int_local *l, moe_int_finding *f) {
     if (made)
         make_errors(&k);
     for (int n = 0; made && !found && trial_of(n, &at); n++) {
-        make_equations(&k, &at);
+        if (!may_be(&k, &at, off))
+            continue;
+        make_equations(&k, &at, k.v.rows);
         const double left = fit(&k, off);
         found = k.d2 > 0 && left <= moe_int_local_limit(k.v.e, k.v.id, k.d2);
         if (!found)
