@@ -78,8 +78,9 @@ def ask_family(moeref):
 
 def ask_gpu(moeref):
     def on(gpu):
-        return moeref("predict", "--case", MODEL + " pass=fwd", "--gpu", gpu, "--method", "all")
-    return on(NAME) == on("h100-sxm").replace("h100-sxm", NAME)
+        out = moeref("predict", "--case", MODEL + " pass=fwd", "--gpu", gpu, "--method", "all")
+        return out.replace("h100-sxm", NAME)  # the copy, too, says what it is held to
+    return on(NAME) == on("h100-sxm")
 
 
 def ask_method(moeref):
