@@ -80,15 +80,16 @@ typedef struct reader {
     moe_int_judge_fn *judge;
     const moe_check_result *before;
     int32_t first;          /* arithmetic of the first reading */
+    moe_verdict most;       /* that a reading may come to and explain the subject */
     moe_check_result again; /* of the last one */
 } reader;
 
-/* Does that reading explain everything? A reading that cannot be judged explains nothing. */
+/* Does that reading explain everything? One that cannot be judged explains nothing. */
 static bool passes(reader *k, moe_dtype arithmetic, uint32_t points) {
     moe_int_reading reading = {arithmetic, points};
     k->again = *k->before;
     return k->judge(k->subject, k->trial, &reading, k->params, k->log, &k->again) == MOE_OK &&
-           k->again.verdict <= MOE_VERDICT_AMBIGUOUS;
+           k->again.verdict <= k->most;
 }
 
 static bool has_few_rows(moe_tensor_id id, const moe_tensor_verdict *v,
@@ -242,7 +243,10 @@ moe_status moe_int_other_readings(const moe_int_subject *subject, const struct m
                                   const moe_check_params *params, const moe_log *log,
                                   moe_int_judge_fn *judge, const moe_check_result *before,
                                   moe_check_result *result) {
-    reader k = {subject, first, params, log, judge, before, result->arithmetic, {0}};
+    /* What overflows in fp16 tells nothing under any reading: under one that finds nothing else
+     * wrong that is the verdict. */
+    const moe_verdict most = params->recipe ? MOE_VERDICT_AMBIGUOUS : MOE_VERDICT_MISTRUSTED;
+    reader k = {subject, first, params, log, judge, before, result->arithmetic, most, {0}};
     if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL)
         return MOE_OK;
     const moe_dtype arithmetic = (moe_dtype)result->arithmetic;
@@ -255,6 +259,7 @@ moe_status moe_int_other_readings(const moe_int_subject *subject, const struct m
         take(&k, r, result);
         return MOE_OK;
     }
+    k.most = MOE_VERDICT_AMBIGUOUS;
     if (!r && low)
         r = named_only(&k, arithmetic);
     if (r)

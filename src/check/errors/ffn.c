@@ -157,7 +157,9 @@ static double weight_gradient(const moe_int_error_ffn *f, const work *k, int64_t
     int64_t d = f->desc->d, n = f->n;
     const double *dy = f->dy + r * d, *y = f->Y + r * d;
     double v = 0, terms = 0, dd = f->rounding->sum * moe_int_norm2(dy, d);
-    double stored_da = stored_gradient(f, r) > 0 ? 0 : moe_int_at(f->rounding, MOE_POINT_DA, 1);
+    const bool weighed_first =
+        stored_gradient(f, r) > 0 && moe_int_at(f->rounding, MOE_POINT_SA, 1) == 0;
+    double stored_da = weighed_first ? 0 : moe_int_at(f->rounding, MOE_POINT_DA, 1);
     for (int64_t j = 0; j < n; j++) {
         double da2 = k->da[r * n + j] * k->da[r * n + j];
         double a2 = k->units[j].a * k->units[j].a;
@@ -187,9 +189,11 @@ static double weighted_activation(const moe_int_error_ffn *f, const moe_int_unit
                                   double relative) {
     const double w = weight_of(f, r), a2 = u->a * u->a, stored_dy = stored_gradient(f, r) > 0;
     double v = w * w * (u->va + a2 * (relative + stored_dy));
+    /* either, where points of several recipes are asked for at once */
+    double weighed = f->on_input ? 0 : moe_int_stored_at(f->rounding, MOE_POINT_SA, w * u->a);
     if (f->on_input || moe_int_at(f->rounding, MOE_POINT_SDO, 1) > 0)
-        return v + w * w * moe_int_stored_at(f->rounding, MOE_POINT_A, u->a);
-    return v + moe_int_stored_at(f->rounding, MOE_POINT_SA, w * u->a);
+        weighed = fmax(weighed, w * w * moe_int_stored_at(f->rounding, MOE_POINT_A, u->a));
+    return v + weighed;
 }
 
 static void store_row(const moe_int_error_ffn *f, const work *k, int64_t r) {

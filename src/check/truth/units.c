@@ -136,10 +136,10 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
         }
     }
     double v = w * w * (unit.va + unit.a * unit.a * (vs + rows + (stored_dy > 0)));
+    double weighed = on_input ? 0 : moe_int_stored_at(&u->rounding, MOE_POINT_SA, w * unit.a);
     if (on_input || moe_int_at(&u->rounding, MOE_POINT_SDO, 1) > 0)
-        v += w * w * moe_int_stored_at(&u->rounding, MOE_POINT_A, unit.a);
-    else
-        v += moe_int_stored_at(&u->rounding, MOE_POINT_SA, w * unit.a);
+        weighed = fmax(weighed, w * w * moe_int_stored_at(&u->rounding, MOE_POINT_A, unit.a));
+    v += weighed;
     add_outer(w * unit.a, v, k->dy, d, s->dw2, s->var2);
     for (int64_t i = 0; stored_dy > 0 && w != 0 && i < d; i++) /* below the normal numbers */
         s->var2[i] +=
