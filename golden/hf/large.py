@@ -3,9 +3,9 @@
 weights, written expert by expert: OUT/config.json and OUT/model.safetensors. What checks of real
 sizes take is measured on it:
 
-    golden/hf/large.py olmoe OLMOE           # 0.81 GB
-    golden/hf/large.py deepseek_v3 DEEPSEEK  # 22.6 GB
-    moeref check --backend openblas --hf OLMOE
+    golden/hf/large.py olmoe olmoe          # 0.81 GB
+    golden/hf/large.py deepseek_v3 v3       # 22.6 GB
+    moeref check --backend openblas --hf olmoe
 """
 import json
 import math

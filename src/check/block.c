@@ -73,7 +73,8 @@ static double limit_of(double gate, double rms, const squares *s, double norm) {
 }
 
 /* NMSE of the whole, and of the row that is furthest beyond its limit: its error over its own norm.
- * Where a row is next to 0 because large terms cancel, what rounding explains says how much. */
+ * Of rows that are next to 0 because large terms cancel, what rounding explains is the limit; of
+ * those that are 0 it is the size, too. */
 static void measure(const moe_tensor *got, const moe_tensor *want, const double *expected,
                     const moe_gate *gate, moe_tensor_verdict *v) {
     const int64_t rows = moe_int_block_rows(want);
@@ -88,8 +89,9 @@ static void measure(const moe_tensor *got, const moe_tensor *want, const double 
     for (int64_t r = 0; gate->group_nmse > 0 && r < rows; r++) {
         moe_tensor_verdict again = {0};
         const squares row = sum_row(got, want, r, expected, &again);
-        const double of_row = row.error == 0 ? 0 : row.error / row.norm;
-        const double limit = limit_of(gate->group_nmse, gate->row_rms_z, &row, row.norm);
+        const double norm = row.norm > 0 ? row.norm : row.expected;
+        const double of_row = row.error == 0 ? 0 : row.error / norm;
+        const double limit = limit_of(gate->group_nmse, gate->row_rms_z, &row, norm);
         if (!(of_row / limit <= worst)) {
             worst = of_row / limit;
             v->worst_group_nmse = of_row;
