@@ -7,7 +7,8 @@
 #include "rows_many.h"
 #include "rows_tile.h"
 
-/* Up to ALONG rows of x, W streams past row by row, which is how memory is read fastest; up to FEW,
+/* Up to ALONG rows of x, values of W stream past row by row, which is how memory is read fastest;
+ * codes, whose scales cost more than that gains, and up to FEW rows,
  * a tile of rows at a time; more of them reread BLOCK rows of W, a chunk of columns at a time. So
  * many bytes ahead are fetched of a row by row stream: half as many, or twice, cost a tenth more.
  */
@@ -96,7 +97,7 @@ static bool arranges(const ob_matrix *w) {
 
 static void multiply_some(const ob_rows_product *o) {
     const form f = form_of(&o->w);
-    const bool along = o->rows <= ALONG, once = o->rows <= FEW;
+    const bool along = !is_code(f) && o->rows <= ALONG, once = o->rows <= FEW;
     const int64_t wide = along ? 1 : COLS, block = once ? wide : BLOCK;
     const int64_t chunk = along ? o->depth : OB_CHUNK, ldw = values_bytes(f, o->w.ld);
     for (int64_t first = 0; first < o->cols; first += block)

@@ -123,8 +123,8 @@ OB_INLINE void add_chunk(form f, int rows, int cols, const tile_args *t, vec (*s
         scales[c] = is_code(f) ? scales_of(t->codes, t->col + last_row(t, c)) : NULL;
         UNROLL for (int i = 0; i < rows; i++) sum[c][i] = (vec){0};
     }
-    for (int64_t p = 0, end; p < t->depth; p = end) {
-        const int64_t block = is_code(f) ? (t->first + p) / wide : 0;
+    int64_t block = is_code(f) ? t->first / wide : 0;
+    for (int64_t p = 0, end; p < t->depth; p = end, block++) {
         end = is_code(f) ? least((block + 1) * wide - t->first, t->depth) : t->depth;
         if (is_code(f))
             UNROLL for (int c = 0; c < cols; c++) scale[c] = scale_vec(f, scales[c][block]);

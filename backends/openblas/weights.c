@@ -9,10 +9,11 @@
  *   fp32   1 row: 0.45, 1.1, 1.55; 8: 1.05, 1.25, 1.65; 16: 1.6, 1.5, 1.8; 64: -, 3.3, 3.5;
  *          128: -, 5.5, 5.8; 192: -, 8.0, 8.0; 512: -, 20.0, 18.7
  *   bf16   1 row: 0.32, 1.0; 8: 0.75, 1.1; 16: 1.45, 1.4; 128: -, 5.4; 512: -, 20.2
+ *   int8   1 row: 0.3, 1.5; 4: 0.5, 1.5; 8: 1.65, 1.85; 16: 2.9, 2.5
  *   turned 2 rows: panels 1.4, OpenBLAS 1.65; 16: 1.85, 1.95; 128: 5.6, 5.5; 512: 20.9, 18.7
  * and with AVX2 on the same core panels and OpenBLAS are within 5 % of each other from 16 rows on.
  * Weights that OpenBLAS cannot read meet panels however many the rows. */
-enum { ROWS_MOST = 14, PANELS_MOST = 192, PANELS_MOST_TURNED = 64 };
+enum { ROWS_MOST = 14, CODED_ROWS_MOST = 8, PANELS_MOST = 192, PANELS_MOST_TURNED = 64 };
 
 typedef enum way { WAY_ROWS, WAY_PANELS, WAY_BLAS } way;
 
@@ -22,7 +23,7 @@ bool ob_weights_readable(int32_t dtype) {
 
 /* An invariant layer has one way for each matrix. */
 static way choose(const ob_matrix *w, int64_t rows, bool invariant) {
-    if (ob_rows_reads(w) && (invariant || rows <= ROWS_MOST))
+    if (ob_rows_reads(w) && (invariant || rows <= (w->scale ? CODED_ROWS_MOST : ROWS_MOST)))
         return WAY_ROWS;
     const bool plain = !w->scale && w->type == MOE_F32;
     const int64_t most = w->turned ? PANELS_MOST_TURNED : PANELS_MOST;
