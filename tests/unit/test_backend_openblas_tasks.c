@@ -146,7 +146,7 @@ Test(openblas_tasks, packing_holds_what_tasks_gather) {
     layer.shared = (ob_experts){.rows = 2000, .width = 1000};
     cr_expect_eq(ob_pack_floats(&layer), 512 * 1000);
     layer.shared.width = 1024; /* rows are kept apart */
-    cr_expect_eq(ob_pack_floats(&layer), 512 * ob_pitch(1024));
+    cr_expect_eq(ob_pack_floats(&layer), (size_t)(512 * ob_pitch(1024)));
     cr_expect_gt(ob_pitch(1024), 1024);
     layer = (ob_layer){.dev = &dev, .T = 1, .desc = {.d = 8}, .routed = {.rows = 1, .width = 8}};
     cr_expect_eq(ob_pack_floats(&layer), 2 * OB_SUM_COLS);
