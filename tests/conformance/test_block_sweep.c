@@ -46,9 +46,10 @@ static void draw(int block, uint64_t index, drawing *d) {
     static const char *const dtypes[] = {"fp32", "bf16", "fp16"};
     *d = (drawing){.index = index};
     const int64_t tokens = T[below(d, 7)];
-    put(d, "T=%lld d=%lld n=%lld block=%s seed=%llu dtype=%s", (long long)tokens,
-        (long long)D[below(d, 5)], (long long)N[below(d, 4)], blocks[block],
-        (unsigned long long)index, dtypes[below(d, 3)]);
+    const char *dtype = dtypes[below(d, 3)];
+    const int64_t units = N[below(d, 4)], width = D[below(d, 5)];
+    put(d, "T=%lld d=%lld n=%lld block=%s seed=%llu dtype=%s", (long long)tokens, (long long)width,
+        (long long)units, blocks[block], (unsigned long long)index, dtype);
     put_block(d, blocks[block], tokens);
     if (below(d, 6) == 0)
         put(d, " data=outlier");

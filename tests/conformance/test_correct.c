@@ -152,7 +152,7 @@ Test(correct, known) {
         for (uint64_t which = 0; which < RECIPES; which++)
             try_layer(known[i], which, &n);
     cr_expect_eq(n.failed, 0);
-    cr_expect_eq(n.other, 2);
+    cr_expect_eq(n.other, 2, "%ld", (long)n.other);
 }
 
 /* Of the rarer ones: a shared expert with a limit of its own in a sampled layer, twice; an up of
@@ -166,5 +166,5 @@ Test(correct, known_rare) {
         for (uint64_t which = 0; which < RECIPES; which++)
             try_rare(known[i], which, &n);
     cr_expect_eq(n.failed, 0);
-    cr_expect_eq(n.other, 6);
+    cr_expect_eq(n.other, 6, "%ld", (long)n.other);
 }
