@@ -53,9 +53,10 @@ static void run(moe_int_devices *x) {
     int64_t chunks = x->backward ? 1 : x->chunks < experts ? x->chunks : experts;
     chunk part[MOE_INT_CHUNKS_MOST];
     chunks = chunks < 1 ? 1 : chunks > MOE_INT_CHUNKS_MOST ? MOE_INT_CHUNKS_MOST : chunks;
-    for (int64_t i = 0; i < chunks; i++)
-        part[i].share = (double)((i + 1) * experts / chunks - i * experts / chunks) /
-                        (double)(experts > 0 ? experts : 1);
+    for (int64_t i = 0; i < chunks; i++) {
+        const int64_t count = (i + 1) * experts / chunks - i * experts / chunks;
+        part[i].share = (double)count / (double)(experts > 0 ? experts : 1);
+    }
     const int rows = moe_int_devices_move(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"),
                                           MOE_INT_CARRIER_PEER, &tokens, MOE_INT_NO_TASK);
     const int ready = moe_int_devices_gather(x, 1, rows);
