@@ -27,6 +27,22 @@ Test(ep_chunks, chunks_cover_all_experts_once) {
         }
 }
 
+/* Copies that are not worth their launch are not made. */
+Test(ep_chunks, rows_are_brought_where_a_copy_is_large) {
+    const int64_t pairs = 131072;
+    cr_assert_eq(ep_chunks(1, pairs, 8, 4096), 1, "one rank has nobody to bring to");
+    cr_assert_eq(ep_chunks(2, pairs, 1024, 4096), 4, "256 KiB an expert and rank");
+    cr_assert_eq(ep_chunks(2, pairs, 1025, 4096), 1);
+    cr_assert_eq(ep_chunks(2, 4096, 128, 4096), 1);
+}
+
+/* A share of (1 - 1/R)^K of the tokens has no expert of another rank: at most a quarter. */
+Test(ep_chunks, all_tokens_go_where_most_do) {
+    cr_assert(!ep_sends_all(2, 1) && ep_sends_all(2, 2) && ep_sends_all(2, 8));
+    cr_assert(!ep_sends_all(4, 4) && ep_sends_all(4, 5));
+    cr_assert(!ep_sends_all(8, 10) && ep_sends_all(8, 11));
+}
+
 /* What is brought home while others are multiplied are the chunks before the last. */
 Test(ep_chunks, the_last_chunk_is_not_brought) {
     for (int own = 1; own <= 70; own++)

@@ -17,6 +17,11 @@ typedef struct moe_int_local {
 /* A result that is right, of all rows: the subject's own, else the oracle's; NULL: neither. */
 const moe_tensor *moe_int_local_operand(const moe_int_evidence *e, moe_tensor_id id);
 
+/* How far on the step-th place to look at lies, the nearest first: 0, 1, -1, 2, -2 ... */
+static inline int64_t moe_int_nearest(int64_t step) {
+    return step % 2 ? (step + 1) / 2 : -step / 2;
+}
+
 /* Up to `most` of the rows that are wrong, evenly spread. Returns how many. */
 int64_t moe_int_local_rows(const moe_int_sight *p, int64_t most, int64_t *ret);
 

@@ -26,7 +26,7 @@ static int64_t shift_of(const moe_int_product_view *v, int64_t i, const double *
     const double limit = moe_int_local_limit(v->e, v->id, v->d2[i]);
     const int64_t own = v->own[i] * v->depth, few = v->outs < FEW ? v->outs : FEW;
     for (int64_t step = a_row ? 1 : 2; step < 16 * v->depth; step++) {
-        const int64_t by = step == 1 ? a_row * v->own[i] : step % 2 ? -(step / 2) : step / 2;
+        const int64_t by = step == 1 ? a_row * v->own[i] : moe_int_nearest(step - 1);
         if (own + by < 0 || own + by + v->depth > v->sources * v->depth ||
             distance(v, i, w, all + own + by, few, limit) > limit)
             continue;

@@ -120,8 +120,8 @@ static bool of_a_rank(const moe_int_sight *p, moe_int_finding *f) {
 /* The wrong values are those of a token so far on. */
 static bool of_another_token(const moe_int_sight *p, moe_int_finding *f) {
     enum { FAR = 64 };
-    for (int64_t step = 2; step < (int64_t)2 * FAR + 2; step++) {
-        const int64_t by = step % 2 ? -(step / 2) : step / 2;
+    for (int64_t step = 1; step <= (int64_t)2 * FAR; step++) {
+        const int64_t by = moe_int_nearest(step);
         const double limit = moe_int_local_limit(p->e, p->id, p->d2);
         double left = 0;
         for (int64_t r = 0; r < p->rows && left <= limit; r++)
