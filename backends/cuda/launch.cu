@@ -55,6 +55,14 @@ bool is_captured(cudaStream_t stream) {
 
 } // namespace
 
+void *driver_function(const char *name, unsigned version) {
+    void *entry = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    cudaError_t err =
+        cudaGetDriverEntryPointByVersion(name, &entry, version, cudaEnableDefault, &found);
+    return err == cudaSuccess && found == cudaDriverEntryPointSuccess ? entry : nullptr;
+}
+
 cudaError_t launch_kernel(const Stream &stream, const LaunchShape &shape, const void *kernel,
                           void **args, const size_t *bytes, int count) {
     LaunchList *list = stream.list;

@@ -22,6 +22,10 @@ struct Stream {
     }
 };
 
+/* A function of the driver, as of that version; NULL: it has none. Sought at run time: the plug-in
+ * links no libcuda and loads without one. */
+void *driver_function(const char *name, unsigned version);
+
 struct LaunchShape {
     dim3 grid, block;
     size_t shared = 0;     /* bytes of dynamic shared memory */

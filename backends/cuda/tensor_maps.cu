@@ -6,15 +6,9 @@
 
 namespace {
 
-/* cuTensorMapEncodeTiled, found at run time: the plug-in links no libcuda and loads without one. */
 PFN_cuTensorMapEncodeTiled_v12000 find_encoder() {
-    void *entry = nullptr;
-    cudaDriverEntryPointQueryResult found;
-    cudaError_t err = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
-                                                       cudaEnableDefault, &found);
-    return err == cudaSuccess && found == cudaDriverEntryPointSuccess
-               ? reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(entry)
-               : nullptr;
+    return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(
+        driver_function("cuTensorMapEncodeTiled", 12000));
 }
 
 struct Encoder {

@@ -11,16 +11,21 @@ typedef struct chunk {
     int experts, home; /* tasks */
 } chunk;
 
+/* The last chunk has half as many experts as the others, as backends/cuda/ep/chunks.h has it. */
+static int64_t chunk_begin(int64_t experts, int64_t chunks, int64_t i) {
+    return i == chunks ? experts : 2 * i * experts / (2 * chunks - 1);
+}
+
 static int add_experts(moe_int_devices *x, int64_t i, double us, int after) {
     x->t.chunk = (int32_t)i;
     return moe_int_tl_add(&x->t, "experts", MOE_INT_TL_SMS, MOE_INT_TL_COUNT, us, 0, after,
                           MOE_INT_NO_TASK);
 }
 
-static void bring(moe_int_devices *x, int64_t chunks, int64_t i, chunk *c) {
+static void bring(moe_int_devices *x, int64_t i, chunk *c) {
     const moe_int_load rows = moe_int_devices_rows(x, c->share, x->d * x->element);
     x->t.chunk = (int32_t)i;
-    c->home = moe_int_devices_scatter(x, 1.0 / (double)chunks, c->experts);
+    c->home = moe_int_devices_scatter(x, c->share, c->experts);
     c->home = moe_int_devices_move(x, moe_int_pass_name(x, "combine O", "combine dX"),
                                    MOE_INT_CARRIER_PEER, &rows, c->home);
 }
@@ -34,7 +39,7 @@ static void add_two(moe_int_devices *x, const moe_int_local *l, int64_t chunks, 
     for (int64_t i = first; i < end; i++)
         all[i].experts = add_experts(x, i, l->second * all[i].share, all[i].experts);
     for (int64_t i = first; i < end; i++)
-        bring(x, chunks, i, &all[i]);
+        bring(x, i, &all[i]);
 }
 
 /* Weight gradients, then the sum of all chunks' rows. */
@@ -54,7 +59,7 @@ static void run(moe_int_devices *x) {
     chunk part[MOE_INT_CHUNKS_MOST];
     chunks = chunks < 1 ? 1 : chunks > MOE_INT_CHUNKS_MOST ? MOE_INT_CHUNKS_MOST : chunks;
     for (int64_t i = 0; i < chunks; i++) {
-        const int64_t count = (i + 1) * experts / chunks - i * experts / chunks;
+        const int64_t count = chunk_begin(experts, chunks, i + 1) - chunk_begin(experts, chunks, i);
         part[i].share = (double)count / (double)(experts > 0 ? experts : 1);
     }
     const int rows = moe_int_devices_move(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"),

@@ -27,11 +27,17 @@ Test(ep_chunks, chunks_cover_all_experts_once) {
         }
 }
 
+Test(ep_chunks, the_last_chunk_is_half_as_large) {
+    const int begin[] = {0, 26, 52, 65};
+    for (int i = 0; i <= 3; i++)
+        cr_assert_eq(ep_chunk_begin(65, 3, i), begin[i]);
+}
+
 /* Copies that are not worth their launch are not made. */
 Test(ep_chunks, rows_are_brought_where_a_copy_is_large) {
     const int64_t pairs = 131072;
     cr_assert_eq(ep_chunks(1, pairs, 8, 4096), 1, "one rank has nobody to bring to");
-    cr_assert_eq(ep_chunks(2, pairs, 1024, 4096), 4, "256 KiB an expert and rank");
+    cr_assert_eq(ep_chunks(2, pairs, 1024, 4096), 3, "256 KiB an expert and rank");
     cr_assert_eq(ep_chunks(2, pairs, 1025, 4096), 1);
     cr_assert_eq(ep_chunks(2, 4096, 128, 4096), 1);
 }

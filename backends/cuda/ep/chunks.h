@@ -21,9 +21,10 @@ EP_ANYWHERE static inline int ep_owner(int experts, int ranks, int expert) {
     return q;
 }
 
-/* First of `own` experts in a chunk; of chunk `chunks` it is `own`. Chunks may be empty. */
+/* First of `own` experts in a chunk; of chunk `chunks` it is `own`. The last chunk has half as many
+ * as the others, for nothing hides how long its rows take. Chunks may be empty. */
 EP_ANYWHERE static inline int ep_chunk_begin(int own, int chunks, int chunk) {
-    return (int)((long long)chunk * own / chunks);
+    return chunk == chunks ? own : (int)(2ll * chunk * own / (2 * chunks - 1));
 }
 
 /* Chunks that pay: rows are brought by a copy for each expert and rank, which is not worth its
@@ -31,7 +32,7 @@ EP_ANYWHERE static inline int ep_chunk_begin(int own, int chunks, int chunk) {
  */
 EP_ANYWHERE static inline int ep_chunks(int ranks, long long pairs, int experts,
                                         long long row_bytes) {
-    return ranks > 1 && pairs * row_bytes / ranks / experts >= 256 * 1024 ? 4 : 1;
+    return ranks > 1 && pairs * row_bytes / ranks / experts >= 256 * 1024 ? 3 : 1;
 }
 
 /* Whether an expert's rows are brought home in forward, while later chunks are multiplied. Those of

@@ -6,6 +6,7 @@
 #include "signals.cuh"
 
 #include <cub/block/block_scan.cuh>
+#include <cudaTypedefs.h>
 #include <stdint.h>
 
 namespace {
@@ -174,8 +175,10 @@ __global__ void __launch_bounds__(THREADS, 1) take_ds_kernel(const __grid_consta
         x.ds[p] = __ldcg(x.peer[ep_owner(x.E, x.s.ranks, expert_of(x, p))].ds + x.row[p]);
 }
 
-__global__ void signal_kernel(const __grid_constant__ Exchange x, Phase phase) {
-    signal_all(x.s, phase, x.pass);
+/* Not linked, as in tensor_maps.cu. */
+PFN_cuStreamBatchMemOp_v11070 find_batch_write() {
+    return reinterpret_cast<PFN_cuStreamBatchMemOp_v11070>(
+        driver_function("cuStreamBatchMemOp", 11070));
 }
 
 __global__ void wait_kernel(const __grid_constant__ Exchange x, int first, int last) {
@@ -211,8 +214,18 @@ cudaError_t exchange_take_ds(const Exchange *x, int blocks, cudaStream_t stream)
 }
 
 cudaError_t exchange_signal(const Exchange *x, Phase phase, cudaStream_t stream) {
-    signal_kernel<<<1, 32, 0, stream>>>(*x, phase);
-    return cudaGetLastError();
+    static const PFN_cuStreamBatchMemOp_v11070 write = find_batch_write();
+    CUstreamBatchMemOpParams flag[RANKS_MOST] = {};
+    if (!write)
+        return cudaErrorSymbolNotFound;
+    for (int q = 0; q < x->s.ranks; q++) {
+        flag[q].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+        flag[q].writeValue.address =
+            reinterpret_cast<CUdeviceptr>(x->s.flag[q] + phase * x->s.ranks + x->s.rank);
+        flag[q].writeValue.value = x->pass;
+    }
+    return write(stream, (unsigned)x->s.ranks, flag, 0) == CUDA_SUCCESS ? cudaSuccess
+                                                                        : cudaErrorUnknown;
 }
 
 cudaError_t exchange_wait(const Exchange *x, Phase first, Phase last, cudaStream_t stream) {

@@ -47,6 +47,8 @@ cudaError_t exchange_send_pairs(const Exchange *x, int blocks, cudaStream_t stre
 cudaError_t exchange_send_rows(const Exchange *x, bool backward, int blocks, cudaStream_t stream);
 /* ds of the pairs from the owners. */
 cudaError_t exchange_take_ds(const Exchange *x, int blocks, cudaStream_t stream);
+/* Once what `stream` was given so far is done. The stream writes the flags itself: a kernel would
+ * wait for room while products fill all multiprocessors. */
 cudaError_t exchange_signal(const Exchange *x, Phase phase, cudaStream_t stream);
 /* Until everybody has signalled these phases. */
 cudaError_t exchange_wait(const Exchange *x, Phase first, Phase last, cudaStream_t stream);

@@ -9,8 +9,8 @@
 
 namespace {
 
-const char *const phase_names[PHASES] = {"counts", "dispatch", "combine", "staging",
-                                         "weight gradients"};
+const char *const phase_names[PHASES] = {"counts",  "pairs",   "dispatch",
+                                         "combine", "staging", "weight gradients"};
 
 /* "chunks4" gives 4 for "chunks"; -1: another word, or no number. */
 int number_after(const char *word, size_t length, const char *name) {

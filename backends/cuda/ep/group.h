@@ -8,8 +8,9 @@ enum { RANKS_MOST = 16, CHUNKS_MOST = 64 };
 
 /* What a rank tells the others, once a pass. */
 enum Phase {
-    PHASE_COUNTS,   /* its pairs for each expert are there */
-    PHASE_DISPATCH, /* its rows are */
+    PHASE_COUNTS,   /* its pairs for each expert are known */
+    PHASE_PAIRS,    /* of each pair all but its row is there */
+    PHASE_DISPATCH, /* rows are */
     PHASE_ROWS,     /* what its experts made may be read */
     PHASE_STAGED,   /* and what it brought home is there */
     PHASE_WEIGHTS,  /* dS may be read */

@@ -31,7 +31,7 @@ struct At {
     RanksLayer *l;
     RankPart *p;
     GroupRank *g;
-    int r;
+    int r, chunk;
 };
 
 /* copies.cu: rows by the copy engines, on the stream `copies`.
