@@ -4,7 +4,7 @@
 
 #include "layer.h"
 
-/* What the variant says: "ranks2", "ranks8+chunks4+limit2+late". */
+/* What the variant says: "ranks2", "ranks8+chunks3+limit2+late". */
 struct GroupWords {
     int ranks;  /* 0: one device, no group */
     int chunks; /* of experts, whose rows are brought home while the next is multiplied; 1: rows are
