@@ -26,25 +26,17 @@ static int64_t outputs_of(const moe_layer_desc *desc) {
     return desc->E + desc->n_zero;
 }
 
+/* T K, but for selections that give experts a number of tokens; routing.cu stops at a new one. */
 int64_t moe_int_cuda_most_rows(const LayerShape *s) {
-    const moe_layer_desc *desc = s->desc;
-    const int64_t tokens = s->tokens, K = desc->K, n = outputs_of(desc);
+    const moe_router_desc *r = &s->desc->router;
+    const int64_t T = s->tokens, K = s->desc->K, n = outputs_of(s->desc);
     if (s->plan_given)
-        return tokens * s->columns;
-    switch ((moe_select)desc->router.select) {
-    case MOE_SELECT_EXPERT_CHOICE:
-        return n * least(tokens, (tokens * K + n - 1) / n);
-    case MOE_SELECT_TOKEN_ROUNDING:
-        return least(tokens * n, tokens * K + n * desc->router.tile);
-    case MOE_SELECT_TOPK:
-    case MOE_SELECT_GROUP_TOPK:
-    case MOE_SELECT_GROUP_MAX:
-    case MOE_SELECT_GROUP_ZERO:
-    case MOE_SELECT_CAPACITY:
-    case MOE_SELECT_COUNT: /* none: `supports` refused it */
-        break;
-    }
-    return tokens * K;
+        return T * s->columns;
+    if (r->select == MOE_SELECT_EXPERT_CHOICE)
+        return n * least(T, (T * K + n - 1) / n);
+    if (r->select == MOE_SELECT_TOKEN_ROUNDING)
+        return least(T * n, T * K + n * r->tile);
+    return T * K;
 }
 
 int64_t moe_int_cuda_most_tiles(int64_t rows, int64_t E) {

@@ -138,6 +138,8 @@ cudaError_t launch_router(Kernel kernel, const RouterArgs *g, const Stream &stre
     return launch(stream, {blocks, WARPS * 32, bytes}, kernel, *g, *g->desc);
 }
 
+static_assert(MOE_SELECT_COUNT == 7, "supports.c says which of them this file knows");
+
 } // namespace
 
 cudaError_t router_choose(const RouterArgs *args, const Stream &stream) {

@@ -147,6 +147,8 @@ cudaError_t router_gradients(Layer *layer) {
     return err;
 }
 
+static_assert(MOE_SELECT_COUNT == 7, "buffers.c says how many pairs each of them can make");
+
 } // namespace
 
 SortArgs layer_sort_args(const Layer *layer) {

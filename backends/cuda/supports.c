@@ -1,22 +1,12 @@
 #include "backends/cuda/supports.h"
 
+/* The other selections look at other tokens, or the host routes them. SparseMixer weighs its picks
+ * in the order of logits, which a selection bias upsets. A new value is not here until router.cu,
+ * where nvcc stops at it, knows it. */
 bool moe_int_cuda_routes(const moe_router_desc *r) {
-    switch ((moe_select)r->select) {
-    case MOE_SELECT_TOPK:
-    case MOE_SELECT_GROUP_TOPK:
-        /* SparseMixer weighs its picks in the order of logits, which a selection bias upsets. */
-        return r->score <= MOE_SCORE_SPARSEMIXER &&
-               !(r->score == MOE_SCORE_SPARSEMIXER && r->select_bias);
-    case MOE_SELECT_GROUP_MAX: /* the host routes these */
-    case MOE_SELECT_GROUP_ZERO:
-        return false;
-    case MOE_SELECT_EXPERT_CHOICE: /* these look at other tokens */
-    case MOE_SELECT_CAPACITY:
-    case MOE_SELECT_TOKEN_ROUNDING:
-    case MOE_SELECT_COUNT:
-        break;
-    }
-    return false;
+    return (r->select == MOE_SELECT_TOPK || r->select == MOE_SELECT_GROUP_TOPK) &&
+           r->score <= MOE_SCORE_SPARSEMIXER &&
+           !(r->score == MOE_SCORE_SPARSEMIXER && r->select_bias);
 }
 
 const char *moe_int_cuda_refusal(const moe_layer_desc *desc, const moe_use *use) {
