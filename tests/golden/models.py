@@ -182,6 +182,9 @@ def main():
                             capture_output=True, text=True).stdout
     families = [f["name"] if isinstance(f, dict) else f for f in json.loads(listed)["families"]]
     for family, extra in [(f, {}) for f in families] + PATTERNS:
+        if family not in configs:
+            print(family, "is no model type of this Transformers")
+            continue
         try:
             wrong = check(sys.argv[1], family, extra, *configs[family])
         except Exception as error:  # whatever Transformers does not build
