@@ -31,7 +31,7 @@ def page(moeref):
     if counted > IN_TRANSFORMERS:
         sys.exit(f"{counted} families of {IN_TRANSFORMERS}: one that Transformers 5.24 does not "
                  "have goes into BEYOND, and a newer Transformers has another IN_TRANSFORMERS")
-    beyond = f" {len(rows) - counted} more are not of them." if counted < len(rows) else ""
+    beyond = f" Not of them: {', '.join(BEYOND)}." if BEYOND else ""
     folders = {f.name for f in (ROOT / "golden/hf").iterdir() if f.is_dir()}
     held = [name for name, _ in rows if name in folders]
     text = f"""# Families
