@@ -51,6 +51,8 @@ struct HopperArgs {
 };
 
 enum { HOPPER_BM = 128, HOPPER_BN = 256, HOPPER_BK = 64 };
+static_assert((int)HOPPER_BM == BUFFER_TILE_ROWS && (int)HOPPER_BN == BUFFER_DS_COLUMNS,
+              "buffers.h counts tiles and partial sums of dS");
 
 /* A CTA: the producer's warpgroup, then two that consume. */
 enum {

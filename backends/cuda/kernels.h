@@ -4,6 +4,7 @@
 #define MOE_CUDA_KERNELS_H
 
 #include "activation.cuh"
+#include "buffers.h"
 #include "launch.h"
 #include "weight_target.cuh"
 
@@ -31,9 +32,11 @@ struct RowGroups {
     }
 };
 
+static_assert(sizeof(RowTile) == BUFFER_TILE_BYTES, "buffers.h says how large the list is");
+
 /* Most tiles that `cap` rows of E experts can have. */
 inline int row_tiles_cap(int cap, int E) {
-    return cap / 128 + E;
+    return (int)moe_int_cuda_most_tiles(cap, E);
 }
 
 /* generic_gemm.cu -------------------------------------------------------------------------- */
@@ -169,8 +172,6 @@ struct RouterArgs {
     void *dz;               /* [T][dz_ld] element type, high and low halves; backward */
     int dz_ld;
 };
-/* 1 if the device chooses by itself; otherwise the host does. */
-int router_on_device(const moe_router_desc *desc);
 cudaError_t router_choose(const RouterArgs *args, const Stream &stream);
 cudaError_t router_backward(int dtype, const RouterArgs *args, const Stream &stream);
 
@@ -202,7 +203,7 @@ struct SortArgs {
     const int *expert;   /* [T][K]; -1: none */
     const float *weight; /* [T][K] */
     int *counts;         /* [chunks][bins] scratch */
-    int chunk;           /* tokens of a chunk, as sort_chunk says */
+    int chunk;           /* tokens of a chunk, as buffers.h says */
     int *pair;           /* [T][K] row of each choice, -1 of none */
 };
 /* A caller's slots, [T][K]: experts outside 0 .. bins-1 are none. */
@@ -213,8 +214,6 @@ struct SlotArgs {
     float *expert_weight;        /* [T][K] */
     int *token_offsets;          /* [T + 1] multiples of K */
 };
-/* Tokens that a block sorts, of at most as many blocks as there are multiprocessors. */
-int sort_chunk(int tokens, int sms);
 /* Fills offsets, tile_offsets, tiles, token, weight and pair: stable by token within an expert. */
 cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, const Stream &stream);
 /* The same of a caller's slots, which become args->expert and args->weight. */

@@ -2,6 +2,7 @@
 #ifndef MOE_CUDA_LAYER_H
 #define MOE_CUDA_LAYER_H
 
+#include "buffers.h"
 #include "hopper_gemm.h"
 #include "kernels.h"
 #include "moeref/plugin.h"
@@ -43,9 +44,6 @@ struct OnDevice {
     OnDevice &operator=(const OnDevice &) = delete;
 };
 
-/* What a buffer counts as in moe_memory. */
-enum BufferKind { BUFFER_WEIGHTS, BUFFER_CACHED, BUFFER_WORK, BUFFER_GRADIENTS, BUFFER_KINDS };
-
 struct Buffer {
     void *data;
     size_t bytes;
@@ -73,11 +71,11 @@ struct Experts {
 
 /* Memory that an operator's caller brings, handed out piece by piece. */
 struct Arena {
-    char *at[2]; /* ARENA_CACHED, ARENA_WORK; of a dry run addresses that nobody uses */
+    char *at[2]; /* ARENA_CACHED, ARENA_WORK */
     size_t used[2];
     bool keeps; /* a backward follows: what it needs goes to the cached part */
-    bool backward, dry;
-    const moe_call *call; /* NULL in a dry run */
+    bool backward;
+    const moe_call *call;
 };
 enum { ARENA_CACHED, ARENA_WORK };
 
@@ -107,6 +105,7 @@ struct Layer {
     int columns;           /* choices of a token: K, or the caller's slots */
     Arena *arena;          /* NULL: the layer allocates for itself */
     ActParams act;
+    LayerBuffers sizes; /* which buffers it has, for the rows that it has room for */
     std::vector<Buffer> buffers;
     const moe_plan *given;
     moe_plan *plan; /* made by the host's router, or rebuilt for routing() */
@@ -132,6 +131,8 @@ struct Layer {
 
 /* memory.cu */
 moe_status layer_alloc(Layer *layer, size_t bytes, BufferKind kind, void **ret);
+/* A buffer of layer->sizes; without it *ret stays as it is. */
+moe_status layer_take(Layer *layer, BufferId id, void **ret);
 void layer_free(Layer *layer, void *data);
 moe_status layer_upload(Layer *layer, void *dst, const void *src, size_t bytes);
 moe_status layer_download(Layer *layer, void *dst, const void *src, size_t bytes);
@@ -140,7 +141,7 @@ moe_status layer_memory(void *self, moe_memory *ret);
 /* prepare.cu */
 /* What the description and use say of a layer; nothing is allocated. */
 void layer_describe(Layer *layer, Device *dev, const moe_layer_desc *desc, const moe_use *use);
-/* Buffers and parameters; with an arena also the sizes that a call needs. */
+/* Buffers and parameters; without an arena a given plan's rows come later. */
 moe_status layer_prepare_all(Layer *layer, const moe_tensors *params);
 moe_status layer_prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
                          const moe_tensors *params, void **ret);
@@ -152,15 +153,13 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows);
 extern const moe_operator_slots cuda_operators;
 /* The parameter as the kernels read it: where it lies, or its converted copy. */
 void *operator_parameter(const Layer *layer, moe_tensor_id id);
-/* ep/plugin.cu; NULL: it can */
-const char *why_not(const moe_layer_desc *desc, const moe_use *use);
 
 /* tensor_maps.cu: fills x->op for the buffers as they are. */
 moe_status experts_make_maps(Layer *layer, Experts *x);
 
 /* token_sums.cu: sums over all tokens, fp32. */
-/* Before the others; `height` is the most rows that a result has (its width is at most d). */
-moe_status prepare_token_sums(Layer *layer, int height);
+/* Before the others. */
+moe_status prepare_token_sums(Layer *layer);
 /* A split number is the sum of two 16-bit ones, the second half a row behind the first.
  * out[M][N] = a[T][M]^T b[T][N] of a split a with rows of lda; lda of them must fit `height`. */
 cudaError_t split_token_product(const Layer *layer, const void *a, int lda, int M, const void *b,
@@ -177,7 +176,6 @@ moe_status layer_set_input(void *self, const moe_input *input);
 moe_status layer_route(Layer *layer);
 moe_status layer_route_backward(Layer *layer);
 moe_status layer_routing(void *self, const moe_plan **ret);
-int64_t layer_most_pairs(const Layer *layer);
 /* What the sort of all choices takes. */
 SortArgs layer_sort_args(const Layer *layer);
 /* Every token has `columns` choices. */

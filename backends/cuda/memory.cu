@@ -14,9 +14,9 @@ moe_status device_check(const Device *dev, cudaError_t err, const char *what) {
 moe_status layer_alloc(Layer *layer, size_t bytes, BufferKind kind, void **ret) {
     if (layer->arena) {
         Arena *arena = layer->arena;
-        const int part = kind == BUFFER_CACHED && arena->keeps ? ARENA_CACHED : ARENA_WORK;
+        const int part = moe_int_cuda_is_cached(kind, arena->keeps) ? ARENA_CACHED : ARENA_WORK;
         *ret = arena->at[part] + arena->used[part];
-        arena->used[part] += (bytes + 255) / 256 * 256;
+        arena->used[part] += (size_t)moe_int_cuda_padded((int64_t)bytes);
         return MOE_OK;
     }
     char what[64];
@@ -28,6 +28,11 @@ moe_status layer_alloc(Layer *layer, size_t bytes, BufferKind kind, void **ret) 
     layer->buffers.push_back({data, bytes, kind});
     *ret = data;
     return MOE_OK;
+}
+
+moe_status layer_take(Layer *layer, BufferId id, void **ret) {
+    const int64_t bytes = layer->sizes.bytes[id];
+    return bytes < 0 ? MOE_OK : layer_alloc(layer, (size_t)bytes, layer->sizes.kind[id], ret);
 }
 
 void layer_free(Layer *layer, void *data) {

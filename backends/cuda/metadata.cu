@@ -11,9 +11,10 @@
 namespace {
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS;
-constexpr int BINS = 1024;         /* most experts */
-constexpr int FEWEST_TOKENS = 256; /* of a chunk, if there is more than one */
+constexpr int BINS = 1024; /* most experts */
 constexpr int TILE_GROUP = 12;
+
+static_assert(BUFFER_CHUNK_STEP % WARPS == 0, "a chunk's tokens are shared by warps");
 
 /* Choices that lie ready. */
 struct Chosen {
@@ -216,11 +217,6 @@ cudaError_t sort_from(const Source &source, const SortArgs *args, const RowGroup
 }
 
 } // namespace
-
-int sort_chunk(int tokens, int sms) {
-    const int even = (tokens + sms - 1) / sms;
-    return std::max(FEWEST_TOKENS, (even + WARPS - 1) / WARPS * WARPS);
-}
 
 cudaError_t sort_by_expert(const SortArgs *args, const RowGroups *rows, const Stream &stream) {
     return sort_from(Chosen{args->expert}, args, rows, stream);

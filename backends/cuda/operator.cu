@@ -4,13 +4,12 @@
  */
 #include "layer.h"
 #include "moeref/operator.h"
+#include "supports.h"
 
 #include <new>
 #include <stdio.h>
 
 namespace {
-
-constexpr int64_t ALIGN = 256;
 
 struct Operator {
     const Device *dev;
@@ -19,12 +18,9 @@ struct Operator {
     mutable Graphs graphs;
 };
 
-int64_t padded(int64_t bytes) {
-    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
-}
-
 char *aligned(void *data) {
-    return reinterpret_cast<char *>(padded((int64_t) reinterpret_cast<uintptr_t>(data)));
+    return reinterpret_cast<char *>(
+        moe_int_cuda_padded((int64_t) reinterpret_cast<uintptr_t>(data)));
 }
 
 /* ---- what it can do ---- */
@@ -37,10 +33,8 @@ moe_status op_supports(void *device, const moe_layer_desc *desc, const moe_opera
         snprintf(ret->reason, sizeof ret->reason, "%s", support.reason);
         return MOE_E_UNSUPPORTED;
     }
-    const moe_use one = {1, use->dtype, use->pass, use->routed == MOE_ROUTED_BY_CALLER};
-    const char *why = dev->group ? "operators run on one device" : why_not(desc, &one);
-    if (!why && use->routed == MOE_ROUTED_BY_LAYER && !router_on_device(&desc->router))
-        why = "this router runs on the host, and an operator's stream does not wait for it";
+    const char *why =
+        dev->group ? "operators run on one device" : moe_int_cuda_operator_refusal(desc, use);
     if (why) {
         snprintf(ret->reason, sizeof ret->reason, "%s", why);
         return MOE_E_UNSUPPORTED;
@@ -70,11 +64,6 @@ void op_close(void *op) {
 
 /* ---- weights in another order than the kernels' ---- */
 
-bool is_interleaved(const moe_layer_desc *desc, moe_tensor_id id) {
-    const bool first = id == MOE_T_W1 || id == MOE_T_B1 || id == MOE_T_DW1 || id == MOE_T_DB1;
-    return first && desc->glu_layout == MOE_GLU_INTERLEAVED && moe_act_is_gated(desc->act);
-}
-
 /* A view as [E][rows][columns]: biases have one column, the shared expert is one expert. */
 WeightTarget target_of(const moe_layer_desc *desc, moe_tensor_id id, const moe_view *v) {
     WeightTarget t = {};
@@ -83,7 +72,7 @@ WeightTarget target_of(const moe_layer_desc *desc, moe_tensor_id id, const moe_v
     const bool is_bias = matrix == MOE_T_B1 || matrix == MOE_T_B2;
     t.out = v->data;
     t.is_f32 = v->dtype == MOE_F32;
-    t.half = is_interleaved(desc, id) ? (int)desc->n : 0;
+    t.half = moe_int_cuda_is_interleaved(desc, id) ? (int)desc->n : 0;
     if (is_bias) {
         t.expert = v->shape[1];
         t.row = 1;
@@ -95,15 +84,6 @@ WeightTarget target_of(const moe_layer_desc *desc, moe_tensor_id id, const moe_v
     return t;
 }
 
-bool is_row_major(const moe_view *v) {
-    const int last = v->ndim - 1;
-    return last < 1 || ((v->shape[last] == 1 || v->stride[last] == 1) &&
-                        (v->shape[last - 1] == 1 || v->stride[last - 1] == v->shape[last]));
-}
-
-const moe_tensor_id convertible[] = {MOE_T_W1, MOE_T_B1, MOE_T_W2, MOE_T_W1_SHARED,
-                                     MOE_T_W2_SHARED};
-
 int64_t elements(const moe_view *v) {
     int64_t count = 1;
     for (int i = 0; i < v->ndim; i++)
@@ -111,24 +91,9 @@ int64_t elements(const moe_view *v) {
     return count;
 }
 
-/* Calls each(id, view, offset in `converted`) for the parameters that need it; returns all bytes.
- */
-template <class Each>
-int64_t for_converted(const moe_layer_desc *desc, const moe_call *call, Each each) {
-    int64_t at = 0;
-    for (moe_tensor_id id : convertible) {
-        const moe_view *v = &call->t[id];
-        if (v->ndim == 0 || (is_row_major(v) && !is_interleaved(desc, id)))
-            continue;
-        each(id, v, at);
-        at += padded(2 * elements(v));
-    }
-    return at ? at + ALIGN : 0; /* the base need not be aligned so far */
-}
-
 int64_t op_converted_bytes(const void *self, const moe_call *call) {
     const Operator *op = static_cast<const Operator *>(self);
-    return for_converted(&op->desc, call, [](moe_tensor_id, const moe_view *, int64_t) {});
+    return moe_int_cuda_converted_bytes(&op->desc, call);
 }
 
 moe_status op_convert(const void *self, const moe_call *call) {
@@ -139,16 +104,18 @@ moe_status op_convert(const void *self, const moe_call *call) {
     if (current.status)
         return current.status;
     cudaError_t err = cudaSuccess;
-    for_converted(&op->desc, call, [&](moe_tensor_id id, const moe_view *v, int64_t at) {
+    for (moe_tensor_id id : moe_int_cuda_convertible) {
+        const int64_t at = moe_int_cuda_converted_at(&op->desc, call, id);
+        if (at < 0 || err != cudaSuccess)
+            continue;
+        const moe_view *v = &call->t[id];
         const WeightTarget from = target_of(&op->desc, id, v);
         const bool is_bias = id == MOE_T_B1;
         const int E = v->ndim == 3 || is_bias ? (int)v->shape[0] : 1;
         const int rows = (int)v->shape[is_bias ? 1 : v->ndim - 2];
-        if (err == cudaSuccess)
-            err = gather_weight(&from, E, rows, is_bias ? 1 : (int)v->shape[v->ndim - 1],
-                                aligned(call->converted) + at,
-                                static_cast<cudaStream_t>(call->stream));
-    });
+        err = gather_weight(&from, E, rows, is_bias ? 1 : (int)v->shape[v->ndim - 1],
+                            aligned(call->converted) + at, static_cast<cudaStream_t>(call->stream));
+    }
     return device_check(&dev, err, "converting weights");
 }
 
@@ -174,14 +141,8 @@ struct Call {
         layer.arena = &arena;
         arena.keeps = trains;
         arena.backward = backward;
-        arena.dry = true;
     }
     Call(const Call &) = delete;
-
-    /* Bytes of a part, with room to align it. */
-    int64_t used(int part) const {
-        return arena.used[part] ? (int64_t)arena.used[part] + ALIGN : 0;
-    }
 
     /* What the pass has put on the list, to the stream. */
     moe_status launch_all(moe_status status) {
@@ -192,7 +153,6 @@ struct Call {
 
     void take(const moe_call *call) {
         dev.stream = {static_cast<cudaStream_t>(call->stream), &list};
-        arena.dry = false;
         arena.call = call;
         arena.at[ARENA_CACHED] = aligned(call->cached);
         arena.at[ARENA_WORK] = aligned(call->workspace);
@@ -209,19 +169,18 @@ moe_status op_sizes(const void *self, int64_t tokens, int64_t columns, moe_opera
     const Operator *op = static_cast<const Operator *>(self);
     const bool by_caller = op->use.routed == MOE_ROUTED_BY_CALLER;
     const int64_t slots = by_caller ? columns : op->desc.K;
-    const moe_tensors none = {};
     if ((double)tokens * (double)slots > 5e8 ||
         (!by_caller && (double)tokens * (double)(op->desc.E + op->desc.n_zero) > 2e9))
         return moe_fail(log, MOE_E_UNSUPPORTED, "cuda: more than 5e8 slots or 2e9 logits");
-    Call forward(op, tokens, slots, false, log), backward(op, tokens, slots, true, log);
-    moe_status status = layer_prepare_all(&forward.layer, &none);
-    if (!status && op->use.pass & MOE_PASS_BWD)
-        status = layer_prepare_all(&backward.layer, &none);
-    ret->columns = slots;
-    ret->cached = forward.used(ARENA_CACHED);
-    ret->forward = forward.used(ARENA_WORK);
-    ret->backward = backward.used(ARENA_WORK);
-    return status;
+    LayerShape shape = {};
+    shape.desc = &op->desc;
+    shape.tokens = tokens;
+    shape.columns = slots;
+    shape.sms = op->dev->sms;
+    shape.hopper = op->dev->hopper;
+    shape.plan_given = by_caller;
+    *ret = moe_int_cuda_operator_sizes(&shape, op->use.pass & MOE_PASS_BWD);
+    return MOE_OK;
 }
 
 /* The caller's slots, sorted. */
@@ -288,8 +247,8 @@ void bind_gradient(const Layer *layer, moe_tensor_id id, void **plain, WeightTar
     *to = {};
     if (!v->data)
         return;
-    const bool as_computed = v->dtype == layer->dtype && is_row_major(v) && !call->beta &&
-                             !is_interleaved(&layer->desc, id);
+    const bool as_computed = v->dtype == layer->dtype && moe_int_cuda_is_row_major(v) &&
+                             !call->beta && !moe_int_cuda_is_interleaved(&layer->desc, id);
     if (as_computed) {
         *plain = v->data;
     } else {
@@ -330,7 +289,7 @@ moe_status give_small_gradients(Layer *layer) {
         to.out = v->data;
         to.is_f32 = v->dtype == MOE_F32;
         to.adds = call->beta;
-        to.half = is_interleaved(&layer->desc, g.id) ? x->n : 0;
+        to.half = moe_int_cuda_is_interleaved(&layer->desc, g.id) ? x->n : 0;
         to.expert = g.rows;
         to.row = 1;
         err = give_gradient(layer->dtype, &to, g.E, g.rows, g.from, layer->dev->stream);
@@ -416,14 +375,8 @@ moe_status op_copy(const void *self, void *dst, const void *src, int64_t bytes, 
 
 void *operator_parameter(const Layer *layer, moe_tensor_id id) {
     const moe_call *call = layer->arena->call;
-    if (!call) /* a dry run reads nothing */
-        return nullptr;
-    void *found = call->t[id].data;
-    for_converted(&layer->desc, call, [&](moe_tensor_id converted, const moe_view *, int64_t at) {
-        if (converted == id)
-            found = aligned(call->converted) + at;
-    });
-    return found;
+    const int64_t at = moe_int_cuda_converted_at(&layer->desc, call, id);
+    return at < 0 ? call->t[id].data : aligned(call->converted) + at;
 }
 
 const moe_operator_slots cuda_operators = {

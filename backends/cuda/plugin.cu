@@ -1,5 +1,6 @@
 /* The backend `cuda`: bf16 and fp16 on NVIDIA GPUs, Hopper's kernels on sm_90. */
 #include "ranks.h"
+#include "supports.h"
 
 #include <new>
 #include <stdio.h>
@@ -67,27 +68,6 @@ moe_status open_device(const moe_open_params *params, void **ret) {
     return status;
 }
 
-} // namespace
-
-const char *why_not(const moe_layer_desc *desc, const moe_use *use) {
-    if (use->dtype != MOE_BF16 && use->dtype != MOE_F16)
-        return "only bf16 and fp16";
-    if (desc->d % 8 || desc->n % 8 || desc->n_shared % 8)
-        return "d, n and n_shared must be multiples of 8";
-    if (desc->E + desc->n_zero > 1024)
-        return "more than 1024 experts";
-    if (desc->act > MOE_ACT_SILU)
-        return "the kernels' epilogues lack this activation";
-    if (desc->K > 48)
-        return "K > 48";
-    const double most = (double)use->tokens * (double)(desc->E + desc->n_zero);
-    if ((double)use->tokens * (double)desc->K > 5e8 || (!use->plan_given && most > 2e9))
-        return "more than 5e8 pairs or 2e9 logits";
-    return nullptr;
-}
-
-namespace {
-
 /* What is supported can be asked where there is no device. */
 bool is_over_ranks(const Device *dev) {
     return dev && dev->group;
@@ -98,7 +78,7 @@ moe_status supports(void *device, const moe_layer_desc *desc, const moe_use *use
     const Device *dev = static_cast<const Device *>(device);
     if (moe_refuse_unknown(desc, ret))
         return MOE_E_UNSUPPORTED;
-    const char *why = why_not(desc, use);
+    const char *why = moe_int_cuda_refusal(desc, use);
     if (why) {
         snprintf(ret->reason, sizeof ret->reason, "%s", why);
         return MOE_E_UNSUPPORTED;

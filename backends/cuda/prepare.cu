@@ -7,21 +7,16 @@
 
 namespace {
 
-/* Nothing is launched: only sizes are asked for. */
-bool is_dry(const Layer *layer) {
-    return layer->arena && layer->arena->dry;
-}
-
 /* Uploads a parameter in the layer's element type; an operator's lies where its caller has it. */
-moe_status take_tensor(Layer *layer, const moe_tensors *params, moe_tensor_id id, void **ret) {
+moe_status take_tensor(Layer *layer, const moe_tensors *params, moe_tensor_id id, BufferId to,
+                       void **ret) {
     if (layer->arena) {
         *ret = operator_parameter(layer, id);
         return MOE_OK;
     }
-    const moe_tensor *t = &params->t[id];
-    size_t bytes = (size_t)moe_tensor_bytes(t);
-    moe_status status = layer_alloc(layer, bytes, BUFFER_WEIGHTS, ret);
-    return status ? status : layer_upload(layer, *ret, t->data, bytes);
+    moe_status status = layer_take(layer, to, ret);
+    return status ? status
+                  : layer_upload(layer, *ret, params->t[id].data, (size_t)layer->sizes.bytes[to]);
 }
 
 /* Interleaved rows (gate, up, gate ...) of each of `experts` blocks, `row` bytes each, become gate
@@ -35,30 +30,30 @@ void separate_rows(const char *src, char *dst, int64_t experts, int64_t n, size_
 }
 
 moe_status take_up(Layer *layer, const Experts *x, const moe_tensors *params, moe_tensor_id id,
-                   size_t row, void **ret) {
+                   size_t row, BufferId to, void **ret) {
     if (!x->interleaved || layer->arena)
-        return take_tensor(layer, params, id, ret);
-    const moe_tensor *t = &params->t[id];
-    size_t bytes = (size_t)moe_tensor_bytes(t);
+        return take_tensor(layer, params, id, to, ret);
+    const size_t bytes = (size_t)layer->sizes.bytes[to];
     char *packed = static_cast<char *>(malloc(bytes));
     if (!packed)
         return moe_fail(layer->dev->log, MOE_E_NOMEM, "cuda: no memory to repack W1");
-    separate_rows(static_cast<const char *>(t->data), packed, x->rows.E, x->n, row);
-    moe_status status = layer_alloc(layer, bytes, BUFFER_WEIGHTS, ret);
+    separate_rows(static_cast<const char *>(params->t[id].data), packed, x->rows.E, x->n, row);
+    moe_status status = layer_take(layer, to, ret);
     if (!status)
         status = layer_upload(layer, *ret, packed, bytes);
     free(packed);
     return status;
 }
 
-/* Several buffers in one call chain: stops at the first failure. */
+/* Several buffers in one call chain: stops at the first failure. One that the layer does not have
+ * is passed over. */
 struct Allocator {
     Layer *layer;
     moe_status status = MOE_OK;
-    template <class P> void get(P **ret, size_t bytes, BufferKind kind) {
-        void *data = nullptr;
+    template <class P> void get(P **ret, BufferId id) {
+        void *data = *ret;
         if (!status)
-            status = layer_alloc(layer, bytes, kind, &data);
+            status = layer_take(layer, id, &data);
         *ret = static_cast<P *>(data);
     }
     template <class P> void drop(P **data) {
@@ -68,28 +63,23 @@ struct Allocator {
 };
 
 moe_status prepare_experts(Layer *layer, Experts *x, const moe_tensors *params) {
-    const size_t d = (size_t)layer->desc.d, E = (size_t)x->rows.E, n = (size_t)x->n,
-                 hw = (size_t)x->hw;
+    const size_t row = (size_t)layer->desc.d * 2;
     const bool bias = layer->desc.expert_bias && !x->shared;
+    const BufferId w1 = buffer_of_experts(BUFFER_W1, x->shared),
+                   w2 = buffer_of_experts(BUFFER_W2, x->shared);
     moe_status status =
-        take_up(layer, x, params, x->shared ? MOE_T_W1_SHARED : MOE_T_W1, d * 2, &x->w1);
+        take_up(layer, x, params, x->shared ? MOE_T_W1_SHARED : MOE_T_W1, row, w1, &x->w1);
     if (!status)
-        status = take_tensor(layer, params, x->shared ? MOE_T_W2_SHARED : MOE_T_W2, &x->w2);
+        status = take_tensor(layer, params, x->shared ? MOE_T_W2_SHARED : MOE_T_W2, w2, &x->w2);
     if (!status && bias)
-        status = take_up(layer, x, params, MOE_T_B1, 2, &x->b1);
+        status = take_up(layer, x, params, MOE_T_B1, 2, BUFFER_B1, &x->b1);
     if (!status && bias)
-        status = take_tensor(layer, params, MOE_T_B2, &x->b2);
-    if (status || !(layer->use.pass & MOE_PASS_BWD))
-        return status;
-    Allocator get = {layer};
-    if (!layer->arena) { /* an operator's are its caller's */
-        get.get(&x->dw1, E * hw * d * 2, BUFFER_GRADIENTS);
-        get.get(&x->dw2, E * d * n * 2, BUFFER_GRADIENTS);
-    }
-    if (bias) {
-        get.get(&x->db1, E * hw * 4, BUFFER_GRADIENTS);
-        get.get(&x->db2, E * d * 4, BUFFER_GRADIENTS);
-    }
+        status = take_tensor(layer, params, MOE_T_B2, BUFFER_B2, &x->b2);
+    Allocator get = {layer, status};
+    get.get(&x->dw1, buffer_of_experts(BUFFER_DW1, x->shared));
+    get.get(&x->dw2, buffer_of_experts(BUFFER_DW2, x->shared));
+    get.get(&x->db1, buffer_of_experts(BUFFER_DB1, x->shared));
+    get.get(&x->db2, buffer_of_experts(BUFFER_DB2, x->shared));
     return get.status;
 }
 
@@ -110,11 +100,11 @@ moe_status prepare_dense(Layer *layer) {
     RowGroups *r = &layer->dense;
     *r = RowGroups::empty(1, 1, T);
     Allocator get = {layer};
-    get.get(&r->offsets, 2 * sizeof(int), BUFFER_WORK);
-    get.get(&r->tile_offsets, 2 * sizeof(int), BUFFER_WORK);
-    get.get(&r->tiles, (size_t)row_tiles_cap(T, 1) * sizeof *r->tiles, BUFFER_WORK);
-    get.get(&r->token, (size_t)T * 4, BUFFER_WORK);
-    if (get.status || is_dry(layer))
+    get.get(&r->offsets, BUFFER_ALL_OFFSETS);
+    get.get(&r->tile_offsets, BUFFER_ALL_TILE_OFFSETS);
+    get.get(&r->tiles, BUFFER_ALL_TILES);
+    get.get(&r->token, BUFFER_ALL_TOKENS);
+    if (get.status || !r->offsets)
         return get.status;
     const Stream &stream = layer->dev->stream;
     cudaError_t err = fill_steps(r->offsets, 2, T, 1, stream);
@@ -127,8 +117,6 @@ moe_status prepare_dense(Layer *layer) {
 
 /* Which row of W_r each column of dz meets: see router_gradients. */
 moe_status list_dz_rows(Layer *layer) {
-    if (is_dry(layer))
-        return MOE_OK;
     return device_check(layer->dev,
                         fill_folded(layer->dz_rows, layer->dz_ld, layer->dz_ld / 2, layer->outputs,
                                     layer->dev->stream),
@@ -137,10 +125,9 @@ moe_status list_dz_rows(Layer *layer) {
 
 /* b_select in fp32; an operator's may be of that type already. */
 moe_status take_select_bias(Layer *layer, const moe_tensors *params) {
-    const size_t outputs = (size_t)layer->outputs;
     Allocator get = {layer};
-    get.get(&layer->b_select, outputs * 4, layer->arena ? BUFFER_WORK : BUFFER_WEIGHTS);
-    if (get.status || is_dry(layer))
+    get.get(&layer->b_select, BUFFER_B_SELECT);
+    if (get.status)
         return get.status;
     if (layer->arena) {
         const moe_view *v = &layer->arena->call->t[MOE_T_B_SELECT];
@@ -155,57 +142,45 @@ moe_status take_select_bias(Layer *layer, const moe_tensors *params) {
     moe_tensor b = {};
     moe_status status = moe_tensor_cast(&params->t[MOE_T_B_SELECT], MOE_F32, &b);
     if (!status)
-        status = layer_upload(layer, layer->b_select, b.data, outputs * 4);
+        status = layer_upload(layer, layer->b_select, b.data,
+                              (size_t)layer->sizes.bytes[BUFFER_B_SELECT]);
     moe_tensor_destroy(&b);
     return status;
 }
 
-/* How often each expert is chosen in each chunk of the tokens. */
-size_t counts_bytes(const Layer *layer) {
-    const int chunk = sort_chunk(layer->T, layer->dev->sms);
-    return (size_t)((layer->T + chunk - 1) / chunk) * (size_t)layer->outputs * 4;
-}
-
 moe_status prepare_router(Layer *layer, const moe_tensors *params) {
-    const size_t T = (size_t)layer->T, outputs = (size_t)layer->outputs, K = (size_t)layer->desc.K;
     const moe_router_desc *r = &layer->desc.router;
-    moe_status status = take_tensor(layer, params, MOE_T_W_R, &layer->w_r);
+    moe_status status = take_tensor(layer, params, MOE_T_W_R, BUFFER_W_R, &layer->w_r);
     if (!status && r->bias)
-        status = take_tensor(layer, params, MOE_T_B_R, &layer->b_r);
+        status = take_tensor(layer, params, MOE_T_B_R, BUFFER_B_R, &layer->b_r);
     if (!status && r->select_bias)
         status = take_select_bias(layer, params);
     Allocator get = {layer, status};
-    get.get(&layer->logits, T * outputs * 4, BUFFER_CACHED);
-    get.get(&layer->choice, T * K * 4, BUFFER_CACHED);
-    get.get(&layer->choice_weight, T * K * 4, BUFFER_WORK);
-    get.get(&layer->counts, counts_bytes(layer), BUFFER_WORK);
-    if (!(layer->use.pass & MOE_PASS_BWD))
-        return get.status;
-    get.get(&layer->dz, T * (size_t)layer->dz_ld * 2, BUFFER_WORK);
-    get.get(&layer->dz_rows, (size_t)layer->dz_ld * 4, BUFFER_WORK);
-    get.get(&layer->dx_router, T * (size_t)layer->desc.d * 4, BUFFER_WORK);
-    get.get(&layer->dw_r, outputs * (size_t)layer->desc.d * 4, BUFFER_GRADIENTS);
-    if (r->bias)
-        get.get(&layer->db_r, outputs * 4, BUFFER_GRADIENTS);
-    return get.status ? get.status : list_dz_rows(layer);
+    get.get(&layer->logits, BUFFER_LOGITS);
+    get.get(&layer->choice, BUFFER_CHOICE);
+    get.get(&layer->choice_weight, BUFFER_CHOICE_WEIGHT);
+    get.get(&layer->counts, BUFFER_COUNTS);
+    get.get(&layer->dz, BUFFER_DZ);
+    get.get(&layer->dz_rows, BUFFER_DZ_ROWS);
+    get.get(&layer->dx_router, BUFFER_DX_ROUTER);
+    get.get(&layer->dw_r, BUFFER_DW_R);
+    get.get(&layer->db_r, BUFFER_DB_R);
+    return get.status || !layer->dz_rows ? get.status : list_dz_rows(layer);
 }
 
 moe_status prepare_shared(Layer *layer, const moe_tensors *params) {
-    const size_t T = (size_t)layer->T;
     Experts *x = &layer->shared;
     describe_experts(layer, x, true);
     x->rows = layer->dense;
     moe_status status = prepare_experts(layer, x, params);
     if (!status && layer->desc.shared_gate) {
-        status = take_tensor(layer, params, MOE_T_W_GATE_SHARED, &layer->w_gate);
+        status = take_tensor(layer, params, MOE_T_W_GATE_SHARED, BUFFER_W_GATE, &layer->w_gate);
         Allocator get = {layer, status};
-        get.get(&layer->gate, T * 4, BUFFER_CACHED);
+        get.get(&layer->gate, BUFFER_GATE);
         x->weight = layer->gate;
-        if (layer->use.pass & MOE_PASS_BWD) {
-            get.get(&x->ds, T * 4, BUFFER_WORK);
-            get.get(&layer->gate_dz, T * 4, BUFFER_WORK);
-            get.get(&layer->dw_gate, (size_t)layer->desc.d * 4, BUFFER_GRADIENTS);
-        }
+        get.get(&x->ds, BUFFER_DS_SHARED);
+        get.get(&layer->gate_dz, BUFFER_GATE_DZ);
+        get.get(&layer->dw_gate, BUFFER_DW_GATE);
         status = get.status;
     }
     return status ? status : experts_alloc_rows(layer, x, layer->T);
@@ -213,60 +188,63 @@ moe_status prepare_shared(Layer *layer, const moe_tensors *params) {
 
 /* [T][d]; an operator's are its caller's. */
 moe_status prepare_activations(Layer *layer) {
-    const size_t bytes = (size_t)layer->T * (size_t)layer->desc.d * 2;
     Allocator get = {layer};
-    if (layer->arena)
-        return MOE_OK;
     if (layer->home) {
         layer->x = layer->home->x;
         layer->dout = layer->home->dout;
-    } else {
-        get.get(&layer->x, bytes, BUFFER_CACHED);
     }
-    get.get(&layer->o, bytes, BUFFER_WORK);
-    if (layer->use.pass & MOE_PASS_BWD) {
-        if (!layer->home)
-            get.get(&layer->dout, bytes, BUFFER_WORK);
-        get.get(&layer->dx, bytes, BUFFER_WORK);
-    }
+    get.get(&layer->x, BUFFER_X);
+    get.get(&layer->o, BUFFER_O);
+    get.get(&layer->dout, BUFFER_DOUT);
+    get.get(&layer->dx, BUFFER_DX);
     return get.status;
 }
 
 /* The caller's choices as the sort takes them: an operator's forward. */
 moe_status prepare_slots(Layer *layer) {
-    const size_t slots = (size_t)layer->T * (size_t)layer->columns;
     Allocator get = {layer};
-    if (!layer->arena || layer->arena->backward)
-        return MOE_OK;
-    get.get(&layer->choice, slots * 4, BUFFER_WORK);
-    get.get(&layer->choice_weight, slots * 4, BUFFER_WORK);
-    get.get(&layer->counts, counts_bytes(layer), BUFFER_WORK);
+    get.get(&layer->choice, BUFFER_CHOICE);
+    get.get(&layer->choice_weight, BUFFER_CHOICE_WEIGHT);
+    get.get(&layer->counts, BUFFER_COUNTS);
     return get.status;
 }
 
-int64_t most_rows(const Layer *layer) {
-    return layer->use.plan_given ? (int64_t)layer->T * layer->columns : layer_most_pairs(layer);
+LayerShape shape_of(const Layer *layer, int64_t rows) {
+    LayerShape s = {};
+    s.desc = &layer->desc;
+    s.tokens = layer->T;
+    s.columns = layer->columns;
+    s.rows = rows;
+    s.sms = layer->dev->sms;
+    s.hopper = layer->dev->hopper;
+    s.plan_given = layer->use.plan_given;
+    s.backward = layer->use.pass & MOE_PASS_BWD;
+    s.of_caller = layer->arena;
+    s.keeps = !layer->arena || layer->arena->keeps;
+    s.away = layer->home;
+    return s;
 }
 
 } // namespace
 
 moe_status layer_prepare_all(Layer *layer, const moe_tensors *params) {
-    const size_t T = (size_t)layer->T, bins = (size_t)layer->outputs;
+    const LayerShape shape = shape_of(layer, 0);
+    const int64_t rows = moe_int_cuda_most_rows(&shape);
+    moe_int_cuda_buffers(&shape, &layer->sizes);
     Allocator get = {layer, prepare_activations(layer)};
     Experts *x = &layer->routed;
     describe_experts(layer, x, false);
     x->rows = RowGroups::empty((int)layer->desc.E, layer->outputs, 0);
-    get.get(&x->rows.offsets, (bins + 1) * 4, BUFFER_CACHED);
-    get.get(&x->rows.tile_offsets, ((size_t)layer->desc.E + 1) * 4, BUFFER_CACHED);
-    get.get(&layer->token_offsets, (T + 1) * 4, BUFFER_CACHED);
+    get.get(&x->rows.offsets, BUFFER_OFFSETS);
+    get.get(&x->rows.tile_offsets, BUFFER_TILE_OFFSETS);
+    get.get(&layer->token_offsets, BUFFER_TOKEN_OFFSETS);
     moe_status status = get.status;
     if (!status && !layer->home)
         status = prepare_experts(layer, x, params);
-    if (!status && (!layer->use.plan_given || layer->desc.n_shared))
+    if (!status)
         status = prepare_dense(layer);
-    if (!status && layer->use.pass & MOE_PASS_BWD &&
-        (!layer->use.plan_given || layer->desc.shared_gate))
-        status = prepare_token_sums(layer, layer->use.plan_given ? 1 : layer->dz_ld);
+    if (!status)
+        status = prepare_token_sums(layer);
     if (!status && !layer->use.plan_given)
         status = prepare_router(layer, params);
     if (!status && layer->desc.n_shared)
@@ -274,18 +252,19 @@ moe_status layer_prepare_all(Layer *layer, const moe_tensors *params) {
     if (!status && layer->use.plan_given)
         status = prepare_slots(layer);
     if (!status && (layer->arena || !layer->use.plan_given))
-        status = experts_alloc_rows(layer, x, (int)most_rows(layer));
+        status = experts_alloc_rows(layer, x, (int)rows);
     return status;
 }
 
 moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows) {
-    const size_t d = (size_t)layer->desc.d, n = (size_t)x->n, hw = (size_t)x->hw;
-    const bool backward = layer->use.pass & MOE_PASS_BWD;
     const int cap = rows > 0 ? rows : 1;
     if (x->h && cap == x->rows.cap)
         return MOE_OK;
-    const size_t R = (size_t)cap, parts = (n + HOPPER_BN - 1) / HOPPER_BN;
+    const LayerShape shape = shape_of(layer, cap);
+    const auto of = [&](BufferId id) { return buffer_of_experts(id, x->shared); };
     Allocator get = {layer};
+    if (!x->shared)
+        moe_int_cuda_buffers(&shape, &layer->sizes);
     for (void **old : {&x->h, &x->a, &x->y, &x->dh, &x->dh_scaled})
         get.drop(old);
     get.drop(&x->ds_part);
@@ -297,30 +276,22 @@ moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows) {
         get.drop(&x->rows.weight);
         get.drop(&layer->pair_of_token);
         get.drop(&x->ds);
-        get.get(&x->rows.tiles, (size_t)row_tiles_cap(cap, x->rows.E) * sizeof(RowTile),
-                BUFFER_CACHED);
-        get.get(&x->rows.token, R * 4, BUFFER_CACHED);
-        get.get(&x->rows.weight, R * 4, BUFFER_CACHED);
-        get.get(&layer->pair_of_token, R * 4, BUFFER_CACHED);
+        get.get(&x->rows.tiles, BUFFER_TILES);
+        get.get(&x->rows.token, BUFFER_TOKEN);
+        get.get(&x->rows.weight, BUFFER_WEIGHT);
+        get.get(&layer->pair_of_token, BUFFER_PAIR_OF_TOKEN);
         x->weight = x->on_input ? nullptr : x->rows.weight;
-        if (backward)
-            get.get(&x->ds, R * 4, BUFFER_WORK);
+        get.get(&x->ds, BUFFER_DS);
     }
     if (layer->home && !x->shared)
         return get.status;
-    const bool keeps = !layer->arena || layer->arena->keeps;
-    if (keeps || !x->hopper || hw == n) /* else A alone is stored */
-        get.get(&x->h, R * hw * 2, BUFFER_CACHED);
-    get.get(&x->a, R * n * 2, BUFFER_WORK);
-    get.get(&x->y, R * d * 2, BUFFER_WORK);
-    if (backward) {
-        get.get(&x->dh, R * hw * 2, BUFFER_WORK);
-        get.get(&x->ds_part, R * parts * 4, BUFFER_WORK);
-        if (!x->hopper || hw == n)
-            get.get(&x->da, R * n * 4, BUFFER_WORK);
-        if (x->on_input)
-            get.get(&x->dh_scaled, R * hw * 2, BUFFER_WORK);
-    }
+    get.get(&x->h, of(BUFFER_H));
+    get.get(&x->a, of(BUFFER_A));
+    get.get(&x->y, of(BUFFER_Y));
+    get.get(&x->dh, of(BUFFER_DH));
+    get.get(&x->ds_part, of(BUFFER_DS_PART));
+    get.get(&x->da, of(BUFFER_DA));
+    get.get(&x->dh_scaled, of(BUFFER_DH_SCALED));
     return get.status ? get.status : experts_make_maps(layer, x);
 }
 
@@ -332,7 +303,7 @@ void layer_describe(Layer *layer, Device *dev, const moe_layer_desc *desc, const
     layer->T = (int)use->tokens;
     layer->columns = (int)desc->K;
     layer->outputs = (int)(desc->E + desc->n_zero);
-    layer->dz_ld = 2 * ((layer->outputs + 7) / 8 * 8);
+    layer->dz_ld = moe_int_cuda_dz_ld(desc);
     layer->act = {desc->act, (float)desc->act_alpha, (float)desc->act_limit};
 }
 

@@ -138,26 +138,9 @@ cudaError_t launch_router(Kernel kernel, const RouterArgs *g, const Stream &stre
     return launch(stream, {blocks, WARPS * 32, bytes}, kernel, *g, *g->desc);
 }
 
-} // namespace
+static_assert(MOE_SELECT_COUNT == 7, "supports.c says which of them this file knows");
 
-int router_on_device(const moe_router_desc *r) {
-    switch ((moe_select)r->select) {
-    case MOE_SELECT_TOPK:
-    case MOE_SELECT_GROUP_TOPK:
-        /* SparseMixer weighs its picks in the order of logits, which a selection bias upsets. */
-        return r->score <= MOE_SCORE_SPARSEMIXER &&
-               !(r->score == MOE_SCORE_SPARSEMIXER && r->select_bias);
-    case MOE_SELECT_GROUP_MAX: /* the host routes these */
-    case MOE_SELECT_GROUP_ZERO:
-        return 0;
-    case MOE_SELECT_EXPERT_CHOICE: /* these look at other tokens */
-    case MOE_SELECT_CAPACITY:
-    case MOE_SELECT_TOKEN_ROUNDING:
-    case MOE_SELECT_COUNT:
-        break;
-    }
-    return 0;
-}
+} // namespace
 
 cudaError_t router_choose(const RouterArgs *args, const Stream &stream) {
     return launch_router(choose_kernel, args, stream);

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-/* The host routes those after SparseMixer: router_on_device. */
+/* The host routes those after SparseMixer: supports.c. */
 static_assert(MOE_SCORE_COUNT == 7, "a new score needs its branch in chooses_by_logits, "
                                     "selection_keys, weigh and score_gradient");
 

@@ -1,14 +1,14 @@
 /* Routing plans: given ones are uploaded, the layer's own are made on the device, or on the host
  * for rules that look across tokens. */
 #include "layer.h"
+#include "supports.h"
 
-#include <algorithm>
 #include <stdlib.h>
 
 namespace {
 
 bool host_routes(const Layer *layer) {
-    return !layer->use.plan_given && !router_on_device(&layer->desc.router);
+    return !layer->use.plan_given && !moe_int_cuda_routes(&layer->desc.router);
 }
 
 template <class To, class From> std::vector<To> narrowed(const From *from, int64_t count) {
@@ -147,6 +147,8 @@ cudaError_t router_gradients(Layer *layer) {
     return err;
 }
 
+static_assert(MOE_SELECT_COUNT == 7, "buffers.c says how many pairs each of them can make");
+
 } // namespace
 
 SortArgs layer_sort_args(const Layer *layer) {
@@ -155,7 +157,7 @@ SortArgs layer_sort_args(const Layer *layer) {
             layer->choice,
             layer->choice_weight,
             layer->counts,
-            sort_chunk(layer->T, layer->dev->sms),
+            moe_int_cuda_chunk(layer->T, layer->dev->sms),
             layer->pair_of_token};
 }
 
@@ -164,24 +166,6 @@ moe_status layer_start_token_offsets(Layer *layer) {
         layer->dev,
         fill_steps(layer->token_offsets, layer->T + 1, layer->columns, 1, layer->dev->stream),
         "listing the tokens");
-}
-
-int64_t layer_most_pairs(const Layer *layer) {
-    const int64_t T = layer->T, K = layer->desc.K, n = layer->outputs;
-    switch ((moe_select)layer->desc.router.select) {
-    case MOE_SELECT_EXPERT_CHOICE:
-        return n * std::min(T, (T * K + n - 1) / n);
-    case MOE_SELECT_TOKEN_ROUNDING:
-        return std::min(T * n, T * K + n * layer->desc.router.tile);
-    case MOE_SELECT_TOPK:
-    case MOE_SELECT_GROUP_TOPK:
-    case MOE_SELECT_GROUP_MAX:
-    case MOE_SELECT_GROUP_ZERO:
-    case MOE_SELECT_CAPACITY:
-    case MOE_SELECT_COUNT: /* none: `supports` refused it */
-        break;
-    }
-    return T * K;
 }
 
 moe_status layer_set_input(void *self, const moe_input *input) {

@@ -174,7 +174,7 @@ void make_backward(const Layer *layer, Experts *x, Encoder *enc) {
 
 moe_status experts_make_maps(Layer *layer, Experts *x) {
     static const PFN_cuTensorMapEncodeTiled_v12000 encode = find_encoder();
-    if (!x->hopper || (layer->arena && layer->arena->dry))
+    if (!x->hopper)
         return MOE_OK;
     Encoder enc = {encode,
                    layer->dtype == MOE_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16

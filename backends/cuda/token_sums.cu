@@ -3,11 +3,7 @@
  * that is the same every time. */
 #include "layer.h"
 
-#include <algorithm>
-
 namespace {
-
-constexpr int LEAST = 256; /* tokens of a slice */
 
 /* out[i] = sum of part[s][i], and of part[s][low + i] where the second half of a split number has
  * sums of its own there; low = 0: there is none. */
@@ -30,19 +26,19 @@ cudaError_t sum_slices(const Layer *layer, int64_t stride, int64_t low, int64_t 
 
 } // namespace
 
-moe_status prepare_token_sums(Layer *layer, int height) {
-    const int d = (int)layer->desc.d, tiles = ((height + 127) / 128) * ((d + 127) / 128);
-    const int slices = std::max(1, std::min(2 * layer->dev->sms / tiles, layer->T / LEAST));
+moe_status prepare_token_sums(Layer *layer) {
+    if (layer->sizes.bytes[BUFFER_SLICE_SUMS] < 0)
+        return MOE_OK;
+    const int slices = (int)(layer->sizes.bytes[BUFFER_SLICE_OFFSETS] / 4) - 1;
     RowGroups *r = &layer->slices;
     *r = RowGroups::empty(slices, slices, layer->T);
     void *on_device = nullptr, *sums = nullptr;
-    const size_t bytes = (size_t)slices * (size_t)height * (size_t)d * 4;
-    moe_status status = layer_alloc(layer, ((size_t)slices + 1) * 4, BUFFER_WORK, &on_device);
+    moe_status status = layer_take(layer, BUFFER_SLICE_OFFSETS, &on_device);
     if (!status)
-        status = layer_alloc(layer, bytes, BUFFER_WORK, &sums);
+        status = layer_take(layer, BUFFER_SLICE_SUMS, &sums);
     r->offsets = static_cast<int *>(on_device);
     layer->slice_sums = static_cast<float *>(sums);
-    if (status || (layer->arena && layer->arena->dry))
+    if (status)
         return status;
     return device_check(layer->dev,
                         fill_steps(r->offsets, slices + 1, layer->T, slices, layer->dev->stream),

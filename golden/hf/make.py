@@ -116,7 +116,10 @@ def has(config, key):
 
 def make_config(name):
     own = dict(PER_FAMILY.get(name, {}))
-    cls = CONFIG_MAPPING[own.pop("model_type", name)]
+    model_type = own.pop("model_type", name)
+    if model_type not in CONFIG_MAPPING:
+        sys.exit(f"Transformers {transformers.__version__} has no model type {model_type}")
+    cls = CONFIG_MAPPING[model_type]
     known = cls()
     wanted = {**SETTINGS, **own}
     while True:

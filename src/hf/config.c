@@ -59,7 +59,8 @@ static moe_status fail_unknown(const moe_int_json *at, const char *model_type) {
                     model_type, list);
 }
 
-/* Where a multimodal model keeps its language model's settings. */
+/* Where a multimodal model keeps its language model's settings. Some have a type of the same name
+ * as a text model's file: those have no width at the root. */
 static const char *const text_configs[] = {"text_config", "thinker_config.text_config",
                                            "talker_config.text_config", "llm_config"};
 
@@ -90,13 +91,16 @@ static moe_status family_at(const moe_int_json *root, const char *path, moe_int_
 
 static moe_status find_family(const moe_int_json *root, moe_int_json *ret_at,
                               const moe_int_family **ret) {
+    const moe_int_hf_keys k = {root, -1};
     const char *model_type;
     moe_status status = moe_int_json_str(root, "model_type", MOE_INT_JSON_REQUIRED, &model_type);
     *ret = NULL;
-    if (!status)
+    if (!status && moe_int_hf_has(&k, MOE_INT_HF_WIDTH))
         status = family_at(root, "", ret_at, ret);
     for (size_t i = 0; !status && !*ret && i < sizeof text_configs / sizeof *text_configs; i++)
         status = family_at(root, text_configs[i], ret_at, ret);
+    if (!status && !*ret)
+        status = family_at(root, "", ret_at, ret);
     if (status)
         return status;
     return *ret ? MOE_OK : fail_unknown(root, model_type);
@@ -143,6 +147,7 @@ static moe_status read_config(const json_t *object, const char *name, int64_t la
     config.dtype_said = moe_int_hf_has(&k, DTYPE_KEY) || moe_int_hf_has(&whole, DTYPE_KEY);
     config.quantised = moe_int_json_has(&root, "quantization_config") ||
                        moe_int_json_has(&at, "quantization_config");
+    config.two_stacks = json_is_true(json_object_get(at.object, "is_encoder_decoder"));
     moe_log silent = {0};
     at.log = &silent;
     moe_int_hf_moe_layers(&k, config.has_experts, &config.layers);
@@ -236,6 +241,11 @@ moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t 
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;
+    if (config.two_stacks)
+        return moe_fail(log, MOE_E_UNSUPPORTED,
+                        "%s: the model has an encoder and a decoder; all layers are read of models "
+                        "that have one stack of them",
+                        path);
     if (!config.layers)
         return moe_fail(log, MOE_E_FORMAT, "%s does not say how many layers the model has", path);
     *ret_moe = 0;

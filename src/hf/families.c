@@ -197,7 +197,9 @@ static const moe_int_family families[] = {
     {.model_type = "unlimited_ocr_text", SHARED_COUNT, SOFTMAX(NEVER), .scaled = true},
     {.model_type = "ernie4_5_moe", .shared_count_key = "moe_num_shared_experts", SOFTMAX(ALWAYS),
      .select_bias = true},
-    {.model_type = "ernie4_5_vl_moe_text", .shared_count_key = "moe_num_shared_experts",
+    {.model_type = "ernie4_5_vl_moe_text", /* lists: of text, of images */
+     .width_key = "moe_intermediate_size.0|moe_intermediate_size",
+     .shared_count_key = "moe_num_shared_experts",
      SOFTMAX(ALWAYS), .select_bias = true,
      .names = {[P(ROUTER)] = "gate.weight|text_moe.gate.weight",
                [P(SELECT_BIAS)] = "moe_statics.e_score_correction_bias",

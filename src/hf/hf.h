@@ -115,6 +115,7 @@ typedef struct moe_int_hf_config {
     const moe_int_block_row *block; /* as the family's, where this layer has it */
     moe_int_block_numbers numbers;  /* of it */
     bool quantised;                 /* the file has a quantization_config */
+    bool two_stacks;                /* the model has an encoder and a decoder */
     int64_t layers;                 /* of the model; 0: the file does not say */
     unsigned char has_experts[MOE_INT_HF_LAYERS_MAX];
     double weight_factor; /* of the layer's weights over those that the router module hands out */

@@ -1,6 +1,7 @@
 #include "hf/keys.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LARGEST_SIZE INT32_MAX /* moe_layer_desc_check has the real limits */
@@ -18,7 +19,8 @@ static const json_t *follow(const json_t *object, const char *path) {
     for (;;) {
         size_t length = strcspn(path, ".");
         snprintf(key, sizeof key, "%.*s", (int)length, path);
-        object = json_object_get(object, key);
+        object = json_is_array(object) ? json_array_get(object, (size_t)strtoul(key, NULL, 10))
+                                       : json_object_get(object, key);
         if (!path[length] || !object)
             return json_is_null(object) ? NULL : object;
         path += length + 1;
@@ -63,7 +65,7 @@ static moe_status fail_missing(const moe_int_hf_keys *k, const char *spellings) 
         used +=
             (size_t)snprintf(list + used, sizeof list - used, "%s\"%s\"", used ? " or " : "", word);
     }
-    return moe_fail(k->at->log, MOE_E_FORMAT, "%s: %s is missing", k->at->where, list);
+    return moe_fail(k->at->log, MOE_E_FORMAT, "%s: %s is missing or null", k->at->where, list);
 }
 
 /* The begin and end of every typed reader; `read` sees `at` and `word`. */

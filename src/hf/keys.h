@@ -5,12 +5,15 @@
 #include "core/jsonx.h"
 
 /* `spellings` is a list such as "hidden_size|d_model": the first one that is there and not null
- * counts. "ffn_config.moe_top_k" is a member of an object. Where the value is an array, one for
- * each layer, the one of `layer` is taken; below 0 the first of all. */
+ * counts. "ffn_config.moe_top_k" is a member of an object, "moe_num_experts.0" an array's first
+ * value. Where the value is an array, one for each layer, the one of `layer` is taken; below 0 the
+ * first of all. */
 typedef struct moe_int_hf_keys {
     const moe_int_json *at;
     int64_t layer;
 } moe_int_hf_keys;
+
+#define MOE_INT_HF_WIDTH "hidden_size|d_model"
 
 bool moe_int_hf_has(const moe_int_hf_keys *k, const char *spellings);
 

@@ -22,28 +22,60 @@ static int64_t count_letter(const char *pattern, char letter) {
     return n;
 }
 
-/* Which layers attend to what. Families say it by a list, a pattern of letters, a step, or not at
- * all: then every layer attends to all. */
-static moe_status read_kinds(const moe_int_hf_keys *k, moe_model_shape *m) {
-    const json_t *object = k->at->object, *types = json_object_get(object, "layer_types");
+static int64_t count_equal(const json_t *list, const char *word) {
+    int64_t n = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *at = json_string_value(json_array_get(list, i));
+        n += at && strcmp(at, word) == 0;
+    }
+    return n;
+}
+
+/* Types of layers that attend: to a window, or to a chunk, at most as far back as a window of its
+ * size, or to all. */
+static void count_types(const json_t *types, moe_model_shape *m) {
+    const int64_t near = count_words(types, "sliding") + count_words(types, "chunked");
+    m->windowed = m->window > 0 ? near : 0;
+    m->full = count_words(types, "full") + count_words(types, "global") +
+              count_equal(types, "attention") + (m->window > 0 ? 0 : near);
+}
+
+/* Layers that are attention, experts or a dense FFN, and nothing besides: Nemotron-H's, by a list
+ * or by a pattern of letters. */
+static bool count_lone(const json_t *object, moe_model_shape *m) {
+    const json_t *types = json_object_get(object, "layers_block_type");
     const char *pattern = json_string_value(json_object_get(object, "hybrid_override_pattern"));
-    int64_t step = 1;
-    moe_status status = moe_int_hf_size(k, "full_attention_interval", MOE_INT_JSON_OPTIONAL, &step);
-    if (!status)
-        status = moe_int_hf_size(k, "sliding_window", MOE_INT_JSON_OPTIONAL, &m->window);
-    m->dense_layers = m->layers - m->moe_layers;
-    if (json_is_array(types)) {
-        m->windowed = m->window > 0 ? count_words(types, "sliding") : 0;
-        m->full = count_words(types, "full") + count_words(types, "global") +
-                  (m->window > 0 ? 0 : count_words(types, "sliding"));
+    if (count_words(types, "moe") > 0) {
+        count_types(types, m);
+        m->dense_layers = count_equal(types, "mlp");
     } else if (pattern) {
         m->full = count_letter(pattern, '*');
         m->dense_layers = count_letter(pattern, '-');
     } else {
-        m->full = step > 1 ? m->layers / step : m->layers;
+        return false;
     }
-    m->unknown = pattern ? m->layers - m->full - m->moe_layers - m->dense_layers
-                         : m->layers - m->full - m->windowed;
+    m->unknown = m->layers - m->full - m->windowed - m->moe_layers - m->dense_layers;
+    return true;
+}
+
+/* Which layers attend to what. Families say it by a list, a pattern of letters, a step, or not at
+ * all: then every layer attends to all. */
+static moe_status read_kinds(const moe_int_hf_keys *k, moe_model_shape *m) {
+    const json_t *object = k->at->object, *types = json_object_get(object, "layer_types");
+    int64_t step = 1;
+    moe_status status = moe_int_hf_size(k, "full_attention_interval|attn_layer_period",
+                                        MOE_INT_JSON_OPTIONAL, &step);
+    if (!status)
+        status = moe_int_hf_size(k, "sliding_window|attention_chunk_size", MOE_INT_JSON_OPTIONAL,
+                                 &m->window);
+    m->dense_layers = m->layers - m->moe_layers;
+    if (status || count_lone(object, m))
+        return status;
+    if (json_is_array(types))
+        count_types(types, m);
+    else
+        m->full = step > 1 ? m->layers / step : m->layers;
+    m->unknown = m->layers - m->full - m->windowed;
     return status;
 }
 

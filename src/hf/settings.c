@@ -6,10 +6,10 @@
 #include <string.h>
 
 /* Settings that have the same few spellings everywhere. */
-#define MODEL_WIDTH_KEY "hidden_size|d_model"
-#define WIDTH_KEY       "moe_intermediate_size"
+#define WIDTH_KEY "moe_intermediate_size"
 #define EXPERTS_KEY                                                                                \
-    "num_local_experts|num_experts|n_routed_experts|moe_num_experts|ffn_config.moe_num_experts"
+    "num_local_experts|num_experts|n_routed_experts|moe_num_experts.0|moe_num_experts|"            \
+    "ffn_config.moe_num_experts"
 #define TOPK_KEY                                                                                   \
     "num_experts_per_tok|moe_topk|num_experts_per_token|moe_k|top_k_experts|ffn_config.moe_top_k"
 #define GROUPS_KEY      "n_group|num_expert_group"
@@ -25,7 +25,7 @@
 static moe_status read_sizes(const moe_int_hf_keys *k, const moe_int_family *f,
                              moe_layer_desc *ret) {
     const moe_int_json_need need = MOE_INT_JSON_REQUIRED;
-    moe_status status = moe_int_hf_size(k, MODEL_WIDTH_KEY, need, &ret->d);
+    moe_status status = moe_int_hf_size(k, MOE_INT_HF_WIDTH, need, &ret->d);
     ret->n = f->fixed_n;
     if (!status && !f->fixed_n)
         status = moe_int_hf_size(k, f->width_key ? f->width_key : WIDTH_KEY, need, &ret->n);

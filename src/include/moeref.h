@@ -2,6 +2,7 @@
 #ifndef MOEREF_H
 #define MOEREF_H
 
+#include "moeref/allocation.h"
 #include "moeref/arithmetic.h"
 #include "moeref/backend.h"
 #include "moeref/bench.h"

@@ -68,6 +68,13 @@ Test(sim_verbs, memory_lists_tensors) {
     /* X and H are cached: 512 x 256 and 1024 pairs of 256, two bytes each. */
     expect(0, "cached 786432, peak", "memory --method sonicmoe " CASE);
     expect(0, "cached,524288,A,dS,", "memory --method sonicmoe --output csv " CASE);
+    /* And what the backend allocates: two layers have two of it, but one workspace. */
+    expect(0, "cuda       cached 1211304460, peak 4303555084, weights 805306368",
+           "memory --method moeref --case \"T=32768 d=2048 n=1024 E=64 K=8 route=uniform\"");
+    expect(0, ",cuda,1,H,cached,1073741824,,,1\n",
+           "memory --method moeref --output csv --case "
+           "\"T=32768 d=2048 n=1024 E=64 K=8 route=uniform\"");
+    expect(0, "multiples of 8", "memory --method moeref --case \"T=8 d=64 n=20 E=4 K=2\"");
     outcome *o = moeref("memory " CASE);
     cr_expect(strstr(o->text, "\nmegablocks, memory") && !strstr(o->text, "cutlass"), "%s",
               o->text);

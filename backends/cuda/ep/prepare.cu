@@ -1,5 +1,6 @@
 /* Preparing a layer over ranks: each rank's two layers, and what they know of each other's memory.
  */
+#include "../supports.h"
 #include "chunks.h"
 #include "parts.h"
 
@@ -236,7 +237,7 @@ moe_status ranks_supports(const Device *dev, const moe_layer_desc *desc, const m
     const char *why = nullptr;
     if (desc->E < R)
         why = "fewer experts than ranks";
-    else if (!use->plan_given && !router_on_device(&desc->router))
+    else if (!use->plan_given && !moe_int_cuda_routes(&desc->router))
         why = "over ranks this router needs its plan given";
     if (why)
         snprintf(reason, size, "%s", why);

@@ -1,24 +1,11 @@
 #include "cli/report/ledger.h"
+#include "cli/report/allocated.h"
 #include "cli/report/csv.h"
 #include "cli/report/json.h"
 
 #include <math.h>
 
 enum { BAR = 40 }; /* characters of the longest bar */
-
-static const char *kind_name(int32_t kind) {
-    switch ((moe_live_kind)kind) {
-    case MOE_LIVE_WORK:
-        return "work";
-    case MOE_LIVE_CACHED:
-        return "cached";
-    case MOE_LIVE_WEIGHT:
-        return "weight";
-    case MOE_LIVE_GRADIENT:
-        return "gradient";
-    }
-    return "";
-}
 
 static const char *stage_name(int32_t stage) {
     return stage == MOE_STAGE_COUNT ? "" : moe_stage_name((moe_stage)stage);
@@ -59,8 +46,8 @@ static double longest_of(const moe_prediction *p, bool activations) {
 
 static void print_tensor(FILE *to, const moe_prediction *p, size_t i, double longest) {
     const moe_live *t = &p->tensors[i];
-    fprintf(to, "  %-12s %16.0f  %-8s %-12s %-12s %s ", t->name, t->bytes, kind_name(t->kind),
-            is_activation(t) ? stage_name(t->first) : "",
+    fprintf(to, "  %-12s %16.0f  %-8s %-12s %-12s %s ", t->name, t->bytes,
+            cli_live_kind_name(t->kind), is_activation(t) ? stage_name(t->first) : "",
             !is_activation(t)            ? ""
             : t->last == MOE_STAGE_COUNT ? "end"
                                          : stage_name(t->last),
@@ -68,7 +55,8 @@ static void print_tensor(FILE *to, const moe_prediction *p, size_t i, double lon
     put_bar(to, t->bytes, longest);
 }
 
-void cli_ledger_text(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p) {
+void cli_ledger_text(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p,
+                     const moe_allocation *a) {
     const cli_ledger_sums s = cli_ledger_sum(p, layers);
     const double longest = longest_of(p, true), heaviest = longest_of(p, false);
     fprintf(to, "%s\n%s, memory of a layer (* alive at the peak)\n", what->question->line,
@@ -81,13 +69,15 @@ void cli_ledger_text(FILE *to, const cli_predicted *what, int64_t layers, const 
     if (layers > 1)
         fprintf(to, "  %lld layers: cached %.0f, peak %.0f, weights and gradients %.0f bytes\n",
                 (long long)layers, s.cached, s.peak, s.weights + s.gradients);
+    if (a)
+        cli_allocated_text(to, layers, a);
 }
 
 static void put_tensor(cli_json *t, const moe_prediction *p, size_t i) {
     const moe_live *live = &p->tensors[i];
     cli_json_open(t, NULL, '{');
     cli_json_string(t, "name", live->name);
-    cli_json_string(t, "kind", kind_name(live->kind));
+    cli_json_string(t, "kind", cli_live_kind_name(live->kind));
     cli_json_int(t, "bytes", (long long)ceil(live->bytes));
     if (is_activation(live)) {
         cli_json_string(t, "pass", live->backward ? "bwd" : "fwd");
@@ -98,7 +88,8 @@ static void put_tensor(cli_json *t, const moe_prediction *p, size_t i) {
     cli_json_close(t, '}');
 }
 
-void cli_ledger_json(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p) {
+void cli_ledger_json(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p,
+                     const moe_allocation *a) {
     const cli_ledger_sums s = cli_ledger_sum(p, layers);
     cli_json t = {.to = to};
     cli_json_open(&t, NULL, '{');
@@ -114,6 +105,8 @@ void cli_ledger_json(FILE *to, const cli_predicted *what, int64_t layers, const 
     for (size_t i = 0; i < p->n_tensors; i++)
         put_tensor(&t, p, i);
     cli_json_close(&t, ']');
+    if (a)
+        cli_allocated_json(&t, layers, a);
     cli_json_close(&t, '}');
     cli_json_line(&t);
 }
@@ -122,12 +115,15 @@ void cli_ledger_csv_header(FILE *to) {
     fprintf(to, "case,method,layers,tensor,kind,bytes,first,last,at_peak\n");
 }
 
-void cli_ledger_csv(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p) {
+void cli_ledger_csv(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p,
+                    const moe_allocation *a) {
     for (size_t i = 0; i < p->n_tensors; i++) {
         const moe_live *t = &p->tensors[i];
         cli_csv_quoted(to, what->question->line);
         fprintf(to, ",%s,%lld,%s,%s,%.0f,%s,%s,%d\n", what->method, (long long)layers, t->name,
-                kind_name(t->kind), t->bytes, stage_name(t->first), stage_name(t->last),
+                cli_live_kind_name(t->kind), t->bytes, stage_name(t->first), stage_name(t->last),
                 moe_prediction_at_peak(p, i));
     }
+    if (a)
+        cli_allocated_csv(to, what, layers, a);
 }

@@ -3,6 +3,7 @@
 #define MOE_CLI_REPORT_LEDGER_H
 
 #include "cli/report/prediction.h"
+#include "moeref/allocation.h"
 
 /* The same for `layers` layers of a model, of which one runs its passes while all keep what
  * backward needs. */
@@ -12,9 +13,13 @@ typedef struct cli_ledger_sums {
 
 cli_ledger_sums cli_ledger_sum(const moe_prediction *p, int64_t layers);
 
-void cli_ledger_text(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p);
-void cli_ledger_json(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p);
+/* `a` is what the method's own backend allocates for it; NULL: it is not known. */
+void cli_ledger_text(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p,
+                     const moe_allocation *a);
+void cli_ledger_json(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p,
+                     const moe_allocation *a);
 void cli_ledger_csv_header(FILE *to);
-void cli_ledger_csv(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p);
+void cli_ledger_csv(FILE *to, const cli_predicted *what, int64_t layers, const moe_prediction *p,
+                    const moe_allocation *a);
 
 #endif

@@ -32,16 +32,22 @@ typedef struct ledger {
     size_t n_rows;
 } ledger;
 
-static void print(const ledger *l, const cli_predicted *what, const moe_prediction *p) {
+/* The method that stands for a backend of this project, whose allocations are known. */
+static bool is_own(const char *method) {
+    return strcmp(method, "moeref") == 0;
+}
+
+static void print(const ledger *l, const cli_predicted *what, const moe_prediction *p,
+                  const moe_allocation *a) {
     switch (l->o->output) {
     case CLI_TEXT:
-        cli_ledger_text(stdout, what, l->layers, p);
+        cli_ledger_text(stdout, what, l->layers, p, a);
         break;
     case CLI_JSON:
-        cli_ledger_json(stdout, what, l->layers, p);
+        cli_ledger_json(stdout, what, l->layers, p, a);
         break;
     case CLI_CSV:
-        cli_ledger_csv(stdout, what, l->layers, p);
+        cli_ledger_csv(stdout, what, l->layers, p, a);
         break;
     }
 }
@@ -59,9 +65,15 @@ static moe_status answer_one(const ledger *l, const cli_question *q, size_t meth
     const cli_predicted what = {q, l->gpu, name};
     row->cached[method] = s.cached;
     row->peak[method] = s.peak;
-    print(l, &what, p);
+    moe_allocation allocation;
+    const bool own = is_own(name);
+    if (own)
+        status =
+            moe_allocation_of(l->gpu, &q->c, l->o->all_methods ? &silent : cli_log(), &allocation);
+    /* What the backend does not run has a ledger of what would be alive alone. */
+    print(l, &what, p, own && !status ? &allocation : NULL);
     moe_prediction_destroy(&p);
-    return MOE_OK;
+    return status == MOE_E_UNSUPPORTED ? MOE_OK : status;
 }
 
 static moe_status answer(ledger *l, const cli_question *q) {
@@ -264,7 +276,7 @@ int cli_memory(int argc, char **argv) {
         {"method", CLI_STRINGS, &o.methods, "NAME",
          "who runs it (default all that can); may be repeated"},
         {"gpu", CLI_STRING, &o.model.gpu, "NAME|FILE",
-         "whose methods (default h100-sxm); memory is the same on all"},
+         "whose methods (default h100-sxm); what is alive is the same on all"},
         {"operands", CLI_STRING, &o.model.operands, "TYPE",
          "of the products: bf16, fp16, fp8, mxfp8, nvfp4, mxfp4, int8 or tf32"},
         {"plot", CLI_STRING, &o.plot, "FILE",
@@ -272,11 +284,15 @@ int cli_memory(int argc, char **argv) {
         {"output", CLI_OUTPUT, &o.output, "text|json|csv", "json: one object a line"},
         {0}};
     cli_method_help(help, sizeof help);
-    int code = cli_parse(argc, argv,
-                         "Lists the tensors of a layer with their bytes and lives: what the "
-                         "backward pass needs is cached,\nthe most that is alive at once is the "
-                         "peak (its tensors are marked *). pass=fwd: inference alone.",
-                         options, help, NULL);
+    int code =
+        cli_parse(argc, argv,
+                  "Lists the tensors of a layer with their bytes and lives: what the "
+                  "backward pass needs is cached,\nthe most that is alive at once is the "
+                  "peak (its tensors are marked *). pass=fwd: inference alone.\nMethod "
+                  "moeref also lists what the backend cuda allocates, to the byte: more than "
+                  "is alive at\nonce, for nothing is given back between passes, and as an "
+                  "operator on a caller's memory.",
+                  options, help, NULL);
     if (code < 0)
         code = check_options(&o);
     if (code < 0)

@@ -54,8 +54,8 @@ moe_status cli_whole_question(const cli_whole *w, const char **at, cli_question 
 static void say_unknown(const moe_model_shape *m, const char *config) {
     if (m->unknown > 0)
         moe_log_send(cli_log(), MOE_LOG_WARN,
-                     "%s: %lld of %lld layers neither attend nor are feed-forward (Mamba, linear "
-                     "attention, convolutions): they are left out",
+                     "%s: %lld of %lld layers mix tokens in ways that are not modelled (Mamba, "
+                     "linear, indexed or compressed attention, convolutions): that is left out",
                      config, (long long)m->unknown, (long long)m->layers);
 }
 

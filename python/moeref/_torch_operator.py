@@ -1,0 +1,90 @@
+"""The experts as an operator of torch.library, for whoever records, traces or transforms."""
+from typing import List, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from . import _experts
+from . import _library as lib
+from ._experts import CASE_DTYPES, DTYPES, Experts
+
+
+def open_experts(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, bias: bool,
+          config: str, turned: bool, trains: bool, gradient_dtype: Optional[torch.dtype] = None,
+          adds: bool = False) -> Experts:
+    backend, words = config.split("|")
+    # int(): a layer's sizes are constants of a compiled graph, T alone may be a symbol.
+    d, E, columns = int(x.shape[1]), int(w1.shape[0]), int(index.shape[1])
+    n = int(w2.shape[1] if turned else w2.shape[2])
+    line = (f"T=1 d={d} n={n} E={E} K={min(columns, E)} {words} bias={int(bias)} "
+            f"dtype={CASE_DTYPES[x.dtype]} route=uniform")
+    form = (("dtype", DTYPES[x.dtype]), ("trains", int(trains)), ("columns", columns),
+            ("index_dtype", DTYPES[index.dtype]), ("weight_dtype", DTYPES[weights.dtype]),
+            ("gradient_dtype", DTYPES[gradient_dtype or x.dtype]), ("turned", int(turned)),
+            ("adds", int(adds)))
+    return _experts.experts_of(backend, line, x.get_device() if x.is_cuda else 0, form)
+
+
+@torch.library.custom_op("moeref::experts", mutates_args=())
+def _operator(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor,
+              b1: Optional[Tensor], b2: Optional[Tensor], config: str, turned: bool,
+              keep: bool) -> Tuple[Tensor, Tensor]:
+    op = open_experts(x, index, weights, w1, w2, b1 is not None, config, turned, keep)
+    room = op.most_cached(x.shape[0]) if keep else 1
+    return _experts.forward(op, room, x, index, weights, w1, w2, b1, b2)
+
+
+@_operator.register_fake
+def _(x, index, weights, w1, w2, b1, b2, config, turned, keep):
+    cached = 1
+    if keep:
+        op = open_experts(x, index, weights, w1, w2, b1 is not None, config, turned, True)
+        cached = op.most_cached(x.shape[0])
+    return (torch.empty_like(x, memory_format=torch.contiguous_format),
+            x.new_empty([cached], dtype=torch.uint8))
+
+
+@torch.library.custom_op("moeref::experts_backward", mutates_args=())
+def _operator_backward(d_out: Tensor, x: Tensor, index: Tensor, weights: Tensor, w1: Tensor,
+                       w2: Tensor, b1: Optional[Tensor], b2: Optional[Tensor], cached: Tensor,
+                       config: str, turned: bool) -> List[Tensor]:
+    grads = _experts.gradients_like(x, weights, w1, w2, b1, b2)
+    if x.shape[0] == 0:
+        return [g.zero_() for g in grads]
+    op = open_experts(x, index, weights, w1, w2, b1 is not None, config, turned, True)
+    into = grads if b1 is not None else [*grads, None, None]
+    _experts.backward(op, into, d_out, x, index, weights, w1, w2, b1, b2, cached)
+    return grads
+
+
+@_operator_backward.register_fake
+def _(d_out, x, index, weights, w1, w2, b1, b2, cached, config, turned):
+    return _experts.gradients_like(x, weights, w1, w2, b1, b2)
+
+
+def _setup(ctx, inputs, output):
+    x, index, weights, w1, w2, b1, b2, config, turned, keep = inputs
+    if not keep:
+        raise lib.UnsupportedError("moeref::experts was called without `keep`: it has kept nothing "
+                                   "for a backward pass")
+    ctx.save_for_backward(x, index, weights, w1, w2, b1, b2, output[1])
+    ctx.config, ctx.turned = config, turned
+
+
+def backward(ctx, d_out, _d_cached):
+    x, index, weights, w1, w2, b1, b2, cached = ctx.saved_tensors
+    grads = torch.ops.moeref.experts_backward(d_out, x, index, weights, w1, w2, b1, b2, cached,
+                                              ctx.config, ctx.turned)
+    dx, ds, dw1, dw2 = grads[:4]
+    db1, db2 = grads[4:] if b1 is not None else (None, None)
+    return dx, None, ds.to(weights.dtype), dw1, dw2, db1, db2, None, None, None
+
+
+def _no_double_backward(ctx, *_grads):
+    raise lib.UnsupportedError("moeref.torch.experts has no second derivative: its backward pass "
+                               "cannot be differentiated")
+
+
+_operator.register_autograd(backward, setup_context=_setup)
+_operator_backward.register_autograd(_no_double_backward, setup_context=lambda ctx, inputs,
+                                     output: None)
