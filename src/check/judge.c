@@ -124,16 +124,6 @@ static moe_status cover(trial *b, const moe_check_params *params) {
     return MOE_OK;
 }
 
-/* The router's gradients of a sampled shape start from the subject's own dS. */
-static moe_status add_router_part(trial *b) {
-    const moe_tensor *dS = &b->subject->got.t[MOE_T_DS];
-    if (!b->truth.sampled || b->subject->problem->plan || !dS->data ||
-        moe_tensor_count(dS) != b->routing.plan->n_pairs)
-        return MOE_OK;
-    moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
-    return moe_int_sample_router(b->subject->problem, &b->routing, dS, &rounding, &b->truth);
-}
-
 /* The truth for the routing in force. */
 static moe_status make_truth(trial *b, const moe_check_params *params) {
     moe_dtype arithmetic = b->subject->arithmetic;
@@ -142,7 +132,7 @@ static moe_status make_truth(trial *b, const moe_check_params *params) {
                                            b->first ? &b->first->truth : b->subject->known, b->log,
                                            b->result, &b->truth);
     if (!status)
-        status = add_router_part(b);
+        status = moe_int_add_router_part(b);
     if (!status)
         moe_int_truth_range(arithmetic, &b->truth);
     b->result->ambiguous_tokens = b->routing.ambiguous;
