@@ -1,5 +1,4 @@
-/* Checking a backend: run it, judge what it gave, then say whether it repeated itself. Checking a
- * file: read it and judge what it holds. */
+/* Checking a backend: run it, judge what it gave, then say whether it repeated itself. */
 #include "backend/front.h"
 #include "check/block.h"
 #include "check/bundle/bundle.h"
@@ -8,7 +7,6 @@
 #include "check/state/alike.h"
 #include "check/state/leak.h"
 #include "check/state/state.h"
-#include "check/subject/outputs.h"
 #include "check/subject/run.h"
 #include "check/trial.h"
 #include "check/verdict/order.h"
@@ -16,6 +14,7 @@
 #include "check/verdict/selector.h"
 #include "core/clock.h"
 #include "core/elements.h"
+#include "core/flush.h"
 #include "reference/run.h"
 
 #include <stdio.h>
@@ -171,15 +170,21 @@ static moe_status glance(const moe_int_run *run, const moe_problem *problem,
     return moe_int_glance(&subject, params, log, ret_wrong, ret_truth);
 }
 
-static moe_status create_result(const moe_problem *problem, const char *name, const char *option,
-                                const char *subject, int32_t arithmetic,
-                                const moe_check_params *params, const moe_log *log,
-                                moe_check_result **ret) {
-    char *selector = moe_int_selector(option, subject, arithmetic, params);
-    moe_status status = selector ? moe_int_result_create(problem, name, selector, log, ret)
-                                 : moe_fail(log, MOE_E_NOMEM, "no memory for a check's result");
-    free(selector);
-    return status;
+/* Threads that a plug-in in this process shares with the judge compute on for the judge: as it
+ * wants them, and not as a plug-in left them. */
+static void settle_threads(const moe_backend *backend, const moe_check_params *params,
+                           moe_check_result *r) {
+    const int threads = moe_int_thread_count(params->threads);
+    int flushing = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : flushing)
+    {
+        flushing += moe_int_flushes();
+        moe_int_flush_set(false);
+    }
+    if (flushing > 0)
+        moe_int_result_set(r, MOE_VERDICT_FAIL,
+                           "%s left %d threads that take 0 for subnormal numbers",
+                           moe_backend_name(backend), flushing);
 }
 
 /* Faults of slots that have no status, `release` the last of them, count like all others. */
@@ -236,8 +241,8 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     const double start_us = moe_int_now_us();
     if (!params)
         params = &defaults;
-    moe_status status = create_result(problem, name, "--backend",
-                                      params->spec ? params->spec : name, -1, params, log, &r);
+    moe_status status = moe_int_result_named(
+        problem, name, "--backend", params->spec ? params->spec : name, -1, params, log, &r);
     if (status)
         return status;
     snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "the backend says so");
@@ -245,10 +250,12 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     moe_int_truth glanced = {0};
     bool wrong = false, kept = false;
     moe_int_run_make(backend, problem, r, &run);
+    settle_threads(backend, params, r);
     if (run.usable)
         status = glance(&run, problem, params, log, &wrong, &glanced);
     if (!status)
         run_more(backend, &run, wrong, problem, params, log, r, &more);
+    settle_threads(backend, params, r);
     moe_int_backend_rest(backend);
     if (!status && run.usable)
         status = judge(&run, &more, &glanced, problem, params, log, r);
@@ -273,51 +280,5 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
         moe_check_result_destroy(&r);
     else
         *ret = r;
-    return status;
-}
-
-moe_status moe_check_tensors(const moe_safetensors *tensors, const char *name,
-                             const moe_problem *problem, int32_t arithmetic,
-                             const moe_check_params *params, const moe_log *log,
-                             moe_check_result **ret) {
-    static const moe_check_params defaults;
-    moe_int_outputs f;
-    moe_check_result *r = NULL;
-    if (!params)
-        params = &defaults;
-    moe_status status = moe_int_outputs_read(tensors, name, problem, log, &f);
-    if (!status)
-        status = create_result(problem, name, "--outputs", name, arithmetic, params, log, &r);
-    if (!status) {
-        if (arithmetic >= 0)
-            snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "--arithmetic");
-        else
-            moe_int_outputs_reason(&f, r->arithmetic_why, sizeof r->arithmetic_why);
-        moe_int_subject subject = {.problem = problem,
-                                   .arithmetic = arithmetic >= 0 ? (moe_dtype)arithmetic
-                                                                 : moe_int_outputs_arithmetic(&f),
-                                   .got = f.got,
-                                   .plan = f.plan};
-        moe_int_ids_report(&f.bad_ids, r);
-        status = moe_int_judge(&subject, params, log, r);
-    }
-    if (!status)
-        moe_int_outputs_list_absent(&f, problem, r);
-    moe_int_outputs_destroy(&f);
-    if (status)
-        moe_check_result_destroy(&r);
-    else
-        *ret = r;
-    return status;
-}
-
-moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32_t arithmetic,
-                             const moe_check_params *params, const moe_log *log,
-                             moe_check_result **ret) {
-    moe_safetensors *file = NULL;
-    moe_status status = moe_safetensors_open(path, log, &file);
-    if (!status)
-        status = moe_check_tensors(file, path, problem, arithmetic, params, log, ret);
-    moe_safetensors_close(&file);
     return status;
 }
