@@ -33,7 +33,7 @@ moe_status moe_check_tensors(const moe_safetensors *tensors, const char *name,
                                                                  : moe_int_outputs_arithmetic(&f),
                                    .got = f.got,
                                    .plan = f.plan};
-        moe_int_ids_report(&f.bad_ids, r);
+        moe_int_outputs_report(&f, r);
         status = moe_int_judge(&subject, params, log, r);
     }
     if (!status)
