@@ -20,12 +20,14 @@ static float tf32(float v) {
 }
 
 void fy_store(const fy_layer *l, float *v, int64_t count) {
-    if (l->dev->precision == MOE_BF16)
-        for (int64_t i = 0; i < count; i++)
-            v[i] = moe_bf16_to_f32(moe_bf16_from_f32(v[i]));
-    else if (l->dev->precision == MOE_F16)
-        for (int64_t i = 0; i < count; i++)
-            v[i] = moe_f16_to_f32(moe_f16_from_f32(v[i]));
+    enum { AT_ONCE = 1024 };
+    const moe_dtype type = l->dev->precision;
+    uint16_t stored[AT_ONCE];
+    for (int64_t i = 0; type != MOE_F32 && i < count; i += AT_ONCE) {
+        const size_t some = (size_t)(count - i < AT_ONCE ? count - i : AT_ONCE);
+        moe_convert(stored, type, v + i, MOE_F32, some);
+        moe_convert(v + i, MOE_F32, stored, type, some);
+    }
 }
 
 void fy_transpose(const float *w, int64_t outs, int64_t in, float *ret) {

@@ -1,5 +1,4 @@
-/* Checking a backend: run it, judge what it gave, then say whether it repeated itself. Checking a
- * file: read it and judge what it holds. */
+/* Checking a backend: run it, judge what it gave, then say whether it repeated itself. */
 #include "backend/front.h"
 #include "check/block.h"
 #include "check/bundle/bundle.h"
@@ -8,7 +7,6 @@
 #include "check/state/alike.h"
 #include "check/state/leak.h"
 #include "check/state/state.h"
-#include "check/subject/outputs.h"
 #include "check/subject/run.h"
 #include "check/trial.h"
 #include "check/verdict/order.h"
@@ -16,8 +14,7 @@
 #include "check/verdict/selector.h"
 #include "core/clock.h"
 #include "core/elements.h"
-#include "core/shell.h"
-#include "layer/problem.h"
+#include "core/flush.h"
 #include "reference/run.h"
 
 #include <stdio.h>
@@ -116,17 +113,23 @@ static void judge_timings(const moe_int_run *run, moe_check_result *r) {
     }
 }
 
+/* The run as it is judged; `more` as it is kept. Stages are to be had of it while its layer lives.
+ */
+static moe_int_subject subject_of(const moe_int_run *run, const moe_problem *problem) {
+    return (moe_int_subject){.problem = problem,
+                             .arithmetic = (moe_dtype)run->support.arithmetic,
+                             .got = views(run->first, run->plan),
+                             .plan = run->plan};
+}
+
 static moe_status judge(moe_int_run *run, const moe_int_more_runs *more,
                         const moe_int_truth *glanced, const moe_problem *problem,
                         const moe_check_params *params, const moe_log *log, moe_check_result *r) {
     stage_source source = {run, problem};
-    moe_int_subject subject = {.problem = problem,
-                               .arithmetic = (moe_dtype)run->support.arithmetic,
-                               .got = views(run->first, run->plan),
-                               .plan = run->plan,
-                               .known = glanced,
-                               .fetch = fetch_stage,
-                               .user = &source};
+    moe_int_subject subject = subject_of(run, problem);
+    subject.known = glanced;
+    subject.fetch = fetch_stage;
+    subject.user = &source;
     if (!run->support.deterministic && run->same_plan)
         subject.again[MOE_INT_LATER] = views(run->later, NULL);
     subject.drifts = !moe_int_run_repeats(run);
@@ -134,9 +137,14 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more,
     subject.stale = more->stale;
     subject.again[MOE_INT_SECOND] = views(more->set[MOE_INT_SECOND], NULL);
     subject.again[MOE_INT_POISONED] = views(more->set[MOE_INT_POISONED], NULL);
-    moe_status status = moe_int_judge(&subject, params, log, r);
-    if (!status)
-        status = moe_int_judge_block(&subject, log, r);
+    return moe_int_judge(&subject, params, log, r);
+}
+
+/* What is no tensor of the layer's own. */
+static moe_status judge_around(const moe_int_run *run, const moe_problem *problem,
+                               const moe_log *log, moe_check_result *r) {
+    const moe_int_subject subject = subject_of(run, problem);
+    moe_status status = moe_int_judge_block(&subject, log, r);
     if (!status) {
         judge_repeats(run, r);
         judge_timings(run, r);
@@ -144,26 +152,39 @@ static moe_status judge(moe_int_run *run, const moe_int_more_runs *more,
     return status;
 }
 
+/* What judging the results did not find wrong, and so did not keep: that runs differ, buffers,
+ * memory, calls. */
+static void keep(const moe_int_run *run, const moe_problem *problem, const moe_check_params *params,
+                 const moe_log *log, moe_check_result *r) {
+    moe_int_subject subject = subject_of(run, problem);
+    if (run->same_plan)
+        subject.again[MOE_INT_LATER] = views(run->later, NULL);
+    moe_int_bundle_write(&subject, NULL, true, params->dump_dir, log, r);
+}
+
 /* Is it wrong already, so that other inputs need not be tried? */
 static moe_status glance(const moe_int_run *run, const moe_problem *problem,
                          const moe_check_params *params, const moe_log *log, bool *ret_wrong,
                          moe_int_truth *ret_truth) {
-    const moe_int_subject subject = {.problem = problem,
-                                     .arithmetic = (moe_dtype)run->support.arithmetic,
-                                     .got = views(run->first, run->plan),
-                                     .plan = run->plan};
+    const moe_int_subject subject = subject_of(run, problem);
     return moe_int_glance(&subject, params, log, ret_wrong, ret_truth);
 }
 
-static moe_status create_result(const moe_problem *problem, const char *name, const char *option,
-                                const char *subject, int32_t arithmetic,
-                                const moe_check_params *params, const moe_log *log,
-                                moe_check_result **ret) {
-    char *selector = moe_int_selector(option, subject, arithmetic, params);
-    moe_status status = selector ? moe_int_result_create(problem, name, selector, log, ret)
-                                 : moe_fail(log, MOE_E_NOMEM, "no memory for a check's result");
-    free(selector);
-    return status;
+/* Threads that a plug-in in this process shares with the judge compute on for the judge: as it
+ * wants them, and not as a plug-in left them. */
+static void settle_threads(const moe_backend *backend, const moe_check_params *params,
+                           moe_check_result *r) {
+    const int threads = moe_int_thread_count(params->threads);
+    int flushing = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : flushing)
+    {
+        flushing += moe_int_flushes();
+        moe_int_flush_set(false);
+    }
+    if (flushing > 0)
+        moe_int_result_set(r, MOE_VERDICT_FAIL,
+                           "%s left %d threads that take 0 for subnormal numbers",
+                           moe_backend_name(backend), flushing);
 }
 
 /* Faults of slots that have no status, `release` the last of them, count like all others. */
@@ -201,6 +222,15 @@ static void try_again(const moe_backend *backend, moe_int_run *run, const moe_pr
         judge_repeats(run, r);
 }
 
+/* What a run without a fault is tried on. */
+static void try_rest(moe_backend *backend, moe_int_run *run, const moe_problem *problem,
+                     const moe_check_params *params, const moe_log *log, moe_check_result *r) {
+    if (r->verdict < MOE_VERDICT_FAIL && !params->unwatched)
+        moe_int_leak_try(backend, problem, params->repeats, r, run);
+    if (r->verdict < MOE_VERDICT_FAIL)
+        moe_int_alike_try(backend, problem, log, r, run);
+}
+
 moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                              const moe_check_params *params, const moe_log *log,
                              moe_check_result **ret) {
@@ -211,115 +241,41 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     const double start_us = moe_int_now_us();
     if (!params)
         params = &defaults;
-    moe_status status = create_result(problem, name, "--backend",
-                                      params->spec ? params->spec : name, -1, params, log, &r);
+    moe_status status = moe_int_result_named(
+        problem, name, "--backend", params->spec ? params->spec : name, -1, params, log, &r);
     if (status)
         return status;
     snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "the backend says so");
     moe_int_more_runs more = {0};
     moe_int_truth glanced = {0};
-    bool wrong = false;
+    bool wrong = false, kept = false;
     moe_int_run_make(backend, problem, r, &run);
+    settle_threads(backend, params, r);
     if (run.usable)
         status = glance(&run, problem, params, log, &wrong, &glanced);
     if (!status)
         run_more(backend, &run, wrong, problem, params, log, r, &more);
+    settle_threads(backend, params, r);
     moe_int_backend_rest(backend);
     if (!status && run.usable)
         status = judge(&run, &more, &glanced, problem, params, log, r);
+    kept = run.usable && r->verdict == MOE_VERDICT_FAIL;
+    if (!status && run.usable)
+        status = judge_around(&run, problem, log, r);
     if (!status && run.usable && wrong)
         try_again(backend, &run, problem, params, r);
-    if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL && !params->unwatched)
-        moe_int_leak_try(backend, problem, params->repeats, r, &run);
-    if (run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
-        moe_int_alike_try(backend, problem, log, r, &run);
+    if (!status && run.usable)
+        try_rest(backend, &run, problem, params, log, r);
     moe_int_truth_destroy(&glanced);
     moe_int_more_runs_destroy(&more);
-    moe_int_run_destroy(&run);
+    moe_layer_destroy(&run.layer);
     if (params->invariance && run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
         judge_invariance(backend, problem, r);
     judge_contract(backend, r);
+    if (!status && !kept && params->dump_dir && r->verdict == MOE_VERDICT_FAIL)
+        keep(&run, problem, params, log, r);
+    moe_int_run_destroy(&run);
     r->seconds = 1e-6 * (moe_int_now_us() - start_us);
-    if (status)
-        moe_check_result_destroy(&r);
-    else
-        *ret = r;
-    return status;
-}
-
-moe_status moe_check_tensors(const moe_safetensors *tensors, const char *name,
-                             const moe_problem *problem, int32_t arithmetic,
-                             const moe_check_params *params, const moe_log *log,
-                             moe_check_result **ret) {
-    static const moe_check_params defaults;
-    moe_int_outputs f;
-    moe_check_result *r = NULL;
-    if (!params)
-        params = &defaults;
-    moe_status status = moe_int_outputs_read(tensors, name, problem, log, &f);
-    if (!status)
-        status = create_result(problem, name, "--outputs", name, arithmetic, params, log, &r);
-    if (!status) {
-        if (arithmetic >= 0)
-            snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "--arithmetic");
-        else
-            moe_int_outputs_reason(&f, r->arithmetic_why, sizeof r->arithmetic_why);
-        moe_int_subject subject = {.problem = problem,
-                                   .arithmetic = arithmetic >= 0 ? (moe_dtype)arithmetic
-                                                                 : moe_int_outputs_arithmetic(&f),
-                                   .got = f.got,
-                                   .plan = f.plan};
-        moe_int_ids_report(&f.bad_ids, r);
-        status = moe_int_judge(&subject, params, log, r);
-    }
-    if (!status)
-        moe_int_outputs_list_absent(&f, problem, r);
-    moe_int_outputs_destroy(&f);
-    if (status)
-        moe_check_result_destroy(&r);
-    else
-        *ret = r;
-    return status;
-}
-
-moe_status moe_check_outputs(const char *path, const moe_problem *problem, int32_t arithmetic,
-                             const moe_check_params *params, const moe_log *log,
-                             moe_check_result **ret) {
-    moe_safetensors *file = NULL;
-    moe_status status = moe_safetensors_open(path, log, &file);
-    if (!status)
-        status = moe_check_tensors(file, path, problem, arithmetic, params, log, ret);
-    moe_safetensors_close(&file);
-    return status;
-}
-
-/* The record of a bundle's second judgement, under its first case's and backend's names. */
-static moe_status bundle_result(const char *path, const moe_int_bundle *b, const moe_log *log,
-                                moe_check_result **ret) {
-    const char *backend = moe_safetensors_metadata(b->file, "backend");
-    moe_status status = moe_int_result_create(b->problem, backend ? backend : path, "", log, ret);
-    if (status)
-        return status;
-    free((*ret)->reproduce);
-    char *word = moe_int_shell_word(path);
-    (*ret)->reproduce = word ? moe_int_format("moeref diagnose %s", word) : NULL;
-    free(word);
-    return (*ret)->reproduce ? MOE_OK : moe_fail(log, MOE_E_NOMEM, "no memory for a result");
-}
-
-moe_status moe_check_bundle(const char *path, const moe_check_params *params, const moe_log *log,
-                            moe_check_result **ret) {
-    static const moe_check_params defaults;
-    moe_int_bundle b;
-    moe_check_result *r = NULL;
-    moe_status status = moe_int_bundle_read(path, log, &b);
-    if (!status)
-        status = bundle_result(path, &b, log, &r);
-    if (!status)
-        status = moe_int_judge(&b.subject, params ? params : &defaults, log, r);
-    if (!status && b.verdict)
-        moe_log_send(log, MOE_LOG_INFO, "%s: the verdict was \"%s\"", path, b.verdict);
-    moe_int_bundle_destroy(&b);
     if (status)
         moe_check_result_destroy(&r);
     else

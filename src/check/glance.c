@@ -1,5 +1,5 @@
-/* Is a large layer's run wrong at the tokens that will be judged first? Then runs of other inputs,
- * which take as long as everything else there, would tell nothing more. */
+/* Is a large layer's run wrong at the tokens and hidden units that will be judged first? Then runs
+ * of other inputs, which take as long as everything else there, would tell nothing more. */
 #include "check/trial.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
@@ -12,9 +12,14 @@ static moe_status sample(moe_int_trial *b, int threads) {
     const moe_problem *problem = b->subject->problem;
     const moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
     b->truth = (moe_int_truth){.in = problem->in, .sampled = true};
-    if (!(problem->pass & MOE_PASS_BWD))
+    const bool backward = problem->pass & MOE_PASS_BWD;
+    if (!backward)
         b->truth.in.t[MOE_T_DO] = (moe_tensor){0};
-    return moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL, b->log, &b->truth);
+    moe_status status =
+        moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL, b->log, &b->truth);
+    if (!status && backward)
+        status = moe_int_sample_units(problem, b->routing.plan, &rounding, threads, &b->truth);
+    return status ? status : moe_int_add_router_part(b);
 }
 
 static moe_status judge(moe_int_trial *b) {

@@ -92,8 +92,9 @@ static moe_status conclude_probe(const trial *b) {
     return MOE_OK;
 }
 
-/* Where a failure begins, what explains it, and the evidence. */
-static void find_cause(trial *b, const moe_check_params *params) {
+/* Where a failure begins, what explains it, and the evidence. `run_failed`: before any result was
+ * judged. */
+static void find_cause(trial *b, const moe_check_params *params, bool run_failed) {
     moe_check_result *r = b->result;
     if (moe_int_first_failing(r))
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s",
@@ -104,7 +105,8 @@ static void find_cause(trial *b, const moe_check_params *params) {
         !moe_int_only_drifts(b))
         moe_int_explain(b->subject, &b->routing, &b->truth, params, r);
     if (params->dump_dir && r->verdict == MOE_VERDICT_FAIL)
-        moe_int_bundle_write(b->subject, &b->truth, params->dump_dir, b->log, r);
+        moe_int_bundle_write(b->subject, &b->truth, run_failed || b->subject->drifts,
+                             params->dump_dir, b->log, r);
 }
 
 /* What the case decides; a case of the suite must decide whatever it carries. */
@@ -124,16 +126,6 @@ static moe_status cover(trial *b, const moe_check_params *params) {
     return MOE_OK;
 }
 
-/* The router's gradients of a sampled shape start from the subject's own dS. */
-static moe_status add_router_part(trial *b) {
-    const moe_tensor *dS = &b->subject->got.t[MOE_T_DS];
-    if (!b->truth.sampled || b->subject->problem->plan || !dS->data ||
-        moe_tensor_count(dS) != b->routing.plan->n_pairs)
-        return MOE_OK;
-    moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
-    return moe_int_sample_router(b->subject->problem, &b->routing, dS, &rounding, &b->truth);
-}
-
 /* The truth for the routing in force. */
 static moe_status make_truth(trial *b, const moe_check_params *params) {
     moe_dtype arithmetic = b->subject->arithmetic;
@@ -142,7 +134,7 @@ static moe_status make_truth(trial *b, const moe_check_params *params) {
                                            b->first ? &b->first->truth : b->subject->known, b->log,
                                            b->result, &b->truth);
     if (!status)
-        status = add_router_part(b);
+        status = moe_int_add_router_part(b);
     if (!status)
         moe_int_truth_range(arithmetic, &b->truth);
     b->result->ambiguous_tokens = b->routing.ambiguous;
@@ -312,7 +304,7 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
     if (!status)
         status = cover(&b, params);
     if (!status)
-        find_cause(&b, params);
+        find_cause(&b, params, before.verdict == MOE_VERDICT_FAIL);
     if (!status)
         status = moe_int_bits(subject, b.routing.plan, params, result);
     qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);

@@ -10,6 +10,7 @@
  *     verdict/   the record that is filled
  *     bundle/    a failure in a file, and back: to be judged again elsewhere
  *     state/     other inputs to the same layer, judged by the same truth
+ *     check.c, files.c   a backend's run, or a file, from the first call to the verdict
  *     glance.c   is a sampled run wrong already, so that no other need be made?
  *     judge.c    tensor by tensor, then the inner stages
  *     trial.c    one tensor, and the same one of other runs

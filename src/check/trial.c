@@ -237,3 +237,12 @@ void moe_int_judge_tensor(moe_int_trial *b, moe_tensor_id id, const moe_tensor *
     for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
         judge_again(b, id, (moe_int_again)i, v);
 }
+
+moe_status moe_int_add_router_part(moe_int_trial *b) {
+    const moe_tensor *dS = &b->subject->got.t[MOE_T_DS];
+    if (!b->truth.sampled || b->subject->problem->plan || !dS->data ||
+        moe_tensor_count(dS) != b->routing.plan->n_pairs)
+        return MOE_OK;
+    moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
+    return moe_int_sample_router(b->subject->problem, &b->routing, dS, &rounding, &b->truth);
+}

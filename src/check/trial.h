@@ -29,6 +29,10 @@ typedef struct moe_int_trial {
  * element of a sampled tensor is looked at. */
 void moe_int_judge_tensor(moe_int_trial *b, moe_tensor_id id, const moe_tensor *got, bool scan);
 
+/* Of a sampled truth, the router's gradients: they start from the subject's own dS. Nothing where
+ * it gave none. MOE_E_NOMEM. */
+moe_status moe_int_add_router_part(moe_int_trial *b);
+
 /* tensors.c: judges the results, and the stages inside that are no results. A trial that is not the
  * first ends at the first result that fails. */
 void moe_int_judge_tensors(moe_int_trial *b);
@@ -41,9 +45,9 @@ bool moe_int_inputs_finite(const moe_problem *problem);
  * unit? Then its whole truth need not be known. MOE_E_NOMEM. */
 moe_status moe_int_refute(const moe_int_trial *b, const moe_check_params *params, bool *ret);
 
-/* glance.c: is a run of a layer that will be sampled wrong at its tokens? Where the choice of
- * experts is told, and no recipe explains it. *ret_truth, all 0 before, is to be freed, also on
- * failure. */
+/* glance.c: is a run of a layer that will be sampled wrong at its tokens, or a gradient at its
+ * hidden units? Where the choice of experts is told, and no recipe explains it. *ret_truth, all 0
+ * before, is to be freed, also on failure. */
 moe_status moe_int_glance(const moe_int_subject *subject, const moe_check_params *params,
                           const moe_log *log, bool *ret_wrong, moe_int_truth *ret_truth);
 

@@ -1,5 +1,7 @@
 /* Reading and mapping whole files. */
+#define _GNU_SOURCE /* tee */
 #include "core/file.h"
+#include "core/open_read.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,9 +102,10 @@ static moe_status read_all(int fd, const char *path, size_t limit, const moe_log
 
 moe_status moe_int_file_read(const char *path, size_t limit, const moe_log *log, char **ret_text,
                              size_t *ret_size) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = moe_int_open_to_read(path);
     if (fd < 0)
-        return moe_fail(log, MOE_E_IO, "%s: cannot open: %s", path, strerror(errno));
+        return moe_fail(log, MOE_E_IO, "%s: cannot open: %s", path,
+                        errno == ETIMEDOUT ? "a pipe that nobody writes into" : strerror(errno));
     moe_status status = read_all(fd, path, limit, log, ret_text, ret_size);
     close(fd);
     return status;

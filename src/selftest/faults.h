@@ -26,7 +26,7 @@
     CASE(GROUPS, "T=64 d=48 n=32 E=16 K=4 score=sigmoid select=group_topk groups=4 topk_groups=2 renorm=1 seed=14", \
          LARGE_ "score=sigmoid select=group_topk groups=16 topk_groups=2 renorm=1 seed=14") \
     CASE(GROUPS_FULL, "T=64 d=48 n=32 E=8 K=4 r_scale=8 score=sigmoid select=group_topk groups=4 topk_groups=2 select_bias=1 renorm=1 seed=15", \
-         LARGE_ "r_scale=8 score=sigmoid select=group_topk groups=32 topk_groups=2 select_bias=1 renorm=1 seed=15") \
+         LARGE_ "r_scale=8 score=sigmoid select=group_topk groups=16 topk_groups=1 select_bias=1 renorm=1 seed=15") \
     BOTH_(CASE, TIES, "r_scale=0 score=sigmoid seed=16") \
     CASE(CAPACITY, SMALL_ "select=capacity capacity=12 renorm=1 seed=17", \
          LARGE_ "select=capacity capacity=28 renorm=1 seed=17") \

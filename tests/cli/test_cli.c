@@ -326,6 +326,25 @@ Test(cli, endless_files_are_refused, .timeout = 20) {
     cr_assert_eq(mkfifo(args, 0600), 0);
     snprintf(args, sizeof args, "check --backend %s/fifo --case \"T=1 d=8 n=8 E=2 K=1\"", dir);
     expect(3, "is not a shared object", args);
+    snprintf(args, sizeof args, "check --backend reference --cases %s/fifo", dir);
+    expect(3, "a pipe that nobody writes into", args);
+    snprintf(args, sizeof args, "check --backend reference --config %s/fifo", dir);
+    expect(3, "a pipe that nobody writes into", args);
+    temporary_remove(dir);
+}
+
+/* A pipe with a writer is read, also where he comes or writes late. */
+Test(cli, pipes_are_read, .timeout = 20) {
+    char dir[TEMPORARY_BYTES], fifo[TEMPORARY_BYTES + 8], line[600];
+    temporary_folder(dir);
+    snprintf(fifo, sizeof fifo, "%s/fifo", dir);
+    cr_assert_eq(mkfifo(fifo, 0600), 0);
+    snprintf(line, sizeof line, "(sleep 0.2; exec >%s; sleep 0.2; echo '%s') &", fifo,
+             "T=4 d=8 n=8 E=2 K=1");
+    cr_assert_eq(system(line), 0);
+    snprintf(line, sizeof line, "check --backend reference --cases %s", fifo);
+    expect(0, "1 passed", line);
+    temporary_remove(dir);
 }
 
 /* A case whose plan is given can be run from its exported inputs: plan and weights are there. */

@@ -1,6 +1,7 @@
 /* What no slot may do to the process that it runs in; one function and one row each. */
 #define _GNU_SOURCE
 #include "contract_acts.h"
+#include "core/flush.h"
 
 #include <fenv.h>
 #include <pthread.h>
@@ -111,6 +112,17 @@ static void act_upward(void) {
     fesetround(FE_UPWARD);
 }
 
+static void act_flush(void) {
+    moe_int_flush_set(true);
+}
+
+/* Its own thread, which waits for it, is as it was. */
+static void act_flush_team(void) {
+#pragma omp parallel num_threads(2)
+    moe_int_flush_set(true);
+    moe_int_flush_set(false);
+}
+
 static void act_print(void) {
     printf("a word on standard output\n");
     fprintf(stderr, "\033[31mand one\xff on standard error\n");
@@ -179,6 +191,8 @@ static const struct {
     {"fpe", act_fpe},
     {"ill", act_ill},
     {"upward", act_upward},
+    {"flush", act_flush},
+    {"flush_team", act_flush_team},
     {"print", act_print},
     {"fork", act_fork},
     {"leak", act_leak},

@@ -3,6 +3,7 @@
 #include "drawn.h"
 #include "moeref/check.h"
 #include "moeref/reference.h"
+#include "moeref/selftest.h"
 #include "moeref/suite.h"
 
 #include <criterion/criterion.h>
@@ -93,6 +94,40 @@ Test(coverage, idle_features_are_mistrusted) {
         cr_expect_eq(told->verdict, MOE_VERDICT_PASS, "%s: one's own case is", idle[i].line);
         moe_check_result_destroy(&asked);
         moe_check_result_destroy(&told);
+        moe_problem_destroy(&p);
+    }
+    moe_backend_close(&backend);
+    moe_backends_destroy(&all);
+}
+
+/* The layer of a planted fault at real size, but for its width inside, which chooses no expert. */
+static moe_problem *layer_of_fault(const char *name) {
+    size_t count, i = 0;
+    char line[256], narrow[256];
+    const moe_fault *fault = moe_faults(&count);
+    while (i < count && strcmp(fault[i].name, name) != 0)
+        i++;
+    cr_assert_lt(i, count, "%s", name);
+    moe_fault_line(&fault[i], MOE_F32, true, line, sizeof line);
+    const char *n = strstr(line, " n=256");
+    cr_assert(n, "%s", line);
+    snprintf(narrow, sizeof narrow, "%.*s n=1%s pass=fwd", (int)(n - line), line, n + 6);
+    return drawn(narrow);
+}
+
+/* A fault of the group mask is planted where the mask decides what the fault changes. */
+Test(coverage, layers_of_real_size_decide) {
+    static const char *const faults[][2] = {{"groups_ignored", "select_group_topk"},
+                                            {"groups_masked_zero", "group_mask"},
+                                            {"group_by_best", "group_sum"}};
+    moe_backends *all = NULL;
+    moe_backend *backend = open_reference(&all, "reference:fp32");
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        moe_problem *p = layer_of_fault(faults[i][0]);
+        moe_check_result *r = check(backend, p, false);
+        cr_expect_geq(r->coverage.decided[feature(faults[i][1])], LEAST, "%s: %s", faults[i][0],
+                      faults[i][1]);
+        moe_check_result_destroy(&r);
         moe_problem_destroy(&p);
     }
     moe_backend_close(&backend);

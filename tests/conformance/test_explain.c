@@ -122,11 +122,14 @@ static int forwards_of(const char *fault, moe_verdict want, const char *kind) {
     return forwards;
 }
 
-/* A sampled run that is wrong at its tokens is not made again, nor are other inputs tried; but
+/* A sampled run that is wrong at its tokens or hidden units is not made again, nor are other inputs
+ * tried; but
  * whatever is not explained so, and what only another run shows, has those runs. */
 Test(explain, wrong_samples_are_not_run_again) {
     cr_expect_eq(forwards_of("scale", MOE_VERDICT_FAIL, "factor"), 1);
     cr_expect_eq(forwards_of("swap", MOE_VERDICT_FAIL, "w1_swapped"), 1);
+    cr_expect_eq(forwards_of("expert_sign", MOE_VERDICT_FAIL, "factor_by_expert"), 1);
+    cr_expect_eq(forwards_of("router_row", MOE_VERDICT_FAIL, "factor_by_expert"), 1);
     cr_expect_eq(forwards_of("race", MOE_VERDICT_FAIL, "nondeterministic"), 2);
     cr_expect_geq(forwards_of("random", MOE_VERDICT_FAIL, "nondeterministic"), 2);
     cr_expect_geq(forwards_of("stale_dw", MOE_VERDICT_FAIL, "accumulated"), 2);

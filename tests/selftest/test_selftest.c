@@ -117,6 +117,25 @@ Test(selftest, batch_invariance) {
     expect(1, "not batch invariant, as it promises: O[", args);
 }
 
+/* What is wrong with calls, memory and repetition is kept as what is wrong with results is, and is
+ * no pass when it is judged again. */
+Test(selftest, failures_of_runs_are_kept) {
+    static const char *const faults[] = {
+        "nondeterministic_bit", "overrun_H", "weights_changed", "leak", "X_kept", "empty_dW_stale"};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        char folder[TEMPORARY_BYTES], args[1000];
+        temporary_folder(folder);
+        snprintf(args, sizeof args,
+                 "check --threads 1 --no-explanation --dump-on-fail %s --case 'T=64 d=48 n=32 E=8 "
+                 "K=2 renorm=1 seed=5' --backend %s/backends/faulty/faulty.so:fp32.%s",
+                 folder, getenv("MOEREF_BUILD_ROOT"), faults[i]);
+        expect(1, "1 failed", args);
+        snprintf(args, sizeof args, "diagnose --threads 1 %s", folder);
+        expect(1, "; what the file holds of that run is right", args);
+        temporary_remove(folder);
+    }
+}
+
 Test(selftest, misprints_are_errors) {
     char line[2000];
     expect(2, "no fault is named so", "selftest --fault renorm_mising");

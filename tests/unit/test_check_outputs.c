@@ -221,12 +221,43 @@ Test(check_outputs, bad_files) {
     file *f = open_file(ROUTED, MOE_F32, MOE_F32);
     expect_tensor_refused(f, "output", MOE_F32, 12, 16, MOE_E_NOTFOUND,
                           "none of the tensors that can be judged (O, dX");
-    expect_tensor_refused(f, "O", MOE_F32, 3, 0, MOE_E_INVALID,
-                          "O has shape [3], the case needs [12, 16]");
-    expect_tensor_refused(f, "O", MOE_I32, 12, 16, MOE_E_UNSUPPORTED, "O has an element type");
+    expect_tensor_refused(f, "H", MOE_F32, 3, 16, MOE_E_INVALID,
+                          "H has shape [3, 16], the case needs [24, 16]");
     remove(f->path);
     expect_refused(f, MOE_E_IO, "No such file");
     close_file(f);
+}
+
+/* Results of another shape, and of integers, are wrong, and no reason to judge nothing. */
+Test(check_outputs, other_shapes) {
+    static const struct {
+        const char *name;
+        moe_dtype dtype;
+        int64_t rows, columns;
+        const char *why;
+    } kinds[] = {{"O", MOE_F32, 3, 0, "O: has shape [3], the case needs [12, 16]"},
+                 {"O", MOE_F32, 16, 12, "O: has shape [16, 12], the case needs [12, 16]"},
+                 {"dX", MOE_F32, 11, 16, "dX: has shape [11, 16], the case needs [12, 16]"},
+                 {"O", MOE_I32, 12, 16, "O: is of integers (i32)"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        file *f = open_file(ROUTED, MOE_F32, MOE_F32);
+        moe_check_result *r = NULL;
+        moe_tensor t;
+        int64_t shape[] = {kinds[i].rows, kinds[i].columns};
+        cr_assert_eq(moe_tensor_alloc(kinds[i].dtype, kinds[i].columns ? 2 : 1, shape, &t), MOE_OK);
+        const moe_tensor_id id = kinds[i].name[0] == 'O' ? MOE_T_O : MOE_T_DX;
+        add(f, id);
+        f->list[0].tensor = t;
+        add(f, MOE_T_DW1);
+        cr_assert_eq(judge(f, -1, &r), MOE_OK);
+        cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s", kinds[i].why);
+        cr_expect_str_eq(r->why, kinds[i].why);
+        cr_expect_str_eq(r->first_wrong_stage, kinds[i].name);
+        cr_expect_eq(entry(r, "dW1")->verdict, MOE_VERDICT_PASS);
+        moe_check_result_destroy(&r);
+        moe_tensor_destroy(&t);
+        close_file(f);
+    }
 }
 
 /* A type that safetensors has and moeref does not read. */

@@ -1,6 +1,7 @@
 #include "backend/plugin/calls.h"
 #include "backend/plugin/bound.h"
 #include "core/clock.h"
+#include "core/flush.h"
 #include "core/utf8.h"
 #include "moeref/arithmetic.h"
 
@@ -30,11 +31,12 @@ moe_status moe_int_caller_fault(moe_int_caller *c, const char *format, ...) {
 typedef struct call {
     fenv_t environment;
     int rounding;
+    bool flushes;
     double start_us;
 } call;
 
 static call begin(moe_int_caller *c) {
-    call k = {.rounding = fegetround()};
+    call k = {.rounding = fegetround(), .flushes = moe_int_flushes()};
     c->inside_us = 0;
     fegetenv(&k.environment);
     k.start_us = moe_int_now_us();
@@ -44,13 +46,17 @@ static call begin(moe_int_caller *c) {
 /* `what` names the call in a fault. */
 static moe_status end_of(moe_int_caller *c, const call *k, const char *what, moe_status status) {
     const double us = moe_int_now_us() - k->start_us;
-    const bool rounds = fegetround() == k->rounding;
+    const bool rounds = fegetround() == k->rounding, flushes = moe_int_flushes();
     c->us = c->inside_us > 0 && c->inside_us < us ? c->inside_us : us;
     fesetenv(&k->environment);
+    moe_int_flush_set(k->flushes);
     if (!c->fault[0] && (status > MOE_OK || status < MOE_E_DEVICE))
         moe_int_caller_fault(c, "%s returned %d, which is no status", what, (int)status);
     if (!rounds)
         moe_int_caller_fault(c, "%s left another rounding mode of the floating-point unit", what);
+    if (flushes != k->flushes)
+        moe_int_caller_fault(c, "%s left a floating-point unit that %s subnormal numbers", what,
+                             flushes ? "takes 0 for" : "does not take 0 for");
     return c->fault[0] ? MOE_E_CONTRACT : status;
 }
 

@@ -6,7 +6,8 @@
  *     stage.H, stage.A ...                 inner stages, where the backend offers them
  *     later.O ... second.O, poisoned.O     those of other runs that are judged too
  *     want.O ...                           the truth in float64
- *     metadata                             layer (a case line), arithmetic, and the verdict as text
+ *     metadata                             layer (a case line), arithmetic, the verdict as text,
+ * and of_run: is it of the calls, not of these results?
  */
 #ifndef MOE_CHECK_BUNDLE_BUNDLE_H
 #define MOE_CHECK_BUNDLE_BUNDLE_H
@@ -23,8 +24,9 @@
 extern const char *const moe_int_bundle_again[MOE_INT_AGAIN_COUNT];
 
 /* Writes a bundle into the folder `dir` and says where; a failure to do so is said too, and changes
- * no verdict. */
-void moe_int_bundle_write(const moe_int_subject *subject, const moe_int_truth *truth,
+ * no verdict. `of_run`: the calls were wrong, and the first run's results need not be. `truth`
+ * NULL: it is not known. */
+void moe_int_bundle_write(const moe_int_subject *subject, const moe_int_truth *truth, bool of_run,
                           const char *dir, const moe_log *log, moe_check_result *result);
 
 /* A bundle that was read: `subject` points into it. */
@@ -33,6 +35,7 @@ typedef struct moe_int_bundle {
     moe_problem *problem;
     moe_plan *plan;
     const char *verdict; /* as it was reached first */
+    bool of_run;         /* for what no file of results holds */
     moe_tensors stages;
     moe_int_subject subject; /* its `user` is the bundle, which stays where it is */
 } moe_int_bundle;

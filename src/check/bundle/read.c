@@ -79,7 +79,9 @@ moe_status moe_int_bundle_read(const char *path, const moe_log *log, moe_int_bun
         status = read_results(b, path, moe_int_bundle_again[i], log, &b->subject.again[i]);
     if (status)
         return status;
+    const char *of_run = moe_safetensors_metadata(b->file, "of_run");
     b->verdict = moe_safetensors_metadata(b->file, "why");
+    b->of_run = b->verdict && of_run && strcmp(of_run, "yes") == 0;
     b->subject.problem = b->problem;
     b->subject.plan = b->plan;
     b->subject.fetch = fetch_kept;

@@ -87,10 +87,11 @@ static void fill(bundle *b, const moe_int_subject *s, const moe_tensors *stages,
     add(b, MOE_INT_BUNDLE_STAGE, stages);
     for (int i = 0; i < MOE_INT_AGAIN_COUNT; i++)
         add(b, moe_int_bundle_again[i], &s->again[i]);
-    add(b, MOE_INT_BUNDLE_WANT, &truth->oracle->out);
+    if (truth)
+        add(b, MOE_INT_BUNDLE_WANT, &truth->oracle->out);
 }
 
-void moe_int_bundle_write(const moe_int_subject *subject, const moe_int_truth *truth,
+void moe_int_bundle_write(const moe_int_subject *subject, const moe_int_truth *truth, bool of_run,
                           const char *dir, const moe_log *log, moe_check_result *result) {
     char path[4096];
     path_of(dir, result, path, sizeof path);
@@ -106,13 +107,14 @@ void moe_int_bundle_write(const moe_int_subject *subject, const moe_int_truth *t
             {"why", result->why},
             {"reproduce", result->reproduce},
             {"sampled", result->sampled},
+            {"of_run", of_run ? "yes" : "no"},
         };
         fetch_stages(subject, result, &stages);
         fill(b, subject, &stages, truth);
         if (!moe_safetensors_write(path, b->tensor, b->count, metadata,
                                    sizeof metadata / sizeof *metadata, log))
-            moe_log_send(log, MOE_LOG_INFO, "%s: inputs, results and truth; moeref diagnose %s",
-                         path, path);
+            moe_log_send(log, MOE_LOG_INFO, "%s: inputs, results%s; moeref diagnose %s", path,
+                         truth ? " and truth" : "", path);
     } else if (!b || !layer) {
         moe_fail(log, MOE_E_NOMEM, "no memory to write a failure into %s", path);
     }

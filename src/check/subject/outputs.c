@@ -1,6 +1,7 @@
 /* Reading a file: the results of a program that knows nothing of moeref. */
 #include "check/subject/outputs.h"
 #include "check/verdict/result.h"
+#include "layer/problem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,8 @@ void moe_int_outputs_destroy(moe_int_outputs *f) {
     for (int id = 0; id < MOE_T_COUNT; id++)
         if (f->owned[id])
             moe_tensor_destroy(&f->got.t[id]);
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        free(f->why[id]);
     moe_plan_destroy(&f->plan);
     free(f->row_of);
 }
@@ -104,31 +107,52 @@ static bool is_per_slot(const moe_int_outputs *f, moe_tensor_id id, const moe_te
            t->shape[1] == f->K;
 }
 
+/* Of a choice that is not told nobody knows how many pairs there are. */
+static bool has_known_shape(const moe_plan *plan, moe_tensor_id id) {
+    return plan || !moe_tensor_is_of_pairs(id);
+}
+
+static moe_status refuse_shape(moe_int_outputs *f, const moe_plan *plan, moe_tensor_id id,
+                               const moe_tensor *t, const moe_tensor *want, const char *path,
+                               const moe_log *log) {
+    char is[96], should[96];
+    moe_tensor_shape_str(t, is, sizeof is);
+    moe_tensor_shape_str(want, should, sizeof should);
+    if (!has_known_shape(plan, id))
+        return moe_fail(log, MOE_E_INVALID, "%s: %s has shape %s, the case needs %s", path,
+                        moe_tensor_name(id), is, should);
+    f->why[id] = moe_int_format("has shape %s, the case needs %s", is, should);
+    return f->why[id] ? MOE_OK : MOE_E_NOMEM;
+}
+
+static moe_status refuse_integers(moe_int_outputs *f, moe_tensor_id id, const moe_tensor *t) {
+    f->why[id] = moe_int_format("is of integers (%s)", moe_dtype_name(t->dtype));
+    return f->why[id] ? MOE_OK : MOE_E_NOMEM;
+}
+
 static moe_status read_tensor(moe_int_outputs *f, const moe_problem *problem, moe_tensor_id id,
                               const char *path, const moe_log *log) {
     const moe_plan *plan = problem->plan ? problem->plan : f->plan;
     moe_tensor t, want = {0};
-    char is[96], should[96];
     moe_status status = moe_safetensors_get(f->file, moe_tensor_name(id), &t);
     if (status == MOE_E_NOTFOUND)
         return MOE_OK;
-    if (status || moe_dtype_roundoff(t.dtype) == 0)
-        return moe_fail(log, status ? status : MOE_E_UNSUPPORTED,
-                        "%s: %s has an element type that cannot be judged", path,
+    if (status)
+        return moe_fail(log, status, "%s: %s has an element type that cannot be judged", path,
                         moe_tensor_name(id));
     f->found++;
     f->lost[id] = is_lost(f, problem, id, &t);
     if (f->lost[id])
         return MOE_OK;
+    if (moe_dtype_roundoff(t.dtype) == 0)
+        return refuse_integers(f, id, &t);
     if (is_per_slot(f, id, &t))
         return reorder(f, problem, id, &t);
     int64_t pairs = plan ? plan->offsets[problem->layer.E] : problem->T * problem->layer.K;
     moe_tensor_shape(&problem->layer, id, problem->T, pairs,
                      plan ? plan->n_pairs : problem->T * problem->layer.K, &want);
     if (!moe_tensor_same_shape(&t, &want))
-        return moe_fail(log, MOE_E_INVALID, "%s: %s has shape %s, the case needs %s", path,
-                        moe_tensor_name(id), moe_tensor_shape_str(&t, is, sizeof is),
-                        moe_tensor_shape_str(&want, should, sizeof should));
+        return refuse_shape(f, plan, id, &t, &want, path, log);
     f->got.t[id] = t;
     return MOE_OK;
 }
@@ -181,6 +205,14 @@ void moe_int_outputs_reason(const moe_int_outputs *f, char *ret, size_t size) {
         snprintf(ret, size, "nothing tells another");
     else
         snprintf(ret, size, "%s is stored as %s", moe_tensor_name((moe_tensor_id)id), word);
+}
+
+void moe_int_outputs_report(const moe_int_outputs *f, moe_check_result *r) {
+    moe_int_ids_report(&f->bad_ids, r);
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        if (f->why[id])
+            moe_int_entry_fail(moe_int_result_entry(r, moe_tensor_name((moe_tensor_id)id)), "%s",
+                               f->why[id]);
 }
 
 static void note_lost(const moe_int_outputs *f, moe_check_result *r) {

@@ -14,6 +14,7 @@ typedef struct moe_int_outputs {
     moe_plan *plan; /* from topk_index; NULL: not told */
     moe_int_bad_ids bad_ids;
     bool lost[MOE_T_COUNT]; /* in the file, but by slots that cannot be read */
+    char *why[MOE_T_COUNT]; /* owned: in the file, and of another shape or of integers */
     int64_t *row_of;        /* [T*K] plan row of topk_index's entries, -1: empty slots */
     int64_t T, K;
     size_t found;
@@ -28,6 +29,8 @@ void moe_int_outputs_destroy(moe_int_outputs *outputs);
 moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *outputs);
 /* "O is stored as float32": why that is its arithmetic. */
 void moe_int_outputs_reason(const moe_int_outputs *outputs, char *ret, size_t size);
+/* Fails in `result` what no comparison can be made of: before anything is judged. */
+void moe_int_outputs_report(const moe_int_outputs *outputs, moe_check_result *result);
 /* Notes in `result` what the case makes and the file lacks. */
 void moe_int_outputs_list_absent(const moe_int_outputs *outputs, const moe_problem *problem,
                                  moe_check_result *result);

@@ -1,4 +1,5 @@
 #include "check/verdict/selector.h"
+#include "check/verdict/result.h"
 #include "core/shell.h"
 
 #include <stdio.h>
@@ -31,4 +32,15 @@ char *moe_int_selector(const char *option, const char *subject, int32_t arithmet
     }
     free(word);
     return out;
+}
+
+moe_status moe_int_result_named(const moe_problem *problem, const char *name, const char *option,
+                                const char *subject, int32_t arithmetic,
+                                const moe_check_params *params, const moe_log *log,
+                                moe_check_result **ret) {
+    char *selector = moe_int_selector(option, subject, arithmetic, params);
+    moe_status status = selector ? moe_int_result_create(problem, name, selector, log, ret)
+                                 : moe_fail(log, MOE_E_NOMEM, "no memory for a check's result");
+    free(selector);
+    return status;
 }

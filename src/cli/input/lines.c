@@ -1,13 +1,27 @@
+#define _GNU_SOURCE /* tee */
 #include "cli/input/lines.h"
 #include "cli/input/messages.h"
+#include "core/open_read.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 moe_status cli_lines_open(const char *path, cli_lines *ret) {
-    *ret = (cli_lines){.path = path, .in = strcmp(path, "-") == 0 ? stdin : fopen(path, "r")};
-    return ret->in ? MOE_OK : moe_fail(cli_log(), MOE_E_IO, "%s: %s", path, strerror(errno));
+    *ret = (cli_lines){.path = path};
+    if (strcmp(path, "-") == 0) {
+        ret->in = stdin;
+        return MOE_OK;
+    }
+    const int fd = moe_int_open_to_read(path);
+    ret->in = fd < 0 ? NULL : fdopen(fd, "r");
+    if (ret->in)
+        return MOE_OK;
+    const int error = errno;
+    if (fd >= 0)
+        close(fd);
+    return moe_fail(cli_log(), MOE_E_IO, "%s: %s", path,
+                    error == ETIMEDOUT ? "a pipe that nobody writes into" : strerror(error));
 }
 
 void cli_lines_close(cli_lines *lines) {
