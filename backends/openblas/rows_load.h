@@ -37,6 +37,14 @@ typedef uint32_t words __attribute__((vector_size(4 * V)));
 typedef int32_t integers __attribute__((vector_size(4 * V)));
 typedef uint8_t bytes __attribute__((vector_size(V)));
 
+/* A loop of up to 16 turns whose number the compiler knows: sums stay in registers only without it.
+ */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* How values lie that a tile reads. A pair is two bf16 of neighbouring columns in a word. */
 typedef enum form {
     FORM_F32,

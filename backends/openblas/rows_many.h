@@ -34,17 +34,16 @@ enum { WIDE = 2 * V, BLOCK_ROWS = 256, TURN = 16 };
 #define MIX(a, b, lane, s) __builtin_shuffle(a, b, (integers){EVERY_LANE(lane, s)})
 #endif
 #define EXCHANGE(s)                                                                                \
-    UNROLL_MANY for (int i = 0; i < V; i++) if (!(i & (s))) {                                      \
+    UNROLL for (int i = 0; i < V; i++) if (!(i & (s))) {                                           \
         vec a = v[i], b = v[i + (s)];                                                              \
         v[i] = MIX(a, b, UPPER, s);                                                                \
         v[i + (s)] = MIX(a, b, LOWER, s);                                                          \
     }
-#define UNROLL_MANY _Pragma("GCC unroll 16")
 
 /* V rows of V values, `ld` apart, turned. */
 OB_INLINE void turn(const float *from, int64_t ld, float *ret, int64_t ret_ld) {
     vec v[V];
-    UNROLL_MANY for (int i = 0; i < V; i++) memcpy(&v[i], from + i * ld, sizeof v[i]);
+    UNROLL for (int i = 0; i < V; i++) memcpy(&v[i], from + i * ld, sizeof v[i]);
     EXCHANGE(1)
     EXCHANGE(2)
 #if defined(HAVE_HALVES)
@@ -53,7 +52,7 @@ OB_INLINE void turn(const float *from, int64_t ld, float *ret, int64_t ret_ld) {
 #if defined(HAVE_AVX512)
     EXCHANGE(8)
 #endif
-    UNROLL_MANY for (int i = 0; i < V; i++) memcpy(ret + i * ret_ld, &v[i], sizeof v[i]);
+    UNROLL for (int i = 0; i < V; i++) memcpy(ret + i * ret_ld, &v[i], sizeof v[i]);
 }
 
 /* Row of the panel for column q of a decoded row: its own, or one of an even-odd step. */
@@ -222,7 +221,7 @@ OB_INLINE vec add_product(vec sum, const float *x, vec w) {
 OB_INLINE void meet_panel(int rows, const panel_block *b) {
     vec sum[TALL][2];
     const float *x[TALL];
-    UNROLL_MANY for (int i = 0; i < rows; i++) {
+    UNROLL for (int i = 0; i < rows; i++) {
         sum[i][0] = sum[i][1] = (vec){0};
         x[i] = b->x + i * b->ldx;
     }
@@ -230,12 +229,12 @@ OB_INLINE void meet_panel(int rows, const panel_block *b) {
         if (p % TURN == 0)
             fetch_some(b->next);
         const vec low = load_x(b->panel + p * WIDE, 0), high = load_x(b->panel + p * WIDE, 1);
-        UNROLL_MANY for (int i = 0; i < rows; i++) {
+        UNROLL for (int i = 0; i < rows; i++) {
             sum[i][0] = add_product(sum[i][0], x[i] + p, low);
             sum[i][1] = add_product(sum[i][1], x[i] + p, high);
         }
     }
-    UNROLL_MANY for (int i = 0; i < rows; i++) store_sums(b, i, sum[i]);
+    UNROLL for (int i = 0; i < rows; i++) store_sums(b, i, sum[i]);
 }
 
 #define MEET(n)                                                                                    \

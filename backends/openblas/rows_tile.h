@@ -58,8 +58,6 @@ typedef struct tile_args {
     int64_t ldy;
 } tile_args;
 
-#define UNROLL _Pragma("GCC unroll 8")
-
 /* V columns of x, `half` of a step; the columns that follow `at` bytes from each row's start. */
 OB_INLINE void add_products(form f, int rows, int cols, int half, const float *x, int64_t ldx,
                             const char *const *w, int64_t at, const vec *scale, vec (*sum)[ROWS]) {
