@@ -207,7 +207,7 @@ OB_INLINE const float *scales_of(const ob_matrix *w, int64_t row) {
 }
 
 OB_INLINE vec scale_vec(form f, float scale) {
-    return (vec){0} + (f == FORM_FP8 ? 256 * scale : scale);
+    return (f == FORM_FP8 ? 256 * scale : scale) - (vec){0}; /* + would be an addition, for -0 */
 }
 
 #endif
