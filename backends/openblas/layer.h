@@ -18,7 +18,8 @@ typedef struct ob_device {
     ob_blas blas;
     int threads;
     bool invariant; /* the variant of that name: no product by OpenBLAS on which a token depends */
-    bool coded;     /* W1 and W2 are read as codes of this form */
+    const ob_pairs_kernels *pairs; /* NULL: every product is of fp32 values */
+    bool coded;                    /* W1 and W2 are read as codes of this form */
     moe_quant_desc codes;
     const moe_log *log;
 } ob_device;
@@ -27,6 +28,10 @@ typedef struct ob_device {
  * products that add up in different orders, and OpenBLAS sums rows at a matrix's edge in another
  * one. */
 int32_t ob_promise(const ob_device *dev);
+
+/* Are products of a layer whose moe_use has this dtype of bf16 values: its inputs and weights, and
+ * A, A', dH and weighted inputs rounded to it? Sums and what is kept stay fp32. */
+bool ob_rounds(const ob_device *dev, int32_t dtype);
 
 /* Growing memory; growth loses the content. */
 typedef struct ob_buffer {

@@ -26,14 +26,13 @@ static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 static moe_status op_supports(void *device, const moe_layer_desc *desc, const moe_operator_use *use,
                               moe_operator_support *ret) {
     moe_support support = {0};
-    (void)use;
     if (((const ob_device *)device)->coded)
         snprintf(support.reason, sizeof support.reason, "operators read no codes");
     if (support.reason[0] || moe_refuse_unknown(desc, &support)) {
         snprintf(ret->reason, sizeof ret->reason, "%s", support.reason);
         return MOE_E_UNSUPPORTED;
     }
-    ret->arithmetic = MOE_F32;
+    ret->arithmetic = ob_rounds(device, use->dtype) ? MOE_BF16 : MOE_F32;
     ret->deterministic = ob_promise(device);
     ret->place = MOE_PLACE_HOST;
     ret->alignment = sizeof(float);

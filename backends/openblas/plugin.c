@@ -1,4 +1,4 @@
-/* The backend `openblas`: fp32 on the CPU. */
+/* The backend `openblas`: fp32 on the CPU, and products of bf16 where it has them. */
 #include "clock.h"
 #include "core/samples.h"
 #include "layer.h"
@@ -17,11 +17,12 @@ static moe_status open_device(const moe_open_params *params, void **ret_device) 
     char reason[200];
     moe_quant_desc codes = {0};
     const bool invariant = strcmp(params->variant, "invariant") == 0;
+    const bool plain = strcmp(params->variant, "fp32") == 0;
     const bool coded = ob_codes_parse(params->variant, &codes);
-    if (params->variant[0] && !invariant && !coded)
+    if (params->variant[0] && !invariant && !plain && !coded)
         return moe_fail(params->log, MOE_E_NOTFOUND,
-                        "openblas has no variant '%s'; it has 'invariant', and 'int8', 'int4' and "
-                        "'fp8', with the rows and columns of a block as in 'int4.1x32'",
+                        "openblas has no variant '%s'; it has 'invariant', 'fp32', and 'int8', "
+                        "'int4' and 'fp8', with the rows and columns of a block as in 'int4.1x32'",
                         params->variant);
     ob_device *dev = calloc(1, sizeof *dev);
     if (!dev)
@@ -34,6 +35,7 @@ static moe_status open_device(const moe_open_params *params, void **ret_device) 
     dev->threads = params->threads > 0 ? params->threads : omp_get_max_threads();
     dev->log = params->log;
     dev->invariant = invariant;
+    dev->pairs = plain ? NULL : ob_pairs();
     dev->coded = coded;
     dev->codes = codes;
     if (dev->blas.parallel() == OB_SEQUENTIAL && dev->threads > 1) {
@@ -59,6 +61,10 @@ static void close_device(void *device) {
     free(device);
 }
 
+bool ob_rounds(const ob_device *dev, int32_t dtype) {
+    return dev->pairs && dtype == MOE_BF16;
+}
+
 int32_t ob_promise(const ob_device *dev) {
     return dev->invariant ? MOE_PROMISE_REPEATS | MOE_PROMISE_BATCH_INVARIANT : MOE_PROMISE_REPEATS;
 }
@@ -73,7 +79,7 @@ static moe_status supports(void *device, const moe_layer_desc *desc, const moe_u
                  "codes are read forward only, and made of fp32 values: dtype=fp32 pass=fwd");
         return MOE_E_UNSUPPORTED;
     }
-    ret->arithmetic = MOE_F32;
+    ret->arithmetic = ob_rounds(dev, use->dtype) ? MOE_BF16 : MOE_F32;
     ret->deterministic = ob_promise(device);
     return MOE_OK;
 }

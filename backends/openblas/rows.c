@@ -21,6 +21,19 @@ static const ob_rows_kernels *choose(void) {
 }
 #endif
 
+#ifdef OB_HAVE_PAIRS
+extern const ob_pairs_kernels ob_pairs_avx512;
+
+const ob_pairs_kernels *ob_pairs(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512bf16") ? &ob_pairs_avx512 : NULL;
+}
+#else
+const ob_pairs_kernels *ob_pairs(void) {
+    return NULL;
+}
+#endif
+
 void ob_rows_multiply(const ob_rows_product *product) {
     choose()->multiply(product);
 }

@@ -1,8 +1,9 @@
 /* Products of rows with a matrix of weights as it lies in memory, of any size, in fp32: of few
- * rows, for which OpenBLAS would pack all of W first, and of many with weights that it cannot read.
+ * rows, for which OpenBLAS would pack all of W first, and of many with weights that it cannot read;
+ * and products of bf16.
  *
- * Within either function a row's result has the same bits whatever rows stand beside it, and
- * whatever columns of it are asked for. The two add up in different orders. */
+ * Within any of these functions a row's result has the same bits whatever rows stand beside it, and
+ * whatever columns of it are asked for. They add up in different orders. */
 #ifndef MOEREF_OPENBLAS_ROWS_H
 #define MOEREF_OPENBLAS_ROWS_H
 
@@ -55,6 +56,41 @@ void ob_rows_multiply_many(const ob_rows_product *product);
 
 /* The instruction set in use: "avx512", "avx2" or "base". */
 const char *ob_rows_isa(void);
+
+/* Rows that lie anywhere, times scale[row]; scale NULL: 1. */
+typedef struct ob_row_list {
+    const float *const *row;
+    const float *scale;
+    int64_t cols;
+} ob_row_list;
+
+/* Rows whose outer products are added up at a time. */
+#define OB_OUTER_ROWS 512
+
+/* y [a.cols][b.cols] = sum over OB_OUTER_ROWS rows or fewer of a_row^T b_row, or that more. */
+typedef struct ob_outer {
+    int64_t rows;
+    ob_row_list a, b;
+    float *scratch; /* [a.cols][(rows + 1) / 2] */
+    bool add;
+    float *y;
+    int64_t ldy;
+} ob_outer;
+
+/* Products of bf16 by instructions of their own, where the processor has them: what is not bf16 is
+ * rounded to it. */
+typedef struct ob_pairs_kernels {
+    /* ret [rows][depth / 2] words of two bf16 each, nearest to x; ret may be x, if ld <= ldx. */
+    void (*round_rows)(int64_t rows, int64_t depth, const float *x, int64_t ldx, float *ret,
+                       int64_t ld);
+    /* product->x are such words, product->ldx counts them; the depth is even, and W is of bf16,
+     * either way round. A row's bits are its own here too. */
+    void (*multiply)(const ob_rows_product *product);
+    void (*add_outer)(const ob_outer *outer);
+} ob_pairs_kernels;
+
+/* NULL: this processor, or the compiler of this plug-in, has none. */
+const ob_pairs_kernels *ob_pairs(void);
 
 /* One instruction set's functions: rows_kernel.c, compiled once for each. */
 typedef struct ob_rows_kernels {

@@ -37,8 +37,24 @@ typedef uint32_t words __attribute__((vector_size(4 * V)));
 typedef int32_t integers __attribute__((vector_size(4 * V)));
 typedef uint8_t bytes __attribute__((vector_size(V)));
 
-/* How values lie that a tile reads. */
-typedef enum form { FORM_F32, FORM_F16, FORM_BF16, FORM_INT8, FORM_INT4, FORM_FP8 } form;
+/* A loop of up to 16 turns whose number the compiler knows: sums stay in registers only without it.
+ */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* How values lie that a tile reads. A pair is two bf16 of neighbouring columns in a word. */
+typedef enum form {
+    FORM_F32,
+    FORM_PAIRS,
+    FORM_F16,
+    FORM_BF16,
+    FORM_INT8,
+    FORM_INT4,
+    FORM_FP8
+} form;
 
 OB_INLINE int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -49,7 +65,7 @@ OB_INLINE bool is_code(form f) {
 }
 
 OB_INLINE int64_t value_bits(form f) {
-    return f == FORM_F32 ? 32 : f <= FORM_BF16 ? 16 : f == FORM_INT4 ? 4 : 8;
+    return f <= FORM_PAIRS ? 32 : f <= FORM_BF16 ? 16 : f == FORM_INT4 ? 4 : 8;
 }
 
 /* Of so many values, whole bytes. */
@@ -149,6 +165,7 @@ OB_INLINE vec load(form f, const char *p, int half, vec scale) {
     words w;
     switch (f) {
     case FORM_F32:
+    case FORM_PAIRS:
         memcpy(&v, p + (ptrdiff_t)half * (ptrdiff_t)sizeof v, sizeof v);
         return v;
     case FORM_F16:
@@ -190,7 +207,7 @@ OB_INLINE const float *scales_of(const ob_matrix *w, int64_t row) {
 }
 
 OB_INLINE vec scale_vec(form f, float scale) {
-    return (vec){0} + (f == FORM_FP8 ? 256 * scale : scale);
+    return (f == FORM_FP8 ? 256 * scale : scale) - (vec){0}; /* + would be an addition, for -0 */
 }
 
 #endif

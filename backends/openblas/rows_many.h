@@ -34,17 +34,16 @@ enum { WIDE = 2 * V, BLOCK_ROWS = 256, TURN = 16 };
 #define MIX(a, b, lane, s) __builtin_shuffle(a, b, (integers){EVERY_LANE(lane, s)})
 #endif
 #define EXCHANGE(s)                                                                                \
-    UNROLL_MANY for (int i = 0; i < V; i++) if (!(i & (s))) {                                      \
+    UNROLL for (int i = 0; i < V; i++) if (!(i & (s))) {                                           \
         vec a = v[i], b = v[i + (s)];                                                              \
         v[i] = MIX(a, b, UPPER, s);                                                                \
         v[i + (s)] = MIX(a, b, LOWER, s);                                                          \
     }
-#define UNROLL_MANY _Pragma("GCC unroll 16")
 
 /* V rows of V values, `ld` apart, turned. */
 OB_INLINE void turn(const float *from, int64_t ld, float *ret, int64_t ret_ld) {
     vec v[V];
-    UNROLL_MANY for (int i = 0; i < V; i++) memcpy(&v[i], from + i * ld, sizeof v[i]);
+    UNROLL for (int i = 0; i < V; i++) memcpy(&v[i], from + i * ld, sizeof v[i]);
     EXCHANGE(1)
     EXCHANGE(2)
 #if defined(HAVE_HALVES)
@@ -53,7 +52,7 @@ OB_INLINE void turn(const float *from, int64_t ld, float *ret, int64_t ret_ld) {
 #if defined(HAVE_AVX512)
     EXCHANGE(8)
 #endif
-    UNROLL_MANY for (int i = 0; i < V; i++) memcpy(ret + i * ret_ld, &v[i], sizeof v[i]);
+    UNROLL for (int i = 0; i < V; i++) memcpy(ret + i * ret_ld, &v[i], sizeof v[i]);
 }
 
 /* Row of the panel for column q of a decoded row: its own, or one of an even-odd step. */
@@ -68,7 +67,7 @@ OB_INLINE void turn_rows(form f, const ob_matrix *w, int64_t col, int64_t cols, 
     const bool alternate = alternates(f) && (!is_code(f) || streams(w));
     float rows[V * PANEL_LD + STEP] = {0};
     int64_t done = 0;
-    if (f == FORM_F32 && cols == V)
+    if (value_bits(f) == 32 && cols == V)
         for (; done + V <= depth; done += V)
             turn((const float *)w->data + col * w->ld + p + done, w->ld, ret + done * WIDE, WIDE);
     if (done == depth)
@@ -105,10 +104,35 @@ OB_INLINE void copy_rows(form f, const char *w, int64_t row_bytes, int64_t cols,
     }
 }
 
+/* V words of two rows of bf16, side by side. */
+OB_INLINE vec pair_up(const char *even, const char *odd) {
+    return (vec)((words)widen(FORM_BF16, even) >> 16 | (words)widen(FORM_BF16, odd));
+}
+
+/* Of W [2 depth] rows of bf16, row_bytes each: its rows by twos. */
+OB_INLINE void copy_pairs(const char *w, int64_t row_bytes, int64_t cols, int64_t depth,
+                          float *ret) {
+    char part[2][WIDE * 2] = {{0}};
+    for (int64_t p = 0; p < depth; p++, w += 2 * row_bytes) {
+        const char *even = w, *odd = w + row_bytes;
+        if (cols < WIDE) {
+            even = memcpy(part[0], even, (size_t)values_bytes(FORM_BF16, cols));
+            odd = memcpy(part[1], odd, (size_t)values_bytes(FORM_BF16, cols));
+        }
+        for (int c = 0; c < WIDE; c += V) {
+            const vec v = pair_up(even + (ptrdiff_t)2 * c, odd + (ptrdiff_t)2 * c);
+            memcpy(ret + p * WIDE + c, &v, sizeof v);
+        }
+    }
+}
+
 OB_INLINE void fill_panel(form f, const ob_matrix *w, int64_t col, int64_t cols, int64_t p,
                           int64_t depth, float *ret) {
     const char *data = w->data;
-    if (w->turned)
+    if (w->turned && f == FORM_PAIRS)
+        copy_pairs(data + values_bytes(FORM_BF16, 2 * p * w->ld + col),
+                   values_bytes(FORM_BF16, w->ld), cols, depth, ret);
+    else if (w->turned)
         copy_rows(f, data + values_bytes(f, p * w->ld + col), values_bytes(f, w->ld), cols, depth,
                   ret);
     else
@@ -145,11 +169,14 @@ OB_INLINE lines lines_of(form f, const ob_rows_product *o, int64_t col, int64_t 
     const ob_matrix *w = &o->w;
     if (f == FORM_F32 || col >= o->cols)
         return (lines){0};
-    const int64_t down = w->turned ? p : col, along = w->turned ? col : p;
-    lines l = {.rows = w->turned ? depth : least(WIDE, o->cols - col),
-               .ld = values_bytes(f, w->ld),
-               .bytes = values_bytes(f, w->turned ? least(WIDE, o->cols - col) : depth)};
-    l.row = (const char *)w->data + down * l.ld + values_bytes(f, along);
+    const bool by_twos = f == FORM_PAIRS && w->turned; /* two rows of W make one of the panel */
+    const form stored = by_twos ? FORM_BF16 : f;
+    const int64_t cols = least(WIDE, o->cols - col), each = by_twos ? 2 : 1;
+    const int64_t down = w->turned ? each * p : col, along = w->turned ? col : p;
+    lines l = {.rows = w->turned ? each * depth : cols,
+               .ld = values_bytes(stored, w->ld),
+               .bytes = values_bytes(stored, w->turned ? cols : depth)};
+    l.row = (const char *)w->data + down * l.ld + values_bytes(stored, along);
     l.together = 1 + l.rows * ((l.bytes + 63) / 64) / turns;
     return l;
 }
@@ -180,10 +207,21 @@ OB_INLINE void store_sums(const panel_block *b, int64_t row, const vec *sum) {
     }
 }
 
+/* A file has products of values, or of pairs. */
+OB_INLINE vec add_product(vec sum, const float *x, vec w) {
+#ifdef __AVX512BF16__
+    int32_t pair;
+    memcpy(&pair, x, sizeof pair);
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)w);
+#else
+    return sum + *x * w;
+#endif
+}
+
 OB_INLINE void meet_panel(int rows, const panel_block *b) {
     vec sum[TALL][2];
     const float *x[TALL];
-    UNROLL_MANY for (int i = 0; i < rows; i++) {
+    UNROLL for (int i = 0; i < rows; i++) {
         sum[i][0] = sum[i][1] = (vec){0};
         x[i] = b->x + i * b->ldx;
     }
@@ -191,12 +229,12 @@ OB_INLINE void meet_panel(int rows, const panel_block *b) {
         if (p % TURN == 0)
             fetch_some(b->next);
         const vec low = load_x(b->panel + p * WIDE, 0), high = load_x(b->panel + p * WIDE, 1);
-        UNROLL_MANY for (int i = 0; i < rows; i++) {
-            sum[i][0] += x[i][p] * low;
-            sum[i][1] += x[i][p] * high;
+        UNROLL for (int i = 0; i < rows; i++) {
+            sum[i][0] = add_product(sum[i][0], x[i] + p, low);
+            sum[i][1] = add_product(sum[i][1], x[i] + p, high);
         }
     }
-    UNROLL_MANY for (int i = 0; i < rows; i++) store_sums(b, i, sum[i]);
+    UNROLL for (int i = 0; i < rows; i++) store_sums(b, i, sum[i]);
 }
 
 #define MEET(n)                                                                                    \
@@ -236,9 +274,10 @@ static void meet_all(int64_t rows, panel_block b) {
 
 OB_INLINE void multiply_block(form f, const ob_rows_product *o, int64_t row, int64_t rows) {
     _Alignas(64) float panel[(OB_CHUNK + STEP) * WIDE];
-    for (int64_t p = 0; p < o->depth; p += OB_CHUNK)
+    const int64_t chunk = f == FORM_PAIRS ? OB_CHUNK / 2 : OB_CHUNK;
+    for (int64_t p = 0; p < o->depth; p += chunk)
         for (int64_t col = 0; col < o->cols; col += WIDE) {
-            const int64_t depth = least(OB_CHUNK, o->depth - p);
+            const int64_t depth = least(chunk, o->depth - p);
             const int64_t turns = (rows + TALL - 1) / TALL * ((depth + TURN - 1) / TURN);
             lines next = lines_of(f, o, col + WIDE, p, depth, turns);
             const panel_block b = {.next = &next,

@@ -58,8 +58,6 @@ typedef struct tile_args {
     int64_t ldy;
 } tile_args;
 
-#define UNROLL _Pragma("GCC unroll 8")
-
 /* V columns of x, `half` of a step; the columns that follow `at` bytes from each row's start. */
 OB_INLINE void add_products(form f, int rows, int cols, int half, const float *x, int64_t ldx,
                             const char *const *w, int64_t at, const vec *scale, vec (*sum)[ROWS]) {
@@ -90,9 +88,12 @@ OB_INLINE void add_rest(form f, int rows, int cols, const tile_args *t, int64_t 
     add_products(f, rows, cols, 1, x[0], STEP, rest, 0, scale, sum);
 }
 
-OB_INLINE void fetch_ahead(int cols, const tile_args *t, int64_t at, const char *const *w) {
-    if (t->ahead && at % 64 == 0)
-        UNROLL for (int c = 0; c < cols; c++) __builtin_prefetch(w[c] + at + t->ahead);
+/* In the order of memory, not row by row as a tile reads: that is a fifth faster. */
+OB_INLINE void fetch_ahead(form f, int cols, const tile_args *t, int64_t at, const char *row) {
+    if (!t->ahead || at % 64 != 0)
+        return;
+    const char *from = row + at + t->ahead + (cols - 1) * (values_bytes(f, t->first) + at);
+    UNROLL for (int c = 0; c < cols; c++) __builtin_prefetch(from + (ptrdiff_t)64 * c);
 }
 
 /* Columns p .. end-1, whole steps. */
@@ -101,10 +102,17 @@ OB_INLINE void add_steps(form f, int rows, int cols, const tile_args *t, int64_t
     const int64_t step = alternates(f) || is_code(f) ? STEP : V; /* as registers allow */
     for (; p < end; p += step) {
         const int64_t at = values_bytes(f, p);
-        fetch_ahead(cols, t, at, w);
+        fetch_ahead(f, cols, t, at, w[0]);
         for (int half = 0; half < step / V; half++)
             add_products(f, rows, cols, half, t->x + p, t->ldx, w, at, scale, sum);
     }
+}
+
+/* OB_GROUP of them. */
+OB_INLINE void add_group(form f, int rows, int cols, const tile_args *t, int64_t p,
+                         const char *const *w, const vec *scale, vec (*sum)[ROWS]) {
+    UNROLL for (int i = 0; i < OB_GROUP; i += STEP)
+        add_steps(f, rows, cols, t, p + i, p + i + STEP, w, scale, sum);
 }
 
 OB_INLINE int64_t last_row(const tile_args *t, int c) {
@@ -123,8 +131,13 @@ OB_INLINE void add_chunk(form f, int rows, int cols, const tile_args *t, vec (*s
         scales[c] = is_code(f) ? scales_of(t->codes, t->col + last_row(t, c)) : NULL;
         UNROLL for (int i = 0; i < rows; i++) sum[c][i] = (vec){0};
     }
-    int64_t block = is_code(f) ? t->first / wide : 0;
-    for (int64_t p = 0, end; p < t->depth; p = end, block++) {
+    int64_t block = is_code(f) ? t->first / wide : 0, p = 0;
+    if (is_code(f) && rows <= 2 && wide == OB_GROUP) /* no loop for each block: more rows hide it */
+        for (; p + OB_GROUP <= t->depth; p += OB_GROUP, block++) {
+            UNROLL for (int c = 0; c < cols; c++) scale[c] = scale_vec(f, scales[c][block]);
+            add_group(f, rows, cols, t, p, w, scale, sum);
+        }
+    for (int64_t end; p < t->depth; p = end, block++) {
         end = is_code(f) ? least((block + 1) * wide - t->first, t->depth) : t->depth;
         if (is_code(f))
             UNROLL for (int c = 0; c < cols; c++) scale[c] = scale_vec(f, scales[c][block]);

@@ -11,18 +11,31 @@
  *   bf16   1 row: 0.32, 1.0; 8: 0.75, 1.1; 16: 1.45, 1.4; 128: -, 5.4; 512: -, 20.2
  *   int8   1 row: 0.3, 1.5; 4: 0.5, 1.5; 8: 1.65, 1.85; 16: 2.9, 2.5
  *   turned 2 rows: panels 1.4, OpenBLAS 1.65; 16: 1.85, 1.95; 128: 5.6, 5.5; 512: 20.9, 18.7
+ *   bf16 by pairs (AVX512_BF16), 2026-11-30, W in the third cache, of rows and pairs:
+ *          1 row: 0.20, 0.27; 2: 0.25, 0.31; 3: 0.32, 0.32; 8: 0.65, 0.35; 16: 1.17, 0.44;
+ *          128: -, 2.6; 1024: -, 20.5; turned: the same
  * and with AVX2 on the same core panels and OpenBLAS are within 5 % of each other from 16 rows on.
  * Weights that OpenBLAS cannot read meet panels however many the rows. */
-enum { ROWS_MOST = 14, CODED_ROWS_MOST = 8, PANELS_MOST = 192, PANELS_MOST_TURNED = 64 };
+enum { PAIRS_FEWEST = 3, ROWS_MOST = 14, CODED_ROWS_MOST = 8 };
+enum { PANELS_MOST = 192, PANELS_MOST_TURNED = 64 };
 
-typedef enum way { WAY_ROWS, WAY_PANELS, WAY_BLAS } way;
+typedef enum way { WAY_ROWS, WAY_PAIRS, WAY_PANELS, WAY_BLAS } way;
 
 bool ob_weights_readable(int32_t dtype) {
     return dtype == MOE_F32 || dtype == MOE_BF16 || dtype == MOE_F16;
 }
 
+/* Pairs of bf16 need a whole number of them. */
+static bool has_pairs(const ob_layer *layer, const ob_matrix *w, int64_t depth) {
+    return ob_rounds(layer->dev, layer->use.dtype) && !w->scale && w->type == MOE_BF16 &&
+           depth % 2 == 0;
+}
+
 /* An invariant layer has one way for each matrix. */
-static way choose(const ob_matrix *w, int64_t rows, bool invariant) {
+static way choose(const ob_layer *layer, const ob_matrix *w, int64_t rows, int64_t depth) {
+    const bool invariant = layer->dev->invariant;
+    if (has_pairs(layer, w, depth) && (invariant || w->turned || rows >= PAIRS_FEWEST))
+        return WAY_PAIRS;
     if (ob_rows_reads(w) && (invariant || rows <= (w->scale ? CODED_ROWS_MOST : ROWS_MOST)))
         return WAY_ROWS;
     const bool plain = !w->scale && w->type == MOE_F32;
@@ -67,14 +80,25 @@ static void multiply_rows(const ob_product *p, ob_rows_product rows) {
     ob_rows_multiply(&rows);
 }
 
+static void multiply_pairs(const ob_layer *layer, const ob_product *p, ob_rows_product rows) {
+    const int64_t ld = ob_pitch(rows.depth / 2);
+    layer->dev->pairs->round_rows(rows.rows, rows.depth, p->x, p->ldx, p->scratch, ld);
+    rows.x = p->scratch;
+    rows.ldx = ld;
+    layer->dev->pairs->multiply(&rows);
+}
+
 void ob_multiply(const ob_layer *layer, const ob_product *p) {
     const ob_matrix w = p->w->codes ? coded(p) : matrix_of(p);
     const int64_t depth = p->across ? p->w->rows : p->w->cols;
     const ob_rows_product product = {p->rows, p->cols, depth, p->x,  p->ldx,
                                      w,       p->beta, p->y,  p->ldy};
-    switch (choose(&w, p->rows, layer->dev->invariant)) {
+    switch (choose(layer, &w, p->rows, depth)) {
     case WAY_ROWS:
         multiply_rows(p, product);
+        break;
+    case WAY_PAIRS:
+        multiply_pairs(layer, p, product);
         break;
     case WAY_PANELS:
         ob_rows_multiply_many(&product);

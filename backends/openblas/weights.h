@@ -19,8 +19,8 @@ typedef struct ob_weights {
 /* Can products read weights of this dtype? */
 bool ob_weights_readable(int32_t dtype);
 
-/* y [rows][cols] = x W^T + beta y where W is an expert's matrix, or, `across`, its transpose; the
- * columns of y are those from `col` on. */
+/* y [rows][cols] = x W^T + beta y, x rounded to bf16 where ob_rounds allows it, where W is an
+ * expert's matrix, or, `across`, its transpose; the columns of y are those from `col` on. */
 typedef struct ob_product {
     const ob_weights *w;
     bool across;

@@ -3,6 +3,7 @@
 #include "backend_run.h"
 #include "core/clock.h"
 #include "moeref/model.h"
+#include "rows.h"
 
 #include <limits.h>
 #include <omp.h>
@@ -13,15 +14,19 @@
 /* fp32's gate. Its origin: float sums of such lengths measured 1e-14 .. 3e-12 against float64. */
 static const double limit = 1e-11;
 
-static void open_or_skip(backend_run *r, int threads) {
+static void open_spec_or_skip(backend_run *r, const char *spec, int threads) {
     char path[PATH_MAX];
     const char *root = getenv("MOEREF_BUILD_ROOT");
     cr_assert_not_null(root, "run by `meson test`");
     snprintf(path, sizeof path, "%s/backends/openblas", root);
-    moe_status status = run_open(r, path, "openblas", threads);
+    moe_status status = run_open(r, path, spec, threads);
     if (status == MOE_E_UNSUPPORTED) /* not this processor, not this OpenBLAS */
         cr_skip("%s", r->seen.text);
     cr_assert_eq(status, MOE_OK, "%s", r->seen.text);
+}
+
+static void open_or_skip(backend_run *r, int threads) {
+    open_spec_or_skip(r, "openblas", threads);
 }
 
 static void expect_oracle(backend_run *r, const char *line) {
@@ -113,7 +118,7 @@ Test(openblas, routers_plans_and_types) {
     static const char *const dtype[] = {"fp32", "bf16", "fp16", "fp64"};
     backend_run r;
     char line[256];
-    open_or_skip(&r, 2);
+    open_spec_or_skip(&r, "openblas:fp32", 2);
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) {
         /* Logits in the thousands turn the rounding of float64 inputs to fp32 into an error of S.
          */
@@ -339,6 +344,30 @@ Test(openblas, host_s_thread_setting_is_left_alone) {
     cr_expect_eq(omp_get_max_threads(), 3, "after the roofline");
     expect_plausible(&roofline);
     cr_expect(strstr(roofline.source, "2 threads"), "%s", roofline.source);
+    run_close(&r);
+}
+
+static int32_t arithmetic_of(backend_run *r, const char *line) {
+    moe_support support;
+    run_draw_case(r, line);
+    cr_assert_eq(moe_backend_supports(r->backend, &r->problem->layer, &r->use, &support), MOE_OK);
+    moe_problem_destroy(&r->problem);
+    return support.arithmetic;
+}
+
+/* Products of bf16 are declared, and made only where inputs and weights are bf16. */
+Test(openblas, says_what_it_rounds) {
+    const char *line[] = {"T=64 d=32 n=16 E=4 K=2", "T=64 d=32 n=16 E=4 K=2 dtype=fp16",
+                          "T=64 d=32 n=16 E=4 K=2 dtype=fp32"};
+    backend_run plain, r;
+    open_spec_or_skip(&plain, "openblas:fp32", 2);
+    open_or_skip(&r, 2);
+    cr_expect_eq(arithmetic_of(&r, line[0]), ob_pairs() ? MOE_BF16 : MOE_F32);
+    for (int i = 0; i < 3; i++) {
+        cr_expect_eq(arithmetic_of(&plain, line[i]), MOE_F32);
+        cr_expect(i == 0 || arithmetic_of(&r, line[i]) == MOE_F32);
+    }
+    run_close(&plain);
     run_close(&r);
 }
 

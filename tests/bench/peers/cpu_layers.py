@@ -69,7 +69,7 @@ class InitParams(ctypes.Structure):
                 ("no_alloc", ctypes.c_bool)]
 
 
-GGML_F32, GGML_Q8_0, GGML_I32, GGML_BF16 = 0, 8, 26, 30  # enum ggml_type
+GGML_F32, GGML_Q4_0, GGML_Q8_0, GGML_I32, GGML_BF16 = 0, 2, 8, 26, 30  # enum ggml_type
 
 
 class Library:
@@ -130,7 +130,7 @@ class Ggml:
 
     def matrix(self, w):
         ret = self.tensor(self.kind, w.shape[2], w.shape[1], w.shape[0])
-        if self.kind != GGML_Q8_0:
+        if self.kind not in (GGML_Q4_0, GGML_Q8_0):
             self.fill(ret, w.float() if self.kind == GGML_F32 else w)
             return ret
         values = w.float().contiguous()
