@@ -25,12 +25,16 @@ typedef struct law {
 } law;
 
 /* Where one step changes what runs, as its source says: SGLang's fallback has one tile up to T = E
- * and one above; ATen's one up to 128 rows or columns. */
+ * and one above, vLLM's one up to 32, 96 and 512 tokens each; ATen's one up to 128 rows or columns.
+ */
 static bool changes_kernels(const char *method, const moe_layer_desc *a, int64_t from, int64_t to) {
     if (strcmp(method, "sglang_fused_moe") == 0)
         return from <= a->E && to > a->E;
     if (strcmp(method, "grouped_mm") == 0)
         return from * a->K <= 128 && to * a->K > 128;
+    if (strcmp(method, "triton_fused_moe") == 0)
+        return (from <= 32 && to > 32) || (from <= 96 && to > 96) || (from <= 512 && to > 512) ||
+               (from <= 129 * a->E && to > 129 * a->E);
     return false;
 }
 
