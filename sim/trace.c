@@ -159,7 +159,7 @@ static double play(tracer *t, playback *p, double start) {
 static void play_gemm(tracer *t, playback *p, double start) {
     const moe_int_tile tile = {(int16_t)p->k->tile_m, (int16_t)p->k->tile_n, (int16_t)p->k->split};
     const double launch = fmin(p->r->kernel_us + p->r->gap_us, p->k->cost.us);
-    moe_int_gemm_step(p->r, p->g, tile, tile.m, 0, &p->step);
+    moe_int_gemm_step(p->r, p->g, tile, (moe_int_fill){.rows = tile.m}, &p->step);
     /* Played once unseen: what memory and throttling add to the tiles' own time is spread over
      * them, so that the row ends when the kernel does. */
     p->scale = 1;

@@ -163,6 +163,11 @@ static moe_status find_spread(fit *f) {
     return moe_int_residuals_spread(&all, f->gpu->spread[s], f->gpu->set_spread[s]);
 }
 
+static void keep_held_out(const fit *f) {
+    for (size_t i = 0; f->p->ret_held_out && i < f->table->count; i++)
+        f->p->ret_held_out[i] = f->fold[i] < 0 ? 0 : f->table->rows[i].us * (1 + f->residual[i]);
+}
+
 static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret) {
     double start[MOE_INT_FREE_MAX];
     moe_status status = MOE_OK;
@@ -178,6 +183,7 @@ static moe_status fit_folds(fit *f, const moe_log *messages, moe_fit_result *ret
         status = moe_int_residuals_by_class(&held_out, ret->held_out);
     if (!status)
         status = find_spread(f);
+    keep_held_out(f);
     if (!status && by_name(f))
         status = moe_int_residuals_by_kernel(&held_out, ret);
     if (!status)

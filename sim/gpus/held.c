@@ -5,8 +5,10 @@
 #include <string.h>
 
 #define MEMBER  "rates_held_to"
-#define ERRORS  "errors as shipped, " /* how sources of intervals begin: sim/tools/spreads.sh */
 #define ASSUMED "assumed"
+
+/* How sources of intervals begin: sim/tools/spreads.py. */
+static const char *const made_of[] = {"shapes left out, ", "errors as shipped, "};
 
 /* What multiplies as the other does: 16 bits are one rate. */
 static int32_t same_rate(int32_t storage) {
@@ -31,7 +33,11 @@ static const char *system_held_to(const moe_gpu *gpu, moe_int_system system, moe
     if (!json_object_get(entry, moe_int_size_names[size]) ||
         strncmp(source, ASSUMED, strlen(ASSUMED)) == 0)
         return "";
-    return strncmp(source, ERRORS, strlen(ERRORS)) == 0 ? source + strlen(ERRORS) : source;
+    for (size_t i = 0; i < sizeof made_of / sizeof *made_of; i++) {
+        if (strncmp(source, made_of[i], strlen(made_of[i])) == 0)
+            return source + strlen(made_of[i]);
+    }
+    return source;
 }
 
 const char *moe_int_held_to(const moe_gpu *gpu, moe_int_system system, bool layer, int32_t storage,

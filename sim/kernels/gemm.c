@@ -1,88 +1,16 @@
 /* The tile model of GEMMs. Equations: sim/README.md; their measured worth: sim/CALIBRATION.md. */
 #include "sim/kernels/gemm.h"
-#include "sim/kernels/schedule.h"
+#include "sim/kernels/tiles.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define KSTEP           64.0
-#define MIN_SPLIT_STEPS 4  /* shorter slices of K spend their time in fill and fix-up */
-#define BATCHES_MAX     64 /* levels of depth that are told apart */
-
-/* What the groups add up to for one tile shape. */
-typedef struct sums {
-    double tiles_m;                   /* row tiles of all groups */
-    double tiles;                     /* output tiles, split-K slices counted */
-    double rows;                      /* filled rows of a row tile, on average */
-    double flops;                     /* model FLOPs */
-    double steps;                     /* k-steps of all tiles */
-    moe_int_batch batch[BATCHES_MAX]; /* k-steps of a tile, number of tiles; deepest first */
-    int batches;
-} sums;
+#define MIN_SPLIT_STEPS 4 /* shorter slices of K spend their time in fill and fix-up */
 
 static double ceil_div(double a, double b) {
     return ceil(a / b);
-}
-
-/* Experts of equal depth are one batch. Where a plan has depths of more than BATCHES_MAX levels,
- * neighbours are merged and take their mean. */
-static void sum_depths(const moe_int_gemm *g, double tiles_per_group, double split, sums *s) {
-    double steps[BATCHES_MAX] = {0}, experts[BATCHES_MAX] = {0}, deepest = 0;
-    for (int64_t i = 0; i < g->groups; i++)
-        /* counts has an entry for each group. NOLINTNEXTLINE(clang-analyzer-core.*) */
-        deepest = fmax(deepest, ceil_div((double)g->counts[i], KSTEP * split));
-    const double unit = ceil_div(deepest + 1, BATCHES_MAX);
-    for (int64_t i = 0; i < g->groups; i++) {
-        const double deep = ceil_div((double)g->counts[i], KSTEP * split);
-        const int at = (int)(deep / unit);
-        steps[at] += deep;
-        experts[at]++;
-        s->flops += 2 * g->m * g->n * (double)g->counts[i];
-    }
-    for (int i = BATCHES_MAX - 1; i >= 0; i--) {
-        if (experts[i] > 0)
-            s->batch[s->batches++] =
-                (moe_int_batch){steps[i] / experts[i], experts[i] * tiles_per_group};
-    }
-}
-
-int64_t moe_int_gemm_row_tiles(const moe_int_gemm *g, int64_t tile_m, int64_t start, int64_t m) {
-    const int64_t cluster = g->cluster > 1 ? g->cluster : 1, rows = tile_m * cluster;
-    if (g->packed && m > 0)
-        return (start + m - 1) / tile_m - start / tile_m + 1;
-    return (m + rows - 1) / rows * cluster;
-}
-
-static void sum_groups(const moe_int_gemm *g, moe_int_tile t, sums *s) {
-    const double tiles_n = ceil_div(g->n, t.n);
-    double rows = 0;
-    s->tiles_m = s->flops = s->steps = 0;
-    s->batches = 0;
-    if (!g->counts || g->depth) {
-        const double row_tiles = (double)moe_int_gemm_row_tiles(g, t.m, 0, (int64_t)ceil(g->m));
-        s->tiles_m = (double)g->groups * row_tiles;
-        rows = (double)g->groups * g->m;
-        if (g->depth)
-            sum_depths(g, row_tiles * tiles_n * t.split, t.split, s);
-    } else {
-        int64_t start = 0;
-        for (int64_t i = 0; i < g->groups; i++) {
-            s->tiles_m += (double)moe_int_gemm_row_tiles(g, t.m, start, g->counts[i]);
-            start += g->counts[i];
-        }
-        rows = (double)start;
-    }
-    s->tiles = s->tiles_m * tiles_n * t.split;
-    s->rows = s->tiles_m > 0 ? rows / s->tiles_m : 0;
-    if (!s->batches) {
-        s->batch[s->batches++] =
-            (moe_int_batch){ceil_div(ceil_div(g->k, KSTEP), t.split), s->tiles};
-        s->flops = 2 * rows * g->n * g->k;
-    }
-    for (int i = 0; i < s->batches; i++)
-        s->steps += s->batch[i].cost * s->batch[i].count;
 }
 
 /* What one instruction, or one warp that has operands of its own, reads from shared memory at once:
@@ -117,23 +45,22 @@ static double rows_loaded(const moe_int_rates *r, const moe_int_gemm *g, double 
     return rows * (1 + (g->region > 0 ? r->scattered * fmax(0, 1 - r->l2_bytes / g->region) : 0));
 }
 
-void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t, double rows,
-                       double miss, moe_int_step *ret) {
-    const double step = KSTEP * g->element;
+void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
+                       moe_int_fill fill, moe_int_step *ret) {
+    const double step = MOE_INT_KSTEP * g->element;
     const double cols = fmin(t.n, g->n), share = g->cluster > 0 ? g->cluster : r->cluster;
     /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
      * if there is a second tile. */
-    const bool second = rows >= t.m * 0.999 || g->depth || g->cluster > 1;
-    const double loaded = rows_loaded(r, g, rows);
-    const double along_m = loaded + (second ? cols / share : cols);
+    const double loaded = rows_loaded(r, g, fill.rows);
+    const double along_m = loaded + cols * (fill.alone + (1 - fill.alone) / share);
     const double along_n = (g->n > t.n ? loaded / share : loaded) + cols;
     const double bytes = (g->cluster > 1 ? along_m : fmin(along_m, along_n)) * step * g->load;
-    const double latency = r->l2_latency + miss * (r->hbm_latency - r->l2_latency);
+    const double latency = r->l2_latency + fill.miss * (r->hbm_latency - r->l2_latency);
     const bool narrow = g->narrow && r->warps <= 1 && t.m < WIDE_ROWS;
     const moe_int_operand block = operand_of(r, narrow || r->warps > 1, t);
     const double rows_done = ceil_div(t.m, block.granule) * block.granule;
     const double tensor = narrow ? fmin(r->tensor, SYNC_RATE * r->tensor_peak) : r->tensor;
-    ret->tensor = rows_done * t.n * KSTEP * 2 / (tensor * (g->tensor > 0 ? g->tensor : 1));
+    ret->tensor = rows_done * t.n * MOE_INT_KSTEP * 2 / (tensor * (g->tensor > 0 ? g->tensor : 1));
     ret->smem_step_bytes = ceil_div(t.m, block.m) * (t.n / block.n) * (block.m + block.n) * step;
     ret->smem = ret->smem_step_bytes / r->smem;
     ret->l2_step_bytes = bytes;
@@ -144,12 +71,12 @@ void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
 
 /* Operands are read again by each wave of tiles whose footprint L2 cannot keep. */
 static double refetched(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
-                        const sums *s) {
+                        const moe_int_sums *s) {
     if (r->refetch <= 0 || s->tiles <= r->sms)
         return 0;
     const double groups = (double)g->groups, tiles_n = ceil_div(g->n, t.n);
     const double per_group = s->tiles / groups / t.split, wave = fmin(per_group, r->sms);
-    const double k = s->steps / fmax(1, s->tiles) * KSTEP * t.split;
+    const double k = s->steps / fmax(1, s->tiles) * MOE_INT_KSTEP * t.split;
     const double wn = fmin(tiles_n, fmax(1, sqrt(wave * t.m / t.n))), wm = wave / wn;
     const double waves = groups * fmax(1, per_group / wave);
     const double traffic = waves * (wm * t.m + wn * t.n) * k * g->element;
@@ -185,26 +112,47 @@ void moe_int_floor(const moe_int_rates *r, double flops, double bytes, moe_kerne
     kernel->least_us = fmax(work, from_memory / r->hbm_nominal);
 }
 
+/* Clocks of a k-step of tiles of `rows` rows; `step` are those of tiles of mean.rows. */
+static double step_of(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
+                      moe_int_fill mean, double rows, double step) {
+    moe_int_step own;
+    if (rows == mean.rows)
+        return step;
+    mean.rows = rows;
+    moe_int_gemm_step(r, g, t, mean, &own);
+    return own.step;
+}
+
+/* What the fullest tile loads, over the mean: of one round of tiles it ends last. */
+static double unevenness(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
+                         const moe_int_sums *s) {
+    const double mean = s->rows + g->n / ceil_div(g->n, t.n);
+    return s->tiles > 0 && s->tiles <= r->sms ? (s->fill[0] + fmin(t.n, g->n)) / mean : 1;
+}
+
 void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
                        moe_kernel *ret, moe_int_times *ret_times) {
-    sums s;
+    moe_int_sums s;
     moe_int_step step;
     moe_int_schedule sched = {0};
-    sum_groups(g, t, &s);
+    moe_int_tiles_sum(g, t, &s);
     memset(ret, 0, sizeof *ret);
     const double bytes = g->read + g->again + g->write + refetched(r, g, t, &s);
-    const double loads = s.steps * (s.rows + fmin(t.n, g->n)) * KSTEP * g->element;
-    moe_int_gemm_step(r, g, t, s.rows, loads > 0 ? fmin(1, (g->read + g->again) / loads) : 0,
-                      &step);
+    const double loads = s.steps * (s.rows + fmin(t.n, g->n)) * MOE_INT_KSTEP * g->element;
+    const moe_int_fill mean = {s.rows, s.alone,
+                               loads > 0 ? fmin(1, (g->read + g->again) / loads) : 0};
+    moe_int_gemm_step(r, g, t, mean, &step);
     const double exposed = step.epilogue * (1 - g->hidden);
+    /* SMs that take several tiles take full and other ones; of one round the full ones end last. */
     for (int i = 0; i < s.batches; i++) {
-        const double loop = s.batch[i].cost * step.step;
+        const double rows = s.tiles > r->sms ? mean.rows : s.fill[i];
+        const double loop = s.batch[i].cost * step_of(r, g, t, mean, rows, step.step);
         s.batch[i].cost = fmax(loop + exposed, step.epilogue) / r->clock + r->tile_us;
     }
     moe_int_schedule_tiles(s.batch, s.batches, r->sms, &sched);
     /* Memory time is spread over the tiles' time; where few SMs are left, each draws no more than
      * its bytes in flight allow. */
-    const double per_sm = r->inflight / r->hbm_latency * r->clock;
+    const double per_sm = r->inflight / r->hbm_latency * r->clock / unevenness(r, g, t, &s);
     const double share = sched.busy > 0 ? bytes / sched.busy : 0;
     const double full_bytes = share * sched.full * r->sms;
     const double fixed = r->kernel_us + r->gap_us + r->drain * step.epilogue / r->clock;
@@ -226,7 +174,7 @@ void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
     ret->cost.tiles = s.tiles;
     ret->cost.waves = s.tiles / r->sms;
     moe_int_floor(r, s.flops, g->read + g->write, ret);
-    ret->padded_flops = s.steps * t.m * (double)t.n * KSTEP * 2;
+    ret->padded_flops = s.steps * t.m * (double)t.n * MOE_INT_KSTEP * 2;
     ret->tile_m = t.m;
     ret->tile_n = t.n;
     ret->split = t.split;
@@ -244,7 +192,7 @@ static bool fits(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t) 
     if (r->tile_pow2 && !(is_pow2(t.m) && is_pow2(t.n)))
         return false;
     return t.m * (double)t.n <= r->tile_max &&
-           (t.split == 1 || deep >= KSTEP * t.split * MIN_SPLIT_STEPS);
+           (t.split == 1 || deep >= MOE_INT_KSTEP * t.split * MIN_SPLIT_STEPS);
 }
 
 void moe_int_gemm_best(const moe_int_rates *r, const moe_int_gemm *g, const moe_int_tile *tiles,

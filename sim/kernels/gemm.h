@@ -79,8 +79,13 @@ typedef struct moe_int_step {
     double l2_step_bytes, smem_step_bytes;
 } moe_int_step;
 
-/* rows: filled rows of a tile on average. miss: share of the loaded bytes that L2 lacks. */
+typedef struct moe_int_fill {
+    double rows;  /* that are filled, of a tile, on average */
+    double alone; /* share of row tiles that have no second one in their group */
+    double miss;  /* share of the loaded bytes that L2 lacks */
+} moe_int_fill;
+
 void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile tile,
-                       double rows, double miss, moe_int_step *ret);
+                       moe_int_fill fill, moe_int_step *ret);
 
 #endif

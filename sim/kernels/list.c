@@ -169,22 +169,41 @@ void moe_int_list_each(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_
     put(l, stage, &sum, NULL, &times);
 }
 
+/* The better of a product and its transpose: an instruction that is wider along its rows than along
+ * its columns (wgmma, tcgen05) may lie along either side of C, and cuBLAS has kernels of both. */
+static moe_int_gemm best_side(const moe_int_rates *r, moe_int_gemm g, const moe_int_tiles *tiles,
+                              int max_split, moe_kernel *ret, moe_int_times *ret_times) {
+    moe_kernel other;
+    moe_int_times times;
+    moe_int_gemm turned = g;
+    moe_int_gemm_best(r, &g, tiles->shapes, tiles->count, max_split, ret, ret_times);
+    if (tiles != &moe_int_cublas_tiles || r->warps > 1)
+        return g;
+    turned.m = g.n;
+    turned.n = g.m;
+    moe_int_gemm_best(r, &turned, tiles->shapes, tiles->count, max_split, &other, &times);
+    if (other.cost.us >= ret->cost.us)
+        return g;
+    *ret = other;
+    *ret_times = times;
+    return turned;
+}
+
 void moe_int_list_dense(moe_int_list *l, moe_stage stage, double m, double n, double k,
                         double batch, const moe_int_tiles *tiles) {
-    const moe_int_gemm g = {.groups = (int64_t)batch,
-                            .m = m,
-                            .n = n,
-                            .k = k,
-                            .element = l->tiled,
-                            .read = batch * (m * k * l->operand + k * n * l->weight),
-                            .write = batch * m * n * l->element,
-                            .epilogue = l->element,
-                            .load = 1,
-                            .hidden = l->r.hidden};
+    moe_int_gemm g = {.groups = (int64_t)batch,
+                      .m = m,
+                      .n = n,
+                      .k = k,
+                      .element = l->tiled,
+                      .read = batch * (m * k * l->operand + k * n * l->weight),
+                      .write = batch * m * n * l->element,
+                      .epilogue = l->element,
+                      .load = 1,
+                      .hidden = l->r.hidden};
     moe_kernel best;
     moe_int_times times;
-    moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, batch > 1 ? 1 : tiles->max_split,
-                      &best, &times);
+    g = best_side(&l->r, g, tiles, batch > 1 ? 1 : tiles->max_split, &best, &times);
     put(l, stage, &best, &g, &times);
 }
 

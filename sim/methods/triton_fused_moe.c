@@ -5,6 +5,9 @@
 #include "sim/gpus/storage.h"
 #include "sim/methods/methods.h"
 
+#include <math.h>
+#include <string.h>
+
 static const moe_int_tile tuned_shapes[] = {{16, 64, 1},  {16, 128, 1},  {16, 256, 1}, {32, 64, 1},
                                             {32, 128, 1}, {64, 64, 1},   {64, 128, 1}, {64, 256, 1},
                                             {128, 64, 1}, {128, 128, 1}, {128, 256, 1}};
@@ -14,11 +17,38 @@ static const moe_int_tile few_shape[] = {{16, 32, 1}}, many_shape[] = {{64, 64, 
 static const moe_int_tiles few = {few_shape, 1, 1, .cluster = 1, .narrow = true},
                            many = {many_shape, 1, 1, .cluster = 1, .narrow = true};
 
+/* vLLM's fallback (get_default_config, fused_moe.py) has tiles of so many rows. */
+static int fallback_rows(double T) {
+    return T <= 32 ? 16 : T <= 96 ? 32 : T <= 512 ? 64 : 128;
+}
+
+/* Files of tuned tiles for experts that L2 does not hold (configs/ beside fused_moe.py): row tiles
+ * of an expert share its weights there. The H100 and the A100 have none for these. */
+static bool has_file(const moe_int_list *l) {
+    const char *name = moe_gpu_name(l->gpu);
+    return l->E == 8 && l->n == 14336 &&
+           (strncmp(name, "h200", 4) == 0 || strcmp(name, "mi300x") == 0);
+}
+
+/* While T/E is at most 128 the fallback takes row tiles one after another (GROUP_SIZE_M = 1): each
+ * meets all weights of its expert before the next one does, which reads again what L2 did not keep.
+ * weights: an expert's for one product; ret: all experts'; bytes. */
+static double read_again(const moe_int_list *l, double weights) {
+    const double rows = fallback_rows(l->T), lost = fmax(0, 1 - l->r.l2_bytes / weights);
+    double tiles = 0;
+    if (floor(l->T / l->E) > 128 || has_file(l))
+        return 0;
+    for (int64_t e = 0; lost > 0 && e < (int64_t)l->E; e++)
+        tiles += fmax(0, ceil((double)l->counts[e] / rows) - 1);
+    return tiles * weights * lost;
+}
+
 static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     const double e = l->element, Pd = l->P * l->d * e, Pn = l->P * l->n * e, Ph = l->P * l->h * e;
     const double Td = l->T * l->d * e, To = l->T * l->d * l->operand, Ao = l->P * l->n * l->operand;
     /* The fallback above T = E steps 32 deep: weights come in pieces of half a cache line. */
     const double more = tiles == &many ? l->r.half_lines * l->active * l->d * l->weight : 0;
+    const double again = tiles == &tuned; /* SGLang's fallback takes eight row tiles together */
     moe_int_list_stream(l, MOE_STAGE_TOPK, l->T * l->E * e, l->P * 12);
     moe_int_list_stream(l, MOE_STAGE_ALIGN, l->P * 8, l->P * 8);
     const bool converts = l->operand != e;
@@ -29,7 +59,10 @@ static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     moe_int_list_alloc(l, "X", Td);
     moe_int_list_alloc(l, "H", Ph);
     moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H,
-                      (moe_int_traffic){.read = To + more * l->h, .write = Ph, .region = To},
+                      (moe_int_traffic){.read = To + more * l->h,
+                                        .again = again * read_again(l, l->h * l->d * l->weight),
+                                        .write = Ph,
+                                        .region = To},
                       tiles);
     moe_int_list_alloc(l, "A", Pn);
     moe_int_list_stream(l, MOE_STAGE_A, Ph, Pn);
@@ -39,7 +72,10 @@ static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     }
     moe_int_list_alloc(l, "Y", Pd);
     moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y,
-                      (moe_int_traffic){.read = Ao + more * l->n, .write = Pd, .region = Ao},
+                      (moe_int_traffic){.read = Ao + more * l->n,
+                                        .again = again * read_again(l, l->n * l->d * l->weight),
+                                        .write = Pd,
+                                        .region = Ao},
                       tiles);
     moe_int_list_alloc(l, "O", Td);
     moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);

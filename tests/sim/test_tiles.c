@@ -175,10 +175,10 @@ Test(sim_tiles, narrow_tiles_take_the_narrow_instruction) {
     moe_int_step wide, narrow, large;
     moe_int_rates_of(gpu, MOE_INT_SYS_TRITON, &state, &r);
     moe_int_gemm g = {.groups = 1, .m = 16, .n = 128, .k = 4096, .element = 2, .load = 1};
-    moe_int_gemm_step(&r, &g, (moe_int_tile){16, 128, 1}, 16, 0, &wide);
+    moe_int_gemm_step(&r, &g, (moe_int_tile){16, 128, 1}, (moe_int_fill){.rows = 16}, &wide);
     g.narrow = true;
-    moe_int_gemm_step(&r, &g, (moe_int_tile){16, 128, 1}, 16, 0, &narrow);
-    moe_int_gemm_step(&r, &g, (moe_int_tile){64, 128, 1}, 64, 0, &large);
+    moe_int_gemm_step(&r, &g, (moe_int_tile){16, 128, 1}, (moe_int_fill){.rows = 16}, &narrow);
+    moe_int_gemm_step(&r, &g, (moe_int_tile){64, 128, 1}, (moe_int_fill){.rows = 64}, &large);
     cr_expect_float_eq(wide.tensor, large.tensor, 1e-9);
     cr_expect_float_eq(narrow.tensor, 16. / 64 * wide.tensor * r.tensor / (0.629 * r.tensor_peak),
                        1e-9);

@@ -51,23 +51,25 @@ static void print_free(const moe_node *node, const moe_gpu *gpu, const char *key
     }
 }
 
-/* Every row that can be fitted with its prediction, tab-separated: for plots and for looking at the
- * worst. */
+/* Every row that can be fitted with its prediction, and the one of the fit that did not see its
+ * shape (0: nothing was fitted), tab-separated: for plots and for looking at the worst. */
 static moe_status write_rows(const calibrate_options *o, const moe_table *table,
                              const moe_gpu *gpu) {
     FILE *to = fopen(o->rows, "w");
     moe_status status =
         to ? MOE_OK : moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", o->rows);
     if (to)
-        fprintf(to, "what\tkernel\tmeasured_us\tpredicted_us\trelative_error\tlow_us\thigh_us\n");
+        fprintf(to, "what\tkernel\tmeasured_us\tpredicted_us\trelative_error\tlow_us\thigh_us\t"
+                    "held_out_us\n");
     for (size_t i = 0; !status && i < moe_table_rows(table); i++) {
         moe_row_error e;
         status = moe_table_predict(table, i, gpu, &o->fit, cli_log(), &e);
         if (status == MOE_E_NOTFOUND) /* a kernel that the method lacks; the fit has said so */
             status = MOE_OK;
         else if (!status && e.kind != MOE_ROW_PASS)
-            fprintf(to, "%s\t%s\t%.3f\t%.3f\t%+.4f\t%.3f\t%.3f\n", e.what, e.kernel, e.measured_us,
-                    e.predicted_us, e.predicted_us / e.measured_us - 1, e.low_us, e.high_us);
+            fprintf(to, "%s\t%s\t%.3f\t%.3f\t%+.4f\t%.3f\t%.3f\t%.3f\n", e.what, e.kernel,
+                    e.measured_us, e.predicted_us, e.predicted_us / e.measured_us - 1, e.low_us,
+                    e.high_us, o->fit.ret_held_out[i]);
     }
     if (to && fclose(to) != 0 && !status)
         status = moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", o->rows);
@@ -121,6 +123,11 @@ static int run(calibrate_options *o) {
     if (!status)
         status = moe_gpu_clone(gpu, &as_given);
     if (!status) {
+        o->fit.ret_held_out = calloc(moe_table_rows(table), sizeof *o->fit.ret_held_out);
+        if (!o->fit.ret_held_out)
+            status = moe_fail(cli_log(), MOE_E_NOMEM, "calibrate: out of memory");
+    }
+    if (!status) {
         o->fit.folds = (int32_t)o->folds;
         o->fit.evaluations = (int32_t)o->evaluations;
         o->fit.sample = (int32_t)o->sample;
@@ -137,6 +144,7 @@ static int run(calibrate_options *o) {
     moe_node_destroy(&o->fit.node);
     moe_gpu_destroy(&gpu);
     moe_gpu_destroy(&as_given);
+    free(o->fit.ret_held_out);
     return cli_exit_code(status);
 }
 
@@ -162,7 +170,9 @@ int cli_calibrate(int argc, char **argv) {
         {"seed", CLI_INT, &o.seed, "N", "deals shapes to folds"},
         {"to", CLI_STRING, &o.to, "FILE", "write the fitted description"},
         {"source", CLI_STRING, &o.source, "TEXT", "where the table came from, for that file"},
-        {"rows", CLI_STRING, &o.rows, "FILE", "write each row with its prediction"},
+        {"rows", CLI_STRING, &o.rows, "FILE",
+         "write each row with its prediction, and with --free that of the fit\nthat did not see "
+         "its shape"},
         CLI_MODEL_OPTIONS(o.model),
         {0}};
     int code = cli_parse(argc, argv,

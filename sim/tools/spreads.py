@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""The intervals of the shipped descriptions, of errors on shapes that no fit had seen.
+
+    spreads.py MOEREF TABLES
+
+After a change of the model or of a description's numbers, build, run this, build again: the program
+has the descriptions in it. Then accuracy.py says what the intervals hold. Five minutes. TABLES as in
+accuracy.py. Writes sim/gpus/*-sxm.json, h100-pcie.json and gb*.json.
+"""
+import json
+import subprocess
+import sys
+
+import left_out
+
+GPUS = left_out.ROOT / "sim/gpus"
+SAME_CHIP = {"h100-sxm": ("h100-pcie", "h200-sxm", "h800-sxm"), "b200-sxm": ("gb200", "gb300")}
+H200 = left_out.ROOT / "golden/timing/h200/gemm.tsv"  # to which nothing was fitted
+
+
+def source(path):
+    if not path.startswith("{tables}"):
+        return path
+    name = "gemm" if path.endswith("gemm.tsv") else "MoE"
+    whose = "aiconfigurator" if "/h100/" in path else "half of aiconfigurator's"
+    return f"{whose} {name} table"
+
+
+def change(gpu, spread):
+    path = GPUS / f"{gpu}.json"
+    description = json.loads(path.read_text())
+    description["spread"] = spread(description)
+    path.write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+
+
+def main(moeref, tables):
+    made = {}
+    for fit in left_out.FITS:
+        gpu, method, _, path, *_ = fit
+        entry, _ = left_out.fitted(moeref, tables, fit)
+        entry["source"] = f"shapes left out, {source(path)}"
+        made.setdefault(gpu, {})[method] = entry
+        print(gpu, method, entry.get("small"), entry.get("large"), flush=True)
+    for gpu, entries in made.items():
+        change(gpu, lambda d, entries=entries: {**d["spread"], **entries})
+        assumed = {method: {**entry, "source": f"assumed: as {gpu}, the same chip"}
+                   for method, entry in entries.items()}
+        for name in SAME_CHIP.get(gpu, ()):
+            change(name, lambda d, assumed=assumed: assumed)
+    path = str(GPUS / "h200-sxm.json")
+    subprocess.run([moeref, "calibrate", "--gpu", path, "--to", path, "--from", str(H200), "--source",
+                    "errors as shipped, golden/timing/h200/gemm.tsv"], check=True)
+
+
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+main(sys.argv[1], sys.argv[2])
