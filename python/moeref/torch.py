@@ -8,100 +8,18 @@ Plain tensors go straight to the kernels. Where torch looks on (torch.compile, t
 FakeTensorMode and other dispatch modes) the same runs as torch.ops.moeref.experts. Transforms of
 torch.func do not take operators like it.
 """
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
 
 from . import _experts
 from . import _library as lib
-from ._experts import CASE_DTYPES, DTYPES, Experts, converted_bytes, weights_changed
+from ._experts import Experts, converted_bytes, weights_changed
+from ._torch_checks import ACTIVATIONS, GATED, check, check_add_to, config, plain
+from ._torch_operator import backward, open_experts
 
-__all__ = ["experts", "converted_bytes", "weights_changed"]
-_BACKENDS = {"cpu": "openblas", "cuda": "cuda"}
-
-
-def _open(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, bias: bool,
-          config: str, turned: bool, trains: bool, gradient_dtype: Optional[torch.dtype] = None,
-          adds: bool = False) -> Experts:
-    backend, words = config.split("|")
-    # int(): a layer's sizes are constants of a compiled graph, T alone may be a symbol.
-    d, E, columns = int(x.shape[1]), int(w1.shape[0]), int(index.shape[1])
-    n = int(w2.shape[1] if turned else w2.shape[2])
-    line = (f"T=1 d={d} n={n} E={E} K={min(columns, E)} {words} bias={int(bias)} "
-            f"dtype={CASE_DTYPES[x.dtype]} route=uniform")
-    form = (("dtype", DTYPES[x.dtype]), ("trains", int(trains)), ("columns", columns),
-            ("index_dtype", DTYPES[index.dtype]), ("weight_dtype", DTYPES[weights.dtype]),
-            ("gradient_dtype", DTYPES[gradient_dtype or x.dtype]), ("turned", int(turned)),
-            ("adds", int(adds)))
-    return _experts.experts_of(backend, line, x.get_device() if x.is_cuda else 0, form)
-
-
-# ---- the operator, for whoever records, traces or transforms ----
-
-@torch.library.custom_op("moeref::experts", mutates_args=())
-def _operator(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor,
-              b1: Optional[Tensor], b2: Optional[Tensor], config: str, turned: bool,
-              keep: bool) -> Tuple[Tensor, Tensor]:
-    op = _open(x, index, weights, w1, w2, b1 is not None, config, turned, keep)
-    room = op.most_cached(x.shape[0]) if keep else 1
-    return _experts.forward(op, room, x, index, weights, w1, w2, b1, b2)
-
-
-@_operator.register_fake
-def _(x, index, weights, w1, w2, b1, b2, config, turned, keep):
-    cached = 1
-    if keep:
-        op = _open(x, index, weights, w1, w2, b1 is not None, config, turned, True)
-        cached = op.most_cached(x.shape[0])
-    return (torch.empty_like(x, memory_format=torch.contiguous_format),
-            x.new_empty([cached], dtype=torch.uint8))
-
-
-@torch.library.custom_op("moeref::experts_backward", mutates_args=())
-def _operator_backward(d_out: Tensor, x: Tensor, index: Tensor, weights: Tensor, w1: Tensor,
-                       w2: Tensor, b1: Optional[Tensor], b2: Optional[Tensor], cached: Tensor,
-                       config: str, turned: bool) -> List[Tensor]:
-    grads = _experts.gradients_like(x, weights, w1, w2, b1, b2)
-    if x.shape[0] == 0:
-        return [g.zero_() for g in grads]
-    op = _open(x, index, weights, w1, w2, b1 is not None, config, turned, True)
-    into = grads if b1 is not None else [*grads, None, None]
-    _experts.backward(op, into, d_out, x, index, weights, w1, w2, b1, b2, cached)
-    return grads
-
-
-@_operator_backward.register_fake
-def _(d_out, x, index, weights, w1, w2, b1, b2, cached, config, turned):
-    return _experts.gradients_like(x, weights, w1, w2, b1, b2)
-
-
-def _setup(ctx, inputs, output):
-    x, index, weights, w1, w2, b1, b2, config, turned, keep = inputs
-    if not keep:
-        raise lib.UnsupportedError("moeref::experts was called without `keep`: it has kept nothing "
-                                   "for a backward pass")
-    ctx.save_for_backward(x, index, weights, w1, w2, b1, b2, output[1])
-    ctx.config, ctx.turned = config, turned
-
-
-def _backward(ctx, d_out, _d_cached):
-    x, index, weights, w1, w2, b1, b2, cached = ctx.saved_tensors
-    grads = torch.ops.moeref.experts_backward(d_out, x, index, weights, w1, w2, b1, b2, cached,
-                                              ctx.config, ctx.turned)
-    dx, ds, dw1, dw2 = grads[:4]
-    db1, db2 = grads[4:] if b1 is not None else (None, None)
-    return dx, None, ds.to(weights.dtype), dw1, dw2, db1, db2, None, None, None
-
-
-def _no_double_backward(ctx, *_grads):
-    raise lib.UnsupportedError("moeref.torch.experts has no second derivative: its backward pass "
-                               "cannot be differentiated")
-
-
-_operator.register_autograd(_backward, setup_context=_setup)
-_operator_backward.register_autograd(_no_double_backward, setup_context=lambda ctx, inputs,
-                                     output: None)
+__all__ = ["ACTIVATIONS", "experts", "converted_bytes", "weights_changed"]
 
 
 # ---- plain tensors: the same without the dispatcher, which takes longer than the launches ----
@@ -129,7 +47,7 @@ class _Direct(torch.autograd.Function):
         x, weights, parameters = saved[0], saved[2], saved[3:7]
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():  # somebody wants to differentiate this: the operator says no
-            return (None,) + _backward(ctx, d_out, None)[:7]
+            return (None,) + backward(ctx, d_out, None)[:7]
         grads = [torch.empty_like(x, memory_format=torch.contiguous_format) if needed[0] else None,
                  torch.empty_like(weights, dtype=torch.float32) if needed[2] else None]
         made: List[Optional[Tensor]] = [torch.empty_like(t) if wanted and t is not None else None
@@ -149,92 +67,8 @@ class _Direct(torch.autograd.Function):
         return (None, grads[0], None, ds, *made)
 
 
-def _shaped(t: Tensor, what: str, shape: Tuple[int, ...]) -> None:
-    if tuple(t.shape) != shape:
-        raise lib.InvalidError(f"{what} has shape {list(t.shape)}, not {list(shape)}")
-
-
-def _check(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1: Optional[Tensor],
-           b2: Optional[Tensor], gated: bool, turned: bool) -> None:
-    given = {"x": x, "top_k_index": index, "top_k_weights": weights, "w1": w1, "w2": w2}
-    if (b1 is None) != (b2 is None):
-        raise lib.InvalidError("b1 and b2 go together")
-    if b1 is not None and b2 is not None:
-        given.update(b1=b1, b2=b2)
-    for name, t in given.items():
-        if t.device != x.device:
-            raise lib.InvalidError(f"{name} is on {t.device}, x on {x.device}")
-        if name not in ("top_k_index", "top_k_weights") and t.dtype != x.dtype:
-            raise lib.InvalidError(f"{name} is {t.dtype}, x is {x.dtype}")
-    if x.dtype not in CASE_DTYPES:
-        raise lib.InvalidError(f"x is {x.dtype}; float32, bfloat16 and float16 can be computed")
-    if index.dtype not in (torch.int32, torch.int64):
-        raise lib.InvalidError(f"top_k_index is {index.dtype}, not int32 or int64")
-    if weights.dtype not in (x.dtype, torch.float32):
-        raise lib.InvalidError(f"top_k_weights is {weights.dtype}, not float32 or {x.dtype}")
-    if x.dim() != 2 or index.dim() != 2 or w1.dim() != 3 or w2.dim() != 3:
-        raise lib.InvalidError("x is [T, d], top_k_index [T, K], w1 and w2 have three dimensions")
-    T, d = x.shape
-    E, n = w1.shape[0], w2.shape[1] if turned else w2.shape[2]
-    h = 2 * n if gated else n
-    _shaped(index, "top_k_index", (T, index.shape[1]))
-    _shaped(weights, "top_k_weights", tuple(index.shape))
-    _shaped(w1, "w1", (E, d, h) if turned else (E, h, d))
-    _shaped(w2, "w2", (E, n, d) if turned else (E, d, n))
-    if b1 is not None and b2 is not None:
-        _shaped(b1, "b1", (E, h))
-        _shaped(b2, "b2", (E, d))
-
-
-_NAMES = ("x", "top_k_index", "top_k_weights", "w1", "w2", "b1", "b2")
-_PLAIN = (Tensor, torch.nn.Parameter)
-ACTIVATIONS = ("swiglu", "geglu", "reglu", "swiglu_clamp", "relu2", "relu", "gelu", "silu")
-
-
-def _plain(tensors: Sequence[Any]) -> bool:
-    """Whether the kernels may have them as they are; a subclass of Tensor may mean more."""
-    for name, t in zip(_NAMES, tensors):
-        if not isinstance(t, Tensor) and not (t is None and name in ("b1", "b2")):
-            raise lib.InvalidError(f"{name} is a torch.Tensor, not {type(t).__name__}")
-    return all(t is None or type(t) in _PLAIN for t in tensors)
-
-
 def _trains(tensors: Sequence[Any]) -> bool:
     return any(t is not None and t.requires_grad for t in tensors)
-
-
-def _config(x: Tensor, act: str, layout: str, alpha: float, limit: float, weight_on: str,
-            backend: Optional[str]) -> str:
-    if act not in ACTIVATIONS:
-        raise lib.InvalidError(f"act is one of {', '.join(ACTIVATIONS)}, not {act!r}")
-    if layout not in ("concat", "interleaved"):
-        raise lib.InvalidError(f"layout is 'concat' or 'interleaved', not {layout!r}")
-    if weight_on not in ("output", "input"):
-        raise lib.InvalidError(f"weight_on is 'output' or 'input', not {weight_on!r}")
-    if backend is None:
-        backend = _BACKENDS.get(x.device.type)
-        if backend is None:
-            raise lib.UnsupportedError(f"there is no backend for tensors on {x.device}")
-    words = f"act={act} on={weight_on}"
-    if act in ACTIVATIONS[:4]:
-        words += f" glu={layout}"
-    if act == "swiglu_clamp":
-        words += f" alpha={float(alpha)!r} limit={float(limit)!r}"
-    return f"{backend}|{words}"
-
-
-def _check_add_to(add_to: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
-    if len(add_to) != len(parameters):
-        raise lib.InvalidError(f"add_to has {len(add_to)} buffers for {len(parameters)} "
-                               "parameters")
-    for i, (g, t) in enumerate(zip(add_to, parameters)):
-        if not isinstance(g, Tensor) or g.shape != t.shape or g.device != t.device:
-            raise lib.InvalidError(f"add_to[{i}] is no tensor of shape {list(t.shape)} on "
-                                   f"{t.device}")
-        if g.dtype != add_to[0].dtype or g.dtype not in (torch.float32, t.dtype):
-            raise lib.InvalidError(f"add_to[{i}] is {g.dtype}; all are float32, or all {t.dtype}")
-        if not g.is_contiguous():
-            raise lib.InvalidError(f"add_to[{i}] is not contiguous")
 
 
 # ---- calls whose like has been checked before ----
@@ -250,7 +84,7 @@ class _Call(NamedTuple):
 
     fits: Callable[..., bool]
     op: Experts
-    config: str
+    config: str  # of a layer, as the operator takes it
     trains: bool
 
 
@@ -278,16 +112,16 @@ def _opened(key: Any, how: Any, trains: bool, tensors: Sequence[Any], add_to: Se
     """The operator of a call that is like none before, after all checks."""
     x, index, weights, w1, w2, b1, b2 = tensors
     act, layout, transposed, alpha, limit, weight_on, backend = how
-    config = _config(x, act, layout, alpha, limit, weight_on, backend)
-    _check(x, index, weights, w1, w2, b1, b2, act in ACTIVATIONS[:4], transposed)
+    words = config(x, act, layout, alpha, limit, weight_on, backend)
+    check(x, index, weights, w1, w2, b1, b2, act in GATED, transposed)
     given = [t for t in tensors if t is not None]
     if add_to:
-        _check_add_to(add_to, given[3:])
-    op = _open(x, index, weights, w1, w2, b1 is not None, config, transposed, trains,
+        check_add_to(add_to, given[3:])
+    op = open_experts(x, index, weights, w1, w2, b1 is not None, words, transposed, trains,
                add_to[0].dtype if add_to else None, bool(add_to))
     if _Guards is None or not all(t.is_contiguous() for t in given):
-        return _Call(bool, op, config, trains)
-    call = _Call(_fits(given), op, config, trains)
+        return _Call(bool, op, words, trains)
+    call = _Call(_fits(given), op, words, trains)
     calls = _calls.setdefault(key, [])
     if len(calls) >= _MOST_CALLS:
         calls.clear()
@@ -302,12 +136,12 @@ def _directly(how: Any, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Opt
     key = (how, grad, len(given), getattr(add_to[0], "dtype", None) if add_to else None)
     call = _recalled(key, given)
     if call is None:
-        if not _plain(tensors):
+        if not plain(tensors):
             return None
         call = _opened(key, how, grad and _trains(tensors), tensors, add_to)
         tensors = [t if t is None else t.contiguous() for t in tensors]
     elif add_to:
-        _check_add_to(add_to, given[3:])
+        check_add_to(add_to, given[3:])
     if not call.trains:
         return _experts.forward(call.op, None, *tensors)[0]
     return _Direct.apply((call.op, call.config, how[2], add_to), *tensors)
@@ -348,15 +182,15 @@ def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w
         if out is not None:
             return out
     else:
-        _plain(tensors)
+        plain(tensors)
     if add_to:
         raise lib.UnsupportedError("add_to is for eager mode: torch.compile and other tracers do "
                                    "not see what it writes")
-    config = _config(x, act, layout, alpha, limit, weight_on, backend)
-    _check(x, top_k_index, top_k_weights, w1, w2, b1, b2, act in ACTIVATIONS[:4], transposed)
+    words = config(x, act, layout, alpha, limit, weight_on, backend)
+    check(x, top_k_index, top_k_weights, w1, w2, b1, b2, act in GATED, transposed)
     keep = torch.is_grad_enabled() and _trains(tensors)
     out, _ = torch.ops.moeref.experts(
         x.contiguous(), top_k_index.contiguous(), top_k_weights.contiguous(), w1.contiguous(),
         w2.contiguous(), None if b1 is None else b1.contiguous(),
-        None if b2 is None else b2.contiguous(), config, bool(transposed), keep)
+        None if b2 is None else b2.contiguous(), words, bool(transposed), keep)
     return out

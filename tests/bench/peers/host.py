@@ -20,6 +20,7 @@ import torch
 
 import moeref.torch
 from moeref import _experts
+from moeref._torch_operator import open_experts
 
 D, N, E, K = 2048, 768, 128, 8  # the layer of Qwen3-30B-A3B
 
@@ -53,8 +54,8 @@ def rows(tokens):
     for t in (x, weights, w1, w2):
         t.requires_grad_()
     d_out, linear = normal(tokens, D), torch.nn.Linear(D, D, device="cuda", dtype=torch.bfloat16)
-    trains = moeref.torch._open(x, index, weights, w1, w2, False,
-                                "cuda|act=swiglu on=output glu=concat", False, True)
+    trains = open_experts(x, index, weights, w1, w2, False,
+                          "cuda|act=swiglu on=output glu=concat", False, True)
 
     def experts():
         return moeref.torch.experts(*given)
