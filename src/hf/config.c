@@ -247,7 +247,9 @@ moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t 
                         "that have one stack of them",
                         path);
     if (!config.layers)
-        return moe_fail(log, MOE_E_FORMAT, "%s does not say how many layers the model has", path);
+        return moe_fail(log, MOE_E_FORMAT,
+                        "%s does not say how many layers the model has, or more than %d", path,
+                        MOE_INT_HF_LAYERS_MAX);
     *ret_moe = 0;
     for (int64_t layer = 0; layer < config.layers; layer++)
         *ret_moe += config.has_experts[layer];
