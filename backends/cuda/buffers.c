@@ -51,7 +51,7 @@ int moe_int_cuda_chunk(int64_t tokens, int sms) {
 
 int moe_int_cuda_slices(int64_t tokens, int64_t d, int64_t height, int sms) {
     const int64_t tiles = ((height + 127) / 128) * ((d + 127) / 128);
-    return (int)most(1, least(2 * sms / tiles, tokens / FEWEST_OF_SLICE));
+    return (int)most(1, least((int64_t)2 * sms / tiles, tokens / FEWEST_OF_SLICE));
 }
 
 int moe_int_cuda_dz_ld(const moe_layer_desc *desc) {
@@ -162,8 +162,8 @@ static void list_all_tokens(const LayerShape *s, LayerBuffers *b) {
     const int64_t T = s->tokens, d = s->desc->d;
     const int64_t height = s->plan_given ? 1 : moe_int_cuda_dz_ld(s->desc);
     if (!s->plan_given || s->desc->n_shared) {
-        put(b, BUFFER_ALL_OFFSETS, BUFFER_WORK, 2 * 4);
-        put(b, BUFFER_ALL_TILE_OFFSETS, BUFFER_WORK, 2 * 4);
+        put(b, BUFFER_ALL_OFFSETS, BUFFER_WORK, 8);
+        put(b, BUFFER_ALL_TILE_OFFSETS, BUFFER_WORK, 8);
         put(b, BUFFER_ALL_TILES, BUFFER_WORK, moe_int_cuda_most_tiles(T, 1) * BUFFER_TILE_BYTES);
         put(b, BUFFER_ALL_TOKENS, BUFFER_WORK, T * 4);
     }

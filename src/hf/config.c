@@ -233,6 +233,12 @@ static void say_notes(const moe_int_hf_config *c, const char *path, const moe_lo
                      moe_dtype_name((moe_dtype)c->dtype));
     if (c->block)
         moe_log_send(log, MOE_LOG_WARN, "%s: the layer is taken without %s", path, c->block->what);
+    if (c->block && c->numbers.latent != c->layer.d)
+        moe_log_send(log, MOE_LOG_WARN,
+                     "%s: its routed experts are %lld wide inside the projections; taken as %lld "
+                     "wide, their products and bytes are %.3g times what they are",
+                     path, (long long)c->numbers.latent, (long long)c->layer.d,
+                     (double)c->layer.d / (double)c->numbers.latent);
 }
 
 moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
@@ -247,7 +253,9 @@ moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t 
                         "that have one stack of them",
                         path);
     if (!config.layers)
-        return moe_fail(log, MOE_E_FORMAT, "%s does not say how many layers the model has", path);
+        return moe_fail(log, MOE_E_FORMAT,
+                        "%s does not say how many layers the model has, or more than %d", path,
+                        MOE_INT_HF_LAYERS_MAX);
     *ret_moe = 0;
     for (int64_t layer = 0; layer < config.layers; layer++)
         *ret_moe += config.has_experts[layer];

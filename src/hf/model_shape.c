@@ -58,23 +58,62 @@ static bool count_lone(const json_t *object, moe_model_shape *m) {
     return true;
 }
 
+static int64_t count_zeros(const json_t *list, int64_t most) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < most && i < (int64_t)json_array_size(list); i++)
+        n += json_integer_value(json_array_get(list, (size_t)i)) == 0;
+    return n;
+}
+
+/* Lists of numbers: MiMo's has 0 for a layer that attends to all and 1 for one with a window,
+ * DeepSeek-V4's how far tokens are compressed, where 0 is a window alone; Kimi-Linear's names those
+ * that attend to all. */
+static bool count_numbers(const json_t *object, moe_model_shape *m) {
+    const json_t *hybrid = json_object_get(object, "hybrid_layer_pattern");
+    const json_t *ratios = json_object_get(object, "compress_ratios");
+    const json_t *full =
+        json_object_get(json_object_get(object, "linear_attn_config"), "full_attn_layers");
+    if (json_is_array(hybrid)) {
+        m->full = count_zeros(hybrid, m->layers);
+        m->windowed = m->layers - m->full;
+    } else if (json_is_array(ratios)) {
+        m->windowed = count_zeros(ratios, m->layers);
+    } else {
+        m->full = (int64_t)json_array_size(full);
+        m->full = m->full < m->layers ? m->full : m->layers;
+    }
+    return json_is_array(hybrid) || json_is_array(ratios) || json_is_array(full);
+}
+
+/* Of so many layers one attends to all: the others to a window, or in ways that are not modelled.
+ */
+static moe_status count_steps(const moe_int_hf_keys *k, moe_model_shape *m) {
+    const json_t *near = json_object_get(k->at->object, "global_attn_every_n_layers");
+    int64_t step = 1;
+    near = near ? near : json_object_get(k->at->object, "sliding_window_pattern");
+    const moe_status status =
+        moe_int_hf_size(k, "full_attention_interval|attn_layer_period|layer_group_size",
+                        MOE_INT_JSON_OPTIONAL, &step);
+    const bool windows = m->window > 0 && json_is_integer(near) && json_integer_value(near) > 1;
+    step = windows ? json_integer_value(near) : step;
+    m->full = step > 1 ? m->layers / step : m->layers;
+    m->windowed = windows ? m->layers - m->full : 0;
+    return status;
+}
+
 /* Which layers attend to what. Families say it by a list, a pattern of letters, a step, or not at
  * all: then every layer attends to all. */
 static moe_status read_kinds(const moe_int_hf_keys *k, moe_model_shape *m) {
     const json_t *object = k->at->object, *types = json_object_get(object, "layer_types");
-    int64_t step = 1;
-    moe_status status = moe_int_hf_size(k, "full_attention_interval|attn_layer_period",
-                                        MOE_INT_JSON_OPTIONAL, &step);
-    if (!status)
-        status = moe_int_hf_size(k, "sliding_window|attention_chunk_size", MOE_INT_JSON_OPTIONAL,
-                                 &m->window);
+    moe_status status = moe_int_hf_size(k, "sliding_window|attention_chunk_size",
+                                        MOE_INT_JSON_OPTIONAL, &m->window);
     m->dense_layers = m->layers - m->moe_layers;
     if (status || count_lone(object, m))
         return status;
     if (json_is_array(types))
         count_types(types, m);
-    else
-        m->full = step > 1 ? m->layers / step : m->layers;
+    else if (!count_numbers(object, m))
+        status = count_steps(k, m);
     m->unknown = m->layers - m->full - m->windowed;
     return status;
 }

@@ -138,6 +138,15 @@ def shared_width(model, layer):
     return width
 
 
+def choices(model, layer):
+    """Experts of a token, by any module of the layer that says it."""
+    modules = [m for name, m in model.named_modules()
+               if re.search(rf"(layers|block)\.{layer}\.", name) and "vision" not in name]
+    words = ("top_k", "num_experts_per_tok", "moe_topk", "num_experts_per_token", "moe_k")
+    said = [getattr(m, word, None) for m in modules for word in words]
+    return {k for k in said if isinstance(k, int)}
+
+
 def read(moeref, path):
     """The layer's words and how many layers have experts, None where the model has two stacks of
     layers; or what was said, and no words."""
@@ -162,6 +171,8 @@ def differences(words, with_experts, model):
         yield f"{with_experts} layers with experts, not {len(banks)}"
     if not experts or not experts <= allowed:
         yield f"E={words['E']} n={words['n']}, weights are {banks[first]}"
+    if choices(model, first) - {int(words["K"])}:
+        yield f"K={words['K']}, not {choices(model, first)}"
     if int(words.get("shared", 0)) != shared_width(model, first):
         yield f"shared={words.get('shared', 0)}, not {shared_width(model, first)}"
 

@@ -5,9 +5,10 @@
 
 #include <criterion/criterion.h>
 
-static moe_status ask(const char *line, moe_problem **ret_problem, moe_allocation *ret) {
+static moe_status ask_on(const char *name, const char *line, moe_problem **ret_problem,
+                         moe_allocation *ret) {
     moe_case c;
-    moe_gpu *gpu = load("h100-sxm");
+    moe_gpu *gpu = load(name);
     cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK, "%s", line);
     const moe_status status = moe_allocation_of(gpu, &c, NULL, ret);
     if (ret_problem)
@@ -15,6 +16,10 @@ static moe_status ask(const char *line, moe_problem **ret_problem, moe_allocatio
     moe_case_destroy(&c);
     moe_gpu_destroy(&gpu);
     return status;
+}
+
+static moe_status ask(const char *line, moe_problem **ret_problem, moe_allocation *ret) {
+    return ask_on("h100-sxm", line, ret_problem, ret);
 }
 
 static moe_allocation allocated(const char *line) {
@@ -117,6 +122,23 @@ Test(sim_allocated, router_by_hand) {
     cr_expect_eq(bytes_of(&own, "slices' sums"), (int64_t)16 * 128 * 2048 * 4);
     cr_expect_eq(bytes_of(&own, "counts of chunks"), (int64_t)16 * 64 * 4);
     cr_expect_eq(bytes_of(&given, "logits"), -1);
+}
+
+/* 65536 tokens on 132 multiprocessors are 131 chunks of 504, on 78 they are 78 of 848; slices are
+ * two a multiprocessor for each tile of dW_r, of which there is one. Without wgmma dA' is stored.
+ */
+Test(sim_allocated, devices_differ) {
+    const char *line = "T=65536 d=64 n=64 E=8 K=2";
+    moe_allocation h100, h20, a100;
+    cr_assert_eq(ask_on("h100-sxm", line, NULL, &h100), MOE_OK);
+    cr_assert_eq(ask_on("h20", line, NULL, &h20), MOE_OK);
+    cr_assert_eq(ask_on("a100-sxm", line, NULL, &a100), MOE_OK);
+    cr_expect_eq(bytes_of(&h100, "counts of chunks"), 131 * 8 * 4);
+    cr_expect_eq(bytes_of(&h20, "counts of chunks"), 78 * 8 * 4);
+    cr_expect_eq(bytes_of(&h100, "slices' sums"), 256 * 16 * 64 * 4, "no slice has fewer than 256");
+    cr_expect_eq(bytes_of(&h20, "slices' sums"), 156 * 16 * 64 * 4);
+    cr_expect_eq(bytes_of(&h100, "dA'"), -1);
+    cr_expect_eq(bytes_of(&a100, "dA'"), (int64_t)131072 * 64 * 4);
 }
 
 /* Rows are the plan's, and an operator has as many slots as the fullest token. */

@@ -74,6 +74,8 @@ Test(sim_verbs, memory_lists_tensors) {
     expect(0, ",cuda,1,H,cached,1073741824,,,1\n",
            "memory --method moeref --output csv --case "
            "\"T=32768 d=2048 n=1024 E=64 K=8 route=uniform\"");
+    expect(0, ",cuda,1,\"A, A'\",work,131072,,,1\n",
+           "memory --method moeref --output csv --case \"T=512 d=64 n=64 E=4 K=2\"");
     expect(0, "multiples of 8", "memory --method moeref --case \"T=8 d=64 n=20 E=4 K=2\"");
     outcome *o = moeref("memory " CASE);
     cr_expect(strstr(o->text, "\nmegablocks, memory") && !strstr(o->text, "cutlass"), "%s",

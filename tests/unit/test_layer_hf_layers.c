@@ -60,6 +60,17 @@ static const struct {
     {MODEL("deepseek_v32", "\"num_hidden_layers\":3,\"first_k_dense_replace\":1,"
            "\"mlp_layer_types\":[\"dense\",\"sparse\",\"sparse\"],\"layer_types\":["
            "\"indexed_attention\",\"indexed_attention\",\"full_attention\"]"), ".EE", 1, 0, 1, 2},
+    {MODEL("mimo_v2_flash", EIGHT ",\"sliding_window\":4,"
+           "\"hybrid_layer_pattern\":[0,1,1,1,1,0,1,1]"), "EEEEEEEE", 2, 6, 0, 0},
+    {MODEL("deepseek_v4", "\"num_hidden_layers\":3,\"sliding_window\":4,"
+           "\"compress_ratios\":[0,4,128,0]"), "EEE", 0, 1, 0, 2},
+    {MODEL("kimi_linear", EIGHT ",\"linear_attn_config\":{\"full_attn_layers\":[4,8],"
+           "\"kda_layers\":[1,2,3,5,6,7]}"), "EEEEEEEE", 2, 0, 0, 6},
+    {MODEL("bailing_hybrid", EIGHT ",\"layer_group_size\":4"), "EEEEEEEE", 2, 0, 0, 6},
+    {MODEL("afmoe", EIGHT ",\"sliding_window\":4,\"global_attn_every_n_layers\":4"),
+     "EEEEEEEE", 2, 6, 0, 0},
+    {MODEL("exaone_moe", EIGHT ",\"sliding_window\":4,\"sliding_window_pattern\":\"LLLG\""),
+     "EEEEEEEE", 8, 0, 0, 0},
     {MODEL("qwen3_moe", "\"num_hidden_layers\":2,\"mlp_layer_types\":[\"dense\",\"dense\"]"), "..",
      2, 0, 2, 0},
     /* Ernie VL's lists are of text and images, not of layers. */

@@ -159,3 +159,24 @@ Test(layer_hf_public, layers_of_their_own_sizes) {
     cr_expect_eq(moe_layer_of_config(path, 3, NULL, &none), MOE_E_NOTFOUND);
     temporary_remove(path);
 }
+
+/* Nemotron-3-Super's experts are narrower than the model: a reader of times and bytes is told. */
+Test(layer_hf_public, experts_between_projections) {
+    static const char text[] =
+        "{\"model_type\":\"nemotron_h\",\"hidden_size\":64,\"moe_latent_size\":16,"
+        "\"moe_intermediate_size\":32,\"moe_shared_expert_intermediate_size\":32,"
+        "\"mlp_hidden_act\":\"relu2\",\"n_routed_experts\":8,\"num_experts_per_tok\":2,"
+        "\"dtype\":\"bfloat16\"}";
+    char path[TEMPORARY_BYTES];
+    capture seen;
+    const moe_log log = capture_log(&seen);
+    moe_layer_desc l = {0};
+    int32_t dtype;
+    temporary_file(path, ".json", text, strlen(text));
+    cr_assert_eq(moe_layer_from_config(path, &log, &l, &dtype), MOE_OK);
+    cr_expect_eq(l.d, 64);
+    cr_expect(strstr(seen.text, "16 wide inside") && strstr(seen.text, "64 wide") &&
+                  strstr(seen.text, "4 times what they are"),
+              "%s", seen.text);
+    temporary_remove(path);
+}

@@ -98,7 +98,9 @@ void cli_allocated_csv(FILE *to, const cli_predicted *what, int64_t layers,
                        const moe_allocation *a) {
     for (size_t i = 0; i < a->n_buffers; i++) {
         cli_csv_quoted(to, what->question->line);
-        fprintf(to, ",cuda,%lld,%s,%s,%lld,,,1\n", (long long)layers, a->buffers[i].name,
-                cli_live_kind_name(a->buffers[i].kind), (long long)a->buffers[i].bytes);
+        fprintf(to, ",cuda,%lld,", (long long)layers);
+        cli_csv_text(to, a->buffers[i].name);
+        fprintf(to, ",%s,%lld,,,1\n", cli_live_kind_name(a->buffers[i].kind),
+                (long long)a->buffers[i].bytes);
     }
 }

@@ -34,8 +34,9 @@ typedef struct moe_allocation {
     char unbound[160]; /* "", or why there is no such operator, and sizes and bound are 0 */
 } moe_allocation;
 
-/* Sizes depend on the GPU's SMs and architecture. MOE_E_UNSUPPORTED: the backend does not run this
- * case, or only over several ranks; MOE_E_NOMEM. Thread-safety: any thread. */
+/* Sizes depend on the GPU's SMs and architecture: without wgmma (`cuda:portable` too) more of what
+ * lies between products is stored. MOE_E_UNSUPPORTED: the backend does not run this case, or only
+ * over several ranks; MOE_E_NOMEM. Thread-safety: any thread. */
 MOE_API moe_status moe_allocation_of(const moe_gpu *gpu, const moe_case *c, const moe_log *log,
                                      moe_allocation *ret);
 
