@@ -325,7 +325,6 @@ Test(cli, said_once_and_in_time) {
     cr_assert_not_null(first, "%s", o->text);
     cr_expect_null(strstr(first + 1, "warning: token rounding"), "%s", o->text);
     free(o);
-    setenv("ASAN_OPTIONS", "allocator_may_return_null=1", 1); /* as malloc does elsewhere */
     expect(3,
            "a layer of 105553.7 GB is drawn, run and judged, which takes a while\n"
            "moeref: error: cannot allocate",
