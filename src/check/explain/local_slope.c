@@ -137,7 +137,7 @@ static bool by_the_sum(const slopes *k) {
 static bool as_layer(const slopes *k, const moe_layer_desc *other) {
     const moe_int_scene *s = k->l->scene;
     const int64_t count = k->T * k->R;
-    double *dz = malloc((size_t)(2 * count) * sizeof *dz), left = 0, d2 = 0;
+    double *dz = calloc((size_t)(2 * count), sizeof *dz), left = 0, d2 = 0;
     double *z = dz ? dz + count : NULL;
     for (int64_t i = 0; z && i < k->T; i++)
         memcpy(z + i * k->R, s->evidence->routing->logits + s->tokens[i] * k->R,
