@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MOST_TIMINGS = 64, DEFAULT_REPEATS = 2 };
 
@@ -171,16 +172,21 @@ static moe_status glance(const moe_int_run *run, const moe_problem *problem,
 }
 
 /* Threads that a plug-in in this process shares with the judge compute on for the judge: as it
- * wants them, and not as a plug-in left them. */
-static void settle_threads(const moe_backend *backend, const moe_check_params *params,
-                           moe_check_result *r) {
-    const int threads = moe_int_thread_count(params->threads);
+ * wants them, and not as a plug-in or the caller left them. Returns how many were to be settled. */
+static int settle_threads(const moe_backend *backend, int threads) {
     int flushing = 0;
+    if (moe_int_backend_pid(backend) != getpid()) /* none is shared */
+        return 0;
 #pragma omp parallel num_threads(threads) reduction(+ : flushing)
     {
         flushing += moe_int_flushes();
         moe_int_flush_set(false);
     }
+    return flushing;
+}
+
+static void judge_threads(const moe_backend *backend, int threads, moe_check_result *r) {
+    const int flushing = settle_threads(backend, threads);
     if (flushing > 0)
         moe_int_result_set(r, MOE_VERDICT_FAIL,
                            "%s left %d threads that take 0 for subnormal numbers",
@@ -249,13 +255,17 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     moe_int_more_runs more = {0};
     moe_int_truth glanced = {0};
     bool wrong = false, kept = false;
+    const bool flushed = moe_int_flushes(); /* the caller's own way */
+    const int threads = moe_int_thread_count(params->threads);
+    moe_int_flush_set(false);
+    settle_threads(backend, threads);
     moe_int_run_make(backend, problem, r, &run);
-    settle_threads(backend, params, r);
+    judge_threads(backend, threads, r);
     if (run.usable)
         status = glance(&run, problem, params, log, &wrong, &glanced);
     if (!status)
         run_more(backend, &run, wrong, problem, params, log, r, &more);
-    settle_threads(backend, params, r);
+    judge_threads(backend, threads, r);
     moe_int_backend_rest(backend);
     if (!status && run.usable)
         status = judge(&run, &more, &glanced, problem, params, log, r);
@@ -275,6 +285,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     if (!status && !kept && params->dump_dir && r->verdict == MOE_VERDICT_FAIL)
         keep(&run, problem, params, log, r);
     moe_int_run_destroy(&run);
+    moe_int_flush_set(flushed);
     r->seconds = 1e-6 * (moe_int_now_us() - start_us);
     if (status)
         moe_check_result_destroy(&r);

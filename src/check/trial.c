@@ -3,6 +3,7 @@
 #include "check/compare/compare.h"
 #include "check/precision.h"
 #include "check/state/state.h"
+#include "check/verdict/order.h"
 #include "check/verdict/result.h"
 
 #include <math.h>
@@ -26,12 +27,9 @@ static const moe_tensor *golden_of(const moe_int_trial *b, moe_tensor_id id, moe
     return weights;
 }
 
-/* May a row of it err as a whole, or have kinks (errors/rows.h)? */
-static bool has_common_errors(moe_tensor_id id) {
-    return id == MOE_T_O || id == MOE_T_DX || id == MOE_T_DH || id == MOE_T_DXP;
-}
-static bool has_kinks(moe_tensor_id id) {
-    return id == MOE_T_DX || id == MOE_T_DW1 || id == MOE_T_DW1_SHARED;
+/* The sampled rows of other results are not those of the sampled tokens (errors/rows.h). */
+static bool is_of_sampled_tokens(moe_tensor_id id) {
+    return id == MOE_T_O || id == MOE_T_DX || moe_int_is_inner_stage(id);
 }
 
 /* The elements that the sample covers; `base` is what compare() knows of the tensor already. Here c
@@ -57,7 +55,7 @@ static void compare_sampled(const moe_int_trial *b, const moe_int_comparison *ba
     c.layout = &part->layout;
     c.want = &part->want;
     c.variance = part->variance.data ? &part->variance : NULL;
-    c.rows = has_common_errors(c.id) ? &b->truth.rows : NULL;
+    c.rows = is_of_sampled_tokens(c.id) ? &b->truth.rows : NULL;
     if (!moe_tensor_same_shape(whole, &shape)) {
         c.want = &shape; /* reports both shapes */
         moe_int_compare(&c, ret);
@@ -131,7 +129,7 @@ static void compare(const moe_int_trial *b, moe_tensor_id id, const moe_tensor *
     if (!b->truth.sampled && variance->data)
         c.variance = variance;
     c.exact = b->truth.exact;
-    if (!b->truth.sampled && !b->truth.exact && (has_common_errors(id) || has_kinks(id)))
+    if (!b->truth.sampled && !b->truth.exact)
         c.rows = &b->truth.rows;
     moe_int_compare(&c, ret);
     if (golden && !b->truth.sampled && ret->verdict != MOE_VERDICT_FAIL && ret->not_compared > 0)

@@ -317,6 +317,20 @@ Test(cli, edge_files_agree_with_the_oracle) {
     expect(0, "agree with the oracle", "golden --verify");
 }
 
+/* What every router that is asked would say, and what is said before it takes long. */
+Test(cli, said_once_and_in_time) {
+    outcome *o = moeref("check --backend reference:bf16 --case 'T=64 d=16 n=8 E=16 K=2 "
+                        "select=token_rounding tile=128 seed=3'");
+    const char *first = strstr(o->text, "warning: token rounding with 8.0 tokens");
+    cr_assert_not_null(first, "%s", o->text);
+    cr_expect_null(strstr(first + 1, "warning: token rounding"), "%s", o->text);
+    free(o);
+    expect(3,
+           "a layer of 105553.7 GB is drawn, run and judged, which takes a while\n"
+           "moeref: error: cannot allocate",
+           "check --backend reference --case 'T=64 d=65536 n=65536 E=4096 K=2 dtype=bf16'");
+}
+
 /* Files without an end, or that nobody writes to, are errors and not waited for. */
 Test(cli, endless_files_are_refused, .timeout = 20) {
     char dir[TEMPORARY_BYTES], args[300];

@@ -96,6 +96,24 @@ Test(block_sweep, right_kernels_pass, .timeout = 6000) {
     moe_backends_destroy(&all);
 }
 
+/* Layers that failed once: weights below the normal numbers of fp32, which lose digits there, and
+ * gradients made of them. */
+Test(block_sweep, known) {
+    static const char *const known[] = {
+        "T=33 d=8 n=4 block=chained seed=813 dtype=fp32 E=4 K=3 act=reglu layers=2 data=outlier",
+        "T=33 d=130 n=48 block=chained_skip seed=754 dtype=fp32 E=4 K=4 act=geglu layers=3 "
+        "data=outlier"};
+    moe_backends *all = NULL;
+    char why[256];
+    cr_assert_eq(moe_backends_load("", NULL, &all), MOE_OK);
+    moe_backend *backend = open_spec(all, "reference:fp32");
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        cr_expect_eq(verdict_of(backend, known[i], why, sizeof why), MOE_VERDICT_PASS, "%s: %s",
+                     known[i], why);
+    moe_backend_close(&backend);
+    moe_backends_destroy(&all);
+}
+
 /* Of each kind of result one that is wrong. Union-of-Experts as released has no weights to lose. */
 Test(block_sweep, planted_faults_fail, .timeout = 600) {
     static const char *const faults[] = {"O_scaled",    "dX_halved", "dS_negative",

@@ -142,13 +142,17 @@ static void errs_once(moe_tensor_id id, const double *variance_of_weight,
 
 Test(check_rows, a_weight_errs_once_for_its_row) {
     const double variance = 1024;
-    double weight[1] = {variance}, common[1] = {0}, row[64];
+    double weight[1] = {variance}, all[1] = {1}, common[1] = {0}, row[64];
     for (int i = 0; i < 64; i++)
         row[i] = 1 + i;
     moe_int_add_common(common, variance, row, 64);
     const moe_int_rows of_dh = {.weight = weight};
     const moe_int_rows of_o = {.common_o = common}, of_dx = {.common_dx = common};
+    const moe_int_rows of_input = {.on_input = all};
     errs_once(MOE_T_DH, &variance, &of_dh);
+    errs_once(MOE_T_H, &variance, &of_input);
+    errs_once(MOE_T_A, &variance, &of_input);
+    errs_once(MOE_T_Y, &variance, &of_input);
     errs_once(MOE_T_O, &variance, &of_o);
     errs_once(MOE_T_DX, &variance, &of_dx);
 }

@@ -110,9 +110,11 @@ BUGS = [
     return size > 2 ? first + second + third : first + second;""")]),
     ("capacity_by_slots", "capacity", ANY, r"capacity|full|slot|order", [
         ("router.c", "    for (int64_t i = 0; i < l->T; i++) {\n        const int64_t t = "
-         "FAULT(l, capacity_keeps_last) ? l->T - 1 - i : i;\n"
-         "        for (int64_t k = 0; k < K; k++) {",
-         "    for (int64_t k = 0; k < K; k++) {\n        for (int64_t t = 0; t < l->T; t++) {")]),
+         "FAULT(l, capacity_keeps_last) ? l->T - 1 - i : i;",
+         "    for (int64_t i = 0; i < l->T * K; i++) {\n        const int64_t t = i % l->T;"),
+        ("router.c", "        for (int64_t k = 0; k < K; k++) {\n            const int32_t e = l->",
+         "        for (int64_t k = i / l->T, one = 1; one; one = 0) {\n"
+         "            const int32_t e = l->")]),
     ("db2_of_first_tile", "bias_tails", ANY, r"db2: .*(row|left out|missing)", [
         ("expert_grad.c", "FAULT(l, db2_missing) ? 0 : x->rows, d,",
          "x->rows > 16 ? 16 : x->rows, d,")]),

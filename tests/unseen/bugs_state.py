@@ -5,14 +5,14 @@ BUGS = [
     # Precision, state, numbers that are none.
     ("store_truncates", "raw", BF16,
      r"trunc|toward|round", [
-        ("products.c",
-         "v[i] = moe_bf16_to_f32(moe_bf16_from_f32(v[i]));",
-         "{\n"
+        ("products.c", "        moe_convert(stored, type, v + i, MOE_F32, some);",
+         "        for (size_t k = 0; k < some; k++) {\n"
          "            uint32_t bits;\n"
-         "            memcpy(&bits, v + i, 4);\n"
+         "            memcpy(&bits, v + i + k, 4);\n"
          "            bits &= 0xffff0000u;\n"
-         "            memcpy(v + i, &bits, 4);\n"
-         "        }"),
+         "            memcpy(v + i + k, &bits, 4);\n"
+         "        }\n"
+         "        moe_convert(stored, type, v + i, MOE_F32, some);"),
      ]),
     ("dA_sums_bf16", "deep", ANY,
      r"narrow", [

@@ -182,6 +182,20 @@ static void scan_chunk(moe_int_scan *s, const chunk *k) {
     }
 }
 
+/* The share of a group's variance that is one number for each row: of a weight on the input. */
+static double share_on_input(const moe_int_scan *s, int64_t g, double *ret_rows) {
+    const moe_int_comparison *c = s->c;
+    const bool experts =
+        s->layout.by == MOE_INT_BY_EXPERT && !s->layout.base && c->plan && g < c->plan->n_experts;
+    const int64_t first = experts ? c->plan->offsets[g] : g;
+    const int64_t end = experts ? c->plan->offsets[g + 1] : g + (s->layout.by == MOE_INT_BY_PAIR);
+    double sum = 0;
+    for (int64_t p = first; p < end; p++)
+        sum += c->rows->on_input[p];
+    *ret_rows = (double)(end - first);
+    return end > first ? sum / (double)(end - first) : 0;
+}
+
 void moe_int_scan_group(moe_int_scan *s, int64_t g) {
     const moe_int_comparison *c = s->c;
     moe_int_group *group = &s->groups[g];
@@ -203,4 +217,8 @@ void moe_int_scan_group(moe_int_scan *s, int64_t g) {
         const double as_whole = s->rounding.u2 * c->rows->weight[g] * group->r2;
         group->e4 += as_whole * as_whole;
     }
+    double rows = 0;
+    const double share = c->rows && c->rows->on_input ? share_on_input(s, g, &rows) : 0;
+    if (share > 0)
+        group->e4 += share * share * group->e2 * group->e2 / rows;
 }

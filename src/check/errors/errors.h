@@ -52,6 +52,17 @@ static inline double moe_int_result_variance(const moe_int_rounding *r, double v
     double square = v * v, stored = square > r->result_least2 ? square : r->result_least2;
     return r->u2 * before + r->result_u2 * (v == 0 ? 0 : stored);
 }
+/* What a value that kernels evaluate adds below the normal numbers of the type in which they do:
+ * there it may lose all of itself, to the fixed spacing or to a unit that takes 0 for it (GPUs with
+ * -ftz). */
+static inline double moe_int_flushed(const moe_int_rounding *r, double v) {
+    const double square = v * v;
+    return square < r->flushed2 * r->u2 ? square / r->u2 : 0;
+}
+/* The same over its square. */
+static inline double moe_int_flushed_share(const moe_int_rounding *r, double v) {
+    return moe_int_flushed(r, v) > 0 ? 1 / r->u2 : 0;
+}
 /* What storing v adds where the recipe stores it, else 0. */
 double moe_int_stored_at(const moe_int_rounding *r, moe_point point, double v);
 /* `times` where the recipe has the point, else 0. */
@@ -66,6 +77,8 @@ double moe_int_stored_share(const moe_int_rounding *r, double scale, const doubl
 typedef struct moe_int_unit {
     int parts;
     double h[2], vh[2];   /* pre-activation */
+    double vscale;        /* of vh: relative variance of a weight on the input, which moves both
+                             alike (b1 aside) */
     double da, vda;       /* gradient of a */
     double a, va;         /* activation, of the stored h */
     double dh[2], vdh[2]; /* gradient of h */

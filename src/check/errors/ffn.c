@@ -137,6 +137,7 @@ static void row_units(const moe_int_error_ffn *f, const work *k, int64_t r) {
     for (int64_t j = 0; j < f->n; j++) {
         moe_int_unit *u = &k->units[j];
         u->parts = f->hw == f->n ? 1 : 2;
+        u->vscale = f->on_input ? f->vweight[r] : 0;
         for (int p = 0; p < u->parts; p++) {
             int64_t col = column_of(f, j, p);
             u->h[p] = f->H[r * f->hw + col];

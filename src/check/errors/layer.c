@@ -248,15 +248,29 @@ static moe_status prepare(moe_int_error_run *k) {
     return status;
 }
 
+/* What of a row's errors is its weight's. */
+static void share_weights(const moe_int_error_run *k) {
+    const double *vs = k->vweight;
+    const double rest = moe_int_at(&k->rounding, MOE_POINT_SX, 1) +
+                        k->rounding.sum * (double)k->desc->d; /* of the input, and of adding */
+    const bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    for (int64_t p = 0; p < k->oracle->plan->n_pairs; p++)
+        if (on_input)
+            k->rows->on_input[p] = vs[p] / (vs[p] + rest);
+        else
+            k->rows->weight[p] = vs[p];
+}
+
 static moe_status fill(moe_int_error_run *k) {
     bool routed = k->oracle->out.t[MOE_T_LOGITS].data != NULL;
     moe_status status = routed ? moe_int_weight_errors(k) : MOE_OK;
+    for (int64_t p = 0; p < k->oracle->plan->n_pairs; p++)
+        k->vweight[p] += moe_int_flushed_share(&k->rounding, k->oracle->plan->weight[p]);
     for (int64_t e = 0; !status && e < k->desc->E; e++)
         status = expert_errors(k, e);
     if (status)
         return status;
-    if (k->desc->router.weight_on != MOE_WEIGHT_ON_INPUT)
-        memcpy(k->rows->weight, k->vweight, (size_t)k->oracle->plan->n_pairs * sizeof *k->vweight);
+    share_weights(k);
     sum_over_experts(k);
     zero_expert_gradients(k);
     store_gradient_parts(k, routed);

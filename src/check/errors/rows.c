@@ -16,7 +16,8 @@ moe_status moe_int_rows_alloc(int64_t tokens, int64_t pairs, moe_int_rows *ret) 
     ret->common_o = calloc((size_t)tokens + 1, sizeof *ret->common_o);
     ret->common_dx = calloc((size_t)tokens + 1, sizeof *ret->common_dx);
     ret->weight = calloc((size_t)pairs + 1, sizeof *ret->weight);
-    if (ret->common_o && ret->common_dx && ret->weight)
+    ret->on_input = calloc((size_t)pairs + 1, sizeof *ret->on_input);
+    if (ret->common_o && ret->common_dx && ret->weight && ret->on_input)
         return MOE_OK;
     moe_int_rows_destroy(ret);
     return MOE_E_NOMEM;
@@ -26,6 +27,7 @@ void moe_int_rows_destroy(moe_int_rows *rows) {
     free(rows->common_o);
     free(rows->common_dx);
     free(rows->weight);
+    free(rows->on_input);
     free(rows->kink);
     memset(rows, 0, sizeof *rows);
 }

@@ -1,4 +1,4 @@
-/* What rows of O, dX, dH, dX~ and dW1 need beside every element's variance (rows.c says why). */
+/* What rows of results and stages need beside every element's variance (rows.c says why). */
 #ifndef MOE_CHECK_ERRORS_ROWS_H
 #define MOE_CHECK_ERRORS_ROWS_H
 
@@ -25,6 +25,10 @@ typedef struct moe_int_rows {
     /* [all pairs] relative variance of a pair's weight, in units of u^2/3: rows of dH and dX~ are
      * the weight times a vector, and err by it as a whole, where it is on the output. Else 0. */
     double *weight;
+    /* [all pairs] where it is on the input, the share of the variance of a row of H that is the
+     * weight's: rows of all stages, and what they add to gradients, err by it as a whole. Else 0;
+     * NULL: all 0 */
+    double *on_input;
     moe_int_kink *kink; /* [kinks] by tensor and row */
     int64_t kinks, room;
 } moe_int_rows;

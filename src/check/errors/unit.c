@@ -214,10 +214,20 @@ static void sigmoid_errors(const moe_layer_desc *desc, const moe_int_rounding *r
     u->vdh[1] += absolute * gate * gate * u->da * u->da;
 }
 
+/* Gate and up err independently but for a weight on the input: then a twofold product of theirs
+ * moves by the sum of what each moves it, whose square has a mixed term too. `moves`: what the
+ * weight does by way of part k. */
+static double together(const moe_int_unit *u, double moves, int k, double *by_gate) {
+    if (k == 0)
+        *by_gate = moves;
+    return k == 0 ? 0 : fmax(2 * *by_gate * moves * u->vscale, 0);
+}
+
 void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, bool backward,
                          moe_int_unit *u) {
     double slope[2] = {0}, dh[2] = {0};
     u->a = moe_int_act_unit_f64(desc, u->h, u->da, dh);
+    u->vda += moe_int_flushed(r, u->da);
     /* phi(g) and its slope, x times what underflows, may lie below the normal numbers of fp32: a
      * kernel may keep those, or flush them to 0 (vectors of exp, GPUs with -ftz) */
     double up = factor_of_up(desc, u), size = 1 + fabs(u->h[0]);
@@ -229,7 +239,8 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
         memcpy(u->dh, dh, sizeof dh);
         for (int i = 0; i < 2 && i < u->parts; i++)
             u->vdh[i] = slope[i] * slope[i] * u->vda +
-                        (u->dh[i] == 0 ? 0 : fmax(r->eval * u->dh[i] * u->dh[i], floors[i]));
+                        (u->dh[i] == 0 ? 0 : fmax(r->eval * u->dh[i] * u->dh[i], floors[i])) +
+                        moe_int_flushed(r, u->dh[i]);
     }
     sigmoid_errors(desc, r, backward, u);
     if (u->parts == 2 && moe_int_at(r, MOE_POINT_INNER, 1) > 0)
@@ -237,14 +248,16 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
     double stored_h[2] = {0};
     for (int k = 0; k < u->parts && !r->exact_h; k++)
         stored_h[k] = u->vh[k] + moe_int_stored_at(r, MOE_POINT_H, u->h[k]);
+    double by_scale[3] = {0}; /* what the weight does to a and dh by way of the gate */
     for (int k = 0; k < u->parts; k++) {
         const double stored = stored_h[k];
         double da_dh, dh_dh[2] = {0}, beyond = u->h[k];
         secants(desc, u, k, sqrt(r->u2 * stored), backward, &da_dh, dh_dh);
-        u->va += da_dh * da_dh * stored;
+        u->va += da_dh * da_dh * stored + together(u, da_dh * u->h[k], k, &by_scale[2]);
         u->jump[k] = backward ? find_jump(desc, r, k, u, &dh_dh[k], &beyond) : 0;
         for (int i = 0; backward && i < u->parts; i++)
-            u->vdh[i] += dh_dh[i] * dh_dh[i] * stored;
+            u->vdh[i] +=
+                dh_dh[i] * dh_dh[i] * stored + together(u, dh_dh[i] * u->h[k], k, &by_scale[i]);
         /* where this side is flat, the other one errs */
         if (fabs(u->dh[k] + u->jump[k]) > fabs(u->dh[k]))
             u->vdh[k] += u->jump[k] * u->jump[k] * (r->eval + u->vda / (u->da * u->da)) +

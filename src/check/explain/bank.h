@@ -62,6 +62,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(choice_of_neighbour, "tokens have the choice of the token beside")                     \
     CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
     CHANGE(groups_number, "another number of groups is kept")                                     \
+    CHANGE(groups_fixed, "one group is kept by all tokens, or by none")                           \
     CHANGE(capacity_other, "experts are full at another number of tokens")                        \
     CHANGE(capacity_of_some, "some experts are full at another number of tokens")                 \
     CHANGE(choose_capped, "experts from a number on are never chosen")                            \

@@ -29,6 +29,8 @@ typedef struct group_rule {
     int64_t best;  /* experts that a group counts by: 1 to 4, or all */
     double mask;   /* score of experts of the groups that are out */
     bool biasless; /* groups count by scores without the selection's bias */
+    double plus;   /* what is added to the score of group `of` */
+    int64_t of;
 } group_rule;
 
 /* One token's scores with the mask in the groups that are out. */
@@ -43,6 +45,7 @@ static void mask_groups(const moe_router_desc *r, const group_rule *rule, int64_
         group[g] = group_score(score + g * size, size, rule->best);
     for (int64_t e = 0; rule->biasless && b && e < R; e++)
         score[e] += b[e];
+    group[rule->of] += rule->plus;
     int64_t n = moe_int_topk(group, NULL, r->groups, r->topk_groups, kept);
     for (int64_t i = 0; i < n; i++)
         in[kept[i]] = 1;
@@ -101,6 +104,20 @@ bool moe_int_change_groups_score(const moe_int_scene *s, int64_t trial, moe_int_
         return false;
     const group_rule rule = {.best = best[trial], .mask = -INFINITY, .biasless = trial == 2};
     moe_int_finding_say(f, "%s", words[trial]);
+    return reroute_groups(s, &rule, c);
+}
+
+/* Each group in turn, kept by every token, then by none. */
+bool moe_int_change_groups_fixed(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    const int64_t groups = layer_of(s)->router.groups;
+    if (trial >= 2 * groups)
+        return false;
+    const bool kept = trial < groups;
+    const group_rule rule = {
+        .best = 2, .mask = -INFINITY, .plus = kept ? INFINITY : -INFINITY, .of = trial % groups};
+    moe_int_finding_say(f, ": group %lld is %s", (long long)rule.of,
+                        kept ? "always kept" : "never");
     return reroute_groups(s, &rule, c);
 }
 

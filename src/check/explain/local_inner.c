@@ -22,7 +22,7 @@ static void unit_of(const place *k, int64_t j, double ret[2]) {
 }
 
 /* sum_j dA'_j v_j, of what `which` has at a unit. */
-typedef enum vector_of { OF_GATE, OF_UP, OF_UP_SLOPE } vector_of;
+typedef enum vector_of { OF_GATE, OF_UP, OF_UP_SLOPE, OF_EXCHANGED } vector_of;
 
 static double of_units(const place *k, vector_of which) {
     const moe_int_change right = {.desc = k->l->p->e->problem->layer};
@@ -30,8 +30,12 @@ static double of_units(const place *k, vector_of which) {
     for (int64_t j = 0; j < k->rows->n; j++) {
         double h[2], a, slope[2] = {0, 0};
         unit_of(k, j, h);
-        moe_int_changed_act(&right, h, &a, slope);
-        const double v = which == OF_GATE ? h[0] : which == OF_UP ? h[1] : slope[1];
+        const double exchanged[2] = {h[1], h[0]};
+        moe_int_changed_act(&right, which == OF_EXCHANGED ? exchanged : h, &a, slope);
+        const double v = which == OF_GATE        ? h[0]
+                         : which == OF_UP        ? h[1]
+                         : which == OF_EXCHANGED ? a
+                                                 : slope[1];
         sum += k->rows->dA[k->p * k->rows->n + j] * v;
     }
     return sum;
@@ -46,6 +50,9 @@ static double of_up(const place *k) {
 static double of_activated(const place *k) {
     return of_units(k, OF_UP_SLOPE);
 }
+static double of_exchanged(const place *k) {
+    return of_units(k, OF_EXCHANGED);
+}
 typedef struct inner {
     const char *words;
     double (*of)(const place *k);
@@ -55,6 +62,7 @@ static const inner inners[] = {
     {"<dA', the gate's activation>, without the up", of_activated},
     {"<dA', up>, without the gate's activation", of_up},
     {"<dA', gate>, without activation and up", of_gate},
+    {"<dA', A with gate and up exchanged>", of_exchanged},
 };
 
 /* Error of one row with `in`, plain or times the combine weight; `ret_d2` as it is. */

@@ -45,12 +45,15 @@ static void add_equations(ranges *k, int64_t i) {
                 moe_int_inner(k->part + a * v->outs, k->part + b * v->outs, v->outs);
 }
 
-static bool ranges_make(const moe_int_local *l, ranges *k) {
+/* `single`: term by term, where they are few enough to tell. */
+static bool ranges_make(const moe_int_local *l, bool single, ranges *k) {
     memset(k, 0, sizeof *k);
     if (!moe_int_product_view_make(l, false, &k->v) || k->v.depth < 8)
         return false;
     const int64_t depth = k->v.depth, outs = k->v.outs;
-    k->block = depth <= BLOCKS ? 4 : 8;
+    k->block = single ? 1 : depth <= BLOCKS ? 4 : 8;
+    if (single && depth > BLOCKS)
+        return false;
     while ((depth + k->block - 1) / k->block > BLOCKS)
         k->block *= 2;
     k->count = (depth + k->block - 1) / k->block;
@@ -243,10 +246,10 @@ static bool say_ranges(const moe_int_local *l, const ranges *k, const double *of
     return true;
 }
 
-bool moe_int_local_product_terms(const moe_int_local *l, moe_int_finding *f) {
+static bool try_blocks(const moe_int_local *l, bool single, moe_int_finding *f) {
     ranges k;
     double rhs[BLOCKS];
-    bool found = ranges_make(l, &k);
+    bool found = ranges_make(l, single, &k);
     if (found) {
         memcpy(rhs, k.rhs, (size_t)k.count * sizeof *rhs);
         found = moe_int_solve(k.g, k.count, k.rhs, 1);
@@ -257,4 +260,8 @@ bool moe_int_local_product_terms(const moe_int_local *l, moe_int_finding *f) {
     }
     ranges_destroy(&k);
     return found;
+}
+
+bool moe_int_local_product_terms(const moe_int_local *l, moe_int_finding *f) {
+    return try_blocks(l, false, f) || try_blocks(l, true, f);
 }

@@ -133,12 +133,42 @@ static bool by_the_sum(const slopes *k) {
     return done && left < 0.02 * d2 && s->evidence->problem->layer.router.renorm;
 }
 
+/* Is it what a layer of another description gets? */
+static bool as_layer(const slopes *k, const moe_layer_desc *other) {
+    const moe_int_scene *s = k->l->scene;
+    const int64_t count = k->T * k->R;
+    double *dz = calloc((size_t)(2 * count), sizeof *dz), left = 0, d2 = 0;
+    double *z = dz ? dz + count : NULL;
+    for (int64_t i = 0; z && i < k->T; i++)
+        memcpy(z + i * k->R, s->evidence->routing->logits + s->tokens[i] * k->R,
+               (size_t)k->R * sizeof *z);
+    const bool done = z && !moe_route_backward(other, z, s->sub, k->l->right->routed.dS, dz);
+    for (int64_t i = 0; done && i < count; i++) {
+        const double rest = dz[i] - k->dz[i] - k->off[i];
+        left += k->wrong[i / k->R] ? rest * rest : 0;
+        d2 += k->wrong[i / k->R] ? k->off[i] * k->off[i] : 0;
+    }
+    free(dz);
+    return done && left < 0.02 * d2;
+}
+
+/* Which part of the way back is another one's? */
+static void say_layer(const slopes *k, moe_int_finding *f) {
+    moe_layer_desc other = k->l->p->e->problem->layer;
+    if (other.router.renorm && other.router.renorm_eps > 0) {
+        other.router.renorm_eps = 0;
+        if (as_layer(k, &other))
+            moe_int_finding_say(f, ": as if the renormalisation's sum had no eps");
+    }
+}
+
 static void say_slopes(const slopes *k, moe_int_finding *f) {
     const kinds n = count_kinds(k);
     if (all_zero(&n, 0) && n.zero[2] == 0)
         moe_int_finding_say(f, ": in dX, logits that were not chosen get none");
     if (all_zero(&n, 1) && !all_zero(&n, 2))
         moe_int_finding_say(f, ": of a token's slots its first (best) expert alone has one");
+    say_layer(k, f);
     if (by_the_sum(k))
         moe_int_finding_say(f, ": wrong by the term of the renormalisation's sum");
     for (int64_t i = 0; i < k->T; i++) {

@@ -72,6 +72,7 @@ static void load_pair(const moe_int_unit_ffn *u, int64_t r, unit_work *k) {
         k->weight = 1 / (1 + exp(-z));
     }
     k->vweight = u->logit2 > 0 ? u->rounding.sum * k->xx * u->logit2 + u->rounding.router : 0;
+    k->vweight += moe_int_flushed_share(&u->rounding, k->weight);
     if (!u->plan && desc->shared_gate) /* errors/shared.c */
         k->vweight +=
             2 * u->rounding.sum / fmax(k->weight * k->weight, DBL_MIN) +
@@ -108,7 +109,7 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
         stored_x = k->vweight + moe_int_at(&u->rounding, MOE_POINT_SX,
                                            moe_int_stored_share(&u->rounding, scale, k->x, d));
     double rows = sum * (double)u->rows;
-    moe_int_unit unit = {.parts = u->hw == u->n ? 1 : 2};
+    moe_int_unit unit = {.parts = u->hw == u->n ? 1 : 2, .vscale = on_input ? k->vweight : 0};
     for (int p = 0; p < unit.parts; p++) {
         unit.h[p] = scale * dot(k->x, k->w[p], d) + k->bias[p];
         unit.vh[p] = (stored_x / (double)d + sum) * xx * k->ww[p];

@@ -1,8 +1,11 @@
 /* Messages, progress, exit codes. */
 #include "cli/input/messages.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -14,10 +17,26 @@ void cli_set_verbose(bool on) {
     verbose = on;
 }
 
+/* Every router that is asked warns of its layer: once is enough. */
+static bool is_said(const char *warning) {
+    enum { MOST = 256 };
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static char *said[MOST];
+    bool found = false;
+    size_t n = 0;
+    pthread_mutex_lock(&mutex);
+    for (; !found && n < MOST && said[n]; n++)
+        found = strcmp(said[n], warning) == 0;
+    if (!found && n < MOST)
+        said[n] = strdup(warning);
+    pthread_mutex_unlock(&mutex);
+    return found;
+}
+
 static void print_message(void *user, moe_log_level level, const char *message) {
     static const char *const names[] = {"error: ", "warning: ", "", ""};
     (void)user;
-    if (level > MOE_LOG_WARN && !verbose)
+    if ((level > MOE_LOG_WARN && !verbose) || (level == MOE_LOG_WARN && is_said(message)))
         return;
     cli_progress_clear();
     fprintf(stderr, "moeref: %s%s\n", names[level], message);
@@ -40,6 +59,16 @@ int cli_usage(const char *format, ...) {
     fprintf(stderr, "\n");
     va_end(args);
     return CLI_USAGE;
+}
+
+void cli_note(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    cli_progress_clear();
+    fprintf(stderr, "moeref: ");
+    vfprintf(stderr, format, args);
+    fprintf(stderr, "\n");
+    va_end(args);
 }
 
 static void hear(void *user, moe_log_level level, const char *message) {

@@ -14,7 +14,8 @@ enum {
     CLI_NOT_RUN = 3, /* could not run: no memory, no file, no device */
 };
 
-/* Messages of the library and of the verbs go to stderr as "moeref: ...". */
+/* Messages of the library and of the verbs go to stderr as "moeref: ...", a warning once in a run.
+ */
 const moe_log *cli_log(void);
 void cli_set_verbose(bool verbose);
 /* Where this thread's messages go instead, for those who have no stderr of their own; NULL: back to
@@ -31,6 +32,8 @@ typedef struct cli_heard {
 } cli_heard;
 moe_log cli_hear(cli_heard *heard);
 
+/* A line on stderr, wherever that goes: of what takes long. */
+void cli_note(const char *format, ...) MOE_PRINTF(1, 2);
 /* Progress on a terminal's stderr, overwritten in place and cut at its width; nothing elsewhere. */
 void cli_progress(const char *format, ...) MOE_PRINTF(1, 2);
 void cli_progress_clear(void);

@@ -178,6 +178,32 @@ void cli_selection_destroy(cli_selection *selection) {
     cli_strings_destroy(&selection->hf);
 }
 
+/* What is drawn, in bytes. */
+static double bytes_of(const moe_case *c) {
+    double bytes = 0;
+    for (int id = 0; id < MOE_T_COUNT; id++) {
+        const moe_tensor_role role = moe_tensor_role_of((moe_tensor_id)id);
+        moe_tensor t = {0};
+        if ((role != MOE_ROLE_INPUT && role != MOE_ROLE_PARAM) ||
+            !moe_tensor_exists(&c->layer, (moe_tensor_id)id, false))
+            continue;
+        moe_tensor_shape(&c->layer, (moe_tensor_id)id, c->T, 0, 0, &t);
+        double count = (double)moe_dtype_size(c->dtype);
+        for (int i = 0; i < t.ndim; i++)
+            count *= (double)t.shape[i];
+        bytes += count;
+    }
+    return bytes;
+}
+
+/* Drawing, running and judging that takes seconds to minutes for each gigabyte. */
+static moe_status draw(const moe_case *c, moe_problem **ret) {
+    const double large = 1e9, bytes = bytes_of(c);
+    if (bytes >= large)
+        cli_note("a layer of %.1f GB is drawn, run and judged, which takes a while", bytes / large);
+    return moe_problem_from_case(c, cli_log(), ret);
+}
+
 /* A case with the shapes of a config.json. */
 static moe_status problem_from_config(const char *path, int64_t tokens, moe_problem **ret) {
     moe_case c;
@@ -186,7 +212,7 @@ static moe_status problem_from_config(const char *path, int64_t tokens, moe_prob
     moe_status status = moe_layer_from_config(path, cli_log(), &c.layer, &c.dtype);
     if (!status)
         status = moe_layer_desc_check(&c.layer, c.T, cli_log());
-    return status ? status : moe_problem_from_case(&c, cli_log(), ret);
+    return status ? status : draw(&c, ret);
 }
 
 /* Golden outputs of the case, where golden/edge has them. */
@@ -220,7 +246,7 @@ static moe_status make_problem(const cli_selection *selection, const cli_item *i
     moe_status status = moe_case_parse(item->name, cli_log(), &c);
     if (status)
         return status;
-    status = moe_problem_from_case(&c, cli_log(), ret);
+    status = draw(&c, ret);
     moe_case_destroy(&c);
     return status ? status : attach_golden(selection, ret);
 }
