@@ -4,8 +4,8 @@
     spreads.py MOEREF TABLES
 
 After a change of the model or of a description's numbers, build, run this, build again: the program
-has the descriptions in it. Then accuracy.py says what the intervals hold. Five minutes. TABLES as in
-accuracy.py. Writes sim/gpus/*-sxm.json, h100-pcie.json and gb*.json.
+has the descriptions in it. Then accuracy.py says what the intervals hold. Ten minutes. TABLES as
+in accuracy.py. Writes sim/gpus/*-sxm.json, h100-pcie.json and gb*.json.
 """
 import json
 import subprocess
@@ -48,8 +48,8 @@ def main(moeref, tables):
         for name in SAME_CHIP.get(gpu, ()):
             change(name, lambda d, assumed=assumed: assumed)
     path = str(GPUS / "h200-sxm.json")
-    subprocess.run([moeref, "calibrate", "--gpu", path, "--to", path, "--from", str(H200), "--source",
-                    "errors as shipped, golden/timing/h200/gemm.tsv"], check=True)
+    subprocess.run([moeref, "calibrate", "--gpu", path, "--to", path, "--from", str(H200),
+                    "--source", "errors as shipped, golden/timing/h200/gemm.tsv"], check=True)
 
 
 if len(sys.argv) != 3:
