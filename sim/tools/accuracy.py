@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Errors of the shipped GPU descriptions on measured tables: prints sim/ACCURACY.md.
 
-    accuracy.py MOEREF TABLES > sim/ACCURACY.md
+    accuracy.py MOEREF TABLES [KEEP] > sim/ACCURACY.md
 
 MOEREF: path of the program. TABLES: a folder of measured tables that are not part of this
 repository, one folder for each GPU (h100, a100, b200), with gemm.tsv (m n k ... median_us) and
 moe.tsv (kernel T d n K E ... median_us), h100/gemm_fp8.tsv by public_fp8.py, and transfers between
 GPUs in net/. sim/CALIBRATION.md says what they are. Where gemm_fp8.tsv is not there, its rows of
-the page that stands are kept, and say so.
+the page that stands are kept, and say so. KEEP: as of spreads.py.
 """
 import datetime
 import json
@@ -78,7 +78,7 @@ def covered(rows, unseen):
 
 def unseen_rows(tables, gpu, method):
     fit = next(fit for fit in left_out.FITS if fit[:2] == (gpu, method))
-    return left_out.fitted(sys.argv[1], tables, fit)[1]
+    return left_out.fitted(sys.argv[1], tables, fit, *sys.argv[3:])[1]
 
 
 def line(gpu, what, values, inside=""):
@@ -320,6 +320,6 @@ def main(tables):
     print(small(tables), end="")
 
 
-if len(sys.argv) != 3:
+if len(sys.argv) not in (3, 4):
     sys.exit(__doc__)
 main(sys.argv[2])

@@ -52,8 +52,20 @@ def own_rows(gpu, method, path, folder):
     return str(to)
 
 
-def fitted(moeref, tables, fit):
-    """The interval, and (what, measured us, predicted us) of shapes that were left out."""
+def fitted(moeref, tables, fit, keep=None):
+    """The interval, and [what, measured us, predicted us] of shapes that were left out. `keep`: a
+    folder that holds them from call to call."""
+    kept = Path(keep) / f"{fit[0]}.{fit[1]}.json" if keep else None
+    if kept and kept.exists():
+        return json.loads(kept.read_text())
+    found = fit_again(moeref, tables, fit)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(found))
+    return found
+
+
+def fit_again(moeref, tables, fit):
     gpu, method, keys, path, kernel, clock = fit
     path = path.format(tables=tables)
     path = path if path.startswith("/") else str(ROOT / path)
@@ -62,11 +74,11 @@ def fitted(moeref, tables, fit):
         to, rows = Path(folder) / "gpu.json", Path(folder) / "rows.tsv"
         args = ["calibrate", "--gpu", gpu, "--method", method, "--free", ",".join(names),
                 "--from", own_rows(gpu, method, path, folder), "--to", str(to), "--rows", str(rows),
-                "--folds", "12" if kernel else "5", "--evaluations", "250" if kernel else "400"]
+                "--folds", "12" if kernel else "5", "--evaluations", "250" if kernel else "200"]
         args += ["--kernel", kernel] if kernel else []
         args += ["--clock", clock] if clock else []
         args += [word for name in names for word in ("--what-if", f"{name}/1.2")]
         subprocess.run([moeref, *args], check=True, stdout=subprocess.DEVNULL)
         table = [line.split("\t") for line in rows.read_text().splitlines()[1:]]
         return (json.loads(to.read_text())["spread"][method],
-                [(r[0], float(r[2]), float(r[7])) for r in table if float(r[7]) > 0])
+                [[r[0], float(r[2]), float(r[7])] for r in table if float(r[7]) > 0])

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The intervals of the shipped descriptions, of errors on shapes that no fit had seen.
 
-    spreads.py MOEREF TABLES
+    spreads.py MOEREF TABLES [KEEP]
 
 After a change of the model or of a description's numbers, build, run this, build again: the program
-has the descriptions in it. Then accuracy.py says what the intervals hold. Five minutes. TABLES as in
-accuracy.py. Writes sim/gpus/*-sxm.json, h100-pcie.json and gb*.json.
+has the descriptions in it. Then accuracy.py says what the intervals hold. Ten minutes; KEEP is a
+folder where errors wait for accuracy.py, which need not fit them again then. TABLES as
+in accuracy.py. Writes sim/gpus/*-sxm.json, h100-pcie.json and gb*.json.
 """
 import json
 import subprocess
@@ -33,11 +34,11 @@ def change(gpu, spread):
     path.write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n")
 
 
-def main(moeref, tables):
+def main(moeref, tables, keep=None):
     made = {}
     for fit in left_out.FITS:
         gpu, method, _, path, *_ = fit
-        entry, _ = left_out.fitted(moeref, tables, fit)
+        entry, _ = left_out.fitted(moeref, tables, fit, keep)
         entry["source"] = f"shapes left out, {source(path)}"
         made.setdefault(gpu, {})[method] = entry
         print(gpu, method, entry.get("small"), entry.get("large"), flush=True)
@@ -48,10 +49,10 @@ def main(moeref, tables):
         for name in SAME_CHIP.get(gpu, ()):
             change(name, lambda d, assumed=assumed: assumed)
     path = str(GPUS / "h200-sxm.json")
-    subprocess.run([moeref, "calibrate", "--gpu", path, "--to", path, "--from", str(H200), "--source",
-                    "errors as shipped, golden/timing/h200/gemm.tsv"], check=True)
+    subprocess.run([moeref, "calibrate", "--gpu", path, "--to", path, "--from", str(H200),
+                    "--source", "errors as shipped, golden/timing/h200/gemm.tsv"], check=True)
 
 
-if len(sys.argv) != 3:
+if len(sys.argv) not in (3, 4):
     sys.exit(__doc__)
-main(sys.argv[1], sys.argv[2])
+main(*sys.argv[1:])

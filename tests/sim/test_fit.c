@@ -306,6 +306,35 @@ static double high_of(const moe_gpu *gpu) {
     return high;
 }
 
+/* Of each row the fit that did not see its shape: their mean error is the one that is told. */
+Test(sim_fit, rows_of_shapes_that_were_left_out) {
+    char path[4096];
+    moe_table *table;
+    moe_gpu *gpu;
+    moe_fit_result r;
+    moe_row_error e;
+    double sum = 0, held_out[24] = {0};
+    snprintf(path, sizeof path, "%s/golden/sim/sonicmoe_bars.tsv", getenv("MOEREF_SOURCE_ROOT"));
+    cr_assert_eq(moe_table_load(path, NULL, &table), MOE_OK);
+    cr_assert_eq(moe_table_rows(table), 24);
+    cr_assert_eq(moe_gpu_load("h100-sxm", NULL, &gpu), MOE_OK);
+    const moe_fit_params p = {.method = "sonicmoe",
+                              .free_keys = "sonicmoe.tensor,sonicmoe.fixed_us",
+                              .folds = 12,
+                              .evaluations = 40,
+                              .clock = MOE_CLOCK_SETTLED,
+                              .ret_held_out = held_out};
+    cr_assert_eq(moe_gpu_fit(gpu, table, &p, NULL, &r), MOE_OK);
+    for (size_t i = 0; i < 24; i++) {
+        cr_assert_eq(moe_table_predict(table, i, gpu, &p, NULL, &e), MOE_OK);
+        sum += 100 * fabs(held_out[i] / e.measured_us - 1) / 24;
+    }
+    cr_expect_float_eq(sum, r.held_out[MOE_FIT_ALL].mean, 1e-9);
+    cr_expect_gt(r.held_out[MOE_FIT_ALL].mean, r.fitted[MOE_FIT_ALL].mean);
+    moe_table_destroy(&table);
+    moe_gpu_destroy(&gpu);
+}
+
 /* Times spread evenly over 0.8 to 1.2 of the prediction: nine tenths of a hundred lie below 1.16.
  * Where a shape's are alike, 80 of 100 rows of a new shape need more than that: of all rows nine
  * tenths lie below 1.145. The interval is what every prediction of that kind says. */

@@ -240,6 +240,13 @@ Test(sim_verbs, names_of_points_and_refusals) {
     cr_expect(strstr(o->text, "\"gpu\":\"h200-sxm\",\"method\":\"scattermoe\""), "%s", o->text);
     cr_expect_null(strstr(o->text, "\"method\":\"moeref\""), "%s", o->text);
     free(o);
+    /* A failure is told once, and before anything that looks like an answer. */
+    o = moeref("sweep --case \"d=64 n=64 E=4 K=2\" --vary T=1,2 --vary gpu=h100-sxm,nosuch");
+    cr_expect(strstr(o->text, "nosuch") && !strstr(o->text, "error: \n"), "%s", o->text);
+    free(o);
+    o = moeref("predict --output csv --ep 4 --case \"T=8 d=64 n=64 E=4 K=2\"");
+    cr_expect(strstr(o->text, "text or json") && !strstr(o->text, "case,gpu"), "%s", o->text);
+    free(o);
     expect(2, "one --method", "predict --against no.json --method moeref --method sonicmoe");
     expect(2, "one --method", "predict --against no.json --output csv");
     expect(2, "name a --gpu", "bench --method moeref");

@@ -157,7 +157,7 @@ static moe_status predict_all(predict_options *o, const cli_spread_job *spread) 
                       .to = stdout,
                       .failed = &o->failed};
     moe_status status = MOE_OK;
-    if (o->output == CLI_CSV)
+    if (o->output == CLI_CSV && !cli_spread_is_asked(&o->spread))
         cli_prediction_csv_header(stdout);
     for (size_t i = 0; !status && i < o->cases.count; i++)
         status = predict_line(&a, o->cases.at[i], cli_log(), stdout);

@@ -125,7 +125,8 @@ static moe_status predict_point(const cli_sweep_run *s, size_t i, cli_sweep_poin
     clear_work(&w);
     if (status == MOE_E_UNSUPPORTED)
         return refuse(p, heard.why);
-    return status ? moe_fail(cli_log(), status, "%s", heard.why) : MOE_OK;
+    /* Whoever opened the point's GPU has said why it could not. */
+    return status && heard.why[0] ? moe_fail(cli_log(), status, "%s", heard.why) : status;
 }
 
 /* The first point alone, so that what is wrong with all of them is said once. */
