@@ -160,8 +160,7 @@ static moe_status find_spread(fit *f) {
     const moe_int_residuals all = residuals_of(f, -1);
     if (by_name(f) || s == MOE_INT_SYS_COUNT || f->p->storage > MOE_STORAGE_F16)
         return MOE_OK;
-    return moe_int_residuals_spread(&all, f->p->inside > 0 ? f->p->inside : 0.8, f->gpu->spread[s],
-                                    f->gpu->set_spread[s]);
+    return moe_int_residuals_spread(&all, f->gpu->spread[s], f->gpu->set_spread[s]);
 }
 
 static void keep_held_out(const fit *f) {

@@ -19,9 +19,9 @@ moe_status moe_int_residuals_by_class(const moe_int_residuals *r,
 /* Rows of each kernel's name. */
 moe_status moe_int_residuals_by_kernel(const moe_int_residuals *r, moe_fit_result *ret);
 
-/* Where a share `inside` of measured times lies around predicted ones, of each size, of shapes that
- * were left out. A size of few rows keeps what *spread has, and is not marked as found. */
-moe_status moe_int_residuals_spread(const moe_int_residuals *r, double inside,
+/* Where 80 of 100 measured times lie around predicted ones, of each size, of shapes that were left
+ * out. A size of few rows keeps what *spread has, and is not marked as found. */
+moe_status moe_int_residuals_spread(const moe_int_residuals *r,
                                     moe_int_spread spread[MOE_INT_SIZES],
                                     bool ret_found[MOE_INT_SIZES]);
 

@@ -2,13 +2,14 @@
  *
  * Errors of one shape are alike, so the tenth and the ninetieth of a hundred of all rows hold fewer
  * than 80 of 100 rows of a shape that is new: 70, of six shapes of a layer. The tails that are cut
- * off are therefore as long as they may be for the share that is asked for to lie inside of an
- * interval that was made without their shape. */
+ * off are therefore as long as they may be for 80 of 100 rows to lie inside of an interval that was
+ * made without their shape. */
 #include "sim/fit/residuals.h"
 
 #include <math.h>
 #include <stdlib.h>
 
+#define INSIDE 0.8
 #define TAIL   0.1  /* at most, of each side */
 #define STEP   0.01 /* by which tails grow shorter */
 #define FEWEST 20   /* rows that tell a tenth */
@@ -89,7 +90,7 @@ static double covered(const share *shares, size_t count, double tail) {
     return (double)in / (double)count;
 }
 
-moe_status moe_int_residuals_spread(const moe_int_residuals *r, double inside,
+moe_status moe_int_residuals_spread(const moe_int_residuals *r,
                                     moe_int_spread spread[MOE_INT_SIZES],
                                     bool ret_found[MOE_INT_SIZES]) {
     share *shares = malloc(r->table->count * sizeof *shares);
@@ -101,7 +102,7 @@ moe_status moe_int_residuals_spread(const moe_int_residuals *r, double inside,
         if (count < FEWEST)
             continue;
         deal(shares, count);
-        while (tail > 0 && covered(shares, count, tail) < inside)
+        while (tail > 0 && covered(shares, count, tail) < INSIDE)
             tail = fmax(0, tail - STEP);
         spread[size] = inner(shares, count, -1, tail);
         ret_found[size] = true;

@@ -11,9 +11,6 @@ VLLM = "vllm_unquantizedfusedmoe_triton_tritonexperts"
 CUTLASS, SGLANG = "moe_torch_flow_cutlass", "sglang_fused_moe_triton"
 # Layers of a table that another system's settings ran: sim/CALIBRATION.md, weak spots.
 ELSEWHERE = {("b200-sxm", "cutlass_moe"): {"d": "5120", "n": "8192", "E": "16"}}
-# Rows of such a table's others that its interval holds, in percent: three quarters of all rows and
-# more lie inside, with those that no interval of the others could hold.
-INSIDE = {("b200-sxm", "cutlass_moe"): 82}
 # GPU, method, what is fitted, table (of the project, or of TABLES), its rows, state.
 FITS = [
     ("h100-sxm", "cublas", DENSE, "{tables}/h100/gemm.tsv", "", ""),
@@ -40,6 +37,26 @@ FITS = [
     ("b200-sxm", "cublas", f"{DENSE} epilogue_hidden", "{tables}/b200/gemm.tsv", "", ""),
     ("b200-sxm", "cutlass_moe", "hbm stream fixed_us gap_us", "{tables}/b200/moe.tsv", CUTLASS, ""),
 ]
+
+
+def heavy(moeref, tables, fit):
+    """The interval of a description's layers that only rows of another system's settings are of:
+    those without a tenth on both sides, as they are predicted."""
+    gpu, method, _, path, kernel, _ = fit
+    shape = ELSEWHERE.get((gpu, method))
+    if not shape:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.tsv"
+        subprocess.run([moeref, "calibrate", "--gpu", gpu, "--method", method, "--kernel", kernel,
+                        "--from", path.format(tables=tables), "--rows", str(rows)], check=True,
+                       stdout=subprocess.DEVNULL)
+        table = [line.split("\t") for line in rows.read_text().splitlines()[1:]]
+        words = [f"{key}={value}" for key, value in shape.items()]
+        shares = sorted(float(r[2]) / float(r[3]) for r in table
+                        if r[1] == kernel and not set(words) - set(r[0].split()))
+        cut = len(shares) // 10
+        return [min(1, round(shares[cut], 4)), max(1, round(shares[-1 - cut], 4))]
 
 
 def own_rows(gpu, method, path, folder):
@@ -79,7 +96,6 @@ def fit_again(moeref, tables, fit):
                 "--from", own_rows(gpu, method, path, folder), "--to", str(to), "--rows", str(rows),
                 "--folds", "12" if kernel else "5", "--evaluations", "250" if kernel else "200"]
         args += ["--kernel", kernel] if kernel else []
-        args += ["--inside", str(INSIDE.get((gpu, method), 80))]
         args += ["--clock", clock] if clock else []
         args += [word for name in names for word in ("--what-if", f"{name}/1.2")]
         subprocess.run([moeref, *args], check=True, stdout=subprocess.DEVNULL)

@@ -12,7 +12,7 @@ typedef struct calibrate_options {
     cli_model_options model;
     moe_fit_params fit;
     const char *from, *where, *node, *to, *source, *rows;
-    int64_t folds, evaluations, sample, min_us, seed, inside;
+    int64_t folds, evaluations, sample, min_us, seed;
 } calibrate_options;
 
 static void print_line(const char *what, const char *class, const moe_fit_error *e) {
@@ -112,8 +112,6 @@ static int run(calibrate_options *o) {
     moe_workload state;
     if (!o->from)
         return cli_usage("calibrate needs --from FILE (a measured table)");
-    if (o->inside < 1 || o->inside > 99)
-        return cli_usage("--inside is in percent, from 1 to 99");
     if (o->folds < 0 || o->folds > 1000 || o->evaluations < 0 || o->evaluations > 1000000 ||
         o->sample < 0 || o->sample > 1000000)
         return cli_usage("--folds, --evaluations and --sample are counts");
@@ -130,7 +128,6 @@ static int run(calibrate_options *o) {
             status = moe_fail(cli_log(), MOE_E_NOMEM, "calibrate: out of memory");
     }
     if (!status) {
-        o->fit.inside = (double)o->inside / 100;
         o->fit.folds = (int32_t)o->folds;
         o->fit.evaluations = (int32_t)o->evaluations;
         o->fit.sample = (int32_t)o->sample;
@@ -152,7 +149,7 @@ static int run(calibrate_options *o) {
 }
 
 int cli_calibrate(int argc, char **argv) {
-    calibrate_options o = {.min_us = 4, .inside = 80};
+    calibrate_options o = {.min_us = 4};
     const cli_option options[] = {
         {"from", CLI_STRING, &o.from, "FILE",
          "the measured table, in tabs, commas or as JSON (sim/README.md has the columns), or the "
@@ -170,8 +167,6 @@ int cli_calibrate(int argc, char **argv) {
         {"folds", CLI_INT, &o.folds, "N", "leave-shapes-out folds (default 5)"},
         {"evaluations", CLI_INT, &o.evaluations, "N", "of the objective per fold (default 400)"},
         {"sample", CLI_INT, &o.sample, "N", "rows per evaluation at most (default 800)"},
-        {"inside", CLI_INT, &o.inside, "PERCENT",
-         "rows of unseen shapes that the written intervals hold (default 80)"},
         {"seed", CLI_INT, &o.seed, "N", "deals shapes to folds"},
         {"to", CLI_STRING, &o.to, "FILE", "write the fitted description"},
         {"source", CLI_STRING, &o.source, "TEXT", "where the table came from, for that file"},

@@ -274,7 +274,6 @@ typedef struct moe_fit_params {
     int32_t storage;        /* moe_storage, as in moe_workload_of */
     int32_t converts;       /* as in moe_workload: the times of dense products have it in them */
     moe_node *node;         /* tables of transfers: what is judged and fitted, in the GPU's place */
-    double inside;          /* share of rows of unseen shapes that intervals hold; 0: 0.8 */
     double *ret_held_out; /* [moe_table_rows] us of each fitted row, by the fit that did not see its
                              shape, 0 of rows that take no part. NULL: not wanted */
 } moe_fit_params;
