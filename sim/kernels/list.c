@@ -169,6 +169,12 @@ void moe_int_list_each(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_
     put(l, stage, &sum, NULL, &times);
 }
 
+/* Those shapes of cuBLAS' that turned have no twin among the others. */
+static const moe_int_tile turned_shapes[] = {
+    {64, 32, 1},   {64, 96, 1},   {64, 160, 1}, {64, 224, 1}, {128, 32, 1},  {128, 96, 1},
+    {128, 160, 1}, {128, 224, 1}, {192, 32, 1}, {192, 96, 1}, {192, 160, 1}, {256, 32, 1},
+    {256, 96, 1},  {256, 160, 1}, {320, 32, 1}, {320, 64, 1}, {320, 96, 1},  {320, 128, 1}};
+
 /* The better of a product and its transpose: an instruction that is wider along its rows than along
  * its columns (wgmma, tcgen05) may lie along either side of C, and cuBLAS has kernels of both. */
 static moe_int_gemm best_side(const moe_int_rates *r, moe_int_gemm g, const moe_int_tiles *tiles,
@@ -181,7 +187,8 @@ static moe_int_gemm best_side(const moe_int_rates *r, moe_int_gemm g, const moe_
         return g;
     turned.m = g.n;
     turned.n = g.m;
-    moe_int_gemm_best(r, &turned, tiles->shapes, tiles->count, max_split, &other, &times);
+    moe_int_gemm_best(r, &turned, turned_shapes, sizeof turned_shapes / sizeof *turned_shapes,
+                      max_split, &other, &times);
     if (other.cost.us >= ret->cost.us)
         return g;
     *ret = other;

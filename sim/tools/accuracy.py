@@ -265,7 +265,7 @@ def transfers(tables):
     return rows
 
 
-def left_out():
+def several_gpus():
     rows = []
     for what, shipped, errors, _ in published.tables(sys.argv[1]):
         mean = [100 * sum(map(abs, e)) / len(e) for e in (shipped, errors)]
@@ -310,7 +310,7 @@ def main(tables):
                 transfers(tables)))
     print("Published times of several GPUs, each row left out.\n")
     print(table(("what", "rows", "as shipped, mean, %", "left out, mean, %", "worst, %"),
-                left_out()))
+                several_gpus()))
     print("What a term is worth: mean error of dense GEMMs of 20 us and more, in percent, with\n"
           "the term switched off and everything else as shipped.\n")
     print(table(("without", *(f"`{gpu}`" for gpu in GPUS.values())),

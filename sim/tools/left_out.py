@@ -39,6 +39,26 @@ FITS = [
 ]
 
 
+def heavy(moeref, tables, fit):
+    """The interval of a description's layers that only rows of another system's settings are of:
+    those without a tenth on both sides, as they are predicted."""
+    gpu, method, _, path, kernel, _ = fit
+    shape = ELSEWHERE.get((gpu, method))
+    if not shape:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.tsv"
+        subprocess.run([moeref, "calibrate", "--gpu", gpu, "--method", method, "--kernel", kernel,
+                        "--from", path.format(tables=tables), "--rows", str(rows)], check=True,
+                       stdout=subprocess.DEVNULL)
+        table = [line.split("\t") for line in rows.read_text().splitlines()[1:]]
+        words = [f"{key}={value}" for key, value in shape.items()]
+        shares = sorted(float(r[2]) / float(r[3]) for r in table
+                        if r[1] == kernel and not set(words) - set(r[0].split()))
+        cut = len(shares) // 10
+        return [min(1, round(shares[cut], 4)), max(1, round(shares[-1 - cut], 4))]
+
+
 def own_rows(gpu, method, path, folder):
     """The table without rows of another system's settings."""
     shape = ELSEWHERE.get((gpu, method))

@@ -39,6 +39,8 @@ def main(moeref, tables, keep=None):
     for fit in left_out.FITS:
         gpu, method, _, path, *_ = fit
         entry, _ = left_out.fitted(moeref, tables, fit, keep)
+        heavy = left_out.heavy(moeref, tables, fit)
+        entry.update({"heavy": heavy} if heavy else {})
         entry["source"] = f"shapes left out, {source(path)}"
         made.setdefault(gpu, {})[method] = entry
         print(gpu, method, entry.get("small"), entry.get("large"), flush=True)
