@@ -14,7 +14,7 @@ the others have the values). Peers; one that is not there says so:
   grouped_mm   torch.nn.functional.grouped_mm with an index gather, SwiGLU and a weighted sum
   onnxruntime  com.microsoft.MoE (fp32)
   ggml         mul_mat_id on f32, bf16, q8_0 or q4_0, from the folder that GGML_LIBRARIES names
-With --backward fp32, loop and grouped_mm take part, on weights that are no codes.
+With --backward fp32 and grouped_mm take part, on weights that are no codes.
 """
 import argparse
 import contextlib
@@ -29,7 +29,7 @@ import torch  # noqa: E402
 from capi import Moeref, Ours  # noqa: E402
 from cpu_layers import (GGML_BF16, GGML_F32, GGML_Q4_0, GGML_Q8_0, Ggml, Loop,  # noqa: E402
                         OnnxRuntime)
-from layers import grouped_mm, loop  # noqa: E402
+from layers import grouped_mm  # noqa: E402
 from measure import median  # noqa: E402
 from oracle import GATES, Oracle, Wrong, nmse  # noqa: E402
 from problem import SHAPES, Problem  # noqa: E402
@@ -41,7 +41,7 @@ KINDS = {
     "int8": (torch.float32, ":int8.1x32", "fp32 ggml", GGML_Q8_0),
     "int4": (torch.float32, ":int4.1x32", "fp32 ggml", GGML_Q4_0),
 }
-DIFFERENTIABLE = ("fp32", "loop", "grouped_mm")
+DIFFERENTIABLE = ("fp32", "grouped_mm")
 GROUP = 32
 LARGEST = {"int8": 127, "int4": 7}  # codes
 # ggml rounds activations to eight bits: a step is max / 127 of 32 values, and its square over 12 is
@@ -95,7 +95,7 @@ def make(name, p, moeref, kind, backward, stack):
     if name == "fp32":
         return stack.enter_context(Ours(as_fp32(p), moeref, not backward))
     if backward:
-        return {"loop": loop, "grouped_mm": grouped_mm}[name](p)
+        return grouped_mm(p)
     if name == "ggml":
         return stack.enter_context(contextlib.closing(Ggml(p, kind)))
     return {"loop": Loop, "grouped_mm": grouped_mm, "onnxruntime": OnnxRuntime}[name](p)
