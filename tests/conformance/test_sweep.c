@@ -147,6 +147,25 @@ Test(sweep, plugins, .timeout = 6000) {
             sweep_backend("", spec, FEW / 5);
 }
 
+/* Experts of one token, whose gradients have the error of one weight and of the logit behind it:
+ * a sum of 768 terms in a row errs by more than the short sums of the model. */
+Test(sweep, experts_of_one_token) {
+    static const char *const lines[] = {"T=512 d=768 n=64 E=320 K=4 dtype=fp32 seed=20",
+                                        "T=512 d=768 n=64 E=320 K=4 dtype=fp32 seed=21"};
+    char spec[4096];
+    sweep s = {0};
+    moe_open_params params = {.threads = 1};
+    if (!is_built("faulty/faulty.so", ":fp32", spec, sizeof spec))
+        cr_skip_test("the plug-in of plain loops is not built");
+    cr_assert_eq(moe_backends_load("", NULL, &s.all), MOE_OK);
+    cr_assert_eq(moe_backend_open(s.all, spec, &params, NULL, &s.backend), MOE_OK);
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        judge(&s, lines[i], -1);
+    cr_expect_eq((size_t)s.passed, sizeof lines / sizeof *lines);
+    moe_backend_close(&s.backend);
+    moe_backends_destroy(&s.all);
+}
+
 /* Activations far out in their tail, which is below the normal numbers of fp32: vectors of exp
  * flush it to 0; (1 + tanh) / 2 has nothing left there, and a sigmoid, which is the same, has. */
 Test(sweep, flushed) {

@@ -28,19 +28,19 @@ static bool exactly_zero(const moe_int_group *g) {
     return g->nonzero == 0 && g->e2 == 0;
 }
 
-static double error_over(const moe_int_group *g, double gate) {
+static double error_over(const moe_int_group *g, double nmse, const moe_gate *gate) {
     if (g->bad > 0 || (exactly_zero(g) && g->off > 0))
         return INFINITY;
     double few = moe_int_chi2_quantile(freedom(g));
-    return ratio(g->d2, fmax(gate * g->r2, 2 * few * g->e2));
+    return ratio(g->d2, fmax(nmse * g->r2, moe_int_errors_allowed(gate) * few * g->e2));
 }
 
-bool moe_int_group_passes(const moe_int_group *g, double gate) {
-    return error_over(g, gate) <= 1;
+bool moe_int_group_passes(const moe_int_group *g, double nmse, const moe_gate *gate) {
+    return error_over(g, nmse, gate) <= 1;
 }
 
 double moe_int_group_over(const moe_int_group *g, const moe_gate *gate) {
-    double over = error_over(g, gate->group_nmse > 0 ? gate->group_nmse : gate->nmse);
+    double over = error_over(g, gate->group_nmse > 0 ? gate->group_nmse : gate->nmse, gate);
     double z = gate->max_z > 0 ? g->max_z / gate->max_z : 0;
     return fmax(over, z * z);
 }
@@ -58,7 +58,8 @@ typedef struct over_gate {
 static void judge_group(moe_int_scan *s, int64_t g, over_gate *over) {
     const moe_int_group *group = &s->groups[g];
     double nmse = exactly_zero(group) && group->off ? INFINITY : ratio(group->d2, group->r2);
-    bool fails = s->gate.group_nmse > 0 && !moe_int_group_passes(group, s->gate.group_nmse);
+    bool fails =
+        s->gate.group_nmse > 0 && !moe_int_group_passes(group, s->gate.group_nmse, &s->gate);
     /* the worst one that is over the gate, else the worst */
     if (s->layout.groups > 1 && fails >= over->group &&
         (fails > over->group || !(nmse <= s->v->worst_group_nmse))) {
@@ -92,7 +93,8 @@ static void judge_tiles(moe_int_scan *s, over_gate *over) {
         for (; g < end; g++)
             moe_int_group_add(&tile, &s->groups[g]);
         double nmse = ratio(tile.d2, tile.r2);
-        bool fails = s->gate.tile_nmse > 0 && !moe_int_group_passes(&tile, s->gate.tile_nmse);
+        bool fails =
+            s->gate.tile_nmse > 0 && !moe_int_group_passes(&tile, s->gate.tile_nmse, &s->gate);
         if (fails >= over->tile && (fails > over->tile || !(nmse <= s->v->worst_tile_nmse))) {
             s->v->worst_tile_nmse = nmse;
             s->v->worst_tile = first;
@@ -140,7 +142,7 @@ static void judge_gates(moe_int_scan *s, const over_gate *over) {
         moe_int_entry_fail(v, "there is no gate for results in %s", dtype);
     if (over->group && isinf(v->worst_group_nmse))
         moe_int_entry_fail(v, "%s %lld must be exactly 0", word, (long long)v->worst_group);
-    if (!moe_int_group_passes(&s->total, s->gate.nmse))
+    if (!moe_int_group_passes(&s->total, s->gate.nmse, &s->gate))
         moe_int_entry_fail(v, "NMSE %.2e > %.1e (%s gate)", v->nmse, s->gate.nmse, dtype);
     if (over->group)
         moe_int_entry_fail(v, "%s %lld: NMSE %.2e > %.1e (%s gate)", word,
