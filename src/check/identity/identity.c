@@ -111,13 +111,15 @@ static moe_int_product product_of(const identities *k, moe_tensor_id id, int64_t
         p.right = slice_of(&in[MOE_T_W1], e);
         p.bias = bias ? &in[MOE_T_B1] : NULL;
         break;
-    case MOE_T_Y:
+    case MOE_T_Y: /* an A that was not stored yet, in a fused kernel or for few rows */
+        p.rounded = 1;
         p.out = stage_of(k, id, e);
         p.left = stage_of(k, MOE_T_A, e);
         p.right = slice_of(&in[MOE_T_W2], e);
         p.bias = bias ? &in[MOE_T_B2] : NULL;
         break;
-    case MOE_T_DXP:
+    case MOE_T_DXP: /* dH likewise */
+        p.rounded = 1;
         p.out = stage_of(k, id, e);
         p.left = stage_of(k, MOE_T_DH, e);
         p.right = by_column(slice_of(&in[MOE_T_W1], e));
