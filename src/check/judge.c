@@ -111,18 +111,17 @@ static void find_cause(trial *b, const moe_check_params *params, bool run_failed
 
 /* What the case decides; a case of the suite must decide whatever it carries. */
 static moe_status cover(trial *b, const moe_check_params *params) {
-    char missing[160];
     moe_check_result *r = b->result;
     if (b->truth.sampled || !(params->coverage || params->must_decide))
         return MOE_OK;
     moe_status status = moe_int_coverage(b->subject->problem, b->truth.oracle, b->routing.logits,
                                          b->subject->arithmetic, &r->coverage);
-    if (status || !params->must_decide)
+    if (status)
         return status;
-    moe_int_coverage_missing(&r->coverage, missing, sizeof missing);
-    if (missing[0])
+    moe_int_coverage_missing(&r->coverage, r->undecided, sizeof r->undecided);
+    if (params->must_decide && r->undecided[0])
         moe_int_result_set(r, MOE_VERDICT_MISTRUSTED, "the case carries what decides nothing: %s",
-                           missing);
+                           r->undecided);
     return MOE_OK;
 }
 

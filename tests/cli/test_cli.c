@@ -86,12 +86,18 @@ Test(cli, nothing_validated_is_not_valid) {
     expect(3, "nothing was validated: there are no golden files", "validate --backend reference");
 }
 
-/* One's own case may carry a clamp that nothing reaches; --coverage says so. */
+/* One's own case may carry a clamp that nothing reaches; a pass says so, --coverage counts. */
 Test(cli, coverage_is_counted) {
     expect(0, "renorm                      0        0       40        0      1",
            "check --backend reference --coverage --case " CASE);
     expect(0, "clamp_gate_above            0        0        0        0      0",
            "check --backend reference --coverage --case \"T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp\"");
+    expect(0, "[decides nothing here: clamp_gate_above, clamp_gate_below, clamp_up_above, ",
+           "check --backend reference --case \"T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp\"");
+    expect(
+        0, "\"undecided\": \"clamp_gate_above",
+        "check --backend reference --output json --case \"T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp\"");
+    expect(0, "\"undecided\": \"\"", "check --backend reference --output json --case " CASE);
 }
 
 /* Tools read the table of stages from here. */

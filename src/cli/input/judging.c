@@ -69,6 +69,7 @@ static moe_status judge_item(cli_devices *d, const cli_selection *selection, con
     moe_check_result *result = NULL;
     moe_check_params of_item = *params;
     of_item.must_decide = item->must_decide;
+    of_item.coverage |= item->kind == 'c'; /* a user is told what the own case says nothing about */
     if (item->kind == 'p' && !params->sample_above_flops) /* float64 gradients fit no piece */
         of_item.sample_above_flops = 1;
     moe_status status = cli_problem(selection, item, &problem);

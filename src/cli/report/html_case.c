@@ -128,6 +128,7 @@ void cli_html_failing(FILE *to, const moe_check_result *r, size_t number, bool a
     }
     fprintf(to, "<dl>");
     put_row(to, "sampled", r->sampled);
+    put_row(to, "decides nothing here", r->undecided);
     put_row(to, "every element by identities", r->identities);
     fprintf(to, "</dl>");
     put_reproduce(to, r);
@@ -163,6 +164,7 @@ void cli_html_passing(FILE *to, const moe_check_result *r, size_t number) {
     fprintf(to, "<dl>");
     put_row(to, "why", r->why);
     put_row(to, "sampled", r->sampled);
+    put_row(to, "decides nothing here", r->undecided);
     put_row(to, "every element by identities", r->identities);
     fprintf(to, "</dl>");
     if (r->n_tensors > 0)

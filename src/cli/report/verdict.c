@@ -179,6 +179,8 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
         fprintf(to, "  [sampled: %s]", r->sampled);
     if (r->identities[0])
         fprintf(to, "  [every element by identities: %s]", r->identities);
+    if (r->undecided[0] && !failed)
+        fprintf(to, "  [decides nothing here: %s]", r->undecided);
     if (r->verdict == MOE_VERDICT_AMBIGUOUS)
         fprintf(to, "  [%lld tokens inside the rounding margin]", (long long)r->ambiguous_tokens);
     fprintf(to, "\n");

@@ -194,6 +194,8 @@ typedef struct moe_check_result {
     char sampled[160];    /* what was sampled; "" when everything was compared */
     char identities[208]; /* then: tensors of which every element was held to what the subject made
                              it of, "H, A, Y, O; not: dH"; "" where none was asked for */
+    char undecided[160];  /* features that the case carries and that decide nothing in it: a backend
+                             without them passes; "" none, or not counted */
     moe_explanation explanation;
     int32_t arithmetic; /* moe_dtype whose gates judged, and why that one */
     char arithmetic_why[64];
