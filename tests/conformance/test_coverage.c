@@ -100,6 +100,20 @@ Test(coverage, idle_features_are_mistrusted) {
     moe_backends_destroy(&all);
 }
 
+/* Sums of 768 integers pass what bf16 holds, but those on the limit do not. */
+Test(coverage, values_on_a_limit_among_others_that_round) {
+    moe_backends *all = NULL;
+    moe_backend *backend = open_reference(&all, "reference:bf16");
+    moe_problem *p = drawn("T=128 d=768 n=64 E=8 K=2 act=swiglu_clamp limit=1 data=integer "
+                           "route=uniform seed=24 dtype=bf16 pass=fwd");
+    moe_check_result *r = check(backend, p, false);
+    cr_expect_geq(r->coverage.decided[feature("clamp_gate_on_limit")], LEAST);
+    moe_check_result_destroy(&r);
+    moe_problem_destroy(&p);
+    moe_backend_close(&backend);
+    moe_backends_destroy(&all);
+}
+
 /* The layer of a planted fault at real size, but for its width inside, which chooses no expert. */
 static moe_problem *layer_of_fault(const char *name) {
     size_t count, i = 0;

@@ -21,6 +21,7 @@ typedef struct moe_int_view {
     const moe_plan *plan;        /* in force, with its weights */
     const moe_plan *routed;      /* the router's own; as `plan` where that is given */
     uint64_t seed;
+    moe_dtype arithmetic;
     bool exact, exact_h; /* errors/exact.h */
 } moe_int_view;
 

@@ -38,6 +38,10 @@ int64_t moe_int_count_relu(const moe_int_view *v, int64_t sign) {
     return sign == 0 && !v->exact_h ? 0 : count_h(v, 0, has_sign, sign);
 }
 
+static bool is_exact(const moe_int_view *v, double h) {
+    return v->exact_h && moe_round_to(h, v->arithmetic) == h;
+}
+
 static bool is_on_side(const moe_int_view *v, double h, int64_t side) {
     const double limit = v->desc->act_limit;
     switch ((moe_int_clamp_side)side) {
@@ -49,9 +53,9 @@ static bool is_on_side(const moe_int_view *v, double h, int64_t side) {
         return moe_int_differs(fmin(h, -limit), -limit);
     case MOE_INT_GATE_ON:
     case MOE_INT_UP_ON_HIGH:
-        return v->exact_h && h == limit;
+        return is_exact(v, limit) && h == limit;
     case MOE_INT_UP_ON_LOW:
-        return v->exact_h && h == -limit;
+        return is_exact(v, limit) && h == -limit;
     }
     return false;
 }

@@ -299,7 +299,8 @@ moe_status moe_int_coverage(const moe_problem *problem, const moe_reference_resu
                       .plan = oracle->plan,
                       .routed = oracle->plan,
                       .seed = problem->seed,
-                      .exact_h = moe_int_exact_h(&problem->layer, &problem->in, oracle, arithmetic),
+                      .arithmetic = arithmetic,
+                      .exact_h = moe_int_exact_h(&problem->layer, &problem->in, oracle),
                       .exact =
                           moe_int_exact_layer(&problem->layer, &problem->in, oracle, arithmetic)};
     *ret = (moe_coverage){.dtype = problem->dtype};

@@ -34,7 +34,7 @@ typedef struct moe_int_rounding {
     double router;   /* eval of the router, which computes in fp32 or better */
     double result_u2, result_least2; /* u2 and least2 of the type that the result is stored in */
     uint32_t points;                 /* of the recipe: moe_point bits */
-    bool exact_h; /* H does not err (exact.h): no kernel is on another side of a kink */
+    bool exact_h;                    /* an H that the arithmetic holds does not err (exact.h) */
 } moe_int_rounding;
 
 /* Of this project's own recipe. */

@@ -7,12 +7,13 @@
 
 #include <stdbool.h>
 
-/* Is every pre-activation H exact in a kernel of that arithmetic? Then it lies on one side of a
- * kink of the activation, or on the kink itself, in every kernel. `oracle` is in float64. */
+/* Is the sum that makes a pre-activation H exact in every kernel? Then one that the arithmetic
+ * holds is stored as it is: it lies on one side of a kink of the activation, or on the kink itself,
+ * in every kernel. `oracle` is in float64. */
 bool moe_int_exact_h(const moe_layer_desc *desc, const moe_tensors *in,
-                     const moe_reference_result *oracle, moe_dtype arithmetic);
+                     const moe_reference_result *oracle);
 
-/* Is everything else too? */
+/* Is everything exact, and stored so? */
 bool moe_int_exact_layer(const moe_layer_desc *desc, const moe_tensors *in,
                          const moe_reference_result *oracle, moe_dtype arithmetic);
 

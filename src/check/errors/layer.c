@@ -296,7 +296,7 @@ moe_status moe_int_layer_errors(const moe_layer_desc *desc, const moe_tensors *i
                            .rows = ret_rows,
                            .T = oracle->plan->n_tokens,
                            .pairs = oracle->plan->offsets[desc->E]};
-    k.rounding.exact_h = moe_int_exact_h(desc, in, oracle, rounding->arithmetic);
+    k.rounding.exact_h = moe_int_exact_h(desc, in, oracle);
     memset(ret, 0, sizeof *ret);
     moe_status status = moe_int_rows_alloc(k.T, oracle->plan->n_pairs, ret_rows);
     if (!status)

@@ -108,12 +108,17 @@ static double steeper_side(const moe_layer_desc *desc, const moe_int_unit *u, in
     return fmax(fabs(below - down[k]), fabs(up[k] - above)) / step;
 }
 
+/* Does no kernel have another h? */
+static bool is_exact(const moe_int_rounding *r, double h) {
+    return r->exact_h && moe_round_to(h, r->arithmetic) == h;
+}
+
 /* Can rounding carry column k of h across a kink? Six deviations of what h is before it is stored;
  * storing moves it by at most u|h| and keeps its sign. What dh[k] gains if it does, else 0;
  * *slope becomes that of dh[k] beside the kink, *beyond where h[k] is then. */
 static double find_jump(const moe_layer_desc *desc, const moe_int_rounding *r, int k,
                         const moe_int_unit *u, double *slope, double *beyond) {
-    if (r->exact_h)
+    if (is_exact(r, u->h[k]))
         return 0;
     double size, distance = kink_distance(desc, k, u->h[k], &size);
     double reach = 6 * sqrt(r->u2 * u->vh[k]) + moe_dtype_roundoff(r->arithmetic) * size;
@@ -246,8 +251,9 @@ void moe_int_unit_errors(const moe_layer_desc *desc, const moe_int_rounding *r, 
     if (u->parts == 2 && moe_int_at(r, MOE_POINT_INNER, 1) > 0)
         inner_errors(desc, r, backward, u);
     double stored_h[2] = {0};
-    for (int k = 0; k < u->parts && !r->exact_h; k++)
-        stored_h[k] = u->vh[k] + moe_int_stored_at(r, MOE_POINT_H, u->h[k]);
+    for (int k = 0; k < u->parts; k++)
+        if (!is_exact(r, u->h[k]))
+            stored_h[k] = u->vh[k] + moe_int_stored_at(r, MOE_POINT_H, u->h[k]);
     double by_scale[3] = {0}; /* what the weight does to a and dh by way of the gate */
     for (int k = 0; k < u->parts; k++) {
         const double stored = stored_h[k];
