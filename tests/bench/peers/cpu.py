@@ -142,13 +142,18 @@ def parse():
     parser.add_argument("--lib", required=True, help="libmoeref.so")
     parser.add_argument("--backends", required=True, help="folder of the backend's shared object")
     parser.add_argument("--backend", default="openblas", help="NAME or NAME:VARIANT")
-    parser.add_argument("--shape", default="olmoe", choices=SHAPES, help="d, n, E and K")
+    parser.add_argument("--shape", default="olmoe", help="d, n, E and K, one after the other of "
+                        + ", ".join(SHAPES))
     parser.add_argument("--tokens", default="1,4,16,128,1024")
     parser.add_argument("--weights", default="fp32,bf16,int8")
     parser.add_argument("--peers", default="fp32,loop,grouped_mm,onnxruntime,ggml")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--backward", action="store_true", help="forward and backward")
-    return parser.parse_args()
+    args = parser.parse_args()
+    for shape in args.shape.split(","):
+        if shape not in SHAPES:
+            parser.error(f"--shape has {shape!r}; there are {', '.join(SHAPES)}")
+    return args
 
 
 def describe():
@@ -158,26 +163,32 @@ def describe():
     return f"{model}, {torch.get_num_threads()} threads, OPENBLAS_CORETYPE {core}"
 
 
+def run(shape, weights, plain, args):
+    """A line for each number of tokens."""
+    dtype, variant, readers, kind = KINDS[weights]
+    own = Moeref(args.lib, args.backends, args.backend + variant) if variant else plain
+    names = [name for name in args.peers.split(",")
+             if name in readers.split() and (name in DIFFERENTIABLE or not args.backward)]
+    for tokens in map(int, args.tokens.split(",")):
+        SHAPES["asked"] = (tokens, *SHAPES[shape][1:])
+        p = Problem("asked", "cpu", dtype)
+        if weights in LARGEST:
+            round_to_codes(p.w1, LARGEST[weights])
+            round_to_codes(p.w2, LARGEST[weights])
+        ms = measure(p, (plain, own), names, kind, args)
+        ours = ms.pop("ours")
+        cpu, wall = (median([t[i] for t in ours]) for i in range(2))
+        print(f"{shape} {weights} T={tokens}: ours {cpu:.1f} ms CPU, {wall:.1f} ms wall; over "
+              + "; ".join(f"{name} {over(ours, t)}" for name, t in ms.items()), flush=True)
+
+
 def main():
     args = parse()
     print(describe())
     plain = Moeref(args.lib, args.backends, args.backend)
-    for weights in args.weights.split(","):
-        dtype, variant, readers, kind = KINDS[weights]
-        own = Moeref(args.lib, args.backends, args.backend + variant) if variant else plain
-        names = [name for name in args.peers.split(",")
-                 if name in readers.split() and (name in DIFFERENTIABLE or not args.backward)]
-        for tokens in map(int, args.tokens.split(",")):
-            SHAPES["asked"] = (tokens, *SHAPES[args.shape][1:])
-            p = Problem("asked", "cpu", dtype)
-            if weights in LARGEST:
-                round_to_codes(p.w1, LARGEST[weights])
-                round_to_codes(p.w2, LARGEST[weights])
-            ms = measure(p, (plain, own), names, kind, args)
-            ours = ms.pop("ours")
-            cpu, wall = (median([t[i] for t in ours]) for i in range(2))
-            print(f"{weights} T={tokens}: ours {cpu:.1f} ms CPU, {wall:.1f} ms wall; over "
-                  + "; ".join(f"{name} {over(ours, t)}" for name, t in ms.items()), flush=True)
+    for shape in args.shape.split(","):
+        for weights in args.weights.split(","):
+            run(shape, weights, plain, args)
 
 
 if __name__ == "__main__":
