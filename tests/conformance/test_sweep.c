@@ -140,11 +140,33 @@ Test(sweep, plugins, .timeout = 6000) {
     static const char *const plugins[][2] = {{"faulty/faulty.so", ":fp32"},
                                              {"faulty/faulty.so", ":bf16"},
                                              {"faulty/faulty.so", ":fp16"},
-                                             {"openblas/moeref-openblas.so", ""}};
+                                             {"openblas/moeref-openblas.so", ""},
+                                             {"openblas/moeref-openblas.so", ":fp32"}};
     char spec[4096];
     for (size_t i = 0; i < sizeof plugins / sizeof *plugins; i++)
         if (is_built(plugins[i][0], plugins[i][1], spec, sizeof spec))
             sweep_backend("", spec, FEW / 5);
+}
+
+/* A plug-in of the build tree passes on all these layers, each in full and, where `sampled`, by a
+ * sample too. */
+static void pass_on(const char *file, const char *variant, const char *const *lines, size_t count,
+                    bool sampled) {
+    char spec[4096];
+    sweep s = {0};
+    moe_open_params params = {.threads = 1};
+    if (!is_built(file, variant, spec, sizeof spec))
+        cr_skip_test("%s is not built", file);
+    cr_assert_eq(moe_backends_load("", NULL, &s.all), MOE_OK);
+    cr_assert_eq(moe_backend_open(s.all, spec, &params, NULL, &s.backend), MOE_OK);
+    for (size_t i = 0; i < count; i++) {
+        judge(&s, lines[i], -1);
+        if (sampled)
+            judge(&s, lines[i], 1);
+    }
+    cr_expect_eq((size_t)s.passed, count * (sampled ? 2 : 1));
+    moe_backend_close(&s.backend);
+    moe_backends_destroy(&s.all);
 }
 
 /* Experts of one token, whose gradients have the error of one weight and of the logit behind it:
@@ -152,18 +174,7 @@ Test(sweep, plugins, .timeout = 6000) {
 Test(sweep, experts_of_one_token) {
     static const char *const lines[] = {"T=512 d=768 n=64 E=320 K=4 dtype=fp32 seed=20",
                                         "T=512 d=768 n=64 E=320 K=4 dtype=fp32 seed=21"};
-    char spec[4096];
-    sweep s = {0};
-    moe_open_params params = {.threads = 1};
-    if (!is_built("faulty/faulty.so", ":fp32", spec, sizeof spec))
-        cr_skip_test("the plug-in of plain loops is not built");
-    cr_assert_eq(moe_backends_load("", NULL, &s.all), MOE_OK);
-    cr_assert_eq(moe_backend_open(s.all, spec, &params, NULL, &s.backend), MOE_OK);
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
-        judge(&s, lines[i], -1);
-    cr_expect_eq((size_t)s.passed, sizeof lines / sizeof *lines);
-    moe_backend_close(&s.backend);
-    moe_backends_destroy(&s.all);
+    pass_on("faulty/faulty.so", ":fp32", lines, sizeof lines / sizeof *lines, false);
 }
 
 /* Activations far out in their tail, which is below the normal numbers of fp32: vectors of exp
@@ -178,20 +189,7 @@ Test(sweep, flushed) {
          "on=input x_scale=8 seed=370"),
         "T=64 d=40 n=5 E=64 K=1 act=geglu_tanh score=sigmoid_logit route=uniform x_scale=8 "
         "seed=670"};
-    char spec[4096];
-    sweep s = {0};
-    moe_open_params params = {.threads = 1};
-    if (!is_built("openblas/moeref-openblas.so", "", spec, sizeof spec))
-        cr_skip_test("no openblas backend");
-    cr_assert_eq(moe_backends_load("", NULL, &s.all), MOE_OK);
-    cr_assert_eq(moe_backend_open(s.all, spec, &params, NULL, &s.backend), MOE_OK);
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        judge(&s, lines[i], -1);
-        judge(&s, lines[i], 1);
-    }
-    cr_expect_eq((size_t)s.passed, 2 * sizeof lines / sizeof *lines);
-    moe_backend_close(&s.backend);
-    moe_backends_destroy(&s.all);
+    pass_on("openblas/moeref-openblas.so", ":fp32", lines, sizeof lines / sizeof *lines, true);
 }
 
 Test(sweep, chosen, .timeout = 3000) {

@@ -96,7 +96,5 @@ moe_status sum_gradient(const At &at) {
 
 } // namespace
 
-const Step backward_steps[] = {
-    {dispatch_back},
-
-    {run_rows_back}, {bring_gradient}, {run_weights}, {sum_gradient}, {}};
+const Step backward_steps[] = {{dispatch_back}, {run_rows_back}, {bring_gradient},
+                               {run_weights},   {sum_gradient},  {}};

@@ -35,7 +35,7 @@ typedef struct moe_gate {
     double row_rms_z;
 } moe_gate;
 
-#define MOE_GATES_VERSION 1
+#define MOE_GATES_VERSION 2
 /* The gate of tensor `id` for results in `arithmetic`. */
 MOE_API moe_gate moe_gate_for(moe_tensor_id id, moe_dtype arithmetic);
 
