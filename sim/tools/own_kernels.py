@@ -8,7 +8,6 @@ the form of `moeref bench --output json`, for `moeref predict --against`). Micro
 """
 import json
 import sys
-from pathlib import Path
 
 from measured import PASSES, about, entry, pass_rows, write_table
 
