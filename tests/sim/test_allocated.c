@@ -89,8 +89,8 @@ Test(sim_allocated, operator_by_hand) {
 /* Parameters take what their tensors take, but for b_select, which becomes fp32. */
 Test(sim_allocated, weights_are_the_tensors) {
     static const char *const lines[] = {
-        "T=37 d=72 n=40 E=5 K=3 dtype=fp16 act=geglu shared=24 shared_gate=1 bias=1 router_bias=1 "
-        "select_bias=1 zero=2",
+        ("T=37 d=72 n=40 E=5 K=3 dtype=fp16 act=geglu shared=24 shared_gate=1 bias=1 router_bias=1 "
+         "select_bias=1 zero=2"),
         "T=8 d=64 n=64 E=4 K=2 dtype=bf16 act=relu2 bias=1",
         "T=8 d=64 n=64 E=4 K=2 dtype=bf16 glu=interleaved shared=128 route=uniform",
     };
