@@ -231,14 +231,20 @@ static void say_notes(const moe_int_hf_config *c, const char *path, const moe_lo
     if (c->quantised)
         moe_log_send(log, MOE_LOG_WARN, "%s: its weights are quantised; taken as %s", path,
                      moe_dtype_name((moe_dtype)c->dtype));
-    if (c->block)
-        moe_log_send(log, MOE_LOG_WARN, "%s: the layer is taken without %s", path, c->block->what);
-    if (c->block && c->numbers.latent != c->layer.d)
-        moe_log_send(log, MOE_LOG_WARN,
-                     "%s: its routed experts are %lld wide inside the projections; taken as %lld "
-                     "wide, their products and bytes are %.3g times what they are",
-                     path, (long long)c->numbers.latent, (long long)c->layer.d,
-                     (double)c->layer.d / (double)c->numbers.latent);
+    const char *left_out = !c->block            ? ""
+                           : c->block->left_out ? c->block->left_out
+                                                : c->block->what;
+    if (*left_out)
+        moe_log_send(log, MOE_LOG_WARN, "%s: the layer is taken without %s", path, left_out);
+}
+
+/* As moe_layer_from_config has it: d is the experts' width. */
+static void take_layer(const moe_int_hf_config *c, moe_layer_desc *ret, int64_t *ret_hidden) {
+    const bool projected = c->block && c->block->latent_key;
+    *ret = c->layer;
+    *ret_hidden = projected ? c->layer.d : 0;
+    if (projected)
+        ret->d = c->numbers.latent;
 }
 
 moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
@@ -289,19 +295,19 @@ moe_status moe_model_shape_from_config(const char *path, const moe_log *log, moe
 }
 
 moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
-                                 int32_t *ret_dtype) {
+                                 int64_t *ret_hidden, int32_t *ret_dtype) {
     moe_int_hf_config config = {0};
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
         return status;
     say_notes(&config, path, log);
-    *ret = config.layer;
+    take_layer(&config, ret, ret_hidden);
     *ret_dtype = config.dtype;
     return MOE_OK;
 }
 
 moe_status moe_layer_of_config(const char *path, int64_t layer, const moe_log *log,
-                               moe_layer_desc *ret) {
+                               moe_layer_desc *ret, int64_t *ret_hidden) {
     moe_int_hf_config config = {0};
     moe_status status = moe_int_hf_config_load(path, -1, log, &config);
     if (status)
@@ -310,6 +316,6 @@ moe_status moe_layer_of_config(const char *path, int64_t layer, const moe_log *l
         return MOE_E_NOTFOUND;
     status = moe_int_hf_config_load(path, layer, log, &config);
     if (!status)
-        *ret = config.layer;
+        take_layer(&config, ret, ret_hidden);
     return status;
 }

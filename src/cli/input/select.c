@@ -209,7 +209,7 @@ static moe_status problem_from_config(const char *path, int64_t tokens, moe_prob
     moe_case c;
     moe_case_init(&c);
     c.T = tokens > 0 ? tokens : 128;
-    moe_status status = moe_layer_from_config(path, cli_log(), &c.layer, &c.dtype);
+    moe_status status = moe_layer_from_config(path, cli_log(), &c.layer, &c.hidden, &c.dtype);
     if (!status)
         status = moe_layer_desc_check(&c.layer, c.T, cli_log());
     return status ? status : draw(&c, ret);
