@@ -97,8 +97,6 @@ static moe_status into_block(const moe_case *c, const moe_log *log, moe_problem 
 
 moe_status moe_problem_from_case(const moe_case *c, const moe_log *log, moe_problem **ret) {
     moe_problem *p = NULL;
-    if (c->hidden)
-        return moe_fail(log, MOE_E_UNSUPPORTED, "hidden= is a word of predictions");
     moe_status status = moe_int_problem_drawn(c, log, &p);
     if (!status && c->block)
         status = into_block(c, log, p);
