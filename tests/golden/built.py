@@ -1,4 +1,4 @@
-"""Models that Transformers builds without memory: where their experts lie, and how large they are."""
+"""Models that Transformers builds without memory: where their experts lie, how large they are."""
 
 import collections
 import importlib
