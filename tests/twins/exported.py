@@ -1,4 +1,4 @@
-"""What `moeref golden --export` hands out of a case with a block, and the generator that drew it."""
+"""What `moeref golden --export` hands out of a case with a block, and its generator."""
 
 import json
 import struct
