@@ -274,17 +274,34 @@ void moe_int_list_cache(moe_int_list *l, const char *name, double bytes) {
     l->cached += bytes;
 }
 
-void moe_int_list_free(moe_int_list *l, const char *name) {
+/* The latest of that name, or NULL. */
+static moe_live *find_alive(moe_int_list *l, const char *name) {
     for (size_t i = l->n_tensors; i-- > 0;) {
         moe_live *t = &l->tensors[i];
-        if (t->until == MOE_LIVE_MAX && strcmp(t->name, name) == 0) {
-            t->until = (int32_t)l->n_tensors;
-            t->last = l->stage;
-            l->live -= t->bytes;
-            return;
-        }
+        if (t->until == MOE_LIVE_MAX && strcmp(t->name, name) == 0)
+            return t;
     }
-    l->out_of_memory = true; /* it never was, or did not fit the table */
+    return NULL;
+}
+
+void moe_int_list_free(moe_int_list *l, const char *name) {
+    moe_live *t = find_alive(l, name);
+    if (!t) {
+        l->out_of_memory = true; /* it never was, or did not fit the table */
+        return;
+    }
+    t->until = (int32_t)l->n_tensors;
+    t->last = l->stage;
+    l->live -= t->bytes;
+}
+
+bool moe_int_list_keep(moe_int_list *l, const char *name) {
+    moe_live *t = find_alive(l, name);
+    if (!t)
+        return false;
+    l->cached += t->kind == MOE_LIVE_CACHED ? 0 : t->bytes;
+    t->kind = MOE_LIVE_CACHED;
+    return true;
 }
 
 void moe_int_list_param(moe_int_list *l, const char *name, moe_live_kind kind, double bytes) {

@@ -129,6 +129,11 @@ moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *na
 moe_status moe_int_hf_config_load(const char *path, int64_t layer, const moe_log *log,
                                   moe_int_hf_config *ret);
 
+/* The file as an object, which the caller frees, and where in one a known family's settings lie. */
+moe_status moe_int_hf_load_object(const char *path, const moe_log *log, json_t **ret);
+moe_status moe_int_hf_find_family(const moe_int_json *root, moe_int_json *ret_at,
+                                  const moe_int_family **ret);
+
 /* A file whose tensors are parts: a checkpoint's layer, or the gradients of a case. */
 typedef struct moe_int_part_source {
     const moe_safetensors *file;

@@ -204,3 +204,40 @@ Test(sim_bytes, router_and_shared_expert) {
     plain.with_router = 1;
     EXPECT("cublas", rows);
 }
+
+/* The same with projections around the experts: tokens, router and shared expert are M wide. */
+Test(sim_bytes, projections) {
+    enum { S = 256, M = 768, Wr = 2 * E * M, TE = 2 * T * E, Ts = 2 * T * S, S2 = 2 * S * M };
+    enum { Tm = 2 * T * M, Wp = 2 * D * M };
+    static const row rows[] = {
+        {"router", Tm + Wr + TE},
+        {"topk", 2 * TE + 8 * P},
+        {"project in", Tm + Wp + Td},
+        {"H", Pd + W1 + Ph},
+        {"Y", Pn + W2 + Pd},
+        {"project out", Td + Wp + Tm},
+        {"H_shared", Tm + 2 * S2 + 2 * Ts},
+        {"A_shared", 3 * Ts},
+        {"O_shared", Ts + S2 + Tm},
+        {"dW_out", Tm + Td + Wp},
+        {"dO projected", Tm + Wp + Td},
+        {"dA", Pd + W2 + Pn},
+        {"dW2", Pd + Pn + W2},
+        {"dXp", Ph + W1 + Pd},
+        {"dW1", Ph + Pd + W1},
+        {"dX projected", Td + Wp + Tm},
+        {"dW_in", Td + Tm + Wp},
+        {"dA_shared", Tm + S2 + Ts},
+        {"dH_shared", 6 * Ts},
+        {"dW2_shared", Tm + Ts + S2},
+        {"dX_shared", 2 * Ts + 2 * S2 + Tm},
+        {"dW1_shared", 2 * Ts + Tm + 2 * S2},
+        {"d_logits", 4 * TE + 8 * P},
+        {"dX router", TE + Wr + Tm},
+        {"dW_r", TE + Tm + Wr},
+    };
+    layer.n_shared = S;
+    plain.with_router = 1;
+    plain.hidden = M;
+    EXPECT("cublas", rows);
+}

@@ -90,6 +90,7 @@ Test(layer_hf_config, every_family_is_read) {
     for (size_t n = 0; n < sizeof layers / sizeof *layers; n++) {
         const expected_layer *want = &layers[n];
         moe_layer_desc expected, got;
+        int64_t hidden = -1;
         int32_t dtype = -1;
         moe_layer_desc_init(&expected);
         expected.d = want->d;
@@ -114,10 +115,12 @@ Test(layer_hf_config, every_family_is_read) {
             r->groups = want->groups;
             r->topk_groups = want->topk_groups;
         }
-        cr_assert_eq(moe_layer_from_config(golden(want->family, "config.json"), NULL, &got, &dtype),
-                     MOE_OK, "%s", want->family);
+        cr_assert_eq(
+            moe_layer_from_config(golden(want->family, "config.json"), NULL, &got, &hidden, &dtype),
+            MOE_OK, "%s", want->family);
         cr_expect_eq(memcmp(&got, &expected, sizeof got), 0, "%s", want->family);
         cr_expect_eq(dtype, MOE_BF16);
+        cr_expect_eq(hidden, 0);
     }
 }
 
@@ -258,8 +261,10 @@ Test(layer_hf_config, files_that_are_not_there) {
     capture seen;
     moe_log log = capture_log(&seen);
     moe_layer_desc layer;
+    int64_t hidden;
     int32_t dtype;
-    cr_expect_eq(moe_layer_from_config("/nonexistent/config.json", &log, &layer, &dtype), MOE_E_IO);
+    cr_expect_eq(moe_layer_from_config("/nonexistent/config.json", &log, &layer, &hidden, &dtype),
+                 MOE_E_IO);
     cr_expect(strstr(seen.text, "/nonexistent/config.json"), "%s", seen.text);
 }
 

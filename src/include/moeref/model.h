@@ -123,6 +123,7 @@ typedef struct moe_workload {
     int32_t in_stream;   /* 0: kernels of a CUDA graph; 1: launched one by one in a stream */
     int32_t converts;    /* 1: a dense product's A comes in 16 bits, and a kernel of its own makes
                             its type and scales of it; nothing for types of 16 bits and TF32 */
+    int64_t hidden;      /* as moe_case has it; 0: layer->d */
 } moe_workload;
 
 /* The workload of a case: clock, entropy and in_stream are those of *state, and storage if it is
@@ -174,7 +175,7 @@ typedef struct moe_live {
     int32_t until;       /* gone when the tensor of this index comes */
 } moe_live;
 
-#define MOE_LIVE_MAX 48
+#define MOE_LIVE_MAX 64
 
 /* A prediction: kernels in launch order. Plain data, freed with moe_prediction_destroy.
  * Thread-safety: plain data. */
