@@ -51,6 +51,9 @@ static const char *const common[P(COUNT)] = {
 #define DEEPSEEK_V3                                                                                \
     .score = MOE_SCORE_SIGMOID, .select = MOE_SELECT_GROUP_TOPK, .scaled = true,                   \
     .renorm = MOE_INT_RENORM_CONFIG_YES, .renorm_eps = 1e-20, .select_bias = true
+#define DEEPSEEK_V2                                                                                \
+    SHARED_COUNT, .score = MOE_SCORE_SOFTMAX, .select = MOE_SELECT_GROUP_MAX,                      \
+                  .plain_select = "greedy", .scaled = true
 #define SIGMOID_BIAS(how) /* as DeepSeek-V3, without groups */                                     \
     .score = MOE_SCORE_SIGMOID, .renorm = MOE_INT_RENORM_##how, .select_bias = true
 #define SHARED_COUNT .shared_count_key = "n_shared_experts|num_shared_experts"
@@ -151,7 +154,8 @@ static const moe_int_family families[] = {
      .average_key = "shared_expert_combination_strategy"},
     {.model_type = "minimax_m3_vl_text|minimax_m3", INTERMEDIATE,
      .shared_width_key = "shared_intermediate_size", SIGMOID_BIAS(ALWAYS), .scaled = true,
-     .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha", .limit_key = "swiglu_limit", .reports = MOE_INT_REPORTS_UNSCALED},
+     .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha", .limit_key = "swiglu_limit",
+     .reports = MOE_INT_REPORTS_UNSCALED},
 
     {.model_type = "kolibri1", SHARED_WIDTH, .score = MOE_SCORE_SIGMOID_LOGIT,
      .select_bias = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
@@ -174,8 +178,9 @@ static const moe_int_family families[] = {
     {.model_type = "inkling2_loop_text", INKLING2},
 
     /* groups ranked by their best expert, and masked by 0 */
-    {.model_type = "deepseek_v2", SHARED_COUNT, .score = MOE_SCORE_SOFTMAX,
-     .select = MOE_SELECT_GROUP_MAX, .plain_select = "greedy", .scaled = true},
+    {.model_type = "deepseek_v2", DEEPSEEK_V2},
+    {.model_type = "deepseek_ocr2_text", DEEPSEEK_V2},
+    {.model_type = "unlimited_ocr_text", DEEPSEEK_V2},
     {.model_type = "axk2", SHARED_COUNT, .score = MOE_SCORE_SIGMOID,
      .select = MOE_SELECT_GROUP_ZERO, .scaled = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
      .renorm_eps = 1e-20, .select_bias = true},
@@ -194,8 +199,6 @@ static const moe_int_family families[] = {
     {.model_type = "lara_mini", SHARED_WIDTH, SOFTMAX(CONFIG_YES)},
     {.model_type = "hunyuan_v1_moe", .width_key = "intermediate_size",
      .shared_width_key = "intermediate_size", SOFTMAX(ALWAYS)},
-    {.model_type = "deepseek_ocr2_text", SHARED_COUNT, SOFTMAX(NEVER), .scaled = true},
-    {.model_type = "unlimited_ocr_text", SHARED_COUNT, SOFTMAX(NEVER), .scaled = true},
     {.model_type = "ernie4_5_moe", .shared_count_key = "moe_num_shared_experts", SOFTMAX(ALWAYS),
      .select_bias = true},
     {.model_type = "ernie4_5_vl_moe_text", /* lists: of text, of images */
@@ -203,7 +206,8 @@ static const moe_int_family families[] = {
      .shared_count_key = "moe_num_shared_experts",
      SOFTMAX(ALWAYS), .select_bias = true,
      .names = {[P(ROUTER)] = "gate.weight|text_moe.gate.weight",
-               [P(SELECT_BIAS)] = "moe_statics.e_score_correction_bias",
+               [P(SELECT_BIAS)] = "moe_statics.e_score_correction_bias|"
+                                  "text_moe.gate.moe_statics.e_score_correction_bias",
                [P(GATE_UP)] = "text_moe.experts.gate_up_proj",
                [P(DOWN)] = "experts.%d.down_proj.weight|text_moe.experts.down_proj"}},
     {.model_type = "dbrx", .width_key = "ffn_config.ffn_hidden_size", SOFTMAX(ALWAYS),

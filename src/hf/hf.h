@@ -66,7 +66,7 @@ typedef struct moe_int_family {
     const char *alpha_key;        /* act_alpha */
     const char *shared_limit_key; /* the shared expert's own limit; "": it has none */
     const char *capacity_key;
-    const char *plain_select;    /* this "topk_method" chooses without groups */
+    const char *plain_select;    /* this "topk_method", or none, chooses without groups */
     const char *average_key;     /* "average" there: half the routed and half the shared output */
     const char *select_bias_key; /* false there: no selection bias */
     const char *score_key;       /* where it names other_score, that one is used */

@@ -73,7 +73,7 @@ static moe_status read_select(const moe_int_hf_keys *k, const moe_int_family *f,
     moe_status status = moe_int_hf_word(k, "topk_method", &method);
     if (status || !moe_int_has_groups(f->select))
         return status;
-    if (f->plain_select && strcmp(method, f->plain_select) == 0) {
+    if (f->plain_select && (!*method || strcmp(method, f->plain_select) == 0)) {
         ret->select = MOE_SELECT_TOPK;
         return MOE_OK;
     }

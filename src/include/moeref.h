@@ -31,6 +31,7 @@
 #include "moeref/status.h"
 #include "moeref/suite.h"
 #include "moeref/tensor.h"
+#include "moeref/transport.h"
 #include "moeref/version.h"
 #include "moeref/whole.h"
 
