@@ -53,9 +53,11 @@ typedef struct moe_int_times {
 void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile tile,
                        moe_kernel *ret, moe_int_times *ret_times);
 
-/* The fastest of `count` shapes that fit the GPU; each may also split K up to max_split ways. */
-void moe_int_gemm_best(const moe_int_rates *r, const moe_int_gemm *g, const moe_int_tile *tiles,
-                       int count, int max_split, moe_kernel *ret, moe_int_times *ret_times);
+/* The fastest of `count` shapes that fit the GPU; each may also split K up to max_split ways.
+ * false, and nothing filled: none takes less than below_us (INFINITY: any will do). */
+bool moe_int_gemm_best(const moe_int_rates *r, const moe_int_gemm *g, const moe_int_tile *tiles,
+                       int count, int max_split, double below_us, moe_kernel *ret,
+                       moe_int_times *ret_times);
 
 /* Sets the floor of a kernel that computes `flops` and moves `bytes`, each once, and what even a
  * kernel that finds L2 full of its operands, and leaves it full of results, cannot beat. */

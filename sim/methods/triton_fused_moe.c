@@ -48,7 +48,7 @@ static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     const double Td = l->T * l->d * e, To = l->T * l->d * l->operand, Ao = l->P * l->n * l->operand;
     /* The fallback above T = E steps 32 deep: weights come in pieces of half a cache line. */
     const double more = tiles == &many ? l->r.half_lines * l->active * l->d * l->weight : 0;
-    const double again = tiles == &tuned; /* SGLang's fallback takes eight row tiles together */
+    const bool alone = tiles == &tuned; /* SGLang's fallback takes eight row tiles together */
     moe_int_list_stream(l, MOE_STAGE_TOPK, l->T * l->E * e, l->P * 12);
     moe_int_list_stream(l, MOE_STAGE_ALIGN, l->P * 8, l->P * 8);
     const bool converts = l->operand != e;
@@ -60,7 +60,7 @@ static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     moe_int_list_alloc(l, "H", Ph);
     moe_int_list_gemm(l, MOE_STAGE_H, MOE_INT_OP_H,
                       (moe_int_traffic){.read = To + more * l->h,
-                                        .again = again * read_again(l, l->h * l->d * l->weight),
+                                        .again = alone ? read_again(l, l->h * l->d * l->weight) : 0,
                                         .write = Ph,
                                         .region = To},
                       tiles);
@@ -73,7 +73,7 @@ static void layer(moe_int_list *l, const moe_int_tiles *tiles) {
     moe_int_list_alloc(l, "Y", Pd);
     moe_int_list_gemm(l, MOE_STAGE_Y, MOE_INT_OP_Y,
                       (moe_int_traffic){.read = Ao + more * l->n,
-                                        .again = again * read_again(l, l->n * l->d * l->weight),
+                                        .again = alone ? read_again(l, l->n * l->d * l->weight) : 0,
                                         .write = Pd,
                                         .region = Ao},
                       tiles);
