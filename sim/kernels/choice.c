@@ -30,7 +30,7 @@ typedef struct moe_int_search {
 /* ret: the waves of tiles. */
 static double try_tile(moe_int_search *s, moe_int_tile t) {
     if (t.m != s->tile_m)
-        moe_int_tiles_rows(s->g, t.m, &s->rows);
+        moe_int_tiles_rows(s->g, t.m, moe_int_cluster(s->r, s->g), &s->rows);
     s->tile_m = t.m;
     const bool ended = moe_int_gemm_try(s->r, s->g, t, &s->rows, s->best->us, s->now);
     const double waves = s->now->s.tiles / s->r->sms;

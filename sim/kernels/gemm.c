@@ -42,18 +42,35 @@ static double rows_loaded(const moe_int_rates *r, const moe_int_gemm *g, double 
            (1 + (g->region > 0 ? r->scattered * moe_int_most(0, 1 - r->l2_bytes / g->region) : 0));
 }
 
+/* Clocks of a k-step that loads `bytes` through L2. */
+static double loading_step(const moe_int_step *s, double bytes, double rate) {
+    return moe_int_most(moe_int_most(s->tensor, s->smem), bytes / rate);
+}
+
+/* Multicast: CTAs of a cluster along the rows load columns once, along the columns rows. A free
+ * cluster lies along the side that is faster, if there is a second tile. Where a group's row tiles
+ * do not fill clusters, CTAs that have none wait for the others: as if each k-step took longer. */
+static void share_loads(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
+                        moe_int_fill fill, moe_int_step *ret) {
+    const double share = (double)moe_int_cluster(r, g), cols = moe_int_least(t.n, g->n);
+    const double loaded = rows_loaded(r, g, fill.rows), each = MOE_INT_KSTEP * g->element * g->load;
+    const double along_m = (loaded + cols / share) * each;
+    const double along_n = ((g->n > t.n ? loaded / share : loaded) + cols) * each;
+    const double latency = r->l2_latency + fill.miss * (r->hbm_latency - r->l2_latency);
+    const double rate = moe_int_least(r->l2, r->inflight / latency);
+    const double padded = g->cluster > 1 || fill.padded == 0 ? 1 : fill.padded;
+    const double by_rows = loading_step(ret, along_m, rate) * padded;
+    const double by_columns = loading_step(ret, along_n, rate);
+    const bool rows =
+        g->cluster > 1 || by_rows < by_columns || (by_rows == by_columns && along_m < along_n);
+    ret->l2_step_bytes = rows ? along_m : along_n;
+    ret->l2 = ret->l2_step_bytes / rate;
+    ret->step = (rows ? by_rows : by_columns) + idle_clocks(r, t);
+}
+
 void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
                        moe_int_fill fill, moe_int_step *ret) {
     const double step = MOE_INT_KSTEP * g->element;
-    const double cols = moe_int_least(t.n, g->n), share = g->cluster > 0 ? g->cluster : r->cluster;
-    /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
-     * if there is a second tile. */
-    const double loaded = rows_loaded(r, g, fill.rows);
-    const double along_m = loaded + cols * (fill.alone + (1 - fill.alone) / share);
-    const double along_n = (g->n > t.n ? loaded / share : loaded) + cols;
-    const double bytes =
-        (g->cluster > 1 ? along_m : moe_int_least(along_m, along_n)) * step * g->load;
-    const double latency = r->l2_latency + fill.miss * (r->hbm_latency - r->l2_latency);
     const bool narrow = g->narrow && r->warps <= 1 && t.m < WIDE_ROWS;
     const moe_int_operand block = operand_of(r, narrow || r->warps > 1, t);
     const double rows_done = ceil_div(t.m, block.granule) * block.granule;
@@ -61,9 +78,7 @@ void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
     ret->tensor = rows_done * t.n * MOE_INT_KSTEP * 2 / (tensor * (g->tensor > 0 ? g->tensor : 1));
     ret->smem_step_bytes = ceil_div(t.m, block.m) * (t.n / block.n) * (block.m + block.n) * step;
     ret->smem = ret->smem_step_bytes / r->smem;
-    ret->l2_step_bytes = bytes;
-    ret->l2 = bytes / moe_int_least(r->l2, r->inflight / latency);
-    ret->step = moe_int_most(ret->tensor, moe_int_most(ret->smem, ret->l2)) + idle_clocks(r, t);
+    share_loads(r, g, t, fill, ret);
     ret->epilogue = t.m * (double)t.n * g->epilogue / r->epilogue;
 }
 
@@ -155,7 +170,7 @@ bool moe_int_gemm_try(const moe_int_rates *r, const moe_int_gemm *g, moe_int_til
     ret->bytes = g->read + g->again + g->write + refetched(r, g, t, s);
     const double loads =
         s->steps * (s->rows + moe_int_least(t.n, g->n)) * MOE_INT_KSTEP * g->element;
-    const moe_int_fill mean = {s->rows, s->alone,
+    const moe_int_fill mean = {s->rows, s->padded,
                                loads > 0 ? moe_int_least(1, (g->read + g->again) / loads) : 0};
     moe_int_gemm_step(r, g, t, mean, &ret->step);
     const double busy = time_batches(r, g, mean, ret);
@@ -220,7 +235,7 @@ void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
                        moe_kernel *ret, moe_int_times *ret_times) {
     moe_int_rows rows;
     moe_int_trial trial;
-    moe_int_tiles_rows(g, t.m, &rows);
+    moe_int_tiles_rows(g, t.m, moe_int_cluster(r, g), &rows);
     moe_int_gemm_try(r, g, t, &rows, INFINITY, &trial);
     moe_int_gemm_told(r, g, &trial, ret);
     *ret_times = trial.times;

@@ -45,33 +45,36 @@ int64_t moe_int_gemm_row_tiles(const moe_int_gemm *g, int64_t tile_m, int64_t st
 
 /* Experts of balanced tokens have as many rows as the one before them, and as many tiles; where
  * tiles run on over ends each begins elsewhere in a tile. */
-static void add_counted(const moe_int_gemm *g, int64_t tile_m, moe_int_rows *ret) {
-    int64_t start = 0, last = -1, tiles = 0, full = 0, sum = 0, sum_full = 0, alone = 0;
+static void add_counted(const moe_int_gemm *g, int64_t tile_m, int64_t cluster, moe_int_rows *ret) {
+    int64_t start = 0, last = -1, tiles = 0, full = 0, padded = 0;
+    int64_t sum = 0, sum_full = 0, sum_padded = 0;
     for (int64_t i = 0; i < g->groups; i++) {
         const int64_t m = g->counts[i];
         if (m != last || g->packed) {
             tiles = moe_int_gemm_row_tiles(g, tile_m, start, m);
             full = m / tile_m;
+            padded = (tiles + cluster - 1) / cluster * cluster;
             last = m;
         }
         sum += tiles;
         sum_full += full;
-        alone += tiles == 1;
+        sum_padded += padded;
         start += m;
     }
-    *ret = (moe_int_rows){(double)sum, (double)sum_full, (double)alone, (double)start};
+    *ret = (moe_int_rows){(double)sum, (double)sum_full, (double)sum_padded, (double)start};
 }
 
-void moe_int_tiles_rows(const moe_int_gemm *g, int64_t tile_m, moe_int_rows *ret) {
+void moe_int_tiles_rows(const moe_int_gemm *g, int64_t tile_m, int64_t cluster, moe_int_rows *ret) {
     if (g->counts && !g->depth) {
-        add_counted(g, tile_m, ret);
+        add_counted(g, tile_m, cluster, ret);
         return;
     }
     const double groups = (double)g->groups;
     const int64_t tiles = moe_int_gemm_row_tiles(g, tile_m, 0, (int64_t)ceil(g->m));
+    /* Equal groups are a library's, which has clusters for what there is of tiles but one. */
     *ret = (moe_int_rows){.tiles = groups * (double)tiles,
                           .full = groups * floor(g->m / (double)tile_m),
-                          .alone = tiles == 1 ? groups : 0,
+                          .padded = groups * (double)(tiles == 1 && !g->depth ? cluster : tiles),
                           .filled = groups * g->m};
 }
 
@@ -93,7 +96,7 @@ void moe_int_tiles_sum(const moe_int_gemm *g, moe_int_tile t, const moe_int_rows
     ret->flops = ret->steps = 0;
     ret->tiles_m = rows->tiles;
     ret->tiles = rows->tiles * tiles_n * t.split;
-    ret->alone = any && !g->depth && g->cluster <= 1 ? rows->alone / rows->tiles : 0;
+    ret->padded = any ? rows->padded / rows->tiles : 1;
     ret->rows = any ? rows->filled / rows->tiles : 0;
     if (g->depth) {
         sum_depths(g, ret->tiles / (double)g->groups, t.split, ret);

@@ -12,7 +12,7 @@
 typedef struct moe_int_rows {
     double tiles;  /* row tiles */
     double full;   /* of these, with all rows filled */
-    double alone;  /* of these, the only one of their group */
+    double padded; /* row tiles where each group's fill clusters */
     double filled; /* rows */
 } moe_int_rows;
 
@@ -20,7 +20,7 @@ typedef struct moe_int_rows {
 typedef struct moe_int_sums {
     double tiles_m; /* row tiles of all groups */
     double tiles;   /* output tiles, split-K slices counted */
-    double alone;   /* share of row tiles that are the only one of their group */
+    double padded;  /* row tiles that clusters along them take for each */
     double rows;    /* filled rows of a row tile, on average */
     double flops;   /* model FLOPs */
     double steps;   /* k-steps of all tiles */
@@ -30,8 +30,8 @@ typedef struct moe_int_sums {
     int batches;
 } moe_int_sums;
 
-/* O(groups). */
-void moe_int_tiles_rows(const moe_int_gemm *g, int64_t tile_m, moe_int_rows *ret);
+/* cluster: CTAs. O(groups). */
+void moe_int_tiles_rows(const moe_int_gemm *g, int64_t tile_m, int64_t cluster, moe_int_rows *ret);
 
 /* rows: those of tiles of t.m rows. O(1); O(groups) where g->depth. */
 void moe_int_tiles_sum(const moe_int_gemm *g, moe_int_tile t, const moe_int_rows *rows,
