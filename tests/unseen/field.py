@@ -198,7 +198,7 @@ BUGS = [
         ("expert.c", B1, """        for (int64_t i = 0; x->b1 && i < x->rows * x->hw; i++)
             x->H[i] += x->b1[(i % x->hw + x->n) % x->hw];""")]),
     # composable_kernel#3735: an epilogue that adds to what an earlier run left
-    ("H_adds_up_over_runs", "raw", ANY, r"run|repeat|stale|second input|first input", [
+    ("H_adds_up_over_runs", "given", ANY, r"run|repeat|stale|second input|first input", [
         ("expert.c", UP, """    float *was = fy_floats(x->rows * x->hw);
     memcpy(was, x->H, (size_t)(x->rows * x->hw) * sizeof *was);
 """ + UP + """
