@@ -120,7 +120,7 @@ static moe_status cover(trial *b, const moe_check_params *params) {
         return status;
     moe_int_coverage_missing(&r->coverage, r->undecided, sizeof r->undecided);
     if (params->must_decide && r->undecided[0])
-        moe_int_result_set(r, MOE_VERDICT_MISTRUSTED, "the case carries what decides nothing: %s",
+        moe_int_result_set(r, MOE_VERDICT_MISTRUSTED, "MISTRUSTED for %s (decides nothing here)",
                            r->undecided);
     return MOE_OK;
 }

@@ -11,7 +11,6 @@ SELECT = "FAULT(l, select_bias_negative) ? -b[e] : b[e];"
 TOLD = "    for (int64_t t = 0; FAULT(l, logit_of_neighbour) && R > 3 && t < l->T; t++)"
 ROOM = "            if (!has_room(l, load[e]))\n                continue;"
 CLEARED = "            memset(load, 0, (size_t)l->R * sizeof *load);"
-LISTED_EXPERT = "            const int32_t e = l->router.chosen[t * K + k];\n            l->router.row"
 S_READ = "    const float s = fy_out(l, MOE_T_S)[weight_slot(l, t, i)];"
 PAIR = ("        const int64_t p = plan->pair_of_token[first + i];\n"
         "        const float s = output_weight(l, t, i, p);")
@@ -56,7 +55,8 @@ def h_of(rows, expert):
 BUGS = [
     # MetaX-MACA/vLLM-metax#270: right choice, weights by another score in one template
     ("weights_by_softmax_beside_sigmoid", "select", ANY, r"topk_weight: .*(softmax|score)", [
-        ("router.c", SCORE, "            raw[k] = softmax(l->logits + t * l->R, l->R, chosen[k]);")]),
+        ("router.c", SCORE,
+         "            raw[k] = softmax(l->logits + t * l->R, l->R, chosen[k]);")]),
     # flashinfer#2822: lanes of padding hold 0 and win over negative logits
     ("negative_logits_lose_to_padding", "slots", ANY,
      r"negative|limit|cut off|clamp|function|tie|below", [
@@ -257,8 +257,8 @@ BUGS = [
     }""")]),
     # DeepEP: a combine that carries logarithms in few bits
     ("combine_in_logarithmic_steps", "plain", ANY, r"O: .*(narrow|round|bits|step|precis)", [
-        ("combine.c", O_TERM, """        const float *y = zero ? l->X + t * d : """ + Y_READ.replace(
-            ", d);", ";") + """
+        ("combine.c", O_TERM,
+         "        const float *y = zero ? l->X + t * d : " + Y_READ.replace(", d);", ";") + """
         for (int64_t j = 0; j < d; j++)
             o[j] += s * copysignf(exp2f(rintf(log2f(fabsf(y[j])) * 8) / 8), y[j]);""")]),
     # llama.cpp#17032: a sum of slots that is laid out for one token
@@ -315,7 +315,8 @@ BUGS = [
                 }""")]),
     # megablocks: a radix sort over too few bits
     ("sorted_by_the_low_bits", "plain", ANY, r"row|token|gather|order", [
-        ("expert.c", TOKEN_END, TOKEN_END.replace("    return token[r];", """    int64_t left = x->first + r;
+        ("expert.c", TOKEN_END, TOKEN_END.replace("    return token[r];", """
+    int64_t left = x->first + r;
     for (int64_t key = 0; key < 4; key++)
         for (int64_t slot = 0; slot < plan->n_pairs; slot++) {
             const int64_t p = plan->pair_of_token[slot];

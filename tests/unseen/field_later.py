@@ -88,16 +88,18 @@ BUGS = [
         "FY_DW1", "if (k != depth - 1) continue;")),
     # TensorRT-LLM: weights and rows sorted by two sorts
     ("weights_reversed_within_the_expert", "plain", ANY, r"O: .*weight", [
-        ("combine.c", PAIR, PAIR.replace("output_weight(l, t, i, p)", """fy_out(l, MOE_T_S)[
-            plan->offsets[expert_of(plan, p)] + plan->offsets[expert_of(plan, p) + 1] - 1 - p]"""))]),
+        ("combine.c", PAIR, PAIR.replace("        const float s = output_weight(l, t, i, p);", """
+        const int64_t *at = plan->offsets + expert_of(plan, p);
+        const float s = fy_out(l, MOE_T_S)[at[0] + at[1] - 1 - p];"""))]),
     # SmoothQuant: a scale of channels that the weights do not undo
     ("channel_scale_not_undone", "raw", ANY, r"H: .*(X\b|factor|scale|times)", [
         before(UP, """    for (int64_t i = 0; x->e >= 0 && i < x->rows * d; i++)
         ((float *)rows)[i] *= 1 + 0.25f * (float)(i % d % 4);""")]),
     # GPTQ and AWQ: a zero point that is off by one
     ("W1_zero_point_off", "raw", ANY, r"H: .*(W1|added|number|constant|sum)", [
-        ("plugin.c", PARAMS_TAKEN, """    for (int64_t i = 0; i < moe_tensor_count(&l->param.t[MOE_T_W1]); i++)
-        ((float *)l->param.t[MOE_T_W1].data)[i] += 0.03125f;
+        ("plugin.c", PARAMS_TAKEN, """    const moe_tensor *w = &l->param.t[MOE_T_W1];
+    for (int64_t i = 0; i < moe_tensor_count(w); i++)
+        ((float *)w->data)[i] += 0.03125f;
 """ + PARAMS_TAKEN)]),
     # DeepSpeed#1827's neighbourhood: weights that carry no gradient
     ("weights_detached", "given", ANY, r"dS: .*zero", [
@@ -162,8 +164,8 @@ BUGS = [
         fy_out(l, MOE_T_DS)[i] = was[fy_plan(l)->pair_of_token[i]];""")]),
     # a gradient of a bias whose tiles overwrite each other
     ("db1_of_the_last_tile", "bias_tails", ANY, r"db1: .*(row|left out|missing)", [
-        ("expert_grad.c", COLUMN_SUM, "            if (width == l->desc.d || r >= (rows - 1) / 8 * 8)\n"
-         "    " + COLUMN_SUM)]),
+        ("expert_grad.c", COLUMN_SUM,
+         "            if (width == l->desc.d || r >= (rows - 1) / 8 * 8)\n    " + COLUMN_SUM)]),
     # GShard's second choices have their own room
     ("room_for_each_slot_by_itself", "capacity", ANY, r"capacity|full", [
         ("router.c", ROOM, """            int64_t had = 0;
