@@ -97,6 +97,14 @@ static moe_int_view by_column(moe_int_view v) {
     return v;
 }
 
+/* How often a product may have an operand otherwise than it was stored at `point`: in 16 bits a
+ * fused kernel, or one of few rows, reads it before it is rounded. In fp32 storing rounds nothing.
+ */
+static double read_early(const identities *k, moe_point point) {
+    const moe_dtype type = k->subject->arithmetic;
+    return type == MOE_BF16 || type == MOE_F16 ? moe_int_at(&k->rounding, point, 1) : 0;
+}
+
 /* Weights are on rows of A, s*A, or, where `on_left`, on those of dO: what is too small to store is
  * another element of each. */
 static moe_int_product product_of(const identities *k, moe_tensor_id id, int64_t e, bool on_left) {
@@ -111,15 +119,15 @@ static moe_int_product product_of(const identities *k, moe_tensor_id id, int64_t
         p.right = slice_of(&in[MOE_T_W1], e);
         p.bias = bias ? &in[MOE_T_B1] : NULL;
         break;
-    case MOE_T_Y: /* an A that was not stored yet, in a fused kernel or for few rows */
-        p.rounded = 1;
+    case MOE_T_Y:
+        p.rounded = read_early(k, MOE_POINT_A);
         p.out = stage_of(k, id, e);
         p.left = stage_of(k, MOE_T_A, e);
         p.right = slice_of(&in[MOE_T_W2], e);
         p.bias = bias ? &in[MOE_T_B2] : NULL;
         break;
-    case MOE_T_DXP: /* dH likewise */
-        p.rounded = 1;
+    case MOE_T_DXP:
+        p.rounded = read_early(k, MOE_POINT_DH);
         p.out = stage_of(k, id, e);
         p.left = stage_of(k, MOE_T_DH, e);
         p.right = by_column(slice_of(&in[MOE_T_W1], e));
