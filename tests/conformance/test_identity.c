@@ -120,8 +120,8 @@ static double z_of_product(moe_dtype arithmetic, int64_t row, double more) {
     return ret;
 }
 
-/* In 16 bits a product may read A before it is stored, which moves it by a rounding more. In fp32 it
- * cannot: this element is 26 deviations off, 24 with that rounding, and 25 is the gate. */
+/* In 16 bits a product may read A before it is stored, which moves it by a rounding more. In fp32
+ * it cannot: this element is 26 deviations off, 24 with that rounding, and 25 is the gate. */
 Test(identity, an_operand_in_fp32_is_read_as_it_is_stored) {
     const int64_t row = 1; /* of a token that is not sampled */
     const double z = z_of_product(MOE_F32, row, 4.2e-6);
