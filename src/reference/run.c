@@ -1,6 +1,7 @@
 /* The whole layer: route, run every expert forward and backward, combine. */
 #include "reference/run.h"
 #include "core/memory.h"
+#include "core/progress.h"
 #include "reference/combine.h"
 #include "reference/ffn.h"
 #include "reference/loops.h"
@@ -205,6 +206,7 @@ static moe_status run_experts(run_state *r) {
                  .gates_first = r->gates_first,
                  .X = r->X,
                  .dO = r->dO};
+        moe_int_progress(r->params->progress, "oracle", e, r->desc->E);
         if (f.rows == 0) /* what it has is 0, as results are */
             continue;
         point_at_results(r, e, &f);

@@ -4,6 +4,7 @@
 #include "check/identity/elements.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
+#include "core/progress.h"
 #include "route/route.h"
 
 #include <math.h>
@@ -25,6 +26,7 @@ typedef struct identities {
     const moe_plan *plan;
     moe_int_rounding rounding;
     int threads;
+    const moe_progress *progress;
     moe_check_result *result;
     double *weight; /* [all pairs], NULL: not told */
     moe_tensors stage;
@@ -271,6 +273,8 @@ static moe_status check_all(identities *k) {
     moe_status status = MOE_OK;
     for (size_t i = 0; !status && i < sizeof products / sizeof *products; i++) {
         moe_tensor_id id = products[i].of, from = products[i].from;
+        moe_int_progress(k->progress, "identities", (int64_t)i,
+                         (int64_t)(sizeof products / sizeof *products));
         bool exists = moe_tensor_exists(k->desc, id, k->subject->problem->plan != NULL) &&
                       (backward || !moe_tensor_is_backward(id));
         if (exists && (k->weight || !is_weighed(k, id)) && need(k, id) &&
@@ -323,12 +327,14 @@ static moe_status take_weights(identities *k) {
 }
 
 moe_status moe_int_identities(const moe_int_subject *subject, const moe_int_rounding *rounding,
-                              const moe_plan *plan, int threads, moe_check_result *result) {
+                              const moe_plan *plan, int threads, const moe_progress *progress,
+                              moe_check_result *result) {
     identities k = {.subject = subject,
                     .desc = &subject->problem->layer,
                     .plan = plan,
                     .rounding = *rounding,
                     .threads = threads,
+                    .progress = progress,
                     .result = result};
     if (rounding->arithmetic == MOE_F64) /* the identities themselves err as much */
         return MOE_OK;

@@ -97,6 +97,7 @@ static int check_backends(check_options *o, const cli_items *items) {
 
 static int run(check_options *o) {
     moe_arithmetic how;
+    cli_set_progress(o->output != CLI_JSON);
     if (o->output == CLI_CSV)
         return cli_usage("moeref check prints text or json");
     if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
