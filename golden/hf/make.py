@@ -81,6 +81,8 @@ def make_model(config):
 
 
 def router_of(block):
+    """That of the layer in it, of two modalities the text's."""
+    block = getattr(block, "block_sparse_moe", getattr(block, "text_moe", block))
     return next(getattr(block, n) for n in ("gate", "router", "router_gate") if hasattr(block, n))
 
 
@@ -130,7 +132,7 @@ def find_block(model):
         if "attention" in path or "attn" in path:  # JetMoe's attention has experts too
             continue
         if re.search(rf"\b(layers|blocks|block)\.{LAYER}\.", path + ".") and (
-                "experts" in children or "down_embed" in children or "input_linear" in children or
+                {"experts", "text_moe", "down_embed", "input_linear"} & set(children) or
                 {"block_sparse_moe", "shared_mlp"} <= set(children)):
             if found is None or not path.startswith(found[0]):
                 found = (path, m)
@@ -140,7 +142,7 @@ def find_block(model):
 def forward(name, block, x, ids):
     """The block's output for x [1][T][d]."""
     children = dict(block.named_children())
-    if "shared_mlp" in children and "block_sparse_moe" in children:  # a decoder layer of Granite
+    if len(parts_of(block)) == 2:  # a decoder layer of Granite
         return block.block_sparse_moe(x) + block.shared_mlp(x)
     if "self_attn" in children:  # a decoder layer of Gemma: router and experts see the same x
         _, weight, index = block.router(x[0])
@@ -162,18 +164,24 @@ def run(name, block, x, ids):
     def hook(module, args, out):
         seen["out"] = out if isinstance(out, tuple) else (out,)
 
-    inner = getattr(block, "block_sparse_moe", block)
-    handle = router_of(inner).register_forward_hook(hook)
+    handle = router_of(block).register_forward_hook(hook)
     with Float64():
         out = forward(name, block, x, ids)
     handle.remove()
     return out.reshape(x.shape[1], -1), seen["out"]
 
 
+def parts_of(block):
+    """The modules that make the block's output: of a decoder layer not its norms."""
+    children = dict(block.named_children())
+    parts = [children[n] for n in ("block_sparse_moe", "shared_mlp") if n in children]
+    return parts if len(parts) == 2 else [block]
+
+
 def holders_of(block, pattern):
     """(module, name, value now) of attributes, buffers and parameters of that name."""
     found = []
-    for _, m in block.named_modules():
+    for m in (m for part in parts_of(block) for m in part.modules()):
         for k in list(vars(m)) + list(m._buffers) + list(m._parameters):
             if re.search(pattern, k) and getattr(m, k) is not None:
                 now = getattr(m, k)
@@ -234,7 +242,7 @@ def layer_tensors(model, path):
 
 def idle_experts(routed, block):
     index = [t for t in routed if torch.is_tensor(t) and not t.is_floating_point()]
-    experts = getattr(router_of(getattr(block, "block_sparse_moe", block)), "num_experts", 0)
+    experts = getattr(router_of(block), "num_experts", 0)
     if not index or not experts or index[0].dim() != 2 or index[0].shape[1] >= experts:
         return None
     counts = torch.bincount(index[0].flatten().long(), minlength=experts)

@@ -30,12 +30,22 @@ GEMMA = dict(SMALL, enable_moe_block=True, num_kv_shared_layers=0, sliding_windo
              layer_types=["sliding_attention", "full_attention"], head_dim=16, global_head_dim=16)
 # Variants of a family are entries of their own, with the family under "model_type".
 PER_FAMILY = {
-    "ernie4_5_vl_moe_text": dict(moe_intermediate_size=[24, 20]),
+    "cohere2_moe": dict(expert_selection_fn="sigmoid"),
+    "dots3_note_text": dict(num_key_value_heads=4),
+    "glm5_next_text": dict(num_key_value_heads=4, qk_rope_head_dim=0),
+    "hy_v4_vl_text": dict(qk_rope_head_dim=64),
+    "ernie4_5_vl_moe_text": dict(moe_intermediate_size=[24, 20], rope_parameters=dict(
+        rope_type="default", rope_theta=1e4, mrope_section=[2, 2, 2])),
+    "qwen3_omni_moe_talker_text": dict(shared_expert_intermediate_size=28),
+    "qwen4_exp_text": dict(indexer_budget=8, indexer_compress_ratio=2, indexer_n_heads=2,
+                           indexer_kv_heads=1, indexer_head_dim=16),
+    "step3p5": dict(swiglu_limits=[1.5, 1.5], swiglu_limits_shared=[1.0, 1.0]),
     "granitemoehybrid": dict(layer_types=["attention", "attention"], mamba_n_heads=8,
                              mamba_d_head=12),
-    "deepseek_ocr2_text": dict(topk_method="greedy"),
-    "unlimited_ocr_text": dict(topk_method="greedy"),
+    "deepseek_ocr2_text": dict(topk_method="group_limited_greedy"),
+    "unlimited_ocr_text": dict(topk_method="group_limited_greedy"),
     "deepseek_v2": dict(topk_method="group_limited_greedy"),
+    "inkling2_text": dict(unpadded_vocab_size=60),
     "inkling2_loop_text": dict(unpadded_vocab_size=60),
     "inkling_text": dict(SMALL, unpadded_vocab_size=60),
     "deepseek_v4": dict(mlp_layer_types=["moe", "moe"], n_shared_experts=1),
@@ -57,7 +67,7 @@ PER_FAMILY = {
     "dbrx": dict(ffn_config=dict(moe_num_experts=12, moe_top_k=3, ffn_hidden_size=24),
                  n_layers=2, n_heads=4, attn_config=dict(kv_n_heads=2, rope_theta=1e4)),
     "longcat_flash": dict(moe_topk=3, zero_expert_num=2, expert_ffn_hidden_size=24,
-                          num_key_value_heads=4),
+                          num_key_value_heads=4, num_layers=2, num_hidden_layers=4),
     "phimoe": dict(num_local_experts=8),
 }
 
@@ -78,7 +88,7 @@ def make_config(name):
     known = cls()
     wanted = {**SETTINGS, **own}
     while True:
-        settings = {k: v for k, v in wanted.items() if has(known, k)}
+        settings = {k: v for k, v in wanted.items() if k in own or has(known, k)}
         try:
             return cls(**settings)
         except Exception as e:  # a list of layer types with other words: the class's own default

@@ -65,6 +65,8 @@ static const char *const common[P(COUNT)] = {
 #define INKLING2                                                                                   \
     SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20, .scaled = true, .silu = MOE_ACT_SWIGLU_SOFTCAP,     \
                           .alpha_key = "mlp_gate_softcap", .limit_key = "mlp_up_softcap",          \
+                          .score_key = "scoring_func",                                             \
+                          .other_score = {"sqrtsoftplus", MOE_SCORE_SQRT_SOFTPLUS},                \
                           .names = {                                                               \
                               [P(GATE_UP)] = "~experts.w13_weight|experts.gate_up_proj",           \
                               [P(DOWN)] = "experts.w2_weight|experts.down_proj",                   \
@@ -100,8 +102,9 @@ static const moe_int_family families[] = {
     {.model_type = "minimax_m2", INTERMEDIATE, SIGMOID_BIAS(ALWAYS),
      .expect = {{"scoring_func", "sigmoid"}}},
     {.model_type = "gpt_oss", INTERMEDIATE, .limit_key = "swiglu_limit",
-     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha",
-     .glu_layout = MOE_GLU_INTERLEAVED, .transposed = TRANSPOSED},
+     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true,
+     .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha", .glu_layout = MOE_GLU_INTERLEAVED,
+     .transposed = TRANSPOSED},
     {.model_type = "granitemoe", INTERMEDIATE, .score = MOE_SCORE_SOFTMAX_TOPK},
     {.model_type = "llama4_text", INTERMEDIATE, .shared_width_key = "intermediate_size",
      .score = MOE_SCORE_SIGMOID, .weight_on = MOE_WEIGHT_ON_INPUT, .transposed = TRANSPOSED,
@@ -220,11 +223,12 @@ static const moe_int_family families[] = {
     {.model_type = "granitemoehybrid", GRANITE_SHARED},
     {.model_type = "granitemoe_swa", GRANITE_SHARED},
     {.model_type = "aria_text", INTERMEDIATE, .shared_count_key = "moe_num_shared_experts",
-     .score = MOE_SCORE_SOFTMAX_TOPK, .transposed = TRANSPOSED},
+     .score = MOE_SCORE_SOFTMAX_TOPK, .transposed = TRANSPOSED,
+     .expect = {{"hidden_act", "silu"}}}, /* which is of the shared expert alone */
     {.model_type = "openai_privacy_filter", INTERMEDIATE, .limit_key = "swiglu_limit",
-     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha",
-     .glu_layout = MOE_GLU_CONCAT, .transposed = TRANSPOSED,
-     .reports = MOE_INT_REPORTS_SHARE_OF_K},
+     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true,
+     .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha", .glu_layout = MOE_GLU_CONCAT,
+     .transposed = TRANSPOSED, .reports = MOE_INT_REPORTS_SHARE_OF_K},
 
     /* blocks with more than a layer */
     {.model_type = "axk1", SHARED_COUNT, DEEPSEEK_V3, .block = &moe_int_block_norm_out},

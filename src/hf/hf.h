@@ -69,7 +69,7 @@ typedef struct moe_int_family {
     const char *plain_select;    /* this "topk_method", or none, chooses without groups */
     const char *average_key;     /* "average" there: half the routed and half the shared output */
     const char *select_bias_key; /* false there: no selection bias */
-    const char *score_key;       /* where it names other_score, that one is used */
+    const char *score_key;       /* names "sigmoid", which `score` is then, or other_score */
     const moe_int_block_row *block; /* what the family's block has beside its layer; or NULL */
     const char *expect[2][2];       /* key and the only value that is understood, where present */
 

@@ -1,5 +1,6 @@
 /* The whole layer: prepare, run every expert forward and backward, combine. */
 #include "reference/run.h"
+#include "core/progress.h"
 #include "reference/combine.h"
 #include "reference/ffn.h"
 #include "reference/prepare.h"
@@ -68,6 +69,7 @@ static moe_status run_experts(run_state *r) {
                  .gates_first = r->gates_first,
                  .X = r->X,
                  .dO = r->dO};
+        moe_int_progress(r->params->progress, "oracle", e, r->desc->E);
         if (f.rows == 0) /* what it has is 0, as results are */
             continue;
         point_at_results(r, e, &f);

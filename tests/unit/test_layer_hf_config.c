@@ -188,6 +188,16 @@ Test(layer_hf_config, errors_name_key_and_file) {
         {"{\"model_type\":\"mixtral\",\"hidden_size\":32,\"intermediate_size\":16,"
          "\"num_local_experts\":0,\"num_experts_per_tok\":5}",
          MOE_E_FORMAT, "E = 0"},
+        {"{\"model_type\":\"aria_text\",\"hidden_size\":32,\"intermediate_size\":16,"
+         "\"moe_num_experts\":8,\"moe_topk\":2,\"moe_num_shared_experts\":1,"
+         "\"hidden_act\":\"gelu\"}", /* of the shared expert alone */
+         MOE_E_UNSUPPORTED, "\"hidden_act\" is \"gelu\"; for this family only \"silu\""},
+        {"{\"model_type\":\"doge\",\"hidden_size\":32,\"intermediate_size\":16,"
+         "\"num_experts\":16,\"num_experts_per_tok\":2,\"hidden_act\":\"relu2\"}",
+         MOE_E_UNSUPPORTED, "\"relu2\" is not supported"}, /* nor has it a form with a gate */
+        {"{\"model_type\":\"inkling2_text\",\"hidden_size\":32,\"moe_intermediate_size\":16,"
+         "\"n_routed_experts\":8,\"num_experts_per_tok\":2,\"scoring_func\":\"tanh\"}",
+         MOE_E_UNSUPPORTED, "\"scoring_func\" \"tanh\" is not supported"},
         {DEEPSEEK(",\"scoring_func\":\"softmax\""), MOE_E_UNSUPPORTED,
          "\"scoring_func\" is \"softmax\"; for this family only \"sigmoid\""},
         {DEEPSEEK(",\"topk_method\":\"greedy\""), MOE_E_UNSUPPORTED, "\"noaux_tc\""},
