@@ -205,6 +205,7 @@ static const moe_int_family families[] = {
     {.model_type = "ernie4_5_moe", .shared_count_key = "moe_num_shared_experts", SOFTMAX(ALWAYS),
      .select_bias = true},
     {.model_type = "ernie4_5_vl_moe_text", /* lists: of text, of images */
+     .left_out = "experts of images",
      .width_key = "moe_intermediate_size.0|moe_intermediate_size",
      .shared_count_key = "moe_num_shared_experts",
      SOFTMAX(ALWAYS), .select_bias = true,
@@ -232,9 +233,10 @@ static const moe_int_family families[] = {
 
     /* blocks with more than a layer */
     {.model_type = "axk1", SHARED_COUNT, DEEPSEEK_V3, .block = &moe_int_block_norm_out},
-    {.model_type = "gemma4_text", GEMMA4},
+    {.model_type = "gemma4_text", GEMMA4, .left_out = "embeddings of each layer"},
     {.model_type = "diffusion_gemma_text", GEMMA4},
     {.model_type = "jetmoe", INTERMEDIATE, .score = MOE_SCORE_SOFTMAX_TOPK,
+     .left_out = "experts inside attention",
      .block = &moe_int_block_bias_out},
     {.model_type = "muse_spark_text", GATED(VALUES), SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-15, .scaled = true,
      .block = &moe_int_block_muse_spark},

@@ -91,8 +91,9 @@ typedef struct moe_int_family {
 
     /* the model around it */
     moe_int_attention_gate attention_gate;
-    bool dense_beside; /* a dense FFN beside the experts of every MoE layer */
-    bool twice;        /* a layer attends twice, and has a dense FFN after each */
+    bool dense_beside;    /* a dense FFN beside the experts of every MoE layer */
+    const char *left_out; /* of what is around its MoE layers, which has no size here */
+    bool twice;           /* a layer attends twice, and has a dense FFN after each */
 
     /* tensors */
     uint32_t transposed;     /* bits of parts that are stored [E][in][out] where in = out */

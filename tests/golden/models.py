@@ -13,6 +13,7 @@ families' (5.24).
 import collections
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -71,12 +72,9 @@ OTHER_ROUTER = {
 }
 # Their layers of one size have parameters of two: with a selection bias, and chosen by token id.
 TWO_KINDS = {"deepseek_v4"}
-# What of a model around its MoE layers is not counted, without a word.
+# What of a model around its MoE layers is counted otherwise, without a word.
 OTHER_REST = {
-    "gemma4_text": "embeddings of each layer",
     "diffusion_gemma_text": "values that are keys, in layers that attend to all",
-    "jetmoe": "attention has experts of its own",
-    "ernie4_5_vl_moe_text": "experts of images",
     "mimo_v2_flash": "heads of windowed layers, which save_pretrained does not write",
     "doge": "a mask that its attention learns",
 }
@@ -128,7 +126,7 @@ class Read:
         self.all = None if two_stacks else summed["param_bytes"] // 2
         whole = next((line for line in lines if "weight_bytes" in line), None)
         self.whole = None
-        if whole and "mix tokens in ways" not in said:
+        if whole and not re.search("mix tokens in ways|the model is taken without", said):
             self.whole = whole["weight_bytes"] // 2
         self.kept = run(moeref, "memory", path)[0][0]
         self.kept_all = None

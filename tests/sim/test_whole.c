@@ -149,6 +149,8 @@ Test(sim_whole, layers_with_more) {
     cr_expect(twice.moe_layers == twice.layers && twice.beside == twice.layers);
     cr_expect(beside.dense_layers == beside.layers && beside.beside == beside.moe_layers);
     cr_expect(gated.gate_dim == gated.v_dim && gated.gate_dim > 1 && by_head.gate_dim == 1);
+    cr_expect_str_eq(beside.left_out, "embeddings of each layer");
+    cr_expect_null(twice.left_out);
     const char text[] =
         "{\"model_type\":\"mimo_v2_flash\",\"hidden_size\":64,\"num_hidden_layers\":3,"
         "\"intermediate_size\":32,\"moe_intermediate_size\":16,\"n_routed_experts\":8,"

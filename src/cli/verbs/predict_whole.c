@@ -57,6 +57,9 @@ static void say_unknown(const moe_model_shape *m, const char *config) {
                      "%s: %lld of %lld layers mix tokens in ways that are not modelled (Mamba, "
                      "linear, indexed or compressed attention, convolutions): that is left out",
                      config, (long long)m->unknown, (long long)m->layers);
+    if (m->left_out)
+        moe_log_send(cli_log(), MOE_LOG_WARN, "%s: the model is taken without %s", config,
+                     m->left_out);
 }
 
 /* The model whose MoE layers together take *layers; layout and rank_bytes as in cli_model_told. */

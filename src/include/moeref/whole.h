@@ -28,6 +28,7 @@ typedef struct moe_model_shape {
     } near;           /* the same in windowed layers, where these have others; 0: they have not */
     int64_t gate_dim; /* of a head: what a projection makes to multiply its results by; 0: none */
     int64_t beside;   /* of the dense layers: so many FFNs lie beside experts, after one norm */
+    const char *left_out; /* of what is around its MoE layers, in words, static; NULL: nothing */
 } moe_model_shape;
 
 /* MOE_E_FORMAT names what the file does not say; MOE_E_UNSUPPORTED an unknown family. */
