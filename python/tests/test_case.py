@@ -62,7 +62,7 @@ def test_a_wrong_layer_fails_with_its_cause():
         return 2 * layer(X, W_r, W1, W2)
 
     report = moeref.check(twice, case=numpy_case(LINE))
-    assert not report.passed and report.first_wrong_stage == "O"
+    assert not report.passed and not report and report.first_wrong_stage == "O"
     assert "2" in report.explanation
     assert "reproduce: moeref.check(" in str(report)
     assert report.json["cases"][0]["verdict"] == "fail"
