@@ -21,6 +21,9 @@ static const struct {
 /* Pictures that are not drawn: a script of such a name would be taken for one. */
 static const char *const refused[] = {".pdf", ".jpg", ".jpeg", ".gif", ".eps", ".ps", ".html"};
 
+/* That gnuplot has; more series take dashes too, but never those of a bound. */
+#define COLOURS ((size_t)8)
+
 static bool ends_with(const char *text, const char *end) {
     const size_t a = strlen(text), b = strlen(end);
     return a >= b && strcmp(text + a - b, end) == 0;
@@ -124,7 +127,7 @@ static void write_axes(FILE *to, const cli_plot *p) {
     fprintf(to, "\\n");
     put_text(to, p->subtitle);
     fprintf(to, "\" noenhanced\nset xtics noenhanced\nset key outside bottom center "
-                "horizontal\nset grid\n");
+                "horizontal height 1\nset grid\n");
 }
 
 /* x, y, bound, and the interval's ends; a name where x is one. */
@@ -177,8 +180,8 @@ static void write_lines(FILE *to, const cli_plot *p) {
     fprintf(to, "plot ");
     write_bands(to, p, at);
     for (size_t s = 0; s < p->n_series; s++) {
-        fprintf(to, "%s$s%zu using %s:2:xtic(1) with linespoints lc %zu title \"",
-                s ? ", \\\n  " : "", s, at, s + 1);
+        fprintf(to, "%s$s%zu using %s:2:xtic(1) with linespoints lc %zu dt %zu title \"",
+                s ? ", \\\n  " : "", s, at, s + 1, s < COLOURS ? 1 : s / COLOURS + 2);
         put_text(to, p->names[s]);
         fprintf(to, "\" noenhanced");
     }

@@ -5,6 +5,7 @@
 #include "cli/report/plot.h"
 #include "cli/verbs/verbs.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -165,8 +166,9 @@ static void fill_lines(const ledger *l, lines *to) {
         if (!is_modelled(l, m))
             continue;
         for (size_t i = 0; i < l->n_rows; i++) {
-            to->y[i * to->count + s] = l->rows[i].cached[m] / 1e6;
-            to->y[i * to->count + s + 1] = l->rows[i].peak[m] / 1e6;
+            const bool known = l->rows[i].peak[m] > 0;
+            to->y[i * to->count + s] = known ? l->rows[i].cached[m] / 1e6 : NAN;
+            to->y[i * to->count + s + 1] = known ? l->rows[i].peak[m] / 1e6 : NAN;
         }
         snprintf(to->text[s], sizeof *to->text, "%s cached", l->o->methods.at[m]);
         snprintf(to->text[s + 1], sizeof *to->text, "%s peak", l->o->methods.at[m]);
@@ -178,9 +180,33 @@ static void fill_lines(const ledger *l, lines *to) {
         to->x[i] = l->rows[i].granularity;
 }
 
+static bool has_word(const char *line, const char *word) {
+    const size_t length = strlen(word);
+    for (const char *at = line; (at = strstr(at, word)); at += length)
+        if ((at == line || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
+            return true;
+    return false;
+}
+
+/* What all cases say: the rest is what the picture's points differ in. */
+static void shared_words(const cli_strings *cases, char *ret, size_t size) {
+    char *rest = NULL, *first = cases->count ? strdup(cases->at[0]) : NULL;
+    for (char *word = first ? strtok_r(first, " ", &rest) : NULL; word;
+         word = strtok_r(NULL, " ", &rest)) {
+        size_t have = 0, used = strlen(ret);
+        while (have < cases->count && has_word(cases->at[have], word))
+            have++;
+        if (have == cases->count)
+            snprintf(ret + used, size - used, "%s%s", used ? " " : "", word);
+    }
+    free(first);
+}
+
 static moe_status draw(const ledger *l, const lines *from) {
+    char shared[256] = "";
+    shared_words(&l->o->cases, shared, sizeof shared);
     const cli_plot p = {.title = "Activation memory of a layer",
-                        .subtitle = l->o->cases.count ? l->o->cases.at[0] : l->o->config,
+                        .subtitle = l->o->config ? l->o->config : shared,
                         .x_label = "granularity d/n",
                         .y_label = "MB",
                         .names = from->names,
