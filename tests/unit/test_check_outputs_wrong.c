@@ -39,7 +39,7 @@ Test(check_outputs_wrong, bad_files) {
                           "none of the tensors that can be judged (O, dX, dW1, dW2 ...), but "
                           "\"output\"");
     expect_tensor_refused(f, "topk_weight", MOE_F32, 12, 2, MOE_E_INVALID,
-                          "the case needs [24], or topk_index, whose slots they are");
+                          "the case needs [24], or topk_index beside it, whose slots they are");
     expect_tensor_refused(f, "H", MOE_F32, 3, 16, MOE_E_INVALID,
                           "H has shape [3, 16], the case needs [24, 16]");
     remove(f->path);
@@ -71,6 +71,18 @@ Test(check_outputs_wrong, unknown_names) {
         cr_expect(!more || strstr(seen.text, said[more]), "'%s' lacks '%s'", seen.text, said[more]);
         moe_check_result_destroy(&r);
     }
+    close_file(f);
+}
+
+/* dS by slots, beside a plan whose slots the file does not tell. */
+Test(check_outputs_wrong, slots_of_a_given_plan) {
+    file *f = open_file(GIVEN, MOE_F32, MOE_F32);
+    moe_check_result *r = NULL;
+    f->list[f->count++] = (moe_named_tensor){"dS", {f->dS, MOE_F32, 2, {ROUTED_T, ROUTED_K}}};
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect(strstr(r->why, "[12, 2], the case needs [24], or topk_index beside it"), "%s",
+              r->why);
+    moe_check_result_destroy(&r);
     close_file(f);
 }
 

@@ -118,12 +118,13 @@ static moe_status refuse_shape(moe_int_outputs *f, const moe_plan *plan, moe_ten
     char is[96], should[96];
     moe_tensor_shape_str(t, is, sizeof is);
     moe_tensor_shape_str(want, should, sizeof should);
+    const char *hint = t->ndim == 2 && want->ndim == 1 && !f->row_of
+                           ? ", or topk_index beside it, whose slots they are"
+                           : "";
     if (!has_known_shape(plan, id))
         return moe_fail(log, MOE_E_INVALID, "%s: %s has shape %s, the case needs %s%s", path,
-                        moe_tensor_name(id), is, should,
-                        t->ndim == 2 && want->ndim == 1 ? ", or topk_index, whose slots they are"
-                                                        : "");
-    f->why[id] = moe_int_format("has shape %s, the case needs %s", is, should);
+                        moe_tensor_name(id), is, should, hint);
+    f->why[id] = moe_int_format("has shape %s, the case needs %s%s", is, should, hint);
     return f->why[id] ? MOE_OK : MOE_E_NOMEM;
 }
 
