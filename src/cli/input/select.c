@@ -151,9 +151,22 @@ static moe_status add_inputs(cli_items *items, const cli_selection *s) {
     return add_item(items, 'i', s->cases.count ? s->cases.at[0] : "");
 }
 
+/* An option that nothing would come of is a mistake, not a wish. */
+static moe_status check_numbers(const cli_selection *s) {
+    if (s->layer != CLI_FIRST_LAYER && (s->layer < 0 || !s->hf.count))
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--layer goes with --hf and is a number from 0 on");
+    if (s->tokens < 0 || (s->tokens > 0 && !s->hf.count && !s->config))
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--tokens goes with --config or --hf and is a number from 1 on");
+    return MOE_OK;
+}
+
 moe_status cli_select(const cli_selection *selection, cli_items *ret) {
-    moe_status status = MOE_OK;
     *ret = (cli_items){0};
+    moe_status status = check_numbers(selection);
+    if (status)
+        return status;
     if (selection->inputs)
         return add_inputs(ret, selection);
     for (size_t i = 0; !status && i < selection->cases.count; i++)

@@ -127,7 +127,8 @@ static int run(check_options *o) {
 }
 
 int cli_check(int argc, char **argv) {
-    check_options o = {.selection = {.layer = -1}, .html = {.argc = argc, .argv = argv}};
+    check_options o = {.selection = {.layer = CLI_FIRST_LAYER},
+                       .html = {.argc = argc, .argv = argv}};
     const cli_option options[] = {
         CLI_BACKENDS_OPTION(o.backends,
                             "what to check (default: every usable one); NAME:VARIANT as "
