@@ -1,6 +1,7 @@
 """Cases, verdicts and predictions, without torch."""
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -233,3 +234,19 @@ def test_pytest_plugin(tmp_path):
                           capture_output=True, text=True)
     assert done.returncode == 1 and "first wrong stage: O" in done.stdout, done.stdout
     assert len(os.listdir(tmp_path / "pages")) == 1
+
+
+def test_the_program_ends_quietly_when_nobody_reads():
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([sys.executable, "-m", "moeref", "list"], stdout=writer,
+                           stderr=subprocess.PIPE)
+    os.close(writer)
+    assert ended.returncode == -signal.SIGPIPE and not ended.stderr
+
+
+def test_the_suite_of_the_wheel():
+    """With the golden layers as pip leaves them, a __pycache__ beside them."""
+    ended = subprocess.run([sys.executable, "-m", "moeref", "check", "--backend", "reference"],
+                           capture_output=True, text=True)
+    assert ended.returncode == 0 and not ended.stderr, ended.stderr

@@ -320,6 +320,21 @@ Test(cli, faults_in_golden_files_are_found_and_named) {
                  flip_bf16, "\n  O: ");
 }
 
+/* Caches that Python leaves beside its scripts are no checkpoints. */
+Test(cli, a_cache_is_no_golden_layer) {
+    char dir[TEMPORARY_BYTES], line[900];
+    temporary_folder(dir);
+    const char *root = getenv("MOEREF_SOURCE_ROOT");
+    snprintf(line, sizeof line,
+             "mkdir -p %s/hf/__pycache__ && ln -s %s/golden/hf/mixtral %s/hf/ && ln -s "
+             "%s/golden/edge %s/",
+             dir, root, dir, root, dir);
+    cr_assert_eq(system(line), 0);
+    snprintf(line, sizeof line, "check --backend reference --golden %s", dir);
+    expect(0, "hf/mixtral\n", line);
+    temporary_remove(dir);
+}
+
 /* Gate and up swapped: w1 and w3 of one expert exchanged in the checkpoint. */
 Test(cli, swapped_gate_and_up_are_found) {
     char dir[TEMPORARY_BYTES], line[900];

@@ -45,8 +45,9 @@ void cli_items_destroy(cli_items *items) {
     *items = (cli_items){0};
 }
 
-static int not_hidden(const struct dirent *entry) {
-    return entry->d_name[0] != '.';
+/* Python leaves a __pycache__ beside the scripts there, and pip one in every wheel it installs. */
+static int is_visible(const struct dirent *entry) {
+    return !strchr("._", entry->d_name[0]);
 }
 
 /* Every checkpoint folder under golden/hf, in order of names. */
@@ -56,7 +57,7 @@ static moe_status add_golden_layers(cli_items *items, const char *golden) {
     moe_status status = MOE_OK;
     if (asprintf(&root, "%s/hf", golden) < 0)
         return MOE_E_NOMEM;
-    int n = scandir(root, &entries, not_hidden, alphasort);
+    int n = scandir(root, &entries, is_visible, alphasort);
     for (int i = 0; i < n; i++) {
         if (!status && asprintf(&path, "%s/%s", root, entries[i]->d_name) < 0)
             status = MOE_E_NOMEM;
