@@ -119,13 +119,15 @@ static moe_status add_list(cli_items *items, const char *path) {
         status = add_line(items, &line);
         free(line.text);
         if (status) {
-            moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld is not a case", path, line.number);
+            moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld is not a case", lines.path,
+                         line.number);
             break;
         }
     }
     cli_lines_close(&lines);
-    return status || items->count ? status
-                                  : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
+    return status || items->count
+               ? status
+               : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", lines.path);
 }
 
 /* A checkpoint, or its pieces. */
