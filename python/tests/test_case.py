@@ -85,6 +85,15 @@ def test_outputs_inputs_and_truth():
     assert moeref.check(right, case=case).first_wrong_stage == "dW2"
 
 
+def test_a_misspelt_result_is_a_warning_where_it_was_given():
+    case = numpy_case(LINE)
+    given = {"O": case.expected["O"], "dw1": case.expected["dW1"]}
+    with pytest.warns(UserWarning, match='no layer has a "dw1": it is not judged') as caught:
+        report = moeref.check(given, case=case)
+    assert [w.filename for w in caught] == [__file__]
+    assert report.passed and "[not judged: dS, dX, dW_r, dW1, dW2]" in str(report)
+
+
 def test_a_given_plan_comes_in_slots():
     case = numpy_case(PLAN)
     index, weight = case.inputs["topk_index"], case.inputs["topk_weight"]
