@@ -22,6 +22,12 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(3, "backward", "predict --method cutlass_moe " CASE);
     expect(0, "floor", "predict --method all --case \"T=512 d=256 n=128 E=8 K=2 pass=fwd\"");
     expect(1, "cutlass_moe on h100-sxm: not predicted", "predict --method all " CASE);
+    expect(1, "flashmoe on h100-sxm: not predicted", "predict --ep 2 --method all " CASE);
+    expect(1, "moeref_ep on h100-x8 of h100-sxm, ep=2", "predict --ep 2 --method all " CASE);
+    expect(2, "--route and --tokens go with --config", "predict --tokens 5 " CASE);
+    expect(2, "memory is of one GPU", "memory --case \"T=8 d=8 n=8 E=2 K=1 ep=2\"");
+    /* Rows of SMs are of one GPU. */
+    expect(1, "", "trace --to /dev/stdout --case \"T=8 d=64 n=64 E=2 K=1 ep=2\" | grep '\"SM 0\"'");
     expect(0, "sensitivities", "predict --sensitivities " CASE);
     expect(0, "does not fit: h100-sxm has 80 GiB",
            "predict --case \"T=512 d=8192 n=8192 E=1024 K=2\"");

@@ -223,3 +223,26 @@ moe_status cli_plot_write(const cli_plot *p, const char *path) {
         unlink(path); /* half a picture */
     return status;
 }
+
+static bool has_word(const char *line, const char *word) {
+    const size_t length = strlen(word);
+    for (const char *at = line; (at = strstr(at, word)); at += length)
+        if ((at == line || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
+            return true;
+    return false;
+}
+
+void cli_plot_shared(const char *const *lines, size_t count, char *ret, size_t size) {
+    char *rest = NULL, *first = count ? strdup(lines[0]) : NULL;
+    ret[0] = '\0';
+    for (char *word = first ? strtok_r(first, " ", &rest) : NULL; word;
+         word = strtok_r(NULL, " ", &rest)) {
+        size_t have = 0;
+        const size_t used = strlen(ret);
+        while (have < count && has_word(lines[have], word))
+            have++;
+        if (have == count)
+            snprintf(ret + used, size - used, "%s%s", used ? " " : "", word);
+    }
+    free(first);
+}

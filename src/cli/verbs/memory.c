@@ -81,6 +81,8 @@ static moe_status answer(ledger *l, const cli_question *q) {
     const size_t n = l->o->methods.count;
     if (q->is_gemm)
         return moe_fail(cli_log(), MOE_E_INVALID, "memory is of a layer; a gemm keeps nothing");
+    if (q->c.split.ranks)
+        return moe_fail(cli_log(), MOE_E_INVALID, "memory is of one GPU: leave ep= out");
     found *row = &l->rows[l->n_rows++];
     row->cached = calloc(n, sizeof *row->cached);
     row->peak = calloc(n, sizeof *row->peak);
@@ -180,31 +182,9 @@ static void fill_lines(const ledger *l, lines *to) {
         to->x[i] = l->rows[i].granularity;
 }
 
-static bool has_word(const char *line, const char *word) {
-    const size_t length = strlen(word);
-    for (const char *at = line; (at = strstr(at, word)); at += length)
-        if ((at == line || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
-            return true;
-    return false;
-}
-
-/* What all cases say: the rest is what the picture's points differ in. */
-static void shared_words(const cli_strings *cases, char *ret, size_t size) {
-    char *rest = NULL, *first = cases->count ? strdup(cases->at[0]) : NULL;
-    for (char *word = first ? strtok_r(first, " ", &rest) : NULL; word;
-         word = strtok_r(NULL, " ", &rest)) {
-        size_t have = 0, used = strlen(ret);
-        while (have < cases->count && has_word(cases->at[have], word))
-            have++;
-        if (have == cases->count)
-            snprintf(ret + used, size - used, "%s%s", used ? " " : "", word);
-    }
-    free(first);
-}
-
 static moe_status draw(const ledger *l, const lines *from) {
-    char shared[256] = "";
-    shared_words(&l->o->cases, shared, sizeof shared);
+    char shared[256];
+    cli_plot_shared(l->o->cases.at, l->o->cases.count, shared, sizeof shared);
     const cli_plot p = {.title = "Activation memory of a layer",
                         .subtitle = l->o->config ? l->o->config : shared,
                         .x_label = "granularity d/n",
