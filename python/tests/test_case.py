@@ -1,6 +1,7 @@
 """Cases, verdicts and predictions, without torch."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -259,3 +260,24 @@ def test_the_suite_of_the_wheel():
     ended = subprocess.run([sys.executable, "-m", "moeref", "check", "--backend", "reference"],
                            capture_output=True, text=True)
     assert ended.returncode == 0 and not ended.stderr, ended.stderr
+
+
+def test_numbers_of_a_locale_with_commas(tmp_path):
+    """Whoever calls setlocale gets the same numbers, JSON and lines."""
+    made = subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8"],
+                          capture_output=True) if shutil.which("localedef") else None
+    if not made or made.returncode:
+        pytest.skip("no locale with commas can be made here")
+    program = (
+        "import locale, moeref, numpy; locale.setlocale(locale.LC_ALL, 'de_DE.UTF-8')\n"
+        "assert locale.str(0.5) == '0,5'\n"
+        "print(moeref.predict('T=8 d=64 n=32 E=4 K=2 route=zipf:1.5').total_us)\n"
+        "c = moeref.case('T=8 d=16 n=8 E=4 K=2 dtype=fp32 scale=2.5', framework='numpy')\n"
+        "print(c, moeref.check({'O': numpy.zeros((8, 16), numpy.float32)}, case=c))\n"
+        "assert locale.str(0.5) == '0,5'\n"
+        "moeref.check('reference', case=c).html('r.html')\n"
+        "assert 'x1=\"0,' not in open('r.html').read()\n")
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                           cwd=tmp_path, env={**os.environ, "LOCPATH": str(tmp_path)})
+    assert ended.returncode == 0, ended.stderr
+    assert "scale=2.5" in ended.stdout and "NMSE 1.00e+00" in ended.stdout
