@@ -14,7 +14,7 @@ _OF_SLOTS = ("topk_weight", "dS")
 
 
 class Report:
-    """A verdict. Prints as `moeref check` does.
+    """A verdict. Prints as `moeref check` does; true where it passed.
 
     Attributes: passed; verdict ("pass", "ambiguous", "skip", "mistrusted", "fail", "error");
     why (one sentence, "" when passed); explanation (the cause, a sentence, or None: none was found,
@@ -34,6 +34,9 @@ class Report:
         self.explanation: Optional[str] = cause["text"] if cause and cause["kind"] else None
         self.first_wrong_stage: Optional[str] = record["first_wrong_stage"]
         self.tensors: Dict[str, Dict[str, Any]] = {t["name"]: t for t in record["tensors"]}
+
+    def __bool__(self) -> bool:
+        return self.passed  # or `assert moeref.check(...)` would hold whatever it says
 
     def text(self, full: bool = False) -> str:
         """The printed report; `full`: every tensor with its gates, also of a pass."""

@@ -101,6 +101,19 @@ static moe_status count_steps(const moe_int_hf_keys *k, moe_model_shape *m) {
     return status;
 }
 
+/* DeepSeek-V3.2's and GLM-5's: an index chooses which tokens a token attends to. */
+static moe_status warn_of_index(const moe_int_hf_keys *k) {
+    int64_t most = 0;
+    const moe_status status = moe_int_hf_size(k, "index_topk", MOE_INT_JSON_OPTIONAL, &most);
+    if (most > 0)
+        moe_log_send(
+            k->at->log, MOE_LOG_WARN,
+            "%s: attention to %lld tokens that an index chooses is counted as attention to "
+            "all, and the index as nothing",
+            k->at->where, (long long)most);
+    return status;
+}
+
 /* Which layers attend to what. Families say it by a list, a pattern of letters, a step, or not at
  * all: then every layer attends to all. */
 static moe_status read_kinds(const moe_int_hf_keys *k, moe_model_shape *m) {
@@ -114,8 +127,20 @@ static moe_status read_kinds(const moe_int_hf_keys *k, moe_model_shape *m) {
         count_types(types, m);
     else if (!count_numbers(object, m))
         status = count_steps(k, m);
+    if (!status && !json_is_array(types) && m->full > 0)
+        status = warn_of_index(k);
     m->unknown = m->layers - m->full - m->windowed;
     return status;
+}
+
+/* Attention of no heads, or of none that hold anything, would be told as free. */
+static moe_status check_heads(const moe_int_hf_keys *k, const moe_model_shape *m) {
+    return m->heads > 0 && m->kv_heads > 0 && m->qk_dim > 0 && m->v_dim > 0
+               ? MOE_OK
+               : moe_fail(k->at->log, MOE_E_FORMAT,
+                          "%s: %lld heads of attention, %lld of keys, %lld and %lld wide, are none",
+                          k->at->where, (long long)m->heads, (long long)m->kv_heads,
+                          (long long)m->qk_dim, (long long)m->v_dim);
 }
 
 static moe_status read_heads(const moe_int_hf_keys *k, moe_model_shape *m) {
@@ -177,5 +202,7 @@ moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, moe_model_shape *m) {
     m->tied = tied;
     if (!status)
         status = read_head_norms(k, m);
-    return status ? status : read_heads(k, m);
+    if (!status)
+        status = read_heads(k, m);
+    return status ? status : check_heads(k, m);
 }

@@ -49,6 +49,9 @@ static int check_file(check_options *o, const cli_items *items) {
     moe_check_result *result = NULL;
     moe_dtype arithmetic = MOE_DTYPE_COUNT;
     moe_check_params params = check_params(o);
+    if (o->backends.count || o->selection.ranks.words)
+        return cli_usage("--outputs judges a file; --backend and --ep are of what is run: leave "
+                         "one or the other out");
     if (o->invariant)
         return cli_usage("--invariant runs a backend; a file of outputs is one batch");
     if (items->count != 1)
@@ -102,6 +105,8 @@ static int run(check_options *o) {
         return cli_usage("moeref check prints text or json");
     if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
         return cli_usage("--repeat and --threads take small positive numbers");
+    if (o->arithmetic && !o->outputs)
+        return cli_usage("--arithmetic goes with --outputs: a backend says its own");
     if (o->recipe && !moe_recipe_find(o->recipe))
         return cli_usage("there is no recipe '%s'; moeref list names them", o->recipe);
     if (o->bits && strcmp(o->bits, "find") != 0 && strcmp(o->bits, "none") != 0 &&
@@ -128,7 +133,8 @@ static int run(check_options *o) {
 }
 
 int cli_check(int argc, char **argv) {
-    check_options o = {.selection = {.layer = -1}, .html = {.argc = argc, .argv = argv}};
+    check_options o = {.selection = {.layer = CLI_FIRST_LAYER},
+                       .html = {.argc = argc, .argv = argv}};
     const cli_option options[] = {
         CLI_BACKENDS_OPTION(o.backends,
                             "what to check (default: every usable one); NAME:VARIANT as "

@@ -159,7 +159,7 @@ static int run(const golden_options *o) {
 }
 
 int cli_golden(int argc, char **argv) {
-    golden_options o = {.selection = {.layer = -1}};
+    golden_options o = {.selection = {.layer = CLI_FIRST_LAYER}};
     const cli_option options[] = {
         {"export", CLI_STRING, &o.export_to, "FILE",
          "write one case's inputs and the oracle's outputs (float32) as safetensors"},
