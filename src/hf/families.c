@@ -58,6 +58,7 @@ static const char *const common[P(COUNT)] = {
     .score = MOE_SCORE_SIGMOID, .renorm = MOE_INT_RENORM_##how, .select_bias = true
 #define SHARED_COUNT .shared_count_key = "n_shared_experts|num_shared_experts"
 #define SHARED_WIDTH .shared_width_key = "shared_expert_intermediate_size"
+#define GATED(by)    .attention_gate = MOE_INT_GATE_##by
 #define INTERMEDIATE .width_key = "intermediate_size"
 
 #define LIMIT .silu = MOE_ACT_SWIGLU_LIMIT, .limit_key = "swiglu_limit"
@@ -72,7 +73,7 @@ static const char *const common[P(COUNT)] = {
     }
 
 #define GEMMA4                                                                                     \
-    SOFTMAX(ALWAYS), .module = "", .block = &moe_int_block_gemma4,                                 \
+    SOFTMAX(ALWAYS), .module = "", .block = &moe_int_block_gemma4, .dense_beside = true,           \
                      .names = {[P(ROUTER)] = "router.proj.weight"}
 
 /* A Granite decoder layer: the routed block and one fused shared part beside it. */
@@ -109,9 +110,9 @@ static const moe_int_family families[] = {
      .score = MOE_SCORE_SIGMOID, .weight_on = MOE_WEIGHT_ON_INPUT, .transposed = TRANSPOSED,
      .reports = MOE_INT_REPORTS_DENSE},
     {.model_type = "longcat_flash", .width_key = "expert_ffn_hidden_size",
-     .zero_key = "zero_expert_num", .expect = {{"zero_expert_type", "identity"}},
+     .zero_key = "zero_expert_num", .expect = {{"zero_expert_type", "identity"}}, .twice = true,
      .score = MOE_SCORE_SOFTMAX, .scaled = true, .select_bias = true, .zero_gradients = true},
-    {.model_type = "qwen3_next", SHARED_WIDTH, SOFTMAX(CONFIG_YES), .shared_gate = true},
+    {.model_type = "qwen3_next", GATED(VALUES), SHARED_WIDTH, SOFTMAX(CONFIG_YES), .shared_gate = true},
     {.model_type = "phimoe", INTERMEDIATE, .jitter_key = "router_jitter_noise", .fixed_K = 2,
      .score = MOE_SCORE_SPARSEMIXER},
 
@@ -131,7 +132,7 @@ static const moe_int_family families[] = {
     {.model_type = "mimo_v2_flash", DEEPSEEK_V3},
     {.model_type = "bailing_hybrid", SHARED_COUNT, DEEPSEEK_V3},
     {.model_type = "kimi_linear", SHARED_COUNT, DEEPSEEK_V3},
-    {.model_type = "beam", DEEPSEEK_V3, .reports = MOE_INT_REPORTS_UNSCALED},
+    {.model_type = "beam", GATED(VALUES), DEEPSEEK_V3, .reports = MOE_INT_REPORTS_UNSCALED},
     {.model_type = "nemotron_h", .shared_width_key = "moe_shared_expert_intermediate_size",
      DEEPSEEK_V3, .ungated = true, .module = "mixer", .block = &moe_int_block_latent},
     {.model_type = "mistral4", SHARED_COUNT, .score = MOE_SCORE_SOFTMAX,
@@ -142,7 +143,7 @@ static const moe_int_family families[] = {
      .renorm_eps = 1e-20, .module = "mlp|"},
 
     /* sigmoid without groups */
-    {.model_type = "afmoe", SHARED_COUNT, SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20,
+    {.model_type = "afmoe", GATED(VALUES), SHARED_COUNT, SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20,
      .scaled = true},
     {.model_type = "hy_v3", SHARED_COUNT, SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20,
      .scaled = true},
@@ -162,7 +163,7 @@ static const moe_int_family families[] = {
     {.model_type = "kolibri1", SHARED_WIDTH, .score = MOE_SCORE_SIGMOID_LOGIT,
      .select_bias = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
      .names = {[P(SELECT_BIAS)] = "^moe.router.expert_bias|gate.e_score_correction_bias"}},
-    {.model_type = "laguna", SHARED_WIDTH, .score = MOE_SCORE_SIGMOID_CAP, .select_bias = true,
+    {.model_type = "laguna", GATED(HEADS), SHARED_WIDTH, .score = MOE_SCORE_SIGMOID_CAP, .select_bias = true,
      .jitter_key = "moe_router_logit_softcapping", .renorm = MOE_INT_RENORM_ALWAYS,
      .scaled = true, .reports = MOE_INT_REPORTS_UNSCALED},
 
@@ -173,7 +174,7 @@ static const moe_int_family families[] = {
     {.model_type = "deepseek_v4", SHARED_COUNT, .score = MOE_SCORE_SQRT_SOFTPLUS,
      .select_bias = true, .renorm = MOE_INT_RENORM_ALWAYS, .renorm_eps = 1e-20, .scaled = true,
      LIMIT, .expect = {{"scoring_func", "sqrtsoftplus"}}, .block = &moe_int_block_hash},
-    {.model_type = "step3p5|step3p7", .shared_width_key = "share_expert_dim", SIGMOID_BIAS(ALWAYS),
+    {.model_type = "step3p5|step3p7", GATED(HEADS), .shared_width_key = "share_expert_dim", SIGMOID_BIAS(ALWAYS),
      .scaled = true, .silu = MOE_ACT_SWIGLU_LIMIT_AFTER, .limit_key = "swiglu_limits",
      .shared_limit_key = "swiglu_limits_shared", .reports = MOE_INT_REPORTS_UNSCALED},
     {.model_type = "inkling2_text", INKLING2},
@@ -194,8 +195,8 @@ static const moe_int_family families[] = {
     {.model_type = "jamba", INTERMEDIATE, SOFTMAX(NEVER)},
     {.model_type = "qwen3_omni_moe_text", SOFTMAX(CONFIG_YES)},
     {.model_type = "qwen3_vl_moe_text", SOFTMAX(ALWAYS)},
-    {.model_type = "qwen3_5_moe_text", SHARED_WIDTH, SOFTMAX(ALWAYS), .shared_gate = true},
-    {.model_type = "qwen4_exp_text", SHARED_WIDTH, SOFTMAX(CONFIG_YES), .shared_gate = true},
+    {.model_type = "qwen3_5_moe_text", GATED(VALUES), SHARED_WIDTH, SOFTMAX(ALWAYS), .shared_gate = true},
+    {.model_type = "qwen4_exp_text", GATED(VALUES), SHARED_WIDTH, SOFTMAX(CONFIG_YES), .shared_gate = true},
     {.model_type = "qwen3_omni_moe_talker_text", SHARED_WIDTH, SOFTMAX(CONFIG),
      .shared_gate = true},
     {.model_type = "lara_mini", SHARED_WIDTH, SOFTMAX(CONFIG_YES)},
@@ -235,7 +236,7 @@ static const moe_int_family families[] = {
     {.model_type = "diffusion_gemma_text", GEMMA4},
     {.model_type = "jetmoe", INTERMEDIATE, .score = MOE_SCORE_SOFTMAX_TOPK,
      .block = &moe_int_block_bias_out},
-    {.model_type = "muse_spark_text", SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-15, .scaled = true,
+    {.model_type = "muse_spark_text", GATED(VALUES), SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-15, .scaled = true,
      .block = &moe_int_block_muse_spark},
     {.model_type = "zaya", SOFTMAX(NEVER), .select_bias = true, .block = &moe_int_block_zaya,
      .names = {[P(ROUTER)] = "gate.router_mlp.out_proj.weight",

@@ -66,7 +66,7 @@ moe_status moe_model_shape_from_config(const char *path, const moe_log *log, moe
         const moe_int_hf_keys k = {&at, -1};
         m.layer = config.layer;
         m.d = config.layer.d;
-        status = moe_int_hf_read_shape(&k, &m);
+        status = moe_int_hf_read_shape(&k, family, &m);
     }
     json_decref(object);
     if (!status)

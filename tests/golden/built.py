@@ -142,6 +142,12 @@ def parameters(model, bank, left_out, zero):
     return parts
 
 
+def matrices_around(model, banks):
+    """Values in the matrices outside the MoE blocks."""
+    inside = {id(tensor) for bank in banks.values() for _, tensor in block_tensors(model, bank)}
+    return sum(p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in inside)
+
+
 def choices(model, layer):
     """Experts of a token, by any module of the layer that says it."""
     modules = [m for name, m in model.named_modules()

@@ -5,8 +5,9 @@ Each family's own configuration with its defaults, and patterns of layers, are b
 device, where weights have shapes and no memory. `moeref predict --layers all` must know how many
 layers have routed experts, how many experts, how wide on either side, and how wide the shared ones;
 it and `moeref memory` must count as many parameters as the model's MoE layers have, and `memory`
-in each part. Exits with 77 where Transformers is not installed or is another than the families'
-(5.24).
+in each part; around them `predict` must count the model's matrices, where it does not warn that
+some are left out. Exits with 77 where Transformers is not installed or is another than the
+families' (5.24).
 """
 
 import collections
@@ -27,8 +28,8 @@ if not transformers.__version__.startswith("5.24."):
     print(f"skipped: Transformers is {transformers.__version__}, not 5.24")
     sys.exit(77)
 
-from built import (banks_of, build, choices, experts_of, find_configs, parameters, shapes_of,
-                   shared_width)
+from built import (banks_of, build, choices, experts_of, find_configs, matrices_around, parameters,
+                   shapes_of, shared_width)
 
 # Defaults that Transformers itself cannot build a model of with experts.
 FILLED = {
@@ -70,6 +71,15 @@ OTHER_ROUTER = {
 }
 # Their layers of one size have parameters of two: with a selection bias, and chosen by token id.
 TWO_KINDS = {"deepseek_v4"}
+# What of a model around its MoE layers is not counted, without a word.
+OTHER_REST = {
+    "gemma4_text": "embeddings of each layer",
+    "diffusion_gemma_text": "values that are keys, in layers that attend to all",
+    "jetmoe": "attention has experts of its own",
+    "ernie4_5_vl_moe_text": "experts of images",
+    "mimo_v2_flash": "heads of windowed layers, which save_pretrained does not write",
+    "doge": "a mask that its attention learns",
+}
 # Ways to say which layers have experts.
 PATTERNS = [
     ("qwen2_moe", {"decoder_sparse_step": 2, "mlp_only_layers": [3, 4]}),
@@ -116,6 +126,10 @@ class Read:
         summed = next((line for line in lines if "moe_layers" in line), None)
         self.layers = None if two_stacks else summed["moe_layers"]
         self.all = None if two_stacks else summed["param_bytes"] // 2
+        whole = next((line for line in lines if "weight_bytes" in line), None)
+        self.whole = None
+        if whole and "mix tokens in ways" not in said:
+            self.whole = whole["weight_bytes"] // 2
         self.kept = run(moeref, "memory", path)[0][0]
         self.kept_all = None
         if not two_stacks:
@@ -172,6 +186,18 @@ def counts_wrong(r, family, model, banks):
         yield f"memory: {r.kept_all} parameters in all layers, not {total}"
 
 
+def rest_wrong(r, family, model, banks):
+    """Matrices alone: norms and biases are not counted."""
+    if r.whole is None or family in OTHER_REST:
+        return
+    config = model.config
+    rest = matrices_around(model, banks)
+    if not getattr(config, "tie_word_embeddings", False):
+        rest += config.vocab_size * config.hidden_size  # the head, which a base model has not
+    if r.whole - r.all != rest:
+        yield f"{r.whole - r.all} parameters around the MoE layers, not {rest}"
+
+
 def check(moeref, family, extra, kind, path):
     config = kind(**{**FILLED.get(family, {}), **extra})
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +207,8 @@ def check(moeref, family, extra, kind, path):
         return r.told
     model = build(config, kind, path)
     banks = banks_of(model)
-    return [*sizes_wrong(r, model, banks), *counts_wrong(r, family, model, banks)]
+    return [*sizes_wrong(r, model, banks), *counts_wrong(r, family, model, banks),
+            *rest_wrong(r, family, model, banks)]
 
 
 def main():
