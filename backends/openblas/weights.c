@@ -16,7 +16,7 @@
  *          128: -, 2.6; 1024: -, 20.5; turned: the same
  * and with AVX2 on the same core panels and OpenBLAS are within 5 % of each other from 16 rows on.
  * Weights that OpenBLAS cannot read meet panels however many the rows. */
-enum { PAIRS_FEWEST = 3, ROWS_MOST = 14, CODED_ROWS_MOST = 8 };
+enum { ROWS_MOST = 14, CODED_ROWS_MOST = 8 };
 enum { PANELS_MOST = 192, PANELS_MOST_TURNED = 64 };
 
 typedef enum way { WAY_ROWS, WAY_PAIRS, WAY_PANELS, WAY_BLAS } way;
@@ -34,7 +34,7 @@ static bool has_pairs(const ob_layer *layer, const ob_matrix *w, int64_t depth) 
 /* An invariant layer has one way for each matrix. */
 static way choose(const ob_layer *layer, const ob_matrix *w, int64_t rows, int64_t depth) {
     const bool invariant = layer->dev->invariant;
-    if (has_pairs(layer, w, depth) && (invariant || w->turned || rows >= PAIRS_FEWEST))
+    if (has_pairs(layer, w, depth))
         return WAY_PAIRS;
     if (ob_rows_reads(w) && (invariant || rows <= (w->scale ? CODED_ROWS_MOST : ROWS_MOST)))
         return WAY_ROWS;
