@@ -1,6 +1,7 @@
 /* Products of bf16 by AVX512_BF16, whose instruction multiplies two pairs of neighbours and adds
- * both products to a sum in fp32, which takes subnormal values for 0. Panels are those of
- * rows_many.h with a pair in each word. */
+ * both products to a sum in fp32, which takes subnormal values for 0. Weights whose depth lies
+ * along memory are read where they lie; turned ones and outer products make panels as in
+ * rows_many.h, with a pair in each word. */
 #include "rows_many.h"
 
 static void round_rows(int64_t rows, int64_t depth, const float *x, int64_t ldx, float *ret,
