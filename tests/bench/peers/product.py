@@ -2,11 +2,12 @@
 
     python3 tests/bench/peers/product.py --lib build/tests/bench/moeref-bench-product.so
 
-y = x W^T on one thread. Ours takes x in fp32, rounds it, which is in its time, and returns y in fp32;
-oneDNN's x and y are bf16. They take turns, each turn as many products as take some ten milliseconds.
-Printed are oneDNN's median rate and our rate over it, turn by turn, in CPU time: the median, the
-least and the largest; above 1 is faster. With --cold every product of a turn has another W, of more
-than 256 MB in all, so that weights come from memory; otherwise W stays in the caches that hold it.
+y = x W^T on one thread. Ours takes x in fp32, rounds it, which is in its time, and returns y in
+fp32; oneDNN's x and y are bf16. They take turns, each turn as many products as take some ten
+milliseconds. Printed are oneDNN's median rate and our rate over it, turn by turn, in CPU time: the
+median, the least and the largest; above 1 is faster. With --cold every product of a turn has
+another W, of more than 256 MB in all, so that weights come from memory; otherwise W stays in the
+caches that hold it.
 """
 import argparse
 import ctypes
