@@ -27,7 +27,9 @@ static void round_rows(int64_t rows, int64_t depth, const float *x, int64_t ldx,
  *                the third cache give fastest
  *   to ONCE      side by side, and each once
  *   more         BLOCK of them by every GROUP rows of x, so that they stay in the second cache */
-enum { STREAMED = 4, ONCE = 8, GROUP = 6, BLOCK = 96, CHUNK = 2 * OB_CHUNK };
+enum { STREAMED = 4, ONCE = 8, GROUP = 6, CHUNK = 2 * OB_CHUNK };
+/* Whole tiles of three columns, and of four. */
+enum { TOGETHER = 12, BLOCK = 8 * TOGETHER };
 enum { WORD = sizeof(float), STREAM_AHEAD = 4096 };
 /* Of the largest tiles. */
 enum { SUMS = 24, MOST_COLS = 4 };
@@ -168,7 +170,8 @@ static void dot_block(const ob_rows_product *o, int64_t row, int64_t rows, int64
 
 static void dot_blocks(const ob_rows_product *o) {
     const bool once = o->rows <= ONCE;
-    const int64_t groups = once ? 1 : (o->rows + GROUP - 1) / GROUP, block = once ? 12 : BLOCK;
+    const int64_t groups = once ? 1 : (o->rows + GROUP - 1) / GROUP;
+    const int64_t block = once ? TOGETHER : BLOCK;
     for (int64_t col = 0; col < o->cols; col += block)
         for (int64_t p = 0; p < o->depth; p += CHUNK)
             for (int64_t row = 0, now, left = groups; row < o->rows; row += now, left--) {
