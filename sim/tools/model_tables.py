@@ -1,5 +1,5 @@
-"""Tables of the model's errors on measured times of golden/, for readme_tables.py; sys.argv[1] is the
-path of the program."""
+"""Tables of the model's errors on measured times of golden/, for readme_tables.py; sys.argv[1] is
+the path of the program."""
 import json
 import re
 import subprocess
