@@ -35,6 +35,7 @@ Test(cli, usage_errors_exit_with_2) {
     expect(2, "name a file or a folder", "diagnose");
     expect(2, "holds no .safetensors", "diagnose /proc/self/task");
     expect(3, "cannot open", "diagnose /nosuch.safetensors");
+    expect(3, "moeref: error: --hf /no/where: no such folder\n", "check --hf /no/where");
 }
 
 /* Lists that were filled before the error are freed: a leak is another exit code under

@@ -134,6 +134,8 @@ static moe_status add_list(cli_items *items, const char *path) {
 static moe_status add_hf(cli_items *items, const cli_selection *s, const char *dir) {
     moe_hf_piece *pieces;
     size_t count;
+    if (!is_dir(dir)) /* said here once, and not by each backend's turn */
+        return moe_fail(cli_log(), MOE_E_IO, "--hf %s: no such folder", dir);
     moe_status status = cli_pieces(s, dir, &pieces, &count);
     if (!status && !count)
         status = add_item(items, 'h', dir);
