@@ -373,6 +373,7 @@ Test(cli, a_report_that_cannot_be_written_is_no_success) {
 
 Test(cli, edge_files_agree_with_the_oracle) {
     expect(0, "agree with the oracle", "golden --verify");
+    expect(0, "\n--case \"T=16 d=16 n=8 E=6 K=2 route=hot:4 seed=23\"\n", "golden");
 }
 
 /* What every router that is asked would say, and what is said before it takes long. */
