@@ -27,6 +27,7 @@ Test(cli, usage_errors_exit_with_2) {
     expect(2, "--layer goes with --hf", "check --backend reference --layer 1 --case " CASE);
     expect(2, "--layer goes with --hf and is a number from 0 on", "check --hf x --layer -1");
     expect(2, "--tokens goes with --config or --hf", "check --tokens 9 --case " CASE);
+    expect(2, "--piece and --memory go with --hf", "check --piece 0-3 --case " CASE);
     expect(2, "number from 1 on", "bench --config x --tokens -9");
     expect(2, "--outputs judges a file", "check --outputs x --backend reference --case " CASE);
     expect(2, "--outputs judges a file", "check --outputs x --ep 2 --case " CASE);

@@ -161,6 +161,8 @@ static moe_status check_numbers(const cli_selection *s) {
     if (s->layer != CLI_FIRST_LAYER && (s->layer < 0 || !s->hf.count))
         return moe_fail(cli_log(), MOE_E_INVALID,
                         "--layer goes with --hf and is a number from 0 on");
+    if ((s->piece || s->memory > 0) && !s->hf.count)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--piece and --memory go with --hf");
     if (s->tokens < 0 || (s->tokens > 0 && !s->hf.count && !s->config))
         return moe_fail(cli_log(), MOE_E_INVALID,
                         "--tokens goes with --config or --hf and is a number from 1 on");
