@@ -96,10 +96,10 @@ moe_status moe_allocation_of(const moe_gpu *gpu, const moe_case *c, const moe_lo
     const bool given = c->route != MOE_ROUTE_ROUTER;
     const moe_use use = {c->T, c->dtype, c->pass, given};
     moe_support support = {0};
-    const char *why = c->split.ranks || c->block ? "the case is more than one layer on one device"
-                      : moe_refuse_unknown(&c->layer, &support)
-                          ? support.reason
-                          : moe_int_cuda_refusal(&c->layer, &use);
+    const char *why =
+        c->split.ranks || c->block || c->hidden   ? "the case is more than one layer on one device"
+        : moe_refuse_unknown(&c->layer, &support) ? support.reason
+                                                  : moe_int_cuda_refusal(&c->layer, &use);
     if (why)
         return moe_fail(log, MOE_E_UNSUPPORTED, "what backend cuda would allocate: %s", why);
     LayerShape shape = {.desc = &c->layer,

@@ -8,6 +8,6 @@
 void moe_int_passes_list(const moe_int_method *method, const moe_workload *w, moe_int_list *l);
 
 /* Adds parameters and, with a backward pass, their gradients; returns their bytes. */
-double moe_int_passes_params(moe_int_list *l, const moe_layer_desc *d, int pass);
+double moe_int_passes_params(moe_int_list *l, int pass);
 
 #endif

@@ -45,6 +45,7 @@ moe_workload moe_workload_of(const moe_case *c, const int64_t *counts, const moe
     if (w.storage < MOE_STORAGE_OTHER)
         w.storage = storage_of((moe_dtype)c->dtype);
     w.with_router = c->route == MOE_ROUTE_ROUTER;
+    w.hidden = c->hidden;
     return w;
 }
 
@@ -128,7 +129,7 @@ static void set_interval(const moe_gpu *gpu, moe_int_system system, const moe_wo
 static moe_status finish(const moe_gpu *gpu, moe_int_system system, moe_int_list *l,
                          const moe_workload *w, const moe_log *log, moe_prediction **ret) {
     const int pass = w->pass ? w->pass : MOE_PASS_BOTH;
-    const double param_bytes = w->layer ? moe_int_passes_params(l, w->layer, pass) : 0;
+    const double param_bytes = w->layer ? moe_int_passes_params(l, pass) : 0;
     moe_prediction *p = l->out_of_memory ? NULL : calloc(1, sizeof *p);
     if (!p) {
         free(l->kernels);
@@ -239,6 +240,8 @@ moe_status moe_int_list_build(const moe_gpu *gpu, const char *method, const moe_
                         .h = (double)moe_h_width(d, d->n),
                         .E = (double)d->E,
                         .K = (double)d->K,
+                        .hidden = (double)(w->hidden > 0 ? w->hidden : d->d),
+                        .projected = w->hidden > 0,
                         .host_first = m->host_first};
     if (!status)
         status = set_storage(gpu, w->storage, MOE_INT_STORAGE_16 | m->storages, method, log, l);

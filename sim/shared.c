@@ -12,16 +12,18 @@ static int64_t part_of(int64_t whole, int64_t parts) {
 
 moe_status moe_int_share_model(const moe_model_shape *shape, int64_t parts, const moe_log *log,
                                moe_model_shape *ret) {
-    const int64_t kv = shape->kv_heads;
+    const int64_t kv = shape->kv_heads, near = shape->near.kv_heads;
     *ret = *shape;
     if (parts < 2)
         return MOE_OK;
-    if (shape->heads % parts != 0 || (kv > 0 && kv % parts != 0 && parts % kv != 0))
+    if (shape->heads % parts != 0 || (kv > 0 && kv % parts != 0 && parts % kv != 0) ||
+        (near > 0 && near % parts != 0 && parts % near != 0))
         return moe_fail(log, MOE_E_INVALID,
                         "%lld GPUs cannot share %lld heads, of keys and values %lld, evenly",
                         (long long)parts, (long long)shape->heads, (long long)kv);
     ret->heads = shape->heads / parts;
     ret->kv_heads = kv > 0 ? part_of(kv, parts) : 0; /* fewer than GPUs: several have the same */
+    ret->near.kv_heads = shape->near.kv_heads > 0 ? part_of(shape->near.kv_heads, parts) : 0;
     ret->dense_n = part_of(shape->dense_n, parts);
     ret->vocab = part_of(shape->vocab, parts);
     return MOE_OK;

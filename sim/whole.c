@@ -1,5 +1,5 @@
 /* What is around the MoE layers of a model: products, bytes and attention, kernel by kernel. */
-#include "moeref/whole.h"
+#include "sim/around.h"
 #include "sim/methods/methods.h"
 #include "sim/predict.h"
 #include "sim/shared.h"
@@ -8,34 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Share of a main loop's tensor rate that attention reaches: between FlashAttention-2's on an A100
- * (50 to 73 % of the peak, arXiv 2307.08691) and FlashAttention-3's on an H100 (75 %, arXiv
- * 2407.08608). */
-#define ATTENTION_RATE     0.65
-#define ATTENTION_BACKWARD 2.5 /* products: five for two (arXiv 2307.08691, section 2.3) */
-#define WIDE_ROWS          64  /* of wgmma; mma.sync has 16: PTX ISA */
-#define SYNC_ROWS          16
-
-/* What products cost in a type. Attention, router and head stay in 16 bits, whatever the operands
- * of the other products. */
-typedef struct type {
-    moe_int_rates r;
-    double tiled, operand, weight;
-} type;
-
-typedef struct whole {
-    const moe_model_shape *m;
-    double T, context; /* context: keys that a token attends to, on average */
-    bool decoding, forward, backward;
-    bool routed; /* the MoE layers count their router */
-    moe_int_list l;
-    size_t end[MOE_PART_COUNT]; /* kernels of the list up to and with this part */
-    type own, plain;
-    double weights; /* bytes */
-    double values;  /* of the weights, for their gradients */
-    double flops;   /* of attention */
-} whole;
-
 const char *moe_model_part_name(moe_model_part part) {
     static const char *const names[MOE_PART_COUNT] = {
         "attention projections", "attention", "dense FFN",     "router", "norms",
@@ -43,21 +15,19 @@ const char *moe_model_part_name(moe_model_part part) {
     return names[part];
 }
 
-static void use(whole *w, const type *t) {
+static void use(moe_int_whole *w, const moe_int_whole_type *t) {
     w->l.r = t->r;
     w->l.tiled = t->tiled;
     w->l.operand = t->operand;
     w->l.weight = t->weight;
 }
 
-static void weigh(whole *w, double values) {
+static void weigh(moe_int_whole *w, double values) {
     w->weights += values * w->l.weight;
     w->values += values;
 }
 
-/* [rows][k] times weights [k][n], `times` times: and, backward, the gradients of both. Operands
- * with scales of their own are made before. */
-static void product(whole *w, double rows, double n, double k, int64_t times) {
+void moe_int_whole_product(moe_int_whole *w, double rows, double n, double k, int64_t times) {
     for (int64_t i = 0; i < times && !w->l.out_of_memory; i++) {
         if (w->forward && w->l.operand != w->l.element)
             moe_int_list_stream(&w->l, MOE_STAGE_COUNT, rows * k * w->l.element,
@@ -72,151 +42,60 @@ static void product(whole *w, double rows, double n, double k, int64_t times) {
     weigh(w, n * k * (double)times);
 }
 
-static void stream(whole *w, double read, double write) {
+void moe_int_whole_stream(moe_int_whole *w, double read, double write) {
     if (w->forward)
         moe_int_list_stream(&w->l, MOE_STAGE_COUNT, read, write);
     if (w->backward)
         moe_int_list_stream(&w->l, MOE_STAGE_COUNT, read + write, read);
 }
 
-static int64_t attending(const moe_model_shape *m) {
-    return m->full + m->windowed;
-}
-
-static void latent_projections(whole *w) {
-    const moe_model_shape *m = w->m;
-    const double heads = (double)m->heads, d = (double)m->d, rank = (double)m->kv_rank;
-    const double nope = (double)(m->qk_dim - m->rope_dim);
-    const int64_t n = attending(m);
-    const double from = m->q_rank > 0 ? (double)m->q_rank : d;
-    if (m->q_rank > 0)
-        product(w, w->T, (double)m->q_rank, d, n);
-    product(w, w->T, heads * (double)m->qk_dim, from, n);
-    product(w, w->T, rank + (double)m->rope_dim, d, n);
-    /* Keys and values of each head; decoding turns queries and results instead. */
-    product(w, w->T, heads * (nope + (double)m->v_dim), rank, n);
-    product(w, w->T, d, heads * (double)m->v_dim, n);
-}
-
-static void projections(whole *w) {
-    const moe_model_shape *m = w->m;
-    const double q = (double)(m->heads * m->qk_dim), v = (double)(m->heads * m->v_dim);
-    const double kv = (double)(m->kv_heads * (m->qk_dim + m->v_dim));
-    if (m->kv_rank > 0) {
-        latent_projections(w);
-        return;
-    }
-    product(w, w->T, q + kv, (double)m->d, attending(m));
-    product(w, w->T, (double)m->d, v, attending(m));
-}
-
-/* Tokens that decode one at a time have too few heads for all SMs: keys are cut into `parts`, and a
- * second kernel adds up what each part left in fp32 (Flash-Decoding,
- * crfm.stanford.edu/2023/10/12/flashdecoding.html). 1: they are not cut. */
-static double parts_of_keys(const whole *w, double blocks) {
-    return w->decoding ? fmax(1, floor(w->l.r.sms / (w->T * blocks))) : 1;
-}
-
-/* A token that decodes has the heads that share keys and values for rows of its products, which the
- * tensor cores fill up to those of an instruction (FlashAttention-3 packs them so). *ret_blocks:
- * of such rows, for one token. */
-static double rows_of_token(const whole *w, double *ret_blocks) {
-    const double heads = (double)w->m->heads, least = w->l.r.warps > 1 ? SYNC_ROWS : WIDE_ROWS;
-    const double shared = w->m->kv_rank > 0 ? 1 : (double)w->m->kv_heads;
-    *ret_blocks = shared * ceil(heads / shared / WIDE_ROWS);
-    return w->decoding ? shared * ceil(heads / shared / least) * least : heads;
-}
-
-static void attend(whole *w, double keys, int64_t layers) {
-    const moe_model_shape *m = w->m;
-    const moe_int_rates *r = &w->l.r;
-    /* Decoding multiplies the latent vectors themselves. */
-    const bool latent = m->kv_rank > 0 && w->decoding;
-    const double qk = latent ? (double)(m->kv_rank + m->rope_dim) : (double)m->qk_dim;
-    const double v = latent ? (double)m->kv_rank : (double)m->v_dim, heads = (double)m->heads;
-    double blocks;
-    const double rows = rows_of_token(w, &blocks), parts = parts_of_keys(w, blocks);
-    const double flops = 2 * w->T * keys * heads * (qk + v), e = w->l.element;
-    const double done = flops * rows / heads;
-    const double cached = moe_int_kv_values(m) * e * (w->decoding ? w->T * keys : w->T);
-    const double own = w->T * heads * (qk + v) * e, kept = moe_int_kv_values(m) * w->T * e;
-    w->flops += (double)layers * flops * (w->forward + ATTENTION_BACKWARD * w->backward);
-    for (int64_t i = 0; i < layers; i++) {
-        if (!w->backward) /* keys and values go where later tokens find them */
-            moe_int_list_stream(&w->l, MOE_STAGE_COUNT, kept, kept);
-        if (w->forward)
-            moe_int_list_slow(&w->l, MOE_STAGE_COUNT, cached + own, own, done,
-                              ATTENTION_RATE * r->tensor);
-        if (parts > 1)
-            moe_int_list_stream(&w->l, MOE_STAGE_COUNT, parts * w->T * heads * v * 4,
-                                w->T * heads * v * e);
-        if (w->backward)
-            moe_int_list_slow(&w->l, MOE_STAGE_COUNT, 2 * (cached + own), cached + own,
-                              ATTENTION_BACKWARD * flops, ATTENTION_RATE * r->tensor);
-    }
-}
-
-static void attention(whole *w) {
-    attend(w, w->context, w->m->full);
-    attend(w, fmin(w->context, (double)w->m->window), w->m->windowed);
-}
-
-static void dense_ffn(whole *w) {
+static void dense_ffn(moe_int_whole *w) {
     const moe_layer_desc *d = &w->m->layer;
     const double n = (double)w->m->dense_n, h = (double)moe_h_width(d, w->m->dense_n);
     const int64_t layers = n > 0 ? w->m->dense_layers : 0;
-    product(w, w->T, h, (double)w->m->d, layers);
+    moe_int_whole_product(w, w->T, h, (double)w->m->d, layers);
     for (int64_t i = 0; i < layers; i++)
-        stream(w, w->T * h * w->l.element, w->T * n * w->l.element);
-    product(w, w->T, (double)w->m->d, n, layers);
+        moe_int_whole_stream(w, w->T * h * w->l.element, w->T * n * w->l.element);
+    moe_int_whole_product(w, w->T, (double)w->m->d, n, layers);
 }
 
-static void router(whole *w, const char *method) {
+static void router(moe_int_whole *w, const char *method) {
     const moe_int_system system = moe_int_system_find(method, strlen(method));
     if (system < MOE_INT_SYS_COUNT && (moe_int_methods[system]->given_logits || !w->routed)) {
         const double outputs = (double)(w->m->layer.E + w->m->layer.n_zero);
-        product(w, w->T, outputs, (double)w->m->d, w->m->moe_layers);
+        moe_int_whole_product(w, w->T, outputs, (double)w->m->d, w->m->moe_layers);
         /* The layer has counted them. */
         weigh(w, -outputs * (double)(w->m->d * w->m->moe_layers));
     }
 }
 
-/* Two norms with their residuals a layer; queries and keys are turned by their positions and, in
- * some families, normalised before, in a kernel each (vLLM's and SGLang's qwen3_moe.py). */
-static void norms(whole *w) {
+/* A norm with its residual before each attention, or what mixes tokens in its place, and each
+ * FFN. */
+static void norms(moe_int_whole *w) {
     const moe_model_shape *m = w->m;
-    const double e = w->l.element, row = w->T * (double)m->d * e;
-    const double turned = w->T * (double)(m->heads + m->kv_heads) * (double)m->qk_dim * e;
-    for (int64_t i = 0; i < m->layers; i++) {
-        stream(w, 2 * row, 2 * row);
-        stream(w, 2 * row, 2 * row);
-    }
-    for (int64_t i = 0; i < attending(m); i++) {
-        for (int side = 0; side < 2 && m->head_norms; side++) {
-            const double heads = (double)(side ? m->kv_heads : m->heads);
-            const double bytes = w->T * heads * (double)m->qk_dim * e;
-            stream(w, bytes, bytes);
-        }
-        stream(w, turned, turned);
-    }
+    const double row = w->T * (double)m->d * w->l.element;
+    const int64_t mixers = moe_int_attending(m) + m->unknown,
+                  ffns = m->moe_layers + m->dense_layers;
+    for (int64_t i = 0; i < mixers + ffns - m->beside; i++)
+        moe_int_whole_stream(w, 2 * row, 2 * row);
 }
 
 /* A prompt needs the logits of its last token alone. They go to fp32, from which a token is chosen
  * or a loss made. */
-static void head(whole *w) {
+static void head(moe_int_whole *w) {
     const moe_model_shape *m = w->m;
     const double row = w->T * (double)m->d * w->l.element;
     const double rows = w->decoding || w->backward ? w->T : 1;
-    stream(w, row, row);
-    product(w, rows, (double)m->vocab, (double)m->d, 1);
+    moe_int_whole_stream(w, row, row);
+    moe_int_whole_product(w, rows, (double)m->vocab, (double)m->d, 1);
     const double logits = rows * (double)m->vocab;
-    stream(w, logits * w->l.element, logits * 4);
-    stream(w, logits * 4, rows * 4);
+    moe_int_whole_stream(w, logits * w->l.element, logits * 4);
+    moe_int_whole_stream(w, logits * 4, rows * 4);
     if (!m->tied)
         weigh(w, (double)(m->vocab * m->d));
 }
 
-static void add_up(const whole *w, moe_model_rest *ret) {
+static void add_up(const moe_int_whole *w, moe_model_rest *ret) {
     double work = 0;
     size_t i = 0;
     ret->flops = w->flops;
@@ -232,12 +111,12 @@ static void add_up(const whole *w, moe_model_rest *ret) {
     }
 }
 
-static void list_parts(whole *w, const char *method) {
+static void list_parts(moe_int_whole *w, const char *method) {
     use(w, &w->own);
-    projections(w);
+    moe_int_whole_projections(w);
     w->end[MOE_PART_PROJECTIONS] = w->l.count;
     use(w, &w->plain);
-    attention(w);
+    moe_int_whole_attention(w);
     w->end[MOE_PART_ATTENTION] = w->l.count;
     use(w, &w->own);
     dense_ffn(w);
@@ -246,20 +125,14 @@ static void list_parts(whole *w, const char *method) {
     router(w, method);
     w->end[MOE_PART_ROUTER] = w->l.count;
     norms(w);
+    moe_int_whole_turns(w);
     w->end[MOE_PART_NORMS] = w->l.count;
     head(w);
     w->end[MOE_PART_HEAD] = w->end[MOE_PART_HOST] = w->end[MOE_PART_SHARING] = w->l.count;
 }
 
-static double kv_bytes(const whole *w) {
-    const double value = moe_int_kv_values(w->m) * w->l.element, T = w->T;
-    const double full = w->decoding ? w->context + 1 : 1;
-    const double windowed = fmin(full, (double)w->m->window);
-    return value * T * (full * (double)w->m->full + windowed * (double)w->m->windowed);
-}
-
 static moe_status set_type(const moe_gpu *gpu, const moe_workload *work, const moe_log *log,
-                           moe_int_list *l, type *ret) {
+                           moe_int_list *l, moe_int_whole_type *ret) {
     const moe_status status = moe_int_list_storage(gpu, work->storage, log, l);
     if (!status) {
         moe_int_rates_of(gpu, MOE_INT_SYS_CUBLAS, work, &ret->r);
@@ -277,13 +150,14 @@ moe_status moe_predict_rest(const moe_gpu *gpu, const char *method, const moe_mo
     const int pass = run->pass ? run->pass : MOE_PASS_BOTH;
     moe_workload work = *state;
     moe_model_shape own;
-    whole w = {.m = &own,
-               .T = (double)run->tokens,
-               .context = run->context > 0 ? (double)run->context : (double)(run->tokens + 1) / 2,
-               .decoding = run->context > 0,
-               .routed = state->with_router,
-               .forward = pass & MOE_PASS_FWD,
-               .backward = pass & MOE_PASS_BWD};
+    moe_int_whole w = {.m = &own,
+                       .T = (double)run->tokens,
+                       .context =
+                           run->context > 0 ? (double)run->context : (double)(run->tokens + 1) / 2,
+                       .decoding = run->context > 0,
+                       .routed = state->with_router,
+                       .forward = pass & MOE_PASS_FWD,
+                       .backward = pass & MOE_PASS_BWD};
     if (run->tokens < 1 || run->context < 0 || shape->layers < 1)
         return moe_fail(log, MOE_E_INVALID, "a model needs tokens and layers");
     if (w.decoding && w.backward)
@@ -310,7 +184,8 @@ moe_status moe_predict_rest(const moe_gpu *gpu, const char *method, const moe_mo
         if (run->node)
             rest.us[MOE_PART_SHARING] = moe_int_share_us(shape, run, w.l.element, gradients);
         rest.param_bytes = w.weights + gradients;
-        rest.kv_bytes = kv_bytes(&w);
+        moe_int_whole_keep(&w);
+        rest.kv_bytes = w.kept;
         *ret = rest;
     }
     free(w.l.kernels);

@@ -20,7 +20,7 @@ def _shaped(t: Tensor, what: str, shape: Tuple[int, ...]) -> None:
 
 
 def check(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1: Optional[Tensor],
-           b2: Optional[Tensor], gated: bool, turned: bool) -> None:
+          b2: Optional[Tensor], gated: bool, turned: bool) -> None:
     given = {"x": x, "top_k_index": index, "top_k_weights": weights, "w1": w1, "w2": w2}
     if (b1 is None) != (b2 is None):
         raise lib.InvalidError("b1 and b2 go together")
@@ -61,7 +61,7 @@ def plain(tensors: Sequence[Any]) -> bool:
 
 
 def config(x: Tensor, act: str, layout: str, alpha: float, limit: float, weight_on: str,
-            backend: Optional[str]) -> str:
+           backend: Optional[str]) -> str:
     if act not in ACTIVATIONS:
         raise lib.InvalidError(f"act is one of {', '.join(ACTIVATIONS)}, not {act!r}")
     if layout not in ("concat", "interleaved"):

@@ -10,8 +10,8 @@ from ._experts import CASE_DTYPES, DTYPES, Experts
 
 
 def open_experts(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, bias: bool,
-          config: str, turned: bool, trains: bool, gradient_dtype: Optional[torch.dtype] = None,
-          adds: bool = False) -> Experts:
+                 config: str, turned: bool, trains: bool,
+                 gradient_dtype: Optional[torch.dtype] = None, adds: bool = False) -> Experts:
     backend, words = config.split("|")
     # int(): a layer's sizes are constants of a compiled graph, T alone may be a symbol.
     d, E, columns = int(x.shape[1]), int(w1.shape[0]), int(index.shape[1])

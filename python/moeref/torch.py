@@ -118,7 +118,7 @@ def _opened(key: Any, how: Any, trains: bool, tensors: Sequence[Any], add_to: Se
     if add_to:
         check_add_to(add_to, given[3:])
     op = open_experts(x, index, weights, w1, w2, b1 is not None, words, transposed, trains,
-               add_to[0].dtype if add_to else None, bool(add_to))
+                      add_to[0].dtype if add_to else None, bool(add_to))
     if _Guards is None or not all(t.is_contiguous() for t in given):
         return _Call(bool, op, words, trains)
     call = _Call(_fits(given), op, words, trains)

@@ -48,8 +48,28 @@ def my_layer(X, W_r, W1, W2):
     return out.astype(np.float32)
 
 
-def test_check_predict_case():
-    names = run("moeref.check(", my_layer=my_layer)
+def my_torch_layer(X, W_r, W1, W2):
+    """The same in torch, which has the gradients too."""
+    import torch
+    wide = X.double()
+    weights, chosen = torch.softmax(wide @ W_r.double().T, -1).topk(4, -1)
+    weights = weights / weights.sum(-1, keepdim=True)
+    out = torch.zeros_like(wide)
+    for e in range(len(W1)):
+        rows, slots = torch.nonzero(chosen == e, as_tuple=True)
+        gate, up = (wide[rows] @ W1[e].double().T).chunk(2, -1)
+        y = (torch.nn.functional.silu(gate) * up) @ W2[e].double().T
+        out = out.index_add(0, rows, weights[rows, slots, None] * y)
+    return out.to(X.dtype)
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch"])
+def test_check_predict_case(framework, monkeypatch):
+    if framework == "torch":
+        pytest.importorskip("torch")
+    else:  # inputs are torch's wherever it is imported
+        monkeypatch.delitem(sys.modules, "torch", raising=False)
+    names = run("moeref.check(", my_layer=my_torch_layer if framework == "torch" else my_layer)
     assert names["report"].passed, str(names["report"])
     assert set(names["case"].inputs) >= {"X", "W1", "W2"} and "O" in names["case"].expected
 

@@ -85,7 +85,7 @@ def test_training(kind):
             loss = loss_of(model, step % 4)
             loss.backward()
             optimizer.step()
-            told.append(float(loss))
+            told.append(loss.item())
         losses.append(told)
     assert losses[0][-1] < losses[0][0]
     torch.testing.assert_close(torch.tensor(losses[1]), torch.tensor(losses[0]), rtol=2e-4, atol=0)

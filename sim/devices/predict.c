@@ -79,33 +79,43 @@ static bool is_router(moe_stage part) {
     return part == MOE_STAGE_ROUTER || part == MOE_STAGE_TOPK || part == MOE_STAGE_ROUTER_BACKWARD;
 }
 
-/* Router and shared expert of a rank's own tokens; of tokens that all ranks have each computes a
- * part of the shared expert's width. */
+static bool is_around(moe_stage stage) {
+    return stage >= MOE_STAGE_PROJECT_IN && stage <= MOE_STAGE_DW_IN;
+}
+
+/* Router, projections and shared expert of a rank's own tokens; of tokens that all ranks have each
+ * computes a part of the shared expert's width. */
 static void add_home(moe_int_devices *x, const moe_int_devices_method *m, const moe_case *c) {
     const bool router = c->route == MOE_ROUTE_ROUTER;
     moe_prediction *p = NULL;
-    double router_us = 0, shared_us = 0;
+    double router_us = 0, around_us = 0, shared_us = 0;
     moe_workload w = *x->state;
     moe_layer_desc layer = *x->layer;
-    if (x->status || (!router && x->layer->n_shared == 0))
+    if (x->status || (!router && x->layer->n_shared == 0 && c->hidden == 0))
         return;
     if (m->replicated)
         layer.n_shared = (int64_t)ceil((double)layer.n_shared / x->ranks);
     w.layer = &layer;
     w.tokens = c->T;
     w.with_router = router;
+    w.hidden = c->hidden;
     w.pass = x->backward ? MOE_PASS_BWD : MOE_PASS_FWD;
     x->status = moe_predict(x->gpu, x->compute, &w, x->log, &p);
     for (size_t i = 0; p && i < p->n_kernels; i++) {
         const moe_stage part = moe_stage_info_of((moe_stage)p->kernels[i].stage).part_of;
         if (is_router(part))
             router_us += p->kernels[i].cost.us;
+        else if (is_around(part))
+            around_us += p->kernels[i].cost.us;
         else if (part >= MOE_STAGE_A_SHARED && part <= MOE_STAGE_DW1_SHARED)
             shared_us += p->kernels[i].cost.us;
     }
     moe_prediction_destroy(&p);
     if (router_us > 0)
         moe_int_tl_add(&x->t, "router", MOE_INT_TL_SMS, MOE_INT_TL_COUNT, router_us, 0,
+                       MOE_INT_NO_TASK, MOE_INT_NO_TASK);
+    if (around_us > 0)
+        moe_int_tl_add(&x->t, "projections", MOE_INT_TL_SMS, MOE_INT_TL_COUNT, around_us, 0,
                        MOE_INT_NO_TASK, MOE_INT_NO_TASK);
     moe_int_tl_barrier(&x->t);
     if (shared_us > 0)
@@ -240,6 +250,7 @@ static moe_status predict(const moe_node *node, const moe_gpu *gpu, const moe_ca
     const int64_t ranks = o->ep * o->tp;
     moe_workload w = moe_workload_of(c, NULL, state);
     w.with_router = 0;
+    w.hidden = 0;
     moe_int_devices x = {.node = node,
                          .gpu = gpu,
                          .layer = &c->layer,

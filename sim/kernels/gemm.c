@@ -1,13 +1,9 @@
 /* The tile model of GEMMs. Equations: sim/README.md; their measured worth: sim/CALIBRATION.md. */
-#include "sim/kernels/gemm.h"
-#include "sim/kernels/tiles.h"
+#include "sim/kernels/trial.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define MIN_SPLIT_STEPS 4 /* shorter slices of K spend their time in fill and fix-up */
 
 static double ceil_div(double a, double b) {
     return ceil(a / b);
@@ -29,9 +25,9 @@ typedef struct moe_int_operand {
  * most mma_rows x mma_cols. */
 static moe_int_operand operand_of(const moe_int_rates *r, bool warps_alone, moe_int_tile t) {
     if (warps_alone)
-        return (moe_int_operand){fmin(r->mma_rows, fmax(16, t.m / 2.0)),
-                                 fmin(r->mma_cols, fmax(16, t.n / 2.0)), 16};
-    return (moe_int_operand){r->mma_rows, fmin(t.n, r->mma_cols), r->mma_rows};
+        return (moe_int_operand){moe_int_least(r->mma_rows, moe_int_most(16, t.m / 2.0)),
+                                 moe_int_least(r->mma_cols, moe_int_most(16, t.n / 2.0)), 16};
+    return (moe_int_operand){r->mma_rows, moe_int_least(t.n, r->mma_cols), r->mma_rows};
 }
 
 /* Clocks of a k-step in which no warp multiplies. */
@@ -42,30 +38,47 @@ static double idle_clocks(const moe_int_rates *r, moe_int_tile t) {
 /* Rows of A that a tile's k-step loads: those gathered from a region that L2 does not hold count
  * for more. */
 static double rows_loaded(const moe_int_rates *r, const moe_int_gemm *g, double rows) {
-    return rows * (1 + (g->region > 0 ? r->scattered * fmax(0, 1 - r->l2_bytes / g->region) : 0));
+    return rows *
+           (1 + (g->region > 0 ? r->scattered * moe_int_most(0, 1 - r->l2_bytes / g->region) : 0));
+}
+
+/* Clocks of a k-step that loads `bytes` through L2. */
+static double loading_step(const moe_int_step *s, double bytes, double rate) {
+    return moe_int_most(moe_int_most(s->tensor, s->smem), bytes / rate);
+}
+
+/* Multicast: CTAs of a cluster along the rows load columns once, along the columns rows. A free
+ * cluster lies along the side that is faster, if there is a second tile. Where a group's row tiles
+ * do not fill clusters, CTAs that have none wait for the others: as if each k-step took longer. */
+static void share_loads(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
+                        moe_int_fill fill, moe_int_step *ret) {
+    const double share = (double)moe_int_cluster(r, g), cols = moe_int_least(t.n, g->n);
+    const double loaded = rows_loaded(r, g, fill.rows), each = MOE_INT_KSTEP * g->element * g->load;
+    const double along_m = (loaded + cols / share) * each;
+    const double along_n = ((g->n > t.n ? loaded / share : loaded) + cols) * each;
+    const double latency = r->l2_latency + fill.miss * (r->hbm_latency - r->l2_latency);
+    const double rate = moe_int_least(r->l2, r->inflight / latency);
+    const double padded = g->cluster > 1 || fill.padded == 0 ? 1 : fill.padded;
+    const double by_rows = loading_step(ret, along_m, rate) * padded;
+    const double by_columns = loading_step(ret, along_n, rate);
+    const bool rows =
+        g->cluster > 1 || by_rows < by_columns || (by_rows == by_columns && along_m < along_n);
+    ret->l2_step_bytes = rows ? along_m : along_n;
+    ret->l2 = ret->l2_step_bytes / rate;
+    ret->step = (rows ? by_rows : by_columns) + idle_clocks(r, t);
 }
 
 void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
                        moe_int_fill fill, moe_int_step *ret) {
     const double step = MOE_INT_KSTEP * g->element;
-    const double cols = fmin(t.n, g->n), share = g->cluster > 0 ? g->cluster : r->cluster;
-    /* Multicast: a fixed cluster lies along the rows; else CTAs lie along the side that saves more,
-     * if there is a second tile. */
-    const double loaded = rows_loaded(r, g, fill.rows);
-    const double along_m = loaded + cols * (fill.alone + (1 - fill.alone) / share);
-    const double along_n = (g->n > t.n ? loaded / share : loaded) + cols;
-    const double bytes = (g->cluster > 1 ? along_m : fmin(along_m, along_n)) * step * g->load;
-    const double latency = r->l2_latency + fill.miss * (r->hbm_latency - r->l2_latency);
     const bool narrow = g->narrow && r->warps <= 1 && t.m < WIDE_ROWS;
     const moe_int_operand block = operand_of(r, narrow || r->warps > 1, t);
     const double rows_done = ceil_div(t.m, block.granule) * block.granule;
-    const double tensor = narrow ? fmin(r->tensor, SYNC_RATE * r->tensor_peak) : r->tensor;
+    const double tensor = narrow ? moe_int_least(r->tensor, SYNC_RATE * r->tensor_peak) : r->tensor;
     ret->tensor = rows_done * t.n * MOE_INT_KSTEP * 2 / (tensor * (g->tensor > 0 ? g->tensor : 1));
     ret->smem_step_bytes = ceil_div(t.m, block.m) * (t.n / block.n) * (block.m + block.n) * step;
     ret->smem = ret->smem_step_bytes / r->smem;
-    ret->l2_step_bytes = bytes;
-    ret->l2 = bytes / fmin(r->l2, r->inflight / latency);
-    ret->step = fmax(ret->tensor, fmax(ret->smem, ret->l2)) + idle_clocks(r, t);
+    share_loads(r, g, t, fill, ret);
     ret->epilogue = t.m * (double)t.n * g->epilogue / r->epilogue;
 }
 
@@ -75,14 +88,15 @@ static double refetched(const moe_int_rates *r, const moe_int_gemm *g, moe_int_t
     if (r->refetch <= 0 || s->tiles <= r->sms)
         return 0;
     const double groups = (double)g->groups, tiles_n = ceil_div(g->n, t.n);
-    const double per_group = s->tiles / groups / t.split, wave = fmin(per_group, r->sms);
-    const double k = s->steps / fmax(1, s->tiles) * MOE_INT_KSTEP * t.split;
-    const double wn = fmin(tiles_n, fmax(1, sqrt(wave * t.m / t.n))), wm = wave / wn;
-    const double waves = groups * fmax(1, per_group / wave);
+    const double per_group = s->tiles / groups / t.split, wave = moe_int_least(per_group, r->sms);
+    const double k = s->steps / moe_int_most(1, s->tiles) * MOE_INT_KSTEP * t.split;
+    const double wn = moe_int_least(tiles_n, moe_int_most(1, sqrt(wave * t.m / t.n))),
+                 wm = wave / wn;
+    const double waves = groups * moe_int_most(1, per_group / wave);
     const double traffic = waves * (wm * t.m + wn * t.n) * k * g->element;
     const double inputs = groups * (s->tiles_m / groups * t.m + g->n) * k * g->element;
-    const double over = fmax(0, 1 - r->l2_shared / (inputs / groups));
-    return r->refetch * over * fmax(0, traffic - inputs);
+    const double over = moe_int_most(0, 1 - r->l2_shared / (inputs / groups));
+    return r->refetch * over * moe_int_most(0, traffic - inputs);
 }
 
 static const char *bound_of(const moe_int_step *step, double epilogue, double steps_per_tile,
@@ -94,22 +108,23 @@ static const char *bound_of(const moe_int_step *step, double epilogue, double st
         return "hbm";
     if (epilogue / clock > loop)
         return "epilogue";
-    if (step->tensor >= fmax(step->l2, step->smem))
+    if (step->tensor >= moe_int_most(step->l2, step->smem))
         return "tensor";
     return step->l2 >= step->smem ? "l2" : "smem";
 }
 
 /* The SMs' clock is `slower`; what waits for L2 notices only once the SM needs longer than that. */
 static double join_times(const moe_int_rates *r, const moe_int_times *t, double slower) {
-    slower = fmax(1, slower * t->bound);
+    slower = moe_int_most(1, slower * t->bound);
     return moe_int_join(t->full * slower, t->memory_full, r->overlap_p) +
            moe_int_join(t->tail * slower, t->tail > 0 ? t->memory_tail : 0, r->overlap_p) + t->rest;
 }
 
 void moe_int_floor(const moe_int_rates *r, double flops, double bytes, moe_kernel *kernel) {
-    const double work = flops / r->floor_flops, from_memory = fmax(0, bytes - 2 * r->l2_bytes);
-    kernel->cost.floor_us = fmax(work, bytes / r->hbm_nominal);
-    kernel->least_us = fmax(work, from_memory / r->hbm_nominal);
+    const double work = flops / r->floor_flops,
+                 from_memory = moe_int_most(0, bytes - 2 * r->l2_bytes);
+    kernel->cost.floor_us = moe_int_most(work, bytes / r->hbm_nominal);
+    kernel->least_us = moe_int_most(work, from_memory / r->hbm_nominal);
 }
 
 /* Clocks of a k-step of tiles of `rows` rows; `step` are those of tiles of mean.rows. */
@@ -127,98 +142,103 @@ static double step_of(const moe_int_rates *r, const moe_int_gemm *g, moe_int_til
 static double unevenness(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
                          const moe_int_sums *s) {
     const double mean = s->rows + g->n / ceil_div(g->n, t.n);
-    return s->tiles > 0 && s->tiles <= r->sms ? (s->fill[0] + fmin(t.n, g->n)) / mean : 1;
+    return s->tiles > 0 && s->tiles <= r->sms ? (s->fill[0] + moe_int_least(t.n, g->n)) / mean : 1;
 }
 
-void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
-                       moe_kernel *ret, moe_int_times *ret_times) {
-    moe_int_sums s;
-    moe_int_step step;
-    moe_int_schedule sched = {0};
-    moe_int_tiles_sum(g, t, &s);
-    memset(ret, 0, sizeof *ret);
-    const double bytes = g->read + g->again + g->write + refetched(r, g, t, &s);
-    const double loads = s.steps * (s.rows + fmin(t.n, g->n)) * MOE_INT_KSTEP * g->element;
-    const moe_int_fill mean = {s.rows, s.alone,
-                               loads > 0 ? fmin(1, (g->read + g->again) / loads) : 0};
-    moe_int_gemm_step(r, g, t, mean, &step);
-    const double exposed = step.epilogue * (1 - g->hidden);
-    /* SMs that take several tiles take full and other ones; of one round the full ones end last. */
-    for (int i = 0; i < s.batches; i++) {
-        const double rows = s.tiles > r->sms ? mean.rows : s.fill[i];
-        const double loop = s.batch[i].cost * step_of(r, g, t, mean, rows, step.step);
-        s.batch[i].cost = fmax(loop + exposed, step.epilogue) / r->clock + r->tile_us;
+/* Clocks of each batch's tiles become their times, us: of SMs that take several tiles full and
+ * other ones, of one round each its own. ret: the sum of all tiles' times. */
+static double time_batches(const moe_int_rates *r, const moe_int_gemm *g, moe_int_fill mean,
+                           moe_int_trial *trial) {
+    const moe_int_step *step = &trial->step;
+    const double exposed = step->epilogue * (1 - g->hidden);
+    moe_int_sums *s = &trial->s;
+    double busy = 0;
+    for (int i = 0; i < s->batches; i++) {
+        const double rows = s->tiles > r->sms ? mean.rows : s->fill[i];
+        const double loop = s->batch[i].cost * step_of(r, g, trial->tile, mean, rows, step->step);
+        s->batch[i].cost = moe_int_most(loop + exposed, step->epilogue) / r->clock + r->tile_us;
+        busy += s->batch[i].cost * s->batch[i].count;
     }
-    moe_int_schedule_tiles(s.batch, s.batches, r->sms, &sched);
+    return busy;
+}
+
+bool moe_int_gemm_try(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
+                      const moe_int_rows *rows, double limit_us, moe_int_trial *ret) {
+    moe_int_sums *s = &ret->s;
+    ret->tile = t;
+    moe_int_tiles_sum(g, t, rows, s);
+    ret->bytes = g->read + g->again + g->write + refetched(r, g, t, s);
+    const double loads =
+        s->steps * (s->rows + moe_int_least(t.n, g->n)) * MOE_INT_KSTEP * g->element;
+    const moe_int_fill mean = {s->rows, s->padded,
+                               loads > 0 ? moe_int_least(1, (g->read + g->again) / loads) : 0};
+    moe_int_gemm_step(r, g, t, mean, &ret->step);
+    const double busy = time_batches(r, g, mean, ret);
+    ret->fixed = r->kernel_us + r->gap_us + r->drain * ret->step.epilogue / r->clock;
+    ret->partial = t.split > 1 ? (double)g->groups * g->m * g->n * t.split * 8 : 0;
+    const double fix_up = t.split > 1 ? r->splitk_us + ret->partial / r->splitk : 0;
+    const double rest = ret->fixed + fix_up;
     /* Memory time is spread over the tiles' time; where few SMs are left, each draws no more than
      * its bytes in flight allow. */
-    const double per_sm = r->inflight / r->hbm_latency * r->clock / unevenness(r, g, t, &s);
-    const double share = sched.busy > 0 ? bytes / sched.busy : 0;
-    const double full_bytes = share * sched.full * r->sms;
-    const double fixed = r->kernel_us + r->gap_us + r->drain * step.epilogue / r->clock;
-    const double partial = t.split > 1 ? (double)g->groups * g->m * g->n * t.split * 8 : 0;
-    const double fix_up = t.split > 1 ? r->splitk_us + partial / r->splitk : 0;
-    *ret_times = (moe_int_times){
-        .full = sched.full,
-        .memory_full = full_bytes / fmin(r->hbm, r->sms * per_sm),
-        .tail = sched.end - sched.full,
-        .memory_tail = (bytes - full_bytes) / fmin(r->hbm, sched.active * per_sm),
-        .rest = fixed + fix_up,
-        .bound = step.step > 0 ? (fmax(step.tensor, step.smem) + idle_clocks(r, t)) / step.step : 1,
+    const double per_sm = r->inflight / r->hbm_latency * r->clock / unevenness(r, g, t, s);
+    const double memory = moe_int_least(r->hbm, r->sms * per_sm);
+    if (moe_int_most(busy / r->sms, ret->bytes / memory) + rest > limit_us)
+        return false;
+    moe_int_schedule_tiles(s->batch, s->batches, r->sms, &ret->sched);
+    const double share = busy > 0 ? ret->bytes / busy : 0;
+    const double full_bytes = share * ret->sched.full * r->sms;
+    ret->times = (moe_int_times){
+        .full = ret->sched.full,
+        .memory_full = full_bytes / memory,
+        .tail = ret->sched.end - ret->sched.full,
+        .memory_tail =
+            (ret->bytes - full_bytes) / moe_int_least(r->hbm, ret->sched.active * per_sm),
+        .rest = rest,
+        .bound = ret->step.step > 0
+                     ? (moe_int_most(ret->step.tensor, ret->step.smem) + idle_clocks(r, t)) /
+                           ret->step.step
+                     : 1,
     };
-    ret->cost.us = join_times(r, ret_times, 1);
-    ret->cost.flops = s.flops;
-    ret->cost.hbm_bytes = bytes;
-    ret->cost.l2_bytes = s.steps * step.l2_step_bytes + partial + g->write;
-    ret->smem_bytes = s.steps * step.smem_step_bytes;
-    ret->cost.tiles = s.tiles;
-    ret->cost.waves = s.tiles / r->sms;
-    moe_int_floor(r, s.flops, g->read + g->write, ret);
-    ret->padded_flops = s.steps * t.m * (double)t.n * MOE_INT_KSTEP * 2;
+    if (moe_int_most(ret->sched.end, ret->times.memory_full + ret->times.memory_tail) + rest >
+        limit_us)
+        return false;
+    ret->us = join_times(r, &ret->times, 1);
+    return true;
+}
+
+void moe_int_gemm_told(const moe_int_rates *r, const moe_int_gemm *g, const moe_int_trial *trial,
+                       moe_kernel *ret) {
+    const moe_int_sums *s = &trial->s;
+    const moe_int_step *step = &trial->step;
+    const moe_int_tile t = trial->tile;
+    const moe_int_times *times = &trial->times;
+    memset(ret, 0, sizeof *ret);
+    ret->cost.us = trial->us;
+    ret->cost.flops = s->flops;
+    ret->cost.hbm_bytes = trial->bytes;
+    ret->cost.l2_bytes = s->steps * step->l2_step_bytes + trial->partial + g->write;
+    ret->smem_bytes = s->steps * step->smem_step_bytes;
+    ret->cost.tiles = s->tiles;
+    ret->cost.waves = s->tiles / r->sms;
+    moe_int_floor(r, s->flops, g->read + g->write, ret);
+    ret->padded_flops = s->steps * t.m * (double)t.n * MOE_INT_KSTEP * 2;
     ret->tile_m = t.m;
     ret->tile_n = t.n;
     ret->split = t.split;
     snprintf(ret->cost.bound_by, sizeof ret->cost.bound_by, "%s",
-             bound_of(&step, step.epilogue, s.tiles > 0 ? s.steps / s.tiles : 0, sched.end,
-                      ret_times->memory_full + ret_times->memory_tail, fixed, r->clock));
+             bound_of(step, step->epilogue, s->tiles > 0 ? s->steps / s->tiles : 0,
+                      trial->sched.end, times->memory_full + times->memory_tail, trial->fixed,
+                      r->clock));
 }
 
-static bool is_pow2(int n) {
-    return (n & (n - 1)) == 0;
-}
-
-static bool fits(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t) {
-    const double deep = g->counts && g->depth ? INFINITY : g->k;
-    if (r->tile_pow2 && !(is_pow2(t.m) && is_pow2(t.n)))
-        return false;
-    return t.m * (double)t.n <= r->tile_max &&
-           (t.split == 1 || deep >= MOE_INT_KSTEP * t.split * MIN_SPLIT_STEPS);
-}
-
-void moe_int_gemm_best(const moe_int_rates *r, const moe_int_gemm *g, const moe_int_tile *tiles,
-                       int count, int max_split, moe_kernel *ret, moe_int_times *ret_times) {
-    static const int16_t splits[] = {1, 2, 3, 4, 6, 8, 12, 16};
-    moe_kernel best = {0}, now;
-    moe_int_times times;
-    *ret_times = (moe_int_times){0};
-    for (int i = 0; i < count; i++) {
-        for (size_t s = 0; s < sizeof splits / sizeof *splits && splits[s] <= max_split; s++) {
-            moe_int_tile t = {tiles[i].m, tiles[i].n, splits[s]};
-            if (!fits(r, g, t))
-                continue;
-            moe_int_gemm_tile(r, g, t, &now, &times);
-            if (best.tile_m == 0 || now.cost.us < best.cost.us) {
-                best = now;
-                *ret_times = times;
-            }
-            if (now.cost.waves > 2.5 * splits[s])
-                break; /* enough tiles: splitting K further only adds partial sums */
-        }
-    }
-    /* A system compiled for one shape runs it, also where the GPU's own libraries would not. */
-    if (best.tile_m == 0)
-        moe_int_gemm_tile(r, g, (moe_int_tile){tiles[0].m, tiles[0].n, 1}, &best, ret_times);
-    *ret = best;
+void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
+                       moe_kernel *ret, moe_int_times *ret_times) {
+    moe_int_rows rows;
+    moe_int_trial trial;
+    moe_int_tiles_rows(g, t.m, moe_int_cluster(r, g), &rows);
+    moe_int_gemm_try(r, g, t, &rows, INFINITY, &trial);
+    moe_int_gemm_told(r, g, &trial, ret);
+    *ret_times = trial.times;
 }
 
 double moe_int_throttle(const moe_int_rates *r, double work_us, const moe_int_times *times,
@@ -237,12 +257,12 @@ void moe_int_stream(const moe_int_rates *r, double read, double write, double el
     const double bytes = read + write, memory = bytes / r->stream;
     const double issue = rate > 0 ? elements / (rate * r->sms * r->clock) : 0;
     memset(ret, 0, sizeof *ret);
-    ret->cost.us = r->kernel_us + r->gap_us + fmax(memory, issue);
+    ret->cost.us = r->kernel_us + r->gap_us + moe_int_most(memory, issue);
     ret->cost.hbm_bytes = ret->cost.l2_bytes = bytes;
     moe_int_floor(r, 0, bytes, ret);
     ret->split = 1;
     snprintf(ret->cost.bound_by, sizeof ret->cost.bound_by, "%s",
-             fmax(memory, issue) <= r->kernel_us + r->gap_us ? "latency"
-             : issue > memory                                ? "issue"
-                                                             : "hbm");
+             moe_int_most(memory, issue) <= r->kernel_us + r->gap_us ? "latency"
+             : issue > memory                                        ? "issue"
+                                                                     : "hbm");
 }

@@ -30,6 +30,11 @@ typedef struct moe_int_gemm {
     double hidden;   /* share of the epilogue behind the next tile's main loop (ping-pong) */
 } moe_int_gemm;
 
+/* CTAs that load together. */
+static inline int64_t moe_int_cluster(const moe_int_rates *r, const moe_int_gemm *g) {
+    return g->cluster > 0 ? g->cluster : (int64_t)r->cluster;
+}
+
 /* Row tiles of a group of m rows, the first of which is row `start` of all groups. */
 int64_t moe_int_gemm_row_tiles(const moe_int_gemm *g, int64_t tile_m, int64_t start, int64_t m);
 
@@ -53,9 +58,11 @@ typedef struct moe_int_times {
 void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile tile,
                        moe_kernel *ret, moe_int_times *ret_times);
 
-/* The fastest of `count` shapes that fit the GPU; each may also split K up to max_split ways. */
-void moe_int_gemm_best(const moe_int_rates *r, const moe_int_gemm *g, const moe_int_tile *tiles,
-                       int count, int max_split, moe_kernel *ret, moe_int_times *ret_times);
+/* The fastest of `count` shapes that fit the GPU; each may also split K up to max_split ways.
+ * false, and nothing filled: none takes less than below_us (INFINITY: any will do). */
+bool moe_int_gemm_best(const moe_int_rates *r, const moe_int_gemm *g, const moe_int_tile *tiles,
+                       int count, int max_split, double below_us, moe_kernel *ret,
+                       moe_int_times *ret_times);
 
 /* Sets the floor of a kernel that computes `flops` and moves `bytes`, each once, and what even a
  * kernel that finds L2 full of its operands, and leaves it full of results, cannot beat. */
@@ -80,9 +87,9 @@ typedef struct moe_int_step {
 } moe_int_step;
 
 typedef struct moe_int_fill {
-    double rows;  /* that are filled, of a tile, on average */
-    double alone; /* share of row tiles that have no second one in their group */
-    double miss;  /* share of the loaded bytes that L2 lacks */
+    double rows;   /* that are filled, of a tile, on average */
+    double padded; /* row tiles that clusters along them take for each; 0: 1 */
+    double miss;   /* share of the loaded bytes that L2 lacks */
 } moe_int_fill;
 
 void moe_int_gemm_step(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile tile,

@@ -104,7 +104,8 @@ void moe_int_list_gemm(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_
     g.cluster = (int32_t)fmin(tiles->cluster, l->r.cluster);
     g.packed = tiles->packed;
     g.narrow = tiles->narrow;
-    moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, tiles->max_split, &k, &times);
+    moe_int_gemm_best(&l->r, &g, tiles->shapes, tiles->count, tiles->max_split, INFINITY, &k,
+                      &times);
     k.again = traffic.recomputes;
     put(l, stage, &k, &g, &times);
 }
@@ -154,7 +155,7 @@ void moe_int_list_each(moe_int_list *l, moe_stage stage, moe_int_op op, moe_int_
         if (l->counts[e] != last) {
             g = one_expert(l, op, traffic, (double)l->counts[e]);
             moe_int_gemm_best(&l->r, &g, moe_int_cublas_tiles.shapes, moe_int_cublas_tiles.count,
-                              moe_int_cublas_tiles.max_split, &k, &times);
+                              moe_int_cublas_tiles.max_split, INFINITY, &k, &times);
             last = l->counts[e];
         }
         add_kernel(&sum, &k);
@@ -179,21 +180,16 @@ static const moe_int_tile turned_shapes[] = {
  * its columns (wgmma, tcgen05) may lie along either side of C, and cuBLAS has kernels of both. */
 static moe_int_gemm best_side(const moe_int_rates *r, moe_int_gemm g, const moe_int_tiles *tiles,
                               int max_split, moe_kernel *ret, moe_int_times *ret_times) {
-    moe_kernel other;
-    moe_int_times times;
     moe_int_gemm turned = g;
-    moe_int_gemm_best(r, &g, tiles->shapes, tiles->count, max_split, ret, ret_times);
+    moe_int_gemm_best(r, &g, tiles->shapes, tiles->count, max_split, INFINITY, ret, ret_times);
     if (tiles != &moe_int_cublas_tiles || r->warps > 1)
         return g;
     turned.m = g.n;
     turned.n = g.m;
-    moe_int_gemm_best(r, &turned, turned_shapes, sizeof turned_shapes / sizeof *turned_shapes,
-                      max_split, &other, &times);
-    if (other.cost.us >= ret->cost.us)
-        return g;
-    *ret = other;
-    *ret_times = times;
-    return turned;
+    const int shapes = sizeof turned_shapes / sizeof *turned_shapes;
+    const bool faster = moe_int_gemm_best(r, &turned, turned_shapes, shapes, max_split,
+                                          ret->cost.us, ret, ret_times);
+    return faster ? turned : g;
 }
 
 void moe_int_list_dense(moe_int_list *l, moe_stage stage, double m, double n, double k,
@@ -274,17 +270,34 @@ void moe_int_list_cache(moe_int_list *l, const char *name, double bytes) {
     l->cached += bytes;
 }
 
-void moe_int_list_free(moe_int_list *l, const char *name) {
+/* The latest of that name, or NULL. */
+static moe_live *find_alive(moe_int_list *l, const char *name) {
     for (size_t i = l->n_tensors; i-- > 0;) {
         moe_live *t = &l->tensors[i];
-        if (t->until == MOE_LIVE_MAX && strcmp(t->name, name) == 0) {
-            t->until = (int32_t)l->n_tensors;
-            t->last = l->stage;
-            l->live -= t->bytes;
-            return;
-        }
+        if (t->until == MOE_LIVE_MAX && strcmp(t->name, name) == 0)
+            return t;
     }
-    l->out_of_memory = true; /* it never was, or did not fit the table */
+    return NULL;
+}
+
+void moe_int_list_free(moe_int_list *l, const char *name) {
+    moe_live *t = find_alive(l, name);
+    if (!t) {
+        l->out_of_memory = true; /* it never was, or did not fit the table */
+        return;
+    }
+    t->until = (int32_t)l->n_tensors;
+    t->last = l->stage;
+    l->live -= t->bytes;
+}
+
+bool moe_int_list_keep(moe_int_list *l, const char *name) {
+    moe_live *t = find_alive(l, name);
+    if (!t)
+        return false;
+    l->cached += t->kind == MOE_LIVE_CACHED ? 0 : t->bytes;
+    t->kind = MOE_LIVE_CACHED;
+    return true;
 }
 
 void moe_int_list_param(moe_int_list *l, const char *name, moe_live_kind kind, double bytes) {

@@ -22,6 +22,8 @@ typedef struct moe_int_list {
     const int64_t *counts;      /* [E] */
     double T, P, d, n, h, E, K; /* h = columns of H; P = pairs, T K unless some were dropped */
     double active;              /* experts with tokens */
+    double hidden;              /* the tokens' width outside the projections; d without any */
+    bool projected;             /* projections lie around the experts */
     double element;             /* bytes of results, and of what lies between the products */
     double tiled;               /* bytes of an operand's value in a tile of a product */
     double operand, weight;     /* the same in memory, with its scales */
@@ -90,6 +92,8 @@ void moe_int_list_destroy(moe_int_list *l);
 void moe_int_list_alloc(moe_int_list *l, const char *name, double bytes);
 void moe_int_list_free(moe_int_list *l, const char *name);
 void moe_int_list_cache(moe_int_list *l, const char *name, double bytes);
+/* The latest of that name is kept for the backward pass after all; false: none is alive. */
+bool moe_int_list_keep(moe_int_list *l, const char *name);
 /* A parameter or its gradient: its bytes are no activation's. */
 void moe_int_list_param(moe_int_list *l, const char *name, moe_live_kind kind, double bytes);
 

@@ -32,7 +32,7 @@ static void insert(groups *all, double at, double sms) {
 
 static void take_earliest(groups *all, double cost, double *left) {
     const group first = all->g[0];
-    const double taken = fmin(first.sms, *left);
+    const double taken = moe_int_least(first.sms, *left);
     if (taken == first.sms)
         memmove(&all->g[0], &all->g[1], (size_t)--all->count * sizeof *all->g);
     else
@@ -47,7 +47,7 @@ static void take_batch(groups *all, double sms, moe_int_batch b) {
     if (b.cost <= 0 || b.count <= 0)
         return;
     const double spread = ceil((all->g[all->count - 1].at - all->g[0].at) / b.cost);
-    const double rounds = fmax(0, floor(b.count / sms - spread));
+    const double rounds = moe_int_most(0, floor(b.count / sms - spread));
     double left = b.count - rounds * sms;
     for (int i = 0; i < all->count; i++)
         all->g[i].at += rounds * b.cost;
@@ -69,6 +69,6 @@ void moe_int_schedule_tiles(const moe_int_batch *batches, int64_t count, double 
     ret->end = all.g[all.count - 1].at;
     for (int i = 0; i < all.count; i++)
         idle += (all.g[i].at - ret->full) * all.g[i].sms;
-    ret->active = ret->end > ret->full ? fmax(1, idle / (ret->end - ret->full)) : sms;
+    ret->active = ret->end > ret->full ? moe_int_most(1, idle / (ret->end - ret->full)) : sms;
     ret->busy = busy;
 }

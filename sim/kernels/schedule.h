@@ -4,6 +4,16 @@
 
 #include <stdint.h>
 
+/* fmin and fmax of numbers: C's, which know NaN, are calls, and an eighth of what a search
+ * executes. */
+static inline double moe_int_least(double a, double b) {
+    return a < b ? a : b;
+}
+
+static inline double moe_int_most(double a, double b) {
+    return a > b ? a : b;
+}
+
 /* `count` tiles of the same cost. */
 typedef struct moe_int_batch {
     double cost;

@@ -13,20 +13,23 @@ static void add_batch(moe_int_sums *s, double steps, double tiles, double fill) 
 
 /* Experts of equal depth are one batch. Where a plan has depths of more than MOE_INT_BATCHES_MAX
  * levels, neighbours are merged and take their mean. */
-static void sum_depths(const moe_int_gemm *g, double tiles_per_group, double split,
-                       moe_int_sums *s) {
-    double steps[MOE_INT_BATCHES_MAX] = {0}, experts[MOE_INT_BATCHES_MAX] = {0}, deepest = 0;
-    for (int64_t i = 0; i < g->groups; i++)
-        /* counts has an entry for each group. NOLINTNEXTLINE(clang-analyzer-core.*) */
-        deepest = fmax(deepest, ceil_div((double)g->counts[i], MOE_INT_KSTEP * split));
-    const double unit = ceil_div(deepest + 1, MOE_INT_BATCHES_MAX);
+static void sum_depths(const moe_int_gemm *g, double tiles_per_group, int split, moe_int_sums *s) {
+    double steps[MOE_INT_BATCHES_MAX] = {0}, experts[MOE_INT_BATCHES_MAX] = {0};
+    const int64_t step = (int64_t)MOE_INT_KSTEP * split;
+    int64_t deepest = 0, sum = 0;
     for (int64_t i = 0; i < g->groups; i++) {
-        const double deep = ceil_div((double)g->counts[i], MOE_INT_KSTEP * split);
-        const int at = (int)(deep / unit);
-        steps[at] += deep;
-        experts[at]++;
-        s->flops += 2 * g->m * g->n * (double)g->counts[i];
+        /* counts has an entry for each group. NOLINTNEXTLINE(clang-analyzer-core.*) */
+        deepest = g->counts[i] > deepest ? g->counts[i] : deepest;
+        sum += g->counts[i];
     }
+    const int64_t levels = (deepest + step - 1) / step + 1;
+    const int64_t unit = (levels + MOE_INT_BATCHES_MAX - 1) / MOE_INT_BATCHES_MAX;
+    for (int64_t i = 0; i < g->groups; i++) {
+        const int64_t deep = (g->counts[i] + step - 1) / step, at = unit == 1 ? deep : deep / unit;
+        steps[at] += (double)deep;
+        experts[at]++;
+    }
+    s->flops = 2 * g->m * g->n * (double)sum;
     for (int i = MOE_INT_BATCHES_MAX - 1; i >= 0; i--) {
         if (experts[i] > 0)
             add_batch(s, steps[i] / experts[i], experts[i] * tiles_per_group, s->rows);
@@ -40,48 +43,67 @@ int64_t moe_int_gemm_row_tiles(const moe_int_gemm *g, int64_t tile_m, int64_t st
     return (m + rows - 1) / rows * cluster;
 }
 
-/* Row tiles of `groups` groups of m rows each, the first of which is row `start` of all. */
-static void add_groups(const moe_int_gemm *g, int64_t tile_m, double groups, int64_t start,
-                       double m, moe_int_sums *s) {
-    const double tiles = (double)moe_int_gemm_row_tiles(g, tile_m, start, (int64_t)ceil(m));
-    s->tiles_m += groups * tiles;
-    s->full += groups * floor(m / (double)tile_m);
-    s->alone += tiles == 1 ? groups : 0;
-    s->rows += groups * m;
+/* Experts of balanced tokens have as many rows as the one before them, and as many tiles; where
+ * tiles run on over ends each begins elsewhere in a tile. */
+static void add_counted(const moe_int_gemm *g, int64_t tile_m, int64_t cluster, moe_int_rows *ret) {
+    int64_t start = 0, last = -1, tiles = 0, full = 0, padded = 0;
+    int64_t sum = 0, sum_full = 0, sum_padded = 0;
+    for (int64_t i = 0; i < g->groups; i++) {
+        const int64_t m = g->counts[i];
+        if (m != last || g->packed) {
+            tiles = moe_int_gemm_row_tiles(g, tile_m, start, m);
+            full = m / tile_m;
+            padded = (tiles + cluster - 1) / cluster * cluster;
+            last = m;
+        }
+        sum += tiles;
+        sum_full += full;
+        sum_padded += padded;
+        start += m;
+    }
+    *ret = (moe_int_rows){(double)sum, (double)sum_full, (double)sum_padded, (double)start};
+}
+
+void moe_int_tiles_rows(const moe_int_gemm *g, int64_t tile_m, int64_t cluster, moe_int_rows *ret) {
+    if (g->counts && !g->depth) {
+        add_counted(g, tile_m, cluster, ret);
+        return;
+    }
+    const double groups = (double)g->groups;
+    const int64_t tiles = moe_int_gemm_row_tiles(g, tile_m, 0, (int64_t)ceil(g->m));
+    /* Equal groups are a library's, which has clusters for what there is of tiles but one. */
+    *ret = (moe_int_rows){.tiles = groups * (double)tiles,
+                          .full = groups * floor(g->m / (double)tile_m),
+                          .padded = groups * (double)(tiles == 1 && !g->depth ? cluster : tiles),
+                          .filled = groups * g->m};
 }
 
 /* Full tiles load more than those that end a group; where tiles run on over ends all are alike. */
-static void add_fills(const moe_int_gemm *g, moe_int_tile t, double tiles_n, double steps,
-                      moe_int_sums *s) {
-    const double full = g->packed ? 0 : s->full, rest = s->tiles_m - full;
+static void add_fills(const moe_int_gemm *g, moe_int_tile t, const moe_int_rows *rows,
+                      double tiles_n, double steps, moe_int_sums *s) {
+    const double full = g->packed ? 0 : rows->full, rest = rows->tiles - full;
     if (full > 0)
         add_batch(s, steps, full * tiles_n * t.split, t.m);
     if (rest > 0)
-        add_batch(s, steps, rest * tiles_n * t.split, (s->rows - full * t.m) / rest);
+        add_batch(s, steps, rest * tiles_n * t.split, (rows->filled - full * t.m) / rest);
 }
 
-void moe_int_tiles_sum(const moe_int_gemm *g, moe_int_tile t, moe_int_sums *s) {
+void moe_int_tiles_sum(const moe_int_gemm *g, moe_int_tile t, const moe_int_rows *rows,
+                       moe_int_sums *ret) {
     const double tiles_n = ceil_div(g->n, t.n);
-    int64_t start = 0;
-    s->tiles_m = s->full = s->alone = s->rows = s->flops = s->steps = 0;
-    s->batches = 0;
-    if (g->counts && !g->depth) {
-        for (int64_t i = 0; i < g->groups; i++) {
-            add_groups(g, t.m, 1, start, (double)g->counts[i], s);
-            start += g->counts[i];
-        }
+    const bool any = rows->tiles > 0;
+    ret->batches = 0;
+    ret->flops = ret->steps = 0;
+    ret->tiles_m = rows->tiles;
+    ret->tiles = rows->tiles * tiles_n * t.split;
+    ret->padded = any ? rows->padded / rows->tiles : 1;
+    ret->rows = any ? rows->filled / rows->tiles : 0;
+    if (g->depth) {
+        sum_depths(g, ret->tiles / (double)g->groups, t.split, ret);
     } else {
-        add_groups(g, t.m, (double)g->groups, 0, g->m, s);
+        add_fills(g, t, rows, tiles_n, ceil_div(ceil_div(g->k, MOE_INT_KSTEP), t.split), ret);
+        ret->flops = 2 * rows->filled * g->n * g->k;
     }
-    if (!g->depth) {
-        add_fills(g, t, tiles_n, ceil_div(ceil_div(g->k, MOE_INT_KSTEP), t.split), s);
-        s->flops = 2 * s->rows * g->n * g->k;
-    }
-    s->tiles = s->tiles_m * tiles_n * t.split;
-    s->alone = s->tiles_m > 0 && !g->depth && g->cluster <= 1 ? s->alone / s->tiles_m : 0;
-    s->rows = s->tiles_m > 0 ? s->rows / s->tiles_m : 0;
-    if (g->depth)
-        sum_depths(g, s->tiles / (double)g->groups, t.split, s);
-    for (int i = 0; i < s->batches; i++)
-        s->steps += s->batch[i].cost * s->batch[i].count;
+    for (int i = 0; i < ret->batches; i++)
+        ret->steps += ret->batch[i].cost * ret->batch[i].count;
 }

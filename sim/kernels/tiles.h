@@ -8,12 +8,19 @@
 #define MOE_INT_KSTEP       64.0
 #define MOE_INT_BATCHES_MAX 64 /* levels of depth that are told apart */
 
+/* What the rows of all groups are cut into by tiles of so many rows. */
+typedef struct moe_int_rows {
+    double tiles;  /* row tiles */
+    double full;   /* of these, with all rows filled */
+    double padded; /* row tiles where each group's fill clusters */
+    double filled; /* rows */
+} moe_int_rows;
+
 /* What the groups add up to for one tile shape. */
 typedef struct moe_int_sums {
     double tiles_m; /* row tiles of all groups */
     double tiles;   /* output tiles, split-K slices counted */
-    double full;    /* of these, with all rows filled */
-    double alone;   /* of these, the only one of their group */
+    double padded;  /* row tiles that clusters along them take for each */
     double rows;    /* filled rows of a row tile, on average */
     double flops;   /* model FLOPs */
     double steps;   /* k-steps of all tiles */
@@ -23,6 +30,11 @@ typedef struct moe_int_sums {
     int batches;
 } moe_int_sums;
 
-void moe_int_tiles_sum(const moe_int_gemm *g, moe_int_tile t, moe_int_sums *s);
+/* cluster: CTAs. O(groups). */
+void moe_int_tiles_rows(const moe_int_gemm *g, int64_t tile_m, int64_t cluster, moe_int_rows *ret);
+
+/* rows: those of tiles of t.m rows. O(1); O(groups) where g->depth. */
+void moe_int_tiles_sum(const moe_int_gemm *g, moe_int_tile t, const moe_int_rows *rows,
+                       moe_int_sums *ret);
 
 #endif

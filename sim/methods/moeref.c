@@ -57,10 +57,12 @@ static void portable_gemm(moe_int_list *l, moe_stage stage, moe_int_gemm g) {
 /* Top-K takes a round of its warp for each choice, and about two to load, score and weigh. */
 static void router_forward(moe_int_list *l) {
     const double outputs = router_outputs(l), e = l->element;
-    portable_gemm(
-        l, MOE_STAGE_ROUTER,
-        (moe_int_gemm){
-            .groups = 1, .m = l->T, .n = outputs, .k = l->d, .read = (l->T + outputs) * l->d * e});
+    portable_gemm(l, MOE_STAGE_ROUTER,
+                  (moe_int_gemm){.groups = 1,
+                                 .m = l->T,
+                                 .n = outputs,
+                                 .k = l->hidden,
+                                 .read = (l->T + outputs) * l->hidden * e});
     moe_int_list_slow(l, MOE_STAGE_TOPK, l->T * outputs * 4, l->P * 8, l->T * (l->K + 2),
                       CHOICE_RATE);
     const double blocks = fmin(l->r.sms, ceil(l->T / LEAST_OF_CHUNK));
@@ -71,20 +73,23 @@ static void router_forward(moe_int_list *l) {
 /* The logits' gradient is the sum of two 16-bit numbers; slices of tokens as in token_sums.cu. */
 static void router_backward(moe_int_list *l) {
     const double outputs = router_outputs(l), e = l->element, dz = 2 * l->T * outputs * e;
-    const double tiles = ceil(outputs / portable.m) * ceil(l->d / portable.n);
+    const double tiles = ceil(outputs / portable.m) * ceil(l->hidden / portable.n);
     const double slices = fmax(1, fmin(floor(2 * l->r.sms / tiles), floor(l->T / LEAST_OF_SLICE)));
     moe_int_list_stream(l, MOE_STAGE_D_LOGITS, l->T * outputs * 4 + l->P * 8, dz);
-    portable_gemm(
-        l, MOE_STAGE_DX_ROUTER,
-        (moe_int_gemm){
-            .groups = 1, .m = l->T, .n = l->d, .k = 2 * outputs, .read = dz + outputs * l->d * e});
+    portable_gemm(l, MOE_STAGE_DX_ROUTER,
+                  (moe_int_gemm){.groups = 1,
+                                 .m = l->T,
+                                 .n = l->hidden,
+                                 .k = 2 * outputs,
+                                 .read = dz + outputs * l->hidden * e});
     portable_gemm(l, MOE_STAGE_DW_R,
                   (moe_int_gemm){.groups = (int64_t)slices,
                                  .m = outputs,
-                                 .n = l->d,
+                                 .n = l->hidden,
                                  .k = l->T / slices,
-                                 .read = dz / 2 + l->T * l->d * e});
-    moe_int_list_stream(l, MOE_STAGE_DW_R_SUM, slices * outputs * l->d * 4, outputs * l->d * 4);
+                                 .read = dz / 2 + l->T * l->hidden * e});
+    moe_int_list_stream(l, MOE_STAGE_DW_R_SUM, slices * outputs * l->hidden * 4,
+                        outputs * l->hidden * 4);
 }
 
 static moe_int_fused flow_of(const moe_int_list *l) {
@@ -109,7 +114,7 @@ static void backward(moe_int_list *l) {
     moe_int_fused flow = flow_of(l);
     if (l->work->with_router) {
         flow.before_dx = router_backward;
-        flow.dx_read = l->T * l->d * 4;
+        flow.dx_read = l->T * l->hidden * 4;
     }
     moe_int_fused_backward(l, &flow);
 }

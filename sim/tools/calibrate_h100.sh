@@ -56,7 +56,7 @@ step 3 4 --from "$tables/moe.tsv" --kernel vllm_unquantizedfusedmoe_triton_trito
     --method $m --free "$(keys $m hbm stream fixed_us gap_us tensor)" --folds 4 --evaluations 250
 m=sglang_fused_moe
 step 4 5 --from "$tables/moe.tsv" --kernel sglang_fused_moe_triton --method $m \
-    --free "$(keys $m hbm fixed_us load)" --folds 6 --evaluations 120
+    --free "$(keys $m hbm fixed_us load half_lines)" --folds 6 --evaluations 200
 
 m=grouped_mm
 step 5 6 --from golden/sim/grouped_mm.json --method $m --free "$(keys $m stream)" \

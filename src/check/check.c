@@ -15,6 +15,7 @@
 #include "core/clock.h"
 #include "core/elements.h"
 #include "core/flush.h"
+#include "core/progress.h"
 #include "reference/run.h"
 
 #include <stdio.h>
@@ -22,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_TIMINGS = 64, DEFAULT_REPEATS = 2 };
+enum { MOST_TIMINGS = 64, DEFAULT_REPEATS = 2, RUNS = 3 /* first, more, other inputs */ };
 
 typedef struct stage_source {
     moe_int_run *run;
@@ -259,10 +260,12 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     const int threads = moe_int_thread_count(params->threads);
     moe_int_flush_set(false);
     settle_threads(backend, threads);
+    moe_int_progress(params->progress, "run", 0, RUNS);
     moe_int_run_make(backend, problem, r, &run);
     judge_threads(backend, threads, r);
     if (run.usable)
         status = glance(&run, problem, params, log, &wrong, &glanced);
+    moe_int_progress(params->progress, "run", 1, RUNS);
     if (!status)
         run_more(backend, &run, wrong, problem, params, log, r, &more);
     judge_threads(backend, threads, r);
@@ -274,6 +277,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
         status = judge_around(&run, problem, log, r);
     if (!status && run.usable && wrong)
         try_again(backend, &run, problem, params, r);
+    moe_int_progress(params->progress, "run", 2, RUNS);
     if (!status && run.usable)
         try_rest(backend, &run, problem, params, log, r);
     moe_int_truth_destroy(&glanced);

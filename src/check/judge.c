@@ -57,7 +57,7 @@ static moe_status judge_identities(trial *b, const moe_check_params *params) {
         return MOE_OK;
     moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
     return moe_int_identities(b->subject, &rounding, b->routing.plan,
-                              moe_int_thread_count(params->threads), b->result);
+                              moe_int_thread_count(params->threads), params->progress, b->result);
 }
 
 static moe_status conclude(trial *b, const moe_check_params *params) {
@@ -120,7 +120,7 @@ static moe_status cover(trial *b, const moe_check_params *params) {
         return status;
     moe_int_coverage_missing(&r->coverage, r->undecided, sizeof r->undecided);
     if (params->must_decide && r->undecided[0])
-        moe_int_result_set(r, MOE_VERDICT_MISTRUSTED, "the case carries what decides nothing: %s",
+        moe_int_result_set(r, MOE_VERDICT_MISTRUSTED, "MISTRUSTED for %s (decides nothing here)",
                            r->undecided);
     return MOE_OK;
 }
@@ -294,6 +294,7 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
     trial b = {.subject = subject,
                .reading = {subject->arithmetic, moe_int_recipe_points(params)},
                .log = log,
+               .progress = params->progress,
                .result = result,
                .map_tile = params->map_tile};
     moe_status status = judge(&b, params);

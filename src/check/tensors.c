@@ -3,6 +3,7 @@
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
 #include "core/elements.h"
+#include "core/progress.h"
 
 #include <math.h>
 #include <string.h>
@@ -55,6 +56,7 @@ void moe_int_judge_tensors(moe_int_trial *b) {
     b->infinite_only = !b->finite && !any_input(problem, is_nan);
     for (size_t i = 0; i < moe_int_order_count; i++) {
         moe_tensor_id id = moe_int_order[i];
+        moe_int_progress(b->progress, "comparison", (int64_t)i, (int64_t)moe_int_order_count);
         if (b->subject->got.t[id].data && !(problem->plan && id == MOE_T_S))
             moe_int_judge_tensor(b, id, &b->subject->got.t[id], scan);
         if (b->first && moe_int_first_failing(b->result))

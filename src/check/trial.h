@@ -17,6 +17,7 @@ typedef struct moe_int_trial {
     const struct moe_int_trial *first; /* the first reading's: of this one nothing but its verdict
                                           is asked for; NULL: it is the first */
     const moe_log *log;
+    const moe_progress *progress; /* NULL: of one that is not the first nothing is told */
     moe_check_result *result;
     int64_t map_tile;
     moe_int_routing routing;

@@ -164,7 +164,7 @@ static int by_offset(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-static int by_name(const void *a, const void *b) {
+int moe_int_st_by_name(const void *a, const void *b) {
     return strcmp(((const moe_int_st_entry *)a)->name, ((const moe_int_st_entry *)b)->name);
 }
 
@@ -281,7 +281,7 @@ moe_status moe_int_st_parse(const void *data, size_t size, const char *name, con
         return status;
     }
     if (image.count > 0)
-        qsort(image.entries, image.count, sizeof(*image.entries), by_name);
+        qsort(image.entries, image.count, sizeof(*image.entries), moe_int_st_by_name);
     *ret = image;
     return MOE_OK;
 }

@@ -1,31 +1,12 @@
-/* Opens checkpoints: one file, an image in memory, or the shards that an index names. */
+/* Tensors by name: of an image in memory, of single tensors in memory, or of the files that
+ * safetensors_open.c has opened. */
 #include "core/file.h"
-#include "core/jsonx.h"
 #include "core/safetensors_int.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#define SINGLE_NAME "model.safetensors"
-#define INDEX_NAME  "model.safetensors.index.json"
-
-typedef struct shard {
-    char *name; /* as the index names it; NULL for a single file */
-    moe_int_map map;
-    moe_int_st_image image;
-} shard;
-
-struct moe_safetensors {
-    shard *shards;
-    size_t n_shards;
-    moe_int_st_entry *entries; /* ascending by name; their copies belong to the images */
-    size_t count;
-};
-
-static moe_safetensors *new_file(size_t max_shards, const char *name, const moe_log *log) {
+moe_safetensors *moe_int_st_new(size_t max_shards, const char *name, const moe_log *log) {
     moe_safetensors *file = calloc(1, sizeof(*file));
     if (file)
         file->shards = calloc(max_shards, sizeof(*file->shards));
@@ -56,8 +37,7 @@ void moe_int_st_forget(const moe_safetensors *file) {
         moe_int_file_forget(&file->shards[i].map);
 }
 
-/* Makes the only shard's tensors the checkpoint's. */
-static moe_status adopt_single(moe_safetensors *file, const char *name, const moe_log *log) {
+moe_status moe_int_st_adopt_single(moe_safetensors *file, const char *name, const moe_log *log) {
     const moe_int_st_image *image = &file->shards[0].image;
     file->entries = malloc((image->count + 1) * sizeof(*file->entries));
     if (!file->entries)
@@ -68,7 +48,7 @@ static moe_status adopt_single(moe_safetensors *file, const char *name, const mo
     return MOE_OK;
 }
 
-static moe_status finish(moe_status status, moe_safetensors *file, moe_safetensors **ret) {
+moe_status moe_int_st_finish(moe_status status, moe_safetensors *file, moe_safetensors **ret) {
     if (status == MOE_OK)
         *ret = file;
     else
@@ -78,18 +58,14 @@ static moe_status finish(moe_status status, moe_safetensors *file, moe_safetenso
 
 moe_status moe_safetensors_open_memory(const void *data, size_t size, const char *name,
                                        const moe_log *log, moe_safetensors **ret) {
-    moe_safetensors *file = new_file(1, name, log);
+    moe_safetensors *file = moe_int_st_new(1, name, log);
     if (!file)
         return MOE_E_NOMEM;
     file->n_shards = 1;
     moe_status status = moe_int_st_parse(data, size, name, log, &file->shards[0].image);
     if (status == MOE_OK)
-        status = adopt_single(file, name, log);
-    return finish(status, file, ret);
-}
-
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const moe_int_st_entry *)a)->name, ((const moe_int_st_entry *)b)->name);
+        status = moe_int_st_adopt_single(file, name, log);
+    return moe_int_st_finish(status, file, ret);
 }
 
 /* Is there anything to read, and of a size that can be told? */
@@ -133,161 +109,14 @@ static moe_status adopt_given(moe_safetensors *file, const moe_named_tensor *ten
 
 moe_status moe_safetensors_of(const moe_named_tensor *tensors, size_t count, const char *name,
                               const moe_log *log, moe_safetensors **ret) {
-    moe_safetensors *file = new_file(1, name, log);
+    moe_safetensors *file = moe_int_st_new(1, name, log);
     if (!file)
         return MOE_E_NOMEM;
     file->n_shards = 1;
     moe_status status = adopt_given(file, tensors, count, name, log);
     if (file->count > 0)
-        qsort(file->entries, file->count, sizeof *file->entries, by_name);
-    return finish(status, file, ret);
-}
-
-static moe_status open_shard(shard *s, const char *path, const moe_log *log) {
-    moe_status status = moe_int_file_map(path, log, &s->map);
-    if (status != MOE_OK)
-        return status;
-    return moe_int_st_parse(s->map.data, s->map.size, path, log, &s->image);
-}
-
-static moe_status open_single(const char *path, const moe_log *log, moe_safetensors **ret) {
-    moe_safetensors *file = new_file(1, path, log);
-    if (!file)
-        return MOE_E_NOMEM;
-    file->n_shards = 1;
-    moe_status status = open_shard(&file->shards[0], path, log);
-    if (status == MOE_OK)
-        status = adopt_single(file, path, log);
-    return finish(status, file, ret);
-}
-
-/* The first `length` bytes of `folder`, then `name`. The caller frees it. */
-static char *join(const char *folder, size_t length, const char *name) {
-    char *joined = malloc(length + strlen(name) + 1);
-    if (joined) {
-        memcpy(joined, folder, length);
-        strcpy(joined + length, name);
-    }
-    return joined;
-}
-
-/* Hugging Face names shards without folders; anything with one could leave the directory. */
-static bool is_plain_name(const char *name) {
-    return name[0] != '\0' && !strchr(name, '/') && strcmp(name, ".") != 0 &&
-           strcmp(name, "..") != 0;
-}
-
-/* Finds the shard or opens it beside the index. */
-static moe_status need_shard(moe_safetensors *file, const char *index, const char *name,
-                             const moe_log *log, const shard **ret) {
-    for (size_t i = 0; i < file->n_shards; i++) {
-        if (strcmp(file->shards[i].name, name) == 0) {
-            *ret = &file->shards[i];
-            return MOE_OK;
-        }
-    }
-    const char *slash = strrchr(index, '/');
-    char *path = join(index, slash ? (size_t)(slash - index) + 1 : 0, name);
-    shard *s = &file->shards[file->n_shards];
-    s->name = strdup(name);
-    file->n_shards++;
-    moe_status status = path && s->name
-                            ? open_shard(s, path, log)
-                            : moe_fail(log, MOE_E_NOMEM, "%s: no memory to open a shard", index);
-    free(path);
-    *ret = s;
-    return status;
-}
-
-/* One pair of the weight map. */
-static moe_status add_mapped(moe_safetensors *file, const char *index, const char *tensor,
-                             const json_t *shard_name, const moe_log *log) {
-    const char *name = json_string_value(shard_name);
-    const shard *s = NULL;
-    if (!name || !is_plain_name(name))
-        return moe_fail(log, MOE_E_FORMAT,
-                        "%s: weight_map: tensor \"%s\": the shard must be a file name without a "
-                        "folder, not \"%.100s\"",
-                        index, tensor, name ? name : "(not a string)");
-    moe_status status = need_shard(file, index, name, log, &s);
-    if (status != MOE_OK)
-        return status;
-    const moe_int_st_entry *entry = moe_int_st_find(s->image.entries, s->image.count, tensor);
-    if (!entry)
-        return moe_fail(log, MOE_E_FORMAT, "%s: weight_map: tensor \"%s\" is not in shard %s",
-                        index, tensor, name);
-    file->entries[file->count++] = *entry;
-    return MOE_OK;
-}
-
-static moe_status read_index(moe_safetensors *file, const char *path, const json_t *weight_map,
-                             const moe_log *log) {
-    const char *tensor;
-    json_t *shard_name;
-    size_t count = json_object_size(weight_map);
-    file->entries = calloc(count + 1, sizeof(*file->entries));
-    if (!file->entries)
-        return moe_fail(log, MOE_E_NOMEM, "%s: no memory for its tensor list", path);
-    json_object_foreach((json_t *)weight_map, tensor, shard_name) {
-        moe_status status = add_mapped(file, path, tensor, shard_name, log);
-        if (status != MOE_OK)
-            return status;
-    }
-    if (count > 0)
-        qsort(file->entries, count, sizeof(*file->entries), by_name);
-    return MOE_OK;
-}
-
-static moe_status open_index(const char *path, const moe_log *log, moe_safetensors **ret) {
-    json_t *root = NULL;
-    moe_int_json weight_map;
-    moe_safetensors *file = NULL;
-    moe_status status = moe_int_json_load(path, log, &root);
-    if (status != MOE_OK)
-        return status;
-    const moe_int_json at = moe_int_json_root(root, path, log);
-    status = moe_int_json_object(&at, "weight_map", MOE_INT_JSON_REQUIRED, &weight_map);
-    if (status == MOE_OK) {
-        file = new_file(json_object_size(weight_map.object) + 1, path, log);
-        status = file ? read_index(file, path, weight_map.object, log) : MOE_E_NOMEM;
-    }
-    json_decref(root);
-    return finish(status, file, ret);
-}
-
-static bool is_there(const char *path) {
-    struct stat info;
-    return stat(path, &info) == 0;
-}
-
-/* A directory in the layout of Hugging Face: one file, or an index. */
-static moe_status open_directory(const char *path, const moe_log *log, moe_safetensors **ret) {
-    char *single = join(path, strlen(path), "/" SINGLE_NAME);
-    char *index = join(path, strlen(path), "/" INDEX_NAME);
-    moe_status status;
-    if (!single || !index)
-        status = moe_fail(log, MOE_E_NOMEM, "%s: no memory to open it", path);
-    else if (is_there(single))
-        status = open_single(single, log, ret);
-    else if (is_there(index))
-        status = open_index(index, log, ret);
-    else
-        status = moe_fail(log, MOE_E_IO, "%s: holds neither " SINGLE_NAME " nor " INDEX_NAME, path);
-    free(single);
-    free(index);
-    return status;
-}
-
-moe_status moe_safetensors_open(const char *path, const moe_log *log, moe_safetensors **ret) {
-    struct stat info;
-    size_t length = strlen(path);
-    if (stat(path, &info) != 0)
-        return moe_fail(log, MOE_E_IO, "%s: cannot open: %s", path, strerror(errno));
-    if (S_ISDIR(info.st_mode))
-        return open_directory(path, log, ret);
-    if (length > 5 && strcmp(path + length - 5, ".json") == 0)
-        return open_index(path, log, ret);
-    return open_single(path, log, ret);
+        qsort(file->entries, file->count, sizeof *file->entries, moe_int_st_by_name);
+    return moe_int_st_finish(status, file, ret);
 }
 
 size_t moe_safetensors_count(const moe_safetensors *file) {

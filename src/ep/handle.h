@@ -2,9 +2,16 @@
 #ifndef MOEREF_EP_HANDLE_H
 #define MOEREF_EP_HANDLE_H
 
+#include <stdlib.h>
+
 #include "ep/comm.h"
 #include "ep/faults.h"
 #include "ep/padding.h"
+
+/* Zeros, and never NULL for none of them. */
+static inline void *moe_int_some(int64_t count, size_t size) {
+    return calloc(count > 0 ? (size_t)count : 1, size);
+}
 
 /* Rows that are sent lie by destination, and for each by pair (slot, token) or, deduplicated, by
  * token. Pairs on the way lie as in the home's plan, of which a destination's are a slice. */
@@ -35,6 +42,9 @@ typedef struct moe_int_handle {
 moe_status moe_int_handle_make(moe_int_comm *c, const moe_plan *plan, const int64_t *first,
                                int32_t combine, const moe_int_pad *pad, moe_dtype weight,
                                moe_int_ep_fault fault, moe_int_handle *ret);
+/* The part of it that comes after the counts: a weight for each pair, and the plan of what came. */
+moe_status moe_int_handle_receive(moe_int_handle *h, moe_int_comm *c, const moe_plan *plan,
+                                  moe_dtype weight);
 /* Pairs that came for one of the own slots. */
 int64_t moe_int_handle_rows(const moe_int_handle *h, int64_t slot);
 void moe_int_handle_destroy(moe_int_handle *h);

@@ -8,14 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void *some(int64_t count, size_t size) {
-    return calloc(count > 0 ? (size_t)count : 1, size);
-}
-
 static moe_status as_doubles(const moe_tensor *t, double **ret) {
     const int64_t count = moe_tensor_count(t);
     free(*ret);
-    *ret = some(count, sizeof **ret);
+    *ret = moe_int_some(count, sizeof **ret);
     if (!*ret)
         return MOE_E_NOMEM;
     moe_convert(*ret, MOE_F64, t->data, t->dtype, (size_t)count);
@@ -27,7 +23,7 @@ moe_status moe_int_ep_load(moe_int_ep_rank *r) {
     if (!status && r->layer->use.pass & MOE_PASS_BWD)
         status = as_doubles(&r->dO, &r->dy);
     free(r->O);
-    r->O = some(r->T * r->layer->desc.d, sizeof *r->O);
+    r->O = moe_int_some(r->T * r->layer->desc.d, sizeof *r->O);
     return r->O ? status : MOE_E_NOMEM;
 }
 
@@ -41,7 +37,7 @@ static moe_status compute_logits(moe_int_ep_rank *r) {
     if (!status && l->desc.router.bias)
         status = as_doubles(&l->params.t[MOE_T_B_R], &b);
     free(r->logits);
-    r->logits = some(r->T * n, sizeof *r->logits);
+    r->logits = moe_int_some(r->T * n, sizeof *r->logits);
     if (!r->logits)
         status = MOE_E_NOMEM;
     if (!status && r->T)
@@ -52,7 +48,7 @@ static moe_status compute_logits(moe_int_ep_rank *r) {
 }
 
 static moe_status subset(const moe_int_ep_rank *r, const moe_plan *all, moe_plan **ret) {
-    int64_t *list = some(r->T, sizeof *list);
+    int64_t *list = moe_int_some(r->T, sizeof *list);
     for (int64_t t = 0; list && t < r->T; t++)
         list[t] = r->token + t;
     moe_status status = list ? moe_plan_subset(all, list, r->T, ret) : MOE_E_NOMEM;
@@ -79,7 +75,7 @@ static moe_status route_all(moe_int_ep_rank *r, const double *b_select, moe_plan
     const moe_int_ep_layer *l = r->layer;
     const int64_t n = l->desc.E + l->desc.n_zero;
     int64_t bytes[MOE_EP_MAX_RANKS];
-    double *all = some(l->use.tokens * n, sizeof *all);
+    double *all = moe_int_some(l->use.tokens * n, sizeof *all);
     moe_plan *plan = NULL;
     for (int32_t q = 0; q < r->comm.ranks; q++)
         bytes[q] = (moe_int_ep_first_token(l, q + 1) - moe_int_ep_first_token(l, q)) * n *
@@ -172,7 +168,7 @@ static moe_tensor put_together(const moe_int_ep_rank *r, const moe_tensor *rows,
 moe_status moe_int_ep_sum_pairs(moe_int_ep_rank *r, const moe_tensor *rows, bool backward) {
     const moe_plan *plan = r->plan;
     const int64_t pairs = moe_int_ep_real_pairs(r), d = r->layer->desc.d;
-    double *sums = backward ? r->dX : r->O, *y = some(d, sizeof *y);
+    double *sums = backward ? r->dX : r->O, *y = moe_int_some(d, sizeof *y);
     for (int64_t t = 0; y && t < r->T; t++)
         for (int64_t k = plan->token_offsets[t]; k < plan->token_offsets[t + 1]; k++) {
             const int64_t p = plan->pair_of_token[k];
@@ -255,7 +251,8 @@ static void gate_backward(moe_int_ep_rank *r, const double *d_gate, double *ret_
 static moe_status router_backward(moe_int_ep_rank *r, double **ret_dz) {
     const moe_int_ep_layer *l = r->layer;
     const int64_t n = l->desc.E + l->desc.n_zero, d = l->desc.d;
-    double *w = NULL, *dx = some(r->T * d, sizeof *dx), *dz = some(r->T * n, sizeof *dz);
+    double *w = NULL, *dx = moe_int_some(r->T * d, sizeof *dx),
+           *dz = moe_int_some(r->T * n, sizeof *dz);
     moe_status status = dx && dz ? as_doubles(&l->params.t[MOE_T_W_R], &w) : MOE_E_NOMEM;
     if (!status && r->T) {
         status = moe_route_backward(&l->desc, r->logits, r->plan, r->dS, dz);
@@ -273,7 +270,7 @@ static moe_status router_backward(moe_int_ep_rank *r, double **ret_dz) {
 moe_status moe_int_ep_finish_backward(moe_int_ep_rank *r, const double *shared,
                                       const double *d_gate) {
     const int64_t d = r->layer->desc.d;
-    double *dz = NULL, *dz_gate = some(r->T, sizeof *dz_gate);
+    double *dz = NULL, *dz_gate = moe_int_some(r->T, sizeof *dz_gate);
     moe_status status = dz_gate ? MOE_OK : MOE_E_NOMEM;
     if (!status) {
         const moe_tensor dx = view_of(shared, r->T, d);

@@ -1,8 +1,9 @@
 /* The transport of one process: a rank is a thread, and copies what it receives from the memory of
  * the rank that sends it. */
-#include "moeref/ep.h"
+#include "moeref/transport.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

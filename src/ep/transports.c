@@ -1,10 +1,11 @@
 /* Transports by name: threads, or a module that is loaded when it is asked for. */
-#include "moeref/ep.h"
 #include "moeref/home.h"
+#include "moeref/transport.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

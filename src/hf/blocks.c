@@ -37,6 +37,7 @@ const moe_int_block_row moe_int_block_gemma4 = {
 
 const moe_int_block_row moe_int_block_muse_spark = {
     .what = "projections and norms around the experts",
+    .left_out = "norms around the experts",
     .latent_key = "moe_hidden_size",
     ROUTER(GATE, SCALE(.key = "output_multiplier")),
     BEFORE(LINEAR("pre_expert_proj.weight", .key = "moe_hidden_size"), RMS("rms_norm_eps"),
@@ -67,6 +68,7 @@ const moe_int_block_row moe_int_block_inkling = {
 
 const moe_int_block_row moe_int_block_latent = {
     .what = "projections around the experts",
+    .left_out = "",
     .when = MOE_INT_BLOCK_LATENT,
     .latent_key = "moe_latent_size",
     ROUTER(GATE),
@@ -84,6 +86,7 @@ const moe_int_block_row moe_int_block_hash = {
 
 const moe_int_block_row moe_int_block_product_keys = {
     .what = "experts chosen by product keys",
+    .left_out = "product keys, and the gate of its shared expert",
     ROUTER(LINEAR("router_gate.weight")),
     .choice = MOE_INT_CHOICE_PRODUCT_KEYS,
     .shared_gated = true,

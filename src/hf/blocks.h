@@ -23,7 +23,8 @@ typedef enum moe_int_block_when {
 
 /* A block is a row of these; what it leaves out, it has not. */
 typedef struct moe_int_block_row {
-    const char *what; /* it has, in a few words */
+    const char *what;     /* it has, in a few words */
+    const char *left_out; /* of that, where shapes alone are read; NULL: all of it */
     moe_int_block_when when;
     moe_int_op_row op[MOE_INT_PLACE_COUNT][MOE_INT_CHAIN_MAX];
     moe_int_choice choice;

@@ -89,8 +89,8 @@ static moe_status family_at(const moe_int_json *root, const char *path, moe_int_
     return MOE_OK;
 }
 
-static moe_status find_family(const moe_int_json *root, moe_int_json *ret_at,
-                              const moe_int_family **ret) {
+moe_status moe_int_hf_find_family(const moe_int_json *root, moe_int_json *ret_at,
+                                  const moe_int_family **ret) {
     const moe_int_hf_keys k = {root, -1};
     const char *model_type;
     moe_status status = moe_int_json_str(root, "model_type", MOE_INT_JSON_REQUIRED, &model_type);
@@ -130,7 +130,7 @@ static moe_status read_config(const json_t *object, const char *name, int64_t la
     const moe_int_hf_keys k = {&at, layer};
     moe_int_hf_config config = {0};
     moe_layer_desc_init(&config.layer);
-    moe_status status = find_family(&root, &at, &config.family);
+    moe_status status = moe_int_hf_find_family(&root, &at, &config.family);
     if (!status)
         status = check_expected(&at, config.family);
     if (!status)
@@ -203,18 +203,7 @@ moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *na
 
 #define FILE_LIMIT 100000000 /* bytes */
 
-moe_status moe_int_hf_config_load(const char *path, int64_t layer, const moe_log *log,
-                                  moe_int_hf_config *ret) {
-    char *text = NULL;
-    size_t size = 0;
-    moe_status status = moe_int_file_read(path, FILE_LIMIT, log, &text, &size);
-    if (!status)
-        status = moe_int_hf_config_parse(text, size, path, layer, log, ret);
-    free(text);
-    return status;
-}
-
-static moe_status load_object(const char *path, const moe_log *log, json_t **ret) {
+moe_status moe_int_hf_load_object(const char *path, const moe_log *log, json_t **ret) {
     char *text = NULL;
     size_t size = 0;
     moe_status status = moe_int_file_read(path, FILE_LIMIT, log, &text, &size);
@@ -224,92 +213,12 @@ static moe_status load_object(const char *path, const moe_log *log, json_t **ret
     return status;
 }
 
-/* What a reader of shapes should know beside them. */
-static void say_notes(const moe_int_hf_config *c, const char *path, const moe_log *log) {
-    if (!c->dtype_said)
-        moe_log_send(log, MOE_LOG_WARN, "%s: no dtype, taken as bf16", path);
-    if (c->quantised)
-        moe_log_send(log, MOE_LOG_WARN, "%s: its weights are quantised; taken as %s", path,
-                     moe_dtype_name((moe_dtype)c->dtype));
-    if (c->block)
-        moe_log_send(log, MOE_LOG_WARN, "%s: the layer is taken without %s", path, c->block->what);
-    if (c->block && c->numbers.latent != c->layer.d)
-        moe_log_send(log, MOE_LOG_WARN,
-                     "%s: its routed experts are %lld wide inside the projections; taken as %lld "
-                     "wide, their products and bytes are %.3g times what they are",
-                     path, (long long)c->numbers.latent, (long long)c->layer.d,
-                     (double)c->layer.d / (double)c->numbers.latent);
-}
-
-moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
-                                  int64_t *ret_all) {
-    moe_int_hf_config config = {0};
-    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
-    if (status)
-        return status;
-    if (config.two_stacks)
-        return moe_fail(log, MOE_E_UNSUPPORTED,
-                        "%s: the model has an encoder and a decoder; all layers are read of models "
-                        "that have one stack of them",
-                        path);
-    if (!config.layers)
-        return moe_fail(log, MOE_E_FORMAT,
-                        "%s does not say how many layers the model has, or more than %d", path,
-                        MOE_INT_HF_LAYERS_MAX);
-    *ret_moe = 0;
-    for (int64_t layer = 0; layer < config.layers; layer++)
-        *ret_moe += config.has_experts[layer];
-    *ret_all = config.layers;
-    return MOE_OK;
-}
-
-moe_status moe_model_shape_from_config(const char *path, const moe_log *log, moe_model_shape *ret) {
-    moe_model_shape m = {0};
-    moe_int_hf_config config;
+moe_status moe_int_hf_config_load(const char *path, int64_t layer, const moe_log *log,
+                                  moe_int_hf_config *ret) {
     json_t *object = NULL;
-    moe_int_json root, at;
-    const moe_int_family *family;
-    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
+    moe_status status = moe_int_hf_load_object(path, log, &object);
     if (!status)
-        status = load_object(path, log, &object);
-    if (!status) {
-        root = moe_int_json_root(object, path, log);
-        status = find_family(&root, &at, &family);
-    }
-    if (!status) {
-        const moe_int_hf_keys k = {&at, -1};
-        m.layer = config.layer;
-        m.d = config.layer.d;
-        status = moe_int_hf_read_shape(&k, &m);
-    }
+        status = read_config(object, path, layer, log, ret);
     json_decref(object);
-    if (!status)
-        *ret = m;
-    return status;
-}
-
-moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
-                                 int32_t *ret_dtype) {
-    moe_int_hf_config config = {0};
-    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
-    if (status)
-        return status;
-    say_notes(&config, path, log);
-    *ret = config.layer;
-    *ret_dtype = config.dtype;
-    return MOE_OK;
-}
-
-moe_status moe_layer_of_config(const char *path, int64_t layer, const moe_log *log,
-                               moe_layer_desc *ret) {
-    moe_int_hf_config config = {0};
-    moe_status status = moe_int_hf_config_load(path, -1, log, &config);
-    if (status)
-        return status;
-    if (layer < 0 || layer >= config.layers || !config.has_experts[layer])
-        return MOE_E_NOTFOUND;
-    status = moe_int_hf_config_load(path, layer, log, &config);
-    if (!status)
-        *ret = config.layer;
     return status;
 }

@@ -51,23 +51,29 @@ static const char *const common[P(COUNT)] = {
 #define DEEPSEEK_V3                                                                                \
     .score = MOE_SCORE_SIGMOID, .select = MOE_SELECT_GROUP_TOPK, .scaled = true,                   \
     .renorm = MOE_INT_RENORM_CONFIG_YES, .renorm_eps = 1e-20, .select_bias = true
+#define DEEPSEEK_V2                                                                                \
+    SHARED_COUNT, .score = MOE_SCORE_SOFTMAX, .select = MOE_SELECT_GROUP_MAX,                      \
+                  .plain_select = "greedy", .scaled = true
 #define SIGMOID_BIAS(how) /* as DeepSeek-V3, without groups */                                     \
     .score = MOE_SCORE_SIGMOID, .renorm = MOE_INT_RENORM_##how, .select_bias = true
 #define SHARED_COUNT .shared_count_key = "n_shared_experts|num_shared_experts"
 #define SHARED_WIDTH .shared_width_key = "shared_expert_intermediate_size"
+#define GATED(by)    .attention_gate = MOE_INT_GATE_##by
 #define INTERMEDIATE .width_key = "intermediate_size"
 
 #define LIMIT .silu = MOE_ACT_SWIGLU_LIMIT, .limit_key = "swiglu_limit"
 #define INKLING2                                                                                   \
     SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20, .scaled = true, .silu = MOE_ACT_SWIGLU_SOFTCAP,     \
                           .alpha_key = "mlp_gate_softcap", .limit_key = "mlp_up_softcap",          \
+                          .score_key = "scoring_func",                                             \
+                          .other_score = {"sqrtsoftplus", MOE_SCORE_SQRT_SOFTPLUS},                \
                           .names = {                                                               \
                               [P(GATE_UP)] = "~experts.w13_weight|experts.gate_up_proj",           \
                               [P(DOWN)] = "experts.w2_weight|experts.down_proj",                   \
     }
 
 #define GEMMA4                                                                                     \
-    SOFTMAX(ALWAYS), .module = "", .block = &moe_int_block_gemma4,                                 \
+    SOFTMAX(ALWAYS), .module = "", .block = &moe_int_block_gemma4, .dense_beside = true,           \
                      .names = {[P(ROUTER)] = "router.proj.weight"}
 
 /* A Granite decoder layer: the routed block and one fused shared part beside it. */
@@ -96,16 +102,17 @@ static const moe_int_family families[] = {
     {.model_type = "minimax_m2", INTERMEDIATE, SIGMOID_BIAS(ALWAYS),
      .expect = {{"scoring_func", "sigmoid"}}},
     {.model_type = "gpt_oss", INTERMEDIATE, .limit_key = "swiglu_limit",
-     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha",
-     .glu_layout = MOE_GLU_INTERLEAVED, .transposed = TRANSPOSED},
+     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true,
+     .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha", .glu_layout = MOE_GLU_INTERLEAVED,
+     .transposed = TRANSPOSED},
     {.model_type = "granitemoe", INTERMEDIATE, .score = MOE_SCORE_SOFTMAX_TOPK},
     {.model_type = "llama4_text", INTERMEDIATE, .shared_width_key = "intermediate_size",
      .score = MOE_SCORE_SIGMOID, .weight_on = MOE_WEIGHT_ON_INPUT, .transposed = TRANSPOSED,
      .reports = MOE_INT_REPORTS_DENSE},
     {.model_type = "longcat_flash", .width_key = "expert_ffn_hidden_size",
-     .zero_key = "zero_expert_num", .expect = {{"zero_expert_type", "identity"}},
+     .zero_key = "zero_expert_num", .expect = {{"zero_expert_type", "identity"}}, .twice = true,
      .score = MOE_SCORE_SOFTMAX, .scaled = true, .select_bias = true, .zero_gradients = true},
-    {.model_type = "qwen3_next", SHARED_WIDTH, SOFTMAX(CONFIG_YES), .shared_gate = true},
+    {.model_type = "qwen3_next", GATED(VALUES), SHARED_WIDTH, SOFTMAX(CONFIG_YES), .shared_gate = true},
     {.model_type = "phimoe", INTERMEDIATE, .jitter_key = "router_jitter_noise", .fixed_K = 2,
      .score = MOE_SCORE_SPARSEMIXER},
 
@@ -125,7 +132,7 @@ static const moe_int_family families[] = {
     {.model_type = "mimo_v2_flash", DEEPSEEK_V3},
     {.model_type = "bailing_hybrid", SHARED_COUNT, DEEPSEEK_V3},
     {.model_type = "kimi_linear", SHARED_COUNT, DEEPSEEK_V3},
-    {.model_type = "beam", DEEPSEEK_V3, .reports = MOE_INT_REPORTS_UNSCALED},
+    {.model_type = "beam", GATED(VALUES), DEEPSEEK_V3, .reports = MOE_INT_REPORTS_UNSCALED},
     {.model_type = "nemotron_h", .shared_width_key = "moe_shared_expert_intermediate_size",
      DEEPSEEK_V3, .ungated = true, .module = "mixer", .block = &moe_int_block_latent},
     {.model_type = "mistral4", SHARED_COUNT, .score = MOE_SCORE_SOFTMAX,
@@ -136,7 +143,7 @@ static const moe_int_family families[] = {
      .renorm_eps = 1e-20, .module = "mlp|"},
 
     /* sigmoid without groups */
-    {.model_type = "afmoe", SHARED_COUNT, SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20,
+    {.model_type = "afmoe", GATED(VALUES), SHARED_COUNT, SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20,
      .scaled = true},
     {.model_type = "hy_v3", SHARED_COUNT, SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20,
      .scaled = true},
@@ -150,12 +157,13 @@ static const moe_int_family families[] = {
      .average_key = "shared_expert_combination_strategy"},
     {.model_type = "minimax_m3_vl_text|minimax_m3", INTERMEDIATE,
      .shared_width_key = "shared_intermediate_size", SIGMOID_BIAS(ALWAYS), .scaled = true,
-     .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha", .limit_key = "swiglu_limit", .reports = MOE_INT_REPORTS_UNSCALED},
+     .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha", .limit_key = "swiglu_limit",
+     .reports = MOE_INT_REPORTS_UNSCALED},
 
     {.model_type = "kolibri1", SHARED_WIDTH, .score = MOE_SCORE_SIGMOID_LOGIT,
      .select_bias = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
      .names = {[P(SELECT_BIAS)] = "^moe.router.expert_bias|gate.e_score_correction_bias"}},
-    {.model_type = "laguna", SHARED_WIDTH, .score = MOE_SCORE_SIGMOID_CAP, .select_bias = true,
+    {.model_type = "laguna", GATED(HEADS), SHARED_WIDTH, .score = MOE_SCORE_SIGMOID_CAP, .select_bias = true,
      .jitter_key = "moe_router_logit_softcapping", .renorm = MOE_INT_RENORM_ALWAYS,
      .scaled = true, .reports = MOE_INT_REPORTS_UNSCALED},
 
@@ -166,15 +174,16 @@ static const moe_int_family families[] = {
     {.model_type = "deepseek_v4", SHARED_COUNT, .score = MOE_SCORE_SQRT_SOFTPLUS,
      .select_bias = true, .renorm = MOE_INT_RENORM_ALWAYS, .renorm_eps = 1e-20, .scaled = true,
      LIMIT, .expect = {{"scoring_func", "sqrtsoftplus"}}, .block = &moe_int_block_hash},
-    {.model_type = "step3p5|step3p7", .shared_width_key = "share_expert_dim", SIGMOID_BIAS(ALWAYS),
+    {.model_type = "step3p5|step3p7", GATED(HEADS), .shared_width_key = "share_expert_dim", SIGMOID_BIAS(ALWAYS),
      .scaled = true, .silu = MOE_ACT_SWIGLU_LIMIT_AFTER, .limit_key = "swiglu_limits",
      .shared_limit_key = "swiglu_limits_shared", .reports = MOE_INT_REPORTS_UNSCALED},
     {.model_type = "inkling2_text", INKLING2},
     {.model_type = "inkling2_loop_text", INKLING2},
 
     /* groups ranked by their best expert, and masked by 0 */
-    {.model_type = "deepseek_v2", SHARED_COUNT, .score = MOE_SCORE_SOFTMAX,
-     .select = MOE_SELECT_GROUP_MAX, .plain_select = "greedy", .scaled = true},
+    {.model_type = "deepseek_v2", DEEPSEEK_V2},
+    {.model_type = "deepseek_ocr2_text", DEEPSEEK_V2},
+    {.model_type = "unlimited_ocr_text", DEEPSEEK_V2},
     {.model_type = "axk2", SHARED_COUNT, .score = MOE_SCORE_SIGMOID,
      .select = MOE_SELECT_GROUP_ZERO, .scaled = true, .renorm = MOE_INT_RENORM_CONFIG_YES,
      .renorm_eps = 1e-20, .select_bias = true},
@@ -186,15 +195,13 @@ static const moe_int_family families[] = {
     {.model_type = "jamba", INTERMEDIATE, SOFTMAX(NEVER)},
     {.model_type = "qwen3_omni_moe_text", SOFTMAX(CONFIG_YES)},
     {.model_type = "qwen3_vl_moe_text", SOFTMAX(ALWAYS)},
-    {.model_type = "qwen3_5_moe_text", SHARED_WIDTH, SOFTMAX(ALWAYS), .shared_gate = true},
-    {.model_type = "qwen4_exp_text", SHARED_WIDTH, SOFTMAX(CONFIG_YES), .shared_gate = true},
+    {.model_type = "qwen3_5_moe_text", GATED(VALUES), SHARED_WIDTH, SOFTMAX(ALWAYS), .shared_gate = true},
+    {.model_type = "qwen4_exp_text", GATED(VALUES), SHARED_WIDTH, SOFTMAX(CONFIG_YES), .shared_gate = true},
     {.model_type = "qwen3_omni_moe_talker_text", SHARED_WIDTH, SOFTMAX(CONFIG),
      .shared_gate = true},
     {.model_type = "lara_mini", SHARED_WIDTH, SOFTMAX(CONFIG_YES)},
     {.model_type = "hunyuan_v1_moe", .width_key = "intermediate_size",
      .shared_width_key = "intermediate_size", SOFTMAX(ALWAYS)},
-    {.model_type = "deepseek_ocr2_text", SHARED_COUNT, SOFTMAX(NEVER), .scaled = true},
-    {.model_type = "unlimited_ocr_text", SHARED_COUNT, SOFTMAX(NEVER), .scaled = true},
     {.model_type = "ernie4_5_moe", .shared_count_key = "moe_num_shared_experts", SOFTMAX(ALWAYS),
      .select_bias = true},
     {.model_type = "ernie4_5_vl_moe_text", /* lists: of text, of images */
@@ -202,7 +209,8 @@ static const moe_int_family families[] = {
      .shared_count_key = "moe_num_shared_experts",
      SOFTMAX(ALWAYS), .select_bias = true,
      .names = {[P(ROUTER)] = "gate.weight|text_moe.gate.weight",
-               [P(SELECT_BIAS)] = "moe_statics.e_score_correction_bias",
+               [P(SELECT_BIAS)] = "moe_statics.e_score_correction_bias|"
+                                  "text_moe.gate.moe_statics.e_score_correction_bias",
                [P(GATE_UP)] = "text_moe.experts.gate_up_proj",
                [P(DOWN)] = "experts.%d.down_proj.weight|text_moe.experts.down_proj"}},
     {.model_type = "dbrx", .width_key = "ffn_config.ffn_hidden_size", SOFTMAX(ALWAYS),
@@ -215,11 +223,12 @@ static const moe_int_family families[] = {
     {.model_type = "granitemoehybrid", GRANITE_SHARED},
     {.model_type = "granitemoe_swa", GRANITE_SHARED},
     {.model_type = "aria_text", INTERMEDIATE, .shared_count_key = "moe_num_shared_experts",
-     .score = MOE_SCORE_SOFTMAX_TOPK, .transposed = TRANSPOSED},
+     .score = MOE_SCORE_SOFTMAX_TOPK, .transposed = TRANSPOSED,
+     .expect = {{"hidden_act", "silu"}}}, /* which is of the shared expert alone */
     {.model_type = "openai_privacy_filter", INTERMEDIATE, .limit_key = "swiglu_limit",
-     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true, .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha",
-     .glu_layout = MOE_GLU_CONCAT, .transposed = TRANSPOSED,
-     .reports = MOE_INT_REPORTS_SHARE_OF_K},
+     .score = MOE_SCORE_SOFTMAX_TOPK, .router_bias = true, .expert_bias = true,
+     .silu = MOE_ACT_SWIGLU_CLAMP, .alpha_key = "swiglu_alpha", .glu_layout = MOE_GLU_CONCAT,
+     .transposed = TRANSPOSED, .reports = MOE_INT_REPORTS_SHARE_OF_K},
 
     /* blocks with more than a layer */
     {.model_type = "axk1", SHARED_COUNT, DEEPSEEK_V3, .block = &moe_int_block_norm_out},
@@ -227,7 +236,7 @@ static const moe_int_family families[] = {
     {.model_type = "diffusion_gemma_text", GEMMA4},
     {.model_type = "jetmoe", INTERMEDIATE, .score = MOE_SCORE_SOFTMAX_TOPK,
      .block = &moe_int_block_bias_out},
-    {.model_type = "muse_spark_text", SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-15, .scaled = true,
+    {.model_type = "muse_spark_text", GATED(VALUES), SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-15, .scaled = true,
      .block = &moe_int_block_muse_spark},
     {.model_type = "zaya", SOFTMAX(NEVER), .select_bias = true, .block = &moe_int_block_zaya,
      .names = {[P(ROUTER)] = "gate.router_mlp.out_proj.weight",

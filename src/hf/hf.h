@@ -6,6 +6,7 @@
 #include "hf/moe_layers.h"
 #include "moeref/case.h"
 #include "moeref/safetensors.h"
+#include "moeref/whole.h"
 
 #include <stdbool.h>
 
@@ -35,6 +36,13 @@ typedef enum moe_int_renorm {
     MOE_INT_RENORM_CONFIG_YES /* as norm_topk_prob says, true when absent */
 } moe_int_renorm;
 
+/* What the attention's results are multiplied by, which a projection of its input makes. */
+typedef enum moe_int_attention_gate {
+    MOE_INT_GATE_NONE,
+    MOE_INT_GATE_HEADS, /* a number for each head */
+    MOE_INT_GATE_VALUES /* one for each of its values */
+} moe_int_attention_gate;
+
 /* What a family's router module hands out as weights. */
 typedef enum moe_int_reports {
     MOE_INT_REPORTS_WEIGHTS,    /* those that the experts' outputs count with */
@@ -58,10 +66,10 @@ typedef struct moe_int_family {
     const char *alpha_key;        /* act_alpha */
     const char *shared_limit_key; /* the shared expert's own limit; "": it has none */
     const char *capacity_key;
-    const char *plain_select;    /* this "topk_method" chooses without groups */
+    const char *plain_select;    /* this "topk_method", or none, chooses without groups */
     const char *average_key;     /* "average" there: half the routed and half the shared output */
     const char *select_bias_key; /* false there: no selection bias */
-    const char *score_key;       /* where it names other_score, that one is used */
+    const char *score_key;       /* names "sigmoid", which `score` is then, or other_score */
     const moe_int_block_row *block; /* what the family's block has beside its layer; or NULL */
     const char *expect[2][2];       /* key and the only value that is understood, where present */
 
@@ -80,6 +88,11 @@ typedef struct moe_int_family {
     bool ungated; /* experts without a gate */
     int32_t silu; /* the moe_act that "silu" stands for here, if not MOE_ACT_SWIGLU */
     int32_t glu_layout;
+
+    /* the model around it */
+    moe_int_attention_gate attention_gate;
+    bool dense_beside; /* a dense FFN beside the experts of every MoE layer */
+    bool twice;        /* a layer attends twice, and has a dense FFN after each */
 
     /* tensors */
     uint32_t transposed;     /* bits of parts that are stored [E][in][out] where in = out */
@@ -128,6 +141,19 @@ moe_status moe_int_hf_config_parse(const char *text, size_t size, const char *na
                                    const moe_log *log, moe_int_hf_config *ret);
 moe_status moe_int_hf_config_load(const char *path, int64_t layer, const moe_log *log,
                                   moe_int_hf_config *ret);
+
+/* The file as an object, which the caller frees, and where in one a known family's settings lie. */
+moe_status moe_int_hf_load_object(const char *path, const moe_log *log, json_t **ret);
+moe_status moe_int_hf_find_family(const moe_int_json *root, moe_int_json *ret_at,
+                                  const moe_int_family **ret);
+
+/* All sizes of a model but `layer`; d is there already. */
+moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, const moe_int_family *family,
+                                 moe_model_shape *m);
+
+/* Of these, what is of the attention's heads; d is there already. */
+moe_status moe_int_hf_read_heads(const moe_int_hf_keys *k, const moe_int_family *family,
+                                 moe_model_shape *m);
 
 /* A file whose tensors are parts: a checkpoint's layer, or the gradients of a case. */
 typedef struct moe_int_part_source {

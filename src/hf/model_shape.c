@@ -133,57 +133,20 @@ static moe_status read_kinds(const moe_int_hf_keys *k, moe_model_shape *m) {
     return status;
 }
 
-/* Attention of no heads, or of none that hold anything, would be told as free. */
-static moe_status check_heads(const moe_int_hf_keys *k, const moe_model_shape *m) {
-    return m->heads > 0 && m->kv_heads > 0 && m->qk_dim > 0 && m->v_dim > 0
-               ? MOE_OK
-               : moe_fail(k->at->log, MOE_E_FORMAT,
-                          "%s: %lld heads of attention, %lld of keys, %lld and %lld wide, are none",
-                          k->at->where, (long long)m->heads, (long long)m->kv_heads,
-                          (long long)m->qk_dim, (long long)m->v_dim);
+/* Where a layer has more than one attention and one FFN. */
+static void count_more(const moe_int_family *f, moe_model_shape *m) {
+    if (f->twice) {
+        m->full *= 2;
+        m->windowed *= 2;
+    }
+    if (f->twice || f->dense_beside) {
+        m->beside = m->moe_layers;
+        m->dense_layers += f->twice ? 2 * m->moe_layers : m->moe_layers;
+    }
 }
 
-static moe_status read_heads(const moe_int_hf_keys *k, moe_model_shape *m) {
-    int64_t nope = 0;
-    moe_status status =
-        moe_int_hf_size(k, "num_attention_heads|n_heads|n_head", MOE_INT_JSON_REQUIRED, &m->heads);
-    m->kv_heads = m->heads;
-    m->qk_dim = m->heads > 0 ? m->d / m->heads : 0;
-    if (!status)
-        status = moe_int_hf_size(k, "num_key_value_heads|attn_config.kv_n_heads",
-                                 MOE_INT_JSON_OPTIONAL, &m->kv_heads);
-    if (!status)
-        status = moe_int_hf_size(k, "head_dim", MOE_INT_JSON_OPTIONAL, &m->qk_dim);
-    m->v_dim = m->qk_dim;
-    if (!status)
-        status = moe_int_hf_size(k, "kv_lora_rank", MOE_INT_JSON_OPTIONAL, &m->kv_rank);
-    if (status || m->kv_rank == 0)
-        return status;
-    status = moe_int_hf_size(k, "q_lora_rank", MOE_INT_JSON_OPTIONAL, &m->q_rank);
-    if (!status)
-        status = moe_int_hf_size(k, "qk_rope_head_dim", MOE_INT_JSON_REQUIRED, &m->rope_dim);
-    if (!status)
-        status = moe_int_hf_size(k, "qk_nope_head_dim", MOE_INT_JSON_REQUIRED, &nope);
-    if (!status)
-        status = moe_int_hf_size(k, "v_head_dim", MOE_INT_JSON_REQUIRED, &m->v_dim);
-    m->qk_dim = nope + m->rope_dim;
-    return status;
-}
-
-/* Families whose attention always has them, by the modeling files of Transformers 5.24.0; others
- * say it by a key. */
-static moe_status read_head_norms(const moe_int_hf_keys *k, moe_model_shape *m) {
-    static const char *const always[] = {"qwen3", "olmoe", "flex_olmo", "lfm2", "dots1", "gemma4"};
-    const char *type = json_string_value(json_object_get(k->at->object, "model_type"));
-    bool norms = false;
-    for (size_t i = 0; type && i < sizeof always / sizeof *always; i++)
-        norms |= strncmp(type, always[i], strlen(always[i])) == 0;
-    const moe_status status = moe_int_hf_flag(k, "use_qk_norm", &norms);
-    m->head_norms = norms;
-    return status;
-}
-
-moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, moe_model_shape *m) {
+moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, const moe_int_family *family,
+                                 moe_model_shape *m) {
     bool tied = false;
     unsigned char has_experts[MOE_INT_HF_LAYERS_MAX];
     moe_status status = moe_int_hf_moe_layers(k, has_experts, &m->layers);
@@ -192,6 +155,7 @@ moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, moe_model_shape *m) {
         m->moe_layers += has_experts[i] != 0;
     if (!status)
         status = read_kinds(k, m);
+    count_more(family, m);
     if (!status)
         status = moe_int_hf_size(k, "vocab_size", MOE_INT_JSON_REQUIRED, &m->vocab);
     if (!status)
@@ -200,9 +164,5 @@ moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, moe_model_shape *m) {
     if (!status)
         status = moe_int_hf_flag(k, "tie_word_embeddings", &tied);
     m->tied = tied;
-    if (!status)
-        status = read_head_norms(k, m);
-    if (!status)
-        status = read_heads(k, m);
-    return status ? status : check_heads(k, m);
+    return status ? status : moe_int_hf_read_heads(k, family, m);
 }

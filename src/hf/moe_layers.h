@@ -1,9 +1,8 @@
-/* Internal: which of a model's layers are MoE layers, and its other sizes, from config.json. */
+/* Internal: which of a model's layers are MoE layers, from config.json. */
 #ifndef MOE_HF_MOE_LAYERS_H
 #define MOE_HF_MOE_LAYERS_H
 
 #include "hf/keys.h"
-#include "moeref/whole.h"
 
 /* Which of the model's layers have experts, ret_has[layer], and how many there are in all. Families
  * say it by a list of layer types, a pattern, a number of dense layers at the front, or a step.
@@ -11,8 +10,5 @@
 #define MOE_INT_HF_LAYERS_MAX 512
 moe_status moe_int_hf_moe_layers(const moe_int_hf_keys *k, unsigned char *ret_has,
                                  int64_t *ret_all);
-
-/* All sizes of a model but `layer`; d is there already. */
-moe_status moe_int_hf_read_shape(const moe_int_hf_keys *k, moe_model_shape *m);
 
 #endif

@@ -73,7 +73,7 @@ static moe_status read_select(const moe_int_hf_keys *k, const moe_int_family *f,
     moe_status status = moe_int_hf_word(k, "topk_method", &method);
     if (status || !moe_int_has_groups(f->select))
         return status;
-    if (f->plain_select && strcmp(method, f->plain_select) == 0) {
+    if (f->plain_select && (!*method || strcmp(method, f->plain_select) == 0)) {
         ret->select = MOE_SELECT_TOPK;
         return MOE_OK;
     }
@@ -90,9 +90,13 @@ static moe_status read_score(const moe_int_hf_keys *k, const moe_int_family *f,
     const char *name = "";
     ret->score = f->score;
     moe_status status = f->score_key ? moe_int_hf_word(k, f->score_key, &name) : MOE_OK;
-    if (!status && f->other_score.name && strcmp(name, f->other_score.name) == 0)
-        ret->score = f->other_score.score;
-    return status;
+    if (status || !*name || strcmp(name, "sigmoid") == 0)
+        return status;
+    if (strcmp(name, f->other_score.name) != 0)
+        return moe_fail(k->at->log, MOE_E_UNSUPPORTED, "%s: \"%s\" \"%s\" is not supported here",
+                        k->at->where, f->score_key, name);
+    ret->score = f->other_score.score;
+    return MOE_OK;
 }
 
 static moe_status read_select_bias(const moe_int_hf_keys *k, const moe_int_family *f,
@@ -192,6 +196,8 @@ static moe_status read_act(const moe_int_hf_keys *k, const moe_int_family *f, mo
         if (strcmp(name, acts[i].name) != 0 || act == MOE_ACT_COUNT)
             continue;
         if (f->silu && act != MOE_ACT_SWIGLU)
+            break;
+        if (f->block && f->block->shared_gated && acts[i].act[0] == MOE_ACT_COUNT)
             break;
         ret->act = f->silu ? f->silu : act;
         return read_limits(k, f, ret);

@@ -12,6 +12,7 @@
 #include "moeref/cost.h"
 #include "moeref/dtype.h"
 #include "moeref/ep.h"
+#include "moeref/fit.h"
 #include "moeref/home.h"
 #include "moeref/isolation.h"
 #include "moeref/layer.h"
@@ -31,6 +32,7 @@
 #include "moeref/status.h"
 #include "moeref/suite.h"
 #include "moeref/tensor.h"
+#include "moeref/transport.h"
 #include "moeref/version.h"
 #include "moeref/whole.h"
 

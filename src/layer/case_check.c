@@ -107,6 +107,19 @@ static moe_status check_block(const moe_case *c, const moe_log *log) {
     return MOE_OK;
 }
 
+/* The layer of that width must be one too, but for its experts. */
+static moe_status check_hidden(const moe_case *c, const moe_log *log) {
+    moe_layer_desc outer = c->layer;
+    if (c->hidden == 0)
+        return MOE_OK;
+    outer.d = c->hidden;
+    outer.n = 1;
+    if (c->hidden < 0 || moe_layer_desc_check(&outer, c->T, NULL))
+        return moe_fail(log, MOE_E_INVALID, "hidden=%lld is no width of a layer",
+                        (long long)c->hidden);
+    return MOE_OK;
+}
+
 static moe_status check_split(const moe_case *c, const moe_log *log) {
     const moe_split *s = &c->split;
     int64_t sum = 0;
@@ -143,6 +156,8 @@ moe_status moe_int_case_check(const moe_case *c, const moe_log *log) {
         status = check_empty(c, log);
     if (!status)
         status = check_split(c, log);
+    if (!status)
+        status = check_hidden(c, log);
     if (status)
         return status;
     if (moe_dtype_roundoff((moe_dtype)c->dtype) == 0)

@@ -107,6 +107,8 @@
       "router, or experts, beyond the layer's own choices; its last experts are the problem:")    \
     KEY("layers", "      ", I64, layers, NO, "2",                                                 \
       "block=recursions, chained, chained_skip, recurrent, constants: how many")                  \
+    KEY("hidden", "      ", I64, hidden, NO, "0",                                                 \
+      "predictions: width of tokens, router and shared expert, in two projections to d; 0: d")   \
     KEY("inject", "      ", INJECT, inject, INJECT, "none",                                       \
       "X[TOKEN][d/2] becomes nan@TOKEN or inf@TOKEN:")                                            \
     KEY("pass", "        ", NAME, pass, PASS, "both", "what runs:")                               \

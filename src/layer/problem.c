@@ -156,6 +156,11 @@ moe_status moe_int_problem_drawn(const moe_case *c, const moe_log *log, moe_prob
     moe_status status = moe_int_case_check(c, log);
     if (status)
         return status;
+    if (c->hidden)
+        return moe_fail(log, MOE_E_UNSUPPORTED,
+                        "hidden=%lld: projections around experts are predicted, and run from "
+                        "checkpoints alone (--hf)",
+                        (long long)c->hidden);
     moe_problem *p = calloc(1, sizeof *p);
     if (!p)
         return moe_fail(log, MOE_E_NOMEM, "out of memory for a problem");

@@ -56,7 +56,7 @@ static void d_router(const sizes *z, double *flops, double *elements) {
 }
 
 /* Whose stage it is: which layers have it, and whose sizes its work is counted in. */
-typedef enum owner { ROUTER, ROUTED, BIASES, SHARED, GATE } owner;
+typedef enum owner { ROUTER, ROUTED, BIASES, SHARED, GATE, AROUND } owner;
 
 typedef struct row {
     const char *name;
@@ -158,6 +158,13 @@ static const row table[MOE_STAGE_COUNT] = {
     PART(EXPERTS,       "experts",          FWD, NONE, Y),
     PART(DISPATCH_BACK, "dispatch dO",      BWD, NONE, DH),
     PART(EXPERTS_BACK,  "experts backward", BWD, NONE, DXP),
+
+    STAGE(PROJECT_IN,   "project in",   FWD, NONE, AROUND),
+    STAGE(PROJECT_OUT,  "project out",  FWD, NONE, AROUND),
+    STAGE(DW_OUT,       "dW_out",       BWD, NONE, AROUND),
+    STAGE(DO_PROJECTED, "dO projected", BWD, NONE, AROUND),
+    STAGE(DX_PROJECTED, "dX projected", BWD, NONE, AROUND),
+    STAGE(DW_IN,        "dW_in",        BWD, NONE, AROUND),
 };
 /* clang-format on */
 
@@ -197,6 +204,8 @@ static int is_owned(const moe_layer_desc *desc, owner by, int plan_given) {
         return desc->n_shared > 0;
     case GATE:
         return desc->n_shared > 0 && desc->shared_gate;
+    case AROUND:
+        break;
     }
     return 0;
 }

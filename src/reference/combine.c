@@ -3,10 +3,6 @@
 
 #include <stdlib.h>
 
-static real *out_of(const run_state *r, moe_tensor_id id) {
-    return r->res->out.t[id].data;
-}
-
 /* Rounds where the recipe does. */
 static void store(const run_state *r, moe_point point, real *x, int64_t count) {
     if (r->points & (uint32_t)point)

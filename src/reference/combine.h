@@ -38,6 +38,11 @@ typedef struct run_state {
     moe_int_room weights[2]; /* W1 and W2 of one expert after another */
 } run_state;
 
+/* A result's values; NULL: it is not made. */
+static inline real *out_of(const run_state *r, moe_tensor_id id) {
+    return r->res->out.t[id].data;
+}
+
 /* Fills shared.gate. */
 void fill_shared_gate(run_state *r);
 

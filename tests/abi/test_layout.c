@@ -4,25 +4,13 @@
  * MOE_PLUGIN_ABI and MOE_PLUGIN_ABI_OLDEST in plugin.h, then PINNED_ABI, PINNED_OLDEST and the
  * numbers here. An optional slot added at the table's end raises MOE_PLUGIN_ABI alone. Enum values
  * may only be added at the end. */
-#include "moeref/plugin.h"
+#include "pinned_values.h"
 
 #include <criterion/criterion.h>
 #include <stddef.h>
 
 #define PINNED_ABI    4u
 #define PINNED_OLDEST 1u
-
-typedef struct number {
-    const char *what;
-    long long is, should;
-} number;
-
-#define SIZE(type, bytes)                                                                          \
-    { "sizeof " #type, (long long)sizeof(type), bytes }
-#define FIELD(type, field, offset)                                                                 \
-    { #type "." #field, (long long)offsetof(type, field), offset }
-#define VALUE(name, value)                                                                         \
-    { #name, (long long)(name), value }
 
 static const number layouts[] = {
     SIZE(moe_tensor, 48),
@@ -195,119 +183,6 @@ static const number layouts[] = {
     FIELD(moe_plugin, board, 136),
     FIELD(moe_plugin, operators, 144),
     FIELD(moe_plugin, arithmetic, 152),
-};
-
-static const number values[] = {
-    VALUE(MOE_OK, 0),
-    VALUE(MOE_E_INVALID, -1),
-    VALUE(MOE_E_NOMEM, -2),
-    VALUE(MOE_E_IO, -3),
-    VALUE(MOE_E_FORMAT, -4),
-    VALUE(MOE_E_UNSUPPORTED, -5),
-    VALUE(MOE_E_NOTFOUND, -6),
-    VALUE(MOE_E_ABI, -7),
-    VALUE(MOE_E_DEVICE, -8),
-    VALUE(MOE_E_CONTRACT, -9),
-    VALUE(MOE_LOG_ERROR, 0),
-    VALUE(MOE_LOG_WARN, 1),
-    VALUE(MOE_LOG_INFO, 2),
-    VALUE(MOE_LOG_DEBUG, 3),
-    VALUE(MOE_F64, 0),
-    VALUE(MOE_F32, 1),
-    VALUE(MOE_F16, 2),
-    VALUE(MOE_BF16, 3),
-    VALUE(MOE_I64, 4),
-    VALUE(MOE_I32, 5),
-    VALUE(MOE_U8, 6),
-    VALUE(MOE_MAX_DIMS, 4),
-    VALUE(MOE_ACT_SWIGLU, 0),
-    VALUE(MOE_ACT_GEGLU, 1),
-    VALUE(MOE_ACT_REGLU, 2),
-    VALUE(MOE_ACT_SWIGLU_CLAMP, 3),
-    VALUE(MOE_ACT_RELU2, 4),
-    VALUE(MOE_ACT_RELU, 5),
-    VALUE(MOE_ACT_GELU, 6),
-    VALUE(MOE_ACT_SILU, 7),
-    VALUE(MOE_GLU_CONCAT, 0),
-    VALUE(MOE_GLU_INTERLEAVED, 1),
-    VALUE(MOE_SCORE_SOFTMAX, 0),
-    VALUE(MOE_SCORE_SOFTMAX_TOPK, 1),
-    VALUE(MOE_SCORE_SIGMOID, 2),
-    VALUE(MOE_SCORE_SPARSEMIXER, 3),
-    VALUE(MOE_SELECT_TOPK, 0),
-    VALUE(MOE_SELECT_GROUP_TOPK, 1),
-    VALUE(MOE_SELECT_EXPERT_CHOICE, 2),
-    VALUE(MOE_SELECT_CAPACITY, 3),
-    VALUE(MOE_SELECT_TOKEN_ROUNDING, 4),
-    VALUE(MOE_ROUND_NEAREST, 0),
-    VALUE(MOE_ROUND_UP, 1),
-    VALUE(MOE_ROUND_DOWN, 2),
-    VALUE(MOE_ROUND_STOCHASTIC, 3),
-    VALUE(MOE_ROUND_BALANCE, 4),
-    VALUE(MOE_WEIGHT_ON_OUTPUT, 0),
-    VALUE(MOE_WEIGHT_ON_INPUT, 1),
-    VALUE(MOE_PASS_FWD, 1),
-    VALUE(MOE_PASS_BWD, 2),
-    VALUE(MOE_PASS_BOTH, 3),
-    VALUE(MOE_PASS_FORWARD, 0),
-    VALUE(MOE_PASS_BACKWARD, 1),
-    VALUE(MOE_PASS_TOTAL, 2),
-    VALUE(MOE_STAGE_ROUTER, 0),
-    VALUE(MOE_STAGE_A, 3),
-    VALUE(MOE_STAGE_DW1, 12),
-    VALUE(MOE_STAGE_ROUTER_BACKWARD, 13),
-    VALUE(MOE_STAGE_A_SHARED, 14),
-    VALUE(MOE_STAGE_GATE_BACKWARD, 23),
-    VALUE(MOE_STAGE_MASK, 24),
-    VALUE(MOE_STAGE_X_GROUPED, 35),
-    VALUE(MOE_STAGE_GROUPED, 44),
-    VALUE(MOE_STAGE_ZERO_DW2, 56),
-    VALUE(MOE_STAGE_DA_SHARED, 68),
-    VALUE(MOE_STAGE_EXPERTS_BACK, 72),
-    VALUE(MOE_T_X, 0),
-    VALUE(MOE_T_DO, 1),
-    VALUE(MOE_T_W_R, 2),
-    VALUE(MOE_T_B_R, 3),
-    VALUE(MOE_T_B_SELECT, 4),
-    VALUE(MOE_T_W1, 5),
-    VALUE(MOE_T_B1, 6),
-    VALUE(MOE_T_W2, 7),
-    VALUE(MOE_T_B2, 8),
-    VALUE(MOE_T_W1_SHARED, 9),
-    VALUE(MOE_T_W2_SHARED, 10),
-    VALUE(MOE_T_W_GATE_SHARED, 11),
-    VALUE(MOE_T_LOGITS, 12),
-    VALUE(MOE_T_S, 13),
-    VALUE(MOE_T_H, 14),
-    VALUE(MOE_T_A, 15),
-    VALUE(MOE_T_Y, 16),
-    VALUE(MOE_T_O, 17),
-    VALUE(MOE_T_DS, 18),
-    VALUE(MOE_T_DH, 19),
-    VALUE(MOE_T_DXP, 20),
-    VALUE(MOE_T_DX, 21),
-    VALUE(MOE_T_DW_R, 22),
-    VALUE(MOE_T_DB_R, 23),
-    VALUE(MOE_T_DW1, 24),
-    VALUE(MOE_T_DB1, 25),
-    VALUE(MOE_T_DW2, 26),
-    VALUE(MOE_T_DB2, 27),
-    VALUE(MOE_T_DW1_SHARED, 28),
-    VALUE(MOE_T_DW2_SHARED, 29),
-    VALUE(MOE_T_DW_GATE_SHARED, 30),
-    VALUE(MOE_T_COUNT, 31),
-    VALUE(MOE_ROLE_INPUT, 0),
-    VALUE(MOE_ROLE_PARAM, 1),
-    VALUE(MOE_ROLE_FORWARD, 2),
-    VALUE(MOE_ROLE_BACKWARD, 3),
-    VALUE(MOE_ROLE_STAGE, 4),
-    VALUE(MOE_PLACE_HOST, 0),
-    VALUE(MOE_PLACE_CUDA, 1),
-    VALUE(MOE_ROUTED_BY_CALLER, 0),
-    VALUE(MOE_ROUTED_BY_LAYER, 1),
-    VALUE(MOE_THROTTLE_POWER, 1),
-    VALUE(MOE_THROTTLE_HEAT, 2),
-    VALUE(MOE_THROTTLE_OTHER, 4),
 };
 
 static void expect_all(const number *rows, size_t count) {

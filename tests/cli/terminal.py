@@ -49,6 +49,15 @@ def main():
     progress = [ESCAPES.sub("", line) for line in re.split(r"[\r\n]", shown)
                 if "case 1 of 1" in line]
     need(progress and all(len(line) < 80 for line in progress), f"progress wraps: {progress}")
+    for word in ("run", "oracle", "comparison"):
+        need(any(re.search(rf", {word} \d+ %:", line) for line in progress),
+             f"no share of {word}: {progress}")
+    need(shown.count("\n") == 2, f"progress takes lines of its own: {shown!r}")
+    _, shown = on_terminal(program, *check, "--output", "json")
+    need("case 1 of 1" not in shown and "\x1b[K" not in shown, "progress in JSON mode")
+    wrong = ("check", "--backend", sys.argv[2] + ":bf16.silu_as_gelu", "--case", CASE)
+    code, shown = on_terminal(program, *wrong)
+    need(code == 1 and ", explanation " in shown, f"nothing of the explanation: {shown!r}")
     for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb", "NO_COLOR": None}):
         code, shown = on_terminal(program, *check, **plain)
         need(code == 0 and "pass" in shown and "\x1b[32m" not in shown, f"{plain}: coloured")

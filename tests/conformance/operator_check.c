@@ -10,10 +10,9 @@
  *   replay   a captured forward and backward gives the same bits as the calls, on other values too
  */
 #define _GNU_SOURCE
+#include "operator_check.h"
 #include "moeref/reference.h"
-#include "operator_call.h"
 
-#include <dlfcn.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -34,7 +33,7 @@ static void say(void *user, moe_log_level level, const char *message) {
 
 static const moe_log log_to_stderr = {say, NULL};
 
-static moe_problem *draw(const char *format, int64_t tokens, int seed) {
+moe_problem *operator_draw(const char *format, int64_t tokens, int seed) {
     char line[256], typed[320];
     moe_case c;
     moe_problem *problem = NULL;
@@ -56,7 +55,7 @@ static void take_weights(const moe_problem *from, moe_problem *to) {
                    (size_t)moe_tensor_bytes(&from->in.t[id]));
 }
 
-static bool verdict(const char *name, bool passes, const char *detail) {
+bool operator_verdict(const char *name, bool passes, const char *detail) {
     printf("%-8s %s  %s\n", name, passes ? "pass" : "FAIL", detail);
     fflush(stdout);
     return passes;
@@ -104,7 +103,7 @@ static bool check_add(void) {
     static const moe_tensor_id ids[] = {MOE_T_DW1, MOE_T_DW2};
     operator_call c = {0};
     moe_tensor sum[2] = {{0}};
-    moe_problem *first = draw(format, 40, 1);
+    moe_problem *first = operator_draw(format, 40, 1);
     moe_status status = operator_call_open(&c, backend, first, MOE_F32);
     if (!status)
         status = operator_call_weights(&c, &first->in);
@@ -113,7 +112,7 @@ static bool check_add(void) {
             status =
                 moe_tensor_alloc(MOE_F64, c.call.t[ids[k]].ndim, c.call.t[ids[k]].shape, &sum[k]);
     for (int i = 0; !status && i < BATCHES; i++) {
-        moe_problem *batch = draw(format, 40 + 7 * i, 1 + i);
+        moe_problem *batch = operator_draw(format, 40 + 7 * i, 1 + i);
         take_weights(first, batch);
         status = operator_call_input(&c, batch);
         c.call.beta = i > 0; /* the first overwrites what is there */
@@ -136,12 +135,12 @@ static bool check_add(void) {
         moe_tensor_destroy(&sum[k]);
     operator_call_close(&c);
     moe_problem_destroy(&first);
-    return verdict("add", passes, "dW1 and dW2 of 8 micro-batches in fp32, exact data");
+    return operator_verdict("add", passes, "dW1 and dW2 of 8 micro-batches in fp32, exact data");
 }
 
 /* ---- steps ---- */
 
-static const char *const step_format = "T=%lld d=128 n=64 E=8 K=2 route=zipf:1.2 seed=%d";
+const char *const operator_step_format = "T=%lld d=128 n=64 E=8 K=2 route=zipf:1.2 seed=%d";
 
 static double gate(void) {
     return strcmp(type_name, "fp32") == 0 ? 1e-11 : 6e-5; /* of O, as the judge's */
@@ -164,12 +163,12 @@ static bool check_steps(void) {
     operator_call c = {0};
     char detail[160];
     double worst = 0, total_us = 0, most_us = 0;
-    moe_problem *first = draw(step_format, 8, 3);
+    moe_problem *first = operator_draw(operator_step_format, 8, 3);
     moe_status status = operator_call_open(&c, backend, first, MOE_F32);
     if (!status)
         status = operator_call_weights(&c, &first->in);
     for (int i = 0; !status && i < STEPS; i++) {
-        moe_problem *step = draw(step_format, 1 + 29 * i, 5 + i);
+        moe_problem *step = operator_draw(operator_step_format, 1 + 29 * i, 5 + i);
         take_weights(first, step);
         status = operator_call_input(&c, step);
         const double start_us = now_us();
@@ -189,7 +188,7 @@ static bool check_steps(void) {
              "%d numbers of tokens, O: worst NMSE %.1e; host time of a forward and backward: mean "
              "%.0f us, most after the first %.0f us",
              STEPS, worst, total_us / STEPS, most_us);
-    return verdict("steps", !status && worst < gate(), detail);
+    return operator_verdict("steps", !status && worst < gate(), detail);
 }
 
 /* ---- infer ---- */
@@ -213,23 +212,23 @@ static moe_tensor output_of(const moe_problem *problem, int32_t pass, int64_t *r
     return O;
 }
 
-static bool same_bits(const moe_tensor *a, const moe_tensor *b) {
+bool operator_same_bits(const moe_tensor *a, const moe_tensor *b) {
     return a->data && b->data && memcmp(a->data, b->data, (size_t)moe_tensor_bytes(a)) == 0;
 }
 
 static bool check_infer(void) {
-    moe_problem *problem = draw(step_format, 200, 9);
+    moe_problem *problem = operator_draw(operator_step_format, 200, 9);
     int64_t kept, none;
     moe_tensor trained = output_of(problem, MOE_PASS_BOTH, &kept);
     moe_tensor inferred = output_of(problem, MOE_PASS_FWD, &none);
-    const bool passes = same_bits(&trained, &inferred) && none == 0;
+    const bool passes = operator_same_bits(&trained, &inferred) && none == 0;
     char detail[96];
     snprintf(detail, sizeof detail, "same bits of O; kept: %lld bytes, for training %lld",
              (long long)none, (long long)kept);
     moe_tensor_destroy(&trained);
     moe_tensor_destroy(&inferred);
     moe_problem_destroy(&problem);
-    return verdict("infer", passes, detail);
+    return operator_verdict("infer", passes, detail);
 }
 
 /* ---- threads ---- */
@@ -241,14 +240,14 @@ typedef struct worker {
     pthread_t thread;
 } worker;
 
-static moe_status run_both(const operator_call *c) {
+moe_status operator_run_both(const operator_call *c) {
     moe_status status = moe_operator_forward(c->op, &c->call);
     return status ? status : moe_operator_backward(c->op, &c->call);
 }
 
 static bool gives(const operator_call *c, moe_tensor_id id, const moe_tensor *want) {
     moe_tensor got = {0};
-    const bool same = !operator_call_fetch(c, id, &got) && same_bits(&got, want);
+    const bool same = !operator_call_fetch(c, id, &got) && operator_same_bits(&got, want);
     moe_tensor_destroy(&got);
     return same;
 }
@@ -256,8 +255,8 @@ static bool gives(const operator_call *c, moe_tensor_id id, const moe_tensor *wa
 static void *work(void *self) {
     worker *w = self;
     for (int i = 0; w->passes && i < ROUNDS; i++)
-        w->passes =
-            !run_both(&w->c) && gives(&w->c, MOE_T_O, &w->O) && gives(&w->c, MOE_T_DX, &w->dX);
+        w->passes = !operator_run_both(&w->c) && gives(&w->c, MOE_T_O, &w->O) &&
+                    gives(&w->c, MOE_T_DX, &w->dX);
     return NULL;
 }
 
@@ -268,7 +267,7 @@ static bool begin_work(worker *w, const moe_problem *problem) {
     if (!status)
         status = operator_call_input(&w->c, problem);
     if (!status)
-        status = run_both(&w->c);
+        status = operator_run_both(&w->c);
     if (!status)
         status = operator_call_fetch(&w->c, MOE_T_O, &w->O);
     return !status && !operator_call_fetch(&w->c, MOE_T_DX, &w->dX);
@@ -281,7 +280,7 @@ static bool check_threads(void) {
     worker w[THREADS] = {{.passes = false}};
     bool passes = true;
     for (int i = 0; i < THREADS; i++) {
-        moe_problem *problem = draw(formats[i % 2], 60 + 31 * i, 20 + i);
+        moe_problem *problem = operator_draw(formats[i % 2], 60 + 31 * i, 20 + i);
         w[i].passes = begin_work(&w[i], problem);
         moe_problem_destroy(&problem);
     }
@@ -295,123 +294,8 @@ static bool check_threads(void) {
         moe_tensor_destroy(&w[i].dX);
         operator_call_close(&w[i].c);
     }
-    return verdict("threads", passes, "4 threads, two layers, 8 steps each: bits of O and dX");
-}
-
-/* ---- replay: the driver is found at run time, so that this builds anywhere ---- */
-
-typedef struct driver {
-    int (*stream_create)(void **stream, unsigned flags);
-    int (*begin)(void *stream, int mode);
-    int (*end)(void *stream, void **graph);
-    int (*instantiate)(void **exec, void *graph, unsigned long long flags);
-    int (*launch)(void *exec, void *stream);
-    int (*synchronize)(void *stream);
-} driver;
-
-static bool find_driver(driver *ret) {
-    void *cuda = dlopen("libcuda.so.1", RTLD_NOW);
-    if (!cuda)
-        return false;
-    const struct {
-        const char *name;
-        void *slot;
-    } all[] = {
-        {"cuStreamCreate", &ret->stream_create}, {"cuStreamBeginCapture_v2", &ret->begin},
-        {"cuStreamEndCapture", &ret->end},       {"cuGraphInstantiateWithFlags", &ret->instantiate},
-        {"cuGraphLaunch", &ret->launch},         {"cuStreamSynchronize", &ret->synchronize}};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        void *entry = dlsym(cuda, all[i].name);
-        if (!entry)
-            return false;
-        memcpy(all[i].slot, &entry, sizeof entry);
-    }
-    return true;
-}
-
-static const moe_tensor_id replayed[] = {MOE_T_O, MOE_T_DX, MOE_T_DS, MOE_T_DW1, MOE_T_DW2};
-enum { REPLAYED = sizeof replayed / sizeof *replayed };
-
-static moe_status fetch_all(const operator_call *c, moe_tensor *set) {
-    moe_status status = MOE_OK;
-    for (int i = 0; !status && i < REPLAYED; i++)
-        status = operator_call_fetch(c, replayed[i], &set[i]);
-    return status;
-}
-
-/* Other tokens and another plan of the same size where the first ones were. */
-static moe_status change_values(operator_call *c, const moe_problem *other) {
-    operator_call fresh = *c;
-    for (int id = 0; id < MOE_T_COUNT; id++)
-        fresh.call.t[id].data = NULL;
-    fresh.call.index.data = fresh.call.cached = fresh.call.workspace = NULL;
-    moe_status status = operator_call_input(&fresh, other);
-    const struct {
-        moe_view *to, *from;
-        int64_t bytes;
-    } all[] = {{&c->call.t[MOE_T_X], &fresh.call.t[MOE_T_X],
-                c->call.tokens * c->desc.d * (int64_t)moe_dtype_size((moe_dtype)c->use.dtype)},
-               {&c->call.t[MOE_T_DO], &fresh.call.t[MOE_T_DO],
-                c->call.tokens * c->desc.d * (int64_t)moe_dtype_size((moe_dtype)c->use.dtype)},
-               {&c->call.t[MOE_T_S], &fresh.call.t[MOE_T_S], c->call.tokens * c->call.columns * 4},
-               {&c->call.index, &fresh.call.index, c->call.tokens * c->call.columns * 4}};
-    for (size_t i = 0; !status && i < sizeof all / sizeof *all; i++)
-        status = moe_operator_copy(c->op, all[i].to->data, all[i].from->data, all[i].bytes,
-                                   c->call.stream);
-    for (int id = 0; id < MOE_T_COUNT; id++)
-        moe_operator_free(c->op, fresh.call.t[id].data);
-    moe_operator_free(c->op, fresh.call.index.data);
-    moe_operator_free(c->op, fresh.call.cached);
-    moe_operator_free(c->op, fresh.call.workspace);
-    return status;
-}
-
-static bool replay(operator_call *c, const driver *d, const moe_problem *other) {
-    void *graph = NULL, *exec = NULL;
-    moe_tensor called[REPLAYED] = {{0}}, again[REPLAYED] = {{0}};
-    moe_status status = run_both(c); /* loads the kernels, which no capture may */
-    if (status || d->synchronize(c->call.stream) || d->begin(c->call.stream, 0))
-        return false;
-    status = run_both(c);
-    bool passes =
-        d->end(c->call.stream, &graph) == 0 && !status && d->instantiate(&exec, graph, 0) == 0;
-    for (int round = 0; passes && round < 2; round++) {
-        passes = !run_both(c) && !fetch_all(c, called) && d->launch(exec, c->call.stream) == 0 &&
-                 !fetch_all(c, again);
-        for (int i = 0; i < REPLAYED; i++) {
-            passes = passes && same_bits(&called[i], &again[i]);
-            moe_tensor_destroy(&called[i]);
-            moe_tensor_destroy(&again[i]);
-        }
-        if (round == 0 && passes)
-            passes = !change_values(c, other);
-    }
-    return passes;
-}
-
-static bool check_replay(void) {
-    driver d;
-    operator_call c = {0};
-    moe_problem *one = draw(step_format, 300, 11), *other = draw(step_format, 300, 12);
-    moe_status status = operator_call_open(&c, backend, one, MOE_F32);
-    const bool on_cuda = !status && moe_operator_info(c.op)->place == MOE_PLACE_CUDA;
-    bool passes = true;
-    if (!status && (!on_cuda || !find_driver(&d))) {
-        printf("replay   skip  no CUDA device: graphs are a device's\n");
-    } else {
-        if (!status)
-            status = operator_call_weights(&c, &one->in);
-        if (!status)
-            status = operator_call_input(&c, one);
-        if (!status && d.stream_create(&c.call.stream, 1)) /* 1: does not wait for stream 0 */
-            status = MOE_E_DEVICE;
-        passes = !status && replay(&c, &d, other);
-        verdict("replay", passes, "a captured forward and backward, bits of O, dX, dS, dW1, dW2");
-    }
-    operator_call_close(&c);
-    moe_problem_destroy(&one);
-    moe_problem_destroy(&other);
-    return passes;
+    return operator_verdict("threads", passes,
+                            "4 threads, two layers, 8 steps each: bits of O and dX");
 }
 
 int main(int argc, char **argv) {
@@ -429,7 +313,7 @@ int main(int argc, char **argv) {
     passes = check_steps() && passes;
     passes = check_infer() && passes;
     passes = check_threads() && passes;
-    passes = check_replay() && passes;
+    passes = operator_check_replay(backend) && passes;
     moe_backend_close(&backend);
     moe_backends_destroy(&all);
     return passes ? 0 : 1;

@@ -97,6 +97,15 @@ def passing(folder):
         expect(word in text, f"no '{word}' in the page of a timing")
 
 
+def mistrusted_for_a_feature(folder):
+    """A pass all the same, and folded; the page says what it shows nothing about."""
+    path = os.path.join(folder, "idle.html")
+    html_text, text = written(path, 0, "check", "--backend", "reference", "--case",
+                              CASE + " act=swiglu_clamp")
+    expect("MISTRUSTED for clamp_gate_above" in text, "no word of the limit that nothing reaches")
+    expect("none failed" in text and "<details class=\"passed\"" in html_text, "it is no pass")
+
+
 def hostile(folder):
     outputs = os.path.join(os.fsencode(folder), HOSTILE)
     moeref("golden", "--case", CASE.replace("seed=3", "seed=4"), "--export", outputs)
@@ -121,6 +130,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         failing(folder)
         passing(folder)
+        mistrusted_for_a_feature(folder)
         hostile(folder)
         errors(folder)
     print("page: whole, closed, escaped" if not failures else f"{len(failures)} failures")

@@ -149,16 +149,21 @@ Test(sim_bytes, fused) {
     EXPECT("moeref", rows);
 }
 
-/* Of logits that are given: 2 bytes each. SGLang's fallback reads weights a quarter more. */
+#define HALF_LINES 0.32211 /* of sglang_fused_moe in h100-sxm.json */
+
+/* Of logits that are given: 2 bytes each. SGLang's fallback loses a share on halves of lines. */
 Test(sim_bytes, inference) {
     static const row tuned[] = {
         {"topk", 2 * T * E + 12 * P}, {"align", 16 * P}, {"H", Td + USED1 + Ph}, {"A", Ph + Pn},
         {"Y", Pn + USED2 + Pd},       {"O", Pd + Td},
     };
     static const row fallback[] = {
-        {"topk", 2 * T * E + 12 * P},       {"align", 16 * P},
-        {"H", Td + USED1 + USED1 / 4 + Ph}, {"A", Ph + Pn},
-        {"Y", Pn + USED2 + USED2 / 4 + Pd}, {"O", Pd + Td},
+        {"topk", 2 * T * E + 12 * P},
+        {"align", 16 * P},
+        {"H", Td + (1 + HALF_LINES) * USED1 + Ph},
+        {"A", Ph + Pn},
+        {"Y", Pn + (1 + HALF_LINES) * USED2 + Pd},
+        {"O", Pd + Td},
     };
     static const row cutlass[] = {
         {"topk", 2 * T * E + 12 * P},
@@ -202,5 +207,42 @@ Test(sim_bytes, router_and_shared_expert) {
     };
     layer.n_shared = S;
     plain.with_router = 1;
+    EXPECT("cublas", rows);
+}
+
+/* The same with projections around the experts: tokens, router and shared expert are M wide. */
+Test(sim_bytes, projections) {
+    enum { S = 256, M = 768, Wr = 2 * E * M, TE = 2 * T * E, Ts = 2 * T * S, S2 = 2 * S * M };
+    enum { Tm = 2 * T * M, Wp = 2 * D * M };
+    static const row rows[] = {
+        {"router", Tm + Wr + TE},
+        {"topk", 2 * TE + 8 * P},
+        {"project in", Tm + Wp + Td},
+        {"H", Pd + W1 + Ph},
+        {"Y", Pn + W2 + Pd},
+        {"project out", Td + Wp + Tm},
+        {"H_shared", Tm + 2 * S2 + 2 * Ts},
+        {"A_shared", 3 * Ts},
+        {"O_shared", Ts + S2 + Tm},
+        {"dW_out", Tm + Td + Wp},
+        {"dO projected", Tm + Wp + Td},
+        {"dA", Pd + W2 + Pn},
+        {"dW2", Pd + Pn + W2},
+        {"dXp", Ph + W1 + Pd},
+        {"dW1", Ph + Pd + W1},
+        {"dX projected", Td + Wp + Tm},
+        {"dW_in", Td + Tm + Wp},
+        {"dA_shared", Tm + S2 + Ts},
+        {"dH_shared", 6 * Ts},
+        {"dW2_shared", Tm + Ts + S2},
+        {"dX_shared", 2 * Ts + 2 * S2 + Tm},
+        {"dW1_shared", 2 * Ts + Tm + 2 * S2},
+        {"d_logits", 4 * TE + 8 * P},
+        {"dX router", TE + Wr + Tm},
+        {"dW_r", TE + Tm + Wr},
+    };
+    layer.n_shared = S;
+    plain.with_router = 1;
+    plain.hidden = M;
     EXPECT("cublas", rows);
 }

@@ -1,6 +1,6 @@
 /* How rows become tiles: rounds of all SMs, and clusters where a GPU has them. */
 #include "layers.h"
-#include "sim/kernels/gemm.h"
+#include "sim/kernels/tiles.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -163,6 +163,46 @@ Test(sim_tiles, split_depths) {
     cr_expect_eq(k.cost.tiles, 2 * 2 * 2);
     cr_expect_eq(k.cost.flops, 2. * 256 * 128 * 1064);
     cr_expect_eq(k.padded_flops, (8 + 1) * 4 * 2. * 128 * 128 * 64);
+    moe_gpu_destroy(&gpu);
+}
+
+/* Experts of 320, 128 and 256 rows have 3, 1 and 2 tiles of 128, and 2, 1 and 1 clusters of two. */
+Test(sim_tiles, clusters_of_groups) {
+    static const int64_t counts[] = {320, 128, 256};
+    const moe_int_gemm g = {.counts = counts, .groups = 3, .n = 512, .k = 64, .element = 2};
+    moe_int_rows rows;
+    moe_int_sums s;
+    moe_int_tiles_rows(&g, 128, 2, &rows);
+    cr_expect_eq(rows.tiles, 3 + 1 + 2);
+    cr_expect_eq(rows.padded, 4 + 2 + 2);
+    cr_expect_eq(rows.full, 2 + 1 + 2);
+    cr_expect_eq(rows.filled, 320 + 128 + 256);
+    moe_int_tiles_sum(&g, (moe_int_tile){128, 256, 1}, &rows, &s);
+    cr_expect_eq(s.tiles, 6 * 2);
+    cr_expect_eq(s.padded, 8. / 6);
+}
+
+/* Tiles of 128 x 256 that L2 bounds load 128 + 256/2 rows and columns a k-step in a cluster of two
+ * along the rows, and 128/2 + 256 along the columns: 1.25 times as much, which is the faster where
+ * 4 CTAs take 3 row tiles. */
+Test(sim_tiles, clusters_that_idle_lie_along_columns) {
+    moe_gpu *gpu = load("h100-sxm");
+    const moe_workload state = {0};
+    const moe_int_gemm g = {.groups = 1, .m = 384, .n = 512, .k = 4096, .element = 2, .load = 1};
+    const moe_int_tile t = {128, 256, 1};
+    moe_int_rates r;
+    moe_int_step even, odd, slightly;
+    moe_int_rates_of(gpu, MOE_INT_SYS_CUBLAS, &state, &r);
+    r.l2 = 16; /* B a clock and SM */
+    moe_int_gemm_step(&r, &g, t, (moe_int_fill){.rows = 128, .padded = 1}, &even);
+    moe_int_gemm_step(&r, &g, t, (moe_int_fill){.rows = 128, .padded = 4. / 3}, &odd);
+    moe_int_gemm_step(&r, &g, t, (moe_int_fill){.rows = 128, .padded = 1.2}, &slightly);
+    cr_expect_eq(even.l2_step_bytes, (128 + 128) * 64 * 2);
+    cr_expect_eq(odd.l2_step_bytes, (64 + 256) * 64 * 2);
+    cr_expect_eq(slightly.l2_step_bytes, even.l2_step_bytes);
+    cr_expect_float_eq(even.step, even.l2_step_bytes / 16 + r.sync, 1e-9);
+    cr_expect_float_eq(odd.step, odd.l2_step_bytes / 16 + r.sync, 1e-9);
+    cr_expect_float_eq(slightly.step, 1.2 * even.l2_step_bytes / 16 + r.sync, 1e-9);
     moe_gpu_destroy(&gpu);
 }
 

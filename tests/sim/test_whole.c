@@ -2,6 +2,7 @@
 #include "capture.h"
 #include "layers.h"
 #include "moeref/whole.h"
+#include "temporary.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -136,6 +137,56 @@ Test(sim_whole, types_and_windows) {
     const moe_model_rest narrow = rest_of("cublas", &m, run, 0);
     cr_expect_lt(narrow.us[MOE_PART_ATTENTION], 0.3 * wide.us[MOE_PART_ATTENTION]);
     cr_expect_float_eq(narrow.kv_bytes, wide.kv_bytes * 128 / 8193, 1);
+}
+
+/* Two attentions and two dense FFNs a layer; a dense FFN beside the experts; gates of attention;
+ * heads of layers that attend to all and of those with a window. By the numbers in those files. */
+Test(sim_whole, layers_with_more) {
+    const moe_model_shape twice = shape_of("longcat_flash"), beside = shape_of("gemma4_text"),
+                          gated = shape_of("beam"), by_head = shape_of("step3p5");
+    cr_expect_eq(twice.full, 2 * twice.layers);
+    cr_expect_eq(twice.dense_layers, 2 * twice.moe_layers);
+    cr_expect(twice.moe_layers == twice.layers && twice.beside == twice.layers);
+    cr_expect(beside.dense_layers == beside.layers && beside.beside == beside.moe_layers);
+    cr_expect(gated.gate_dim == gated.v_dim && gated.gate_dim > 1 && by_head.gate_dim == 1);
+    const char text[] =
+        "{\"model_type\":\"mimo_v2_flash\",\"hidden_size\":64,\"num_hidden_layers\":3,"
+        "\"intermediate_size\":32,\"moe_intermediate_size\":16,\"n_routed_experts\":8,"
+        "\"num_experts_per_tok\":2,\"n_group\":1,\"topk_group\":1,\"vocab_size\":100,"
+        "\"num_attention_heads\":8,\"num_key_value_heads\":2,\"head_dim\":24,\"v_head_dim\":16,"
+        "\"swa_num_key_value_heads\":4,\"swa_head_dim\":24,\"swa_v_head_dim\":16,"
+        "\"sliding_window\":8,\"hybrid_layer_pattern\":[0,1,1],\"moe_layer_freq\":[0,1,1]}";
+    char path[TEMPORARY_BYTES];
+    moe_model_shape m;
+    temporary_file(path, ".json", text, strlen(text));
+    cr_assert_eq(moe_model_shape_from_config(path, NULL, &m), MOE_OK);
+    temporary_remove(path);
+    cr_expect(m.full == 1 && m.windowed == 2 && m.kv_heads == 2 && m.qk_dim == 24 && m.v_dim == 16);
+    cr_expect(m.near.kv_heads == 4 && m.near.qk_dim == 24 && m.near.v_dim == 16);
+}
+
+/* Weights and cache by hand. */
+Test(sim_whole, gates_and_other_heads) {
+    const moe_model_run next = {512, 99, MOE_PASS_FWD};
+    moe_model_shape m = round_model();
+    const moe_model_rest plain = rest_of("cublas", &m, next, 0);
+    m.gate_dim = 128;
+    const moe_model_rest values = rest_of("cublas", &m, next, 0);
+    cr_expect_float_eq(values.param_bytes - plain.param_bytes, 2 * 2. * 8 * 128 * 1024, 1);
+    cr_expect_gt(values.us[MOE_PART_PROJECTIONS], plain.us[MOE_PART_PROJECTIONS]);
+    m.gate_dim = 1;
+    const moe_model_rest heads = rest_of("cublas", &m, next, 0);
+    cr_expect_float_eq(heads.param_bytes - plain.param_bytes, 2 * 2. * 8 * 1024, 1);
+    m.gate_dim = 0;
+    m.full = m.windowed = 1, m.window = 40;
+    m.near.kv_heads = 4, m.near.qk_dim = m.near.v_dim = 64;
+    const moe_model_rest mixed = rest_of("cublas", &m, next, 0);
+    const double near = 2. * ((8 + 4 + 4) * 64 + 8 * 64) * 1024;
+    cr_expect_float_eq(plain.param_bytes - mixed.param_bytes, PROJECTIONS - near, 1);
+    cr_expect_float_eq(mixed.kv_bytes, 2 * 512 * (100. * 2 * 256 + 40. * 4 * 128), 1);
+    m.beside = 1; /* the FFN and the experts share a norm: three of four are left */
+    const moe_model_rest beside = rest_of("cublas", &m, next, 0);
+    cr_expect_lt(beside.us[MOE_PART_NORMS], mixed.us[MOE_PART_NORMS]);
 }
 
 Test(sim_whole, refusals) {

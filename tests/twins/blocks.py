@@ -5,7 +5,7 @@ output, logits, weights and what else a case holds.
 
 import numpy as np
 
-from parts import experts, glu, route, shared_expert, top
+from parts import experts, route, shared_expert, top
 from sizes import rounded
 from tape import V, gelu, join, rms, sigmoid, silu, softmax, softplus
 

@@ -90,6 +90,7 @@ Test(layer_hf_config, every_family_is_read) {
     for (size_t n = 0; n < sizeof layers / sizeof *layers; n++) {
         const expected_layer *want = &layers[n];
         moe_layer_desc expected, got;
+        int64_t hidden = -1;
         int32_t dtype = -1;
         moe_layer_desc_init(&expected);
         expected.d = want->d;
@@ -114,10 +115,12 @@ Test(layer_hf_config, every_family_is_read) {
             r->groups = want->groups;
             r->topk_groups = want->topk_groups;
         }
-        cr_assert_eq(moe_layer_from_config(golden(want->family, "config.json"), NULL, &got, &dtype),
-                     MOE_OK, "%s", want->family);
+        cr_assert_eq(
+            moe_layer_from_config(golden(want->family, "config.json"), NULL, &got, &hidden, &dtype),
+            MOE_OK, "%s", want->family);
         cr_expect_eq(memcmp(&got, &expected, sizeof got), 0, "%s", want->family);
         cr_expect_eq(dtype, MOE_BF16);
+        cr_expect_eq(hidden, 0);
     }
 }
 
@@ -185,6 +188,16 @@ Test(layer_hf_config, errors_name_key_and_file) {
         {"{\"model_type\":\"mixtral\",\"hidden_size\":32,\"intermediate_size\":16,"
          "\"num_local_experts\":0,\"num_experts_per_tok\":5}",
          MOE_E_FORMAT, "E = 0"},
+        {"{\"model_type\":\"aria_text\",\"hidden_size\":32,\"intermediate_size\":16,"
+         "\"moe_num_experts\":8,\"moe_topk\":2,\"moe_num_shared_experts\":1,"
+         "\"hidden_act\":\"gelu\"}", /* of the shared expert alone */
+         MOE_E_UNSUPPORTED, "\"hidden_act\" is \"gelu\"; for this family only \"silu\""},
+        {"{\"model_type\":\"doge\",\"hidden_size\":32,\"intermediate_size\":16,"
+         "\"num_experts\":16,\"num_experts_per_tok\":2,\"hidden_act\":\"relu2\"}",
+         MOE_E_UNSUPPORTED, "\"relu2\" is not supported"}, /* nor has it a form with a gate */
+        {"{\"model_type\":\"inkling2_text\",\"hidden_size\":32,\"moe_intermediate_size\":16,"
+         "\"n_routed_experts\":8,\"num_experts_per_tok\":2,\"scoring_func\":\"tanh\"}",
+         MOE_E_UNSUPPORTED, "\"scoring_func\" \"tanh\" is not supported"},
         {DEEPSEEK(",\"scoring_func\":\"softmax\""), MOE_E_UNSUPPORTED,
          "\"scoring_func\" is \"softmax\"; for this family only \"sigmoid\""},
         {DEEPSEEK(",\"topk_method\":\"greedy\""), MOE_E_UNSUPPORTED, "\"noaux_tc\""},
@@ -258,8 +271,10 @@ Test(layer_hf_config, files_that_are_not_there) {
     capture seen;
     moe_log log = capture_log(&seen);
     moe_layer_desc layer;
+    int64_t hidden;
     int32_t dtype;
-    cr_expect_eq(moe_layer_from_config("/nonexistent/config.json", &log, &layer, &dtype), MOE_E_IO);
+    cr_expect_eq(moe_layer_from_config("/nonexistent/config.json", &log, &layer, &hidden, &dtype),
+                 MOE_E_IO);
     cr_expect(strstr(seen.text, "/nonexistent/config.json"), "%s", seen.text);
 }
 

@@ -89,7 +89,8 @@ static const struct {
 static void expect_layers(const char *path, const char *text, const char *layers) {
     for (int64_t i = 0; i <= (int64_t)strlen(layers); i++) {
         moe_layer_desc l = {0};
-        const moe_status status = moe_layer_of_config(path, i, NULL, &l);
+        int64_t hidden;
+        const moe_status status = moe_layer_of_config(path, i, NULL, &l, &hidden);
         cr_expect_eq(status, layers[i] == 'E' ? MOE_OK : MOE_E_NOTFOUND, "layer %d of %s", (int)i,
                      text);
         cr_expect(status || (l.E == 8 && (l.n == 16 || l.n == 32)), "layer %d of %s", (int)i, text);

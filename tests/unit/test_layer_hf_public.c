@@ -88,7 +88,7 @@ static const struct {
      "\"moe_shared_expert_intermediate_size\":5376,\"n_group\":1,\"n_routed_experts\":512,"
      "\"n_shared_experts\":1,\"norm_topk_prob\":true,\"num_experts_per_tok\":22,"
      "\"num_hidden_layers\":88,\"routed_scaling_factor\":5.0,\"topk_group\":1}",
-     512, 22, 4096, 2688, 5376, 1, 1, 5, 40, 88},
+     512, 22, 1024, 2688, 5376, 1, 1, 5, 40, 88},
     {"gpt-oss-120b",
      "{\"hidden_size\":2880,\"intermediate_size\":2880,\"model_type\":\"gpt_oss\","
      "\"num_experts_per_tok\":4,\"num_hidden_layers\":36,\"num_local_experts\":128,"
@@ -117,9 +117,10 @@ Test(layer_hf_public, sizes_and_choices) {
         char path[TEMPORARY_BYTES];
         moe_layer_desc l = {0}, last = {0};
         int32_t dtype = -1;
-        int64_t with_experts = 0, layers = 0, seen = 0;
+        int64_t with_experts = 0, layers = 0, seen = 0, hidden = 0;
         temporary_file(path, ".json", models[i].text, strlen(models[i].text));
-        cr_assert_eq(moe_layer_from_config(path, NULL, &l, &dtype), MOE_OK, "%s", models[i].name);
+        cr_assert_eq(moe_layer_from_config(path, NULL, &l, &hidden, &dtype), MOE_OK, "%s",
+                     models[i].name);
         cr_expect(l.E == models[i].E && l.K == models[i].K && l.d == models[i].d &&
                       l.n == models[i].n && l.n_shared == models[i].n_shared,
                   "%s: E=%lld K=%lld d=%lld n=%lld shared=%lld", models[i].name, (long long)l.E,
@@ -135,7 +136,7 @@ Test(layer_hf_public, sizes_and_choices) {
                   "%s: %lld of %lld layers", models[i].name, (long long)with_experts,
                   (long long)layers);
         for (int64_t layer = 0; layer < layers; layer++)
-            seen += moe_layer_of_config(path, layer, NULL, &last) == MOE_OK;
+            seen += moe_layer_of_config(path, layer, NULL, &last, &hidden) == MOE_OK;
         cr_expect_eq(seen, with_experts, "%s", models[i].name);
         cr_expect_eq(last.n, l.n, "%s", models[i].name);
         temporary_remove(path);
@@ -151,32 +152,49 @@ Test(layer_hf_public, layers_of_their_own_sizes) {
     temporary_file(path, ".json", text, strlen(text));
     for (int64_t layer = 0; layer < 3; layer++) {
         moe_layer_desc l = {0};
-        cr_assert_eq(moe_layer_of_config(path, layer, NULL, &l), MOE_OK);
+        int64_t hidden = -1;
+        cr_assert_eq(moe_layer_of_config(path, layer, NULL, &l, &hidden), MOE_OK);
+        cr_expect_eq(hidden, 0);
         cr_expect(l.n == 16 + 8 * layer && l.K == layer + 1, "n=%lld K=%lld", (long long)l.n,
                   (long long)l.K);
     }
     moe_layer_desc none;
-    cr_expect_eq(moe_layer_of_config(path, 3, NULL, &none), MOE_E_NOTFOUND);
+    int64_t hidden;
+    cr_expect_eq(moe_layer_of_config(path, 3, NULL, &none, &hidden), MOE_E_NOTFOUND);
     temporary_remove(path);
 }
 
-/* Nemotron-3-Super's experts are narrower than the model: a reader of times and bytes is told. */
-Test(layer_hf_public, experts_between_projections) {
-    static const char text[] =
-        "{\"model_type\":\"nemotron_h\",\"hidden_size\":64,\"moe_latent_size\":16,"
-        "\"moe_intermediate_size\":32,\"moe_shared_expert_intermediate_size\":32,"
-        "\"mlp_hidden_act\":\"relu2\",\"n_routed_experts\":8,\"num_experts_per_tok\":2,"
-        "\"dtype\":\"bfloat16\"}";
+static void expect_projected(const char *text, const char *said) {
     char path[TEMPORARY_BYTES];
     capture seen;
     const moe_log log = capture_log(&seen);
-    moe_layer_desc l = {0};
+    moe_layer_desc first = {0}, l = {0};
+    int64_t hidden = 0, of_layer = 0;
     int32_t dtype;
     temporary_file(path, ".json", text, strlen(text));
-    cr_assert_eq(moe_layer_from_config(path, &log, &l, &dtype), MOE_OK);
-    cr_expect_eq(l.d, 64);
-    cr_expect(strstr(seen.text, "16 wide inside") && strstr(seen.text, "64 wide") &&
-                  strstr(seen.text, "4 times what they are"),
-              "%s", seen.text);
+    cr_assert_eq(moe_layer_from_config(path, &log, &first, &hidden, &dtype), MOE_OK);
+    cr_expect(first.d == 16 && hidden == 64, "%s: d=%lld hidden=%lld", text, (long long)first.d,
+              (long long)hidden);
+    cr_expect_eq(seen.messages, *said ? 1 : 0, "%s", seen.text);
+    cr_expect(strstr(seen.text, said), "%s", seen.text);
+    cr_assert_eq(moe_layer_of_config(path, 1, NULL, &l, &of_layer), MOE_OK);
+    cr_expect(l.d == 16 && of_layer == 64);
     temporary_remove(path);
+}
+
+/* Experts of Nemotron-3-Super and Muse Spark are narrower than the model: d is theirs. */
+Test(layer_hf_public, experts_between_projections) {
+    expect_projected(
+        "{\"model_type\":\"nemotron_h\",\"hidden_size\":64,\"moe_latent_size\":16,"
+        "\"moe_intermediate_size\":32,\"moe_shared_expert_intermediate_size\":32,"
+        "\"mlp_hidden_act\":\"relu2\",\"n_routed_experts\":8,\"num_experts_per_tok\":2,"
+        "\"hybrid_override_pattern\":\"ME\",\"num_hidden_layers\":2,"
+        "\"dtype\":\"bfloat16\"}",
+        "");
+    expect_projected("{\"model_type\":\"muse_spark_text\",\"hidden_size\":64,"
+                     "\"moe_hidden_size\":16,\"moe_intermediate_size\":32,\"num_experts\":8,"
+                     "\"num_experts_per_tok\":2,\"num_hidden_layers\":2,"
+                     "\"output_multiplier\":1,\"post_norm_eps\":1e-6,"
+                     "\"dtype\":\"bfloat16\"}",
+                     "without norms around the experts");
 }

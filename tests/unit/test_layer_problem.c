@@ -254,3 +254,15 @@ Test(layer_problem, out_of_memory) {
     cr_expect(strstr(seen.text, "cannot allocate"), "%s", seen.text);
     cr_expect_null(p);
 }
+
+/* Projections are predictions' alone: a problem without them would be another layer. */
+Test(layer_problem, projections_are_not_drawn) {
+    moe_case c;
+    moe_problem *p = NULL;
+    capture seen;
+    const moe_log log = capture_log(&seen);
+    cr_assert_eq(moe_case_parse("T=4 d=8 n=8 E=2 K=1 hidden=16", NULL, &c), MOE_OK);
+    cr_expect_eq(moe_problem_from_case(&c, &log, &p), MOE_E_UNSUPPORTED);
+    cr_expect(strstr(seen.text, "hidden=16"), "%s", seen.text);
+    moe_case_destroy(&c);
+}

@@ -36,6 +36,8 @@ LAYERS = {
     "nan": "route=uniform inject=nan@3 seed=138",
     "router_bias": "router_bias=1 seed=143",
     "reglu": "act=reglu seed=144",
+    "shared_scale": "shared=32 scale=2.5 seed=145",
+    "square_gated": ("T=64 d=64 n=32 E=8 K=2 seed=146", "T=512 d=512 n=256 E=64 K=4 seed=146"),
     "slots": ("T=64 d=48 n=32 E=16 K=8 renorm=1 seed=141", LARGE + "renorm=1 seed=141"),
 }
 ANY, FP32, BF16 = ("fp32", "bf16", "fp16"), ("fp32",), ("bf16",)

@@ -28,6 +28,8 @@ from pathlib import Path
 import bugs
 import closed
 import edits
+import field
+import field_later
 import fifth
 import fourth
 import fresh
@@ -51,7 +53,8 @@ SETS = {"bugs": bugs.BUGS, "held_out": held_out.BUGS, "fresh": fresh.BUGS,
         "tiles": tiles.BUGS, "splits": splits.BUGS, "sealed": sealed.BUGS,
         "wide": wide_rows.BUGS + wide_terms.BUGS + wide_router.BUGS, "closed": closed.BUGS,
         "last": last.BUGS, "fourth": fourth.BUGS, "fifth": fifth.BUGS,
-        "reported": reported.BUGS}
+        "reported": reported.BUGS, "field": field.BUGS,
+        "field_later": field_later.BUGS}
 SETS["all"] = sum(SETS.values(), [])
 
 

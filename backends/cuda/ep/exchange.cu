@@ -224,8 +224,8 @@ cudaError_t exchange_signal(const Exchange *x, Phase phase, cudaStream_t stream)
             reinterpret_cast<CUdeviceptr>(x->s.flag[q] + phase * x->s.ranks + x->s.rank);
         flag[q].writeValue.value = x->pass;
     }
-    return write(stream, (unsigned)x->s.ranks, flag, 0) == CUDA_SUCCESS ? cudaSuccess
-                                                                        : cudaErrorUnknown;
+    // The runtime's numbers of errors are the driver's.
+    return static_cast<cudaError_t>(write(stream, (unsigned)x->s.ranks, flag, 0));
 }
 
 cudaError_t exchange_wait(const Exchange *x, Phase first, Phase last, cudaStream_t stream) {

@@ -1,6 +1,6 @@
 /* How often the features of a layer decide something. A case that has a clamp in which no value is
  * clamped says nothing about clamps: a backend without one passes it. table.c lists the features,
- * one row each; the other files count. */
+ * one row each; coverage.c asks each of them, the other files count. */
 #ifndef MOE_CHECK_COVERAGE_H
 #define MOE_CHECK_COVERAGE_H
 

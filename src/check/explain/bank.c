@@ -2,6 +2,7 @@
 #include "check/explain/bank.h"
 #include "check/explain/explain.h"
 #include "check/verdict/order.h"
+#include "core/progress.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -231,6 +232,7 @@ static void try_locals(moe_int_evidence *e, const moe_int_scene *s, const moe_in
     const moe_int_local l = {&p, s, base};
     for (size_t i = 0; p.rows && is_open(e) && i < moe_int_bank_count; i++) {
         moe_int_finding f = moe_int_finding_start(&moe_int_bank[i], id);
+        moe_int_progress(e->progress, "explanation", (int64_t)i, (int64_t)moe_int_bank_count);
         if (moe_int_bank[i].local == moe_int_local_own_formula)
             moe_int_try_parts(e, &l); /* whatever is exact comes before what is interpolated */
         if (!moe_int_bank[i].local || !is_open(e) || !moe_int_bank[i].local(&l, &f))
@@ -255,8 +257,10 @@ static void try_changes(moe_int_evidence *e) {
         g.choice = right_choice(&g.whole);
     /* Not one of tensors that no run makes can be explained. */
     for (size_t i = 0; !status && g.whole.error >= 0 && !settled(e) && i < moe_int_bank_count; i++)
-        if (moe_int_bank[i].change)
+        if (moe_int_bank[i].change) {
+            moe_int_progress(e->progress, "explanation", (int64_t)i, (int64_t)moe_int_bank_count);
             status = try_change(e, &g, &moe_int_bank[i]);
+        }
     if (!status && e->first != MOE_INT_CHOICE && is_open(e))
         try_locals(e, &g.whole, &g.base);
     moe_int_variant_destroy(&g.base);

@@ -48,6 +48,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOOK(wrapped_rows, "parts in %s are read from the wrong row") \
     LOOK(other_tensor, "%s is another tensor's values")                                           \
     LOOK(factor_by_token, "each token's row of %s is right but for a factor")                     \
+    LOOK(zero_tiles, "parts of %s are zero")                                                      \
     /* the choice of experts */                                                                   \
     CHANGE(ties_high, "ties go to the higher expert index")                                       \
     CHANGE(groups_zero, "groups are masked with 0, not with -inf")                                \
@@ -58,6 +59,9 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(select_bias_part, "the selection bias is added in part, or more than once")            \
     CHANGE(select_bias_otherwise, "the selection bias is not added to the score")                 \
     CHANGE(select_bias_neighbour, "the selection bias is that of another expert")                 \
+    CHANGE(choose_score, "the choice goes by another score")                                      \
+    CHANGE(choose_range, "the choice takes logits of one sign for others")                        \
+    CHANGE(choose_always, "all tokens have one expert")                                           \
     CHANGE(choose_parts, "parts of the experts are chosen from apart")                            \
     CHANGE(choice_of_neighbour, "tokens have the choice of the token beside")                     \
     CHANGE(router_bias_missing, "the router's bias is not added to the logits")                   \
@@ -173,10 +177,12 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(value_factor, "values of %s are right but for a weight")                                \
     LOCAL(rows_of_others, "%s is made of other rows")                                             \
     LOCAL(operand_bits, "a factor of the product that makes %s has few bits")                     \
+    LOCAL(operand_levels, "a factor of the product that makes %s is of integers with a scale")    \
     LOCAL(operand_tensor, "%s is the product of another tensor, not of its own")                  \
     LOCAL(operand_affine, "a factor of the product that makes %s has a number added to a row")    \
     LOCAL(operand_limited, "a factor of the product that makes %s is cut off at a limit")         \
     LOCAL(operand_stride, "rows of a factor of %s are read with a wrong step")                     \
+    LOCAL(matrix_axes, "%s is made with a matrix in another layout")                              \
     LOCAL(matrix_of_others, "rows of %s are made with another matrix")                            \
     LOCAL(product_terms, "%s is not the sum of all terms, each once")                             \
     LOCAL(terms_elsewhere, "the terms of %s meet factors that are not theirs")                    \
@@ -191,6 +197,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
     LOCAL(foreign_terms, "%s has terms that are not its own in the place of its own")             \
+    LOCAL(terms_by_chance, "each term of %s is off by chance")                                    \
     LOCAL(gradient_tensor, "%s is the sum over its rows of other vectors than its own")           \
     LOCAL(gradient_beside, "rows of the two factors of %s do not belong together")                \
     LOCAL(gradient_bits, "a factor of the sum that makes %s has few bits")                        \

@@ -150,7 +150,7 @@ bool moe_int_change_room_elsewhere(const moe_int_scene *s, int64_t trial, moe_in
 
 /* Whose bias expert e of R has by a wrong index. */
 static int64_t index_of(int64_t trial, int64_t e, int64_t R) {
-    const int64_t power = trial < 5 ? 1 : (int64_t)2 << ((trial - 5) / 2);
+    const int64_t power = trial < 9 ? 1 : (int64_t)2 << ((trial - 9) / 2);
     switch (trial) {
     case 0:
         return (e + 1) % R;
@@ -162,6 +162,13 @@ static int64_t index_of(int64_t trial, int64_t e, int64_t R) {
         return 0;
     case 4:
         return (e ^ 1) < R ? e ^ 1 : e;
+    case 5:
+        return 2 * e % R;
+    case 6:
+        return (e + R / 2) % R;
+    case 7:
+    case 8:
+        return e / (trial == 7 ? 2 : 4);
     default: /* rounded down to a multiple, and the rest: of 2, 4, 8, 16 */
         return trial % 2 ? e / power * power : e % power;
     }
@@ -169,7 +176,7 @@ static int64_t index_of(int64_t trial, int64_t e, int64_t R) {
 
 bool moe_int_change_select_bias_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                           moe_int_finding *f) {
-    enum { TRIALS = 13 };
+    enum { TRIALS = 17 };
     const int64_t R = c->plan->n_experts;
     double *b = moe_int_selection_bias(s), *moved = malloc((size_t)R * sizeof *moved);
     bool done = trial < TRIALS && b && moved && R > 1;

@@ -71,6 +71,7 @@ bool moe_int_evidence_make(const moe_int_subject *subject, const moe_int_routing
                               .truth = truth,
                               .arithmetic = subject->arithmetic,
                               .threads = moe_int_thread_count(params->threads),
+                              .progress = params->progress,
                               .got = subject->got,
                               .first = MOE_INT_CHOICE};
     fetch_stages(ret, result);

@@ -27,6 +27,7 @@ typedef struct moe_int_evidence {
     const moe_int_truth *truth;
     moe_dtype arithmetic;
     int threads;
+    const moe_progress *progress;
     moe_tensors got; /* results and every stage that the subject could be asked for */
     bool owned[MOE_T_COUNT];
     bool wrong[MOE_T_COUNT];

@@ -1,6 +1,8 @@
 /* dS is <dA', A>; is the subject's that of dA' and a part of what A is made of? */
 #include "check/explain/bank.h"
 #include "check/explain/local.h"
+#include "check/explain/pair_rules.h"
+#include "core/elements.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -90,6 +92,44 @@ static double left_with(const moe_int_local *l, const inner *in, bool weighted, 
     return isfinite(left) ? left : INFINITY;
 }
 
+/* <dO, Y> with the Y of the pair that a rule leads to: what is left of the wrong rows. */
+static double left_of_rule(const moe_int_sight *p, const moe_tensor *Y,
+                           const moe_int_pair_rule *rule, double *room) {
+    const moe_plan *plan = p->e->routing->plan;
+    const int64_t d = p->e->problem->layer.d, pairs = plan->offsets[p->e->problem->layer.E];
+    const double limit = moe_int_local_limit(p->e, p->id, p->d2);
+    double left = 0;
+    for (int64_t r = 0; r < p->rows && left <= limit; r++) {
+        const int64_t q = p->row[r].wrong ? rule->of(plan, r) : r;
+        if (!p->row[r].wrong)
+            continue;
+        if (q < 0 || q >= pairs || q == r) /* its own is right */
+            return INFINITY;
+        moe_int_load(&p->e->problem->in.t[MOE_T_DO], plan->token[r] * d, d, room);
+        moe_int_load(Y, q * d, d, room + d);
+        left += pow(moe_int_sight_got(p, r, 0) - moe_int_inner(room, room + d, d), 2);
+    }
+    return left;
+}
+
+static bool say_rule(const moe_int_sight *p, moe_int_finding *f) {
+    const moe_tensor *Y = moe_int_local_operand(p->e, MOE_T_Y);
+    const int64_t d = p->e->problem->layer.d;
+    double *room = Y ? malloc((size_t)(2 * d) * sizeof *room) : NULL;
+    bool found = false;
+    for (int n = 0; room && !found && n < MOE_INT_PAIR_RULES; n++) {
+        const double left = left_of_rule(p, Y, &moe_int_pair_rules[n], room);
+        found = left <= moe_int_local_limit(p->e, p->id, p->d2);
+        if (!found)
+            continue;
+        moe_int_sight_residuals(p, left, f);
+        moe_int_finding_say(f, ": it is <dO, Y of another pair>, a row not its own: %s",
+                            moe_int_pair_rules[n].words);
+    }
+    free(room);
+    return found;
+}
+
 bool moe_int_local_inner_product(const moe_int_local *l, moe_int_finding *f) {
     const int count = sizeof inners / sizeof *inners;
     if (l->p->id != MOE_T_DS || l->p->odd > 0 || !l->right->value[MOE_T_DS] ||
@@ -105,5 +145,5 @@ bool moe_int_local_inner_product(const moe_int_local *l, moe_int_finding *f) {
                             n >= count ? ", times the combine weight" : "");
         return true;
     }
-    return false;
+    return say_rule(l->p, f);
 }

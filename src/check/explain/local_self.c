@@ -84,8 +84,9 @@ bool moe_int_local_few_bits(const moe_int_local *l, moe_int_finding *f) {
         most = bits > most ? bits : most;
         seen += v != 0;
     }
-    /* The square of a rounding's error is that of half a step over 3. */
-    if (seen < FEWEST || most >= kept - 1 || p->d2 / p->r2 > ldexp(1, -2 * most))
+    /* The square of a rounding's error is that of half a step over 3; a sum that is rounded at each
+     * of some terms has as many. */
+    if (seen < FEWEST || most >= kept - 1 || p->d2 / p->r2 > ldexp(1, 5 - 2 * most))
         return false;
     moe_int_sight_residuals(p, 0, f);
     moe_int_finding_say(f, ": %d bits, of %d that its type has", most, kept);

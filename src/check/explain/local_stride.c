@@ -19,14 +19,21 @@ static double distance(const moe_int_product_view *v, int64_t i, const double *w
     return sum;
 }
 
+/* The rows before row i's source that a wrong step is made over: all of them, or those of its
+ * expert, whose rows may begin where they should. */
+static int64_t rows_before(const moe_int_product_view *v, int64_t i) {
+    const int64_t e = moe_int_product_expert(v, i);
+    return v->tokens ? v->own[i] : v->pair[i] - v->e->routing->plan->offsets[e];
+}
+
 /* The elements by which row i is read too far on; 0: none. all: the operand's elements; those of
- * `a_row` too many for each source before it are tried first. */
+ * `a_row` too many for each row before it are tried first. */
 static int64_t shift_of(const moe_int_product_view *v, int64_t i, const double *w,
                         const double *all, int64_t a_row, double *left) {
     const double limit = moe_int_local_limit(v->e, v->id, v->d2[i]);
     const int64_t own = v->own[i] * v->depth, few = v->outs < FEW ? v->outs : FEW;
     for (int64_t step = a_row ? 1 : 2; step < 16 * v->depth; step++) {
-        const int64_t by = step == 1 ? a_row * v->own[i] : moe_int_nearest(step - 1);
+        const int64_t by = step == 1 ? a_row * rows_before(v, i) : moe_int_nearest(step - 1);
         if (own + by < 0 || own + by + v->depth > v->sources * v->depth ||
             distance(v, i, w, all + own + by, few, limit) > limit)
             continue;

@@ -135,10 +135,16 @@ static void add_foreign(terms *k, int64_t i) {
     }
 }
 
-static bool note(terms *k, const double *off) {
+/* What a right term's factor may be off by: rounding that is left in all columns shows in it. */
+static double uncertainty(const terms *k, int64_t j, double left) {
+    const double *row = k->row + j * k->columns, size = moe_int_inner(row, row, k->columns);
+    return size > 0 ? 4 * sqrt(fmax(left, 0) / (double)k->columns / size) : 0;
+}
+
+static bool note(terms *k, const double *off, double left) {
     for (int64_t j = 0; j < k->count; j++) {
         const term_class of = k->of[j];
-        if (fabs(off[j]) <= 0.01) {
+        if (fabs(off[j]) <= fmax(0.01, uncertainty(k, j, left))) {
             k->right[of]++;
             continue;
         }
@@ -207,7 +213,7 @@ static bool fit_token(terms *k, int64_t i) {
                             : moe_int_fit(k->row, k->count, k->columns, k->error, off);
     k->d2 += d2;
     k->left += left;
-    return left >= 0 && left <= moe_int_local_limit(p->e, p->id, d2) && note(k, off);
+    return left >= 0 && left <= moe_int_local_limit(p->e, p->id, d2) && note(k, off, left);
 }
 
 static void say_class(const terms *k, int of, bool more, moe_int_finding *f) {

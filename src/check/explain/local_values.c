@@ -2,6 +2,7 @@
  * their token, of a row or a token beside. */
 #include "check/explain/bank.h"
 #include "check/explain/local.h"
+#include "check/explain/pair_rules.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -139,6 +140,29 @@ static bool of_another_token(const moe_int_sight *p, moe_int_finding *f) {
     return false;
 }
 
+/* The wrong values are those of the pairs that an index of another order leads to. */
+static bool of_a_rule(const moe_int_sight *p, moe_int_finding *f) {
+    const double limit = moe_int_local_limit(p->e, p->id, p->d2);
+    for (int n = 0; n < MOE_INT_PAIR_RULES; n++) {
+        double left = 0;
+        for (int64_t r = 0; r < p->rows && left <= limit; r++) {
+            const int64_t q = moe_int_pair_rules[n].of(p->e->routing->plan, r);
+            if (p->row[r].wrong)
+                left += q < 0 || q == r
+                            ? INFINITY
+                            : pow(moe_int_sight_got(p, r, 0) - moe_int_sight_want(p, q, 0), 2);
+        }
+        if (!(left <= limit))
+            continue;
+        moe_int_sight_residuals(p, left, f);
+        moe_int_finding_say(f, ": a pair's is that of %s; %lld of %lld",
+                            moe_int_pair_rules[n].words, (long long)p->wrong_rows,
+                            (long long)p->rows);
+        return true;
+    }
+    return false;
+}
+
 bool moe_int_local_values_of_others(const moe_int_local *l, moe_int_finding *f) {
     enum { SLOTS = 4, FAR = 128, WAYS = SLOTS + 2 * FAR };
     static const char *const slots[SLOTS] = {"first", "last", "next", "previous"};
@@ -166,5 +190,5 @@ bool moe_int_local_values_of_others(const moe_int_local *l, moe_int_finding *f) 
                             (long long)p->rows);
         return true;
     }
-    return of_a_rank(p, f) || of_another_token(p, f);
+    return of_a_rank(p, f) || of_another_token(p, f) || of_a_rule(p, f);
 }

@@ -2,8 +2,10 @@
  * come one or two at a time: they are as large as the layer. */
 #include "check/identity/identity.h"
 #include "check/identity/elements.h"
+#include "check/identity/operands.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
+#include "core/progress.h"
 #include "route/route.h"
 
 #include <math.h>
@@ -19,20 +21,8 @@ static const struct {
     {MOE_T_DXP, MOE_T_DH},  {MOE_T_DW1, MOE_T_DH}, {MOE_T_DB1, MOE_T_DH},
 };
 
-typedef struct identities {
-    const moe_int_subject *subject;
-    const moe_layer_desc *desc;
-    const moe_plan *plan;
-    moe_int_rounding rounding;
-    int threads;
-    moe_check_result *result;
-    double *weight; /* [all pairs], NULL: not told */
-    moe_tensors stage;
-    bool owned[MOE_T_COUNT], covered[MOE_T_COUNT];
-} identities;
-
 /* The subject's tensor, fetched where it is a stage; NULL: it has none of that shape. */
-static const moe_tensor *need(identities *k, moe_tensor_id id) {
+static const moe_tensor *need(moe_int_identities_of *k, moe_tensor_id id) {
     const moe_int_subject *s = k->subject;
     moe_tensor want = {0}, *t = &k->stage.t[id];
     if (!t->data && s->got.t[id].data)
@@ -45,14 +35,15 @@ static const moe_tensor *need(identities *k, moe_tensor_id id) {
     return t->data && moe_tensor_same_shape(t, &want) ? t : NULL;
 }
 
-static void drop(identities *k, moe_tensor_id id) {
+static void drop(moe_int_identities_of *k, moe_tensor_id id) {
     if (k->owned[id])
         moe_tensor_destroy(&k->stage.t[id]);
     k->owned[id] = false;
     memset(&k->stage.t[id], 0, sizeof k->stage.t[id]);
 }
 
-static void fail(identities *k, moe_tensor_id id, const char *place, const moe_int_gap *gap) {
+static void fail(moe_int_identities_of *k, moe_tensor_id id, const char *place,
+                 const moe_int_gap *gap) {
     moe_tensor_verdict *v = moe_int_result_entry(k->result, moe_tensor_name(id));
     bool product = strncmp(place, "expert", 6) == 0 && id != MOE_T_A;
     moe_int_entry_fail(v, "%s: %s %s %lld: %.6g, should be %.6g (z %.1f)", place,
@@ -62,123 +53,35 @@ static void fail(identities *k, moe_tensor_id id, const char *place, const moe_i
 }
 
 /* The gates of single elements serve: a projection is one number with one variance. */
-static bool is_wide(const identities *k, moe_tensor_id id, const moe_int_gap *gap) {
+static bool is_wide(const moe_int_identities_of *k, moe_tensor_id id, const moe_int_gap *gap) {
     return gap->z > moe_gate_for(id, k->subject->arithmetic).max_z;
 }
 
-/* Pairs of expert e as rows of X or dO, weighed or not. */
-static moe_int_view gathered(const identities *k, moe_tensor_id id, int64_t e, bool weighed) {
-    int64_t first = k->plan->offsets[e];
-    return (moe_int_view){.t = id == MOE_T_COUNT ? NULL : &k->subject->problem->in.t[id],
-                          .rows = k->plan->offsets[e + 1] - first,
-                          .width = id == MOE_T_COUNT ? 1 : k->desc->d,
-                          .row = k->plan->token + first,
-                          .scale = weighed ? k->weight + first : NULL};
-}
-
-static moe_int_view stage_of(const identities *k, moe_tensor_id id, int64_t e) {
-    const moe_tensor *t = &k->stage.t[id];
-    return (moe_int_view){.t = t,
-                          .first = k->plan->offsets[e],
-                          .rows = k->plan->offsets[e + 1] - k->plan->offsets[e],
-                          .width = t->shape[1]};
-}
-
-/* Expert e's slice of a parameter or of its gradient: rows x width. */
-static moe_int_view slice_of(const moe_tensor *t, int64_t e) {
-    bool vector = t->ndim == 2;
-    int64_t rows = t->shape[1];
-    return (moe_int_view){
-        .t = t, .first = e * rows, .rows = rows, .width = vector ? 1 : t->shape[2]};
-}
-
-static moe_int_view by_column(moe_int_view v) {
-    v.by_column = true;
-    return v;
-}
-
-/* Weights are on rows of A, s*A, or, where `on_left`, on those of dO: what is too small to store is
- * another element of each. */
-static moe_int_product product_of(const identities *k, moe_tensor_id id, int64_t e, bool on_left) {
-    const moe_tensor *in = k->subject->problem->in.t;
-    bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
-    moe_int_product p = {.rounded = on_input ? 1 : 0};
-    const bool bias = k->desc->expert_bias;
-    switch ((int)id) {
-    case MOE_T_H:
-        p.out = stage_of(k, id, e);
-        p.left = gathered(k, MOE_T_X, e, on_input);
-        p.right = slice_of(&in[MOE_T_W1], e);
-        p.bias = bias ? &in[MOE_T_B1] : NULL;
-        break;
-    case MOE_T_Y: /* an A that was not stored yet, in a fused kernel or for few rows */
-        p.rounded = 1;
-        p.out = stage_of(k, id, e);
-        p.left = stage_of(k, MOE_T_A, e);
-        p.right = slice_of(&in[MOE_T_W2], e);
-        p.bias = bias ? &in[MOE_T_B2] : NULL;
-        break;
-    case MOE_T_DXP: /* dH likewise */
-        p.rounded = 1;
-        p.out = stage_of(k, id, e);
-        p.left = stage_of(k, MOE_T_DH, e);
-        p.right = by_column(slice_of(&in[MOE_T_W1], e));
-        break;
-    case MOE_T_DW1:
-    case MOE_T_DB1: /* may add dH before it is stored */
-        p.out = slice_of(&k->stage.t[id], e);
-        p.left = by_column(stage_of(k, MOE_T_DH, e));
-        p.right = by_column(
-            gathered(k, id == MOE_T_DW1 ? MOE_T_X : MOE_T_COUNT, e, on_input && id == MOE_T_DW1));
-        p.rounded = on_input || id == MOE_T_DB1 ? 1 : 0;
-        break;
-    case MOE_T_DW2: /* s*A from an A that was not stored yet, or s*dO: two roundings */
-        p.out = slice_of(&k->stage.t[id], e);
-        p.left = by_column(gathered(k, MOE_T_DO, e, on_left && !on_input));
-        p.right = by_column(stage_of(k, MOE_T_A, e));
-        p.right.may_vanish = true;
-        p.right.scale = on_left || on_input ? NULL : k->weight + k->plan->offsets[e];
-        p.rounded = 2;
-        break;
-    default: /* db2 */
-        p.out = slice_of(&k->stage.t[id], e);
-        p.left = by_column(gathered(k, MOE_T_DO, e, !on_input));
-        p.right = by_column(gathered(k, MOE_T_COUNT, e, false));
-        p.rounded = 1;
-        break;
-    }
-    p.I = p.out.rows;
-    p.J = p.out.width;
-    p.K = p.left.by_column ? p.left.rows : p.left.width;
-    p.bias_first = e * p.J;
-    return p;
-}
-
 /* Do the weights enter? */
-static bool is_weighed(const identities *k, moe_tensor_id id) {
+static bool is_weighed(const moe_int_identities_of *k, moe_tensor_id id) {
     bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     return on_input ? id == MOE_T_H || id == MOE_T_DW1 : id == MOE_T_DW2 || id == MOE_T_DB2;
 }
 
 /* The widest gap of expert e's product. Points of several recipes allow for either way to weigh. */
-static moe_status check_product(const identities *k, moe_tensor_id id, int64_t e,
+static moe_status check_product(const moe_int_identities_of *k, moe_tensor_id id, int64_t e,
                                 moe_int_gap *ret) {
     const uint64_t key = (uint64_t)(id * k->desc->E + e);
     const bool stored_dO = id == MOE_T_DW2 && moe_int_at(&k->rounding, MOE_POINT_SDO, 1) > 0;
     const bool stored_A = moe_int_at(&k->rounding, MOE_POINT_SA, 1) > 0;
     moe_int_gap other = {0};
-    moe_int_product p = product_of(k, id, e, stored_dO);
+    moe_int_product p = moe_int_product_of(k, id, e, stored_dO);
     moe_status status = moe_int_product_check(&p, &k->rounding, key, ret);
     if (status || !stored_dO || !stored_A || !is_wide(k, id, ret))
         return status;
-    p = product_of(k, id, e, false);
+    p = moe_int_product_of(k, id, e, false);
     status = moe_int_product_check(&p, &k->rounding, key, &other);
     if (!status && other.z < ret->z)
         *ret = other;
     return status;
 }
 
-static moe_status check_products(identities *k, moe_tensor_id id) {
+static moe_status check_products(moe_int_identities_of *k, moe_tensor_id id) {
     int64_t E = k->desc->E, worst = 0;
     moe_int_gap *gap = calloc((size_t)E, sizeof *gap);
     moe_status status = gap ? MOE_OK : MOE_E_NOMEM;
@@ -203,7 +106,8 @@ static moe_status check_products(identities *k, moe_tensor_id id) {
 }
 
 /* Row by row; `sum` NULL: activations. */
-static moe_status check_rows(identities *k, moe_tensor_id id, const moe_int_token_sum *sum) {
+static moe_status check_rows(moe_int_identities_of *k, moe_tensor_id id,
+                             const moe_int_token_sum *sum) {
     const moe_tensor *H = &k->stage.t[MOE_T_H], *A = &k->stage.t[MOE_T_A];
     int64_t rows = sum ? k->subject->problem->T : A->shape[0], worst = -1;
     moe_int_gap widest = {0};
@@ -236,7 +140,8 @@ static moe_status check_rows(identities *k, moe_tensor_id id, const moe_int_toke
 }
 
 /* O from Y, or dX from dX~ where nothing else is in it. */
-static moe_status check_sum(identities *k, moe_tensor_id id, moe_tensor_id from, bool weighed) {
+static moe_status check_sum(moe_int_identities_of *k, moe_tensor_id id, moe_tensor_id from,
+                            bool weighed) {
     const moe_problem *problem = k->subject->problem;
     const moe_layer_desc *desc = k->desc;
     const bool backward = id == MOE_T_DX;
@@ -257,12 +162,14 @@ static moe_status check_sum(identities *k, moe_tensor_id id, moe_tensor_id from,
     return check_rows(k, id, &sum);
 }
 
-static moe_status check_all(identities *k) {
+static moe_status check_all(moe_int_identities_of *k) {
     const bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     const bool backward = (k->subject->problem->pass & MOE_PASS_BWD) != 0;
     moe_status status = MOE_OK;
     for (size_t i = 0; !status && i < sizeof products / sizeof *products; i++) {
         moe_tensor_id id = products[i].of, from = products[i].from;
+        moe_int_progress(k->progress, "identities", (int64_t)i,
+                         (int64_t)(sizeof products / sizeof *products));
         bool exists = moe_tensor_exists(k->desc, id, k->subject->problem->plan != NULL) &&
                       (backward || !moe_tensor_is_backward(id));
         if (exists && (k->weight || !is_weighed(k, id)) && need(k, id) &&
@@ -281,7 +188,7 @@ static moe_status check_all(identities *k) {
 }
 
 /* "H, A, Y, O; not: dH, dX" */
-static void describe(const identities *k, moe_check_result *r) {
+static void describe(const moe_int_identities_of *k, moe_check_result *r) {
     char list[2][96] = {"", ""};
     const bool backward = (k->subject->problem->pass & MOE_PASS_BWD) != 0;
     for (int i = MOE_T_H; i < MOE_T_COUNT; i++) {
@@ -298,7 +205,7 @@ static void describe(const identities *k, moe_check_result *r) {
 }
 
 /* Given weights, or those that the subject tells. */
-static moe_status take_weights(identities *k) {
+static moe_status take_weights(moe_int_identities_of *k) {
     const moe_tensor *S = &k->subject->got.t[MOE_T_S];
     const double *given = k->subject->problem->plan ? k->plan->weight : NULL;
     int64_t count = k->plan->n_pairs;
@@ -315,13 +222,15 @@ static moe_status take_weights(identities *k) {
 }
 
 moe_status moe_int_identities(const moe_int_subject *subject, const moe_int_rounding *rounding,
-                              const moe_plan *plan, int threads, moe_check_result *result) {
-    identities k = {.subject = subject,
-                    .desc = &subject->problem->layer,
-                    .plan = plan,
-                    .rounding = *rounding,
-                    .threads = threads,
-                    .result = result};
+                              const moe_plan *plan, int threads, const moe_progress *progress,
+                              moe_check_result *result) {
+    moe_int_identities_of k = {.subject = subject,
+                               .desc = &subject->problem->layer,
+                               .plan = plan,
+                               .rounding = *rounding,
+                               .threads = threads,
+                               .progress = progress,
+                               .result = result};
     if (rounding->arithmetic == MOE_F64) /* the identities themselves err as much */
         return MOE_OK;
     moe_status status = take_weights(&k);

@@ -9,6 +9,7 @@
 /* Fails the tensors that are not what they should be made of, and says in `result` which were
  * covered. MOE_E_NOMEM. */
 moe_status moe_int_identities(const moe_int_subject *subject, const moe_int_rounding *rounding,
-                              const moe_plan *plan, int threads, moe_check_result *result);
+                              const moe_plan *plan, int threads, const moe_progress *progress,
+                              moe_check_result *result);
 
 #endif

@@ -3,6 +3,7 @@
 #include "check/truth/truth.h"
 #include "check/errors/exact.h"
 #include "check/verdict/order.h"
+#include "core/progress.h"
 #include "reference/run.h"
 
 #include <float.h>
@@ -58,12 +59,13 @@ static bool can_borrow(const moe_problem *problem, const moe_int_routing *routin
 }
 
 static moe_status run_oracle(const moe_problem *problem, const moe_int_routing *routing,
-                             const moe_int_rounding *rounding, int32_t threads,
+                             const moe_int_rounding *rounding, const moe_check_params *how,
                              const moe_int_truth *known, const moe_log *log, moe_int_truth *t) {
     moe_status status = MOE_OK;
     moe_reference_params params = {.tokens = problem->T,
                                    .precision = MOE_F64,
-                                   .threads = threads,
+                                   .threads = how->threads,
+                                   .progress = how->progress,
                                    .plan = routing->plan,
                                    .plan_given = problem->plan != NULL,
                                    .seed = problem->seed};
@@ -77,8 +79,9 @@ static moe_status run_oracle(const moe_problem *problem, const moe_int_routing *
     t->exact = moe_int_exact_layer(&problem->layer, &t->in, t->oracle, rounding->arithmetic);
     if (t->exact)
         return MOE_OK;
-    return moe_int_layer_errors(&problem->layer, &t->in, rounding, moe_int_thread_count(threads),
-                                t->oracle, &t->variance, &t->rows);
+    return moe_int_layer_errors(&problem->layer, &t->in, rounding,
+                                moe_int_thread_count(how->threads), t->oracle, &t->variance,
+                                &t->rows);
 }
 
 /* Smallest normal and largest finite number. */
@@ -162,17 +165,19 @@ static int64_t experts_in(const moe_int_part *part) {
 }
 
 static moe_status sample(const moe_problem *problem, const moe_int_routing *routing,
-                         const moe_int_rounding *rounding, int32_t threads,
+                         const moe_int_rounding *rounding, const moe_check_params *how,
                          const moe_int_truth *known, const moe_log *log, moe_check_result *result,
                          moe_int_truth *t) {
-    int workers = moe_int_thread_count(threads);
+    int workers = moe_int_thread_count(how->threads);
     t->sampled = true;
+    moe_int_progress(how->progress, "oracle", 0, 2); /* of tokens, of hidden units */
     moe_status status = moe_int_sample_tokens(problem, routing, rounding, workers, known, log, t);
     if (status || !has_backward(problem)) {
         snprintf(result->sampled, sizeof result->sampled, "%lld of %lld tokens",
                  (long long)t->n_tokens, (long long)problem->T);
         return status;
     }
+    moe_int_progress(how->progress, "oracle", 1, 2);
     status = moe_int_sample_units(problem, routing->plan, rounding, workers, t);
     const moe_int_part *dW2 = &t->part[MOE_T_DW2];
     snprintf(result->sampled, sizeof result->sampled,
@@ -193,9 +198,9 @@ moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing 
         ret->in.t[MOE_T_DO] = (moe_tensor){0};
     moe_status status;
     if (moe_int_wants_sample(problem, routing->plan, params))
-        status = sample(problem, routing, rounding, params->threads, known, log, result, ret);
+        status = sample(problem, routing, rounding, params, known, log, result, ret);
     else
-        status = run_oracle(problem, routing, rounding, params->threads, known, log, ret);
+        status = run_oracle(problem, routing, rounding, params, known, log, ret);
     if (status == MOE_E_NOMEM)
         moe_fail(log, status, "no memory for the oracle of %lld tokens", (long long)problem->T);
     return status;

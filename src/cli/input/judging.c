@@ -63,6 +63,25 @@ static moe_status judge_problem(cli_devices *d, const cli_selection *selection,
     return status ? status : moe_check_ranks(d->at, d->count, &ep, problem, params, cli_log(), ret);
 }
 
+/* What is told of a case while it is judged; a line is written anew where it says more. */
+typedef struct telling {
+    const char *spec, *name;
+    size_t number, of;
+    const char *phase;
+    int percent;
+} telling;
+
+static void tell(void *user, const char *phase, int64_t done, int64_t of) {
+    telling *t = user;
+    const int percent = of > 0 ? (int)(100 * done / of) : 0;
+    if (t->phase == phase && t->percent == percent)
+        return;
+    t->phase = phase;
+    t->percent = percent;
+    cli_progress("case %zu of %zu, %s %d %%: %s, %s", t->number, t->of, phase, percent, t->spec,
+                 t->name); /* what changes comes first: a long path may cut off the rest */
+}
+
 static moe_status judge_item(cli_devices *d, const cli_selection *selection, const cli_item *item,
                              const moe_check_params *params, cli_verdicts *verdicts) {
     moe_problem *problem = NULL;
@@ -89,16 +108,21 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
                       const cli_selection *selection, const cli_items *items,
                       const moe_check_params *params, cli_verdict_fn each, void *user,
                       cli_verdicts *verdicts) {
+    telling of_case = {.spec = spec, .of = items->count};
+    const moe_progress progress = {tell, &of_case};
     cli_devices d = {.all = backends->all,
                      .spec = spec,
                      .params = {.threads = params->threads, .log = cli_log()}};
     size_t first = verdicts->count;
     moe_check_params as_named = *params;
     as_named.spec = spec;
+    as_named.progress = &progress;
     moe_status status = cli_devices_open(&d, 1);
     int code = cli_exit_code(status);
     for (size_t i = 0; !status && i < items->count; i++) {
-        cli_progress("%s: case %zu of %zu, %s", spec, i + 1, items->count, items->at[i].name);
+        of_case.name = items->at[i].name;
+        of_case.number = i + 1;
+        cli_progress("case %zu of %zu: %s, %s", i + 1, items->count, spec, items->at[i].name);
         moe_status judged = judge_item(&d, selection, &items->at[i], &as_named, verdicts);
         cli_progress_clear();
         if (judged && cli_exit_code(judged) > code)

@@ -11,6 +11,7 @@
 
 static bool verbose;
 static bool progress_shown;
+static bool progress_wanted = true;
 static _Thread_local const moe_log *elsewhere;
 
 void cli_set_verbose(bool on) {
@@ -103,9 +104,13 @@ static int columns(void) {
     return told ? window.ws_col : 80;
 }
 
+void cli_set_progress(bool shown) {
+    progress_wanted = shown;
+}
+
 void cli_progress(const char *format, ...) {
     char line[512];
-    if (!isatty(STDERR_FILENO))
+    if (!progress_wanted || !isatty(STDERR_FILENO))
         return;
     va_list args;
     va_start(args, format);

@@ -37,5 +37,7 @@ void cli_note(const char *format, ...) MOE_PRINTF(1, 2);
 /* Progress on a terminal's stderr, overwritten in place and cut at its width; nothing elsewhere. */
 void cli_progress(const char *format, ...) MOE_PRINTF(1, 2);
 void cli_progress_clear(void);
+/* Off where what a program reads is all that is wanted; on otherwise. */
+void cli_set_progress(bool shown);
 
 #endif

@@ -170,7 +170,7 @@ moe_status cli_question_config(const char *path, int64_t tokens, const char *dty
     cli_question s = {0};
     moe_case_init(&s.c);
     s.c.T = tokens > 0 ? tokens : 4096;
-    moe_status status = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.dtype);
+    moe_status status = moe_layer_from_config(path, cli_log(), &s.c.layer, &s.c.hidden, &s.c.dtype);
     if (!status && dtype) {
         status = moe_dtype_parse(dtype, &wanted);
         if (status)
@@ -194,9 +194,10 @@ moe_status cli_question_config(const char *path, int64_t tokens, const char *dty
 }
 
 moe_status cli_question_layer(const cli_question *first, const moe_layer_desc *layer,
-                              cli_question *ret) {
+                              int64_t hidden, cli_question *ret) {
     cli_question s = {.c = first->c};
     s.c.layer = *layer;
+    s.c.hidden = hidden;
     moe_status status = print_case(&s);
     if (!status)
         status = draw_counts(cli_log(), &s);

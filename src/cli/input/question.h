@@ -57,7 +57,7 @@ moe_status cli_question_config(const char *path, int64_t tokens, const char *dty
                                const char *pass, const char *route, cli_question *ret);
 /* The question of a config.json for another of the model's layers. */
 moe_status cli_question_layer(const cli_question *first, const moe_layer_desc *layer,
-                              cli_question *ret);
+                              int64_t hidden, cli_question *ret);
 void cli_question_destroy(cli_question *s);
 
 moe_status cli_question_predict(const cli_question *s, const moe_gpu *gpu, const char *method,

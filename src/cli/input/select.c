@@ -227,9 +227,14 @@ static moe_status draw(const moe_case *c, moe_problem **ret) {
 /* A case with the shapes of a config.json. */
 static moe_status problem_from_config(const char *path, int64_t tokens, moe_problem **ret) {
     moe_case c;
+    int64_t hidden = 0;
     moe_case_init(&c);
     c.T = tokens > 0 ? tokens : 128;
-    moe_status status = moe_layer_from_config(path, cli_log(), &c.layer, &c.dtype);
+    moe_status status = moe_layer_from_config(path, cli_log(), &c.layer, &hidden, &c.dtype);
+    if (hidden > 0)
+        cli_note("%s: its experts run without the projections around them; tokens, router and "
+                 "shared expert are %lld wide too, not %lld",
+                 path, (long long)c.layer.d, (long long)hidden);
     if (!status)
         status = moe_layer_desc_check(&c.layer, c.T, cli_log());
     return status ? status : draw(&c, ret);

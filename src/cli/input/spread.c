@@ -16,7 +16,7 @@ static int64_t *word_slot(cli_spread_options *s, const char *word) {
     } words[] = {
         {"ep=", &s->ep}, {"tp=", &s->tp}, {"chunks=", &s->chunks}, {"comm_sms=", &s->comm_sms}};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        if (strncmp(word, words[i].key, strlen(words[i].key)) == 0)
+        if (*word == *words[i].key && strncmp(word, words[i].key, strlen(words[i].key)) == 0)
             return words[i].slot;
     }
     return NULL;
@@ -89,7 +89,7 @@ moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options 
     cli_model_options model = *m;
     moe_node *node = NULL;
     model.what_if = (cli_strings){0};
-    moe_status status = moe_node_load(s->node ? s->node : "h100-x8", cli_log(), &node);
+    moe_status status = moe_node_load(s->node ? s->node : CLI_SPREAD_NODE, cli_log(), &node);
     /* Where lines alone ask for several GPUs, numbers of the node are not changed. */
     if (!status && cli_spread_is_asked(s))
         status = change_node(&m->what_if, node, &model.what_if);

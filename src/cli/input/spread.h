@@ -5,8 +5,10 @@
 #include "cli/input/question.h"
 #include "moeref/node.h"
 
+#define CLI_SPREAD_NODE "h100-x8" /* where none is named */
+
 typedef struct cli_spread_options {
-    const char *node; /* --node, NULL: h100-x8 */
+    const char *node; /* --node, NULL: CLI_SPREAD_NODE */
     int64_t ep, tp;   /* 0: not given */
     int64_t chunks, comm_sms, beside_us, beside_bytes, cached_percent;
     const char *compute;

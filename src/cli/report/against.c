@@ -4,6 +4,7 @@
 #include "cli/report/bench.h"
 #include "cli/report/json.h"
 #include "cli/report/prediction.h"
+#include "moeref/fit.h"
 
 #include <math.h>
 

@@ -83,3 +83,14 @@ json_t *cli_coverage_json(const cli_verdicts *verdicts) {
     }
     return rows;
 }
+
+bool cli_mistrusted_in_part(const moe_check_result *r) {
+    return r->undecided[0] && r->verdict < MOE_VERDICT_MISTRUSTED && r->verdict != MOE_VERDICT_SKIP;
+}
+
+int64_t cli_mistrusted_parts(const cli_verdicts *verdicts, size_t first) {
+    int64_t n = 0;
+    for (size_t i = first; i < verdicts->count; i++)
+        n += cli_mistrusted_in_part(verdicts->at[i]);
+    return n;
+}

@@ -17,4 +17,10 @@ json_t *cli_decides_json(const moe_coverage *coverage);
  * "cases": in how many the feature decides something. */
 json_t *cli_coverage_json(const cli_verdicts *verdicts);
 
+/* Did the case pass, though it cannot show whether some feature that it carries is right? The
+ * verdict is that of a pass, and so is the exit code. */
+bool cli_mistrusted_in_part(const moe_check_result *r);
+/* How many such there are among verdicts first .. count-1. */
+int64_t cli_mistrusted_parts(const cli_verdicts *verdicts, size_t first);
+
 #endif

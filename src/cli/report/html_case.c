@@ -1,3 +1,4 @@
+#include "cli/report/coverage.h"
 #include "cli/report/html_parts.h"
 #include "cli/report/map.h"
 
@@ -14,6 +15,11 @@ static void put_row(FILE *to, const char *name, const char *text) {
 
 static void put_heading(FILE *to, const moe_check_result *r) {
     cli_html_badge(to, r->verdict);
+    if (cli_mistrusted_in_part(r)) {
+        fprintf(to, " <span class=\"note\">MISTRUSTED for ");
+        cli_html_text(to, r->undecided);
+        fprintf(to, " (decides nothing here)</span>");
+    }
     fprintf(to, " <b>");
     cli_html_text(to, r->backend);
     fprintf(to, "</b> <code>");
@@ -128,7 +134,7 @@ void cli_html_failing(FILE *to, const moe_check_result *r, size_t number, bool a
     }
     fprintf(to, "<dl>");
     put_row(to, "sampled", r->sampled);
-    put_row(to, "decides nothing here", r->undecided);
+    put_row(to, "MISTRUSTED for (decides nothing here)", r->undecided);
     put_row(to, "every element by identities", r->identities);
     fprintf(to, "</dl>");
     put_reproduce(to, r);
@@ -164,7 +170,7 @@ void cli_html_passing(FILE *to, const moe_check_result *r, size_t number) {
     fprintf(to, "<dl>");
     put_row(to, "why", r->why);
     put_row(to, "sampled", r->sampled);
-    put_row(to, "decides nothing here", r->undecided);
+    put_row(to, "MISTRUSTED for (decides nothing here)", r->undecided);
     put_row(to, "every element by identities", r->identities);
     fprintf(to, "</dl>");
     if (r->n_tensors > 0)

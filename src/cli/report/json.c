@@ -20,7 +20,7 @@ static void put_quoted(FILE *to, const char *text) {
     const unsigned char *s = (const unsigned char *)text, *plain = s;
     putc_unlocked('"', to);
     while (*s) {
-        const size_t length = moe_int_utf8_length(s);
+        const size_t length = *s < 0x80 ? 1 : moe_int_utf8_length(s);
         if (length && *s >= 0x20 && *s != '"' && *s != '\\') {
             s += length;
             continue;

@@ -46,7 +46,7 @@ static double longest_of(const moe_prediction *p, bool activations) {
 
 static void print_tensor(FILE *to, const moe_prediction *p, size_t i, double longest) {
     const moe_live *t = &p->tensors[i];
-    fprintf(to, "  %-12s %16.0f  %-8s %-12s %-12s %s ", t->name, t->bytes,
+    fprintf(to, "  %-14s %16.0f  %-8s %-12s %-12s %s ", t->name, t->bytes,
             cli_live_kind_name(t->kind), is_activation(t) ? stage_name(t->first) : "",
             !is_activation(t)            ? ""
             : t->last == MOE_STAGE_COUNT ? "end"
@@ -61,7 +61,7 @@ void cli_ledger_text(FILE *to, const cli_predicted *what, int64_t layers, const 
     const double longest = longest_of(p, true), heaviest = longest_of(p, false);
     fprintf(to, "%s\n%s, memory of a layer (* alive at the peak)\n", what->question->line,
             what->method);
-    fprintf(to, "  %-12s %16s  %-8s %-12s to\n", "tensor", "bytes", "kind", "from");
+    fprintf(to, "  %-14s %16s  %-8s %-12s to\n", "tensor", "bytes", "kind", "from");
     for (size_t i = 0; i < p->n_tensors; i++)
         print_tensor(to, p, i, is_activation(&p->tensors[i]) ? longest : heaviest);
     fprintf(to, "  cached %.0f, peak %.0f, weights and gradients %.0f bytes\n", p->cached_bytes,

@@ -67,6 +67,9 @@ static void print_held_to(FILE *to, const cli_predicted *what, const moe_predict
 void cli_prediction_text(FILE *to, const cli_predicted *what, const moe_prediction *p) {
     fprintf(to, "%s\n%s on %s (predicted)\n", what->question->line, what->method,
             moe_gpu_name(what->gpu));
+    if (what->question->c.hidden > 0)
+        fprintf(to, "  experts %lld wide, between projections from and to tokens %lld wide\n",
+                (long long)what->question->c.layer.d, (long long)what->question->c.hidden);
     fprintf(to, "  %-12s %11s %8s %9s %9s %9s  %-10s %8s %7s  %-8s %10s\n", "kernel", "us",
             "TFLOP/s", "HBM MB", "L2 MB", "SMEM MB", "tile", "tiles", "waves", "bound by",
             "floor us");
@@ -121,6 +124,7 @@ static void put_layer(cli_json *t, const moe_case *c) {
     cli_json_int(t, "E", c->layer.E);
     cli_json_int(t, "K", c->layer.K);
     cli_json_int(t, "shared", c->layer.n_shared);
+    cli_json_int(t, "hidden", c->hidden > 0 ? c->hidden : c->layer.d);
     cli_json_close(t, '}');
 }
 

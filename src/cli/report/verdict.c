@@ -192,7 +192,10 @@ static void print_unjudged(FILE *to, const moe_check_result *r) {
 
 void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     bool failed = r->verdict >= MOE_VERDICT_MISTRUSTED;
-    cli_tint_verdict(to, r->verdict, 10);
+    const bool in_part = cli_mistrusted_in_part(r);
+    cli_tint_verdict(to, r->verdict, in_part ? 0 : 10);
+    if (in_part)
+        fprintf(to, ", MISTRUSTED for %s (decides nothing here) ", r->undecided);
     fprintf(to, " %s %s", r->backend, r->case_name);
     if (r->sampled[0])
         fprintf(to, "  [sampled: %s]", r->sampled);
@@ -200,8 +203,6 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
         fprintf(to, "  [every element by identities: %s]", r->identities);
     if (r->verdict == MOE_VERDICT_PASS || r->verdict == MOE_VERDICT_AMBIGUOUS)
         print_unjudged(to, r);
-    if (r->undecided[0] && !failed)
-        fprintf(to, "  [decides nothing here: %s]", r->undecided);
     if (r->verdict == MOE_VERDICT_AMBIGUOUS)
         fprintf(to, "  [%lld tokens inside the rounding margin]", (long long)r->ambiguous_tokens);
     fprintf(to, "\n");
@@ -268,6 +269,10 @@ void cli_verdict_summary(FILE *to, const cli_verdicts *verdicts, size_t first) {
     int64_t errors = tally_of(verdicts, first, MOE_VERDICT_ERROR);
     if (errors)
         fprintf(to, ", %lld could not run", (long long)errors);
+    const int64_t in_part = cli_mistrusted_parts(verdicts, first);
+    if (in_part)
+        fprintf(to, "; %lld passed MISTRUSTED for what decides nothing in them",
+                (long long)in_part);
     fprintf(to, "\n");
     print_cause(to, verdicts, first);
 }

@@ -11,7 +11,8 @@
  * for one that did not, or with `full`. */
 void cli_verdict_text(FILE *to, const moe_check_result *r, bool full);
 
-/* "137 passed, 0 failed, 2 ambiguous, 0 mistrusted, 31 skipped" over verdicts first .. count-1. */
+/* "137 passed, 0 failed, 2 ambiguous, 0 mistrusted, 31 skipped" over verdicts first .. count-1,
+ * and how many of the passed are MISTRUSTED for a feature. */
 void cli_verdict_summary(FILE *to, const cli_verdicts *verdicts, size_t first);
 
 /* {"moeref": 2, "cases": [...], "summary": {...}} */

@@ -114,13 +114,22 @@ static json_t *ranks_json(const moe_ranks *v) {
                      (json_int_t)v->differ, "not_same", v->not_same, "repeats", (int)v->repeats);
 }
 
+/* Features by name: what `undecided` says in one string. */
+static json_t *mistrusted_for_json(const moe_coverage *c) {
+    json_t *names = json_array();
+    for (int32_t f = 0; c->counted && f < moe_features(); f++)
+        if (c->carried[f] && c->decided[f] == 0)
+            json_array_append_new(names, json_string(moe_feature_name(f)));
+    return names;
+}
+
 static json_t *case_json(const moe_check_result *r) {
     json_t *tensors = json_array();
     for (size_t i = 0; i < r->n_tensors; i++)
         json_array_append_new(tensors, tensor_json(r, &r->tensor[i]));
     return json_pack(
         "{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:s, "
-        "s:s, s:f}",
+        "s:s, s:o, s:f}",
         "case", cli_json_text(r->case_name), "backend", cli_json_text(r->backend), "verdict",
         moe_verdict_str(r->verdict), "why", cli_json_text(r->why), "tensors", tensors,
         "first_wrong_stage",
@@ -129,8 +138,8 @@ static json_t *case_json(const moe_check_result *r) {
         "invariance", invariance_json(&r->invariance), "bits", bits_json(&r->bits), "over_ranks",
         ranks_json(&r->over_ranks), "reproduce", cli_json_text(r->reproduce), "ambiguous_tokens",
         (json_int_t)r->ambiguous_tokens, "checked_elements", (json_int_t)r->checked_elements,
-        "sampled", r->sampled, "identities", r->identities, "undecided", r->undecided, "seconds",
-        r->seconds);
+        "sampled", r->sampled, "identities", r->identities, "undecided", r->undecided,
+        "mistrusted_for", mistrusted_for_json(&r->coverage), "seconds", r->seconds);
 }
 
 json_t *cli_verdicts_json(const cli_verdicts *verdicts) {
@@ -143,11 +152,12 @@ json_t *cli_verdicts_json(const cli_verdicts *verdicts) {
     }
     const int64_t *t = verdicts->tally;
     json_t *root = json_pack(
-        "{s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "moeref", CLI_JSON_VERSION, "cases", cases,
-        "summary", "passed", (json_int_t)t[MOE_VERDICT_PASS], "failed",
+        "{s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}}", "moeref", CLI_JSON_VERSION, "cases",
+        cases, "summary", "passed", (json_int_t)t[MOE_VERDICT_PASS], "failed",
         (json_int_t)t[MOE_VERDICT_FAIL], "ambiguous", (json_int_t)t[MOE_VERDICT_AMBIGUOUS],
         "mistrusted", (json_int_t)t[MOE_VERDICT_MISTRUSTED], "skipped",
-        (json_int_t)t[MOE_VERDICT_SKIP], "errors", (json_int_t)t[MOE_VERDICT_ERROR]);
+        (json_int_t)t[MOE_VERDICT_SKIP], "errors", (json_int_t)t[MOE_VERDICT_ERROR],
+        "mistrusted_in_part", (json_int_t)cli_mistrusted_parts(verdicts, 0));
     if (verdicts->coverage)
         json_object_set_new(root, "coverage", cli_coverage_json(verdicts));
     return root;

@@ -149,6 +149,7 @@ static int check_backends(check_options *o, const cli_items *items) {
 
 static int run(check_options *o) {
     moe_arithmetic how;
+    cli_set_progress(o->output != CLI_JSON);
     if (o->output == CLI_CSV)
         return cli_usage("moeref check prints text or json");
     if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
@@ -240,7 +241,11 @@ int cli_check(int argc, char **argv) {
         argc, argv,
         "Judges backends, or a file of outputs, against float64 and against golden outputs. "
         "Without "
-        "--case, --hf\nor --config it runs the suite: the golden layers, then the edge cases.",
+        "--case, --hf\nor --config it runs the suite: the golden layers, then the edge cases.\n"
+        "A case that carries a feature which decides nothing in it cannot show it wrong. One of "
+        "the "
+        "suite\nis mistrusted then (exit 1); one of your own passes, MISTRUSTED for that feature, "
+        "and the exit\ncode is that of a pass: 0.",
         options, CLI_CASE_HELP, NULL);
     if (code < 0) {
         code = cli_exit_code(cli_ranks_start(&o.selection.ranks, &o.backends, argv));

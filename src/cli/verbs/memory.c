@@ -97,16 +97,18 @@ static moe_status answer(ledger *l, const cli_question *q) {
 }
 
 /* One ledger stands for all MoE layers: they must have the same sizes. */
-static moe_status check_equal(const ledger *l, const moe_layer_desc *first, int64_t all) {
+static moe_status check_equal(const ledger *l, const moe_case *c, int64_t all) {
+    const moe_layer_desc *first = &c->layer;
     for (int64_t layer = 0; layer < all; layer++) {
         moe_layer_desc d;
-        const moe_status status = moe_layer_of_config(l->o->config, layer, cli_log(), &d);
+        int64_t hidden;
+        const moe_status status = moe_layer_of_config(l->o->config, layer, cli_log(), &d, &hidden);
         if (status == MOE_E_NOTFOUND) /* it has no experts */
             continue;
         if (status)
             return status;
         if (d.d != first->d || d.n != first->n || d.E != first->E || d.K != first->K ||
-            d.n_shared != first->n_shared)
+            d.n_shared != first->n_shared || hidden != c->hidden)
             return moe_fail(cli_log(), MOE_E_UNSUPPORTED,
                             "layer %lld has other sizes than the first with experts: memory "
                             "--layers all adds up equal ones (predict --layers all any)",
@@ -125,7 +127,7 @@ static moe_status answer_config(ledger *l) {
     if (l->o->layers)
         status = moe_layers_from_config(l->o->config, cli_log(), &l->layers, &all);
     if (!status)
-        status = check_equal(l, &q.c.layer, all);
+        status = check_equal(l, &q.c, all);
     if (!status)
         status = answer(l, &q);
     cli_question_destroy(&q);

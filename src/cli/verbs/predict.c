@@ -28,7 +28,7 @@ typedef struct answer {
     const predict_options *o;
     const moe_gpu *gpu;
     const moe_workload *state;
-    const cli_spread_job *spread;
+    cli_spread_job *spread;
     const moe_log *log;
     FILE *to;
     bool *failed; /* set by any thread */
@@ -148,7 +148,7 @@ static moe_status predict_config(const predict_options *o, const answer *a) {
     return status;
 }
 
-static moe_status predict_all(predict_options *o, const cli_spread_job *spread) {
+static moe_status predict_all(predict_options *o, cli_spread_job *spread) {
     const answer a = {.o = o,
                       .gpu = spread->gpu,
                       .state = &spread->state,

@@ -22,8 +22,21 @@ static int64_t experts_of(const cli_layout *l, int64_t rank, int64_t E) {
     return (group + 1) * E / l->o.ep - group * E / l->o.ep;
 }
 
-/* Weights of the layer and their gradients: a GPU has its experts' part, all of the router, and of
- * shared experts what their tokens need. */
+/* Is it a parameter of the routed experts, or its gradient? */
+static bool is_of_experts(const char *name) {
+    static const moe_tensor_id params[] = {MOE_T_W1, MOE_T_B1, MOE_T_W2, MOE_T_B2};
+    moe_tensor_id id = MOE_T_COUNT;
+    bool is = false;
+    if (moe_tensor_id_parse(name, &id))
+        return false;
+    id = moe_tensor_param_of(id) == MOE_T_COUNT ? id : moe_tensor_param_of(id);
+    for (size_t i = 0; i < sizeof params / sizeof *params; i++)
+        is |= id == params[i];
+    return is;
+}
+
+/* Weights of the layer and their gradients: a GPU has its experts' part, all of the router and of
+ * the projections, and of shared experts what their tokens need. */
 static void add_weights(const cli_layout *l, const moe_prediction *p, int64_t E,
                         double *rank_bytes) {
     double experts = 0, everywhere = 0;
@@ -31,12 +44,12 @@ static void add_weights(const cli_layout *l, const moe_prediction *p, int64_t E,
         const moe_live *t = &p->tensors[i];
         if (t->kind != MOE_LIVE_WEIGHT && t->kind != MOE_LIVE_GRADIENT)
             continue;
-        if (strstr(t->name, "shared"))
-            everywhere += l->replicas == 1 ? t->bytes / (double)l->gpus : t->bytes;
-        else if (strstr(t->name, "W_r"))
-            everywhere += t->bytes;
-        else
+        if (is_of_experts(t->name))
             experts += t->bytes;
+        else if (strstr(t->name, "shared"))
+            everywhere += l->replicas == 1 ? t->bytes / (double)l->gpus : t->bytes;
+        else
+            everywhere += t->bytes;
     }
     for (int64_t rank = 0; rank < l->gpus; rank++)
         rank_bytes[rank] +=

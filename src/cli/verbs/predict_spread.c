@@ -9,7 +9,9 @@
 
 moe_status cli_spread_job_open(cli_spread_job *job, const cli_spread_options *s,
                                const cli_model_options *m) {
-    return cli_spread_open(s, m, &job->node, &job->gpu, &job->state);
+    if (cli_spread_is_asked(s))
+        return cli_spread_open(s, m, &job->node, &job->gpu, &job->state);
+    return cli_model_open(m, &job->gpu, &job->state);
 }
 
 void cli_spread_job_close(cli_spread_job *job) {
@@ -17,28 +19,38 @@ void cli_spread_job_close(cli_spread_job *job) {
     moe_node_destroy(&job->node);
 }
 
+/* The node that nobody named is loaded for the first line that asks for several GPUs: most batches
+ * have none. */
+static moe_status need_node(cli_spread_job *x, const moe_log *log) {
+    moe_status status = MOE_OK;
+#pragma omp critical(cli_spread_node)
+    if (!x->node)
+        status = moe_node_load(CLI_SPREAD_NODE, log, &x->node);
+    return status;
+}
+
 /* Asks about a line; the caller destroys *ret. */
-static moe_status ask(const cli_spread_job *x, const cli_question *q, const moe_ep_options *o,
+static moe_status ask(cli_spread_job *x, const cli_question *q, const moe_ep_options *o,
                       const moe_log *log, moe_ep_prediction **ret) {
     if (q->is_gemm)
         return moe_fail(log, MOE_E_UNSUPPORTED, "a product is not spread over GPUs");
-    return moe_predict_ep(x->node, x->gpu, &q->c, &x->state, o, log, ret);
+    const moe_status status = need_node(x, log);
+    return status ? status : moe_predict_ep(x->node, x->gpu, &q->c, &x->state, o, log, ret);
 }
 
-static moe_status predict_one(const cli_spread_job *x, const cli_spread_options *s,
-                              const cli_question *q, const char *method, const moe_log *log,
-                              FILE *to) {
+static moe_status predict_one(cli_spread_job *x, const cli_spread_options *s, const cli_question *q,
+                              const char *method, const moe_log *log, FILE *to) {
     const moe_ep_options o = cli_spread_for(s, method);
-    const cli_spread_asked what = {q->line, x->node, x->gpu, &o};
     moe_ep_prediction *p = NULL;
     const moe_status status = ask(x, q, &o, log, &p);
+    const cli_spread_asked what = {q->line, x->node, x->gpu, &o};
     if (!status)
         (x->json ? cli_spread_json : cli_spread_text)(to, &what, p);
     moe_ep_prediction_destroy(&p);
     return status;
 }
 
-static moe_status predict_one_of_all(const cli_spread_job *x, const cli_spread_options *s,
+static moe_status predict_one_of_all(cli_spread_job *x, const cli_spread_options *s,
                                      const cli_question *q, const char *method, const moe_log *log,
                                      FILE *to) {
     cli_heard h = {.log = log};
@@ -53,8 +65,8 @@ static moe_status predict_one_of_all(const cli_spread_job *x, const cli_spread_o
     return MOE_OK;
 }
 
-moe_status cli_spread_job_line(const cli_spread_job *x, const cli_spread_options *s,
-                               const char *line, const moe_log *log, FILE *to) {
+moe_status cli_spread_job_line(cli_spread_job *x, const cli_spread_options *s, const char *line,
+                               const moe_log *log, FILE *to) {
     const cli_strings *methods = x->methods;
     const bool all = methods->count == 1 && strcmp(methods->at[0], "all") == 0;
     cli_question q;

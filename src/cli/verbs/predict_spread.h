@@ -6,7 +6,8 @@
 
 #include <stdio.h>
 
-/* Who answers lines. Of the command line, but node, GPU and state. */
+/* Who answers lines. Of the command line, but node, GPU and state. node: NULL until one is asked
+ * for. */
 typedef struct cli_spread_job {
     const cli_strings *methods; /* "all": each of them; empty: moeref_ep */
     bool json;
@@ -21,8 +22,8 @@ moe_status cli_spread_job_open(cli_spread_job *job, const cli_spread_options *s,
 void cli_spread_job_close(cli_spread_job *job);
 
 /* A line by every method, spread as *s says. */
-moe_status cli_spread_job_line(const cli_spread_job *job, const cli_spread_options *s,
-                               const char *line, const moe_log *log, FILE *to);
+moe_status cli_spread_job_line(cli_spread_job *job, const cli_spread_options *s, const char *line,
+                               const moe_log *log, FILE *to);
 
 /* The timeline of a line. */
 moe_status cli_trace_spread(const cli_spread_options *s, const cli_model_options *m,

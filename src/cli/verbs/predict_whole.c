@@ -100,8 +100,9 @@ static moe_status predict_whole(const cli_whole *w, const cli_whole_job *job, co
 static moe_status ask_layer(const cli_whole *w, const cli_question *first, int64_t layer,
                             cli_question *ret) {
     moe_layer_desc desc;
-    moe_status status = moe_layer_of_config(w->config, layer, cli_log(), &desc);
-    return status ? status : cli_question_layer(first, &desc, ret);
+    int64_t hidden;
+    moe_status status = moe_layer_of_config(w->config, layer, cli_log(), &desc, &hidden);
+    return status ? status : cli_question_layer(first, &desc, hidden, ret);
 }
 
 static moe_status add_layer(const cli_whole_job *job, const cli_question *s, const char *method,

@@ -71,6 +71,9 @@ typedef struct moe_case {
                        own: the problem is its last experts with their plan, weights and dO */
     int64_t layers; /* of blocks that have several */
     moe_split split;
+    int64_t hidden; /* above 0: the tokens' width, and the router's and the shared expert's, outside
+                       two projections around the routed experts, [d][hidden] before and
+                       [hidden][d] behind them; predictions alone have these. 0: it is d */
 } moe_case;
 
 /* Every key's default, as moe_case_help() lists them; T, d, n, E and K, which have none, become 0.
@@ -188,9 +191,11 @@ MOE_API moe_status moe_problem_from_tensors(const moe_safetensors *tensors, cons
                                             moe_problem **ret);
 
 /* A layer's description from config.json alone; MOE_E_UNSUPPORTED lists the known families. A
- * missing dtype is bf16, and said as a warning, as are quantised weights. */
+ * missing dtype is bf16, and said as a warning, as are quantised weights. Where projections lie
+ * around the routed experts ret->d is these experts' width and *ret_hidden that of the tokens, as
+ * moe_case has it; elsewhere *ret_hidden is 0. */
 MOE_API moe_status moe_layer_from_config(const char *path, const moe_log *log, moe_layer_desc *ret,
-                                         int32_t *ret_dtype);
+                                         int64_t *ret_hidden, int32_t *ret_dtype);
 
 /* How many of the model's layers are MoE layers, and how many it has. */
 MOE_API moe_status moe_layers_from_config(const char *path, const moe_log *log, int64_t *ret_moe,
@@ -199,7 +204,7 @@ MOE_API moe_status moe_layers_from_config(const char *path, const moe_log *log, 
 /* One layer of the model, where settings may be lists with one value a layer. MOE_E_NOTFOUND,
  * without a message: it has no experts. */
 MOE_API moe_status moe_layer_of_config(const char *path, int64_t layer, const moe_log *log,
-                                       moe_layer_desc *ret);
+                                       moe_layer_desc *ret, int64_t *ret_hidden);
 
 /* Names of the known families (model_type), NULL-terminated. */
 MOE_API const char *const *moe_families(void);

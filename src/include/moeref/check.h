@@ -18,7 +18,9 @@ typedef enum moe_verdict {
     MOE_VERDICT_PASS = 0,
     MOE_VERDICT_AMBIGUOUS = 1,  /* passed, with routing choices inside the rounding margin */
     MOE_VERDICT_SKIP = 2,       /* the backend does not support the case, and says why */
-    MOE_VERDICT_MISTRUSTED = 3, /* the case cannot tell a wrong result from a right one */
+    MOE_VERDICT_MISTRUSTED = 3, /* the case cannot tell a wrong result from a right one: at all, or
+                                   in what it is there to decide. A case that is there for nothing
+                                   in particular passes, MISTRUSTED for `undecided` */
     MOE_VERDICT_FAIL = 4,
     MOE_VERDICT_ERROR = 5 /* could not be run */
 } moe_verdict;
@@ -194,8 +196,10 @@ typedef struct moe_check_result {
     char sampled[160];    /* what was sampled; "" when everything was compared */
     char identities[208]; /* then: tensors of which every element was held to what the subject made
                              it of, "H, A, Y, O; not: dH"; "" where none was asked for */
-    char undecided[160];  /* features that the case carries and that decide nothing in it: a backend
-                             without them passes; "" none, or not counted */
+    char undecided[160];  /* features that the case is MISTRUSTED for, ", " between them: it carries
+                             them and they decide nothing in it, so that a backend without them
+                             passes. The verdict holds for all else; with must_decide it is
+                             MISTRUSTED itself. "" none, or not counted */
     moe_explanation explanation;
     int32_t arithmetic; /* moe_dtype whose gates judged, and why that one */
     char arithmetic_why[64];
@@ -223,7 +227,7 @@ typedef struct moe_check_params {
     int32_t threads;      /* the oracle's; 0: all */
     bool invariance;      /* moe_check_invariance too, unless the check failed */
     bool coverage;        /* count what the case decides */
-    bool must_decide;     /* and distrust it if it carries a feature that decides nothing */
+    bool must_decide;     /* and where it is MISTRUSTED for any feature that is the verdict */
     const char *dump_dir; /* on failure write inputs, outputs and the oracle into this folder,
                              which is made if need be (moe_check_bundle); NULL: no */
     int64_t map_tile;     /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled
@@ -237,6 +241,7 @@ typedef struct moe_check_params {
                            in the one that the backend declares, if it does, and in fewer rows */
     const char *recipe; /* whose rounding points the results must have (recipe.h); NULL: those of
                            any recipe that explains them all, this project's own first */
+    const moe_progress *progress; /* run, oracle, comparison, identities, explanation; or NULL */
 } moe_check_params;
 
 /* Runs `problem` on `backend` and judges it. Returns MOE_OK whenever a verdict was reached (also

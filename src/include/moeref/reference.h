@@ -29,6 +29,7 @@ typedef struct moe_reference_params {
                                        from what; NULL: this project's own recipe */
     const moe_arithmetic *products; /* bf16 and fp16: the products of the experts and the router as
                                        this unit makes them; NULL: in fp32, one after the other */
+    const moe_progress *progress;   /* "oracle", expert by expert; NULL: nowhere */
 } moe_reference_params;
 
 /* Results in the run's arithmetic type (MOE_F64 or MOE_F32); every tensor that exists is set.

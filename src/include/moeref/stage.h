@@ -101,6 +101,13 @@ typedef enum moe_stage {
     MOE_STAGE_EXPERTS,
     MOE_STAGE_DISPATCH_BACK,
     MOE_STAGE_EXPERTS_BACK,
+    /* projections around the experts (moe_case's hidden), which no layer has by itself */
+    MOE_STAGE_PROJECT_IN,  /* X = X_hidden W_in^T */
+    MOE_STAGE_PROJECT_OUT, /* O_hidden = O W_out^T */
+    MOE_STAGE_DW_OUT,
+    MOE_STAGE_DO_PROJECTED, /* dO = dO_hidden W_out */
+    MOE_STAGE_DX_PROJECTED, /* dX_hidden = dX W_in */
+    MOE_STAGE_DW_IN,
     MOE_STAGE_COUNT
 } moe_stage;
 

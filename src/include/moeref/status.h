@@ -9,6 +9,8 @@
 #ifndef MOEREF_STATUS_H
 #define MOEREF_STATUS_H
 
+#include <stdint.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -52,6 +54,14 @@ typedef struct moe_log {
     void (*fn)(void *user, moe_log_level level, const char *message);
     void *user;
 } moe_log;
+
+/* Where it is told how far something long is: `phase` is a word that lives for ever, of whose steps
+ * `done` of `of` are over. A NULL moe_progress pointer, or a NULL fn, means silence.
+ * Thread-safety: as moe_log. */
+typedef struct moe_progress {
+    void (*fn)(void *user, const char *phase, int64_t done, int64_t of);
+    void *user;
+} moe_progress;
 
 /* Sends one formatted sentence to `log` (NULL: nothing happens). */
 MOE_API void moe_log_send(const moe_log *log, moe_log_level level, const char *format, ...)

@@ -3,7 +3,7 @@
 #ifndef MOEREF_WHOLE_H
 #define MOEREF_WHOLE_H
 
-#include "moeref/model.h"
+#include "moeref/node.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -23,6 +23,11 @@ typedef struct moe_model_shape {
     int32_t tied;                           /* 1: the head is the embedding */
     int32_t head_norms;                     /* 1: each head's queries and keys are normalised */
     moe_layer_desc layer;                   /* of its first MoE layer */
+    struct {
+        int64_t kv_heads, qk_dim, v_dim;
+    } near;           /* the same in windowed layers, where these have others; 0: they have not */
+    int64_t gate_dim; /* of a head: what a projection makes to multiply its results by; 0: none */
+    int64_t beside;   /* of the dense layers: so many FFNs lie beside experts, after one norm */
 } moe_model_shape;
 
 /* MOE_E_FORMAT names what the file does not say; MOE_E_UNSUPPORTED an unknown family. */
