@@ -68,7 +68,8 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
               case's parameters are put into the module's own, which get their values back.
               A dict of results: any of O, dX, dS, dW1, dW2, dW_r ..., topk_index, topk_weight.
               A str: a backend's name, "openblas", or the path of its shared object.
-    case      a line or moeref.case(...).
+    case      a line or moeref.case(...), whose `framework` says what a function gets: torch's
+              tensors where torch is imported, else NumPy's arrays.
     arithmetic  "fp32", "bf16" ...: whose gates judge; "": that of O's dtype. bf16 in NumPy is
               float32, and so needs it.
     recipe    where a kernel of 16 bits rounds, a name of moeref.recipes(); "": any.

@@ -225,6 +225,14 @@ def test_the_judge_takes_functions():
             name for name, t in report.tensors.items() if t["verdict"] == "pass"}
 
 
+def test_a_function_of_numpy_is_told_how_it_gets_arrays():
+    def numpy_layer(X):
+        return X.numpy()
+
+    with pytest.raises(moeref.InvalidError, match='framework="numpy"'):
+        moeref.check(numpy_layer, case=LINE)
+
+
 def test_the_judge_takes_the_operator():
     def mine(X, topk_index, topk_weight, W1, W2):
         return experts(X, topk_index, topk_weight, W1, W2)

@@ -88,7 +88,7 @@ moe_status moe_int_what_if_parse(const char *text, const moe_log *log, moe_int_w
 
 moe_status moe_gpu_what_if(moe_gpu *gpu, const char *text, const moe_log *log) {
     moe_int_what_if w;
-    double old;
+    double old = 0;
     moe_status status = moe_int_what_if_parse(text, log, &w);
     if (!status && moe_gpu_get(gpu, w.key, &old) != MOE_OK)
         status = refuse_key(w.key, log);

@@ -134,6 +134,8 @@ static moe_status add_list(cli_items *items, const char *path) {
 static moe_status add_hf(cli_items *items, const cli_selection *s, const char *dir) {
     moe_hf_piece *pieces;
     size_t count;
+    if (!is_dir(dir)) /* said here once, and not by each backend's turn */
+        return moe_fail(cli_log(), MOE_E_IO, "--hf %s: no such folder", dir);
     moe_status status = cli_pieces(s, dir, &pieces, &count);
     if (!status && !count)
         status = add_item(items, 'h', dir);
@@ -159,6 +161,8 @@ static moe_status check_numbers(const cli_selection *s) {
     if (s->layer != CLI_FIRST_LAYER && (s->layer < 0 || !s->hf.count))
         return moe_fail(cli_log(), MOE_E_INVALID,
                         "--layer goes with --hf and is a number from 0 on");
+    if ((s->piece || s->memory > 0) && !s->hf.count)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--piece and --memory go with --hf");
     if (s->tokens < 0 || (s->tokens > 0 && !s->hf.count && !s->config))
         return moe_fail(cli_log(), MOE_E_INVALID,
                         "--tokens goes with --config or --hf and is a number from 1 on");
