@@ -1,6 +1,7 @@
 /* A layer's timeline as Chrome trace JSON: https://ui.perfetto.dev reads it. Row 0 shows kernels,
  * the rows of process 1 show what each SM does. */
 #include "core/file.h"
+#include "layer/number.h"
 #include "sim/kernels/schedule.h"
 #include "sim/predict.h"
 
@@ -257,8 +258,11 @@ moe_status moe_trace_write(const moe_gpu *gpu, const char *method, const moe_wor
     if (!work->counts)
         return moe_fail(log, MOE_E_INVALID, "a trace needs the tokens of each expert");
     moe_status status = moe_int_list_build(gpu, method, work, log, &l, &p);
-    if (!status)
+    if (!status) {
+        locale_t previous, plain = moe_int_plain_numbers(&previous);
         status = write_trace(&l, p, max_tiles, path, log);
+        moe_int_own_numbers(plain, previous);
+    }
     moe_int_list_destroy(&l);
     moe_prediction_destroy(&p);
     return status;

@@ -129,7 +129,7 @@ OB_INLINE void copy_pairs(const char *w, int64_t row_bytes, int64_t cols, int64_
 OB_INLINE void fill_panel(form f, const ob_matrix *w, int64_t col, int64_t cols, int64_t p,
                           int64_t depth, float *ret) {
     const char *data = w->data;
-    if (w->turned && f == FORM_PAIRS)
+    if (f == FORM_PAIRS)
         copy_pairs(data + values_bytes(FORM_BF16, 2 * p * w->ld + col),
                    values_bytes(FORM_BF16, w->ld), cols, depth, ret);
     else if (w->turned)
@@ -169,7 +169,7 @@ OB_INLINE lines lines_of(form f, const ob_rows_product *o, int64_t col, int64_t 
     const ob_matrix *w = &o->w;
     if (f == FORM_F32 || col >= o->cols)
         return (lines){0};
-    const bool by_twos = f == FORM_PAIRS && w->turned; /* two rows of W make one of the panel */
+    const bool by_twos = f == FORM_PAIRS; /* two rows of W make one of the panel */
     const form stored = by_twos ? FORM_BF16 : f;
     const int64_t cols = least(WIDE, o->cols - col), each = by_twos ? 2 : 1;
     const int64_t down = w->turned ? each * p : col, along = w->turned ? col : p;

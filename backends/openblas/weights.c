@@ -11,12 +11,13 @@
  *   bf16   1 row: 0.32, 1.0; 8: 0.75, 1.1; 16: 1.45, 1.4; 128: -, 5.4; 512: -, 20.2
  *   int8   1 row: 0.3, 1.5; 4: 0.5, 1.5; 8: 1.65, 1.85; 16: 2.9, 2.5
  *   turned 2 rows: panels 1.4, OpenBLAS 1.65; 16: 1.85, 1.95; 128: 5.6, 5.5; 512: 20.9, 18.7
- *   bf16 by pairs (AVX512_BF16), 2026-11-30, W in the third cache, of rows and pairs:
- *          1 row: 0.20, 0.27; 2: 0.25, 0.31; 3: 0.32, 0.32; 8: 0.65, 0.35; 16: 1.17, 0.44;
- *          128: -, 2.6; 1024: -, 20.5; turned: the same
+ *   bf16 of values, and of pairs (AVX512_BF16, 2026-11-30)
+ *          1 row: 0.25, 0.25; 4: 0.38, 0.34; 8: 0.69, 0.36; 16: 1.5, 0.54; 128: -, 2.5;
+ *          1024: -, 18.8; from the third cache 1: 0.19, 0.12; 4: 0.31, 0.13; 8: 0.53, 0.17;
+ *          16: 1.0, 0.31; turned 1: -, 0.27; 8: -, 0.35; 16: -, 0.44; 128: -, 2.6; 1024: -, 20.5
  * and with AVX2 on the same core panels and OpenBLAS are within 5 % of each other from 16 rows on.
  * Weights that OpenBLAS cannot read meet panels however many the rows. */
-enum { PAIRS_FEWEST = 3, ROWS_MOST = 14, CODED_ROWS_MOST = 8 };
+enum { ROWS_MOST = 14, CODED_ROWS_MOST = 8 };
 enum { PANELS_MOST = 192, PANELS_MOST_TURNED = 64 };
 
 typedef enum way { WAY_ROWS, WAY_PAIRS, WAY_PANELS, WAY_BLAS } way;
@@ -34,7 +35,7 @@ static bool has_pairs(const ob_layer *layer, const ob_matrix *w, int64_t depth) 
 /* An invariant layer has one way for each matrix. */
 static way choose(const ob_layer *layer, const ob_matrix *w, int64_t rows, int64_t depth) {
     const bool invariant = layer->dev->invariant;
-    if (has_pairs(layer, w, depth) && (invariant || w->turned || rows >= PAIRS_FEWEST))
+    if (has_pairs(layer, w, depth))
         return WAY_PAIRS;
     if (ob_rows_reads(w) && (invariant || rows <= (w->scale ? CODED_ROWS_MOST : ROWS_MOST)))
         return WAY_ROWS;

@@ -268,10 +268,11 @@ def case_of(block, x, g, ids, out, routed):
     return case
 
 
-def make(name, out_dir):
+def make(name, out_dir, change=None):
+    """Whether the golden was written; with settings changed it need not show anything."""
     generator = torch.Generator().manual_seed(SEED)
     torch.manual_seed(SEED)
-    config = make_config(name)
+    config = make_config(name, change)
     config._experts_implementation = "eager"  # plain loops, in any type
     model = make_model(config).eval()
     path, block = find_block(model)
@@ -291,9 +292,9 @@ def make(name, out_dir):
     out, routed = run(name, block, x, ids)
     if name != "nllb-moe":
         out.reshape(1, T, d).backward(g)
-    silent = exercised(name, block, x, ids, out.detach())
+    silent = [] if change else exercised(name, block, x, ids, out.detach())
     idle = idle_experts(routed, block)
-    if idle == []:
+    if idle == [] and not change:
         silent.append("an idle expert")
     if silent:
         print(f"{name}: NOT WRITTEN, it does not exercise: {', '.join(silent)}")

@@ -79,8 +79,9 @@ def has(config, key):
         return True
 
 
-def make_config(name):
-    own = dict(PER_FAMILY.get(name, {}))
+def make_config(name, change=None):
+    """A family's, with some settings changed."""
+    own = {**PER_FAMILY.get(name, {}), **(change or {})}
     model_type = own.pop("model_type", name)
     if model_type not in CONFIG_MAPPING:
         sys.exit(f"Transformers {transformers.__version__} has no model type {model_type}")

@@ -13,6 +13,7 @@
 #include "moeref/operator.h"
 #include "moeref/safetensors.h"
 
+#include <locale.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -20,6 +21,10 @@
 typedef struct moe_py_said {
     char text[8192];
 } moe_py_said;
+
+/* Numbers of this thread have a full stop, whatever the process's locale says: JSON and case lines
+ * are read again. Returns what held before, for uselocale. */
+locale_t moe_py_plain_numbers(void);
 
 /* A log into `said`, which begins empty; also the program's own messages of this thread, until
  * moe_py_said_end. */
@@ -137,6 +142,7 @@ typedef struct moe_py_text {
     FILE *to;
     char *text;
     size_t size;
+    locale_t before;
 } moe_py_text;
 bool moe_py_text_begin(moe_py_text *t);
 char *moe_py_text_end(moe_py_text *t);

@@ -129,9 +129,11 @@ char *moe_py_verdict_text(const moe_py_verdict *v, int full) {
 }
 
 char *moe_py_verdict_json(const moe_py_verdict *v) {
+    const locale_t before = moe_py_plain_numbers();
     json_t *root = cli_verdicts_json(&v->one);
     char *text = json_dumps(root, JSON_INDENT(1));
     json_decref(root);
+    uselocale(before);
     return text;
 }
 

@@ -14,7 +14,7 @@ _OF_SLOTS = ("topk_weight", "dS")
 
 
 class Report:
-    """A verdict. Prints as `moeref check` does.
+    """A verdict. Prints as `moeref check` does; true where it passed.
 
     Attributes: passed; verdict ("pass", "ambiguous", "skip", "mistrusted", "fail", "error");
     why (one sentence, "" when passed); explanation (the cause, a sentence, or None: none was found,
@@ -34,6 +34,9 @@ class Report:
         self.explanation: Optional[str] = cause["text"] if cause and cause["kind"] else None
         self.first_wrong_stage: Optional[str] = record["first_wrong_stage"]
         self.tensors: Dict[str, Dict[str, Any]] = {t["name"]: t for t in record["tensors"]}
+
+    def __bool__(self) -> bool:
+        return self.passed  # or `assert moeref.check(...)` would hold whatever it says
 
     def text(self, full: bool = False) -> str:
         """The printed report; `full`: every tensor with its gates, also of a pass."""
@@ -65,7 +68,8 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
               case's parameters are put into the module's own, which get their values back.
               A dict of results: any of O, dX, dS, dW1, dW2, dW_r ..., topk_index, topk_weight.
               A str: a backend's name, "openblas", or the path of its shared object.
-    case      a line or moeref.case(...).
+    case      a line or moeref.case(...), whose `framework` says what a function gets: torch's
+              tensors where torch is imported, else NumPy's arrays.
     arithmetic  "fp32", "bf16" ...: whose gates judge; "": that of O's dtype. bf16 in NumPy is
               float32, and so needs it.
     recipe    where a kernel of 16 bits rounds, a name of moeref.recipes(); "": any.

@@ -185,13 +185,14 @@ def forward(op: Experts, room: Optional[int], x: Tensor, index: Tensor, weights:
 
 def backward(op: Experts, grads: Sequence[Optional[Tensor]], d_out: Tensor, x: Tensor,
              index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1: Optional[Tensor],
-             b2: Optional[Tensor], cached: Tensor) -> None:
+             b2: Optional[Tensor], cached: Optional[Tensor]) -> None:
     """Fills grads: dX, dS (fp32), dW1, dW2, db1, db2; None: not asked for."""
     tokens = x.shape[0]
     size = op.sizes(tokens)[2]
     workspace, d_out = _bytes(size, x), d_out.contiguous()
-    step = [tokens, _raw_stream(x.get_device()) if x.is_cuda else 0, cached.numel(), size, 0,
-            cached.data_ptr(), workspace.data_ptr(), 0, x.data_ptr(), index.data_ptr(),
+    kept = cached.numel() if cached is not None else 0  # a backend may keep nothing
+    step = [tokens, _raw_stream(x.get_device()) if x.is_cuda else 0, kept, size, 0,
+            _address(cached), workspace.data_ptr(), 0, x.data_ptr(), index.data_ptr(),
             weights.data_ptr(), w1.data_ptr(), w2.data_ptr(), _address(b1), _address(b2), 0,
             d_out.data_ptr(), *map(_address, grads)]
     converted = _convert(op, step, w1, w2, b1, b2)

@@ -167,6 +167,14 @@ class _Said(threading.local):
 SAID = _Said()
 
 
+def warn(message: Any) -> None:
+    """A warning at the line outside this package that led here."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_code.co_filename.startswith(HERE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
+
+
 def listen(name: str, status: int, said: Any) -> None:
     """Raises the errors that C said as exceptions, hands its warnings on."""
     errors: List[str] = []
@@ -175,7 +183,7 @@ def listen(name: str, status: int, said: Any) -> None:
         if kind == "error":
             errors.append(sentence)
         elif kind == "warning":
-            warnings.warn(sentence, stacklevel=5)
+            warn(sentence)
     if status:
         raise _ERRORS.get(status, Error)("; ".join(errors) or f"{name}: status {status}")
 
@@ -249,7 +257,7 @@ def at_length(what: str, work: Callable[[], Any], show: Optional[bool] = None) -
     finally:
         progress.end()
     for warning in caught:
-        warnings.warn(warning.message, stacklevel=4)
+        warn(warning.message)
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]

@@ -205,6 +205,12 @@ def _run_torch(subject: Any, case: Case, params: Optional[Mapping[str, str]],
             if module:
                 wrt.update(module.tensors)
             results.update(_gradients(results, wrt, leaves, module))
+    except RuntimeError as error:
+        if "Can't call numpy()" not in str(error):
+            raise
+        raise lib.InvalidError(  # torch is imported, by whomever, so that it got torch's tensors
+            f"{title(subject)} makes NumPy's arrays of torch's tensors: give it NumPy's, "
+            "case=moeref.case(..., framework=\"numpy\")") from error
     finally:
         if module:
             module.fill(module.kept)

@@ -32,11 +32,12 @@ def check(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1:
         if name not in ("top_k_index", "top_k_weights") and t.dtype != x.dtype:
             raise lib.InvalidError(f"{name} is {t.dtype}, x is {x.dtype}")
     if x.dtype not in CASE_DTYPES:
-        raise lib.InvalidError(f"x is {x.dtype}; float32, bfloat16 and float16 can be computed")
+        raise lib.InvalidError(f"x is {x.dtype}, not float32, bfloat16, float16 or float64")
     if index.dtype not in (torch.int32, torch.int64):
         raise lib.InvalidError(f"top_k_index is {index.dtype}, not int32 or int64")
     if weights.dtype not in (x.dtype, torch.float32):
-        raise lib.InvalidError(f"top_k_weights is {weights.dtype}, not float32 or {x.dtype}")
+        other = "" if x.dtype == torch.float32 else f" or {x.dtype}"
+        raise lib.InvalidError(f"top_k_weights is {weights.dtype}, not torch.float32{other}")
     if x.dim() != 2 or index.dim() != 2 or w1.dim() != 3 or w2.dim() != 3:
         raise lib.InvalidError("x is [T, d], top_k_index [T, K], w1 and w2 have three dimensions")
     T, d = x.shape

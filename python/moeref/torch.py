@@ -155,7 +155,8 @@ def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w
     """O [T, d]: the sum of each token's experts, weighted. Differentiable in x, top_k_weights,
     weights and biases, once; what needs no gradient costs none.
 
-    x              [T, d] float32, bfloat16 or float16 (openblas computes in float32).
+    x              [T, d] float32, bfloat16, float16 or float64 (openblas computes in float32, in
+                   float64 the backend "reference" alone).
     top_k_index    [T, K] int32 or int64; -1, E or any other value outside 0 .. E-1: no expert. An
                    expert at most once a token.
     top_k_weights  [T, K] float32 or x's dtype.

@@ -1,6 +1,8 @@
 """Cases, verdicts and predictions, without torch."""
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -62,7 +64,7 @@ def test_a_wrong_layer_fails_with_its_cause():
         return 2 * layer(X, W_r, W1, W2)
 
     report = moeref.check(twice, case=numpy_case(LINE))
-    assert not report.passed and report.first_wrong_stage == "O"
+    assert not report.passed and not report and report.first_wrong_stage == "O"
     assert "2" in report.explanation
     assert "reproduce: moeref.check(" in str(report)
     assert report.json["cases"][0]["verdict"] == "fail"
@@ -82,6 +84,15 @@ def test_outputs_inputs_and_truth():
     right["dW2"] = right["dW2"].copy()
     right["dW2"][3, 5] = 0
     assert moeref.check(right, case=case).first_wrong_stage == "dW2"
+
+
+def test_a_misspelt_result_is_a_warning_where_it_was_given():
+    case = numpy_case(LINE)
+    given = {"O": case.expected["O"], "dw1": case.expected["dW1"]}
+    with pytest.warns(UserWarning, match='no layer has a "dw1": it is not judged') as caught:
+        report = moeref.check(given, case=case)
+    assert [w.filename for w in caught] == [__file__]
+    assert report.passed and "[not judged: dS, dX, dW_r, dW1, dW2]" in str(report)
 
 
 def test_a_given_plan_comes_in_slots():
@@ -233,3 +244,40 @@ def test_pytest_plugin(tmp_path):
                           capture_output=True, text=True)
     assert done.returncode == 1 and "first wrong stage: O" in done.stdout, done.stdout
     assert len(os.listdir(tmp_path / "pages")) == 1
+
+
+def test_the_program_ends_quietly_when_nobody_reads():
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([sys.executable, "-m", "moeref", "list"], stdout=writer,
+                           stderr=subprocess.PIPE)
+    os.close(writer)
+    assert ended.returncode == -signal.SIGPIPE and not ended.stderr
+
+
+def test_the_suite_of_the_wheel():
+    """With the golden layers as pip leaves them, a __pycache__ beside them."""
+    ended = subprocess.run([sys.executable, "-m", "moeref", "check", "--backend", "reference"],
+                           capture_output=True, text=True)
+    assert ended.returncode == 0 and not ended.stderr, ended.stderr
+
+
+def test_numbers_of_a_locale_with_commas(tmp_path):
+    """Whoever calls setlocale gets the same numbers, JSON and lines."""
+    made = subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8"],
+                          capture_output=True) if shutil.which("localedef") else None
+    if not made or made.returncode:
+        pytest.skip("no locale with commas can be made here")
+    program = (
+        "import locale, moeref, numpy; locale.setlocale(locale.LC_ALL, 'de_DE.UTF-8')\n"
+        "assert locale.str(0.5) == '0,5'\n"
+        "print(moeref.predict('T=8 d=64 n=32 E=4 K=2 route=zipf:1.5').total_us)\n"
+        "c = moeref.case('T=8 d=16 n=8 E=4 K=2 dtype=fp32 scale=2.5', framework='numpy')\n"
+        "print(c, moeref.check({'O': numpy.zeros((8, 16), numpy.float32)}, case=c))\n"
+        "assert locale.str(0.5) == '0,5'\n"
+        "moeref.check('reference', case=c).html('r.html')\n"
+        "assert 'x1=\"0,' not in open('r.html').read()\n")
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                           cwd=tmp_path, env={**os.environ, "LOCPATH": str(tmp_path)})
+    assert ended.returncode == 0, ended.stderr
+    assert "scale=2.5" in ended.stdout and "NMSE 1.00e+00" in ended.stdout

@@ -32,6 +32,8 @@ def silu(z):
 
 def my_layer(X, W_r, W1, W2):
     """The layer of the README's case, K = 4, without a backward pass."""
+    X, W_r, W1, W2 = (a.detach().float().numpy() if hasattr(a, "detach") else a
+                      for a in (X, W_r, W1, W2))  # torch's where another test imported it
     X, W_r, W1, W2 = (np.asarray(a, np.float64) for a in (X, W_r, W1, W2))
     logits = X @ W_r.T
     scores = np.exp(logits - logits.max(-1, keepdims=True))

@@ -164,6 +164,21 @@ def test_bad_add_to(add_to, sentence):
         experts(*draw(), add_to=add_to)
 
 
+def test_the_reference_in_float64():
+    """A backend that keeps nothing for its backward pass, under torch's own finite differences."""
+    x, index, *others = draw(T=3, d=6, n=4, E=4)
+    leaves = [t.detach().double().requires_grad_() for t in (x, *others)]
+
+    def layer(x, *others):
+        return moeref.torch.experts(x, index, *others, backend="reference")
+
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    assert torch.autograd.gradcheck(layer, leaves)
+    for a, b in zip(torch.autograd.grad(layer(*leaves).sum(), leaves),
+                    torch.autograd.grad(compiled(*leaves).sum(), leaves)):
+        assert torch.equal(a, b)
+
+
 def test_no_second_derivative():
     arguments = draw(T=4)
     first = torch.autograd.grad(experts(*arguments).square().sum(), arguments[0],
@@ -174,8 +189,11 @@ def test_no_second_derivative():
 
 @pytest.mark.parametrize("change, sentence", [
     ({0: torch.zeros(37, 25)}, "w1 has shape"), ({1: torch.zeros(37, 2)}, "int32 or int64"),
-    ({2: torch.zeros(37, 3)}, "top_k_weights has shape"), ({3: torch.zeros(3, 3)}, "three dim"),
-    ({4: torch.zeros(5, 24, 16).double()}, "w2 is torch.float64"), ({0: None}, "torch.Tensor")])
+    ({2: torch.zeros(37, 3)}, "top_k_weights has shape"),
+    ({2: torch.zeros(37, 2).half()}, "is torch.float16, not torch.float32$"),
+    ({3: torch.zeros(3, 3)}, "three dim"),
+    ({4: torch.zeros(5, 24, 16).double()}, "w2 is torch.float64"),
+    ({0: None}, "torch.Tensor")])
 def test_bad_arguments(change, sentence):
     arguments = draw()
     for at, value in change.items():
@@ -205,6 +223,14 @@ def test_the_judge_takes_functions():
         report = assert_close_moe(subject, LINE)
         assert {"O", "dX", "dW_r", "dW1", "dW2"} <= {
             name for name, t in report.tensors.items() if t["verdict"] == "pass"}
+
+
+def test_a_function_of_numpy_is_told_how_it_gets_arrays():
+    def numpy_layer(X):
+        return X.numpy()
+
+    with pytest.raises(moeref.InvalidError, match='framework="numpy"'):
+        moeref.check(numpy_layer, case=LINE)
 
 
 def test_the_judge_takes_the_operator():

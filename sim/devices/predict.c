@@ -30,6 +30,9 @@ const char *moe_ep_method_brief(const char *method) {
 
 static moe_status unknown_method(const char *name, const moe_log *log) {
     char list[512] = "";
+    if (moe_method_brief(name))
+        return moe_fail(log, MOE_E_NOTFOUND,
+                        "\"%s\" is a method of one GPU; with --ep it may be --compute", name);
     for (const char *const *known = names; *known; known++) {
         strncat(list, " ", sizeof list - strlen(list) - 1);
         strncat(list, *known, sizeof list - strlen(list) - 1);

@@ -2,7 +2,7 @@
 #ifndef MOE_SIM_TABLE_H
 #define MOE_SIM_TABLE_H
 
-#include "moeref/node.h"
+#include "moeref/fit.h"
 #include "sim/net/transfers.h"
 
 #include <jansson.h>

@@ -1,5 +1,6 @@
 /* Measured rows as JSON: an object for each, whose members are the columns of a text table. They
  * become that text, so that there is one reader. */
+#include "layer/number.h"
 #include "sim/fit/table.h"
 
 #include <jansson.h>
@@ -9,10 +10,13 @@
 
 /* A value as it would stand in a field; false: it could not. */
 static bool put_value(FILE *to, const json_t *value) {
+    char real[32];
+    if (json_is_real(value))
+        moe_int_print_real(json_real_value(value), real, sizeof real);
     if (json_is_integer(value))
         fprintf(to, "%lld", (long long)json_integer_value(value));
     else if (json_is_real(value))
-        fprintf(to, "%.9g", json_real_value(value));
+        fputs(real, to);
     else if (json_is_string(value) && !strpbrk(json_string_value(value), "\t\r\n"))
         fputs(json_string_value(value), to);
     else

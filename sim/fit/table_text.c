@@ -94,8 +94,8 @@ static moe_status read_header(reader *r, const char *line, moe_int_table_kind *r
     if ((seen & need) != need)
         return moe_fail(r->log, MOE_E_FORMAT,
                         "%s: the header must name m, n, k, median_us or kernel, T, d, n, K, E, "
-                        "median_us",
-                        r->path);
+                        "median_us; it is \"%.*s\"",
+                        r->path, length < 100 ? (int)length : 100, line);
     *ret = layers ? MOE_TABLE_LAYERS : MOE_TABLE_GEMMS;
     return MOE_OK;
 }
@@ -224,8 +224,11 @@ static moe_status read_transfer(const reader *r, const char *header, const char 
     return status;
 }
 
-/* Comments stand before the header. */
+/* Comments stand before the header, and before them the mark that spreadsheets begin UTF-8 with. */
 static const char *skip_comments(reader *r, const char *text) {
+    static const char mark[] = "\xef\xbb\xbf";
+    if (strncmp(text, mark, strlen(mark)) == 0)
+        text += strlen(mark);
     while (*text == '#' && strchr(text, '\n')) {
         text = strchr(text, '\n') + 1;
         r->line++;

@@ -19,12 +19,25 @@ moe_status moe_gpu_get(const moe_gpu *gpu, const char *key, double *ret) {
     return MOE_OK;
 }
 
+static moe_status refuse_key(const char *key, const moe_log *log) {
+    char list[1600] = "";
+    moe_gpu_param info;
+    for (size_t i = 0; (info = moe_gpu_param_at(i)).key; i++) {
+        strncat(list, " ", sizeof list - strlen(list) - 1);
+        strncat(list, info.key, sizeof list - strlen(list) - 1);
+    }
+    return moe_fail(log, MOE_E_NOTFOUND,
+                    "a GPU description has no \"%s\"; known, besides a system's own as in "
+                    "sonicmoe.hbm:%s",
+                    key, list);
+}
+
 moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_log *log) {
     const moe_gpu_param *info;
     unsigned char *set;
     double *slot = moe_int_gpu_slot(gpu, key, &info, &set);
     if (!slot)
-        return moe_fail(log, MOE_E_NOTFOUND, "a GPU description has no \"%s\"", key);
+        return refuse_key(key, log);
     const moe_status status = moe_int_number_check(info, key, value, log);
     if (status)
         return status;
@@ -75,11 +88,10 @@ moe_status moe_int_what_if_parse(const char *text, const moe_log *log, moe_int_w
 
 moe_status moe_gpu_what_if(moe_gpu *gpu, const char *text, const moe_log *log) {
     moe_int_what_if w;
-    double old;
+    double old = 0;
     moe_status status = moe_int_what_if_parse(text, log, &w);
     if (!status && moe_gpu_get(gpu, w.key, &old) != MOE_OK)
-        status = moe_fail(log, MOE_E_NOTFOUND, "what-if \"%s\": a GPU description has no \"%s\"",
-                          text, w.key);
+        status = refuse_key(w.key, log);
     return status ? status : moe_gpu_set(gpu, w.key, moe_int_what_if_apply(&w, old), log);
 }
 

@@ -33,6 +33,7 @@ static double try_tile(moe_int_search *s, moe_int_tile t) {
         moe_int_tiles_rows(s->g, t.m, moe_int_cluster(s->r, s->g), &s->rows);
     s->tile_m = t.m;
     const bool ended = moe_int_gemm_try(s->r, s->g, t, &s->rows, s->best->us, s->now);
+    /* Told of every trial, ended or not. NOLINTNEXTLINE(clang-analyzer-core.*) */
     const double waves = s->now->s.tiles / s->r->sms;
     if (ended && s->now->us < s->best->us) {
         moe_int_trial *const slower = s->best;

@@ -11,22 +11,20 @@ the page that stands are kept, and say so. KEEP: as of spreads.py.
 """
 import datetime
 import json
-import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import accuracy_nodes
 import intervals
 import left_out
-import published
+from ask import ERRORS, moeref
+from markdown_tables import table
 
 GPUS = {"h100": "h100-sxm", "a100": "a100-sxm", "b200": "b200-sxm"}
 METHODS = {"moe_torch_flow_cutlass": "cutlass_moe",
            "vllm_unquantizedfusedmoe_triton_tritonexperts": "triton_fused_moe",
            "sglang_fused_moe_triton": "sglang_fused_moe"}
-ERRORS = re.compile(r"(>= 4 us|>= 20 us|m or T >= 1024) +(\d+) rows +mean +([\d.]+) % +"
-                    r"median +([\d.]+) % +p90 +([\d.]+) % +bias +([-+\d.]+) %")
 # Terms that descriptions differ in, and how each is switched off, everything else as shipped.
 TERMS = {"warps' own operands (`mma_warps=1`)": "mma_warps=1",
          "barriers (`sync_clocks=0`)": "sync_clocks=0",
@@ -47,11 +45,6 @@ AIMS = {("h100", "dense GEMM, >= 20 us"): "5", ("h100", "dense GEMM, >= 4 us"): 
         ("a100", "`sglang_fused_moe`, T >= 1024"): "8",
         ("a100", "`sglang_fused_moe`, all T"): "12",
         ("b200", "`cutlass_moe`, T >= 1024"): "8", ("b200", "`cutlass_moe`, all T"): "12"}
-
-
-def moeref(*args):
-    return subprocess.run([sys.argv[1], *args], check=True, text=True,
-                          stdout=subprocess.PIPE).stdout
 
 
 def judged(*args):
@@ -99,11 +92,6 @@ def order(gpu, table):
                 pairs += 1
                 right += second > first
     return pairs, 100 * right / pairs
-
-
-def table(header, rows):
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
 
 
 def dense(tables, gpu, path):
@@ -236,44 +224,6 @@ def small(tables):
                           for what, edit in SMALL_TERMS.items()])
 
 
-# Carrier, table, node, lines, what is fitted, and the class of rows that counts.
-TRANSFERS = [
-    ("alltoall", "nccl", "h100-x8", "system=h100_sxm", "start_us ramp link_eff near", 15, "m or T"),
-    ("alltoall", "nccl", "a100-x8", "system=a100_sxm", "start_us ramp link_eff near", 15, "m or T"),
-    ("deepep_dispatch", "deepep-normal", "h100-x8", "nodes=1",
-     "start_us fill_us link_eff sm_gbps visit_us", 4, "m or T"),
-    ("deepep_combine", "deepep-normal", "h100-x8", "nodes=1",
-     "start_us fill_us first_gbps link_eff sm_gbps copy_us token_gbps", 4, "m or T"),
-    ("ll_dispatch", "deepep-ll", "h100-x8", "nodes=1",
-     "start_us expert_us first_gbps link_eff sm_gbps", 4, ">= 4 us"),
-    ("ll_combine", "deepep-ll", "h100-x8", "nodes=1",
-     "start_us expert_us first_gbps link_eff", 4, ">= 4 us")]
-HELD_OUT = re.compile(r"held-out shapes.*?(?=held-out, by)", re.S)
-
-
-def transfers(tables):
-    """Errors with sizes or shapes left out."""
-    rows = []
-    for carrier, table_name, node, where, keys, least, which in TRANSFERS:
-        said = moeref("calibrate", "--from", f"{tables}/net/{table_name}-calibrate.tsv", "--node",
-                      node, "--where", where, "--kernel", carrier, "--free",
-                      ",".join(f"{carrier}.{key}" for key in keys.split()), "--folds", "1000",
-                      "--evaluations", "1500", "--sample", "5000", "--min-us", str(least))
-        found = ERRORS.findall(HELD_OUT.search(said)[0])
-        rows += [(f"`{node}`", f"`{carrier}`, {what[0].replace('m or T >= 1024', 'large')}",
-                  *what[1:]) for what in found if what[0].startswith(which)]
-    return rows
-
-
-def several_gpus():
-    rows = []
-    for what, shipped, errors, _ in published.tables(sys.argv[1]):
-        mean = [100 * sum(map(abs, e)) / len(e) for e in (shipped, errors)]
-        worst = 100 * max(map(abs, errors))
-        rows.append((what, len(errors), *(f"{e:.1f}" for e in mean), f"{worst:.1f}"))
-    return rows
-
-
 def main(tables):
     errors, pairs = [], []
     for name, gpu in GPUS.items():
@@ -307,10 +257,10 @@ def main(tables):
     print("Transfers between GPUs, sizes (NCCL, from 1 MiB) or shapes (DeepEP, T >= 1024; low "
           "latency:\nall) left out.\n")
     print(table(("node", "what", "rows", "mean, %", "median, %", "p90, %", "bias, %"),
-                transfers(tables)))
+                accuracy_nodes.transfers(tables)))
     print("Published times of several GPUs, each row left out.\n")
     print(table(("what", "rows", "as shipped, mean, %", "left out, mean, %", "worst, %"),
-                several_gpus()))
+                accuracy_nodes.several_gpus()))
     print("What a term is worth: mean error of dense GEMMs of 20 us and more, in percent, with\n"
           "the term switched off and everything else as shipped.\n")
     print(table(("without", *(f"`{gpu}`" for gpu in GPUS.values())),

@@ -107,11 +107,21 @@ static int64_t gate_of(const moe_int_family *f, const moe_model_shape *m) {
     return 0;
 }
 
+/* Attention of no heads, or of none that hold anything, would be told as free. */
+static moe_status check_heads(const moe_int_hf_keys *k, const moe_model_shape *m) {
+    return m->heads > 0 && m->kv_heads > 0 && m->qk_dim > 0 && m->v_dim > 0
+               ? MOE_OK
+               : moe_fail(k->at->log, MOE_E_FORMAT,
+                          "%s: %lld heads of attention, %lld of keys, %lld and %lld wide, are none",
+                          k->at->where, (long long)m->heads, (long long)m->kv_heads,
+                          (long long)m->qk_dim, (long long)m->v_dim);
+}
+
 moe_status moe_int_hf_read_heads(const moe_int_hf_keys *k, const moe_int_family *family,
                                  moe_model_shape *m) {
     moe_status status = read_head_norms(k, m);
     if (!status)
         status = read_heads(k, m);
     m->gate_dim = gate_of(family, m);
-    return status;
+    return status ? status : check_heads(k, m);
 }

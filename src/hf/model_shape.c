@@ -101,6 +101,19 @@ static moe_status count_steps(const moe_int_hf_keys *k, moe_model_shape *m) {
     return status;
 }
 
+/* DeepSeek-V3.2's and GLM-5's: an index chooses which tokens a token attends to. */
+static moe_status warn_of_index(const moe_int_hf_keys *k) {
+    int64_t most = 0;
+    const moe_status status = moe_int_hf_size(k, "index_topk", MOE_INT_JSON_OPTIONAL, &most);
+    if (most > 0)
+        moe_log_send(
+            k->at->log, MOE_LOG_WARN,
+            "%s: attention to %lld tokens that an index chooses is counted as attention to "
+            "all, and the index as nothing",
+            k->at->where, (long long)most);
+    return status;
+}
+
 /* Which layers attend to what. Families say it by a list, a pattern of letters, a step, or not at
  * all: then every layer attends to all. */
 static moe_status read_kinds(const moe_int_hf_keys *k, moe_model_shape *m) {
@@ -114,6 +127,8 @@ static moe_status read_kinds(const moe_int_hf_keys *k, moe_model_shape *m) {
         count_types(types, m);
     else if (!count_numbers(object, m))
         status = count_steps(k, m);
+    if (!status && !json_is_array(types) && m->full > 0)
+        status = warn_of_index(k);
     m->unknown = m->layers - m->full - m->windowed;
     return status;
 }

@@ -12,6 +12,7 @@
 #include "moeref/cost.h"
 #include "moeref/dtype.h"
 #include "moeref/ep.h"
+#include "moeref/fit.h"
 #include "moeref/home.h"
 #include "moeref/isolation.h"
 #include "moeref/layer.h"

@@ -2,7 +2,6 @@
 #include "layer/number.h"
 
 #include <errno.h>
-#include <locale.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -66,17 +65,16 @@ static bool is_real(moe_int_word word) {
     return at == word.length;
 }
 
-/* strtod and snprintf read the calling thread's locale; these two bracket their use. */
-static locale_t enter_c_locale(locale_t *ret_previous) {
+locale_t moe_int_plain_numbers(locale_t *ret_previous) {
     locale_t c = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
     *ret_previous = uselocale(c); /* c == 0 only queries */
     return c;
 }
 
-static void leave_c_locale(locale_t c, locale_t previous) {
+void moe_int_own_numbers(locale_t plain, locale_t previous) {
     uselocale(previous);
-    if (c)
-        freelocale(c);
+    if (plain)
+        freelocale(plain);
 }
 
 moe_status moe_int_parse_real(moe_int_word word, double *ret) {
@@ -85,11 +83,11 @@ moe_status moe_int_parse_real(moe_int_word word, double *ret) {
         return MOE_E_INVALID;
     memcpy(text, word.text, word.length);
     text[word.length] = '\0';
-    locale_t previous, c = enter_c_locale(&previous);
+    locale_t previous, c = moe_int_plain_numbers(&previous);
     errno = 0;
     double value = strtod(text, NULL);
     bool out_of_range = errno == ERANGE && (value == 0 || !isfinite(value));
-    leave_c_locale(c, previous);
+    moe_int_own_numbers(c, previous);
     if (out_of_range)
         return MOE_E_UNSUPPORTED;
     *ret = value;
@@ -97,11 +95,11 @@ moe_status moe_int_parse_real(moe_int_word word, double *ret) {
 }
 
 void moe_int_print_real(double value, char *buf, size_t size) {
-    locale_t previous, c = enter_c_locale(&previous);
+    locale_t previous, c = moe_int_plain_numbers(&previous);
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(buf, size, "%.*g", digits, value);
         if (strtod(buf, NULL) == value)
             break;
     }
-    leave_c_locale(c, previous);
+    moe_int_own_numbers(c, previous);
 }

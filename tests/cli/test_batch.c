@@ -75,6 +75,7 @@ Test(batch, errors_have_a_place_in_text_and_csv) {
 Test(batch, nothing_in_it) {
     EXPECT("", 2, 0, "no case in it");
     EXPECT("# only\n\n", 2, 0, "no case in it");
+    expect(2, "standard input: no case in it", "predict --batch - </dev/null");
     expect(3, "directory", "predict --batch .");
     expect(3, "no/such/batch", "predict --batch no/such/batch");
 }

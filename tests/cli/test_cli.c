@@ -24,10 +24,19 @@ Test(cli, usage_errors_exit_with_2) {
     expect(2, "K = 3", "check --backend reference --case \"T=4 d=8 n=8 E=2 K=3\"");
     expect(2, "T = 0", "check --backend reference --case \"T=0 d=8 n=8 E=2 K=1\"");
     expect(2, "one file against one case", "check --outputs /dev/null");
+    expect(2, "--layer goes with --hf", "check --backend reference --layer 1 --case " CASE);
+    expect(2, "--layer goes with --hf and is a number from 0 on", "check --hf x --layer -1");
+    expect(2, "--tokens goes with --config or --hf", "check --tokens 9 --case " CASE);
+    expect(2, "--piece and --memory go with --hf", "check --piece 0-3 --case " CASE);
+    expect(2, "number from 1 on", "bench --config x --tokens -9");
+    expect(2, "--outputs judges a file", "check --outputs x --backend reference --case " CASE);
+    expect(2, "--outputs judges a file", "check --outputs x --ep 2 --case " CASE);
+    expect(2, "--arithmetic goes with --outputs", "check --arithmetic bf16 --case " CASE);
     expect(2, "goes with one --case", "check --inputs x --case " CASE " --case " CASE);
     expect(2, "name a file or a folder", "diagnose");
     expect(2, "holds no .safetensors", "diagnose /proc/self/task");
     expect(3, "cannot open", "diagnose /nosuch.safetensors");
+    expect(3, "moeref: error: --hf /no/where: no such folder\n", "check --hf /no/where");
 }
 
 /* Lists that were filled before the error are freed: a leak is another exit code under
@@ -205,6 +214,7 @@ Test(cli, a_report_that_cannot_be_written_is_no_success) {
 
 Test(cli, edge_files_agree_with_the_oracle) {
     expect(0, "agree with the oracle", "golden --verify");
+    expect(0, "\n--case \"T=16 d=16 n=8 E=6 K=2 route=hot:4 seed=23\"\n", "golden");
 }
 
 /* What every router that is asked would say, and what is said before it takes long. */

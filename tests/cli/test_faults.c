@@ -76,6 +76,35 @@ Test(cli_faults, faults_in_outputs_are_found_and_named) {
     temporary_remove(dir);
 }
 
+/* O alone is judged alone, and a pass says so; of a tensor that cannot be compared no figures are
+ * printed. */
+Test(cli_faults, what_is_not_judged_is_said) {
+    char dir[TEMPORARY_BYTES], path[200];
+    moe_safetensors *file = NULL;
+    moe_named_tensor o_alone = {.name = "O"};
+    temporary_folder(dir);
+    snprintf(path, sizeof path, "%s/all.safetensors", dir);
+    outcome *o = moeref("golden --case " CASE " --export %s", path);
+    cr_assert_eq(o->code, 0, "%s", o->text);
+    free(o);
+    cr_assert_eq(moe_safetensors_open(path, NULL, &file), MOE_OK);
+    cr_assert_eq(moe_safetensors_get(file, "O", &o_alone.tensor), MOE_OK);
+    for (int turned = 0; turned < 2; turned++) {
+        static const char *const said[] = {"seed=3  [not judged: dS, dX, dW_r, dW1, dW2]\n",
+                                           "    O              fail       has shape [24, 40], the"};
+        snprintf(path, sizeof path, "%s/o.safetensors", dir);
+        o_alone.tensor.shape[0] = turned ? 24 : 40;
+        o_alone.tensor.shape[1] = turned ? 40 : 24;
+        cr_assert_eq(moe_safetensors_write(path, &o_alone, 1, NULL, 0, NULL), MOE_OK);
+        o = moeref("check --outputs %s --case " CASE, path);
+        cr_expect(o->code == turned && strstr(o->text, said[turned]), "exit %d, no '%s' in\n%s",
+                  o->code, said[turned], o->text);
+        free(o);
+    }
+    moe_safetensors_close(&file);
+    temporary_remove(dir);
+}
+
 /* A fault in a golden file's weights or expectations makes every backend fail on it. */
 static void golden_fault(const char *file, const char *tensor, fault_fn fault, const char *named) {
     char dir[TEMPORARY_BYTES], from[300], to[300], line[700];
@@ -110,6 +139,21 @@ Test(cli_faults, faults_in_golden_files_are_found_and_named) {
                  zero_bf16_row, "\n  O: ");
     golden_fault("model.safetensors", "model.layers.1.block_sparse_moe.experts.5.w2.weight",
                  flip_bf16, "\n  O: ");
+}
+
+/* Caches that Python leaves beside its scripts are no checkpoints. */
+Test(cli_faults, a_cache_is_no_golden_layer) {
+    char dir[TEMPORARY_BYTES], line[900];
+    temporary_folder(dir);
+    const char *root = getenv("MOEREF_SOURCE_ROOT");
+    snprintf(line, sizeof line,
+             "mkdir -p %s/hf/__pycache__ && ln -s %s/golden/hf/mixtral %s/hf/ && ln -s "
+             "%s/golden/edge %s/",
+             dir, root, dir, root, dir);
+    cr_assert_eq(system(line), 0);
+    snprintf(line, sizeof line, "check --backend reference --golden %s", dir);
+    expect(0, "hf/mixtral\n", line);
+    temporary_remove(dir);
 }
 
 /* Gate and up swapped: w1 and w3 of one expert exchanged in the checkpoint. */

@@ -188,7 +188,7 @@ def test_subproject(root, scratch):
     """The dependency of the tree as a subproject, configured; its sources are built elsewhere."""
     project = os.path.join(scratch, "by-meson")
     shutil.copytree(os.path.join(root, "examples", "subproject"), project)
-    shutil.copy(os.path.join(root, "examples", "layer.c"), project)
+    shutil.copy(os.path.join(root, "examples", "layer.c"), scratch)  # beside it, as in the tree
     os.mkdir(os.path.join(project, "subprojects"))
     os.symlink(root, os.path.join(project, "subprojects", "moeref"))
     said = run("meson", "setup", "build", "--wrap-mode=forcefallback", cwd=project,

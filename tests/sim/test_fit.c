@@ -1,6 +1,6 @@
 /* Calibration: the search itself, and getting known parameters back. */
 #include "capture.h"
-#include "moeref/model.h"
+#include "moeref/fit.h"
 #include "sim/fit/fit.h"
 #include "temporary.h"
 

@@ -1,6 +1,6 @@
 /* What rates and predictions are held to, and that those of nothing say so. */
 #include "capture.h"
-#include "moeref/model.h"
+#include "moeref/fit.h"
 #include "temporary.h"
 
 #include <criterion/criterion.h>

@@ -78,8 +78,11 @@ Test(sim_verbs, what_is_not_measured_says_so) {
     expect(0, "nvfp4 on b200-sxm is the vendor's peak, with the efficiency of bf16 there",
            PRODUCT "b200-sxm --operands nvfp4");
     expect(0, "bf16 on l40s is the vendor's peak, with the efficiency of a100-sxm", PRODUCT "l40s");
-    expect(0, "held to nothing: no layer of bf16 by momoe was measured on h100-pcie",
+    expect(0,
+           "held to nothing: no layer of bf16 and such a size by momoe was measured on h100-pcie",
            "predict --method momoe --gpu h100-pcie " CASE);
+    expect(0, "nothing: no layer of bf16 and such a size by moeref was measured on h100-sxm",
+           "predict --case \"T=8 d=64 n=64 E=4 K=2\"");
     expect(0, "\"operands\":\"int8\",\"held_to\":null,\"rate_held_to\":null",
            PRODUCT "h200-sxm --operands int8 --output json");
     expect(0, "convert A", PRODUCT "h100-sxm --operands fp8 --converts");

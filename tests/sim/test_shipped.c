@@ -1,5 +1,5 @@
 /* The shipped descriptions on measured tables of the tree, no further off than the pages say. */
-#include "moeref/model.h"
+#include "moeref/fit.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,5 +1,6 @@
 /* The model's kernels and the measured tables speak of stages that the table holds. */
 #include "layers.h"
+#include "moeref/fit.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -108,6 +108,21 @@ Test(sim_sweep, plots_are_drawn_or_refused) {
     }
     free(script);
     free(o);
+    snprintf(name, sizeof name, "%s.gp", base);
+    o = moeref("sweep --vary method=moeref,momoe --plot %s " CASE, name);
+    script = read_file(name);
+    cr_expect(strstr(script, "title \"predicted\""), "%s", script);
+    free(script);
+    free(o);
+    o = moeref("memory --plot %s --case 'T=64 d=64 n=32 E=8 K=2 pass=both' --case 'T=64 d=64 n=16 "
+               "E=16 K=4 pass=both'",
+               name);
+    script = read_file(name);
+    cr_expect(strstr(script, "\\nT=64 d=64 pass=both\""), "%s", script);
+    cr_expect(strstr(script, "lc 9 dt 3 title"), "%s", script);
+    free(script);
+    free(o);
+    unlink(name);
     expect(2, "cannot draw p.pdf", "sweep --vary T=1,2 --plot p.pdf " CASE);
     setenv("PATH", "/no/such/folder", 1);
     o = moeref("sweep --vary K=1,2 --plot %s.png --case \"T=64 d=64 n=64 E=4\"", base);

@@ -49,10 +49,11 @@ Test(sim_table, a_stage_is_the_sum_of_its_kernels) {
 Test(sim_table, three_forms_are_one_table) {
     static const char *const texts[] = {
         "kernel\tT\td\tn\tK\tE\tmedian_us\na\t4\t8\t16\t1\t2\t7.5\n",
+        "\xef\xbb\xbfkernel,T,d,n,K,E,median_us\na,4,8,16,1,2,7.5\n", /* as spreadsheets write */
         "kernel,T,d,n,K,E,median_us\r\na,4,8,16,1,2,7.5\r\n",
         ("{\"rows\":[{\"T\":4,\"kernel\":\"a\",\"d\":8,\"n\":16,\"K\":1,\"E\":2,\"median_us\":7.5}]"
          "}")};
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         moe_table *table = NULL;
         cr_assert_eq(moe_int_table_parse(texts[i], strlen(texts[i]), "t", NULL, NULL, &table),
                      MOE_OK, "%s", texts[i]);
@@ -68,6 +69,7 @@ Test(sim_table, bad_tables_are_named_with_their_line) {
         const char *text, *word;
     } bad[] = {{"", "header"},
                {"m\tn\tk\n1\t2\t3\n", "header"},
+               {"m;n;k;median_us\n1;2;3;4\n", "it is \"m;n;k;median_us\""},
                {"m\tn\tk\tmedian_us\n", "no rows"},
                {"m\tn\tk\tn\tmedian_us\n1\t2\t3\t2\t4\n", "twice"},
                {"m\tn\tk\tmedian_us\n1\t2\t3\n", ":2"},

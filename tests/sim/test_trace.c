@@ -1,9 +1,11 @@
 /* Timelines: valid JSON, no SM does two things at once, kernels end when the prediction says. */
+#include "moeref/fit.h"
 #include "moeref/model.h"
 #include "temporary.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>
+#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +90,37 @@ Test(sim_trace, rows_do_not_overlap_and_end_with_the_kernels) {
     moe_prediction_destroy(&p);
     moe_gpu_destroy(&gpu);
     json_decref(root);
+}
+
+/* A program that took its user's locale has commas in its numbers, and JSON has none. */
+Test(sim_trace, numbers_of_a_locale_with_commas) {
+    char dir[TEMPORARY_BYTES], line[2 * TEMPORARY_BYTES];
+    temporary_folder(dir);
+    snprintf(line, sizeof line, "localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 >/dev/null 2>&1", dir);
+    const bool made = system(line) == 0 && setenv("LOCPATH", dir, 1) == 0 &&
+                      setlocale(LC_ALL, "de_DE.UTF-8") != NULL;
+    temporary_remove(dir);
+    if (!made)
+        cr_skip("no locale with commas can be made here");
+    snprintf(line, sizeof line, "%.1f", 0.5);
+    cr_assert_str_eq(line, "0,5");
+    moe_layer_desc d;
+    moe_layer_desc_init(&d);
+    d.d = 64, d.n = 64, d.E = 2, d.K = 1;
+    const int64_t counts[2] = {30, 34};
+    const moe_workload w = {.layer = &d, .tokens = 64, .counts = counts};
+    json_t *root = trace("moeref", &w, 0);
+    check_rows(json_object_get(root, "traceEvents"));
+    json_decref(root);
+    static const char rows[] = "{\"rows\":[{\"m\":4,\"n\":8,\"k\":8,\"median_us\":7.5}]}";
+    moe_table *table = NULL;
+    char path[TEMPORARY_BYTES];
+    temporary_file(path, "", rows, sizeof rows - 1);
+    cr_expect_eq(moe_table_load(path, NULL, &table), MOE_OK);
+    moe_table_destroy(&table);
+    unlink(path);
+    snprintf(line, sizeof line, "%.1f", 0.5);
+    cr_expect_str_eq(line, "0,5", "the caller's locale is its own again");
 }
 
 Test(sim_trace, tiles_are_merged_beyond_the_limit) {

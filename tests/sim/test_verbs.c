@@ -11,6 +11,9 @@
 Test(sim_verbs, exit_codes_and_sentences) {
     expect(2, "needs --case", "predict");
     expect(2, "no method \"nope\"", "predict --method nope " CASE);
+    expect(2, "\"comet\" is a method of several GPUs: say --ep", "predict --method comet " CASE);
+    expect(2, "\"momoe\" is a method of one GPU", "predict --ep 2 --method momoe " CASE);
+    expect(2, "no \"hbm_bww\"; known, besides", "predict --what-if hbm_bww*2 " CASE);
     expect(2, "shipped:", "predict --gpu nope " CASE);
     expect(3, "nowhere.json", "predict --gpu ./nowhere.json " CASE);
     expect(2, "hbm_bw", "predict --what-if hbm_bw*1e9 " CASE);
@@ -19,6 +22,12 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(3, "backward", "predict --method cutlass_moe " CASE);
     expect(0, "floor", "predict --method all --case \"T=512 d=256 n=128 E=8 K=2 pass=fwd\"");
     expect(1, "cutlass_moe on h100-sxm: not predicted", "predict --method all " CASE);
+    expect(1, "flashmoe on h100-sxm: not predicted", "predict --ep 2 --method all " CASE);
+    expect(1, "moeref_ep on h100-x8 of h100-sxm, ep=2", "predict --ep 2 --method all " CASE);
+    expect(2, "--route and --tokens go with --config", "predict --tokens 5 " CASE);
+    expect(2, "memory is of one GPU", "memory --case \"T=8 d=8 n=8 E=2 K=1 ep=2\"");
+    /* Rows of SMs are of one GPU. */
+    expect(1, "", "trace --to /dev/stdout --case \"T=8 d=64 n=64 E=2 K=1 ep=2\" | grep '\"SM 0\"'");
     expect(0, "sensitivities", "predict --sensitivities " CASE);
     expect(0, "does not fit: h100-sxm has 80 GiB",
            "predict --case \"T=512 d=8192 n=8192 E=1024 K=2\"");
@@ -149,7 +158,7 @@ Test(sim_verbs, what_l2_holds_is_not_impossible) {
         snprintf(text, sizeof text, report, us[i]);
         temporary_file(path, "", text, strlen(text));
         snprintf(args, sizeof args, "predict --against %s", path);
-        expect(i, i ? "impossible: below the floor" : "faster than the model", args);
+        expect(i, i ? "0.29  impossible: below the floor" : "0.31  faster than the model", args);
         unlink(path);
     }
 }

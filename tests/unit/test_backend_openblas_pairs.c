@@ -115,23 +115,35 @@ static void expect_own_bits(const ob_pairs_kernels *k, const problem *p) {
     free(some);
 }
 
-Test(openblas_pairs, rows_by_a_matrix) {
-    static const int64_t size[][3] = {{1, 1, 2},    {1, 9, 18},    {5, 7, 514},   {13, 33, 100},
-                                      {26, 20, 34}, {7, 19, 1030}, {300, 35, 530}};
+static void expect_right(int64_t rows, int64_t cols, int64_t depth) {
     const ob_pairs_kernels *k = pairs_or_skip();
+    for (int turned = 0; turned < 2; turned++) {
+        problem p = {rows, cols, depth, turned, NULL, NULL, NULL};
+        p.x = draw(SEED_X, rows * depth);
+        p.values = draw(SEED_W, cols * depth);
+        p.w = narrow(p.values, cols * depth);
+        expect_product(k, &p, 0);
+        expect_product(k, &p, 1);
+        expect_own_bits(k, &p);
+        free(p.x);
+        free(p.values);
+        free(p.w);
+    }
+}
+
+Test(openblas_pairs, rows_by_a_matrix) {
+    static const int64_t size[][3] = {{1, 1, 2},      {1, 9, 18},   {5, 7, 514},
+                                      {13, 33, 100},  {26, 20, 34}, {7, 19, 1030},
+                                      {300, 35, 530}, {9, 101, 66}, {19, 6, 4130}};
     for (size_t s = 0; s < sizeof size / sizeof *size; s++)
-        for (int turned = 0; turned < 2; turned++) {
-            problem p = {size[s][0], size[s][1], size[s][2], turned, NULL, NULL, NULL};
-            p.x = draw(SEED_X, p.rows * p.depth);
-            p.values = draw(SEED_W, p.cols * p.depth);
-            p.w = narrow(p.values, p.cols * p.depth);
-            expect_product(k, &p, 0);
-            expect_product(k, &p, 1);
-            expect_own_bits(k, &p);
-            free(p.x);
-            free(p.values);
-            free(p.w);
-        }
+        expect_right(size[s][0], size[s][1], size[s][2]);
+}
+
+/* Each number has tiles of its own; columns are left over by each. */
+Test(openblas_pairs, few_rows_by_a_matrix) {
+    for (int64_t rows = 1; rows <= 20; rows++)
+        for (int64_t cols = 11; cols <= 14; cols++)
+            expect_right(rows, cols, 2 * (rows + 30));
 }
 
 /* Also where they lie; NaN, infinities, ties, and what rounds to infinity. */

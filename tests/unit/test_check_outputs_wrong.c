@@ -36,11 +36,53 @@ static void expect_tensor_refused(file *f, const char *name, moe_dtype dtype, in
 Test(check_outputs_wrong, bad_files) {
     file *f = open_file(ROUTED, MOE_F32, MOE_F32);
     expect_tensor_refused(f, "output", MOE_F32, 12, 16, MOE_E_NOTFOUND,
-                          "none of the tensors that can be judged (O, dX");
+                          "none of the tensors that can be judged (O, dX, dW1, dW2 ...), but "
+                          "\"output\"");
+    expect_tensor_refused(f, "topk_weight", MOE_F32, 12, 2, MOE_E_INVALID,
+                          "the case needs [24], or topk_index beside it, whose slots they are");
     expect_tensor_refused(f, "H", MOE_F32, 3, 16, MOE_E_INVALID,
                           "H has shape [3, 16], the case needs [24, 16]");
     remove(f->path);
     expect_refused(f, MOE_E_IO, "No such file");
+    close_file(f);
+}
+
+/* A name that no layer has is said, or a misspelt gradient would seem to have passed; what an
+ * exported case holds besides is not. */
+Test(check_outputs_wrong, unknown_names) {
+    file *f = open_file(GIVEN, MOE_F32, MOE_F32);
+    capture seen;
+    moe_log log = capture_log(&seen);
+    moe_check_result *r = NULL;
+    add(f, MOE_T_O);
+    f->list[f->count++] = (moe_named_tensor){"plan_token", f->cast.t[MOE_T_O]};
+    f->list[f->count++] = (moe_named_tensor){"W1", f->cast.t[MOE_T_DW1]};
+    for (int more = 0; more < 3; more++) {
+        static const char *const names[] = {NULL, "dw1", "output"};
+        static const char *const said[] = {"", "no layer has a \"dw1\": it is not judged",
+                                           "\"dw1\" (the first of 2 such names): it"};
+        if (names[more])
+            f->list[f->count++] = (moe_named_tensor){names[more], f->cast.t[MOE_T_DW1]};
+        cr_assert_eq(moe_safetensors_write(f->path, f->list, f->count, NULL, 0, NULL), MOE_OK);
+        seen.messages = 0;
+        cr_assert_eq(moe_check_outputs(f->path, f->problem, -1, NULL, &log, &r), MOE_OK);
+        cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+        cr_expect_eq(seen.messages, more > 0, "%d: %s", more, seen.text);
+        cr_expect(!more || strstr(seen.text, said[more]), "'%s' lacks '%s'", seen.text, said[more]);
+        moe_check_result_destroy(&r);
+    }
+    close_file(f);
+}
+
+/* dS by slots, beside a plan whose slots the file does not tell. */
+Test(check_outputs_wrong, slots_of_a_given_plan) {
+    file *f = open_file(GIVEN, MOE_F32, MOE_F32);
+    moe_check_result *r = NULL;
+    f->list[f->count++] = (moe_named_tensor){"dS", {f->dS, MOE_F32, 2, {ROUTED_T, ROUTED_K}}};
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect(strstr(r->why, "[12, 2], the case needs [24], or topk_index beside it"), "%s",
+              r->why);
+    moe_check_result_destroy(&r);
     close_file(f);
 }
 

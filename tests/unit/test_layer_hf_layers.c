@@ -120,6 +120,31 @@ Test(layer_hf_layers, which_attend) {
     }
 }
 
+/* What a shape's sums would be wrong by is said: attention by an index, heads that are none. */
+Test(layer_hf_layers, what_attention_is_not) {
+    static const struct {
+        const char *text, *said;
+        moe_status status;
+    } rows[] = {{MODEL("glm_moe_dsa", "\"num_hidden_layers\":3,\"index_topk\":2048"),
+                 "attention to 2048 tokens that an index chooses is counted as attention to all",
+                 MOE_OK},
+                {MODEL("qwen3_moe", "\"num_hidden_layers\":3,\"head_dim\":0"),
+                 "4 heads of attention, 4 of keys, 0 and 0 wide, are none", MOE_E_FORMAT},
+                {MODEL("qwen3_moe", "\"num_hidden_layers\":3,\"num_key_value_heads\":0"),
+                 "4 heads of attention, 0 of keys", MOE_E_FORMAT}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char path[TEMPORARY_BYTES];
+        capture seen;
+        const moe_log log = capture_log(&seen);
+        moe_model_shape m = {0};
+        temporary_file(path, ".json", rows[i].text, strlen(rows[i].text));
+        cr_expect_eq(moe_model_shape_from_config(path, &log, &m), rows[i].status);
+        cr_expect(seen.messages == 1 && strstr(seen.text, rows[i].said), "'%s' lacks '%s'",
+                  seen.text, rows[i].said);
+        temporary_remove(path);
+    }
+}
+
 /* A number that counts one of two stacks is not taken for all. */
 Test(layer_hf_layers, two_stacks_are_refused) {
     static const char text[] =

@@ -193,6 +193,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(own_bias, "what is added to %s is not the bias")                                        \
     LOCAL(shared_elsewhere, "the shared expert's part of %s is another token's")                  \
     LOCAL(shared_otherwise, "the shared expert's part of %s is made otherwise")                   \
+    LOCAL(shared_units, "units of the shared expert do not count once each in %s")                \
     LOCAL(zero_elsewhere, "zero experts' part of %s is another token's X")                        \
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \

@@ -7,9 +7,8 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-enum { CLASSES = 4, FEWEST = 64 /* elements of a class */ };
+enum { CLASSES = 4, FEWEST = 64 /* elements of a class */, MOST = 1 << 20 /* of all */ };
 
 /* One element: its error, and the squares of its terms. */
 typedef struct element {
@@ -27,20 +26,25 @@ static double weight_of(const moe_int_sight *p, int64_t q) {
     return (p->id == MOE_T_O) == on_input ? 1 : p->e->routing->plan->weight[q];
 }
 
-static element *collect(const moe_int_sight *p, const moe_tensor *part) {
+/* Rows that are looked at: each step-th, where they are many. */
+static int64_t step_of(const moe_int_sight *p) {
+    return p->rows * p->width / MOST + 1;
+}
+
+static element *collect(const moe_int_sight *p, const moe_tensor *part, int64_t rows) {
     const moe_plan *plan = p->e->routing->plan;
     const int64_t d = p->width;
-    element *ret = calloc((size_t)(p->rows * d), sizeof *ret);
+    element *ret = calloc((size_t)(rows * d), sizeof *ret);
     double *row = ret ? malloc((size_t)d * sizeof *row) : NULL;
-    for (int64_t r = 0; row && r < p->rows; r++) {
-        const int64_t t = moe_int_sight_token(p, r);
+    for (int64_t i = 0; row && i < rows; i++) {
+        const int64_t r = i * step_of(p), t = moe_int_sight_token(p, r);
         for (int64_t c = 0; c < d; c++)
-            ret[r * d + c].error = moe_int_sight_got(p, r, c) - moe_int_sight_want(p, r, c);
-        for (int64_t i = plan->token_offsets[t]; i < plan->token_offsets[t + 1]; i++) {
-            const int64_t q = plan->pair_of_token[i];
+            ret[i * d + c].error = moe_int_sight_got(p, r, c) - moe_int_sight_want(p, r, c);
+        for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++) {
+            const int64_t q = plan->pair_of_token[j];
             moe_int_load(part, q * d, d, row);
             for (int64_t c = 0; c < d; c++)
-                ret[r * d + c].terms += pow(weight_of(p, q) * row[c], 2);
+                ret[i * d + c].terms += pow(weight_of(p, q) * row[c], 2);
         }
     }
     if (!row) {
@@ -70,16 +74,16 @@ static double share_of(const element *v, int64_t count) {
 bool moe_int_local_terms_by_chance(const moe_int_local *l, moe_int_finding *f) {
     const moe_int_sight *p = l->p;
     const moe_int_evidence *e = p->e;
-    const int64_t each = p->rows * p->width / CLASSES;
+    const int64_t rows = p->rows / step_of(p), each = rows * p->width / CLASSES;
     if ((p->id != MOE_T_O && p->id != MOE_T_DX) || p->odd > 0 || p->wrong_rows < p->rows ||
         each < FEWEST || p->d2 > 1e-2 * p->r2 || e->problem->layer.n_zero ||
         e->problem->layer.n_shared || (p->id == MOE_T_DX && e->routing->logits))
         return false;
     const moe_tensor *part = moe_int_local_operand(e, p->id == MOE_T_O ? MOE_T_Y : MOE_T_DXP);
-    element *v = part ? collect(p, part) : NULL;
+    element *v = part ? collect(p, part, rows) : NULL;
     double low = INFINITY, high = 0;
     if (v)
-        qsort(v, (size_t)(p->rows * p->width), sizeof *v, by_terms);
+        qsort(v, (size_t)(rows * p->width), sizeof *v, by_terms);
     for (int i = 0; v && i < CLASSES; i++) {
         const double share = share_of(v + i * each, each);
         low = fmin(low, share);

@@ -34,9 +34,11 @@ static void to_levels(int n, double *v, int64_t count) {
     }
 }
 
-/* A block as large as all of it is tried as that. */
+/* A block as large as all of it is tried as that; of large matrices the usual ones alone. */
 static bool exists(const moe_int_product_view *v, int n) {
-    return block_of(n) < v->depth;
+    enum { LARGE = 1 << 20 };
+    const bool usual = n < 3 * 2 * BLOCKS && n / 3 % BLOCKS < 2;
+    return block_of(n) < v->depth && (usual || v->outs * v->depth < LARGE);
 }
 
 static bool round_matrix(const moe_int_product_view *v, int n, double *w) {

@@ -246,6 +246,33 @@ static bool say_ranges(const moe_int_local *l, const ranges *k, const double *of
     return true;
 }
 
+/* Is every term there with a factor, be it of its own? Of single terms so few equations are left
+ * that are not met by chance. */
+static bool say_each(const moe_int_local *l, const ranges *k, const double *off, double left,
+                     moe_int_finding *f) {
+    double low = INFINITY, high = -INFINITY;
+    int64_t period = 1;
+    if (k->block != 1 || left > moe_int_local_limit(k->v.e, k->v.id, k->d2))
+        return false;
+    for (int64_t b = 0; b < k->count; b++) {
+        low = fmin(low, 1 + off[b]);
+        high = fmax(high, 1 + off[b]);
+    }
+    for (int64_t b = 0; b < k->count && period < k->count; b++)
+        if (fabs(off[b] - off[b % period]) > 0.05) {
+            period++;
+            b = -1;
+        }
+    moe_int_local_residuals(l->p, left, k->d2, f);
+    moe_int_finding_say(f, ": each term of %s in %s has a factor, from %.3g to %.3g", k->v.operand,
+                        k->v.equation, low, high);
+    if (2 * period <= k->count)
+        moe_int_finding_say(f, ", the same for every %lldth", (long long)period);
+    moe_int_finding_param(f, "least", low);
+    moe_int_finding_param(f, "largest", high);
+    return true;
+}
+
 static bool try_blocks(const moe_int_local *l, bool single, moe_int_finding *f) {
     ranges k;
     double rhs[BLOCKS];
@@ -256,7 +283,8 @@ static bool try_blocks(const moe_int_local *l, bool single, moe_int_finding *f) 
     }
     if (found) {
         const double left = k.d2 - moe_int_inner(k.rhs, rhs, k.count);
-        found = say_ranges(l, &k, k.rhs, left, f) || stands_in(l, &k, k.rhs, f);
+        found = say_ranges(l, &k, k.rhs, left, f) || stands_in(l, &k, k.rhs, f) ||
+                say_each(l, &k, k.rhs, left, f);
     }
     ranges_destroy(&k);
     return found;

@@ -32,6 +32,7 @@ static zeros find_zeros(const moe_int_sight *p) {
 /* Whatever is wrong is 0, and lies side by side: what is 0 by its value does not. */
 bool moe_int_look_zero_tiles(const moe_int_sight *p, moe_int_finding *f) {
     enum { FEWEST = 16, SIDE_BY_SIDE = 4 };
+    const int64_t all = p->rows * p->width;
     if (p->odd > 0 || p->width < SIDE_BY_SIDE)
         return false;
     const zeros z = find_zeros(p);
@@ -39,8 +40,8 @@ bool moe_int_look_zero_tiles(const moe_int_sight *p, moe_int_finding *f) {
         return false;
     moe_int_sight_residuals(p, z.left, f);
     moe_int_finding_say(f, ": %lld elements of %lld, of row %lld columns %lld to %lld",
-                        (long long)z.count, (long long)(p->rows * p->width), (long long)z.row,
-                        (long long)z.first, (long long)z.last);
+                        (long long)z.count, (long long)all, (long long)z.row, (long long)z.first,
+                        (long long)z.last);
     moe_int_finding_param(f, "row", (double)z.row);
     moe_int_finding_param(f, "first", (double)z.first);
     moe_int_finding_param(f, "last", (double)z.last);

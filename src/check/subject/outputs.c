@@ -118,10 +118,13 @@ static moe_status refuse_shape(moe_int_outputs *f, const moe_plan *plan, moe_ten
     char is[96], should[96];
     moe_tensor_shape_str(t, is, sizeof is);
     moe_tensor_shape_str(want, should, sizeof should);
+    const char *hint = t->ndim == 2 && want->ndim == 1 && !f->row_of
+                           ? ", or topk_index beside it, whose slots they are"
+                           : "";
     if (!has_known_shape(plan, id))
-        return moe_fail(log, MOE_E_INVALID, "%s: %s has shape %s, the case needs %s", path,
-                        moe_tensor_name(id), is, should);
-    f->why[id] = moe_int_format("has shape %s, the case needs %s", is, should);
+        return moe_fail(log, MOE_E_INVALID, "%s: %s has shape %s, the case needs %s%s", path,
+                        moe_tensor_name(id), is, should, hint);
+    f->why[id] = moe_int_format("has shape %s, the case needs %s%s", is, should, hint);
     return f->why[id] ? MOE_OK : MOE_E_NOMEM;
 }
 
@@ -163,6 +166,41 @@ static bool is_made(const moe_problem *problem, moe_tensor_id id) {
            (!moe_tensor_is_backward(id) || (problem->pass & MOE_PASS_BWD));
 }
 
+/* Is it nothing that a layer has, nor what an exported case holds beside its tensors? */
+static bool is_unknown(const char *name) {
+    static const char *const others[] = {"topk_index", "plan_offsets", "plan_token", "masked"};
+    moe_tensor_id id;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcmp(name, others[i]) == 0)
+            return false;
+    return moe_tensor_id_parse(name, &id) != MOE_OK;
+}
+
+/* A misspelt result is judged by nobody, and must not look as if it had passed. */
+static void warn_of_unknown(const moe_safetensors *file, const char *path, const moe_log *log) {
+    const char *first = NULL;
+    char more[48] = "";
+    size_t count = 0;
+    for (size_t i = 0; i < moe_safetensors_count(file); i++) {
+        if (!is_unknown(moe_safetensors_name(file, i)))
+            continue;
+        first = first ? first : moe_safetensors_name(file, i);
+        count++;
+    }
+    if (count > 1)
+        snprintf(more, sizeof more, " (the first of %zu such names)", count);
+    if (first)
+        moe_log_send(log, MOE_LOG_WARN, "%s: no layer has a \"%s\"%s: it is not judged", path,
+                     first, more);
+}
+
+static moe_status refuse_all(const moe_safetensors *file, const char *path, const moe_log *log) {
+    const char *name = moe_safetensors_name(file, 0);
+    return moe_fail(log, MOE_E_NOTFOUND,
+                    "%s has none of the tensors that can be judged (O, dX, dW1, dW2 ...)%s%s%s",
+                    path, name ? ", but \"" : "", name ? name : "", name ? "\"" : "");
+}
+
 moe_status moe_int_outputs_read(const moe_safetensors *file, const char *path,
                                 const moe_problem *problem, const moe_log *log,
                                 moe_int_outputs *f) {
@@ -172,9 +210,9 @@ moe_status moe_int_outputs_read(const moe_safetensors *file, const char *path,
         if (is_made(problem, (moe_tensor_id)i))
             status = read_tensor(f, problem, (moe_tensor_id)i, path, log);
     if (!status && !f->found)
-        status =
-            moe_fail(log, MOE_E_NOTFOUND,
-                     "%s has none of the tensors that can be judged (O, dX, dW1, dW2 ...)", path);
+        return refuse_all(file, path, log);
+    if (!status)
+        warn_of_unknown(file, path, log);
     return status;
 }
 

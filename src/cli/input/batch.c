@@ -128,5 +128,5 @@ moe_status cli_batch(const char *path, const cli_batch_job *job, long *ret_faile
     *ret_failed = b.failed;
     if (status || read)
         return status ? status : read;
-    return b.cases ? MOE_OK : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
+    return b.cases ? MOE_OK : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", b.in.path);
 }

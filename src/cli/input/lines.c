@@ -11,6 +11,7 @@ moe_status cli_lines_open(const char *path, cli_lines *ret) {
     *ret = (cli_lines){.path = path};
     if (strcmp(path, "-") == 0) {
         ret->in = stdin;
+        ret->path = "standard input"; /* in messages */
         return MOE_OK;
     }
     const int fd = moe_int_open_to_read(path);

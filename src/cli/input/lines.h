@@ -10,7 +10,7 @@
 #define CLI_LINE_MAX ((size_t)4 << 20)
 
 typedef struct cli_lines {
-    const char *path; /* "-": standard input */
+    const char *path; /* for messages; opened as "-": "standard input" */
     FILE *in;
     long number; /* of the line read last */
 } cli_lines;

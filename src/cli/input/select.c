@@ -45,8 +45,9 @@ void cli_items_destroy(cli_items *items) {
     *items = (cli_items){0};
 }
 
-static int not_hidden(const struct dirent *entry) {
-    return entry->d_name[0] != '.';
+/* Python leaves a __pycache__ beside the scripts there, and pip one in every wheel it installs. */
+static int is_visible(const struct dirent *entry) {
+    return !strchr("._", entry->d_name[0]);
 }
 
 /* Every checkpoint folder under golden/hf, in order of names. */
@@ -56,7 +57,7 @@ static moe_status add_golden_layers(cli_items *items, const char *golden) {
     moe_status status = MOE_OK;
     if (asprintf(&root, "%s/hf", golden) < 0)
         return MOE_E_NOMEM;
-    int n = scandir(root, &entries, not_hidden, alphasort);
+    int n = scandir(root, &entries, is_visible, alphasort);
     for (int i = 0; i < n; i++) {
         if (!status && asprintf(&path, "%s/%s", root, entries[i]->d_name) < 0)
             status = MOE_E_NOMEM;
@@ -118,19 +119,23 @@ static moe_status add_list(cli_items *items, const char *path) {
         status = add_line(items, &line);
         free(line.text);
         if (status) {
-            moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld is not a case", path, line.number);
+            moe_log_send(cli_log(), MOE_LOG_ERROR, "%s: line %ld is not a case", lines.path,
+                         line.number);
             break;
         }
     }
     cli_lines_close(&lines);
-    return status || items->count ? status
-                                  : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", path);
+    return status || items->count
+               ? status
+               : moe_fail(cli_log(), MOE_E_NOTFOUND, "%s: no case in it", lines.path);
 }
 
 /* A checkpoint, or its pieces. */
 static moe_status add_hf(cli_items *items, const cli_selection *s, const char *dir) {
     moe_hf_piece *pieces;
     size_t count;
+    if (!is_dir(dir)) /* said here once, and not by each backend's turn */
+        return moe_fail(cli_log(), MOE_E_IO, "--hf %s: no such folder", dir);
     moe_status status = cli_pieces(s, dir, &pieces, &count);
     if (!status && !count)
         status = add_item(items, 'h', dir);
@@ -151,9 +156,24 @@ static moe_status add_inputs(cli_items *items, const cli_selection *s) {
     return add_item(items, 'i', s->cases.count ? s->cases.at[0] : "");
 }
 
+/* An option that nothing would come of is a mistake, not a wish. */
+static moe_status check_numbers(const cli_selection *s) {
+    if (s->layer != CLI_FIRST_LAYER && (s->layer < 0 || !s->hf.count))
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--layer goes with --hf and is a number from 0 on");
+    if ((s->piece || s->memory > 0) && !s->hf.count)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--piece and --memory go with --hf");
+    if (s->tokens < 0 || (s->tokens > 0 && !s->hf.count && !s->config))
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--tokens goes with --config or --hf and is a number from 1 on");
+    return MOE_OK;
+}
+
 moe_status cli_select(const cli_selection *selection, cli_items *ret) {
-    moe_status status = MOE_OK;
     *ret = (cli_items){0};
+    moe_status status = check_numbers(selection);
+    if (status)
+        return status;
     if (selection->inputs)
         return add_inputs(ret, selection);
     for (size_t i = 0; !status && i < selection->cases.count; i++)

@@ -7,6 +7,9 @@
 #include "moeref/case.h"
 #include "moeref/isolation.h"
 
+/* Nothing was said; what people may mean by -1 is another one. */
+#define CLI_FIRST_LAYER INT64_MIN
+
 /* Which problems a command works on. */
 typedef struct cli_selection {
     cli_strings cases;    /* --case */
@@ -14,7 +17,7 @@ typedef struct cli_selection {
     cli_strings hf;       /* --hf */
     const char *config;   /* --config */
     const char *inputs;   /* --inputs */
-    int64_t layer;        /* --layer, -1: the first MoE layer */
+    int64_t layer;        /* --layer, CLI_FIRST_LAYER: the first MoE layer */
     int64_t tokens;       /* --tokens for --config and checkpoints without inputs, 0: 128 */
     const char *golden;   /* --golden, NULL: found beside the library */
     cli_ranks ranks;      /* --ep: over which ranks a problem runs */

@@ -4,6 +4,7 @@
 #include "cli/report/bench.h"
 #include "cli/report/json.h"
 #include "cli/report/prediction.h"
+#include "moeref/fit.h"
 
 #include <math.h>
 
@@ -53,8 +54,9 @@ static void print_times(against *a, const moe_row_error *e) {
         cli_json_line(&t);
         return;
     }
-    printf("  %-15s %12.1f %12.1f %12.1f %+8.1f %%  %s", e->kernel, e->measured_us, e->predicted_us,
-           e->floor_us, 100 * (e->predicted_us / e->measured_us - 1), says);
+    /* As bench has it, and as the verdict goes: 1.10 of the prediction is slow. */
+    printf("  %-15s %12.1f %12.1f %12.1f %9.2f  %s", e->kernel, e->measured_us, e->predicted_us,
+           e->floor_us, e->measured_us / e->predicted_us, says);
     if (e->high_us > 0)
         printf(" (80 %% within %.1f to %.1f)", e->low_us, e->high_us);
     printf("\n");
@@ -63,8 +65,8 @@ static void print_times(against *a, const moe_row_error *e) {
 /* One row. The first of a case, whose line all its rows point to, stands below that line. */
 static void judge_row(against *a, const moe_row_error *e) {
     if (!a->json && a->line != e->what)
-        printf("%s\n%s on %s\n  %-15s %12s %12s %12s\n", e->what, a->params.method,
-               moe_gpu_name(a->gpu), "", "measured us", "predicted us", "floor us");
+        printf("%s\n%s on %s\n  %-15s %12s %12s %12s %9s\n", e->what, a->params.method,
+               moe_gpu_name(a->gpu), "", "measured us", "predicted us", "floor us", "measured/");
     a->line = e->what;
     print_times(a, e);
     if (e->kind == MOE_ROW_KERNEL && e->measured_us >= SHORTEST_US) {

@@ -161,7 +161,10 @@ static void put_rows(FILE *to, const moe_bench_times *t, size_t count) {
 }
 
 static void put_source(FILE *to, const moe_bench_result *r) {
-    fprintf(to, "<p class=\"note\">%d runs, medians; the whisker is their range. ", r->repeats);
+    fprintf(to,
+            "<p class=\"note\">%d runs, medians; the whisker is their range; passes and "
+            "stages have a scale each. ",
+            r->repeats);
     if (r->model[0]) {
         fprintf(to, "Predicted by the GPU cost model: ");
         cli_html_text(to, r->model);

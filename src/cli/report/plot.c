@@ -21,6 +21,9 @@ static const struct {
 /* Pictures that are not drawn: a script of such a name would be taken for one. */
 static const char *const refused[] = {".pdf", ".jpg", ".jpeg", ".gif", ".eps", ".ps", ".html"};
 
+/* That gnuplot has; more series take dashes too, but never those of a bound. */
+#define COLOURS ((size_t)8)
+
 static bool ends_with(const char *text, const char *end) {
     const size_t a = strlen(text), b = strlen(end);
     return a >= b && strcmp(text + a - b, end) == 0;
@@ -124,7 +127,7 @@ static void write_axes(FILE *to, const cli_plot *p) {
     fprintf(to, "\\n");
     put_text(to, p->subtitle);
     fprintf(to, "\" noenhanced\nset xtics noenhanced\nset key outside bottom center "
-                "horizontal\nset grid\n");
+                "horizontal height 1\nset grid\n");
 }
 
 /* x, y, bound, and the interval's ends; a name where x is one. */
@@ -177,8 +180,8 @@ static void write_lines(FILE *to, const cli_plot *p) {
     fprintf(to, "plot ");
     write_bands(to, p, at);
     for (size_t s = 0; s < p->n_series; s++) {
-        fprintf(to, "%s$s%zu using %s:2:xtic(1) with linespoints lc %zu title \"",
-                s ? ", \\\n  " : "", s, at, s + 1);
+        fprintf(to, "%s$s%zu using %s:2:xtic(1) with linespoints lc %zu dt %zu title \"",
+                s ? ", \\\n  " : "", s, at, s + 1, s < COLOURS ? 1 : s / COLOURS + 2);
         put_text(to, p->names[s]);
         fprintf(to, "\" noenhanced");
     }
@@ -219,4 +222,27 @@ moe_status cli_plot_write(const cli_plot *p, const char *path) {
     if (status)
         unlink(path); /* half a picture */
     return status;
+}
+
+static bool has_word(const char *line, const char *word) {
+    const size_t length = strlen(word);
+    for (const char *at = line; (at = strstr(at, word)); at += length)
+        if ((at == line || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
+            return true;
+    return false;
+}
+
+void cli_plot_shared(const char *const *lines, size_t count, char *ret, size_t size) {
+    char *rest = NULL, *first = count ? strdup(lines[0]) : NULL;
+    ret[0] = '\0';
+    for (char *word = first ? strtok_r(first, " ", &rest) : NULL; word;
+         word = strtok_r(NULL, " ", &rest)) {
+        size_t have = 0;
+        const size_t used = strlen(ret);
+        while (have < count && has_word(lines[have], word))
+            have++;
+        if (have == count)
+            snprintf(ret + used, size - used, "%s%s", used ? " " : "", word);
+    }
+    free(first);
 }

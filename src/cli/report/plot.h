@@ -29,4 +29,7 @@ int cli_plot_check(const char *path);
  * MOE_E_UNSUPPORTED: gnuplot is not there. */
 moe_status cli_plot_write(const cli_plot *p, const char *path);
 
+/* The words that all case lines have: the rest is what a picture's points differ in. */
+void cli_plot_shared(const char *const *lines, size_t count, char *ret, size_t size);
+
 #endif

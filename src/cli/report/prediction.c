@@ -53,8 +53,8 @@ static void print_held_to(FILE *to, const cli_predicted *what, const moe_predict
     else if (what->question->is_gemm)
         fprintf(to, "  held to nothing: no product of %s was measured on %s\n", type, gpu);
     else
-        fprintf(to, "  held to nothing: no layer of %s by %s was measured on %s\n", type,
-                what->method, gpu);
+        fprintf(to, "  held to nothing: no layer of %s and such a size by %s was measured on %s\n",
+                type, what->method, gpu);
     if (moe_gpu_rate_held_to(what->gpu, p->storage)[0])
         return;
     const char *of = "bf16 there";

@@ -20,6 +20,16 @@ static void print_figure(FILE *to, const char *name, double value) {
         fprintf(to, "  %s %.2e", name, value);
 }
 
+static void print_figures(FILE *to, const moe_tensor_verdict *v) {
+    fprintf(to, " nmse %.2e", v->nmse);
+    print_figure(to, "worst group", v->worst_group_nmse);
+    print_figure(to, "|d|", v->max_abs);
+    print_figure(to, "z", v->max_z);
+    fprintf(to, "  (%s)\n", v->truth);
+    if (v->why[0])
+        fprintf(to, "      %s\n", v->why);
+}
+
 /* The limits and what it makes of them, one after the other: NMSE 1.5e-05 of 6e-05. */
 static void print_gates(FILE *to, const moe_tensor_verdict *v) {
     const struct {
@@ -54,17 +64,13 @@ static void print_tensor(FILE *to, const moe_check_result *r, const moe_tensor_v
                          tensor_detail detail) {
     fprintf(to, "    %-14s ", v->name);
     cli_tint_verdict(to, v->verdict, 10);
-    if (v->verdict == MOE_VERDICT_SKIP) {
+    const bool skipped = v->verdict == MOE_VERDICT_SKIP;
+    if (skipped || !v->truth || !v->truth[0]) /* it could not be compared: there are no figures */
         fprintf(to, " %s\n", v->why);
+    else
+        print_figures(to, v);
+    if (skipped)
         return;
-    }
-    fprintf(to, " nmse %.2e", v->nmse);
-    print_figure(to, "worst group", v->worst_group_nmse);
-    print_figure(to, "|d|", v->max_abs);
-    print_figure(to, "z", v->max_z);
-    fprintf(to, "  (%s)\n", v->truth ? v->truth : "-");
-    if (v->why[0])
-        fprintf(to, "      %s\n", v->why);
     if (v->where[0])
         fprintf(to, "      where: %s\n", v->where);
     if (detail.gates)
@@ -171,6 +177,19 @@ static void print_bits(FILE *to, const moe_bits *b, bool full) {
     }
 }
 
+/* What a pass is silent about: tensors that the case makes and nobody handed over. */
+static void print_unjudged(FILE *to, const moe_check_result *r) {
+    const char *before = "  [not judged: ";
+    for (size_t i = 0; i < r->n_tensors; i++) {
+        if (r->tensor[i].verdict != MOE_VERDICT_SKIP)
+            continue;
+        fprintf(to, "%s%s", before, r->tensor[i].name);
+        before = ", ";
+    }
+    if (before[0] == ',')
+        fprintf(to, "]");
+}
+
 void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     bool failed = r->verdict >= MOE_VERDICT_MISTRUSTED;
     const bool in_part = cli_mistrusted_in_part(r);
@@ -182,6 +201,8 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
         fprintf(to, "  [sampled: %s]", r->sampled);
     if (r->identities[0])
         fprintf(to, "  [every element by identities: %s]", r->identities);
+    if (r->verdict == MOE_VERDICT_PASS || r->verdict == MOE_VERDICT_AMBIGUOUS)
+        print_unjudged(to, r);
     if (r->verdict == MOE_VERDICT_AMBIGUOUS)
         fprintf(to, "  [%lld tokens inside the rounding margin]", (long long)r->ambiguous_tokens);
     fprintf(to, "\n");

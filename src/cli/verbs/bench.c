@@ -189,8 +189,9 @@ static int run(bench_options *o) {
 }
 
 int cli_bench(int argc, char **argv) {
-    bench_options o = {
-        .selection = {.layer = -1}, .timing = {.repeats = 7}, .html = {.argc = argc, .argv = argv}};
+    bench_options o = {.selection = {.layer = CLI_FIRST_LAYER},
+                       .timing = {.repeats = 7},
+                       .html = {.argc = argc, .argv = argv}};
     const cli_option options[] = {
         CLI_BACKENDS_OPTION(o.backends,
                             "what to time (default: the preferred one); may be repeated"),

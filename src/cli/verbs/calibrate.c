@@ -2,7 +2,7 @@
 #include "cli/input/messages.h"
 #include "cli/input/question.h"
 #include "cli/verbs/verbs.h"
-#include "moeref/node.h"
+#include "moeref/fit.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,6 +6,7 @@
 #include "cli/verbs/verbs.h"
 #include "moeref/arithmetic.h"
 #include "moeref/recipe.h"
+#include "moeref/safetensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +43,56 @@ static void print_verdict(void *user, const moe_check_result *result) {
     fflush(stdout);
 }
 
+static bool comes_by_slots(const moe_safetensors *file, const char *name) {
+    moe_tensor t;
+    return moe_safetensors_get(file, name, &t) == MOE_OK && t.ndim == 2;
+}
+
+/* Results by the slots of own inputs, whose ids they do not repeat: the ids stand beside them in
+ * *ret, whose names and data stay the files'. NULL: nothing of that kind. */
+static moe_status with_slots(const moe_safetensors *outputs, const moe_safetensors *inputs,
+                             const char *name, moe_safetensors **ret) {
+    static const char ids[] = "topk_index";
+    const size_t n = moe_safetensors_count(outputs);
+    size_t read = 0;
+    moe_tensor index;
+    if (moe_safetensors_get(outputs, ids, &index) == MOE_OK ||
+        moe_safetensors_get(inputs, ids, &index) != MOE_OK ||
+        !(comes_by_slots(outputs, "dS") || comes_by_slots(outputs, "topk_weight")))
+        return MOE_OK;
+    moe_named_tensor *all = calloc(n + 1, sizeof *all);
+    if (!all)
+        return moe_fail(cli_log(), MOE_E_NOMEM, "no memory for %zu tensors", n);
+    for (; read < n; read++) {
+        all[read].name = moe_safetensors_name(outputs, read);
+        if (moe_safetensors_get(outputs, all[read].name, &all[read].tensor))
+            break; /* of a type that has to be refused under its file's name */
+    }
+    all[n] = (moe_named_tensor){ids, index};
+    moe_status status = read == n ? moe_safetensors_of(all, n + 1, name, cli_log(), ret) : MOE_OK;
+    free(all);
+    return status;
+}
+
+static moe_status judge_file(const check_options *o, const moe_problem *problem, int32_t arithmetic,
+                             const moe_check_params *params, moe_check_result **ret) {
+    moe_safetensors *outputs = NULL, *inputs = NULL, *both = NULL;
+    if (strstr(o->outputs, "%d"))
+        return moe_check_rank_outputs(o->outputs, problem, arithmetic, params, cli_log(), ret);
+    moe_status status = moe_safetensors_open(o->outputs, cli_log(), &outputs);
+    if (!status && o->selection.inputs)
+        status = moe_safetensors_open(o->selection.inputs, cli_log(), &inputs);
+    if (!status && inputs)
+        status = with_slots(outputs, inputs, o->outputs, &both);
+    if (!status)
+        status = moe_check_tensors(both ? both : outputs, o->outputs, problem, arithmetic, params,
+                                   cli_log(), ret);
+    moe_safetensors_close(&both);
+    moe_safetensors_close(&inputs);
+    moe_safetensors_close(&outputs);
+    return status;
+}
+
 /* --outputs: one file against one problem. */
 static int check_file(check_options *o, const cli_items *items) {
     cli_verdicts verdicts = {.coverage = o->coverage};
@@ -49,6 +100,9 @@ static int check_file(check_options *o, const cli_items *items) {
     moe_check_result *result = NULL;
     moe_dtype arithmetic = MOE_DTYPE_COUNT;
     moe_check_params params = check_params(o);
+    if (o->backends.count || o->selection.ranks.words)
+        return cli_usage("--outputs judges a file; --backend and --ep are of what is run: leave "
+                         "one or the other out");
     if (o->invariant)
         return cli_usage("--invariant runs a backend; a file of outputs is one batch");
     if (items->count != 1)
@@ -58,9 +112,7 @@ static int check_file(check_options *o, const cli_items *items) {
         return cli_usage("--arithmetic is fp64, fp32, fp16 or bf16, not '%s'", o->arithmetic);
     moe_status status = cli_problem(&o->selection, &items->at[0], &problem);
     if (!status)
-        status = (strstr(o->outputs, "%d") ? moe_check_rank_outputs : moe_check_outputs)(
-            o->outputs, problem, o->arithmetic ? (int32_t)arithmetic : -1, &params, cli_log(),
-            &result);
+        status = judge_file(o, problem, o->arithmetic ? (int32_t)arithmetic : -1, &params, &result);
     if (!status)
         status = cli_verdicts_add(&verdicts, result);
     int code = cli_exit_code(status);
@@ -102,6 +154,8 @@ static int run(check_options *o) {
         return cli_usage("moeref check prints text or json");
     if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
         return cli_usage("--repeat and --threads take small positive numbers");
+    if (o->arithmetic && !o->outputs)
+        return cli_usage("--arithmetic goes with --outputs: a backend says its own");
     if (o->recipe && !moe_recipe_find(o->recipe))
         return cli_usage("there is no recipe '%s'; moeref list names them", o->recipe);
     if (o->bits && strcmp(o->bits, "find") != 0 && strcmp(o->bits, "none") != 0 &&
@@ -128,7 +182,8 @@ static int run(check_options *o) {
 }
 
 int cli_check(int argc, char **argv) {
-    check_options o = {.selection = {.layer = -1}, .html = {.argc = argc, .argv = argv}};
+    check_options o = {.selection = {.layer = CLI_FIRST_LAYER},
+                       .html = {.argc = argc, .argv = argv}};
     const cli_option options[] = {
         CLI_BACKENDS_OPTION(o.backends,
                             "what to check (default: every usable one); NAME:VARIANT as "

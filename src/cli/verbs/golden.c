@@ -127,7 +127,7 @@ static int list_goldens(const golden_options *o) {
     cli_items items;
     moe_status status = cli_select(&o->selection, &items);
     for (size_t i = 0; !status && i < items.count; i++)
-        printf("%s %s\n", items.at[i].kind == 'h' ? "--hf  " : "--case", items.at[i].name);
+        printf("%s \"%s\"\n", items.at[i].kind == 'h' ? "--hf  " : "--case", items.at[i].name);
     if (!status)
         cli_items_destroy(&items);
     return cli_exit_code(status);
@@ -159,7 +159,7 @@ static int run(const golden_options *o) {
 }
 
 int cli_golden(int argc, char **argv) {
-    golden_options o = {.selection = {.layer = -1}};
+    golden_options o = {.selection = {.layer = CLI_FIRST_LAYER}};
     const cli_option options[] = {
         {"export", CLI_STRING, &o.export_to, "FILE",
          "write one case's inputs and the oracle's outputs (float32) as safetensors"},

@@ -5,6 +5,7 @@
 #include "cli/report/plot.h"
 #include "cli/verbs/verbs.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,6 +81,8 @@ static moe_status answer(ledger *l, const cli_question *q) {
     const size_t n = l->o->methods.count;
     if (q->is_gemm)
         return moe_fail(cli_log(), MOE_E_INVALID, "memory is of a layer; a gemm keeps nothing");
+    if (q->c.split.ranks)
+        return moe_fail(cli_log(), MOE_E_INVALID, "memory is of one GPU: leave ep= out");
     found *row = &l->rows[l->n_rows++];
     row->cached = calloc(n, sizeof *row->cached);
     row->peak = calloc(n, sizeof *row->peak);
@@ -167,8 +170,9 @@ static void fill_lines(const ledger *l, lines *to) {
         if (!is_modelled(l, m))
             continue;
         for (size_t i = 0; i < l->n_rows; i++) {
-            to->y[i * to->count + s] = l->rows[i].cached[m] / 1e6;
-            to->y[i * to->count + s + 1] = l->rows[i].peak[m] / 1e6;
+            const bool known = l->rows[i].peak[m] > 0;
+            to->y[i * to->count + s] = known ? l->rows[i].cached[m] / 1e6 : NAN;
+            to->y[i * to->count + s + 1] = known ? l->rows[i].peak[m] / 1e6 : NAN;
         }
         snprintf(to->text[s], sizeof *to->text, "%s cached", l->o->methods.at[m]);
         snprintf(to->text[s + 1], sizeof *to->text, "%s peak", l->o->methods.at[m]);
@@ -181,8 +185,10 @@ static void fill_lines(const ledger *l, lines *to) {
 }
 
 static moe_status draw(const ledger *l, const lines *from) {
+    char shared[256];
+    cli_plot_shared(l->o->cases.at, l->o->cases.count, shared, sizeof shared);
     const cli_plot p = {.title = "Activation memory of a layer",
-                        .subtitle = l->o->cases.count ? l->o->cases.at[0] : l->o->config,
+                        .subtitle = l->o->config ? l->o->config : shared,
                         .x_label = "granularity d/n",
                         .y_label = "MB",
                         .names = from->names,

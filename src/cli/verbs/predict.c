@@ -186,7 +186,8 @@ static moe_status choose_methods(predict_options *o) {
 
 static int answer_all(predict_options *o) {
     cli_strings named = {0};
-    cli_spread_job spread = {.methods = &named, .json = o->output == CLI_JSON};
+    cli_spread_job spread = {
+        .methods = &named, .json = o->output == CLI_JSON, .failed = &o->failed};
     moe_status status = MOE_OK;
     for (size_t i = 0; !status && i < o->methods.count; i++)
         status = cli_strings_add(&named, o->methods.at[i]);

@@ -1,6 +1,7 @@
 /* moeref predict and trace of several GPUs. */
 #include "cli/verbs/predict_spread.h"
 #include "cli/input/messages.h"
+#include "cli/report/prediction.h"
 #include "cli/report/spread.h"
 
 #include <stdlib.h>
@@ -49,6 +50,21 @@ static moe_status predict_one(cli_spread_job *x, const cli_spread_options *s, co
     return status;
 }
 
+static moe_status predict_one_of_all(cli_spread_job *x, const cli_spread_options *s,
+                                     const cli_question *q, const char *method, const moe_log *log,
+                                     FILE *to) {
+    cli_heard h = {.log = log};
+    const moe_log aloud = cli_hear(&h);
+    const moe_status status = predict_one(x, s, q, method, &aloud, to);
+    if (status != MOE_E_UNSUPPORTED)
+        return status;
+    cli_prediction_failure(to, x->json ? CLI_JSON : CLI_TEXT, q->line, moe_gpu_name(x->gpu), method,
+                           h.why);
+#pragma omp atomic write
+    *x->failed = true;
+    return MOE_OK;
+}
+
 moe_status cli_spread_job_line(cli_spread_job *x, const cli_spread_options *s, const char *line,
                                const moe_log *log, FILE *to) {
     const cli_strings *methods = x->methods;
@@ -62,7 +78,7 @@ moe_status cli_spread_job_line(cli_spread_job *x, const cli_spread_options *s, c
     for (size_t i = 0; !all && !status && i < methods->count; i++)
         status = predict_one(x, s, &q, methods->at[i], log, to);
     for (const char *const *m = moe_ep_methods(); all && !status && *m; m++)
-        status = predict_one(x, s, &q, *m, log, to);
+        status = predict_one_of_all(x, s, &q, *m, log, to);
     cli_question_destroy(&q);
     return status;
 }

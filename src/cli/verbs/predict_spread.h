@@ -11,6 +11,7 @@
 typedef struct cli_spread_job {
     const cli_strings *methods; /* "all": each of them; empty: moeref_ep */
     bool json;
+    bool *failed; /* set, by any thread, where one of all cannot: a record, and others go on */
     moe_node *node;
     moe_gpu *gpu;
     moe_workload state;

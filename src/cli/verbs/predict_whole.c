@@ -30,8 +30,8 @@ static bool tokens_are_numbers(const char *at) {
 const char *cli_whole_wrong(const cli_whole *w, cli_output output) {
     if (!tokens_are_numbers(w->tokens))
         return "--tokens takes numbers, T or T,T,..; they must not be negative";
-    if ((w->layers || w->dtype || w->pass || w->route) && !w->config)
-        return "--layers, --dtype, --pass and --route go with --config";
+    if ((w->layers || w->dtype || w->pass || w->route || w->tokens) && !w->config)
+        return "--layers, --dtype, --pass, --route and --tokens go with --config";
     if (w->context < 0 || (w->context && !w->layers))
         return "--context is a number of tokens, with --layers all";
     if (w->step_us < 0 || w->sequence_us < 0 || ((w->step_us || w->sequence_us) && !w->layers))

@@ -254,7 +254,7 @@ static const char more[] =
     "  moeref check --backend .../faulty.so:bf16.renorm_missing --case \"T=64 ... renorm=1\"\n";
 
 int cli_selftest(int argc, char **argv) {
-    cli_selftest_options o = {.selection = {.layer = -1}};
+    cli_selftest_options o = {.selection = {.layer = CLI_FIRST_LAYER}};
     const cli_option options[] = {
         {"dtype", CLI_STRINGS, &o.dtypes, "TYPE",
          "fp32, bf16 or fp16 (default: all); may be repeated"},

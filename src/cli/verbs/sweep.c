@@ -101,8 +101,9 @@ static void name_series(const cli_sweep_run *s, size_t point, char *ret, size_t 
         snprintf(ret + used, size - used, "%s%s=%s", used ? " " : "", s->axes.at[a].keys[0],
                  cli_axes_value(&s->axes, a, 0, point));
     }
-    if (!ret[0])
-        snprintf(ret, size, "%s", value_at(s, "method", point, method_of(s)));
+    const char *method = value_at(s, "method", point, NULL);
+    if (!ret[0]) /* where the one axis is the method, the line is of none */
+        snprintf(ret, size, "%s", method ? "predicted" : method_of(s));
 }
 
 /* `series` has the points alone. */

@@ -5,6 +5,7 @@
 #include "cli/verbs/verbs.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef struct trace_options {
     cli_model_options model;
@@ -13,26 +14,14 @@ typedef struct trace_options {
     int64_t max_tiles;
 } trace_options;
 
-#define WROTE "wrote %s: open it in https://ui.perfetto.dev\n"
-
-static int run(const trace_options *o) {
+static moe_status trace_alone(const trace_options *o, const char *line) {
     moe_gpu *gpu = NULL;
     moe_workload state;
     cli_question s = {0};
-    if (!o->line)
-        return cli_usage("trace needs --case \"T=.. d=.. n=.. E=.. K=..\"");
-    if (o->max_tiles < 0)
-        return cli_usage("--max-tiles must not be negative");
-    if (cli_spread_is_asked(&o->spread)) {
-        const moe_status done = cli_trace_spread(&o->spread, &o->model, o->line, o->method, o->to);
-        if (!done)
-            printf(WROTE, o->to);
-        return cli_exit_code(done);
-    }
     const char *method = o->method ? o->method : "moeref";
     moe_status status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
-        status = cli_question_parse(o->line, cli_log(), &s);
+        status = cli_question_parse(line, cli_log(), &s);
     if (!status && s.is_gemm)
         status = moe_fail(cli_log(), MOE_E_UNSUPPORTED,
                           "a trace shows a layer; use one expert, E=1 K=1, for a dense one");
@@ -40,10 +29,27 @@ static int run(const trace_options *o) {
         const moe_workload w = moe_workload_of(&s.c, s.counts, &state);
         status = moe_trace_write(gpu, method, &w, o->max_tiles, o->to, cli_log());
     }
-    if (!status)
-        printf(WROTE, o->to);
     cli_question_destroy(&s);
     moe_gpu_destroy(&gpu);
+    return status;
+}
+
+static int run(const trace_options *o) {
+    if (!o->line)
+        return cli_usage("trace needs --case \"T=.. d=.. n=.. E=.. K=..\"");
+    if (o->max_tiles < 0)
+        return cli_usage("--max-tiles must not be negative");
+    cli_spread_options spread = o->spread;
+    char *rest = NULL;
+    moe_status status = cli_spread_take(o->line, cli_log(), &spread, &rest);
+    const char *line = rest ? rest : o->line;
+    if (!status)
+        status = cli_spread_is_asked(&spread)
+                     ? cli_trace_spread(&spread, &o->model, line, o->method, o->to)
+                     : trace_alone(o, line);
+    if (!status)
+        printf("wrote %s: open it in https://ui.perfetto.dev\n", o->to);
+    free(rest);
     return cli_exit_code(status);
 }
 

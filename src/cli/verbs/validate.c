@@ -193,8 +193,9 @@ static int run(validate_options *o) {
 }
 
 int cli_validate(int argc, char **argv) {
-    validate_options o = {
-        .selection = {.layer = -1}, .timing = {.repeats = 7}, .html = {.argc = argc, .argv = argv}};
+    validate_options o = {.selection = {.layer = CLI_FIRST_LAYER},
+                          .timing = {.repeats = 7},
+                          .html = {.argc = argc, .argv = argv}};
     const cli_option options[] = {
         CLI_BACKENDS_OPTION(o.backends,
                             "what to validate (default: every usable one); the first is "

@@ -10,7 +10,9 @@ extern "C" {
 #endif
 
 /* A moe_node is a description: named numbers ("link_gbps" ...) and, for each carrier, a library's
- * kernel that moves rows or buffers, what it gets out of the links ("alltoall.link_eff" ...). */
+ * kernel that moves rows or buffers, what it gets out of the links ("alltoall.link_eff" ...).
+ * Thread-safety: const calls from any thread; moe_node_set and moe_node_what_if from one. */
+typedef struct moe_node moe_node;
 
 /* Names of the shipped descriptions, NULL-terminated. */
 MOE_API const char *const *moe_node_names(void);

@@ -3,7 +3,7 @@
 #ifndef MOEREF_WHOLE_H
 #define MOEREF_WHOLE_H
 
-#include "moeref/model.h"
+#include "moeref/node.h"
 
 #ifdef __cplusplus
 extern "C" {
