@@ -10,7 +10,9 @@
  *     local.c      one step from its own operands: product.c rows of a product and
  *                  product_trials.c what may be tried on them, outer.c and factors.c the rows that
  *                  a gradient of weights is a sum over, vectors.c what else they may be made of,
- *                  local_*.c what may be wrong with them
+ *                  terms.c what a token's sum is made of, pair_rules.c where an index of another
+ *                  order leads, said_factors.c what a factor is called, local_*.c what may be wrong
+ *                  with them
  *     choice.c     a change of the choice of experts, held against the subject's
  *     repeat.c     two runs that differ, results that are an earlier input's
  *     variant.c    the layer on the scene; gather.c which rows, stages.c its experts, slices.c the

@@ -254,7 +254,7 @@ static bool make_room(moe_int_factors *k) {
 }
 
 bool moe_int_factors_make(const moe_int_local *l, moe_int_factors *k) {
-    enum { MOST_ROWS = 512 };
+    enum { MOST_ROWS = 512, FEWEST = 8 /* wrong numbers: fewer are another sum's by chance */ };
     const moe_int_sight *p = l->p;
     *k = (moe_int_factors){.e = p->e, .id = p->id};
     if (!moe_int_sight_is_whole(p) || p->odd > 0 || !describe(k, p->id))
@@ -268,6 +268,8 @@ bool moe_int_factors_make(const moe_int_local *l, moe_int_factors *k) {
     if (!make_room(k))
         return false;
     choose_columns(p, k);
+    if (k->seen * k->columns < FEWEST)
+        return false;
     const int64_t *offset = k->e->routing->plan->offsets + e;
     k->first = k->tokens ? 0 : offset[0];
     k->rows = k->tokens ? k->e->problem->T : offset[1] - offset[0];
