@@ -1,4 +1,5 @@
 /* Timelines: valid JSON, no SM does two things at once, kernels end when the prediction says. */
+#include "moeref/fit.h"
 #include "moeref/model.h"
 #include "temporary.h"
 
