@@ -191,6 +191,25 @@ Test(check_where, words) {
     moe_plan_destroy(&plan);
 }
 
+/* Every period-th of a set, from `first` on: few are listed. */
+Test(check_where, every_so_many) {
+    static const struct {
+        int64_t count, period, first, wide;
+        const char *words;
+    } of[] = {{8, 4, 2, 1, "experts {2, 6} (2 of 8)"},
+              {64, 16, 4, 1, "expert 4 of every 16 (4 of 64)"},
+              {64, 16, 4, 2, "experts 4..5 of every 16 (8 of 64)"}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        bool has[64];
+        char words[96] = "";
+        for (int64_t k = 0; k < of[i].count; k++)
+            has[k] = k % of[i].period >= of[i].first && k % of[i].period < of[i].first + of[i].wide;
+        const moe_int_set set = {.has = has, .count = of[i].count};
+        moe_int_set_words(&set, "expert", words, sizeof words);
+        cr_expect_str_eq(words, of[i].words);
+    }
+}
+
 /* Cells that are over the gate, and those that have elements. */
 static void count(const moe_error_map *m, int *ret_over, int *ret_filled) {
     *ret_over = *ret_filled = 0;

@@ -90,9 +90,11 @@ void moe_int_set_words(const moe_int_set *set, const char *word, char *buf, size
         moe_int_append(buf, size, "%s %lld (of %lld)", word, (long long)first, of);
     } else if (end - first == members) {
         run(set, word, first, end, buf, size);
-    } else if (one_run(set, period, first, end)) {
-        moe_int_append(buf, size, "%ss %lld..%lld of every %lld (%lld of %lld)", word,
-                       (long long)first, (long long)(end - 1), (long long)period,
+    } else if (one_run(set, period, first, end) && members > 3) {
+        moe_int_append(buf, size, "%s%s %lld", word, end - first > 1 ? "s" : "", (long long)first);
+        if (end - first > 1)
+            moe_int_append(buf, size, "..%lld", (long long)(end - 1));
+        moe_int_append(buf, size, " of every %lld (%lld of %lld)", (long long)period,
                        (long long)members, of);
     } else if (members <= LISTED) {
         list(set, word, buf, size);

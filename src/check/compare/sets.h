@@ -16,7 +16,8 @@ typedef struct moe_int_set {
 int64_t moe_int_set_size(const moe_int_set *set);
 
 /* "token 17 (of 512)", "tokens 128..255 (128 of 512; tile 1 of 128)", "columns 16..31 of every 64",
- * "experts {1, 5} (2 of 64)", "all 512 tokens". Appends to the text in buf. */
+ * "column 4 of every 16", "experts {1, 5} (2 of 64)", "all 512 tokens". Appends to the text in buf.
+ */
 void moe_int_set_words(const moe_int_set *set, const char *word, char *buf, size_t size);
 
 /* Appends as printf does; what does not fit is cut. */
