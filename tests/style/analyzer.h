@@ -4,6 +4,8 @@
 #ifndef MOE_TESTS_ANALYZER_H
 #define MOE_TESTS_ANALYZER_H
 
+/* Some files ask for it, before they include anything. */
+#define _GNU_SOURCE
 #include "moeref/status.h"
 
 #define moe_fail(log, status, ...) (moe_log_send(log, MOE_LOG_ERROR, __VA_ARGS__), (status))
