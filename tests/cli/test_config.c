@@ -1,5 +1,6 @@
 /* A config.json whose experts are narrower than the model, by every verb that reads shapes: figures
  * by hand. */
+#include "nemotron.h"
 #include "run_moeref.h"
 #include "temporary.h"
 
@@ -7,17 +8,8 @@
 #include <jansson.h>
 #include <string.h>
 
-/* Of Nemotron-3-Super's config.json. */
-static const char text[] =
-    "{\"dtype\":\"bfloat16\",\"hidden_size\":4096,"
-    "\"hybrid_override_pattern\":\"MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*"
-    "EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEME\","
-    "\"intermediate_size\":2688,\"mlp_hidden_act\":\"relu2\",\"model_type\":\"nemotron_h\","
-    "\"moe_intermediate_size\":2688,\"moe_latent_size\":1024,"
-    "\"moe_shared_expert_intermediate_size\":5376,\"n_group\":1,\"n_routed_experts\":512,"
-    "\"n_shared_experts\":1,\"norm_topk_prob\":true,\"num_experts_per_tok\":22,"
-    "\"num_hidden_layers\":88,\"routed_scaling_factor\":5.0,\"topk_group\":1,"
-    "\"num_attention_heads\":32,\"num_key_value_heads\":2,\"head_dim\":128,\"vocab_size\":131072}";
+static const char text[] = NEMOTRON_SUPER
+    ",\"num_attention_heads\":32,\"num_key_value_heads\":2,\"head_dim\":128,\"vocab_size\":131072}";
 
 enum { T = 4096, HIDDEN = 4096, D = 1024, N = 2688, E = 512, K = 22, SHARED = 5376, LAYERS = 40 };
 

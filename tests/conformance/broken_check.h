@@ -4,6 +4,7 @@
 
 #include "controls.h"
 #include "drawn.h"
+#include "entry.h"
 #include "moeref/check.h"
 
 #include <criterion/criterion.h>
@@ -37,13 +38,6 @@ static inline moe_check_result *check_on(const char *plugin, const char *fault, 
 static inline moe_check_result *check(const char *fault, const char *line,
                                       const moe_check_params *params) {
     return check_on("moe_broken", fault, line, params);
-}
-
-static inline const moe_tensor_verdict *entry(const moe_check_result *r, const char *name) {
-    for (size_t i = 0; i < r->n_tensors; i++)
-        if (strcmp(r->tensor[i].name, name) == 0)
-            return &r->tensor[i];
-    return NULL;
 }
 
 #endif

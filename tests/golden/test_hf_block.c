@@ -1,6 +1,7 @@
 /* Families whose block has more than a layer: the block around the reference's experts gives what
  * Transformers gave, and a fault anywhere in it shows. */
 #include "block/block.h"
+#include "entry.h"
 #include "golden.h"
 #include "moeref/backend.h"
 #include "moeref/check.h"
@@ -20,13 +21,6 @@ static moe_verdict verdict_as(const char *spec, const moe_problem *problem,
 
 static moe_verdict verdict_of(const moe_problem *problem, moe_check_result **ret) {
     return verdict_as("reference", problem, ret);
-}
-
-static const moe_tensor_verdict *entry(const moe_check_result *r, const char *name) {
-    for (size_t i = 0; i < r->n_tensors; i++)
-        if (strcmp(r->tensor[i].name, name) == 0)
-            return &r->tensor[i];
-    return NULL;
 }
 
 static bool is_golden(const moe_check_result *r, const char *name) {

@@ -3,6 +3,7 @@
 #define MOE_TEST_OUTPUTS_FILE_H
 
 #include "drawn.h"
+#include "entry.h"
 #include "moeref/check.h"
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
@@ -86,14 +87,6 @@ static inline void close_file(file *f) {
     moe_tensors_destroy(&f->cast);
     scratch_leave();
     free(f);
-}
-
-static inline const moe_tensor_verdict *entry(const moe_check_result *r, const char *name) {
-    for (size_t i = 0; i < r->n_tensors; i++)
-        if (strcmp(r->tensor[i].name, name) == 0)
-            return &r->tensor[i];
-    cr_assert_fail("no entry for %s", name);
-    return NULL;
 }
 
 /* f's file is refused with one sentence that holds the file's name and `words`. */

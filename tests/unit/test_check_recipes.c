@@ -4,6 +4,7 @@
 #include "check/verdict/result.h"
 #include "check/verdict/selector.h"
 #include "drawn.h"
+#include "entry.h"
 #include "moeref/reference.h"
 #include "moeref/safetensors.h"
 #include "scratch.h"
@@ -49,14 +50,6 @@ static moe_check_result *judge(const char *line, moe_dtype arithmetic, uint32_t 
     moe_reference_result_destroy(&res);
     moe_problem_destroy(&p);
     return r;
-}
-
-static const moe_tensor_verdict *entry(const moe_check_result *r, const char *name) {
-    for (size_t i = 0; i < r->n_tensors; i++)
-        if (strcmp(r->tensor[i].name, name) == 0)
-            return &r->tensor[i];
-    cr_assert(false, "no entry for %s", name);
-    return NULL;
 }
 
 /* Eager PyTorch stores s*dO before the product with W2: judged by A' = s*A, dW1 has z 12 to 18. */

@@ -2,6 +2,7 @@
  * as. The files come from the model_configs of github.com/ai-dynamo/aiconfigurator (Apache-2.0). */
 #include "capture.h"
 #include "moeref/case.h"
+#include "nemotron.h"
 #include "temporary.h"
 
 /* clang-format off */
@@ -80,14 +81,7 @@ static const struct {
      "\"topk_method\":\"noaux_tc\",\"torch_dtype\":\"bfloat16\"}",
      384, 8, 7168, 2048, 2048, 1, 1, 2.827, 60, 61},
     {"NVIDIA-Nemotron-3-Super-120B-A12B-FP8",
-     "{\"dtype\":\"bfloat16\",\"hidden_size\":4096,"
-     "\"hybrid_override_pattern\":\"MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*"
-     "EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEME\","
-     "\"intermediate_size\":2688,\"mlp_hidden_act\":\"relu2\",\"model_type\":\"nemotron_h\","
-     "\"moe_intermediate_size\":2688,\"moe_latent_size\":1024,"
-     "\"moe_shared_expert_intermediate_size\":5376,\"n_group\":1,\"n_routed_experts\":512,"
-     "\"n_shared_experts\":1,\"norm_topk_prob\":true,\"num_experts_per_tok\":22,"
-     "\"num_hidden_layers\":88,\"routed_scaling_factor\":5.0,\"topk_group\":1}",
+     NEMOTRON_SUPER "}",
      512, 22, 1024, 2688, 5376, 1, 1, 5, 40, 88},
     {"gpt-oss-120b",
      "{\"hidden_size\":2880,\"intermediate_size\":2880,\"model_type\":\"gpt_oss\","

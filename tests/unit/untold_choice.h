@@ -6,6 +6,7 @@
 #include "check/routing/choice.h"
 #include "check/verdict/result.h"
 #include "drawn.h"
+#include "entry.h"
 #include "moeref/reference.h"
 #include "random_layer.h"
 
@@ -89,14 +90,6 @@ static inline moe_check_result *judge(const moe_problem *p, moe_dtype arithmetic
     cr_assert_eq(moe_int_result_create(p, "test", "--outputs test", NULL, &r), MOE_OK);
     cr_assert_eq(moe_int_judge(&subject, &params, NULL, r), MOE_OK);
     return r;
-}
-
-static inline const moe_tensor_verdict *entry(const moe_check_result *r, const char *name) {
-    for (size_t i = 0; i < r->n_tensors; i++)
-        if (strcmp(r->tensor[i].name, name) == 0)
-            return &r->tensor[i];
-    cr_assert_fail("no entry for %s", name);
-    return NULL;
 }
 
 static inline void expect_rest_passes(const moe_check_result *r, const char *line) {
