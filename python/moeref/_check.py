@@ -11,6 +11,7 @@ from ._run import run, title
 
 
 _OF_SLOTS = ("topk_weight", "dS")
+_ROUTING = {"topk_index", "topk_weight"}
 
 
 class Report:
@@ -84,7 +85,7 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
     Raises InvalidError for arguments or tensors that cannot be judged, NotFoundError for a name;
     what `subject` raises goes through.
     """
-    own_case = isinstance(case, Case)
+    own_case, stage = isinstance(case, Case), lib.Stage()
     problem = as_case(case)
     name = title(subject)
     how = lib.How(
@@ -92,8 +93,9 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
         dump_dir=lib.text(dump, "dump"), threads=lib.number(threads, "threads", 0, 4096),
         repeats=lib.number(repeats, "repeats", 0, 1000), no_explanation=int(not explain),
         exhaustive=int(bool(exhaustive)), map_tile=lib.number(map_tile, "map_tile"),
-        timeout_s=lib.number(timeout, "timeout", 0, 1000000), reproduce=b"")
-    pointer = c.c_void_p()
+        timeout_s=lib.number(timeout, "timeout", 0, 1000000), reproduce=b"", changed=b"",
+        stage=c.pointer(stage))
+    pointer, ran = c.c_void_p(), None
     if isinstance(subject, str):
         spec = lib.text(subject, "a backend's name")
 
@@ -101,14 +103,17 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
             lib.call("check_backend", problem._handle.pointer, spec, c.byref(how),
                      c.byref(pointer))
     else:
-        results = dict(subject) if isinstance(subject, Mapping) else run(
-            subject, problem, params, device, batched)
+        if isinstance(subject, Mapping):
+            results = dict(subject)
+        else:
+            ran = run(subject, problem, params, device, batched)
+            results, how.changed = ran.results, ran.changed.encode("ascii")
         if problem.plan_given and "topk_index" not in results and any(
                 len(getattr(results.get(name), "shape", ())) == 2 for name in _OF_SLOTS):
             results["topk_index"] = problem.inputs.raw("topk_index")  # whose slots they are
         array, count, kept = _tensors.named(results)
         encoded = lib.text(name, "a name")
-        told = repr(problem) if own_case else repr(problem.name)
+        told = repr(problem) if own_case else repr(problem.line)
         how.reproduce = lib.text(f"moeref.check({name}, case={told})", "a name")
 
         def work() -> None:
@@ -117,5 +122,8 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
             del kept[:]
 
         kept = [kept]
-    lib.at_length(f"judging {name} on {problem.name}", work, progress)
-    return Report(_Handle(pointer, lib.LIB.moe_py_verdict_close))
+    lib.at_length(f"{name} on {problem.name}", work, progress, stage)
+    report = Report(_Handle(pointer, lib.LIB.moe_py_verdict_close))
+    if ran and problem.plan_given and not report.passed and not set(ran.taken) & _ROUTING:
+        lib.warn(f"the case gives the routing, and {name} takes neither topk_index nor topk_weight")
+    return report

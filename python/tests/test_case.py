@@ -1,6 +1,9 @@
 """Cases, verdicts and predictions, without torch."""
+import ctypes
+import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -155,6 +158,10 @@ def test_predictions():
     slower = moeref.predict("T=32768 d=4096 n=1024 E=128 K=8", gpu="h100-sxm", method="sonicmoe",
                             what_if=["hbm_bw/2"])
     assert slower.total_us > p.total_us
+    same = moeref.predict(moeref.case("T=64 d=64 n=32 E=4 K=2"))
+    assert same.total_us == moeref.predict("T=64 d=64 n=32 E=4 K=2").total_us
+    with pytest.raises(moeref.InvalidError, match="what_if is a list"):
+        moeref.predict("T=8 d=8 n=8 E=2 K=1", what_if=5)
     with pytest.raises(moeref.NotFoundError, match="sonicmoe"):
         moeref.predict("T=8 d=8 n=8 E=2 K=1", method="nonesuch")
     with pytest.raises(moeref.NotFoundError, match="h100-sxm"):
@@ -176,6 +183,43 @@ def test_a_page(tmp_path):
 def test_bad_cases(arguments, sentence):
     with pytest.raises(moeref.InvalidError, match=sentence):
         moeref.case(*arguments)
+
+
+def test_errors_tell_what_there_is_and_where_they_are_from():
+    with pytest.raises(moeref.NotFoundError, match="known: moeref sonicmoe") as caught:
+        moeref.check("reference", case=LINE, recipe="nonesuch")
+    assert f"{caught.type.__module__}.{caught.type.__name__}" == "moeref.NotFoundError"
+    with pytest.raises(moeref.InvalidError, match="layer= goes with hf="):
+        moeref.case(LINE, layer=3)
+
+
+def test_nothing_is_printed_where_nobody_looks():
+    """A large case is said to take long on a terminal, and not by C into anybody's stderr."""
+    program = ("import moeref\ntry: moeref.case('T=100000000 d=4096 n=1024 E=128 K=8')\n"
+               "except MemoryError: print('too large')")
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("too large\n", "")
+
+
+PROGRESS = """
+import moeref, os, sys, threading, time
+sys.stderr.isatty = lambda: sys.argv[1] == "terminal"
+moeref._library.Progress.patience = 0
+moeref.check("reference", case="T=1024 d=256 n=256 E=8 K=4 dtype=fp32", exhaustive=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["terminal", "file"])
+def test_progress(where):
+    ended = subprocess.run([sys.executable, "-c", PROGRESS, where], capture_output=True, text=True,
+                           env={**os.environ, "COLUMNS": "60"})
+    assert ended.returncode == 0, ended.stderr
+    lines = [line.strip() for line in ended.stderr.split("\x1b[K")]
+    if where == "file":
+        assert ended.stderr == ""
+    else:
+        assert any(re.match(r"moeref: \d+ s, run \d+ %, reference on T=", x) for x in lines)
+        assert max(map(len, lines)) < 60 and lines[-1] == ""
 
 
 def test_bad_outputs():
@@ -201,8 +245,49 @@ def test_what_the_callable_raises_goes_through():
     def broken(X):
         raise ZeroDivisionError("mine")
 
-    with pytest.raises(ZeroDivisionError, match="mine"):
+    with pytest.raises(ZeroDivisionError, match="mine") as caught:
         moeref.check(broken, case=numpy_case(LINE))
+    if sys.version_info >= (3, 11):
+        assert "X [48, 24], dO [48, 24]" in caught.value.__notes__[0]
+        assert "batched=True" in caught.value.__notes__[0]
+
+
+def test_a_callable_that_writes_into_an_input_fails():
+    def spoils(X, W_r, W1, W2):
+        out = layer(X, W_r, W1, W2)
+        ctypes.memset(X.ctypes.data, 0, 8)  # as a kernel would; NumPy's own writes are refused
+        return out
+
+    report = moeref.check(spoils, case=numpy_case(LINE))
+    assert report.verdict == "fail" and report.why == "X: the callable wrote into this input"
+    assert report.tensors["X"]["verdict"] == "fail" and str(report).count("wrote into") == 2
+    with pytest.raises(ValueError, match="read-only"):
+        moeref.check(lambda X: X.__setitem__(0, 0), case=numpy_case(LINE))
+
+
+def test_what_a_callable_takes_is_told_in_a_sentence():
+    for wrong, line, sentence in (
+            (lambda a, b: a, LINE, "<lambda> takes a, b, the case has X, dO, W_r, W1, W2"),
+            (lambda X, topk_ids: X, LINE, "a case with route=uniform in its line hands out"),
+            (lambda X, W_r: X, PLAN, "a case without route= that has a router"),
+            (lambda *every: X, LINE, "tells no names of what it takes")):
+        with pytest.raises(moeref.InvalidError, match=sentence):
+            moeref.check(wrong, case=numpy_case(line))
+    with pytest.warns(UserWarning, match="<lambda> takes neither topk_index nor topk_weight"):
+        moeref.check(lambda X, W1, W2: X, case=numpy_case(PLAN), explain=False)
+
+
+def test_a_report_can_be_pasted():
+    def mine(X):
+        return X
+
+    for subject in (mine, functools.partial(mine)):
+        case = moeref.case(LINE, framework="numpy")
+        report = moeref.check(subject, case=case, explain=False)
+        assert str(report).startswith("fail       mine T=48")
+        assert f"moeref.check(mine, case=moeref.case({LINE!r}, framework='numpy'))" in str(report)
+    own = moeref.case(LINE, inputs={"X": np.zeros((48, 24))})
+    assert repr(own) == f"moeref.case({LINE!r}, inputs=...)" and own.line == LINE
 
 
 def test_the_program_and_its_suite():

@@ -284,3 +284,43 @@ def test_bf16_and_memory_of_torch():
         return plain(X, index, weights, W1, W2).bfloat16()
 
     assert_close_moe(rounded, case)
+
+
+def test_tensors_without_values_and_devices_that_are_not_there():
+    from torch._subclasses import FakeTensorMode
+    with FakeTensorMode():
+        fake = torch.zeros(64, 48)
+    for empty in (fake, torch.zeros(64, 48, device="meta")):
+        with pytest.raises(moeref.InvalidError, match="O has a shape and no values"):
+            moeref.check({"O": empty}, case=LINE)
+    for sparse in (torch.zeros(64, 48).to_sparse(), torch.zeros(64, 48).to_sparse_csr()):
+        with pytest.raises(moeref.InvalidError, match="no dense tensor"):
+            moeref.check({"O": sparse}, case=LINE)
+    with pytest.raises(moeref.InvalidError, match="device='nonesuch'"):
+        moeref.check(lambda X: X, case=LINE, device="nonesuch")
+
+
+def test_what_wrote_into_its_input_fails():
+    def inplace(X, W_r, W1, W2):
+        out = layer(X, W_r, W1, W2)
+        W2.data[0, 0, 0] = 3
+        return out
+
+    report = moeref.check(inplace, case=LINE)
+    assert report.why == "W2: the callable wrote into this input"
+    assert moeref.check(layer, case=LINE + " inject=nan@3").tensors["O"]["verdict"] == "pass"
+
+
+def test_a_module_of_which_two_parameters_could_be_one():
+    class Two(Block):
+        def __init__(self):
+            super().__init__(False)
+            self.other = torch.nn.Module()
+            self.other.down_proj = torch.nn.Parameter(torch.zeros(6, 48, 32))
+
+    with pytest.raises(moeref.InvalidError, match="down_proj and other.down_proj could each be W2"):
+        moeref.check(Two(), case=LINE)
+    names = {"gate.weight": "W_r", "gate_up_proj": "W1", "down_proj": "W2"}
+    assert_close_moe(Two(), LINE, batched=True, params=names)
+    compiled = moeref.check(torch.compile(Block(False), backend="eager"), case=LINE, batched=True)
+    assert str(compiled).startswith("pass       Block T=64")
