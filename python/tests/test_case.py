@@ -347,6 +347,20 @@ def test_the_suite_of_the_wheel():
     assert ended.returncode == 0 and not ended.stderr, ended.stderr
 
 
+def test_ranks_over_each_mpi_of_the_machine():
+    """Its transports use the MPI that is installed: a copy in the wheel would not start."""
+    listed = subprocess.run([sys.executable, "-m", "moeref", "list", "--names", "transports"],
+                            capture_output=True, text=True, check=True).stdout.split()
+    assert listed[0] == "threads"
+    for name in listed:
+        if name != "threads" and not shutil.which(f"mpirun.{name}"):
+            continue
+        ended = subprocess.run([sys.executable, "-m", "moeref", "check", "--backend", "reference",
+                                "--ep", "2", "--transport", name, "--case", LINE],
+                               capture_output=True, text=True)
+        assert ended.returncode == 0 and "2 ranks" in ended.stdout, ended.stderr
+
+
 def test_numbers_of_a_locale_with_commas(tmp_path):
     """Whoever calls setlocale gets the same numbers, JSON and lines."""
     made = subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8"],
