@@ -7,6 +7,8 @@ from typing import Any, Mapping, Optional, Union
 from . import _library as lib
 from . import _tensors
 
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
+
 
 class _Handle:
     """Something of C's that is closed when nobody holds it."""

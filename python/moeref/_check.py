@@ -9,6 +9,7 @@ from . import _tensors
 from ._case import Case, CaseLike, _Handle, as_case
 from ._run import run, title
 
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 
 _OF_SLOTS = ("topk_weight", "dS")
 _ROUTING = {"topk_index", "topk_weight"}

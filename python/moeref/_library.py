@@ -13,6 +13,7 @@ import time
 import warnings
 from typing import Any, Callable, List, Optional
 
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBRARY = os.path.join(HERE, "lib", "moeref", "python", "binding.so")
 

@@ -6,6 +6,8 @@ from typing import Any, Dict, Iterator, List, Sequence
 from . import _library as lib
 from ._case import Case, CaseLike
 
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
+
 _COLUMNS = ("pass", "name", "us", "floor_us", "flops", "hbm_bytes", "l2_bytes", "smem_bytes",
             "tiles", "waves", "bound_by", "tile")
 

@@ -8,6 +8,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from . import _library as lib
 from ._case import Case
 
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
+
 # What people call the case's tensors. Of a module's parameter the end of its name decides.
 NAMES = {
     "X": ("x", "hidden_states", "hidden", "input", "inputs_embeds"),

@@ -5,6 +5,8 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from . import _library as lib
 
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
+
 # moe_dtype of dtype.h: name, bytes, DLPack code, NumPy name (None: NumPy has none), torch name.
 DTYPES: Tuple[Tuple[str, int, int, Optional[str], str], ...] = (
     ("fp64", 8, 2, "float64", "float64"), ("fp32", 4, 2, "float32", "float32"),

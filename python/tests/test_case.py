@@ -71,8 +71,10 @@ def test_a_wrong_layer_fails_with_its_cause():
     assert "2" in report.explanation
     assert "reproduce: moeref.check(" in str(report)
     assert report.json["cases"][0]["verdict"] == "fail"
-    with pytest.raises(AssertionError, match="explanation: "):
+    with pytest.raises(AssertionError, match="explanation: ") as caught:
         assert_close_moe(twice, numpy_case(LINE))
+    first = str(caught.value).splitlines()[0]
+    assert first == f"{report.why}; {report.explanation}"
 
 
 def test_outputs_inputs_and_truth():
@@ -286,7 +288,8 @@ def test_a_report_can_be_pasted():
         report = moeref.check(subject, case=case, explain=False)
         assert str(report).startswith("fail       mine T=48")
         assert f"moeref.check(mine, case=moeref.case({LINE!r}, framework='numpy'))" in str(report)
-    own = moeref.case(LINE, inputs={"X": np.zeros((48, 24))})
+    with pytest.warns(UserWarning, match="inputs has no W1: drawn as the case says"):
+        own = moeref.case(LINE, inputs={"X": np.zeros((48, 24))})
     assert repr(own) == f"moeref.case({LINE!r}, inputs=...)" and own.line == LINE
 
 
@@ -323,11 +326,16 @@ def test_pytest_plugin(tmp_path):
     (tmp_path / "test_it.py").write_text(
         "import numpy as np\n"
         "def test_wrong(moe_check):\n"
-        f"    moe_check({{'O': np.zeros((48, 24), np.float32)}}, {LINE!r}, explain=False)\n")
+        f"    moe_check({{'O': np.zeros((48, 24), np.float32)}}, {LINE!r}, explain=False)\n"
+        "def test_line(moe_check):\n"
+        "    moe_check({}, 'T=48 d=24')\n")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
                            "--moeref-html", "pages", str(tmp_path)], cwd=tmp_path,
-                          capture_output=True, text=True)
+                          capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
     assert done.returncode == 1 and "first wrong stage: O" in done.stdout, done.stdout
+    assert "::test_wrong - Failed: O: NMSE 1.00e+00 > 1.0e-11 (fp32 gate)\n" in done.stdout
+    assert "::test_line - moeref.InvalidError: n (expert width) is" in done.stdout
+    assert "_library.py" not in done.stdout, "an error is shown in the package, not in the test"
     assert len(os.listdir(tmp_path / "pages")) == 1
 
 
