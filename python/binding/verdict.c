@@ -99,6 +99,7 @@ moe_status moe_py_check(const moe_py_problem *problem, const char *name,
     if (!status)
         status = moe_safetensors_of(tensors, (size_t)count, name, &ear.log, &given);
     params.progress = &progress;
+    params.coverage = moe_py_problem_is_own(problem);
     if (!status)
         status = moe_check_tensors(given, name, moe_py_problem_of(problem), arithmetic, &params,
                                    &ear.log, &result);
@@ -140,6 +141,7 @@ moe_status moe_py_check_backend(const moe_py_problem *problem, const char *spec,
     if (!status)
         status = moe_backends_load_isolated(NULL, &isolation, &ear.log, &all);
     params.progress = &progress;
+    params.coverage = moe_py_problem_is_own(problem);
     if (!status)
         status = check_opened(all, moe_py_problem_of(problem), spec, &params, &ear.log, &result);
     if (!status)

@@ -2,7 +2,7 @@
 import ctypes as c
 import json
 import os
-from typing import Any, Dict, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 from . import _library as lib
 from . import _tensors
@@ -19,7 +19,8 @@ class Report:
     """A verdict. Prints as `moeref check` does; true where it passed.
 
     Attributes: passed; verdict ("pass", "ambiguous", "skip", "mistrusted", "fail", "error");
-    why (one sentence, "" when passed); explanation (the cause, a sentence, or None: none was found,
+    why (one sentence, "" when passed); mistrusted_for (features of the layer that decide nothing in
+    the case, so that a pass says nothing of them: ["clamp_gate_above"]); explanation (the cause, a sentence, or None: none was found,
     or nothing failed); first_wrong_stage (a tensor's name or None); tensors (a dict of each
     tensor's figures by name); json (all of it, as `moeref check --output json` has it).
     """
@@ -32,6 +33,7 @@ class Report:
         self.verdict: str = record["verdict"]
         self.passed: bool = self.verdict in ("pass", "ambiguous")
         self.why: str = record["why"]
+        self.mistrusted_for: List[str] = record["mistrusted_for"]
         cause = record["explanation"]
         self.explanation: Optional[str] = cause["text"] if cause and cause["kind"] else None
         self.first_wrong_stage: Optional[str] = record["first_wrong_stage"]

@@ -77,6 +77,16 @@ def test_a_wrong_layer_fails_with_its_cause():
     assert first == f"{report.why}; {report.explanation}"
 
 
+def test_a_pass_says_what_it_says_nothing_about():
+    line = "T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp dtype=fp32"
+    case = numpy_case(line)
+    for subject in ("reference", {"O": np.asarray(case.expected["O"]).astype(np.float32)}):
+        report = moeref.check(subject, case=case)
+        assert report.passed and "clamp_gate_above" in report.mistrusted_for
+        assert str(report).startswith("pass, MISTRUSTED for clamp_gate_above, ")
+    assert moeref.check("reference", case=LINE).mistrusted_for == []
+
+
 def test_outputs_inputs_and_truth():
     case = numpy_case(LINE)
     assert case.T == 48 and case.E == 6 and case.backward and not case.plan_given

@@ -1,4 +1,6 @@
 /* The command line as its users meet it: exit codes, sentences, and faults that must be found. */
+#include "drawn.h"
+#include "moeref/reference.h"
 #include "moeref/safetensors.h"
 #include "moeref/version.h"
 #include "run_moeref.h"
@@ -65,6 +67,23 @@ Test(cli, nothing_validated_is_not_valid) {
     unsetenv("MOEREF_BACKEND_PATH");
     setenv("MOEREF_GOLDEN", "/no/such/folder", 1);
     expect(3, "nothing was validated: there are no golden files", "validate --backend reference");
+}
+
+/* Of a file of outputs as of a backend. */
+Test(cli, files_pass_mistrusted_for_what_decides_nothing) {
+    static const char line[] = "T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp dtype=fp32";
+    char path[TEMPORARY_BYTES], args[256];
+    moe_problem *problem = drawn(line);
+    moe_reference_result *right = NULL;
+    cr_assert_eq(moe_reference_problem(problem, 1, NULL, &right), MOE_OK);
+    const moe_named_tensor o = {"O", right->out.t[MOE_T_O]};
+    temporary_file(path, ".safetensors", NULL, 0);
+    cr_assert_eq(moe_safetensors_write(path, &o, 1, NULL, 0, NULL), MOE_OK);
+    snprintf(args, sizeof args, "check --outputs %s --case \"%s\"", path, line);
+    expect(0, "pass, MISTRUSTED for clamp_gate_above, ", args);
+    temporary_remove(path);
+    moe_reference_result_destroy(&right);
+    moe_problem_destroy(&problem);
 }
 
 /* One's own case may carry a clamp that nothing reaches; a pass says so, --coverage counts. */
