@@ -20,9 +20,10 @@ class Report:
 
     Attributes: passed; verdict ("pass", "ambiguous", "skip", "mistrusted", "fail", "error");
     why (one sentence, "" when passed); mistrusted_for (features of the layer that decide nothing in
-    the case, so that a pass says nothing of them: ["clamp_gate_above"]); explanation (the cause, a sentence, or None: none was found,
-    or nothing failed); first_wrong_stage (a tensor's name or None); tensors (a dict of each
-    tensor's figures by name); json (all of it, as `moeref check --output json` has it).
+    the case, so that a pass says nothing of them: ["clamp_gate_above"]); explanation (the cause, a
+    sentence, or None: none was found, or nothing failed); first_wrong_stage (a tensor's name or
+    None); tensors (a dict of each tensor's figures by name); json (all of it, as
+    `moeref check --output json` has it).
     """
 
     def __init__(self, handle: _Handle):
