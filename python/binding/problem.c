@@ -12,6 +12,7 @@ enum { INPUTS, EXPECTED, LISTS };
 
 struct moe_py_problem {
     bool own;
+    moe_tensor given; /* topk_index as the user's, whose slots stay; owned */
     moe_problem *problem;
     moe_reference_result *truth;
     moe_named_tensor list[LISTS][MOE_T_COUNT + 4];
@@ -31,16 +32,26 @@ static void add(moe_py_problem *p, int list, const char *name, moe_tensor tensor
     p->list[list][p->count[list]++] = (moe_named_tensor){name, tensor};
 }
 
+/* Its pair with an expert; -1: it has none. */
+static int64_t pair_of(const moe_plan *plan, int64_t token, int64_t expert) {
+    for (int64_t i = plan->token_offsets[token]; i < plan->token_offsets[token + 1]; i++) {
+        const int64_t pair = plan->pair_of_token[i];
+        if (expert >= 0 && pair >= plan->offsets[expert] && pair < plan->offsets[expert + 1])
+            return pair;
+    }
+    return -1;
+}
+
 /* values [pairs] in plan order, put into the slots of `index` [T][columns]; 0 in empty ones. */
 static moe_status to_slots(const moe_plan *plan, const moe_tensor *index, moe_dtype dtype,
                            const moe_tensor *values, moe_tensor *ret) {
+    const int64_t columns = index->shape[1];
     moe_status status = moe_tensor_alloc(dtype, 2, index->shape, ret);
-    for (int64_t t = 0; !status && t < plan->n_tokens; t++) {
-        const int64_t first = plan->token_offsets[t], end = plan->token_offsets[t + 1];
-        for (int64_t k = 0; k < end - first && k < index->shape[1]; k++)
-            moe_store(
-                ret->data, dtype, (size_t)(t * index->shape[1] + k),
-                moe_load(values->data, values->dtype, (size_t)plan->pair_of_token[first + k]));
+    for (int64_t i = 0; !status && i < plan->n_tokens * columns; i++) {
+        const int64_t pair = pair_of(plan, i / columns, ((const int64_t *)index->data)[i]);
+        if (pair >= 0)
+            moe_store(ret->data, dtype, (size_t)i,
+                      moe_load(values->data, values->dtype, (size_t)pair));
     }
     return status;
 }
@@ -60,7 +71,9 @@ static moe_status list_routing(moe_py_problem *p, int list, const moe_plan *plan
                                const moe_tensor *s, const moe_tensor *ds) {
     const moe_dtype dtype = list == INPUTS ? MOE_F32 : MOE_F64;
     moe_tensor *index = &p->slots[list], *of = p->of_slot[list];
-    moe_status status = moe_plan_slots(plan, columns_of(plan, p->problem->layer.K), index);
+    moe_status status = p->given.data
+                            ? moe_tensor_cast(&p->given, MOE_I64, index)
+                            : moe_plan_slots(plan, columns_of(plan, p->problem->layer.K), index);
     if (!status)
         status = to_slots(plan, index, dtype, s, &of[0]);
     if (!status && ds && ds->data)
@@ -87,6 +100,14 @@ static moe_status list_inputs(moe_py_problem *p) {
     return list_routing(p, INPUTS, plan, &s, NULL);
 }
 
+/* The slots of the user's own plan: results that were made of it have them. */
+static moe_status keep_given(moe_py_problem *p, const moe_safetensors *own) {
+    moe_tensor index;
+    if (moe_safetensors_get(own, "topk_index", &index) || index.ndim != 2)
+        return MOE_OK; /* a plan by rows */
+    return moe_tensor_cast(&index, MOE_I64, &p->given);
+}
+
 /* Checkpoints bring their own data; a case may have golden outputs beside the library. */
 static moe_status open_problem(int kind, const char *text, int64_t number, const moe_log *log,
                                const moe_safetensors *own, moe_problem **ret) {
@@ -111,6 +132,8 @@ moe_status moe_py_problem_open(int kind, const char *text, int64_t number,
         status = moe_safetensors_of(tensors, (size_t)count, "inputs", &ear.log, &own);
     if (!status)
         status = open_problem(kind, text, number, &ear.log, own, &p->problem);
+    if (!status && own && p->problem->plan)
+        status = keep_given(p, own);
     if (!status)
         status = list_inputs(p);
     moe_safetensors_close(&own);
@@ -125,6 +148,7 @@ moe_status moe_py_problem_open(int kind, const char *text, int64_t number,
 void moe_py_problem_close(moe_py_problem *p) {
     if (!p)
         return;
+    moe_tensor_destroy(&p->given);
     for (int list = 0; list < LISTS; list++) {
         moe_tensor_destroy(&p->slots[list]);
         for (int i = 0; i < 2; i++)

@@ -28,9 +28,10 @@ class Case:
     routing come with the inputs?).
     """
 
-    def __init__(self, handle: _Handle, framework: Optional[str], line: Optional[str], told: str):
+    def __init__(self, handle: _Handle, framework: Optional[str], line: Optional[str], told: str,
+                 own: bool):
         self._handle, self._framework, self._told = handle, framework, told
-        self.line = line
+        self.line, self._own = line, own
         self._expected: Optional[_tensors.Tensors] = None
         self.name: str = lib.LIB.moe_py_problem_name(handle.pointer).decode("utf-8", "replace")
         facts = json.loads(lib.take_text(lib.LIB.moe_py_problem_facts(handle.pointer)))
@@ -120,7 +121,12 @@ def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = No
     pointer = c.c_void_p()
 
     def work() -> None:
-        lib.call("problem_open", ord(kind), encoded, which, array, count, c.byref(pointer))
+        try:
+            lib.call("problem_open", ord(kind), encoded, which, array, count, c.byref(pointer))
+        except lib.FileError as error:
+            if inputs is None:
+                raise
+            raise lib.InvalidError(str(error)) from None  # no file, but tensors
 
     lib.at_length(f"case {words}", work)
     del kept
@@ -129,7 +135,7 @@ def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = No
     told += "" if inputs is None else ", inputs=..."
     told += "" if framework is None else f", framework={framework!r}"
     return Case(_Handle(pointer, lib.LIB.moe_py_problem_close), framework, line,
-                f"moeref.case({told})")
+                f"moeref.case({told})", inputs is not None)
 
 
 def as_case(value: Any) -> Case:

@@ -1,6 +1,7 @@
 #include "core/elements.h"
 #include "core/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,4 +54,13 @@ moe_dtype moe_int_dtype_wider(moe_dtype a, moe_dtype b) {
     if (a == b || a == MOE_DTYPE_COUNT)
         return b;
     return a == MOE_F64 || b == MOE_F64 ? MOE_F64 : MOE_F32;
+}
+
+void moe_int_plain_nans(moe_tensor *t) {
+    const int64_t count = moe_tensor_count(t);
+    if (moe_dtype_roundoff(t->dtype) == 0)
+        return;
+    for (int64_t i = 0; i < count; i++)
+        if (isnan(moe_load(t->data, t->dtype, (size_t)i)))
+            moe_store(t->data, t->dtype, (size_t)i, (double)NAN);
 }

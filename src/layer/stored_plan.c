@@ -68,8 +68,9 @@ static moe_status from_slots(const moe_int_prefixed *s, int64_t tokens, const mo
     moe_tensor weight;
     char is[96];
     if (!is_integer(index) || index->ndim != 2 || index->shape[0] != tokens)
-        return moe_fail(log, MOE_E_FORMAT, "%s: %s%s must be integers of shape [%lld, K], not %s",
-                        s->path, s->prefix, INDEX, (long long)tokens,
+        return moe_fail(log, MOE_E_FORMAT,
+                        "%s: %s%s must be integers of shape [%lld, K], not %s %s", s->path,
+                        s->prefix, INDEX, (long long)tokens, moe_dtype_name(index->dtype),
                         moe_tensor_shape_str(index, is, sizeof is));
     moe_status status = find_weights(s, index, log, &weight);
     if (!status)
