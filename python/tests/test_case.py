@@ -131,6 +131,9 @@ def test_own_inputs():
     assert moeref.check(layer, case=case).passed
     with pytest.raises(moeref.InvalidError, match="W2 has shape"):
         moeref.case(LINE, inputs={"W2": np.zeros((6, 16, 23))})
+    with pytest.warns(UserWarning, match="b1 is not used: the layer of the case has none") as told:
+        numpy_case(LINE, inputs={**own, "b1": np.zeros((6, 32)), "b2": np.zeros((6, 24))})
+    assert len(told) == 2
 
 
 def test_own_routing_keeps_its_slots():
