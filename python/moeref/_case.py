@@ -105,6 +105,7 @@ def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = No
     if inputs is not None and not isinstance(inputs, Mapping):
         raise lib.InvalidError(f"inputs is a dict of tensors, not {type(inputs).__name__}")
     kind = "h" if hf is not None else "o" if inputs is not None else "c"
+    words: Any = line
     if hf is not None:
         try:
             words = os.fspath(hf)
@@ -112,8 +113,6 @@ def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = No
             raise lib.InvalidError("hf is the path of a folder") from error
         if isinstance(words, bytes):
             words = os.fsdecode(words)
-    else:
-        words = line
     _tensors.choose_framework(framework)
     encoded = lib.text(words, "hf" if hf is not None else "a case line")
     array, count, kept = _tensors.named(inputs or {})

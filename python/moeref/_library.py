@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 __tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -250,8 +250,8 @@ def at_length(what: str, work: Callable[[], Any], show: Optional[bool] = None,
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    outcome: dict = {}
-    caught: list = []
+    outcome: Dict[str, Any] = {}
+    caught: List[warnings.WarningMessage] = []
 
     def body() -> None:
         try:
