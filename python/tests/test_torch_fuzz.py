@@ -46,7 +46,8 @@ def test_experts(data):
     draw = data.draw
     T, d, n, E = (draw(mostly(range(1, 7), [0])) for _ in range(4))
     K = draw(mostly(range(1, max(E, 1) + 1), [0, E + 1]))
-    dtype, act = draw(mostly(DTYPES, NO_DTYPES)), draw(mostly(moeref.torch.ACTIVATIONS, ["x", None]))
+    dtype = draw(mostly(DTYPES, NO_DTYPES))
+    act = draw(mostly(moeref.torch.ACTIVATIONS, ["x", None]))
     turned, h = draw(st.booleans()), 2 * n if act in moeref.torch.GATED else n
     index = torch.stack([torch.randperm(E)[:K] for _ in range(T)]) if T and K <= E else None
     if index is None or draw(mostly([False], [True])):
