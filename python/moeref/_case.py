@@ -19,6 +19,13 @@ class _Handle:
     def __del__(self) -> None:
         self._close(self.pointer)
 
+    def __deepcopy__(self, _memo: Any) -> "_Handle":
+        return self  # what is behind it never changes
+
+    def __reduce__(self) -> Any:
+        raise TypeError("cases and reports are in memory of C and cannot be pickled; a case's line "
+                        "and a report's json can")
+
 
 class Case:
     """A layer, its inputs and what is right. Made by :func:`case`.

@@ -1,8 +1,10 @@
 """Cases, verdicts and predictions, without torch."""
+import copy
 import ctypes
 import functools
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -195,6 +197,18 @@ def test_memory_is_shared_and_outlives_the_case():
     kept = first.copy()
     del case, memory, second
     assert (first == kept).all()
+
+
+def test_copies_share_and_pickles_say_what_to_take():
+    case = numpy_case(LINE)
+    report = moeref.check("reference", case=case)
+    copies = copy.deepcopy([case, report]), copy.copy(case)
+    text = str(report)
+    del case, report
+    assert str(copies[0][1]) == text and (copies[0][0].inputs["X"] == copies[1].inputs["X"]).all()
+    for kept in copies[0]:
+        with pytest.raises(TypeError, match="a case's line and a report's json can"):
+            pickle.dumps(kept)
 
 
 def test_backends():
