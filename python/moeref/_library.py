@@ -185,7 +185,8 @@ def warn(message: Any) -> None:
 
 
 def listen(name: str, status: int, said: Any) -> None:
-    """Raises the errors that C said as exceptions, hands its warnings on."""
+    """Raises the errors that C said as exceptions, hands its warnings on, and as warnings what went
+    wrong beside a result."""
     errors: List[str] = []
     for line in said.value.decode("utf-8", "replace").splitlines():
         kind, _, sentence = line.partition(": ")
@@ -195,6 +196,8 @@ def listen(name: str, status: int, said: Any) -> None:
             warn(sentence)
     if status:
         raise _ERRORS.get(status, Error)("; ".join(errors) or f"{name}: status {status}")
+    for sentence in errors:
+        warn(sentence)
 
 
 def call(name: str, *arguments: Any) -> None:

@@ -241,6 +241,16 @@ def test_predictions():
         moeref.predict("T=8 d=8 n=8 E=2 K=1", gpu="nonesuch")
 
 
+def test_what_is_kept_of_a_failure(tmp_path):
+    wrong = {"O": np.zeros((48, 24), np.float32)}
+    moeref.check(wrong, case=LINE, explain=False, dump=str(tmp_path / "kept"))
+    told = subprocess.run([sys.executable, "-m", "moeref", "diagnose", tmp_path / "kept"],
+                          capture_output=True, text=True)
+    assert told.returncode == 1 and "arithmetic fp32: what was kept says so" in told.stdout
+    with pytest.warns(UserWarning, match="/proc/nope: no folder can be made there"):
+        assert not moeref.check(wrong, case=LINE, explain=False, dump="/proc/nope").passed
+
+
 def test_a_page(tmp_path):
     report = moeref.check({"O": np.zeros((48, 24), np.float32)}, case=LINE, explain=False)
     report.html(tmp_path / "r.html")

@@ -56,11 +56,8 @@ moe_dtype moe_int_dtype_wider(moe_dtype a, moe_dtype b) {
     return a == MOE_F64 || b == MOE_F64 ? MOE_F64 : MOE_F32;
 }
 
-void moe_int_plain_nans(moe_tensor *t) {
-    const int64_t count = moe_tensor_count(t);
-    if (moe_dtype_roundoff(t->dtype) == 0)
-        return;
+void moe_int_plain_nans(moe_dtype dtype, void *data, int64_t count) {
     for (int64_t i = 0; i < count; i++)
-        if (isnan(moe_load(t->data, t->dtype, (size_t)i)))
-            moe_store(t->data, t->dtype, (size_t)i, (double)NAN);
+        if (isnan(moe_load(data, dtype, (size_t)i)))
+            moe_store(data, dtype, (size_t)i, (double)NAN);
 }

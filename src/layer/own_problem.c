@@ -105,7 +105,7 @@ static moe_status take(reader *r, moe_tensor_id id) {
     if (!status)
         status = moe_tensor_cast(source, r->dtype, &out);
     if (!status)
-        moe_int_plain_nans(&out);
+        moe_int_plain_nans(out.dtype, out.data, moe_tensor_count(&out));
     moe_tensor_destroy(&turned);
     if (status)
         return moe_fail(r->log, status, "%s: no memory for %s", r->stored->path,

@@ -147,7 +147,7 @@ static moe_status plain_nans(moe_int_outputs *f, moe_tensor_id id) {
     moe_status status = moe_tensor_cast(t, t->dtype, &copy);
     if (status)
         return status;
-    moe_int_plain_nans(&copy);
+    moe_int_plain_nans(copy.dtype, copy.data, count);
     *t = copy;
     f->owned[id] = true;
     return MOE_OK;
