@@ -65,7 +65,7 @@ const double moe_int_system_defaults[MOE_INT_SP_COUNT] = {1, 1, 1, 1, 0, 0, 0, 0
 #define NAME(constant, name) #name,
 const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1] = {MOE_INT_SYSTEMS(NAME)};
 
-const char *const moe_int_size_names[MOE_INT_SIZES] = {"small", "large", "heavy"};
+const char *const moe_int_size_names[MOE_INT_SIZES] = {"small", "large"};
 
 moe_int_system moe_int_system_find(const char *name, size_t length) {
     return (moe_int_system)moe_int_described_name(moe_int_system_names, name, length);
