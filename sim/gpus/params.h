@@ -63,6 +63,8 @@ typedef enum moe_int_sp {
     MOE_INT_SP_FIXED_US,
     MOE_INT_SP_HALF_LINES,
     MOE_INT_SP_SCATTERED,
+    MOE_INT_SP_EPILOGUE,
+    MOE_INT_SP_SUM,
     MOE_INT_SP_COUNT
 } moe_int_sp;
 
