@@ -124,8 +124,7 @@ static moe_int_load load_of(const moe_int_devices *x, double share, double row, 
     const double tokens = x->T * share, most = copies_to(x, x->group, pairs, dedup);
     const double sent = tokens * (all - all / x->ep), received = tokens * (x->ep - 1) * most;
     const double off = fmax(sent, received) * row;
-    const double hosts = x->ranks / x->here;
-    const double far = hosts > 1 ? off * (1 - 1 / hosts) / (1 - 1 / x->ep) : 0;
+    const double far = x->hosts > 1 && x->ep > 1 ? off * (x->ep - x->peers) / (x->ep - 1) : 0;
     return (moe_int_load){.ranks = x->ep,
                           .experts = dedup ? 0 : x->E,
                           .tokens = tokens,
@@ -150,35 +149,33 @@ double moe_int_devices_stream(const moe_int_devices *x, double bytes) {
     return bytes / r.stream + r.kernel_us + r.gap_us;
 }
 
+int moe_int_devices_send(moe_int_devices *x, const char *name, bool far, double us, double bytes,
+                         int a) {
+    return moe_int_tl_add(&x->t, name, far ? MOE_INT_TL_NETWORK : MOE_INT_TL_IN, MOE_INT_TL_OUT, us,
+                          bytes, a, MOE_INT_NO_TASK);
+}
+
 int moe_int_devices_move(moe_int_devices *x, const char *name, moe_int_carrier carrier,
                          const moe_int_load *load, int a) {
     const double us = x->ep > 1 ? moe_int_transfer_us(x->node, carrier, load) : 0;
-    if (load->far > 0)
-        return moe_int_tl_add(&x->t, name, MOE_INT_TL_NETWORK, MOE_INT_TL_OUT, us,
-                              load->near + load->far, a, MOE_INT_NO_TASK);
-    return moe_int_tl_add(&x->t, name, MOE_INT_TL_OUT, MOE_INT_TL_IN, us, load->near, a,
-                          MOE_INT_NO_TASK);
+    return moe_int_devices_send(x, name, load->far > 0, us, load->near + load->far, a);
 }
 
-/* Bytes of the rows that a group works on, all of them. */
-static double group_bytes(const moe_int_devices *x, double share) {
-    return x->T * x->tp * share * x->d * x->element;
-}
-
-static int collective(moe_int_devices *x, const char *name, moe_int_collective op, double share,
-                      int a) {
+/* Over the network too where a tensor-parallel group does not fit a host. */
+static int collective(moe_int_devices *x, const char *name, moe_int_collective op,
+                      const moe_int_load *load, int a) {
+    const bool far = x->tp > x->node->p[MOE_INT_NP_GPUS];
+    const double bytes = x->tp * load->copies * load->row;
     if (x->tp < 2)
         return a;
-    const double bytes = group_bytes(x, share);
-    return moe_int_tl_add(&x->t, name, MOE_INT_TL_IN, MOE_INT_TL_OUT,
-                          moe_int_collective_us(x->node, op, x->tp, bytes),
-                          bytes * (x->tp - 1) / x->tp, a, MOE_INT_NO_TASK);
+    return moe_int_devices_send(x, name, far, moe_int_collective_us(x->node, op, x->tp, bytes),
+                                bytes * (x->tp - 1) / x->tp, a);
 }
 
-int moe_int_devices_gather(moe_int_devices *x, double share, int a) {
-    return collective(x, "all-gather", MOE_INT_ALL_GATHER, share, a);
+int moe_int_devices_gather(moe_int_devices *x, const moe_int_load *load, int a) {
+    return collective(x, "all-gather", MOE_INT_ALL_GATHER, load, a);
 }
 
-int moe_int_devices_scatter(moe_int_devices *x, double share, int a) {
-    return collective(x, "reduce-scatter", MOE_INT_REDUCE_SCATTER, share, a);
+int moe_int_devices_scatter(moe_int_devices *x, const moe_int_load *load, int a) {
+    return collective(x, "reduce-scatter", MOE_INT_REDUCE_SCATTER, load, a);
 }

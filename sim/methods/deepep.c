@@ -27,10 +27,10 @@ static void run(moe_int_devices *x) {
     int last = moe_int_devices_move(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"),
                                     few ? MOE_INT_CARRIER_LL_DISPATCH : MOE_INT_CARRIER_DISPATCH,
                                     &dispatch, MOE_INT_NO_TASK);
-    last = moe_int_devices_gather(x, 1, last);
+    last = moe_int_devices_gather(x, &dispatch, last);
     last = moe_int_tl_add(&x->t, "experts", MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
                           l.first + l.second + (few ? 0 : l.sum), 0, last, MOE_INT_NO_TASK);
-    last = moe_int_devices_scatter(x, 1, last);
+    last = moe_int_devices_scatter(x, &combine, last);
     moe_int_devices_move(x, moe_int_pass_name(x, "combine Y", "combine dX~"),
                          few ? MOE_INT_CARRIER_LL_COMBINE : MOE_INT_CARRIER_COMBINE, &combine,
                          last);

@@ -40,7 +40,10 @@ typedef enum moe_int_collective {
 
 extern const char *const moe_int_collective_names[MOE_INT_COLLECTIVES + 1];
 
-/* `bytes` is a rank's whole send buffer (all-to-all) or the whole buffer. */
+/* What one rank moves in it: `bytes` is its whole send buffer (all-to-all) or the whole buffer.
+ * Rings of a host's ranks share what goes to other hosts. */
+moe_int_load moe_int_collective_load(const moe_node *node, moe_int_collective op, double ranks,
+                                     double bytes);
 double moe_int_collective_us(const moe_node *node, moe_int_collective op, double ranks,
                              double bytes);
 
