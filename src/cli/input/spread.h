@@ -22,7 +22,7 @@ typedef struct cli_spread_options {
     {"node", CLI_STRING, &(s).node, "NAME|FILE",                                                   \
      "GPUs and links, shipped or your own (default h100-x8; moeref list --nodes); --what-if "      \
      "changes its numbers too: link_gbps*2, alltoall.link_eff=1"},                                 \
-    {"chunks", CLI_INT, &(s).chunks, "N", "parts that overlap (default: the best of 1 to 16)"},    \
+    {"chunks", CLI_INT, &(s).chunks, "N", "parts that overlap (default: the best of 1, 2, 4 ..)"}, \
     {"comm-sms", CLI_INT, &(s).comm_sms, "N", "SMs that send (comet; default: the best)"},         \
     {"compute", CLI_STRING, &(s).compute, "NAME",                                                  \
      "whose kernels run on each GPU (default grouped_mm; moeref in moeref_ep)"},                   \
