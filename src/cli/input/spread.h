@@ -51,6 +51,10 @@ moe_status cli_spread_take(const char *line, const moe_log *log, cli_spread_opti
 moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options *m,
                            moe_node **ret_node, moe_gpu **ret_gpu, moe_workload *ret_state);
 
+/* As cli_model_open, where nobody asked for several GPUs: what-ifs of a node are refused. */
+moe_status cli_spread_open_alone(const cli_model_options *m, moe_gpu **ret_gpu,
+                                 moe_workload *ret_state);
+
 /* For moe_predict_ep; method NULL: moeref_ep. */
 moe_ep_options cli_spread_for(const cli_spread_options *s, const char *method);
 

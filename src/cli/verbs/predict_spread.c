@@ -11,7 +11,7 @@ moe_status cli_spread_job_open(cli_spread_job *job, const cli_spread_options *s,
                                const cli_model_options *m) {
     if (cli_spread_is_asked(s))
         return cli_spread_open(s, m, &job->node, &job->gpu, &job->state);
-    return cli_model_open(m, &job->gpu, &job->state);
+    return cli_spread_open_alone(m, &job->gpu, &job->state);
 }
 
 void cli_spread_job_close(cli_spread_job *job) {
