@@ -14,6 +14,9 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(2, "\"comet\" is a method of several GPUs: say --ep", "predict --method comet " CASE);
     expect(2, "\"momoe\" is a method of one GPU", "predict --ep 2 --method momoe " CASE);
     expect(2, "no \"hbm_bww\"; known, besides", "predict --what-if hbm_bww*2 " CASE);
+    expect(2, "--chunks is of several GPUs", "predict --chunks 4 " CASE);
+    expect(2, "--beside-us changes nothing in tutel; it is of hecate",
+           "predict --ep 2 --beside-us 9 --method tutel " CASE);
     expect(2, "say which by --node", "predict --what-if link_gbps*2 " CASE);
     expect(2, "known: gpus hosts link_gbps", "predict --ep 2 --what-if link_gbp*2 " CASE);
     expect(2, "known, besides", "predict --ep 2 --what-if hbm_bww*2 " CASE);

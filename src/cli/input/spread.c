@@ -41,6 +41,30 @@ static moe_status take_word(const char *word, size_t length, const moe_log *log,
     return MOE_OK;
 }
 
+moe_status cli_spread_check(const cli_spread_options *s, const char *method, const moe_log *log) {
+    const struct {
+        const char *option;
+        bool given;
+        const char *methods;
+    } options[] = {{"chunks", s->chunks > 0, "fsmoe tutel hecate moeref_ep"},
+                   {"comm-sms", s->comm_sms > 0, "comet"},
+                   {"beside-us", s->beside_us > 0, "hecate"},
+                   {"beside-bytes", s->beside_bytes > 0, "fsmoe"},
+                   {"compute", s->compute != NULL, ""},
+                   {"no-overlap", s->serial, ""}};
+    const bool several = cli_spread_is_asked(s);
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        if (options[i].given && !several)
+            return moe_fail(log, MOE_E_INVALID,
+                            "--%s is of several GPUs: say --ep, --tp or --node too",
+                            options[i].option);
+        if (options[i].given && options[i].methods[0] && !strstr(options[i].methods, method))
+            return moe_fail(log, MOE_E_INVALID, "--%s changes nothing in %s; it is of %s",
+                            options[i].option, method, options[i].methods);
+    }
+    return MOE_OK;
+}
+
 #define BLANKS " \t\r\n"
 
 static bool has_words(const char *line) {
