@@ -143,6 +143,34 @@ moe_int_load moe_int_devices_rows(const moe_int_devices *x, double share, double
     return load_of(x, share, row, false);
 }
 
+/* Hosts that a rank sends to for one of its tokens, its own left out: that of the busiest group, or
+ * all others. */
+static double hosts_reached(const moe_int_devices *x, bool busiest) {
+    const int64_t per_host = (int64_t)fmax(1, floor(x->node->p[MOE_INT_NP_GPUS] / x->tp));
+    double pairs = 0, most = 0, all = 0;
+    for (int64_t g = 0; g < (int64_t)x->ep; g++)
+        pairs += moe_int_devices_pairs(x, g);
+    for (int64_t first = 0; first < (int64_t)x->ep; first += per_host) {
+        double on_host = 0;
+        for (int64_t g = first; g < first + per_host && g < (int64_t)x->ep; g++)
+            on_host += held(x, g, pairs);
+        const double reach = moe_int_reach(on_host, x->E, x->K);
+        all += reach;
+        most = fmax(most, reach);
+    }
+    return busiest ? most : all * (1 - 1 / x->hosts);
+}
+
+moe_int_load moe_int_devices_forwarded(const moe_int_devices *x, double share, double row) {
+    moe_int_load load = moe_int_devices_tokens(x, share, row);
+    if (x->hosts < 2)
+        return load;
+    const double sent = hosts_reached(x, false), received = (x->hosts - 1) * hosts_reached(x, true);
+    load.far = load.tokens * fmax(sent, received) * row;
+    load.near = load.copies * row * (x->peers - 1) / x->peers;
+    return load;
+}
+
 double moe_int_devices_stream(const moe_int_devices *x, double bytes) {
     moe_int_rates r;
     moe_int_rates_of(x->gpu, MOE_INT_SYS_GROUPED_MM, x->state, &r);

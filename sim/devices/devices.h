@@ -100,6 +100,10 @@ double moe_int_devices_pairs(const moe_int_devices *x, int64_t group);
 moe_int_load moe_int_devices_tokens(const moe_int_devices *x, double share, double row);
 moe_int_load moe_int_devices_rows(const moe_int_devices *x, double share, double row);
 
+/* As moe_int_devices_tokens, but a row crosses the network once for each host, to the rank of the
+ * same number there, which passes it on to the ranks of its own. */
+moe_int_load moe_int_devices_forwarded(const moe_int_devices *x, double share, double row);
+
 /* Time of the same sums as a library's memory-bound kernel: `bytes` through memory. */
 double moe_int_devices_stream(const moe_int_devices *x, double bytes);
 

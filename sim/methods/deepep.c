@@ -1,6 +1,6 @@
 /* DeepEP's kernels around grouped GEMMs: a row goes once to each rank that has one of the token's
- * experts, in FP8, and comes back summed, in bf16; decoding (few tokens) uses the low-latency
- * kernels, with a row for each expert. */
+ * experts, and over the network once to each such host, in FP8, and comes back summed, in bf16;
+ * decoding (few tokens) uses the low-latency kernels, with a row for each expert. */
 #include "sim/devices/devices.h"
 
 #define LOW_LATENCY_TOKENS 128 /* DeepEP's buffers for them are made for so many */
@@ -10,8 +10,8 @@
 static void transfers(moe_int_devices *x, moe_int_load *dispatch, moe_int_load *combine, bool few) {
     const double fp8 = x->d + 4 * x->d / 128, wide = x->d * 2;
     if (!few) {
-        *dispatch = moe_int_devices_tokens(x, 1, x->backward ? wide : fp8);
-        *combine = moe_int_devices_tokens(x, 1, wide);
+        *dispatch = moe_int_devices_forwarded(x, 1, x->backward ? wide : fp8);
+        *combine = moe_int_devices_forwarded(x, 1, wide);
         return;
     }
     *dispatch = moe_int_devices_rows(x, 1, fp8 + LL_HEADER);

@@ -2,6 +2,7 @@
 #include "capture.h"
 #include "devices.h"
 #include "sim/devices/devices.h"
+#include "sim/net/transfers.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -118,6 +119,54 @@ Test(sim_hosts, the_emptiest_host_sends_most_to_others) {
     cr_expect_float_eq(load.near, sent * 3 / 12, 1e-9 * sent);
     moe_gpu_destroy(&gpu);
     moe_node_destroy(&node);
+}
+
+/* What a method moves is what tables of the same kernels were read as: copies, and bytes over links
+ * and network. */
+Test(sim_hosts, even_loads_are_those_of_measured_tables) {
+    enum { E = 256, K = 8, T = 4096, RANKS = 16 };
+    int64_t counts[E];
+    int32_t owner[E];
+    moe_layer_desc d;
+    moe_layer_desc_init(&d);
+    d.E = E;
+    for (int hosts = 1; hosts <= 2; hosts++) {
+        const int ranks = RANKS / 2 * hosts;
+        moe_node *node = NULL;
+        cr_assert_eq(moe_node_load(TWO_HOSTS, NULL, &node), MOE_OK);
+        for (int e = 0; e < E; e++) {
+            counts[e] = (int64_t)ranks * T * K / E;
+            owner[e] = e * ranks / E;
+        }
+        const moe_int_devices x = {.node = node,
+                                   .layer = &d,
+                                   .counts = counts,
+                                   .owner = owner,
+                                   .ranks = ranks,
+                                   .ep = ranks,
+                                   .tp = 1,
+                                   .hosts = hosts,
+                                   .here = 8,
+                                   .peers = 8,
+                                   .T = T,
+                                   .E = E,
+                                   .K = K,
+                                   .d = 7168,
+                                   .element = 2};
+        const moe_int_load of[] = {
+            moe_int_devices_forwarded(&x, 1, 7392), moe_int_even_load(ranks, 8, T, E, K, 7392),
+            moe_int_devices_rows(&x, 1, 7392), moe_int_even_pairs(ranks, 8, T, E, K, 7392)};
+        for (int i = 0; i < 4; i += 2) {
+            const moe_int_load *own = &of[i], *table = &of[i + 1];
+            cr_expect_float_eq(own->copies, table->copies, 1e-9 * table->copies);
+            cr_expect_float_eq(own->near, table->near, 1e-9 * table->near, "%d hosts: %g, %g",
+                               hosts, own->near, table->near);
+            cr_expect_float_eq(own->far, table->far, 1e-9 * table->far, "%d hosts: %g, %g", hosts,
+                               own->far, table->far);
+            cr_expect_eq(own->ranks, table->ranks);
+        }
+        moe_node_destroy(&node);
+    }
 }
 
 /* All rows come to all ranks, half of them from the other host. */
