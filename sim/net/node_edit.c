@@ -50,10 +50,12 @@ moe_status moe_node_set(moe_node *node, const char *key, double value, const moe
 moe_status moe_node_what_if(moe_node *node, const char *text, const moe_log *log) {
     moe_int_what_if w;
     double old;
-    moe_status status = moe_int_what_if_parse(text, log, &w);
-    if (!status && moe_node_get(node, w.key, &old) != MOE_OK)
-        status = refuse_key(w.key, log);
-    return status ? status : moe_node_set(node, w.key, moe_int_what_if_apply(&w, old), log);
+    const moe_status status = moe_int_what_if_parse(text, log, &w);
+    if (status)
+        return status;
+    if (moe_node_get(node, w.key, &old) != MOE_OK)
+        return refuse_key(w.key, log);
+    return moe_node_set(node, w.key, moe_int_what_if_apply(&w, old), log);
 }
 
 bool moe_node_has(const moe_node *node, const char *what_if) {
