@@ -7,18 +7,12 @@
 
 #include <math.h>
 
-/* An all-reduce between peers, each with its part of the width: a ring, whose ranks of one host
- * share what goes to the others. */
-static moe_int_load all_reduce(const moe_int_devices *x, double bytes) {
-    const double round = 2 * (x->ep - 1) / x->ep * bytes / x->tp;
-    return (moe_int_load){.ranks = x->ep,
-                          .near = x->peers > 1 ? round : 0,
-                          .far = x->hosts > 1 ? round / x->peers : 0};
-}
-
-/* Gradients of what the backward pass has been through before. */
+/* Gradients of what the backward pass has been through before, of which each GPU of a group has its
+ * part. */
 static void reduce_beside(moe_int_devices *x, double from) {
-    const moe_int_load load = all_reduce(x, x->backward ? x->o->beside_bytes : 0);
+    const double part = x->backward ? x->o->beside_bytes / x->tp : 0;
+    const moe_int_load load =
+        moe_int_collective_load(x->node, MOE_INT_ALL_REDUCE, x->ep, x->tp, part);
     moe_int_load none = load;
     if (load.near + load.far <= 0)
         return;

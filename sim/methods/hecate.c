@@ -14,7 +14,7 @@ static double expert_bytes(const moe_int_devices *x) {
 /* Gathering one expert, which a rank has 1/ranks of. */
 static double gather_us(const moe_int_devices *x) {
     const moe_int_load load =
-        moe_int_collective_load(x->node, MOE_INT_ALL_GATHER, x->ranks, expert_bytes(x));
+        moe_int_collective_load(x->node, MOE_INT_ALL_GATHER, x->ranks, 1, expert_bytes(x));
     return moe_int_transfer_link_us(x->node, MOE_INT_CARRIER_RING, &load);
 }
 
