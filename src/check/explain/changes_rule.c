@@ -172,7 +172,8 @@ bool moe_int_change_choice_of_neighbour(const moe_int_scene *s, int64_t trial, m
     int64_t first = -1, count = 0;
     for (int64_t t = 0; key && moved && best && t < T; t++) {
         const bool own = has_chosen(s, key + t * R, t, best);
-        memcpy(moved + t * R, key + (own ? t : (t + by + T) % T) * R, (size_t)R * sizeof *moved);
+        memcpy(moved + t * R, key + (own ? t : moe_int_around(t + by, T)) * R,
+               (size_t)R * sizeof *moved);
         first = !own && first < 0 ? t : first;
         count += !own;
     }

@@ -71,14 +71,14 @@ static int64_t related(const moe_plan *plan, int64_t p, int how) {
     case 3:
         return plan->pair_of_token[from + (at + n - 1) % n];
     default:
-        return (p + (how % 2 ? 1 : -1) * (int64_t)(how / 2 - 1) + plan->n_pairs) % plan->n_pairs;
+        return moe_int_around(p + (how % 2 ? 1 : -1) * (int64_t)(how / 2 - 1), plan->n_pairs);
     }
 }
 
 /* The value of the same place, by weight, of the token `by` on; NaN: it has none. */
 static double value_of_token(const moe_int_sight *p, int64_t r, int64_t by) {
     const moe_plan *plan = p->e->routing->plan;
-    const int64_t t = plan->token[r], o = (t + by + plan->n_tokens) % plan->n_tokens;
+    const int64_t t = plan->token[r], o = moe_int_around(t + by, plan->n_tokens);
     const int64_t rank = moe_int_rank_of(plan, r);
     for (int64_t i = plan->token_offsets[o]; i < plan->token_offsets[o + 1]; i++)
         if (moe_int_rank_of(plan, plan->pair_of_token[i]) == rank)

@@ -37,7 +37,7 @@ static void load_row(const slice_run *k, int64_t r) {
     const moe_tensor *in = k->s->evidence->problem->in.t;
     int64_t T = k->s->evidence->problem->T, t = token_of(k, r);
     int64_t x = k->at.e < 0 ? t * k->d : moe_int_gather_start(k->c, t, T, k->d);
-    int64_t dy = k->at.e < 0 ? t : (t + k->c->gather_dO + T) % T;
+    int64_t dy = k->at.e < 0 ? t : moe_int_around(t + k->c->gather_dO, T);
     moe_int_load(&in[MOE_T_X], x, k->d, k->x);
     moe_int_load(&in[MOE_T_DO], dy * k->d, k->d, k->dy);
     moe_int_narrow(k->c->operand, k->x, 2 * k->d); /* x and dy */
