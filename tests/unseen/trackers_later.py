@@ -1,8 +1,8 @@
 """More bugs as trackers of MoE kernels tell of them, written before anything was mended for
-field.py and tried after. README.md has what was named at first sight."""
+trackers.py and tried after. README.md has what was named at first sight."""
 from edits import (AFTER_UP, ANY, B2_TWICE, DOWN, DW_R, DX_ROUTER_SUM, FP32, SHARED_O, SPOIL, UP,
                    before, hole, operand)
-from field import (COLUMN_SUM, DS_STORE, O_TERM, PAIR, PARAMS_TAKEN, ROOM, SCORE, SEEN, SKIPPED,
+from trackers import (COLUMN_SUM, DS_STORE, O_TERM, PAIR, PARAMS_TAKEN, ROOM, SCORE, SEEN, SKIPPED,
                    Y_READ)
 
 GATE_SLOPE = ("        const float dz = l->shared.d_gate[t] * (FAULT(l, shared_gate_slope) ? g : "
