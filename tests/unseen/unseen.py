@@ -28,6 +28,7 @@ from pathlib import Path
 import bugs
 import changelogs
 import edits
+import libraries
 import mixed_1
 import mixed_2
 import mixed_3
@@ -53,7 +54,8 @@ SETS = {"bugs": bugs.BUGS, "mixed_1": mixed_1.BUGS, "mixtures": mixtures.BUGS,
         "tiles": tiles.BUGS, "splits": splits.BUGS, "mixed_2": mixed_2.BUGS,
         "wide": wide_rows.BUGS + wide_terms.BUGS + wide_router.BUGS, "mixed_3": mixed_3.BUGS,
         "mixed_4": mixed_4.BUGS, "changelogs": changelogs.BUGS, "mixed_5": mixed_5.BUGS,
-        "users": users.BUGS, "trackers": trackers.BUGS, "trackers_later": trackers_later.BUGS}
+        "users": users.BUGS, "trackers": trackers.BUGS + libraries.BUGS,
+        "trackers_later": trackers_later.BUGS}
 SETS["all"] = sum(SETS.values(), [])
 
 
