@@ -3,14 +3,10 @@
 #include "check/explain/bank.h"
 #include "check/explain/local.h"
 #include "check/explain/pair_rules.h"
+#include "core/samples.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-static int ascending(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 /* Single values (dS, S): are they the right ones in another order? */
 static bool same_values(const moe_int_sight *p, double *room) {
@@ -20,8 +16,8 @@ static bool same_values(const moe_int_sight *p, double *room) {
         room[r] = moe_int_sight_got(p, r, 0);
         want[r] = moe_int_sight_want(p, r, 0);
     }
-    qsort(room, (size_t)p->rows, sizeof *room, ascending);
-    qsort(want, (size_t)p->rows, sizeof *want, ascending);
+    moe_int_sort(room, (size_t)p->rows);
+    moe_int_sort(want, (size_t)p->rows);
     const double unit = sqrt(p->r2 / (double)p->rows);
     for (int64_t r = 0; r < p->rows; r++)
         unlike += fabs(room[r] - want[r]) > 0.02 * (fabs(want[r]) + 0.05 * unit);

@@ -1,5 +1,6 @@
 /* Weight gradients at a few hidden units under a change, in time linear in the units (see
  * check/truth/units.c for the equations). */
+#include "check/explain/local.h"
 #include "check/explain/scene.h"
 
 #include <math.h>
@@ -16,13 +17,6 @@ typedef struct slice_run {
     double *dw1[2], *db1[2], *dw2, *db2;
     double *x, *dy; /* a row's */
 } slice_run;
-
-static double dot(const double *a, const double *b, int64_t n) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
 
 static void add(double scale, const double *x, int64_t n, double *sum) {
     for (int64_t i = 0; sum && i < n; i++)
@@ -67,8 +61,8 @@ static moe_status fill_dots(const slice_run *k) {
     for (int64_t r = 0; r < k->rows; r++) {
         load_row(k, r);
         for (int up = 0; up < parts; up++)
-            k->dots[3 * r + up] = dot(k->x, w + up * k->d, k->d);
-        k->dots[3 * r + 2] = dot(k->dy, w + 2 * k->d, k->d);
+            k->dots[3 * r + up] = moe_int_inner(k->x, w + up * k->d, k->d);
+        k->dots[3 * r + 2] = moe_int_inner(k->dy, w + 2 * k->d, k->d);
     }
     free(w);
     return MOE_OK;
