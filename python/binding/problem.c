@@ -1,6 +1,7 @@
 /* A case with its inputs and its truth. Routing goes by slots: [T][columns], -1 in empty ones. */
 #include "python/binding/problem.h"
 #include "cli/input/select.h"
+#include "moeref/operator.h"
 #include "moeref/reference.h"
 #include "python/binding/binding.h"
 
@@ -29,33 +30,22 @@ static void add(moe_py_problem *p, int list, const char *name, moe_tensor tensor
 /* values [pairs] in plan order, put into the slots of `index` [T][columns]; 0 in empty ones. */
 static moe_status to_slots(const moe_plan *plan, const moe_tensor *index, moe_dtype dtype,
                            const moe_tensor *values, moe_tensor *ret) {
+    const moe_view slots = moe_view_of(index);
     moe_status status = moe_tensor_alloc(dtype, 2, index->shape, ret);
-    for (int64_t t = 0; !status && t < plan->n_tokens; t++) {
-        const int64_t first = plan->token_offsets[t], end = plan->token_offsets[t + 1];
-        for (int64_t k = 0; k < end - first && k < index->shape[1]; k++)
-            moe_store(
-                ret->data, dtype, (size_t)(t * index->shape[1] + k),
-                moe_load(values->data, values->dtype, (size_t)plan->pair_of_token[first + k]));
-    }
-    return status;
-}
-
-/* Slots that a token needs: K, or more where the plan has more. */
-static int64_t columns_of(const moe_plan *plan, int64_t at_least) {
-    int64_t most = at_least;
-    for (int64_t t = 0; t < plan->n_tokens; t++) {
-        const int64_t n = plan->token_offsets[t + 1] - plan->token_offsets[t];
-        most = n > most ? n : most;
-    }
-    return most;
+    if (status)
+        return status;
+    const moe_view to = moe_view_of(ret);
+    return moe_plan_fill_slots(plan, &slots, values, &to, NULL);
 }
 
 /* topk_index and, of S, topk_weight; of dS, dS. */
 static moe_status list_routing(moe_py_problem *p, int list, const moe_plan *plan,
                                const moe_tensor *s, const moe_tensor *ds) {
     const moe_dtype dtype = list == INPUTS ? MOE_F32 : MOE_F64;
+    const int64_t K = p->problem->layer.K;
     moe_tensor *index = &p->slots[list], *of = p->of_slot[list];
-    moe_status status = moe_plan_slots(plan, columns_of(plan, p->problem->layer.K), index);
+    moe_status status =
+        p->problem->plan ? moe_problem_slots(p->problem, K, index) : moe_plan_slots(plan, K, index);
     if (!status)
         status = to_slots(plan, index, dtype, s, &of[0]);
     if (!status && ds && ds->data)

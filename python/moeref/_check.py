@@ -10,9 +10,6 @@ from ._case import Case, CaseLike, _Handle, as_case
 from ._run import run, title
 
 
-_OF_SLOTS = ("topk_weight", "dS")
-
-
 class Report:
     """A verdict. Prints as `moeref check` does; true where it passed.
 
@@ -103,9 +100,6 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
     else:
         results = dict(subject) if isinstance(subject, Mapping) else run(
             subject, problem, params, device, batched)
-        if problem.plan_given and "topk_index" not in results and any(
-                len(getattr(results.get(name), "shape", ())) == 2 for name in _OF_SLOTS):
-            results["topk_index"] = problem.inputs.raw("topk_index")  # whose slots they are
         array, count, kept = _tensors.named(results)
         encoded = lib.text(name, "a name")
         told = repr(problem) if own_case else repr(problem.name)

@@ -92,9 +92,11 @@ static moe_status conclude_probe(const trial *b) {
     return MOE_OK;
 }
 
-/* Where a failure begins, what explains it, and the evidence. `run_failed`: before any result was
- * judged. */
-static void find_cause(trial *b, const moe_check_params *params, bool run_failed) {
+/* Where a failure begins, what explains it, and the evidence. `before`: what was found of the run,
+ * or of what a file held, before any result was judged; a bundle does not hold it. */
+static void find_cause(trial *b, const moe_check_params *params, moe_check_result *before) {
+    const bool run_failed =
+        before->verdict == MOE_VERDICT_FAIL || moe_int_first_failing(before) != NULL;
     moe_check_result *r = b->result;
     if (moe_int_first_failing(r))
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s",
@@ -290,7 +292,7 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
                          const moe_log *log, moe_check_result *result) {
     if (subject->problem->cancels)
         return judge_cancelling(subject, params, log, result);
-    const moe_check_result before = *result;
+    moe_check_result before = *result;
     trial b = {.subject = subject,
                .reading = {subject->arithmetic, moe_int_recipe_points(params)},
                .log = log,
@@ -304,7 +306,7 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
     if (!status)
         status = cover(&b, params);
     if (!status)
-        find_cause(&b, params, before.verdict == MOE_VERDICT_FAIL);
+        find_cause(&b, params, &before);
     if (!status)
         status = moe_int_bits(subject, b.routing.plan, params, result);
     qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);

@@ -2,7 +2,9 @@
  * that fails, by all recipes at once (their points together allow at least what each allows), and
  * only if that explains every tensor, recipe by recipe, for the name. */
 #include "check/readings.h"
+#include "check/apart.h"
 #include "check/compare/compare.h"
+#include "check/trial.h"
 #include "check/verdict/result.h"
 
 #include <math.h>
@@ -229,14 +231,24 @@ void moe_int_name_reading(const moe_check_params *params, moe_check_result *resu
              params->recipe ? "--recipe" : "the first of all");
 }
 
-/* The other reading's verdict, instead of the first one's. */
-static void take(const reader *k, const moe_recipe *recipe, moe_check_result *result) {
+/* The other reading's verdict, instead of the first one's; of what is apart that stays. */
+static void take(const reader *k, moe_int_apart *apart, const moe_recipe *recipe,
+                 moe_check_result *result) {
+    const moe_tensor_verdict *wrong = moe_int_first_failing(&apart->found);
+    char why[136];
+    if (apart->count > 0)
+        snprintf(why, sizeof why, "the rest; moeref: %s: %.90s", wrong->name, wrong->why);
+    else
+        snprintf(why, sizeof why, "it; moeref: %.120s", result->why);
+    for (size_t i = 0; i < apart->found.n_tensors; i++)
+        moe_int_result_drop_maps(result, apart->found.tensor[i].name);
     const moe_check_result first = *result;
-    moe_int_result_drop_all_maps(result);
     *result = k->again;
+    result->map = first.map;
+    result->n_maps = first.n_maps;
+    moe_int_apart_return(&first, result);
     snprintf(result->recipe, sizeof result->recipe, "%s", recipe->name);
-    snprintf(result->recipe_why, sizeof result->recipe_why,
-             "the first that explains it; moeref: %.120s", first.why);
+    snprintf(result->recipe_why, sizeof result->recipe_why, "the first that explains %s", why);
 }
 
 moe_status moe_int_other_readings(const moe_int_subject *subject, const struct moe_int_trial *first,
@@ -246,19 +258,24 @@ moe_status moe_int_other_readings(const moe_int_subject *subject, const struct m
     /* What overflows in fp16 tells nothing under any reading: under one that finds nothing else
      * wrong that is the verdict. */
     const moe_verdict most = params->recipe ? MOE_VERDICT_AMBIGUOUS : MOE_VERDICT_MISTRUSTED;
-    reader k = {subject, first, params, log, judge, before, result->arithmetic, most, {0}};
     if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL)
         return MOE_OK;
+    moe_int_apart apart;
+    moe_int_apart_make(subject, before, result, &apart);
+    if (apart.count > 0 && !moe_int_first_failing(&apart.found)) /* the rest is right */
+        return MOE_OK;
+    reader k = {&apart.rest,        first, params, log, judge, &apart.before,
+                result->arithmetic, most,  {0}};
     const moe_dtype arithmetic = (moe_dtype)result->arithmetic;
     const bool low = moe_int_is_low(arithmetic);
-    const bool rounding = moe_int_may_be_rounding(result, subject->problem);
-    if (!rounding && !(low && hope_of(result, subject->problem) == CHOICE))
+    const bool rounding = moe_int_may_be_rounding(&apart.found, subject->problem);
+    if (!rounding && !(low && hope_of(&apart.found, subject->problem) == CHOICE))
         return MOE_OK;
     const moe_recipe *r = low && rounding ? recipe_of(&k, arithmetic) : NULL;
-    if (r && !params->recipe) {
-        take(&k, r, result);
+    if (r && !params->recipe)
+        take(&k, &apart, r, result);
+    if ((r && !params->recipe) || apart.count > 0) /* nothing makes all of it pass */
         return MOE_OK;
-    }
     k.most = MOE_VERDICT_AMBIGUOUS;
     if (!r && low)
         r = named_only(&k, arithmetic);

@@ -29,7 +29,8 @@ static void collect(const moe_view *index, const moe_view *weight, int64_t n_exp
             continue;
         ret->token[ret->count] = (int32_t)(i / columns);
         ret->expert[ret->count] = (int32_t)e;
-        ret->weight[ret->count++] = moe_load(weight->data, (moe_dtype)weight->dtype, (size_t)i);
+        ret->weight[ret->count++] =
+            weight->data ? moe_load(weight->data, (moe_dtype)weight->dtype, (size_t)i) : 1;
     }
 }
 

@@ -56,7 +56,7 @@ static void judge_choice(const moe_problem *problem, const moe_int_run *other,
         }
     }
     moe_int_routing_destroy(&routing);
-    free(scratch);
+    moe_check_result_destroy(&scratch);
 }
 
 /* Results of the mirror that have the first input's bits although tokens have changed places, or
