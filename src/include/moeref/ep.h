@@ -143,7 +143,9 @@ MOE_API const char *moe_ep_phase_name(int32_t phase);
 
 /* What rows of X go out as, in moe_ep_params.wire beside a moe_dtype. */
 enum {
-    MOE_EP_WIRE_OWN = -1,  /* as they are; rows go home in the backend's arithmetic */
+    MOE_EP_WIRE_OWN = -1,  /* as they are; rows go home in the backend's arithmetic, which rounds
+                              those of one that adds fp32 rows of Y up to results in 16 bits: with
+                              MOE_F32 they keep its bits */
     MOE_EP_WIRE_E4M3 = 100 /* the same, but rows of X in 8 bits: codes of e4m3, then a float32 scale
                               for each 128 of them, max |x| / 448. A token is coded once, at home;
                               its owners see codes times scales, rounded to X's type. dO goes as it
