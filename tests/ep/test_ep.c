@@ -253,9 +253,9 @@ static void assert_own_bits(const char *spec, const char *line) {
         moe_tensor shape = {0}, got[2];
         moe_tensor_shape(&p->layer, ids[i], p->T, pairs, pairs, &shape);
         for (int b = 0; b < 2; b++) {
-            cr_assert_eq(moe_tensor_alloc((moe_dtype)says.arithmetic, shape.ndim, shape.shape,
-                                          &got[b]),
-                         MOE_OK);
+            cr_assert_eq(
+                moe_tensor_alloc((moe_dtype)says.arithmetic, shape.ndim, shape.shape, &got[b]),
+                MOE_OK);
             cr_assert_eq(moe_layer_fetch(layer[b], ids[i], &got[b]), MOE_OK);
         }
         cr_expect_eq(memcmp(got[0].data, got[1].data, (size_t)moe_tensor_bytes(&got[0])), 0,
