@@ -196,8 +196,7 @@ static void take_rows(const moe_int_handle *h, const moe_tensor *rows, char *ret
 
 /* Rows that went home are what came there: of a wire that is narrower than their stage, rounded. */
 static moe_dtype went_home_as(const moe_int_ep_layer *l, moe_tensor_id id, moe_dtype dtype) {
-    const bool went =
-        l->dev->params.combine == MOE_EP_PAIRS && (id == MOE_T_Y || id == MOE_T_DXP);
+    const bool went = l->dev->params.combine == MOE_EP_PAIRS && (id == MOE_T_Y || id == MOE_T_DXP);
     return went ? (moe_dtype)l->wire.output : dtype;
 }
 
