@@ -1,4 +1,5 @@
 #include "check/ranks/scene.h"
+#include "check/verdict/result.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,6 +165,11 @@ static bool explain(const moe_int_rank_scene *s, moe_explanation *ret) {
            (s->id == MOE_T_DS && moe_int_rank_gradients_of_others(s, ret));
 }
 
+static bool is_failing(moe_check_result *result, moe_tensor_id id) {
+    const moe_tensor_verdict *v = moe_int_result_find(result, moe_tensor_name(id));
+    return v && v->verdict == MOE_VERDICT_FAIL;
+}
+
 void moe_int_ranks_cause(const moe_int_compared *c, moe_check_result *result) {
     /* In the order of computation: what is wrong first is the cause of what follows. */
     static const moe_tensor_id order[] = {MOE_T_S,   MOE_T_O,  MOE_T_DS,  MOE_T_DW2,
@@ -172,8 +178,9 @@ void moe_int_ranks_cause(const moe_int_compared *c, moe_check_result *result) {
     if (!moe_int_rank_scene_make(c, &s))
         return;
     for (size_t i = 0; i < sizeof order / sizeof *order; i++)
-        if (moe_int_rank_scene_take(&s, order[i])) {
-            explain(&s, &result->explanation);
+        if (is_failing(result, order[i])) {
+            if (moe_int_rank_scene_take(&s, order[i]))
+                explain(&s, &result->explanation);
             break;
         }
     moe_int_rank_scene_destroy(&s);

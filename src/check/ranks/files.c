@@ -178,6 +178,15 @@ static void judge_copies(const files *f, moe_check_result *r) {
                        f->differs, (int)f->rank);
 }
 
+/* Rows of a narrower type on their way home: its gates apply, as to a backend over such a wire. */
+static int32_t arithmetic_of(const files *f, const moe_problem *problem) {
+    const int32_t wire = problem->split.wire;
+    const moe_tensor O = part_of(f, 0, "O");
+    const bool narrower = problem->split.ranks && wire >= 0 && wire != MOE_EP_WIRE_E4M3 && O.data &&
+                          moe_dtype_roundoff((moe_dtype)wire) > moe_dtype_roundoff(O.dtype);
+    return narrower ? wire : -1;
+}
+
 moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *problem,
                                   int32_t arithmetic, const moe_check_params *params,
                                   const moe_log *log, moe_check_result **ret) {
@@ -187,12 +196,17 @@ moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *proble
     if (!strstr(pattern, marker) || strlen(pattern) > PATH_MAX - 16)
         return moe_fail(log, MOE_E_INVALID, "'%s' has no %%d for the rank", pattern);
     moe_status status = open_all(pattern, moe_split_ranks(&problem->split), log, &f);
+    const int32_t wire = status ? -1 : arithmetic_of(&f, problem);
     if (!status)
         status = join_all(&f, log);
     if (!status)
         status = moe_safetensors_of(f.tensor, f.n, pattern, log, &all);
     if (!status)
-        status = moe_check_tensors(all, pattern, problem, arithmetic, params, log, &r);
+        status = moe_check_tensors(all, pattern, problem, arithmetic < 0 ? wire : arithmetic,
+                                   params, log, &r);
+    if (!status && arithmetic < 0 && wire >= 0)
+        snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "wire=%s",
+                 moe_dtype_name((moe_dtype)wire));
     if (!status) {
         moe_int_file_ranks who;
         share_out(&f, problem, &who);

@@ -102,8 +102,7 @@ bool moe_int_rank_scene_take(moe_int_rank_scene *s, moe_tensor_id id) {
         norm += s->right[i] * s->right[i];
     }
     s->before = norm > 0 ? error / norm : 0;
-    /* Rounding alone explains nothing, nor does what is not finite. */
-    return s->before > (s->is->low ? 1e-4 : 1e-10) && isfinite(s->before);
+    return s->before > 0 && isfinite(s->before);
 }
 
 double moe_int_rank_weight(const moe_int_rank_scene *s, int64_t pair, bool backward) {

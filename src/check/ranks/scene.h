@@ -29,7 +29,7 @@ typedef struct moe_int_rank_scene {
 /* scene.c. False: no memory, or a scene of another choice. */
 bool moe_int_rank_scene_make(const moe_int_compared *c, moe_int_rank_scene *ret);
 void moe_int_rank_scene_destroy(moe_int_rank_scene *s);
-/* Takes up a tensor: false where it is right, or absent. */
+/* Takes up a tensor; false: it is absent, or not finite. */
 bool moe_int_rank_scene_take(moe_int_rank_scene *s, moe_tensor_id id);
 /* What a token's or pair's row adds with: its weight, or 1 where that is the other pass's. */
 double moe_int_rank_weight(const moe_int_rank_scene *s, int64_t pair, bool backward);

@@ -233,7 +233,7 @@ static bool of_homes(solver *v, const moe_int_rank_scene *s, bool beside) {
 
 /* dS and weights, one number a pair: how often it counts is their quotient. */
 static bool of_pairs(solver *v, const moe_int_rank_scene *s) {
-    const double noise = s->is->low ? 0.02 : 1e-4;
+    const double noise = s->is->low && s->id == MOE_T_DS ? 0.02 : 1e-4; /* weights are in fp32 */
     double norm = 0;
     if (!solver_make(s, s->P, 1, 1, v))
         return false;

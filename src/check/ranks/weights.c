@@ -4,15 +4,16 @@
 #include <math.h>
 #include <stdio.h>
 
-/* A weight of more than so many parts of its size tells no other's from chance. */
-static const double most_slack = 2e-3;
+/* A weight that is known no better than so tells no other's from chance; among those of its own
+ * token few come into question. */
+static const double most_slack = 2e-3, most_slack_of_token = 0.1;
 
 static double weight_of(const moe_int_share *a) {
     return a->times * a->weight;
 }
 
 static bool is_known(const moe_int_share *a) {
-    return a->pair >= 0 && a->slack < most_slack;
+    return a->pair >= 0 && a->slack < most_slack_of_token;
 }
 
 static bool is_right(const moe_int_share *a) {
@@ -45,7 +46,8 @@ static int64_t whose(const moe_int_rank_scene *s, const moe_int_share *a,
     const int32_t *token = s->plan->token;
     for (int64_t i = 0; i < count; i++)
         if (share[i].pair != a->pair &&
-            (share[i].owner == a->owner || token[share[i].pair] == token[a->pair]) &&
+            (token[share[i].pair] == token[a->pair] ||
+             (share[i].owner == a->owner && a->slack < most_slack)) &&
             fabs(weight_of(a) - share[i].weight) <= a->slack * share[i].weight)
             return i;
     return -1;
