@@ -10,8 +10,8 @@
 #include <string.h>
 
 /* Deviations of a share that are taken for rounding, in what rounding leaves of a term; and the
- * least: fp32 sums of long rows. */
-static const double slack_sigmas = 12, least_slack = 1e-4;
+ * least: fp32 sums of long rows, and in 16 bits roundings that terms share. */
+static const double slack_sigmas = 12, least_slack = 1e-4, least_slack_low = 1e-2;
 
 typedef struct solver {
     const moe_int_rank_scene *s;
@@ -45,12 +45,16 @@ static void fit(solver *v, int64_t count, int64_t own, const double *want, moe_i
         const double *term = v->term + i * v->width;
         const double size = moe_int_inner(term, term, v->width);
         first[i].times = left < 0 ? 1 : v->times[i];
-        first[i].slack =
-            left < 0 || size <= 0
-                ? INFINITY
-                : least_slack + slack_sigmas * sqrt(left / (double)(v->width - count) / size);
+        first[i].slack = left < 0 || size <= 0
+                             ? INFINITY
+                             : (v->s->is->low ? least_slack_low : least_slack) +
+                                   slack_sigmas * sqrt(left / (double)(v->width - count) / size);
     }
     v->left += left < 0 ? moe_int_inner(want, want, v->width) : left;
+}
+
+static double norm_of(const moe_int_rank_scene *s) {
+    return moe_int_inner(s->right, s->right, s->count);
 }
 
 /* ---- rows of tokens ---- */
@@ -202,13 +206,19 @@ static bool of_router(solver *v, const moe_int_rank_scene *s) {
 
 /* ---- whole rows of ranks ---- */
 
+/* What differences leave. */
+static bool is_nothing(const moe_int_rank_scene *s, const double *rest) {
+    return moe_int_inner(rest, rest, s->count) <= 1e-12 * norm_of(s);
+}
+
 /* Of O and dX: all that a rank's rows are, or what they have beside their experts' parts. */
 static bool of_homes(solver *v, const moe_int_rank_scene *s, bool beside) {
     const int64_t d = s->d;
     const double *rows = s->id == MOE_T_DX ? s->dXp : s->Y;
     double *rest = rows ? moe_int_rank_rest(s) : NULL;
     double *want = malloc((size_t)(s->T * d + 1) * sizeof *want);
-    const bool ready = rest && want && solver_make(s, s->R, 1, s->T * d, v);
+    const bool ready =
+        rest && want && !(beside && is_nothing(s, rest)) && solver_make(s, s->R, 1, s->T * d, v);
     int64_t first = 0;
     for (int64_t i = 0; ready && i < s->T * d; i++) {
         v->term[i] = beside ? rest[i] : s->right[i];
@@ -266,10 +276,6 @@ static bool solve(solver *v, const moe_int_rank_scene *s) {
     default:
         return false;
     }
-}
-
-static double norm_of(const moe_int_rank_scene *s) {
-    return moe_int_inner(s->right, s->right, s->count);
 }
 
 /* What one has in mind of a token's row that no expert made. */

@@ -48,7 +48,7 @@ static int64_t whose(const moe_int_rank_scene *s, const moe_int_share *a,
         if (share[i].pair != a->pair &&
             (token[share[i].pair] == token[a->pair] ||
              (share[i].owner == a->owner && a->slack < most_slack)) &&
-            fabs(weight_of(a) - share[i].weight) <= a->slack * share[i].weight)
+            fabs(weight_of(a) - share[i].weight) <= a->slack * fmax(a->weight, share[i].weight))
             return i;
     return -1;
 }
