@@ -48,8 +48,10 @@ static void be_late(const moe_int_ep_rank *r) {
         return;
     if (dev->fault == MOE_INT_EP_RANK_SLEEPS)
         usleep((useconds_t)(3e6 * dev->params.limit_s));
-    if (dev->fault == MOE_INT_EP_RANK_DIES)
+    if (dev->fault == MOE_INT_EP_RANK_DIES) {
+        usleep(200000); /* the others are waiting for it by then */
         raise(SIGKILL);
+    }
 }
 
 /* Rows of Y or dX~ for each pair, or sums of them for each copy, to their homes, and added up. */

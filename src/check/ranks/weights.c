@@ -37,7 +37,7 @@ static bool sums_of_ranks(const moe_int_rank_scene *s, const moe_int_share *shar
             return false;
         told++;
     }
-    return told > 1 && partial > 0 && s->problem->layer.router.renorm;
+    return told > 1 && partial > 0;
 }
 
 /* The pair of the same owner, or token, whose weight this one has; -1: none. */

@@ -204,9 +204,20 @@ static inline moe_ep_placed moe_ep_placed_of(moe_tensor_id id) {
     }
 }
 
-/* ---- a backend of several ranks ---- */
-
 #define MOE_EP_MAX_RANKS 256
+
+/* What a rank in a process of its own is doing, kept where whoever started it can read it when it
+ * is gone: the r-th of MOE_EP_MAX_RANKS in the file that the environment names. Thread-safety:
+ * plain data. */
+typedef struct moe_ep_note {
+    int32_t steps;  /* exchanges that it came to */
+    int32_t phase;  /* moe_ep_phase of the last */
+    int32_t inside; /* 1: it has not left it */
+    int32_t zero;
+} moe_ep_note;
+#define MOE_EP_NOTES "MOEREF_RANK_NOTES"
+
+/* ---- a backend of several ranks ---- */
 
 /* Thread-safety: plain data. */
 typedef struct moe_ep_params {
