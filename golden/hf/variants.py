@@ -34,6 +34,7 @@ OTHER = {
     ("hidden_act", "hidden_activation", "mlp_hidden_act"):
         ("silu", "gelu", "gelu_pytorch_tanh", "relu", "relu2"),
     ("moe_router_logit_softcapping",): (0.0, 30.0),
+    ("swiglu_limit",): (0.0, 0.5, 10.0),
 }
 
 

@@ -1,6 +1,7 @@
 /* A case with its inputs and its truth. Routing goes by slots: [T][columns], -1 in empty ones. */
 #include "python/binding/problem.h"
 #include "cli/input/select.h"
+#include "moeref/operator.h"
 #include "moeref/reference.h"
 #include "python/binding/binding.h"
 
@@ -12,7 +13,6 @@ enum { INPUTS, EXPECTED, LISTS };
 
 struct moe_py_problem {
     bool own;
-    moe_tensor given; /* topk_index as the user's, whose slots stay; owned */
     moe_problem *problem;
     moe_reference_result *truth;
     moe_named_tensor list[LISTS][MOE_T_COUNT + 4];
@@ -32,48 +32,25 @@ static void add(moe_py_problem *p, int list, const char *name, moe_tensor tensor
     p->list[list][p->count[list]++] = (moe_named_tensor){name, tensor};
 }
 
-/* Its pair with an expert; -1: it has none. */
-static int64_t pair_of(const moe_plan *plan, int64_t token, int64_t expert) {
-    for (int64_t i = plan->token_offsets[token]; i < plan->token_offsets[token + 1]; i++) {
-        const int64_t pair = plan->pair_of_token[i];
-        if (expert >= 0 && pair >= plan->offsets[expert] && pair < plan->offsets[expert + 1])
-            return pair;
-    }
-    return -1;
-}
-
 /* values [pairs] in plan order, put into the slots of `index` [T][columns]; 0 in empty ones. */
 static moe_status to_slots(const moe_plan *plan, const moe_tensor *index, moe_dtype dtype,
                            const moe_tensor *values, moe_tensor *ret) {
-    const int64_t columns = index->shape[1];
+    const moe_view slots = moe_view_of(index);
     moe_status status = moe_tensor_alloc(dtype, 2, index->shape, ret);
-    for (int64_t i = 0; !status && i < plan->n_tokens * columns; i++) {
-        const int64_t pair = pair_of(plan, i / columns, ((const int64_t *)index->data)[i]);
-        if (pair >= 0)
-            moe_store(ret->data, dtype, (size_t)i,
-                      moe_load(values->data, values->dtype, (size_t)pair));
-    }
-    return status;
-}
-
-/* Slots that a token needs: K, or more where the plan has more. */
-static int64_t columns_of(const moe_plan *plan, int64_t at_least) {
-    int64_t most = at_least;
-    for (int64_t t = 0; t < plan->n_tokens; t++) {
-        const int64_t n = plan->token_offsets[t + 1] - plan->token_offsets[t];
-        most = n > most ? n : most;
-    }
-    return most;
+    if (status)
+        return status;
+    const moe_view to = moe_view_of(ret);
+    return moe_plan_fill_slots(plan, &slots, values, &to, NULL);
 }
 
 /* topk_index and, of S, topk_weight; of dS, dS. */
 static moe_status list_routing(moe_py_problem *p, int list, const moe_plan *plan,
                                const moe_tensor *s, const moe_tensor *ds) {
     const moe_dtype dtype = list == INPUTS ? MOE_F32 : MOE_F64;
+    const int64_t K = p->problem->layer.K;
     moe_tensor *index = &p->slots[list], *of = p->of_slot[list];
-    moe_status status = p->given.data
-                            ? moe_tensor_cast(&p->given, MOE_I64, index)
-                            : moe_plan_slots(plan, columns_of(plan, p->problem->layer.K), index);
+    moe_status status =
+        p->problem->plan ? moe_problem_slots(p->problem, K, index) : moe_plan_slots(plan, K, index);
     if (!status)
         status = to_slots(plan, index, dtype, s, &of[0]);
     if (!status && ds && ds->data)
@@ -100,14 +77,6 @@ static moe_status list_inputs(moe_py_problem *p) {
     return list_routing(p, INPUTS, plan, &s, NULL);
 }
 
-/* The slots of the user's own plan: results that were made of it have them. */
-static moe_status keep_given(moe_py_problem *p, const moe_safetensors *own) {
-    moe_tensor index;
-    if (moe_safetensors_get(own, "topk_index", &index) || index.ndim != 2)
-        return MOE_OK; /* a plan by rows */
-    return moe_tensor_cast(&index, MOE_I64, &p->given);
-}
-
 /* Checkpoints bring their own data; a case may have golden outputs beside the library. */
 static moe_status open_problem(int kind, const char *text, int64_t number, const moe_log *log,
                                const moe_safetensors *own, moe_problem **ret) {
@@ -132,8 +101,6 @@ moe_status moe_py_problem_open(int kind, const char *text, int64_t number,
         status = moe_safetensors_of(tensors, (size_t)count, "inputs", &ear.log, &own);
     if (!status)
         status = open_problem(kind, text, number, &ear.log, own, &p->problem);
-    if (!status && own && p->problem->plan)
-        status = keep_given(p, own);
     if (!status)
         status = list_inputs(p);
     moe_safetensors_close(&own);
@@ -148,7 +115,6 @@ moe_status moe_py_problem_open(int kind, const char *text, int64_t number,
 void moe_py_problem_close(moe_py_problem *p) {
     if (!p)
         return;
-    moe_tensor_destroy(&p->given);
     for (int list = 0; list < LISTS; list++) {
         moe_tensor_destroy(&p->slots[list]);
         for (int i = 0; i < 2; i++)

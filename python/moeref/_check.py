@@ -11,7 +11,6 @@ from ._run import run, title
 
 __tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 
-_OF_SLOTS = ("topk_weight", "dS")
 _ROUTING = {"topk_index", "topk_weight"}
 
 
@@ -115,9 +114,6 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
         else:
             ran = run(subject, problem, params, device, batched)
             results, how.changed = ran.results, ran.changed.encode("ascii")
-        if problem.plan_given and "topk_index" not in results and any(
-                len(getattr(results.get(name), "shape", ())) == 2 for name in _OF_SLOTS):
-            results["topk_index"] = problem.inputs.raw("topk_index")  # whose slots they are
         array, count, kept = _tensors.named(results)
         encoded = lib.text(name, "a name")
         told = repr(problem) if own_case else repr(problem.line)

@@ -122,6 +122,17 @@ def test_a_given_plan_comes_in_slots():
     assert report.passed and report.tensors["dS"]["verdict"] == "pass"
 
 
+def test_slots_of_own_ids_are_theirs():
+    drawn = numpy_case(PLAN)
+    turned = {n: drawn.inputs[n][:, ::-1] for n in ("topk_index", "topk_weight")}
+    case = numpy_case(PLAN, inputs={**drawn.inputs, **turned})
+    assert (case.inputs["topk_index"] == turned["topk_index"]).all()
+    dS = drawn.expected["dS"]
+    assert (case.expected["dS"] == dS[:, ::-1]).all()
+    assert moeref.check({"dS": dS[:, ::-1]}, case=case).passed
+    assert not moeref.check({"dS": dS}, case=case).passed
+
+
 def test_own_inputs():
     rng = np.random.default_rng(1)
     own = {"X": rng.standard_normal((48, 24)), "dO": rng.standard_normal((48, 24)),

@@ -40,6 +40,7 @@ typedef struct moe_int_block_result {
     moe_tensor logits;  /* [T][classes], or of product keys [T][2 keys] */
     moe_tensor weight;  /* [T][classes], 0 where not chosen */
     moe_tensor state;   /* [T][width], a router's own state for the next layer */
+    moe_tensor dS;      /* [all pairs] of the weights, `scale` included */
     moe_tensor dscale;  /* [1] or [E]: of what multiplies the weights */
     moe_tensors shared; /* dW1_shared and dW2_shared */
     moe_int_chain_gradients chain[MOE_INT_PLACE_COUNT];
@@ -107,10 +108,24 @@ static inline int64_t moe_int_block_pairs(const moe_block *b) {
     return b->plan->offsets[b->layer.E];
 }
 
-/* choose.c: block->plan with its weights, and pair_weight; and back to [T][columns of logits]. */
+/* choose.c: block->plan with its weights, and pair_weight; and back to [T][columns of logits],
+ * which the caller frees. dS is of all pairs. MOE_E_NOMEM. */
 moe_status moe_int_block_choose(moe_block *block, const double *logits, const moe_log *log);
-moe_status moe_int_block_unchoose(const moe_block *block, const double *logits, const double *dS,
-                                  moe_tensor *ret_dscale, double **ret_d_logits);
+moe_status moe_int_block_unchoose(const moe_block *block, const double *dS, moe_tensor *ret_dscale,
+                                  double **ret_d_logits);
+
+/* What the way back from the weights to the classes' logits starts from. */
+typedef struct moe_int_class_weights {
+    double *logits;   /* [T][classes] */
+    double *gradient; /* [all pairs] of the weights before `scale`; 0 without an expert */
+} moe_int_class_weights;
+/* *ret is to be freed, also on failure. MOE_E_NOMEM. */
+moe_status moe_int_block_unscale(const moe_block *block, const double *dS,
+                                 moe_int_class_weights *ret);
+void moe_int_class_weights_free(moe_int_class_weights *w);
+/* *dz [T][classes] to [T][columns of logits]. Classes that share a key add up, be it gradients or
+ * variances. MOE_E_NOMEM. */
+moe_status moe_int_block_to_columns(const moe_block *block, double **dz);
 /* report.c: logits, weights and state, as the router module hands them out. */
 moe_status moe_int_block_report(const moe_block *block, moe_int_block_result *ret);
 /* Classes of the choice: experts, and the one without. */

@@ -155,15 +155,27 @@ moe_status moe_int_block_choose(moe_block *b, const double *logits, const moe_lo
     return MOE_OK;
 }
 
-/* dS of the weights before `scale`; classes without an expert have none. */
-static void unscale(const moe_block *b, const double *dS, double *dscale, double *ret) {
-    for (int64_t e = 0; e < b->plan->n_experts; e++) {
-        for (int64_t row = b->plan->offsets[e]; row < b->plan->offsets[e + 1]; row++) {
-            ret[row] = e < b->layer.E ? dS[row] * scale_of(b, e) : 0;
-            if (dscale && e < b->layer.E)
-                dscale[b->scale.shape[0] == 1 ? 0 : e] += dS[row] * b->pair_weight[row];
-        }
-    }
+/* Gradient of `scale`: ret is 0 before. */
+static void add_dscale(const moe_block *b, const double *dS, double *ret) {
+    for (int64_t e = 0; e < b->layer.E; e++)
+        for (int64_t row = b->plan->offsets[e]; row < b->plan->offsets[e + 1]; row++)
+            ret[b->scale.shape[0] == 1 ? 0 : e] += dS[row] * b->pair_weight[row];
+}
+
+moe_status moe_int_block_unscale(const moe_block *b, const double *dS, moe_int_class_weights *ret) {
+    ret->logits = class_logits(b, moe_int_trace_end(&b->chain[MOE_INT_PLACE_ROUTER], &b->router));
+    ret->gradient = calloc((size_t)(b->plan->n_pairs + 1), sizeof *ret->gradient);
+    if (!ret->logits || !ret->gradient)
+        return MOE_E_NOMEM;
+    for (int64_t e = 0; e < b->layer.E; e++)
+        for (int64_t row = b->plan->offsets[e]; row < b->plan->offsets[e + 1]; row++)
+            ret->gradient[row] = dS[row] * scale_of(b, e);
+    return MOE_OK;
+}
+
+void moe_int_class_weights_free(moe_int_class_weights *w) {
+    free(w->logits);
+    free(w->gradient);
 }
 
 /* Sums of the classes' gradients over the keys that each is made of. */
@@ -179,29 +191,32 @@ static void to_keys(const moe_block *b, const double *dz, double *ret) {
     }
 }
 
-moe_status moe_int_block_unchoose(const moe_block *b, const double *logits, const double *dS,
-                                  moe_tensor *ret_dscale, double **ret_d_logits) {
-    const int64_t n = moe_int_block_classes(b);
-    double *z = class_logits(b, logits), *dz = malloc((size_t)(b->T * n) * sizeof *dz);
-    double *dw = malloc((size_t)(b->plan->n_pairs + 1) * sizeof *dw);
-    moe_status status = z && dz && dw ? MOE_OK : MOE_E_NOMEM;
+moe_status moe_int_block_to_columns(const moe_block *b, double **dz) {
+    if (b->choice != MOE_INT_CHOICE_PRODUCT_KEYS)
+        return MOE_OK;
+    double *keys = malloc((size_t)(b->T * 2 * b->keys) * sizeof *keys);
+    if (!keys)
+        return MOE_E_NOMEM;
+    to_keys(b, *dz, keys);
+    free(*dz);
+    *dz = keys;
+    return MOE_OK;
+}
+
+moe_status moe_int_block_unchoose(const moe_block *b, const double *dS, moe_tensor *ret_dscale,
+                                  double **ret_d_logits) {
+    moe_int_class_weights w = {0};
+    double *dz = malloc((size_t)(b->T * moe_int_block_classes(b)) * sizeof *dz);
+    moe_status status = dz ? moe_int_block_unscale(b, dS, &w) : MOE_E_NOMEM;
     if (!status && b->scale.data)
         status = moe_tensor_alloc(MOE_F64, 1, b->scale.shape, ret_dscale);
-    if (!status) {
-        unscale(b, dS, ret_dscale->data, dw);
-        status = moe_route_backward(&b->layer, z, b->plan, dw, dz);
-    }
-    if (!status && b->choice == MOE_INT_CHOICE_PRODUCT_KEYS) {
-        double *keys = malloc((size_t)(b->T * 2 * b->keys) * sizeof *keys);
-        if (keys)
-            to_keys(b, dz, keys);
-        else
-            status = MOE_E_NOMEM;
-        free(dz);
-        dz = keys;
-    }
-    free(z);
-    free(dw);
+    if (!status && b->scale.data)
+        add_dscale(b, dS, ret_dscale->data);
+    if (!status)
+        status = moe_route_backward(&b->layer, w.logits, b->plan, w.gradient, dz);
+    if (!status)
+        status = moe_int_block_to_columns(b, &dz);
+    moe_int_class_weights_free(&w);
     if (status)
         free(dz);
     else

@@ -171,26 +171,26 @@ moe_status moe_int_block_back(const moe_block *b, const moe_tensors *core, const
 }
 
 /* dS of all pairs, those without an expert 0: the experts' own, or by pairs <dsum, pair(Y)>. */
-static double *weight_gradients(const moe_block *b, const behind *k, const double *dS) {
+static moe_status weight_gradients(const moe_block *b, const behind *k, const double *dS,
+                                   moe_tensor *ret) {
     const int64_t P = moe_int_block_pairs(b), width = b->latent;
-    double *ret = zeros(b->plan->n_pairs, 1);
-    if (ret && !moe_int_block_is_by_pairs(b))
-        memcpy(ret, dS, (size_t)P * sizeof *ret);
-    if (!ret || !moe_int_block_is_by_pairs(b))
-        return ret;
+    moe_status status = moe_tensor_alloc(MOE_F64, 1, (int64_t[]){b->plan->n_pairs}, ret);
+    double *sum = ret->data;
+    if (!status && !moe_int_block_is_by_pairs(b))
+        memcpy(sum, dS, (size_t)P * sizeof *sum);
+    if (status || !moe_int_block_is_by_pairs(b))
+        return status;
     const double *y = moe_int_trace_end(&b->chain[MOE_INT_PLACE_PAIR], &k->pair);
     for (int64_t i = 0; i < P * width; i++)
-        ret[i / width] += k->du[b->plan->token[i / width] * width + i % width] * y[i];
-    return ret;
+        sum[i / width] += k->du[b->plan->token[i / width] * width + i % width] * y[i];
+    return MOE_OK;
 }
 
 /* The way back through the router, onto dx. */
-static moe_status leave_router(const moe_block *b, const double *dS, double *dx,
-                               moe_int_block_result *r) {
+static moe_status leave_router(const moe_block *b, double *dx, moe_int_block_result *r) {
     const moe_int_chain *router = &b->chain[MOE_INT_PLACE_ROUTER];
     double *dz = NULL, *d_router = NULL;
-    moe_status status =
-        moe_int_block_unchoose(b, moe_int_trace_end(router, &b->router), dS, &r->dscale, &dz);
+    moe_status status = moe_int_block_unchoose(b, r->dS.data, &r->dscale, &dz);
     if (!status)
         status = moe_int_chain_backward(router, &b->router, dz, b->layer.d, &d_router,
                                         &r->chain[MOE_INT_PLACE_ROUTER]);
@@ -237,18 +237,18 @@ static moe_status leave_shared(const moe_block *b, behind *k, const moe_log *log
 
 static moe_status backward(const moe_block *b, const moe_tensors *core, const moe_log *log,
                            behind *k, moe_int_block_result *r) {
-    double *dS = NULL, *dx = NULL;
+    double *dx = NULL;
     moe_status status = come_back(b, k, r);
     if (!status)
         status = leave_before(b, core->t[MOE_T_DX].data, &dx, r);
     if (!status)
         status = leave_shared(b, k, log, dx, r);
-    dS = status ? NULL : weight_gradients(b, k, core->t[MOE_T_DS].data);
     if (!status)
-        status = dS ? leave_router(b, dS, dx, r) : MOE_E_NOMEM;
+        status = weight_gradients(b, k, core->t[MOE_T_DS].data, &r->dS);
+    if (!status)
+        status = leave_router(b, dx, r);
     if (!status)
         status = copy(dx, b->T, b->layer.d, &r->dX);
-    free(dS);
     free(dx);
     return status;
 }
@@ -283,7 +283,7 @@ moe_status moe_int_block_leave(const moe_block *b, const moe_problem *p, const m
 }
 
 void moe_int_block_result_destroy(moe_int_block_result *r) {
-    moe_tensor *tensors[] = {&r->O, &r->dX, &r->logits, &r->weight, &r->state, &r->dscale};
+    moe_tensor *tensors[] = {&r->O, &r->dX, &r->logits, &r->weight, &r->state, &r->dscale, &r->dS};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         moe_tensor_destroy(tensors[i]);
     moe_tensors_destroy(&r->shared);

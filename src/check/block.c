@@ -18,6 +18,7 @@ typedef struct judging {
     moe_reference_result *experts; /* the oracle's */
     moe_int_rounding rounding;
     const moe_tensors *results; /* the subject's */
+    const moe_int_block_result *behind_oracle;
     moe_int_block_list got, want, oracle;
     moe_int_block_due due;      /* once it is asked for */
     moe_int_block_list settled; /* of due */
@@ -64,17 +65,22 @@ static void add(squares *all, const squares *row) {
 /* The limit of error over norm: the gate of rounded sums, or what rounding explains. So many
  * independent errors as the expected squares are spread over scatter as chi^2; by how much sigma
  * itself may be wrong, the gate of row rms says (gates.c). */
-static double limit_of(double gate, double rms, const squares *s, double norm) {
-    if (!(s->expected > 0) || !(norm > 0))
+static double limit_of(double gate, double rms, const squares *s) {
+    if (!(s->expected > 0))
         return gate;
     const double independent = s->expected * s->expected / s->expected2;
     const double most = rms * rms * moe_int_chi2_quantile(independent) * s->expected;
-    return fmax(gate, most / norm);
+    return fmax(gate, most / (s->norm > 0 ? s->norm : s->expected));
+}
+
+/* Error over the norm, or, of what is 0, over the error that rounding explains. */
+static double nmse_of(const squares *s) {
+    return s->error == 0 ? 0 : s->error / (s->norm > 0 ? s->norm : s->expected);
 }
 
 /* NMSE of the whole, and of the row that is furthest beyond its limit: its error over its own norm.
- * Of rows that are next to 0 because large terms cancel, what rounding explains is the limit; of
- * those that are 0 it is the size, too. */
+ * Of what is next to 0 because large terms cancel, what rounding explains is the limit; of what is
+ * 0 it is the size, too. */
 static void measure(const moe_tensor *got, const moe_tensor *want, const double *expected,
                     const moe_gate *gate, moe_tensor_verdict *v) {
     const int64_t rows = moe_int_block_rows(want);
@@ -84,14 +90,13 @@ static void measure(const moe_tensor *got, const moe_tensor *want, const double 
         const squares row = sum_row(got, want, r, expected, v);
         add(&all, &row);
     }
-    v->nmse = all.error == 0 ? 0 : all.error / all.norm;
-    v->gate.nmse = limit_of(gate->nmse, gate->row_rms_z, &all, all.norm);
+    v->nmse = nmse_of(&all);
+    v->gate.nmse = limit_of(gate->nmse, gate->row_rms_z, &all);
     for (int64_t r = 0; gate->group_nmse > 0 && r < rows; r++) {
         moe_tensor_verdict again = {0};
         const squares row = sum_row(got, want, r, expected, &again);
-        const double norm = row.norm > 0 ? row.norm : row.expected;
-        const double of_row = row.error == 0 ? 0 : row.error / norm;
-        const double limit = limit_of(gate->group_nmse, gate->row_rms_z, &row, norm);
+        const double of_row = nmse_of(&row);
+        const double limit = limit_of(gate->group_nmse, gate->row_rms_z, &row);
         if (!(of_row / limit <= worst)) {
             worst = of_row / limit;
             v->worst_group_nmse = of_row;
@@ -118,13 +123,18 @@ static moe_status truth_of(const judging *j, int i, const moe_tensor **ret, moe_
     return status;
 }
 
+/* The gate of row rms. fp64 has none of its own and adds up as fp32 does. */
+static double rms_of(moe_dtype arithmetic) {
+    return moe_gate_for(MOE_T_DX, arithmetic == MOE_F64 ? MOE_F32 : arithmetic).row_rms_z;
+}
+
 /* Router and norms stay in float64 and only what the experts' results went into errs. */
 static moe_status passes(const judging *j, int i, moe_tensor_verdict *v, bool *ret) {
     const moe_tensor_id kind = j->got.of[i].kind;
     const moe_tensor *want;
     moe_tensor shifted = {0};
     moe_gate gate = moe_gate_for(kind, j->rounding.arithmetic);
-    gate.row_rms_z = moe_gate_for(MOE_T_DX, j->rounding.arithmetic).row_rms_z;
+    gate.row_rms_z = rms_of(j->rounding.arithmetic);
     v->gate = (moe_gate){.nmse = gate.nmse, .group_nmse = gate.group_nmse};
     v->truth = j->want.of[i].t->data ? "golden" : "oracle";
     v->worst_expert = -1;
@@ -144,7 +154,7 @@ static moe_status ask(judging *j) {
     moe_status status = MOE_OK;
     if (!j->asked)
         status = moe_int_block_due_make(j->problem, &j->rounding, j->results, j->experts,
-                                        &j->oracle, j->log, &j->due);
+                                        j->behind_oracle, j->log, &j->due);
     moe_int_block_list_make(j->problem->block, &j->due.settled, &j->settled);
     j->asked = status == MOE_OK;
     return status;
@@ -197,6 +207,7 @@ static moe_status judge_all(judging *j, const moe_int_subject *s) {
         status = moe_reference_problem(j->problem, 0, j->log, &j->experts);
     if (!status)
         status = moe_int_block_leave(block, j->problem, &j->experts->out, j->log, &oracle);
+    j->behind_oracle = &oracle;
     moe_int_block_list_make(block, &got, &j->got);
     moe_int_block_list_make(block, &block->want, &j->want);
     moe_int_block_list_make(block, &oracle, &j->oracle);

@@ -41,7 +41,7 @@ typedef struct moe_int_block_due {
  * blank, `oracle` the block behind it. *ret is to be freed, also on failure. MOE_E_NOMEM. */
 moe_status moe_int_block_due_make(const moe_problem *problem, const moe_int_rounding *rounding,
                                   const moe_tensors *got, moe_reference_result *experts,
-                                  const moe_int_block_list *oracle, const moe_log *log,
+                                  const moe_int_block_result *oracle, const moe_log *log,
                                   moe_int_block_due *ret);
 void moe_int_block_due_destroy(moe_int_block_due *due);
 

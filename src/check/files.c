@@ -65,6 +65,7 @@ static moe_status bundle_result(const char *path, const moe_int_bundle *b, const
     if (status)
         return status;
     free((*ret)->reproduce);
+    snprintf((*ret)->arithmetic_why, sizeof(*ret)->arithmetic_why, "the file says so");
     char *word = moe_int_shell_word(path);
     (*ret)->reproduce = word ? moe_int_format("moeref diagnose %s", word) : NULL;
     free(word);

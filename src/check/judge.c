@@ -92,9 +92,11 @@ static moe_status conclude_probe(const trial *b) {
     return MOE_OK;
 }
 
-/* Where a failure begins, what explains it, and the evidence. `run_failed`: before any result was
- * judged. */
-static void find_cause(trial *b, const moe_check_params *params, bool run_failed) {
+/* Where a failure begins, what explains it, and the evidence. `before`: what was found of the run,
+ * or of what a file held, before any result was judged; a bundle does not hold it. */
+static void find_cause(trial *b, const moe_check_params *params, moe_check_result *before) {
+    const bool run_failed =
+        before->verdict == MOE_VERDICT_FAIL || moe_int_first_failing(before) != NULL;
     moe_check_result *r = b->result;
     if (moe_int_first_failing(r))
         snprintf(r->first_wrong_stage, sizeof r->first_wrong_stage, "%s",
@@ -269,7 +271,8 @@ static moe_status probe(const moe_int_subject *subject, const trial *first,
 /* Values that are made of rounding: nothing but their bits can be judged. */
 static moe_status judge_cancelling(const moe_int_subject *subject, const moe_check_params *params,
                                    const moe_log *log, moe_check_result *result) {
-    const moe_int_reading reading = {subject->arithmetic, moe_int_recipe_points(params)};
+    const moe_int_reading reading = {subject->arithmetic,
+                                     moe_int_recipe_points(params, subject->problem)};
     moe_int_routing routing = {0};
     if (!moe_int_bits_wanted(subject, params)) {
         moe_int_result_set(result, MOE_VERDICT_MISTRUSTED,
@@ -290,21 +293,21 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
                          const moe_log *log, moe_check_result *result) {
     if (subject->problem->cancels)
         return judge_cancelling(subject, params, log, result);
-    const moe_check_result before = *result;
+    moe_check_result before = *result;
     trial b = {.subject = subject,
-               .reading = {subject->arithmetic, moe_int_recipe_points(params)},
+               .reading = {subject->arithmetic, moe_int_recipe_points(params, subject->problem)},
                .log = log,
                .progress = params->progress,
                .result = result,
                .map_tile = params->map_tile};
     moe_status status = judge(&b, params);
-    moe_int_name_reading(params, result);
+    moe_int_name_reading(params, subject->problem, result);
     if (!status)
         status = moe_int_other_readings(subject, &b, params, log, probe, &before, result);
     if (!status)
         status = cover(&b, params);
     if (!status)
-        find_cause(&b, params, before.verdict == MOE_VERDICT_FAIL);
+        find_cause(&b, params, &before);
     if (!status)
         status = moe_int_bits(subject, b.routing.plan, params, result);
     qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);

@@ -2,7 +2,9 @@
  * that fails, by all recipes at once (their points together allow at least what each allows), and
  * only if that explains every tensor, recipe by recipe, for the name. */
 #include "check/readings.h"
+#include "check/apart.h"
 #include "check/compare/compare.h"
+#include "check/trial.h"
 #include "check/verdict/result.h"
 
 #include <math.h>
@@ -152,12 +154,12 @@ bool moe_int_may_be_rounding(const moe_check_result *r, const moe_problem *probl
     return least == HOPE || (least != NO_NUMBER && moe_int_problem_rounds(problem, MOE_BF16));
 }
 
-static uint32_t points_of_all(void) {
+static uint32_t points_of_all(const moe_problem *problem) {
     size_t count;
     const moe_recipe *r = moe_recipes(&count);
     uint32_t points = 0;
     for (size_t i = 0; i < count; i++)
-        points |= r[i].only_if_named ? 0 : r[i].points;
+        points |= r[i].only_if_named ? 0 : moe_int_points_of(&r[i], problem);
     return points & ~(uint32_t)MOE_POINT_INPUT;
 }
 
@@ -170,9 +172,9 @@ static const moe_recipe *first_that_passes(reader *k, moe_dtype arithmetic, uint
     const uint32_t mask = ~(uint32_t)MOE_POINT_INPUT;
     for (size_t i = 0; i < count; i++) {
         bool asked = !changes_inputs || (r[i].points & MOE_POINT_INPUT) == input;
-        uint32_t points = (r[i].points & mask) | input;
-        bool judged =
-            arithmetic == (moe_dtype)k->first && points == moe_int_recipe_points(k->params);
+        uint32_t points = (moe_int_points_of(&r[i], k->subject->problem) & mask) | input;
+        bool judged = arithmetic == (moe_dtype)k->first &&
+                      points == moe_int_recipe_points(k->params, k->subject->problem);
         if (!r[i].only_if_named && asked && !judged && passes(k, arithmetic, points))
             return &r[i];
     }
@@ -183,9 +185,10 @@ static const moe_recipe *first_that_passes(reader *k, moe_dtype arithmetic, uint
 static const moe_recipe *recipe_of(reader *k, moe_dtype arithmetic) {
     bool changes_inputs = moe_int_problem_rounds(k->subject->problem, arithmetic);
     const moe_recipe *found = NULL;
-    if (passes(k, arithmetic, points_of_all()))
+    if (passes(k, arithmetic, points_of_all(k->subject->problem)))
         found = first_that_passes(k, arithmetic, 0, changes_inputs);
-    if (!found && changes_inputs && passes(k, arithmetic, points_of_all() | MOE_POINT_INPUT))
+    if (!found && changes_inputs &&
+        passes(k, arithmetic, points_of_all(k->subject->problem) | MOE_POINT_INPUT))
         found = first_that_passes(k, arithmetic, MOE_POINT_INPUT, true);
     return found;
 }
@@ -195,7 +198,8 @@ static const moe_recipe *named_only(reader *k, moe_dtype arithmetic) {
     size_t count;
     const moe_recipe *r = moe_recipes(&count);
     for (size_t i = 0; i < count; i++)
-        if (r[i].only_if_named && passes(k, arithmetic, r[i].points))
+        if (r[i].only_if_named &&
+            passes(k, arithmetic, moe_int_points_of(&r[i], k->subject->problem)))
             return &r[i];
     return NULL;
 }
@@ -210,7 +214,7 @@ static void suggest_arithmetic(reader *k, moe_check_result *result) {
             continue;
         if (moe_int_is_low(narrower[i]))
             r = recipe_of(k, narrower[i]);
-        else if (!passes(k, narrower[i], moe_int_recipe_points(k->params)))
+        else if (!passes(k, narrower[i], moe_int_recipe_points(k->params, k->subject->problem)))
             continue;
         if (r || !moe_int_is_low(narrower[i]))
             snprintf(result->suggestion, sizeof result->suggestion,
@@ -219,24 +223,40 @@ static void suggest_arithmetic(reader *k, moe_check_result *result) {
     }
 }
 
-void moe_int_name_reading(const moe_check_params *params, moe_check_result *result) {
+void moe_int_name_reading(const moe_check_params *params, const moe_problem *problem,
+                          moe_check_result *result) {
+    const bool sums = moe_int_sends_sums(problem);
     size_t count;
     if (!moe_int_is_low((moe_dtype)result->arithmetic))
         return;
     snprintf(result->recipe, sizeof result->recipe, "%s",
-             params->recipe ? params->recipe : moe_recipes(&count)->name);
+             params->recipe ? params->recipe
+             : sums         ? "ranks"
+                            : moe_recipes(&count)->name);
     snprintf(result->recipe_why, sizeof result->recipe_why, "%s",
-             params->recipe ? "--recipe" : "the first of all");
+             params->recipe ? "--recipe"
+             : sums         ? "the first of all, with combine=ranks"
+                            : "the first of all");
 }
 
-/* The other reading's verdict, instead of the first one's. */
-static void take(const reader *k, const moe_recipe *recipe, moe_check_result *result) {
+/* The other reading's verdict, instead of the first one's; of what is apart that stays. */
+static void take(const reader *k, moe_int_apart *apart, const moe_recipe *recipe,
+                 moe_check_result *result) {
+    const moe_tensor_verdict *wrong = moe_int_first_failing(&apart->found);
+    char why[136];
+    if (apart->count > 0)
+        snprintf(why, sizeof why, "the rest; moeref: %s: %.90s", wrong->name, wrong->why);
+    else
+        snprintf(why, sizeof why, "it; moeref: %.120s", result->why);
+    for (size_t i = 0; i < apart->found.n_tensors; i++)
+        moe_int_result_drop_maps(result, apart->found.tensor[i].name);
     const moe_check_result first = *result;
-    moe_int_result_drop_all_maps(result);
     *result = k->again;
+    result->map = first.map;
+    result->n_maps = first.n_maps;
+    moe_int_apart_return(&first, result);
     snprintf(result->recipe, sizeof result->recipe, "%s", recipe->name);
-    snprintf(result->recipe_why, sizeof result->recipe_why,
-             "the first that explains it; moeref: %.120s", first.why);
+    snprintf(result->recipe_why, sizeof result->recipe_why, "the first that explains %s", why);
 }
 
 moe_status moe_int_other_readings(const moe_int_subject *subject, const struct moe_int_trial *first,
@@ -246,19 +266,24 @@ moe_status moe_int_other_readings(const moe_int_subject *subject, const struct m
     /* What overflows in fp16 tells nothing under any reading: under one that finds nothing else
      * wrong that is the verdict. */
     const moe_verdict most = params->recipe ? MOE_VERDICT_AMBIGUOUS : MOE_VERDICT_MISTRUSTED;
-    reader k = {subject, first, params, log, judge, before, result->arithmetic, most, {0}};
     if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL)
         return MOE_OK;
+    moe_int_apart apart;
+    moe_int_apart_make(subject, before, result, &apart);
+    if (apart.count > 0 && !moe_int_first_failing(&apart.found)) /* the rest is right */
+        return MOE_OK;
+    reader k = {&apart.rest,        first, params, log, judge, &apart.before,
+                result->arithmetic, most,  {0}};
     const moe_dtype arithmetic = (moe_dtype)result->arithmetic;
     const bool low = moe_int_is_low(arithmetic);
-    const bool rounding = moe_int_may_be_rounding(result, subject->problem);
-    if (!rounding && !(low && hope_of(result, subject->problem) == CHOICE))
+    const bool rounding = moe_int_may_be_rounding(&apart.found, subject->problem);
+    if (!rounding && !(low && hope_of(&apart.found, subject->problem) == CHOICE))
         return MOE_OK;
     const moe_recipe *r = low && rounding ? recipe_of(&k, arithmetic) : NULL;
-    if (r && !params->recipe) {
-        take(&k, r, result);
+    if (r && !params->recipe)
+        take(&k, &apart, r, result);
+    if ((r && !params->recipe) || apart.count > 0) /* nothing makes all of it pass */
         return MOE_OK;
-    }
     k.most = MOE_VERDICT_AMBIGUOUS;
     if (!r && low)
         r = named_only(&k, arithmetic);

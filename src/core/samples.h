@@ -1,11 +1,17 @@
-/* Samples of one quantity in order, and their median. In a header, as clock.h. */
+/* Numbers in order, and the median of samples. In a header, as clock.h. */
 #ifndef MOE_CORE_SAMPLES_H
 #define MOE_CORE_SAMPLES_H
 
+#include <stdint.h>
 #include <stdlib.h>
 
 static inline int moe_int_compare_double(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static inline int moe_int_compare_int64(const void *a, const void *b) {
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     return (x > y) - (x < y);
 }
 

@@ -61,7 +61,8 @@ static const char *const common[P(COUNT)] = {
 #define GATED(by)    .attention_gate = MOE_INT_GATE_##by
 #define INTERMEDIATE .width_key = "intermediate_size"
 
-#define LIMIT .silu = MOE_ACT_SWIGLU_LIMIT, .limit_key = "swiglu_limit"
+/* A limit that Transformers takes literally, 0 too, and its own where the file has none. */
+#define LIMIT .silu = MOE_ACT_SWIGLU_LIMIT, .limit_key = "swiglu_limit", .limit_absent = 10
 #define INKLING2                                                                                   \
     SIGMOID_BIAS(ALWAYS), .renorm_eps = 1e-20, .scaled = true, .silu = MOE_ACT_SWIGLU_SOFTCAP,     \
                           .alpha_key = "mlp_gate_softcap", .limit_key = "mlp_up_softcap",          \

@@ -62,7 +62,7 @@ typedef struct moe_int_family {
     const char *shared_count_key; /* ... n_shared in units of n */
     const char *zero_key;         /* n_zero */
     const char *jitter_key;
-    const char *limit_key;        /* act_limit; absent, null or 0: none */
+    const char *limit_key;        /* act_limit; absent or null: limit_absent */
     const char *alpha_key;        /* act_alpha */
     const char *shared_limit_key; /* the shared expert's own limit; "": it has none */
     const char *capacity_key;
@@ -85,8 +85,10 @@ typedef struct moe_int_family {
     double renorm_eps;
     bool scaled; /* the scale key counts; absent or null: 1 */
     bool router_bias, select_bias, expert_bias, shared_gate;
-    bool ungated; /* experts without a gate */
-    int32_t silu; /* the moe_act that "silu" stands for here, if not MOE_ACT_SWIGLU */
+    bool ungated;        /* experts without a gate */
+    int32_t silu;        /* the moe_act that "silu" stands for here, if not MOE_ACT_SWIGLU */
+    double limit_absent; /* of MOE_ACT_SWIGLU_LIMIT and _AFTER: act_limit where the file has none;
+                            0: none, and 0 in the file is none too */
     int32_t glu_layout;
 
     /* the model around it */

@@ -150,10 +150,19 @@ static moe_status read_factors(const moe_int_hf_keys *k, const moe_int_family *f
 
 #define NO_LIMIT 1e30 /* no value reaches it, and float32 holds it */
 
-/* A limit that is absent, null or 0 does not limit. */
-static moe_status read_limit(const moe_int_hf_keys *k, const char *key, double *ret) {
-    double limit = 0;
+/* Where a family's code knows layers without a limit, one that is absent, null or 0 does not limit.
+ * Others clamp at whatever the file says: gates to at most 0 and ups to 0 by a limit of 0, so that
+ * no expert has an output, while other programs take 0 for none. */
+static moe_status read_limit(const moe_int_hf_keys *k, const moe_int_family *f, const char *key,
+                             double *ret) {
+    double limit = f->limit_absent;
     moe_status status = moe_int_hf_real(k, key, MOE_INT_JSON_OPTIONAL, &limit);
+    if (!status && f->limit_absent > 0 && !(limit > 0))
+        return moe_fail(
+            k->at->log, MOE_E_UNSUPPORTED,
+            "%s: \"%s\" is %g, to which the code of %s clamps, so that its experts have "
+            "no output; give one above 0 (1e30 limits nothing)",
+            k->at->where, key, limit, f->model_type);
     *ret = limit != 0 ? limit : NO_LIMIT;
     return status;
 }
@@ -168,9 +177,11 @@ static moe_status read_limits(const moe_int_hf_keys *k, const moe_int_family *f,
         status = moe_int_hf_real(k, f->limit_key, MOE_INT_JSON_OPTIONAL, &ret->act_limit);
     if (status || !limits)
         return status;
-    status = read_limit(k, f->limit_key, &ret->act_limit);
-    if (!status)
-        status = read_limit(k, f->shared_limit_key ? f->shared_limit_key : f->limit_key,
+    status = read_limit(k, f, f->limit_key, &ret->act_limit);
+    if (f->shared_limit_key && !*f->shared_limit_key)
+        ret->act_alpha = NO_LIMIT;
+    else if (!status)
+        status = read_limit(k, f, f->shared_limit_key ? f->shared_limit_key : f->limit_key,
                             &ret->act_alpha);
     return status;
 }

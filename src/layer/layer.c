@@ -156,13 +156,27 @@ static moe_status check_elements(const moe_layer_desc *desc, int64_t tokens, con
     return MOE_OK;
 }
 
+/* A limit or cap of 0 leaves no expert an output; a cap is divided by, too. */
+static moe_status check_act(const moe_layer_desc *desc, const moe_log *log) {
+    const bool caps = desc->act == MOE_ACT_SWIGLU_SOFTCAP;
+    const bool limits =
+        desc->act == MOE_ACT_SWIGLU_LIMIT || desc->act == MOE_ACT_SWIGLU_LIMIT_AFTER;
+    if (desc->act == MOE_ACT_SWIGLU_CLAMP && !(isfinite(desc->act_alpha) && desc->act_limit > 0))
+        return moe_fail(log, MOE_E_INVALID, "act=swiglu_clamp needs a finite alpha and limit > 0");
+    if ((limits || caps) && !(desc->act_limit > 0))
+        return moe_fail(log, MOE_E_INVALID, "act=%s needs limit > 0", moe_int_acts[desc->act].name);
+    if ((caps || (limits && desc->n_shared)) && !(desc->act_alpha > 0))
+        return moe_fail(log, MOE_E_INVALID, "act=%s needs alpha > 0: it is the %s",
+                        moe_int_acts[desc->act].name,
+                        caps ? "gate's cap" : "shared expert's own limit");
+    return MOE_OK;
+}
+
 moe_status moe_layer_desc_check(const moe_layer_desc *desc, int64_t tokens, const moe_log *log) {
     moe_status status = check_sizes(desc, tokens, log);
     if (!status)
         status = check_router(desc, log);
-    if (!status && desc->act == MOE_ACT_SWIGLU_CLAMP &&
-        !(isfinite(desc->act_alpha) && desc->act_limit > 0))
-        status =
-            moe_fail(log, MOE_E_INVALID, "act=swiglu_clamp needs a finite alpha and limit > 0");
+    if (!status)
+        status = check_act(desc, log);
     return status ? status : check_elements(desc, tokens, log);
 }

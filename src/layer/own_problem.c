@@ -148,7 +148,9 @@ static void note_unused(const reader *r, bool plan_given) {
 static moe_status take_plan(reader *r) {
     moe_problem *p = r->problem;
     moe_plan_destroy(&p->plan);
-    return moe_int_stored_plan(r->stored, p->T, p->layer.E + p->layer.n_zero, r->log, &p->plan);
+    moe_status status =
+        moe_int_stored_plan(r->stored, p->T, p->layer.E + p->layer.n_zero, r->log, &p->plan);
+    return status ? status : moe_int_stored_slots(r->stored, p->plan, r->log, &p->slots);
 }
 
 /* The case as it was given: drawing may have changed its route. */

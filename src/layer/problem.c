@@ -181,6 +181,13 @@ moe_status moe_int_problem_drawn(const moe_case *c, const moe_log *log, moe_prob
     return status;
 }
 
+moe_status moe_problem_slots(const moe_problem *problem, int64_t columns, moe_tensor *ret) {
+    if (!problem->plan)
+        return MOE_E_NOTFOUND;
+    return problem->slots.data ? moe_tensor_cast(&problem->slots, MOE_I64, ret)
+                               : moe_plan_slots(problem->plan, columns, ret);
+}
+
 void moe_problem_destroy(moe_problem **problem) {
     if (!problem || !*problem)
         return;
@@ -191,6 +198,7 @@ void moe_problem_destroy(moe_problem **problem) {
     moe_tensors_destroy(&p->expected);
     moe_plan_destroy(&p->plan);
     moe_plan_destroy(&p->expected_plan);
+    moe_tensor_destroy(&p->slots);
     free(p->masked);
     free(p->split.tokens);
     free(p->split.replicas);

@@ -63,16 +63,22 @@ static moe_status find_weights(const moe_int_prefixed *s, const moe_tensor *like
     return MOE_OK;
 }
 
+static moe_status check_slots(const moe_int_prefixed *s, int64_t tokens, const moe_tensor *index,
+                              const moe_log *log) {
+    char is[96];
+    if (is_integer(index) && index->ndim == 2 && index->shape[0] == tokens)
+        return MOE_OK;
+    return moe_fail(log, MOE_E_FORMAT, "%s: %s%s must be integers of shape [%lld, K], not %s %s",
+                    s->path, s->prefix, INDEX, (long long)tokens, moe_dtype_name(index->dtype),
+                    moe_tensor_shape_str(index, is, sizeof is));
+}
+
 static moe_status from_slots(const moe_int_prefixed *s, int64_t tokens, const moe_tensor *index,
                              const moe_log *log, pairs *ret) {
     moe_tensor weight;
-    char is[96];
-    if (!is_integer(index) || index->ndim != 2 || index->shape[0] != tokens)
-        return moe_fail(log, MOE_E_FORMAT,
-                        "%s: %s%s must be integers of shape [%lld, K], not %s %s", s->path,
-                        s->prefix, INDEX, (long long)tokens, moe_dtype_name(index->dtype),
-                        moe_tensor_shape_str(index, is, sizeof is));
-    moe_status status = find_weights(s, index, log, &weight);
+    moe_status status = check_slots(s, tokens, index, log);
+    if (!status)
+        status = find_weights(s, index, log, &weight);
     if (!status)
         status = pairs_alloc(moe_tensor_count(index), ret);
     for (int64_t i = 0; !status && i < moe_tensor_count(index); i++) {
@@ -144,6 +150,54 @@ moe_status moe_int_stored_plan(const moe_int_prefixed *s, int64_t tokens, int64_
             moe_log_send(log, MOE_LOG_ERROR, "%s: its plan cannot be used", s->path);
     }
     pairs_free(&p);
+    return status;
+}
+
+/* The row of a token's expert, or -1. */
+static int64_t row_of(const moe_plan *plan, int64_t token, int64_t expert) {
+    if (expert >= 0 && expert < plan->n_experts)
+        for (int64_t i = plan->token_offsets[token]; i < plan->token_offsets[token + 1]; i++)
+            if (plan->pair_of_token[i] >= plan->offsets[expert] &&
+                plan->pair_of_token[i] < plan->offsets[expert + 1])
+                return plan->pair_of_token[i];
+    return -1;
+}
+
+/* Has every pair of the plan one slot, and every slot that is not empty a pair? */
+static bool are_of(const int64_t *index, int64_t slots, int64_t columns, const moe_plan *plan,
+                   unsigned char *seen) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < slots; i++) {
+        if (index[i] == -1)
+            continue;
+        const int64_t row = row_of(plan, i / columns, index[i]);
+        if (row < 0 || seen[row]++)
+            return false;
+        n++;
+    }
+    return n == plan->n_pairs;
+}
+
+moe_status moe_int_stored_slots(const moe_int_prefixed *s, const moe_plan *plan, const moe_log *log,
+                                moe_tensor *ret) {
+    moe_tensor t, index = {0};
+    if (moe_int_prefixed_get(s, INDEX, &t) != MOE_OK)
+        return MOE_OK;
+    moe_status status = check_slots(s, plan->n_tokens, &t, log);
+    if (status)
+        return status;
+    unsigned char *seen = calloc((size_t)plan->n_pairs + 1, 1);
+    status = seen ? moe_tensor_cast(&t, MOE_I64, &index) : MOE_E_NOMEM;
+    if (status)
+        status = moe_fail(log, status, "%s: no memory for %s%s", s->path, s->prefix, INDEX);
+    else if (!are_of(index.data, moe_tensor_count(&index), index.shape[1], plan, seen))
+        status = moe_fail(log, MOE_E_FORMAT, "%s: %s%s has other pairs than %s%s", s->path,
+                          s->prefix, INDEX, s->prefix, TOKEN);
+    free(seen);
+    if (status)
+        moe_tensor_destroy(&index);
+    else
+        *ret = index;
     return status;
 }
 

@@ -26,6 +26,11 @@ bool moe_int_stored_has_plan(const moe_int_prefixed *stored);
 moe_status moe_int_stored_plan(const moe_int_prefixed *stored, int64_t tokens, int64_t experts,
                                const moe_log *log, moe_plan **ret);
 
+/* The second form's ids as int64, in the order of the file, where it is there beside `plan` or made
+ * it; else *ret stays as it is. MOE_E_FORMAT: they are of other pairs. */
+moe_status moe_int_stored_slots(const moe_int_prefixed *stored, const moe_plan *plan,
+                                const moe_log *log, moe_tensor *ret);
+
 /* The first form of `plan`, at most 3 tensors under names that begin with `prefix`: appends to
  * list and returns the new count. `names` is room for them, MOE_INT_STORED_NAME each. */
 enum { MOE_INT_STORED_NAME = 40 };

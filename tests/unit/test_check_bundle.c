@@ -104,6 +104,33 @@ Test(check_bundle, drawn_cases) {
     }
 }
 
+/* A result that cannot be kept, as it is of another shape, is wrong the second time too. */
+Test(check_bundle, of_another_shape) {
+    moe_problem *problem = drawn("T=12 d=16 n=8 E=5 K=2 dtype=fp32 renorm=1 seed=3");
+    const moe_check_params params = {.dump_dir = "dump", .no_explanation = true};
+    moe_reference_result *right = NULL;
+    moe_check_result *first = NULL, *second = NULL;
+    cr_assert_eq(moe_reference_problem(problem, 1, NULL, &right), MOE_OK);
+    moe_tensor *out = right->out.t;
+    out[MOE_T_DX].shape[0]--;
+    const moe_named_tensor list[] = {{"O", out[MOE_T_O]}, {"dX", out[MOE_T_DX]}};
+    scratch_enter();
+    cr_assert_eq(moe_safetensors_write("outputs.safetensors", list, 2, NULL, 0, NULL), MOE_OK);
+    cr_assert_eq(moe_check_outputs("outputs.safetensors", problem, MOE_F32, &params, NULL, &first),
+                 MOE_OK);
+    char *path = bundle_path();
+    cr_assert_eq(moe_check_bundle(path, NULL, NULL, &second), MOE_OK);
+    cr_expect_eq(second->verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(first->why, "dX: has shape [11, 16]"), "%s", first->why);
+    cr_expect(strstr(second->why, first->why), "%s", second->why);
+    free(path);
+    moe_check_result_destroy(&first);
+    moe_check_result_destroy(&second);
+    scratch_leave();
+    moe_reference_result_destroy(&right);
+    moe_problem_destroy(&problem);
+}
+
 /* Layers that no case line drew are written as one all the same: golden layers, every third
  * family's (a failure is explained twice, which takes a second). */
 Test(check_bundle, checkpoints) {

@@ -61,6 +61,35 @@ Test(check_outputs, lost_golden_values) {
     close_file(f);
 }
 
+/* The weight of a token's only expert is 1 whatever the logits: dW_r is 0, or what rounding leaves
+ * of terms that cancel. As much as that is right, and a wrong gradient is not, however small beside
+ * those terms. */
+Test(check_outputs, a_gradient_that_cancels) {
+    static const char *const lines[] = {"T=64 d=16 n=8 E=5 K=1 renorm=1 seed=3",
+                                        "T=64 d=16 n=8 E=5 K=1 score=softmax_topk seed=3",
+                                        "T=64 d=16 n=8 E=5 K=1 score=sigmoid renorm=1 seed=3"};
+    static const moe_dtype types[] = {MOE_F32, MOE_BF16};
+    static const double wrong[] = {0, 1e-4, 1};
+    for (int i = 0; i < 3 * 2 * 3; i++) {
+        const double add_to = wrong[i % 3];
+        file *f = open_file(lines[i / 6], types[i / 3 % 2], MOE_F32);
+        moe_check_result *r = NULL;
+        add(f, MOE_T_O);
+        add(f, MOE_T_DW_R);
+        ((float *)f->cast.t[MOE_T_DW_R].data)[7] += (float)add_to;
+        const moe_check_params params = {.no_explanation = true, .threads = 1};
+        cr_assert_eq(moe_safetensors_write(f->path, f->list, f->count, NULL, 0, NULL), MOE_OK);
+        cr_assert_eq(
+            moe_check_outputs(f->path, f->problem, (int32_t)types[i / 3 % 2], &params, NULL, &r),
+            MOE_OK);
+        cr_expect_eq(entry(r, "dW_r")->verdict, add_to == 0 ? MOE_VERDICT_PASS : MOE_VERDICT_FAIL,
+                     "%s in %s, %g: %s", lines[i / 6], moe_dtype_name(types[i / 3 % 2]), add_to,
+                     r->why);
+        moe_check_result_destroy(&r);
+        close_file(f);
+    }
+}
+
 /* Slots in any order; per-slot vectors follow topk_index. */
 Test(check_outputs, routing_by_slots) {
     file *f = open_file(ROUTED, MOE_F32, MOE_F32);

@@ -74,14 +74,26 @@ Test(check_outputs_wrong, unknown_names) {
     close_file(f);
 }
 
-/* dS by slots, beside a plan whose slots the file does not tell. */
+/* dS by slots, of a given plan whose ids the file does not tell: they are the problem's, in
+ * whatever order its data came, else a token's experts in ascending order. */
 Test(check_outputs_wrong, slots_of_a_given_plan) {
     file *f = open_file(GIVEN, MOE_F32, MOE_F32);
+    const moe_tensor ids = {f->index, MOE_I32, 2, {ROUTED_T, ROUTED_K}};
+    add_routing(f); /* descending */
+    f->list[0] = (moe_named_tensor){"dS", {f->dS, MOE_F32, 2, {ROUTED_T, ROUTED_K}}};
+    f->count = 1;
+    for (int own = 0; own < 2; own++) {
+        moe_check_result *r = NULL;
+        if (own)
+            cr_assert_eq(moe_tensor_cast(&ids, MOE_I64, &f->problem->slots), MOE_OK);
+        cr_assert_eq(judge(f, -1, &r), MOE_OK);
+        cr_expect_eq(r->verdict, own ? MOE_VERDICT_PASS : MOE_VERDICT_FAIL, "%s", r->why);
+        moe_check_result_destroy(&r);
+    }
+    f->list[0].tensor.shape[1] = 1;
     moe_check_result *r = NULL;
-    f->list[f->count++] = (moe_named_tensor){"dS", {f->dS, MOE_F32, 2, {ROUTED_T, ROUTED_K}}};
     cr_assert_eq(judge(f, -1, &r), MOE_OK);
-    cr_expect(strstr(r->why, "[12, 2], the case needs [24], or topk_index beside it"), "%s",
-              r->why);
+    cr_expect(strstr(r->why, "[12, 1], the case needs [24], or by slots [12, 2]"), "%s", r->why);
     moe_check_result_destroy(&r);
     close_file(f);
 }

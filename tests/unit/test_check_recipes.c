@@ -10,6 +10,7 @@
 #include "scratch.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,69 @@ Test(check_recipes, named_in_the_report) {
     cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
     cr_expect_str_eq(r->recipe, "moeref");
     moe_check_result_destroy(&r);
+}
+
+/* What is wrong under every recipe is no reason to judge the others by a recipe that is not theirs.
+ */
+typedef struct spoil {
+    moe_tensor_id id;
+    enum { SHAPE, NUMBER, SIZE, IDS } how;
+    const char *recipe; /* that the report names */
+    const char *why;
+} spoil;
+
+static moe_check_result *judge_spoilt(const spoil *s) {
+    moe_problem *p = drawn("T=128 d=128 n=32 E=8 K=2 dtype=bf16 renorm=1 seed=3");
+    moe_reference_result *res = play(p, MOE_BF16, points_of("eager"));
+    moe_check_params params = {.no_explanation = true, .threads = 1};
+    moe_check_result *r = NULL;
+    moe_tensor *t = s->how == IDS ? NULL : &res->out.t[s->id];
+    if (s->how == NUMBER)
+        moe_store(t->data, t->dtype, 7, (double)NAN);
+    if (s->how == SIZE)
+        for (int64_t i = 0; i < moe_tensor_count(t); i++)
+            moe_store(t->data, t->dtype, (size_t)i, 1.5 * moe_load(t->data, t->dtype, (size_t)i));
+    cr_assert_eq(moe_int_result_create(p, "test", "--backend test", NULL, &r), MOE_OK);
+    moe_int_subject subject = {
+        .problem = p, .arithmetic = MOE_BF16, .got = res->out, .plan = res->plan};
+    if (s->how == SHAPE) { /* as the reader of a file does */
+        subject.got.t[s->id] = (moe_tensor){0};
+        moe_int_entry_fail(moe_int_result_entry(r, moe_tensor_name(s->id)), "has another shape");
+    }
+    if (s->how == IDS) {
+        subject.plan = NULL;
+        moe_int_entry_fail(moe_int_result_entry(r, "topk_index"), "no ids");
+    }
+    cr_assert_eq(moe_int_judge(&subject, &params, NULL, r), MOE_OK);
+    moe_reference_result_destroy(&res);
+    moe_problem_destroy(&p);
+    return r;
+}
+
+Test(check_recipes, one_wrong_result_beside_those_of_a_recipe) {
+    static const spoil rows[] = {
+        {MOE_T_DX, SHAPE, "eager", "dX: has another shape"},
+        {MOE_T_DX, NUMBER, "eager", "dX: 1 elements are not finite"},
+        {MOE_T_DW2, NUMBER, "eager", "dW2: 1 elements are not finite"},
+        {MOE_T_COUNT, IDS, "compiled", "topk_index: no ids"}, /* whose sums nobody can know */
+        /* no recipe's: the first verdict stays, of O too */
+        {MOE_T_DW2, SIZE, "moeref", "O: not its own w*Y added in fp32"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        moe_check_result *r = judge_spoilt(&rows[i]);
+        const char *name = rows[i].how == IDS ? "topk_index" : moe_tensor_name(rows[i].id);
+        const bool apart = rows[i].how != SIZE;
+        cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%zu", i);
+        cr_expect(strstr(r->why, rows[i].why), "%zu: %s", i, r->why);
+        cr_expect_str_eq(r->recipe, rows[i].recipe, "%zu: %s, %s", i, r->recipe, r->recipe_why);
+        cr_expect_eq(entry(r, name)->verdict, MOE_VERDICT_FAIL, "%zu", i);
+        cr_expect_eq(entry(r, "O")->verdict, apart ? MOE_VERDICT_PASS : MOE_VERDICT_FAIL, "%zu: %s",
+                     i, entry(r, "O")->why);
+        cr_expect(!apart || strstr(r->recipe_why, "explains the rest; moeref: "), "%zu: %s", i,
+                  r->recipe_why);
+        cr_expect_str_empty(r->suggestion, "%zu", i);
+        moe_check_result_destroy(&r);
+    }
 }
 
 /* One hidden unit: a stored dA' is a good part of what dW1 errs. */

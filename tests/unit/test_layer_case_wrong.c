@@ -79,6 +79,12 @@ Test(layer_case_wrong, wrong_lines_get_a_sentence) {
         {BASE " hidden=-1", "not a whole number"},
         {BASE " hidden=99999999999", "hidden=99999999999 is no width of a layer"},
         {BASE " select=group_topk groups=3", "does not divide"},
+        {BASE " act=swiglu_clamp limit=0", "act=swiglu_clamp needs a finite alpha and limit > 0"},
+        {BASE " act=swiglu_limit limit=0", "act=swiglu_limit needs limit > 0"},
+        {BASE " act=swiglu_limit_after limit=-1", "act=swiglu_limit_after needs limit > 0"},
+        {BASE " act=swiglu_limit alpha=0 shared=8", "alpha > 0: it is the shared expert's own"},
+        {BASE " act=swiglu_softcap limit=0", "act=swiglu_softcap needs limit > 0"},
+        {BASE " act=swiglu_softcap alpha=0", "alpha > 0: it is the gate's cap"},
         {BASE " capacity=0 select=capacity", "capacity = 0"},
         {"T=2147483647 d=16777216 n=16777216 E=1048576 K=1", "elements"},
     };

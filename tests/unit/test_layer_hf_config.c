@@ -142,13 +142,22 @@ static void assert_refused(const char *text, moe_status want, const char *needle
     cr_expect_eq(memcmp(&config, &untouched, sizeof config), 0);
 }
 
-#define MIXTRAL(extra)                                                                             \
-    "{\"model_type\":\"mixtral\",\"hidden_size\":32,\"intermediate_size\":16,"                     \
+#define MIXTRAL_AS(family, extra)                                                                  \
+    "{\"model_type\":\"" family "\",\"hidden_size\":32,\"intermediate_size\":16,"                  \
     "\"num_local_experts\":8,\"num_experts_per_tok\":2" extra "}"
+#define MIXTRAL(extra) MIXTRAL_AS("mixtral", extra)
 #define DEEPSEEK(extra)                                                                            \
     "{\"model_type\":\"deepseek_v3\",\"hidden_size\":32,\"moe_intermediate_size\":16,"             \
     "\"n_routed_experts\":8,\"num_experts_per_tok\":2,\"n_group\":4,\"topk_group\":2,"             \
     "\"routed_scaling_factor\":2.5" extra "}"
+
+#define LIMITED(family, extra)                                                                     \
+    "{\"model_type\":\"" family "\",\"hidden_size\":32,\"moe_intermediate_size\":16,"              \
+    "\"n_routed_experts\":8,\"num_experts_per_tok\":2,\"n_shared_experts\":1" extra "}"
+
+#define STEP(extra)                                                                                \
+    "{\"model_type\":\"step3p5\",\"hidden_size\":32,\"moe_intermediate_size\":16,"                 \
+    "\"moe_num_experts\":8,\"num_experts_per_tok\":2,\"share_expert_dim\":16" extra "}"
 
 Test(layer_hf_config, errors_name_key_and_file) {
     static const struct {
@@ -218,6 +227,11 @@ Test(layer_hf_config, errors_name_key_and_file) {
          "\"n_routed_experts\":8,\"moe_topk\":2,\"routed_scaling_factor\":1,"
          "\"zero_expert_type\":\"copy\"}",
          MOE_E_UNSUPPORTED, "\"identity\""},
+        /* where Transformers 5.24.0 clamps to 0, and every output is 0 */
+        {LIMITED("hy_v4", ",\"swiglu_limit\":0.0"), MOE_E_UNSUPPORTED, "\"swiglu_limit\" is 0,"},
+        {LIMITED("glm5_next_text", ",\"swiglu_limit\":0"), MOE_E_UNSUPPORTED, "above 0"},
+        {LIMITED("deepseek_v4", ",\"swiglu_limit\":-1"), MOE_E_UNSUPPORTED, "is -1, to which"},
+        {MIXTRAL_AS("gpt_oss", ",\"swiglu_limit\":0"), MOE_E_FORMAT, "limit > 0"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_refused(wrong[i].text, wrong[i].status, wrong[i].needle);
@@ -256,6 +270,28 @@ Test(layer_hf_config, choices_that_the_file_makes) {
                  "\"num_experts\":8,\"num_experts_per_tok\":2,"
                  "\"shared_expert_intermediate_size\":0}");
     cr_expect(c.layer.n_shared == 0 && c.layer.shared_gate == 0);
+}
+
+/* As Transformers 5.24.0: a limit of its own where the file says nothing; hy_v4's shared expert has
+ * none, and Step 3.5 takes 0 and nothing for none. */
+Test(layer_hf_config, limits_of_the_activation) {
+    static const struct {
+        const char *text;
+        double routed, shared;
+    } rows[] = {
+        {LIMITED("glm5_next_text", ",\"swiglu_limit\":2.5"), 2.5, 2.5},
+        {LIMITED("glm5_next_text", ""), 10, 10},
+        {LIMITED("deepseek_v4", ""), 10, 10},
+        {LIMITED("hy_v4", ""), 10, 1e30},
+        {LIMITED("hy_v4", ",\"swiglu_limit\":2.5"), 2.5, 1e30},
+        {STEP(""), 1e30, 1e30},
+        {STEP(",\"swiglu_limits\":[0,7],\"swiglu_limits_shared\":[16,null]"), 1e30, 16},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        moe_layer_desc layer = accepted(rows[i].text).layer;
+        cr_expect(layer.act_limit == rows[i].routed && layer.act_alpha == rows[i].shared,
+                  "%s: %g, %g", rows[i].text, layer.act_limit, layer.act_alpha);
+    }
 }
 
 Test(layer_hf_config, the_language_model_of_a_multimodal_one) {

@@ -154,6 +154,11 @@ Test(layer_own, ids_and_plans) {
     cr_expect_eq(p->plan->weight[1], 5);
     cr_expect_eq(p->plan->weight[2], 7);
     cr_expect_null(p->in.t[MOE_T_W_R].data);
+    moe_tensor slots; /* in the order of the file */
+    cr_assert_eq(moe_problem_slots(p, 2, &slots), MOE_OK);
+    for (size_t i = 0; i < 12; i++)
+        cr_expect_eq(moe_load(slots.data, slots.dtype, i), index[i / 2][i % 2]);
+    moe_tensor_destroy(&slots);
     moe_problem_destroy(&p);
     index[3][0] = 3;
     expect_refused(o, LINE, MOE_E_INVALID, "its plan cannot be used");
@@ -206,6 +211,17 @@ Test(layer_own, exported_plan) {
     cr_expect_eq(memcmp(p->plan->token, plan->token, (size_t)plan->n_pairs * 4), 0);
     cr_expect_eq(memcmp(p->plan->weight, plan->weight, (size_t)plan->n_pairs * 8), 0);
     moe_problem_destroy(&p);
+    moe_tensor index; /* beside it, and of the same pairs */
+    cr_assert_eq(moe_plan_slots(plan, 2, &index), MOE_OK);
+    o->list[o->count++] = (moe_named_tensor){"topk_index", index};
+    p = read_back(o, ROUTED);
+    cr_expect_eq(memcmp(p->slots.data, index.data, 12 * sizeof(int64_t)), 0);
+    moe_problem_destroy(&p);
+    int64_t *ids = index.data;
+    ids[3] = ids[2]; /* one pair twice, another not */
+    expect_refused(o, ROUTED, MOE_E_FORMAT, "topk_index has other pairs than plan_token");
+    o->count--;
+    moe_tensor_destroy(&index);
     plan->offsets[1] += 1000;
     expect_refused(o, ROUTED, MOE_E_FORMAT, "must be 4 integers that ascend from 0");
     plan->offsets[1] -= 1000;

@@ -41,6 +41,7 @@ LAYERS = {
     "slots": ("T=64 d=48 n=32 E=16 K=8 renorm=1 seed=141", LARGE + "renorm=1 seed=141"),
 }
 ANY, FP32, BF16 = ("fp32", "bf16", "fp16"), ("fp32",), ("bf16",)
+NOT_BF16 = ("fp32", "fp16")
 
 
 def layer(name, large):
@@ -93,6 +94,21 @@ SHARED_DX = "        add_row(dx, 1, l->shared.dXp + t * d, d);"
 DX_ROUTER_SUM = "sum[i] += (FAULT(l, dX_router_twice) ? 2 : 1) * dx[i];"
 Z_END = "    free(turned);\n    for (int64_t t = 0; t < l->T; t++)"
 MATH = "#include <stdlib.h>", "#include <math.h>\n#include <stdlib.h>"
+SCORE = "            raw[k] = fy_score(l, t, chosen[k]);"
+ROOM = "            if (!has_room(l, load[e]))\n                continue;"
+PAIR = ("        const int64_t p = plan->pair_of_token[first + i];\n"
+        "        const float s = output_weight(l, t, i, p);")
+SKIPPED = "    if (FAULT(l, last_slot_skipped))"
+Y_READ = "fy_out(l, MOE_T_Y) + row_read(l, p) * d, d);"
+O_TERM = "        add_row(o, s, zero ? l->X + t * d : " + Y_READ
+SEEN = "            ret[r * d + i] = x->on_input ? x->weight[r] * from[i] : from[i];"
+W1, W2, B1_OF, B2_OF = ("                   .%s = param_of(l, e, MOE_T_%s)," % (i, i)
+                        for i in ("W1", "W2", "b1", "b2"))
+B1_OF, B2_OF = (b.replace("MOE_T_b", "MOE_T_B") for b in (B1_OF, B2_OF))
+FIRST = "first = plan->offsets[e];"
+COLUMN_SUM = "            ret[i] += s ? s[r] * g[r * width + i] : g[r * width + i];"
+PARAMS_TAKEN = "    if (FAULT(l, weights_changed))"
+DS_STORE = "    if (!x->on_input)\n        x->dS[r] = ds;"
 FILE_OF = {
     AFTER_H: "expert.c", AFTER_UP: "expert.c", AFTER_DOWN: "expert.c", UP: "expert.c",
     DOWN: "expert.c", B2_TWICE: "expert.c", OUTER: "expert_grad.c", DA: "expert_grad.c",
@@ -117,3 +133,20 @@ def coarse(value, steps=16):
     """C: the value with as many steps to a power of two as given; needs math.h."""
     return ("{ int at; const float m = frexpf(%s, &at); %s = ldexpf(rintf(m * %d) / %d, at); }"
             % (value, value, steps, steps))
+
+
+def by_expert(line, index):
+    """The edit by which a parameter is taken of another expert."""
+    return "expert.c", line, line.replace("(l, e,", "(l, " + index + ",")
+
+
+def h_of(rows, expert):
+    """The edit by which rows' H is made with W1 of another expert."""
+    return before(AFTER_H, """    for (int64_t r = 0; x->e >= 0 && r < x->rows; r++)
+        for (int64_t i = 0; (%s) && i < x->hw; i++) {
+            float sum = 0;
+            for (int64_t k = 0; k < d; k++)
+                sum += rows[r * d + k] * fy_param(l, MOE_T_W1)[((%s) * x->hw + i) * d + k];
+            x->H[r * x->hw + i] = sum;
+        }
+    fy_store(l, x->H, x->rows * x->hw);""" % (rows, expert))

@@ -1,5 +1,5 @@
-"""A fifth set: shuffles, strides, splits, stale tiles and lost halves, written after what was
-mended for the fourth. README.md has what was named at first sight."""
+"""Shuffles, strides, splits, stale tiles and lost halves, written after what was mended for
+tiles.py. README.md has what was named at first sight."""
 from edits import AFTER_DOWN, AFTER_H, ANY, DX, OUTER, SPOIL, UP, hole
 
 DOWN = "    fy_product(l, FY_DOWN, x->A, x->rows, x->n, turned, d, x->Y);"

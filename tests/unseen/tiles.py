@@ -1,4 +1,4 @@
-"""A fourth set: tiles, swizzles, scales, splits, stores and gathers as they go wrong in grouped
+"""Tiles, swizzles, scales, splits, stores and gathers as they go wrong in grouped
 kernels; words decided before any was tried. README.md has what was named at first sight."""
 from edits import (AFTER_DOWN, AFTER_UP, ANY, DSCALE, DX, OUTER, ROW_END, SPOIL, SUM, TOKEN_END,
                    UP, hole)

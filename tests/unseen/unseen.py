@@ -26,19 +26,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import bugs
-import closed
+import changelogs
 import edits
-import field
-import field_later
-import fifth
-import fourth
-import fresh
-import held_out
-import last
-import reported
-import sealed
+import libraries
+import mixed_1
+import mixed_2
+import mixed_3
+import mixed_4
+import mixed_5
+import mixtures
 import splits
 import tiles
+import trackers
+import trackers_later
+import users
 import wide_router
 import wide_rows
 import wide_terms
@@ -49,12 +50,12 @@ FLAGS = ["-std=gnu11", "-O2", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden
 PLACES = {"", "elements", "wrong_block", "wrong_experts"}
 TYPES = ["fp32", "bf16", "fp16"]
 CAUGHT, NAMED = 0.99, 0.85
-SETS = {"bugs": bugs.BUGS, "held_out": held_out.BUGS, "fresh": fresh.BUGS,
-        "tiles": tiles.BUGS, "splits": splits.BUGS, "sealed": sealed.BUGS,
-        "wide": wide_rows.BUGS + wide_terms.BUGS + wide_router.BUGS, "closed": closed.BUGS,
-        "last": last.BUGS, "fourth": fourth.BUGS, "fifth": fifth.BUGS,
-        "reported": reported.BUGS, "field": field.BUGS,
-        "field_later": field_later.BUGS}
+SETS = {"bugs": bugs.BUGS, "mixed_1": mixed_1.BUGS, "mixtures": mixtures.BUGS,
+        "tiles": tiles.BUGS, "splits": splits.BUGS, "mixed_2": mixed_2.BUGS,
+        "wide": wide_rows.BUGS + wide_terms.BUGS + wide_router.BUGS, "mixed_3": mixed_3.BUGS,
+        "mixed_4": mixed_4.BUGS, "changelogs": changelogs.BUGS, "mixed_5": mixed_5.BUGS,
+        "users": users.BUGS, "trackers": trackers.BUGS + libraries.BUGS,
+        "trackers_later": trackers_later.BUGS}
 SETS["all"] = sum(SETS.values(), [])
 
 

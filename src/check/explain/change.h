@@ -112,6 +112,11 @@ typedef enum moe_int_slope_fault {
     MOE_INT_SLOPE_CHOSEN    /* logits not chosen get no gradient */
 } moe_int_slope_fault;
 
+/* i, which may lie any way below 0 or beyond n, in a ring of n. */
+static inline int64_t moe_int_around(int64_t i, int64_t n) {
+    return (i % n + n) % n;
+}
+
 typedef struct moe_int_change {
     moe_layer_desc desc;  /* as the kernel read it */
     moe_layer_desc back;  /* and the router's backward pass */
@@ -168,7 +173,7 @@ static inline bool moe_int_change_adds(const moe_int_change *c, int64_t e, int64
 /* The first element of X [T][d] that is read for a row of token t. */
 static inline int64_t moe_int_gather_start(const moe_int_change *c, int64_t t, int64_t T,
                                            int64_t d) {
-    int64_t of = (t + c->gather_X + T) % T, at;
+    int64_t of = moe_int_around(t + c->gather_X, T), at;
     of = c->gather_mod > 0 ? of % c->gather_mod : of;
     at = of * d + c->gather_late;
     return at < 0 || at + d > T * d ? of * d : at;

@@ -4,16 +4,8 @@
 
 #include <math.h>
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
-static bool gated(const moe_int_scene *s) {
-    return moe_act_is_gated(layer_of(s)->act);
-}
-
 static bool clamps(const moe_int_scene *s) {
-    return layer_of(s)->act == MOE_ACT_SWIGLU_CLAMP;
+    return moe_int_layer_of(s)->act == MOE_ACT_SWIGLU_CLAMP;
 }
 
 bool moe_int_change_activation_other(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -23,7 +15,7 @@ bool moe_int_change_activation_other(const moe_int_scene *s, int64_t trial, moe_
     if (moe_act_is_gated((int32_t)trial) == moe_act_is_gated(c->desc.act))
         c->desc.act = (int32_t)trial;
     moe_int_finding_say(f, ": %s, not %s", moe_int_acts[c->desc.act].name,
-                        moe_int_acts[layer_of(s)->act].name);
+                        moe_int_acts[moe_int_layer_of(s)->act].name);
     moe_int_finding_param(f, "act", (double)c->desc.act);
     return true;
 }
@@ -32,7 +24,8 @@ bool moe_int_change_gelu_approximated(const moe_int_scene *s, int64_t trial, moe
                                       moe_int_finding *f) {
     c->act = trial ? MOE_INT_ACT_SIGMOID : MOE_INT_ACT_TANH;
     moe_int_finding_say(f, trial ? ": x sigmoid(1.702 x)" : ": by tanh");
-    return trial < 2 && (layer_of(s)->act == MOE_ACT_GELU || layer_of(s)->act == MOE_ACT_GEGLU);
+    return trial < 2 &&
+           (moe_int_layer_of(s)->act == MOE_ACT_GELU || moe_int_layer_of(s)->act == MOE_ACT_GEGLU);
 }
 
 bool moe_int_change_activation_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -45,7 +38,7 @@ bool moe_int_change_activation_missing(const moe_int_scene *s, int64_t trial, mo
 
 bool moe_int_change_relu_leaky(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
-    int32_t act = layer_of(s)->act;
+    int32_t act = moe_int_layer_of(s)->act;
     (void)f;
     c->act = MOE_INT_ACT_LEAKY;
     return trial == 0 && (act == MOE_ACT_REGLU || act == MOE_ACT_RELU);
@@ -55,7 +48,7 @@ bool moe_int_change_up_missing(const moe_int_scene *s, int64_t trial, moe_int_ch
                                moe_int_finding *f) {
     (void)f;
     c->act = MOE_INT_ACT_NO_UP;
-    return trial == 0 && gated(s);
+    return trial == 0 && moe_int_scene_is_gated(s);
 }
 
 bool moe_int_change_clamp_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -98,7 +91,7 @@ bool moe_int_change_alpha_other(const moe_int_scene *s, int64_t trial, moe_int_c
     if (trial > 1 || !clamps(s))
         return false;
     c->desc.act_alpha = alpha[trial];
-    moe_int_finding_say(f, ": %g, not %g", alpha[trial], layer_of(s)->act_alpha);
+    moe_int_finding_say(f, ": %g, not %g", alpha[trial], moe_int_layer_of(s)->act_alpha);
     moe_int_finding_param(f, "alpha", alpha[trial]);
     return true;
 }

@@ -6,10 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
 /* The weights of the changed description for the plan's choice. */
 bool moe_int_reweigh(moe_int_change *c) {
     return c->logits && moe_route_weigh(&c->desc, c->logits, c->plan) == MOE_OK;
@@ -36,7 +32,8 @@ bool moe_int_reroute(const moe_int_scene *s, const double *b_select, moe_int_cha
 /* b_select in float64, which the caller frees; NULL where there is none. */
 double *moe_int_selection_bias(const moe_int_scene *s) {
     const moe_tensor *b = &s->evidence->problem->in.t[MOE_T_B_SELECT];
-    return layer_of(s)->router.select_bias ? moe_int_doubles(b, 0, moe_tensor_count(b)) : NULL;
+    return moe_int_layer_of(s)->router.select_bias ? moe_int_doubles(b, 0, moe_tensor_count(b))
+                                                   : NULL;
 }
 
 /* Reverses the order of every token's experts. */
@@ -244,7 +241,7 @@ bool moe_int_change_choose_lowest(const moe_int_scene *s, int64_t trial, moe_int
 /* K - 1, 8, 1 experts. */
 bool moe_int_change_choose_fewer(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
-    int64_t K = layer_of(s)->K;
+    int64_t K = moe_int_layer_of(s)->K;
     const int64_t fewer[] = {K - 1, 8, 1};
     if (trial > 2 || K < 2 || fewer[trial] >= K)
         return false;

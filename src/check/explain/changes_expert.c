@@ -1,32 +1,24 @@
 /* Hypotheses about what the experts read: order of gate and up, weights, biases, products. */
 #include "check/explain/bank.h"
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
-static bool gated(const moe_int_scene *s) {
-    return moe_act_is_gated(layer_of(s)->act);
-}
-
 bool moe_int_change_gate_up_swapped(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                     moe_int_finding *f) {
     (void)f;
     c->act_swapped = true;
-    return trial == 0 && gated(s);
+    return trial == 0 && moe_int_scene_is_gated(s);
 }
 
 bool moe_int_change_w1_swapped(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
     (void)f;
     c->rows1 = MOE_INT_ROWS_SWAPPED;
-    return trial == 0 && gated(s);
+    return trial == 0 && moe_int_scene_is_gated(s);
 }
 
 bool moe_int_change_layout_read(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                 moe_int_finding *f) {
-    bool concat = layer_of(s)->glu_layout == MOE_GLU_CONCAT;
-    if (trial > 0 || !gated(s))
+    bool concat = moe_int_layer_of(s)->glu_layout == MOE_GLU_CONCAT;
+    if (trial > 0 || !moe_int_scene_is_gated(s))
         return false;
     c->desc.glu_layout = concat ? MOE_GLU_INTERLEAVED : MOE_GLU_CONCAT;
     moe_int_finding_say(f, ": %s",
@@ -36,7 +28,7 @@ bool moe_int_change_layout_read(const moe_int_scene *s, int64_t trial, moe_int_c
 
 bool moe_int_change_w1_layout(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                               moe_int_finding *f) {
-    if (trial > 1 || !gated(s))
+    if (trial > 1 || !moe_int_scene_is_gated(s))
         return false;
     c->rows1 = trial ? MOE_INT_ROWS_APART : MOE_INT_ROWS_INTERLEAVED;
     moe_int_finding_say(f, ": %s", trial ? "taken apart" : "interleaved");
@@ -47,7 +39,7 @@ bool moe_int_change_b1_missing(const moe_int_scene *s, int64_t trial, moe_int_ch
                                moe_int_finding *f) {
     static const unsigned without[] = {MOE_INT_NO_B1, MOE_INT_NO_B1_UP, MOE_INT_NO_B1_GATE};
     static const char *const of[] = {"", " to the up", " to the gate"};
-    if (!layer_of(s)->expert_bias || trial > (gated(s) ? 2 : 0))
+    if (!moe_int_layer_of(s)->expert_bias || trial > (moe_int_scene_is_gated(s) ? 2 : 0))
         return false;
     c->terms |= without[trial];
     moe_int_finding_say(f, "%s", of[trial]);
@@ -58,15 +50,15 @@ bool moe_int_change_b2_missing(const moe_int_scene *s, int64_t trial, moe_int_ch
                                moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_NO_B2;
-    return trial == 0 && layer_of(s)->expert_bias;
+    return trial == 0 && moe_int_layer_of(s)->expert_bias;
 }
 
 static const char *const bias_names[] = {"b1", "b2", "b1 and b2"};
 
 bool moe_int_change_bias_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                    moe_int_finding *f) {
-    int64_t E = layer_of(s)->E;
-    if (trial > 5 || E < 2 || !layer_of(s)->expert_bias)
+    int64_t E = moe_int_layer_of(s)->E;
+    if (trial > 5 || E < 2 || !moe_int_layer_of(s)->expert_bias)
         return false;
     c->biases = 1 + (unsigned)trial / 2;
     c->bias_shift = trial % 2 ? E - 1 : 1;
@@ -77,7 +69,7 @@ bool moe_int_change_bias_neighbour(const moe_int_scene *s, int64_t trial, moe_in
 
 bool moe_int_change_bias_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
-    if (trial > 2 || !layer_of(s)->expert_bias)
+    if (trial > 2 || !moe_int_layer_of(s)->expert_bias)
         return false;
     c->biases = 1 + (unsigned)trial;
     c->bias_factor = 2;
@@ -89,7 +81,7 @@ bool moe_int_change_b2_unweighted(const moe_int_scene *s, int64_t trial, moe_int
                                   moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_B2_UNWEIGHTED;
-    return trial == 0 && layer_of(s)->expert_bias;
+    return trial == 0 && moe_int_layer_of(s)->expert_bias;
 }
 
 /* Of X, of dO, of both; the next one, or the one before. */
@@ -141,7 +133,7 @@ bool moe_int_change_next_rows(const moe_int_scene *s, int64_t trial, moe_int_cha
     static const int64_t tiles[] = {1, 128, 64, 32, 16, 8};
     enum { TILES = sizeof tiles / sizeof *tiles };
     int64_t of = trial / TILES - 1; /* -1: all experts; then those that the scene has */
-    if (of >= s->n_experts || layer_of(s)->E < 2)
+    if (of >= s->n_experts || moe_int_layer_of(s)->E < 2)
         return false;
     c->beyond = tiles[trial % TILES];
     c->beyond_expert = of < 0 ? -1 : s->expert[of];
@@ -177,7 +169,7 @@ bool moe_int_change_k_block_dropped(const moe_int_scene *s, int64_t trial, moe_i
     static const char *const product[] = {"H = x W1^T", "Y = A W2^T", "dA = dO W2", "dX~ = dH W1"};
     static const int64_t blocks[] = {1, 4, 8, 16, 32, 64, 128};
     enum { BLOCKS = sizeof blocks / sizeof *blocks };
-    const moe_layer_desc *desc = layer_of(s);
+    const moe_layer_desc *desc = moe_int_layer_of(s);
     const int64_t length[] = {desc->d, desc->n, desc->d, moe_h_width(desc, desc->n)};
     int64_t of = trial / BLOCKS % MOE_INT_PRODUCT_COUNT;
     bool first = trial >= (int64_t)BLOCKS * MOE_INT_PRODUCT_COUNT;
@@ -199,7 +191,7 @@ bool moe_int_change_columns_repeated(const moe_int_scene *s, int64_t trial, moe_
     if (trial / 2 >= PERIODS)
         return false;
     c->from_start = trial >= PERIODS;
-    if (periods[trial % PERIODS] < layer_of(s)->n)
+    if (periods[trial % PERIODS] < moe_int_layer_of(s)->n)
         c->period = periods[trial % PERIODS];
     moe_int_finding_say(f, c->from_start ? " of %lld" : ": odd tiles of %lld are the even ones",
                         (long long)c->period);

@@ -1,10 +1,6 @@
 /* Hypotheses about the backward pass alone. */
 #include "check/explain/bank.h"
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
 static bool routes(const moe_int_scene *s) {
     return s->dO && !s->evidence->problem->plan;
 }
@@ -24,7 +20,7 @@ bool moe_int_change_slope_missing(const moe_int_scene *s, int64_t trial, moe_int
         {MOE_INT_ACT_SLOPE_SIGMOID, SILU, "that of the sigmoid, s (1 - s)"},
         {MOE_INT_ACT_SLOPE_SIGN, SILU, "s - g s (1 - s) for s + g s (1 - s)"},
         {MOE_INT_ACT_UP_SLOPE, ALL, "g for phi(g) in that of up"}};
-    const int32_t act = layer_of(s)->act;
+    const int32_t act = moe_int_layer_of(s)->act;
     if (!s->dO || trial >= (int64_t)(sizeof slopes / sizeof *slopes))
         return false;
     const bool silu = act == MOE_ACT_SWIGLU || act == MOE_ACT_SILU;
@@ -45,7 +41,7 @@ bool moe_int_change_dh_weight(const moe_int_scene *s, int64_t trial, moe_int_cha
 
 bool moe_int_change_dw2_weight(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
-    const bool gated = layer_of(s)->shared_gate;
+    const bool gated = moe_int_layer_of(s)->shared_gate;
     if (trial > (gated ? 3 : 1) || !s->dO)
         return false;
     c->terms |= trial % 2 ? MOE_INT_DW2_WEIGHT_TWICE : MOE_INT_NO_DW2_WEIGHT;
@@ -60,7 +56,7 @@ bool moe_int_change_db2_weight(const moe_int_scene *s, int64_t trial, moe_int_ch
                                moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_NO_DB2_WEIGHT;
-    return trial == 0 && s->dO && layer_of(s)->expert_bias;
+    return trial == 0 && s->dO && moe_int_layer_of(s)->expert_bias;
 }
 
 bool moe_int_change_ds_weighted(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -104,13 +100,13 @@ bool moe_int_change_ds_bias(const moe_int_scene *s, int64_t trial, moe_int_chang
                             moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_NO_DS_B2;
-    return trial == 0 && s->dO && layer_of(s)->expert_bias;
+    return trial == 0 && s->dO && moe_int_layer_of(s)->expert_bias;
 }
 
 /* The sum of weights is taken for a constant, or for 1. */
 bool moe_int_change_ds_norm(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                             moe_int_finding *f) {
-    if (trial > 1 || !routes(s) || !layer_of(s)->router.renorm)
+    if (trial > 1 || !routes(s) || !moe_int_layer_of(s)->router.renorm)
         return false;
     if (trial == 0)
         c->terms |= MOE_INT_NORM_CONSTANT;
@@ -157,14 +153,14 @@ bool moe_int_change_gate_slope(const moe_int_scene *s, int64_t trial, moe_int_ch
                                moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_GATE_SLOPE;
-    return trial == 0 && s->dO && layer_of(s)->shared_gate;
+    return trial == 0 && s->dO && moe_int_layer_of(s)->shared_gate;
 }
 
 bool moe_int_change_dz_scale(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                              moe_int_finding *f) {
     (void)f;
     c->back.router.scale = 1;
-    return trial == 0 && routes(s) && layer_of(s)->router.scale != 1;
+    return trial == 0 && routes(s) && moe_int_layer_of(s)->router.scale != 1;
 }
 
 bool moe_int_change_dx_router(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -178,18 +174,18 @@ bool moe_int_change_dx_shared(const moe_int_scene *s, int64_t trial, moe_int_cha
                               moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_NO_DX_SHARED;
-    return trial == 0 && s->dO && layer_of(s)->n_shared;
+    return trial == 0 && s->dO && moe_int_layer_of(s)->n_shared;
 }
 
 bool moe_int_change_dx_gate(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                             moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_NO_DX_GATE;
-    return trial == 0 && s->dO && layer_of(s)->shared_gate;
+    return trial == 0 && s->dO && moe_int_layer_of(s)->shared_gate;
 }
 
 static bool on_input(const moe_int_scene *s) {
-    return s->dO && layer_of(s)->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    return s->dO && moe_int_layer_of(s)->router.weight_on == MOE_WEIGHT_ON_INPUT;
 }
 
 bool moe_int_change_dx_scale(const moe_int_scene *s, int64_t trial, moe_int_change *c,

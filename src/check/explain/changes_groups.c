@@ -5,10 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
 /* A group's `count` best scores together. */
 static double group_score(const double *score, int64_t size, int64_t count) {
     double sum = 0;
@@ -55,7 +51,7 @@ static void mask_groups(const moe_router_desc *r, const group_rule *rule, int64_
 }
 
 static bool reroute_groups(const moe_int_scene *s, const group_rule *rule, moe_int_change *c) {
-    const moe_router_desc *r = &layer_of(s)->router;
+    const moe_router_desc *r = &moe_int_layer_of(s)->router;
     const moe_problem *p = s->evidence->problem;
     int64_t R = c->plan->n_experts, K = c->desc.K;
     if (!c->logits || r->select != MOE_SELECT_GROUP_TOPK || r->groups > 256)
@@ -110,7 +106,7 @@ bool moe_int_change_groups_score(const moe_int_scene *s, int64_t trial, moe_int_
 /* Each group in turn, kept by every token, then by none. */
 bool moe_int_change_groups_fixed(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
-    const int64_t groups = layer_of(s)->router.groups;
+    const int64_t groups = moe_int_layer_of(s)->router.groups;
     if (trial >= 2 * groups)
         return false;
     const bool kept = trial < groups;
@@ -124,7 +120,7 @@ bool moe_int_change_groups_fixed(const moe_int_scene *s, int64_t trial, moe_int_
 bool moe_int_change_groups_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                    moe_int_finding *f) {
     (void)f;
-    if (trial > 0 || layer_of(s)->router.select != MOE_SELECT_GROUP_TOPK)
+    if (trial > 0 || moe_int_layer_of(s)->router.select != MOE_SELECT_GROUP_TOPK)
         return false;
     double *b = moe_int_selection_bias(s);
     c->desc.router.select = MOE_SELECT_TOPK;
@@ -137,13 +133,13 @@ bool moe_int_change_groups_missing(const moe_int_scene *s, int64_t trial, moe_in
 bool moe_int_change_groups_number(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
     moe_router_desc *r = &c->desc.router;
-    int64_t E = layer_of(s)->E + layer_of(s)->n_zero;
+    int64_t E = moe_int_layer_of(s)->E + moe_int_layer_of(s)->n_zero;
     if (trial > 1 || r->select != MOE_SELECT_GROUP_TOPK)
         return false;
     r->topk_groups += trial ? 1 : -1;
     moe_int_finding_say(f, ": %d", (int)r->topk_groups);
     if (r->topk_groups < 1 || r->topk_groups > r->groups ||
-        r->topk_groups * (E / r->groups) < layer_of(s)->K)
+        r->topk_groups * (E / r->groups) < moe_int_layer_of(s)->K)
         return true; /* no such router: the next trial */
     double *b = moe_int_selection_bias(s);
     bool done = moe_int_reroute(s, b, c);

@@ -4,15 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
 bool moe_int_change_router_bias_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                         moe_int_finding *f) {
     const moe_tensor *b = &s->evidence->problem->in.t[MOE_T_B_R];
     int64_t R = c->plan->n_experts, count = s->evidence->problem->T * R;
-    if (trial > 1 || !c->logits || !layer_of(s)->router.bias)
+    if (trial > 1 || !c->logits || !moe_int_layer_of(s)->router.bias)
         return false;
     double *bias = moe_int_selection_bias(s);
     c->own_logits = malloc((size_t)count * sizeof *c->own_logits);

@@ -4,10 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
 /* Roundings to 8 bits leave 1e-5 of the squares each, and add up over a sum's blocks: what is
  * farther off is no rounding, and needs none of these many runs. A choice of experts has no such
  * error. */
@@ -30,7 +26,8 @@ static bool narrow_logits(const moe_int_scene *s, moe_int_narrowing narrow, moe_
         moe_int_load(&p->in.t[MOE_T_W_R], e * d, d, w);
         moe_int_narrow(narrow, w, d);
         for (int64_t t = 0; t < s->n_tokens; t++) {
-            double z = layer_of(s)->router.bias ? moe_load(b->data, b->dtype, (size_t)e) : 0;
+            double z =
+                moe_int_layer_of(s)->router.bias ? moe_load(b->data, b->dtype, (size_t)e) : 0;
             for (int64_t i = 0; i < d; i++)
                 z += w[i] * X[t * d + i];
             c->own_logits[s->tokens[t] * R + e] = z;

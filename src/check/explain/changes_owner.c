@@ -4,14 +4,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
 /* Expert e + 1's, or e - 1's. */
 static bool shift(const moe_int_scene *s, int64_t trial, bool w1, bool w2, moe_int_change *c,
                   moe_int_finding *f) {
-    int64_t E = layer_of(s)->E, by = trial ? E - 1 : 1;
+    int64_t E = moe_int_layer_of(s)->E, by = trial ? E - 1 : 1;
     if (trial > 1 || E < 2)
         return false;
     c->owner1 = w1 ? malloc((size_t)E * sizeof *c->owner1) : NULL;
@@ -115,7 +111,7 @@ bool moe_int_change_weights_other(const moe_int_scene *s, int64_t trial, moe_int
                                   moe_int_finding *f) {
     const moe_int_evidence *e = s->evidence;
     const moe_tensor *in = e->problem->in.t, *got = e->got.t;
-    const moe_layer_desc *desc = layer_of(s);
+    const moe_layer_desc *desc = moe_int_layer_of(s);
     const product up = {.in = &in[MOE_T_X],
                         .weight = &in[MOE_T_W1],
                         .bias = &in[MOE_T_B1],
@@ -156,7 +152,7 @@ static const char *const of_names[] = {"W1", "W2", "W1 and W2"};
 
 bool moe_int_change_expert_index(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
-    const int64_t E = layer_of(s)->E, which = trial % 3, shift = trial / 3 - 1;
+    const int64_t E = moe_int_layer_of(s)->E, which = trial % 3, shift = trial / 3 - 1;
     const int64_t modulus = shift < 0 ? 0 : (int64_t)1 << shift;
     if (E < 2 || modulus >= E)
         return false;
@@ -173,7 +169,7 @@ bool moe_int_change_expert_index(const moe_int_scene *s, int64_t trial, moe_int_
 /* Smaller steps than the right ones, with which no expert ends beyond the last one's end. */
 bool moe_int_change_expert_stride(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
-    const moe_layer_desc *desc = layer_of(s);
+    const moe_layer_desc *desc = moe_int_layer_of(s);
     const int64_t d = desc->d, n = desc->n, hw = moe_h_width(desc, n);
     const struct {
         int64_t of, stride, right;

@@ -7,13 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
 bool moe_int_choose_best(const moe_int_scene *s, const double *key, int64_t parts,
                          moe_int_change *c) {
-    const int64_t T = s->evidence->problem->T, R = c->plan->n_experts, K = layer_of(s)->K;
+    const int64_t T = s->evidence->problem->T, R = c->plan->n_experts, K = moe_int_layer_of(s)->K;
     const int64_t size = R / parts, each = K / parts;
     int32_t *best = malloc((size_t)K * sizeof *best);
     moe_int_pairs pairs = {0};
@@ -79,7 +75,7 @@ bool moe_int_change_select_bias_part(const moe_int_scene *s, int64_t trial, moe_
 }
 
 static bool is_top_k(const moe_int_scene *s, const moe_int_change *c) {
-    return c->logits && layer_of(s)->router.select == MOE_SELECT_TOPK;
+    return c->logits && moe_int_layer_of(s)->router.select == MOE_SELECT_TOPK;
 }
 
 /* The selection's scores [T][R]. */
@@ -133,7 +129,7 @@ bool moe_int_change_select_bias_otherwise(const moe_int_scene *s, int64_t trial,
 /* K / 2 of each half, K / 4 of each quarter, one of each K-th part. */
 bool moe_int_change_choose_parts(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
-    const int64_t K = layer_of(s)->K, parts = trial == 0 ? 2 : trial == 1 ? 4 : K;
+    const int64_t K = moe_int_layer_of(s)->K, parts = trial == 0 ? 2 : trial == 1 ? 4 : K;
     if (trial > 2 || !is_top_k(s, c))
         return false;
     if (K % parts || c->plan->n_experts % parts || parts < 2)
@@ -151,7 +147,7 @@ bool moe_int_change_choose_parts(const moe_int_scene *s, int64_t trial, moe_int_
 /* Has the subject chosen the K best of `key` for token t? */
 static bool has_chosen(const moe_int_scene *s, const double *key, int64_t t, int32_t *best) {
     const moe_plan *got = s->evidence->routing->plan;
-    const int64_t from = got->token_offsets[t], K = layer_of(s)->K;
+    const int64_t from = got->token_offsets[t], K = moe_int_layer_of(s)->K;
     const int64_t n = moe_int_topk(key, NULL, got->n_experts, K, best);
     int64_t same = 0;
     for (int64_t i = from; i < got->token_offsets[t + 1]; i++)
@@ -168,11 +164,12 @@ bool moe_int_change_choice_of_neighbour(const moe_int_scene *s, int64_t trial, m
         return false;
     double *b = moe_int_selection_bias(s), *key = scores_of(s, c, b);
     double *moved = malloc((size_t)(T * R) * sizeof *moved);
-    int32_t *best = malloc((size_t)layer_of(s)->K * sizeof *best);
+    int32_t *best = malloc((size_t)moe_int_layer_of(s)->K * sizeof *best);
     int64_t first = -1, count = 0;
     for (int64_t t = 0; key && moved && best && t < T; t++) {
         const bool own = has_chosen(s, key + t * R, t, best);
-        memcpy(moved + t * R, key + (own ? t : (t + by + T) % T) * R, (size_t)R * sizeof *moved);
+        memcpy(moved + t * R, key + (own ? t : moe_int_around(t + by, T)) * R,
+               (size_t)R * sizeof *moved);
         first = !own && first < 0 ? t : first;
         count += !own;
     }
@@ -200,7 +197,7 @@ bool moe_int_change_choose_masked(const moe_int_scene *s, int64_t trial, moe_int
     static const char *const words[] = {"the one after it", "the one before it",
                                         "the other of its pair", "number e xor 2",
                                         "number e xor 4"};
-    const int64_t R = c->plan->n_experts, K = layer_of(s)->K;
+    const int64_t R = c->plan->n_experts, K = moe_int_layer_of(s)->K;
     if (trial >= (int64_t)(sizeof words / sizeof *words) || !is_top_k(s, c))
         return false;
     double *b = moe_int_selection_bias(s), *key = scores_of(s, c, b);

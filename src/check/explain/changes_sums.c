@@ -1,54 +1,46 @@
 /* Hypotheses about what is added: shared expert, zero experts, experts and rows left out. */
 #include "check/explain/bank.h"
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
-static bool gated(const moe_int_scene *s) {
-    return moe_act_is_gated(layer_of(s)->act);
-}
-
 bool moe_int_change_shared_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                    moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_NO_SHARED;
-    return trial == 0 && layer_of(s)->n_shared > 0;
+    return trial == 0 && moe_int_layer_of(s)->n_shared > 0;
 }
 
 bool moe_int_change_shared_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
     (void)f;
     c->shared_factor = 2;
-    return trial == 0 && layer_of(s)->n_shared > 0;
+    return trial == 0 && moe_int_layer_of(s)->n_shared > 0;
 }
 
 bool moe_int_change_shared_gate_linear(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                        moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_GATE_LINEAR;
-    return trial == 0 && layer_of(s)->shared_gate;
+    return trial == 0 && moe_int_layer_of(s)->shared_gate;
 }
 
 bool moe_int_change_shared_layout(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_SHARED_INTERLEAVED;
-    return trial == 0 && layer_of(s)->n_shared > 0 && gated(s);
+    return trial == 0 && moe_int_layer_of(s)->n_shared > 0 && moe_int_scene_is_gated(s);
 }
 
 bool moe_int_change_zero_experts(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
     c->terms |= trial ? MOE_INT_ZERO_UNWEIGHTED : MOE_INT_NO_ZERO;
     moe_int_finding_say(f, trial ? ": without a weight" : ": not at all");
-    return trial < 2 && layer_of(s)->n_zero > 0;
+    return trial < 2 && moe_int_layer_of(s)->n_zero > 0;
 }
 
 bool moe_int_change_shared_gate_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                         moe_int_finding *f) {
     (void)f;
     c->terms |= MOE_INT_NO_SHARED_GATE;
-    return trial == 0 && layer_of(s)->shared_gate;
+    return trial == 0 && moe_int_layer_of(s)->shared_gate;
 }
 
 /* One that the scene's tokens have. */

@@ -4,13 +4,9 @@
 
 #include <stdlib.h>
 
-static const moe_layer_desc *layer_of(const moe_int_scene *s) {
-    return &s->evidence->problem->layer;
-}
-
 bool moe_int_change_renorm_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                    moe_int_finding *f) {
-    if (trial > 1 || !layer_of(s)->router.renorm)
+    if (trial > 1 || !moe_int_layer_of(s)->router.renorm)
         return false;
     c->desc.router.renorm = 0;
     c->back.router.renorm = trial;
@@ -22,7 +18,7 @@ bool moe_int_change_renorm_missing(const moe_int_scene *s, int64_t trial, moe_in
 bool moe_int_change_renorm_added(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
     (void)f;
-    if (trial > 0 || layer_of(s)->router.renorm)
+    if (trial > 0 || moe_int_layer_of(s)->router.renorm)
         return false;
     c->desc.router.renorm = c->back.router.renorm = 1;
     return moe_int_reweigh(c);
@@ -31,7 +27,7 @@ bool moe_int_change_renorm_added(const moe_int_scene *s, int64_t trial, moe_int_
 bool moe_int_change_scale_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
     (void)f;
-    if (trial > 0 || layer_of(s)->router.scale == 1)
+    if (trial > 0 || moe_int_layer_of(s)->router.scale == 1)
         return false;
     c->desc.router.scale = c->back.router.scale = 1;
     return moe_int_reweigh(c);
@@ -40,7 +36,7 @@ bool moe_int_change_scale_missing(const moe_int_scene *s, int64_t trial, moe_int
 bool moe_int_change_scale_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                 moe_int_finding *f) {
     (void)f;
-    if (trial > 0 || layer_of(s)->router.scale == 1)
+    if (trial > 0 || moe_int_layer_of(s)->router.scale == 1)
         return false;
     c->desc.router.scale *= c->desc.router.scale;
     c->back.router.scale = c->desc.router.scale;
@@ -50,9 +46,9 @@ bool moe_int_change_scale_twice(const moe_int_scene *s, int64_t trial, moe_int_c
 bool moe_int_change_scale_on_shared(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                     moe_int_finding *f) {
     (void)f;
-    if (trial > 0 || layer_of(s)->router.scale == 1 || !layer_of(s)->n_shared)
+    if (trial > 0 || moe_int_layer_of(s)->router.scale == 1 || !moe_int_layer_of(s)->n_shared)
         return false;
-    c->shared_factor = layer_of(s)->router.scale;
+    c->shared_factor = moe_int_layer_of(s)->router.scale;
     return true;
 }
 
@@ -73,7 +69,7 @@ static void divide(const moe_plan *plan, int64_t t, double by) {
 bool moe_int_change_renorm_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                  moe_int_finding *f) {
     const moe_plan *plan = c->plan;
-    const moe_router_desc *r = &layer_of(s)->router;
+    const moe_router_desc *r = &moe_int_layer_of(s)->router;
     if (trial > 1)
         return false;
     if (trial == 1) {
@@ -95,7 +91,7 @@ bool moe_int_change_renorm_twice(const moe_int_scene *s, int64_t trial, moe_int_
 /* The eps that the subject's own weights have: with raw weights r, w = c r / (sum r + eps). */
 static double fitted_eps(const moe_int_scene *s, moe_int_change *c) {
     const moe_tensor *got = &s->evidence->got.t[MOE_T_S];
-    const moe_router_desc *r = &layer_of(s)->router;
+    const moe_router_desc *r = &moe_int_layer_of(s)->router;
     double sum = 0;
     c->desc.router.renorm = 0;
     if (!got->data || moe_tensor_count(got) != c->plan->n_pairs || !moe_int_reweigh(c))
@@ -114,7 +110,7 @@ static double fitted_eps(const moe_int_scene *s, moe_int_change *c) {
 bool moe_int_change_renorm_eps(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
     static const double eps[] = {0, 1e-20, 1e-12, 1e-9, 1e-6, 1e-5, 1e-3};
-    const moe_router_desc *r = &layer_of(s)->router;
+    const moe_router_desc *r = &moe_int_layer_of(s)->router;
     enum { KNOWN = sizeof eps / sizeof *eps };
     if (!r->renorm || !c->logits || trial > KNOWN)
         return false;
@@ -132,7 +128,7 @@ bool moe_int_change_renorm_eps(const moe_int_scene *s, int64_t trial, moe_int_ch
 /* The sum of all experts' scores, or the largest of the chosen. */
 bool moe_int_change_renorm_other_sum(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                      moe_int_finding *f) {
-    const moe_router_desc *r = &layer_of(s)->router;
+    const moe_router_desc *r = &moe_int_layer_of(s)->router;
     const moe_plan *plan = c->plan;
     int64_t R = plan->n_experts;
     if (trial > 1 || !r->renorm || !c->logits)
@@ -176,14 +172,14 @@ bool moe_int_change_score_other(const moe_int_scene *s, int64_t trial, moe_int_c
         return false;
     c->desc.router.score = c->back.router.score = (int32_t)trial;
     moe_int_finding_say(f, ", %s instead of %s", moe_int_score_words[trial],
-                        moe_int_score_words[layer_of(s)->router.score]);
+                        moe_int_score_words[moe_int_layer_of(s)->router.score]);
     return moe_int_reweigh(c);
 }
 
 /* Raw weights score + b_select, renormalised and scaled as the layer says. */
 bool moe_int_change_select_bias_weighs(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                        moe_int_finding *f) {
-    const moe_router_desc *r = &layer_of(s)->router;
+    const moe_router_desc *r = &moe_int_layer_of(s)->router;
     const moe_plan *plan = c->plan;
     (void)f;
     if (trial > 0 || !c->logits || !r->select_bias)
@@ -237,7 +233,7 @@ bool moe_int_change_weight_twice(const moe_int_scene *s, int64_t trial, moe_int_
 
 bool moe_int_change_weight_other_side(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                       moe_int_finding *f) {
-    bool on_input = layer_of(s)->router.weight_on == MOE_WEIGHT_ON_INPUT;
+    bool on_input = moe_int_layer_of(s)->router.weight_on == MOE_WEIGHT_ON_INPUT;
     if (trial > 0)
         return false;
     moe_int_finding_say(f, on_input ? ": its output" : ": its input");

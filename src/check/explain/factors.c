@@ -147,7 +147,7 @@ static double weight_at(const moe_int_factors *k, moe_int_row_weight which, int6
 static int64_t row_on(const moe_int_factors *k, int64_t r, int64_t by, bool round) {
     const int64_t all = k->tokens ? k->rows : k->e->routing->plan->offsets[k->e->problem->layer.E];
     const int64_t on = k->first + r + by, in = on < 0 ? 0 : on < all ? on : all - 1;
-    return round ? ((r + by) % k->rows + k->rows) % k->rows : in - k->first;
+    return round ? moe_int_around(r + by, k->rows) : in - k->first;
 }
 
 static void load(const moe_int_factors *k, int which, int64_t r, double *ret) {

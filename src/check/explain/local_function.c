@@ -34,7 +34,7 @@ static void point_of(const cloud *k, int64_t r, int64_t c, point *ret) {
     const int64_t hw = moe_h_width(desc, desc->n), pair = moe_int_layout_group(&p->layout, r);
     *ret = (point){{0, 0}, 0, 0, 0};
     for (int up = 0; up < (hw == desc->n ? 1 : 2); up++) {
-        const int64_t other = (j + (up ? k->shift : 0) + desc->n) % desc->n;
+        const int64_t other = moe_int_around(j + (up ? k->shift : 0), desc->n);
         const int64_t seen = moe_h_column(desc->glu_layout, desc->n, hw, other, up);
         ret->at[up] = moe_load(h->data, h->dtype, (size_t)(pair * hw + seen));
     }

@@ -244,7 +244,7 @@ static double left_shifted(const moe_int_outer *k, int64_t by, double *sum) {
     memcpy(sum, k->got, (size_t)whole * sizeof *sum);
     for (int64_t r = 0; r < R; r++) {
         const double *left = k->left + (k->before + r) * k->a;
-        const double *right = k->right + (k->before + (r + by + R) % R) * k->b;
+        const double *right = k->right + (k->before + moe_int_around(r + by, R)) * k->b;
         for (int64_t i = 0; i < k->a; i++)
             for (int64_t j = 0; j < k->b; j++)
                 sum[i * k->b + j] -= left[i] * right[j];

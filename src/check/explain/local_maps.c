@@ -40,7 +40,7 @@ static void reversed(int64_t size, int64_t depth, int64_t *c, int64_t *k) {
 
 static void shifted(int64_t size, int64_t depth, int64_t *c, int64_t *k) {
     (void)c;
-    *k = ((*k + size) % depth + depth) % depth;
+    *k = moe_int_around(*k + size, depth);
 }
 
 static void turned(int64_t size, int64_t depth, int64_t *c, int64_t *k) {

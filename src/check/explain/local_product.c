@@ -83,7 +83,7 @@ static int64_t owner_of(const moe_int_product_view *v, int64_t i, const double *
     for (int64_t step = 1; step < v->experts; step++) {
         /* The neighbours first. */
         const int64_t by = moe_int_nearest(step);
-        const int64_t e = (own + by + v->experts) % v->experts;
+        const int64_t e = moe_int_around(own + by, v->experts);
         moe_int_product_matrix(v, e, w);
         if (moe_int_product_distance(v, i, w, x, few) > 4 * limit)
             continue;

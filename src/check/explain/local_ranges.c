@@ -160,7 +160,7 @@ static double left_with_all(ranges *k, const double *off, int64_t rows, const st
             stand_in in = *rule;
             if (fabs(off[b] + 1) > 0.4)
                 continue;
-            in.block = rule->block ? (b + rule->block + k->count) % k->count : -1;
+            in.block = rule->block ? moe_int_around(b + rule->block, k->count) : -1;
             rest = replaced(k, i, b, &in, error, room);
         }
         left += rest;

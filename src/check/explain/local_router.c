@@ -136,7 +136,7 @@ static double product_at(const moe_int_evidence *e, const row_pair *k, int64_t p
     const moe_tensor *a = tensor_of(e, k->left), *b = tensor_of(e, k->right);
     const int64_t width = a->shape[1];
     moe_int_load(a, row_of(e, k->left, p) * width, width, room);
-    const int64_t on = (p + by + e->routing->plan->n_pairs) % e->routing->plan->n_pairs;
+    const int64_t on = moe_int_around(p + by, e->routing->plan->n_pairs);
     moe_int_load(b, row_of(e, k->right, on) * width, width, room + width);
     return moe_int_inner(room, room + width, width);
 }

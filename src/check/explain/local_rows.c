@@ -63,7 +63,7 @@ typedef struct slope_at {
 
 static int64_t unit_at(const slope_at *at, int64_t j, int64_t n) {
     const int64_t pair = (j ^ 1) < n ? j ^ 1 : j;
-    return !at->of_unit || at->bits ? j : at->by ? (j + at->by + n) % n : pair;
+    return !at->of_unit || at->bits ? j : at->by ? moe_int_around(j + at->by, n) : pair;
 }
 
 /* Gate and up of unit `gate` and unit `up`. */

@@ -43,7 +43,7 @@ static int64_t whose(const moe_int_stage_rows *s, bool forward, int64_t t, const
     const int64_t d = s->d;
     for (int64_t step = 1; step < s->rows; step++) {
         /* Those beside it first. */
-        const int64_t q = (t + moe_int_nearest(step) + s->rows) % s->rows;
+        const int64_t q = moe_int_around(t + moe_int_nearest(step), s->rows);
         for (int own = 0; own < 2; own++) {
             const double g = forward ? s->weight[own ? t : q] : 1;
             const double *part = (forward ? s->Y : s->dXp) + q * d;

@@ -3,14 +3,10 @@
 #include "check/explain/bank.h"
 #include "check/explain/local.h"
 #include "check/explain/pair_rules.h"
+#include "core/samples.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-static int ascending(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 /* Single values (dS, S): are they the right ones in another order? */
 static bool same_values(const moe_int_sight *p, double *room) {
@@ -20,8 +16,8 @@ static bool same_values(const moe_int_sight *p, double *room) {
         room[r] = moe_int_sight_got(p, r, 0);
         want[r] = moe_int_sight_want(p, r, 0);
     }
-    qsort(room, (size_t)p->rows, sizeof *room, ascending);
-    qsort(want, (size_t)p->rows, sizeof *want, ascending);
+    moe_int_sort(room, (size_t)p->rows);
+    moe_int_sort(want, (size_t)p->rows);
     const double unit = sqrt(p->r2 / (double)p->rows);
     for (int64_t r = 0; r < p->rows; r++)
         unlike += fabs(room[r] - want[r]) > 0.02 * (fabs(want[r]) + 0.05 * unit);
@@ -71,14 +67,14 @@ static int64_t related(const moe_plan *plan, int64_t p, int how) {
     case 3:
         return plan->pair_of_token[from + (at + n - 1) % n];
     default:
-        return (p + (how % 2 ? 1 : -1) * (int64_t)(how / 2 - 1) + plan->n_pairs) % plan->n_pairs;
+        return moe_int_around(p + (how % 2 ? 1 : -1) * (int64_t)(how / 2 - 1), plan->n_pairs);
     }
 }
 
 /* The value of the same place, by weight, of the token `by` on; NaN: it has none. */
 static double value_of_token(const moe_int_sight *p, int64_t r, int64_t by) {
     const moe_plan *plan = p->e->routing->plan;
-    const int64_t t = plan->token[r], o = (t + by + plan->n_tokens) % plan->n_tokens;
+    const int64_t t = plan->token[r], o = moe_int_around(t + by, plan->n_tokens);
     const int64_t rank = moe_int_rank_of(plan, r);
     for (int64_t i = plan->token_offsets[o]; i < plan->token_offsets[o + 1]; i++)
         if (moe_int_rank_of(plan, plan->pair_of_token[i]) == rank)

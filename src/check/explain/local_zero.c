@@ -23,7 +23,7 @@ static int64_t whose(const moe_tensor *X, int64_t T, int64_t t, const double *v,
                      double limit, double *left) {
     const int64_t d = X->shape[1];
     for (int64_t step = 1; step < T; step++) {
-        const int64_t q = (t + moe_int_nearest(step) + T) % T;
+        const int64_t q = moe_int_around(t + moe_int_nearest(step), T);
         moe_int_load(X, q * d, d, x);
         *left = 0;
         for (int64_t c = 0; c < d && *left <= limit; c++)

@@ -23,11 +23,6 @@ static int64_t slot_after(const moe_plan *plan, int64_t p, int64_t by) {
     return p;
 }
 
-/* i, which may be below 0 and beyond `count`, in a ring of that many. */
-static int64_t around(int64_t i, int64_t count) {
-    return (i % count + count) % count;
-}
-
 /* The number of rows further on whose weight all pairs have for their own; 0: there is none. At an
  * expert's end the next one is its first, or the next expert's. */
 static int64_t rows_on(const moe_plan *plan, const int64_t *pair, const double *factor,
@@ -38,8 +33,8 @@ static int64_t rows_on(const moe_plan *plan, const int64_t *pair, const double *
         for (int64_t i = 0; by && i < count; i++) {
             const int64_t p = pair[i], e = moe_int_plan_expert_of(plan, p);
             const int64_t first = plan->offsets[e], rows = plan->offsets[e + 1] - first;
-            const int64_t round = first + around(p - first + by, rows);
-            const int64_t on = around(p + by, plan->n_pairs);
+            const int64_t round = first + moe_int_around(p - first + by, rows);
+            const int64_t on = moe_int_around(p + by, plan->n_pairs);
             const double want = factor[i] * plan->weight[p], room = 0.03 * fabs(want);
             as += fabs(plan->weight[round] - want) <= room || fabs(plan->weight[on] - want) <= room;
         }

@@ -1,6 +1,7 @@
 /* Choosing the scene, and comparing with the subject there. */
 #include "check/explain/scene.h"
 #include "check/verdict/order.h"
+#include "core/samples.h"
 #include "route/route.h"
 
 #include <math.h>
@@ -41,11 +42,6 @@ static void add_errors(const moe_int_evidence *e, moe_tensor_id id, double *toke
     }
 }
 
-static int ascending(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 static bool has(const int64_t *list, int64_t count, int64_t value) {
     for (int64_t i = 0; i < count; i++)
         if (list[i] == value)
@@ -74,7 +70,7 @@ static void choose_tokens(const double *error, int64_t most, moe_int_scene *s) {
         if (!has(s->tokens, s->n_tokens, t))
             s->tokens[s->n_tokens++] = t;
     }
-    qsort(s->tokens, (size_t)s->n_tokens, sizeof *s->tokens, ascending);
+    qsort(s->tokens, (size_t)s->n_tokens, sizeof *s->tokens, moe_int_compare_int64);
 }
 
 static int64_t rows_of(const moe_plan *plan, int64_t e) {
@@ -95,7 +91,7 @@ static void choose_experts(const double *error, moe_int_scene *s) {
     for (int64_t e = 0; e < E && s->n_experts < most; e++)
         if (rows_of(plan, e) > 0 && !has(s->expert, s->n_experts, e))
             s->expert[s->n_experts++] = e;
-    qsort(s->expert, (size_t)s->n_experts, sizeof *s->expert, ascending);
+    qsort(s->expert, (size_t)s->n_experts, sizeof *s->expert, moe_int_compare_int64);
 }
 
 static void choose_slices(moe_int_scene *s) {

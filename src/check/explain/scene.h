@@ -35,6 +35,14 @@ typedef struct moe_int_scene {
     bool probe; /* nothing is asked of it but that tensor */
 } moe_int_scene;
 
+static inline const moe_layer_desc *moe_int_layer_of(const moe_int_scene *s) {
+    return &s->evidence->problem->layer;
+}
+
+static inline bool moe_int_scene_is_gated(const moe_int_scene *s) {
+    return moe_act_is_gated(moe_int_layer_of(s)->act);
+}
+
 /* MOE_E_NOMEM; *ret is to be freed in any case. */
 moe_status moe_int_scene_make(const moe_int_evidence *e, moe_int_scene *ret);
 void moe_int_scene_destroy(moe_int_scene *s);

@@ -1,5 +1,6 @@
 /* Weight gradients at a few hidden units under a change, in time linear in the units (see
  * check/truth/units.c for the equations). */
+#include "check/explain/local.h"
 #include "check/explain/scene.h"
 
 #include <math.h>
@@ -17,13 +18,6 @@ typedef struct slice_run {
     double *x, *dy; /* a row's */
 } slice_run;
 
-static double dot(const double *a, const double *b, int64_t n) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
-
 static void add(double scale, const double *x, int64_t n, double *sum) {
     for (int64_t i = 0; sum && i < n; i++)
         sum[i] += scale * x[i];
@@ -37,7 +31,7 @@ static void load_row(const slice_run *k, int64_t r) {
     const moe_tensor *in = k->s->evidence->problem->in.t;
     int64_t T = k->s->evidence->problem->T, t = token_of(k, r);
     int64_t x = k->at.e < 0 ? t * k->d : moe_int_gather_start(k->c, t, T, k->d);
-    int64_t dy = k->at.e < 0 ? t : (t + k->c->gather_dO + T) % T;
+    int64_t dy = k->at.e < 0 ? t : moe_int_around(t + k->c->gather_dO, T);
     moe_int_load(&in[MOE_T_X], x, k->d, k->x);
     moe_int_load(&in[MOE_T_DO], dy * k->d, k->d, k->dy);
     moe_int_narrow(k->c->operand, k->x, 2 * k->d); /* x and dy */
@@ -67,8 +61,8 @@ static moe_status fill_dots(const slice_run *k) {
     for (int64_t r = 0; r < k->rows; r++) {
         load_row(k, r);
         for (int up = 0; up < parts; up++)
-            k->dots[3 * r + up] = dot(k->x, w + up * k->d, k->d);
-        k->dots[3 * r + 2] = dot(k->dy, w + 2 * k->d, k->d);
+            k->dots[3 * r + up] = moe_int_inner(k->x, w + up * k->d, k->d);
+        k->dots[3 * r + 2] = moe_int_inner(k->dy, w + 2 * k->d, k->d);
     }
     free(w);
     return MOE_OK;

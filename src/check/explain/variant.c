@@ -54,7 +54,7 @@ static moe_status load_routed(const runner *k) {
         int64_t t = gathered(k, p), T = problem->T;
         moe_int_load(&problem->in.t[MOE_T_X], moe_int_gather_start(k->c, t, T, d), d, f->x + p * d);
         if (k->s->dO)
-            moe_int_load(&problem->in.t[MOE_T_DO], (t + k->c->gather_dO + T) % T * d, d,
+            moe_int_load(&problem->in.t[MOE_T_DO], moe_int_around(t + k->c->gather_dO, T) * d, d,
                          f->dy + p * d);
         f->weight[p] = k->used->weight[p];
     }

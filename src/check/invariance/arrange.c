@@ -1,4 +1,5 @@
 #include "check/invariance/arrange.h"
+#include "check/routing/choice.h"
 #include "route/route.h"
 
 #include <stdlib.h>
@@ -67,22 +68,18 @@ static moe_status take_rows(const moe_tensor *src, const moe_int_arrangement *a,
     return status;
 }
 
-static int64_t pairs_of(const moe_plan *plan, int64_t t) {
-    return plan->token_offsets[t + 1] - plan->token_offsets[t];
-}
-
 static moe_status take_plan(const moe_plan *plan, const moe_int_arrangement *a, int64_t pool,
                             moe_plan **ret) {
     int64_t pairs = 0, n = 0;
     for (int64_t i = 0; i < a->tokens; i++)
-        pairs += pairs_of(plan, a->at(i, a->tokens, pool));
+        pairs += moe_int_experts_of(plan, a->at(i, a->tokens, pool));
     const size_t slots = (size_t)pairs + 1;
     int32_t *token = malloc(slots * sizeof *token), *expert = malloc(slots * sizeof *expert);
     double *weight = malloc(slots * sizeof *weight);
     moe_status status = token && expert && weight ? MOE_OK : MOE_E_NOMEM;
     for (int64_t i = 0; !status && i < a->tokens; i++) {
         const int64_t t = a->at(i, a->tokens, pool);
-        for (int64_t k = 0; k < pairs_of(plan, t); k++, n++) {
+        for (int64_t k = 0; k < moe_int_experts_of(plan, t); k++, n++) {
             const int64_t row = plan->pair_of_token[plan->token_offsets[t] + k];
             token[n] = (int32_t)i;
             expert[n] = (int32_t)moe_int_plan_expert_of(plan, row);

@@ -62,13 +62,20 @@ static moe_status look(const moe_int_ranks *k, moe_backend *backend, const moe_c
 
 /* With tokens that their coding leaves as they are, a layer whose wire has 8 bits is the layer on
  * one device, and all that judges one judges it; golden results are those of other tokens. */
-static moe_status settle(const moe_problem *problem, const moe_ep_params *ep, moe_problem *ret) {
+static moe_status settle(const moe_problem *problem, const moe_ep_params *ep, const moe_log *log,
+                         moe_problem *ret) {
     const moe_tensor *X = &problem->in.t[MOE_T_X];
     *ret = *problem;
+    ret->split.ranks = ep->ranks;
+    ret->split.tp = 1;
+    ret->split.combine = ep->combine;
     ret->in.t[MOE_T_X] = (moe_tensor){0};
     moe_status status = moe_tensor_cast(X, X->dtype, &ret->in.t[MOE_T_X]);
-    if (status || ep->wire != MOE_EP_WIRE_E4M3)
-        return status;
+    if (status)
+        return moe_fail(log, status, "no memory for another X of %lld tokens",
+                        (long long)problem->T);
+    if (ep->wire != MOE_EP_WIRE_E4M3)
+        return MOE_OK;
     const moe_tensor *settled = &ret->in.t[MOE_T_X];
     moe_int_settle_rows(settled->data, settled->dtype, problem->T, problem->layer.d);
     if (memcmp(settled->data, X->data, (size_t)moe_tensor_bytes(X)) != 0) {
@@ -95,9 +102,7 @@ moe_status moe_check_ranks(moe_backend *const *inner, int32_t count, const moe_e
     how.unwatched = true;
     if (own.limit_s <= 0)
         own.limit_s = LEAST_LIMIT_S + LIMIT_S_PER_FLOP * work_of(problem);
-    if (ep->combine == MOE_EP_RANKS && !how.recipe)
-        how.recipe = "ranks";
-    moe_status status = settle(problem, ep, &settled);
+    moe_status status = settle(problem, ep, log, &settled);
     if (!status)
         status = moe_ep_open(inner, count, &own, log, &backend);
     if (!status)

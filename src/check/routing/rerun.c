@@ -2,6 +2,7 @@
  * a token, with weight 1, and a set's O is summed from that; where the weight is on the input,
  * every set runs. */
 #include "check/routing/rerun.h"
+#include "check/errors/errors.h"
 #include "core/elements.h"
 
 #include <math.h>
@@ -154,13 +155,6 @@ static int64_t find_pair(const moe_plan *plan, int64_t row, int64_t e) {
     return low;
 }
 
-static double square(const double *v, int64_t n) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += v[i] * v[i];
-    return sum;
-}
-
 static void subtract(double *v, const double *from, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         v[i] -= from[i];
@@ -241,20 +235,20 @@ moe_status moe_int_rerun_fit(const moe_int_rerun *r, int64_t i, int64_t set, con
         memcpy(left, got, (size_t)d * sizeof *left);
         memset(added, 0, (size_t)d * sizeof *added);
         subtract(left, rest, d);
-        ret->size = square(rest, d);
+        ret->size = moe_int_norm2(rest, d);
         for (int64_t k = 0; k < s->n[set]; k++) {
             int32_t e = s->expert[set * s->most + k];
             load_summand(r, i, find_pair(r->result->plan, row, e), r->on_input ? 1 : weight[k],
                          work);
-            ret->size += square(work, d);
+            ret->size += moe_int_norm2(work, d);
             bool old = in_set(s, 0, e);
             subtract(old ? left : added, work, d);
             news |= !old;
         }
-        ret->without = news ? square(left, d) : INFINITY;
+        ret->without = news ? moe_int_norm2(left, d) : INFINITY;
         for (int64_t c = 0; c < d; c++)
             left[c] += added[c];
-        ret->off = square(left, d);
+        ret->off = moe_int_norm2(left, d);
     }
     free(left);
     free(weight);

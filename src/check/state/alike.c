@@ -1,5 +1,6 @@
 #include "check/state/alike.h"
 #include "check/explain/explain.h"
+#include "check/routing/choice.h"
 #include "check/verdict/result.h"
 #include "moeref/layer.h"
 #include "route/route.h"
@@ -9,10 +10,6 @@
 #include <string.h>
 
 #define MOST_FLOPS 1e10
-
-static int64_t pairs_of(const moe_plan *plan, int64_t t) {
-    return plan->token_offsets[t + 1] - plan->token_offsets[t];
-}
 
 /* Every row is `src`'s row t. */
 static moe_status repeat_row(const moe_tensor *src, int64_t t, moe_tensor *ret) {
@@ -42,7 +39,7 @@ static void destroy(moe_problem *alike) {
 
 static moe_status make(const moe_problem *problem, const moe_plan *plan, moe_problem *ret) {
     int64_t t = 0;
-    while (t + 1 < problem->T && pairs_of(plan, t) == 0)
+    while (t + 1 < problem->T && moe_int_experts_of(plan, t) == 0)
         t++;
     *ret = *problem;
     ret->plan = NULL;

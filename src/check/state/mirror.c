@@ -1,5 +1,6 @@
 #include "check/state/mirror.h"
 #include "check/compare/layout.h"
+#include "check/routing/choice.h"
 #include "check/subject/guard.h"
 #include "layer/traits.h"
 #include "route/route.h"
@@ -84,15 +85,11 @@ static int64_t pair_of(const moe_plan *mirrored, int64_t i, int64_t k) {
     return mirrored->pair_of_token[mirrored->token_offsets[i] + k];
 }
 
-static int64_t pairs_of(const moe_plan *plan, int64_t t) {
-    return plan->token_offsets[t + 1] - plan->token_offsets[t];
-}
-
 bool moe_int_mirror_same_choice(const moe_int_mirror *m, const moe_plan *plan,
                                 const moe_plan *mirrored) {
     for (int64_t i = 0; i < m->problem.T; i++) {
-        int64_t t = m->order[i], count = pairs_of(plan, t);
-        if (pairs_of(mirrored, i) != count)
+        int64_t t = m->order[i], count = moe_int_experts_of(plan, t);
+        if (moe_int_experts_of(mirrored, i) != count)
             return false;
         for (int64_t k = 0; k < count; k++)
             if (moe_int_plan_expert_of(mirrored, pair_of(mirrored, i, k)) !=
@@ -111,7 +108,7 @@ static moe_status undo_rows(const moe_int_mirror *m, const moe_int_layout *layou
         int64_t t = m->order[i];
         if (layout->by == MOE_INT_BY_TOKEN)
             copy_row(src, i, t, dst);
-        for (int64_t k = 0; layout->by == MOE_INT_BY_PAIR && k < pairs_of(plan, t); k++)
+        for (int64_t k = 0; layout->by == MOE_INT_BY_PAIR && k < moe_int_experts_of(plan, t); k++)
             copy_row(src, pair_of(mirrored, i, k), plan->pair_of_token[plan->token_offsets[t] + k],
                      dst);
     }

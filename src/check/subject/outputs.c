@@ -4,6 +4,7 @@
 #include "check/verdict/result.h"
 #include "core/elements.h"
 #include "layer/problem.h"
+#include "moeref/operator.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,60 +17,37 @@ void moe_int_outputs_destroy(moe_int_outputs *f) {
     for (int id = 0; id < MOE_T_COUNT; id++)
         free(f->why[id]);
     moe_plan_destroy(&f->plan);
-    free(f->row_of);
+    moe_tensor_destroy(&f->index);
 }
 
-/* Slots of topk_index [T][K] as pairs; a negative expert is an empty slot. */
-static int64_t list_pairs(const moe_tensor *index, const moe_tensor *weight, int32_t *token,
-                          int32_t *expert, double *w) {
-    int64_t n = 0, K = index->shape[1];
-    for (int64_t i = 0; i < index->shape[0] * K; i++) {
-        double e = moe_load(index->data, index->dtype, (size_t)i);
-        if (e < 0)
-            continue;
-        token[n] = (int32_t)(i / K);
-        expert[n] = (int32_t)e;
-        w[n++] = weight->data ? moe_load(weight->data, weight->dtype, (size_t)i) : 1.0;
-    }
-    return n;
+static moe_status out_of_memory(const char *path, const moe_log *log) {
+    return moe_fail(log, MOE_E_NOMEM, "%s: no memory for its slots", path);
 }
 
-static int64_t find_row(const moe_plan *plan, int64_t token, int64_t expert) {
-    for (int64_t p = plan->offsets[expert]; p < plan->offsets[expert + 1]; p++)
-        if (plan->token[p] == token)
-            return p;
-    return -1;
+/* Is it a number for each slot, not in plan order? */
+static bool is_by_slots(const moe_problem *problem, moe_tensor_id id, const moe_tensor *t) {
+    return (id == MOE_T_S || id == MOE_T_DS) && t->ndim == 2 && t->shape[0] == problem->T;
 }
 
-static moe_status make_plan(moe_int_outputs *f, const moe_problem *problem, const moe_tensor *index,
-                            const moe_tensor *weight, const moe_log *log) {
-    size_t slots = (size_t)moe_tensor_count(index);
-    int32_t *token = malloc((slots + 1) * sizeof *token);
-    int32_t *expert = malloc((slots + 1) * sizeof *expert);
-    double *w = malloc((slots + 1) * sizeof *w);
-    f->row_of = malloc((slots + 1) * sizeof *f->row_of);
-    moe_status status = token && expert && w && f->row_of ? MOE_OK : MOE_E_NOMEM;
-    if (!status) {
-        int64_t n = list_pairs(index, weight, token, expert, w);
-        status = moe_plan_create(problem->T, problem->layer.E + problem->layer.n_zero, n, token,
-                                 expert, w, log, &f->plan);
-    }
-    const moe_plan *rows = problem->plan ? problem->plan : f->plan;
-    for (size_t i = 0; !status && i < slots; i++) {
-        double e = moe_load(index->data, index->dtype, i);
-        f->row_of[i] = e < 0 ? -1 : find_row(rows, (int64_t)i / f->K, (int64_t)e);
-    }
-    free(token);
-    free(expert);
-    free(w);
-    return status;
+/* A given plan's slots are those of the problem: its ids need not be in the file again. */
+static moe_status take_given_slots(moe_int_outputs *f, const moe_problem *problem, const char *path,
+                                   const moe_log *log) {
+    static const moe_tensor_id ids[] = {MOE_T_S, MOE_T_DS};
+    moe_tensor t;
+    for (int i = 0; i < 2; i++)
+        if (moe_safetensors_get(f->file, moe_tensor_name(ids[i]), &t) == MOE_OK &&
+            is_by_slots(problem, ids[i], &t))
+            return moe_problem_slots(problem, t.shape[1], &f->index) ? out_of_memory(path, log)
+                                                                     : MOE_OK;
+    return MOE_OK;
 }
 
 /* Reads topk_index and topk_weight, both [T][K]. Ids that are none leave the choice untold. */
-static moe_status read_routing(moe_int_outputs *f, const moe_problem *problem, const moe_log *log) {
+static moe_status read_routing(moe_int_outputs *f, const moe_problem *problem, const char *path,
+                               const moe_log *log) {
     moe_tensor index = {0}, weight = {0}; /* `index` stays so where its type cannot be read */
     if (moe_safetensors_get(f->file, "topk_index", &index) == MOE_E_NOTFOUND)
-        return MOE_OK;
+        return problem->plan ? take_given_slots(f, problem, path, log) : MOE_OK;
     moe_int_ids_check(&index, problem, &f->bad_ids);
     if (f->bad_ids.why[0]) {
         f->found++;
@@ -78,35 +56,27 @@ static moe_status read_routing(moe_int_outputs *f, const moe_problem *problem, c
     if (!moe_safetensors_get(f->file, "topk_weight", &weight) &&
         !moe_tensor_same_shape(&weight, &index))
         weight.data = NULL; /* already in plan order: an ordinary tensor of the table */
-    f->T = index.shape[0];
-    f->K = index.shape[1];
-    return make_plan(f, problem, &index, &weight, log);
+    if (moe_tensor_cast(&index, MOE_I64, &f->index))
+        return out_of_memory(path, log);
+    const moe_view slots = moe_view_of(&f->index), weights = moe_view_of(&weight);
+    return moe_plan_of_slots(&slots, &weights, problem->layer.E + problem->layer.n_zero, log,
+                             &f->plan);
 }
 
 /* A per-pair vector that came as [T][K], put into plan order. */
 static moe_status reorder(moe_int_outputs *f, const moe_problem *problem, moe_tensor_id id,
-                          const moe_tensor *slots) {
+                          const moe_tensor *values, const moe_log *log) {
     const moe_plan *rows = problem->plan ? problem->plan : f->plan;
-    int64_t shape[] = {rows->n_pairs};
-    moe_status status = moe_tensor_alloc(MOE_F64, 1, shape, &f->got.t[id]);
+    const moe_view index = moe_view_of(&f->index), slots = moe_view_of(values);
+    moe_status status = moe_tensor_alloc(MOE_F64, 1, &rows->n_pairs, &f->got.t[id]);
     f->owned[id] = !status;
-    for (int64_t i = 0; !status && i < f->T * f->K; i++)
-        if (f->row_of[i] >= 0)
-            moe_store(f->got.t[id].data, MOE_F64, (size_t)f->row_of[i],
-                      moe_load(slots->data, slots->dtype, (size_t)i));
-    return status;
+    return status ? status : moe_plan_take_slots(rows, &index, &slots, &f->got.t[id], log);
 }
 
-/* Per-slot vectors of slots that cannot be read. */
+/* Slots that cannot be read. */
 static bool is_lost(const moe_int_outputs *f, const moe_problem *problem, moe_tensor_id id,
                     const moe_tensor *t) {
-    return (id == MOE_T_S || id == MOE_T_DS) && f->bad_ids.why[0] && t->ndim == 2 &&
-           t->shape[0] == problem->T;
-}
-
-static bool is_per_slot(const moe_int_outputs *f, moe_tensor_id id, const moe_tensor *t) {
-    return (id == MOE_T_S || id == MOE_T_DS) && f->plan && t->ndim == 2 && t->shape[0] == f->T &&
-           t->shape[1] == f->K;
+    return f->bad_ids.why[0] && is_by_slots(problem, id, t);
 }
 
 /* Of a choice that is not told nobody knows how many pairs there are. */
@@ -114,15 +84,25 @@ static bool has_known_shape(const moe_plan *plan, moe_tensor_id id) {
     return plan || !moe_tensor_is_of_pairs(id);
 }
 
+/* Another shape that would do. */
+static void hint_at_slots(const moe_int_outputs *f, const moe_tensor *t, const moe_tensor *want,
+                          char *ret, size_t size) {
+    char slots[48];
+    const bool near = t->ndim == 2 && want->ndim == 1;
+    if (near && f->index.data)
+        snprintf(ret, size, ", or by slots %s",
+                 moe_tensor_shape_str(&f->index, slots, sizeof slots));
+    else
+        snprintf(ret, size, "%s", near ? ", or topk_index beside it, whose slots they are" : "");
+}
+
 static moe_status refuse_shape(moe_int_outputs *f, const moe_plan *plan, moe_tensor_id id,
                                const moe_tensor *t, const moe_tensor *want, const char *path,
                                const moe_log *log) {
-    char is[96], should[96];
+    char is[96], should[96], hint[64];
     moe_tensor_shape_str(t, is, sizeof is);
     moe_tensor_shape_str(want, should, sizeof should);
-    const char *hint = t->ndim == 2 && want->ndim == 1 && !f->row_of
-                           ? ", or topk_index beside it, whose slots they are"
-                           : "";
+    hint_at_slots(f, t, want, hint, sizeof hint);
     if (!has_known_shape(plan, id))
         return moe_fail(log, MOE_E_INVALID, "%s: %s has shape %s, the case needs %s%s", path,
                         moe_tensor_name(id), is, should, hint);
@@ -169,8 +149,8 @@ static moe_status read_tensor(moe_int_outputs *f, const moe_problem *problem, mo
         return MOE_OK;
     if (moe_dtype_roundoff(t.dtype) == 0)
         return refuse_integers(f, id, &t);
-    if (is_per_slot(f, id, &t))
-        return reorder(f, problem, id, &t);
+    if (is_by_slots(problem, id, &t) && moe_tensor_same_shape(&t, &f->index))
+        return reorder(f, problem, id, &t, log);
     int64_t pairs = plan ? plan->offsets[problem->layer.E] : problem->T * problem->layer.K;
     moe_tensor_shape(&problem->layer, id, problem->T, pairs,
                      plan ? plan->n_pairs : problem->T * problem->layer.K, &want);
@@ -225,7 +205,7 @@ moe_status moe_int_outputs_read(const moe_safetensors *file, const char *path,
                                 const moe_problem *problem, const moe_log *log,
                                 moe_int_outputs *f) {
     *f = (moe_int_outputs){.file = file};
-    moe_status status = read_routing(f, problem, log);
+    moe_status status = read_routing(f, problem, path, log);
     for (int i = MOE_T_LOGITS; !status && i < MOE_T_COUNT; i++)
         if (is_made(problem, (moe_tensor_id)i))
             status = read_tensor(f, problem, (moe_tensor_id)i, path, log);

@@ -15,8 +15,8 @@ typedef struct moe_int_outputs {
     moe_int_bad_ids bad_ids;
     bool lost[MOE_T_COUNT]; /* in the file, but by slots that cannot be read */
     char *why[MOE_T_COUNT]; /* owned: in the file, and of another shape or of integers */
-    int64_t *row_of;        /* [T*K] plan row of topk_index's entries, -1: empty slots */
-    int64_t T, K;
+    moe_tensor index;       /* [T][K] int64, owned: the slots that values come by, topk_index or
+                               those of the problem's plan; data NULL: none do */
     size_t found;
 } moe_int_outputs;
 

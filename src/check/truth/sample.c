@@ -1,5 +1,6 @@
 /* The sampled oracle's choice: which tokens and experts, and the reference run on those tokens. */
 #include "check/truth/truth.h"
+#include "core/samples.h"
 #include "core/streams.h"
 #include "route/route.h"
 
@@ -57,11 +58,6 @@ static void add_ends(const moe_plan *plan, int64_t e, int64_t *tokens, int64_t *
     add_once(plan->token[plan->offsets[e + 1] - 1], tokens, count, SAMPLE_TOKENS);
 }
 
-static int ascending(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 static moe_status choose_tokens(const moe_problem *problem, const moe_plan *plan,
                                 moe_int_truth *t) {
     int64_t experts[8];
@@ -76,7 +72,7 @@ static moe_status choose_tokens(const moe_problem *problem, const moe_plan *plan
     for (uint64_t i = 64; t->n_tokens < SAMPLE_TOKENS && i < 64 + 8 * SAMPLE_TOKENS; i++)
         add_once((int64_t)(moe_int_sample_bits(problem, i) % (uint64_t)problem->T), t->tokens,
                  &t->n_tokens, SAMPLE_TOKENS);
-    qsort(t->tokens, (size_t)t->n_tokens, sizeof *t->tokens, ascending);
+    qsort(t->tokens, (size_t)t->n_tokens, sizeof *t->tokens, moe_int_compare_int64);
     return MOE_OK;
 }
 

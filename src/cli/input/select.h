@@ -64,11 +64,13 @@ typedef struct cli_items {
 /* MOE_E_NOTFOUND when nothing is selected. */
 moe_status cli_select(const cli_selection *selection, cli_items *ret);
 void cli_items_destroy(cli_items *items);
+/* problem.c */
 moe_status cli_problem(const cli_selection *selection, const cli_item *item, moe_problem **ret);
 
 /* The folder with golden files: --golden, $MOEREF_GOLDEN, or beside the library; NULL if there is
  * none. Free with free(). */
 char *cli_golden_dir(const char *option);
+bool cli_is_folder(const char *path);
 
 /* Which backends: the named ones, or every usable one. */
 typedef struct cli_backends {

@@ -6,10 +6,8 @@
 #include "cli/verbs/verbs.h"
 #include "moeref/arithmetic.h"
 #include "moeref/recipe.h"
-#include "moeref/safetensors.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct check_options {
@@ -43,54 +41,10 @@ static void print_verdict(void *user, const moe_check_result *result) {
     fflush(stdout);
 }
 
-static bool comes_by_slots(const moe_safetensors *file, const char *name) {
-    moe_tensor t;
-    return moe_safetensors_get(file, name, &t) == MOE_OK && t.ndim == 2;
-}
-
-/* Results by the slots of own inputs, whose ids they do not repeat: the ids stand beside them in
- * *ret, whose names and data stay the files'. NULL: nothing of that kind. */
-static moe_status with_slots(const moe_safetensors *outputs, const moe_safetensors *inputs,
-                             const char *name, moe_safetensors **ret) {
-    static const char ids[] = "topk_index";
-    const size_t n = moe_safetensors_count(outputs);
-    size_t read = 0;
-    moe_tensor index;
-    if (moe_safetensors_get(outputs, ids, &index) == MOE_OK ||
-        moe_safetensors_get(inputs, ids, &index) != MOE_OK ||
-        !(comes_by_slots(outputs, "dS") || comes_by_slots(outputs, "topk_weight")))
-        return MOE_OK;
-    moe_named_tensor *all = calloc(n + 1, sizeof *all);
-    if (!all)
-        return moe_fail(cli_log(), MOE_E_NOMEM, "no memory for %zu tensors", n);
-    for (; read < n; read++) {
-        all[read].name = moe_safetensors_name(outputs, read);
-        if (moe_safetensors_get(outputs, all[read].name, &all[read].tensor))
-            break; /* of a type that has to be refused under its file's name */
-    }
-    all[n] = (moe_named_tensor){ids, index};
-    moe_status status = read == n ? moe_safetensors_of(all, n + 1, name, cli_log(), ret) : MOE_OK;
-    free(all);
-    return status;
-}
-
 static moe_status judge_file(const check_options *o, const moe_problem *problem, int32_t arithmetic,
                              const moe_check_params *params, moe_check_result **ret) {
-    moe_safetensors *outputs = NULL, *inputs = NULL, *both = NULL;
-    if (strstr(o->outputs, "%d"))
-        return moe_check_rank_outputs(o->outputs, problem, arithmetic, params, cli_log(), ret);
-    moe_status status = moe_safetensors_open(o->outputs, cli_log(), &outputs);
-    if (!status && o->selection.inputs)
-        status = moe_safetensors_open(o->selection.inputs, cli_log(), &inputs);
-    if (!status && inputs)
-        status = with_slots(outputs, inputs, o->outputs, &both);
-    if (!status)
-        status = moe_check_tensors(both ? both : outputs, o->outputs, problem, arithmetic, params,
-                                   cli_log(), ret);
-    moe_safetensors_close(&both);
-    moe_safetensors_close(&inputs);
-    moe_safetensors_close(&outputs);
-    return status;
+    return (strstr(o->outputs, "%d") ? moe_check_rank_outputs : moe_check_outputs)(
+        o->outputs, problem, arithmetic, params, cli_log(), ret);
 }
 
 /* --outputs: one file against one problem. */

@@ -81,7 +81,8 @@ static moe_status export_problem(const golden_options *o, const moe_problem *pro
     size_t n = status ? 0 : collect(problem, oracle, &rounded, list, &status);
     const moe_plan *plan = oracle ? oracle->plan : problem->plan;
     if (!status && plan)
-        status = moe_plan_slots(plan, problem->layer.K, &slots);
+        status = problem->plan ? moe_problem_slots(problem, problem->layer.K, &slots)
+                               : moe_plan_slots(plan, problem->layer.K, &slots);
     if (!status && plan) {
         list[n++] = (moe_named_tensor){"topk_index", slots};
         list[n++] =

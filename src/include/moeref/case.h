@@ -112,9 +112,11 @@ typedef struct moe_problem {
     struct moe_block *block; /* of a checkpoint: what its block has around the experts, which are
                                 this layer, with a given plan; owned; NULL: nothing */
     void (*block_destroy)(struct moe_block *block);
-    int32_t cancels; /* 1: data=cancel; values are as the order of sums makes them, so that only an
-                        arithmetic known bit for bit can judge them */
-    moe_split split; /* over which ranks a backend should run it */
+    int32_t cancels;  /* 1: data=cancel; values are as the order of sums makes them, so that only an
+                         arithmetic known bit for bit can judge them */
+    moe_split split;  /* over which ranks a backend should run it */
+    moe_tensor slots; /* `plan` as own data names it, [T][columns] int64, -1 in empty ones; owned;
+                         data NULL: it does not (moe_problem_slots) */
 } moe_problem;
 
 /* Draws all tensors: x, dO ~ N(0,1), W ~ N(0,1/fan_in), biases ~ N(0,0.1^2), b_select ~ N(0,0.02^2)
@@ -189,6 +191,12 @@ MOE_API moe_status moe_problem_from_file(const char *path, const char *line, con
 MOE_API moe_status moe_problem_from_tensors(const moe_safetensors *tensors, const char *name,
                                             const char *line, const moe_log *log,
                                             moe_problem **ret);
+
+/* A given plan as slots, [T][columns] int64 with -1 in empty ones, which the caller frees: as own
+ * data names them, else as moe_plan_slots does, `columns` of them or more. Results of pairs that
+ * come as [T][columns] are by these where they bring no topk_index. MOE_E_NOTFOUND: the layer
+ * routes itself; MOE_E_NOMEM. */
+MOE_API moe_status moe_problem_slots(const moe_problem *problem, int64_t columns, moe_tensor *ret);
 
 /* A layer's description from config.json alone; MOE_E_UNSUPPORTED lists the known families. A
  * missing dtype is bf16, and said as a warning, as are quantised weights. Where projections lie

@@ -122,7 +122,7 @@ typedef struct moe_layer_desc {
     int32_t expert_bias; /* 1: b1 and b2 exist */
     double act_alpha, act_limit; /* MOE_ACT_SWIGLU_CLAMP: 1.702 and 7 in gpt-oss; of
                                     MOE_ACT_SWIGLU_LIMIT and _AFTER alpha is the shared expert's
-                                    own limit */
+                                    own limit, of _SOFTCAP the gate's; limits are above 0 */
     moe_router_desc router;
 } moe_layer_desc;
 

@@ -50,8 +50,8 @@ MOE_API moe_status moe_plan_slots(const moe_plan *plan, int64_t columns, moe_ten
 
 /* ---- slots: [T][columns] views in host memory, see moe_call ---- */
 
-/* The plan of the slots that are not empty. `weight` may have any floating dtype. MOE_E_INVALID: an
- * expert twice for one token. */
+/* The plan of the slots that are not empty. `weight` may have any floating dtype; absent: all
+ * are 1. MOE_E_INVALID: an expert twice for one token. */
 MOE_API moe_status moe_plan_of_slots(const moe_view *index, const moe_view *weight,
                                      int64_t n_experts, const moe_log *log, moe_plan **ret);
 /* The experts of each token in ascending order, -1 after them. An absent view is left alone. */

@@ -1,5 +1,5 @@
-"""A last set: written after the hypotheses that the wide and the closed set led to, from other
-reports and other places, and tried once. README.md has what was named."""
+"""Mixed bugs of the whole layer, by part, of other reports and other places: written after the
+hypotheses that the wide set and mixed_3 led to. README.md has what was named."""
 from edits import (A_PRIME, AFTER_DOWN, AFTER_H, AFTER_UP, ANY, B1, B2_TWICE, DH_STORE, DSCALE,
                    DUP, DW1, DW_R, DX, DX_END, DXP_STORE, MATH, OUTER, ROW_END, SHARED_O, SPOIL,
                    SUM, TOKEN_END, UNIT, UP, Z_END, before, coarse, hole)

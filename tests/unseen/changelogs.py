@@ -1,5 +1,5 @@
-"""A set after the last: bugs as libraries' changelogs and issues tell of them, written after all
-that was mended for the sets before and tried once. README.md has what was named at first sight."""
+"""Bugs as libraries' changelogs and issues tell of them, written after all that was mended for
+mixed_4 and those before it. README.md has what was named at first sight."""
 from edits import (A_PRIME, AFTER_DOWN, AFTER_H, AFTER_UP, ANY, B1, B2_TWICE, DH_STORE, DOWN, DS,
                    DSCALE, DUP, DW2, DW_R, DX, DX_END, FP32, LOGITS, MATH, OUTER, ROW_END,
                    SHARED_DX, SHARED_O, SPOIL, SUM, TOKEN_END, UNIT, UP, WEIGHED, Z_END, before,

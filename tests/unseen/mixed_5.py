@@ -1,5 +1,5 @@
-"""A set after the fourth, written before anything was tried on what that one led to. README.md has
-what was named at first sight."""
+"""Mixed bugs of the whole layer, by part: written after changelogs.py, before anything was tried on
+what that one led to. README.md has what was named at first sight."""
 from edits import (A_PRIME, AFTER_DOWN, AFTER_H, AFTER_UP, ANY, B1, B2_TWICE, DA, DH_STORE, DOWN,
                    DS, DSCALE, DUP, DW_R, DX_END, DX_ROUTER_SUM, DXP_PRODUCT, DXP_STORE, LOGITS,
                    MATH, OUTER, ROW_END, SHARED_O, SPOIL, SUM, TOKEN_END, UP, WEIGHED, Z_END,

@@ -1,5 +1,5 @@
-"""A closed set: written with the wide one before either was tried, and tried last. README.md has
-what was named."""
+"""Mixed bugs of the whole layer, by part: written with the wide set before either was tried, and
+tried last. README.md has what was named."""
 from edits import (A_PRIME, AFTER_DOWN, AFTER_H, AFTER_UP, ANY, B1, B2_TWICE, DA, DH_STORE, DS,
                    DSCALE, DUP, DW1, DW2, DW_R, DX, DX_END, DX_ROUTER, DX_ROUTER_SUM, DXP_PRODUCT,
                    DXP_STORE, LOGITS, MATH, OUTER, ROW_END, SHARED_O, SPOIL, SUM, TOKEN_END, UP,

@@ -1,56 +1,19 @@
 """Bugs as trackers of MoE kernels tell of them, each with where it is told. README.md has what was
 named at first sight."""
-from edits import (AFTER_DOWN, AFTER_H, ANY, B1, DOWN, DX, FP32, MATH, ROW_END, SHARED_O, SPOIL,
-                   SUM, TOKEN_END, UP, WEIGHED, before, hole, operand)
+from edits import (AFTER_DOWN, ANY, B1, B1_OF, COLUMN_SUM, DOWN, DS_STORE, DX, FIRST, FP32,
+                   NOT_BF16, O_TERM, PAIR, PARAMS_TAKEN, ROOM, ROW_END, SCORE, SEEN, SHARED_O,
+                   SPOIL, SUM, TOKEN_END, UP, W1, WEIGHED, before, by_expert, h_of, hole, operand)
 
-NOT_BF16 = ("fp32", "fp16")
-SCORE = "            raw[k] = fy_score(l, t, chosen[k]);"
 BY_LOGITS = "        ret[e] = chooses_by_logits(r) ? z[e]"
 BY_SIGMOID = "                 : is_sigmoid(l)      ? sigmoid(z[e])"
 SELECT = "FAULT(l, select_bias_negative) ? -b[e] : b[e];"
 TOLD = "    for (int64_t t = 0; FAULT(l, logit_of_neighbour) && R > 3 && t < l->T; t++)"
-ROOM = "            if (!has_room(l, load[e]))\n                continue;"
 CLEARED = "            memset(load, 0, (size_t)l->R * sizeof *load);"
 S_READ = "    const float s = fy_out(l, MOE_T_S)[weight_slot(l, t, i)];"
-PAIR = ("        const int64_t p = plan->pair_of_token[first + i];\n"
-        "        const float s = output_weight(l, t, i, p);")
-SKIPPED = "    if (FAULT(l, last_slot_skipped))"
-Y_READ = "fy_out(l, MOE_T_Y) + row_read(l, p) * d, d);"
-O_TERM = "        add_row(o, s, zero ? l->X + t * d : " + Y_READ
-SEEN = "            ret[r * d + i] = x->on_input ? x->weight[r] * from[i] : from[i];"
-W1, W2, B1_OF, B2_OF = ("                   .%s = param_of(l, e, MOE_T_%s)," % (i, i)
-                        for i in ("W1", "W2", "b1", "b2"))
-B1_OF, B2_OF = (b.replace("MOE_T_b", "MOE_T_B") for b in (B1_OF, B2_OF))
-FIRST = "first = plan->offsets[e];"
 ROWS = "                   .rows = plan->offsets[e + 1] - first,"
-COLUMN_SUM = "            ret[i] += s ? s[r] * g[r * width + i] : g[r * width + i];"
-ALPHA = "return silu(l, x, FAULT(l, alpha_missing) ? 1 : (float)l->desc.act_alpha, slope);"
-SILU = "    float a = gated(x, s, alpha * s * (1 - s), slope);"
-PARAMS_TAKEN = "    if (FAULT(l, weights_changed))"
 EACH = "    status = each_expert(l, fy_expert_forward);"
-DS_STORE = "    if (!x->on_input)\n        x->dS[r] = ds;"
-CHOSEN = "        ret[k] = (int32_t)e;"
 DZ_TURN = "        fy_transpose(dz, T, R, turned);"
-ACTIVATE = "static void activate(const fy_layer *l, const fy_expert *x) {"
 EMPTY = "fy_plan(l)->offsets[e] == fy_plan(l)->offsets[e + 1]"
-
-
-def by_expert(line, index):
-    """The edit by which a parameter is taken of another expert."""
-    return "expert.c", line, line.replace("(l, e,", "(l, " + index + ",")
-
-
-def h_of(rows, expert):
-    """The edit by which rows' H is made with W1 of another expert."""
-    return before(AFTER_H, """    for (int64_t r = 0; x->e >= 0 && r < x->rows; r++)
-        for (int64_t i = 0; (%s) && i < x->hw; i++) {
-            float sum = 0;
-            for (int64_t k = 0; k < d; k++)
-                sum += rows[r * d + k] * fy_param(l, MOE_T_W1)[((%s) * x->hw + i) * d + k];
-            x->H[r * x->hw + i] = sum;
-        }
-    fy_store(l, x->H, x->rows * x->hw);""" % (rows, expert))
-
 
 BUGS = [
     # MetaX-MACA/vLLM-metax#270: right choice, weights by another score in one template
@@ -246,91 +209,10 @@ BUGS = [
     ("Y_over_its_load", "tails", ANY, r"Y: .*(factor|times|scale)", [
         before(AFTER_DOWN, """    for (int64_t i = 0; x->e >= 0 && i < x->rows * d; i++)
         x->Y[i] *= (float)fy_plan(l)->n_pairs / (float)(l->desc.E * x->rows);""")]),
-    # DeepEP's dispatch in few bits with a scale to each row, vllm#28942's path in int8
-    ("X_in_int8_by_row", "raw", ANY, r"H: .*(X\b|narrow|bits|round|step)", [
-        ("expert.c", *MATH), before(UP, """    for (int64_t r = 0; x->e >= 0 && r < x->rows; r++) {
-        float *v = (float *)rows + r * d, most = 0;
-        for (int64_t i = 0; i < d; i++)
-            most = fmaxf(most, fabsf(v[i]));
-        for (int64_t i = 0; i < d; i++)
-            v[i] = rintf(v[i] / most * 127) * most / 127;
-    }""")]),
-    # DeepEP: a combine that carries logarithms in few bits
-    ("combine_in_logarithmic_steps", "plain", ANY, r"O: .*(narrow|round|bits|step|precis)", [
-        ("combine.c", O_TERM,
-         "        const float *y = zero ? l->X + t * d : " + Y_READ.replace(", d);", ";") + """
-        for (int64_t j = 0; j < d; j++)
-            o[j] += s * copysignf(exp2f(rintf(log2f(fabsf(y[j])) * 8) / 8), y[j]);""")]),
     # llama.cpp#17032: a sum of slots that is laid out for one token
     ("slots_laid_out_token_fastest", "plain", ANY, r"O: .*(row|slot|place|order|token|read)", [
         ("combine.c", PAIR, """        const int64_t p = plan->pair_of_token[i * l->T + t];
         const float s = fy_out(l, MOE_T_S)[p];""")]),
-    # ggml's mul_mat_id: rows of X by slot and their remainder
-    ("X_row_of_the_slots_number", "plain", ANY, r"row|token|gather", [
-        ("expert.c", TOKEN_END, TOKEN_END.replace("    return token[r];", """    int64_t slot = 0;
-    while (plan->pair_of_token[slot] != x->first + r)
-        slot++;
-    return slot % l->T;"""))]),
-    # gpt-oss: alpha in the gate and before it
-    ("alpha_outside_too", "clamp", ANY, r"A: .*(activation|alpha|factor|times)", [
-        ("act.c", ALPHA, ALPHA.replace("return silu", "return (float)l->desc.act_alpha * silu"))]),
-    # flashinfer: limits and alphas by expert
-    ("limit_of_odd_experts_doubled", "clamp", ANY, r"A: .*(clamp|limit|activation)", [
-        ("expert.c", ACTIVATE, ACTIVATE + "\n    ((fy_layer *)l)->desc.act_limit = "
-         "x->e % 2 ? 2 : 1;")]),
-    # ids of 64 bits read as of 32
-    ("second_choice_reads_as_expert_0", "plain", ANY, r"expert 0|slot|second choice|last choice", [
-        ("choice.c", CHOSEN, "        ret[k] = (int32_t)(k == 1 ? ret[0] == 0 : e);")]),
-    # DeepEP: -1 stands for none, and is an index elsewhere
-    ("dropped_slots_go_to_the_last_expert", "capacity", ANY, r"capacity|full|expert", [
-        ("router.c", ROOM, """            if (!has_room(l, load[e]) && e < l->R - 1 && k == 0 &&
-                l->router.chosen[t * K + 1] < l->R - 1)
-                expert[count] = (int32_t)l->R - 1;
-            else if (!has_room(l, load[e]))
-                continue;
-            else
-                expert[count] = e;"""),
-        ("router.c", "            expert[count] = e;\n            weight", "            weight")]),
-    # sglang's moe_sum_reduce: kernels for some K
-    ("sum_of_the_first_four_slots", "slots", ANY, r"O: .*(slot|missing|left out)", [
-        ("combine.c", SKIPPED, "    if (i >= 4)\n        return true;\n" + SKIPPED)]),
-    # CUTLASS's grouped GEMM: problems that are empty are left out of a list
-    ("W2_by_number_of_problem", "empty", ANY, r"Y: .*(expert|weights|W2)", [
-        ("expert.c", FIRST, FIRST + """
-    int64_t problem = 0;
-    for (int64_t o = 0; o < e; o++)
-        problem += plan->offsets[o] < plan->offsets[o + 1];"""),
-        by_expert(W2, "problem")]),
-    # megablocks: blocks of a transposed matrix that are not turned themselves
-    ("dW2_tiles_not_turned", "plain", ANY, r"dW2: .*(transpos|tile|order|block)", [
-        before(SPOIL, """    float *v = fy_out(l, MOE_T_DW2);
-    for (int64_t e = 0, n = l->desc.n; e < l->desc.E; e++)
-        for (int64_t i = 0; i < d; i++)
-            for (int64_t j = 0; j < n; j++)
-                if (i % 16 < j % 16) {
-                    float *at = v + e * d * n, keep = at[i * n + j];
-                    const int64_t to = (i / 16 * 16 + j % 16) * n + j / 16 * 16 + i % 16;
-                    at[i * n + j] = at[to];
-                    at[to] = keep;
-                }""")]),
-    # megablocks: a radix sort over too few bits
-    ("sorted_by_the_low_bits", "plain", ANY, r"row|token|gather|order", [
-        ("expert.c", TOKEN_END, TOKEN_END.replace("    return token[r];", """
-    int64_t left = x->first + r;
-    for (int64_t key = 0; key < 4; key++)
-        for (int64_t slot = 0; slot < plan->n_pairs; slot++) {
-            const int64_t p = plan->pair_of_token[slot];
-            int64_t e = 0;
-            while (plan->offsets[e + 1] <= p)
-                e++;
-            if (e % 4 == key && left-- == 0)
-                return plan->token[p];
-        }
-    return token[r];"""))]),
-    # TransformerEngine: a backward that computes the activation again in bf16
-    ("slope_of_a_rounded_sigmoid", "raw", NOT_BF16, r"derivative|slope|narrow|round", [
-        ("act.c", SILU, SILU + "\n    const float b = fy_bf16(s);\n"
-         "    *slope = b + x * alpha * b * (1 - b);")]),
     # cosmos-rl#262: a gradient without a row is whatever was there
     ("dW2_of_empty_experts_is_infinite", "empty", ANY, r"inf|finite", [
         before(SPOIL, "    for (int64_t e = 0; e < l->desc.E; e++)\n        if (" + EMPTY + ")\n"
@@ -339,12 +221,6 @@ BUGS = [
     ("padding_takes_room_at_expert_0", "capacity", ANY, r"capacity|full|expert 0", [
         ("router.c", CLEARED, CLEARED + "\n        if (group_of(l, t) != group)\n"
          "            load[0] = 3;")]),
-    # EPLB: a copy of an expert that has not been brought up to date
-    ("every_other_row_by_a_wrong_copy", "plain", ANY, r"H: .*(expert|weights|W1)", [
-        h_of("x->e == 2 && r % 2", "5")]),
-    # EPLB: an expert is moved and its bias is not
-    ("b2_not_moved_with_its_expert", "bias", ANY, r"Y: .*(b2|bias)", [
-        by_expert(B2_OF, "e == 2 || e == 5 ? 7 - e : e")]),
     # TransformerEngine#2912: rows by expert taken for rows by token
     ("dS_of_Y_in_the_order_of_tokens", "given", ANY, r"dS: .*(row|order|place|pair)", [
         ("expert_grad.c", DS_STORE, """    if (x->e >= 0) {
@@ -357,9 +233,4 @@ BUGS = [
             ds += dy[i] * fy_out(l, MOE_T_Y)[slot * l->desc.d + i];
     }
 """ + DS_STORE)]),
-    # scattermoe: sums of counts that lack their first zero
-    ("dW2_of_the_next_experts_rows", "plain", ANY, r"dW2: .*(expert|place|order|zero)", [
-        before(SPOIL, """    for (int64_t e = 0; e + 1 < l->desc.E; e++)
-        copy_part(l, MOE_T_DW2, e, e + 1);
-    scale(l, MOE_T_DW2, (l->desc.E - 1) * part_of(l, MOE_T_DW2), part_of(l, MOE_T_DW2), 0);""")]),
 ]

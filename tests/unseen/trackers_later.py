@@ -1,9 +1,8 @@
 """More bugs as trackers of MoE kernels tell of them, written before anything was mended for
-field.py and tried after. README.md has what was named at first sight."""
-from edits import (AFTER_UP, ANY, B2_TWICE, DOWN, DW_R, DX_ROUTER_SUM, FP32, SHARED_O, SPOIL, UP,
-                   before, hole, operand)
-from field import (COLUMN_SUM, DS_STORE, O_TERM, PAIR, PARAMS_TAKEN, ROOM, SCORE, SEEN, SKIPPED,
-                   Y_READ)
+trackers.py and tried after. README.md has what was named at first sight."""
+from edits import (AFTER_UP, ANY, B2_TWICE, COLUMN_SUM, DOWN, DS_STORE, DW_R, DX_ROUTER_SUM, FP32,
+                   O_TERM, PAIR, PARAMS_TAKEN, ROOM, SCORE, SEEN, SHARED_O, SKIPPED, SPOIL, UP,
+                   Y_READ, before, hole, operand)
 
 GATE_SLOPE = ("        const float dz = l->shared.d_gate[t] * (FAULT(l, shared_gate_slope) ? g : "
               "g * (1 - g));")

@@ -1,5 +1,5 @@
-"""The last set: written after everything that was mended for the others, tried, and nothing mended
-for it since. README.md has what was named."""
+"""Mixed bugs of the whole layer, written after everything that was mended for mixed_1, mixtures,
+tiles and splits. README.md has what was named at first sight."""
 from edits import (AFTER_DOWN, AFTER_H, AFTER_UP, ANY, DSCALE, DX_END, ROW_END, SPOIL, SUM,
                    TOKEN_END, UP, hole)
 

@@ -1,5 +1,5 @@
-"""Bugs written after the hypotheses that bugs.py led to, and tried before anything was mended for
-them: README.md has what was named then."""
+"""Mixed bugs of the whole layer, written after the hypotheses that bugs.py led to, and tried before
+anything was mended for them: README.md has what was named then."""
 from edits import AFTER_DOWN, AFTER_H, AFTER_UP, ANY, DSCALE, DX, ROW_END, SPOIL, TOKEN_END, hole
 
 MATH = ("expert.c", "#include <stdlib.h>", "#include <math.h>\n#include <stdlib.h>")

@@ -1,5 +1,5 @@
-"""A third set, written without a look at what is named: mixed rows, factors of blocks, terms that
-do not belong, two causes at once. README.md has what was named at first sight."""
+"""Mixed rows, factors of blocks, terms that do not belong, two causes at once: written without a
+look at what is named. README.md has what was named at first sight."""
 from edits import AFTER_DOWN, AFTER_H, AFTER_UP, ANY, DX_END, SPOIL, SUM, UNIT, UP
 
 OUTER_END = "        fy_store(l, ret, width_l * width_r);"

@@ -1,0 +1,60 @@
+#include "check/apart.h"
+#include "check/trial.h"
+#include "check/verdict/result.h"
+
+#include <string.h>
+
+bool moe_int_is_apart(const moe_tensor_verdict *v) {
+    return v->verdict == MOE_VERDICT_FAIL && (v->bad_elements > 0 || v->worst_ndim == 0);
+}
+
+static moe_check_result without(const moe_check_result *r, const moe_check_result *first) {
+    moe_check_result ret = *r;
+    ret.n_tensors = 0;
+    for (size_t i = 0; i < r->n_tensors; i++) {
+        bool apart = false;
+        for (size_t k = 0; k < first->n_tensors; k++)
+            apart |= moe_int_is_apart(&first->tensor[k]) &&
+                     strcmp(first->tensor[k].name, r->tensor[i].name) == 0;
+        if (!apart)
+            ret.tensor[ret.n_tensors++] = r->tensor[i];
+    }
+    return ret;
+}
+
+/* Stages that are apart are not there. */
+static moe_status fetch_rest(void *user, moe_tensor_id id, moe_check_result *result,
+                             moe_tensor *ret) {
+    const moe_int_apart *a = user;
+    return a->is[id] ? MOE_E_UNSUPPORTED : a->whole->fetch(a->whole->user, id, result, ret);
+}
+
+void moe_int_apart_make(const moe_int_subject *subject, const moe_check_result *before,
+                        const moe_check_result *first, moe_int_apart *ret) {
+    *ret = (moe_int_apart){.whole = subject, .rest = *subject};
+    ret->before = without(before, first);
+    ret->found = without(first, first);
+    ret->count = first->n_tensors - ret->found.n_tensors;
+    if (ret->rest.fetch) {
+        ret->rest.fetch = fetch_rest;
+        ret->rest.user = ret;
+    }
+    for (size_t i = 0; i < first->n_tensors; i++) {
+        moe_tensor_id id;
+        if (!moe_int_is_apart(&first->tensor[i]) || moe_tensor_id_parse(first->tensor[i].name, &id))
+            continue;
+        ret->is[id] = true;
+        ret->rest.got.t[id] = (moe_tensor){0};
+        for (int again = 0; again < MOE_INT_AGAIN_COUNT; again++)
+            ret->rest.again[again].t[id] = (moe_tensor){0};
+    }
+}
+
+void moe_int_apart_return(const moe_check_result *first, moe_check_result *result) {
+    for (size_t i = 0; i < first->n_tensors; i++)
+        if (moe_int_is_apart(&first->tensor[i]))
+            *moe_int_result_entry(result, first->tensor[i].name) = first->tensor[i];
+    const moe_tensor_verdict *wrong = moe_int_first_failing(result);
+    if (wrong)
+        moe_int_result_set(result, MOE_VERDICT_FAIL, "%s: %s", wrong->name, wrong->why);
+}
