@@ -106,7 +106,7 @@ static void run(moe_int_devices *x) {
 }
 
 const moe_int_devices_method moe_int_devices_hybrimoe = {
-    .brief = "HybriMoE: experts on GPU, over PCIe or on the CPU (--cached SHARE)",
+    .brief = "HybriMoE: experts on GPU, over PCIe or on the CPU (--cached PERCENT)",
     .run = run,
     .forward_only = true,
     .whole = true};

@@ -84,9 +84,9 @@ static int page_of_program(void) {
     }
     printf(".SH CASES\n");
     cli_troff(stdout, case_about);
-    printf("\n.PP\n.nf\n");
-    cli_troff(stdout, moe_case_help());
-    printf(".fi\n.SH EXIT STATUS\n");
+    printf("\n.PP\n");
+    cli_troff_lines(stdout, moe_case_help());
+    printf(".SH EXIT STATUS\n");
     cli_troff(stdout, exit_codes);
     printf("\n.SH ENVIRONMENT\n.TP\n.B MOEREF_BACKEND_PATH\nfolders with plug\\-ins, between "
            "colons, instead of those beside the library\n.TP\n.B MOEREF_GOLDEN\nfolder of golden "

@@ -115,6 +115,10 @@ def test_manuals(tree):
     for page in ["moeref.1"] + [f"moeref-{verb}.1" for verb in verbs]:
         path = os.path.join(tree.man, page)
         need(os.path.isfile(path), f"{page} is not installed")
+        with open(path, encoding="utf-8") as file:
+            tables = re.findall(r"^\.nf$(.*?)^\.fi$", file.read().replace("\\-", "-"), re.M | re.S)
+        wide = [line for table in tables for line in table.splitlines() if len(line) > 72]
+        need(not wide, f"{page}: wider than a terminal: {wide}")
         if shutil.which("groff"):
             got = subprocess.run(["groff", "-man", "-ww", "-Tascii", "-P-cbou", path],
                                  capture_output=True,

@@ -1,17 +1,20 @@
 /* Help wrapped to a width, and escaped for troff. */
 #include "cli/input/manual.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+enum { PAGE_WIDTH = 72 }; /* man(1) indents by 7, on a terminal of 80 columns */
+
 /* A single line end inside prose is a space; an empty line stays. */
-void cli_help_prose(FILE *to, const char *text, int indent) {
+static void put_prose(FILE *to, const char *text, int indent, int width) {
     int column = indent;
     while (*text) {
         const size_t gap = strspn(text, " \n");
         const int length = (int)strcspn(text + gap, " \n");
         if (strncmp(text, "\n\n", 2) == 0)
             fprintf(to, "\n\n%*s", indent, ""), column = indent;
-        else if (column > indent && column + 1 + length > CLI_HELP_WIDTH)
+        else if (column > indent && column + 1 + length > width)
             fprintf(to, "\n%*s", indent, ""), column = indent;
         else if (column > indent && length)
             putc(' ', to), column++;
@@ -20,6 +23,10 @@ void cli_help_prose(FILE *to, const char *text, int indent) {
         text += gap + (size_t)length;
     }
     putc('\n', to);
+}
+
+void cli_help_prose(FILE *to, const char *text, int indent) {
+    put_prose(to, text, indent, CLI_HELP_WIDTH);
 }
 
 /* Where the second column of a table's line begins, or where the line does. */
@@ -31,20 +38,38 @@ static int second_column(const char *line, size_t length) {
     return (int)first;
 }
 
-void cli_help_lines(FILE *to, const char *text) {
+static void put_lines(FILE *to, const char *text, size_t width) {
     while (*text) {
         const size_t length = strcspn(text, "\n");
-        if (length > CLI_HELP_WIDTH) {
+        if (length > width) {
             const int from = second_column(text, length);
             char line[1024];
             snprintf(line, sizeof line, "%.*s", (int)length - from, text + from);
             fprintf(to, "%.*s", from, text);
-            cli_help_prose(to, line, from);
+            put_prose(to, line, from, (int)width);
         } else {
             fprintf(to, "%.*s\n", (int)length, text);
         }
         text += length + (text[length] == '\n');
     }
+}
+
+void cli_help_lines(FILE *to, const char *text) {
+    put_lines(to, text, CLI_HELP_WIDTH);
+}
+
+void cli_troff_lines(FILE *to, const char *text) {
+    char *lines = NULL;
+    size_t size;
+    FILE *wrapped = open_memstream(&lines, &size);
+    if (wrapped) {
+        put_lines(wrapped, text, PAGE_WIDTH);
+        fclose(wrapped);
+    }
+    fprintf(to, ".nf\n");
+    cli_troff(to, lines ? lines : text);
+    fprintf(to, ".fi\n");
+    free(lines);
 }
 
 void cli_flow(const char *text, char *ret, size_t size) {

@@ -63,9 +63,8 @@ static void print_page(const char *verb, const char *about, const cli_option *op
         putchar('\n');
     }
     if (more) {
-        printf(".SH NOTES\n.nf\n");
-        cli_troff(stdout, more);
-        printf(".fi\n");
+        printf(".SH NOTES\n");
+        cli_troff_lines(stdout, more);
     }
     printf(".SH EXIT STATUS\nSee\n.BR moeref (1).\n.SH SEE ALSO\n.BR moeref (1)\n");
 }

@@ -33,5 +33,7 @@ void cli_help_lines(FILE *to, const char *text);
 void cli_flow(const char *text, char *ret, size_t size);
 /* A text in troff, with line ends as they are. */
 void cli_troff(FILE *to, const char *text);
+/* Lines in troff that is not filled, as cli_help_lines within a terminal of 80 columns. */
+void cli_troff_lines(FILE *to, const char *text);
 
 #endif
