@@ -48,8 +48,9 @@ double moe_int_share_us(const moe_model_shape *shape, const moe_model_run *run, 
     const double logits = moe_int_collective_us(run->node, MOE_INT_ALL_GATHER, ranks,
                                                 rows * (double)shape->vocab * element);
     const double once = (layers + 1) * sum; /* and the embedding */
-    const double replicas = backward ? moe_int_collective_us(run->node, MOE_INT_ALL_REDUCE,
-                                                             (double)run->replicas, gradients)
-                                     : 0;
+    const double replicas =
+        backward ? moe_int_collective_apart_us(run->node, MOE_INT_ALL_REDUCE, (double)run->replicas,
+                                               ranks, gradients)
+                 : 0;
     return (forward ? once + logits : 0) + (backward ? once : 0) + replicas;
 }

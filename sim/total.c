@@ -46,21 +46,11 @@ static void add_up(const moe_int_list *l, int pass, moe_prediction *p) {
     p->padding = padded > 0 ? fmax(0, 1 - done / padded) : 0;
 }
 
-static moe_int_size size_of(const moe_gpu *gpu, moe_int_system system, const moe_workload *w,
-                            double us) {
-    if (!w->layer)
-        return us >= MOE_INT_LARGE_US ? MOE_INT_LARGE : MOE_INT_SMALL;
-    const double part = gpu->p[MOE_INT_GP_L2_MIB] * 1048576 / gpu->p[MOE_INT_GP_L2_PARTS];
-    const double weights = 2.0 * (double)moe_h_width(w->layer, w->layer->n) * (double)w->layer->d;
-    if (weights > part && moe_int_has_interval(gpu, system, MOE_INT_HEAVY))
-        return MOE_INT_HEAVY;
-    return w->tokens >= MOE_INT_LARGE_TOKENS ? MOE_INT_LARGE : MOE_INT_SMALL;
-}
-
 static void set_interval(const moe_gpu *gpu, moe_int_system system, const moe_workload *w,
                          moe_prediction *p) {
     const double us = p->pass[MOE_PASS_TOTAL].us;
-    const moe_int_size size = size_of(gpu, system, w, us);
+    const bool large = w->layer ? w->tokens >= MOE_INT_LARGE_TOKENS : us >= MOE_INT_LARGE_US;
+    const moe_int_size size = large ? MOE_INT_LARGE : MOE_INT_SMALL;
     const moe_int_spread s = moe_int_spread_of(gpu, system, w->storage, size);
     p->low_us = us * s.low;
     p->high_us = us * s.high;

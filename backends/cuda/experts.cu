@@ -157,12 +157,15 @@ moe_status experts_dxp(Layer *layer, Experts *x, Timer *timer) {
     return device_check(layer->dev, err, "dX~");
 }
 
-moe_status experts_dh(Layer *layer, Experts *x, Timer *timer) {
-    const Stream &stream = layer->dev->stream;
-    cudaError_t err = launch_dact(layer, x);
+moe_status experts_dh_product(Layer *layer, Experts *x) {
     x->a_is_gradient = true;
-    timer_mark(timer, x, MOE_STAGE_DH, gemm_flops(layer, x, x->n), stream);
-    if (err == cudaSuccess && x->ds) {
+    return device_check(layer->dev, launch_dact(layer, x), "backward of the experts");
+}
+
+moe_status experts_dh_sums(Layer *layer, Experts *x, Timer *timer) {
+    const Stream &stream = layer->dev->stream;
+    cudaError_t err = cudaSuccess;
+    if (x->ds) {
         err = launch_ds(layer, x);
         timer_mark(timer, x, MOE_STAGE_DS, 0, stream);
     }
@@ -170,7 +173,13 @@ moe_status experts_dh(Layer *layer, Experts *x, Timer *timer) {
         err = launch_bias_gradients(layer, x);
         timer_mark(timer, x, MOE_STAGE_DB, 0, stream);
     }
-    return device_check(layer->dev, err, "backward of the experts");
+    return device_check(layer->dev, err, "sums over the experts' rows");
+}
+
+moe_status experts_dh(Layer *layer, Experts *x, Timer *timer) {
+    const moe_status status = experts_dh_product(layer, x);
+    timer_mark(timer, x, MOE_STAGE_DH, gemm_flops(layer, x, x->n), layer->dev->stream);
+    return status ? status : experts_dh_sums(layer, x, timer);
 }
 
 moe_status experts_dw2(Layer *layer, Experts *x, Timer *timer) {

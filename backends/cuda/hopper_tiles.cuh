@@ -87,12 +87,12 @@ template <class Q> struct Ring {
     }
 };
 
-/* Where tiles of C begin and end, all experts' from g.first on. */
+/* Where the tiles of C that are made begin and end. */
 template <bool ragged_k> __device__ __forceinline__ int first_tile(const HopperArgs &g) {
-    return ragged_k ? 0 : __ldg(g.tile_offsets + g.first) * g.n_tiles;
+    return ragged_k ? 0 : __ldg(g.tiles_from) * g.n_tiles;
 }
 template <bool ragged_k> __device__ __forceinline__ int tiles_end(const HopperArgs &g) {
-    return (ragged_k ? g.E * g.m_tiles : __ldg(g.tile_offsets + g.E)) * g.n_tiles;
+    return (ragged_k ? g.E * g.m_tiles : __ldg(g.tiles_to)) * g.n_tiles;
 }
 
 /* How many of them are this CTA's. */

@@ -191,6 +191,9 @@ moe_status experts_dxp(Layer *layer, Experts *x, Timer *timer);
  * the weights on inputs, which come between dX~ and dW1. */
 moe_status experts_backward(Layer *layer, Experts *x, Timer *timer);
 moe_status experts_dh(Layer *layer, Experts *x, Timer *timer);
+/* The same in two: dH and A', then dS and biases. */
+moe_status experts_dh_product(Layer *layer, Experts *x);
+moe_status experts_dh_sums(Layer *layer, Experts *x, Timer *timer);
 moe_status experts_dw2(Layer *layer, Experts *x, Timer *timer);
 moe_status experts_input_weight(Layer *layer, Experts *x, Timer *timer);
 moe_status experts_dw1(Layer *layer, Experts *x, Timer *timer);

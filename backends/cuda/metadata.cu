@@ -1,18 +1,15 @@
 /* From every token's choices to rows sorted by expert, stable in token order, in one launch: a
  * block counts its chunk of tokens, waits for all blocks' counts, and places its rows. No floating
  * point and no order-dependent atomics: the same plan every time. */
-#include "kernels.h"
+#include "row_tiles.cuh"
 
 #include <algorithm>
 #include <cooperative_groups.h>
-#include <cub/block/block_scan.cuh>
 #include <stdint.h>
 
 namespace {
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS;
-constexpr int BINS = 1024; /* most experts */
-constexpr int TILE_GROUP = 12;
 
 static_assert(BUFFER_CHUNK_STEP % WARPS == 0, "a chunk's tokens are shared by warps");
 
@@ -46,49 +43,18 @@ template <class T> struct Given {
     }
 };
 
-/* x[0 .. count-1] in shared memory becomes its running sum, each sum without its own number, and
- * x[count] the sum of all. */
-__device__ void scan_shared(int *x, int count) {
-    constexpr int PER_THREAD = BINS / THREADS;
-    typedef cub::BlockScan<int, THREADS> Scan;
-    __shared__ typename Scan::TempStorage room;
-    int mine[PER_THREAD], sum;
-    const int first = (int)threadIdx.x * PER_THREAD;
-#pragma unroll
-    for (int i = 0; i < PER_THREAD; i++)
-        mine[i] = first + i < count ? x[first + i] : 0;
-    Scan(room).ExclusiveSum(mine, mine, sum);
-#pragma unroll
-    for (int i = 0; i < PER_THREAD; i++)
-        if (first + i < count)
-            x[first + i] = mine[i];
-    if (threadIdx.x == 0)
-        x[count] = sum;
-    __syncthreads();
-}
-
-/* One expert's list entries, by a block. A group of tiles is of one expert, at most TILE_GROUP
- * high, and all groups of an expert are equally high but for one. */
-__device__ void list_tiles_of(RowTile *out, int e, int row0, int count, int first) {
-    const int tiles = (count + 127) / 128, groups = (tiles + TILE_GROUP - 1) / TILE_GROUP;
-    const int height = groups ? (tiles + groups - 1) / groups : 0;
-    for (int m = (int)threadIdx.x; m < tiles; m += THREADS) {
-        const int start = m / height * height;
-        out[first + m] = {e, m, row0, count, first + start, min(height, tiles - start), {0, 0}};
-    }
-}
-
 /* From the experts' running sums of rows to those of tiles, and to the list of tiles, of which each
  * block makes a part. row0 [E + 1] and tile0 [E + 1] lie in shared memory. */
 __device__ void make_tiles(const RowGroups &rows, const int *row0, int *tile0) {
     for (int e = (int)threadIdx.x; e < rows.E; e += THREADS)
-        tile0[e] = (row0[e + 1] - row0[e] + 127) / 128;
+        tile0[e] = row_tiles(row0[e + 1] - row0[e]);
     __syncthreads();
-    scan_shared(tile0, rows.E);
+    scan_shared<THREADS>(tile0, rows.E);
     for (int e = (int)threadIdx.x; blockIdx.x == 0 && e <= rows.E; e += THREADS)
         rows.tile_offsets[e] = tile0[e];
     for (int e = (int)blockIdx.x; e < rows.E; e += (int)gridDim.x)
-        list_tiles_of(rows.tiles, e, row0[e], row0[e + 1] - row0[e], tile0[e]);
+        list_tiles_of(rows.tiles, e, row0[e], row0[e + 1] - row0[e], tile0[e],
+                      tile0[e + 1] - tile0[e]);
 }
 
 /* What a block keeps in shared memory while it sorts. */
@@ -152,7 +118,7 @@ __device__ void sum_chunks(const SortArgs &g, const RowGroups &rows, const Room 
             atomicAdd(&room.before[e], here);
     }
     __syncthreads();
-    scan_shared(room.row0, bins);
+    scan_shared<THREADS>(room.row0, bins);
     for (int e = (int)threadIdx.x; blockIdx.x == 0 && e <= bins; e += THREADS)
         rows.offsets[e] = room.row0[e];
     for (int i = (int)threadIdx.x; i < WARPS * bins; i += THREADS)
@@ -199,7 +165,7 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 __global__ void __launch_bounds__(THREADS) list_tiles_kernel(RowGroups rows) {
-    __shared__ int row0[BINS + 1], tile0[BINS + 1];
+    __shared__ int row0[MOST_BINS + 1], tile0[MOST_BINS + 1];
     for (int e = (int)threadIdx.x; e <= rows.E; e += THREADS)
         row0[e] = rows.offsets[e];
     __syncthreads();

@@ -9,6 +9,8 @@ struct GroupWords {
     int ranks;  /* 0: one device, no group */
     int chunks; /* of experts, whose rows are brought home while the next is multiplied; 1: rows are
                    read from where they are made; 0: what pays */
+    int early;  /* how often tiles of own tokens alone fill the multiprocessors while others' tokens
+                   come; -1: what pays */
     int limit_s;
     bool late;  /* the last rank does not say that its rows are there: the others must notice */
     bool links; /* timings tell of copies between ranks too, which run beside the others */

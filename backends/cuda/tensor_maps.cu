@@ -72,8 +72,9 @@ char *columns_at(void *base, int64_t column) {
 HopperArgs common_args(const Layer *layer, const Experts *x) {
     HopperArgs g = {};
     g.offsets = x->rows.offsets;
-    g.tile_offsets = x->rows.tile_offsets;
     g.tiles = x->rows.tiles;
+    g.tiles_from = x->rows.tile_offsets;
+    g.tiles_to = x->rows.tile_offsets + x->rows.E;
     g.token = x->rows.token;
     g.E = x->rows.E;
     g.rows_cap = x->rows.cap;

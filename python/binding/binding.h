@@ -65,6 +65,12 @@ MOE_API int moe_py_problem_tensor(const moe_py_problem *problem, int expected, i
 
 typedef struct moe_py_verdict moe_py_verdict;
 
+/* What a check is at; written while another thread looks. phase NULL: nothing yet. */
+typedef struct moe_py_stage {
+    const char *phase;
+    int64_t percent;
+} moe_py_stage;
+
 /* How to judge; as of moe_check_params. */
 typedef struct moe_py_how {
     const char *recipe;     /* "": any */
@@ -72,6 +78,8 @@ typedef struct moe_py_how {
     const char *reproduce;  /* the line that does it again; "": the program's */
     const char *dump_dir;   /* "": nothing is kept */
     int32_t threads, repeats, no_explanation, exhaustive, map_tile, timeout_s;
+    const char *changed; /* an input that the subject wrote into, a failure by itself; "": none */
+    moe_py_stage *stage;
 } moe_py_how;
 
 MOE_API moe_status moe_py_check(const moe_py_problem *problem, const char *name,

@@ -12,6 +12,7 @@
 enum { INPUTS, EXPECTED, LISTS };
 
 struct moe_py_problem {
+    bool own;
     moe_problem *problem;
     moe_reference_result *truth;
     moe_named_tensor list[LISTS][MOE_T_COUNT + 4];
@@ -21,6 +22,10 @@ struct moe_py_problem {
 
 const moe_problem *moe_py_problem_of(const moe_py_problem *p) {
     return p->problem;
+}
+
+bool moe_py_problem_is_own(const moe_py_problem *p) {
+    return p->own;
 }
 
 static void add(moe_py_problem *p, int list, const char *name, moe_tensor tensor) {
@@ -90,6 +95,8 @@ moe_status moe_py_problem_open(int kind, const char *text, int64_t number,
     moe_py_listen(&ear, said);
     moe_py_problem *p = calloc(1, sizeof *p);
     moe_status status = p ? MOE_OK : moe_fail(&ear.log, MOE_E_NOMEM, "no memory for a case");
+    if (p)
+        p->own = kind != 'h';
     if (!status && kind == 'o')
         status = moe_safetensors_of(tensors, (size_t)count, "inputs", &ear.log, &own);
     if (!status)

@@ -14,6 +14,21 @@ struct moe_py_verdict {
     cli_verdicts one;
 };
 
+static moe_status no_recipe(const char *name, const moe_log *log) {
+    char known[512] = "";
+    size_t count, used = 0;
+    const moe_recipe *recipes = moe_recipes(&count);
+    for (size_t i = 0; i < count && used < sizeof known; i++)
+        used += (size_t)snprintf(known + used, sizeof known - used, " %s", recipes[i].name);
+    return moe_fail(log, MOE_E_NOTFOUND, "no recipe is named '%s'; known:%s", name, known);
+}
+
+static void tell(void *user, const char *phase, int64_t done, int64_t of) {
+    moe_py_stage *stage = user;
+    stage->percent = of > 0 ? 100 * done / of : 0;
+    stage->phase = phase;
+}
+
 static moe_status params_of(const moe_py_how *how, const moe_log *log, moe_check_params *ret,
                             int32_t *ret_arithmetic) {
     moe_dtype arithmetic;
@@ -26,7 +41,7 @@ static moe_status params_of(const moe_py_how *how, const moe_log *log, moe_check
                               .recipe = *how->recipe ? how->recipe : NULL};
     *ret_arithmetic = -1;
     if (*how->recipe && !moe_recipe_find(how->recipe))
-        return moe_fail(log, MOE_E_NOTFOUND, "there is no recipe '%s'", how->recipe);
+        return no_recipe(how->recipe, log);
     if (!*how->arithmetic)
         return MOE_OK;
     if (moe_dtype_parse(how->arithmetic, &arithmetic) || moe_dtype_roundoff(arithmetic) == 0)
@@ -36,11 +51,27 @@ static moe_status params_of(const moe_py_how *how, const moe_log *log, moe_check
     return MOE_OK;
 }
 
+/* A subject that wrote into an input fails, whatever its results are: the first of all checks. */
+static void note_changed(moe_check_result *r, const char *input) {
+    const size_t room = sizeof r->tensor / sizeof *r->tensor;
+    static const char why[] = "the callable wrote into this input";
+    r->verdict = MOE_VERDICT_FAIL;
+    snprintf(r->why, sizeof r->why, "%s: %s", input, why);
+    if (r->n_tensors == room)
+        return;
+    moe_tensor_verdict *v = &r->tensor[r->n_tensors++];
+    *v = (moe_tensor_verdict){.verdict = MOE_VERDICT_FAIL, .truth = "given", .worst_expert = -1};
+    snprintf(v->name, sizeof v->name, "%s", input);
+    snprintf(v->why, sizeof v->why, "%s", why);
+}
+
 /* Takes the result over, under the line that makes it again. */
 static moe_status give(moe_check_result *result, const moe_py_how *how, const moe_log *log,
                        moe_py_verdict **ret) {
     moe_py_verdict *v = calloc(1, sizeof *v);
     char *line = *how->reproduce ? strdup(how->reproduce) : NULL;
+    if (*how->changed)
+        note_changed(result, how->changed);
     if (line) {
         free(result->reproduce);
         result->reproduce = line;
@@ -62,10 +93,13 @@ moe_status moe_py_check(const moe_py_problem *problem, const char *name,
     int32_t arithmetic;
     moe_safetensors *given = NULL;
     moe_check_result *result = NULL;
+    const moe_progress progress = {tell, how->stage};
     moe_py_listen(&ear, said);
     moe_status status = params_of(how, &ear.log, &params, &arithmetic);
     if (!status)
         status = moe_safetensors_of(tensors, (size_t)count, name, &ear.log, &given);
+    params.progress = &progress;
+    params.coverage = moe_py_problem_is_own(problem);
     if (!status)
         status = moe_check_tensors(given, name, moe_py_problem_of(problem), arithmetic, &params,
                                    &ear.log, &result);
@@ -101,10 +135,13 @@ moe_status moe_py_check_backend(const moe_py_problem *problem, const char *spec,
     int32_t arithmetic;
     moe_backends *all = NULL;
     moe_check_result *result = NULL;
+    const moe_progress progress = {tell, how->stage};
     moe_py_listen(&ear, said);
     moe_status status = params_of(how, &ear.log, &params, &arithmetic);
     if (!status)
         status = moe_backends_load_isolated(NULL, &isolation, &ear.log, &all);
+    params.progress = &progress;
+    params.coverage = moe_py_problem_is_own(problem);
     if (!status)
         status = check_opened(all, moe_py_problem_of(problem), spec, &params, &ear.log, &result);
     if (!status)

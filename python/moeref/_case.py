@@ -7,6 +7,8 @@ from typing import Any, Mapping, Optional, Union
 from . import _library as lib
 from . import _tensors
 
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
+
 
 class _Handle:
     """Something of C's that is closed when nobody holds it."""
@@ -21,12 +23,14 @@ class _Handle:
 class Case:
     """A layer, its inputs and what is right. Made by :func:`case`.
 
-    Attributes: name (the case line), T, d, n, E, K, seed, dtype ("bf16" ...), backward (is there a
-    backward pass?), plan_given (does the routing come with the inputs?).
+    Attributes: name (what reports call it), line (what it was made of; None: a checkpoint), T, d,
+    n, E, K, seed, dtype ("bf16" ...), backward (is there a backward pass?), plan_given (does the
+    routing come with the inputs?).
     """
 
-    def __init__(self, handle: _Handle, framework: Optional[str]):
-        self._handle, self._framework = handle, framework
+    def __init__(self, handle: _Handle, framework: Optional[str], line: Optional[str], told: str):
+        self._handle, self._framework, self._told = handle, framework, told
+        self.line = line
         self._expected: Optional[_tensors.Tensors] = None
         self.name: str = lib.LIB.moe_py_problem_name(handle.pointer).decode("utf-8", "replace")
         facts = json.loads(lib.take_text(lib.LIB.moe_py_problem_facts(handle.pointer)))
@@ -69,7 +73,7 @@ class Case:
         return self._expected
 
     def __repr__(self) -> str:
-        return f"moeref.case({self.name!r})"
+        return self._told
 
 
 CaseLike = Union[str, Case]
@@ -93,6 +97,8 @@ def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = No
     """
     if (line is None) == (hf is None):
         raise lib.InvalidError("a case is a line or hf=, the folder of a checkpoint")
+    if layer is not None and hf is None:
+        raise lib.InvalidError("layer= goes with hf=; a line has one layer")
     if hf is not None and inputs is not None:
         raise lib.InvalidError("inputs= goes with a line; a checkpoint has its own")
     if inputs is not None and not isinstance(inputs, Mapping):
@@ -118,7 +124,12 @@ def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = No
 
     lib.at_length(f"case {words}", work)
     del kept
-    return Case(_Handle(pointer, lib.LIB.moe_py_problem_close), framework)
+    told = f"hf={words!r}" if hf is not None else repr(line)
+    told += "" if layer is None else f", layer={which}"
+    told += "" if inputs is None else ", inputs=..."
+    told += "" if framework is None else f", framework={framework!r}"
+    return Case(_Handle(pointer, lib.LIB.moe_py_problem_close), framework, line,
+                f"moeref.case({told})")
 
 
 def as_case(value: Any) -> Case:

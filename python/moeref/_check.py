@@ -2,21 +2,27 @@
 import ctypes as c
 import json
 import os
-from typing import Any, Dict, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 from . import _library as lib
 from . import _tensors
 from ._case import Case, CaseLike, _Handle, as_case
 from ._run import run, title
 
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
+
+_ROUTING = {"topk_index", "topk_weight"}
+
 
 class Report:
     """A verdict. Prints as `moeref check` does; true where it passed.
 
     Attributes: passed; verdict ("pass", "ambiguous", "skip", "mistrusted", "fail", "error");
-    why (one sentence, "" when passed); explanation (the cause, a sentence, or None: none was found,
-    or nothing failed); first_wrong_stage (a tensor's name or None); tensors (a dict of each
-    tensor's figures by name); json (all of it, as `moeref check --output json` has it).
+    why (one sentence, "" when passed); mistrusted_for (features of the layer that decide nothing in
+    the case, so that a pass says nothing of them: ["clamp_gate_above"]); explanation (the cause, a
+    sentence, or None: none was found, or nothing failed); first_wrong_stage (a tensor's name or
+    None); tensors (a dict of each tensor's figures by name); json (all of it, as
+    `moeref check --output json` has it).
     """
 
     def __init__(self, handle: _Handle):
@@ -27,6 +33,7 @@ class Report:
         self.verdict: str = record["verdict"]
         self.passed: bool = self.verdict in ("pass", "ambiguous")
         self.why: str = record["why"]
+        self.mistrusted_for: List[str] = record["mistrusted_for"]
         cause = record["explanation"]
         self.explanation: Optional[str] = cause["text"] if cause and cause["kind"] else None
         self.first_wrong_stage: Optional[str] = record["first_wrong_stage"]
@@ -81,7 +88,7 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
     Raises InvalidError for arguments or tensors that cannot be judged, NotFoundError for a name;
     what `subject` raises goes through.
     """
-    own_case = isinstance(case, Case)
+    own_case, stage = isinstance(case, Case), lib.Stage()
     problem = as_case(case)
     name = title(subject)
     how = lib.How(
@@ -89,8 +96,9 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
         dump_dir=lib.text(dump, "dump"), threads=lib.number(threads, "threads", 0, 4096),
         repeats=lib.number(repeats, "repeats", 0, 1000), no_explanation=int(not explain),
         exhaustive=int(bool(exhaustive)), map_tile=lib.number(map_tile, "map_tile"),
-        timeout_s=lib.number(timeout, "timeout", 0, 1000000), reproduce=b"")
-    pointer = c.c_void_p()
+        timeout_s=lib.number(timeout, "timeout", 0, 1000000), reproduce=b"", changed=b"",
+        stage=c.pointer(stage))
+    pointer, ran = c.c_void_p(), None
     if isinstance(subject, str):
         spec = lib.text(subject, "a backend's name")
 
@@ -98,11 +106,14 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
             lib.call("check_backend", problem._handle.pointer, spec, c.byref(how),
                      c.byref(pointer))
     else:
-        results = dict(subject) if isinstance(subject, Mapping) else run(
-            subject, problem, params, device, batched)
+        if isinstance(subject, Mapping):
+            results = dict(subject)
+        else:
+            ran = run(subject, problem, params, device, batched)
+            results, how.changed = ran.results, ran.changed.encode("ascii")
         array, count, kept = _tensors.named(results)
         encoded = lib.text(name, "a name")
-        told = repr(problem) if own_case else repr(problem.name)
+        told = repr(problem) if own_case else repr(problem.line)
         how.reproduce = lib.text(f"moeref.check({name}, case={told})", "a name")
 
         def work() -> None:
@@ -111,5 +122,8 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
             del kept[:]
 
         kept = [kept]
-    lib.at_length(f"judging {name} on {problem.name}", work, progress)
-    return Report(_Handle(pointer, lib.LIB.moe_py_verdict_close))
+    lib.at_length(f"{name} on {problem.name}", work, progress, stage)
+    report = Report(_Handle(pointer, lib.LIB.moe_py_verdict_close))
+    if ran and problem.plan_given and not report.passed and not set(ran.taken) & _ROUTING:
+        lib.warn(f"the case gives the routing, and {name} takes neither topk_index nor topk_weight")
+    return report

@@ -20,6 +20,10 @@ CASE_DTYPES = {torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp1
 # Tokens at which sizes are sampled: they grow by whole alignments with T, and never faster.
 _SAMPLES = (1, 2, 3, 17, 129, 1024, 4097, 65536, 1 << 20)
 _MOST_SIZES = 4096  # numbers of tokens whose sizes are remembered
+_ALIGNED = 256
+# Up to so many bytes what a forward keeps and its workspace are allocated together, and live until
+# backward: with few tokens the host is what takes time, and an allocation costs it 2 us.
+_ONE_PIECE = 1 << 20
 _RUN = lib.LIB.moe_py_experts_run
 _PACK = struct.Struct(f"{len(lib.STEP_FIELDS)}q").pack  # a moe_py_step; ctypes' own takes longer
 _FORWARD, _BACKWARD, _CONVERT = b"fbc"
@@ -29,6 +33,10 @@ _DENSE = torch.contiguous_format
 # What torch's own compiled code calls takes a tenth of the time of the documented way.
 _raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream",
                       lambda index: torch.cuda.current_stream(index).cuda_stream)
+
+
+def _stream(x: Tensor) -> int:
+    return _raw_stream(x.get_device()) if x.is_cuda else 0
 
 
 def _address(t: Optional[Tensor]) -> int:
@@ -46,7 +54,7 @@ class Experts:
         self.pointer = c.c_void_p()
         self.form = lib.Form(**form)
         self._sizes: Dict[int, Tuple[int, int, int]] = {}
-        self._converted: Optional[int] = None
+        self.converts: Optional[int] = None  # bytes, once known
         self._line: Optional[Tuple[int, int]] = None
         lib.call("experts_open", lib.text(backend, "backend"), line.encode(), c.byref(self.form),
                  c.byref(self.pointer))
@@ -84,11 +92,11 @@ class Experts:
 
     def converted_bytes(self, step: Sequence[int]) -> int:
         """Of weights in the order of the kernels; 0: they are used as they lie."""
-        if self._converted is None:
+        if self.converts is None:
             size = c.c_int64()
             lib.call("experts_run", self.pointer, ord("s"), _PACK(*step), c.byref(size))
-            self._converted = size.value
-        return self._converted
+            self.converts = size.value
+        return self.converts
 
 
 @functools.lru_cache(maxsize=256)
@@ -170,14 +178,19 @@ def forward(op: Experts, room: Optional[int], x: Tensor, index: Tensor, weights:
         if kept > room:
             raise lib.Error(f"{kept} bytes are kept of {tokens} tokens, {room} were foreseen")
         kept = room
-    cached, workspace = _bytes(kept, x) if kept else None, _bytes(size, x)
+    apart = -(-kept // _ALIGNED) * _ALIGNED  # from what is kept to the workspace, in one piece
+    if room is None and kept and apart + size <= _ONE_PIECE:
+        cached = workspace = _bytes(apart + size, x)
+        work = cached.data_ptr() + apart
+    else:
+        cached, workspace = _bytes(kept, x) if kept else None, _bytes(size, x)
+        work = workspace.data_ptr()
     if cached is not None and room is not None and not x.is_cuda:
         cached.zero_()  # gaps between its parts: equal calls have equal results
-    step = [tokens, _raw_stream(x.get_device()) if x.is_cuda else 0, kept, size, 0,
-            _address(cached), workspace.data_ptr(), 0, x.data_ptr(), index.data_ptr(),
-            weights.data_ptr(), w1.data_ptr(), w2.data_ptr(), _address(b1), _address(b2),
-            out.data_ptr(), 0, 0, 0, 0, 0, 0, 0]
-    converted = _convert(op, step, w1, w2, b1, b2)
+    step = [tokens, _stream(x), kept, size, 0, _address(cached), work, 0,
+            x.data_ptr(), index.data_ptr(), weights.data_ptr(), w1.data_ptr(), w2.data_ptr(),
+            _address(b1), _address(b2), out.data_ptr(), 0, 0, 0, 0, 0, 0, 0]
+    converted = None if op.converts == 0 else _convert(op, step, w1, w2, b1, b2)
     op.run(_FORWARD, step)
     del converted
     return out, cached
@@ -191,11 +204,10 @@ def backward(op: Experts, grads: Sequence[Optional[Tensor]], d_out: Tensor, x: T
     size = op.sizes(tokens)[2]
     workspace, d_out = _bytes(size, x), d_out.contiguous()
     kept = cached.numel() if cached is not None else 0  # a backend may keep nothing
-    step = [tokens, _raw_stream(x.get_device()) if x.is_cuda else 0, kept, size, 0,
-            _address(cached), workspace.data_ptr(), 0, x.data_ptr(), index.data_ptr(),
-            weights.data_ptr(), w1.data_ptr(), w2.data_ptr(), _address(b1), _address(b2), 0,
-            d_out.data_ptr(), *map(_address, grads)]
-    converted = _convert(op, step, w1, w2, b1, b2)
+    step = [tokens, _stream(x), kept, size, 0, _address(cached), workspace.data_ptr(), 0,
+            x.data_ptr(), index.data_ptr(), weights.data_ptr(), w1.data_ptr(), w2.data_ptr(),
+            _address(b1), _address(b2), 0, d_out.data_ptr(), *map(_address, grads)]
+    converted = None if op.converts == 0 else _convert(op, step, w1, w2, b1, b2)
     op.run(_BACKWARD, step)
     del converted
 

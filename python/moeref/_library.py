@@ -6,12 +6,14 @@ while C runs.
 """
 import ctypes as c
 import os
+import shutil
 import sys
 import threading
 import time
 import warnings
 from typing import Any, Callable, List, Optional
 
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBRARY = os.path.join(HERE, "lib", "moeref", "python", "binding.so")
 
@@ -40,6 +42,8 @@ class FileError(Error, OSError):
     """A file cannot be read or written, or is not what its format says."""
 
 
+for _error in (Error, InvalidError, NotFoundError, UnsupportedError, OutOfMemoryError, FileError):
+    _error.__module__ = "moeref"  # where users find them, and tracebacks say so
 _ERRORS = {-1: InvalidError, -2: OutOfMemoryError, -3: FileError, -4: FileError,
            -5: UnsupportedError, -6: NotFoundError}
 
@@ -57,12 +61,17 @@ class NamedTensor(c.Structure):
     _fields_ = [("name", c.c_char_p), ("tensor", Tensor)]
 
 
+class Stage(c.Structure):
+    """moe_py_stage of the binding: what a check is at. C writes it while Python looks."""
+    _fields_ = [("phase", c.c_char_p), ("percent", c.c_int64)]
+
+
 class How(c.Structure):
     """moe_py_how of the binding."""
     _fields_ = [("recipe", c.c_char_p), ("arithmetic", c.c_char_p), ("reproduce", c.c_char_p),
                 ("dump_dir", c.c_char_p), ("threads", c.c_int32), ("repeats", c.c_int32),
                 ("no_explanation", c.c_int32), ("exhaustive", c.c_int32), ("map_tile", c.c_int32),
-                ("timeout_s", c.c_int32)]
+                ("timeout_s", c.c_int32), ("changed", c.c_char_p), ("stage", c.POINTER(Stage))]
 
 
 class Form(c.Structure):
@@ -208,16 +217,21 @@ def names(kind: str) -> List[str]:
 class Progress:
     """What is being done and for how long, on a terminal's stderr; nothing elsewhere."""
 
-    def __init__(self, what: str, show: Optional[bool]):
+    patience = 1.0  # seconds
+
+    def __init__(self, what: str, show: Optional[bool], stage: Optional[Stage] = None):
         stderr = sys.stderr
         self.on = bool(stderr and stderr.isatty()) if show is None else bool(show)
-        self.what, self.begin, self.shown = what, time.monotonic(), False
+        self.what, self.stage = what, stage
+        self.begin, self.shown = time.monotonic(), False
 
     def tick(self) -> None:
         seconds = time.monotonic() - self.begin
-        if self.on and seconds > 1:
-            line = f"moeref: {self.what}, {seconds:.0f} s"
-            sys.stderr.write("\r\033[K" + line[:79])
+        if self.on and seconds > self.patience:
+            phase = self.stage.phase if self.stage else None
+            at = f"{phase.decode('ascii')} {self.stage.percent} %, " if phase else ""
+            line = f"moeref: {seconds:.0f} s, {at}{self.what}"
+            sys.stderr.write("\r\033[K" + line[:shutil.get_terminal_size().columns - 1])
             sys.stderr.flush()
             self.shown = True
 
@@ -227,8 +241,9 @@ class Progress:
             sys.stderr.flush()
 
 
-def at_length(what: str, work: Callable[[], Any], show: Optional[bool] = None) -> Any:
-    """Runs `work`, which may take long in C, so that Ctrl-C ends the wait.
+def at_length(what: str, work: Callable[[], Any], show: Optional[bool] = None,
+              stage: Optional[Stage] = None) -> Any:
+    """Runs `work`, which may take long in C, so that Ctrl-C ends the wait. `stage`: how far it is.
 
     On the main thread the work runs in a thread of its own. After Ctrl-C KeyboardInterrupt is
     raised at once; what C had begun runs to its end in the background, its result is dropped.
@@ -248,7 +263,7 @@ def at_length(what: str, work: Callable[[], Any], show: Optional[bool] = None) -
             outcome["error"] = error
 
     thread = threading.Thread(target=body, daemon=True, name="moeref")
-    progress = Progress(what, show)
+    progress = Progress(what, show, stage)
     thread.start()
     try:
         while thread.is_alive():

@@ -4,6 +4,9 @@ import json
 from typing import Any, Dict, Iterator, List, Sequence
 
 from . import _library as lib
+from ._case import Case, CaseLike
+
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 
 _COLUMNS = ("pass", "name", "us", "floor_us", "flops", "hbm_bytes", "l2_bytes", "smem_bytes",
             "tiles", "waves", "bound_by", "tile")
@@ -68,10 +71,24 @@ class Prediction:
         return self._text.rstrip("\n")
 
 
-def predict(case: str, *, gpu: str = "h100-sxm", method: str = "moeref",
+def _words(what_if: Any) -> bytes:
+    """Changes of a GPU as C takes them: one text of words."""
+    if isinstance(what_if, str):
+        what_if = [what_if]
+    if not isinstance(what_if, (list, tuple)):
+        raise lib.InvalidError("what_if is a list of changes such as 'hbm_bw*1.5', not "
+                               f"{type(what_if).__name__}")
+    words = [lib.text(w, "what_if") for w in what_if]
+    if any(b" " in w for w in words):
+        raise lib.InvalidError("a what_if is one word such as 'hbm_bw*1.5'")
+    return b" ".join(words)
+
+
+def predict(case: CaseLike, *, gpu: str = "h100-sxm", method: str = "moeref",
             what_if: Sequence[str] = (), clock: str = "", data: str = "",
             stream: bool = False) -> Prediction:
     """Predicts a layer, "T=32768 d=4096 n=1024 E=128 K=8", or a "gemm m=.. n=.. k=..", on a GPU.
+    A moeref.case(...) that was made of a line will do too.
 
     gpu      a name of moeref.gpus() or the path of a description.
     method   whose kernels: a name of moeref.methods().
@@ -80,14 +97,12 @@ def predict(case: str, *, gpu: str = "h100-sxm", method: str = "moeref",
 
     Raises InvalidError, NotFoundError (with the names that exist) or UnsupportedError.
     """
-    if isinstance(what_if, str):
-        what_if = [what_if]
-    words = [lib.text(w, "what_if") for w in what_if]
-    if any(b" " in w for w in words):
-        raise lib.InvalidError("a what_if is one word such as 'hbm_bw*1.5'")
+    line = case.line if isinstance(case, Case) else case
+    if line is None:
+        raise lib.InvalidError(f"{case!r} is a checkpoint's; what is predicted is a line")
     text, record = c.c_void_p(), c.c_void_p()
-    lib.call("predict", lib.text(case, "case"), lib.text(gpu, "gpu"), lib.text(method, "method"),
-             b" ".join(words), lib.text(clock, "clock"), lib.text(data, "data"), int(bool(stream)),
+    lib.call("predict", lib.text(line, "case"), lib.text(gpu, "gpu"), lib.text(method, "method"),
+             _words(what_if), lib.text(clock, "clock"), lib.text(data, "data"), int(bool(stream)),
              c.byref(text), c.byref(record))
     printed = lib.take_text(text.value)
     return Prediction(printed, json.loads(lib.take_text(record.value)))

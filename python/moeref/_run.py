@@ -1,10 +1,14 @@
 """Running what is to be judged on a case's inputs: NumPy or torch, function or module."""
+import functools
 import inspect
 import sys
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+import zlib
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import _library as lib
 from ._case import Case
+
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 
 # What people call the case's tensors. Of a module's parameter the end of its name decides.
 NAMES = {
@@ -29,8 +33,12 @@ def title(subject: Any) -> str:
         return subject
     if isinstance(subject, Mapping):
         return "results"
+    subject = getattr(subject, "_orig_mod", subject)  # of what torch.compile wraps
+    while isinstance(subject, functools.partial):
+        subject = subject.func
     name = getattr(subject, "__qualname__", None) or type(subject).__qualname__
-    return str(name).encode("ascii", "replace").decode("ascii").replace("\0", "?")
+    name = str(name).rpartition("<locals>.")[2]  # as it is called where it is
+    return name.encode("ascii", "replace").decode("ascii").replace("\0", "?")
 
 
 def _parameters(subject: Any) -> Optional[List[inspect.Parameter]]:
@@ -50,8 +58,42 @@ def _meant(name: str, inputs: Mapping[str, Any]) -> Optional[str]:
     return known if known in inputs else None
 
 
+def _unmatched(subject: Any, parameters: List[inspect.Parameter], unknown: List[str],
+               inputs: Mapping[str, Any]) -> lib.InvalidError:
+    """It has parameters that no input of the case is meant by, or none."""
+    takes = f"takes {', '.join(unknown) or 'nothing'}"
+    if parameters and not unknown:
+        takes = "tells no names of what it takes"
+    asked = {_KNOWN.get(name.lower(), name) for name in unknown}
+    hint = ""
+    if "topk_index" not in inputs and asked & {"topk_index", "topk_weight"}:
+        hint = "; a case with route=uniform in its line hands out topk_index and topk_weight"
+    elif "W_r" not in inputs and "W_r" in asked:
+        hint = "; it is a case without route= that has a router"
+    return lib.InvalidError(f"{title(subject)} {takes}, the case has {', '.join(inputs)}: name its "
+                            f"parameters so, or take one dict{hint}")
+
+
+def _noted(error: BaseException, inputs: Mapping[str, Any]) -> None:
+    """Python prints below the error what the callable had been given."""
+    if hasattr(error, "add_note"):  # Python 3.11
+        given = ", ".join(f"{name} {list(t.shape)}" for name, t in inputs.items())
+        batched = "; batched=True hands X over as [1, T, d]" if len(inputs["X"].shape) == 2 else ""
+        error.add_note(f"moeref.check called it with tensors of the case: {given}{batched}")
+
+
 def call_with(subject: Any, inputs: Mapping[str, Any]) -> Tuple[Any, List[str]]:
     """The result, and the names of the inputs that it took."""
+    try:
+        return _called(subject, inputs)
+    except lib.Error:
+        raise
+    except Exception as error:
+        _noted(error, inputs)
+        raise
+
+
+def _called(subject: Any, inputs: Mapping[str, Any]) -> Tuple[Any, List[str]]:
     parameters = _parameters(subject)
     if parameters is None:
         return subject(dict(inputs)), list(inputs)
@@ -65,9 +107,7 @@ def call_with(subject: Any, inputs: Mapping[str, Any]) -> Tuple[Any, List[str]]:
     if not needed and any(p.kind == p.VAR_KEYWORD for p in parameters):
         return subject(**inputs), list(inputs)
     if unknown or not needed:
-        raise lib.InvalidError(
-            f"{title(subject)} takes {', '.join(unknown) or 'nothing'}, the case has "
-            f"{', '.join(inputs)}: name its parameters so, or take one dict")
+        raise _unmatched(subject, parameters, unknown, inputs)
     given = {p.name: inputs[meant[p.name]] for p in needed if meant[p.name] is not None}
     first = [given.pop(p.name) for p in needed
              if p.kind == p.POSITIONAL_ONLY and p.name in given]
@@ -89,9 +129,22 @@ def _results(subject: Any, returned: Any) -> Dict[str, Any]:
     return {"O": returned}
 
 
+class Ran(NamedTuple):
+    """What a callable made, of which inputs, and the first input that it wrote into, or ""."""
+
+    results: Dict[str, Any]
+    taken: List[str]
+    changed: str
+
+
+def _sums(case: Case) -> Dict[str, int]:
+    """Of the case's memory, which NumPy's arrays lend for reading; C may write all the same."""
+    return {name: zlib.crc32(case.inputs.raw(name).bytes()) for name in case.inputs}
+
+
 def run(subject: Any, case: Case, params: Optional[Mapping[str, str]], device: Optional[str],
-        batched: bool) -> Dict[str, Any]:
-    """Results by name. InvalidError: it is no callable, or its parameters are unknown."""
+        batched: bool) -> Ran:
+    """Calls it. InvalidError: it is no callable, or its parameters are unknown."""
     if not callable(subject):
         raise lib.InvalidError("what is judged is a callable, a dict of results or a backend's "
                                f"name, not {type(subject).__name__}")
@@ -102,7 +155,11 @@ def run(subject: Any, case: Case, params: Optional[Mapping[str, str]], device: O
     inputs = {name: case.inputs[name] for name in case.inputs}
     if batched:
         inputs["X"] = inputs["X"][None]
-    return _unbatched(_results(subject, call_with(subject, inputs)[0]), case)
+    before = _sums(case)
+    returned, taken = call_with(subject, inputs)
+    after = _sums(case)
+    changed = next((name for name in before if before[name] != after[name]), "")
+    return Ran(_unbatched(_results(subject, returned), case), taken, changed)
 
 
 def _unbatched(results: Dict[str, Any], case: Case) -> Dict[str, Any]:
@@ -148,6 +205,11 @@ class _Module:
                 if case_name in inputs and case_name not in ("X", "dO") and (
                         name == end or name.endswith("." + end)):
                     found[name] = case_name
+        for case_name in set(found.values()):
+            same = [name for name in found if found[name] == case_name]
+            if len(same) > 1:
+                raise lib.InvalidError(f"the module's {' and '.join(same)} could each be "
+                                       f"{case_name}: say which in params=")
         return found
 
     @staticmethod
@@ -181,9 +243,29 @@ def _grad_name(name: str) -> str:
     return "dS" if name == "topk_weight" else "d" + name
 
 
-def _run_torch(subject: Any, case: Case, params: Optional[Mapping[str, str]],
-               device: Optional[str], batched: bool) -> Dict[str, Any]:
+def _changed(leaves: Mapping[str, Any], case: Case) -> str:
+    """The first input whose bytes are others than the case's, or ""."""
     import torch
+    for name, leaf in leaves.items():
+        mine, given = leaf.detach().cpu().contiguous(), case.inputs.raw(name).torch()
+        if not torch.equal(mine.view(torch.uint8), given.contiguous().view(torch.uint8)):
+            return name
+    return ""
+
+
+def _need_device(device: Optional[str]) -> None:
+    import torch
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise lib.InvalidError(f"device={device!r}: {reason}") from error
+
+
+def _run_torch(subject: Any, case: Case, params: Optional[Mapping[str, str]],
+               device: Optional[str], batched: bool) -> Ran:
+    import torch
+    _need_device(device)
     leaves = _leaves(case, device, case.backward)
     module = None
     if _is_module(subject):
@@ -205,6 +287,7 @@ def _run_torch(subject: Any, case: Case, params: Optional[Mapping[str, str]],
             if module:
                 wrt.update(module.tensors)
             results.update(_gradients(results, wrt, leaves, module))
+        changed = _changed(leaves, case)
     except RuntimeError as error:
         if "Can't call numpy()" not in str(error):
             raise
@@ -214,7 +297,8 @@ def _run_torch(subject: Any, case: Case, params: Optional[Mapping[str, str]],
     finally:
         if module:
             module.fill(module.kept)
-    return {name: t.detach() if isinstance(t, torch.Tensor) else t for name, t in results.items()}
+    made = {n: t.detach() if isinstance(t, torch.Tensor) else t for n, t in results.items()}
+    return Ran(made, taken, changed)
 
 
 def _gradients(results: Mapping[str, Any], wrt: Mapping[str, Any], leaves: Mapping[str, Any],

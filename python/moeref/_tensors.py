@@ -5,6 +5,8 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from . import _library as lib
 
+__tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
+
 # moe_dtype of dtype.h: name, bytes, DLPack code, NumPy name (None: NumPy has none), torch name.
 DTYPES: Tuple[Tuple[str, int, int, Optional[str], str], ...] = (
     ("fp64", 8, 2, "float64", "float64"), ("fp32", 4, 2, "float32", "float32"),
@@ -36,6 +38,8 @@ _CAPSULE_GET.argtypes = [c.py_object, c.c_char_p]
 _CAPSULE_IS = c.pythonapi.PyCapsule_IsValid
 _CAPSULE_IS.restype = c.c_int
 _CAPSULE_IS.argtypes = [c.py_object, c.c_char_p]
+
+_HOST = (1, 3)  # DLPack's devices that are the CPU's memory: plain, and pinned
 
 # What consumers of a capsule hold: the DLManagedTensor, its shape, and whose memory it is.
 _LENT: Dict[int, Tuple[Any, ...]] = {}
@@ -79,17 +83,25 @@ class Memory:
 
     def numpy(self) -> Any:
         """A read-only NumPy array on the same memory; bf16, which NumPy lacks, as float32."""
-        import numpy
-        count = 1
-        for extent in self.shape:
-            count *= extent
-        raw = (c.c_char * (count * self._size)).from_address(self._data)
-        raw._moeref_owner = self._owner  # the array keeps `raw`, and that the memory
-        array = numpy.frombuffer(raw, dtype=self._numpy or "uint16").reshape(self.shape)
+        try:
+            import numpy
+        except ImportError as error:
+            raise ImportError("moeref hands out NumPy's arrays, and NumPy is not installed: pip "
+                              "install numpy, or framework=\"torch\"") from error
+        array = numpy.frombuffer(self.bytes(), dtype=self._numpy or "uint16").reshape(self.shape)
         if self._numpy is None:
             array = (array.astype("uint32") << 16).view("float32")
         array.flags.writeable = False
         return array
+
+    def bytes(self) -> Any:
+        """The memory itself, as a buffer."""
+        count = self._size
+        for extent in self.shape:
+            count *= extent
+        raw = (c.c_char * count).from_address(self._data)
+        raw._moeref_owner = self._owner  # who has `raw` has the memory
+        return raw
 
     def torch(self) -> Any:
         """A torch tensor on the same memory."""
@@ -156,8 +168,13 @@ _BY_NUMPY = {row[3]: i for i, row in enumerate(DTYPES) if row[3]}
 
 
 def _of_torch(value: Any, what: str) -> Tuple[int, int, Tuple[int, ...], Any]:
-    if value.is_sparse or value.is_quantized or value.is_complex():
+    torch = sys.modules["torch"]
+    if value.is_nested or value.layout != torch.strided or value.is_quantized or \
+            value.is_complex():
         raise lib.InvalidError(f"{what} is no dense tensor of real numbers")
+    fake = getattr(getattr(torch, "_subclasses", None), "FakeTensor", ())
+    if value.is_meta or isinstance(value, fake):
+        raise lib.InvalidError(f"{what} has a shape and no values: it is a meta or fake tensor")
     dtype = _named(_BY_TORCH, str(value.dtype), what)
     value = value.detach()
     if value.device.type != "cpu":
@@ -168,6 +185,7 @@ def _of_torch(value: Any, what: str) -> Tuple[int, int, Tuple[int, ...], Any]:
 
 def _of_numpy(value: Any, what: str) -> Tuple[int, int, Tuple[int, ...], Any]:
     import numpy
+    value = numpy.asarray(value)  # a subclass may say what it likes of itself
     dtype = value.dtype
     name = dtype.newbyteorder("=").name
     if name == "bfloat16":  # of ml_dtypes
@@ -178,10 +196,48 @@ def _of_numpy(value: Any, what: str) -> Tuple[int, int, Tuple[int, ...], Any]:
     return held.ctypes.data, index, held.shape, held
 
 
+def _capsule_of(value: Any, what: str) -> Tuple[int, Any]:
+    """The kind of its device and its capsule; what the object itself raises is no surprise."""
+    try:
+        kind = int(tuple(value.__dlpack_device__())[0])
+        return kind, value.__dlpack__() if kind in _HOST else None
+    except Exception as error:
+        raise lib.InvalidError(f"{what}: its __dlpack__ fails: {error}") from error
+
+
+def _extents(t: _DLTensor, what: str) -> Tuple[Tuple[int, ...], bool]:
+    """Its shape, and whether it is dense and row-major. InvalidError: it cannot be true."""
+    if not 0 <= t.ndim <= lib.MAX_DIMS:
+        raise lib.InvalidError(f"{what} has {t.ndim} dimensions, at most {lib.MAX_DIMS}")
+    if t.ndim and not t.shape:
+        raise lib.InvalidError(f"{what}: its __dlpack__ tells no shape")
+    shape = tuple(t.shape[i] for i in range(t.ndim))
+    dense, step = True, 1
+    for i in reversed(range(t.ndim)):
+        dense = dense and (not t.strides or shape[i] == 1 or t.strides[i] == step)
+        step *= shape[i]
+    if any(extent < 0 for extent in shape) or step * t.bits >= 1 << 62:
+        raise lib.InvalidError(f"{what}: its __dlpack__ tells the shape {list(shape)}")
+    return shape, dense or step == 0
+
+
+def _by_others(value: Any, what: str, framework: str) -> Tuple[int, int, Tuple[int, ...], Any]:
+    """What is on a device, or not dense, as the one of torch and NumPy that can copy it has it."""
+    library = sys.modules.get(framework)
+    if library is None:
+        where = "dense and row-major" if framework == "numpy" else "in the memory of the CPU"
+        raise lib.InvalidError(f"{what} is not {where}; import {framework}, which can copy it")
+    try:
+        taken = library.from_dlpack(value)
+    except Exception as error:
+        raise lib.InvalidError(f"{what}: {framework} cannot take it: {error}") from error
+    return (_of_torch if framework == "torch" else _of_numpy)(taken, what)
+
+
 def _of_dlpack(value: Any, what: str) -> Tuple[int, int, Tuple[int, ...], Any]:
-    if tuple(value.__dlpack_device__())[0] not in (1, 3):  # CPU, pinned
-        raise lib.InvalidError(f"{what} is not in the memory of the CPU")
-    capsule = value.__dlpack__()
+    kind, capsule = _capsule_of(value, what)
+    if kind not in _HOST:
+        return _by_others(value, what, "torch")
     if not _CAPSULE_IS(capsule, b"dltensor"):
         raise lib.InvalidError(f"{what}: its __dlpack__ gives no DLPack tensor")
     t = c.cast(_CAPSULE_GET(capsule, b"dltensor"), c.POINTER(_DLTensor)).contents
@@ -189,14 +245,11 @@ def _of_dlpack(value: Any, what: str) -> Tuple[int, int, Tuple[int, ...], Any]:
              (t.code, t.bits, t.lanes)]
     if not found:
         raise lib.InvalidError(f"{what} has an element type that cannot be judged")
-    shape = tuple(t.shape[i] for i in range(t.ndim))
-    dense, step = True, 1
-    for i in reversed(range(t.ndim)):
-        dense = dense and (not t.strides or shape[i] == 1 or t.strides[i] == step)
-        step *= shape[i]
+    shape, dense = _extents(t, what)
     if not dense:
-        raise lib.InvalidError(f"{what} is not dense and row-major")
-    return (t.data or 0) + t.byte_offset, found[0], shape, (capsule, value)
+        return _by_others(value, what, "numpy")
+    address = t.data + t.byte_offset if t.data else 0
+    return address, found[0], shape, (capsule, value)
 
 
 def named(tensors: Mapping[str, Any]) -> Tuple[Any, int, Any]:
@@ -205,6 +258,7 @@ def named(tensors: Mapping[str, Any]) -> Tuple[Any, int, Any]:
     Takes torch and NumPy arrays and whatever has __dlpack__; tensors on a device, and those that
     are not dense, are copied. InvalidError names what cannot be read.
     """
+    tensors = dict(tensors)
     array = (lib.NamedTensor * max(1, len(tensors)))()
     kept = []
     empty = c.create_string_buffer(8)
@@ -221,6 +275,8 @@ def named(tensors: Mapping[str, Any]) -> Tuple[Any, int, Any]:
                                    "and whatever has __dlpack__ can be read")
         if len(shape) > lib.MAX_DIMS:
             raise lib.InvalidError(f"{name} has {len(shape)} dimensions, at most {lib.MAX_DIMS}")
+        if not data and 0 not in shape:
+            raise lib.InvalidError(f"{name} has no memory of its own that could be read")
         kept += [hold, encoded]
         row = array[i]
         row.name = encoded

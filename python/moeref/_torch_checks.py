@@ -10,8 +10,11 @@ from ._experts import CASE_DTYPES
 _BACKENDS = {"cpu": "openblas", "cuda": "cuda"}
 _NAMES = ("x", "top_k_index", "top_k_weights", "w1", "w2", "b1", "b2")
 _PLAIN = (Tensor, torch.nn.Parameter)
-ACTIVATIONS = ("swiglu", "geglu", "reglu", "swiglu_clamp", "relu2", "relu", "gelu", "silu")
-GATED = ACTIVATIONS[:4]
+# The numbers that a gate has; those without one do not look at them.
+_NUMBERS = {"swiglu_clamp": ("alpha", "limit"), "swiglu_limit": ("limit",),
+            "swiglu_limit_after": ("limit",), "swiglu_softcap": ("alpha", "limit")}
+GATED = ("swiglu", "geglu", "reglu", "geglu_tanh", *_NUMBERS)
+ACTIVATIONS = (*GATED, "relu2", "relu", "gelu", "silu")
 
 
 def _shaped(t: Tensor, what: str, shape: Tuple[int, ...]) -> None:
@@ -27,6 +30,8 @@ def check(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1:
     if b1 is not None and b2 is not None:
         given.update(b1=b1, b2=b2)
     for name, t in given.items():
+        if t.layout != torch.strided:
+            raise lib.InvalidError(f"{name} is no dense tensor: its layout is {t.layout}")
         if t.device != x.device:
             raise lib.InvalidError(f"{name} is on {t.device}, x on {x.device}")
         if name not in ("top_k_index", "top_k_weights") and t.dtype != x.dtype:
@@ -60,6 +65,13 @@ def plain(tensors: Sequence[Any]) -> bool:
     return all(t is None or type(t) in _PLAIN for t in tensors)
 
 
+def _number(value: Any, what: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise lib.InvalidError(f"{what} is a number, not {value!r}") from None
+
+
 def config(x: Tensor, act: str, layout: str, alpha: float, limit: float, weight_on: str,
            backend: Optional[str]) -> str:
     if act not in ACTIVATIONS:
@@ -68,6 +80,8 @@ def config(x: Tensor, act: str, layout: str, alpha: float, limit: float, weight_
         raise lib.InvalidError(f"layout is 'concat' or 'interleaved', not {layout!r}")
     if weight_on not in ("output", "input"):
         raise lib.InvalidError(f"weight_on is 'output' or 'input', not {weight_on!r}")
+    if not (backend is None or isinstance(backend, str)) or "|" in (backend or ""):
+        raise lib.InvalidError(f"backend is a name of moeref.backends(), not {backend!r}")
     if backend is None:
         backend = _BACKENDS.get(x.device.type)
         if backend is None:
@@ -75,8 +89,8 @@ def config(x: Tensor, act: str, layout: str, alpha: float, limit: float, weight_
     words = f"act={act} on={weight_on}"
     if act in GATED:
         words += f" glu={layout}"
-    if act == "swiglu_clamp":
-        words += f" alpha={float(alpha)!r} limit={float(limit)!r}"
+    for name in _NUMBERS.get(act, ()):
+        words += f" {name}={_number(alpha if name == 'alpha' else limit, name)!r}"
     return f"{backend}|{words}"
 
 

@@ -24,6 +24,7 @@ def moe_check(request: Any) -> Callable[..., Any]:
     def judge(subject: Any, case: Any, **how: Any) -> Any:
         __tracebackhide__ = True
         from moeref import check
+        from moeref.testing import sentence
         report = check(subject, case, **how)
         if report.passed:
             return report
@@ -32,6 +33,6 @@ def moe_check(request: Any) -> Callable[..., Any]:
             os.makedirs(folder, exist_ok=True)
             name = re.sub(r"[^\w.-]+", "_", request.node.nodeid)
             report.html(os.path.join(folder, name + ".html"))
-        pytest.fail("\n" + str(report), pytrace=False)
+        pytest.fail(sentence(report), pytrace=False)
 
     return judge

@@ -67,6 +67,11 @@ class _Direct(torch.autograd.Function):
         return (None, grads[0], None, ds, *made)
 
 
+# Function.apply without its wrapper in Python, which takes as long as two launches: it looks for
+# transforms of torch.func, and _nobody_looks_on has.
+_record = getattr(super(torch.autograd.Function, _Direct), "apply", _Direct.apply)
+
+
 def _trains(tensors: Sequence[Any]) -> bool:
     return any(t is not None and t.requires_grad for t in tensors)
 
@@ -144,7 +149,7 @@ def _directly(how: Any, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Opt
         check_add_to(add_to, given[3:])
     if not call.trains:
         return _experts.forward(call.op, None, *tensors)[0]
-    return _Direct.apply((call.op, call.config, how[2], add_to), *tensors)
+    return _record((call.op, call.config, how[2], add_to), *tensors)
 
 
 def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w2: Tensor,

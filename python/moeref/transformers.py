@@ -1,12 +1,14 @@
 """Transformers' experts on moeref: ``from_pretrained(..., experts_implementation="moeref")``."""
-from typing import Any, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
+from torch import Tensor
 
 from . import _library as lib
 from .torch import experts
 
 NAME = "moeref"
+F = torch.nn.functional
 
 
 def _refuse(module: Any, why: str) -> "lib.UnsupportedError":
@@ -34,41 +36,78 @@ def _is_relu2(act: Any) -> bool:
     return type(act).__name__ == "ReLUSquaredActivation"
 
 
-_GATED = ((_is_silu, "swiglu"), (_is_gelu, "geglu"), (_is_relu, "reglu"))
 _PLAIN = ((_is_relu2, "relu2"), (_is_relu, "relu"), (_is_gelu, "gelu"), (_is_silu, "silu"))
 
 
-def _clamped(module: Any) -> bool:
-    """Is its gate gpt-oss's? Asked of the function itself, at values on both sides of its limits,
-    as others have clamps of their own under the same names."""
-    if not hasattr(module, "alpha") or not hasattr(module, "limit"):
-        return False
-    alpha, limit = float(module.alpha), float(module.limit)
+def _gates(alpha: float, limit: float) -> Dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """a = f(gate, up) of each gated activation, as layer.h defines them."""
+    def below(z: Tensor) -> Tensor:
+        return z.clamp(max=limit)
+
+    def within(z: Tensor) -> Tensor:
+        return z.clamp(-limit, limit)
+
+    return {
+        "swiglu": lambda g, u: F.silu(g) * u,
+        "geglu": lambda g, u: F.gelu(g) * u,
+        "geglu_tanh": lambda g, u: F.gelu(g, approximate="tanh") * u,
+        "reglu": lambda g, u: F.relu(g) * u,
+        "swiglu_clamp": lambda g, u: below(g) * torch.sigmoid(alpha * below(g)) * (within(u) + 1),
+        "swiglu_limit": lambda g, u: F.silu(below(g)) * within(u),
+        "swiglu_limit_after": lambda g, u: below(F.silu(g)) * within(u),
+        "swiglu_softcap": lambda g, u: (alpha * torch.tanh(g / alpha) * torch.sigmoid(g) *
+                                        limit * torch.tanh(u / limit)),
+    }
+
+
+def _numbers(module: Any) -> Tuple[float, float]:
+    """alpha and limit under the names that models have for them, else gpt-oss's."""
+    act = getattr(module, "act_fn", None)
+    caps = [getattr(getattr(act, f"{of}_softcap", None), "softcap", None) for of in ("gate", "up")]
+    if None not in caps:
+        return float(caps[0]), float(caps[1])
+    found = []
+    for name, usual in (("alpha", 1.702), ("limit", 7.0)):
+        value = getattr(module, name, getattr(module, "swiglu_" + name, None))
+        found.append(float(value) if isinstance(value, (int, float)) and value > 0 else usual)
+    return found[0], found[1]
+
+
+def _gate(module: Any) -> Optional[Tuple[str, float, float]]:
+    """act, alpha, limit of its gate, asked of the function itself, at values around 0, on both
+    sides of its limits and far beyond; None: it is none of these. Names and flags tell less:
+    models have clamps and activations of their own under the same ones."""
+    alpha, limit = _numbers(module)
+    g = torch.tensor([-2 * limit, -1.0, 0.5, 2 * limit, 1e4, 0.7, -0.3, -1e4], dtype=torch.float64)
+    u = torch.tensor([2 * limit, 0.25, -2 * limit, -0.5, 3.0, 1e4, -1e4, 0.1], dtype=torch.float64)
+    both = torch.cat([g, u]) if module.is_concatenated else torch.stack([g, u], -1).reshape(-1)
     with torch.no_grad():
-        g = torch.tensor([-2.0 * limit, -1.0, 0.5, 2.0 * limit], dtype=torch.float64)
-        u = torch.tensor([2.0 * limit, 0.25, -2.0 * limit, -0.5], dtype=torch.float64)
-        both = torch.stack([g, u], -1).reshape(1, -1) if not module.is_concatenated \
-            else torch.cat([g, u])[None]
-        cut = g.clamp(max=limit)
-        want = cut * torch.sigmoid(alpha * cut) * (u.clamp(-limit, limit) + 1)
         try:
-            got = module._apply_gate(both)
+            got = module._apply_gate(both[None])
         except Exception:
-            return False
-    return got.shape == want[None].shape and bool(torch.allclose(got[0], want))
+            return None
+        for act, gate in _gates(alpha, limit).items():
+            want = gate(g, u)[None]
+            if got.shape == want.shape and bool(torch.allclose(got.to(want.dtype), want)):
+                return act, alpha, limit
+    return None
 
 
+@torch.compiler.assume_constant_result  # a compiled graph holds the answer, not the question
 def _activation(module: Any) -> Tuple[str, float, float]:
     """act, alpha, limit of a module's experts, or UnsupportedError."""
     from transformers.integrations.moe import _default_apply_gate
     act = getattr(module, "act_fn", None)
-    if module.has_gate and type(module)._apply_gate is not _default_apply_gate:
-        if _clamped(module):
-            return "swiglu_clamp", float(module.alpha), float(module.limit)
-        raise _refuse(module, "its gate (_apply_gate) is one of its own")
-    for is_it, name in _GATED if module.has_gate else _PLAIN:
-        if is_it(act):
-            return name, 1.702, 7.0
+    if module.has_gate:
+        found = _gate(module)
+        if found is not None:
+            return found
+        if type(module)._apply_gate is not _default_apply_gate:
+            raise _refuse(module, "its gate (_apply_gate) is one of its own")
+    else:
+        for is_it, name in _PLAIN:
+            if is_it(act):
+                return name, 1.702, 7.0
     raise _refuse(module, f"its activation is {type(act).__name__}")
 
 

@@ -1,6 +1,9 @@
 """Cases, verdicts and predictions, without torch."""
+import ctypes
+import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -68,8 +71,20 @@ def test_a_wrong_layer_fails_with_its_cause():
     assert "2" in report.explanation
     assert "reproduce: moeref.check(" in str(report)
     assert report.json["cases"][0]["verdict"] == "fail"
-    with pytest.raises(AssertionError, match="explanation: "):
+    with pytest.raises(AssertionError, match="explanation: ") as caught:
         assert_close_moe(twice, numpy_case(LINE))
+    first = str(caught.value).splitlines()[0]
+    assert first == f"{report.why}; {report.explanation}"
+
+
+def test_a_pass_says_what_it_says_nothing_about():
+    line = "T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp dtype=fp32"
+    case = numpy_case(line)
+    for subject in ("reference", {"O": np.asarray(case.expected["O"]).astype(np.float32)}):
+        report = moeref.check(subject, case=case)
+        assert report.passed and "clamp_gate_above" in report.mistrusted_for
+        assert str(report).startswith("pass, MISTRUSTED for clamp_gate_above, ")
+    assert moeref.check("reference", case=LINE).mistrusted_for == []
 
 
 def test_outputs_inputs_and_truth():
@@ -166,6 +181,10 @@ def test_predictions():
     slower = moeref.predict("T=32768 d=4096 n=1024 E=128 K=8", gpu="h100-sxm", method="sonicmoe",
                             what_if=["hbm_bw/2"])
     assert slower.total_us > p.total_us
+    same = moeref.predict(moeref.case("T=64 d=64 n=32 E=4 K=2"))
+    assert same.total_us == moeref.predict("T=64 d=64 n=32 E=4 K=2").total_us
+    with pytest.raises(moeref.InvalidError, match="what_if is a list"):
+        moeref.predict("T=8 d=8 n=8 E=2 K=1", what_if=5)
     with pytest.raises(moeref.NotFoundError, match="sonicmoe"):
         moeref.predict("T=8 d=8 n=8 E=2 K=1", method="nonesuch")
     with pytest.raises(moeref.NotFoundError, match="h100-sxm"):
@@ -187,6 +206,43 @@ def test_a_page(tmp_path):
 def test_bad_cases(arguments, sentence):
     with pytest.raises(moeref.InvalidError, match=sentence):
         moeref.case(*arguments)
+
+
+def test_errors_tell_what_there_is_and_where_they_are_from():
+    with pytest.raises(moeref.NotFoundError, match="known: moeref sonicmoe") as caught:
+        moeref.check("reference", case=LINE, recipe="nonesuch")
+    assert f"{caught.type.__module__}.{caught.type.__name__}" == "moeref.NotFoundError"
+    with pytest.raises(moeref.InvalidError, match="layer= goes with hf="):
+        moeref.case(LINE, layer=3)
+
+
+def test_nothing_is_printed_where_nobody_looks():
+    """A large case is said to take long on a terminal, and not by C into anybody's stderr."""
+    program = ("import moeref\ntry: moeref.case('T=100000000 d=4096 n=1024 E=128 K=8')\n"
+               "except MemoryError: print('too large')")
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("too large\n", "")
+
+
+PROGRESS = """
+import moeref, os, sys, threading, time
+sys.stderr.isatty = lambda: sys.argv[1] == "terminal"
+moeref._library.Progress.patience = 0
+moeref.check("reference", case="T=1024 d=256 n=256 E=8 K=4 dtype=fp32", exhaustive=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["terminal", "file"])
+def test_progress(where):
+    ended = subprocess.run([sys.executable, "-c", PROGRESS, where], capture_output=True, text=True,
+                           env={**os.environ, "COLUMNS": "60"})
+    assert ended.returncode == 0, ended.stderr
+    lines = [line.strip() for line in ended.stderr.split("\x1b[K")]
+    if where == "file":
+        assert ended.stderr == ""
+    else:
+        assert any(re.match(r"moeref: \d+ s, run \d+ %, reference on T=", x) for x in lines)
+        assert max(map(len, lines)) < 60 and lines[-1] == ""
 
 
 def test_bad_outputs():
@@ -212,8 +268,50 @@ def test_what_the_callable_raises_goes_through():
     def broken(X):
         raise ZeroDivisionError("mine")
 
-    with pytest.raises(ZeroDivisionError, match="mine"):
+    with pytest.raises(ZeroDivisionError, match="mine") as caught:
         moeref.check(broken, case=numpy_case(LINE))
+    if sys.version_info >= (3, 11):
+        assert "X [48, 24], dO [48, 24]" in caught.value.__notes__[0]
+        assert "batched=True" in caught.value.__notes__[0]
+
+
+def test_a_callable_that_writes_into_an_input_fails():
+    def spoils(X, W_r, W1, W2):
+        out = layer(X, W_r, W1, W2)
+        ctypes.memset(X.ctypes.data, 0, 8)  # as a kernel would; NumPy's own writes are refused
+        return out
+
+    report = moeref.check(spoils, case=numpy_case(LINE))
+    assert report.verdict == "fail" and report.why == "X: the callable wrote into this input"
+    assert report.tensors["X"]["verdict"] == "fail" and str(report).count("wrote into") == 2
+    with pytest.raises(ValueError, match="read-only"):
+        moeref.check(lambda X: X.__setitem__(0, 0), case=numpy_case(LINE))
+
+
+def test_what_a_callable_takes_is_told_in_a_sentence():
+    for wrong, line, sentence in (
+            (lambda a, b: a, LINE, "<lambda> takes a, b, the case has X, dO, W_r, W1, W2"),
+            (lambda X, topk_ids: X, LINE, "a case with route=uniform in its line hands out"),
+            (lambda X, W_r: X, PLAN, "a case without route= that has a router"),
+            (lambda *every: X, LINE, "tells no names of what it takes")):
+        with pytest.raises(moeref.InvalidError, match=sentence):
+            moeref.check(wrong, case=numpy_case(line))
+    with pytest.warns(UserWarning, match="<lambda> takes neither topk_index nor topk_weight"):
+        moeref.check(lambda X, W1, W2: X, case=numpy_case(PLAN), explain=False)
+
+
+def test_a_report_can_be_pasted():
+    def mine(X):
+        return X
+
+    for subject in (mine, functools.partial(mine)):
+        case = moeref.case(LINE, framework="numpy")
+        report = moeref.check(subject, case=case, explain=False)
+        assert str(report).startswith("fail       mine T=48")
+        assert f"moeref.check(mine, case=moeref.case({LINE!r}, framework='numpy'))" in str(report)
+    with pytest.warns(UserWarning, match="inputs has no W1: drawn as the case says"):
+        own = moeref.case(LINE, inputs={"X": np.zeros((48, 24))})
+    assert repr(own) == f"moeref.case({LINE!r}, inputs=...)" and own.line == LINE
 
 
 def test_the_program_and_its_suite():
@@ -249,11 +347,16 @@ def test_pytest_plugin(tmp_path):
     (tmp_path / "test_it.py").write_text(
         "import numpy as np\n"
         "def test_wrong(moe_check):\n"
-        f"    moe_check({{'O': np.zeros((48, 24), np.float32)}}, {LINE!r}, explain=False)\n")
+        f"    moe_check({{'O': np.zeros((48, 24), np.float32)}}, {LINE!r}, explain=False)\n"
+        "def test_line(moe_check):\n"
+        "    moe_check({}, 'T=48 d=24')\n")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
                            "--moeref-html", "pages", str(tmp_path)], cwd=tmp_path,
-                          capture_output=True, text=True)
+                          capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
     assert done.returncode == 1 and "first wrong stage: O" in done.stdout, done.stdout
+    assert "::test_wrong - Failed: O: NMSE 1.00e+00 > 1.0e-11 (fp32 gate)\n" in done.stdout
+    assert "::test_line - moeref.InvalidError: n (expert width) is" in done.stdout
+    assert "_library.py" not in done.stdout, "an error is shown in the package, not in the test"
     assert len(os.listdir(tmp_path / "pages")) == 1
 
 
@@ -271,6 +374,20 @@ def test_the_suite_of_the_wheel():
     ended = subprocess.run([sys.executable, "-m", "moeref", "check", "--backend", "reference"],
                            capture_output=True, text=True)
     assert ended.returncode == 0 and not ended.stderr, ended.stderr
+
+
+def test_ranks_over_each_mpi_of_the_machine():
+    """Its transports use the MPI that is installed: a copy in the wheel would not start."""
+    listed = subprocess.run([sys.executable, "-m", "moeref", "list", "--names", "transports"],
+                            capture_output=True, text=True, check=True).stdout.split()
+    assert listed[0] == "threads"
+    for name in listed:
+        if name != "threads" and not shutil.which(f"mpirun.{name}"):
+            continue
+        ended = subprocess.run([sys.executable, "-m", "moeref", "check", "--backend", "reference",
+                                "--ep", "2", "--transport", name, "--case", LINE],
+                               capture_output=True, text=True)
+        assert ended.returncode == 0 and "2 ranks" in ended.stdout, ended.stderr
 
 
 def test_numbers_of_a_locale_with_commas(tmp_path):

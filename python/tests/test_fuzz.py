@@ -1,12 +1,16 @@
 """Hostile arguments end in exceptions of moeref's own, or Python's for types, never in a crash."""
+import collections.abc
+import ctypes
+
 import numpy as np
 import pytest
 
 import moeref
+from moeref import _tensors
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
-CASE = moeref.case("T=6 d=4 n=3 E=3 K=2 dtype=fp32 route=uniform seed=1")
+CASE = moeref.case("T=6 d=4 n=3 E=3 K=2 dtype=fp32 route=uniform seed=1", framework="numpy")
 MOST = hypothesis.settings(max_examples=60, deadline=None)
 
 words = st.text(max_size=40) | st.sampled_from(
@@ -83,6 +87,65 @@ class Liar:
 def test_capsules_that_are_none(answer):
     with pytest.raises((moeref.Error, TypeError)):
         moeref.check({"O": Liar(answer)}, case=CASE)
+
+
+class Lender:
+    """Lends memory of NumPy's through DLPack, with one word about it that is wrong."""
+
+    def __init__(self, where=(1, 0), **wrong):
+        self.where, self.held = where, np.zeros((6, 4), "f4")
+        told = {"data": self.held.ctypes.data, "device_type": 1, "ndim": 2, "code": 2, "bits": 32,
+                "lanes": 1, "shape": (6, 4), "strides": None, **wrong}
+        for field in ("shape", "strides"):
+            if told[field] is not None:
+                told[field] = (ctypes.c_int64 * len(told[field]))(*told[field])
+        self.managed = _tensors._DLManaged(_tensors._DLTensor(**told))
+
+    def __dlpack_device__(self):
+        return self.where
+
+    def __dlpack__(self, **_):
+        return _tensors._CAPSULE_NEW(ctypes.addressof(self.managed), b"dltensor", None)
+
+
+@pytest.mark.parametrize("wrong, sentence", [
+    ({"data": None}, "no memory"), ({"ndim": 1 << 30}, "dimensions"), ({"ndim": -1}, "dimensions"),
+    ({"shape": None}, "no shape"), ({"shape": (-6, 4)}, "the shape"),
+    ({"shape": (1 << 40, 1 << 40)}, "the shape"), ({"lanes": 4}, "element type"),
+    ({"bits": 7}, "element type"),
+    ({"where": None}, "__dlpack__ fails")])
+def test_dlpack_that_lies(wrong, sentence):
+    with pytest.raises(moeref.InvalidError, match=sentence):
+        moeref.check({"O": Lender(**wrong)}, case=CASE)
+
+
+def test_dlpack_that_is_not_dense_is_copied():
+    turned = Lender(strides=(1, 6))
+    turned.held[:] = np.ascontiguousarray(CASE.expected["O"]).astype("f4").T.reshape(6, 4)
+    assert moeref.check({"O": turned}, case=CASE).passed
+
+
+class Boasting(np.ndarray):
+    @property
+    def shape(self):
+        return (600, 400)
+
+
+def test_arrays_and_mappings_that_lie():
+    boast = np.zeros((6, 4), "f4").view(Boasting)
+    assert "NMSE 1.00e+00" in moeref.check({"O": boast}, case=CASE, explain=False).why
+
+    class Many(collections.abc.Mapping):
+        def __len__(self):
+            return 1
+
+        def __iter__(self):
+            return iter(["O", "dX", "dS", "H"])
+
+        def __getitem__(self, name):
+            return np.zeros((6, 4), "f4")
+
+    assert not moeref.check(Many(), case=CASE, explain=False).passed
 
 
 @pytest.mark.parametrize("how", [{"threads": -1}, {"threads": 1 << 40}, {"repeats": 1.5},

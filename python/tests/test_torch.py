@@ -1,4 +1,6 @@
 """The torch operator, and modules and functions of torch under the judge."""
+import functools
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -16,9 +18,24 @@ def experts(*arguments, **how):
     return moeref.torch.experts(*arguments, backend=BACKEND, **how)
 
 
+def gated(act, g, u, alpha, limit):
+    if act == "swiglu_clamp":
+        g, u = g.clamp(max=limit), u.clamp(-limit, limit)
+        return g * torch.sigmoid(alpha * g) * (u + 1)
+    if act == "swiglu_limit":
+        return F.silu(g.clamp(max=limit)) * u.clamp(-limit, limit)
+    if act == "swiglu_limit_after":
+        return F.silu(g).clamp(max=limit) * u.clamp(-limit, limit)
+    if act == "swiglu_softcap":
+        return alpha * torch.tanh(g / alpha) * torch.sigmoid(g) * limit * torch.tanh(u / limit)
+    by_tanh = functools.partial(F.gelu, approximate="tanh")
+    return {"swiglu": F.silu, "geglu": F.gelu, "reglu": F.relu, "geglu_tanh": by_tanh}[act](g) * u
+
+
 def plain(x, index, weights, w1, w2, b1=None, b2=None, act="swiglu", layout="concat",
-          transposed=False):
+          transposed=False, alpha=1.702, limit=7.0):
     """The same in float64 and in the simplest words."""
+    numbers = alpha, limit
     x, weights, w1, w2 = (t.double() for t in (x, weights, w1, w2))
     if transposed:
         w1, w2 = w1.mT, w2.mT
@@ -26,13 +43,9 @@ def plain(x, index, weights, w1, w2, b1=None, b2=None, act="swiglu", layout="con
     for e in range(w1.shape[0]):
         token, slot = torch.where(index == e)
         h = x[token] @ w1[e].T + (0 if b1 is None else b1[e].double())
-        if act in ("swiglu", "geglu", "reglu", "swiglu_clamp"):
+        if act in moeref.torch.GATED:
             g, u = h.chunk(2, -1) if layout == "concat" else (h[:, ::2], h[:, 1::2])
-            if act == "swiglu_clamp":
-                g, u = g.clamp(max=7.0), u.clamp(-7.0, 7.0) + 1
-                a = g * torch.sigmoid(1.702 * g) * u
-            else:
-                a = {"swiglu": F.silu, "geglu": F.gelu, "reglu": F.relu}[act](g) * u
+            a = gated(act, g, u, *numbers)
         else:
             a = {"relu2": lambda z: F.relu(z) ** 2, "relu": F.relu, "gelu": F.gelu,
                  "silu": F.silu}[act](h)
@@ -43,7 +56,7 @@ def plain(x, index, weights, w1, w2, b1=None, b2=None, act="swiglu", layout="con
 
 def draw(T=37, d=24, n=16, E=5, K=2, act="swiglu", transposed=False, bias=False, seed=0):
     g = torch.Generator().manual_seed(seed)
-    h = 2 * n if act in moeref.torch.ACTIVATIONS[:4] else n
+    h = 2 * n if act in moeref.torch.GATED else n
 
     def some(*shape, scale=1.0):
         return (torch.randn(*shape, generator=g) * scale).requires_grad_()
@@ -75,6 +88,7 @@ def same_as_plain(arguments, **how):
 @pytest.mark.parametrize("act", moeref.torch.ACTIVATIONS)
 def test_activations(act):
     same_as_plain(draw(act=act), act=act)
+    same_as_plain(draw(act=act), act=act, alpha=1.3, limit=0.9)  # which much of it reaches
 
 
 @pytest.mark.parametrize("layout", ["concat", "interleaved"])
@@ -193,6 +207,7 @@ def test_no_second_derivative():
     ({2: torch.zeros(37, 2).half()}, "is torch.float16, not torch.float32$"),
     ({3: torch.zeros(3, 3)}, "three dim"),
     ({4: torch.zeros(5, 24, 16).double()}, "w2 is torch.float64"),
+    ({0: torch.zeros(37, 24).to_sparse()}, "x is no dense tensor: its layout is torch.sparse_coo"),
     ({0: None}, "torch.Tensor")])
 def test_bad_arguments(change, sentence):
     arguments = draw()
@@ -202,8 +217,13 @@ def test_bad_arguments(change, sentence):
         experts(*arguments)
     with pytest.raises(moeref.InvalidError, match="act is one of"):
         experts(*draw(), act="banana")
+    with pytest.raises(moeref.InvalidError, match="limit is a number, not 'wide'"):
+        experts(*draw(), act="swiglu_clamp", limit="wide")
     with pytest.raises(moeref.NotFoundError, match="nonesuch"):
         moeref.torch.experts(*draw(), backend="nonesuch")
+    for no_name in (3, "openblas|act=relu"):
+        with pytest.raises(moeref.InvalidError, match="backend is a name of moeref.backends"):
+            moeref.torch.experts(*draw(), backend=no_name)
 
 
 def test_an_expert_twice():
@@ -284,3 +304,43 @@ def test_bf16_and_memory_of_torch():
         return plain(X, index, weights, W1, W2).bfloat16()
 
     assert_close_moe(rounded, case)
+
+
+def test_tensors_without_values_and_devices_that_are_not_there():
+    from torch._subclasses import FakeTensorMode
+    with FakeTensorMode():
+        fake = torch.zeros(64, 48)
+    for empty in (fake, torch.zeros(64, 48, device="meta")):
+        with pytest.raises(moeref.InvalidError, match="O has a shape and no values"):
+            moeref.check({"O": empty}, case=LINE)
+    for sparse in (torch.zeros(64, 48).to_sparse(), torch.zeros(64, 48).to_sparse_csr()):
+        with pytest.raises(moeref.InvalidError, match="no dense tensor"):
+            moeref.check({"O": sparse}, case=LINE)
+    with pytest.raises(moeref.InvalidError, match="device='nonesuch'"):
+        moeref.check(lambda X: X, case=LINE, device="nonesuch")
+
+
+def test_what_wrote_into_its_input_fails():
+    def inplace(X, W_r, W1, W2):
+        out = layer(X, W_r, W1, W2)
+        W2.data[0, 0, 0] = 3
+        return out
+
+    report = moeref.check(inplace, case=LINE)
+    assert report.why == "W2: the callable wrote into this input"
+    assert moeref.check(layer, case=LINE + " inject=nan@3").tensors["O"]["verdict"] == "pass"
+
+
+def test_a_module_of_which_two_parameters_could_be_one():
+    class Two(Block):
+        def __init__(self):
+            super().__init__(False)
+            self.other = torch.nn.Module()
+            self.other.down_proj = torch.nn.Parameter(torch.zeros(6, 48, 32))
+
+    with pytest.raises(moeref.InvalidError, match="down_proj and other.down_proj could each be W2"):
+        moeref.check(Two(), case=LINE)
+    names = {"gate.weight": "W_r", "gate_up_proj": "W1", "down_proj": "W2"}
+    assert_close_moe(Two(), LINE, batched=True, params=names)
+    compiled = moeref.check(torch.compile(Block(False), backend="eager"), case=LINE, batched=True)
+    assert str(compiled).startswith("pass       Block T=64")

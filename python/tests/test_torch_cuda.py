@@ -19,7 +19,7 @@ SHAPES = [(200, 128, 64, 8, 2), (333, 96, 40, 5, 3)]  # the second takes the por
 def draw(T=200, d=128, n=64, E=8, K=2, act="swiglu", transposed=False, bias=False, seed=0,
          dtype=torch.bfloat16, device="cuda"):
     g = torch.Generator(device).manual_seed(seed)
-    h = 2 * n if act in moeref.torch.ACTIVATIONS[:4] else n
+    h = 2 * n if act in moeref.torch.GATED else n
 
     def some(*shape, scale=1.0):
         made = torch.randn(*shape, generator=g, device=device) * scale

@@ -1,5 +1,6 @@
 """Models of Transformers on moeref: loss, gradients and training as with their own experts."""
 import copy
+import importlib
 
 import pytest
 
@@ -97,3 +98,74 @@ def test_what_it_cannot_do_has_a_name():
     block.act_fn = torch.nn.Tanh()
     with pytest.raises(moeref.UnsupportedError, match="Qwen3MoeExperts.*Tanh.*eager"):
         loss_of(model)
+
+
+GATES = [("deepseek_v4", "DeepseekV4Experts", "swiglu_limit"), ("beam", "BeamExperts", "swiglu"),
+         ("gemma4", "Gemma4TextExperts", "geglu_tanh"),
+         ("minimax_m3_vl", "MiniMaxM3VLExperts", "swiglu_clamp"),
+         ("inkling2", "Inkling2Experts", "swiglu_softcap"),
+         ("gpt_oss", "GptOssExperts", "swiglu_clamp"), ("mixtral", "MixtralExperts", "swiglu")]
+
+
+def experts_module(folder, name):
+    """A model's experts alone, small; skips where this Transformers has no such model."""
+    file = f"transformers.models.{folder}.modeling_{folder}"
+    try:
+        module = importlib.import_module(file)
+    except ImportError:
+        pytest.skip(f"no {file}")
+    sizes = dict(hidden_size=16, moe_intermediate_size=12, intermediate_size=12, num_experts=4,
+                 n_routed_experts=4, num_local_experts=4, num_experts_per_tok=2)
+    for config_class in {v for v in vars(module).values() if isinstance(v, type) and issubclass(
+            v, transformers.PretrainedConfig)} - {transformers.PretrainedConfig}:
+        config = config_class()
+        for key in sizes.keys() & set(dir(config)):
+            setattr(config, key, sizes[key])
+        try:
+            made = getattr(module, name)(config)
+        except AttributeError:
+            continue  # of another part of the model
+        if made.down_proj.numel() < 4000:
+            return made
+    raise AssertionError(f"no configuration of {file} makes {name}")
+
+
+@pytest.mark.parametrize("folder, name, act", GATES)
+def test_gates_of_models(folder, name, act):
+    """Limits and caps that models have of their own are found out, and kept."""
+    module = experts_module(folder, name)
+    generator = torch.Generator().manual_seed(5)
+    for p in module.parameters():
+        torch.nn.init.normal_(p, std=1.5, generator=generator)  # far beyond the limits
+    assert moeref.transformers._activation(module)[0] == act
+    E = module.down_proj.shape[0]
+    x = torch.randn(9, 16, generator=generator).requires_grad_()
+    index = torch.stack([torch.randperm(E, generator=generator)[:2] for _ in range(9)])
+    weights = torch.rand(9, 2, generator=generator).requires_grad_()
+    results = []
+    for implementation in ("eager", "moeref"):
+        module.config._experts_implementation = implementation
+        out = module(x, index, weights)
+        results.append([out, *torch.autograd.grad(out.square().sum(),
+                                                  [x, weights, *module.parameters()])])
+    for a, b in zip(*results):
+        assert (a - b).norm() <= 2e-6 * a.norm()
+
+
+def test_a_gate_of_nobody_has_a_name():
+    module = experts_module("mixtral", "MixtralExperts")
+    module.config._experts_implementation = "moeref"
+    tanh = type("Own", (type(module),), {"_apply_gate": lambda self, z: torch.tanh(z[..., :12])})
+    module.__class__ = tanh
+    with pytest.raises(moeref.UnsupportedError, match="its gate .* is one of its own"):
+        module(torch.zeros(3, 16), torch.zeros(3, 1, dtype=torch.int64), torch.ones(3, 1))
+
+
+@pytest.mark.parametrize("kind", ["Qwen3Moe", "GptOss"])
+def test_compiled_from_the_first_call(kind):
+    """Without graph breaks, and without a call before that has found out what its gate is."""
+    model = model_of(kind, "moeref").eval()
+    words = torch.randint(3, 96, (2, 17), generator=torch.Generator().manual_seed(1))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    got = compiled(words).logits
+    torch.testing.assert_close(got, model(words).logits, rtol=1e-5, atol=1e-6)

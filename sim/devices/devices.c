@@ -124,8 +124,7 @@ static moe_int_load load_of(const moe_int_devices *x, double share, double row, 
     const double tokens = x->T * share, most = copies_to(x, x->group, pairs, dedup);
     const double sent = tokens * (all - all / x->ep), received = tokens * (x->ep - 1) * most;
     const double off = fmax(sent, received) * row;
-    const double hosts = x->ranks / x->here;
-    const double far = hosts > 1 ? off * (1 - 1 / hosts) / (1 - 1 / x->ep) : 0;
+    const double far = x->hosts > 1 && x->ep > 1 ? off * (x->ep - x->peers) / (x->ep - 1) : 0;
     return (moe_int_load){.ranks = x->ep,
                           .experts = dedup ? 0 : x->E,
                           .tokens = tokens,
@@ -144,41 +143,67 @@ moe_int_load moe_int_devices_rows(const moe_int_devices *x, double share, double
     return load_of(x, share, row, false);
 }
 
+/* Hosts that a rank sends to for one of its tokens, its own left out: that of the busiest group, or
+ * all others. */
+static double hosts_reached(const moe_int_devices *x, bool busiest) {
+    const int64_t per_host = (int64_t)fmax(1, floor(x->node->p[MOE_INT_NP_GPUS] / x->tp));
+    double pairs = 0, most = 0, all = 0;
+    for (int64_t g = 0; g < (int64_t)x->ep; g++)
+        pairs += moe_int_devices_pairs(x, g);
+    for (int64_t first = 0; first < (int64_t)x->ep; first += per_host) {
+        double on_host = 0;
+        for (int64_t g = first; g < first + per_host && g < (int64_t)x->ep; g++)
+            on_host += held(x, g, pairs);
+        const double reach = moe_int_reach(on_host, x->E, x->K);
+        all += reach;
+        most = fmax(most, reach);
+    }
+    return busiest ? most : all * (1 - 1 / x->hosts);
+}
+
+moe_int_load moe_int_devices_forwarded(const moe_int_devices *x, double share, double row) {
+    moe_int_load load = moe_int_devices_tokens(x, share, row);
+    if (x->hosts < 2)
+        return load;
+    const double sent = hosts_reached(x, false), received = (x->hosts - 1) * hosts_reached(x, true);
+    load.far = load.tokens * fmax(sent, received) * row;
+    load.near = load.copies * row * (x->peers - 1) / x->peers;
+    return load;
+}
+
 double moe_int_devices_stream(const moe_int_devices *x, double bytes) {
     moe_int_rates r;
     moe_int_rates_of(x->gpu, MOE_INT_SYS_GROUPED_MM, x->state, &r);
     return bytes / r.stream + r.kernel_us + r.gap_us;
 }
 
+int moe_int_devices_send(moe_int_devices *x, const char *name, bool far, double us, double bytes,
+                         int a) {
+    return moe_int_tl_add(&x->t, name, far ? MOE_INT_TL_NETWORK : MOE_INT_TL_IN, MOE_INT_TL_OUT, us,
+                          bytes, a, MOE_INT_NO_TASK);
+}
+
 int moe_int_devices_move(moe_int_devices *x, const char *name, moe_int_carrier carrier,
                          const moe_int_load *load, int a) {
     const double us = x->ep > 1 ? moe_int_transfer_us(x->node, carrier, load) : 0;
-    if (load->far > 0)
-        return moe_int_tl_add(&x->t, name, MOE_INT_TL_NETWORK, MOE_INT_TL_OUT, us,
-                              load->near + load->far, a, MOE_INT_NO_TASK);
-    return moe_int_tl_add(&x->t, name, MOE_INT_TL_OUT, MOE_INT_TL_IN, us, load->near, a,
-                          MOE_INT_NO_TASK);
+    return moe_int_devices_send(x, name, load->far > 0, us, load->near + load->far, a);
 }
 
-/* Bytes of the rows that a group works on, all of them. */
-static double group_bytes(const moe_int_devices *x, double share) {
-    return x->T * x->tp * share * x->d * x->element;
-}
-
-static int collective(moe_int_devices *x, const char *name, moe_int_collective op, double share,
-                      int a) {
+/* Over the network too where a tensor-parallel group does not fit a host. */
+static int collective(moe_int_devices *x, const char *name, moe_int_collective op,
+                      const moe_int_load *load, int a) {
+    const bool far = x->tp > x->node->p[MOE_INT_NP_GPUS];
+    const double bytes = x->tp * load->copies * load->row;
     if (x->tp < 2)
         return a;
-    const double bytes = group_bytes(x, share);
-    return moe_int_tl_add(&x->t, name, MOE_INT_TL_IN, MOE_INT_TL_OUT,
-                          moe_int_collective_us(x->node, op, x->tp, bytes),
-                          bytes * (x->tp - 1) / x->tp, a, MOE_INT_NO_TASK);
+    return moe_int_devices_send(x, name, far, moe_int_collective_us(x->node, op, x->tp, bytes),
+                                bytes * (x->tp - 1) / x->tp, a);
 }
 
-int moe_int_devices_gather(moe_int_devices *x, double share, int a) {
-    return collective(x, "all-gather", MOE_INT_ALL_GATHER, share, a);
+int moe_int_devices_gather(moe_int_devices *x, const moe_int_load *load, int a) {
+    return collective(x, "all-gather", MOE_INT_ALL_GATHER, load, a);
 }
 
-int moe_int_devices_scatter(moe_int_devices *x, double share, int a) {
-    return collective(x, "reduce-scatter", MOE_INT_REDUCE_SCATTER, share, a);
+int moe_int_devices_scatter(moe_int_devices *x, const moe_int_load *load, int a) {
+    return collective(x, "reduce-scatter", MOE_INT_REDUCE_SCATTER, load, a);
 }

@@ -38,13 +38,15 @@ typedef struct moe_int_devices {
     const moe_ep_options *o;
     const moe_log *log;
     const char *compute;
-    const int64_t *counts;      /* [E] pairs of each expert, from all ranks */
-    int32_t *owner;             /* [E] the group that has the expert */
-    double ranks, ep, tp, here; /* here: ranks of one host */
-    double T, E, K, d;          /* T: tokens of a rank */
-    double element;             /* bytes of a value on the wire and in memory */
-    int64_t group;              /* the group with most pairs: whose timeline it is */
-    int64_t chunks;             /* at least 1 */
+    const int64_t *counts; /* [E] pairs of each expert, from all ranks */
+    int32_t *owner;        /* [E] the group that has the expert */
+    double ranks, ep, tp;
+    double hosts, here; /* hosts in use; ranks of the emptiest of them */
+    double peers;       /* of those, with the same part of the width: one of each group */
+    double T, E, K, d;  /* T: tokens of a rank */
+    double element;     /* bytes of a value on the wire and in memory */
+    int64_t group;      /* the group with most pairs: whose timeline it is */
+    int64_t chunks;     /* at least 1 */
     int64_t comm_sms;
     bool backward;
     moe_int_timeline t;
@@ -54,10 +56,10 @@ typedef struct moe_int_devices {
 typedef struct moe_int_devices_method {
     const char *brief;
     void (*run)(moe_int_devices *x); /* adds the tasks of one pass */
-    bool chunked;                    /* its number of chunks is free */
-    bool any_chunks;                 /* and need not be a power of two */
+    int64_t chunks_most;             /* of its free number, 1, 2, 4 ...; 0: it has none */
     bool senders;                    /* some SMs do nothing but send */
     bool forward_only;
+    bool whole;                        /* ranks do not share an expert's width */
     bool replicated;                   /* the T tokens are all ranks' */
     void (*place)(moe_int_devices *x); /* chooses owner[]; NULL: contiguous */
 } moe_int_devices_method;
@@ -68,6 +70,10 @@ MOE_INT_EP_METHODS(MOE_INT_EP_DECLARED)
 
 moe_status moe_int_devices_check(const moe_node *node, const moe_case *c, const moe_ep_options *o,
                                  const moe_int_devices_method *m, const moe_log *log);
+
+/* Experts' work of a pass, over all groups; and, after the last pass, the sums of the timeline. */
+void moe_int_devices_set_spread(moe_int_devices *x, moe_ep_prediction *p);
+void moe_int_devices_finish(moe_int_devices *x, moe_ep_prediction *p);
 
 /* What one GPU does for some experts in the pass, us. */
 typedef struct moe_int_local {
@@ -94,17 +100,25 @@ double moe_int_devices_pairs(const moe_int_devices *x, int64_t group);
 moe_int_load moe_int_devices_tokens(const moe_int_devices *x, double share, double row);
 moe_int_load moe_int_devices_rows(const moe_int_devices *x, double share, double row);
 
+/* As moe_int_devices_tokens, but a row crosses the network once for each host, to the rank of the
+ * same number there, which passes it on to the ranks of its own. */
+moe_int_load moe_int_devices_forwarded(const moe_int_devices *x, double share, double row);
+
 /* Time of the same sums as a library's memory-bound kernel: `bytes` through memory. */
 double moe_int_devices_stream(const moe_int_devices *x, double bytes);
 
-/* A transfer by a carrier on the links, after task a. */
+/* A transfer after task a on the links out and in, or where `far` on network and links. */
+int moe_int_devices_send(moe_int_devices *x, const char *name, bool far, double us, double bytes,
+                         int a);
+
+/* The same by a carrier. */
 int moe_int_devices_move(moe_int_devices *x, const char *name, moe_int_carrier carrier,
                          const moe_int_load *load, int a);
 
-/* The tensor-parallel group's part before and behind the experts: all-gather of rows and
- * reduce-scatter of results; none where tp is 1. */
-int moe_int_devices_gather(moe_int_devices *x, double share, int a);
-int moe_int_devices_scatter(moe_int_devices *x, double share, int a);
+/* The tensor-parallel group's part before and behind the experts: all-gather of the rows that came
+ * (those of `load`, each rank's) and reduce-scatter of their results; none where tp is 1. */
+int moe_int_devices_gather(moe_int_devices *x, const moe_int_load *load, int a);
+int moe_int_devices_scatter(moe_int_devices *x, const moe_int_load *load, int a);
 
 /* Names by pass. */
 static inline const char *moe_int_pass_name(const moe_int_devices *x, const char *forward,

@@ -142,18 +142,17 @@ static double try_pass(moe_int_devices *x, const moe_int_devices_method *m, cons
     return us;
 }
 
-#define CHUNKS_MOST 16
-#define SMS_MOST    64
-#define SMS_STEP    2
+#define SMS_MOST 64
+#define SMS_STEP 2
 
 /* Sets the chunks of a pass, and the SMs that communicate, which both passes share. */
 static void choose(moe_int_devices *x, const moe_int_devices_method *m, const moe_case *c) {
     double best = HUGE_VAL;
     int64_t chunks = 1;
     x->chunks = x->o->chunks > 0 ? x->o->chunks : 1;
-    if (!m->chunked || x->o->chunks > 0)
+    if (m->chunks_most == 0 || x->o->chunks > 0)
         return;
-    for (x->chunks = 1; x->chunks <= CHUNKS_MOST; x->chunks += m->any_chunks ? 1 : x->chunks) {
+    for (x->chunks = 1; x->chunks <= m->chunks_most; x->chunks *= 2) {
         const double us = try_pass(x, m, c);
         if (us < best) {
             best = us;
@@ -163,6 +162,20 @@ static void choose(moe_int_devices *x, const moe_int_devices_method *m, const mo
     x->chunks = chunks;
 }
 
+static bool has_pass(const moe_case *c, int backward) {
+    const int pass = c->pass ? c->pass : MOE_PASS_BOTH;
+    return (pass & (backward ? MOE_PASS_BWD : MOE_PASS_FWD)) != 0;
+}
+
+static double try_passes(moe_int_devices *x, const moe_int_devices_method *m, const moe_case *c) {
+    double us = 0;
+    for (int b = 0; b < 2; b++) {
+        x->backward = b;
+        us += has_pass(c, b) ? try_pass(x, m, c) : 0;
+    }
+    return us;
+}
+
 static void choose_senders(moe_int_devices *x, const moe_int_devices_method *m, const moe_case *c) {
     double best = HUGE_VAL;
     int64_t sms = SMS_STEP;
@@ -170,7 +183,7 @@ static void choose_senders(moe_int_devices *x, const moe_int_devices_method *m, 
     if (!m->senders || x->o->comm_sms > 0)
         return;
     for (x->comm_sms = SMS_STEP; !x->status && x->comm_sms <= SMS_MOST; x->comm_sms += SMS_STEP) {
-        const double us = try_pass(x, m, c);
+        const double us = try_passes(x, m, c);
         if (us < best) {
             best = us;
             sms = x->comm_sms;
@@ -179,46 +192,11 @@ static void choose_senders(moe_int_devices *x, const moe_int_devices_method *m, 
     x->comm_sms = sms;
 }
 
-static void set_spread(moe_int_devices *x, moe_ep_prediction *p) {
-    const int64_t group = x->group, ep = (int64_t)x->ep;
-    double most = 0;
-    for (x->group = 0; x->group < ep; x->group++) {
-        const moe_int_local l = moe_int_devices_all(x, 1);
-        const double us = moe_int_local_us(&l);
-        p->mean_us += us / x->ep;
-        most = fmax(most, us);
-    }
-    p->max_us += most;
-    x->group = group;
-}
-
-static void finish(moe_int_devices *x, moe_ep_prediction *p) {
-    p->tasks = x->t.tasks;
-    p->n_tasks = x->t.count;
-    p->total_us = x->t.end_us;
-    p->serial_us = x->t.sum_us;
-    p->comm_sms = x->comm_sms;
-    p->link_us = x->t.busy_us[MOE_INT_TL_OUT];
-    p->exposed_us = fmax(0, p->total_us - x->t.busy_us[MOE_INT_TL_SMS]);
-    for (int row = 0; row < MOE_INT_TL_COUNT; row++) {
-        if (x->t.busy_us[row] > p->busiest_us) {
-            p->busiest_us = x->t.busy_us[row];
-            p->busiest = moe_int_tl_names[row];
-        }
-    }
-    for (size_t i = 0; i < p->n_tasks; i++) {
-        if (strcmp(p->tasks[i].row, moe_int_tl_names[MOE_INT_TL_OUT]) == 0 || p->tasks[i].also)
-            p->sent_bytes += p->tasks[i].bytes;
-    }
-}
-
 static moe_status run(moe_int_devices *x, const moe_int_devices_method *m, const moe_case *c,
                       moe_ep_prediction *p) {
-    const int pass = c->pass ? c->pass : MOE_PASS_BOTH;
-    x->backward = !(pass & MOE_PASS_FWD);
     choose_senders(x, m, c);
-    for (int b = x->backward; b < 2 && !x->status; b++) {
-        if (!(pass & (b ? MOE_PASS_BWD : MOE_PASS_FWD)))
+    for (int b = 0; b < 2 && !x->status; b++) {
+        if (!has_pass(c, b))
             continue;
         x->backward = b;
         choose(x, m, c);
@@ -226,11 +204,11 @@ static moe_status run(moe_int_devices *x, const moe_int_devices_method *m, const
         run_pass(x, m, c);
         *(b ? &p->backward_us : &p->forward_us) = x->t.end_us - before;
         p->chunks[b] = x->chunks;
-        set_spread(x, p);
+        moe_int_devices_set_spread(x, p);
     }
     if (!x->status && x->t.out_of_memory)
         x->status = moe_fail(x->log, MOE_E_NOMEM, "prediction: out of memory");
-    finish(x, p);
+    moe_int_devices_finish(x, p);
     return x->status;
 }
 
@@ -247,7 +225,8 @@ static moe_status predict(const moe_node *node, const moe_gpu *gpu, const moe_ca
                           const moe_workload *state, const moe_ep_options *o,
                           const moe_int_devices_method *m, const moe_log *log, int64_t *counts,
                           int32_t *owner, moe_ep_prediction *p) {
-    const int64_t ranks = o->ep * o->tp;
+    const int64_t ranks = o->ep * o->tp, gpus = (int64_t)node->p[MOE_INT_NP_GPUS];
+    const int64_t here = ranks % gpus ? ranks % gpus : gpus; /* what is left over for the last */
     moe_workload w = moe_workload_of(c, NULL, state);
     w.with_router = 0;
     w.hidden = 0;
@@ -263,7 +242,9 @@ static moe_status predict(const moe_node *node, const moe_gpu *gpu, const moe_ca
                          .ranks = (double)ranks,
                          .ep = (double)o->ep,
                          .tp = (double)o->tp,
-                         .here = fmin((double)ranks, node->p[MOE_INT_NP_GPUS]),
+                         .hosts = ceil((double)ranks / node->p[MOE_INT_NP_GPUS]),
+                         .here = (double)here,
+                         .peers = here < o->tp ? 1 : floor((double)here / (double)o->tp),
                          .T = (double)c->T,
                          .E = (double)c->layer.E,
                          .K = (double)c->layer.K,

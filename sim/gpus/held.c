@@ -25,18 +25,13 @@ const char *moe_gpu_rate_held_to(const moe_gpu *gpu, int32_t storage) {
     return name ? moe_int_described_text(json_object_get(gpu->root, MEMBER), name) : "";
 }
 
-static const json_t *interval_of(const moe_gpu *gpu, moe_int_system system) {
-    return json_object_get(json_object_get(gpu->root, "spread"), moe_int_system_names[system]);
-}
-
-bool moe_int_has_interval(const moe_gpu *gpu, moe_int_system system, moe_int_size size) {
-    return json_object_get(interval_of(gpu, system), moe_int_size_names[size]) != NULL;
-}
-
 /* The source of a system's interval, where layers of that size were measured on this GPU. */
 static const char *system_held_to(const moe_gpu *gpu, moe_int_system system, moe_int_size size) {
-    const char *source = moe_int_described_text(interval_of(gpu, system), "source");
-    if (!moe_int_has_interval(gpu, system, size) || strncmp(source, ASSUMED, strlen(ASSUMED)) == 0)
+    const json_t *spread = json_object_get(gpu->root, "spread");
+    const json_t *entry = json_object_get(spread, moe_int_system_names[system]);
+    const char *source = moe_int_described_text(entry, "source");
+    if (!json_object_get(entry, moe_int_size_names[size]) ||
+        strncmp(source, ASSUMED, strlen(ASSUMED)) == 0)
         return "";
     for (size_t i = 0; i < sizeof made_of / sizeof *made_of; i++) {
         if (strncmp(source, made_of[i], strlen(made_of[i])) == 0)

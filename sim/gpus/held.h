@@ -9,9 +9,6 @@
 const char *moe_int_held_to(const moe_gpu *gpu, moe_int_system system, bool layer, int32_t storage,
                             moe_int_size size);
 
-/* Whether a description has an interval of its own for that class. */
-bool moe_int_has_interval(const moe_gpu *gpu, moe_int_system system, moe_int_size size);
-
 /* Intervals are those of 16 bits; other types get that of what was never measured. */
 moe_int_spread moe_int_spread_of(const moe_gpu *gpu, moe_int_system system, int32_t storage,
                                  moe_int_size size);

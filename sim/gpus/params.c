@@ -57,15 +57,17 @@ const moe_gpu_param moe_int_system_params[MOE_INT_SP_COUNT] = {
     {"fixed_us", "us", "once per pass: sorting, metadata, host work", 0, 100000, 1},
     {"half_lines", "", "what memory loses on weights that come in pieces of 64 bytes, as if so much more were read", 0, 2, 1},
     {"scattered", "", "what L2 loses on gathered rows that it does not hold, as if so much more were loaded", 0, 8, 1},
+    {"epilogue", "", "rate of its tiles' output against epilogue_bw", 0.02, 10, 1},
+    {"sum", "elements/clock/SM", "of its kernel that adds up each token's rows; 0: as fast as memory", 0, 1024, 1},
 };
 /* clang-format on */
 
-const double moe_int_system_defaults[MOE_INT_SP_COUNT] = {1, 1, 1, 1, 0, 0, 0, 0, 0.25, 0};
+const double moe_int_system_defaults[MOE_INT_SP_COUNT] = {1, 1, 1, 1, 0, 0, 0, 0, 0.25, 0, 1, 0};
 
 #define NAME(constant, name) #name,
 const char *const moe_int_system_names[MOE_INT_SYS_COUNT + 1] = {MOE_INT_SYSTEMS(NAME)};
 
-const char *const moe_int_size_names[MOE_INT_SIZES] = {"small", "large", "heavy"};
+const char *const moe_int_size_names[MOE_INT_SIZES] = {"small", "large"};
 
 moe_int_system moe_int_system_find(const char *name, size_t length) {
     return (moe_int_system)moe_int_described_name(moe_int_system_names, name, length);

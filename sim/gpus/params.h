@@ -63,6 +63,8 @@ typedef enum moe_int_sp {
     MOE_INT_SP_FIXED_US,
     MOE_INT_SP_HALF_LINES,
     MOE_INT_SP_SCATTERED,
+    MOE_INT_SP_EPILOGUE,
+    MOE_INT_SP_SUM,
     MOE_INT_SP_COUNT
 } moe_int_sp;
 
@@ -78,14 +80,8 @@ typedef struct moe_int_spread {
 } moe_int_spread;
 
 /* Classes of predictions: products of less than 20 us and layers of less than 1024 tokens, and the
- * others; where a description tells them apart, layers of which a partition of L2 does not hold an
- * expert's first weights. */
-typedef enum moe_int_size {
-    MOE_INT_SMALL,
-    MOE_INT_LARGE,
-    MOE_INT_HEAVY,
-    MOE_INT_SIZES
-} moe_int_size;
+ * others. */
+typedef enum moe_int_size { MOE_INT_SMALL, MOE_INT_LARGE, MOE_INT_SIZES } moe_int_size;
 
 #define MOE_INT_LARGE_US     20
 #define MOE_INT_LARGE_TOKENS 1024

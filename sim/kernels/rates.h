@@ -25,8 +25,9 @@ typedef struct moe_int_rates {
     double hbm_nominal;             /* B per us */
     double overlap_p;
     double kernel_us, gap_us, fixed_us, tile_us;
-    double half_lines;        /* of weights in pieces of half a line: so much more is read */
-    double scattered;         /* gathered rows that L2 lacks: so much more is loaded */
+    double half_lines; /* of weights in pieces of half a line: so much more is read */
+    double scattered;  /* gathered rows that L2 lacks: so much more is loaded */
+    double sum; /* elements per clock and SM of a kernel that adds up tokens' rows; 0: no bound */
     double epilogue;          /* B per clock and SM */
     double hidden;            /* share of the epilogue behind the next tile's main loop */
     double drain;             /* share of the last tile's that nothing hides, though that is 1 */

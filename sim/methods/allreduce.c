@@ -9,10 +9,9 @@ static void run(moe_int_devices *x) {
     const int last = moe_int_tl_add(&x->t, "experts", MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
                                     moe_int_local_us(&l), 0, MOE_INT_NO_TASK, MOE_INT_NO_TASK);
     if (x->ranks > 1)
-        moe_int_tl_add(&x->t, moe_int_pass_name(x, "all-reduce O", "all-reduce dX"), MOE_INT_TL_OUT,
-                       MOE_INT_TL_IN,
-                       moe_int_collective_us(x->node, MOE_INT_ALL_REDUCE, x->ranks, bytes),
-                       2 * bytes * (x->ranks - 1) / x->ranks, last, MOE_INT_NO_TASK);
+        moe_int_devices_send(x, moe_int_pass_name(x, "all-reduce O", "all-reduce dX"), x->hosts > 1,
+                             moe_int_collective_us(x->node, MOE_INT_ALL_REDUCE, x->ranks, bytes),
+                             2 * bytes * (x->ranks - 1) / x->ranks, last);
 }
 
 const moe_int_devices_method moe_int_devices_allreduce = {

@@ -4,8 +4,9 @@
 
 #include "sim/devices/devices.h"
 
-/* Linear: a message to every rank of every host. Two-level: within the host, then one message to
- * each host. us; the second is 0 where there is one host. */
+/* Between peers, the ranks of all groups that hold the same part of the width. Linear: a message to
+ * each of them. Two-level: within the host, then one message to each host. us; the second is 0
+ * where there is one host, or one peer on each. */
 double moe_int_alltoall_linear_us(const moe_int_devices *x, const moe_int_load *rows);
 double moe_int_alltoall_two_level_us(const moe_int_devices *x, const moe_int_load *rows);
 /* The faster. */

@@ -18,8 +18,8 @@ static moe_int_load load_of(const moe_int_devices *x) {
     if (x->tp > 1) {
         load.ranks = x->ranks;
         load.copies = x->T * x->ranks;
-        load.near = x->T * (x->ranks - 1) * load.row;
-        load.far = 0;
+        load.near = x->T * (x->here - 1) * load.row;
+        load.far = x->T * (x->ranks - x->here) * load.row;
     }
     return load;
 }
@@ -38,10 +38,9 @@ static int first_layer(moe_int_devices *x, double us, const moe_int_load *load) 
         int rows = launch;
         x->t.chunk = s;
         if (s > 0)
-            rows =
-                moe_int_tl_add(&x->t, moe_int_pass_name(x, "X of a rank", "dO of a rank"),
-                               MOE_INT_TL_IN, MOE_INT_TL_OUT, link / (sources - 1),
-                               (load->near + load->far) / (sources - 1), launch, MOE_INT_NO_TASK);
+            rows = moe_int_devices_send(x, moe_int_pass_name(x, "X of a rank", "dO of a rank"),
+                                        load->far > 0, link / (sources - 1),
+                                        (load->near + load->far) / (sources - 1), launch);
         tiles = moe_int_tl_add(&x->t, moe_int_pass_name(x, "A", "dH"), MOE_INT_TL_SMS,
                                MOE_INT_TL_COUNT, us / sources, 0, rows, tiles);
     }

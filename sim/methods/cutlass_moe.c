@@ -28,7 +28,7 @@ static void forward(moe_int_list *l) {
                       &tiles);
     moe_int_list_free(l, "A");
     moe_int_list_alloc(l, "O", Td);
-    moe_int_list_stream(l, MOE_STAGE_O, Pd, Td);
+    moe_int_list_slow(l, MOE_STAGE_O, Pd, Td, l->P * l->d, l->r.sum);
 }
 
 const moe_int_method moe_int_method_cutlass_moe = {"TensorRT-LLM's CUTLASS layer (forward)",

@@ -1,6 +1,6 @@
 /* DeepEP's kernels around grouped GEMMs: a row goes once to each rank that has one of the token's
- * experts, in FP8, and comes back summed, in bf16; decoding (few tokens) uses the low-latency
- * kernels, with a row for each expert. */
+ * experts, and over the network once to each such host, in FP8, and comes back summed, in bf16;
+ * decoding (few tokens) uses the low-latency kernels, with a row for each expert. */
 #include "sim/devices/devices.h"
 
 #define LOW_LATENCY_TOKENS 128 /* DeepEP's buffers for them are made for so many */
@@ -10,8 +10,8 @@
 static void transfers(moe_int_devices *x, moe_int_load *dispatch, moe_int_load *combine, bool few) {
     const double fp8 = x->d + 4 * x->d / 128, wide = x->d * 2;
     if (!few) {
-        *dispatch = moe_int_devices_tokens(x, 1, x->backward ? wide : fp8);
-        *combine = moe_int_devices_tokens(x, 1, wide);
+        *dispatch = moe_int_devices_forwarded(x, 1, x->backward ? wide : fp8);
+        *combine = moe_int_devices_forwarded(x, 1, wide);
         return;
     }
     *dispatch = moe_int_devices_rows(x, 1, fp8 + LL_HEADER);
@@ -27,10 +27,10 @@ static void run(moe_int_devices *x) {
     int last = moe_int_devices_move(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"),
                                     few ? MOE_INT_CARRIER_LL_DISPATCH : MOE_INT_CARRIER_DISPATCH,
                                     &dispatch, MOE_INT_NO_TASK);
-    last = moe_int_devices_gather(x, 1, last);
+    last = moe_int_devices_gather(x, &dispatch, last);
     last = moe_int_tl_add(&x->t, "experts", MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
                           l.first + l.second + (few ? 0 : l.sum), 0, last, MOE_INT_NO_TASK);
-    last = moe_int_devices_scatter(x, 1, last);
+    last = moe_int_devices_scatter(x, &combine, last);
     moe_int_devices_move(x, moe_int_pass_name(x, "combine Y", "combine dX~"),
                          few ? MOE_INT_CARRIER_LL_COMBINE : MOE_INT_CARRIER_COMBINE, &combine,
                          last);

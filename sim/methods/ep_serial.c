@@ -16,10 +16,10 @@ static void run(moe_int_devices *x) {
                           MOE_INT_NO_TASK);
     last = moe_int_devices_move(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"),
                                 MOE_INT_CARRIER_ALLTOALL, &rows, last);
-    last = moe_int_devices_gather(x, 1, last);
+    last = moe_int_devices_gather(x, &rows, last);
     last = moe_int_tl_add(&x->t, "experts", MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
                           l.first + l.second + l.rest, 0, last, MOE_INT_NO_TASK);
-    last = moe_int_devices_scatter(x, 1, last);
+    last = moe_int_devices_scatter(x, &rows, last);
     last = moe_int_devices_move(x, moe_int_pass_name(x, "combine Y", "combine dX~"),
                                 MOE_INT_CARRIER_ALLTOALL, &rows, last);
     moe_int_tl_add(&x->t, moe_int_pass_name(x, "O", "dX"), MOE_INT_TL_SMS, MOE_INT_TL_COUNT, l.sum,

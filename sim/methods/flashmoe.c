@@ -71,7 +71,7 @@ static void run(moe_int_devices *x) {
     const int parts = (int)fmax(1, floor(fmin(w.rounds, PARTS) / sources));
     const double link =
         sources > 1 ? moe_int_transfer_link_us(x->node, c, &load) / (sources - 1) : 0;
-    const double bytes = sources > 1 ? load.near / (sources - 1) : 0;
+    const double bytes = sources > 1 ? (load.near + load.far) / (sources - 1) : 0;
     /* Packets and flags of every rank are set up and waited for. */
     const double start = p[MOE_INT_CP_START_US] + x->ep * p[MOE_INT_CP_RANK_US];
     const int launch = moe_int_tl_add(&x->t, "launch", MOE_INT_TL_SMS, MOE_INT_TL_COUNT, start, 0,
@@ -87,4 +87,7 @@ static void run(moe_int_devices *x) {
 }
 
 const moe_int_devices_method moe_int_devices_flashmoe = {
-    .brief = "FlashMoE: one kernel, tiles as rows come", .run = run, .forward_only = true};
+    .brief = "FlashMoE: one kernel, tiles as rows come",
+    .run = run,
+    .forward_only = true,
+    .whole = true};

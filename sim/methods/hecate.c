@@ -13,8 +13,8 @@ static double expert_bytes(const moe_int_devices *x) {
 
 /* Gathering one expert, which a rank has 1/ranks of. */
 static double gather_us(const moe_int_devices *x) {
-    const moe_int_load load = {.ranks = x->ranks,
-                               .near = expert_bytes(x) * (x->ranks - 1) / x->ranks};
+    const moe_int_load load =
+        moe_int_collective_load(x->node, MOE_INT_ALL_GATHER, x->ranks, 1, expert_bytes(x));
     return moe_int_transfer_link_us(x->node, MOE_INT_CARRIER_RING, &load);
 }
 
@@ -62,11 +62,10 @@ static void add_tasks(moe_int_devices *x, int64_t count, int32_t *rest, int32_t 
     x->owner = kept;
     const int beside = moe_int_tl_add(&x->t, "beside the layer", MOE_INT_TL_OTHER, MOE_INT_TL_COUNT,
                                       x->o->beside_us, 0, MOE_INT_NO_TASK, MOE_INT_NO_TASK);
-    const int weights =
-        moe_int_tl_add(&x->t, moe_int_pass_name(x, "hot experts in", "hot experts' gradients out"),
-                       MOE_INT_TL_IN, MOE_INT_TL_OUT, (double)count * gather_us(x),
-                       (double)count * expert_bytes(x) * (x->ranks - 1) / x->ranks, MOE_INT_NO_TASK,
-                       MOE_INT_NO_TASK);
+    const int weights = moe_int_devices_send(
+        x, moe_int_pass_name(x, "hot experts in", "hot experts' gradients out"), x->hosts > 1,
+        (double)count * gather_us(x), (double)count * expert_bytes(x) * (x->ranks - 1) / x->ranks,
+        MOE_INT_NO_TASK);
     /* The layer starts when what was beside it has ended; hot experts when they are there. */
     int last = moe_int_devices_move(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"),
                                     MOE_INT_CARRIER_ALLTOALL, &rows, beside);
@@ -93,4 +92,6 @@ static void run(moe_int_devices *x) {
 }
 
 const moe_int_devices_method moe_int_devices_hecate = {
-    .brief = "Hecate: hot experts gathered everywhere beside other work (--beside-us)", .run = run};
+    .brief = "Hecate: hot experts gathered everywhere beside other work (--beside-us)",
+    .run = run,
+    .whole = true};

@@ -1,4 +1,5 @@
-/* HybriMoE: experts whose weights are not on the GPU come over PCIe, or are computed on the CPU.
+/* HybriMoE: experts whose weights are not on the GPU come over PCIe, or are computed on the CPU; of
+ * several GPUs each has some experts, and rows come and go as in ep_serial.
  * List scheduling: experts on the GPU by load, heaviest first, then the others; again and again the
  * head goes to the GPU, or the tail to the CPU, whichever ends earlier. */
 #include "sim/methods/hybrimoe.h"
@@ -91,13 +92,21 @@ static void run(moe_int_devices *x) {
         x->t.out_of_memory = true;
         return;
     }
+    const moe_int_load rows = moe_int_devices_rows(x, 1, x->d * x->element);
     const size_t count = fill(x, h);
     moe_int_hybrid_sort(h, count);
+    if (x->ep > 1)
+        moe_int_devices_move(x, "dispatch X", MOE_INT_CARRIER_ALLTOALL, &rows, MOE_INT_NO_TASK);
+    moe_int_tl_barrier(&x->t);
     add_tasks(x, h, count);
+    moe_int_tl_barrier(&x->t);
+    if (x->ep > 1)
+        moe_int_devices_move(x, "combine Y", MOE_INT_CARRIER_ALLTOALL, &rows, MOE_INT_NO_TASK);
     free(h);
 }
 
 const moe_int_devices_method moe_int_devices_hybrimoe = {
     .brief = "HybriMoE: experts on GPU, over PCIe or on the CPU (--cached SHARE)",
     .run = run,
-    .forward_only = true};
+    .forward_only = true,
+    .whole = true};

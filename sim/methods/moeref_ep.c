@@ -25,7 +25,7 @@ static int add_experts(moe_int_devices *x, int64_t i, double us, int after) {
 static void bring(moe_int_devices *x, int64_t i, chunk *c) {
     const moe_int_load rows = moe_int_devices_rows(x, c->share, x->d * x->element);
     x->t.chunk = (int32_t)i;
-    c->home = moe_int_devices_scatter(x, c->share, c->experts);
+    c->home = moe_int_devices_scatter(x, &rows, c->experts);
     c->home = moe_int_devices_move(x, moe_int_pass_name(x, "combine O", "combine dX"),
                                    MOE_INT_CARRIER_PEER, &rows, c->home);
 }
@@ -64,7 +64,7 @@ static void run(moe_int_devices *x) {
     }
     const int rows = moe_int_devices_move(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"),
                                           MOE_INT_CARRIER_PEER, &tokens, MOE_INT_NO_TASK);
-    const int ready = moe_int_devices_gather(x, 1, rows);
+    const int ready = moe_int_devices_gather(x, &tokens, rows);
     for (int64_t i = 0; i < chunks; i += 2)
         add_two(x, &all, chunks, i, part, ready);
     add_rest(x, &all, &part[chunks - 1]);
@@ -73,4 +73,4 @@ static void run(moe_int_devices *x) {
 const moe_int_devices_method moe_int_devices_moeref_ep = {
     .brief = "this project's own: chunks of experts, rows by copy engines, a sum at home",
     .run = run,
-    .chunked = true};
+    .chunks_most = 16};

@@ -14,7 +14,7 @@ static void run(moe_int_devices *x) {
     const double product = l.second + (x->ep > 1 ? moe_int_devices_stream(x, 2 * bytes) : 0);
     int last = moe_int_devices_move(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"),
                                     MOE_INT_CARRIER_ALLTOALL, &rows, MOE_INT_NO_TASK);
-    last = moe_int_devices_gather(x, 1, last);
+    last = moe_int_devices_gather(x, &rows, last);
     last = moe_int_tl_add(&x->t, moe_int_pass_name(x, "A", "dH"), MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
                           l.first, 0, last, MOE_INT_NO_TASK);
     for (int i = 0; i < STEPS; i++) {
@@ -25,7 +25,7 @@ static void run(moe_int_devices *x) {
                        MOE_INT_TL_IN, link / STEPS, bytes / STEPS, last, MOE_INT_NO_TASK);
     }
     x->t.chunk = 0;
-    moe_int_devices_scatter(x, 1, last);
+    moe_int_devices_scatter(x, &rows, last);
     if (l.rest > 0)
         moe_int_tl_add(&x->t, "dW", MOE_INT_TL_SMS, MOE_INT_TL_COUNT, l.rest, 0, last,
                        MOE_INT_NO_TASK);

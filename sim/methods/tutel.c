@@ -13,10 +13,10 @@ static void run(moe_int_devices *x) {
         x->t.chunk = (int32_t)i;
         int last = moe_int_alltoall_add(x, moe_int_pass_name(x, "dispatch X", "dispatch dO"), us,
                                         &rows, MOE_INT_NO_TASK);
-        last = moe_int_devices_gather(x, share, last);
+        last = moe_int_devices_gather(x, &rows, last);
         last = moe_int_tl_add(&x->t, "experts", MOE_INT_TL_SMS, MOE_INT_TL_COUNT,
                               moe_int_local_us(&l), 0, last, MOE_INT_NO_TASK);
-        experts[i] = moe_int_devices_scatter(x, share, last);
+        experts[i] = moe_int_devices_scatter(x, &rows, last);
     }
     for (int64_t i = 0; i < x->chunks; i++) {
         x->t.chunk = (int32_t)i;
@@ -28,4 +28,4 @@ static void run(moe_int_devices *x) {
 const moe_int_devices_method moe_int_devices_tutel = {
     .brief = "Tutel: chunks of tokens, linear or two-level all-to-all",
     .run = run,
-    .chunked = true};
+    .chunks_most = 8};

@@ -14,12 +14,31 @@ moe_status moe_node_get(const moe_node *node, const char *key, double *ret) {
     return MOE_OK;
 }
 
+static void add_word(char *list, size_t size, const char *word) {
+    strncat(list, " ", size - strlen(list) - 1);
+    strncat(list, word, size - strlen(list) - 1);
+}
+
+static moe_status refuse_key(const char *key, const moe_log *log) {
+    char own[256] = "", carriers[512] = "", of[512] = "";
+    for (int i = 0; i < MOE_INT_NP_COUNT; i++)
+        add_word(own, sizeof own, moe_int_node_params[i].key);
+    for (int i = 0; i < MOE_INT_CARRIER_COUNT; i++)
+        add_word(carriers, sizeof carriers, moe_int_carrier_names[i]);
+    for (int i = 0; i < MOE_INT_CP_COUNT; i++)
+        add_word(of, sizeof of, moe_int_carrier_params[i].key);
+    return moe_fail(log, MOE_E_NOTFOUND,
+                    "a node description has no \"%s\"; known:%s, and CARRIER.KEY; carriers:%s; "
+                    "keys:%s",
+                    key, own, carriers, of);
+}
+
 moe_status moe_node_set(moe_node *node, const char *key, double value, const moe_log *log) {
     const moe_gpu_param *info;
     unsigned char *set;
     double *slot = moe_int_node_slot(node, key, &info, &set);
     if (!slot)
-        return moe_fail(log, MOE_E_NOTFOUND, "a node description has no \"%s\"", key);
+        return refuse_key(key, log);
     const moe_status status = moe_int_number_check(info, key, value, log);
     if (status)
         return status;
@@ -31,11 +50,12 @@ moe_status moe_node_set(moe_node *node, const char *key, double value, const moe
 moe_status moe_node_what_if(moe_node *node, const char *text, const moe_log *log) {
     moe_int_what_if w;
     double old;
-    moe_status status = moe_int_what_if_parse(text, log, &w);
-    if (!status && moe_node_get(node, w.key, &old) != MOE_OK)
-        status = moe_fail(log, MOE_E_NOTFOUND, "what-if \"%s\": a node description has no \"%s\"",
-                          text, w.key);
-    return status ? status : moe_node_set(node, w.key, moe_int_what_if_apply(&w, old), log);
+    const moe_status status = moe_int_what_if_parse(text, log, &w);
+    if (status)
+        return status;
+    if (moe_node_get(node, w.key, &old) != MOE_OK)
+        return refuse_key(w.key, log);
+    return moe_node_set(node, w.key, moe_int_what_if_apply(&w, old), log);
 }
 
 bool moe_node_has(const moe_node *node, const char *what_if) {

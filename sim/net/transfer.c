@@ -63,20 +63,32 @@ static double rounds(moe_int_collective op) {
     return op == MOE_INT_ALL_REDUCE ? 2 : 1;
 }
 
-double moe_int_collective_us(const moe_node *node, moe_int_collective op, double ranks,
-                             double bytes) {
-    const double here = fmin(ranks, node->p[MOE_INT_NP_GPUS]);
+moe_int_load moe_int_collective_load(const moe_node *node, moe_int_collective op, double ranks,
+                                     double apart, double bytes) {
+    const double here = fmin(ranks, fmax(1, floor(node->p[MOE_INT_NP_GPUS] / apart)));
     moe_int_load load = {.ranks = ranks};
-    if (ranks < 2)
-        return 0;
     if (op == MOE_INT_ALLTOALL) {
         load.near = bytes * (here - 1) / ranks;
         load.far = bytes * (ranks - here) / ranks;
-        return moe_int_transfer_us(node, MOE_INT_CARRIER_ALLTOALL, &load);
+    } else {
+        const double round = rounds(op) * bytes * (ranks - 1) / ranks;
+        load.near = here > 1 ? round : 0;
+        load.far = ranks > here ? round / here : 0;
     }
-    load.near = rounds(op) * bytes * (ranks - 1) / ranks;
-    load.far = ranks > here ? load.near / here : 0;
-    return moe_int_transfer_us(node, MOE_INT_CARRIER_RING, &load);
+    return load;
+}
+
+double moe_int_collective_apart_us(const moe_node *node, moe_int_collective op, double ranks,
+                                   double apart, double bytes) {
+    const moe_int_load load = moe_int_collective_load(node, op, ranks, apart, bytes);
+    const moe_int_carrier c =
+        op == MOE_INT_ALLTOALL ? MOE_INT_CARRIER_ALLTOALL : MOE_INT_CARRIER_RING;
+    return ranks < 2 ? 0 : moe_int_transfer_us(node, c, &load);
+}
+
+double moe_int_collective_us(const moe_node *node, moe_int_collective op, double ranks,
+                             double bytes) {
+    return moe_int_collective_apart_us(node, op, ranks, 1, bytes);
 }
 
 double moe_int_reach(double held, double E, double K) {

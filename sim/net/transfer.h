@@ -40,7 +40,13 @@ typedef enum moe_int_collective {
 
 extern const char *const moe_int_collective_names[MOE_INT_COLLECTIVES + 1];
 
-/* `bytes` is a rank's whole send buffer (all-to-all) or the whole buffer. */
+/* What one rank moves in it: `bytes` is its whole send buffer (all-to-all) or the whole buffer. One
+ * of every `apart` GPUs takes part; what goes to other hosts is shared by those of one host. */
+moe_int_load moe_int_collective_load(const moe_node *node, moe_int_collective op, double ranks,
+                                     double apart, double bytes);
+double moe_int_collective_apart_us(const moe_node *node, moe_int_collective op, double ranks,
+                                   double apart, double bytes);
+/* Of neighbours. */
 double moe_int_collective_us(const moe_node *node, moe_int_collective op, double ranks,
                              double bytes);
 

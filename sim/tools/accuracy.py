@@ -5,9 +5,10 @@
 
 MOEREF: path of the program. TABLES: a folder of measured tables that are not part of this
 repository, one folder for each GPU (h100, a100, b200), with gemm.tsv (m n k ... median_us) and
-moe.tsv (kernel T d n K E ... median_us), h100/gemm_fp8.tsv by public_fp8.py, and transfers between
-GPUs in net/. sim/CALIBRATION.md says what they are. Where gemm_fp8.tsv is not there, its rows of
-the page that stands are kept, and say so. KEEP: as of spreads.py.
+moe.tsv (kernel T d n K E ... median_us), h100/gemm_fp8.tsv by public_fp8.py, gb200/moe.tsv and
+gb300/moe.tsv by public_moe.py, and transfers between GPUs in net/. sim/CALIBRATION.md says what
+they are. Where a table of a public_ script is not there, its rows of the page that stands are kept,
+and say so. KEEP: as of spreads.py.
 """
 import datetime
 import json
@@ -111,8 +112,8 @@ def errors_of(rows):
 
 
 def without_elsewhere(gpu, method, rows, unseen):
-    """Lines of errors without the layers that the method's own settings did not run."""
-    shape = left_out.ELSEWHERE.get((gpu, method))
+    """Lines of errors without the layers that ran untuned."""
+    shape = left_out.UNTUNED.get((gpu, method))
     if not shape:
         return []
     rest = [row for row in rows if shape.items() - intervals.words(row[0]).items()]
@@ -143,6 +144,12 @@ UNSEEN = [("h200-sxm", "cuBLAS, bf16", "golden/timing/h200/gemm.tsv", (), "5"),
            ("--operands", "fp8"), ""),
           ("h100-sxm", "fp8 in blocks, three systems", "{tables}/h100/gemm_fp8.tsv",
            ("--operands", "fp8", "--converts"), "")]
+CUT = {"": "whole experts", "_tp": "experts cut for 2 to 32 GPUs"}
+UNSEEN += [(gpu, f"`cutlass_moe`, {gpu.upper()}, {of}", f"{{tables}}/{gpu}/moe.tsv",
+            ("--kernel", left_out.CUTLASS + part, "--method", "cutlass_moe"), "")
+           for gpu in ("gb200", "gb300") for part, of in CUT.items()]
+# Classes of errors, of layers alone those that tell something.
+OF_LAYERS = {">= 4 us": "all T", "m or T >= 1024": "T >= 1024"}
 
 
 def kept(what):
@@ -164,8 +171,10 @@ def unseen(tables):
             rows += kept(what)
             continue
         for of, values in judged("--from", str(path), "--gpu", gpu, *options).items():
-            rows.append((f"`{gpu}`", f"{what}, {of}", *values[:2],
-                         aim if of == ">= 20 us" else "", *values[2:]))
+            said = OF_LAYERS.get(of) if "--kernel" in options else of
+            if said:
+                rows.append((f"`{gpu}`", f"{what}, {said}", *values[:2],
+                             aim if of == ">= 20 us" else "", *values[2:]))
     return rows
 
 
@@ -246,9 +255,10 @@ def main(tables):
     print("What the rate of each type is held to. The types of layers are held to nothing but\n"
           "bf16's.\n")
     print(table(("GPU", "measured", "the vendor's peak alone"), rates()))
-    print("Products of descriptions and types to which nothing was fitted. Times of fp8 in blocks\n"
-          "hold the kernel that makes fp8 of A, and so do predictions (`--converts`), but for\n"
-          "rows of an earlier page: those lack it, 3 to 28 % of the time at m >= 1024.\n")
+    print("Products and layers of descriptions and types to which nothing was fitted. Times of\n"
+          "fp8 in blocks hold the kernel that makes fp8 of A, and so do predictions\n"
+          "(`--converts`), but for rows of an earlier page: those lack it, 3 to 28 % of the time\n"
+          "at m >= 1024.\n")
     print(table(("GPU", "what", "rows", "mean, %", "aim, %", "median, %", "p90, %", "bias, %"),
                 unseen(tables)))
     print("Order: pairs of dense GEMMs of 20 us and more whose times are 5 to 50 % apart.\n")

@@ -35,11 +35,11 @@ l=ll_dispatch
 fit h100-x8 deepep-ll nodes=1 $l $l.start_us,$l.expert_us,$l.first_gbps,$l.link_eff,$l.sm_gbps 4
 l=ll_combine
 fit h100-x8 deepep-ll nodes=1 $l $l.start_us,$l.expert_us,$l.first_gbps,$l.link_eff 4
-# Over what the shipped single host has: the network's own numbers alone are fitted. One shape:
-# sizes are left out.
+# Over what the shipped single host has: the network's own numbers, and of DeepEP's normal kernels
+# the rate of an SM, whose warps also pass on rows of other hosts. One shape: sizes are left out.
 t=h100-x16-ib
-fit $t deepep-normal nodes=2 $d $d.start_us,$d.inter_eff 4
-fit $t deepep-normal nodes=2 $c $c.start_us,$c.first_gbps,$c.inter_eff 4
+fit $t deepep-normal nodes=2 $d $d.start_us,$d.inter_eff,$d.sm_gbps 4
+fit $t deepep-normal nodes=2 $c $c.start_us,$c.inter_eff,$c.sm_gbps 4
 fit $t deepep-ll nodes=2 ll_dispatch inter_us,ll_dispatch.inter_eff 4
 fit $t deepep-ll nodes=2 ll_combine ll_combine.inter_eff 4
 for k in one two; do

@@ -6,9 +6,10 @@
 #     sim/tools/calibrate_others.sh TABLES OUT        (MOEREF: the program, default moeref)
 #
 # TABLES is a folder of measured tables that are not part of this repository: a100/ and b200/, each
-# with gemm.tsv (dense GEMMs) and moe.tsv (forward MoE layers); sim/CALIBRATION.md says what they
-# are. The first step starts from the shipped facts and, by --what-if, from rough values of what is
-# fitted. OUT gets a1.json ... b2.json; a2.json and b2.json are the shipped files.
+# with gemm.tsv (dense GEMMs) and moe.tsv (forward MoE layers), and b300_sxm/moe.tsv of
+# public_moe.py; sim/CALIBRATION.md says what they are. The first step starts from the shipped facts
+# and, by --what-if, from rough values of what is fitted. OUT gets a1.json ... b3.json; a2.json and
+# b3.json are the shipped files.
 set -eu
 if [ $# != 2 ]; then
     sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
@@ -52,7 +53,16 @@ m=sglang_fused_moe
     --free $dense,epilogue_hidden --evaluations 400 --to "$out/b1.json" \
     --source "aiconfigurator gemm table, B200, bf16, $half"
 m=cutlass_moe
-"$moeref" calibrate --gpu "$out/b1.json" --from "$tables/b200/moe.tsv" \
-    --kernel moe_torch_flow_cutlass --method $m --what-if $m.tensor=1.25 --what-if $m.stream=0.5 \
-    --free "$(keys $m hbm stream fixed_us gap_us)" --folds 6 --evaluations 250 \
-    --to "$out/b2.json" --source "aiconfigurator MoE table, B200, bf16, half of its shapes"
+moe="aiconfigurator MoE table"
+sed 's/_tp\t/\t/' "$tables/b300_sxm/moe.tsv" > "$out/b300-moe.tsv"
+"$moeref" calibrate --gpu "$out/b1.json" --from "$out/b300-moe.tsv" \
+    --kernel moe_torch_flow_cutlass --method $m --what-if $m.tensor=1.25 --what-if $m.hidden=1 \
+    --what-if $m.stream=0.8 --what-if $m.sum=1.8 --what-if $m.epilogue=0.5 \
+    --free "$(keys $m hbm stream fixed_us gap_us sum epilogue)" --folds 6 --evaluations 400 \
+    --to "$out/b2.json" --source "$moe, B300, bf16, whole experts and cut ones"
+# Without the layer that ran untuned (sim/LOG.md).
+awk -F'\t' '!($3 == 5120 && $4 == 8192 && $6 == 16)' "$tables/b200/moe.tsv" > "$out/b200-moe.tsv"
+"$moeref" calibrate --gpu "$out/b2.json" --from "$out/b200-moe.tsv" \
+    --kernel moe_torch_flow_cutlass --method $m --free "$(keys $m hbm stream fixed_us gap_us)" \
+    --folds 12 --evaluations 250 --to "$out/b3.json" \
+    --source "$moe, B200, bf16, half of its shapes, but one that ran untuned (sim/LOG.md)"

@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[2]
 DENSE = "tensor_eff hbm_eff inflight_kib overlap_p kernel_us tile_us epilogue_bw splitk_us throttle"
 VLLM = "vllm_unquantizedfusedmoe_triton_tritonexperts"
 CUTLASS, SGLANG = "moe_torch_flow_cutlass", "sglang_fused_moe_triton"
-# Layers of a table that another system's settings ran: sim/CALIBRATION.md, weak spots.
-ELSEWHERE = {("b200-sxm", "cutlass_moe"): {"d": "5120", "n": "8192", "E": "16"}}
+# Layers of a table that ran untuned, as the method does not: sim/LOG.md.
+UNTUNED = {("b200-sxm", "cutlass_moe"): {"d": "5120", "n": "8192", "E": "16"}}
 # GPU, method, what is fitted, table (of the project, or of TABLES), its rows, state.
 FITS = [
     ("h100-sxm", "cublas", DENSE, "{tables}/h100/gemm.tsv", "", ""),
@@ -40,29 +40,9 @@ FITS = [
 ]
 
 
-def heavy(moeref, tables, fit):
-    """The interval of a description's layers that only rows of another system's settings are of:
-    those without a tenth on both sides, as they are predicted."""
-    gpu, method, _, path, kernel, _ = fit
-    shape = ELSEWHERE.get((gpu, method))
-    if not shape:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows.tsv"
-        subprocess.run([moeref, "calibrate", "--gpu", gpu, "--method", method, "--kernel", kernel,
-                        "--from", path.format(tables=tables), "--rows", str(rows)], check=True,
-                       stdout=subprocess.DEVNULL)
-        table = [line.split("\t") for line in rows.read_text().splitlines()[1:]]
-        words = [f"{key}={value}" for key, value in shape.items()]
-        shares = sorted(float(r[2]) / float(r[3]) for r in table
-                        if r[1] == kernel and not set(words) - set(r[0].split()))
-        cut = len(shares) // 10
-        return [min(1, round(shares[cut], 4)), max(1, round(shares[-1 - cut], 4))]
-
-
 def own_rows(gpu, method, path, folder):
-    """The table without rows of another system's settings."""
-    shape = ELSEWHERE.get((gpu, method))
+    """The table without rows that ran untuned."""
+    shape = UNTUNED.get((gpu, method))
     if not shape:
         return path
     lines = Path(path).read_text().splitlines(keepends=True)

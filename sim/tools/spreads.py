@@ -16,7 +16,11 @@ import left_out
 
 GPUS = left_out.ROOT / "sim/gpus"
 SAME_CHIP = {"h100-sxm": ("h100-pcie", "h200-sxm", "h800-sxm"), "b200-sxm": ("gb200", "gb300")}
-H200 = left_out.ROOT / "golden/timing/h200/gemm.tsv"  # to which nothing was fitted
+# Tables to which nothing was fitted, and what of them: where one is there, errors as shipped.
+LAYERS = "--method", "cutlass_moe", "--kernel", left_out.CUTLASS
+UNSEEN = {"h200-sxm": ("golden/timing/h200/gemm.tsv", "golden/timing/h200/gemm.tsv"),
+          "gb200": ("{tables}/gb200/moe.tsv", "aiconfigurator's MoE table", *LAYERS),
+          "gb300": ("{tables}/gb300/moe.tsv", "aiconfigurator's MoE table", *LAYERS)}
 
 
 def source(path):
@@ -39,8 +43,6 @@ def main(moeref, tables, keep=None):
     for fit in left_out.FITS:
         gpu, method, _, path, *_ = fit
         entry, _ = left_out.fitted(moeref, tables, fit, keep)
-        heavy = left_out.heavy(moeref, tables, fit)
-        entry.update({"heavy": heavy} if heavy else {})
         entry["source"] = f"shapes left out, {source(path)}"
         made.setdefault(gpu, {})[method] = entry
         print(gpu, method, entry.get("small"), entry.get("large"), flush=True)
@@ -50,9 +52,11 @@ def main(moeref, tables, keep=None):
                    for method, entry in entries.items()}
         for name in SAME_CHIP.get(gpu, ()):
             change(name, lambda d, assumed=assumed: assumed)
-    path = str(GPUS / "h200-sxm.json")
-    subprocess.run([moeref, "calibrate", "--gpu", path, "--to", path, "--from", str(H200),
-                    "--source", "errors as shipped, golden/timing/h200/gemm.tsv"], check=True)
+    for gpu, (table, what, *options) in UNSEEN.items():
+        path, table = str(GPUS / f"{gpu}.json"), left_out.ROOT / table.format(tables=tables)
+        if table.exists():
+            subprocess.run([moeref, "calibrate", "--gpu", path, "--to", path, "--from", str(table),
+                            "--source", f"errors as shipped, {what}", *options], check=True)
 
 
 if len(sys.argv) not in (3, 4):

@@ -262,6 +262,7 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     settle_threads(backend, threads);
     moe_int_progress(params->progress, "run", 0, RUNS);
     moe_int_run_make(backend, problem, r, &run);
+    r->arithmetic = (int32_t)run.support.arithmetic;
     judge_threads(backend, threads, r);
     if (run.usable)
         status = glance(&run, problem, params, log, &wrong, &glanced);

@@ -50,7 +50,7 @@ moe_status moe_int_glance(const moe_int_subject *subject, const moe_check_params
     const moe_plan *plan = problem->plan ? problem->plan : subject->plan;
     const int threads = moe_int_thread_count(params->threads);
     moe_int_trial b = {.subject = subject,
-                       .reading = {subject->arithmetic, moe_int_recipe_points(params)},
+                       .reading = {subject->arithmetic, moe_int_recipe_points(params, problem)},
                        .log = log};
     *ret_wrong = false;
     if (problem->cancels || !plan || !moe_int_wants_sample(problem, plan, params))

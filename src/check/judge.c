@@ -271,7 +271,8 @@ static moe_status probe(const moe_int_subject *subject, const trial *first,
 /* Values that are made of rounding: nothing but their bits can be judged. */
 static moe_status judge_cancelling(const moe_int_subject *subject, const moe_check_params *params,
                                    const moe_log *log, moe_check_result *result) {
-    const moe_int_reading reading = {subject->arithmetic, moe_int_recipe_points(params)};
+    const moe_int_reading reading = {subject->arithmetic,
+                                     moe_int_recipe_points(params, subject->problem)};
     moe_int_routing routing = {0};
     if (!moe_int_bits_wanted(subject, params)) {
         moe_int_result_set(result, MOE_VERDICT_MISTRUSTED,
@@ -294,13 +295,13 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
         return judge_cancelling(subject, params, log, result);
     moe_check_result before = *result;
     trial b = {.subject = subject,
-               .reading = {subject->arithmetic, moe_int_recipe_points(params)},
+               .reading = {subject->arithmetic, moe_int_recipe_points(params, subject->problem)},
                .log = log,
                .progress = params->progress,
                .result = result,
                .map_tile = params->map_tile};
     moe_status status = judge(&b, params);
-    moe_int_name_reading(params, result);
+    moe_int_name_reading(params, subject->problem, result);
     if (!status)
         status = moe_int_other_readings(subject, &b, params, log, probe, &before, result);
     if (!status)

@@ -154,12 +154,12 @@ bool moe_int_may_be_rounding(const moe_check_result *r, const moe_problem *probl
     return least == HOPE || (least != NO_NUMBER && moe_int_problem_rounds(problem, MOE_BF16));
 }
 
-static uint32_t points_of_all(void) {
+static uint32_t points_of_all(const moe_problem *problem) {
     size_t count;
     const moe_recipe *r = moe_recipes(&count);
     uint32_t points = 0;
     for (size_t i = 0; i < count; i++)
-        points |= r[i].only_if_named ? 0 : r[i].points;
+        points |= r[i].only_if_named ? 0 : moe_int_points_of(&r[i], problem);
     return points & ~(uint32_t)MOE_POINT_INPUT;
 }
 
@@ -172,9 +172,9 @@ static const moe_recipe *first_that_passes(reader *k, moe_dtype arithmetic, uint
     const uint32_t mask = ~(uint32_t)MOE_POINT_INPUT;
     for (size_t i = 0; i < count; i++) {
         bool asked = !changes_inputs || (r[i].points & MOE_POINT_INPUT) == input;
-        uint32_t points = (r[i].points & mask) | input;
-        bool judged =
-            arithmetic == (moe_dtype)k->first && points == moe_int_recipe_points(k->params);
+        uint32_t points = (moe_int_points_of(&r[i], k->subject->problem) & mask) | input;
+        bool judged = arithmetic == (moe_dtype)k->first &&
+                      points == moe_int_recipe_points(k->params, k->subject->problem);
         if (!r[i].only_if_named && asked && !judged && passes(k, arithmetic, points))
             return &r[i];
     }
@@ -185,9 +185,10 @@ static const moe_recipe *first_that_passes(reader *k, moe_dtype arithmetic, uint
 static const moe_recipe *recipe_of(reader *k, moe_dtype arithmetic) {
     bool changes_inputs = moe_int_problem_rounds(k->subject->problem, arithmetic);
     const moe_recipe *found = NULL;
-    if (passes(k, arithmetic, points_of_all()))
+    if (passes(k, arithmetic, points_of_all(k->subject->problem)))
         found = first_that_passes(k, arithmetic, 0, changes_inputs);
-    if (!found && changes_inputs && passes(k, arithmetic, points_of_all() | MOE_POINT_INPUT))
+    if (!found && changes_inputs &&
+        passes(k, arithmetic, points_of_all(k->subject->problem) | MOE_POINT_INPUT))
         found = first_that_passes(k, arithmetic, MOE_POINT_INPUT, true);
     return found;
 }
@@ -197,7 +198,8 @@ static const moe_recipe *named_only(reader *k, moe_dtype arithmetic) {
     size_t count;
     const moe_recipe *r = moe_recipes(&count);
     for (size_t i = 0; i < count; i++)
-        if (r[i].only_if_named && passes(k, arithmetic, r[i].points))
+        if (r[i].only_if_named &&
+            passes(k, arithmetic, moe_int_points_of(&r[i], k->subject->problem)))
             return &r[i];
     return NULL;
 }
@@ -212,7 +214,7 @@ static void suggest_arithmetic(reader *k, moe_check_result *result) {
             continue;
         if (moe_int_is_low(narrower[i]))
             r = recipe_of(k, narrower[i]);
-        else if (!passes(k, narrower[i], moe_int_recipe_points(k->params)))
+        else if (!passes(k, narrower[i], moe_int_recipe_points(k->params, k->subject->problem)))
             continue;
         if (r || !moe_int_is_low(narrower[i]))
             snprintf(result->suggestion, sizeof result->suggestion,
@@ -221,14 +223,20 @@ static void suggest_arithmetic(reader *k, moe_check_result *result) {
     }
 }
 
-void moe_int_name_reading(const moe_check_params *params, moe_check_result *result) {
+void moe_int_name_reading(const moe_check_params *params, const moe_problem *problem,
+                          moe_check_result *result) {
+    const bool sums = moe_int_sends_sums(problem);
     size_t count;
     if (!moe_int_is_low((moe_dtype)result->arithmetic))
         return;
     snprintf(result->recipe, sizeof result->recipe, "%s",
-             params->recipe ? params->recipe : moe_recipes(&count)->name);
+             params->recipe ? params->recipe
+             : sums         ? "ranks"
+                            : moe_recipes(&count)->name);
     snprintf(result->recipe_why, sizeof result->recipe_why, "%s",
-             params->recipe ? "--recipe" : "the first of all");
+             params->recipe ? "--recipe"
+             : sums         ? "the first of all, with combine=ranks"
+                            : "the first of all");
 }
 
 /* The other reading's verdict, instead of the first one's; of what is apart that stays. */

@@ -27,7 +27,8 @@ typedef moe_status moe_int_judge_fn(const moe_int_subject *subject,
 bool moe_int_may_be_rounding(const moe_check_result *r, const moe_problem *problem);
 
 /* Says in `result` whose recipe that was. */
-void moe_int_name_reading(const moe_check_params *params, moe_check_result *result);
+void moe_int_name_reading(const moe_check_params *params, const moe_problem *problem,
+                          moe_check_result *result);
 
 /* After a failure by values under the first reading: another recipe that explains the subject, or
  * all but what is apart (apart.h), becomes its verdict, if none was asked for. A recipe that must

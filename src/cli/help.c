@@ -1,6 +1,7 @@
 #include "cli/help.h"
 #include "cli/input/manual.h"
 #include "cli/input/messages.h"
+#include "cli/input/nearest.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/case.h"
 #include "moeref/version.h"
@@ -24,6 +25,16 @@ const cli_verb *cli_verb_find(const char *name) {
         if (strcmp(name, verbs[i].name) == 0)
             return &verbs[i];
     return NULL;
+}
+
+const char *cli_verb_hint(const char *word) {
+    static char hint[64];
+    const char *names[sizeof verbs / sizeof *verbs + 1] = {NULL};
+    for (size_t i = 0; i < n_verbs; i++)
+        names[i] = verbs[i].name;
+    const char *near = cli_nearest(word, names);
+    snprintf(hint, sizeof hint, near ? "; did you mean %s?" : " (moeref --help lists them)", near);
+    return hint;
 }
 
 void cli_help_overview(FILE *to) {
@@ -101,7 +112,8 @@ static void begin_script(cli_manual_form form) {
     case CLI_MANUAL_ZSH:
         printf("#compdef moeref\n_moeref() {\n    local -a verbs=(help ");
         put_names("");
-        printf(")\n    if (( CURRENT == 2 )); then compadd -a verbs; return; fi\n"
+        printf(")\n    local program=$words[1]\n"
+               "    if (( CURRENT == 2 )); then compadd -a verbs; return; fi\n"
                "    shift words; (( CURRENT-- ))\n    case $words[1] in\n"
                "    help) compadd case $verbs ;;\n");
         break;
@@ -158,6 +170,6 @@ int cli_help(int argc, char **argv) {
     const cli_verb *verb = cli_verb_find(word);
     if (verb)
         return print_verb(verb, is_page ? CLI_MANUAL_PAGE : CLI_MANUAL_HELP);
-    return cli_usage("there is no verb '%s', and no other help but 'case' (moeref help lists them)",
-                     word);
+    return cli_usage("there is no verb '%s', and no other help but 'case'%s", word,
+                     cli_verb_hint(word));
 }

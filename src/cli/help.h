@@ -13,6 +13,9 @@ typedef struct cli_verb {
 /* NULL: there is none of that name. */
 const cli_verb *cli_verb_find(const char *name);
 
+/* What ends a sentence about a verb that is not there: the one that was meant, or where all are. */
+const char *cli_verb_hint(const char *word);
+
 void cli_help_overview(FILE *to);
 
 /* argv[0] is "help"; returns an exit code. */

@@ -51,5 +51,5 @@ int main(int argc, char **argv) {
     const cli_verb *verb = cli_verb_find(argv[1]);
     if (verb)
         return finish(verb->run(argc - 1, argv + 1));
-    return cli_usage("there is no verb '%s' (moeref --help lists them)", argv[1]);
+    return cli_usage("there is no verb '%s'%s", argv[1], cli_verb_hint(argv[1]));
 }

@@ -19,7 +19,9 @@ static moe_status exchange(moe_int_comm *c, const moe_exchange *what) {
     for (int32_t q = 0; q < c->ranks; q++)
         c->sent.bytes[what->phase] += what->send_bytes[q];
     const double start = moe_transport_now_s();
+    moe_int_ep_note(c->rank, what->phase, true);
     moe_status status = c->transport->exchange(c->group, c->rank, what);
+    moe_int_ep_note(c->rank, what->phase, false);
     c->exchange_s += moe_transport_now_s() - start;
     return status;
 }

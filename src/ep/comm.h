@@ -5,6 +5,8 @@
 
 #include "moeref/ep.h"
 
+#include <stdbool.h>
+
 typedef struct moe_int_comm {
     const moe_transport *transport;
     void *group;
@@ -14,6 +16,10 @@ typedef struct moe_int_comm {
     moe_ep_traffic sent;
     double exchange_s; /* spent in exchanges since it was set to 0 */
 } moe_int_comm;
+
+/* notes.c: tells who started this process, if they want to know, that its rank comes to an
+ * exchange, or leaves it. */
+void moe_int_ep_note(int32_t rank, int32_t phase, bool inside);
 
 /* Arrays of bytes are [ranks]. */
 moe_status moe_int_comm_exchange(moe_int_comm *c, int32_t phase, const void *send,

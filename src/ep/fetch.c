@@ -194,6 +194,12 @@ static void take_rows(const moe_int_handle *h, const moe_tensor *rows, char *ret
     }
 }
 
+/* Rows that went home are what came there: of a wire that is narrower than their stage, rounded. */
+static moe_dtype went_home_as(const moe_int_ep_layer *l, moe_tensor_id id, moe_dtype dtype) {
+    const bool went = l->dev->params.combine == MOE_EP_PAIRS && (id == MOE_T_Y || id == MOE_T_DXP);
+    return went ? (moe_dtype)l->wire.output : dtype;
+}
+
 static moe_status fill_piece(moe_int_ep_rank *r, moe_tensor_id id, moe_dtype dtype, int64_t count,
                              char *ret) {
     const moe_ep_placed kind = moe_ep_placed_of(id);
@@ -208,12 +214,15 @@ static moe_status fill_piece(moe_int_ep_rank *r, moe_tensor_id id, moe_dtype dty
             moe_convert(ret, dtype, mine->data, mine->dtype, (size_t)count);
         return MOE_OK;
     }
-    moe_tensor rows = {0};
+    moe_tensor made = {0}, rows = {0};
     if (!r->handle.plan)
         return MOE_OK;
-    moe_status status = moe_int_ep_fetch(r, &r->experts, r->handle.plan, id, dtype, &rows);
+    moe_status status = moe_int_ep_made(r, id, went_home_as(r->layer, id, dtype), &made);
+    if (!status)
+        status = moe_tensor_cast(&made, dtype, &rows);
     if (!status)
         take_rows(&r->handle, &rows, ret);
+    moe_tensor_destroy(&made);
     moe_tensor_destroy(&rows);
     return status;
 }

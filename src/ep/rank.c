@@ -26,17 +26,19 @@ static moe_status rows_of(const moe_int_ep_rank *r, int64_t count, moe_tensor *r
     return moe_tensor_alloc((moe_dtype)r->layer->wire.output, 2, shape, ret);
 }
 
-/* What the experts made of one kind, in the wire's type; nothing came: no rows. A type that is
- * narrower than the stage's rounds here. */
-static moe_status made(moe_int_ep_rank *r, moe_tensor_id id, moe_tensor *ret) {
+moe_status moe_int_ep_made(moe_int_ep_rank *r, moe_tensor_id id, moe_dtype dtype, moe_tensor *ret) {
     moe_tensor held = {0};
-    if (!r->handle.plan)
-        return rows_of(r, 0, ret);
     moe_status status = moe_int_ep_fetch(r, &r->experts, r->handle.plan, id, r->layer->held, &held);
     if (!status)
-        status = moe_tensor_cast(&held, (moe_dtype)r->layer->wire.output, ret);
+        status = moe_tensor_cast(&held, dtype, ret);
     moe_tensor_destroy(&held);
     return status;
+}
+
+/* In the wire's type; nothing came: no rows. */
+static moe_status made(moe_int_ep_rank *r, moe_tensor_id id, moe_tensor *ret) {
+    return r->handle.plan ? moe_int_ep_made(r, id, (moe_dtype)r->layer->wire.output, ret)
+                          : rows_of(r, 0, ret);
 }
 
 /* The last rank does not come in time, or never. */
@@ -46,8 +48,10 @@ static void be_late(const moe_int_ep_rank *r) {
         return;
     if (dev->fault == MOE_INT_EP_RANK_SLEEPS)
         usleep((useconds_t)(3e6 * dev->params.limit_s));
-    if (dev->fault == MOE_INT_EP_RANK_DIES)
+    if (dev->fault == MOE_INT_EP_RANK_DIES) {
+        usleep(200000); /* the others are waiting for it by then */
         raise(SIGKILL);
+    }
 }
 
 /* Rows of Y or dX~ for each pair, or sums of them for each copy, to their homes, and added up. */

@@ -106,6 +106,10 @@ moe_status moe_int_ep_forward(moe_int_ep_rank *r);
 moe_status moe_int_ep_backward(moe_int_ep_rank *r);
 void moe_int_ep_rank_clear(moe_int_ep_rank *r);
 
+/* What the rank's experts made of one kind, as rows of `dtype`: one narrower than the stage's
+ * rounds here. A fresh tensor; something has come to the rank. */
+moe_status moe_int_ep_made(moe_int_ep_rank *r, moe_tensor_id id, moe_dtype dtype, moe_tensor *ret);
+
 /* A stage ends now; MOE_STAGE_COUNT: a pass begins. */
 void moe_int_ep_lap(moe_int_ep_rank *r, moe_stage stage);
 

@@ -68,7 +68,7 @@ static moe_status experts_of(const moe_plan *plan, const moe_log *log, int32_t *
 
 moe_status moe_plan_index_slots(const moe_plan *plan, const moe_view *ret_index,
                                 const moe_log *log) {
-    int32_t *expert;
+    int32_t *expert = NULL;
     if (!ret_index->data)
         return MOE_OK;
     moe_status status = experts_of(plan, log, &expert);
@@ -101,7 +101,7 @@ static int64_t pair_of(const moe_plan *plan, const int32_t *expert, const moe_vi
 
 moe_status moe_plan_fill_slots(const moe_plan *plan, const moe_view *index,
                                const moe_tensor *values, const moe_view *ret, const moe_log *log) {
-    int32_t *expert;
+    int32_t *expert = NULL;
     moe_status status = experts_of(plan, log, &expert);
     if (status)
         return status;
@@ -118,7 +118,7 @@ moe_status moe_plan_fill_slots(const moe_plan *plan, const moe_view *index,
 
 moe_status moe_plan_take_slots(const moe_plan *plan, const moe_view *index, const moe_view *slots,
                                moe_tensor *ret_values, const moe_log *log) {
-    int32_t *expert;
+    int32_t *expert = NULL;
     moe_status status = experts_of(plan, log, &expert);
     if (status)
         return status;

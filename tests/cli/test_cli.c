@@ -1,4 +1,6 @@
 /* The command line as its users meet it: exit codes, sentences, and faults that must be found. */
+#include "drawn.h"
+#include "moeref/reference.h"
 #include "moeref/safetensors.h"
 #include "moeref/version.h"
 #include "run_moeref.h"
@@ -12,8 +14,14 @@
 
 Test(cli, usage_errors_exit_with_2) {
     expect(2, "usage:", "");
-    expect(2, "no verb 'chekc'", "chekc");
-    expect(2, "did you mean --backend", "check --bakend reference");
+    expect(2, "there is no verb 'chekc'; did you mean check?", "chekc");
+    expect(2, "there is no verb 'xyz' (moeref --help lists them)", "xyz");
+    expect(2, "no other help but 'case'; did you mean predict?", "help predikt");
+    expect(2, "no option '--bakend'; did you mean --backend?", "check --bakend reference");
+    expect(2, "no option '--no-iso'; did you mean --no-isolation?", "check --no-iso");
+    expect(2, "no option '--foo' (moeref list --help lists them)", "list --foo");
+    expect(2, "no fault 'renom_missing', but 'renorm_missing'", "selftest --fault renom_missing");
+    expect(2, "--names takes backends, blocks, cases", "list --names banana");
     expect(2, "--threads takes a whole number", "check --threads two");
     expect(2, "needs a value", "check --case");
     expect(2, "--output is", "check --output xml");
@@ -52,40 +60,6 @@ Test(cli, usage_errors_free_their_lists) {
     expect(2, "must not be negative", "predict --case \"T=4\" --tokens -1");
 }
 
-static const char *const verbs[] = {"validate", "check",   "bench",  "golden", "list",
-                                    "diagnose", "predict", "trace",  "sweep",  "calibrate",
-                                    "selftest", "memory",  "measure"};
-
-Test(cli, help_teaches) {
-    expect(0, "exit codes", "--help");
-    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
-        char args[64];
-        snprintf(args, sizeof args, "%s --help", verbs[i]);
-        expect(0, "usage: moeref", args);
-    }
-    expect(0, "reference", "list");
-}
-
-/* No line is longer than a page is wide; the grammar of cases stands in one place. */
-Test(cli, help_is_narrow_and_says_things_once) {
-    expect(0, "usage: moeref predict", "help predict");
-    expect(0, "select=group_topk: groups kept", "help case");
-    expect(2, "no verb 'chekc'", "help chekc");
-    expect(2, "takes one word", "help check bench");
-    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
-        char args[64];
-        snprintf(args, sizeof args, "help %s", verbs[i]);
-        outcome *o = moeref("%s", args);
-        cr_assert_eq(o->code, 0);
-        cr_expect(!strstr(o->text, "topk_groups"), "%s repeats the grammar", args);
-        for (const char *line = o->text; *line; line += strcspn(line, "\n"), line += *line != 0)
-            cr_expect_leq(strcspn(line, "\n"), 100, "%s: %.40s...", args, line);
-        free(o);
-    }
-    for (int i = 0; i < 2; i++)
-        expect(0, moe_version(), i ? "-V" : "--version");
-}
-
 /* Without something to hold, and something to hold it to, there is no VALID. */
 Test(cli, nothing_validated_is_not_valid) {
     setenv("MOEREF_BACKEND_PATH", "/proc/self/fd", 1);
@@ -95,6 +69,23 @@ Test(cli, nothing_validated_is_not_valid) {
     unsetenv("MOEREF_BACKEND_PATH");
     setenv("MOEREF_GOLDEN", "/no/such/folder", 1);
     expect(3, "nothing was validated: there are no golden files", "validate --backend reference");
+}
+
+/* Of a file of outputs as of a backend. */
+Test(cli, files_pass_mistrusted_for_what_decides_nothing) {
+    static const char line[] = "T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp dtype=fp32";
+    char path[TEMPORARY_BYTES], args[256];
+    moe_problem *problem = drawn(line);
+    moe_reference_result *right = NULL;
+    cr_assert_eq(moe_reference_problem(problem, 1, NULL, &right), MOE_OK);
+    const moe_named_tensor o = {"O", right->out.t[MOE_T_O]};
+    temporary_file(path, ".safetensors", NULL, 0);
+    cr_assert_eq(moe_safetensors_write(path, &o, 1, NULL, 0, NULL), MOE_OK);
+    snprintf(args, sizeof args, "check --outputs %s --case \"%s\"", path, line);
+    expect(0, "pass, MISTRUSTED for clamp_gate_above, ", args);
+    temporary_remove(path);
+    moe_reference_result_destroy(&right);
+    moe_problem_destroy(&problem);
 }
 
 /* One's own case may carry a clamp that nothing reaches; a pass says so, --coverage counts. */
@@ -114,30 +105,6 @@ Test(cli, coverage_is_counted) {
         "check --backend reference --output json --case \"T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp\"");
     expect(0, "0 mistrusted, 0 skipped; 1 passed MISTRUSTED for what decides nothing in them\n",
            "check --backend reference --case \"T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp\"");
-}
-
-/* Tools read the table of stages from here. */
-Test(cli, stages_are_listed) {
-    outcome *o = moeref("list --output json");
-    json_t *root = json_loads(o->text, 0, NULL), *stages = json_object_get(root, "stages"), *stage;
-    size_t i;
-    int whole = 0, part = 0;
-    cr_assert_gt(json_array_size(stages), 0, "%s", o->text);
-    json_array_foreach(stages, i, stage) {
-        const char *name = json_string_value(json_object_get(stage, "name"));
-        cr_assert(name && json_string_value(json_object_get(stage, "pass")));
-        const json_t *tensor = json_object_get(stage, "tensor"),
-                     *part_of = json_object_get(stage, "part_of");
-        if (strcmp(name, "dW1_shared") == 0)
-            whole += json_is_null(part_of) && strcmp(json_string_value(tensor), name) == 0;
-        if (strcmp(name, "sort count") == 0)
-            part += json_is_null(tensor) && strcmp(json_string_value(part_of), "metadata") == 0;
-    }
-    cr_expect_eq(whole, 1, "%s", o->text);
-    cr_expect_eq(part, 1, "%s", o->text);
-    json_decref(root);
-    free(o);
-    expect(0, "  sort count       fwd   -              metadata\n", "list");
 }
 
 Test(cli, version_is_the_library_s) {

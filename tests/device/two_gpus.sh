@@ -48,20 +48,21 @@ large_one="T=8192 d=7168 n=2048 E=32 K=8 route=uniform seed=7"
 small="T=2048 d=1024 n=512 E=32 K=4 route=uniform seed=7"
 qwen="T=16384 d=2048 n=768 E=128 K=8 route=uniform seed=7"
 large="T=16384 d=7168 n=2048 E=64 K=8 route=uniform seed=7"
-"$moeref" golden | sed -n 's/^--case //p' > "$out/suite.case"
+"$moeref" golden | sed -n 's/^--case "\(.*\)"$/\1/p' > "$out/suite.case"
 
 [ "$devices" -lt 2 ] || part rates 60 "$build/tests/device/moeref-peer-rates"
-for words in ranks2 ranks2+chunks3; do
+for words in ranks2 ranks2+chunks3 ranks2+chunks3+early1; do
     part "bits_small_$words" 60 "$same" cuda:$words cuda "$(case_file small "$small")"
 done
-part bits_tiles 120 "$same" cuda:ranks2+chunks3 cuda "$tiles"
-part bits_suite 120 "$same" cuda:ranks2+chunks3 cuda "$out/suite.case"
+part bits_tiles 120 "$same" cuda:ranks2+chunks3+early2 cuda "$tiles"
+part bits_suite 120 "$same" cuda:ranks2+chunks3+early1 cuda "$out/suite.case"
 late
 if [ "$devices" -lt 2 ]; then
     part time_qwen 120 "$times" 15 "$qwen" cuda cuda:ranks1 cuda:ranks2 cuda:ranks2+chunks3
 else
-    part time_qwen 120 "$times" 15 "$qwen" cuda:ranks2 cuda:ranks2+chunks1 cuda:ranks2+chunks2 \
-        cuda:ranks2+chunks4 cuda:ranks2+chunks6 cuda:ranks2+chunks8 cuda:ranks2+links
+    part time_qwen 120 "$times" 15 "$qwen" cuda:ranks2 cuda:ranks2+early0 cuda:ranks2+early4 \
+        cuda:ranks2+chunks1 cuda:ranks2+chunks2 cuda:ranks2+chunks4 cuda:ranks2+chunks6 \
+        cuda:ranks2+links
     part time_large 150 "$times" 9 "$large" cuda:ranks2 cuda:ranks2+chunks2 cuda:ranks2+chunks4 \
         cuda:ranks2+links
     part time_one 120 "$times" 15 "$qwen_one" cuda
@@ -70,14 +71,14 @@ else
     cat "$out/time_large.txt"
 fi
 cat "$out/time_qwen.txt"
-part memcheck 100 compute-sanitizer --tool memcheck --error-exitcode 9 "$same" cuda:ranks2+chunks3 cuda \
-    "$(case_file memcheck "T=70 d=128 n=64 E=8 K=2 route=uniform seed=3")"
-for words in ranks3 ranks4+chunks2 ranks4; do
+part memcheck 100 compute-sanitizer --tool memcheck --error-exitcode 9 "$same" cuda:ranks2+chunks3+early1 cuda \
+    "$(case_file memcheck "T=600 d=128 n=64 E=4 K=2 seed=3")"
+for words in ranks3+early1 ranks4+chunks2+early1 ranks4; do
     part "bits_$words" 60 "$same" cuda:$words cuda "$tiles" 0 3
 done
 part bits_portable 60 "$same" cuda:ranks2+portable cuda:portable "$tiles" 0 3
-part bits_ranks16 60 "$same" cuda:ranks16+chunks2 cuda "$(case_file small "$small")"
-part check_tiles 120 "$moeref" check --backend cuda:ranks2+chunks3 --cases "$tiles" --no-explanation
+part bits_ranks16 60 "$same" cuda:ranks16+chunks2+early1 cuda "$(case_file small "$small")"
+part check_tiles 120 "$moeref" check --backend cuda:ranks2+chunks3+early1 --cases "$tiles" --no-explanation
 part check_suite 120 "$moeref" check --backend cuda:ranks2+chunks3 --no-explanation
 if [ -n "$site" ] && [ "$devices" -ge 2 ]; then
     for sizes in 8192,2048,768,128,8 8192,7168,2048,64,8; do

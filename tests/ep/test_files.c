@@ -44,7 +44,9 @@ static void write_rank(const char *folder, int rank, const moe_reference_result 
     moe_tensor_destroy(&own);
 }
 
-static moe_check_result *judge(bool alone) {
+typedef void (*spoil_fn)(const moe_problem *problem, moe_reference_result *ref);
+
+static moe_check_result *judge(bool alone, spoil_fn spoil) {
     char folder[TEMPORARY_BYTES], path[256];
     moe_case c;
     moe_problem *problem = NULL;
@@ -56,10 +58,12 @@ static moe_check_result *judge(bool alone) {
     cr_assert_eq(moe_case_parse("T=20 d=16 n=8 E=6 K=2 dtype=fp32 seed=3", NULL, &c), MOE_OK);
     cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK);
     cr_assert_eq(moe_reference_problem(problem, 1, NULL, &ref), MOE_OK);
+    if (spoil)
+        spoil(problem, ref);
     for (int r = 0; r < RANKS; r++)
         write_rank(folder, r, ref, alone);
     snprintf(path, sizeof path, "%s/rank%%d.safetensors", folder);
-    const moe_check_params params = {.threads = 1, .no_explanation = true};
+    const moe_check_params params = {.threads = 1, .no_explanation = !spoil};
     cr_assert_eq(moe_check_rank_outputs(path, problem, -1, &params, &log, &result), MOE_OK, "%s",
                  seen.text);
     temporary_remove(folder);
@@ -70,19 +74,116 @@ static moe_check_result *judge(bool alone) {
 }
 
 Test(ep_files, ranks_are_put_together) {
-    moe_check_result *r = judge(false);
+    moe_check_result *r = judge(false, NULL);
     cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
     moe_check_result_destroy(&r);
 }
 
 Test(ep_files, gradients_that_nobody_summed_are_named) {
-    moe_check_result *r = judge(true);
+    moe_check_result *r = judge(true, NULL);
     cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
     int named = 0;
     for (size_t i = 0; i < r->n_tensors; i++)
         named += strcmp(r->tensor[i].name, "dW_r") == 0 && r->tensor[i].verdict == MOE_VERDICT_FAIL;
     cr_expect_eq(named, 1, "%s", r->why);
     moe_check_result_destroy(&r);
+}
+
+/* ---- what is wrong between ranks has a name ---- */
+
+static double *of(const moe_reference_result *ref, moe_tensor_id id) {
+    return ref->out.t[id].data;
+}
+
+static int64_t width_of(const moe_reference_result *ref, moe_tensor_id id) {
+    return moe_tensor_count(&ref->out.t[id]) / ref->out.t[id].shape[0];
+}
+
+/* O += scale w Y of pairs of rank 2's experts, those of rank 0's tokens alone or of all. */
+static void add_rank_2(const moe_reference_result *ref, double scale, bool link) {
+    const moe_plan *plan = ref->plan;
+    const int64_t d = width_of(ref, MOE_T_O);
+    for (int64_t p = plan->offsets[first_expert[2]]; p < plan->offsets[E]; p++)
+        for (int64_t i = 0; i < d && !(link && plan->token[p] >= first_token[1]); i++)
+            of(ref, MOE_T_O)[plan->token[p] * d + i] +=
+                scale * plan->weight[p] * of(ref, MOE_T_Y)[p * d + i];
+}
+
+static void lose_rank_2(const moe_problem *problem, moe_reference_result *ref) {
+    (void)problem;
+    add_rank_2(ref, -1, false);
+}
+
+static void double_link(const moe_problem *problem, moe_reference_result *ref) {
+    (void)problem;
+    add_rank_2(ref, 1, true);
+}
+
+static void lose_dX_of_rank_2(const moe_problem *problem, moe_reference_result *ref) {
+    (void)problem;
+    const int64_t d = width_of(ref, MOE_T_DX);
+    memset(of(ref, MOE_T_DX) + first_token[2] * d, 0,
+           (size_t)((T - first_token[2]) * d) * sizeof(double));
+}
+
+static void divide_gradients(const moe_problem *problem, moe_reference_result *ref) {
+    (void)problem;
+    for (int64_t i = 0; i < E * width_of(ref, MOE_T_DW2); i++)
+        of(ref, MOE_T_DW2)[i] /= RANKS;
+    for (int64_t i = 0; i < E * width_of(ref, MOE_T_DW1); i++)
+        of(ref, MOE_T_DW1)[i] /= RANKS;
+}
+
+/* As if a rank took its rows two tokens too far on. */
+static void shift_rows(const moe_problem *problem, moe_reference_result *ref) {
+    (void)problem;
+    const int64_t d = width_of(ref, MOE_T_O);
+    double *O = of(ref, MOE_T_O);
+    for (int64_t t = 0; t < first_token[1]; t++)
+        memcpy(O + t * d, O + (t + 2) * d, (size_t)d * sizeof *O);
+}
+
+/* Rank 2 computes its first expert with the weights of its second. */
+static void take_other_weights(const moe_problem *problem, moe_reference_result *ref) {
+    moe_tensors in = problem->in;
+    moe_tensor W1, W2;
+    moe_reference_result *other = NULL;
+    cr_assert_eq(moe_tensor_cast(&in.t[MOE_T_W1], in.t[MOE_T_W1].dtype, &W1), MOE_OK);
+    cr_assert_eq(moe_tensor_cast(&in.t[MOE_T_W2], in.t[MOE_T_W2].dtype, &W2), MOE_OK);
+    const size_t a = (size_t)(moe_tensor_bytes(&W1) / E), b = (size_t)(moe_tensor_bytes(&W2) / E);
+    memcpy((char *)W1.data + 4 * a, (char *)W1.data + 5 * a, a);
+    memcpy((char *)W2.data + 4 * b, (char *)W2.data + 5 * b, b);
+    in.t[MOE_T_W1] = W1;
+    in.t[MOE_T_W2] = W2;
+    const moe_reference_params params = {
+        .tokens = T, .precision = MOE_F64, .threads = 1, .plan = ref->plan};
+    cr_assert_eq(moe_reference_run(&problem->layer, &in, &params, NULL, &other), MOE_OK);
+    memcpy(of(ref, MOE_T_O), of(other, MOE_T_O), (size_t)moe_tensor_bytes(&ref->out.t[MOE_T_O]));
+    moe_reference_result_destroy(&other);
+    moe_tensor_destroy(&W1);
+    moe_tensor_destroy(&W2);
+}
+
+Test(ep_files, what_is_wrong_between_ranks_is_named) {
+    static const struct {
+        spoil_fn spoil;
+        const char *named;
+    } due[] = {
+        {lose_rank_2, "O lacks what rank 2 made"},
+        {double_link, "O has twice what rank 2 made for rank 0's tokens"},
+        {lose_dX_of_rank_2, "dX lacks the tokens of rank 2"},
+        {divide_gradients, "dW2 has, divided by the number of ranks, every token"},
+        {shift_rows, "rank 0's rows of O are those of tokens 2 further on"},
+        {take_other_weights,
+         "rank 2 computes expert 4, its expert 0, with the weights of expert 5"},
+    };
+    for (size_t i = 0; i < sizeof due / sizeof *due; i++) {
+        moe_check_result *r = judge(false, due[i].spoil);
+        cr_expect_eq(r->verdict, MOE_VERDICT_FAIL, "%s", due[i].named);
+        cr_expect(strstr(r->explanation.text, due[i].named), "\"%s\", not \"%s\"", due[i].named,
+                  r->explanation.text);
+        moe_check_result_destroy(&r);
+    }
 }
 
 Test(ep_files, a_pattern_without_a_place_for_the_rank_is_refused) {

@@ -6,6 +6,7 @@ examples/ are built against the moved tree, by pkg-config, CMake and Meson.
 """
 import argparse
 import contextlib
+import glob
 import json
 import os
 import pty
@@ -131,13 +132,17 @@ def test_completion(tree):
 
     def complete(*words):
         array = " ".join(f"'{w}'" for w in words)
-        return run("bash", "-c", f"compopt() {{ :; }}; . '{script}'; COMP_WORDS=(moeref {array}); "
+        return run("bash", "-c", f"compopt() {{ :; }}; . '{script}'; "
+                   f"COMP_WORDS=('{tree.program}' {array}); "
                    f"COMP_CWORD={len(words)}; _moeref; echo ${{COMPREPLY[*]}}").split()
 
     need(complete("val") == ["validate"], complete("val"))
     need(complete("check", "--no-") == ["--no-explanation", "--no-isolation"], "check --no-")
     need(complete("check", "--output", "") == ["text", "json"], "check --output")
     need("case" in complete("help", ""), "help")
+    need(complete("predict", "--method", "so") == ["sonicmoe"], "predict --method")
+    need("h100-sxm" in complete("predict", "--gpu", "h100"), "predict --gpu")
+    need("openblas" in complete("check", "--backend", ""), "check --backend")
     others = {"zsh": os.path.join(tree.share, "zsh", "site-functions", "_moeref"),
               "fish": os.path.join(tree.share, "fish", "vendor_completions.d", "moeref.fish")}
     for shell, path in others.items():
@@ -147,12 +152,21 @@ def test_completion(tree):
             run(shell, "-n", path)
 
 
+def exported(path):
+    table = run("nm", "-D", "--defined-only", path)
+    return [line.split()[-1] for line in table.splitlines()]
+
+
 def test_exports(tree):
-    """What the library shows begins with moe_, and is not the library's own."""
-    table = run("nm", "-D", "--defined-only", os.path.join(tree.lib, "libmoeref.so"))
-    names = [line.split()[-1] for line in table.splitlines()]
+    """What the library shows begins with moe_, and is not its own; a plug-in shows its table."""
+    names = exported(os.path.join(tree.lib, "libmoeref.so"))
     wrong = [n for n in names if not n.startswith("moe_") or n.startswith("moe_int_")]
     need(len(names) > 100 and not wrong, f"exported: {wrong}")
+    plugins = glob.glob(os.path.join(glob.escape(tree.lib), "moeref", "*.so"))
+    need(len(plugins) > 1, plugins)
+    for path in plugins:
+        names = exported(path)
+        need(names in (["moe_plugin_v"], ["moe_transport_v"]), f"{path} exports {names}")
 
 
 def check_sample(program, tree):

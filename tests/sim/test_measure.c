@@ -128,7 +128,7 @@ Test(sim_verbs, lines_over_several_gpus) {
     cr_expect_neq(us, total_of("predict --output json --case '" LAYER "'"));
     expect(2, "\"ep=x\": a whole number", "predict --case '" LAYER " ep=x'");
     expect(3, "text or json", "predict --output csv --case '" LAYER " ep=2'");
-    expect(2, "no \"link_gbps\"", "predict --what-if link_gbps*2 --case '" LAYER " ep=2'");
+    expect(2, "say which by --node", "predict --what-if link_gbps*2 --case '" LAYER " ep=2'");
     outcome *o = moeref("sweep --vary ep=1,4 --vary chunks=2 --case '" LAYER "'");
     const char *row = strstr(o->text, "4,2,");
     cr_expect(row && fabs(atof(row + 4) - us) < 1e-6 * us, "%s", o->text);

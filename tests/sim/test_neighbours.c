@@ -147,24 +147,3 @@ Test(sim_neighbours, larger_layers) {
     const moe_layer_desc layers[] = {layer_of(4096, 1024, 128, 8), layer_of(2048, 768, 64, 8)};
     each_layer(along_sizes, layers, sizeof layers / sizeof *layers);
 }
-
-/* Where a description tells layers apart whose experts L2 does not hold, those have their interval.
- */
-Test(sim_neighbours, experts_that_l2_does_not_hold) {
-    static const struct {
-        const char *gpu;
-        int64_t n;
-        bool apart;
-    } asked[] = {{"b200-sxm", 8192, true}, {"b200-sxm", 2048, false}, {"h100-sxm", 8192, false}};
-    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
-        const moe_layer_desc d = layer_of(5120, asked[i].n, 16, 1);
-        moe_gpu *gpu = load(asked[i].gpu);
-        moe_prediction *p = predict(gpu, "cutlass_moe", &d, 4096, MOE_PASS_FWD);
-        const double us = p->pass[MOE_PASS_TOTAL].us;
-        cr_expect_eq(p->high_us > 3 * us, asked[i].apart, "%s n=%lld: %g of %g us", asked[i].gpu,
-                     (long long)asked[i].n, p->high_us, us);
-        cr_expect(p->held_to[0] != '\0');
-        moe_prediction_destroy(&p);
-        moe_gpu_destroy(&gpu);
-    }
-}

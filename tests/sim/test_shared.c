@@ -95,6 +95,10 @@ Test(sim_shared, what_gpus_tell_each_other) {
     cr_expect_float_eq(moe_int_share_us(&m, &run, 2, 1e9), 18 * sum + all + gradients, 1e-6);
     run.attention_tp = 1;
     cr_expect_float_eq(moe_int_share_us(&m, &run, 2, 1e9), gradients, 1e-6);
+    run.attention_tp = 8; /* replicas fill a host each: their gradients take the network */
+    cr_assert_eq(moe_node_what_if(node, "hosts=2", NULL), MOE_OK);
+    cr_assert_eq(moe_node_what_if(node, "inter_gbps=50", NULL), MOE_OK);
+    cr_expect_gt(moe_int_share_us(&m, &run, 2, 1e9) - moe_int_share_us(&m, &run, 2, 0), 1e9 / 50e3);
     m.dense_n = 0; /* layers without an FFN of their own have no sum */
     run.attention_tp = 4, run.pass = MOE_PASS_FWD;
     cr_expect_float_eq(moe_int_share_us(&m, &run, 2, 0), 7 * sum + last, 1e-6);

@@ -14,6 +14,12 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(2, "\"comet\" is a method of several GPUs: say --ep", "predict --method comet " CASE);
     expect(2, "\"momoe\" is a method of one GPU", "predict --ep 2 --method momoe " CASE);
     expect(2, "no \"hbm_bww\"; known, besides", "predict --what-if hbm_bww*2 " CASE);
+    expect(2, "--chunks is of several GPUs", "predict --chunks 4 " CASE);
+    expect(2, "--beside-us changes nothing in tutel; it is of hecate",
+           "predict --ep 2 --beside-us 9 --method tutel " CASE);
+    expect(2, "say which by --node", "predict --what-if link_gbps*2 " CASE);
+    expect(2, "known: gpus hosts link_gbps", "predict --ep 2 --what-if link_gbp*2 " CASE);
+    expect(2, "known, besides", "predict --ep 2 --what-if hbm_bww*2 " CASE);
     expect(2, "shipped:", "predict --gpu nope " CASE);
     expect(3, "nowhere.json", "predict --gpu ./nowhere.json " CASE);
     expect(2, "hbm_bw", "predict --what-if hbm_bw*1e9 " CASE);
@@ -48,6 +54,7 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(3, "no/such/table", "calibrate --from no/such/table");
     expect(2, "needs --case", "trace");
     expect(3, "no/such/folder", "trace " CASE " --to no/such/folder/t.json");
+    expect(3, "no/such/folder", "trace --ep 2 " CASE " --to no/such/folder/t.json");
 }
 
 /* Slopes of what may change little by little, also of a share that 10 % would lift above 1; none of

@@ -256,3 +256,16 @@ Test(check_outputs_wrong, ids_of_a_given_plan) {
     moe_check_result_destroy(&r);
     close_file(f);
 }
+
+/* Results of zeros are wrong, and of no type more than of another. */
+Test(check_outputs_wrong, zeros_are_of_every_type) {
+    file *f = open_file(ROUTED, MOE_F32, MOE_F32);
+    moe_check_result *r = NULL;
+    memset(f->cast.t[MOE_T_O].data, 0, (size_t)moe_tensor_bytes(&f->cast.t[MOE_T_O]));
+    add(f, MOE_T_O);
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(r->why, "O: NMSE") && !strstr(r->why, "looks rounded"), "%s", r->why);
+    moe_check_result_destroy(&r);
+    close_file(f);
+}

@@ -42,6 +42,23 @@ Test(ep_chunks, rows_are_brought_where_a_copy_is_large) {
     cr_assert_eq(ep_chunks(2, 4096, 128, 4096), 1);
 }
 
+/* Experts without pairs own none. */
+Test(ep_chunks, a_pair_is_of_the_expert_that_begins_before_it) {
+    const int offsets[] = {0, 0, 3, 3, 3, 5, 5}, owner[] = {1, 1, 1, 4, 4};
+    for (int pair = 0; pair < 5; pair++)
+        cr_assert_eq(ep_expert_of(offsets, 6, pair), owner[pair], "pair %d", pair);
+}
+
+/* 4 row tiles by 6 column tiles an expert; two waves of 132 are 11 experts of them. */
+Test(ep_chunks, early_experts_fill_the_multiprocessors_and_are_of_the_first_chunk) {
+    cr_assert_eq(ep_early_waves(2, 8192), 2);
+    cr_assert_eq(ep_early_waves(2, 4095), 0, "few tokens are there at once");
+    cr_assert_eq(ep_early_experts(64, 3, 2, 132, 4, 6), 11);
+    cr_assert_eq(ep_early_experts(64, 3, 9, 132, 4, 6), ep_chunk_begin(64, 3, 1));
+    cr_assert_eq(ep_early_experts(64, 3, 2, 132, 0, 6), 0, "no tile is of own tokens alone");
+    cr_assert_eq(ep_early_experts(64, 3, 0, 132, 4, 6), 0);
+}
+
 /* A share of (1 - 1/R)^K of the tokens has no expert of another rank: at most a quarter. */
 Test(ep_chunks, all_tokens_go_where_most_do) {
     cr_assert(!ep_sends_all(2, 1) && ep_sends_all(2, 2) && ep_sends_all(2, 8));

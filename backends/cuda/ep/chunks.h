@@ -21,6 +21,19 @@ EP_ANYWHERE static inline int ep_owner(int experts, int ranks, int expert) {
     return q;
 }
 
+/* The expert of a pair: the last one whose rows begin at or before it; offsets [experts + 1]. */
+EP_ANYWHERE static inline int ep_expert_of(const int *offsets, int experts, int pair) {
+    int low = 0, high = experts;
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if (offsets[middle] <= pair)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* First of `own` experts in a chunk; of chunk `chunks` it is `own`. The last chunk has half as many
  * as the others, for nothing hides how long its rows take. Chunks may be empty. */
 EP_ANYWHERE static inline int ep_chunk_begin(int own, int chunks, int chunk) {
@@ -39,6 +52,22 @@ EP_ANYWHERE static inline int ep_chunks(int ranks, long long pairs, int experts,
  * the last chunk are read from where they were made. */
 EP_ANYWHERE static inline int ep_is_staged(int own, int chunks, int expert) {
     return expert < ep_chunk_begin(own, chunks, chunks - 1);
+}
+
+/* How often tiles fill the multiprocessors while others' tokens come. These come at the rate of
+ * links, tiles are made at that of the tensor cores: both take as long as d is wide. */
+EP_ANYWHERE static inline int ep_early_waves(int ranks, long long tokens) {
+    return (int)(tokens * (ranks - 1) / 4096);
+}
+
+/* Own experts of the first chunk whose tiles of own tokens are multiplied before others' tokens
+ * have come: as many as fill `waves` times the multiprocessors; row_tiles of an expert's pairs are
+ * of own tokens, column_tiles of a product beside each. */
+EP_ANYWHERE static inline int ep_early_experts(int own, int chunks, int waves, int sms,
+                                               int row_tiles, int column_tiles) {
+    const int most = ep_chunk_begin(own, chunks, 1), each = row_tiles * column_tiles;
+    const int wanted = each ? (waves * sms + each - 1) / each : 0;
+    return wanted < most ? wanted : most;
 }
 
 /* Whether a rank's tokens go whole to every other rank, by a plain copy: where, of K of E experts

@@ -1,6 +1,7 @@
 /* Opening the ranks: devices, streams, peer access, flags. */
 #include "group.h"
 
+#include <algorithm>
 #include <array>
 #include <new>
 #include <stdio.h>
@@ -9,8 +10,8 @@
 
 namespace {
 
-const char *const phase_names[PHASES] = {"counts",  "pairs",   "dispatch",
-                                         "combine", "staging", "weight gradients"};
+const char *const phase_names[PHASES] = {"counts",           "pairs",   "dispatch",
+                                         "weight gradients", "combine", "staging"};
 
 /* "chunks4" gives 4 for "chunks"; -1: another word, or no number. */
 int number_after(const char *word, size_t length, const char *name) {
@@ -29,7 +30,10 @@ bool take_word(const char *word, size_t length, GroupWords *ret) {
     const struct {
         const char *name;
         int *value;
-    } numbers[] = {{"ranks", &ret->ranks}, {"chunks", &ret->chunks}, {"limit", &ret->limit_s}};
+    } numbers[] = {{"ranks", &ret->ranks},
+                   {"chunks", &ret->chunks},
+                   {"early", &ret->early},
+                   {"limit", &ret->limit_s}};
     const struct {
         const char *name;
         bool *value;
@@ -82,6 +86,8 @@ cudaError_t make_rank(int index, GroupRank *r) {
     if (err == cudaSuccess)
         err = cudaMemset(r->flags, 0, flags + sizeof(int));
     r->broken = reinterpret_cast<int *>(r->flags + PHASES * RANKS_MOST);
+    r->but_one = r->dev;
+    r->but_one.sms = std::max(1, r->dev.sms - 1);
     for (cudaEvent_t *event : {&r->placed, &r->point})
         if (err == cudaSuccess)
             err = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
@@ -112,12 +118,12 @@ moe_status open_ranks(Device *dev, Group *g) {
 } // namespace
 
 const char *group_parse(const char *variant, GroupWords *ret) {
-    *ret = {0, 0, 10, false, false, false};
+    *ret = {0, 0, -1, 10, false, false, false};
     for (const char *at = variant; *at;) {
         const size_t length = strcspn(at, "+");
         if (!take_word(at, length, ret))
-            return "it has: portable, ranksN, and with that chunksN, limitN, links, late, joined "
-                   "by +";
+            return "it has: portable, ranksN, and with that chunksN, earlyN, limitN, links, late, "
+                   "joined by +";
         at += length + (at[length] == '+');
     }
     if (ret->ranks > RANKS_MOST)

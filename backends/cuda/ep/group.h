@@ -11,9 +11,9 @@ enum Phase {
     PHASE_COUNTS,   /* its pairs for each expert are known */
     PHASE_PAIRS,    /* of each pair all but its row is there */
     PHASE_DISPATCH, /* rows are */
-    PHASE_ROWS,     /* what its experts made may be read */
-    PHASE_STAGED,   /* and what it brought home is there */
     PHASE_WEIGHTS,  /* dS may be read */
+    PHASE_ROWS,     /* and what its experts made */
+    PHASE_STAGED,   /* and what it brought home is there */
     PHASES
 };
 
@@ -34,6 +34,7 @@ struct Signals {
 struct GroupRank {
     Device dev;          /* with the stream of the products */
     Device beside;       /* the same device: products of every second chunk */
+    Device but_one;      /* dev, but that it leaves a multiprocessor to a kernel that waits */
     cudaStream_t copies; /* that copy engines follow */
     unsigned *flags;
     int *broken;

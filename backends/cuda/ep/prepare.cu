@@ -82,6 +82,18 @@ template <class P> moe_status zeros(RankPart *p, int64_t count, P **ret) {
     return status;
 }
 
+/* Of experts whose pairs are as many as in the mean. */
+int early_experts(const RanksLayer *l, const RankPart *p) {
+    const Experts *x = &p->owner->routed;
+    const int R = ranks_of(l), K = (int)l->desc.K, asked = l->dev->group->words.early;
+    if (!x->hopper || x->hw == x->n || !ep_sends_all(R, K))
+        return 0;
+    return ep_early_experts(x->rows.E, p->exchange.chunks,
+                            asked >= 0 ? asked : ep_early_waves(R, p->tokens), p->owner->dev->sms,
+                            (int)(p->tokens * K / l->desc.E / BUFFER_TILE_ROWS),
+                            (x->n + BUFFER_TILE_ROWS - 1) / BUFFER_TILE_ROWS);
+}
+
 /* What does not depend on the numbers of pairs. */
 moe_status make_exchange(RanksLayer *l, int r) {
     RankPart *p = &l->part[r];
@@ -96,6 +108,7 @@ moe_status make_exchange(RanksLayer *l, int r) {
     x->chunks = l->dev->group->words.chunks
                     ? l->dev->group->words.chunks
                     : ep_chunks(x->s.ranks, l->use.tokens * l->desc.K, x->E, 2 * l->desc.d);
+    x->early_experts = early_experts(l, p);
     const size_t counts = (size_t)x->s.ranks * (size_t)(x->E + 1);
     moe_status status = zeros(p, (int64_t)counts, &x->peer[r].counts);
     if (!status)
@@ -103,7 +116,9 @@ moe_status make_exchange(RanksLayer *l, int r) {
             l->dev, cudaHostAlloc(&x->table, counts * sizeof *x->table, cudaHostAllocPortable),
             "memory for what goes where");
     if (!status)
-        status = zeros(p, x->E, &x->shift);
+        status = zeros(p, 1, &x->early_tiles);
+    if (!status)
+        status = zeros(p, 1, &x->blocks_done);
     if (!status && !p->home)
         status = zeros(p, x->E + 2, &none);
     if (p->home) {

@@ -22,9 +22,9 @@ moe_status copy_behind(const At &at, cudaEvent_t event, bool backward, const cha
     return checked(at, err, name);
 }
 
-/* Rows of tokens are there; a rank that is late on purpose does not say so. */
-moe_status tell_dispatch(const At &at, cudaStream_t stream) {
-    return at.p->exchange.late ? MOE_OK : tell_all(at, PHASE_DISPATCH, stream);
+/* On purpose: it does not say that its tokens' rows are there. */
+bool is_late(const At &at) {
+    return at.p->exchange.late;
 }
 
 } // namespace
@@ -48,26 +48,51 @@ moe_status follow(const At &at, cudaStream_t stream, cudaStream_t first) {
     return checked(at, err, "ordering streams");
 }
 
-moe_status wait_for(const At &at, Phase first, Phase last) {
-    return checked(at, exchange_wait(&at.p->exchange, first, last, at.g->dev.stream),
+moe_status wait_for(const At &at, Phase first, Phase last, const Stream &stream) {
+    return checked(at, exchange_wait(&at.p->exchange, first, last, stream), "waiting for ranks");
+}
+
+moe_status tell_all(const At &at, Phase first, Phase last) {
+    return checked(at, exchange_signal(&at.p->exchange, first, last, at.g->dev.stream),
+                   "signalling to ranks");
+}
+
+moe_status meet_all(const At &at, Phase phase, Phase last) {
+    return checked(at, exchange_meet(&at.p->exchange, phase, last, at.g->dev.stream),
                    "waiting for ranks");
 }
 
-moe_status tell_all(const At &at, Phase phase, cudaStream_t stream) {
-    return checked(at, exchange_signal(&at.p->exchange, phase, stream), "signalling to ranks");
+moe_status tell_copied(const At &at, Phase phase) {
+    return checked(at, exchange_write(&at.p->exchange, phase, at.g->copies), "signalling to ranks");
 }
 
-moe_status begin_pass(const At &at, bool backward) {
+const int *tiles_of(const At &at, int expert) {
+    return at.p->owner->routed.rows.tile_offsets + expert;
+}
+
+bool multiplies_parts(const At &at) {
+    const Experts *x = &at.p->owner->routed;
+    return x->hopper && x->hw != x->n;
+}
+
+bool is_early(const At &at) {
+    return at.p->exchange.early_experts > 0;
+}
+
+void begin_pass(const At &at, bool backward) {
     Timer *timer = &at.p->links[backward];
     at.p->exchange.pass = at.l->dev->group->pass;
     timer_start(backward ? &at.p->backward : &at.p->forward, at.g->dev.stream);
     timer->is_off = !at.l->dev->group->words.links;
     timer_start(timer, at.g->copies);
+}
+
+moe_status send_all(const At &at, cudaEvent_t event, bool backward) {
     if (!sends_all(at))
         return MOE_OK;
-    moe_status status = copy_behind(at, nullptr, backward, backward ? "dO there" : "X there",
+    moe_status status = copy_behind(at, event, backward, backward ? "dO there" : "X there",
                                     [&] { return copy_tokens(at, backward); });
-    return status ? status : tell_dispatch(at, at.g->copies);
+    return status || is_late(at) ? status : tell_copied(at, PHASE_DISPATCH);
 }
 
 moe_status send_chosen(const At &at, bool backward) {
@@ -76,7 +101,7 @@ moe_status send_chosen(const At &at, bool backward) {
     cudaError_t err =
         exchange_send_rows(&at.p->exchange, backward, at.g->dev.sms, at.g->dev.stream);
     moe_status status = checked(at, err, "sending tokens' rows");
-    return status ? status : tell_dispatch(at, at.g->dev.stream);
+    return status || is_late(at) ? status : tell_all(at, PHASE_DISPATCH, PHASE_DISPATCH);
 }
 
 moe_status bring(const At &at, cudaEvent_t made, bool backward, int first, int end) {

@@ -18,6 +18,7 @@ static bool is_of(double v, moe_dtype dtype) {
 static bool all_of(const moe_tensor *got, const moe_tensor *want, moe_dtype dtype,
                    int64_t *ret_told) {
     int64_t told = 0, count = moe_tensor_count(got);
+    bool nonzero = false; /* 0 is of every type */
     for (int64_t i = 0; i < count; i++) {
         double v = moe_load(got->data, got->dtype, (size_t)i);
         double should = moe_load(want->data, want->dtype, (size_t)i);
@@ -25,10 +26,11 @@ static bool all_of(const moe_tensor *got, const moe_tensor *want, moe_dtype dtyp
             continue;
         if (!is_of(v, dtype))
             return false;
+        nonzero |= v != 0;
         told += !is_of((float)should, dtype);
     }
     *ret_told = told;
-    return told >= FEWEST;
+    return nonzero && told >= FEWEST;
 }
 
 void moe_int_judge_type(const moe_int_comparison *c, moe_tensor_verdict *v) {

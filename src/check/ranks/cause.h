@@ -1,15 +1,26 @@
-/* Why results over ranks are wrong where one rank's are right: each cause makes of the right
- * results what it would have made of them. */
+/* Why results over ranks are wrong where one rank's are right: whose part is missing or counts
+ * otherwise than once, and whose rows stand in the place of others. */
 #ifndef MOE_CHECK_RANKS_CAUSE_H
 #define MOE_CHECK_RANKS_CAUSE_H
 
-#include "check/ranks/ranks.h"
-#include "check/subject/run.h"
+#include "moeref/check.h"
+#include "moeref/ep.h"
 
-/* Replaces the explanation of `result` by the cause that makes `got`, if there is one. `right` are
- * one rank's results, with Y and dXp as far as the backend has them. */
-void moe_int_ranks_cause(const moe_int_ranks *k, const moe_ep_layout *layout,
-                         const moe_int_run *got, const moe_int_run *right,
-                         moe_check_result *result);
+#include <stdbool.h>
+
+/* Results beside right ones of the same choice. */
+typedef struct moe_int_compared {
+    const moe_problem *problem;
+    const moe_ep_layout *layout;
+    const moe_plan *plan;           /* of all tokens */
+    const moe_tensors *got, *right; /* right: with the stages A, Y, dH, dXp, as far as they are
+                                       to be had */
+    int32_t tp;                     /* 1: experts lie whole */
+    bool plain;                     /* and once */
+    bool low;                       /* results of 16 bits */
+} moe_int_compared;
+
+/* Replaces the explanation of `result` by the cause that makes `got`, if there is one. */
+void moe_int_ranks_cause(const moe_int_compared *c, moe_check_result *result);
 
 #endif

@@ -1,7 +1,7 @@
 /* Outputs that ranks wrote, each into a file of its own: put together as one device's, and judged
  * as those. */
+#include "check/ranks/files.h"
 #include "check/verdict/result.h"
-#include "moeref/check.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -129,6 +129,36 @@ static moe_status join_all(files *f, const moe_log *log) {
     return status;
 }
 
+/* Rows that a rank has of the first of these that is in any file; false: none is. */
+static bool count_rows(const files *f, const char *const *names, size_t n, int64_t *ret) {
+    int64_t sum = 0;
+    for (size_t i = 0; i < n && sum == 0; i++)
+        for (int32_t r = 0; r < f->count; r++) {
+            const moe_tensor t = part_of(f, r, names[i]);
+            ret[r] = t.data && t.ndim >= 2 ? t.shape[0] : 0;
+            sum += ret[r];
+        }
+    return sum > 0;
+}
+
+/* Whose tokens and experts are whose: by what the files hold, else by the case. */
+static void share_out(const files *f, const moe_problem *problem, moe_int_file_ranks *ret) {
+    static const char *const of_tokens[] = {"O", "dX", "topk_index", "topk_weight",
+                                            "router_logits"};
+    static const char *const of_experts[] = {"dW1", "dW2", "db1", "db2"};
+    const moe_split *split = &problem->split;
+    const int32_t R = ret->ranks = f->count;
+    const bool told = split->tokens && split->n_tokens == R;
+    if (!count_rows(f, of_tokens, sizeof of_tokens / sizeof *of_tokens, ret->tokens))
+        for (int32_t r = 0; r < R; r++)
+            ret->tokens[r] =
+                told ? split->tokens[r] : (r + 1) * problem->T / R - r * problem->T / R;
+    if (!count_rows(f, of_experts, sizeof of_experts / sizeof *of_experts, ret->experts))
+        for (int32_t r = 0; r < R; r++)
+            ret->experts[r] = moe_ep_first_expert(problem->layer.E, R, r + 1) -
+                              moe_ep_first_expert(problem->layer.E, R, r);
+}
+
 static void destroy(files *f) {
     for (size_t i = 0; i < f->n; i++)
         moe_tensor_destroy(&f->tensor[i].tensor);
@@ -148,6 +178,15 @@ static void judge_copies(const files *f, moe_check_result *r) {
                        f->differs, (int)f->rank);
 }
 
+/* Rows of a narrower type on their way home: its gates apply, as to a backend over such a wire. */
+static int32_t arithmetic_of(const files *f, const moe_problem *problem) {
+    const int32_t wire = problem->split.wire;
+    const moe_tensor O = part_of(f, 0, "O");
+    const bool narrower = problem->split.ranks && wire >= 0 && wire != MOE_EP_WIRE_E4M3 && O.data &&
+                          moe_dtype_roundoff((moe_dtype)wire) > moe_dtype_roundoff(O.dtype);
+    return narrower ? wire : -1;
+}
+
 moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *problem,
                                   int32_t arithmetic, const moe_check_params *params,
                                   const moe_log *log, moe_check_result **ret) {
@@ -157,13 +196,21 @@ moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *proble
     if (!strstr(pattern, marker) || strlen(pattern) > PATH_MAX - 16)
         return moe_fail(log, MOE_E_INVALID, "'%s' has no %%d for the rank", pattern);
     moe_status status = open_all(pattern, moe_split_ranks(&problem->split), log, &f);
+    const int32_t wire = status ? -1 : arithmetic_of(&f, problem);
     if (!status)
         status = join_all(&f, log);
     if (!status)
         status = moe_safetensors_of(f.tensor, f.n, pattern, log, &all);
     if (!status)
-        status = moe_check_tensors(all, pattern, problem, arithmetic, params, log, &r);
+        status = moe_check_tensors(all, pattern, problem, arithmetic < 0 ? wire : arithmetic,
+                                   params, log, &r);
+    if (!status && arithmetic < 0 && wire >= 0)
+        snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "wire=%s",
+                 moe_dtype_name((moe_dtype)wire));
     if (!status) {
+        moe_int_file_ranks who;
+        share_out(&f, problem, &who);
+        moe_int_files_cause(all, pattern, &who, problem, params, r);
         judge_copies(&f, r);
         *ret = r;
     }

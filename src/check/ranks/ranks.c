@@ -66,6 +66,9 @@ static moe_status settle(const moe_problem *problem, const moe_ep_params *ep, co
                          moe_problem *ret) {
     const moe_tensor *X = &problem->in.t[MOE_T_X];
     *ret = *problem;
+    ret->split.ranks = ep->ranks;
+    ret->split.tp = 1;
+    ret->split.combine = ep->combine;
     ret->in.t[MOE_T_X] = (moe_tensor){0};
     moe_status status = moe_tensor_cast(X, X->dtype, &ret->in.t[MOE_T_X]);
     if (status)
@@ -99,8 +102,6 @@ moe_status moe_check_ranks(moe_backend *const *inner, int32_t count, const moe_e
     how.unwatched = true;
     if (own.limit_s <= 0)
         own.limit_s = LEAST_LIMIT_S + LIMIT_S_PER_FLOP * work_of(problem);
-    if (ep->combine == MOE_EP_RANKS && !how.recipe)
-        how.recipe = "ranks";
     moe_status status = settle(problem, ep, log, &settled);
     if (!status)
         status = moe_ep_open(inner, count, &own, log, &backend);

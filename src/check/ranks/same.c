@@ -1,5 +1,8 @@
 /* One rank's bits, which `pairs` promises, and the same bits whatever rank is late. */
 #include "check/ranks/cause.h"
+#include "check/ranks/ranks.h"
+#include "check/routing/reading.h"
+#include "check/subject/run.h"
 #include "check/verdict/order.h"
 
 #include <stdio.h>
@@ -94,7 +97,7 @@ static moe_ep_params one_rank(const moe_int_ranks *k) {
 
 /* Stages too, as far as the backend has them: causes are made of them. */
 static void fetch_stages(const moe_int_ranks *k, moe_int_run *run) {
-    static const moe_tensor_id stages[] = {MOE_T_A, MOE_T_Y, MOE_T_DXP};
+    static const moe_tensor_id stages[] = {MOE_T_A, MOE_T_Y, MOE_T_DH, MOE_T_DXP};
     moe_check_result *scratch = calloc(1, sizeof *scratch);
     for (size_t i = 0; scratch && i < sizeof stages / sizeof *stages; i++) {
         moe_int_guarded *g = &run->first[stages[i]];
@@ -108,14 +111,39 @@ static void fetch_stages(const moe_int_ranks *k, moe_int_run *run) {
     moe_check_result_destroy(&scratch);
 }
 
+static void view(const moe_int_run *run, moe_tensors *ret) {
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        ret->t[id] = run->first[id].tensor;
+}
+
+/* Did the ranks choose as one does? Rows are compared pair by pair. */
+static bool is_same_choice(const moe_int_ranks *k, const moe_int_run *got, const moe_plan *plan) {
+    const size_t bytes = ((size_t)plan->n_experts + 1) * sizeof *plan->offsets;
+    return k->problem->plan || (got->plan && got->plan->n_experts == plan->n_experts &&
+                                got->plan->n_pairs == plan->n_pairs &&
+                                memcmp(got->plan->offsets, plan->offsets, bytes) == 0);
+}
+
 static void find_cause(const moe_int_ranks *k, const moe_layer *layer, const moe_int_run *got,
                        moe_int_run *right, moe_check_result *result) {
+    const moe_plan *plan = k->problem->plan ? k->problem->plan : right->plan;
+    moe_tensors is = {0}, due = {0};
     moe_ep_layout layout;
     moe_ep_wire wire;
-    if (moe_ep_layout_of(layer, &layout, &wire))
+    if (!plan || !is_same_choice(k, got, plan) || moe_ep_layout_of(layer, &layout, &wire))
         return;
     fetch_stages(k, right);
-    moe_int_ranks_cause(k, &layout, got, right, result);
+    view(got, &is);
+    view(right, &due);
+    const moe_int_compared c = {.problem = k->problem,
+                                .layout = &layout,
+                                .plan = plan,
+                                .got = &is,
+                                .right = &due,
+                                .tp = k->ep->tp > 1 ? k->ep->tp : 1,
+                                .plain = k->ep->tp <= 1 && !k->ep->n_replicas,
+                                .low = moe_int_is_low((moe_dtype)got->support.arithmetic)};
+    moe_int_ranks_cause(&c, result);
     moe_ep_layout_destroy(&layout);
 }
 

@@ -42,7 +42,7 @@ static void judge_choice(const moe_problem *problem, const moe_int_run *other,
     moe_check_result *scratch = calloc(1, sizeof *scratch);
     moe_int_routing routing = {0};
     const moe_int_reading reading = {(moe_dtype)other->support.arithmetic,
-                                     moe_int_recipe_points(params)};
+                                     moe_int_recipe_points(params, problem)};
     if (!scratch ||
         moe_int_routing_settle(problem, other->plan, MOE_INT_TOLD, &reading,
                                moe_int_thread_count(params->threads), log, scratch, &routing)) {

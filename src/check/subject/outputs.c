@@ -256,6 +256,6 @@ void moe_int_outputs_list_absent(const moe_int_outputs *f, const moe_problem *pr
         if (v->why[0])
             continue;
         v->verdict = MOE_VERDICT_SKIP;
-        snprintf(v->why, sizeof v->why, "not in the file");
+        snprintf(v->why, sizeof v->why, "not given");
     }
 }

@@ -47,6 +47,16 @@ void cli_help_lines(FILE *to, const char *text) {
     }
 }
 
+void cli_flow(const char *text, char *ret, size_t size) {
+    size_t used = 0;
+    for (; *text && used + 1 < size; text++)
+        if (!strchr(" \n", *text))
+            ret[used++] = *text;
+        else if (used && ret[used - 1] != ' ')
+            ret[used++] = ' ';
+    ret[used] = '\0';
+}
+
 void cli_troff(FILE *to, const char *text) {
     for (const char *at = text; *at; at++) {
         if ((at == text || at[-1] == '\n') && (*at == '.' || *at == '\''))

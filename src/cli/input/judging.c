@@ -4,6 +4,7 @@
 #include "cli/input/mistrust.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 moe_status cli_verdicts_add(cli_verdicts *verdicts, moe_check_result *result) {
     moe_check_result **at = realloc(verdicts->at, (verdicts->count + 1) * sizeof *at);
@@ -63,16 +64,12 @@ static moe_status judge_problem(cli_devices *d, const cli_selection *selection,
     return status ? status : moe_check_ranks(d->at, d->count, &ep, problem, params, cli_log(), ret);
 }
 
-/* What is told of a case while it is judged; a line is written anew where it says more. */
-typedef struct telling {
-    const char *spec, *name;
-    size_t number, of;
-    const char *phase;
-    int percent;
-} telling;
+bool cli_is_own(const cli_item *item) {
+    return strchr("ci", item->kind) != NULL;
+}
 
-static void tell(void *user, const char *phase, int64_t done, int64_t of) {
-    telling *t = user;
+void cli_tell(void *user, const char *phase, int64_t done, int64_t of) {
+    cli_telling *t = user;
     const int percent = of > 0 ? (int)(100 * done / of) : 0;
     if (t->phase == phase && t->percent == percent)
         return;
@@ -88,7 +85,7 @@ static moe_status judge_item(cli_devices *d, const cli_selection *selection, con
     moe_check_result *result = NULL;
     moe_check_params of_item = *params;
     of_item.must_decide = item->must_decide;
-    of_item.coverage |= item->kind == 'c'; /* a user is told what the own case says nothing about */
+    of_item.coverage |= cli_is_own(item);
     if (item->kind == 'p' && !params->sample_above_flops) /* float64 gradients fit no piece */
         of_item.sample_above_flops = 1;
     moe_status status = cli_problem(selection, item, &problem);
@@ -108,8 +105,8 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
                       const cli_selection *selection, const cli_items *items,
                       const moe_check_params *params, cli_verdict_fn each, void *user,
                       cli_verdicts *verdicts) {
-    telling of_case = {.spec = spec, .of = items->count};
-    const moe_progress progress = {tell, &of_case};
+    cli_telling of_case = {.spec = spec, .of = items->count};
+    const moe_progress progress = {cli_tell, &of_case};
     cli_devices d = {.all = backends->all,
                      .spec = spec,
                      .params = {.threads = params->threads, .log = cli_log()}};

@@ -13,6 +13,19 @@ typedef struct cli_verdicts {
     bool coverage;                        /* report what the cases decide, too */
 } cli_verdicts;
 
+/* A case of the user's own words or inputs, who is told what it says nothing about. */
+bool cli_is_own(const cli_item *item);
+
+/* What is told of a case while it is judged; a line is written anew where it says more. */
+typedef struct cli_telling {
+    const char *spec, *name;
+    size_t number, of;
+    const char *phase;
+    int percent;
+} cli_telling;
+/* The fn of a moe_progress whose user is a cli_telling. */
+void cli_tell(void *user, const char *phase, int64_t done, int64_t of);
+
 /* Called after each verdict, for printing as it goes; may be NULL. */
 typedef void (*cli_verdict_fn)(void *user, const moe_check_result *result);
 

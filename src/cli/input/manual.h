@@ -28,6 +28,9 @@ void cli_manual_print(const char *verb, const char *about, const cli_option *opt
 void cli_help_prose(FILE *to, const char *text, int indent);
 /* Lines as they are; one that is too long goes on below its second column. */
 void cli_help_lines(FILE *to, const char *text);
+/* A text in one line: what parts its words becomes a blank. Longer than `size` - 1 it is cut. */
+#define CLI_FLOW_MAX 1024
+void cli_flow(const char *text, char *ret, size_t size);
 /* A text in troff, with line ends as they are. */
 void cli_troff(FILE *to, const char *text);
 

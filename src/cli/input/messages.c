@@ -63,13 +63,17 @@ int cli_usage(const char *format, ...) {
 }
 
 void cli_note(const char *format, ...) {
+    char note[512];
     va_list args;
     va_start(args, format);
-    cli_progress_clear();
-    fprintf(stderr, "moeref: ");
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "\n");
+    vsnprintf(note, sizeof note, format, args);
     va_end(args);
+    if (elsewhere) {
+        moe_log_send(elsewhere, MOE_LOG_INFO, "%s", note);
+        return;
+    }
+    cli_progress_clear();
+    fprintf(stderr, "moeref: %s\n", note);
 }
 
 static void hear(void *user, moe_log_level level, const char *message) {

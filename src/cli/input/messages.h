@@ -32,7 +32,7 @@ typedef struct cli_heard {
 } cli_heard;
 moe_log cli_hear(cli_heard *heard);
 
-/* A line on stderr, wherever that goes: of what takes long. */
+/* A line on stderr, wherever that goes, or to cli_log_to's log: of what takes long. */
 void cli_note(const char *format, ...) MOE_PRINTF(1, 2);
 /* Progress on a terminal's stderr, overwritten in place and cut at its width; nothing elsewhere. */
 void cli_progress(const char *format, ...) MOE_PRINTF(1, 2);

@@ -2,6 +2,7 @@
 #include "cli/input/options.h"
 #include "cli/input/manual.h"
 #include "cli/input/messages.h"
+#include "cli/input/nearest.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -16,20 +17,19 @@ static const cli_option *find(const cli_option *options, const char *name, size_
     return NULL;
 }
 
-/* The option that shares the longest beginning with `name`. */
-static const char *nearest(const cli_option *options, const char *name) {
-    const char *best = "help";
-    size_t best_length = 0;
-    for (; options->name; options++) {
-        size_t length = 0;
-        while (name[length] && name[length] == options->name[length])
-            length++;
-        if (length > best_length) {
-            best = options->name;
-            best_length = length;
-        }
-    }
-    return best;
+/* The sentence about an option that is not there, with the one that was meant. */
+static int unknown(const char *verb, const cli_option *options, const char *arg, int length) {
+    enum { MOST = 64 };
+    const char *names[MOST + 1] = {"help"}, *near;
+    char word[64];
+    for (int i = 0; i + 1 < MOST && options[i].name; i++)
+        names[i + 1] = options[i].name;
+    snprintf(word, sizeof word, "%.*s", length, arg);
+    near = cli_nearest(word, names);
+    if (near)
+        return cli_usage("moeref %s has no option '--%s'; did you mean --%s?", verb, word, near);
+    return cli_usage("moeref %s has no option '--%s' (moeref %s --help lists them)", verb, word,
+                     verb);
 }
 
 moe_status cli_strings_add(cli_strings *list, const char *value) {
@@ -105,8 +105,7 @@ int cli_parse(int argc, char **argv, const char *about, const cli_option *option
         size_t length = equals ? (size_t)(equals - arg) - 2 : strlen(arg) - 2;
         const cli_option *o = find(options, arg + 2, length);
         if (!o)
-            return cli_usage("moeref %s has no option '%.*s'; did you mean --%s?", argv[0],
-                             (int)length + 2, arg, nearest(options, arg + 2));
+            return unknown(argv[0], options, arg + 2, (int)length);
         const char *value = equals ? equals + 1 : NULL;
         if (o->kind == CLI_FLAG && value)
             return cli_usage("--%s takes no value", o->name);

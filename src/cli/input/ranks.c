@@ -1,5 +1,6 @@
 #include "cli/input/ranks.h"
 #include "cli/input/messages.h"
+#include "cli/input/rank_notes.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -37,35 +38,42 @@ static moe_status extend(char **line, const cli_ranks *ranks) {
 }
 
 /* What a launcher's exit code says beyond those of the ranks: one was ended by a signal, which the
- * code is, or is 128 below it. Its own lines, above, say which rank. */
-static int code_of(const char *launcher, int waited) {
+ * code is, or is 128 below it. */
+static int code_of(const cli_rank_notes *notes, int waited) {
     const int code = WIFEXITED(waited) ? WEXITSTATUS(waited) : 128 + WTERMSIG(waited);
+    char what[160];
     if (code <= CLI_NOT_RUN)
         return code;
+    cli_rank_notes_say(notes, what, sizeof what);
     moe_log_send(cli_log(), MOE_LOG_ERROR,
-                 "a rank's process ended without a word (%s), and the others with it: no verdict; "
-                 "%s says above which one",
-                 strsignal(code > 128 ? code - 128 : code), launcher);
+                 "%s, without a word of its own (%s), and the others were ended: no verdict", what,
+                 strsignal(code > 128 ? code - 128 : code));
     return CLI_FAILED;
 }
 
 /* The process of the ranks is another one: if a rank is killed, this one is left to say so. */
-static moe_status run_and_exit(const char *const *word) {
+static moe_status run_and_exit(const char *const *word, int32_t ranks) {
+    cli_rank_notes *notes = cli_rank_notes_open(ranks);
+    moe_status status = MOE_OK;
     int waited = 0;
     fflush(NULL);
     const pid_t child = fork();
-    if (child < 0)
-        return moe_fail(cli_log(), MOE_E_NOMEM, "no process for %s", word[0]);
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGTERM); /* who ends this program ends its ranks */
         execvp(word[0], (char *const *)word);
         moe_fail(cli_log(), MOE_E_UNSUPPORTED, "%s cannot be started", word[0]);
         _exit(CLI_NOT_RUN);
     }
-    while (waitpid(child, &waited, 0) < 0)
+    if (child < 0)
+        status = moe_fail(cli_log(), MOE_E_NOMEM, "no process for %s", word[0]);
+    while (!status && waitpid(child, &waited, 0) < 0)
         if (errno != EINTR)
-            return moe_fail(cli_log(), MOE_E_IO, "%s is lost", word[0]);
-    exit(code_of(word[0], waited));
+            status = moe_fail(cli_log(), MOE_E_IO, "%s is lost", word[0]);
+    const int code = status ? CLI_NOT_RUN : code_of(notes, waited);
+    cli_rank_notes_close(&notes);
+    if (!status)
+        exit(code);
+    return status;
 }
 
 static moe_status run_under(const moe_transport *transport, int32_t ranks, char **argv) {
@@ -88,7 +96,7 @@ static moe_status run_under(const moe_transport *transport, int32_t ranks, char 
     setenv("OMP_NUM_THREADS", "1", 0); /* ranks share the machine */
     if (!isatty(STDOUT_FILENO))        /* a launcher's terminals are none of the caller's */
         setenv("NO_COLOR", "1", 1);
-    return run_and_exit(word);
+    return run_and_exit(word, ranks);
 }
 
 /* Before there is a problem: groups, times the ranks of one. */

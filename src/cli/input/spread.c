@@ -41,6 +41,30 @@ static moe_status take_word(const char *word, size_t length, const moe_log *log,
     return MOE_OK;
 }
 
+moe_status cli_spread_check(const cli_spread_options *s, const char *method, const moe_log *log) {
+    const struct {
+        const char *option;
+        bool given;
+        const char *methods;
+    } options[] = {{"chunks", s->chunks > 0, "fsmoe tutel hecate moeref_ep"},
+                   {"comm-sms", s->comm_sms > 0, "comet"},
+                   {"beside-us", s->beside_us > 0, "hecate"},
+                   {"beside-bytes", s->beside_bytes > 0, "fsmoe"},
+                   {"compute", s->compute != NULL, ""},
+                   {"no-overlap", s->serial, ""}};
+    const bool several = cli_spread_is_asked(s);
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        if (options[i].given && !several)
+            return moe_fail(log, MOE_E_INVALID,
+                            "--%s is of several GPUs: say --ep, --tp or --node too",
+                            options[i].option);
+        if (options[i].given && options[i].methods[0] && !strstr(options[i].methods, method))
+            return moe_fail(log, MOE_E_INVALID, "--%s changes nothing in %s; it is of %s",
+                            options[i].option, method, options[i].methods);
+    }
+    return MOE_OK;
+}
+
 #define BLANKS " \t\r\n"
 
 static bool has_words(const char *line) {
@@ -72,16 +96,50 @@ moe_status cli_spread_take(const char *line, const moe_log *log, cli_spread_opti
     return status;
 }
 
+/* What neither knows both refuse, each with the names of its numbers. */
+static bool is_gpus(const char *gpu_name, const char *what_if) {
+    moe_gpu *gpu = NULL;
+    bool known = true;
+    if (moe_gpu_load(gpu_name, NULL, &gpu) == MOE_OK)
+        known = moe_gpu_what_if(gpu, what_if, NULL) != MOE_E_NOTFOUND;
+    moe_gpu_destroy(&gpu);
+    return known;
+}
+
 /* The GPU's what-ifs stay in *rest, which the caller destroys. */
-static moe_status change_node(const cli_strings *what_if, moe_node *node, cli_strings *rest) {
+static moe_status change_node(const cli_strings *what_if, const char *gpu_name, moe_node *node,
+                              cli_strings *rest) {
     moe_status status = MOE_OK;
     for (size_t i = 0; !status && i < what_if->count; i++) {
-        if (moe_node_has(node, what_if->at[i]))
-            status = moe_node_what_if(node, what_if->at[i], cli_log());
-        else
-            status = cli_strings_add(rest, what_if->at[i]);
+        const char *text = what_if->at[i];
+        const bool own = moe_node_has(node, text);
+        if (own || !is_gpus(gpu_name, text))
+            status = moe_node_what_if(node, text, cli_log());
+        if (!own)
+            status = cli_strings_add(rest, text);
     }
     return status;
+}
+
+static moe_status refuse_nodes(const cli_strings *what_if, const moe_node *node) {
+    for (size_t i = 0; i < what_if->count; i++)
+        if (moe_node_has(node, what_if->at[i]))
+            return moe_fail(cli_log(), MOE_E_INVALID,
+                            "what-if \"%s\" changes a node: say which by --node, or --ep",
+                            what_if->at[i]);
+    return MOE_OK;
+}
+
+moe_status cli_spread_open_alone(const cli_model_options *m, moe_gpu **ret_gpu,
+                                 moe_workload *ret_state) {
+    moe_node *node = NULL;
+    moe_status status = MOE_OK;
+    if (m->what_if.count > 0)
+        status = moe_node_load(CLI_SPREAD_NODE, cli_log(), &node);
+    if (node)
+        status = refuse_nodes(&m->what_if, node);
+    moe_node_destroy(&node);
+    return status ? status : cli_model_open(m, ret_gpu, ret_state);
 }
 
 moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options *m,
@@ -92,7 +150,10 @@ moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options 
     moe_status status = moe_node_load(s->node ? s->node : CLI_SPREAD_NODE, cli_log(), &node);
     /* Where lines alone ask for several GPUs, numbers of the node are not changed. */
     if (!status && cli_spread_is_asked(s))
-        status = change_node(&m->what_if, node, &model.what_if);
+        status =
+            change_node(&m->what_if, m->gpu ? m->gpu : moe_node_gpu(node), node, &model.what_if);
+    else if (!status)
+        status = refuse_nodes(&m->what_if, node);
     for (size_t i = 0; !status && !cli_spread_is_asked(s) && i < m->what_if.count; i++)
         status = cli_strings_add(&model.what_if, m->what_if.at[i]);
     if (!status && !model.gpu)

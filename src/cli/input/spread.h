@@ -22,7 +22,7 @@ typedef struct cli_spread_options {
     {"node", CLI_STRING, &(s).node, "NAME|FILE",                                                   \
      "GPUs and links, shipped or your own (default h100-x8; moeref list --nodes); --what-if "      \
      "changes its numbers too: link_gbps*2, alltoall.link_eff=1"},                                 \
-    {"chunks", CLI_INT, &(s).chunks, "N", "parts that overlap (default: the best of 1 to 16)"},    \
+    {"chunks", CLI_INT, &(s).chunks, "N", "parts that overlap (default: the best of 1, 2, 4 ..)"}, \
     {"comm-sms", CLI_INT, &(s).comm_sms, "N", "SMs that send (comet; default: the best)"},         \
     {"compute", CLI_STRING, &(s).compute, "NAME",                                                  \
      "whose kernels run on each GPU (default grouped_mm; moeref in moeref_ep)"},                   \
@@ -50,6 +50,13 @@ moe_status cli_spread_take(const char *line, const moe_log *log, cli_spread_opti
  * fills *ret_state as cli_model_open. */
 moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options *m,
                            moe_node **ret_node, moe_gpu **ret_gpu, moe_workload *ret_state);
+
+/* Refuses what would change nothing: of one method of several GPUs, or of one GPU. */
+moe_status cli_spread_check(const cli_spread_options *s, const char *method, const moe_log *log);
+
+/* As cli_model_open, where nobody asked for several GPUs: what-ifs of a node are refused. */
+moe_status cli_spread_open_alone(const cli_model_options *m, moe_gpu **ret_gpu,
+                                 moe_workload *ret_state);
 
 /* For moe_predict_ep; method NULL: moeref_ep. */
 moe_ep_options cli_spread_for(const cli_spread_options *s, const char *method);

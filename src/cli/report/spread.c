@@ -1,7 +1,10 @@
 #include "cli/report/spread.h"
 #include "cli/input/messages.h"
 #include "cli/report/json.h"
+#include "core/file.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void print_task(FILE *to, const moe_ep_task *t) {
@@ -119,14 +122,19 @@ static void put_name(cli_json *t, int row, const char *name) {
     cli_json_close(t, '}');
 }
 
+/* Whole nanoseconds: where a slice ends the next of its row may begin. */
+static double in_ns(double us) {
+    return round(us * 1e3) / 1e3;
+}
+
 static void put_slice(cli_json *t, const moe_ep_task *k, int row) {
     cli_json_open(t, NULL, '{');
     cli_json_string(t, "name", k->name);
     cli_json_string(t, "ph", "X");
     cli_json_int(t, "pid", 0);
     cli_json_int(t, "tid", row);
-    cli_json_real(t, "ts", k->start_us);
-    cli_json_real(t, "dur", k->us);
+    cli_json_real(t, "ts", in_ns(k->start_us));
+    cli_json_real(t, "dur", in_ns(k->start_us + k->us) - in_ns(k->start_us));
     cli_json_open(t, "args", '{');
     cli_json_int(t, "chunk", k->chunk);
     cli_json_string(t, "pass", k->backward ? "bwd" : "fwd");
@@ -135,11 +143,8 @@ static void put_slice(cli_json *t, const moe_ep_task *k, int row) {
     cli_json_close(t, '}');
 }
 
-moe_status cli_spread_trace(const char *path, const moe_ep_prediction *p) {
+static void put_trace(FILE *to, const moe_ep_prediction *p) {
     const char *rows[ROWS_MOST] = {0};
-    FILE *to = fopen(path, "w");
-    if (!to)
-        return moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", path);
     cli_json t = {.to = to};
     cli_json_open(&t, NULL, '{');
     cli_json_open(&t, "traceEvents", '[');
@@ -154,7 +159,19 @@ moe_status cli_spread_trace(const char *path, const moe_ep_prediction *p) {
     cli_json_close(&t, ']');
     cli_json_close(&t, '}');
     cli_json_line(&t);
-    const bool bad = ferror(to) != 0;
-    return fclose(to) != 0 || bad ? moe_fail(cli_log(), MOE_E_IO, "%s: cannot be written", path)
-                                  : MOE_OK;
+}
+
+moe_status cli_spread_trace(const char *path, const moe_ep_prediction *p) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    moe_status status = MOE_E_NOMEM;
+    if (to)
+        put_trace(to, p);
+    if (to && fclose(to) == 0)
+        status = moe_int_file_write(path, text, size, cli_log());
+    else
+        moe_fail(cli_log(), status, "trace: out of memory");
+    free(text);
+    return status;
 }

@@ -54,6 +54,8 @@ static int check_file(check_options *o, const cli_items *items) {
     moe_check_result *result = NULL;
     moe_dtype arithmetic = MOE_DTYPE_COUNT;
     moe_check_params params = check_params(o);
+    cli_telling of_file = {.spec = o->outputs, .number = 1, .of = 1};
+    const moe_progress progress = {cli_tell, &of_file};
     if (o->backends.count || o->selection.ranks.words)
         return cli_usage("--outputs judges a file; --backend and --ep are of what is run: leave "
                          "one or the other out");
@@ -67,8 +69,12 @@ static int check_file(check_options *o, const cli_items *items) {
     if (o->arithmetic && moe_dtype_parse(o->arithmetic, &arithmetic))
         return cli_usage("--arithmetic is fp64, fp32, fp16 or bf16, not '%s'", o->arithmetic);
     moe_status status = cli_problem(&o->selection, &items->at[0], &problem);
+    of_file.name = items->at[0].name;
+    params.progress = &progress;
+    params.coverage |= cli_is_own(&items->at[0]);
     if (!status)
         status = judge_file(o, problem, o->arithmetic ? (int32_t)arithmetic : -1, &params, &result);
+    cli_progress_clear();
     if (!status)
         status = cli_verdicts_add(&verdicts, result);
     int code = cli_exit_code(status);

@@ -4,6 +4,7 @@
 #include "cli/report/json.h"
 #include "cli/report/json_text.h"
 #include "cli/verbs/list_gpus.h"
+#include "cli/verbs/list_names.h"
 #include "cli/verbs/verbs.h"
 #include "layer/blocks.h"
 #include "moeref/isolation.h"
@@ -148,25 +149,40 @@ static json_t *recipes_json(void) {
     return list;
 }
 
+static void list_transports_text(void) {
+    json_t *list = cli_list_transports();
+    printf("transports (--transport, with --ep)\n");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        printf("  %s\n", json_string_value(json_array_get(list, i)));
+    json_decref(list);
+}
+
 int cli_list(int argc, char **argv) {
     cli_output output = CLI_TEXT;
     bool gpus = false, nodes = false;
+    const char *names = NULL;
     const cli_option options[] = {
         {"gpus", CLI_FLAG, &gpus, NULL,
          "GPU descriptions alone, and what each is held to (JSON has all)"},
         {"nodes", CLI_FLAG, &nodes, NULL,
          "node descriptions alone: GPUs and the links between them (JSON has all)"},
+        {"names", CLI_STRING, &names, "KIND",
+         "names alone, one a line: backends, blocks, cases, ep-faults, families, faults, gpus, "
+         "methods, nodes, recipes or transports"},
         CLI_OUTPUT_OPTION(output, "text|json"),
         {0}};
     int code =
         cli_parse(argc, argv,
                   "Lists backends (and why one cannot be used here), the model families that "
                   "--hf reads, the\nblocks that a case can name, the stages that are timed and "
-                  "predicted, the recipes of rounding\npoints, and the edge cases that run when no "
+                  "predicted, the recipes of rounding\npoints, the transports between ranks, GPUs, "
+                  "nodes, and the edge cases that run when no "
                   "case is named.",
                   options, NULL, NULL);
     if (code >= 0)
         return code;
+    if (names)
+        return cli_list_names(names);
     if (gpus && output == CLI_TEXT)
         return cli_exit_code(cli_list_gpus_text());
     if (nodes && output == CLI_TEXT)
@@ -181,12 +197,12 @@ int cli_list(int argc, char **argv) {
     while (families[n_families])
         n_families++;
     if (output == CLI_JSON) {
-        json_t *root =
-            json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "moeref", CLI_JSON_VERSION,
-                      "backends", backends_json(all), "families", names_json(families, n_families),
-                      "blocks", blocks_json(), "stages", stages_json(), "recipes", recipes_json(),
-                      "gpus", cli_list_gpus_json(), "nodes", cli_list_nodes_json(), "cases",
-                      names_json(cases, n_cases));
+        json_t *root = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "moeref",
+                                 CLI_JSON_VERSION, "backends", backends_json(all), "families",
+                                 names_json(families, n_families), "blocks", blocks_json(),
+                                 "stages", stages_json(), "recipes", recipes_json(), "gpus",
+                                 cli_list_gpus_json(), "nodes", cli_list_nodes_json(), "transports",
+                                 cli_list_transports(), "cases", names_json(cases, n_cases));
         json_dumpf(root, stdout, JSON_INDENT(1));
         printf("\n");
         json_decref(root);
@@ -196,6 +212,7 @@ int cli_list(int argc, char **argv) {
         list_blocks_text();
         list_stages_text();
         list_recipes_text();
+        list_transports_text();
         cli_list_gpus_text();
         cli_list_nodes_text();
         list_names_text("edge cases", cases, n_cases);

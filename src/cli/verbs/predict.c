@@ -98,7 +98,9 @@ static moe_status predict_line(const void *user, const char *line, const moe_log
     if (!status && cli_spread_is_asked(&spread)) {
         status = predict_spread(&a, &spread, rest ? rest : line);
     } else if (!status) {
-        status = cli_question_parse(rest ? rest : line, log, &s);
+        status = cli_spread_check(&spread, "", log);
+        if (!status)
+            status = cli_question_parse(rest ? rest : line, log, &s);
         if (!status) {
             status = predict_question(&a, &s);
             cli_question_destroy(&s);

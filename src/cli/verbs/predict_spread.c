@@ -11,7 +11,7 @@ moe_status cli_spread_job_open(cli_spread_job *job, const cli_spread_options *s,
                                const cli_model_options *m) {
     if (cli_spread_is_asked(s))
         return cli_spread_open(s, m, &job->node, &job->gpu, &job->state);
-    return cli_model_open(m, &job->gpu, &job->state);
+    return cli_spread_open_alone(m, &job->gpu, &job->state);
 }
 
 void cli_spread_job_close(cli_spread_job *job) {
@@ -70,7 +70,12 @@ moe_status cli_spread_job_line(cli_spread_job *x, const cli_spread_options *s, c
     const cli_strings *methods = x->methods;
     const bool all = methods->count == 1 && strcmp(methods->at[0], "all") == 0;
     cli_question q;
-    moe_status status = cli_question_parse(line, log, &q);
+    moe_status status = MOE_OK;
+    if (!all && methods->count < 2)
+        status =
+            cli_spread_check(s, cli_spread_for(s, methods->at ? methods->at[0] : NULL).method, log);
+    if (!status)
+        status = cli_question_parse(line, log, &q);
     if (status)
         return status;
     if (methods->count == 0)
@@ -89,7 +94,9 @@ moe_status cli_trace_spread(const cli_spread_options *s, const cli_model_options
     cli_question q = {0};
     moe_ep_prediction *p = NULL;
     const moe_ep_options o = cli_spread_for(s, method);
-    moe_status status = cli_spread_job_open(&x, s, m);
+    moe_status status = cli_spread_check(s, o.method, cli_log());
+    if (!status)
+        status = cli_spread_job_open(&x, s, m);
     if (!status)
         status = cli_question_parse(line, cli_log(), &q);
     if (!status)

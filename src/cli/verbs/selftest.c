@@ -1,6 +1,7 @@
 /* moeref selftest: faults planted in a backend, and what the judge says of each. */
 #include "cli/verbs/selftest.h"
 #include "cli/input/messages.h"
+#include "cli/input/nearest.h"
 #include "cli/input/select.h"
 #include "cli/verbs/verbs.h"
 #include "moeref/home.h"
@@ -188,7 +189,7 @@ static int report(const cli_selftest_run *s) {
         cli_kills_summary(stdout, &s->kills);
     }
     if (!s->kills.count && s->shards == 1)
-        return cli_usage("no fault is named so; moeref selftest --list names all");
+        return cli_usage("no fault was tried: none that is asked for is of these types and sizes");
     return cli_kills_all(&s->kills) ? CLI_PASSED : CLI_FAILED;
 }
 
@@ -218,6 +219,27 @@ static bool read_shard(cli_selftest_run *s, const char *text) {
            !text[end] && s->shard >= 0 && s->shard < s->shards;
 }
 
+/* Are all of --fault in the table? Then -1, else an exit code after a sentence. */
+static int need_faults(const cli_strings *named) {
+    enum { MOST = 1024 };
+    const char *names[MOST + 1] = {NULL};
+    size_t count;
+    const moe_fault *faults = moe_faults(&count);
+    for (size_t i = 0; i < count && i < MOST; i++)
+        names[i] = faults[i].name;
+    for (size_t i = 0; i < named->count; i++) {
+        size_t at = 0;
+        while (at < count && strcmp(faults[at].name, named->at[i]) != 0)
+            at++;
+        if (at < count)
+            continue;
+        const char *near = cli_nearest(named->at[i], names);
+        return cli_usage("there is no fault '%s'%s%s%s; moeref selftest --list names all",
+                         named->at[i], near ? ", but '" : "", near ? near : "", near ? "'" : "");
+    }
+    return -1;
+}
+
 static int run(const cli_selftest_options *o) {
     cli_selftest_run s = {.o = o};
     moe_dtype dtype;
@@ -235,12 +257,15 @@ static int run(const cli_selftest_options *o) {
     for (size_t i = 0; i < o->sizes.count; i++)
         if (!is_size(o->sizes.at[i]))
             return cli_usage("--size is small, real or suite, not '%s'", o->sizes.at[i]);
+    int code = need_faults(&o->faults);
+    if (code >= 0)
+        return code;
     moe_status status = moe_home_find(MOE_HOME_FAULTY, NULL, cli_log(), s.plugin, sizeof s.plugin);
     if (!status)
         status = moe_backends_load(NULL, cli_log(), &s.all);
     if (!status)
         status = has_cases(o) ? cli_selftest_cases(&s) : try_all(&s);
-    int code = status ? cli_exit_code(status) : report(&s);
+    code = status ? cli_exit_code(status) : report(&s);
     cli_kills_destroy(&s.kills);
     moe_backends_destroy(&s.all);
     return code;

@@ -143,7 +143,9 @@ MOE_API const char *moe_ep_phase_name(int32_t phase);
 
 /* What rows of X go out as, in moe_ep_params.wire beside a moe_dtype. */
 enum {
-    MOE_EP_WIRE_OWN = -1,  /* as they are; rows go home in the backend's arithmetic */
+    MOE_EP_WIRE_OWN = -1,  /* as they are; rows go home in the backend's arithmetic, which rounds
+                              those of one that adds fp32 rows of Y up to results in 16 bits: with
+                              MOE_F32 they keep its bits */
     MOE_EP_WIRE_E4M3 = 100 /* the same, but rows of X in 8 bits: codes of e4m3, then a float32 scale
                               for each 128 of them, max |x| / 448. A token is coded once, at home;
                               its owners see codes times scales, rounded to X's type. dO goes as it
@@ -202,9 +204,20 @@ static inline moe_ep_placed moe_ep_placed_of(moe_tensor_id id) {
     }
 }
 
-/* ---- a backend of several ranks ---- */
-
 #define MOE_EP_MAX_RANKS 256
+
+/* What a rank in a process of its own is doing, kept where whoever started it can read it when it
+ * is gone: the r-th of MOE_EP_MAX_RANKS in the file that the environment names. Thread-safety:
+ * plain data. */
+typedef struct moe_ep_note {
+    int32_t steps;  /* exchanges that it came to */
+    int32_t phase;  /* moe_ep_phase of the last */
+    int32_t inside; /* 1: it has not left it */
+    int32_t zero;
+} moe_ep_note;
+#define MOE_EP_NOTES "MOEREF_RANK_NOTES"
+
+/* ---- a backend of several ranks ---- */
 
 /* Thread-safety: plain data. */
 typedef struct moe_ep_params {

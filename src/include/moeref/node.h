@@ -54,7 +54,7 @@ typedef struct moe_ep_options {
     const char *compute; /* whose kernels run on each GPU, of moe_methods; NULL: grouped_mm, or
                             moeref in moeref_ep on its own architecture */
     int64_t ep, tp;      /* groups of experts, and GPUs that share each expert's width */
-    int64_t chunks;      /* at most 64; 0: the best of 1 to 16, for each pass */
+    int64_t chunks;      /* at most 64; 0: the best of 1, 2, 4 ..., for each pass */
     int64_t comm_sms;    /* SMs that communicate, where some do nothing else; 0: the best */
     double beside_us;    /* hecate: work outside the layer that transfers may hide behind */
     double cached;       /* hybrimoe: share of the experts whose weights are on the GPU */

@@ -1,0 +1,84 @@
+/* Causes between ranks of which nothing is known but the files that they wrote. */
+#include "check/ranks/cause.h"
+#include "check/ranks/files.h"
+#include "check/ranks/ranks.h"
+#include "check/routing/reading.h"
+#include "check/subject/outputs.h"
+#include "check/truth/truth.h"
+#include "reference/run.h"
+
+#include <stdlib.h>
+
+/* Experts that lie whole and once, as many on each rank as the files have: what moe_ep_layout_make
+ * says of even ones, as far as causes ask. */
+static moe_status layout_of(const moe_plan *all, const moe_int_file_ranks *who, int64_t experts,
+                            moe_ep_layout *ret) {
+    const int32_t R = who->ranks;
+    moe_ep_layout l = {.ranks = R, .combine = MOE_EP_PAIRS, .slots = experts};
+    l.first = calloc((size_t)R + 1, sizeof *l.first);
+    l.tokens = calloc((size_t)R + 1, sizeof *l.tokens);
+    l.counts = calloc((size_t)(R * experts + 1), sizeof *l.counts);
+    *ret = l;
+    if (!l.first || !l.tokens || !l.counts)
+        return MOE_E_NOMEM;
+    for (int32_t r = 0; r < R; r++) {
+        l.first[r + 1] = l.first[r] + who->experts[r];
+        l.tokens[r] = who->tokens[r];
+    }
+    for (int64_t e = 0; e < experts; e++)
+        for (int64_t p = all->offsets[e]; p < all->offsets[e + 1]; p++)
+            l.counts[moe_int_ranks_home_of(&l, all->token[p]) * experts + e]++;
+    return MOE_OK;
+}
+
+static bool is_whole(const moe_int_file_ranks *who, const moe_problem *problem) {
+    int64_t tokens = 0, experts = 0;
+    for (int32_t r = 0; r < who->ranks; r++) {
+        tokens += who->tokens[r];
+        experts += who->experts[r];
+    }
+    return tokens == problem->T && experts == problem->layer.E;
+}
+
+static void look(const moe_int_outputs *f, const moe_reference_result *right,
+                 const moe_int_file_ranks *who, const moe_problem *problem, moe_dtype arithmetic,
+                 moe_check_result *result) {
+    const moe_plan *plan = problem->plan ? problem->plan : right->plan;
+    moe_ep_layout layout;
+    if (f->plan && !problem->plan && !moe_int_same_pairs(f->plan, plan))
+        return;
+    const moe_status status = layout_of(plan, who, problem->layer.E, &layout);
+    const moe_int_compared c = {.problem = problem,
+                                .layout = &layout,
+                                .plan = plan,
+                                .got = &f->got,
+                                .right = &right->out,
+                                .tp = 1,
+                                .plain = true,
+                                .low = moe_int_is_low(arithmetic)};
+    if (!status)
+        moe_int_ranks_cause(&c, result);
+    moe_ep_layout_destroy(&layout);
+}
+
+void moe_int_files_cause(const moe_safetensors *all, const char *name,
+                         const moe_int_file_ranks *who, const moe_problem *problem,
+                         const moe_check_params *params, moe_check_result *result) {
+    static const moe_check_params defaults;
+    moe_int_outputs f;
+    moe_reference_result *right = NULL;
+    if (!params)
+        params = &defaults;
+    if (result->verdict != MOE_VERDICT_FAIL || params->no_explanation || !is_whole(who, problem))
+        return;
+    moe_status status = moe_int_outputs_read(all, name, problem, NULL, &f);
+    const moe_plan *plan = problem->plan ? problem->plan : f.plan;
+    /* of a layer that is judged by a sample the truth is not known */
+    if (!status && !(plan && moe_int_wants_sample(problem, plan, params)))
+        status =
+            moe_reference_problem(problem, moe_int_thread_count(params->threads), NULL, &right);
+    if (!status && right)
+        look(&f, right, who, problem, (moe_dtype)result->arithmetic, result);
+    moe_reference_result_destroy(&right);
+    moe_int_outputs_destroy(&f);
+}

@@ -1,0 +1,29 @@
+/* Parts of a sum, and how often each of them counts in a result. */
+#ifndef MOE_CHECK_RANKS_SHARES_H
+#define MOE_CHECK_RANKS_SHARES_H
+
+#include "check/ranks/scene.h"
+
+/* The part of one pair, or of a rank's tokens in one expert, or of a rank's tokens. */
+typedef struct moe_int_share {
+    int64_t pair, expert;       /* -1: of no one */
+    int32_t home, owner;        /* ranks; owner -1: everybody's */
+    double times;               /* that it counts; 1: right */
+    double slack;               /* by which `times` may be off; infinite: nothing is known */
+    double weight;              /* the pair's, else 1 */
+    int32_t ranks;              /* that its token goes to */
+    bool first, last;           /* of its token's pairs on that rank */
+    bool first_rank, last_rank; /* is its rank that of its token's first, last pair? */
+    bool end;                   /* its token's last pair */
+    bool bottom;                /* its owner's last row */
+    bool boundary, top;         /* its expert is the first of a rank other than 0, a rank's last */
+} moe_int_share;
+
+/* classes.c: what the parts that do not count once have in common, in a sentence on `subject`. */
+bool moe_int_rank_class(const moe_int_rank_scene *s, const char *subject,
+                        const moe_int_share *share, int64_t count, char *ret, size_t size);
+/* weights.c: are the weights that parts count with those of others, or normalised by rank? */
+bool moe_int_rank_others_weights(const moe_int_rank_scene *s, const moe_int_share *share,
+                                 int64_t count, char *ret, size_t size);
+
+#endif
