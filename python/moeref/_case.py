@@ -19,6 +19,13 @@ class _Handle:
     def __del__(self) -> None:
         self._close(self.pointer)
 
+    def __deepcopy__(self, _memo: Any) -> "_Handle":
+        return self  # what is behind it never changes
+
+    def __reduce__(self) -> Any:
+        raise TypeError("cases and reports are in memory of C and cannot be pickled; a case's line "
+                        "and a report's json can")
+
 
 class Case:
     """A layer, its inputs and what is right. Made by :func:`case`.
@@ -28,9 +35,10 @@ class Case:
     routing come with the inputs?).
     """
 
-    def __init__(self, handle: _Handle, framework: Optional[str], line: Optional[str], told: str):
+    def __init__(self, handle: _Handle, framework: Optional[str], line: Optional[str], told: str,
+                 own: bool):
         self._handle, self._framework, self._told = handle, framework, told
-        self.line = line
+        self.line, self._own = line, own
         self._expected: Optional[_tensors.Tensors] = None
         self.name: str = lib.LIB.moe_py_problem_name(handle.pointer).decode("utf-8", "replace")
         facts = json.loads(lib.take_text(lib.LIB.moe_py_problem_facts(handle.pointer)))
@@ -104,6 +112,7 @@ def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = No
     if inputs is not None and not isinstance(inputs, Mapping):
         raise lib.InvalidError(f"inputs is a dict of tensors, not {type(inputs).__name__}")
     kind = "h" if hf is not None else "o" if inputs is not None else "c"
+    words: Any = line
     if hf is not None:
         try:
             words = os.fspath(hf)
@@ -111,8 +120,6 @@ def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = No
             raise lib.InvalidError("hf is the path of a folder") from error
         if isinstance(words, bytes):
             words = os.fsdecode(words)
-    else:
-        words = line
     _tensors.choose_framework(framework)
     encoded = lib.text(words, "hf" if hf is not None else "a case line")
     array, count, kept = _tensors.named(inputs or {})
@@ -120,7 +127,12 @@ def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = No
     pointer = c.c_void_p()
 
     def work() -> None:
-        lib.call("problem_open", ord(kind), encoded, which, array, count, c.byref(pointer))
+        try:
+            lib.call("problem_open", ord(kind), encoded, which, array, count, c.byref(pointer))
+        except lib.FileError as error:
+            if inputs is None:
+                raise
+            raise lib.InvalidError(str(error)) from None  # no file, but tensors
 
     lib.at_length(f"case {words}", work)
     del kept
@@ -129,7 +141,7 @@ def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = No
     told += "" if inputs is None else ", inputs=..."
     told += "" if framework is None else f", framework={framework!r}"
     return Case(_Handle(pointer, lib.LIB.moe_py_problem_close), framework, line,
-                f"moeref.case({told})")
+                f"moeref.case({told})", inputs is not None)
 
 
 def as_case(value: Any) -> Case:

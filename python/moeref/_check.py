@@ -101,6 +101,9 @@ def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "
     pointer, ran = c.c_void_p(), None
     if isinstance(subject, str):
         spec = lib.text(subject, "a backend's name")
+        if problem._own:  # of which the program's line knows nothing
+            told = f"moeref.check({subject!r}, case={problem!r})"
+            how.reproduce = lib.text(told, "a name")
 
         def work() -> None:
             lib.call("check_backend", problem._handle.pointer, spec, c.byref(how),

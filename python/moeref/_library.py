@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 __tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -185,7 +185,8 @@ def warn(message: Any) -> None:
 
 
 def listen(name: str, status: int, said: Any) -> None:
-    """Raises the errors that C said as exceptions, hands its warnings on."""
+    """Raises the errors that C said as exceptions, hands its warnings on, and as warnings what went
+    wrong beside a result."""
     errors: List[str] = []
     for line in said.value.decode("utf-8", "replace").splitlines():
         kind, _, sentence = line.partition(": ")
@@ -195,6 +196,8 @@ def listen(name: str, status: int, said: Any) -> None:
             warn(sentence)
     if status:
         raise _ERRORS.get(status, Error)("; ".join(errors) or f"{name}: status {status}")
+    for sentence in errors:
+        warn(sentence)
 
 
 def call(name: str, *arguments: Any) -> None:
@@ -250,8 +253,8 @@ def at_length(what: str, work: Callable[[], Any], show: Optional[bool] = None,
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    outcome: dict = {}
-    caught: list = []
+    outcome: Dict[str, Any] = {}
+    caught: List[warnings.WarningMessage] = []
 
     def body() -> None:
         try:

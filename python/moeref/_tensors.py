@@ -46,7 +46,7 @@ _LENT: Dict[int, Tuple[Any, ...]] = {}
 
 
 @_DELETER
-def _give_back(managed):
+def _give_back(managed: Any) -> None:
     _LENT.pop(c.addressof(managed.contents), None)
 
 

@@ -63,7 +63,8 @@ def _gates(alpha: float, limit: float) -> Dict[str, Callable[[Tensor, Tensor], T
 def _numbers(module: Any) -> Tuple[float, float]:
     """alpha and limit under the names that models have for them, else gpt-oss's."""
     act = getattr(module, "act_fn", None)
-    caps = [getattr(getattr(act, f"{of}_softcap", None), "softcap", None) for of in ("gate", "up")]
+    caps: Any = [getattr(getattr(act, f"{of}_softcap", None), "softcap", None)
+                 for of in ("gate", "up")]
     if None not in caps:
         return float(caps[0]), float(caps[1])
     found = []

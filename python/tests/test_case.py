@@ -1,8 +1,10 @@
 """Cases, verdicts and predictions, without torch."""
+import copy
 import ctypes
 import functools
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -142,6 +144,53 @@ def test_own_inputs():
     assert moeref.check(layer, case=case).passed
     with pytest.raises(moeref.InvalidError, match="W2 has shape"):
         moeref.case(LINE, inputs={"W2": np.zeros((6, 16, 23))})
+    with pytest.warns(UserWarning, match="b1 is not used: the layer of the case has none") as told:
+        numpy_case(LINE, inputs={**own, "b1": np.zeros((6, 32)), "b2": np.zeros((6, 24))})
+    assert len(told) == 2
+
+
+def test_own_routing_keeps_its_slots():
+    rng = np.random.default_rng(2)
+    index = np.argsort(rng.random((48, 6)), -1)[:, :2].astype(np.int32)  # in no order
+    index[5, 0] = index[7] = -1
+    weight = rng.random((48, 2)).astype(np.float32)
+    case = numpy_case(PLAN.replace(" drop=5", ""), inputs={
+        "topk_index": index, "topk_weight": weight, "X": rng.standard_normal((48, 24))})
+    assert (case.inputs["topk_index"] == index).all()
+    used = index >= 0
+    assert (case.inputs["topk_weight"][used] == weight[used]).all()
+    assert (case.expected["topk_index"] == index).all()
+    assert (case.expected["dS"][~used] == 0).all() and (case.expected["dS"][used] != 0).all()
+    results = {"O": given(case.inputs["X"], index, weight, case.inputs["W1"], case.inputs["W2"]),
+               "dS": case.expected["dS"]}
+    report = moeref.check(results, case=case, arithmetic="fp32")
+    assert report.passed and report.tensors["dS"]["verdict"] == "pass", report
+    assert moeref.check(given, case=case).passed
+    wrong = moeref.check("reference", case=case, recipe="")
+    assert wrong.json["cases"][0]["reproduce"].startswith("moeref.check('reference', case=moeref.")
+    for bad, sentence in ((index.astype(np.float32), "must be integers of shape .48, K., not fp32"),
+                          (index + 9, "expert"), (np.zeros_like(index), "twice")):
+        with pytest.raises(moeref.InvalidError, match=sentence):
+            moeref.case(PLAN, inputs={"topk_index": bad, "topk_weight": weight})
+
+
+def test_a_nan_is_a_nan_whatever_its_bits():
+    """torch's in bf16 has all bits set, as memory has in which a backend has written nothing."""
+    line = "T=48 d=24 n=16 E=6 K=2 dtype=fp32 route=uniform inject=nan@3"
+    case = numpy_case(line)
+    results = {name: np.array(case.expected[name], np.float32) for name in ("O", "dX", "dW1")}
+    for result in results.values():
+        result.view(np.uint32)[np.isnan(result)] = 0xffffffff
+    assert moeref.check(results, case=case).passed
+    results["O"].view(np.uint32)[0, 0] = 0xffffffff
+    report = moeref.check(results, case=case, explain=False)
+    assert report.why == "O: 1 elements are not finite where the oracle is"
+    x = np.array(case.inputs["X"])
+    x.view(np.uint32)[3, 12] = 0xffffffff
+    for backend in moeref.backends():
+        report = moeref.check(backend, case=moeref.case(line.replace(" inject=nan@3", ""),
+                                                        inputs={"X": x, "dO": case.inputs["dO"]}))
+        assert report.passed, report
 
 
 def test_bf16_without_a_dtype_of_numpy():
@@ -159,6 +208,18 @@ def test_memory_is_shared_and_outlives_the_case():
     kept = first.copy()
     del case, memory, second
     assert (first == kept).all()
+
+
+def test_copies_share_and_pickles_say_what_to_take():
+    case = numpy_case(LINE)
+    report = moeref.check("reference", case=case)
+    copies = copy.deepcopy([case, report]), copy.copy(case)
+    text = str(report)
+    del case, report
+    assert str(copies[0][1]) == text and (copies[0][0].inputs["X"] == copies[1].inputs["X"]).all()
+    for kept in copies[0]:
+        with pytest.raises(TypeError, match="a case's line and a report's json can"):
+            pickle.dumps(kept)
 
 
 def test_backends():
@@ -189,6 +250,16 @@ def test_predictions():
         moeref.predict("T=8 d=8 n=8 E=2 K=1", method="nonesuch")
     with pytest.raises(moeref.NotFoundError, match="h100-sxm"):
         moeref.predict("T=8 d=8 n=8 E=2 K=1", gpu="nonesuch")
+
+
+def test_what_is_kept_of_a_failure(tmp_path):
+    wrong = {"O": np.zeros((48, 24), np.float32)}
+    moeref.check(wrong, case=LINE, explain=False, dump=str(tmp_path / "kept"))
+    told = subprocess.run([sys.executable, "-m", "moeref", "diagnose", tmp_path / "kept"],
+                          capture_output=True, text=True)
+    assert told.returncode == 1 and "arithmetic fp32: what was kept says so" in told.stdout
+    with pytest.warns(UserWarning, match="/proc/nope: no folder can be made there"):
+        assert not moeref.check(wrong, case=LINE, explain=False, dump="/proc/nope").passed
 
 
 def test_a_page(tmp_path):

@@ -80,8 +80,10 @@ moe_status moe_check_bundle(const char *path, const moe_check_params *params, co
     moe_status status = moe_int_bundle_read(path, log, &b);
     if (!status)
         status = bundle_result(path, &b, log, &r);
-    if (!status)
+    if (!status) {
+        snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "what was kept says so");
         status = moe_int_judge(&b.subject, params ? params : &defaults, log, r);
+    }
     if (!status && b.of_run && r->verdict != MOE_VERDICT_FAIL)
         moe_int_result_set(r, MOE_VERDICT_FAIL, "%s; what the file holds of that run is right",
                            b.verdict);

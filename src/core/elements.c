@@ -1,6 +1,7 @@
 #include "core/elements.h"
 #include "core/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,4 +54,10 @@ moe_dtype moe_int_dtype_wider(moe_dtype a, moe_dtype b) {
     if (a == b || a == MOE_DTYPE_COUNT)
         return b;
     return a == MOE_F64 || b == MOE_F64 ? MOE_F64 : MOE_F32;
+}
+
+void moe_int_plain_nans(moe_dtype dtype, void *data, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        if (isnan(moe_load(data, dtype, (size_t)i)))
+            moe_store(data, dtype, (size_t)i, (double)NAN);
 }

@@ -16,4 +16,8 @@ void moe_int_transpose(void *dst, const void *src, size_t size, int64_t count, i
 /* The narrowest type that holds both exactly; MOE_DTYPE_COUNT stands for nothing yet. */
 moe_dtype moe_int_dtype_wider(moe_dtype a, moe_dtype b);
 
+/* Every NaN becomes its type's plain one, so that none is told from another: of those that people
+ * have, some look like memory that nobody has written (PyTorch's of bf16 has all bits set). */
+void moe_int_plain_nans(moe_dtype dtype, void *data, int64_t count);
+
 #endif

@@ -104,6 +104,8 @@ static moe_status take(reader *r, moe_tensor_id id) {
     }
     if (!status)
         status = moe_tensor_cast(source, r->dtype, &out);
+    if (!status)
+        moe_int_plain_nans(out.dtype, out.data, moe_tensor_count(&out));
     moe_tensor_destroy(&turned);
     if (status)
         return moe_fail(r->log, status, "%s: no memory for %s", r->stored->path,
@@ -123,6 +125,24 @@ static moe_status take_all(reader *r) {
             status = take(r, (moe_tensor_id)id);
     r->problem->dtype = (int32_t)r->dtype;
     return status;
+}
+
+static bool is_of_router(moe_tensor_id id) {
+    return id == MOE_T_W_R || id == MOE_T_B_R || id == MOE_T_B_SELECT;
+}
+
+/* Parameters that somebody brought and the case's layer has not; a plan stands for its router's. */
+static void note_unused(const reader *r, bool plan_given) {
+    moe_tensor t;
+    for (int i = 0; i < MOE_T_COUNT; i++) {
+        const moe_tensor_id id = (moe_tensor_id)i;
+        if (moe_tensor_role_of(id) != MOE_ROLE_PARAM || r->problem->in.t[id].data ||
+            (plan_given && is_of_router(id)) ||
+            moe_int_prefixed_get(r->stored, moe_tensor_name(id), &t) == MOE_E_NOTFOUND)
+            continue;
+        moe_log_send(r->log, MOE_LOG_WARN, "%s: %s%s is not used: the layer of the case has none",
+                     r->stored->path, r->stored->prefix, moe_tensor_name(id));
+    }
 }
 
 static moe_status take_plan(reader *r) {
@@ -159,6 +179,8 @@ moe_status moe_int_problem_stored(const moe_int_prefixed *stored, const moe_case
     moe_status status = moe_int_problem_drawn(&own, log, &r.problem);
     if (!status)
         status = take_all(&r);
+    if (!status)
+        note_unused(&r, plan_given);
     if (!status && plan_given)
         status = take_plan(&r);
     if (!status)

@@ -68,8 +68,8 @@ static moe_status check_slots(const moe_int_prefixed *s, int64_t tokens, const m
     char is[96];
     if (is_integer(index) && index->ndim == 2 && index->shape[0] == tokens)
         return MOE_OK;
-    return moe_fail(log, MOE_E_FORMAT, "%s: %s%s must be integers of shape [%lld, K], not %s",
-                    s->path, s->prefix, INDEX, (long long)tokens,
+    return moe_fail(log, MOE_E_FORMAT, "%s: %s%s must be integers of shape [%lld, K], not %s %s",
+                    s->path, s->prefix, INDEX, (long long)tokens, moe_dtype_name(index->dtype),
                     moe_tensor_shape_str(index, is, sizeof is));
 }
 

@@ -138,7 +138,8 @@ Test(selftest, failures_of_runs_are_kept) {
 
 Test(selftest, misprints_are_errors) {
     char line[2000];
-    expect(2, "no fault is named so", "selftest --fault renorm_mising");
+    expect(2, "there is no fault 'renorm_mising', but 'renorm_missing'",
+           "selftest --fault renorm_mising");
     expect(2, "--dtype is fp32, bf16 or fp16", "selftest --dtype fp64");
     expect(0, "renorm_missing", "selftest --list");
     snprintf(line, sizeof line,

@@ -1,6 +1,8 @@
 /* Reading a file: the results of a program that knows nothing of moeref. */
 #include "check/subject/outputs.h"
+#include "check/subject/guard.h"
 #include "check/verdict/result.h"
+#include "core/elements.h"
 #include "layer/problem.h"
 #include "moeref/operator.h"
 
@@ -113,6 +115,24 @@ static moe_status refuse_integers(moe_int_outputs *f, moe_tensor_id id, const mo
     return f->why[id] ? MOE_OK : MOE_E_NOMEM;
 }
 
+/* Nobody has poisoned the memory that a file's results lie in: a NaN of set bits alone is a NaN. */
+static moe_status plain_nans(moe_int_outputs *f, moe_tensor_id id) {
+    moe_tensor copy, *t = &f->got.t[id];
+    const int64_t count = moe_tensor_count(t);
+    int64_t at = 0;
+    while (at < count && !moe_int_is_poison(t, at))
+        at++;
+    if (at == count)
+        return MOE_OK;
+    moe_status status = moe_tensor_cast(t, t->dtype, &copy);
+    if (status)
+        return status;
+    moe_int_plain_nans(copy.dtype, copy.data, count);
+    *t = copy;
+    f->owned[id] = true;
+    return MOE_OK;
+}
+
 static moe_status read_tensor(moe_int_outputs *f, const moe_problem *problem, moe_tensor_id id,
                               const char *path, const moe_log *log) {
     const moe_plan *plan = problem->plan ? problem->plan : f->plan;
@@ -137,7 +157,7 @@ static moe_status read_tensor(moe_int_outputs *f, const moe_problem *problem, mo
     if (!moe_tensor_same_shape(&t, &want))
         return refuse_shape(f, plan, id, &t, &want, path, log);
     f->got.t[id] = t;
-    return MOE_OK;
+    return plain_nans(f, id);
 }
 
 /* Does the case make it? Gradients of a forward pass are nothing that could be judged. */
