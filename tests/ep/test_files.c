@@ -5,6 +5,7 @@
 #include "temporary.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +63,7 @@ static void write_rank(const char *folder, int rank, const moe_reference_result 
 
 typedef void (*spoil_fn)(const moe_problem *problem, moe_reference_result *ref);
 
-static moe_check_result *judge(bool alone, spoil_fn spoil) {
+static moe_check_result *judge_line(const char *line, bool alone, spoil_fn spoil) {
     char folder[TEMPORARY_BYTES], path[256];
     moe_case c;
     moe_problem *problem = NULL;
@@ -71,7 +72,7 @@ static moe_check_result *judge(bool alone, spoil_fn spoil) {
     capture seen;
     moe_log log = capture_log(&seen);
     temporary_folder(folder);
-    cr_assert_eq(moe_case_parse("T=20 d=16 n=8 E=6 K=2 dtype=fp32 seed=3", NULL, &c), MOE_OK);
+    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK);
     cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK);
     cr_assert_eq(moe_reference_problem(problem, 1, NULL, &ref), MOE_OK);
     if (spoil)
@@ -87,6 +88,10 @@ static moe_check_result *judge(bool alone, spoil_fn spoil) {
     moe_problem_destroy(&problem);
     moe_case_destroy(&c);
     return result;
+}
+
+static moe_check_result *judge(bool alone, spoil_fn spoil) {
+    return judge_line("T=20 d=16 n=8 E=6 K=2 dtype=fp32 seed=3", alone, spoil);
 }
 
 Test(ep_files, ranks_are_put_together) {
@@ -200,6 +205,39 @@ Test(ep_files, what_is_wrong_between_ranks_is_named) {
                   r->explanation.text);
         moe_check_result_destroy(&r);
     }
+}
+
+/* Codes of tokens with the scale 1. */
+static void forget_scales(const moe_problem *problem, moe_reference_result *ref) {
+    const int64_t d = problem->layer.d;
+    moe_tensors in = problem->in;
+    moe_reference_result *other = NULL;
+    moe_tensor X;
+    cr_assert_eq(moe_tensor_cast(&in.t[MOE_T_X], MOE_F64, &X), MOE_OK);
+    for (int64_t b = 0; b < T * d / 128; b++) {
+        double *x = (double *)X.data + b * 128, most = 0;
+        for (int i = 0; i < 128; i++)
+            most = fmax(most, fabs(x[i]));
+        for (int i = 0; i < 128; i++)
+            x[i] *= 448 / most;
+    }
+    in.t[MOE_T_X] = X;
+    in.t[MOE_T_DO] = (moe_tensor){0};
+    const moe_reference_params params = {
+        .tokens = T, .precision = MOE_F64, .threads = 1, .plan = ref->plan, .plan_given = 1};
+    cr_assert_eq(moe_reference_run(&problem->layer, &in, &params, NULL, &other), MOE_OK);
+    memcpy(of(ref, MOE_T_O), of(other, MOE_T_O), (size_t)moe_tensor_bytes(&ref->out.t[MOE_T_O]));
+    moe_reference_result_destroy(&other);
+    moe_tensor_destroy(&X);
+}
+
+Test(ep_files, scales_that_nobody_applied_are_named) {
+    moe_check_result *r =
+        judge_line("T=20 d=256 n=8 E=6 K=2 dtype=fp32 seed=3 ep=3 tokens=9+0+11 wire=e4m3", false,
+                   forget_scales);
+    cr_expect(strstr(r->explanation.text, "rows of X are read without their scales"), "\"%s\"",
+              r->explanation.text);
+    moe_check_result_destroy(&r);
 }
 
 /* ---- gradients in parts ---- */
