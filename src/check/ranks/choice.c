@@ -67,7 +67,7 @@ static bool is_choice(const moe_plan *got, const int64_t *expert, int64_t t,
 }
 
 static int64_t *experts_of(const moe_plan *plan) {
-    int64_t *ret = malloc((size_t)(plan->n_pairs + 1) * sizeof *ret);
+    int64_t *ret = calloc((size_t)plan->n_pairs + 1, sizeof *ret);
     for (int64_t e = 0; ret && e < plan->n_experts; e++)
         for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++)
             ret[p] = e;
