@@ -94,7 +94,8 @@ static moe_status check(int32_t q, const moe_exchange *what, const int64_t *told
 }
 
 static moe_status meet(const group *g, const moe_exchange *what) {
-    int64_t mine[MOE_EP_MAX_RANKS][2], told[MOE_EP_MAX_RANKS][2];
+    /* not on the stack: what a late rank tells may still come when this call is over */
+    static int64_t mine[MOE_EP_MAX_RANKS][2], told[MOE_EP_MAX_RANKS][2];
     MPI_Request request[2 * MOE_EP_MAX_RANKS];
     const int32_t R = world.ranks;
     int at;

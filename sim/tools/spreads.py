@@ -31,6 +31,12 @@ def source(path):
     return f"{whose} {name} table"
 
 
+def unseen(spread):
+    """Entries of a description that its own rows made, kept where their table is not there."""
+    return {method: entry for method, entry in spread.items()
+            if entry["source"].startswith("errors as shipped")}
+
+
 def change(gpu, spread):
     path = GPUS / f"{gpu}.json"
     description = json.loads(path.read_text())
@@ -51,7 +57,7 @@ def main(moeref, tables, keep=None):
         assumed = {method: {**entry, "source": f"assumed: as {gpu}, the same chip"}
                    for method, entry in entries.items()}
         for name in SAME_CHIP.get(gpu, ()):
-            change(name, lambda d, assumed=assumed: assumed)
+            change(name, lambda d, assumed=assumed: {**assumed, **unseen(d["spread"])})
     for gpu, (table, what, *options) in UNSEEN.items():
         path, table = str(GPUS / f"{gpu}.json"), left_out.ROOT / table.format(tables=tables)
         if table.exists():

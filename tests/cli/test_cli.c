@@ -40,6 +40,8 @@ Test(cli, usage_errors_exit_with_2) {
     expect(2, "--outputs judges a file", "check --outputs x --backend reference --case " CASE);
     expect(2, "--outputs judges a file", "check --outputs x --ep 2 --case " CASE);
     expect(2, "--arithmetic goes with --outputs", "check --arithmetic bf16 --case " CASE);
+    expect(2, "not of --outputs", "check --outputs o --repeat 3 --case " CASE);
+    expect(2, "not of --outputs", "check --outputs o --mistrust m --case " CASE);
     expect(2, "goes with one --case", "check --inputs x --case " CASE " --case " CASE);
     expect(2, "name a file or a folder", "diagnose");
     expect(2, "holds no .safetensors", "diagnose /proc/self/task");

@@ -5,11 +5,12 @@
 #include "temporary.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RANKS = 3, T = 20, E = 6 };
+enum { RANKS = 3, T = 20, E = 6, PAIRS = 2 * T };
 static const int64_t first_token[RANKS + 1] = {0, 9, 9, T}; /* rank 1 has none */
 static const int64_t first_expert[RANKS + 1] = {0, 2, 4, E};
 
@@ -21,11 +22,23 @@ static moe_tensor rows(const moe_tensor *all, int64_t first, int64_t end) {
     return part;
 }
 
+/* dS of some tokens' pairs, in the order of their own plan. */
+static moe_tensor pairs_of(const moe_reference_result *ref, int64_t first, int64_t end,
+                           double *ret) {
+    const double *all = ref->out.t[MOE_T_DS].data;
+    int64_t count = 0;
+    for (int64_t p = 0; p < PAIRS; p++)
+        if (ref->plan->token[p] >= first && ref->plan->token[p] < end)
+            ret[count++] = all[p];
+    return (moe_tensor){.data = ret, .dtype = MOE_F64, .ndim = 1, .shape = {count}};
+}
+
 /* `alone`: a rank's dW_r is of its own, as if nobody had added them up. */
 static void write_rank(const char *folder, int rank, const moe_reference_result *ref, bool alone) {
-    static const char *const names[] = {"O", "dX", "dW1", "dW2", "dW_r"};
+    static const char *const names[] = {"O", "dX", "dW1", "dW2", "dW_r", "dS"};
     char path[256];
-    moe_named_tensor t[5];
+    moe_named_tensor t[6];
+    double dS[PAIRS];
     moe_tensor own = {0};
     const int64_t t0 = first_token[rank], t1 = first_token[rank + 1];
     const int64_t e0 = first_expert[rank], e1 = first_expert[rank + 1];
@@ -33,10 +46,14 @@ static void write_rank(const char *folder, int rank, const moe_reference_result 
     cr_assert_eq(moe_tensor_cast(&out[MOE_T_DW_R], MOE_F64, &own), MOE_OK);
     if (alone)
         ((double *)own.data)[rank] *= 0.5;
-    const moe_tensor parts[] = {rows(&out[MOE_T_O], t0, t1), rows(&out[MOE_T_DX], t0, t1),
-                                rows(&out[MOE_T_DW1], e0, e1), rows(&out[MOE_T_DW2], e0, e1), own};
+    const moe_tensor parts[] = {rows(&out[MOE_T_O], t0, t1),
+                                rows(&out[MOE_T_DX], t0, t1),
+                                rows(&out[MOE_T_DW1], e0, e1),
+                                rows(&out[MOE_T_DW2], e0, e1),
+                                own,
+                                pairs_of(ref, t0, t1, dS)};
     size_t n = 0;
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         if (i > 1 || t1 > t0) /* a rank without tokens leaves O and dX out */
             t[n++] = (moe_named_tensor){names[i], parts[i]};
     snprintf(path, sizeof path, "%s/rank%d.safetensors", folder, rank);
@@ -46,7 +63,7 @@ static void write_rank(const char *folder, int rank, const moe_reference_result 
 
 typedef void (*spoil_fn)(const moe_problem *problem, moe_reference_result *ref);
 
-static moe_check_result *judge(bool alone, spoil_fn spoil) {
+static moe_check_result *judge_line(const char *line, bool alone, spoil_fn spoil) {
     char folder[TEMPORARY_BYTES], path[256];
     moe_case c;
     moe_problem *problem = NULL;
@@ -55,7 +72,7 @@ static moe_check_result *judge(bool alone, spoil_fn spoil) {
     capture seen;
     moe_log log = capture_log(&seen);
     temporary_folder(folder);
-    cr_assert_eq(moe_case_parse("T=20 d=16 n=8 E=6 K=2 dtype=fp32 seed=3", NULL, &c), MOE_OK);
+    cr_assert_eq(moe_case_parse(line, NULL, &c), MOE_OK);
     cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK);
     cr_assert_eq(moe_reference_problem(problem, 1, NULL, &ref), MOE_OK);
     if (spoil)
@@ -71,6 +88,10 @@ static moe_check_result *judge(bool alone, spoil_fn spoil) {
     moe_problem_destroy(&problem);
     moe_case_destroy(&c);
     return result;
+}
+
+static moe_check_result *judge(bool alone, spoil_fn spoil) {
+    return judge_line("T=20 d=16 n=8 E=6 K=2 dtype=fp32 seed=3", alone, spoil);
 }
 
 Test(ep_files, ranks_are_put_together) {
@@ -184,6 +205,101 @@ Test(ep_files, what_is_wrong_between_ranks_is_named) {
                   r->explanation.text);
         moe_check_result_destroy(&r);
     }
+}
+
+/* Codes of tokens with the scale 1. */
+static void forget_scales(const moe_problem *problem, moe_reference_result *ref) {
+    const int64_t d = problem->layer.d;
+    moe_tensors in = problem->in;
+    moe_reference_result *other = NULL;
+    moe_tensor X;
+    cr_assert_eq(moe_tensor_cast(&in.t[MOE_T_X], MOE_F64, &X), MOE_OK);
+    for (int64_t b = 0; b < T * d / 128; b++) {
+        double *x = (double *)X.data + b * 128, most = 0;
+        for (int i = 0; i < 128; i++)
+            most = fmax(most, fabs(x[i]));
+        for (int i = 0; i < 128; i++)
+            x[i] *= 448 / most;
+    }
+    in.t[MOE_T_X] = X;
+    in.t[MOE_T_DO] = (moe_tensor){0};
+    const moe_reference_params params = {
+        .tokens = T, .precision = MOE_F64, .threads = 1, .plan = ref->plan, .plan_given = 1};
+    cr_assert_eq(moe_reference_run(&problem->layer, &in, &params, NULL, &other), MOE_OK);
+    memcpy(of(ref, MOE_T_O), of(other, MOE_T_O), (size_t)moe_tensor_bytes(&ref->out.t[MOE_T_O]));
+    moe_reference_result_destroy(&other);
+    moe_tensor_destroy(&X);
+}
+
+Test(ep_files, scales_that_nobody_applied_are_named) {
+    moe_check_result *r =
+        judge_line("T=20 d=256 n=8 E=6 K=2 dtype=fp32 seed=3 ep=3 tokens=9+0+11 wire=e4m3", false,
+                   forget_scales);
+    cr_expect(strstr(r->explanation.text, "rows of X are read without their scales"), "\"%s\"",
+              r->explanation.text);
+    moe_check_result_destroy(&r);
+}
+
+/* ---- gradients in parts ---- */
+
+static moe_tensor matrix(double *data, int64_t a, int64_t b, int64_t c) {
+    return (moe_tensor){.data = data, .dtype = MOE_F64, .ndim = 3, .shape = {a, b, c}};
+}
+
+/* Two ranks of a group with a half of each expert's 8 units each; or two of their own, the second
+ * of which has a replica of expert 0, whose gradient is `share` of it there. Rank r's dW2. */
+static void write_dW2(const char *folder, int rank, const moe_reference_result *ref, bool tp,
+                      double share) {
+    enum { D = 16, N = 8 };
+    static double own[E * D * N];
+    const double *all = ref->out.t[MOE_T_DW2].data;
+    char path[256];
+    int64_t count = 0;
+    for (int64_t e = 0; e < E; e++) {
+        if (!tp && e / 3 != rank && !(e == 0 && rank == 1))
+            continue;
+        for (int64_t i = 0; i < D; i++)
+            for (int64_t j = 0; j < N; j++)
+                if (!tp || j / 4 == rank)
+                    own[count++] = all[(e * D + i) * N + j] * (tp || e ? 1
+                                                               : rank  ? share
+                                                                       : 1 - share);
+    }
+    const moe_named_tensor t = {"dW2",
+                                matrix(own, count / (D * (tp ? N / 2 : N)), D, tp ? N / 2 : N)};
+    snprintf(path, sizeof path, "%s/rank%d.safetensors", folder, rank);
+    cr_assert_eq(moe_safetensors_write(path, &t, 1, NULL, 0, NULL), MOE_OK);
+}
+
+static void judge_parts(const char *words, bool tp, double share) {
+    char folder[TEMPORARY_BYTES], path[256], line[128];
+    moe_case c;
+    moe_problem *problem = NULL;
+    moe_reference_result *ref = NULL;
+    moe_check_result *r = NULL;
+    capture seen;
+    moe_log log = capture_log(&seen);
+    temporary_folder(folder);
+    snprintf(line, sizeof line, "T=20 d=16 n=8 E=6 K=2 dtype=fp32 seed=3 %s", words);
+    cr_assert_eq(moe_case_parse(line, &log, &c), MOE_OK, "%s", seen.text);
+    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK);
+    cr_assert_eq(moe_reference_problem(problem, 1, NULL, &ref), MOE_OK);
+    for (int rank = 0; rank < 2; rank++)
+        write_dW2(folder, rank, ref, tp, share);
+    snprintf(path, sizeof path, "%s/rank%%d.safetensors", folder);
+    cr_assert_eq(moe_check_rank_outputs(path, problem, -1, NULL, &log, &r), MOE_OK, "%s",
+                 seen.text);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s: %s", words, r->why);
+    moe_check_result_destroy(&r);
+    temporary_remove(folder);
+    moe_reference_result_destroy(&ref);
+    moe_problem_destroy(&problem);
+    moe_case_destroy(&c);
+}
+
+Test(ep_files, parts_lie_side_by_side_and_replicas_are_added) {
+    judge_parts("ep=1 tp=2", true, 0);
+    judge_parts("ep=2 replicas=2", false, 0.25);
 }
 
 Test(ep_files, a_pattern_without_a_place_for_the_rank_is_refused) {

@@ -23,4 +23,16 @@ typedef struct moe_int_compared {
 /* Replaces the explanation of `result` by the cause that makes `got`, if there is one. */
 void moe_int_ranks_cause(const moe_int_compared *c, moe_check_result *result);
 
+/* Choices of experts beside the logits [T][E] that they should follow. */
+typedef struct moe_int_chosen {
+    const moe_problem *problem;
+    const moe_ep_layout *layout;
+    const moe_plan *got; /* of all tokens */
+    const double *logits;
+} moe_int_chosen;
+
+/* choice.c: the same of a wrong choice; `before` and `after` are shares of tokens. False: no cause
+ * makes it. */
+bool moe_int_ranks_choice(const moe_int_chosen *c, moe_explanation *ret);
+
 #endif

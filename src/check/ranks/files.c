@@ -18,6 +18,7 @@ typedef struct files {
     size_t n;
     char differs[64]; /* the first gradient that ranks have of different bits; "" */
     int32_t rank;     /* the first whose are not rank 0's */
+    moe_int_file_ranks who;
 } files;
 
 static void name_file(const char *pattern, int32_t rank, char *ret) {
@@ -109,26 +110,6 @@ static bool is_listed(const files *f, const char *name) {
     return false;
 }
 
-static moe_status join_all(files *f, const moe_log *log) {
-    size_t room = 0;
-    for (int32_t r = 0; r < f->count; r++)
-        room += moe_safetensors_count(f->file[r]);
-    f->tensor = calloc(room + 1, sizeof *f->tensor);
-    moe_status status = f->tensor ? MOE_OK : MOE_E_NOMEM;
-    for (int32_t r = 0; r < f->count; r++)
-        for (size_t i = 0; !status && i < moe_safetensors_count(f->file[r]); i++) {
-            const char *name = moe_safetensors_name(f->file[r], i);
-            if (is_listed(f, name))
-                continue;
-            if (is_everybodys(name))
-                compare_ranks(f, name);
-            f->tensor[f->n].name = name;
-            status = join(f, name, log, &f->tensor[f->n].tensor);
-            f->n += !status;
-        }
-    return status;
-}
-
 /* Rows that a rank has of the first of these that is in any file; false: none is. */
 static bool count_rows(const files *f, const char *const *names, size_t n, int64_t *ret) {
     int64_t sum = 0;
@@ -157,6 +138,54 @@ static void share_out(const files *f, const moe_problem *problem, moe_int_file_r
         for (int32_t r = 0; r < R; r++)
             ret->experts[r] = moe_ep_first_expert(problem->layer.E, R, r + 1) -
                               moe_ep_first_expert(problem->layer.E, R, r);
+}
+
+static void parts_of(const files *f, const char *name, moe_tensor *ret) {
+    for (int32_t r = 0; r < f->count; r++)
+        ret[r] = part_of(f, r, name);
+}
+
+/* Numbers of pairs that do not lie by slots. */
+static bool is_of_pairs(const moe_tensor *parts, int32_t ranks, moe_tensor_id id) {
+    bool flat = moe_ep_placed_of(id) == MOE_EP_OF_PAIRS;
+    for (int32_t r = 0; r < ranks; r++)
+        flat = flat && (!parts[r].data || parts[r].ndim == 1);
+    return flat;
+}
+
+static moe_status join_any(files *f, const char *name, const moe_problem *problem,
+                           const moe_log *log, moe_tensor *ret) {
+    moe_tensor parts[MOE_EP_MAX_RANKS], ids[MOE_EP_MAX_RANKS];
+    moe_tensor_id id;
+    if (is_everybodys(name))
+        compare_ranks(f, name);
+    if (moe_tensor_id_parse(name, &id))
+        return join(f, name, log, ret);
+    parts_of(f, name, parts);
+    if (moe_int_files_in_parts(problem, id))
+        return moe_int_files_join(parts, id, problem, log, ret);
+    if (!is_of_pairs(parts, f->count, id))
+        return join(f, name, log, ret);
+    parts_of(f, "topk_index", ids);
+    return moe_int_files_join_pairs(parts, ids, name, &f->who, problem, log, ret);
+}
+
+static moe_status join_all(files *f, const moe_problem *problem, const moe_log *log) {
+    size_t room = 0;
+    for (int32_t r = 0; r < f->count; r++)
+        room += moe_safetensors_count(f->file[r]);
+    f->tensor = calloc(room + 1, sizeof *f->tensor);
+    moe_status status = f->tensor ? MOE_OK : MOE_E_NOMEM;
+    for (int32_t r = 0; r < f->count; r++)
+        for (size_t i = 0; !status && i < moe_safetensors_count(f->file[r]); i++) {
+            const char *name = moe_safetensors_name(f->file[r], i);
+            if (is_listed(f, name))
+                continue;
+            f->tensor[f->n].name = name;
+            status = join_any(f, name, problem, log, &f->tensor[f->n].tensor);
+            f->n += !status;
+        }
+    return status;
 }
 
 static void destroy(files *f) {
@@ -197,8 +226,10 @@ moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *proble
         return moe_fail(log, MOE_E_INVALID, "'%s' has no %%d for the rank", pattern);
     moe_status status = open_all(pattern, moe_split_ranks(&problem->split), log, &f);
     const int32_t wire = status ? -1 : arithmetic_of(&f, problem);
-    if (!status)
-        status = join_all(&f, log);
+    if (!status) {
+        share_out(&f, problem, &f.who);
+        status = join_all(&f, problem, log);
+    }
     if (!status)
         status = moe_safetensors_of(f.tensor, f.n, pattern, log, &all);
     if (!status)
@@ -208,9 +239,7 @@ moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *proble
         snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "wire=%s",
                  moe_dtype_name((moe_dtype)wire));
     if (!status) {
-        moe_int_file_ranks who;
-        share_out(&f, problem, &who);
-        moe_int_files_cause(all, pattern, &who, problem, params, r);
+        moe_int_files_cause(all, pattern, &f.who, problem, params, r);
         judge_copies(&f, r);
         *ret = r;
     }

@@ -7,7 +7,9 @@
 #include "check/truth/truth.h"
 #include "reference/run.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Experts that lie whole and once, as many on each rank as the files have: what moe_ep_layout_make
  * says of even ones, as far as causes ask. */
@@ -40,25 +42,44 @@ static bool is_whole(const moe_int_file_ranks *who, const moe_problem *problem) 
     return tokens == problem->T && experts == problem->layer.E;
 }
 
+/* Results of a choice that is right, or else the choice. */
 static void look(const moe_int_outputs *f, const moe_reference_result *right,
-                 const moe_int_file_ranks *who, const moe_problem *problem, moe_dtype arithmetic,
+                 const moe_ep_layout *layout, const moe_problem *problem,
                  moe_check_result *result) {
     const moe_plan *plan = problem->plan ? problem->plan : right->plan;
-    moe_ep_layout layout;
-    if (f->plan && !problem->plan && !moe_int_same_pairs(f->plan, plan))
-        return;
-    const moe_status status = layout_of(plan, who, problem->layer.E, &layout);
-    const moe_int_compared c = {.problem = problem,
-                                .layout = &layout,
-                                .plan = plan,
-                                .got = &f->got,
-                                .right = &right->out,
-                                .tp = 1,
-                                .plain = true,
-                                .low = moe_int_is_low(arithmetic)};
-    if (!status)
+    const moe_tensor *logits = &right->out.t[MOE_T_LOGITS];
+    if (!f->plan || problem->plan || moe_int_same_pairs(f->plan, plan)) {
+        const moe_int_compared c = {.problem = problem,
+                                    .layout = layout,
+                                    .plan = plan,
+                                    .got = &f->got,
+                                    .right = &right->out,
+                                    .tp = 1,
+                                    .plain = true,
+                                    .low = moe_int_is_low((moe_dtype)result->arithmetic)};
         moe_int_ranks_cause(&c, result);
-    moe_ep_layout_destroy(&layout);
+    } else if (logits->data && problem->layer.router.select == MOE_SELECT_TOPK) {
+        const moe_int_chosen c = {problem, layout, f->plan, logits->data};
+        moe_int_ranks_choice(&c, &result->explanation);
+    }
+}
+
+/* On whose token or expert is the worst of a failing tensor? */
+static void name_worst(const moe_int_file_ranks *who, moe_tensor_verdict *v) {
+    const size_t used = strlen(v->why);
+    int64_t first = 0;
+    int32_t r = 0;
+    moe_tensor_id id;
+    if (v->verdict != MOE_VERDICT_FAIL || v->worst_ndim < 1 || moe_tensor_id_parse(v->name, &id))
+        return;
+    const bool token = moe_ep_placed_of(id) == MOE_EP_OF_TOKENS;
+    if (!token && moe_ep_placed_of(id) != MOE_EP_OF_EXPERTS)
+        return;
+    const int64_t *count = token ? who->tokens : who->experts;
+    while (r + 1 < who->ranks && v->worst_index[0] >= first + count[r])
+        first += count[r++];
+    snprintf(v->why + used, sizeof v->why - used, "; worst: %s %lld of rank %d",
+             token ? "token" : "expert", (long long)(v->worst_index[0] - first), (int)r);
 }
 
 void moe_int_files_cause(const moe_safetensors *all, const char *name,
@@ -69,7 +90,11 @@ void moe_int_files_cause(const moe_safetensors *all, const char *name,
     moe_reference_result *right = NULL;
     if (!params)
         params = &defaults;
-    if (result->verdict != MOE_VERDICT_FAIL || params->no_explanation || !is_whole(who, problem))
+    if (result->verdict != MOE_VERDICT_FAIL || !is_whole(who, problem))
+        return;
+    for (size_t i = 0; i < result->n_tensors; i++)
+        name_worst(who, &result->tensor[i]);
+    if (params->no_explanation)
         return;
     moe_status status = moe_int_outputs_read(all, name, problem, NULL, &f);
     const moe_plan *plan = problem->plan ? problem->plan : f.plan;
@@ -77,8 +102,14 @@ void moe_int_files_cause(const moe_safetensors *all, const char *name,
     if (!status && !(plan && moe_int_wants_sample(problem, plan, params)))
         status =
             moe_reference_problem(problem, moe_int_thread_count(params->threads), NULL, &right);
-    if (!status && right)
-        look(&f, right, who, problem, (moe_dtype)result->arithmetic, result);
+    if (!status && right) {
+        moe_ep_layout layout;
+        status =
+            layout_of(problem->plan ? problem->plan : right->plan, who, problem->layer.E, &layout);
+        if (!status)
+            look(&f, right, &layout, problem, result);
+        moe_ep_layout_destroy(&layout);
+    }
     moe_reference_result_destroy(&right);
     moe_int_outputs_destroy(&f);
 }

@@ -177,7 +177,7 @@ static bool other_experts(const moe_int_rank_scene *s, const double *Y, const in
             changed += map[e] != e;
         after = changed ? left_by(s, Y, rest, map) : INFINITY;
     }
-    const bool explains = moe_int_rank_explains(s, after);
+    const bool explains = map && moe_int_rank_explains(s, after);
     if (explains)
         say_experts(s, map, after, ret);
     free(votes);

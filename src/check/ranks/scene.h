@@ -55,6 +55,8 @@ int64_t moe_int_rank_local(const moe_int_rank_scene *s, int64_t token);
 bool moe_int_rank_shares(const moe_int_rank_scene *s, moe_explanation *ret);
 /* moved.c: rows of O or dX that are other tokens'. */
 bool moe_int_rank_rows_at_home(const moe_int_rank_scene *s, moe_explanation *ret);
+/* scales.c: O of tokens in 8 bits that were read with other scales. */
+bool moe_int_rank_other_scales(const moe_int_rank_scene *s, moe_explanation *ret);
 /* others.c: rows of O that were made of another token, or by another expert; dS that were made with
  * another token's dO. */
 bool moe_int_rank_made_of_others(const moe_int_rank_scene *s, moe_explanation *ret);

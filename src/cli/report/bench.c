@@ -168,10 +168,12 @@ void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
 }
 
 static json_t *times_json(const moe_bench_times *t) {
-    json_t *o = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "name", t->name,
-                          "measured_us", t->median_us, "min_us", t->min_us, "max_us", t->max_us,
-                          "spread", t->spread, "flops", t->flops, "bytes", t->bytes, "predicted_us",
-                          t->predicted_us, "floor_us", t->floor_us, "bound_by", t->bound_by);
+    /* The name may be a plug-in's. */
+    json_t *o = json_pack("{s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "name",
+                          cli_json_text(t->name), "measured_us", t->median_us, "min_us", t->min_us,
+                          "max_us", t->max_us, "spread", t->spread, "flops", t->flops, "bytes",
+                          t->bytes, "predicted_us", t->predicted_us, "floor_us", t->floor_us,
+                          "bound_by", t->bound_by);
     if (t->floor_us > 0)
         json_object_set_new(
             o, "verdict",

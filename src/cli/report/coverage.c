@@ -1,4 +1,5 @@
 #include "cli/report/coverage.h"
+#include "cli/report/json_text.h"
 
 #include <string.h>
 
@@ -54,9 +55,9 @@ void cli_coverage_text(FILE *to, const cli_verdicts *verdicts) {
 }
 
 static json_t *feature_json(const char *backend, int32_t feature, const tally *sum) {
-    json_t *row =
-        json_pack("{s:s, s:s, s:s, s:I}", "backend", backend, "feature", moe_feature_name(feature),
-                  "counted", moe_feature_counted(feature), "cases", (json_int_t)sum->cases);
+    json_t *row = json_pack("{s:o, s:s, s:s, s:I}", "backend", cli_json_text(backend), "feature",
+                            moe_feature_name(feature), "counted", moe_feature_counted(feature),
+                            "cases", (json_int_t)sum->cases);
     for (int t = 0; t < N_TYPES; t++)
         json_object_set_new(row, moe_dtype_name(types[t]), json_integer(sum->decided[t]));
     return row;

@@ -1,6 +1,7 @@
 #include "cli/report/kills.h"
 #include "cli/input/messages.h"
 #include "cli/report/json.h"
+#include "cli/report/json_text.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -195,11 +196,11 @@ void cli_kills_summary(FILE *to, const cli_kills *kills) {
 }
 
 static json_t *kill_json(const cli_kill *k) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:s, s:s, s:s, s:f}", "fault",
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:b, s:b, s:s, s:o, s:s, s:f}", "fault",
                      k->fault->name, "kind", k->fault->group, "what", k->fault->what, "dtype",
-                     moe_dtype_name(k->dtype), "case", k->line, "caught", k->kill.caught, "named",
-                     k->kill.named, "by", k->kill.by, "why", k->kill.why, "cause", k->kill.cause,
-                     "seconds", k->seconds);
+                     moe_dtype_name(k->dtype), "case", cli_json_text(k->line), "caught",
+                     k->kill.caught, "named", k->kill.named, "by", k->kill.by, "why",
+                     cli_json_text(k->kill.why), "cause", k->kill.cause, "seconds", k->seconds);
 }
 
 json_t *cli_kills_json(const cli_kills *kills) {
@@ -210,9 +211,10 @@ json_t *cli_kills_json(const cli_kills *kills) {
         json_array_append_new(list, kill_json(&kills->at[i]));
     }
     for (size_t i = 0; i < kills->blames; i++)
-        json_array_append_new(blames, json_pack("{s:s, s:s, s:s}", "dtype",
+        json_array_append_new(blames, json_pack("{s:s, s:o, s:o}", "dtype",
                                                 moe_dtype_name(kills->blame[i].dtype), "case",
-                                                kills->blame[i].line, "why", kills->blame[i].why));
+                                                cli_json_text(kills->blame[i].line), "why",
+                                                cli_json_text(kills->blame[i].why)));
     return json_pack("{s:i, s:o, s:o, s:{s:i, s:i, s:i}}", "moeref", CLI_JSON_VERSION, "faults",
                      list, "right_fails", blames, "summary", "tried", all.tried, "caught",
                      all.caught, "named", all.named);

@@ -80,10 +80,10 @@ static json_t *invariance_json(const moe_invariance *v) {
             json_pack("{s:s, s:s, s:I, s:I, s:o*, s:o*}", "tensor", v->tensor, "arrangement",
                       v->arrangement, "token", (json_int_t)v->token, "element",
                       (json_int_t)v->element, "got", json_real(v->got), "want", json_real(v->want));
-    return json_pack("{s:s, s:b, s:s, s:i, s:s, s:s, s:o, s:o*}", "verdict",
-                     moe_verdict_str(v->verdict), "promised", (int)v->promised, "why", v->why,
-                     "arrangements", (int)v->arrangements, "agree", v->agree, "differ", v->differ,
-                     "first", first, "largest", json_real(v->largest));
+    return json_pack("{s:s, s:b, s:o, s:i, s:s, s:s, s:o, s:o*}", "verdict",
+                     moe_verdict_str(v->verdict), "promised", (int)v->promised, "why",
+                     cli_json_text(v->why), "arrangements", (int)v->arrangements, "agree", v->agree,
+                     "differ", v->differ, "first", first, "largest", json_real(v->largest));
 }
 
 /* Null where nobody asked. */
@@ -100,18 +100,19 @@ static json_t *bits_json(const moe_bits *b) {
                               "undecided", (json_int_t)s->undecided, "explained_by",
                               (int)s->explained_by, "first", s->first));
     }
-    return json_pack("{s:s, s:o}", "why", b->why, "stages", stages);
+    return json_pack("{s:o, s:o}", "why", cli_json_text(b->why), "stages", stages);
 }
 
 /* Null where nobody asked. */
 static json_t *ranks_json(const moe_ranks *v) {
     if (!v->asked)
         return json_null();
-    return json_pack("{s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:i}", "verdict",
-                     moe_verdict_str(v->verdict), "why", v->why, "ranks", (int)v->ranks,
-                     "transport", v->transport, "combine", v->combine, "rows", (json_int_t)v->rows,
-                     "bytes", (json_int_t)v->bytes, "same", (json_int_t)v->same, "differ",
-                     (json_int_t)v->differ, "not_same", v->not_same, "repeats", (int)v->repeats);
+    return json_pack("{s:s, s:o, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:i}", "verdict",
+                     moe_verdict_str(v->verdict), "why", cli_json_text(v->why), "ranks",
+                     (int)v->ranks, "transport", v->transport, "combine", v->combine, "rows",
+                     (json_int_t)v->rows, "bytes", (json_int_t)v->bytes, "same",
+                     (json_int_t)v->same, "differ", (json_int_t)v->differ, "not_same", v->not_same,
+                     "repeats", (int)v->repeats);
 }
 
 /* Features that the case carries and that decide nothing in it. */

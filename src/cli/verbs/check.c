@@ -61,6 +61,8 @@ static int check_file(check_options *o, const cli_items *items) {
                          "one or the other out");
     if (o->invariant)
         return cli_usage("--invariant runs a backend; a file of outputs is one batch");
+    if (o->selection.mistrust || o->repeats)
+        return cli_usage("--mistrust and --repeat are of backends that run, not of --outputs");
     if (items->count != 1)
         return cli_usage(
             "--outputs judges one file against one case: give one --case, --hf or --inputs");
@@ -76,7 +78,9 @@ static int check_file(check_options *o, const cli_items *items) {
     if (!status)
         status = cli_verdicts_add(&verdicts, result);
     int code = cli_exit_code(status);
-    if (!status) {
+    if (status) {
+        moe_check_result_destroy(&result);
+    } else {
         print_verdict(o, result);
         cli_verdicts_print(&verdicts, o->output);
         code = cli_html_write(&o->html, &verdicts, cli_verdicts_exit_code(&verdicts, 0));

@@ -3,6 +3,7 @@
 #include "cli/input/messages.h"
 #include "cli/report/bench.h"
 #include "cli/report/html.h"
+#include "cli/report/json_text.h"
 #include "cli/report/tint.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
@@ -76,6 +77,7 @@ static int check_backends(validate_options *o, const cli_backends *backends, con
 static int bench_preferred(validate_options *o, const cli_backends *backends,
                            cli_verdicts *verdicts, json_t **ret_json) {
     moe_open_params open = {.threads = (int32_t)o->threads, .log = cli_log()};
+    const moe_check_params how = {.threads = (int32_t)o->threads, .spec = backends->spec[0]};
     cli_item item = {(char *)(o->timing.gpu ? gpu_bench_case : bench_case), 'c'};
     moe_backend *backend = NULL;
     moe_problem *problem = NULL;
@@ -87,7 +89,7 @@ static int bench_preferred(validate_options *o, const cli_backends *backends,
         status = cli_problem(&o->selection, &item, &problem);
     cli_progress("%s: is it right on %s, which is timed?", backends->spec[0], item.name);
     if (!status)
-        status = moe_check_backend(backend, problem, NULL, cli_log(), &checked);
+        status = moe_check_backend(backend, problem, &how, cli_log(), &checked);
     cli_progress_clear();
     bool right = !status && checked->verdict <= MOE_VERDICT_AMBIGUOUS;
     if (!status && !right)
@@ -136,7 +138,7 @@ static void find_missing(const validate_options *o, const cli_backends *backends
 static int print_json(const cli_verdicts *verdicts, json_t *bench, const char *missing, int code) {
     json_t *root = cli_verdicts_json(verdicts);
     if (missing[0])
-        json_object_set_new(root, "missing", json_string(missing));
+        json_object_set_new(root, "missing", cli_json_text(missing));
     json_object_set_new(root, "bench", bench ? json_pack("[O]", bench) : json_array());
     json_object_set_new(root, "valid", json_boolean(code == CLI_PASSED));
     json_dumpf(root, stdout, JSON_INDENT(1));

@@ -262,11 +262,13 @@ MOE_API void moe_check_invariance(moe_backend *backend, const moe_problem *probl
                                   moe_invariance *ret);
 
 /* Judges outputs that any program wrote: a safetensors file with tensors named as in the table
- * ("O", "dX", "dW1" ...; optional "topk_index" [T][K] and "topk_weight" [T][K]). Arithmetic comes
- * from O's dtype, or from `arithmetic` if it is not negative. Tensors that are absent are listed as
- * skipped; none at all is MOE_E_NOTFOUND. One of another shape than the case's, or of integers,
- * fails. MOE_E_INVALID: a tensor of pairs of another shape, where "topk_index" does not tell how
- * many pairs there are; MOE_E_UNSUPPORTED: an element type that cannot be read. */
+ * ("O", "dX", "dW1" ...; optional "topk_index" [T][K] and "topk_weight" [T][K]). Numbers of pairs
+ * may come as [T][K] by those ids, or by those of the problem's own plan (moe_problem_slots).
+ * Arithmetic comes from O's dtype, or from `arithmetic` if it is not negative. Tensors that are
+ * absent are listed as skipped; none at all is MOE_E_NOTFOUND. One of another shape than the
+ * case's, or of integers, fails. MOE_E_INVALID: a tensor of pairs of another shape, where
+ * "topk_index" does not tell how many pairs there are; MOE_E_UNSUPPORTED: an element type that
+ * cannot be read. */
 MOE_API moe_status moe_check_outputs(const char *path, const moe_problem *problem,
                                      int32_t arithmetic, const moe_check_params *params,
                                      const moe_log *log, moe_check_result **ret);
@@ -280,9 +282,13 @@ MOE_API moe_status moe_check_tensors(const moe_safetensors *tensors, const char 
                                      moe_check_result **ret);
 
 /* The same of outputs that ranks wrote into a file each, "out/rank%d.safetensors" for rank 0 and so
- * on: as many as the problem's split says, or as there are. Tokens, experts and pairs of rank r
- * follow those of rank r-1 (a rank without may leave a tensor out); what every rank has, dW_r and
- * the shared expert's gradients, must have the same bits in all. MOE_E_INVALID: no %d. */
+ * on: as many as the problem's split says, or as there are. Tokens and experts of rank r follow
+ * those of rank r-1 (a rank without may leave a tensor out); numbers of pairs lie by slots,
+ * [T_r][K], or in the order of the rank's own plan, [pairs of its tokens]. Gradients of experts
+ * that the split puts on several ranks are those of each rank's slots, [slots][..]: parts side by
+ * side, replicas added unless they have the same bits. What every rank has, dW_r and the shared
+ * expert's gradients, must have the same bits in all. MOE_E_INVALID: no %d, or parts of other
+ * shapes. */
 MOE_API moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *problem,
                                           int32_t arithmetic, const moe_check_params *params,
                                           const moe_log *log, moe_check_result **ret);
