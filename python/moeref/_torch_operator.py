@@ -7,12 +7,29 @@ from torch import Tensor
 from . import _experts
 from . import _library as lib
 from ._experts import CASE_DTYPES, DTYPES, Experts
+from ._torch_checks import GATED, check
+
+
+def _parts(config: str) -> Tuple[str, str]:
+    """The backend and a layer's words, of "openblas|act=swiglu on=output glu=concat"."""
+    backend, bar, words = config.partition("|")
+    if not bar:
+        raise lib.InvalidError(f"config is 'BACKEND|WORDS', not {config!r}")
+    return backend, words
+
+
+def _dense(config: str, turned: bool, x: Tensor, index: Tensor, weights: Tensor, w1: Tensor,
+           w2: Tensor, b1: Optional[Tensor], b2: Optional[Tensor]) -> List[Optional[Tensor]]:
+    """The operator's tensors as the kernels want them: it may be called by itself."""
+    acts = [word[4:] for word in _parts(config)[1].split() if word.startswith("act=")]
+    check(x, index, weights, w1, w2, b1, b2, acts[-1:] != [] and acts[-1] in GATED, turned)
+    return [None if t is None else t.contiguous() for t in (x, index, weights, w1, w2, b1, b2)]
 
 
 def open_experts(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, bias: bool,
                  config: str, turned: bool, trains: bool,
                  gradient_dtype: Optional[torch.dtype] = None, adds: bool = False) -> Experts:
-    backend, words = config.split("|")
+    backend, words = _parts(config)
     # int(): a layer's sizes are constants of a compiled graph, T alone may be a symbol.
     d, E, columns = int(x.shape[1]), int(w1.shape[0]), int(index.shape[1])
     n = int(w2.shape[1] if turned else w2.shape[2])
@@ -29,9 +46,10 @@ def open_experts(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tens
 def _operator(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor,
               b1: Optional[Tensor], b2: Optional[Tensor], config: str, turned: bool,
               keep: bool) -> Tuple[Tensor, Tensor]:
+    tensors = _dense(config, turned, x, index, weights, w1, w2, b1, b2)
     op = open_experts(x, index, weights, w1, w2, b1 is not None, config, turned, keep)
     room = op.most_cached(x.shape[0]) if keep else 1
-    return _experts.forward(op, room, x, index, weights, w1, w2, b1, b2)
+    return _experts.forward(op, room, *tensors)
 
 
 @_operator.register_fake
@@ -48,12 +66,18 @@ def _(x, index, weights, w1, w2, b1, b2, config, turned, keep):
 def _operator_backward(d_out: Tensor, x: Tensor, index: Tensor, weights: Tensor, w1: Tensor,
                        w2: Tensor, b1: Optional[Tensor], b2: Optional[Tensor], cached: Tensor,
                        config: str, turned: bool) -> List[Tensor]:
+    tensors = _dense(config, turned, x, index, weights, w1, w2, b1, b2)
+    if d_out.shape != x.shape or d_out.dtype != x.dtype or d_out.device != x.device:
+        raise lib.InvalidError(f"d_out is {list(d_out.shape)} {d_out.dtype} on {d_out.device}, x is "
+                               f"{list(x.shape)} {x.dtype} on {x.device}")
+    if cached.dtype != torch.uint8 or cached.device != x.device or not cached.is_contiguous():
+        raise lib.InvalidError("cached is what moeref::experts returned beside O")
     grads = _experts.gradients_like(x, weights, w1, w2, b1, b2)
     if x.shape[0] == 0:
         return [g.zero_() for g in grads]
     op = open_experts(x, index, weights, w1, w2, b1 is not None, config, turned, True)
     into = grads if b1 is not None else [*grads, None, None]
-    _experts.backward(op, into, d_out, x, index, weights, w1, w2, b1, b2, cached)
+    _experts.backward(op, into, d_out, *tensors, cached)
     return grads
 
 

@@ -32,6 +32,15 @@ def _nobody_looks_on() -> bool:
     return not torch.compiler.is_compiling() and not _modes() and _transforms() is None
 
 
+def _refuse_tangents() -> None:
+    """torch.func.jvp gives operators like it tangents of zero, and says nothing."""
+    transform = _transforms()
+    jvp = getattr(getattr(torch._C, "_functorch", None), "TransformType", None)
+    if jvp is not None and hasattr(transform, "key") and transform.key() == jvp.Jvp:
+        raise lib.UnsupportedError("moeref.torch.experts has no forward-mode derivative: "
+                                   "torch.func.jvp and jacfwd cannot take it")
+
+
 class _Direct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, how, *tensors):
@@ -171,7 +180,8 @@ def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w
                    they change (converted_bytes, weights_changed).
     b1, b2         [E, 2n or n], [E, d]; both or none.
     act            swiglu, geglu, reglu, swiglu_clamp (gpt-oss, with alpha and limit), relu2, relu,
-                   gelu, silu.
+                   gelu, silu; on the CPU also geglu_tanh (Gemma), swiglu_limit (DeepSeek-V4) and
+                   swiglu_limit_after (Step-3.7) with limit, swiglu_softcap (Inkling 2) with both.
     layout         rows of w1: "concat" (gates, then ups) or "interleaved".
     weight_on      "output", or "input" (Llama 4).
     backend        a name of moeref.backends(); None: cuda or openblas, by x's device.
@@ -189,6 +199,7 @@ def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w
             return out
     else:
         plain(tensors)
+        _refuse_tangents()
     if add_to:
         raise lib.UnsupportedError("add_to is for eager mode: torch.compile and other tracers do "
                                    "not see what it writes")

@@ -123,6 +123,34 @@ def test_opcheck():
     torch.library.opcheck(torch.ops.moeref.experts, tuple(arguments))
 
 
+def test_the_operator_by_itself_checks_its_tensors():
+    config = f"{BACKEND}|act=swiglu on=output glu=concat"
+    x, index, weights, w1, w2 = (t.detach() for t in draw(T=8))
+
+    def run(*tensors, config=config):
+        return torch.ops.moeref.experts(*tensors, None, None, config, False, True)
+
+    out, cached = run(x, index, weights, w1, w2)
+    assert torch.equal(run(x.T.contiguous().T, index, weights, w1, w2)[0], out)
+    with pytest.raises(moeref.InvalidError, match="w1 has shape"):
+        run(x, index, weights, w1[:, :2], w2)
+    with pytest.raises(moeref.InvalidError, match="BACKEND.WORDS"):
+        run(x, index, weights, w1, w2, config="openblas")
+    backward = torch.ops.moeref.experts_backward
+    with pytest.raises(moeref.InvalidError, match="d_out is"):
+        backward(out[:4], x, index, weights, w1, w2, None, None, cached, config, False)
+    with pytest.raises(moeref.InvalidError, match="w2 has shape"):
+        backward(out, x, index, weights, w1, w2[:, :2], None, None, cached, config, False)
+    with pytest.raises(moeref.Error):
+        backward(out, x, index, weights, w1, w2, None, None, cached[:1], config, False)
+
+
+def test_tangents_are_refused():
+    x, index, weights, w1, w2 = (t.detach() for t in draw(T=8))
+    with pytest.raises(moeref.UnsupportedError, match="forward-mode"):
+        torch.func.jvp(lambda t: experts(t, index, weights, w1, w2), (x,), (x,))
+
+
 def test_compiled_without_graph_breaks():
     def step(*arguments):
         return (experts(*arguments) * 2).sin()
