@@ -68,8 +68,8 @@ def _operator_backward(d_out: Tensor, x: Tensor, index: Tensor, weights: Tensor,
                        config: str, turned: bool) -> List[Tensor]:
     tensors = _dense(config, turned, x, index, weights, w1, w2, b1, b2)
     if d_out.shape != x.shape or d_out.dtype != x.dtype or d_out.device != x.device:
-        raise lib.InvalidError(f"d_out is {list(d_out.shape)} {d_out.dtype} on {d_out.device}, x is "
-                               f"{list(x.shape)} {x.dtype} on {x.device}")
+        raise lib.InvalidError(f"d_out is {list(d_out.shape)} {d_out.dtype} on {d_out.device}, x "
+                               f"is {list(x.shape)} {x.dtype} on {x.device}")
     if cached.dtype != torch.uint8 or cached.device != x.device or not cached.is_contiguous():
         raise lib.InvalidError("cached is what moeref::experts returned beside O")
     grads = _experts.gradients_like(x, weights, w1, w2, b1, b2)
