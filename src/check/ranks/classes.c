@@ -127,6 +127,11 @@ static bool is_end(const moe_int_share *a, int64_t i, int64_t k) {
     return a->end;
 }
 
+static bool is_not_start(const moe_int_share *a, int64_t i, int64_t k) {
+    (void)i, (void)k;
+    return !a->start;
+}
+
 static bool is_bottom(const moe_int_share *a, int64_t i, int64_t k) {
     (void)i, (void)k;
     return a->bottom;
@@ -189,6 +194,7 @@ static const class classes[] = {
     {is_other_than_last_rank, OF_PAIRS, "all but the part of a token's last rank", NULL},
     {is_other_than_first_rank, OF_PAIRS, "all but the part of a token's first rank", NULL},
     {is_end, OF_PAIRS, "the last of each token's experts", NULL},
+    {is_not_start, OF_PAIRS, "all but the first of each token's experts", NULL},
     {is_bottom, OF_PAIRS, "the last row that each rank received", NULL},
     {is_boundary, OF_PAIRS | OF_EXPERTS, "what the first expert of every rank but 0 made",
      "all tokens of the first expert of every rank but 0"},

@@ -89,6 +89,7 @@ static void describe_places(moe_int_share *share, int64_t count) {
         share[i].last = i + 1 == count || share[i + 1].owner != share[i].owner;
         share[i].first_rank = share[i].owner == share[0].owner;
         share[i].last_rank = share[i].owner == share[count - 1].owner;
+        share[i].start = i == 0;
         share[i].end = i + 1 == count;
         ranks += share[i].first;
     }

@@ -14,7 +14,7 @@ typedef struct moe_int_share {
     int32_t ranks;              /* that its token goes to */
     bool first, last;           /* of its token's pairs on that rank */
     bool first_rank, last_rank; /* is its rank that of its token's first, last pair? */
-    bool end;                   /* its token's last pair */
+    bool start, end;            /* its token's first pair, its last */
     bool bottom;                /* its owner's last row */
     bool boundary, top;         /* its expert is the first of a rank other than 0, a rank's last */
 } moe_int_share;
