@@ -308,7 +308,8 @@ int main(int argc, char **argv) {
                         "FOLDER, which must exist:\n"
                         "  gpu.json   a description for --gpu\n"
                         "  micro.tsv  what was measured for it\n"
-                        "  gemm.tsv   dense bf16 products of cuBLAS, for calibrate --from\n");
+                        "  gemm.tsv   dense bf16 products of cuBLAS, for calibrate --from\n"
+                        "  settled.tsv  large ones without a pause, for --clock settled too\n");
         return 2;
     }
     Measured m = {};
@@ -321,6 +322,7 @@ int main(int argc, char **argv) {
     measure_tensor(m.sms, &m.sync_rate, m.wide_rate);
     write_file(argv[1], "gpu.json", [&](FILE *to) { write_description(to, &m); });
     write_file(argv[1], "micro.tsv", [&](FILE *to) { write_table(to, &m); });
-    write_file(argv[1], "gemm.tsv", [&](FILE *to) { measure_products(to, stream); });
+    write_file(argv[1], "gemm.tsv", [&](FILE *to) { measure_products(to, false, stream); });
+    write_file(argv[1], "settled.tsv", [&](FILE *to) { measure_products(to, true, stream); });
     return 0;
 }

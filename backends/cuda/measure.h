@@ -16,12 +16,15 @@
         }                                                                                          \
     } while (0)
 
-/* Median us of one of `launches` launches by `run`, captured into a graph that is replayed. */
-template <class Run> double measure_graph_us(cudaStream_t stream, int launches, Run run);
+/* Median us of one of `launches` launches by `run`, captured into a graph that is replayed; first
+ * for `warm_ms`, once at least. */
+template <class Run>
+double measure_graph_us(cudaStream_t stream, int launches, Run run, double warm_ms = 0);
 
 /* Times dense bf16 products of the vendor's library, as the model's tables are timed: in a graph,
- * each with other weights than the last. Writes a line "m n k median_us" for each to `to`. */
-void measure_products(FILE *to, cudaStream_t stream);
+ * each with other weights than the last. Writes a line "m n k median_us" for each to `to`. Settled:
+ * large ones alone, one after the other without a pause, once the clock no longer falls. */
+void measure_products(FILE *to, bool settled, cudaStream_t stream);
 /* FLOP a clock and SM of tensor instructions alone: mma.sync in `ret_sync`, and where there is
  * wgmma (else 0) with 64, 128 and 256 columns in `ret_wide`. */
 void measure_tensor(int sms, double *ret_sync, double ret_wide[3]);
@@ -43,11 +46,12 @@ constexpr int MEASURE_REPEATS = 5;
 
 #include <algorithm>
 
-template <class Run> double measure_graph_us(cudaStream_t stream, int launches, Run run) {
+template <class Run>
+double measure_graph_us(cudaStream_t stream, int launches, Run run, double warm_ms) {
     cudaGraph_t graph;
     cudaGraphExec_t ready;
     cudaEvent_t begin, end;
-    double us[MEASURE_REPEATS];
+    double us[MEASURE_REPEATS], warmed_ms = 0;
     MEASURE_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     for (int i = 0; i < launches; i++)
         run(i);
@@ -56,15 +60,17 @@ template <class Run> double measure_graph_us(cudaStream_t stream, int launches, 
     MEASURE_CUDA(cudaGraphInstantiate(&ready, graph, 0));
     MEASURE_CUDA(cudaEventCreate(&begin));
     MEASURE_CUDA(cudaEventCreate(&end));
-    for (int i = -1; i < MEASURE_REPEATS; i++) { /* the first replay warms up */
+    for (int i = -1; i < MEASURE_REPEATS;) { /* the first replays warm up */
         float ms;
         MEASURE_CUDA(cudaEventRecord(begin, stream));
         MEASURE_CUDA(cudaGraphLaunch(ready, stream));
         MEASURE_CUDA(cudaEventRecord(end, stream));
         MEASURE_CUDA(cudaEventSynchronize(end));
         MEASURE_CUDA(cudaEventElapsedTime(&ms, begin, end));
+        warmed_ms += ms;
         if (i >= 0)
             us[i] = 1e3 * ms / launches;
+        i += i >= 0 || warmed_ms >= warm_ms;
     }
     std::sort(us, us + MEASURE_REPEATS);
     cudaEventDestroy(begin);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # measure.sh BUILD OUT: what a GPU says of itself, and the project's own passes on it, to hold the
 # cost model's description of it to. By hand, on a device, some four minutes. OUT gets gpu.json,
-# gemm.tsv, micro.tsv and fitted.json (moeref measure), large.json and small.json (moeref bench,
+# gemm.tsv, settled.tsv, micro.tsv and fitted.json (moeref measure), large.json and small.json (moeref bench,
 # settled clocks).
 set -u
 build=$1

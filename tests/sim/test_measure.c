@@ -19,13 +19,19 @@ Test(sim_verbs, measure_starts_the_program_and_fits) {
             "printf 'm n k median_us\\n' | tr ' ' '\\t' >\"$1/gemm.tsv\"\n"
             "for k in 512 2048 4096 8192 16384\n"
             "do printf '4096 4096 %%s %%s\\n' $k $((3 + k / 18)) | tr ' ' '\\t'\ndone "
-            ">>\"$1/gemm.tsv\"\n",
+            ">>\"$1/gemm.tsv\"\n"
+            "printf 'm n k median_us\\n8192 8192 4096 900\\n8192 4096 8192 905\\n"
+            "4096 8192 8192 910\\n' | tr ' ' '\\t' >\"$1/settled.tsv\"\n",
             getenv("MOEREF_SOURCE_ROOT"));
     fclose(to);
     cr_assert_eq(chmod(path, 0700), 0);
     char args[512];
     snprintf(args, sizeof args, "measure --program %s --to %s/out --source here", path, folder);
-    expect(0, "held-out shapes", args);
+    expect(0, "--free throttle", args);
+    snprintf(args, sizeof args,
+             "calibrate --gpu %s/out/fitted.json --clock settled --from %s/out/settled.tsv", folder,
+             folder);
+    expect(0, "rows  mean  ", args);
     snprintf(args, sizeof args, "predict --gpu %s/out/fitted.json " CASE, folder);
     expect(0, "floor", args);
     snprintf(args, sizeof args, "measure --program %s --no-fit --to %s/out", path, folder);

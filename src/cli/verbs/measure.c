@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 /* What products tell of a GPU; all else is measured by itself, or follows from its architecture.
  * L2's rate by plain loads is less than copies with multicast get, and is where the search starts.
@@ -47,24 +48,37 @@ static moe_status start(const char *program, const char *folder) {
 }
 
 /* What the user could have called by hand, printed before it runs. */
-static int fit(const measure_options *o) {
-    char gpu[PATH_MAX + 16], from[PATH_MAX + 16], to[PATH_MAX + 16];
-    snprintf(gpu, sizeof gpu, "%s/gpu.json", o->to);
-    snprintf(from, sizeof from, "%s/gemm.tsv", o->to);
+static int calibrate(const measure_options *o, const char *gpu, const char *table,
+                     const char *clock, const char *keys) {
+    char from[PATH_MAX + 16], to[PATH_MAX + 16], start[PATH_MAX + 16];
+    snprintf(start, sizeof start, "%s/%s", o->to, gpu);
+    snprintf(from, sizeof from, "%s/%s", o->to, table);
     snprintf(to, sizeof to, "%s/fitted.json", o->to);
     const char *source = o->source ? o->source : "moeref measure";
     /* clang-format off */
-    const char *const words[] = {"calibrate", "--gpu", gpu, "--from", from, "--to", to,
-                                 "--free", FREE, "--evaluations", EVALUATIONS, "--source", source};
+    const char *const words[] = {"calibrate", "--gpu", start, "--from", from, "--to", to,
+                                 "--clock", clock, "--free", keys,
+                                 "--evaluations", EVALUATIONS, "--source", source};
     /* clang-format on */
     enum { COUNT = sizeof words / sizeof *words };
     char *argv[COUNT + 1] = {NULL};
     for (int i = 0; i < COUNT; i++)
         argv[i] = (char *)words[i];
-    printf("measured: %s, %s/micro.tsv, %s\nmoeref calibrate --gpu %s --from %s --to %s \\\n"
+    printf("moeref calibrate --gpu %s --from %s --to %s --clock %s \\\n"
            "    --evaluations %s --free %s --source '%s'\n",
-           gpu, o->to, from, gpu, from, to, EVALUATIONS, FREE, source);
+           start, from, to, clock, EVALUATIONS, keys, source);
     return cli_calibrate(COUNT, argv);
+}
+
+/* A GPU's clock falls under a load that lasts, by a number that only such a load tells. */
+static int fit(const measure_options *o) {
+    char settled[PATH_MAX + 16];
+    snprintf(settled, sizeof settled, "%s/settled.tsv", o->to);
+    printf("measured: gpu.json, micro.tsv, gemm.tsv, settled.tsv in %s\n", o->to);
+    const int code = calibrate(o, "gpu.json", "gemm.tsv", "burst", FREE);
+    if (code != CLI_PASSED || access(settled, R_OK) != 0)
+        return code;
+    return calibrate(o, "fitted.json", "settled.tsv", "settled", "throttle");
 }
 
 static int run(const measure_options *o) {
@@ -89,8 +103,9 @@ int cli_measure(int argc, char **argv) {
     measure_options o = {0};
     const cli_option options[] = {
         {"to", CLI_STRING, &o.to, "FOLDER",
-         "gpu.json (a description), gemm.tsv (products of cuBLAS), micro.tsv (what was seen) and "
-         "fitted.json (the description fitted to them); it is made if need be"},
+         "gpu.json (a description), gemm.tsv (products of cuBLAS), settled.tsv (large ones without "
+         "a pause), micro.tsv (what was seen) and fitted.json (the description fitted to them); it "
+         "is made if need be"},
         {"no-fit", CLI_FLAG, &o.no_fit, NULL, "measure alone"},
         {"source", CLI_STRING, &o.source, "TEXT", "where this was measured, for fitted.json"},
         {"program", CLI_STRING, &o.program, "FILE",
