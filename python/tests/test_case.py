@@ -79,6 +79,15 @@ def test_a_wrong_layer_fails_with_its_cause():
     assert first == f"{report.why}; {report.explanation}"
 
 
+@pytest.mark.parametrize("factors, said", [((0.5, 0.5), "a factor of 0.5; 2 of 24 columns, from 5"),
+                                           ((0.5, 0.75), "a factor from 0.5 to 0.75; 2 of 24")])
+def test_a_range_of_factors_is_one_where_it_is(factors, said):
+    case = numpy_case(LINE)
+    wrong = np.array(case.expected["O"], np.float32)
+    wrong[:, 5:7] *= np.array(factors, np.float32)
+    assert said in moeref.check({"O": wrong}, case=case).explanation
+
+
 def test_a_pass_says_what_it_says_nothing_about():
     line = "T=8 d=8 n=8 E=2 K=1 act=swiglu_clamp dtype=fp32"
     case = numpy_case(line)

@@ -165,3 +165,13 @@ void moe_int_finding_say(moe_int_finding *f, const char *format, ...) {
     vsnprintf(f->is.text + used, sizeof f->is.text - used, format, args);
     va_end(args);
 }
+
+void moe_int_finding_range(moe_int_finding *f, double low, double high) {
+    char from[32], to[32];
+    snprintf(from, sizeof from, "%.4g", low);
+    snprintf(to, sizeof to, "%.4g", high);
+    if (strcmp(from, to) == 0)
+        moe_int_finding_say(f, " of %s", to);
+    else
+        moe_int_finding_say(f, " from %s to %s", from, to);
+}

@@ -52,5 +52,7 @@ void moe_int_offer(moe_int_evidence *e, const moe_int_finding *finding);
 /* Adds a parameter, and text after what the finding says already. */
 void moe_int_finding_param(moe_int_finding *f, const char *name, double value);
 void moe_int_finding_say(moe_int_finding *f, const char *format, ...) MOE_PRINTF(2, 3);
+/* " from 0.25 to 0.5", or " of 0.5" where both look the same. */
+void moe_int_finding_range(moe_int_finding *f, double low, double high);
 
 #endif

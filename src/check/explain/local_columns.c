@@ -39,8 +39,9 @@ bool moe_int_local_factor_by_column(const moe_int_local *l, moe_int_finding *f) 
     if (!(left <= moe_int_local_limit(p->e, p->id, p->d2)))
         return false;
     moe_int_sight_residuals(p, left, f);
-    moe_int_finding_say(f, ": from %.4g to %.4g; %lld of %lld columns, from %lld on", low, high,
-                        (long long)wrong, (long long)p->width, (long long)first);
+    moe_int_finding_range(f, low, high);
+    moe_int_finding_say(f, "; %lld of %lld columns, from %lld on", (long long)wrong,
+                        (long long)p->width, (long long)first);
     moe_int_finding_param(f, "column", (double)first);
     moe_int_finding_param(f, "factor", low);
     return true;

@@ -264,8 +264,8 @@ static bool say_each(const moe_int_local *l, const ranges *k, const double *off,
             b = -1;
         }
     moe_int_local_residuals(l->p, left, k->d2, f);
-    moe_int_finding_say(f, ": each term of %s in %s has a factor, from %.3g to %.3g", k->v.operand,
-                        k->v.equation, low, high);
+    moe_int_finding_say(f, ": each term of %s in %s has a factor", k->v.operand, k->v.equation);
+    moe_int_finding_range(f, low, high);
     if (2 * period <= k->count)
         moe_int_finding_say(f, ", the same for every %lldth", (long long)period);
     moe_int_finding_param(f, "least", low);

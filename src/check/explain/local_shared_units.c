@@ -57,10 +57,10 @@ static bool say(const equations *k, moe_int_finding *f) {
     }
     moe_int_finding_say(f, ": %lld of its %lld units, from %lld to %lld, ", (long long)wrong,
                         (long long)k->n, (long long)first, (long long)last);
-    if (fmax(fabs(low), fabs(high)) < 0.05)
-        moe_int_finding_say(f, "are left out");
-    else
-        moe_int_finding_say(f, "have a factor from %.3g to %.3g", low, high);
+    const bool without = fmax(fabs(low), fabs(high)) < 0.05;
+    moe_int_finding_say(f, without ? "are left out" : "have a factor");
+    if (!without)
+        moe_int_finding_range(f, low, high);
     moe_int_finding_param(f, "first_unit", (double)first);
     moe_int_finding_param(f, "last_unit", (double)last);
     return wrong > 0;

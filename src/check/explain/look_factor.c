@@ -240,8 +240,8 @@ bool moe_int_look_factor_by_token(const moe_int_sight *p, moe_int_finding *f) {
     if (shown < 0 || (one && p->rows > 1)) /* one for all: `factor` */
         return false;
     moe_int_sight_residuals(p, left, f);
-    moe_int_finding_say(f, " from %.4g to %.4g (token %lld: %.4g)", low, high,
-                        (long long)moe_int_sight_token(p, shown),
+    moe_int_finding_range(f, low, high);
+    moe_int_finding_say(f, " (token %lld: %.4g)", (long long)moe_int_sight_token(p, shown),
                         p->row[shown].gr / p->row[shown].r2);
     say_pair_factors(p, f);
     moe_int_finding_param(f, "least", low);
