@@ -25,18 +25,19 @@ enum HopperOp {
  * outside must not be asked for: the hardware then touches memory near the map's base, which lies
  * below the buffer. An MN-major B comes 64 columns a slab: {column in the slab, as above, slab}. */
 struct HopperArgs {
-    CUtensorMap a, b;                 /* operands; unused where an operand is gathered */
-    CUtensorMap out[3];               /* plain: C; act: gate, up, A; dact: dgate, dup, A' */
-    CUtensorMap in[2];                /* dact: gate and up of H */
-    const int *offsets;               /* [E+1] first row of each expert */
-    const RowTile *tiles;             /* row tiles *tiles_from ... *tiles_to - 1 are made; weight */
-    const int *tiles_from, *tiles_to; /* gradients: all */
-    const int *token;                 /* [P] token of each row */
-    const void *gather;               /* [T][gather_width] source of the gathered operand */
-    const void *bias;                 /* [E][columns of C, or 2n] or NULL */
-    const float *row_scale;           /* up: H = scale * acc + bias, or NULL */
-    const float *weight;              /* dact: combine weights, or NULL for 1 */
-    float *ds_part;                   /* dact: [n_tiles][rows_cap] row sums of dA' * A */
+    CUtensorMap a, b;     /* operands; unused where an operand is gathered */
+    CUtensorMap out[3];   /* plain: C; act: gate, up, A; dact: dgate, dup, A' */
+    CUtensorMap in[2];    /* dact: gate and up of H */
+    const int *offsets;   /* [E+1] first row of each expert */
+    const RowTile *tiles; /* the list */
+    /* Row tiles *tiles_from ... *tiles_to - 1 of the list are made; by weight gradients all. */
+    const int *tiles_from, *tiles_to;
+    const int *token;       /* [P] token of each row */
+    const void *gather;     /* [T][gather_width] source of the gathered operand */
+    const void *bias;       /* [E][columns of C, or 2n] or NULL */
+    const float *row_scale; /* up: H = scale * acc + bias, or NULL */
+    const float *weight;    /* dact: combine weights, or NULL for 1 */
+    float *ds_part;         /* dact: [n_tiles][rows_cap] row sums of dA' * A */
     int E;
     int rows_cap, gather_width;
     int columns;         /* of C; n for act and dact */

@@ -306,9 +306,9 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: moeref-measure FOLDER\n\n"
                         "Measures the first CUDA device, in less than a minute, and writes to "
                         "FOLDER, which must exist:\n"
-                        "  gpu.json   a description for --gpu\n"
-                        "  micro.tsv  what was measured for it\n"
-                        "  gemm.tsv   dense bf16 products of cuBLAS, for calibrate --from\n"
+                        "  gpu.json     a description for --gpu\n"
+                        "  micro.tsv    what was measured for it\n"
+                        "  gemm.tsv     dense bf16 products of cuBLAS, for calibrate --from\n"
                         "  settled.tsv  large ones without a pause, for --clock settled too\n");
         return 2;
     }

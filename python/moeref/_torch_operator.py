@@ -21,8 +21,8 @@ def _parts(config: str) -> Tuple[str, str]:
 def _dense(config: str, turned: bool, x: Tensor, index: Tensor, weights: Tensor, w1: Tensor,
            w2: Tensor, b1: Optional[Tensor], b2: Optional[Tensor]) -> List[Optional[Tensor]]:
     """The operator's tensors as the kernels want them: it may be called by itself."""
-    acts = [word[4:] for word in _parts(config)[1].split() if word.startswith("act=")]
-    check(x, index, weights, w1, w2, b1, b2, acts[-1:] != [] and acts[-1] in GATED, turned)
+    gated = any(f"act={act}" in _parts(config)[1].split() for act in GATED)
+    check(x, index, weights, w1, w2, b1, b2, gated, turned)
     return [None if t is None else t.contiguous() for t in (x, index, weights, w1, w2, b1, b2)]
 
 

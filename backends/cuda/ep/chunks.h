@@ -54,8 +54,9 @@ EP_ANYWHERE static inline int ep_is_staged(int own, int chunks, int expert) {
     return expert < ep_chunk_begin(own, chunks, chunks - 1);
 }
 
-/* How often tiles fill the multiprocessors while others' tokens come. These come at the rate of
- * links, tiles are made at that of the tensor cores: both take as long as d is wide. */
+/* How often tiles fill the multiprocessors while others' tokens come, whatever d is: times of rows
+ * on a link and of tiles grow with it alike. On two H200 8192 tokens take as long as some five
+ * tiles; of 1 to 4 of them no number was better than the scatter of runs (LOG.md). */
 EP_ANYWHERE static inline int ep_early_waves(int ranks, long long tokens) {
     return (int)(tokens * (ranks - 1) / 4096);
 }

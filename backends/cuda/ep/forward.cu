@@ -44,7 +44,8 @@ moe_status place(const At &at) {
                    "dispatch");
 }
 
-moe_status end_place(const At &at) {
+/* Tiles of own tokens alone, while others' tokens come. */
+moe_status multiply_early(const At &at) {
     moe_status status = checked(at, cudaEventRecord(at.g->placed, at.g->dev.stream), "an event");
     mark(at, &at.p->forward, MOE_STAGE_METADATA);
     if (!status && is_early(at))
@@ -62,8 +63,8 @@ moe_status multiply_shared(const At &at) {
     return status;
 }
 
-/* Tiles of own tokens alone are multiplied while others' tokens come: copies that began earlier
- * would keep the ranks' flags waiting. */
+/* Others' tokens come beside the early tiles: copies that began before the ranks' last flags would
+ * keep these waiting. */
 moe_status start_beside(const At &at) {
     cudaStream_t beside = at.g->beside.stream;
     moe_status status = send_all(at, at.g->placed, false);
@@ -95,18 +96,22 @@ moe_status run_part(const At &at, Device *turn) {
     return status ? status : multiply_down(at, from, to, turn);
 }
 
-/* Each chunk's end is an event. Portable kernels know no part of the experts. */
+/* Portable kernels know no part of the experts. */
+moe_status run_whole(const At &at) {
+    Layer *owner = at.p->owner;
+    const moe_status status = experts_up(owner, &owner->routed, nullptr);
+    return status ? status : experts_down(owner, &owner->routed, nullptr);
+}
+
+/* Each chunk's end is an event. */
 moe_status run_chunk(const At &at) {
     const bool parts = multiplies_parts(at), beside = parts && (at.chunk + is_early(at)) % 2;
     Device *turn = beside ? &at.g->beside : &at.g->dev;
-    Layer *owner = at.p->owner;
     moe_status status = MOE_OK;
     if (parts)
         status = run_part(at, turn);
     else if (at.chunk == 0)
-        status = experts_up(owner, &owner->routed, nullptr);
-    if (!status && !parts && at.chunk == 0)
-        status = experts_down(owner, &owner->routed, nullptr);
+        status = run_whole(at);
     return status ? status
                   : checked(at, cudaEventRecord(at.g->made[at.chunk], turn->stream), "an event");
 }
@@ -139,6 +144,6 @@ moe_status sum_output(const At &at) {
 } // namespace
 
 const Step forward_steps[] = {{begin_forward}, {route},           {tell_counts},
-                              {place},         {end_place},       {multiply_shared},
+                              {place},         {multiply_early},  {multiply_shared},
                               {start_experts}, {run_chunk, true}, {end_experts},
                               {bring_output},  {sum_output},      {}};

@@ -114,7 +114,7 @@ __device__ void publish(const Exchange &x, const Plan &plan, bool fits) {
 }
 
 /* First all early tiles, then all others, expert by expert. */
-__device__ void list_tiles(const Exchange &x, const Plan &plan) {
+__device__ void list_own_tiles(const Exchange &x, const Plan &plan) {
     const int *start = plan.start + ep_first_expert(x.E, x.s.ranks, x.s.rank);
     for (int i = (int)blockIdx.x; i < x.own.E; i += (int)gridDim.x) {
         const int row0 = start[i] - start[0], rows = start[i + 1] - start[i], gap0 = plan.gap0[i];
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(THREADS, 1) place_kernel(const __grid_constant
     if (blockIdx.x == 0)
         publish(x, plan, fits);
     if (fits && !is_broken(x.s)) {
-        list_tiles(x, plan);
+        list_own_tiles(x, plan);
         const int pairs = plan.offset[x.E], threads = (int)gridDim.x * THREADS;
         for (int p = (int)(blockIdx.x * THREADS + threadIdx.x); p < pairs; p += threads)
             send_pair(x, plan, p);
