@@ -50,6 +50,43 @@ static void expect_verdict(const char *how, const char *words) {
     cr_expect_eq(waitpid(-1, NULL, WNOHANG), -1, "%s: a process is left over", how);
 }
 
+/* Bytes are copied unless they are those that came before, wherever the first difference stands;
+ * those of huge results are given back on the way, whole pages of them and nothing beside. */
+static void expect_taken(int64_t at, size_t bytes, size_t difference, bool keeps) {
+    const size_t size = (size_t)at + bytes + 4096;
+    moe_int_shared memory = {.file = -1};
+    bool fresh;
+    unsigned char *as = malloc(bytes), *dst = calloc(1, bytes);
+    cr_assert(as && dst);
+    cr_assert_eq(moe_int_shared_reserve(&memory, size, &fresh), MOE_OK);
+    memset(memory.base, 7, size);
+    memset(as, 7, bytes);
+    memory.base[at + (int64_t)difference] = 8;
+    cr_expect(!moe_int_shared_take(&memory, at, bytes, as, dst), "difference at %zu", difference);
+    as[difference] = 8;
+    cr_expect_eq(memcmp(dst, as, bytes), 0, "difference at %zu", difference);
+    cr_expect_eq(memory.base[at - 1], 7);
+    cr_expect_eq(memory.base[at + (int64_t)bytes], 7);
+    cr_expect_eq(memory.base[at + (int64_t)bytes / 2] != 0, keeps);
+    memset(memory.base, 7, size);
+    memory.base[at + (int64_t)difference] = 8;
+    memset(dst, 1, bytes);
+    cr_expect(moe_int_shared_take(&memory, at, bytes, as, dst));
+    cr_expect_eq(dst[difference], 1, "what is known is not copied");
+    moe_int_shared_drop(&memory);
+    free(as);
+    free(dst);
+}
+
+Test(isolate, results_are_taken_out_of_shared_memory) {
+    const size_t huge = ((size_t)1 << 28) + 100;
+    expect_taken(4096, 1000, 0, true);
+    expect_taken(4096, 1000, 999, true);
+    expect_taken(4096 + 64, huge, 0, false);
+    expect_taken(4096, huge, ((size_t)1 << 27) + 5, false);
+    expect_taken(4096, huge, huge - 1, false);
+}
+
 Test(isolate, hostile_replies) {
     static const char *const slots[] = {"load",      "probe",   "open",     "supports", "prepare",
                                         "set_input", "forward", "backward", "routing",  "fetch"};

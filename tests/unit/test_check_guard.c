@@ -1,5 +1,6 @@
 /* Canaries, poison and the hash that tells whether an input changed. */
 #include "check/subject/guard.h"
+#include "core/hash.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -73,4 +74,13 @@ Test(check_guard, hash_sees_every_bit) {
         }
         cr_expect_eq(moe_int_hash(data, n), h);
     }
+}
+
+Test(check_guard, hash_of_pieces_sees_their_order) {
+    const unsigned char data[16] = {1};
+    const uint64_t first = moe_int_hash_next(0, data, 8),
+                   second = moe_int_hash_next(0, data + 8, 8);
+    cr_expect_neq(moe_int_hash_next(first, data + 8, 8), moe_int_hash_next(second, data, 8));
+    cr_expect_neq(moe_int_hash_next(first, data + 8, 8), first);
+    cr_expect_eq(moe_int_hash_next(first, data + 8, 8), moe_int_hash_next(first, data + 8, 8));
 }

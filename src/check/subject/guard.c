@@ -60,23 +60,3 @@ bool moe_int_is_poison(const moe_tensor *tensor, int64_t index) {
             return false;
     return true;
 }
-
-/* FNV-1a's step over a 64-bit word, with a rotation that carries high bits down. */
-static uint64_t hash_word(uint64_t h, uint64_t word) {
-    h = (h ^ word) * 0x100000001b3u;
-    return h << 31 | h >> 33;
-}
-
-uint64_t moe_int_hash(const void *data, size_t bytes) {
-    const unsigned char *p = data;
-    uint64_t h = 0xcbf29ce484222325u ^ bytes, word;
-    for (; bytes >= sizeof word; bytes -= sizeof word, p += sizeof word) {
-        memcpy(&word, p, sizeof word);
-        h = hash_word(h, word);
-    }
-    if (bytes == 0)
-        return h;
-    word = 0;
-    memcpy(&word, p, bytes);
-    return hash_word(h, word);
-}

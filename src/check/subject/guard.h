@@ -14,7 +14,8 @@ typedef struct moe_int_guarded {
 } moe_int_guarded;
 
 moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret);
-/* The same without the poison: pages that nobody writes are none. */
+/* The same without the poison, for a fetch that brings its own: pages that nobody writes are none.
+ */
 moe_status moe_int_guard_reserve(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret);
 void moe_int_guard_destroy(moe_int_guarded *g);
 /* Leaves `from` empty; what `to` had is not freed. */
@@ -23,6 +24,5 @@ void moe_int_guard_move(moe_int_guarded *from, moe_int_guarded *to);
 const char *moe_int_guard_broken(const moe_int_guarded *g);
 /* Is element `index` as the poison left it? */
 bool moe_int_is_poison(const moe_tensor *tensor, int64_t index);
-uint64_t moe_int_hash(const void *data, size_t bytes);
 
 #endif
