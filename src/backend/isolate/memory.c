@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 64, LARGE = 1 << 26, HUGE = 1 << 28, PIECE = 1 << 26 };
+enum { ALIGNMENT = 64, LARGE = 1 << 26, PIECE = 1 << 26 };
 
 static moe_status map(int file, size_t size, unsigned char **ret) {
     void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -42,7 +42,7 @@ static void give_back(const unsigned char *data, size_t after, size_t end) {
 }
 
 bool moe_int_shared_take(const moe_int_shared *shared, int64_t at, size_t bytes, const void *as,
-                         void *dst) {
+                         bool gives_back, void *dst) {
     unsigned char *to = dst, *from = shared->base + at;
     bool same = as != NULL;
     for (size_t i = 0; i < bytes; i += PIECE) {
@@ -53,7 +53,7 @@ bool moe_int_shared_take(const moe_int_shared *shared, int64_t at, size_t bytes,
         same = same && !differs;
         if (!same)
             memcpy(to + i, from + i, piece);
-        if (bytes >= HUGE)
+        if (!same && gives_back)
             give_back(from, i, i + piece);
     }
     return same;
