@@ -60,6 +60,9 @@ bool moe_int_rank_other_scales(const moe_int_rank_scene *s, moe_explanation *ret
 /* others.c: rows of O that were made of another token, or by another expert; dS that were made with
  * another token's dO. */
 bool moe_int_rank_made_of_others(const moe_int_rank_scene *s, moe_explanation *ret);
+/* experts.c: the same of experts that have the weights of others; Y [E][T][d] is what each of them
+ * makes of each token. */
+bool moe_int_rank_other_experts(const moe_int_rank_scene *s, const double *Y, moe_explanation *ret);
 bool moe_int_rank_gradients_of_others(const moe_int_rank_scene *s, moe_explanation *ret);
 
 #endif
