@@ -53,6 +53,8 @@ int64_t moe_int_rank_local(const moe_int_rank_scene *s, int64_t token);
 
 /* shares.c: rows, or tokens of a rank, whose part in the tensor at hand is another than once. */
 bool moe_int_rank_shares(const moe_int_rank_scene *s, moe_explanation *ret);
+/* router.c: of dX and the router's gradient, whose dS does not reach the router. */
+bool moe_int_rank_router_gradient(const moe_int_rank_scene *s, moe_explanation *ret);
 /* moved.c: rows of O or dX that are other tokens'. */
 bool moe_int_rank_rows_at_home(const moe_int_rank_scene *s, moe_explanation *ret);
 /* scales.c: O of tokens in 8 bits that were read with other scales. */
