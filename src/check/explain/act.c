@@ -130,12 +130,24 @@ static double up_factor(const moe_int_change *c, double u, double *slope) {
     return c->act == MOE_INT_ACT_NO_ONE ? u : u + offset;
 }
 
+/* phi(g), or what it is made of, in few bits. */
+static double rounded_factor(const moe_int_change *c, double g, double phi) {
+    if (c->act_bits == 0 || c->act_part == MOE_INT_PART_A)
+        return phi;
+    if (c->act_part == MOE_INT_PART_PHI || g == 0)
+        return moe_int_to_bits(c->act_bits, phi);
+    if (c->act_part == MOE_INT_PART_SIGMOID)
+        return g * moe_int_to_bits(c->act_bits, phi / g);
+    return g * (1 + moe_int_to_bits(c->act_bits, 2 * phi / g - 1)) / 2;
+}
+
 void moe_int_changed_act(const moe_int_change *c, const double h[2], double *a, double slope[2]) {
     int gate = c->act_swapped;
     bool gated = moe_act_is_gated(c->desc.act);
     double g_slope, u_slope = 0, g = gate_factor(c, h[gated ? gate : 0], &g_slope);
     double u = gated ? up_factor(c, h[!gate], &u_slope) : 1;
-    *a = g * u;
+    g = rounded_factor(c, h[gated ? gate : 0], g);
+    *a = moe_int_to_bits(c->act_part == MOE_INT_PART_A ? c->act_bits : 0, g * u);
     slope[gated ? gate : 0] = g_slope * u;
     if (gated)
         slope[!gate] = (c->act == MOE_INT_ACT_UP_SLOPE ? h[gate] : g) * u_slope;

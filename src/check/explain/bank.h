@@ -159,6 +159,16 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(dx_gate, "dX lacks the part of the shared expert's gate")                              \
     CHANGE(dx_scale, "dX adds dX~")                                                               \
     CHANGE(dw1_input, "dW1 is taken of the unweighted input")                                     \
+    /* steps that are not to be seen by themselves */                                             \
+    CHANGE(used_bits, "combine weights are rounded to a narrower type where they are used")       \
+    CHANGE(weights_again, "weights go through another function after their score")                \
+    CHANGE(logits_scaled, "logits are multiplied before their score, a temperature")              \
+    CHANGE(unseen_swapped, "gate and up have changed places in a part of the units")              \
+    CHANGE(unseen_order, "the terms of a product meet factors that are not theirs")               \
+    CHANGE(unseen_factor_bits, "a factor of one product is rounded to a narrower type")           \
+    CHANGE(unseen_act_bits, "the activation is rounded to a narrower type, or approximated")      \
+    CHANGE(unseen_room, "rows of experts that have many are left out")                            \
+    CHANGE(unseen_rows, "rows are gathered in another order within tiles")                        \
     /* single steps */                                                                            \
     LOCAL(own_weights, "weights are another function of the logits")                              \
     LOCAL(score_products, "%s is another product")                                                \
@@ -198,6 +208,8 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
     LOCAL(foreign_terms, "%s has terms that are not its own in the place of its own")             \
+    LOCAL(parts_of_sums, "parts of the product behind %s do not count once each")                 \
+    LOCAL(substitutes, "pairs' parts of %s are made with other experts' weights, or added")       \
     LOCAL(terms_by_chance, "each term of %s is off by chance")                                    \
     LOCAL(gradient_tensor, "%s is the sum over its rows of other vectors than its own")           \
     LOCAL(gradient_beside, "rows of the two factors of %s do not belong together")                \
@@ -259,6 +271,8 @@ bool moe_int_reroute_own(const moe_int_scene *s, moe_int_change *c);
 /* Copies that the caller frees: of the logits (NULL: none), of b_select (NULL: there is none). */
 double *moe_int_copy_logits(const moe_int_scene *s, const moe_int_change *c);
 double *moe_int_selection_bias(const moe_int_scene *s);
+/* changes_narrow.c: may what is wrong be no more than rounding? */
+bool moe_int_is_small(const moe_int_scene *s);
 /* changes_rule.c: the K best of `key` [T][R] for each token, `parts` equal parts of the experts
  * apart, and their weights. */
 bool moe_int_choose_best(const moe_int_scene *s, const double *key, int64_t parts,

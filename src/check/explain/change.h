@@ -3,6 +3,7 @@
 #ifndef MOE_CHECK_EXPLAIN_CHANGE_H
 #define MOE_CHECK_EXPLAIN_CHANGE_H
 
+#include "check/explain/orders.h"
 #include "moeref/plan.h"
 
 #include <stdbool.h>
@@ -46,6 +47,29 @@ typedef enum moe_int_product {
     MOE_INT_PRODUCT_DX, /* H's columns in dX~ = dH W1 */
     MOE_INT_PRODUCT_COUNT
 } moe_int_product;
+
+/* What happens to the factors of one product on their way in. */
+typedef struct moe_int_factor_edit {
+    moe_int_product product;
+    const moe_int_term_order *order; /* in which its terms meet the matrix's; NULL: the right one */
+    int bits;                        /* that the operand or the matrix is rounded to; 0: not */
+    bool of_matrix;
+} moe_int_factor_edit;
+
+/* What of the activation is rounded, or approximated so coarsely. */
+typedef enum moe_int_act_part {
+    MOE_INT_PART_A,       /* phi(g) u */
+    MOE_INT_PART_PHI,     /* phi(g) */
+    MOE_INT_PART_SIGMOID, /* s in phi(g) = g s, gelu's normal distribution likewise */
+    MOE_INT_PART_TANH,    /* t in s = (1 + t) / 2 */
+    MOE_INT_PART_COUNT
+} moe_int_act_part;
+
+/* Units first .. end-1 of every `every` ones in a row. */
+typedef struct moe_int_unit_part {
+    int64_t every, first, end;
+    const char *words;
+} moe_int_unit_part;
 
 /* Terms and factors left out, or put in where they do not belong. */
 enum {
@@ -126,7 +150,11 @@ typedef struct moe_int_change {
     double *own_logits;   /* owned: those, where they are not the right ones */
     double *used; /* [pairs of plan] weights that the experts use, owned; NULL: the plan's */
     moe_int_act_fault act;
-    bool act_swapped; /* the activation takes up for gate, and back */
+    bool act_swapped;                 /* the activation takes up for gate, and back */
+    const moe_int_unit_part *swapped; /* the same, in these units alone; NULL: in none */
+    moe_int_act_part act_part;        /* is rounded to act_bits; 0: none is */
+    int act_bits;
+    moe_int_factor_edit edit; /* without order and bits: none */
     moe_int_row_order rows1;
     int32_t *owner1, *owner2; /* [E] whose W1 (W2) expert e has, owned; NULL: its own */
     int64_t stride1, stride2; /* elements from expert to expert in W1 (W2); 0: as many as it has */
@@ -155,10 +183,15 @@ typedef struct moe_int_change {
     /* An expert's rows after its last whole tile of this (1: its last row) are of the tokens that
      * the next expert has at the same place (its first); of all experts, or of one. */
     int64_t beyond, beyond_expert;
+    /* Rows of every tile of row_tile, of all pairs or of each expert's, are of others' tokens. */
+    const moe_int_term_order *row_order; /* NULL: their own */
+    int64_t row_tile;
+    bool rows_of_expert;
     int64_t early; /* an expert's last tile of this begins early enough to be whole */
     /* Pairs that are not added: those of this expert (-1: none), each expert's last rows mod
-     * `tail`, its first, its last row. */
-    int64_t skip_expert, tail;
+     * `tail`, its first, its last row, those from `room` on, from the rows' number mod `wrap` on.
+     */
+    int64_t skip_expert, tail, room, wrap;
     bool skip_first, skip_last;
     unsigned skip_dw; /* 1: ... from dW1's sum, 2: from dW2's; and from nothing else */
 } moe_int_change;
@@ -167,7 +200,15 @@ typedef struct moe_int_change {
 static inline bool moe_int_change_adds(const moe_int_change *c, int64_t e, int64_t position,
                                        int64_t rows) {
     return e != c->skip_expert && !(c->tail && position >= rows - rows % c->tail) &&
-           !(c->skip_first && position == 0) && !(c->skip_last && position == rows - 1);
+           !(c->skip_first && position == 0) && !(c->skip_last && position == rows - 1) &&
+           !(c->room && position >= c->room) && !(c->wrap && position >= rows % c->wrap);
+}
+
+/* Does unit j of n take up for gate there? */
+static inline bool moe_int_change_swaps(const moe_int_change *c, int64_t j, int64_t n) {
+    const moe_int_unit_part *p = c->swapped;
+    const int64_t at = p ? (p->every ? j % p->every : 2 * j / n) : 0;
+    return p && at >= p->first && at < p->end;
 }
 
 /* The first element of X [T][d] that is read for a row of token t. */

@@ -7,7 +7,7 @@
 /* Roundings to 8 bits leave 1e-5 of the squares each, and add up over a sum's blocks: what is
  * farther off is no rounding, and needs none of these many runs. A choice of experts has no such
  * error. */
-static bool is_small(const moe_int_scene *s) {
+bool moe_int_is_small(const moe_int_scene *s) {
     return s->evidence->first == MOE_INT_CHOICE || s->error < 1e-2;
 }
 
@@ -52,7 +52,7 @@ bool moe_int_change_router_narrow(const moe_int_scene *s, int64_t trial, moe_int
     const bool of_logits = trial < OF_LOGITS;
     const moe_int_narrowing narrow = (moe_int_narrowing)(1 + trial % OF_LOGITS);
     int64_t count = s->evidence->problem->T * c->plan->n_experts;
-    if (trial / 2 >= OF_LOGITS || !c->logits || !is_small(s))
+    if (trial / 2 >= OF_LOGITS || !c->logits || !moe_int_is_small(s))
         return false;
     moe_int_finding_say(f, ": %s of %s", of_logits ? "logits" : "factors", name_of(narrow));
     if (!of_logits)
@@ -70,13 +70,13 @@ bool moe_int_change_dz_narrow(const moe_int_scene *s, int64_t trial, moe_int_cha
                               moe_int_finding *f) {
     c->dz_type = trial ? MOE_F16 : MOE_BF16;
     moe_int_finding_say(f, ": %s", moe_dtype_name(c->dz_type));
-    return trial < 2 && s->dO && c->logits && is_small(s);
+    return trial < 2 && s->dO && c->logits && moe_int_is_small(s);
 }
 
 /* All of them, the router's too. */
 bool moe_int_change_operands_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                     moe_int_finding *f) {
-    if (trial + 1 >= MOE_INT_NARROW_COUNT || !is_small(s))
+    if (trial + 1 >= MOE_INT_NARROW_COUNT || !moe_int_is_small(s))
         return false;
     c->operand = (moe_int_narrowing)(trial + 1);
     moe_int_finding_say(f, ": %s", name_of(c->operand));
@@ -120,7 +120,7 @@ bool moe_int_change_sums_narrow(const moe_int_scene *s, int64_t trial, moe_int_c
     static const int64_t blocks[] = {16, 32, 64, 128, 8, 1};
     enum { BLOCKS = sizeof blocks / sizeof *blocks };
     const int64_t which = trial / 2 / BLOCKS, at = trial % BLOCKS;
-    if (which >= KEPT || !is_small(s))
+    if (which >= KEPT || !moe_int_is_small(s))
         return false;
     const bool one = kept[which].block > 0;
     c->sum_type = trial / BLOCKS % 2 ? MOE_F16 : MOE_BF16;

@@ -184,21 +184,37 @@ bool moe_int_change_choice_of_neighbour(const moe_int_scene *s, int64_t trial, m
     return done;
 }
 
-/* The expert that is masked beside e, in a way that `rule` numbers; -1: none. */
-static int64_t masked_by(int64_t rule, int64_t e, int64_t R) {
+/* Is expert o masked where e is chosen, in a way that `rule` numbers? From MASKED_LANES on lanes
+ * hold experts that are so far apart, or so many in a row, and keep the best of them. */
+enum { MASKED_LANES = 5, MASKED_RULES = 11 };
+
+static bool is_masked(int64_t rule, int64_t e, int64_t o, int64_t R) {
     static const int64_t steps[] = {1, -1}, flips[] = {1, 2, 4};
-    const int64_t other = rule < 2 ? e + steps[rule] : e ^ flips[rule - 2];
-    return other < 0 || other >= R ? -1 : other;
+    const int64_t apart[] = {R / 2, R / 4, 32, 64}, row[] = {4, 8};
+    if (rule < MASKED_LANES)
+        return rule < 2 ? o == e + steps[rule] : o == (e ^ flips[rule - 2]);
+    rule -= MASKED_LANES;
+    if (rule >= 4)
+        return o != e && o / row[rule - 4] == e / row[rule - 4];
+    return o != e && apart[rule] > 0 && o % apart[rule] == e % apart[rule];
 }
 
 /* A chosen expert is masked for the choices after it, and another one with it. */
 bool moe_int_change_choose_masked(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
-    static const char *const words[] = {"the one after it", "the one before it",
-                                        "the other of its pair", "number e xor 2",
-                                        "number e xor 4"};
+    static const char *const words[MASKED_RULES] = {"the one after it",
+                                                    "the one before it",
+                                                    "the other of its pair",
+                                                    "number e xor 2",
+                                                    "number e xor 4",
+                                                    "numbers R/2 apart, of one lane",
+                                                    "numbers R/4 apart, of one lane",
+                                                    "numbers 32 apart, of one lane",
+                                                    "numbers 64 apart, of one lane",
+                                                    "the others of its four in a row",
+                                                    "the others of its eight in a row"};
     const int64_t R = c->plan->n_experts, K = moe_int_layer_of(s)->K;
-    if (trial >= (int64_t)(sizeof words / sizeof *words) || !is_top_k(s, c))
+    if (trial >= MASKED_RULES || !is_top_k(s, c))
         return false;
     double *b = moe_int_selection_bias(s), *key = scores_of(s, c, b);
     for (int64_t t = 0; key && t < s->evidence->problem->T; t++) {
@@ -207,10 +223,10 @@ bool moe_int_change_choose_masked(const moe_int_scene *s, int64_t trial, moe_int
             int64_t best = -1;
             for (int64_t e = 0; e < R; e++)
                 best = of[e] < 1e300 && (best < 0 || of[e] > of[best]) ? e : best;
-            const int64_t other = masked_by(trial, best, R);
             of[best] = 1e301;
-            if (other >= 0 && of[other] < 1e300)
-                of[other] = -1e300;
+            for (int64_t o = 0; o < R; o++)
+                if (of[o] < 1e300 && is_masked(trial, best, o, R))
+                    of[o] = -1e300;
         }
     }
     moe_int_finding_say(f, ": %s", words[trial]);

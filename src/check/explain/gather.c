@@ -9,8 +9,22 @@ static int64_t early_token(const moe_int_change *c, int64_t e, int64_t at) {
     return c->plan->token[first + at - (moved ? back : 0)];
 }
 
+/* Row `at` of expert e, whose tile's rows are in another order. */
+static int64_t ordered_token(const moe_int_change *c, int64_t e, int64_t at) {
+    const int64_t first = c->plan->offsets[e], end = c->plan->offsets[e + 1];
+    const int64_t from = c->rows_of_expert ? first : 0, row = first + at - from;
+    const int64_t tile = row / c->row_tile * c->row_tile;
+    int64_t out = 0, place = row - tile;
+    c->row_order->map(c->row_order->size, c->row_tile, &out, &place);
+    const int64_t is = from + tile + place;
+    const int64_t last = c->rows_of_expert ? end : c->plan->n_pairs;
+    return c->plan->token[is < last ? is : first + at];
+}
+
 int64_t moe_int_gathered_token(const moe_int_change *c, int64_t e, int64_t at, int64_t t) {
     const moe_plan *full = c->plan;
+    if (c->row_order)
+        return ordered_token(c, e, at);
     if (c->early > 0)
         return early_token(c, e, at);
     if (c->beyond == 0 || (c->beyond_expert >= 0 && c->beyond_expert != e))

@@ -92,12 +92,16 @@ static int64_t flat(const moe_int_matrix *m, int64_t r, int64_t c) {
     return m->first + (m->transposed ? c * m->rows + r : row_of(m, r) * m->cols + c);
 }
 
+static int bits_of(const moe_int_matrix *m) {
+    return m->edit && m->edit->of_matrix ? m->edit->bits : 0;
+}
+
 static double element(const moe_int_matrix *m, int64_t r, int64_t c) {
     if (m->drop_first ? r < m->drop_rows || c < m->drop_cols
                       : r >= m->rows - m->drop_rows || c >= m->cols - m->drop_cols)
         return 0;
     double v = moe_load(m->t->data, m->t->dtype, (size_t)flat(m, r, c));
-    return narrowed(m->operand, v);
+    return moe_int_to_bits(bits_of(m), narrowed(m->operand, v));
 }
 
 /* A row that is stored as one: loaded at once, since some hundred changed layers read it. */
@@ -111,6 +115,8 @@ static void stored_row(const moe_int_matrix *m, int64_t r, double *ret) {
     moe_int_load(m->t, m->first + row_of(m, r) * m->cols, m->cols, ret);
     memset(ret + first, 0, (size_t)m->drop_cols * sizeof *ret);
     moe_int_narrow(m->operand, ret, m->cols);
+    for (int64_t c = 0; bits_of(m) && c < m->cols; c++)
+        ret[c] = moe_int_to_bits(bits_of(m), ret[c]);
 }
 
 void moe_int_matrix_row(const moe_int_matrix *m, int64_t r, double *ret) {
@@ -129,8 +135,14 @@ void moe_int_matrix_column(const moe_int_matrix *m, int64_t c, double *ret) {
 
 static moe_int_matrix settle(moe_int_matrix m, bool own_expert) {
     m.right = own_expert && !m.transposed && m.drop_rows == 0 && m.drop_cols == 0 &&
-              m.order == MOE_INT_ROWS_RIGHT && !m.operand;
+              m.order == MOE_INT_ROWS_RIGHT && !m.operand && !m.edit;
     return m;
+}
+
+/* Of a routed expert's product. */
+static const moe_int_factor_edit *edit_of(const moe_int_change *c, moe_int_product product) {
+    const moe_int_factor_edit *edit = &c->edit;
+    return edit->product == product && (edit->order || edit->bits) ? edit : NULL;
 }
 
 static int64_t owner_of(const int32_t *owner, int64_t e) {
@@ -151,6 +163,7 @@ moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c
         return settle(m, true);
     m.transposed = c->transposed1;
     m.drop_first = c->terms & MOE_INT_DROP_FIRST;
+    m.edit = edit_of(c, product);
     m.order = c->rows1;
     m.interleaved = desc->glu_layout == MOE_GLU_INTERLEAVED;
     if (product == MOE_INT_PRODUCT_H)
@@ -174,6 +187,7 @@ moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c
         return settle(m, true);
     m.transposed = c->transposed2;
     m.drop_first = c->terms & MOE_INT_DROP_FIRST;
+    m.edit = edit_of(c, product);
     if (product == MOE_INT_PRODUCT_Y)
         m.drop_cols = c->drop[product];
     else

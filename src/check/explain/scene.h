@@ -118,7 +118,8 @@ typedef struct moe_int_matrix {
     moe_int_row_order order;
     bool interleaved; /* its rows are, by the layer's description */
     moe_int_narrowing operand;
-    bool right; /* none of that applies, and the expert is the right one */
+    const moe_int_factor_edit *edit; /* NULL: none */
+    bool right;                      /* none of that applies, and the expert is the right one */
 } moe_int_matrix;
 
 void moe_int_matrix_row(const moe_int_matrix *m, int64_t r, double *ret);
@@ -129,6 +130,10 @@ moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c
 /* W2, MOE_INT_PRODUCT_Y or _DA. */
 moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c, int64_t e,
                                  moe_int_product product);
+/* edits.c: rounds to so many bits, those of the significand; 0: to all. */
+double moe_int_to_bits(int bits, double v);
+/* A row of `width` of the operand as the edited product has it; `room` [width]. */
+void moe_int_edit_row(const moe_int_factor_edit *edit, int64_t width, double *row, double *room);
 /* Rounds to what goes into a product. */
 void moe_int_narrow(moe_int_narrowing narrow, double *v, int64_t count);
 /* Rounds to what the changed kernel keeps stages in. */

@@ -49,7 +49,7 @@ static int64_t column_of(const slice_run *k, int up) {
 
 /* The three products of every row. */
 static moe_status fill_dots(const slice_run *k) {
-    double *w = malloc(3 * (size_t)k->d * sizeof *w);
+    double *w = malloc(4 * (size_t)k->d * sizeof *w);
     if (!w)
         return MOE_E_NOMEM;
     moe_int_matrix w1 = moe_int_matrix_w1(k->s, k->c, k->at.e, MOE_INT_PRODUCT_H);
@@ -60,6 +60,8 @@ static moe_status fill_dots(const slice_run *k) {
     moe_int_matrix_column(&w2, k->at.unit, w + 2 * k->d);
     for (int64_t r = 0; r < k->rows; r++) {
         load_row(k, r);
+        moe_int_edit_row(w1.edit, k->d, k->x, w + 3 * k->d);
+        moe_int_edit_row(w2.edit, k->d, k->dy, w + 3 * k->d);
         for (int up = 0; up < parts; up++)
             k->dots[3 * r + up] = moe_int_inner(k->x, w + up * k->d, k->d);
         k->dots[3 * r + 2] = moe_int_inner(k->dy, w + 2 * k->d, k->d);
@@ -126,6 +128,11 @@ static void add_row(const slice_run *k, int64_t r) {
     int parts = k->hw == k->n ? 1 : 2;
     for (int up = 0; up < parts; up++)
         h[up] = in * k->dots[3 * r + up] + bias_of(k, up);
+    if (routed && moe_int_change_swaps(k->c, k->at.unit, k->n)) {
+        const double gate = h[0];
+        h[0] = h[1];
+        h[1] = gate;
+    }
     moe_int_change_store(k->c, h, 2);
     moe_int_changed_act(k->c, h, &a, slope);
     for (int up = 0; up < parts; up++) {

@@ -69,14 +69,17 @@ static double narrow_dot(const moe_int_change *c, unsigned which, const double *
     return sum;
 }
 
-/* The rows of `in` as they go into a product with m, from row 0 on; `room` takes copies. */
+/* The rows of `in` as they go into a product with m, from row 0 on; `room` takes copies, and a row
+ * more. */
 static const double *factors(const moe_int_expert_run *k, const moe_int_matrix *m, int64_t width,
                              const double *in, double *room) {
     const double *first = in + k->first * width;
-    if (!m->operand)
+    if (!m->operand && !m->edit)
         return first;
     memcpy(room, first, (size_t)(k->count * width) * sizeof *room);
     moe_int_narrow(m->operand, room, k->count * width);
+    for (int64_t p = 0; m->edit && p < k->count; p++)
+        moe_int_edit_row(m->edit, width, room + p * width, room + k->count * width);
     return room;
 }
 
@@ -136,8 +139,9 @@ static unsigned without_b1(const moe_int_expert_run *k, int64_t i) {
 /* The pre-activations of unit j. */
 static void unit_of(const moe_int_expert_run *k, const double *h, int64_t j, double ret[2]) {
     const moe_int_stage_rows *f = k->rows;
-    ret[0] = h[moe_h_column(layout_of(k), f->n, f->hw, j, 0)];
-    ret[1] = f->hw == f->n ? 0 : h[moe_h_column(layout_of(k), f->n, f->hw, j, 1)];
+    const int up = k->e >= 0 && moe_int_change_swaps(k->change, j, f->n) ? 0 : 1;
+    ret[!up] = h[moe_h_column(layout_of(k), f->n, f->hw, j, 0)];
+    ret[up] = f->hw == f->n ? 0 : h[moe_h_column(layout_of(k), f->n, f->hw, j, 1)];
 }
 
 /* The column of A that a kernel with the fault of `period` writes into column j. */
@@ -237,7 +241,7 @@ static moe_status with_room(const moe_int_expert_run *k,
     const moe_int_stage_rows *f = k->rows;
     if (k->count == 0)
         return MOE_OK;
-    double *room = malloc((size_t)(k->count + 1) * (size_t)(f->d + f->n + f->hw) * sizeof *room);
+    double *room = malloc((size_t)(k->count + 2) * (size_t)(f->d + f->n + f->hw) * sizeof *room);
     if (!room)
         return MOE_E_NOMEM;
     make(k, room);

@@ -160,6 +160,7 @@ static bool explain(const moe_int_rank_scene *s, moe_explanation *ret) {
     if (!s->is->plain)
         return s->id == MOE_T_O && lacks_part(s, ret);
     return ((of_rows || s->id == MOE_T_DS) && is_order_of_owners(s, ret)) ||
+           ((s->id == MOE_T_DX || s->id == MOE_T_DW_R) && moe_int_rank_router_gradient(s, ret)) ||
            moe_int_rank_shares(s, ret) || (of_rows && moe_int_rank_rows_at_home(s, ret)) ||
            (s->id == MOE_T_O && (lacks_part(s, ret) || moe_int_rank_other_scales(s, ret) ||
                                  moe_int_rank_made_of_others(s, ret))) ||

@@ -92,100 +92,6 @@ static bool find_one(const moe_int_rank_scene *s, const double *Y, int64_t t, do
     return false;
 }
 
-/* What all experts make of token t, by least squares: an expert that has the weight of one that is
- * not there has taken its place. */
-static void vote(const moe_int_rank_scene *s, const double *Y, const double *rest, int64_t t,
-                 double *term, double *share, int64_t *votes) {
-    double want[4096];
-    if (s->d > 4096)
-        return;
-    for (int64_t i = 0; i < s->d; i++)
-        want[i] = s->got[t * s->d + i] - rest[t * s->d + i];
-    for (int64_t e = 0; e < s->E; e++)
-        memcpy(term + e * s->d, Y + (e * s->T + t) * s->d, (size_t)s->d * sizeof *term);
-    const double left = moe_int_fit(term, s->E, s->d, want, share);
-    if (left < 0 || left > 10 * moe_int_rank_alike(s) * moe_int_inner(want, want, s->d))
-        return;
-    const double near = s->is->low ? 0.02 : 1e-4;
-    for (int64_t k = s->plan->token_offsets[t]; k < s->plan->token_offsets[t + 1]; k++) {
-        const int64_t p = s->plan->pair_of_token[k];
-        if (p >= s->P)
-            continue;
-        const double w = s->plan->weight[p];
-        for (int64_t f = 0; f < s->E; f++)
-            votes[s->expert[p] * s->E + f] += fabs(share[f] - w) <= near;
-    }
-}
-
-/* map[e]: the expert whose weights e has. */
-static void elect(const moe_int_rank_scene *s, const int64_t *votes, int64_t *map) {
-    for (int64_t e = 0; e < s->E; e++) {
-        map[e] = e;
-        for (int64_t f = 0; f < s->E; f++)
-            if (votes[e * s->E + f] > votes[e * s->E + map[e]])
-                map[e] = f;
-    }
-}
-
-static double left_by(const moe_int_rank_scene *s, const double *Y, const double *rest,
-                      const int64_t *map) {
-    double error = 0;
-    double *made = malloc((size_t)(s->count + 1) * sizeof *made);
-    if (made)
-        memcpy(made, rest, (size_t)s->count * sizeof *made);
-    for (int64_t p = 0; made && p < s->P; p++) {
-        const int64_t t = s->plan->token[p];
-        for (int64_t i = 0; i < s->d; i++)
-            made[t * s->d + i] += s->plan->weight[p] * Y[(map[s->expert[p]] * s->T + t) * s->d + i];
-    }
-    for (int64_t i = 0; made && i < s->count; i++)
-        error += (made[i] - s->got[i]) * (made[i] - s->got[i]);
-    free(made);
-    return made ? error / moe_int_inner(s->right, s->right, s->count) : INFINITY;
-}
-
-static void say_experts(const moe_int_rank_scene *s, const int64_t *map, double after,
-                        moe_explanation *ret) {
-    int64_t e = 0, others = 0;
-    while (map[e] == e)
-        e++;
-    for (int64_t f = e + 1; f < s->E; f++)
-        others += map[f] != f;
-    const int64_t first = s->layout->first[s->owner[e]];
-    moe_int_rank_explain(s, "ranks_expert_index", after, ret,
-                         "rank %d computes expert %lld, its expert %lld, with the weights of "
-                         "expert %lld of rank %d; "
-                         "%lld more",
-                         (int)s->owner[e], (long long)e, (long long)(e - first), (long long)map[e],
-                         (int)s->owner[map[e]], (long long)others);
-}
-
-/* Experts that are computed with the weights of others, each always with the same one's. */
-static bool other_experts(const moe_int_rank_scene *s, const double *Y, const instead *made,
-                          int64_t found, moe_explanation *ret) {
-    int64_t *votes = calloc((size_t)(s->E * s->E + s->E + 1), sizeof *votes), changed = 0;
-    int64_t *map = votes ? votes + s->E * s->E : NULL;
-    double *rest = moe_int_rank_rest(s);
-    double *room = malloc((size_t)((s->E + 1) * s->d + s->E) * sizeof *room), after = INFINITY;
-    if (votes && rest && room) {
-        for (int64_t i = 0; i < found; i++)
-            votes[s->expert[made[i].pair] * s->E + made[i].expert]++;
-        for (int64_t t = 0; found == 0 && s->E < s->d && t < s->T; t++)
-            vote(s, Y, rest, t, room, room + s->E * s->d, votes);
-        elect(s, votes, map);
-        for (int64_t e = 0; e < s->E; e++)
-            changed += map[e] != e;
-        after = changed ? left_by(s, Y, rest, map) : INFINITY;
-    }
-    const bool explains = map && moe_int_rank_explains(s, after);
-    if (explains)
-        say_experts(s, map, after, ret);
-    free(votes);
-    free(rest);
-    free(room);
-    return explains;
-}
-
 /* ---- other tokens ---- */
 
 /* Do all rows that are others' come from one rank in the place of another, and back? */
@@ -244,8 +150,7 @@ bool moe_int_rank_made_of_others(const moe_int_rank_scene *s, moe_explanation *r
     if (Y && made) {
         int64_t experts;
         const int64_t found = find_makers(s, Y, made, &experts);
-        explained = (experts == found && other_experts(s, Y, made, found, ret)) ||
-                    other_experts(s, Y, NULL, 0, ret);
+        explained = moe_int_rank_other_experts(s, Y, ret);
         if (!explained && experts == 0 && found > 1) {
             say_tokens(s, "", made, found, ret);
             explained = true;

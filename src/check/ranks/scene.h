@@ -53,6 +53,8 @@ int64_t moe_int_rank_local(const moe_int_rank_scene *s, int64_t token);
 
 /* shares.c: rows, or tokens of a rank, whose part in the tensor at hand is another than once. */
 bool moe_int_rank_shares(const moe_int_rank_scene *s, moe_explanation *ret);
+/* router.c: of dX and the router's gradient, whose dS does not reach the router. */
+bool moe_int_rank_router_gradient(const moe_int_rank_scene *s, moe_explanation *ret);
 /* moved.c: rows of O or dX that are other tokens'. */
 bool moe_int_rank_rows_at_home(const moe_int_rank_scene *s, moe_explanation *ret);
 /* scales.c: O of tokens in 8 bits that were read with other scales. */
@@ -60,6 +62,9 @@ bool moe_int_rank_other_scales(const moe_int_rank_scene *s, moe_explanation *ret
 /* others.c: rows of O that were made of another token, or by another expert; dS that were made with
  * another token's dO. */
 bool moe_int_rank_made_of_others(const moe_int_rank_scene *s, moe_explanation *ret);
+/* experts.c: the same of experts that have the weights of others; Y [E][T][d] is what each of them
+ * makes of each token. */
+bool moe_int_rank_other_experts(const moe_int_rank_scene *s, const double *Y, moe_explanation *ret);
 bool moe_int_rank_gradients_of_others(const moe_int_rank_scene *s, moe_explanation *ret);
 
 #endif
