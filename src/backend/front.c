@@ -1,5 +1,6 @@
 /* The front end of a prepared layer: the order of calls, and shapes of what is fetched. */
 #include "backend/front.h"
+#include "core/bytes.h"
 #include "core/canary.h"
 #include "layer/traits.h"
 
@@ -218,11 +219,11 @@ moe_status moe_int_layer_fetch_again(moe_layer *layer, moe_tensor_id id, const m
     moe_int_guest *g = layer->backend->is_isolated ? layer->backend->device : NULL;
     const size_t bytes = (size_t)moe_tensor_bytes(as);
     if (!g)
-        memset(dst->data, MOE_INT_POISON, bytes);
+        moe_int_fill(dst->data, MOE_INT_POISON, bytes);
     else
         g->as = as->data;
     moe_status status = moe_layer_fetch(layer, id, dst);
-    *ret_same = !status && (g ? g->same : memcmp(dst->data, as->data, bytes) == 0);
+    *ret_same = !status && (g ? g->same : moe_int_same_bytes(dst->data, as->data, bytes));
     if (g)
         g->as = NULL;
     return status;

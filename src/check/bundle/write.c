@@ -1,5 +1,6 @@
 #include "check/bundle/bundle.h"
 #include "check/verdict/order.h"
+#include "core/bytes.h"
 #include "core/file.h"
 #include "layer/stored_plan.h"
 

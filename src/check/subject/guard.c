@@ -1,5 +1,6 @@
 /* Buffers that notice misuse: canaries on both sides, and a poison that no computation produces. */
 #include "check/subject/guard.h"
+#include "core/bytes.h"
 #include "core/canary.h"
 #include "core/memory.h"
 
@@ -32,7 +33,7 @@ moe_status moe_int_guard_reserve(const moe_tensor *shape, moe_dtype dtype, moe_i
 moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret) {
     moe_status status = moe_int_guard_reserve(shape, dtype, ret);
     if (!status)
-        memset(ret->tensor.data, MOE_INT_POISON, ret->size);
+        moe_int_fill(ret->tensor.data, MOE_INT_POISON, ret->size);
     return status;
 }
 
@@ -59,24 +60,4 @@ bool moe_int_is_poison(const moe_tensor *tensor, int64_t index) {
         if (p[i] != MOE_INT_POISON)
             return false;
     return true;
-}
-
-/* FNV-1a's step over a 64-bit word, with a rotation that carries high bits down. */
-static uint64_t hash_word(uint64_t h, uint64_t word) {
-    h = (h ^ word) * 0x100000001b3u;
-    return h << 31 | h >> 33;
-}
-
-uint64_t moe_int_hash(const void *data, size_t bytes) {
-    const unsigned char *p = data;
-    uint64_t h = 0xcbf29ce484222325u ^ bytes, word;
-    for (; bytes >= sizeof word; bytes -= sizeof word, p += sizeof word) {
-        memcpy(&word, p, sizeof word);
-        h = hash_word(h, word);
-    }
-    if (bytes == 0)
-        return h;
-    word = 0;
-    memcpy(&word, p, bytes);
-    return hash_word(h, word);
 }

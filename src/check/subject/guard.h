@@ -23,6 +23,5 @@ void moe_int_guard_move(moe_int_guarded *from, moe_int_guarded *to);
 const char *moe_int_guard_broken(const moe_int_guarded *g);
 /* Is element `index` as the poison left it? */
 bool moe_int_is_poison(const moe_tensor *tensor, int64_t index);
-uint64_t moe_int_hash(const void *data, size_t bytes);
 
 #endif

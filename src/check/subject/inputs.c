@@ -2,6 +2,7 @@
 #include "backend/front.h"
 #include "check/subject/guard.h"
 #include "check/verdict/result.h"
+#include "core/bytes.h"
 
 bool moe_int_is_given(moe_tensor_id id) {
     moe_tensor_role role = moe_tensor_role_of(id);
