@@ -1,5 +1,6 @@
 /* The front end of a prepared layer: the order of calls, and shapes of what is fetched. */
 #include "backend/front.h"
+#include "core/bytes.h"
 #include "core/canary.h"
 #include "layer/traits.h"
 
@@ -221,10 +222,10 @@ moe_status moe_int_layer_fetch_fresh(moe_layer *layer, moe_tensor_id id, const m
         g->is_fresh = true;
         g->as = as ? as->data : NULL;
     } else {
-        memset(dst->data, MOE_INT_POISON, bytes);
+        moe_int_fill(dst->data, MOE_INT_POISON, bytes);
     }
     moe_status status = moe_layer_fetch(layer, id, dst);
-    *ret_same = !status && (g ? g->same : as && memcmp(dst->data, as->data, bytes) == 0);
+    *ret_same = !status && (g ? g->same : as && moe_int_same_bytes(dst->data, as->data, bytes));
     if (g) {
         g->is_fresh = false;
         g->as = NULL;

@@ -104,26 +104,59 @@ static void add_router(const expert_sum *k, int64_t t, row *sum) {
     }
 }
 
+/* Token t's elements of `got` beside the two ways to add; room [4][d]. */
+static void tally_row(const expert_sum *k, const moe_tensor *got, int64_t t, double *room,
+                      tally ret[2]) {
+    const int64_t d = k->problem->layer.d;
+    const moe_dtype type = k->reading->arithmetic;
+    row sum = {room, room + d, room + 2 * d};
+    add_terms(k, t, room + 3 * d, &sum);
+    add_router(k, t, &sum);
+    for (int64_t i = 0; i < d; i++) {
+        const double value = moe_load(got->data, got->dtype, (size_t)(t * d + i));
+        count(&ret[0], value, sum.plain[i], sum.noise[i], type);
+        count(&ret[1], value, sum.stored[i], sum.noise[i], type);
+    }
+}
+
+static void add_tally(const tally *from, tally *to) {
+    to->n += from->n;
+    to->outside += from->outside;
+    to->d2 += from->d2;
+    to->r2 += from->r2;
+}
+
+/* Of all tokens, added up in their order whoever counted them. MOE_E_NOMEM. */
+static moe_status tally_rows(const expert_sum *k, const moe_tensor *got, tally *plain,
+                             tally *stored) {
+    const int64_t T = k->problem->T, d = k->problem->layer.d;
+    tally(*each)[2] = calloc((size_t)T + 1, sizeof *each);
+    bool failed = !each;
+#pragma omp parallel reduction(|| : failed)
+    {
+        double *room = each ? malloc(4 * (size_t)d * sizeof *room) : NULL;
+        failed = failed || !room;
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < T; t++)
+            if (room)
+                tally_row(k, got, t, room, each[t]);
+        free(room);
+    }
+    *plain = *stored = (tally){0};
+    for (int64_t t = 0; !failed && t < T; t++) {
+        add_tally(&each[t][0], plain);
+        add_tally(&each[t][1], stored);
+    }
+    free(each);
+    return failed ? MOE_E_NOMEM : MOE_OK;
+}
+
 /* Is `got` [T][d] that sum, rounded once? Fails v if not. */
 static moe_status judge_sum(const expert_sum *k, const char *terms, const moe_tensor *got,
                             moe_tensor_verdict *v) {
-    const int64_t d = k->problem->layer.d;
-    const moe_dtype type = k->reading->arithmetic;
-    double *block = malloc(4 * (size_t)d * sizeof *block), *y = block ? block + 3 * d : NULL;
-    row sum = {block, block ? block + d : NULL, block ? block + 2 * d : NULL};
-    tally plain = {0}, stored = {0};
-    if (!block)
+    tally plain, stored;
+    if (tally_rows(k, got, &plain, &stored))
         return MOE_E_NOMEM;
-    for (int64_t t = 0; t < k->problem->T; t++) {
-        add_terms(k, t, y, &sum);
-        add_router(k, t, &sum);
-        for (int64_t i = 0; i < d; i++) {
-            double value = moe_load(got->data, got->dtype, (size_t)(t * d + i));
-            count(&plain, value, sum.plain[i], sum.noise[i], type);
-            count(&stored, value, sum.stored[i], sum.noise[i], type);
-        }
-    }
-    free(block);
     bool may_store = k->weight && (k->reading->points & MOE_POINT_SY) != 0;
     if (fits(&plain) || (may_store && fits(&stored)))
         return MOE_OK;

@@ -8,22 +8,28 @@
 #include <math.h>
 #include <string.h>
 
+static bool has_any(const moe_tensor *t, bool (*is)(double)) {
+    enum { CHUNK = 1024 };
+    const int64_t count = moe_tensor_count(t);
+    bool any = false;
+#pragma omp parallel for schedule(static) if (count > 16 * CHUNK) reduction(|| : any)
+    for (int64_t i = 0; i < count; i += CHUNK) {
+        const int64_t n = any ? 0 : count - i < CHUNK ? count - i : CHUNK;
+        double v[CHUNK];
+        moe_int_load(t, i, n, v);
+        for (int64_t k = 0; k < n; k++)
+            any = any || is(v[k]);
+    }
+    return any;
+}
+
 /* Are there numbers of that kind among the inputs and parameters? */
 static bool any_input(const moe_problem *problem, bool (*is)(double)) {
-    enum { CHUNK = 256 };
-    double v[CHUNK];
-    for (int id = 0; id < MOE_T_COUNT; id++) {
-        const moe_tensor *t = &problem->in.t[id];
-        int64_t count = t->data ? moe_tensor_count(t) : 0;
-        for (int64_t i = 0; i < count; i += CHUNK) {
-            int64_t n = count - i < CHUNK ? count - i : CHUNK;
-            moe_int_load(t, i, n, v);
-            for (int64_t k = 0; k < n; k++)
-                if (is(v[k]))
-                    return true;
-        }
-    }
-    return false;
+    bool any = false;
+    for (int id = 0; !any && id < MOE_T_COUNT; id++)
+        if (problem->in.t[id].data)
+            any = has_any(&problem->in.t[id], is);
+    return any;
 }
 
 static bool is_not_finite(double v) {

@@ -5,7 +5,10 @@
 #include "check/state/state.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
+#include "core/bytes.h"
+#include "core/elements.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -144,19 +147,28 @@ typedef struct beside {
 } beside;
 
 static beside look_beside(const moe_tensor *got) {
+    enum { CHUNK = 1024 };
     const int64_t count = moe_tensor_count(got);
-    beside n = {.first = -1};
-    for (int64_t i = 0; i < count; i++) {
-        const double v = moe_load(got->data, got->dtype, (size_t)i);
-        if (isfinite(v)) {
-            n.largest = fmax(n.largest, fabs(v));
-            continue;
+    int64_t bad = 0, infinite = 0, first = count;
+    double largest = 0;
+#pragma omp parallel for schedule(static) if (count > 16 * CHUNK) reduction(+ : bad, infinite)     \
+    reduction(min : first) reduction(max : largest)
+    for (int64_t i = 0; i < count; i += CHUNK) {
+        const int64_t n = count - i < CHUNK ? count - i : CHUNK;
+        double v[CHUNK];
+        moe_int_load(got, i, n, v);
+        for (int64_t k = 0; k < n; k++) {
+            const double size = fabs(v[k]);
+            if (size <= DBL_MAX) {
+                largest = size > largest ? size : largest;
+                continue;
+            }
+            infinite += isinf(v[k]) != 0;
+            bad++;
+            first = i + k < first ? i + k : first;
         }
-        n.infinite += isinf(v) != 0;
-        if (n.bad++ == 0)
-            n.first = i;
     }
-    return n;
+    return (beside){bad, infinite, bad ? first : -1, largest};
 }
 
 /* Infinities of fp16, beside numbers of a quarter of its range: right, as far as the sample tells.
@@ -201,7 +213,7 @@ static void judge_again(const moe_int_trial *b, moe_tensor_id id, moe_int_again 
     if (!t->data || v->verdict != MOE_VERDICT_PASS || of_first || guessed)
         return;
     if (t->dtype == first->dtype && moe_tensor_same_shape(t, first) &&
-        memcmp(t->data, first->data, (size_t)moe_tensor_bytes(t)) == 0)
+        moe_int_same_bytes(t->data, first->data, (size_t)moe_tensor_bytes(t)))
         return; /* judged */
     compare(b, id, t, &fresh);
     if (fresh.verdict < MOE_VERDICT_FAIL)

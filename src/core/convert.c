@@ -5,7 +5,11 @@
 #include "core/simd.h"
 #include "moeref/dtype.h"
 
+#include <stdbool.h>
+
 #define CHUNK 512
+#define PART  65536     /* elements: what a thread converts at a time, */
+#define LONG  (1 << 22) /* and from how many on there are threads */
 
 MOE_INT_INLINE void widen(double *restrict out, const void *src, moe_dtype dtype, size_t first,
                           size_t count) {
@@ -88,6 +92,11 @@ MOE_INT_INLINE void convert_body(void *dst, moe_dtype dst_dtype, const void *src
     }
 }
 
+static void convert_part(void *dst, moe_dtype dst_dtype, const void *src, moe_dtype src_dtype,
+                         size_t count) {
+    convert_body(dst, dst_dtype, src, src_dtype, count);
+}
+
 #if MOE_INT_HAVE_AVX2
 MOE_INT_AVX2 static void convert_avx2(void *dst, moe_dtype dst_dtype, const void *src,
                                       moe_dtype src_dtype, size_t count) {
@@ -103,11 +112,17 @@ void moe_convert(void *dst, moe_dtype dst_dtype, const void *src, moe_dtype src_
         memmove(dst, src, count * moe_dtype_size(src_dtype));
         return;
     }
+    void (*part)(void *, moe_dtype, const void *, moe_dtype, size_t) = convert_part;
 #if MOE_INT_HAVE_AVX2
-    if (moe_int_cpu_avx2()) {
-        convert_avx2(dst, dst_dtype, src, src_dtype, count);
-        return;
-    }
+    if (moe_int_cpu_avx2())
+        part = convert_avx2;
 #endif
-    convert_body(dst, dst_dtype, src, src_dtype, count);
+    const size_t parts = (count + PART - 1) / PART;
+    const size_t to = moe_dtype_size(dst_dtype), from = moe_dtype_size(src_dtype);
+    const uintptr_t d = (uintptr_t)dst, s = (uintptr_t)src;
+    const bool apart = d + count * to <= s || s + count * from <= d;
+#pragma omp parallel for schedule(static) if (count >= LONG && apart)
+    for (size_t p = 0; p < parts; p++)
+        part((char *)dst + p * PART * to, dst_dtype, (const char *)src + p * PART * from, src_dtype,
+             count - p * PART < PART ? count - p * PART : PART);
 }

@@ -1,5 +1,6 @@
 /* Shapes and memory of dense tensors. */
 #include "moeref/tensor.h"
+#include "core/bytes.h"
 #include "core/memory.h"
 
 #include <stdio.h>
@@ -48,7 +49,7 @@ moe_status moe_tensor_alloc(moe_dtype dtype, int32_t ndim, const int64_t *shape,
     tensor.data = moe_int_allocate((size_t)bytes);
     if (!tensor.data)
         return MOE_E_NOMEM;
-    memset(tensor.data, 0, (size_t)bytes);
+    moe_int_fill(tensor.data, 0, (size_t)bytes);
     *ret = tensor;
     return MOE_OK;
 }

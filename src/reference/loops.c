@@ -157,6 +157,7 @@ void loop_outer(const real *g, int64_t rows, int64_t outs, const real *x, int64_
 }
 
 void loop_square(const real *x, int64_t count, real *out) {
+#pragma omp parallel for schedule(static) if (count > 65536)
     for (int64_t i = 0; i < count; i++)
         out[i] = x[i] * x[i];
 }

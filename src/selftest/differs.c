@@ -1,6 +1,6 @@
 /* Does a fault change anything on a case? Both copies run, and their results are compared as bits:
  * a fault that is not noticed there although it does is one that the case cannot show. */
-#include "core/hash.h"
+#include "core/bytes.h"
 #include "moeref/selftest.h"
 
 enum { RUNS = 3 }; /* some faults begin with the third */

@@ -1,6 +1,6 @@
 /* Canaries, poison and the hash that tells whether an input changed. */
 #include "check/subject/guard.h"
-#include "core/hash.h"
+#include "core/bytes.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

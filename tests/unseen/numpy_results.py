@@ -56,6 +56,8 @@ def results(kernel, line, folder):
     with np.errstate(over="ignore", invalid="ignore"):
         got = kernel(line, numpy_kernel.load(folder / "case.safetensors")).run()
     gives = kernel.gives.split() if kernel.gives else list(got)
+    if "dS" in gives and "topk_index" not in gives:
+        gives.append("topk_index")  # by whose slots it comes
     numpy_kernel.save(folder / "mine.safetensors", {k: got[k] for k in gives},
                       line.rpartition("dtype=")[2])
     return folder / "mine.safetensors"

@@ -1,6 +1,6 @@
 #include "backend/plugin/bound_memory.h"
+#include "core/bytes.h"
 #include "core/canary.h"
-#include "core/hash.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "check/bundle/bundle.h"
 #include "check/verdict/order.h"
+#include "core/bytes.h"
 #include "core/file.h"
-#include "core/hash.h"
 #include "layer/stored_plan.h"
 
 #include <stdio.h>

@@ -137,8 +137,8 @@ static bool find_all(const search *k, int64_t i, double *left, double *d2, taken
     const moe_int_evidence *e = k->l->p->e;
     const moe_tensor *got = k->l->p->got;
     const int64_t t = k->l->scene->tokens[i];
-    const int64_t slots = k->l->scene->sub->token_offsets[i + 1] -
-                          k->l->scene->sub->token_offsets[i];
+    const int64_t slots =
+        k->l->scene->sub->token_offsets[i + 1] - k->l->scene->sub->token_offsets[i];
     double error = 0, rest;
     for (int64_t c = 0; c < k->d; c++) {
         k->rest[c] = moe_load(got->data, got->dtype, (size_t)(t * k->d + c)) -
@@ -184,8 +184,7 @@ static bool is_cheap(const search *k) {
 bool moe_int_local_substitutes(const moe_int_local *l, moe_int_finding *f) {
     const moe_int_evidence *e = l->p->e;
     const moe_layer_desc *desc = &e->problem->layer;
-    search k = {.l = l, .desc = desc, .d = desc->d, .n = desc->n,
-                .hw = moe_h_width(desc, desc->n)};
+    search k = {.l = l, .desc = desc, .d = desc->d, .n = desc->n, .hw = moe_h_width(desc, desc->n)};
     int64_t seen = 0;
     double left = 0, d2 = 0;
     taken is = {0};

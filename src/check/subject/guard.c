@@ -1,5 +1,6 @@
 /* Buffers that notice misuse: canaries on both sides, and a poison that no computation produces. */
 #include "check/subject/guard.h"
+#include "core/bytes.h"
 #include "core/canary.h"
 #include "core/memory.h"
 
@@ -32,7 +33,7 @@ moe_status moe_int_guard_reserve(const moe_tensor *shape, moe_dtype dtype, moe_i
 moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret) {
     moe_status status = moe_int_guard_reserve(shape, dtype, ret);
     if (!status)
-        memset(ret->tensor.data, MOE_INT_POISON, ret->size);
+        moe_int_fill(ret->tensor.data, MOE_INT_POISON, ret->size);
     return status;
 }
 

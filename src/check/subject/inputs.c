@@ -1,7 +1,7 @@
 #include "check/subject/inputs.h"
 #include "backend/front.h"
 #include "check/verdict/result.h"
-#include "core/hash.h"
+#include "core/bytes.h"
 
 bool moe_int_is_given(moe_tensor_id id) {
     moe_tensor_role role = moe_tensor_role_of(id);
