@@ -55,12 +55,16 @@ static moe_tensor part_of(const files *f, int32_t rank, const char *name) {
     return t;
 }
 
+static bool same_bits(const moe_tensor *a, const moe_tensor *b) {
+    return a->data && b->data && a->dtype == b->dtype && moe_tensor_same_shape(a, b) &&
+           moe_tensor_count(a) > 0 && memcmp(a->data, b->data, (size_t)moe_tensor_bytes(a)) == 0;
+}
+
 static void compare_ranks(files *f, const char *name) {
     const moe_tensor first = part_of(f, 0, name);
     for (int32_t r = 1; r < f->count && !f->differs[0]; r++) {
         const moe_tensor t = part_of(f, r, name);
-        if (t.data && t.dtype == first.dtype && moe_tensor_same_shape(&t, &first) &&
-            memcmp(t.data, first.data, (size_t)moe_tensor_bytes(&t)) == 0)
+        if (same_bits(&t, &first))
             continue;
         snprintf(f->differs, sizeof f->differs, "%s", name);
         f->rank = r;
@@ -207,6 +211,27 @@ static void judge_copies(const files *f, moe_check_result *r) {
                        f->differs, (int)f->rank);
 }
 
+/* Another part of the same experts does not have the same bits. */
+static void judge_parts(const files *f, int32_t tp, moe_check_result *r) {
+    for (size_t i = 0; i < r->n_tensors; i++) {
+        moe_tensor_verdict *v = &r->tensor[i];
+        moe_tensor_id id;
+        if (v->verdict != MOE_VERDICT_FAIL || moe_tensor_id_parse(v->name, &id) ||
+            moe_ep_placed_of(id) != MOE_EP_OF_EXPERTS || id == MOE_T_DB2)
+            continue;
+        for (int32_t q = 1; q < f->count; q++) {
+            const moe_tensor own = part_of(f, q, v->name), other = part_of(f, q - 1, v->name);
+            const size_t used = strlen(v->why);
+            if (q % tp == 0 || !same_bits(&own, &other))
+                continue;
+            snprintf(v->why + used, sizeof v->why - used,
+                     "; rank %d has rank %d's, which is another part of the same experts", (int)q,
+                     (int)q - 1);
+            break;
+        }
+    }
+}
+
 /* Rows of a narrower type on their way home: its gates apply, as to a backend over such a wire. */
 static int32_t arithmetic_of(const files *f, const moe_problem *problem) {
     const int32_t wire = problem->split.wire;
@@ -240,6 +265,8 @@ moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *proble
                  moe_dtype_name((moe_dtype)wire));
     if (!status) {
         moe_int_files_cause(all, pattern, &f.who, problem, params, r);
+        if (problem->split.tp > 1)
+            judge_parts(&f, problem->split.tp, r);
         judge_copies(&f, r);
         *ret = r;
     }
