@@ -169,11 +169,16 @@ static bool explain(const moe_int_rank_scene *s, moe_explanation *ret) {
         bool of_parts; /* of experts that lie in parts, or several times, too */
         cause_fn cause;
     } causes[] = {
-        {O | DX | DS, false, is_order_of_owners},  {DX | DWR, false, moe_int_rank_router_gradient},
-        {ALL, false, moe_int_rank_shares},         {DW, false, moe_int_rank_added_gradients},
-        {O | DX, true, moe_int_rank_rows_at_home}, {O, true, lacks_part},
-        {O, true, moe_int_rank_cut_across},        {O, true, moe_int_rank_other_scales},
-        {O, false, moe_int_rank_made_of_others},   {DS, false, moe_int_rank_gradients_of_others},
+        {O | DX | DS, false, is_order_of_owners},
+        {ALL, false, moe_int_rank_shares},
+        {DX | DWR, false, moe_int_rank_router_gradient},
+        {DW, false, moe_int_rank_added_gradients},
+        {O | DX, true, moe_int_rank_rows_at_home},
+        {O, true, lacks_part},
+        {O, true, moe_int_rank_cut_across},
+        {O, true, moe_int_rank_other_scales},
+        {O, false, moe_int_rank_made_of_others},
+        {DS, false, moe_int_rank_gradients_of_others},
     };
     const int is = s->id == MOE_T_O      ? O
                    : s->id == MOE_T_DX   ? DX
