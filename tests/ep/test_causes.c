@@ -1,87 +1,6 @@
-/* Causes between ranks that a judge names by the files of ranks that have them. */
-#include "capture.h"
-#include "moeref/check.h"
-#include "moeref/reference.h"
-#include "route/route.h"
-#include "temporary.h"
-
-#include <criterion/criterion.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* Right results, which `spoil` makes wrong, and what it needs for that. */
-typedef struct faulty {
-    const moe_problem *problem;
-    moe_reference_result *ref;
-    const int64_t *first; /* [R+1] tokens of the ranks */
-    int32_t R;
-} faulty;
-typedef void (*spoil_fn)(const faulty *f);
-
-static double *of(const faulty *f, moe_tensor_id id) {
-    return f->ref->out.t[id].data;
-}
-
-static int64_t first_expert(const faulty *f, int32_t rank) {
-    return moe_ep_first_expert(f->problem->layer.E, f->R, rank);
-}
-
-static moe_tensor rows(const moe_tensor *all, int64_t first, int64_t end) {
-    moe_tensor part = *all;
-    part.data = (char *)all->data + first * (moe_tensor_bytes(all) / all->shape[0]);
-    part.shape[0] = end - first;
-    return part;
-}
-
-static void write_rank(const char *folder, const faulty *f, int32_t r) {
-    char path[256];
-    const moe_tensor *out = f->ref->out.t;
-    const int64_t t0 = f->first[r], t1 = f->first[r + 1];
-    const int64_t e0 = first_expert(f, r), e1 = first_expert(f, r + 1);
-    const moe_named_tensor t[] = {{"O", rows(&out[MOE_T_O], t0, t1)},
-                                  {"dX", rows(&out[MOE_T_DX], t0, t1)},
-                                  {"dW1", rows(&out[MOE_T_DW1], e0, e1)},
-                                  {"dW2", rows(&out[MOE_T_DW2], e0, e1)},
-                                  {"dW_r", out[MOE_T_DW_R]}};
-    snprintf(path, sizeof path, "%s/rank%d.safetensors", folder, (int)r);
-    cr_assert_eq(moe_safetensors_write(path, t, sizeof t / sizeof *t, NULL, 0, NULL), MOE_OK);
-}
-
-static void expect_cause(const char *line, spoil_fn spoil, const char *due) {
-    char folder[TEMPORARY_BYTES], path[256];
-    int64_t first[MOE_EP_MAX_RANKS + 1] = {0};
-    moe_case c;
-    moe_problem *problem = NULL;
-    faulty f = {.first = first};
-    moe_check_result *result = NULL;
-    capture seen;
-    moe_log log = capture_log(&seen);
-    temporary_folder(folder);
-    cr_assert_eq(moe_case_parse(line, &log, &c), MOE_OK, "%s", seen.text);
-    cr_assert_eq(moe_problem_from_case(&c, NULL, &problem), MOE_OK);
-    cr_assert_eq(moe_reference_problem(problem, 1, NULL, &f.ref), MOE_OK);
-    f.problem = problem;
-    f.R = moe_split_ranks(&problem->split);
-    for (int32_t r = 0; r < f.R; r++)
-        first[r + 1] = first[r] + problem->split.tokens[r];
-    spoil(&f);
-    for (int32_t r = 0; r < f.R; r++)
-        write_rank(folder, &f, r);
-    snprintf(path, sizeof path, "%s/rank%%d.safetensors", folder);
-    const moe_check_params params = {.threads = 1};
-    cr_assert_eq(moe_check_rank_outputs(path, problem, -1, &params, &log, &result), MOE_OK, "%s",
-                 seen.text);
-    cr_expect_eq(result->verdict, MOE_VERDICT_FAIL, "%s", due);
-    cr_expect(strstr(result->explanation.text, due), "\"%s\", not \"%s\"", due,
-              result->explanation.text);
-    moe_check_result_destroy(&result);
-    temporary_remove(folder);
-    moe_reference_result_destroy(&f.ref);
-    moe_problem_destroy(&problem);
-    moe_case_destroy(&c);
-}
+/* Causes between ranks that a judge names by the files of ranks that have them: other weights, lost
+ * parts, gradients that do not arrive. */
+#include "spoilt.h"
 
 /* ---- experts with the weights of others ---- */
 
@@ -137,35 +56,6 @@ Test(ep_causes, experts_with_the_weights_of_others_are_named_however_many_there_
 }
 
 /* ---- parts that are lost ---- */
-
-static int64_t width_of(const faulty *f, moe_tensor_id id) {
-    return moe_tensor_count(&f->ref->out.t[id]) / f->ref->out.t[id].shape[0];
-}
-
-static int32_t rank_of(const int64_t *first, int64_t i) {
-    int32_t r = 0;
-    while (first[r + 1] <= i)
-        r++;
-    return r;
-}
-
-static int32_t home_of(const faulty *f, int64_t pair) {
-    return rank_of(f->first, f->ref->plan->token[pair]);
-}
-
-static int64_t expert_of(const faulty *f, int64_t pair) {
-    int64_t e = 0;
-    while (f->ref->plan->offsets[e + 1] <= pair)
-        e++;
-    return e;
-}
-
-static int32_t owner_of(const faulty *f, int64_t pair) {
-    int32_t r = 0;
-    while (first_expert(f, r + 1) <= expert_of(f, pair))
-        r++;
-    return r;
-}
 
 /* O loses the parts of pairs that are `lost`. */
 static void lose(const faulty *f, bool (*lost)(const faulty *f, int64_t pair)) {

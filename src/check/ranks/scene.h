@@ -55,6 +55,12 @@ int64_t moe_int_rank_local(const moe_int_rank_scene *s, int64_t token);
 bool moe_int_rank_shares(const moe_int_rank_scene *s, moe_explanation *ret);
 /* router.c: of dX and the router's gradient, whose dS does not reach the router. */
 bool moe_int_rank_router_gradient(const moe_int_rank_scene *s, moe_explanation *ret);
+/* added.c: of experts' gradients, that have another expert's beside their own. */
+bool moe_int_rank_added_gradients(const moe_int_rank_scene *s, moe_explanation *ret);
+/* place.c: on whose tokens, or experts, alone it is wrong. */
+bool moe_int_rank_place(const moe_int_rank_scene *s, moe_explanation *ret);
+/* cut.c: of experts in parts, W1 that is cut as if gates and ups were one matrix. */
+bool moe_int_rank_cut_across(const moe_int_rank_scene *s, moe_explanation *ret);
 /* moved.c: rows of O or dX that are other tokens'. */
 bool moe_int_rank_rows_at_home(const moe_int_rank_scene *s, moe_explanation *ret);
 /* scales.c: O of tokens in 8 bits that were read with other scales. */
