@@ -5,15 +5,19 @@
  * once. */
 #include "element.cuh"
 #include "kernels.h"
+#include "rounds.h"
 
 #include <algorithm>
 
 namespace {
 
 constexpr int WARPS = 8;
-constexpr int MOST_WARPS = 24; /* that a multiprocessor runs at once */
-constexpr int FILLED = 3072;   /* warps that fill a device */
-constexpr int STEP = 256;      /* columns that a warp loads at once */
+constexpr int STEP = ROUND_COLUMNS;
+
+/* Warps that a multiprocessor runs at once: as many as leave no register to be spilled. */
+constexpr int most_warps(int pairs, bool away) {
+    return pairs == ROUND_PAIRS && !away ? ROUND_WARPS : FEW_WARPS;
+}
 
 template <class T>
 __device__ __forceinline__ void add(float (&sum)[8], const T *row, int c, float w) {
@@ -98,11 +102,11 @@ __device__ __forceinline__ void combine_token(const CombineArgs &g, int t, int s
     }
 }
 
-/* A warp takes a token or, of few tokens, a slice of one. Bounds of 24 warps a multiprocessor let
- * loads stay in flight: unasked, the compiler saves registers down to 32, and each row waits for
- * the one before it. */
+/* A warp takes a token or, of few tokens, a slice of one. Bounds on the warps of a multiprocessor
+ * let loads stay in flight: unasked, the compiler saves registers down to 32, and each row waits
+ * for the one before it. */
 template <class T, int PAIRS, int STEPS, bool AWAY>
-__global__ void __launch_bounds__(WARPS * 32, MOST_WARPS / WARPS)
+__global__ void __launch_bounds__(WARPS * 32, most_warps(PAIRS, AWAY) / WARPS)
     combine_kernel(const CombineArgs g, int slices) {
     const int warp = (int)(blockIdx.x * WARPS + (threadIdx.x >> 5)), t = warp / slices;
     if (AWAY && *g.broken)
@@ -114,7 +118,7 @@ __global__ void __launch_bounds__(WARPS * 32, MOST_WARPS / WARPS)
 template <class T, int PAIRS, int STEPS>
 cudaError_t launch_pieces(const CombineArgs &g, const Stream &stream) {
     const int pieces = (g.d + STEP * STEPS - 1) / (STEP * STEPS);
-    const int slices = std::max(1, std::min(pieces, FILLED / std::max(g.tokens, 1)));
+    const int slices = std::max(1, std::min(pieces, ROUNDS_FILLED / std::max(g.tokens, 1)));
     const LaunchShape shape = {(unsigned)((g.tokens * slices + WARPS - 1) / WARPS), WARPS * 32};
     return launch(stream, shape,
                   g.row_at ? combine_kernel<T, PAIRS, STEPS, true>
@@ -123,7 +127,8 @@ cudaError_t launch_pieces(const CombineArgs &g, const Stream &stream) {
 }
 
 template <class T> cudaError_t combine_of(const CombineArgs &g, const Stream &stream) {
-    return g.K <= 2 ? launch_pieces<T, 2, 4>(g, stream) : launch_pieces<T, 8, 1>(g, stream);
+    return g.K <= FEW_PAIRS ? launch_pieces<T, FEW_PAIRS, FEW_STEPS>(g, stream)
+                            : launch_pieces<T, ROUND_PAIRS, ROUND_STEPS>(g, stream);
 }
 
 } // namespace

@@ -251,18 +251,3 @@ double moe_int_throttle(const moe_int_rates *r, double work_us, const moe_int_ti
     kernel->cost.us = join_times(r, times, slower);
     return slower;
 }
-
-void moe_int_stream(const moe_int_rates *r, double read, double write, double elements, double rate,
-                    moe_kernel *ret) {
-    const double bytes = read + write, memory = bytes / r->stream;
-    const double issue = rate > 0 ? elements / (rate * r->sms * r->clock) : 0;
-    memset(ret, 0, sizeof *ret);
-    ret->cost.us = r->kernel_us + r->gap_us + moe_int_most(memory, issue);
-    ret->cost.hbm_bytes = ret->cost.l2_bytes = bytes;
-    moe_int_floor(r, 0, bytes, ret);
-    ret->split = 1;
-    snprintf(ret->cost.bound_by, sizeof ret->cost.bound_by, "%s",
-             moe_int_most(memory, issue) <= r->kernel_us + r->gap_us ? "latency"
-             : issue > memory                                        ? "issue"
-                                                                     : "hbm");
-}

@@ -78,6 +78,11 @@ double moe_int_throttle(const moe_int_rates *r, double work_us, const moe_int_ti
 void moe_int_stream(const moe_int_rates *r, double read, double write, double elements, double rate,
                     moe_kernel *ret);
 
+/* The same where each warp waits for a round of loads before it asks for the next: its rounds take
+ * `rounds_us` in all, and do not overlap perfectly with memory's work. */
+void moe_int_stream_rounds(const moe_int_rates *r, double read, double write, double rounds_us,
+                           moe_kernel *ret);
+
 /* Clocks of one k-step of 64, and of the rest of a tile, for the timeline. */
 typedef struct moe_int_step {
     double tensor, smem, l2; /* clocks of a k-step in each unit */

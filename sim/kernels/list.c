@@ -233,6 +233,13 @@ void moe_int_list_slow(moe_int_list *l, moe_stage stage, double read, double wri
     put(l, stage, &k, NULL, NULL);
 }
 
+void moe_int_list_rounds(moe_int_list *l, moe_stage stage, double read, double write,
+                         double rounds_us) {
+    moe_kernel k;
+    moe_int_stream_rounds(&l->r, read, write, rounds_us, &k);
+    put(l, stage, &k, NULL, NULL);
+}
+
 /* NULL: the table is full, which fails the prediction. */
 static moe_live *add_tensor(moe_int_list *l, const char *name, moe_live_kind kind, double bytes) {
     if (l->n_tensors == MOE_LIVE_MAX) {

@@ -81,6 +81,10 @@ void moe_int_list_stream(moe_int_list *l, moe_stage stage, double read, double w
 void moe_int_list_slow(moe_int_list *l, moe_stage stage, double read, double write, double elements,
                        double rate);
 
+/* The same for a kernel whose warps' rounds of loads take `rounds_us`. */
+void moe_int_list_rounds(moe_int_list *l, moe_stage stage, double read, double write,
+                         double rounds_us);
+
 /* Such a rate, read off ScatterMoE's: PyTorch's sum over K, for each result. */
 #define MOE_INT_SUM_RATE 0.96
 

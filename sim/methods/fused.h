@@ -8,6 +8,8 @@
 typedef struct moe_int_fused {
     const moe_int_tiles *a, *y, *dh, *dxp, *dw;
     int ds_columns; /* dS leaves dH as one partial sum for so many columns; a small kernel adds */
+    double (*rounds_us)(const moe_int_list *l); /* that O's and dX's warps wait; NULL: not known */
+    bool dx_last;                               /* dX after dW1 */
     void (*before_dx)(moe_int_list *l); /* kernels of which dX adds what they leave; NULL: none */
     double dx_read;                     /* bytes of that */
 } moe_int_fused;

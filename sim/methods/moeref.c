@@ -1,20 +1,22 @@
 /* The project's own CUDA backend (backends/cuda): one persistent kernel for every product. Two
- * consumer warpgroups share tiles of 128 x 256 and do most of the epilogue under the next tile's
- * products, but for dH, whose epilogue is exposed; Y and dX~ take turns with tiles of 128 x 192,
- * which hides it, where takes_turns() says so. dS leaves dH as one partial sum per tile. */
+ * consumer warpgroups share tiles of 128 x 256; where no operand is gathered most of the epilogue
+ * is hidden under the next tile's products. Y and dX~ take turns with tiles of 128 x 192, which
+ * hides it, where takes_turns() says so. dS leaves dH as one partial sum per tile. */
+#include "backends/cuda/rounds.h"
 #include "backends/cuda/turns.h"
 #include "sim/methods/fused.h"
 #include "sim/methods/methods.h"
 
 #include <math.h>
 
-/* The share of a shared tile's epilogue that costs nothing, of 0, 0.3, 0.5, 0.7, 0.9 and 1 the one
- * that fits golden/timing/h100-sxm/moeref.json best: rounding is exposed, and what runs under
- * products slows them. */
-#define HIDDEN 0.5
+/* The share of a shared tile's epilogue that the next tile's products hide, where no operand is
+ * gathered: of 0.5 to 1 in tenths the one that fits golden/timing/h100-sxm/moeref.json best;
+ * rounding is exposed. Where one is gathered, nothing: consumers fence what cp.async wrote before
+ * every stage's products, and the fence waits for their own stores (backends/cuda/LOG.md). */
+#define HIDDEN 0.8
 
 static const moe_int_tile wide_shape[] = {{128, 256, 1}}, turns_shape[] = {{128, 192, 1}};
-static const moe_int_tiles exposed = {wide_shape, 1, 1},
+static const moe_int_tiles gathered = {wide_shape, 1, 1},
                            deferred = {wide_shape, 1, 1, .hidden = HIDDEN},
                            turns = {turns_shape, 1, 1, .hidden = 1};
 
@@ -26,7 +28,7 @@ static const moe_int_tiles *either(const moe_int_list *l, double k) {
 /* The router's products go through the portable GEMM (generic_gemm.cu): tiles of 128 x 128, two
  * stages of 32 columns, no multicast, results in fp32. These four numbers are fitted to the three
  * layers of golden/timing/h100-sxm/bench.json; sim/CALIBRATION.md says how well. */
-#define PORTABLE_TENSOR   0.222  /* of the method's own tensor rate */
+#define PORTABLE_TENSOR   0.2164 /* of the method's own tensor rate */
 #define PORTABLE_EPILOGUE 19     /* bytes for each accumulator; 4 of them leave */
 #define CHOICE_RATE       0.0245 /* rounds of a warp over a token's experts, a clock and SM */
 
@@ -92,13 +94,36 @@ static void router_backward(moe_int_list *l) {
                         outputs * l->hidden * 4);
 }
 
+/* O and dX: a warp looks a token's pairs up, which takes two latencies, and walks their rows in
+ * rounds of loads (backends/cuda/rounds.h). A round takes a latency and, while the multiprocessor
+ * runs as many warps as it can, ROUND_CLOCKS and PAIR_CLOCKS for each load: looking up, arithmetic,
+ * other warps. Fitted to O and dX of 17 shapes on an H100 and 8 on an H200. */
+#define ROUND_CLOCKS 2774
+#define PAIR_CLOCKS  273
+
+static double rounds_us(const moe_int_list *l) {
+    const bool few = l->K <= FEW_PAIRS;
+    const double pairs = l->T > 0 ? l->P / l->T : 0, latency = l->r.hbm_latency;
+    const double steps_of_round = few ? FEW_STEPS : ROUND_STEPS;
+    const double pieces = ceil(l->d / (ROUND_COLUMNS * steps_of_round));
+    const double loads = pairs * l->d / ROUND_COLUMNS / pieces;
+    const double rounds = ceil(pairs / (few ? FEW_PAIRS : ROUND_PAIRS));
+    const double slices = fmax(1, fmin(pieces, floor(ROUNDS_FILLED / fmax(1, l->T))));
+    const double full = l->T * slices / (l->r.sms * (few ? FEW_WARPS : ROUND_WARPS));
+    const double waves = fmax(1, full), busy = fmin(1, full);
+    const double piece = rounds * (latency + busy * ROUND_CLOCKS) + busy * loads * PAIR_CLOCKS;
+    return (waves * pieces / slices * piece + (waves - 1) * 2 * latency) / l->r.clock;
+}
+
 static moe_int_fused flow_of(const moe_int_list *l) {
-    return (moe_int_fused){.a = &deferred,
+    return (moe_int_fused){.a = &gathered,
                            .y = either(l, l->n),
-                           .dh = &exposed,
+                           .dh = &gathered,
                            .dxp = either(l, l->h),
-                           .dw = &deferred,
-                           .ds_columns = 256};
+                           .dw = &gathered,
+                           .ds_columns = 256,
+                           .rounds_us = rounds_us,
+                           .dx_last = true};
 }
 
 static void forward(moe_int_list *l) {
