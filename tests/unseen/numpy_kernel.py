@@ -35,7 +35,7 @@ def bf16(x):
 
 
 def save(path, tensors, dtype):
-    """Floating tensors in the type `dtype` of a case, weights and their gradients in fp32, others as
+    """Floating tensors in the type `dtype` of a case, weights and dS in fp32, others as
     int64."""
     header, data, at = {}, [], 0
     for name, value in tensors.items():

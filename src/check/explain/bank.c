@@ -299,15 +299,30 @@ bool moe_int_is_cause(const moe_explanation *x) {
     return x->kind[0] != 0; /* told by two runs */
 }
 
+static void try_all(moe_int_evidence *e) {
+    moe_int_try_looks(e, false);
+    try_changes(e);
+    if (!e->found)
+        moe_int_try_looks(e, true);
+}
+
+/* A few tokens that chose otherwise, by no rule, may come of what makes all others wrong too. */
+static bool take_first_wrong(moe_int_evidence *e) {
+    const moe_tensor_id was = e->first;
+    for (size_t i = moe_int_order_count; i-- > 0;)
+        if (e->wrong[moe_int_order[i]])
+            e->first = moe_int_order[i];
+    return e->first != was;
+}
+
 void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *routing,
                      const moe_int_truth *truth, const moe_check_params *params,
                      moe_check_result *result) {
     moe_int_evidence e;
     if (moe_int_evidence_make(subject, routing, truth, params, result, &e)) {
-        moe_int_try_looks(&e, false);
-        try_changes(&e);
-        if (!e.found)
-            moe_int_try_looks(&e, true);
+        try_all(&e);
+        if (!e.found && e.first == MOE_INT_CHOICE && take_first_wrong(&e))
+            try_all(&e);
         if (e.found)
             result->explanation = e.best.is;
         result->explanation.tried = (int32_t)moe_int_bank_count;
