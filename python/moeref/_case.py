@@ -2,7 +2,7 @@
 import ctypes as c
 import json
 import os
-from typing import Any, Mapping, Optional, Union
+from typing import Any, Literal, Mapping, Optional, Union
 
 from . import _library as lib
 from . import _tensors
@@ -89,7 +89,7 @@ CaseLike = Union[str, Case]
 
 def case(line: Optional[str] = None, *, inputs: Optional[Mapping[str, Any]] = None,
          hf: Union[str, "os.PathLike[str]", None] = None, layer: Optional[int] = None,
-         framework: Optional[str] = None) -> Case:
+         framework: Optional[Literal["numpy", "torch"]] = None) -> Case:
     """A case: a layer with inputs drawn from a seed, your own, or a checkpoint's.
 
     line       "T=512 d=768 n=256 E=64 K=4 dtype=bf16 renorm=1 seed=7"; moeref.case_help() lists

@@ -2,7 +2,7 @@
 import ctypes as c
 import json
 import os
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Union
 
 from . import _library as lib
 from . import _tensors
@@ -11,6 +11,8 @@ from ._run import run, title
 
 __tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 
+# A backend, a dict of results, a function or module.
+Subject = Union[str, Mapping[str, Any], Callable[..., Any]]
 _ROUTING = {"topk_index", "topk_weight"}
 
 
@@ -56,7 +58,7 @@ class Report:
     __repr__ = __str__
 
 
-def check(subject: Any, case: CaseLike, *, arithmetic: str = "", recipe: str = "",
+def check(subject: Subject, case: CaseLike, *, arithmetic: str = "", recipe: str = "",
           params: Optional[Mapping[str, str]] = None, device: Optional[str] = None,
           batched: bool = False, threads: int = 0, repeats: int = 0, explain: bool = True,
           exhaustive: bool = False, map_tile: int = 0, dump: str = "", timeout: int = 0,

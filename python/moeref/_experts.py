@@ -5,7 +5,7 @@ The kernels run on torch's current stream and in memory of torch's allocator.
 import ctypes as c
 import functools
 import struct
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, MutableMapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -115,7 +115,7 @@ class _Conversion:
         self.state, self.memory = state, memory
 
 
-_conversions: "WeakIdKeyDictionary" = WeakIdKeyDictionary()  # by w1
+_conversions: MutableMapping[Tensor, _Conversion] = WeakIdKeyDictionary()  # by w1
 
 
 def weights_changed(*w1: Tensor) -> None:
@@ -178,6 +178,7 @@ def forward(op: Experts, room: Optional[int], x: Tensor, index: Tensor, weights:
         if kept > room:
             raise lib.Error(f"{kept} bytes are kept of {tokens} tokens, {room} were foreseen")
         kept = room
+    cached: Optional[Tensor]
     apart = -(-kept // _ALIGNED) * _ALIGNED  # from what is kept to the workspace, in one piece
     if room is None and kept and apart + size <= _ONE_PIECE:
         cached = workspace = _bytes(apart + size, x)

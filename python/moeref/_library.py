@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 __tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -89,7 +89,7 @@ _SAID = 8192
 _P, _S, _I, _L = c.c_void_p, c.c_char_p, c.c_int32, c.c_int64
 _PP = c.POINTER(c.c_void_p)
 # name: (result, arguments). "said" stands for the buffer that messages go to.
-_FUNCTIONS = {
+_FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "layout": (None, [c.POINTER(c.c_int64)]),
     "free": (None, [_P]),
     "version": (_S, []),
@@ -150,10 +150,10 @@ def number(value: Any, what: str, least: int = 0, greatest: int = 2**31 - 1) -> 
     """An int in a range, or InvalidError."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise InvalidError(f"{what} is a whole number, not {type(value).__name__}")
-    value = value.__index__()
-    if not least <= value <= greatest:
-        raise InvalidError(f"{what} lies in {least} .. {greatest}, it is {value}")
-    return value
+    whole: int = value.__index__()
+    if not least <= whole <= greatest:
+        raise InvalidError(f"{what} lies in {least} .. {greatest}, it is {whole}")
+    return whole
 
 
 def take_text(pointer: Optional[int]) -> str:
@@ -231,8 +231,10 @@ class Progress:
     def tick(self) -> None:
         seconds = time.monotonic() - self.begin
         if self.on and seconds > self.patience:
-            phase = self.stage.phase if self.stage else None
-            at = f"{phase.decode('ascii')} {self.stage.percent} %, " if phase else ""
+            stage, at = self.stage, ""
+            phase = stage.phase if stage else None
+            if stage and phase:
+                at = f"{phase.decode('ascii')} {stage.percent} %, "
             line = f"moeref: {seconds:.0f} s, {at}{self.what}"
             sys.stderr.write("\r\033[K" + line[:shutil.get_terminal_size().columns - 1])
             sys.stderr.flush()

@@ -1,10 +1,13 @@
 """The GPU cost model."""
 import ctypes as c
 import json
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Literal, Sequence, Union, overload
 
 from . import _library as lib
 from ._case import Case, CaseLike
+
+if TYPE_CHECKING:
+    import pandas
 
 __tracebackhide__ = True  # of pytest: a failure is shown where the user's code is
 
@@ -18,7 +21,13 @@ class Kernels(Sequence[Dict[str, Any]]):
     def __init__(self, rows: List[Dict[str, Any]]):
         self._rows = rows
 
-    def __getitem__(self, at: Any) -> Any:
+    @overload
+    def __getitem__(self, at: int) -> Dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> "Kernels": ...
+
+    def __getitem__(self, at: Union[int, slice]) -> Union[Dict[str, Any], "Kernels"]:
         return Kernels(self._rows[at]) if isinstance(at, slice) else self._rows[at]
 
     def __len__(self) -> int:
@@ -27,7 +36,7 @@ class Kernels(Sequence[Dict[str, Any]]):
     def __iter__(self) -> Iterator[Dict[str, Any]]:
         return iter(self._rows)
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> "pandas.DataFrame":
         """The same as a pandas.DataFrame; ImportError without pandas."""
         import pandas
         return pandas.DataFrame(self._rows, columns=list(_COLUMNS))
@@ -85,8 +94,8 @@ def _words(what_if: Any) -> bytes:
 
 
 def predict(case: CaseLike, *, gpu: str = "h100-sxm", method: str = "moeref",
-            what_if: Sequence[str] = (), clock: str = "", data: str = "",
-            stream: bool = False) -> Prediction:
+            what_if: Sequence[str] = (), clock: Literal["", "burst", "settled"] = "",
+            data: Literal["", "random", "constant"] = "", stream: bool = False) -> Prediction:
     """Predicts a layer, "T=32768 d=4096 n=1024 E=128 K=8", or a "gemm m=.. n=.. k=..", on a GPU.
     A moeref.case(...) that was made of a line will do too.
 

@@ -108,7 +108,7 @@ def _called(subject: Any, inputs: Mapping[str, Any]) -> Tuple[Any, List[str]]:
         return subject(**inputs), list(inputs)
     if unknown or not needed:
         raise _unmatched(subject, parameters, unknown, inputs)
-    given = {p.name: inputs[meant[p.name]] for p in needed if meant[p.name] is not None}
+    given = {name: inputs[known] for name, known in meant.items() if known is not None}
     first = [given.pop(p.name) for p in needed
              if p.kind == p.POSITIONAL_ONLY and p.name in given]
     return subject(*first, **given), [m for m in meant.values() if m]

@@ -45,9 +45,11 @@ _HOST = (1, 3)  # DLPack's devices that are the CPU's memory: plain, and pinned
 _LENT: Dict[int, Tuple[Any, ...]] = {}
 
 
-@_DELETER
-def _give_back(managed: Any) -> None:
+def _returned(managed: Any) -> None:
     _LENT.pop(c.addressof(managed.contents), None)
+
+
+_give_back = _DELETER(_returned)
 
 
 class Memory:
@@ -106,9 +108,10 @@ class Memory:
     def torch(self) -> Any:
         """A torch tensor on the same memory."""
         import torch
+        from torch.utils.dlpack import from_dlpack
         if 0 in self.shape:
             return torch.empty(self.shape, dtype=getattr(torch, self._torch))
-        return torch.from_dlpack(self)
+        return from_dlpack(self)
 
 
 class Tensors(Mapping[str, Any]):

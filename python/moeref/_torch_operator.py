@@ -1,5 +1,5 @@
 """The experts as an operator of torch.library, for whoever records, traces or transforms."""
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -8,6 +8,10 @@ from . import _experts
 from . import _library as lib
 from ._experts import CASE_DTYPES, DTYPES, Experts
 from ._torch_checks import GATED, check
+
+
+# x, index, weights, w1, w2, b1, b2.
+_Operands = Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Optional[Tensor], Optional[Tensor]]
 
 
 def _parts(config: str) -> Tuple[str, str]:
@@ -19,11 +23,13 @@ def _parts(config: str) -> Tuple[str, str]:
 
 
 def _dense(config: str, turned: bool, x: Tensor, index: Tensor, weights: Tensor, w1: Tensor,
-           w2: Tensor, b1: Optional[Tensor], b2: Optional[Tensor]) -> List[Optional[Tensor]]:
+           w2: Tensor, b1: Optional[Tensor], b2: Optional[Tensor]) -> _Operands:
     """The operator's tensors as the kernels want them: it may be called by itself."""
     gated = any(f"act={act}" in _parts(config)[1].split() for act in GATED)
     check(x, index, weights, w1, w2, b1, b2, gated, turned)
-    return [None if t is None else t.contiguous() for t in (x, index, weights, w1, w2, b1, b2)]
+    return (x.contiguous(), index.contiguous(), weights.contiguous(), w1.contiguous(),
+            w2.contiguous(), None if b1 is None else b1.contiguous(),
+            None if b2 is None else b2.contiguous())
 
 
 def open_experts(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, bias: bool,
@@ -49,11 +55,14 @@ def _operator(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor,
     tensors = _dense(config, turned, x, index, weights, w1, w2, b1, b2)
     op = open_experts(x, index, weights, w1, w2, b1 is not None, config, turned, keep)
     room = op.most_cached(x.shape[0]) if keep else 1
-    return _experts.forward(op, room, *tensors)
+    out, cached = _experts.forward(op, room, *tensors)
+    assert cached is not None  # of `room` bytes
+    return out, cached
 
 
 @_operator.register_fake
-def _(x, index, weights, w1, w2, b1, b2, config, turned, keep):
+def _(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1: Optional[Tensor],
+      b2: Optional[Tensor], config: str, turned: bool, keep: bool) -> Tuple[Tensor, Tensor]:
     cached = 1
     if keep:
         op = open_experts(x, index, weights, w1, w2, b1 is not None, config, turned, True)
@@ -76,17 +85,19 @@ def _operator_backward(d_out: Tensor, x: Tensor, index: Tensor, weights: Tensor,
     if x.shape[0] == 0:
         return [g.zero_() for g in grads]
     op = open_experts(x, index, weights, w1, w2, b1 is not None, config, turned, True)
-    into = grads if b1 is not None else [*grads, None, None]
+    into: List[Optional[Tensor]] = [*grads] if b1 is not None else [*grads, None, None]
     _experts.backward(op, into, d_out, *tensors, cached)
     return grads
 
 
 @_operator_backward.register_fake
-def _(d_out, x, index, weights, w1, w2, b1, b2, cached, config, turned):
+def _(d_out: Tensor, x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor,
+      b1: Optional[Tensor], b2: Optional[Tensor], cached: Tensor, config: str, turned: bool
+      ) -> List[Tensor]:
     return _experts.gradients_like(x, weights, w1, w2, b1, b2)
 
 
-def _setup(ctx, inputs, output):
+def _setup(ctx: Any, inputs: Tuple[Any, ...], output: Tuple[Tensor, Tensor]) -> None:
     x, index, weights, w1, w2, b1, b2, config, turned, keep = inputs
     if not keep:
         raise lib.UnsupportedError("moeref::experts was called without `keep`: it has kept nothing "
@@ -95,7 +106,8 @@ def _setup(ctx, inputs, output):
     ctx.config, ctx.turned = config, turned
 
 
-def backward(ctx, d_out, _d_cached):
+def backward(ctx: Any, d_out: Tensor, _d_cached: Optional[Tensor]) -> Tuple[Any, ...]:
+    """Gradients of the operator's ten arguments."""
     x, index, weights, w1, w2, b1, b2, cached = ctx.saved_tensors
     grads = torch.ops.moeref.experts_backward(d_out, x, index, weights, w1, w2, b1, b2, cached,
                                               ctx.config, ctx.turned)
@@ -104,7 +116,7 @@ def backward(ctx, d_out, _d_cached):
     return dx, None, ds.to(weights.dtype), dw1, dw2, db1, db2, None, None, None
 
 
-def _no_double_backward(ctx, *_grads):
+def _no_double_backward(_ctx: Any, *_grads: Any) -> None:
     raise lib.UnsupportedError("moeref.torch.experts has no second derivative: its backward pass "
                                "cannot be differentiated")
 

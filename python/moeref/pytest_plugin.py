@@ -7,24 +7,29 @@
 """
 import os
 import re
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
+if TYPE_CHECKING:
+    from ._case import CaseLike
+    from ._check import Report, Subject
 
-def pytest_addoption(parser: Any) -> None:
+
+def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("moeref").addoption("--moeref-html", metavar="DIR", default=None,
                                         help="write a page of each failing moe_check here")
 
 
 @pytest.fixture
-def moe_check(request: Any) -> Callable[..., Any]:
+def moe_check(request: pytest.FixtureRequest) -> "Callable[..., Report]":
     """A function as moeref.check that fails the test with the report."""
+    from moeref import check
+    from moeref.testing import sentence, taking
 
-    def judge(subject: Any, case: Any, **how: Any) -> Any:
+    @taking(check)
+    def judge(subject: "Subject", case: "CaseLike", **how: Any) -> "Report":
         __tracebackhide__ = True
-        from moeref import check
-        from moeref.testing import sentence
         report = check(subject, case, **how)
         if report.passed:
             return report

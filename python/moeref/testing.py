@@ -1,9 +1,13 @@
 """For tests: a failure that can be read."""
-from typing import Any
+import inspect
+from typing import TYPE_CHECKING, Any, Callable
 
 from ._case import CaseLike
-from ._check import Report, check
+from ._check import Report, Subject, check
 
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+    _Arguments = ParamSpec("_Arguments")
 
 __tracebackhide__ = True
 
@@ -14,7 +18,18 @@ def sentence(report: Report) -> str:
     return f"{report.why or report.verdict}{cause}\n{report}"
 
 
-def assert_close_moe(subject: Any, case: CaseLike, **how: Any) -> Report:
+def taking(model: "Callable[_Arguments, Report]"
+           ) -> "Callable[[Callable[..., Report]], Callable[_Arguments, Report]]":
+    """A decorator for what hands its arguments on to `model`: editors, type checkers and help()
+    show those of `model`."""
+    def signed(function: Callable[..., Report]) -> "Callable[_Arguments, Report]":
+        setattr(function, "__signature__", inspect.signature(model))
+        return function
+    return signed
+
+
+@taking(check)
+def assert_close_moe(subject: Subject, case: CaseLike, **how: Any) -> Report:
     """AssertionError, with the whole report, unless `subject` passes moeref.check on `case`.
 
     Arguments are those of moeref.check. Returns the report.

@@ -8,7 +8,7 @@ Plain tensors go straight to the kernels. Where torch looks on (torch.compile, t
 FakeTensorMode and other dispatch modes) the same runs as torch.ops.moeref.experts. Transforms of
 torch.func do not take operators like it.
 """
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -43,14 +43,14 @@ def _refuse_tangents() -> None:
 
 class _Direct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, how, *tensors):
+    def forward(ctx: Any, how: Tuple[Any, ...], *tensors: Any) -> Tensor:
         out, cached = _experts.forward(how[0], None, *tensors)
         ctx.save_for_backward(*tensors, cached)
         ctx.how = how  # one attribute and few arguments: each costs the host time
         return out
 
     @staticmethod
-    def backward(ctx, d_out):
+    def backward(ctx: Any, d_out: Tensor) -> Tuple[Any, ...]:
         op, ctx.config, ctx.turned, add_to = ctx.how
         saved = ctx.saved_tensors
         x, weights, parameters = saved[0], saved[2], saved[3:7]
@@ -78,7 +78,8 @@ class _Direct(torch.autograd.Function):
 
 # Function.apply without its wrapper in Python, which takes as long as two launches: it looks for
 # transforms of torch.func, and _nobody_looks_on has.
-_record = getattr(super(torch.autograd.Function, _Direct), "apply", _Direct.apply)
+_record: Callable[..., Tensor] = getattr(super(torch.autograd.Function, _Direct), "apply",
+                                         _Direct.apply)
 
 
 def _trains(tensors: Sequence[Any]) -> bool:
@@ -88,7 +89,8 @@ def _trains(tensors: Sequence[Any]) -> bool:
 # ---- calls whose like has been checked before ----
 
 # What torch.compile checks its own calls with; without it every call is checked in full.
-_Guards = getattr(getattr(getattr(torch._C, "_dynamo", None), "guards", None), "TensorGuards", None)
+_dynamo_guards = getattr(getattr(torch._C, "_dynamo", None), "guards", None)
+_Guards: Any = getattr(_dynamo_guards, "TensorGuards", None)
 _MOST_CALLS = 64  # of one `how`
 
 
@@ -108,8 +110,10 @@ _calls: Dict[Any, List[_Call]] = {}
 def _fits(given: Sequence[Tensor]) -> Callable[..., bool]:
     sizes = [[None if i < 3 and dim == 0 else int(size) for dim, size in enumerate(t.shape)]
              for i, t in enumerate(given)]
-    return _Guards(*given, dynamic_dims_sizes=sizes,
-                   dynamic_dims_strides=[list(t.stride()) for t in given]).check
+    strides = [list(t.stride()) for t in given]
+    checked: Callable[..., bool] = _Guards(*given, dynamic_dims_sizes=sizes,
+                                           dynamic_dims_strides=strides).check
+    return checked
 
 
 def _recalled(key: Any, given: Sequence[Tensor]) -> Optional[_Call]:
@@ -163,8 +167,9 @@ def _directly(how: Any, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Opt
 
 def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w2: Tensor,
             b1: Optional[Tensor] = None, b2: Optional[Tensor] = None, *, act: str = "swiglu",
-            layout: str = "concat", transposed: bool = False, alpha: float = 1.702,
-            limit: float = 7.0, weight_on: str = "output", backend: Optional[str] = None,
+            layout: Literal["concat", "interleaved"] = "concat", transposed: bool = False,
+            alpha: float = 1.702, limit: float = 7.0,
+            weight_on: Literal["output", "input"] = "output", backend: Optional[str] = None,
             add_to: Sequence[Tensor] = ()) -> Tensor:
     """O [T, d]: the sum of each token's experts, weighted. Differentiable in x, top_k_weights,
     weights and biases, once; what needs no gradient costs none.
@@ -206,8 +211,8 @@ def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w
     words = config(x, act, layout, alpha, limit, weight_on, backend)
     check(x, top_k_index, top_k_weights, w1, w2, b1, b2, act in GATED, transposed)
     keep = torch.is_grad_enabled() and _trains(tensors)
-    out, _ = torch.ops.moeref.experts(
+    pair: Tuple[Tensor, Tensor] = torch.ops.moeref.experts(
         x.contiguous(), top_k_index.contiguous(), top_k_weights.contiguous(), w1.contiguous(),
         w2.contiguous(), None if b1 is None else b1.contiguous(),
         None if b2 is None else b2.contiguous(), words, bool(transposed), keep)
-    return out
+    return pair[0]

@@ -9,6 +9,7 @@ from .torch import experts
 
 NAME = "moeref"
 F = torch.nn.functional
+_Asking = Callable[[Any], Tuple[str, float, float]]
 
 
 def _refuse(module: Any, why: str) -> "lib.UnsupportedError":
@@ -94,7 +95,11 @@ def _gate(module: Any) -> Optional[Tuple[str, float, float]]:
     return None
 
 
-@torch.compiler.assume_constant_result  # a compiled graph holds the answer, not the question
+# A compiled graph holds the answer, not the question.
+_constant: Callable[[_Asking], _Asking] = torch.compiler.assume_constant_result
+
+
+@_constant
 def _activation(module: Any) -> Tuple[str, float, float]:
     """act, alpha, limit of a module's experts, or UnsupportedError."""
     from transformers.integrations.moe import _default_apply_gate

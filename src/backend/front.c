@@ -214,18 +214,22 @@ moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst) 
     return moe_int_backend_settle(layer->backend, status);
 }
 
-moe_status moe_int_layer_fetch_again(moe_layer *layer, moe_tensor_id id, const moe_tensor *as,
+moe_status moe_int_layer_fetch_fresh(moe_layer *layer, moe_tensor_id id, const moe_tensor *as,
                                      moe_tensor *dst, bool *ret_same) {
     moe_int_guest *g = layer->backend->is_isolated ? layer->backend->device : NULL;
-    const size_t bytes = (size_t)moe_tensor_bytes(as);
-    if (!g)
+    const size_t bytes = (size_t)moe_tensor_bytes(dst);
+    if (g) {
+        g->is_fresh = true;
+        g->as = as ? as->data : NULL;
+    } else {
         moe_int_fill(dst->data, MOE_INT_POISON, bytes);
-    else
-        g->as = as->data;
+    }
     moe_status status = moe_layer_fetch(layer, id, dst);
-    *ret_same = !status && (g ? g->same : moe_int_same_bytes(dst->data, as->data, bytes));
-    if (g)
+    *ret_same = !status && (g ? g->same : as && moe_int_same_bytes(dst->data, as->data, bytes));
+    if (g) {
+        g->is_fresh = false;
         g->as = NULL;
+    }
     return status;
 }
 

@@ -37,10 +37,10 @@ void moe_int_backend_trim(const moe_backend *backend);
  * has: an isolated backend may bring them at once. */
 moe_status moe_int_layer_expect(moe_layer *layer, const moe_tensor form[MOE_T_COUNT]);
 
-/* moe_layer_fetch of a result that may have the bits of `as`, of its shape and type, once more:
- * then *ret_same, and what *dst holds means nothing. Else *dst is as after moe_layer_fetch into
- * poison (core/canary.h), whatever it held before. */
-moe_status moe_int_layer_fetch_again(moe_layer *layer, moe_tensor_id id, const moe_tensor *as,
+/* moe_layer_fetch into poison (core/canary.h), whatever *dst held before: what nobody writes of it
+ * takes no memory. `as`: bits of its shape and type that may come once more, or NULL; then
+ * *ret_same, and what *dst holds means nothing. */
+moe_status moe_int_layer_fetch_fresh(moe_layer *layer, moe_tensor_id id, const moe_tensor *as,
                                      moe_tensor *dst, bool *ret_same);
 /* No result will be fetched for a while: the memory in which they travel is given back. */
 void moe_int_backend_rest(const moe_backend *backend);

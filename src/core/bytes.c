@@ -1,9 +1,11 @@
-/* Long stretches of memory, chunk by chunk. */
+/* Long stretches of memory, chunk by chunk. Of shorter ones a thread each would cost more than it
+ * gains: any of many threads may ask, each of which has OpenMP start a team of its own. */
 #include "core/bytes.h"
 
 #include <string.h>
 
-enum { CHUNK = 1 << 21 }; /* bytes: a huge page, and some 100 us of a thread */
+/* Bytes: a huge page, some 100 us of a thread; and what is long. */
+enum { CHUNK = 1 << 21, LONG = 1 << 26 };
 
 static size_t chunks_of(size_t bytes) {
     return (bytes + CHUNK - 1) / CHUNK;
@@ -14,14 +16,14 @@ static size_t length_of(size_t chunk, size_t bytes) {
 }
 
 void moe_int_fill(void *to, int byte, size_t bytes) {
-#pragma omp parallel for schedule(static) if (bytes > CHUNK)
+#pragma omp parallel for schedule(static) if (bytes >= LONG)
     for (size_t c = 0; c < chunks_of(bytes); c++)
         memset((char *)to + c * CHUNK, byte, length_of(c, bytes));
 }
 
 bool moe_int_same_bytes(const void *a, const void *b, size_t bytes) {
     bool same = true;
-#pragma omp parallel for schedule(static) if (bytes > CHUNK) reduction(&& : same)
+#pragma omp parallel for schedule(static) if (bytes >= LONG) reduction(&& : same)
     for (size_t c = 0; c < chunks_of(bytes); c++)
         same = same && memcmp((const char *)a + c * CHUNK, (const char *)b + c * CHUNK,
                               length_of(c, bytes)) == 0;
@@ -52,9 +54,14 @@ uint64_t moe_int_hash(const void *data, size_t bytes) {
     if (bytes <= CHUNK)
         return hash_chunk(data, bytes);
     uint64_t sum = 0;
-#pragma omp parallel for schedule(static) reduction(+ : sum)
+#pragma omp parallel for schedule(static) if (bytes >= LONG) reduction(+ : sum)
     for (size_t c = 0; c < chunks_of(bytes); c++)
         sum +=
             hash_word(hash_chunk((const unsigned char *)data + c * CHUNK, length_of(c, bytes)), c);
     return hash_word(sum, bytes);
+}
+
+uint64_t moe_int_hash_next(uint64_t before, const void *piece, size_t bytes) {
+    const uint64_t both[] = {before, moe_int_hash(piece, bytes)};
+    return moe_int_hash(both, sizeof both);
 }

@@ -8,7 +8,8 @@
 #include <stdbool.h>
 
 #define CHUNK 512
-#define PART  65536 /* elements that one thread converts, where there are more */
+#define PART  65536     /* elements: what a thread converts at a time, */
+#define LONG  (1 << 22) /* and from how many on there are threads */
 
 MOE_INT_INLINE void widen(double *restrict out, const void *src, moe_dtype dtype, size_t first,
                           size_t count) {
@@ -120,7 +121,7 @@ void moe_convert(void *dst, moe_dtype dst_dtype, const void *src, moe_dtype src_
     const size_t to = moe_dtype_size(dst_dtype), from = moe_dtype_size(src_dtype);
     const uintptr_t d = (uintptr_t)dst, s = (uintptr_t)src;
     const bool apart = d + count * to <= s || s + count * from <= d;
-#pragma omp parallel for schedule(static) if (parts > 1 && apart)
+#pragma omp parallel for schedule(static) if (count >= LONG && apart)
     for (size_t p = 0; p < parts; p++)
         part((char *)dst + p * PART * to, dst_dtype, (const char *)src + p * PART * from, src_dtype,
              count - p * PART < PART ? count - p * PART : PART);

@@ -83,32 +83,32 @@ static const char *type_name(const json_t *value) {
     return names[json_typeof(value)];
 }
 
-/* Finds a member of the wanted kind; *ret_value becomes NULL for an absent optional one. */
-static moe_status find(const moe_int_json *at, const char *key, moe_int_json_need need,
-                       member_kind kind, const json_t **ret_value) {
+/* A member of the wanted kind. NULL: *ret_status says whether it may be absent or is an error. */
+static const json_t *find(const moe_int_json *at, const char *key, moe_int_json_need need,
+                          member_kind kind, moe_status *ret_status) {
     static const char *const wanted[] = {
         [KIND_INTEGER] = "an integer", [KIND_NUMBER] = "a number", [KIND_BOOLEAN] = "a boolean",
         [KIND_STRING] = "a string",    [KIND_ARRAY] = "an array",  [KIND_OBJECT] = "an object",
     };
+    *ret_status = MOE_OK;
     if (!moe_int_json_has(at, key)) {
         if (need == MOE_INT_JSON_REQUIRED)
-            return moe_fail(at->log, MOE_E_FORMAT, "%s: \"%s\" is missing", at->where, key);
-        *ret_value = NULL;
-        return MOE_OK;
+            *ret_status = moe_fail(at->log, MOE_E_FORMAT, "%s: \"%s\" is missing", at->where, key);
+        return NULL;
     }
     const json_t *value = json_object_get(at->object, key);
-    if (!is_kind(value, kind))
-        return moe_fail(at->log, MOE_E_FORMAT, "%s: \"%s\" must be %s, not %s", at->where, key,
-                        wanted[kind], type_name(value));
-    *ret_value = value;
-    return MOE_OK;
+    if (is_kind(value, kind))
+        return value;
+    *ret_status = moe_fail(at->log, MOE_E_FORMAT, "%s: \"%s\" must be %s, not %s", at->where, key,
+                           wanted[kind], type_name(value));
+    return NULL;
 }
 
 moe_status moe_int_json_i64(const moe_int_json *at, const char *key, moe_int_json_need need,
                             int64_t least, int64_t greatest, int64_t *ret) {
-    const json_t *value;
-    moe_status status = find(at, key, need, KIND_INTEGER, &value);
-    if (status != MOE_OK || !value)
+    moe_status status;
+    const json_t *value = find(at, key, need, KIND_INTEGER, &status);
+    if (!value)
         return status;
     int64_t number = json_integer_value(value);
     if (number < least || number > greatest)
@@ -120,9 +120,9 @@ moe_status moe_int_json_i64(const moe_int_json *at, const char *key, moe_int_jso
 
 moe_status moe_int_json_f64(const moe_int_json *at, const char *key, moe_int_json_need need,
                             double *ret) {
-    const json_t *value;
-    moe_status status = find(at, key, need, KIND_NUMBER, &value);
-    if (status != MOE_OK || !value)
+    moe_status status;
+    const json_t *value = find(at, key, need, KIND_NUMBER, &status);
+    if (!value)
         return status;
     *ret = json_number_value(value);
     return MOE_OK;
@@ -130,9 +130,9 @@ moe_status moe_int_json_f64(const moe_int_json *at, const char *key, moe_int_jso
 
 moe_status moe_int_json_bool(const moe_int_json *at, const char *key, moe_int_json_need need,
                              bool *ret) {
-    const json_t *value;
-    moe_status status = find(at, key, need, KIND_BOOLEAN, &value);
-    if (status != MOE_OK || !value)
+    moe_status status;
+    const json_t *value = find(at, key, need, KIND_BOOLEAN, &status);
+    if (!value)
         return status;
     *ret = json_is_true(value);
     return MOE_OK;
@@ -140,9 +140,9 @@ moe_status moe_int_json_bool(const moe_int_json *at, const char *key, moe_int_js
 
 moe_status moe_int_json_str(const moe_int_json *at, const char *key, moe_int_json_need need,
                             const char **ret) {
-    const json_t *value;
-    moe_status status = find(at, key, need, KIND_STRING, &value);
-    if (status != MOE_OK || !value)
+    moe_status status;
+    const json_t *value = find(at, key, need, KIND_STRING, &status);
+    if (!value)
         return status;
     *ret = json_string_value(value);
     return MOE_OK;
@@ -150,9 +150,9 @@ moe_status moe_int_json_str(const moe_int_json *at, const char *key, moe_int_jso
 
 moe_status moe_int_json_array(const moe_int_json *at, const char *key, moe_int_json_need need,
                               const json_t **ret) {
-    const json_t *value;
-    moe_status status = find(at, key, need, KIND_ARRAY, &value);
-    if (status != MOE_OK || !value)
+    moe_status status;
+    const json_t *value = find(at, key, need, KIND_ARRAY, &status);
+    if (!value)
         return status;
     *ret = value;
     return MOE_OK;
@@ -160,9 +160,9 @@ moe_status moe_int_json_array(const moe_int_json *at, const char *key, moe_int_j
 
 moe_status moe_int_json_object(const moe_int_json *at, const char *key, moe_int_json_need need,
                                moe_int_json *ret) {
-    const json_t *value;
-    moe_status status = find(at, key, need, KIND_OBJECT, &value);
-    if (status != MOE_OK || !value)
+    moe_status status;
+    const json_t *value = find(at, key, need, KIND_OBJECT, &status);
+    if (!value)
         return status;
     moe_int_json child = {.object = value, .log = at->log};
     snprintf(child.where, sizeof(child.where), "%.380s: %.120s", at->where, key);

@@ -63,19 +63,22 @@
     KEY("router_bias", " ", FLAG, layer.router.bias, NO, "0", "1: b_r is added to the logits")    \
     KEY("select_bias", " ", FLAG, layer.router.select_bias, NO, "0",                              \
       "1: b_select is added to the scores for the choice only")                                   \
-    KEY("groups", "      ", I32, layer.router.groups, NO, "1", "select=group_topk: groups")       \
+    KEY("groups", "      ", I32, layer.router.groups, NO, "1",                                     \
+      "select=group_topk, group_max, group_zero: groups of experts")                              \
     KEY("topk_groups", " ", I32, layer.router.topk_groups, NO, "1",                               \
-      "select=group_topk: groups kept")                                                           \
-    KEY("renorm", "      ", FLAG, layer.router.renorm, NO, "0", "1: weights divided by their sum (default 1 with select=token_rounding)") \
+      "of those groups: how many are kept")                                                       \
+    KEY("renorm", "      ", FLAG, layer.router.renorm, NO, "0",                                   \
+      "1: weights divided by their sum; left out with select=token_rounding it is 1")             \
     KEY("eps", "         ", REAL, layer.router.renorm_eps, NO, "0", "renorm=1: added to that sum") \
     KEY("scale", "       ", REAL, layer.router.scale, NO, "1", "multiplies every weight")         \
     KEY("on", "          ", NAME, layer.router.weight_on, ON, "output",                           \
       "what a weight multiplies, the expert's:")                                                  \
-    KEY("jitter", "      ", REAL, layer.router.jitter, NO, "0.01", "score=sparsemixer: epsilon")  \
+    KEY("jitter", "      ", REAL, layer.router.jitter, NO, "0.01",                                \
+      "score=sparsemixer: epsilon; sigmoid_cap: where it caps a logit")                           \
     KEY("capacity", "    ", I64, layer.router.capacity, NO, "1",                                  \
-      "select=capacity: tokens an expert keeps")                                                  \
-    KEY("capacity_group", "", I64, layer.router.capacity_group, NO, "0",                           \
-      " select=capacity: of each so many tokens in a row, as a rank has; 0: of all")              \
+      "select=capacity, block=depths, recursions: tokens an expert keeps")                        \
+    KEY("capacity_group", "  ", I64, layer.router.capacity_group, NO, "0",                       \
+      "select=capacity: of each so many tokens in a row, as a rank has; 0: of all")               \
     KEY("tile", "        ", I32, layer.router.tile, NO, "128",                                    \
       "select=token_rounding: counts become multiples of it")                                     \
     KEY("rounding", "    ", NAME, layer.router.rounding, ROUNDING, "nr",                          \
@@ -85,8 +88,11 @@
     KEY("shared_gate", " ", FLAG, layer.shared_gate, NO, "0",                                     \
       "1: sigmoid gate on the shared expert")                                                     \
     KEY("alpha", "       ", REAL, layer.act_alpha, NO, "1.702",                                   \
-      "act=swiglu_clamp: factor in its sigmoid")                                                  \
-    KEY("limit", "       ", REAL, layer.act_limit, NO, "7", "act=swiglu_clamp: where it clamps")  \
+      "act=swiglu_clamp: factor in its sigmoid; swiglu_softcap: cap of the gate; swiglu_limit, "  \
+      "swiglu_limit_after: limit of the shared expert")                                           \
+    KEY("limit", "       ", REAL, layer.act_limit, NO, "7",                                       \
+      "act=swiglu_clamp, swiglu_limit, swiglu_limit_after: where it clamps; swiglu_softcap: cap " \
+      "of the up")                                                                                \
     KEY("route", "       ", ROUTE, route, ROUTE, "router",                                        \
       "zipf:S, counts:32+0+96 (one per expert), hot:EXPERT or a bare name:")                      \
     KEY("masked", "      ", I64, masked, NO, "0",                                                 \

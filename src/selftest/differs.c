@@ -19,11 +19,6 @@ static bool is_made(const digest *g, moe_tensor_id id) {
     return !moe_tensor_is_backward(id) || (g->problem->pass & MOE_PASS_BWD);
 }
 
-static void add(digest *g, const void *data, size_t bytes) {
-    const uint64_t both[] = {g->hash, moe_int_hash(data, bytes)};
-    g->hash = moe_int_hash(both, sizeof both);
-}
-
 static moe_status add_tensor(digest *g, moe_tensor_id id, const moe_plan *plan) {
     const moe_layer_desc *desc = &g->problem->layer;
     moe_tensor shape = {0}, t;
@@ -33,7 +28,7 @@ static moe_status add_tensor(digest *g, moe_tensor_id id, const moe_plan *plan) 
         return status;
     status = moe_layer_fetch(g->layer, id, &t);
     if (!status)
-        add(g, t.data, (size_t)moe_tensor_bytes(&t));
+        g->hash = moe_int_hash_next(g->hash, t.data, (size_t)moe_tensor_bytes(&t));
     moe_tensor_destroy(&t);
     return status == MOE_E_UNSUPPORTED ? MOE_OK : status;
 }
@@ -46,7 +41,8 @@ static moe_status add_run(digest *g) {
     if (!status)
         status = moe_layer_routing(g->layer, &plan);
     if (!status)
-        add(g, plan->token, (size_t)plan->n_pairs * sizeof *plan->token);
+        g->hash =
+            moe_int_hash_next(g->hash, plan->token, (size_t)plan->n_pairs * sizeof *plan->token);
     for (int id = 0; !status && id < MOE_T_COUNT; id++)
         if (is_made(g, (moe_tensor_id)id))
             status = add_tensor(g, (moe_tensor_id)id, plan);

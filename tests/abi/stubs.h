@@ -14,11 +14,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* `name` in a folder; `path` has room for PATH_MAX bytes. */
+static inline void path_in(char *path, const char *folder, const char *name) {
+    cr_assert_lt(snprintf(path, PATH_MAX, "%s/%s", folder, name), PATH_MAX, "%s/%s", folder, name);
+}
+
 static inline const char *in_build(const char *relative) {
     static char path[PATH_MAX];
     const char *root = getenv("MOEREF_BUILD_ROOT");
     cr_assert_not_null(root, "run by `meson test`");
-    snprintf(path, sizeof path, "%s/%s", root, relative);
+    path_in(path, root, relative);
     return path;
 }
 
@@ -35,13 +40,13 @@ static inline void expect_text(const capture *seen, const char *part) {
 /* The plug-in of `kind` appears in the folder as `name`. */
 static inline void put(const char *folder, const char *kind, const char *name) {
     char link[PATH_MAX];
-    snprintf(link, sizeof link, "%s/%s", folder, name);
+    path_in(link, folder, name);
     cr_assert_eq(symlink(stub(kind), link), 0);
 }
 
 static inline void put_text(const char *folder, const char *name) {
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    path_in(path, folder, name);
     FILE *file = fopen(path, "w");
     cr_assert_not_null(file);
     fputs("I am no shared object\n", file);

@@ -21,7 +21,7 @@ Test(cli_help, help_teaches) {
 /* No line is longer than a page is wide; the grammar of cases stands in one place. */
 Test(cli_help, help_is_narrow_and_says_things_once) {
     expect(0, "usage: moeref predict", "help predict");
-    expect(0, "select=group_topk: groups kept", "help case");
+    expect(0, "of those groups: how many are kept", "help case");
     expect(2, "no verb 'chekc'", "help chekc");
     expect(2, "takes one word", "help check bench");
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {

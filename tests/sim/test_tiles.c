@@ -39,32 +39,34 @@ static double tiles_of(const moe_gpu *gpu, const char *method, const char *kerne
  * what-if, for kernels with clusters run nowhere else. */
 Test(sim_tiles, clusters_pad_rows) {
     static const struct {
-        const char *gpu, *edit;
+        const char *method, *kernel, *gpu, *edit;
         double over; /* row tiles of 255 and 257 rows */
-    } gpus[] = {{"h100-sxm", "sms=132", 6},
-                {"h100-pcie", "sms=114", 6},
-                {"h200-sxm", "sms=132", 6},
-                {"b200-sxm", "sms=148", 6},
-                {"h100-sxm", "cluster=1", 5}};
+    } rows[] = {
+        {"sonicmoe", "A", "h100-sxm", "sms=132", 6},
+        {"sonicmoe", "A", "h100-pcie", "sms=114", 6},
+        {"sonicmoe", "A", "h200-sxm", "sms=132", 6},
+        {"sonicmoe", "A", "h100-sxm", "cluster=1", 5},
+        {"grouped_mm", "H", "h100-sxm", "sms=132", 6},
+        {"grouped_mm", "H", "h100-pcie", "sms=114", 6},
+        {"grouped_mm", "H", "h200-sxm", "sms=132", 6},
+        {"grouped_mm", "H", "b200-sxm", "sms=148", 6},
+        {"grouped_mm", "H", "h100-sxm", "cluster=1", 5},
+    };
     const moe_layer_desc d = layer_of(4096, 1024, 2, 1);
     const int64_t even[2] = {256, 256}, odd[2] = {255, 257};
     moe_workload w = {.layer = &d, .tokens = 512, .pass = MOE_PASS_FWD};
-    for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++) {
-        moe_gpu *gpu = load(gpus[i].gpu);
-        cr_assert_eq(moe_gpu_what_if(gpu, gpus[i].edit, NULL), MOE_OK);
-        for (int m = 0; m < 2; m++) {
-            const char *method = m ? "grouped_mm" : "sonicmoe", *kernel = m ? "H" : "A";
-            if (!runs_on(gpu, method))
-                continue;
-            double full, over;
-            w.counts = even;
-            cr_expect_eq(tiles_of(gpu, method, kernel, &w, &full), 4 * 8, "%s", gpus[i].gpu);
-            w.counts = odd;
-            cr_expect_eq(tiles_of(gpu, method, kernel, &w, &over), gpus[i].over * 8, "%s",
-                         gpus[i].gpu);
-            cr_expect_float_eq(full, 0, 1e-6);
-            cr_expect_float_eq(over, 1 - 4 / gpus[i].over, 1e-6, "%s: %g", gpus[i].gpu, over);
-        }
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *method = rows[i].method, *kernel = rows[i].kernel, *name = rows[i].gpu;
+        moe_gpu *gpu = load(name);
+        cr_assert_eq(moe_gpu_what_if(gpu, rows[i].edit, NULL), MOE_OK);
+        double full, over;
+        w.counts = even;
+        cr_expect_eq(tiles_of(gpu, method, kernel, &w, &full), 4 * 8, "%s, %s", method, name);
+        w.counts = odd;
+        cr_expect_eq(tiles_of(gpu, method, kernel, &w, &over), rows[i].over * 8, "%s, %s", method,
+                     name);
+        cr_expect_float_eq(full, 0, 1e-6);
+        cr_expect_float_eq(over, 1 - 4 / rows[i].over, 1e-6, "%s, %s: %g", method, name, over);
         moe_gpu_destroy(&gpu);
     }
 }

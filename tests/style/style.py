@@ -273,6 +273,24 @@ def rule_build_entered(tree):
             yield folder + "/meson.build", 1, "is entered by no other meson.build"
 
 
+def rule_cuda_headers(tree):
+    """What nvcc compiled is compiled again when one of its headers changes."""
+    folder = "backends/cuda"
+    arrows = {}
+    for path, _, target in include_edges(tree):
+        arrows.setdefault(path, []).append(target)
+    reached, ways = set(), tree.some(".cu", under=folder)
+    while ways:
+        new = set(arrows.get(ways.pop(), ())) - reached
+        reached |= new
+        ways += new
+    listed = {os.path.normpath(os.path.join(folder, name))
+              for name in re.findall(r"'([\w./]+\.c?u?h)'", tree.text(folder + "/meson.build"))}
+    for path in sorted(reached ^ listed):
+        yield folder + "/meson.build", 1, (f"does not list {path}, which a .cu file includes"
+                                           if path in reached else f"lists {path} for nothing")
+
+
 def rule_umbrella(tree):
     """moeref.h is all that a program may call; plugin.h is for authors of backends."""
     folder, umbrella = "src/include/moeref/", "src/include/moeref.h"

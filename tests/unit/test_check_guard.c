@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static moe_int_guarded guarded(moe_dtype dtype, int64_t count) {
@@ -74,4 +75,31 @@ Test(check_guard, hash_sees_every_bit) {
         }
         cr_expect_eq(moe_int_hash(data, n), h);
     }
+}
+
+/* Also of memory that is hashed in slices, whose ends fall anywhere. */
+Test(check_guard, hash_sees_every_byte_of_large_memory) {
+    const size_t bytes = ((size_t)1 << 24) + 37, each = bytes / 64;
+    unsigned char *data = calloc(1, bytes);
+    cr_assert(data);
+    const uint64_t h = moe_int_hash(data, bytes);
+    for (int i = 0; i < 64; i += 21) {
+        const size_t at[] = {(size_t)i * each, (size_t)(i + 1) * each - 1, bytes - 1};
+        for (int k = 0; k < 3; k++) {
+            data[at[k]] ^= 0x40;
+            cr_expect_neq(moe_int_hash(data, bytes), h, "byte %zu", at[k]);
+            data[at[k]] ^= 0x40;
+        }
+    }
+    cr_expect_eq(moe_int_hash(data, bytes), h);
+    free(data);
+}
+
+Test(check_guard, hash_of_pieces_sees_their_order) {
+    const unsigned char data[16] = {1};
+    const uint64_t first = moe_int_hash_next(0, data, 8),
+                   second = moe_int_hash_next(0, data + 8, 8);
+    cr_expect_neq(moe_int_hash_next(first, data + 8, 8), moe_int_hash_next(second, data, 8));
+    cr_expect_neq(moe_int_hash_next(first, data + 8, 8), first);
+    cr_expect_eq(moe_int_hash_next(first, data + 8, 8), moe_int_hash_next(first, data + 8, 8));
 }

@@ -40,8 +40,10 @@ typedef struct moe_int_guest {
     bool layers[MOE_INT_WIRE_LAYERS]; /* numbers in use */
     moe_int_shared scratch;
     moe_int_ahead ahead;
-    const void *as; /* bits that the next fetch may bring (moe_int_layer_fetch_again); or NULL */
-    bool same;      /* it brought them */
+    /* of the next fetch, by moe_int_layer_fetch_fresh */
+    bool is_fresh;                            /* what lies where it goes is not looked at */
+    const void *as;                           /* bits that it may bring; or NULL */
+    bool same;                                /* it brought them */
     char arithmetic[MOE_INT_WIRE_ARITHMETIC]; /* that was declared last */
     char line[256];                           /* of what the worker prints, not yet ended */
     size_t line_length;

@@ -58,6 +58,16 @@ static moe_view shape_view(const moe_int_bound_layer *l, moe_tensor_id id) {
     return v;
 }
 
+bool moe_int_bound_lies_as(const moe_view *view, moe_dtype dtype) {
+    moe_tensor t = {.dtype = dtype, .ndim = view->ndim};
+    memcpy(t.shape, view->shape, sizeof t.shape);
+    const moe_view plain = moe_view_of(&t);
+    bool same = view->dtype == plain.dtype;
+    for (int i = 0; i < view->ndim; i++)
+        same = same && (view->shape[i] == 1 || view->stride[i] == plain.stride[i]);
+    return same;
+}
+
 static int64_t bytes_of(const moe_view *v) {
     int64_t bytes = (int64_t)moe_dtype_size((moe_dtype)v->dtype);
     for (int i = 0; i < v->ndim; i++)
@@ -73,16 +83,20 @@ static moe_status bind_tensor(moe_int_bound_layer *l, moe_tensor_id id) {
     return status;
 }
 
-/* An input: uploaded in the view's order, and kept to be compared. */
+/* An input: uploaded in the view's order. A copy is made of what lies in another. */
 static moe_status upload(moe_int_bound_layer *l, int id, const moe_view *v, const moe_tensor *src) {
-    free(l->given[id]);
-    l->given[id] = malloc((size_t)l->buffer[id].bytes);
-    if (!l->given[id])
-        return moe_fail(l->dev->log, MOE_E_NOMEM, "no memory for %s", moe_int_bound_name(id));
+    const bool as_it_lies = moe_int_bound_lies_as(v, src->dtype);
     moe_view host = *v;
-    host.data = l->given[id];
-    moe_view_write(&host, src, 0);
-    return moe_int_bound_upload(&l->at, &l->buffer[id], host.data);
+    host.data = as_it_lies ? src->data : malloc((size_t)l->buffer[id].bytes);
+    if (!host.data)
+        return moe_fail(l->dev->log, MOE_E_NOMEM, "no memory for %s", moe_int_bound_name(id));
+    if (!as_it_lies)
+        moe_view_write(&host, src, 0);
+    l->is_given[id] = true;
+    moe_status status = moe_int_bound_upload(&l->at, &l->buffer[id], host.data, &l->given[id]);
+    if (!as_it_lies)
+        free(host.data);
+    return status;
 }
 
 /* ---- prepare and release ---- */
@@ -111,8 +125,6 @@ void moe_int_bound_release(void *self) {
     moe_int_bound_layer *l = self;
     for (int i = 0; l->at.op && i < MOE_INT_BOUND_BUFFERS; i++)
         moe_int_bound_free(&l->at, &l->buffer[i]);
-    for (int i = 0; i <= MOE_INT_BOUND_INDEX; i++)
-        free(l->given[i]);
     if (l->at.op)
         l->at.slots->close(l->at.op);
     moe_plan_destroy(&l->plan);

@@ -34,7 +34,8 @@ typedef struct moe_int_bound_layer {
     moe_operator_sizes sizes;
     moe_int_place at;
     moe_int_bound_buffer buffer[MOE_INT_BOUND_BUFFERS];
-    void *given[MOE_T_COUNT + 1]; /* what was uploaded of inputs, to compare */
+    bool is_given[MOE_INT_BOUND_BUFFERS];  /* an input */
+    uint64_t given[MOE_INT_BOUND_BUFFERS]; /* its hash, which no pass may change */
     moe_call call;
     moe_plan *plan;         /* the router's, as told */
     const moe_plan *routed; /* the plan in force */
@@ -45,6 +46,8 @@ typedef struct moe_int_bound_layer {
 const char *moe_int_bound_name(int buffer);
 /* May a pass write it? H, Y and the like are not offered. */
 bool moe_int_bound_is_result(const moe_int_bound_layer *l, moe_tensor_id id);
+/* Is the view's memory that of a row-major tensor of that dtype, byte for byte? */
+bool moe_int_bound_lies_as(const moe_view *view, moe_dtype dtype);
 /* What the operator is asked to be for. */
 moe_operator_use moe_int_bound_use(const moe_use *use);
 

@@ -1,8 +1,12 @@
 #include "backend/plugin/bound_memory.h"
+#include "core/bytes.h"
 #include "core/canary.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Memory of the host's that stands for any amount of the operator's. */
+enum { PIECE = 1 << 26 };
 
 static moe_status copy(const moe_int_place *at, void *dst, const void *src, int64_t bytes) {
     return bytes ? at->slots->copy(at->op, dst, src, bytes, NULL) : MOE_OK;
@@ -38,8 +42,18 @@ moe_status moe_int_bound_alloc(const moe_int_place *at, int64_t bytes, moe_int_b
     return status ? status : copy(at, after(ret), canary, MOE_INT_CANARY_BYTES);
 }
 
+/* Bytes of the piece that begins there. */
+static int64_t piece_at(const moe_int_bound_buffer *buffer, int64_t first) {
+    return buffer->bytes - first < PIECE ? buffer->bytes - first : PIECE;
+}
+
 moe_status moe_int_bound_upload(const moe_int_place *at, const moe_int_bound_buffer *buffer,
-                                const void *src) {
+                                const void *src, uint64_t *ret_hash) {
+    uint64_t hash = 0;
+    for (int64_t i = 0; ret_hash && i < buffer->bytes; i += PIECE)
+        hash = moe_int_hash_next(hash, (const char *)src + i, (size_t)piece_at(buffer, i));
+    if (ret_hash)
+        *ret_hash = hash;
     return copy(at, moe_int_bound_data(buffer), src, buffer->bytes);
 }
 
@@ -48,17 +62,42 @@ moe_status moe_int_bound_download(const moe_int_place *at, const moe_int_bound_b
     return copy(at, dst, moe_int_bound_data(buffer), buffer->bytes);
 }
 
+/* Memory for the largest piece of it, or NULL. */
+static void *take_piece(const moe_int_place *at, const moe_int_bound_buffer *buffer) {
+    const size_t bytes = (size_t)piece_at(buffer, 0);
+    void *piece = malloc(bytes ? bytes : 1);
+    if (!piece)
+        moe_log_send(at->log, MOE_LOG_ERROR, "no memory for %zu bytes of an operator's", bytes);
+    return piece;
+}
+
+moe_status moe_int_bound_hash(const moe_int_place *at, const moe_int_bound_buffer *buffer,
+                              uint64_t *ret) {
+    const char *data = moe_int_bound_data(buffer);
+    void *piece = take_piece(at, buffer);
+    moe_status status = piece ? MOE_OK : MOE_E_NOMEM;
+    uint64_t hash = 0;
+    for (int64_t i = 0; !status && i < buffer->bytes; i += PIECE) {
+        status = copy(at, piece, data + i, piece_at(buffer, i));
+        hash = status ? 0 : moe_int_hash_next(hash, piece, (size_t)piece_at(buffer, i));
+    }
+    free(piece);
+    *ret = hash;
+    return status;
+}
+
 moe_status moe_int_bound_fill(const moe_int_place *at, const moe_int_bound_buffer *buffer,
                               int byte) {
-    if (!buffer->block)
+    char *data = moe_int_bound_data(buffer);
+    if (!data)
         return MOE_OK;
-    void *bytes = malloc((size_t)buffer->bytes);
-    if (!bytes)
-        return moe_fail(at->log, MOE_E_NOMEM, "no memory to fill %lld bytes",
-                        (long long)buffer->bytes);
-    memset(bytes, byte, (size_t)buffer->bytes);
-    const moe_status status = moe_int_bound_upload(at, buffer, bytes);
-    free(bytes);
+    void *piece = take_piece(at, buffer);
+    moe_status status = piece ? MOE_OK : MOE_E_NOMEM;
+    if (!status)
+        memset(piece, byte, (size_t)piece_at(buffer, 0));
+    for (int64_t i = 0; !status && i < buffer->bytes; i += PIECE)
+        status = copy(at, data + i, piece, piece_at(buffer, i));
+    free(piece);
     return status;
 }
 

@@ -22,10 +22,14 @@ moe_status moe_int_bound_alloc(const moe_int_place *at, int64_t bytes, moe_int_b
 void moe_int_bound_free(const moe_int_place *at, moe_int_bound_buffer *buffer);
 void *moe_int_bound_data(const moe_int_bound_buffer *buffer);
 
+/* *ret_hash (NULL: not wanted): what moe_int_bound_hash says of memory that nobody changed since.
+ */
 moe_status moe_int_bound_upload(const moe_int_place *at, const moe_int_bound_buffer *buffer,
-                                const void *src);
+                                const void *src, uint64_t *ret_hash);
 moe_status moe_int_bound_download(const moe_int_place *at, const moe_int_bound_buffer *buffer,
                                   void *dst);
+moe_status moe_int_bound_hash(const moe_int_place *at, const moe_int_bound_buffer *buffer,
+                              uint64_t *ret);
 /* Every byte becomes `byte`. */
 moe_status moe_int_bound_fill(const moe_int_place *at, const moe_int_bound_buffer *buffer,
                               int byte);

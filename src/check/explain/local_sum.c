@@ -17,6 +17,7 @@ typedef struct row_sum {
     double *rest, *room; /* [d] */
     double *taken;       /* [MOST_SLOTS][d] */
     int64_t row[MOST_SLOTS];
+    double factor[MOST_SLOTS];
 } row_sum;
 
 /* What pair q counts with in its own token's sum. */
@@ -47,7 +48,7 @@ static int64_t most_alike(const row_sum *k) {
 static double find_rows(row_sum *k, int64_t r, int64_t t, double enough, int64_t *count) {
     const moe_plan *plan = k->p->e->routing->plan;
     const int64_t from = plan->token_offsets[t], slots = plan->token_offsets[t + 1] - from;
-    double *sum = malloc((size_t)k->d * sizeof *sum), factor[MOST_SLOTS], left = INFINITY;
+    double *sum = malloc((size_t)k->d * sizeof *sum), left = INFINITY;
     for (int64_t c = 0; sum && c < k->d; c++)
         sum[c] = moe_int_sight_got(k->p, r, c) - moe_int_sight_want(k->p, r, c);
     for (int64_t i = 0; sum && i < slots; i++) {
@@ -64,21 +65,25 @@ static double find_rows(row_sum *k, int64_t r, int64_t t, double enough, int64_t
             break;
         moe_int_load(k->part, q * k->d, k->d, k->taken + *count * k->d);
         k->row[(*count)++] = q;
-        left = moe_int_fit(k->taken, *count, k->d, sum, factor);
+        left = moe_int_fit(k->taken, *count, k->d, sum, k->factor);
         memcpy(k->rest, sum, (size_t)k->d * sizeof *sum);
         for (int64_t i = 0; left >= 0 && i < *count; i++)
             for (int64_t c = 0; c < k->d; c++)
-                k->rest[c] -= factor[i] * k->taken[i * k->d + c];
+                k->rest[c] -= k->factor[i] * k->taken[i * k->d + c];
     }
     free(sum);
     return left < 0 ? INFINITY : left;
 }
 
-/* The found row that is none of the token's own, -1. */
-static int64_t foreign(const row_sum *k, int64_t t, int64_t count) {
-    for (int64_t i = 0; i < count; i++)
-        if (k->p->e->routing->plan->token[k->row[i]] != t)
+/* The found row that is none of the token's own, -1; one that came to count for no more than what
+ * is `enough` is not there. */
+static int64_t foreign(const row_sum *k, int64_t t, int64_t count, double enough) {
+    for (int64_t i = 0; i < count; i++) {
+        const double *taken = k->taken + i * k->d, part = k->factor[i] * k->factor[i];
+        if (k->p->e->routing->plan->token[k->row[i]] != t &&
+            part * moe_int_inner(taken, taken, k->d) > enough)
             return k->row[i];
+    }
     return -1;
 }
 
@@ -115,7 +120,7 @@ bool moe_int_local_rows_in_sum(const moe_int_local *l, moe_int_finding *f) {
         int64_t found = 0;
         const double enough = moe_int_local_limit(e, p->id, p->row[row[seen]].d2);
         const double rest = find_rows(&k, row[seen], t, enough, &found);
-        const int64_t other = foreign(&k, t, found);
+        const int64_t other = foreign(&k, t, found, enough);
         if (rest > enough) /* all of its own, but not all: it lacks one, which another has */
             break;
         first = has < 0 && other >= 0 ? t : first;

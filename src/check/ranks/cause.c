@@ -155,15 +155,42 @@ static bool lacks_part(const moe_int_rank_scene *s, moe_explanation *ret) {
 
 /* ---- all causes ---- */
 
+typedef bool (*cause_fn)(const moe_int_rank_scene *s, moe_explanation *ret);
+
+/* Says of a tensor no more than where it is wrong, or not even that. */
+static bool is_vague(const moe_explanation *x) {
+    return x->kind[0] == '\0' || strcmp(x->kind, "wrong_block") == 0;
+}
+
 static bool explain(const moe_int_rank_scene *s, moe_explanation *ret) {
-    const bool of_rows = s->id == MOE_T_O || s->id == MOE_T_DX;
-    if (!s->is->plain)
-        return s->id == MOE_T_O && lacks_part(s, ret);
-    return ((of_rows || s->id == MOE_T_DS) && is_order_of_owners(s, ret)) ||
-           moe_int_rank_shares(s, ret) || (of_rows && moe_int_rank_rows_at_home(s, ret)) ||
-           (s->id == MOE_T_O && (lacks_part(s, ret) || moe_int_rank_other_scales(s, ret) ||
-                                 moe_int_rank_made_of_others(s, ret))) ||
-           (s->id == MOE_T_DS && moe_int_rank_gradients_of_others(s, ret));
+    enum { O = 1, DX = 2, DS = 4, DW = 8, DWR = 16, S = 32, ALL = 63 };
+    static const struct {
+        int of;
+        bool of_parts; /* of experts that lie in parts, or several times, too */
+        cause_fn cause;
+    } causes[] = {
+        {O | DX | DS, false, is_order_of_owners},
+        {ALL, false, moe_int_rank_shares},
+        {DX | DWR, false, moe_int_rank_router_gradient},
+        {DW, false, moe_int_rank_added_gradients},
+        {O | DX, true, moe_int_rank_rows_at_home},
+        {O, true, lacks_part},
+        {O, true, moe_int_rank_cut_across},
+        {O, true, moe_int_rank_other_scales},
+        {O, false, moe_int_rank_made_of_others},
+        {DS, false, moe_int_rank_gradients_of_others},
+    };
+    const int is = s->id == MOE_T_O      ? O
+                   : s->id == MOE_T_DX   ? DX
+                   : s->id == MOE_T_DS   ? DS
+                   : s->id == MOE_T_S    ? S
+                   : s->id == MOE_T_DW_R ? DWR
+                                         : DW;
+    bool found = false;
+    for (size_t i = 0; !found && i < sizeof causes / sizeof *causes; i++)
+        found =
+            causes[i].of & is && (s->is->plain || causes[i].of_parts) && causes[i].cause(s, ret);
+    return found || (s->is->plain && is_vague(ret) && moe_int_rank_place(s, ret));
 }
 
 static bool is_failing(moe_check_result *result, moe_tensor_id id) {

@@ -105,6 +105,63 @@ static bool are_local(const moe_int_chosen *c, const int64_t *expert) {
     return c->got->n_pairs > 0 && most < c->got->n_experts;
 }
 
+/* ---- ranks that have others' tokens ---- */
+
+/* Choices of tokens [first, first + count) are those that tokens from `from` on should have. */
+static bool is_block(const moe_int_chosen *c, const int64_t *expert, const unsigned char *due,
+                     int64_t first, int64_t count, int64_t from) {
+    const int64_t E = c->got->n_experts;
+    int64_t i = 0;
+    while (i < count &&
+           is_choice(c->got, expert, first + i, due + (from + i) * E, c->problem->layer.K))
+        i++;
+    return i == count;
+}
+
+/* The rank of the case whose tokens begin there; -1: none's do. */
+static int32_t rank_at(const moe_int_chosen *c, int64_t token) {
+    const moe_split *split = &c->problem->split;
+    int64_t first = 0;
+    for (int32_t r = 0; split->tokens && r < split->n_tokens; first += split->tokens[r++])
+        if (first == token && split->tokens[r])
+            return r;
+    return -1;
+}
+
+/* All ranks have the tokens of some place, and one has not its own: says which. */
+static bool find_moved(const moe_int_chosen *c, const int64_t *expert, const unsigned char *due,
+                       char *ret, size_t size) {
+    const int64_t T = c->got->n_tokens;
+    int64_t first = 0, moved = 0;
+    for (int32_t r = 0; r < c->layout->ranks; first += c->layout->tokens[r++]) {
+        const int64_t count = c->layout->tokens[r];
+        int64_t from = 0;
+        if (is_block(c, expert, due, first, count, first))
+            continue;
+        while (from + count <= T && !is_block(c, expert, due, first, count, from))
+            from++;
+        if (from + count > T || count < 2)
+            return false;
+        const int32_t q = rank_at(c, from);
+        if (moved++ == 0 && q >= 0)
+            snprintf(ret, size, "rank %d's file has the tokens of rank %d", (int)r, (int)q);
+        else if (moved == 1)
+            snprintf(ret, size, "rank %d's file has the tokens from %lld on, of all, not from %lld",
+                     (int)r, (long long)from, (long long)first);
+    }
+    return moved > 0;
+}
+
+static bool are_moved(const moe_int_chosen *c, const int64_t *expert, char *ret, size_t size) {
+    const int64_t T = c->got->n_tokens, E = c->got->n_experts;
+    unsigned char *due = malloc((size_t)(T * E + 1));
+    for (int64_t t = 0; due && t < T; t++)
+        choose(c->logits + t * E, E, c->problem->layer.K, due + t * E);
+    const bool found = due && find_moved(c, expert, due, ret, size);
+    free(due);
+    return found;
+}
+
 bool moe_int_ranks_choice(const moe_int_chosen *c, moe_explanation *ret) {
     static const struct {
         score_fn score;
@@ -120,6 +177,11 @@ bool moe_int_ranks_choice(const moe_int_chosen *c, moe_explanation *ret) {
     for (size_t i = 0; expert && !text && i < sizeof ways / sizeof *ways; i++) {
         wrong = others(c, expert, ways[i].score);
         text = wrong * 100 <= c->got->n_tokens ? ways[i].text : NULL;
+    }
+    char moved[128];
+    if (expert && !text && are_moved(c, expert, moved, sizeof moved)) {
+        text = moved;
+        wrong = 0;
     }
     if (expert && !text && are_local(c, expert)) {
         text = "experts are numbered as on their ranks";

@@ -6,69 +6,6 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Of shares that are known no better than so nothing is said. */
-static const double most_slack = 0.2;
-
-/* ---- how often instead of once ---- */
-
-typedef struct times {
-    const char *verb; /* of a tensor; %g: `factor` */
-    double (*of)(const moe_int_rank_scene *s, const moe_int_share *a, double factor);
-    bool of_ranks; /* depends on how many ranks there are */
-} times;
-
-static double never(const moe_int_rank_scene *s, const moe_int_share *a, double factor) {
-    (void)s, (void)a, (void)factor;
-    return 0;
-}
-
-static double twice(const moe_int_rank_scene *s, const moe_int_share *a, double factor) {
-    (void)s, (void)a, (void)factor;
-    return 2;
-}
-
-static double ranks(const moe_int_rank_scene *s, const moe_int_share *a, double factor) {
-    (void)a, (void)factor;
-    return s->R;
-}
-
-static double over_ranks(const moe_int_rank_scene *s, const moe_int_share *a, double factor) {
-    (void)a, (void)factor;
-    return 1.0 / s->R;
-}
-
-static double over_own_ranks(const moe_int_rank_scene *s, const moe_int_share *a, double factor) {
-    (void)s, (void)factor;
-    return a->ranks ? 1.0 / a->ranks : 1;
-}
-
-static double weight(const moe_int_rank_scene *s, const moe_int_share *a, double factor) {
-    (void)s, (void)factor;
-    return a->pair < 0 ? 1 : a->weight;
-}
-
-static double over_weight(const moe_int_rank_scene *s, const moe_int_share *a, double factor) {
-    (void)s, (void)factor;
-    return a->pair < 0 || a->weight == 0 ? 1 : 1 / a->weight;
-}
-
-static double given(const moe_int_rank_scene *s, const moe_int_share *a, double factor) {
-    (void)s, (void)a;
-    return factor;
-}
-
-static const times rules[] = {
-    {"lacks", never, false},
-    {"has twice", twice, false},
-    {"has, times the number of ranks,", ranks, true},
-    {"has, divided by the number of ranks,", over_ranks, true},
-    {"has, divided by the number of ranks that a token goes to,", over_own_ranks, true},
-    {"has, with the combine weight once more than it should,", weight, false},
-    {"has, without the combine weight,", over_weight, false},
-    {"has, times %.4g,", given, false},
-};
-enum { RULES = sizeof rules / sizeof *rules };
-
 /* ---- which ---- */
 
 typedef bool (*holds_fn)(const moe_int_share *a, int64_t i, int64_t k);
@@ -219,47 +156,31 @@ typedef struct seen {
     double factor; /* of those that do not count once, where they are all alike */
 } seen;
 
-static bool is_known(const moe_int_share *a) {
-    return a->slack < most_slack;
-}
-
-static bool is_near(const moe_int_share *a, double due) {
-    return fabs(a->times - due) <= a->slack * fmax(1, fabs(due));
-}
-
-static double first_factor(const seen *k) {
-    const moe_int_share *best = NULL;
-    for (int64_t i = 0; i < k->count; i++)
-        if (is_known(&k->share[i]) && !is_near(&k->share[i], 1) &&
-            (!best || k->share[i].slack < best->slack))
-            best = &k->share[i];
-    return best ? best->times : 1;
-}
-
 /* Do those of the class, and no others, count as the rule says? Where all do, it is no class. */
-static bool fits(const seen *k, const times *rule, const class *c, int64_t i, int64_t other) {
+static bool fits(const seen *k, const moe_int_times *rule, const class *c, int64_t i,
+                 int64_t other) {
     int64_t told = 0, outside = 0;
     for (int64_t j = 0; j < k->count; j++) {
         const moe_int_share *a = &k->share[j];
         const double due = rule->of(k->s, a, k->factor);
         const bool in = c->holds(a, i, other);
-        if (!is_known(a))
+        if (!moe_int_share_known(a))
             continue;
-        if (!is_near(a, in ? due : 1))
+        if (!moe_int_share_near(a, in ? due : 1))
             return false;
-        told += in && !is_near(a, 1);
+        told += in && !moe_int_share_near(a, 1);
         outside += !in;
     }
     return told > 0 && (outside > 0 || c->holds == is_any);
 }
 
-static void say(const seen *k, const times *rule, const class *c, int64_t i, int64_t other,
+static void say(const seen *k, const moe_int_times *rule, const class *c, int64_t i, int64_t other,
                 char *ret, size_t size) {
     char verb[80], which[120];
     const bool pairs = k->share[0].pair >= 0;
+    moe_int_times_verb(rule, k->factor, verb, sizeof verb);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral" /* of the tables above */
-    snprintf(verb, sizeof verb, rule->verb, k->factor);
     snprintf(which, sizeof which, pairs ? c->pairs : c->tokens, (int)i, (int)other);
 #pragma GCC diagnostic pop
     snprintf(ret, size, "%s %s %s", k->subject, verb, which);
@@ -279,7 +200,8 @@ static int64_t members(const seen *k, const class *c) {
                                     : 1;
 }
 
-static bool try_class(const seen *k, const times *rule, const class *c, char *ret, size_t size) {
+static bool try_class(const seen *k, const moe_int_times *rule, const class *c, char *ret,
+                      size_t size) {
     const int64_t R = k->s->R;
     for (int64_t m = 0, all = members(k, c); m < all; m++) {
         const bool link = c->flags & EACH_LINK, expert = c->flags & EACH_EXPERT;
@@ -297,13 +219,13 @@ bool moe_int_rank_class(const moe_int_rank_scene *s, const char *subject,
     seen k = {.s = s, .subject = subject, .share = share, .count = count};
     if (count == 0)
         return false;
-    k.factor = first_factor(&k);
+    k.factor = moe_int_times_factor(share, count);
     /* What is wrong with every row alike and has nothing to do with ranks is not theirs. */
     for (int c = 0; c < CLASSES; c++)
-        for (int r = 0; r < RULES; r++)
+        for (int r = 0; r < MOE_INT_TIMES; r++)
             if (classes[c].flags & kind_of(&k) &&
-                (classes[c].holds != is_any || rules[r].of_ranks) &&
-                try_class(&k, &rules[r], &classes[c], ret, size))
+                (classes[c].holds != is_any || moe_int_times_rules[r].of_ranks) &&
+                try_class(&k, &moe_int_times_rules[r], &classes[c], ret, size))
                 return true;
     return false;
 }

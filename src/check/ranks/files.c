@@ -9,29 +9,18 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char marker[] = "%d";
-
 typedef struct files {
-    moe_safetensors *file[MOE_EP_MAX_RANKS];
-    int32_t count;
+    moe_int_files f;
     moe_named_tensor *tensor; /* [n], data owned */
     size_t n;
-    char differs[64]; /* the first gradient that ranks have of different bits; "" */
-    int32_t rank;     /* the first whose are not rank 0's */
-    moe_int_file_ranks who;
 } files;
 
-static void name_file(const char *pattern, int32_t rank, char *ret) {
-    const char *at = strstr(pattern, marker);
-    snprintf(ret, PATH_MAX, "%.*s%d%s", (int)(at - pattern), pattern, (int)rank,
-             at + sizeof marker - 1);
-}
-
-static moe_status open_all(const char *pattern, int32_t ranks, const moe_log *log, files *f) {
+static moe_status open_all(const moe_log *log, moe_int_files *f) {
+    const int32_t ranks = moe_split_ranks(&f->problem->split);
     char path[PATH_MAX];
     moe_status status = MOE_OK;
     while (!status && f->count < (ranks ? ranks : MOE_EP_MAX_RANKS)) {
-        name_file(pattern, f->count, path);
+        moe_int_files_path(f, f->count, path);
         if (!ranks && f->count && access(path, F_OK) != 0)
             break;
         status = moe_safetensors_open(path, log, &f->file[f->count]);
@@ -48,25 +37,6 @@ static bool is_everybodys(const char *name) {
     return moe_ep_placed_of(id) == MOE_EP_OF_ALL;
 }
 
-/* A rank's part; one without rows may leave a tensor out. */
-static moe_tensor part_of(const files *f, int32_t rank, const char *name) {
-    moe_tensor t = {0};
-    moe_safetensors_get(f->file[rank], name, &t);
-    return t;
-}
-
-static void compare_ranks(files *f, const char *name) {
-    const moe_tensor first = part_of(f, 0, name);
-    for (int32_t r = 1; r < f->count && !f->differs[0]; r++) {
-        const moe_tensor t = part_of(f, r, name);
-        if (t.data && t.dtype == first.dtype && moe_tensor_same_shape(&t, &first) &&
-            memcmp(t.data, first.data, (size_t)moe_tensor_bytes(&t)) == 0)
-            continue;
-        snprintf(f->differs, sizeof f->differs, "%s", name);
-        f->rank = r;
-    }
-}
-
 /* Can t's rows follow those of the others? */
 static bool goes_with(const moe_tensor *all, const moe_tensor *t) {
     bool same = all->dtype == t->dtype && all->ndim == t->ndim;
@@ -75,25 +45,36 @@ static bool goes_with(const moe_tensor *all, const moe_tensor *t) {
     return same;
 }
 
-/* The ranks' rows one after the other; everybody's gradients are rank 0's. */
-static moe_status join(files *f, const char *name, const moe_log *log, moe_tensor *ret) {
+/* The first rank that has it, R: none has. */
+static int32_t first_with(const moe_int_files *f, const char *name) {
+    int32_t r = 0;
+    while (r < f->count && !moe_int_files_part(f, r, name).data)
+        r++;
+    return r;
+}
+
+/* The ranks' rows one after the other; everybody's gradients are the first rank's. */
+static moe_status join(const moe_int_files *f, const char *name, const moe_log *log,
+                       moe_tensor *ret) {
     moe_tensor shape = {0};
-    const int32_t last = is_everybodys(name) ? 1 : f->count;
-    for (int32_t r = 0; r < last; r++) {
-        const moe_tensor t = part_of(f, r, name);
+    int32_t other = 0;
+    const int32_t first = first_with(f, name);
+    const int32_t last = is_everybodys(name) && first < f->count ? first + 1 : f->count;
+    for (int32_t r = first; r < last; r++) {
+        const moe_tensor t = moe_int_files_part(f, r, name);
         if (!t.data || t.ndim < 1)
             continue;
         if (shape.ndim && !goes_with(&shape, &t))
-            return moe_fail(log, MOE_E_INVALID, "%s of rank %d has another type or width", name,
-                            (int)r);
+            return moe_int_files_refuse(f, name, r, other, log);
         const int64_t before = shape.ndim ? shape.shape[0] : 0;
+        other = shape.ndim ? other : r;
         shape = t;
         shape.shape[0] += before;
     }
     moe_status status = moe_tensor_alloc(shape.dtype, shape.ndim, shape.shape, ret);
     char *to = status ? NULL : ret->data;
-    for (int32_t r = 0; !status && r < last; r++) {
-        const moe_tensor t = part_of(f, r, name);
+    for (int32_t r = first; !status && r < last; r++) {
+        const moe_tensor t = moe_int_files_part(f, r, name);
         const size_t bytes = t.data && t.ndim >= 1 ? (size_t)moe_tensor_bytes(&t) : 0;
         if (!to || !bytes)
             continue;
@@ -103,115 +84,102 @@ static moe_status join(files *f, const char *name, const moe_log *log, moe_tenso
     return status;
 }
 
-static bool is_listed(const files *f, const char *name) {
-    for (size_t i = 0; i < f->n; i++)
-        if (f->tensor[i].name && strcmp(f->tensor[i].name, name) == 0)
+static bool is_listed(const files *k, const char *name) {
+    for (size_t i = 0; i < k->n; i++)
+        if (k->tensor[i].name && strcmp(k->tensor[i].name, name) == 0)
             return true;
     return false;
 }
 
-/* Rows that a rank has of the first of these that is in any file; false: none is. */
-static bool count_rows(const files *f, const char *const *names, size_t n, int64_t *ret) {
+/* Rows that a rank has of the first of these that has `due` in all; false: none has. */
+static bool count_rows(const moe_int_files *f, const char *const *names, size_t n, int64_t due,
+                       int64_t *ret) {
     int64_t sum = 0;
-    for (size_t i = 0; i < n && sum == 0; i++)
+    for (size_t i = 0; i < n && sum != due; i++) {
+        sum = 0;
         for (int32_t r = 0; r < f->count; r++) {
-            const moe_tensor t = part_of(f, r, names[i]);
+            const moe_tensor t = moe_int_files_part(f, r, names[i]);
             ret[r] = t.data && t.ndim >= 2 ? t.shape[0] : 0;
             sum += ret[r];
         }
-    return sum > 0;
+    }
+    return sum == due;
 }
 
 /* Whose tokens and experts are whose: by what the files hold, else by the case. */
-static void share_out(const files *f, const moe_problem *problem, moe_int_file_ranks *ret) {
+static void share_out(moe_int_files *f) {
     static const char *const of_tokens[] = {"O", "dX", "topk_index", "topk_weight",
                                             "router_logits"};
     static const char *const of_experts[] = {"dW1", "dW2", "db1", "db2"};
-    const moe_split *split = &problem->split;
+    const moe_split *split = &f->problem->split;
+    const int64_t T = f->problem->T, E = f->problem->layer.E;
+    moe_int_file_ranks *ret = &f->who;
     const int32_t R = ret->ranks = f->count;
     const bool told = split->tokens && split->n_tokens == R;
-    if (!count_rows(f, of_tokens, sizeof of_tokens / sizeof *of_tokens, ret->tokens))
+    if (!count_rows(f, of_tokens, sizeof of_tokens / sizeof *of_tokens, T, ret->tokens))
         for (int32_t r = 0; r < R; r++)
-            ret->tokens[r] =
-                told ? split->tokens[r] : (r + 1) * problem->T / R - r * problem->T / R;
-    if (!count_rows(f, of_experts, sizeof of_experts / sizeof *of_experts, ret->experts))
+            ret->tokens[r] = told ? split->tokens[r] : (r + 1) * T / R - r * T / R;
+    if (!count_rows(f, of_experts, sizeof of_experts / sizeof *of_experts, E, ret->experts))
         for (int32_t r = 0; r < R; r++)
-            ret->experts[r] = moe_ep_first_expert(problem->layer.E, R, r + 1) -
-                              moe_ep_first_expert(problem->layer.E, R, r);
-}
-
-static void parts_of(const files *f, const char *name, moe_tensor *ret) {
-    for (int32_t r = 0; r < f->count; r++)
-        ret[r] = part_of(f, r, name);
+            ret->experts[r] = moe_ep_first_expert(E, R, r + 1) - moe_ep_first_expert(E, R, r);
 }
 
 /* Numbers of pairs that do not lie by slots. */
-static bool is_of_pairs(const moe_tensor *parts, int32_t ranks, moe_tensor_id id) {
+static bool is_of_pairs(const moe_int_files *f, const char *name, moe_tensor_id id) {
     bool flat = moe_ep_placed_of(id) == MOE_EP_OF_PAIRS;
-    for (int32_t r = 0; r < ranks; r++)
-        flat = flat && (!parts[r].data || parts[r].ndim == 1);
+    for (int32_t r = 0; r < f->count; r++) {
+        const moe_tensor t = moe_int_files_part(f, r, name);
+        flat = flat && (!t.data || t.ndim == 1);
+    }
     return flat;
 }
 
-static moe_status join_any(files *f, const char *name, const moe_problem *problem,
-                           const moe_log *log, moe_tensor *ret) {
-    moe_tensor parts[MOE_EP_MAX_RANKS], ids[MOE_EP_MAX_RANKS];
+static moe_status join_any(const moe_int_files *f, const char *name, const moe_log *log,
+                           moe_tensor *ret) {
     moe_tensor_id id;
-    if (is_everybodys(name))
-        compare_ranks(f, name);
     if (moe_tensor_id_parse(name, &id))
         return join(f, name, log, ret);
-    parts_of(f, name, parts);
-    if (moe_int_files_in_parts(problem, id))
-        return moe_int_files_join(parts, id, problem, log, ret);
-    if (!is_of_pairs(parts, f->count, id))
-        return join(f, name, log, ret);
-    parts_of(f, "topk_index", ids);
-    return moe_int_files_join_pairs(parts, ids, name, &f->who, problem, log, ret);
+    if (moe_int_files_in_parts(f->problem, id))
+        return moe_int_files_join(f, id, log, ret);
+    if (is_of_pairs(f, name, id))
+        return moe_int_files_join_pairs(f, name, log, ret);
+    const moe_status status = moe_int_files_check_slots(f, name, log);
+    return status ? status : join(f, name, log, ret);
 }
 
-static moe_status join_all(files *f, const moe_problem *problem, const moe_log *log) {
+static moe_status join_all(files *k, const moe_log *log) {
+    const moe_int_files *f = &k->f;
     size_t room = 0;
     for (int32_t r = 0; r < f->count; r++)
         room += moe_safetensors_count(f->file[r]);
-    f->tensor = calloc(room + 1, sizeof *f->tensor);
-    moe_status status = f->tensor ? MOE_OK : MOE_E_NOMEM;
+    k->tensor = calloc(room + 1, sizeof *k->tensor);
+    moe_status status = k->tensor ? MOE_OK : MOE_E_NOMEM;
     for (int32_t r = 0; r < f->count; r++)
         for (size_t i = 0; !status && i < moe_safetensors_count(f->file[r]); i++) {
             const char *name = moe_safetensors_name(f->file[r], i);
-            if (is_listed(f, name))
+            if (is_listed(k, name))
                 continue;
-            f->tensor[f->n].name = name;
-            status = join_any(f, name, problem, log, &f->tensor[f->n].tensor);
-            f->n += !status;
+            k->tensor[k->n].name = name;
+            status = join_any(f, name, log, &k->tensor[k->n].tensor);
+            k->n += !status;
         }
     return status;
 }
 
-static void destroy(files *f) {
-    for (size_t i = 0; i < f->n; i++)
-        moe_tensor_destroy(&f->tensor[i].tensor);
-    free(f->tensor);
-    for (int32_t r = 0; r < f->count; r++)
-        moe_safetensors_close(&f->file[r]);
-}
-
-static void judge_copies(const files *f, moe_check_result *r) {
-    if (!f->differs[0])
-        return;
-    moe_int_entry_fail(moe_int_result_entry(r, f->differs),
-                       "rank %d has another one than rank 0: it is not summed over ranks",
-                       (int)f->rank);
-    moe_int_result_set(r, MOE_VERDICT_FAIL,
-                       "%s: rank %d has another one than rank 0: it is not summed over ranks",
-                       f->differs, (int)f->rank);
+static void destroy(files *k) {
+    for (size_t i = 0; i < k->n; i++)
+        moe_tensor_destroy(&k->tensor[i].tensor);
+    free(k->tensor);
+    for (int32_t r = 0; r < k->f.count; r++)
+        moe_safetensors_close(&k->f.file[r]);
 }
 
 /* Rows of a narrower type on their way home: its gates apply, as to a backend over such a wire. */
-static int32_t arithmetic_of(const files *f, const moe_problem *problem) {
-    const int32_t wire = problem->split.wire;
-    const moe_tensor O = part_of(f, 0, "O");
-    const bool narrower = problem->split.ranks && wire >= 0 && wire != MOE_EP_WIRE_E4M3 && O.data &&
+static int32_t arithmetic_of(const moe_int_files *f) {
+    const moe_split *split = &f->problem->split;
+    const int32_t wire = split->wire;
+    const moe_tensor O = moe_int_files_part(f, 0, "O");
+    const bool narrower = split->ranks && wire >= 0 && wire != MOE_EP_WIRE_E4M3 && O.data &&
                           moe_dtype_roundoff((moe_dtype)wire) > moe_dtype_roundoff(O.dtype);
     return narrower ? wire : -1;
 }
@@ -219,19 +187,20 @@ static int32_t arithmetic_of(const files *f, const moe_problem *problem) {
 moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *problem,
                                   int32_t arithmetic, const moe_check_params *params,
                                   const moe_log *log, moe_check_result **ret) {
-    files f = {.count = 0};
+    files k = {.f = {.pattern = pattern, .problem = problem}};
+    moe_int_files *f = &k.f;
     moe_safetensors *all = NULL;
     moe_check_result *r = NULL;
-    if (!strstr(pattern, marker) || strlen(pattern) > PATH_MAX - 16)
+    if (!strstr(pattern, "%d") || strlen(pattern) > PATH_MAX - 16)
         return moe_fail(log, MOE_E_INVALID, "'%s' has no %%d for the rank", pattern);
-    moe_status status = open_all(pattern, moe_split_ranks(&problem->split), log, &f);
-    const int32_t wire = status ? -1 : arithmetic_of(&f, problem);
+    moe_status status = open_all(log, f);
+    const int32_t wire = status ? -1 : arithmetic_of(f);
     if (!status) {
-        share_out(&f, problem, &f.who);
-        status = join_all(&f, problem, log);
+        share_out(f);
+        status = join_all(&k, log);
     }
     if (!status)
-        status = moe_safetensors_of(f.tensor, f.n, pattern, log, &all);
+        status = moe_safetensors_of(k.tensor, k.n, pattern, log, &all);
     if (!status)
         status = moe_check_tensors(all, pattern, problem, arithmetic < 0 ? wire : arithmetic,
                                    params, log, &r);
@@ -239,11 +208,11 @@ moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *proble
         snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "wire=%s",
                  moe_dtype_name((moe_dtype)wire));
     if (!status) {
-        moe_int_files_cause(all, pattern, &f.who, problem, params, r);
-        judge_copies(&f, r);
+        moe_int_files_cause(all, pattern, &f->who, problem, params, r);
+        moe_int_files_say(f, r);
         *ret = r;
     }
     moe_safetensors_close(&all);
-    destroy(&f);
+    destroy(&k);
     return status;
 }

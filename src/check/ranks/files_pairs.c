@@ -49,18 +49,21 @@ static moe_status count_pairs(const moe_tensor *ids, const moe_int_file_ranks *w
     return status;
 }
 
-static moe_status check_counts(const moe_tensor *parts, const moe_int_file_ranks *who,
+static moe_status check_counts(const moe_int_files *f, const moe_tensor *parts,
                                const int64_t *counts, int64_t experts, const char *name,
                                const moe_log *log) {
-    for (int32_t r = 0; r < who->ranks; r++) {
+    char path[PATH_MAX], described[160];
+    for (int32_t r = 0; r < f->count; r++) {
         int64_t due = 0;
         for (int64_t e = 0; e < experts; e++)
             due += counts[r * experts + e];
         const int64_t is = parts[r].data ? parts[r].shape[0] : 0;
-        if (is != due)
-            return moe_fail(log, MOE_E_INVALID,
-                            "%s of rank %d has %lld pairs, its tokens have %lld", name, (int)r,
-                            (long long)is, (long long)due);
+        if (is == due)
+            continue;
+        moe_int_files_path(f, r, path);
+        moe_int_files_describe(f, r, name, described, sizeof described);
+        return moe_fail(log, MOE_E_INVALID, "%s: rank %d's %s %s, its tokens have %lld pairs", path,
+                        (int)r, name, described, (long long)due);
     }
     return MOE_OK;
 }
@@ -79,25 +82,30 @@ static void sort_pairs(const moe_tensor *parts, const moe_int_file_ranks *who,
         }
 }
 
-moe_status moe_int_files_join_pairs(const moe_tensor *parts, const moe_tensor *ids,
-                                    const char *name, const moe_int_file_ranks *who,
-                                    const moe_problem *problem, const moe_log *log,
+moe_status moe_int_files_join_pairs(const moe_int_files *f, const char *name, const moe_log *log,
                                     moe_tensor *ret) {
-    const int64_t experts = problem->layer.E + problem->layer.n_zero;
+    moe_tensor parts[MOE_EP_MAX_RANKS], ids[MOE_EP_MAX_RANKS];
+    const moe_int_file_ranks *who = &f->who;
+    const int64_t experts = f->problem->layer.E + f->problem->layer.n_zero;
     int64_t *counts = calloc((size_t)(who->ranks * experts + 1), sizeof *counts), all = 0;
-    moe_status status = counts ? count_pairs(ids, who, problem, log, experts, counts) : MOE_E_NOMEM;
-    if (!status)
-        status = check_counts(parts, who, counts, experts, name, log);
-    moe_dtype type = MOE_F32;
-    for (int32_t r = 0; r < who->ranks; r++) {
-        all += parts[r].data ? parts[r].shape[0] : 0;
-        type = parts[r].data && parts[r].shape[0] ? parts[r].dtype : type;
+    for (int32_t r = 0; r < f->count; r++) {
+        parts[r] = moe_int_files_part(f, r, name);
+        ids[r] = moe_int_files_part(f, r, "topk_index");
     }
-    for (int32_t r = 0; !status && r < who->ranks; r++)
-        if (parts[r].data && parts[r].shape[0] && parts[r].dtype != type)
-            status = moe_fail(log, MOE_E_INVALID, "%s of rank %d has another type", name, (int)r);
+    moe_status status =
+        counts ? count_pairs(ids, who, f->problem, log, experts, counts) : MOE_E_NOMEM;
     if (!status)
-        status = moe_tensor_alloc(type, 1, &all, ret);
+        status = check_counts(f, parts, counts, experts, name, log);
+    int32_t first = 0;
+    while (first + 1 < who->ranks && !(parts[first].data && parts[first].shape[0]))
+        first++;
+    for (int32_t r = 0; r < who->ranks; r++)
+        all += parts[r].data ? parts[r].shape[0] : 0;
+    for (int32_t r = 0; !status && r < who->ranks; r++)
+        if (parts[r].data && parts[r].shape[0] && parts[r].dtype != parts[first].dtype)
+            status = moe_int_files_refuse(f, name, r, first, log);
+    if (!status)
+        status = moe_tensor_alloc(parts[first].data ? parts[first].dtype : MOE_F32, 1, &all, ret);
     if (!status)
         sort_pairs(parts, who, counts, experts, ret->data);
     free(counts);

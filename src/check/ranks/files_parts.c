@@ -84,18 +84,21 @@ static void join_slots(const moe_tensor *parts, moe_tensor_id id, const moe_prob
         }
 }
 
-static moe_status check_shapes(const moe_tensor *parts, moe_tensor_id id,
-                               const moe_problem *problem, const moe_ep_slots *s,
-                               const moe_log *log) {
+static moe_status check_shapes(const moe_int_files *f, const moe_tensor *parts, moe_tensor_id id,
+                               const moe_ep_slots *s, const moe_log *log) {
+    const moe_problem *problem = f->problem;
+    char path[PATH_MAX];
     for (int32_t r = 0; r < s->ranks; r++) {
         const int64_t slots = s->first[r + 1] - s->first[r];
         const moe_tensor due = shape_of(&problem->layer, id, slots, units(problem, s, r));
-        if (slots && !(parts[r].data && moe_tensor_same_shape(&parts[r], &due)))
-            return moe_fail(log, MOE_E_INVALID,
-                            "%s of rank %d is not of the %lld experts, of %lld units each, that "
-                            "the case gives it",
-                            moe_tensor_name(id), (int)r, (long long)slots,
-                            (long long)units(problem, s, r));
+        if (!slots || (parts[r].data && moe_tensor_same_shape(&parts[r], &due)))
+            continue;
+        moe_int_files_path(f, r, path);
+        return moe_fail(log, MOE_E_INVALID,
+                        "%s: %s of rank %d is not of the %lld experts, of %lld units each, that "
+                        "the case gives it",
+                        path, moe_tensor_name(id), (int)r, (long long)slots,
+                        (long long)units(problem, s, r));
     }
     return MOE_OK;
 }
@@ -112,8 +115,10 @@ bool moe_int_files_in_parts(const moe_problem *problem, moe_tensor_id id) {
            moe_ep_placed_of(id) == MOE_EP_OF_EXPERTS;
 }
 
-moe_status moe_int_files_join(const moe_tensor *parts, moe_tensor_id id, const moe_problem *problem,
-                              const moe_log *log, moe_tensor *ret) {
+moe_status moe_int_files_join(const moe_int_files *f, moe_tensor_id id, const moe_log *log,
+                              moe_tensor *ret) {
+    moe_tensor parts[MOE_EP_MAX_RANKS];
+    const moe_problem *problem = f->problem;
     const moe_split *split = &problem->split;
     const moe_tensor shape = shape_of(&problem->layer, id, problem->layer.E, problem->layer.n);
     moe_ep_slots s;
@@ -121,7 +126,9 @@ moe_status moe_int_files_join(const moe_tensor *parts, moe_tensor_id id, const m
                                           split->replicas, split->n_replicas, log, &s);
     if (status)
         return status;
-    status = check_shapes(parts, id, problem, &s, log);
+    for (int32_t r = 0; r < f->count; r++)
+        parts[r] = moe_int_files_part(f, r, moe_tensor_name(id));
+    status = check_shapes(f, parts, id, &s, log);
     moe_tensor sum = {0};
     if (!status)
         status = moe_tensor_alloc(MOE_F64, shape.ndim, shape.shape, &sum);

@@ -1,7 +1,7 @@
-/* Rows on a rank that were made of another token, or with another expert's weights, than they
- * should be: every expert is run on every token, and what O has is looked for among that. */
+/* Rows that are made of another token, or by another expert, than they should be: every expert is
+ * run on every token, and what O has is looked for among that. */
 #include "check/explain/local.h"
-#include "check/ranks/scene.h"
+#include "check/ranks/rows.h"
 #include "moeref/reference.h"
 
 #include <math.h>
@@ -46,150 +46,10 @@ static double *run_all(const moe_int_rank_scene *s) {
     return Y;
 }
 
-/* A pair of a wrong token, and the token and expert of which its row is made instead. */
-typedef struct instead {
-    int64_t pair, token, expert;
-    double left; /* squared error that this leaves */
-} instead;
-
-/* Is `row` [d], of pair p, what another expert makes of its token, or its expert of another? */
-static bool find_maker(const moe_int_rank_scene *s, const double *Y, const double *row, int64_t p,
-                       instead *ret) {
-    const int64_t t = s->plan->token[p], e = s->expert[p];
-    *ret = (instead){p, t, e, 0};
-    for (int64_t f = 0; f < s->E; f++)
-        if (f != e && moe_int_rank_same_rows(row, Y + (f * s->T + t) * s->d, s->d,
-                                             10 * moe_int_rank_alike(s))) {
-            ret->expert = f;
-            return true;
-        }
-    for (int64_t u = 0; u < s->T; u++)
-        if (u != t && moe_int_rank_same_rows(row, Y + (e * s->T + u) * s->d, s->d,
-                                             10 * moe_int_rank_alike(s))) {
-            ret->token = u;
-            return true;
-        }
-    return false;
-}
-
-/* If but one of a token's rows is wrong: what it is, is what O lacks of the others. */
-static bool find_one(const moe_int_rank_scene *s, const double *Y, int64_t t, double *row,
-                     instead *ret) {
-    for (int64_t k = s->plan->token_offsets[t]; k < s->plan->token_offsets[t + 1]; k++) {
-        const int64_t p = s->plan->pair_of_token[k];
-        const double w = s->plan->weight[p];
-        if (p >= s->P || w == 0)
-            continue;
-        for (int64_t i = 0; i < s->d; i++)
-            row[i] = s->Y[p * s->d + i] + (s->got[t * s->d + i] - s->right[t * s->d + i]) / w;
-        if (!find_maker(s, Y, row, p, ret))
-            continue;
-        const double *made = Y + (ret->expert * s->T + ret->token) * s->d;
-        for (int64_t i = 0; i < s->d; i++)
-            ret->left += w * w * (row[i] - made[i]) * (row[i] - made[i]);
-        return true;
-    }
-    return false;
-}
-
-/* What all experts make of token t, by least squares: an expert that has the weight of one that is
- * not there has taken its place. */
-static void vote(const moe_int_rank_scene *s, const double *Y, const double *rest, int64_t t,
-                 double *term, double *share, int64_t *votes) {
-    double want[4096];
-    if (s->d > 4096)
-        return;
-    for (int64_t i = 0; i < s->d; i++)
-        want[i] = s->got[t * s->d + i] - rest[t * s->d + i];
-    for (int64_t e = 0; e < s->E; e++)
-        memcpy(term + e * s->d, Y + (e * s->T + t) * s->d, (size_t)s->d * sizeof *term);
-    const double left = moe_int_fit(term, s->E, s->d, want, share);
-    if (left < 0 || left > 10 * moe_int_rank_alike(s) * moe_int_inner(want, want, s->d))
-        return;
-    const double near = s->is->low ? 0.02 : 1e-4;
-    for (int64_t k = s->plan->token_offsets[t]; k < s->plan->token_offsets[t + 1]; k++) {
-        const int64_t p = s->plan->pair_of_token[k];
-        if (p >= s->P)
-            continue;
-        const double w = s->plan->weight[p];
-        for (int64_t f = 0; f < s->E; f++)
-            votes[s->expert[p] * s->E + f] += fabs(share[f] - w) <= near;
-    }
-}
-
-/* map[e]: the expert whose weights e has. */
-static void elect(const moe_int_rank_scene *s, const int64_t *votes, int64_t *map) {
-    for (int64_t e = 0; e < s->E; e++) {
-        map[e] = e;
-        for (int64_t f = 0; f < s->E; f++)
-            if (votes[e * s->E + f] > votes[e * s->E + map[e]])
-                map[e] = f;
-    }
-}
-
-static double left_by(const moe_int_rank_scene *s, const double *Y, const double *rest,
-                      const int64_t *map) {
-    double error = 0;
-    double *made = malloc((size_t)(s->count + 1) * sizeof *made);
-    if (made)
-        memcpy(made, rest, (size_t)s->count * sizeof *made);
-    for (int64_t p = 0; made && p < s->P; p++) {
-        const int64_t t = s->plan->token[p];
-        for (int64_t i = 0; i < s->d; i++)
-            made[t * s->d + i] += s->plan->weight[p] * Y[(map[s->expert[p]] * s->T + t) * s->d + i];
-    }
-    for (int64_t i = 0; made && i < s->count; i++)
-        error += (made[i] - s->got[i]) * (made[i] - s->got[i]);
-    free(made);
-    return made ? error / moe_int_inner(s->right, s->right, s->count) : INFINITY;
-}
-
-static void say_experts(const moe_int_rank_scene *s, const int64_t *map, double after,
-                        moe_explanation *ret) {
-    int64_t e = 0, others = 0;
-    while (map[e] == e)
-        e++;
-    for (int64_t f = e + 1; f < s->E; f++)
-        others += map[f] != f;
-    const int64_t first = s->layout->first[s->owner[e]];
-    moe_int_rank_explain(s, "ranks_expert_index", after, ret,
-                         "rank %d computes expert %lld, its expert %lld, with the weights of "
-                         "expert %lld of rank %d; "
-                         "%lld more",
-                         (int)s->owner[e], (long long)e, (long long)(e - first), (long long)map[e],
-                         (int)s->owner[map[e]], (long long)others);
-}
-
-/* Experts that are computed with the weights of others, each always with the same one's. */
-static bool other_experts(const moe_int_rank_scene *s, const double *Y, const instead *made,
-                          int64_t found, moe_explanation *ret) {
-    int64_t *votes = calloc((size_t)(s->E * s->E + s->E + 1), sizeof *votes), changed = 0;
-    int64_t *map = votes ? votes + s->E * s->E : NULL;
-    double *rest = moe_int_rank_rest(s);
-    double *room = malloc((size_t)((s->E + 1) * s->d + s->E) * sizeof *room), after = INFINITY;
-    if (votes && rest && room) {
-        for (int64_t i = 0; i < found; i++)
-            votes[s->expert[made[i].pair] * s->E + made[i].expert]++;
-        for (int64_t t = 0; found == 0 && s->E < s->d && t < s->T; t++)
-            vote(s, Y, rest, t, room, room + s->E * s->d, votes);
-        elect(s, votes, map);
-        for (int64_t e = 0; e < s->E; e++)
-            changed += map[e] != e;
-        after = changed ? left_by(s, Y, rest, map) : INFINITY;
-    }
-    const bool explains = map && moe_int_rank_explains(s, after);
-    if (explains)
-        say_experts(s, map, after, ret);
-    free(votes);
-    free(rest);
-    free(room);
-    return explains;
-}
-
 /* ---- other tokens ---- */
 
 /* Do all rows that are others' come from one rank in the place of another, and back? */
-static bool are_swapped(const moe_int_rank_scene *s, const instead *made, int64_t found) {
+static bool are_swapped(const moe_int_rank_scene *s, const moe_int_instead *made, int64_t found) {
     const int32_t a = s->home[s->plan->token[made[0].pair]], b = s->home[made[0].token];
     int64_t back = 0;
     for (int64_t i = 0; i < found; i++) {
@@ -201,58 +61,47 @@ static bool are_swapped(const moe_int_rank_scene *s, const instead *made, int64_
     return a != b && back > 0;
 }
 
-/* `what`: whose `%s of token` it is. */
-static void say_tokens(const moe_int_rank_scene *s, const char *what, const instead *made,
-                       int64_t found, moe_explanation *ret) {
+/* Are all of them on one rank? */
+static bool are_of_one(const moe_int_rank_scene *s, const moe_int_instead *made, int64_t found) {
+    const int32_t owner = s->owner[s->expert[made[0].pair]];
+    for (int64_t i = 1; i < found; i++)
+        if (s->owner[s->expert[made[i].pair]] != owner)
+            return false;
+    return found > 2;
+}
+
+/* `what`: whose `%s of token` it is; `left`: squared error that they leave. */
+static void say_tokens(const moe_int_rank_scene *s, const char *what, const moe_int_instead *made,
+                       int64_t found, double left, moe_explanation *ret) {
     const int64_t p = made[0].pair, t = s->plan->token[p], u = made[0].token, e = s->expert[p];
-    char ranks[80] = "";
-    double left = 0;
-    for (int64_t i = 0; i < found; i++)
-        left += made[i].left;
+    char ranks[80] = "", expert[48] = "";
     if (are_swapped(s, made, found))
         snprintf(ranks, sizeof ranks, ": rows of ranks %d and %d have changed places",
                  (int)s->home[t], (int)s->home[u]);
+    else if (are_of_one(s, made, found))
+        snprintf(ranks, sizeof ranks, ": all of them on rank %d", (int)s->owner[e]);
+    if (made[0].expert != e)
+        snprintf(expert, sizeof expert, " by expert %lld", (long long)made[0].expert);
     moe_int_rank_explain(
         s, "ranks_rows_of_others", left / moe_int_inner(s->right, s->right, s->count), ret,
         "row %lld of expert %lld on rank %d should be made of %stoken %lld of rank "
-        "%d, is made of %stoken %lld of rank %d; %lld rows are told so%s",
+        "%d, is made of %stoken %lld of rank %d%s; %lld rows are told so%s",
         (long long)(p - s->plan->offsets[e]), (long long)e, (int)s->owner[e], what,
         (long long)moe_int_rank_local(s, t), (int)s->home[t], what,
-        (long long)moe_int_rank_local(s, u), (int)s->home[u], (long long)found, ranks);
-}
-
-/* Tokens of which but one row is wrong, and made of another token or by another expert. */
-static int64_t find_makers(const moe_int_rank_scene *s, const double *Y, instead *made,
-                           int64_t *ret_experts) {
-    double *row = malloc((size_t)(s->d + 1) * sizeof *row);
-    int64_t found = 0;
-    *ret_experts = 0;
-    for (int64_t t = 0; row && t < s->T; t++)
-        if (moe_int_rank_is_wrong(s, t) && find_one(s, Y, t, row, &made[found])) {
-            *ret_experts += made[found].expert != s->expert[made[found].pair];
-            found++;
-        }
-    free(row);
-    return found;
+        (long long)moe_int_rank_local(s, u), (int)s->home[u], expert, (long long)found, ranks);
 }
 
 bool moe_int_rank_made_of_others(const moe_int_rank_scene *s, moe_explanation *ret) {
     const bool on_input = s->problem->layer.router.weight_on == MOE_WEIGHT_ON_INPUT;
     double *Y = s->Y && !on_input ? run_all(s) : NULL;
-    instead *made = malloc((size_t)(s->T + 1) * sizeof *made);
-    bool explained = false;
-    if (Y && made) {
-        int64_t experts;
-        const int64_t found = find_makers(s, Y, made, &experts);
-        explained = (experts == found && other_experts(s, Y, made, found, ret)) ||
-                    other_experts(s, Y, NULL, 0, ret);
-        if (!explained && experts == 0 && found > 1) {
-            say_tokens(s, "", made, found, ret);
-            explained = true;
-        }
+    bool explained = Y && moe_int_rank_other_experts(s, Y, ret);
+    moe_int_rows_found found = {0};
+    if (Y && !explained && moe_int_rank_find_rows(s, Y, &found)) {
+        say_tokens(s, "", found.made, found.count, found.left, ret);
+        explained = true;
     }
+    free(found.made);
     free(Y);
-    free(made);
     return explained;
 }
 
@@ -261,8 +110,9 @@ bool moe_int_rank_made_of_others(const moe_int_rank_scene *s, moe_explanation *r
 /* dS of a pair is <dO, Y>: whose dO is it? In 16 bits too many would do. */
 bool moe_int_rank_gradients_of_others(const moe_int_rank_scene *s, moe_explanation *ret) {
     const double near = 2e-5;
-    instead *made = malloc((size_t)(s->P + 1) * sizeof *made);
+    moe_int_instead *made = malloc((size_t)(s->P + 1) * sizeof *made);
     int64_t found = 0, wrong = 0;
+    double left = 0;
     const bool possible = made && s->Y && s->dO && !s->is->low &&
                           s->problem->layer.router.weight_on == MOE_WEIGHT_ON_OUTPUT;
     for (int64_t p = 0; possible && p < s->P; p++) {
@@ -275,13 +125,14 @@ bool moe_int_rank_gradients_of_others(const moe_int_rank_scene *s, moe_explanati
             const double off = moe_int_inner(s->dO + t * s->d, y, s->d) - is;
             if (fabs(off) > size / 4)
                 continue;
-            made[found++] = (instead){p, t, s->expert[p], off * off};
+            made[found++] = (moe_int_instead){p, t, s->expert[p]};
+            left += off * off;
             break;
         }
     }
     const bool explained = found > 2 && found == wrong;
     if (explained)
-        say_tokens(s, "dO of ", made, found, ret);
+        say_tokens(s, "dO of ", made, found, left, ret);
     free(made);
     return explained;
 }

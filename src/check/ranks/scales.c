@@ -92,6 +92,23 @@ static double transposed(const moe_int_rank_scene *s, const scales *k, int64_t t
     return k->of[first * k->blocks + block * n + (t - first)];
 }
 
+/* Of 8 bits themselves (e8m0), as microscaled formats have them, rounded up or to the nearest. */
+static double power_above(const moe_int_rank_scene *s, const scales *k, int64_t t, int64_t block) {
+    (void)s;
+    return exp2(ceil(log2(k->of[t * k->blocks + block])));
+}
+
+static double nearest_power(const moe_int_rank_scene *s, const scales *k, int64_t t,
+                            int64_t block) {
+    (void)s;
+    return exp2(rint(log2(k->of[t * k->blocks + block])));
+}
+
+static double power_below(const moe_int_rank_scene *s, const scales *k, int64_t t, int64_t block) {
+    (void)s;
+    return exp2(floor(log2(k->of[t * k->blocks + block])));
+}
+
 static const struct {
     scale_fn scale;
     const char *what;
@@ -104,6 +121,9 @@ static const struct {
     {of_first_block, "with the scale of their first 128 values"},
     {of_largest, "with the largest of their scales alone"},
     {transposed, "with scales of a rank read as [block][token]"},
+    {power_above, "with the power of two above each scale"},
+    {nearest_power, "with the power of two nearest to each scale"},
+    {power_below, "with the power of two below each scale"},
 };
 enum { WAYS = sizeof ways / sizeof *ways };
 

@@ -53,6 +53,14 @@ int64_t moe_int_rank_local(const moe_int_rank_scene *s, int64_t token);
 
 /* shares.c: rows, or tokens of a rank, whose part in the tensor at hand is another than once. */
 bool moe_int_rank_shares(const moe_int_rank_scene *s, moe_explanation *ret);
+/* router.c: of dX and the router's gradient, whose dS does not reach the router. */
+bool moe_int_rank_router_gradient(const moe_int_rank_scene *s, moe_explanation *ret);
+/* added.c: of experts' gradients, that have another expert's beside their own. */
+bool moe_int_rank_added_gradients(const moe_int_rank_scene *s, moe_explanation *ret);
+/* place.c: on whose tokens, or experts, alone it is wrong. */
+bool moe_int_rank_place(const moe_int_rank_scene *s, moe_explanation *ret);
+/* cut.c: of experts in parts, W1 that is cut as if gates and ups were one matrix. */
+bool moe_int_rank_cut_across(const moe_int_rank_scene *s, moe_explanation *ret);
 /* moved.c: rows of O or dX that are other tokens'. */
 bool moe_int_rank_rows_at_home(const moe_int_rank_scene *s, moe_explanation *ret);
 /* scales.c: O of tokens in 8 bits that were read with other scales. */
@@ -60,6 +68,9 @@ bool moe_int_rank_other_scales(const moe_int_rank_scene *s, moe_explanation *ret
 /* others.c: rows of O that were made of another token, or by another expert; dS that were made with
  * another token's dO. */
 bool moe_int_rank_made_of_others(const moe_int_rank_scene *s, moe_explanation *ret);
+/* experts.c: the same of experts that have the weights of others; Y [E][T][d] is what each of them
+ * makes of each token. */
+bool moe_int_rank_other_experts(const moe_int_rank_scene *s, const double *Y, moe_explanation *ret);
 bool moe_int_rank_gradients_of_others(const moe_int_rank_scene *s, moe_explanation *ret);
 
 #endif

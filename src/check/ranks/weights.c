@@ -1,4 +1,4 @@
-/* Weights that are right ones, of other pairs, or are normalised over too few. */
+/* Weights that are right ones, of other pairs, are normalised over too few, or have few bits. */
 #include "check/ranks/shares.h"
 
 #include <math.h>
@@ -40,6 +40,24 @@ static bool sums_of_ranks(const moe_int_rank_scene *s, const moe_int_share *shar
     return told > 1 && partial > 0;
 }
 
+/* Weights that are known so well show the type that they were rounded to. */
+static const double slack_of_bits = 2e-4;
+
+/* Are all of them right ones in a narrower type? */
+static bool are_narrow(const moe_int_share *share, int64_t count, moe_dtype type) {
+    int64_t told = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const moe_int_share *a = &share[i];
+        const double rounded = moe_round_to(a->weight, type);
+        if (a->slack > slack_of_bits)
+            continue;
+        if (fabs(weight_of(a) - rounded) > a->slack * a->weight)
+            return false;
+        told += fabs(rounded - a->weight) > 2 * a->slack * a->weight;
+    }
+    return told > 2;
+}
+
 /* The pair of the same owner, or token, whose weight this one has; -1: none. */
 static int64_t whose(const moe_int_rank_scene *s, const moe_int_share *a,
                      const moe_int_share *share, int64_t count) {
@@ -55,6 +73,7 @@ static int64_t whose(const moe_int_rank_scene *s, const moe_int_share *a,
 
 bool moe_int_rank_others_weights(const moe_int_rank_scene *s, const moe_int_share *share,
                                  int64_t count, char *ret, size_t size) {
+    static const moe_dtype narrow[] = {MOE_BF16, MOE_F16};
     int64_t wrong = 0, first = -1, other = -1;
     if (count == 0 || share[0].pair < 0)
         return false;
@@ -62,6 +81,11 @@ bool moe_int_rank_others_weights(const moe_int_rank_scene *s, const moe_int_shar
         snprintf(ret, size, "weights are divided by the sum of a token's on each rank");
         return true;
     }
+    for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++)
+        if (are_narrow(share, count, narrow[i])) {
+            snprintf(ret, size, "weights are rounded to %s", moe_dtype_name(narrow[i]));
+            return true;
+        }
     for (int64_t i = 0; i < count; i++) {
         if (!is_known(&share[i]) || is_right(&share[i]))
             continue;

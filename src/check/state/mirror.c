@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MANY = 1 << 20 }; /* elements, from which on threads gain */
+
 static size_t row_bytes(const moe_tensor *t) {
     return t->shape[0] > 0 ? (size_t)(moe_tensor_bytes(t) / t->shape[0]) : 0;
 }
@@ -23,7 +25,7 @@ static void copy_row(const moe_tensor *src, int64_t from, int64_t to, moe_tensor
 static void negate(moe_tensor *t) {
     size_t size = moe_dtype_size(t->dtype);
     int64_t count = moe_tensor_count(t);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (count >= MANY)
     for (int64_t i = 0; i < count; i++) {
         unsigned char *sign = (unsigned char *)t->data + (size_t)(i + 1) * size - 1;
         if ((*sign & 0x7f) == 0x7f && moe_int_is_poison(t, i))
@@ -106,7 +108,7 @@ static moe_status undo_rows(const moe_int_mirror *m, const moe_int_layout *layou
     moe_status status = moe_int_guard_alloc(src, src->dtype, ret);
     moe_tensor *dst = &ret->tensor;
     const int64_t T = status ? 0 : m->problem.T;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (moe_tensor_count(src) >= MANY)
     for (int64_t i = 0; i < T; i++) {
         int64_t t = m->order[i];
         if (layout->by == MOE_INT_BY_TOKEN)

@@ -56,13 +56,11 @@ moe_status moe_int_runner_fetch(moe_int_runner *k, moe_tensor_id id, moe_int_gua
     if (!form_of(k, id, &shape))
         return MOE_E_UNSUPPORTED;
     const moe_tensor *as = known(k, id, &shape);
-    moe_status status = (as ? moe_int_guard_reserve : moe_int_guard_alloc)(&shape, shape.dtype, &g);
+    moe_status status = moe_int_guard_reserve(&shape, shape.dtype, &g);
     if (status)
         return status;
     moe_tensor view = g.tensor;
-    k->same = false;
-    status = as ? moe_int_layer_fetch_again(k->run->layer, id, as, &view, &k->same)
-                : moe_layer_fetch(k->run->layer, id, &view);
+    status = moe_int_layer_fetch_fresh(k->run->layer, id, as, &view, &k->same);
     const char *broken = status ? NULL : moe_int_guard_broken(&g);
     if (broken) {
         const char *name = moe_tensor_name(id);

@@ -14,7 +14,8 @@ typedef struct moe_int_guarded {
 } moe_int_guarded;
 
 moe_status moe_int_guard_alloc(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret);
-/* The same without the poison: pages that nobody writes are none. */
+/* The same without the poison, for a fetch that brings its own: pages that nobody writes are none.
+ */
 moe_status moe_int_guard_reserve(const moe_tensor *shape, moe_dtype dtype, moe_int_guarded *ret);
 void moe_int_guard_destroy(moe_int_guarded *g);
 /* Leaves `from` empty; what `to` had is not freed. */

@@ -1,6 +1,5 @@
 #include "check/subject/inputs.h"
 #include "backend/front.h"
-#include "check/subject/guard.h"
 #include "check/verdict/result.h"
 #include "core/bytes.h"
 

@@ -52,7 +52,7 @@ typedef struct cli_item {
     char *name;
     char kind;          /* 'c' case, 'h' checkpoint folder, 'p' a piece of its layer,
                            'f' config.json, 'i' own inputs */
-    bool must_decide;   /* a case of the suite: whatever it carries has to matter */
+    bool must_decide;   /* an edge case of the suite: whatever it carries has to matter */
     moe_hf_piece piece; /* of kind 'p' */
 } cli_item;
 

@@ -203,13 +203,11 @@ int cli_check(int argc, char **argv) {
         {0}};
     int code = cli_parse(
         argc, argv,
-        "Judges backends, or a file of outputs, against float64 and against golden outputs. "
-        "Without "
-        "--case, --hf\nor --config it runs the suite: the golden layers, then the edge cases.\n"
-        "A case that carries a feature which decides nothing in it cannot show it wrong. One of "
-        "the "
-        "suite\nis mistrusted then (exit 1); one of your own passes, MISTRUSTED for that feature, "
-        "and the exit\ncode is that of a pass: 0.",
+        "Judges backends, or a file of outputs, against float64 and against golden outputs.\n"
+        "Without --case, --hf or --config it runs the suite: the golden layers, then the edge\n"
+        "cases. A case that carries a feature which decides nothing in it cannot show that one\n"
+        "wrong: an edge case of the suite is mistrusted then, and the exit code is 1; a golden\n"
+        "layer, or a case of your own, passes, MISTRUSTED for that feature.",
         options, CLI_CASE_HELP, NULL);
     if (code < 0) {
         code = cli_exit_code(cli_ranks_start(&o.selection.ranks, &o.backends, argv));

@@ -296,10 +296,10 @@ int cli_memory(int argc, char **argv) {
         cli_parse(argc, argv,
                   "Lists the tensors of a layer with their bytes and lives: what the "
                   "backward pass needs is cached,\nthe most that is alive at once is the "
-                  "peak (its tensors are marked *). pass=fwd: inference alone.\nMethod "
-                  "moeref also lists what the backend cuda allocates, to the byte: more than "
-                  "is alive at\nonce, for nothing is given back between passes, and as an "
-                  "operator on a caller's memory.",
+                  "peak (its tensors are marked *). pass=fwd: inference alone.\n"
+                  "Method moeref also lists, to the byte, what the backend cuda allocates for a "
+                  "layer and what\nits operator takes of a caller's memory. It is more than is "
+                  "alive at once: nothing is given\nback between passes.",
                   options, help, NULL);
     if (code < 0)
         code = check_options(&o);

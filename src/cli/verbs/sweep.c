@@ -201,9 +201,8 @@ int cli_sweep(int argc, char **argv) {
     char help[8192];
     const cli_option options[] = {
         {"vary", CLI_STRINGS, &o.vary, "KEY=V,V,..",
-         "an axis: a case key, gpu, method, a GPU parameter, or ep, tp, chunks and comm_sms; may "
-         "be "
-         "repeated"},
+         "an axis: a case key, gpu, method, a GPU parameter, or ep, tp, chunks and comm_sms;\n"
+         "may be repeated"},
         {"case", CLI_STRING, &o.line, "\"T=..\"", "what stays: the other words of the case"},
         {"method", CLI_STRING, &o.method, "NAME", "who runs it (default moeref, or moeref_ep)"},
         CLI_MODEL_OPTIONS(o.model),
@@ -211,8 +210,7 @@ int cli_sweep(int argc, char **argv) {
         {"output", CLI_OUTPUT, &o.output, "csv|json", "default csv; json: one object a line"},
         {"plot", CLI_STRING, &o.plot, "FILE",
          "a picture, .svg or .png, by gnuplot, whose script goes beside it; any other name: the "
-         "script alone. x is the first axis, what no kernel beats is a dashed line, and where 80 "
-         "of "
+         "script alone. x is the first axis, what no kernel beats a dashed line, and where 80 of\n"
          "100 measured times lie a band (us and tflops)"},
         {"y", CLI_STRING, &o.y, "COLUMN", "what is plotted (default tflops)"},
         {0}};

@@ -227,7 +227,8 @@ typedef struct moe_check_params {
     int32_t threads;      /* the oracle's; 0: all */
     bool invariance;      /* moe_check_invariance too, unless the check failed */
     bool coverage;        /* count what the case decides */
-    bool must_decide;     /* and where it is MISTRUSTED for any feature that is the verdict */
+    bool must_decide;     /* count it, and where a feature decides nothing the verdict of a
+                             pass is MISTRUSTED */
     const char *dump_dir; /* on failure write inputs, outputs and the oracle into this folder,
                              which is made if need be (moe_check_bundle); NULL: no */
     int64_t map_tile;     /* rows, tokens or columns in a tile of an error map; 0: as fits. Doubled

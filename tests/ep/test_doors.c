@@ -1,0 +1,141 @@
+/* Files of ranks that are no results: whose, and which tensor, is said. */
+#include "spoilt.h"
+
+#define LINE "T=64 d=48 n=8 E=12 K=4 dtype=fp32 renorm=1 seed=3 ep=4 tokens=20+0+24+20"
+
+/* Rank `rank` writes these alone. */
+static void rewrite(const judged *k, int32_t rank, const moe_named_tensor *t, size_t n) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/rank%d.safetensors", k->folder, (int)rank);
+    cr_assert_eq(moe_safetensors_write(path, t, n, NULL, 0, NULL), MOE_OK);
+}
+
+/* What a judge says of rank 2's file with this O and dW_r, no data: without; ids may be NULL. */
+static void judge_rank_2(judged *k, moe_tensor O, moe_tensor dW_r, const moe_tensor *ids) {
+    moe_named_tensor t[3];
+    size_t n = 0;
+    if (O.data)
+        t[n++] = (moe_named_tensor){"O", O};
+    if (dW_r.data)
+        t[n++] = (moe_named_tensor){"dW_r", dW_r};
+    if (ids)
+        t[n++] = (moe_named_tensor){"topk_index", *ids};
+    rewrite(k, 2, t, n);
+}
+
+static moe_tensor part(const judged *k, moe_tensor_id id, int64_t first, int64_t end) {
+    return rows(&k->f.ref->out.t[id], first, end);
+}
+
+/* Of three tensors: O and dW_r of all ranks, the ids of none. */
+static void write_plain(const judged *k) {
+    for (int32_t r = 0; r < k->f.R; r++) {
+        const moe_named_tensor t[] = {{"O", part(k, MOE_T_O, k->first[r], k->first[r + 1])},
+                                      {"dW_r", k->f.ref->out.t[MOE_T_DW_R]}};
+        rewrite(k, r, t, 2);
+    }
+}
+
+static void expect_why(const judged *k, const char *tensor, const char *due) {
+    const char *why = "";
+    for (size_t i = 0; i < k->result->n_tensors; i++)
+        if (strcmp(k->result->tensor[i].name, tensor) == 0)
+            why = k->result->tensor[i].why;
+    cr_expect_eq(k->result->verdict, MOE_VERDICT_FAIL, "%s", due);
+    cr_expect(strstr(why, due), "%s: \"%s\", not \"%s\"", tensor, due, why);
+}
+
+Test(ep_doors, ranks_with_rows_too_few_or_none_are_named) {
+    judged k;
+    judged_make(LINE, &k);
+    const moe_tensor dW_r = k.f.ref->out.t[MOE_T_DW_R];
+    write_plain(&k);
+    judge_rank_2(&k, part(&k, MOE_T_O, k.first[2], k.first[3] - 1), dW_r, NULL);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    expect_why(&k, "O", "rank 2's O is [23, 48] of fp64, for 24 tokens");
+    cr_expect(strstr(k.result->why, "rank 2's O"), "%s", k.result->why);
+    moe_check_result_destroy(&k.result);
+    judge_rank_2(&k, (moe_tensor){0}, (moe_tensor){0}, NULL);
+    rewrite(&k, 2, &(moe_named_tensor){"dX", part(&k, MOE_T_DX, 0, 0)}, 1);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    expect_why(&k, "O", "rank 2's O is not there, for 24 tokens");
+    expect_why(&k, "dW_r", "rank 2's is not there, rank 0's is [12, 48] of fp64");
+    judged_destroy(&k);
+}
+
+Test(ep_doors, a_rank_with_another_width_or_type_is_named_with_its_file) {
+    judged k;
+    judged_make(LINE, &k);
+    moe_tensor dW_r = k.f.ref->out.t[MOE_T_DW_R], O = part(&k, MOE_T_O, k.first[2], k.first[3]);
+    write_plain(&k);
+    O.shape[0] *= 2;
+    O.shape[1] /= 2;
+    judge_rank_2(&k, O, dW_r, NULL);
+    cr_expect_eq(judge(&k), MOE_E_INVALID);
+    cr_expect(strstr(k.seen.text, "rank2.safetensors: rank 2's O is [48, 24] of fp64, but rank 0's "
+                                  "is [20, 48] of fp64"),
+              "%s", k.seen.text);
+    O.dtype = MOE_F32;
+    O.shape[1] *= 2;
+    judge_rank_2(&k, O, dW_r, NULL);
+    cr_expect_eq(judge(&k), MOE_E_INVALID);
+    cr_expect(strstr(k.seen.text, "rank 2's O is [48, 48] of fp32, but"), "%s", k.seen.text);
+    dW_r.dtype = MOE_F32;
+    judge_rank_2(&k, part(&k, MOE_T_O, k.first[2], k.first[3]), dW_r, NULL);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    expect_why(&k, "dW_r", "rank 2's is [12, 48] of fp32, rank 0's is [12, 48] of fp64");
+    judged_destroy(&k);
+}
+
+Test(ep_doors, a_file_that_is_cut_off_or_missing_is_named) {
+    char path[256];
+    judged k;
+    judged_make(LINE, &k);
+    write_all(&k);
+    snprintf(path, sizeof path, "%s/rank2.safetensors", k.folder);
+    cr_assert_eq(truncate(path, 3000), 0);
+    cr_expect_neq(judge(&k), MOE_OK);
+    cr_expect(strstr(k.seen.text, "rank2.safetensors: tensor \"") &&
+                  strstr(k.seen.text, "truncated"),
+              "%s", k.seen.text);
+    cr_assert_eq(unlink(path), 0);
+    cr_expect_neq(judge(&k), MOE_OK);
+    cr_expect(strstr(k.seen.text, "rank2.safetensors: cannot open"), "%s", k.seen.text);
+    judged_destroy(&k);
+}
+
+/* All ranks' ids; what a rank writes is that of rank of[rank]. */
+static void write_ids(const judged *k, const int32_t *of, int32_t spoilt) {
+    const moe_plan *plan = k->f.ref->plan;
+    for (int32_t r = 0; r < k->f.R; r++) {
+        const int32_t q = of[r];
+        int64_t ids[64][4], count[64] = {0};
+        for (int64_t p = 0; p < plan->n_pairs; p++)
+            ids[plan->token[p]][count[plan->token[p]]++] = expert_of(&k->f, p);
+        if (r == spoilt)
+            ids[k->first[q] + 3][0] = 12;
+        const moe_tensor all = {.data = ids, .dtype = MOE_I64, .ndim = 2, .shape = {64, 4}};
+        const moe_named_tensor t[] = {{"topk_index", rows(&all, k->first[q], k->first[q + 1])},
+                                      {"O", part(k, MOE_T_O, k->first[q], k->first[q + 1])}};
+        rewrite(k, r, t, 2);
+    }
+}
+
+Test(ep_doors, files_of_other_ranks_and_ids_out_of_range_are_named) {
+    static const int32_t own[] = {0, 1, 2, 3}, swapped[] = {2, 1, 0, 3}, twice[] = {0, 1, 2, 0};
+    judged k;
+    judged_make(LINE, &k);
+    write_ids(&k, swapped, -1);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    cr_expect(strstr(k.result->explanation.text, "rank 0's file has the tokens of rank 2"), "%s",
+              k.result->explanation.text);
+    moe_check_result_destroy(&k.result);
+    write_ids(&k, twice, -1);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    expect_why(&k, "O", "rank 3's is rank 0's, bit for bit");
+    moe_check_result_destroy(&k.result);
+    write_ids(&k, own, 2);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    expect_why(&k, "topk_index", "12 is no expert of the case; worst: token 3 of rank 2");
+    judged_destroy(&k);
+}
