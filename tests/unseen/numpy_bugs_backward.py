@@ -239,7 +239,7 @@ class dW_fragments_crossed(Kernel):
 
 class dW2_sums_in_bf16(Kernel):
     """The sum over an expert's rows becomes bf16 after each 32."""
-    layer, words = "long", r"narrow|bits|round|sum"
+    layer, words, types = "long", r"narrow|bits|round|sum", "fp32 fp16"
 
     def product(self, name, a, b, e):
         if name != "dW2":

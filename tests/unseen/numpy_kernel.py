@@ -35,13 +35,14 @@ def bf16(x):
 
 
 def save(path, tensors, dtype):
-    """Floating tensors in the type `dtype` of a case, others as int64."""
+    """Floating tensors in the type `dtype` of a case, weights and dS in fp32, others as
+    int64."""
     header, data, at = {}, [], 0
     for name, value in tensors.items():
         kind = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}[dtype]
         if value.dtype.kind == "i":
             kind, value = "I64", value.astype(np.int64)
-        elif name == "topk_weight" or dtype == "fp32":
+        elif name in ("topk_weight", "dS") or dtype == "fp32":
             kind, value = "F32", value.astype(np.float32)
         elif dtype == "fp16":
             value = value.astype(np.float16)

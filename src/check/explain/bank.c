@@ -1,6 +1,7 @@
 /* The bank, and trying all of it. */
 #include "check/explain/bank.h"
 #include "check/explain/explain.h"
+#include "check/explain/recover.h"
 #include "check/verdict/order.h"
 #include "core/progress.h"
 
@@ -224,10 +225,9 @@ static bool is_open(const moe_int_evidence *e) {
            (!e->best.rough && e->best.is.after > 10 * e->gate[e->best.of]);
 }
 
-static void try_locals(moe_int_evidence *e, const moe_int_scene *s, const moe_int_variant *base) {
+static void try_locals(moe_int_evidence *e, moe_tensor_id id, const moe_int_scene *s,
+                       const moe_int_variant *base) {
     moe_int_sight p = {0};
-    /* dS and dH are both made of dA', which dH shows as a row. */
-    const moe_tensor_id id = e->first == MOE_T_DS && e->wrong[MOE_T_DH] ? MOE_T_DH : e->first;
     moe_int_sight_make(e, id, &p);
     const moe_int_local l = {&p, s, base};
     for (size_t i = 0; p.rows && is_open(e) && i < moe_int_bank_count; i++) {
@@ -246,6 +246,23 @@ static void try_locals(moe_int_evidence *e, const moe_int_scene *s, const moe_in
     moe_int_sight_destroy(&p);
 }
 
+/* Of stages as weight gradients have them, which nobody offers; of dH where A is right. */
+static void try_recovered(moe_int_evidence *e, const ground *g) {
+    static const moe_tensor_id stages[] = {MOE_T_A, MOE_T_DH}, of[] = {MOE_T_DW2, MOE_T_DW1};
+    const moe_tensor_id first = e->first;
+    for (int i = 0; i < 2 && is_open(e); i++) {
+        if ((i == 1 && (e->wrong[MOE_T_O] || e->wrong[MOE_T_DW2])) ||
+            !moe_int_recover(e, stages[i]))
+            continue;
+        e->first = stages[i];
+        try_locals(e, stages[i], &g->whole, &g->base);
+        if (e->found && e->best.of == stages[i])
+            moe_int_finding_say(&e->best, "; by the %s that %s must be made of",
+                                moe_tensor_name(stages[i]), moe_tensor_name(of[i]));
+        e->first = first;
+    }
+}
+
 static void try_changes(moe_int_evidence *e) {
     ground g = {.base = {.same_choice = true}, .stored = {.same_choice = true}};
     moe_status status = moe_int_scene_make(e, &g.whole);
@@ -261,8 +278,12 @@ static void try_changes(moe_int_evidence *e) {
             moe_int_progress(e->progress, "explanation", (int64_t)i, (int64_t)moe_int_bank_count);
             status = try_change(e, &g, &moe_int_bank[i]);
         }
+    /* dS and dH are both made of dA', which dH shows as a row. */
     if (!status && e->first != MOE_INT_CHOICE && is_open(e))
-        try_locals(e, &g.whole, &g.base);
+        try_locals(e, e->first == MOE_T_DS && e->wrong[MOE_T_DH] ? MOE_T_DH : e->first, &g.whole,
+                   &g.base);
+    if (!status && e->first != MOE_INT_CHOICE && is_open(e))
+        try_recovered(e, &g);
     moe_int_variant_destroy(&g.base);
     moe_int_variant_destroy(&g.probe_base);
     moe_int_variant_destroy(&g.stored);
@@ -278,15 +299,30 @@ bool moe_int_is_cause(const moe_explanation *x) {
     return x->kind[0] != 0; /* told by two runs */
 }
 
+static void try_all(moe_int_evidence *e) {
+    moe_int_try_looks(e, false);
+    try_changes(e);
+    if (!e->found)
+        moe_int_try_looks(e, true);
+}
+
+/* A few tokens that chose otherwise, by no rule, may come of what makes all others wrong too. */
+static bool take_first_wrong(moe_int_evidence *e) {
+    const moe_tensor_id was = e->first;
+    for (size_t i = moe_int_order_count; i-- > 0;)
+        if (e->wrong[moe_int_order[i]])
+            e->first = moe_int_order[i];
+    return e->first != was;
+}
+
 void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *routing,
                      const moe_int_truth *truth, const moe_check_params *params,
                      moe_check_result *result) {
     moe_int_evidence e;
     if (moe_int_evidence_make(subject, routing, truth, params, result, &e)) {
-        moe_int_try_looks(&e, false);
-        try_changes(&e);
-        if (!e.found)
-            moe_int_try_looks(&e, true);
+        try_all(&e);
+        if (!e.found && e.first == MOE_INT_CHOICE && take_first_wrong(&e))
+            try_all(&e);
         if (e.found)
             result->explanation = e.best.is;
         result->explanation.tried = (int32_t)moe_int_bank_count;

@@ -164,6 +164,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(weights_again, "weights go through another function after their score")                \
     CHANGE(logits_scaled, "logits are multiplied before their score, a temperature")              \
     CHANGE(unseen_swapped, "gate and up have changed places in a part of the units")              \
+    CHANGE(unseen_late, "gate or up is read of other columns of H than the unit's")               \
     CHANGE(unseen_order, "the terms of a product meet factors that are not theirs")               \
     CHANGE(unseen_factor_bits, "a factor of one product is rounded to a narrower type")           \
     CHANGE(unseen_act_bits, "the activation is rounded to a narrower type, or approximated")      \

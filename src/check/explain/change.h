@@ -152,6 +152,7 @@ typedef struct moe_int_change {
     moe_int_act_fault act;
     bool act_swapped;                 /* the activation takes up for gate, and back */
     const moe_int_unit_part *swapped; /* the same, in these units alone; NULL: in none */
+    int64_t gate_late, up_late;       /* gate and up are read so many columns of H further on */
     moe_int_act_part act_part;        /* is rounded to act_bits; 0: none is */
     int act_bits;
     moe_int_factor_edit edit; /* without order and bits: none */
@@ -167,6 +168,7 @@ typedef struct moe_int_change {
     unsigned sums;             /* of MOE_INT_SUM_H ... that are rounded to sum_type */
     moe_dtype sum_type;        /* after every sum_block terms */
     int64_t sum_block;
+    bool by_rank;      /* a token's experts are added up by weight, not by number */
     moe_dtype store;   /* stages and results are rounded to it, as the kernel's own; MOE_F64: not */
     moe_dtype dz_type; /* and the logits' gradients to this */
     unsigned terms;    /* of the enum above */

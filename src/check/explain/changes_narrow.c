@@ -89,6 +89,7 @@ typedef struct kept_sums {
     moe_tensor_id first[5]; /* up to the first 0, X */
     int64_t block;          /* 0: tried */
     const char *said;
+    bool by_rank;
 } kept_sums;
 
 static const kept_sums kept[] = {
@@ -103,7 +104,13 @@ static const kept_sums kept[] = {
     {MOE_INT_SUM_DXP, {MOE_T_DXP, MOE_T_DX}, 0, "those of dX~"},
     {MOE_INT_SUM_DW, {MOE_T_DW1, MOE_T_DW2}, 0, "those of dW1 and dW2"},
     {MOE_INT_SUM_O, {MOE_T_O}, 1, "O's, over a token's experts"},
-    {MOE_INT_SUM_DX, {MOE_T_DX}, 1, "dX's, over a token's experts"}};
+    {MOE_INT_SUM_DX, {MOE_T_DX}, 1, "dX's, over a token's experts"},
+    {MOE_INT_SUM_O, {MOE_T_O}, 1, "O's, over a token's experts, the largest weight first", true},
+    {MOE_INT_SUM_DX,
+     {MOE_T_DX},
+     1,
+     "dX's, over a token's experts, the largest weight first",
+     true}};
 enum { KEPT = sizeof kept / sizeof *kept };
 
 static bool may_begin(const kept_sums *k, moe_tensor_id first) {
@@ -127,6 +134,7 @@ bool moe_int_change_sums_narrow(const moe_int_scene *s, int64_t trial, moe_int_c
     c->sum_block = one ? kept[which].block : blocks[at];
     if (may_begin(&kept[which], s->evidence->first) && !(one && at > 0))
         c->sums = kept[which].sums;
+    c->by_rank = c->sums && kept[which].by_rank;
     c->store = c->sums ? s->evidence->arithmetic : MOE_F64;
     moe_int_finding_say(f, ", in %s: %s", moe_dtype_name(c->sum_type), kept[which].said);
     if (!one)

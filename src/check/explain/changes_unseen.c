@@ -101,6 +101,29 @@ bool moe_int_change_unseen_swapped(const moe_int_scene *s, int64_t trial, moe_in
     return true;
 }
 
+/* By a few columns, or as if the gates before the ups were padded. */
+bool moe_int_change_unseen_late(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                moe_int_finding *f) {
+    static const int64_t steps[] = {1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32};
+    static const int64_t pads[] = {8, 16, 32, 64, 128, 256};
+    enum { STEPS = sizeof steps / sizeof *steps, PADS = sizeof pads / sizeof *pads };
+    const int64_t n = moe_int_layer_of(s)->n, pad = trial - 2 * STEPS;
+    if (pad >= PADS || sees(s, MOE_T_A) || s->evidence->first == MOE_INT_CHOICE ||
+        !moe_int_scene_is_gated(s))
+        return false;
+    if (pad >= 0) {
+        c->up_late = (n + pads[pad] - 1) / pads[pad] * pads[pad] - n;
+        moe_int_finding_say(f, ": ups %lld late, as behind gates padded to whole %lld",
+                            (long long)c->up_late, (long long)pads[pad]);
+    } else {
+        *(trial % 2 ? &c->gate_late : &c->up_late) = steps[trial / 2];
+        moe_int_finding_say(f, ": %s %lld late", trial % 2 ? "gates" : "ups",
+                            (long long)steps[trial / 2]);
+    }
+    moe_int_finding_param(f, "columns", (double)(c->gate_late + c->up_late));
+    return true;
+}
+
 /* Rows of tiles in another order, of all pairs and of each expert's. */
 bool moe_int_change_unseen_rows(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                 moe_int_finding *f) {

@@ -7,6 +7,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum { ENOUGH = 2 }; /* wrong rows: one may have another's value by chance */
+
 /* Row p of the scene. */
 typedef struct place {
     const moe_int_local *l;
@@ -92,13 +94,16 @@ static double left_with(const moe_int_local *l, const inner *in, bool weighted, 
     return isfinite(left) ? left : INFINITY;
 }
 
-/* <dO, Y> with the Y of the pair that a rule leads to: what is left of the wrong rows. */
+/* <dO, Y> with the Y of the pair that a rule leads to: what is left of the wrong rows. INFINITY:
+ * there are too few of them, as where all are a little off. */
 static double left_of_rule(const moe_int_sight *p, const moe_tensor *Y,
                            const moe_int_pair_rule *rule, double *room) {
     const moe_plan *plan = p->e->routing->plan;
     const int64_t d = p->e->problem->layer.d, pairs = plan->offsets[p->e->problem->layer.E];
     const double limit = moe_int_local_limit(p->e, p->id, p->d2);
     double left = 0;
+    if (p->wrong_rows < ENOUGH)
+        return INFINITY;
     for (int64_t r = 0; r < p->rows && left <= limit; r++) {
         const int64_t q = p->row[r].wrong ? rule->of(plan, r) : r;
         if (!p->row[r].wrong)

@@ -13,13 +13,18 @@ typedef struct owner {
     int64_t e;
     bool w1, w2, swapped; /* swapped: of its W1's halves the second is the gate's */
     moe_int_act_fault act;
-    const char *words; /* of the last two */
+    int32_t other;     /* activation that it has; 0, the routed experts' own: none */
+    const char *words; /* of the last three */
 } owner;
 
 static const owner ways[] = {
     {.swapped = true, .words = "its gate and up change places"},
     {.act = MOE_INT_ACT_IDENTITY, .words = "its gate multiplies without its nonlinearity"},
     {.act = MOE_INT_ACT_NO_UP, .words = "its up does not multiply"},
+    {.act = MOE_INT_ACT_SIGMOID, .words = "its activation is x sigmoid(1.702 x)"},
+    {.act = MOE_INT_ACT_TANH, .words = "its activation is gelu by tanh"},
+    {.other = MOE_ACT_GEGLU, .words = "its activation is gelu"},
+    {.other = MOE_ACT_REGLU, .words = "its activation is relu"},
 };
 enum { WAYS = sizeof ways / sizeof *ways };
 
@@ -35,7 +40,9 @@ static void run(const taken *k, const owner *o, int64_t t) {
     const moe_tensor *in = k->l->p->e->problem->in.t;
     const moe_layer_desc *desc = &k->l->p->e->problem->layer;
     const int64_t n = k->s.n, hw = k->s.hw, d = k->s.d;
-    const moe_int_change act = {.desc = *desc, .act = o->act};
+    moe_int_change act = {.desc = *desc, .act = o->act};
+    if (o->other && hw > n)
+        act.desc.act = o->other;
     const double *x = k->s.x + t * d;
     const bool again = o->w1 || o->words;
     for (int64_t j = 0; again && j < n; j++) {

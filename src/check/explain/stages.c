@@ -140,8 +140,11 @@ static unsigned without_b1(const moe_int_expert_run *k, int64_t i) {
 static void unit_of(const moe_int_expert_run *k, const double *h, int64_t j, double ret[2]) {
     const moe_int_stage_rows *f = k->rows;
     const int up = k->e >= 0 && moe_int_change_swaps(k->change, j, f->n) ? 0 : 1;
-    ret[!up] = h[moe_h_column(layout_of(k), f->n, f->hw, j, 0)];
-    ret[up] = f->hw == f->n ? 0 : h[moe_h_column(layout_of(k), f->n, f->hw, j, 1)];
+    const moe_int_change *c = k->change;
+    const int64_t gate = moe_h_column(layout_of(k), f->n, f->hw, j, 0);
+    const int64_t beside = f->hw == f->n ? gate : moe_h_column(layout_of(k), f->n, f->hw, j, 1);
+    ret[!up] = h[k->e < 0 ? gate : moe_int_around(gate + c->gate_late, f->hw)];
+    ret[up] = f->hw == f->n ? 0 : h[k->e < 0 ? beside : moe_int_around(beside + c->up_late, f->hw)];
 }
 
 /* The column of A that a kernel with the fault of `period` writes into column j. */

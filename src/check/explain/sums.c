@@ -1,4 +1,5 @@
 /* Sums over a token's experts, under a change: O, then dX. */
+#include "check/explain/local.h"
 #include "check/explain/runner.h"
 #include "route/route.h"
 
@@ -116,13 +117,22 @@ static moe_status add_router(const moe_int_runner *k) {
     return status;
 }
 
+/* Token i's pair that is added as number j of all. */
+static int64_t pair_at(const moe_int_runner *k, int64_t i, int64_t j) {
+    const int64_t from = k->sub->token_offsets[i], end = k->sub->token_offsets[i + 1];
+    for (int64_t n = from; k->c->by_rank && n < end; n++)
+        if (moe_int_rank_of(k->sub, k->sub->pair_of_token[n]) == j - from)
+            return k->sub->pair_of_token[n];
+    return k->sub->pair_of_token[j];
+}
+
 void moe_int_sum_outputs(const moe_int_runner *k) {
     const moe_int_stage_rows *shared = &k->r->shared;
     int64_t d = moe_int_run_layer(k)->d;
     double *O = k->r->value[MOE_T_O];
     for (int64_t i = 0; i < k->s->n_tokens; i++) {
         for (int64_t j = k->sub->token_offsets[i]; j < k->sub->token_offsets[i + 1]; j++) {
-            add_output(k, i, k->sub->pair_of_token[j], O + i * d);
+            add_output(k, i, pair_at(k, i, j), O + i * d);
             moe_int_sum_stored(k->c, MOE_INT_SUM_O, j, O + i * d, d);
         }
         if (has_shared(k))
@@ -138,7 +148,7 @@ moe_status moe_int_sum_gradients(const moe_int_runner *k) {
     fill_zero_experts(k);
     for (int64_t i = 0; i < k->s->n_tokens; i++) {
         for (int64_t j = k->sub->token_offsets[i]; j < k->sub->token_offsets[i + 1]; j++) {
-            add_gradient(k, i, k->sub->pair_of_token[j], dX + i * d);
+            add_gradient(k, i, pair_at(k, i, j), dX + i * d);
             moe_int_sum_stored(k->c, MOE_INT_SUM_DX, j, dX + i * d, d);
         }
         add_shared_gradient(k, i, dX + i * d);
