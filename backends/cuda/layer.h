@@ -146,7 +146,7 @@ moe_status layer_prepare_all(Layer *layer, const moe_tensors *params);
 moe_status layer_prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
                          const moe_tensors *params, void **ret);
 void layer_release(void *self);
-/* (Re)allocates what depends on the number of rows. */
+/* prepare_experts.cu: (re)allocates what depends on the number of rows. */
 moe_status experts_alloc_rows(Layer *layer, Experts *x, int rows);
 
 /* operator.cu */

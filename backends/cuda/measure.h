@@ -16,10 +16,30 @@
         }                                                                                          \
     } while (0)
 
+/* What is told of a device: attributes, and what was measured. */
+struct Measured {
+    char name[128];
+    int arch, sms;
+    double clock_max_mhz, mhz; /* mhz: of an SM that does nothing else */
+    double l2_mib, hbm_nominal, hbm_gib;
+    double l2_latency, hbm_latency; /* clocks */
+    double read, copy_both;         /* bytes a second; both: read and written */
+    double ramp[8];                 /* bytes a second that 1, 2, 4 ... SMs read */
+    double l2_rate;                 /* bytes a second */
+    double graph_us, stream_us; /* of empty kernels: in a stream, what a host needs for a launch */
+    double gap_us;              /* between kernels of a stream, more than in a graph */
+    double sync_rate, wide_rate[3];
+};
+
 /* Median us of one of `launches` launches by `run`, captured into a graph that is replayed; first
  * for `warm_ms`, once at least. */
 template <class Run>
 double measure_graph_us(cudaStream_t stream, int launches, Run run, double warm_ms = 0);
+
+/* Rates and latencies (m->sms and m->l2_mib are known), launches and gaps, the clock. */
+void measure_memory(Measured *m, cudaStream_t stream);
+void measure_launches(Measured *m, cudaStream_t stream);
+void measure_clock(Measured *m, cudaStream_t stream);
 
 /* Times dense bf16 products of the vendor's library, as the model's tables are timed: in a graph,
  * each with other weights than the last. Writes a line "m n k median_us" for each to `to`. Settled:

@@ -104,7 +104,7 @@ static moe_status run_rows(ob_layer *layer, const ob_experts *experts, int64_t c
 
 /* All stages of one group of experts; dX~ [rows][d] goes to dXp, which may be the work buffer: A'
  * is dead by then. A body that treats whole rows gets one column, so that rows alone are cut. */
-moe_status ob_experts_backward(ob_layer *layer, const ob_experts *experts, float *dXp) {
+static moe_status experts_backward(ob_layer *layer, const ob_experts *experts, float *dXp) {
     ob_clock clock = ob_clock_start(layer, experts == &layer->shared);
     float *dH = layer->buffer[OB_BUF_DH].data;
     moe_status status = run_rows(layer, experts, experts->n, experts->d, dH, d_act_body);
@@ -149,7 +149,7 @@ static void d_gate_weight_body(const ob_job *job, const ob_task *t, float *pack)
 
 /* The shared expert's dX~ is its part of dX: row r is token r. */
 static moe_status run_shared(ob_layer *layer, float *dX) {
-    moe_status status = ob_experts_backward(layer, &layer->shared, dX);
+    moe_status status = experts_backward(layer, &layer->shared, dX);
     if (status || !layer->shared.weight)
         return status;
     ob_clock clock = ob_clock_start(layer, 1);
@@ -169,7 +169,7 @@ static moe_status run_shared(ob_layer *layer, float *dX) {
 }
 
 static moe_status run_routed(ob_layer *layer, float *dX) {
-    moe_status status = ob_experts_backward(layer, &layer->routed, layer->buffer[OB_BUF_WORK].data);
+    moe_status status = experts_backward(layer, &layer->routed, layer->buffer[OB_BUF_WORK].data);
     if (status)
         return status;
     ob_clock clock = ob_clock_start(layer, 0);

@@ -140,7 +140,6 @@ moe_status ob_layer_forward(void *layer);
 moe_status ob_layer_backward(void *layer);
 /* Y of the routed experts, again, from H: for fetch. */
 moe_status ob_recompute_Y(ob_layer *layer, float *Y);
-moe_status ob_experts_backward(ob_layer *layer, const ob_experts *experts, float *dXp);
 
 /* weight_grad.c: dW2, db2 from A' in the work buffer; dW1, db1 from dH. */
 moe_status ob_experts_dW2(ob_layer *layer, const ob_experts *experts);

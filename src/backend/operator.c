@@ -6,14 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Behind the table of an older plug-in lies memory that is not the table's. */
-const moe_operator_slots *moe_int_operator_slots(const moe_plugin *plugin) {
+/* The group of slots of a plug-in's table, NULL where it has none or is too old to: behind the
+ * table of an older plug-in lies memory that is not the table's. */
+static const moe_operator_slots *slots_of(const moe_plugin *plugin) {
     return plugin->abi >= 3 ? plugin->operators : NULL;
 }
 
 static moe_status ask(moe_backend *backend, const moe_layer_desc *desc, const moe_operator_use *use,
                       moe_operator_support *ret) {
-    const moe_operator_slots *slots = moe_int_operator_slots(backend->caller.plugin);
+    const moe_operator_slots *slots = slots_of(backend->caller.plugin);
     if (!slots) {
         snprintf(ret->reason, sizeof ret->reason, "%s",
                  backend->is_isolated ? "it runs in a process of its own, which has other memory"
@@ -54,7 +55,7 @@ moe_status moe_operator_open(moe_backend *backend, const moe_layer_desc *desc,
     if (!op)
         return moe_fail(&backend->log, MOE_E_NOMEM, "no memory for an operator");
     op->backend = backend;
-    op->slots = moe_int_operator_slots(backend->caller.plugin);
+    op->slots = slots_of(backend->caller.plugin);
     op->desc = *desc;
     op->use = *use;
     op->support = support;

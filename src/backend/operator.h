@@ -14,9 +14,6 @@ struct moe_operator {
     moe_operator_support support;
 };
 
-/* The group of slots of a plug-in's table, NULL where it has none or is too old to. */
-const moe_operator_slots *moe_int_operator_slots(const moe_plugin *plugin);
-
 /* What a call is checked for. */
 typedef enum moe_int_call_kind {
     MOE_INT_CALL_CONVERT, /* parameters alone; with MOE_INT_CALL_SIZE their order alone */

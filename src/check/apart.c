@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-bool moe_int_is_apart(const moe_tensor_verdict *v) {
+/* Is nothing of it compared, or not all? */
+static bool is_apart(const moe_tensor_verdict *v) {
     return v->verdict == MOE_VERDICT_FAIL && (v->bad_elements > 0 || v->worst_ndim == 0);
 }
 
@@ -14,7 +15,7 @@ static moe_check_result without(const moe_check_result *r, const moe_check_resul
     for (size_t i = 0; i < r->n_tensors; i++) {
         bool apart = false;
         for (size_t k = 0; k < first->n_tensors; k++)
-            apart |= moe_int_is_apart(&first->tensor[k]) &&
+            apart |= is_apart(&first->tensor[k]) &&
                      strcmp(first->tensor[k].name, r->tensor[i].name) == 0;
         if (!apart)
             ret.tensor[ret.n_tensors++] = r->tensor[i];
@@ -41,7 +42,7 @@ void moe_int_apart_make(const moe_int_subject *subject, const moe_check_result *
     }
     for (size_t i = 0; i < first->n_tensors; i++) {
         moe_tensor_id id;
-        if (!moe_int_is_apart(&first->tensor[i]) || moe_tensor_id_parse(first->tensor[i].name, &id))
+        if (!is_apart(&first->tensor[i]) || moe_tensor_id_parse(first->tensor[i].name, &id))
             continue;
         ret->is[id] = true;
         ret->rest.got.t[id] = (moe_tensor){0};
@@ -52,7 +53,7 @@ void moe_int_apart_make(const moe_int_subject *subject, const moe_check_result *
 
 void moe_int_apart_return(const moe_check_result *first, moe_check_result *result) {
     for (size_t i = 0; i < first->n_tensors; i++)
-        if (moe_int_is_apart(&first->tensor[i]))
+        if (is_apart(&first->tensor[i]))
             *moe_int_result_entry(result, first->tensor[i].name) = first->tensor[i];
     const moe_tensor_verdict *wrong = moe_int_first_failing(result);
     if (wrong)

@@ -6,9 +6,6 @@
 
 #include "check/subject/subject.h"
 
-/* Is nothing of it compared, or not all? */
-bool moe_int_is_apart(const moe_tensor_verdict *v);
-
 /* A subject without what its first reading found apart. Not to be moved: `rest` points at it. */
 typedef struct moe_int_apart {
     const moe_int_subject *whole;

@@ -40,7 +40,8 @@ static bool changes(const moe_tensor *t, moe_dtype arithmetic) {
     return false;
 }
 
-bool moe_int_problem_rounds(const moe_problem *problem, moe_dtype arithmetic) {
+/* Would rounding its inputs change any? */
+static bool problem_rounds(const moe_problem *problem, moe_dtype arithmetic) {
     for (int id = 0; id < MOE_T_COUNT; id++)
         if (is_kept((moe_tensor_id)id) && changes(&problem->in.t[id], arithmetic))
             return true;
@@ -151,7 +152,7 @@ static hope hope_of(const moe_check_result *r, const moe_problem *problem) {
 
 bool moe_int_may_be_rounding(const moe_check_result *r, const moe_problem *problem) {
     const hope least = hope_of(r, problem);
-    return least == HOPE || (least != NO_NUMBER && moe_int_problem_rounds(problem, MOE_BF16));
+    return least == HOPE || (least != NO_NUMBER && problem_rounds(problem, MOE_BF16));
 }
 
 static uint32_t points_of_all(const moe_problem *problem) {
@@ -183,7 +184,7 @@ static const moe_recipe *first_that_passes(reader *k, moe_dtype arithmetic, uint
 
 /* NULL: no shipped recipe explains the subject in that arithmetic. */
 static const moe_recipe *recipe_of(reader *k, moe_dtype arithmetic) {
-    bool changes_inputs = moe_int_problem_rounds(k->subject->problem, arithmetic);
+    bool changes_inputs = problem_rounds(k->subject->problem, arithmetic);
     const moe_recipe *found = NULL;
     if (passes(k, arithmetic, points_of_all(k->subject->problem)))
         found = first_that_passes(k, arithmetic, 0, changes_inputs);

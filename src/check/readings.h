@@ -10,8 +10,6 @@
 moe_status moe_int_problem_rounded(const moe_problem *problem, moe_dtype arithmetic,
                                    moe_problem *ret);
 void moe_int_problem_free(const moe_problem *original, moe_problem *rounded);
-/* Would rounding its inputs change any? */
-bool moe_int_problem_rounds(const moe_problem *problem, moe_dtype arithmetic);
 
 /* Judges one more reading, without looking for causes; *result is what was found before. `first`
  * is the trial of the first reading, whose truth may serve again. */

@@ -35,7 +35,10 @@ static double error_over(const moe_int_group *g, double nmse, const moe_gate *ga
     return ratio(g->d2, fmax(nmse * g->r2, moe_int_errors_allowed(gate) * few * g->e2));
 }
 
-bool moe_int_group_passes(const moe_int_group *g, double nmse, const moe_gate *gate) {
+/* NMSE under `nmse`; or, where the errors that a correct kernel makes here are above it (a result
+ * that cancels, a handful of elements), under as much more of those as the gate of z allows, with
+ * the scatter of so few: moe_int_errors_allowed. */
+static bool group_passes(const moe_int_group *g, double nmse, const moe_gate *gate) {
     return error_over(g, nmse, gate) <= 1;
 }
 
@@ -58,8 +61,7 @@ typedef struct over_gate {
 static void judge_group(moe_int_scan *s, int64_t g, over_gate *over) {
     const moe_int_group *group = &s->groups[g];
     double nmse = exactly_zero(group) && group->off ? INFINITY : ratio(group->d2, group->r2);
-    bool fails =
-        s->gate.group_nmse > 0 && !moe_int_group_passes(group, s->gate.group_nmse, &s->gate);
+    bool fails = s->gate.group_nmse > 0 && !group_passes(group, s->gate.group_nmse, &s->gate);
     /* the worst one that is over the gate, else the worst */
     if (s->layout.groups > 1 && fails >= over->group &&
         (fails > over->group || !(nmse <= s->v->worst_group_nmse))) {
@@ -93,8 +95,7 @@ static void judge_tiles(moe_int_scan *s, over_gate *over) {
         for (; g < end; g++)
             moe_int_group_add(&tile, &s->groups[g]);
         double nmse = ratio(tile.d2, tile.r2);
-        bool fails =
-            s->gate.tile_nmse > 0 && !moe_int_group_passes(&tile, s->gate.tile_nmse, &s->gate);
+        bool fails = s->gate.tile_nmse > 0 && !group_passes(&tile, s->gate.tile_nmse, &s->gate);
         if (fails >= over->tile && (fails > over->tile || !(nmse <= s->v->worst_tile_nmse))) {
             s->v->worst_tile_nmse = nmse;
             s->v->worst_tile = first;
@@ -142,7 +143,7 @@ static void judge_gates(moe_int_scan *s, const over_gate *over) {
         moe_int_entry_fail(v, "there is no gate for results in %s", dtype);
     if (over->group && isinf(v->worst_group_nmse))
         moe_int_entry_fail(v, "%s %lld must be exactly 0", word, (long long)v->worst_group);
-    if (!moe_int_group_passes(&s->total, s->gate.nmse, &s->gate))
+    if (!group_passes(&s->total, s->gate.nmse, &s->gate))
         moe_int_entry_fail(v, "NMSE %.2e > %.1e (%s gate)", v->nmse, s->gate.nmse, dtype);
     if (over->group)
         moe_int_entry_fail(v, "%s %lld: NMSE %.2e > %.1e (%s gate)", word,

@@ -87,10 +87,6 @@ static inline void moe_int_group_add(moe_int_group *sum, const moe_int_group *g)
  * Infinite: not finite, or not 0 where nothing but 0 is right. */
 double moe_int_group_over(const moe_int_group *g, const moe_gate *gate);
 
-/* NMSE under `nmse`; or, where the errors that a correct kernel makes here are above it (a result
- * that cancels, a handful of elements), under as much more of those as the gate of z allows, with
- * the scatter of so few: moe_int_errors_allowed. */
-bool moe_int_group_passes(const moe_int_group *g, double nmse, const moe_gate *gate);
 /* Of the variance of a correct kernel's errors, how many times that a group may have. */
 double moe_int_errors_allowed(const moe_gate *gate);
 

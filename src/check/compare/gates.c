@@ -13,7 +13,7 @@
  * bf16 and fp16 gates stand about 4 times above those floors (1.5 to 2 times for dX in bf16, whose
  * high end sums with atomics), fp32 gates 10 to 20 times. dS cancels, so no gate per token: it is
  * gated as a whole and by z. Where a result cancels or is small, the errors that a correct kernel
- * makes there count instead (errors.h, moe_int_group_passes).
+ * makes there count instead (errors.h, group_passes of compare.c).
  *
  * z. Those kernels reached max z 7.2 and row rms z 1.7 against a sigma that leaves out the storing
  * of H; the sigma of errors.h has it and is 1.55 times as large (the bf16 reference at T=256 d=768

@@ -50,8 +50,7 @@ void moe_int_coverage_missing(const moe_coverage *coverage, char *ret, size_t si
 moe_status moe_int_view_route(const moe_int_view *v, const moe_layer_desc *desc,
                               const double *logits, const double *b_select, moe_plan **ret);
 
-/* Relative change of a weight that no gate lets pass. */
-double moe_int_noticed(void);
+/* Has a weight changed by more than any gate lets pass? */
 bool moe_int_differs(double a, double b);
 
 /* rows.c: who gets rows, and tails of tiles. */

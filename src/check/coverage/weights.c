@@ -9,12 +9,13 @@
 
 enum { NO_MEMORY = -1 };
 
-double moe_int_noticed(void) {
+/* Relative change of a weight that no gate lets pass. */
+static double noticed(void) {
     return sqrt(moe_gate_for(MOE_T_O, MOE_BF16).group_nmse); /* the widest gate there is */
 }
 
 bool moe_int_differs(double a, double b) {
-    return fabs(a - b) > moe_int_noticed() * fmax(fabs(a), fabs(b));
+    return fabs(a - b) > noticed() * fmax(fabs(a), fabs(b));
 }
 
 /* Tokens with a weight that differs between two plans of the same pairs. */

@@ -86,12 +86,6 @@ void moe_int_result_restore(moe_check_result *r, const moe_check_result *before)
     r->map = map;
 }
 
-void moe_int_result_drop_all_maps(moe_check_result *r) {
-    free(r->map);
-    r->map = NULL;
-    r->n_maps = 0;
-}
-
 moe_error_map *moe_int_result_add_map(moe_check_result *r, const char *tensor) {
     moe_error_map *more = realloc(r->map, (r->n_maps + 1) * sizeof *more);
     if (!more)

@@ -15,7 +15,6 @@ moe_error_map *moe_int_result_add_map(moe_check_result *r, const char *tensor);
 void moe_int_result_drop_maps(moe_check_result *r, const char *tensor);
 /* Makes *r what it was when it was copied to *before, which had no maps that are gone since. */
 void moe_int_result_restore(moe_check_result *r, const moe_check_result *before);
-void moe_int_result_drop_all_maps(moe_check_result *r);
 /* Marks a tensor as failed; the first reason stays. */
 void moe_int_entry_fail(moe_tensor_verdict *v, const char *format, ...) MOE_PRINTF(2, 3);
 /* The case's own verdict, when it is worse than the one it has; the first reason stays. */

@@ -9,14 +9,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-static bool verbose;
 static bool progress_shown;
 static bool progress_wanted = true;
 static _Thread_local const moe_log *elsewhere;
-
-void cli_set_verbose(bool on) {
-    verbose = on;
-}
 
 /* Every router that is asked warns of its layer: once is enough. */
 static bool is_said(const char *warning) {
@@ -35,12 +30,11 @@ static bool is_said(const char *warning) {
 }
 
 static void print_message(void *user, moe_log_level level, const char *message) {
-    static const char *const names[] = {"error: ", "warning: ", "", ""};
     (void)user;
-    if ((level > MOE_LOG_WARN && !verbose) || (level == MOE_LOG_WARN && is_said(message)))
+    if (level > MOE_LOG_WARN || (level == MOE_LOG_WARN && is_said(message)))
         return;
     cli_progress_clear();
-    fprintf(stderr, "moeref: %s%s\n", names[level], message);
+    fprintf(stderr, "moeref: %s: %s\n", level == MOE_LOG_WARN ? "warning" : "error", message);
 }
 
 const moe_log *cli_log(void) {

@@ -14,10 +14,9 @@ enum {
     CLI_NOT_RUN = 3, /* could not run: no memory, no file, no device */
 };
 
-/* Messages of the library and of the verbs go to stderr as "moeref: ...", a warning once in a run.
- */
+/* Errors and warnings of the library and of the verbs go to stderr as "moeref: ...", a warning once
+ * in a run. */
 const moe_log *cli_log(void);
-void cli_set_verbose(bool verbose);
 /* Where this thread's messages go instead, for those who have no stderr of their own; NULL: back to
  * stderr. */
 void cli_log_to(const moe_log *log);

@@ -12,12 +12,8 @@ moe_status cli_pieces(const cli_selection *selection, const char *dir, moe_hf_pi
 #define CLI_PIECES_OPTIONS(s)                                                                      \
     {"memory", CLI_INT, &(s).memory, "MIB",                                                        \
      "with --hf: a layer whose check would hold more than so much, judge and backend together, "   \
-     "is\n"                                                                                        \
-     "                             judged in pieces: its router with a few hidden units of every " \
-     "expert, then\n"                                                                              \
-     "                             some experts at a time (default: three quarters of what is "    \
-     "free, at most\n"                                                                             \
-     "                             2560)"},                                                        \
+     "is judged in pieces: its router with a few hidden units of every expert, then some experts " \
+     "at a time (default: three quarters of what is free, at most 2560)"},                         \
     {                                                                                              \
         "piece", CLI_STRING, &(s).piece, "WORD",                                                   \
             "with --hf: such a piece alone, \"router\", or experts \"0-15\""                       \

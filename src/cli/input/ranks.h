@@ -18,12 +18,11 @@ typedef struct cli_ranks {
 #define CLI_RANKS_OPTIONS(r)                                                                       \
     {"ep", CLI_STRING, &(r).words, "\"R WORD=..\"",                                                \
      "expert parallelism over R ranks: tokens and experts are spread, rows go to the experts and " \
-     "home again,\n                             and the results are judged as ever; WORDs: "       \
-     "combine=pairs|ranks, wire=TYPE, skew=S,\n                             tokens=8+0+24, " \
-     "padding=owner|wire|capacity pad=8, as in a case"},                                                                                    \
+     "home again, and the results are judged as ever; WORDs: combine=pairs|ranks, wire=TYPE, "     \
+     "skew=S, tokens=8+0+24, padding=owner|wire|capacity pad=8, as in a case"},                    \
     {"transport", CLI_STRING, &(r).transport, "NAME",                                              \
      "with --ep: how ranks reach each other, threads (default), or one that moeref list names; "   \
-     "peer:\n                             the backend's own way, --backend NAME:ranksR"},           \
+     "peer: the backend's own way, --backend NAME:ranksR"},                                        \
     {"ep-limit", CLI_INT, &(r).limit_s, "SECONDS",                                                 \
      "with --ep: most that a rank waits for others in an exchange (default: 10, more for large "   \
      "cases)"},                                                                                    \

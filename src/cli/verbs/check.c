@@ -156,24 +156,19 @@ int cli_check(int argc, char **argv) {
         CLI_SELECTION_OPTIONS(o.selection),
         CLI_PIECES_OPTIONS(o.selection),
         {"outputs", CLI_STRING, &o.outputs, "FILE",
-         "judge the tensors in this safetensors file instead of a backend; rank%d.safetensors: one "
-         "of\n                             each rank, whose tokens and experts follow those of the "
-         "rank before"},
+         "judge the tensors in this safetensors file instead of a backend; rank%d.safetensors:\n"
+         "one of each rank, whose tokens and experts follow those of the rank before"},
         {"arithmetic", CLI_STRING, &o.arithmetic, "TYPE",
          "with --outputs: fp32, fp16 or bf16, whose gates apply (default: the dtype of O)"},
         {"recipe", CLI_STRING, &o.recipe, "NAME",
-         "in bf16 and fp16: where the kernel rounds, by a name of `moeref list`\n"
-         "                             (default: accept what any recipe explains, and name it)"},
+         "in bf16 and fp16: where the kernel rounds, by a name of `moeref list` (default: accept\n"
+         "what any recipe explains, and name it)"},
         {"bits", CLI_STRING, &o.bits, "ARITHMETIC",
          "bf16 and fp16: every stage must be, bit for bit, what this arithmetic makes of the\n"
-         "                             backend's own stages: sm_90 is one ascending chain of "
-         "Hopper's tensor core\n"
-         "                             steps; +split=4, +promote=128, +warps=2, +block=64, "
-         "+descending,\n"
-         "                             +gates_first, +carry_bf16, +fused, +weighs_sums, +act=N "
-         "change it; find: say\n"
-         "                             which of those known it is; none: not even what the "
-         "backend declares"},
+         "backend's own stages: sm_90 is one ascending chain of Hopper's tensor core steps;\n"
+         "+split=4, +promote=128, +warps=2, +block=64, +descending, +gates_first, +carry_bf16,\n"
+         "+fused, +weighs_sums, +act=N change it; find: say which of those known it is; none: not\n"
+         "even what the backend declares"},
         {"dump-on-fail", CLI_STRING, &o.dump, "DIR",
          "keep inputs, results and truth of failing cases here; moeref diagnose DIR judges them "
          "again"},
@@ -186,13 +181,12 @@ int cli_check(int argc, char **argv) {
          "a pass on a case of this list, which moeref selftest --mistrust wrote, is none"},
         {"repeat", CLI_INT, &o.repeats, "N",
          "runs that must agree bit for bit (default 2); above 2 also calls in which memory must\n"
-         "                             not grow, however large the layer (default: 4, of small "
-         "ones)"},
+         "not grow, however large the layer (default: 4, of small ones)"},
         CLI_THREADS_OPTION(o.threads),
         CLI_ISOLATION_OPTIONS(o.isolation),
         {"invariant", CLI_FLAG, &o.invariant, NULL,
          "batch invariance too: has a token the same bits alone, among 2 to 512 others, in any\n"
-         "                             order, beside padding? Only who promises it can fail"},
+         "order, beside padding? Only who promises it can fail"},
         {"coverage", CLI_FLAG, &o.coverage, NULL,
          "count what the cases decide: values clamped, tokens whose experts a bias changes ..."},
         {"full", CLI_FLAG, &o.full, NULL, "print every tensor of passing cases too"},

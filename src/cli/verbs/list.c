@@ -157,6 +157,37 @@ static void list_transports_text(void) {
     json_decref(list);
 }
 
+static void list_all_text(const moe_backends *all) {
+    size_t n_cases;
+    const char *const *cases = moe_suite(&n_cases);
+    list_backends_text(all);
+    list_families_text();
+    list_blocks_text();
+    list_stages_text();
+    list_recipes_text();
+    list_transports_text();
+    cli_list_gpus_text();
+    cli_list_nodes_text();
+    list_names_text("edge cases", cases, n_cases);
+}
+
+static void list_all_json(const moe_backends *all) {
+    size_t n_cases, n_families = 0;
+    const char *const *cases = moe_suite(&n_cases);
+    const char *const *families = moe_families();
+    while (families[n_families])
+        n_families++;
+    json_t *root =
+        json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "moeref", CLI_JSON_VERSION,
+                  "backends", backends_json(all), "families", names_json(families, n_families),
+                  "blocks", blocks_json(), "stages", stages_json(), "recipes", recipes_json(),
+                  "gpus", cli_list_gpus_json(), "nodes", cli_list_nodes_json(), "transports",
+                  cli_list_transports(), "cases", names_json(cases, n_cases));
+    json_dumpf(root, stdout, JSON_INDENT(1));
+    printf("\n");
+    json_decref(root);
+}
+
 int cli_list(int argc, char **argv) {
     cli_output output = CLI_TEXT;
     bool gpus = false, nodes = false;
@@ -173,11 +204,10 @@ int cli_list(int argc, char **argv) {
         {0}};
     int code =
         cli_parse(argc, argv,
-                  "Lists backends (and why one cannot be used here), the model families that "
-                  "--hf reads, the\nblocks that a case can name, the stages that are timed and "
+                  "Lists backends (and why one cannot be used here), the model families that --hf "
+                  "reads, the\nblocks that a case can name, the stages that are timed and "
                   "predicted, the recipes of rounding\npoints, the transports between ranks, GPUs, "
-                  "nodes, and the edge cases that run when no "
-                  "case is named.",
+                  "nodes, and the edge cases that run when no case\nis named.",
                   options, NULL, NULL);
     if (code >= 0)
         return code;
@@ -191,32 +221,10 @@ int cli_list(int argc, char **argv) {
     moe_status status = moe_backends_load_isolated(NULL, NULL, cli_log(), &all);
     if (status)
         return cli_exit_code(status);
-    size_t n_cases, n_families = 0;
-    const char *const *cases = moe_suite(&n_cases);
-    const char *const *families = moe_families();
-    while (families[n_families])
-        n_families++;
-    if (output == CLI_JSON) {
-        json_t *root = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "moeref",
-                                 CLI_JSON_VERSION, "backends", backends_json(all), "families",
-                                 names_json(families, n_families), "blocks", blocks_json(),
-                                 "stages", stages_json(), "recipes", recipes_json(), "gpus",
-                                 cli_list_gpus_json(), "nodes", cli_list_nodes_json(), "transports",
-                                 cli_list_transports(), "cases", names_json(cases, n_cases));
-        json_dumpf(root, stdout, JSON_INDENT(1));
-        printf("\n");
-        json_decref(root);
-    } else {
-        list_backends_text(all);
-        list_families_text();
-        list_blocks_text();
-        list_stages_text();
-        list_recipes_text();
-        list_transports_text();
-        cli_list_gpus_text();
-        cli_list_nodes_text();
-        list_names_text("edge cases", cases, n_cases);
-    }
+    if (output == CLI_JSON)
+        list_all_json(all);
+    else
+        list_all_text(all);
     moe_backends_destroy(&all);
     return CLI_PASSED;
 }
