@@ -129,10 +129,11 @@ static void add_tally(const tally *from, tally *to) {
 /* Of all tokens, added up in their order whoever counted them. MOE_E_NOMEM. */
 static moe_status tally_rows(const expert_sum *k, const moe_tensor *got, tally *plain,
                              tally *stored) {
+    enum { MANY = 1 << 20 }; /* elements: worth a team of threads */
     const int64_t T = k->problem->T, d = k->problem->layer.d;
     tally(*each)[2] = calloc((size_t)T + 1, sizeof *each);
     bool failed = !each;
-#pragma omp parallel reduction(|| : failed)
+#pragma omp parallel reduction(|| : failed) if (T * d >= MANY)
     {
         double *room = each ? malloc(4 * (size_t)d * sizeof *room) : NULL;
         failed = failed || !room;

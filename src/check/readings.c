@@ -128,6 +128,13 @@ static bool is_choice(const moe_tensor_verdict *v) {
     return strcmp(v->name, "topk_index") == 0;
 }
 
+/* An error that no rounding makes, of one result among others. Where there are stages the first
+ * wrong one is known; where there are none the others' recipe has to be found first, since what is
+ * slightly wrong under another one would be taken for the first. */
+static bool is_far(const moe_tensor_verdict *v, const moe_problem *problem) {
+    return !is_choice(v) && is_hopeless(v, problem);
+}
+
 /* Why it cannot be rounding. */
 typedef enum hope {
     NO_NUMBER, /* what is missing, or not finite */
@@ -255,7 +262,7 @@ static void take(const reader *k, moe_int_apart *apart, const moe_recipe *recipe
     *result = k->again;
     result->map = first.map;
     result->n_maps = first.n_maps;
-    moe_int_apart_return(&first, result);
+    moe_int_apart_return(apart, &first, result);
     snprintf(result->recipe, sizeof result->recipe, "%s", recipe->name);
     snprintf(result->recipe_why, sizeof result->recipe_why, "the first that explains %s", why);
 }
@@ -269,8 +276,11 @@ moe_status moe_int_other_readings(const moe_int_subject *subject, const struct m
     const moe_verdict most = params->recipe ? MOE_VERDICT_AMBIGUOUS : MOE_VERDICT_MISTRUSTED;
     if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL)
         return MOE_OK;
+    const bool apart_by_size =
+        moe_int_is_low((moe_dtype)result->arithmetic) && !subject->fetch &&
+        !moe_int_problem_rounds(subject->problem, (moe_dtype)result->arithmetic);
     moe_int_apart apart;
-    moe_int_apart_make(subject, before, result, &apart);
+    moe_int_apart_make(subject, before, result, apart_by_size ? is_far : NULL, &apart);
     if (apart.count > 0 && !moe_int_first_failing(&apart.found)) /* the rest is right */
         return MOE_OK;
     reader k = {&apart.rest,        first, params, log, judge, &apart.before,

@@ -9,10 +9,10 @@
 #include <string.h>
 
 static bool has_any(const moe_tensor *t, bool (*is)(double)) {
-    enum { CHUNK = 1024 };
+    enum { CHUNK = 1024, MANY = 1 << 20 }; /* elements: worth a team of threads */
     const int64_t count = moe_tensor_count(t);
     bool any = false;
-#pragma omp parallel for schedule(static) if (count > 16 * CHUNK) reduction(|| : any)
+#pragma omp parallel for schedule(static) if (count >= MANY) reduction(|| : any)
     for (int64_t i = 0; i < count; i += CHUNK) {
         const int64_t n = any ? 0 : count - i < CHUNK ? count - i : CHUNK;
         double v[CHUNK];

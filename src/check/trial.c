@@ -147,11 +147,11 @@ typedef struct beside {
 } beside;
 
 static beside look_beside(const moe_tensor *got) {
-    enum { CHUNK = 1024 };
+    enum { CHUNK = 1024, MANY = 1 << 20 }; /* elements: worth a team of threads */
     const int64_t count = moe_tensor_count(got);
     int64_t bad = 0, infinite = 0, first = count;
     double largest = 0;
-#pragma omp parallel for schedule(static) if (count > 16 * CHUNK) reduction(+ : bad, infinite)     \
+#pragma omp parallel for schedule(static) if (count >= MANY) reduction(+ : bad, infinite)     \
     reduction(min : first) reduction(max : largest)
     for (int64_t i = 0; i < count; i += CHUNK) {
         const int64_t n = count - i < CHUNK ? count - i : CHUNK;

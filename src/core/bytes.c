@@ -16,14 +16,20 @@ static size_t length_of(size_t chunk, size_t bytes) {
 }
 
 void moe_int_fill(void *to, int byte, size_t bytes) {
-#pragma omp parallel for schedule(static) if (bytes >= LONG)
+    if (bytes < LONG) {
+        memset(to, byte, bytes);
+        return;
+    }
+#pragma omp parallel for schedule(static)
     for (size_t c = 0; c < chunks_of(bytes); c++)
         memset((char *)to + c * CHUNK, byte, length_of(c, bytes));
 }
 
 bool moe_int_same_bytes(const void *a, const void *b, size_t bytes) {
+    if (bytes < LONG)
+        return memcmp(a, b, bytes) == 0;
     bool same = true;
-#pragma omp parallel for schedule(static) if (bytes >= LONG) reduction(&& : same)
+#pragma omp parallel for schedule(static) reduction(&& : same)
     for (size_t c = 0; c < chunks_of(bytes); c++)
         same = same && memcmp((const char *)a + c * CHUNK, (const char *)b + c * CHUNK,
                               length_of(c, bytes)) == 0;

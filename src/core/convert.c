@@ -117,11 +117,16 @@ void moe_convert(void *dst, moe_dtype dst_dtype, const void *src, moe_dtype src_
     if (moe_int_cpu_avx2())
         part = convert_avx2;
 #endif
+    if (count < LONG) { /* most calls: a parallel region costs as much as a thousand elements, even
+                           with one thread */
+        part(dst, dst_dtype, src, src_dtype, count);
+        return;
+    }
     const size_t parts = (count + PART - 1) / PART;
     const size_t to = moe_dtype_size(dst_dtype), from = moe_dtype_size(src_dtype);
     const uintptr_t d = (uintptr_t)dst, s = (uintptr_t)src;
     const bool apart = d + count * to <= s || s + count * from <= d;
-#pragma omp parallel for schedule(static) if (count >= LONG && apart)
+#pragma omp parallel for schedule(static) if (apart)
     for (size_t p = 0; p < parts; p++)
         part((char *)dst + p * PART * to, dst_dtype, (const char *)src + p * PART * from, src_dtype,
              count - p * PART < PART ? count - p * PART : PART);

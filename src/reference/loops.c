@@ -156,10 +156,20 @@ void loop_outer(const real *g, int64_t rows, int64_t outs, const real *x, int64_
     multiply(&p, threads);
 }
 
-void loop_square(const real *x, int64_t count, real *out) {
-#pragma omp parallel for schedule(static) if (count > 65536)
+static void square(const real *x, int64_t count, real *out) {
     for (int64_t i = 0; i < count; i++)
         out[i] = x[i] * x[i];
+}
+
+void loop_square(const real *x, int64_t count, real *out) {
+    enum { PART = 1 << 16, MANY = 1 << 20 }; /* elements: fewer are not worth a team of threads */
+    if (count < MANY) {
+        square(x, count, out);
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < count; i += PART)
+        square(x + i, count - i < PART ? count - i : PART, out + i);
 }
 
 void loop_round(real *x, int64_t count, moe_dtype dtype) {

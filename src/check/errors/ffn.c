@@ -49,7 +49,7 @@ double moe_int_row_square(const moe_tensor *t, int64_t row, int64_t width) {
 
 double *moe_int_row_squares(const double *m, int64_t rows, int64_t width) {
     double *out = malloc((size_t)(rows > 0 ? rows : 1) * sizeof *out);
-#pragma omp parallel for schedule(static) if (rows * width > 65536)
+#pragma omp parallel for schedule(static) if (rows * width >= 1 << 20)
     for (int64_t r = 0; r < (out ? rows : 0); r++)
         out[r] = moe_int_norm2(m + r * width, width);
     return out;
