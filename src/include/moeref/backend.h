@@ -44,8 +44,9 @@ typedef struct moe_backend_info {
 /* Loads built-in backends and every moeref-*.so on the search path: `path` if not NULL, else the
  * environment's MOEREF_BACKEND_PATH (colon-separated), else the folders beside libmoeref
  * (installed: moeref/; in a build tree: ../backends and the folders in it). A plug-in of another
- * ABI is reported to `log` with both numbers, listed with MOE_E_ABI, and skipped. */
+ * ABI is reported to `log` with both numbers, listed with MOE_E_ABI, and skipped. MOE_E_NOMEM. */
 MOE_API moe_status moe_backends_load(const char *path, const moe_log *log, moe_backends **ret);
+/* After its backends are closed. */
 MOE_API void moe_backends_destroy(moe_backends **all);
 
 MOE_API size_t moe_backends_count(const moe_backends *all);
@@ -61,11 +62,15 @@ MOE_API moe_status moe_backend_open(moe_backends *all, const char *spec,
                                     moe_backend **ret);
 /* MOE_E_CONTRACT where the plug-in's `close` did what it must not; closed it is all the same. */
 MOE_API moe_status moe_backend_close(moe_backend **backend);
+/* "NAME" or "NAME:VARIANT"; lives as long as the backend. */
 MOE_API const char *moe_backend_name(const moe_backend *backend);
 /* What the plug-in did against its contract since the last moe_backend_supports or
  * moe_layer_prepare, as "backward crashed: SIGSEGV"; "": nothing. Then calls are MOE_E_CONTRACT. */
 MOE_API const char *moe_backend_fault(const moe_backend *backend);
 
+/* Whether it computes such a layer, and how: its arithmetic, and whether its bits are the same each
+ * time. MOE_E_UNSUPPORTED: no, ret->reason says why, and nothing is logged; MOE_E_INVALID: `desc`
+ * or `use` is none; MOE_E_CONTRACT. */
 MOE_API moe_status moe_backend_supports(moe_backend *backend, const moe_layer_desc *desc,
                                         const moe_use *use, moe_support *ret);
 /* The arithmetic that the backend declares for a layer, as moe_arithmetic_parse takes it.
@@ -78,18 +83,27 @@ MOE_API moe_status moe_backend_roofline(moe_backend *backend, moe_roofline *ret)
  * time, also while another runs a layer of this backend. */
 MOE_API moe_status moe_backend_board(moe_backend *backend, moe_board *ret);
 
-/* Validates desc and every parameter's presence, shape and dtype, then prepares. `params` must
- * outlive the layer. */
+/* Validates desc and every parameter's presence, shape (moe_tensor_id) and dtype (use->dtype), then
+ * prepares. `params` must outlive the layer. MOE_E_INVALID, MOE_E_UNSUPPORTED with the backend's
+ * reason, MOE_E_NOMEM of host or device, MOE_E_DEVICE, MOE_E_CONTRACT. */
 MOE_API moe_status moe_layer_prepare(moe_backend *backend, const moe_layer_desc *desc,
                                      const moe_use *use, const moe_tensors *params,
                                      moe_layer **ret);
 MOE_API void moe_layer_destroy(moe_layer **layer);
 
+/* The next step's X, dO [T][d] and plan, which must stay valid until the next ones or the end of
+ * the layer. MOE_E_INVALID: another shape or dtype than the layer was prepared for, a plan that
+ * moe_plan_check refuses, a plan where the layer routes, or none where it does not. What calls of a
+ * layer have in common: MOE_E_NOMEM, MOE_E_DEVICE, and MOE_E_CONTRACT (moe_backend_fault). */
 MOE_API moe_status moe_layer_set_input(moe_layer *layer, const moe_input *input);
+/* MOE_E_INVALID before any input. */
 MOE_API moe_status moe_layer_forward(moe_layer *layer);
-/* MOE_E_INVALID unless a forward with the same input came before. */
+/* MOE_E_INVALID unless a forward with the same input came before and the layer has MOE_PASS_BWD. */
 MOE_API moe_status moe_layer_backward(moe_layer *layer);
-/* dst's shape must be the tensor's own. */
+/* Copies a result into dst, whose shape must be the tensor's own and whose dtype may be any
+ * floating one (topk indices come by moe_layer_routing). MOE_E_INVALID: the layer has no such
+ * tensor, or the pass that makes it has not run; MOE_E_UNSUPPORTED: the backend does not keep that
+ * stage. */
 MOE_API moe_status moe_layer_fetch(moe_layer *layer, moe_tensor_id id, moe_tensor *dst);
 /* The plan in use: the given one, or the backend's choice. MOE_E_UNSUPPORTED: not known. */
 MOE_API moe_status moe_layer_routing(moe_layer *layer, const moe_plan **ret);

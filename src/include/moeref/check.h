@@ -24,6 +24,7 @@ typedef enum moe_verdict {
     MOE_VERDICT_FAIL = 4,
     MOE_VERDICT_ERROR = 5 /* could not be run */
 } moe_verdict;
+/* "pass", "ambiguous", "skip", "mistrusted", "fail" or "error". */
 MOE_API const char *moe_verdict_str(moe_verdict verdict);
 
 /* Limits for one kind of tensor at one arithmetic; 0 in a field: not gated. Their origin is in
@@ -85,8 +86,9 @@ typedef struct moe_explanation {
 } moe_explanation;
 
 /* Features of a layer, like "clamp_gate_above": what a case can decide, counted in tokens, pairs or
- * elements (src/check/coverage). Numbers 0 .. moe_features()-1. */
+ * elements (src/check/coverage). */
 #define MOE_FEATURES_MAX 128
+/* How many there are, and the name of number 0 .. moe_features()-1, and what is counted. */
 MOE_API int32_t moe_features(void);
 MOE_API const char *moe_feature_name(int32_t feature);
 MOE_API const char *moe_feature_counted(int32_t feature); /* "gates above the limit" */

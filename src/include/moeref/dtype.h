@@ -37,6 +37,8 @@ MOE_API moe_status moe_dtype_parse(const char *name, moe_dtype *ret_dtype);
  * 0 for integer types. */
 MOE_API double moe_dtype_roundoff(moe_dtype dtype);
 
+/* To and from the bits of bfloat16 and IEEE binary16: to nearest, ties to even; what is too large
+ * becomes infinite, NaN stays NaN. */
 MOE_API uint16_t moe_bf16_from_f32(float value);
 MOE_API float moe_bf16_to_f32(uint16_t bits);
 MOE_API uint16_t moe_f16_from_f32(float value);
@@ -54,7 +56,8 @@ MOE_API double moe_round_to(double value, moe_dtype dtype);
 MOE_API void moe_convert(void *dst, moe_dtype dst_dtype, const void *src, moe_dtype src_dtype,
                          size_t count);
 
-/* Element `index` of a typed array, as double / stored from double. */
+/* Element `index` of a typed array as a double, and a double stored there: rounded once to nearest,
+ * integers saturated. */
 MOE_API double moe_load(const void *data, moe_dtype dtype, size_t index);
 MOE_API void moe_store(void *data, moe_dtype dtype, size_t index, double value);
 

@@ -24,6 +24,7 @@ MOE_API moe_status moe_table_load(const char *path, const moe_log *log, moe_tabl
 MOE_API moe_status moe_table_load_where(const char *path, const char *where, const moe_log *log,
                                         moe_table **ret);
 MOE_API void moe_table_destroy(moe_table **table);
+/* Rows that can be asked for: moe_table_predict. */
 MOE_API size_t moe_table_rows(const moe_table *table);
 
 /* Thread-safety: plain data. */

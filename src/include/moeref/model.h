@@ -28,8 +28,10 @@ MOE_API moe_status moe_gpu_load(const char *spec, const moe_log *log, moe_gpu **
 /* The same from the file's text; `name` appears in messages. */
 MOE_API moe_status moe_gpu_parse(const char *text, size_t size, const char *name,
                                  const moe_log *log, moe_gpu **ret);
+/* A description of its own, to be changed. MOE_E_NOMEM. */
 MOE_API moe_status moe_gpu_clone(const moe_gpu *gpu, moe_gpu **ret);
 MOE_API void moe_gpu_destroy(moe_gpu **gpu);
+/* Texts of a description live as long as it. */
 MOE_API const char *moe_gpu_name(const moe_gpu *gpu);
 /* What it is, and which measurements it was held to; "" where its file does not say. */
 MOE_API const char *moe_gpu_brief(const moe_gpu *gpu);
@@ -63,7 +65,8 @@ MOE_API moe_gpu_param moe_gpu_param_at(size_t i);
 MOE_API moe_status moe_gpu_get(const moe_gpu *gpu, const char *key, double *ret);
 MOE_API moe_status moe_gpu_set(moe_gpu *gpu, const char *key, double value, const moe_log *log);
 
-/* Applies "hbm_bw*1.5", "sms=144", "l2_bw/2", "kernel_us+1" or "kernel_us-1". */
+/* Applies "hbm_bw*1.5", "sms=144", "l2_bw/2", "kernel_us+1" or "kernel_us-1". MOE_E_INVALID:
+ * another form or no number; else as moe_gpu_set. */
 MOE_API moe_status moe_gpu_what_if(moe_gpu *gpu, const char *text, const moe_log *log);
 
 /* Writes the description as JSON, each number with its kind and source; values that were set since

@@ -20,11 +20,14 @@ MOE_API const char *const *moe_node_names(void);
 /* Loads a shipped description by name, or a file where `spec` holds a '/' or ends in ".json".
  * MOE_E_NOTFOUND, MOE_E_IO, MOE_E_FORMAT, MOE_E_NOMEM. */
 MOE_API moe_status moe_node_load(const char *spec, const moe_log *log, moe_node **ret);
+/* A description of its own, to be changed. MOE_E_NOMEM. */
 MOE_API moe_status moe_node_clone(const moe_node *node, moe_node **ret);
 MOE_API void moe_node_destroy(moe_node **node);
 
+/* Texts of a description live as long as it: its name, the GPU that it has (as moe_gpu_load takes
+ * it), a line about it, and which measurements it was held to. */
 MOE_API const char *moe_node_name(const moe_node *node);
-MOE_API const char *moe_node_gpu(const moe_node *node); /* of moe_gpu_load */
+MOE_API const char *moe_node_gpu(const moe_node *node);
 MOE_API const char *moe_node_brief(const moe_node *node);
 MOE_API const char *moe_node_held_to(const moe_node *node);
 

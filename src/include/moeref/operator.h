@@ -53,6 +53,8 @@ typedef struct moe_operator moe_operator;
 MOE_API moe_status moe_operator_supports(moe_backend *backend, const moe_layer_desc *desc,
                                          const moe_operator_use *use, moe_operator_support *ret);
 
+/* `desc` and `use` are copied; `backend` must outlive the operator. MOE_E_UNSUPPORTED with the
+ * backend's reason in the log, MOE_E_INVALID, MOE_E_NOMEM, MOE_E_DEVICE. */
 MOE_API moe_status moe_operator_open(moe_backend *backend, const moe_layer_desc *desc,
                                      const moe_operator_use *use, moe_operator **ret);
 MOE_API void moe_operator_close(moe_operator **op);
@@ -71,6 +73,9 @@ MOE_API moe_status moe_operator_converted_bytes(const moe_operator *op, const mo
 /* Fills call->converted from the parameters in call->t, on call->stream. */
 MOE_API moe_status moe_operator_convert(const moe_operator *op, const moe_call *call);
 
+/* Queue a pass on call->stream; moe_call says which tensors each reads and writes. MOE_E_INVALID,
+ * in one sentence to call->log: a tensor that is missing or of another shape, type, place or order,
+ * memory that is too small, not aligned or overlaps; MOE_E_DEVICE: a launch failed. */
 MOE_API moe_status moe_operator_forward(const moe_operator *op, const moe_call *call);
 MOE_API moe_status moe_operator_backward(const moe_operator *op, const moe_call *call);
 

@@ -33,6 +33,7 @@ MOE_API moe_status moe_plan_create(int64_t n_tokens, int64_t n_experts, int64_t 
 
 MOE_API void moe_plan_destroy(moe_plan **plan);
 
+/* MOE_E_NOMEM. */
 MOE_API moe_status moe_plan_copy(const moe_plan *plan, moe_plan **ret);
 
 /* The plan of the listed tokens alone (row i of the result is tokens[i], all different). */

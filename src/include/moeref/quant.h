@@ -34,6 +34,7 @@ typedef struct moe_quant_desc {
     int64_t block_rows, block_columns; /* 0: all rows, all columns */
 } moe_quant_desc;
 
+/* "int8", "int4", "fp8", "ternary" or "nested", as the case grammar has it; NULL: no kind. */
 MOE_API const char *moe_quant_kind_name(int32_t kind);
 
 /* Bytes of a matrix' codes, and number of its scales: [row blocks][column blocks]. */

@@ -49,6 +49,7 @@ typedef struct moe_kill {
     char cause[32]; /* moe_explanation.kind; "": no hypothesis explains it */
 } moe_kill;
 
+/* From the verdict on the backend that had it. */
 MOE_API moe_kill moe_kill_of(const moe_fault *fault, const moe_check_result *result);
 
 /* Does the fault that `faulty` was opened with change a bit of any result of `problem`, in one of

@@ -39,9 +39,11 @@ MOE_API moe_status moe_tensor_alloc(moe_dtype dtype, int32_t ndim, const int64_t
 /* Frees data that moe_tensor_alloc made and clears the struct. NULL is allowed. */
 MOE_API void moe_tensor_destroy(moe_tensor *tensor);
 
-/* A fresh tensor with the same shape in another dtype. The caller owns *ret. */
+/* A fresh tensor with the same shape in another dtype, converted as moe_convert does. The caller
+ * owns *ret. MOE_E_INVALID: it has no data; MOE_E_NOMEM. */
 MOE_API moe_status moe_tensor_cast(const moe_tensor *src, moe_dtype dtype, moe_tensor *ret);
 
+/* The same number of dimensions and the same extents; dtypes may differ. */
 MOE_API bool moe_tensor_same_shape(const moe_tensor *a, const moe_tensor *b);
 
 /* Writes "[4, 128]" into buf and returns buf. */
