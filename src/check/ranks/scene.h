@@ -51,6 +51,11 @@ bool moe_int_rank_is_wrong(const moe_int_rank_scene *s, int64_t token);
 int64_t moe_int_rank_first(const moe_int_rank_scene *s, int32_t rank);
 int64_t moe_int_rank_local(const moe_int_rank_scene *s, int64_t token);
 
+/* sample.c: a scene of O with X and Y alone, of up to `most` wrong tokens, with its own plan; both
+ * are destroyed by the caller either way. False: no memory, or nothing is wrong. */
+bool moe_int_rank_sample(const moe_int_rank_scene *s, int64_t most, moe_int_rank_scene *ret,
+                         moe_plan **plan);
+
 /* shares.c: rows, or tokens of a rank, whose part in the tensor at hand is another than once. */
 bool moe_int_rank_shares(const moe_int_rank_scene *s, moe_explanation *ret);
 /* router.c: of dX and the router's gradient, whose dS does not reach the router. */
