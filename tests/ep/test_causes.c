@@ -39,9 +39,10 @@ static void take_next_weights(const faulty *f) {
 
 /* 5 and 64 have no common divisor: a permutation without a pattern that a rank could have. */
 static void scatter_weights(const faulty *f) {
-    int64_t map[64];
-    for (int64_t e = 0; e < 64; e++)
-        map[e] = (5 * e + 3) % 64;
+    int64_t map[128];
+    const int64_t E = f->problem->layer.E;
+    for (int64_t e = 0; e < E; e++)
+        map[e] = e < 64 ? (5 * e + 3) % 64 : e;
     compute_with(f, map);
 }
 
@@ -53,6 +54,12 @@ Test(ep_causes, experts_with_the_weights_of_others_are_named_however_many_there_
         "the next one's");
     expect_cause(line, scatter_weights,
                  "rank 0 computes expert 0, its expert 0, with the weights of expert 3 of");
+}
+
+/* Too many tokens to run every expert on: some of the wrong ones tell it. */
+Test(ep_causes, experts_with_the_weights_of_others_are_named_by_some_tokens) {
+    expect_cause("T=400 d=192 n=128 E=80 K=2 dtype=fp32 renorm=1 seed=3 ep=4 tokens=120+0+160+120",
+                 scatter_weights, "with the weights of expert 3 of");
 }
 
 /* ---- parts that are lost ---- */

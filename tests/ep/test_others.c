@@ -39,6 +39,21 @@ static void add_next_rank(const faulty *f) {
     free(all);
 }
 
+/* Stale rows behind an expert's last one are that row twice more. */
+static void repeat_last_rows(const faulty *f) {
+    const moe_plan *plan = f->ref->plan;
+    const moe_tensor *dO = &f->problem->in.t[MOE_T_DO];
+    const int64_t d = width_of(f, MOE_T_O), n = width_of(f, MOE_T_A);
+    for (int64_t e = 0; e < plan->n_experts; e++) {
+        const int64_t p = plan->offsets[e + 1] - 1;
+        for (int64_t i = 0; i < d && p >= plan->offsets[e]; i++)
+            for (int64_t j = 0; j < n; j++)
+                of(f, MOE_T_DW2)[(e * d + i) * n + j] +=
+                    2 * plan->weight[p] * of(f, MOE_T_A)[p * n + j] *
+                    moe_load(dO->data, dO->dtype, (size_t)(plan->token[p] * d + i));
+    }
+}
+
 static void round_weights(const faulty *f) {
     const moe_plan *plan = f->ref->plan;
     const int64_t d = width_of(f, MOE_T_O);
@@ -55,6 +70,9 @@ Test(ep_causes, rows_gradients_and_weights_of_others_are_named) {
     expect_cause(line, keep_padding, "rank 3's rows of O are those of tokens 28 further back");
     expect_cause(line, add_next_rank,
                  "dW2 of expert 0 on rank 0 has that of expert 3 of rank 1 added to its own; 11");
+    expect_cause(
+        line, repeat_last_rows,
+        "dW2 has the last row of experts more than once: that of expert 0 on rank 0 3 tim");
     expect_cause(line, round_weights, "weights are rounded to bf16");
 }
 

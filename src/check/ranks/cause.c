@@ -173,6 +173,7 @@ static bool explain(const moe_int_rank_scene *s, moe_explanation *ret) {
         {ALL, false, moe_int_rank_shares},
         {DX | DWR, false, moe_int_rank_router_gradient},
         {DW, false, moe_int_rank_added_gradients},
+        {DW, false, moe_int_rank_repeated_rows},
         {O | DX, true, moe_int_rank_rows_at_home},
         {O, true, lacks_part},
         {O, true, moe_int_rank_cut_across},

@@ -12,6 +12,13 @@
 /* Of layers of at most so much work, and so many numbers. */
 static const double most_flops = 4e9, most_numbers = 6e7;
 
+/* Tokens that every expert can be run on. */
+static int64_t room_for(const moe_int_rank_scene *s) {
+    const moe_layer_desc *desc = &s->problem->layer;
+    const double numbers = (double)s->E * (double)(s->d + 3 * desc->n);
+    return (int64_t)fmin(most_flops / moe_layer_flops(desc, 1, s->E, 0), most_numbers / numbers);
+}
+
 /* Y [E][T][d]; NULL: too large, or no memory. */
 static double *run_all(const moe_int_rank_scene *s) {
     moe_layer_desc desc = s->problem->layer;
@@ -22,8 +29,8 @@ static double *run_all(const moe_int_rank_scene *s) {
     double *Y = NULL;
     in.t[MOE_T_DO] = (moe_tensor){0};
     desc.n_shared = desc.shared_gate = desc.n_zero = 0;
-    if (moe_layer_flops(&desc, s->T, pairs, 0) > most_flops ||
-        (double)pairs * (double)(s->d + 3 * desc.n) > most_numbers)
+    in.t[MOE_T_X] = (moe_tensor){.data = s->X, .dtype = MOE_F64, .ndim = 2, .shape = {s->T, s->d}};
+    if (s->T > room_for(s))
         return NULL;
     int32_t *token = malloc((size_t)(pairs + 1) * sizeof *token);
     int32_t *expert = malloc((size_t)(pairs + 1) * sizeof *expert);
@@ -91,11 +98,35 @@ static void say_tokens(const moe_int_rank_scene *s, const char *what, const moe_
         (long long)moe_int_rank_local(s, u), (int)s->home[u], expert, (long long)found, ranks);
 }
 
+/* Of some wrong tokens, where all are too many, no more is looked for than other experts. */
+static bool experts_of_some(const moe_int_rank_scene *s, moe_explanation *ret) {
+    enum { FEWEST = 8 };
+    moe_int_rank_scene some = {0};
+    moe_plan *plan = NULL;
+    const int64_t most = room_for(s);
+    bool found = false;
+    if (most >= FEWEST && moe_int_rank_sample(s, most, &some, &plan)) {
+        double *Y = run_all(&some);
+        found = Y && moe_int_rank_other_experts(&some, Y, ret);
+        free(Y);
+    }
+    const size_t used = strlen(ret->text);
+    if (found)
+        snprintf(ret->text + used, sizeof ret->text - used, ", as %lld tokens show",
+                 (long long)some.T);
+    moe_int_rank_scene_destroy(&some);
+    moe_plan_destroy(&plan);
+    return found;
+}
+
 bool moe_int_rank_made_of_others(const moe_int_rank_scene *s, moe_explanation *ret) {
-    const bool on_input = s->problem->layer.router.weight_on == MOE_WEIGHT_ON_INPUT;
-    double *Y = s->Y && !on_input ? run_all(s) : NULL;
-    bool explained = Y && moe_int_rank_other_experts(s, Y, ret);
     moe_int_rows_found found = {0};
+    if (!s->Y || s->problem->layer.router.weight_on == MOE_WEIGHT_ON_INPUT)
+        return false;
+    if (s->T > room_for(s))
+        return experts_of_some(s, ret);
+    double *Y = run_all(s);
+    bool explained = Y && moe_int_rank_other_experts(s, Y, ret);
     if (Y && !explained && moe_int_rank_find_rows(s, Y, &found)) {
         say_tokens(s, "", found.made, found.count, found.left, ret);
         explained = true;

@@ -51,6 +51,11 @@ bool moe_int_rank_is_wrong(const moe_int_rank_scene *s, int64_t token);
 int64_t moe_int_rank_first(const moe_int_rank_scene *s, int32_t rank);
 int64_t moe_int_rank_local(const moe_int_rank_scene *s, int64_t token);
 
+/* sample.c: a scene of O with X and Y alone, of up to `most` wrong tokens, with its own plan; both
+ * are destroyed by the caller either way. False: no memory, or nothing is wrong. */
+bool moe_int_rank_sample(const moe_int_rank_scene *s, int64_t most, moe_int_rank_scene *ret,
+                         moe_plan **plan);
+
 /* shares.c: rows, or tokens of a rank, whose part in the tensor at hand is another than once. */
 bool moe_int_rank_shares(const moe_int_rank_scene *s, moe_explanation *ret);
 /* router.c: of dX and the router's gradient, whose dS does not reach the router. */
@@ -61,6 +66,11 @@ bool moe_int_rank_added_gradients(const moe_int_rank_scene *s, moe_explanation *
 bool moe_int_rank_place(const moe_int_rank_scene *s, moe_explanation *ret);
 /* cut.c: of experts in parts, W1 that is cut as if gates and ups were one matrix. */
 bool moe_int_rank_cut_across(const moe_int_rank_scene *s, moe_explanation *ret);
+/* shares.c: term += column row' of pair p: dO_t (s A)' of dW2, dH x_t' of dW1. */
+void moe_int_rank_add_outer(const moe_int_rank_scene *s, int64_t p, double *term);
+/* repeats.c: experts' gradients in which an end row counts otherwise than once, as padding that
+ * repeats it makes it. */
+bool moe_int_rank_repeated_rows(const moe_int_rank_scene *s, moe_explanation *ret);
 /* moved.c: rows of O or dX that are other tokens'. */
 bool moe_int_rank_rows_at_home(const moe_int_rank_scene *s, moe_explanation *ret);
 /* scales.c: O of tokens in 8 bits that were read with other scales. */

@@ -143,8 +143,7 @@ static bool of_tokens(solver *v, const moe_int_rank_scene *s) {
 
 /* ---- gradients of experts ---- */
 
-/* term += column row' of pair p: dO_t (s A)' of dW2, dH x_t' of dW1. */
-static void add_outer(const moe_int_rank_scene *s, int64_t p, double *term) {
+void moe_int_rank_add_outer(const moe_int_rank_scene *s, int64_t p, double *term) {
     const int64_t n = s->problem->layer.n, h = moe_h_width(&s->problem->layer, n), d = s->d;
     const int64_t t = s->plan->token[p];
     const bool second = s->id == MOE_T_DW2;
@@ -167,7 +166,7 @@ static int64_t terms_of(solver *v, int64_t e, moe_int_share *ret) {
             memset(v->term + count * v->width, 0, (size_t)v->width * sizeof *v->term);
             ret[count++] = share_of(s, e, home);
         }
-        add_outer(s, p, v->term + (count - 1) * v->width);
+        moe_int_rank_add_outer(s, p, v->term + (count - 1) * v->width);
     }
     return count;
 }
