@@ -276,9 +276,8 @@ moe_status moe_int_other_readings(const moe_int_subject *subject, const struct m
     const moe_verdict most = params->recipe ? MOE_VERDICT_AMBIGUOUS : MOE_VERDICT_MISTRUSTED;
     if (before->verdict != MOE_VERDICT_PASS || result->verdict != MOE_VERDICT_FAIL)
         return MOE_OK;
-    const bool apart_by_size =
-        moe_int_is_low((moe_dtype)result->arithmetic) && !subject->fetch &&
-        !moe_int_problem_rounds(subject->problem, (moe_dtype)result->arithmetic);
+    const bool apart_by_size = moe_int_is_low((moe_dtype)result->arithmetic) && !subject->fetch &&
+                               !problem_rounds(subject->problem, (moe_dtype)result->arithmetic);
     moe_int_apart apart;
     moe_int_apart_make(subject, before, result, apart_by_size ? is_far : NULL, &apart);
     if (apart.count > 0 && !moe_int_first_failing(&apart.found)) /* the rest is right */
