@@ -2,7 +2,6 @@
 #include "sim/kernels/trial.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 static double ceil_div(double a, double b) {
@@ -192,7 +191,8 @@ bool moe_int_gemm_try(const moe_int_rates *r, const moe_int_gemm *g, moe_int_til
         .memory_full = full_bytes / memory,
         .tail = ret->sched.end - ret->sched.full,
         .memory_tail =
-            (ret->bytes - full_bytes) / moe_int_least(r->hbm, ret->sched.active * per_sm),
+            (ret->bytes - full_bytes) /
+            moe_int_least(r->hbm, (s->tiles <= r->sms ? s->tiles : ret->sched.active) * per_sm),
         .rest = rest,
         .bound = ret->step.step > 0
                      ? (moe_int_most(ret->step.tensor, ret->step.smem) + idle_clocks(r, t)) /
@@ -225,10 +225,9 @@ void moe_int_gemm_told(const moe_int_rates *r, const moe_int_gemm *g, const moe_
     ret->tile_m = t.m;
     ret->tile_n = t.n;
     ret->split = t.split;
-    snprintf(ret->cost.bound_by, sizeof ret->cost.bound_by, "%s",
-             bound_of(step, step->epilogue, s->tiles > 0 ? s->steps / s->tiles : 0,
-                      trial->sched.end, times->memory_full + times->memory_tail, trial->fixed,
-                      r->clock));
+    strcpy(ret->cost.bound_by,
+           bound_of(step, step->epilogue, s->tiles > 0 ? s->steps / s->tiles : 0, trial->sched.end,
+                    times->memory_full + times->memory_tail, trial->fixed, r->clock));
 }
 
 void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_tile t,
@@ -241,13 +240,28 @@ void moe_int_gemm_tile(const moe_int_rates *r, const moe_int_gemm *g, moe_int_ti
     *ret_times = trial.times;
 }
 
+/* How far the clock falls where a kernel of `flops` takes `us`. */
+static double slow_down(const moe_int_rates *r, double work_us, double flops, double us) {
+    const double peak = r->sms * r->tensor_peak * r->clock, use = us > 0 ? flops / peak / us : 0;
+    return 1 + r->throttle * use * work_us / (work_us + r->throttle_us);
+}
+
+/* What L2 slows saves no power for each operation: such a kernel takes no less than it would beside
+ * an L2 that is no bound. */
 double moe_int_throttle(const moe_int_rates *r, double work_us, const moe_int_times *times,
                         moe_kernel *kernel) {
-    const double peak = r->sms * r->tensor_peak * r->clock;
-    const double use = kernel->cost.us > 0 ? kernel->cost.flops / peak / kernel->cost.us : 0;
-    if (!(r->throttle > 0 && use > 0))
+    const double flops = kernel->cost.flops;
+    if (!(r->throttle > 0 && flops > 0))
         return 1;
-    const double slower = 1 + r->throttle * use * work_us / (work_us + r->throttle_us);
+    double slower = slow_down(r, work_us, flops, kernel->cost.us);
     kernel->cost.us = join_times(r, times, slower);
+    if (times->bound < 1 && times->bound + slower > 2) { /* else L2 takes longer all the same */
+        moe_int_times alone = *times;
+        alone.full *= times->bound;
+        alone.tail *= times->bound;
+        alone.bound = 1;
+        slower = slow_down(r, work_us, flops, join_times(r, &alone, 1));
+        kernel->cost.us = moe_int_most(kernel->cost.us, join_times(r, &alone, slower));
+    }
     return slower;
 }

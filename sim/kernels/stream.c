@@ -2,7 +2,6 @@
 #include "sim/kernels/gemm.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 /* `us` of work, of which memory takes `memory` and the kernel's warps `own`. */
@@ -14,10 +13,9 @@ static void tell(const moe_int_rates *r, double bytes, double memory, double own
     ret->cost.hbm_bytes = ret->cost.l2_bytes = bytes;
     moe_int_floor(r, 0, bytes, ret);
     ret->split = 1;
-    snprintf(ret->cost.bound_by, sizeof ret->cost.bound_by, "%s",
-             fmax(memory, own) <= fixed ? "latency"
-             : own > memory             ? "issue"
-                                        : "hbm");
+    strcpy(ret->cost.bound_by, fmax(memory, own) <= fixed ? "latency"
+                               : own > memory             ? "issue"
+                                                          : "hbm");
 }
 
 void moe_int_stream(const moe_int_rates *r, double read, double write, double elements, double rate,
