@@ -85,29 +85,46 @@ static moe_status give(moe_check_result *result, const moe_py_how *how, const mo
     return MOE_OK;
 }
 
+/* A check, from what is asked for to the verdict. Not to be moved: params point into it. */
+typedef struct judging {
+    moe_py_ear ear;
+    moe_check_params params;
+    int32_t arithmetic; /* moe_dtype; -1: as the results say */
+    moe_progress progress;
+    moe_check_result *result;
+} judging;
+
+static moe_status begin(judging *j, const moe_py_problem *problem, const moe_py_how *how,
+                        moe_py_said *said) {
+    moe_py_listen(&j->ear, said);
+    j->progress = (moe_progress){tell, how->stage};
+    j->result = NULL;
+    const moe_status status = params_of(how, &j->ear.log, &j->params, &j->arithmetic);
+    j->params.progress = &j->progress;
+    j->params.coverage = moe_py_problem_is_own(problem);
+    return status;
+}
+
+static moe_status end(judging *j, moe_status status, const moe_py_how *how, moe_py_verdict **ret) {
+    if (!status)
+        status = give(j->result, how, &j->ear.log, ret);
+    moe_py_listen_end();
+    return status;
+}
+
 moe_status moe_py_check(const moe_py_problem *problem, const char *name,
                         const moe_named_tensor *tensors, int64_t count, const moe_py_how *how,
                         moe_py_said *said, moe_py_verdict **ret) {
-    moe_py_ear ear;
-    moe_check_params params;
-    int32_t arithmetic;
+    judging j;
     moe_safetensors *given = NULL;
-    moe_check_result *result = NULL;
-    const moe_progress progress = {tell, how->stage};
-    moe_py_listen(&ear, said);
-    moe_status status = params_of(how, &ear.log, &params, &arithmetic);
+    moe_status status = begin(&j, problem, how, said);
     if (!status)
-        status = moe_safetensors_of(tensors, (size_t)count, name, &ear.log, &given);
-    params.progress = &progress;
-    params.coverage = moe_py_problem_is_own(problem);
+        status = moe_safetensors_of(tensors, (size_t)count, name, &j.ear.log, &given);
     if (!status)
-        status = moe_check_tensors(given, name, moe_py_problem_of(problem), arithmetic, &params,
-                                   &ear.log, &result);
-    if (!status)
-        status = give(result, how, &ear.log, ret);
+        status = moe_check_tensors(given, name, moe_py_problem_of(problem), j.arithmetic, &j.params,
+                                   &j.ear.log, &j.result);
     moe_safetensors_close(&given);
-    moe_py_listen_end();
-    return status;
+    return end(&j, status, how, ret);
 }
 
 static moe_status check_opened(moe_backends *all, const moe_problem *problem, const char *spec,
@@ -130,25 +147,16 @@ static moe_status check_opened(moe_backends *all, const moe_problem *problem, co
 moe_status moe_py_check_backend(const moe_py_problem *problem, const char *spec,
                                 const moe_py_how *how, moe_py_said *said, moe_py_verdict **ret) {
     const moe_isolation isolation = {.timeout_s = how->timeout_s};
-    moe_py_ear ear;
-    moe_check_params params;
-    int32_t arithmetic;
+    judging j;
     moe_backends *all = NULL;
-    moe_check_result *result = NULL;
-    const moe_progress progress = {tell, how->stage};
-    moe_py_listen(&ear, said);
-    moe_status status = params_of(how, &ear.log, &params, &arithmetic);
+    moe_status status = begin(&j, problem, how, said);
     if (!status)
-        status = moe_backends_load_isolated(NULL, &isolation, &ear.log, &all);
-    params.progress = &progress;
-    params.coverage = moe_py_problem_is_own(problem);
+        status = moe_backends_load_isolated(NULL, &isolation, &j.ear.log, &all);
     if (!status)
-        status = check_opened(all, moe_py_problem_of(problem), spec, &params, &ear.log, &result);
-    if (!status)
-        status = give(result, how, &ear.log, ret);
+        status =
+            check_opened(all, moe_py_problem_of(problem), spec, &j.params, &j.ear.log, &j.result);
     moe_backends_destroy(&all);
-    moe_py_listen_end();
-    return status;
+    return end(&j, status, how, ret);
 }
 
 void moe_py_verdict_close(moe_py_verdict *v) {

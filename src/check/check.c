@@ -25,15 +25,23 @@
 
 enum { MOST_TIMINGS = 64, DEFAULT_REPEATS = 2, RUNS = 3 /* first, more, other inputs */ };
 
-typedef struct stage_source {
-    moe_int_run *run;
+/* A backend on a problem, and what has become of it so far. */
+typedef struct checking {
+    moe_backend *backend;
     const moe_problem *problem;
-} stage_source;
+    const moe_check_params *params;
+    const moe_log *log;
+    moe_int_run run;
+    bool wrong;             /* at a glance: no other inputs need be tried */
+    moe_int_truth glanced;  /* what was looked at then */
+    moe_int_more_runs more; /* on other inputs */
+    moe_check_result *result;
+} checking;
 
 static moe_status fetch_stage(void *user, moe_tensor_id id, moe_check_result *result,
                               moe_tensor *ret) {
-    stage_source *k = user;
-    return moe_int_run_stage(k->run, k->problem, result, id, ret);
+    checking *k = user;
+    return moe_int_run_stage(&k->run, k->problem, result, id, ret);
 }
 
 /* Views of what the run fetched. Weights come with the plan where the backend has no S of its own.
@@ -115,61 +123,53 @@ static void judge_timings(const moe_int_run *run, moe_check_result *r) {
     }
 }
 
-/* The run as it is judged; `more` as it is kept. Stages are to be had of it while its layer lives.
- */
-static moe_int_subject subject_of(const moe_int_run *run, const moe_problem *problem) {
-    return (moe_int_subject){.problem = problem,
-                             .arithmetic = (moe_dtype)run->support.arithmetic,
-                             .got = views(run->first, run->plan),
-                             .plan = run->plan};
+/* The run as it is judged. */
+static moe_int_subject subject_of(const checking *k) {
+    return (moe_int_subject){.problem = k->problem,
+                             .arithmetic = (moe_dtype)k->run.support.arithmetic,
+                             .got = views(k->run.first, k->run.plan),
+                             .plan = k->run.plan};
 }
 
-static moe_status judge(moe_int_run *run, const moe_int_more_runs *more,
-                        const moe_int_truth *glanced, const moe_problem *problem,
-                        const moe_check_params *params, const moe_log *log, moe_check_result *r) {
-    stage_source source = {run, problem};
-    moe_int_subject subject = subject_of(run, problem);
-    subject.known = glanced;
+/* Stages are to be had of the run while its layer lives. */
+static moe_status judge(checking *k) {
+    moe_int_subject subject = subject_of(k);
+    subject.known = &k->glanced;
     subject.fetch = fetch_stage;
-    subject.user = &source;
-    if (!run->support.deterministic && run->same_plan)
-        subject.again[MOE_INT_LATER] = views(run->later, NULL);
-    subject.drifts = !moe_int_run_repeats(run);
-    subject.declared = run->declared[0] ? run->declared : NULL;
-    subject.stale = more->stale;
-    subject.again[MOE_INT_SECOND] = views(more->set[MOE_INT_SECOND], NULL);
-    subject.again[MOE_INT_POISONED] = views(more->set[MOE_INT_POISONED], NULL);
-    return moe_int_judge(&subject, params, log, r);
+    subject.user = k;
+    if (!k->run.support.deterministic && k->run.same_plan)
+        subject.again[MOE_INT_LATER] = views(k->run.later, NULL);
+    subject.drifts = !moe_int_run_repeats(&k->run);
+    subject.declared = k->run.declared[0] ? k->run.declared : NULL;
+    subject.stale = k->more.stale;
+    subject.again[MOE_INT_SECOND] = views(k->more.set[MOE_INT_SECOND], NULL);
+    subject.again[MOE_INT_POISONED] = views(k->more.set[MOE_INT_POISONED], NULL);
+    return moe_int_judge(&subject, k->params, k->log, k->result);
 }
 
 /* What is no tensor of the layer's own. */
-static moe_status judge_around(const moe_int_run *run, const moe_problem *problem,
-                               const moe_log *log, moe_check_result *r) {
-    const moe_int_subject subject = subject_of(run, problem);
-    moe_status status = moe_int_judge_block(&subject, log, r);
+static moe_status judge_around(checking *k) {
+    const moe_int_subject subject = subject_of(k);
+    moe_status status = moe_int_judge_block(&subject, k->log, k->result);
     if (!status) {
-        judge_repeats(run, r);
-        judge_timings(run, r);
+        judge_repeats(&k->run, k->result);
+        judge_timings(&k->run, k->result);
     }
     return status;
 }
 
 /* What judging the results did not find wrong, and so did not keep: that runs differ, buffers,
  * memory, calls. */
-static void keep(const moe_int_run *run, const moe_problem *problem, const moe_check_params *params,
-                 const moe_log *log, moe_check_result *r) {
-    moe_int_subject subject = subject_of(run, problem);
-    if (run->same_plan)
-        subject.again[MOE_INT_LATER] = views(run->later, NULL);
-    moe_int_bundle_write(&subject, NULL, true, params->dump_dir, log, r);
+static void keep(checking *k) {
+    moe_int_subject subject = subject_of(k);
+    if (k->run.same_plan)
+        subject.again[MOE_INT_LATER] = views(k->run.later, NULL);
+    moe_int_bundle_write(&subject, NULL, true, k->params->dump_dir, k->log, k->result);
 }
 
-/* Is it wrong already, so that other inputs need not be tried? */
-static moe_status glance(const moe_int_run *run, const moe_problem *problem,
-                         const moe_check_params *params, const moe_log *log, bool *ret_wrong,
-                         moe_int_truth *ret_truth) {
-    const moe_int_subject subject = subject_of(run, problem);
-    return moe_int_glance(&subject, params, log, ret_wrong, ret_truth);
+static moe_status glance(checking *k) {
+    const moe_int_subject subject = subject_of(k);
+    return moe_int_glance(&subject, k->params, k->log, &k->wrong, &k->glanced);
 }
 
 /* Threads that a plug-in in this process shares with the judge compute on for the judge: as it
@@ -186,12 +186,12 @@ static int settle_threads(const moe_backend *backend, int threads) {
     return flushing;
 }
 
-static void judge_threads(const moe_backend *backend, int threads, moe_check_result *r) {
-    const int flushing = settle_threads(backend, threads);
+static void judge_threads(const checking *k) {
+    const int flushing = settle_threads(k->backend, moe_int_thread_count(k->params->threads));
     if (flushing > 0)
-        moe_int_result_set(r, MOE_VERDICT_FAIL,
+        moe_int_result_set(k->result, MOE_VERDICT_FAIL,
                            "%s left %d threads that take 0 for subnormal numbers",
-                           moe_backend_name(backend), flushing);
+                           moe_backend_name(k->backend), flushing);
 }
 
 /* Faults of slots that have no status, `release` the last of them, count like all others. */
@@ -209,87 +209,88 @@ static void judge_invariance(moe_backend *backend, const moe_problem *problem,
 }
 
 /* A run that is known to be wrong is not made again, nor other inputs tried. */
-static void run_more(moe_backend *backend, moe_int_run *run, bool wrong, const moe_problem *problem,
-                     const moe_check_params *params, const moe_log *log, moe_check_result *r,
-                     moe_int_more_runs *ret_more) {
-    const int repeats = params->repeats > 0 ? params->repeats : DEFAULT_REPEATS;
-    moe_int_run_repeat(backend, problem, wrong ? 0 : repeats - 1, r, run);
-    if (!wrong && run->usable && moe_int_run_repeats(run))
-        moe_int_state_try(backend, problem, params, log, r, run, ret_more);
+static void run_more(checking *k) {
+    const int repeats = k->params->repeats > 0 ? k->params->repeats : DEFAULT_REPEATS;
+    moe_int_run_repeat(k->backend, k->problem, k->wrong ? 0 : repeats - 1, k->result, &k->run);
+    if (!k->wrong && k->run.usable && moe_int_run_repeats(&k->run))
+        moe_int_state_try(k->backend, k->problem, k->params, k->log, k->result, &k->run, &k->more);
 }
 
 /* A wrong run of which no cause is known may be one of those that come out differently every time.
  */
-static void try_again(const moe_backend *backend, moe_int_run *run, const moe_problem *problem,
-                      const moe_check_params *params, moe_check_result *r) {
-    if (params->no_explanation || moe_int_is_cause(&r->explanation))
+static void try_again(checking *k) {
+    if (k->params->no_explanation || moe_int_is_cause(&k->result->explanation))
         return;
-    moe_int_run_repeat(backend, problem, 1, r, run);
-    if (run->usable)
-        judge_repeats(run, r);
+    moe_int_run_repeat(k->backend, k->problem, 1, k->result, &k->run);
+    if (k->run.usable)
+        judge_repeats(&k->run, k->result);
 }
 
 /* What a run without a fault is tried on. */
-static void try_rest(moe_backend *backend, moe_int_run *run, const moe_problem *problem,
-                     const moe_check_params *params, const moe_log *log, moe_check_result *r) {
-    if (r->verdict < MOE_VERDICT_FAIL && !params->unwatched)
-        moe_int_leak_try(backend, problem, params->repeats, r, run);
-    if (r->verdict < MOE_VERDICT_FAIL)
-        moe_int_alike_try(backend, problem, log, r, run);
+static void try_rest(checking *k) {
+    if (k->result->verdict < MOE_VERDICT_FAIL && !k->params->unwatched)
+        moe_int_leak_try(k->backend, k->problem, k->params->repeats, k->result, &k->run);
+    if (k->result->verdict < MOE_VERDICT_FAIL)
+        moe_int_alike_try(k->backend, k->problem, k->log, k->result, &k->run);
+}
+
+/* All runs, and the verdict on them; the layer is gone after it. */
+static moe_status run_and_judge(checking *k, bool *ret_kept) {
+    const moe_progress *progress = k->params->progress;
+    moe_status status = MOE_OK;
+    moe_int_progress(progress, "run", 0, RUNS);
+    moe_int_run_make(k->backend, k->problem, k->result, &k->run);
+    k->result->arithmetic = (int32_t)k->run.support.arithmetic;
+    judge_threads(k);
+    if (k->run.usable)
+        status = glance(k);
+    moe_int_progress(progress, "run", 1, RUNS);
+    if (!status)
+        run_more(k);
+    judge_threads(k);
+    moe_int_backend_rest(k->backend);
+    if (!status && k->run.usable)
+        status = judge(k);
+    *ret_kept = k->run.usable && k->result->verdict == MOE_VERDICT_FAIL;
+    if (!status && k->run.usable)
+        status = judge_around(k);
+    if (!status && k->run.usable && k->wrong)
+        try_again(k);
+    moe_int_progress(progress, "run", 2, RUNS);
+    if (!status && k->run.usable)
+        try_rest(k);
+    moe_int_truth_destroy(&k->glanced);
+    moe_int_more_runs_destroy(&k->more);
+    moe_layer_destroy(&k->run.layer);
+    return status;
 }
 
 moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
                              const moe_check_params *params, const moe_log *log,
                              moe_check_result **ret) {
     static const moe_check_params defaults;
-    const char *name = moe_backend_name(backend);
-    moe_check_result *r = NULL;
-    moe_int_run run;
     const double start_us = moe_int_now_us();
-    if (!params)
-        params = &defaults;
-    moe_status status = moe_int_result_named(
-        problem, name, "--backend", params->spec ? params->spec : name, -1, params, log, &r);
+    const char *name = moe_backend_name(backend);
+    checking k = {.backend = backend, .problem = problem, .log = log};
+    k.params = params ? params : &defaults;
+    moe_status status =
+        moe_int_result_named(problem, name, "--backend", k.params->spec ? k.params->spec : name, -1,
+                             k.params, log, &k.result);
     if (status)
         return status;
+    moe_check_result *r = k.result;
+    bool kept;
     snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "the backend says so");
-    moe_int_more_runs more = {0};
-    moe_int_truth glanced = {0};
-    bool wrong = false, kept = false;
     const bool flushed = moe_int_flushes(); /* the caller's own way */
-    const int threads = moe_int_thread_count(params->threads);
     moe_int_flush_set(false);
-    settle_threads(backend, threads);
-    moe_int_progress(params->progress, "run", 0, RUNS);
-    moe_int_run_make(backend, problem, r, &run);
-    r->arithmetic = (int32_t)run.support.arithmetic;
-    judge_threads(backend, threads, r);
-    if (run.usable)
-        status = glance(&run, problem, params, log, &wrong, &glanced);
-    moe_int_progress(params->progress, "run", 1, RUNS);
-    if (!status)
-        run_more(backend, &run, wrong, problem, params, log, r, &more);
-    judge_threads(backend, threads, r);
-    moe_int_backend_rest(backend);
-    if (!status && run.usable)
-        status = judge(&run, &more, &glanced, problem, params, log, r);
-    kept = run.usable && r->verdict == MOE_VERDICT_FAIL;
-    if (!status && run.usable)
-        status = judge_around(&run, problem, log, r);
-    if (!status && run.usable && wrong)
-        try_again(backend, &run, problem, params, r);
-    moe_int_progress(params->progress, "run", 2, RUNS);
-    if (!status && run.usable)
-        try_rest(backend, &run, problem, params, log, r);
-    moe_int_truth_destroy(&glanced);
-    moe_int_more_runs_destroy(&more);
-    moe_layer_destroy(&run.layer);
-    if (params->invariance && run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
+    settle_threads(backend, moe_int_thread_count(k.params->threads));
+    status = run_and_judge(&k, &kept);
+    if (k.params->invariance && k.run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
         judge_invariance(backend, problem, r);
     judge_contract(backend, r);
-    if (!status && !kept && params->dump_dir && r->verdict == MOE_VERDICT_FAIL)
-        keep(&run, problem, params, log, r);
-    moe_int_run_destroy(&run);
+    if (!status && !kept && k.params->dump_dir && r->verdict == MOE_VERDICT_FAIL)
+        keep(&k);
+    moe_int_run_destroy(&k.run);
     moe_int_flush_set(flushed);
     r->seconds = 1e-6 * (moe_int_now_us() - start_us);
     if (status)
