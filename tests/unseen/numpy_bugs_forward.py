@@ -220,11 +220,11 @@ class low_rank_part_of_W2(Kernel):
 
 
 class capacity_unasked(Kernel):
-    """Experts take 1.25 times the mean of tokens, others are turned away."""
+    """Experts take the mean of tokens, others are turned away."""
     layer, words, gives = "raw", r"full|capacity|left out|missing|lost|tail", "O"
 
     def combine(self, Y):
-        room = int(1.25 * self.T * self.K / self.E)
+        room = self.T * self.K // self.E
         place = np.arange(len(self.token)) - self.offsets[self.expert]
         self.ws = self.ws * (place < room)
         return super().combine(Y)
