@@ -122,8 +122,8 @@ def main():
     condemned = sum(r["caught"] for r in tried[False])
     print("%d bugs tried, %d caught, %d named; %d right ways tried, %d condemned" % (
         len(tried[True]), caught, named, len(tried[False]), condemned))
-    bugs, told = len(tried[True]), sum(r["told"] for r in tried[True])
-    well = caught == bugs and named >= int(NAMED * told) and condemned == 0
+    bugs, nameable = len(tried[True]), sum(r["told"] for r in tried[True])
+    well = caught == bugs and named >= int(NAMED * nameable) and condemned == 0
     return 0 if well and bugs + len(tried[False]) else 1
 
 
