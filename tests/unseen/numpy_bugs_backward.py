@@ -102,6 +102,7 @@ class dX_added_in_bf16(Kernel):
 
 class H_recomputed_in_fp8(Kernel):
     """Backward's H is made of W1 of 3 mantissa bits."""
+    told = False
     layer, words, gives = "mid", r"bits|narrow|level|round|H", "O dX dW1 dW2"
 
     def backward_H(self):
@@ -114,6 +115,7 @@ class H_recomputed_in_fp8(Kernel):
 
 class dS_of_overlapping_tiles(Kernel):
     """The last tile of 32 units begins at n - 32, and its first units count twice."""
+    told = False
     layer, words, gives = "small", r"dS|twice|unit|term", "O dS dW_r"
 
     def d_weight(self):
@@ -203,6 +205,7 @@ class d_up_of_overwritten_gate(Kernel):
 
 class dS_over_clipped_weight(Kernel):
     """dS of weighted rows, divided by the weight, which counts as at least a tenth."""
+    told = False
     layer, words, gives = "raw", r"dS.*(weight|factor|function)", "dS"
 
     def d_weight(self):

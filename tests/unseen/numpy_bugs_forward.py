@@ -6,6 +6,7 @@ from numpy_kernel import Kernel, bf16, sigmoid
 
 class stale_last_wave(Kernel):
     """A persistent kernel's last wave stores the tiles that its CTAs had before."""
+    told = False
     layer, words, gives = "mid", r"tile|rows of|other rows|before|columns", "O"
 
     def store(self, name, value):
@@ -112,6 +113,7 @@ class padding_rows_to_last_token(Kernel):
 
 class flat_index_of_16_bits(Kernel):
     """Row times width wraps at 2^16 where A is read."""
+    told = False
     layer, words, gives = "mid", r"row|wrap|wrong place|other", "O"
 
     def store(self, name, value):
@@ -191,6 +193,7 @@ class second_cta_of_a_pair(Kernel):
 
 class jitter_left_on(Kernel):
     """Training's noise: logits times 1 +- 1 %."""
+    told = False
     layer, words, gives, types = "raw", r"weight|logit|chance|router|score", "O", "fp32"
 
     def scores(self, z):
@@ -200,6 +203,7 @@ class jitter_left_on(Kernel):
 
 class dropout_left_on(Kernel):
     """A tenth of A is 0, the rest 1/0.9 as large."""
+    told = False
     layer, words, gives = "raw", r"chance|zero|factor|scale", "O"
 
     def act(self, h):
@@ -209,6 +213,7 @@ class dropout_left_on(Kernel):
 
 class low_rank_part_of_W2(Kernel):
     """An adapter of rank 4 is still merged into W2."""
+    told = False
     layer, words, gives = "raw", r"W2|matrix|added", "O"
 
     def product(self, name, a, b, e):
@@ -220,11 +225,11 @@ class low_rank_part_of_W2(Kernel):
 
 
 class capacity_unasked(Kernel):
-    """Experts take 1.25 times the mean of tokens, others are turned away."""
+    """Experts take the mean of tokens, others are turned away."""
     layer, words, gives = "raw", r"full|capacity|left out|missing|lost|tail", "O"
 
     def combine(self, Y):
-        room = int(1.25 * self.T * self.K / self.E)
+        room = self.T * self.K // self.E
         place = np.arange(len(self.token)) - self.offsets[self.expert]
         self.ws = self.ws * (place < room)
         return super().combine(Y)
@@ -263,6 +268,7 @@ class up_begins_at_padded_n(Kernel):
 
 class scale_of_the_next_k_block(Kernel):
     """X of fp8: each row's block of 64 has the scale of the row's next block."""
+    told = False
     layer, words, gives = "mid", r"factor|scale|block", "O"
 
     def product(self, name, a, b, e):
@@ -285,6 +291,7 @@ class nibbles_swapped(Kernel):
 
 class scales_of_odd_row_blocks_late(Kernel):
     """W1's scale of a 32 x 64 block is the next block's along K, in odd blocks of rows."""
+    told = False
     layer, words, gives = "raw", r"factor|scale|block|W1|matrix", "O"
 
     def product(self, name, a, b, e):

@@ -107,7 +107,7 @@ bool moe_int_change_unseen_late(const moe_int_scene *s, int64_t trial, moe_int_c
     static const int64_t steps[] = {1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32};
     static const int64_t pads[] = {8, 16, 32, 64, 128, 256};
     enum { STEPS = sizeof steps / sizeof *steps, PADS = sizeof pads / sizeof *pads };
-    const int64_t n = moe_int_layer_of(s)->n, pad = trial - 2 * STEPS;
+    const int64_t n = moe_int_layer_of(s)->n, pad = trial - 2 * (int64_t)STEPS;
     if (pad >= PADS || sees(s, MOE_T_A) || s->evidence->first == MOE_INT_CHOICE ||
         !moe_int_scene_is_gated(s))
         return false;
@@ -130,7 +130,7 @@ bool moe_int_change_unseen_rows(const moe_int_scene *s, int64_t trial, moe_int_c
     static const int64_t tiles[] = {64, 128, 32, 16};
     enum { TILES = sizeof tiles / sizeof *tiles };
     const int64_t which = trial / MOE_INT_TERM_ORDERS_ALONE;
-    if (which >= 2 * TILES || sees(s, MOE_T_H) || s->evidence->first == MOE_INT_CHOICE)
+    if (which >= 2 * (int64_t)TILES || sees(s, MOE_T_H) || s->evidence->first == MOE_INT_CHOICE)
         return false;
     const moe_int_term_order *order = &moe_int_term_orders[trial % MOE_INT_TERM_ORDERS_ALONE];
     if (order->size >= tiles[which / 2] || -order->size >= tiles[which / 2])
@@ -155,7 +155,7 @@ bool moe_int_change_unseen_room(const moe_int_scene *s, int64_t trial, moe_int_c
     const double mean = (double)plan->n_pairs / (double)plan->n_experts;
     if (trial >= FORMS || sees(s, MOE_T_Y) || s->evidence->first == MOE_INT_CHOICE)
         return false;
-    const int64_t power = trial - 2 * SHARES;
+    const int64_t power = trial - 2 * (int64_t)SHARES;
     const int64_t size = (int64_t)4096 >> (power > 0 ? power / 2 : 0); /* the largest that fits */
     if (power >= 0 && power % 2) {
         c->wrap = size;

@@ -178,7 +178,8 @@ static void say(const search *k, const taken *is, moe_int_finding *f) {
 
 static bool is_cheap(const search *k) {
     const double row = 2.0 * (double)(k->d * (k->hw + k->n));
-    return (double)(SEEN * KINDS * k->desc->K * k->desc->K * k->desc->E) * row < MOST_FLOPS;
+    return (double)((int64_t)SEEN * KINDS * k->desc->K * k->desc->K * k->desc->E) * row <
+           MOST_FLOPS;
 }
 
 bool moe_int_local_substitutes(const moe_int_local *l, moe_int_finding *f) {
