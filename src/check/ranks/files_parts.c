@@ -88,6 +88,12 @@ static moe_status check_shapes(const moe_int_files *f, const moe_tensor *parts, 
                                const moe_ep_slots *s, const moe_log *log) {
     const moe_problem *problem = f->problem;
     char path[PATH_MAX];
+    int32_t typed = 0; /* the first rank with a part */
+    while (typed + 1 < s->ranks && !parts[typed].data)
+        typed++;
+    for (int32_t r = typed; r < s->ranks; r++)
+        if (parts[r].data && parts[r].dtype != parts[typed].dtype)
+            return moe_int_files_refuse(f, moe_tensor_name(id), r, typed, log);
     for (int32_t r = 0; r < s->ranks; r++) {
         const int64_t slots = s->first[r + 1] - s->first[r];
         const moe_tensor due = shape_of(&problem->layer, id, slots, units(problem, s, r));
