@@ -1,7 +1,8 @@
 /* Files of ranks that are no results: whose, and which tensor, is said. */
 #include "spoilt.h"
 
-#define LINE "T=64 d=48 n=8 E=12 K=4 dtype=fp32 renorm=1 seed=3 ep=4 tokens=20+0+24+20"
+#define IN_PARTS "T=64 d=48 n=8 E=12 K=4 dtype=fp32 renorm=1 seed=3 ep=2 tp=2 tokens=20+0+24+20"
+#define LINE     "T=64 d=48 n=8 E=12 K=4 dtype=fp32 renorm=1 seed=3 ep=4 tokens=20+0+24+20"
 
 /* Rank `rank` writes these alone. */
 static void rewrite(const judged *k, int32_t rank, const moe_named_tensor *t, size_t n) {
@@ -137,5 +138,45 @@ Test(ep_doors, files_of_other_ranks_and_ids_out_of_range_are_named) {
     write_ids(&k, own, 2);
     cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
     expect_why(&k, "topk_index", "12 is no expert of the case; worst: token 3 of rank 2");
+    judged_destroy(&k);
+}
+
+Test(ep_doors, files_of_other_ranks_are_named_where_experts_lie_in_parts) {
+    static const int32_t swapped[] = {2, 1, 0, 3};
+    judged k;
+    judged_make(IN_PARTS, &k);
+    write_ids(&k, swapped, -1);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    cr_expect(strstr(k.result->explanation.text, "rank 0's file has the tokens of rank 2"), "%s",
+              k.result->explanation.text);
+    judged_destroy(&k);
+}
+
+/* dW2 of TP part `rank % 2`, all values of it 1 but one. */
+static void write_part(const judged *k, int32_t rank, moe_dtype type, double one) {
+    static double all[6 * 48 * 4];
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        all[i] = rank + 1;
+    all[7] = one;
+    const moe_tensor shape = {.data = all, .dtype = MOE_F64, .ndim = 3, .shape = {6, 48, 4}};
+    moe_tensor t;
+    cr_assert_eq(moe_tensor_cast(&shape, type, &t), MOE_OK);
+    rewrite(k, rank, &(moe_named_tensor){"dW2", t}, 1);
+    moe_tensor_destroy(&t);
+}
+
+Test(ep_doors, parts_of_another_type_or_without_numbers_are_named) {
+    judged k;
+    judged_make(IN_PARTS, &k);
+    for (int32_t r = 0; r < 4; r++)
+        write_part(&k, r, MOE_F32, r == 2 ? NAN : 1);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    expect_why(&k, "dW2", "; rank 2's is not finite");
+    write_part(&k, 3, MOE_F16, 1);
+    moe_check_result_destroy(&k.result);
+    cr_expect_eq(judge(&k), MOE_E_INVALID);
+    cr_expect(strstr(k.seen.text, "rank3.safetensors: rank 3's dW2 is [6, 48, 4] of fp16, but rank "
+                                  "0's is [6, 48, 4] of fp32"),
+              "%s", k.seen.text);
     judged_destroy(&k);
 }

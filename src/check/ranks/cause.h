@@ -29,6 +29,7 @@ typedef struct moe_int_chosen {
     const moe_ep_layout *layout;
     const moe_plan *got; /* of all tokens */
     const double *logits;
+    bool plain; /* experts lie whole and once */
 } moe_int_chosen;
 
 /* choice.c: the same of a wrong choice; `before` and `after` are shares of tokens. False: no cause

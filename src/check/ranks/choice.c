@@ -174,7 +174,7 @@ bool moe_int_ranks_choice(const moe_int_chosen *c, moe_explanation *ret) {
     const double before = expert ? (double)others(c, expert, as_they_are) : 0;
     const char *text = NULL;
     int64_t wrong = 0;
-    for (size_t i = 0; expert && !text && i < sizeof ways / sizeof *ways; i++) {
+    for (size_t i = 0; expert && c->plain && !text && i < sizeof ways / sizeof *ways; i++) {
         wrong = others(c, expert, ways[i].score);
         text = wrong * 100 <= c->got->n_tokens ? ways[i].text : NULL;
     }
@@ -183,7 +183,7 @@ bool moe_int_ranks_choice(const moe_int_chosen *c, moe_explanation *ret) {
         text = moved;
         wrong = 0;
     }
-    if (expert && !text && are_local(c, expert)) {
+    if (expert && c->plain && !text && are_local(c, expert)) {
         text = "experts are numbered as on their ranks";
         wrong = 0;
     }

@@ -64,9 +64,8 @@ static void look(const moe_int_outputs *f, const moe_reference_result *right,
                                     .plain = is_plain(problem),
                                     .low = moe_int_is_low((moe_dtype)result->arithmetic)};
         moe_int_ranks_cause(&c, result);
-    } else if (is_plain(problem) && logits->data &&
-               problem->layer.router.select == MOE_SELECT_TOPK) {
-        const moe_int_chosen c = {problem, layout, f->plan, logits->data};
+    } else if (logits->data && problem->layer.router.select == MOE_SELECT_TOPK) {
+        const moe_int_chosen c = {problem, layout, f->plan, logits->data, is_plain(problem)};
         moe_int_ranks_choice(&c, &result->explanation);
     }
 }

@@ -84,7 +84,7 @@ static void sort_pairs(const moe_tensor *parts, const moe_int_file_ranks *who,
 
 moe_status moe_int_files_join_pairs(const moe_int_files *f, const char *name, const moe_log *log,
                                     moe_tensor *ret) {
-    moe_tensor parts[MOE_EP_MAX_RANKS], ids[MOE_EP_MAX_RANKS];
+    moe_tensor parts[MOE_EP_MAX_RANKS] = {{0}}, ids[MOE_EP_MAX_RANKS] = {{0}};
     const moe_int_file_ranks *who = &f->who;
     const int64_t experts = f->problem->layer.E + f->problem->layer.n_zero;
     int64_t *counts = calloc((size_t)(who->ranks * experts + 1), sizeof *counts), all = 0;

@@ -54,8 +54,13 @@ static int64_t former(const moe_ep_slots *s, int32_t rank, int64_t slot, int32_t
     return -1;
 }
 
+/* One of a rank that has none is not asked for. */
+static int64_t slots_of(const moe_tensor *part) {
+    return part->shape[0] > 0 ? part->shape[0] : 1;
+}
+
 static const char *slot_of(const moe_tensor *part, int64_t slot, size_t *ret_bytes) {
-    *ret_bytes = (size_t)(moe_tensor_bytes(part) / part->shape[0]);
+    *ret_bytes = (size_t)(moe_tensor_bytes(part) / slots_of(part));
     return (const char *)part->data + (size_t)slot * *ret_bytes;
 }
 
@@ -77,7 +82,7 @@ static void join_slots(const moe_tensor *parts, moe_tensor_id id, const moe_prob
             if ((id == MOE_T_DB2 && r % s->tp) ||
                 (other >= 0 && is_sum_already(parts, before, other, r, slot)))
                 continue;
-            joining k = {&parts[r], slot * (moe_tensor_count(&parts[r]) / parts[r].shape[0]),
+            joining k = {&parts[r], slot * (moe_tensor_count(&parts[r]) / slots_of(&parts[r])),
                          to + s->expert[i] * moe_tensor_count(&one), other >= 0};
             moe_int_cut(&problem->layer, id, first_unit(problem, s, r), units(problem, s, r),
                         take_cut, &k);
@@ -88,6 +93,12 @@ static moe_status check_shapes(const moe_int_files *f, const moe_tensor *parts, 
                                const moe_ep_slots *s, const moe_log *log) {
     const moe_problem *problem = f->problem;
     char path[PATH_MAX];
+    int32_t typed = 0; /* the first rank with a part */
+    while (typed + 1 < s->ranks && !parts[typed].data)
+        typed++;
+    for (int32_t r = typed; r < s->ranks; r++)
+        if (parts[r].data && parts[r].dtype != parts[typed].dtype)
+            return moe_int_files_refuse(f, moe_tensor_name(id), r, typed, log);
     for (int32_t r = 0; r < s->ranks; r++) {
         const int64_t slots = s->first[r + 1] - s->first[r];
         const moe_tensor due = shape_of(&problem->layer, id, slots, units(problem, s, r));
@@ -117,7 +128,7 @@ bool moe_int_files_in_parts(const moe_problem *problem, moe_tensor_id id) {
 
 moe_status moe_int_files_join(const moe_int_files *f, moe_tensor_id id, const moe_log *log,
                               moe_tensor *ret) {
-    moe_tensor parts[MOE_EP_MAX_RANKS];
+    moe_tensor parts[MOE_EP_MAX_RANKS] = {{0}};
     const moe_problem *problem = f->problem;
     const moe_split *split = &problem->split;
     const moe_tensor shape = shape_of(&problem->layer, id, problem->layer.E, problem->layer.n);

@@ -2,6 +2,7 @@
 #include "check/ranks/files.h"
 #include "check/verdict/result.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -166,6 +167,21 @@ static void add_twins(const moe_int_files *f, moe_tensor_verdict *v) {
         }
 }
 
+/* Of parts of experts the worst element does not say whose it is: who has one that is no number? */
+static void add_not_finite(const moe_int_files *f, moe_tensor_verdict *v) {
+    moe_tensor_id id;
+    if (moe_tensor_id_parse(v->name, &id) || !moe_int_files_in_parts(f->problem, id))
+        return;
+    for (int32_t r = 0; r < f->count; r++) {
+        const moe_tensor t = moe_int_files_part(f, r, v->name);
+        for (int64_t i = 0, n = t.data ? moe_tensor_count(&t) : 0; i < n; i++)
+            if (!isfinite(moe_load(t.data, t.dtype, (size_t)i))) {
+                add(v, "; rank %d's is not finite", (int)r);
+                return;
+            }
+    }
+}
+
 /* What every rank has in full is the same on all. */
 static void judge_copies(const moe_int_files *f, const char *name, moe_check_result *result) {
     char is[160], are[160], why[400];
@@ -208,5 +224,6 @@ void moe_int_files_say(const moe_int_files *f, moe_check_result *result) {
             continue;
         add_rows(f, v, result);
         add_twins(f, v);
+        add_not_finite(f, v);
     }
 }
