@@ -21,9 +21,9 @@ static void mix_rows_of_rank_1(const faulty *f) {
 /* An all-gather of 24 rows a rank, of which those of nobody were not left out. */
 static void keep_padding(const faulty *f) {
     const int64_t d = width_of(f, MOE_T_O), T = f->problem->T;
-    double *all = calloc((size_t)(f->R * 24 * d), sizeof *all);
+    double *all = calloc((size_t)((int64_t)f->R * 24 * d), sizeof *all);
     for (int32_t r = 0; r < f->R; r++)
-        memcpy(all + r * 24 * d, of(f, MOE_T_O) + f->first[r] * d,
+        memcpy(all + (int64_t)r * 24 * d, of(f, MOE_T_O) + f->first[r] * d,
                (size_t)((f->first[r + 1] - f->first[r]) * d) * sizeof *all);
     memcpy(of(f, MOE_T_O), all, (size_t)(T * d) * sizeof *all);
     free(all);
