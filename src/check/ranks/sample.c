@@ -22,12 +22,12 @@ static int64_t choose(const moe_int_rank_scene *s, int64_t most, int64_t *ret) {
     return kept;
 }
 
-/* Rows of d doubles; NULL stays NULL. False: no memory. */
+/* Rows of d doubles. False: no memory. */
 static bool take(const double *all, const int64_t *row, int64_t count, int64_t d, double **ret) {
-    *ret = all ? malloc((size_t)(count * d + 1) * sizeof **ret) : NULL;
+    *ret = malloc((size_t)(count * d + 1) * sizeof **ret);
     for (int64_t i = 0; *ret && i < count; i++)
         memcpy(*ret + i * d, all + row[i] * d, (size_t)d * sizeof **ret);
-    return !all || *ret;
+    return *ret;
 }
 
 /* Pairs of the tokens, numbered anew: by expert and token, as they lay before. */
@@ -64,9 +64,9 @@ static void measure(moe_int_rank_scene *s) {
 
 bool moe_int_rank_sample(const moe_int_rank_scene *s, int64_t most, moe_int_rank_scene *ret,
                          moe_plan **plan) {
-    int64_t *token = malloc((size_t)(s->T + 1) * sizeof *token);
+    int64_t *token = calloc((size_t)s->T + 1, sizeof *token);
     int64_t *number = malloc((size_t)(s->T + 1) * sizeof *number);
-    int64_t *pair = malloc((size_t)(s->P + 1) * sizeof *pair);
+    int64_t *pair = calloc((size_t)s->P + 1, sizeof *pair);
     *ret = (moe_int_rank_scene){.is = s->is,
                                 .problem = s->problem,
                                 .layout = s->layout,
@@ -89,10 +89,11 @@ bool moe_int_rank_sample(const moe_int_rank_scene *s, int64_t most, moe_int_rank
             ret->home[t] = s->home[token[t]];
         }
     }
-    made =
-        made && ret->T > 0 && take_pairs(s, number, pair, ret, plan) &&
-        take(s->X, token, ret->T, s->d, &ret->X) && take(s->got, token, ret->T, s->d, &ret->got) &&
-        take(s->right, token, ret->T, s->d, &ret->right) && take(s->Y, pair, ret->P, s->d, &ret->Y);
+    made = made && ret->T > 0 && take_pairs(s, number, pair, ret, plan) &&
+           take(s->X, token, ret->T, s->d, &ret->X) &&
+           take(s->got, token, ret->T, s->d, &ret->got) &&
+           take(s->right, token, ret->T, s->d, &ret->right) &&
+           (!s->Y || take(s->Y, pair, ret->P, s->d, &ret->Y));
     if (made)
         measure(ret);
     free(token);

@@ -222,11 +222,11 @@ static bool one_token(sets *k, words *w) {
 static bool copies(sets *k, words *w) {
     if (!split_by(k, by_copy, k->s->T * k->s->R) || k->wrong < 2 || 4 * k->told < 5 * k->wrong)
         return false;
-    const int64_t t = k->first / k->s->R;
+    const int64_t t = k->first / k->s->R, all = k->wrong + k->right;
     add(w,
         "all that a rank made for a token at %lld of %lld such, the first of them rank %d's for "
         "token %lld of rank %d",
-        (long long)k->wrong, (long long)(k->wrong + k->right), (int)(k->first % k->s->R),
+        (long long)k->wrong, (long long)all, (int)(k->first % k->s->R),
         (long long)moe_int_rank_local(k->s, t), (int)k->s->home[t]);
     return true;
 }
