@@ -88,6 +88,25 @@ Test(ep_doors, a_rank_with_another_width_or_type_is_named_with_its_file) {
     judged_destroy(&k);
 }
 
+Test(ep_doors, a_file_of_a_rank_that_the_case_has_not_is_a_warning) {
+    judged k;
+    char path[256];
+    judged_make(LINE, &k);
+    write_plain(&k);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    cr_expect_eq(k.result->verdict, MOE_VERDICT_PASS);
+    cr_expect_null(strstr(k.seen.text, "rank4"), "%s", k.seen.text);
+    moe_check_result_destroy(&k.result);
+    rewrite(&k, 4, &(moe_named_tensor){"dW_r", k.f.ref->out.t[MOE_T_DW_R]}, 1);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    cr_expect_eq(k.result->verdict, MOE_VERDICT_PASS);
+    cr_expect(strstr(k.seen.text, "rank4.safetensors is not judged: the case has 4 ranks"), "%s",
+              k.seen.text);
+    snprintf(path, sizeof path, "%s/rank4.safetensors", k.folder);
+    cr_expect_eq(remove(path), 0);
+    judged_destroy(&k);
+}
+
 Test(ep_doors, a_file_that_is_cut_off_or_missing_is_named) {
     char path[256];
     judged k;
