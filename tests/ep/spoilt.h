@@ -111,6 +111,17 @@ static inline void expect_cause(const char *line, spoil_fn spoil, const char *du
     judged_destroy(&k);
 }
 
+/* O becomes what the layer makes with these parameters, by the pairs of its own plan. */
+static inline void remake_O(const faulty *f, const moe_tensors *in) {
+    const moe_reference_params params = {
+        .tokens = f->problem->T, .precision = MOE_F64, .threads = 1, .plan = f->ref->plan};
+    moe_reference_result *made = NULL;
+    cr_assert_eq(moe_reference_run(&f->problem->layer, in, &params, NULL, &made), MOE_OK);
+    memcpy(of(f, MOE_T_O), made->out.t[MOE_T_O].data,
+           (size_t)moe_tensor_bytes(&f->ref->out.t[MOE_T_O]));
+    moe_reference_result_destroy(&made);
+}
+
 static inline int64_t width_of(const faulty *f, moe_tensor_id id) {
     return moe_tensor_count(&f->ref->out.t[id]) / f->ref->out.t[id].shape[0];
 }

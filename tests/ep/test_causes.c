@@ -9,7 +9,6 @@ static void compute_with(const faulty *f, const int64_t *map) {
     static const moe_tensor_id weights[] = {MOE_T_W1, MOE_T_W2};
     const moe_tensors *in = &f->problem->in;
     moe_tensors other = *in;
-    moe_reference_result *made = NULL;
     for (int i = 0; i < 2; i++) {
         const moe_tensor *w = &in->t[weights[i]];
         const size_t bytes = (size_t)(moe_tensor_bytes(w) / w->shape[0]);
@@ -18,12 +17,7 @@ static void compute_with(const faulty *f, const int64_t *map) {
             memcpy((char *)other.t[weights[i]].data + (size_t)e * bytes,
                    (const char *)w->data + (size_t)map[e] * bytes, bytes);
     }
-    const moe_reference_params params = {
-        .tokens = f->problem->T, .precision = MOE_F64, .threads = 1, .plan = f->ref->plan};
-    cr_assert_eq(moe_reference_run(&f->problem->layer, &other, &params, NULL, &made), MOE_OK);
-    memcpy(of(f, MOE_T_O), made->out.t[MOE_T_O].data,
-           (size_t)moe_tensor_bytes(&f->ref->out.t[MOE_T_O]));
-    moe_reference_result_destroy(&made);
+    remake_O(f, &other);
     for (int i = 0; i < 2; i++)
         moe_tensor_destroy(&other.t[weights[i]]);
 }

@@ -141,14 +141,19 @@ static void write_ids(const judged *k, const int32_t *of, int32_t spoilt) {
     }
 }
 
+static void expect_swapped(judged *k) {
+    static const int32_t swapped[] = {2, 1, 0, 3};
+    write_ids(k, swapped, -1);
+    cr_assert_eq(judge(k), MOE_OK, "%s", k->seen.text);
+    cr_expect(strstr(k->result->explanation.text, "rank 0's file has the tokens of rank 2"), "%s",
+              k->result->explanation.text);
+}
+
 Test(ep_doors, files_of_other_ranks_and_ids_out_of_range_are_named) {
-    static const int32_t own[] = {0, 1, 2, 3}, swapped[] = {2, 1, 0, 3}, twice[] = {0, 1, 2, 0};
+    static const int32_t own[] = {0, 1, 2, 3}, twice[] = {0, 1, 2, 0};
     judged k;
     judged_make(LINE, &k);
-    write_ids(&k, swapped, -1);
-    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
-    cr_expect(strstr(k.result->explanation.text, "rank 0's file has the tokens of rank 2"), "%s",
-              k.result->explanation.text);
+    expect_swapped(&k);
     moe_check_result_destroy(&k.result);
     write_ids(&k, twice, -1);
     cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
@@ -161,13 +166,9 @@ Test(ep_doors, files_of_other_ranks_and_ids_out_of_range_are_named) {
 }
 
 Test(ep_doors, files_of_other_ranks_are_named_where_experts_lie_in_parts) {
-    static const int32_t swapped[] = {2, 1, 0, 3};
     judged k;
     judged_make(IN_PARTS, &k);
-    write_ids(&k, swapped, -1);
-    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
-    cr_expect(strstr(k.result->explanation.text, "rank 0's file has the tokens of rank 2"), "%s",
-              k.result->explanation.text);
+    expect_swapped(&k);
     judged_destroy(&k);
 }
 

@@ -82,7 +82,6 @@ Test(ep_causes, rows_gradients_and_weights_of_others_are_named) {
 static void cut_across(const faulty *f) {
     moe_tensors other = f->problem->in;
     moe_tensor *W1 = &other.t[MOE_T_W1];
-    moe_reference_result *made = NULL;
     cr_assert_eq(moe_tensor_cast(&f->problem->in.t[MOE_T_W1], MOE_F32, W1), MOE_OK);
     const int64_t half = W1->shape[1] / 4, d = W1->shape[2]; /* of n units */
     for (int64_t e = 0; e < W1->shape[0]; e++)
@@ -92,12 +91,7 @@ static void cut_across(const faulty *f) {
             at[half * d] = at[2 * half * d];
             at[2 * half * d] = kept;
         }
-    const moe_reference_params params = {
-        .tokens = f->problem->T, .precision = MOE_F64, .threads = 1, .plan = f->ref->plan};
-    cr_assert_eq(moe_reference_run(&f->problem->layer, &other, &params, NULL, &made), MOE_OK);
-    memcpy(of(f, MOE_T_O), made->out.t[MOE_T_O].data,
-           (size_t)moe_tensor_bytes(&f->ref->out.t[MOE_T_O]));
-    moe_reference_result_destroy(&made);
+    remake_O(f, &other);
     moe_tensor_destroy(W1);
 }
 

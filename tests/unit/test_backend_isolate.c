@@ -50,44 +50,6 @@ static void expect_verdict(const char *how, const char *words) {
     cr_expect_eq(waitpid(-1, NULL, WNOHANG), -1, "%s: a process is left over", how);
 }
 
-/* Bytes are copied unless they are those that came before, wherever the first difference stands;
- * pages that are given back are whole ones of them, and none beside. */
-static void expect_taken(int64_t at, size_t bytes, size_t difference, bool gives_back) {
-    const size_t size = (size_t)at + bytes + 4096;
-    moe_int_shared memory = {.file = -1};
-    bool fresh;
-    unsigned char *as = malloc(bytes), *dst = calloc(1, bytes);
-    cr_assert(as && dst);
-    cr_assert_eq(moe_int_shared_reserve(&memory, size, &fresh), MOE_OK);
-    memset(memory.base, 7, size);
-    memset(as, 7, bytes);
-    memory.base[at + (int64_t)difference] = 8;
-    cr_expect(!moe_int_shared_take(&memory, at, bytes, as, gives_back, dst));
-    as[difference] = 8;
-    cr_expect_eq(memcmp(dst, as, bytes), 0, "difference at %zu", difference);
-    cr_expect_eq(memory.base[at - 1], 7);
-    cr_expect_eq(memory.base[at + (int64_t)bytes], 7);
-    cr_expect_eq(memory.base[at + (int64_t)bytes - 5000] == 0, gives_back);
-    memset(memory.base, 7, size);
-    memory.base[at + (int64_t)difference] = 8;
-    memset(dst, 1, bytes);
-    cr_expect(moe_int_shared_take(&memory, at, bytes, as, gives_back, dst));
-    cr_expect_eq(dst[difference], 1, "what is known is not copied");
-    moe_int_shared_drop(&memory);
-    free(as);
-    free(dst);
-}
-
-Test(isolate, results_are_taken_out_of_shared_memory) {
-    const size_t pieces = ((size_t)1 << 26) + 9000;
-    expect_taken(4096, 10000, 0, false);
-    expect_taken(4096, 10000, 9999, false);
-    expect_taken(4096 + 64, 10000, 0, true);
-    expect_taken(4096 + 64, pieces, 0, true);
-    expect_taken(4096 + 64, pieces, ((size_t)1 << 26) + 5, true);
-    expect_taken(4096, pieces, pieces - 1, true);
-}
-
 Test(isolate, hostile_replies) {
     static const char *const slots[] = {"load",      "probe",   "open",     "supports", "prepare",
                                         "set_input", "forward", "backward", "routing",  "fetch"};

@@ -7,64 +7,25 @@ class as_it_is(Kernel):
     layer = "mid"
 
 
-class of_long_rows(as_it_is):
-    layer, types = "wide", "bf16"
-
-
-class of_many_rows(as_it_is):
-    layer, types = "long", "fp32 bf16"
-
-
-class of_64_experts(as_it_is):
-    layer, types = "large", "bf16"
-
-
-class with_biases_and_clamp(as_it_is):
-    layer = "oss"
-
-
-class with_a_shared_expert(as_it_is):
-    layer = "shared"
-
-
-class weights_on_the_input(as_it_is):
-    layer = "one"
-
-
-class of_sigmoids(as_it_is):
-    layer = "sigmoid"
-
-
-class with_holes(as_it_is):
-    layer = "holes"
-
-
-class of_squares(as_it_is):
-    layer = "relu2"
-
-
-class of_gelu(as_it_is):
-    layer = "geglu"
-
-
-class interleaved(as_it_is):
-    layer = "turned"
-
-
-class O_alone(as_it_is):
-    gives = "O"
-
-
-class dX_alone(as_it_is):
-    layer, gives = "raw", "dX"
-
-
-class weight_gradients_alone(as_it_is):
-    layer, gives = "raw", "dW1 dW2"
-
-
-class router_gradient_alone(as_it_is):
-    layer, gives = "sigmoid", "dW_r"
+# The same on other layers, in some types, and with some of its results alone.
+_SAME = dict(
+    of_long_rows=dict(layer="wide", types="bf16"),
+    of_many_rows=dict(layer="long", types="fp32 bf16"),
+    of_64_experts=dict(layer="large", types="bf16"),
+    with_biases_and_clamp=dict(layer="oss"),
+    with_a_shared_expert=dict(layer="shared"),
+    weights_on_the_input=dict(layer="one"),
+    of_sigmoids=dict(layer="sigmoid"),
+    with_holes=dict(layer="holes"),
+    of_squares=dict(layer="relu2"),
+    of_gelu=dict(layer="geglu"),
+    interleaved=dict(layer="turned"),
+    O_alone=dict(gives="O"),
+    dX_alone=dict(layer="raw", gives="dX"),
+    weight_gradients_alone=dict(layer="raw", gives="dW1 dW2"),
+    router_gradient_alone=dict(layer="sigmoid", gives="dW_r"),
+)
+globals().update({name: type(name, (as_it_is,), what) for name, what in _SAME.items()})
 
 
 class sums_in_chunks(Kernel):

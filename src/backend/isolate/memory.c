@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 64, LARGE = 1 << 26, PIECE = 1 << 26 };
+enum { ALIGNMENT = 64, LARGE = 1 << 26 };
 
 static moe_status map(int file, size_t size, unsigned char **ret) {
     void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -29,34 +29,6 @@ void moe_int_shared_drop(moe_int_shared *shared) {
 void moe_int_shared_forget(const moe_int_shared *shared) {
     if (shared->base && shared->size >= LARGE)
         madvise(shared->base, shared->size, MADV_REMOVE); /* what fails here costs memory only */
-}
-
-/* Whole pages of `data` that end behind its byte `after`, and not behind `end`. */
-static void give_back(const unsigned char *data, size_t after, size_t end) {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), base = (uintptr_t)data;
-    uintptr_t first = (base + after) / page * page;
-    const uintptr_t last = (base + end) / page * page;
-    first = first < base ? first + page : first;
-    if (last > first)
-        madvise((void *)first, last - first, MADV_REMOVE);
-}
-
-bool moe_int_shared_take(const moe_int_shared *shared, int64_t at, size_t bytes, const void *as,
-                         bool gives_back, void *dst) {
-    unsigned char *to = dst, *from = shared->base + at;
-    bool same = as != NULL;
-    for (size_t i = 0; i < bytes; i += PIECE) {
-        const size_t piece = bytes - i < PIECE ? bytes - i : PIECE;
-        const bool differs = same && memcmp(from + i, (const char *)as + i, piece) != 0;
-        if (differs)
-            memcpy(to, as, i); /* so far they were the same */
-        same = same && !differs;
-        if (!same)
-            memcpy(to + i, from + i, piece);
-        if (!same && gives_back)
-            give_back(from, i, i + piece);
-    }
-    return same;
 }
 
 /* A sealed file of that size, or -1. Its pages come when they are written, as those of malloc. */

@@ -23,13 +23,6 @@ void moe_int_shared_drop(moe_int_shared *shared);
  * in them is 0 then. */
 void moe_int_shared_forget(const moe_int_shared *shared);
 
-/* Copies to dst the bytes that lie at `at`, unless they are those of `as` (NULL: there are none):
- * then true. The pages stay, as the next bytes are likely to be as many, and clearing them anew
- * takes longer than copying; or, with gives_back, those go back to the system on the way that have
- * been copied, so that memory never holds all of the bytes twice. */
-bool moe_int_shared_take(const moe_int_shared *shared, int64_t at, size_t bytes, const void *as,
-                         bool gives_back, void *dst);
-
 /* Where tensors and plans lie in it: each begins at a multiple of 64 bytes from *end, which moves
  * behind it. Sizes are the front end's, which has checked them. */
 moe_int_wire_tensor moe_int_wire_place(const moe_tensor *tensor, size_t *end);

@@ -14,10 +14,10 @@ typedef struct addend {
 } addend;
 
 /* The expert whose gradient `off` is; -1: no one's. */
-static int64_t whose(const moe_int_rank_scene *s, const double *off, int64_t width, int64_t not ) {
+static int64_t whose(const moe_int_rank_scene *s, const double *off, int64_t width, int64_t own) {
     for (int64_t f = 0; f < s->E; f++)
-        if (f != not &&moe_int_rank_same_rows(off, s->right + f * width, width,
-                                              10 * moe_int_rank_alike(s)))
+        if (f != own &&
+            moe_int_rank_same_rows(off, s->right + f * width, width, 10 * moe_int_rank_alike(s)))
             return f;
     return -1;
 }
