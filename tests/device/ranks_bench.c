@@ -1,7 +1,8 @@
-/* moeref-ranks-bench REPEATS CASE BACKEND...: a case whose plan is given, drawn once, on one
- * backend after the other: medians of forward, backward and their stages in us, and what moves
- * between ranks. One JSON object a backend and line; "rate" is GB/s of the rank that moves most,
- * while it copies (the word `links` of ranks): X and dO whole, dX~ a row a pair. */
+/* moeref-ranks-bench REPEATS {CASE BACKEND...}...: cases whose plans are given, drawn once, on
+ * backends that take turns, so that all meet the same clocks: medians of forward, backward and
+ * their stages in us, and what moves between ranks. One JSON object a case, backend and line;
+ * "rate" is GB/s of the rank that moves most, while it copies (the word `links` of ranks): X and dO
+ * whole, dX~ a row a pair. */
 #include "moeref/backend.h"
 #include "moeref/case.h"
 #include "moeref/ep.h"
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MOST_REPEATS = 100, MOST_STAGES = 40, WARMUP = 3 };
+enum { MOST_REPEATS = 100, MOST_STAGES = 40, MOST_RUNS = 32, WARMUP = 3 };
 
 static double now_us(void) {
     struct timespec t;
@@ -37,18 +38,28 @@ typedef struct samples {
     size_t stages;
 } samples;
 
-static moe_status run_once(moe_layer *layer, const moe_problem *p, int i, samples *s) {
+/* A case on a backend. */
+typedef struct run {
+    const char *spec;
+    const moe_problem *p;
+    moe_backend *backend;
+    moe_layer *layer;
+    samples s;
+} run;
+
+static moe_status run_once(run *r, int i) {
+    samples *s = &r->s;
     const double start = now_us();
-    moe_status status = moe_layer_forward(layer);
+    moe_status status = moe_layer_forward(r->layer);
     const double middle = now_us();
-    if (!status && p->pass & MOE_PASS_BWD)
-        status = moe_layer_backward(layer);
+    if (!status && r->p->pass & MOE_PASS_BWD)
+        status = moe_layer_backward(r->layer);
     const double end = now_us();
     if (status || i < 0)
         return status;
     s->pass[0][i] = middle - start;
     s->pass[1][i] = end - middle;
-    s->stages = moe_layer_timings(layer, s->last, MOST_STAGES);
+    s->stages = moe_layer_timings(r->layer, s->last, MOST_STAGES);
     for (size_t k = 0; k < s->stages && k < MOST_STAGES; k++)
         s->stage[k][i] = s->last[k].us;
     return MOE_OK;
@@ -97,58 +108,78 @@ static void print_stages(samples *s, int repeats, double there, double home) {
     }
 }
 
-static int bench(moe_backends *all, const moe_problem *p, const char *spec, int repeats) {
-    static samples s;
+static moe_status open_run(moe_backends *all, run *r) {
+    const moe_problem *p = r->p;
     const moe_open_params open = {.log = &log_to_stderr};
     const moe_use use = {p->T, p->dtype, p->pass, p->plan != NULL};
     const moe_input input = {p->T, p->in.t[MOE_T_X], p->in.t[MOE_T_DO], p->plan, p->seed};
-    moe_backend *backend = NULL;
-    moe_layer *layer = NULL;
-    moe_status status = moe_backend_open(all, spec, &open, &log_to_stderr, &backend);
+    moe_status status = moe_backend_open(all, r->spec, &open, &log_to_stderr, &r->backend);
     if (!status)
-        status = moe_layer_prepare(backend, &p->layer, &use, &p->in, &layer);
-    if (!status)
-        status = moe_layer_set_input(layer, &input);
-    for (int i = -WARMUP; !status && i < repeats; i++)
-        status = run_once(layer, p, i, &s);
-    if (!status) {
-        const char *word = strstr(spec, "ranks");
-        const int ranks = word ? atoi(word + 5) : 1;
-        const double there =
-            (double)((p->T + ranks - 1) / ranks * (ranks - 1)) * (double)p->layer.d * 2;
-        const double home = most_bytes(p, ranks);
-        double least = s.pass[0][0];
-        for (int i = 0; i < repeats; i++)
-            least = s.pass[0][i] < least ? s.pass[0][i] : least;
-        printf("{\"backend\": \"%s\", \"case\": \"%s\", \"fwd\": %.1f, \"bwd\": %.1f, "
-               "\"fwd_least\": %.1f, \"there_mb\": %.1f, \"home_mb\": %.1f",
-               spec, p->name, median(s.pass[0], repeats), median(s.pass[1], repeats), least,
-               there * 1e-6, home * 1e-6);
-        print_stages(&s, repeats, there, home);
-        printf("}\n");
-        fflush(stdout);
+        status = moe_layer_prepare(r->backend, &p->layer, &use, &p->in, &r->layer);
+    return status ? status : moe_layer_set_input(r->layer, &input);
+}
+
+static void print_run(run *r, int repeats) {
+    const moe_problem *p = r->p;
+    samples *s = &r->s;
+    const char *word = strstr(r->spec, "ranks");
+    const int ranks = word ? atoi(word + 5) : 1;
+    const double there =
+        (double)((p->T + ranks - 1) / ranks * (ranks - 1)) * (double)p->layer.d * 2;
+    const double home = most_bytes(p, ranks);
+    const double fwd = median(s->pass[0], repeats), bwd = median(s->pass[1], repeats);
+    printf("{\"backend\": \"%s\", \"case\": \"%s\", \"fwd\": %.1f, \"bwd\": %.1f, "
+           "\"fwd_least\": %.1f, \"bwd_least\": %.1f, \"there_mb\": %.1f, \"home_mb\": %.1f",
+           r->spec, p->name, fwd, bwd, s->pass[0][0], s->pass[1][0], there * 1e-6, home * 1e-6);
+    print_stages(s, repeats, there, home);
+    printf("}\n");
+}
+
+/* A problem of the words' first, a run of each of the others up to the next case. */
+static moe_status read_words(int count, char **word, moe_problem **problem, run *runs, int *made) {
+    moe_problem *p = NULL;
+    for (int i = 0; i < count; i++) {
+        if (strchr(word[i], '=')) {
+            moe_case c;
+            moe_status status = moe_case_parse(word[i], &log_to_stderr, &c);
+            if (status)
+                return status;
+            status = moe_problem_from_case(&c, &log_to_stderr, &p);
+            moe_case_destroy(&c);
+            if (status)
+                return status;
+            *problem++ = p;
+        } else if (p && *made < MOST_RUNS) {
+            runs[(*made)++] = (run){.spec = word[i], .p = p};
+        }
     }
-    moe_layer_destroy(&layer);
-    moe_backend_close(&backend);
-    return status != MOE_OK;
+    return MOE_OK;
 }
 
 int main(int argc, char **argv) {
+    static run runs[MOST_RUNS];
     moe_backends *all = NULL;
-    moe_problem *p = NULL;
-    moe_case c;
-    int failed = 0;
-    if (argc < 4)
+    moe_problem *problem[MOST_RUNS] = {NULL};
+    int made = 0;
+    if (argc < 4 || argc > MOST_RUNS)
         return 2;
     const int repeats = atoi(argv[1]) < MOST_REPEATS ? atoi(argv[1]) : MOST_REPEATS;
-    if (moe_case_parse(argv[2], &log_to_stderr, &c) ||
-        moe_problem_from_case(&c, &log_to_stderr, &p) ||
-        moe_backends_load(NULL, &log_to_stderr, &all))
-        return 3;
-    for (int i = 3; i < argc; i++)
-        failed |= bench(all, p, argv[i], repeats);
-    moe_problem_destroy(&p);
-    moe_case_destroy(&c);
+    moe_status status = read_words(argc - 2, argv + 2, problem, runs, &made);
+    if (!status)
+        status = moe_backends_load(NULL, &log_to_stderr, &all);
+    for (int i = 0; !status && i < made; i++)
+        status = open_run(all, &runs[i]);
+    for (int round = -WARMUP; !status && round < repeats; round++)
+        for (int i = 0; !status && i < made; i++)
+            status = run_once(&runs[i], round);
+    for (int i = 0; i < made; i++) {
+        if (!status)
+            print_run(&runs[i], repeats);
+        moe_layer_destroy(&runs[i].layer);
+        moe_backend_close(&runs[i].backend);
+    }
+    for (int i = 0; i < MOST_RUNS; i++)
+        moe_problem_destroy(&problem[i]);
     moe_backends_destroy(&all);
-    return failed;
+    return status ? 3 : 0;
 }

@@ -60,14 +60,11 @@ late
 if [ "$devices" -lt 2 ]; then
     part time_qwen 120 "$times" 15 "$qwen" cuda cuda:ranks1 cuda:ranks2 cuda:ranks2+chunks3
 else
-    part time_qwen 120 "$times" 15 "$qwen" cuda:ranks2 cuda:ranks2+early0 cuda:ranks2+early4 \
-        cuda:ranks2+chunks1 cuda:ranks2+chunks2 cuda:ranks2+chunks4 cuda:ranks2+chunks6 \
+    part time_qwen 120 "$times" 25 "$qwen_one" cuda "$qwen" cuda:ranks2 cuda:ranks2+early0 \
+        cuda:ranks2+early2 cuda:ranks2+chunks1 cuda:ranks2+chunks2 cuda:ranks2+chunks4 \
         cuda:ranks2+links
-    part time_large 150 "$times" 9 "$large" cuda:ranks2 cuda:ranks2+chunks2 cuda:ranks2+chunks4 \
-        cuda:ranks2+links
-    part time_one 120 "$times" 15 "$qwen_one" cuda
-    part time_one_large 120 "$times" 9 "$large_one" cuda
-    cat "$out"/time_one*.txt
+    part time_large 150 "$times" 9 "$large_one" cuda "$large" cuda:ranks2 cuda:ranks2+early0 \
+        cuda:ranks2+chunks4 cuda:ranks2+links
     cat "$out/time_large.txt"
 fi
 cat "$out/time_qwen.txt"

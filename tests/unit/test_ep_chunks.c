@@ -51,8 +51,8 @@ Test(ep_chunks, a_pair_is_of_the_expert_that_begins_before_it) {
 
 /* 4 row tiles by 6 column tiles an expert; two waves of 132 are 11 experts of them. */
 Test(ep_chunks, early_experts_fill_the_multiprocessors_and_are_of_the_first_chunk) {
-    cr_assert_eq(ep_early_waves(2, 8192), 2);
-    cr_assert_eq(ep_early_waves(2, 4095), 0, "few tokens are there at once");
+    cr_assert_eq(ep_early_waves(2, 8192), 4);
+    cr_assert_eq(ep_early_waves(2, 2047), 0, "few tokens are there at once");
     cr_assert_eq(ep_early_experts(64, 3, 2, 132, 4, 6), 11);
     cr_assert_eq(ep_early_experts(64, 3, 9, 132, 4, 6), ep_chunk_begin(64, 3, 1));
     cr_assert_eq(ep_early_experts(64, 3, 2, 132, 0, 6), 0, "no tile is of own tokens alone");
