@@ -284,7 +284,9 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     const bool flushed = moe_int_flushes(); /* the caller's own way */
     moe_int_flush_set(false);
     settle_threads(backend, moe_int_thread_count(k.params->threads));
+    moe_int_backend_tell(backend, k.params->progress);
     status = run_and_judge(&k, &kept);
+    moe_int_backend_tell(backend, NULL);
     if (k.params->invariance && k.run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
         judge_invariance(backend, problem, r);
     judge_contract(backend, r);
