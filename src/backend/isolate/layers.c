@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* FLOP/s that even the slowest backend is expected to reach; see moe_isolation. */
-static const double slowest_rate = 1e9;
+/* FLOP/s that even the slowest backend is expected to reach, and bytes/s of parameters where they,
+ * or gradients of their size, are moved some ten times in a call; see moe_isolation. */
+static const double slowest_rate = 1e9, slowest_moves = 1e8;
 
 moe_status moe_int_guest_layer_request(moe_int_guest_layer *l, moe_int_request *request,
                                        const moe_int_shared *memory, moe_int_reply *ret) {
@@ -67,11 +68,17 @@ static void drop_params(moe_int_guest_layer *l) {
     l->seen = (moe_tensors){0};
 }
 
-static double work_of(const moe_layer_desc *desc, const moe_use *use) {
+static double seconds_of(const moe_layer_desc *desc, const moe_use *use,
+                         const moe_tensors *params) {
     const int64_t pairs = use->tokens * desc->K;
-    return moe_layer_flops(desc, use->tokens, pairs, 0) +
-           moe_layer_flops(desc, use->tokens, pairs, 1) +
-           6.0 * (double)use->tokens * (double)desc->d * (double)desc->E;
+    const double work = moe_layer_flops(desc, use->tokens, pairs, 0) +
+                        moe_layer_flops(desc, use->tokens, pairs, 1) +
+                        6.0 * (double)use->tokens * (double)desc->d * (double)desc->E;
+    double bytes = 0;
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        if (params->t[id].data)
+            bytes += (double)moe_tensor_bytes(&params->t[id]);
+    return work / slowest_rate + bytes / slowest_moves;
 }
 
 moe_status moe_int_guest_prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
@@ -91,7 +98,7 @@ moe_status moe_int_guest_prepare(void *device, const moe_layer_desc *desc, const
                                .generation = g->generation,
                                .tokens = use->tokens,
                                .experts = desc->E + desc->n_zero};
-    g->limit_s = work_of(desc, use) / slowest_rate;
+    g->limit_s = seconds_of(desc, use, params);
     status = l->number < 0 ? MOE_E_NOMEM : share_params(l, params, &request);
     if (!status)
         status = moe_int_guest_layer_request(l, &request, &l->params, &reply);
