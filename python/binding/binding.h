@@ -68,7 +68,7 @@ typedef struct moe_py_verdict moe_py_verdict;
 /* What a check is at; written while another thread looks. phase NULL: nothing yet. */
 typedef struct moe_py_stage {
     const char *phase;
-    int64_t percent;
+    int64_t percent; /* negative: it has no steps */
 } moe_py_stage;
 
 /* How to judge; as of moe_check_params. */

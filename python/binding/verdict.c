@@ -25,7 +25,7 @@ static moe_status no_recipe(const char *name, const moe_log *log) {
 
 static void tell(void *user, const char *phase, int64_t done, int64_t of) {
     moe_py_stage *stage = user;
-    stage->percent = of > 0 ? 100 * done / of : 0;
+    stage->percent = of > 0 ? 100 * done / of : -1;
     stage->phase = phase;
 }
 

@@ -234,7 +234,8 @@ class Progress:
             stage, at = self.stage, ""
             phase = stage.phase if stage else None
             if stage and phase:
-                at = f"{phase.decode('ascii')} {stage.percent} %, "
+                share = f" {stage.percent} %" if stage.percent >= 0 else ""
+                at = f"{phase.decode('ascii')}{share}, "
             line = f"moeref: {seconds:.0f} s, {at}{self.what}"
             sys.stderr.write("\r\033[K" + line[:shutil.get_terminal_size().columns - 1])
             sys.stderr.flush()

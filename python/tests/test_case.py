@@ -319,7 +319,8 @@ def test_progress(where):
     if where == "file":
         assert ended.stderr == ""
     else:
-        assert any(re.match(r"moeref: \d+ s, run \d+ %, reference on T=", x) for x in lines)
+        assert any(re.match(r"moeref: \d+ s, oracle \d+ %, reference on T=", x) for x in lines)
+        assert any(re.match(r"moeref: \d+ s, backward, reference on T=", x) for x in lines)
         assert max(map(len, lines)) < 60 and lines[-1] == ""
 
 

@@ -285,6 +285,10 @@ double moe_int_layer_us(const moe_layer *layer) {
     return layer->backend->caller.us;
 }
 
+void moe_int_backend_tell(moe_backend *backend, const moe_progress *progress) {
+    backend->caller.progress = progress;
+}
+
 int moe_int_backend_pid(const moe_backend *backend) {
     const moe_int_guest *g = backend->device;
     return backend->is_isolated ? (int)g->process.pid : (int)getpid();

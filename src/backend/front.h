@@ -27,6 +27,8 @@ const char *moe_int_plan_fault(const moe_layer *layer);
  * processes is no time of the backend. */
 double moe_int_layer_us(const moe_layer *layer);
 
+/* Each slot that is called from now on is told there, by its name; NULL: nowhere. */
+void moe_int_backend_tell(moe_backend *backend, const moe_progress *progress);
 /* The process that the backend's slots run in: this one, or its worker. */
 int moe_int_backend_pid(const moe_backend *backend);
 /* Lets that process give back to the system what it has freed: a leak into memory that was freed

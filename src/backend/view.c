@@ -29,14 +29,27 @@ static int64_t count_of(const moe_view *view) {
     return count;
 }
 
-/* Where the element of row-major index i lies. */
-static size_t place_of(const moe_view *view, int64_t i) {
+enum { MANY = 1 << 20 }; /* elements: worth a team of threads */
+
+/* Rows of the last dimension: `width` elements each, `step` apart. */
+typedef struct rows {
+    int64_t count, width, step;
+} rows;
+
+static rows rows_of(const moe_view *view, int64_t count) {
+    const int last = view->ndim - 1;
+    const int64_t width = last < 0 ? 1 : view->shape[last];
+    return (rows){width ? count / width : 0, width, last < 0 ? 1 : view->stride[last]};
+}
+
+/* Where row r begins. */
+static int64_t row_at(const moe_view *view, int64_t r) {
     int64_t at = 0;
-    for (int k = view->ndim - 1; k >= 0; k--) {
-        at += i % view->shape[k] * view->stride[k];
-        i /= view->shape[k];
+    for (int k = view->ndim - 2; k >= 0; k--) {
+        at += r % view->shape[k] * view->stride[k];
+        r /= view->shape[k];
     }
-    return (size_t)at;
+    return at;
 }
 
 void moe_view_read(const moe_view *src, moe_tensor *dst) {
@@ -46,8 +59,14 @@ void moe_view_read(const moe_view *src, moe_tensor *dst) {
         moe_convert(dst->data, dst->dtype, src->data, dtype, (size_t)count);
         return;
     }
-    for (int64_t i = 0; i < count; i++)
-        moe_store(dst->data, dst->dtype, (size_t)i, moe_load(src->data, dtype, place_of(src, i)));
+    const rows all = rows_of(src, count);
+#pragma omp parallel for schedule(static) if (count >= MANY)
+    for (int64_t r = 0; r < all.count; r++) {
+        const int64_t first = row_at(src, r);
+        for (int64_t k = 0; k < all.width; k++)
+            moe_store(dst->data, dst->dtype, (size_t)(r * all.width + k),
+                      moe_load(src->data, dtype, (size_t)(first + k * all.step)));
+    }
 }
 
 void moe_view_write(const moe_view *dst, const moe_tensor *src, int add) {
@@ -57,9 +76,14 @@ void moe_view_write(const moe_view *dst, const moe_tensor *src, int add) {
         moe_convert(dst->data, dtype, src->data, src->dtype, (size_t)count);
         return;
     }
-    for (int64_t i = 0; i < count; i++) {
-        const size_t at = place_of(dst, i);
-        const double there = add ? moe_load(dst->data, dtype, at) : 0;
-        moe_store(dst->data, dtype, at, moe_load(src->data, src->dtype, (size_t)i) + there);
+    const rows all = rows_of(dst, count);
+#pragma omp parallel for schedule(static) if (count >= MANY)
+    for (int64_t r = 0; r < all.count; r++) {
+        const int64_t first = row_at(dst, r);
+        for (int64_t k = 0; k < all.width; k++) {
+            const size_t at = (size_t)(first + k * all.step), from = (size_t)(r * all.width + k);
+            const double there = add ? moe_load(dst->data, dtype, at) : 0;
+            moe_store(dst->data, dtype, at, moe_load(src->data, src->dtype, from) + there);
+        }
     }
 }

@@ -58,9 +58,14 @@ static moe_tensors views(const moe_int_guarded *set, const moe_plan *plan) {
 
 /* First element whose bits differ. */
 static int64_t first_difference(const moe_tensor *a, const moe_tensor *b) {
+    enum { CHUNK = 1 << 16 };
     size_t size = moe_dtype_size(a->dtype);
-    int64_t count = moe_tensor_count(a);
-    for (int64_t i = 0; i < count; i++)
+    int64_t count = moe_tensor_count(a), first = 0;
+    while (count - first > CHUNK &&
+           memcmp((const char *)a->data + (size_t)first * size,
+                  (const char *)b->data + (size_t)first * size, CHUNK * size) == 0)
+        first += CHUNK;
+    for (int64_t i = first; i < count; i++)
         if (memcmp((const char *)a->data + (size_t)i * size,
                    (const char *)b->data + (size_t)i * size, size) != 0)
             return i;
@@ -284,7 +289,9 @@ moe_status moe_check_backend(moe_backend *backend, const moe_problem *problem,
     const bool flushed = moe_int_flushes(); /* the caller's own way */
     moe_int_flush_set(false);
     settle_threads(backend, moe_int_thread_count(k.params->threads));
+    moe_int_backend_tell(backend, k.params->progress);
     status = run_and_judge(&k, &kept);
+    moe_int_backend_tell(backend, NULL);
     if (k.params->invariance && k.run.usable && !status && r->verdict < MOE_VERDICT_FAIL)
         judge_invariance(backend, problem, r);
     judge_contract(backend, r);

@@ -3,6 +3,7 @@
 #include "check/trial.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
+#include "core/progress.h"
 #include "reference/run.h"
 
 #include <stdlib.h>
@@ -55,6 +56,7 @@ moe_status moe_int_glance(const moe_int_subject *subject, const moe_check_params
     *ret_wrong = false;
     if (problem->cancels || !plan || !moe_int_wants_sample(problem, plan, params))
         return MOE_OK;
+    moe_int_progress(params->progress, "oracle", 0, 0);
     moe_status status = moe_int_result_create(problem, "", "", log, &b.result);
     if (!status)
         status = moe_int_routing_settle(problem, subject->plan, MOE_INT_TOLD, &b.reading, threads,

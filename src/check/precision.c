@@ -236,11 +236,17 @@ moe_status moe_int_judge_dX(const moe_problem *problem, const moe_int_reading *r
  * each column of X [d]; the caller frees it. Only fp16's are in reach. */
 static double *grid_variance(const moe_problem *problem, moe_dtype arithmetic) {
     const int64_t d = problem->layer.d;
-    const double half = arithmetic == MOE_F16 ? 0x1p-25 : 0;
+    const double half = 0x1p-25;
+    double *ret = calloc((size_t)d, sizeof *ret);
+    if (!ret || arithmetic != MOE_F16)
+        return ret;
     double *x = moe_int_doubles(&problem->in.t[MOE_T_X], 0, problem->T * d);
-    double *ret = x ? calloc((size_t)d, sizeof *ret) : NULL;
-    for (int64_t i = 0; ret && i < problem->T * d; i++)
+    for (int64_t i = 0; x && i < problem->T * d; i++)
         ret[i % d] += half * half / 3 * x[i] * x[i];
+    if (!x) {
+        free(ret);
+        return NULL;
+    }
     free(x);
     return ret;
 }

@@ -91,7 +91,9 @@ static int page_of_program(void) {
     printf("\n.SH ENVIRONMENT\n.TP\n.B MOEREF_BACKEND_PATH\nfolders with plug\\-ins, between "
            "colons, instead of those beside the library\n.TP\n.B MOEREF_GOLDEN\nfolder of golden "
            "files\n.TP\n.B MOEREF_WORKER\nthe program in which plug\\-ins run\n.TP\n.B "
-           "MOEREF_MEASURE\nthe program that measures a GPU\n.TP\n.B OMP_WAIT_POLICY\n"
+           "MOEREF_MEASURE\nthe program that measures a GPU\n.TP\n.B MOEREF_PROGRESS_SECONDS\n"
+           "where standard error is no terminal: how often a line there says how far something\n"
+           "long is; 30 where it is not set, 0: never\n.TP\n.B OMP_WAIT_POLICY\n"
            "how threads wait; check, diagnose and selftest set it to passive where neither it nor\n"
            ".B GOMP_SPINCOUNT\nis set\n.TP\n.B NO_COLOR\n"
            "where it is set and not empty, nothing is coloured\n");

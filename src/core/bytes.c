@@ -25,6 +25,16 @@ void moe_int_fill(void *to, int byte, size_t bytes) {
         memset((char *)to + c * CHUNK, byte, length_of(c, bytes));
 }
 
+void moe_int_copy(void *to, const void *from, size_t bytes) {
+    if (bytes < LONG) {
+        memcpy(to, from, bytes);
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (size_t c = 0; c < chunks_of(bytes); c++)
+        memcpy((char *)to + c * CHUNK, (const char *)from + c * CHUNK, length_of(c, bytes));
+}
+
 bool moe_int_same_bytes(const void *a, const void *b, size_t bytes) {
     if (bytes < LONG)
         return memcmp(a, b, bytes) == 0;

@@ -7,8 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* memset, and whether memcmp finds no difference. */
+/* memset, memcpy, and whether memcmp finds no difference. */
 void moe_int_fill(void *to, int byte, size_t bytes);
+void moe_int_copy(void *to, const void *from, size_t bytes);
 bool moe_int_same_bytes(const void *a, const void *b, size_t bytes);
 /* A hash, of no meaning beyond this process: it tells whether memory changed. */
 uint64_t moe_int_hash(const void *data, size_t bytes);

@@ -20,4 +20,15 @@ moe_dtype moe_int_dtype_wider(moe_dtype a, moe_dtype b);
  * have, some look like memory that nobody has written (PyTorch's of bf16 has all bits set). */
 void moe_int_plain_nans(moe_dtype dtype, void *data, int64_t count);
 
+/* Into how many parts a sum over so many elements is cut, each of which is added by itself: its
+ * bits are those of any number of threads. */
+enum { MOE_INT_MOST_PARTS = 1024 };
+static inline int64_t moe_int_parts_of(int64_t count) {
+    return count < 1 << 20 ? 1 : MOE_INT_MOST_PARTS;
+}
+/* Where part p of n begins. */
+static inline int64_t moe_int_part_at(int64_t count, int64_t p, int64_t n) {
+    return count / n * p + count % n * p / n;
+}
+
 #endif

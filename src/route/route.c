@@ -144,17 +144,33 @@ moe_status moe_route_weigh(const moe_layer_desc *desc, const double *logits, moe
     return status;
 }
 
-moe_status moe_route_backward(const moe_layer_desc *desc, const double *logits,
-                              const moe_plan *plan, const double *d_weight, double *ret_d_logits) {
-    int64_t n = plan->n_experts;
+/* Tokens first ... end. */
+static moe_status backward_tokens(const moe_layer_desc *desc, const double *logits,
+                                  const moe_plan *plan, const double *d_weight, int64_t first,
+                                  int64_t end, double *ret_d_logits) {
+    const int64_t n = plan->n_experts;
     token_work k;
     moe_status status = token_work_alloc(n, &k);
-    if (!status)
-        memset(ret_d_logits, 0, (size_t)(plan->n_tokens * n) * sizeof *ret_d_logits);
-    for (int64_t t = 0; !status && t < plan->n_tokens; t++)
+    for (int64_t t = first; !status && t < end; t++)
         backward_token(desc, logits + t * n, t, plan, d_weight, &k, ret_d_logits + t * n);
     token_work_destroy(&k);
     return status;
+}
+
+moe_status moe_route_backward(const moe_layer_desc *desc, const double *logits,
+                              const moe_plan *plan, const double *d_weight, double *ret_d_logits) {
+    enum { MANY = 1 << 18, PART = 256 }; /* logits worth a team of threads; tokens of each */
+    const int64_t T = plan->n_tokens, n = plan->n_experts;
+    bool failed = false;
+    memset(ret_d_logits, 0, (size_t)(T * n) * sizeof *ret_d_logits);
+    if (T * n < MANY)
+        return backward_tokens(desc, logits, plan, d_weight, 0, T, ret_d_logits);
+#pragma omp parallel for schedule(static) reduction(|| : failed)
+    for (int64_t t = 0; t < T; t += PART)
+        failed = backward_tokens(desc, logits, plan, d_weight, t, t + PART < T ? t + PART : T,
+                                 ret_d_logits) != MOE_OK ||
+                 failed;
+    return failed ? MOE_E_NOMEM : MOE_OK; /* nothing else can fail */
 }
 
 moe_status moe_route(const moe_layer_desc *desc, int64_t tokens, const double *logits,

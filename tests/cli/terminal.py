@@ -35,6 +35,20 @@ def on_terminal(program, *words, **environment):
     return child.returncode, shown.decode()
 
 
+def without_terminal(program):
+    """What is wrong with the lines that a long check leaves where there is no terminal."""
+    line = re.compile(r"moeref: \d+ s: case 1 of 1(, \w+( \d+ %)?)?: reference, T=400 ")
+    long = (program, "check", "--backend", "reference", "--exhaustive", "--case",
+            "T=400 d=256 n=256 E=8 K=4 dtype=fp32 seed=3")
+    for seconds in ("0.02", "0", None):
+        env = {**os.environ, "MOEREF_PROGRESS_SECONDS": seconds}
+        env = {key: value for key, value in env.items() if value is not None}
+        piped = subprocess.run(long, capture_output=True, text=True, check=True, env=env)
+        lines = piped.stderr.splitlines()
+        if bool(lines) != (seconds == "0.02") or not all(map(line.match, lines)):
+            yield f"lines every {seconds} s: {lines}"
+
+
 def main():
     program = sys.argv[1]
     check = ("check", "--backend", "reference", "--case", CASE)
@@ -52,6 +66,7 @@ def main():
     for word in ("run", "oracle", "comparison"):
         need(any(re.search(rf", {word} \d+ %:", line) for line in progress),
              f"no share of {word}: {progress}")
+    need(any(", backward: reference" in line for line in progress), f"no slot: {progress}")
     need(shown.count("\n") == 2, f"progress takes lines of its own: {shown!r}")
     _, shown = on_terminal(program, *check, "--output", "json")
     need("case 1 of 1" not in shown and "\x1b[K" not in shown, "progress in JSON mode")
@@ -63,6 +78,7 @@ def main():
         need(code == 0 and "pass" in shown and "\x1b[32m" not in shown, f"{plain}: coloured")
     piped = subprocess.run([program, *check], capture_output=True, text=True, check=True)
     need("\x1b" not in piped.stdout + piped.stderr, "a pipe gets escapes")
+    failures.extend(without_terminal(program))
     for failure in failures:
         print("FAIL", failure)
     sys.exit(bool(failures))

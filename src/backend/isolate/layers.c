@@ -1,11 +1,14 @@
 #include "backend/isolate/layers.h"
+#include "backend/plugin/bound.h"
+#include "core/bytes.h"
 #include "core/canary.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* FLOP/s that even the slowest backend is expected to reach; see moe_isolation. */
-static const double slowest_rate = 1e9;
+/* FLOP/s that even the slowest backend is expected to reach, and bytes/s of parameters where they,
+ * or gradients of their size, are moved some ten times in a call; see moe_isolation. */
+static const double slowest_rate = 1e9, slowest_moves = 1e8;
 
 moe_status moe_int_guest_layer_request(moe_int_guest_layer *l, moe_int_request *request,
                                        const moe_int_shared *memory, moe_int_reply *ret) {
@@ -32,7 +35,7 @@ static moe_tensor put(const moe_int_wire_tensor *wire, const moe_tensor *tensor,
                       const moe_int_shared *memory) {
     moe_tensor view = moe_int_wire_tensor_view(wire, memory->base);
     if (view.data)
-        memcpy(view.data, tensor->data, (size_t)moe_tensor_bytes(tensor));
+        moe_int_copy(view.data, tensor->data, (size_t)moe_tensor_bytes(tensor));
     return view;
 }
 
@@ -59,11 +62,23 @@ static moe_status share_params(moe_int_guest_layer *l, const moe_tensors *params
     return MOE_OK;
 }
 
-static double work_of(const moe_layer_desc *desc, const moe_use *use) {
+/* Gigabytes, of a large layer, that nobody reads again. */
+static void drop_params(moe_int_guest_layer *l) {
+    moe_int_shared_drop(&l->params);
+    l->seen = (moe_tensors){0};
+}
+
+static double seconds_of(const moe_layer_desc *desc, const moe_use *use,
+                         const moe_tensors *params) {
     const int64_t pairs = use->tokens * desc->K;
-    return moe_layer_flops(desc, use->tokens, pairs, 0) +
-           moe_layer_flops(desc, use->tokens, pairs, 1) +
-           6.0 * (double)use->tokens * (double)desc->d * (double)desc->E;
+    const double work = moe_layer_flops(desc, use->tokens, pairs, 0) +
+                        moe_layer_flops(desc, use->tokens, pairs, 1) +
+                        6.0 * (double)use->tokens * (double)desc->d * (double)desc->E;
+    double bytes = 0;
+    for (int id = 0; id < MOE_T_COUNT; id++)
+        if (params->t[id].data)
+            bytes += (double)moe_tensor_bytes(&params->t[id]);
+    return work / slowest_rate + bytes / slowest_moves;
 }
 
 moe_status moe_int_guest_prepare(void *device, const moe_layer_desc *desc, const moe_use *use,
@@ -83,7 +98,7 @@ moe_status moe_int_guest_prepare(void *device, const moe_layer_desc *desc, const
                                .generation = g->generation,
                                .tokens = use->tokens,
                                .experts = desc->E + desc->n_zero};
-    g->limit_s = work_of(desc, use) / slowest_rate;
+    g->limit_s = seconds_of(desc, use, params);
     status = l->number < 0 ? MOE_E_NOMEM : share_params(l, params, &request);
     if (!status)
         status = moe_int_guest_layer_request(l, &request, &l->params, &reply);
@@ -92,6 +107,8 @@ moe_status moe_int_guest_prepare(void *device, const moe_layer_desc *desc, const
         free(l);
         return status;
     }
+    if (moe_int_is_bound(g->open.open.variant))
+        drop_params(l);
     g->layers[l->number] = true;
     *ret = l;
     return MOE_OK;
@@ -164,9 +181,9 @@ moe_status moe_int_guest_copy_out(moe_int_guest *g, moe_tensor_id id, int64_t at
     if (!before || !moe_int_canary_is_whole(data + bytes))
         return moe_int_caller_fault(g->caller, "fetch of %s wrote %s the buffer",
                                     moe_tensor_name(id), before ? "after" : "before");
-    g->same = g->as && memcmp(data, g->as, bytes) == 0;
+    g->same = g->as && moe_int_same_bytes(data, g->as, bytes);
     if (!g->same)
-        memcpy(dst->data, data, bytes);
+        moe_int_copy(dst->data, data, bytes);
     return MOE_OK;
 }
 
@@ -192,9 +209,9 @@ moe_status moe_int_guest_fetch(void *self, moe_tensor_id id, moe_tensor *dst) {
     unsigned char *before = g->scratch.base, *data = before + MOE_INT_CANARY_BYTES;
     moe_int_canary_set(before);
     if (g->is_fresh)
-        memset(data, MOE_INT_POISON, bytes);
+        moe_int_fill(data, MOE_INT_POISON, bytes);
     else
-        memcpy(data, dst->data, bytes);
+        moe_int_copy(data, dst->data, bytes);
     moe_int_canary_set(data + bytes);
     status = moe_int_guest_layer_request(l, &request, fresh ? &g->scratch : NULL, &reply);
     if (status) /* and, where the worker has ended, no memory to look at */

@@ -1,5 +1,6 @@
 /* The slots of a hosted plug-in, as requests ask for them. */
 #include "backend/isolate/host.h"
+#include "backend/plugin/bound.h"
 
 #include <malloc.h>
 #include <stdio.h>
@@ -60,8 +61,11 @@ static moe_status do_prepare(moe_int_host *h, const moe_int_request *q, int file
         return status;
     for (int id = 0; id < MOE_T_COUNT; id++)
         params.t[id] = moe_int_wire_tensor_view(&q->prepare.param[id], l->params.base);
-    return moe_int_call_prepare(&h->caller, h->device, &q->prepare.desc, &q->prepare.use, &params,
-                                &l->plugged);
+    status = moe_int_call_prepare(&h->caller, h->device, &q->prepare.desc, &q->prepare.use, &params,
+                                  &l->plugged);
+    if (moe_int_is_bound(h->variant))
+        moe_int_shared_drop(&l->params);
+    return status;
 }
 
 static moe_status do_release(moe_int_host *h, const moe_int_request *q) {

@@ -11,7 +11,9 @@
  * parameters in fp32 whatever their type; `add`, beta = 1 on gradients of zero. */
 bool moe_int_is_bound(const char *variant);
 
-/* Opens the plug-in of `c` with the rest of the variant and puts the table that runs its operators
+/* A layer of that table copies its parameters when it is prepared, and reads them no more.
+ *
+ * Opens the plug-in of `c` with the rest of the variant and puts the table that runs its operators
  * in its place. */
 moe_status moe_int_bound_open(moe_int_caller *c, const moe_open_params *params, void **ret);
 

@@ -5,11 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Memory of the host's that stands for any amount of the operator's. */
-enum { PIECE = 1 << 26 };
+/* Bytes: memory of the host's that stands for any amount of the operator's; a pattern that fills
+ * it; and what one of many threads copies at a time. */
+enum { PIECE = 1 << 26, PATTERN = 1 << 22, CHUNK = 1 << 22 };
 
+/* `copy` may be called by any number of threads, and where both places are the host's one of them
+ * moves a tenth of what all do. A device's driver takes large copies whole. */
 static moe_status copy(const moe_int_place *at, void *dst, const void *src, int64_t bytes) {
-    return bytes ? at->slots->copy(at->op, dst, src, bytes, NULL) : MOE_OK;
+    moe_status failed = MOE_OK;
+    if (bytes == 0)
+        return MOE_OK;
+    if (at->place != MOE_PLACE_HOST || bytes < PIECE)
+        return at->slots->copy(at->op, dst, src, bytes, NULL);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < bytes; i += CHUNK) {
+        const int64_t n = bytes - i < CHUNK ? bytes - i : CHUNK;
+        const moe_status status =
+            at->slots->copy(at->op, (char *)dst + i, (const char *)src + i, n, NULL);
+        if (status) {
+#pragma omp atomic write
+            failed = status;
+        }
+    }
+    return failed;
 }
 
 static char *after(const moe_int_bound_buffer *buffer) {
@@ -62,19 +80,19 @@ moe_status moe_int_bound_download(const moe_int_place *at, const moe_int_bound_b
     return copy(at, dst, moe_int_bound_data(buffer), buffer->bytes);
 }
 
-/* Memory for the largest piece of it, or NULL. */
-static void *take_piece(const moe_int_place *at, const moe_int_bound_buffer *buffer) {
-    const size_t bytes = (size_t)piece_at(buffer, 0);
-    void *piece = malloc(bytes ? bytes : 1);
+/* Memory of the host's, or NULL. */
+static void *take(const moe_int_place *at, int64_t bytes) {
+    void *piece = malloc(bytes ? (size_t)bytes : 1);
     if (!piece)
-        moe_log_send(at->log, MOE_LOG_ERROR, "no memory for %zu bytes of an operator's", bytes);
+        moe_log_send(at->log, MOE_LOG_ERROR, "no memory for %lld bytes of an operator's",
+                     (long long)bytes);
     return piece;
 }
 
 moe_status moe_int_bound_hash(const moe_int_place *at, const moe_int_bound_buffer *buffer,
                               uint64_t *ret) {
     const char *data = moe_int_bound_data(buffer);
-    void *piece = take_piece(at, buffer);
+    void *piece = take(at, piece_at(buffer, 0));
     moe_status status = piece ? MOE_OK : MOE_E_NOMEM;
     uint64_t hash = 0;
     for (int64_t i = 0; !status && i < buffer->bytes; i += PIECE) {
@@ -91,13 +109,18 @@ moe_status moe_int_bound_fill(const moe_int_place *at, const moe_int_bound_buffe
     char *data = moe_int_bound_data(buffer);
     if (!data)
         return MOE_OK;
-    void *piece = take_piece(at, buffer);
-    moe_status status = piece ? MOE_OK : MOE_E_NOMEM;
-    if (!status)
-        memset(piece, byte, (size_t)piece_at(buffer, 0));
-    for (int64_t i = 0; !status && i < buffer->bytes; i += PIECE)
-        status = copy(at, data + i, piece, piece_at(buffer, i));
-    free(piece);
+    int64_t filled = buffer->bytes < PATTERN ? buffer->bytes : PATTERN;
+    void *pattern = take(at, filled);
+    moe_status status = pattern ? MOE_OK : MOE_E_NOMEM;
+    if (!status) {
+        memset(pattern, byte, (size_t)filled);
+        status = copy(at, data, pattern, filled);
+    }
+    free(pattern);
+    for (int64_t n; !status && filled < buffer->bytes; filled += n) { /* on, by what is there */
+        n = buffer->bytes - filled < filled ? buffer->bytes - filled : filled;
+        status = copy(at, data + filled, data, n);
+    }
     return status;
 }
 

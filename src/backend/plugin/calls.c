@@ -2,6 +2,7 @@
 #include "backend/plugin/bound.h"
 #include "core/clock.h"
 #include "core/flush.h"
+#include "core/progress.h"
 #include "core/utf8.h"
 #include "moeref/arithmetic.h"
 
@@ -35,7 +36,8 @@ typedef struct call {
     double start_us;
 } call;
 
-static call begin(moe_int_caller *c) {
+static call begin(moe_int_caller *c, moe_int_slot slot) {
+    moe_int_progress(c->progress, moe_int_slot_name(slot), 0, 0);
     call k = {.rounding = fegetround(), .flushes = moe_int_flushes()};
     c->inside_us = 0;
     fegetenv(&k.environment);
@@ -66,7 +68,7 @@ static moe_status end(moe_int_caller *c, const call *k, moe_int_slot slot, moe_s
 
 moe_status moe_int_call_open(moe_int_caller *c, const moe_open_params *params, void **ret) {
     void *device = NULL;
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_OPEN);
     moe_status status = moe_int_is_bound(params->variant) ? moe_int_bound_open(c, params, &device)
                                                           : c->plugin->open(params, &device);
     status = end(c, &k, MOE_INT_SLOT_OPEN, status);
@@ -79,7 +81,7 @@ moe_status moe_int_call_open(moe_int_caller *c, const moe_open_params *params, v
 }
 
 moe_status moe_int_call_close(moe_int_caller *c, void *device) {
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_CLOSE);
     c->plugin->close(device);
     return end(c, &k, MOE_INT_SLOT_CLOSE, MOE_OK);
 }
@@ -90,7 +92,7 @@ static bool is_floating(int32_t dtype) {
 
 moe_status moe_int_call_supports(moe_int_caller *c, void *device, const moe_layer_desc *desc,
                                  const moe_use *use, moe_support *ret) {
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_SUPPORTS);
     moe_status status = c->plugin->supports(device, desc, use, ret);
     status = end(c, &k, MOE_INT_SLOT_SUPPORTS, status);
     moe_int_clean_text(ret->reason, sizeof ret->reason);
@@ -105,7 +107,7 @@ moe_status moe_int_call_supports(moe_int_caller *c, void *device, const moe_laye
 moe_status moe_int_call_prepare(moe_int_caller *c, void *device, const moe_layer_desc *desc,
                                 const moe_use *use, const moe_tensors *params, void **ret) {
     void *layer = NULL;
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_PREPARE);
     moe_status status = c->plugin->prepare(device, desc, use, params, &layer);
     status = end(c, &k, MOE_INT_SLOT_PREPARE, status);
     if (status)
@@ -117,25 +119,25 @@ moe_status moe_int_call_prepare(moe_int_caller *c, void *device, const moe_layer
 }
 
 moe_status moe_int_call_release(moe_int_caller *c, void *layer) {
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_RELEASE);
     c->plugin->release(layer);
     return end(c, &k, MOE_INT_SLOT_RELEASE, MOE_OK);
 }
 
 moe_status moe_int_call_set_input(moe_int_caller *c, void *layer, const moe_input *input) {
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_SET_INPUT);
     const moe_status status = c->plugin->set_input(layer, input);
     return end(c, &k, MOE_INT_SLOT_SET_INPUT, status);
 }
 
 moe_status moe_int_call_forward(moe_int_caller *c, void *layer) {
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_FORWARD);
     const moe_status status = c->plugin->forward(layer);
     return end(c, &k, MOE_INT_SLOT_FORWARD, status);
 }
 
 moe_status moe_int_call_backward(moe_int_caller *c, void *layer) {
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_BACKWARD);
     const moe_status status = c->plugin->backward(layer);
     return end(c, &k, MOE_INT_SLOT_BACKWARD, status);
 }
@@ -144,14 +146,14 @@ moe_status moe_int_call_fetch(moe_int_caller *c, void *layer, moe_tensor_id id, 
     moe_tensor view = *dst; /* its own to spoil: the caller frees by the other */
     char what[40];
     snprintf(what, sizeof what, "fetch of %s", moe_tensor_name(id));
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_FETCH);
     const moe_status status = c->plugin->fetch(layer, id, &view);
     return end_of(c, &k, what, status);
 }
 
 moe_status moe_int_call_routing(moe_int_caller *c, void *layer, const moe_plan **ret) {
     const moe_plan *plan = NULL;
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_ROUTING);
     moe_status status = c->plugin->routing(layer, &plan);
     status = end(c, &k, MOE_INT_SLOT_ROUTING, status);
     if (status)
@@ -170,7 +172,7 @@ enum { MOST_KERNELS = 4096 };
 
 moe_status moe_int_call_timings(moe_int_caller *c, void *layer, moe_cost *ret, size_t capacity,
                                 size_t *ret_count) {
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_TIMINGS);
     size_t count = c->plugin->timings(layer, ret, capacity);
     const moe_status status = end(c, &k, MOE_INT_SLOT_TIMINGS, MOE_OK);
     if (count > MOST_KERNELS)
@@ -187,7 +189,7 @@ moe_status moe_int_call_timings(moe_int_caller *c, void *layer, moe_cost *ret, s
 }
 
 moe_status moe_int_call_memory(moe_int_caller *c, void *layer, moe_memory *ret) {
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_MEMORY);
     moe_status status = c->plugin->memory(layer, ret);
     status = end(c, &k, MOE_INT_SLOT_MEMORY, status);
     if (!status && (ret->weights < 0 || ret->cached < 0 || ret->peak < 0))
@@ -196,7 +198,7 @@ moe_status moe_int_call_memory(moe_int_caller *c, void *layer, moe_memory *ret) 
 }
 
 moe_status moe_int_call_roofline(moe_int_caller *c, void *device, moe_roofline *ret) {
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_ROOFLINE);
     moe_status status = c->plugin->roofline(device, ret);
     status = end(c, &k, MOE_INT_SLOT_ROOFLINE, status);
     moe_int_clean_text(ret->source, sizeof ret->source);
@@ -210,7 +212,7 @@ moe_status moe_int_call_arithmetic(moe_int_caller *c, void *device, const moe_la
     moe_arithmetic how;
     if (c->plugin->abi < 4 || !c->plugin->arithmetic)
         return MOE_E_UNSUPPORTED;
-    const call k = begin(c);
+    const call k = begin(c, MOE_INT_SLOT_ARITHMETIC);
     const char *text = c->plugin->arithmetic(device, desc, use);
     moe_status status = end(c, &k, MOE_INT_SLOT_ARITHMETIC, MOE_OK);
     if (!status && !text)

@@ -12,6 +12,7 @@ typedef struct moe_int_caller {
     char fault[160];  /* the first thing that it did against its contract; "": nothing */
     double us;        /* time that the last call took */
     double inside_us; /* a proxy's: the time that the slot itself took; 0: not told */
+    const moe_progress *progress; /* each call is told there, as its slot's name; or NULL */
 } moe_int_caller;
 
 /* Notes a fault; the first one stays. Returns MOE_E_CONTRACT. */

@@ -69,6 +69,18 @@ static void release(work *k) {
         free(k->block[i]);
 }
 
+/* sum_r g[r][i] */
+static void column_sums(const double *g, int64_t rows, int64_t width, double *ret) {
+    enum { MANY = 1 << 20, PART = 64 }; /* elements worth a team of threads; columns of each */
+    const int64_t part = rows * width < MANY ? width : PART;
+    memset(ret, 0, (size_t)width * sizeof *ret);
+#pragma omp parallel for schedule(static) if (part < width)
+    for (int64_t first = 0; first < width; first += part)
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t i = first; i < width && i < first + part; i++)
+                ret[i] += g[r * width + i];
+}
+
 static moe_status prepare(const moe_int_error_ffn *f, work *k) {
     int64_t d = f->desc->d, n = f->n, hw = f->hw, rows = f->rows;
     memset(k, 0, sizeof *k);
@@ -92,9 +104,7 @@ static moe_status prepare(const moe_int_error_ffn *f, work *k) {
         return MOE_E_NOMEM;
     moe_int_loop_square_f64(f->W1, hw * d, k->w1);
     moe_int_loop_square_f64(f->W2, d * n, k->w2);
-    for (int64_t i = 0; i < d; i++)
-        for (int64_t j = 0; j < n; j++)
-            k->w2_cols[j] += k->w2[i * n + j];
+    column_sums(k->w2, d, n, k->w2_cols);
     if (f->dy)
         moe_int_loop_times_f64(f->dy, rows, d, f->W2, n, f->threads, k->da);
     return MOE_OK;
@@ -241,14 +251,6 @@ static void input_weight_gradient(const moe_int_error_ffn *f, const work *k) {
             f->vdS[r] += x2 * (f->vdXp[i] + stored + f->rounding->sum * (double)d * g2);
         }
     }
-}
-
-/* sum_r g[r][i] */
-static void column_sums(const double *g, int64_t rows, int64_t width, double *ret) {
-    memset(ret, 0, (size_t)width * sizeof *ret);
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < width; i++)
-            ret[i] += g[r * width + i];
 }
 
 /* dO^2; where w dO is stored, below the normal numbers what that comes to. */

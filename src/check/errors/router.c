@@ -96,27 +96,51 @@ static void shares_of(const moe_int_error_run *k, const double *z, double *ret) 
 typedef struct router_work {
     double *one, *slope, *vdz; /* [all pairs], [T][R], [T][R] */
     double *norms;             /* [R] |W_r[e]|^2; NULL: dX is not asked for */
-    double *share;             /* [R] of one token */
-    unsigned char *chosen;     /* [R] of one token */
 } router_work;
 
-/* Adds the slot-th pair of every token. */
-static void add_slot(const moe_int_error_run *k, const double *z, int64_t slot, router_work *w) {
+/* Adds token t's slot-th pair; `share` and `chosen` are room, [R]. */
+static void add_token(const moe_int_error_run *k, const double *z, int64_t slot, int64_t t,
+                      const router_work *w, double *share, unsigned char *chosen) {
     const moe_plan *plan = k->oracle->plan;
-    int64_t R = plan->n_experts;
-    for (int64_t t = 0; t < k->T; t++) {
-        int64_t from = plan->token_offsets[t], to = plan->token_offsets[t + 1];
-        if (from + slot >= to)
-            continue;
-        shares_of(k, z + t * R, w->share);
-        memset(w->chosen, 0, (size_t)R);
-        for (int64_t i = from; i < to; i++)
-            w->chosen[moe_int_plan_expert_of(plan, plan->pair_of_token[i])] = 1;
-        double row = add_pair(k, plan->pair_of_token[from + slot], w->slope + t * R, w->share,
-                              w->chosen, w->norms, w->vdz + t * R);
-        if (k->rows)
-            k->rows->common_dx[t] += row * row;
-    }
+    int64_t R = plan->n_experts, from = plan->token_offsets[t], to = plan->token_offsets[t + 1];
+    if (from + slot >= to)
+        return;
+    shares_of(k, z + t * R, share);
+    memset(chosen, 0, (size_t)R);
+    for (int64_t i = from; i < to; i++)
+        chosen[moe_int_plan_expert_of(plan, plan->pair_of_token[i])] = 1;
+    double row = add_pair(k, plan->pair_of_token[from + slot], w->slope + t * R, share, chosen,
+                          w->norms, w->vdz + t * R);
+    if (k->rows)
+        k->rows->common_dx[t] += row * row;
+}
+
+/* Adds the slot-th pair of tokens first ... end. */
+static moe_status add_tokens(const moe_int_error_run *k, const double *z, int64_t slot,
+                             int64_t first, int64_t end, const router_work *w) {
+    const size_t R = (size_t)k->oracle->plan->n_experts;
+    double *share = malloc(R * sizeof *share);
+    unsigned char *chosen = malloc(R);
+    const bool complete = share && chosen;
+    for (int64_t t = first; complete && t < end; t++)
+        add_token(k, z, slot, t, w, share, chosen);
+    free(share);
+    free(chosen);
+    return complete ? MOE_OK : MOE_E_NOMEM;
+}
+
+/* Adds the slot-th pair of every token. */
+static moe_status add_slot(const moe_int_error_run *k, const double *z, int64_t slot,
+                           const router_work *w) {
+    enum { MANY = 1 << 18, PART = 256 }; /* logits worth a team of threads; tokens of each */
+    bool failed = false;
+    if (k->T * k->oracle->plan->n_experts < MANY)
+        return add_tokens(k, z, slot, 0, k->T, w);
+#pragma omp parallel for schedule(static) reduction(|| : failed)
+    for (int64_t t = 0; t < k->T; t += PART)
+        failed =
+            add_tokens(k, z, slot, t, t + PART < k->T ? t + PART : k->T, w) != MOE_OK || failed;
+    return failed ? MOE_E_NOMEM : MOE_OK;
 }
 
 /* dz is linear in dS: its slopes are the router's backward of unit vectors, one pair of every token
@@ -133,7 +157,7 @@ static moe_status dz_errors(const moe_int_error_run *k, const double *z, router_
         pick_slot(plan, slot, w->one);
         status = moe_route_backward(k->desc, z, plan, w->one, w->slope);
         if (!status)
-            add_slot(k, z, slot, w);
+            status = add_slot(k, z, slot, w);
     }
     return status;
 }
@@ -141,20 +165,16 @@ static moe_status dz_errors(const moe_int_error_run *k, const double *z, router_
 moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double *ret_vdz) {
     const moe_plan *plan = k->oracle->plan;
     const double *z = k->oracle->out.t[MOE_T_LOGITS].data;
-    size_t R = (size_t)plan->n_experts, count = (size_t)k->T * R;
+    size_t count = (size_t)k->T * (size_t)plan->n_experts;
     router_work w = {.one = malloc(((size_t)plan->n_pairs + 1) * sizeof *w.one),
                      .slope = ret_dz,
-                     .vdz = ret_vdz,
-                     .share = malloc(R * sizeof *w.share),
-                     .chosen = malloc(R)};
+                     .vdz = ret_vdz};
     memset(ret_vdz, 0, count * sizeof *ret_vdz);
-    moe_status status = w.one && w.share && w.chosen ? dz_errors(k, z, &w) : MOE_E_NOMEM;
+    moe_status status = w.one ? dz_errors(k, z, &w) : MOE_E_NOMEM;
     if (!status)
         status = moe_route_backward(k->desc, z, plan, k->oracle->out.t[MOE_T_DS].data, ret_dz);
     free(w.one);
     free(w.norms);
-    free(w.share);
-    free(w.chosen);
     return status;
 }
 

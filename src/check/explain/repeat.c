@@ -43,9 +43,11 @@ void moe_int_explain_repeat(moe_tensor_id id, const moe_tensor *first, const moe
                             moe_check_result *result) {
     moe_explanation *x = &result->explanation;
     const char *name = moe_tensor_name(id);
+    if (moe_int_is_cause(x))
+        return;
     pair_of_runs k = compare(first, later);
     double factor = k.aa > 0 ? k.ab / k.aa : 0, whole = round(factor);
-    if (moe_int_is_cause(x) || k.differ == 0)
+    if (k.differ == 0)
         return;
     *x = (moe_explanation){.before = left_with(&k, 1), .tried = x->tried + 2, .n_params = 1};
     snprintf(x->tensor, sizeof x->tensor, "%s", name);

@@ -8,6 +8,7 @@
 #include "check/state/mirror.h"
 #include "check/subject/inputs.h"
 #include "check/verdict/result.h"
+#include "core/elements.h"
 #include "reference/run.h"
 
 #include <math.h>
@@ -174,22 +175,39 @@ void moe_int_state_try(moe_backend *backend, const moe_problem *problem,
     try_poison(backend, problem, result, run, ret);
 }
 
-int moe_int_times(const moe_tensor *a, const moe_tensor *b) {
-    double ab = 0, aa = 0, rest = 0;
-    int64_t count = moe_tensor_count(a);
-    for (int64_t i = 0; i < count; i++) {
-        double x = moe_load(a->data, a->dtype, (size_t)i);
-        ab += x * moe_load(b->data, b->dtype, (size_t)i);
-        aa += x * x;
+/* Sums over elements: a^2, a b, and (b - factor a)^2. */
+typedef struct sums {
+    double aa, ab, rest;
+} sums;
+
+static sums sums_of(const moe_tensor *a, const moe_tensor *b, double factor) {
+    const int64_t count = moe_tensor_count(a), n = moe_int_parts_of(count);
+    sums part[MOE_INT_MOST_PARTS], all = {0};
+#pragma omp parallel for schedule(static) if (n > 1)
+    for (int64_t p = 0; p < n; p++) {
+        part[p] = (sums){0};
+        for (int64_t i = moe_int_part_at(count, p, n); i < moe_int_part_at(count, p + 1, n); i++) {
+            const double x = moe_load(a->data, a->dtype, (size_t)i);
+            const double y = moe_load(b->data, b->dtype, (size_t)i), d = y - factor * x;
+            part[p].aa += x * x;
+            part[p].ab += x * y;
+            part[p].rest += d * d;
+        }
     }
-    double factor = aa > 0 ? round(ab / aa) : 0;
+    for (int64_t p = 0; p < n; p++) {
+        all.aa += part[p].aa;
+        all.ab += part[p].ab;
+        all.rest += part[p].rest;
+    }
+    return all;
+}
+
+int moe_int_times(const moe_tensor *a, const moe_tensor *b) {
+    sums k = sums_of(a, b, 0);
+    const double factor = k.aa > 0 ? round(k.ab / k.aa) : 0;
     if (!(factor >= 2 && factor < 1e6))
         return 0;
-    for (int64_t i = 0; i < count; i++) {
-        double d = moe_load(b->data, b->dtype, (size_t)i) -
-                   factor * moe_load(a->data, a->dtype, (size_t)i);
-        rest += d * d;
-    }
+    k = sums_of(a, b, factor);
     /* bf16's own roundings are some 1e-5 of the squares */
-    return rest <= 1e-4 * factor * factor * aa ? (int)factor : 0;
+    return k.rest <= 1e-4 * factor * factor * k.aa ? (int)factor : 0;
 }

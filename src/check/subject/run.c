@@ -3,6 +3,7 @@
 #include "backend/front.h"
 #include "check/subject/runner.h"
 #include "check/verdict/result.h"
+#include "core/elements.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -108,15 +109,27 @@ static void free_set(moe_int_guarded *set) {
         moe_int_guard_destroy(&set[id]);
 }
 
-/* Sum of squared differences; a number in one run alone is infinitely far away. */
-static double distance(const moe_tensor *a, const moe_tensor *b) {
+static double part_distance(const moe_tensor *a, const moe_tensor *b, int64_t first, int64_t end) {
     double sum = 0;
-    for (int64_t i = 0, count = moe_tensor_count(a); i < count; i++) {
+    for (int64_t i = first; i < end; i++) {
         double x = moe_load(a->data, a->dtype, (size_t)i);
         double y = moe_load(b->data, b->dtype, (size_t)i);
         double d = x == y || (isnan(x) && isnan(y)) ? 0 : x - y;
         sum += isnan(d) ? INFINITY : d * d;
     }
+    return sum;
+}
+
+/* Sum of squared differences; a number in one run alone is infinitely far away. */
+static double distance(const moe_tensor *a, const moe_tensor *b) {
+    const int64_t count = moe_tensor_count(a), n = moe_int_parts_of(count);
+    double part[MOE_INT_MOST_PARTS], sum = 0;
+#pragma omp parallel for schedule(static) if (n > 1)
+    for (int64_t p = 0; p < n; p++)
+        part[p] =
+            part_distance(a, b, moe_int_part_at(count, p, n), moe_int_part_at(count, p + 1, n));
+    for (int64_t p = 0; p < n; p++)
+        sum += part[p];
     return sum;
 }
 

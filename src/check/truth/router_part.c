@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUTER_EXPERTS = 8 };
+enum { ROUTER_EXPERTS = 8, MANY = 1 << 20 /* elements: worth a team of threads */ };
 
 /* The routing in force, with the given dS, as the result of an oracle. */
 typedef struct router_run {
@@ -53,38 +53,56 @@ static moe_status make_run(const moe_problem *problem, const moe_int_routing *ro
     k->vdz = malloc(count * sizeof *k->vdz);
     if (status || !k->errors.xx || !k->errors.vweight || !k->dz || !k->vdz)
         return MOE_E_NOMEM;
+#pragma omp parallel for schedule(static) if (T * problem->layer.d >= MANY)
     for (int64_t t = 0; t < T; t++)
         k->errors.xx[t] = moe_int_row_square(&problem->in.t[MOE_T_X], t, problem->layer.d);
     status = moe_int_weight_errors(&k->errors);
     return status ? status : moe_int_dz_errors(&k->errors, k->dz, k->vdz);
 }
 
-/* Group i of the parts is expert i of their lists: sums over all tokens. */
-static moe_status sum_tokens(const moe_problem *problem, const router_run *k, moe_int_part *dw,
-                             moe_int_part *db) {
-    int64_t d = problem->layer.d, R = k->oracle.plan->n_experts;
-    double *w = dw->want.data, *vw = dw->variance.data, *b = db->want.data, *vb = db->variance.data;
-    double added = k->errors.rounding.sum * (double)problem->T;
-    double *x = malloc((size_t)d * sizeof *x);
-    if (!x)
-        return MOE_E_NOMEM;
+/* dz of token t and expert i of the parts' lists, and its variance with what adding it adds. */
+static void term(const moe_problem *problem, const router_run *k, const moe_int_part *part,
+                 int64_t t, int64_t i, double *ret_dz, double *ret_v) {
+    const int64_t at = t * k->oracle.plan->n_experts + part->expert[i];
+    const double added = k->errors.rounding.sum * (double)problem->T;
+    *ret_dz = k->dz[at];
+    *ret_v = k->vdz[at] + added * *ret_dz * *ret_dz;
+}
+
+/* Columns c ... c + n, n <= COLUMNS, of dW_r: a sum over all tokens in their order. */
+enum { COLUMNS = 128 };
+static void sum_columns(const moe_problem *problem, const router_run *k, int64_t c, int64_t n,
+                        moe_int_part *dw) {
+    const int64_t d = problem->layer.d;
+    double x[COLUMNS], dz, v;
     for (int64_t t = 0; t < problem->T; t++) {
-        moe_int_load(&problem->in.t[MOE_T_X], t * d, d, x);
+        moe_int_load(&problem->in.t[MOE_T_X], t * d + c, n, x);
         for (int64_t i = 0; i < dw->layout.groups; i++) {
-            double dz = k->dz[t * R + dw->expert[i]];
-            double v = k->vdz[t * R + dw->expert[i]] + added * dz * dz;
-            for (int64_t c = 0; c < d; c++) {
-                w[i * d + c] += dz * x[c];
-                vw[i * d + c] += v * x[c] * x[c];
-            }
-            if (b) {
-                b[i] += dz;
-                vb[i] += v;
+            double *w = (double *)dw->want.data + i * d + c;
+            double *vw = (double *)dw->variance.data + i * d + c;
+            term(problem, k, dw, t, i, &dz, &v);
+            for (int64_t j = 0; j < n; j++) {
+                w[j] += dz * x[j];
+                vw[j] += v * x[j] * x[j];
             }
         }
     }
-    free(x);
-    return MOE_OK;
+}
+
+/* Group i of the parts is expert i of their lists: sums over all tokens. */
+static void sum_tokens(const moe_problem *problem, const router_run *k, moe_int_part *dw,
+                       moe_int_part *db) {
+    const int64_t d = problem->layer.d;
+    double *b = db->want.data, *vb = db->variance.data, dz, v;
+#pragma omp parallel for schedule(static) if (problem->T * d >= MANY)
+    for (int64_t c = 0; c < d; c += COLUMNS)
+        sum_columns(problem, k, c, d - c < COLUMNS ? d - c : COLUMNS, dw);
+    for (int64_t t = 0; b && t < problem->T; t++)
+        for (int64_t i = 0; i < db->layout.groups; i++) {
+            term(problem, k, db, t, i, &dz, &v);
+            b[i] += dz;
+            vb[i] += v;
+        }
 }
 
 moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routing *routing,
@@ -108,7 +126,7 @@ moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routi
         db->expert[i] = experts[i];
     }
     if (!status)
-        status = sum_tokens(problem, &k, dw, db);
+        sum_tokens(problem, &k, dw, db);
     free_run(&k);
     return status;
 }

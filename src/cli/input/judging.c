@@ -3,6 +3,7 @@
 #include "cli/input/messages.h"
 #include "cli/input/mistrust.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,7 +76,10 @@ void cli_tell(void *user, const char *phase, int64_t done, int64_t of) {
         return;
     t->phase = phase;
     t->percent = percent;
-    cli_progress("case %zu of %zu, %s %d %%: %s, %s", t->number, t->of, phase, percent, t->spec,
+    char share[16] = "";
+    if (of > 0)
+        snprintf(share, sizeof share, " %d %%", percent);
+    cli_progress("case %zu of %zu, %s%s: %s, %s", t->number, t->of, phase, share, t->spec,
                  t->name); /* what changes comes first: a long path may cut off the rest */
 }
 

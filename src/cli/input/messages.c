@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 static bool progress_shown;
@@ -29,11 +30,18 @@ static bool is_said(const char *warning) {
     return found;
 }
 
+/* Makes room for a line on the terminal. */
+static void wipe(void) {
+    if (progress_shown)
+        fprintf(stderr, "\r\033[K");
+    progress_shown = false;
+}
+
 static void print_message(void *user, moe_log_level level, const char *message) {
     (void)user;
     if (level > MOE_LOG_WARN || (level == MOE_LOG_WARN && is_said(message)))
         return;
-    cli_progress_clear();
+    wipe();
     fprintf(stderr, "moeref: %s: %s\n", level == MOE_LOG_WARN ? "warning" : "error", message);
 }
 
@@ -66,7 +74,7 @@ void cli_note(const char *format, ...) {
         moe_log_send(elsewhere, MOE_LOG_INFO, "%s", note);
         return;
     }
-    cli_progress_clear();
+    wipe();
     fprintf(stderr, "moeref: %s\n", note);
 }
 
@@ -106,21 +114,82 @@ void cli_set_progress(bool shown) {
     progress_wanted = shown;
 }
 
+/* What is being done, and since when it, or what went before it without an end, is. */
+static struct {
+    pthread_mutex_t mutex;
+    char line[512]; /* "": nothing */
+    double since_s, last_s;
+    bool is_watched;
+} current = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Seconds between two lines; 0: none are wanted. */
+static double period(void) {
+    const char *text = getenv("MOEREF_PROGRESS_SECONDS");
+    const double seconds = text ? strtod(text, NULL) : 30;
+    return seconds > 0 ? seconds : 0;
+}
+
+static void *watch(void *user) {
+    const double every_s = *(const double *)user;
+    const double step_s = every_s < 4 ? every_s / 4 : 1;
+    const struct timespec step = {(time_t)step_s, (long)(1e9 * (step_s - (double)(time_t)step_s))};
+    for (;;) {
+        nanosleep(&step, NULL);
+        pthread_mutex_lock(&current.mutex);
+        const double now = now_s();
+        if (current.line[0] && now - current.last_s >= every_s) {
+            fprintf(stderr, "moeref: %.0f s: %s\n", now - current.since_s, current.line);
+            current.last_s = now;
+        }
+        pthread_mutex_unlock(&current.mutex);
+    }
+    return NULL;
+}
+
+/* Of what takes long a line from time to time stays: whoever looks where a killed run was finds it
+ * there. */
+static void note_progress(const char *line) {
+    static double every_s;
+    pthread_t watcher;
+    pthread_mutex_lock(&current.mutex);
+    if (!current.line[0])
+        current.since_s = current.last_s = now_s();
+    snprintf(current.line, sizeof current.line, "%s", line);
+    if (!current.is_watched) {
+        every_s = period();
+        if (every_s > 0 && pthread_create(&watcher, NULL, watch, &every_s) == 0)
+            pthread_detach(watcher);
+        current.is_watched = true;
+    }
+    pthread_mutex_unlock(&current.mutex);
+}
+
 void cli_progress(const char *format, ...) {
     char line[512];
-    if (!progress_wanted || !isatty(STDERR_FILENO))
+    if (!progress_wanted)
         return;
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    if (!isatty(STDERR_FILENO)) {
+        note_progress(line);
+        return;
+    }
     fprintf(stderr, "\r\033[K%.*s", columns() - 1, line);
     fflush(stderr);
     progress_shown = true;
 }
 
 void cli_progress_clear(void) {
-    if (progress_shown)
-        fprintf(stderr, "\r\033[K");
-    progress_shown = false;
+    wipe();
+    pthread_mutex_lock(&current.mutex);
+    current.line[0] = '\0';
+    pthread_mutex_unlock(&current.mutex);
 }

@@ -33,7 +33,9 @@ moe_log cli_hear(cli_heard *heard);
 
 /* A line on stderr, wherever that goes, or to cli_log_to's log: of what takes long. */
 void cli_note(const char *format, ...) MOE_PRINTF(1, 2);
-/* Progress on a terminal's stderr, overwritten in place and cut at its width; nothing elsewhere. */
+/* Progress on a terminal's stderr, overwritten in place and cut at its width. Elsewhere the last of
+ * it becomes a line of its own each time that $MOEREF_PROGRESS_SECONDS (30; 0: never) are over
+ * before cli_progress_clear says that it has come to its end. */
 void cli_progress(const char *format, ...) MOE_PRINTF(1, 2);
 void cli_progress_clear(void);
 /* Off where what a program reads is all that is wanted; on otherwise. */

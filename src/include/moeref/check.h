@@ -244,7 +244,8 @@ typedef struct moe_check_params {
                            in the one that the backend declares, if it does, and in fewer rows */
     const char *recipe; /* whose rounding points the results must have (recipe.h); NULL: those of
                            any recipe that explains them all, this project's own first */
-    const moe_progress *progress; /* run, oracle, comparison, identities, explanation; or NULL */
+    const moe_progress *progress; /* run, oracle, comparison, identities, explanation, and each
+                                     slot of the backend that is called; or NULL */
 } moe_check_params;
 
 /* Runs `problem` on `backend` and judges it. Returns MOE_OK whenever a verdict was reached (also

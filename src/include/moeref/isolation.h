@@ -21,7 +21,8 @@ extern "C" {
 typedef struct moe_isolation {
     const char *worker; /* the program moeref-worker; NULL: $MOEREF_WORKER, or beside libmoeref */
     double timeout_s;   /* most that one call of a slot may take; 0: 60 s, and 1 s for every
-                           10^9 FLOP of the layer, a tenth of what plain loops on one thread do */
+                           10^9 FLOP of the layer, a tenth of what plain loops on one thread do,
+                           and for every 10^8 bytes of its parameters */
 } moe_isolation;
 
 /* As moe_backends_load, with every plug-in loaded, probed and run in workers. MOE_E_IO without the

@@ -56,8 +56,8 @@ typedef struct moe_log {
 } moe_log;
 
 /* Where it is told how far something long is: `phase` is a word that lives for ever, of whose steps
- * `done` of `of` are over. A NULL moe_progress pointer, or a NULL fn, means silence.
- * Thread-safety: as moe_log. */
+ * `done` of `of` are over; `of` 0: it has no steps. A NULL moe_progress pointer, or a NULL fn,
+ * means silence. Thread-safety: as moe_log. */
 typedef struct moe_progress {
     void (*fn)(void *user, const char *phase, int64_t done, int64_t of);
     void *user;
