@@ -57,7 +57,7 @@ static bool is(const char *name) {
 }
 
 static int64_t elements(const moe_view *v) {
-    return v->shape[0] * v->shape[1];
+    return v->shape[0] * v->shape[1] * (v->ndim > 2 ? v->shape[2] : 1);
 }
 
 static moe_status spoiled_forward(const void *op, const moe_call *call) {
@@ -69,6 +69,8 @@ static moe_status spoiled_forward(const void *op, const moe_call *call) {
         O[-1] = 1;
     if (is("input"))
         *(unsigned char *)call->t[MOE_T_X].data ^= 1;
+    if (is("weight")) /* its last byte */
+        ((unsigned char *)call->t[MOE_T_W1].data)[2 * elements(&call->t[MOE_T_W1]) - 1] ^= 1;
     if (is("index"))
         ((int32_t *)call->index.data)[0] ^= 1;
     if (is("lazy"))
@@ -77,7 +79,11 @@ static moe_status spoiled_forward(const void *op, const moe_call *call) {
 }
 
 static moe_status spoiled_backward(const void *op, const moe_call *call) {
+    float *dW1 = call->t[MOE_T_DW1].data, *last = &dW1[elements(&call->t[MOE_T_DW1]) - 1];
+    const float before = *last;
     moe_status status = moe_int_reference_operators.backward(op, call);
+    if (is("short")) /* the last element is not written */
+        memcpy(last, &before, sizeof before);
     if (is("twice")) /* adds although it was not asked to */
         status = moe_int_reference_operators.backward(
             op, &(moe_call){.tokens = call->tokens,

@@ -245,16 +245,30 @@ Test(operator_hostile, sentinels_are_empty_slots) {
 
 /* ---- what the judge sees of an operator that is wrong ---- */
 
-static void expect_verdict(const char *fault, int exit_code, const char *words) {
+static void expect_verdict_on(const char *line, const char *fault, int exit_code,
+                              const char *words) {
     char command[512];
     snprintf(command, sizeof command,
              "check --backend %s/tests/conformance/operator_faulty.so:bound.%s "
-             "--case 'T=9 d=8 n=4 E=3 K=2 dtype=fp32 route=uniform seed=3'",
-             getenv("MOEREF_BUILD_ROOT"), fault);
+             "--case '%s route=uniform seed=3'",
+             getenv("MOEREF_BUILD_ROOT"), fault, line);
     outcome *o = moeref("%s", command);
     cr_expect_eq(o->code, exit_code, "%s: %s", fault, o->text);
     cr_expect(strstr(o->text, words), "%s: '%s' lacks '%s'", fault, o->text, words);
     free(o);
+}
+
+static void expect_verdict(const char *fault, int exit_code, const char *words) {
+    expect_verdict_on("T=9 d=8 n=4 E=3 K=2 dtype=fp32", fault, exit_code, words);
+}
+
+/* Of 66 MiB of W1, and 68 of dW1 in fp32: what is copied, filled and hashed by many threads. */
+Test(operator_hostile, judge_sees_the_ends_of_large_memory) {
+    const char *weights = "T=3 d=1024 n=512 E=33 K=2 dtype=bf16 pass=fwd";
+    expect_verdict_on(weights, "none", 0, "1 passed");
+    expect_verdict_on(weights, "weight", 1, "changed its input W1");
+    expect_verdict_on("T=3 d=1024 n=512 E=17 K=2 dtype=bf16", "short", 1,
+                      "1 of 17825792 elements were not written");
 }
 
 Test(operator_hostile, judge_sees_memory_inputs_and_values) {

@@ -95,6 +95,28 @@ Test(check_guard, hash_sees_every_byte_of_large_memory) {
     free(data);
 }
 
+/* Of memory that many threads fill, copy and compare: its ends, and those of a thread's part. */
+Test(check_guard, large_memory_is_filled_copied_and_compared_to_its_end) {
+    const size_t bytes = ((size_t)1 << 26) + 37, part = (size_t)1 << 21;
+    const size_t at[] = {0, part - 1, part, bytes - 38, bytes - 1};
+    unsigned char *a = malloc(bytes + 1), *b = malloc(bytes + 1);
+    cr_assert(a && b);
+    a[bytes] = b[bytes] = 7;
+    moe_int_fill(a, 0x5a, bytes);
+    moe_int_copy(b, a, bytes);
+    cr_expect(moe_int_same_bytes(a, b, bytes));
+    for (size_t k = 0; k < sizeof at / sizeof *at; k++) {
+        cr_expect_eq(a[at[k]], 0x5a);
+        a[at[k]] = (unsigned char)k;
+        cr_expect(!moe_int_same_bytes(a, b, bytes), "byte %zu", at[k]);
+        moe_int_copy(b, a, bytes);
+        cr_expect(moe_int_same_bytes(a, b, bytes), "byte %zu", at[k]);
+    }
+    cr_expect(a[bytes] == 7 && b[bytes] == 7, "written behind the end");
+    free(a);
+    free(b);
+}
+
 Test(check_guard, hash_of_pieces_sees_their_order) {
     const unsigned char data[16] = {1};
     const uint64_t first = moe_int_hash_next(0, data, 8),
