@@ -250,15 +250,22 @@ static void try_locals(moe_int_evidence *e, moe_tensor_id id, const moe_int_scen
 static void try_recovered(moe_int_evidence *e, const ground *g) {
     static const moe_tensor_id stages[] = {MOE_T_A, MOE_T_DH}, of[] = {MOE_T_DW2, MOE_T_DW1};
     const moe_tensor_id first = e->first;
+    int64_t light = 0;
     for (int i = 0; i < 2 && is_open(e); i++) {
         if ((i == 1 && (e->wrong[MOE_T_O] || e->wrong[MOE_T_DW2])) ||
-            !moe_int_recover(e, stages[i]))
+            !moe_int_recover(e, stages[i], &light))
             continue;
         e->first = stages[i];
         try_locals(e, stages[i], &g->whole, &g->base);
-        if (e->found && e->best.of == stages[i])
+        if (e->found && e->best.of == stages[i]) {
             moe_int_finding_say(&e->best, "; by the %s that %s must be made of",
                                 moe_tensor_name(stages[i]), moe_tensor_name(of[i]));
+            if (light > 0)
+                moe_int_finding_say(&e->best,
+                                    ", but for %lld rows, whose combine weight is next "
+                                    "to 0",
+                                    (long long)light);
+        }
         e->first = first;
     }
 }
