@@ -151,6 +151,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(dz_score, "the gradient passes through another score")                                 \
     CHANGE(dz_narrow, "gradients of the logits are rounded to a narrower type") \
     CHANGE(dz_slope, "the score's slope is wrong")                                                \
+    CHANGE(dropped_gradient, "pairs that a full expert dropped have a gradient")                  \
     CHANGE(dw_rows, "rows are left out of a weight gradient's sum") \
     CHANGE(dwr_tail, "the last tokens are left out of dW_r")                                      \
     CHANGE(gate_slope, "the shared gate's slope lacks 1 - g")                                     \
