@@ -99,8 +99,8 @@ typedef struct search {
 static bool try_waves(search *s, waves *w) {
     const moe_int_reread *k = s->k;
     const int64_t all = w->down * w->across;
-    const double each = (double)(k->n_need + k->columns * k->units) *
-                        (double)(k->first[k->rows] / (k->rows > 0 ? k->rows : 1) + 1);
+    const int64_t pairs_of_row = k->first[k->rows] / (k->rows > 0 ? k->rows : 1) + 1;
+    const double each = (double)(k->n_need + k->columns * k->units) * (double)pairs_of_row;
     for (int stale = 1; stale >= 0; stale--)
         for (int64_t grid = 1; grid < all && s->steps < most_steps; grid++) {
             w->from = stale ? all / grid * grid : grid;
@@ -126,13 +126,12 @@ static bool find_waves(const moe_int_local *l, moe_tensor_id stage, moe_int_find
     const bool made = moe_int_reread_make(l, stage, &k);
     search s = {.k = &k, .f = f, .most = made ? moe_int_local_limit(l->p->e, l->p->id, k.d2) : 0};
     for (int i = 0; made && !found && i < 4 * TILES; i++) { /* those of all rows first */
-        waves w;
+        waves w = {0};
         const int64_t high = sizes[i / 2 % TILES / SIZES], wide = sizes[i / 2 % SIZES];
-        if (wide < 2 * k.width && tiles_make(&k, high, wide, i >= 2 * TILES, &w)) {
-            w.columns_first = i % 2 == 1;
-            found = try_waves(&s, &w);
-            tiles_free(&w);
-        }
+        const bool tiled = wide < 2 * k.width && tiles_make(&k, high, wide, i >= 2 * TILES, &w);
+        w.columns_first = i % 2 == 1;
+        found = tiled && try_waves(&s, &w);
+        tiles_free(&w);
     }
     moe_int_reread_destroy(&k);
     return found;
