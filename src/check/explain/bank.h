@@ -207,11 +207,11 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(shared_otherwise, "the shared expert's part of %s is made otherwise")                   \
     LOCAL(shared_units, "units of the shared expert do not count once each in %s")                \
     LOCAL(zero_elsewhere, "zero experts' part of %s is another token's X")                        \
-    LOCAL(stage_wraps, "rows behind %s are read from where an index wraps")                       \
-    LOCAL(last_wave, "tiles of the last wave behind %s are not made")                             \
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
     LOCAL(foreign_terms, "%s has terms that are not its own in the place of its own")             \
+    LOCAL(stage_wraps, "rows behind %s are read from where an index wraps")                       \
+    LOCAL(last_wave, "tiles of the last wave behind %s are not made")                             \
     LOCAL(parts_of_sums, "parts of the product behind %s do not count once each")                 \
     LOCAL(substitutes, "pairs' parts of %s are made with other experts' weights, or added")       \
     LOCAL(terms_by_chance, "each term of %s is off by chance")                                    \

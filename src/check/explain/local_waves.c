@@ -95,6 +95,11 @@ typedef struct search {
     double most, steps;
 } search;
 
+/* Rows that are zero, or those of another place, need no tiles to be told. */
+static bool is_of_whole_rows(const waves *w) {
+    return !w->columns_first && w->from % w->across == 0 && w->back % w->across == 0;
+}
+
 /* Waves of any number of tiles that leave a last one which is not whole. */
 static bool try_waves(search *s, waves *w) {
     const moe_int_reread *k = s->k;
@@ -105,7 +110,7 @@ static bool try_waves(search *s, waves *w) {
         for (int64_t grid = 1; grid < all && s->steps < most_steps; grid++) {
             w->from = stale ? all / grid * grid : grid;
             w->back = stale ? grid : 0;
-            if (w->from == all)
+            if (w->from == all || is_of_whole_rows(w))
                 continue;
             s->steps += each;
             const double left = moe_int_reread_left(k, read_tiles, w, s->most);
