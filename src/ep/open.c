@@ -112,10 +112,14 @@ static moe_status make_device(moe_backend *const *inner, int32_t count, const mo
     return find_fault(params->fault, log, &dev->fault);
 }
 
+/* Rows of nobody change no result, but every size and time. */
 static void name_it(const moe_int_ep_device *dev, char *ret, size_t size) {
-    snprintf(ret, size, "%s over %d ranks, %s, %s", moe_backend_name(dev->inner[0].backend),
-             (int)dev->params.ranks, moe_ep_combine_name(dev->params.combine),
-             dev->transport->name);
+    const moe_ep_params *p = &dev->params;
+    char padding[64] = "";
+    if (p->padding != MOE_EP_PAD_NONE)
+        snprintf(padding, sizeof padding, ", padding %s", moe_ep_padding_name(p->padding));
+    snprintf(ret, size, "%s over %d ranks, %s, %s%s", moe_backend_name(dev->inner[0].backend),
+             (int)p->ranks, moe_ep_combine_name(p->combine), dev->transport->name, padding);
 }
 
 moe_status moe_ep_open(moe_backend *const *inner, int32_t count, const moe_ep_params *params,

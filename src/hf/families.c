@@ -10,38 +10,6 @@
 
 #define P(part) MOE_INT_PART_##part
 
-/* Names of a linear map's tensor in the four spellings of shared experts. */
-#define SHARED(map)                                                                                \
-    "shared_experts." map ".weight|shared_expert." map ".weight|shared_mlp." map ".weight"
-
-/* What a row without names of its own has: the spellings of checkpoints, then those of the running
- * model, where they differ. */
-static const char *const common[P(COUNT)] = {
-    [P(ROUTER)] = "gate.weight|router.weight|router.layer.weight|router.classifier.weight|"
-                  "router.gate.weight|gate.wg.weight",
-    [P(ROUTER_BIAS)] = "router.bias",
-    [P(SELECT_BIAS)] = "gate.e_score_correction_bias|e_score_correction_bias|gate.expert_bias|"
-                       "expert_bias|router.e_score_correction_bias|"
-                       "moe_statics.e_score_correction_bias|"
-                       "gate.moe_statics.e_score_correction_bias|experts.e_score_correction_bias|"
-                       "gate.bias",
-    [P(GATE_UP)] = "experts.gate_up_proj|experts.gate_up_proj.weight|input_linear.weight|"
-                   "experts.fc1.weight",
-    [P(GATE)] = "experts.%d.gate_proj.weight|experts.%d.w1.weight|experts.%d.w1",
-    [P(UP)] = "experts.%d.up_proj.weight|experts.%d.w3.weight|experts.%d.w3|experts.up_proj",
-    [P(DOWN)] = "experts.%d.down_proj.weight|experts.%d.w2.weight|experts.%d.w2|"
-                "experts.down_proj|experts.down_proj.weight|output_linear.weight|"
-                "experts.fc2.weight",
-    [P(GATE_UP_BIAS)] = "experts.gate_up_proj_bias",
-    [P(DOWN_BIAS)] = "experts.down_proj_bias",
-    [P(SHARED_GATE_UP)] = SHARED("gate_up_proj"),
-    [P(SHARED_GATE)] = SHARED("gate_proj") "|" SHARED("linear_gate") "|" SHARED("w1"),
-    [P(SHARED_UP)] = SHARED("up_proj") "|" SHARED("w3"),
-    [P(SHARED_DOWN)] = SHARED("down_proj") "|" SHARED("w2"),
-    [P(SHARED_SIGMOID)] = "shared_expert_gate.weight",
-};
-#define COMMON_MODULE "mlp|block_sparse_moe|feed_forward|ffn|moe"
-
 /* Parts that are stored [E][in][out]. */
 #define TRANSPOSED (1u << P(GATE_UP) | 1u << P(DOWN))
 
@@ -279,14 +247,6 @@ static const moe_int_family families[] = {
 /* clang-format on */
 
 #define FAMILY_COUNT (sizeof families / sizeof *families)
-
-const char *moe_int_family_names(const moe_int_family *family, moe_int_part part) {
-    return family->names[part] ? family->names[part] : common[part];
-}
-
-const char *moe_int_family_module(const moe_int_family *family) {
-    return family->module ? family->module : COMMON_MODULE;
-}
 
 #define NAME_BYTES 48
 static char name_text[FAMILY_COUNT][NAME_BYTES];

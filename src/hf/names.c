@@ -5,24 +5,65 @@
 #include <stdio.h>
 #include <string.h>
 
+#define P(part) MOE_INT_PART_##part
+
+/* Names of a linear map's tensor in the four spellings of shared experts. */
+#define SHARED(map)                                                                                \
+    "shared_experts." map ".weight|shared_expert." map ".weight|shared_mlp." map ".weight"
+
+/* What a row without names of its own has: the spellings of checkpoints, then those of the running
+ * model, where they differ. */
+static const char *const common[P(COUNT)] = {
+    [P(ROUTER)] = "gate.weight|router.weight|router.layer.weight|router.classifier.weight|"
+                  "router.gate.weight|gate.wg.weight",
+    [P(ROUTER_BIAS)] = "router.bias",
+    [P(SELECT_BIAS)] = "gate.e_score_correction_bias|e_score_correction_bias|gate.expert_bias|"
+                       "expert_bias|router.e_score_correction_bias|"
+                       "moe_statics.e_score_correction_bias|"
+                       "gate.moe_statics.e_score_correction_bias|experts.e_score_correction_bias|"
+                       "gate.bias",
+    [P(GATE_UP)] = "experts.gate_up_proj|experts.gate_up_proj.weight|input_linear.weight|"
+                   "experts.fc1.weight",
+    [P(GATE)] = "experts.%d.gate_proj.weight|experts.%d.w1.weight|experts.%d.w1",
+    [P(UP)] = "experts.%d.up_proj.weight|experts.%d.w3.weight|experts.%d.w3|experts.up_proj",
+    [P(DOWN)] = "experts.%d.down_proj.weight|experts.%d.w2.weight|experts.%d.w2|"
+                "experts.down_proj|experts.down_proj.weight|output_linear.weight|"
+                "experts.fc2.weight",
+    [P(GATE_UP_BIAS)] = "experts.gate_up_proj_bias",
+    [P(DOWN_BIAS)] = "experts.down_proj_bias",
+    [P(SHARED_GATE_UP)] = SHARED("gate_up_proj"),
+    [P(SHARED_GATE)] = SHARED("gate_proj") "|" SHARED("linear_gate") "|" SHARED("w1"),
+    [P(SHARED_UP)] = SHARED("up_proj") "|" SHARED("w3"),
+    [P(SHARED_DOWN)] = SHARED("down_proj") "|" SHARED("w2"),
+    [P(SHARED_SIGMOID)] = "shared_expert_gate.weight",
+};
+
+const char *moe_int_family_names(const moe_int_family *family, moe_int_part part) {
+    return family->names[part] ? family->names[part] : common[part];
+}
+
+const char *moe_int_family_module(const moe_int_family *family) {
+    return family->module ? family->module : "mlp|block_sparse_moe|feed_forward|ffn|moe";
+}
+
 static const struct {
     moe_tensor_id param;
     moe_int_rows_of rows;
-} parts[MOE_INT_PART_COUNT] = {
-    [MOE_INT_PART_ROUTER] = {MOE_T_W_R, MOE_INT_ROWS_ALL},
-    [MOE_INT_PART_ROUTER_BIAS] = {MOE_T_B_R, MOE_INT_ROWS_ALL},
-    [MOE_INT_PART_SELECT_BIAS] = {MOE_T_B_SELECT, MOE_INT_ROWS_ALL},
-    [MOE_INT_PART_GATE_UP] = {MOE_T_W1, MOE_INT_ROWS_ALL},
-    [MOE_INT_PART_GATE] = {MOE_T_W1, MOE_INT_ROWS_FIRST_HALF},
-    [MOE_INT_PART_UP] = {MOE_T_W1, MOE_INT_ROWS_SECOND_HALF},
-    [MOE_INT_PART_DOWN] = {MOE_T_W2, MOE_INT_ROWS_ALL},
-    [MOE_INT_PART_GATE_UP_BIAS] = {MOE_T_B1, MOE_INT_ROWS_ALL},
-    [MOE_INT_PART_DOWN_BIAS] = {MOE_T_B2, MOE_INT_ROWS_ALL},
-    [MOE_INT_PART_SHARED_GATE_UP] = {MOE_T_W1_SHARED, MOE_INT_ROWS_ALL},
-    [MOE_INT_PART_SHARED_GATE] = {MOE_T_W1_SHARED, MOE_INT_ROWS_FIRST_HALF},
-    [MOE_INT_PART_SHARED_UP] = {MOE_T_W1_SHARED, MOE_INT_ROWS_SECOND_HALF},
-    [MOE_INT_PART_SHARED_DOWN] = {MOE_T_W2_SHARED, MOE_INT_ROWS_ALL},
-    [MOE_INT_PART_SHARED_SIGMOID] = {MOE_T_W_GATE_SHARED, MOE_INT_ROWS_ALL},
+} parts[P(COUNT)] = {
+    [P(ROUTER)] = {MOE_T_W_R, MOE_INT_ROWS_ALL},
+    [P(ROUTER_BIAS)] = {MOE_T_B_R, MOE_INT_ROWS_ALL},
+    [P(SELECT_BIAS)] = {MOE_T_B_SELECT, MOE_INT_ROWS_ALL},
+    [P(GATE_UP)] = {MOE_T_W1, MOE_INT_ROWS_ALL},
+    [P(GATE)] = {MOE_T_W1, MOE_INT_ROWS_FIRST_HALF},
+    [P(UP)] = {MOE_T_W1, MOE_INT_ROWS_SECOND_HALF},
+    [P(DOWN)] = {MOE_T_W2, MOE_INT_ROWS_ALL},
+    [P(GATE_UP_BIAS)] = {MOE_T_B1, MOE_INT_ROWS_ALL},
+    [P(DOWN_BIAS)] = {MOE_T_B2, MOE_INT_ROWS_ALL},
+    [P(SHARED_GATE_UP)] = {MOE_T_W1_SHARED, MOE_INT_ROWS_ALL},
+    [P(SHARED_GATE)] = {MOE_T_W1_SHARED, MOE_INT_ROWS_FIRST_HALF},
+    [P(SHARED_UP)] = {MOE_T_W1_SHARED, MOE_INT_ROWS_SECOND_HALF},
+    [P(SHARED_DOWN)] = {MOE_T_W2_SHARED, MOE_INT_ROWS_ALL},
+    [P(SHARED_SIGMOID)] = {MOE_T_W_GATE_SHARED, MOE_INT_ROWS_ALL},
 };
 
 moe_tensor_id moe_int_part_param(moe_int_part part) {

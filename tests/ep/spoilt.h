@@ -20,6 +20,7 @@ typedef struct faulty {
     moe_reference_result *ref;
     const int64_t *first; /* [R+1] tokens of the ranks */
     int32_t R;
+    bool give_dS; /* to the judge */
 } faulty;
 typedef void (*spoil_fn)(const faulty *f);
 
@@ -38,20 +39,34 @@ static inline moe_tensor rows(const moe_tensor *all, int64_t first, int64_t end)
     return part;
 }
 
+/* dS of a rank's pairs, in the order of its own plan. */
+static inline moe_tensor pairs_of(const faulty *f, int32_t rank, double *ret) {
+    const moe_plan *plan = f->ref->plan;
+    int64_t count = 0;
+    for (int64_t p = 0; p < plan->n_pairs; p++)
+        if (plan->token[p] >= f->first[rank] && plan->token[p] < f->first[rank + 1])
+            ret[count++] = of(f, MOE_T_DS)[p];
+    return (moe_tensor){.data = ret, .dtype = MOE_F64, .ndim = 1, .shape = {count}};
+}
+
 static inline void write_rank(const char *folder, const faulty *f, int32_t r) {
     char path[256];
     const moe_tensor *out = f->ref->out.t;
     const int64_t t0 = f->first[r], t1 = f->first[r + 1];
     const int64_t e0 = first_expert(f, r), e1 = first_expert(f, r + 1);
     /* of experts in parts, tokens' results alone */
-    const size_t count = f->problem->split.tp > 1 ? 2 : 5;
+    const bool whole = f->problem->split.tp <= 1 && !f->problem->split.n_replicas;
+    const size_t count = !whole ? 2 : f->give_dS ? 6 : 5;
+    double *dS = malloc((size_t)(f->ref->plan->n_pairs + 1) * sizeof *dS);
     const moe_named_tensor t[] = {{"O", rows(&out[MOE_T_O], t0, t1)},
                                   {"dX", rows(&out[MOE_T_DX], t0, t1)},
                                   {"dW1", rows(&out[MOE_T_DW1], e0, e1)},
                                   {"dW2", rows(&out[MOE_T_DW2], e0, e1)},
-                                  {"dW_r", out[MOE_T_DW_R]}};
+                                  {"dW_r", out[MOE_T_DW_R]},
+                                  {"dS", pairs_of(f, r, dS)}};
     snprintf(path, sizeof path, "%s/rank%d.safetensors", folder, (int)r);
     cr_assert_eq(moe_safetensors_write(path, t, count, NULL, 0, NULL), MOE_OK);
+    free(dS);
 }
 
 /* Files of all ranks of a case, and what a judge says of them. */
@@ -74,7 +89,7 @@ static inline void judged_make(const char *line, judged *k) {
     cr_assert_eq(moe_reference_problem(k->problem, 1, NULL, &k->f.ref), MOE_OK);
     k->f.problem = k->problem;
     k->f.R = moe_split_ranks(&k->problem->split);
-    for (int32_t r = 0; r < k->f.R; r++)
+    for (int32_t r = 0; r < k->f.R && k->problem->split.tokens; r++)
         k->first[r + 1] = k->first[r] + k->problem->split.tokens[r];
 }
 
@@ -99,9 +114,11 @@ static inline void judged_destroy(judged *k) {
     moe_case_destroy(&k->c);
 }
 
-static inline void expect_cause(const char *line, spoil_fn spoil, const char *due) {
+static inline void expect_cause_of(const char *line, spoil_fn spoil, bool give_dS,
+                                   const char *due) {
     judged k;
     judged_make(line, &k);
+    k.f.give_dS = give_dS;
     spoil(&k.f);
     write_all(&k);
     cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
@@ -111,14 +128,20 @@ static inline void expect_cause(const char *line, spoil_fn spoil, const char *du
     judged_destroy(&k);
 }
 
-/* O becomes what the layer makes with these parameters, by the pairs of its own plan. */
+static inline void expect_cause(const char *line, spoil_fn spoil, const char *due) {
+    expect_cause_of(line, spoil, false, due);
+}
+
+/* O and dS become what the layer makes with these parameters, by the pairs of its own plan. */
 static inline void remake_O(const faulty *f, const moe_tensors *in) {
+    static const moe_tensor_id made_of[] = {MOE_T_O, MOE_T_DS};
     const moe_reference_params params = {
         .tokens = f->problem->T, .precision = MOE_F64, .threads = 1, .plan = f->ref->plan};
     moe_reference_result *made = NULL;
     cr_assert_eq(moe_reference_run(&f->problem->layer, in, &params, NULL, &made), MOE_OK);
-    memcpy(of(f, MOE_T_O), made->out.t[MOE_T_O].data,
-           (size_t)moe_tensor_bytes(&f->ref->out.t[MOE_T_O]));
+    for (int i = 0; i < 2; i++)
+        memcpy(of(f, made_of[i]), made->out.t[made_of[i]].data,
+               (size_t)moe_tensor_bytes(&f->ref->out.t[made_of[i]]));
     moe_reference_result_destroy(&made);
 }
 

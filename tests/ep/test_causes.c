@@ -56,6 +56,21 @@ Test(ep_causes, experts_with_the_weights_of_others_are_named_by_some_tokens) {
                  scatter_weights, "with the weights of expert 3 of");
 }
 
+/* 77 is odd. */
+static void scatter_256(const faulty *f) {
+    int64_t map[256];
+    for (int64_t e = 0; e < 256; e++)
+        map[e] = (77 * e + 31) % 256;
+    compute_with(f, map);
+}
+
+/* A token's row is the sum of eight of them, of which none is its own; of each there is a dS. */
+Test(ep_causes, experts_that_all_have_the_weights_of_others_are_named_by_dS) {
+    expect_cause_of("T=96 d=48 n=8 E=256 K=8 dtype=fp32 renorm=1 seed=3 ep=4 tokens=30+0+36+30",
+                    scatter_256, true,
+                    "rank 0 computes expert 0, its expert 0, with the weights of expert 31 of");
+}
+
 /* ---- parts that are lost ---- */
 
 /* O loses the parts of pairs that are `lost`. */
@@ -111,6 +126,21 @@ static bool of_some_copies(const faulty *f, int64_t p) {
     return (f->ref->plan->token[p] + owner_of(f, p)) % 5 == 0;
 }
 
+/* Rank r asks for the parts of token t those ranks to which the next rank's token t goes. */
+static bool where_next_does_not_go(const faulty *f, int64_t p) {
+    const moe_plan *plan = f->ref->plan;
+    int32_t next = home_of(f, p);
+    do
+        next = (next + 1) % f->R;
+    while (f->first[next] == f->first[next + 1]);
+    const int64_t local = plan->token[p] - f->first[home_of(f, p)];
+    const int64_t t = f->first[next] + local % (f->first[next + 1] - f->first[next]);
+    for (int64_t q = 0; q < plan->n_pairs; q++)
+        if (plan->token[q] == t && owner_of(f, q) == owner_of(f, p))
+            return false;
+    return true;
+}
+
 #define LOSE(which)                                                                                \
     static void lose_##which(const faulty *f) {                                                    \
         lose(f, which);                                                                            \
@@ -122,6 +152,7 @@ LOSE(behind_two)
 LOSE(behind_in_link)
 LOSE(of_least_weight)
 LOSE(of_some_copies)
+LOSE(where_next_does_not_go)
 
 Test(ep_causes, what_lost_parts_have_in_common_is_named) {
     const char *line = "T=64 d=48 n=8 E=12 K=4 dtype=fp32 renorm=1 seed=3 ep=4 tokens=20+0+24+20";
@@ -135,6 +166,26 @@ Test(ep_causes, what_lost_parts_have_in_common_is_named) {
     expect_cause(line, lose_of_least_weight, "O lacks the expert of each token's least weight");
     expect_cause(line, lose_of_some_copies,
                  "O lacks all that a rank made for a token at 33 of 181 such");
+    expect_cause(line, lose_where_next_does_not_go,
+                 "O lacks what a rank made for a token where the token of that number on the next "
+                 "rank does not go to it");
+}
+
+/* dX~ of an expert comes once of each replica. */
+static void add_each_replica(const faulty *f) {
+    const moe_plan *plan = f->ref->plan;
+    const moe_split *split = &f->problem->split;
+    const int64_t d = width_of(f, MOE_T_DX);
+    for (int64_t p = 0; p < plan->n_pairs; p++)
+        for (int64_t i = 0; i < d && expert_of(f, p) < split->n_replicas; i++)
+            of(f, MOE_T_DX)[plan->token[p] * d + i] +=
+                (double)(split->replicas[expert_of(f, p)] - 1) * of(f, MOE_T_DXP)[p * d + i];
+}
+
+Test(ep_causes, parts_that_count_once_for_each_replica_are_named) {
+    expect_cause("T=64 d=48 n=8 E=12 K=4 dtype=fp32 renorm=1 seed=3 ep=4 tokens=20+0+24+20 "
+                 "replicas=2+3+1+2",
+                 add_each_replica, "dX has, times the number of an expert's replicas, every row");
 }
 
 /* ---- the router's gradient ---- */

@@ -1,10 +1,5 @@
-/* Choices of experts in the files of three ranks. */
-#include "moeref/check.h"
-#include "temporary.h"
-
-#include <criterion/criterion.h>
-#include <stdio.h>
-#include <string.h>
+/* Choices of experts in the files of ranks. */
+#include "spoilt.h"
 
 enum { RANKS = 3, T = 20, D = 16, K = 2 };
 static const int64_t tokens[RANKS] = {9, 0, 11};
@@ -50,4 +45,56 @@ static void expect(const int32_t *first, const char *named) {
 Test(ep_choice, ranks_that_know_their_own_experts_alone_are_named) {
     expect((const int32_t[RANKS]){0, 0, 4}, "among the experts of their own rank alone");
     expect((const int32_t[RANKS]){0, 0, 0}, "experts are numbered as on their ranks");
+}
+
+/* ---- a capacity of each rank ---- */
+
+static bool is_among_best(const double *z, int64_t E, int64_t e, int64_t most) {
+    int64_t better = 0;
+    for (int64_t i = 0; i < E; i++)
+        better += z[i] > z[e] || (z[i] == z[e] && i < e);
+    return better < most;
+}
+
+/* O of no value, and ids of experts that keep the first `capacity` tokens of each rank. */
+static void write_ranks_choice(const judged *k, int64_t capacity) {
+    const moe_layer_desc *desc = &k->problem->layer;
+    const int64_t E = desc->E, d = desc->d, room = k->problem->T * desc->K;
+    const double *z = of(&k->f, MOE_T_LOGITS);
+    for (int32_t r = 0; r < k->f.R; r++) {
+        int64_t kept[16] = {0}, rows = k->first[r + 1] - k->first[r];
+        int32_t *ids = malloc((size_t)(room + 1) * sizeof *ids), *next = ids;
+        float *O = calloc((size_t)(rows * d) + 1, sizeof *O);
+        for (int64_t t = k->first[r]; t < k->first[r + 1]; t++)
+            for (int64_t e = 0; e < E; e++)
+                if (is_among_best(z + t * E, E, e, desc->K))
+                    *next++ = kept[e]++ < capacity ? (int32_t)e : -1;
+        const moe_named_tensor t[] = {
+            {"O", {.data = O, .dtype = MOE_F32, .ndim = 2, .shape = {rows, d}}},
+            {"topk_index", {.data = ids, .dtype = MOE_I32, .ndim = 2, .shape = {rows, desc->K}}}};
+        char path[256];
+        snprintf(path, sizeof path, "%s/rank%d.safetensors", k->folder, (int)r);
+        cr_assert_eq(moe_safetensors_write(path, t, 2, NULL, 0, NULL), MOE_OK);
+        free(ids);
+        free(O);
+    }
+}
+
+static void expect_capacity(int64_t capacity, const char *due) {
+    judged k;
+    judged_make("T=64 d=48 n=8 E=8 K=2 dtype=fp32 renorm=1 seed=3 select=capacity capacity=12 ep=4 "
+                "tokens=20+0+24+20",
+                &k);
+    write_ranks_choice(&k, capacity);
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    cr_expect_eq(k.result->verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(k.result->explanation.text, due), "\"%s\", not \"%s\"", due,
+              k.result->explanation.text);
+    judged_destroy(&k);
+}
+
+/* Where no rank reaches it, a capacity of each is none: so it is said. */
+Test(ep_choice, a_capacity_that_each_rank_counts_for_itself_is_named) {
+    expect_capacity(12, "never, as with a capacity inside each rank, which no rank reaches");
+    expect_capacity(3, "3 of each rank's tokens, a capacity inside each rank");
 }

@@ -46,6 +46,41 @@ static void expect_why(const judged *k, const char *tensor, const char *due) {
     cr_expect(strstr(why, due), "%s: \"%s\", not \"%s\"", tensor, due, why);
 }
 
+/* Right rows that three ranks have by `O` and `dX`, [4] their first tokens; due NULL: a pass. */
+static void expect_rows(const char *line, const int64_t *O, const int64_t *dX, const char *tensor,
+                        const char *due) {
+    judged k;
+    judged_make(line, &k);
+    for (int32_t r = 0; r < 3; r++) {
+        const moe_named_tensor t[] = {{"O", part(&k, MOE_T_O, O[r], O[r + 1])},
+                                      {"dX", part(&k, MOE_T_DX, dX[r], dX[r + 1])}};
+        const bool none = O[r] == O[r + 1]; /* a rank without tokens may leave them out */
+        rewrite(&k, r, t + none, none ? 1 : 2);
+    }
+    cr_assert_eq(judge(&k), MOE_OK, "%s", k.seen.text);
+    if (due)
+        expect_why(&k, tensor, due);
+    cr_expect(due || k.result->verdict == MOE_VERDICT_PASS, "%s", k.result->why);
+    judged_destroy(&k);
+}
+
+Test(ep_doors, a_rank_has_the_tokens_that_the_case_gives_it) {
+    const char *bare = "T=20 d=16 n=8 E=6 K=2 dtype=fp32 seed=3";
+    const char *even = "T=20 d=16 n=8 E=6 K=2 dtype=fp32 seed=3 ep=3";
+    const char *stated = "T=20 d=16 n=8 E=6 K=2 dtype=fp32 seed=3 ep=3 tokens=9+0+11";
+    const int64_t as_stated[] = {0, 9, 9, 20}, one_less[] = {0, 8, 9, 20},
+                  on_one[] = {0, 20, 20, 20};
+    expect_rows(stated, as_stated, as_stated, NULL, NULL);
+    expect_rows(stated, one_less, one_less, "O", "rank 0's O is [8, 16] of fp64, for 9 tokens");
+    expect_rows(stated, as_stated, one_less, "dX", "rank 0's dX is [8, 16] of fp64, for 9 tokens");
+    expect_rows(stated, as_stated, on_one, "dX", "rank 0's dX is [20, 16] of fp64, for 9 tokens");
+    /* cases that say nothing of tokens */
+    expect_rows(even, as_stated, as_stated, NULL, NULL);
+    expect_rows(bare, one_less, one_less, NULL, NULL);
+    expect_rows(bare, as_stated, one_less, "dX", "rank 0's dX is [8, 16] of fp64, for 9 tokens");
+    expect_rows(bare, as_stated, on_one, NULL, NULL);
+}
+
 Test(ep_doors, ranks_with_rows_too_few_or_none_are_named) {
     judged k;
     judged_make(LINE, &k);

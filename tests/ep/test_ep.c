@@ -70,6 +70,29 @@ static void assert_exact(const char *spec, const char *line) {
     moe_check_result_destroy(&r);
 }
 
+Test(ep, a_name_says_how_rows_are_summed_and_padded) {
+    static const char *const due[] = {
+        "reference over 3 ranks, pairs, threads",
+        "reference over 3 ranks, ranks, threads, padding owner",
+        "reference over 3 ranks, pairs, threads, padding wire",
+        "reference over 3 ranks, pairs, threads, padding capacity",
+    };
+    moe_backends *all = NULL;
+    moe_backend *backend = open_backend("reference", &all), *over = NULL;
+    for (int32_t padding = 0; padding < MOE_EP_PADDING_COUNT; padding++) {
+        const moe_ep_params params = {.ranks = 3,
+                                      .combine =
+                                          padding == MOE_EP_PAD_OWNER ? MOE_EP_RANKS : MOE_EP_PAIRS,
+                                      .wire = MOE_EP_WIRE_OWN,
+                                      .padding = padding};
+        cr_assert_eq(moe_ep_open(&backend, 1, &params, NULL, &over), MOE_OK);
+        cr_expect_str_eq(moe_backend_name(over), due[padding]);
+        moe_backend_close(&over);
+    }
+    moe_backend_close(&backend);
+    moe_backends_destroy(&all);
+}
+
 /* ---- layouts ---- */
 
 Test(ep, a_layout_is_what_the_plans_say) {

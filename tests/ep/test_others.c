@@ -76,6 +76,35 @@ Test(ep_causes, rows_gradients_and_weights_of_others_are_named) {
     expect_cause(line, round_weights, "weights are rounded to bf16");
 }
 
+/* ---- columns that did not arrive ---- */
+
+/* Rows of X from other ranks are zero from column 32 on. */
+static void lose_columns(const faulty *f) {
+    const moe_plan *plan = f->ref->plan;
+    const int64_t d = width_of(f, MOE_T_O), T = f->problem->T;
+    moe_tensors in = f->problem->in;
+    moe_reference_result *cut = NULL;
+    const moe_reference_params params = {
+        .tokens = T, .precision = MOE_F64, .threads = 1, .plan = plan, .plan_given = 1};
+    cr_assert_eq(moe_tensor_cast(&f->problem->in.t[MOE_T_X], MOE_F32, &in.t[MOE_T_X]), MOE_OK);
+    for (int64_t i = 0; i < T * d; i++)
+        ((float *)in.t[MOE_T_X].data)[i] *= i % d < 32 ? 1 : 0;
+    cr_assert_eq(moe_reference_run(&f->problem->layer, &in, &params, NULL, &cut), MOE_OK);
+    const double *Y = cut->out.t[MOE_T_Y].data;
+    for (int64_t p = 0; p < plan->n_pairs; p++)
+        for (int64_t i = 0; i < d && home_of(f, p) != owner_of(f, p); i++)
+            of(f, MOE_T_O)[plan->token[p] * d + i] +=
+                plan->weight[p] * (Y[p * d + i] - of(f, MOE_T_Y)[p * d + i]);
+    moe_reference_result_destroy(&cut);
+    moe_tensor_destroy(&in.t[MOE_T_X]);
+}
+
+Test(ep_causes, rows_of_other_ranks_without_their_last_columns_are_named) {
+    expect_cause("T=64 d=48 n=8 E=12 K=4 dtype=fp32 renorm=1 seed=3 ep=4 tokens=20+0+24+20",
+                 lose_columns,
+                 "rows of X that come from other ranks are zero from column 32 on, of 48");
+}
+
 /* ---- experts in parts ---- */
 
 /* W1 [2n][d] of two parts, cut in the middle: part 0 takes n/2 gates for ups. */

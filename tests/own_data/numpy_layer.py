@@ -22,7 +22,7 @@ except ImportError:
 
 def save(path, tensors):
     """A safetensors file: header length, JSON header, data."""
-    names = {"float32": "F32", "int32": "I32"}
+    names = {"float16": "F16", "float32": "F32", "float64": "F64", "int32": "I32"}
     header, data = {}, b""
     for name, array in tensors.items():
         raw = np.ascontiguousarray(array).tobytes()

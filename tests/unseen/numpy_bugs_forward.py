@@ -6,7 +6,6 @@ from numpy_kernel import Kernel, bf16, sigmoid
 
 class stale_last_wave(Kernel):
     """A persistent kernel's last wave stores the tiles that its CTAs had before."""
-    told = False
     layer, words, gives = "mid", r"tile|rows of|other rows|before|columns", "O"
 
     def store(self, name, value):
@@ -113,7 +112,6 @@ class padding_rows_to_last_token(Kernel):
 
 class flat_index_of_16_bits(Kernel):
     """Row times width wraps at 2^16 where A is read."""
-    told = False
     layer, words, gives = "mid", r"row|wrap|wrong place|other", "O"
 
     def store(self, name, value):

@@ -27,6 +27,7 @@ except ImportError:
 
 import numpy_bugs_backward
 import numpy_bugs_forward
+import numpy_bugs_wraps
 import numpy_kernel
 import numpy_right
 import unseen
@@ -40,7 +41,8 @@ def kernels(module):
             if isinstance(k, type) and k.__module__ == module.__name__]
 
 
-BUGS, RIGHT = kernels(numpy_bugs_forward) + kernels(numpy_bugs_backward), kernels(numpy_right)
+BUGS = sum(map(kernels, (numpy_bugs_forward, numpy_bugs_backward, numpy_bugs_wraps)), [])
+RIGHT = kernels(numpy_right)
 
 
 def moeref(options, *words):

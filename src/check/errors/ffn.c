@@ -8,6 +8,7 @@
 #include "check/errors/errors.h"
 #include "reference/loops.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -259,7 +260,7 @@ static void gradient_squares(const moe_int_error_ffn *f, const work *k) {
     moe_int_loop_square_f64(f->dy, f->rows * d, k->squares);
     for (int64_t r = 0; r < f->rows; r++) {
         const double w = weight_of(f, r);
-        if (w == 0 || !(stored_gradient(f, r) > 0))
+        if (w * w < DBL_MIN || !(stored_gradient(f, r) > 0))
             continue;
         for (int64_t i = r * d; i < (r + 1) * d; i++)
             k->squares[i] = moe_int_stored(f->rounding, w * f->dy[i]) / (w * w);

@@ -56,7 +56,7 @@ double moe_int_stored_share(const moe_int_rounding *r, double scale, const doubl
         stored += moe_int_stored(r, scale * v[i]);
         square += scale * v[i] * scale * v[i];
     }
-    return square > 0 ? stored / square : 0;
+    return square >= DBL_MIN ? stored / square : 0; /* below that the ratio is none */
 }
 
 static bool clamps_up(const moe_layer_desc *desc) {

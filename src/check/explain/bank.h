@@ -151,6 +151,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(dz_score, "the gradient passes through another score")                                 \
     CHANGE(dz_narrow, "gradients of the logits are rounded to a narrower type") \
     CHANGE(dz_slope, "the score's slope is wrong")                                                \
+    CHANGE(dropped_gradient, "pairs that a full expert dropped have a gradient")                  \
     CHANGE(dw_rows, "rows are left out of a weight gradient's sum") \
     CHANGE(dwr_tail, "the last tokens are left out of dW_r")                                      \
     CHANGE(gate_slope, "the shared gate's slope lacks 1 - g")                                     \
@@ -209,6 +210,8 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
     LOCAL(foreign_terms, "%s has terms that are not its own in the place of its own")             \
+    LOCAL(stage_wraps, "rows behind %s are read from where an index wraps")                       \
+    LOCAL(last_wave, "tiles of the last wave behind %s are not made")                             \
     LOCAL(parts_of_sums, "parts of the product behind %s do not count once each")                 \
     LOCAL(substitutes, "pairs' parts of %s are made with other experts' weights, or added")       \
     LOCAL(terms_by_chance, "each term of %s is off by chance")                                    \

@@ -182,6 +182,7 @@ typedef struct moe_int_change {
     int64_t gather_X, gather_dO; /* a row's token is t + this (mod T) */
     int64_t gather_mod;          /* ... of X: t mod this; 0: t */
     int64_t gather_late;         /* X is read from so many elements further on */
+    int64_t gather_wrap;         /* X is read from the first element's index mod this; 0: that */
     /* An expert's rows after its last whole tile of this (1: its last row) are of the tokens that
      * the next expert has at the same place (its first); of all experts, or of one. */
     int64_t beyond, beyond_expert;
@@ -219,6 +220,7 @@ static inline int64_t moe_int_gather_start(const moe_int_change *c, int64_t t, i
     int64_t of = moe_int_around(t + c->gather_X, T), at;
     of = c->gather_mod > 0 ? of % c->gather_mod : of;
     at = of * d + c->gather_late;
+    at = c->gather_wrap > 0 ? at % c->gather_wrap : at;
     return at < 0 || at + d > T * d ? of * d : at;
 }
 

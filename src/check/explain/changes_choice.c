@@ -124,65 +124,6 @@ double *moe_int_copy_logits(const moe_int_scene *s, const moe_int_change *c) {
     return z;
 }
 
-/* The choice of the same router that sees the tokens from the last to the first. */
-static bool reroute_backwards(const moe_int_scene *s, const double *b, moe_int_change *c) {
-    const moe_problem *p = s->evidence->problem;
-    int64_t T = p->T, R = c->plan->n_experts;
-    double *z = c->logits ? malloc((size_t)(T * R) * sizeof *z + 1) : NULL;
-    int64_t *order = malloc((size_t)T * sizeof *order + 1);
-    moe_plan *reversed = NULL, *plan = NULL;
-    bool done = z && order;
-    for (int64_t t = 0; done && t < T; t++) {
-        order[t] = T - 1 - t;
-        memcpy(z + t * R, c->logits + order[t] * R, (size_t)R * sizeof *z);
-    }
-    done = done && !moe_route(&c->desc, T, z, b, p->seed, NULL, &reversed) &&
-           !moe_plan_subset(reversed, order, T, &plan);
-    if (done)
-        moe_int_take_choice(plan, c);
-    moe_plan_destroy(&reversed);
-    free(order);
-    free(z);
-    return done;
-}
-
-/* Of all groups together, or of each rank's tokens; 0: neither is another capacity. */
-static int64_t other_group(const moe_int_scene *s, const moe_router_desc *r) {
-    const moe_problem *p = s->evidence->problem;
-    const int64_t ranks = moe_split_ranks(&p->split);
-    if (r->capacity_group)
-        return p->T;
-    return ranks > 1 && p->T % ranks == 0 ? p->T / ranks : 0;
-}
-
-/* Never, a token early, a token late; they keep the last tokens; or of other groups. */
-bool moe_int_change_capacity_other(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                   moe_int_finding *f) {
-    moe_router_desc *r = &c->desc.router;
-    const int64_t group = other_group(s, r);
-    if (trial > (group ? 4 : 3) || r->select != MOE_SELECT_CAPACITY)
-        return false;
-    double *b = moe_int_selection_bias(s);
-    if (trial == 3) {
-        moe_int_finding_say(f, ": the same, but they keep the last ones, not the first");
-        bool done = reroute_backwards(s, b, c);
-        free(b);
-        return done;
-    }
-    if (trial == 0)
-        r->select = MOE_SELECT_TOPK;
-    else if (trial == 4)
-        r->capacity_group = group;
-    else
-        r->capacity += trial == 1 ? -1 : 1;
-    moe_int_finding_say(f, trial ? ": %lld" : ": never", (long long)r->capacity);
-    if (trial == 4)
-        moe_int_finding_say(f, " of each %lld tokens", (long long)group);
-    bool done = r->capacity < 1 || moe_int_reroute(s, b, c);
-    free(b);
-    return done;
-}
-
 /* Is there an expert that the subject chose for no token? Their logits become the least. */
 static bool forbid_unchosen(const moe_int_scene *s, moe_int_change *c, moe_int_finding *f) {
     const moe_plan *got = s->evidence->routing->plan;

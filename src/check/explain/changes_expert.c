@@ -102,12 +102,17 @@ bool moe_int_change_gather_index(const moe_int_scene *s, int64_t trial, moe_int_
                                  moe_int_finding *f) {
     static const int64_t late[] = {1, -1, 4, 8};
     enum { LATE = sizeof late / sizeof *late };
+    const int64_t T = s->evidence->problem->T, d = moe_int_layer_of(s)->d;
     const int64_t modulus = trial < LATE ? 0 : (int64_t)4 << (trial - LATE);
-    if (modulus >= s->evidence->problem->T)
+    if (modulus >= T * d)
         return false;
-    c->gather_mod = modulus;
     c->gather_late = modulus ? 0 : late[trial];
-    if (modulus)
+    c->gather_mod = modulus < T ? modulus : 0;
+    c->gather_wrap = modulus < T ? 0 : modulus;
+    if (c->gather_wrap)
+        moe_int_finding_say(f, ": the index of a row's first element wraps at %lld",
+                            (long long)modulus);
+    else if (modulus)
         moe_int_finding_say(f, ": of the token's number mod %lld", (long long)modulus);
     else
         moe_int_finding_say(f, ": %lld elements late", (long long)c->gather_late);

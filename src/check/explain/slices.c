@@ -154,7 +154,7 @@ static moe_status run_slice(slice_run *k, const double *right) {
     moe_int_matrix w2 = moe_int_matrix_w2(k->s, k->c, k->at.e, MOE_INT_PRODUCT_DA);
     int32_t own = k->at.e < 0 ? MOE_GLU_CONCAT : k->s->evidence->problem->layer.glu_layout;
     bool alike = layout_seen(k) == own && k->c->gather_X == 0 && k->c->gather_dO == 0 &&
-                 k->c->gather_mod == 0 && k->c->gather_late == 0;
+                 k->c->gather_mod == 0 && k->c->gather_late == 0 && k->c->gather_wrap == 0;
     k->x = malloc(2 * (size_t)k->d * sizeof *k->x);
     if (!k->x)
         return MOE_E_NOMEM;

@@ -170,7 +170,7 @@ static bool explain(const moe_int_rank_scene *s, moe_explanation *ret) {
         cause_fn cause;
     } causes[] = {
         {O | DX | DS, false, is_order_of_owners},
-        {ALL, false, moe_int_rank_shares},
+        {ALL, true, moe_int_rank_shares},
         {DX | DWR, false, moe_int_rank_router_gradient},
         {DW, false, moe_int_rank_added_gradients},
         {DW, false, moe_int_rank_repeated_rows},
@@ -179,6 +179,7 @@ static bool explain(const moe_int_rank_scene *s, moe_explanation *ret) {
         {O, true, moe_int_rank_cut_across},
         {O, true, moe_int_rank_other_scales},
         {O, false, moe_int_rank_made_of_others},
+        {O, false, moe_int_rank_lost_columns},
         {DS, false, moe_int_rank_gradients_of_others},
     };
     const int is = s->id == MOE_T_O      ? O

@@ -223,7 +223,7 @@ bool moe_int_rank_class(const moe_int_rank_scene *s, const char *subject,
     /* What is wrong with every row alike and has nothing to do with ranks is not theirs. */
     for (int c = 0; c < CLASSES; c++)
         for (int r = 0; r < MOE_INT_TIMES; r++)
-            if (classes[c].flags & kind_of(&k) &&
+            if (classes[c].flags & kind_of(&k) && (s->is->plain || classes[c].holds == is_any) &&
                 (classes[c].holds != is_any || moe_int_times_rules[r].of_ranks) &&
                 try_class(&k, &moe_int_times_rules[r], &classes[c], ret, size))
                 return true;

@@ -97,7 +97,8 @@ static void election_free(moe_int_election *k) {
     free(k->both);
 }
 
-/* ---- to begin with: a rank's experts one further on or back, or those of another rank ---- */
+/* ---- to begin with: a rank's experts one further on or back, those of another rank, or by dS ----
+ */
 
 static void set_map(const moe_int_election *k, int32_t rank, int32_t from, int64_t shift) {
     const int64_t *first = k->s->layout->first, *offsets = k->s->plan->offsets;
@@ -136,7 +137,8 @@ static void begin(const moe_int_election *k) {
                     shift = by;
                 }
             }
-    set_map(k, rank, from, shift);
+    if (!moe_int_election_by_dS(k) || error_of(k) >= least)
+        set_map(k, rank, from, shift);
     for (int64_t e = 0; e < k->s->E; e++)
         moe_int_election_add(k, e, -1);
 }

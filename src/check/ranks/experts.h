@@ -24,6 +24,9 @@ void moe_int_election_add(const moe_int_election *k, int64_t e, double scale);
 /* Adds to cost[f] what rows of expert f leave of the part of pair p. */
 void moe_int_election_costs(const moe_int_election *k, int64_t p, double *cost);
 
+/* experts_dS.c: the map that leaves least of each expert's dS. False: there is none. */
+bool moe_int_election_by_dS(const moe_int_election *k);
+
 /* experts_both.c: tries the experts of token t two by two, while its row is wrong. True: some have
  * changed. */
 bool moe_int_election_of_token(moe_int_election *k, int64_t t);

@@ -124,10 +124,12 @@ static void share_out(moe_int_files *f) {
     const int64_t T = f->problem->T, E = f->problem->layer.E;
     moe_int_file_ranks *ret = &f->who;
     const int32_t R = ret->ranks = f->count;
-    const bool told = split->tokens && split->n_tokens == R;
+    f->stated = split->tokens && split->n_tokens == R;
     if (!count_rows(f, of_tokens, sizeof of_tokens / sizeof *of_tokens, T, ret->tokens))
         for (int32_t r = 0; r < R; r++)
-            ret->tokens[r] = told ? split->tokens[r] : (r + 1) * T / R - r * T / R;
+            ret->tokens[r] = f->stated ? split->tokens[r] : (r + 1) * T / R - r * T / R;
+    for (int32_t r = 0; r < R; r++)
+        f->due[r] = f->stated ? split->tokens[r] : ret->tokens[r];
     if (!count_rows(f, of_experts, sizeof of_experts / sizeof *of_experts, E, ret->experts))
         for (int32_t r = 0; r < R; r++)
             ret->experts[r] = moe_ep_first_expert(E, R, r + 1) - moe_ep_first_expert(E, R, r);

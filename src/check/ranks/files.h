@@ -21,6 +21,8 @@ typedef struct moe_int_files {
     moe_safetensors *file[MOE_EP_MAX_RANKS];
     int32_t count;
     moe_int_file_ranks who;
+    int64_t due[MOE_EP_MAX_RANKS]; /* tokens of a rank: the case's, else who's */
+    bool stated;                   /* the case says so */
 } moe_int_files;
 
 /* files_said.c: a rank's file, and its part of a tensor; one without rows may leave it out, then
@@ -36,8 +38,9 @@ moe_status moe_int_files_refuse(const moe_int_files *f, const char *name, int32_
 /* MOE_E_INVALID, in words, where neither slots' ids nor a tensor [slots] beside them has a row for
  * each token. */
 moe_status moe_int_files_check_slots(const moe_int_files *f, const char *name, const moe_log *log);
-/* What the verdict on the tensors put together does not know: whose rows are missing or too many,
- * whose gradient of what all have is another than the others', who has another's bits. */
+/* What the verdict on the tensors put together does not know: whose rows are missing, too many or
+ * another rank's, whose gradient of what all have is another than the others', who has another's
+ * bits. */
 void moe_int_files_say(const moe_int_files *f, moe_check_result *result);
 
 /* files_cause.c: where results of `all`, the files put together, are wrong, looks for what is wrong

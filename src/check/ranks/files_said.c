@@ -80,14 +80,24 @@ static int64_t all_rows(const moe_int_files *f, const char *name) {
     return sum;
 }
 
+/* Has one rank all of it, and no other any? Where the case says nothing of tokens, whoever gathers
+ * what all ranks know may write it there. */
+static bool is_gathered(const moe_int_files *f, const char *name) {
+    int32_t with = 0;
+    for (int32_t r = 0; r < f->count; r++)
+        with += rows_of(f, r, name) > 0;
+    return with == 1;
+}
+
 /* The first rank that has not as many rows as tokens, or experts; "" where all have. */
 static void say_rows(const moe_int_files *f, const char *name, char *ret, size_t size) {
     const bool tokens = is_of_tokens(f, name);
-    const int64_t *due = tokens ? f->who.tokens : f->who.experts;
+    const int64_t *due = tokens ? f->due : f->who.experts;
+    const int64_t all = tokens ? f->problem->T : f->problem->layer.E;
     char is[160];
     ret[0] = '\0';
-    if (!(tokens || is_of_whole_experts(f, name)) ||
-        all_rows(f, name) == (tokens ? f->problem->T : f->problem->layer.E))
+    if (!(tokens || is_of_whole_experts(f, name)) || !all_rows(f, name) ||
+        (all_rows(f, name) == all && !(tokens && f->stated) && is_gathered(f, name)))
         return;
     for (int32_t r = 0; r < f->count; r++) {
         if (rows_of(f, r, name) == due[r])
@@ -121,12 +131,18 @@ static void add(moe_tensor_verdict *v, const char *format, ...) {
     va_end(args);
 }
 
-static void add_rows(const moe_int_files *f, moe_tensor_verdict *v, moe_check_result *result) {
+/* Rows that are right one after the other are wrong where they lie if a rank has another's. */
+static void judge_rows(const moe_int_files *f, moe_tensor_verdict *v, moe_check_result *result) {
     char rows[256], path[PATH_MAX];
     const size_t used = strlen(result->why), name = strlen(v->name);
     say_rows(f, v->name, rows, sizeof rows);
     if (!rows[0])
         return;
+    if (v->verdict != MOE_VERDICT_FAIL) {
+        moe_int_entry_fail(v, "%s", rows);
+        moe_int_result_set(result, MOE_VERDICT_FAIL, "%s: %s", v->name, rows);
+        return;
+    }
     add(v, "; %s", rows);
     if (strncmp(result->why, v->name, name) == 0 && result->why[name] == ':')
         snprintf(result->why + used, sizeof result->why - used, "; %s", rows);
@@ -220,9 +236,10 @@ void moe_int_files_say(const moe_int_files *f, moe_check_result *result) {
         moe_tensor_id id;
         const bool all =
             !moe_tensor_id_parse(v->name, &id) && moe_ep_placed_of(id) == MOE_EP_OF_ALL;
+        if (!all)
+            judge_rows(f, v, result);
         if (v->verdict != MOE_VERDICT_FAIL || all)
             continue;
-        add_rows(f, v, result);
         add_twins(f, v);
         add_not_finite(f, v);
     }

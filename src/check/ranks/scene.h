@@ -73,6 +73,8 @@ void moe_int_rank_add_outer(const moe_int_rank_scene *s, int64_t p, double *term
 bool moe_int_rank_repeated_rows(const moe_int_rank_scene *s, moe_explanation *ret);
 /* moved.c: rows of O or dX that are other tokens'. */
 bool moe_int_rank_rows_at_home(const moe_int_rank_scene *s, moe_explanation *ret);
+/* columns.c: of O, that rows of X came from other ranks without their last columns. */
+bool moe_int_rank_lost_columns(const moe_int_rank_scene *s, moe_explanation *ret);
 /* scales.c: O of tokens in 8 bits that were read with other scales. */
 bool moe_int_rank_other_scales(const moe_int_rank_scene *s, moe_explanation *ret);
 /* others.c: rows of O that were made of another token, or by another expert; dS that were made with

@@ -231,11 +231,56 @@ static bool copies(sets *k, words *w) {
     return true;
 }
 
+/* The token that a rank which mistakes its own tokens for those of another rank `by` further on
+ * (around those that have any) takes for token t. */
+static int64_t taken_for(const moe_int_rank_scene *s, int64_t t, int32_t by) {
+    int32_t q = s->home[t];
+    do
+        q = (q + by + s->R) % s->R;
+    while (s->layout->tokens[q] == 0);
+    return moe_int_rank_first(s, q) + moe_int_rank_local(s, t) % s->layout->tokens[q];
+}
+
+static bool goes_to(const moe_int_rank_scene *s, int64_t t, int32_t owner) {
+    for (int64_t k = s->plan->token_offsets[t]; k < s->plan->token_offsets[t + 1]; k++) {
+        const int64_t p = s->plan->pair_of_token[k];
+        if (p < s->P && s->owner[s->expert[p]] == owner)
+            return true;
+    }
+    return false;
+}
+
+/* Parts of the ranks that another rank's token does not go to. */
+static bool of_others(sets *k, words *w) {
+    enum { FEWEST = 8 };
+    for (int32_t by = 1; by >= -1 && k->share[0].pair >= 0; by -= 2) {
+        int64_t wrong = 0, right = 0, i = 0;
+        for (; i < k->count; i++) {
+            const moe_int_share *a = &k->share[i];
+            const bool as_due = moe_int_share_near(a, 1);
+            if (!moe_int_share_known(a))
+                continue;
+            if (goes_to(k->s, taken_for(k->s, token_of(k->s, a), by), a->owner) != as_due)
+                break;
+            wrong += !as_due;
+            right += as_due;
+        }
+        if (i < k->count || wrong < FEWEST || right < FEWEST)
+            continue;
+        add(w,
+            "what a rank made for a token where the token of that number on the %s rank does not "
+            "go to it",
+            by > 0 ? "next" : "former");
+        return true;
+    }
+    return false;
+}
+
 bool moe_int_rank_sets(const moe_int_rank_scene *s, const char *subject, const moe_int_share *share,
                        int64_t count, char *ret, size_t size) {
     typedef bool (*set_fn)(sets * k, words * w);
-    static const set_fn ways[] = {owners, homes,      links,     experts,
-                                  least,  from_place, one_token, copies};
+    static const set_fn ways[] = {owners,     homes,     links,     experts, least,
+                                  from_place, one_token, of_others, copies};
     char verb[80], text[200] = "";
     sets k = {.s = s, .share = share, .count = count};
     words w = {text, sizeof text, 0};

@@ -294,10 +294,11 @@ static bool settle(const moe_int_rank_scene *s, const solver *v, bool solved, co
                    moe_explanation *ret) {
     char text[320];
     const double after = solved ? v->left / norm_of(s) : INFINITY;
-    const bool found = solved && moe_int_rank_explains(s, after) &&
-                       (moe_int_rank_class(s, subject, v->share, v->shares, text, sizeof text) ||
-                        moe_int_rank_others_weights(s, v->share, v->shares, text, sizeof text) ||
-                        moe_int_rank_sets(s, subject, v->share, v->shares, text, sizeof text));
+    const bool found =
+        solved && moe_int_rank_explains(s, after) &&
+        (moe_int_rank_class(s, subject, v->share, v->shares, text, sizeof text) ||
+         (s->is->plain && (moe_int_rank_others_weights(s, v->share, v->shares, text, sizeof text) ||
+                           moe_int_rank_sets(s, subject, v->share, v->shares, text, sizeof text))));
     if (found)
         moe_int_rank_explain(s, "ranks_share", after, ret, "%s", text);
     return found;

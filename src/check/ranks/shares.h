@@ -25,7 +25,7 @@ typedef struct moe_int_times {
     double (*of)(const moe_int_rank_scene *s, const moe_int_share *a, double factor);
     bool of_ranks; /* depends on how many ranks there are */
 } moe_int_times;
-enum { MOE_INT_TIMES = 8 };
+enum { MOE_INT_TIMES = 9 };
 extern const moe_int_times moe_int_times_rules[MOE_INT_TIMES];
 void moe_int_times_verb(const moe_int_times *rule, double factor, char *ret, size_t size);
 /* Is it known how often a part counts? Is that so often? */
@@ -37,7 +37,8 @@ double moe_int_times_factor(const moe_int_share *share, int64_t count);
 const moe_int_times *moe_int_times_of(const moe_int_rank_scene *s, const moe_int_share *share,
                                       int64_t count);
 
-/* classes.c: what the parts that do not count once have in common, in a sentence on `subject`. */
+/* classes.c: what the parts that do not count once have in common, in a sentence on `subject`. Of
+ * experts in parts or with replicas, which no single rank has: that all are alike. */
 bool moe_int_rank_class(const moe_int_rank_scene *s, const char *subject,
                         const moe_int_share *share, int64_t count, char *ret, size_t size);
 /* sets.c: the same of what several ranks, links or experts made, or all of it from some row on. */

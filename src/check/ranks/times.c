@@ -42,6 +42,12 @@ static double over_weight(const moe_int_rank_scene *s, const moe_int_share *a, d
     return a->pair < 0 || a->weight == 0 ? 1 : 1 / a->weight;
 }
 
+static double replicas(const moe_int_rank_scene *s, const moe_int_share *a, double factor) {
+    const moe_split *split = &s->problem->split;
+    (void)factor;
+    return a->expert >= 0 && a->expert < split->n_replicas ? (double)split->replicas[a->expert] : 1;
+}
+
 static double given(const moe_int_rank_scene *s, const moe_int_share *a, double factor) {
     (void)s, (void)a;
     return factor;
@@ -55,6 +61,7 @@ const moe_int_times moe_int_times_rules[MOE_INT_TIMES] = {
     {"has, divided by the number of ranks that a token goes to,", over_own_ranks, true},
     {"has, with the combine weight once more than it should,", weight, false},
     {"has, without the combine weight,", over_weight, false},
+    {"has, times the number of an expert's replicas,", replicas, true},
     {"has, times %.4g,", given, false},
 };
 

@@ -142,7 +142,8 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
         weighed = fmax(weighed, w * w * moe_int_stored_at(&u->rounding, MOE_POINT_A, unit.a));
     v += weighed;
     add_outer(w * unit.a, v, k->dy, d, s->dw2, s->var2);
-    for (int64_t i = 0; stored_dy > 0 && w != 0 && i < d; i++) /* below the normal numbers */
+    const bool weighs = stored_dy > 0 && w * w >= DBL_MIN;
+    for (int64_t i = 0; weighs && i < d; i++) /* below the normal numbers */
         s->var2[i] +=
             v * (moe_int_stored(&u->rounding, w * k->dy[i]) / (w * w) - k->dy[i] * k->dy[i]);
 }

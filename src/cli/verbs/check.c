@@ -157,7 +157,8 @@ int cli_check(int argc, char **argv) {
         CLI_PIECES_OPTIONS(o.selection),
         {"outputs", CLI_STRING, &o.outputs, "FILE",
          "judge the tensors in this safetensors file instead of a backend; rank%d.safetensors:\n"
-         "one of each rank, whose tokens and experts follow those of the rank before"},
+         "one of each rank, whose tokens and experts follow those of the rank before: as many\n"
+         "tokens as the case's tokens= says, else as the files have"},
         {"arithmetic", CLI_STRING, &o.arithmetic, "TYPE",
          "with --outputs: fp32, fp16 or bf16, whose gates apply (default: the dtype of O)"},
         {"recipe", CLI_STRING, &o.recipe, "NAME",

@@ -287,12 +287,14 @@ MOE_API moe_status moe_check_tensors(const moe_safetensors *tensors, const char 
 
 /* The same of outputs that ranks wrote into a file each, "out/rank%d.safetensors" for rank 0 and so
  * on: as many as the problem's split says, or as there are. Tokens and experts of rank r follow
- * those of rank r-1 (a rank without may leave a tensor out); numbers of pairs lie by slots,
- * [T_r][K], or in the order of the rank's own plan, [pairs of its tokens]. Gradients of experts
- * that the split puts on several ranks are those of each rank's slots, [slots][..]: parts side by
- * side, replicas added unless they have the same bits. What every rank has, dW_r and the shared
- * expert's gradients, must have the same bits in all. MOE_E_INVALID: no %d, or parts of other
- * shapes. */
+ * those of rank r-1 (a rank without may leave a tensor out). A rank with another number of tokens
+ * than the split's `tokens` fails, even where the rows put together are right; without `tokens` so
+ * does one with more or fewer in one tensor than in the others, unless that rank alone has all of
+ * it, and with as many experts. Numbers of pairs lie by slots, [T_r][K], or in the order of the
+ * rank's own plan, [pairs of its tokens]. Gradients of experts that the split puts on several ranks
+ * are those of each rank's slots, [slots][..]: parts side by side, replicas added unless they have
+ * the same bits. What every rank has, dW_r and the shared expert's gradients, must have the same
+ * bits in all. MOE_E_INVALID: no %d, or parts of other shapes. */
 MOE_API moe_status moe_check_rank_outputs(const char *pattern, const moe_problem *problem,
                                           int32_t arithmetic, const moe_check_params *params,
                                           const moe_log *log, moe_check_result **ret);
