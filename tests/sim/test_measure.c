@@ -121,7 +121,7 @@ Test(sim_verbs, whole_models_over_several_gpus) {
     WHOLE("do not divide over its 4 GPUs", 2, "--ep 8 --attention-tp 4 --tokens 63");
     WHOLE("more than the 8 GPUs of h100-x8", 2, "--ep 16");
     WHOLE("--attention-tp goes with --ep or --tp", 2, "--attention-tp 2");
-    WHOLE("a number of GPUs", 2, "--ep 2 --attention-tp -1");
+    WHOLE("whole number from 1 on", 2, "--ep 2 --attention-tp -1");
     WHOLE("no method \"nonsense\"", 2, "--ep 2 --method nonsense");
 #undef WHOLE
 }

@@ -43,6 +43,8 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(0, "tile", "predict --case \"gemm m=128 n=128 k=128\"");
     expect(2, "gemm", "predict --case \"gemm m=128 n=128\"");
     expect(2, "--tokens", "predict --tokens -1 --config nowhere.json");
+    expect(2, "--tokens", "predict --tokens 0 --config nowhere.json");
+    expect(2, "say --pass fwd", "predict --config nowhere.json --layers all --context 8");
     expect(2, "--tokens", "predict --tokens 8,x --config nowhere.json");
     expect(2, "--tokens", "predict --tokens 8, --config nowhere.json");
     expect(0, "2.0 tokens per expert and tile 8: half a tile",

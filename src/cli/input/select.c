@@ -163,9 +163,8 @@ static moe_status check_numbers(const cli_selection *s) {
                         "--layer goes with --hf and is a number from 0 on");
     if ((s->piece || s->memory > 0) && !s->hf.count)
         return moe_fail(cli_log(), MOE_E_INVALID, "--piece and --memory go with --hf");
-    if (s->tokens < 0 || (s->tokens > 0 && !s->hf.count && !s->config))
-        return moe_fail(cli_log(), MOE_E_INVALID,
-                        "--tokens goes with --config or --hf and is a number from 1 on");
+    if (s->tokens && !s->hf.count && !s->config)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--tokens goes with --config or --hf");
     return MOE_OK;
 }
 
@@ -200,8 +199,8 @@ void cli_selection_destroy(cli_selection *selection) {
 
 static moe_status load_backends(const cli_isolation *isolation, moe_backends **ret) {
     const moe_isolation how = {.timeout_s = (double)isolation->timeout_s};
-    if (isolation->timeout_s < 0 || isolation->timeout_s > 1000000)
-        return moe_fail(cli_log(), MOE_E_INVALID, "--timeout takes a number of seconds above 0");
+    if (isolation->timeout_s > 1000000)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--timeout takes 1000000 seconds at most");
     if (isolation->none && isolation->timeout_s)
         return moe_fail(cli_log(), MOE_E_INVALID,
                         "--timeout cannot end what --no-isolation runs in this process");

@@ -41,7 +41,7 @@ void cli_selection_destroy(cli_selection *selection);
     {"config", CLI_STRING, &(s).config, "FILE", "shapes from a config.json, data drawn"},          \
     {"inputs", CLI_STRING, &(s).inputs, "FILE",                                                    \
      "own X, dO, weights, plan (safetensors) for the one --case, or for the one that it names"},   \
-    {"tokens", CLI_INT, &(s).tokens, "T", "with --config or --hf: how many tokens to draw"},       \
+    {"tokens", CLI_COUNT, &(s).tokens, "T", "with --config or --hf: how many tokens to draw"},       \
     {"golden", CLI_STRING, &(s).golden, "DIR",                                                     \
      "where the golden files are (default: $MOEREF_GOLDEN, or beside the library)"}
 /* clang-format on */

@@ -243,8 +243,6 @@ static moe_status choose_methods(memory_options *o) {
 static int check_options(const memory_options *o) {
     if (o->cases.count == 0 && !o->config)
         return cli_usage("memory needs --case or --config (moeref memory --help)");
-    if (o->tokens < 0)
-        return cli_usage("--tokens must not be negative");
     if ((o->layers || o->dtype || o->pass) && !o->config)
         return cli_usage("--layers, --dtype and --pass go with --config");
     if (o->layers && strcmp(o->layers, "all") != 0)
@@ -280,7 +278,7 @@ int cli_memory(int argc, char **argv) {
          "with --config: all MoE layers, each keeping its cache while one runs"},
         {"dtype", CLI_STRING, &o.dtype, "bf16|fp16", "with --config (default: as the file says)"},
         {"pass", CLI_STRING, &o.pass, "fwd|bwd|both", "with --config (default both)"},
-        {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
+        {"tokens", CLI_COUNT, &o.tokens, "T", "with --config (default 4096)"},
         {"method", CLI_STRINGS, &o.methods, "NAME",
          "who runs it (default all that can); may be repeated"},
         {"gpu", CLI_STRING, &o.model.gpu, "NAME|FILE",

@@ -245,8 +245,6 @@ static int run(const cli_selftest_options *o) {
     moe_dtype dtype;
     if (o->list)
         return list_faults();
-    if (o->output == CLI_CSV)
-        return cli_usage("moeref selftest prints text or json");
     if (o->mistrust && !has_cases(o))
         return cli_usage("--mistrust lists cases: give --case, --cases, --hf or --on-suite");
     if (!read_shard(&s, o->shard) || (o->shard && has_cases(o)))
@@ -290,7 +288,7 @@ int cli_selftest(int argc, char **argv) {
          "small: on the fault's own small layer (default); real: on one at the size of a real "
          "layer; suite: on the suite's cases until twelve have caught it; may be repeated"},
         {"full", CLI_FLAG, &o.full, NULL, "all three sizes"},
-        {"sample", CLI_INT, &o.sample, "N", "one fault in N"},
+        {"sample", CLI_COUNT, &o.sample, "N", "one fault in N"},
         {"shard", CLI_STRING, &o.shard, "I/N",
          "part I, from 0, of N that together are the whole: a part for each process"},
         CLI_SELECTION_OPTIONS(o.selection),

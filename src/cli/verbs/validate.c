@@ -178,8 +178,6 @@ static int validate(validate_options *o, const cli_items *items) {
 }
 
 static int run(validate_options *o) {
-    if (o->output == CLI_CSV)
-        return cli_usage("moeref validate prints text or json");
     int code = cli_timing_check(&o->timing);
     if (code < 0)
         code = cli_html_check(&o->html);
