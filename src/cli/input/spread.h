@@ -34,9 +34,11 @@ typedef struct cli_spread_options {
     {"no-overlap", CLI_FLAG, &(s).serial, NULL, "one task after another"}
 /* clang-format on */
 
+#define CLI_SPREAD_NO_SHARE INT64_MIN /* --cached was not given: half of them */
+
 /* What they are where nothing is said. */
 #define CLI_SPREAD_DEFAULTS                                                                        \
-    { .cached_percent = 50 }
+    { .cached_percent = CLI_SPREAD_NO_SHARE }
 
 /* Whether several GPUs are asked about. */
 bool cli_spread_is_asked(const cli_spread_options *s);
