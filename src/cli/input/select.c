@@ -95,16 +95,19 @@ static moe_status add_default_suite(cli_items *items, const char *option) {
     return status;
 }
 
-static moe_status add_line(cli_items *items, const cli_line *line) {
-    const char *text = line->text + strspn(line->text, " \t");
+/* Parsed here, so that what is wrong with it is said once and not by each backend's turn. */
+static moe_status add_case(cli_items *items, const char *text) {
     moe_case c;
-    moe_status status = cli_line_check(line, cli_log());
-    if (!status)
-        status = moe_case_parse(text, cli_log(), &c);
+    const moe_status status = moe_case_parse(text, cli_log(), &c);
     if (status)
         return status;
     moe_case_destroy(&c);
     return add_item(items, 'c', text);
+}
+
+static moe_status add_line(cli_items *items, const cli_line *line) {
+    const moe_status status = cli_line_check(line, cli_log());
+    return status ? status : add_case(items, line->text + strspn(line->text, " \t"));
 }
 
 /* Every line is parsed before anything runs: the last one's misprint must not cost the first ones'
@@ -176,7 +179,7 @@ moe_status cli_select(const cli_selection *selection, cli_items *ret) {
     if (selection->inputs)
         return add_inputs(ret, selection);
     for (size_t i = 0; !status && i < selection->cases.count; i++)
-        status = add_item(ret, 'c', selection->cases.at[i]);
+        status = add_case(ret, selection->cases.at[i]);
     if (!status && selection->list)
         status = add_list(ret, selection->list);
     for (size_t i = 0; !status && i < selection->hf.count; i++)
