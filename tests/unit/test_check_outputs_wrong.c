@@ -75,6 +75,22 @@ Test(check_outputs_wrong, unknown_names) {
     close_file(f);
 }
 
+/* A part of X in O is a term of that factor, however small; it is not one that is missing. */
+Test(check_outputs_wrong, a_little_of_x_is_added) {
+    file *f = open_file("T=40 d=32 n=16 E=4 K=2 dtype=fp32 renorm=1 seed=5", MOE_F32, MOE_F32);
+    const moe_tensor *x = &f->problem->in.t[MOE_T_X];
+    float *out = f->cast.t[MOE_T_O].data;
+    moe_check_result *r = NULL;
+    for (int64_t i = 0; i < moe_tensor_count(x); i++)
+        out[i] += 0.01F * (float)moe_load(x->data, x->dtype, (size_t)i);
+    add(f, MOE_T_O);
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect(strstr(r->explanation.text, "X, has a factor: times 0.01"), "%s",
+              r->explanation.text);
+    moe_check_result_destroy(&r);
+    close_file(f);
+}
+
 /* A result of another pass, layer or routing is told, and not passed over. */
 Test(check_outputs_wrong, results_that_the_case_does_not_make) {
     static const struct {
