@@ -290,15 +290,16 @@ int cli_memory(int argc, char **argv) {
         {"output", CLI_OUTPUT, &o.output, "text|json|csv", "json: one object a line"},
         {0}};
     cli_method_help(help, sizeof help);
-    int code =
-        cli_parse(argc, argv,
-                  "Lists the tensors of a layer with their bytes and lives: what the "
-                  "backward pass needs is cached,\nthe most that is alive at once is the "
-                  "peak (its tensors are marked *). pass=fwd: inference alone.\n"
-                  "Method moeref also lists, to the byte, what the backend cuda allocates for a "
-                  "layer and what\nits operator takes of a caller's memory. It is more than is "
-                  "alive at once: nothing is given\nback between passes.",
-                  options, help, NULL);
+    int code = cli_parse(
+        argc, argv,
+        "Lists the tensors of a layer with their bytes and lives: what the "
+        "backward pass needs is cached,\nthe most that is alive at once is the "
+        "peak (its tensors are marked *). pass=fwd: the forward pass of a training step, whose "
+        "cache is told all the same.\n"
+        "Method moeref also lists, to the byte, what the backend cuda allocates for a "
+        "layer (with pass=fwd for inference: no cache) and what its operator takes of a caller's "
+        "memory. It is more than is alive at once: nothing is given back between passes.",
+        options, help, NULL);
     if (code < 0)
         code = check_options(&o);
     if (code < 0)

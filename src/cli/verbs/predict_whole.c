@@ -187,7 +187,7 @@ moe_status cli_whole_spread(const cli_whole *w, const cli_whole_job *job,
 
 moe_status cli_whole_layers(const cli_whole *w, const cli_whole_job *job,
                             const cli_question *first) {
-    cli_layers sum = {0};
+    cli_layers sum = {.trains = first->c.pass != MOE_PASS_FWD};
     moe_status status = moe_layers_from_config(w->config, cli_log(), &sum.with_experts, &sum.all);
     for (size_t i = 0; !status && i < job->methods->count; i++) {
         const char *method = job->methods->at[i];
