@@ -17,7 +17,7 @@ typedef struct cli_spread_options {
 
 /* clang-format off */
 #define CLI_SPREAD_OPTIONS(s)                                                                      \
-    {"ep", CLI_COUNT, &(s).ep, "N", "experts are spread over N groups of GPUs; T is each GPU's"},    \
+    {"ep", CLI_COUNT, &(s).ep, "N", "experts are spread over N groups of GPUs; T is each GPU's (with --tp or --node: default 1)"},    \
     {"tp", CLI_COUNT, &(s).tp, "N", "N GPUs share each expert's width (default 1)"},                 \
     {"node", CLI_STRING, &(s).node, "NAME|FILE",                                                   \
      "GPUs and links, shipped or your own (default h100-x8; moeref list --nodes); --what-if "      \
