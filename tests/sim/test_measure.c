@@ -139,6 +139,8 @@ Test(sim_verbs, lines_over_several_gpus) {
     const char *row = strstr(o->text, "4,2,");
     cr_expect(row && fabs(atof(row + 4) - us) < 1e-6 * us, "%s", o->text);
     free(o);
+    expect(0, "its experts are grouped_mm's",
+           "predict --ep 2 --node a100-x8 --method moeref_ep --case '" LAYER "'");
     expect(2, "--cached is of several GPUs", "predict --cached 40 --case '" LAYER "'");
     expect(2, "--chunks is of several GPUs", "sweep --vary chunks=1,2 --case '" LAYER "'");
     expect(0, "block= is not modelled", "predict --case '" LAYER " block=chained'");

@@ -52,9 +52,10 @@ typedef struct cli_isolation {
 /* Rows that verbs share. */
 /* clang-format off */
 #define CLI_BACKENDS_OPTION(list, help) {"backend", CLI_STRINGS, &(list), "NAME|PATH", help}
-#define CLI_THREADS_OPTION(count) {"threads", CLI_COUNT, &(count), "N", "CPU threads (default: all)"}
+#define CLI_THREADS_OPTION(count)                                                                 \
+    {"threads", CLI_COUNT, &(count), "N", "CPU threads (default: all)"}
 #define CLI_ISOLATION_OPTIONS(i)                                                                  \
-    {"timeout", CLI_COUNT, &(i).timeout_s, "SECONDS",                                                \
+    {"timeout", CLI_COUNT, &(i).timeout_s, "SECONDS",                                              \
      "most that one call of a backend may take, then it has failed (default: 60, and 1 more for "  \
      "every 10^9 FLOP of the case)"},                                                              \
     {"no-isolation", CLI_FLAG, &(i).none, NULL,                                                    \

@@ -17,15 +17,18 @@ typedef struct cli_spread_options {
 
 /* clang-format off */
 #define CLI_SPREAD_OPTIONS(s)                                                                      \
-    {"ep", CLI_COUNT, &(s).ep, "N", "experts are spread over N groups of GPUs; T is each GPU's (with --tp or --node: default 1)"},    \
-    {"tp", CLI_COUNT, &(s).tp, "N", "N GPUs share each expert's width (default 1)"},                 \
+    {"ep", CLI_COUNT, &(s).ep, "N",                                                                \
+     "experts are spread over N groups of GPUs; T is each GPU's (default 1)"},                     \
+    {"tp", CLI_COUNT, &(s).tp, "N", "N GPUs share each expert's width (default 1)"},               \
     {"node", CLI_STRING, &(s).node, "NAME|FILE",                                                   \
      "GPUs and links, shipped or your own (default h100-x8; moeref list --nodes); --what-if "      \
      "changes its numbers too: link_gbps*2, alltoall.link_eff=1"},                                 \
-    {"chunks", CLI_COUNT, &(s).chunks, "N", "parts that overlap (default: the best of 1, 2, 4 ..)"}, \
-    {"comm-sms", CLI_COUNT, &(s).comm_sms, "N", "SMs that send (comet; default: the best)"},         \
+    {"chunks", CLI_COUNT, &(s).chunks, "N",                                                        \
+     "parts that overlap (default: the best of 1, 2, 4 ..)"},                                      \
+    {"comm-sms", CLI_COUNT, &(s).comm_sms, "N", "SMs that send (comet; default: the best)"},       \
     {"compute", CLI_STRING, &(s).compute, "NAME",                                                  \
-     "whose kernels run on each GPU (default grouped_mm; moeref in moeref_ep)"},                   \
+     "whose kernels run on each GPU (default grouped_mm; moeref in moeref_ep, on architecture "    \
+     "90)"},                                                                                       \
     {"beside-us", CLI_INT, &(s).beside_us, "US", "work outside the layer to hide behind (hecate)"},\
     {"beside-bytes", CLI_INT, &(s).beside_bytes, "BYTES",                                          \
      "gradients outside the layer to all-reduce where the network is idle (fsmoe)"},               \
