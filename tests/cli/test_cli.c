@@ -39,6 +39,8 @@ Test(cli, usage_errors_exit_with_2) {
     expect(2, "--tokens takes a whole number from 1 on, not '-9'", "bench --config x --tokens -9");
     expect(2, "--threads takes a whole number from 1 on, not '0'", "check --threads 0");
     expect(2, "--repeat takes a whole number from 1 on, not '0'", "check --repeat 0");
+    expect(2, "--ep-fault is of ranks", "check --backend reference --ep-fault x --case " CASE);
+    expect(2, "--ep-limit is of ranks", "check --backend reference --ep-limit 4 --case " CASE);
     expect(2, "--output is text|json, not 'csv'", "list --output csv");
     expect(2, "--outputs judges a file", "check --outputs x --backend reference --case " CASE);
     expect(2, "--outputs judges a file", "check --outputs x --ep 2 --case " CASE);
