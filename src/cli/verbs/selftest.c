@@ -70,10 +70,17 @@ static moe_status judge(cli_selftest_run *s, moe_dtype dtype, const moe_fault *f
     return status;
 }
 
+void cli_selftest_progress(const moe_fault *fault, moe_dtype dtype, const char *line) {
+    size_t count;
+    const moe_fault *all = moe_faults(&count);
+    cli_progress("fault %zu of %zu, %s.%s on %s", (size_t)(fault - all) + 1, count,
+                 moe_dtype_name(dtype), fault->name, line);
+}
+
 static moe_status try_fault(cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype,
                             const char *line) {
     moe_check_result *result = NULL;
-    cli_progress("%s.%s on %s", moe_dtype_name(dtype), fault->name, line);
+    cli_selftest_progress(fault, dtype, line);
     moe_status status = judge(s, dtype, fault, line, &result);
     cli_progress_clear();
     if (!status)
