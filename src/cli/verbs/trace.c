@@ -67,7 +67,9 @@ int cli_trace(int argc, char **argv) {
     cli_spread_help(help, sizeof help);
     int code = cli_parse(
         argc, argv,
-        "Writes a Chrome trace: one row for kernels, one for each SM. Of several GPUs\n(--ep, "
+        "Writes a Chrome trace: one row for kernels, one for each SM. What predict calls "
+        "(overhead) "
+        "is of no kernel and not drawn: its total is longer by that. Of several GPUs (--ep, "
         "--node): a row for the SMs, those that send, and each direction of the links.",
         options, help, NULL);
     if (code < 0)
