@@ -50,7 +50,10 @@ moe_workload moe_workload_of(const moe_case *c, const int64_t *counts, const moe
 static moe_status unknown_method(const char *name, const moe_log *log) {
     char list[512] = "";
     if (moe_ep_method_brief(name))
-        return moe_fail(log, MOE_E_NOTFOUND, "\"%s\" is a method of several GPUs: say --ep", name);
+        return moe_fail(log, MOE_E_NOTFOUND,
+                        "\"%s\" is a method of several GPUs, which predict, sweep and trace take: "
+                        "say --ep",
+                        name);
     for (const char *const *known = moe_methods(); *known; known++) {
         strncat(list, " ", sizeof list - strlen(list) - 1);
         strncat(list, *known, sizeof list - strlen(list) - 1);

@@ -212,13 +212,20 @@ static moe_status run(moe_int_devices *x, const moe_int_devices_method *m, const
     return x->status;
 }
 
-static const char *compute_of(const moe_ep_options *o, const moe_gpu *gpu) {
+static const char *compute_of(const moe_ep_options *o, const moe_gpu *gpu, const moe_log *log) {
     double arch = 0;
     moe_gpu_get(gpu, "arch", &arch);
     if (o->compute)
         return o->compute;
-    return strcmp(o->method, names[MOE_INT_EP_MOEREF_EP]) == 0 && arch == 90 ? "moeref"
-                                                                             : "grouped_mm";
+    if (strcmp(o->method, names[MOE_INT_EP_MOEREF_EP]) != 0)
+        return "grouped_mm";
+    if (arch == 90)
+        return "moeref";
+    moe_log_send(
+        log, MOE_LOG_WARN,
+        "moeref_ep: no kernels of its own are modelled on %s: its experts are grouped_mm's",
+        moe_gpu_name(gpu));
+    return "grouped_mm";
 }
 
 static moe_status predict(const moe_node *node, const moe_gpu *gpu, const moe_case *c,
@@ -236,7 +243,7 @@ static moe_status predict(const moe_node *node, const moe_gpu *gpu, const moe_ca
                          .state = &w,
                          .o = o,
                          .log = log,
-                         .compute = compute_of(o, gpu),
+                         .compute = compute_of(o, gpu, log),
                          .counts = counts,
                          .owner = owner,
                          .ranks = (double)ranks,

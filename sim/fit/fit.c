@@ -213,7 +213,10 @@ static moe_status find_free(fit *f, const moe_log *log) {
                 ? moe_int_node_slot(f->p->node, key, &f->info[f->n_free], &f->set[f->n_free])
                 : moe_int_gpu_slot(f->gpu, key, &f->info[f->n_free], &f->set[f->n_free]);
         if (!f->slot[f->n_free])
-            return moe_fail(log, MOE_E_NOTFOUND, "no description has a \"%s\"", key);
+            return moe_fail(log, MOE_E_NOTFOUND, "no description has a \"%s\"%s", key,
+                            f->table->kind == MOE_TABLE_TRANSFERS
+                                ? ""
+                                : "; moeref predict --sensitivities names what can be fitted");
         if (!f->info[f->n_free]->fitted)
             return moe_fail(log, MOE_E_INVALID, "%s is a fact about the GPU, not to be fitted",
                             key);

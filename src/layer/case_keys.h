@@ -59,6 +59,14 @@ const moe_int_case_key *moe_int_case_key_nearest(moe_int_word name);
 /* NULL when the value has no name. */
 const char *moe_int_name_of(const moe_int_name *names, int32_t value);
 
+/* Whether a case has the key's default. An argument (of route, inject) counts for nothing where the
+ * key's own field has its default. */
+bool moe_int_case_is_default(const moe_int_case_key *key, const moe_case *c,
+                             const moe_case *fallback);
+
+/* Warns of the keys that such a case does not read, as groups= without select=group_topk. */
+void moe_int_case_tell_idle(const moe_case *c, const moe_log *log);
+
 /* What a case must fulfil beyond the layer's own rules, for parsed and hand-made cases alike. */
 moe_status moe_int_case_check(const moe_case *c, const moe_log *log);
 

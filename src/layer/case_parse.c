@@ -268,11 +268,13 @@ moe_status moe_case_parse(const char *text, const moe_log *log, moe_case *ret) {
     moe_case c;
     moe_case_init(&c);
     moe_status status = parse_line(text, log, &c);
-    if (status)
+    if (status) {
         moe_case_destroy(&c);
-    else
-        *ret = c;
-    return status;
+        return status;
+    }
+    moe_int_case_tell_idle(&c, log);
+    *ret = c;
+    return MOE_OK;
 }
 
 void moe_case_destroy(moe_case *c) {

@@ -101,8 +101,8 @@ static void put_value(line *out, const moe_int_case_key *key, const moe_case *c)
     }
 }
 
-/* Compares the key's own field; an argument (of route, inject) matters only where that differs. */
-static bool is_default(const moe_int_case_key *key, const moe_case *c, const moe_case *fallback) {
+bool moe_int_case_is_default(const moe_int_case_key *key, const moe_case *c,
+                             const moe_case *fallback) {
     const void *a = (const char *)c + key->offset, *b = (const char *)fallback + key->offset;
     switch (key->kind) {
     case MOE_INT_KEY_I64:
@@ -131,7 +131,7 @@ size_t moe_case_print(const moe_case *c, char *buf, size_t size) {
         buf[0] = '\0';
     for (size_t i = 0; i < moe_int_case_key_count; i++) {
         const moe_int_case_key *key = &moe_int_case_keys[i];
-        if (!key->required && is_default(key, c, &fallback))
+        if (!key->required && moe_int_case_is_default(key, c, &fallback))
             continue;
         put(&out, i ? " " : "");
         put(&out, key->name);

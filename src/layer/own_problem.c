@@ -145,6 +145,15 @@ static void note_unused(const reader *r, bool plan_given) {
     }
 }
 
+/* A misspelt b1 must not look as if the layer had been judged with it. */
+static void note_unknown(const reader *r) {
+    char more[48];
+    const char *name = moe_int_stored_unknown(r->stored->file, more, sizeof more);
+    if (name && !r->stored->prefix[0])
+        moe_log_send(r->log, MOE_LOG_WARN, "%s: no layer has a \"%s\"%s: it is not read",
+                     r->stored->path, name, more);
+}
+
 static moe_status take_plan(reader *r) {
     moe_problem *p = r->problem;
     moe_plan_destroy(&p->plan);
@@ -179,8 +188,10 @@ moe_status moe_int_problem_stored(const moe_int_prefixed *stored, const moe_case
     moe_status status = moe_int_problem_drawn(&own, log, &r.problem);
     if (!status)
         status = take_all(&r);
-    if (!status)
+    if (!status) {
         note_unused(&r, plan_given);
+        note_unknown(&r);
+    }
     if (!status && plan_given)
         status = take_plan(&r);
     if (!status)

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Names beside the layer's own tensors. */
 static const char INDEX[] = "topk_index", OFFSETS[] = "plan_offsets", TOKEN[] = "plan_token";
@@ -10,6 +11,30 @@ moe_status moe_int_prefixed_get(const moe_int_prefixed *stored, const char *name
     char full[MOE_INT_STORED_NAME];
     snprintf(full, sizeof full, "%s%s", stored->prefix, name);
     return moe_safetensors_get(stored->file, full, ret);
+}
+
+static bool is_unknown(const char *name) {
+    static const char *const others[] = {INDEX, OFFSETS, TOKEN, "masked"};
+    moe_tensor_id id;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcmp(name, others[i]) == 0)
+            return false;
+    return moe_tensor_id_parse(name, &id) != MOE_OK;
+}
+
+const char *moe_int_stored_unknown(const moe_safetensors *file, char *ret_more, size_t size) {
+    const char *first = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < moe_safetensors_count(file); i++) {
+        if (!is_unknown(moe_safetensors_name(file, i)))
+            continue;
+        first = first ? first : moe_safetensors_name(file, i);
+        count++;
+    }
+    ret_more[0] = '\0';
+    if (count > 1)
+        snprintf(ret_more, size, " (the first of %zu such names)", count);
+    return first;
 }
 
 bool moe_int_stored_has_plan(const moe_int_prefixed *stored) {

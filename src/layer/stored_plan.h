@@ -14,6 +14,10 @@ typedef struct moe_int_prefixed {
 /* The tensor PREFIX NAME; as moe_safetensors_get. */
 moe_status moe_int_prefixed_get(const moe_int_prefixed *stored, const char *name, moe_tensor *ret);
 
+/* The first name of a file that neither a layer's tensors have nor what an exported case holds
+ * beside them, NULL: none; *ret_more is "", or says how many there are. */
+const char *moe_int_stored_unknown(const moe_safetensors *file, char *ret_more, size_t size);
+
 /* Is a plan there, in either form? */
 bool moe_int_stored_has_plan(const moe_int_prefixed *stored);
 

@@ -265,4 +265,6 @@ Test(cli_bench, times_over_ranks_stand_beside_a_nodes) {
     json_decref(root);
     expect(2, "no method 'warp'",
            "bench --ep 2 --node h100-x8 --node-method warp --case \"T=8 d=8 n=8 E=2 K=1\"");
+    expect(2, "say --ep too",
+           "bench --backend reference --node h100-x8 --case \"T=8 d=8 n=8 E=2 K=1\"");
 }

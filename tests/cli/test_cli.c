@@ -36,7 +36,12 @@ Test(cli, usage_errors_exit_with_2) {
     expect(2, "--layer goes with --hf and is a number from 0 on", "check --hf x --layer -1");
     expect(2, "--tokens goes with --config or --hf", "check --tokens 9 --case " CASE);
     expect(2, "--piece and --memory go with --hf", "check --piece 0-3 --case " CASE);
-    expect(2, "number from 1 on", "bench --config x --tokens -9");
+    expect(2, "--tokens takes a whole number from 1 on, not '-9'", "bench --config x --tokens -9");
+    expect(2, "--threads takes a whole number from 1 on, not '0'", "check --threads 0");
+    expect(2, "--repeat takes a whole number from 1 on, not '0'", "check --repeat 0");
+    expect(2, "--ep-fault is of ranks", "check --backend reference --ep-fault x --case " CASE);
+    expect(2, "--ep-limit is of ranks", "check --backend reference --ep-limit 4 --case " CASE);
+    expect(2, "--output is text|json, not 'csv'", "list --output csv");
     expect(2, "--outputs judges a file", "check --outputs x --backend reference --case " CASE);
     expect(2, "--outputs judges a file", "check --outputs x --ep 2 --case " CASE);
     expect(2, "--arithmetic goes with --outputs", "check --arithmetic bf16 --case " CASE);
@@ -54,10 +59,10 @@ Test(cli, usage_errors_exit_with_2) {
 Test(cli, usage_errors_free_their_lists) {
     expect(2, "--settle", "bench --backend reference --case \"T=4\" --settle -1");
     expect(2, "--repeat", "check --backend reference --case \"T=4\" --repeat -1");
-    expect(2, "text or json", "validate --backend reference --case \"T=4\" --output csv");
+    expect(2, "text|json, not 'csv'", "validate --backend reference --case \"T=4\" --output csv");
     expect(2, "exclude each other", "golden --case \"T=4\" --verify --write");
     expect(2, "goes with --export", "golden --case \"T=4\" --inputs-only");
-    expect(2, "must not be negative", "predict --case \"T=4\" --tokens -1");
+    expect(2, "whole numbers from 1 on", "predict --case \"T=4\" --tokens -1");
 }
 
 /* Without something to hold, and something to hold it to, there is no VALID. */

@@ -76,6 +76,37 @@ Test(cli_faults, faults_in_outputs_are_found_and_named) {
     temporary_remove(dir);
 }
 
+/* What no hypothesis explains ends with what to look at: other inputs, stages beside the result. An
+ * exported case has its stages. */
+Test(cli_faults, what_is_not_explained_says_what_is_next) {
+    static const char line[] = "\"T=32 d=16 n=8 E=4 K=2 dtype=fp32 seed=%d\"";
+    static const char *const steps[] = {"none of", "made of this case's inputs",
+                                        "stages beside it"};
+    char dir[TEMPORARY_BYTES], all[200], alone[200], made[80], other[80];
+    moe_safetensors *file = NULL;
+    moe_named_tensor out = {.name = "O"};
+    temporary_folder(dir);
+    snprintf(all, sizeof all, "%s/all.safetensors", dir);
+    snprintf(alone, sizeof alone, "%s/alone.safetensors", dir);
+    snprintf(made, sizeof made, line, 1);
+    snprintf(other, sizeof other, line, 2);
+    outcome *o = moeref("golden --case %s --export %s", made, all);
+    cr_assert_eq(o->code, 0, "%s", o->text);
+    free(o);
+    cr_assert_eq(moe_safetensors_open(all, NULL, &file), MOE_OK);
+    cr_assert_eq(moe_safetensors_get(file, "O", &out.tensor), MOE_OK);
+    cr_assert_eq(moe_safetensors_write(alone, &out, 1, NULL, 0, NULL), MOE_OK);
+    moe_safetensors_close(&file);
+    o = moeref("check --outputs %s --case %s", alone, other);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        cr_expect(strstr(o->text, steps[i]), "no '%s' in\n%s", steps[i], o->text);
+    free(o);
+    o = moeref("check --outputs %s --case %s", all, other);
+    cr_expect(o->code == 1 && !strstr(o->text, "stages beside it"), "%s", o->text);
+    free(o);
+    temporary_remove(dir);
+}
+
 /* O alone is judged alone, and a pass says so; of a tensor that cannot be compared no figures are
  * printed. */
 Test(cli_faults, what_is_not_judged_is_said) {

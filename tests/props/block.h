@@ -5,7 +5,7 @@
 #include "block/routers/routers.h"
 #include "block/written.h"
 
-#define SMALL "T=8 d=6 n=4 E=4 K=2 dtype=fp64 capacity=5 "
+#define SMALL "T=8 d=6 n=4 E=4 K=2 dtype=fp64 "
 
 /* A block at hand, with its parameters. */
 typedef struct block {

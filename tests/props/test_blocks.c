@@ -32,13 +32,13 @@ static double worst_error(block *b, int which, const double *g) {
     return worst;
 }
 
-#define SMALL               "T=8 d=6 n=4 E=4 K=2 dtype=fp64 capacity=5 "
-#define LINE(name, meaning) SMALL "block=" #name " layers=3 seed=5",
+#define SMALL_KEPT          "T=8 d=6 n=4 E=4 K=2 dtype=fp64 capacity=5 "
+#define LINE(name, meaning) SMALL_KEPT "block=" #name " layers=3 seed=5",
 static const char *const lines[] = {
-    MOE_INT_BLOCKS(LINE) SMALL "block=cosine score=sigmoid renorm=1 scale=2.5 seed=2",
-    SMALL "block=relu_rms act=silu seed=3",
-    SMALL "block=unweighted select=expert_choice act=gelu seed=4",
-    SMALL "block=tanh score=softmax_topk glu=interleaved act=geglu seed=5",
+    MOE_INT_BLOCKS(LINE) SMALL_KEPT "block=cosine score=sigmoid renorm=1 scale=2.5 seed=2",
+    SMALL_KEPT "block=relu_rms act=silu seed=3",
+    SMALL_KEPT "block=unweighted select=expert_choice act=gelu seed=4",
+    SMALL_KEPT "block=tanh score=softmax_topk glu=interleaved act=geglu seed=5",
 };
 
 Test(blocks, gradients_match_finite_differences) {

@@ -121,7 +121,7 @@ Test(sim_verbs, whole_models_over_several_gpus) {
     WHOLE("do not divide over its 4 GPUs", 2, "--ep 8 --attention-tp 4 --tokens 63");
     WHOLE("more than the 8 GPUs of h100-x8", 2, "--ep 16");
     WHOLE("--attention-tp goes with --ep or --tp", 2, "--attention-tp 2");
-    WHOLE("a number of GPUs", 2, "--ep 2 --attention-tp -1");
+    WHOLE("whole number from 1 on", 2, "--ep 2 --attention-tp -1");
     WHOLE("no method \"nonsense\"", 2, "--ep 2 --method nonsense");
 #undef WHOLE
 }
@@ -139,6 +139,13 @@ Test(sim_verbs, lines_over_several_gpus) {
     const char *row = strstr(o->text, "4,2,");
     cr_expect(row && fabs(atof(row + 4) - us) < 1e-6 * us, "%s", o->text);
     free(o);
+    expect(0, "its experts are grouped_mm's",
+           "predict --ep 2 --node a100-x8 --method moeref_ep --case '" LAYER "'");
+    expect(2, "--cached is of several GPUs", "predict --cached 40 --case '" LAYER "'");
+    expect(2, "--chunks is of several GPUs", "sweep --vary chunks=1,2 --case '" LAYER "'");
+    expect(0, "block= is not modelled", "predict --case '" LAYER " block=chained'");
+    expect(0, "quant= is not modelled",
+           "sweep --vary K=1,2 --case 'T=64 d=64 n=64 E=4 quant=int4'");
     expect(0, "\"tflops\":null",
            "sweep --output json --vary K=1,2 --ep 2 --case 'T=64 d=64 n=64 E=4'");
 }

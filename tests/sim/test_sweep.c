@@ -123,6 +123,11 @@ Test(sim_sweep, plots_are_drawn_or_refused) {
     free(script);
     free(o);
     unlink(name);
+    o = moeref("sweep --vary ep=1,2 --plot %s --case 'T=64 d=64 n=64 E=4 K=2'", name);
+    cr_expect(o->code == 2 && strstr(o->text, "no point has a number in column tflops"), "%s",
+              o->text);
+    free(o);
+    cr_expect_neq(access(name, F_OK), 0, "an empty picture was written");
     expect(2, "cannot draw p.pdf", "sweep --vary T=1,2 --plot p.pdf " CASE);
     setenv("PATH", "/no/such/folder", 1);
     o = moeref("sweep --vary K=1,2 --plot %s.png --case \"T=64 d=64 n=64 E=4\"", base);

@@ -11,7 +11,8 @@
 Test(sim_verbs, exit_codes_and_sentences) {
     expect(2, "needs --case", "predict");
     expect(2, "no method \"nope\"", "predict --method nope " CASE);
-    expect(2, "\"comet\" is a method of several GPUs: say --ep", "predict --method comet " CASE);
+    expect(2, "is a method of several GPUs, which predict, sweep and trace take: say --ep",
+           "predict --method comet " CASE);
     expect(2, "\"momoe\" is a method of one GPU", "predict --ep 2 --method momoe " CASE);
     expect(2, "no \"hbm_bww\"; known, besides", "predict --what-if hbm_bww*2 " CASE);
     expect(2, "--chunks is of several GPUs", "predict --chunks 4 " CASE);
@@ -43,6 +44,8 @@ Test(sim_verbs, exit_codes_and_sentences) {
     expect(0, "tile", "predict --case \"gemm m=128 n=128 k=128\"");
     expect(2, "gemm", "predict --case \"gemm m=128 n=128\"");
     expect(2, "--tokens", "predict --tokens -1 --config nowhere.json");
+    expect(2, "--tokens", "predict --tokens 0 --config nowhere.json");
+    expect(2, "say --pass fwd", "predict --config nowhere.json --layers all --context 8");
     expect(2, "--tokens", "predict --tokens 8,x --config nowhere.json");
     expect(2, "--tokens", "predict --tokens 8, --config nowhere.json");
     expect(0, "2.0 tokens per expert and tile 8: half a tile",

@@ -36,7 +36,8 @@ static void expect_tensor_refused(file *f, const char *name, moe_dtype dtype, in
 Test(check_outputs_wrong, bad_files) {
     file *f = open_file(ROUTED, MOE_F32, MOE_F32);
     expect_tensor_refused(f, "output", MOE_F32, 12, 16, MOE_E_NOTFOUND,
-                          "none of the tensors that can be judged (O, dX, dW1, dW2 ...), but "
+                          "none of the tensors that can be judged (topk_index, router_logits, "
+                          "topk_weight, H, A, Y, O, dS, dH, dXp, dX, dW_r, dW1, dW2), but "
                           "\"output\"");
     expect_tensor_refused(f, "topk_weight", MOE_F32, 12, 2, MOE_E_INVALID,
                           "the case needs [24], or topk_index beside it, whose slots they are");
@@ -69,6 +70,51 @@ Test(check_outputs_wrong, unknown_names) {
         cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
         cr_expect_eq(seen.messages, more > 0, "%d: %s", more, seen.text);
         cr_expect(!more || strstr(seen.text, said[more]), "'%s' lacks '%s'", seen.text, said[more]);
+        moe_check_result_destroy(&r);
+    }
+    close_file(f);
+}
+
+/* A part of X in O is a term of that factor, however small; it is not one that is missing. */
+Test(check_outputs_wrong, a_little_of_x_is_added) {
+    file *f = open_file("T=40 d=32 n=16 E=4 K=2 dtype=fp32 renorm=1 seed=5", MOE_F32, MOE_F32);
+    const moe_tensor *x = &f->problem->in.t[MOE_T_X];
+    float *out = f->cast.t[MOE_T_O].data;
+    moe_check_result *r = NULL;
+    for (int64_t i = 0; i < moe_tensor_count(x); i++)
+        out[i] += 0.01F * (float)moe_load(x->data, x->dtype, (size_t)i);
+    add(f, MOE_T_O);
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect(strstr(r->explanation.text, "X, has a factor: times 0.01"), "%s",
+              r->explanation.text);
+    moe_check_result_destroy(&r);
+    close_file(f);
+}
+
+/* A result of another pass, layer or routing is told, and not passed over. */
+Test(check_outputs_wrong, results_that_the_case_does_not_make) {
+    static const struct {
+        const char *name, *said;
+        int32_t pass;
+    } cases[] = {{"dX", "dX is not judged: the case has pass=fwd", MOE_PASS_FWD},
+                 {"db1", "db1 is not judged: the layer of the case has none", MOE_PASS_BOTH},
+                 {"dW_r", "dW_r is not judged: the case gives the routing", MOE_PASS_BOTH},
+                 {"topk_weight", "", MOE_PASS_BOTH}};
+    file *f = open_file(GIVEN, MOE_F32, MOE_F32);
+    add(f, MOE_T_O);
+    const size_t alone = f->count;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        capture seen;
+        moe_log log = capture_log(&seen);
+        moe_check_result *r = NULL;
+        f->count = alone;
+        f->list[f->count++] = (moe_named_tensor){cases[i].name, f->cast.t[MOE_T_DX]};
+        cr_assert_eq(moe_safetensors_write(f->path, f->list, f->count, NULL, 0, NULL), MOE_OK);
+        f->problem->pass = cases[i].pass;
+        cr_assert_eq(moe_check_outputs(f->path, f->problem, -1, NULL, &log, &r), MOE_OK);
+        cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+        cr_expect_eq(seen.messages, cases[i].said[0] != 0, "%s", seen.text);
+        cr_expect(strstr(seen.text, cases[i].said), "'%s' lacks '%s'", seen.text, cases[i].said);
         moe_check_result_destroy(&r);
     }
     close_file(f);

@@ -102,6 +102,57 @@ Test(layer_case_wrong, wrong_lines_get_a_sentence) {
     }
 }
 
+/* What nothing reads is told, and what something reads is not. */
+Test(layer_case_wrong, keys_that_change_nothing_are_told) {
+    static const struct {
+        const char *words, *told; /* told NULL: nothing */
+    } cases[] = {
+        {" groups=4", "groups= changes nothing without select=group_topk"},
+        {" groups=4 topk_groups=2 select=group_topk", NULL},
+        {" eps=1e-6", "eps= changes nothing without renorm=1"},
+        {" eps=1e-6 renorm=1", NULL},
+        {" limit=5", "limit= changes nothing without act=swiglu_clamp"},
+        {" limit=5 alpha=1 act=swiglu_softcap", NULL},
+        {" limit=5 alpha=1 act=swiglu_limit", NULL},
+        {" jitter=0.1", "jitter= changes nothing without score=sparsemixer"},
+        {" jitter=0.1 score=sparsemixer", NULL},
+        {" jitter=30 score=sigmoid_cap", NULL},
+        {" capacity=3", "capacity= changes nothing without select=capacity"},
+        {" capacity=3 capacity_group=8 select=capacity", NULL},
+        {" capacity=3 block=depths", NULL},
+        {" capacity_group=8", "capacity_group= changes nothing without select=capacity"},
+        {" tile=16", "tile= changes nothing without select=token_rounding"},
+        {" tile=16 rounding=up select=token_rounding", NULL},
+        {" rounding=up", "rounding= changes nothing without select=token_rounding"},
+        {" b_scale=2", "b_scale= changes nothing without select_bias=1"},
+        {" b_scale=2 select_bias=1", NULL},
+        {" quant_rows=4", "quant_rows= changes nothing without quant="},
+        {" quant_rows=4 quant=int8", NULL},
+        {" quant_bits=3 quant=int8", "quant_bits= changes nothing without quant=nested"},
+        {" quant_bits=3 quant=nested", NULL},
+        {" layers=3 block=cosine", "layers= changes nothing without block=recursions"},
+        {" layers=3 block=recurrent", NULL},
+        {" wire=bf16", "wire= changes nothing without ep="},
+        {" wire=bf16 combine=ranks skew=1 ep=2", NULL},
+        {" pad=8 ep=2", "pad= changes nothing without padding=owner"},
+        {" pad=8 ep=2 padding=wire", NULL},
+        {" route=uniform renorm=1", "renorm= changes nothing without route=router"},
+        {" route=uniform select=token_rounding", "select= changes nothing without route=router"},
+        {" score=sigmoid select_bias=1 renorm=1 scale=2", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        capture seen;
+        moe_log log = capture_log(&seen);
+        moe_case c;
+        char line[LINE];
+        snprintf(line, sizeof line, BASE "%s", cases[i].words);
+        cr_assert_eq(moe_case_parse(line, &log, &c), MOE_OK, "%s: %s", line, seen.text);
+        moe_case_destroy(&c);
+        cr_expect_eq(seen.messages, cases[i].told ? 1 : 0, "%s: %s", line, seen.text);
+        cr_expect(!cases[i].told || strstr(seen.text, cases[i].told), "%s: %s", line, seen.text);
+    }
+}
+
 /* A message repeats the user's word: cut, and without what a terminal would obey. */
 Test(layer_case_wrong, messages_are_fit_to_print) {
     capture seen;

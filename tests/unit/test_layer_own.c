@@ -247,3 +247,23 @@ Test(layer_own, refused) {
     cr_expect(strstr(seen.text, "is no case line"), "%s", seen.text);
     own_close(o);
 }
+
+/* A name that no layer has is told, or a misspelt b1 would seem to have been read; results and what
+ * an exported case holds besides are not. */
+Test(layer_own, unknown_names_are_told) {
+    static const char *const names[] = {"O", "masked", "b_1"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        own *o = own_open(LINE);
+        capture seen;
+        moe_log log = capture_log(&seen);
+        moe_problem *p = NULL;
+        o->list[o->count++] = (moe_named_tensor){names[i], *named(o, "X")};
+        write_own(o, NULL);
+        cr_assert_eq(moe_problem_from_file(PATH, LINE, &log, &p), MOE_OK, "%s", seen.text);
+        cr_expect_eq(seen.messages, i == 2, "%s: %s", names[i], seen.text);
+        cr_expect(i < 2 || strstr(seen.text, "no layer has a \"b_1\": it is not read"), "%s",
+                  seen.text);
+        moe_problem_destroy(&p);
+        own_close(o);
+    }
+}

@@ -209,7 +209,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(zero_elsewhere, "zero experts' part of %s is another token's X")                        \
     LOCAL(rows_in_sum, "%s is the sum of other rows")                                             \
     LOCAL(token_terms, "%s is not the sum of its terms, each once")                               \
-    LOCAL(foreign_terms, "%s has terms that are not its own in the place of its own")             \
+    LOCAL(foreign_terms, "%s has terms that are not its own")                                      \
     LOCAL(stage_wraps, "rows behind %s are read from where an index wraps")                       \
     LOCAL(last_wave, "tiles of the last wave behind %s are not made")                             \
     LOCAL(parts_of_sums, "parts of the product behind %s do not count once each")                 \

@@ -97,7 +97,7 @@ static bool fit_token(moe_int_terms *k, int64_t i) {
 
 static void say_class(const moe_int_terms *k, int of, bool more, moe_int_finding *f) {
     moe_int_finding_say(f, "%s %s", more ? ";" : ":", class_words[of]);
-    bool all = k->noted[of] > 0;
+    bool all = k->noted[of] > 0 && of != MOE_INT_TERM_FOREIGN; /* which is there, however small */
     for (int64_t i = 0; i < k->noted[of]; i++)
         all &= fabs(k->factor[of][i]) < 0.02;
     if (all) {

@@ -4,6 +4,7 @@
 #include "check/verdict/result.h"
 #include "core/elements.h"
 #include "layer/problem.h"
+#include "layer/stored_plan.h"
 #include "moeref/operator.h"
 
 #include <stdio.h>
@@ -166,39 +167,55 @@ static bool is_made(const moe_problem *problem, moe_tensor_id id) {
            (!moe_tensor_is_backward(id) || (problem->pass & MOE_PASS_BWD));
 }
 
-/* Is it nothing that a layer has, nor what an exported case holds beside its tensors? */
-static bool is_unknown(const char *name) {
-    static const char *const others[] = {"topk_index", "plan_offsets", "plan_token", "masked"};
-    moe_tensor_id id;
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (strcmp(name, others[i]) == 0)
-            return false;
-    return moe_tensor_id_parse(name, &id) != MOE_OK;
-}
-
 /* A misspelt result is judged by nobody, and must not look as if it had passed. */
 static void warn_of_unknown(const moe_safetensors *file, const char *path, const moe_log *log) {
-    const char *first = NULL;
-    char more[48] = "";
-    size_t count = 0;
-    for (size_t i = 0; i < moe_safetensors_count(file); i++) {
-        if (!is_unknown(moe_safetensors_name(file, i)))
-            continue;
-        first = first ? first : moe_safetensors_name(file, i);
-        count++;
-    }
-    if (count > 1)
-        snprintf(more, sizeof more, " (the first of %zu such names)", count);
-    if (first)
-        moe_log_send(log, MOE_LOG_WARN, "%s: no layer has a \"%s\"%s: it is not judged", path,
-                     first, more);
+    char more[48];
+    const char *name = moe_int_stored_unknown(file, more, sizeof more);
+    if (name)
+        moe_log_send(log, MOE_LOG_WARN, "%s: no layer has a \"%s\"%s: it is not judged", path, name,
+                     more);
 }
 
-static moe_status refuse_all(const moe_safetensors *file, const char *path, const moe_log *log) {
+/* Why the case makes no such result; NULL: it is the given plan's own. */
+static const char *why_unmade(const moe_problem *problem, moe_tensor_id id) {
+    const bool given = problem->plan != NULL;
+    if (!moe_tensor_exists(&problem->layer, id, false))
+        return "the layer of the case has none";
+    if (moe_tensor_exists(&problem->layer, id, given))
+        return "the case has pass=fwd";
+    return id == MOE_T_S ? NULL : "the case gives the routing";
+}
+
+/* Nor must a result that nothing can be held to. */
+static void warn_of_unmade(const moe_safetensors *file, const char *path,
+                           const moe_problem *problem, const moe_log *log) {
+    for (int i = MOE_T_LOGITS; i < MOE_T_COUNT; i++) {
+        const moe_tensor_id id = (moe_tensor_id)i;
+        moe_tensor t;
+        if (is_made(problem, id) ||
+            moe_safetensors_get(file, moe_tensor_name(id), &t) == MOE_E_NOTFOUND)
+            continue;
+        const char *why = why_unmade(problem, id);
+        if (why)
+            moe_log_send(log, MOE_LOG_WARN, "%s: %s is not judged: %s", path, moe_tensor_name(id),
+                         why);
+    }
+}
+
+/* The names that could have been there, and one that is. */
+static moe_status refuse_all(const moe_safetensors *file, const char *path,
+                             const moe_problem *problem, const moe_log *log) {
     const char *name = moe_safetensors_name(file, 0);
+    char made[512] = "";
+    for (int i = MOE_T_LOGITS; i < MOE_T_COUNT; i++) {
+        const size_t used = strlen(made);
+        if (is_made(problem, (moe_tensor_id)i))
+            snprintf(made + used, sizeof made - used, "%s%s", used ? ", " : "",
+                     moe_tensor_name((moe_tensor_id)i));
+    }
     return moe_fail(log, MOE_E_NOTFOUND,
-                    "%s has none of the tensors that can be judged (O, dX, dW1, dW2 ...)%s%s%s",
-                    path, name ? ", but \"" : "", name ? name : "", name ? "\"" : "");
+                    "%s has none of the tensors that can be judged (topk_index, %s)%s%s%s", path,
+                    made, name ? ", but \"" : "", name ? name : "", name ? "\"" : "");
 }
 
 moe_status moe_int_outputs_read(const moe_safetensors *file, const char *path,
@@ -210,9 +227,11 @@ moe_status moe_int_outputs_read(const moe_safetensors *file, const char *path,
         if (is_made(problem, (moe_tensor_id)i))
             status = read_tensor(f, problem, (moe_tensor_id)i, path, log);
     if (!status && !f->found)
-        return refuse_all(file, path, log);
-    if (!status)
+        return refuse_all(file, path, problem, log);
+    if (!status) {
         warn_of_unknown(file, path, log);
+        warn_of_unmade(file, path, problem, log);
+    }
     return status;
 }
 

@@ -52,6 +52,8 @@ static int set_int(const cli_option *o, const char *value) {
     long long number = strtoll(value, &end, 10);
     if (end == value || *end || errno)
         return cli_usage("--%s takes a whole number, not '%s'", o->name, value);
+    if (o->kind == CLI_COUNT && number < 1)
+        return cli_usage("--%s takes a whole number from 1 on, not '%s'", o->name, value);
     *(int64_t *)o->target = number;
     return -1;
 }
@@ -59,12 +61,12 @@ static int set_int(const cli_option *o, const char *value) {
 static int set_output(const cli_option *o, const char *value) {
     static const char *const names[] = {"text", "json", "csv"};
     for (int i = 0; i < 3; i++) {
-        if (strcmp(value, names[i]) == 0) {
+        if (strcmp(value, names[i]) == 0 && strstr(o->value, value)) {
             *(cli_output *)o->target = (cli_output)i;
             return -1;
         }
     }
-    return cli_usage("--output is text, json or csv, not '%s'", value);
+    return cli_usage("--output is %s, not '%s'", o->value, value);
 }
 
 static int set_option(const cli_option *o, const char *value) {
@@ -73,6 +75,7 @@ static int set_option(const cli_option *o, const char *value) {
         *(bool *)o->target = true;
         return -1;
     case CLI_INT:
+    case CLI_COUNT:
         return set_int(o, value);
     case CLI_OUTPUT:
         return set_output(o, value);

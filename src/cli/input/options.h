@@ -20,9 +20,10 @@ void cli_strings_destroy(cli_strings *list);
 typedef enum cli_kind {
     CLI_FLAG,    /* bool *, no value */
     CLI_INT,     /* int64_t * */
+    CLI_COUNT,   /* the same, from 1 on: 0 is left to mean that none was given */
     CLI_STRING,  /* const char ** */
     CLI_STRINGS, /* cli_strings *: may be repeated */
-    CLI_OUTPUT   /* cli_output *: text, json or csv */
+    CLI_OUTPUT   /* cli_output *: one of those that `value` names */
 } cli_kind;
 
 typedef enum cli_output { CLI_TEXT, CLI_JSON, CLI_CSV } cli_output;
@@ -51,9 +52,10 @@ typedef struct cli_isolation {
 /* Rows that verbs share. */
 /* clang-format off */
 #define CLI_BACKENDS_OPTION(list, help) {"backend", CLI_STRINGS, &(list), "NAME|PATH", help}
-#define CLI_THREADS_OPTION(count) {"threads", CLI_INT, &(count), "N", "CPU threads (default: all)"}
+#define CLI_THREADS_OPTION(count)                                                                 \
+    {"threads", CLI_COUNT, &(count), "N", "CPU threads (default: all)"}
 #define CLI_ISOLATION_OPTIONS(i)                                                                  \
-    {"timeout", CLI_INT, &(i).timeout_s, "SECONDS",                                                \
+    {"timeout", CLI_COUNT, &(i).timeout_s, "SECONDS",                                              \
      "most that one call of a backend may take, then it has failed (default: 60, and 1 more for "  \
      "every 10^9 FLOP of the case and every 10^8 bytes of its parameters)"},                       \
     {"no-isolation", CLI_FLAG, &(i).none, NULL,                                                    \

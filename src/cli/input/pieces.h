@@ -10,7 +10,7 @@ moe_status cli_pieces(const cli_selection *selection, const char *dir, moe_hf_pi
                       size_t *ret_count);
 
 #define CLI_PIECES_OPTIONS(s)                                                                      \
-    {"memory", CLI_INT, &(s).memory, "MIB",                                                        \
+    {"memory", CLI_COUNT, &(s).memory, "MIB",                                                      \
      "with --hf: a layer whose check would hold more than so much, judge and backend together, "   \
      "is judged in pieces: its router with a few hidden units of every expert, then some experts " \
      "at a time (default: three quarters of what is free, at most 2560)"},                         \

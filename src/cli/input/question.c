@@ -106,6 +106,17 @@ static moe_status check_text(const char *line, const moe_log *log) {
     return MOE_OK;
 }
 
+/* What a check runs and the model leaves out must not look as if it cost nothing. */
+static void tell_unmodelled(const moe_case *c, const moe_log *log) {
+    if (c->block)
+        moe_log_send(log, MOE_LOG_WARN,
+                     "block= is not modelled: this is one layer, with the router and the experts "
+                     "that the case has without it");
+    if (c->quant)
+        moe_log_send(log, MOE_LOG_WARN,
+                     "quant= is not modelled: weights are taken as dtype= and --operands say");
+}
+
 static moe_status parse_line(const char *line, const moe_log *log, cli_question *s) {
     moe_status status = check_text(line, log);
     if (status)
@@ -113,7 +124,10 @@ static moe_status parse_line(const char *line, const moe_log *log, cli_question 
     if (strncmp(line, "gemm", 4) == 0 && (line[4] == ' ' || line[4] == '\t'))
         return parse_gemm(line + 5, log, s);
     status = moe_case_parse(line, log, &s->c);
-    return status ? status : draw_counts(log, s);
+    if (status)
+        return status;
+    tell_unmodelled(&s->c, log);
+    return draw_counts(log, s);
 }
 
 moe_status cli_question_parse(const char *line, const moe_log *log, cli_question *ret) {

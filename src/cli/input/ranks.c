@@ -142,10 +142,18 @@ moe_status cli_ranks_start(cli_ranks *ranks, cli_strings *backends, char **argv)
                                                                      : launch(ranks, argv);
 }
 
+/* A fault that nobody could make must not look as if it had passed. */
+static moe_status check_unread(const cli_ranks *ranks, const moe_problem *problem) {
+    const char *unread = ranks->fault ? "--ep-fault" : ranks->limit_s ? "--ep-limit" : NULL;
+    return !unread || ranks->own[0] || problem->split.ranks
+               ? MOE_OK
+               : moe_fail(cli_log(), MOE_E_INVALID, "%s is of ranks: say --ep too", unread);
+}
+
 moe_status cli_ranks_apply(const cli_ranks *ranks, moe_problem *problem) {
     moe_case c;
     if (!ranks->words)
-        return MOE_OK;
+        return check_unread(ranks, problem);
     moe_status status = parse(ranks->words, problem->T, &c);
     if (status)
         return status;

@@ -23,7 +23,7 @@ typedef struct cli_ranks {
     {"transport", CLI_STRING, &(r).transport, "NAME",                                              \
      "with --ep: how ranks reach each other, threads (default), or one that moeref list names; "   \
      "peer: the backend's own way, --backend NAME:ranksR"},                                        \
-    {"ep-limit", CLI_INT, &(r).limit_s, "SECONDS",                                                 \
+    {"ep-limit", CLI_COUNT, &(r).limit_s, "SECONDS",                                               \
      "with --ep: most that a rank waits for others in an exchange (default: 10, more for large "   \
      "cases)"},                                                                                    \
     {"ep-fault", CLI_STRING, &(r).fault, "NAME",                                                   \

@@ -95,16 +95,19 @@ static moe_status add_default_suite(cli_items *items, const char *option) {
     return status;
 }
 
-static moe_status add_line(cli_items *items, const cli_line *line) {
-    const char *text = line->text + strspn(line->text, " \t");
+/* Parsed here, so that what is wrong with it is said once and not by each backend's turn. */
+static moe_status add_case(cli_items *items, const char *text) {
     moe_case c;
-    moe_status status = cli_line_check(line, cli_log());
-    if (!status)
-        status = moe_case_parse(text, cli_log(), &c);
+    const moe_status status = moe_case_parse(text, cli_log(), &c);
     if (status)
         return status;
     moe_case_destroy(&c);
     return add_item(items, 'c', text);
+}
+
+static moe_status add_line(cli_items *items, const cli_line *line) {
+    const moe_status status = cli_line_check(line, cli_log());
+    return status ? status : add_case(items, line->text + strspn(line->text, " \t"));
 }
 
 /* Every line is parsed before anything runs: the last one's misprint must not cost the first ones'
@@ -163,9 +166,8 @@ static moe_status check_numbers(const cli_selection *s) {
                         "--layer goes with --hf and is a number from 0 on");
     if ((s->piece || s->memory > 0) && !s->hf.count)
         return moe_fail(cli_log(), MOE_E_INVALID, "--piece and --memory go with --hf");
-    if (s->tokens < 0 || (s->tokens > 0 && !s->hf.count && !s->config))
-        return moe_fail(cli_log(), MOE_E_INVALID,
-                        "--tokens goes with --config or --hf and is a number from 1 on");
+    if (s->tokens && !s->hf.count && !s->config)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--tokens goes with --config or --hf");
     return MOE_OK;
 }
 
@@ -177,7 +179,7 @@ moe_status cli_select(const cli_selection *selection, cli_items *ret) {
     if (selection->inputs)
         return add_inputs(ret, selection);
     for (size_t i = 0; !status && i < selection->cases.count; i++)
-        status = add_item(ret, 'c', selection->cases.at[i]);
+        status = add_case(ret, selection->cases.at[i]);
     if (!status && selection->list)
         status = add_list(ret, selection->list);
     for (size_t i = 0; !status && i < selection->hf.count; i++)
@@ -200,8 +202,8 @@ void cli_selection_destroy(cli_selection *selection) {
 
 static moe_status load_backends(const cli_isolation *isolation, moe_backends **ret) {
     const moe_isolation how = {.timeout_s = (double)isolation->timeout_s};
-    if (isolation->timeout_s < 0 || isolation->timeout_s > 1000000)
-        return moe_fail(cli_log(), MOE_E_INVALID, "--timeout takes a number of seconds above 0");
+    if (isolation->timeout_s > 1000000)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--timeout takes 1000000 seconds at most");
     if (isolation->none && isolation->timeout_s)
         return moe_fail(cli_log(), MOE_E_INVALID,
                         "--timeout cannot end what --no-isolation runs in this process");

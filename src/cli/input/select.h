@@ -32,7 +32,7 @@ void cli_selection_destroy(cli_selection *selection);
 /* clang-format off */
 #define CLI_SELECTION_OPTIONS(s)                                                                   \
     {"case", CLI_STRINGS, &(s).cases, "\"T=.. d=.. n=.. E=.. K=..\"",                              \
-     "a case, whose words moeref help case explains; may be repeated"},                                              \
+     "a case, whose words moeref help case explains; may be repeated"},                            \
     {"cases", CLI_STRING, &(s).list, "FILE",                                                       \
      "one case a line, - is standard input; empty lines and lines that begin with # do not "       \
      "count"},                                                                                     \
@@ -41,7 +41,7 @@ void cli_selection_destroy(cli_selection *selection);
     {"config", CLI_STRING, &(s).config, "FILE", "shapes from a config.json, data drawn"},          \
     {"inputs", CLI_STRING, &(s).inputs, "FILE",                                                    \
      "own X, dO, weights, plan (safetensors) for the one --case, or for the one that it names"},   \
-    {"tokens", CLI_INT, &(s).tokens, "T", "with --config or --hf: how many tokens to draw"},       \
+    {"tokens", CLI_COUNT, &(s).tokens, "T", "with --config or --hf: how many tokens to draw"},     \
     {"golden", CLI_STRING, &(s).golden, "DIR",                                                     \
      "where the golden files are (default: $MOEREF_GOLDEN, or beside the library)"}
 /* clang-format on */

@@ -50,6 +50,7 @@ moe_status cli_spread_check(const cli_spread_options *s, const char *method, con
                    {"comm-sms", s->comm_sms > 0, "comet"},
                    {"beside-us", s->beside_us > 0, "hecate"},
                    {"beside-bytes", s->beside_bytes > 0, "fsmoe"},
+                   {"cached", s->cached_percent != CLI_SPREAD_NO_SHARE, "hybrimoe"},
                    {"compute", s->compute != NULL, ""},
                    {"no-overlap", s->serial, ""}};
     const bool several = cli_spread_is_asked(s);
@@ -169,16 +170,17 @@ moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options 
 }
 
 moe_ep_options cli_spread_for(const cli_spread_options *s, const char *method) {
-    return (moe_ep_options){.method = method ? method : "moeref_ep",
-                            .compute = s->compute,
-                            .ep = s->ep ? s->ep : 1,
-                            .tp = s->tp ? s->tp : 1,
-                            .chunks = s->chunks,
-                            .comm_sms = s->comm_sms,
-                            .beside_us = (double)s->beside_us,
-                            .beside_bytes = (double)s->beside_bytes,
-                            .cached = (double)s->cached_percent / 100,
-                            .serial = s->serial};
+    return (moe_ep_options){
+        .method = method ? method : "moeref_ep",
+        .compute = s->compute,
+        .ep = s->ep ? s->ep : 1,
+        .tp = s->tp ? s->tp : 1,
+        .chunks = s->chunks,
+        .comm_sms = s->comm_sms,
+        .beside_us = (double)s->beside_us,
+        .beside_bytes = (double)s->beside_bytes,
+        .cached = s->cached_percent == CLI_SPREAD_NO_SHARE ? 0.5 : (double)s->cached_percent / 100,
+        .serial = s->serial};
 }
 
 void cli_spread_help(char *buf, size_t size) {

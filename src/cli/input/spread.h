@@ -17,15 +17,18 @@ typedef struct cli_spread_options {
 
 /* clang-format off */
 #define CLI_SPREAD_OPTIONS(s)                                                                      \
-    {"ep", CLI_INT, &(s).ep, "N", "experts are spread over N groups of GPUs; T is each GPU's"},    \
-    {"tp", CLI_INT, &(s).tp, "N", "N GPUs share each expert's width (default 1)"},                 \
+    {"ep", CLI_COUNT, &(s).ep, "N",                                                                \
+     "experts are spread over N groups of GPUs; T is each GPU's (default 1)"},                     \
+    {"tp", CLI_COUNT, &(s).tp, "N", "N GPUs share each expert's width (default 1)"},               \
     {"node", CLI_STRING, &(s).node, "NAME|FILE",                                                   \
      "GPUs and links, shipped or your own (default h100-x8; moeref list --nodes); --what-if "      \
      "changes its numbers too: link_gbps*2, alltoall.link_eff=1"},                                 \
-    {"chunks", CLI_INT, &(s).chunks, "N", "parts that overlap (default: the best of 1, 2, 4 ..)"}, \
-    {"comm-sms", CLI_INT, &(s).comm_sms, "N", "SMs that send (comet; default: the best)"},         \
+    {"chunks", CLI_COUNT, &(s).chunks, "N",                                                        \
+     "parts that overlap (default: the best of 1, 2, 4 ..)"},                                      \
+    {"comm-sms", CLI_COUNT, &(s).comm_sms, "N", "SMs that send (comet; default: the best)"},       \
     {"compute", CLI_STRING, &(s).compute, "NAME",                                                  \
-     "whose kernels run on each GPU (default grouped_mm; moeref in moeref_ep)"},                   \
+     "whose kernels run on each GPU (default grouped_mm; moeref in moeref_ep, on architecture "    \
+     "90)"},                                                                                       \
     {"beside-us", CLI_INT, &(s).beside_us, "US", "work outside the layer to hide behind (hecate)"},\
     {"beside-bytes", CLI_INT, &(s).beside_bytes, "BYTES",                                          \
      "gradients outside the layer to all-reduce where the network is idle (fsmoe)"},               \
@@ -34,9 +37,11 @@ typedef struct cli_spread_options {
     {"no-overlap", CLI_FLAG, &(s).serial, NULL, "one task after another"}
 /* clang-format on */
 
+#define CLI_SPREAD_NO_SHARE INT64_MIN /* --cached was not given: half of them */
+
 /* What they are where nothing is said. */
 #define CLI_SPREAD_DEFAULTS                                                                        \
-    { .cached_percent = 50 }
+    { .cached_percent = CLI_SPREAD_NO_SHARE }
 
 /* Whether several GPUs are asked about. */
 bool cli_spread_is_asked(const cli_spread_options *s);

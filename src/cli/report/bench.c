@@ -112,10 +112,12 @@ static void print_source(FILE *to, const moe_bench_result *r) {
         print_range(to, ", measured ", &r->board.sm_mhz, "MHz");
         fprintf(to, "\n");
     } else if (r->has_roofline)
-        fprintf(to,
-                "  predicted: host roofline, a first model: %.1f GFLOP/s and %.1f GB/s (%s);\n"
-                "  whole stages at full rate, no overhead, so expect measured/predicted above 1\n",
-                r->roofline.gemm_flops * 1e-9, r->roofline.memory_rate * 1e-9, r->roofline.source);
+        fprintf(
+            to,
+            "  predicted: host roofline, a first model: %.1f GFLOP/s and %.1f GB/s (%s);\n"
+            "  whole stages at that rate, without overhead: below 1 the backend's own kernels, or "
+            "a quieter machine, were faster than that\n",
+            r->roofline.gemm_flops * 1e-9, r->roofline.memory_rate * 1e-9, r->roofline.source);
     else
         fprintf(to, "  predicted: nothing; the backend does not measure its device's ceilings\n");
 }
@@ -161,7 +163,9 @@ void cli_bench_text(FILE *to, const moe_problem *problem, const char *backend,
         print_row(to, &r->kernel[k]);
     print_source(to, r);
     if (r->has_memory)
-        fprintf(to, "  memory: weights %.1f MiB, cached for backward %.1f MiB, peak %.1f MiB\n",
+        fprintf(to,
+                "  memory: own copies of weights %.1f MiB, cached for backward %.1f MiB, peak %.1f "
+                "MiB\n",
                 (double)r->memory.weights / 1048576, (double)r->memory.cached / 1048576,
                 (double)r->memory.peak / 1048576);
     print_board(to, &r->board);

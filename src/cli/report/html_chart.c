@@ -177,9 +177,11 @@ static void put_source(FILE *to, const moe_bench_result *r) {
         fprintf(to, "Nothing is predicted: the backend does not measure its device's ceilings.");
     }
     if (r->has_memory)
-        fprintf(to, " Memory: weights %.1f MiB, cached for backward %.1f MiB, peak %.1f MiB.",
-                (double)r->memory.weights / 1048576, (double)r->memory.cached / 1048576,
-                (double)r->memory.peak / 1048576);
+        fprintf(
+            to,
+            " Memory: own copies of weights %.1f MiB, cached for backward %.1f MiB, peak %.1f MiB.",
+            (double)r->memory.weights / 1048576, (double)r->memory.cached / 1048576,
+            (double)r->memory.peak / 1048576);
     fprintf(to, "</p>");
 }
 

@@ -109,7 +109,8 @@ static void print_worst(FILE *to, const moe_error_map *m, cli_map_cell cell) {
     cli_map_place(m, cell, place, sizeof place);
     double over = m->over[cell.row][cell.column];
     if (isinf(over))
-        fprintf(to, "        ! %s: not finite, or not the 0 that it must be\n", place);
+        fprintf(to, "        ! %s: not finite, finite where the truth is not, or no exact 0\n",
+                place);
     else
         fprintf(to, "        %s: NMSE %.2e, %.2g times what the gate allows\n", place,
                 m->nmse[cell.row][cell.column], over);

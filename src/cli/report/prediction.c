@@ -222,11 +222,13 @@ void cli_prediction_failure(FILE *to, cli_output output, const char *line, const
 
 void cli_prediction_layers(FILE *to, cli_output output, const char *method, const cli_layers *sum) {
     if (output == CLI_TEXT) {
-        fprintf(to,
-                "%s: %lld of the model's %lld layers have experts: %.1f ms, parameters and "
-                "their gradients %.1f GB, cached activations %.1f GB\n",
-                method, (long long)sum->with_experts, (long long)sum->all, sum->us / 1e3,
-                sum->param_bytes / 1e9, sum->cached_bytes / 1e9);
+        fprintf(to, "%s: %lld of the model's %lld layers have experts: %.1f ms, parameters", method,
+                (long long)sum->with_experts, (long long)sum->all, sum->us / 1e3);
+        if (sum->trains)
+            fprintf(to, " and their gradients %.1f GB, cached activations %.1f GB\n",
+                    sum->param_bytes / 1e9, sum->cached_bytes / 1e9);
+        else
+            fprintf(to, " %.1f GB\n", sum->param_bytes / 1e9);
         return;
     }
     cli_json t = {.to = to};

@@ -34,6 +34,7 @@ typedef struct cli_layers {
     int64_t with_experts, all;
     double us, param_bytes, cached_bytes;
     double peak_bytes; /* of the layer that needs most, by itself */
+    bool trains;       /* param_bytes are of gradients too */
 } cli_layers;
 
 /* Text or JSON. */

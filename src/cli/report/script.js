@@ -43,7 +43,7 @@ for (const map of document.querySelectorAll('svg.cells')) {
     const first = j * of.tile, last = Math.min(first + number(of.tile), number(of.extent)) - 1;
     const place = first === last ? `${of.across} ${first}` : `${of.across}s ${first}..${last}`;
     const value = cell === '' ? 'no element'
-      : cell === 'inf' ? 'not finite, or not the 0 that it must be'
+      : cell === 'inf' ? 'not finite, finite where the truth is not, or no exact 0'
       : `NMSE ${nmse[i][j]}, ${cell} times what the gate allows`;
     reading.textContent = `${of.down} ${rows[i]}, ${place}: ${value}`;
   });

@@ -1,4 +1,5 @@
 #include "cli/report/verdict.h"
+#include "cli/report/cause.h"
 #include "cli/report/coverage.h"
 #include "cli/report/map.h"
 #include "cli/report/tint.h"
@@ -21,7 +22,8 @@ static void print_figure(FILE *to, const char *name, double value) {
 }
 
 static void print_figures(FILE *to, const moe_tensor_verdict *v) {
-    fprintf(to, " nmse %.2e", v->nmse);
+    if (v->nmse > 0 || v->verdict != MOE_VERDICT_FAIL) /* ids and NaN have none */
+        fprintf(to, " nmse %.2e", v->nmse);
     print_figure(to, "worst group", v->worst_group_nmse);
     print_figure(to, "|d|", v->max_abs);
     print_figure(to, "z", v->max_z);
@@ -88,14 +90,6 @@ static void print_tensor(FILE *to, const moe_check_result *r, const moe_tensor_v
     if (v->worst_expert >= 0)
         fprintf(to, " (expert %lld)", (long long)v->worst_expert);
     fprintf(to, "\n");
-}
-
-static void print_explanation(FILE *to, const moe_explanation *x) {
-    if (x->kind[0])
-        fprintf(to, "  explanation: %s (%s: NMSE %.1e, then %.1e)\n", x->text, x->tensor, x->before,
-                x->after);
-    else if (x->tried > 0)
-        fprintf(to, "  explanation: none of %d hypotheses explains it\n", (int)x->tried);
 }
 
 /* Under which reading it was judged, and which one would pass. */
@@ -222,7 +216,7 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
     }
     if (r->first_wrong_stage[0])
         fprintf(to, "  first wrong stage: %s\n", r->first_wrong_stage);
-    print_explanation(to, &r->explanation);
+    cli_cause_text(to, r);
     if (failed)
         fprintf(to, "  reproduce: %s\n", r->reproduce);
 }
@@ -232,31 +226,6 @@ static int64_t tally_of(const cli_verdicts *verdicts, size_t first, moe_verdict 
     for (size_t i = first; i < verdicts->count; i++)
         n += verdicts->at[i]->verdict == verdict;
     return n;
-}
-
-/* Of several failures the cause that most of their elements stand for: where all rows are an
- * expert's tail, a dropped tail looks like zeros. */
-static void print_cause(FILE *to, const cli_verdicts *verdicts, size_t first) {
-    const char *most = "";
-    long long failed = tally_of(verdicts, first, MOE_VERDICT_FAIL), best = 0, cases = 0;
-    for (size_t i = first; i < verdicts->count; i++) {
-        const char *kind = verdicts->at[i]->explanation.kind;
-        long long elements = 0, given = 0;
-        for (size_t j = first; kind[0] && j < verdicts->count; j++) {
-            const moe_check_result *r = verdicts->at[j];
-            const bool gives = r->verdict == MOE_VERDICT_FAIL && !strcmp(r->explanation.kind, kind);
-            elements += gives ? r->checked_elements : 0;
-            given += gives;
-        }
-        if (elements > best) {
-            best = elements;
-            most = kind;
-            cases = given;
-        }
-    }
-    if (failed > 1 && best > 0)
-        fprintf(to, "  likely cause: %s, by most elements of %lld of %lld failures\n", most, cases,
-                failed);
 }
 
 void cli_verdict_summary(FILE *to, const cli_verdicts *verdicts, size_t first) {
@@ -274,7 +243,7 @@ void cli_verdict_summary(FILE *to, const cli_verdicts *verdicts, size_t first) {
         fprintf(to, "; %lld passed MISTRUSTED for what decides nothing in them",
                 (long long)in_part);
     fprintf(to, "\n");
-    print_cause(to, verdicts, first);
+    cli_cause_of_most(to, verdicts, first, tally_of(verdicts, first, MOE_VERDICT_FAIL));
 }
 
 void cli_verdicts_print(const cli_verdicts *verdicts, cli_output output) {

@@ -39,9 +39,12 @@ static moe_backend *timed(const subject *s) {
     return s->over_ranks ? s->over_ranks : s->devices.at[0];
 }
 
-static moe_status spread(subject *s, const moe_problem *problem, const cli_ranks *ranks) {
+static moe_status spread(subject *s, const moe_problem *problem, const bench_options *o) {
+    const cli_ranks *ranks = &o->selection.ranks;
     s->problem = problem;
     s->over_ranks = NULL;
+    if (!problem->split.ranks && o->node.node)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--node predicts ranks: say --ep too");
     if (!problem->split.ranks)
         return MOE_OK;
     moe_status status = cli_devices_open_ranks(&s->devices, ranks, problem, &s->ep);
@@ -127,7 +130,7 @@ static int bench_backend(const cli_backends *backends, const char *spec, const c
         moe_status made = cli_problem(&options->selection, &items->at[i], &problem);
         cli_progress_clear();
         if (!made)
-            made = spread(&s, problem, &options->selection.ranks);
+            made = spread(&s, problem, options);
         int code = made ? cli_exit_code(made) : bench_one(&s, options, results);
         if (s.over_ranks)
             moe_backend_close(&s.over_ranks);

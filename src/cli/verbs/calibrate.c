@@ -112,9 +112,8 @@ static int run(calibrate_options *o) {
     moe_workload state;
     if (!o->from)
         return cli_usage("calibrate needs --from FILE (a measured table)");
-    if (o->folds < 0 || o->folds > 1000 || o->evaluations < 0 || o->evaluations > 1000000 ||
-        o->sample < 0 || o->sample > 1000000)
-        return cli_usage("--folds, --evaluations and --sample are counts");
+    if (o->folds > 1000 || o->evaluations > 1000000 || o->sample > 1000000)
+        return cli_usage("--folds takes 1000 at most, --evaluations and --sample 1000000");
     moe_status status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
         status = moe_table_load_where(o->from, o->where, cli_log(), &table);
@@ -164,9 +163,9 @@ int cli_calibrate(int argc, char **argv) {
         {"method", CLI_STRING, &o.fit.method, "NAME",
          "for layers and their kernels: who ran (default cublas)"},
         {"min-us", CLI_INT, &o.min_us, "US", "shorter rows are not fitted (default 4)"},
-        {"folds", CLI_INT, &o.folds, "N", "leave-shapes-out folds (default 5)"},
-        {"evaluations", CLI_INT, &o.evaluations, "N", "of the objective per fold (default 400)"},
-        {"sample", CLI_INT, &o.sample, "N", "rows per evaluation at most (default 800)"},
+        {"folds", CLI_COUNT, &o.folds, "N", "leave-shapes-out folds (default 5)"},
+        {"evaluations", CLI_COUNT, &o.evaluations, "N", "of the objective per fold (default 400)"},
+        {"sample", CLI_COUNT, &o.sample, "N", "rows per evaluation at most (default 800)"},
         {"seed", CLI_INT, &o.seed, "N", "deals shapes to folds"},
         {"to", CLI_STRING, &o.to, "FILE", "write the fitted description"},
         {"source", CLI_STRING, &o.source, "TEXT", "where the table came from, for that file"},

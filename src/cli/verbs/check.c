@@ -114,10 +114,8 @@ static int check_backends(check_options *o, const cli_items *items) {
 static int run(check_options *o) {
     moe_arithmetic how;
     cli_set_progress(o->output != CLI_JSON);
-    if (o->output == CLI_CSV)
-        return cli_usage("moeref check prints text or json");
-    if (o->repeats < 0 || o->repeats > 1000 || o->threads < 0 || o->threads > 4096)
-        return cli_usage("--repeat and --threads take small positive numbers");
+    if (o->repeats > 1000 || o->threads > 4096)
+        return cli_usage("--repeat takes 1000 at most, --threads 4096");
     if (o->arithmetic && !o->outputs)
         return cli_usage("--arithmetic goes with --outputs: a backend says its own");
     if (o->recipe && !moe_recipe_find(o->recipe))
@@ -128,10 +126,8 @@ static int run(check_options *o) {
             "--bits takes \"find\", \"none\" or an arithmetic such as sm_90, sm_80, fp32, "
             "sm_90+split=4, sm_90+promote=128, not '%s'",
             o->bits);
-    if (o->selection.memory < 0 || o->selection.memory > INT64_MAX >> 20)
-        return cli_usage("--memory takes a positive number of MiB");
-    if (o->map_tile < 0)
-        return cli_usage("--map-tile takes a positive number");
+    if (o->selection.memory > INT64_MAX >> 20)
+        return cli_usage("--memory takes a number of MiB");
     int code = cli_html_check(&o->html);
     if (code >= 0)
         return code;
@@ -180,7 +176,7 @@ int cli_check(int argc, char **argv) {
         CLI_RANKS_OPTIONS(o.selection.ranks),
         {"mistrust", CLI_STRING, &o.selection.mistrust, "FILE",
          "a pass on a case of this list, which moeref selftest --mistrust wrote, is none"},
-        {"repeat", CLI_INT, &o.repeats, "N",
+        {"repeat", CLI_COUNT, &o.repeats, "N",
          "runs that must agree bit for bit (default 2); above 2 also calls in which memory must\n"
          "not grow, however large the layer (default: 4, of small ones)"},
         CLI_THREADS_OPTION(o.threads),
@@ -191,7 +187,7 @@ int cli_check(int argc, char **argv) {
         {"coverage", CLI_FLAG, &o.coverage, NULL,
          "count what the cases decide: values clamped, tokens whose experts a bias changes ..."},
         {"full", CLI_FLAG, &o.full, NULL, "print every tensor of passing cases too"},
-        {"map-tile", CLI_INT, &o.map_tile, "N",
+        {"map-tile", CLI_COUNT, &o.map_tile, "N",
          "rows, tokens or columns in a tile of an error map: your kernel's (default: as fits)"},
         CLI_OUTPUT_OPTION(o.output, "text|json"),
         CLI_HTML_OPTION(o.html),

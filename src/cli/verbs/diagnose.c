@@ -65,10 +65,8 @@ static int judge_folder(const diagnose_options *o, const char *folder, cli_verdi
 static int run(const diagnose_options *o) {
     cli_verdicts verdicts = {0};
     int code = CLI_PASSED;
-    if (o->output == CLI_CSV)
-        return cli_usage("moeref diagnose prints text or json");
-    if (o->threads < 0 || o->threads > 4096)
-        return cli_usage("--threads takes a small positive number");
+    if (o->threads > 4096)
+        return cli_usage("--threads takes 4096 at most");
     if (!o->paths.count)
         return cli_usage("name a file or a folder that check --dump-on-fail wrote");
     int unwritable = cli_html_check(&o->html);

@@ -213,10 +213,12 @@ int cli_list(int argc, char **argv) {
         return code;
     if (names)
         return cli_list_names(names);
-    if (gpus && output == CLI_TEXT)
-        return cli_exit_code(cli_list_gpus_text());
-    if (nodes && output == CLI_TEXT)
-        return cli_exit_code(cli_list_nodes_text());
+    if ((gpus || nodes) && output == CLI_TEXT) {
+        moe_status told = gpus ? cli_list_gpus_text() : MOE_OK;
+        if (!told && nodes)
+            told = cli_list_nodes_text();
+        return cli_exit_code(told);
+    }
     moe_backends *all = NULL;
     moe_status status = moe_backends_load_isolated(NULL, NULL, cli_log(), &all);
     if (status)

@@ -243,8 +243,6 @@ static moe_status choose_methods(memory_options *o) {
 static int check_options(const memory_options *o) {
     if (o->cases.count == 0 && !o->config)
         return cli_usage("memory needs --case or --config (moeref memory --help)");
-    if (o->tokens < 0)
-        return cli_usage("--tokens must not be negative");
     if ((o->layers || o->dtype || o->pass) && !o->config)
         return cli_usage("--layers, --dtype and --pass go with --config");
     if (o->layers && strcmp(o->layers, "all") != 0)
@@ -280,7 +278,7 @@ int cli_memory(int argc, char **argv) {
          "with --config: all MoE layers, each keeping its cache while one runs"},
         {"dtype", CLI_STRING, &o.dtype, "bf16|fp16", "with --config (default: as the file says)"},
         {"pass", CLI_STRING, &o.pass, "fwd|bwd|both", "with --config (default both)"},
-        {"tokens", CLI_INT, &o.tokens, "T", "with --config (default 4096)"},
+        {"tokens", CLI_COUNT, &o.tokens, "T", "with --config (default 4096)"},
         {"method", CLI_STRINGS, &o.methods, "NAME",
          "who runs it (default all that can); may be repeated"},
         {"gpu", CLI_STRING, &o.model.gpu, "NAME|FILE",
@@ -292,15 +290,16 @@ int cli_memory(int argc, char **argv) {
         {"output", CLI_OUTPUT, &o.output, "text|json|csv", "json: one object a line"},
         {0}};
     cli_method_help(help, sizeof help);
-    int code =
-        cli_parse(argc, argv,
-                  "Lists the tensors of a layer with their bytes and lives: what the "
-                  "backward pass needs is cached,\nthe most that is alive at once is the "
-                  "peak (its tensors are marked *). pass=fwd: inference alone.\n"
-                  "Method moeref also lists, to the byte, what the backend cuda allocates for a "
-                  "layer and what\nits operator takes of a caller's memory. It is more than is "
-                  "alive at once: nothing is given\nback between passes.",
-                  options, help, NULL);
+    int code = cli_parse(
+        argc, argv,
+        "Lists the tensors of a layer with their bytes and lives: what the "
+        "backward pass needs is cached,\nthe most that is alive at once is the "
+        "peak (its tensors are marked *). pass=fwd: the forward pass of a training step, whose "
+        "cache is told all the same.\n"
+        "Method moeref also lists, to the byte, what the backend cuda allocates for a "
+        "layer (with pass=fwd for inference: no cache) and what its operator takes of a caller's "
+        "memory. It is more than is alive at once: nothing is given back between passes.",
+        options, help, NULL);
     if (code < 0)
         code = check_options(&o);
     if (code < 0)

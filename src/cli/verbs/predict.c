@@ -228,7 +228,8 @@ int cli_predict(int argc, char **argv) {
     char help[8192];
     const cli_option options[] = {
         {"case", CLI_STRINGS, &o.cases, "\"T=.. d=..\"",
-         "a layer, or \"gemm m=.. n=.. k=.. [batch=..]\"; may be repeated"},
+         "a layer, or \"gemm m=.. n=.. k=.. [batch=..]\"; may be repeated. route=router, the "
+         "default, counts as balanced but for token rounding; route=uniform draws"},
         {"batch", CLI_STRING, &o.batch, "FILE",
          "one such line each; - is standard input. A line that is wrong becomes a record with its "
          "error and exit code 1; the others are answered"},

@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The next number of "T,T,.." at *at, which goes on; 0: the default; below 0: not a number. */
+/* The next number of "T,T,.." at *at, which goes on; 0: the default; below 0: none from 1 on. */
 static int64_t next_tokens(const char **at) {
     char *end;
     if (!*at)
         return 0;
     const long long value = strtoll(*at, &end, 10);
-    const bool is_number = end != *at && value >= 0 && (*end == ',' || *end == '\0');
+    const bool is_number = end != *at && value >= 1 && (*end == ',' || *end == '\0');
     *at = *end == ',' ? end + 1 : NULL;
     return is_number ? value : -1;
 }
@@ -29,16 +29,18 @@ static bool tokens_are_numbers(const char *at) {
 
 const char *cli_whole_wrong(const cli_whole *w, cli_output output) {
     if (!tokens_are_numbers(w->tokens))
-        return "--tokens takes numbers, T or T,T,..; they must not be negative";
+        return "--tokens takes whole numbers from 1 on, T or T,T,..";
     if ((w->layers || w->dtype || w->pass || w->route || w->tokens) && !w->config)
         return "--layers, --dtype, --pass, --route and --tokens go with --config";
-    if (w->context < 0 || (w->context && !w->layers))
+    if (w->context && !w->layers)
         return "--context is a number of tokens, with --layers all";
+    if (w->context && (!w->pass || strcmp(w->pass, "fwd") != 0))
+        return "--context is decoding, which has no backward pass: say --pass fwd too";
     if (w->step_us < 0 || w->sequence_us < 0 || ((w->step_us || w->sequence_us) && !w->layers))
         return "--step-us and --sequence-us are microseconds, with --layers all";
     if (w->layers && strcmp(w->layers, "all") != 0)
         return "--layers takes \"all\"";
-    if (w->attention_tp < 0 || (w->attention_tp && !w->layers))
+    if (w->attention_tp && !w->layers)
         return "--attention-tp is a number of GPUs, with --layers all and --ep or --tp";
     if (w->layers && output == CLI_CSV)
         return "--layers has text and JSON, no CSV";
@@ -185,7 +187,7 @@ moe_status cli_whole_spread(const cli_whole *w, const cli_whole_job *job,
 
 moe_status cli_whole_layers(const cli_whole *w, const cli_whole_job *job,
                             const cli_question *first) {
-    cli_layers sum = {0};
+    cli_layers sum = {.trains = first->c.pass != MOE_PASS_FWD};
     moe_status status = moe_layers_from_config(w->config, cli_log(), &sum.with_experts, &sum.all);
     for (size_t i = 0; !status && i < job->methods->count; i++) {
         const char *method = job->methods->at[i];

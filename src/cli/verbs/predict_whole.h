@@ -23,14 +23,14 @@ typedef struct cli_whole {
         {"layers", CLI_STRING, &(w).layers, "all",                                                 \
          "with --config: the model's MoE layers, and then all of it: attention, dense FFNs, "      \
          "norms and head beside them, tokens/s, memory"},                                          \
-        {"context", CLI_INT, &(w).context, "N",                                                    \
+        {"context", CLI_COUNT, &(w).context, "N",                                                  \
          "with --layers: decoding, each of the T tokens is the next of a sequence of its own of "  \
          "N tokens (default: the T tokens are one sequence)"},                                     \
         {"step-us", CLI_INT, &(w).step_us, "US",                                                   \
          "with --layers: what the host adds to a step that no kernel covers (default 0)"},         \
         {"sequence-us", CLI_INT, &(w).sequence_us, "US",                                           \
          "with --context: what it adds for each sequence (default 0)"},                            \
-        {"attention-tp", CLI_INT, &(w).attention_tp, "N",                                          \
+        {"attention-tp", CLI_COUNT, &(w).attention_tp, "N",                                        \
          "with --layers and --ep or --tp: GPUs that share attention's heads, dense FFNs and "      \
          "vocabulary, and the T tokens; the others have tokens of their own (default: --tp)"},     \
         {"route", CLI_STRING, &(w).route, "balanced|uniform",                                      \

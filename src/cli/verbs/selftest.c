@@ -70,10 +70,17 @@ static moe_status judge(cli_selftest_run *s, moe_dtype dtype, const moe_fault *f
     return status;
 }
 
+void cli_selftest_progress(const moe_fault *fault, moe_dtype dtype, const char *line) {
+    size_t count;
+    const moe_fault *all = moe_faults(&count);
+    cli_progress("fault %zu of %zu, %s.%s on %s", (size_t)(fault - all) + 1, count,
+                 moe_dtype_name(dtype), fault->name, line);
+}
+
 static moe_status try_fault(cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype,
                             const char *line) {
     moe_check_result *result = NULL;
-    cli_progress("%s.%s on %s", moe_dtype_name(dtype), fault->name, line);
+    cli_selftest_progress(fault, dtype, line);
     moe_status status = judge(s, dtype, fault, line, &result);
     cli_progress_clear();
     if (!status)
@@ -245,8 +252,6 @@ static int run(const cli_selftest_options *o) {
     moe_dtype dtype;
     if (o->list)
         return list_faults();
-    if (o->output == CLI_CSV)
-        return cli_usage("moeref selftest prints text or json");
     if (o->mistrust && !has_cases(o))
         return cli_usage("--mistrust lists cases: give --case, --cases, --hf or --on-suite");
     if (!read_shard(&s, o->shard) || (o->shard && has_cases(o)))
@@ -290,7 +295,7 @@ int cli_selftest(int argc, char **argv) {
          "small: on the fault's own small layer (default); real: on one at the size of a real "
          "layer; suite: on the suite's cases until twelve have caught it; may be repeated"},
         {"full", CLI_FLAG, &o.full, NULL, "all three sizes"},
-        {"sample", CLI_INT, &o.sample, "N", "one fault in N"},
+        {"sample", CLI_COUNT, &o.sample, "N", "one fault in N"},
         {"shard", CLI_STRING, &o.shard, "I/N",
          "part I, from 0, of N that together are the whole: a part for each process"},
         CLI_SELECTION_OPTIONS(o.selection),

@@ -42,6 +42,8 @@ bool cli_selftest_due(const cli_selftest_options *o, const moe_fault *fault, siz
 /* The copy with a fault ("": none), and the name that it is opened by. */
 moe_status cli_selftest_open(const cli_selftest_run *s, moe_dtype dtype, const char *fault,
                              char *spec, size_t size, moe_backend **ret);
+/* Which fault of all is being tried, where. */
+void cli_selftest_progress(const moe_fault *fault, moe_dtype dtype, const char *line);
 /* selftest_cases.c: every fault that is due on the selected cases, where it changes a result. */
 moe_status cli_selftest_cases(cli_selftest_run *s);
 

@@ -20,7 +20,7 @@ static moe_status try_touching(cli_selftest_run *s, const moe_problem *problem, 
                                      .repeats = CLI_SELFTEST_REPEATS,
                                      .spec = spec,
                                      .recipe = moe_fault_recipe(fault)};
-    cli_progress("%s.%s on %s", moe_dtype_name(dtype), fault->name, problem->name);
+    cli_selftest_progress(fault, dtype, problem->name);
     moe_status status = cli_selftest_open(s, dtype, fault->name, spec, sizeof spec, &backend);
     if (!status)
         status = moe_selftest_differs(right, backend, problem, &differs);

@@ -141,11 +141,25 @@ static bool show(const cli_sweep_run *s, const cli_sweep_column *c, shown *ret) 
     return all != NULL;
 }
 
+/* An empty picture says nothing. Points of several GPUs have times alone. */
+static moe_status check_column(const cli_sweep_run *s, const cli_sweep_column *c) {
+    for (size_t i = 0; i < s->count; i++)
+        if (!isnan(s->points[i].at[c - cli_sweep_columns]))
+            return MOE_OK;
+    return s->refused == s->count
+               ? moe_fail(cli_log(), MOE_E_UNSUPPORTED, "no picture: every point is refused")
+               : moe_fail(cli_log(), MOE_E_INVALID,
+                          "no picture: no point has a number in column %s; --y us has", c->name);
+}
+
 /* The first axis is the plot's x; every combination of the others is a line. */
 static moe_status plot(const cli_sweep_run *s, const cli_sweep_column *c) {
     const size_t n_x = s->axes.at[0].n_values, lines = s->count / n_x;
     if (lines == 0)
         return MOE_OK;
+    const moe_status missing = check_column(s, c);
+    if (missing)
+        return missing;
     shown d;
     char(*names)[256] = calloc(lines, sizeof *names);
     const char **name_at = calloc(lines, sizeof *name_at), **x = calloc(n_x, sizeof *x);

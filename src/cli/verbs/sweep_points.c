@@ -115,11 +115,21 @@ static moe_status predict_spread(const cli_sweep_run *s, const point_work *w, co
     return status;
 }
 
+/* Errors are kept, and told once where they end the sweep. */
+static void pass_warning(void *user, moe_log_level level, const char *message) {
+    (void)user;
+    if (level != MOE_LOG_ERROR)
+        moe_log_send(cli_log(), level, "%s", message);
+}
+
 static moe_status predict_point(const cli_sweep_run *s, size_t i, cli_sweep_point *p) {
-    cli_heard heard = {0};
+    static const moe_log warnings = {pass_warning, NULL};
+    cli_heard heard = {.log = &warnings};
     const moe_log log = cli_hear(&heard);
     point_work w;
     moe_status status = prepare_point(s, i, &log, &w);
+    if (!status && !cli_spread_is_asked(&w.spread))
+        status = cli_spread_check(&w.spread, "", &log);
     if (!status)
         status = (cli_spread_is_asked(&w.spread) ? predict_spread : predict_alone)(s, &w, &log, p);
     clear_work(&w);

@@ -37,8 +37,6 @@ static moe_status trace_alone(const trace_options *o, const char *line) {
 static int run(const trace_options *o) {
     if (!o->line)
         return cli_usage("trace needs --case \"T=.. d=.. n=.. E=.. K=..\"");
-    if (o->max_tiles < 0)
-        return cli_usage("--max-tiles must not be negative");
     cli_spread_options spread = o->spread;
     char *rest = NULL;
     moe_status status = cli_spread_take(o->line, cli_log(), &spread, &rest);
@@ -60,7 +58,7 @@ int cli_trace(int argc, char **argv) {
         {"case", CLI_STRING, &o.line, "\"T=.. d=..\"", "the layer"},
         {"method", CLI_STRING, &o.method, "NAME", "who runs it (default moeref, or moeref_ep)"},
         {"to", CLI_STRING, &o.to, "FILE", "what to write (default trace.json)"},
-        {"max-tiles", CLI_INT, &o.max_tiles, "N",
+        {"max-tiles", CLI_COUNT, &o.max_tiles, "N",
          "slices drawn at most, neighbours are merged beyond (default 200000)"},
         CLI_MODEL_OPTIONS(o.model),
         CLI_SPREAD_OPTIONS(o.spread),
@@ -69,7 +67,9 @@ int cli_trace(int argc, char **argv) {
     cli_spread_help(help, sizeof help);
     int code = cli_parse(
         argc, argv,
-        "Writes a Chrome trace: one row for kernels, one for each SM. Of several GPUs\n(--ep, "
+        "Writes a Chrome trace: one row for kernels, one for each SM. What predict calls "
+        "(overhead) "
+        "is of no kernel and not drawn: its total is longer by that. Of several GPUs (--ep, "
         "--node): a row for the SMs, those that send, and each direction of the links.",
         options, help, NULL);
     if (code < 0)

@@ -178,8 +178,6 @@ static int validate(validate_options *o, const cli_items *items) {
 }
 
 static int run(validate_options *o) {
-    if (o->output == CLI_CSV)
-        return cli_usage("moeref validate prints text or json");
     int code = cli_timing_check(&o->timing);
     if (code < 0)
         code = cli_html_check(&o->html);
@@ -209,13 +207,13 @@ int cli_validate(int argc, char **argv) {
         CLI_OUTPUT_OPTION(o.output, "text|json"),
         CLI_HTML_OPTION(o.html),
         {0}};
-    int code =
-        cli_parse(argc, argv,
-                  "Checks backends against golden layers made by other people's code and "
-                  "against the edge cases, then\ntimes the first of them and holds the "
-                  "times against a roofline measured on its device. Exit code 3 where there was "
-                  "nothing to validate: no backend but the reference, no golden files.",
-                  options, CLI_CASE_HELP, NULL);
+    int code = cli_parse(argc, argv,
+                         "Checks backends against golden layers made by other people's code and "
+                         "against the edge cases, then\ntimes the first of them on a layer of "
+                         "its own, whatever --case checks, and holds the times against a roofline "
+                         "measured on its device. Exit code 3 where there was "
+                         "nothing to validate: no backend but the reference, no golden files.",
+                         options, CLI_CASE_HELP, NULL);
     if (code < 0)
         code = run(&o);
     cli_html_destroy(&o.html);

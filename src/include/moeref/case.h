@@ -82,7 +82,8 @@ MOE_API void moe_case_init(moe_case *ret);
 
 /* Parses "T=512 d=768 n=256 E=64 K=4 act=swiglu dtype=bf16 route=uniform seed=7", optionally
  * starting with the word "moe". moe_case_help() lists every key. MOE_E_INVALID names the word that
- * is wrong and, for a misspelt key, the nearest one. *ret must be freed with moe_case_destroy. */
+ * is wrong and, for a misspelt key, the nearest one; a key that nothing reads in such a case, as
+ * groups= without select=group_topk, is a warning. *ret must be freed with moe_case_destroy. */
 MOE_API moe_status moe_case_parse(const char *text, const moe_log *log, moe_case *ret);
 MOE_API void moe_case_destroy(moe_case *c);
 
