@@ -161,3 +161,38 @@ def test_a_limit_that_changes_or_waits_for_a_gradient():
         before, clamp(limit=0.1))
     with pytest.raises(moeref.InvalidError, match="limit is a number, not a tensor that waits"):
         clamp(limit=limit.requires_grad_())
+
+
+class Converting:
+    """Stands for an operator whose kernels want copies of w1 and w2, one behind the other."""
+
+    def __init__(self, order):
+        self.order, self.w, self.runs = order, (), 0
+
+    def converted_bytes(self, _step):
+        return 4 * sum(t.numel() for t in self.w)
+
+    def run(self, _what, _step):
+        self.runs += 1
+
+
+def test_converted_weights_are_told_apart():
+    """Others at the same address, or the same in another order, are converted anew."""
+    w1, w2, one, other = torch.zeros(5), torch.zeros(6), Converting("one"), Converting("other")
+
+    def converted(op, *w):
+        op.w, before = w, op.runs
+        moeref._experts._convert(op, [0] * 8, *w)
+        return op.runs > before
+
+    assert converted(one, w1, w2) and not converted(one, w1, w2)
+    assert converted(one, w1, w2[:]) is False  # a view of the same
+    w2.add_(1)
+    assert converted(one, w1, w2) and converted(other, w1, w2) and not converted(other, w1, w2)
+    memory = torch.zeros(6)
+    assert converted(other, w1, torch.from_numpy(memory.numpy()))
+    assert converted(other, w1, torch.from_numpy(memory.numpy()))
+    moeref.torch.weights_changed(w1)
+    assert converted(other, w1, memory)
+    with pytest.raises(moeref.InvalidError, match="not int"):
+        moeref.torch.weights_changed(3)
