@@ -97,7 +97,7 @@ def config(x: Tensor, act: str, layout: str, alpha: float, limit: float, weight_
     if act in GATED:
         words += f" glu={layout}"
     for name in _NUMBERS.get(act, ()):
-        words += f" {name}={alpha if name == 'alpha' else limit!r}"
+        words += f" {name}={number(alpha if name == 'alpha' else limit, name)!r}"
     return f"{backend}|{words}"
 
 

@@ -245,11 +245,11 @@ def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w
     do; NotFoundError for a backend that is not there.
     """
     tensors = (x, top_k_index, top_k_weights, w1, w2, b1, b2)
-    if type(alpha) is not float or type(limit) is not float:
-        alpha, limit = number(alpha, "alpha"), number(limit, "limit")
     if not isinstance(add_to, (list, tuple)):
         raise lib.InvalidError(f"add_to is a list of tensors, not {type(add_to).__name__}")
     if _nobody_looks_on():
+        if type(alpha) is not float or type(limit) is not float:
+            alpha, limit = number(alpha, "alpha"), number(limit, "limit")
         how = (act, layout, bool(transposed), alpha, limit, weight_on, backend)
         out = _directly(how, tensors, add_to)
         if out is not None:
