@@ -129,7 +129,7 @@ def _remembered(module: Any) -> Tuple[str, float, float]:
 def _autocast(x: Tensor, *parameters: Any) -> Tuple[Any, ...]:
     """As torch.autocast has them, which casts what the products of a model's own experts take."""
     kind = x.device.type
-    if not torch.is_autocast_enabled(kind):
+    if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind):
         return (x, *parameters)
     dtype = torch.get_autocast_dtype(kind)
     return tuple(t if t is None or t.dtype == torch.float64 else t.to(dtype)

@@ -152,6 +152,14 @@ def test_gates_of_models(folder, name, act):
         assert (a - b).norm() <= 2e-6 * a.norm()
 
 
+def test_a_device_without_a_backend_has_a_name():
+    module = experts_module("mixtral", "MixtralExperts").to("meta")
+    module.config._experts_implementation = "moeref"
+    index = torch.zeros(3, 1, dtype=torch.int64, device="meta")
+    with pytest.raises(moeref.UnsupportedError, match="no backend for tensors on meta"):
+        module(torch.zeros(3, 16, device="meta"), index, torch.ones(3, 1, device="meta"))
+
+
 def test_a_gate_of_nobody_has_a_name():
     module = experts_module("mixtral", "MixtralExperts")
     module.config._experts_implementation = "moeref"
@@ -199,7 +207,8 @@ def test_autocast(folder, name, dtype, weights):
 
 
 def test_an_activation_that_changes_between_calls():
-    module, generator = experts_module("mixtral", "MixtralExperts"), torch.Generator().manual_seed(3)
+    module = experts_module("mixtral", "MixtralExperts")
+    generator = torch.Generator().manual_seed(3)
     for p in module.parameters():
         torch.nn.init.normal_(p, generator=generator)
     call = torch.randn(9, 16, generator=generator), torch.arange(4).repeat(9, 1), torch.ones(9, 4)
