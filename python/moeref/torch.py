@@ -5,8 +5,9 @@ CPU `openblas` does, in float32. Any number of tokens may come. Between calls no
 weights that had to be converted (weights_changed, converted_bytes).
 
 Plain tensors go straight to the kernels. Where torch looks on (torch.compile, torch.export,
-FakeTensorMode and other dispatch modes) the same runs as torch.ops.moeref.experts. Transforms of
-torch.func do not take operators like it.
+torch.jit.trace, FakeTensorMode and other dispatch modes) the same runs as torch.ops.moeref.experts.
+Of torch.func's transforms vmap takes it, one after the other; those that differentiate do not.
+torch.autocast casts nothing here: x, weights and biases have one dtype.
 """
 from typing import Any, Callable, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
 
