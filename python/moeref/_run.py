@@ -232,8 +232,11 @@ class _Module:
     def fill(self, values: Mapping[str, Any]) -> None:
         for name, tensor in self.tensors.items():
             turned = name in self.turned and self.turned[name] and values is not self.kept
-            # Not into .data: who keeps what was made of a parameter has to see that it changed.
-            tensor.detach().copy_(values[name].mT if turned else values[name])
+            # Unseen by torch: a backward pass that waits for these parameters finds them again.
+            tensor.data.copy_(values[name].mT if turned else values[name])
+        experts = sys.modules.get("moeref._experts")
+        if experts:
+            experts.weights_changed(*self.tensors.values())
 
 
 def _leaves(case: Case, device: Optional[str], grad: bool) -> Dict[str, Any]:

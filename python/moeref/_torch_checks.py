@@ -48,6 +48,9 @@ def check(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1:
     T, d = x.shape
     E, n = w1.shape[0], w2.shape[1] if turned else w2.shape[2]
     h = 2 * n if gated else n
+    if index.shape[1] > E > 0:
+        raise lib.InvalidError(f"top_k_index has {index.shape[1]} columns for {E} experts, each of "
+                               "which comes at most once a token")
     _shaped(index, "top_k_index", (T, index.shape[1]))
     _shaped(weights, "top_k_weights", tuple(index.shape))
     _shaped(w1, "w1", (E, d, h) if turned else (E, h, d))

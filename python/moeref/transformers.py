@@ -168,6 +168,7 @@ def register(name: str = NAME) -> None:
         AutoModelForCausalLM.from_pretrained(..., experts_implementation="moeref")
 
     Under torch.autocast experts compute in its dtype, of weights that are cast in each call.
+
     ImportError: Transformers is not there or has no such interface.
     """
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS

@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import moeref  # noqa: E402
+import moeref.torch  # noqa: E402
 
 LINE = "T=16 d=12 n=8 E=4 K=2 dtype=fp32 seed=5"
 
@@ -65,11 +66,16 @@ def test_an_output_of_another_shape_fails(change, told):
         raise AssertionError(report.why)
 
 
-def test_who_looks_at_versions_sees_that_parameters_change():
-    block = Block()
-    before = block.down_proj._version
+def test_parameters_come_back_and_leave_nothing():
+    """A backward pass that waits for them goes on; weights converted of the case's are forgotten."""
+    block, x = Block(), torch.randn(16, 12)
+    waits = block(x)[0].sum()
+    moeref.torch.weights_changed()
+    moeref._experts._conversions[block.gate_up_proj] = moeref._experts._Conversion(
+        None, [], torch.zeros(8, dtype=torch.uint8))
     assert moeref.check(block, case=LINE).passed
-    assert block.down_proj._version > before and not block.down_proj.any()
+    assert moeref.torch.converted_bytes() == 0 and not block.down_proj.any()
+    waits.backward()
 
 
 def test_a_module_without_memory():
