@@ -67,7 +67,7 @@ def test_an_output_of_another_shape_fails(change, told):
 
 
 def test_parameters_come_back_and_leave_nothing():
-    """A backward pass that waits for them goes on; weights converted of the case's are forgotten."""
+    """A backward pass that waits for them goes on; what was converted of the case is forgotten."""
     block, x = Block(), torch.randn(16, 12)
     waits = block(x)[0].sum()
     moeref.torch.weights_changed()
