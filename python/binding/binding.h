@@ -50,6 +50,8 @@ typedef struct moe_py_problem moe_py_problem;
 MOE_API moe_status moe_py_problem_open(int kind, const char *text, int64_t number,
                                        const moe_named_tensor *tensors, int64_t count,
                                        moe_py_said *said, moe_py_problem **ret);
+/* Another who will close it; it goes with the last. Any thread. */
+void moe_py_problem_hold(moe_py_problem *problem);
 MOE_API void moe_py_problem_close(moe_py_problem *problem);
 MOE_API const char *moe_py_problem_name(const moe_py_problem *problem);
 /* The facts of it as JSON: sizes, pass, dtype, is the plan given. */
@@ -60,6 +62,10 @@ MOE_API moe_status moe_py_problem_solve(moe_py_problem *problem, int32_t threads
 /* Tensor i of the inputs or of the truth, in memory of the problem; false past the end. */
 MOE_API int moe_py_problem_tensor(const moe_py_problem *problem, int expected, int64_t i,
                                   moe_named_tensor *ret);
+/* A DLManagedTensor of so many bits an element, whose deleter closes the problem, which stays until
+ * then. NULL: no memory. */
+MOE_API void *moe_py_problem_lend(moe_py_problem *problem, void *data, int ndim,
+                                  const int64_t *shape, int code, int bits);
 
 /* ---- verdicts ---- */
 

@@ -6,12 +6,14 @@
 #include "python/binding/binding.h"
 
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { INPUTS, EXPECTED, LISTS };
 
 struct moe_py_problem {
+    atomic_int holders;
     bool own;
     moe_problem *problem;
     moe_reference_result *truth;
@@ -95,8 +97,10 @@ moe_status moe_py_problem_open(int kind, const char *text, int64_t number,
     moe_py_listen(&ear, said);
     moe_py_problem *p = calloc(1, sizeof *p);
     moe_status status = p ? MOE_OK : moe_fail(&ear.log, MOE_E_NOMEM, "no memory for a case");
-    if (p)
+    if (p) {
+        atomic_init(&p->holders, 1);
         p->own = kind != 'h';
+    }
     if (!status && kind == 'o')
         status = moe_safetensors_of(tensors, (size_t)count, "inputs", &ear.log, &own);
     if (!status)
@@ -112,8 +116,12 @@ moe_status moe_py_problem_open(int kind, const char *text, int64_t number,
     return status;
 }
 
+void moe_py_problem_hold(moe_py_problem *p) {
+    atomic_fetch_add(&p->holders, 1);
+}
+
 void moe_py_problem_close(moe_py_problem *p) {
-    if (!p)
+    if (!p || atomic_fetch_sub(&p->holders, 1) > 1)
         return;
     for (int list = 0; list < LISTS; list++) {
         moe_tensor_destroy(&p->slots[list]);

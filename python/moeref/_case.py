@@ -2,6 +2,7 @@
 import ctypes as c
 import json
 import os
+import threading
 from typing import Any, Literal, Mapping, Optional, Union
 
 from . import _library as lib
@@ -15,6 +16,7 @@ class _Handle:
 
     def __init__(self, pointer: c.c_void_p, close: Any):
         self.pointer, self._close = pointer, close
+        self.changing = threading.Lock()  # held by the one thread that may add to it
 
     def __del__(self) -> None:
         self._close(self.pointer)
@@ -62,6 +64,11 @@ class Case:
             i += 1
         return _tensors.Tensors(found, _tensors.choose_framework(self._framework))
 
+    def _solve(self) -> None:
+        """Also after Ctrl-C, which leaves the thread that began to its work."""
+        with self._handle.changing:
+            lib.call("problem_solve", self._handle.pointer, 0)
+
     @property
     def inputs(self) -> _tensors.Tensors:
         """Inputs and parameters by name, in the case's dtype, on the library's memory: X, dO
@@ -75,8 +82,7 @@ class Case:
         topk_index, topk_weight and dS [T, K], the stages H, A, Y, dH, dXp [pairs, ...] in the order
         of experts. Computed when it is first asked for."""
         if self._expected is None:
-            lib.at_length(f"the truth of {self.name}",
-                          lambda: lib.call("problem_solve", self._handle.pointer, 0))
+            lib.at_length(f"the truth of {self.name}", self._solve)
             self._expected = self._listed(1)
         return self._expected
 

@@ -5,7 +5,8 @@ The kernels run on torch's current stream and in memory of torch's allocator.
 import ctypes as c
 import functools
 import struct
-from typing import Any, Dict, List, MutableMapping, Optional, Sequence, Tuple
+import weakref
+from typing import Any, Dict, List, MutableMapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -53,6 +54,7 @@ class Experts:
     def __init__(self, backend: str, line: str, form: Dict[str, int]):
         self.pointer = c.c_void_p()
         self.form = lib.Form(**form)
+        self.order = backend, line, form["turned"]  # on which it depends how weights are converted
         self._sizes: Dict[int, Tuple[int, int, int]] = {}
         self.converts: Optional[int] = None  # bytes, once known
         self._line: Optional[Tuple[int, int]] = None
@@ -108,11 +110,21 @@ def experts_of(backend: str, line: str, device_index: int, form: Tuple[Tuple[str
 
 # ---- weights that the kernels cannot use as they lie ----
 
-class _Conversion:
+class _Conversion(NamedTuple):
     """Converted weights, and which state of which weights they are."""
 
-    def __init__(self, state: Any, memory: Tensor):
-        self.state, self.memory = state, memory
+    state: Any
+    owners: List["weakref.ref[Tensor]"]  # of the memory that `state` tells the addresses of
+    memory: Tensor
+
+    def holds(self, state: Any, weights: Sequence[Tensor]) -> bool:
+        """Also of the same tensors: others may come to lie where freed ones lay."""
+        return self.state == state and len(self.owners) == len(weights) and all(
+            owner() is _owner(t) for owner, t in zip(self.owners, weights))
+
+
+def _owner(t: Tensor) -> Tensor:
+    return t if t._base is None else t._base
 
 
 _conversions: MutableMapping[Tensor, _Conversion] = WeakIdKeyDictionary()  # by w1
@@ -125,6 +137,8 @@ def weights_changed(*w1: Tensor) -> None:
     if not w1:
         _conversions.clear()
     for t in w1:
+        if not isinstance(t, Tensor):
+            raise lib.InvalidError(f"w1 is a torch.Tensor, not {type(t).__name__}")
         _conversions.pop(t, None)
 
 
@@ -133,10 +147,10 @@ def converted_bytes() -> int:
     return sum(kept.memory.numel() for kept in list(_conversions.values()))
 
 
-def _state(weights: Sequence[Optional[Tensor]], stream: int) -> Any:
-    """Equal as long as the weights are; None: torch does not tell."""
+def _state(order: Any, weights: Sequence[Tensor], stream: int) -> Any:
+    """Equal as long as the weights and their order are; None: torch does not tell."""
     try:
-        return (stream, [(t.data_ptr(), t._version) for t in weights if t is not None])
+        return (order, stream, [(t.data_ptr(), t._version) for t in weights])
     except RuntimeError:  # tensors of inference mode have no version
         return None
 
@@ -149,9 +163,10 @@ def _convert(op: Experts, step: List[int], w1: Tensor, *others: Optional[Tensor]
         return None
     # A captured graph has to convert in each replay: weights may change between them.
     captured = w1.is_cuda and torch.cuda.is_current_stream_capturing()
-    state = None if captured else _state((w1, *others), step[1])
+    weights = [w1, *(t for t in others if t is not None)]
+    state = None if captured else _state((op.order, size), weights, step[1])
     kept = _conversions.get(w1)
-    if state is not None and kept is not None and kept.state == state:
+    if state is not None and kept is not None and kept.holds(state, weights):
         memory = kept.memory
         step[4], step[7] = size, memory.data_ptr()
         return memory
@@ -159,7 +174,8 @@ def _convert(op: Experts, step: List[int], w1: Tensor, *others: Optional[Tensor]
     step[4], step[7] = size, memory.data_ptr()
     op.run(_CONVERT, step)
     if state is not None:
-        _conversions[w1] = _Conversion(state, memory)
+        owners = [weakref.ref(_owner(t)) for t in weights]
+        _conversions[w1] = _Conversion(state, owners, memory)
     return memory
 
 

@@ -98,6 +98,7 @@ _FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "problem_name": (_S, [_P]),
     "problem_facts": (_P, [_P]),
     "problem_solve": (_I, [_P, _I, "said"]),
+    "problem_lend": (_P, [_P, _P, c.c_int, c.POINTER(_L), c.c_int, c.c_int]),
     "problem_tensor": (c.c_int, [_P, c.c_int, _L, c.POINTER(NamedTensor)]),
     "check": (_I, [_P, _S, c.POINTER(NamedTensor), _L, c.POINTER(How), "said", _PP]),
     "check_backend": (_I, [_P, _S, c.POINTER(How), "said", _PP]),

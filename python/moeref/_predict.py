@@ -106,8 +106,8 @@ def predict(case: CaseLike, *, gpu: str = "h100-sxm", method: str = "moeref",
 
     Raises InvalidError, NotFoundError (with the names that exist) or UnsupportedError.
     """
-    line = case.line if isinstance(case, Case) else case
-    if line is None:
+    line: Any = case.line if isinstance(case, Case) else case
+    if isinstance(case, Case) and line is None:
         raise lib.InvalidError(f"{case!r} is a checkpoint's; what is predicted is a line")
     text, record = c.c_void_p(), c.c_void_p()
     lib.call("predict", lib.text(line, "case"), lib.text(gpu, "gpu"), lib.text(method, "method"),

@@ -186,6 +186,10 @@ class _Module:
             raise lib.InvalidError(f"the module has no parameter for {', '.join(missing)}: name "
                                    f"them in params=; it has {', '.join(own) or 'none'}")
         self.tensors = {case_name: own[name] for name, case_name in wanted.items()}
+        empty = [name for name in wanted if own[name].is_meta]
+        if empty:
+            raise lib.InvalidError(f"the module's {', '.join(empty)} is on the device meta, which "
+                                   "has no memory")
         self.kept = {name: t.detach().clone() for name, t in self.tensors.items()}
         self.turned = {name: self._turned(name, t, inputs[name])
                        for name, t in self.tensors.items()}
@@ -194,6 +198,10 @@ class _Module:
     def _names(own: Mapping[str, Any], params: Optional[Mapping[str, str]],
                inputs: Mapping[str, Any]) -> Dict[str, str]:
         if params is not None:
+            if not isinstance(params, Mapping) or not all(isinstance(b, str)
+                                                          for b in params.values()):
+                raise lib.InvalidError("params is a dict of a module's parameters to names of the "
+                                       "case's tensors")
             bad = [f"{a}: {b}" for a, b in params.items() if a not in own or b not in inputs]
             if bad:
                 raise lib.InvalidError(f"params: no such parameter of the module, or tensor of the "
@@ -224,7 +232,11 @@ class _Module:
     def fill(self, values: Mapping[str, Any]) -> None:
         for name, tensor in self.tensors.items():
             turned = name in self.turned and self.turned[name] and values is not self.kept
+            # Unseen by torch: a backward pass that waits for these parameters finds them again.
             tensor.data.copy_(values[name].mT if turned else values[name])
+        experts = sys.modules.get("moeref._experts")
+        if experts:
+            experts.weights_changed(*self.tensors.values())
 
 
 def _leaves(case: Case, device: Optional[str], grad: bool) -> Dict[str, Any]:
@@ -309,8 +321,10 @@ def _gradients(results: Mapping[str, Any], wrt: Mapping[str, Any], leaves: Mappi
     wrt = {n: t for n, t in wrt.items() if t.requires_grad and _grad_name(n) not in results}
     if not isinstance(out, torch.Tensor) or not out.requires_grad or "dO" not in leaves or not wrt:
         return {}
-    grads = torch.autograd.grad(out, list(wrt.values()), leaves["dO"].to(out.dtype).reshape(
-        out.shape), allow_unused=True)
+    if out.shape != leaves["dO"].shape:
+        return {}  # which the verdict says of O
+    grads = torch.autograd.grad(out, list(wrt.values()), leaves["dO"].to(out.dtype),
+                                allow_unused=True)
     made = {}
     for (name, tensor), grad in zip(wrt.items(), grads):
         grad = torch.zeros_like(tensor) if grad is None else grad

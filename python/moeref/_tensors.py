@@ -23,11 +23,8 @@ class _DLTensor(c.Structure):
 
 
 class _DLManaged(c.Structure):
-    pass
+    _fields_ = [("tensor", _DLTensor), ("context", c.c_void_p), ("deleter", c.c_void_p)]
 
-
-_DELETER = c.CFUNCTYPE(None, c.POINTER(_DLManaged))
-_DLManaged._fields_ = [("tensor", _DLTensor), ("context", c.c_void_p), ("deleter", _DELETER)]
 
 _CAPSULE_NEW = c.pythonapi.PyCapsule_New
 _CAPSULE_NEW.restype = c.py_object
@@ -40,16 +37,6 @@ _CAPSULE_IS.restype = c.c_int
 _CAPSULE_IS.argtypes = [c.py_object, c.c_char_p]
 
 _HOST = (1, 3)  # DLPack's devices that are the CPU's memory: plain, and pinned
-
-# What consumers of a capsule hold: the DLManagedTensor, its shape, and whose memory it is.
-_LENT: Dict[int, Tuple[Any, ...]] = {}
-
-
-def _returned(managed: Any) -> None:
-    _LENT.pop(c.addressof(managed.contents), None)
-
-
-_give_back = _DELETER(_returned)
 
 
 class Memory:
@@ -77,11 +64,12 @@ class Memory:
             raise BufferError("moeref's tensors are in the memory of the CPU")
         if copy:
             raise BufferError("moeref hands out its own memory; copy what you get")
-        shape = (c.c_int64 * max(1, len(self.shape)))(*self.shape)
-        managed = _DLManaged(_DLTensor(self._data, 1, 0, len(self.shape), self._code,
-                                       8 * self._size, 1, shape, None, 0), None, _give_back)
-        _LENT[c.addressof(managed)] = (managed, shape, self._owner)
-        return _CAPSULE_NEW(c.addressof(managed), b"dltensor", None)
+        shape = (c.c_int64 * lib.MAX_DIMS)(*self.shape)
+        lent = lib.LIB.moe_py_problem_lend(self._owner.pointer, self._data, len(self.shape), shape,
+                                           self._code, 8 * self._size)
+        if not lent:
+            raise lib.OutOfMemoryError("no memory to lend a tensor")
+        return _CAPSULE_NEW(lent, b"dltensor", None)
 
     def numpy(self) -> Any:
         """A read-only NumPy array on the same memory; bf16, which NumPy lacks, as float32."""

@@ -48,6 +48,9 @@ def check(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1:
     T, d = x.shape
     E, n = w1.shape[0], w2.shape[1] if turned else w2.shape[2]
     h = 2 * n if gated else n
+    if index.shape[1] > E > 0:
+        raise lib.InvalidError(f"top_k_index has {index.shape[1]} columns for {E} experts, each of "
+                               "which comes at most once a token")
     _shaped(index, "top_k_index", (T, index.shape[1]))
     _shaped(weights, "top_k_weights", tuple(index.shape))
     _shaped(w1, "w1", (E, d, h) if turned else (E, h, d))
@@ -65,16 +68,23 @@ def plain(tensors: Sequence[Any]) -> bool:
     return all(t is None or type(t) in _PLAIN for t in tensors)
 
 
-def _number(value: Any, what: str) -> float:
+def lazy(t: Tensor) -> bool:
+    """Whether the dispatcher has yet to negate what its memory holds, or to make it."""
+    return t.is_neg() or t._is_zerotensor()
+
+
+def number(value: Any, what: str) -> float:
+    if getattr(value, "requires_grad", False):
+        raise lib.InvalidError(f"{what} is a number, not a tensor that waits for a gradient")
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise lib.InvalidError(f"{what} is a number, not {value!r}") from None
 
 
 def config(x: Tensor, act: str, layout: str, alpha: float, limit: float, weight_on: str,
            backend: Optional[str]) -> str:
-    if act not in ACTIVATIONS:
+    if not isinstance(act, str) or act not in ACTIVATIONS:
         raise lib.InvalidError(f"act is one of {', '.join(ACTIVATIONS)}, not {act!r}")
     if layout not in ("concat", "interleaved"):
         raise lib.InvalidError(f"layout is 'concat' or 'interleaved', not {layout!r}")
@@ -90,7 +100,7 @@ def config(x: Tensor, act: str, layout: str, alpha: float, limit: float, weight_
     if act in GATED:
         words += f" glu={layout}"
     for name in _NUMBERS.get(act, ()):
-        words += f" {name}={_number(alpha if name == 'alpha' else limit, name)!r}"
+        words += f" {name}={number(alpha if name == 'alpha' else limit, name)!r}"
     return f"{backend}|{words}"
 
 

@@ -109,6 +109,8 @@ def _setup(ctx: Any, inputs: Tuple[Any, ...], output: Tuple[Tensor, Tensor]) -> 
 def backward(ctx: Any, d_out: Tensor, _d_cached: Optional[Tensor]) -> Tuple[Any, ...]:
     """Gradients of the operator's ten arguments."""
     x, index, weights, w1, w2, b1, b2, cached = ctx.saved_tensors
+    if cached is None:  # of a backend that keeps nothing
+        cached = x.new_empty(0, dtype=torch.uint8)
     grads = torch.ops.moeref.experts_backward(d_out, x, index, weights, w1, w2, b1, b2, cached,
                                               ctx.config, ctx.turned)
     dx, ds, dw1, dw2 = grads[:4]

@@ -5,18 +5,20 @@ CPU `openblas` does, in float32. Any number of tokens may come. Between calls no
 weights that had to be converted (weights_changed, converted_bytes).
 
 Plain tensors go straight to the kernels. Where torch looks on (torch.compile, torch.export,
-FakeTensorMode and other dispatch modes) the same runs as torch.ops.moeref.experts. Transforms of
-torch.func do not take operators like it.
+torch.jit.trace, FakeTensorMode and other dispatch modes) the same runs as torch.ops.moeref.experts.
+Of torch.func's transforms vmap takes it, one after the other; those that differentiate do not.
+torch.autocast casts nothing here: x, weights and biases have one dtype.
 """
 from typing import Any, Callable, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import _experts
 from . import _library as lib
 from ._experts import Experts, converted_bytes, weights_changed
-from ._torch_checks import ACTIVATIONS, GATED, check, check_add_to, config, plain
+from ._torch_checks import ACTIVATIONS, GATED, check, check_add_to, config, lazy, number, plain
 from ._torch_operator import backward, open_experts
 
 __all__ = ["ACTIVATIONS", "experts", "converted_bytes", "weights_changed"]
@@ -25,20 +27,53 @@ __all__ = ["ACTIVATIONS", "experts", "converted_bytes", "weights_changed"]
 # ---- plain tensors: the same without the dispatcher, which takes longer than the launches ----
 
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
-_transforms = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: 1)
+_functorch: Any = getattr(torch._C, "_functorch", None)
+_transforms = getattr(_functorch, "peek_interpreter_stack", lambda: 1)
+_batched = getattr(_functorch, "is_legacy_batchedtensor", lambda _: False)  # is_grads_batched
+_trace = getattr(torch._C, "_get_tracing_state", lambda: 1)  # of torch.jit.trace
+
+
+_NO_ADD_TO = ("add_to is for eager mode and first derivatives: torch.compile and other tracers do "
+              "not see what it writes")
+_NO_TANGENT = ("moeref.torch.experts has no forward-mode derivative: torch.func.jvp, jacfwd and "
+               "dual tensors cannot take it")
 
 
 def _nobody_looks_on() -> bool:
-    return not torch.compiler.is_compiling() and not _modes() and _transforms() is None
+    return (not torch.compiler.is_compiling() and not _modes() and _transforms() is None and
+            _trace() is None and forward_ad._current_level < 0)
 
 
-def _refuse_tangents() -> None:
-    """torch.func.jvp gives operators like it tangents of zero, and says nothing."""
+def _refuse_transforms(tensors: Sequence[Any]) -> None:
+    """Operators like it get tangents of zero, and nobody says so; torch.func.grad fails in words
+    about another class."""
+    tangent: Callable[[Tensor], Any] = getattr(forward_ad, "unpack_dual")
+    if forward_ad._current_level >= 0 and any(
+            t is not None and tangent(t).tangent is not None for t in tensors):
+        raise lib.UnsupportedError(_NO_TANGENT)
+    kinds: Any = getattr(_functorch, "TransformType", None)
     transform = _transforms()
-    jvp = getattr(getattr(torch._C, "_functorch", None), "TransformType", None)
-    if jvp is not None and hasattr(transform, "key") and transform.key() == jvp.Jvp:
-        raise lib.UnsupportedError("moeref.torch.experts has no forward-mode derivative: "
-                                   "torch.func.jvp and jacfwd cannot take it")
+    kind = transform.key() if kinds and hasattr(transform, "key") else None
+    if kind is not None and kind == kinds.Jvp:
+        raise lib.UnsupportedError(_NO_TANGENT)
+    if kind is not None and kind == kinds.Grad:
+        raise lib.UnsupportedError("torch.func.grad, vjp and jacrev cannot take "
+                                   "moeref.torch.experts; torch.autograd can")
+
+
+# Hooks of saved tensors (offload, compression, checkpoints) may hand back others than were saved.
+_hooks = getattr(getattr(torch._C, "_autograd", None), "_top_saved_tensors_default_hooks",
+                 lambda _: True)
+
+
+def _kind(t: Optional[Tensor]) -> Any:
+    return None if t is None else (list(t.shape), t.dtype, t.device, t.layout)
+
+
+def _as_saved(t: Optional[Tensor], kind: Any) -> Optional[Tensor]:
+    if _kind(t) != kind:
+        raise lib.InvalidError(f"a hook of saved tensors returned {_kind(t)} for {kind}")
+    return t if t is None else t.contiguous()
 
 
 class _Direct(torch.autograd.Function):
@@ -47,16 +82,24 @@ class _Direct(torch.autograd.Function):
         out, cached = _experts.forward(how[0], None, *tensors)
         ctx.save_for_backward(*tensors, cached)
         ctx.how = how  # one attribute and few arguments: each costs the host time
+        ctx.saved = None if _hooks(True) is None else [_kind(t) for t in (*tensors, cached)]
         return out
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> Tuple[Any, ...]:
         op, ctx.config, ctx.turned, add_to = ctx.how
-        saved = ctx.saved_tensors
-        x, weights, parameters = saved[0], saved[2], saved[3:7]
-        needed = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():  # somebody wants to differentiate this: the operator says no
+        # Whoever looks on gets the operator; whoever wants to differentiate this, its refusal.
+        if torch.is_grad_enabled() or not _nobody_looks_on() or _batched(d_out):
+            if add_to:
+                raise lib.UnsupportedError(_NO_ADD_TO)
             return (None,) + backward(ctx, d_out, None)[:7]
+        saved = ctx.saved_tensors
+        if ctx.saved:
+            saved = [_as_saved(*pair) for pair in zip(saved, ctx.saved)]
+        x, weights, parameters = saved[0], saved[2], saved[3:7]
+        if type(d_out) is not Tensor or lazy(d_out):
+            d_out = torch.empty_like(x).copy_(d_out)
+        needed = ctx.needs_input_grad[1:]
         grads = [torch.empty_like(x, memory_format=torch.contiguous_format) if needed[0] else None,
                  torch.empty_like(weights, dtype=torch.float32) if needed[2] else None]
         made: List[Optional[Tensor]] = [torch.empty_like(t) if wanted and t is not None else None
@@ -110,7 +153,8 @@ _calls: Dict[Any, List[_Call]] = {}
 def _fits(given: Sequence[Tensor]) -> Callable[..., bool]:
     sizes = [[None if i < 3 and dim == 0 else int(size) for dim, size in enumerate(t.shape)]
              for i, t in enumerate(given)]
-    strides = [list(t.stride()) for t in given]
+    strides = [[None if i < 3 and dim == 0 else step for dim, step in enumerate(t.stride())]
+               for i, t in enumerate(given)]
     checked: Callable[..., bool] = _Guards(*given, dynamic_dims_sizes=sizes,
                                            dynamic_dims_strides=strides).check
     return checked
@@ -119,9 +163,11 @@ def _fits(given: Sequence[Tensor]) -> Callable[..., bool]:
 def _recalled(key: Any, given: Sequence[Tensor]) -> Optional[_Call]:
     for call in _calls.get(key, ()):
         if call.fits(*given):
-            chosen = given[1].shape
-            fits = chosen == given[2].shape and chosen[0] == given[0].shape[0]
-            return call if fits else None
+            x, index, weights = given[:3]
+            fits = index.shape == weights.shape and index.shape[0] == x.shape[0]
+            # One token is dense with any stride between tokens: with more the same one may not be.
+            return call if fits and x.is_contiguous() and index.is_contiguous() and \
+                weights.is_contiguous() else None
     return None
 
 
@@ -152,9 +198,12 @@ def _directly(how: Any, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Opt
     grad = torch.is_grad_enabled()
     given = tensors[:5] if tensors[5] is None and tensors[6] is None else tensors
     key = (how, grad, len(given), getattr(add_to[0], "dtype", None) if add_to else None)
-    call = _recalled(key, given)
+    try:
+        call = _recalled(key, given)
+    except TypeError:  # what cannot be hashed is no name either
+        call = None
     if call is None:
-        if not plain(tensors):
+        if not plain(tensors) or any(map(lazy, given)):
             return None
         call = _opened(key, how, grad and _trains(tensors), tensors, add_to)
         tensors = [t if t is None else t.contiguous() for t in tensors]
@@ -197,17 +246,20 @@ def experts(x: Tensor, top_k_index: Tensor, top_k_weights: Tensor, w1: Tensor, w
     do; NotFoundError for a backend that is not there.
     """
     tensors = (x, top_k_index, top_k_weights, w1, w2, b1, b2)
+    if not isinstance(add_to, (list, tuple)):
+        raise lib.InvalidError(f"add_to is a list of tensors, not {type(add_to).__name__}")
     if _nobody_looks_on():
+        if type(alpha) is not float or type(limit) is not float:
+            alpha, limit = number(alpha, "alpha"), number(limit, "limit")
         how = (act, layout, bool(transposed), alpha, limit, weight_on, backend)
         out = _directly(how, tensors, add_to)
         if out is not None:
             return out
     else:
         plain(tensors)
-        _refuse_tangents()
+        _refuse_transforms(tensors)
     if add_to:
-        raise lib.UnsupportedError("add_to is for eager mode: torch.compile and other tracers do "
-                                   "not see what it writes")
+        raise lib.UnsupportedError(_NO_ADD_TO)
     words = config(x, act, layout, alpha, limit, weight_on, backend)
     check(x, top_k_index, top_k_weights, w1, w2, b1, b2, act in GATED, transposed)
     keep = torch.is_grad_enabled() and _trains(tensors)

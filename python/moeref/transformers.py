@@ -117,6 +117,25 @@ def _activation(module: Any) -> Tuple[str, float, float]:
     raise _refuse(module, f"its activation is {type(act).__name__}")
 
 
+def _remembered(module: Any) -> Tuple[str, float, float]:
+    of, known = getattr(module, "act_fn", None), getattr(module, "_moeref_act", None)
+    if known is None or known[0] is not of:
+        known = of, _activation(module)
+        module._moeref_act = known
+    found: Tuple[str, float, float] = known[1]
+    return found
+
+
+def _autocast(x: Tensor, *parameters: Any) -> Tuple[Any, ...]:
+    """As torch.autocast has them, which casts what the products of a model's own experts take."""
+    kind = x.device.type
+    if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind):
+        return (x, *parameters)
+    dtype = torch.get_autocast_dtype(kind)
+    return tuple(t if t is None or t.dtype == torch.float64 else t.to(dtype)
+                 for t in (x, *parameters))
+
+
 def experts_forward(self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor,
                     top_k_weights: torch.Tensor) -> torch.Tensor:
     """What stands for a module's forward: hidden_states [T, d], top_k_index and top_k_weights
@@ -126,20 +145,17 @@ def experts_forward(self: Any, hidden_states: torch.Tensor, top_k_index: torch.T
     """
     if getattr(self, "has_post_expert_norm", False):
         raise _refuse(self, "it normalises what each expert returns (has_post_expert_norm)")
-    found = getattr(self, "_moeref_act", None)
-    if found is None:
-        found = _activation(self)
-        self._moeref_act = found
-    act, alpha, limit = found
+    act, alpha, limit = _activation(self) if torch.compiler.is_compiling() else _remembered(self)
     first = "gate_up_proj" if self.has_gate else "up_proj"
     w1, w2 = getattr(self, first), self.down_proj
-    if w1.dtype != hidden_states.dtype:
-        raise _refuse(self, f"its weights are {w1.dtype}, its input is {hidden_states.dtype}")
-    if top_k_weights.dtype not in (torch.float32, hidden_states.dtype):
-        top_k_weights = top_k_weights.to(torch.float32)
     b1 = getattr(self, first + "_bias") if self.has_bias else None
     b2 = self.down_proj_bias if self.has_bias else None
-    out = experts(hidden_states, top_k_index, top_k_weights, w1, w2, b1, b2, act=act,
+    x, w1, w2, b1, b2 = _autocast(hidden_states, w1, w2, b1, b2)
+    if w1.dtype != x.dtype:
+        raise _refuse(self, f"its weights are {w1.dtype}, its input is {x.dtype}")
+    if top_k_weights.dtype not in (torch.float32, x.dtype):
+        top_k_weights = top_k_weights.to(torch.float32)
+    out = experts(x, top_k_index, top_k_weights, w1, w2, b1, b2, act=act,
                   layout="concat" if self.is_concatenated else "interleaved",
                   transposed=self.is_transposed, alpha=alpha, limit=limit)
     return out.to(hidden_states.dtype)
@@ -150,6 +166,8 @@ def register(name: str = NAME) -> None:
 
         moeref.transformers.register()
         AutoModelForCausalLM.from_pretrained(..., experts_implementation="moeref")
+
+    Under torch.autocast experts compute in its dtype, of weights that are cast in each call.
 
     ImportError: Transformers is not there or has no such interface.
     """

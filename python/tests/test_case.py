@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -391,3 +392,21 @@ def test_a_report_can_be_pasted():
     with pytest.warns(UserWarning, match="inputs has no W1: drawn as the case says"):
         own = moeref.case(LINE, inputs={"X": np.zeros((48, 24))})
     assert repr(own) == f"moeref.case({LINE!r}, inputs=...)" and own.line == LINE
+
+
+def test_a_truth_that_many_ask_for_at_once():
+    """It is made once, whoever asks: threads, or somebody again after Ctrl-C."""
+    for seed in range(20):
+        case = moeref.case(f"T=64 d=48 n=32 E=6 K=2 dtype=fp32 seed={seed}", framework="numpy")
+        told = []
+        threads = [threading.Thread(target=lambda: told.append(list(case.expected)))
+                   for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(told) == 6 and list(case._listed(1)) == told[0]
+        row, count = moeref._library.NamedTensor(), 0
+        while moeref._library.LIB.moe_py_problem_tensor(case._handle.pointer, 1, count, row):
+            count += 1
+        assert count == len(told[0])

@@ -153,3 +153,9 @@ def test_arrays_and_mappings_that_lie():
 def test_bad_options(how):
     with pytest.raises(moeref.InvalidError):
         moeref.check({"O": np.zeros((6, 4), "f4")}, case=CASE, **how)
+
+
+@pytest.mark.parametrize("line", [None, 3, b"T=8 d=8 n=8 E=4 K=2", ["T=8"], np.zeros(3)])
+def test_predictions_of_what_is_no_line(line):
+    with pytest.raises(moeref.InvalidError, match="case is a str, not"):
+        moeref.predict(line)

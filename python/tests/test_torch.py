@@ -232,6 +232,7 @@ def test_no_second_derivative():
 @pytest.mark.parametrize("change, sentence", [
     ({0: torch.zeros(37, 25)}, "w1 has shape"), ({1: torch.zeros(37, 2)}, "int32 or int64"),
     ({2: torch.zeros(37, 3)}, "top_k_weights has shape"),
+    ({1: torch.full((37, 6), -1)}, "top_k_index has 6 columns for 5 experts"),
     ({2: torch.zeros(37, 2).half()}, "is torch.float16, not torch.float32$"),
     ({3: torch.zeros(3, 3)}, "three dim"),
     ({4: torch.zeros(5, 24, 16).double()}, "w2 is torch.float64"),

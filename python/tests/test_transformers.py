@@ -152,6 +152,14 @@ def test_gates_of_models(folder, name, act):
         assert (a - b).norm() <= 2e-6 * a.norm()
 
 
+def test_a_device_without_a_backend_has_a_name():
+    module = experts_module("mixtral", "MixtralExperts").to("meta")
+    module.config._experts_implementation = "moeref"
+    index = torch.zeros(3, 1, dtype=torch.int64, device="meta")
+    with pytest.raises(moeref.UnsupportedError, match="no backend for tensors on meta"):
+        module(torch.zeros(3, 16, device="meta"), index, torch.ones(3, 1, device="meta"))
+
+
 def test_a_gate_of_nobody_has_a_name():
     module = experts_module("mixtral", "MixtralExperts")
     module.config._experts_implementation = "moeref"
@@ -169,3 +177,44 @@ def test_compiled_from_the_first_call(kind):
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     got = compiled(words).logits
     torch.testing.assert_close(got, model(words).logits, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("folder, name", [("mixtral", "MixtralExperts"),
+                                          ("gpt_oss", "GptOssExperts")])
+@pytest.mark.parametrize("dtype, weights", [(torch.float32, torch.float32),
+                                            (torch.float32, torch.bfloat16),
+                                            (torch.bfloat16, torch.float32)])
+def test_autocast(folder, name, dtype, weights):
+    """Runs as a model's own experts do, and as near to the truth, but for one rounding to
+    bf16 (2^-8): biases, which torch adds in their own dtype, go with the products."""
+    module, generator = experts_module(folder, name), torch.Generator().manual_seed(3)
+    for p in module.parameters():
+        p.data = torch.randn(p.shape, generator=generator).bfloat16().to(weights)
+    given = torch.randn(9, 16, generator=generator).bfloat16()
+    index, rows = torch.arange(4).repeat(9, 1), torch.rand(9, 4, generator=generator)
+    told = []
+    for implementation in ("eager", "moeref", "truth"):
+        truth = implementation == "truth"
+        module.config._experts_implementation = "eager" if truth else implementation
+        module = module.double() if truth else module
+        x = given.to(torch.float64 if truth else dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=not truth):
+            out = module(x, index, rows)
+        told.append([out, *torch.autograd.grad(out.sum(), [x, *module.parameters()])])
+    for eager, mine, true in zip(*told):
+        assert eager.dtype == mine.dtype
+        assert (mine - true).norm() <= 1.2 * (eager - true).norm() + 2 ** -8 * true.norm()
+
+
+def test_an_activation_that_changes_between_calls():
+    module = experts_module("mixtral", "MixtralExperts")
+    generator = torch.Generator().manual_seed(3)
+    for p in module.parameters():
+        torch.nn.init.normal_(p, generator=generator)
+    call = torch.randn(9, 16, generator=generator), torch.arange(4).repeat(9, 1), torch.ones(9, 4)
+    for act in (module.act_fn, torch.nn.GELU()):
+        module.act_fn, outs = act, []
+        for implementation in ("eager", "moeref"):
+            module.config._experts_implementation = implementation
+            outs.append(module(*call))
+        assert (outs[1] - outs[0]).norm() <= 2e-6 * outs[0].norm()
