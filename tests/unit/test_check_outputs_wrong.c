@@ -91,6 +91,30 @@ Test(check_outputs_wrong, a_little_of_x_is_added) {
     close_file(f);
 }
 
+/* A layer that leaves out what the case has more: all biases, the mask of its tokens. */
+Test(check_outputs_wrong, what_is_left_out_is_named) {
+    static const char *const lines[][2] = {
+        {"T=40 d=32 n=16 E=4 K=2 dtype=fp32 renorm=1 bias=1 seed=5", "neither b1 nor b2 is added"},
+        {"T=40 d=32 n=16 E=4 K=2 dtype=fp32 renorm=1 masked=7 seed=5",
+         "masked tokens are routed too"}};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        file *f = open_file(lines[i][0], MOE_F32, MOE_F32);
+        moe_layer_desc plain = f->problem->layer;
+        const moe_reference_params params = {.tokens = f->problem->T, .precision = MOE_F32};
+        moe_reference_result *left_out = NULL;
+        moe_check_result *r = NULL;
+        plain.expert_bias = 0;
+        cr_assert_eq(moe_reference_run(&plain, &f->problem->in, &params, NULL, &left_out), MOE_OK);
+        f->list[f->count++] = (moe_named_tensor){"O", left_out->out.t[MOE_T_O]};
+        cr_assert_eq(judge(f, MOE_F32, &r), MOE_OK);
+        cr_expect(r->verdict == MOE_VERDICT_FAIL && strstr(r->explanation.text, lines[i][1]),
+                  "%s: %s", lines[i][0], r->explanation.text);
+        moe_check_result_destroy(&r);
+        moe_reference_result_destroy(&left_out);
+        close_file(f);
+    }
+}
+
 /* A result of another pass, layer or routing is told, and not passed over. */
 Test(check_outputs_wrong, results_that_the_case_does_not_make) {
     static const struct {

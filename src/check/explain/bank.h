@@ -50,6 +50,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOOK(factor_by_token, "each token's row of %s is right but for a factor")                     \
     LOOK(zero_tiles, "parts of %s are zero")                                                      \
     /* the choice of experts */                                                                   \
+    CHANGE(mask_ignored, "masked tokens are routed too")                                          \
     CHANGE(ties_high, "ties go to the higher expert index")                                       \
     CHANGE(groups_zero, "groups are masked with 0, not with -inf")                                \
     CHANGE(groups_missing, "groups do not limit the choice of experts")                           \
@@ -110,6 +111,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(alpha_other, "the sigmoid has another alpha")                                          \
     CHANGE(b1_missing, "b1 is not added")                                                         \
     CHANGE(b2_missing, "b2 is not added")                                                         \
+    CHANGE(biases_missing, "neither b1 nor b2 is added")                                          \
     CHANGE(w1_neighbour, "experts use the W1 of a neighbour")                                     \
     CHANGE(w2_neighbour, "experts use the W2 of a neighbour")                                     \
     CHANGE(weights_neighbour, "experts use the weights of a neighbour")                           \

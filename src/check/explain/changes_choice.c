@@ -63,6 +63,18 @@ static moe_status renumber(const moe_plan *plan, moe_plan **ret) {
     return status;
 }
 
+/* A router that is run again knows of no mask. */
+bool moe_int_change_mask_ignored(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                 moe_int_finding *f) {
+    (void)f;
+    if (trial > 0 || !s->evidence->problem->masked)
+        return false;
+    double *b = moe_int_selection_bias(s);
+    const bool done = moe_int_reroute(s, b, c);
+    free(b);
+    return done;
+}
+
 /* Routing the experts in reverse order makes the higher index win. */
 bool moe_int_change_ties_high(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                               moe_int_finding *f) {

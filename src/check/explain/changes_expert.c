@@ -53,6 +53,13 @@ bool moe_int_change_b2_missing(const moe_int_scene *s, int64_t trial, moe_int_ch
     return trial == 0 && moe_int_layer_of(s)->expert_bias;
 }
 
+bool moe_int_change_biases_missing(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                   moe_int_finding *f) {
+    (void)f;
+    c->terms |= MOE_INT_NO_B1 | MOE_INT_NO_B2;
+    return trial == 0 && moe_int_layer_of(s)->expert_bias;
+}
+
 static const char *const bias_names[] = {"b1", "b2", "b1 and b2"};
 
 bool moe_int_change_bias_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
