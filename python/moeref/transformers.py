@@ -1,4 +1,5 @@
 """Transformers' experts on moeref: ``from_pretrained(..., experts_implementation="moeref")``."""
+from concurrent import futures
 from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
@@ -105,7 +106,8 @@ def _activation(module: Any) -> Tuple[str, float, float]:
     from transformers.integrations.moe import _default_apply_gate
     act = getattr(module, "act_fn", None)
     if module.has_gate:
-        found = _gate(module)
+        with futures.ThreadPoolExecutor(1) as aside:  # where no mode of this thread holds
+            found = aside.submit(_gate, module).result()
         if found is not None:
             return found
         if type(module)._apply_gate is not _default_apply_gate:

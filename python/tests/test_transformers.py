@@ -179,6 +179,16 @@ def test_compiled_from_the_first_call(kind):
     torch.testing.assert_close(got, model(words).logits, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_exported_from_the_first_call():
+    model = model_of("Qwen3Moe", "moeref").eval()
+    words = torch.randint(3, 96, (2, 17), generator=torch.Generator().manual_seed(1))
+    for _ in range(2):
+        exported = torch.export.export(model, (words,), dict(use_cache=False), strict=False)
+        got = exported.module()(words, use_cache=False).logits
+        torch.testing.assert_close(got, model(words).logits, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("folder, name", [("mixtral", "MixtralExperts"),
                                           ("gpt_oss", "GptOssExperts")])
 @pytest.mark.parametrize("dtype, weights", [(torch.float32, torch.float32),
