@@ -114,7 +114,7 @@ static bool try_waves(search *s, waves *w) {
                 continue;
             s->steps += each;
             const double left = moe_int_reread_left(k, read_tiles, w, s->most);
-            if (left > s->most)
+            if (!(left <= s->most)) /* the truth at a clamp's edge is NaN */
                 continue;
             moe_int_local_residuals(k->l->p, left, k->d2, s->f);
             say(k, w, s->f);
