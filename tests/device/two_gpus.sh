@@ -54,7 +54,7 @@ large="T=16384 d=7168 n=2048 E=64 K=8 route=uniform seed=7"
 for words in ranks2 ranks2+chunks3 ranks2+chunks3+early1; do
     part "bits_small_$words" 60 "$same" cuda:$words cuda "$(case_file small "$small")"
 done
-part bits_tiles 120 "$same" cuda:ranks2+chunks3+early2 cuda "$tiles"
+part bits_tiles 120 "$same" cuda:ranks2+chunks3+early4 cuda "$tiles"
 part bits_suite 120 "$same" cuda:ranks2+chunks3+early1 cuda "$out/suite.case"
 late
 if [ "$devices" -lt 2 ]; then

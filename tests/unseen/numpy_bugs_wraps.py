@@ -23,6 +23,14 @@ def last_wave(value, tile, grid, columns_first=False):
             for i in range(len(tiles) // grid * grid, len(tiles))]
 
 
+def spoil_last_wave(value, tile, grid, stale, columns_first=False):
+    """The last wave's tiles have what the wave before has at its place, or zeros."""
+    ret = value.copy()
+    for at, before in last_wave(value, tile, grid, columns_first):
+        ret[at] = value[before][:ret[at].shape[0]] if stale else 0
+    return ret
+
+
 class token_of_8_bits(Kernel):
     """X is gathered for tokens whose number wraps at 256."""
     layer, words, gives = "mid", r"wrap|256", "O"
@@ -111,12 +119,7 @@ class last_wave_of_Y_stale(Kernel):
 
     def store(self, name, value):
         value = super().store(name, value)
-        if name == "Y":
-            right = value.copy()
-            for at, before in last_wave(value, 64, 23, columns_first=True):
-                height = value[at].shape[0]
-                value[at] = right[before][:height]
-        return value
+        return spoil_last_wave(value, 64, 23, True, columns_first=True) if name == "Y" else value
 
 
 class last_wave_of_Y_not_run(Kernel):
@@ -125,10 +128,7 @@ class last_wave_of_Y_not_run(Kernel):
 
     def store(self, name, value):
         value = super().store(name, value)
-        if name == "Y":
-            for at, _ in last_wave(value, 32, 132):
-                value[at] = 0
-        return value
+        return spoil_last_wave(value, 32, 132, False) if name == "Y" else value
 
 
 class last_wave_of_dXp_stale(Kernel):
@@ -136,12 +136,7 @@ class last_wave_of_dXp_stale(Kernel):
 
     def store(self, name, value):
         value = super().store(name, value)
-        if name == "dXp":
-            right = value.copy()
-            for at, before in last_wave(value, 64, 78):
-                height = value[at].shape[0]
-                value[at] = right[before][:height]
-        return value
+        return spoil_last_wave(value, 64, 78, True) if name == "dXp" else value
 
 
 class last_wave_of_A_not_run(Kernel):
@@ -149,7 +144,4 @@ class last_wave_of_A_not_run(Kernel):
 
     def store(self, name, value):
         value = super().store(name, value)
-        if name == "A":
-            for at, _ in last_wave(value, 64, 57):
-                value[at] = 0
-        return value
+        return spoil_last_wave(value, 64, 57, False) if name == "A" else value

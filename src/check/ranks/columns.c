@@ -137,20 +137,20 @@ static int64_t columns_of(const moe_int_rank_scene *s, int64_t t, double *rest) 
 /* The share of O's squares that is left where all rows from other ranks have so many columns. */
 static double left_by(const moe_int_rank_scene *s, int64_t columns, double *rest) {
     cut_tokens k;
-    double left = INFINITY, *O = NULL;
+    double left = 0, *O = NULL;
     if (cut_make(s, s->T, s->P, &k)) {
         for (int64_t t = 0; t < s->T; t++)
             add_token(s, t, t, columns, &k);
         O = run(s, &k);
     }
     for (int64_t t = 0; O && t < s->T; t++) {
-        left = t ? left : 0;
         without_remote(s, t, rest);
         left += squared_off(s->got + t * s->d, rest, O + t * s->d, s->d);
     }
+    const bool made = O != NULL;
     free(O);
     cut_free(&k);
-    return left / moe_int_inner(s->right, s->right, s->count);
+    return made ? left / moe_int_inner(s->right, s->right, s->count) : INFINITY;
 }
 
 bool moe_int_rank_lost_columns(const moe_int_rank_scene *s, moe_explanation *ret) {
