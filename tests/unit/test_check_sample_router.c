@@ -84,7 +84,7 @@ static void expect_variance(const both *b, moe_int_rounding r, const moe_tensor 
     for (int64_t t = 0; t < T; t++) {
         for (int e = 0; e < 4; e++) {
             double v, dz = logit_by_hand(b, vdS, t, e, r, &v);
-            v += r.sum * (double)T * dz * dz;
+            v += moe_int_adding(&r, (double)T) * dz * dz;
             bias[e] += v;
             for (int64_t i = 0; i < 3; i++)
                 want[e][i] += v * pow(element(&b->problem->in.t[MOE_T_X], t * 3 + i), 2);
@@ -129,4 +129,59 @@ Test(check_sample, router_gradient_variance) {
         expect_variances(lines[i], MOE_F32);
         expect_variances(lines[i], MOE_BF16);
     }
+}
+
+/* dz^T x as a chain of tensor core steps makes it: 16 products and the sum exactly, then cut off to
+ * fp32 towards 0. */
+static double cut_sum(const double *dz, const double *x, int64_t T, int64_t R, int64_t d) {
+    float sum = 0;
+    for (int64_t first = 0; first < T; first += 16) {
+        double exact = sum;
+        for (int64_t t = first; t < first + 16 && t < T; t++)
+            exact += dz[t * R] * x[t * d];
+        sum = (float)exact;
+        if (fabs((double)sum) > fabs(exact))
+            sum = nextafterf(sum, 0);
+    }
+    return sum;
+}
+
+/* Largest z over the sampled dW_r of a kernel that adds so, `cut` of its errors being foreseen. */
+static double z_of_cut_sums(both *b, const double *dz, const double *x, moe_int_rounding r) {
+    const int64_t T = b->problem->T, d = b->problem->layer.d, R = b->routing.plan->n_experts;
+    const moe_int_part *dw = &b->sampled.part[MOE_T_DW_R];
+    double worst = 0;
+    cr_assert_eq(moe_int_sample_router(b->problem, &b->routing, &b->full.oracle->out.t[MOE_T_DS],
+                                       &r, &b->sampled),
+                 MOE_OK);
+    for (int64_t i = 0; i < moe_tensor_count(&dw->want); i++) {
+        const double want = element(&dw->want, i), v = element(&dw->variance, i);
+        const double got = cut_sum(dz + dw->expert[i / d], x + i % d, T, R, d);
+        worst = fmax(worst, fabs(got - want) / sqrt(moe_int_result_variance(&r, want, v)));
+    }
+    moe_int_part_destroy(&b->sampled.part[MOE_T_DW_R]);
+    return worst;
+}
+
+/* Of 65536 tokens, what tensor cores cut off is most of the error where the sum is small: it must
+ * be foreseen, and no more than it is. */
+Test(check_sample, router_gradient_cut_off) {
+    both b = open_both("T=65536 d=128 n=2 E=8 K=2 seed=14", MOE_BF16);
+    const int64_t T = b.problem->T, d = b.problem->layer.d, R = b.routing.plan->n_experts;
+    const double *z = b.full.oracle->out.t[MOE_T_LOGITS].data;
+    double *dz = calloc((size_t)(T * R), sizeof *dz);
+    double *x = moe_int_doubles(&b.problem->in.t[MOE_T_X], 0, T * d);
+    moe_int_rounding r = moe_int_rounding_of(MOE_BF16);
+    cr_assert(dz && x);
+    cr_assert_eq(moe_route_backward(&b.problem->layer, z, b.routing.plan,
+                                    b.full.oracle->out.t[MOE_T_DS].data, dz),
+                 MOE_OK);
+    double foreseen = z_of_cut_sums(&b, dz, x, r);
+    r.cut = 0;
+    double unforeseen = z_of_cut_sums(&b, dz, x, r);
+    cr_expect(foreseen > 1 && foreseen < 4.6, "z %g", foreseen);
+    cr_expect(unforeseen > moe_gate_for(MOE_T_DW_R, MOE_BF16).max_z, "z %g", unforeseen);
+    free(dz);
+    free(x);
+    close_both(&b);
 }

@@ -185,7 +185,7 @@ static double weight_gradient(const moe_int_error_ffn *f, const work *k, int64_t
         v += dy[i] * dy[i] * moe_int_stored_at(f->rounding, MOE_POINT_Y, y[i]);
         terms += bias * bias;
     }
-    return v + f->rounding->sum * (double)(n + d) * terms;
+    return v + moe_int_adding(f->rounding, (double)(n + d)) * terms;
 }
 
 /* A jump of dh in column col of W1 changes dS = <dX~, x> by jump <W1_col, x>. */
@@ -213,7 +213,7 @@ static void store_row(const moe_int_error_ffn *f, const work *k, int64_t r) {
     double vs = f->on_input ? 0 : f->vweight[r], sum = f->rounding->sum;
     double a2 = sum * moe_int_norm2(f->A + r * f->n, f->n);
     double dh2 = f->dy ? sum * moe_int_norm2(f->dH + r * f->hw, f->hw) : 0;
-    double rows = sum * (double)f->rows;
+    double rows = moe_int_adding(f->rounding, (double)f->rows);
     double stored_x = stored_input(f, r);
     for (int64_t j = 0; j < f->n; j++) {
         const moe_int_unit *u = &k->units[j];
@@ -249,7 +249,7 @@ static void input_weight_gradient(const moe_int_error_ffn *f, const work *k) {
         for (int64_t i = r * d; i < (r + 1) * d; i++) {
             double x2 = f->raw[i] * f->raw[i], g2 = f->dXp[i] * f->dXp[i];
             double stored = moe_int_stored_at(f->rounding, MOE_POINT_DXP, f->dXp[i]);
-            f->vdS[r] += x2 * (f->vdXp[i] + stored + f->rounding->sum * (double)d * g2);
+            f->vdS[r] += x2 * (f->vdXp[i] + stored + moe_int_adding(f->rounding, (double)d) * g2);
         }
     }
 }
@@ -278,7 +278,7 @@ static void input_squares(const moe_int_error_ffn *f, const work *k) {
 
 static void parameter_gradients(const moe_int_error_ffn *f, const work *k) {
     int64_t d = f->desc->d, rows = f->rows;
-    double added = f->rounding->sum * (double)rows;
+    double added = moe_int_adding(f->rounding, (double)rows);
     input_squares(f, k);
     moe_int_loop_outer_f64(k->gdh, rows, f->hw, k->squares, d, f->threads, f->vdW1);
     if (f->vdb1)

@@ -156,7 +156,7 @@ static void sum_over_experts(const moe_int_error_run *k) {
     for (int64_t t = 0; t < k->T; t++) {
         int64_t from = plan->token_offsets[t], to = plan->token_offsets[t + 1];
         double partial = 0.5 * (double)(to - from);
-        double added = k->rounding.sum * (double)(to - from + 2);
+        double added = moe_int_adding(&k->rounding, (double)(to - from + 2));
         double added_o = added + moe_int_at(&k->rounding, MOE_POINT_ADD_O, partial);
         double added_dx = added + moe_int_at(&k->rounding, MOE_POINT_ADD_DX, partial);
         for (int64_t i = from; i < to; i++) {
@@ -190,7 +190,7 @@ static void zero_expert_gradients(const moe_int_error_run *k) {
         double sum = 0;
         for (int64_t i = plan->token[p] * d; i < (plan->token[p] + 1) * d; i++)
             sum += k->dO[i] * k->dO[i] * k->X[i] * k->X[i];
-        *at(&k->v->t[MOE_T_DS], p) = k->rounding.sum * (double)d * sum;
+        *at(&k->v->t[MOE_T_DS], p) = moe_int_adding(&k->rounding, (double)d) * sum;
     }
 }
 
@@ -251,8 +251,8 @@ static moe_status prepare(moe_int_error_run *k) {
 /* What of a row's errors is its weight's. */
 static void share_weights(const moe_int_error_run *k) {
     const double *vs = k->vweight;
-    const double rest = moe_int_at(&k->rounding, MOE_POINT_SX, 1) +
-                        k->rounding.sum * (double)k->desc->d; /* of the input, and of adding */
+    const double rest = moe_int_at(&k->rounding, MOE_POINT_SX, 1) /* of the input, and of adding */
+                        + moe_int_adding(&k->rounding, (double)k->desc->d);
     const bool on_input = k->desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
     for (int64_t p = 0; p < k->oracle->plan->n_pairs; p++)
         if (on_input)

@@ -181,9 +181,10 @@ moe_status moe_int_dz_errors(const moe_int_error_run *k, double *ret_dz, double 
 /* ret = vdz and what adding `terms` products with dz adds. [T][R] */
 static void with_adding(const moe_int_error_run *k, const double *vdz, const double *dz,
                         int64_t terms, double *ret) {
-    const double stored = moe_int_at(&k->rounding, MOE_POINT_DLOGITS, 1);
+    const double added = moe_int_adding(&k->rounding, (double)terms) +
+                         moe_int_at(&k->rounding, MOE_POINT_DLOGITS, 1);
     for (int64_t i = 0, count = k->T * k->oracle->plan->n_experts; i < count; i++)
-        ret[i] = vdz[i] + (k->rounding.sum * (double)terms + stored) * dz[i] * dz[i];
+        ret[i] = vdz[i] + added * dz[i] * dz[i];
 }
 
 /* dW_r = dz^T X, db_r = sum dz: T terms; dX += dz W_r: R terms. */

@@ -68,7 +68,7 @@ static moe_status gate_errors(const moe_int_error_run *k, const double *g, const
         double v = slope * slope * (vdS[t] + moe_int_stored(&k->rounding, dS[t])) +
                    dz2 * (2 * vg[t] + z2 + moe_int_at(&k->rounding, MOE_POINT_GATE, 1)) +
                    (k->rounding.router + rest) * g[t] * g[t] * dS[t] * dS[t];
-        double added = k->rounding.sum * (double)k->T * dz2;
+        double added = moe_int_adding(&k->rounding, (double)k->T) * dz2;
         for (int64_t i = 0; i < d; i++) {
             double x = k->X[t * d + i];
             vdw[i] += (v + added) * x * x;

@@ -32,6 +32,7 @@ moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points) {
                               .u2 = u * u / 3,
                               .least2 = least * least,
                               .sum = 0.5 * fp32 * fp32,
+                              .cut = low ? 0x1p-59 / (u * u / 3) : 0,
                               .eval = eval * fp32 * fp32,
                               .flushed2 =
                                   (low ? (double)FLT_MIN * FLT_MIN : least * least) / (u * u / 3),

@@ -50,7 +50,7 @@ static void add_term(const moe_int_token_sum *s, const moe_int_rounding *r, doub
     for (int64_t i = 0; i < s->d; i++) {
         double v = w * row[i];
         sum[i] += v;
-        square[i] += moe_int_stored(r, v) * (2 + terms * r->sum);
+        square[i] += moe_int_stored(r, v) * (2 + moe_int_adding(r, terms));
         square[i] += s->added_low ? moe_int_stored(r, sum[i]) : 0;
     }
 }

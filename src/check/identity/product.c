@@ -162,7 +162,7 @@ static double add_bias(const moe_int_product *p, bool flipped, int64_t i, const 
 
 static void compare(const moe_int_product *p, const moe_int_rounding *r, bool flipped,
                     const sides *b, moe_int_gap *ret) {
-    double added = r->sum * (double)p->K, bias = 0, square = 0;
+    double added = moe_int_adding(r, (double)p->K), bias = 0, square = 0;
     if (!flipped)
         bias = add_bias(p, false, 0, b->s, &square);
     for (int64_t i = 0; i < p->I; i++) {

@@ -64,7 +64,7 @@ static moe_status make_run(const moe_problem *problem, const moe_int_routing *ro
 static void term(const moe_problem *problem, const router_run *k, const moe_int_part *part,
                  int64_t t, int64_t i, double *ret_dz, double *ret_v) {
     const int64_t at = t * k->oracle.plan->n_experts + part->expert[i];
-    const double added = k->errors.rounding.sum * (double)problem->T;
+    const double added = moe_int_adding(&k->errors.rounding, (double)problem->T);
     *ret_dz = k->dz[at];
     *ret_v = k->vdz[at] + added * *ret_dz * *ret_dz;
 }

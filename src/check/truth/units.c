@@ -108,7 +108,7 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
     if (on_input)
         stored_x = k->vweight + moe_int_at(&u->rounding, MOE_POINT_SX,
                                            moe_int_stored_share(&u->rounding, scale, k->x, d));
-    double rows = sum * (double)u->rows;
+    double rows = moe_int_adding(&u->rounding, (double)u->rows);
     moe_int_unit unit = {.parts = u->hw == u->n ? 1 : 2, .vscale = on_input ? k->vweight : 0};
     for (int p = 0; p < unit.parts; p++) {
         unit.h[p] = scale * dot(k->x, k->w[p], d) + k->bias[p];
@@ -179,7 +179,7 @@ moe_status moe_int_unit_run(const moe_int_unit_ffn *u, int64_t j, const moe_int_
 moe_status moe_int_unit_db2(const moe_int_unit_ffn *u, double *db2, double *variance) {
     const moe_layer_desc *desc = &u->problem->layer;
     bool on_input = desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
-    double added = u->rounding.sum * (double)u->rows;
+    double added = moe_int_adding(&u->rounding, (double)u->rows);
     unit_work k;
     moe_status status = work_alloc(desc->d, &k);
     if (status)
