@@ -6,6 +6,7 @@
 #include "check/explain/explain.h"
 #include "check/identity/identity.h"
 #include "check/readings.h"
+#include "check/scout/scout.h"
 #include "check/trial.h"
 #include "check/untold.h"
 #include "check/verdict/order.h"
@@ -131,9 +132,9 @@ static moe_status cover(trial *b, const moe_check_params *params) {
 static moe_status make_truth(trial *b, const moe_check_params *params) {
     moe_dtype arithmetic = b->subject->arithmetic;
     moe_int_rounding rounding = moe_int_rounding_at(arithmetic, b->reading.points);
+    const moe_int_truth *known = b->first ? moe_int_sample_of(b->first) : b->subject->known;
     moe_status status = moe_int_truth_make(b->subject->problem, &b->routing, &rounding, params,
-                                           b->first ? &b->first->truth : b->subject->known, b->log,
-                                           b->result, &b->truth);
+                                           known, b->log, b->result, &b->truth);
     if (!status)
         status = moe_int_add_router_part(b);
     if (!status)
@@ -246,6 +247,8 @@ static moe_status judge(trial *b, const moe_check_params *params) {
     status = judge_untold(b, params, &before);
     if (!status)
         status = moe_int_judge_sums(b);
+    if (!status)
+        status = moe_int_scout(b, params);
     if (!status && b->first && moe_int_first_failing(b->result))
         return conclude_probe(b);
     return status ? status : conclude(b, params);
@@ -253,6 +256,8 @@ static moe_status judge(trial *b, const moe_check_params *params) {
 
 static void end(trial *b) {
     moe_int_truth_destroy(&b->truth);
+    moe_int_truth_destroy(&b->sample);
+    free(b->far);
     moe_int_routing_destroy(&b->routing);
     if (b->given)
         moe_int_problem_free(b->given, &b->rounded);

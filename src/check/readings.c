@@ -263,6 +263,7 @@ static void take(const reader *k, moe_int_apart *apart, const moe_recipe *recipe
     result->map = first.map;
     result->n_maps = first.n_maps;
     moe_int_apart_return(apart, &first, result);
+    memcpy(result->scouted, first.scouted, sizeof result->scouted);
     snprintf(result->recipe, sizeof result->recipe, "%s", recipe->name);
     snprintf(result->recipe_why, sizeof result->recipe_why, "the first that explains %s", why);
 }

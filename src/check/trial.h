@@ -22,8 +22,11 @@ typedef struct moe_int_trial {
     int64_t map_tile;
     moe_int_routing routing;
     moe_int_truth truth;
-    bool finite;        /* every input is a number */
-    bool infinite_only; /* infinities went in, but no NaN */
+    struct moe_int_farthest *far; /* places beside the sample that were judged too (scout/), owned;
+                                     NULL: none */
+    moe_int_truth sample;         /* the sample's, where `truth` is that of `far`, which fail */
+    bool finite;                  /* every input is a number */
+    bool infinite_only;           /* infinities went in, but no NaN */
 } moe_int_trial;
 
 /* Judges one tensor; what was found about its buffer before stays the first reason. `scan`: every

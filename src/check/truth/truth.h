@@ -63,10 +63,15 @@ moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routi
 /* dW1, db1, dW2, db2 (and the shared expert's) at sampled hidden units, in time linear in them. */
 moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
                                 const moe_int_rounding *rounding, int threads, moe_int_truth *t);
-/* The same at one hidden unit of expert e; e < 0: of the shared expert. */
-moe_status moe_int_sample_unit(const moe_problem *problem, const moe_plan *plan,
-                               const moe_int_rounding *rounding, int64_t e, int64_t unit,
-                               moe_int_truth *t);
+/* A hidden unit of expert e; e < 0: of the shared expert. */
+typedef struct moe_int_unit_place {
+    int64_t e, unit;
+} moe_int_unit_place;
+/* The same at given units, one expert's after another's, the shared one's first; with db2 of the
+ * experts that they are of. */
+moe_status moe_int_sample_places(const moe_problem *problem, const moe_plan *plan,
+                                 const moe_int_rounding *rounding, const moe_int_unit_place *places,
+                                 int64_t count, int threads, moe_int_truth *t);
 /* dW_r and db_r of sampled experts from all of the subject's own dS [all pairs]. */
 moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routing *routing,
                                  const moe_tensor *dS, const moe_int_rounding *rounding,

@@ -58,7 +58,9 @@ static moe_status run_units(const moe_int_unit_ffn *experts, int64_t count, int 
     const moe_int_unit_ffn *u = experts;
     /* There is at least one. NOLINTNEXTLINE(clang-analyzer-core.*) */
     int64_t d = u->problem->layer.d, parts = u->hw / u->n, n = 0;
-    job jobs[EXPERTS * MOE_INT_UNITS];
+    job *jobs = malloc((size_t)count * MOE_INT_UNITS * sizeof *jobs);
+    if (!jobs)
+        return MOE_E_NOMEM;
     for (int64_t i = 0; i < count; i++)
         for (int64_t k = 0; k < experts[i].n_units; k++, n++)
             jobs[n] = (job){&experts[i], experts[i].unit[k], n};
@@ -67,15 +69,15 @@ static moe_status run_units(const moe_int_unit_ffn *experts, int64_t count, int 
         status = moe_int_part_alloc(u->dw2, n, d, true, &t->part[u->dw2]);
     if (!status && u->db1 != MOE_T_COUNT)
         status = moe_int_part_alloc(u->db1, n * parts, 1, true, &t->part[u->db1]);
-    if (status)
-        return status;
     t->part[u->dw2].layout.stride = u->n;
-    int failed = 0;
+    int failed = status != MOE_OK;
+    const int64_t todo = status ? 0 : n;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(| : failed)
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < todo; i++) {
         moe_int_unit_sums sums = sums_of(&jobs[i], t);
         failed |= moe_int_unit_run(jobs[i].u, jobs[i].j, &sums) != MOE_OK;
     }
+    free(jobs);
     return failed ? MOE_E_NOMEM : MOE_OK;
 }
 
@@ -132,13 +134,38 @@ static moe_int_unit_ffn expert_ffn(const moe_problem *problem, const moe_plan *p
                               .layout = desc->glu_layout};
 }
 
-moe_status moe_int_sample_unit(const moe_problem *problem, const moe_plan *plan,
-                               const moe_int_rounding *rounding, int64_t e, int64_t unit,
-                               moe_int_truth *t) {
-    moe_int_unit_ffn u =
-        e < 0 ? shared_ffn(problem, rounding) : expert_ffn(problem, plan, rounding, e);
-    u.unit[u.n_units++] = unit;
-    return run_units(&u, 1, 1, t);
+/* Groups `places` of one expert, at most MOE_INT_UNITS of them, into *ret; returns how many. */
+static int64_t take_places(const moe_problem *problem, const moe_plan *plan,
+                           const moe_int_rounding *rounding, const moe_int_unit_place *places,
+                           int64_t count, moe_int_unit_ffn *ret) {
+    *ret = places->e < 0 ? shared_ffn(problem, rounding)
+                         : expert_ffn(problem, plan, rounding, places->e);
+    while (ret->n_units < count && ret->n_units < MOE_INT_UNITS &&
+           places[ret->n_units].e == places->e) {
+        ret->unit[ret->n_units] = places[ret->n_units].unit;
+        ret->n_units++;
+    }
+    return ret->n_units;
+}
+
+moe_status moe_int_sample_places(const moe_problem *problem, const moe_plan *plan,
+                                 const moe_int_rounding *rounding, const moe_int_unit_place *places,
+                                 int64_t count, int threads, moe_int_truth *t) {
+    moe_int_unit_ffn *ffn = calloc((size_t)count + 1, sizeof *ffn);
+    moe_status status = ffn ? MOE_OK : MOE_E_NOMEM;
+    int64_t n = 0, shared = 0;
+    for (int64_t i = 0; !status && i < count; n++) {
+        shared += places[i].e < 0;
+        i += take_places(problem, plan, rounding, places + i, count - i, &ffn[n]);
+    }
+    if (shared)
+        status = run_units(ffn, shared, threads, t);
+    if (!status && n > shared)
+        status = run_units(ffn + shared, n - shared, threads, t);
+    if (!status && n > shared && problem->layer.expert_bias)
+        status = run_db2(ffn + shared, n - shared, t);
+    free(ffn);
+    return status;
 }
 
 moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,

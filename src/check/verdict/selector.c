@@ -12,10 +12,11 @@ static void print_options(const moe_check_params *params, int32_t arithmetic, ch
     char repeats[32] = "";
     if (params->repeats > 0)
         snprintf(repeats, sizeof repeats, " --repeat %d", (int)params->repeats);
-    snprintf(ret, size, "%s%s%s%s%s%s%s%s%s", arithmetic >= 0 ? " --arithmetic " : "",
+    snprintf(ret, size, "%s%s%s%s%s%s%s%s%s%s%s", arithmetic >= 0 ? " --arithmetic " : "",
              arithmetic >= 0 ? moe_dtype_name((moe_dtype)arithmetic) : "",
              params->recipe ? " --recipe " : "", params->recipe ? params->recipe : "", repeats,
              params->bits ? " --bits " : "", params->bits ? params->bits : "",
+             params->scout ? " --scout " : "", params->scout ? params->scout : "",
              params->sample_above_flops < 0 ? " --exhaustive" : "",
              params->invariance ? " --invariant" : "");
 }

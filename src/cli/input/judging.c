@@ -105,6 +105,12 @@ static moe_status judge_item(cli_devices *d, const cli_selection *selection, con
     return status;
 }
 
+bool cli_may_be_sampled(const moe_problem *problem) {
+    const moe_layer_desc *desc = &problem->layer;
+    const double parameters = (double)desc->E * (double)desc->n * (double)desc->d;
+    return moe_layer_flops(desc, problem->T, problem->T * desc->K, 0) > 1e10 || parameters > 5e7;
+}
+
 int cli_judge_backend(const cli_backends *backends, const char *spec,
                       const cli_selection *selection, const cli_items *items,
                       const moe_check_params *params, cli_verdict_fn each, void *user,
@@ -118,6 +124,7 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
     moe_check_params as_named = *params;
     as_named.spec = spec;
     as_named.progress = &progress;
+    as_named.backends = backends->all;
     moe_status status = cli_devices_open(&d, 1);
     int code = cli_exit_code(status);
     for (size_t i = 0; !status && i < items->count; i++) {

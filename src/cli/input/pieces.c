@@ -1,5 +1,6 @@
 #include "cli/input/pieces.h"
 #include "cli/input/messages.h"
+#include "core/available.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,16 +13,8 @@ static const int64_t most_bytes = (int64_t)5 << 29;
 /* Three quarters of what the system would give to processes now, at most `most_bytes`, which it is
  * where the system does not tell. */
 static int64_t default_bytes(void) {
-    char line[128];
-    long long kib = -1;
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f && kib < 0 && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
-            kib = -1;
-    if (f)
-        fclose(f);
-    const int64_t share = kib * 768;
-    return kib < 0 || share > most_bytes ? most_bytes : share;
+    const int64_t available = moe_int_available_bytes(), share = available / 4 * 3;
+    return available < 0 || share > most_bytes ? most_bytes : share;
 }
 
 static moe_status parse(const char *word, moe_hf_piece *ret) {

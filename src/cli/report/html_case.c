@@ -136,6 +136,7 @@ void cli_html_failing(FILE *to, const moe_check_result *r, size_t number, bool a
     put_row(to, "sampled", r->sampled);
     put_row(to, "MISTRUSTED for (decides nothing here)", r->undecided);
     put_row(to, "every element by identities", r->identities);
+    put_row(to, "judged where it lies farthest from", r->scouted);
     fprintf(to, "</dl>");
     put_reproduce(to, r);
     fprintf(to, "</article>\n");
@@ -172,6 +173,7 @@ void cli_html_passing(FILE *to, const moe_check_result *r, size_t number) {
     put_row(to, "sampled", r->sampled);
     put_row(to, "MISTRUSTED for (decides nothing here)", r->undecided);
     put_row(to, "every element by identities", r->identities);
+    put_row(to, "judged where it lies farthest from", r->scouted);
     fprintf(to, "</dl>");
     if (r->n_tensors > 0)
         cli_html_tensors(to, r);

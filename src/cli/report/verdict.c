@@ -195,6 +195,8 @@ void cli_verdict_text(FILE *to, const moe_check_result *r, bool full) {
         fprintf(to, "  [sampled: %s]", r->sampled);
     if (r->identities[0])
         fprintf(to, "  [every element by identities: %s]", r->identities);
+    if (r->scouted[0])
+        fprintf(to, "  [judged where it lies farthest from %s]", r->scouted);
     if (r->verdict == MOE_VERDICT_PASS || r->verdict == MOE_VERDICT_AMBIGUOUS)
         print_unjudged(to, r);
     if (r->verdict == MOE_VERDICT_AMBIGUOUS)

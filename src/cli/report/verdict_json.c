@@ -130,7 +130,7 @@ static json_t *case_json(const moe_check_result *r) {
         json_array_append_new(tensors, tensor_json(r, &r->tensor[i]));
     return json_pack(
         "{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:s, "
-        "s:o, s:f}",
+        "s:s, s:o, s:f}",
         "case", cli_json_text(r->case_name), "backend", cli_json_text(r->backend), "verdict",
         moe_verdict_str(r->verdict), "why", cli_json_text(r->why), "tensors", tensors,
         "first_wrong_stage",
@@ -139,7 +139,7 @@ static json_t *case_json(const moe_check_result *r) {
         "invariance", invariance_json(&r->invariance), "bits", bits_json(&r->bits), "over_ranks",
         ranks_json(&r->over_ranks), "reproduce", cli_json_text(r->reproduce), "ambiguous_tokens",
         (json_int_t)r->ambiguous_tokens, "checked_elements", (json_int_t)r->checked_elements,
-        "sampled", r->sampled, "identities", r->identities, "mistrusted_for",
+        "sampled", r->sampled, "identities", r->identities, "scouted", r->scouted, "mistrusted_for",
         mistrusted_for_json(&r->coverage), "seconds", r->seconds);
 }
 

@@ -17,7 +17,7 @@ typedef struct check_options {
     cli_output output;
     cli_html html;
     int64_t threads, repeats, map_tile;
-    const char *outputs, *arithmetic, *recipe, *dump, *bits;
+    const char *outputs, *arithmetic, *recipe, *dump, *bits, *scout;
     bool full, exhaustive, no_explanation, coverage, invariant;
 } check_options;
 
@@ -30,6 +30,7 @@ static moe_check_params check_params(const check_options *o) {
                               .no_explanation = o->no_explanation,
                               .recipe = o->recipe,
                               .bits = o->bits,
+                              .scout = o->scout,
                               .coverage = o->coverage,
                               .invariance = o->invariant};
 }
@@ -52,6 +53,7 @@ static int check_file(check_options *o, const cli_items *items) {
     cli_verdicts verdicts = {.coverage = o->coverage};
     moe_problem *problem = NULL;
     moe_check_result *result = NULL;
+    cli_backends backends = {0};
     moe_dtype arithmetic = MOE_DTYPE_COUNT;
     moe_check_params params = check_params(o);
     cli_telling of_file = {.spec = o->outputs, .number = 1, .of = 1};
@@ -72,6 +74,9 @@ static int check_file(check_options *o, const cli_items *items) {
     of_file.name = items->at[0].name;
     params.progress = &progress;
     params.coverage |= cli_is_own(&items->at[0]);
+    if (!status && cli_may_be_sampled(problem)) /* else no other backend is asked */
+        status = cli_backends_choose(&o->backends, &o->isolation, &backends);
+    params.backends = backends.all;
     if (!status)
         status = judge_file(o, problem, o->arithmetic ? (int32_t)arithmetic : -1, &params, &result);
     cli_progress_clear();
@@ -87,6 +92,7 @@ static int check_file(check_options *o, const cli_items *items) {
     }
     cli_verdicts_destroy(&verdicts);
     moe_problem_destroy(&problem);
+    cli_backends_destroy(&backends);
     return code;
 }
 
@@ -171,6 +177,10 @@ int cli_check(int argc, char **argv) {
          "again"},
         {"exhaustive", CLI_FLAG, &o.exhaustive, NULL,
          "never sample the oracle, however long it takes"},
+        {"scout", CLI_STRING, &o.scout, "NAME",
+         "where the truth is a sample: a backend that runs the layer too, so that the tokens and\n"
+         "hidden units whose results lie farthest from its are judged as well (default: openblas\n"
+         "where that takes a minute at most; none: do not)"},
         {"no-explanation", CLI_FLAG, &o.no_explanation, NULL,
          "do not look for the cause of a failure, which takes longest"},
         CLI_RANKS_OPTIONS(o.selection.ranks),

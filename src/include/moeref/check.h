@@ -198,6 +198,9 @@ typedef struct moe_check_result {
     char sampled[160];    /* what was sampled; "" when everything was compared */
     char identities[208]; /* then: tensors of which every element was held to what the subject made
                              it of, "H, A, Y, O; not: dH"; "" where none was asked for */
+    char scouted[96];     /* then: whose fast run was looked through for the places that lie
+                             farthest from it, which were judged too, and which tensors:
+                             "openblas: O, dX, dS, dW1, dW2"; "" where there was none */
     char undecided[160];  /* features that the case is MISTRUSTED for, ", " between them: it carries
                              them and they decide nothing in it, so that a backend without them
                              passes. The verdict holds for all else; with must_decide it is
@@ -244,6 +247,11 @@ typedef struct moe_check_params {
                            in the one that the backend declares, if it does, and in fewer rows */
     const char *recipe; /* whose rounding points the results must have (recipe.h); NULL: those of
                            any recipe that explains them all, this project's own first */
+    moe_backends *backends; /* where the truth is a sample, a backend of these runs the layer too,
+                               and the tokens and hidden units that lie farthest from its results
+                               are judged as well; NULL: none does */
+    const char *scout;      /* which one; "none"; NULL: openblas, where it is usable and may take a
+                               minute at most. Not the one that is judged */
     const moe_progress *progress; /* run, oracle, comparison, identities, explanation, and each
                                      slot of the backend that is called; or NULL */
 } moe_check_params;
