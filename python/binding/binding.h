@@ -83,6 +83,7 @@ typedef struct moe_py_how {
     const char *arithmetic; /* "": as O is stored, or as the backend says */
     const char *reproduce;  /* the line that does it again; "": the program's */
     const char *dump_dir;   /* "": nothing is kept */
+    const char *scout;      /* "": the usual one, where it is quick */
     int32_t threads, repeats, no_explanation, exhaustive, map_tile, timeout_s;
     const char *changed; /* an input that the subject wrote into, a failure by itself; "": none */
     moe_py_stage *stage;

@@ -1,5 +1,6 @@
 /* Judging, and reports as the program writes them. */
 #include "cli/report/verdict.h"
+#include "cli/input/judging.h"
 #include "cli/input/messages.h"
 #include "cli/report/html.h"
 #include "moeref/isolation.h"
@@ -38,6 +39,7 @@ static moe_status params_of(const moe_py_how *how, const moe_log *log, moe_check
                               .sample_above_flops = how->exhaustive ? -1 : 0,
                               .map_tile = how->map_tile,
                               .dump_dir = *how->dump_dir ? how->dump_dir : NULL,
+                              .scout = *how->scout ? how->scout : NULL,
                               .recipe = *how->recipe ? how->recipe : NULL};
     *ret_arithmetic = -1;
     if (*how->recipe && !moe_recipe_find(how->recipe))
@@ -115,15 +117,21 @@ static moe_status end(judging *j, moe_status status, const moe_py_how *how, moe_
 moe_status moe_py_check(const moe_py_problem *problem, const char *name,
                         const moe_named_tensor *tensors, int64_t count, const moe_py_how *how,
                         moe_py_said *said, moe_py_verdict **ret) {
+    const moe_isolation isolation = {.timeout_s = how->timeout_s};
     judging j;
     moe_safetensors *given = NULL;
+    moe_backends *all = NULL;
     moe_status status = begin(&j, problem, how, said);
+    if (!status && cli_may_be_sampled(moe_py_problem_of(problem)))
+        status = moe_backends_load_isolated(NULL, &isolation, &j.ear.log, &all);
+    j.params.backends = all;
     if (!status)
         status = moe_safetensors_of(tensors, (size_t)count, name, &j.ear.log, &given);
     if (!status)
         status = moe_check_tensors(given, name, moe_py_problem_of(problem), j.arithmetic, &j.params,
                                    &j.ear.log, &j.result);
     moe_safetensors_close(&given);
+    moe_backends_destroy(&all);
     return end(&j, status, how, ret);
 }
 
@@ -133,6 +141,7 @@ static moe_status check_opened(moe_backends *all, const moe_problem *problem, co
     const moe_open_params open = {.threads = params->threads, .log = log};
     moe_backend *backend = NULL;
     params->spec = spec;
+    params->backends = all;
     moe_status status = moe_backend_open(all, spec, &open, log, &backend);
     if (!status)
         status = moe_check_backend(backend, problem, params, log, ret);

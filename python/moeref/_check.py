@@ -62,7 +62,7 @@ def check(subject: Subject, case: CaseLike, *, arithmetic: str = "", recipe: str
           params: Optional[Mapping[str, str]] = None, device: Optional[str] = None,
           batched: bool = False, threads: int = 0, repeats: int = 0, explain: bool = True,
           exhaustive: bool = False, map_tile: int = 0, dump: str = "", timeout: int = 0,
-          progress: Optional[bool] = None) -> Report:
+          scout: str = "", progress: Optional[bool] = None) -> Report:
     """Judges `subject` against float64 on `case`, and raises nothing when it fails.
 
     subject   a callable: its parameters are named as the case's inputs (X, W_r, W1, W2, topk_index,
@@ -84,6 +84,9 @@ def check(subject: Subject, case: CaseLike, *, arithmetic: str = "", recipe: str
     device    "cuda": where inputs and module go.
     batched   X is handed over as [1, T, d].
     threads, repeats, exhaustive, map_tile, timeout   as the program's options.
+    scout     where the truth is a sample: a backend that runs the layer too, so that the results
+              are also judged where they lie farthest from its; "": openblas, where that takes a
+              minute at most; "none".
     explain   look for the cause of a failure. dump: keep failures in this folder.
     progress  show it (None: where stderr is a terminal).
 
@@ -95,7 +98,8 @@ def check(subject: Subject, case: CaseLike, *, arithmetic: str = "", recipe: str
     name = title(subject)
     how = lib.How(
         recipe=lib.text(recipe, "recipe"), arithmetic=lib.text(arithmetic, "arithmetic"),
-        dump_dir=lib.text(dump, "dump"), threads=lib.number(threads, "threads", 0, 4096),
+        dump_dir=lib.text(dump, "dump"), scout=lib.text(scout, "scout"),
+        threads=lib.number(threads, "threads", 0, 4096),
         repeats=lib.number(repeats, "repeats", 0, 1000), no_explanation=int(not explain),
         exhaustive=int(bool(exhaustive)), map_tile=lib.number(map_tile, "map_tile"),
         timeout_s=lib.number(timeout, "timeout", 0, 1000000), reproduce=b"", changed=b"",

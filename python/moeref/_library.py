@@ -69,7 +69,8 @@ class Stage(c.Structure):
 class How(c.Structure):
     """moe_py_how of the binding."""
     _fields_ = [("recipe", c.c_char_p), ("arithmetic", c.c_char_p), ("reproduce", c.c_char_p),
-                ("dump_dir", c.c_char_p), ("threads", c.c_int32), ("repeats", c.c_int32),
+                ("dump_dir", c.c_char_p), ("scout", c.c_char_p), ("threads", c.c_int32),
+                ("repeats", c.c_int32),
                 ("no_explanation", c.c_int32), ("exhaustive", c.c_int32), ("map_tile", c.c_int32),
                 ("timeout_s", c.c_int32), ("changed", c.c_char_p), ("stage", c.POINTER(Stage))]
 

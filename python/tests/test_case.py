@@ -325,6 +325,31 @@ def test_progress(where):
         assert max(map(len, lines)) < 60 and lines[-1] == ""
 
 
+@pytest.mark.skipif("openblas" not in moeref.backends(), reason="no OpenBLAS on this machine")
+def test_a_wrong_token_beside_the_sample():
+    """A sample of 32 tokens misses one of 16384; a fast run finds it."""
+    case = moeref.case("T=16384 d=512 n=512 E=4 K=2 route=balanced dtype=fp32 pass=fwd seed=3",
+                       framework="numpy")
+    given = case.inputs
+    X, W1, W2 = given["X"], given["W1"], given["W2"]
+    index, weight = given["topk_index"], given["topk_weight"]
+    O = np.zeros_like(X)
+    for e in range(len(W1)):
+        tokens, slots = np.nonzero(index == e)
+        gate, up = np.split(X[tokens] @ W1[e].T, 2, axis=1)
+        O[tokens] += weight[tokens, slots, None] * ((silu(gate) * up) @ W2[e].T)
+    right = moeref.check({"O": O}, case)
+    assert right.passed, right
+    assert right.json["cases"][0]["scouted"] == "openblas: O"
+    O[4321] *= 1.01
+    assert moeref.check({"O": O}, case, scout="none").passed
+    wrong = moeref.check({"O": O}, case)
+    assert not wrong.passed
+    assert "4321" in str(wrong) and "scout" not in wrong.reproduce
+    with pytest.raises(moeref.NotFoundError):
+        moeref.check({"O": O}, case, scout="nobody")
+
+
 def test_bad_outputs():
     for results, kind in (({}, moeref.NotFoundError), ({"banana": np.zeros(3)}, moeref.Error),
                           ({"O": [1, 2]}, moeref.InvalidError), ({3: np.zeros(2)}, moeref.Error),

@@ -6,7 +6,7 @@
 #include "check/explain/explain.h"
 #include "check/identity/identity.h"
 #include "check/readings.h"
-#include "check/scout/scout.h"
+#include "check/scout.h"
 #include "check/trial.h"
 #include "check/untold.h"
 #include "check/verdict/order.h"

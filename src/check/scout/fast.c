@@ -23,11 +23,10 @@ static const char *name_of(const moe_check_params *params) {
     return params->scout ? params->scout : usual;
 }
 
-/* Does the backend `spec` begin with the name? */
-static bool is_the_subject(const moe_check_result *r, const char *name) {
-    const size_t length = strcspn(name, ":");
-    return strncmp(r->backend, name, length) == 0 &&
-           (r->backend[length] == ':' || !r->backend[length]);
+/* Are they one backend, whatever their variants? */
+static bool is_same(const char *a, const char *b) {
+    const size_t length = strcspn(a, ":");
+    return length == strcspn(b, ":") && strncmp(a, b, length) == 0;
 }
 
 static bool is_usable(const moe_backends *all, const char *name) {
@@ -46,37 +45,37 @@ static double bytes_of(const moe_layer_desc *desc) {
     return 12 * (n + shared) * (double)desc->d;
 }
 
-static bool is_affordable(const moe_int_trial *b, const moe_check_params *params) {
-    const moe_problem *problem = b->subject->problem;
-    const int64_t pairs = b->routing.plan->offsets[problem->layer.E];
+static bool is_affordable(const moe_int_fast_task *k) {
+    const moe_problem *problem = k->problem;
+    const int64_t pairs = k->routing->plan->offsets[problem->layer.E];
     double flops = moe_layer_flops(&problem->layer, problem->T, pairs, 0);
     if (problem->pass & MOE_PASS_BWD)
         flops += moe_layer_flops(&problem->layer, problem->T, pairs, 1);
     const int64_t memory = moe_int_available_bytes();
-    return flops <= SECONDS * FLOP_RATE * moe_int_thread_count(params->threads) &&
+    return flops <= SECONDS * FLOP_RATE * moe_int_thread_count(k->params->threads) &&
            (memory < 0 || bytes_of(&problem->layer) <= MOST_SHARE * (double)memory);
 }
 
-bool moe_int_fast_wanted(const moe_int_trial *b, const moe_check_params *params) {
-    if (!params->backends || !b->truth.sampled || !b->finite ||
-        is_the_subject(b->result, name_of(params)))
+bool moe_int_fast_wanted(const moe_int_fast_task *k, const char *judged) {
+    const moe_check_params *params = k->params;
+    if (!params->backends || !k->truth->sampled || is_same(judged, name_of(params)))
         return false;
     return params->scout ? strcmp(params->scout, "none") != 0
-                         : is_usable(params->backends, usual) && is_affordable(b, params);
+                         : is_usable(params->backends, usual) && is_affordable(k);
 }
 
 /* Adds what passes back through the router, dz W_r, where the backend was given the plan: dX is
  * [T][d] in fp32. */
-static moe_status add_router(const moe_int_trial *b, const moe_tensor *dS, moe_tensor *dX) {
-    const moe_problem *problem = b->subject->problem;
-    const moe_plan *plan = b->routing.plan;
+static moe_status add_router(const moe_int_fast_task *k, const moe_tensor *dS, moe_tensor *dX) {
+    const moe_problem *problem = k->problem;
+    const moe_plan *plan = k->routing->plan;
     const int64_t T = problem->T, d = problem->layer.d, R = plan->n_experts;
     double *dz = malloc((size_t)(T * R) * sizeof *dz);
     double *own = moe_int_doubles(dS, 0, plan->n_pairs);
     double *w = moe_int_doubles(&problem->in.t[MOE_T_W_R], 0, R * d);
     moe_status status = dz && own && w ? MOE_OK : MOE_E_NOMEM;
     if (!status)
-        status = moe_route_backward(&problem->layer, b->routing.logits, plan, own, dz);
+        status = moe_route_backward(&problem->layer, k->routing->logits, plan, own, dz);
     const int64_t rows = status ? 0 : T;
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < rows; t++) {
@@ -109,10 +108,10 @@ static moe_status distance(const moe_int_part *part, const moe_tensor *fast, dou
     return status;
 }
 
-static moe_status check_near(const moe_int_trial *b, const moe_int_fast *f) {
+static moe_status check_near(const moe_int_fast_task *k, const moe_int_fast *f) {
     static const moe_tensor_id ids[] = {MOE_T_O, MOE_T_DS, MOE_T_DX, MOE_T_DW1, MOE_T_DW2};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-        const moe_int_part *part = &b->truth.part[ids[i]];
+        const moe_int_part *part = &k->truth->part[ids[i]];
         double far;
         if (!f->out.t[ids[i]].data || part->layout.groups == 0)
             continue;
@@ -120,7 +119,7 @@ static moe_status check_near(const moe_int_trial *b, const moe_int_fast *f) {
             return MOE_E_NOMEM;
         if (far <= NEAR)
             continue;
-        moe_log_send(b->log, MOE_LOG_WARN,
+        moe_log_send(k->log, MOE_LOG_WARN,
                      "%s is not right itself (%s: NMSE %.1e): what lies far from it is not sought",
                      moe_backend_name(f->backend), moe_tensor_name(ids[i]), far);
         return MOE_E_UNSUPPORTED;
@@ -128,38 +127,42 @@ static moe_status check_near(const moe_int_trial *b, const moe_int_fast *f) {
     return MOE_OK;
 }
 
-static moe_status refused(const moe_int_trial *b, const moe_check_params *params,
-                          const moe_int_fast *f) {
-    if (params->scout)
-        moe_log_send(b->log, MOE_LOG_WARN, "%s cannot say where to look: %s",
+static moe_status refused(const moe_int_fast_task *k, const moe_int_fast *f) {
+    if (k->params->scout)
+        moe_log_send(k->log, MOE_LOG_WARN, "%s cannot say where to look: %s",
                      moe_backend_name(f->backend), f->notes->why);
     return MOE_E_UNSUPPORTED;
 }
 
-moe_status moe_int_fast_run(const moe_int_trial *b, const moe_check_params *params,
-                            moe_int_fast *ret) {
-    const moe_open_params open = {.threads = params->threads, .log = b->log};
-    *ret = (moe_int_fast){.problem = *b->subject->problem};
-    ret->problem.plan = b->routing.plan;
+/* dX and dS are views of the run's own memory. */
+static moe_status complete_dX(const moe_int_fast_task *k, moe_int_fast *f) {
+    moe_tensor *dX = &f->out.t[MOE_T_DX], *dS = &f->out.t[MOE_T_DS];
+    if (!dX->data || !k->routing->logits)
+        return MOE_OK;
+    if (dX->dtype == MOE_F32 && dS->data)
+        return add_router(k, dS, dX);
+    *dX = (moe_tensor){0}; /* nothing to add to, or nothing to add */
+    return MOE_OK;
+}
+
+moe_status moe_int_fast_run(const moe_int_fast_task *k, moe_int_fast *ret) {
+    const moe_open_params open = {.threads = k->params->threads, .log = k->log};
+    *ret = (moe_int_fast){.problem = *k->problem};
+    ret->problem.plan = k->routing->plan;
     ret->problem.masked = NULL; /* the plan has no pairs of theirs */
-    moe_status status = moe_int_result_create(&ret->problem, "", "", b->log, &ret->notes);
+    moe_status status = moe_int_result_create(&ret->problem, "", "", k->log, &ret->notes);
     if (!status)
-        status = moe_backend_open(params->backends, name_of(params), &open, b->log, &ret->backend);
+        status =
+            moe_backend_open(k->params->backends, name_of(k->params), &open, k->log, &ret->backend);
     if (status)
         return status;
     moe_int_run_make(ret->backend, &ret->problem, ret->notes, &ret->run);
     if (!ret->run.usable || ret->notes->verdict >= MOE_VERDICT_FAIL)
-        return refused(b, params, ret);
+        return refused(k, ret);
     for (int id = 0; id < MOE_T_COUNT; id++)
         ret->out.t[id] = ret->run.first[id].tensor;
-    moe_tensor *dX = &ret->out.t[MOE_T_DX], *dS = &ret->out.t[MOE_T_DS];
-    if (dX->data && b->routing.logits) {
-        if (dX->dtype != MOE_F32 || !dS->data) /* nothing to add to, or nothing to add */
-            *dX = (moe_tensor){0};
-        else
-            status = add_router(b, dS, dX);
-    }
-    return status ? status : check_near(b, ret);
+    status = complete_dX(k, ret);
+    return status ? status : check_near(k, ret);
 }
 
 void moe_int_fast_destroy(moe_int_fast *f) {

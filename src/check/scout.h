@@ -1,7 +1,7 @@
 /* Where a sample is judged, a wrong row beside it passes. A fast run of the same layer says at
  * which tokens and hidden units the results lie farthest from right ones; they are judged too. */
-#ifndef MOE_CHECK_SCOUT_SCOUT_H
-#define MOE_CHECK_SCOUT_SCOUT_H
+#ifndef MOE_CHECK_SCOUT_H
+#define MOE_CHECK_SCOUT_H
 
 #include "check/trial.h"
 

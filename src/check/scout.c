@@ -1,4 +1,4 @@
-#include "check/scout/scout.h"
+#include "check/scout.h"
 #include "check/scout/farthest.h"
 #include "check/scout/fast.h"
 #include "check/verdict/order.h"
@@ -83,10 +83,11 @@ moe_status moe_int_scout(moe_int_trial *b, const moe_check_params *params) {
         return MOE_OK;
     if (b->first)
         return b->first->far ? judge_farthest(b, b->first->far, threads) : MOE_OK;
-    if (!moe_int_fast_wanted(b, params))
+    const moe_int_fast_task task = {b->subject->problem, &b->routing, &b->truth, params, b->log};
+    if (!b->finite || !moe_int_fast_wanted(&task, b->result->backend))
         return MOE_OK;
     moe_int_progress(b->progress, "fast run", 0, 2);
-    moe_status status = moe_int_fast_run(b, params, &fast);
+    moe_status status = moe_int_fast_run(&task, &fast);
     moe_int_progress(b->progress, "farthest places", 1, 2);
     if (!status)
         status = look(b, &fast, threads);
