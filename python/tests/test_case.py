@@ -345,9 +345,7 @@ def test_a_wrong_token_beside_the_sample():
     assert moeref.check({"O": O}, case, scout="none").passed
     wrong = moeref.check({"O": O}, case)
     assert not wrong.passed
-    assert "4321" in str(wrong) and "scout" not in wrong.reproduce
-    with pytest.raises(moeref.NotFoundError):
-        moeref.check({"O": O}, case, scout="nobody")
+    assert "4321" in str(wrong)
 
 
 def test_bad_outputs():

@@ -140,8 +140,7 @@ Test(check_scout, one_wrong_place) {
 Test(check_scout, explains) {
     results r;
     open_results(&r, ROUTED);
-    for (int64_t k = 0; k < 24; k++)
-        *at(&r, MOE_T_O, 417 * 24 + k) = 0;
+    memset(at(&r, MOE_T_O, (int64_t)417 * 24), 0, 24 * sizeof(double));
     r.params.no_explanation = false;
     moe_check_result *result = judge(&r, "reference:fp32");
     cr_expect_str_eq(result->explanation.kind, "zero_rows");
