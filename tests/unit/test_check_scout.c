@@ -140,7 +140,8 @@ Test(check_scout, one_wrong_place) {
 Test(check_scout, explains) {
     results r;
     open_results(&r, ROUTED);
-    memset(at(&r, MOE_T_O, (int64_t)417 * 24), 0, 24 * sizeof(double));
+    for (int64_t i = (int64_t)417 * 24; i < (int64_t)418 * 24; i++)
+        *at(&r, MOE_T_O, i) = 0;
     r.params.no_explanation = false;
     moe_check_result *result = judge(&r, "reference:fp32");
     cr_expect_str_eq(result->explanation.kind, "zero_rows");
