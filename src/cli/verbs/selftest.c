@@ -182,8 +182,7 @@ static moe_status try_all(cli_selftest_run *s) {
 }
 
 static bool has_cases(const cli_selftest_options *o) {
-    const cli_selection *s = &o->selection;
-    return o->on_suite || s->cases.count || s->list || s->hf.count || s->config;
+    return o->on_suite || !cli_selects_nothing(&o->selection);
 }
 
 static int report(const cli_selftest_run *s) {
@@ -247,13 +246,29 @@ static int need_faults(const cli_strings *named) {
     return -1;
 }
 
+/* Layers that were made for faults, or cases of one's own: -1, or an exit code after a sentence. */
+static int check_cases(const cli_selftest_options *o) {
+    if (o->mistrust && !has_cases(o))
+        return cli_usage("--mistrust lists cases: give --case, --cases, --hf or --on-suite");
+    if (has_cases(o) && (o->full || o->sizes.count))
+        return cli_usage("--size and --full are of the layers made for faults, not of your cases");
+    if (o->on_suite && !cli_selects_nothing(&o->selection))
+        return cli_usage("--on-suite is of the suite's cases: leave yours out, or it");
+    if (o->selection.golden && !has_cases(o))
+        return cli_usage("--golden is of cases: layers made for faults are held to the oracle");
+    return cli_exit_code(cli_selection_check(&o->selection)) ? CLI_USAGE : -1;
+}
+
 static int run(const cli_selftest_options *o) {
     cli_selftest_run s = {.o = o};
     moe_dtype dtype;
+    if (o->list && o->output == CLI_JSON)
+        return cli_usage("--list prints text");
     if (o->list)
         return list_faults();
-    if (o->mistrust && !has_cases(o))
-        return cli_usage("--mistrust lists cases: give --case, --cases, --hf or --on-suite");
+    const int wrong = check_cases(o);
+    if (wrong >= 0)
+        return wrong;
     if (!read_shard(&s, o->shard) || (o->shard && has_cases(o)))
         return cli_usage("--shard is I/N, 0/16 to 15/16, and not for cases of your own");
     for (size_t i = 0; i < o->dtypes.count; i++)
