@@ -14,7 +14,11 @@ torch.autocast casts nothing here: x, weights and biases have one dtype.
 from typing import (Any, Callable, Collection, Dict, List, Literal, NamedTuple, Optional, Sequence,
                     Tuple)
 
-import torch
+try:
+    import torch
+except ImportError as missing:
+    raise ImportError("moeref.torch needs torch, which is not there: pip install "
+                      "torch") from missing
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -179,6 +183,14 @@ def _fits(given: Sequence[Tensor]) -> Callable[..., bool]:
     return checked
 
 
+def _is_nested(given: Sequence[Any]) -> bool:
+    """Of nested tensors the guards end the process."""
+    for t in given:
+        if t is not None and t.is_nested:
+            return True
+    return False
+
+
 def _recalled(key: Any, given: Sequence[Tensor]) -> Optional[_Call]:
     for call in _calls.get(key, ()):
         if call.fits(*given):
@@ -220,11 +232,11 @@ def _directly(how: Any, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Opt
     given = tensors[:5] if tensors[5] is None and tensors[6] is None else tensors
     key = (how, grad, len(given), getattr(add_to[0], "dtype", None) if add_to else None)
     try:
-        call = _recalled(key, given)
-    except TypeError:  # what cannot be hashed is no name either
+        call = None if _is_nested(given) else _recalled(key, given)
+    except (TypeError, AttributeError):  # no tensors; what cannot be hashed is no name either
         call = None
     if call is None:
-        if not plain(tensors) or any(map(lazy, given)):
+        if not plain(tensors) or any(t is not None and lazy(t) for t in given):
             return None
         call = _opened(key, how, grad and _trains(tensors), tensors, add_to)
         tensors = [t if t is None else t.contiguous() for t in tensors]
