@@ -31,6 +31,18 @@ static moe_status render(const cli_question *q, const moe_gpu *gpu, const char *
     return MOE_OK;
 }
 
+/* One GPU is asked about, and a product is cuBLAS's. */
+static moe_status check_unread(const cli_question *q, const char *method, const moe_log *log) {
+    if (q->c.split.ranks)
+        return moe_fail(log, MOE_E_UNSUPPORTED,
+                        "a prediction here is of one GPU: leave ep= out (moeref predict --ep N is "
+                        "of several)");
+    return q->is_gemm && strcmp(method, "moeref") != 0 && strcmp(method, "cublas") != 0
+               ? moe_fail(log, MOE_E_INVALID,
+                          "method is of layers: a product is cuBLAS's, not %s's", method)
+               : MOE_OK;
+}
+
 static moe_status answer(const char *line, const char *method, const cli_model_options *o,
                          const moe_log *log, char **ret_text, char **ret_json) {
     moe_gpu *gpu = NULL;
@@ -40,6 +52,8 @@ static moe_status answer(const char *line, const char *method, const cli_model_o
     moe_status status = cli_model_open(o, &gpu, &state);
     if (!status)
         status = cli_question_parse(line, log, &question);
+    if (!status)
+        status = check_unread(&question, method, log);
     if (!status)
         status = cli_question_predict(&question, gpu, method, &state, log, &p);
     if (!status)

@@ -50,7 +50,7 @@ class Report:
 
     def html(self, path: Union[str, "os.PathLike[str]"]) -> None:
         """Writes a page to look at: one file, no network. FileError: it cannot be written."""
-        lib.call("verdict_html", self._handle.pointer, lib.text(os.fspath(path), "path"))
+        lib.call("verdict_html", self._handle.pointer, lib.path(path, "path"))
 
     def __str__(self) -> str:
         return self.text().rstrip("\n")
@@ -61,8 +61,9 @@ class Report:
 def check(subject: Subject, case: CaseLike, *, arithmetic: str = "", recipe: str = "",
           params: Optional[Mapping[str, str]] = None, device: Optional[str] = None,
           batched: bool = False, threads: int = 0, repeats: int = 0, explain: bool = True,
-          exhaustive: bool = False, map_tile: int = 0, dump: str = "", timeout: int = 0,
-          scout: str = "", progress: Optional[bool] = None) -> Report:
+          exhaustive: bool = False, map_tile: int = 0,
+          dump: Union[str, "os.PathLike[str]"] = "", timeout: int = 0, scout: str = "",
+          progress: Optional[bool] = None) -> Report:
     """Judges `subject` against float64 on `case`, and raises nothing when it fails.
 
     subject   a callable: its parameters are named as the case's inputs (X, W_r, W1, W2, topk_index,
@@ -98,7 +99,7 @@ def check(subject: Subject, case: CaseLike, *, arithmetic: str = "", recipe: str
     name = title(subject)
     how = lib.How(
         recipe=lib.text(recipe, "recipe"), arithmetic=lib.text(arithmetic, "arithmetic"),
-        dump_dir=lib.text(dump, "dump"), scout=lib.text(scout, "scout"),
+        dump_dir=lib.path(dump, "dump"), scout=lib.text(scout, "scout"),
         threads=lib.number(threads, "threads", 0, 4096),
         repeats=lib.number(repeats, "repeats", 0, 1000), no_explanation=int(not explain),
         exhaustive=int(bool(exhaustive)), map_tile=lib.number(map_tile, "map_tile"),

@@ -3,7 +3,6 @@
 The kernels run on torch's current stream and in memory of torch's allocator.
 """
 import ctypes as c
-import functools
 import struct
 import weakref
 from typing import Any, Dict, List, MutableMapping, NamedTuple, Optional, Sequence, Tuple
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from . import _library as lib
+from ._opened import Operator, Operators
 
 DTYPES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3,
           torch.int64: 4, torch.int32: 5}  # moe_dtype
@@ -48,11 +48,11 @@ def _bytes(size: int, like: Tensor) -> Tensor:
     return like.new_empty(size, dtype=torch.uint8)
 
 
-class Experts:
+class Experts(Operator):
     """An open operator for layers of one shape, dtype and order of weights."""
 
     def __init__(self, backend: str, line: str, form: Dict[str, int]):
-        self.pointer = c.c_void_p()
+        super().__init__(c.c_void_p())
         self.form = lib.Form(**form)
         self.order = backend, line, form["turned"]  # on which it depends how weights are converted
         self._sizes: Dict[int, Tuple[int, int, int]] = {}
@@ -87,6 +87,7 @@ class Experts:
         return self._line[0] + self._line[1] * tokens
 
     def run(self, what: int, step: Sequence[int]) -> None:
+        self.note_stream(step[1])
         said = lib.SAID.buffer
         status = _RUN(self.pointer, what, _PACK(*step), said, None)
         if status or said.value:
@@ -101,11 +102,13 @@ class Experts:
         return self.converts
 
 
-@functools.lru_cache(maxsize=256)
-def experts_of(backend: str, line: str, device_index: int, form: Tuple[Tuple[str, int], ...]
-               ) -> Experts:
+def _open(backend: str, line: str, device_index: int, form: Tuple[Tuple[str, int], ...]
+          ) -> Experts:
     return Experts(backend, line, {**dict(form), "device_index": device_index,
                                    "threads": torch.get_num_threads()})
+
+
+operators = Operators(_open, 256)
 
 
 # ---- weights that the kernels cannot use as they lie ----

@@ -148,6 +148,15 @@ def text(value: Any, what: str) -> bytes:
         raise InvalidError(f"{what} cannot be written as UTF-8") from error
 
 
+def path(value: Any, what: str) -> bytes:
+    """A str or os.PathLike for C, as text() has it."""
+    try:
+        value = os.fspath(value)
+    except TypeError as error:
+        raise InvalidError(f"{what} is a path, not {type(value).__name__}") from error
+    return text(os.fsdecode(value), what)
+
+
 def number(value: Any, what: str, least: int = 0, greatest: int = 2**31 - 1) -> int:
     """An int in a range, or InvalidError."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):

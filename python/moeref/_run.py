@@ -150,13 +150,20 @@ def run(subject: Any, case: Case, params: Optional[Mapping[str, str]], device: O
                                f"name, not {type(subject).__name__}")
     if _is_module(subject) or case.inputs._framework == "torch":
         return _run_torch(subject, case, params, device, batched)
-    if params or device:
+    if params or device is not None:
         raise lib.InvalidError("params= and device= are for torch")
     inputs = {name: case.inputs[name] for name in case.inputs}
     if batched:
         inputs["X"] = inputs["X"][None]
     before = _sums(case)
-    returned, taken = call_with(subject, inputs)
+    try:
+        returned, taken = call_with(subject, inputs)
+    except TypeError as error:
+        if "must be Tensor, not numpy.ndarray" not in str(error):
+            raise
+        raise lib.InvalidError(
+            f"{title(subject)} takes torch's tensors and got NumPy's arrays: give it torch's, "
+            "case=moeref.case(..., framework=\"torch\")") from error
     after = _sums(case)
     changed = next((name for name in before if before[name] != after[name]), "")
     return Ran(_unbatched(_results(subject, returned), case), taken, changed)
@@ -272,6 +279,8 @@ def _need_device(device: Optional[str]) -> None:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise lib.InvalidError(f"device={device!r}: {reason}") from error
+    if device is not None and torch.device(device).type == "meta":
+        raise lib.InvalidError(f"device={device!r} has no memory: nothing can be judged there")
 
 
 def _run_torch(subject: Any, case: Case, params: Optional[Mapping[str, str]],
@@ -321,9 +330,9 @@ def _gradients(results: Mapping[str, Any], wrt: Mapping[str, Any], leaves: Mappi
     wrt = {n: t for n, t in wrt.items() if t.requires_grad and _grad_name(n) not in results}
     if not isinstance(out, torch.Tensor) or not out.requires_grad or "dO" not in leaves or not wrt:
         return {}
-    if out.shape != leaves["dO"].shape:
-        return {}  # which the verdict says of O
-    grads = torch.autograd.grad(out, list(wrt.values()), leaves["dO"].to(out.dtype),
+    if out.shape != leaves["dO"].shape or out.is_meta:
+        return {}  # which is said of O
+    grads = torch.autograd.grad(out, list(wrt.values()), leaves["dO"].to(out),
                                 allow_unused=True)
     made = {}
     for (name, tensor), grad in zip(wrt.items(), grads):

@@ -95,11 +95,24 @@ class Memory:
 
     def torch(self) -> Any:
         """A torch tensor on the same memory."""
-        import torch
+        try:
+            import torch
+        except ImportError as error:
+            raise ImportError("moeref hands out torch's tensors, and torch is not installed: pip "
+                              "install torch, or framework=\"numpy\"") from error
         from torch.utils.dlpack import from_dlpack
         if 0 in self.shape:
             return torch.empty(self.shape, dtype=getattr(torch, self._torch))
         return from_dlpack(self)
+
+
+class NoTensorError(lib.NotFoundError, KeyError):
+    """A mapping's KeyError, which says what there is."""
+
+    __str__ = Exception.__str__  # KeyError shows its sentence in quotes
+
+
+NoTensorError.__module__, NoTensorError.__qualname__ = "moeref", "NotFoundError"
 
 
 class Tensors(Mapping[str, Any]):
@@ -114,7 +127,9 @@ class Tensors(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._made:
-            memory = self._memory[name]
+            memory = self._memory.get(name)
+            if memory is None:
+                raise NoTensorError(f"there is no {name!r}, but {', '.join(self._memory)}")
             self._made[name] = memory.torch() if self._framework == "torch" else memory.numpy()
         return self._made[name]
 

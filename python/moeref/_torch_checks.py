@@ -30,8 +30,9 @@ def check(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tensor, b1:
     if b1 is not None and b2 is not None:
         given.update(b1=b1, b2=b2)
     for name, t in given.items():
-        if t.layout != torch.strided:
-            raise lib.InvalidError(f"{name} is no dense tensor: its layout is {t.layout}")
+        if t.is_nested or t.layout != torch.strided:
+            kind = "it is nested" if t.is_nested else f"its layout is {t.layout}"
+            raise lib.InvalidError(f"{name} is no dense tensor: {kind}")
         if t.device != x.device:
             raise lib.InvalidError(f"{name} is on {t.device}, x on {x.device}")
         if name not in ("top_k_index", "top_k_weights") and t.dtype != x.dtype:

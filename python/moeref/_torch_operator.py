@@ -45,7 +45,8 @@ def open_experts(x: Tensor, index: Tensor, weights: Tensor, w1: Tensor, w2: Tens
             ("index_dtype", DTYPES[index.dtype]), ("weight_dtype", DTYPES[weights.dtype]),
             ("gradient_dtype", DTYPES[gradient_dtype or x.dtype]), ("turned", int(turned)),
             ("adds", int(adds)))
-    return _experts.experts_of(backend, line, x.get_device() if x.is_cuda else 0, form)
+    op: Experts = _experts.operators.of(backend, line, x.get_device() if x.is_cuda else 0, form)
+    return op
 
 
 @torch.library.custom_op("moeref::experts", mutates_args=())

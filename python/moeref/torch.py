@@ -2,22 +2,30 @@
 
 On CUDA the backend `cuda` runs on torch's current stream and in memory of torch's allocator, on the
 CPU `openblas` does, in float32. Any number of tokens may come. Between calls nothing is kept but
-weights that had to be converted (weights_changed, converted_bytes).
+weights that had to be converted (weights_changed, converted_bytes), and, open, the operators of the
+256 shapes that were used last; others are closed when no graph of autograd and no CUDA graph that
+was captured of them needs them.
 
 Plain tensors go straight to the kernels. Where torch looks on (torch.compile, torch.export,
 torch.jit.trace, FakeTensorMode and other dispatch modes) the same runs as torch.ops.moeref.experts.
 Of torch.func's transforms vmap takes it, one after the other; those that differentiate do not.
 torch.autocast casts nothing here: x, weights and biases have one dtype.
 """
-from typing import Any, Callable, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Callable, Collection, Dict, List, Literal, NamedTuple, Optional, Sequence,
+                    Tuple)
 
-import torch
+try:
+    import torch
+except ImportError as missing:
+    raise ImportError("moeref.torch needs torch, which is not there: pip install "
+                      "torch") from missing
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import _experts
 from . import _library as lib
 from ._experts import Experts, converted_bytes, weights_changed
+from ._opened import tick
 from ._torch_checks import ACTIVATIONS, GATED, check, check_add_to, config, lazy, number, plain
 from ._torch_operator import backward, open_experts
 
@@ -135,6 +143,7 @@ def _trains(tensors: Sequence[Any]) -> bool:
 _dynamo_guards = getattr(getattr(torch._C, "_dynamo", None), "guards", None)
 _Guards: Any = getattr(_dynamo_guards, "TensorGuards", None)
 _MOST_CALLS = 64  # of one `how`
+_MOST_KEYS = 1024  # numbers that an activation does not read tell calls apart, too
 
 
 class _Call(NamedTuple):
@@ -150,6 +159,20 @@ class _Call(NamedTuple):
 _calls: Dict[Any, List[_Call]] = {}
 
 
+def _forget_calls(stay: Collection[Experts]) -> None:
+    """Calls of operators that are closed as soon as nobody holds them."""
+    held = set(map(id, stay))
+    for key, calls in list(_calls.items()):
+        left = [call for call in calls if id(call.op) in held]
+        if left:
+            _calls[key] = left
+        else:
+            _calls.pop(key, None)
+
+
+_experts.operators.when_one_goes(_forget_calls)
+
+
 def _fits(given: Sequence[Tensor]) -> Callable[..., bool]:
     sizes = [[None if i < 3 and dim == 0 else int(size) for dim, size in enumerate(t.shape)]
              for i, t in enumerate(given)]
@@ -158,6 +181,14 @@ def _fits(given: Sequence[Tensor]) -> Callable[..., bool]:
     checked: Callable[..., bool] = _Guards(*given, dynamic_dims_sizes=sizes,
                                            dynamic_dims_strides=strides).check
     return checked
+
+
+def _is_nested(given: Sequence[Any]) -> bool:
+    """Of nested tensors the guards end the process."""
+    for t in given:
+        if t is not None and t.is_nested:
+            return True
+    return False
 
 
 def _recalled(key: Any, given: Sequence[Tensor]) -> Optional[_Call]:
@@ -186,6 +217,8 @@ def _opened(key: Any, how: Any, trains: bool, tensors: Sequence[Any], add_to: Se
     if _Guards is None or not all(t.is_contiguous() for t in given):
         return _Call(bool, op, words, trains)
     call = _Call(_fits(given), op, words, trains)
+    if len(_calls) >= _MOST_KEYS:
+        _calls.clear()
     calls = _calls.setdefault(key, [])
     if len(calls) >= _MOST_CALLS:
         calls.clear()
@@ -199,16 +232,18 @@ def _directly(how: Any, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Opt
     given = tensors[:5] if tensors[5] is None and tensors[6] is None else tensors
     key = (how, grad, len(given), getattr(add_to[0], "dtype", None) if add_to else None)
     try:
-        call = _recalled(key, given)
-    except TypeError:  # what cannot be hashed is no name either
+        call = None if _is_nested(given) else _recalled(key, given)
+    except (TypeError, AttributeError):  # no tensors; what cannot be hashed is no name either
         call = None
     if call is None:
-        if not plain(tensors) or any(map(lazy, given)):
+        if not plain(tensors) or any(t is not None and lazy(t) for t in given):
             return None
         call = _opened(key, how, grad and _trains(tensors), tensors, add_to)
         tensors = [t if t is None else t.contiguous() for t in tensors]
-    elif add_to:
-        check_add_to(add_to, given[3:])
+    else:
+        call.op.used = tick()
+        if add_to:
+            check_add_to(add_to, given[3:])
     if not call.trains:
         return _experts.forward(call.op, None, *tensors)[0]
     return _record((call.op, call.config, how[2], add_to), *tensors)

@@ -2,7 +2,11 @@
 from concurrent import futures
 from typing import Any, Callable, Dict, Optional, Tuple
 
-import torch
+try:
+    import torch
+except ImportError as missing:
+    raise ImportError("moeref.transformers needs torch, which is not there: pip install torch "
+                      "transformers") from missing
 from torch import Tensor
 
 from . import _library as lib
@@ -105,6 +109,8 @@ def _activation(module: Any) -> Tuple[str, float, float]:
     """act, alpha, limit of a module's experts, or UnsupportedError."""
     from transformers.integrations.moe import _default_apply_gate
     act = getattr(module, "act_fn", None)
+    if not hasattr(module, "has_gate"):
+        raise lib.UnsupportedError(f"{type(module).__name__} is no experts module of Transformers")
     if module.has_gate:
         with futures.ThreadPoolExecutor(1) as aside:  # where no mode of this thread holds
             found = aside.submit(_gate, module).result()
@@ -171,7 +177,17 @@ def register(name: str = NAME) -> None:
 
     Under torch.autocast experts compute in its dtype, of weights that are cast in each call.
 
-    ImportError: Transformers is not there or has no such interface.
+    ImportError: Transformers is not there or has no such interface. InvalidError: no name, or one
+    that stands for another's experts.
     """
-    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+    try:
+        from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+    except ImportError as error:
+        raise ImportError("moeref.transformers.register needs Transformers 5.0 or later: pip "
+                          "install -U transformers") from error
+    if not isinstance(name, str) or not name:
+        raise lib.InvalidError("what is registered is a name for experts_implementation=, not "
+                               f"{name!r:.80}; register() does it for all models")
+    if name == "eager" or ALL_EXPERTS_FUNCTIONS.get(name, experts_forward) is not experts_forward:
+        raise lib.InvalidError(f"{name!r} is an experts_implementation of Transformers' own")
     ALL_EXPERTS_FUNCTIONS.register(name, experts_forward)

@@ -49,6 +49,21 @@ def without_terminal(program):
             yield f"lines every {seconds} s: {lines}"
 
 
+def of_many_short_ones(program):
+    """What is wrong with the lines of a selftest none of whose faults takes long."""
+    line = re.compile(r"moeref: \d+ s: fault (\d+) of (\d+), fp32\.\w+ on T=8 ")
+    env = {**os.environ, "MOEREF_PROGRESS_SECONDS": "0.25"}
+    run = subprocess.run([program, "selftest", "--dtype", "fp32", "--case",
+                          "T=8 d=8 n=8 E=2 K=1 dtype=fp32 seed=3"],
+                         capture_output=True, text=True, check=False, env=env)
+    told = [tuple(map(int, found.groups())) for found in map(line.match, run.stderr.splitlines())
+            if found]
+    if len(told) < 3 or told != sorted(told) or any(i > n for i, n in told):
+        yield f"selftest shows {told}: {run.stderr}"
+    elif len({n for _, n in told}) != 1:
+        yield f"the number of faults changes: {told}"
+
+
 def main():
     program = sys.argv[1]
     check = ("check", "--backend", "reference", "--case", CASE)
@@ -79,6 +94,7 @@ def main():
     piped = subprocess.run([program, *check], capture_output=True, text=True, check=True)
     need("\x1b" not in piped.stdout + piped.stderr, "a pipe gets escapes")
     failures.extend(without_terminal(program))
+    failures.extend(of_many_short_ones(program))
     for failure in failures:
         print("FAIL", failure)
     sys.exit(bool(failures))

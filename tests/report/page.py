@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """The HTML report as a file: it needs nothing else, escapes everything, and is whole or absent."""
 import html.parser
+import json
 import os
+import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -51,6 +54,9 @@ class Page(html.parser.HTMLParser):
 
 failures = []
 
+TENSOR_LINE = re.compile(r"    (\w+) +(pass|ambiguous|skip|mistrusted|fail) +(.*)")
+FIGURES = re.compile(r"(nmse|worst group|\|d\||z) \d[^ ]*")
+
 
 def expect(condition, sentence):
     if not condition:
@@ -84,6 +90,65 @@ def failing(folder):
     for word in ("1 of 1 case failed", "first wrong stage", "of expert 1", "experts down",
                  "Reproduce", "--case"):
         expect(word in text, f"no '{word}' in a failing case's page")
+
+
+def said_in(line):
+    """What a page must show of a line of the text report; figures stand there in other digits."""
+    tensor = TENSOR_LINE.match(line)
+    if tensor:
+        return [tensor[1], tensor[2], FIGURES.sub("", tensor[3]).strip(" ()")]
+    for label, parts in (("  explanation: none of ", r"(\d+ hypotheses)"),
+                         ("  explanation: ", r"(.*) \((.*): NMSE "),
+                         ("  next: ", "(.*)"), ("  reproduce: ", "(.*)"),
+                         ("  first wrong stage: ", "(.*)"), ("      where: ", "(.*)"),
+                         ("      worst: ", "(.*)"), ("  likely cause: ", "(.*)")):
+        if line.startswith(label):
+            return list(re.match(parts, line[len(label):]).groups())
+    return [line.strip()]
+
+
+def is_of_the_page_in_another_form(line):
+    """Maps are drawn, counts stand in a table, gates beside their figures."""
+    return re.match(r"      (map: | +\S*.*\|$| +\.\.\.$|  expert |gates: )|\d+ passed, ", line)
+
+
+def keep_one(path, to, name):
+    """A safetensors file with one tensor of another."""
+    with open(path, "rb") as file:
+        size, = struct.unpack("<Q", file.read(8))
+        one, data = json.loads(file.read(size))[name], file.read()
+    begin, end = one["data_offsets"]
+    header = json.dumps({name: {**one, "data_offsets": [0, end - begin]}}).encode()
+    with open(to, "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header + data[begin:end])
+
+
+def all_of_the_text(folder):
+    """Whatever the text report says of failures the page says too."""
+    case = "T=40 d=24 n=16 E=4 K=2 renorm=1 dtype=fp32 seed="
+    stages, alone = (os.path.join(folder, x + ".safetensors") for x in ("stages", "alone"))
+    moeref("golden", "--case", case + "3", "--export", stages)
+    keep_one(stages, alone, "O")
+    faulty = sys.argv[3]
+    of_bf16 = CASE.replace("renorm=1", "renorm=1 dtype=bf16")
+    runs = (["--outputs", stages, "--case", case + "4"], ["--outputs", alone, "--case", case + "4"],
+            ["--outputs", alone, "--case", case + "3 scale=2"],
+            ["--backend", faulty + ":bf16.renorm_missing", "--full", "--case", of_bf16],
+            ["--backend", faulty + ":fp32.renorm_missing", "--backend", faulty + ":fp32.O_scaled",
+             "--case", CASE, "--case", CASE.replace("seed=3", "seed=5")],
+            ["--backend", sys.argv[2] + ":tail", "--invariant", "--coverage", "--case", CASE],
+            ["--backend", faulty + ":bf16.renorm_missing", "--bits", "sm_90", "--case", of_bf16],
+            ["--backend", "reference", "--ep", "2 combine=ranks", "--ep-fault", "dx_not_summed",
+             "--case", case + "3"])
+    for run in runs:
+        text = moeref("check", *run).stdout.decode()
+        _, page = written(os.path.join(folder, "all.html"), 1, "check", *run)
+        page = " ".join(page.split())
+        for line in text.splitlines():
+            if is_of_the_page_in_another_form(line):
+                continue
+            for part in said_in(line):
+                expect(" ".join(part.split()) in page, f"{run}: not in the page: {part}")
 
 
 def passing(folder):
@@ -129,6 +194,7 @@ def errors(folder):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         failing(folder)
+        all_of_the_text(folder)
         passing(folder)
         mistrusted_for_a_feature(folder)
         hostile(folder)

@@ -25,6 +25,35 @@ Test(sim_nodes, shipped_descriptions_load_with_their_gpus) {
     }
 }
 
+static double link_in(const moe_node *node) {
+    double gbps = 0;
+    cr_expect_eq(moe_node_get(node, "link_gbps", &gbps), MOE_OK);
+    return gbps;
+}
+
+/* A clone is changed, told and written alone, and outlives what it was made of. */
+Test(sim_nodes, a_clone_is_another_node) {
+    moe_node *node = NULL, *clone = NULL, *read = NULL;
+    char path[TEMPORARY_BYTES];
+    cr_assert_eq(moe_node_load("h100-x8", NULL, &node), MOE_OK);
+    cr_assert_eq(moe_node_clone(node, &clone), MOE_OK);
+    const double gbps = link_in(node);
+    cr_expect_eq(moe_node_what_if(clone, "link_gbps*2", NULL), MOE_OK);
+    cr_expect_eq(link_in(clone), 2 * gbps);
+    cr_expect_eq(link_in(node), gbps);
+    moe_node_destroy(&node);
+    cr_expect_str_eq(moe_node_name(clone), "h100-x8");
+    cr_expect_str_eq(moe_node_gpu(clone), "h100-sxm");
+    cr_expect(moe_node_brief(clone)[0] && moe_node_held_to(clone)[0]);
+    temporary_file(path, ".json", NULL, 0);
+    cr_assert_eq(moe_node_write(clone, path, "assumed", "a clone", NULL), MOE_OK);
+    cr_assert_eq(moe_node_load(path, NULL, &read), MOE_OK);
+    cr_expect_eq(link_in(read), 2 * gbps);
+    moe_node_destroy(&read);
+    moe_node_destroy(&clone);
+    temporary_remove(path);
+}
+
 Test(sim_nodes, what_is_wrong_is_named) {
     capture seen;
     const moe_log log = capture_log(&seen);

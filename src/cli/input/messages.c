@@ -187,6 +187,10 @@ void cli_progress(const char *format, ...) {
     progress_shown = true;
 }
 
+void cli_progress_pause(void) {
+    wipe();
+}
+
 void cli_progress_clear(void) {
     wipe();
     pthread_mutex_lock(&current.mutex);

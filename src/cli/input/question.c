@@ -229,10 +229,26 @@ void cli_question_destroy(cli_question *s) {
     *s = (cli_question){0};
 }
 
+moe_status cli_converts_check(const moe_workload *state, bool is_gemm, const moe_log *log) {
+    if (!state->converts)
+        return MOE_OK;
+    if (!is_gemm)
+        return moe_fail(log, MOE_E_INVALID,
+                        "--converts is of products \"gemm ...\": a layer's methods say themselves "
+                        "what they convert");
+    return state->storage == MOE_STORAGE_BF16 || state->storage == MOE_STORAGE_F16
+               ? moe_fail(log, MOE_E_INVALID,
+                          "--converts makes another type of 16 bits: say which by --operands too")
+               : MOE_OK;
+}
+
 moe_status cli_question_predict(const cli_question *s, const moe_gpu *gpu, const char *method,
                                 const moe_workload *state, const moe_log *log,
                                 moe_prediction **ret) {
     const moe_workload w = moe_workload_of(&s->c, s->counts, state);
+    const moe_status status = cli_converts_check(state, s->is_gemm, log);
+    if (status)
+        return status;
     if (s->is_gemm)
         return moe_predict_gemm(gpu, s->m, s->n, s->k, s->batch, state, log, ret);
     return moe_predict(gpu, method, &w, log, ret);

@@ -60,6 +60,9 @@ moe_status cli_question_layer(const cli_question *first, const moe_layer_desc *l
                               int64_t hidden, cli_question *ret);
 void cli_question_destroy(cli_question *s);
 
+/* Refuses --converts where nothing converts: in a layer, and in a product of 16 bits. */
+moe_status cli_converts_check(const moe_workload *state, bool is_gemm, const moe_log *log);
+
 moe_status cli_question_predict(const cli_question *s, const moe_gpu *gpu, const char *method,
                                 const moe_workload *state, const moe_log *log,
                                 moe_prediction **ret);

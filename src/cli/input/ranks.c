@@ -144,7 +144,10 @@ moe_status cli_ranks_start(cli_ranks *ranks, cli_strings *backends, char **argv)
 
 /* A fault that nobody could make must not look as if it had passed. */
 static moe_status check_unread(const cli_ranks *ranks, const moe_problem *problem) {
-    const char *unread = ranks->fault ? "--ep-fault" : ranks->limit_s ? "--ep-limit" : NULL;
+    const char *unread = ranks->fault       ? "--ep-fault"
+                         : ranks->limit_s   ? "--ep-limit"
+                         : ranks->transport ? "--transport"
+                                            : NULL;
     return !unread || ranks->own[0] || problem->split.ranks
                ? MOE_OK
                : moe_fail(cli_log(), MOE_E_INVALID, "%s is of ranks: say --ep too", unread);

@@ -80,8 +80,6 @@ static moe_status add_default_suite(cli_items *items, const char *option) {
     moe_status status = MOE_OK;
     if (golden)
         status = add_golden_layers(items, golden);
-    else if (option)
-        status = moe_fail(cli_log(), MOE_E_NOTFOUND, "no folder '%s'", option);
     else
         moe_log_send(cli_log(), MOE_LOG_WARN,
                      "golden files are neither beside the library nor at $MOEREF_GOLDEN; the suite "
@@ -159,21 +157,41 @@ static moe_status add_inputs(cli_items *items, const cli_selection *s) {
     return add_item(items, 'i', s->cases.count ? s->cases.at[0] : "");
 }
 
+bool cli_selects_nothing(const cli_selection *s) {
+    return !s->cases.count && !s->list && !s->hf.count && !s->config && !s->inputs;
+}
+
+/* Golden files are of cases, those of the suite too. */
+static moe_status check_golden(const cli_selection *s) {
+    const bool is_read = !s->inputs && (s->cases.count || s->list || cli_selects_nothing(s));
+    if (!s->golden)
+        return MOE_OK;
+    if (!is_read)
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--golden is of the suite and of --case: nothing else has golden files "
+                        "there");
+    return cli_is_folder(s->golden)
+               ? MOE_OK
+               : moe_fail(cli_log(), MOE_E_NOTFOUND, "no folder '%s'", s->golden);
+}
+
 /* An option that nothing would come of is a mistake, not a wish. */
-static moe_status check_numbers(const cli_selection *s) {
+moe_status cli_selection_check(const cli_selection *s) {
     if (s->layer != CLI_FIRST_LAYER && (s->layer < 0 || !s->hf.count))
         return moe_fail(cli_log(), MOE_E_INVALID,
                         "--layer goes with --hf and is a number from 0 on");
     if ((s->piece || s->memory > 0) && !s->hf.count)
         return moe_fail(cli_log(), MOE_E_INVALID, "--piece and --memory go with --hf");
+    if (s->piece && s->memory > 0)
+        return moe_fail(cli_log(), MOE_E_INVALID, "--memory makes pieces, --piece names one");
     if (s->tokens && !s->hf.count && !s->config)
         return moe_fail(cli_log(), MOE_E_INVALID, "--tokens goes with --config or --hf");
-    return MOE_OK;
+    return check_golden(s);
 }
 
 moe_status cli_select(const cli_selection *selection, cli_items *ret) {
     *ret = (cli_items){0};
-    moe_status status = check_numbers(selection);
+    moe_status status = cli_selection_check(selection);
     if (status)
         return status;
     if (selection->inputs)

@@ -61,6 +61,10 @@ typedef struct cli_items {
     size_t count;
 } cli_items;
 
+/* Does no option say which problems? */
+bool cli_selects_nothing(const cli_selection *selection);
+/* Refuses options of a selection that nothing reads; cli_select begins with it. */
+moe_status cli_selection_check(const cli_selection *selection);
 /* MOE_E_NOTFOUND when nothing is selected. */
 moe_status cli_select(const cli_selection *selection, cli_items *ret);
 void cli_items_destroy(cli_items *items);

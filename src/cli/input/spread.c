@@ -41,7 +41,16 @@ static moe_status take_word(const char *word, size_t length, const moe_log *log,
     return MOE_OK;
 }
 
-moe_status cli_spread_check(const cli_spread_options *s, const char *method, const moe_log *log) {
+/* Is one of the methods named in the list of those that read an option? "": all do. */
+static bool is_read(const char *readers, const char *const *methods, size_t count) {
+    bool found = !readers[0];
+    for (size_t i = 0; i < count; i++)
+        found |= strstr(readers, methods[i]) != NULL;
+    return found;
+}
+
+moe_status cli_spread_check(const cli_spread_options *s, const char *const *methods, size_t count,
+                            const moe_log *log) {
     const struct {
         const char *option;
         bool given;
@@ -52,16 +61,18 @@ moe_status cli_spread_check(const cli_spread_options *s, const char *method, con
                    {"beside-bytes", s->beside_bytes > 0, "fsmoe"},
                    {"cached", s->cached_percent != CLI_SPREAD_NO_SHARE, "hybrimoe"},
                    {"compute", s->compute != NULL, ""},
-                   {"no-overlap", s->serial, ""}};
+                   {"no-overlap", s->serial,
+                    "deepep comet flashmoe fsmoe tutel hecate t3 hybrimoe moeref_ep"}};
     const bool several = cli_spread_is_asked(s);
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         if (options[i].given && !several)
             return moe_fail(log, MOE_E_INVALID,
                             "--%s is of several GPUs: say --ep, --tp or --node too",
                             options[i].option);
-        if (options[i].given && options[i].methods[0] && !strstr(options[i].methods, method))
-            return moe_fail(log, MOE_E_INVALID, "--%s changes nothing in %s; it is of %s",
-                            options[i].option, method, options[i].methods);
+        if (options[i].given && !is_read(options[i].methods, methods, count))
+            return moe_fail(log, MOE_E_INVALID, "--%s changes nothing in %s%s; it is of %s",
+                            options[i].option, methods[0], count > 1 ? " and the others" : "",
+                            options[i].methods);
     }
     return MOE_OK;
 }

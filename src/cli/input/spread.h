@@ -56,8 +56,10 @@ moe_status cli_spread_take(const char *line, const moe_log *log, cli_spread_opti
 moe_status cli_spread_open(const cli_spread_options *s, const cli_model_options *m,
                            moe_node **ret_node, moe_gpu **ret_gpu, moe_workload *ret_state);
 
-/* Refuses what would change nothing: of one method of several GPUs, or of one GPU. */
-moe_status cli_spread_check(const cli_spread_options *s, const char *method, const moe_log *log);
+/* Refuses what would change nothing: by every one of these methods of several GPUs, or, of one GPU
+ * (count 0), at all. */
+moe_status cli_spread_check(const cli_spread_options *s, const char *const *methods, size_t count,
+                            const moe_log *log);
 
 /* As cli_model_open, where nobody asked for several GPUs: what-ifs of a node are refused. */
 moe_status cli_spread_open_alone(const cli_model_options *m, moe_gpu **ret_gpu,

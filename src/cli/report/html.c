@@ -1,5 +1,7 @@
 #include "cli/report/html.h"
 #include "cli/input/messages.h"
+#include "cli/report/cause.h"
+#include "cli/report/coverage.h"
 #include "cli/report/html_page.h"
 #include "cli/report/html_parts.h"
 #include "core/file.h"
@@ -153,6 +155,22 @@ static void put_backend(const page *p, size_t first, size_t end) {
     fprintf(p->to, "</td></tr>\n");
 }
 
+/* The table of the text report, folded. */
+static void put_coverage(const page *p) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *table = p->verdicts->coverage ? open_memstream(&text, &size) : NULL;
+    if (!table)
+        return;
+    cli_coverage_text(table, p->verdicts);
+    if (fclose(table) == 0) {
+        fprintf(p->to, "<details><summary>What these cases decide</summary><pre class=\"said\">");
+        cli_html_text(p->to, text);
+        fprintf(p->to, "</pre></details>");
+    }
+    free(text);
+}
+
 static void put_summary(const page *p) {
     if (p->verdicts->count == 0)
         return;
@@ -165,7 +183,15 @@ static void put_summary(const page *p) {
         end = end_of_backend(p->verdicts, i);
         put_backend(p, i, end);
     }
-    fprintf(p->to, "</tbody></table></div></section>\n");
+    fprintf(p->to, "</tbody></table></div>");
+    const cli_cause most = cli_cause_of_most(p->verdicts, 0);
+    if (most.kind[0]) {
+        fprintf(p->to, "<p class=\"note\">");
+        cli_cause_of_most_text(p->to, &most);
+        fprintf(p->to, "</p>");
+    }
+    put_coverage(p);
+    fprintf(p->to, "</section>\n");
 }
 
 static void put_cases(const page *p) {

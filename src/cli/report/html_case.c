@@ -1,8 +1,11 @@
+#include "cli/report/beside.h"
+#include "cli/report/cause.h"
 #include "cli/report/coverage.h"
 #include "cli/report/html_parts.h"
 #include "cli/report/map.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void put_row(FILE *to, const char *name, const char *text) {
@@ -27,8 +30,11 @@ static void put_heading(FILE *to, const moe_check_result *r) {
     fprintf(to, "</code>");
 }
 
-/* The cause, as far as it is known. */
-static void put_explanation(FILE *to, const moe_explanation *e) {
+/* The cause, as far as it is known, or what to look at next. */
+static void put_explanation(FILE *to, const moe_check_result *r) {
+    const moe_explanation *e = &r->explanation;
+    const char *next[CLI_ADVICE_MOST];
+    const size_t n = cli_advice(r, next);
     if (e->tried == 0)
         return;
     fprintf(to, "<div class=\"cause\"><h4>%s</h4><p>",
@@ -46,7 +52,43 @@ static void put_explanation(FILE *to, const moe_explanation *e) {
         fprintf(to, " %.2e before, %.2e after; the best of %d hypotheses</p>", e->before, e->after,
                 (int)e->tried);
     }
+    for (size_t i = 0; i < n; i++) {
+        fprintf(to, "<p>Next: ");
+        cli_html_text(to, next[i]);
+        fprintf(to, "</p>");
+    }
     fprintf(to, "</div>");
+}
+
+/* The lines of the text report, all of them: the page has room. */
+static void put_beside(FILE *to, const moe_check_result *r) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *lines = open_memstream(&text, &size);
+    if (!lines)
+        return;
+    cli_beside_text(lines, r, true);
+    if (fclose(lines) == 0 && size > 0) {
+        fprintf(to, "<h4>How it was read and run</h4><pre class=\"said\">");
+        cli_html_text(to, text);
+        fprintf(to, "</pre>");
+    }
+    free(text);
+}
+
+/* What a reader must know of the whole case. */
+static void put_notes(FILE *to, const moe_check_result *r) {
+    char tokens[64] = "";
+    if (r->verdict == MOE_VERDICT_AMBIGUOUS)
+        snprintf(tokens, sizeof tokens, "%lld tokens", (long long)r->ambiguous_tokens);
+    fprintf(to, "<dl>");
+    put_row(to, "sampled", r->sampled);
+    put_row(to, "MISTRUSTED for (decides nothing here)", r->undecided);
+    put_row(to, "every element by identities", r->identities);
+    put_row(to, "judged where it lies farthest from", r->scouted);
+    put_row(to, "inside the rounding margin", tokens);
+    fprintf(to, "</dl>");
+    put_beside(to, r);
 }
 
 /* The tensors in the order of computation; the first wrong one stands out. */
@@ -124,7 +166,7 @@ void cli_html_failing(FILE *to, const moe_check_result *r, size_t number, bool a
     fprintf(to, "</h3><p class=\"why\">");
     cli_html_text(to, r->why);
     fprintf(to, "</p>");
-    put_explanation(to, &r->explanation);
+    put_explanation(to, r);
     if (r->first_wrong_stage[0])
         put_chain(to, r);
     put_failing_tensors(to, r, all_maps);
@@ -132,12 +174,7 @@ void cli_html_failing(FILE *to, const moe_check_result *r, size_t number, bool a
         fprintf(to, "<h4>Every tensor</h4>");
         cli_html_tensors(to, r);
     }
-    fprintf(to, "<dl>");
-    put_row(to, "sampled", r->sampled);
-    put_row(to, "MISTRUSTED for (decides nothing here)", r->undecided);
-    put_row(to, "every element by identities", r->identities);
-    put_row(to, "judged where it lies farthest from", r->scouted);
-    fprintf(to, "</dl>");
+    put_notes(to, r);
     put_reproduce(to, r);
     fprintf(to, "</article>\n");
 }
@@ -170,11 +207,8 @@ void cli_html_passing(FILE *to, const moe_check_result *r, size_t number) {
     fprintf(to, "</summary>");
     fprintf(to, "<dl>");
     put_row(to, "why", r->why);
-    put_row(to, "sampled", r->sampled);
-    put_row(to, "MISTRUSTED for (decides nothing here)", r->undecided);
-    put_row(to, "every element by identities", r->identities);
-    put_row(to, "judged where it lies farthest from", r->scouted);
     fprintf(to, "</dl>");
+    put_notes(to, r);
     if (r->n_tensors > 0)
         cli_html_tensors(to, r);
     fprintf(to, "</details>\n");

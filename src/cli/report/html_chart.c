@@ -37,7 +37,7 @@ static scale scale_of(const moe_check_result *r) {
 }
 
 static void put_axis(FILE *to, const scale *s) {
-    int step = s->hi - s->lo > 12 ? 4 : 2;
+    int step = s->hi - s->lo > 12 ? 6 : 4;
     fprintf(to, "<svg class=\"axis\" aria-hidden=\"true\">");
     for (int decade = s->lo; decade <= s->hi; decade++) {
         if (decade % step != 0)
@@ -67,9 +67,9 @@ static void put_bar(FILE *to, const scale *s, const moe_tensor_verdict *v) {
     fprintf(to, "</svg>");
 }
 
-/* "1.5e-05 of 6e-05" where it is gated. */
-static void put_figure(FILE *to, const char *format, double value, double gate) {
-    bool over = gate > 0 && !(value <= gate), none = gate == 0 && value == 0;
+/* "1.5e-05 of 6e-05" where it is gated. What passes may be over it: few rows may be further off. */
+static void put_figure(FILE *to, const char *format, double value, double gate, bool failed) {
+    bool over = failed && gate > 0 && !(value <= gate), none = gate == 0 && value == 0;
     fprintf(to, "<td class=\"%s\">", over ? "over" : none ? "none" : "");
     if (none)
         fprintf(to, "-");
@@ -80,13 +80,19 @@ static void put_figure(FILE *to, const char *format, double value, double gate) 
     fprintf(to, "</td>");
 }
 
+/* Columns of a tensor's measures, each beside its gate but the last. */
+static const char *const figures[] = {"NMSE",  "worst group", "worst 128 rows",
+                                      "max z", "row rms z",   "|d|"};
+enum { FIGURES = sizeof figures / sizeof *figures };
+
 static void put_tensor(FILE *to, const scale *s, const moe_tensor_verdict *v) {
+    const bool failed = v->verdict >= MOE_VERDICT_MISTRUSTED;
     fprintf(to, "<tr class=\"%s\"><th scope=\"row\">", moe_verdict_str(v->verdict));
     cli_html_text(to, v->name);
     fprintf(to, "</th><td>");
     cli_html_badge(to, v->verdict);
     if (v->verdict == MOE_VERDICT_SKIP) {
-        fprintf(to, "</td><td colspan=\"4\" class=\"left\">");
+        fprintf(to, "</td><td colspan=\"%d\" class=\"left\">", 2 + FIGURES);
         cli_html_text(to, v->why);
         fprintf(to, "</td></tr>\n");
         return;
@@ -94,10 +100,15 @@ static void put_tensor(FILE *to, const scale *s, const moe_tensor_verdict *v) {
     fprintf(to, "</td><td class=\"wide\">");
     put_bar(to, s, v);
     fprintf(to, "</td>");
-    put_figure(to, "%.1e", v->nmse, v->gate.nmse);
-    put_figure(to, "%.1e", v->worst_group_nmse, v->gate.group_nmse);
-    put_figure(to, "%.3g", v->max_z, v->gate.max_z);
-    fprintf(to, "</tr>\n");
+    put_figure(to, "%.1e", v->nmse, v->gate.nmse, failed);
+    put_figure(to, "%.1e", v->worst_group_nmse, v->gate.group_nmse, failed);
+    put_figure(to, "%.1e", v->worst_tile_nmse, v->gate.tile_nmse, failed);
+    put_figure(to, "%.3g", v->max_z, v->gate.max_z, failed);
+    put_figure(to, "%.3g", v->row_rms_z, v->gate.row_rms_z, failed);
+    put_figure(to, "%.1e", v->max_abs, 0, false);
+    fprintf(to, "<td class=\"left\">");
+    cli_html_text(to, v->truth ? v->truth : "");
+    fprintf(to, "</td></tr>\n");
 }
 
 void cli_html_tensors(FILE *to, const moe_check_result *r) {
@@ -105,8 +116,10 @@ void cli_html_tensors(FILE *to, const moe_check_result *r) {
     fprintf(to, "<div class=\"scroll\"><table class=\"tensors\"><thead><tr><th scope=\"col\">tensor"
                 "</th><th scope=\"col\">verdict</th><th scope=\"col\" class=\"wide\">");
     put_axis(to, &s);
-    fprintf(to, "</th><th scope=\"col\">NMSE</th><th scope=\"col\">worst group</th>"
-                "<th scope=\"col\">max z</th></tr></thead><tbody>\n");
+    fprintf(to, "</th>");
+    for (int i = 0; i < FIGURES; i++)
+        fprintf(to, "<th scope=\"col\">%s</th>", figures[i]);
+    fprintf(to, "<th scope=\"col\" class=\"left\">held to</th></tr></thead><tbody>\n");
     for (size_t i = 0; i < r->n_tensors; i++)
         put_tensor(to, &s, &r->tensor[i]);
     fprintf(to, "</tbody></table></div><p class=\"legend\"><span><i class=\"sw bar\"></i>error "

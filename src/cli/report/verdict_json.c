@@ -1,4 +1,5 @@
 /* Verdicts as JSON; moeref.schema.json says what the members mean. */
+#include "cli/report/cause.h"
 #include "cli/report/coverage.h"
 #include "cli/report/json.h"
 #include "cli/report/json_text.h"
@@ -42,17 +43,23 @@ static json_t *tensor_json(const moe_check_result *r, const moe_tensor_verdict *
 }
 
 /* The cause, or null where nothing was tried; its kind is null where none of them explains it. */
-static json_t *explanation_json(const moe_explanation *e) {
+static json_t *explanation_json(const moe_check_result *r) {
+    const moe_explanation *e = &r->explanation;
+    const char *advice[CLI_ADVICE_MOST];
+    const size_t n = cli_advice(r, advice);
     if (e->tried == 0)
         return json_null();
+    json_t *next = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(next, json_string(advice[i]));
     json_t *params = json_object();
     for (int i = 0; i < e->n_params; i++)
         json_object_set_new(params, e->param[i].name, json_real(e->param[i].value));
-    return json_pack("{s:o, s:o, s:s, s:o, s:o*, s:o*, s:i}", "kind",
+    return json_pack("{s:o, s:o, s:s, s:o, s:o*, s:o*, s:i, s:o}", "kind",
                      e->kind[0] ? json_string(e->kind) : json_null(), "text",
                      cli_json_text(e->text), "tensor", e->tensor, "parameters", params,
                      "residual_before", json_real(e->before), "residual_after", json_real(e->after),
-                     "tried", (int)e->tried);
+                     "tried", (int)e->tried, "next", next);
 }
 
 /* Where the error of the first wrong stage is, or null. */
@@ -135,12 +142,20 @@ static json_t *case_json(const moe_check_result *r) {
         moe_verdict_str(r->verdict), "why", cli_json_text(r->why), "tensors", tensors,
         "first_wrong_stage",
         r->first_wrong_stage[0] ? json_string(r->first_wrong_stage) : json_null(), "reading",
-        reading_json(r), "where", where_json(r), "explanation", explanation_json(&r->explanation),
-        "invariance", invariance_json(&r->invariance), "bits", bits_json(&r->bits), "over_ranks",
+        reading_json(r), "where", where_json(r), "explanation", explanation_json(r), "invariance",
+        invariance_json(&r->invariance), "bits", bits_json(&r->bits), "over_ranks",
         ranks_json(&r->over_ranks), "reproduce", cli_json_text(r->reproduce), "ambiguous_tokens",
         (json_int_t)r->ambiguous_tokens, "checked_elements", (json_int_t)r->checked_elements,
         "sampled", r->sampled, "identities", r->identities, "scouted", r->scouted, "mistrusted_for",
         mistrusted_for_json(&r->coverage), "seconds", r->seconds);
+}
+
+/* Null where there is none. */
+static json_t *likely_cause_json(const cli_verdicts *verdicts) {
+    const cli_cause most = cli_cause_of_most(verdicts, 0);
+    return most.kind[0]
+               ? json_pack("{s:s, s:I}", "kind", most.kind, "cases", (json_int_t)most.cases)
+               : json_null();
 }
 
 json_t *cli_verdicts_json(const cli_verdicts *verdicts) {
@@ -153,12 +168,13 @@ json_t *cli_verdicts_json(const cli_verdicts *verdicts) {
     }
     const int64_t *t = verdicts->tally;
     json_t *root = json_pack(
-        "{s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}}", "moeref", CLI_JSON_VERSION, "cases",
-        cases, "summary", "passed", (json_int_t)t[MOE_VERDICT_PASS], "failed",
+        "{s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}}", "moeref", CLI_JSON_VERSION,
+        "cases", cases, "summary", "passed", (json_int_t)t[MOE_VERDICT_PASS], "failed",
         (json_int_t)t[MOE_VERDICT_FAIL], "ambiguous", (json_int_t)t[MOE_VERDICT_AMBIGUOUS],
         "mistrusted", (json_int_t)t[MOE_VERDICT_MISTRUSTED], "skipped",
         (json_int_t)t[MOE_VERDICT_SKIP], "errors", (json_int_t)t[MOE_VERDICT_ERROR],
-        "mistrusted_in_part", (json_int_t)cli_mistrusted_parts(verdicts, 0));
+        "mistrusted_in_part", (json_int_t)cli_mistrusted_parts(verdicts, 0), "likely_cause",
+        likely_cause_json(verdicts));
     if (verdicts->coverage)
         json_object_set_new(root, "coverage", cli_coverage_json(verdicts));
     return root;

@@ -178,6 +178,8 @@ static int bench_all(bench_options *options) {
 }
 
 static int run(bench_options *o) {
+    if (o->node.method && !o->node.node)
+        return cli_usage("--node-method is of the model: name a --node too");
     int code = cli_node_model_check(&o->node);
     if (code < 0)
         code = cli_timing_check(&o->timing);
@@ -185,8 +187,7 @@ static int run(bench_options *o) {
         code = cli_html_check(&o->html);
     if (code >= 0)
         return code;
-    if (!o->selection.cases.count && !o->selection.hf.count && !o->selection.config &&
-        cli_strings_add(&o->selection.cases, default_case))
+    if (cli_selects_nothing(&o->selection) && cli_strings_add(&o->selection.cases, default_case))
         return CLI_NOT_RUN;
     return bench_all(o);
 }

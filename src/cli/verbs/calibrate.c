@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NOT_GIVEN INT64_MIN /* a number that any value could stand for */
+
 typedef struct calibrate_options {
     cli_model_options model;
     moe_fit_params fit;
@@ -106,14 +108,51 @@ static moe_status calibrate(const calibrate_options *o, moe_gpu *gpu, const moe_
     return status;
 }
 
-static int run(calibrate_options *o) {
-    moe_gpu *gpu = NULL, *as_given = NULL;
-    moe_table *table = NULL;
-    moe_workload state;
+/* What rows of this kind do not read. Where the first row has no prediction, others say why. */
+static moe_status check_kind(const calibrate_options *o, const moe_gpu *gpu,
+                             const moe_table *table) {
+    const cli_model_options *m = &o->model;
+    const bool has_state = m->clock || m->data || m->operands || m->converts || m->in_stream;
+    moe_row_error e;
+    if (moe_table_predict(table, 0, gpu, &o->fit, NULL, &e))
+        return MOE_OK;
+    if (e.kind != MOE_ROW_TRANSFER && (o->node || o->where))
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--node and --where are of transfers between GPUs: %s has none", o->from);
+    if (e.kind == MOE_ROW_TRANSFER && (has_state || m->gpu || m->what_if.count || o->fit.method))
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "%s has transfers, which a --node alone predicts: no option of GPU, state "
+                        "or method is read",
+                        o->from);
+    if (e.kind == MOE_ROW_GEMM && o->fit.method)
+        return moe_fail(cli_log(), MOE_E_INVALID,
+                        "--method is of layers: %s has products, which are cuBLAS's", o->from);
+    const moe_workload state = {.storage = o->fit.storage, .converts = o->fit.converts};
+    return cli_converts_check(&state, e.kind == MOE_ROW_GEMM, cli_log());
+}
+
+/* -1, or an exit code after a sentence. */
+static int check_options(const calibrate_options *o) {
     if (!o->from)
         return cli_usage("calibrate needs --from FILE (a measured table)");
     if (o->folds > 1000 || o->evaluations > 1000000 || o->sample > 1000000)
         return cli_usage("--folds takes 1000 at most, --evaluations and --sample 1000000");
+    if (!o->fit.free_keys &&
+        (o->folds || o->evaluations || o->sample || o->seed != NOT_GIVEN || o->min_us != NOT_GIVEN))
+        return cli_usage("--folds, --evaluations, --sample, --seed and --min-us are of a fit: say "
+                         "--free too");
+    if (o->source && !o->to)
+        return cli_usage("--source goes into the file of --to");
+    return -1;
+}
+
+static int run(calibrate_options *o) {
+    moe_gpu *gpu = NULL, *as_given = NULL;
+    moe_table *table = NULL;
+    moe_workload state;
+    const int code = check_options(o);
+    if (code >= 0)
+        return code;
     moe_status status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
         status = moe_table_load_where(o->from, o->where, cli_log(), &table);
@@ -130,15 +169,17 @@ static int run(calibrate_options *o) {
         o->fit.folds = (int32_t)o->folds;
         o->fit.evaluations = (int32_t)o->evaluations;
         o->fit.sample = (int32_t)o->sample;
-        o->fit.min_us = (double)o->min_us;
-        o->fit.seed = (uint64_t)o->seed;
+        o->fit.min_us = o->min_us == NOT_GIVEN ? 4 : (double)o->min_us;
+        o->fit.seed = o->seed == NOT_GIVEN ? 0 : (uint64_t)o->seed;
         o->fit.clock = state.clock;
         o->fit.entropy = state.entropy;
         o->fit.in_stream = state.in_stream;
         o->fit.storage = state.storage;
         o->fit.converts = state.converts;
-        status = calibrate(o, gpu, as_given, table);
+        status = check_kind(o, gpu, table);
     }
+    if (!status)
+        status = calibrate(o, gpu, as_given, table);
     moe_table_destroy(&table);
     moe_node_destroy(&o->fit.node);
     moe_gpu_destroy(&gpu);
@@ -148,7 +189,7 @@ static int run(calibrate_options *o) {
 }
 
 int cli_calibrate(int argc, char **argv) {
-    calibrate_options o = {.min_us = 4};
+    calibrate_options o = {.min_us = NOT_GIVEN, .seed = NOT_GIVEN};
     const cli_option options[] = {
         {"from", CLI_STRING, &o.from, "FILE",
          "the measured table, in tabs, commas or as JSON (sim/README.md has the columns), or the "

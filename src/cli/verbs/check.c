@@ -48,6 +48,42 @@ static moe_status judge_file(const check_options *o, const moe_problem *problem,
         o->outputs, problem, arithmetic, params, cli_log(), ret);
 }
 
+static bool is_of_ranks(const cli_ranks *r) {
+    return r->words || r->transport || r->fault || r->limit_s;
+}
+
+/* What a file of outputs does not read: -1, or an exit code after a sentence. */
+static int check_unread(const check_options *o, const cli_items *items) {
+    if (o->backends.count || is_of_ranks(&o->selection.ranks))
+        return cli_usage("--outputs judges a file; --backend, --ep, --transport and their like are "
+                         "of what is run: leave one or the other out");
+    if (o->isolation.none || o->isolation.timeout_s)
+        return cli_usage("--timeout and --no-isolation are of backends that run, not of --outputs");
+    if (o->selection.memory)
+        return cli_usage("--memory makes pieces of what a backend runs; of a file --piece names "
+                         "one");
+    if (o->invariant)
+        return cli_usage("--invariant runs a backend; a file of outputs is one batch");
+    if (o->selection.mistrust || o->repeats)
+        return cli_usage("--mistrust and --repeat are of backends that run, not of --outputs");
+    if (items->count != 1)
+        return cli_usage(
+            "--outputs judges one file against one case: give one --case, --hf or --inputs");
+    return -1;
+}
+
+/* A recipe that was named, and that no verdict was made under. */
+static void tell_unread_recipe(const check_options *o, const cli_verdicts *verdicts) {
+    for (size_t i = 0; o->recipe && i < verdicts->count; i++)
+        if (strcmp(verdicts->at[i]->recipe, o->recipe) == 0)
+            return;
+    if (o->recipe && verdicts->count)
+        moe_log_send(cli_log(), MOE_LOG_WARN,
+                     "--recipe %s was not used: nothing was judged in bf16 or fp16, where recipes "
+                     "differ",
+                     o->recipe);
+}
+
 /* --outputs: one file against one problem. */
 static int check_file(check_options *o, const cli_items *items) {
     cli_verdicts verdicts = {.coverage = o->coverage};
@@ -58,16 +94,9 @@ static int check_file(check_options *o, const cli_items *items) {
     moe_check_params params = check_params(o);
     cli_telling of_file = {.spec = o->outputs, .number = 1, .of = 1};
     const moe_progress progress = {cli_tell, &of_file};
-    if (o->backends.count || o->selection.ranks.words)
-        return cli_usage("--outputs judges a file; --backend and --ep are of what is run: leave "
-                         "one or the other out");
-    if (o->invariant)
-        return cli_usage("--invariant runs a backend; a file of outputs is one batch");
-    if (o->selection.mistrust || o->repeats)
-        return cli_usage("--mistrust and --repeat are of backends that run, not of --outputs");
-    if (items->count != 1)
-        return cli_usage(
-            "--outputs judges one file against one case: give one --case, --hf or --inputs");
+    const int wrong = check_unread(o, items);
+    if (wrong >= 0)
+        return wrong;
     if (o->arithmetic && moe_dtype_parse(o->arithmetic, &arithmetic))
         return cli_usage("--arithmetic is fp64, fp32, fp16 or bf16, not '%s'", o->arithmetic);
     moe_status status = cli_problem(&o->selection, &items->at[0], &problem);
@@ -87,6 +116,7 @@ static int check_file(check_options *o, const cli_items *items) {
         moe_check_result_destroy(&result);
     } else {
         print_verdict(o, result);
+        tell_unread_recipe(o, &verdicts);
         cli_verdicts_print(&verdicts, o->output);
         code = cli_html_write(&o->html, &verdicts, cli_verdicts_exit_code(&verdicts, 0));
     }
@@ -110,6 +140,7 @@ static int check_backends(check_options *o, const cli_items *items) {
         if (code > worst)
             worst = code;
     }
+    tell_unread_recipe(o, &verdicts);
     cli_verdicts_print(&verdicts, o->output);
     worst = cli_html_write(&o->html, &verdicts, worst);
     cli_verdicts_destroy(&verdicts);

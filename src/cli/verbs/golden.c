@@ -124,11 +124,17 @@ static int export_selected(const golden_options *o) {
     return cli_exit_code(status);
 }
 
+static const char *option_of(const cli_item *item) {
+    return item->kind == 'h' ? "--hf  " : item->kind == 'f' ? "--config" : "--case";
+}
+
 static int list_goldens(const golden_options *o) {
     cli_items items;
     moe_status status = cli_select(&o->selection, &items);
+    if (!status && o->selection.inputs)
+        status = moe_fail(cli_log(), MOE_E_INVALID, "--inputs goes with --export");
     for (size_t i = 0; !status && i < items.count; i++)
-        printf("%s \"%s\"\n", items.at[i].kind == 'h' ? "--hf  " : "--case", items.at[i].name);
+        printf("%s \"%s\"\n", option_of(&items.at[i]), items.at[i].name);
     if (!status)
         cli_items_destroy(&items);
     return cli_exit_code(status);
@@ -149,11 +155,24 @@ static int edge_files(const golden_options *o) {
     return status == MOE_E_INVALID ? CLI_FAILED : cli_exit_code(status);
 }
 
-static int run(const golden_options *o) {
+/* -1, or an exit code after a sentence. */
+static int check_options(const golden_options *o) {
     if (!!o->export_to + o->verify + o->write > 1)
         return cli_usage("--export, --verify and --write exclude each other");
     if (o->inputs_only && !o->export_to)
         return cli_usage("--inputs-only goes with --export");
+    if (o->threads && !o->export_to)
+        return cli_usage("--threads goes with --export");
+    if ((o->verify || o->write) && !cli_selects_nothing(&o->selection))
+        return cli_usage("--verify and --write are of all files in golden/edge: leave --case, "
+                         "--cases, --hf, --config and --inputs out");
+    return cli_exit_code(cli_selection_check(&o->selection)) ? CLI_USAGE : -1;
+}
+
+static int run(const golden_options *o) {
+    const int code = check_options(o);
+    if (code >= 0)
+        return code;
     if (o->export_to)
         return export_selected(o);
     return o->verify || o->write ? edge_files(o) : list_goldens(o);

@@ -211,6 +211,8 @@ int cli_list(int argc, char **argv) {
                   options, NULL, NULL);
     if (code >= 0)
         return code;
+    if (names && (gpus || nodes || output == CLI_JSON))
+        return cli_usage("--names KIND prints names alone, one a line: leave the others out");
     if (names)
         return cli_list_names(names);
     if ((gpus || nodes) && output == CLI_TEXT) {

@@ -85,6 +85,8 @@ static int run(const measure_options *o) {
     char program[PATH_MAX];
     if (!o->to || strlen(o->to) >= PATH_MAX)
         return cli_usage("measure needs --to FOLDER");
+    if (o->source && o->no_fit)
+        return cli_usage("--source goes into fitted.json, which --no-fit leaves out");
     moe_status status =
         moe_home_find(MOE_HOME_MEASURE, o->program, cli_log(), program, sizeof program);
     if (!status)

@@ -243,8 +243,8 @@ static moe_status choose_methods(memory_options *o) {
 static int check_options(const memory_options *o) {
     if (o->cases.count == 0 && !o->config)
         return cli_usage("memory needs --case or --config (moeref memory --help)");
-    if ((o->layers || o->dtype || o->pass) && !o->config)
-        return cli_usage("--layers, --dtype and --pass go with --config");
+    if ((o->layers || o->dtype || o->pass || o->tokens) && !o->config)
+        return cli_usage("--layers, --dtype, --pass and --tokens go with --config");
     if (o->layers && strcmp(o->layers, "all") != 0)
         return cli_usage("--layers takes \"all\"");
     return o->plot ? cli_plot_check(o->plot) : -1;

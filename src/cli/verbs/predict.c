@@ -72,6 +72,9 @@ static moe_status predict_one_of_all(const answer *a, const cli_question *s, con
 static moe_status predict_question(const answer *a, const cli_question *s) {
     moe_status status = MOE_OK;
     const size_t count = s->is_gemm ? 1 : a->o->methods.count;
+    if (s->is_gemm && !a->o->batch && a->spread->methods->count)
+        return moe_fail(a->log, MOE_E_INVALID,
+                        "--method is of layers: a product is cuBLAS's, whatever it says");
     for (size_t i = 0; !status && i < count; i++)
         status = (a->o->all_methods ? predict_one_of_all : predict_one)(a, s, a->o->methods.at[i]);
     return status;
@@ -98,7 +101,7 @@ static moe_status predict_line(const void *user, const char *line, const moe_log
     if (!status && cli_spread_is_asked(&spread)) {
         status = predict_spread(&a, &spread, rest ? rest : line);
     } else if (!status) {
-        status = cli_spread_check(&spread, "", log);
+        status = cli_spread_check(&spread, NULL, 0, log);
         if (!status)
             status = cli_question_parse(rest ? rest : line, log, &s);
         if (!status) {
@@ -217,6 +220,8 @@ static int run(predict_options *o) {
         return cli_usage("%s", wrong);
     if (o->sensitivities && o->output != CLI_TEXT)
         return cli_usage("--sensitivities are part of the text output");
+    if (o->against && o->model.converts)
+        return cli_usage("--converts is of products \"gemm ...\": a bench has layers");
     if (o->against && (o->methods.count > 1 || o->sensitivities || o->output == CLI_CSV ||
                        (o->methods.count && strcmp(o->methods.at[0], "all") == 0)))
         return cli_usage("--against judges one --method and prints text or json");

@@ -34,7 +34,9 @@ static moe_status ask(cli_spread_job *x, const cli_question *q, const moe_ep_opt
                       const moe_log *log, moe_ep_prediction **ret) {
     if (q->is_gemm)
         return moe_fail(log, MOE_E_UNSUPPORTED, "a product is not spread over GPUs");
-    const moe_status status = need_node(x, log);
+    moe_status status = cli_converts_check(&x->state, false, log);
+    if (!status)
+        status = need_node(x, log);
     return status ? status : moe_predict_ep(x->node, x->gpu, &q->c, &x->state, o, log, ret);
 }
 
@@ -68,12 +70,14 @@ static moe_status predict_one_of_all(cli_spread_job *x, const cli_spread_options
 moe_status cli_spread_job_line(cli_spread_job *x, const cli_spread_options *s, const char *line,
                                const moe_log *log, FILE *to) {
     const cli_strings *methods = x->methods;
+    const char *own = cli_spread_for(s, NULL).method;
     const bool all = methods->count == 1 && strcmp(methods->at[0], "all") == 0;
     cli_question q;
     moe_status status = MOE_OK;
-    if (!all && methods->count < 2)
-        status =
-            cli_spread_check(s, cli_spread_for(s, methods->at ? methods->at[0] : NULL).method, log);
+    if (!all && methods->count)
+        status = cli_spread_check(s, methods->at, methods->count, log);
+    else if (!all)
+        status = cli_spread_check(s, &own, 1, log);
     if (!status)
         status = cli_question_parse(line, log, &q);
     if (status)
@@ -94,7 +98,7 @@ moe_status cli_trace_spread(const cli_spread_options *s, const cli_model_options
     cli_question q = {0};
     moe_ep_prediction *p = NULL;
     const moe_ep_options o = cli_spread_for(s, method);
-    moe_status status = cli_spread_check(s, o.method, cli_log());
+    moe_status status = cli_spread_check(s, &o.method, 1, cli_log());
     if (!status)
         status = cli_spread_job_open(&x, s, m);
     if (!status)

@@ -165,6 +165,10 @@ static moe_status spread_by(const cli_whole *w, const cli_whole_job *job, const 
     double *rank_bytes = NULL;
     moe_status status = cli_layout_of(job->spread, job->node, w->attention_tp, method, &layout);
     if (!status)
+        status = cli_spread_check(job->spread, &layout.o.method, 1, cli_log());
+    if (!status)
+        status = cli_converts_check(job->state, false, cli_log());
+    if (!status)
         status = moe_layers_from_config(w->config, cli_log(), &sum.with_experts, &sum.all);
     if (!status && !(rank_bytes = calloc((size_t)layout.gpus, sizeof *rank_bytes)))
         status = moe_fail(cli_log(), MOE_E_NOMEM, "prediction: out of memory");

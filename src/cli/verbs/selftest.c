@@ -70,19 +70,18 @@ static moe_status judge(cli_selftest_run *s, moe_dtype dtype, const moe_fault *f
     return status;
 }
 
-void cli_selftest_progress(const moe_fault *fault, moe_dtype dtype, const char *line) {
-    size_t count;
-    const moe_fault *all = moe_faults(&count);
-    cli_progress("fault %zu of %zu, %s.%s on %s", (size_t)(fault - all) + 1, count,
+void cli_selftest_progress(const cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype,
+                           const char *line) {
+    cli_progress("fault %lld of %lld, %s.%s on %s", (long long)s->at, (long long)s->of,
                  moe_dtype_name(dtype), fault->name, line);
 }
 
 static moe_status try_fault(cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype,
                             const char *line) {
     moe_check_result *result = NULL;
-    cli_selftest_progress(fault, dtype, line);
+    cli_selftest_progress(s, fault, dtype, line);
     moe_status status = judge(s, dtype, fault, line, &result);
-    cli_progress_clear();
+    cli_progress_pause();
     if (!status)
         status = cli_kills_add(&s->kills, fault, dtype, line, result);
     moe_check_result_destroy(&result);
@@ -168,22 +167,36 @@ static moe_status try_everywhere(cli_selftest_run *s, const moe_fault *fault, mo
     return status;
 }
 
+static int64_t count_due(const cli_selftest_run *s) {
+    size_t count;
+    const moe_fault *fault = moe_faults(&count);
+    int64_t due = 0;
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < CLI_SELFTEST_TYPES; k++)
+            due += cli_selftest_due(s->o, &fault[i], i, cli_selftest_types[k]);
+    return due;
+}
+
 static moe_status try_all(cli_selftest_run *s) {
     size_t count;
     const moe_fault *fault = moe_faults(&count);
     moe_status status = MOE_OK;
     int64_t due = 0;
+    s->of = (count_due(s) - s->shard + s->shards - 1) / s->shards;
     for (size_t i = 0; !status && i < count; i++)
-        for (size_t k = 0; !status && k < CLI_SELFTEST_TYPES; k++)
-            if (cli_selftest_due(s->o, &fault[i], i, cli_selftest_types[k]) &&
-                due++ % s->shards == s->shard)
-                status = try_everywhere(s, &fault[i], cli_selftest_types[k]);
+        for (size_t k = 0; !status && k < CLI_SELFTEST_TYPES; k++) {
+            if (!cli_selftest_due(s->o, &fault[i], i, cli_selftest_types[k]) ||
+                due++ % s->shards != s->shard)
+                continue;
+            s->at++;
+            status = try_everywhere(s, &fault[i], cli_selftest_types[k]);
+        }
+    cli_progress_clear();
     return status;
 }
 
 static bool has_cases(const cli_selftest_options *o) {
-    const cli_selection *s = &o->selection;
-    return o->on_suite || s->cases.count || s->list || s->hf.count || s->config;
+    return o->on_suite || !cli_selects_nothing(&o->selection);
 }
 
 static int report(const cli_selftest_run *s) {
@@ -247,13 +260,29 @@ static int need_faults(const cli_strings *named) {
     return -1;
 }
 
+/* Layers that were made for faults, or cases of one's own: -1, or an exit code after a sentence. */
+static int check_cases(const cli_selftest_options *o) {
+    if (o->mistrust && !has_cases(o))
+        return cli_usage("--mistrust lists cases: give --case, --cases, --hf or --on-suite");
+    if (has_cases(o) && (o->full || o->sizes.count))
+        return cli_usage("--size and --full are of the layers made for faults, not of your cases");
+    if (o->on_suite && !cli_selects_nothing(&o->selection))
+        return cli_usage("--on-suite is of the suite's cases: leave yours out, or it");
+    if (o->selection.golden && !has_cases(o))
+        return cli_usage("--golden is of cases: layers made for faults are held to the oracle");
+    return cli_exit_code(cli_selection_check(&o->selection)) ? CLI_USAGE : -1;
+}
+
 static int run(const cli_selftest_options *o) {
     cli_selftest_run s = {.o = o};
     moe_dtype dtype;
+    if (o->list && o->output == CLI_JSON)
+        return cli_usage("--list prints text");
     if (o->list)
         return list_faults();
-    if (o->mistrust && !has_cases(o))
-        return cli_usage("--mistrust lists cases: give --case, --cases, --hf or --on-suite");
+    const int wrong = check_cases(o);
+    if (wrong >= 0)
+        return wrong;
     if (!read_shard(&s, o->shard) || (o->shard && has_cases(o)))
         return cli_usage("--shard is I/N, 0/16 to 15/16, and not for cases of your own");
     for (size_t i = 0; i < o->dtypes.count; i++)

@@ -31,6 +31,7 @@ typedef struct cli_selftest_run {
     moe_backends *all;
     char plugin[PATH_MAX];
     int64_t shard, shards; /* of the faults that are due, this and how many */
+    int64_t at, of; /* which fault, in which type and on which case, of all that are asked for */
     cli_kills kills;
 } cli_selftest_run;
 
@@ -42,8 +43,9 @@ bool cli_selftest_due(const cli_selftest_options *o, const moe_fault *fault, siz
 /* The copy with a fault ("": none), and the name that it is opened by. */
 moe_status cli_selftest_open(const cli_selftest_run *s, moe_dtype dtype, const char *fault,
                              char *spec, size_t size, moe_backend **ret);
-/* Which fault of all is being tried, where. */
-void cli_selftest_progress(const moe_fault *fault, moe_dtype dtype, const char *line);
+/* Which fault of all is being tried, where; cli_progress_clear ends it. */
+void cli_selftest_progress(const cli_selftest_run *s, const moe_fault *fault, moe_dtype dtype,
+                           const char *line);
 /* selftest_cases.c: every fault that is due on the selected cases, where it changes a result. */
 moe_status cli_selftest_cases(cli_selftest_run *s);
 

@@ -20,13 +20,14 @@ static moe_status try_touching(cli_selftest_run *s, const moe_problem *problem, 
                                      .repeats = CLI_SELFTEST_REPEATS,
                                      .spec = spec,
                                      .recipe = moe_fault_recipe(fault)};
-    cli_selftest_progress(fault, dtype, problem->name);
+    s->at++;
+    cli_selftest_progress(s, fault, dtype, problem->name);
     moe_status status = cli_selftest_open(s, dtype, fault->name, spec, sizeof spec, &backend);
     if (!status)
         status = moe_selftest_differs(right, backend, problem, &differs);
     if (!status && differs)
         status = moe_check_backend(backend, problem, &params, cli_log(), &result);
-    cli_progress_clear();
+    cli_progress_pause();
     if (!status && differs)
         status = cli_kills_add(&s->kills, fault, dtype, problem->name, result);
     if (!status && differs && s->o->output == CLI_TEXT && !cli_kills_last_is_caught(&s->kills))
@@ -34,6 +35,22 @@ static moe_status try_touching(cli_selftest_run *s, const moe_problem *problem, 
     moe_check_result_destroy(&result);
     moe_backend_close(&backend);
     return status;
+}
+
+static bool is_due(const cli_selftest_run *s, size_t i, moe_dtype dtype) {
+    size_t count;
+    const moe_fault *fault = moe_faults(&count);
+    return cli_selftest_due(s->o, &fault[i], i, dtype) && is_about_results(&fault[i]);
+}
+
+static int64_t count_due(const cli_selftest_run *s) {
+    size_t count;
+    int64_t due = 0;
+    moe_faults(&count);
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < CLI_SELFTEST_TYPES; k++)
+            due += is_due(s, i, cli_selftest_types[k]);
+    return due;
 }
 
 static moe_status try_case(cli_selftest_run *s, const cli_item *item, moe_dtype dtype) {
@@ -46,7 +63,7 @@ static moe_status try_case(cli_selftest_run *s, const cli_item *item, moe_dtype 
     if (!status)
         status = cli_selftest_open(s, dtype, "", spec, sizeof spec, &right);
     for (size_t i = 0; !status && i < count; i++)
-        if (cli_selftest_due(s->o, &fault[i], i, dtype) && is_about_results(&fault[i]))
+        if (is_due(s, i, dtype))
             status = try_touching(s, problem, right, &fault[i], dtype);
     moe_backend_close(&right);
     moe_problem_destroy(&problem);
@@ -57,9 +74,11 @@ static moe_status try_case(cli_selftest_run *s, const cli_item *item, moe_dtype 
 moe_status cli_selftest_cases(cli_selftest_run *s) {
     cli_items items;
     moe_status status = cli_select(&s->o->selection, &items);
+    s->of = count_due(s) * (int64_t)items.count;
     for (size_t i = 0; !status && i < items.count; i++)
         for (size_t k = 0; !status && k < CLI_SELFTEST_TYPES; k++)
             status = try_case(s, &items.at[i], cli_selftest_types[k]);
+    cli_progress_clear();
     if (!status && s->o->mistrust)
         status = cli_kills_mistrust(&s->kills, s->o->mistrust);
     cli_items_destroy(&items);

@@ -188,13 +188,38 @@ static moe_status plot(const cli_sweep_run *s, const cli_sweep_column *c) {
     return status;
 }
 
+/* What an axis varies nothing else may fix. */
+static moe_status check_fixed(const cli_sweep_run *s) {
+    const cli_sweep_options *o = s->o;
+    const struct {
+        const char *key, *option;
+        bool is_given;
+    } fixed[] = {{"gpu", "gpu", o->model.gpu != NULL},
+                 {"method", "method", o->method != NULL},
+                 {"ep", "ep", o->spread.ep > 0},
+                 {"tp", "tp", o->spread.tp > 0},
+                 {"chunks", "chunks", o->spread.chunks > 0},
+                 {"comm_sms", "comm-sms", o->spread.comm_sms > 0}};
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+        if (fixed[i].is_given && value_at(s, fixed[i].key, 0, NULL))
+            return moe_fail(cli_log(), MOE_E_INVALID,
+                            "--%s is read at no point: --vary has %s for each", fixed[i].option,
+                            fixed[i].key);
+    return MOE_OK;
+}
+
 static moe_status run(cli_sweep_run *s) {
     size_t column = 0;
-    moe_status status = cli_sweep_column_find(s->o->y, &column);
+    moe_status status = cli_sweep_column_find(s->o->y ? s->o->y : "tflops", &column);
+    if (!status && s->o->y && !s->o->plot)
+        status =
+            moe_fail(cli_log(), MOE_E_INVALID, "--y goes with --plot: the table has every column");
     if (!status)
         status = cli_spread_open(&s->o->spread, &s->o->model, &s->node, &s->gpu, &s->state);
     if (!status)
         status = cli_axes_parse(&s->o->vary, &s->axes);
+    if (!status)
+        status = check_fixed(s);
     if (status)
         return status;
     s->points = calloc(cli_axes_points(&s->axes), sizeof *s->points);
@@ -210,7 +235,7 @@ static moe_status run(cli_sweep_run *s) {
 }
 
 int cli_sweep(int argc, char **argv) {
-    cli_sweep_options o = {.spread = CLI_SPREAD_DEFAULTS, .y = "tflops", .output = CLI_CSV};
+    cli_sweep_options o = {.spread = CLI_SPREAD_DEFAULTS, .output = CLI_CSV};
     cli_sweep_run s = {.o = &o};
     char help[8192];
     const cli_option options[] = {

@@ -103,12 +103,21 @@ static moe_status predict_alone(const cli_sweep_run *s, const point_work *w, con
     return status;
 }
 
+/* Where methods are an axis some points may have no use for an option that others read. */
+static moe_status check_spread(const cli_sweep_run *s, const char *method, const point_work *w,
+                               const moe_log *log) {
+    const moe_status status = cli_converts_check(&s->state, false, log);
+    return status || w->method != s->o->method ? status
+                                               : cli_spread_check(&w->spread, &method, 1, log);
+}
+
 static moe_status predict_spread(const cli_sweep_run *s, const point_work *w, const moe_log *log,
                                  cli_sweep_point *p) {
     const moe_ep_options o = cli_spread_for(&w->spread, w->method);
     moe_ep_prediction *r = NULL;
-    const moe_status status =
-        moe_predict_ep(s->node, w->gpu, &w->question.c, &s->state, &o, log, &r);
+    moe_status status = check_spread(s, o.method, w, log);
+    if (!status)
+        status = moe_predict_ep(s->node, w->gpu, &w->question.c, &s->state, &o, log, &r);
     if (!status)
         *p = cli_sweep_point_spread(r);
     moe_ep_prediction_destroy(&r);
@@ -129,7 +138,7 @@ static moe_status predict_point(const cli_sweep_run *s, size_t i, cli_sweep_poin
     point_work w;
     moe_status status = prepare_point(s, i, &log, &w);
     if (!status && !cli_spread_is_asked(&w.spread))
-        status = cli_spread_check(&w.spread, "", &log);
+        status = cli_spread_check(&w.spread, NULL, 0, &log);
     if (!status)
         status = (cli_spread_is_asked(&w.spread) ? predict_spread : predict_alone)(s, &w, &log, p);
     clear_work(&w);

@@ -21,6 +21,8 @@ static moe_status trace_alone(const trace_options *o, const char *line) {
     const char *method = o->method ? o->method : "moeref";
     moe_status status = cli_model_open(&o->model, &gpu, &state);
     if (!status)
+        status = cli_converts_check(&state, false, cli_log());
+    if (!status)
         status = cli_question_parse(line, cli_log(), &s);
     if (!status && s.is_gemm)
         status = moe_fail(cli_log(), MOE_E_UNSUPPORTED,
@@ -41,10 +43,15 @@ static int run(const trace_options *o) {
     char *rest = NULL;
     moe_status status = cli_spread_take(o->line, cli_log(), &spread, &rest);
     const char *line = rest ? rest : o->line;
+    const bool several = cli_spread_is_asked(&spread);
+    if (!status && !several)
+        status = cli_spread_check(&spread, NULL, 0, cli_log());
+    if (!status && several && o->max_tiles)
+        status = moe_fail(cli_log(), MOE_E_INVALID,
+                          "--max-tiles is of one GPU: of several, tasks are drawn, not tiles");
     if (!status)
-        status = cli_spread_is_asked(&spread)
-                     ? cli_trace_spread(&spread, &o->model, line, o->method, o->to)
-                     : trace_alone(o, line);
+        status = several ? cli_trace_spread(&spread, &o->model, line, o->method, o->to)
+                         : trace_alone(o, line);
     if (!status)
         printf("wrote %s: open it in https://ui.perfetto.dev\n", o->to);
     free(rest);

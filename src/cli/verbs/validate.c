@@ -116,7 +116,7 @@ static int bench_preferred(validate_options *o, const cli_backends *backends,
 static void find_missing(const validate_options *o, const cli_backends *backends, char *ret,
                          size_t size) {
     const cli_selection *s = &o->selection;
-    const bool is_suite = !s->cases.count && !s->list && !s->hf.count && !s->config && !s->inputs;
+    const bool is_suite = cli_selects_nothing(s);
     char *golden = cli_golden_dir(s->golden);
     const char *reason = "";
     ret[0] = '\0';
