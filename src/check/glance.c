@@ -19,7 +19,7 @@ static moe_status sample(moe_int_trial *b, int threads) {
     moe_status status =
         moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL, b->log, &b->truth);
     if (!status && backward)
-        status = moe_int_sample_units(problem, b->routing.plan, &rounding, threads, &b->truth);
+        status = moe_int_sample_units(problem, &b->routing, &rounding, threads, &b->truth);
     return status ? status : moe_int_add_router_part(b);
 }
 

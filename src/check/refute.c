@@ -82,7 +82,7 @@ static moe_status sample(const moe_int_trial *b, int threads, moe_int_truth *t) 
         add_token(token_of(b, id, v), t);
         if (unit_made || !unit_of(b, id, v, &e, &unit))
             continue;
-        status = moe_int_sample_unit(problem, b->routing.plan, &rounding, e, unit, t);
+        status = moe_int_sample_unit(problem, &b->routing, &rounding, e, unit, t);
         unit_made = true;
     }
     if (t->tokens && !status && t->n_tokens > 0)

@@ -25,6 +25,17 @@ Test(check_sample, same_as_the_full_oracle) {
     }
 }
 
+/* A recipe that stores logits and weights in 16 bits: of the weights' errors, too. */
+Test(check_sample, stored_logits) {
+    const char *line = "T=70 d=24 n=16 E=5 K=2 renorm=1 seed=10";
+    const uint32_t points = moe_recipe_find("transformers")->points;
+    cr_assert(points & MOE_POINT_LOGITS);
+    both b = open_both_at(line, moe_int_rounding_at(MOE_BF16, points));
+    expect_same(&b, MOE_T_DW1, line);
+    expect_same(&b, MOE_T_DW2, line);
+    close_both(&b);
+}
+
 static bool holds(const int64_t *list, int64_t n, int64_t value) {
     for (int64_t i = 0; i < n; i++)
         if (list[i] == value)

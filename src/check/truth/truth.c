@@ -178,7 +178,7 @@ static moe_status sample(const moe_problem *problem, const moe_int_routing *rout
         return status;
     }
     moe_int_progress(how->progress, "oracle", 1, 2);
-    status = moe_int_sample_units(problem, routing->plan, rounding, workers, t);
+    status = moe_int_sample_units(problem, routing, rounding, workers, t);
     const moe_int_part *dW2 = &t->part[MOE_T_DW2];
     snprintf(result->sampled, sizeof result->sampled,
              "O, dX, dS: %lld of %lld tokens; dW1, dW2: %lld of %lld hidden units in %lld experts; "

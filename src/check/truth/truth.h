@@ -61,10 +61,10 @@ moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routi
                                  const moe_int_rounding *rounding, int threads,
                                  const moe_int_truth *known, const moe_log *log, moe_int_truth *t);
 /* dW1, db1, dW2, db2 (and the shared expert's) at sampled hidden units, in time linear in them. */
-moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
+moe_status moe_int_sample_units(const moe_problem *problem, const moe_int_routing *routing,
                                 const moe_int_rounding *rounding, int threads, moe_int_truth *t);
 /* The same at one hidden unit of expert e; e < 0: of the shared expert. */
-moe_status moe_int_sample_unit(const moe_problem *problem, const moe_plan *plan,
+moe_status moe_int_sample_unit(const moe_problem *problem, const moe_int_routing *routing,
                                const moe_int_rounding *rounding, int64_t e, int64_t unit,
                                moe_int_truth *t);
 /* dW_r and db_r of sampled experts from all of the subject's own dS [all pairs]. */

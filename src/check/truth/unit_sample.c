@@ -1,6 +1,8 @@
 /* Which hidden units are sampled, and where their gradients belong. */
 #include "check/truth/units.h"
 
+#include <stdlib.h>
+
 enum { EXPERTS = 8 };
 
 /* First, last and two drawn units. */
@@ -103,18 +105,18 @@ static moe_int_unit_ffn shared_ffn(const moe_problem *problem, const moe_int_rou
                               .dw1 = MOE_T_DW1_SHARED,
                               .db1 = MOE_T_COUNT,
                               .dw2 = MOE_T_DW2_SHARED,
-                              .logit2 =
-                                  desc->shared_gate ? moe_int_row_square(gate, 0, desc->d) : 0,
+                              .gate2 = desc->shared_gate ? moe_int_row_square(gate, 0, desc->d) : 0,
                               .n = desc->n_shared,
                               .hw = moe_h_width(desc, desc->n_shared),
                               .rows = problem->T,
                               .layout = MOE_GLU_CONCAT};
 }
 
-static moe_int_unit_ffn expert_ffn(const moe_problem *problem, const moe_plan *plan,
-                                   const moe_int_rounding *rounding, int64_t e) {
+static moe_int_unit_ffn expert_ffn(const moe_problem *problem, const moe_int_routing *routing,
+                                   const double *norms, const moe_int_rounding *rounding,
+                                   int64_t e) {
     const moe_layer_desc *desc = &problem->layer;
-    const moe_tensor *w_r = &problem->in.t[MOE_T_W_R];
+    const moe_plan *plan = routing->plan;
     return (moe_int_unit_ffn){.problem = problem,
                               .plan = plan,
                               .rounding = *rounding,
@@ -124,7 +126,8 @@ static moe_int_unit_ffn expert_ffn(const moe_problem *problem, const moe_plan *p
                               .dw1 = MOE_T_DW1,
                               .db1 = desc->expert_bias ? MOE_T_DB1 : MOE_T_COUNT,
                               .dw2 = MOE_T_DW2,
-                              .logit2 = problem->plan ? 0 : 2 * moe_int_row_square(w_r, e, desc->d),
+                              .logits = routing->logits,
+                              .norms = norms,
                               .e = e,
                               .n = desc->n,
                               .hw = moe_h_width(desc, desc->n),
@@ -132,26 +135,39 @@ static moe_int_unit_ffn expert_ffn(const moe_problem *problem, const moe_plan *p
                               .layout = desc->glu_layout};
 }
 
-moe_status moe_int_sample_unit(const moe_problem *problem, const moe_plan *plan,
-                               const moe_int_rounding *rounding, int64_t e, int64_t unit,
-                               moe_int_truth *t) {
-    moe_int_unit_ffn u =
-        e < 0 ? shared_ffn(problem, rounding) : expert_ffn(problem, plan, rounding, e);
-    u.unit[u.n_units++] = unit;
-    return run_units(&u, 1, 1, t);
+/* NULL where weights are given. */
+static moe_status norms_of(const moe_problem *problem, double **ret) {
+    return problem->plan ? MOE_OK : moe_int_router_norms(&problem->layer, &problem->in, ret);
 }
 
-moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
+moe_status moe_int_sample_unit(const moe_problem *problem, const moe_int_routing *routing,
+                               const moe_int_rounding *rounding, int64_t e, int64_t unit,
+                               moe_int_truth *t) {
+    double *norms = NULL;
+    moe_status status = norms_of(problem, &norms);
+    moe_int_unit_ffn u =
+        e < 0 ? shared_ffn(problem, rounding) : expert_ffn(problem, routing, norms, rounding, e);
+    u.unit[u.n_units++] = unit;
+    if (!status)
+        status = run_units(&u, 1, 1, t);
+    free(norms);
+    return status;
+}
+
+moe_status moe_int_sample_units(const moe_problem *problem, const moe_int_routing *routing,
                                 const moe_int_rounding *rounding, int threads, moe_int_truth *t) {
     const moe_layer_desc *desc = &problem->layer;
     int64_t chosen[EXPERTS];
-    int64_t count = moe_int_sample_experts(problem, plan, EXPERTS, chosen);
+    int64_t count = moe_int_sample_experts(problem, routing->plan, EXPERTS, chosen);
     moe_int_unit_ffn experts[EXPERTS];
+    double *norms = NULL;
+    moe_status status = norms_of(problem, &norms);
     for (int64_t i = 0; i < count; i++) {
-        experts[i] = expert_ffn(problem, plan, rounding, chosen[i]);
+        experts[i] = expert_ffn(problem, routing, norms, rounding, chosen[i]);
         choose_units(&experts[i]);
     }
-    moe_status status = run_units(experts, count, threads, t);
+    if (!status)
+        status = run_units(experts, count, threads, t);
     if (!status && desc->expert_bias)
         status = run_db2(experts, count, t);
     if (!status && desc->n_shared) {
@@ -159,5 +175,6 @@ moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan
         choose_units(&shared);
         status = run_units(&shared, 1, threads, t);
     }
+    free(norms);
     return status;
 }
