@@ -308,7 +308,7 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
         status = cover(&b, params);
     if (!status)
         find_cause(&b, params, &before);
-    if (!status)
+    if (!status && !result->explanation.ended)
         status = moe_int_bits(subject, b.routing.plan, params, result);
     qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);
     end(&b);

@@ -38,6 +38,8 @@ void cli_note(const char *format, ...) MOE_PRINTF(1, 2);
  * before cli_progress_clear says that it has come to its end. */
 void cli_progress(const char *format, ...) MOE_PRINTF(1, 2);
 void cli_progress_clear(void);
+/* A line of its own, which stays, wherever progress is shown. */
+void cli_progress_note(const char *format, ...) MOE_PRINTF(1, 2);
 /* Off where what a program reads is all that is wanted; on otherwise. */
 void cli_set_progress(bool shown);
 
