@@ -51,8 +51,8 @@ def wrong(program, path):
             yield f"{number.name}: no verdict beforehand: {told}"
         if not report.startswith("fail ") or "the search was ended after " not in report:
             yield f"{number.name}: no report: {report}"
-    piped = subprocess.run([program, "check", "--outputs", path, "--case", CASE, "--output", "json"],
-                           capture_output=True, text=True, check=False)
+    words = [program, "check", "--outputs", path, "--case", CASE, "--output", "json"]
+    piped = subprocess.run(words, capture_output=True, text=True, check=False)
     if piped.returncode != 1 or piped.stderr or json.loads(
             piped.stdout)["cases"][0]["explanation"]["ended"]:
         yield f"JSON: code {piped.returncode}, stderr {piped.stderr}"

@@ -220,8 +220,7 @@ typedef struct moe_check_result {
     double seconds;
 } moe_check_result;
 
-/* Thread-safety: plain data. */
-/* Who waits for a verdict; each may be NULL. Called from the thread that called the library. */
+/* Who waits for a verdict; each may be NULL. Thread-safety: as moe_log. */
 typedef struct moe_check_waiting {
     /* Told once, before or while the cause of a failure is looked for, if that takes long: of a
      * sampled layer at once, else after two seconds. `so_far` has tensors, verdict and why. */
@@ -232,6 +231,7 @@ typedef struct moe_check_waiting {
     void *user;
 } moe_check_waiting;
 
+/* Thread-safety: plain data. */
 typedef struct moe_check_params {
     int64_t sample_above_flops; /* sample the oracle when a full one would need more model FLOPs; 0:
                                    default of 4e10; negative: never sample */
