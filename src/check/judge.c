@@ -132,8 +132,8 @@ static moe_status make_truth(trial *b, const moe_check_params *params) {
     moe_dtype arithmetic = b->subject->arithmetic;
     moe_int_rounding rounding = moe_int_rounding_at(arithmetic, b->reading.points);
     moe_status status = moe_int_truth_make(b->subject->problem, &b->routing, &rounding, params,
-                                           b->first ? &b->first->truth : b->subject->known, b->log,
-                                           b->result, &b->truth);
+                                           b->first ? &b->first->truth : b->subject->known,
+                                           &b->subject->got, b->log, b->result, &b->truth);
     if (!status)
         status = moe_int_add_router_part(b);
     if (!status)

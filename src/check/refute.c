@@ -86,7 +86,8 @@ static moe_status sample(const moe_int_trial *b, int threads, moe_int_truth *t) 
         unit_made = true;
     }
     if (t->tokens && !status && t->n_tokens > 0)
-        return moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL, b->log, t);
+        return moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL, NULL, b->log,
+                                     t);
     t->in.t[MOE_T_X] = t->in.t[MOE_T_DO] = (moe_tensor){0}; /* the problem's own */
     return t->tokens ? status : MOE_E_NOMEM;
 }

@@ -29,13 +29,13 @@ static inline both open_both_at(const char *line, moe_int_rounding r) {
                                         &b.routing),
                  MOE_OK);
     cr_assert_eq(
-        moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &b.full),
+        moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, NULL, b.result, &b.full),
         MOE_OK);
     cr_expect_str_eq(b.result->sampled, "");
     params.sample_above_flops = 1;
-    cr_assert_eq(
-        moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &b.sampled),
-        MOE_OK);
+    cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, NULL, b.result,
+                                    &b.sampled),
+                 MOE_OK);
     cr_expect(b.sampled.sampled && !b.full.sampled);
     return b;
 }
