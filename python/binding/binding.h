@@ -74,7 +74,10 @@ typedef struct moe_py_verdict moe_py_verdict;
 /* What a check is at; written while another thread looks. phase NULL: nothing yet. */
 typedef struct moe_py_stage {
     const char *phase;
-    int64_t percent; /* negative: it has no steps */
+    int64_t percent;  /* negative: it has no steps */
+    char failed[800]; /* what fails, complete once `is_failed`, while the cause is looked for */
+    int32_t is_failed;
+    int32_t enough; /* the other thread's: ends that search */
 } moe_py_stage;
 
 /* How to judge; as of moe_check_params. */

@@ -2,6 +2,7 @@
 #include "cli/report/verdict.h"
 #include "cli/input/judging.h"
 #include "cli/input/messages.h"
+#include "cli/input/patience.h"
 #include "cli/report/html.h"
 #include "moeref/isolation.h"
 #include "moeref/recipe.h"
@@ -10,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct moe_py_verdict {
     cli_verdicts one;
@@ -28,6 +30,38 @@ static void tell(void *user, const char *phase, int64_t done, int64_t of) {
     moe_py_stage *stage = user;
     stage->percent = of > 0 ? 100 * done / of : -1;
     stage->phase = phase;
+}
+
+/* A check, from what is asked for to the verdict. Not to be moved: params point into it. */
+typedef struct judging {
+    moe_py_ear ear;
+    moe_check_params params;
+    int32_t arithmetic; /* moe_dtype; -1: as the results say */
+    moe_progress progress;
+    moe_check_waiting waiting;
+    double limit_us, failed_us; /* of the search for a cause; its begin */
+    moe_check_result *result;
+} judging;
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
+}
+
+static void tell_failed(void *user, const moe_check_result *so_far) {
+    judging *j = user;
+    moe_py_stage *stage = j->progress.user;
+    cli_failing_text(so_far, stage->failed, sizeof stage->failed);
+    __atomic_store_n(&stage->is_failed, 1, __ATOMIC_RELEASE);
+    j->failed_us = now_us();
+}
+
+static bool is_enough(void *user) {
+    const judging *j = user;
+    const moe_py_stage *stage = j->progress.user;
+    return __atomic_load_n(&stage->enough, __ATOMIC_ACQUIRE) ||
+           (j->limit_us > 0 && now_us() - j->failed_us >= j->limit_us);
 }
 
 static moe_status params_of(const moe_py_how *how, const moe_log *log, moe_check_params *ret,
@@ -87,15 +121,6 @@ static moe_status give(moe_check_result *result, const moe_py_how *how, const mo
     return MOE_OK;
 }
 
-/* A check, from what is asked for to the verdict. Not to be moved: params point into it. */
-typedef struct judging {
-    moe_py_ear ear;
-    moe_check_params params;
-    int32_t arithmetic; /* moe_dtype; -1: as the results say */
-    moe_progress progress;
-    moe_check_result *result;
-} judging;
-
 static moe_status begin(judging *j, const moe_py_problem *problem, const moe_py_how *how,
                         moe_py_said *said) {
     moe_py_listen(&j->ear, said);
@@ -103,6 +128,9 @@ static moe_status begin(judging *j, const moe_py_problem *problem, const moe_py_
     j->result = NULL;
     const moe_status status = params_of(how, &j->ear.log, &j->params, &j->arithmetic);
     j->params.progress = &j->progress;
+    j->waiting = (moe_check_waiting){tell_failed, is_enough, j};
+    j->limit_us = 1e6 * how->timeout_s;
+    j->params.waiting = &j->waiting;
     j->params.coverage = moe_py_problem_is_own(problem);
     return status;
 }

@@ -63,7 +63,8 @@ class NamedTensor(c.Structure):
 
 class Stage(c.Structure):
     """moe_py_stage of the binding: what a check is at. C writes it while Python looks."""
-    _fields_ = [("phase", c.c_char_p), ("percent", c.c_int64)]
+    _fields_ = [("phase", c.c_char_p), ("percent", c.c_int64), ("failed", c.c_char * 800),
+                ("is_failed", c.c_int32), ("enough", c.c_int32)]
 
 
 class How(c.Structure):
@@ -237,7 +238,7 @@ class Progress:
         stderr = sys.stderr
         self.on = bool(stderr and stderr.isatty()) if show is None else bool(show)
         self.what, self.stage = what, stage
-        self.begin, self.shown = time.monotonic(), False
+        self.begin, self.shown, self.told = time.monotonic(), False, False
 
     def tick(self) -> None:
         seconds = time.monotonic() - self.begin
@@ -252,10 +253,21 @@ class Progress:
             sys.stderr.flush()
             self.shown = True
 
+    def tell_failure(self) -> None:
+        """The verdict, once, while its cause is looked for."""
+        stage = self.stage
+        if self.on and stage and stage.is_failed and not self.told:
+            self.end()
+            failed = stage.failed.decode("ascii", "replace")
+            sys.stderr.write(f"moeref: fail, {self.what}: {failed}; the cause is looked for\n")
+            sys.stderr.flush()
+            self.told = True
+
     def end(self) -> None:
         if self.shown:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()
+        self.shown = False
 
 
 def at_length(what: str, work: Callable[[], Any], show: Optional[bool] = None,
@@ -263,7 +275,8 @@ def at_length(what: str, work: Callable[[], Any], show: Optional[bool] = None,
     """Runs `work`, which may take long in C, so that Ctrl-C ends the wait. `stage`: how far it is.
 
     On the main thread the work runs in a thread of its own. After Ctrl-C KeyboardInterrupt is
-    raised at once; what C had begun runs to its end in the background, its result is dropped.
+    raised at once; what C had begun runs to its end in the background, without looking for the
+    cause of a failure any longer; its result is dropped.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
@@ -285,8 +298,11 @@ def at_length(what: str, work: Callable[[], Any], show: Optional[bool] = None,
     try:
         while thread.is_alive():
             thread.join(0.1)
+            progress.tell_failure()
             progress.tick()
     finally:
+        if stage and thread.is_alive():
+            stage.enough = 1
         progress.end()
     for warning in caught:
         warn(warning.message)

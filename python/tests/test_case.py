@@ -348,6 +348,26 @@ def test_a_wrong_token_beside_the_sample():
     assert "4321" in str(wrong)
 
 
+FAILURE = """
+import moeref, numpy, sys
+sys.stderr.isatty = lambda: sys.argv[1] == "terminal"
+noise = numpy.random.default_rng(1).normal(size=(8192, 512)).astype(numpy.float32)
+report = moeref.check({"O": noise}, case="T=8192 d=512 n=1024 E=4 K=4 pass=fwd dtype=fp32")
+print(report.verdict, report.json["cases"][0]["explanation"]["ended"])
+"""
+
+
+@pytest.mark.parametrize("where", ["terminal", "file"])
+def test_a_failure_is_told_before_its_cause(where):
+    ended = subprocess.run([sys.executable, "-c", FAILURE, where], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "fail False\n"), ended.stderr
+    if where == "file":
+        assert ended.stderr == ""
+    else:
+        told = [line for line in ended.stderr.splitlines() if "moeref: fail, " in line]
+        assert len(told) == 1 and " O: NMSE " in told[0], ended.stderr
+
+
 def test_bad_outputs():
     for results, kind in (({}, moeref.NotFoundError), ({"banana": np.zeros(3)}, moeref.Error),
                           ({"O": [1, 2]}, moeref.InvalidError), ({3: np.zeros(2)}, moeref.Error),

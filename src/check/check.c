@@ -224,7 +224,8 @@ static void run_more(checking *k) {
 /* A wrong run of which no cause is known may be one of those that come out differently every time.
  */
 static void try_again(checking *k) {
-    if (k->params->no_explanation || moe_int_is_cause(&k->result->explanation))
+    const moe_explanation *x = &k->result->explanation;
+    if (k->params->no_explanation || x->ended || moe_int_is_cause(x))
         return;
     moe_int_run_repeat(k->backend, k->problem, 1, k->result, &k->run);
     if (k->run.usable)

@@ -16,10 +16,10 @@ static moe_status sample(moe_int_trial *b, int threads) {
     const bool backward = problem->pass & MOE_PASS_BWD;
     if (!backward)
         b->truth.in.t[MOE_T_DO] = (moe_tensor){0};
-    moe_status status =
-        moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL, b->log, &b->truth);
+    moe_status status = moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL,
+                                              &b->subject->got, b->log, &b->truth);
     if (!status && backward)
-        status = moe_int_sample_units(problem, b->routing.plan, &rounding, threads, &b->truth);
+        status = moe_int_sample_units(problem, &b->routing, &rounding, threads, &b->truth);
     return status ? status : moe_int_add_router_part(b);
 }
 

@@ -134,7 +134,7 @@ static moe_status make_truth(trial *b, const moe_check_params *params) {
     moe_int_rounding rounding = moe_int_rounding_at(arithmetic, b->reading.points);
     const moe_int_truth *known = b->first ? moe_int_sample_of(b->first) : b->subject->known;
     moe_status status = moe_int_truth_make(b->subject->problem, &b->routing, &rounding, params,
-                                           known, b->log, b->result, &b->truth);
+                                           known, &b->subject->got, b->log, b->result, &b->truth);
     if (!status)
         status = moe_int_add_router_part(b);
     if (!status)
@@ -313,7 +313,7 @@ moe_status moe_int_judge(const moe_int_subject *subject, const moe_check_params 
         status = cover(&b, params);
     if (!status)
         find_cause(&b, params, &before);
-    if (!status)
+    if (!status && !result->explanation.ended)
         status = moe_int_bits(subject, b.routing.plan, params, result);
     qsort(result->tensor, result->n_tensors, sizeof *result->tensor, by_rank);
     end(&b);

@@ -82,12 +82,13 @@ static moe_status sample(const moe_int_trial *b, int threads, moe_int_truth *t) 
         add_token(token_of(b, id, v), t);
         if (unit_made || !unit_of(b, id, v, &e, &unit))
             continue;
-        status = moe_int_sample_places(problem, b->routing.plan, &rounding,
+        status = moe_int_sample_places(problem, &b->routing, &rounding,
                                        &(moe_int_unit_place){e, unit}, 1, 1, t);
         unit_made = true;
     }
     if (t->tokens && !status && t->n_tokens > 0)
-        return moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL, b->log, t);
+        return moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL, NULL, b->log,
+                                     t);
     t->in.t[MOE_T_X] = t->in.t[MOE_T_DO] = (moe_tensor){0}; /* the problem's own */
     return t->tokens ? status : MOE_E_NOMEM;
 }

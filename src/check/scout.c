@@ -22,7 +22,7 @@ static moe_status sample_tokens(const moe_int_trial *b, const moe_int_farthest *
     memcpy(t->tokens, far->token, bytes);
     t->n_tokens = far->n_tokens;
     return moe_int_sample_tokens(b->subject->problem, &b->routing, rounding, threads,
-                                 b->first ? &b->first->truth : NULL, b->log, t);
+                                 b->first ? &b->first->truth : NULL, NULL, b->log, t);
 }
 
 static moe_status sample(const moe_int_trial *b, const moe_int_farthest *far, int threads,
@@ -34,7 +34,7 @@ static moe_status sample(const moe_int_trial *b, const moe_int_farthest *far, in
         t->in.t[MOE_T_DO] = (moe_tensor){0};
     moe_status status = sample_tokens(b, far, &rounding, threads, t);
     return status || far->n_units == 0 ? status
-                                       : moe_int_sample_places(problem, b->routing.plan, &rounding,
+                                       : moe_int_sample_places(problem, &b->routing, &rounding,
                                                                far->unit, far->n_units, threads, t);
 }
 

@@ -9,8 +9,10 @@ typedef enum odd_sums {
     ODD_ASCENDING,
     ODD_DESCENDING,
     ODD_SPLIT_K,
-    ODD_TRUNCATING, /* over blocks of 16, as tensor cores do */
-    ODD_FUSED,      /* multiply-adds that round once */
+    ODD_TRUNCATING,  /* over blocks of 16, each added exactly */
+    ODD_STEPS_OF_16, /* as Hopper's tensor cores */
+    ODD_STEPS_OF_8,  /* as Ampere's */
+    ODD_FUSED,       /* multiply-adds that round once */
     ODD_SUMS
 } odd_sums;
 

@@ -42,7 +42,7 @@ static real split(const real *a, int64_t sa, const real *b, int64_t sb, int64_t 
     return sum;
 }
 
-/* As a tensor core: 16 products and the sum at once, exactly, then cut off to fp32. */
+/* 16 products and the sum at once, exactly, then cut off to fp32. */
 static real truncating(const real *a, int64_t sa, const real *b, int64_t sb, int64_t n) {
     real sum = 0;
     for (int64_t k = 0; k < n; k += 16) {
@@ -54,6 +54,47 @@ static real truncating(const real *a, int64_t sa, const real *b, int64_t sb, int
     return sum;
 }
 
+/* Exponent of v, whose significand lies in [1, 2); far below all others for 0. */
+static int exponent(real v) {
+    int e;
+    frexpf(v, &e);
+    return v == 0 ? -1000 : e - 1;
+}
+
+/* One step of a tensor core: every product, and the sum, cut off below 2^-kept of the largest
+ * exponent among them, then added exactly (reference/tensorcore/unit.h). */
+static double step(double sum, const real *a, int64_t sa, const real *b, int64_t sb, int64_t n,
+                   int kept) {
+    int top = exponent((real)sum);
+    for (int64_t i = 0; i < n; i++) {
+        const int e = exponent(a[i * sa]) + exponent(b[i * sb]);
+        top = e > top ? e : top;
+    }
+    if (top < -500) /* all 0 */
+        return 0;
+    double ret = trunc(ldexp(sum, kept - top));
+    for (int64_t i = 0; i < n; i++)
+        ret += trunc(ldexp((double)a[i * sa] * (double)b[i * sb], kept - top));
+    return ldexp(ret, top - kept);
+}
+
+static real steps(const real *a, int64_t sa, const real *b, int64_t sb, int64_t n, int terms,
+                  int kept) {
+    real sum = 0;
+    for (int64_t k = 0; k < n; k += terms)
+        sum = truncated(
+            step((double)sum, a + k * sa, sa, b + k * sb, sb, n - k < terms ? n - k : terms, kept));
+    return sum;
+}
+
+static real steps_of_16(const real *a, int64_t sa, const real *b, int64_t sb, int64_t n) {
+    return steps(a, sa, b, sb, n, 16, 25);
+}
+
+static real steps_of_8(const real *a, int64_t sa, const real *b, int64_t sb, int64_t n) {
+    return steps(a, sa, b, sb, n, 8, 24);
+}
+
 static real fused(const real *a, int64_t sa, const real *b, int64_t sb, int64_t n) {
     real sum = 0;
     for (int64_t i = 0; i < n; i++)
@@ -62,8 +103,8 @@ static real fused(const real *a, int64_t sa, const real *b, int64_t sb, int64_t 
 }
 
 static real dot(const real *a, int64_t sa, const real *b, int64_t sb, int64_t n) {
-    static real (*const way[])(const real *, int64_t, const real *, int64_t,
-                               int64_t) = {ascending, descending, split, truncating, fused};
+    static real (*const way[])(const real *, int64_t, const real *, int64_t, int64_t) = {
+        ascending, descending, split, truncating, steps_of_16, steps_of_8, fused};
     return way[ways](a, sa, b, sb, n);
 }
 

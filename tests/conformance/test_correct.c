@@ -1,6 +1,7 @@
 /* No correct kernel may fail, however it is organised: random layers, played with every recipe's
  * rounding points, with sums and exponentials that are not the reference's. Some layers in a test
  * run; MOEREF_SWEEP=N draws N, each as every recipe in turn. */
+#include "check/compare/compare.h"
 #include "check/judge.h"
 #include "check/verdict/result.h"
 #include "drawn.h"
@@ -20,7 +21,7 @@ typedef struct kernel {
 } kernel;
 
 static const char *const sums_word[ODD_SUMS] = {"ascending", "descending", "split-K", "truncating",
-                                                "fused"};
+                                                "sm_90",     "sm_80",      "fused"};
 static const char *const exp_word[ODD_EXPS] = {"exp", "exp2", "tanh"};
 
 /* gelu has no sigmoid: its density must not come from a tanh */
@@ -53,7 +54,21 @@ static moe_reference_result *run(const moe_problem *p, const kernel *k) {
 
 typedef struct tally {
     long passed, failed, other, named[16];
+    double z, rms; /* largest of what 16-bit kernels keep in fp32: logits and weights */
 } tally;
+
+/* Whose gate is that of fp32 beside 16 bits. */
+static void note_fp32(tally *n, const moe_check_result *r) {
+    for (size_t i = 0; i < r->n_tensors; i++) {
+        const moe_tensor_verdict *v = &r->tensor[i];
+        const bool kept = strcmp(v->name, moe_tensor_name(MOE_T_LOGITS)) == 0 ||
+                          strcmp(v->name, moe_tensor_name(MOE_T_S)) == 0;
+        if (!kept || v->gate.nmse != moe_int_gate_in_fp32().nmse)
+            continue;
+        n->z = fmax(n->z, v->max_z);
+        n->rms = fmax(n->rms, v->row_rms_z);
+    }
+}
 
 static void note(tally *n, const moe_check_result *r, const char *line, const kernel *k) {
     size_t count;
@@ -61,6 +76,8 @@ static void note(tally *n, const moe_check_result *r, const char *line, const ke
     n->passed += r->verdict <= MOE_VERDICT_AMBIGUOUS;
     n->failed += r->verdict >= MOE_VERDICT_FAIL;
     n->other += r->verdict == MOE_VERDICT_SKIP || r->verdict == MOE_VERDICT_MISTRUSTED;
+    if (k->arithmetic != MOE_F32)
+        note_fp32(n, r);
     for (size_t i = 0; i < count; i++)
         n->named[i] += strcmp(recipes[i].name, r->recipe) == 0;
     cr_expect_lt(r->verdict, MOE_VERDICT_FAIL, "%s %s as %s, %s sums, %s: %s",
@@ -92,7 +109,8 @@ static void print(const tally *n, long layers) {
             n->passed, n->failed, n->other);
     for (size_t i = 0; i < count; i++)
         fprintf(stderr, " %s %ld", recipes[i].name, n->named[i]);
-    fprintf(stderr, "\n");
+    fprintf(stderr, "; of logits and weights in fp32 the largest z %.2f, row rms %.2f\n", n->z,
+            n->rms);
 }
 
 /* A layer as kernel number `which`. */

@@ -38,13 +38,15 @@ static const named faults[] = {
     {"stale_dw", PLAIN, "accumulated", "another run is 2 times the first"},
 };
 
-static moe_check_result *check(const char *fault, const char *line, int64_t sample_above) {
+static moe_check_result *check_for(const moe_check_waiting *waiting, const char *fault,
+                                   const char *line, int64_t sample_above) {
     moe_backends *all = NULL;
     moe_backend *backend = NULL;
     moe_check_result *result = NULL;
     moe_problem *problem = drawn(line);
     moe_open_params open = {.variant = fault, .threads = 1};
-    moe_check_params params = {.sample_above_flops = sample_above, .threads = 1};
+    moe_check_params params = {
+        .sample_above_flops = sample_above, .threads = 1, .waiting = waiting};
     char path[1024];
     const char *build = getenv("MOEREF_BUILD_ROOT");
     cr_assert(build, "MOEREF_BUILD_ROOT is not set: run through meson test");
@@ -56,6 +58,10 @@ static moe_check_result *check(const char *fault, const char *line, int64_t samp
     moe_problem_destroy(&problem);
     moe_backends_destroy(&all);
     return result;
+}
+
+static moe_check_result *check(const char *fault, const char *line, int64_t sample_above) {
+    return check_for(NULL, fault, line, sample_above);
 }
 
 Test(explain, faults_are_named) {
@@ -90,6 +96,57 @@ Test(explain, samples_are_enough) {
                              r->explanation.text);
             moe_check_result_destroy(&r);
         }
+}
+
+/* Who waits: how often was a failure told, and after how many questions is it enough? */
+typedef struct waiter {
+    int told, asked, patience;
+    char tensor[24], why[256];
+} waiter;
+
+static void hear_failure(void *user, const moe_check_result *so_far) {
+    waiter *w = user;
+    w->told++;
+    cr_expect_eq(w->asked, 0);
+    cr_expect_eq(so_far->verdict, MOE_VERDICT_FAIL);
+    cr_expect_eq(so_far->explanation.tried, 0, "told before the cause is looked for");
+    for (size_t i = 0; i < so_far->n_tensors && !w->tensor[0]; i++)
+        if (so_far->tensor[i].verdict == MOE_VERDICT_FAIL)
+            snprintf(w->tensor, sizeof w->tensor, "%s", so_far->tensor[i].name);
+    snprintf(w->why, sizeof w->why, "%s", so_far->why);
+}
+
+static bool has_enough(void *user) {
+    waiter *w = user;
+    return w->asked++ >= w->patience;
+}
+
+/* Of a sampled layer at once; the verdict is the same however soon the search ends. */
+Test(explain, verdict_comes_before_its_cause) {
+    static const struct {
+        int questions;
+        const char *kind; /* the best so far */
+    } rows[] = {{0, ""}, {5, ""}, {30, "halves_swapped"}, {1000, "w1_swapped"}};
+    for (int i = 0; i < 4; i++) {
+        const int patience = rows[i].questions;
+        waiter w = {.patience = patience};
+        const moe_check_waiting waiting = {hear_failure, has_enough, &w};
+        moe_check_result *r = check_for(&waiting, "swap", PLAIN, 1);
+        cr_expect_eq(w.told, 1);
+        cr_expect(w.tensor[0] && strstr(r->why, w.tensor), "%s: %s", w.tensor, r->why);
+        cr_expect_eq(strncmp(r->why, w.why, strlen(w.why)), 0, "%s: %s", w.why, r->why);
+        cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+        cr_expect_eq(r->explanation.ended, patience < 1000, "%d", w.asked);
+        cr_expect_eq(r->explanation.tried, r->explanation.ended ? patience : r->explanation.tried);
+        cr_expect_str_eq(r->explanation.kind, rows[i].kind);
+        moe_check_result_destroy(&r);
+    }
+    waiter w = {.patience = 1000};
+    const moe_check_waiting waiting = {hear_failure, has_enough, &w};
+    moe_check_result *r = check_for(&waiting, "", PLAIN, 1);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS);
+    cr_expect_eq(w.told + w.asked, 0);
+    moe_check_result_destroy(&r);
 }
 
 /* A choice that follows no rule is none of the bank's; and what is right needs no explanation. */

@@ -19,26 +19,29 @@ typedef struct both {
     moe_int_truth full, sampled;
 } both;
 
-static inline both open_both(const char *line, moe_dtype arithmetic) {
+static inline both open_both_at(const char *line, moe_int_rounding r) {
     both b = {.problem = drawn(line)};
     moe_check_params params = {.sample_above_flops = -1, .threads = 2, .no_explanation = true};
-    const moe_int_rounding r = moe_int_rounding_of(arithmetic);
     cr_assert_eq(moe_int_result_create(b.problem, "test", "--backend test", NULL, &b.result),
                  MOE_OK);
     cr_assert_eq(moe_int_routing_settle(b.problem, NULL, MOE_INT_TOLD,
-                                        &(moe_int_reading){arithmetic, 0}, 2, NULL, b.result,
+                                        &(moe_int_reading){r.arithmetic, 0}, 2, NULL, b.result,
                                         &b.routing),
                  MOE_OK);
     cr_assert_eq(
-        moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &b.full),
+        moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, NULL, b.result, &b.full),
         MOE_OK);
     cr_expect_str_eq(b.result->sampled, "");
     params.sample_above_flops = 1;
-    cr_assert_eq(
-        moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &b.sampled),
-        MOE_OK);
+    cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, NULL, b.result,
+                                    &b.sampled),
+                 MOE_OK);
     cr_expect(b.sampled.sampled && !b.full.sampled);
     return b;
+}
+
+static inline both open_both(const char *line, moe_dtype arithmetic) {
+    return open_both_at(line, moe_int_rounding_of(arithmetic));
 }
 
 static inline void close_both(both *b) {

@@ -61,6 +61,7 @@ Test(check_layout, sources_of_groups) {
     cr_expect_eq(moe_int_layout_sources(&l, MOE_T_O, &desc, plan, 5), 30 / 3);
     l = moe_int_layout_of(MOE_T_DW1, &experts);
     cr_expect_eq(moe_int_layout_sources(&l, MOE_T_DW1, &desc, plan, 4), 4 * 30 / 3);
+    cr_expect_eq(moe_int_layout_sources(&l, MOE_T_LOGITS, &desc, plan, 4), l.width);
     cr_expect_eq(moe_int_layout_sources(&l, MOE_T_DW1, &desc, plan, 0), 1, "at least one");
     cr_expect_eq(moe_int_layout_sources(&l, MOE_T_DW_R, &desc, plan, 4), 4 / 3);
     l = moe_int_layout_of(MOE_T_DW1_SHARED, &tokens);

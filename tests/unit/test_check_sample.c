@@ -25,6 +25,17 @@ Test(check_sample, same_as_the_full_oracle) {
     }
 }
 
+/* A recipe that stores logits and weights in 16 bits: of the weights' errors, too. */
+Test(check_sample, stored_logits) {
+    const char *line = "T=70 d=24 n=16 E=5 K=2 renorm=1 seed=10";
+    const uint32_t points = moe_recipe_find("transformers")->points;
+    cr_assert(points & MOE_POINT_LOGITS);
+    both b = open_both_at(line, moe_int_rounding_at(MOE_BF16, points));
+    expect_same(&b, MOE_T_DW1, line);
+    expect_same(&b, MOE_T_DW2, line);
+    close_both(&b);
+}
+
 static bool holds(const int64_t *list, int64_t n, int64_t value) {
     for (int64_t i = 0; i < n; i++)
         if (list[i] == value)
@@ -138,11 +149,11 @@ Test(check_sample, oracle_of_another_reading) {
         const moe_int_rounding r = moe_int_rounding_of(MOE_F32);
         const moe_check_params params = {.sample_above_flops = -1, .threads = 1};
         moe_int_truth fresh, further;
-        cr_assert_eq(
-            moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &fresh),
-            MOE_OK);
-        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, &b.full, NULL, b.result,
-                                        &further),
+        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, NULL,
+                                        b.result, &fresh),
+                     MOE_OK);
+        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, &b.full, NULL, NULL,
+                                        b.result, &further),
                      MOE_OK);
         const moe_tensor *want = fresh.oracle->out.t, *got = further.oracle->out.t;
         for (int id = 0; id < MOE_T_COUNT; id++)
@@ -168,14 +179,14 @@ Test(check_sample, sample_of_another_reading) {
         const moe_check_params params = {.sample_above_flops = 1, .threads = 1};
         moe_int_truth known, fresh, further;
         const moe_int_rounding first = moe_int_rounding_of(MOE_BF16);
-        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &first, &params, NULL, NULL,
+        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &first, &params, NULL, NULL, NULL,
                                         b.result, &known),
                      MOE_OK);
-        cr_assert_eq(
-            moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, b.result, &fresh),
-            MOE_OK);
-        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, &known, NULL, b.result,
-                                        &further),
+        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, NULL, NULL, NULL,
+                                        b.result, &fresh),
+                     MOE_OK);
+        cr_assert_eq(moe_int_truth_make(b.problem, &b.routing, &r, &params, &known, NULL, NULL,
+                                        b.result, &further),
                      MOE_OK);
         for (int id = 0; id < MOE_T_COUNT; id++) {
             const moe_tensor *want[] = {&fresh.part[id].want, &fresh.part[id].variance};
@@ -192,4 +203,48 @@ Test(check_sample, sample_of_another_reading) {
         moe_int_truth_destroy(&known);
         close_both(&b);
     }
+}
+
+/* Verdict on O alone, of a sample; `t` holds it in fp32. */
+static moe_verdict judge_O(const moe_problem *problem, const moe_tensor *t) {
+    const moe_named_tensor one = {"O", *t};
+    const moe_check_params params = {.sample_above_flops = 1, .threads = 1, .no_explanation = true};
+    moe_safetensors *given = NULL;
+    moe_check_result *r = NULL;
+    cr_assert_eq(moe_safetensors_of(&one, 1, "mine", NULL, &given), MOE_OK);
+    cr_assert_eq(moe_check_tensors(given, "mine", problem, -1, &params, NULL, &r), MOE_OK);
+    cr_expect_neq(r->sampled[0], '\0');
+    const moe_verdict verdict = r->verdict;
+    moe_check_result_destroy(&r);
+    moe_safetensors_close(&given);
+    return verdict;
+}
+
+/* One token in 3000, in no expert's first or last row: the chance to draw it is 1 %. It joins the
+ * sample where its row is the smallest, or the largest. */
+Test(check_sample, odd_tokens_join) {
+    enum { TOKENS = 3000, D = 16 };
+    static const struct {
+        int token;
+        float factor;
+    } rows[] = {{1234, 0}, {567, 2000}, {2468, 1e-3F}};
+    both b = open_both("T=3000 d=16 n=8 E=4 K=2 dtype=fp32 renorm=1 seed=31", MOE_F32);
+    moe_tensor O;
+    cr_assert_eq(moe_tensor_cast(&b.full.oracle->out.t[MOE_T_O], MOE_F32, &O), MOE_OK);
+    cr_expect_eq(judge_O(b.problem, &O), MOE_VERDICT_PASS);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        float *row = (float *)O.data + (ptrdiff_t)rows[i].token * D, before[D];
+        int64_t odd[MOE_INT_ODD];
+        const moe_tensors seen = {.t[MOE_T_O] = O};
+        cr_expect_not(holds(b.sampled.tokens, b.sampled.n_tokens, rows[i].token));
+        memcpy(before, row, sizeof before);
+        for (int k = 0; k < D; k++)
+            row[k] *= rows[i].factor;
+        cr_expect_eq(moe_int_odd_tokens(b.routing.plan, &seen, odd), MOE_INT_ODD / 2);
+        cr_expect(holds(odd, MOE_INT_ODD / 2, rows[i].token), "token %d", rows[i].token);
+        cr_expect_eq(judge_O(b.problem, &O), MOE_VERDICT_FAIL, "token %d", rows[i].token);
+        memcpy(row, before, sizeof before);
+    }
+    moe_tensor_destroy(&O);
+    close_both(&b);
 }

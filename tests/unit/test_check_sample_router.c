@@ -17,9 +17,10 @@ Test(check_sample, router_gradient) {
     close_both(&b);
 }
 
-/* One token's scores, |x|^2 and |w_r|^2 of every expert, for softmax over all and for sigmoid. */
+/* One token's scores, |x|^2 |w_r|^2 and the logit of every expert before its bias, for softmax over
+ * all and for sigmoid. */
 typedef struct token_scores {
-    double s[4], xx, ww[4];
+    double s[4], xx, ww[4], dot[4];
 } token_scores;
 
 static token_scores scores_by_hand(const both *b, int64_t t) {
@@ -36,6 +37,7 @@ static token_scores scores_by_hand(const both *b, int64_t t) {
             z += w * element(&in[MOE_T_X], t * 3 + i);
             k.ww[e] += w * w;
         }
+        k.dot[e] = z - element(&in[MOE_T_B_R], e);
         k.s[e] = softmax ? exp(z) : 1 / (1 + exp(-z));
         sum += k.s[e];
     }
@@ -49,6 +51,27 @@ static int64_t row_of(const moe_plan *plan, int64_t t, int64_t e) {
         if (plan->token[r] == t)
             return r;
     return -1;
+}
+
+/* Relative variance of s_k: of its own logit, and of those of all chosen as they weigh, or of its
+ * own once more, and of the argument of exp2. Three terms of fp32 or bf16 lose next to nothing to
+ * tensor cores, but some. */
+static double weight_by_hand(const both *b, const token_scores *q, int64_t t, int k,
+                             moe_int_rounding r) {
+    const moe_plan *plan = b->routing.plan;
+    const bool softmax = b->problem->layer.router.score == MOE_SCORE_SOFTMAX;
+    double v[4], z[4], sum = 0, weights = 0, top = softmax ? -INFINITY : 0;
+    for (int e = 0; e < 4; e++) {
+        const double square = q->xx * q->ww[e], alike = fmin(fabs(q->dot[e]) / sqrt(square), 1);
+        v[e] = (r.sum + 3 * r.cut) * square + r.cut * pow(6 * q->dot[e] * (1 + 4 * alike), 2);
+        z[e] = q->dot[e] + element(&b->problem->in.t[MOE_T_B_R], e);
+        if (row_of(plan, t, e) < 0)
+            continue;
+        top = softmax ? fmax(top, z[e]) : top;
+        sum += plan->weight[row_of(plan, t, e)] * v[e];
+        weights += plan->weight[row_of(plan, t, e)];
+    }
+    return v[k] + fmax(v[k], sum / weights) + r.router + 2 * r.sum * pow(z[k] - top, 2);
 }
 
 /* Gradient of token t's logit e, dz_e = sum of slope_ek dS_k over the chosen k, and its variance in
@@ -66,7 +89,7 @@ static double logit_by_hand(const both *b, const moe_tensor *vdS, int64_t t, int
             continue;
         double dS = element(&b->full.oracle->out.t[MOE_T_DS], row_of(plan, t, k));
         double slope = q.s[k] * ((e == k) - (softmax || e == k ? q.s[e] : 0));
-        double weight = 2 * r.sum * q.xx * q.ww[k] + r.router; /* relative, of s_k */
+        double weight = weight_by_hand(b, &q, t, k, r);
         dz += slope * dS;
         *ret_v += vdS ? slope * slope * element(vdS, row_of(plan, t, k)) : 0;
         *ret_v += pow(slope * dS, 2) * (moe_int_at(&r, MOE_POINT_DS, 1) + weight) +

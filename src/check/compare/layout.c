@@ -81,6 +81,8 @@ int64_t moe_int_layout_sources(const moe_int_layout *layout, moe_tensor_id id,
     int64_t each = layout->by == MOE_INT_WHOLE ? desc->n_shared : desc->n;
     if (router || slice) /* one dS, or one hidden unit, of a row errs in all elements alike */
         each = 1;
+    if (id == MOE_T_LOGITS || id == MOE_T_S) /* each is a sum of its own */
+        return layout->width;
     int64_t sources = pairs_of_group(layout, plan, g) * each / 3;
     return sources > 0 ? sources : 1;
 }

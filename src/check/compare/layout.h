@@ -33,7 +33,8 @@ int64_t moe_int_layout_group(const moe_int_layout *layout, int64_t g);
 /* Expert of a group, -1 where there is none; plan may be NULL. */
 int64_t moe_int_layout_expert(const moe_int_layout *layout, const moe_plan *plan, int64_t g);
 /* Independent errors that a group's come from: hidden units of its rows, a third of them because
- * they weigh in by squares of normal values ((E x^2)^2 / E x^4 = 1/3). plan may be NULL. */
+ * they weigh in by squares of normal values ((E x^2)^2 / E x^4 = 1/3); of logits and weights each
+ * element. plan may be NULL. */
 int64_t moe_int_layout_sources(const moe_int_layout *layout, moe_tensor_id id,
                                const moe_layer_desc *desc, const moe_plan *plan, int64_t g);
 

@@ -16,6 +16,15 @@
  *
  *     (0.35 * 2^-25 L / 8)^2 sum p^2  ~  2^-59 L^2 sum p^2     beside them.
  *
+ * A sum that does not end near 0 drifts there: it passes k/L of itself on the way, of which a step
+ * cuts off half a last place, some 0.72 * 2^-24, hence 0.72 * 2^-25 L / 8 of it. Terms of one sign
+ * are each cut the same way, too: their sum was seen to drift by five times that (sm_80, L = 4096).
+ * With S the sum, and S^2 <= L sum p^2,
+ *
+ *     2^-59 L^2 (2 S (1 + 4 |S| / sqrt(L sum p^2)))^2          beside both.
+ *
+ * Storing S in 16 bits hides that; it is foreseen where S stays in fp32, as logits do.
+ *
  * For sums over independent operands, sum (x_i w_i)^2 is taken as |x|^2 |w|^2 / L. What is stored
  * on the way is a recipe's choice (recipe.h); a blocked sum or a kernel that keeps a stage in
  * registers errs less. With V the propagated variance,
@@ -50,10 +59,17 @@ moe_int_rounding moe_int_rounding_of(moe_dtype arithmetic);
 /* Of a recipe's points; fp32 and fp64 have one recipe, whose every value is stored. */
 moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points);
 
-/* What adding L terms adds, over the sum of their squares. */
-static inline double moe_int_adding(const moe_int_rounding *r, double terms) {
-    return terms * (r->sum + r->cut * terms);
+/* What adding L terms adds, over the sum of their squares times L: over |x|^2 |w|^2, where they are
+ * products of independent operands. */
+static inline double moe_int_added(const moe_int_rounding *r, double terms) {
+    return r->sum + r->cut * terms;
 }
+/* The same over the sum of their squares. */
+static inline double moe_int_adding(const moe_int_rounding *r, double terms) {
+    return terms * moe_int_added(r, terms);
+}
+/* What adding adds to <x, w>, a sum of L terms that stays in fp32: `squares` is |x|^2 |w|^2. */
+double moe_int_dot_errors(const moe_int_rounding *r, double terms, double squares, double sum);
 /* What storing v adds, in units of u^2/3; an exact 0 is stored exactly. */
 static inline double moe_int_stored(const moe_int_rounding *r, double v) {
     const double square = v * v, least = v == 0 ? 0 : r->least2;
@@ -160,7 +176,16 @@ static inline const double *moe_int_error_weight(const moe_tensor *t, int64_t fi
     return ret;
 }
 
-/* router.c: relative variances of the combine weights, and V of logits and topk_weight.
+/* router.c: [2][R] of a layer: |W_r[e]|^2, and what is added to the logits; the caller frees.
+ * MOE_E_NOMEM. */
+moe_status moe_int_router_norms(const moe_layer_desc *desc, const moe_tensors *in, double **ret);
+/* Relative variance of the weight of pair p, from its token's logits z [R], |x|^2 and [2][R] as
+ * above.
+ */
+double moe_int_weight_variance(const moe_layer_desc *desc, const moe_int_rounding *r,
+                               const moe_plan *plan, int64_t p, const double *z, double xx,
+                               const double *norms);
+/* The same of all, and V of logits and topk_weight.
  * Needs xx, not X. */
 moe_status moe_int_weight_errors(moe_int_error_run *k);
 /* The logits' gradient dz [T][R], R = E + n_zero, from the oracle's dS, and its variance. Needs the

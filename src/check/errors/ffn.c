@@ -143,7 +143,7 @@ static void row_units(const moe_int_error_ffn *f, const work *k, int64_t r) {
     int64_t d = f->desc->d;
     double xx = moe_int_norm2(f->x + r * d, d), dd = f->dy ? moe_int_norm2(f->dy + r * d, d) : 0;
     double stored_x = stored_input(f, r) * xx / (double)d;
-    double w = weight_of(f, r), sum = f->rounding->sum;
+    double w = weight_of(f, r), sum = moe_int_added(f->rounding, (double)d);
     double relative = f->rounding->eval + (f->on_input ? 0 : f->vweight[r]);
     double stored_dy = f->dy ? stored_gradient(f, r) : 0;
     for (int64_t j = 0; j < f->n; j++) {
@@ -169,7 +169,7 @@ static void row_units(const moe_int_error_ffn *f, const work *k, int64_t r) {
 static double weight_gradient(const moe_int_error_ffn *f, const work *k, int64_t r) {
     int64_t d = f->desc->d, n = f->n;
     const double *dy = f->dy + r * d, *y = f->Y + r * d;
-    double v = 0, terms = 0, dd = f->rounding->sum * moe_int_norm2(dy, d);
+    double v = 0, terms = 0, dd = moe_int_added(f->rounding, (double)d) * moe_int_norm2(dy, d);
     const bool weighed_first =
         stored_gradient(f, r) > 0 && moe_int_at(f->rounding, MOE_POINT_SA, 1) == 0;
     double stored_da = weighed_first ? 0 : moe_int_at(f->rounding, MOE_POINT_DA, 1);
@@ -210,9 +210,12 @@ static double weighted_activation(const moe_int_error_ffn *f, const moe_int_unit
 }
 
 static void store_row(const moe_int_error_ffn *f, const work *k, int64_t r) {
-    double vs = f->on_input ? 0 : f->vweight[r], sum = f->rounding->sum;
-    double a2 = sum * moe_int_norm2(f->A + r * f->n, f->n);
-    double dh2 = f->dy ? sum * moe_int_norm2(f->dH + r * f->hw, f->hw) : 0;
+    const moe_int_rounding *rounding = f->rounding;
+    double vs = f->on_input ? 0 : f->vweight[r];
+    double a2 = moe_int_added(rounding, (double)f->n) * moe_int_norm2(f->A + r * f->n, f->n);
+    double dh2 =
+        f->dy ? moe_int_added(rounding, (double)f->hw) * moe_int_norm2(f->dH + r * f->hw, f->hw)
+              : 0;
     double rows = moe_int_adding(f->rounding, (double)f->rows);
     double stored_x = stored_input(f, r);
     for (int64_t j = 0; j < f->n; j++) {

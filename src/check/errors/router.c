@@ -8,41 +8,90 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* |W_r[e]|^2, [R]; the caller frees. */
-static moe_status norms_of(const moe_int_error_run *k, double **ret) {
-    int64_t d = k->desc->d, R = k->oracle->plan->n_experts;
-    double *w = moe_int_doubles(&k->in->t[MOE_T_W_R], 0, R * d);
-    *ret = w ? moe_int_row_squares(w, R, d) : NULL;
-    free(w);
-    return *ret ? MOE_OK : MOE_E_NOMEM;
+moe_status moe_int_router_norms(const moe_layer_desc *desc, const moe_tensors *in, double **ret) {
+    const int64_t d = desc->d, R = desc->E + desc->n_zero;
+    const moe_tensor *w = &in->t[MOE_T_W_R], *b = &in->t[MOE_T_B_R];
+    double *norms = calloc(2 * (size_t)R, sizeof *norms);
+    if (!norms)
+        return MOE_E_NOMEM;
+    for (int64_t e = 0; e < R; e++)
+        norms[e] = moe_int_row_square(w, e, d);
+    if (b->data)
+        moe_int_load(b, 0, R, norms + R);
+    *ret = norms;
+    return MOE_OK;
 }
 
-/* V of every logit: adding d terms. [T][R] */
-static moe_status logit_errors(const moe_int_error_run *k, int64_t R) {
-    const double *z = k->oracle->out.t[MOE_T_LOGITS].data;
-    double *ww, *v = k->v->t[MOE_T_LOGITS].data;
-    moe_status status = norms_of(k, &ww);
-    for (int64_t i = 0; !status && i < k->T * R; i++)
-        v[i] = k->rounding.sum * k->xx[i / R] * ww[i % R] +
-               moe_int_stored_at(&k->rounding, MOE_POINT_LOGITS, z[i]);
-    free(ww);
-    return status;
+/* V of the logit z of expert e, <x, w> and a bias: adding d terms. */
+static double logit_variance(const moe_layer_desc *desc, const moe_int_rounding *r, double xx,
+                             const double *norms, int64_t e, double z) {
+    const double bias = norms[desc->E + desc->n_zero + e];
+    return moe_int_dot_errors(r, (double)desc->d, xx * norms[e], z - bias) +
+           moe_int_stored_at(r, MOE_POINT_LOGITS, z);
+}
+
+/* Logits of the experts of one token. */
+typedef struct chosen_logits {
+    double variance; /* V, each as much as it weighs */
+    double top;      /* largest; 0 where a score is of its own logit alone */
+} chosen_logits;
+
+static bool is_softmax(const moe_layer_desc *desc) {
+    const int32_t score = desc->router.score;
+    return score == MOE_SCORE_SOFTMAX || score == MOE_SCORE_SOFTMAX_TOPK ||
+           score == MOE_SCORE_SPARSEMIXER;
+}
+
+/* Of token t, whose logits are z [R]. */
+static chosen_logits logits_of(const moe_layer_desc *desc, const moe_int_rounding *r,
+                               const moe_plan *plan, int64_t t, const double *z, double xx,
+                               const double *norms) {
+    double sum = 0, weights = 0, top = is_softmax(desc) ? -INFINITY : 0;
+    for (int64_t i = plan->token_offsets[t]; i < plan->token_offsets[t + 1]; i++) {
+        const int64_t p = plan->pair_of_token[i], e = moe_int_plan_expert_of(plan, p);
+        const double weight = fabs(plan->weight[p]);
+        sum += weight * logit_variance(desc, r, xx, norms, e, z[e]);
+        weights += weight;
+        top = is_softmax(desc) ? fmax(top, z[e]) : top;
+    }
+    return (chosen_logits){weights > 0 ? sum / weights : 0, top};
+}
+
+/* |d log s / d z| <= 1 for every score, for z_e and for the sum of the others alike. exp2 is of
+ * z log2(e), a product that is rounded. */
+static double weight_variance(const moe_int_rounding *r, double z, double own,
+                              const chosen_logits *all) {
+    const double of_exp = z - all->top;
+    return own + fmax(own, all->variance) + r->router + 2 * r->sum * of_exp * of_exp +
+           moe_int_at(r, MOE_POINT_S, 1);
+}
+
+double moe_int_weight_variance(const moe_layer_desc *desc, const moe_int_rounding *r,
+                               const moe_plan *plan, int64_t p, const double *z, double xx,
+                               const double *norms) {
+    const int64_t e = moe_int_plan_expert_of(plan, p);
+    const chosen_logits all = logits_of(desc, r, plan, plan->token[p], z, xx, norms);
+    return weight_variance(r, z[e], logit_variance(desc, r, xx, norms, e, z[e]), &all);
 }
 
 moe_status moe_int_weight_errors(moe_int_error_run *k) {
     const moe_plan *plan = k->oracle->plan;
-    const double *S = k->oracle->out.t[MOE_T_S].data;
-    int64_t R = plan->n_experts;
-    moe_status status = logit_errors(k, R);
-    const double *vz = k->v->t[MOE_T_LOGITS].data;
-    for (int64_t e = 0; !status && e < R; e++) {
-        for (int64_t p = plan->offsets[e]; p < plan->offsets[e + 1]; p++) {
-            /* |d log s / d z| <= 1 for every score, for z_e and for the sum of the others alike */
-            k->vweight[p] = 2 * vz[plan->token[p] * R + e] + k->rounding.router +
-                            moe_int_at(&k->rounding, MOE_POINT_S, 1);
+    const double *S = k->oracle->out.t[MOE_T_S].data, *z = k->oracle->out.t[MOE_T_LOGITS].data;
+    const int64_t R = plan->n_experts;
+    double *norms = NULL, *vz = k->v->t[MOE_T_LOGITS].data;
+    moe_status status = moe_int_router_norms(k->desc, k->in, &norms);
+    for (int64_t i = 0; !status && i < k->T * R; i++)
+        vz[i] = logit_variance(k->desc, &k->rounding, k->xx[i / R], norms, i % R, z[i]);
+    for (int64_t t = 0; !status && t < k->T; t++) {
+        const chosen_logits all =
+            logits_of(k->desc, &k->rounding, plan, t, z + t * R, k->xx[t], norms);
+        for (int64_t i = plan->token_offsets[t]; i < plan->token_offsets[t + 1]; i++) {
+            const int64_t p = plan->pair_of_token[i], at = t * R + moe_int_plan_expert_of(plan, p);
+            k->vweight[p] = weight_variance(&k->rounding, z[at], vz[at], &all);
             ((double *)k->v->t[MOE_T_S].data)[p] = S[p] * S[p] * k->vweight[p];
         }
     }
+    free(norms);
     return status;
 }
 
@@ -148,7 +197,7 @@ static moe_status add_slot(const moe_int_error_run *k, const double *z, int64_t 
 static moe_status dz_errors(const moe_int_error_run *k, const double *z, router_work *w) {
     const moe_plan *plan = k->oracle->plan;
     int64_t slots = 0;
-    moe_status status = k->rows ? norms_of(k, &w->norms) : MOE_OK;
+    moe_status status = k->rows ? moe_int_router_norms(k->desc, k->in, &w->norms) : MOE_OK;
     for (int64_t t = 0; t < k->T; t++) {
         int64_t n = plan->token_offsets[t + 1] - plan->token_offsets[t];
         slots = n > slots ? n : slots;

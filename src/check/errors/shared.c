@@ -45,7 +45,9 @@ static moe_status gate_weights(const moe_int_error_run *k, double *g, double *vg
         double stored =
             moe_int_at(&k->rounding, MOE_POINT_GATE, 1 + z * z * (1 - g[t]) * (1 - g[t]));
         double absolute = 2 * k->rounding.sum / fmax(g[t] * g[t], DBL_MIN); /* unit.c */
-        vg[t] = w ? k->rounding.sum * k->xx[t] * ww + k->rounding.router + absolute + stored : 0;
+        vg[t] = w ? moe_int_dot_errors(&k->rounding, (double)d, k->xx[t] * ww, z) +
+                        k->rounding.router + absolute + stored
+                  : 0;
     }
     free(w);
     return MOE_OK;

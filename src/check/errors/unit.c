@@ -42,6 +42,13 @@ moe_int_rounding moe_int_rounding_at(moe_dtype arithmetic, uint32_t points) {
                               .points = low ? points : points | MOE_POINT_DS};
 }
 
+double moe_int_dot_errors(const moe_int_rounding *r, double terms, double squares, double sum) {
+    const double size = fmin(fabs(sum), sqrt(squares)),
+                 cosine = size > 0 ? size / sqrt(squares) : 0;
+    const double drift = 2 * (1 + 4 * cosine) * terms * size;
+    return moe_int_added(r, terms) * squares + r->cut * drift * drift;
+}
+
 double moe_int_at(const moe_int_rounding *r, moe_point point, double times) {
     return r->points & (uint32_t)point ? times : 0;
 }

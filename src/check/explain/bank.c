@@ -4,7 +4,6 @@
 #include "check/explain/ground.h"
 #include "check/explain/recover.h"
 #include "check/verdict/order.h"
-#include "core/progress.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,8 +28,11 @@ moe_int_finding moe_int_finding_start(const moe_int_hypothesis *h, moe_tensor_id
     return f;
 }
 
-/* Does the best explanation leave nothing that is wrong, nor makes anything so? */
+/* Does the best explanation leave nothing that is wrong, nor makes anything so; or is the search
+ * at its end? */
 static bool settled(const moe_int_evidence *e) {
+    if (e->wait.ended)
+        return true;
     int wrong = e->first == MOE_INT_CHOICE;
     for (int id = 0; id < MOE_T_COUNT; id++)
         wrong += e->wrong[id] && e->first != MOE_INT_CHOICE;
@@ -40,10 +42,11 @@ static bool settled(const moe_int_evidence *e) {
            (e->first == MOE_INT_CHOICE || e->best.is.after <= e->gate[e->first]);
 }
 
-/* Is there no explanation but a place, or one that leaves far more than a right kernel would? */
+/* Is there no explanation but a place, or one that leaves far more than a right kernel would, and
+ * is it still looked for? */
 static bool is_open(const moe_int_evidence *e) {
-    return !e->found || e->best.place ||
-           (!e->best.rough && e->best.is.after > 10 * e->gate[e->best.of]);
+    return !e->wait.ended && (!e->found || e->best.place ||
+                              (!e->best.rough && e->best.is.after > 10 * e->gate[e->best.of]));
 }
 
 static void try_locals(moe_int_evidence *e, moe_tensor_id id, const moe_int_scene *s,
@@ -53,7 +56,8 @@ static void try_locals(moe_int_evidence *e, moe_tensor_id id, const moe_int_scen
     const moe_int_local l = {&p, s, base};
     for (size_t i = 0; p.rows && is_open(e) && i < moe_int_bank_count; i++) {
         moe_int_finding f = moe_int_finding_start(&moe_int_bank[i], id);
-        moe_int_progress(e->progress, "explanation", (int64_t)i, (int64_t)moe_int_bank_count);
+        if (moe_int_bank[i].local && !moe_int_goes_on(e, i))
+            break;
         if (moe_int_bank[i].local == moe_int_local_own_formula)
             moe_int_try_parts(e, &l); /* whatever is exact comes before what is interpolated */
         if (!moe_int_bank[i].local || !is_open(e) || !moe_int_bank[i].local(&l, &f))
@@ -96,10 +100,8 @@ static void try_changes(moe_int_evidence *e) {
     moe_status status = moe_int_ground_make(e, &g);
     /* Not one of tensors that no run makes can be explained. */
     for (size_t i = 0; !status && g.whole.error >= 0 && !settled(e) && i < moe_int_bank_count; i++)
-        if (moe_int_bank[i].change) {
-            moe_int_progress(e->progress, "explanation", (int64_t)i, (int64_t)moe_int_bank_count);
+        if (moe_int_bank[i].change && moe_int_goes_on(e, i))
             status = moe_int_ground_try(e, &g, &moe_int_bank[i]);
-        }
     /* dS and dH are both made of dA', which dH shows as a row. */
     if (!status && e->first != MOE_INT_CHOICE && is_open(e))
         try_locals(e, e->first == MOE_T_DS && e->wrong[MOE_T_DH] ? MOE_T_DH : e->first, &g.whole,
@@ -118,7 +120,8 @@ bool moe_int_is_cause(const moe_explanation *x) {
 
 static void try_all(moe_int_evidence *e) {
     moe_int_try_looks(e, false);
-    try_changes(e);
+    if (!e->wait.ended)
+        try_changes(e);
     if (!e->found)
         moe_int_try_looks(e, true);
 }
@@ -138,11 +141,14 @@ void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *rout
     moe_int_evidence e;
     if (moe_int_evidence_make(subject, routing, truth, params, result, &e)) {
         try_all(&e);
-        if (!e.found && e.first == MOE_INT_CHOICE && take_first_wrong(&e))
+        if (!e.found && !e.wait.ended && e.first == MOE_INT_CHOICE && take_first_wrong(&e))
             try_all(&e);
         if (e.found)
             result->explanation = e.best.is;
-        result->explanation.tried = (int32_t)moe_int_bank_count;
+        const int64_t all = (int64_t)moe_int_bank_count;
+        result->explanation.ended = e.wait.ended;
+        result->explanation.tried =
+            (int32_t)(e.wait.ended && e.wait.tried < all ? e.wait.tried : all);
     }
     moe_int_evidence_destroy(&e);
 }

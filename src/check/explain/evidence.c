@@ -1,7 +1,9 @@
 /* What is known of a failing subject, and which of the explanations is the best. */
-#include "check/explain/evidence.h"
+#include "check/explain/bank.h"
 #include "check/verdict/order.h"
 #include "check/verdict/result.h"
+#include "core/clock.h"
+#include "core/progress.h"
 #include "reference/run.h"
 
 #include <math.h>
@@ -62,18 +64,40 @@ static void take_gates(const moe_check_result *result, moe_int_evidence *ret) {
     }
 }
 
+/* Of a sampled layer the search takes minutes. */
+static void tell_failure(moe_int_evidence *e) {
+    const double patience_us = e->truth->sampled ? 0 : 2e6;
+    if (e->wait.told || !e->wait.who || moe_int_now_us() - e->wait.since_us < patience_us)
+        return;
+    e->wait.told = true;
+    if (e->wait.who->failed)
+        e->wait.who->failed(e->wait.who->user, e->wait.result);
+}
+
+bool moe_int_goes_on(moe_int_evidence *e, size_t i) {
+    const moe_check_waiting *who = e->wait.who;
+    moe_int_progress(e->progress, "explanation", (int64_t)i, (int64_t)moe_int_bank_count);
+    tell_failure(e);
+    e->wait.ended = e->wait.ended || (e->wait.told && who->enough && who->enough(who->user));
+    e->wait.tried += !e->wait.ended;
+    return !e->wait.ended;
+}
+
 bool moe_int_evidence_make(const moe_int_subject *subject, const moe_int_routing *routing,
                            const moe_int_truth *truth, const moe_check_params *params,
                            moe_check_result *result, moe_int_evidence *ret) {
-    *ret = (moe_int_evidence){.subject = subject,
-                              .problem = subject->problem,
-                              .routing = routing,
-                              .truth = truth,
-                              .arithmetic = subject->arithmetic,
-                              .threads = moe_int_thread_count(params->threads),
-                              .progress = params->progress,
-                              .got = subject->got,
-                              .first = MOE_INT_CHOICE};
+    *ret = (moe_int_evidence){
+        .subject = subject,
+        .problem = subject->problem,
+        .routing = routing,
+        .truth = truth,
+        .arithmetic = subject->arithmetic,
+        .threads = moe_int_thread_count(params->threads),
+        .progress = params->progress,
+        .got = subject->got,
+        .first = MOE_INT_CHOICE,
+        .wait = {.who = params->waiting, .result = result, .since_us = moe_int_now_us()}};
+    tell_failure(ret); /* fetching stages takes long, too */
     fetch_stages(ret, result);
     drop_odd_shapes(ret);
     take_gates(result, ret);

@@ -35,6 +35,13 @@ typedef struct moe_int_evidence {
     moe_tensor_id first;      /* first wrong tensor, or MOE_INT_CHOICE */
     moe_int_finding best;
     bool found;
+    struct {
+        const moe_check_waiting *who;
+        const moe_check_result *result;
+        double since_us;
+        bool told, ended;
+        int64_t tried; /* hypotheses so far; one may be tried of several tensors */
+    } wait;
 } moe_int_evidence;
 
 /* Collects; *ret is to be freed. False when nothing failed that values could explain. */
@@ -42,6 +49,10 @@ bool moe_int_evidence_make(const moe_int_subject *subject, const moe_int_routing
                            const moe_int_truth *truth, const moe_check_params *params,
                            moe_check_result *result, moe_int_evidence *ret);
 void moe_int_evidence_destroy(moe_int_evidence *e);
+
+/* Hypothesis i of the bank is next: tells how far the search is, and that there is a verdict to
+ * those who wait. False: they have had enough. */
+bool moe_int_goes_on(moe_int_evidence *e, size_t i);
 
 /* Does a residual that falls from before to after explain tensor `id`? */
 bool moe_int_explains(const moe_int_evidence *e, moe_tensor_id id, double before, double after);

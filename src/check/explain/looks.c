@@ -33,7 +33,7 @@ void moe_int_try_looks(moe_int_evidence *e, bool place) {
         if (e->wrong[id])
             moe_int_sight_make(e, (moe_tensor_id)id, &sights[id]);
     for (size_t i = 0; i < moe_int_bank_count; i++)
-        if (moe_int_bank[i].look && moe_int_bank[i].place == place)
+        if (moe_int_bank[i].look && moe_int_bank[i].place == place && moe_int_goes_on(e, i))
             try_look(e, &moe_int_bank[i], sights);
     for (int id = 0; id < MOE_T_COUNT; id++)
         moe_int_sight_destroy(&sights[id]);

@@ -3,6 +3,7 @@
  * The GEMM. A sum of d products added in fp32 (roundoff u) errs with variance
  * (u^2 / 3) (1 + d/2) sum_i (x_i w_i)^2 (see errors.h); the bound is 8 u sqrt((1 + d/2) sum (x
  * w)^2), some 14 standard deviations of a sequential sum. A bias adds the roundoff of one addition.
+ * Beside 16 bits six deviations of what tensor cores cut off (errors.h) come to it.
  *
  * Logits that the recipe stores in 16 bits (MOE_POINT_LOGITS) move by half a step of that type.
  *
@@ -11,6 +12,7 @@
  * log(1 + ds/s) for softmax; logit(s + ds) - z up and z - logit(s - ds) down for sigmoid, where
  *     ds = u (4 s + |z - z_max| s + |s + b|) + smallest normal number
  * counts the roundings of exp, its argument, the sum and the division, and of adding b. */
+#include "check/errors/errors.h"
 #include "check/routing/routing.h"
 #include "reference/loops.h"
 
@@ -79,6 +81,13 @@ static void add_score_shift(const moe_problem *problem, const double *z, int64_t
     }
 }
 
+/* Six deviations of what tensor cores cut off of a logit, whose squares sum to `square`. */
+static double cut_off(const moe_int_rounding *r, double d, double square, double dot) {
+    moe_int_rounding whole = *r;
+    whole.sum = 0;
+    return 6 * sqrt(r->u2 * moe_int_dot_errors(&whole, d, d * square, dot));
+}
+
 moe_status moe_int_routing_margin(const moe_problem *problem, const double *logits,
                                   const moe_int_reading *reading, int threads, double *ret_up,
                                   double *ret_down) {
@@ -87,12 +96,17 @@ moe_status moe_int_routing_margin(const moe_problem *problem, const double *logi
     double stored =
         reading->points & MOE_POINT_LOGITS ? moe_dtype_roundoff(reading->arithmetic) : 0;
     double terms = 1 + (double)problem->layer.d / 2;
+    const moe_int_rounding rounding = moe_int_rounding_at(reading->arithmetic, reading->points);
+    const moe_tensor *b = &problem->in.t[MOE_T_B_R];
     moe_status status = sum_squares(problem, n, threads, ret_up);
     if (status)
         return status;
     for (int64_t i = 0; i < count; i++) {
         double bias = problem->layer.router.bias ? u * fabs(logits[i]) : 0;
-        ret_up[i] = ret_down[i] = 8 * u * sqrt(terms * ret_up[i]) + bias + stored * fabs(logits[i]);
+        double added = b->data ? moe_load(b->data, b->dtype, (size_t)(i % n)) : 0;
+        ret_up[i] = ret_down[i] =
+            8 * u * sqrt(terms * ret_up[i]) + bias + stored * fabs(logits[i]) +
+            cut_off(&rounding, (double)problem->layer.d, ret_up[i], logits[i] - added);
     }
     for (int64_t t = 0; t < problem->T; t++)
         add_score_shift(problem, logits + t * n, n, u, ret_up + t * n, ret_down + t * n);

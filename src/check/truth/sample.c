@@ -59,8 +59,9 @@ static void add_ends(const moe_plan *plan, int64_t e, int64_t *tokens, int64_t *
 }
 
 static moe_status choose_tokens(const moe_problem *problem, const moe_plan *plan,
-                                moe_int_truth *t) {
-    int64_t experts[8];
+                                const moe_tensors *seen, moe_int_truth *t) {
+    int64_t experts[8], odd[MOE_INT_ODD];
+    const int64_t n_odd = seen ? moe_int_odd_tokens(plan, seen, odd) : 0;
     int64_t n = moe_int_sample_experts(problem, plan, 8, experts);
     t->tokens = malloc(SAMPLE_TOKENS * sizeof *t->tokens);
     if (!t->tokens)
@@ -69,6 +70,8 @@ static moe_status choose_tokens(const moe_problem *problem, const moe_plan *plan
     add_once(problem->T - 1, t->tokens, &t->n_tokens, SAMPLE_TOKENS);
     for (int64_t i = 0; i < n; i++)
         add_ends(plan, experts[i], t->tokens, &t->n_tokens);
+    for (int64_t i = 0; i < n_odd; i++)
+        add_once(odd[i], t->tokens, &t->n_tokens, SAMPLE_TOKENS);
     for (uint64_t i = 64; t->n_tokens < SAMPLE_TOKENS && i < 64 + 8 * SAMPLE_TOKENS; i++)
         add_once((int64_t)(moe_int_sample_bits(problem, i) % (uint64_t)problem->T), t->tokens,
                  &t->n_tokens, SAMPLE_TOKENS);
@@ -178,12 +181,13 @@ static moe_status make_oracle(const moe_problem *problem, const moe_plan *sub,
 
 moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routing *routing,
                                  const moe_int_rounding *rounding, int threads,
-                                 const moe_int_truth *known, const moe_log *log, moe_int_truth *t) {
+                                 const moe_int_truth *known, const moe_tensors *seen,
+                                 const moe_log *log, moe_int_truth *t) {
     moe_plan *sub = NULL;
     int64_t *row_of_pair = NULL;
     moe_tensor X = t->in.t[MOE_T_X], dO = t->in.t[MOE_T_DO];
     t->in.t[MOE_T_X] = t->in.t[MOE_T_DO] = (moe_tensor){0}; /* from here on copies, owned */
-    moe_status status = t->tokens ? MOE_OK : choose_tokens(problem, routing->plan, t);
+    moe_status status = t->tokens ? MOE_OK : choose_tokens(problem, routing->plan, seen, t);
     if (!status)
         status = gather_rows(&X, t->tokens, t->n_tokens, &t->in.t[MOE_T_X]);
     if (!status)

@@ -166,19 +166,20 @@ static int64_t experts_in(const moe_int_part *part) {
 
 static moe_status sample(const moe_problem *problem, const moe_int_routing *routing,
                          const moe_int_rounding *rounding, const moe_check_params *how,
-                         const moe_int_truth *known, const moe_log *log, moe_check_result *result,
-                         moe_int_truth *t) {
+                         const moe_int_truth *known, const moe_tensors *seen, const moe_log *log,
+                         moe_check_result *result, moe_int_truth *t) {
     int workers = moe_int_thread_count(how->threads);
     t->sampled = true;
     moe_int_progress(how->progress, "oracle", 0, 2); /* of tokens, of hidden units */
-    moe_status status = moe_int_sample_tokens(problem, routing, rounding, workers, known, log, t);
+    moe_status status =
+        moe_int_sample_tokens(problem, routing, rounding, workers, known, seen, log, t);
     if (status || !has_backward(problem)) {
         snprintf(result->sampled, sizeof result->sampled, "%lld of %lld tokens",
                  (long long)t->n_tokens, (long long)problem->T);
         return status;
     }
     moe_int_progress(how->progress, "oracle", 1, 2);
-    status = moe_int_sample_units(problem, routing->plan, rounding, workers, t);
+    status = moe_int_sample_units(problem, routing, rounding, workers, t);
     const moe_int_part *dW2 = &t->part[MOE_T_DW2];
     snprintf(result->sampled, sizeof result->sampled,
              "O, dX, dS: %lld of %lld tokens; dW1, dW2: %lld of %lld hidden units in %lld experts; "
@@ -190,15 +191,15 @@ static moe_status sample(const moe_problem *problem, const moe_int_routing *rout
 
 moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing *routing,
                               const moe_int_rounding *rounding, const moe_check_params *params,
-                              const moe_int_truth *known, const moe_log *log,
-                              moe_check_result *result, moe_int_truth *ret) {
+                              const moe_int_truth *known, const moe_tensors *seen,
+                              const moe_log *log, moe_check_result *result, moe_int_truth *ret) {
     memset(ret, 0, sizeof *ret);
     ret->in = problem->in;
     if (!has_backward(problem))
         ret->in.t[MOE_T_DO] = (moe_tensor){0};
     moe_status status;
     if (moe_int_wants_sample(problem, routing->plan, params))
-        status = sample(problem, routing, rounding, params, known, log, result, ret);
+        status = sample(problem, routing, rounding, params, known, seen, log, result, ret);
     else
         status = run_oracle(problem, routing, rounding, params, known, log, ret);
     if (status == MOE_E_NOMEM)

@@ -37,11 +37,12 @@ bool moe_int_wants_sample(const moe_problem *problem, const moe_plan *plan,
 /* Computes the truth for the routing in force; *ret is to be freed, also on failure. `result`
  * takes the description of a sample. `known`, or NULL, is another truth, which outlives *ret: where
  * it is of the same inputs and choice, its oracle serves again, and where it is of the same
- * rounding, what a sample errs by. */
+ * rounding, what a sample errs by. `seen`, or NULL, are the subject's results, whose odd tokens
+ * join the sample. */
 moe_status moe_int_truth_make(const moe_problem *problem, const moe_int_routing *routing,
                               const moe_int_rounding *rounding, const moe_check_params *params,
-                              const moe_int_truth *known, const moe_log *log,
-                              moe_check_result *result, moe_int_truth *ret);
+                              const moe_int_truth *known, const moe_tensors *seen,
+                              const moe_log *log, moe_check_result *result, moe_int_truth *ret);
 void moe_int_truth_destroy(moe_int_truth *t);
 /* The same pairs in the same order? */
 bool moe_int_same_pairs(const moe_plan *a, const moe_plan *b);
@@ -59,9 +60,13 @@ moe_status moe_int_truth_suspects(const moe_problem *problem, const moe_int_rout
  * ascending. Of `known`, as moe_int_truth_make has it, whatever is the same serves again. */
 moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routing *routing,
                                  const moe_int_rounding *rounding, int threads,
-                                 const moe_int_truth *known, const moe_log *log, moe_int_truth *t);
+                                 const moe_int_truth *known, const moe_tensors *seen,
+                                 const moe_log *log, moe_int_truth *t);
+/* Up to so many tokens whose rows of O or dX are the smallest or the largest. Returns how many. */
+enum { MOE_INT_ODD = 8 };
+int64_t moe_int_odd_tokens(const moe_plan *plan, const moe_tensors *seen, int64_t ret[MOE_INT_ODD]);
 /* dW1, db1, dW2, db2 (and the shared expert's) at sampled hidden units, in time linear in them. */
-moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
+moe_status moe_int_sample_units(const moe_problem *problem, const moe_int_routing *routing,
                                 const moe_int_rounding *rounding, int threads, moe_int_truth *t);
 /* A hidden unit of expert e; e < 0: of the shared expert. */
 typedef struct moe_int_unit_place {
@@ -69,7 +74,7 @@ typedef struct moe_int_unit_place {
 } moe_int_unit_place;
 /* The same at given units, one expert's after another's, the shared one's first; with db2 of the
  * experts that they are of. */
-moe_status moe_int_sample_places(const moe_problem *problem, const moe_plan *plan,
+moe_status moe_int_sample_places(const moe_problem *problem, const moe_int_routing *routing,
                                  const moe_int_rounding *rounding, const moe_int_unit_place *places,
                                  int64_t count, int threads, moe_int_truth *t);
 /* dW_r and db_r of sampled experts from all of the subject's own dS [all pairs]. */

@@ -1,6 +1,8 @@
 /* Which hidden units are sampled, and where their gradients belong. */
 #include "check/truth/units.h"
 
+#include <stdlib.h>
+
 enum { EXPERTS = 8 };
 
 /* First, last and two drawn units. */
@@ -105,18 +107,18 @@ static moe_int_unit_ffn shared_ffn(const moe_problem *problem, const moe_int_rou
                               .dw1 = MOE_T_DW1_SHARED,
                               .db1 = MOE_T_COUNT,
                               .dw2 = MOE_T_DW2_SHARED,
-                              .logit2 =
-                                  desc->shared_gate ? moe_int_row_square(gate, 0, desc->d) : 0,
+                              .gate2 = desc->shared_gate ? moe_int_row_square(gate, 0, desc->d) : 0,
                               .n = desc->n_shared,
                               .hw = moe_h_width(desc, desc->n_shared),
                               .rows = problem->T,
                               .layout = MOE_GLU_CONCAT};
 }
 
-static moe_int_unit_ffn expert_ffn(const moe_problem *problem, const moe_plan *plan,
-                                   const moe_int_rounding *rounding, int64_t e) {
+static moe_int_unit_ffn expert_ffn(const moe_problem *problem, const moe_int_routing *routing,
+                                   const double *norms, const moe_int_rounding *rounding,
+                                   int64_t e) {
     const moe_layer_desc *desc = &problem->layer;
-    const moe_tensor *w_r = &problem->in.t[MOE_T_W_R];
+    const moe_plan *plan = routing->plan;
     return (moe_int_unit_ffn){.problem = problem,
                               .plan = plan,
                               .rounding = *rounding,
@@ -126,7 +128,8 @@ static moe_int_unit_ffn expert_ffn(const moe_problem *problem, const moe_plan *p
                               .dw1 = MOE_T_DW1,
                               .db1 = desc->expert_bias ? MOE_T_DB1 : MOE_T_COUNT,
                               .dw2 = MOE_T_DW2,
-                              .logit2 = problem->plan ? 0 : 2 * moe_int_row_square(w_r, e, desc->d),
+                              .logits = routing->logits,
+                              .norms = norms,
                               .e = e,
                               .n = desc->n,
                               .hw = moe_h_width(desc, desc->n),
@@ -134,12 +137,17 @@ static moe_int_unit_ffn expert_ffn(const moe_problem *problem, const moe_plan *p
                               .layout = desc->glu_layout};
 }
 
+/* NULL where weights are given. */
+static moe_status norms_of(const moe_problem *problem, double **ret) {
+    return problem->plan ? MOE_OK : moe_int_router_norms(&problem->layer, &problem->in, ret);
+}
+
 /* Groups `places` of one expert, at most MOE_INT_UNITS of them, into *ret; returns how many. */
-static int64_t take_places(const moe_problem *problem, const moe_plan *plan,
-                           const moe_int_rounding *rounding, const moe_int_unit_place *places,
-                           int64_t count, moe_int_unit_ffn *ret) {
+static int64_t take_places(const moe_problem *problem, const moe_int_routing *routing,
+                           const double *norms, const moe_int_rounding *rounding,
+                           const moe_int_unit_place *places, int64_t count, moe_int_unit_ffn *ret) {
     *ret = places->e < 0 ? shared_ffn(problem, rounding)
-                         : expert_ffn(problem, plan, rounding, places->e);
+                         : expert_ffn(problem, routing, norms, rounding, places->e);
     while (ret->n_units < count && ret->n_units < MOE_INT_UNITS &&
            places[ret->n_units].e == places->e) {
         ret->unit[ret->n_units] = places[ret->n_units].unit;
@@ -148,15 +156,18 @@ static int64_t take_places(const moe_problem *problem, const moe_plan *plan,
     return ret->n_units;
 }
 
-moe_status moe_int_sample_places(const moe_problem *problem, const moe_plan *plan,
+moe_status moe_int_sample_places(const moe_problem *problem, const moe_int_routing *routing,
                                  const moe_int_rounding *rounding, const moe_int_unit_place *places,
                                  int64_t count, int threads, moe_int_truth *t) {
     moe_int_unit_ffn *ffn = calloc((size_t)count + 1, sizeof *ffn);
     moe_status status = ffn ? MOE_OK : MOE_E_NOMEM;
+    double *norms = NULL;
     int64_t n = 0, shared = 0;
+    if (!status)
+        status = norms_of(problem, &norms);
     for (int64_t i = 0; !status && i < count; n++) {
         shared += places[i].e < 0;
-        i += take_places(problem, plan, rounding, places + i, count - i, &ffn[n]);
+        i += take_places(problem, routing, norms, rounding, places + i, count - i, &ffn[n]);
     }
     if (shared)
         status = run_units(ffn, shared, threads, t);
@@ -165,20 +176,24 @@ moe_status moe_int_sample_places(const moe_problem *problem, const moe_plan *pla
     if (!status && n > shared && problem->layer.expert_bias)
         status = run_db2(ffn + shared, n - shared, t);
     free(ffn);
+    free(norms);
     return status;
 }
 
-moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan,
+moe_status moe_int_sample_units(const moe_problem *problem, const moe_int_routing *routing,
                                 const moe_int_rounding *rounding, int threads, moe_int_truth *t) {
     const moe_layer_desc *desc = &problem->layer;
     int64_t chosen[EXPERTS];
-    int64_t count = moe_int_sample_experts(problem, plan, EXPERTS, chosen);
+    int64_t count = moe_int_sample_experts(problem, routing->plan, EXPERTS, chosen);
     moe_int_unit_ffn experts[EXPERTS];
+    double *norms = NULL;
+    moe_status status = norms_of(problem, &norms);
     for (int64_t i = 0; i < count; i++) {
-        experts[i] = expert_ffn(problem, plan, rounding, chosen[i]);
+        experts[i] = expert_ffn(problem, routing, norms, rounding, chosen[i]);
         choose_units(&experts[i]);
     }
-    moe_status status = run_units(experts, count, threads, t);
+    if (!status)
+        status = run_units(experts, count, threads, t);
     if (!status && desc->expert_bias)
         status = run_db2(experts, count, t);
     if (!status && desc->n_shared) {
@@ -186,5 +201,6 @@ moe_status moe_int_sample_units(const moe_problem *problem, const moe_plan *plan
         choose_units(&shared);
         status = run_units(&shared, 1, threads, t);
     }
+    free(norms);
     return status;
 }

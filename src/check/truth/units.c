@@ -71,10 +71,15 @@ static void load_pair(const moe_int_unit_ffn *u, int64_t r, unit_work *k) {
             z += k->x[i] * element(&in[MOE_T_W_GATE_SHARED], i);
         k->weight = 1 / (1 + exp(-z));
     }
-    k->vweight = u->logit2 > 0 ? u->rounding.sum * k->xx * u->logit2 + u->rounding.router : 0;
+    k->vweight = 0;
+    if (u->plan && u->norms)
+        k->vweight =
+            moe_int_weight_variance(desc, &u->rounding, u->plan, row,
+                                    u->logits + token * u->plan->n_experts, k->xx, u->norms);
     k->vweight += moe_int_flushed_share(&u->rounding, k->weight);
     if (!u->plan && desc->shared_gate) /* errors/shared.c */
         k->vweight +=
+            moe_int_dot_errors(&u->rounding, (double)d, k->xx * u->gate2, z) + u->rounding.router +
             2 * u->rounding.sum / fmax(k->weight * k->weight, DBL_MIN) +
             moe_int_at(&u->rounding, MOE_POINT_GATE, 1 + z * z * (1 - k->weight) * (1 - k->weight));
 }
@@ -101,7 +106,8 @@ static void add_pair(const moe_int_unit_ffn *u, unit_work *k, const moe_int_unit
     const moe_layer_desc own = moe_shared_desc(layer), *desc = u->plan ? layer : &own;
     int64_t d = desc->d;
     bool on_input = u->plan && desc->router.weight_on == MOE_WEIGHT_ON_INPUT;
-    double w = on_input ? 1 : k->weight, vs = on_input ? 0 : k->vweight, sum = u->rounding.sum;
+    double w = on_input ? 1 : k->weight, vs = on_input ? 0 : k->vweight;
+    double sum = moe_int_added(&u->rounding, (double)d);
     double scale = on_input ? k->weight : 1, xx = scale * scale * k->xx;
     double stored_x = 0, stored_dy = stored_gradient(u, k, w);
     const bool stores_x = on_input && moe_int_at(&u->rounding, MOE_POINT_SX, 1) > 0;

@@ -11,8 +11,9 @@ typedef struct moe_int_unit_ffn {
     const moe_problem *problem;
     const moe_plan *plan; /* NULL: the shared expert */
     moe_int_rounding rounding;
-    double logit2; /* twice |w_r|^2 of the logit behind the weights (errors/router.c), or |w_gate|^2
-                      of the shared expert's; 0: they are given */
+    const double *logits,
+        *norms;   /* [T][R], [R] of the router (errors.h); NULL: weights are given */
+    double gate2; /* |w_gate|^2 of the shared expert */
     moe_tensor_id w1, b1, w2, dw1, db1, dw2; /* b1, db1: MOE_T_COUNT without biases */
     int64_t e, n, hw, rows;
     int32_t layout;

@@ -2,6 +2,7 @@
 #include "cli/input/devices.h"
 #include "cli/input/messages.h"
 #include "cli/input/mistrust.h"
+#include "cli/input/patience.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,19 +126,26 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
     as_named.spec = spec;
     as_named.progress = &progress;
     as_named.backends = backends->all;
+    cli_patience patience;
     moe_status status = cli_devices_open(&d, 1);
     int code = cli_exit_code(status);
-    for (size_t i = 0; !status && i < items->count; i++) {
+    for (size_t i = 0; !status && i < items->count && !cli_interrupted(); i++) {
         of_case.name = items->at[i].name;
         of_case.number = i + 1;
         cli_progress("case %zu of %zu: %s, %s", i + 1, items->count, spec, items->at[i].name);
+        cli_patience_begin(&patience, backends->timeout_s);
+        as_named.waiting = &patience.waiting;
         moe_status judged = judge_item(&d, selection, &items->at[i], &as_named, verdicts);
+        cli_patience_end(&patience);
         cli_progress_clear();
         if (judged && cli_exit_code(judged) > code)
             code = cli_exit_code(judged);
         if (!judged && each)
             each(user, verdicts->at[verdicts->count - 1]);
     }
+    if (!status && cli_interrupted() && verdicts->count - first < items->count)
+        cli_progress_note("interrupted: %zu of %zu cases were not run",
+                          items->count - (verdicts->count - first), items->count);
     moe_status closed = cli_devices_close(&d);
     if (closed && cli_exit_code(closed) > code)
         code = cli_exit_code(closed);

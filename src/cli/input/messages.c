@@ -191,6 +191,19 @@ void cli_progress_pause(void) {
     wipe();
 }
 
+void cli_progress_note(const char *format, ...) {
+    char line[1024];
+    if (!progress_wanted)
+        return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    wipe();
+    fprintf(stderr, "moeref: %s\n", line);
+    fflush(stderr);
+}
+
 void cli_progress_clear(void) {
     wipe();
     pthread_mutex_lock(&current.mutex);

@@ -57,7 +57,8 @@ typedef struct cli_isolation {
 #define CLI_ISOLATION_OPTIONS(i)                                                                  \
     {"timeout", CLI_COUNT, &(i).timeout_s, "SECONDS",                                              \
      "most that one call of a backend may take, then it has failed (default: 60, and 1 more for "  \
-     "every 10^9 FLOP of the case and every 10^8 bytes of its parameters)"},                       \
+     "every 10^9 FLOP of the case and every 10^8 bytes of its parameters); the search for the "    \
+     "cause of a large layer's failure ends after as long (default: when it is through)"},         \
     {"no-isolation", CLI_FLAG, &(i).none, NULL,                                                    \
      "run backends in this process, for a debugger; what one does wrong may then end or falsify "  \
      "the whole run"}

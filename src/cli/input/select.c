@@ -231,7 +231,7 @@ static moe_status load_backends(const cli_isolation *isolation, moe_backends **r
 
 moe_status cli_backends_choose(const cli_strings *named, const cli_isolation *isolation,
                                cli_backends *ret) {
-    *ret = (cli_backends){0};
+    *ret = (cli_backends){.timeout_s = isolation->timeout_s};
     moe_status status = load_backends(isolation, &ret->all);
     if (status)
         return status;

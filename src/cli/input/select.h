@@ -81,6 +81,7 @@ typedef struct cli_backends {
     moe_backends *all;
     const char **spec;
     size_t count;
+    int64_t timeout_s; /* of a call, and of the search for a cause; 0: none was given */
 } cli_backends;
 
 moe_status cli_backends_choose(const cli_strings *named, const cli_isolation *isolation,

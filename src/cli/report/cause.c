@@ -31,6 +31,13 @@ void cli_cause_text(FILE *to, const moe_check_result *r) {
     if (x->kind[0]) {
         fprintf(to, "  explanation: %s (%s: NMSE %.1e, then %.1e)\n", x->text, x->tensor, x->before,
                 x->after);
+        if (x->ended)
+            fprintf(to, "  the search was ended there: there may be a better one\n");
+    } else if (x->ended) {
+        fprintf(to,
+                "  explanation: the search was ended after %d hypotheses; none of them explains "
+                "it\n",
+                (int)x->tried);
     } else if (x->tried > 0) {
         fprintf(to, "  explanation: none of %d hypotheses explains it\n", (int)x->tried);
     }

@@ -43,6 +43,8 @@ static void put_explanation(FILE *to, const moe_check_result *r) {
         cli_html_text(to, e->text);
     else
         fprintf(to, "None of the %d hypotheses that were tried explains it.", (int)e->tried);
+    if (e->ended)
+        fprintf(to, " The search was ended there.");
     fprintf(to, "</p>");
     if (e->kind[0]) {
         fprintf(to, "<p class=\"note\">");

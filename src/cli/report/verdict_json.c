@@ -55,11 +55,11 @@ static json_t *explanation_json(const moe_check_result *r) {
     json_t *params = json_object();
     for (int i = 0; i < e->n_params; i++)
         json_object_set_new(params, e->param[i].name, json_real(e->param[i].value));
-    return json_pack("{s:o, s:o, s:s, s:o, s:o*, s:o*, s:i, s:o}", "kind",
+    return json_pack("{s:o, s:o, s:s, s:o, s:o*, s:o*, s:i, s:b, s:o}", "kind",
                      e->kind[0] ? json_string(e->kind) : json_null(), "text",
                      cli_json_text(e->text), "tensor", e->tensor, "parameters", params,
                      "residual_before", json_real(e->before), "residual_after", json_real(e->after),
-                     "tried", (int)e->tried, "next", next);
+                     "tried", (int)e->tried, "ended", (int)e->ended, "next", next);
 }
 
 /* Where the error of the first wrong stage is, or null. */

@@ -1,5 +1,6 @@
 /* moeref check: verdicts. */
 #include "cli/input/messages.h"
+#include "cli/input/patience.h"
 #include "cli/input/pieces.h"
 #include "cli/report/html.h"
 #include "cli/report/verdict.h"
@@ -106,8 +107,12 @@ static int check_file(check_options *o, const cli_items *items) {
     if (!status && cli_may_be_sampled(problem)) /* else no other backend is asked */
         status = cli_backends_choose(&o->backends, &o->isolation, &backends);
     params.backends = backends.all;
+    cli_patience patience;
+    cli_patience_begin(&patience, o->isolation.timeout_s);
+    params.waiting = &patience.waiting;
     if (!status)
         status = judge_file(o, problem, o->arithmetic ? (int32_t)arithmetic : -1, &params, &result);
+    cli_patience_end(&patience);
     cli_progress_clear();
     if (!status)
         status = cli_verdicts_add(&verdicts, result);
@@ -134,7 +139,7 @@ static int check_backends(check_options *o, const cli_items *items) {
     if (status)
         return cli_exit_code(status);
     int worst = CLI_PASSED;
-    for (size_t i = 0; i < backends.count; i++) {
+    for (size_t i = 0; i < backends.count && !cli_interrupted(); i++) {
         int code = cli_judge_backend(&backends, backends.spec[i], &o->selection, items, &params,
                                      print_verdict, o, &verdicts);
         if (code > worst)

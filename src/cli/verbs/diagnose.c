@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "cli/input/judging.h"
 #include "cli/input/messages.h"
+#include "cli/input/patience.h"
 #include "cli/report/html.h"
 #include "cli/report/verdict.h"
 #include "cli/verbs/verbs.h"
@@ -28,7 +29,11 @@ static moe_status judge_file(const diagnose_options *o, const char *path, cli_ve
     moe_check_params params = {.threads = (int32_t)o->threads};
     moe_check_result *result = NULL;
     cli_progress("%s", path);
+    cli_patience patience;
+    cli_patience_begin(&patience, 0);
+    params.waiting = &patience.waiting;
     moe_status status = moe_check_bundle(path, &params, cli_log(), &result);
+    cli_patience_end(&patience);
     if (!status)
         status = cli_verdicts_add(verdicts, result);
     cli_progress_clear();
@@ -51,9 +56,10 @@ static int judge_folder(const diagnose_options *o, const char *folder, cli_verdi
     if (count <= 0)
         code = cli_usage("%s holds no .safetensors file", folder);
     for (int i = 0; i < count; i++) {
-        char *path;
+        char *path = NULL;
         bool made = asprintf(&path, "%s/%s", folder, entry[i]->d_name) >= 0;
-        code = worse(code, made ? judge_file(o, path, verdicts) : MOE_E_NOMEM);
+        if (!cli_interrupted())
+            code = worse(code, made ? judge_file(o, path, verdicts) : MOE_E_NOMEM);
         if (made)
             free(path);
         free(entry[i]);
@@ -65,6 +71,7 @@ static int judge_folder(const diagnose_options *o, const char *folder, cli_verdi
 static int run(const diagnose_options *o) {
     cli_verdicts verdicts = {0};
     int code = CLI_PASSED;
+    cli_set_progress(o->output != CLI_JSON);
     if (o->threads > 4096)
         return cli_usage("--threads takes 4096 at most");
     if (!o->paths.count)
@@ -72,7 +79,7 @@ static int run(const diagnose_options *o) {
     int unwritable = cli_html_check(&o->html);
     if (unwritable >= 0)
         return unwritable;
-    for (size_t i = 0; i < o->paths.count; i++) {
+    for (size_t i = 0; i < o->paths.count && !cli_interrupted(); i++) {
         const char *path = o->paths.at[i];
         struct stat info;
         bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);

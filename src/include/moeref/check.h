@@ -83,6 +83,7 @@ typedef struct moe_explanation {
     } param[6];
     int32_t n_params;
     int32_t tried; /* hypotheses that were tried; 0: none was, as nothing failed */
+    bool ended;    /* there are more: who waited had enough (moe_check_waiting) */
 } moe_explanation;
 
 /* Features of a layer, like "clamp_gate_above": what a case can decide, counted in tokens, pairs or
@@ -222,6 +223,17 @@ typedef struct moe_check_result {
     double seconds;
 } moe_check_result;
 
+/* Who waits for a verdict; each may be NULL. Thread-safety: as moe_log. */
+typedef struct moe_check_waiting {
+    /* Told once, before or while the cause of a failure is looked for, if that takes long: of a
+     * sampled layer at once, else after two seconds. `so_far` has tensors, verdict and why. */
+    void (*failed)(void *user, const moe_check_result *so_far);
+    /* Asked after `failed`, between hypotheses: is that enough? The result then has what was found,
+     * and its explanation is `ended`. */
+    bool (*enough)(void *user);
+    void *user;
+} moe_check_waiting;
+
 /* Thread-safety: plain data. */
 typedef struct moe_check_params {
     int64_t sample_above_flops; /* sample the oracle when a full one would need more model FLOPs; 0:
@@ -252,8 +264,9 @@ typedef struct moe_check_params {
                                are judged as well; NULL: none does */
     const char *scout;      /* which one; "none"; NULL: openblas, where it is usable and may take a
                                minute at most. Not the one that is judged */
-    const moe_progress *progress; /* run, oracle, comparison, identities, explanation, and each
-                                     slot of the backend that is called; or NULL */
+    const moe_progress *progress;     /* run, oracle, comparison, identities, explanation, and each
+                                         slot of the backend that is called; or NULL */
+    const moe_check_waiting *waiting; /* or NULL */
 } moe_check_params;
 
 /* Runs `problem` on `backend` and judges it. Returns MOE_OK whenever a verdict was reached (also
