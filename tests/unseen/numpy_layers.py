@@ -18,4 +18,21 @@ LAYERS = {
     "capacity": "T=256 d=192 n=64 E=16 K=2 select=capacity capacity=30 renorm=1 seed=317",
     "counts": "T=512 d=192 n=128 E=4 K=2 route=counts:300+200+270+254 seed=316",
     "turned": "T=192 d=192 n=96 E=8 K=2 glu=interleaved seed=315",
+    "tiny": "T=32 d=32 n=16 E=4 K=2 renorm=1 seed=321",
+    "flat": "T=128 d=96 n=64 E=8 K=2 renorm=1 seed=322",
+    "bare": "T=128 d=96 n=64 E=16 K=4 seed=323",
+    "slots": "T=96 d=64 n=48 E=16 K=4 renorm=1 seed=324",
+    "top1": "T=128 d=96 n=48 E=8 K=1 seed=325",
+    "even": "T=128 d=96 n=96 E=8 K=2 renorm=1 seed=326",
+    "scaled": "T=128 d=96 n=64 E=16 K=4 score=sigmoid renorm=1 scale=2.5 seed=327",
+    "scaled_shared": "T=128 d=96 n=64 E=16 K=4 score=sigmoid renorm=1 scale=2.5 shared=64 "
+                     "seed=328",
+    "biased": "T=128 d=96 n=64 E=8 K=2 bias=1 renorm=1 seed=329",
+    "chosen": "T=128 d=96 n=64 E=16 K=4 score=softmax_topk seed=330",
+    "sparse": "T=64 d=96 n=64 E=16 K=2 route=counts:20+0+16+0+9+0+0+31+1+0+12+14+0+7+18+0 "
+              "seed=331",
+    "ragged": "T=100 d=96 n=64 E=8 K=3 renorm=1 seed=332",
+    "ties": "T=64 d=64 n=32 E=8 K=2 r_scale=0 renorm=1 seed=333",
+    "integers": "T=64 d=8 n=16 E=16 K=2 data=integer seed=334",
+    "zeros": "T=64 d=64 n=32 E=8 K=2 data=zero seed=335",
 }

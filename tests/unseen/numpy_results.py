@@ -30,6 +30,9 @@ import numpy_bugs_forward
 import numpy_bugs_wraps
 import numpy_kernel
 import numpy_right
+import numpy_right_tries
+import numpy_tries_backward
+import numpy_tries_forward
 import unseen
 from numpy_layers import LAYERS
 
@@ -41,8 +44,9 @@ def kernels(module):
             if isinstance(k, type) and k.__module__ == module.__name__]
 
 
-BUGS = sum(map(kernels, (numpy_bugs_forward, numpy_bugs_backward, numpy_bugs_wraps)), [])
-RIGHT = kernels(numpy_right)
+BUGS = sum(map(kernels, (numpy_bugs_forward, numpy_bugs_backward, numpy_bugs_wraps,
+                         numpy_tries_forward, numpy_tries_backward)), [])
+RIGHT = sum(map(kernels, (numpy_right, numpy_right_tries)), [])
 
 
 def moeref(options, *words):
