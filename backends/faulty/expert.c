@@ -111,6 +111,8 @@ int64_t fy_token(const fy_layer *l, const fy_expert *x, int64_t r) {
     const int64_t tail = x->rows % TILE;
     if (FAULT(l, tail_early) && tail && x->rows > TILE && r >= x->rows - tail)
         return token[r - (TILE - tail)];
+    if (FAULT(l, token_mirrored))
+        return l->T - 1 - token[r];
     if (FAULT(l, token_cut))
         return token[r] % 32;
     if (FAULT(l, gather_off_by_one))
@@ -203,6 +205,8 @@ static void up(const fy_layer *l, const fy_expert *x, const float *rows, float *
         add_bias(x->b1, x->rows, x->hw, x->H);
     fy_store(l, x->H, x->rows * x->hw);
     activate(l, x);
+    for (int64_t r = 0; FAULT(l, b1_after_activation) && x->b1 && r < x->rows; r++)
+        add_bias(x->b1, 1, x->n, x->A + r * x->n);
     fy_store(l, x->A, x->rows * x->n);
     if (FAULT(l, A_columns_repeat))
         spoil_columns(x->rows, x->n, TILE, 0, 0, x->A);

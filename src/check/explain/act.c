@@ -56,6 +56,11 @@ static double wrong_slope(const moe_int_change *c, double g, double value, doubl
 
 static double gate_factor(const moe_int_change *c, double g, double *slope) {
     double value, limit = c->desc.act_limit;
+    if (c->phi) {
+        const double step = 1e-5;
+        *slope = (c->phi->of(g + step) - c->phi->of(g - step)) / (2 * step);
+        return c->phi->of(g);
+    }
     switch (c->act) {
     case MOE_INT_ACT_CLAMP_AFTER:
         value = sigmoid(c->desc.act_alpha * g);
@@ -99,6 +104,8 @@ static double gate_factor(const moe_int_change *c, double g, double *slope) {
     case MOE_INT_ACT_NO_ONE:
     case MOE_INT_ACT_NO_UP:
     case MOE_INT_ACT_UP_SLOPE:
+    case MOE_INT_ACT_UP_RAISED:
+    case MOE_INT_ACT_UP_ADDED:
         break;
     }
     return factor_of(c, g, slope);
@@ -112,6 +119,8 @@ static double up_factor(const moe_int_change *c, double u, double *slope) {
         *slope = 0;
         return 1;
     }
+    if (c->act == MOE_INT_ACT_UP_RAISED)
+        return u + 1;
     if (c->desc.act == MOE_ACT_SWIGLU_SOFTCAP) {
         double t = tanh(u / limit);
         *slope = 1 - t * t;
@@ -148,6 +157,12 @@ void moe_int_changed_act(const moe_int_change *c, const double h[2], double *a, 
     double u = gated ? up_factor(c, h[!gate], &u_slope) : 1;
     g = rounded_factor(c, h[gated ? gate : 0], g);
     *a = moe_int_to_bits(c->act_part == MOE_INT_PART_A ? c->act_bits : 0, g * u);
+    if (c->act == MOE_INT_ACT_UP_ADDED) {
+        *a = g + u;
+        slope[gate] = g_slope;
+        slope[!gate] = 1;
+        return;
+    }
     slope[gated ? gate : 0] = g_slope * u;
     if (gated)
         slope[!gate] = (c->act == MOE_INT_ACT_UP_SLOPE ? h[gate] : g) * u_slope;

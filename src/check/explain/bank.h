@@ -109,6 +109,8 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(clamp_after, "the gate is clamped after its sigmoid, not before")                      \
     CHANGE(one_missing, "the clamped up is not raised by 1")                                      \
     CHANGE(alpha_other, "the sigmoid has another alpha")                                          \
+    CHANGE(activation_function, "the activation is another function")                             \
+    CHANGE(up_otherwise, "the up multiplies otherwise")                                           \
     CHANGE(b1_missing, "b1 is not added")                                                         \
     CHANGE(b2_missing, "b2 is not added")                                                         \
     CHANGE(biases_missing, "neither b1 nor b2 is added")                                          \
@@ -123,6 +125,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
     CHANGE(token_neighbour, "a neighbouring token is gathered")                                   \
     CHANGE(gather_index, "rows of X are gathered from the wrong place") \
+    CHANGE(gather_rule, "rows of X are gathered by another index")                                \
     CHANGE(tail_early, "the last tile of an expert's rows begins too early") \
     CHANGE(next_rows, "ends of experts' rows are gathered from the next expert's")                \
     CHANGE(w1_transposed, "W1 is read transposed")                                                \
@@ -157,7 +160,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(dw_rows, "rows are left out of a weight gradient's sum") \
     CHANGE(dwr_tail, "the last tokens are left out of dW_r")                                      \
     CHANGE(gate_slope, "the shared gate's slope lacks 1 - g")                                     \
-    CHANGE(dz_scale, "the gradient lacks the routed scale")                                       \
+    CHANGE(dz_scale, "the gradient has the routed scale not once")                                \
     CHANGE(dx_shared, "dX lacks the shared expert's part")                                        \
     CHANGE(dx_gate, "dX lacks the part of the shared expert's gate")                              \
     CHANGE(dx_scale, "dX adds dX~")                                                               \
@@ -165,6 +168,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     /* steps that are not to be seen by themselves */                                             \
     CHANGE(used_bits, "combine weights are rounded to a narrower type where they are used")       \
     CHANGE(weights_again, "weights go through another function after their score")                \
+    CHANGE(weight_of_rest, "one of a token's weights is what the others leave of 1")              \
     CHANGE(logits_scaled, "logits are multiplied before their score, a temperature")              \
     CHANGE(unseen_swapped, "gate and up have changed places in a part of the units")              \
     CHANGE(unseen_late, "gate or up is read of other columns of H than the unit's")               \
@@ -205,6 +209,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(bias_factor, "the bias in %s has a factor")                                             \
     LOCAL(bias_elsewhere, "the bias in %s is read from another place")                            \
     LOCAL(own_bias, "what is added to %s is not the bias")                                        \
+    LOCAL(vector_added, "rows of an expert have the same vector too much in %s")                  \
     LOCAL(shared_elsewhere, "the shared expert's part of %s is another token's")                  \
     LOCAL(shared_otherwise, "the shared expert's part of %s is made otherwise")                   \
     LOCAL(shared_units, "units of the shared expert do not count once each in %s")                \

@@ -4,6 +4,7 @@
 #define MOE_CHECK_EXPLAIN_CHANGE_H
 
 #include "check/explain/orders.h"
+#include "check/explain/token_rules.h"
 #include "moeref/plan.h"
 
 #include <stdbool.h>
@@ -25,11 +26,19 @@ typedef enum moe_int_act_fault {
     MOE_INT_ACT_LEAKY,         /* relu leaks 0.01 g */
     MOE_INT_ACT_NO_UP,         /* the gate's factor alone */
     MOE_INT_ACT_UP_SLOPE,      /* d_up of g, not of phi(g) */
+    MOE_INT_ACT_UP_RAISED,     /* phi(g) (u + 1), where nothing is added */
+    MOE_INT_ACT_UP_ADDED,      /* phi(g) + u */
     MOE_INT_ACT_SLOPE_ONE,     /* phi' = 1 */
     MOE_INT_ACT_SLOPE_RATIO,   /* phi' = phi(g) / g: silu' without g s (1 - s) */
     MOE_INT_ACT_SLOPE_SIGMOID, /* silu' = s (1 - s) */
     MOE_INT_ACT_SLOPE_SIGN     /* silu' = s - g s (1 - s) */
 } moe_int_act_fault;
+
+/* A function of the gate that is none of the layers'. */
+typedef struct moe_int_phi {
+    double (*of)(double g);
+    const char *words;
+} moe_int_phi;
 
 /* In which order H's columns take W1's rows. */
 typedef enum moe_int_row_order {
@@ -150,6 +159,7 @@ typedef struct moe_int_change {
     double *own_logits;   /* owned: those, where they are not the right ones */
     double *used; /* [pairs of plan] weights that the experts use, owned; NULL: the plan's */
     moe_int_act_fault act;
+    const moe_int_phi *phi;           /* what the gate goes through; NULL: the layer's own */
     bool act_swapped;                 /* the activation takes up for gate, and back */
     const moe_int_unit_part *swapped; /* the same, in these units alone; NULL: in none */
     int64_t gate_late, up_late;       /* gate and up are read so many columns of H further on */
@@ -190,6 +200,7 @@ typedef struct moe_int_change {
     const moe_int_term_order *row_order; /* NULL: their own */
     int64_t row_tile;
     bool rows_of_expert;
+    const moe_int_token_rule *token_rule; /* X is gathered by it; NULL: it is not */
     int64_t early; /* an expert's last tile of this begins early enough to be whole */
     /* Pairs that are not added: those of this expert (-1: none), each expert's last rows mod
      * `tail`, its first, its last row, those from `room` on, from the rows' number mod `wrap` on.

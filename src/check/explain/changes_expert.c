@@ -128,6 +128,15 @@ bool moe_int_change_gather_index(const moe_int_scene *s, int64_t trial, moe_int_
     return true;
 }
 
+bool moe_int_change_gather_rule(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                moe_int_finding *f) {
+    if (trial >= MOE_INT_TOKEN_RULES || s->evidence->first == MOE_INT_CHOICE)
+        return false;
+    c->token_rule = &moe_int_token_rules[trial];
+    moe_int_finding_say(f, ": %s", c->token_rule->words);
+    return true;
+}
+
 bool moe_int_change_tail_early(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
     static const int64_t tiles[] = {128, 64, 32, 16, 8};

@@ -73,6 +73,30 @@ bool moe_int_change_weights_again(const moe_int_scene *s, int64_t trial, moe_int
     return true;
 }
 
+/* One slot of each token, by weight the last or the first, has what the others leave. */
+bool moe_int_change_weight_of_rest(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                   moe_int_finding *f) {
+    const double whole = moe_int_layer_of(s)->router.scale;
+    moe_plan *plan = c->plan;
+    if (trial > 1 || !c->logits || moe_int_layer_of(s)->router.renorm ||
+        s->evidence->first == MOE_INT_CHOICE)
+        return false;
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        const int64_t first = plan->token_offsets[t], end = plan->token_offsets[t + 1];
+        int64_t is = -1;
+        double sum = 0;
+        for (int64_t j = first; j < end; j++) {
+            const int64_t p = plan->pair_of_token[j];
+            is = moe_int_rank_of(plan, p) == (trial ? 0 : end - first - 1) ? p : is;
+            sum += plan->weight[p];
+        }
+        if (is >= 0)
+            plan->weight[is] = whole - (sum - plan->weight[is]);
+    }
+    moe_int_finding_say(f, ": the %s weight", trial ? "largest" : "smallest");
+    return true;
+}
+
 bool moe_int_change_logits_scaled(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
     const double log2e = 1.4426950408889634, root = sqrt((double)moe_int_layer_of(s)->d);
